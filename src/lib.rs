@@ -1,0 +1,6 @@
+//! rill: a BitTorrent engine in which one thread does the talking.
+
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod units;

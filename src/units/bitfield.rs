@@ -1,0 +1,151 @@
+//! One bit a piece, kept in wire order (BEP 3: the high bit of the first byte is piece 0).
+//!
+//! Invariants: spare bits are 0, and the count of set bits is kept, so `is_full` costs nothing.
+
+use super::PieceIndex;
+use thiserror::Error;
+
+/// Why a peer's bitfield was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("a bitfield of {got} bytes where {expected} belong")]
+pub struct BitfieldError {
+    /// Bytes that came.
+    pub got: usize,
+    /// Bytes that this torrent's bitfield has.
+    pub expected: usize,
+}
+
+/// A set of pieces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bitfield {
+    bytes: Box<[u8]>,
+    pieces: u32,
+    ones: u32,
+}
+
+impl Bitfield {
+    /// No piece of `pieces`.
+    pub fn empty(pieces: u32) -> Bitfield {
+        Bitfield { bytes: vec![0; pieces.div_ceil(8) as usize].into_boxed_slice(), pieces, ones: 0 }
+    }
+
+    /// Every piece of `pieces`.
+    pub fn full(pieces: u32) -> Bitfield {
+        let mut b = Bitfield { bytes: vec![0xff; pieces.div_ceil(8) as usize].into_boxed_slice(), pieces, ones: pieces };
+        b.clear_spare_bits();
+        b
+    }
+
+    /// A set from wire bytes; the length must fit, spare bits are cleared and never count as pieces.
+    pub fn from_wire(bytes: &[u8], pieces: u32) -> Result<Bitfield, BitfieldError> {
+        let expected = pieces.div_ceil(8) as usize;
+        if bytes.len() != expected {
+            return Err(BitfieldError { got: bytes.len(), expected });
+        }
+        let mut b = Bitfield { bytes: bytes.into(), pieces, ones: 0 };
+        b.clear_spare_bits();
+        b.ones = b.bytes.iter().map(|b| b.count_ones()).sum();
+        Ok(b)
+    }
+
+    fn clear_spare_bits(&mut self) {
+        let used = self.pieces % 8;
+        if used != 0 {
+            if let Some(last) = self.bytes.last_mut() {
+                *last &= 0xff << (8 - used);
+            }
+        }
+    }
+
+    /// The bytes as they go over the wire.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Number of pieces that the set could hold.
+    pub fn pieces(&self) -> u32 {
+        self.pieces
+    }
+
+    /// Number of pieces in the set.
+    pub fn ones(&self) -> u32 {
+        self.ones
+    }
+
+    /// Whether every piece is in the set.
+    pub fn is_full(&self) -> bool {
+        self.ones == self.pieces
+    }
+
+    /// Whether no piece is in the set.
+    pub fn is_empty(&self) -> bool {
+        self.ones == 0
+    }
+
+    /// Whether this piece is in the set.
+    pub fn has(&self, piece: PieceIndex) -> bool {
+        let i = piece.as_usize();
+        self.bytes[i / 8] & (0x80 >> (i % 8)) != 0
+    }
+
+    /// Puts the piece in; true if it was not there.
+    pub fn set(&mut self, piece: PieceIndex) -> bool {
+        let new = !self.has(piece);
+        if new {
+            let i = piece.as_usize();
+            self.bytes[i / 8] |= 0x80 >> (i % 8);
+            self.ones += 1;
+        }
+        new
+    }
+
+    /// Takes the piece out; true if it was there.
+    pub fn clear(&mut self, piece: PieceIndex) -> bool {
+        let there = self.has(piece);
+        if there {
+            let i = piece.as_usize();
+            self.bytes[i / 8] &= !(0x80 >> (i % 8));
+            self.ones -= 1;
+        }
+        there
+    }
+
+    /// The pieces in the set, in order; whole bytes of zeros are passed over at once.
+    pub fn iter(&self) -> impl Iterator<Item = PieceIndex> + '_ {
+        self.bytes.iter().enumerate().filter(|(_, b)| **b != 0).flat_map(|(at, &byte)| {
+            (0..8u32).filter(move |bit| byte & (0x80 >> bit) != 0).map(move |bit| PieceIndex(at as u32 * 8 + bit))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Geometry;
+
+    #[test]
+    fn spare_bits_never_count_as_pieces() {
+        let b = Bitfield::from_wire(&[0xff, 0xff], 9).unwrap();
+        assert_eq!(b.ones(), 9);
+        assert!(b.is_full());
+        assert_eq!(b.as_bytes(), [0xff, 0x80]);
+        assert_eq!(Bitfield::full(9), b);
+    }
+
+    #[test]
+    fn a_bitfield_of_another_length_is_refused() {
+        assert!(Bitfield::from_wire(&[0], 9).is_err());
+        assert!(Bitfield::from_wire(&[0, 0, 0], 9).is_err());
+        assert!(Bitfield::from_wire(&[], 9).is_err());
+    }
+
+    #[test]
+    fn set_and_clear_keep_the_count() {
+        let g = Geometry::new(20, 1).unwrap();
+        let mut b = Bitfield::empty(20);
+        let p = g.piece(13).unwrap();
+        assert!(b.set(p) && !b.set(p) && b.has(p));
+        assert_eq!(b.iter().map(PieceIndex::get).collect::<Vec<_>>(), [13]);
+        assert!(b.clear(p) && !b.clear(p) && b.is_empty());
+    }
+}

@@ -1,0 +1,218 @@
+//! The shape of a torrent's bytes, and the one door through which raw numbers become indices (BEP 3).
+//!
+//! Invariants: at least one byte, at least one piece, piece length in 1…[`MAX_PIECE_LEN`], the last
+//! piece may be shorter. Every method is total: a number that does not fit gives an error, never a panic.
+
+use super::{BlockSpan, PieceIndex};
+use thiserror::Error;
+
+/// The request unit, 16 KiB: what every client asks for and serves.
+pub const BLOCK_LEN: u32 = 16 * 1024;
+
+/// The longest piece that rill takes, 512 MiB: libtorrent's own limit; real torrents end at 64 MiB.
+pub const MAX_PIECE_LEN: u32 = 512 * 1024 * 1024;
+
+/// Why no geometry can be made of these numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum GeometryError {
+    /// There is nothing to transfer.
+    #[error("total size is 0")]
+    Empty,
+    /// The piece length is 0 or above [`MAX_PIECE_LEN`].
+    #[error("piece length {0} is not in 1…536870912")]
+    PieceLen(u64),
+    /// More pieces than a 32-bit index can name.
+    #[error("{0} pieces are more than the protocol can number")]
+    Pieces(u64),
+}
+
+/// What is wrong with a span that somebody named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum SpanError {
+    /// No such piece.
+    #[error("piece {0} does not exist")]
+    Piece(u32),
+    /// Length 0.
+    #[error("an empty span")]
+    Empty,
+    /// Reaches past the end of its piece.
+    #[error("bytes {begin}+{len} reach past the end of piece {piece}")]
+    PastEnd {
+        /// The piece, which exists.
+        piece: u32,
+        /// First byte asked for.
+        begin: u32,
+        /// Bytes asked for.
+        len: u32,
+    },
+}
+
+/// Piece length, total size, and what follows from them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    total: u64,
+    piece_len: u32,
+    pieces: u32,
+}
+
+impl Geometry {
+    /// The geometry of `total` bytes cut into pieces of `piece_len` bytes.
+    pub fn new(total: u64, piece_len: u64) -> Result<Geometry, GeometryError> {
+        if piece_len == 0 || piece_len > u64::from(MAX_PIECE_LEN) {
+            return Err(GeometryError::PieceLen(piece_len));
+        }
+        if total == 0 {
+            return Err(GeometryError::Empty);
+        }
+        let pieces = total.div_ceil(piece_len);
+        match u32::try_from(pieces) {
+            Ok(pieces) if pieces < u32::MAX => Ok(Geometry { total, piece_len: piece_len as u32, pieces }),
+            _ => Err(GeometryError::Pieces(pieces)),
+        }
+    }
+
+    /// All bytes, pad files included.
+    pub const fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Number of pieces, at least 1.
+    pub const fn pieces(&self) -> u32 {
+        self.pieces
+    }
+
+    /// The nominal piece length in bytes; the last piece may be shorter.
+    pub const fn nominal_piece_len(&self) -> u32 {
+        self.piece_len
+    }
+
+    /// The piece that `raw` names, if there is one.
+    pub const fn piece(&self, raw: u32) -> Option<PieceIndex> {
+        if raw < self.pieces { Some(PieceIndex(raw)) } else { None }
+    }
+
+    /// Every piece, in order.
+    pub fn all_pieces(&self) -> impl DoubleEndedIterator<Item = PieceIndex> + ExactSizeIterator + use<> {
+        (0..self.pieces).map(PieceIndex)
+    }
+
+    /// Bytes in this piece.
+    pub const fn piece_len(&self, piece: PieceIndex) -> u32 {
+        if piece.0 + 1 == self.pieces {
+            (self.total - (self.pieces as u64 - 1) * self.piece_len as u64) as u32
+        } else {
+            self.piece_len
+        }
+    }
+
+    /// Where the piece starts, in bytes from the torrent's start.
+    pub const fn piece_offset(&self, piece: PieceIndex) -> u64 {
+        piece.0 as u64 * self.piece_len as u64
+    }
+
+    /// Where the span starts, in bytes from the torrent's start.
+    pub const fn offset(&self, span: BlockSpan) -> u64 {
+        self.piece_offset(span.piece) + span.begin as u64
+    }
+
+    /// The span that three raw numbers name, if it lies inside one piece.
+    pub fn span(&self, piece: u32, begin: u32, len: u32) -> Result<BlockSpan, SpanError> {
+        let index = self.piece(piece).ok_or(SpanError::Piece(piece))?;
+        if len == 0 {
+            return Err(SpanError::Empty);
+        }
+        match begin.checked_add(len) {
+            Some(end) if end <= self.piece_len(index) => Ok(BlockSpan { piece: index, begin, len }),
+            _ => Err(SpanError::PastEnd { piece, begin, len }),
+        }
+    }
+
+    /// The whole piece as one span.
+    pub const fn whole(&self, piece: PieceIndex) -> BlockSpan {
+        BlockSpan { piece, begin: 0, len: self.piece_len(piece) }
+    }
+
+    /// Number of blocks in this piece, at least 1.
+    pub const fn blocks(&self, piece: PieceIndex) -> u32 {
+        self.piece_len(piece).div_ceil(BLOCK_LEN)
+    }
+
+    /// Block number `block` of this piece. Panics if there is no such block: block numbers are ours, not the wire's.
+    pub fn block(&self, piece: PieceIndex, block: u32) -> BlockSpan {
+        assert!(block < self.blocks(piece), "block {block} of piece {piece} does not exist");
+        let begin = block * BLOCK_LEN;
+        BlockSpan { piece, begin, len: (self.piece_len(piece) - begin).min(BLOCK_LEN) }
+    }
+
+    /// The pieces that hold bytes of `start..end` (torrent offsets); empty for an empty range.
+    pub fn pieces_of(&self, start: u64, end: u64) -> impl Iterator<Item = PieceIndex> + use<> {
+        let end = end.min(self.total);
+        let (first, last) = if start >= end {
+            (0, 0)
+        } else {
+            ((start / u64::from(self.piece_len)) as u32, end.div_ceil(u64::from(self.piece_len)) as u32)
+        };
+        (first..last).map(PieceIndex)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn geometry() -> Geometry {
+        Geometry::new(100_001, 40_000).unwrap()
+    }
+
+    #[test]
+    fn the_last_piece_is_as_short_as_it_must_be() {
+        let g = geometry();
+        assert_eq!(g.pieces(), 3);
+        assert_eq!(g.piece_len(g.piece(0).unwrap()), 40_000);
+        assert_eq!(g.piece_len(g.piece(2).unwrap()), 20_001);
+        assert_eq!(Geometry::new(80_000, 40_000).unwrap().pieces(), 2);
+    }
+
+    #[test]
+    fn blocks_cover_the_piece_and_nothing_else() {
+        let g = geometry();
+        for p in g.all_pieces() {
+            let mut at = 0;
+            for b in 0..g.blocks(p) {
+                assert_eq!(g.block(p, b).begin(), at);
+                at = g.block(p, b).end();
+            }
+            assert_eq!(at, g.piece_len(p));
+        }
+    }
+
+    #[test]
+    fn nothing_past_the_end_becomes_a_span() {
+        let g = geometry();
+        assert_eq!(g.span(3, 0, 1), Err(SpanError::Piece(3)));
+        assert_eq!(g.span(u32::MAX, 0, 1), Err(SpanError::Piece(u32::MAX)));
+        assert_eq!(g.span(0, 0, 0), Err(SpanError::Empty));
+        assert!(g.span(2, 20_000, 1).is_ok());
+        assert!(g.span(2, 20_000, 2).is_err());
+        assert!(g.span(0, u32::MAX, 2).is_err(), "begin + length wraps");
+    }
+
+    #[test]
+    fn hostile_sizes_are_refused() {
+        assert_eq!(Geometry::new(0, 1), Err(GeometryError::Empty));
+        assert_eq!(Geometry::new(1, 0), Err(GeometryError::PieceLen(0)));
+        assert!(Geometry::new(1, 1 << 62).is_err());
+        assert!(matches!(Geometry::new(u64::MAX, 1), Err(GeometryError::Pieces(_))));
+        assert!(matches!(Geometry::new(u64::from(u32::MAX), 1), Err(GeometryError::Pieces(_))));
+    }
+
+    #[test]
+    fn pieces_of_a_range_are_those_it_touches() {
+        let g = geometry();
+        let of = |a, b| g.pieces_of(a, b).map(PieceIndex::get).collect::<Vec<_>>();
+        assert!(of(0, 0).is_empty());
+        assert_eq!(of(0, 40_000), [0]);
+        assert_eq!(of(39_999, 40_001), [0, 1]);
+        assert_eq!(of(90_000, u64::MAX), [2]);
+    }
+}

@@ -1,0 +1,22 @@
+//! Floor 0, the words that every other floor speaks: time, indices, spans, keys, digests, randomness.
+//!
+//! Nothing here decides anything or touches the outside. A raw number from the wire becomes an index
+//! through [`Geometry`] and nowhere else; a moment is a [`Now`] that somebody handed in.
+
+mod bitfield;
+mod digest;
+mod geometry;
+mod index;
+mod keys;
+mod rate;
+mod rng;
+mod time;
+
+pub use bitfield::{Bitfield, BitfieldError};
+pub use digest::{InfoHash, PeerId, PieceHash};
+pub use geometry::{BLOCK_LEN, Geometry, GeometryError, MAX_PIECE_LEN, SpanError};
+pub use index::{BlockSpan, PieceIndex};
+pub use keys::{PeerKey, Table, TorrentKey};
+pub use rate::Rate;
+pub use rng::Rng;
+pub use time::Now;
