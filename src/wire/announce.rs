@@ -1,0 +1,290 @@
+//! Asking a tracker over HTTP: the question as a URL, the answer out of bencode (BEP 3, 7, 23, 24, 31).
+//!
+//! A reply is a stranger's: text is cleaned, lists and ids are bounded, and a number that makes no sense is as good
+//! as absent. Intervals come out as written (never negative); what is a sane one is for the engine to say.
+
+use super::bencode::{BencodeError, Rules, Shape, decode, optional, pairs, scan, tidy};
+use super::compact::{PeerList, peers_v6};
+use super::limits::{MESSAGE_DEPTH, PEERS, REASON_CHARS, TRACKER_ID_BYTES, TRACKER_TOKENS};
+use super::percent::encode_into;
+use super::printable;
+use crate::units::{InfoHash, PeerId};
+use bendy::decoding::{Error as DecodeError, Object};
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+use thiserror::Error;
+
+/// Why the tracker hears from us.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AnnounceEvent {
+    /// Its interval is over.
+    #[default]
+    None,
+    /// We are here.
+    Started,
+    /// We leave.
+    Stopped,
+    /// We have just got the last piece.
+    Completed,
+}
+
+/// What a tracker is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnnounceRequest {
+    /// Which torrent.
+    pub info_hash: InfoHash,
+    /// Who asks.
+    pub peer_id: PeerId,
+    /// Where we listen.
+    pub port: u16,
+    /// Bytes sent to peers since `Started`.
+    pub uploaded: u64,
+    /// Bytes received from peers since `Started`.
+    pub downloaded: u64,
+    /// Bytes still missing.
+    pub left: u64,
+    /// Why we ask.
+    pub event: AnnounceEvent,
+    /// Peers wished for.
+    pub numwant: u32,
+    /// Proves that it is us when our address has changed.
+    pub key: u32,
+    /// What this tracker gave us as its id.
+    pub tracker_id: Option<Box<[u8]>>,
+    /// Our other address, if we ask over IPv6 (BEP 7).
+    pub ipv4: Option<Ipv4Addr>,
+    /// Our other address, if we ask over IPv4 (BEP 7).
+    pub ipv6: Option<Ipv6Addr>,
+}
+
+impl AnnounceRequest {
+    /// The question as a URL for the tracker at `tracker`, which may have a query of its own.
+    pub fn http_url(&self, tracker: &str) -> String {
+        let mut url = tracker.to_owned();
+        url.push(if tracker.contains('?') { '&' } else { '?' });
+        url.push_str("info_hash=");
+        encode_into(self.info_hash.as_bytes(), &mut url);
+        url.push_str("&peer_id=");
+        encode_into(self.peer_id.as_bytes(), &mut url);
+        let AnnounceRequest { port, uploaded, downloaded, left, numwant, key, .. } = self;
+        write!(url, "&port={port}&uploaded={uploaded}&downloaded={downloaded}&left={left}").expect("a string takes all");
+        write!(url, "&compact=1&no_peer_id=1&numwant={numwant}&key={key:08x}").expect("a string takes all");
+        url.push_str(match self.event {
+            AnnounceEvent::None => "",
+            AnnounceEvent::Started => "&event=started",
+            AnnounceEvent::Stopped => "&event=stopped",
+            AnnounceEvent::Completed => "&event=completed",
+        });
+        let other_addresses = [("&ipv4=", self.ipv4.map(IpAddr::from)), ("&ipv6=", self.ipv6.map(IpAddr::from))];
+        for (name, ip) in other_addresses.into_iter().filter_map(|(name, ip)| Some((name, ip?))) {
+            url.push_str(name);
+            encode_into(ip.to_string().as_bytes(), &mut url);
+        }
+        if let Some(id) = &self.tracker_id {
+            url.push_str("&trackerid=");
+            encode_into(id, &mut url);
+        }
+        url
+    }
+}
+
+/// What a tracker answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AnnounceReply {
+    /// Ask again after this; unclamped.
+    pub interval: Option<Duration>,
+    /// Never ask before this; unclamped.
+    pub min_interval: Option<Duration>,
+    /// Peers of both families, at most [`PEERS`].
+    pub peers: Vec<SocketAddr>,
+    /// Peers that have all.
+    pub seeders: Option<u32>,
+    /// Peers that lack something.
+    pub leechers: Option<u32>,
+    /// To be sent back from now on.
+    pub tracker_id: Option<Box<[u8]>>,
+    /// For the user, fit for showing.
+    pub warning: Option<String>,
+    /// Our address as the tracker sees it (BEP 24).
+    pub external_ip: Option<IpAddr>,
+}
+
+/// When a tracker that refused may be asked again (BEP 31).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryIn {
+    /// After this; unclamped.
+    After(Duration),
+    /// Not in this life.
+    Never,
+}
+
+/// Why an announce gave no peers.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum AnnounceError {
+    /// The tracker says no.
+    #[error("the tracker refuses: {reason}")]
+    Failure {
+        /// Its words, fit for showing.
+        reason: String,
+        /// When to come back, if it said so.
+        retry_in: Option<RetryIn>,
+    },
+    /// Not an answer at all.
+    #[error("the reply is not bencode: {0}")]
+    NotBencode(BencodeError),
+    /// Somebody's error page.
+    #[error("the reply is an HTML page")]
+    Html,
+    /// Bencode, but no dictionary.
+    #[error("the reply is not a dictionary")]
+    NotADictionary,
+    /// An answer of a UDP tracker that breaks BEP 15.
+    #[error("{0}")]
+    Packet(super::udp_tracker::PacketError),
+    /// HTTP, but not 200.
+    #[error("HTTP status {0}")]
+    Status(u16),
+    /// More bytes than any reply needs.
+    #[error("the reply has more than {limit} bytes")]
+    TooBig {
+        /// What is taken.
+        limit: usize,
+    },
+    /// The total time is over.
+    #[error("no reply in time")]
+    Timeout,
+    /// The name leads nowhere.
+    #[error("no address for its name: {0}")]
+    NoAddress(String),
+    /// No connection, or one that broke.
+    #[error("{0}")]
+    Connection(String),
+    /// A certificate that does not hold.
+    #[error("TLS: {reason}{}", if *.clock_is_wrong { " (this machine's clock is wrong, so no certificate can be checked)" } else { "" })]
+    Tls {
+        /// What is wrong with it.
+        reason: String,
+        /// The clock stands before this program was written.
+        clock_is_wrong: bool,
+    },
+    /// Sent elsewhere once too often, or to where we do not go.
+    #[error("redirected {0}")]
+    Redirect(&'static str),
+    /// An address that this tracker has no business to use.
+    #[error("a private address with a path other than /announce")]
+    LocalAddress,
+    /// Not a URL that an HTTP announce can go to.
+    #[error("not an http or https URL, or https was left out of this build")]
+    Url,
+    /// More announces at once than the queue holds.
+    #[error("too many announces at once")]
+    Busy,
+}
+
+/// Reads the body of an HTTP reply.
+pub fn parse_reply(body: &[u8]) -> Result<AnnounceReply, AnnounceError> {
+    const RULES: Rules = Rules { depth: MESSAGE_DEPTH, tokens: TRACKER_TOKENS, strict: false };
+    let scanned = scan(body, &RULES).map_err(|e| match body.trim_ascii_start().first() {
+        Some(b'<') => AnnounceError::Html,
+        _ => AnnounceError::NotBencode(e),
+    })?;
+    let tidy = tidy(&scanned, &RULES).map_err(AnnounceError::NotBencode)?;
+    let written: Written = decode(&tidy, MESSAGE_DEPTH).map_err(|_| AnnounceError::NotADictionary)?;
+    match written.failure {
+        Some(Text(reason)) => {
+            Err(AnnounceError::Failure { reason: printable(reason, REASON_CHARS), retry_in: written.retry_in.and_then(retry_in) })
+        }
+        None => Ok(written.into()),
+    }
+}
+
+/// BEP 31: a number of minutes, or `never`.
+fn retry_in(Text(text): Text<'_>) -> Option<RetryIn> {
+    if text.eq_ignore_ascii_case(b"never") {
+        return Some(RetryIn::Never);
+    }
+    let minutes: u64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+    Some(RetryIn::After(Duration::from_secs(minutes.saturating_mul(60))))
+}
+
+/// A reply as it is written.
+#[derive(Default)]
+struct Written<'a> {
+    failure: Option<Text<'a>>,
+    retry_in: Option<Text<'a>>,
+    warning: Option<Text<'a>>,
+    interval: Option<Text<'a>>,
+    min_interval: Option<Text<'a>>,
+    complete: Option<i64>,
+    incomplete: Option<i64>,
+    tracker_id: Option<&'a [u8]>,
+    external_ip: Option<&'a [u8]>,
+    peers: PeerList,
+    peers6: &'a [u8],
+}
+
+impl<'a> Shape<'a> for Written<'a> {
+    fn read(object: Object<'_, 'a>) -> Result<Self, DecodeError> {
+        let mut reply = Written::default();
+        pairs(object, |key, value| match key {
+            b"failure reason" => reply.failure = optional(value),
+            b"retry in" => reply.retry_in = optional(value),
+            b"warning message" => reply.warning = optional(value),
+            b"interval" => reply.interval = optional(value),
+            b"min interval" => reply.min_interval = optional(value),
+            b"complete" => reply.complete = optional(value),
+            b"incomplete" => reply.incomplete = optional(value),
+            b"tracker id" => reply.tracker_id = optional(value),
+            b"external ip" => reply.external_ip = optional(value),
+            b"peers" => reply.peers = optional(value).unwrap_or_default(),
+            b"peers6" => reply.peers6 = optional(value).unwrap_or_default(),
+            _ => {}
+        })?;
+        Ok(reply)
+    }
+}
+
+impl From<Written<'_>> for AnnounceReply {
+    fn from(written: Written<'_>) -> AnnounceReply {
+        let PeerList(mut peers) = written.peers;
+        peers.extend(peers_v6(written.peers6).take(PEERS - peers.len()));
+        AnnounceReply {
+            interval: written.interval.and_then(Text::seconds),
+            min_interval: written.min_interval.and_then(Text::seconds),
+            peers,
+            seeders: written.complete.and_then(|n| n.try_into().ok()),
+            leechers: written.incomplete.and_then(|n| n.try_into().ok()),
+            tracker_id: written.tracker_id.filter(|id| id.len() <= TRACKER_ID_BYTES).map(Into::into),
+            warning: written.warning.map(|Text(text)| printable(text, REASON_CHARS)).filter(|text| !text.is_empty()),
+            external_ip: written.external_ip.and_then(ip_from_bytes),
+        }
+    }
+}
+
+fn ip_from_bytes(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
+}
+
+/// A string, or a number as its digits: trackers confuse the two.
+struct Text<'a>(&'a [u8]);
+
+impl<'a> Shape<'a> for Text<'a> {
+    fn read(object: Object<'_, 'a>) -> Result<Self, DecodeError> {
+        match object {
+            Object::Integer(digits) => Ok(Text(digits.as_bytes())),
+            other => other.try_into_bytes().map(Text),
+        }
+    }
+}
+
+impl Text<'_> {
+    fn seconds(self) -> Option<Duration> {
+        let seconds: u64 = std::str::from_utf8(self.0).ok()?.trim().parse().ok()?;
+        Some(Duration::from_secs(seconds))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! Peer addresses as trackers and peers list them: 6 bytes for IPv4 (BEP 23), 18 for IPv6 (BEP 7), or a dictionary
+//! each (BEP 3).
+//!
+//! An address that comes out can be dialed: its port is not 0, and it is one host's. Whether it *should* be dialed
+//! (ourselves, a private network, banned) is for the engine to say.
+
+use super::bencode::{Shape, optional, pairs};
+use super::limits::PEERS;
+use bendy::decoding::{Error, Object};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Bytes of an IPv4 address and port.
+pub const V4_LEN: usize = 6;
+/// Bytes of an IPv6 address and port.
+pub const V6_LEN: usize = 18;
+
+/// The usable addresses of a compact IPv4 list; bytes that are left over at its end are passed over.
+pub fn peers_v4(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> + '_ {
+    bytes.chunks_exact(V4_LEN).filter_map(|entry| {
+        let (ip, port) = entry.split_first_chunk::<4>()?;
+        usable(IpAddr::from(*ip), u16::from_be_bytes(port.try_into().ok()?))
+    })
+}
+
+/// The usable addresses of a compact IPv6 list; bytes that are left over at its end are passed over.
+pub fn peers_v6(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> + '_ {
+    bytes.chunks_exact(V6_LEN).filter_map(|entry| {
+        let (ip, port) = entry.split_first_chunk::<16>()?;
+        usable(IpAddr::from(*ip), u16::from_be_bytes(port.try_into().ok()?))
+    })
+}
+
+/// Appends `addr` in the form of its family.
+pub fn write_compact(addr: SocketAddr, out: &mut Vec<u8>) {
+    match addr.ip() {
+        IpAddr::V4(ip) => out.extend_from_slice(&ip.octets()),
+        IpAddr::V6(ip) => out.extend_from_slice(&ip.octets()),
+    }
+    out.extend_from_slice(&addr.port().to_be_bytes());
+}
+
+/// The address as one that a connection can go to, or `None`. IPv4 dressed as IPv6 comes out as IPv4.
+pub fn usable(ip: IpAddr, port: u16) -> Option<SocketAddr> {
+    let ip = ip.to_canonical();
+    let one_host = match ip {
+        IpAddr::V4(ip) => is_one_host_v4(ip),
+        IpAddr::V6(ip) => is_one_host_v6(ip),
+    };
+    (one_host && port != 0).then_some(SocketAddr::new(ip, port))
+}
+
+fn is_one_host_v4(ip: Ipv4Addr) -> bool {
+    ip.octets()[0] != 0 && !ip.is_multicast() && !ip.is_broadcast()
+}
+
+/// A link-local address needs a zone, which no list has.
+fn is_one_host_v6(ip: Ipv6Addr) -> bool {
+    !ip.is_unspecified() && !ip.is_multicast() && !ip.is_unicast_link_local()
+}
+
+/// Whether the address is this machine's or a private network's, where a stranger has no business to send us.
+pub fn is_local(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let shared = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
+            ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.octets()[0] == 0 || shared
+        }
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unspecified() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
+}
+
+/// What stands under `peers` in a tracker's reply: a compact string, or a list of dictionaries.
+#[derive(Debug, Default)]
+pub(super) struct PeerList(pub Vec<SocketAddr>);
+
+impl<'a> Shape<'a> for PeerList {
+    fn read(object: Object<'_, 'a>) -> Result<PeerList, Error> {
+        let mut list = match object {
+            Object::Bytes(compact) => return Ok(PeerList(peers_v4(compact).take(PEERS).collect())),
+            other => other.try_into_list()?,
+        };
+        let mut peers = Vec::new();
+        while let Some(entry) = list.next_object()? {
+            if peers.len() < PEERS {
+                peers.extend(optional::<PeerDict>(entry).and_then(PeerDict::address));
+            }
+        }
+        Ok(PeerList(peers))
+    }
+}
+
+/// One peer in the long form; its id is of no use.
+#[derive(Default)]
+struct PeerDict {
+    ip: Option<IpAddr>,
+    port: Option<i64>,
+}
+
+impl<'a> Shape<'a> for PeerDict {
+    fn read(object: Object<'_, 'a>) -> Result<PeerDict, Error> {
+        let mut peer = PeerDict::default();
+        pairs(object, |key, value| match key {
+            // A host name is legal here, but a lookup for each of a stranger's names is not a favour we do.
+            b"ip" => peer.ip = optional::<&[u8]>(value).and_then(|ip| std::str::from_utf8(ip).ok()?.parse().ok()),
+            b"port" => peer.port = optional(value),
+            _ => {}
+        })?;
+        Ok(peer)
+    }
+}
+
+impl PeerDict {
+    fn address(self) -> Option<SocketAddr> {
+        usable(self.ip?, self.port?.try_into().ok()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn addresses_that_are_nobodys_are_dropped() {
+        for bad in ["0.0.0.0:1", "0.1.2.3:1", "1.2.3.4:0", "224.0.0.1:1", "239.255.255.255:1", "255.255.255.255:1"] {
+            let addr: SocketAddr = bad.parse().unwrap();
+            assert_eq!(usable(addr.ip(), addr.port()), None, "{bad}");
+        }
+        for bad in ["[::]:1", "[ff02::1]:1", "[fe80::1]:1", "[2001:db8::1]:0", "[::ffff:0.0.0.0]:1"] {
+            let addr: SocketAddr = bad.parse().unwrap();
+            assert_eq!(usable(addr.ip(), addr.port()), None, "{bad}");
+        }
+        assert_eq!(usable("::ffff:1.2.3.4".parse().unwrap(), 5), Some("1.2.3.4:5".parse().unwrap()));
+    }
+
+    #[test]
+    fn local_addresses_are_known() {
+        for local in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.1.1",
+            "100.64.0.1",
+            "::1",
+            "fd00::1",
+            "::ffff:10.0.0.1",
+        ] {
+            assert!(is_local(local.parse().unwrap()), "{local}");
+        }
+        for public in ["8.8.8.8", "172.32.0.1", "100.128.0.1", "2001:db8::1"] {
+            assert!(!is_local(public.parse().unwrap()), "{public}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_reads_back(ip: [u8; 4], ip6: [u8; 16], port: u16, rest in 0usize..6) {
+            for addr in [usable(ip.into(), port), usable(ip6.into(), port)].into_iter().flatten() {
+                let mut bytes = Vec::new();
+                write_compact(addr, &mut bytes);
+                bytes.extend(std::iter::repeat_n(9, rest.min(5)));
+                let read: Vec<_> = if addr.is_ipv4() { peers_v4(&bytes).collect() } else { peers_v6(&bytes).collect() };
+                prop_assert_eq!(read, [addr]);
+            }
+        }
+    }
+}

@@ -1,0 +1,416 @@
+//! The reading half of a peer's stream: a machine that says where the next bytes belong.
+//!
+//! ```text
+//!   Handshake ──68 bytes──▶ Length ──4──▶ Number ──1──▶ Whole ──body──▶ Length      (control, kept in `buf`)
+//!                             ▲                    ├──▶ Header ──8──▶ Payload ──▶ Length   (a block: never in `buf`
+//!                             └── keep-alive       └──▶ Skip ───────────────────▶ Length    but for what came along)
+//! ```
+//!
+//! `room` and `advance` take control bytes in, `next_frame` gives frames out. After [`Frame::Block`] the owner takes the
+//! payload's bytes by whatever way it likes and reports each with `payload_taken`: first those that came along with
+//! framing ([`Decoder::buffered`]), then straight from the socket. The buffer is [`BUFFER_LEN`] bytes and grows only as
+//! bytes of a long control message really arrive; it shrinks back afterwards. Any way of cutting the stream gives the
+//! same frames.
+
+use super::handshake::{HANDSHAKE_LEN, Handshake};
+use super::message::{self, FrameError, MAX_MESSAGE_LEN, Message, PIECE_HEADER_LEN, Shape};
+
+/// Control bytes kept for one connection, 1 KiB: a burst of 60 requests, or 113 haves.
+pub const BUFFER_LEN: usize = 1024;
+
+/// How much of the stream may be read along with framing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadAhead {
+    /// No further than the next message could be a block's header: payload then lands where it lives, uncopied.
+    Header,
+    /// As much as there is room for: the peer owes us no block.
+    Full,
+}
+
+/// What stands in the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frame<'a> {
+    /// The first 68 bytes.
+    Handshake(Handshake),
+    /// A whole message.
+    Message(Message<'a>),
+    /// A block's header; `len` bytes of payload follow and are the owner's to place.
+    Block {
+        /// Raw piece index.
+        piece: u32,
+        /// Raw first byte.
+        begin: u32,
+        /// Bytes of payload, 1…128 KiB.
+        len: u32,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Handshake,
+    /// At a message's length prefix.
+    Length,
+    /// A message of `len` bytes is to be stored whole, its number included.
+    Whole {
+        len: u32,
+    },
+    /// Inside a block's payload.
+    Payload {
+        left: u32,
+    },
+    /// Inside a message that nobody reads.
+    Skip {
+        left: u32,
+    },
+}
+
+/// The reading half of one connection.
+#[derive(Debug)]
+pub struct Decoder {
+    state: State,
+    buf: Vec<u8>,
+    start: usize,
+    end: usize,
+    bitfield_len: u32,
+}
+
+impl Default for Decoder {
+    fn default() -> Decoder {
+        Decoder { state: State::Handshake, buf: vec![0; BUFFER_LEN], start: 0, end: 0, bitfield_len: 0 }
+    }
+}
+
+impl Decoder {
+    /// Tells how long a bitfield of this torrent is; known once the handshake named the torrent.
+    pub fn set_bitfield_len(&mut self, len: usize) {
+        self.bitfield_len = u32::try_from(len).unwrap_or(u32::MAX);
+    }
+
+    /// Bytes in the buffer that have not become frames.
+    fn pending(&self) -> &[u8] {
+        &self.buf[self.start..self.end]
+    }
+
+    /// Bytes that the frame at hand needs in the buffer before anything can be said.
+    fn needed(&self) -> usize {
+        match self.state {
+            State::Handshake => HANDSHAKE_LEN,
+            State::Whole { len } => 4 + len as usize,
+            State::Length => match self.pending() {
+                [] | [_] | [_, _] | [_, _, _] => 4,
+                [0, 0, 0, 0, ..] => 4,
+                [_, _, _, _] => 5,
+                _ => PIECE_HEADER_LEN,
+            },
+            State::Payload { .. } | State::Skip { .. } => 0,
+        }
+    }
+
+    /// Where the next control bytes go; never empty. Not to be asked inside a payload: see [`Decoder::payload_left`].
+    pub fn room(&mut self, ahead: ReadAhead) -> &mut [u8] {
+        if self.start > 0 {
+            self.buf.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        let needed = self.needed();
+        if self.end == self.buf.len() {
+            // Only a message that is stored whole gets here, and its length is within limits: the buffer doubles as bytes come.
+            let grown = (self.buf.len() * 2).min((needed + PIECE_HEADER_LEN).max(self.end + 1));
+            self.buf.resize(grown, 0);
+        } else if self.end <= BUFFER_LEN && needed <= BUFFER_LEN && self.buf.len() > BUFFER_LEN {
+            self.buf.truncate(BUFFER_LEN.max(self.end + 1));
+            self.buf.shrink_to_fit();
+        }
+        let limit = match ahead {
+            ReadAhead::Full => self.buf.len(),
+            ReadAhead::Header => self.header_limit(needed).min(self.buf.len()),
+        };
+        &mut self.buf[self.end..limit.max(self.end + 1)]
+    }
+
+    /// How far the buffer may be filled without taking payload bytes along.
+    fn header_limit(&self, needed: usize) -> usize {
+        match self.state {
+            // The message at hand may be a block of its own: no further than its header.
+            State::Length => PIECE_HEADER_LEN,
+            _ => needed + PIECE_HEADER_LEN,
+        }
+    }
+
+    /// Where bytes go that come along behind the payload being read: the next message's header, or all there is room for.
+    pub fn spill(&mut self, ahead: ReadAhead) -> &mut [u8] {
+        debug_assert!(self.start == self.end, "spill while buffered payload is left");
+        (self.start, self.end) = (0, 0);
+        match ahead {
+            ReadAhead::Header => &mut self.buf[..PIECE_HEADER_LEN],
+            ReadAhead::Full => &mut self.buf[..],
+        }
+    }
+
+    /// `n` bytes were put into the room or the spill.
+    pub fn advance(&mut self, n: usize) {
+        assert!(n <= self.buf.len() - self.end, "more bytes than there was room for");
+        self.end += n;
+    }
+
+    /// Payload bytes of the block at hand that have not been taken; 0 outside a block.
+    pub fn payload_left(&self) -> u32 {
+        if let State::Payload { left } = self.state { left } else { 0 }
+    }
+
+    /// Bytes of an unread message that are still to be passed over; 0 outside one.
+    pub fn skip_left(&self) -> u32 {
+        if let State::Skip { left } = self.state { left } else { 0 }
+    }
+
+    /// Payload bytes of the block at hand that came along with framing.
+    pub fn buffered(&self) -> &[u8] {
+        let n = self.pending().len().min(self.payload_left() as usize);
+        &self.pending()[..n]
+    }
+
+    /// The first `n` of the [`buffered`](Decoder::buffered) bytes were taken.
+    pub fn buffered_taken(&mut self, n: u32) {
+        assert!(n as usize <= self.buffered().len());
+        self.start += n as usize;
+        self.payload_taken(n);
+    }
+
+    /// `n` payload bytes, or bytes to be passed over, were taken from the socket itself.
+    pub fn payload_taken(&mut self, n: u32) {
+        match &mut self.state {
+            State::Payload { left } | State::Skip { left } => {
+                assert!(n <= *left, "more payload than the block has");
+                *left -= n;
+                if *left == 0 {
+                    self.state = State::Length;
+                }
+            }
+            _ => assert_eq!(n, 0, "payload outside a block"),
+        }
+    }
+
+    /// The next frame, if it is there; `None` asks for more bytes, or for the payload to be taken.
+    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
+        loop {
+            let pending = self.end - self.start;
+            match self.state {
+                State::Payload { .. } => return Ok(None),
+                State::Skip { left } => {
+                    let n = pending.min(left as usize);
+                    self.start += n;
+                    self.payload_taken(n as u32);
+                    if n < left as usize {
+                        return Ok(None);
+                    }
+                }
+                State::Handshake => return self.next_handshake(),
+                State::Length => {
+                    if pending < 4 {
+                        return Ok(None);
+                    }
+                    let at = self.start;
+                    let len = u32::from_be_bytes([self.buf[at], self.buf[at + 1], self.buf[at + 2], self.buf[at + 3]]);
+                    if len == 0 {
+                        self.start += 4;
+                        return Ok(Some(Frame::Message(Message::KeepAlive)));
+                    }
+                    if len > MAX_MESSAGE_LEN {
+                        return Err(FrameError::TooLong(len));
+                    }
+                    if pending < 5 {
+                        return Ok(None);
+                    }
+                    match message::shape(self.buf[at + 4], len, self.bitfield_len)? {
+                        Shape::Whole => self.state = State::Whole { len },
+                        Shape::Skip => {
+                            self.start += 5;
+                            self.state = if len > 1 { State::Skip { left: len - 1 } } else { State::Length };
+                        }
+                        Shape::Piece if pending < PIECE_HEADER_LEN => return Ok(None),
+                        Shape::Piece => {
+                            let number = |at: usize| {
+                                u32::from_be_bytes([self.buf[at], self.buf[at + 1], self.buf[at + 2], self.buf[at + 3]])
+                            };
+                            let block = Frame::Block { piece: number(at + 5), begin: number(at + 9), len: len - 9 };
+                            self.start += PIECE_HEADER_LEN;
+                            self.state = State::Payload { left: len - 9 };
+                            return Ok(Some(block));
+                        }
+                    }
+                }
+                State::Whole { len } => {
+                    let len = len as usize;
+                    if pending < 4 + len {
+                        return Ok(None);
+                    }
+                    let (number, body) = (self.start + 4, self.start + 5..self.start + 4 + len);
+                    self.start += 4 + len;
+                    self.state = State::Length;
+                    // `shape` sends numbers without a parser to `Skip`, so there is always a message here.
+                    return Ok(message::parse(self.buf[number], &self.buf[body]).map(Frame::Message));
+                }
+            }
+        }
+    }
+
+    fn next_handshake(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
+        if !Handshake::could_begin(self.pending()) {
+            return Err(FrameError::NotHandshake);
+        }
+        let Some(bytes) = self.pending().first_chunk::<HANDSHAKE_LEN>() else { return Ok(None) };
+        let handshake = Handshake::parse(bytes).ok_or(FrameError::NotHandshake)?;
+        self.start += HANDSHAKE_LEN;
+        self.state = State::Length;
+        Ok(Some(Frame::Handshake(handshake)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::fuzzing_peer::{Seen, decode_cut};
+    use proptest::prelude::*;
+
+    fn after_handshake() -> Decoder {
+        let mut d = Decoder { state: State::Length, ..Decoder::default() };
+        d.set_bitfield_len(3);
+        d
+    }
+
+    fn feed(d: &mut Decoder, bytes: &[u8]) {
+        for chunk in bytes.chunks(7) {
+            let mut chunk = chunk;
+            while !chunk.is_empty() {
+                let room = d.room(ReadAhead::Full);
+                let n = room.len().min(chunk.len());
+                room[..n].copy_from_slice(&chunk[..n]);
+                d.advance(n);
+                chunk = &chunk[n..];
+            }
+        }
+    }
+
+    #[test]
+    fn p1_a_giant_length_prefix_closes_before_anything_is_allocated() {
+        for len in [MAX_MESSAGE_LEN + 1, u32::MAX] {
+            let mut d = after_handshake();
+            feed(&mut d, &len.to_be_bytes());
+            assert_eq!(d.next_frame(), Err(FrameError::TooLong(len)));
+            assert_eq!(d.buf.len(), BUFFER_LEN);
+        }
+    }
+
+    #[test]
+    fn p12_a_long_message_costs_no_more_than_the_bytes_that_came() {
+        let mut d = after_handshake();
+        d.set_bitfield_len(900_000);
+        feed(&mut d, &900_001u32.to_be_bytes());
+        feed(&mut d, &[5]);
+        assert_eq!(d.next_frame(), Ok(None));
+        feed(&mut d, &[0; 3000]);
+        assert!(d.buf.len() <= 8192, "{} bytes for 3 KB", d.buf.len());
+    }
+
+    #[test]
+    fn the_buffer_shrinks_after_a_long_message() {
+        let mut d = after_handshake();
+        d.set_bitfield_len(9000);
+        let mut bytes = Vec::new();
+        Message::Bitfield { bytes: &[0xff; 9000] }.write(&mut bytes);
+        let mut got = 0;
+        for b in bytes {
+            d.room(ReadAhead::Header)[0] = b;
+            d.advance(1);
+            got += usize::from(d.next_frame().unwrap().is_some());
+        }
+        assert_eq!(got, 1);
+        d.room(ReadAhead::Full);
+        assert_eq!(d.buf.len(), BUFFER_LEN);
+    }
+
+    #[test]
+    fn with_header_read_ahead_no_payload_is_ever_copied() {
+        let g = crate::units::Geometry::new(1 << 20, 1 << 18).unwrap();
+        let span = g.block(g.piece(1).unwrap(), 2);
+        let mut stream = Vec::new();
+        Message::Have { piece: 3 }.write(&mut stream);
+        for _ in 0..3 {
+            stream.extend(message::piece_header(span));
+            stream.extend(vec![7; span.len() as usize]);
+        }
+        let mut d = after_handshake();
+        let (mut at, mut blocks) = (0, 0);
+        while at < stream.len() {
+            if d.payload_left() > 0 {
+                assert_eq!(d.buffered(), [], "payload in the control buffer");
+                let n = d.payload_left() as usize;
+                let spill = d.spill(ReadAhead::Header);
+                let m = spill.len().min(stream.len() - at - n);
+                spill[..m].copy_from_slice(&stream[at + n..at + n + m]);
+                d.payload_taken(n as u32);
+                d.advance(m);
+                at += n + m;
+            } else {
+                let room = d.room(ReadAhead::Header);
+                let n = room.len().min(stream.len() - at);
+                room[..n].copy_from_slice(&stream[at..at + n]);
+                d.advance(n);
+                at += n;
+            }
+            while let Some(f) = d.next_frame().unwrap() {
+                blocks += usize::from(matches!(f, Frame::Block { .. }));
+            }
+        }
+        assert_eq!(blocks, 3);
+    }
+
+    fn a_message() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            Just(vec![0, 0, 0, 0]),
+            (0u32..99).prop_map(|piece| {
+                let mut v = Vec::new();
+                Message::Have { piece }.write(&mut v);
+                v
+            }),
+            proptest::collection::vec(any::<u8>(), 1..3000).prop_map(|payload| {
+                let mut v = Vec::new();
+                Message::Extended { id: payload[0], payload: &payload }.write(&mut v);
+                v
+            }),
+            (any::<u32>(), any::<u32>(), 1usize..20_000).prop_map(|(piece, begin, len)| {
+                let mut v = (9 + len as u32).to_be_bytes().to_vec();
+                v.push(7);
+                v.extend(piece.to_be_bytes());
+                v.extend(begin.to_be_bytes());
+                v.extend((0..len).map(|i| i as u8));
+                v
+            }),
+            (100u8..255, 0usize..5000).prop_map(|(id, len)| {
+                let mut v = (1 + len as u32).to_be_bytes().to_vec();
+                v.push(id);
+                v.resize(5 + len, 1);
+                v
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_cut_of_a_stream_gives_the_same_frames(
+            messages in proptest::collection::vec(a_message(), 0..12),
+            cuts in proptest::collection::vec(1usize..4000, 1..40),
+        ) {
+            let mut stream = Handshake {
+                info_hash: crate::units::InfoHash([1; 20]), peer_id: crate::units::PeerId([2; 20]),
+                fast: true, extended: true, dht: false,
+            }.to_bytes().to_vec();
+            stream.extend(messages.concat());
+            let whole = decode_cut(&stream, &[usize::MAX], ReadAhead::Full);
+            prop_assert!(!matches!(whole.last(), Some(Seen::Error(_))));
+            prop_assert_eq!(&decode_cut(&stream, &cuts, ReadAhead::Full), &whole);
+            prop_assert_eq!(&decode_cut(&stream, &cuts, ReadAhead::Header), &whole);
+        }
+    }
+}

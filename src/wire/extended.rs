@@ -1,0 +1,240 @@
+//! The extension handshake (BEP 10): which extensions each side speaks, under which message id.
+//!
+//! Theirs may come at any time and again: what a later one says replaces what an earlier one said, what it does not
+//! mention stays. Numbers out of range are as good as absent, so garbage can switch nothing on. It is read in place by
+//! the scanner: no allocation but for the client's name.
+
+use super::bencode::{BencodeError, Rules, Value, scan};
+use super::limits::{CLIENT_CHARS, EXTENDED_TOKENS, MESSAGE_DEPTH, METADATA_BYTES, REQQ};
+use super::printable;
+use bendy::encoding::{Error as EncodeError, SingleItemEncoder, ToBencode};
+use std::net::IpAddr;
+
+/// The message id of the handshake itself, inside extension messages.
+pub const HANDSHAKE_ID: u8 = 0;
+
+/// Message ids, one for each extension that rill knows; 0 means that the side does not speak it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExtensionIds {
+    /// Metadata from peers (BEP 9).
+    pub ut_metadata: u8,
+    /// Peer exchange (BEP 11).
+    pub ut_pex: u8,
+    /// A piece is gone again (BEP 54).
+    pub lt_donthave: u8,
+}
+
+impl ExtensionIds {
+    /// The ids under which rill wants to be spoken to.
+    pub const OURS: ExtensionIds = ExtensionIds { ut_metadata: 1, ut_pex: 2, lt_donthave: 3 };
+
+    /// In ascending order of their names, as they are written.
+    fn named(&self) -> [(&'static str, u8); 3] {
+        [("lt_donthave", self.lt_donthave), ("ut_metadata", self.ut_metadata), ("ut_pex", self.ut_pex)]
+    }
+}
+
+/// What one side says in its handshake.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExtendedHandshake {
+    /// How to address it.
+    pub ids: ExtensionIds,
+    /// The client's name, fit for showing (`v`).
+    pub client: Option<String>,
+    /// Where it listens (`p`).
+    pub port: Option<u16>,
+    /// Requests that it queues (`reqq`), in 1…[`REQQ`].
+    pub reqq: Option<u32>,
+    /// Bytes of the info dictionary, in 1…[`METADATA_BYTES`]; a claim until the hash agrees.
+    pub metadata_size: Option<u32>,
+    /// Whether it wants nothing more from anybody (BEP 21).
+    pub upload_only: Option<bool>,
+    /// Our address as it sees us (`yourip`).
+    pub your_ip: Option<IpAddr>,
+}
+
+impl ExtendedHandshake {
+    /// The payload after the handshake's id. Worth keeping: one encoding serves many peers.
+    pub fn encode(&self) -> Vec<u8> {
+        self.to_bencode().expect("keys are in order and of known depth")
+    }
+
+    /// Reads a peer's first handshake.
+    pub fn parse(payload: &[u8]) -> Result<ExtendedHandshake, BencodeError> {
+        let mut handshake = ExtendedHandshake::default();
+        handshake.update(payload)?;
+        Ok(handshake)
+    }
+
+    /// Takes over what a handshake says; on an error nothing has changed. Not a dictionary: says nothing.
+    pub fn update(&mut self, payload: &[u8]) -> Result<(), BencodeError> {
+        const RULES: Rules = Rules { depth: MESSAGE_DEPTH, tokens: EXTENDED_TOKENS, strict: false };
+        for (key, value) in scan(payload, &RULES)?.value.pairs().into_iter().flatten() {
+            self.take(key, value);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, key: &[u8], value: Value<'_>) {
+        match key {
+            b"m" => value.pairs().into_iter().flatten().for_each(|(name, id)| self.take_id(name, id)),
+            b"v" => self.client = value.string().map(|v| printable(v, CLIENT_CHARS)).filter(|v| !v.is_empty()),
+            b"p" => self.port = value.int().and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0),
+            b"reqq" => self.reqq = value.int().filter(|n| *n >= 0).map(|n| n.clamp(1, i64::from(REQQ)) as u32),
+            b"metadata_size" => {
+                let size = value.int().and_then(|size| u32::try_from(size).ok());
+                self.metadata_size = size.filter(|size| (1..=METADATA_BYTES).contains(size));
+            }
+            b"upload_only" => self.upload_only = value.int().map(|flag| flag != 0),
+            b"yourip" => self.your_ip = value.string().and_then(ip),
+            _ => {}
+        }
+    }
+
+    fn take_id(&mut self, name: &[u8], id: Value<'_>) {
+        let Some(id) = id.int().and_then(|id| u8::try_from(id).ok()) else { return };
+        match name {
+            b"ut_metadata" => self.ids.ut_metadata = id,
+            b"ut_pex" => self.ids.ut_pex = id,
+            b"lt_donthave" => self.ids.lt_donthave = id,
+            _ => {}
+        }
+    }
+}
+
+fn ip(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok().map(|ip| ip.to_canonical())
+}
+
+impl ToBencode for ExtendedHandshake {
+    const MAX_DEPTH: usize = 2;
+
+    fn encode(&self, encoder: SingleItemEncoder<'_>) -> Result<(), EncodeError> {
+        encoder.emit_dict(|mut e| {
+            e.emit_pair_with(b"m", |e| {
+                e.emit_dict(|mut m| {
+                    let spoken = self.ids.named().into_iter().filter(|(_, id)| *id != 0);
+                    spoken.into_iter().try_for_each(|(name, id)| m.emit_pair(name.as_bytes(), id))
+                })
+            })?;
+            if let Some(size) = self.metadata_size {
+                e.emit_pair(b"metadata_size", size)?;
+            }
+            if let Some(port) = self.port {
+                e.emit_pair(b"p", port)?;
+            }
+            if let Some(reqq) = self.reqq {
+                e.emit_pair(b"reqq", reqq)?;
+            }
+            if let Some(flag) = self.upload_only {
+                e.emit_pair(b"upload_only", u8::from(flag))?;
+            }
+            if let Some(client) = &self.client {
+                e.emit_pair(b"v", client)?;
+            }
+            match self.your_ip {
+                Some(IpAddr::V4(ip)) => e.emit_pair_with(b"yourip", |e| e.emit_bytes(&ip.octets())),
+                Some(IpAddr::V6(ip)) => e.emit_pair_with(b"yourip", |e| e.emit_bytes(&ip.octets())),
+                None => Ok(()),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::testing::{dict, i, list, s};
+
+    fn parse(pairs: Vec<(&str, Vec<u8>)>) -> ExtendedHandshake {
+        ExtendedHandshake::parse(&dict(pairs)).unwrap()
+    }
+
+    fn ids(id: Vec<u8>) -> ExtensionIds {
+        parse(vec![("m", dict([("ut_pex", id), ("ut_metadata", i(3))]))]).ids
+    }
+
+    #[test]
+    fn what_we_say_is_what_is_understood() {
+        let ours = ExtendedHandshake {
+            ids: ExtensionIds::OURS,
+            client: Some("rill 0.1".into()),
+            port: Some(6881),
+            reqq: Some(500),
+            metadata_size: Some(12_345),
+            upload_only: Some(true),
+            your_ip: Some("1.2.3.4".parse().unwrap()),
+        };
+        assert_eq!(ExtendedHandshake::parse(&ours.encode()), Ok(ours));
+        assert_eq!(ExtendedHandshake::default().encode(), b"d1:mdee");
+    }
+
+    #[test]
+    fn unsorted_and_unknown_keys_are_taken() {
+        let got = parse(vec![("v", s("x")), ("p", i(1)), ("m", dict([("ut_pex", i(9)), ("a", i(1))])), ("zz", list([]))]);
+        assert_eq!((got.client.as_deref(), got.port, got.ids.ut_pex), (Some("x"), Some(1), 9));
+    }
+
+    #[test]
+    fn p16_garbage_is_an_error_or_says_nothing() {
+        for garbage in [&b""[..], b"garbage", b"d", b"d1:m", b"i"] {
+            assert!(ExtendedHandshake::parse(garbage).is_err());
+        }
+        for nothing in [&b"le"[..], b"i5e", b"3:abc", b"de", b"d1:mi5ee"] {
+            assert_eq!(ExtendedHandshake::parse(nothing), Ok(ExtendedHandshake::default()));
+        }
+    }
+
+    #[test]
+    fn p16_sixty_thousand_keys_are_refused() {
+        let many: String = (0..60_000).map(|n| format!("5:{n:05}i1e")).collect();
+        let error = ExtendedHandshake::parse(format!("d1:md{many}ee").as_bytes()).unwrap_err();
+        assert_eq!(error, BencodeError::TooManyTokens { limit: EXTENDED_TOKENS });
+    }
+
+    #[test]
+    fn p16_fifty_thousand_levels_are_refused() {
+        let deep = format!("d1:m{}{}e", "l".repeat(50_000), "e".repeat(50_000));
+        assert!(matches!(ExtendedHandshake::parse(deep.as_bytes()), Err(BencodeError::TooDeep { limit: 8, .. })));
+    }
+
+    #[test]
+    fn p16_ids_out_of_range_are_ignored() {
+        for odd in [i(-1), i(300), i(256), s("1"), i("99999999999999999999")] {
+            assert_eq!(ids(odd), ExtensionIds { ut_metadata: 3, ..ExtensionIds::default() });
+        }
+        assert_eq!(ids(i(255)).ut_pex, 255);
+    }
+
+    #[test]
+    fn p16_numbers_are_clamped_or_ignored() {
+        let reqq = |value| parse(vec![("reqq", value)]).reqq;
+        assert_eq!(reqq(i(0)), Some(1));
+        assert_eq!(reqq(i(250)), Some(250));
+        assert_eq!(reqq(i(i64::MAX)), Some(REQQ));
+        assert_eq!(reqq(i(1u64 << 63)), None);
+        assert_eq!(reqq(i(-5)), None);
+        let size = |value| parse(vec![("metadata_size", value)]).metadata_size;
+        assert_eq!(size(i(METADATA_BYTES)), Some(METADATA_BYTES));
+        for none in [0, -1, 1 << 31, i64::from(METADATA_BYTES) + 1, (1 << 32) + 5] {
+            assert_eq!(size(i(none)), None);
+        }
+        for none in [0, -1, 65_536] {
+            assert_eq!(parse(vec![("p", i(none))]).port, None);
+        }
+        assert!(parse(vec![("v", s("\x1b[2J".repeat(10_000)))]).client.unwrap().chars().count() <= CLIENT_CHARS);
+        assert_eq!(parse(vec![("yourip", s([1; 7]))]).your_ip, None);
+    }
+
+    #[test]
+    fn p16_a_repeated_handshake_changes_what_it_mentions() {
+        let mut theirs = parse(vec![("m", dict([("ut_metadata", i(2)), ("ut_pex", i(1))])), ("v", s("x"))]);
+        theirs.update(&dict([("m", dict([("ut_pex", i(0))])), ("upload_only", i(1))])).unwrap();
+        assert_eq!(theirs.ids, ExtensionIds { ut_metadata: 2, ..ExtensionIds::default() });
+        assert_eq!((theirs.client.as_deref(), theirs.upload_only), (Some("x"), Some(true)));
+        let before = theirs.clone();
+        assert!(theirs.update(b"d1:v1:y").is_err());
+        assert_eq!(theirs, before);
+    }
+}

@@ -1,0 +1,94 @@
+//! The first 68 bytes of a connection (BEP 3), and the feature bits in them (BEP 6, 10, 5).
+//!
+//! Garbage is told from a handshake at its first wrong byte, so a peer that speaks HTTP is not waited for.
+
+use crate::units::{InfoHash, PeerId};
+
+/// Bytes in a handshake.
+pub const HANDSHAKE_LEN: usize = 68;
+
+/// What every handshake begins with: the length of the protocol's name, and the name.
+const PROTOCOL: &[u8; 20] = b"\x13BitTorrent protocol";
+
+/// Feature bits, as (index of the reserved byte, bit).
+const EXTENDED: (usize, u8) = (5, 0x10);
+const DHT: (usize, u8) = (7, 0x01);
+const FAST: (usize, u8) = (7, 0x04);
+
+/// Who speaks, about which torrent, and what it understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handshake {
+    /// The torrent.
+    pub info_hash: InfoHash,
+    /// The sender's name for itself.
+    pub peer_id: PeerId,
+    /// Understands the Fast extension (BEP 6).
+    pub fast: bool,
+    /// Understands the extension protocol (BEP 10).
+    pub extended: bool,
+    /// Runs a DHT node (BEP 5).
+    pub dht: bool,
+}
+
+impl Handshake {
+    /// The bytes that say this.
+    pub fn to_bytes(&self) -> [u8; HANDSHAKE_LEN] {
+        let mut out = [0; HANDSHAKE_LEN];
+        out[..20].copy_from_slice(PROTOCOL);
+        for ((byte, bit), on) in [(FAST, self.fast), (EXTENDED, self.extended), (DHT, self.dht)] {
+            if on {
+                out[20 + byte] |= bit;
+            }
+        }
+        out[28..48].copy_from_slice(self.info_hash.as_bytes());
+        out[48..].copy_from_slice(self.peer_id.as_bytes());
+        out
+    }
+
+    /// Whether `bytes` could be the beginning of a handshake.
+    pub fn could_begin(bytes: &[u8]) -> bool {
+        let n = bytes.len().min(PROTOCOL.len());
+        bytes[..n] == PROTOCOL[..n]
+    }
+
+    /// The handshake that these bytes are, unless they are something else.
+    pub fn parse(bytes: &[u8; HANDSHAKE_LEN]) -> Option<Handshake> {
+        let has = |(byte, bit): (usize, u8)| bytes[20 + byte] & bit != 0;
+        Handshake::could_begin(bytes).then_some(())?;
+        Some(Handshake {
+            info_hash: InfoHash::from_slice(&bytes[28..48])?,
+            peer_id: PeerId::from_slice(&bytes[48..])?,
+            fast: has(FAST),
+            extended: has(EXTENDED),
+            dht: has(DHT),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_said_is_what_is_read() {
+        for bits in 0..8 {
+            let h = Handshake {
+                info_hash: InfoHash([7; 20]),
+                peer_id: PeerId([9; 20]),
+                fast: bits & 1 != 0,
+                extended: bits & 2 != 0,
+                dht: bits & 4 != 0,
+            };
+            assert_eq!(Handshake::parse(&h.to_bytes()), Some(h));
+        }
+    }
+
+    #[test]
+    fn p11_garbage_is_known_by_its_first_byte() {
+        assert!(!Handshake::could_begin(b"GET / HTTP/1.1\r\n"));
+        assert!(!Handshake::could_begin(&[0]));
+        assert!(!Handshake::could_begin(&[255]));
+        assert!(Handshake::could_begin(b"\x13BitTor"));
+        assert_eq!(Handshake::parse(&[0x13; HANDSHAKE_LEN]), None);
+    }
+}

@@ -1,0 +1,75 @@
+//! How much rill takes from a file, a link or a packet before it says no. Every number has its unit and its reason.
+//!
+//! Nothing on this floor allocates by a number that it read; these limits bound what is allocated by *counting*.
+
+/// Levels of nesting in a .torrent file. A v1 file needs 5; the file tree of a hybrid needs one more a directory.
+pub const METAINFO_DEPTH: usize = 32;
+
+/// Levels of nesting in a tracker reply, an extension message or a DHT packet. The deepest real one has 4.
+pub const MESSAGE_DEPTH: usize = 8;
+
+/// Bytes of a .torrent file. [`METAINFO_PIECES`] hashes take 40 MiB, which leaves 24 MiB for names.
+pub const METAINFO_BYTES: usize = 64 << 20;
+
+/// Tokens in a .torrent file, twelve for each of [`METAINFO_FILES`] files: a plain entry has eight, a twin path adds four.
+pub const METAINFO_TOKENS: usize = 4_500_000;
+
+/// Pieces of a torrent. 2^21 pieces of 16 MiB are 32 TiB; the hashes alone are 40 MiB of memory.
+pub const METAINFO_PIECES: u32 = 1 << 21;
+
+/// Files of a torrent. An entry costs about 200 bytes of memory, so this many cost 75 MB.
+pub const METAINFO_FILES: usize = 375_000;
+
+/// Bytes of one path component: what Linux file systems take; FAT takes 255 UTF-16 units, which are never more.
+pub const COMPONENT_BYTES: usize = 255;
+
+/// Bytes of one relative path, separators included. PATH_MAX is 4096 and the download directory needs some.
+pub const PATH_BYTES: usize = 3_072;
+
+/// Trackers kept of a torrent or a magnet link; lists of public trackers have about a hundred.
+pub const TRACKERS: usize = 128;
+
+/// Web seeds kept of a torrent or a magnet link.
+pub const WEB_SEEDS: usize = 32;
+
+/// Bytes of a tracker's or web seed's URL. Passkeys make them long, servers refuse them above 8 KiB.
+pub const URL_BYTES: usize = 2_048;
+
+/// Characters of a comment, a display name or a client's name that are kept for showing.
+pub const COMMENT_CHARS: usize = 1_024;
+
+/// Bytes of a magnet link. Links with fifty trackers have 4 KiB.
+pub const MAGNET_BYTES: usize = 64 << 10;
+
+/// Peer addresses kept of a magnet link's `x.pe`.
+pub const MAGNET_PEERS: usize = 64;
+
+/// Ranges of files kept of a magnet link's `so`.
+pub const MAGNET_RANGES: usize = 1_024;
+
+/// Tokens in a tracker's reply: six for each of 50,000 peers in the long form, more than fit into the bytes taken.
+pub const TRACKER_TOKENS: usize = 300_000;
+
+/// Bytes of a tracker's reply after inflation. 3,000 peers in the long form need 200 KiB.
+pub const TRACKER_REPLY_BYTES: usize = 1 << 20;
+
+/// Peers kept of one list; as many as rill knows of a torrent.
+pub const PEERS: usize = 1_000;
+
+/// Bytes of a tracker id that are sent back; a longer one is dropped. Seen in the wild: at most 40.
+pub const TRACKER_ID_BYTES: usize = 256;
+
+/// Characters of a tracker's failure or warning that are shown: three lines of a terminal.
+pub const REASON_CHARS: usize = 240;
+
+/// Tokens in an extension handshake; a real one has about 40.
+pub const EXTENDED_TOKENS: usize = 1_000;
+
+/// Bytes of metadata that are asked of peers, 30 MiB: libtorrent's own limit.
+pub const METADATA_BYTES: u32 = 30 << 20;
+
+/// Outstanding requests that a peer's `reqq` may allow; our window ends at 500.
+pub const REQQ: u32 = 2_000;
+
+/// Characters of a peer's client name that are kept.
+pub const CLIENT_CHARS: usize = 40;

@@ -1,0 +1,253 @@
+//! The messages between peers (BEP 3, BEP 6, BEP 10): their numbers, their lengths, their bytes.
+//!
+//! Indices in a [`Message`] are raw: they become real at `Geometry`, on the floor above.
+
+use crate::units::BlockSpan;
+use thiserror::Error;
+
+/// Message numbers on the wire.
+mod id {
+    pub const CHOKE: u8 = 0;
+    pub const UNCHOKE: u8 = 1;
+    pub const INTERESTED: u8 = 2;
+    pub const NOT_INTERESTED: u8 = 3;
+    pub const HAVE: u8 = 4;
+    pub const BITFIELD: u8 = 5;
+    pub const REQUEST: u8 = 6;
+    pub const PIECE: u8 = 7;
+    pub const CANCEL: u8 = 8;
+    pub const PORT: u8 = 9;
+    pub const SUGGEST: u8 = 13;
+    pub const HAVE_ALL: u8 = 14;
+    pub const HAVE_NONE: u8 = 15;
+    pub const REJECT: u8 = 16;
+    pub const ALLOWED_FAST: u8 = 17;
+    pub const EXTENDED: u8 = 20;
+}
+
+/// Bytes before a block's payload: length prefix, number, piece, begin.
+pub const PIECE_HEADER_LEN: usize = 13;
+
+/// The longest block that rill takes or gives, 128 KiB: nobody asks for more.
+pub const MAX_BLOCK_LEN: u32 = 128 * 1024;
+
+/// The longest message that a peer may announce, 1 MiB: longer is an attack or another protocol (libtorrent's limit).
+pub const MAX_MESSAGE_LEN: u32 = 1024 * 1024;
+
+/// The longest extension message that is read, 32 KiB: a 16 KiB metadata block and its dictionary, a full PEX message.
+/// A longer one is passed over unread.
+pub const MAX_EXTENDED_LEN: u32 = 32 * 1024;
+
+/// Three raw numbers that name a run of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RawSpan {
+    /// Piece index.
+    pub piece: u32,
+    /// First byte in the piece.
+    pub begin: u32,
+    /// Bytes.
+    pub len: u32,
+}
+
+impl From<BlockSpan> for RawSpan {
+    fn from(s: BlockSpan) -> RawSpan {
+        RawSpan { piece: s.piece().get(), begin: s.begin(), len: s.len() }
+    }
+}
+
+/// One message, all but `piece`, whose payload never stands in memory together with its header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // the names are the protocol's own
+pub enum Message<'a> {
+    KeepAlive,
+    Choke,
+    Unchoke,
+    Interested,
+    NotInterested,
+    Have { piece: u32 },
+    Bitfield { bytes: &'a [u8] },
+    Request(RawSpan),
+    Cancel(RawSpan),
+    Port { port: u16 },
+    Suggest { piece: u32 },
+    HaveAll,
+    HaveNone,
+    Reject(RawSpan),
+    AllowedFast { piece: u32 },
+    Extended { id: u8, payload: &'a [u8] },
+}
+
+/// What a peer did to the framing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum FrameError {
+    /// Not the BitTorrent protocol.
+    #[error("not a BitTorrent handshake")]
+    NotHandshake,
+    /// A length prefix above [`MAX_MESSAGE_LEN`].
+    #[error("a message of {0} bytes")]
+    TooLong(u32),
+    /// A message of fixed size with another size.
+    #[error("message {id} with {len} bytes of body")]
+    BadLength {
+        /// Message number.
+        id: u8,
+        /// Bytes after the number.
+        len: u32,
+    },
+    /// A bitfield that does not fit the torrent.
+    #[error("a bitfield of {got} bytes where {expected} belong")]
+    Bitfield {
+        /// Bytes that were announced.
+        got: u32,
+        /// Bytes that fit.
+        expected: u32,
+    },
+}
+
+/// What to do with a message, known from its length prefix and number alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// Read the whole body, then parse it.
+    Whole,
+    /// `piece`: read 8 bytes of header, the rest is payload.
+    Piece,
+    /// Pass over the body unread.
+    Skip,
+}
+
+/// Decides how a message is read before a byte of its body is stored. `len` counts the number byte and is at least 1.
+pub(super) fn shape(id: u8, len: u32, bitfield_len: u32) -> Result<Shape, FrameError> {
+    let body = len - 1;
+    let exactly = |n: u32| if body == n { Ok(Shape::Whole) } else { Err(FrameError::BadLength { id, len: body }) };
+    match id {
+        id::CHOKE | id::UNCHOKE | id::INTERESTED | id::NOT_INTERESTED | id::HAVE_ALL | id::HAVE_NONE => exactly(0),
+        id::HAVE | id::SUGGEST | id::ALLOWED_FAST => exactly(4),
+        id::REQUEST | id::CANCEL | id::REJECT => exactly(12),
+        id::PORT => exactly(2),
+        id::BITFIELD if body == bitfield_len => Ok(Shape::Whole),
+        id::BITFIELD => Err(FrameError::Bitfield { got: body, expected: bitfield_len }),
+        id::PIECE if (9..=8 + MAX_BLOCK_LEN).contains(&body) => Ok(Shape::Piece),
+        id::PIECE => Err(FrameError::BadLength { id, len: body }),
+        id::EXTENDED if body == 0 => Err(FrameError::BadLength { id, len: body }),
+        id::EXTENDED if body <= MAX_EXTENDED_LEN => Ok(Shape::Whole),
+        _ => Ok(Shape::Skip),
+    }
+}
+
+fn u32_at(b: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]])
+}
+
+/// The message that `id` and `body` are; [`shape`] has checked the length. `None` for a number that rill does not know.
+pub(super) fn parse(id: u8, body: &[u8]) -> Option<Message<'_>> {
+    let span = || RawSpan { piece: u32_at(body, 0), begin: u32_at(body, 4), len: u32_at(body, 8) };
+    Some(match id {
+        id::CHOKE => Message::Choke,
+        id::UNCHOKE => Message::Unchoke,
+        id::INTERESTED => Message::Interested,
+        id::NOT_INTERESTED => Message::NotInterested,
+        id::HAVE => Message::Have { piece: u32_at(body, 0) },
+        id::BITFIELD => Message::Bitfield { bytes: body },
+        id::REQUEST => Message::Request(span()),
+        id::CANCEL => Message::Cancel(span()),
+        id::PORT => Message::Port { port: u16::from_be_bytes([body[0], body[1]]) },
+        id::SUGGEST => Message::Suggest { piece: u32_at(body, 0) },
+        id::HAVE_ALL => Message::HaveAll,
+        id::HAVE_NONE => Message::HaveNone,
+        id::REJECT => Message::Reject(span()),
+        id::ALLOWED_FAST => Message::AllowedFast { piece: u32_at(body, 0) },
+        id::EXTENDED => Message::Extended { id: body[0], payload: &body[1..] },
+        _ => return None,
+    })
+}
+
+/// The header that stands before a block's payload.
+pub(super) fn piece_header(span: BlockSpan) -> [u8; PIECE_HEADER_LEN] {
+    let mut h = [0; PIECE_HEADER_LEN];
+    h[..4].copy_from_slice(&(9 + span.len()).to_be_bytes());
+    h[4] = id::PIECE;
+    h[5..9].copy_from_slice(&span.piece().get().to_be_bytes());
+    h[9..].copy_from_slice(&span.begin().to_be_bytes());
+    h
+}
+
+impl Message<'_> {
+    /// Appends the message with its length prefix.
+    pub fn write(&self, out: &mut impl Extend<u8>) {
+        let mut put = |id: u8, numbers: &[u32], tail: &[u8]| {
+            let len = 1 + numbers.len() * 4 + tail.len();
+            out.extend((len as u32).to_be_bytes());
+            out.extend([id]);
+            for n in numbers {
+                out.extend(n.to_be_bytes());
+            }
+            out.extend(tail.iter().copied());
+        };
+        match *self {
+            Message::KeepAlive => out.extend([0; 4]),
+            Message::Choke => put(id::CHOKE, &[], &[]),
+            Message::Unchoke => put(id::UNCHOKE, &[], &[]),
+            Message::Interested => put(id::INTERESTED, &[], &[]),
+            Message::NotInterested => put(id::NOT_INTERESTED, &[], &[]),
+            Message::Have { piece } => put(id::HAVE, &[piece], &[]),
+            Message::Bitfield { bytes } => put(id::BITFIELD, &[], bytes),
+            Message::Request(s) => put(id::REQUEST, &[s.piece, s.begin, s.len], &[]),
+            Message::Cancel(s) => put(id::CANCEL, &[s.piece, s.begin, s.len], &[]),
+            Message::Port { port } => put(id::PORT, &[], &port.to_be_bytes()),
+            Message::Suggest { piece } => put(id::SUGGEST, &[piece], &[]),
+            Message::HaveAll => put(id::HAVE_ALL, &[], &[]),
+            Message::HaveNone => put(id::HAVE_NONE, &[], &[]),
+            Message::Reject(s) => put(id::REJECT, &[s.piece, s.begin, s.len], &[]),
+            Message::AllowedFast { piece } => put(id::ALLOWED_FAST, &[piece], &[]),
+            Message::Extended { id, payload } => {
+                out.extend((payload.len() as u32 + 2).to_be_bytes());
+                out.extend([id::EXTENDED, id]);
+                out.extend(payload.iter().copied());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p3_a_fixed_size_message_of_another_size_is_refused() {
+        for (id, right) in
+            [(0, 0), (1, 0), (2, 0), (3, 0), (4, 4), (6, 12), (8, 12), (9, 2), (13, 4), (14, 0), (15, 0), (16, 12), (17, 4)]
+        {
+            for body in 0..40 {
+                assert_eq!(shape(id, body + 1, 5).is_ok(), body == right, "message {id} with {body} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn p2_a_block_longer_than_any_request_is_refused() {
+        assert_eq!(shape(7, 9 + MAX_BLOCK_LEN, 5), Ok(Shape::Piece));
+        assert!(shape(7, 10 + MAX_BLOCK_LEN, 5).is_err());
+        assert!(shape(7, 9, 5).is_err(), "a block of no bytes");
+        assert!(shape(7, 3, 5).is_err());
+    }
+
+    #[test]
+    fn p4_an_unknown_message_is_passed_over() {
+        assert_eq!(shape(99, 70_000, 5), Ok(Shape::Skip));
+        assert_eq!(parse(99, &[]), None);
+    }
+
+    #[test]
+    fn p5_a_bitfield_of_another_length_is_refused_before_it_is_read() {
+        assert_eq!(shape(5, 6, 5), Ok(Shape::Whole));
+        assert_eq!(shape(5, 7, 5), Err(FrameError::Bitfield { got: 6, expected: 5 }));
+        assert!(shape(5, 1, 5).is_err());
+    }
+
+    #[test]
+    fn an_endless_extension_message_is_not_stored() {
+        assert_eq!(shape(20, MAX_EXTENDED_LEN + 1, 5), Ok(Shape::Whole));
+        assert_eq!(shape(20, MAX_EXTENDED_LEN + 2, 5), Ok(Shape::Skip));
+        assert!(shape(20, 1, 5).is_err(), "no extension number");
+    }
+}

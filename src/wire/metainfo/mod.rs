@@ -1,0 +1,181 @@
+//! A torrent as rill believes it (BEP 3, with 12, 19, 27 and 47; a hybrid of BEP 52 counts as its v1 half).
+//!
+//! Invariants of every [`Metainfo`], wherever it came from (a file, a peer's metadata, [`Builder`]): the info hash is
+//! over the raw bytes as written; every path is made of plain names and stays below its directory; no two files share
+//! a path; the files follow each other without a gap and their lengths make up the geometry's total; there are
+//! exactly as many hashes as pieces; trackers have an allowed scheme.
+
+mod builder;
+mod error;
+mod parse;
+mod path;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+pub use builder::{BuildError, Builder, piece_len_for};
+pub use error::MetainfoError;
+pub(in crate::wire) use path::component;
+pub use path::{OWN_PREFIX, fat_paths};
+
+use crate::units::{Geometry, InfoHash, PieceHash, PieceIndex};
+use crate::wire::magnet::Magnet;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// One file of a torrent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileEntry {
+    /// Where it lies below the download directory: plain names, the torrent's own first if it has several files.
+    pub path: Vec<String>,
+    /// Bytes in it; may be 0.
+    pub length: u64,
+    /// Where its bytes start, counted from the torrent's start.
+    pub offset: u64,
+    /// Zeros that only align what follows (BEP 47 `p`): hashed and served as zeros, never written.
+    pub pad: bool,
+    /// A symbolic link (BEP 47 `l`). rill does not create these: a link is a way out of the directory. Only an entry of
+    /// length 0 counts as one; with a length it is a file like any other.
+    pub symlink: bool,
+    /// Meant to be run (BEP 47 `x`).
+    pub executable: bool,
+}
+
+impl FileEntry {
+    /// Whether anything of that name is to be created.
+    pub fn lands_on_disk(&self) -> bool {
+        !self.pad && !self.symlink
+    }
+}
+
+/// What was left out or changed for this torrent to be usable; worth a line each, not an error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Repairs {
+    /// Trackers and web seeds with a scheme, host or port that cannot be, or too many of them.
+    pub urls_dropped: usize,
+    /// Files whose path collided with another's.
+    pub files_renamed: usize,
+    /// Bytes behind the torrent's end.
+    pub bytes_cut: usize,
+}
+
+#[derive(Debug)]
+struct Parts {
+    info_hash: InfoHash,
+    info: Box<[u8]>,
+    pieces: Range<usize>,
+    name: String,
+    geometry: Geometry,
+    files: Vec<FileEntry>,
+    private: bool,
+    trackers: Vec<Vec<String>>,
+    web_seeds: Vec<String>,
+    comment: Option<String>,
+    created_by: Option<String>,
+    creation_date: Option<i64>,
+    repairs: Repairs,
+}
+
+/// A torrent. Cloning copies a pointer.
+#[derive(Clone, Debug)]
+pub struct Metainfo(Arc<Parts>);
+
+impl Metainfo {
+    /// Reads a .torrent file.
+    pub fn parse(bytes: &[u8]) -> Result<Metainfo, MetainfoError> {
+        parse::from_file(bytes).map(|parts| Metainfo(Arc::new(parts)))
+    }
+
+    /// Reads an info dictionary alone, as peers send it (BEP 9), with the trackers that the magnet link named.
+    /// The same rules hold as for a file; that the hash is the wanted one is for the caller to compare.
+    pub fn from_info(info: &[u8], trackers: Vec<Vec<String>>, web_seeds: Vec<String>) -> Result<Metainfo, MetainfoError> {
+        parse::from_info(info, trackers, web_seeds).map(|parts| Metainfo(Arc::new(parts)))
+    }
+
+    /// SHA-1 of the info dictionary as written.
+    pub fn info_hash(&self) -> InfoHash {
+        self.0.info_hash
+    }
+
+    /// The info dictionary as written, for peers who ask for it (BEP 9).
+    pub fn info_bytes(&self) -> &[u8] {
+        &self.0.info
+    }
+
+    /// The torrent's name: one plain path component.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Sizes of all and of the pieces.
+    pub fn geometry(&self) -> Geometry {
+        self.0.geometry
+    }
+
+    /// What the piece must hash to.
+    pub fn piece_hash(&self, piece: PieceIndex) -> PieceHash {
+        PieceHash::from_slice(&self.piece_hashes()[piece.as_usize() * 20..][..20]).expect("twenty bytes")
+    }
+
+    /// What all pieces must hash to, twenty bytes each.
+    pub fn piece_hashes(&self) -> &[u8] {
+        &self.0.info[self.0.pieces.clone()]
+    }
+
+    /// The files in the torrent's order, pads and links included; at least one.
+    pub fn files(&self) -> &[FileEntry] {
+        &self.0.files
+    }
+
+    /// Whether there is one file and no directory around it.
+    pub fn is_single_file(&self) -> bool {
+        self.0.files.len() == 1 && self.0.files[0].path.len() == 1
+    }
+
+    /// Whether peers may come from this torrent's own trackers alone (BEP 27).
+    pub fn private(&self) -> bool {
+        self.0.private
+    }
+
+    /// Tracker URLs in tiers (BEP 12), in the order written; no tier is empty.
+    pub fn trackers(&self) -> &[Vec<String>] {
+        &self.0.trackers
+    }
+
+    /// Web seeds (BEP 19).
+    pub fn web_seeds(&self) -> &[String] {
+        &self.0.web_seeds
+    }
+
+    /// What its maker had to say, fit for showing.
+    pub fn comment(&self) -> Option<&str> {
+        self.0.comment.as_deref()
+    }
+
+    /// The program that made it, fit for showing.
+    pub fn created_by(&self) -> Option<&str> {
+        self.0.created_by.as_deref()
+    }
+
+    /// When it was made, in seconds since 1970; whatever the file says.
+    pub fn creation_date(&self) -> Option<i64> {
+        self.0.creation_date
+    }
+
+    /// What was left out or changed to make it usable.
+    pub fn repairs(&self) -> Repairs {
+        self.0.repairs
+    }
+
+    /// The magnet link that finds this torrent; its `Display` is the link.
+    pub fn magnet(&self) -> Magnet {
+        Magnet {
+            info_hash: self.info_hash(),
+            name: Some(self.name().to_owned()),
+            trackers: self.trackers().iter().flatten().cloned().collect(),
+            web_seeds: self.web_seeds().to_vec(),
+            peers: Vec::new(),
+            select_only: Vec::new(),
+        }
+    }
+}

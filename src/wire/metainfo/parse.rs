@@ -1,0 +1,220 @@
+//! From bytes to a torrent that can be believed: every check that a .torrent file or a peer's metadata must pass.
+//!
+//! Sums are checked 64-bit sums, counts are compared with limits before anything is kept, and no number that was
+//! read here sizes an allocation.
+
+use super::shape::{File, Info, Outer};
+use super::{FileEntry, MetainfoError, Parts, Repairs, path};
+use crate::units::{Geometry, InfoHash};
+use crate::wire::bencode::{Rules, Value, decode, scan, tidy};
+use crate::wire::limits::{
+    COMMENT_CHARS, METAINFO_BYTES, METAINFO_DEPTH, METAINFO_FILES, METAINFO_PIECES, METAINFO_TOKENS, TRACKERS, WEB_SEEDS,
+};
+use crate::wire::text::printable;
+use crate::wire::url::{tracker_url, web_seed_url};
+use sha1::{Digest, Sha1};
+use std::ops::Range;
+
+const FILE_RULES: Rules = Rules { depth: METAINFO_DEPTH, tokens: METAINFO_TOKENS, strict: false };
+const INFO_RULES: Rules = Rules { strict: true, ..FILE_RULES };
+
+pub(super) fn from_file(bytes: &[u8]) -> Result<Parts, MetainfoError> {
+    check_size(bytes)?;
+    let scanned =
+        scan(bytes, &FILE_RULES).map_err(|e| if is_html(bytes) { MetainfoError::Html } else { MetainfoError::NotBencode(e) })?;
+    if !scanned.value.is_dict() {
+        return Err(MetainfoError::NotADictionary);
+    }
+    let info = scanned.value.get(b"info").ok_or(MetainfoError::NoInfo)?;
+    let mut parts = read_info(info.raw())?;
+    let tidy = tidy(&scanned, &FILE_RULES).map_err(MetainfoError::NotBencode)?;
+    let outer: Outer = decode(&tidy, METAINFO_DEPTH).map_err(|_| MetainfoError::NotADictionary)?;
+    add_outer(&mut parts, &outer);
+    parts.repairs.bytes_cut = scanned.rest.trim_ascii().len();
+    Ok(parts)
+}
+
+pub(super) fn from_info(info: &[u8], trackers: Vec<Vec<String>>, web_seeds: Vec<String>) -> Result<Parts, MetainfoError> {
+    check_size(info)?;
+    let mut parts = read_info(info)?;
+    let tiers = trackers.iter().map(|tier| tier.iter().map(String::as_bytes));
+    parts.trackers = clean_tiers(tiers, &mut parts.repairs);
+    parts.web_seeds = clean_web_seeds(web_seeds.iter().map(String::as_bytes), &mut parts.repairs);
+    Ok(parts)
+}
+
+fn check_size(bytes: &[u8]) -> Result<(), MetainfoError> {
+    match bytes.len() {
+        0 => Err(MetainfoError::Empty),
+        bytes if bytes > METAINFO_BYTES => Err(MetainfoError::TooBig { bytes, limit: METAINFO_BYTES }),
+        _ => Ok(()),
+    }
+}
+
+/// A page that a web server sent instead of the file.
+fn is_html(bytes: &[u8]) -> bool {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start().starts_with(b"<")
+}
+
+/// All that the info dictionary says; the rest of the parts is empty.
+fn read_info(raw: &[u8]) -> Result<Parts, MetainfoError> {
+    let scanned = scan(raw, &INFO_RULES).map_err(MetainfoError::BadInfo)?;
+    if !scanned.rest.is_empty() {
+        return Err(MetainfoError::BytesAfterInfo(scanned.rest.len()));
+    }
+    if !scanned.value.is_dict() {
+        return Err(MetainfoError::NoInfo);
+    }
+    let tidy = tidy(&scanned, &INFO_RULES).map_err(MetainfoError::BadInfo)?;
+    let info: Info = decode(&tidy, METAINFO_DEPTH).map_err(|_| MetainfoError::NoInfo)?;
+    if info.pieces.is_none() && (info.has_file_tree || info.meta_version == Some(2)) {
+        return Err(MetainfoError::V2Only);
+    }
+    let info_hash = InfoHash(Sha1::digest(raw).into());
+    let name = best_name(&info).unwrap_or_else(|| info_hash.to_string());
+    let (files, total) = read_files(&info, &name)?;
+    let (files, renamed) = settle(files)?;
+    let geometry = read_geometry(&info, total)?;
+    Ok(Parts {
+        info_hash,
+        info: raw.into(),
+        pieces: pieces_range(scanned.value, geometry)?,
+        name,
+        geometry,
+        files,
+        private: info.private.is_some_and(|p| p != 0),
+        trackers: Vec::new(),
+        web_seeds: Vec::new(),
+        comment: None,
+        created_by: None,
+        creation_date: None,
+        repairs: Repairs { files_renamed: renamed, ..Repairs::default() },
+    })
+}
+
+/// The `.utf-8` twin counts if it is what it says; otherwise the plain field, with what is not UTF-8 replaced.
+fn best_name(info: &Info<'_>) -> Option<String> {
+    let twin = info.name_utf8.filter(|n| std::str::from_utf8(n).is_ok()).and_then(path::component);
+    twin.or_else(|| info.name.and_then(path::component))
+}
+
+/// The files as listed, one after the other, and their total length.
+fn read_files(info: &Info<'_>, name: &str) -> Result<(Vec<FileEntry>, u64), MetainfoError> {
+    let mut total = 0;
+    if !info.has_files {
+        let length = info.length.ok_or(MetainfoError::Field("length"))?;
+        let entry = entry(0, vec![name.to_owned()], length, info.attr, &mut total)?;
+        return Ok((vec![entry], total));
+    }
+    let listed = info.files.as_ref().ok_or(MetainfoError::Field("files"))?;
+    match listed.len() {
+        0 => return Err(MetainfoError::NoFiles),
+        files if files > METAINFO_FILES => return Err(MetainfoError::TooManyFiles { files, limit: METAINFO_FILES }),
+        _ => {}
+    }
+    let mut files = Vec::with_capacity(listed.len());
+    for (at, file) in listed.iter().enumerate() {
+        let length = file.length.ok_or(MetainfoError::FileField { file: at + 1, field: "length" })?;
+        files.push(entry(at, file_path(at, name, file)?, length, file.attr, &mut total)?);
+    }
+    Ok((files, total))
+}
+
+fn entry(at: usize, path: Vec<String>, length: i64, attr: &[u8], total: &mut u64) -> Result<FileEntry, MetainfoError> {
+    let length = u64::try_from(length).map_err(|_| MetainfoError::FileLength { file: at + 1, length })?;
+    let offset = *total;
+    *total = offset.checked_add(length).filter(|t| *t <= i64::MAX as u64).ok_or(MetainfoError::TotalLength)?;
+    let has = |letter| attr.contains(&letter);
+    let pad = has(b'p');
+    Ok(FileEntry { path, length, offset, pad, symlink: !pad && length == 0 && has(b'l'), executable: has(b'x') })
+}
+
+fn file_path(at: usize, name: &str, file: &File<'_>) -> Result<Vec<String>, MetainfoError> {
+    let twin = file.path_utf8.as_ref().filter(|p| !p.is_empty() && p.iter().all(|c| std::str::from_utf8(c).is_ok()));
+    let mut path = vec![name.to_owned()];
+    match twin.or(file.path.as_ref()) {
+        Some(written) => path.extend(path::components(written.iter().copied())),
+        // A pad needs no name (BEP 47).
+        None if file.attr.contains(&b'p') => path.extend([".pad".to_owned(), at.to_string()]),
+        None => return Err(MetainfoError::FileField { file: at + 1, field: "path" }),
+    }
+    Ok(path)
+}
+
+/// The same files with paths that are short enough and each their own.
+fn settle(mut files: Vec<FileEntry>) -> Result<(Vec<FileEntry>, usize), MetainfoError> {
+    files.iter().enumerate().try_for_each(|(at, f)| path::check_length(at + 1, &f.path))?;
+    let renamed = path::part_collisions(&mut files);
+    Ok((files, renamed))
+}
+
+fn read_geometry(info: &Info<'_>, total: u64) -> Result<Geometry, MetainfoError> {
+    let written = info.piece_length.ok_or(MetainfoError::Field("piece length"))?;
+    let piece_len = u64::try_from(written).map_err(|_| MetainfoError::PieceLength(written))?;
+    let geometry = Geometry::new(total, piece_len)?;
+    match geometry.pieces() {
+        pieces if pieces > METAINFO_PIECES => Err(MetainfoError::TooManyPieces { pieces, limit: METAINFO_PIECES }),
+        _ => Ok(geometry),
+    }
+}
+
+/// Where the piece hashes lie inside the raw info dictionary.
+fn pieces_range(info: Value<'_>, geometry: Geometry) -> Result<Range<usize>, MetainfoError> {
+    let value = info.get(b"pieces").ok_or(MetainfoError::Field("pieces"))?;
+    let hashes = value.string().ok_or(MetainfoError::Field("pieces"))?;
+    let (got, expected) = (hashes.len(), geometry.pieces() as usize * 20);
+    if got != expected {
+        return Err(MetainfoError::Pieces { got, expected });
+    }
+    // The hashes are the end of their value, and the value lies inside the dictionary's bytes.
+    let start = hashes.as_ptr() as usize - info.raw().as_ptr() as usize;
+    Ok(start..start + got)
+}
+
+fn add_outer(parts: &mut Parts, outer: &Outer<'_>) {
+    let shown = |text: &[u8]| Some(printable(text, COMMENT_CHARS)).filter(|t| !t.is_empty());
+    parts.comment = outer.comment_utf8.or(outer.comment).and_then(shown);
+    parts.created_by = outer.created_by.and_then(shown);
+    parts.creation_date = outer.creation_date;
+    let listed = outer.announce_list.0.iter().map(|tier| tier.0.iter().copied());
+    parts.trackers = clean_tiers(listed, &mut parts.repairs);
+    // BEP 12: `announce` counts only where no list is.
+    if parts.trackers.is_empty() {
+        parts.trackers = clean_tiers(outer.announce.iter().map(|url| [*url].into_iter()), &mut parts.repairs);
+    }
+    parts.web_seeds = clean_web_seeds(outer.url_list.0.iter().copied(), &mut parts.repairs);
+}
+
+/// Tiers without bad URLs, repeated URLs and empty tiers, [`TRACKERS`] in all.
+fn clean_tiers<'a>(tiers: impl Iterator<Item = impl Iterator<Item = &'a [u8]>>, repairs: &mut Repairs) -> Vec<Vec<String>> {
+    let mut kept: Vec<Vec<String>> = Vec::new();
+    let mut count = 0;
+    for tier in tiers {
+        let mut urls: Vec<String> = Vec::new();
+        for written in tier.filter(|w| !w.trim_ascii().is_empty()) {
+            match tracker_url(written).filter(|_| count < TRACKERS) {
+                Some(url) if kept.iter().flatten().chain(&urls).any(|u| *u == url) => {}
+                Some(url) => {
+                    urls.push(url);
+                    count += 1;
+                }
+                None => repairs.urls_dropped += 1,
+            }
+        }
+        if !urls.is_empty() {
+            kept.push(urls);
+        }
+    }
+    kept
+}
+
+fn clean_web_seeds<'a>(written: impl Iterator<Item = &'a [u8]>, repairs: &mut Repairs) -> Vec<String> {
+    let mut kept = Vec::new();
+    for written in written.filter(|w| !w.trim_ascii().is_empty()) {
+        match web_seed_url(written).filter(|_| kept.len() < WEB_SEEDS) {
+            Some(url) => kept.push(url),
+            None => repairs.urls_dropped += 1,
+        }
+    }
+    kept
+}

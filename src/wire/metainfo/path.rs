@@ -1,0 +1,154 @@
+//! The one door through which names from outside become paths.
+//!
+//! What comes out is a list of components, each a plain name: not empty, not `.` or `..`, no `/`, no NUL, no control
+//! or invisible character, at most [`COMPONENT_BYTES`] long, never one of rill's own names. Joined below a directory
+//! they stay below it. No two files of a torrent have the same path, and none is a directory of another.
+//!
+//! Linux file systems keep `CON` and `a:b`; FAT and Windows shares do not. [`fat_paths`] maps for those, and the floor
+//! that knows the file system decides. Symlinks on the disk are that floor's business too: it opens component by component.
+
+use super::{FileEntry, MetainfoError};
+use crate::wire::limits::{COMPONENT_BYTES, PATH_BYTES};
+use crate::wire::text::{is_invisible, lossy_chars};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Names that start so are rill's own inside a download directory; a torrent's never do.
+pub const OWN_PREFIX: &str = ".rill-";
+
+/// Stands where something could not stay.
+const STAND_IN: char = '_';
+
+/// A name as one path component, or `None` if nothing of it may stay. A name that came out of here comes out the same.
+pub fn component(written: &[u8]) -> Option<String> {
+    let visible = lossy_chars(written).filter(|c| !is_invisible(*c));
+    let relative = visible.skip_while(|c| matches!(c, '/' | '\\'));
+    let replaced = |c: char| c == '/' || c == char::REPLACEMENT_CHARACTER || c.is_control();
+    let mut name: String = relative.map(|c| if replaced(c) { STAND_IN } else { c }).collect();
+    if name.chars().all(char::is_whitespace) || name == "." || name == ".." {
+        return None;
+    }
+    if name.get(..OWN_PREFIX.len()).is_some_and(|head| head.eq_ignore_ascii_case(OWN_PREFIX)) {
+        name.replace_range(..1, "_");
+    }
+    Some(with_suffix(name, ""))
+}
+
+/// The components of a file's path below the torrent's own directory; what may not stay is left out.
+pub fn components<'a>(written: impl IntoIterator<Item = &'a [u8]>) -> Vec<String> {
+    let mut path: Vec<String> = written.into_iter().filter_map(component).collect();
+    if path.is_empty() {
+        path.push(STAND_IN.into());
+    }
+    path
+}
+
+/// The name with `suffix` before its extension, at most [`COMPONENT_BYTES`] long: what is too long is cut out of the
+/// middle, between two characters.
+fn with_suffix(name: String, suffix: &str) -> String {
+    if suffix.is_empty() && name.len() <= COMPONENT_BYTES {
+        return name;
+    }
+    let (stem, extension) = split_extension(&name);
+    let mut end = stem.len().min(COMPONENT_BYTES - extension.len() - suffix.len());
+    while !stem.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{suffix}{extension}", &stem[..end])
+}
+
+/// The name and its extension, dot included; no extension is longer than 16 bytes.
+fn split_extension(name: &str) -> (&str, &str) {
+    match name.rfind('.') {
+        Some(dot) if dot > 0 && name.len() - dot <= 16 => name.split_at(dot),
+        _ => (name, ""),
+    }
+}
+
+/// Refuses a path that no system call would take.
+pub(super) fn check_length(file: usize, path: &[String]) -> Result<(), MetainfoError> {
+    let bytes = path.iter().map(|c| c.len() + 1).sum::<usize>();
+    if bytes > PATH_BYTES { Err(MetainfoError::PathTooLong { file, bytes }) } else { Ok(()) }
+}
+
+/// Gives every file that lands on the disk a path of its own; returns how many had to be renamed.
+///
+/// Of two equal paths the later is renamed; where a path is both a file and a directory, the file is.
+pub(super) fn part_collisions(files: &mut [FileEntry]) -> usize {
+    let mut paths: Vec<&mut Vec<String>> = files.iter_mut().filter(|f| f.lands_on_disk()).map(|f| &mut f.path).collect();
+    part(&mut paths, |path| path.join("/"))
+}
+
+/// The paths of `files` as FAT, exFAT and Windows shares can hold them: no reserved name or character, no dot or blank
+/// at the end, and no two that differ in case alone. Same order, same number; entries that do not land on the disk too.
+pub fn fat_paths(files: &[FileEntry]) -> Vec<Vec<String>> {
+    let mut paths: Vec<Vec<String>> = files.iter().map(|f| f.path.iter().map(|c| fat_component(c)).collect()).collect();
+    let mut on_disk: Vec<_> = paths.iter_mut().zip(files).filter(|(_, f)| f.lands_on_disk()).map(|(p, _)| p).collect();
+    part(&mut on_disk, |path| path.join("/").to_lowercase());
+    paths
+}
+
+/// A safe component as FAT can hold it.
+fn fat_component(name: &str) -> String {
+    let mapped: String = name.chars().map(|c| if r#"<>:"\|?*"#.contains(c) { STAND_IN } else { c }).collect();
+    let kept = mapped.trim_end_matches(['.', ' ']);
+    let mut mapped = if kept.is_empty() { STAND_IN.to_string() } else { kept.to_owned() };
+    if is_reserved(&mapped) {
+        mapped.insert(0, STAND_IN);
+    }
+    with_suffix(mapped, "")
+}
+
+/// Whether Windows takes the name for a device, whatever its extension.
+fn is_reserved(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or(name).trim_end().to_ascii_uppercase();
+    let numbered = |device: &str| {
+        stem.strip_prefix(device)
+            .is_some_and(|n| matches!(n, "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9" | "¹" | "²" | "³"))
+    };
+    matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL" | "CLOCK$" | "CONIN$" | "CONOUT$") || numbered("COM") || numbered("LPT")
+}
+
+/// Renames until no two paths have the same key and no path is a directory of another. Cheap when nothing collides.
+fn part(paths: &mut [&mut Vec<String>], key: impl Fn(&[String]) -> String) -> usize {
+    if !any_collision(paths, &key) {
+        return 0;
+    }
+    let directories: BTreeSet<String> = paths.iter().flat_map(|p| (1..p.len()).map(|n| key(&p[..n]))).collect();
+    let mut count: BTreeMap<String, u32> = BTreeMap::new();
+    paths.iter().for_each(|p| *count.entry(key(p)).or_default() += 1);
+    // A new name must be free of every name of old, also of those that come later.
+    let mut taken: BTreeSet<String> = count.keys().cloned().collect();
+    let mut seen = BTreeSet::new();
+    let mut counters: BTreeMap<String, u32> = BTreeMap::new();
+    let mut renamed = 0;
+    for path in paths {
+        let old = key(path);
+        if !directories.contains(&old) && seen.insert(old.clone()) {
+            continue;
+        }
+        let counter = counters.entry(old).or_default();
+        let name = path.last().expect("a path has a component").clone();
+        loop {
+            *counter += 1;
+            let last = path.last_mut().expect("a path has a component");
+            *last = with_suffix(name.clone(), &format!(".{counter}"));
+            let new = key(path);
+            if !directories.contains(&new) && taken.insert(new) {
+                break;
+            }
+        }
+        renamed += 1;
+    }
+    renamed
+}
+
+/// Whether two paths are equal or one is a directory of another: in sorted order such a pair stands side by side.
+fn any_collision(paths: &[&mut Vec<String>], key: &impl Fn(&[String]) -> String) -> bool {
+    // '/' sorts like the end of a component when it is mapped below every character that a component can hold.
+    let mut keys: Vec<String> = paths.iter().map(|p| key(p).replace('/', "\0")).collect();
+    keys.sort_unstable();
+    keys.windows(2).any(|pair| {
+        let (a, b) = (&pair[0], &pair[1]);
+        b.strip_prefix(a.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('\0'))
+    })
+}

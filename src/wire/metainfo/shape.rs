@@ -1,0 +1,95 @@
+//! What stands in a .torrent file (BEP 3, 12, 19, 27, 47), field by field, before anybody believes it.
+//!
+//! One type for each dictionary. A field of the wrong type counts as absent; whether that matters is decided in
+//! [`super::parse`]. `info` itself is read from its own raw span, never from here.
+
+use crate::wire::bencode::{Lenient, Shape, optional, pairs};
+use bendy::decoding::{Error, Object};
+
+/// The outer dictionary, without `info`.
+#[derive(Default)]
+pub struct Outer<'a> {
+    pub announce: Option<&'a [u8]>,
+    pub announce_list: Lenient<Lenient<&'a [u8]>>,
+    pub comment: Option<&'a [u8]>,
+    pub comment_utf8: Option<&'a [u8]>,
+    pub created_by: Option<&'a [u8]>,
+    pub creation_date: Option<i64>,
+    pub url_list: Lenient<&'a [u8]>,
+}
+
+impl<'a> Shape<'a> for Outer<'a> {
+    fn read(object: Object<'_, 'a>) -> Result<Self, Error> {
+        let mut outer = Outer::default();
+        pairs(object, |key, value| match key {
+            b"announce" => outer.announce = optional(value),
+            b"announce-list" => outer.announce_list = optional(value).unwrap_or_default(),
+            b"comment" => outer.comment = optional(value),
+            b"comment.utf-8" => outer.comment_utf8 = optional(value),
+            b"created by" => outer.created_by = optional(value),
+            b"creation date" => outer.creation_date = optional(value),
+            b"url-list" => outer.url_list = optional(value).unwrap_or_default(),
+            _ => {}
+        })?;
+        Ok(outer)
+    }
+}
+
+/// The info dictionary.
+#[derive(Default)]
+pub struct Info<'a> {
+    pub name: Option<&'a [u8]>,
+    pub name_utf8: Option<&'a [u8]>,
+    pub piece_length: Option<i64>,
+    pub pieces: Option<&'a [u8]>,
+    pub length: Option<i64>,
+    pub attr: &'a [u8],
+    pub files: Option<Vec<File<'a>>>,
+    pub has_files: bool,
+    pub private: Option<i64>,
+    pub meta_version: Option<i64>,
+    pub has_file_tree: bool,
+}
+
+impl<'a> Shape<'a> for Info<'a> {
+    fn read(object: Object<'_, 'a>) -> Result<Self, Error> {
+        let mut info = Info::default();
+        pairs(object, |key, value| match key {
+            b"name" => info.name = optional(value),
+            b"name.utf-8" => info.name_utf8 = optional(value),
+            b"piece length" => info.piece_length = optional(value),
+            b"pieces" => info.pieces = optional(value),
+            b"length" => info.length = optional(value),
+            b"attr" => info.attr = optional(value).unwrap_or_default(),
+            b"files" => (info.has_files, info.files) = (true, optional(value)),
+            b"private" => info.private = optional(value),
+            b"meta version" => info.meta_version = optional(value),
+            b"file tree" => info.has_file_tree = true,
+            _ => {}
+        })?;
+        Ok(info)
+    }
+}
+
+/// One entry of `files`.
+#[derive(Default)]
+pub struct File<'a> {
+    pub length: Option<i64>,
+    pub path: Option<Vec<&'a [u8]>>,
+    pub path_utf8: Option<Vec<&'a [u8]>>,
+    pub attr: &'a [u8],
+}
+
+impl<'a> Shape<'a> for File<'a> {
+    fn read(object: Object<'_, 'a>) -> Result<Self, Error> {
+        let mut file = File::default();
+        pairs(object, |key, value| match key {
+            b"length" => file.length = optional(value),
+            b"path" => file.path = optional(value),
+            b"path.utf-8" => file.path_utf8 = optional(value),
+            b"attr" => file.attr = optional(value).unwrap_or_default(),
+            _ => {}
+        })?;
+        Ok(file)
+    }
+}

@@ -1,0 +1,45 @@
+//! Floor 1, shapes: what stands in files and packets, and what of it rill believes.
+//!
+//! Bytes from outside are parsed here into types whose values are already safe: lengths bounded, paths
+//! clean, indices still raw until [`crate::units::Geometry`] has seen them. Nothing here decides what to do.
+
+// Files and links.
+pub mod bencode;
+pub mod limits;
+mod magnet;
+pub mod metainfo;
+pub mod percent;
+#[cfg(test)]
+pub(crate) mod testing;
+mod text;
+mod url;
+
+pub use magnet::{Magnet, MagnetError};
+pub use metainfo::{FileEntry, Metainfo, MetainfoError};
+pub use text::printable;
+pub use url::{Scheme, UrlParts, tracker_url, url_parts, web_seed_url};
+
+#[doc(hidden)]
+pub mod fuzzing;
+
+// Trackers and the extension handshake.
+mod announce;
+pub mod compact;
+mod extended;
+pub mod udp_tracker;
+
+pub use announce::{AnnounceError, AnnounceEvent, AnnounceReply, AnnounceRequest, RetryIn, parse_reply};
+pub use extended::{ExtendedHandshake, ExtensionIds, HANDSHAKE_ID};
+
+// Between peers.
+mod decoder;
+#[doc(hidden)]
+pub mod fuzzing_peer;
+mod handshake;
+mod message;
+mod outbox;
+
+pub use decoder::{Decoder, Frame, ReadAhead};
+pub use handshake::{HANDSHAKE_LEN, Handshake};
+pub use message::{FrameError, MAX_BLOCK_LEN, Message, PIECE_HEADER_LEN, RawSpan};
+pub use outbox::{Outbox, Part, Plan, Sent};

@@ -1,0 +1,62 @@
+//! Percent-encoding (RFC 3986), the only one that magnet links and tracker URLs need.
+
+/// Appends `bytes` to `out`, everything but letters, digits and `-._~` as `%XX`: right for binary hashes and for text.
+pub fn encode_into(bytes: &[u8], out: &mut String) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for &b in bytes {
+        if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~') {
+            out.push(b as char);
+        } else {
+            out.push('%');
+            out.push(HEX[usize::from(b >> 4)] as char);
+            out.push(HEX[usize::from(b & 15)] as char);
+        }
+    }
+}
+
+/// The bytes that `text` stands for; a `%` that starts no pair of digits stands for itself.
+pub fn decode(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        match (first, after) {
+            (b'%', [high, low, after @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                out.push(nibble(*high) << 4 | nibble(*low));
+                rest = after;
+            }
+            _ => {
+                out.push(first);
+                rest = after;
+            }
+        }
+    }
+    out
+}
+
+/// The value of a hexadecimal digit.
+fn nibble(digit: u8) -> u8 {
+    (digit as char).to_digit(16).expect("checked by the caller") as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_lone_percent_stands_for_itself() {
+        assert_eq!(decode("100%"), b"100%");
+        assert_eq!(decode("%zz%4"), b"%zz%4");
+        assert_eq!(decode("%C3%a9%+1"), "é%+1".as_bytes());
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_encoded_decodes_to_itself(bytes: Vec<u8>) {
+            let mut text = String::new();
+            encode_into(&bytes, &mut text);
+            prop_assert!(text.bytes().all(|b| b.is_ascii_graphic()));
+            prop_assert_eq!(decode(&text), bytes);
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Asking a tracker over UDP: packets there and back (BEP 15, with the URL option of BEP 41).
+//!
+//! ```text
+//!   connect(transaction) ──▶      ◀── connection id (good for a minute)
+//!   announce(id, transaction) ──▶ ◀── interval, counts, compact peers
+//! ```
+//!
+//! Shapes alone: who waits for what, and when to ask again, is the engine's. A packet that does not answer the
+//! question is a typed error, so that the engine can pass over the one and report the other.
+
+use super::announce::{AnnounceError, AnnounceEvent, AnnounceReply, AnnounceRequest};
+use super::compact::{peers_v4, peers_v6};
+use super::limits::{PEERS, REASON_CHARS};
+use super::printable;
+use std::time::Duration;
+use thiserror::Error;
+
+/// The constant that every connect request starts with.
+const PROTOCOL: u64 = 0x0417_2710_1980;
+
+const CONNECT: u32 = 0;
+const ANNOUNCE: u32 = 1;
+const ERROR: u32 = 3;
+
+/// BEP 41 options: end, and a part of the URL's path.
+const OPTION_END: u8 = 0;
+const OPTION_URL: u8 = 2;
+
+/// Bytes of path and query that are sent along; a passkey fits, and the packet stays below every MTU.
+const URL_DATA_BYTES: usize = 510;
+
+/// What is wrong with a tracker's packet.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PacketError {
+    /// Too short for what it claims to be.
+    #[error("a packet of {got} bytes where at least {needed} belong")]
+    Short {
+        /// What came.
+        got: usize,
+        /// What belongs there.
+        needed: usize,
+    },
+    /// An answer to another question, or a forged one: to be passed over.
+    #[error("transaction {got:#x} answers nothing that was asked")]
+    Transaction {
+        /// What came.
+        got: u32,
+    },
+    /// An answer of another kind.
+    #[error("action {got} where {expected} belongs")]
+    Action {
+        /// What came.
+        got: u32,
+        /// What was asked for.
+        expected: u32,
+    },
+    /// The tracker says no, in these words, fit for showing.
+    #[error("the tracker refuses: {0}")]
+    Refused(String),
+}
+
+impl From<PacketError> for AnnounceError {
+    fn from(error: PacketError) -> AnnounceError {
+        match error {
+            PacketError::Refused(reason) => AnnounceError::Failure { reason, retry_in: None },
+            broken => AnnounceError::Packet(broken),
+        }
+    }
+}
+
+/// The first question: may I ask?
+pub fn connect_request(transaction: u32) -> [u8; 16] {
+    let mut packet = [0; 16];
+    packet[..8].copy_from_slice(&PROTOCOL.to_be_bytes());
+    packet[8..12].copy_from_slice(&CONNECT.to_be_bytes());
+    packet[12..].copy_from_slice(&transaction.to_be_bytes());
+    packet
+}
+
+/// The second question: who is there? `path_and_query` is the tracker URL's, sent along as BEP 41 wants it.
+pub fn announce_request(connection_id: u64, transaction: u32, request: &AnnounceRequest, path_and_query: &str) -> Vec<u8> {
+    let event: u32 = match request.event {
+        AnnounceEvent::None => 0,
+        AnnounceEvent::Completed => 1,
+        AnnounceEvent::Started => 2,
+        AnnounceEvent::Stopped => 3,
+    };
+    let mut packet = Vec::with_capacity(98 + URL_DATA_BYTES + 5);
+    packet.extend(connection_id.to_be_bytes());
+    packet.extend(ANNOUNCE.to_be_bytes());
+    packet.extend(transaction.to_be_bytes());
+    packet.extend(request.info_hash.as_bytes());
+    packet.extend(request.peer_id.as_bytes());
+    packet.extend(request.downloaded.to_be_bytes());
+    packet.extend(request.left.to_be_bytes());
+    packet.extend(request.uploaded.to_be_bytes());
+    packet.extend(event.to_be_bytes());
+    // Our address: 0 means "as you see it".
+    packet.extend([0; 4]);
+    packet.extend(request.key.to_be_bytes());
+    packet.extend(request.numwant.to_be_bytes());
+    packet.extend(request.port.to_be_bytes());
+    debug_assert_eq!(packet.len(), 98);
+    let url = path_and_query.as_bytes();
+    if !url.is_empty() && url.len() <= URL_DATA_BYTES {
+        for part in url.chunks(255) {
+            packet.extend([OPTION_URL, part.len() as u8]);
+            packet.extend(part);
+        }
+        packet.push(OPTION_END);
+    }
+    packet
+}
+
+/// The transaction that a packet answers, if it is long enough to have one: by it the engine finds the question.
+pub fn transaction_of(packet: &[u8]) -> Option<u32> {
+    u32_at(packet, 4).ok()
+}
+
+/// The connection id out of the answer to [`connect_request`].
+pub fn parse_connect(packet: &[u8], transaction: u32) -> Result<u64, PacketError> {
+    check_head(packet, transaction, CONNECT)?;
+    Ok(u64::from(u32_at(packet, 8)?) << 32 | u64::from(u32_at(packet, 12)?))
+}
+
+/// The answer to [`announce_request`]. Peers have the form of the family that the tracker was asked over.
+pub fn parse_announce(packet: &[u8], transaction: u32, over_v6: bool) -> Result<AnnounceReply, PacketError> {
+    check_head(packet, transaction, ANNOUNCE)?;
+    let (interval, leechers, seeders) = (u32_at(packet, 8)?, u32_at(packet, 12)?, u32_at(packet, 16)?);
+    let list = &packet[20..];
+    Ok(AnnounceReply {
+        // The field is signed on the wire.
+        interval: i32::try_from(interval).ok().map(|s| Duration::from_secs(s as u64)),
+        peers: if over_v6 { peers_v6(list).take(PEERS).collect() } else { peers_v4(list).take(PEERS).collect() },
+        seeders: Some(seeders),
+        leechers: Some(leechers),
+        ..AnnounceReply::default()
+    })
+}
+
+/// Is it the answer, and to this question?
+fn check_head(packet: &[u8], transaction: u32, expected: u32) -> Result<(), PacketError> {
+    let (action, answered) = (u32_at(packet, 0)?, u32_at(packet, 4)?);
+    if answered != transaction {
+        return Err(PacketError::Transaction { got: answered });
+    }
+    match action {
+        ERROR => Err(PacketError::Refused(printable(&packet[8..], REASON_CHARS))),
+        got if got != expected => Err(PacketError::Action { got, expected }),
+        _ => Ok(()),
+    }
+}
+
+fn u32_at(packet: &[u8], at: usize) -> Result<u32, PacketError> {
+    let bytes = packet.get(at..at + 4).and_then(|b| b.try_into().ok());
+    bytes.map(u32::from_be_bytes).ok_or(PacketError::Short { got: packet.len(), needed: at + 4 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::{InfoHash, PeerId};
+
+    fn request() -> AnnounceRequest {
+        AnnounceRequest {
+            info_hash: InfoHash([1; 20]),
+            peer_id: PeerId([2; 20]),
+            port: 6881,
+            uploaded: 3,
+            downloaded: 4,
+            left: 5,
+            event: AnnounceEvent::Started,
+            numwant: 80,
+            key: 6,
+            tracker_id: None,
+            ipv4: None,
+            ipv6: None,
+        }
+    }
+
+    /// A packet of these words and bytes.
+    fn packet(words: &[u32], bytes: &[u8]) -> Vec<u8> {
+        words.iter().flat_map(|w| w.to_be_bytes()).chain(bytes.iter().copied()).collect()
+    }
+
+    #[test]
+    fn questions_are_laid_out_as_bep_15_says() {
+        assert_eq!(connect_request(7), [0, 0, 4, 0x17, 0x27, 0x10, 0x19, 0x80, 0, 0, 0, 0, 0, 0, 0, 7]);
+        let asked = announce_request(0x0102_0304_0506_0708, 9, &request(), "");
+        assert_eq!(asked.len(), 98);
+        assert_eq!(asked[..16], [1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 1, 0, 0, 0, 9]);
+        assert_eq!(
+            (asked[16], asked[36], asked[63], asked[71], asked[79], asked[83], asked[91], asked[95]),
+            (1, 2, 4, 5, 3, 2, 6, 80)
+        );
+        assert_eq!(asked[96..], 6881u16.to_be_bytes());
+    }
+
+    #[test]
+    fn the_urls_path_goes_along_in_parts() {
+        let asked = announce_request(0, 0, &request(), "/announce?k");
+        assert_eq!(&asked[98..], b"\x02\x0b/announce?k\x00");
+        let path = "x".repeat(300);
+        let asked = announce_request(0, 0, &request(), &path);
+        assert_eq!((asked[99], asked[98 + 257], asked[98 + 258], asked.len()), (255, 2, 45, 98 + 300 + 4 + 1));
+        assert_eq!(announce_request(0, 0, &request(), &"x".repeat(600)).len(), 98);
+    }
+
+    #[test]
+    fn answers_are_read_in_both_families() {
+        assert_eq!(parse_connect(&packet(&[0, 7, 1, 2], &[]), 7), Ok(1 << 32 | 2));
+        let v4 = parse_announce(&packet(&[1, 7, 1800, 3, 4], &[1, 2, 3, 4, 0, 5, 9]), 7, false).unwrap();
+        assert_eq!((v4.interval, v4.leechers, v4.seeders), (Some(Duration::from_secs(1800)), Some(3), Some(4)));
+        assert_eq!(v4.peers, ["1.2.3.4:5".parse().unwrap()]);
+        let v6 = parse_announce(&packet(&[1, 7, u32::MAX, 3, 4], &[0x20; 18]), 7, true).unwrap();
+        assert_eq!((v6.interval, v6.peers.len()), (None, 1), "a negative interval is none");
+    }
+
+    #[test]
+    fn k13_packets_that_answer_nothing_are_typed_errors() {
+        assert_eq!(parse_connect(&packet(&[0, 8, 1, 2], &[]), 7), Err(PacketError::Transaction { got: 8 }));
+        assert_eq!(parse_connect(&packet(&[1, 7, 1, 2], &[]), 7), Err(PacketError::Action { got: 1, expected: 0 }));
+        assert_eq!(parse_announce(&packet(&[0, 7, 1, 2], &[]), 7, false), Err(PacketError::Action { got: 0, expected: 1 }));
+        for (len, needed) in [(0, 4), (7, 8), (8, 12), (15, 16)] {
+            let short = &packet(&[0, 7, 1, 2], &[])[..len];
+            assert_eq!(parse_connect(short, 7), Err(PacketError::Short { got: len, needed }));
+        }
+        for len in 0..20 {
+            let short = &packet(&[1, 7, 1, 2, 3], &[])[..len];
+            assert!(matches!(parse_announce(short, 7, false), Err(PacketError::Short { .. })), "{len}");
+        }
+    }
+
+    #[test]
+    fn k13_a_refusal_is_reported_in_clean_words() {
+        let refusal = parse_announce(&packet(&[3, 7], b"\x1b[2Jno\0"), 7, false).unwrap_err();
+        assert_eq!(refusal, PacketError::Refused("[2Jno".into()));
+        assert_eq!(AnnounceError::from(refusal), AnnounceError::Failure { reason: "[2Jno".into(), retry_in: None });
+        assert_eq!(transaction_of(&packet(&[3, 7], &[])), Some(7));
+        assert_eq!(transaction_of(&[0; 7]), None);
+    }
+}

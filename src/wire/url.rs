@@ -1,0 +1,144 @@
+//! URLs of trackers and web seeds that strangers hand us: which are taken, and what their parts are.
+//!
+//! A URL that comes out is printable ASCII without blanks, has an allowed scheme, a host, no port 0, and carries no
+//! user name or password. `file:` and the like never pass, so no later floor has to think of them. Resolves nothing.
+
+use super::limits::URL_BYTES;
+
+/// How a tracker is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scheme {
+    /// BEP 3.
+    Http,
+    /// BEP 3 over TLS.
+    Https,
+    /// BEP 15.
+    Udp,
+}
+
+/// The parts of a URL that matter before anything is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UrlParts<'a> {
+    /// How to speak.
+    pub scheme: Scheme,
+    /// Name or address, an IPv6 address without its brackets.
+    pub host: &'a str,
+    /// The port written, or the scheme's own; `None` for UDP without one.
+    pub port: Option<u16>,
+    /// From the first `/` or `?` on; may be empty.
+    pub path_and_query: &'a str,
+}
+
+/// The parts of `url`, if it is one that rill would talk to.
+pub fn url_parts(url: &str) -> Option<UrlParts<'_>> {
+    let (scheme, rest) = url.split_once("://")?;
+    let (scheme, default_port) = if scheme.eq_ignore_ascii_case("http") {
+        (Scheme::Http, Some(80))
+    } else if scheme.eq_ignore_ascii_case("https") {
+        (Scheme::Https, Some(443))
+    } else if scheme.eq_ignore_ascii_case("udp") {
+        (Scheme::Udp, None)
+    } else {
+        return None;
+    };
+    let (authority, path_and_query) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(v6) => {
+            let (host, port) = v6.split_once(']')?;
+            host.parse::<std::net::Ipv6Addr>().ok()?;
+            (host, if port.is_empty() { None } else { Some(port.strip_prefix(':')?) })
+        }
+        None => {
+            let (host, port) = authority.split_once(':').map_or((authority, None), |(h, p)| (h, Some(p)));
+            let in_names = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+            if !host.bytes().all(in_names) {
+                return None;
+            }
+            (host, port.filter(|p| !p.is_empty()))
+        }
+    };
+    let port = match port {
+        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => Some(digits.parse().ok().filter(|p| *p != 0)?),
+        Some(_) => return None,
+        None => default_port,
+    };
+    (!host.is_empty()).then_some(UrlParts { scheme, host, port, path_and_query })
+}
+
+/// A tracker's URL as it will be used, or `None` if it must not be.
+pub fn tracker_url(written: &[u8]) -> Option<String> {
+    let url = clean(written)?;
+    let parts = url_parts(url)?;
+    // A UDP tracker has no port of its own (BEP 15).
+    parts.port.is_some().then(|| url.to_owned())
+}
+
+/// A web seed's URL (BEP 19), or `None` if it must not be used.
+pub fn web_seed_url(written: &[u8]) -> Option<String> {
+    let url = clean(written)?;
+    matches!(url_parts(url)?.scheme, Scheme::Http | Scheme::Https).then(|| url.to_owned())
+}
+
+/// Without blanks around it and the fragment behind it, if what is left is plain ASCII of a sane length.
+fn clean(written: &[u8]) -> Option<&str> {
+    let url = std::str::from_utf8(written.trim_ascii()).ok()?;
+    let url = url.split('#').next()?;
+    let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}');
+    (url.len() <= URL_BYTES && url.bytes().all(plain)).then_some(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trackers_that_can_be_talked_to_pass() {
+        for url in [
+            "http://t.example/announce",
+            "HTTPS://t.example:8443/a?passkey=x",
+            "udp://t.example:6969",
+            "udp://[2001:db8::1]:6969/announce",
+            "http://192.0.2.1",
+        ] {
+            assert_eq!(tracker_url(url.as_bytes()).as_deref(), Some(url));
+        }
+        assert_eq!(tracker_url(b" http://t.example/a#frag \n").as_deref(), Some("http://t.example/a"));
+    }
+
+    #[test]
+    fn everything_else_does_not() {
+        for url in [
+            "file:///etc/passwd",
+            "ftp://t.example/",
+            "wss://t.example/",
+            "dht://abc",
+            "http://",
+            "http:///announce",
+            "http://user:password@t.example/",
+            "http://user@t.example/",
+            "http://t.example:0/",
+            "http://t.example:99999/",
+            "http://t.example:+80/",
+            "http://t.example/a\r\nHost: evil",
+            "http://t.example/\x1b[2J",
+            "http://t.exa mple/",
+            "http://[::1/",
+            "http://[zz]/",
+            "udp://t.example",
+            "",
+        ] {
+            assert_eq!(tracker_url(url.as_bytes()), None, "{url:?}");
+        }
+        assert_eq!(tracker_url(&[b"http://t.example/".as_slice(), &[b'a'; 3000]].concat()), None);
+        assert_eq!(web_seed_url(b"udp://t.example:1/"), None);
+        assert_eq!(web_seed_url(b"file:///etc"), None);
+    }
+
+    #[test]
+    fn the_parts_are_what_a_dialer_needs() {
+        let parts = url_parts("udp://[2001:db8::1]:6969/announce?x").unwrap();
+        assert_eq!((parts.scheme, parts.host, parts.port), (Scheme::Udp, "2001:db8::1", Some(6969)));
+        assert_eq!(parts.path_and_query, "/announce?x");
+        assert_eq!(url_parts("https://t.example?x").unwrap().port, Some(443));
+    }
+}
