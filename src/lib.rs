@@ -3,5 +3,6 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod engine;
 pub mod units;
 pub mod wire;

@@ -1,0 +1,185 @@
+//! What the engine wants done: the only way out of it.
+
+use crate::units::{BlockSpan, PeerKey, PieceIndex, TorrentKey};
+use crate::wire::AnnounceError;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One thing to do. All of a turn's may be done together at its end, in order.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Connect; answer with `on_dialed` or `on_dial_failed`.
+    Dial {
+        /// The connection's key from now on.
+        peer: PeerKey,
+        /// Where to.
+        addr: SocketAddr,
+    },
+    /// There is something to write: ask `plan`.
+    Flush {
+        /// To whom.
+        peer: PeerKey,
+    },
+    /// What made `want` say [`Pause`](super::Want::Pause) may be over: ask again.
+    Wake {
+        /// Whose stream.
+        peer: PeerKey,
+    },
+    /// Hang up. The key is dead already.
+    Close {
+        /// On whom.
+        peer: PeerKey,
+    },
+    /// Make files and memory ready for this piece; answer with `on_prepared`.
+    Prepare {
+        /// Whose piece.
+        torrent: TorrentKey,
+        /// Which.
+        piece: PieceIndex,
+    },
+    /// The writer of this block is gone before its last byte: what came of it is worthless.
+    Release {
+        /// Whose block.
+        torrent: TorrentKey,
+        /// The whole block.
+        block: BlockSpan,
+    },
+    /// Every block is there and nobody writes: check the piece; answer with `on_hashed`.
+    Hash {
+        /// Whose piece.
+        torrent: TorrentKey,
+        /// Which.
+        piece: PieceIndex,
+        /// Whether a digest of each block is wanted even if the piece is good.
+        digests: bool,
+    },
+    /// Make what is verified durable; answer with `on_saved`.
+    Save {
+        /// Whose record.
+        torrent: TorrentKey,
+    },
+    /// Ask an HTTP tracker; answer with `on_announced`.
+    Announce {
+        /// Names the question.
+        id: u64,
+        /// The whole URL, query included.
+        url: String,
+        /// Time for all of it.
+        timeout: Duration,
+    },
+    /// Look a name up; answer with `on_resolved`.
+    Resolve {
+        /// Names the question.
+        id: u64,
+        /// The name, or an address in text.
+        host: String,
+        /// Goes along into the answer.
+        port: u16,
+    },
+    /// Send one datagram.
+    Datagram {
+        /// Where to.
+        to: SocketAddr,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// Something that people want to know.
+    Notice(Notice),
+}
+
+/// Something that people want to know.
+#[derive(Clone, Debug)]
+pub enum Notice {
+    /// A piece is good.
+    Verified {
+        /// Whose.
+        torrent: TorrentKey,
+        /// Which.
+        piece: PieceIndex,
+    },
+    /// Every wanted piece is good; not yet durable.
+    Complete {
+        /// Which torrent.
+        torrent: TorrentKey,
+    },
+    /// A peer sent bad data and is not talked to again.
+    Banned {
+        /// In which torrent.
+        torrent: TorrentKey,
+        /// Who.
+        addr: SocketAddr,
+    },
+    /// A tracker answered.
+    TrackerReplied {
+        /// About which torrent.
+        torrent: TorrentKey,
+        /// Which tracker.
+        url: Arc<str>,
+        /// Addresses that it gave.
+        peers: usize,
+        /// What it wanted to be shown.
+        warning: Option<String>,
+    },
+    /// A tracker did not answer, or refused.
+    TrackerFailed {
+        /// About which torrent.
+        torrent: TorrentKey,
+        /// Which tracker.
+        url: Arc<str>,
+        /// Why.
+        error: AnnounceError,
+    },
+}
+
+/// Why a connection did not come about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DialFailure {
+    /// The other side, or the way there.
+    Refused,
+    /// This machine is out of descriptors, ports or memory: not the address's fault.
+    OutOfResources,
+}
+
+/// What the hasher found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashVerdict {
+    /// The piece is what the torrent says.
+    Good {
+        /// First 8 bytes of each block's SHA-1, if they were wanted.
+        digests: Option<Box<[u64]>>,
+    },
+    /// It is not.
+    Bad {
+        /// First 8 bytes of each block's SHA-1.
+        digests: Box<[u64]>,
+    },
+    /// The disk did not let it be read. Nobody's fault but ours.
+    Unreadable,
+}
+
+/// The actions of one turn, in order.
+#[derive(Debug, Default)]
+pub struct Actions(Vec<Action>);
+
+impl Actions {
+    /// Appends one.
+    pub fn push(&mut self, action: Action) {
+        self.0.push(action);
+    }
+
+    /// Takes all, leaving the memory.
+    pub fn drain(&mut self) -> impl Iterator<Item = Action> + '_ {
+        self.0.drain(..)
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The actions so far.
+    pub fn as_slice(&self) -> &[Action] {
+        &self.0
+    }
+}

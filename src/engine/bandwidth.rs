@@ -1,0 +1,110 @@
+//! Rate limits: token buckets for all torrents together and for each alone, downloading and uploading.
+//!
+//! A bucket without a rate lets everything pass. Tokens may go below zero by what was on its way already; the debt is paid
+//! before anything more passes. There is no tick: a bucket is filled when its deadline comes or when it is used.
+
+use super::limits;
+use crate::units::Now;
+use std::time::Duration;
+
+/// One limit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bucket {
+    rate: Option<u64>,
+    tokens: i64,
+    at: Now,
+}
+
+impl Bucket {
+    /// A limit of `rate` bytes a second; `None` for no limit.
+    pub fn new(rate: Option<u64>) -> Bucket {
+        let mut b = Bucket { rate: rate.map(|r| r.max(1)), tokens: 0, at: Now::ZERO };
+        b.tokens = b.burst();
+        b
+    }
+
+    fn burst(&self) -> i64 {
+        let rate = self.rate.unwrap_or(0);
+        let burst = (rate as f64 * limits::BURST.as_secs_f64()) as u64;
+        i64::try_from(burst.max(limits::BURST_MIN_BYTES)).unwrap_or(i64::MAX)
+    }
+
+    /// Bytes that may pass at once.
+    pub fn allowance(&self) -> usize {
+        match self.rate {
+            None => usize::MAX,
+            Some(_) => usize::try_from(self.tokens).unwrap_or(0),
+        }
+    }
+
+    /// Counts bytes that passed.
+    pub fn take(&mut self, now: Now, bytes: u64) {
+        if self.rate.is_some() {
+            self.fill(now);
+            self.tokens = self.tokens.saturating_sub_unsigned(bytes);
+        }
+    }
+
+    /// Fills up to `now`.
+    pub fn fill(&mut self, now: Now) {
+        let Some(rate) = self.rate else { return };
+        let gained = (now.since(self.at).as_micros().saturating_mul(u128::from(rate)) / 1_000_000) as u64;
+        if gained > 0 {
+            self.at = now;
+            self.tokens = self.tokens.saturating_add_unsigned(gained).min(self.burst());
+        }
+    }
+
+    /// When something may pass again that is worth a wake-up; `None` if it may now.
+    pub fn wait(&self) -> Option<Duration> {
+        let rate = self.rate?;
+        if self.tokens > 0 {
+            return None;
+        }
+        let goal = self.burst() / 2;
+        let missing = goal.saturating_sub(self.tokens).max(1) as u64;
+        Some(
+            Duration::from_micros((missing as u128 * 1_000_000 / u128::from(rate)).min(60_000_000) as u64)
+                .max(Duration::from_millis(1)),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn over_a_minute_the_limit_holds_within_a_burst() {
+        let mut b = Bucket::new(Some(100_000));
+        let (mut now, mut passed) = (Now::ZERO, 0u64);
+        while now < Now::from_micros(60_000_000) {
+            b.fill(now);
+            match b.wait() {
+                None => {
+                    let n = b.allowance().min(16_384) as u64;
+                    b.take(now, n);
+                    passed += n;
+                }
+                Some(d) => now = now + d,
+            }
+        }
+        assert!((5_900_000..6_100_000).contains(&passed), "{passed}");
+    }
+
+    #[test]
+    fn a_debt_is_paid_before_anything_passes() {
+        let mut b = Bucket::new(Some(1000));
+        b.take(Now::ZERO, 100_000);
+        assert_eq!(b.allowance(), 0);
+        b.fill(Now::from_micros(10_000_000));
+        assert_eq!(b.allowance(), 0);
+    }
+
+    #[test]
+    fn without_a_rate_everything_passes() {
+        let mut b = Bucket::new(None);
+        b.take(Now::ZERO, u64::MAX);
+        assert_eq!((b.allowance(), b.wait()), (usize::MAX, None));
+    }
+}

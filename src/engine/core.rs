@@ -1,0 +1,419 @@
+//! The engine itself: torrents, connections, timers, and the facts that are not about a stream.
+//!
+//! Dialing and hanging up live in `dialing`, streams in `stream`, `messages` and `asking`, pieces' fates in `verdicts`, slots in
+//! `uploads`, trackers in `tracking`; here are torrents' lives, limits and deadlines.
+
+use super::action::{Action, Actions};
+use super::bandwidth::Bucket;
+use super::conduct::Close;
+use super::limits;
+use super::peer::{Connection, Peer, Phase};
+use super::stats::{Slow, TorrentStats};
+use super::timers::{Timer, Timers};
+use super::torrent::{Activity, Blame, Candidates, Choker, Picker, Pieces, Torrent, Trackers};
+use super::tracking::Tracking;
+use crate::units::{Bitfield, BlockSpan, Geometry, InfoHash, Now, PeerId, PeerKey, PieceIndex, Rate, Rng, Table, TorrentKey};
+use crate::wire::Message;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// What an engine is told at its start.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// What we call ourselves (BEP 20).
+    pub peer_id: PeerId,
+    /// The TCP port that others reach us at.
+    pub port: u16,
+    /// Connections in all.
+    pub max_peers: usize,
+    /// Connections a torrent.
+    pub max_peers_per_torrent: usize,
+    /// Limit of all downloads together, bytes a second.
+    pub download_limit: Option<u64>,
+    /// Limit of all uploads together, bytes a second.
+    pub upload_limit: Option<u64>,
+    /// What all choices among equals come from.
+    pub seed: u64,
+    /// What we call ourselves to people (BEP 10 `v`).
+    pub version: String,
+}
+
+/// What an engine is told about a torrent.
+#[derive(Clone, Debug)]
+pub struct TorrentSpec {
+    /// Its name.
+    pub info_hash: InfoHash,
+    /// Its shape.
+    pub geometry: Geometry,
+    /// Pieces that are to be got.
+    pub wanted: Bitfield,
+    /// Trackers, in tiers.
+    pub trackers: Vec<Vec<String>>,
+    /// Addresses known from elsewhere.
+    pub peers: Vec<SocketAddr>,
+    /// Pieces in order rather than rarest first.
+    pub sequential: bool,
+    /// Download limit, bytes a second.
+    pub download_limit: Option<u64>,
+    /// Upload limit, bytes a second.
+    pub upload_limit: Option<u64>,
+}
+
+/// Something that one connection's turn means for others, done when that turn is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Others need not send this block any more.
+    Cancel { torrent: TorrentKey, block: BlockSpan, but: PeerKey },
+    /// Every block of the piece has arrived.
+    Hash { torrent: TorrentKey, piece: PieceIndex },
+    /// Peers may have gained a piece or a block to be asked for.
+    TopUp { torrent: TorrentKey },
+    /// A slot may be given away.
+    FillSlots { torrent: TorrentKey },
+}
+
+/// The decisions. See the [module](super) for the rules.
+pub struct Engine {
+    pub(super) config: EngineConfig,
+    pub(super) torrents: Table<TorrentKey, Torrent>,
+    pub(super) by_hash: BTreeMap<InfoHash, TorrentKey>,
+    pub(super) connections: Table<PeerKey, Connection>,
+    pub(super) timers: Timers,
+    pub(super) rng: Rng,
+    pub(super) down: Bucket,
+    pub(super) up: Bucket,
+    pub(super) tracking: Tracking,
+    pub(super) last_dial: Option<Now>,
+    pub(super) half_open: usize,
+    pub(super) next_to_dial: usize,
+    pub(super) effects: Vec<Effect>,
+    pub(super) stopping: bool,
+}
+
+impl Engine {
+    /// An engine without torrents.
+    pub fn new(config: EngineConfig) -> Engine {
+        let (down, up) = (Bucket::new(config.download_limit), Bucket::new(config.upload_limit));
+        Engine {
+            rng: Rng::new(config.seed),
+            tracking: Tracking::new(config.seed),
+            config,
+            torrents: Table::default(),
+            by_hash: BTreeMap::new(),
+            connections: Table::default(),
+            timers: Timers::default(),
+            down,
+            up,
+            last_dial: None,
+            half_open: 0,
+            next_to_dial: 0,
+            effects: Vec::new(),
+            stopping: false,
+        }
+    }
+
+    // ---- torrents -------------------------------------------------------------------------------------------------
+
+    /// Takes a torrent in; it rests until [`on_opened`](Engine::on_opened) says what of it is there. `None` if it is here already.
+    pub fn add_torrent(&mut self, now: Now, spec: TorrentSpec) -> Option<TorrentKey> {
+        if self.by_hash.contains_key(&spec.info_hash) {
+            return None;
+        }
+        let pieces = Pieces::new(spec.geometry, Bitfield::empty(spec.geometry.pieces()), spec.wanted);
+        let picker = Picker::new(&pieces, spec.sequential, &mut self.rng);
+        let key = self.torrents.next_key();
+        self.by_hash.insert(spec.info_hash, key);
+        self.torrents.insert(Torrent {
+            key,
+            info_hash: spec.info_hash,
+            running: false,
+            picker,
+            pieces,
+            choker: Choker::default(),
+            candidates: Candidates::default(),
+            trackers: Trackers::new(spec.trackers, &mut self.rng),
+            blame: Blame::default(),
+            peers: Vec::new(),
+            down: Bucket::new(spec.download_limit),
+            up: Bucket::new(spec.upload_limit),
+            down_rate: Rate::default(),
+            up_rate: Rate::default(),
+            downloaded: 0,
+            uploaded: 0,
+            wasted: 0,
+            unsaved: 0,
+            saved: now,
+            saving: false,
+        });
+        self.learn_peers(now, key, &spec.peers);
+        Some(key)
+    }
+
+    /// The disk says which pieces are there and good: the torrent begins.
+    pub fn on_opened(&mut self, now: Now, key: TorrentKey, have: Bitfield) {
+        let Some(t) = self.torrents.get_mut(key).filter(|t| !t.running) else { return };
+        t.pieces.set_have(have);
+        t.picker = Picker::new(&t.pieces, t.picker.is_sequential(), &mut self.rng);
+        self.resume(now, key);
+    }
+
+    /// The torrent runs: peers are dialed and trackers asked.
+    pub fn resume(&mut self, now: Now, key: TorrentKey) {
+        let Some(t) = self.torrents.get_mut(key).filter(|t| !t.running) else { return };
+        t.running = true;
+        t.trackers.restart();
+        self.timers.arm(Timer::Announce(key), now);
+        self.timers.arm(Timer::ChokeRound(key), now + limits::CHOKE_ROUND);
+        self.timers.arm(Timer::Dial, now);
+    }
+
+    /// The torrent rests: peers are let go, trackers told. What was half-done is forgotten.
+    pub fn pause(&mut self, now: Now, key: TorrentKey, out: &mut Actions) {
+        self.rest(now, key, out);
+        self.settle(now, out);
+    }
+
+    pub(super) fn rest(&mut self, now: Now, key: TorrentKey, out: &mut Actions) {
+        let Some(t) = self.torrents.get_mut(key).filter(|t| t.running) else { return };
+        t.running = false;
+        for peer in t.peers.clone() {
+            self.hang_up(now, peer, Close::Stopped, out);
+        }
+        let Some(t) = self.torrents.get_mut(key) else { return };
+        for piece in t.pieces.close_all() {
+            t.picker.availability.restore(piece);
+        }
+        for timer in [Timer::Announce(key), Timer::ChokeRound(key), Timer::Checkpoint(key), Timer::Endgame(key)] {
+            self.timers.disarm(timer);
+        }
+        self.announce_stopped(now, key, out);
+        self.save(now, key, out);
+    }
+
+    /// The torrent goes, after its last words to peers and trackers. Its record is the caller's to close.
+    pub fn remove_torrent(&mut self, now: Now, key: TorrentKey, out: &mut Actions) {
+        self.pause(now, key, out);
+        if let Some(t) = self.torrents.remove(key) {
+            self.by_hash.remove(&t.info_hash);
+        }
+    }
+
+    /// Every torrent rests, nobody is let in any more. Then [`is_idle`](Engine::is_idle) soon says yes.
+    pub fn shut_down(&mut self, now: Now, out: &mut Actions) {
+        self.stopping = true;
+        for key in self.torrents.keys().collect::<Vec<_>>() {
+            self.rest(now, key, out);
+        }
+        for key in self.connections.keys().collect::<Vec<_>>() {
+            self.hang_up(now, key, Close::Stopped, out);
+        }
+        self.settle(now, out);
+    }
+
+    /// Whether nothing is under way: no connection, no answer awaited.
+    pub fn is_idle(&self) -> bool {
+        self.connections.is_empty() && self.tracking.is_idle()
+    }
+
+    /// New limits of all torrents together, in bytes a second.
+    pub fn set_limits(&mut self, now: Now, download: Option<u64>, upload: Option<u64>, out: &mut Actions) {
+        self.down = Bucket::new(download);
+        self.up = Bucket::new(upload);
+        self.refill(now, out);
+    }
+
+    /// Addresses from elsewhere: the command line, another network.
+    pub fn add_peers(&mut self, now: Now, key: TorrentKey, peers: &[SocketAddr]) {
+        self.learn_peers(now, key, peers);
+    }
+
+    pub(super) fn learn_peers(&mut self, now: Now, key: TorrentKey, peers: &[SocketAddr]) {
+        let Some(t) = self.torrents.get_mut(key) else { return };
+        let new = peers.iter().filter(|addr| t.candidates.learn(now, **addr)).count();
+        if new > 0 {
+            self.timers.arm(Timer::Dial, now);
+        }
+    }
+
+    // ---- effects and limits ---------------------------------------------------------------------------------------
+
+    pub(super) fn settle(&mut self, now: Now, out: &mut Actions) {
+        while let Some(effect) = self.effects.pop() {
+            match effect {
+                Effect::Cancel { torrent, block, but } => self.cancel_elsewhere(torrent, block, but, out),
+                Effect::Hash { torrent, piece } => {
+                    let digests = self.torrents.get(torrent).is_some_and(|t| t.blame.is_suspect(piece));
+                    out.push(Action::Hash { torrent, piece, digests });
+                }
+                Effect::TopUp { torrent } => self.top_up_all(now, torrent, out),
+                Effect::FillSlots { torrent } => self.fill_slots(now, torrent, out),
+            }
+        }
+    }
+
+    fn cancel_elsewhere(&mut self, torrent: TorrentKey, block: BlockSpan, but: PeerKey, out: &mut Actions) {
+        let Some(t) = self.torrents.get_mut(torrent) else { return };
+        for key in &t.peers {
+            let Some(Connection { peer, .. }) = self.connections.get_mut(*key).filter(|_| *key != but) else { continue };
+            if peer.window.give_up(block) {
+                t.pieces.unask(block);
+                peer.say(&Message::Cancel(block.into()), out);
+            }
+        }
+    }
+
+    pub(super) fn wake(&mut self, key: PeerKey, out: &mut Actions) {
+        if let Some(c) = self.connections.get_mut(key) {
+            if std::mem::take(&mut c.peer.parked) {
+                out.push(Action::Wake { peer: key });
+            }
+        }
+    }
+
+    pub(super) fn refill(&mut self, now: Now, out: &mut Actions) {
+        self.down.fill(now);
+        self.up.fill(now);
+        for (_, t) in self.torrents.iter_mut() {
+            t.down.fill(now);
+            t.up.fill(now);
+        }
+        for key in self.connections.keys().collect::<Vec<_>>() {
+            self.wake(key, out);
+            if let Some(c) = self.connections.get_mut(key) {
+                if std::mem::take(&mut c.peer.starved) {
+                    c.peer.flush(out);
+                }
+            }
+        }
+        self.arm_refill(now);
+    }
+
+    /// Wakes when a bucket that is empty has something again.
+    pub(super) fn arm_refill(&mut self, now: Now) {
+        let torrents = self.torrents.iter().flat_map(|(_, t)| [t.down.wait(), t.up.wait()]);
+        let wait = [self.down.wait(), self.up.wait()].into_iter().chain(torrents).flatten().min();
+        if let Some(wait) = wait {
+            self.timers.arm(Timer::Refill, now + wait);
+        }
+    }
+
+    // ---- time -----------------------------------------------------------------------------------------------------
+
+    /// When [`on_deadline`](Engine::on_deadline) wants to be called next.
+    pub fn next_deadline(&mut self) -> Option<Now> {
+        self.timers.next()
+    }
+
+    /// Time has come for something.
+    pub fn on_deadline(&mut self, now: Now, out: &mut Actions) {
+        while let Some(timer) = self.timers.due(now) {
+            match timer {
+                Timer::Peer(key) => self.on_peer_deadline(now, key, out),
+                Timer::ChokeRound(key) => self.choke_round(now, key, out),
+                Timer::Announce(key) => self.announce(now, key, out),
+                Timer::Checkpoint(key) => self.save(now, key, out),
+                Timer::Endgame(key) => self.top_up_all(now, key, out),
+                Timer::Dial => self.dial(now, out),
+                Timer::Refill => self.refill(now, out),
+                Timer::UdpTracker => self.on_udp_deadline(now, out),
+            }
+        }
+        self.settle(now, out);
+    }
+
+    fn on_peer_deadline(&mut self, now: Now, key: PeerKey, out: &mut Actions) {
+        let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
+        if peer.is_held_back() {
+            peer.excuse(now);
+        }
+        let close = match peer.phase {
+            Phase::Connecting => (now >= peer.since + limits::CONNECT_TIMEOUT).then_some(Close::ConnectTimeout),
+            Phase::Handshaking => (now >= peer.since + limits::HANDSHAKE_TIMEOUT).then_some(Close::HandshakeTimeout),
+            Phase::Up if now >= peer.last_in + limits::IDLE_TIMEOUT => Some(Close::Idle),
+            Phase::Up if now >= peer.block_due() => Some(Close::Stalled),
+            Phase::Up if now >= peer.uninteresting_at() => Some(Close::Uninteresting),
+            Phase::Up => None,
+        };
+        if let Some(close) = close {
+            return self.hang_up(now, key, close, out);
+        }
+        if peer.phase == Phase::Up {
+            if now >= peer.last_out + limits::KEEP_ALIVE {
+                peer.last_out = now;
+                peer.say(&Message::KeepAlive, out);
+            }
+            if now >= peer.window.snub_at() {
+                let (torrent, given_up) = (peer.torrent, peer.window.snub());
+                self.give_back(torrent, &given_up);
+                if let Some(torrent) = torrent {
+                    if let Some(t) = self.torrents.get_mut(torrent) {
+                        t.pieces.disown(key);
+                    }
+                    self.top_up_all(now, torrent, out);
+                }
+            }
+        }
+        self.arm_peer(key);
+    }
+
+    pub(super) fn arm_peer(&mut self, key: PeerKey) {
+        if let Some(c) = self.connections.get(key) {
+            self.timers.arm(Timer::Peer(key), c.peer.next_deadline());
+        }
+    }
+
+    // ---- questions ------------------------------------------------------------------------------------------------
+
+    /// The torrent's verified pieces.
+    pub fn have(&self, key: TorrentKey) -> Option<&Bitfield> {
+        self.torrents.get(key).map(|t| t.pieces.have())
+    }
+
+    /// Every torrent.
+    pub fn torrents(&self) -> impl Iterator<Item = TorrentKey> + '_ {
+        self.torrents.keys()
+    }
+
+    /// The torrent that this connection is about, once known.
+    pub fn torrent_of(&self, peer: PeerKey) -> Option<TorrentKey> {
+        self.connections.get(peer)?.peer.torrent
+    }
+
+    /// Connections in all.
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// How the torrent is doing.
+    pub fn stats(&self, now: Now, key: TorrentKey) -> Option<TorrentStats> {
+        let t = self.torrents.get(key)?;
+        let up: Vec<&Peer> =
+            t.peers.iter().filter_map(|p| self.connections.get(*p)).map(|c| &c.peer).filter(|p| p.phase == Phase::Up).collect();
+        let (wanted_bytes, have_bytes) = t.pieces.wanted_bytes();
+        let limited = self.down.wait().is_some() || t.down.wait().is_some();
+        let slow = match t.activity() {
+            Activity::Leeching if up.is_empty() => Some(Slow::NoPeers),
+            Activity::Leeching if limited => Some(Slow::OwnLimit),
+            Activity::Leeching if !up.iter().any(|p| p.we_want) => Some(Slow::NothingToGet),
+            Activity::Leeching if up.iter().all(|p| p.they_choke || !p.we_want) => Some(Slow::Choked),
+            _ => None,
+        };
+        Some(TorrentStats {
+            wanted_bytes,
+            have_bytes,
+            pieces: t.pieces.geometry().pieces(),
+            pieces_have: t.pieces.have().ones(),
+            downloaded: t.downloaded,
+            uploaded: t.uploaded,
+            wasted: t.wasted,
+            download_rate: t.down_rate.per_second(now),
+            upload_rate: t.up_rate.per_second(now),
+            peers: up.len(),
+            seeds: up.iter().filter(|p| p.has.is_full()).count(),
+            known_peers: t.candidates.len(),
+            complete: t.pieces.missing() == 0,
+            running: t.running,
+            slow,
+        })
+    }
+}

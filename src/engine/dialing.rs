@@ -1,0 +1,265 @@
+//! Connections' beginnings and ends: who is dialed, who is let in, and what is put back when one is lost.
+
+use super::action::{Action, Actions, DialFailure};
+use super::conduct::Close;
+use super::core::{Effect, Engine};
+use super::limits;
+use super::peer::{Connection, Peer, Phase, Reading};
+use super::timers::Timer;
+use crate::units::{BlockSpan, Now, PeerKey, TorrentKey};
+use crate::wire::{Decoder, Handshake, Message};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Time between two dials.
+const DIAL_STEP: Duration = Duration::from_micros(1_000_000 / limits::DIALS_PER_SECOND as u64);
+
+impl Engine {
+    /// Dials one address and comes back for the next.
+    pub(super) fn dial(&mut self, now: Now, out: &mut Actions) {
+        let soonest = self.last_dial.map_or(now, |last| last + DIAL_STEP);
+        if now < soonest {
+            return self.timers.arm(Timer::Dial, soonest);
+        }
+        if self.stopping || self.half_open >= limits::HALF_OPEN || self.connections.len() >= self.config.max_peers {
+            return; // a connection that ends or gets through arms the timer again
+        }
+        let keys: Vec<TorrentKey> = self.torrents.keys().collect();
+        let start = self.next_to_dial.min(keys.len());
+        let mut later: Option<Now> = None;
+        for key in keys[start..].iter().chain(&keys[..start]) {
+            let Some(t) = self.torrents.get_mut(*key).filter(|t| t.running) else { continue };
+            let seeding = t.pieces.missing() == 0;
+            if t.peers.len() >= self.config.max_peers_per_torrent || (seeding && t.peers.len() >= limits::UPLOAD_SLOTS_MAX) {
+                continue;
+            }
+            if let Some(addr) = t.candidates.take(now) {
+                self.next_to_dial = keys.iter().position(|k| k == key).map_or(0, |at| at + 1);
+                self.last_dial = Some(now);
+                self.connect(now, *key, addr, out);
+                return self.timers.arm(Timer::Dial, now + DIAL_STEP);
+            }
+            later = [later, t.candidates.next()].into_iter().flatten().min();
+        }
+        if let Some(at) = later {
+            self.timers.arm(Timer::Dial, at.max(now + DIAL_STEP));
+        }
+    }
+
+    fn connect(&mut self, now: Now, torrent: TorrentKey, addr: SocketAddr, out: &mut Actions) {
+        let key = self.connections.next_key();
+        self.connections.insert(Connection { decoder: Decoder::default(), peer: Peer::new(now, key, addr, true, Some(torrent)) });
+        if let Some(t) = self.torrents.get_mut(torrent) {
+            t.peers.push(key);
+        }
+        self.half_open += 1;
+        self.arm_peer(key);
+        out.push(Action::Dial { peer: key, addr });
+    }
+
+    /// The connection that was dialed stands.
+    pub fn on_dialed(&mut self, now: Now, key: PeerKey, out: &mut Actions) {
+        let Some(c) = self.connections.get_mut(key).filter(|c| c.peer.phase == Phase::Connecting) else { return };
+        self.half_open -= 1;
+        c.peer.phase = Phase::Handshaking;
+        (c.peer.since, c.peer.last_in) = (now, now);
+        self.send_handshake(key, out);
+        self.arm_peer(key);
+        self.timers.arm(Timer::Dial, now);
+    }
+
+    /// The connection that was dialed does not come about.
+    pub fn on_dial_failed(&mut self, now: Now, key: PeerKey, failure: DialFailure, out: &mut Actions) {
+        let Some(c) = self.connections.get(key) else { return };
+        let (addr, torrent) = (c.peer.addr, c.peer.torrent);
+        let why = match failure {
+            DialFailure::Refused => Close::Lost,
+            DialFailure::OutOfResources => Close::OutOfResources,
+        };
+        self.forget(now, key, why, out);
+        if failure == DialFailure::OutOfResources {
+            if let Some(t) = torrent.and_then(|t| self.torrents.get_mut(t)) {
+                t.candidates.untried(now, addr);
+            }
+            self.last_dial = Some(now + Duration::from_secs(1));
+        }
+        self.settle(now, out);
+    }
+
+    /// Somebody connected to us. `None`: no room, hang up at once.
+    pub fn on_accepted(&mut self, now: Now, addr: SocketAddr) -> Option<PeerKey> {
+        let peers = || self.connections.iter().map(|(_, c)| &c.peer);
+        let unnamed = peers().filter(|p| p.torrent.is_none()).count();
+        let same_host = peers().filter(|p| p.addr.ip() == addr.ip()).count();
+        let full = self.connections.len() >= self.config.max_peers || unnamed >= limits::UNNAMED_INCOMING;
+        if self.stopping || full || same_host >= limits::PEERS_PER_ADDRESS {
+            return None;
+        }
+        let key = self.connections.next_key();
+        self.connections.insert(Connection { decoder: Decoder::default(), peer: Peer::new(now, key, addr, false, None) });
+        self.arm_peer(key);
+        Some(key)
+    }
+
+    fn send_handshake(&mut self, key: PeerKey, out: &mut Actions) {
+        let Some(c) = self.connections.get_mut(key) else { return };
+        let Some(t) = c.peer.torrent.and_then(|t| self.torrents.get(t)) else { return };
+        let ours = Handshake { info_hash: t.info_hash, peer_id: self.config.peer_id, fast: true, extended: true, dht: false };
+        c.peer.outbox.push_bytes(&ours.to_bytes());
+        c.peer.flush(out);
+    }
+
+    /// The other side said who it is.
+    pub(super) fn on_handshake(&mut self, now: Now, key: PeerKey, theirs: &Handshake, out: &mut Actions) -> Result<(), Close> {
+        let Some(c) = self.connections.get(key) else { return Ok(()) };
+        let (addr, dialed) = (c.peer.addr, c.peer.dialed);
+        let torrent = match c.peer.torrent {
+            Some(t) => t,
+            None => *self.by_hash.get(&theirs.info_hash).ok_or(Close::UnknownTorrent)?,
+        };
+        let t = self.torrents.get_mut(torrent).filter(|t| t.running).ok_or(Close::UnknownTorrent)?;
+        if t.info_hash != theirs.info_hash {
+            return Err(Close::WrongTorrent);
+        }
+        if theirs.peer_id == self.config.peer_id {
+            t.candidates.forget(addr);
+            // If the other end of it is where we dialed from, the address that we dialed is ours, too.
+            let port = self.config.port;
+            let dialed = t
+                .peers
+                .iter()
+                .filter_map(|p| self.connections.get(*p))
+                .map(|c| &c.peer)
+                .filter(|p| p.phase == Phase::Handshaking);
+            dialed.filter(|p| p.dialed && p.addr.port() == port).for_each(|p| t.candidates.forget(p.addr));
+            return Err(Close::Ourselves);
+        }
+        if t.candidates.is_banned(now, addr.ip()) {
+            return Err(Close::Banned);
+        }
+        let twin = t
+            .peers
+            .iter()
+            .filter_map(|p| self.connections.get(*p))
+            .map(|c| &c.peer)
+            .find(|p| p.key != key && p.id == Some(theirs.peer_id));
+        if let Some((twin, twin_dialed)) = twin.map(|p| (p.key, p.dialed)) {
+            // Both dialed at the same time: both keep the connection of the one with the greater name.
+            let ours_stays = self.config.peer_id > theirs.peer_id;
+            if dialed == twin_dialed || dialed != ours_stays {
+                return Err(Close::Duplicate);
+            }
+            self.hang_up(now, twin, Close::Duplicate, out);
+        }
+        let Some(t) = self.torrents.get_mut(torrent) else { return Ok(()) };
+        if !dialed {
+            if t.peers.len() >= self.config.max_peers_per_torrent {
+                return Err(Close::Full);
+            }
+            t.peers.push(key);
+        }
+        t.candidates.succeeded(addr);
+        let geometry = *t.pieces.geometry();
+        let Some(c) = self.connections.get_mut(key) else { return Ok(()) };
+        c.decoder.set_bitfield_len(geometry.pieces().div_ceil(8) as usize);
+        let peer = &mut c.peer;
+        peer.torrent = Some(torrent);
+        peer.id = Some(theirs.peer_id);
+        peer.fast = theirs.fast;
+        peer.has = crate::units::Bitfield::empty(geometry.pieces());
+        (peer.phase, peer.since, peer.last_wanted) = (Phase::Up, now, now);
+        if !dialed {
+            self.send_handshake(key, out);
+        }
+        self.greet(now, key, theirs.extended, out);
+        Ok(())
+    }
+
+    /// What every connection begins with: who we are, what we have, what may be had at once.
+    fn greet(&mut self, now: Now, key: PeerKey, extended: bool, out: &mut Actions) {
+        let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
+        let Some(t) = peer.torrent.and_then(|t| self.torrents.get(t)) else { return };
+        let have = t.pieces.have();
+        match () {
+            () if peer.fast && have.is_full() => peer.say(&Message::HaveAll, out),
+            () if peer.fast && have.is_empty() => peer.say(&Message::HaveNone, out),
+            () if have.is_empty() => {}
+            () => peer.say(&Message::Bitfield { bytes: have.as_bytes() }, out),
+        }
+        if extended {
+            let hello = super::tracking::extended_hello(&self.config, peer.addr.ip());
+            peer.say(&Message::Extended { id: 0, payload: &hello }, out);
+        }
+        if peer.fast {
+            let k = limits::ALLOWED_FAST_PIECES;
+            let set = super::peer::allowed_fast(t.pieces.geometry(), &t.info_hash, peer.addr.ip(), k);
+            for piece in set.into_iter().filter(|p| have.has(*p)) {
+                peer.fast_to_them.push((piece, 0));
+                peer.say(&Message::AllowedFast { piece: piece.get() }, out);
+            }
+        }
+        peer.last_out = now;
+    }
+
+    // ---- ends -----------------------------------------------------------------------------------------------------
+
+    /// The stream ended, or the network failed.
+    pub fn on_lost(&mut self, now: Now, key: PeerKey, out: &mut Actions) {
+        self.forget(now, key, Close::Lost, out);
+        self.settle(now, out);
+    }
+
+    /// We hang up.
+    pub(super) fn hang_up(&mut self, now: Now, key: PeerKey, why: Close, out: &mut Actions) {
+        if self.connections.get(key).is_some() {
+            log::debug!("closing {key:?}: {why}");
+            self.forget(now, key, why, out);
+            out.push(Action::Close { peer: key });
+        }
+    }
+
+    /// Takes a connection out of everything that knows it.
+    pub(super) fn forget(&mut self, now: Now, key: PeerKey, why: Close, out: &mut Actions) {
+        let Some(Connection { mut peer, .. }) = self.connections.remove(key) else { return };
+        self.timers.disarm(Timer::Peer(key));
+        if peer.phase == Phase::Connecting {
+            self.half_open -= 1;
+        }
+        self.timers.arm(Timer::Dial, now);
+        let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) else { return };
+        t.peers.retain(|p| *p != key);
+        if peer.phase == Phase::Up {
+            t.picker.availability.leave(&peer.has, peer.joined_as_seed);
+        }
+        if peer.dialed && why != Close::OutOfResources {
+            let failed = peer.phase != Phase::Up
+                || matches!(why, Close::Misconduct(_) | Close::Duplicate | Close::Idle | Close::Uninteresting);
+            t.candidates.lost(now, peer.addr, failed);
+        }
+        let torrent = t.key;
+        if let Reading::Block { block, .. } = peer.reading {
+            if t.pieces.release(block, key) {
+                out.push(Action::Release { torrent, block });
+            }
+        }
+        let owed = peer.window.drain();
+        self.give_back(Some(torrent), &owed);
+        let Some(t) = self.torrents.get_mut(torrent) else { return };
+        t.pieces.disown(key);
+        self.effects.push(Effect::TopUp { torrent });
+        self.effects.push(Effect::FillSlots { torrent });
+    }
+
+    /// Blocks that a peer owed and will not send are free for others. A piece of which nothing came begins anew some day.
+    pub(super) fn give_back(&mut self, torrent: Option<TorrentKey>, owed: &[BlockSpan]) {
+        let Some(t) = torrent.and_then(|t| self.torrents.get_mut(t)) else { return };
+        for block in owed {
+            t.pieces.unask(*block);
+        }
+        for block in owed {
+            if t.pieces.close_if_untouched(block.piece()) {
+                t.picker.availability.restore(block.piece());
+            }
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! The body of the engine's fuzz target: bytes become facts, wishes and streams of a small engine, and after each of them every
+//! count is made again and every limit looked at.
+//!
+//! It promises nothing to users of the library.
+
+use super::peer::{Phase, Reading};
+use super::{Action, Actions, DialFailure, Engine, EngineConfig, HashVerdict, TorrentSpec, Want, limits};
+use crate::units::{BLOCK_LEN, Bitfield, BlockSpan, Geometry, InfoHash, Now, PeerId, PeerKey, PieceIndex, TorrentKey};
+use crate::wire::{AnnounceError, AnnounceReply, Handshake, Message, Plan, RawSpan};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+const HASH: InfoHash = InfoHash([7; 20]);
+const MAX_PEERS: usize = 12;
+
+impl Engine {
+    /// Counts everything again; panics if a count is wrong or a queue is longer than its limit.
+    pub(super) fn audit(&self) {
+        assert!(self.effects.is_empty(), "something is left to be done");
+        assert!(self.connections.len() <= self.config.max_peers);
+        let connecting = self.connections.iter().filter(|(_, c)| c.peer.phase == Phase::Connecting).count();
+        assert_eq!(connecting, self.half_open);
+        for (_, c) in self.connections.iter() {
+            let p = &c.peer;
+            assert!(p.window.owed() <= limits::WINDOW_MAX_BLOCKS as usize && p.window.given_up() <= limits::GIVEN_UP_BLOCKS);
+            assert!(p.outbox.blocks() <= limits::REQQ_OURS_BLOCKS && p.suggested.len() <= limits::SUGGESTED_PIECES);
+            assert!(p.fast_to_us.len() <= limits::ALLOWED_FAST_PIECES && p.fast_to_them.len() <= limits::ALLOWED_FAST_PIECES);
+            assert!(p.outbox.control_bytes() <= 2 * limits::OUTBOX_CONTROL_BYTES);
+        }
+        for (key, t) in self.torrents.iter() {
+            let named = |p: &PeerKey| self.connections.get(*p).is_some_and(|c| c.peer.torrent == Some(key));
+            assert!(t.peers.iter().all(named) && t.peers.len() <= self.config.max_peers_per_torrent);
+            assert!(t.candidates.len() <= limits::KNOWN_ADDRESSES);
+            let up: Vec<_> = t.peers.iter().filter_map(|p| self.connections.get(*p)).map(|c| &c.peer).collect();
+            let up: Vec<_> = up.into_iter().filter(|p| p.phase == Phase::Up).collect();
+            let receives = |r: &Reading, b: BlockSpan| matches!(r, Reading::Block { block, .. } if *block == b);
+            t.pieces.audit(
+                |b| up.iter().filter(|p| p.window.owes(b)).count(),
+                |b| up.iter().filter(|p| receives(&p.reading, b)).map(|p| p.key).collect(),
+            );
+            for piece in t.pieces.geometry().all_pieces() {
+                let holders = up.iter().filter(|p| p.has.has(piece)).count();
+                assert_eq!(t.picker.availability.count(piece) as usize, holders, "holders of piece {piece}");
+                let candidate = t.pieces.is_missing(piece) && t.pieces.get(piece).is_none();
+                assert_eq!(t.picker.availability.is_candidate(piece), candidate, "whether piece {piece} may begin");
+            }
+            for p in up {
+                assert_eq!(p.useful, t.useful(&p.has), "useful pieces of {:?}", p.key);
+                assert!(p.we_want == (p.useful > 0));
+            }
+        }
+    }
+}
+
+/// What the hands know while they feed the engine.
+struct Hands<'a> {
+    engine: Engine,
+    out: Actions,
+    now: Now,
+    geometry: Geometry,
+    torrent: TorrentKey,
+    input: &'a [u8],
+    streams: BTreeMap<PeerKey, VecDeque<u8>>,
+    dials: Vec<PeerKey>,
+    preparing: Vec<PieceIndex>,
+    hashing: Vec<PieceIndex>,
+    questions: Vec<u64>,
+    writers: BTreeMap<(PieceIndex, u32), PeerKey>,
+    flushes: BTreeSet<PeerKey>,
+}
+
+/// Five small pieces, two of them here; anything may happen.
+pub fn engine(input: &[u8]) {
+    let geometry = Geometry::new(4 * 3 * u64::from(BLOCK_LEN) + 100, 3 * u64::from(BLOCK_LEN)).expect("a geometry");
+    let mut engine = Engine::new(EngineConfig {
+        peer_id: PeerId([0x55; 20]),
+        port: 6881,
+        max_peers: MAX_PEERS,
+        max_peers_per_torrent: MAX_PEERS - 2,
+        download_limit: None,
+        upload_limit: None,
+        seed: 1,
+        version: "rill".into(),
+    });
+    let spec = TorrentSpec {
+        info_hash: HASH,
+        geometry,
+        wanted: Bitfield::full(5),
+        trackers: vec![vec!["http://t/announce".into(), "udp://t:1/announce".into()]],
+        peers: vec![SocketAddr::from(([10, 1, 0, 1], 1))],
+        sequential: false,
+        download_limit: None,
+        upload_limit: None,
+    };
+    let now = Now::from_micros(1);
+    let torrent = engine.add_torrent(now, spec).expect("the first torrent");
+    let have = Bitfield::from_wire(&[0b0100_1000], 5).expect("five bits");
+    engine.on_opened(now, torrent, have);
+    let mut h = Hands {
+        engine,
+        out: Actions::default(),
+        now,
+        geometry,
+        torrent,
+        input,
+        streams: BTreeMap::new(),
+        dials: Vec::new(),
+        preparing: Vec::new(),
+        hashing: Vec::new(),
+        questions: Vec::new(),
+        writers: BTreeMap::new(),
+        flushes: BTreeSet::new(),
+    };
+    while !h.input.is_empty() {
+        h.step();
+        h.turn();
+        h.engine.audit();
+    }
+    h.engine.shut_down(h.now, &mut h.out);
+    h.turn();
+    for id in std::mem::take(&mut h.questions) {
+        h.engine.on_announced(h.now, id, Err(AnnounceError::Timeout), &mut h.out);
+    }
+    h.pass(Duration::from_secs(60));
+    assert!(h.engine.is_idle(), "shut down, but not idle");
+}
+
+impl Hands<'_> {
+    fn byte(&mut self) -> u8 {
+        let Some((first, rest)) = self.input.split_first() else { return 0 };
+        self.input = rest;
+        *first
+    }
+
+    fn peer(&mut self) -> Option<PeerKey> {
+        let n = usize::from(self.byte());
+        let known = self.streams.len();
+        self.streams.keys().nth(n % known.max(1)).copied()
+    }
+
+    fn raw_span(&mut self) -> RawSpan {
+        let (piece, block, len) = (u32::from(self.byte() % 6), u32::from(self.byte() % 4), self.byte());
+        let whole = if piece == 4 { 100 } else { BLOCK_LEN };
+        RawSpan { piece, begin: block * BLOCK_LEN, len: if len < 224 { whole } else { u32::from(len) } }
+    }
+
+    fn step(&mut self) {
+        match self.byte() % 20 {
+            0 => {
+                let host = self.byte() % 8;
+                if let Some(key) = self.engine.on_accepted(self.now, SocketAddr::from(([10, 0, 0, host], 5))) {
+                    self.streams.insert(key, VecDeque::new());
+                }
+            }
+            1 => {
+                let (id, fast) = (self.byte() % 16, self.byte() % 4 > 0);
+                let bytes = Handshake { info_hash: HASH, peer_id: PeerId([id; 20]), fast, extended: fast, dht: false }.to_bytes();
+                self.feed(&bytes);
+            }
+            2 => {
+                let n = usize::from(self.byte()).min(self.input.len());
+                let (bytes, rest) = self.input.split_at(n);
+                self.input = rest;
+                self.feed(bytes);
+            }
+            3..=6 => {
+                let mut bytes = Vec::new();
+                self.message(&mut bytes);
+                self.feed(&bytes);
+            }
+            7..=11 => {
+                let s = self.raw_span();
+                let mut bytes = (9 + s.len).to_be_bytes().to_vec();
+                bytes.push(7);
+                bytes.extend([s.piece.to_be_bytes(), s.begin.to_be_bytes()].concat());
+                bytes.resize(13 + s.len as usize, 1);
+                let cut = if self.byte() < 64 { bytes.len() / 2 } else { bytes.len() };
+                self.feed(&bytes[..cut]);
+            }
+            12 => {
+                if let Some(key) = self.peer() {
+                    self.engine.on_lost(self.now, key, &mut self.out);
+                    self.streams.remove(&key);
+                }
+            }
+            13 => {
+                if let Some(piece) = self.preparing.pop() {
+                    let ready = self.byte() > 16;
+                    self.engine.on_prepared(self.now, self.torrent, piece, ready, &mut self.out);
+                }
+            }
+            14 => self.judge(),
+            15 => {
+                let n = u64::from(self.byte());
+                self.pass(Duration::from_millis(n * n * 4));
+            }
+            16 => match self.byte() % 8 {
+                0 => self.engine.pause(self.now, self.torrent, &mut self.out),
+                1 => self.engine.set_limits(self.now, Some(50_000), Some(50_000), &mut self.out),
+                2 => self.engine.set_limits(self.now, None, None, &mut self.out),
+                3 => self.engine.on_saved(self.now, self.torrent, &mut self.out),
+                4 => self.engine.on_unreadable(self.now, self.torrent, &mut self.out),
+                _ => self.engine.resume(self.now, self.torrent),
+            },
+            17 => {
+                if let Some(key) = self.dials.pop() {
+                    match self.byte() % 4 {
+                        0 => self.engine.on_dial_failed(self.now, key, DialFailure::Refused, &mut self.out),
+                        1 => self.engine.on_dial_failed(self.now, key, DialFailure::OutOfResources, &mut self.out),
+                        _ => {
+                            self.streams.insert(key, VecDeque::new());
+                            self.engine.on_dialed(self.now, key, &mut self.out);
+                        }
+                    }
+                }
+            }
+            18 => {
+                if let Some(id) = self.questions.pop() {
+                    let host = self.byte();
+                    let reply =
+                        AnnounceReply { peers: vec![SocketAddr::from(([10, 2, 0, host], 9))], ..AnnounceReply::default() };
+                    let result = if host < 64 { Err(AnnounceError::Timeout) } else { Ok(reply) };
+                    self.engine.on_announced(self.now, id, result, &mut self.out);
+                }
+            }
+            _ => {
+                let n = usize::from(self.byte()) * 200;
+                if let Some(key) = self.peer() {
+                    self.write(key, n);
+                }
+            }
+        }
+    }
+
+    fn message(&mut self, bytes: &mut Vec<u8>) {
+        let n = self.byte();
+        let piece = u32::from(self.byte() % 6);
+        let message = match n % 14 {
+            0 => Message::Choke,
+            1 | 2 => Message::Unchoke,
+            3 => Message::Interested,
+            4 => Message::NotInterested,
+            5 => Message::Have { piece },
+            6 => Message::HaveAll,
+            7 => Message::HaveNone,
+            8 => Message::Request(self.raw_span()),
+            9 => Message::Cancel(self.raw_span()),
+            10 => Message::Reject(self.raw_span()),
+            11 => Message::AllowedFast { piece },
+            12 => Message::Suggest { piece },
+            _ => return Message::Bitfield { bytes: &[n] }.write(bytes),
+        };
+        message.write(bytes);
+    }
+
+    fn judge(&mut self) {
+        let Some(piece) = self.hashing.pop() else { return };
+        let blocks = self.geometry.blocks(piece) as usize;
+        let verdict = match self.byte() % 8 {
+            0 => HashVerdict::Unreadable,
+            1..=3 => HashVerdict::Bad { digests: vec![u64::from(self.byte()); blocks].into() },
+            n => HashVerdict::Good { digests: (n > 5).then(|| vec![1; blocks].into()) },
+        };
+        self.engine.on_hashed(self.now, self.torrent, piece, &verdict, &mut self.out);
+    }
+
+    /// Gives bytes to a stream.
+    fn feed(&mut self, bytes: &[u8]) {
+        let Some(key) = self.peer() else { return };
+        if let Some(stream) = self.streams.get_mut(&key) {
+            stream.extend(bytes);
+        }
+        self.read(key);
+    }
+
+    fn read(&mut self, key: PeerKey) {
+        loop {
+            let Some(stream) = self.streams.get_mut(&key) else { return };
+            let most = stream.len();
+            let mut landed = None;
+            let n = match self.engine.want(key) {
+                Want::Pause => return,
+                Want::Gone => {
+                    self.streams.remove(&key);
+                    return;
+                }
+                Want::Copy { span, bytes, .. } => {
+                    landed = Some(span);
+                    bytes.len()
+                }
+                _ if most == 0 => return,
+                Want::Control { room } => {
+                    let n = room.len().min(most);
+                    room.iter_mut().zip(stream.drain(..n)).for_each(|(to, b)| *to = b);
+                    n
+                }
+                Want::Skip { len } => stream.drain(..most.min(len as usize)).count(),
+                Want::Fill { span, spill, .. } => {
+                    let filled = stream.drain(..most.min(span.len() as usize)).count();
+                    let spilled = (most - filled).min(spill.len());
+                    spill.iter_mut().zip(stream.drain(..spilled)).for_each(|(to, b)| *to = b);
+                    landed = Some(span.first(filled as u32));
+                    filled + spilled
+                }
+            };
+            if let Some(span) = landed {
+                self.land(key, span);
+            }
+            if self.engine.got(self.now, key, n, &mut self.out).is_err() {
+                self.streams.remove(&key);
+            }
+        }
+    }
+
+    /// The lease: one writer a block, and none for what is hashed or had.
+    fn land(&mut self, key: PeerKey, span: BlockSpan) {
+        assert!(!self.hashing.contains(&span.piece()), "{span} was written while it was hashed");
+        assert!(self.engine.have(self.torrent).is_some_and(|h| !h.has(span.piece())), "{span} was written although it is had");
+        let block = (span.piece(), span.begin() / BLOCK_LEN);
+        assert_eq!(*self.writers.entry(block).or_insert(key), key, "{span} has two writers");
+        if span.end() == self.geometry.block(block.0, block.1).end() {
+            self.writers.remove(&block);
+        }
+    }
+
+    fn write(&mut self, key: PeerKey, most: usize) {
+        let mut plan = Plan::default();
+        self.engine.plan(key, 64 * 1024, &mut plan);
+        let n = plan.bytes().min(most);
+        if n > 0 {
+            self.engine.sent(self.now, key, n, &mut self.out);
+        }
+        self.flushes.remove(&key);
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        let mut turns = 0;
+        while let Some(at) = self.engine.next_deadline().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.engine.on_deadline(self.now, &mut self.out);
+            self.turn();
+            turns += 1;
+            assert!(turns < 100_000, "the engine wakes without end");
+        }
+        self.now = end;
+    }
+
+    fn turn(&mut self) {
+        while !self.out.is_empty() {
+            for action in self.out.drain().collect::<Vec<_>>() {
+                match action {
+                    Action::Dial { peer, .. } => self.dials.push(peer),
+                    Action::Flush { peer } => drop(self.flushes.insert(peer)),
+                    Action::Close { peer } => drop(self.streams.remove(&peer)),
+                    Action::Wake { peer } => self.read(peer),
+                    Action::Prepare { piece, .. } => self.preparing.push(piece),
+                    Action::Hash { piece, .. } => {
+                        assert!(!self.writers.keys().any(|(p, _)| *p == piece), "piece {piece} is hashed while somebody writes");
+                        self.hashing.push(piece);
+                    }
+                    Action::Release { block, .. } => {
+                        self.writers.remove(&(block.piece(), block.begin() / BLOCK_LEN));
+                    }
+                    Action::Announce { id, .. } | Action::Resolve { id, .. } => self.questions.push(id),
+                    Action::Save { .. } | Action::Datagram { .. } | Action::Notice(_) => {}
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Every number that the engine lives by: its unit is in its name or its type, its reason beside it.
+
+use std::time::Duration;
+
+/// Requests out to one peer at the start, before its speed is known (libtorrent's slow start).
+pub const WINDOW_START_BLOCKS: u32 = 4;
+/// Fewest requests out to a peer that serves: one being served, one on its way.
+pub const WINDOW_MIN_BLOCKS: u32 = 2;
+/// Most requests out to one peer, 8 MiB: 3 s at 2.7 MiB/s, or 20 ms at 400 MiB/s.
+pub const WINDOW_MAX_BLOCKS: u32 = 500;
+/// Time that the window covers at the peer's speed.
+pub const WINDOW_TIME: Duration = Duration::from_secs(3);
+/// What a peer that does not say is believed to queue (BEP 10 `reqq`; libtorrent's own default is 250).
+pub const REQQ_UNSAID_BLOCKS: u32 = 250;
+/// Requests that we queue for one peer, and say so in `reqq`: 8 MiB.
+pub const REQQ_OURS_BLOCKS: usize = 500;
+/// How often the window looks whether slow start still makes the peer faster.
+pub const WINDOW_LOOK: Duration = Duration::from_secs(1);
+
+/// Bounds of the time a single request may take.
+pub const REQUEST_TIMEOUT_MIN: Duration = Duration::from_secs(2);
+/// See [`REQUEST_TIMEOUT_MIN`].
+pub const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// A peer that owes blocks and sends none for this long is snubbing us (libtorrent: 60 s, too long for a small swarm).
+pub const SNUB_AFTER: Duration = Duration::from_secs(20);
+/// Requests that were given up but may still be answered, remembered a peer.
+pub const GIVEN_UP_BLOCKS: usize = 512;
+/// Requests rejected one after another, without a block in between, before the peer is let go: it gives nothing, and asking again
+/// goes round as fast as the line. A whole window may be rejected by a peer that has just been overrun.
+pub const REJECTS_ONLY: u32 = 1000;
+/// Blocks that nobody asked for before the peer is let go: cancels cross blocks on the wire, but not this often.
+pub const UNASKED_BLOCKS: u32 = 64;
+
+/// Peers that may owe us the same block in endgame. Unbounded endgame wastes, none leaves users at 99.9 %.
+pub const ENDGAME_HOLDERS: u8 = 3;
+/// Blocks that endgame lets one peer owe us: enough to keep it busy, few enough to waste little.
+pub const ENDGAME_BLOCKS: usize = 4;
+/// How often peers with nothing to do look who is late in endgame.
+pub const ENDGAME_LOOK: Duration = Duration::from_secs(1);
+/// Pieces picked at random before rarest-first: something to trade soon (BEP 3).
+pub const RANDOM_FIRST_PIECES: u32 = 4;
+/// A peer that can deliver a whole piece in this time gets pieces of its own.
+pub const OWN_PIECE_WITHIN: Duration = Duration::from_secs(30);
+/// Pieces open at once, beyond two for each peer and those in [`OPEN_BYTES`]: bounds what is half-done.
+pub const OPEN_PIECES_SPARE: usize = 8;
+/// Small pieces open at once hold this much: two full request windows, so that none of them waits for the hasher.
+pub const OPEN_BYTES: u32 = 16 * 1024 * 1024;
+/// Suggestions remembered a peer (BEP 6).
+pub const SUGGESTED_PIECES: usize = 16;
+/// Size of the allowed-fast set (BEP 6).
+pub const ALLOWED_FAST_PIECES: usize = 10;
+/// How often one allowed-fast block may be taken by a choked peer.
+pub const ALLOWED_FAST_TIMES: u32 = 3;
+
+/// Peers that we upload to at once in one torrent, besides the optimistic one.
+pub const UPLOAD_SLOTS: usize = 8;
+/// The most slots that unused upload may open.
+pub const UPLOAD_SLOTS_MAX: usize = 24;
+/// How often slots are given anew (BEP 3).
+pub const CHOKE_ROUND: Duration = Duration::from_secs(10);
+/// Rounds after which another peer gets the optimistic slot (BEP 3: 30 s).
+pub const OPTIMISTIC_ROUNDS: u32 = 3;
+/// A peer younger than this is three times as likely to get the optimistic slot (BEP 3).
+pub const NEW_PEER: Duration = Duration::from_secs(60);
+/// When seeding, bytes that one peer gets before others have their turn.
+pub const SEED_TURN_BYTES: u64 = 64 * 1024 * 1024;
+/// When seeding, the least time a slot is kept.
+pub const SEED_TURN: Duration = Duration::from_secs(60);
+
+/// Invalid requests before a peer is let go (libtorrent).
+pub const INVALID_REQUESTS: u32 = 300;
+/// Requests that may come after a choke, while the choke is on its way.
+pub const CHOKE_GRACE: Duration = Duration::from_secs(2);
+/// Control bytes queued to a peer that does not read, 1 MiB, before it is let go: a bitfield of 2 million pieces is 256 KiB.
+pub const OUTBOX_CONTROL_BYTES: usize = 1024 * 1024;
+/// Control bytes queued at which we stop reading from a peer that does not read.
+pub const OUTBOX_STOP_READING_BYTES: usize = 64 * 1024;
+
+/// New connections a second: cheap routers choke on more (Transmission: 18).
+pub const DIALS_PER_SECOND: u32 = 20;
+/// Connections being established at once.
+pub const HALF_OPEN: usize = 50;
+/// Connections from one address: a household behind one router, not a flood.
+pub const PEERS_PER_ADDRESS: usize = 8;
+/// Incoming connections accepted beyond the limit for a moment, so that a better peer may replace a worse one: none yet.
+pub const UNNAMED_INCOMING: usize = 32;
+/// Addresses known a torrent.
+pub const KNOWN_ADDRESSES: usize = 1000;
+/// Wait before dialing an address again, times its failures.
+pub const REDIAL: Duration = Duration::from_secs(60);
+/// Wait after the first failure: whoever typed the address has perhaps just started the other side.
+pub const REDIAL_SOON: Duration = Duration::from_secs(5);
+/// Failures after which an address is forgotten.
+pub const DIAL_FAILURES: u32 = 8;
+/// Addresses banned a torrent, the oldest forgotten first.
+pub const BANNED_ADDRESSES: usize = 500;
+/// How long a ban lasts.
+pub const BAN: Duration = Duration::from_secs(6 * 3600);
+/// Failed pieces whose block digests are kept for finding the liar.
+pub const SUSPECT_PIECES: usize = 64;
+
+/// Time to establish a connection.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time from the connection to the handshake's last byte.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for one block from its header to its last byte. The lease on it is the peer's alone, so a byte a minute would hold up
+/// the whole torrent: below 140 bytes a second nobody is waited for.
+pub const BLOCK_TIMEOUT: Duration = Duration::from_secs(120);
+/// Silence after which a peer is let go.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// The time that a peer in which neither side is interested is kept.
+pub const UNINTERESTING_TIMEOUT: Duration = Duration::from_secs(600);
+/// Our own silence after which we send a keep-alive.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(100);
+
+/// Peers asked of a tracker.
+pub const NUMWANT: u32 = 80;
+/// Bounds of the time between announces.
+pub const ANNOUNCE_MIN: Duration = Duration::from_secs(60);
+/// See [`ANNOUNCE_MIN`].
+pub const ANNOUNCE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// The interval of a tracker that does not say one.
+pub const ANNOUNCE_UNSAID: Duration = Duration::from_secs(30 * 60);
+/// Wait after the n-th failure: this, plus n² times [`ANNOUNCE_RETRY_STEP`], at most [`ANNOUNCE_RETRY_MAX`].
+pub const ANNOUNCE_RETRY: Duration = Duration::from_secs(5);
+/// See [`ANNOUNCE_RETRY`].
+pub const ANNOUNCE_RETRY_STEP: Duration = Duration::from_millis(12_500);
+/// See [`ANNOUNCE_RETRY`].
+pub const ANNOUNCE_RETRY_MAX: Duration = Duration::from_secs(3600);
+/// Time for one announce in all, name look-up and body included.
+pub const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for the last announce, at the end.
+pub const STOPPED_TIMEOUT: Duration = Duration::from_secs(5);
+/// First wait before a tracker datagram is sent again; doubles (BEP 15).
+pub const UDP_RESEND: Duration = Duration::from_secs(15);
+/// How long a UDP tracker's connection id is good (BEP 15).
+pub const UDP_CONNECTION: Duration = Duration::from_secs(60);
+/// Tracker conversations over UDP at once.
+pub const UDP_EXCHANGES: usize = 64;
+
+/// Time between checkpoints while pieces come in.
+pub const CHECKPOINT: Duration = Duration::from_secs(45);
+/// Newly verified bytes that bring a checkpoint forward.
+pub const CHECKPOINT_BYTES: u64 = 64 * 1024 * 1024;
+/// Least time between two checkpoints, so that fast links do not sync all the time.
+pub const CHECKPOINT_MIN: Duration = Duration::from_secs(10);
+
+/// What a rate limit lets through at once: this much of a second.
+pub const BURST: Duration = Duration::from_millis(250);
+/// The least that is let through at once: one block.
+pub const BURST_MIN_BYTES: u64 = 16 * 1024;

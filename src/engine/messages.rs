@@ -1,0 +1,200 @@
+//! What each message means: a peer's word against our books, and the answer to it.
+//!
+//! Everything here concerns one peer and its torrent; what follows for others leaves as an effect, done when the turn is over.
+
+use super::conduct::{Close, Misconduct};
+use super::core::Effect;
+use super::limits;
+use super::peer::{Peer, Phase};
+use super::stream::Cx;
+use super::torrent::Torrent;
+use crate::units::{Bitfield, PieceIndex};
+use crate::wire::{ExtendedHandshake, HANDSHAKE_ID, MAX_BLOCK_LEN, Message, RawSpan};
+use std::net::SocketAddr;
+
+pub(super) fn on_message(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, message: Message<'_>) -> Result<(), Close> {
+    if peer.phase != Phase::Up {
+        return Ok(());
+    }
+    let of_fast = matches!(
+        message,
+        Message::HaveAll | Message::HaveNone | Message::Suggest { .. } | Message::Reject(_) | Message::AllowedFast { .. }
+    );
+    if of_fast && !peer.fast {
+        return Err(Misconduct::NotFast.into());
+    }
+    let first = match message {
+        // The extension handshake may come before the bitfield, and often does.
+        Message::KeepAlive | Message::Extended { .. } | Message::Port { .. } => false,
+        _ => !std::mem::replace(&mut peer.spoke, true),
+    };
+    match message {
+        Message::KeepAlive | Message::Port { .. } => {}
+        Message::Choke => on_choke(cx, t, peer),
+        Message::Unchoke => peer.they_choke = false,
+        Message::Interested => {
+            peer.they_want = true;
+            peer.last_wanted = cx.now;
+            cx.effect(Effect::FillSlots { torrent: t.key });
+        }
+        Message::NotInterested => {
+            peer.they_want = false;
+            peer.last_wanted = cx.now;
+            peer.set_we_choke(cx.now, true, cx.out);
+            cx.effect(Effect::FillSlots { torrent: t.key });
+        }
+        Message::Have { piece } => {
+            let piece = t.pieces.geometry().piece(piece).ok_or(Misconduct::NoSuchPiece(piece))?;
+            on_have(cx, t, peer, piece)?;
+        }
+        // A second bitfield, or a late one, is not believed: what was counted would be counted twice.
+        Message::Bitfield { bytes } if first => {
+            if let Ok(has) = Bitfield::from_wire(bytes, t.pieces.geometry().pieces()) {
+                on_has(cx, t, peer, has)?;
+            }
+        }
+        Message::HaveAll if first => on_has(cx, t, peer, Bitfield::full(t.pieces.geometry().pieces()))?,
+        Message::Bitfield { .. } | Message::HaveAll | Message::HaveNone => {}
+        Message::Request(raw) => on_request(cx, t, peer, raw)?,
+        Message::Cancel(raw) => {
+            let span = t.pieces.geometry().span(raw.piece, raw.begin, raw.len).ok();
+            if let Some(span) = span.filter(|s| peer.outbox.take_back(*s)) {
+                if peer.fast {
+                    peer.say(&Message::Reject(span.into()), cx.out);
+                }
+            }
+        }
+        Message::Reject(raw) => {
+            let span = t.pieces.geometry().span(raw.piece, raw.begin, raw.len).ok();
+            if let Some(block) = span.filter(|b| peer.window.rejected(*b)) {
+                t.pieces.unask(block);
+                peer.rejects += 1;
+                if peer.rejects > limits::REJECTS_ONLY {
+                    return Err(Misconduct::RejectsOnly(peer.rejects).into());
+                }
+                // What it rejects while choking us is not allowed fast after all.
+                peer.fast_to_us.retain(|p| *p != block.piece());
+                cx.effect(Effect::TopUp { torrent: t.key });
+            }
+        }
+        Message::Suggest { piece } => {
+            let piece = t.pieces.geometry().piece(piece).ok_or(Misconduct::NoSuchPiece(piece))?;
+            remember(&mut peer.suggested, piece, limits::SUGGESTED_PIECES);
+        }
+        Message::AllowedFast { piece } => {
+            let piece = t.pieces.geometry().piece(piece).ok_or(Misconduct::NoSuchPiece(piece))?;
+            remember(&mut peer.fast_to_us, piece, limits::ALLOWED_FAST_PIECES);
+        }
+        Message::Extended { id, payload } => on_extended(t, peer, id, payload),
+    }
+    Ok(())
+}
+
+/// Keeps the first `limit` different pieces.
+fn remember(list: &mut Vec<PieceIndex>, piece: PieceIndex, limit: usize) {
+    if list.len() < limit && !list.contains(&piece) {
+        list.push(piece);
+    }
+}
+
+fn on_choke(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer) {
+    peer.they_choke = true;
+    let Peer { window, fast_to_us, .. } = peer;
+    let given_up = window.give_up_all(|piece| fast_to_us.contains(&piece));
+    for block in &given_up {
+        t.pieces.unask(*block);
+    }
+    // What only this peer was to be asked for is everybody's, or it would hold up the torrent by choking us.
+    if t.pieces.disown(peer.key) || !given_up.is_empty() {
+        cx.effect(Effect::TopUp { torrent: t.key });
+    }
+}
+
+/// The peer has one piece more.
+fn on_have(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, piece: PieceIndex) -> Result<(), Close> {
+    if !peer.has.set(piece) {
+        return Ok(());
+    }
+    if !peer.joined_as_seed {
+        t.picker.availability.add(piece);
+    }
+    if t.pieces.is_missing(piece) {
+        peer.useful += 1;
+        peer.set_we_want(cx.now, true, cx.out);
+    }
+    two_seeds(t, peer)
+}
+
+/// The peer says all that it has.
+fn on_has(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, has: Bitfield) -> Result<(), Close> {
+    peer.joined_as_seed = has.is_full();
+    t.picker.availability.join(&has);
+    peer.useful = t.useful(&has);
+    peer.has = has;
+    peer.set_we_want(cx.now, peer.useful > 0, cx.out);
+    two_seeds(t, peer)
+}
+
+/// Two that have everything have nothing to say to each other.
+fn two_seeds(t: &Torrent, peer: &Peer) -> Result<(), Close> {
+    if peer.has.is_full() && t.pieces.have().is_full() { Err(Close::Uninteresting) } else { Ok(()) }
+}
+
+fn on_request(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, raw: RawSpan) -> Result<(), Close> {
+    let span = t.pieces.geometry().span(raw.piece, raw.begin, raw.len).ok();
+    let span = span.filter(|s| s.len() <= MAX_BLOCK_LEN && t.pieces.have().has(s.piece()));
+    let Some(span) = span else {
+        reject(cx, peer, raw);
+        return count_invalid(peer, raw);
+    };
+    if peer.we_choke {
+        let allowed = peer.fast_to_them.iter_mut().find(|(p, _)| *p == span.piece());
+        let Some((piece, taken)) = allowed else {
+            reject(cx, peer, raw);
+            // A request that crossed our choke on the wire is no offence.
+            return if cx.now.since(peer.choke_changed) > limits::CHOKE_GRACE { count_invalid(peer, raw) } else { Ok(()) };
+        };
+        *taken += u64::from(span.len());
+        if *taken > u64::from(limits::ALLOWED_FAST_TIMES) * u64::from(t.pieces.geometry().piece_len(*piece)) {
+            return Err(Misconduct::FastAbuse(limits::ALLOWED_FAST_TIMES + 1).into());
+        }
+    }
+    if peer.outbox.contains(span) {
+        return Ok(());
+    }
+    if peer.outbox.blocks() >= limits::REQQ_OURS_BLOCKS {
+        reject(cx, peer, raw);
+        return Ok(());
+    }
+    peer.outbox.push_block(span);
+    peer.flush(cx.out);
+    Ok(())
+}
+
+fn reject(cx: &mut Cx<'_>, peer: &mut Peer, raw: RawSpan) {
+    if peer.fast {
+        peer.say(&Message::Reject(raw), cx.out);
+    }
+}
+
+fn count_invalid(peer: &mut Peer, last: RawSpan) -> Result<(), Close> {
+    peer.invalid_requests += 1;
+    let waiting = peer.outbox.control_bytes();
+    match peer.invalid_requests {
+        _ if waiting > limits::OUTBOX_CONTROL_BYTES => Err(Misconduct::NotReading(waiting).into()),
+        count if count >= limits::INVALID_REQUESTS => Err(Misconduct::InvalidRequests { count, last }.into()),
+        _ => Ok(()),
+    }
+}
+
+fn on_extended(t: &mut Torrent, peer: &mut Peer, id: u8, payload: &[u8]) {
+    // We offer no extension messages yet, so any other number is meant for nobody.
+    let Some(hello) = (id == HANDSHAKE_ID).then(|| ExtendedHandshake::parse(payload).ok()).flatten() else { return };
+    if let Some(reqq) = hello.reqq {
+        peer.window.set_reqq(reqq);
+    }
+    // Every change of it ranks a thousand addresses anew, so one opinion a connection is heard.
+    if let Some(ip) = hello.your_ip.filter(|_| !std::mem::replace(&mut peer.told_our_ip, true)) {
+        t.candidates.set_ours(SocketAddr::new(ip, 0));
+    }
+}

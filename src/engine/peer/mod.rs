@@ -1,0 +1,287 @@
+//! One connection: what it said, what it may do, what it owes us and we owe it.
+
+mod allowed_fast;
+mod window;
+
+pub use allowed_fast::allowed_fast;
+pub use window::{Asked, Window};
+
+use super::action::{Action, Actions};
+use super::limits;
+use super::torrent::Asker;
+use crate::units::{Bitfield, BlockSpan, Now, PeerId, PeerKey, PieceIndex, Rate, TorrentKey};
+use crate::wire::{Decoder, Message, Outbox, ReadAhead};
+use std::net::SocketAddr;
+
+/// A connection: the stream that is read, and everything else. They stand apart because a message that is still in the
+/// decoder's buffer changes the rest.
+#[derive(Debug)]
+pub struct Connection {
+    /// The reading half of the stream.
+    pub decoder: Decoder,
+    /// The rest.
+    pub peer: Peer,
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Dialed, not answered.
+    Connecting,
+    /// Connected; the other side has not said who it is.
+    Handshaking,
+    /// Both have.
+    Up,
+}
+
+/// What the payload that is coming in is to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// No payload.
+    Nothing,
+    /// A leased block: where the next byte goes, and the block. `owed`: it was asked for and not given up.
+    Block {
+        /// What is still to come.
+        rest: BlockSpan,
+        /// All of it.
+        block: BlockSpan,
+        /// Still owed when it began.
+        owed: bool,
+    },
+    /// A block that nobody wants.
+    Unwanted {
+        /// The block as it was owed, if it was.
+        owed: Option<BlockSpan>,
+    },
+}
+
+/// Everything about a peer but the stream that is read.
+#[derive(Debug)]
+pub struct Peer {
+    /// Its key.
+    pub key: PeerKey,
+    /// Its address; for one that we dialed, where it listens.
+    pub addr: SocketAddr,
+    /// We dialed it.
+    pub dialed: bool,
+    /// Its torrent, once known.
+    pub torrent: Option<TorrentKey>,
+    /// How far the connection is.
+    pub phase: Phase,
+    /// When this phase began.
+    pub since: Now,
+    /// When the last byte came.
+    pub last_in: Now,
+    /// When the last byte went.
+    pub last_out: Now,
+    /// When either side last wanted something.
+    pub last_wanted: Now,
+    /// What goes out.
+    pub outbox: Outbox,
+    flush_queued: bool,
+    /// `want` said Pause, and nothing has woken it since.
+    pub parked: bool,
+    /// An upload limit held its blocks back.
+    pub starved: bool,
+    /// The payload that is coming in.
+    pub reading: Reading,
+    /// What it calls itself.
+    pub id: Option<PeerId>,
+    /// Both speak the Fast extension.
+    pub fast: bool,
+    /// What it has.
+    pub has: Bitfield,
+    /// It was counted as a seed when it said what it has.
+    pub joined_as_seed: bool,
+    /// It has said what it has, or something else first.
+    pub spoke: bool,
+    /// We do not serve it.
+    pub we_choke: bool,
+    /// It has what we want.
+    pub we_want: bool,
+    /// It does not serve us.
+    pub they_choke: bool,
+    /// We have what it wants.
+    pub they_want: bool,
+    /// Pieces that it has and we miss.
+    pub useful: u32,
+    /// What it owes us.
+    pub window: Window,
+    /// What it sends; bytes of payload.
+    pub down: Rate,
+    /// What we send; bytes of payload.
+    pub up: Rate,
+    /// Pieces that it lets us have while choking us.
+    pub fast_to_us: Vec<PieceIndex>,
+    /// Pieces that it may have while we choke it, and the bytes that it took that way.
+    pub fast_to_them: Vec<(PieceIndex, u64)>,
+    /// Pieces that it suggested.
+    pub suggested: Vec<PieceIndex>,
+    /// When we last choked or unchoked it.
+    pub choke_changed: Now,
+    /// Bytes sent since then.
+    pub sent_since_change: u64,
+    /// Requests that could not be served.
+    pub invalid_requests: u32,
+    /// Blocks that nobody asked for.
+    pub unasked_blocks: u32,
+    /// Requests that it rejected since its last block.
+    pub rejects: u32,
+    /// When the leased block that comes in began.
+    pub block_began: Now,
+    /// It has said how it sees our address; once is enough.
+    pub told_our_ip: bool,
+}
+
+impl Peer {
+    /// A peer of which nothing is known but its address.
+    pub fn new(now: Now, key: PeerKey, addr: SocketAddr, dialed: bool, torrent: Option<TorrentKey>) -> Peer {
+        Peer {
+            key,
+            addr,
+            dialed,
+            torrent,
+            phase: if dialed { Phase::Connecting } else { Phase::Handshaking },
+            since: now,
+            last_in: now,
+            last_out: now,
+            last_wanted: now,
+            outbox: Outbox::default(),
+            flush_queued: false,
+            parked: false,
+            starved: false,
+            reading: Reading::Nothing,
+            id: None,
+            fast: false,
+            has: Bitfield::empty(0),
+            joined_as_seed: false,
+            spoke: false,
+            we_choke: true,
+            we_want: false,
+            they_choke: true,
+            they_want: false,
+            useful: 0,
+            window: Window::new(),
+            down: Rate::default(),
+            up: Rate::default(),
+            fast_to_us: Vec::new(),
+            fast_to_them: Vec::new(),
+            suggested: Vec::new(),
+            choke_changed: now,
+            sent_since_change: 0,
+            invalid_requests: 0,
+            unasked_blocks: 0,
+            rejects: 0,
+            block_began: now,
+            told_our_ip: false,
+        }
+    }
+
+    /// Sends a message.
+    pub fn say(&mut self, message: &Message<'_>, out: &mut Actions) {
+        self.outbox.push(message);
+        self.flush(out);
+    }
+
+    /// There is something to write.
+    pub fn flush(&mut self, out: &mut Actions) {
+        if !self.flush_queued {
+            self.flush_queued = true;
+            out.push(Action::Flush { peer: self.key });
+        }
+    }
+
+    /// The hands ask what to write: the next message needs another [`Action::Flush`].
+    pub fn flushing(&mut self) {
+        self.flush_queued = false;
+    }
+
+    /// How far the stream may be read along with framing: no further than a block's header while blocks may come.
+    pub fn read_ahead(&self) -> ReadAhead {
+        if self.window.owed() > 0 { ReadAhead::Header } else { ReadAhead::Full }
+    }
+
+    /// Says whether we want something of it, if that changed.
+    pub fn set_we_want(&mut self, now: Now, want: bool, out: &mut Actions) {
+        if self.we_want != want && self.phase == Phase::Up {
+            self.we_want = want;
+            self.last_wanted = now;
+            self.say(if want { &Message::Interested } else { &Message::NotInterested }, out);
+        }
+    }
+
+    /// Begins or ends serving it. What it had asked for and has not begun is dropped, or rejected (BEP 6).
+    pub fn set_we_choke(&mut self, now: Now, choke: bool, out: &mut Actions) {
+        if self.we_choke == choke {
+            return;
+        }
+        self.we_choke = choke;
+        self.choke_changed = now;
+        self.sent_since_change = 0;
+        self.say(if choke { &Message::Choke } else { &Message::Unchoke }, out);
+        if choke {
+            for span in self.outbox.take_back_all() {
+                if self.fast {
+                    self.say(&Message::Reject(span.into()), out);
+                }
+            }
+        }
+    }
+
+    /// Whether a request goes out to it now: it serves us, or allows some pieces all the same.
+    pub fn may_be_asked(&self) -> bool {
+        self.phase == Phase::Up && self.we_want && (!self.they_choke || !self.fast_to_us.is_empty())
+    }
+
+    /// What the picker has to know of it.
+    pub fn as_asker(&self, is_fast: bool) -> Asker<'_> {
+        Asker {
+            peer: self.key,
+            has: &self.has,
+            only: self.they_choke.then_some(self.fast_to_us.as_slice()),
+            suggested: &self.suggested,
+            at: self.window.at(),
+            is_fast,
+        }
+    }
+
+    /// When something has to be said or done about its silence, and ours.
+    pub fn next_deadline(&self) -> Now {
+        match self.phase {
+            Phase::Connecting => self.since + limits::CONNECT_TIMEOUT,
+            Phase::Handshaking => self.since + limits::HANDSHAKE_TIMEOUT,
+            Phase::Up => (self.last_in + limits::IDLE_TIMEOUT)
+                .min(self.last_out + limits::KEEP_ALIVE)
+                .min(self.window.snub_at())
+                .min(self.block_due())
+                .min(self.uninteresting_at()),
+        }
+    }
+
+    /// When the block that comes in has taken too long.
+    pub fn block_due(&self) -> Now {
+        match self.reading {
+            Reading::Block { .. } => self.block_began + limits::BLOCK_TIMEOUT,
+            _ => Now::NEVER,
+        }
+    }
+
+    /// Whether it is our limit or our disk that keeps us from reading, and not its own refusal to read.
+    pub fn is_held_back(&self) -> bool {
+        self.parked && self.outbox.control_bytes() <= limits::OUTBOX_STOP_READING_BYTES
+    }
+
+    /// Its silence until now was our doing.
+    pub fn excuse(&mut self, now: Now) {
+        self.window.excuse(now);
+        (self.last_in, self.block_began) = (now, now);
+    }
+
+    /// When nobody will have wanted anything for too long.
+    pub fn uninteresting_at(&self) -> Now {
+        match self.we_want || self.they_want {
+            true => Now::NEVER,
+            false => self.last_wanted + limits::UNINTERESTING_TIMEOUT,
+        }
+    }
+}

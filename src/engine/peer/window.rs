@@ -1,0 +1,358 @@
+//! How many blocks one peer owes us: the request window.
+//!
+//! ```text
+//!   slow start ──rate stops growing──▶ steady ──nothing for 20 s──▶ snubbed (1) ──a block──▶ slow start
+//!   +1 a block                         3 s × rate
+//! ```
+//!
+//! Requests that were given up (choke, cancel, snub, too old) may still be answered: they are remembered apart, so that such a block
+//! counts as asked for, and the peer is not blamed for our change of mind.
+
+use crate::engine::limits;
+use crate::units::{BLOCK_LEN, BlockSpan, Now, PieceIndex, Rate};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+#[derive(Clone, Copy, Debug)]
+struct Ask {
+    block: BlockSpan,
+    at: Now,
+}
+
+/// What a block that comes in was to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// It is owed.
+    Yes,
+    /// It was asked for once, and given up.
+    GivenUp,
+    /// Nobody asked.
+    No,
+}
+
+/// The request window of one peer.
+#[derive(Debug)]
+pub struct Window {
+    owed: VecDeque<Ask>,
+    given_up: VecDeque<BlockSpan>,
+    size: u32,
+    reqq: u32,
+    slow_start: bool,
+    snubbed: bool,
+    looked: Now,
+    rate_then: u64,
+    /// When the last block came, or the first was asked for after none was owed.
+    alive: Now,
+    mean_us: f64,
+    deviation_us: f64,
+}
+
+impl Window {
+    /// A window for a peer of unknown speed.
+    pub fn new() -> Window {
+        Window {
+            owed: VecDeque::new(),
+            given_up: VecDeque::new(),
+            size: limits::WINDOW_START_BLOCKS,
+            reqq: limits::REQQ_UNSAID_BLOCKS,
+            slow_start: true,
+            snubbed: false,
+            looked: Now::ZERO,
+            rate_then: 0,
+            alive: Now::ZERO,
+            mean_us: 0.0,
+            deviation_us: 0.0,
+        }
+    }
+
+    /// The peer said how many requests it queues.
+    pub fn set_reqq(&mut self, reqq: u32) {
+        self.reqq = reqq.max(1);
+    }
+
+    /// Blocks that may be asked for now. Nothing until a useful number may go at once, so that requests travel together.
+    pub fn room(&self) -> u32 {
+        let goal = self.goal();
+        let room = goal.saturating_sub(self.owed.len() as u32);
+        if room >= goal.div_ceil(8) { room } else { 0 }
+    }
+
+    fn goal(&self) -> u32 {
+        if self.snubbed { 1 } else { self.size.min(self.reqq).min(limits::WINDOW_MAX_BLOCKS) }
+    }
+
+    /// Blocks owed.
+    pub fn owed(&self) -> usize {
+        self.owed.len()
+    }
+
+    /// Whether this very block is owed.
+    pub fn owes(&self, block: BlockSpan) -> bool {
+        self.owed.iter().any(|a| a.block == block)
+    }
+
+    /// The blocks owed, the last one asked for first, each with the time in which it may be expected at this rate. Who has been
+    /// silent is expected to stay so for as long again.
+    pub fn expected(&self, now: Now, rate: u64) -> impl Iterator<Item = (BlockSpan, Duration)> + '_ {
+        let silence = now.since(self.alive);
+        let of =
+            move |at: usize| Duration::from_micros((at as u64 + 1) * u64::from(BLOCK_LEN) * 1_000_000 / rate.max(1)).max(silence);
+        self.owed.iter().enumerate().rev().map(move |(at, a)| (a.block, of(at)))
+    }
+
+    /// How long a request takes as a rule; the least time-out while nothing is known.
+    pub fn response(&self) -> Duration {
+        if self.mean_us == 0.0 { limits::REQUEST_TIMEOUT_MIN } else { Duration::from_micros(self.mean_us as u64) }
+    }
+
+    /// Given-up requests that are remembered.
+    pub fn given_up(&self) -> usize {
+        self.given_up.len()
+    }
+
+    /// The piece of the last request.
+    pub fn at(&self) -> Option<PieceIndex> {
+        self.owed.back().map(|a| a.block.piece())
+    }
+
+    /// Whether the peer owes blocks and sends none.
+    pub fn is_snubbed(&self) -> bool {
+        self.snubbed
+    }
+
+    /// A block was asked for.
+    pub fn asked(&mut self, now: Now, block: BlockSpan) {
+        if self.owed.is_empty() {
+            self.alive = now;
+        }
+        self.owed.push_back(Ask { block, at: now });
+    }
+
+    /// What a block that begins to come in is to us. It stays owed until it has arrived.
+    pub fn lookup(&self, block: BlockSpan) -> Asked {
+        match () {
+            () if self.owes(block) => Asked::Yes,
+            () if self.given_up.contains(&block) => Asked::GivenUp,
+            () => Asked::No,
+        }
+    }
+
+    /// The block has arrived, or was skipped because another peer brought it. Peers serve in order: requests before this one
+    /// were passed over, and those of them that are overdue as well are given up and returned.
+    pub fn done(&mut self, now: Now, block: BlockSpan, rate: &Rate) -> Vec<BlockSpan> {
+        self.alive = now;
+        if std::mem::take(&mut self.snubbed) {
+            self.slow_start = true;
+            self.size = limits::WINDOW_START_BLOCKS;
+        }
+        let mut overdue = Vec::new();
+        let Some(at) = self.owed.iter().position(|a| a.block == block) else {
+            self.given_up.retain(|b| *b != block);
+            return overdue;
+        };
+        if let Some(ask) = self.owed.remove(at) {
+            self.learn(now.since(ask.at));
+            self.grow(now, rate);
+        }
+        let limit = self.timeout();
+        for i in (0..at).rev() {
+            if now.since(self.owed[i].at) > limit {
+                overdue.extend(self.owed.remove(i).map(|a| a.block));
+            }
+        }
+        overdue.iter().for_each(|b| self.remember(*b));
+        overdue
+    }
+
+    fn learn(&mut self, took: Duration) {
+        let sample = took.as_micros() as f64;
+        if self.mean_us == 0.0 {
+            (self.mean_us, self.deviation_us) = (sample, sample / 2.0);
+        } else {
+            self.deviation_us += ((sample - self.mean_us).abs() - self.deviation_us) / 16.0;
+            self.mean_us += (sample - self.mean_us) / 16.0;
+        }
+    }
+
+    fn grow(&mut self, now: Now, rate: &Rate) {
+        if self.slow_start {
+            self.size = (self.size + 1).min(limits::WINDOW_MAX_BLOCKS);
+        }
+        if now.since(self.looked) < limits::WINDOW_LOOK {
+            return;
+        }
+        self.looked = now;
+        let rate = rate.per_second(now);
+        // Still growing means a twentieth more than a second ago.
+        self.slow_start &= rate > self.rate_then + self.rate_then / 20;
+        self.rate_then = rate;
+        if !self.slow_start {
+            let blocks = rate.saturating_mul(limits::WINDOW_TIME.as_secs()) / u64::from(BLOCK_LEN);
+            self.size = (blocks.min(u64::from(limits::WINDOW_MAX_BLOCKS)) as u32).max(limits::WINDOW_MIN_BLOCKS);
+        }
+    }
+
+    /// The longest that a request may take: mean and four deviations.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_micros((self.mean_us + 4.0 * self.deviation_us) as u64)
+            .clamp(limits::REQUEST_TIMEOUT_MIN, limits::REQUEST_TIMEOUT_MAX)
+    }
+
+    /// No block could come until now: the peer is not to blame.
+    pub fn excuse(&mut self, now: Now) {
+        self.alive = now;
+    }
+
+    /// When the peer is snubbing us, unless a block comes.
+    pub fn snub_at(&self) -> Now {
+        match self.owed.is_empty() || self.snubbed {
+            true => Now::NEVER,
+            false => self.alive + self.timeout().max(limits::SNUB_AFTER),
+        }
+    }
+
+    /// Nothing came for too long: what it owed, all given up.
+    pub fn snub(&mut self) -> Vec<BlockSpan> {
+        self.snubbed = true;
+        self.give_up_all(|_| false)
+    }
+
+    /// The peer will not send this block: true if it was owed.
+    pub fn rejected(&mut self, block: BlockSpan) -> bool {
+        self.given_up.retain(|b| *b != block);
+        let at = self.owed.iter().position(|a| a.block == block);
+        if let Some(at) = at {
+            self.owed.remove(at);
+        }
+        at.is_some()
+    }
+
+    /// We do not want this block any more; true if it was owed.
+    pub fn give_up(&mut self, block: BlockSpan) -> bool {
+        let owed = self.rejected(block);
+        if owed {
+            self.remember(block);
+        }
+        owed
+    }
+
+    /// Everything owed is given up, but for the pieces that `keep` names.
+    pub fn give_up_all(&mut self, keep: impl Fn(PieceIndex) -> bool) -> Vec<BlockSpan> {
+        let (kept, gone): (VecDeque<Ask>, VecDeque<Ask>) = self.owed.drain(..).partition(|a| keep(a.block.piece()));
+        self.owed = kept;
+        gone.iter().for_each(|a| self.remember(a.block));
+        gone.into_iter().map(|a| a.block).collect()
+    }
+
+    /// Everything owed, for good: the peer is gone.
+    pub fn drain(&mut self) -> Vec<BlockSpan> {
+        self.owed.drain(..).map(|a| a.block).collect()
+    }
+
+    fn remember(&mut self, block: BlockSpan) {
+        if self.given_up.len() >= limits::GIVEN_UP_BLOCKS {
+            self.given_up.pop_front();
+        }
+        self.given_up.push_back(block);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Geometry;
+
+    fn block(n: u32) -> BlockSpan {
+        let g = Geometry::new(1 << 30, 1 << 20).unwrap();
+        g.block(g.piece(n / 64).unwrap(), n % 64)
+    }
+
+    fn ms(n: u64) -> Now {
+        Now::from_micros(n * 1000)
+    }
+
+    /// A peer that answers each request after `latency_ms`, at most `per_ms` blocks a millisecond: the window after `time_ms`.
+    fn steady_window(latency_ms: u64, every_ms: u64, time_ms: u64) -> u32 {
+        let (mut w, mut rate, mut next, mut due) = (Window::new(), Rate::default(), 0, VecDeque::new());
+        let mut free_at = 0;
+        for t in 0..time_ms {
+            for _ in 0..w.room() {
+                w.asked(ms(t), block(next % 10_000));
+                free_at = (free_at + every_ms).max(t + latency_ms);
+                due.push_back((free_at, next % 10_000));
+                next += 1;
+            }
+            while due.front().is_some_and(|(at, _)| *at <= t) {
+                let (_, n) = due.pop_front().unwrap();
+                rate.add(ms(t), u64::from(BLOCK_LEN));
+                w.done(ms(t), block(n), &rate);
+            }
+        }
+        w.size
+    }
+
+    #[test]
+    fn the_window_settles_at_three_seconds_of_the_peers_speed() {
+        let w = steady_window(50, 25, 30_000); // 40 blocks a second
+        assert!((90..=140).contains(&w), "{w}");
+        let w = steady_window(50, 1000, 60_000); // one block a second
+        assert!((2..=5).contains(&w), "{w}");
+    }
+
+    #[test]
+    fn the_window_never_exceeds_what_the_peer_queues() {
+        let mut w = Window::new();
+        w.set_reqq(3);
+        assert_eq!(w.room(), 3);
+        w.size = 1000;
+        w.set_reqq(u32::MAX);
+        assert_eq!(w.room(), limits::WINDOW_MAX_BLOCKS);
+    }
+
+    #[test]
+    fn a_snubbed_peer_owes_one_block_until_it_sends_one() {
+        let mut w = Window::new();
+        w.asked(ms(0), block(0));
+        w.asked(ms(0), block(1));
+        assert_eq!(w.snub_at(), ms(0) + limits::SNUB_AFTER);
+        assert_eq!(w.snub(), [block(0), block(1)]);
+        assert_eq!(w.room(), 1);
+        assert_eq!(w.lookup(block(1)), Asked::GivenUp, "a late answer is not an offence");
+        w.done(ms(30_000), block(1), &Rate::default());
+        assert!(!w.is_snubbed() && w.room() > 1);
+    }
+
+    #[test]
+    fn a_queue_that_grows_slower_is_not_overdue() {
+        let mut w = Window::new();
+        for i in 0..400 {
+            w.asked(ms(0), block(i));
+        }
+        // In order, ever later: the peer has a limit.
+        let given_up: usize = (0..400).map(|i| w.done(ms(u64::from(i) * 60), block(i), &Rate::default()).len()).sum();
+        assert_eq!(given_up, 0);
+    }
+
+    #[test]
+    fn a_request_that_is_passed_over_is_given_up() {
+        let mut w = Window::new();
+        w.asked(ms(0), block(0));
+        let mut given_up = Vec::new();
+        for i in 1..100 {
+            w.asked(ms(i * 100), block(i as u32));
+            given_up.extend(w.done(ms(i * 100 + 50), block(i as u32), &Rate::default()));
+        }
+        assert_eq!(given_up, [block(0)]);
+    }
+
+    #[test]
+    fn what_is_remembered_of_given_up_requests_has_a_limit() {
+        let mut w = Window::new();
+        for i in 0..2000 {
+            w.asked(ms(0), block(i));
+            w.give_up(block(i));
+        }
+        assert_eq!(w.given_up.len(), limits::GIVEN_UP_BLOCKS);
+        assert_eq!(w.lookup(block(0)), Asked::No);
+    }
+}

@@ -1,0 +1,200 @@
+//! The world's hands: they move bytes, carry out actions, answer for the disk, let time pass, and hold the oracle's law.
+
+use super::{Job, Puppet, World, truth};
+use crate::engine::{Action, HashVerdict, Want};
+use crate::units::{BLOCK_LEN, BlockSpan, PeerKey, PieceIndex};
+use crate::wire::{Part, Plan};
+use std::time::Duration;
+
+fn digest(block: &[u8]) -> u64 {
+    block.iter().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
+}
+
+impl World {
+    // ---- the hands ------------------------------------------------------------------------------------------------
+
+    /// Moves a peer's bytes into the engine as far as it wants them.
+    pub fn deliver(&mut self, p: PeerKey) {
+        loop {
+            let Some(puppet) = self.puppets.get_mut(&p).filter(|p| p.closed.is_none() && p.up) else { return };
+            let most = self.cut.map_or(usize::MAX, |cut| 1 + self.rng.below(cut)).min(puppet.to_engine.len());
+            let mut write = None;
+            let n = match self.engine.want(p) {
+                Want::Pause | Want::Gone => return,
+                Want::Copy { span, bytes, .. } => {
+                    assert_eq!(bytes.len(), span.len() as usize);
+                    write = Some((span, bytes.to_vec()));
+                    bytes.len()
+                }
+                _ if most == 0 => return,
+                Want::Control { room } => {
+                    let n = room.len().min(most);
+                    room.iter_mut().zip(puppet.to_engine.drain(..n)).for_each(|(to, b)| *to = b);
+                    n
+                }
+                Want::Skip { len } => puppet.to_engine.drain(..most.min(len as usize)).count(),
+                Want::Fill { span, spill, .. } => {
+                    let filled: Vec<u8> = puppet.to_engine.drain(..most.min(span.len() as usize)).collect();
+                    let spilled = (most - filled.len()).min(spill.len());
+                    spill.iter_mut().zip(puppet.to_engine.drain(..spilled)).for_each(|(to, b)| *to = b);
+                    let n = filled.len() + spilled;
+                    write = Some((span.first(filled.len() as u32), filled));
+                    n
+                }
+            };
+            if let Some((span, bytes)) = write {
+                self.write(p, span, &bytes);
+            }
+            if let Err(why) = self.engine.got(self.now, p, n, &mut self.out) {
+                self.puppets.get_mut(&p).unwrap().closed = Some(Some(why));
+            }
+        }
+    }
+
+    /// The oracle: payload lands.
+    fn write(&mut self, p: PeerKey, span: BlockSpan, bytes: &[u8]) {
+        assert!(!self.hashing.contains(&span.piece()), "{span} was written while it was being hashed");
+        assert!(!self.engine.have(self.torrent).unwrap().has(span.piece()), "{span} was written although it is had");
+        assert!(!self.jobs.contains(&Job::Prepare(span.piece())), "{span} was written before its piece was prepared");
+        let block = (span.piece(), span.begin() / BLOCK_LEN);
+        assert_eq!(*self.writers.entry(block).or_insert(p), p, "{span} has two writers");
+        if span.end() == self.geometry.block(block.0, block.1).end() {
+            self.writers.remove(&block);
+        }
+        let at = self.geometry.offset(span) as usize;
+        self.content[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// Carries out everything that the engine wants, until it wants no more.
+    pub fn turn(&mut self) {
+        loop {
+            let actions: Vec<Action> = self.out.drain().collect();
+            if actions.is_empty() {
+                // Counting everything again takes its time.
+                if self.geometry.pieces() <= 1000 {
+                    self.engine.audit();
+                }
+                return;
+            }
+            actions.into_iter().for_each(|action| self.act(action));
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Flush { peer } => self.flush(peer),
+            Action::Wake { peer } => self.deliver(peer),
+            Action::Close { peer } => {
+                self.puppets.get_mut(&peer).unwrap().closed.get_or_insert(None);
+            }
+            Action::Dial { peer, addr } => {
+                self.puppets.insert(peer, Puppet::new(false));
+                self.dials.push((peer, addr));
+            }
+            Action::Prepare { piece, .. } => self.job(Job::Prepare(piece)),
+            Action::Hash { piece, digests, .. } => {
+                assert!(!self.writers.keys().any(|(p, _)| *p == piece), "piece {piece} is hashed while somebody writes");
+                self.hashing.insert(piece);
+                self.job(Job::Hash(piece, digests));
+            }
+            Action::Save { .. } => {
+                self.job(Job::Save);
+                self.log.push(action);
+            }
+            Action::Release { block, .. } => {
+                self.writers.remove(&(block.piece(), block.begin() / BLOCK_LEN));
+            }
+            other => self.log.push(other),
+        }
+    }
+
+    /// Writes what the engine plans, as far as the peer reads.
+    pub fn flush(&mut self, p: PeerKey) {
+        loop {
+            let Some(puppet) = self.puppets.get_mut(&p).filter(|p| p.closed.is_none() && p.up && p.reads) else { return };
+            let mut plan = Plan::default();
+            self.engine.plan(p, 64 * 1024, &mut plan);
+            let mut bytes = Vec::new();
+            let Some(crate::engine::peer::Connection { peer, .. }) = self.engine.connections.get(p) else { return };
+            let spans = plan.parts.iter().filter_map(|part| if let Part::Payload(span) = part { Some(*span) } else { None });
+            // The first may be the rest of a block that had begun before the choke.
+            for span in spans.skip(1).filter(|_| peer.we_choke) {
+                assert!(peer.fast_to_them.iter().any(|(fast, _)| *fast == span.piece()), "{span} is sent to a choked peer");
+            }
+            for part in &plan.parts {
+                match part {
+                    Part::Control(range) => bytes.extend_from_slice(&plan.control[range.clone()]),
+                    Part::Payload(span) => {
+                        let at = self.geometry.offset(*span) as usize;
+                        assert!(self.engine.have(self.torrent).unwrap().has(span.piece()), "{span} is served and not had");
+                        bytes.extend_from_slice(&self.content[at..at + span.len() as usize]);
+                    }
+                }
+            }
+            if bytes.is_empty() {
+                return;
+            }
+            let n = self.cut.map_or(bytes.len(), |cut| 1 + self.rng.below(cut)).min(bytes.len());
+            puppet.from_engine.extend(&bytes[..n]);
+            self.engine.sent(self.now, p, n, &mut self.out);
+        }
+    }
+
+    // ---- disk and time --------------------------------------------------------------------------------------------
+
+    fn job(&mut self, job: Job) {
+        self.jobs.push_back(job);
+        if !self.slow_disk {
+            self.answer_disk();
+        }
+    }
+
+    /// The disk answers its oldest job as it is.
+    pub fn answer_disk(&mut self) {
+        let Some(job) = self.jobs.pop_front() else { return };
+        match job {
+            Job::Prepare(piece) => self.engine.on_prepared(self.now, self.torrent, piece, true, &mut self.out),
+            Job::Save => self.engine.on_saved(self.now, self.torrent, &mut self.out),
+            Job::Hash(piece, digests) => {
+                let at = self.geometry.piece_offset(piece);
+                let bytes = &self.content[at as usize..at as usize + self.geometry.piece_len(piece) as usize];
+                let good = bytes.iter().enumerate().all(|(i, b)| *b == truth(at + i as u64));
+                let blocks: Box<[u64]> = bytes.chunks(BLOCK_LEN as usize).map(digest).collect();
+                self.hashed(
+                    piece,
+                    &match good {
+                        true => HashVerdict::Good { digests: digests.then_some(blocks) },
+                        false => HashVerdict::Bad { digests: blocks },
+                    },
+                );
+            }
+        }
+        self.turn();
+    }
+
+    /// This verdict and no other.
+    pub fn hashed(&mut self, piece: PieceIndex, verdict: &HashVerdict) {
+        self.hashing.remove(&piece);
+        self.engine.on_hashed(self.now, self.torrent, piece, verdict, &mut self.out);
+        self.turn();
+    }
+
+    pub fn answer_all(&mut self) {
+        while !self.jobs.is_empty() {
+            self.answer_disk();
+        }
+    }
+
+    /// Time passes; every deadline is met when it is due.
+    pub fn pass(&mut self, seconds: f64) {
+        let end = self.now + Duration::from_secs_f64(seconds);
+        for turns in 0.. {
+            assert!(turns < 1_000_000, "the engine wakes without end");
+            let Some(at) = self.engine.next_deadline().filter(|at| *at <= end) else { break };
+            self.now = self.now.max(at);
+            self.engine.on_deadline(self.now, &mut self.out);
+            self.turn();
+        }
+        self.now = end;
+    }
+}

@@ -1,0 +1,9 @@
+//! The engine against puppets: one file for each kind of trouble, tests named after the hazard they stand for.
+
+mod blame;
+mod blocks;
+mod connections;
+mod streams;
+mod swarm;
+mod trackers;
+mod uploads;

@@ -1,0 +1,215 @@
+//! How many peers have each piece, and the candidates for the next one, sorted by it.
+//!
+//! Candidates (missing pieces that have not begun) stand in one array in buckets of equal count, rarest first; the order inside
+//! a bucket is random from the start and stays so by swapping. A HAVE moves one piece over one border; beginning a piece moves
+//! one piece a bucket. Seeds are one number, not a count in every piece.
+
+use crate::units::{Bitfield, Geometry, PieceIndex, Rng};
+
+/// The place of a piece that is no candidate.
+const NOWHERE: u32 = u32::MAX;
+
+/// Counts and candidates of one torrent.
+#[derive(Debug)]
+pub struct Availability {
+    counts: Box<[u16]>,
+    /// Candidates, rarest first.
+    order: Vec<PieceIndex>,
+    /// Where each piece stands in `order`.
+    place: Box<[u32]>,
+    /// `borders[c]` is where the candidates with more than `c` holders begin.
+    borders: Vec<u32>,
+    seeds: u32,
+}
+
+impl Availability {
+    /// The candidates are `missing`, and nobody has anything yet.
+    pub fn new(geometry: &Geometry, missing: impl Iterator<Item = PieceIndex>, rng: &mut Rng) -> Availability {
+        let n = geometry.pieces() as usize;
+        let mut order: Vec<PieceIndex> = missing.collect();
+        rng.shuffle(&mut order);
+        let mut place = vec![NOWHERE; n].into_boxed_slice();
+        for (at, p) in order.iter().enumerate() {
+            place[p.as_usize()] = at as u32;
+        }
+        let borders = vec![order.len() as u32];
+        Availability { counts: vec![0; n].into_boxed_slice(), order, place, borders, seeds: 0 }
+    }
+
+    /// Peers that have this piece.
+    pub fn count(&self, piece: PieceIndex) -> u32 {
+        u32::from(self.counts[piece.as_usize()]) + self.seeds
+    }
+
+    /// A peer with these pieces came.
+    pub fn join(&mut self, has: &Bitfield) {
+        if has.is_full() {
+            self.seeds += 1;
+        } else {
+            has.iter().for_each(|p| self.add(p));
+        }
+    }
+
+    /// A peer went: with `as_seed` it had joined with everything, else with `has` of today.
+    pub fn leave(&mut self, has: &Bitfield, as_seed: bool) {
+        if as_seed {
+            self.seeds -= 1;
+        } else {
+            has.iter().for_each(|p| self.subtract(p));
+        }
+    }
+
+    /// One more peer has this piece.
+    pub fn add(&mut self, piece: PieceIndex) {
+        let count = usize::from(self.counts[piece.as_usize()]);
+        if count == usize::from(u16::MAX) {
+            return;
+        }
+        self.counts[piece.as_usize()] += 1;
+        let at = self.place[piece.as_usize()];
+        if at != NOWHERE {
+            self.swap(at, self.borders[count] - 1);
+            self.borders[count] -= 1;
+            if self.borders.len() == count + 1 {
+                self.borders.push(self.order.len() as u32);
+            }
+        }
+    }
+
+    /// One peer fewer has this piece.
+    fn subtract(&mut self, piece: PieceIndex) {
+        let Some(count) = usize::from(self.counts[piece.as_usize()]).checked_sub(1) else { return };
+        self.counts[piece.as_usize()] -= 1;
+        let at = self.place[piece.as_usize()];
+        if at != NOWHERE {
+            self.swap(at, self.borders[count]);
+            self.borders[count] += 1;
+        }
+    }
+
+    /// The piece has begun, or is not wanted any more.
+    pub fn withdraw(&mut self, piece: PieceIndex) {
+        let at = std::mem::replace(&mut self.place[piece.as_usize()], NOWHERE);
+        if at == NOWHERE {
+            return;
+        }
+        // The hole moves to the end of each bucket in turn, and so out of the array.
+        let mut hole = at;
+        for c in usize::from(self.counts[piece.as_usize()])..self.borders.len() {
+            self.borders[c] -= 1;
+            let last = self.borders[c];
+            if last != hole {
+                let moved = self.order[last as usize];
+                self.order[hole as usize] = moved;
+                self.place[moved.as_usize()] = hole;
+                hole = last;
+            }
+        }
+        self.order.pop();
+    }
+
+    /// The piece is a candidate again.
+    pub fn restore(&mut self, piece: PieceIndex) {
+        if self.place[piece.as_usize()] != NOWHERE {
+            return;
+        }
+        let count = usize::from(self.counts[piece.as_usize()]);
+        while self.borders.len() <= count {
+            self.borders.push(self.order.len() as u32);
+        }
+        // A hole comes in at the end and moves to the end of the piece's own bucket.
+        self.order.push(piece);
+        let mut hole = self.order.len() as u32 - 1;
+        for c in (count + 1..self.borders.len()).rev() {
+            let first = self.borders[c - 1];
+            let moved = self.order[first as usize];
+            if first != hole {
+                self.order[hole as usize] = moved;
+                self.place[moved.as_usize()] = hole;
+            }
+            hole = first;
+            self.borders[c] += 1;
+        }
+        self.borders[count] += 1;
+        self.order[hole as usize] = piece;
+        self.place[piece.as_usize()] = hole;
+    }
+
+    /// Candidates, rarest first.
+    pub fn rarest_first(&self) -> impl Iterator<Item = PieceIndex> + '_ {
+        self.order.iter().copied()
+    }
+
+    /// Whether the piece could begin.
+    pub fn is_candidate(&self, piece: PieceIndex) -> bool {
+        self.place[piece.as_usize()] != NOWHERE
+    }
+
+    /// Number of candidates.
+    pub fn candidates(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Any candidate that `has` has: the first behind a random place.
+    pub fn any(&self, has: &Bitfield, rng: &mut Rng) -> Option<PieceIndex> {
+        let (behind, before) = self.order.split_at(rng.below(self.order.len()));
+        before.iter().chain(behind).copied().find(|p| has.has(*p))
+    }
+
+    fn swap(&mut self, a: u32, b: u32) {
+        let (pa, pb) = (self.order[a as usize], self.order[b as usize]);
+        self.order.swap(a as usize, b as usize);
+        self.place[pa.as_usize()] = b;
+        self.place[pb.as_usize()] = a;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Rng;
+    use proptest::prelude::*;
+
+    fn check(a: &Availability) {
+        for (i, p) in a.order.iter().enumerate() {
+            assert_eq!(a.place[p.as_usize()], i as u32);
+        }
+        let counts: Vec<u16> = a.order.iter().map(|p| a.counts[p.as_usize()]).collect();
+        assert!(counts.is_sorted(), "{counts:?}");
+        for (c, &border) in a.borders.iter().enumerate() {
+            assert_eq!(counts.iter().filter(|&&k| usize::from(k) <= c).count() as u32, border, "border {c} of {counts:?}");
+        }
+    }
+
+    #[test]
+    fn the_rarest_comes_first_and_a_seed_changes_nothing() {
+        let g = Geometry::new(4, 1).unwrap();
+        let mut a = Availability::new(&g, g.all_pieces(), &mut Rng::new(1));
+        let p = |i| g.piece(i).unwrap();
+        for i in [0, 1, 3, 0, 1, 0] {
+            a.add(p(i));
+        }
+        a.join(&Bitfield::full(4));
+        let order: Vec<u32> = a.rarest_first().map(PieceIndex::get).collect();
+        assert_eq!(order, [2, 3, 1, 0]);
+        assert_eq!((a.count(p(2)), a.count(p(0))), (1, 4));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_happens_the_order_stays_sorted(seed in any::<u64>(), steps in proptest::collection::vec((0u8..4, 0u32..30), 0..300)) {
+            let g = Geometry::new(30, 1).unwrap();
+            let mut a = Availability::new(&g, g.all_pieces(), &mut Rng::new(seed));
+            for (step, piece) in steps {
+                let piece = g.piece(piece).unwrap();
+                match step {
+                    0 => a.add(piece),
+                    1 => a.subtract(piece),
+                    2 => a.withdraw(piece),
+                    _ => a.restore(piece),
+                }
+                check(&a);
+            }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Who may download from us: upload slots, given anew every ten seconds (BEP 3).
+//!
+//! Leeching, the peers that give us most keep a slot. Seeding, everybody has a turn: a peer keeps its slot until it got
+//! [`SEED_TURN_BYTES`](limits::SEED_TURN_BYTES) or [`SEED_TURN`](limits::SEED_TURN), then whoever waited longest comes first. One slot more is
+//! optimistic: every third round a random waiting peer gets it, new ones three times as likely. A pure function of what it is told.
+
+use crate::engine::limits;
+use crate::units::{Now, PeerKey, Rng};
+
+/// What the choker knows of one peer that wants something.
+#[derive(Clone, Copy, Debug)]
+pub struct Applicant {
+    /// Who.
+    pub peer: PeerKey,
+    /// Bytes a second that it gives us.
+    pub gives: u64,
+    /// We choke it now.
+    pub we_choke: bool,
+    /// When it was last choked or unchoked.
+    pub changed: Now,
+    /// Bytes it got since it was unchoked.
+    pub got: u64,
+    /// When it connected.
+    pub since: Now,
+    /// It snubs us: no reward for that.
+    pub snubs: bool,
+}
+
+/// The choking of one torrent.
+#[derive(Debug, Default)]
+pub struct Choker {
+    round: u32,
+    optimistic: Option<PeerKey>,
+    slots: usize,
+}
+
+impl Choker {
+    /// Slots besides the optimistic one.
+    pub fn slots(&self) -> usize {
+        self.slots.max(limits::UPLOAD_SLOTS)
+    }
+
+    /// Who has the optimistic slot.
+    #[cfg(test)]
+    fn optimistic(&self) -> Option<PeerKey> {
+        self.optimistic
+    }
+
+    /// One round: who is to be unchoked from now on, among those that want something. `upload_unused` says that the line
+    /// was not full although every slot was given: then there is one slot more.
+    pub fn round(
+        &mut self,
+        now: Now,
+        seeding: bool,
+        applicants: &[Applicant],
+        upload_unused: bool,
+        rng: &mut Rng,
+    ) -> Vec<PeerKey> {
+        let unchoked = applicants.iter().filter(|a| !a.we_choke).count();
+        self.slots = match upload_unused && unchoked >= self.slots() && applicants.len() > unchoked {
+            true => (self.slots() + 1).min(limits::UPLOAD_SLOTS_MAX),
+            false if unchoked + 1 < self.slots() => limits::UPLOAD_SLOTS,
+            false => self.slots(),
+        };
+        let mut ranked: Vec<&Applicant> = applicants.iter().collect();
+        match seeding {
+            true => ranked.sort_by_key(|a| seeding_rank(now, a)),
+            false => ranked.sort_by_key(|a| (a.snubs, std::cmp::Reverse(a.gives), a.we_choke, a.changed)),
+        }
+        let mut chosen: Vec<PeerKey> = ranked.iter().take(self.slots()).map(|a| a.peer).collect();
+        let waiting: Vec<&Applicant> = ranked.iter().skip(self.slots()).copied().collect();
+        let kept = self.optimistic.filter(|p| waiting.iter().any(|a| a.peer == *p));
+        self.optimistic = match kept {
+            Some(p) if self.round % limits::OPTIMISTIC_ROUNDS != 0 => Some(p),
+            _ => draw(now, &waiting, rng),
+        };
+        self.round = self.round.wrapping_add(1);
+        chosen.extend(self.optimistic);
+        chosen
+    }
+}
+
+/// Peers in the middle of their turn first, then those that waited longest.
+fn seeding_rank(now: Now, a: &Applicant) -> (bool, Now) {
+    let in_turn = !a.we_choke && a.got < limits::SEED_TURN_BYTES && now.since(a.changed) < limits::SEED_TURN;
+    // A peer whose turn is over stands behind everybody who was choked before it.
+    let waits_since = if a.we_choke { a.changed } else { now };
+    (!in_turn, if in_turn { Now::ZERO } else { waits_since })
+}
+
+fn draw(now: Now, waiting: &[&Applicant], rng: &mut Rng) -> Option<PeerKey> {
+    let weight = |a: &&Applicant| if now.since(a.since) < limits::NEW_PEER { 3 } else { 1 };
+    let mut ticket = rng.below(waiting.iter().map(weight).sum());
+    waiting
+        .iter()
+        .find(|a| {
+            let hit = ticket < weight(a);
+            ticket = ticket.saturating_sub(weight(a));
+            hit
+        })
+        .map(|a| a.peer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Table;
+    use std::time::Duration;
+
+    fn crowd(n: usize) -> Vec<Applicant> {
+        let mut t: Table<PeerKey, ()> = Table::default();
+        (0..n)
+            .map(|i| Applicant {
+                peer: t.insert(()),
+                gives: i as u64,
+                we_choke: true,
+                changed: Now::ZERO,
+                got: 0,
+                since: Now::ZERO,
+                snubs: false,
+            })
+            .collect()
+    }
+
+    fn apply(crowd: &mut [Applicant], chosen: &[PeerKey], now: Now) {
+        for a in crowd {
+            let choke = !chosen.contains(&a.peer);
+            if a.we_choke != choke {
+                (a.we_choke, a.changed, a.got) = (choke, now, 0);
+            }
+        }
+    }
+
+    #[test]
+    fn leeching_the_best_givers_have_the_slots() {
+        let crowd = crowd(20);
+        let chosen = Choker::default().round(Now::ZERO, false, &crowd, false, &mut Rng::new(1));
+        assert_eq!(chosen.len(), limits::UPLOAD_SLOTS + 1);
+        for a in &crowd[12..] {
+            assert!(chosen.contains(&a.peer));
+        }
+    }
+
+    #[test]
+    fn a_snubbing_peer_is_not_rewarded() {
+        let mut crowd = crowd(20);
+        crowd[19].snubs = true;
+        let mut choker = Choker::default();
+        let chosen = choker.round(Now::ZERO, false, &crowd, false, &mut Rng::new(1));
+        assert!(!chosen.contains(&crowd[19].peer) || choker.optimistic() == Some(crowd[19].peer));
+    }
+
+    #[test]
+    fn seeding_everybody_has_a_turn() {
+        let mut crowd = crowd(40);
+        let (mut choker, mut rng, mut served) = (Choker::default(), Rng::new(1), std::collections::BTreeSet::new());
+        let mut now = Now::ZERO;
+        for _ in 0..40 {
+            now = now + limits::CHOKE_ROUND;
+            let chosen = choker.round(now, true, &crowd, false, &mut rng);
+            served.extend(chosen.iter().copied());
+            apply(&mut crowd, &chosen, now);
+        }
+        assert_eq!(served.len(), 40);
+    }
+
+    #[test]
+    fn the_optimistic_slot_moves_every_thirty_seconds_and_new_peers_are_favoured() {
+        let mut hits = 0;
+        let rounds = 3000;
+        let mut crowd = crowd(20);
+        let now = Now::ZERO + Duration::from_secs(1000);
+        crowd[0].since = now;
+        let (mut choker, mut rng) = (Choker::default(), Rng::new(1));
+        for _ in 0..rounds {
+            let before = choker.optimistic();
+            let _ = choker.round(now, false, &crowd, false, &mut rng);
+            if choker.round % limits::OPTIMISTIC_ROUNDS == 1 {
+                hits += usize::from(choker.optimistic() == Some(crowd[0].peer));
+            } else {
+                assert_eq!(choker.optimistic(), before, "moved too early");
+            }
+        }
+        // Twelve wait; the new one holds 3 tickets of 14.
+        let expected = rounds / 3 * 3 / 14;
+        assert!((expected * 8 / 10..expected * 12 / 10).contains(&hits), "{hits} of about {expected}");
+    }
+
+    #[test]
+    fn unused_upload_opens_one_slot_a_round_and_not_without_end() {
+        let mut crowd = crowd(60);
+        let (mut choker, mut rng) = (Choker::default(), Rng::new(1));
+        for i in 0..40 {
+            let before = choker.slots();
+            let chosen = choker.round(Now::ZERO, false, &crowd, true, &mut rng);
+            apply(&mut crowd, &chosen, Now::ZERO);
+            assert!(choker.slots() <= before + 1, "round {i}");
+        }
+        assert_eq!(choker.slots(), limits::UPLOAD_SLOTS_MAX);
+    }
+}

@@ -1,0 +1,104 @@
+//! One torrent: its pieces, its peers, its trackers, and whom it believes.
+
+pub mod announce;
+mod availability;
+mod blame;
+mod candidates;
+mod choker;
+mod picker;
+mod pieces;
+
+pub use announce::{Question, Trackers};
+pub use blame::Blame;
+pub use candidates::Candidates;
+pub use choker::{Applicant, Choker};
+pub use picker::{Asker, Picker};
+pub use pieces::{Pieces, Stage};
+
+use super::bandwidth::Bucket;
+use crate::units::{Bitfield, InfoHash, Now, PeerKey, PieceIndex, Rate, TorrentKey};
+
+/// What a torrent is about at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// Nobody is talked to.
+    Paused,
+    /// Pieces are missing.
+    Leeching,
+    /// Every wanted piece is had.
+    Seeding,
+}
+
+/// One torrent.
+#[derive(Debug)]
+pub struct Torrent {
+    /// Its key.
+    pub key: TorrentKey,
+    /// Its name.
+    pub info_hash: InfoHash,
+    /// Whether it is talked about at all.
+    pub running: bool,
+    /// Pieces and leases.
+    pub pieces: Pieces,
+    /// What to ask for next.
+    pub picker: Picker,
+    /// Who may download.
+    pub choker: Choker,
+    /// Whom to dial.
+    pub candidates: Candidates,
+    /// Whom to ask for peers.
+    pub trackers: Trackers,
+    /// Who sent bad data.
+    pub blame: Blame,
+    /// Its connections, in the order they came.
+    pub peers: Vec<PeerKey>,
+    /// Download limit.
+    pub down: Bucket,
+    /// Upload limit.
+    pub up: Bucket,
+    /// Speeds.
+    pub down_rate: Rate,
+    /// See `down_rate`.
+    pub up_rate: Rate,
+    /// Payload received, what was wasted included; bytes.
+    pub downloaded: u64,
+    /// Payload sent; bytes.
+    pub uploaded: u64,
+    /// Payload received in vain; bytes.
+    pub wasted: u64,
+    /// Verified since the last checkpoint; bytes.
+    pub unsaved: u64,
+    /// The last checkpoint.
+    pub saved: Now,
+    /// A checkpoint is being written.
+    pub saving: bool,
+}
+
+impl Torrent {
+    /// What the torrent is about.
+    pub fn activity(&self) -> Activity {
+        match self.running {
+            false => Activity::Paused,
+            true if self.pieces.missing() > 0 => Activity::Leeching,
+            true => Activity::Seeding,
+        }
+    }
+
+    /// Pieces of `has` that we want and miss.
+    pub fn useful(&self, has: &Bitfield) -> u32 {
+        has.iter().filter(|p| self.pieces.is_missing(*p)).count() as u32
+    }
+
+    /// Bytes that are still to be had, for trackers.
+    pub fn left(&self) -> u64 {
+        let (wanted, had) = self.pieces.wanted_bytes();
+        wanted - had
+    }
+
+    /// The piece goes back among those that can begin.
+    pub fn reopen(&mut self, piece: PieceIndex) {
+        if self.pieces.is_missing(piece) && self.pieces.get(piece).is_none() {
+            self.picker.availability.restore(piece);
+        }
+    }
+}

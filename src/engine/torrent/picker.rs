@@ -1,0 +1,249 @@
+//! Which block to ask this peer for next.
+//!
+//! In this order: the piece it is at; a piece of its own that has begun; if it is fast, a new piece for itself; a piece that
+//! slower peers share; a new piece; a piece of somebody else's. When every wanted block is asked for, endgame begins: the engine then
+//! looks who would bring a block sooner than whoever owes it. A piece that failed once is asked of one peer alone. New pieces are random for the first
+//! few, then rarest first; what the peer suggested (BEP 6) goes before that; `sequential` takes them in order.
+
+use super::availability::Availability;
+use super::pieces::{Pieces, Stage};
+use crate::engine::limits;
+use crate::units::{Bitfield, BlockSpan, PeerKey, PieceIndex, Rng};
+
+/// What the picker knows of the peer that asks.
+#[derive(Debug)]
+pub struct Asker<'a> {
+    /// Who.
+    pub peer: PeerKey,
+    /// Pieces that it has.
+    pub has: &'a Bitfield,
+    /// Only these may be asked for: it chokes us, but these are allowed fast.
+    pub only: Option<&'a [PieceIndex]>,
+    /// What it suggested.
+    pub suggested: &'a [PieceIndex],
+    /// The piece that its last request was for.
+    pub at: Option<PieceIndex>,
+    /// Fast enough to bring a whole piece soon.
+    pub is_fast: bool,
+}
+
+impl Asker<'_> {
+    fn may(&self, piece: PieceIndex) -> bool {
+        self.has.has(piece) && self.only.is_none_or(|only| only.contains(&piece))
+    }
+}
+
+/// A choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pick {
+    /// Ask for this.
+    pub block: BlockSpan,
+    /// Its piece has just begun: prepare it.
+    pub begun: bool,
+}
+
+/// The choosing of one torrent.
+#[derive(Debug)]
+pub struct Picker {
+    /// What could begin.
+    pub availability: Availability,
+    sequential: bool,
+    random_left: u32,
+}
+
+impl Picker {
+    /// A picker of the missing pieces.
+    pub fn new(pieces: &Pieces, sequential: bool, rng: &mut Rng) -> Picker {
+        let missing = pieces.geometry().all_pieces().filter(|p| pieces.is_missing(*p));
+        let random_left = limits::RANDOM_FIRST_PIECES.saturating_sub(pieces.have().ones());
+        Picker { availability: Availability::new(pieces.geometry(), missing, rng), sequential, random_left }
+    }
+
+    /// Whether pieces go in order.
+    pub fn is_sequential(&self) -> bool {
+        self.sequential
+    }
+
+    /// The next block for this peer, marked as asked for. `open_limit` bounds the pieces on their way.
+    pub fn pick(&mut self, pieces: &mut Pieces, asker: &Asker<'_>, open_limit: usize, rng: &mut Rng) -> Option<Pick> {
+        if let Some(block) = asker.at.filter(|p| usable(pieces, asker, *p)).and_then(|p| pieces.ask_free(p)) {
+            return Some(Pick { block, begun: false });
+        }
+        let continued = |pieces: &mut Pieces, rank: fn(&Asker<'_>, Option<PeerKey>) -> bool| {
+            let piece =
+                pieces.open().find(|(p, o)| o.free() > 0 && rank(asker, o.owner) && usable(pieces, asker, *p)).map(|(p, _)| p)?;
+            Some(Pick { block: pieces.ask_free(piece)?, begun: false })
+        };
+        let own = continued(pieces, |asker, owner| owner == Some(asker.peer));
+        let shared = |pieces: &mut Pieces| continued(pieces, |_, owner| owner.is_none());
+        let chosen = match asker.is_fast {
+            true => own.or_else(|| self.begin(pieces, asker, open_limit, rng)).or_else(|| shared(pieces)),
+            false => own.or_else(|| shared(pieces)).or_else(|| self.begin(pieces, asker, open_limit, rng)),
+        };
+        chosen.or_else(|| continued(pieces, |_, _| true))
+    }
+
+    fn begin(&mut self, pieces: &mut Pieces, asker: &Asker<'_>, open_limit: usize, rng: &mut Rng) -> Option<Pick> {
+        if pieces.open_count() >= open_limit {
+            return None;
+        }
+        let piece = self.next_piece(asker, rng)?;
+        self.availability.withdraw(piece);
+        self.random_left = self.random_left.saturating_sub(1);
+        pieces.begin(piece).owner = asker.is_fast.then_some(asker.peer);
+        Some(Pick { block: pieces.ask_free(piece)?, begun: true })
+    }
+
+    fn next_piece(&mut self, asker: &Asker<'_>, rng: &mut Rng) -> Option<PieceIndex> {
+        if let Some(only) = asker.only {
+            return only.iter().copied().find(|p| self.availability.is_candidate(*p) && asker.has.has(*p));
+        }
+        if self.sequential {
+            return self.availability.rarest_first().filter(|p| asker.has.has(*p)).min();
+        }
+        if let Some(p) = asker.suggested.iter().copied().find(|p| self.availability.is_candidate(*p) && asker.has.has(*p)) {
+            return Some(p);
+        }
+        if self.random_left > 0 {
+            return self.availability.any(asker.has, rng);
+        }
+        self.availability.rarest_first().find(|p| asker.has.has(*p))
+    }
+
+    /// Whether every wanted block is asked for or here.
+    pub fn is_endgame(&self, pieces: &Pieces) -> bool {
+        self.availability.candidates() == 0 && pieces.open().all(|(_, o)| o.free() == 0 || o.reserved.is_some())
+    }
+
+    /// Whether endgame may ask this peer for a block that others owe us.
+    pub fn may_ask_again(&self, pieces: &Pieces, asker: &Asker<'_>, block: BlockSpan) -> bool {
+        usable(pieces, asker, block.piece()) && pieces.may_ask_again(block, limits::ENDGAME_HOLDERS)
+    }
+}
+
+/// Whether this peer may be asked for blocks of this open piece.
+fn usable(pieces: &Pieces, asker: &Asker<'_>, piece: PieceIndex) -> bool {
+    asker.may(piece)
+        && pieces.get(piece).is_some_and(|o| o.stage != Stage::Hashing && o.reserved.is_none_or(|only| only == asker.peer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::{Geometry, Table};
+
+    struct World {
+        g: Geometry,
+        pieces: Pieces,
+        picker: Picker,
+        rng: Rng,
+        peers: Vec<PeerKey>,
+    }
+
+    /// Ten pieces of four blocks.
+    fn world(sequential: bool) -> World {
+        let g = Geometry::new(10 * 65536, 65536).unwrap();
+        let pieces = Pieces::new(g, Bitfield::empty(10), Bitfield::full(10));
+        let mut rng = Rng::new(4);
+        let picker = Picker::new(&pieces, sequential, &mut rng);
+        let mut t: Table<PeerKey, ()> = Table::default();
+        World { g, pieces, picker, rng, peers: (0..4).map(|_| t.insert(())).collect() }
+    }
+
+    fn asker<'a>(w: &World, peer: usize, has: &'a Bitfield, is_fast: bool) -> Asker<'a> {
+        Asker { peer: w.peers[peer], has, only: None, suggested: &[], at: None, is_fast }
+    }
+
+    #[test]
+    fn a_piece_that_has_begun_is_finished_before_another_begins() {
+        let mut w = world(false);
+        let full = Bitfield::full(10);
+        let slow = asker(&w, 0, &full, false);
+        let first = w.picker.pick(&mut w.pieces, &slow, 99, &mut w.rng).unwrap();
+        assert!(first.begun);
+        for _ in 0..3 {
+            let p = w.picker.pick(&mut w.pieces, &slow, 99, &mut w.rng).unwrap();
+            assert_eq!((p.block.piece(), p.begun), (first.block.piece(), false));
+        }
+        assert!(w.picker.pick(&mut w.pieces, &slow, 99, &mut w.rng).unwrap().begun);
+    }
+
+    #[test]
+    fn fast_peers_do_not_share_pieces_while_there_are_enough() {
+        let mut w = world(false);
+        let full = Bitfield::full(10);
+        let (a, b) = (asker(&w, 0, &full, true), asker(&w, 1, &full, true));
+        let x = w.picker.pick(&mut w.pieces, &a, 99, &mut w.rng).unwrap().block.piece();
+        let y = w.picker.pick(&mut w.pieces, &b, 99, &mut w.rng).unwrap().block.piece();
+        assert_ne!(x, y);
+        assert_eq!(w.picker.pick(&mut w.pieces, &a, 99, &mut w.rng).unwrap().block.piece(), x);
+        assert_eq!(w.picker.pick(&mut w.pieces, &b, 2, &mut w.rng).unwrap().block.piece(), y);
+    }
+
+    #[test]
+    fn sequential_goes_in_order() {
+        let mut w = world(true);
+        let full = Bitfield::full(10);
+        let a = asker(&w, 0, &full, false);
+        let order: Vec<u32> =
+            std::iter::from_fn(|| w.picker.pick(&mut w.pieces, &a, 99, &mut w.rng)).map(|p| p.block.piece().get()).collect();
+        assert_eq!(order.len(), 40);
+        assert!(order.is_sorted());
+    }
+
+    #[test]
+    fn after_the_first_pieces_the_rarest_goes_first() {
+        let mut w = world(false);
+        w.picker.random_left = 0;
+        let full = Bitfield::full(10);
+        let rare = w.g.piece(7).unwrap();
+        for p in w.g.all_pieces().filter(|p| *p != rare) {
+            w.picker.availability.add(p);
+        }
+        let a = asker(&w, 0, &full, false);
+        assert_eq!(w.picker.pick(&mut w.pieces, &a, 99, &mut w.rng).unwrap().block.piece(), rare);
+    }
+
+    #[test]
+    fn endgame_begins_when_every_block_is_asked_for_and_stops_at_three_holders() {
+        let mut w = world(false);
+        let full = Bitfield::full(10);
+        let a = asker(&w, 0, &full, false);
+        assert!(!w.picker.is_endgame(&w.pieces));
+        let mut last = None;
+        while let Some(p) = w.picker.pick(&mut w.pieces, &a, 99, &mut w.rng) {
+            last = Some(p.block);
+        }
+        assert!(w.picker.is_endgame(&w.pieces));
+        let b = asker(&w, 1, &full, false);
+        let block = last.unwrap();
+        for _ in 1..limits::ENDGAME_HOLDERS {
+            assert!(w.picker.may_ask_again(&w.pieces, &b, block));
+            w.pieces.ask_again(block);
+        }
+        assert!(!w.picker.may_ask_again(&w.pieces, &b, block));
+    }
+
+    #[test]
+    fn a_reserved_piece_is_asked_of_one_peer_alone() {
+        let mut w = world(false);
+        let full = Bitfield::full(10);
+        let a = asker(&w, 0, &full, false);
+        let piece = w.picker.pick(&mut w.pieces, &a, 1, &mut w.rng).unwrap().block.piece();
+        w.pieces.get_mut(piece).unwrap().reserved = Some(w.peers[0]);
+        let b = asker(&w, 1, &full, false);
+        assert_eq!(w.picker.pick(&mut w.pieces, &b, 1, &mut w.rng), None);
+        assert!(w.picker.pick(&mut w.pieces, &a, 1, &mut w.rng).is_some());
+    }
+
+    #[test]
+    fn a_peer_is_never_asked_for_what_it_does_not_have() {
+        let mut w = world(false);
+        let mut has = Bitfield::empty(10);
+        has.set(w.g.piece(3).unwrap());
+        let a = asker(&w, 0, &has, true);
+        let picks: Vec<_> = std::iter::from_fn(|| w.picker.pick(&mut w.pieces, &a, 99, &mut w.rng)).collect();
+        assert_eq!(picks.len(), 4);
+        assert!(picks.iter().all(|p| p.block.piece().get() == 3));
+    }
+}

@@ -1,0 +1,453 @@
+//! Which pieces we have, which are on their way, and who may write where: the leases.
+//!
+//! ```text
+//!   missing ──open──▶ Preparing ──prepared──▶ Open ──every block arrived──▶ Hashing ──good──▶ had
+//!                          ▲                   ▲                               │
+//!                          └── closed when empty                          bad: all blocks missing again
+//!
+//!   a block:  Missing ──lease(peer)──▶ Receiving(peer) ──arrived──▶ Arrived
+//!                ▲                          │
+//!                └───────── release ────────┘
+//! ```
+//!
+//! `asked` counts the peers that owe us a block; it is no permission. The lease is: taken when a block's header comes in, one
+//! at a time, and never for a block that has arrived, a piece that is being hashed, or a piece that we have.
+
+mod audit;
+
+use crate::units::{BLOCK_LEN, Bitfield, BlockSpan, Geometry, PeerKey, PieceIndex};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// How far a piece is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Files and memory are being made ready; blocks may be asked for but not written.
+    Preparing,
+    /// Blocks may be written.
+    Open,
+    /// Every block has arrived; the hasher reads.
+    Hashing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    Missing,
+    Receiving(PeerKey),
+    Arrived,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    content: Content,
+    /// Peers that owe us this block.
+    asked: u8,
+    /// Who sent it, as an index into `OpenPiece::senders`.
+    sender: u16,
+}
+
+/// A piece on its way.
+#[derive(Debug)]
+pub struct OpenPiece {
+    /// How far it is.
+    pub stage: Stage,
+    blocks: Box<[Block]>,
+    /// Blocks that are missing and that nobody owes us.
+    free: u32,
+    arrived: u32,
+    /// No free block lies before this one.
+    first_free: u32,
+    /// Peers that owe us blocks of it: the sum of `asked`.
+    owed: u32,
+    senders: Vec<IpAddr>,
+    /// The only peer that may be asked: it failed before, and whoever spoils it now is known.
+    pub reserved: Option<PeerKey>,
+    /// The peer that began it and is fast enough to bring all of it.
+    pub owner: Option<PeerKey>,
+}
+
+impl OpenPiece {
+    /// Blocks that can be asked for.
+    pub fn free(&self) -> u32 {
+        self.free
+    }
+
+    /// Whoever sent blocks that arrived.
+    pub fn senders(&self) -> &[IpAddr] {
+        &self.senders
+    }
+
+    /// Who sent each block.
+    pub fn sender_of_each(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.blocks.iter().map(|b| self.senders[usize::from(b.sender)])
+    }
+
+    fn is_untouched(&self) -> bool {
+        self.owed == 0 && self.blocks.iter().all(|b| b.content == Content::Missing)
+    }
+}
+
+/// What the arrival of a block's last byte meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Others owe us this block, too: cancel there.
+    pub others_owe: bool,
+    /// It was the piece's last: hash.
+    pub piece_full: bool,
+}
+
+/// All pieces of one torrent.
+#[derive(Debug)]
+pub struct Pieces {
+    geometry: Geometry,
+    have: Bitfield,
+    wanted: Bitfield,
+    missing: u32,
+    open: BTreeMap<PieceIndex, OpenPiece>,
+}
+
+impl Pieces {
+    /// `have` of these pieces are good, `wanted` are to be got.
+    pub fn new(geometry: Geometry, have: Bitfield, wanted: Bitfield) -> Pieces {
+        let missing = wanted.iter().filter(|p| !have.has(*p)).count() as u32;
+        Pieces { geometry, have, wanted, missing, open: BTreeMap::new() }
+    }
+
+    /// What is there and good, as the disk found it. No verdict from before will come any more.
+    pub fn set_have(&mut self, have: Bitfield) {
+        *self = Pieces::new(self.geometry, have, self.wanted.clone());
+    }
+
+    /// The torrent's shape.
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// The verified pieces.
+    pub fn have(&self) -> &Bitfield {
+        &self.have
+    }
+
+    /// Whether this piece is wanted and not had.
+    pub fn is_missing(&self, piece: PieceIndex) -> bool {
+        self.wanted.has(piece) && !self.have.has(piece)
+    }
+
+    /// Pieces that are wanted and not had.
+    pub fn missing(&self) -> u32 {
+        self.missing
+    }
+
+    /// Bytes of the wanted pieces, and of those that we have among them.
+    pub fn wanted_bytes(&self) -> (u64, u64) {
+        let len = |p| u64::from(self.geometry.piece_len(p));
+        self.wanted.iter().fold((0, 0), |(all, had), p| (all + len(p), had + if self.have.has(p) { len(p) } else { 0 }))
+    }
+
+    /// The pieces on their way, in order.
+    pub fn open(&self) -> impl Iterator<Item = (PieceIndex, &OpenPiece)> {
+        self.open.iter().map(|(p, o)| (*p, o))
+    }
+
+    /// Number of pieces on their way.
+    pub fn open_count(&self) -> usize {
+        self.open.len()
+    }
+
+    /// A piece on its way.
+    pub fn get(&self, piece: PieceIndex) -> Option<&OpenPiece> {
+        self.open.get(&piece)
+    }
+
+    /// A piece on its way.
+    pub fn get_mut(&mut self, piece: PieceIndex) -> Option<&mut OpenPiece> {
+        self.open.get_mut(&piece)
+    }
+
+    /// Begins a missing piece. Panics if it is not missing or has begun.
+    pub fn begin(&mut self, piece: PieceIndex) -> &mut OpenPiece {
+        assert!(self.is_missing(piece) && !self.open.contains_key(&piece), "piece {piece} cannot begin");
+        let n = self.geometry.blocks(piece);
+        let block = Block { content: Content::Missing, asked: 0, sender: 0 };
+        self.open.entry(piece).or_insert(OpenPiece {
+            stage: Stage::Preparing,
+            blocks: vec![block; n as usize].into_boxed_slice(),
+            free: n,
+            arrived: 0,
+            first_free: 0,
+            owed: 0,
+            senders: Vec::new(),
+            reserved: None,
+            owner: None,
+        })
+    }
+
+    /// Files and memory are ready.
+    pub fn prepared(&mut self, piece: PieceIndex) {
+        if let Some(o) = self.open.get_mut(&piece).filter(|o| o.stage == Stage::Preparing) {
+            o.stage = Stage::Open;
+        }
+    }
+
+    /// Takes the first block that nobody owes us: now one peer does.
+    pub fn ask_free(&mut self, piece: PieceIndex) -> Option<BlockSpan> {
+        let o = self.open.get_mut(&piece)?;
+        if o.free == 0 || o.stage == Stage::Hashing {
+            return None;
+        }
+        let at = (o.first_free as usize..o.blocks.len())
+            .find(|&i| o.blocks[i].content == Content::Missing && o.blocks[i].asked == 0)?;
+        o.blocks[at].asked = 1;
+        o.owed += 1;
+        o.free -= 1;
+        o.first_free = at as u32 + 1;
+        Some(self.geometry.block(piece, at as u32))
+    }
+
+    /// Whether endgame may ask for this block once more: it is missing, nobody is sending it, and fewer than `holders` owe it.
+    pub fn may_ask_again(&self, block: BlockSpan, holders: u8) -> bool {
+        self.open.get(&block.piece()).is_some_and(|o| {
+            let b = &o.blocks[(block.begin() / BLOCK_LEN) as usize];
+            b.content == Content::Missing && (1..holders).contains(&b.asked)
+        })
+    }
+
+    /// One more peer owes us this block.
+    pub fn ask_again(&mut self, block: BlockSpan) {
+        self.with(block, |o, i| {
+            if o.blocks[i].content == Content::Missing && o.blocks[i].asked == 0 {
+                o.free -= 1;
+            }
+            o.blocks[i].asked += 1;
+            o.owed += 1;
+        });
+    }
+
+    /// A peer does not owe us this block any more, without having sent it.
+    pub fn unask(&mut self, block: BlockSpan) {
+        self.with(block, |o, i| {
+            debug_assert!(o.blocks[i].asked > 0, "{block} was not asked for");
+            o.blocks[i].asked = o.blocks[i].asked.saturating_sub(1);
+            o.owed = o.owed.saturating_sub(1);
+            o.note_free(i);
+        });
+    }
+
+    /// The right to write this block, unless somebody has it, it has arrived, or its piece is closed to writers.
+    pub fn lease(&mut self, block: BlockSpan, peer: PeerKey) -> bool {
+        self.with(block, |o, i| {
+            let free = o.stage != Stage::Hashing && o.blocks[i].content == Content::Missing;
+            if free {
+                if o.blocks[i].asked == 0 {
+                    o.free -= 1;
+                }
+                o.blocks[i].content = Content::Receiving(peer);
+            }
+            free
+        })
+        .unwrap_or(false)
+    }
+
+    /// The writer gives the block up before its last byte; false if it had no lease.
+    pub fn release(&mut self, block: BlockSpan, peer: PeerKey) -> bool {
+        self.with(block, |o, i| {
+            let held = o.blocks[i].content == Content::Receiving(peer);
+            if held {
+                o.blocks[i].content = Content::Missing;
+                o.note_free(i);
+            }
+            held
+        })
+        .unwrap_or(false)
+    }
+
+    /// The last byte of a leased block is in. `asked` says whether the sender owed it (a given-up request was not owed).
+    pub fn arrived(&mut self, block: BlockSpan, peer: PeerKey, from: IpAddr, asked: bool) -> Arrival {
+        self.with(block, |o, i| {
+            assert_eq!(o.blocks[i].content, Content::Receiving(peer), "{block} arrived without a lease");
+            let sender = o.senders.iter().position(|s| *s == from).unwrap_or_else(|| {
+                o.senders.push(from);
+                o.senders.len() - 1
+            });
+            let b = &mut o.blocks[i];
+            b.content = Content::Arrived;
+            b.sender = u16::try_from(sender).unwrap_or(u16::MAX);
+            if asked {
+                b.asked = b.asked.saturating_sub(1);
+                o.owed = o.owed.saturating_sub(1);
+            }
+            o.arrived += 1;
+            let piece_full = o.arrived as usize == o.blocks.len();
+            let others_owe = o.blocks[i].asked > 0;
+            if piece_full {
+                o.stage = Stage::Hashing;
+            }
+            Arrival { others_owe, piece_full }
+        })
+        .unwrap_or(Arrival { others_owe: false, piece_full: false })
+    }
+
+    /// The piece is good: it is had, and never leases again.
+    pub fn verified(&mut self, piece: PieceIndex) -> Option<OpenPiece> {
+        let open = self.judged(piece)?;
+        if self.have.set(piece) && self.wanted.has(piece) {
+            self.missing -= 1;
+        }
+        Some(open)
+    }
+
+    /// The piece is not good: it is missing again, all of it.
+    pub fn spoiled(&mut self, piece: PieceIndex) -> Option<OpenPiece> {
+        self.judged(piece)
+    }
+
+    /// A verdict means something for a piece that is being hashed, and for no other.
+    fn judged(&mut self, piece: PieceIndex) -> Option<OpenPiece> {
+        self.open.get(&piece).filter(|o| o.stage == Stage::Hashing)?;
+        self.open.remove(&piece)
+    }
+
+    /// Closes the piece if nothing of it has come and nobody owes us any; true if it was closed.
+    pub fn close_if_untouched(&mut self, piece: PieceIndex) -> bool {
+        let untouched = self.open.get(&piece).is_some_and(|o| o.stage == Stage::Open && o.is_untouched());
+        if untouched {
+            self.open.remove(&piece);
+        }
+        untouched
+    }
+
+    /// This peer sends nothing any more: what it had to itself is everybody's. True if a piece was reserved for it.
+    pub fn disown(&mut self, peer: PeerKey) -> bool {
+        let mut reserved = false;
+        for o in self.open.values_mut() {
+            o.owner = o.owner.filter(|p| *p != peer);
+            reserved |= o.reserved == Some(peer);
+            o.reserved = o.reserved.filter(|p| *p != peer);
+        }
+        reserved
+    }
+
+    /// Every piece on its way is forgotten: the torrent is paused. But for those that are being hashed: the hasher reads
+    /// them still, so nobody may write there before its verdict.
+    pub fn close_all(&mut self) -> Vec<PieceIndex> {
+        let (kept, closed) = std::mem::take(&mut self.open).into_iter().partition(|(_, o)| o.stage == Stage::Hashing);
+        self.open = kept;
+        let closed: BTreeMap<PieceIndex, OpenPiece> = closed;
+        closed.into_keys().collect()
+    }
+
+    fn with<R>(&mut self, block: BlockSpan, f: impl FnOnce(&mut OpenPiece, usize) -> R) -> Option<R> {
+        let o = self.open.get_mut(&block.piece())?;
+        Some(f(o, (block.begin() / BLOCK_LEN) as usize))
+    }
+}
+
+impl OpenPiece {
+    fn note_free(&mut self, at: usize) {
+        if self.blocks[at].content == Content::Missing && self.blocks[at].asked == 0 {
+            self.free += 1;
+            self.first_free = self.first_free.min(at as u32);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Table;
+
+    struct World {
+        p: Pieces,
+        a: PeerKey,
+        b: PeerKey,
+        piece: PieceIndex,
+    }
+
+    const IP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+
+    /// One open piece of two blocks, two peers.
+    fn world() -> World {
+        let g = Geometry::new(64 * 1024, 32 * 1024).unwrap();
+        let mut t: Table<PeerKey, ()> = Table::default();
+        let mut p = Pieces::new(g, Bitfield::empty(2), Bitfield::full(2));
+        let piece = g.piece(0).unwrap();
+        p.begin(piece);
+        p.prepared(piece);
+        World { p, a: t.insert(()), b: t.insert(()), piece }
+    }
+
+    #[test]
+    fn a_block_has_one_writer() {
+        let World { mut p, a, b, piece } = world();
+        let block = p.ask_free(piece).unwrap();
+        p.ask_again(block);
+        assert!(p.lease(block, a));
+        assert!(!p.lease(block, b), "a second writer");
+        assert!(!p.release(block, b), "released by somebody else");
+        assert!(p.release(block, a));
+        assert!(p.lease(block, b), "the next writer after the first gave up");
+    }
+
+    #[test]
+    fn p24_late_duplicate_never_touches_a_piece_that_is_being_hashed_or_had() {
+        let World { mut p, a, b, piece } = world();
+        let blocks: Vec<_> = std::iter::from_fn(|| p.ask_free(piece)).collect();
+        p.ask_again(blocks[0]);
+        for &block in &blocks {
+            assert!(p.lease(block, a));
+            p.arrived(block, a, IP, true);
+        }
+        assert_eq!(p.get(piece).unwrap().stage, Stage::Hashing);
+        assert!(!p.lease(blocks[0], b), "written while the hasher reads");
+        p.verified(piece);
+        assert!(!p.lease(blocks[0], b), "written after it was verified");
+        assert_eq!(p.missing(), 1);
+    }
+
+    #[test]
+    fn a_block_that_arrived_is_not_asked_for_again() {
+        let World { mut p, a, piece, .. } = world();
+        let first = p.ask_free(piece).unwrap();
+        p.lease(first, a);
+        assert_eq!(p.arrived(first, a, IP, true), Arrival { others_owe: false, piece_full: false });
+        assert!(!p.may_ask_again(first, 3));
+        assert_ne!(p.ask_free(piece), Some(first));
+    }
+
+    #[test]
+    fn what_a_lost_peer_owed_is_free_again() {
+        let World { mut p, a, piece, .. } = world();
+        let (x, y) = (p.ask_free(piece).unwrap(), p.ask_free(piece).unwrap());
+        assert_eq!(p.ask_free(piece), None);
+        p.lease(x, a);
+        p.unask(x);
+        p.unask(y);
+        assert_eq!(p.ask_free(piece), Some(y), "the one being received is not free");
+        p.release(x, a);
+        assert_eq!(p.ask_free(piece), Some(x));
+    }
+
+    #[test]
+    fn a_spoiled_piece_is_missing_from_its_first_block() {
+        let World { mut p, a, piece, .. } = world();
+        while let Some(block) = p.ask_free(piece) {
+            p.lease(block, a);
+            p.arrived(block, a, IP, true);
+        }
+        assert_eq!(p.spoiled(piece).unwrap().senders(), [IP]);
+        assert!(p.is_missing(piece));
+        assert_eq!(p.begin(piece).free(), 2);
+    }
+
+    #[test]
+    fn an_untouched_piece_can_be_closed_and_a_touched_one_cannot() {
+        let World { mut p, a, piece, .. } = world();
+        let block = p.ask_free(piece).unwrap();
+        assert!(!p.close_if_untouched(piece));
+        p.lease(block, a);
+        p.unask(block);
+        assert!(!p.close_if_untouched(piece), "somebody writes");
+        p.release(block, a);
+        assert!(p.close_if_untouched(piece));
+    }
+}

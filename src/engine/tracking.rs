@@ -1,0 +1,328 @@
+//! Asking trackers: HTTP through the hands' workers, UDP by the engine's own exchange (BEP 15, 41), and what the answers bring.
+//!
+//! ```text
+//!   UDP:  Resolving ──address──▶ Connecting ──connection id──▶ Announcing ──▶ answer
+//!                                    │  ▲                          │
+//!                                    └──┴── sent again after 15 s, 30 s …; at the deadline the next address, or failure
+//! ```
+//!
+//! A datagram is believed only if it comes from the address that was asked and carries the transaction of the question.
+
+use super::action::{Action, Actions, Notice};
+use super::core::{Engine, EngineConfig};
+use super::limits;
+use super::timers::Timer;
+use super::torrent::Question;
+use crate::units::{Now, Rng, TorrentKey};
+use crate::wire::udp_tracker::{PacketError, announce_request, connect_request, parse_announce, parse_connect, transaction_of};
+use crate::wire::{
+    AnnounceError, AnnounceEvent, AnnounceReply, AnnounceRequest, ExtendedHandshake, ExtensionIds, Scheme, url_parts,
+};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// A question that awaits its answer.
+#[derive(Debug)]
+struct Pending {
+    torrent: TorrentKey,
+    question: Question,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Resolving,
+    Connecting { to: SocketAddr, transaction: u32 },
+    Announcing { to: SocketAddr, transaction: u32 },
+}
+
+/// One conversation with a UDP tracker.
+#[derive(Debug)]
+struct Exchange {
+    step: Step,
+    request: AnnounceRequest,
+    path_and_query: String,
+    addresses: Vec<SocketAddr>,
+    packet: Vec<u8>,
+    resends: u32,
+    resend_at: Now,
+    /// Time for each address.
+    timeout: Duration,
+    deadline: Now,
+}
+
+/// All questions of one engine.
+#[derive(Debug)]
+pub(super) struct Tracking {
+    pending: BTreeMap<u64, Pending>,
+    exchanges: BTreeMap<u64, Exchange>,
+    connections: BTreeMap<SocketAddr, (u64, Now)>,
+    next_id: u64,
+    key: u32,
+    rng: Rng,
+}
+
+impl Tracking {
+    pub(super) fn new(seed: u64) -> Tracking {
+        let mut rng = Rng::new(seed ^ 0x7261_636b_6572_7321);
+        Tracking {
+            pending: BTreeMap::new(),
+            exchanges: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            next_id: 1,
+            key: rng.u32(),
+            rng,
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    fn next_deadline(&self) -> Option<Now> {
+        self.exchanges.values().map(|e| e.resend_at.min(e.deadline)).min()
+    }
+}
+
+impl Engine {
+    /// Asks whichever tracker of the torrent is due.
+    pub(super) fn announce(&mut self, now: Now, key: TorrentKey, out: &mut Actions) {
+        let Some(t) = self.torrents.get_mut(key).filter(|t| t.running) else { return };
+        if let Some(question) = t.trackers.ask(now) {
+            self.put_question(now, key, question, out);
+        }
+        self.arm_announce(now, key);
+    }
+
+    fn arm_announce(&mut self, now: Now, key: TorrentKey) {
+        let Some(t) = self.torrents.get(key).filter(|t| t.running) else { return };
+        let next = t.trackers.next();
+        if next < Now::NEVER {
+            self.timers.arm(Timer::Announce(key), next.max(now));
+        }
+    }
+
+    /// A last word to every tracker that knows us.
+    pub(super) fn announce_stopped(&mut self, now: Now, key: TorrentKey, out: &mut Actions) {
+        let Some(t) = self.torrents.get_mut(key) else { return };
+        // `completed` goes first, if it is due or under way: whoever hears it after `stopped` takes us for present.
+        if let Some(question) = t.trackers.ask_completed(now) {
+            self.put_question(now, key, question, out);
+        }
+        let under_way = |p: &Pending, event| p.torrent == key && p.question.event == event;
+        let waits = self.tracking.pending.values().any(|p| under_way(p, AnnounceEvent::Completed));
+        if let (false, Some(t)) = (waits, self.torrents.get_mut(key)) {
+            for question in t.trackers.stop() {
+                self.put_question(now, key, question, out);
+            }
+        }
+        // Other questions are not waited for: their answers would bring peers that nobody dials.
+        let pending = self.tracking.pending.iter();
+        let kept = |p: &Pending| under_way(p, AnnounceEvent::Completed) || under_way(p, AnnounceEvent::Stopped);
+        let withdrawn: Vec<u64> = pending.filter(|(_, p)| p.torrent == key && !kept(p)).map(|(id, _)| *id).collect();
+        for id in withdrawn {
+            self.tracking.pending.remove(&id);
+            self.tracking.exchanges.remove(&id);
+        }
+    }
+
+    fn put_question(&mut self, now: Now, key: TorrentKey, question: Question, out: &mut Actions) {
+        let Some(t) = self.torrents.get(key) else { return };
+        let stopped = question.event == AnnounceEvent::Stopped;
+        let request = AnnounceRequest {
+            info_hash: t.info_hash,
+            peer_id: self.config.peer_id,
+            port: self.config.port,
+            uploaded: t.uploaded,
+            downloaded: t.downloaded,
+            left: t.left(),
+            event: question.event,
+            numwant: if stopped { 0 } else { limits::NUMWANT },
+            key: self.tracking.key,
+            tracker_id: question.tracker_id.clone(),
+            ipv4: None,
+            ipv6: None,
+        };
+        let timeout = if stopped { limits::STOPPED_TIMEOUT } else { limits::ANNOUNCE_TIMEOUT };
+        let id = self.tracking.next_id;
+        self.tracking.next_id += 1;
+        let url = question.url.clone();
+        self.tracking.pending.insert(id, Pending { torrent: key, question });
+        match url_parts(&url) {
+            Some(parts) if parts.scheme == Scheme::Udp => {
+                let (Some(port), true) = (parts.port, self.tracking.exchanges.len() < limits::UDP_EXCHANGES) else {
+                    return self.on_announced(now, id, Err(AnnounceError::Busy), out);
+                };
+                self.tracking.exchanges.insert(
+                    id,
+                    Exchange {
+                        step: Step::Resolving,
+                        request,
+                        path_and_query: parts.path_and_query.to_string(),
+                        addresses: Vec::new(),
+                        packet: Vec::new(),
+                        resends: 0,
+                        resend_at: Now::NEVER,
+                        timeout,
+                        deadline: now + timeout,
+                    },
+                );
+                out.push(Action::Resolve { id, host: parts.host.to_string(), port });
+                self.arm_udp();
+            }
+            _ => out.push(Action::Announce { id, url: request.http_url(&url), timeout }),
+        }
+    }
+
+    /// A tracker answered, or did not.
+    pub fn on_announced(&mut self, now: Now, id: u64, result: Result<AnnounceReply, AnnounceError>, out: &mut Actions) {
+        self.tracking.exchanges.remove(&id);
+        let Some(Pending { torrent, question }) = self.tracking.pending.remove(&id) else { return };
+        let Some(t) = self.torrents.get_mut(torrent) else { return };
+        t.trackers.answered(now, &question, &result);
+        let last_word = !t.running && question.event == AnnounceEvent::Completed;
+        match result {
+            Ok(reply) => {
+                if let Some(ip) = reply.external_ip {
+                    t.candidates.set_ours(SocketAddr::new(ip, self.config.port));
+                }
+                let notice =
+                    Notice::TrackerReplied { torrent, url: question.url, peers: reply.peers.len(), warning: reply.warning };
+                out.push(Action::Notice(notice));
+                if t.running {
+                    self.learn_peers(now, torrent, &reply.peers);
+                }
+            }
+            Err(error) => out.push(Action::Notice(Notice::TrackerFailed { torrent, url: question.url, error })),
+        }
+        match last_word {
+            true => self.announce_stopped(now, torrent, out),
+            false => self.arm_announce(now, torrent),
+        }
+    }
+
+    // ---- UDP ------------------------------------------------------------------------------------------------------
+
+    /// A tracker's name has these addresses, or none.
+    pub fn on_resolved(&mut self, now: Now, id: u64, result: Result<Vec<SocketAddr>, String>, out: &mut Actions) {
+        let Some(e) = self.tracking.exchanges.get_mut(&id).filter(|e| e.step == Step::Resolving) else { return };
+        match result {
+            Ok(addresses) => {
+                e.addresses = addresses;
+                e.addresses.reverse(); // taken from the end
+                self.next_address(now, id, out);
+            }
+            Err(reason) => self.on_announced(now, id, Err(AnnounceError::NoAddress(reason)), out),
+        }
+    }
+
+    fn next_address(&mut self, now: Now, id: u64, out: &mut Actions) {
+        let Some(e) = self.tracking.exchanges.get_mut(&id) else { return };
+        let Some(to) = e.addresses.pop() else {
+            return self.on_announced(now, id, Err(AnnounceError::Timeout), out);
+        };
+        if e.step != Step::Resolving {
+            e.deadline = now + e.timeout;
+        }
+        self.tracking.connections.retain(|_, (_, until)| now < *until);
+        match self.tracking.connections.get(&to).map(|(connection, _)| *connection) {
+            Some(connection) => self.ask_announce(now, id, to, connection, out),
+            None => {
+                let transaction = self.tracking.rng.u32();
+                let packet = connect_request(transaction).to_vec();
+                self.post(now, id, Step::Connecting { to, transaction }, to, packet, out);
+            }
+        }
+    }
+
+    fn ask_announce(&mut self, now: Now, id: u64, to: SocketAddr, connection: u64, out: &mut Actions) {
+        let transaction = self.tracking.rng.u32();
+        let Some(e) = self.tracking.exchanges.get(&id) else { return };
+        let packet = announce_request(connection, transaction, &e.request, &e.path_and_query);
+        self.post(now, id, Step::Announcing { to, transaction }, to, packet, out);
+    }
+
+    fn post(&mut self, now: Now, id: u64, step: Step, to: SocketAddr, packet: Vec<u8>, out: &mut Actions) {
+        let Some(e) = self.tracking.exchanges.get_mut(&id) else { return };
+        e.step = step;
+        e.packet.clone_from(&packet);
+        e.resends = 0;
+        e.resend_at = now + limits::UDP_RESEND;
+        out.push(Action::Datagram { to, bytes: packet });
+        self.arm_udp();
+    }
+
+    /// A datagram came. What is not for us is passed over.
+    pub fn on_datagram(&mut self, now: Now, from: SocketAddr, packet: &[u8], out: &mut Actions) {
+        let Some(transaction) = transaction_of(packet) else { return };
+        let asked = |e: &Exchange| match e.step {
+            Step::Resolving => false,
+            Step::Connecting { to, transaction: t } | Step::Announcing { to, transaction: t } => to == from && t == transaction,
+        };
+        let Some((&id, e)) = self.tracking.exchanges.iter().find(|(_, e)| asked(e)) else { return };
+        match e.step {
+            Step::Resolving => {}
+            Step::Connecting { to, transaction } => match parse_connect(packet, transaction) {
+                Ok(connection) => {
+                    self.tracking.connections.insert(to, (connection, now + limits::UDP_CONNECTION));
+                    self.ask_announce(now, id, to, connection, out);
+                }
+                Err(error) => self.on_bad_packet(now, id, error, out),
+            },
+            Step::Announcing { to, transaction } => match parse_announce(packet, transaction, to.is_ipv6()) {
+                Ok(reply) => self.on_announced(now, id, Ok(reply), out),
+                Err(error) => {
+                    // The connection id may have run out, or belong to a tracker that was restarted.
+                    self.tracking.connections.remove(&to);
+                    self.on_bad_packet(now, id, error, out);
+                }
+            },
+        }
+    }
+
+    /// Only the tracker's own no ends a conversation: anybody can forge a broken packet.
+    fn on_bad_packet(&mut self, now: Now, id: u64, error: PacketError, out: &mut Actions) {
+        if let PacketError::Refused(reason) = error {
+            self.on_announced(now, id, Err(AnnounceError::Failure { reason, retry_in: None }), out);
+        }
+    }
+
+    fn arm_udp(&mut self) {
+        if let Some(at) = self.tracking.next_deadline() {
+            self.timers.arm(Timer::UdpTracker, at);
+        }
+    }
+
+    pub(super) fn on_udp_deadline(&mut self, now: Now, out: &mut Actions) {
+        for id in self.tracking.exchanges.keys().copied().collect::<Vec<_>>() {
+            let Some(e) = self.tracking.exchanges.get_mut(&id) else { continue };
+            if now >= e.deadline {
+                match e.step {
+                    Step::Resolving => self.on_announced(now, id, Err(AnnounceError::Timeout), out),
+                    _ => self.next_address(now, id, out),
+                }
+            } else if now >= e.resend_at {
+                e.resends += 1;
+                e.resend_at = now + limits::UDP_RESEND * 2u32.saturating_pow(e.resends.min(8));
+                if let Step::Connecting { to, .. } | Step::Announcing { to, .. } = e.step {
+                    out.push(Action::Datagram { to, bytes: e.packet.clone() });
+                }
+            }
+        }
+        self.arm_udp();
+    }
+}
+
+/// What we say in the extension handshake (BEP 10).
+pub(super) fn extended_hello(config: &EngineConfig, their_ip: IpAddr) -> Vec<u8> {
+    ExtendedHandshake {
+        ids: ExtensionIds::default(),
+        client: Some(config.version.clone()),
+        port: (config.port != 0).then_some(config.port),
+        reqq: Some(limits::REQQ_OURS_BLOCKS as u32),
+        metadata_size: None,
+        upload_only: None,
+        your_ip: Some(their_ip),
+    }
+    .encode()
+}
