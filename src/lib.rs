@@ -3,6 +3,7 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod disk;
 pub mod engine;
 pub mod units;
 pub mod wire;

@@ -1,0 +1,415 @@
+//! Opening a torrent: which pieces does the disk really hold?
+//!
+//! ```text
+//!   lock -> record good?  --yes--> files as they were? --yes--> believe (after an unclean stop: sample, then believe)
+//!              |                        '--no--> hash the pieces of the files that changed
+//!              '--no (or told to check)--> hash whatever lies there; holes are passed over
+//! ```
+//!
+//! Invariants: a piece is claimed only if a record that can be believed says so or its hash was right just now; content is
+//! never written here except that empty files of a download are made. The work is cut into steps of one piece, so that the
+//! worker serves others in between.
+
+use super::contract::OpenTorrent;
+use super::fault::{DiskFault, Doing, FaultKind};
+use super::files::{Content, OpenFiles};
+use super::layout::Layout;
+use super::limits;
+use super::resume::{Record, Resume, Stamp};
+use super::tree::{FsKind, Tree};
+use crate::units::{Bitfield, PieceIndex, TorrentKey};
+use rustix::fs::{Access, AtFlags, FileType, SeekFrom};
+use rustix::io::Errno;
+use sha1::{Digest, Sha1};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A torrent that is open.
+pub(super) struct Checked {
+    pub content: Arc<Content>,
+    pub have: Bitfield,
+    pub notes: Vec<String>,
+}
+
+/// What the worker keeps of an open torrent besides its content.
+pub(super) struct Kept {
+    pub content: Arc<Content>,
+    pub resume: Option<Resume>,
+    pub stamps: Vec<Option<Stamp>>,
+}
+
+/// A torrent on its way to being open.
+pub(super) struct Opening {
+    kept: Kept,
+    have: Bitfield,
+    /// What the record claimed, if there was one to believe.
+    claimed: Option<Bitfield>,
+    notes: Vec<String>,
+    /// Pieces to hash, last one first.
+    todo: Vec<PieceIndex>,
+    of: u32,
+    /// The pieces in `todo` are a sample: if one fails, everything claimed is hashed.
+    sampling: bool,
+    wanted: Option<Vec<bool>>,
+    proof: Proof,
+    reported: Instant,
+}
+
+/// What one step came to.
+pub(super) enum Step {
+    Busy,
+    Progress(u32, u32),
+    Done(Box<(Kept, Bitfield, Vec<String>)>),
+}
+
+/// Makes the content of what somebody wants opened; `make` makes its directory.
+pub(super) fn content_of(key: TorrentKey, open: OpenTorrent, make: bool) -> Result<Content, DiskFault> {
+    let OpenTorrent { info_hash, geometry, files, hashes, dir, read_only, .. } = open;
+    let Some(layout) = Layout::new(files, &geometry) else { return Err(DiskFault::plain(FaultKind::Internal, &dir)) };
+    let tree = Tree::open(&dir, make)?;
+    let fs = FsKind::of(tree.root());
+    Ok(Content { key, info_hash, geometry, layout, hashes, tree, fs, read_only })
+}
+
+impl Opening {
+    /// Looks at everything without reading content; what must be read becomes `todo`.
+    pub fn begin(key: TorrentKey, open: OpenTorrent, state_dir: Option<&Path>) -> Result<Opening, DiskFault> {
+        let (check, wanted) = (open.check, open.wanted.clone());
+        let mut notes = Vec::new();
+        let mut resume = None;
+        if let Some(dir) = state_dir {
+            match Resume::lock(dir, &open.info_hash) {
+                Ok(r) => resume = Some(r),
+                Err(f) if f.kind == FaultKind::Locked => return Err(f),
+                Err(f) => notes.push(format!("no resume record will be kept: {f}")),
+            }
+        }
+        let make = !open.read_only;
+        let content = content_of(key, open, make)?;
+        let pieces = content.geometry.pieces();
+        let mut o = Opening {
+            kept: Kept { stamps: stamps(&content, wanted.as_deref())?, content: Arc::new(content), resume },
+            have: Bitfield::empty(pieces),
+            claimed: None,
+            notes,
+            todo: Vec::new(),
+            of: 0,
+            sampling: false,
+            wanted,
+            proof: Proof::new(limits::READ_BYTES),
+            reported: Instant::now(),
+        };
+        let content = o.kept.content.clone();
+        let record = o.kept.resume.as_mut().and_then(|r| r.load(&content)).filter(|_| !check);
+        let todo = match record {
+            Some(record) => o.believe(record),
+            None => content.geometry.all_pieces().collect(),
+        };
+        o.plan(todo);
+        Ok(o)
+    }
+
+    fn present(&self, file: usize) -> bool {
+        self.kept.stamps[file].is_some()
+    }
+
+    /// Takes over what the record claims as far as the files bear it out; answers with the pieces that must be hashed.
+    fn believe(&mut self, record: Record) -> BTreeSet<PieceIndex> {
+        let c = self.kept.content.clone();
+        self.have = record.have.clone();
+        self.claimed = Some(record.have);
+        let mut todo = BTreeSet::new();
+        let mut touched = Vec::new();
+        for (file, f) in c.layout.iter().filter(|(_, f)| !f.pad && f.length > 0) {
+            let (start, end) = c.layout.range(file);
+            let path = shown(&f.path);
+            let now = self.kept.stamps[file];
+            let Some(now) = now else {
+                let lost = c.geometry.pieces_of(start, end).filter(|&p| self.have.clear(p)).count();
+                if lost > 0 {
+                    self.notes.push(format!("{path}: is gone, {lost} pieces will be fetched again"));
+                }
+                continue;
+            };
+            if now.size > f.length {
+                self.notes.push(format!("{path}: is longer than it should be, the rest is left alone"));
+            }
+            match compare(record.stamps[file], now, record.running && !c.read_only, c.fs, f.length) {
+                Change::None => {}
+                Change::Ours => touched.push(file),
+                Change::Theirs => {
+                    let again: Vec<_> = c.geometry.pieces_of(start, end).collect();
+                    self.notes.push(format!("{path}: content changed, {} pieces checked again", again.len()));
+                    todo.extend(again);
+                }
+            }
+        }
+        if todo.is_empty() && !touched.is_empty() {
+            todo = self.sample(&touched);
+            self.sampling = !todo.is_empty();
+        }
+        todo
+    }
+
+    /// First and last claimed piece of each touched file, evenly thinned out.
+    fn sample(&self, touched: &[usize]) -> BTreeSet<PieceIndex> {
+        let c = &self.kept.content;
+        let step = touched.len().div_ceil(limits::SAMPLE_PIECES / 2);
+        let mut out = BTreeSet::new();
+        for &file in touched.iter().step_by(step) {
+            let (start, end) = c.layout.range(file);
+            let mut claimed = c.geometry.pieces_of(start, end).filter(|&p| self.have.has(p));
+            out.extend(claimed.next());
+            out.extend(claimed.last());
+        }
+        out
+    }
+
+    /// Drops pieces that cannot be good because a file of theirs is not there or ends too early.
+    fn plan(&mut self, pieces: impl IntoIterator<Item = PieceIndex>) {
+        let c = self.kept.content.clone();
+        for p in pieces {
+            let whole = c
+                .segments(c.geometry.whole(p))
+                .all(|s| s.pad || self.present(s.file) && self.kept.stamps[s.file].is_some_and(|st| st.size >= s.at + s.len));
+            match whole {
+                true => self.todo.push(p),
+                false => drop(self.have.clear(p)),
+            }
+        }
+        self.todo.reverse();
+        self.of = self.todo.len() as u32;
+    }
+
+    /// Hashes one piece, or finishes.
+    pub fn step(mut self, files: &mut OpenFiles) -> Result<(Option<Opening>, Step), DiskFault> {
+        let Some(piece) = self.todo.pop() else {
+            let done = self.finish(files)?;
+            return Ok((None, Step::Done(Box::new(done))));
+        };
+        let c = self.kept.content.clone();
+        let good = match self.proof.is_good(&c, files, piece) {
+            Ok(good) => good,
+            // The file got shorter or went away since we looked: not good, and not the end of the world.
+            Err(f) if matches!(f.kind, FaultKind::Changed | FaultKind::Missing) => false,
+            Err(f) => return Err(f),
+        };
+        if good {
+            self.have.set(piece);
+            // Right now, but perhaps only in the page cache: the next checkpoint must not claim it unsynced.
+            for s in c.segments(c.geometry.whole(piece)).filter(|s| !s.pad) {
+                files.owe_sync(c.key, s.file);
+            }
+        } else {
+            self.have.clear(piece);
+            if self.sampling {
+                self.sampling = false;
+                self.notes.push("the record does not match the content, everything is checked".into());
+                let all: Vec<_> = self.have.iter().collect();
+                self.todo.clear();
+                self.plan(all);
+            }
+        }
+        let step = match self.reported.elapsed() < Duration::from_millis(limits::CHECK_REPORT_MS) {
+            true => Step::Busy,
+            false => {
+                self.reported = Instant::now();
+                Step::Progress(self.of - self.todo.len() as u32, self.of)
+            }
+        };
+        Ok((Some(self), step))
+    }
+
+    fn finish(mut self, files: &mut OpenFiles) -> Result<(Kept, Bitfield, Vec<String>), DiskFault> {
+        let c = self.kept.content.clone();
+        let wanted = |file: usize| self.wanted.as_ref().is_none_or(|w| w.get(file).copied().unwrap_or(true));
+        let missing = |(file, f): &(usize, &super::ContentFile)| !f.pad && wanted(*file) && !self.present(*file);
+        if c.read_only {
+            let gone: Vec<_> = c.layout.iter().filter(missing).collect();
+            if let Some((file, _)) = gone.first() {
+                if self.have.is_empty() {
+                    return Err(c.fault_plain(FaultKind::Missing, *file));
+                }
+            }
+            self.notes.extend(gone.iter().map(|(_, f)| format!("{}: is not there", shown(&f.path))));
+        } else {
+            let empty: Vec<_> = c.layout.iter().filter(missing).filter(|(_, f)| f.length == 0).map(|(i, _)| i).collect();
+            for file in empty {
+                files.get(&c, file, true)?;
+            }
+            self.may_write(wanted)?;
+            // From now on we write: a record that says "at rest" would make every file look changed after a crash.
+            // It claims no more than the old one did: what was hashed just now is not known to be on the disk.
+            if let (Some(r), Some(mut claimed)) = (self.kept.resume.as_mut(), self.claimed) {
+                if !self.have.is_full() {
+                    let bad: Vec<_> = claimed.iter().filter(|&p| !self.have.has(p)).collect();
+                    for p in bad {
+                        claimed.clear(p);
+                    }
+                    if let Err(f) = r.save(&c, &claimed, &self.kept.stamps, true) {
+                        // Not fatal: after a crash more will be hashed than need be.
+                        self.notes.push(format!("the resume record could not be renewed: {f}"));
+                    }
+                }
+            }
+        }
+        Ok((self.kept, self.have, self.notes))
+    }
+}
+
+impl Opening {
+    /// Finds out before the first peer is asked whether what is missing could be written at all.
+    fn may_write(&self, wanted: impl Fn(usize) -> bool) -> Result<(), DiskFault> {
+        let c = &self.kept.content;
+        let denied = |e| matches!(e, Errno::ACCESS | Errno::ROFS | Errno::PERM);
+        for (file, f) in c.layout.iter().filter(|(file, f)| !f.pad && f.length > 0 && wanted(*file)) {
+            let (start, end) = c.layout.range(file);
+            if c.geometry.pieces_of(start, end).all(|p| self.have.has(p)) {
+                continue;
+            }
+            let (path, access) = match self.present(file) {
+                true => (f.path.as_path(), Access::WRITE_OK),
+                false => (Path::new("."), Access::WRITE_OK | Access::EXEC_OK),
+            };
+            match rustix::fs::accessat(c.tree.root(), path, access, AtFlags::EACCESS) {
+                Err(e) if denied(e) && self.present(file) => return Err(c.fault(Doing::Open, file, e)),
+                Err(e) if denied(e) => return Err(c.fault(Doing::Create, file, e)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What lies at each file's path now. Refuses what is not ours and what cannot fit before anything is touched.
+fn stamps(c: &Content, wanted: Option<&[bool]>) -> Result<Vec<Option<Stamp>>, DiskFault> {
+    let mut out = Vec::with_capacity(c.layout.len());
+    for (file, f) in c.layout.iter() {
+        if f.pad {
+            out.push(None);
+            continue;
+        }
+        if let FsKind::Fat { file_max } = c.fs {
+            if f.length > file_max && !c.read_only && wanted.is_none_or(|w| w.get(file).copied().unwrap_or(true)) {
+                return Err(c.fault_plain(FaultKind::TooLarge, file));
+            }
+        }
+        let stat = c.tree.look(&f.path)?;
+        if let Some(s) = &stat {
+            if FileType::from_raw_mode(s.st_mode) != FileType::RegularFile {
+                return Err(c.fault_plain(FaultKind::Exists, file));
+            }
+        }
+        out.push(stat.as_ref().map(Stamp::of));
+    }
+    Ok(out)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    None,
+    /// Different in the way our own writing makes it different.
+    Ours,
+    Theirs,
+}
+
+fn compare(then: Option<Stamp>, now: Stamp, running: bool, fs: FsKind, length: u64) -> Change {
+    let Some(then) = then else {
+        return if running { Change::Ours } else { Change::Theirs };
+    };
+    // FAT and network file systems make inode numbers up anew at every mount.
+    let same_file = then.inode == now.inode || !fs.sparse();
+    let same_time = match fs {
+        FsKind::Fat { .. } => fat_same_time(then.mtime_s, now.mtime_s),
+        _ => (then.mtime_s, then.mtime_ns) == (now.mtime_s, now.mtime_ns),
+    };
+    let later = (now.mtime_s, now.mtime_ns) >= (then.mtime_s, then.mtime_ns);
+    match (same_file, same_time && then.size == now.size) {
+        (true, true) => Change::None,
+        (true, false) if running && later && now.size >= then.size && now.size <= length.max(then.size) => Change::Ours,
+        _ => Change::Theirs,
+    }
+}
+
+/// FAT counts in steps of two seconds and in local time, so a change of zone or of summer time shifts everything.
+fn fat_same_time(a: i64, b: i64) -> bool {
+    let d = a.abs_diff(b) as i64;
+    let from_quarter = d % 900;
+    d <= 26 * 3600 && (from_quarter <= limits::FAT_MTIME_SLACK_S || 900 - from_quarter <= limits::FAT_MTIME_SLACK_S)
+}
+
+fn shown(path: &Path) -> String {
+    path.to_string_lossy().chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// Tells whether a piece on the disk is good, with the least reading.
+pub(super) struct Proof {
+    buf: Vec<u8>,
+    /// The hash of so many zeros, for pieces that are nothing but holes.
+    zeros: Option<(u32, [u8; 20])>,
+}
+
+impl Proof {
+    /// One that reads so many bytes at once.
+    pub fn new(read_bytes: usize) -> Proof {
+        Proof { buf: vec![0; read_bytes], zeros: None }
+    }
+
+    /// Whether the piece's hash is as it should be.
+    pub fn is_good(&mut self, c: &Content, files: &mut OpenFiles, piece: PieceIndex) -> Result<bool, DiskFault> {
+        let expected = c.expected(piece).0;
+        if self.is_hole(c, files, piece)? {
+            return Ok(self.zero_hash(c.geometry.piece_len(piece)) == expected);
+        }
+        Ok(self.hash(c, files, piece)? == expected)
+    }
+
+    /// The piece's hash, from the disk.
+    pub fn hash(&mut self, c: &Content, files: &mut OpenFiles, piece: PieceIndex) -> Result<[u8; 20], DiskFault> {
+        let (mut hasher, mut rest) = (Sha1::new(), Some(c.geometry.whole(piece)));
+        while let Some(span) = rest {
+            let now = span.first(self.buf.len() as u32);
+            let part = &mut self.buf[..now.len() as usize];
+            files.read(c, c.geometry.offset(now), part)?;
+            hasher.update(part);
+            rest = span.after(now.len());
+        }
+        Ok(hasher.finalize().into())
+    }
+
+    /// Whether no byte of the piece was ever written, as far as the file system can tell.
+    fn is_hole(&self, c: &Content, files: &mut OpenFiles, piece: PieceIndex) -> Result<bool, DiskFault> {
+        if !c.fs.sparse() {
+            return Ok(false);
+        }
+        for s in c.segments(c.geometry.whole(piece)).filter(|s| !s.pad) {
+            let fd = files.get(c, s.file, false)?;
+            match rustix::fs::seek(&**fd, SeekFrom::Data(s.at)) {
+                Ok(data) if data < s.at + s.len => return Ok(false),
+                Ok(_) | Err(Errno::NXIO) => {}
+                Err(_) => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    fn zero_hash(&mut self, len: u32) -> [u8; 20] {
+        if let Some((l, h)) = self.zeros {
+            if l == len {
+                return h;
+            }
+        }
+        self.buf.fill(0);
+        let (mut hasher, mut left) = (Sha1::new(), len as usize);
+        while left > 0 {
+            let n = left.min(self.buf.len());
+            hasher.update(&self.buf[..n]);
+            left -= n;
+        }
+        let h = hasher.finalize().into();
+        self.zeros = Some((len, h));
+        h
+    }
+}

@@ -1,0 +1,350 @@
+//! A torrent's content on the disk, and the bounded set of descriptors through which one worker reaches it.
+//!
+//! [`Content`] never changes once it is open, so every thread may hold it. [`OpenFiles`] belongs to one worker.
+//! Invariants: a file with unsynced writes is never closed before an `fdatasync` said that they are safe (a write-back
+//! error is told only to descriptors that were open at the time); nothing existing is truncated; pad bytes are never
+//! written and read as zeros.
+
+use super::fault::{DiskFault, Doing, FaultKind};
+use super::layout::{Layout, Segment};
+use super::limits;
+use super::tree::{FsKind, Tree};
+use crate::units::{BlockSpan, Geometry, InfoHash, PieceHash, PieceIndex, TorrentKey};
+use rustix::fs::Stat;
+use rustix::io::Errno;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::IoSlice;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// An open torrent's content: what it is and where it lies.
+#[derive(Debug)]
+pub(super) struct Content {
+    pub key: TorrentKey,
+    pub info_hash: InfoHash,
+    pub geometry: Geometry,
+    pub layout: Layout,
+    pub hashes: Arc<[u8]>,
+    pub tree: Tree,
+    pub fs: FsKind,
+    pub read_only: bool,
+}
+
+impl Content {
+    /// What the piece's bytes must hash to.
+    pub fn expected(&self, piece: PieceIndex) -> PieceHash {
+        let at = piece.as_usize() * 20;
+        PieceHash::from_slice(self.hashes.get(at..at + 20).unwrap_or(&[0; 20])).unwrap_or(PieceHash([0; 20]))
+    }
+
+    /// The segments of a span.
+    pub fn segments(&self, span: BlockSpan) -> impl Iterator<Item = Segment> + '_ {
+        self.layout.segments(self.geometry.offset(span), u64::from(span.len()))
+    }
+
+    /// The full path of a file, for messages.
+    pub fn full_path(&self, file: usize) -> PathBuf {
+        self.tree.full(self.layout.path(file))
+    }
+
+    /// A fault of this file.
+    pub fn fault(&self, doing: Doing, file: usize, errno: Errno) -> DiskFault {
+        DiskFault::new(doing, &self.full_path(file), errno)
+    }
+
+    /// A fault of this file that the system did not complain about.
+    pub fn fault_plain(&self, kind: FaultKind, file: usize) -> DiskFault {
+        DiskFault::plain(kind, &self.full_path(file))
+    }
+}
+
+#[derive(Debug)]
+struct OpenFile {
+    torrent: TorrentKey,
+    file: usize,
+    path: PathBuf,
+    fd: Arc<OwnedFd>,
+    write: bool,
+    dirty: bool,
+    used: u64,
+}
+
+/// What a torrent left to be made safe at the next checkpoint, as far as one worker knows.
+#[derive(Debug, Default)]
+pub(super) struct Owed {
+    /// Files that got bytes since the last checkpoint; the flag says that a sync is still owed.
+    files: BTreeMap<usize, bool>,
+    /// Directories that got entries.
+    dirs: BTreeSet<PathBuf>,
+    /// A sync that failed: what it covered is unknown for good, so nothing may be claimed any more.
+    failed: Option<DiskFault>,
+}
+
+/// The descriptors of one worker.
+#[derive(Debug)]
+pub(super) struct OpenFiles {
+    open: Vec<OpenFile>,
+    owed: BTreeMap<TorrentKey, Owed>,
+    capacity: usize,
+    /// Whether anything will be claimed after a restart. If nothing is, nobody waits for the device.
+    durable: bool,
+    clock: u64,
+}
+
+impl OpenFiles {
+    /// Room for `capacity` descriptors. `durable`: what is written will be claimed by a record, so it must be safe first.
+    pub fn new(capacity: usize, durable: bool) -> OpenFiles {
+        OpenFiles { open: Vec::new(), owed: BTreeMap::new(), capacity: capacity.max(limits::WORKER_FILES_MIN), durable, clock: 0 }
+    }
+
+    fn make_safe(&self, fd: &OwnedFd) -> rustix::io::Result<()> {
+        if self.durable { rustix::fs::fdatasync(fd) } else { Ok(()) }
+    }
+
+    /// A descriptor to read the file, or also to write it; writing makes it if it is not there.
+    pub fn get(&mut self, c: &Content, file: usize, write: bool) -> Result<&Arc<OwnedFd>, DiskFault> {
+        self.clock += 1;
+        if let Some(i) = self.open.iter().position(|o| o.file == file && o.torrent == c.key) {
+            if self.open[i].write || !write {
+                self.open[i].used = self.clock;
+                return Ok(&self.open[i].fd);
+            }
+            self.open.swap_remove(i); // opened to read only, so nothing is owed for it
+        }
+        while self.open.len() >= self.capacity {
+            self.close_oldest();
+        }
+        let path = c.layout.path(file);
+        let opened = match write {
+            // An O_RDWR descriptor serves both, but a reader must not make files or need the right to write.
+            true => c.tree.file_made(path)?,
+            false => c.tree.file(path, false)?,
+        };
+        let length = c.layout.file(file).length;
+        if write && c.fs.sparse() && opened.size < length {
+            rustix::fs::ftruncate(&opened.fd, length).map_err(|e| c.fault(Doing::Create, file, e))?;
+            self.owed.entry(c.key).or_default().files.entry(file).or_insert(false);
+        }
+        if !opened.made_in.is_empty() {
+            self.owed.entry(c.key).or_default().dirs.extend(opened.made_in);
+        }
+        let fd = Arc::new(opened.fd);
+        self.open.push(OpenFile { torrent: c.key, file, path: c.full_path(file), fd, write, dirty: false, used: self.clock });
+        Ok(&self.open[self.open.len() - 1].fd)
+    }
+
+    fn close_oldest(&mut self) {
+        // Clean descriptors go first: closing a dirty one costs a flush.
+        let Some((i, _)) = self.open.iter().enumerate().min_by_key(|(_, o)| (o.dirty, o.used)) else { return };
+        let gone = self.open.swap_remove(i);
+        if gone.dirty {
+            let safe = self.make_safe(&gone.fd);
+            let owed = self.owed.entry(gone.torrent).or_default();
+            match safe {
+                Ok(()) => drop(owed.files.insert(gone.file, false)),
+                Err(e) => {
+                    owed.failed.get_or_insert(DiskFault::new(Doing::Sync, &gone.path, e));
+                }
+            }
+        }
+    }
+
+    /// Notes that the file got bytes through this worker's descriptor.
+    pub fn soiled(&mut self, torrent: TorrentKey, file: usize) {
+        if let Some(o) = self.open.iter_mut().find(|o| o.file == file && o.torrent == torrent) {
+            if !o.dirty {
+                o.dirty = true;
+                self.owed.entry(torrent).or_default().files.insert(file, true);
+            }
+        }
+    }
+
+    /// Notes a file whose bytes were found good without our writing them: somebody else's writes may not be safe yet.
+    pub fn owe_sync(&mut self, torrent: TorrentKey, file: usize) {
+        self.owed.entry(torrent).or_default().files.insert(file, true);
+    }
+
+    /// Writes consecutive slices from torrent offset `offset` on.
+    pub fn write(&mut self, c: &Content, offset: u64, slices: &[&[u8]]) -> Result<(), DiskFault> {
+        let len = slices.iter().map(|s| s.len() as u64).sum();
+        let mut rest = slices.iter().copied();
+        let mut head: &[u8] = &[];
+        let mut list: Vec<IoSlice<'_>> = Vec::with_capacity(slices.len().min(limits::WRITE_SLICES));
+        for s in c.layout.segments(offset, len) {
+            list.clear();
+            let mut wanted = s.len as usize;
+            let mut at = s.at;
+            while wanted > 0 {
+                if head.is_empty() {
+                    head = rest.next().unwrap_or_default();
+                }
+                let (now, later) = head.split_at(head.len().min(wanted));
+                list.push(IoSlice::new(now));
+                wanted -= now.len();
+                head = later;
+                if list.len() == limits::WRITE_SLICES || wanted == 0 {
+                    if !s.pad {
+                        at = self.write_all(c, s.file, at, &mut list)?;
+                    }
+                    list.clear();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the slices to one file; a short write is carried on, and says its errno when nothing more fits.
+    fn write_all(&mut self, c: &Content, file: usize, mut at: u64, list: &mut [IoSlice<'_>]) -> Result<u64, DiskFault> {
+        let fd = self.get(c, file, true)?.clone();
+        self.soiled(c.key, file);
+        let mut list = list;
+        while !list.is_empty() {
+            match rustix::io::pwritev(&*fd, list, at) {
+                Ok(0) => return Err(c.fault(Doing::Write, file, Errno::NOSPC)),
+                Ok(n) => {
+                    at += n as u64;
+                    IoSlice::advance_slices(&mut list, n);
+                }
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(c.fault(Doing::Write, file, e)),
+            }
+        }
+        Ok(at)
+    }
+
+    /// Reads bytes from torrent offset `offset` on; a file that ends too early is `Changed`.
+    pub fn read(&mut self, c: &Content, offset: u64, into: &mut [u8]) -> Result<(), DiskFault> {
+        let mut done = 0;
+        for s in c.layout.segments(offset, into.len() as u64) {
+            let part = &mut into[done..done + s.len as usize];
+            done += part.len();
+            if s.pad {
+                part.fill(0);
+                continue;
+            }
+            let fd = self.get(c, s.file, false)?;
+            read_exact_at(fd, part, s.at).map_err(|e| match e {
+                Some(e) => c.fault(Doing::Read, s.file, e),
+                None => c.fault_plain(FaultKind::Changed, s.file),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Makes everything safe that this worker wrote for the torrent. Answers with the files that got bytes since last
+    /// time and what lies at their paths now. After one failure it fails for good: the lost pages are marked clean.
+    pub fn sync(&mut self, c: &Content) -> Result<Vec<(usize, Stat)>, DiskFault> {
+        let mut owed = self.owed.remove(&c.key).unwrap_or_default();
+        let result = match owed.failed.take() {
+            Some(f) => Err(f),
+            None => self.sync_owed(c, &owed),
+        };
+        if let Err(f) = &result {
+            self.owed.entry(c.key).or_default().failed = Some(f.clone());
+        }
+        result
+    }
+
+    fn sync_owed(&mut self, c: &Content, owed: &Owed) -> Result<Vec<(usize, Stat)>, DiskFault> {
+        let mut stats = Vec::with_capacity(owed.files.len());
+        for (&file, &sync) in &owed.files {
+            if sync {
+                let fd = self.get(c, file, false)?.clone();
+                self.make_safe(&fd).map_err(|e| c.fault(Doing::Sync, file, e))?;
+                let ours = rustix::fs::fstat(&*fd).map_err(|e| c.fault(Doing::Sync, file, e))?;
+                let there = c.tree.look(c.layout.path(file))?;
+                // Deleted or replaced under us: our bytes are in an inode that nobody will find again.
+                let Some(there) = there.filter(|s| (s.st_dev, s.st_ino) == (ours.st_dev, ours.st_ino)) else {
+                    return Err(c.fault_plain(FaultKind::Changed, file));
+                };
+                stats.push((file, there));
+                if let Some(o) = self.open.iter_mut().find(|o| o.file == file && o.torrent == c.key) {
+                    o.dirty = false;
+                }
+            } else if let Some(there) = c.tree.look(c.layout.path(file))? {
+                stats.push((file, there));
+            }
+        }
+        for dir in owed.dirs.iter().filter(|_| self.durable) {
+            c.tree.sync_dir(dir)?;
+        }
+        Ok(stats)
+    }
+
+    /// Forgets the torrent and closes its files; whoever wants its bytes safe has synced before.
+    pub fn forget(&mut self, torrent: TorrentKey) {
+        self.open.retain(|o| o.torrent != torrent);
+        self.owed.remove(&torrent);
+    }
+}
+
+/// Reads exactly; `Err(None)` says that the file ends before that.
+pub(super) fn read_exact_at(fd: &OwnedFd, mut into: &mut [u8], mut at: u64) -> Result<(), Option<Errno>> {
+    while !into.is_empty() {
+        match rustix::io::pread(fd, &mut *into, at) {
+            Ok(0) => return Err(None),
+            Ok(n) => {
+                at += n as u64;
+                into = &mut into[n..];
+            }
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(Some(e)),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::content_of;
+    use super::super::tests::World;
+    use super::*;
+    use crate::disk::StorageMode;
+
+    fn content(w: &World, fs: FsKind) -> Content {
+        Content { fs, ..content_of(w.key, w.torrent.clone(), true).unwrap() }
+    }
+
+    #[test]
+    fn a_file_gets_its_full_length_only_where_that_costs_nothing() {
+        let w = World::new(StorageMode::Plain, 65_536, &[("x", 1_000_000)]);
+        for (fs, size) in [(FsKind::Fat { file_max: 1 << 30 }, 100_000), (FsKind::Remote, 100_000), (FsKind::Native, 1_000_000)] {
+            let c = content(&w, fs);
+            OpenFiles::new(4, true).write(&c, 0, &[&[1; 100_000]]).unwrap();
+            assert_eq!(std::fs::metadata(w.path("x")).unwrap().len(), size, "{fs:?}");
+        }
+    }
+
+    #[test]
+    fn more_files_than_descriptors_lose_nothing_and_stay_owed() {
+        let names: Vec<String> = (0..30).map(|i| format!("d{}/f{i}", i % 3)).collect();
+        let shape: Vec<_> = names.iter().map(|n| (n.as_str(), 1000)).collect();
+        let w = World::new(StorageMode::Plain, 4096, &shape);
+        let c = content(&w, FsKind::Native);
+        let mut files = OpenFiles::new(5, true);
+        let slices: Vec<&[u8]> = w.bytes.chunks(777).collect();
+        files.write(&c, 0, &slices).unwrap();
+        assert!(files.open.len() <= 5);
+        w.assert_content();
+        let mut back = vec![0; w.bytes.len()];
+        files.read(&c, 0, &mut back).unwrap();
+        assert!(back == w.bytes);
+        assert_eq!(files.sync(&c).unwrap().len(), 30, "each file is named at the checkpoint, closed or not");
+        assert!(files.sync(&c).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_failed_sync_is_never_followed_by_a_good_one() {
+        let w = World::new(StorageMode::Plain, 4096, &[("x", 5000)]);
+        let c = content(&w, FsKind::Native);
+        let mut files = OpenFiles::new(4, true);
+        files.write(&c, 0, &[&w.bytes]).unwrap();
+        std::fs::remove_file(w.path("x")).unwrap();
+        assert_eq!(files.sync(&c).unwrap_err().kind, FaultKind::Changed);
+        std::fs::write(w.path("x"), &w.bytes).unwrap();
+        assert_eq!(files.sync(&c).unwrap_err().kind, FaultKind::Changed);
+        files.forget(c.key);
+        assert!(files.sync(&c).is_ok());
+    }
+}

@@ -1,0 +1,278 @@
+//! What survives a restart: one record a torrent, and the lock that keeps a second process away.
+//!
+//! The order that loses nothing is the caller's in its first half (sync the files, only then claim their pieces) and this
+//! file's in the second: write aside, `fdatasync`, rename, sync the directory. On FAT, where a rename is not safe at power
+//! loss, two slots take turns and the newest good one counts. A record that is read is untrusted input: any byte that is
+//! not as written rejects all of it. Nothing here touches the content.
+
+use super::fault::{DiskFault, Doing, FaultKind};
+use super::files::Content;
+use super::tree::{FsKind, Tree};
+use crate::units::{Bitfield, InfoHash};
+use rustix::fs::{AtFlags, FlockOperation, Stat};
+use rustix::io::Errno;
+use sha1::{Digest, Sha1};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+const MAGIC: &[u8; 8] = b"rillrsm1";
+const HEAD_LEN: usize = 8 + 1 + 8 + 20 + 8 + 4 + 4 + 4;
+const STAMP_LEN: usize = 1 + 8 + 8 + 8 + 4;
+const SUM_LEN: usize = 20;
+
+/// What a file looked like: enough to see that somebody else wrote to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub inode: u64,
+    pub size: u64,
+    pub mtime_s: i64,
+    pub mtime_ns: u32,
+}
+
+impl Stamp {
+    /// The stamp of what `stat` saw.
+    #[allow(clippy::unnecessary_cast, clippy::useless_conversion)] // field widths differ between machines
+    pub fn of(stat: &Stat) -> Stamp {
+        Stamp {
+            inode: stat.st_ino as u64,
+            size: stat.st_size as u64,
+            mtime_s: stat.st_mtime as i64,
+            mtime_ns: stat.st_mtime_nsec as u32,
+        }
+    }
+}
+
+/// A record as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    /// Counts up with every save.
+    pub sequence: u64,
+    /// The torrent was open for writing when this was saved: files may have changed since, by us.
+    pub running: bool,
+    /// The pieces that were safe on the disk.
+    pub have: Bitfield,
+    /// What each file looked like, `None` where there was none.
+    pub stamps: Vec<Option<Stamp>>,
+}
+
+impl Record {
+    fn encode(&self, c: &Content) -> Vec<u8> {
+        let mut out = Vec::with_capacity(encoded_len(c));
+        out.extend_from_slice(MAGIC);
+        out.push(u8::from(self.running));
+        out.extend_from_slice(&self.sequence.to_le_bytes());
+        out.extend_from_slice(c.info_hash.as_bytes());
+        out.extend_from_slice(&c.geometry.total().to_le_bytes());
+        out.extend_from_slice(&c.geometry.nominal_piece_len().to_le_bytes());
+        out.extend_from_slice(&c.geometry.pieces().to_le_bytes());
+        out.extend_from_slice(&(c.layout.len() as u32).to_le_bytes());
+        out.extend_from_slice(self.have.as_bytes());
+        for s in &self.stamps {
+            let (there, s) = (s.is_some(), s.unwrap_or(Stamp { inode: 0, size: 0, mtime_s: 0, mtime_ns: 0 }));
+            out.push(u8::from(there));
+            out.extend_from_slice(&s.inode.to_le_bytes());
+            out.extend_from_slice(&s.size.to_le_bytes());
+            out.extend_from_slice(&s.mtime_s.to_le_bytes());
+            out.extend_from_slice(&s.mtime_ns.to_le_bytes());
+        }
+        let sum: [u8; SUM_LEN] = Sha1::digest(&out).into();
+        out.extend_from_slice(&sum);
+        out
+    }
+
+    fn decode(bytes: &[u8], c: &Content) -> Option<Record> {
+        if bytes.len() != encoded_len(c) {
+            return None;
+        }
+        let (body, sum) = bytes.split_at(bytes.len() - SUM_LEN);
+        if Sha1::digest(body).as_slice() != sum {
+            return None;
+        }
+        let mut r = Reader(body);
+        let fits = r.take(MAGIC.len())? == MAGIC;
+        let flags = r.take(1)?[0];
+        let sequence = r.u64()?;
+        let fits = fits
+            && flags <= 1
+            && r.take(20)? == c.info_hash.as_bytes()
+            && r.u64()? == c.geometry.total()
+            && r.u32()? == c.geometry.nominal_piece_len()
+            && r.u32()? == c.geometry.pieces()
+            && r.u32()? == c.layout.len() as u32;
+        if !fits {
+            return None;
+        }
+        let pieces = c.geometry.pieces();
+        let have = Bitfield::from_wire(r.take(pieces.div_ceil(8) as usize)?, pieces).ok()?;
+        let mut stamps = Vec::with_capacity(c.layout.len());
+        for _ in 0..c.layout.len() {
+            let there = r.take(1)?[0] != 0;
+            let s = Stamp { inode: r.u64()?, size: r.u64()?, mtime_s: r.u64()? as i64, mtime_ns: r.u32()? };
+            stamps.push(there.then_some(s));
+        }
+        Some(Record { sequence, running: flags & 1 != 0, have, stamps })
+    }
+}
+
+fn encoded_len(c: &Content) -> usize {
+    HEAD_LEN + c.geometry.pieces().div_ceil(8) as usize + c.layout.len() * STAMP_LEN + SUM_LEN
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, n: usize) -> Option<&'a [u8]> {
+        let (head, rest) = self.0.split_at_checked(n)?;
+        self.0 = rest;
+        Some(head)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.take(8)?.try_into().ok().map(u64::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.take(4)?.try_into().ok().map(u32::from_le_bytes)
+    }
+}
+
+/// The place of one torrent's record, locked as long as this lives.
+#[derive(Debug)]
+pub(super) struct Resume {
+    dir: Tree,
+    name: String,
+    slots: bool,
+    sequence: u64,
+    _lock: OwnedFd,
+}
+
+impl Resume {
+    /// Locks the torrent in this state directory; `Locked` if another process has it.
+    pub fn lock(state_dir: &Path, torrent: &InfoHash) -> Result<Resume, DiskFault> {
+        let dir = Tree::open(state_dir, true)?;
+        let slots = matches!(FsKind::of(dir.root()), FsKind::Fat { .. });
+        let name = torrent.to_string();
+        let lock_name = PathBuf::from(format!("{name}.lock"));
+        loop {
+            let lock = dir.file_made(&lock_name)?.fd;
+            match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(Errno::WOULDBLOCK) => return Err(DiskFault::plain(FaultKind::Locked, &dir.full(&lock_name))),
+                // A file system without locks: nothing can be kept apart there.
+                Err(Errno::NOSYS | Errno::NOTSUP | Errno::NOLCK | Errno::INVAL) => {}
+                Err(e) => return Err(DiskFault::new(Doing::Open, &dir.full(&lock_name), e)),
+            }
+            // The former owner may have removed the file between our open and our lock: then we locked a ghost.
+            let ours = rustix::fs::fstat(&lock).map_err(|e| DiskFault::new(Doing::Open, &dir.full(&lock_name), e))?;
+            if dir.look(&lock_name)?.is_some_and(|s| s.st_ino == ours.st_ino) {
+                return Ok(Resume { dir, name, slots, sequence: 0, _lock: lock });
+            }
+        }
+    }
+
+    fn file_name(&self, sequence: u64) -> PathBuf {
+        match self.slots {
+            false => format!("{}.resume", self.name).into(),
+            true => format!("{}.resume.{}", self.name, sequence % 2).into(),
+        }
+    }
+
+    /// The newest good record, if there is one.
+    pub fn load(&mut self, c: &Content) -> Option<Record> {
+        let found = [0, 1].into_iter().filter_map(|s| self.read(&self.file_name(s), c)).max_by_key(|r| r.sequence);
+        self.sequence = found.as_ref().map_or(0, |r| r.sequence);
+        found
+    }
+
+    fn read(&self, name: &Path, c: &Content) -> Option<Record> {
+        let opened = self.dir.file(name, false).ok()?;
+        // The length is known beforehand, so a hostile file makes us allocate nothing.
+        if opened.size != encoded_len(c) as u64 {
+            return None;
+        }
+        let mut bytes = vec![0; encoded_len(c)];
+        super::files::read_exact_at(&opened.fd, &mut bytes, 0).ok()?;
+        Record::decode(&bytes, c)
+    }
+
+    /// Saves a record; when this returns, it will be found after a power cut.
+    pub fn save(&mut self, c: &Content, have: &Bitfield, stamps: &[Option<Stamp>], running: bool) -> Result<(), DiskFault> {
+        let sequence = self.sequence + 1;
+        let record = Record { sequence, running, have: have.clone(), stamps: stamps.to_vec() };
+        let name = self.file_name(sequence);
+        let aside = if self.slots { name.clone() } else { PathBuf::from(format!("{}.resume.tmp", self.name)) };
+        let fault = |e| DiskFault::new(Doing::Write, &self.dir.full(&aside), e);
+        let file = self.dir.file_made(&aside)?;
+        write_record(&file.fd, &record.encode(c)).map_err(fault)?;
+        if !self.slots {
+            rustix::fs::renameat(self.dir.root(), &aside, self.dir.root(), &name).map_err(fault)?;
+        }
+        self.dir.sync_dir(Path::new(""))?;
+        self.sequence = sequence;
+        Ok(())
+    }
+}
+
+impl Drop for Resume {
+    fn drop(&mut self) {
+        // Removed while still locked; whoever waits for it sees that the name is gone and makes a new one.
+        let _ = rustix::fs::unlinkat(self.dir.root(), format!("{}.lock", self.name), AtFlags::empty());
+    }
+}
+
+fn write_record(fd: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
+    // A leftover of a killed run may be longer; this file is ours alone.
+    rustix::fs::ftruncate(fd, bytes.len() as u64)?;
+    let mut at = 0;
+    while at < bytes.len() {
+        match rustix::io::pwrite(fd, &bytes[at..], at as u64) {
+            Ok(0) => return Err(Errno::NOSPC),
+            Ok(n) => at += n,
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    rustix::fs::fdatasync(fd)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::content_of;
+    use super::super::tests::World;
+    use super::*;
+    use crate::disk::StorageMode;
+
+    #[test]
+    fn on_fat_two_slots_take_turns_and_a_torn_one_leaves_the_other() {
+        let w = World::new(StorageMode::Plain, 16_384, &[("x", 50_000)]);
+        let c = content_of(w.key, w.torrent.clone(), true).unwrap();
+        let mut r = Resume::lock(w.state.path(), &c.info_hash).unwrap();
+        r.slots = true;
+        let have = |n: u32| {
+            let mut b = Bitfield::empty(4);
+            for p in c.geometry.all_pieces().take(n as usize) {
+                b.set(p);
+            }
+            b
+        };
+        for n in 0..=3 {
+            r.save(&c, &have(n), &[None], true).unwrap();
+            assert_eq!(r.load(&c).unwrap().have, have(n));
+        }
+        // Power fails in the middle of the next save: its slot is torn.
+        std::fs::write(r.dir.full(&r.file_name(r.sequence + 1)), "torn").unwrap();
+        let found = r.load(&c).unwrap();
+        assert_eq!((found.have, found.sequence, found.running), (have(3), 4, true));
+    }
+
+    #[test]
+    fn a_record_of_another_geometry_is_none() {
+        let w = World::new(StorageMode::Plain, 16_384, &[("x", 50_000)]);
+        let other = World::new(StorageMode::Plain, 16_385, &[("x", 50_000)]);
+        let c = content_of(w.key, w.torrent.clone(), true).unwrap();
+        let mut r = Resume::lock(w.state.path(), &c.info_hash).unwrap();
+        r.save(&c, &Bitfield::full(4), &[None], false).unwrap();
+        assert!(r.load(&c).is_some());
+        assert!(r.load(&content_of(w.key, other.torrent.clone(), true).unwrap()).is_none());
+    }
+}
