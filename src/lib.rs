@@ -5,5 +5,6 @@
 
 pub mod disk;
 pub mod engine;
+pub mod net;
 pub mod units;
 pub mod wire;

@@ -1,0 +1,238 @@
+//! Where others reach us: one port, TCP and UDP, on every address asked for.
+//!
+//! IPv4 and IPv6 have sockets of their own. A family that the machine does not have is done without, as long as one works. When
+//! descriptors run out, accepting rests until something closes: an edge-triggered listener does not spin meanwhile.
+
+use mio::net::{TcpListener, TcpStream, UdpSocket};
+use mio::{Interest, Registry, Token};
+use socket2::{Domain, Protocol, SockAddr, Type};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+
+/// Connections that may wait for us to accept them.
+const BACKLOG: i32 = 128;
+
+/// Ports that the system may choose in vain: one that is free for the first address and TCP can be taken for another, or for UDP.
+const CHOICES: usize = 16;
+
+/// Errors of earlier datagrams that are passed over at a time.
+const ICMP_ERRORS: usize = 64;
+
+/// The sockets of one address.
+#[derive(Debug)]
+struct Place {
+    tcp: TcpListener,
+    udp: UdpSocket,
+    /// Connections may wait.
+    pending: bool,
+    /// Datagrams may wait.
+    datagrams: bool,
+}
+
+/// All listening sockets. Tokens from `first_token` on: two a place, TCP and UDP.
+#[derive(Debug)]
+pub struct Listeners {
+    places: Vec<Place>,
+    port: u16,
+    first_token: usize,
+}
+
+/// What an attempt to accept gave.
+#[derive(Debug)]
+pub enum Accepted {
+    /// A connection.
+    Stream(TcpStream, SocketAddr),
+    /// Nobody waits.
+    Nobody,
+    /// This machine is out of descriptors: try again when something has closed.
+    OutOfResources,
+}
+
+impl Listeners {
+    /// Listens at the first port of `ports` that is free on all of `addresses` that the machine has. Port 0 is any free one.
+    ///
+    /// # Errors
+    /// The last port's error, if none was free, or the address's, if none exists here.
+    pub fn bind(
+        addresses: &[IpAddr],
+        ports: RangeInclusive<u16>,
+        registry: &Registry,
+        first_token: usize,
+    ) -> io::Result<Listeners> {
+        let mut error = io::Error::new(ErrorKind::InvalidInput, "no address to listen on");
+        let tries = |port: u16| std::iter::repeat_n(port, if port == 0 { CHOICES } else { 1 });
+        for port in ports.flat_map(tries) {
+            match Listeners::bind_port(addresses, port, first_token) {
+                Ok(mut listeners) => {
+                    listeners.register(registry)?;
+                    return Ok(listeners);
+                }
+                Err(e) => error = e,
+            }
+        }
+        Err(error)
+    }
+
+    fn bind_port(addresses: &[IpAddr], port: u16, first_token: usize) -> io::Result<Listeners> {
+        let mut port = port;
+        let mut places = Vec::new();
+        let mut missing = None;
+        for ip in addresses {
+            match place(SocketAddr::new(*ip, port)) {
+                Ok(p) => {
+                    port = p.tcp.local_addr()?.port();
+                    places.push(p);
+                }
+                Err(e) if e.kind() == ErrorKind::AddrInUse => return Err(e),
+                Err(e) => missing = Some(e),
+            }
+        }
+        match missing {
+            Some(e) if places.is_empty() => Err(e),
+            _ => Ok(Listeners { places, port, first_token }),
+        }
+    }
+
+    fn register(&mut self, registry: &Registry) -> io::Result<()> {
+        for (i, p) in self.places.iter_mut().enumerate() {
+            registry.register(&mut p.tcp, Token(self.first_token + 2 * i), Interest::READABLE)?;
+            registry.register(&mut p.udp, Token(self.first_token + 2 * i + 1), Interest::READABLE)?;
+        }
+        Ok(())
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// One past the last token.
+    pub fn tokens_end(&self) -> usize {
+        self.first_token + 2 * self.places.len()
+    }
+
+    /// Something waits at this token; false if the token is none of ours.
+    pub fn on_ready(&mut self, token: usize) -> bool {
+        let place = token.checked_sub(self.first_token).and_then(|at| self.places.get_mut(at / 2).map(|p| (p, at % 2 == 0)));
+        match place {
+            None => return false,
+            Some((place, true)) => place.pending = true,
+            Some((place, false)) => place.datagrams = true,
+        }
+        true
+    }
+
+    /// Whether connections may wait.
+    pub fn pending(&self) -> bool {
+        self.places.iter().any(|p| p.pending)
+    }
+
+    /// Whether datagrams may wait.
+    pub fn datagrams_pending(&self) -> bool {
+        self.places.iter().any(|p| p.datagrams)
+    }
+
+    /// The next connection that waits.
+    pub fn accept(&mut self) -> Accepted {
+        for p in self.places.iter_mut().filter(|p| p.pending) {
+            match p.tcp.accept() {
+                Ok((stream, addr)) => return Accepted::Stream(stream, SocketAddr::new(addr.ip().to_canonical(), addr.port())),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => p.pending = false,
+                Err(e) if matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) => {
+                    return Accepted::OutOfResources;
+                }
+                // The one that waited is gone again; others may wait behind it.
+                Err(_) => return Accepted::Nobody,
+            }
+        }
+        Accepted::Nobody
+    }
+
+    /// Sends a datagram from the socket of its family. One that cannot go now is lost, as any may be.
+    pub fn send(&self, to: SocketAddr, bytes: &[u8]) {
+        let of_family = |p: &&Place| p.udp.local_addr().is_ok_and(|a| a.is_ipv4() == to.is_ipv4());
+        if let Some(place) = self.places.iter().find(of_family) {
+            if let Err(e) = place.udp.send_to(bytes, to) {
+                log::debug!("datagram to {to} lost: {e}");
+            }
+        }
+    }
+
+    /// The next datagram that waits.
+    pub fn receive(&mut self, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
+        for place in self.places.iter_mut().filter(|p| p.datagrams) {
+            for _ in 0..ICMP_ERRORS {
+                match place.udp.recv_from(buffer) {
+                    Ok((n, from)) => return Some((n, SocketAddr::new(from.ip().to_canonical(), from.port()))),
+                    Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                        place.datagrams = false;
+                        break;
+                    }
+                    // An ICMP error of an earlier datagram: the next one may be fine.
+                    Err(_) => {}
+                }
+            }
+        }
+        None
+    }
+}
+
+fn place(addr: SocketAddr) -> io::Result<Place> {
+    let tcp = socket2::Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    if addr.is_ipv6() {
+        tcp.set_only_v6(true)?;
+    }
+    // The port of a run that ended a moment ago is free for us.
+    tcp.set_reuse_address(true)?;
+    tcp.bind(&SockAddr::from(addr))?;
+    tcp.listen(BACKLOG)?;
+    let tcp: std::net::TcpListener = tcp.into();
+    let bound = tcp.local_addr()?;
+    let udp = socket2::Socket::new(Domain::for_address(addr), Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
+    if addr.is_ipv6() {
+        udp.set_only_v6(true)?;
+    }
+    udp.bind(&SockAddr::from(bound))?;
+    Ok(Place { tcp: TcpListener::from_std(tcp), udp: UdpSocket::from_std(udp.into()), pending: false, datagrams: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn any() -> [IpAddr; 1] {
+        ["127.0.0.1".parse().unwrap()]
+    }
+
+    #[test]
+    fn the_first_free_port_of_the_range_is_taken() {
+        let poll = mio::Poll::new().unwrap();
+        let a = Listeners::bind(&any(), 0..=0, poll.registry(), 1).unwrap();
+        let port = a.port();
+        assert_ne!(port, 0);
+        assert!(Listeners::bind(&any(), port..=port, poll.registry(), 1).is_err(), "taken twice");
+    }
+
+    /// The system's choice is free for the first address alone. With one port in seventy taken on the second, four hundred first
+    /// choices all free on both would be luck beyond belief.
+    #[test]
+    fn any_port_is_one_that_is_free_on_every_address() {
+        let poll = mio::Poll::new().unwrap();
+        let both: [IpAddr; 2] = ["127.0.0.1".parse().unwrap(), "127.0.0.2".parse().unwrap()];
+        let taken: Vec<_> = (0..400).filter_map(|_| std::net::UdpSocket::bind((both[1], 0)).ok()).collect();
+        for _ in 0..400 {
+            let found = Listeners::bind(&both, 0..=0, poll.registry(), 1).unwrap();
+            assert!(taken.iter().all(|t| t.local_addr().unwrap().port() != found.port()));
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_not_here_is_done_without_unless_it_is_the_only_one() {
+        let poll = mio::Poll::new().unwrap();
+        let foreign: IpAddr = "192.0.2.1".parse().unwrap();
+        assert!(Listeners::bind(&[foreign], 0..=0, poll.registry(), 1).is_err());
+        let l = Listeners::bind(&[any()[0], foreign], 0..=0, poll.registry(), 1).unwrap();
+        assert_eq!(l.tokens_end(), 3);
+    }
+}

@@ -1,0 +1,15 @@
+//! Floor 4, hands for the network: sockets, clocks, and what blocks.
+//!
+//! Carries out what the engine decided and tells it what happened; decides nothing itself. The loop thread never waits
+//! here: what can only be asked by waiting (an HTTP tracker, a host name) is asked by threads of the [`Announcer`].
+
+mod announcer;
+mod clock;
+mod listen;
+mod socket;
+mod sys;
+
+pub use announcer::{Announcer, Done};
+pub use clock::{Clock, thread_cpu};
+pub use listen::{Accepted, Listeners};
+pub use socket::{DialError, Socket, Transfer};
