@@ -1,0 +1,32 @@
+//! What planning and counting costs on the way out. Run with `cargo bench --bench outbox`.
+//!
+//! `upload` sends 500 blocks with a HAVE between any two, 64 KiB at a time, as a socket of middling appetite takes them.
+
+use divan::{Bencher, counter::ItemsCount};
+use rill::units::Geometry;
+use rill::wire::{Message, Outbox, Plan};
+
+fn main() {
+    divan::main();
+}
+
+#[divan::bench]
+fn upload(bencher: Bencher<'_, '_>) {
+    let g = Geometry::new(1 << 30, 1 << 20).expect("a geometry");
+    let spans: Vec<_> = (0..500).map(|n| g.block(g.piece(n / 64).expect("a piece"), n % 64)).collect();
+    let mut plan = Plan::default();
+    bencher.counter(ItemsCount::new(500usize)).bench_local(|| {
+        let mut o = Outbox::default();
+        for (n, span) in spans.iter().enumerate() {
+            o.push_block(*span);
+            o.push(&Message::Have { piece: n as u32 });
+        }
+        let mut payload = 0;
+        while !o.is_empty() {
+            plan.clear();
+            o.plan(64 * 1024, &mut plan);
+            payload += o.sent(plan.bytes()).payload;
+        }
+        payload
+    });
+}

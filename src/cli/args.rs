@@ -1,0 +1,366 @@
+//! What was typed: the commands, their options and the `RILL_…` environment twins, and nothing of what they mean.
+//!
+//! Meaning is made in `plan`, from these structs alone. Option names are those that aria2 and Transmission
+//! users already type. Flags of parts that rill does not have yet are accepted and say so in their help.
+
+use super::words::{Selection, parse_duration, parse_size};
+use clap::builder::FalseyValueParser;
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const AFTER: &str = "\
+Exit codes: 0 done, 1 other error, 2 timed out, 6 network, 7 stopped by a signal (progress is kept), 9 no disk space, \
+13 a file is in the way, 15 cannot open, 16 cannot create, 17 file I/O, 25 not bencode, 26 not a usable torrent, \
+27 bad magnet link, 28 bad option, 32 content does not match.
+
+Every option has an environment twin: RILL_DIR for --dir, RILL_NO_STATE for --no-state, and so on; \
+the command line wins. Sizes take K, M, G (1024); times take s, m, h, d. \
+Proxies are taken from HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "rill", version, about = "A small BitTorrent client.", after_help = AFTER, max_term_width = 100)]
+#[command(subcommand_required = true, arg_required_else_help = false, infer_subcommands = false)]
+pub(crate) struct Typed {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+impl Typed {
+    /// Parses a command line, its own name first. The help names the rule of the environment twins, not each twin.
+    pub(crate) fn parse_words(words: impl IntoIterator<Item = OsString>) -> Result<Typed, clap::Error> {
+        let command = Typed::command().mut_subcommands(|command| command.mut_args(|arg| arg.hide_env(true)));
+        Typed::from_arg_matches(&command.try_get_matches_from(words)?)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Download torrents; exit when they are complete
+    Get(Get),
+    /// Serve content that is already there; never write to it
+    Seed(Seed),
+    /// Make a torrent of a file or a directory
+    Create(Create),
+    /// Print what is in a torrent or a magnet link
+    Show(Show),
+    /// Hash content and say which pieces and files are good
+    Verify(Verify),
+    /// Measure what this machine can do, against itself
+    Bench(Bench),
+    /// A process of the bench
+    #[command(hide = true)]
+    BenchPart(BenchPart),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// Torrent files, http(s) URLs of them, or magnet links
+    #[arg(value_name = "SOURCE", required = true)]
+    pub(crate) sources: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) place: Place,
+
+    /// Fetch only these files, by number as `rill show` prints them: 1-3,7
+    #[arg(long, value_name = "LIST", env = "RILL_SELECT", value_parser = Selection::parse, help_heading = "What")]
+    pub(crate) select: Option<Selection>,
+    /// Fetch only files whose name matches (or whose path, if GLOB has a /); may be repeated
+    #[arg(long, value_name = "GLOB", env = "RILL_SELECT_NAME", help_heading = "What")]
+    pub(crate) select_name: Vec<String>,
+    /// Fetch pieces in order, to begin using a file early
+    #[arg(long, env = "RILL_SEQUENTIAL", value_parser = FalseyValueParser::new(), help_heading = "What")]
+    pub(crate) sequential: bool,
+
+    /// Receive at most RATE bytes a second
+    #[arg(long, value_name = "RATE", env = "RILL_MAX_DOWNLOAD_LIMIT", value_parser = parse_size, help_heading = "How fast")]
+    pub(crate) max_download_limit: Option<u64>,
+
+    #[command(flatten)]
+    pub(crate) network: Network,
+    #[command(flatten)]
+    pub(crate) goal: Goal,
+
+    /// Give up (exit code 2) after this long
+    #[arg(long, value_name = "TIME", env = "RILL_TIMEOUT", value_parser = parse_duration, help_heading = "When to stop")]
+    pub(crate) timeout: Option<Duration>,
+    /// Give up (exit code 2) when nothing has arrived for this long
+    #[arg(long, value_name = "TIME", env = "RILL_STALL_TIMEOUT", value_parser = parse_duration, help_heading = "When to stop")]
+    pub(crate) stall_timeout: Option<Duration>,
+    /// Run PROGRAM when a torrent is complete, with the content's path as its argument and
+    /// RILL_TORRENT_NAME, _HASH, _DIR, _PATH and _BYTES in its environment; no shell is involved
+    #[arg(long, value_name = "PROGRAM", env = "RILL_ON_COMPLETE", help_heading = "When to stop")]
+    pub(crate) on_complete: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Seed {
+    /// Torrent files, or http(s) URLs of them
+    #[arg(value_name = "TORRENT", required = true)]
+    pub(crate) sources: Vec<String>,
+    #[command(flatten)]
+    pub(crate) place: Place,
+    #[command(flatten)]
+    pub(crate) network: Network,
+    #[command(flatten)]
+    pub(crate) goal: Goal,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// Where content and records live, and how bytes get there.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Where")]
+pub(crate) struct Place {
+    /// Directory of the content
+    #[arg(short, long, value_name = "DIR", env = "RILL_DIR", default_value = ".", hide_default_value = true)]
+    pub(crate) dir: PathBuf,
+    /// Hash what is there, whatever the record of an earlier run says
+    #[arg(long, env = "RILL_CHECK", value_parser = FalseyValueParser::new())]
+    pub(crate) check: bool,
+    /// Directory of resume records [default: $XDG_STATE_HOME/rill or ~/.local/state/rill]
+    #[arg(long, value_name = "DIR", env = "RILL_STATE_DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Keep no record; what is there is hashed again next time
+    #[arg(long, env = "RILL_NO_STATE", value_parser = FalseyValueParser::new())]
+    pub(crate) no_state: bool,
+    /// How bytes reach the disk: through memory maps, plain writes, or whichever measures cheaper
+    #[arg(long, value_name = "WAY", env = "RILL_STORAGE", default_value = "auto")]
+    pub(crate) storage: Storage,
+    /// Memory for buffers and maps
+    #[arg(long, value_name = "SIZE", env = "RILL_MAX_MEMORY", value_parser = parse_size)]
+    pub(crate) max_memory: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Storage {
+    Auto,
+    Mapped,
+    Plain,
+}
+
+/// Ports, peers, trackers.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
+pub(crate) struct Network {
+    /// Send at most RATE bytes a second
+    #[arg(short = 'u', long, value_name = "RATE", env = "RILL_MAX_UPLOAD_LIMIT", value_parser = parse_size, help_heading = "How fast")]
+    pub(crate) max_upload_limit: Option<u64>,
+    /// Port to listen on, or the range to choose from; 0 is any free port
+    #[arg(long, value_name = "PORT", env = "RILL_LISTEN_PORT", default_value = "6881-6999", value_parser = parse_ports)]
+    pub(crate) listen_port: (u16, u16),
+    /// Connections for each torrent; all torrents together have at most 200 or this
+    #[arg(long, value_name = "N", env = "RILL_MAX_PEERS", default_value_t = 55, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) max_peers: u16,
+    /// Connect to this peer, 192.0.2.1:6881 or [2001:db8::1]:6881; may be repeated
+    #[arg(long, value_name = "ADDR", env = "RILL_PEER", value_delimiter = ',')]
+    pub(crate) peer: Vec<SocketAddr>,
+    /// Announce to this tracker too; may be repeated
+    #[arg(long, value_name = "URL", env = "RILL_TRACKER", value_delimiter = ' ')]
+    pub(crate) tracker: Vec<String>,
+    /// Accepted for scripts: there is no DHT yet, so it is always off
+    #[arg(long, env = "RILL_NO_DHT", value_parser = FalseyValueParser::new())]
+    pub(crate) no_dht: bool,
+    /// Accepted for scripts: there is no peer exchange yet, so it is always off
+    #[arg(long, env = "RILL_NO_PEX", value_parser = FalseyValueParser::new())]
+    pub(crate) no_pex: bool,
+    /// Accepted for scripts: there is no local discovery yet, so it is always off
+    #[arg(long, env = "RILL_NO_LSD", value_parser = FalseyValueParser::new())]
+    pub(crate) no_lsd: bool,
+}
+
+/// How long to go on when everything is there.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "When to stop")]
+pub(crate) struct Goal {
+    /// Seed until this many times the content has been sent
+    #[arg(long, value_name = "R", env = "RILL_SEED_RATIO", value_parser = parse_ratio)]
+    pub(crate) seed_ratio: Option<f64>,
+    /// Seed for this many minutes; with --seed-ratio, whichever comes first
+    #[arg(long, value_name = "MIN", env = "RILL_SEED_TIME", value_parser = parse_minutes)]
+    pub(crate) seed_time: Option<Duration>,
+}
+
+/// What is printed.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct Output {
+    /// Print one JSON object a second, and a last one with the outcome
+    #[arg(long, env = "RILL_JSON", value_parser = FalseyValueParser::new())]
+    pub(crate) json: bool,
+    /// Print nothing but errors; with --json only the last object
+    #[arg(short, long, env = "RILL_QUIET", value_parser = FalseyValueParser::new())]
+    pub(crate) quiet: bool,
+    /// Say more on stderr; -vv says everything
+    #[arg(short, long, env = "RILL_VERBOSE", action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    /// File or directory to share
+    #[arg(value_name = "PATH")]
+    pub(crate) path: PathBuf,
+    /// Where to write the torrent; - is stdout [default: NAME.torrent]
+    #[arg(short, long, value_name = "FILE", env = "RILL_OUTPUT")]
+    pub(crate) output: Option<PathBuf>,
+    /// Overwrite FILE
+    #[arg(long, env = "RILL_FORCE", value_parser = FalseyValueParser::new())]
+    pub(crate) force: bool,
+    /// Tracker, in a tier of its own; may be repeated
+    #[arg(short, long, value_name = "URL", env = "RILL_ANNOUNCE", value_delimiter = ' ')]
+    pub(crate) announce: Vec<String>,
+    /// Trackers that share a tier, after those of -a; may be repeated
+    #[arg(short, long, value_name = "URL,URL", env = "RILL_TIER", value_delimiter = ' ')]
+    pub(crate) tier: Vec<String>,
+    /// Web seed (BEP 19); may be repeated
+    #[arg(long, value_name = "URL", env = "RILL_WEB_SEED", value_delimiter = ' ')]
+    pub(crate) web_seed: Vec<String>,
+    /// Bytes in a piece [default: by size, 32K to 16M]
+    #[arg(short, long, value_name = "SIZE", env = "RILL_PIECE_LENGTH", value_parser = parse_size)]
+    pub(crate) piece_length: Option<u64>,
+    /// Private: peers come from these trackers alone (BEP 27)
+    #[arg(short = 'P', long, env = "RILL_PRIVATE", value_parser = FalseyValueParser::new())]
+    pub(crate) private: bool,
+    /// Comment
+    #[arg(short, long, value_name = "TEXT", env = "RILL_COMMENT")]
+    pub(crate) comment: Option<String>,
+    /// Name of the torrent, if not the name of PATH
+    #[arg(short, long, value_name = "NAME", env = "RILL_NAME")]
+    pub(crate) name: Option<String>,
+    /// Leave the creation date out; SOURCE_DATE_EPOCH sets it
+    #[arg(long, env = "RILL_NO_DATE", value_parser = FalseyValueParser::new())]
+    pub(crate) no_date: bool,
+    /// Print one JSON object instead of lines
+    #[arg(long, env = "RILL_JSON", value_parser = FalseyValueParser::new())]
+    pub(crate) json: bool,
+    /// Print nothing but errors
+    #[arg(short, long, env = "RILL_QUIET", value_parser = FalseyValueParser::new())]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// Torrent file, http(s) URL of one, or magnet link
+    #[arg(value_name = "SOURCE")]
+    pub(crate) source: String,
+    /// Print one JSON object instead of a table
+    #[arg(long, env = "RILL_JSON", value_parser = FalseyValueParser::new())]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// Torrent file, or http(s) URL of one
+    #[arg(value_name = "TORRENT")]
+    pub(crate) source: String,
+    /// Directory of the content
+    #[arg(short, long, value_name = "DIR", env = "RILL_DIR", default_value = ".", hide_default_value = true)]
+    pub(crate) dir: PathBuf,
+    /// Print one JSON object instead of a table
+    #[arg(long, env = "RILL_JSON", value_parser = FalseyValueParser::new())]
+    pub(crate) json: bool,
+    /// Print nothing; the exit code says it
+    #[arg(short, long, env = "RILL_QUIET", value_parser = FalseyValueParser::new())]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// Bytes to transfer in each round
+    #[arg(long, value_name = "SIZE", env = "RILL_SIZE", default_value = "512M", value_parser = parse_size)]
+    pub(crate) size: u64,
+    /// Rounds; medians are printed
+    #[arg(long, value_name = "N", env = "RILL_ROUNDS", default_value_t = 3)]
+    pub(crate) rounds: u32,
+    /// Directory to work in [default: $TMPDIR, /var/tmp, /tmp or here, a disk before memory]
+    #[arg(short, long, value_name = "DIR", env = "RILL_DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// How bytes reach the disk
+    #[arg(long, value_name = "WAY", env = "RILL_STORAGE", default_value = "auto")]
+    pub(crate) storage: Storage,
+    /// Print one JSON object instead of a table
+    #[arg(long, env = "RILL_JSON", value_parser = FalseyValueParser::new())]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchPart {
+    #[command(subcommand)]
+    pub(crate) part: Part,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Part {
+    Floor { file: PathBuf, bytes: u64 },
+    Seed { torrent: PathBuf, dir: PathBuf, storage: Storage },
+    Get { torrent: PathBuf, dir: PathBuf, storage: Storage, port: u16 },
+}
+
+fn parse_ports(text: &str) -> Result<(u16, u16), String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    match (first.parse(), last.parse()) {
+        (Ok(first), Ok(last)) if first <= last && (first > 0 || last == 0) => Ok((first, last)),
+        _ => Err(format!("'{text}' is not a port or a range like 6881-6999")),
+    }
+}
+
+fn parse_ratio(text: &str) -> Result<f64, String> {
+    let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    text.parse().ok().filter(|_| plain).ok_or_else(|| format!("'{text}' is not a ratio like 1.5"))
+}
+
+fn parse_minutes(text: &str) -> Result<Duration, String> {
+    parse_ratio(text)
+        .ok()
+        .and_then(|minutes| Duration::try_from_secs_f64(minutes * 60.0).ok())
+        .filter(|d| d.as_secs() < 1 << 40)
+        .ok_or_else(|| format!("'{text}' is not a number of minutes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        Typed::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_has_its_environment_twin() {
+        for command in Typed::command().get_subcommands() {
+            for arg in
+                command.get_arguments().filter(|a| !a.is_positional() && !matches!(a.get_id().as_str(), "help" | "version"))
+            {
+                let long = arg.get_long().unwrap_or_else(|| panic!("{} has no long name", arg.get_id()));
+                let twin = format!("RILL_{}", long.to_ascii_uppercase().replace('-', "_"));
+                assert_eq!(arg.get_env().and_then(|e| e.to_str()), Some(twin.as_str()), "--{long} of {}", command.get_name());
+            }
+        }
+    }
+
+    #[test]
+    fn ports_are_one_or_a_range() {
+        assert_eq!(parse_ports("6881-6999"), Ok((6881, 6999)));
+        assert_eq!(parse_ports("0"), Ok((0, 0)));
+        for text in ["", "-", "1-", "9-1", "70000", "0-5", "a"] {
+            assert!(parse_ports(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn seeding_goals_are_plain_numbers() {
+        assert_eq!(parse_ratio("1.5"), Ok(1.5));
+        assert_eq!(parse_minutes("0.5"), Ok(Duration::from_secs(30)));
+        for text in ["", "-1", "inf", "nan", "1e300", "x"] {
+            assert!(parse_minutes(text).is_err(), "{text}");
+        }
+    }
+}

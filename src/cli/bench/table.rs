@@ -1,0 +1,172 @@
+//! What the bench prints: medians over the rounds as a table, or everything as one JSON object.
+
+use super::super::json::Object;
+use super::super::words;
+use super::cost::Cost;
+use std::fmt::Write;
+
+/// What was measured where.
+#[derive(Clone, Debug)]
+pub(super) struct Setting {
+    pub(super) bytes: u64,
+    pub(super) piece_bytes: u64,
+    pub(super) storage: String,
+    pub(super) filesystem: String,
+    pub(super) dir: String,
+}
+
+/// One round.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Figures {
+    pub(super) floor: Cost,
+    pub(super) download: Cost,
+    pub(super) upload: Cost,
+}
+
+impl Setting {
+    fn gib(&self) -> f64 {
+        self.bytes as f64 / (1u64 << 30) as f64
+    }
+
+    fn mib_per_s(&self, cost: &Cost) -> f64 {
+        self.gib() * 1024.0 / cost.wall.as_secs_f64().max(1e-6)
+    }
+
+    fn cpu_per_gib(&self, cost: &Cost) -> f64 {
+        cost.cpu.as_secs_f64() / self.gib()
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => 0.0,
+        n if n % 2 == 1 => values[n / 2],
+        n => (values[n / 2 - 1] + values[n / 2]) / 2.0,
+    }
+}
+
+/// How many times the floor's CPU time the download takes; each round against its own floor, so that a busy moment
+/// counts on both sides.
+fn ratio(rounds: &[Figures]) -> f64 {
+    let of = |f: &Figures| f.download.cpu.as_secs_f64() / f.floor.cpu.as_secs_f64().max(1e-9);
+    median(rounds.iter().map(of).collect())
+}
+
+/// The table for people.
+pub(super) fn text(setting: &Setting, rounds: &[Figures]) -> String {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let Setting { bytes, piece_bytes, storage, filesystem, dir } = setting;
+    let mut text = format!(
+        "{} in pieces of {}, one peer over loopback, storage {storage}, {filesystem} at {dir}\nLinux {}, {cpus} CPU{}, {}\n\n",
+        words::size(*bytes),
+        words::exact(*piece_bytes),
+        kernel.trim(),
+        if cpus == 1 { "" } else { "s" },
+        if rounds.len() == 1 { "1 round".to_string() } else { format!("medians of {} rounds", rounds.len()) },
+    );
+    let _ = writeln!(
+        text,
+        "{:<10}{:>8}{:>11}{:>8}{:>8}{:>8}{:>12}{:>14}",
+        "", "MiB/s", "CPU s/GiB", "loop", "disk", "other", "peak RSS", "peak private"
+    );
+    let mut line = |name: &str, of: fn(&Figures) -> &Cost, threads: bool| {
+        let column = |value: &dyn Fn(&Cost) -> f64| median(rounds.iter().map(|f| value(of(f))).collect());
+        let memory = |value: &dyn Fn(&Cost) -> u64| words::size(column(&|c| (value(c) << 10) as f64) as u64);
+        let per_gib =
+            |value: &dyn Fn(&Cost) -> std::time::Duration| format!("{:.2}", column(&|c| value(c).as_secs_f64() / setting.gib()));
+        let split = match threads {
+            true => [per_gib(&|c| c.loop_cpu), per_gib(&|c| c.disk_cpu), per_gib(&Cost::other_cpu)],
+            false => ["-", "-", "-"].map(str::to_string),
+        };
+        let _ = writeln!(
+            text,
+            "{name:<10}{:>8.0}{:>11.2}{:>8}{:>8}{:>8}{:>12}{:>14}",
+            column(&|c| setting.mib_per_s(c)),
+            column(&|c| setting.cpu_per_gib(c)),
+            split[0],
+            split[1],
+            split[2],
+            memory(&|c| c.rss_kib),
+            memory(&|c| c.private_kib),
+        );
+    };
+    line("download", |f| &f.download, true);
+    line("upload", |f| &f.upload, true);
+    line("floor", |f| &f.floor, false);
+    let _ = writeln!(
+        text,
+        "\nThe download takes {:.2} times the CPU of the floor: receiving, writing and hashing the same bytes in a plain loop.",
+        ratio(rounds)
+    );
+    text
+}
+
+/// One object for programs, every round in it.
+pub(super) fn object(setting: &Setting, rounds: &[Figures]) -> String {
+    let cost = |c: &Cost| {
+        let gib = setting.gib();
+        let o = Object::new().dec("mib_per_s", setting.mib_per_s(c)).dec("wall_s", c.wall.as_secs_f64());
+        let o = o.dec("cpu_s_per_gib", setting.cpu_per_gib(c)).dec("loop_cpu_s_per_gib", c.loop_cpu.as_secs_f64() / gib);
+        let o = o
+            .dec("disk_cpu_s_per_gib", c.disk_cpu.as_secs_f64() / gib)
+            .dec("other_cpu_s_per_gib", c.other_cpu().as_secs_f64() / gib);
+        o.num("peak_rss_bytes", c.rss_kib << 10).num("peak_private_bytes", c.private_kib << 10).end()
+    };
+    let all = rounds.iter().map(|f| {
+        Object::new().raw("download", &cost(&f.download)).raw("upload", &cost(&f.upload)).raw("floor", &cost(&f.floor)).end()
+    });
+    Object::new()
+        .num("bytes", setting.bytes)
+        .num("piece_bytes", setting.piece_bytes)
+        .str("storage", &setting.storage)
+        .str("filesystem", &setting.filesystem)
+        .dec("times_floor", ratio(rounds))
+        .list("rounds", all)
+        .end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn figures(download_s: f64, floor_s: f64) -> Figures {
+        let cost =
+            |s: f64| Cost { wall: Duration::from_secs(2), cpu: Duration::from_secs_f64(s), rss_kib: 2048, ..Cost::default() };
+        Figures { floor: cost(floor_s), download: cost(download_s), upload: cost(0.5) }
+    }
+
+    fn setting() -> Setting {
+        Setting {
+            bytes: 1 << 29,
+            piece_bytes: 1 << 20,
+            storage: "auto".into(),
+            filesystem: "ext4".into(),
+            dir: "/var/tmp".into(),
+        }
+    }
+
+    #[test]
+    fn the_table_gives_speed_cost_and_the_distance_to_the_floor() {
+        let text = text(&setting(), &[figures(1.0, 0.5), figures(9.0, 0.5), figures(0.8, 0.5)]);
+        assert!(text.contains("download       256       2.00"), "{text}");
+        assert!(text.contains("takes 2.00 times the CPU of the floor"), "{text}");
+        assert!(text.contains("2.0 MiB") && text.is_ascii(), "{text}");
+    }
+
+    #[test]
+    fn medians_do_not_mind_one_bad_round() {
+        assert_eq!(median(vec![3.0, 100.0, 1.0]), 3.0);
+        assert_eq!(median(vec![1.0, 3.0]), 2.0);
+        assert_eq!(median(vec![]), 0.0);
+    }
+
+    #[test]
+    fn the_object_holds_every_round() {
+        let text = object(&setting(), &[figures(1.0, 0.5), figures(1.0, 0.5)]);
+        assert_eq!(text.matches(r#""cpu_s_per_gib":2.000"#).count(), 2, "{text}");
+        assert!(text.contains(r#""times_floor":2.000"#));
+    }
+}

@@ -1,0 +1,301 @@
+//! `rill create`: a torrent of a file or a directory.
+//!
+//! Files go in by name, in byte order of their paths, so that the same directory gives the same torrent anywhere.
+//! Symbolic links and special files are left out, and it is said. The torrent appears at its place complete or not at
+//! all, and never over another file unless told so.
+
+use super::args;
+use super::exit::{Exit, Failure};
+use super::json::Object;
+use super::meter::Meter;
+use super::source::{shown, usable_tracker};
+use super::{fault_exit, out, words};
+use crate::disk::ContentFile;
+use crate::units::PieceHash;
+use crate::wire::metainfo::Builder;
+use crate::wire::{Metainfo, web_seed_url};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A piece cannot usefully be shorter than one request.
+const LEAST_PIECE_BYTES: u64 = 16 << 10;
+/// Longer pieces are refused or mistrusted by other programs.
+const MOST_PIECE_BYTES: u64 = 128 << 20;
+
+/// Does it.
+pub(crate) fn run(typed: &args::Create) -> Result<Exit, Failure> {
+    let content = Content::find(&typed.path)?;
+    let name = typed.name.clone().map_or_else(|| name_of(&typed.path), Ok)?;
+    let target = Target::new(typed, &name)?;
+    let builder = builder(typed, name, &content)?;
+    let hashes = hash(&builder, &content, typed.quiet || typed.json)?;
+    let bytes = builder.finish(&hashes).map_err(|e| Failure::new(Exit::Torrent, e.to_string()))?;
+    let metainfo = Metainfo::parse(&bytes).map_err(|e| Failure::new(Exit::Torrent, e.to_string()))?;
+    target.write(&bytes)?;
+    if !typed.quiet {
+        tell(typed.json, &target, &metainfo, content.files.len());
+    }
+    Ok(Exit::Done)
+}
+
+/// What is to be shared.
+#[derive(Debug, Default)]
+struct Content {
+    /// Path below the torrent's name, and length.
+    files: Vec<(Vec<String>, u64)>,
+    /// Where they lie: a directory, and the same files as paths below it.
+    dir: PathBuf,
+    on_disk: Vec<ContentFile>,
+}
+
+impl Content {
+    fn find(path: &Path) -> Result<Content, Failure> {
+        let failed = |e: io::Error| Failure::os(Exit::Open, shown(path), &e);
+        // The path itself may be a link; what it leads to is shared.
+        let real = path.canonicalize().map_err(failed)?;
+        let meta = real.metadata().map_err(failed)?;
+        let mut content = Content::default();
+        match (real.parent(), real.file_name()) {
+            (Some(parent), Some(name)) if meta.is_file() => {
+                content.dir = parent.to_path_buf();
+                content.files.push((Vec::new(), meta.len()));
+                content.on_disk.push(ContentFile { path: name.into(), length: meta.len(), pad: false });
+            }
+            _ if meta.is_dir() => {
+                content.dir.clone_from(&real);
+                content.walk(&real, &[])?;
+            }
+            _ => return Err(Failure::new(Exit::Open, format!("{}: neither a file nor a directory", shown(path)))),
+        }
+        match content.files.iter().map(|(_, len)| len).sum::<u64>() {
+            0 => Err(Failure::new(Exit::Other, format!("{}: there is nothing in it to share", shown(path)))),
+            _ => Ok(content),
+        }
+    }
+
+    fn walk(&mut self, dir: &Path, below: &[String]) -> Result<(), Failure> {
+        let failed = |e: io::Error| Failure::os(Exit::Open, shown(dir), &e);
+        let mut entries = fs::read_dir(dir).map_err(failed)?.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let path = entry.path();
+            let Ok(name) = entry.file_name().into_string() else {
+                return Err(Failure::new(Exit::Other, format!("{}: its name is not UTF-8, which torrents demand", shown(&path))));
+            };
+            // Not following links: what a link points to may be anywhere.
+            let meta = entry.metadata().map_err(|e| Failure::os(Exit::Open, shown(&path), &e))?;
+            let below: Vec<String> = below.iter().cloned().chain([name]).collect();
+            if meta.is_dir() {
+                self.walk(&path, &below)?;
+            } else if meta.is_file() {
+                self.on_disk.push(ContentFile { path: below.iter().collect(), length: meta.len(), pad: false });
+                self.files.push((below, meta.len()));
+            } else {
+                out::complain(format_args!("{}: left out, it is not a regular file", shown(&path)));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn name_of(path: &Path) -> Result<String, Failure> {
+    // "." and ".." have names only after resolving; a link keeps its own.
+    let resolved = if path.file_name().is_none() { path.canonicalize().ok() } else { None };
+    let name = resolved.as_deref().unwrap_or(path).file_name();
+    let name = name.and_then(|name| name.to_str()).map(str::to_string);
+    name.ok_or_else(|| {
+        Failure::new(Exit::Other, format!("{}: has no name that a torrent can carry; give one with --name", shown(path)))
+    })
+}
+
+fn builder(typed: &args::Create, name: String, content: &Content) -> Result<Builder, Failure> {
+    let mut builder = match content.files.as_slice() {
+        [(below, len)] if below.is_empty() => Builder::single(name, *len),
+        files => Builder::multi(name, files.to_vec()),
+    };
+    if let Some(len) = typed.piece_length {
+        if !(LEAST_PIECE_BYTES..=MOST_PIECE_BYTES).contains(&len) {
+            return Err(Failure::new(Exit::Option, format!("a piece length of {len} bytes is not in 16K to 128M")));
+        }
+        if !len.is_power_of_two() {
+            out::complain("a piece length that is not a power of two is refused by some programs");
+        }
+        builder.piece_len = len as u32;
+    }
+    let single = typed.announce.iter().map(|url| vec![url.as_str()]);
+    let shared = typed.tier.iter().map(|tier| tier.split(',').collect());
+    builder.trackers =
+        single.chain(shared).map(|tier: Vec<&str>| tier.into_iter().map(usable_tracker).collect()).collect::<Result<_, _>>()?;
+    builder.web_seeds = typed.web_seed.iter().map(|url| usable_web_seed(url)).collect::<Result<_, _>>()?;
+    builder.private = typed.private;
+    builder.comment.clone_from(&typed.comment);
+    builder.created_by = Some(concat!("rill/", env!("CARGO_PKG_VERSION")).to_string());
+    builder.creation_date = if typed.no_date { None } else { creation_date(std::env::var("SOURCE_DATE_EPOCH").ok().as_deref()) };
+    Ok(builder)
+}
+
+fn usable_web_seed(url: &str) -> Result<String, Failure> {
+    web_seed_url(url.as_bytes()).ok_or_else(|| Failure::new(Exit::Option, format!("'{url}' is not an http(s) URL")))
+}
+
+fn creation_date(epoch: Option<&str>) -> Option<i64> {
+    match epoch.map(str::parse) {
+        Some(Ok(seconds)) => Some(seconds),
+        _ => SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|d| d.as_secs().try_into().ok()),
+    }
+}
+
+fn hash(builder: &Builder, content: &Content, silent: bool) -> Result<Vec<PieceHash>, Failure> {
+    let geometry = builder.geometry().map_err(|e| Failure::new(Exit::Torrent, e.to_string()))?;
+    let mut meter = Meter::new(&builder.name, geometry.pieces(), silent);
+    let hashes = crate::disk::hash_content(&content.dir, &content.on_disk, geometry, &mut |done, all| meter.show(done, all))
+        .map_err(|fault| Failure::new(fault_exit(&fault), fault.to_string()))?;
+    Ok(hashes.chunks_exact(20).filter_map(PieceHash::from_slice).collect())
+}
+
+/// Where the torrent goes.
+enum Target {
+    Stdout,
+    File { path: PathBuf, force: bool },
+}
+
+impl Target {
+    fn new(typed: &args::Create, name: &str) -> Result<Target, Failure> {
+        let path = match &typed.output {
+            Some(path) if path.as_os_str() == "-" => return Ok(Target::Stdout),
+            Some(path) => path.clone(),
+            None => PathBuf::from(format!("{}.torrent", name.replace('/', "_"))),
+        };
+        let target = Target::File { path, force: typed.force };
+        // Hashing takes long: what can be known now is said now.
+        target.refuse_existing()?;
+        Ok(target)
+    }
+
+    fn refuse_existing(&self) -> Result<(), Failure> {
+        match self {
+            Target::File { path, force: false } if path.symlink_metadata().is_ok() => Err(exists(path)),
+            _ => Ok(()),
+        }
+    }
+
+    fn write(&self, bytes: &[u8]) -> Result<(), Failure> {
+        match self {
+            Target::Stdout => out::raw_data(bytes).map_err(|e| Failure::os(Exit::Io, "standard output", &e)),
+            Target::File { path, force } => {
+                let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                let temporary = directory.join(format!(".rill-create-{}.tmp", std::process::id()));
+                let written = write_new(&temporary, bytes)
+                    .map_err(|e| Failure::os(Exit::Create, shown(path), &e))
+                    .and_then(|()| self.put_in_place(&temporary, path, *force));
+                if written.is_err() {
+                    let _ = fs::remove_file(&temporary);
+                }
+                written
+            }
+        }
+    }
+
+    fn put_in_place(&self, temporary: &Path, path: &Path, force: bool) -> Result<(), Failure> {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        use rustix::io::Errno;
+        let moved = if force {
+            fs::rename(temporary, path)
+        } else {
+            match renameat_with(CWD, temporary, CWD, path, RenameFlags::NOREPLACE) {
+                Err(Errno::EXIST) => return Err(exists(path)),
+                // File systems that cannot: the look before is all there is.
+                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                    self.refuse_existing()?;
+                    fs::rename(temporary, path)
+                }
+                other => other.map_err(io::Error::from),
+            }
+        };
+        moved.map_err(|e| Failure::os(Exit::Create, shown(path), &e))
+    }
+}
+
+fn exists(path: &Path) -> Failure {
+    Failure::new(Exit::Exists, format!("{}: exists already; --force overwrites it", shown(path)))
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::options().write(true).create_new(true).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_data()
+}
+
+fn tell(json: bool, target: &Target, m: &Metainfo, files: usize) {
+    let place = match target {
+        Target::Stdout => "-".to_string(),
+        Target::File { path, .. } => shown(path),
+    };
+    let geometry = m.geometry();
+    let text = if json {
+        let o = Object::new().str("file", &place).str("name", m.name()).str("info_hash", &m.info_hash().to_string());
+        let o = o.num("bytes", geometry.total()).num("files", files as u64).num("pieces", geometry.pieces().into());
+        o.num("piece_length", geometry.nominal_piece_len().into()).str("magnet", &m.magnet().to_string()).end()
+    } else {
+        let s = if files == 1 { "" } else { "s" };
+        let pieces = format!("{} pieces of {}", geometry.pieces(), words::exact(geometry.nominal_piece_len().into()));
+        let size = words::size(geometry.total());
+        format!("{place}: {size} in {files} file{s}, {pieces}\nInfo hash: {}\nMagnet:    {}", m.info_hash(), m.magnet())
+    };
+    match target {
+        // The torrent itself has stdout.
+        Target::Stdout => text.lines().for_each(out::note),
+        Target::File { .. } => {
+            out::data(&(text + "\n"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_lists_in_byte_order_and_without_links() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir(at("b")).unwrap();
+        for (name, bytes) in [("b/2", 3usize), ("b/1", 0), ("a", 1), ("B", 2), ("c", 4)] {
+            fs::write(at(name), vec![0; bytes]).unwrap();
+        }
+        std::os::unix::fs::symlink("a", at("link")).unwrap();
+        let content = Content::find(dir.path()).unwrap();
+        let names: Vec<String> = content.files.iter().map(|(path, len)| format!("{}:{len}", path.join("/"))).collect();
+        assert_eq!(names, ["B:2", "a:1", "b/1:0", "b/2:3", "c:4"]);
+        assert_eq!(content.on_disk[3].path, Path::new("b/2"));
+    }
+
+    #[test]
+    fn nothing_to_share_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("empty"), "").unwrap();
+        assert_eq!(Content::find(dir.path()).unwrap_err().exit, Exit::Other);
+        assert_eq!(Content::find(&dir.path().join("nowhere")).unwrap_err().exit, Exit::Open);
+    }
+
+    #[test]
+    fn the_build_date_can_be_fixed() {
+        assert_eq!(creation_date(Some("12345")), Some(12345));
+        assert!(creation_date(Some("soon")).unwrap() > 1_700_000_000);
+    }
+
+    #[test]
+    fn a_torrent_never_lands_on_another_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.torrent");
+        let target = |force| Target::File { path: path.clone(), force };
+        target(false).write(b"one").unwrap();
+        assert_eq!(target(false).write(b"two").unwrap_err().exit, Exit::Exists);
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        target(true).write(b"three").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"three");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+}

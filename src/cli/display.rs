@@ -1,0 +1,157 @@
+//! How the state of all torrents reaches the person: redrawn in place, as plain lines now and then, as JSON, or not at all.
+//!
+//! Decides only *when* something is printed; what it looks like is `progress`'s.
+
+use super::json::{Object, array};
+use super::out::{self, Terminal};
+use super::plan::Style;
+use super::progress::{Glyphs, Row, block};
+use super::words;
+use super::{exit::Exit, json};
+use std::time::{Duration, Instant};
+
+/// Between two plain lines about the same torrent.
+const PLAIN_EVERY: Duration = Duration::from_secs(10);
+/// How long the last word waits for a slow reader.
+const LAST_WORD_PATIENCE: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    Silent,
+    Live,
+    Plain,
+    Json,
+}
+
+/// What is printed about torrents, and when.
+pub(crate) struct Display {
+    manner: Manner,
+    style: Style,
+    glyphs: Glyphs,
+    begun: Instant,
+    /// When the last plain lines were printed.
+    plain_at: Instant,
+}
+
+impl Display {
+    /// A display in this style, for the stdout that we have.
+    pub(crate) fn new(style: Style, now: Instant) -> Display {
+        let terminal = Terminal::of_stdout();
+        let manner = match style {
+            Style { quiet: true, .. } => Manner::Silent,
+            Style { json: true, .. } => Manner::Json,
+            _ if terminal.live => Manner::Live,
+            _ => Manner::Plain,
+        };
+        Display { manner, style, glyphs: Glyphs::new(terminal.utf8), begun: now, plain_at: now }
+    }
+
+    /// A torrent of `files` files is about to start.
+    pub(crate) fn begin(&mut self, row: &Row, files: usize) {
+        if self.manner == Manner::Plain {
+            let s = if files == 1 { "" } else { "s" };
+            let size = words::size(row.wanted_bytes);
+            out::offer(&format!("{}: {size} in {files} file{s}, {} pieces", row.name, row.pieces), Duration::ZERO);
+        }
+    }
+
+    /// Something about `rows` is new. Call it as often as it happens.
+    pub(crate) fn tick(&mut self, rows: &[Row], now: Instant) {
+        match self.manner {
+            Manner::Live => self.draw(rows),
+            Manner::Plain if now.duration_since(self.plain_at) >= PLAIN_EVERY => {
+                self.plain_at = now;
+                for row in rows {
+                    out::offer(&row.plain(self.glyphs), Duration::ZERO);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// One torrent's second is over.
+    pub(crate) fn second(&mut self, row: &Row) {
+        if self.manner == Manner::Json {
+            out::offer(&row.json("progress").end(), Duration::ZERO);
+        }
+    }
+
+    /// One torrent has come to something: `complete`, `failed`, `goal`.
+    pub(crate) fn moment(&mut self, row: &Row, what: &str) {
+        match self.manner {
+            Manner::Plain => out::offer(&format!("{}: {what}", row.name), Duration::ZERO),
+            Manner::Json => out::offer(&row.json(what).end(), LAST_WORD_PATIENCE),
+            Manner::Live | Manner::Silent => {}
+        }
+    }
+
+    /// The end of everything.
+    pub(crate) fn end(&mut self, rows: &[Row], exit: Exit, reason: Option<&str>, now: Instant) {
+        let elapsed = now.duration_since(self.begun);
+        if self.style.json {
+            out::offer(&last_object(rows, exit, reason, elapsed), LAST_WORD_PATIENCE);
+            return;
+        }
+        match self.manner {
+            Manner::Live => {
+                self.draw(rows);
+                out::keep_block();
+            }
+            Manner::Plain => {
+                for row in rows {
+                    out::offer(&summary(row, elapsed), LAST_WORD_PATIENCE);
+                }
+            }
+            Manner::Silent | Manner::Json => {}
+        }
+    }
+
+    fn draw(&self, rows: &[Row]) {
+        let (width, height) = Terminal::extent();
+        // The last column stays free: some terminals wrap as soon as it is written.
+        out::redraw(block(rows, width.saturating_sub(1), height, self.glyphs));
+    }
+}
+
+fn summary(row: &Row, elapsed: Duration) -> String {
+    let mean = (row.downloaded as f64 / elapsed.as_secs_f64().max(0.001)) as u64;
+    format!(
+        "{}: {} of {} after {}, received {} ({}), sent {}",
+        row.name,
+        words::percent(row.have_bytes, row.wanted_bytes),
+        words::size(row.wanted_bytes),
+        words::duration(elapsed),
+        words::size(row.downloaded),
+        words::rate(mean),
+        words::size(row.uploaded),
+    )
+}
+
+fn last_object(rows: &[Row], exit: Exit, reason: Option<&str>, elapsed: Duration) -> String {
+    let o = Object::new().str("event", "end").num("exit_code", exit.code().into());
+    o.raw("reason", &reason.map_or("null".to_string(), json::string))
+        .dec("elapsed_s", elapsed.as_secs_f64())
+        .raw("torrents", &array(rows.iter().map(|row| row.json("torrent").end())))
+        .end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_of_a_pipe_sums_up() {
+        let row =
+            Row { name: "a".into(), wanted_bytes: 100 << 20, have_bytes: 100 << 20, downloaded: 100 << 20, ..Row::default() };
+        assert_eq!(
+            summary(&row, Duration::from_secs(10)),
+            "a: 100% of 100.0 MiB after 10s, received 100.0 MiB (10.0 MiB/s), sent 0 B"
+        );
+    }
+
+    #[test]
+    fn the_last_object_carries_the_exit_code() {
+        let text = last_object(&[], Exit::TimedOut, Some("nothing arrived"), Duration::from_millis(1500));
+        assert_eq!(text, r#"{"event":"end","exit_code":2,"reason":"nothing arrived","elapsed_s":1.500,"torrents":[]}"#);
+    }
+}

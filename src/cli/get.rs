@@ -1,0 +1,233 @@
+//! `rill get`, and the run that `rill seed` shares: torrents into a session, events out, and one exit code.
+//!
+//! ```text
+//!   sources ──► metainfo ──► session ──► events ──► watch ──► display
+//!                                │                    │
+//!                                └──── stop ◄── over, signal, time-out, death
+//! ```
+//!
+//! Everything that can be wrong with the command line or a source is found before the session starts.
+
+use super::display::Display;
+use super::exit::{Exit, Failure};
+use super::hook::Hooks;
+use super::plan::Plan;
+use super::progress::Row;
+use super::signals::Stop;
+use super::watch::{News, Watch};
+use super::{args, log, out, source, words};
+use crate::session::{Session, StartError};
+use crate::wire::{Metainfo, printable};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// The longest that a signal or a time-out waits to be seen.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How long records and last announces may take at the end.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+/// Does what `get` was told.
+pub(crate) fn run(typed: args::Get) -> Result<Exit, Failure> {
+    go(Plan::get(typed, |name| std::env::var(name).ok())?)
+}
+
+/// Does what the plan says.
+pub(crate) fn go(plan: Plan) -> Result<Exit, Failure> {
+    log::start(plan.style.verbose, plan.style.quiet);
+    let told_twice = if plan.seed_only { Exit::Done } else { Exit::Stopped };
+    let stop = Stop::on_signals(told_twice).map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
+    let torrents = torrents(&plan)?;
+    let orders = torrents.iter().map(|m| plan.order(m)).collect::<Result<Vec<_>, _>>()?;
+    if !plan.style.quiet {
+        plan.remarks.iter().for_each(out::complain);
+    }
+    let session = Session::start(plan.config.clone()).map_err(start_failure)?;
+    let now = Instant::now();
+    let mut watch = Watch::new(plan.seed_only, plan.goal, now);
+    for (order, metainfo) in orders.into_iter().zip(&torrents) {
+        let id = session.add(order).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
+        watch.add(id, first_row(metainfo));
+    }
+    let mut display = Display::new(plan.style, now);
+    for (row, metainfo) in watch.rows.iter().zip(&torrents) {
+        display.begin(row, metainfo.files().iter().filter(|file| file.lands_on_disk()).count());
+    }
+    let mut run = Run { display, hooks: Hooks::default(), begun: now, plan, torrents, watch, session };
+    let end = run.pump(&stop);
+    run.finish(end)
+}
+
+/// What a session that does not start means for the exit code.
+pub(crate) fn start_failure(error: StartError) -> Failure {
+    let exit = match &error {
+        StartError::Listen { .. } => Exit::Network,
+        StartError::System(_) => Exit::Other,
+        StartError::Disk(fault) => super::fault_exit(fault),
+    };
+    Failure::new(exit, error.to_string())
+}
+
+/// The torrents behind all sources, each once.
+fn torrents(plan: &Plan) -> Result<Vec<Metainfo>, Failure> {
+    let mut seen = BTreeSet::new();
+    let mut torrents = Vec::new();
+    for source in &plan.sources {
+        let metainfo = source::torrent(source)?;
+        if seen.insert(metainfo.info_hash()) {
+            torrents.push(metainfo);
+        } else {
+            out::complain(format_args!("{} is given twice", printable(metainfo.name(), 80)));
+        }
+    }
+    Ok(torrents)
+}
+
+fn first_row(metainfo: &Metainfo) -> Row {
+    Row {
+        name: printable(metainfo.name(), 200),
+        info_hash: metainfo.info_hash().to_string(),
+        wanted_bytes: metainfo.geometry().total(),
+        pieces: metainfo.geometry().pieces(),
+        ..Row::default()
+    }
+}
+
+/// Why the pump stopped, and the sentence about it if there is anything to explain.
+struct End {
+    exit: Exit,
+    sentence: Option<String>,
+}
+
+impl End {
+    fn silent(exit: Exit) -> End {
+        End { exit, sentence: None }
+    }
+
+    fn because(exit: Exit, sentence: impl Into<String>) -> End {
+        End { exit, sentence: Some(sentence.into()) }
+    }
+}
+
+/// A session at work for one command.
+struct Run {
+    plan: Plan,
+    torrents: Vec<Metainfo>,
+    session: Session,
+    watch: Watch,
+    display: Display,
+    hooks: Hooks,
+    begun: Instant,
+}
+
+impl Run {
+    /// Turns events into rows until there is a reason to end.
+    fn pump(&mut self, stop: &Stop) -> End {
+        loop {
+            let event = self.session.next_event(LOOK_EVERY);
+            let now = Instant::now();
+            if let Some(event) = event {
+                let news = self.watch.on_event(event, now);
+                if let Some(end) = self.tell(news) {
+                    return end;
+                }
+            }
+            self.hooks.reap();
+            for i in self.watch.newly_over(self.plan.goal, now) {
+                if self.plan.goal.is_some() {
+                    self.display.moment(&self.watch.rows[i], "done");
+                }
+                // The last one goes with the session itself.
+                if !self.watch.all_over() {
+                    self.session.remove(self.watch.id(i));
+                }
+            }
+            self.display.tick(&self.watch.rows, now);
+            if let Some(end) = self.reason_to_end(stop, now) {
+                return end;
+            }
+        }
+    }
+
+    /// Tells the person what is worth telling; some news are the end.
+    fn tell(&mut self, news: News) -> Option<End> {
+        match news {
+            News::None => {}
+            News::Second(i) => self.display.second(&self.watch.rows[i]),
+            News::Notes(i, notes) => {
+                let row = &self.watch.rows[i];
+                notes
+                    .iter()
+                    .filter(|_| !self.plan.style.quiet)
+                    .for_each(|note| out::complain(format_args!("{}: {note}", row.name)));
+                if self.plan.seed_only && row.pieces_have < row.pieces {
+                    let sentence = format!("{}: only {} of {} pieces are there", row.name, row.pieces_have, row.pieces);
+                    if row.pieces_have == 0 && self.watch.rows.len() == 1 {
+                        return Some(End::because(Exit::Mismatch, sentence));
+                    }
+                    out::complain(sentence);
+                }
+            }
+            News::Completed(i) => {
+                self.display.moment(&self.watch.rows[i], "complete");
+                if let (Some(program), false) = (&self.plan.on_complete, self.plan.seed_only) {
+                    self.hooks.start(program, &self.torrents[i], self.plan.dir());
+                }
+            }
+            News::Failed(i) => {
+                self.display.moment(&self.watch.rows[i], "failed");
+                // With one torrent the sentence comes at the end anyway.
+                if let (Some((row, fault)), true) = (self.watch.first_fault(), self.watch.rows.len() > 1) {
+                    out::complain(format_args!("{}: {fault}", row.name));
+                }
+            }
+            News::Died(reason) => return Some(End::because(Exit::Other, reason)),
+        }
+        None
+    }
+
+    fn reason_to_end(&self, stop: &Stop, now: Instant) -> Option<End> {
+        if self.watch.all_over() {
+            let fault = self.watch.first_fault();
+            return Some(
+                fault.map_or(End::silent(Exit::Done), |(_, fault)| End::because(super::fault_exit(fault), fault.to_string())),
+            );
+        }
+        if stop.asked() {
+            let finished = self.plan.seed_only || self.watch.all_complete();
+            return Some(End::silent(if finished { Exit::Done } else { Exit::Stopped }));
+        }
+        if self.plan.timeout.is_some_and(|limit| now.duration_since(self.begun) >= limit) {
+            if self.watch.all_complete() {
+                return Some(End::silent(Exit::Done));
+            }
+            return Some(End::because(Exit::TimedOut, self.explain("not complete", self.plan.timeout)));
+        }
+        if self.plan.stall_timeout.is_some_and(|limit| self.watch.stalled_for(now) >= limit) {
+            return Some(End::because(Exit::TimedOut, self.explain("nothing arrived", self.plan.stall_timeout)));
+        }
+        None
+    }
+
+    /// `nothing arrived within 60s (no peers; the tracker said: not found)`.
+    fn explain(&self, what: &str, limit: Option<Duration>) -> String {
+        let why = self.watch.rows.iter().find_map(|row| row.why).map(str::to_string);
+        let tracker = self.watch.tracker_error.as_ref().map(|error| format!("the tracker said: {error}"));
+        let details: Vec<String> = why.into_iter().chain(tracker).collect();
+        let details = if details.is_empty() { String::new() } else { format!(" ({})", details.join("; ")) };
+        format!("{what} within {}{details}", words::duration(limit.unwrap_or_default()))
+    }
+
+    /// Stops the session, says the last words, gives the code.
+    fn finish(mut self, end: End) -> Result<Exit, Failure> {
+        let stopped = self.session.stop(STOP_WITHIN);
+        self.display.end(&self.watch.rows, end.exit, end.sentence.as_deref(), Instant::now());
+        if !stopped.clean {
+            ::log::info!("a record could not be written or a tracker not be told in {STOP_WITHIN:?}");
+        }
+        self.hooks.wait();
+        match end.sentence {
+            None => Ok(end.exit),
+            Some(sentence) => Err(Failure::new(end.exit, sentence)),
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! `--on-complete`: one program with one argument and a few variables; no shell, no string to be misread.
+//!
+//! The variables are called RILL_TORRENT_… so that none is an option's environment twin in a rill that the program
+//! itself may start. The program's stdout is our stderr: ours may be somebody's JSON.
+
+use super::{out, source};
+use crate::wire::Metainfo;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+/// The programs that were started and have not ended.
+#[derive(Debug, Default)]
+pub(crate) struct Hooks(Vec<Child>);
+
+impl Hooks {
+    /// Starts the program for a torrent that lies complete below `dir`.
+    pub(crate) fn start(&mut self, program: &Path, metainfo: &Metainfo, dir: &Path) {
+        // Relative paths would mean nothing to a program that changes its directory.
+        let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_path_buf());
+        let top = metainfo.files().first().and_then(|file| file.path.first());
+        let path = top.map_or(dir.clone(), |top| dir.join(top));
+        let child = stderr_as_stdout().and_then(|stdout| {
+            Command::new(program)
+                .arg(&path)
+                .env("RILL_TORRENT_NAME", metainfo.name())
+                .env("RILL_TORRENT_HASH", metainfo.info_hash().to_string())
+                .env("RILL_TORRENT_DIR", &dir)
+                .env("RILL_TORRENT_PATH", &path)
+                .env("RILL_TORRENT_BYTES", metainfo.geometry().total().to_string())
+                .stdin(Stdio::null())
+                .stdout(stdout)
+                .spawn()
+        });
+        match child {
+            Ok(child) => self.0.push(child),
+            Err(e) => out::complain(format_args!("--on-complete {}: {}", source::shown(program), super::exit::reason(&e))),
+        }
+    }
+
+    /// Takes note of those that have ended.
+    pub(crate) fn reap(&mut self) {
+        self.0.retain_mut(|child| match child.try_wait() {
+            Ok(Some(status)) => {
+                report(status);
+                false
+            }
+            Ok(None) => true,
+            Err(_) => false,
+        });
+    }
+
+    /// Waits for the rest; a second signal ends the wait with the process.
+    pub(crate) fn wait(self) {
+        self.0.into_iter().filter_map(|mut child| child.wait().ok()).for_each(report);
+    }
+}
+
+fn stderr_as_stdout() -> io::Result<Stdio> {
+    io::stderr().as_fd().try_clone_to_owned().map(Stdio::from)
+}
+
+fn report(status: ExitStatus) {
+    if !status.success() {
+        out::complain(format_args!("--on-complete ended with {status}"));
+    }
+}

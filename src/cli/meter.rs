@@ -1,0 +1,48 @@
+//! The live line of a command that hashes: `create` and `verify`. Only on a terminal; a pipe gets the result alone.
+
+use super::out::{self, Terminal};
+use super::progress::{Glyphs, Phase, Row};
+use crate::wire::printable;
+use std::time::{Duration, Instant};
+
+/// Between two redraws.
+const EVERY: Duration = Duration::from_millis(200);
+
+/// A count of pieces on the screen.
+pub(crate) struct Meter {
+    row: Row,
+    pieces: u32,
+    glyphs: Glyphs,
+    live: bool,
+    drawn: Option<Instant>,
+}
+
+impl Meter {
+    /// Nothing done of `pieces`; `silent` shows nothing ever.
+    pub(crate) fn new(name: &str, pieces: u32, silent: bool) -> Meter {
+        let terminal = Terminal::of_stdout();
+        let row = Row { name: printable(name, 200), ..Row::default() };
+        Meter { row, pieces, glyphs: Glyphs::new(terminal.utf8), live: terminal.live && !silent, drawn: None }
+    }
+
+    /// `done` of `all` bytes are hashed.
+    pub(crate) fn show(&mut self, done: u64, all: u64) {
+        let now = Instant::now();
+        if self.live && (done == all || self.drawn.is_none_or(|at| now.duration_since(at) >= EVERY)) {
+            self.drawn = Some(now);
+            let checked = (u128::from(done) * u128::from(self.pieces) / u128::from(all.max(1))) as u32;
+            self.row.phase = Phase::Checking { checked, pieces: self.pieces };
+            let width = Terminal::extent().0.saturating_sub(1);
+            out::redraw(self.row.live(width, self.glyphs).into());
+        }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        // What comes next is printed in the place of the bar.
+        if self.drawn.is_some() {
+            out::redraw(Vec::new());
+        }
+    }
+}

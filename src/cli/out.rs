@@ -1,0 +1,181 @@
+//! Where text leaves: data on stdout, diagnostics on stderr, and on a terminal one live block between them.
+//!
+//! Invariants: a closed pipe ends the printing and nothing else, never with a panic; progress never waits
+//! for a reader who does not read ([`Stream::offer`]); a diagnostic never lands in the middle of the live
+//! block; no control byte but newline and rill's own cursor moves gets out.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+/// A pipe takes this much at once when it is writable at all (PIPE_BUF on Linux).
+const ATOMIC_WRITE_BYTES: usize = 4096;
+
+/// What is on the screen; one for the process, because the log and the display share the terminal.
+struct Screen {
+    /// The live block's lines as drawn.
+    block: Vec<String>,
+    stdout_closed: bool,
+}
+
+static SCREEN: Mutex<Screen> = Mutex::new(Screen { block: Vec::new(), stdout_closed: false });
+
+fn screen() -> MutexGuard<'static, Screen> {
+    SCREEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Prints data on stdout, all of it, waiting as long as it takes. False when nobody reads any more.
+pub(crate) fn data(text: &str) -> bool {
+    let mut screen = screen();
+    if !screen.stdout_closed {
+        let mut out = io::stdout().lock();
+        screen.stdout_closed = out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err();
+    }
+    !screen.stdout_closed
+}
+
+/// Prints bytes on stdout as they are.
+pub(crate) fn raw_data(bytes: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush())
+}
+
+/// Prints one line of progress on stdout, unless the reader is not keeping up; `patience` is how long to wait for it.
+pub(crate) fn offer(line: &str, patience: Duration) {
+    let mut screen = screen();
+    if screen.stdout_closed {
+        return;
+    }
+    let mut text = line.to_string();
+    text.push('\n');
+    let stdout = io::stdout();
+    for part in text.as_bytes().chunks(ATOMIC_WRITE_BYTES) {
+        if !writable(stdout.as_fd(), patience) {
+            return;
+        }
+        let mut out = stdout.lock();
+        if out.write_all(part).and_then(|()| out.flush()).is_err() {
+            screen.stdout_closed = true;
+            return;
+        }
+    }
+}
+
+fn writable(fd: BorrowedFd<'_>, patience: Duration) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut fds = [PollFd::new(&fd, PollFlags::OUT)];
+    let timeout = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: patience.subsec_nanos().into() };
+    // An error on the descriptor shows at the write; a signal counts as "not now".
+    matches!(poll(&mut fds, Some(&timeout)), Ok(n) if n > 0)
+}
+
+/// Draws the live block anew, over the one before. Only for terminals.
+pub(crate) fn redraw(lines: Vec<String>) {
+    let mut screen = screen();
+    if screen.stdout_closed || screen.block == lines || !writable(io::stdout().as_fd(), Duration::ZERO) {
+        return;
+    }
+    let text = erase(screen.block.len()) + &joined(&lines);
+    let mut out = io::stdout().lock();
+    screen.stdout_closed = out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err();
+    screen.block = lines;
+}
+
+/// Leaves the live block where it stands; what follows is printed below it.
+pub(crate) fn keep_block() {
+    screen().block.clear();
+}
+
+/// Prints one diagnostic line on stderr; the live block moves down.
+pub(crate) fn note(line: impl Display) {
+    let screen = screen();
+    let line = clean(&line.to_string()).into_owned();
+    let over = io::stderr().is_terminal() && !screen.block.is_empty();
+    let text = if over { format!("{}{line}\n{}", erase(screen.block.len()), joined(&screen.block)) } else { line + "\n" };
+    // Nobody to complain to if stderr is closed.
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Prints `rill: sentence` on stderr.
+pub(crate) fn complain(sentence: impl Display) {
+    note(format_args!("rill: {sentence}"));
+}
+
+fn erase(lines: usize) -> String {
+    // Up to the block's first line, then clear to the end of the screen.
+    if lines == 0 { String::new() } else { format!("\r\x1b[{lines}A\x1b[J") }
+}
+
+fn joined(lines: &[String]) -> String {
+    lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
+}
+
+/// The text without control characters and marks that turn the writing around.
+pub(crate) fn clean(text: &str) -> Cow<'_, str> {
+    let bad = |c: char| {
+        c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    if text.contains(bad) {
+        text.chars().map(|c| if bad(c) { '\u{fffd}' } else { c }).collect::<String>().into()
+    } else {
+        text.into()
+    }
+}
+
+/// What stdout is, and so how progress may look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Terminal {
+    /// A live block may be drawn.
+    pub(crate) live: bool,
+    /// Arrows and blocks may be drawn; otherwise ASCII.
+    pub(crate) utf8: bool,
+}
+
+impl Terminal {
+    /// As the process finds it.
+    pub(crate) fn of_stdout() -> Terminal {
+        let var = |name| std::env::var(name).ok().filter(|v| !v.is_empty());
+        let locale = var("LC_ALL").or_else(|| var("LC_CTYPE")).or_else(|| var("LANG"));
+        Terminal::judge(io::stdout().is_terminal(), var("TERM").as_deref(), locale.as_deref())
+    }
+
+    fn judge(tty: bool, term: Option<&str>, locale: Option<&str>) -> Terminal {
+        let locale = locale.unwrap_or("C").to_ascii_lowercase();
+        Terminal { live: tty && !matches!(term, None | Some("dumb")), utf8: locale.contains("utf-8") || locale.contains("utf8") }
+    }
+
+    /// Columns and rows of the terminal now.
+    pub(crate) fn extent() -> (usize, usize) {
+        terminal_size::terminal_size().map_or((80, 24), |(w, h)| (usize::from(w.0), usize::from(h.0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dumb_terminal_and_a_pipe_get_no_live_block() {
+        assert!(Terminal::judge(true, Some("xterm"), None).live);
+        assert!(!Terminal::judge(true, Some("dumb"), None).live);
+        assert!(!Terminal::judge(true, None, None).live);
+        assert!(!Terminal::judge(false, Some("xterm"), None).live);
+    }
+
+    #[test]
+    fn the_c_locale_gets_ascii() {
+        assert!(!Terminal::judge(true, None, None).utf8);
+        assert!(!Terminal::judge(true, None, Some("C")).utf8);
+        assert!(Terminal::judge(true, None, Some("C.UTF-8")).utf8);
+        assert!(Terminal::judge(true, None, Some("de_AT.utf8")).utf8);
+    }
+
+    #[test]
+    fn control_bytes_never_get_through() {
+        assert_eq!(clean("a\x1b[2Jb\r\n\u{9b}\u{202e}c"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}\u{fffd}\u{fffd}c");
+        assert!(matches!(clean("plain ü 日本"), Cow::Borrowed(_)));
+    }
+}

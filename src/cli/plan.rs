@@ -1,0 +1,299 @@
+//! What the typed options of `get` and `seed` mean: a session's configuration, a template for each torrent, and when to stop.
+//!
+//! Pure but for the environment that is handed in; everything that contradicts itself is found here, before
+//! anything is opened.
+
+use super::args;
+use super::exit::{Exit, Failure};
+use super::source::{Source, usable_tracker};
+use super::words::{self, Selection};
+use crate::disk::StorageMode;
+use crate::session::{AddTorrent, Config};
+use crate::wire::Metainfo;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Below this a session cannot hold a block for every peer.
+const LEAST_MEMORY_BYTES: u64 = 4 << 20;
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Style {
+    pub(crate) json: bool,
+    pub(crate) quiet: bool,
+    pub(crate) verbose: u8,
+}
+
+/// How long to go on when everything is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Goal {
+    pub(crate) ratio: Option<f64>,
+    pub(crate) time: Option<Duration>,
+}
+
+impl Goal {
+    /// Whether a torrent that has been complete for `seeding` and sent `ratio` times its content may stop. Without a
+    /// goal that is at once.
+    pub(crate) fn reached(&self, ratio: f64, seeding: Duration) -> bool {
+        match (self.ratio, self.time) {
+            (None, None) => true,
+            (r, t) => r.is_some_and(|r| ratio >= r) || t.is_some_and(|t| seeding >= t),
+        }
+    }
+
+    /// Whether there is any.
+    pub(crate) fn is_some(&self) -> bool {
+        self.ratio.is_some() || self.time.is_some()
+    }
+}
+
+/// Everything that `get` or `seed` was told.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) sources: Vec<Source>,
+    pub(crate) config: Config,
+    pub(crate) style: Style,
+    pub(crate) goal: Goal,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) stall_timeout: Option<Duration>,
+    pub(crate) on_complete: Option<PathBuf>,
+    /// `seed`: serve only, end without complaint when told to.
+    pub(crate) seed_only: bool,
+    /// Said once on stderr, because it is not what one would expect.
+    pub(crate) remarks: Vec<String>,
+    dir: PathBuf,
+    check: bool,
+    sequential: bool,
+    select: Option<Selection>,
+    select_name: Vec<String>,
+    peers: Vec<std::net::SocketAddr>,
+    trackers: Vec<String>,
+}
+
+impl Plan {
+    /// What `get` means.
+    pub(crate) fn get(typed: args::Get, env: impl Fn(&str) -> Option<String>) -> Result<Plan, Failure> {
+        let mut plan = Plan::common(&typed.sources, typed.place, typed.network, typed.goal, &typed.output, env)?;
+        plan.config.download_limit = typed.max_download_limit.filter(|rate| *rate > 0);
+        plan.timeout = typed.timeout.filter(|t| !t.is_zero());
+        plan.stall_timeout = typed.stall_timeout.filter(|t| !t.is_zero());
+        plan.on_complete = typed.on_complete;
+        plan.sequential = typed.sequential;
+        if plan.sources.len() > 1 && typed.select.is_some() {
+            return Err(option("--select counts the files of one torrent, but several are given"));
+        }
+        (plan.select, plan.select_name) = (typed.select, typed.select_name);
+        Ok(plan)
+    }
+
+    /// What `seed` means.
+    pub(crate) fn seed(typed: args::Seed, env: impl Fn(&str) -> Option<String>) -> Result<Plan, Failure> {
+        let mut plan = Plan::common(&typed.sources, typed.place, typed.network, typed.goal, &typed.output, env)?;
+        plan.seed_only = true;
+        Ok(plan)
+    }
+
+    fn common(
+        sources: &[String],
+        place: args::Place,
+        network: args::Network,
+        goal: args::Goal,
+        output: &args::Output,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<Plan, Failure> {
+        let mut remarks = Vec::new();
+        let state_dir = match (place.no_state, place.state_dir) {
+            (true, _) => None,
+            (false, Some(dir)) => Some(dir),
+            (false, None) => {
+                let dir = default_state_dir(env);
+                if dir.is_none() {
+                    remarks
+                        .push("no HOME and no --state-dir: progress is not recorded, content is hashed again next time".into());
+                }
+                dir
+            }
+        };
+        let defaults = Config::default();
+        let max_memory = match place.max_memory {
+            None => defaults.max_memory,
+            Some(bytes) if bytes < LEAST_MEMORY_BYTES => {
+                return Err(option(format!("--max-memory must be at least {}", words::size(LEAST_MEMORY_BYTES))));
+            }
+            Some(bytes) => usize::try_from(bytes).unwrap_or(usize::MAX),
+        };
+        let trackers = network.tracker.iter().map(|url| usable_tracker(url)).collect::<Result<_, _>>()?;
+        let per_torrent = usize::from(network.max_peers);
+        let config = Config {
+            listen_ports: network.listen_port.0..=network.listen_port.1,
+            max_peers: defaults.max_peers.max(per_torrent),
+            max_peers_per_torrent: per_torrent,
+            upload_limit: network.max_upload_limit.filter(|rate| *rate > 0),
+            storage: storage_mode(place.storage),
+            max_memory,
+            state_dir,
+            ..defaults
+        };
+        Ok(Plan {
+            sources: sources.iter().map(|text| Source::parse(text)).collect(),
+            config,
+            style: Style { json: output.json, quiet: output.quiet, verbose: output.verbose },
+            goal: Goal { ratio: goal.seed_ratio, time: goal.seed_time },
+            timeout: None,
+            stall_timeout: None,
+            on_complete: None,
+            seed_only: false,
+            remarks,
+            dir: place.dir,
+            check: place.check,
+            sequential: false,
+            select: None,
+            select_name: Vec::new(),
+            peers: network.peer,
+            trackers,
+        })
+    }
+
+    /// Where content lies.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The order for one torrent.
+    pub(crate) fn order(&self, metainfo: &Metainfo) -> Result<AddTorrent, Failure> {
+        let mut order = AddTorrent::new(metainfo.clone(), self.dir.clone());
+        let files: Vec<Vec<String>> = metainfo.files().iter().map(|f| f.path.clone()).collect();
+        order.wanted_files = choose(&files, self.select.as_ref(), &self.select_name)?;
+        order.peers.clone_from(&self.peers);
+        order.trackers.clone_from(&self.trackers);
+        order.seed_only = self.seed_only;
+        order.check = self.check;
+        order.sequential = self.sequential;
+        Ok(order)
+    }
+}
+
+/// The way of the bytes that was typed.
+pub(crate) fn storage_mode(typed: args::Storage) -> StorageMode {
+    match typed {
+        args::Storage::Auto => StorageMode::Auto,
+        args::Storage::Mapped => StorageMode::Mapped,
+        args::Storage::Plain => StorageMode::Plain,
+    }
+}
+
+fn option(sentence: impl Into<String>) -> Failure {
+    Failure::new(Exit::Option, sentence)
+}
+
+/// Which files are wanted; `None` is all of them. Both ways of choosing add up.
+fn choose(files: &[Vec<String>], numbers: Option<&Selection>, globs: &[String]) -> Result<Option<Vec<usize>>, Failure> {
+    if numbers.is_none() && globs.is_empty() {
+        return Ok(None);
+    }
+    let mut chosen = BTreeSet::new();
+    if let Some(selection) = numbers {
+        selection.pick(files.len(), &mut chosen).map_err(option)?;
+    }
+    for pattern in globs {
+        let before = chosen.len();
+        let matches = |path: &[String]| match pattern.contains('/') {
+            true => words::glob(pattern, &path.join("/")) || words::glob(pattern, &path.get(1..).unwrap_or_default().join("/")),
+            false => path.last().is_some_and(|name| words::glob(pattern, name)),
+        };
+        chosen.extend((0..files.len()).filter(|i| matches(&files[*i])));
+        if chosen.len() == before && !files.iter().any(|path| matches(path)) {
+            return Err(option(format!("--select-name {pattern} matches no file")));
+        }
+    }
+    Ok(Some(chosen.into_iter().collect()))
+}
+
+/// Where records go when nobody says: as the XDG rules have it.
+fn default_state_dir(env: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let absolute = |name: &str| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
+    base.map(|base| base.join("rill"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::args::{Command, Typed};
+    use super::*;
+
+    fn plan(words: &str) -> Result<Plan, Failure> {
+        plan_with(words, |name| (name == "HOME").then(|| "/home/u".to_string()))
+    }
+
+    fn plan_with(words: &str, env: impl Fn(&str) -> Option<String>) -> Result<Plan, Failure> {
+        match Typed::parse_words(words.split(' ').map(Into::into)).unwrap().command {
+            Command::Get(typed) => Plan::get(typed, env),
+            Command::Seed(typed) => Plan::seed(typed, env),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_manual() {
+        let plan = plan("rill get x").unwrap();
+        assert_eq!(plan.config.listen_ports, 6881..=6999);
+        assert_eq!((plan.config.max_peers, plan.config.max_peers_per_torrent), (200, 55));
+        assert_eq!(plan.config.state_dir, Some("/home/u/.local/state/rill".into()));
+        assert!(plan.goal.reached(0.0, Duration::ZERO) && !plan.goal.is_some());
+        assert!(plan.config.storage == StorageMode::Auto && plan.remarks.is_empty());
+    }
+
+    #[test]
+    fn without_a_home_nothing_is_recorded_and_it_is_said() {
+        let plan = plan_with("rill get x", |_| None).unwrap();
+        assert_eq!((plan.config.state_dir, plan.remarks.len()), (None, 1));
+        let plan = plan_with("rill get --no-state x", |_| None).unwrap();
+        assert_eq!((plan.config.state_dir, plan.remarks.len()), (None, 0));
+        let relative = |name: &str| (name == "XDG_STATE_HOME").then(|| "relative".to_string());
+        assert_eq!(plan_with("rill get x", relative).unwrap().config.state_dir, None);
+    }
+
+    #[test]
+    fn a_limit_of_nothing_is_no_limit() {
+        let plan = plan("rill get --max-download-limit 0 -u 64K --timeout 0 x").unwrap();
+        assert_eq!((plan.config.download_limit, plan.config.upload_limit), (None, Some(64 << 10)));
+        assert_eq!(plan.timeout, None);
+    }
+
+    #[test]
+    fn more_peers_for_a_torrent_are_more_for_all() {
+        assert_eq!(plan("rill get --max-peers 500 x").unwrap().config.max_peers, 500);
+        assert_eq!(plan("rill get --max-peers 5 x").unwrap().config.max_peers, 200);
+    }
+
+    #[test]
+    fn contradictions_are_bad_options() {
+        for words in ["rill get --select 1 a b", "rill get --max-memory 1K a", "rill get --tracker file:///etc/passwd a"] {
+            assert_eq!(plan(words).unwrap_err().exit, Exit::Option, "{words}");
+        }
+    }
+
+    #[test]
+    fn the_first_goal_reached_ends_the_seeding() {
+        let goal = plan("rill seed --seed-ratio 1.5 --seed-time 2 x").unwrap().goal;
+        assert!(!goal.reached(1.4, Duration::from_secs(119)));
+        assert!(goal.reached(1.5, Duration::ZERO));
+        assert!(goal.reached(0.0, Duration::from_secs(120)));
+    }
+
+    #[test]
+    fn files_are_chosen_by_number_and_by_name() {
+        let path = |p: &str| p.split('/').map(str::to_string).collect::<Vec<_>>();
+        let files = [path("t/a.mkv"), path("t/sub/b.mkv"), path("t/c.txt")];
+        let choose = |numbers: Option<&str>, globs: &[&str]| {
+            let selection = numbers.map(|n| Selection::parse(n).unwrap());
+            choose(&files, selection.as_ref(), &globs.iter().map(|g| g.to_string()).collect::<Vec<_>>()).map_err(|f| f.exit)
+        };
+        assert_eq!(choose(None, &[]), Ok(None));
+        assert_eq!(choose(Some("3"), &["*.mkv"]), Ok(Some(vec![0, 1, 2])));
+        assert_eq!(choose(None, &["sub/*"]), Ok(Some(vec![1])));
+        assert_eq!(choose(None, &["*.iso"]), Err(Exit::Option));
+        assert_eq!(choose(Some("4"), &[]), Err(Exit::Option));
+    }
+}

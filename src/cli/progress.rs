@@ -1,0 +1,361 @@
+//! How a torrent's state looks: the live block of a terminal, the plain line of a pipe, the JSON object of a script.
+//!
+//! Pure: a [`Row`] and a width go in, text comes out; nothing here knows what a terminal is. Names are cleaned
+//! where a row is made. A line never gets wider than asked for, counted in columns and not in characters.
+
+use super::json::Object;
+use super::words;
+use std::time::Duration;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// What a torrent is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Nothing is known yet.
+    #[default]
+    Starting,
+    /// Existing content is being hashed.
+    Checking { checked: u32, pieces: u32 },
+    /// Fetching.
+    Downloading,
+    /// Everything wanted is there, and is served.
+    Seeding,
+    /// Everything wanted is there.
+    Done,
+    /// Paused because something is wrong.
+    Failed,
+}
+
+impl Phase {
+    fn word(self) -> &'static str {
+        match self {
+            Phase::Starting => "starting",
+            Phase::Checking { .. } => "checking",
+            Phase::Downloading => "downloading",
+            Phase::Seeding => "seeding",
+            Phase::Done => "done",
+            Phase::Failed => "failed",
+        }
+    }
+}
+
+/// One torrent as the display knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Row {
+    /// Cleaned already.
+    pub(crate) name: String,
+    pub(crate) info_hash: String,
+    pub(crate) phase: Phase,
+    pub(crate) wanted_bytes: u64,
+    pub(crate) have_bytes: u64,
+    pub(crate) pieces: u32,
+    pub(crate) pieces_have: u32,
+    pub(crate) downloaded: u64,
+    pub(crate) uploaded: u64,
+    pub(crate) wasted: u64,
+    pub(crate) download_rate: u64,
+    pub(crate) upload_rate: u64,
+    pub(crate) peers: usize,
+    pub(crate) seeds: usize,
+    pub(crate) eta: Option<Duration>,
+    /// Why it is slow, when it is.
+    pub(crate) why: Option<&'static str>,
+}
+
+/// The signs that the terminal can show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Glyphs {
+    down: &'static str,
+    up: &'static str,
+    full: char,
+    part: &'static [char],
+    empty: char,
+    ellipsis: &'static str,
+}
+
+impl Glyphs {
+    /// Arrows and blocks, or ASCII.
+    pub(crate) const fn new(utf8: bool) -> Glyphs {
+        if utf8 {
+            Glyphs {
+                down: "↓", up: "↑", full: '█', part: &['▏', '▎', '▍', '▌', '▋', '▊', '▉'], empty: '░', ellipsis: "…"
+            }
+        } else {
+            Glyphs { down: "down", up: "up", full: '#', part: &[], empty: '.', ellipsis: "..." }
+        }
+    }
+}
+
+impl Row {
+    fn done_of(&self) -> (u64, u64) {
+        match self.phase {
+            Phase::Checking { checked, pieces } => (checked.into(), pieces.into()),
+            _ => (self.have_bytes, self.wanted_bytes),
+        }
+    }
+
+    /// The facts, most important first, so that a narrow terminal loses the least.
+    fn facts(&self, g: Glyphs) -> Vec<String> {
+        let (have, all) = self.done_of();
+        let peers = || format!("{} peer{}", self.peers, if self.peers == 1 { "" } else { "s" });
+        let mut facts = Vec::with_capacity(6);
+        match self.phase {
+            Phase::Starting => facts.push("starting".to_string()),
+            Phase::Checking { .. } => {
+                facts.push(words::percent(have, all));
+                facts.push(format!("checking what is there, {have} of {all} pieces"));
+            }
+            Phase::Downloading | Phase::Failed => {
+                facts.push(words::percent(have, all));
+                facts.push(words::size_of(have, all));
+                facts.push(format!("{} {}", g.down, words::rate(self.download_rate)));
+                facts.push(format!("{} {}", g.up, words::rate(self.upload_rate)));
+                facts.push(peers());
+                facts.extend(self.eta.map(|eta| format!("ETA {}", words::duration(eta))));
+            }
+            Phase::Seeding | Phase::Done => {
+                facts.push(if self.phase == Phase::Done { "done" } else { "seeding" }.to_string());
+                facts.push(words::size(all));
+                facts.push(format!("{} {}", g.up, words::rate(self.upload_rate)));
+                facts.push(peers());
+                facts.push(format!("sent {}, ratio {:.2}", words::size(self.uploaded), self.ratio()));
+            }
+        }
+        facts
+    }
+
+    /// Payload sent, in units of the wanted content.
+    pub(crate) fn ratio(&self) -> f64 {
+        if self.wanted_bytes == 0 { 0.0 } else { self.uploaded as f64 / self.wanted_bytes as f64 }
+    }
+
+    /// Two lines of at most `width` columns: name and bar, then the facts and why it is slow.
+    pub(crate) fn live(&self, width: usize, g: Glyphs) -> [String; 2] {
+        let width = width.max(1);
+        let (have, all) = self.done_of();
+        let bar_cells = (width / 3).clamp(4, 40);
+        let first = if width < 16 {
+            fit(&self.name, width, g)
+        } else {
+            let name = fit(&self.name, width - bar_cells - 1, g);
+            let gap = " ".repeat(width - bar_cells - 1 - name.width());
+            format!("{name}{gap} {}", bar(have, all, bar_cells, g))
+        };
+        let mut second = String::new();
+        let mut facts = self.facts(g);
+        if let Some(why) = self.why {
+            facts.push(format!("({why})"));
+        }
+        for fact in facts {
+            let gap = if second.is_empty() { "" } else { " " };
+            if second.width() + gap.len() + fact.width() > width {
+                break;
+            }
+            second.push_str(gap);
+            second.push_str(&fact);
+        }
+        if second.is_empty() {
+            second = fit(&words::percent(have, all), width, g);
+        }
+        [first, second]
+    }
+
+    /// One line without an end of its own: `name: 12.3% 1.2/9.8 GiB …`.
+    pub(crate) fn plain(&self, g: Glyphs) -> String {
+        let why = self.why.map(|why| format!(" ({why})")).unwrap_or_default();
+        format!("{}: {}{why}", self.name, self.facts(g).join(" "))
+    }
+
+    /// One object; `event` is what the line is for: `progress`, `complete`, `end` …
+    pub(crate) fn json(&self, event: &str) -> Object {
+        let o = Object::new().str("event", event).str("info_hash", &self.info_hash).str("name", &self.name);
+        let o = o.str("state", self.phase.word()).num("wanted_bytes", self.wanted_bytes).num("have_bytes", self.have_bytes);
+        let o = match self.phase {
+            Phase::Checking { checked, .. } => o.num("checked_pieces", checked.into()),
+            _ => o,
+        };
+        o.num("pieces", self.pieces.into())
+            .num("pieces_have", self.pieces_have.into())
+            .num("downloaded_bytes", self.downloaded)
+            .num("uploaded_bytes", self.uploaded)
+            .num("wasted_bytes", self.wasted)
+            .num("download_rate", self.download_rate)
+            .num("upload_rate", self.upload_rate)
+            .num("peers", self.peers as u64)
+            .num("seeds", self.seeds as u64)
+            .opt("eta_s", self.eta.map(|eta| eta.as_secs()))
+            .raw("slow", &self.why.map_or("null".to_string(), super::json::string))
+    }
+}
+
+/// The live block of several torrents in at most `rows` lines; those that move come first when not all fit.
+pub(crate) fn block(torrents: &[Row], width: usize, rows: usize, g: Glyphs) -> Vec<String> {
+    let room = (rows.saturating_sub(1) / 2).max(1);
+    if torrents.len() <= room {
+        return torrents.iter().flat_map(|row| row.live(width, g)).collect();
+    }
+    let room = (rows.saturating_sub(2) / 2).max(1);
+    let mut order: Vec<&Row> = torrents.iter().collect();
+    order.sort_by_key(|row| std::cmp::Reverse(row.download_rate + row.upload_rate));
+    let mut lines: Vec<String> = order.iter().take(room).flat_map(|row| row.live(width, g)).collect();
+    let (down, up) = torrents.iter().fold((0, 0), |(d, u), row| (d + row.download_rate, u + row.upload_rate));
+    let rest = torrents.len() - room.min(torrents.len());
+    lines.push(fit(
+        &format!("and {rest} more; all together {} {} {} {}", g.down, words::rate(down), g.up, words::rate(up)),
+        width,
+        g,
+    ));
+    lines
+}
+
+/// `have` of `all` as a bar of `cells` columns; full only when everything is there.
+pub(crate) fn bar(have: u64, all: u64, cells: usize, g: Glyphs) -> String {
+    let steps_a_cell = g.part.len() as u64 + 1;
+    let steps = cells as u64 * steps_a_cell;
+    let filled = if have >= all { steps } else { (u128::from(steps) * u128::from(have) / u128::from(all)) as u64 };
+    let (whole, rest) = ((filled / steps_a_cell) as usize, (filled % steps_a_cell) as usize);
+    let part = (rest > 0).then(|| g.part[rest - 1]);
+    let empty = cells - whole - usize::from(part.is_some());
+    std::iter::repeat_n(g.full, whole).chain(part).chain(std::iter::repeat_n(g.empty, empty)).collect()
+}
+
+/// The text, cut to `width` columns; the cut shows, and the end (with its extension) stays when there is room.
+pub(crate) fn fit(text: &str, width: usize, g: Glyphs) -> String {
+    if text.width() <= width {
+        return text.to_string();
+    }
+    let mark = g.ellipsis.width();
+    if width <= mark {
+        return take(text.chars(), width).into_iter().collect();
+    }
+    let room = width - mark;
+    let tail_room = if room >= 24 { room / 3 } else { 0 };
+    let mut tail = take(text.chars().rev(), tail_room);
+    tail.reverse();
+    let tail_width: usize = tail.iter().filter_map(|c| c.width()).sum();
+    let head = take(text.chars(), room - tail_width);
+    head.into_iter().chain(g.ellipsis.chars()).chain(tail).collect()
+}
+
+fn take(chars: impl Iterator<Item = char>, width: usize) -> Vec<char> {
+    let mut left = width;
+    chars
+        .take_while(|c| match left.checked_sub(c.width().unwrap_or(0)) {
+            Some(rest) => {
+                left = rest;
+                true
+            }
+            None => false,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UTF8: Glyphs = Glyphs::new(true);
+    const ASCII: Glyphs = Glyphs::new(false);
+
+    fn row() -> Row {
+        Row {
+            name: "debian-13.0.0-amd64-netinst.iso".into(),
+            info_hash: "ab".repeat(20),
+            phase: Phase::Downloading,
+            wanted_bytes: 10_522_669_875,
+            have_bytes: 1_288_490_188,
+            pieces: 9,
+            pieces_have: 1,
+            download_rate: 12_687_769,
+            upload_rate: 419_430,
+            peers: 23,
+            eta: Some(Duration::from_secs(250)),
+            ..Row::default()
+        }
+    }
+
+    #[test]
+    fn a_wide_terminal_sees_everything() {
+        let [first, second] = row().live(100, UTF8);
+        assert!(first.starts_with("debian-13.0.0-amd64-netinst.iso ") && first.contains("█"), "{first}");
+        assert_eq!(second, "12.2% 1.2/9.8 GiB ↓ 12.1 MiB/s ↑ 409.6 KiB/s 23 peers ETA 4m10s");
+    }
+
+    #[test]
+    fn a_word_says_why_it_is_slow() {
+        let slow = Row { why: Some("no peers"), eta: None, ..row() };
+        assert!(slow.live(100, UTF8)[1].ends_with("(no peers)"));
+        assert!(slow.plain(UTF8).ends_with("(no peers)"));
+        assert!(slow.json("progress").end().contains(r#""slow":"no peers""#));
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal() {
+        let names = ["a", "a plain name that is quite long indeed, longer than most terminals are wide, I should say.mkv"];
+        let odd =
+            ["日本語のとても長い名前のファイル日本語のとても長い名前のファイル.iso", "e\u{301}".repeat(60).leak(), "👨‍👩‍👧‍👦👨‍👩‍👧‍👦👨‍👩‍👧‍👦👨‍👩‍👧‍👦"];
+        for name in names.into_iter().chain(odd) {
+            for phase in [Phase::Starting, Phase::Downloading, Phase::Seeding, Phase::Checking { checked: 3, pieces: 7 }] {
+                let row = Row { name: name.into(), phase, why: Some("no peers"), ..row() };
+                for width in 0..130 {
+                    for line in [UTF8, ASCII].iter().flat_map(|g| row.live(width, *g)) {
+                        assert!(line.width() <= width.max(1), "{width}: {line}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_name_keeps_its_beginning_and_its_end() {
+        let name = fit("The quick brown fox jumps over the lazy dog.part07.rar", 40, UTF8);
+        assert!(name.starts_with("The quick") && name.ends_with("part07.rar") && name.contains('…'), "{name}");
+    }
+
+    #[test]
+    fn the_bar_is_full_only_at_the_end() {
+        assert_eq!(bar(0, 100, 10, ASCII), "..........");
+        assert_eq!(bar(99, 100, 10, ASCII), "#########.");
+        assert_eq!(bar(100, 100, 10, ASCII), "##########");
+        assert_eq!(bar(0, 0, 3, ASCII), "###");
+        for have in 0..=1000 {
+            assert_eq!(bar(have, 1000, 17, UTF8).width(), 17);
+        }
+        assert_ne!(bar(u64::MAX - 1, u64::MAX, 10, UTF8), bar(1, 1, 10, UTF8));
+    }
+
+    #[test]
+    fn ascii_means_ascii() {
+        let [first, second] = row().live(80, ASCII);
+        assert!(first.is_ascii() && second.is_ascii() && row().plain(ASCII).is_ascii());
+    }
+
+    #[test]
+    fn a_plain_line_stands_alone() {
+        assert_eq!(
+            row().plain(ASCII),
+            "debian-13.0.0-amd64-netinst.iso: 12.2% 1.2/9.8 GiB down 12.1 MiB/s up 409.6 KiB/s 23 peers ETA 4m10s"
+        );
+    }
+
+    #[test]
+    fn json_rows_carry_the_numbers() {
+        let checking = Row { phase: Phase::Checking { checked: 3, pieces: 9 }, ..row() };
+        let line = checking.json("progress").end();
+        assert!(
+            line.contains(r#""state":"checking","wanted_bytes":10522669875,"have_bytes":1288490188,"checked_pieces":3"#),
+            "{line}"
+        );
+        assert!(line.ends_with(r#""eta_s":250,"slow":null}"#), "{line}");
+    }
+
+    #[test]
+    fn many_torrents_share_the_screen() {
+        let rows: Vec<Row> = (0..40).map(|i| Row { download_rate: i, ..row() }).collect();
+        let lines = block(&rows, 80, 24, UTF8);
+        assert!(lines.len() < 24);
+        assert!(lines.last().unwrap().starts_with("and 29 more"), "{lines:?}");
+        assert_eq!(block(&rows[..3], 80, 24, UTF8).len(), 6);
+        assert!(block(&rows, 80, 1, UTF8).len() <= 3);
+    }
+}

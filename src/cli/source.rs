@@ -1,0 +1,134 @@
+//! A SOURCE of the command line: a file, standard input, a URL, or a magnet link; and the torrent behind it.
+
+use super::exit::{Exit, Failure};
+use super::{fetch, out};
+use crate::wire::{Magnet, Metainfo, printable, tracker_url};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// Bytes of a local torrent file that are read: more than the parser takes, so that it is the one to say no.
+const MAX_FILE_BYTES: u64 = (64 << 20) + 1;
+
+/// What kind of thing was typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    File(PathBuf),
+    Stdin,
+    Url(String),
+    Magnet(String),
+}
+
+impl Source {
+    /// The kind that the text means.
+    pub(crate) fn parse(text: &str) -> Source {
+        let scheme = |scheme: &str| text.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme));
+        if text == "-" {
+            Source::Stdin
+        } else if Magnet::looks_like(text) {
+            Source::Magnet(text.to_string())
+        } else if scheme("http://") || scheme("https://") {
+            Source::Url(text.to_string())
+        } else {
+            Source::File(text.into())
+        }
+    }
+}
+
+/// What a source turned out to be.
+pub(crate) enum Found {
+    Torrent(Metainfo),
+    Magnet(Magnet),
+}
+
+/// Reads the source.
+pub(crate) fn open(source: &Source) -> Result<Found, Failure> {
+    let (bytes, name) = match source {
+        Source::Magnet(link) => {
+            let magnet = Magnet::parse(link).map_err(|e| Failure::new(Exit::Magnet, e.to_string()))?;
+            return Ok(Found::Magnet(magnet));
+        }
+        Source::File(path) => (read_file(path)?, shown(path)),
+        Source::Stdin => (read_stdin()?, "standard input".to_string()),
+        Source::Url(url) => (fetch::fetch(url)?, printable(url, 200)),
+    };
+    let metainfo = Metainfo::parse(&bytes).map_err(|e| {
+        let exit = if e.is_not_bencode() { Exit::Bencode } else { Exit::Torrent };
+        Failure::new(exit, format!("{name}: {e}"))
+    })?;
+    Ok(Found::Torrent(metainfo))
+}
+
+/// Reads a source that must hold a whole torrent.
+pub(crate) fn torrent(source: &Source) -> Result<Metainfo, Failure> {
+    match open(source)? {
+        Found::Torrent(metainfo) => {
+            remark(&metainfo);
+            Ok(metainfo)
+        }
+        Found::Magnet(_) => {
+            let sentence = "magnet links cannot be followed yet, only shown; give a .torrent file or its URL";
+            Err(Failure::new(Exit::Other, sentence))
+        }
+    }
+}
+
+/// Says on stderr what had to be changed for the torrent to be usable.
+pub(crate) fn remark(metainfo: &Metainfo) {
+    let repairs = metainfo.repairs();
+    let name = printable(metainfo.name(), 80);
+    if repairs.files_renamed > 0 {
+        out::complain(format_args!("{name}: {} files renamed, their names collide with others", repairs.files_renamed));
+    }
+    if repairs.urls_dropped > 0 {
+        log::info!("{name}: {} trackers or web seeds left out, their addresses are unusable", repairs.urls_dropped);
+    }
+    if repairs.bytes_cut > 0 {
+        log::info!("{name}: {} bytes after the torrent's end ignored", repairs.bytes_cut);
+    }
+}
+
+/// The URL, if a tracker can be asked by it.
+pub(crate) fn usable_tracker(url: &str) -> Result<String, Failure> {
+    tracker_url(url.as_bytes())
+        .ok_or_else(|| Failure::new(Exit::Option, format!("'{url}' is not a tracker's URL; http, https and udp are known")))
+}
+
+/// A path for people.
+pub(crate) fn shown(path: &Path) -> String {
+    out::clean(&path.to_string_lossy()).into_owned()
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
+    let name = shown(path);
+    let file = File::open(path).map_err(|e| Failure::os(Exit::Open, &name, &e))?;
+    if file.metadata().is_ok_and(|m| m.is_dir()) {
+        return Err(Failure::new(Exit::Open, format!("{name}: is a directory, not a torrent")));
+    }
+    read_all(file).map_err(|e| Failure::os(Exit::Io, &name, &e))
+}
+
+fn read_stdin() -> Result<Vec<u8>, Failure> {
+    read_all(io::stdin().lock()).map_err(|e| Failure::os(Exit::Io, "standard input", &e))
+}
+
+fn read_all(from: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_known_by_its_first_letters() {
+        assert_eq!(Source::parse("-"), Source::Stdin);
+        assert_eq!(Source::parse("a.torrent"), Source::File("a.torrent".into()));
+        assert_eq!(Source::parse("http"), Source::File("http".into()));
+        assert!(matches!(Source::parse("HTTPS://a.example/t"), Source::Url(_)));
+        assert!(matches!(Source::parse("Magnet:?xt=urn:btih:00"), Source::Magnet(_)));
+        assert!(matches!(Source::parse("ftp://a.example/t"), Source::File(_)));
+    }
+}

@@ -1,0 +1,178 @@
+//! `rill verify`: hashes what is there and says which pieces and files are good; the exit code says it all.
+//!
+//! A file is good when every piece that touches it is good and it has exactly its length; an empty file when it is
+//! there. Nothing is written, no record is read.
+
+use super::args;
+use super::exit::{Exit, Failure};
+use super::json::{Object, array};
+use super::meter::Meter;
+use super::show::path_of;
+use super::source::{self, Source};
+use super::{fault_exit, out, words};
+use crate::disk::{ContentFile, FaultKind, FileState, OpenTorrent, VerifyReport};
+use crate::units::Bitfield;
+use crate::wire::{FileEntry, Metainfo, printable};
+use std::fmt::Write;
+use std::path::Path;
+
+/// Does it.
+pub(crate) fn run(typed: &args::Verify) -> Result<Exit, Failure> {
+    let metainfo = source::torrent(&Source::parse(&typed.source))?;
+    let found = hash(&metainfo, &typed.dir, typed.quiet || typed.json)?;
+    let reports = judge(&metainfo, &found);
+    let good = found.have.is_full() && reports.iter().all(|r| r.state == State::Good);
+    if !typed.quiet {
+        out::data(&if typed.json {
+            object(&metainfo, &found.have, &reports, good)
+        } else {
+            table(&metainfo, &found.have, &reports)
+        });
+    }
+    Ok(if good { Exit::Done } else { Exit::Mismatch })
+}
+
+fn hash(metainfo: &Metainfo, dir: &Path, silent: bool) -> Result<VerifyReport, Failure> {
+    let geometry = metainfo.geometry();
+    let torrent = OpenTorrent {
+        info_hash: metainfo.info_hash(),
+        geometry,
+        files: metainfo.files().iter().map(content_file).collect(),
+        hashes: geometry.all_pieces().flat_map(|piece| metainfo.piece_hash(piece).0).collect(),
+        dir: dir.to_path_buf(),
+        wanted: None,
+        read_only: true,
+        check: true,
+    };
+    let mut meter = Meter::new(metainfo.name(), geometry.pieces(), silent);
+    crate::disk::verify(torrent, &mut |done, all| meter.show(done, all)).map_err(|fault| match fault.kind {
+        // No directory: nothing of the torrent is there, which is an answer and not an error of ours.
+        FaultKind::Missing => Failure::new(Exit::Mismatch, fault.to_string()),
+        _ => Failure::new(fault_exit(&fault), fault.to_string()),
+    })
+}
+
+/// A file as the disk wants it described: what never lands there counts as padding.
+fn content_file(file: &FileEntry) -> ContentFile {
+    ContentFile { path: file.path.iter().collect(), length: file.length, pad: !file.lands_on_disk() }
+}
+
+/// How a file stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Good,
+    Missing,
+    /// Something is there, but no regular file.
+    Odd,
+    /// Bytes too many; what belongs to the torrent may be good or not.
+    Longer,
+    Shorter,
+    Bad,
+}
+
+impl State {
+    fn word(self) -> &'static str {
+        match self {
+            State::Good => "good",
+            State::Missing => "missing",
+            State::Odd => "odd",
+            State::Longer => "longer",
+            State::Shorter => "shorter",
+            State::Bad => "bad",
+        }
+    }
+}
+
+/// What is known of one file.
+#[derive(Debug)]
+struct Report<'a> {
+    file: &'a FileEntry,
+    number: usize,
+    pieces: u32,
+    pieces_good: u32,
+    state: State,
+}
+
+fn judge<'a>(metainfo: &'a Metainfo, found: &VerifyReport) -> Vec<Report<'a>> {
+    let report = |r: &crate::disk::FileReport| {
+        let state = match r.state {
+            FileState::Missing => State::Missing,
+            FileState::Odd => State::Odd,
+            FileState::Long => State::Longer,
+            FileState::Short => State::Shorter,
+            FileState::There if r.bad > 0 => State::Bad,
+            FileState::There => State::Good,
+        };
+        let file = &metainfo.files()[r.file];
+        Report { file, number: r.file + 1, pieces: r.pieces, pieces_good: r.pieces - r.bad, state }
+    };
+    found.files.iter().map(report).collect()
+}
+
+fn table(metainfo: &Metainfo, have: &Bitfield, reports: &[Report<'_>]) -> String {
+    let mut text = String::new();
+    for r in reports {
+        let part =
+            if r.pieces_good < r.pieces { format!(" ({} of {} pieces good)", r.pieces_good, r.pieces) } else { String::new() };
+        let _ = writeln!(text, "{:<7} {:>12} {}{part}", r.state.word(), words::size(r.file.length), path_of(&r.file.path));
+    }
+    let good = reports.iter().filter(|r| r.state == State::Good).count();
+    let name = printable(metainfo.name(), 200);
+    let _ = writeln!(text, "{name}: {} of {} pieces and {good} of {} files are good", have.ones(), have.pieces(), reports.len());
+    text
+}
+
+fn object(metainfo: &Metainfo, have: &Bitfield, reports: &[Report<'_>], good: bool) -> String {
+    let files = reports.iter().map(|r| {
+        let o = Object::new().num("number", r.number as u64).str("path", &r.file.path.join("/")).num("bytes", r.file.length);
+        o.str("state", r.state.word()).num("pieces", r.pieces.into()).num("pieces_good", r.pieces_good.into()).end()
+    });
+    let bad = metainfo.geometry().all_pieces().filter(|piece| !have.has(*piece)).map(|piece| piece.to_string());
+    let o = Object::new().str("name", metainfo.name()).str("info_hash", &metainfo.info_hash().to_string()).bool("good", good);
+    let o = o.num("pieces", have.pieces().into()).num("pieces_good", have.ones().into()).raw("pieces_bad", &array(bad));
+    o.list("files", files).end() + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::PieceHash;
+    use crate::wire::metainfo::Builder;
+
+    fn torrent() -> Metainfo {
+        let files = [("a", 20u64), ("empty", 0), ("b", 15)].map(|(name, len)| (vec![name.to_string()], len));
+        let builder = Builder { piece_len: 10, ..Builder::multi("t", files.to_vec()) };
+        Metainfo::parse(&builder.finish(&[PieceHash([0; 20]); 4]).unwrap()).unwrap()
+    }
+
+    fn found(have: Bitfield, states: [(u32, u32, FileState); 3]) -> VerifyReport {
+        let files = states.into_iter().enumerate();
+        let files = files.map(|(file, (pieces, bad, state))| crate::disk::FileReport { file, pieces, bad, state }).collect();
+        VerifyReport { have, files }
+    }
+
+    #[test]
+    fn a_file_is_good_only_with_its_pieces_and_its_length() {
+        use FileState::{Long, Missing, There};
+        let m = torrent();
+        let mut have = Bitfield::full(4);
+        have.clear(m.geometry().piece(3).unwrap());
+        let states: Vec<State> =
+            judge(&m, &found(have, [(2, 0, Long), (0, 0, There), (2, 1, There)])).iter().map(|r| r.state).collect();
+        assert_eq!(states, [State::Longer, State::Good, State::Bad]);
+        let states: Vec<State> = judge(&m, &found(Bitfield::full(4), [(2, 0, There), (0, 0, Missing), (2, 0, There)]))
+            .iter()
+            .map(|r| r.state)
+            .collect();
+        assert_eq!(states, [State::Good, State::Missing, State::Good]);
+    }
+
+    #[test]
+    fn the_table_counts_pieces_and_files() {
+        let m = torrent();
+        let found = found(Bitfield::full(4), [(2, 0, FileState::There), (0, 0, FileState::Missing), (2, 0, FileState::There)]);
+        let reports = judge(&m, &found);
+        assert!(table(&m, &found.have, &reports).ends_with("t: 4 of 4 pieces and 2 of 3 files are good\n"));
+        assert!(object(&m, &found.have, &reports, false).contains(r#""state":"missing""#));
+    }
+}

@@ -1,0 +1,205 @@
+//! What a running session's events mean for the command: the rows to show, what has failed, and when it is over.
+//!
+//! A fold: events and moments go in, [`News`] and questions come out; nothing is printed and nothing is waited for
+//! here. A torrent's way:
+//!
+//! ```text
+//!   starting ──► checking ──► downloading ──► complete ──► over (goal reached)
+//!        └────────────┴─────────────┴────► failed (disk), over
+//! ```
+
+use super::plan::Goal;
+use super::progress::{Phase, Row};
+use crate::disk::DiskFault;
+use crate::session::{Event, Progress, SlowReason, TorrentId};
+use std::time::{Duration, Instant};
+
+/// One torrent under watch.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    pub(crate) id: TorrentId,
+    pub(crate) fault: Option<DiskFault>,
+    complete_since: Option<Instant>,
+    over: bool,
+}
+
+/// What an event amounts to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// Nothing to tell beyond the rows.
+    None,
+    /// A second of this torrent is over.
+    Second(usize),
+    /// Lines for stderr about this torrent.
+    Notes(usize, Vec<String>),
+    /// Everything wanted is there and safe.
+    Completed(usize),
+    /// The disk failed it.
+    Failed(usize),
+    /// The session is dead.
+    Died(String),
+}
+
+/// All torrents of a command.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    torrents: Vec<Watched>,
+    pub(crate) rows: Vec<Row>,
+    seed_only: bool,
+    seeding_follows: bool,
+    /// When payload last came in or a check moved on.
+    moved_at: Instant,
+    /// What a tracker said last, if it was a complaint.
+    pub(crate) tracker_error: Option<String>,
+}
+
+impl Watch {
+    /// Nothing yet.
+    pub(crate) fn new(seed_only: bool, goal: Goal, now: Instant) -> Watch {
+        let seeding_follows = seed_only || goal.is_some();
+        Watch { torrents: Vec::new(), rows: Vec::new(), seed_only, seeding_follows, moved_at: now, tracker_error: None }
+    }
+
+    /// A torrent that was handed to the session.
+    pub(crate) fn add(&mut self, id: TorrentId, row: Row) {
+        self.torrents.push(Watched { id, fault: None, complete_since: None, over: false });
+        self.rows.push(row);
+    }
+
+    fn find(&self, id: TorrentId) -> Option<usize> {
+        self.torrents.iter().position(|t| t.id == id)
+    }
+
+    /// Takes one event in.
+    pub(crate) fn on_event(&mut self, event: Event, now: Instant) -> News {
+        match event {
+            Event::Checking { torrent, checked, pieces } => {
+                if let Some(i) = self.find(torrent) {
+                    self.moved_at = now;
+                    self.rows[i].phase = Phase::Checking { checked, pieces };
+                }
+                News::None
+            }
+            Event::Opened { torrent, have, pieces, notes } => self.find(torrent).map_or(News::None, |i| {
+                self.moved_at = now;
+                self.rows[i].phase = if self.seed_only { Phase::Seeding } else { Phase::Downloading };
+                (self.rows[i].pieces_have, self.rows[i].pieces) = (have, pieces);
+                if self.seed_only {
+                    // The clock of a seeding goal starts now, even if something is missing.
+                    self.torrents[i].complete_since.get_or_insert(now);
+                }
+                News::Notes(i, notes)
+            }),
+            Event::Progress(progress) => self.find(progress.torrent).map_or(News::None, |i| {
+                self.on_progress(i, &progress, now);
+                News::Second(i)
+            }),
+            Event::Completed { torrent } => self.find(torrent).map_or(News::None, |i| {
+                let first = self.torrents[i].complete_since.is_none();
+                self.torrents[i].complete_since.get_or_insert(now);
+                let row = &mut self.rows[i];
+                (row.have_bytes, row.eta, row.why) = (row.wanted_bytes, None, None);
+                row.phase = if self.seeding_follows { Phase::Seeding } else { Phase::Done };
+                if first && !self.seed_only { News::Completed(i) } else { News::None }
+            }),
+            Event::Failed { torrent, fault } => self.find(torrent).map_or(News::None, |i| {
+                self.rows[i].phase = Phase::Failed;
+                self.rows[i].why = Some("disk");
+                (self.torrents[i].fault, self.torrents[i].over) = (Some(fault), true);
+                News::Failed(i)
+            }),
+            Event::TrackerFailed { url, error, .. } => {
+                log::info!("tracker {url}: {error}");
+                self.tracker_error = Some(error);
+                News::None
+            }
+            Event::TrackerReplied { url, peers, warning, .. } => {
+                log::info!("tracker {url}: {peers} peers{}", warning.map(|w| format!(" and a warning: {w}")).unwrap_or_default());
+                self.tracker_error = None;
+                News::None
+            }
+            Event::PeerBanned { addr, .. } => {
+                log::info!("{addr} sent data that does not match and is banned");
+                News::None
+            }
+            Event::Removed { torrent } | Event::Duplicate { torrent } => {
+                if let Some(i) = self.find(torrent) {
+                    self.torrents[i].over = true;
+                }
+                News::None
+            }
+            Event::Died { reason } => News::Died(reason),
+        }
+    }
+
+    fn on_progress(&mut self, i: usize, p: &Progress, now: Instant) {
+        let row = &mut self.rows[i];
+        if p.downloaded > row.downloaded {
+            self.moved_at = now;
+        }
+        if !self.seed_only {
+            // Who only serves wants nothing, but its content has a size.
+            (row.wanted_bytes, row.have_bytes) = (p.wanted_bytes, p.have_bytes);
+        }
+        (row.pieces, row.pieces_have) = (p.pieces, p.pieces_have);
+        (row.downloaded, row.uploaded, row.wasted) = (p.downloaded, p.uploaded, p.wasted);
+        (row.download_rate, row.upload_rate) = (p.download_rate, p.upload_rate);
+        (row.peers, row.seeds, row.eta) = (p.peers, p.seeds, p.eta);
+        if row.phase == Phase::Downloading {
+            row.why = p.slow.map(why);
+        }
+    }
+
+    /// Torrents whose goal is reached by now and that were not over before.
+    pub(crate) fn newly_over(&mut self, goal: Goal, now: Instant) -> Vec<usize> {
+        let mut found = Vec::new();
+        for (i, torrent) in self.torrents.iter_mut().enumerate().filter(|(_, t)| !t.over) {
+            let Some(since) = torrent.complete_since else { continue };
+            // `seed` without a goal goes on until it is told to stop.
+            let endless = self.seed_only && !goal.is_some();
+            if !endless && goal.reached(self.rows[i].ratio(), now.duration_since(since)) {
+                torrent.over = true;
+                self.rows[i].phase = Phase::Done;
+                found.push(i);
+            }
+        }
+        found
+    }
+
+    /// The session's name of the torrent.
+    pub(crate) fn id(&self, i: usize) -> TorrentId {
+        self.torrents[i].id
+    }
+
+    /// Whether nothing is left to do.
+    pub(crate) fn all_over(&self) -> bool {
+        self.torrents.iter().all(|t| t.over)
+    }
+
+    /// Whether everything wanted is there, whatever is left to seed.
+    pub(crate) fn all_complete(&self) -> bool {
+        self.torrents.iter().all(|t| t.complete_since.is_some())
+    }
+
+    /// How long nothing has come in although something is wanted.
+    pub(crate) fn stalled_for(&self, now: Instant) -> Duration {
+        let waiting = self.torrents.iter().any(|t| !t.over && t.complete_since.is_none());
+        if waiting { now.duration_since(self.moved_at) } else { Duration::ZERO }
+    }
+
+    /// The first torrent that failed, and why.
+    pub(crate) fn first_fault(&self) -> Option<(&Row, &DiskFault)> {
+        self.torrents.iter().zip(&self.rows).find_map(|(t, row)| t.fault.as_ref().map(|fault| (row, fault)))
+    }
+}
+
+/// The word that goes on the display.
+fn why(slow: SlowReason) -> &'static str {
+    match slow {
+        SlowReason::NoPeers => "no peers",
+        SlowReason::NothingToGet => "nobody has what is missing",
+        SlowReason::Choked => "choked",
+        SlowReason::Disk => "disk",
+        SlowReason::OwnLimit => "own limit",
+    }
+}

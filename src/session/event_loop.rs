@@ -1,0 +1,329 @@
+//! The loop: one thread, one poll, one turn after another.
+//!
+//! ```text
+//!   poll ─▶ readiness, commands, answers ─▶ deadlines ─▶ the ready ring ─▶ actions ─▶ writes ─▶ the workers' batch ─▶ poll
+//! ```
+//!
+//! Readiness is edge-triggered: a connection that used up its budget goes to the back of the ring, since nobody will tell us again.
+//! While the ring holds anybody the poll does not wait. One clock reading serves a turn.
+
+use super::config::{AddTorrent, Config};
+use super::error::StartError;
+use super::event::{Event, TorrentId};
+use super::torrents::Entries;
+use crate::disk::{Store, StoreConfig};
+use crate::engine::{Actions, Engine, EngineConfig};
+use crate::net::{Announcer, Clock, Listeners, Socket};
+use crate::units::{BlockSpan, Now, PeerId, PeerKey, Rng, TorrentKey};
+use crate::wire::Plan;
+use mio::{Events, Poll, Token, Waker};
+use std::collections::{BTreeSet, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
+
+/// Readiness events taken from the system at once.
+const EVENTS: usize = 256;
+/// Threads that wait for HTTP trackers and name servers.
+const TRACKER_WORKERS: usize = 4;
+/// Connections accepted a turn, so that a flood does not keep the others waiting.
+pub(super) const ACCEPTS_PER_TURN: usize = 16;
+/// Datagrams taken a turn, for the same reason.
+const DATAGRAMS_PER_TURN: usize = 256;
+/// The longest poll, so that progress is told.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// How soon accepting is tried again after descriptors ran out, if nothing closes before.
+const ACCEPT_RETRY: Duration = Duration::from_secs(1);
+/// Bytes read from the cache for upload at a time.
+pub(super) const SEND_BUFFER_BYTES: usize = 256 * 1024;
+
+const WAKE: Token = Token(0);
+const FIRST_LISTENER: usize = 1;
+
+/// What the user's thread asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// Take a torrent in.
+    Add(TorrentId, Box<AddTorrent>),
+    /// Take it out.
+    Remove(TorrentId),
+    /// Let it rest.
+    Pause(TorrentId),
+    /// Let it go on.
+    Resume(TorrentId),
+    /// New limits, bytes a second.
+    SetLimits {
+        /// Of all downloads.
+        download: Option<u64>,
+        /// Of all uploads.
+        upload: Option<u64>,
+    },
+    /// End everything.
+    Stop {
+        /// In this time.
+        within: Duration,
+    },
+}
+
+/// A connection as the loop sees it: the socket, and what is known of its readiness.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub key: PeerKey,
+    pub socket: Socket,
+    pub connecting: bool,
+    pub readable: bool,
+    /// The other side has sent its last byte: a short read is not the end of what there is.
+    pub closing: bool,
+    pub writable: bool,
+    pub in_ring: bool,
+    /// `want` said pause, or the disk has no room: not read until woken.
+    pub parked: bool,
+    /// A block that it is to be sent is being fetched from the disk.
+    pub fetching: Option<BlockSpan>,
+    /// Payload bytes to offer the socket next time: what it took last time, and some more.
+    pub appetite: usize,
+}
+
+/// Everything that the loop thread owns.
+pub struct EventLoop {
+    pub(super) poll: Poll,
+    waker: Arc<Waker>,
+    pub(super) clock: Clock,
+    pub(super) now: Now,
+    pub(super) engine: Engine,
+    pub(super) store: Store,
+    pub(super) announcer: Announcer,
+    pub(super) listeners: Listeners,
+    pub(super) accept_again: Option<Now>,
+    pub(super) lines: Vec<Option<Line>>,
+    pub(super) ring: VecDeque<PeerKey>,
+    /// Connections that wait for room in the store's pool.
+    pub(super) hungry: BTreeSet<PeerKey>,
+    pub(super) actions: Actions,
+    pub(super) plan: Plan,
+    pub(super) send_buffer: Vec<u8>,
+    pub(super) scratch: Vec<u8>,
+    pub(super) entries: Entries,
+    pub(super) events: Sender<Event>,
+    commands: Receiver<Command>,
+    progress_every: Duration,
+    next_progress: Now,
+    pub(super) deadline: Option<Now>,
+    pub(super) clean: bool,
+}
+
+impl EventLoop {
+    /// Binds, and makes everything ready to run.
+    pub fn new(config: Config, commands: Receiver<Command>, events: Sender<Event>) -> Result<EventLoop, StartError> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+        let (first, last) = (*config.listen_ports.start(), *config.listen_ports.end());
+        let listeners = Listeners::bind(&config.listen_on, config.listen_ports.clone(), poll.registry(), FIRST_LISTENER)
+            .map_err(|source| StartError::Listen { first, last, source })?;
+        let ring_bell: Arc<dyn Fn() + Send + Sync> = {
+            let waker = waker.clone();
+            Arc::new(move || {
+                // The eventfd is full: the loop is awake already.
+                let _ = waker.wake();
+            })
+        };
+        let seed = config.seed.map_or_else(system_seed, Ok)?;
+        let engine = Engine::new(EngineConfig {
+            peer_id: peer_id(seed),
+            port: listeners.port(),
+            max_peers: config.max_peers,
+            max_peers_per_torrent: config.max_peers_per_torrent,
+            download_limit: config.download_limit,
+            upload_limit: config.upload_limit,
+            seed,
+            version: concat!("rill ", env!("CARGO_PKG_VERSION")).to_string(),
+        });
+        let store = Store::new(store_config(&config), ring_bell.clone())?;
+        Ok(EventLoop {
+            announcer: Announcer::new(TRACKER_WORKERS, ring_bell),
+            poll,
+            waker,
+            clock: Clock::start(),
+            now: Now::ZERO,
+            engine,
+            store,
+            listeners,
+            accept_again: None,
+            lines: Vec::new(),
+            ring: VecDeque::new(),
+            hungry: BTreeSet::new(),
+            actions: Actions::default(),
+            plan: Plan::default(),
+            send_buffer: Vec::new(),
+            scratch: Vec::new(),
+            entries: Entries::default(),
+            events,
+            commands,
+            progress_every: config.progress_every.max(Duration::from_millis(10)),
+            next_progress: Now::ZERO,
+            deadline: None,
+            clean: true,
+        })
+    }
+
+    /// Wakes this loop from another thread.
+    pub fn waker(&self) -> Arc<Waker> {
+        self.waker.clone()
+    }
+
+    /// The port that it listens on.
+    pub fn port(&self) -> u16 {
+        self.listeners.port()
+    }
+
+    /// Turns until told to stop; whether everything was put away in time.
+    pub fn run(mut self) -> io::Result<bool> {
+        let mut events = Events::with_capacity(EVENTS);
+        loop {
+            let timeout = self.timeout();
+            match self.poll.poll(&mut events, Some(timeout)) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                other => other?,
+            }
+            self.now = self.clock.now();
+            for event in &events {
+                self.on_readiness(event);
+            }
+            self.hear_commands();
+            self.hear_answers();
+            self.hear_datagrams();
+            self.accept();
+            if self.engine.next_deadline().is_some_and(|at| at <= self.now) {
+                self.engine.on_deadline(self.now, &mut self.actions);
+            }
+            self.carry_out();
+            for _ in 0..self.ring.len() {
+                if let Some(key) = self.ring.pop_front() {
+                    self.serve(key);
+                }
+            }
+            self.carry_out();
+            self.tell_progress();
+            self.store.submit();
+            if self.deadline.is_some_and(|at| self.now >= at || self.is_done()) {
+                return Ok(self.clean && self.is_done());
+            }
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.engine.is_idle() && self.entries.all_closed()
+    }
+
+    fn timeout(&mut self) -> Duration {
+        if !self.ring.is_empty()
+            || self.listeners.datagrams_pending()
+            || (self.listeners.pending() && self.accept_again.is_none())
+        {
+            return Duration::ZERO;
+        }
+        let progress = (!self.entries.keys().is_empty()).then_some(self.next_progress);
+        let next = [self.engine.next_deadline(), progress, self.accept_again, self.deadline].into_iter().flatten().min();
+        next.map_or(LONGEST_WAIT, |at| at.since(self.clock.now())).min(LONGEST_WAIT)
+    }
+
+    fn on_readiness(&mut self, event: &mio::event::Event) {
+        let token = event.token().0;
+        if event.token() == WAKE {
+            return; // commands and answers are heard every turn
+        }
+        if self.listeners.on_ready(token) {
+            return;
+        }
+        let Some(Some(line)) = self.lines.get_mut(token - self.listeners.tokens_end()) else { return };
+        line.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+        line.closing |= event.is_read_closed() || event.is_error();
+        line.writable |= event.is_writable() || event.is_error();
+        let key = line.key;
+        self.enter_ring(key);
+    }
+
+    /// Puts a connection that has something to do into the ring, unless it is there.
+    pub(super) fn enter_ring(&mut self, key: PeerKey) {
+        if let Some(line) = self.line(key) {
+            if !std::mem::replace(&mut line.in_ring, true) {
+                self.ring.push_back(key);
+            }
+        }
+    }
+
+    pub(super) fn line(&mut self, key: PeerKey) -> Option<&mut Line> {
+        self.lines.get_mut(key.slot())?.as_mut().filter(|l| l.key == key)
+    }
+
+    pub(super) fn token_of(&self, key: PeerKey) -> Token {
+        Token(self.listeners.tokens_end() + key.slot())
+    }
+
+    fn hear_commands(&mut self) {
+        while let Ok(command) = self.commands.try_recv() {
+            self.obey(command);
+        }
+    }
+
+    fn hear_datagrams(&mut self) {
+        let mut buffer = [0; 2048];
+        for _ in 0..DATAGRAMS_PER_TURN {
+            let Some((n, from)) = self.listeners.receive(&mut buffer) else { return };
+            self.engine.on_datagram(self.now, from, &buffer[..n], &mut self.actions);
+        }
+    }
+
+    fn tell_progress(&mut self) {
+        if self.now < self.next_progress {
+            return;
+        }
+        self.next_progress = self.now + self.progress_every;
+        for key in self.entries.keys() {
+            self.tell_progress_of(key);
+        }
+    }
+
+    /// Tells the user; one who has gone away does not want to know.
+    pub(super) fn tell(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+
+    pub(super) fn id_of(&self, key: TorrentKey) -> Option<TorrentId> {
+        self.entries.get(key).map(|e| e.id)
+    }
+
+    /// Descriptors ran out: accepting rests until something closes, or for a while.
+    pub(super) fn rest_accepting(&mut self) {
+        self.accept_again = Some(self.now + ACCEPT_RETRY);
+    }
+}
+
+/// A fifth of the memory for the pool, the rest for windows: a block stays in a slot for a moment, a window for a whole piece.
+fn store_config(config: &Config) -> StoreConfig {
+    let pool_bytes = config.max_memory / 5;
+    StoreConfig {
+        mode: config.storage,
+        pool_bytes,
+        window_bytes: config.max_memory - pool_bytes,
+        workers: config.workers,
+        state_dir: config.state_dir.clone(),
+    }
+}
+
+/// BEP 20: the client and its version, then randomness.
+fn peer_id(seed: u64) -> PeerId {
+    let mut id = *b"-RL0100-............";
+    let mut rng = Rng::new(seed ^ 0x7065_6572);
+    for byte in &mut id[8..] {
+        *byte = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"[rng.below(62)];
+    }
+    PeerId(id)
+}
+
+fn system_seed() -> io::Result<u64> {
+    use std::hash::{BuildHasher, Hasher};
+    // The standard library seeds its hasher from the system; that is all the chance that choices need.
+    Ok(std::collections::hash_map::RandomState::new().build_hasher().finish())
+}

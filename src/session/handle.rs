@@ -1,0 +1,121 @@
+//! The session as its user holds it: a handle that sends commands and receives events.
+//!
+//! Every method returns at once but [`Session::next_event`] and [`Session::stop`], which wait as long as they are told.
+
+use super::config::{AddTorrent, Config};
+use super::error::{SessionGone, StartError};
+use super::event::{Event, TorrentId};
+use super::event_loop::{Command, EventLoop};
+use mio::Waker;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How a session stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// Every torrent's record was written, and every tracker that knew us was told, in time.
+    pub clean: bool,
+}
+
+/// A running session. Dropping it stops it, without waiting for trackers.
+#[derive(Debug)]
+pub struct Session {
+    commands: Sender<Command>,
+    events: Receiver<Event>,
+    waker: Arc<Waker>,
+    thread: Option<JoinHandle<bool>>,
+    next_id: AtomicU64,
+    port: u16,
+}
+
+impl Session {
+    /// Binds the listening sockets and starts the loop.
+    ///
+    /// # Errors
+    /// [`StartError`]: no port is free, or the system refuses threads, descriptors or memory.
+    pub fn start(config: Config) -> Result<Session, StartError> {
+        let (commands, inbox) = channel();
+        let (outbox, events) = channel();
+        let event_loop = EventLoop::new(config, inbox, outbox.clone())?;
+        let (waker, port) = (event_loop.waker(), event_loop.port());
+        let thread = std::thread::Builder::new().name("rill-loop".into()).spawn(move || {
+            let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| event_loop.run()));
+            let reason = match ended {
+                Ok(Ok(clean)) => return clean,
+                Ok(Err(e)) => e.to_string(),
+                Err(_) => "a bug in rill".to_string(),
+            };
+            // If nobody listens, nobody wants to know.
+            let _ = outbox.send(Event::Died { reason });
+            false
+        })?;
+        Ok(Session { commands, events, waker, thread: Some(thread), next_id: AtomicU64::new(1), port })
+    }
+
+    /// The port that others reach us at.
+    pub fn local_port(&self) -> u16 {
+        self.port
+    }
+
+    /// Adds a torrent. What becomes of it comes as events: `Opened`, or `Failed` or `Duplicate`.
+    ///
+    /// # Errors
+    /// [`SessionGone`] if the loop has ended.
+    pub fn add(&self, torrent: AddTorrent) -> Result<TorrentId, SessionGone> {
+        let id = TorrentId(self.next_id.fetch_add(1, Ordering::Relaxed));
+        self.command(Command::Add(id, Box::new(torrent)))?;
+        Ok(id)
+    }
+
+    /// Takes a torrent out: its record is written, trackers are told. Its content stays. Ends in `Removed`.
+    pub fn remove(&self, id: TorrentId) {
+        let _ = self.command(Command::Remove(id));
+    }
+
+    /// Lets a torrent rest: peers are let go, its record is written.
+    pub fn pause(&self, id: TorrentId) {
+        let _ = self.command(Command::Pause(id));
+    }
+
+    /// Lets a torrent that rests, by wish or by a disk fault, go on.
+    pub fn resume(&self, id: TorrentId) {
+        let _ = self.command(Command::Resume(id));
+    }
+
+    /// New limits for all torrents together, in bytes a second; `None` for none.
+    pub fn set_limits(&self, download: Option<u64>, upload: Option<u64>) {
+        let _ = self.command(Command::SetLimits { download, upload });
+    }
+
+    /// The next event, or `None` if there is none in that time.
+    pub fn next_event(&self, timeout: Duration) -> Option<Event> {
+        self.events.recv_timeout(timeout).ok()
+    }
+
+    /// Stops: records are written, peers let go, trackers told, all within the given time.
+    pub fn stop(mut self, within: Duration) -> Stopped {
+        self.end(within)
+    }
+
+    fn end(&mut self, within: Duration) -> Stopped {
+        let _ = self.command(Command::Stop { within });
+        let clean = self.thread.take().is_some_and(|t| t.join().unwrap_or(false));
+        Stopped { clean }
+    }
+
+    fn command(&self, command: Command) -> Result<(), SessionGone> {
+        self.commands.send(command).map_err(|_| SessionGone)?;
+        self.waker.wake().map_err(|_| SessionGone)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            self.end(Duration::ZERO);
+        }
+    }
+}

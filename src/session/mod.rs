@@ -1,0 +1,19 @@
+//! Floor 5, the session: the loop thread that owns the engine, and the handle on the user's thread.
+//!
+//! A turn of the loop: wait for readiness, commands and answers; tell the engine; serve the ready connections in a ring, each within a
+//! budget, so that none starves; carry out the engine's actions; write; hand the workers their batch. Users and workers talk to the
+//! loop through channels alone; nothing is shared and locked.
+
+mod carry;
+mod config;
+mod error;
+mod event;
+mod event_loop;
+mod handle;
+mod serve;
+mod torrents;
+
+pub use config::{AddTorrent, Config};
+pub use error::{SessionGone, StartError};
+pub use event::{Event, Progress, SlowReason, TorrentId};
+pub use handle::{Session, Stopped};

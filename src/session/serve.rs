@@ -1,0 +1,326 @@
+//! One connection's share of a turn: read where the engine says, write what it plans.
+//!
+//! Reading stops when the socket is dry, the budget is used up (then the connection goes to the back of the ring), the engine says
+//! pause, or the disk has no room. Writing stops when the socket is full, there is nothing more, or a block is not in the page cache.
+
+use super::event::Event;
+use super::event_loop::{EventLoop, Line, SEND_BUFFER_BYTES};
+use crate::disk::{DiskFault, Load};
+use crate::engine::{Close, DialFailure, Want};
+use crate::net::{Socket, Transfer};
+use crate::units::{BlockSpan, PeerKey, TorrentKey};
+use crate::wire::Part;
+use std::io::IoSlice;
+
+/// Bytes read from one connection before others have their turn.
+const READ_BUDGET_BYTES: usize = 512 * 1024;
+/// Reads from one connection before others have their turn, however small.
+const READ_BUDGET_CALLS: usize = 64;
+/// Bytes thrown away at a time.
+const SCRATCH_BYTES: usize = 16 * 1024;
+/// Slices in one `writev`.
+const WRITE_SLICES: usize = 64;
+/// Payload offered to a socket at least and at most.
+const APPETITE_MIN_BYTES: usize = 32 * 1024;
+
+/// Why a connection is not read on.
+#[derive(Debug, PartialEq, Eq)]
+enum Halt {
+    /// The socket is dry, or something else must happen first.
+    Wait,
+    /// Its share of the turn is used up.
+    Budget,
+    /// It is over.
+    Gone,
+}
+
+/// How much of a plan is ready to be written.
+struct Ready {
+    parts: usize,
+    payload: usize,
+}
+
+impl EventLoop {
+    /// Gives a connection its share.
+    pub(super) fn serve(&mut self, key: PeerKey) {
+        let Some(line) = self.line(key) else { return };
+        line.in_ring = false;
+        if line.connecting && !self.finish_dial(key) {
+            return;
+        }
+        let Some(line) = self.line(key) else { return };
+        if line.readable && !line.parked {
+            match self.read(key) {
+                Halt::Wait => {}
+                Halt::Budget => self.enter_ring(key),
+                Halt::Gone => return self.drop_line(key),
+            }
+        }
+        self.write(key);
+    }
+
+    /// Whether the dialed connection stands now.
+    fn finish_dial(&mut self, key: PeerKey) -> bool {
+        let Some(line) = self.line(key).filter(|l| l.writable) else { return false };
+        match line.socket.established() {
+            None => false,
+            Some(Ok(())) => {
+                line.connecting = false;
+                self.engine.on_dialed(self.now, key, &mut self.actions);
+                true
+            }
+            Some(Err(e)) => {
+                self.drop_line(key);
+                self.engine.on_dial_failed(self.now, key, e.failure(), &mut self.actions);
+                false
+            }
+        }
+    }
+
+    // ---- reading --------------------------------------------------------------------------------------------------
+
+    fn read(&mut self, key: PeerKey) -> Halt {
+        let mut budget = READ_BUDGET_BYTES;
+        for _ in 0..READ_BUDGET_CALLS {
+            match self.read_once(key) {
+                Ok(n) if n < budget => budget -= n,
+                Ok(_) => return Halt::Budget,
+                Err(halt) => return halt,
+            }
+        }
+        Halt::Budget
+    }
+
+    /// One read, or one copy; the bytes that it moved.
+    fn read_once(&mut self, key: PeerKey) -> Result<usize, Halt> {
+        let Some(Some(line)) = self.lines.get_mut(key.slot()) else { return Err(Halt::Gone) };
+        let transfer = match self.engine.want(key) {
+            Want::Gone => return Err(Halt::Gone),
+            Want::Pause => {
+                line.parked = true;
+                return Err(Halt::Wait);
+            }
+            Want::Control { room } => line.socket.read(room),
+            Want::Skip { len } => {
+                self.scratch.resize(SCRATCH_BYTES, 0);
+                let len = (len as usize).min(SCRATCH_BYTES);
+                line.socket.read(&mut self.scratch[..len])
+            }
+            Want::Copy { torrent, span, bytes } => {
+                if !self.store.copy(torrent, span, bytes) {
+                    line.parked = true;
+                    self.hungry.insert(key);
+                    self.engine.on_held_back(key);
+                    return Err(Halt::Wait);
+                }
+                let n = bytes.len();
+                return self.engine.got(self.now, key, n, &mut self.actions).map(|()| n).map_err(|why| closed(key, why));
+            }
+            Want::Fill { torrent, span, spill } => {
+                let Some(room) = self.store.room(torrent, span) else {
+                    line.parked = true;
+                    self.hungry.insert(key);
+                    self.engine.on_held_back(key);
+                    return Err(Halt::Wait);
+                };
+                // A window may end before the block does; what follows the room is then payload, and no spill.
+                let whole = room.len() == span.len() as usize;
+                let transfer = line.socket.read_into(room, if whole { spill } else { &mut [] });
+                if let Transfer::Moved { bytes, .. } = transfer {
+                    let landed = bytes.min(span.len() as usize);
+                    if landed > 0 {
+                        self.store.arrived(torrent, span.first(landed as u32));
+                    }
+                } else if transfer == Transfer::BadRoom {
+                    self.store.bad_window(torrent, span.piece());
+                    return Ok(0);
+                }
+                transfer
+            }
+        };
+        match transfer {
+            Transfer::Moved { bytes, drained } => {
+                self.engine.got(self.now, key, bytes, &mut self.actions).map_err(|why| closed(key, why))?;
+                if drained && !line.closing {
+                    line.readable = false;
+                    return Err(Halt::Wait);
+                }
+                Ok(bytes)
+            }
+            Transfer::NotNow => {
+                line.readable = false;
+                Err(Halt::Wait)
+            }
+            Transfer::Ended | Transfer::BadRoom => {
+                self.engine.on_lost(self.now, key, &mut self.actions);
+                Err(Halt::Gone)
+            }
+        }
+    }
+
+    // ---- writing --------------------------------------------------------------------------------------------------
+
+    /// Writes what the engine plans, as long as the socket takes it.
+    pub(super) fn write(&mut self, key: PeerKey) {
+        loop {
+            let Some(line) = self.line(key).filter(|l| l.writable && !l.connecting) else { return };
+            let appetite = if line.fetching.is_some() { 0 } else { line.appetite };
+            self.plan.clear();
+            self.engine.plan(key, appetite, &mut self.plan);
+            if self.plan.parts.is_empty() {
+                return;
+            }
+            let Some(torrent) = self.engine.torrent_of(key) else { return };
+            let ready = match self.load_payload(key, torrent) {
+                Ok(ready) => ready,
+                Err(fault) => return self.on_unreadable(torrent, fault),
+            };
+            if ready.parts == 0 {
+                return;
+            }
+            if !self.write_ready(key, &ready) {
+                return;
+            }
+        }
+    }
+
+    /// Brings the plan's payload into the send buffer, as far as it is there without waiting.
+    fn load_payload(&mut self, key: PeerKey, torrent: TorrentKey) -> Result<Ready, DiskFault> {
+        let mut ready = Ready { parts: 0, payload: 0 };
+        for part in self.plan.parts.iter().take(WRITE_SLICES) {
+            if let Part::Payload(span) = part {
+                let end = ready.payload + span.len() as usize;
+                if end > self.send_buffer.len() {
+                    self.send_buffer.resize(end.next_multiple_of(64 * 1024).min(2 * SEND_BUFFER_BYTES), 0);
+                }
+                match self.store.load(torrent, *span, &mut self.send_buffer[ready.payload..end]) {
+                    Load::Ready => ready.payload = end,
+                    Load::Later => {
+                        let span = *span;
+                        if let Some(line) = self.line(key) {
+                            line.fetching = Some(span);
+                        }
+                        break;
+                    }
+                    Load::Fault(fault) => return Err(fault),
+                }
+            }
+            ready.parts += 1;
+        }
+        Ok(ready)
+    }
+
+    /// Writes; whether it is worth planning again.
+    fn write_ready(&mut self, key: PeerKey, ready: &Ready) -> bool {
+        let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
+        let (mut at, mut offered) = (0, 0);
+        for (slice, part) in slices.iter_mut().zip(&self.plan.parts[..ready.parts]) {
+            *slice = match part {
+                Part::Control(range) => IoSlice::new(&self.plan.control[range.clone()]),
+                Part::Payload(span) => {
+                    at += span.len() as usize;
+                    IoSlice::new(&self.send_buffer[at - span.len() as usize..at])
+                }
+            };
+            offered += slice.len();
+        }
+        let Some(Some(line)) = self.lines.get_mut(key.slot()) else { return false };
+        match line.socket.write(&slices[..ready.parts]) {
+            Transfer::Moved { bytes, .. } => {
+                self.engine.sent(self.now, key, bytes, &mut self.actions);
+                let all = bytes == offered;
+                line.appetite = match all {
+                    true => (line.appetite * 2).min(SEND_BUFFER_BYTES),
+                    false => bytes.next_multiple_of(16 * 1024).clamp(APPETITE_MIN_BYTES, SEND_BUFFER_BYTES),
+                };
+                line.writable = all;
+                all
+            }
+            Transfer::NotNow => {
+                line.writable = false;
+                false
+            }
+            Transfer::Ended | Transfer::BadRoom => {
+                self.drop_line(key);
+                self.engine.on_lost(self.now, key, &mut self.actions);
+                false
+            }
+        }
+    }
+
+    /// A span that was fetched may be in the cache now: whoever waits for it goes on.
+    pub(super) fn on_fetched(&mut self, torrent: TorrentKey, span: BlockSpan) {
+        for slot in 0..self.lines.len() {
+            let Some(line) = self.lines[slot].as_mut().filter(|l| l.fetching == Some(span)) else { continue };
+            let key = line.key;
+            if self.engine.torrent_of(key) == Some(torrent) {
+                if let Some(line) = self.line(key) {
+                    line.fetching = None;
+                }
+                self.enter_ring(key);
+            }
+        }
+    }
+
+    fn on_unreadable(&mut self, torrent: TorrentKey, fault: DiskFault) {
+        self.fail(torrent, fault);
+    }
+
+    // ---- lines ----------------------------------------------------------------------------------------------------
+
+    /// Takes a connection's socket in.
+    pub(super) fn add_line(&mut self, key: PeerKey, socket: Socket, connecting: bool) {
+        if self.lines.len() <= key.slot() {
+            self.lines.resize_with(key.slot() + 1, || None);
+        }
+        self.lines[key.slot()] = Some(Line {
+            key,
+            socket,
+            connecting,
+            readable: false,
+            closing: false,
+            writable: false,
+            in_ring: false,
+            parked: false,
+            fetching: None,
+            appetite: APPETITE_MIN_BYTES,
+        });
+    }
+
+    /// Closes a connection's socket.
+    pub(super) fn drop_line(&mut self, key: PeerKey) {
+        if self.line(key).is_some() {
+            self.lines[key.slot()] = None;
+            self.hungry.remove(&key);
+            self.accept_again = self.accept_again.map(|_| self.now);
+        }
+    }
+
+    /// Dials an address that the engine chose.
+    pub(super) fn dial(&mut self, key: PeerKey, addr: std::net::SocketAddr) {
+        match Socket::dial(addr, self.poll.registry(), self.token_of(key)) {
+            Ok(socket) => self.add_line(key, socket, true),
+            Err(e) => {
+                if e.failure() == DialFailure::OutOfResources {
+                    log::warn!("cannot dial: {e:?}");
+                }
+                self.engine.on_dial_failed(self.now, key, e.failure(), &mut self.actions);
+            }
+        }
+    }
+
+    /// The disk does not let a torrent go on.
+    pub(super) fn fail(&mut self, torrent: TorrentKey, fault: DiskFault) {
+        self.engine.on_unreadable(self.now, torrent, &mut self.actions);
+        let Some(entry) = self.entries.get_mut(torrent) else { return };
+        if !std::mem::replace(&mut entry.failed, true) {
+            let id = entry.id;
+            self.tell(Event::Failed { torrent: id, fault });
+        }
+    }
+}
+
+fn closed(key: PeerKey, why: Close) -> Halt {
+    log::debug!("closing {key:?}: {why}");
+    Halt::Gone
+}

@@ -1,0 +1,83 @@
+//! What the session itself remembers of a torrent: its names, and what its user waits for.
+
+use super::event::TorrentId;
+use crate::disk::OpenTorrent;
+use crate::units::TorrentKey;
+use std::collections::BTreeMap;
+
+/// Where a torrent stands with the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disk {
+    /// Being looked at.
+    Opening,
+    /// Open.
+    Open,
+    /// Being let go.
+    Closing,
+    /// Not open: it never was, or it is let go.
+    Closed,
+}
+
+/// One torrent of the session.
+#[derive(Debug)]
+pub struct Entry {
+    /// The user's name for it.
+    pub id: TorrentId,
+    /// How it was opened, for opening it again after a fault.
+    pub content: OpenTorrent,
+    /// Where it stands with the disk.
+    pub disk: Disk,
+    /// It is complete, and the user is to be told once it is durable.
+    pub tell_complete: bool,
+    /// The user let it rest before it was open.
+    pub paused: bool,
+    /// The user took it out.
+    pub removing: bool,
+    /// A fault paused it; more of the same are not told.
+    pub failed: bool,
+    /// It is to be opened again as soon as it is closed.
+    pub reopen: bool,
+}
+
+/// All torrents of the session, by the engine's key.
+#[derive(Debug, Default)]
+pub struct Entries {
+    by_key: BTreeMap<TorrentKey, Entry>,
+}
+
+impl Entries {
+    /// Takes one in.
+    pub fn insert(&mut self, key: TorrentKey, entry: Entry) {
+        self.by_key.insert(key, entry);
+    }
+
+    /// The one with this key.
+    pub fn get(&self, key: TorrentKey) -> Option<&Entry> {
+        self.by_key.get(&key)
+    }
+
+    /// The one with this key.
+    pub fn get_mut(&mut self, key: TorrentKey) -> Option<&mut Entry> {
+        self.by_key.get_mut(&key)
+    }
+
+    /// Forgets one.
+    pub fn remove(&mut self, key: TorrentKey) -> Option<Entry> {
+        self.by_key.remove(&key)
+    }
+
+    /// The engine's key for the user's.
+    pub fn key_of(&self, id: TorrentId) -> Option<TorrentKey> {
+        self.by_key.iter().find(|(_, e)| e.id == id).map(|(k, _)| *k)
+    }
+
+    /// Every key.
+    pub fn keys(&self) -> Vec<TorrentKey> {
+        self.by_key.keys().copied().collect()
+    }
+
+    /// Whether the disk has let everything go.
+    pub fn all_closed(&self) -> bool {
+        self.by_key.values().all(|e| e.disk == Disk::Closed)
+    }
+}

@@ -1,0 +1,215 @@
+//! The floors hold: every file of `src` is read, and a path that leads up or sideways fails, as does a word that would make a
+//! decision impure, or `unsafe` outside the two files that may say it.
+//!
+//! ```text
+//!   6 cli   5 session   4 net | sim   3 disk   2 engine   1 wire   0 units
+//! ```
+//!
+//! Comments and texts are not code. Tests inside `src` may use clocks and threads, but their imports point down as well.
+
+#[path = "architecture/scan.rs"]
+mod scan;
+
+use scan::{blank_comments_and_texts, blank_tests, full_paths, test_modules, words};
+use std::path::{Path, PathBuf};
+
+/// Where a module stands; `None` for a module that no floor knows.
+fn floor(module: &str) -> Option<u32> {
+    let floors = [("units", 0), ("wire", 1), ("engine", 2), ("disk", 3), ("net", 4), ("sim", 4), ("session", 5), ("cli", 6)];
+    floors.iter().find(|(name, _)| *name == module).map(|(_, floor)| *floor)
+}
+
+/// The simulator is another pair of hands: it never touches the machine.
+const NEVER_MEET: [(&str, &str); 2] = [("sim", "disk"), ("sim", "net")];
+
+/// Words that no decision needs: the machine itself, its clocks, and tables whose order changes from run to run.
+const IMPURE: [&str; 16] = [
+    "Instant",
+    "SystemTime",
+    "mio",
+    "libc",
+    "rustix",
+    "memmap2",
+    "socket2",
+    "ureq",
+    "signal_hook",
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "unsafe",
+    "HashMap",
+    "HashSet",
+    "RandomState",
+];
+/// Parts of the standard library that no decision needs.
+const IMPURE_STD: [&str; 5] = ["std::fs", "std::thread", "std::env", "std::process", "std::os"];
+
+/// The only files that may say `unsafe`: one maps, one makes raw system calls.
+const MAY_BE_UNSAFE: [&str; 2] = ["disk/window.rs", "net/sys.rs"];
+
+/// What is wrong with one file; `path` is below `src`.
+fn faults(path: &str, source: &str, is_test: bool) -> Vec<String> {
+    let mut faults = Vec::new();
+    if !source.starts_with("//!") {
+        faults.push(format!("{path} does not begin with //!"));
+    }
+    let code = blank_comments_and_texts(source);
+    let module: Vec<&str> = path.trim_end_matches(".rs").trim_end_matches("/mod").split('/').collect();
+    let home = module[0];
+    if let Some(own) = floor(home) {
+        for found in full_paths(&code, &module) {
+            let Some(target) = found.strip_prefix("crate::").and_then(|p| p.split("::").next()) else { continue };
+            let allowed = match floor(target) {
+                _ if target == home => true,
+                Some(theirs) => theirs < own && !NEVER_MEET.contains(&(home, target)),
+                None => false,
+            };
+            if !allowed {
+                faults.push(format!("{path} ({home}) reaches for {found}"));
+            }
+        }
+        if own <= 2 && !is_test {
+            let code = blank_tests(&code);
+            let impure = words(&code).into_iter().filter(|w| IMPURE.contains(&w.as_str()));
+            faults.extend(impure.map(|word| format!("{path} says {word}")));
+            let below = |path: &str, part: &str| path == part || path.strip_prefix(part).is_some_and(|r| r.starts_with("::"));
+            let impure = full_paths(&code, &module).into_iter().filter(|p| IMPURE_STD.iter().any(|part| below(p, part)));
+            faults.extend(impure.map(|found| format!("{path} uses {found}")));
+        }
+    }
+    if !MAY_BE_UNSAFE.contains(&path) && words(&code).iter().any(|w| w == "unsafe") {
+        faults.push(format!("{path} is unsafe"));
+    }
+    faults
+}
+
+/// Every Rust file below `dir`, as path below it and source.
+fn files(dir: &Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut open: Vec<PathBuf> = vec![dir.to_path_buf()];
+    while let Some(at) = open.pop() {
+        for entry in std::fs::read_dir(&at).unwrap() {
+            let path = entry.unwrap().path();
+            match path.extension() {
+                _ if path.is_dir() => open.push(path),
+                Some(e) if e == "rs" => {
+                    let name = path.strip_prefix(dir).unwrap().to_str().unwrap().replace('\\', "/");
+                    found.push((name, std::fs::read_to_string(&path).unwrap()));
+                }
+                _ => {}
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn imports_point_down_and_decisions_are_pure() {
+    let files = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    assert!(files.len() > 50, "only {} files were found", files.len());
+    let tests: Vec<String> = files.iter().flat_map(|(path, source)| test_modules(path, source)).collect();
+    let is_test = |path: &str| {
+        tests.iter().any(|t| path == format!("{t}.rs") || path.strip_prefix(t.as_str()).is_some_and(|r| r.starts_with('/')))
+    };
+    let faults: Vec<String> = files.iter().flat_map(|(path, source)| faults(path, source, is_test(path))).collect();
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn every_floor_is_there_or_known_to_come() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for (path, _) in files(&src) {
+        let top = path.split('/').next().unwrap();
+        assert!(floor(top).is_some() || ["lib.rs", "main.rs"].contains(&top), "src/{top} stands on no floor");
+    }
+}
+
+// ---- the scanner can fail -------------------------------------------------------------------------------------------
+
+/// What is found in a file of the engine that says this.
+fn found(code: &str) -> usize {
+    faults("engine/core.rs", &format!("//! x\n{code}"), false).len()
+}
+
+#[test]
+fn an_upward_or_sideways_import_is_found() {
+    assert_eq!(found("use crate::wire::Message; use crate::{units::{Now, Rng}, wire}; use super::limits;"), 0);
+    assert_eq!(found("use crate::disk::Store;"), 1);
+    assert_eq!(found("use crate::{units::Now, net::Socket};"), 1);
+    assert_eq!(found("use crate::{units::{Now, Rng}, session, disk::{Store, Done}};"), 3);
+    assert_eq!(found("fn f() { crate::session::Session::start() }"), 1);
+    assert_eq!(found("use super::super::disk::Store;"), 1, "climbing out by super");
+    assert_eq!(
+        found("mod a { use super::super::disk::Store; } use super::limits;"),
+        0,
+        "out of an inner module, not out of the floor"
+    );
+    assert_eq!(found("mod a { mod b {} use super::super::super::disk::Store; }"), 1);
+    assert_eq!(found("#[cfg(test)] mod tests { use crate::net::Socket; }"), 1, "tests point down as well");
+    let sim = |code: &str| faults("sim/world.rs", &format!("//! x\n{code}"), false).len();
+    assert_eq!((sim("use crate::engine::Engine;"), sim("use crate::net::Clock;"), sim("use crate::disk::Store;")), (0, 1, 1));
+    let net = |code: &str| faults("net/mod.rs", &format!("//! x\n{code}"), false).len();
+    assert_eq!((net("use crate::disk::Store;"), net("use crate::sim::World;")), (0, 1));
+}
+
+#[test]
+fn an_impure_word_is_found() {
+    for bad in [
+        "use std::fs;",
+        "use std::fs::File;",
+        "use std::{fmt, thread::spawn};",
+        "fn f() { std::thread::sleep(d) }",
+        "use std::time::Instant;",
+        "use std::time::{Duration, SystemTime};",
+        "use std::collections::HashMap;",
+        "fn f() -> std::collections::HashSet<u8> { todo!() }",
+        "use std::net::{IpAddr, TcpStream};",
+        "fn f(_: &UdpSocket) {}",
+        "fn f() { libc::close(3) }",
+        "use rustix::fs::fsync;",
+        "use mio::Poll;",
+        "fn f() { unsafe { g() } }",
+    ] {
+        assert!(found(bad) > 0, "{bad}");
+    }
+}
+
+#[test]
+fn comments_texts_and_tests_are_no_code() {
+    for good in [
+        "// use crate::disk::Store; Instant, unsafe\n/* std::fs /* nested */ mio */",
+        "/// A HashMap would change order.\nfn f() {}",
+        r##"const S: &str = "unsafe \" Instant"; const R: &str = r#"mio "libc" "#; const B: &[u8] = b"std::fs";"##,
+        "fn f<'a>(c: &'a char) -> bool { *c == '\"' || *c == '\\'' } fn g() {}",
+        "#[cfg(test)]\nmod tests {\n fn f() { let _ = (std::time::Instant::now(), \"}\"); }\n}",
+        "#[cfg(test)]\nuse std::collections::HashMap;\nfn f() {}",
+        "#[cfg(test)]\n#[allow(dead_code)]\npub fn f() -> Instant { Instant::now() }",
+    ] {
+        assert_eq!(found(good), 0, "{good}: {:?}", faults("engine/core.rs", &format!("//! x\n{good}"), false));
+    }
+    assert!(found("#[cfg(test)] mod tests { fn f() {} }\nuse std::time::Instant;") > 0, "code behind tests is code");
+}
+
+#[test]
+fn unsafe_is_found_outside_its_two_files() {
+    let code = "//! x\nfn f() { unsafe { g() } }";
+    assert_eq!(faults("net/sys.rs", code, false).len(), 0);
+    assert_eq!(faults("disk/window.rs", code, false).len(), 0);
+    assert_eq!(faults("disk/worker.rs", code, false).len(), 1);
+    assert_eq!(faults("disk/tests.rs", code, true).len(), 1, "in tests, too");
+}
+
+#[test]
+fn a_file_without_a_word_about_itself_is_found() {
+    assert_eq!(faults("units/x.rs", "use std::fmt;", false).len(), 1);
+    assert_eq!(faults("units/x.rs", "//! What it is.\nuse std::fmt;", false).len(), 0);
+}
+
+#[test]
+fn a_module_for_tests_alone_is_known() {
+    let of = |path, source: &str| test_modules(path, source);
+    assert_eq!(of("disk/mod.rs", "//! x\n#[cfg(test)]\nmod tests;\nmod store;"), ["disk/tests"]);
+    assert_eq!(of("wire/announce.rs", "//! x\n#[cfg(test)]\npub(crate) mod tests;"), ["wire/announce/tests"]);
+    assert!(of("wire/announce.rs", "//! x\n// #[cfg(test)] mod a;\n#[cfg(test)] mod tests { }").is_empty());
+}

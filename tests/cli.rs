@@ -1,0 +1,337 @@
+//! The real binary, as a shell sees it: what it prints, where, and how it ends.
+//!
+//! Only what needs no second program and no network; the world outside is in `interop`.
+
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A directory with content `t/{a,sub/b,empty}` and its torrent `t.torrent`, gone at the end of the test.
+struct World {
+    dir: tempfile::TempDir,
+}
+
+/// How a command ended.
+struct Ended {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl World {
+    fn new() -> World {
+        let world = World { dir: tempfile::tempdir().unwrap() };
+        fs::create_dir_all(world.at("t/sub")).unwrap();
+        fs::write(world.at("t/a"), pattern(100_000)).unwrap();
+        fs::write(world.at("t/empty"), "").unwrap();
+        fs::write(world.at("t/sub/b"), pattern(50_001)).unwrap();
+        world.rill(["create", "t", "-p", "16K", "-a", "http://127.0.0.1:1/announce", "--no-date"]).expect(0);
+        world
+    }
+
+    fn at(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.dir.path().join(path)
+    }
+
+    /// A rill that knows nothing of the world: no home, no locale, a dumb terminal.
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rill"));
+        command.env_clear().env("TERM", "dumb").env("LC_ALL", "C").current_dir(self.dir.path()).stdin(Stdio::null());
+        command
+    }
+
+    fn rill<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Ended {
+        end(self.command().args(words))
+    }
+}
+
+fn end(command: &mut Command) -> Ended {
+    let out = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("rill prints UTF-8");
+    Ended { code: out.status.code().expect("rill ends by itself"), stdout: text(out.stdout), stderr: text(out.stderr) }
+}
+
+impl Ended {
+    fn expect(self, code: i32) -> Ended {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Ended with this code, nothing on stdout, and one clean sentence on stderr.
+    fn complains(self, code: i32) -> String {
+        let ended = self.expect(code);
+        assert_eq!(ended.stdout, "");
+        assert!(ended.stderr.starts_with("rill: ") && ended.stderr.lines().count() == 1, "{}", ended.stderr);
+        assert!(!ended.stderr.trim_end().contains(char::is_control), "{:?}", ended.stderr);
+        ended.stderr
+    }
+
+    fn json(&self) -> Value {
+        assert_eq!(self.stdout.lines().count(), 1);
+        serde_json::from_str(&self.stdout).expect("one JSON object")
+    }
+}
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 31 + i / 251) as u8).collect()
+}
+
+#[test]
+fn create_makes_a_torrent_that_show_reads() {
+    let w = World::new();
+    let show = w.rill(["show", "--json", "t.torrent"]).expect(0).json();
+    assert_eq!((&show["name"], &show["bytes"], &show["piece_length"]), (&"t".into(), &150_001.into(), &16384.into()));
+    assert_eq!(show["trackers"][0][0], "http://127.0.0.1:1/announce");
+    let paths: Vec<&str> = show["files"].as_array().unwrap().iter().map(|f| f["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, ["t/a", "t/empty", "t/sub/b"]);
+    let table = w.rill(["show", "t.torrent"]).expect(0).stdout;
+    assert!(table.contains("146.5 KiB (150001 bytes)") && table.contains("Magnet:     magnet:?xt=urn:btih:"), "{table}");
+}
+
+#[test]
+fn the_same_content_gives_the_same_torrent() {
+    let w = World::new();
+    let words = ["create", "t", "-p", "16K", "-a", "http://127.0.0.1:1/announce", "--no-date", "-o", "-"];
+    let again = w.command().args(words).output().unwrap();
+    assert_eq!(again.stdout, fs::read(w.at("t.torrent")).unwrap());
+    // With the torrent on stdout the rest goes to stderr.
+    assert!(String::from_utf8(again.stderr).unwrap().contains("Info hash: "));
+}
+
+#[test]
+fn create_takes_every_field() {
+    let w = World::new();
+    let words = ["create", "t/a", "-o", "f.torrent", "-a", "http://a.example/announce", "-a", "udp://b.example:1/announce"];
+    let more = ["-t", "http://c.example/announce,http://d.example/announce", "-P", "-c", "hello", "-n", "renamed"];
+    let ended = w.rill(words.into_iter().chain(more).chain(["--web-seed", "http://w.example/a"])).expect(0);
+    assert!(ended.stdout.starts_with("f.torrent: 97.7 KiB in 1 file, "), "{}", ended.stdout);
+    let show = w.rill(["show", "--json", "f.torrent"]).expect(0).json();
+    assert_eq!((&show["private"], &show["comment"], &show["name"]), (&true.into(), &"hello".into(), &"renamed".into()));
+    let tiers: Vec<usize> = show["trackers"].as_array().unwrap().iter().map(|t| t.as_array().unwrap().len()).collect();
+    assert_eq!(tiers, [1, 1, 2]);
+    assert_eq!(show["web_seeds"][0], "http://w.example/a");
+}
+
+#[test]
+fn create_overwrites_only_when_told() {
+    let w = World::new();
+    let before = fs::read(w.at("t.torrent")).unwrap();
+    assert!(w.rill(["create", "t"]).complains(13).contains("--force"));
+    assert_eq!(fs::read(w.at("t.torrent")).unwrap(), before);
+    w.rill(["create", "t", "--force", "-c", "new"]).expect(0);
+    assert_ne!(fs::read(w.at("t.torrent")).unwrap(), before);
+}
+
+#[test]
+fn create_says_what_it_cannot_do() {
+    let w = World::new();
+    w.rill(["create", "nowhere"]).complains(15);
+    w.rill(["create", "t/empty"]).complains(1);
+    w.rill(["create", "t", "-o", "no/such/dir.torrent"]).complains(16);
+    w.rill(["create", "t", "-p", "1K", "-o", "x"]).complains(28);
+    w.rill(["create", "t", "-a", "file:///etc/passwd", "-o", "x"]).complains(28);
+}
+
+#[test]
+fn verify_says_yes_when_everything_is_there() {
+    let w = World::new();
+    let ended = w.rill(["verify", "t.torrent"]).expect(0);
+    assert!(ended.stdout.ends_with("t: 10 of 10 pieces and 3 of 3 files are good\n"), "{}", ended.stdout);
+}
+
+#[test]
+fn verify_names_the_file_that_is_bad() {
+    let w = World::new();
+    let mut content = pattern(50_001);
+    content[50_000] ^= 1;
+    fs::write(w.at("t/sub/b"), content).unwrap();
+    let ended = w.rill(["verify", "--json", "t.torrent"]).expect(32);
+    let states: Vec<String> = ended.json()["files"].as_array().unwrap().iter().map(|f| f["state"].to_string()).collect();
+    assert_eq!(states, [r#""good""#, r#""good""#, r#""bad""#]);
+    assert_eq!(ended.json()["pieces_bad"], serde_json::json!([9]));
+    assert_eq!(w.rill(["verify", "-q", "t.torrent"]).expect(32).stdout, "");
+}
+
+#[test]
+fn verify_tells_missing_short_and_long_files_apart() {
+    let w = World::new();
+    let state = |file: &str| {
+        let object = w.rill(["verify", "--json", "t.torrent"]).expect(32).json();
+        let files = object["files"].as_array().unwrap().clone();
+        files.into_iter().find(|f| f["path"] == file).unwrap()["state"].as_str().unwrap().to_string()
+    };
+    fs::remove_file(w.at("t/empty")).unwrap();
+    assert_eq!(state("t/empty"), "missing");
+    fs::write(w.at("t/a"), pattern(100_001)).unwrap();
+    assert_eq!(state("t/a"), "longer");
+    fs::write(w.at("t/a"), pattern(99_999)).unwrap();
+    assert_eq!(state("t/a"), "shorter");
+}
+
+#[test]
+fn verify_of_nothing_is_a_mismatch_and_makes_nothing() {
+    let w = World::new();
+    w.rill(["verify", "t.torrent", "-d", "elsewhere"]).expect(32);
+    assert!(!w.at("elsewhere").exists());
+}
+
+#[test]
+fn a_file_that_is_no_torrent_has_its_code() {
+    let w = World::new();
+    let cases: [(&[u8], i32); 6] =
+        [(b"", 25), (b"<!DOCTYPE html><html>", 25), (b"d4:infod", 25), (b"i1e", 26), (b"de", 26), (b"d4:infod4:name1:aee", 26)];
+    for (bytes, code) in cases {
+        fs::write(w.at("bad.torrent"), bytes).unwrap();
+        for command in ["show", "verify", "get", "seed"] {
+            let sentence = w.rill([command, "bad.torrent"]).complains(code);
+            assert!(sentence.contains("bad.torrent: "), "{sentence}");
+        }
+    }
+    w.rill(["show", "no.torrent"]).complains(15);
+    w.rill(["show", "t"]).complains(15);
+}
+
+#[test]
+fn escapes_in_names_never_reach_the_terminal() {
+    let w = World::new();
+    let evil = b"d7:comment10:\x1b]0;own\x07\xc2\x9b13:announce-list4:junk4:infod6:lengthi1e4:name12:a\x1b[2J\x07\n\x7f\xe2\x80\xaeb12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
+    fs::write(w.at("evil.torrent"), evil).unwrap();
+    let clean = |text: &str| !text.contains(|c: char| c != '\n' && (c.is_control() || c == '\u{202e}'));
+    for words in [&["show", "evil.torrent"][..], &["show", "--json", "evil.torrent"], &["verify", "evil.torrent"]] {
+        let ended = w.rill(words);
+        assert!(clean(&ended.stdout) && clean(&ended.stderr), "{words:?}: {:?} {:?}", ended.stdout, ended.stderr);
+    }
+    let sentence = w.rill(["show", "no\x1b[2Jsuch\nfile"]).complains(15);
+    assert!(clean(&sentence));
+}
+
+#[test]
+fn bad_options_end_with_28_and_one_sentence() {
+    let w = World::new();
+    let cases: [&[&str]; 10] = [
+        &[],
+        &["frobnicate"],
+        &["get"],
+        &["get", "--no-such-option", "x"],
+        &["get", "--max-download-limit", "fast", "x"],
+        &["get", "--select", "3-1", "t.torrent"],
+        &["get", "--listen-port", "99999", "x"],
+        &["get", "--peer", "somewhere", "x"],
+        &["show"],
+        &["show", "a", "b"],
+    ];
+    for words in cases {
+        w.rill(words).complains(28);
+    }
+}
+
+#[test]
+fn the_environment_twin_of_an_option_works_and_the_command_line_wins() {
+    let w = World::new();
+    let json = end(w.command().args(["show", "t.torrent"]).env("RILL_JSON", "1")).expect(0);
+    json.json();
+    let table = end(w.command().args(["show", "t.torrent"]).env("RILL_JSON", "0")).expect(0);
+    assert!(table.stdout.starts_with("Name:"));
+    end(w.command().args(["verify", "t.torrent"]).env("RILL_DIR", "elsewhere")).expect(32);
+    end(w.command().args(["verify", "t.torrent", "-d", "."]).env("RILL_DIR", "elsewhere")).expect(0);
+    end(w.command().args(["get", "t.torrent"]).env("RILL_STORAGE", "tape")).complains(28);
+}
+
+#[test]
+fn help_goes_to_stdout_and_is_no_error() {
+    let w = World::new();
+    for words in [&["--help"][..], &["get", "--help"], &["help", "create"]] {
+        let ended = w.rill(words).expect(0);
+        assert!(ended.stdout.contains("Usage: rill") && ended.stderr.is_empty());
+    }
+    assert!(w.rill(["--version"]).expect(0).stdout.starts_with("rill "));
+}
+
+#[test]
+fn a_magnet_link_is_shown_and_a_bad_one_has_its_code() {
+    let w = World::new();
+    let link = format!("magnet:?xt=urn:btih:{}&dn=a%1b%5b2Jb&tr=udp://a.example:1&x.pe=192.0.2.1:6881", "ab".repeat(20));
+    let show = w.rill(["show", "--json", &link]).expect(0).json();
+    assert_eq!((&show["info_hash"], &show["peers"][0]), (&"ab".repeat(20).into(), &"192.0.2.1:6881".into()));
+    for command in ["show", "get", "seed", "verify"] {
+        w.rill([command, "magnet:?xt=urn:btih:abc"]).complains(27);
+    }
+}
+
+#[test]
+fn a_torrent_can_come_through_a_pipe() {
+    let w = World::new();
+    let file = fs::File::open(w.at("t.torrent")).unwrap();
+    let ended = end(w.command().args(["show", "--json", "-"]).stdin(file)).expect(0);
+    assert_eq!(ended.json()["name"], "t");
+}
+
+#[test]
+fn a_closed_pipe_is_no_panic() {
+    let w = World::new();
+    for words in [&["show", "t.torrent"][..], &["verify", "t.torrent"], &["--help"], &["create", "t", "-o", "n.torrent"]] {
+        let mut child = w.command().args(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let mut stderr = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        assert_eq!((child.wait().unwrap().code(), stderr.as_str()), (Some(0), ""), "{words:?}");
+    }
+    let mut child = w.command().args(["show", "nowhere"]).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(15));
+}
+
+/// A web server for one connection after another, each answered with the next reply.
+fn serve(replies: Vec<Vec<u8>>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for reply in replies {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                match stream.read(&mut byte) {
+                    Ok(1) => request.push(byte[0]),
+                    _ => return,
+                }
+            }
+            // The client may hang up early, which is its right.
+            let _ = stream.write_all(&reply);
+        }
+    });
+    url
+}
+
+fn reply(head: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    [head.as_bytes(), body].concat()
+}
+
+#[test]
+fn a_torrent_is_fetched_over_http_through_a_redirect() {
+    let w = World::new();
+    let torrent = fs::read(w.at("t.torrent")).unwrap();
+    let url = serve(vec![reply("302 Found\r\nLocation: /there", b""), reply("200 OK", &torrent)]);
+    assert_eq!(w.rill(["show", "--json", &url]).expect(0).json()["name"], "t");
+}
+
+#[test]
+fn a_server_that_misbehaves_is_a_network_error() {
+    let w = World::new();
+    let missing = serve(vec![reply("404 Not Found", b"")]);
+    assert!(w.rill(["show", &missing]).complains(6).contains("404"));
+    let page = serve(vec![reply("200 OK", b"<html>log in</html>")]);
+    w.rill(["show", &page]).complains(25);
+    let circle = serve(vec![reply("302 Found\r\nLocation: /again", b""); 10]);
+    assert!(w.rill(["show", &circle]).complains(6).contains("redirects"));
+    let local_file = serve(vec![reply("302 Found\r\nLocation: file:///etc/passwd", b"")]);
+    w.rill(["show", &local_file]).complains(6);
+    let flood = serve(vec![reply("200 OK", &vec![b'x'; 11 << 20])]);
+    assert!(w.rill(["show", &flood]).complains(6).contains("10 MiB"));
+    w.rill(["show", "http://127.0.0.1:1/x"]).complains(6);
+}

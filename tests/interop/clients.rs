@@ -1,0 +1,210 @@
+//! How each client is started without a screen: to seed what is there, or to fetch and be watched.
+//!
+//! Everything that would look for peers elsewhere is off: they meet through the torrent's tracker alone.
+
+use crate::content::Torrent;
+use crate::lab::{Kid, Lab, free_port, host, other_host};
+use std::fs;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The clients that rill must get along with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client {
+    Libtorrent,
+    Aria2,
+    Transmission,
+    Rtorrent,
+    Rill,
+}
+
+/// A session that adds one torrent, may set pieces aside, and says when it is whole.
+const LIBTORRENT: &str = r#"
+import sys, time, libtorrent as lt
+role, torrent, place, address, port, skip = sys.argv[1:7]
+quiet = dict.fromkeys(["enable_dht", "enable_lsd", "enable_upnp", "enable_natpmp", "enable_incoming_utp", "enable_outgoing_utp"], False)
+session = lt.session({**quiet, "listen_interfaces": f"{address}:{port}", "allow_multiple_connections_per_ip": True,
+    "unchoke_slots_limit": 50, "alert_mask": 0})
+params = lt.add_torrent_params()
+params.ti = lt.torrent_info(torrent)
+params.save_path = place
+handle = session.add_torrent(params)
+if skip != "-":
+    half, of = map(int, skip.split("/"))
+    handle.prioritize_pieces([4 if i % of == half else 0 for i in range(params.ti.num_pieces())])
+while True:
+    status = handle.status()
+    if role == "fetch" and status.is_seeding:
+        print("whole", flush=True)
+        break
+    time.sleep(0.05)
+"#;
+
+impl Client {
+    /// What must be installed for it.
+    pub fn program(self) -> &'static str {
+        match self {
+            Client::Libtorrent => "libtorrent",
+            Client::Aria2 => "aria2c",
+            Client::Transmission => "transmission-cli",
+            Client::Rtorrent => "rtorrent",
+            Client::Rill => "sh",
+        }
+    }
+
+    /// Serves `torrent` from `dir`.
+    pub fn seed<'a>(self, lab: &'a Lab, torrent: &Torrent, dir: &Path) -> Kid<'a> {
+        self.seed_told(lab, torrent, dir, &[])
+    }
+
+    /// The same; rill gets these options besides.
+    pub fn seed_told<'a>(self, lab: &'a Lab, torrent: &Torrent, dir: &Path, rill_options: &[String]) -> Kid<'a> {
+        let port = free_port().to_string();
+        let mut command = match self {
+            Client::Libtorrent => libtorrent("seed", torrent, dir, &port, "-"),
+            Client::Aria2 => {
+                let mut command = aria2(torrent, dir, &port);
+                command.args(["--seed-ratio=0", "--bt-hash-check-seed=true", "--check-integrity=true"]);
+                command
+            }
+            Client::Transmission => transmission(lab, torrent, dir, &port),
+            Client::Rtorrent => rtorrent(lab, torrent, dir, &port, ""),
+            Client::Rill => {
+                let mut command = rill();
+                command.args(["seed", "--no-state", "--listen-port", &port, "-v"]).args(rill_options);
+                command.arg("-d").arg(dir).arg(&torrent.file);
+                command
+            }
+        };
+        lab.start(&mut command)
+    }
+
+    /// Fetches `torrent` into `dir` and waits until it believes to have everything.
+    pub fn fetch(self, lab: &Lab, torrent: &Torrent, dir: &Path) {
+        self.fetch_at(lab, torrent, dir, free_port());
+    }
+
+    /// The same, listening at this port.
+    pub fn fetch_at(self, lab: &Lab, torrent: &Torrent, dir: &Path, port: u16) {
+        let port = port.to_string();
+        let mark = lab.new_dir("mark").join("whole");
+        let mut command = match self {
+            Client::Libtorrent => libtorrent("fetch", torrent, dir, &port, "-"),
+            Client::Aria2 => {
+                let mut command = aria2(torrent, dir, &port);
+                command.arg("--seed-time=0");
+                command
+            }
+            Client::Transmission => {
+                let mut command = transmission(lab, torrent, dir, &port);
+                command.arg("-f").arg(script(&mark));
+                command
+            }
+            Client::Rtorrent => {
+                let touch = format!("method.set_key=event.download.finished,mark,\"execute.nothrow=touch,{}\"\n", mark.display());
+                rtorrent(lab, torrent, dir, &port, &touch)
+            }
+            Client::Rill => {
+                let mut command = rill();
+                command.args(["get", "--no-state", "--listen-port", &port, "-v", "-d"]).arg(dir).arg(&torrent.file);
+                command
+            }
+        };
+        let kid = lab.start(&mut command);
+        match self {
+            Client::Transmission | Client::Rtorrent => {
+                lab.wait_for(&format!("{self:?} is done"), || mark.exists() || kid.ended().is_some());
+                assert!(mark.exists(), "{self:?} gave up\n{}", lab.words());
+                // What it still holds in memory goes to the disk when it ends.
+                kid.signal("TERM");
+                kid.code();
+            }
+            _ => assert_eq!(kid.code(), 0, "{self:?} failed\n{}", lab.words()),
+        }
+    }
+}
+
+/// The binary under test.
+pub fn rill() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rill"));
+    command.env("LC_ALL", "C").env_remove("HOME");
+    command
+}
+
+/// rill serving `torrent` at this port, `rate` bytes a second at most; there when this returns.
+pub fn rill_at<'a>(lab: &'a Lab, torrent: &Torrent, port: u16, rate: &str) -> Kid<'a> {
+    let mut seed = rill();
+    seed.args(["seed", "--no-state", "-u", rate, "--listen-port", &port.to_string(), "-d"]);
+    let kid = lab.start(seed.arg(&torrent.dir).arg(&torrent.file));
+    // Who is dialled too early is left alone for a minute.
+    lab.wait_for("rill listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    kid
+}
+
+/// libtorrent with every `of`-th piece from `part` on, and only those.
+pub fn libtorrent_part<'a>(lab: &'a Lab, torrent: &Torrent, dir: &Path, part: &str) -> Kid<'a> {
+    lab.start(&mut libtorrent("seed", torrent, dir, &free_port().to_string(), part))
+}
+
+fn libtorrent(role: &str, torrent: &Torrent, dir: &Path, port: &str, part: &str) -> Command {
+    let mut command = Command::new("python3");
+    command.args(["-c", LIBTORRENT, role]).arg(&torrent.file).arg(dir).args([&host().to_string(), port, part]);
+    command
+}
+
+fn aria2(torrent: &Torrent, dir: &Path, port: &str) -> Command {
+    let mut command = Command::new("aria2c");
+    command.args([
+        "--no-conf",
+        "--enable-dht=false",
+        "--enable-dht6=false",
+        "--bt-enable-lpd=false",
+        "--enable-peer-exchange=false",
+    ]);
+    command.args(["--file-allocation=none", "--follow-torrent=mem", "--summary-interval=0", "--allow-overwrite=true"]);
+    command.arg(format!("--listen-port={port}")).arg("-d").arg(dir).arg(&torrent.file);
+    command
+}
+
+fn transmission(lab: &Lab, torrent: &Torrent, dir: &Path, port: &str) -> Command {
+    let config = lab.new_dir("transmission");
+    let off = ["dht-enabled", "lpd-enabled", "pex-enabled", "utp-enabled", "port-forwarding-enabled"];
+    let lines: String = off.iter().map(|key| format!("\"{key}\": false, ")).collect();
+    fs::write(config.join("settings.json"), format!("{{{lines}\"bind-address-ipv4\": \"{}\", \"encryption\": 0}}", other_host()))
+        .unwrap();
+    let mut command = Command::new("transmission-cli");
+    command.arg("-g").arg(&config).arg("-w").arg(dir).args(["-M", "-D", "-U", "-p", port]).arg(&torrent.file);
+    command
+}
+
+fn rtorrent(lab: &Lab, torrent: &Torrent, dir: &Path, port: &str, more: &str) -> Command {
+    let config = lab.new_dir("rtorrent");
+    let session = config.join("session");
+    fs::create_dir(&session).unwrap();
+    let lines = [
+        format!("session.path.set={}", session.display()),
+        format!("directory.default.set={}", dir.display()),
+        format!("network.port_range.set={port}-{port}"),
+        "system.daemon.set=true".into(),
+        "dht.mode.set=disable".into(),
+        "protocol.pex.set=no".into(),
+        "pieces.hash.on_completion.set=no".into(),
+        more.into(),
+        format!("load.start={}", torrent.file.display()),
+    ];
+    let rc = config.join("rc");
+    fs::write(&rc, lines.join("\n") + "\n").unwrap();
+    let mut command = Command::new("rtorrent");
+    command.arg("-n").arg("-o").arg(format!("import={}", rc.display()));
+    command
+}
+
+/// A script that makes `mark`.
+fn script(mark: &Path) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let path = mark.with_extension("sh");
+    fs::write(&path, format!("#!/bin/sh\ntouch '{}'\n", mark.display())).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}

@@ -1,0 +1,218 @@
+//! Content to exchange, in all shapes, with its torrent; and the comparison at the end.
+
+use crate::bencode::Value;
+use crate::lab::Lab;
+use sha1::{Digest, Sha1};
+use std::fs::{self, File};
+use std::io::{BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// One file to be.
+#[derive(Clone)]
+pub struct Piece {
+    pub path: String,
+    pub len: u64,
+    /// Zeros that exist in the torrent alone (BEP 47).
+    pub pad: bool,
+    /// Mostly holes.
+    pub sparse: bool,
+}
+
+/// What the content is like.
+#[derive(Clone)]
+pub struct Shape {
+    pub name: &'static str,
+    pub files: Vec<Piece>,
+    pub piece_len: u64,
+}
+
+impl Shape {
+    /// One file.
+    pub fn single(len: u64, piece_len: u64) -> Shape {
+        Shape { name: "payload.bin", files: vec![file("", len)], piece_len }
+    }
+
+    /// A directory of files.
+    pub fn multi(files: Vec<Piece>, piece_len: u64) -> Shape {
+        Shape { name: "payload", files, piece_len }
+    }
+
+    fn is_single(&self) -> bool {
+        self.files.len() == 1 && self.files[0].path.is_empty()
+    }
+
+    /// All bytes.
+    pub fn total(&self) -> u64 {
+        self.files.iter().map(|f| f.len).sum()
+    }
+}
+
+/// A plain file.
+pub fn file(path: impl Into<String>, len: u64) -> Piece {
+    Piece { path: path.into(), len, pad: false, sparse: false }
+}
+
+/// A pad file.
+pub fn pad(len: u64) -> Piece {
+    Piece { path: format!(".pad/{len}"), len, pad: true, sparse: false }
+}
+
+/// Content that lies in `dir`, and its torrent.
+pub struct Torrent {
+    pub dir: PathBuf,
+    pub file: PathBuf,
+    pub shape: Shape,
+    pub info_hash: [u8; 20],
+    pub hashes: Vec<u8>,
+}
+
+impl Torrent {
+    /// Makes the content and the torrent, with these tracker tiers.
+    pub fn make(lab: &Lab, shape: Shape, tiers: &[&[&str]]) -> Torrent {
+        let dir = lab.new_dir("content");
+        let mut noise = Noise(shape.total() | 1);
+        for piece in shape.files.iter().filter(|f| !f.pad) {
+            let path = place(&dir, &shape, piece);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            noise.fill(&path, piece);
+        }
+        let hashes = hash(&dir, &shape);
+        let info = info(&shape, &hashes);
+        let info_hash = Sha1::digest(info.encode()).into();
+        let mut outer = Vec::new();
+        if let Some(first) = tiers.iter().copied().flatten().next() {
+            let list = tiers.iter().map(|tier| Value::List(tier.iter().map(Value::text).collect()));
+            outer.push(("announce", Value::text(first)));
+            outer.push(("announce-list", Value::List(list.collect())));
+        }
+        outer.push(("info", info));
+        let path = dir.with_extension("torrent");
+        fs::write(&path, Value::Dict(outer).encode()).unwrap();
+        Torrent { dir, file: path, shape, info_hash, hashes }
+    }
+
+    /// The hash as forty digits.
+    pub fn hex(&self) -> String {
+        self.info_hash.iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    /// Whether the same bytes lie below `dir`, and how they differ if not.
+    pub fn compare(&self, dir: &Path) -> Result<(), String> {
+        for piece in self.shape.files.iter().filter(|f| !f.pad) {
+            let (here, there) = (place(&self.dir, &self.shape, piece), place(dir, &self.shape, piece));
+            same(&here, &there).map_err(|e| format!("{}: {e}", there.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Fails the test unless the same bytes lie below `dir`.
+    pub fn must_be_in(&self, dir: &Path, lab: &Lab) {
+        if let Err(difference) = self.compare(dir) {
+            panic!("{difference}\n{}", lab.words());
+        }
+    }
+
+    /// The path of a file below `dir`.
+    pub fn path(&self, dir: &Path, file: usize) -> PathBuf {
+        place(dir, &self.shape, &self.shape.files[file])
+    }
+}
+
+fn place(dir: &Path, shape: &Shape, piece: &Piece) -> PathBuf {
+    if shape.is_single() { dir.join(shape.name) } else { dir.join(shape.name).join(&piece.path) }
+}
+
+fn info(shape: &Shape, hashes: &[u8]) -> Value {
+    let name = ("name", Value::text(shape.name));
+    let rest = [("piece length", Value::Int(shape.piece_len as i64)), ("pieces", Value::text(hashes))];
+    let files = shape.files.iter().map(|f| {
+        let mut entry =
+            vec![("length", Value::Int(f.len as i64)), ("path", Value::List(f.path.split('/').map(Value::text).collect()))];
+        if f.pad {
+            entry.insert(0, ("attr", Value::text("p")));
+        }
+        Value::Dict(entry)
+    });
+    let first =
+        if shape.is_single() { ("length", Value::Int(shape.total() as i64)) } else { ("files", Value::List(files.collect())) };
+    Value::Dict([first, name].into_iter().chain(rest).collect())
+}
+
+/// SHA-1 of every piece, read as a client would.
+fn hash(dir: &Path, shape: &Shape) -> Vec<u8> {
+    let mut stream: Box<dyn Read> = Box::new(std::io::empty());
+    for piece in &shape.files {
+        let next: Box<dyn Read> = match piece.pad {
+            true => Box::new(std::io::repeat(0).take(piece.len)),
+            false => Box::new(BufReader::with_capacity(1 << 20, File::open(place(dir, shape, piece)).unwrap())),
+        };
+        stream = Box::new(stream.chain(next));
+    }
+    let mut hashes = Vec::new();
+    let mut buffer = Vec::new();
+    loop {
+        buffer.clear();
+        stream.by_ref().take(shape.piece_len).read_to_end(&mut buffer).unwrap();
+        if buffer.is_empty() {
+            return hashes;
+        }
+        hashes.extend_from_slice(&Sha1::digest(&buffer));
+    }
+}
+
+/// Bytes that no compression finds anything in; the same for the same seed.
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> [u8; 8] {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.to_le_bytes()
+    }
+
+    fn bytes(&mut self, len: u64) -> Vec<u8> {
+        let mut bytes: Vec<u8> = (0..len.div_ceil(8)).flat_map(|_| self.next()).collect();
+        bytes.truncate(len as usize);
+        bytes
+    }
+
+    fn fill(&mut self, path: &Path, piece: &Piece) {
+        let mut file = File::create(path).unwrap();
+        if piece.sparse {
+            file.set_len(piece.len).unwrap();
+            for at in (0..piece.len).step_by(1 << 29) {
+                file.seek(SeekFrom::Start(at)).unwrap();
+                file.write_all(&self.bytes((piece.len - at).min(100_000))).unwrap();
+            }
+            return;
+        }
+        let mut left = piece.len;
+        while left > 0 {
+            let part = left.min(1 << 20);
+            file.write_all(&self.bytes(part)).unwrap();
+            left -= part;
+        }
+    }
+}
+
+/// Whether two files hold the same.
+pub fn same(one: &Path, other: &Path) -> Result<(), String> {
+    let open = |path: &Path| File::open(path).map_err(|e| format!("cannot open: {e}"));
+    let (mut a, mut b) = (open(one)?, open(other)?);
+    let (len_a, len_b) = (a.metadata().unwrap().len(), b.metadata().unwrap().len());
+    if len_a != len_b {
+        return Err(format!("{len_b} bytes instead of {len_a}"));
+    }
+    let (mut x, mut y) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    let mut at = 0;
+    while at < len_a {
+        let part = (len_a - at).min(1 << 20) as usize;
+        a.read_exact(&mut x[..part]).and_then(|()| b.read_exact(&mut y[..part])).map_err(|e| e.to_string())?;
+        if let Some(i) = (0..part).find(|i| x[*i] != y[*i]) {
+            return Err(format!("differs at byte {}", at + i as u64));
+        }
+        at += part as u64;
+    }
+    Ok(())
+}

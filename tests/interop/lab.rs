@@ -1,0 +1,227 @@
+//! A lab: one temporary directory, some programs, an address to meet at; all gone when it is dropped.
+
+use std::cell::{Cell, RefCell};
+use std::fs::{self, File};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// How long anything may take before the test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Where one test plays.
+pub struct Lab {
+    dir: tempfile::TempDir,
+    kids: RefCell<Vec<Child>>,
+    names: Cell<u32>,
+}
+
+/// Two addresses that only this machine knows, for as long as a lab lives; only root can make them. Transmission keeps
+/// one peer for each address, so it needs one for itself, and libtorrent talks to its own network alone.
+const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 77, 77, 1), Ipv4Addr::new(10, 77, 77, 2)];
+
+/// A program of a lab, by its place in the list.
+#[derive(Clone, Copy)]
+pub struct Kid<'a> {
+    lab: &'a Lab,
+    index: usize,
+}
+
+impl Lab {
+    /// An empty lab; where the disk is, because memory is scarcer.
+    pub fn new() -> Lab {
+        let dir = tempfile::Builder::new().prefix("rill-interop-").tempdir_in(std::env::temp_dir()).unwrap();
+        // opentracker gives up its rights before it reads its list.
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        addresses("add");
+        Lab { dir, kids: RefCell::default(), names: Cell::new(0) }
+    }
+
+    /// A path in the lab.
+    pub fn at(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A new empty directory whose name begins with `name`.
+    pub fn new_dir(&self, name: &str) -> PathBuf {
+        self.names.set(self.names.get() + 1);
+        let path = self.at(format!("{name}-{}", self.names.get()));
+        fs::create_dir(&path).unwrap();
+        path
+    }
+
+    /// Starts a program; its words go to a file that [`Lab::words`] prints.
+    pub fn start(&self, command: &mut Command) -> Kid<'_> {
+        for variable in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
+            command.env_remove(variable);
+        }
+        let index = self.kids.borrow().len();
+        let log = File::create(self.at(format!("log-{index}"))).unwrap();
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).process_group(0);
+        let child = command.spawn().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
+        self.kids.borrow_mut().push(child);
+        Kid { lab: self, index }
+    }
+
+    /// The last things that every program has said, for a failing test.
+    pub fn words(&self) -> String {
+        (0..self.kids.borrow().len()).map(|i| format!("program {i}:\n{}", self.last_words(i))).collect()
+    }
+
+    fn last_words(&self, index: usize) -> String {
+        let said = fs::read(self.at(format!("log-{index}"))).unwrap_or_default();
+        let said = String::from_utf8_lossy(&said);
+        // Some redraw a line for ever.
+        let lines: Vec<&str> = said.split(['\r', '\n']).map(str::trim).filter(|line| !line.is_empty()).collect();
+        lines[lines.len().saturating_sub(12)..].iter().map(|line| format!("    {line:.200}\n")).collect()
+    }
+
+    /// Waits until `done` says so.
+    pub fn wait_for(&self, what: &str, mut done: impl FnMut() -> bool) {
+        self.wait_up_to(PATIENCE, what, &mut done);
+    }
+
+    /// Waits until `done` says so, at most so long.
+    pub fn wait_up_to(&self, patience: Duration, what: &str, done: &mut dyn FnMut() -> bool) {
+        let begun = Instant::now();
+        while !done() {
+            assert!(begun.elapsed() < patience, "waited {patience:?} in vain until {what}\n{}", self.words());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for child in self.kids.get_mut() {
+            signal(child, "KILL");
+            let _ = child.wait();
+        }
+        addresses("del");
+    }
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn addresses(what: &str) {
+    for address in ADDRESSES.iter().filter(|_| is_root()) {
+        // Whether it worked shows when somebody binds.
+        let _ = Command::new("ip").args(["addr", what, &format!("{address}/24"), "dev", "lo"]).stderr(Stdio::null()).status();
+    }
+}
+
+impl Kid<'_> {
+    fn child<T>(&self, f: impl FnOnce(&mut Child) -> T) -> T {
+        f(&mut self.lab.kids.borrow_mut()[self.index])
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&self) -> Option<ExitStatus> {
+        self.child(|child| child.try_wait().unwrap())
+    }
+
+    /// Waits for its end and gives its exit code; -1 for a death by signal.
+    pub fn code(&self) -> i32 {
+        self.code_within(PATIENCE)
+    }
+
+    /// Waits for its end for so long.
+    pub fn code_within(&self, patience: Duration) -> i32 {
+        let mut status = None;
+        self.lab.wait_up_to(patience, &format!("program {} ends", self.index), &mut || {
+            status = self.ended();
+            status.is_some()
+        });
+        status.and_then(|s| s.code()).unwrap_or(-1)
+    }
+
+    /// Sends a signal by name.
+    pub fn signal(&self, name: &str) {
+        self.child(|child| signal(child, name));
+    }
+
+    /// Ends it at once and waits for that.
+    pub fn kill(&self) {
+        self.signal("KILL");
+        self.child(|child| child.wait().unwrap());
+    }
+
+    /// What it has said so far.
+    pub fn words(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.lab.at(format!("log-{}", self.index))).unwrap()).into_owned()
+    }
+}
+
+/// A signal to the child's whole process group; one that is gone does not mind.
+fn signal(child: &mut Child, name: &str) {
+    if matches!(child.try_wait(), Ok(None)) {
+        let group = format!("-{}", child.id());
+        let _ = Command::new("kill").args(["-s", name, "--", &group]).stderr(Stdio::null()).status();
+    }
+}
+
+/// Where everybody but Transmission lives. Never 127.0.0.1 if there is another: some clients believe in no peer there.
+pub fn host() -> IpAddr {
+    if is_root() {
+        return ADDRESSES[0].into();
+    }
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    // Connecting a datagram socket sends nothing; it only chooses a way, and with it an address.
+    let address = socket.connect((Ipv4Addr::new(203, 0, 113, 1), 9)).and_then(|()| socket.local_addr());
+    address.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip())
+}
+
+/// Where Transmission lives.
+pub fn other_host() -> IpAddr {
+    ADDRESSES[1].into()
+}
+
+/// A port that nobody has, for TCP and UDP; below those that the kernel gives to outgoing connections.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let port = 20_000 + (std::process::id() as u16).wrapping_mul(7).wrapping_add(NEXT.fetch_add(1, Relaxed)) % 10_000;
+        if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() && UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// Whether everything named is installed. If not, says so, and under CI fails.
+pub fn have(programs: &[&str]) -> bool {
+    let missing: Vec<&str> = programs.iter().copied().filter(|p| !installed(p)).collect();
+    if !missing.is_empty() {
+        let word = format!("skipped, not installed: {}", missing.join(", "));
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{word}");
+        eprintln!("{word}");
+    }
+    missing.is_empty()
+}
+
+fn installed(program: &str) -> bool {
+    if program == "transmission-cli" && !is_root() {
+        return false; // it needs an address of its own
+    }
+    if program == "libtorrent" {
+        let import = Command::new("python3").args(["-c", "import libtorrent"]).stderr(Stdio::null()).status();
+        return import.is_ok_and(|status| status.success());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+}
+
+/// Ends the test early when a program is missing.
+#[macro_export]
+macro_rules! need {
+    ($($program:expr),+) => {
+        if !$crate::lab::have(&[$($program),+]) {
+            return;
+        }
+    };
+}

@@ -1,0 +1,96 @@
+//! A peer in this process that speaks just enough of the protocol to be believed, and lies.
+//!
+//! It claims to have everything, unchokes at once and answers each request with bytes that are wrong in one place of
+//! every block, or right ones when it is told to be honest.
+
+use crate::content::Torrent;
+use sha1::{Digest, Sha1};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A lying seeder of a single-file torrent.
+pub struct Liar {
+    pub address: SocketAddr,
+    served: Arc<AtomicU64>,
+}
+
+/// What each connection needs to know.
+#[derive(Clone)]
+struct Script {
+    info_hash: [u8; 20],
+    pieces: usize,
+    piece_len: u64,
+    content: Arc<File>,
+    served: Arc<AtomicU64>,
+}
+
+impl Liar {
+    /// One that listens at this address.
+    pub fn start(ip: IpAddr, torrent: &Torrent) -> Liar {
+        let listener = TcpListener::bind((ip, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let served = Arc::new(AtomicU64::new(0));
+        let script = Script {
+            info_hash: torrent.info_hash,
+            pieces: torrent.hashes.len() / 20,
+            piece_len: torrent.shape.piece_len,
+            content: Arc::new(File::open(torrent.path(&torrent.dir, 0)).unwrap()),
+            served: served.clone(),
+        };
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let script = script.clone();
+                // A connection that breaks is what it came for.
+                std::thread::spawn(move || script.play(stream));
+            }
+        });
+        Liar { address, served }
+    }
+
+    /// Blocks that it got rid of.
+    pub fn served(&self) -> u64 {
+        self.served.load(Ordering::SeqCst)
+    }
+}
+
+impl Script {
+    fn play(&self, mut stream: TcpStream) -> io::Result<()> {
+        let mut handshake = [0; 68];
+        stream.read_exact(&mut handshake)?;
+        let id = Sha1::digest(stream.local_addr()?.to_string().as_bytes());
+        stream.write_all(&[&b"\x13BitTorrent protocol"[..], &[0; 8], &self.info_hash, &id].concat())?;
+        let mut bitfield = vec![0xff; self.pieces.div_ceil(8)];
+        if self.pieces % 8 != 0 {
+            *bitfield.last_mut().unwrap() = 0xff << (8 - self.pieces % 8);
+        }
+        stream.write_all(&message(5, &bitfield))?;
+        stream.write_all(&message(1, &[]))?;
+        loop {
+            let mut len = [0; 4];
+            stream.read_exact(&mut len)?;
+            let mut body = vec![0; u32::from_be_bytes(len).min(1 << 20) as usize];
+            stream.read_exact(&mut body)?;
+            if let (Some(6), 13) = (body.first(), body.len()) {
+                self.answer(&mut stream, &body[1..])?;
+            }
+        }
+    }
+
+    fn answer(&self, stream: &mut TcpStream, request: &[u8]) -> io::Result<()> {
+        let number = |at: usize| u64::from(u32::from_be_bytes(request[at..at + 4].try_into().unwrap()));
+        let mut block = vec![0; number(8).min(1 << 17) as usize];
+        self.content.read_exact_at(&mut block, number(0) * self.piece_len + number(4))?;
+        let middle = block.len() / 2;
+        block[middle] ^= 0x55;
+        self.served.fetch_add(1, Ordering::SeqCst);
+        stream.write_all(&message(7, &[&request[..8], &block].concat()))
+    }
+}
+
+fn message(id: u8, body: &[u8]) -> Vec<u8> {
+    [&(body.len() as u32 + 1).to_be_bytes()[..], &[id], body].concat()
+}

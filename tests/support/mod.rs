@@ -1,0 +1,110 @@
+//! What the whole-behaviour tests share: content, torrents, sessions on loopback.
+
+#![allow(dead_code)] // each test file uses its own part
+
+use rill::session::{AddTorrent, Config, Event, Session, TorrentId};
+use rill::units::{PieceHash, Rng};
+use rill::wire::Metainfo;
+use rill::wire::metainfo::Builder;
+use sha1::{Digest, Sha1};
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// The longest that anything here may take.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Files of a torrent: path below its name, and bytes.
+pub type Files<'a> = &'a [(&'a str, usize)];
+
+/// Bytes that look random and are the same every time.
+pub fn content(len: usize, seed: u64) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    Rng::new(seed).fill(&mut bytes);
+    bytes
+}
+
+/// Writes one file named `name` of `len` bytes into `dir` and makes its torrent.
+pub fn single(dir: &Path, name: &str, len: usize, piece_len: u32) -> Metainfo {
+    let bytes = content(len, 1);
+    std::fs::write(dir.join(name), &bytes).unwrap();
+    finish(Builder { piece_len, ..Builder::single(name, len as u64) }, &bytes)
+}
+
+/// Writes files below `dir/name` and makes their torrent.
+pub fn multi(dir: &Path, name: &str, files: Files<'_>, piece_len: u32) -> Metainfo {
+    let mut all = Vec::new();
+    let mut entries = Vec::new();
+    for (i, (path, len)) in files.iter().enumerate() {
+        let bytes = content(*len, 100 + i as u64);
+        let at = dir.join(name).join(path);
+        std::fs::create_dir_all(at.parent().unwrap()).unwrap();
+        std::fs::write(at, &bytes).unwrap();
+        all.extend(bytes);
+        entries.push((path.split('/').map(str::to_string).collect(), *len as u64));
+    }
+    finish(Builder { piece_len, ..Builder::multi(name, entries) }, &all)
+}
+
+fn finish(builder: Builder, bytes: &[u8]) -> Metainfo {
+    let hashes: Vec<PieceHash> = bytes.chunks(builder.piece_len as usize).map(|p| PieceHash(Sha1::digest(p).into())).collect();
+    Metainfo::parse(&builder.finish(&hashes).unwrap()).unwrap()
+}
+
+/// A session on one loopback address, any port.
+pub fn session(ip: &str) -> Session {
+    session_with(ip, |_| {})
+}
+
+/// The same, with other settings.
+pub fn session_with(ip: &str, change: impl FnOnce(&mut Config)) -> Session {
+    let mut config = Config {
+        listen_ports: 0..=0,
+        listen_on: vec![ip.parse::<IpAddr>().unwrap()],
+        progress_every: Duration::from_millis(50),
+        ..Config::default()
+    };
+    change(&mut config);
+    Session::start(config).unwrap()
+}
+
+/// A session that seeds, and its address.
+pub fn seeder(ip: &str, torrent: &Metainfo, dir: &Path) -> (Session, SocketAddr) {
+    let s = session(ip);
+    s.add(AddTorrent { seed_only: true, ..AddTorrent::new(torrent.clone(), dir) }).unwrap();
+    wait(&s, |e| matches!(e, Event::Opened { .. }));
+    let addr = SocketAddr::new(ip.parse().unwrap(), s.local_port());
+    (s, addr)
+}
+
+/// Adds a download from these peers.
+pub fn download(s: &Session, torrent: &Metainfo, dir: &Path, peers: &[SocketAddr]) -> TorrentId {
+    s.add(AddTorrent { peers: peers.to_vec(), ..AddTorrent::new(torrent.clone(), dir) }).unwrap()
+}
+
+/// Waits for the event that `is` says yes to; panics after a minute, or at a failure that was not waited for.
+pub fn wait(s: &Session, mut is: impl FnMut(&Event) -> bool) -> Event {
+    let start = Instant::now();
+    let mut last = None;
+    while start.elapsed() < PATIENCE {
+        let Some(e) = s.next_event(Duration::from_millis(100)) else { continue };
+        if is(&e) {
+            return e;
+        }
+        assert!(!matches!(e, Event::Failed { .. } | Event::Died { .. }), "{e:?}");
+        last = Some(e);
+    }
+    panic!("waited in vain; last was {last:?}");
+}
+
+/// Every file of `a` is in `b`, byte for byte.
+pub fn assert_same(a: &Path, b: &Path) {
+    if a.is_dir() {
+        for entry in std::fs::read_dir(a).unwrap() {
+            let entry = entry.unwrap();
+            assert_same(&entry.path(), &b.join(entry.file_name()));
+        }
+    } else {
+        assert!(std::fs::read(a).unwrap() == std::fs::read(b).unwrap(), "{} differs", b.display());
+    }
+}

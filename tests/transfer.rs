@@ -1,0 +1,269 @@
+//! `get`, `seed` and `bench` with the real binary over loopback, without any other program.
+
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// Content `t/{a,sub/b,empty}`, its torrent, and a rill that seeds it.
+struct World {
+    dir: tempfile::TempDir,
+    seed: Child,
+    port: u16,
+}
+
+impl World {
+    fn new() -> World {
+        World::seeding_at("0")
+    }
+
+    /// With a seed that sends so many bytes a second; 0 is as many as it can.
+    fn seeding_at(rate: &str) -> World {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("t/sub")).unwrap();
+        fs::write(dir.path().join("t/a"), pattern(1_000_000)).unwrap();
+        fs::write(dir.path().join("t/empty"), "").unwrap();
+        fs::write(dir.path().join("t/sub/b"), pattern(300_001)).unwrap();
+        let made = rill(dir.path()).args(["create", "t", "-p", "32K", "-q"]).status().unwrap();
+        assert!(made.success());
+        let port = free_port();
+        let mut seed = rill(dir.path());
+        seed.args(["seed", "--no-state", "-q", "-u", rate, "--listen-port", &port.to_string(), "t.torrent"]);
+        let seed = seed.spawn().unwrap();
+        let begun = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "the seed does not listen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        World { dir, seed, port }
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.dir.path().join(path)
+    }
+
+    fn get<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Command {
+        let mut get = rill(self.dir.path());
+        get.args(["get", "t.torrent", "-d", "out", "--listen-port", "0", "--timeout", "60"]);
+        get.args(["--peer", &format!("127.0.0.1:{}", self.port)]).args(words);
+        get
+    }
+
+    fn same(&self, file: &str) -> bool {
+        fs::read(self.at("out").join(file)).ok() == fs::read(self.at(file)).ok()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = self.seed.kill();
+        let _ = self.seed.wait();
+    }
+}
+
+/// A port that no other test takes, below those that the kernel gives to outgoing connections.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let port = 12_000 + (std::process::id() as u16).wrapping_mul(13).wrapping_add(NEXT.fetch_add(1, Relaxed)) % 7_000;
+        if TcpListener::bind(("0.0.0.0", port)).is_ok() && UdpSocket::bind(("0.0.0.0", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+fn rill(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rill"));
+    command.env_clear().env("LC_ALL", "C").env("PATH", "/usr/bin:/bin").current_dir(dir).stdin(Stdio::null());
+    command
+}
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 31 + i / 251) as u8).collect()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn objects(output: &Output) -> Vec<Value> {
+    stdout(output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn signal(child: &Child, name: &str) {
+    assert!(Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn get_fetches_everything_and_says_so_in_plain_lines() {
+    let w = World::new();
+    let output = w.get(["--no-state"]).output().unwrap();
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+    assert!(w.same("t/a") && w.same("t/sub/b") && w.same("t/empty"));
+    let text = stdout(&output);
+    assert!(text.starts_with("t: 1.2 MiB in 3 files, 40 pieces\n"), "{text}");
+    assert!(text.lines().last().unwrap().starts_with("t: 100% of 1.2 MiB after "), "{text}");
+    assert!(!text.contains(['\r', '\x1b']));
+}
+
+#[test]
+fn json_ends_with_one_object_that_carries_the_exit_code() {
+    let w = World::new();
+    let output = w.get(["--no-state", "--json"]).output().unwrap();
+    let objects = objects(&output);
+    let last = objects.last().unwrap();
+    assert_eq!((&last["event"], &last["exit_code"]), (&"end".into(), &0.into()));
+    let torrent = &last["torrents"][0];
+    assert_eq!((&torrent["have_bytes"], &torrent["state"]), (&1_300_001.into(), &"done".into()));
+    assert!(objects.iter().any(|o| o["event"] == "complete"));
+    let quiet = w.get(["--no-state", "--json", "-q"]).output().unwrap();
+    assert_eq!(stdout(&quiet).lines().count(), 1);
+}
+
+#[test]
+fn only_the_selected_files_are_fetched() {
+    let w = World::new();
+    let output = w.get(["--no-state", "--select-name", "b"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(w.same("t/sub/b") && !w.same("t/a"));
+    let output = w.get(["--no-state", "--select", "1"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(w.same("t/sub/b") && w.same("t/a"), "what was there is kept");
+    assert_eq!(w.get(["--no-state", "--select", "9"]).output().unwrap().status.code(), Some(28));
+}
+
+#[test]
+fn what_is_there_is_not_fetched_again() {
+    let w = World::new();
+    for (state, twice) in [("--state-dir=state", 0), ("--no-state", 0)] {
+        assert!(w.get([state, "-q"]).status().unwrap().success());
+        let output = w.get([state, "--json", "-q"]).output().unwrap();
+        assert_eq!(objects(&output)[0]["torrents"][0]["downloaded_bytes"], twice, "{state}");
+    }
+    fs::write(w.at("out/t/a"), pattern(999_999)).unwrap();
+    assert!(w.get(["--state-dir=state", "-q"]).status().unwrap().success());
+    assert!(w.same("t/a"));
+}
+
+#[test]
+fn the_hook_runs_once_with_the_torrents_facts() {
+    let w = World::new();
+    let hook = w.at("hook");
+    let script = "#!/bin/sh\nprintf '%s\\n' \"$1\" \"$RILL_TORRENT_NAME\" \"$RILL_TORRENT_BYTES\" \"$RILL_TORRENT_DIR\" >> seen\necho talk\n";
+    fs::write(&hook, script).unwrap();
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    let output = w.get(["--no-state", "--json", "-q", "--on-complete", "./hook"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let (out, path) = (w.at("out"), w.at("out/t"));
+    let expected = format!("{}\nt\n1300001\n{}\n", path.display(), out.display());
+    assert_eq!(fs::read_to_string(w.at("seen")).unwrap(), expected);
+    assert_eq!((stderr(&output).as_str(), stdout(&output).lines().count()), ("talk\n", 1), "its words do not mix with ours");
+    let output = w.get(["--no-state", "-q", "--on-complete", "./no-such-program"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(stderr(&output).starts_with("rill: --on-complete ./no-such-program: "));
+}
+
+#[test]
+fn a_seeding_goal_keeps_it_there_until_it_is_reached() {
+    let w = World::new();
+    let begun = Instant::now();
+    let output = w.get(["--no-state", "--json", "-q", "--seed-time", "0.03"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(begun.elapsed() >= Duration::from_millis(1800), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_signal_ends_get_with_7_and_seed_with_0() {
+    let mut w = World::seeding_at("100K");
+    let mut get = w.get(["--state-dir=state", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(get.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let had =
+        lines.find_map(|line| serde_json::from_str::<Value>(&line).ok()?["pieces_have"].as_u64().filter(|n| *n > 2)).unwrap();
+    signal(&get, "INT");
+    let last = lines.last().unwrap();
+    assert_eq!(get.wait().unwrap().code(), Some(7));
+    assert_eq!(serde_json::from_str::<Value>(&last).unwrap()["exit_code"], 7);
+    let verify = rill(w.dir.path()).args(["verify", "t.torrent", "-d", "out", "--json"]).output().unwrap();
+    assert!(objects(&verify)[0]["pieces_good"].as_u64().unwrap() >= had);
+    signal(&w.seed, "TERM");
+    assert_eq!(w.seed.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn nobody_there_times_out_with_2() {
+    let w = World::new();
+    for option in ["--timeout", "--stall-timeout"] {
+        let mut get = rill(w.dir.path());
+        let output =
+            get.args(["get", "t.torrent", "-d", "none", "--no-state", "--listen-port", "0", option, "2"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains("no peers"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_reader_who_leaves_or_sleeps_does_not_stop_the_download() {
+    let w = World::new();
+    let mut get = w.get(["--no-state", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(get.stdout.take());
+    assert_eq!(get.wait().unwrap().code(), Some(0));
+    assert!(w.same("t/a"));
+    fs::remove_dir_all(w.at("out")).unwrap();
+    // Held open and never read: the pipe may fill, the download must not care.
+    let mut get = w.get(["--no-state", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let held = get.stdout.take();
+    assert_eq!(get.wait().unwrap().code(), Some(0));
+    drop(held);
+}
+
+#[test]
+fn seed_of_nothing_is_a_mismatch_and_makes_nothing() {
+    let w = World::new();
+    let output =
+        rill(w.dir.path()).args(["seed", "t.torrent", "-d", "none", "--no-state", "--listen-port", "0"]).output().unwrap();
+    assert!(matches!(output.status.code(), Some(15 | 32)), "{:?} {}", output.status, stderr(&output));
+    assert!(!w.at("none").exists());
+}
+
+#[test]
+fn a_taken_port_is_a_network_error() {
+    let w = World::new();
+    let port = w.port.to_string();
+    let output = rill(w.dir.path()).args(["get", "t.torrent", "-d", "x", "--no-state", "--listen-port", &port]).output().unwrap();
+    assert_eq!(output.status.code(), Some(6));
+    assert!(stderr(&output).contains(&port), "{}", stderr(&output));
+}
+
+#[test]
+fn the_bench_measures_and_cleans_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = rill(dir.path()).args(["bench", "--size", "4M", "--rounds", "1", "--json", "-d", "."]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let object = &objects(&output)[0];
+    assert!(object["times_floor"].as_f64().unwrap() > 0.0);
+    assert!(object["rounds"][0]["download"]["loop_cpu_s_per_gib"].as_f64().unwrap() > 0.0);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn an_interrupted_bench_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench =
+        rill(dir.path()).args(["bench", "--size", "64M", "--rounds", "100", "-d", "."]).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    signal(&bench, "INT");
+    assert_eq!(bench.wait().unwrap().code(), Some(7));
+    let mut words = String::new();
+    bench.stderr.take().unwrap().read_to_string(&mut words).unwrap();
+    assert_eq!((words.as_str(), fs::read_dir(dir.path()).unwrap().count()), ("", 0));
+}
