@@ -1,0 +1,29 @@
+#!/bin/bash
+# What the checks need and a bare machine lacks: the clients and the tracker that rill is tried against, an
+# emulator for 32-bit ARM, the fuzzer. Asks before it fetches: what is there stays as it is. Needs root for packages.
+set -euo pipefail
+
+missing=()
+want() { command -v "$1" >/dev/null || missing+=("$2"); }
+want aria2c aria2
+want transmission-cli transmission-cli
+want rtorrent rtorrent
+want opentracker opentracker
+want ip iproute2
+want qemu-arm qemu-user
+if ((${#missing[@]})); then
+    echo "installing: ${missing[*]}"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+# The Python module is the whole of libtorrent.
+python3 -c 'import libtorrent' 2>/dev/null ||
+    PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --root-user-action=ignore 'libtorrent==2.1.1'
+
+# Debian starts these by itself; here they would only hold ports.
+for service in opentracker transmission-daemon; do
+    service "$service" stop >/dev/null 2>&1 || true
+done
+
+cargo fuzz --version >/dev/null 2>&1 || cargo install --quiet --locked cargo-fuzz
