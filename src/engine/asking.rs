@@ -2,14 +2,16 @@
 //!
 //! Endgame begins when every wanted block is asked for. A peer with nothing left to do then takes blocks from the end of the
 //! longest queue: those that would come last. At most [`ENDGAME_HOLDERS`](limits::ENDGAME_HOLDERS) owe one block, and whoever is second is told to cancel.
+//! The [`Policy`](super::Policy) may ask for another endgame, or for none.
 
 use super::action::{Action, Actions};
-use super::core::Engine;
+use super::core::{Effect, Engine};
 use super::limits;
 use super::peer::{Asked, Connection, Peer};
+use super::policy::{Endgame, Policy};
 use super::timers::{Timer, Timers};
 use super::torrent::Torrent;
-use crate::units::{BlockSpan, Now, PeerKey, Rng, TorrentKey};
+use crate::units::{BlockSpan, Now, PeerKey, Rng, TorrentKey, bytes_within};
 use crate::wire::Message;
 
 impl Engine {
@@ -17,16 +19,33 @@ impl Engine {
     pub(super) fn top_up(&mut self, now: Now, key: PeerKey, out: &mut Actions) {
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
         let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)).filter(|t| t.running) else { return };
-        request_blocks(now, t, peer, &mut self.rng, &mut self.timers, out);
-        self.endgame(now, key, out);
+        let policy = &self.config.policy;
+        let mut cx = Cx { now, policy, rng: &mut self.rng, timers: &mut self.timers, out };
+        let asked = request_blocks(&mut cx, t, peer);
+        match policy.endgame {
+            Endgame::Off => {}
+            Endgame::Bounded { holders, blocks } => {
+                let blocks = blocks.min(policy.window.most() as usize);
+                self.help_the_late(now, key, u16::from(holders), blocks, out);
+            }
+            Endgame::Unbounded if !t.picker.is_endgame(&t.pieces) => {}
+            Endgame::Unbounded if asked => {
+                // It has begun just now, and nobody else knows.
+                let begun = Effect::TopUp { torrent: t.key };
+                if !self.effects.contains(&begun) {
+                    self.effects.push(begun);
+                }
+            }
+            Endgame::Unbounded => ask_for_everything(&mut cx, t, peer),
+        }
     }
 
     /// Asks a peer that has nothing left to do for blocks that others owe us but would bring later: those at the end of the
     /// longest queue. Whoever is second is told to cancel, most often before it has begun.
-    fn endgame(&mut self, now: Now, key: PeerKey, out: &mut Actions) {
-        for _ in 0..limits::ENDGAME_BLOCKS {
+    fn help_the_late(&mut self, now: Now, key: PeerKey, holders: u16, blocks: usize, out: &mut Actions) {
+        for _ in 0..blocks {
             let Some(Connection { peer, .. }) = self.connections.get(key) else { return };
-            if peer.window.owed() >= limits::ENDGAME_BLOCKS || peer.window.is_snubbed() || !peer.may_be_asked() {
+            if peer.window.owed() >= blocks || peer.window.is_snubbed() || !peer.may_be_asked() {
                 return;
             }
             let Some(t) = peer.torrent.and_then(|t| self.torrents.get(t)).filter(|t| t.running && t.picker.is_endgame(&t.pieces))
@@ -38,10 +57,11 @@ impl Engine {
             let others = t.peers.iter().filter(|p| **p != key).filter_map(|p| self.connections.get(*p)).map(|c| &c.peer);
             let latest = others
                 .filter_map(|p| {
-                    let blocks = p.window.expected(now, p.down.per_second(now));
-                    let fits =
-                        |b: &BlockSpan| peer.window.lookup(*b) == Asked::No && t.picker.may_ask_again(&t.pieces, &asker, *b);
-                    blocks.take_while(|(_, wait)| *wait > soon).find(|(b, _)| fits(b))
+                    let expected = p.window.expected(now, p.down.per_second(now));
+                    let fits = |b: &BlockSpan| {
+                        peer.window.lookup(*b) == Asked::No && t.picker.may_ask_again(&t.pieces, &asker, *b, holders)
+                    };
+                    expected.take_while(|(_, wait)| *wait > soon).find(|(b, _)| fits(b))
                 })
                 .max_by_key(|(_, wait)| *wait);
             let torrent = t.key;
@@ -67,32 +87,67 @@ impl Engine {
     }
 }
 
-/// Fills a peer's window with requests.
-fn request_blocks(now: Now, t: &mut Torrent, peer: &mut Peer, rng: &mut Rng, timers: &mut Timers, out: &mut Actions) {
-    if !peer.may_be_asked() {
-        return;
+/// What asking one peer needs beside it and its torrent.
+struct Cx<'a> {
+    now: Now,
+    policy: &'a Policy,
+    rng: &'a mut Rng,
+    timers: &'a mut Timers,
+    out: &'a mut Actions,
+}
+
+impl Cx<'_> {
+    /// Asks for one block, which the pieces count as owed already.
+    fn request(&mut self, peer: &mut Peer, block: BlockSpan) {
+        let nothing_owed = peer.window.owed() == 0;
+        peer.window.asked(self.now, block);
+        peer.say(&Message::Request(block.into()), self.out);
+        if nothing_owed {
+            self.timers.arm(Timer::Peer(peer.key), peer.next_deadline());
+        }
     }
-    let room = peer.window.room();
-    let nothing_owed = peer.window.owed() == 0;
-    let small_pieces = (limits::OPEN_BYTES / t.pieces.geometry().nominal_piece_len()) as usize;
+}
+
+/// Fills a peer's window with requests; whether there were any.
+fn request_blocks(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer) -> bool {
+    if !peer.may_be_asked() {
+        return false;
+    }
+    let piece_len = t.pieces.geometry().nominal_piece_len();
+    let small_pieces = (cx.policy.open_bytes / piece_len) as usize;
     let open_limit = t.peers.len() * 2 + limits::OPEN_PIECES_SPARE + small_pieces;
-    let rate = peer.down.per_second(now);
-    let is_fast = rate.saturating_mul(limits::OWN_PIECE_WITHIN.as_secs()) >= u64::from(t.pieces.geometry().nominal_piece_len());
-    for _ in 0..room {
-        let Some(pick) = t.picker.pick(&mut t.pieces, &peer.as_asker(is_fast), open_limit, rng) else { break };
+    let is_fast = bytes_within(peer.down.per_second(cx.now), cx.policy.own_piece_within) >= u64::from(piece_len);
+    let mut asked = false;
+    for _ in 0..peer.window.room() {
+        let Some(pick) = t.picker.pick(&mut t.pieces, &peer.as_asker(is_fast), open_limit, cx.rng) else { break };
         if pick.begun {
             let piece = pick.block.piece();
-            out.push(Action::Prepare { torrent: t.key, piece });
+            cx.out.push(Action::Prepare { torrent: t.key, piece });
             if t.blame.is_suspect(piece) {
                 if let Some(open) = t.pieces.get_mut(piece) {
                     open.reserved = Some(peer.key);
                 }
             }
         }
-        peer.window.asked(now, pick.block);
-        peer.say(&Message::Request(pick.block.into()), out);
+        cx.request(peer, pick.block);
+        asked = true;
     }
-    if nothing_owed && peer.window.owed() > 0 {
-        timers.arm(Timer::Peer(peer.key), peer.next_deadline());
+    asked
+}
+
+/// The endgame of folklore: asks a peer for whatever nobody is sending yet, as far as its window goes.
+fn ask_for_everything(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer) {
+    let room = peer.window.room() as usize;
+    if room == 0 || !peer.may_be_asked() {
+        return;
+    }
+    let (asker, holders) = (peer.as_asker(false), Endgame::Unbounded.holders());
+    let fits = |b: &BlockSpan| t.picker.may_ask_again(&t.pieces, &asker, *b, holders) && !peer.window.owes(*b);
+    let mut blocks: Vec<BlockSpan> = t.pieces.open().flat_map(|(p, _)| t.pieces.blocks(p)).filter(fits).collect();
+    // Peers that all began at the same end would all bring the same.
+    cx.rng.shuffle(&mut blocks);
+    for block in blocks.into_iter().take(room) {
+        t.pieces.ask_again(block);
+        cx.request(peer, block);
     }
 }

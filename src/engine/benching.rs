@@ -2,6 +2,7 @@
 //!
 //! It promises nothing to users of the library.
 
+use super::policy::Policy;
 use super::torrent::{Asker, Picker, Pieces};
 use crate::units::{BLOCK_LEN, Bitfield, Geometry, PeerKey, PieceIndex, Rng, Table};
 use std::net::{IpAddr, Ipv4Addr};
@@ -22,7 +23,7 @@ impl Download {
         let g = Geometry::new(u64::from(pieces) * piece_len, piece_len).expect("a geometry");
         let mut rng = Rng::new(1);
         let pieces = Pieces::new(g, Bitfield::empty(g.pieces()), Bitfield::full(g.pieces()));
-        let mut picker = Picker::new(&pieces, false, &mut rng);
+        let mut picker = Picker::new(&pieces, false, &Policy::default(), &mut rng);
         let mut table: Table<PeerKey, ()> = Table::default();
         let peers = (0..peers).map(|_| {
             let mut has = Bitfield::empty(g.pieces());

@@ -8,6 +8,7 @@ use super::bandwidth::Bucket;
 use super::conduct::Close;
 use super::limits;
 use super::peer::{Connection, Peer, Phase};
+use super::policy::Policy;
 use super::stats::{Slow, TorrentStats};
 use super::timers::{Timer, Timers};
 use super::torrent::{Activity, Blame, Candidates, Choker, Picker, Pieces, Torrent, Trackers};
@@ -36,6 +37,8 @@ pub struct EngineConfig {
     pub seed: u64,
     /// What we call ourselves to people (BEP 10 `v`).
     pub version: String,
+    /// What the protocol leaves open.
+    pub policy: Policy,
 }
 
 /// What an engine is told about a torrent.
@@ -120,7 +123,8 @@ impl Engine {
             return None;
         }
         let pieces = Pieces::new(spec.geometry, Bitfield::empty(spec.geometry.pieces()), spec.wanted);
-        let picker = Picker::new(&pieces, spec.sequential, &mut self.rng);
+        let policy = &self.config.policy;
+        let picker = Picker::new(&pieces, spec.sequential, policy, &mut self.rng);
         let key = self.torrents.next_key();
         self.by_hash.insert(spec.info_hash, key);
         self.torrents.insert(Torrent {
@@ -129,7 +133,7 @@ impl Engine {
             running: false,
             picker,
             pieces,
-            choker: Choker::default(),
+            choker: Choker::new(policy),
             candidates: Candidates::default(),
             trackers: Trackers::new(spec.trackers, &mut self.rng),
             blame: Blame::default(),
@@ -153,7 +157,7 @@ impl Engine {
     pub fn on_opened(&mut self, now: Now, key: TorrentKey, have: Bitfield) {
         let Some(t) = self.torrents.get_mut(key).filter(|t| !t.running) else { return };
         t.pieces.set_have(have);
-        t.picker = Picker::new(&t.pieces, t.picker.is_sequential(), &mut self.rng);
+        t.picker = Picker::new(&t.pieces, t.picker.is_sequential(), &self.config.policy, &mut self.rng);
         self.resume(now, key);
     }
 

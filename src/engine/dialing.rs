@@ -2,7 +2,7 @@
 
 use super::action::{Action, Actions, DialFailure};
 use super::conduct::Close;
-use super::core::{Effect, Engine};
+use super::core::{Effect, Engine, EngineConfig};
 use super::limits;
 use super::peer::{Connection, Peer, Phase, Reading};
 use super::timers::Timer;
@@ -30,7 +30,8 @@ impl Engine {
         for key in keys[start..].iter().chain(&keys[..start]) {
             let Some(t) = self.torrents.get_mut(*key).filter(|t| t.running) else { continue };
             let seeding = t.pieces.missing() == 0;
-            if t.peers.len() >= self.config.max_peers_per_torrent || (seeding && t.peers.len() >= limits::UPLOAD_SLOTS_MAX) {
+            if t.peers.len() >= self.config.max_peers_per_torrent || (seeding && t.peers.len() >= self.config.policy.most_slots())
+            {
                 continue;
             }
             if let Some(addr) = t.candidates.take(now) {
@@ -48,7 +49,8 @@ impl Engine {
 
     fn connect(&mut self, now: Now, torrent: TorrentKey, addr: SocketAddr, out: &mut Actions) {
         let key = self.connections.next_key();
-        self.connections.insert(Connection { decoder: Decoder::default(), peer: Peer::new(now, key, addr, true, Some(torrent)) });
+        let peer = Peer::new(now, key, addr, true, Some(torrent), &self.config.policy);
+        self.connections.insert(Connection { decoder: Decoder::default(), peer });
         if let Some(t) = self.torrents.get_mut(torrent) {
             t.peers.push(key);
         }
@@ -96,7 +98,8 @@ impl Engine {
             return None;
         }
         let key = self.connections.next_key();
-        self.connections.insert(Connection { decoder: Decoder::default(), peer: Peer::new(now, key, addr, false, None) });
+        let peer = Peer::new(now, key, addr, false, None, &self.config.policy);
+        self.connections.insert(Connection { decoder: Decoder::default(), peer });
         self.arm_peer(key);
         Some(key)
     }
@@ -104,7 +107,8 @@ impl Engine {
     fn send_handshake(&mut self, key: PeerKey, out: &mut Actions) {
         let Some(c) = self.connections.get_mut(key) else { return };
         let Some(t) = c.peer.torrent.and_then(|t| self.torrents.get(t)) else { return };
-        let ours = Handshake { info_hash: t.info_hash, peer_id: self.config.peer_id, fast: true, extended: true, dht: false };
+        let EngineConfig { peer_id, policy, .. } = &self.config;
+        let ours = Handshake { info_hash: t.info_hash, peer_id: *peer_id, fast: policy.fast, extended: true, dht: false };
         c.peer.outbox.push_bytes(&ours.to_bytes());
         c.peer.flush(out);
     }
@@ -165,7 +169,7 @@ impl Engine {
         let peer = &mut c.peer;
         peer.torrent = Some(torrent);
         peer.id = Some(theirs.peer_id);
-        peer.fast = theirs.fast;
+        peer.fast = theirs.fast && self.config.policy.fast;
         peer.has = crate::units::Bitfield::empty(geometry.pieces());
         (peer.phase, peer.since, peer.last_wanted) = (Phase::Up, now, now);
         if !dialed {
@@ -190,7 +194,7 @@ impl Engine {
             let hello = super::tracking::extended_hello(&self.config, peer.addr.ip());
             peer.say(&Message::Extended { id: 0, payload: &hello }, out);
         }
-        if peer.fast {
+        if peer.fast && self.config.policy.serves() {
             let k = limits::ALLOWED_FAST_PIECES;
             let set = super::peer::allowed_fast(t.pieces.geometry(), &t.info_hash, peer.addr.ip(), k);
             for piece in set.into_iter().filter(|p| have.has(*p)) {

@@ -4,7 +4,7 @@
 //! It promises nothing to users of the library.
 
 use super::peer::{Phase, Reading};
-use super::{Action, Actions, DialFailure, Engine, EngineConfig, HashVerdict, TorrentSpec, Want, limits};
+use super::{Action, Actions, DialFailure, Engine, EngineConfig, HashVerdict, Policy, TorrentSpec, Want, limits};
 use crate::units::{BLOCK_LEN, Bitfield, BlockSpan, Geometry, InfoHash, Now, PeerId, PeerKey, PieceIndex, TorrentKey};
 use crate::wire::{AnnounceError, AnnounceReply, Handshake, Message, Plan, RawSpan};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -16,14 +16,18 @@ const MAX_PEERS: usize = 12;
 
 impl Engine {
     /// Counts everything again; panics if a count is wrong or a queue is longer than its limit.
-    pub(super) fn audit(&self) {
+    #[doc(hidden)]
+    pub fn audit(&self) {
+        let policy = &self.config.policy;
         assert!(self.effects.is_empty(), "something is left to be done");
         assert!(self.connections.len() <= self.config.max_peers);
         let connecting = self.connections.iter().filter(|(_, c)| c.peer.phase == Phase::Connecting).count();
         assert_eq!(connecting, self.half_open);
         for (_, c) in self.connections.iter() {
             let p = &c.peer;
-            assert!(p.window.owed() <= limits::WINDOW_MAX_BLOCKS as usize && p.window.given_up() <= limits::GIVEN_UP_BLOCKS);
+            assert!(p.window.owed() <= policy.window.most() as usize && p.window.given_up() <= limits::GIVEN_UP_BLOCKS);
+            assert!(policy.fast || !p.fast, "a peer speaks the Fast extension with us and we do not");
+            assert!(policy.snub_after.is_some() || !p.window.is_snubbed(), "a snubber where there are none");
             assert!(p.outbox.blocks() <= limits::REQQ_OURS_BLOCKS && p.suggested.len() <= limits::SUGGESTED_PIECES);
             assert!(p.fast_to_us.len() <= limits::ALLOWED_FAST_PIECES && p.fast_to_them.len() <= limits::ALLOWED_FAST_PIECES);
             assert!(p.outbox.control_bytes() <= 2 * limits::OUTBOX_CONTROL_BYTES);
@@ -35,7 +39,11 @@ impl Engine {
             let up: Vec<_> = t.peers.iter().filter_map(|p| self.connections.get(*p)).map(|c| &c.peer).collect();
             let up: Vec<_> = up.into_iter().filter(|p| p.phase == Phase::Up).collect();
             let receives = |r: &Reading, b: BlockSpan| matches!(r, Reading::Block { block, .. } if *block == b);
+            let served = up.iter().filter(|p| !p.we_choke).count();
+            assert!(served <= policy.most_slots() + usize::from(policy.optimistic && policy.serves()), "{served} are served");
+            assert!(policy.serves() || up.iter().all(|p| p.fast_to_them.is_empty() && p.outbox.blocks() == 0));
             t.pieces.audit(
+                policy.endgame.holders(),
                 |b| up.iter().filter(|p| p.window.owes(b)).count(),
                 |b| up.iter().filter(|p| receives(&p.reading, b)).map(|p| p.key).collect(),
             );
@@ -82,6 +90,7 @@ pub fn engine(input: &[u8]) {
         upload_limit: None,
         seed: 1,
         version: "rill".into(),
+        policy: Policy::default(),
     });
     let spec = TorrentSpec {
         info_hash: HASH,

@@ -25,6 +25,7 @@ pub mod fuzzing;
 pub mod limits;
 mod messages;
 mod peer;
+mod policy;
 mod stats;
 mod stream;
 #[cfg(test)]
@@ -40,5 +41,6 @@ mod verdicts;
 pub use self::core::{Engine, EngineConfig, TorrentSpec};
 pub use action::{Action, Actions, DialFailure, HashVerdict, Notice};
 pub use conduct::{Close, Misconduct};
+pub use policy::{Endgame, Picking, Policy, WindowRule};
 pub use stats::{Slow, TorrentStats};
 pub use stream::Want;

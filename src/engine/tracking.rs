@@ -137,7 +137,7 @@ impl Engine {
             downloaded: t.downloaded,
             left: t.left(),
             event: question.event,
-            numwant: if stopped { 0 } else { limits::NUMWANT },
+            numwant: if stopped { 0 } else { self.config.policy.numwant },
             key: self.tracking.key,
             tracker_id: question.tracker_id.clone(),
             ipv4: None,

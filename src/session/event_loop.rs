@@ -12,7 +12,7 @@ use super::error::StartError;
 use super::event::{Event, TorrentId};
 use super::torrents::Entries;
 use crate::disk::{Store, StoreConfig};
-use crate::engine::{Actions, Engine, EngineConfig};
+use crate::engine::{Actions, Engine, EngineConfig, Policy};
 use crate::net::{Announcer, Clock, Listeners, Socket};
 use crate::units::{BlockSpan, Now, PeerId, PeerKey, Rng, TorrentKey};
 use crate::wire::Plan;
@@ -138,6 +138,7 @@ impl EventLoop {
             upload_limit: config.upload_limit,
             seed,
             version: concat!("rill ", env!("CARGO_PKG_VERSION")).to_string(),
+            policy: Policy::default(),
         });
         let store = Store::new(store_config(&config), ring_bell.clone())?;
         Ok(EventLoop {

@@ -17,6 +17,6 @@ pub use digest::{InfoHash, PeerId, PieceHash};
 pub use geometry::{BLOCK_LEN, Geometry, GeometryError, MAX_PIECE_LEN, SpanError};
 pub use index::{BlockSpan, PieceIndex};
 pub use keys::{PeerKey, Table, TorrentKey};
-pub use rate::Rate;
+pub use rate::{Rate, bytes_within};
 pub use rng::Rng;
 pub use time::Now;

@@ -43,6 +43,12 @@ impl Rate {
     }
 }
 
+/// Bytes that pass in `time` at `per_second`; no more than 64 bits hold.
+pub fn bytes_within(per_second: u64, time: Duration) -> u64 {
+    let time_us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    per_second.saturating_mul(time_us) / 1_000_000
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,7 @@ pub use window::{Asked, Window};
 
 use super::action::{Action, Actions};
 use super::limits;
+use super::policy::Policy;
 use super::torrent::Asker;
 use crate::units::{Bitfield, BlockSpan, Now, PeerId, PeerKey, PieceIndex, Rate, TorrentKey};
 use crate::wire::{Decoder, Message, Outbox, ReadAhead};
@@ -135,7 +136,7 @@ pub struct Peer {
 
 impl Peer {
     /// A peer of which nothing is known but its address.
-    pub fn new(now: Now, key: PeerKey, addr: SocketAddr, dialed: bool, torrent: Option<TorrentKey>) -> Peer {
+    pub fn new(now: Now, key: PeerKey, addr: SocketAddr, dialed: bool, torrent: Option<TorrentKey>, policy: &Policy) -> Peer {
         Peer {
             key,
             addr,
@@ -161,7 +162,7 @@ impl Peer {
             they_choke: true,
             they_want: false,
             useful: 0,
-            window: Window::new(),
+            window: Window::new(policy.window, policy.snub_after),
             down: Rate::default(),
             up: Rate::default(),
             fast_to_us: Vec::new(),

@@ -5,11 +5,14 @@
 //!   +1 a block                         3 s × rate
 //! ```
 //!
+//! The [`Policy`](crate::engine::Policy) sets both times, or a fixed size instead.
+//!
 //! Requests that were given up (choke, cancel, snub, too old) may still be answered: they are remembered apart, so that such a block
 //! counts as asked for, and the peer is not blamed for our change of mind.
 
 use crate::engine::limits;
-use crate::units::{BLOCK_LEN, BlockSpan, Now, PieceIndex, Rate};
+use crate::engine::policy::WindowRule;
+use crate::units::{BLOCK_LEN, BlockSpan, Now, PieceIndex, Rate, bytes_within};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -33,6 +36,8 @@ pub enum Asked {
 /// The request window of one peer.
 #[derive(Debug)]
 pub struct Window {
+    rule: WindowRule,
+    snub_after: Option<Duration>,
     owed: VecDeque<Ask>,
     given_up: VecDeque<BlockSpan>,
     size: u32,
@@ -49,11 +54,13 @@ pub struct Window {
 
 impl Window {
     /// A window for a peer of unknown speed.
-    pub fn new() -> Window {
+    pub fn new(rule: WindowRule, snub_after: Option<Duration>) -> Window {
         Window {
+            rule,
+            snub_after,
             owed: VecDeque::new(),
             given_up: VecDeque::new(),
-            size: limits::WINDOW_START_BLOCKS,
+            size: start(rule),
             reqq: limits::REQQ_UNSAID_BLOCKS,
             slow_start: true,
             snubbed: false,
@@ -78,7 +85,7 @@ impl Window {
     }
 
     fn goal(&self) -> u32 {
-        if self.snubbed { 1 } else { self.size.min(self.reqq).min(limits::WINDOW_MAX_BLOCKS) }
+        if self.snubbed { 1 } else { self.size.min(self.reqq).min(self.rule.most()) }
     }
 
     /// Blocks owed.
@@ -143,7 +150,7 @@ impl Window {
         self.alive = now;
         if std::mem::take(&mut self.snubbed) {
             self.slow_start = true;
-            self.size = limits::WINDOW_START_BLOCKS;
+            self.size = start(self.rule);
         }
         let mut overdue = Vec::new();
         let Some(at) = self.owed.iter().position(|a| a.block == block) else {
@@ -175,8 +182,9 @@ impl Window {
     }
 
     fn grow(&mut self, now: Now, rate: &Rate) {
+        let WindowRule::Adaptive { time, max } = self.rule else { return };
         if self.slow_start {
-            self.size = (self.size + 1).min(limits::WINDOW_MAX_BLOCKS);
+            self.size = (self.size + 1).min(max);
         }
         if now.since(self.looked) < limits::WINDOW_LOOK {
             return;
@@ -187,8 +195,8 @@ impl Window {
         self.slow_start &= rate > self.rate_then + self.rate_then / 20;
         self.rate_then = rate;
         if !self.slow_start {
-            let blocks = rate.saturating_mul(limits::WINDOW_TIME.as_secs()) / u64::from(BLOCK_LEN);
-            self.size = (blocks.min(u64::from(limits::WINDOW_MAX_BLOCKS)) as u32).max(limits::WINDOW_MIN_BLOCKS);
+            let blocks = bytes_within(rate, time) / u64::from(BLOCK_LEN);
+            self.size = (blocks.min(u64::from(max)) as u32).max(limits::WINDOW_MIN_BLOCKS);
         }
     }
 
@@ -205,9 +213,9 @@ impl Window {
 
     /// When the peer is snubbing us, unless a block comes.
     pub fn snub_at(&self) -> Now {
-        match self.owed.is_empty() || self.snubbed {
-            true => Now::NEVER,
-            false => self.alive + self.timeout().max(limits::SNUB_AFTER),
+        match self.snub_after {
+            Some(after) if !self.owed.is_empty() && !self.snubbed => self.alive + self.timeout().max(after),
+            _ => Now::NEVER,
         }
     }
 
@@ -257,10 +265,25 @@ impl Window {
     }
 }
 
+/// The size while the peer's speed is unknown.
+fn start(rule: WindowRule) -> u32 {
+    match rule {
+        WindowRule::Adaptive { .. } => limits::WINDOW_START_BLOCKS,
+        WindowRule::Fixed(size) => size,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Policy;
     use crate::units::Geometry;
+
+    /// As rill asks.
+    fn window() -> Window {
+        let policy = Policy::default();
+        Window::new(policy.window, policy.snub_after)
+    }
 
     fn block(n: u32) -> BlockSpan {
         let g = Geometry::new(1 << 30, 1 << 20).unwrap();
@@ -273,7 +296,7 @@ mod tests {
 
     /// A peer that answers each request after `latency_ms`, at most `per_ms` blocks a millisecond: the window after `time_ms`.
     fn steady_window(latency_ms: u64, every_ms: u64, time_ms: u64) -> u32 {
-        let (mut w, mut rate, mut next, mut due) = (Window::new(), Rate::default(), 0, VecDeque::new());
+        let (mut w, mut rate, mut next, mut due) = (window(), Rate::default(), 0, VecDeque::new());
         let mut free_at = 0;
         for t in 0..time_ms {
             for _ in 0..w.room() {
@@ -301,7 +324,7 @@ mod tests {
 
     #[test]
     fn the_window_never_exceeds_what_the_peer_queues() {
-        let mut w = Window::new();
+        let mut w = window();
         w.set_reqq(3);
         assert_eq!(w.room(), 3);
         w.size = 1000;
@@ -311,7 +334,7 @@ mod tests {
 
     #[test]
     fn a_snubbed_peer_owes_one_block_until_it_sends_one() {
-        let mut w = Window::new();
+        let mut w = window();
         w.asked(ms(0), block(0));
         w.asked(ms(0), block(1));
         assert_eq!(w.snub_at(), ms(0) + limits::SNUB_AFTER);
@@ -324,7 +347,7 @@ mod tests {
 
     #[test]
     fn a_queue_that_grows_slower_is_not_overdue() {
-        let mut w = Window::new();
+        let mut w = window();
         for i in 0..400 {
             w.asked(ms(0), block(i));
         }
@@ -335,7 +358,7 @@ mod tests {
 
     #[test]
     fn a_request_that_is_passed_over_is_given_up() {
-        let mut w = Window::new();
+        let mut w = window();
         w.asked(ms(0), block(0));
         let mut given_up = Vec::new();
         for i in 1..100 {
@@ -347,7 +370,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_of_given_up_requests_has_a_limit() {
-        let mut w = Window::new();
+        let mut w = window();
         for i in 0..2000 {
             w.asked(ms(0), block(i));
             w.give_up(block(i));

@@ -9,7 +9,7 @@ mod puppet;
 
 pub use puppet::{Puppet, Said, block, handshake, header, raw};
 
-use super::{Action, Actions, Close, Engine, EngineConfig, Notice, TorrentSpec};
+use super::{Action, Actions, Close, Engine, EngineConfig, Notice, Policy, TorrentSpec};
 use crate::units::{BLOCK_LEN, Bitfield, Geometry, InfoHash, Now, PeerId, PeerKey, PieceIndex, Rng, TorrentKey};
 use crate::wire::{Message, RawSpan};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -89,6 +89,7 @@ impl World {
             upload_limit: None,
             seed: 1,
             version: "rill test".into(),
+            policy: Policy::default(),
         };
         let spec = TorrentSpec {
             info_hash: HASH,

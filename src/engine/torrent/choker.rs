@@ -2,9 +2,10 @@
 //!
 //! Leeching, the peers that give us most keep a slot. Seeding, everybody has a turn: a peer keeps its slot until it got
 //! [`SEED_TURN_BYTES`](limits::SEED_TURN_BYTES) or [`SEED_TURN`](limits::SEED_TURN), then whoever waited longest comes first. One slot more is
-//! optimistic: every third round a random waiting peer gets it, new ones three times as likely. A pure function of what it is told.
+//! optimistic: every third round a random waiting peer gets it, new ones three times as likely. The [`Policy`] says how many slots there are, whether one
+//! is optimistic, and whether giving counts. A pure function of what it is told.
 
-use crate::engine::limits;
+use crate::engine::{Policy, limits};
 use crate::units::{Now, PeerKey, Rng};
 
 /// What the choker knows of one peer that wants something.
@@ -27,17 +28,34 @@ pub struct Applicant {
 }
 
 /// The choking of one torrent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Choker {
+    least: usize,
+    most: usize,
+    has_optimistic: bool,
+    tit_for_tat: bool,
     round: u32,
     optimistic: Option<PeerKey>,
     slots: usize,
 }
 
 impl Choker {
+    /// A choker that has not been asked yet.
+    pub fn new(policy: &Policy) -> Choker {
+        Choker {
+            least: policy.upload_slots,
+            most: policy.most_slots(),
+            has_optimistic: policy.optimistic && policy.serves(),
+            tit_for_tat: policy.tit_for_tat,
+            round: 0,
+            optimistic: None,
+            slots: policy.upload_slots,
+        }
+    }
+
     /// Slots besides the optimistic one.
     pub fn slots(&self) -> usize {
-        self.slots.max(limits::UPLOAD_SLOTS)
+        self.slots
     }
 
     /// Who has the optimistic slot.
@@ -57,22 +75,23 @@ impl Choker {
         rng: &mut Rng,
     ) -> Vec<PeerKey> {
         let unchoked = applicants.iter().filter(|a| !a.we_choke).count();
-        self.slots = match upload_unused && unchoked >= self.slots() && applicants.len() > unchoked {
-            true => (self.slots() + 1).min(limits::UPLOAD_SLOTS_MAX),
-            false if unchoked + 1 < self.slots() => limits::UPLOAD_SLOTS,
-            false => self.slots(),
+        self.slots = match upload_unused && unchoked >= self.slots && applicants.len() > unchoked {
+            true => (self.slots + 1).min(self.most),
+            false if unchoked + 1 < self.slots => self.least,
+            false => self.slots,
         };
         let mut ranked: Vec<&Applicant> = applicants.iter().collect();
-        match seeding {
+        match seeding || !self.tit_for_tat {
             true => ranked.sort_by_key(|a| seeding_rank(now, a)),
             false => ranked.sort_by_key(|a| (a.snubs, std::cmp::Reverse(a.gives), a.we_choke, a.changed)),
         }
-        let mut chosen: Vec<PeerKey> = ranked.iter().take(self.slots()).map(|a| a.peer).collect();
-        let waiting: Vec<&Applicant> = ranked.iter().skip(self.slots()).copied().collect();
+        let mut chosen: Vec<PeerKey> = ranked.iter().take(self.slots).map(|a| a.peer).collect();
+        let waiting: Vec<&Applicant> = ranked.iter().skip(self.slots).copied().collect();
         let kept = self.optimistic.filter(|p| waiting.iter().any(|a| a.peer == *p));
         self.optimistic = match kept {
             Some(p) if self.round % limits::OPTIMISTIC_ROUNDS != 0 => Some(p),
-            _ => draw(now, &waiting, rng),
+            _ if self.has_optimistic => draw(now, &waiting, rng),
+            _ => None,
         };
         self.round = self.round.wrapping_add(1);
         chosen.extend(self.optimistic);
@@ -107,6 +126,11 @@ mod tests {
     use crate::units::Table;
     use std::time::Duration;
 
+    /// As rill chokes.
+    fn choker() -> Choker {
+        Choker::new(&Policy::default())
+    }
+
     fn crowd(n: usize) -> Vec<Applicant> {
         let mut t: Table<PeerKey, ()> = Table::default();
         (0..n)
@@ -134,7 +158,7 @@ mod tests {
     #[test]
     fn leeching_the_best_givers_have_the_slots() {
         let crowd = crowd(20);
-        let chosen = Choker::default().round(Now::ZERO, false, &crowd, false, &mut Rng::new(1));
+        let chosen = choker().round(Now::ZERO, false, &crowd, false, &mut Rng::new(1));
         assert_eq!(chosen.len(), limits::UPLOAD_SLOTS + 1);
         for a in &crowd[12..] {
             assert!(chosen.contains(&a.peer));
@@ -145,7 +169,7 @@ mod tests {
     fn a_snubbing_peer_is_not_rewarded() {
         let mut crowd = crowd(20);
         crowd[19].snubs = true;
-        let mut choker = Choker::default();
+        let mut choker = choker();
         let chosen = choker.round(Now::ZERO, false, &crowd, false, &mut Rng::new(1));
         assert!(!chosen.contains(&crowd[19].peer) || choker.optimistic() == Some(crowd[19].peer));
     }
@@ -153,7 +177,7 @@ mod tests {
     #[test]
     fn seeding_everybody_has_a_turn() {
         let mut crowd = crowd(40);
-        let (mut choker, mut rng, mut served) = (Choker::default(), Rng::new(1), std::collections::BTreeSet::new());
+        let (mut choker, mut rng, mut served) = (choker(), Rng::new(1), std::collections::BTreeSet::new());
         let mut now = Now::ZERO;
         for _ in 0..40 {
             now = now + limits::CHOKE_ROUND;
@@ -171,7 +195,7 @@ mod tests {
         let mut crowd = crowd(20);
         let now = Now::ZERO + Duration::from_secs(1000);
         crowd[0].since = now;
-        let (mut choker, mut rng) = (Choker::default(), Rng::new(1));
+        let (mut choker, mut rng) = (choker(), Rng::new(1));
         for _ in 0..rounds {
             let before = choker.optimistic();
             let _ = choker.round(now, false, &crowd, false, &mut rng);
@@ -189,7 +213,7 @@ mod tests {
     #[test]
     fn unused_upload_opens_one_slot_a_round_and_not_without_end() {
         let mut crowd = crowd(60);
-        let (mut choker, mut rng) = (Choker::default(), Rng::new(1));
+        let (mut choker, mut rng) = (choker(), Rng::new(1));
         for i in 0..40 {
             let before = choker.slots();
             let chosen = choker.round(Now::ZERO, false, &crowd, true, &mut rng);

@@ -3,11 +3,11 @@
 //! In this order: the piece it is at; a piece of its own that has begun; if it is fast, a new piece for itself; a piece that
 //! slower peers share; a new piece; a piece of somebody else's. When every wanted block is asked for, endgame begins: the engine then
 //! looks who would bring a block sooner than whoever owes it. A piece that failed once is asked of one peer alone. New pieces are random for the first
-//! few, then rarest first; what the peer suggested (BEP 6) goes before that; `sequential` takes them in order.
+//! few, then rarest first unless the [`Policy`] says otherwise; what the peer suggested (BEP 6) goes before that; `sequential` takes them in order.
 
 use super::availability::Availability;
 use super::pieces::{Pieces, Stage};
-use crate::engine::limits;
+use crate::engine::{Picking, Policy};
 use crate::units::{Bitfield, BlockSpan, PeerKey, PieceIndex, Rng};
 
 /// What the picker knows of the peer that asks.
@@ -48,15 +48,17 @@ pub struct Picker {
     /// What could begin.
     pub availability: Availability,
     sequential: bool,
+    picking: Picking,
     random_left: u32,
 }
 
 impl Picker {
     /// A picker of the missing pieces.
-    pub fn new(pieces: &Pieces, sequential: bool, rng: &mut Rng) -> Picker {
+    pub fn new(pieces: &Pieces, sequential: bool, policy: &Policy, rng: &mut Rng) -> Picker {
         let missing = pieces.geometry().all_pieces().filter(|p| pieces.is_missing(*p));
-        let random_left = limits::RANDOM_FIRST_PIECES.saturating_sub(pieces.have().ones());
-        Picker { availability: Availability::new(pieces.geometry(), missing, rng), sequential, random_left }
+        let random_left = policy.random_first.saturating_sub(pieces.have().ones());
+        let availability = Availability::new(pieces.geometry(), missing, rng);
+        Picker { availability, sequential, picking: policy.picking, random_left }
     }
 
     /// Whether pieces go in order.
@@ -104,7 +106,7 @@ impl Picker {
         if let Some(p) = asker.suggested.iter().copied().find(|p| self.availability.is_candidate(*p) && asker.has.has(*p)) {
             return Some(p);
         }
-        if self.random_left > 0 {
+        if self.random_left > 0 || self.picking == Picking::Random {
             return self.availability.any(asker.has, rng);
         }
         self.availability.rarest_first().find(|p| asker.has.has(*p))
@@ -115,9 +117,9 @@ impl Picker {
         self.availability.candidates() == 0 && pieces.open().all(|(_, o)| o.free() == 0 || o.reserved.is_some())
     }
 
-    /// Whether endgame may ask this peer for a block that others owe us.
-    pub fn may_ask_again(&self, pieces: &Pieces, asker: &Asker<'_>, block: BlockSpan) -> bool {
-        usable(pieces, asker, block.piece()) && pieces.may_ask_again(block, limits::ENDGAME_HOLDERS)
+    /// Whether endgame may ask this peer for a block that others owe us, fewer than `holders` of them.
+    pub fn may_ask_again(&self, pieces: &Pieces, asker: &Asker<'_>, block: BlockSpan, holders: u16) -> bool {
+        usable(pieces, asker, block.piece()) && pieces.may_ask_again(block, holders)
     }
 }
 
@@ -130,6 +132,7 @@ fn usable(pieces: &Pieces, asker: &Asker<'_>, piece: PieceIndex) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::limits;
     use crate::units::{Geometry, Table};
 
     struct World {
@@ -145,7 +148,7 @@ mod tests {
         let g = Geometry::new(10 * 65536, 65536).unwrap();
         let pieces = Pieces::new(g, Bitfield::empty(10), Bitfield::full(10));
         let mut rng = Rng::new(4);
-        let picker = Picker::new(&pieces, sequential, &mut rng);
+        let picker = Picker::new(&pieces, sequential, &Policy::default(), &mut rng);
         let mut t: Table<PeerKey, ()> = Table::default();
         World { g, pieces, picker, rng, peers: (0..4).map(|_| t.insert(())).collect() }
     }
@@ -217,11 +220,12 @@ mod tests {
         assert!(w.picker.is_endgame(&w.pieces));
         let b = asker(&w, 1, &full, false);
         let block = last.unwrap();
-        for _ in 1..limits::ENDGAME_HOLDERS {
-            assert!(w.picker.may_ask_again(&w.pieces, &b, block));
+        let holders = u16::from(limits::ENDGAME_HOLDERS);
+        for _ in 1..holders {
+            assert!(w.picker.may_ask_again(&w.pieces, &b, block, holders));
             w.pieces.ask_again(block);
         }
-        assert!(!w.picker.may_ask_again(&w.pieces, &b, block));
+        assert!(!w.picker.may_ask_again(&w.pieces, &b, block, holders));
     }
 
     #[test]

@@ -41,7 +41,7 @@ enum Content {
 struct Block {
     content: Content,
     /// Peers that owe us this block.
-    asked: u8,
+    asked: u16,
     /// Who sent it, as an index into `OpenPiece::senders`.
     sender: u16,
 }
@@ -149,6 +149,11 @@ impl Pieces {
         self.open.iter().map(|(p, o)| (*p, o))
     }
 
+    /// The blocks of a piece, in order.
+    pub fn blocks(&self, piece: PieceIndex) -> impl Iterator<Item = BlockSpan> + '_ {
+        (0..self.geometry.blocks(piece)).map(move |n| self.geometry.block(piece, n))
+    }
+
     /// Number of pieces on their way.
     pub fn open_count(&self) -> usize {
         self.open.len()
@@ -205,7 +210,7 @@ impl Pieces {
     }
 
     /// Whether endgame may ask for this block once more: it is missing, nobody is sending it, and fewer than `holders` owe it.
-    pub fn may_ask_again(&self, block: BlockSpan, holders: u8) -> bool {
+    pub fn may_ask_again(&self, block: BlockSpan, holders: u16) -> bool {
         self.open.get(&block.piece()).is_some_and(|o| {
             let b = &o.blocks[(block.begin() / BLOCK_LEN) as usize];
             b.content == Content::Missing && (1..holders).contains(&b.asked)

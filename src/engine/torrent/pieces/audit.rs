@@ -4,8 +4,9 @@ use super::{Content, Pieces, Stage};
 use crate::units::{BlockSpan, PeerKey};
 
 impl Pieces {
-    /// Panics unless every count is right. `owed_by` says how many peers owe us a block, `received_by` who is sending it now.
-    pub fn audit(&self, owed_by: impl Fn(BlockSpan) -> usize, received_by: impl Fn(BlockSpan) -> Vec<PeerKey>) {
+    /// Panics unless every count is right. `holders` is the most peers that may owe us one block, `owed_by` says how many do,
+    /// `received_by` who is sending it now.
+    pub fn audit(&self, holders: u16, owed_by: impl Fn(BlockSpan) -> usize, received_by: impl Fn(BlockSpan) -> Vec<PeerKey>) {
         let missing = self.wanted.iter().filter(|p| !self.have.has(*p)).count();
         assert_eq!(missing, self.missing as usize, "missing pieces");
         for (&piece, o) in &self.open {
@@ -14,6 +15,7 @@ impl Pieces {
             for (i, b) in o.blocks.iter().enumerate() {
                 let block = self.geometry.block(piece, i as u32);
                 assert_eq!(usize::from(b.asked), owed_by(block), "peers that owe {block}");
+                assert!(b.asked <= holders, "{} peers owe {block}", b.asked);
                 let writers = received_by(block);
                 match b.content {
                     Content::Receiving(peer) => assert_eq!(writers, [peer], "the writer of {block}"),

@@ -1,0 +1,130 @@
+//! What the protocol leaves open and we have an opinion on: the choices of [`limits`], as one value that an engine is started with.
+//!
+//! [`Policy::default`] is what rill does. The other values exist to be compared with it, by a simulator that runs whole swarms of
+//! engines, and some of them are bad manners or a bad idea on purpose: serving nobody, endgame without a bound. None of them loosens
+//! what keeps data safe: leases, verdicts and the limits of every queue stay as they are.
+
+use super::limits;
+use std::time::Duration;
+
+/// The choices of one engine, the same for all its torrents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Whether blocks that are owed already are asked of others once nothing else is left.
+    pub endgame: Endgame,
+    /// The silence after which a peer that owes blocks is snubbing us; `None`: nobody is ever taken for a snubber.
+    pub snub_after: Option<Duration>,
+    /// Which piece begins next. A torrent that is [`sequential`](super::TorrentSpec::sequential) has an order of its own.
+    pub picking: Picking,
+    /// Pieces picked at random before [`picking`](Policy::picking) has its way.
+    pub random_first: u32,
+    /// Whether one upload slot more goes to a random peer, whatever it gives.
+    pub optimistic: bool,
+    /// Whether, leeching, those have the slots who give us most. Without it everybody has a turn, as if we seeded.
+    pub tit_for_tat: bool,
+    /// Whether we speak the Fast extension (BEP 6).
+    pub fast: bool,
+    /// Peers that we upload to at once in one torrent, besides the optimistic one. 0: nobody is served in any way.
+    pub upload_slots: usize,
+    /// The most slots that unused upload may open. Below [`upload_slots`](Policy::upload_slots) it opens none.
+    pub upload_slots_max: usize,
+    /// How many requests are out to one peer.
+    pub window: WindowRule,
+    /// A peer that can deliver a whole piece in this time gets pieces of its own.
+    pub own_piece_within: Duration,
+    /// Small pieces open at once hold this many bytes.
+    pub open_bytes: u32,
+    /// Peers asked of a tracker.
+    pub numwant: u32,
+}
+
+/// What is done when every wanted block is asked for and some are not here yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endgame {
+    /// Nothing: nobody is asked for what somebody else owes us.
+    Off,
+    /// A peer with little left to do takes over what would come last, within bounds.
+    Bounded {
+        /// Peers that may owe us the same block.
+        holders: u8,
+        /// Blocks that a peer may owe us and still be asked for another.
+        blocks: usize,
+    },
+    /// Every peer is asked for every block that it has and that nobody is sending yet, in any order, as far as its window goes.
+    Unbounded,
+}
+
+/// Which of the missing pieces begins next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Picking {
+    /// The one that the fewest peers have.
+    RarestFirst,
+    /// Any.
+    Random,
+}
+
+/// How many requests are out to one peer: never more than it says it queues, nor than [`limits::GIVEN_UP_BLOCKS`], and one while it
+/// snubs us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WindowRule {
+    /// Slow start, then as many as the peer serves in `time` at its speed.
+    Adaptive {
+        /// Time that the window covers.
+        time: Duration,
+        /// The most, in blocks.
+        max: u32,
+    },
+    /// Always this many.
+    Fixed(u32),
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy {
+            endgame: Endgame::Bounded { holders: limits::ENDGAME_HOLDERS, blocks: limits::ENDGAME_BLOCKS },
+            snub_after: Some(limits::SNUB_AFTER),
+            picking: Picking::RarestFirst,
+            random_first: limits::RANDOM_FIRST_PIECES,
+            optimistic: true,
+            tit_for_tat: true,
+            fast: true,
+            upload_slots: limits::UPLOAD_SLOTS,
+            upload_slots_max: limits::UPLOAD_SLOTS_MAX,
+            window: WindowRule::Adaptive { time: limits::WINDOW_TIME, max: limits::WINDOW_MAX_BLOCKS },
+            own_piece_within: limits::OWN_PIECE_WITHIN,
+            open_bytes: limits::OPEN_BYTES,
+            numwant: limits::NUMWANT,
+        }
+    }
+}
+
+impl Policy {
+    /// Whether anybody is served at all.
+    pub(super) fn serves(&self) -> bool {
+        self.upload_slots > 0
+    }
+
+    /// Peers that may be served at once at the very most, besides the optimistic one.
+    pub(super) fn most_slots(&self) -> usize {
+        if self.serves() { self.upload_slots.max(self.upload_slots_max) } else { 0 }
+    }
+}
+
+impl Endgame {
+    /// Peers that may owe us the same block, endgame or not.
+    pub(super) fn holders(self) -> u16 {
+        match self {
+            Endgame::Off => 1,
+            Endgame::Bounded { holders, .. } => u16::from(holders.max(1)),
+            Endgame::Unbounded => u16::MAX,
+        }
+    }
+}
+
+impl WindowRule {
+    /// The most requests out to one peer. A late answer to any of them must still be known for one.
+    pub(super) fn most(self) -> u32 {
+        let (WindowRule::Adaptive { max: most, .. } | WindowRule::Fixed(most)) = self;
+        most.min(limits::GIVEN_UP_BLOCKS as u32)
+    }
+}
