@@ -1,6 +1,7 @@
 //! Randomness that comes from a seed: the same seed gives the same run on every machine.
 //!
-//! For choices among equals (which piece, which peer), never for secrets.
+//! For choices among equals (which piece, which peer), never for secrets. Every number is drawn from 64 bits: drawn as a `usize`, or
+//! in the machine's byte order, it would be another one elsewhere.
 
 /// A seeded generator of choices.
 #[derive(Clone, Debug)]
@@ -14,7 +15,7 @@ impl Rng {
 
     /// A number in `0..n`; 0 if `n` is 0.
     pub fn below(&mut self, n: usize) -> usize {
-        if n == 0 { 0 } else { self.0.usize(..n) }
+        if n == 0 { 0 } else { self.0.u64(..n as u64) as usize }
     }
 
     /// Any 32 bits.
@@ -29,11 +30,34 @@ impl Rng {
 
     /// Fills `bytes` with any bits.
     pub fn fill(&mut self, bytes: &mut [u8]) {
-        self.0.fill(bytes);
+        for part in bytes.chunks_mut(8) {
+            part.copy_from_slice(&self.0.u64(..).to_le_bytes()[..part.len()]);
+        }
     }
 
     /// Puts `items` into any order.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
-        self.0.shuffle(items);
+        for i in 1..items.len() {
+            items.swap(i, self.below(i + 1));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_means_the_same_on_every_machine() {
+        let mut rng = Rng::new(7);
+        let below: Vec<usize> = (1..=8).map(|n| rng.below(n * 1000)).collect();
+        let mut order = [0, 1, 2, 3, 4, 5, 6, 7];
+        rng.shuffle(&mut order);
+        let mut bytes = [0; 11];
+        rng.fill(&mut bytes);
+        assert_eq!(below, [773, 444, 2154, 1924, 582, 993, 5541, 740]);
+        assert_eq!(order, [4, 2, 3, 7, 1, 6, 5, 0]);
+        assert_eq!(bytes, [145, 189, 248, 33, 57, 14, 50, 126, 51, 168, 11]);
+        assert_eq!((rng.u32(), rng.u64()), (0x0e64_c683, 0x84e1_d8a4_5edb_a374));
     }
 }
