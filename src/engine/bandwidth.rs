@@ -30,10 +30,10 @@ impl Bucket {
     }
 
     /// Bytes that may pass at once.
-    pub fn allowance(&self) -> usize {
+    pub fn allowance(&self) -> u64 {
         match self.rate {
-            None => usize::MAX,
-            Some(_) => usize::try_from(self.tokens).unwrap_or(0),
+            None => u64::MAX,
+            Some(_) => u64::try_from(self.tokens).unwrap_or(0),
         }
     }
 
@@ -82,7 +82,7 @@ mod tests {
             b.fill(now);
             match b.wait() {
                 None => {
-                    let n = b.allowance().min(16_384) as u64;
+                    let n = b.allowance().min(16_384);
                     b.take(now, n);
                     passed += n;
                 }
@@ -105,6 +105,12 @@ mod tests {
     fn without_a_rate_everything_passes() {
         let mut b = Bucket::new(None);
         b.take(Now::ZERO, u64::MAX);
-        assert_eq!((b.allowance(), b.wait()), (usize::MAX, None));
+        assert_eq!((b.allowance(), b.wait()), (u64::MAX, None));
+    }
+
+    #[test]
+    fn what_no_32_bit_number_holds_may_pass_all_the_same() {
+        let b = Bucket::new(Some(1 << 40));
+        assert_eq!(b.allowance(), 1 << 38);
     }
 }

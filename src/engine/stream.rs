@@ -246,8 +246,8 @@ impl Engine {
     pub fn plan(&mut self, key: PeerKey, payload_budget: usize, plan: &mut Plan) {
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
         peer.flushing();
-        let torrent = peer.torrent.and_then(|t| self.torrents.get(t)).map_or(usize::MAX, |t| t.up.allowance());
-        let allowance = self.up.allowance().min(torrent);
+        let torrent = peer.torrent.and_then(|t| self.torrents.get(t)).map_or(u64::MAX, |t| t.up.allowance());
+        let allowance = usize::try_from(self.up.allowance().min(torrent)).unwrap_or(usize::MAX);
         peer.starved = allowance < payload_budget && peer.outbox.blocks() > 0;
         peer.outbox.plan(payload_budget.min(allowance), plan);
     }
