@@ -150,10 +150,10 @@ impl Availability {
         self.order.len()
     }
 
-    /// Any candidate that `has` has: the first behind a random place.
+    /// Any candidate that `has` has, each as likely as the other.
     pub fn any(&self, has: &Bitfield, rng: &mut Rng) -> Option<PieceIndex> {
-        let (behind, before) = self.order.split_at(rng.below(self.order.len()));
-        before.iter().chain(behind).copied().find(|p| has.has(*p))
+        let had = || self.order.iter().copied().filter(|p| has.has(*p));
+        had().nth(rng.below(had().count()))
     }
 
     fn swap(&mut self, a: u32, b: u32) {
@@ -193,6 +193,20 @@ mod tests {
         let order: Vec<u32> = a.rarest_first().map(PieceIndex::get).collect();
         assert_eq!(order, [2, 3, 1, 0]);
         assert_eq!((a.count(p(2)), a.count(p(0))), (1, 4));
+    }
+
+    #[test]
+    fn a_random_choice_does_not_favour_what_stands_alone() {
+        let g = Geometry::new(100, 1).unwrap();
+        let mut rng = Rng::new(1);
+        let a = Availability::new(&g, g.all_pieces(), &mut rng);
+        // Two that stand next to each other, and one far behind.
+        let order: Vec<PieceIndex> = a.rarest_first().collect();
+        let mut has = Bitfield::empty(100);
+        assert!([10, 11, 90].into_iter().all(|at: usize| has.set(order[at])));
+        let hits = (0..3000).filter(|_| a.any(&has, &mut rng) == Some(order[90])).count();
+        assert!((900..1100).contains(&hits), "{hits} of about 1000");
+        assert_eq!(a.any(&Bitfield::empty(100), &mut rng), None);
     }
 
     proptest! {
