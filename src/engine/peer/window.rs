@@ -295,8 +295,8 @@ mod tests {
     }
 
     /// A peer that answers each request after `latency_ms`, at most `per_ms` blocks a millisecond: the window after `time_ms`.
-    fn steady_window(latency_ms: u64, every_ms: u64, time_ms: u64) -> u32 {
-        let (mut w, mut rate, mut next, mut due) = (window(), Rate::default(), 0, VecDeque::new());
+    fn steady_window(w: Window, latency_ms: u64, every_ms: u64, time_ms: u64) -> u32 {
+        let (mut w, mut rate, mut next, mut due) = (w, Rate::default(), 0, VecDeque::new());
         let mut free_at = 0;
         for t in 0..time_ms {
             for _ in 0..w.room() {
@@ -316,10 +316,29 @@ mod tests {
 
     #[test]
     fn the_window_settles_at_three_seconds_of_the_peers_speed() {
-        let w = steady_window(50, 25, 30_000); // 40 blocks a second
+        let w = steady_window(window(), 50, 25, 30_000); // 40 blocks a second
         assert!((90..=140).contains(&w), "{w}");
-        let w = steady_window(50, 1000, 60_000); // one block a second
+        let w = steady_window(window(), 50, 1000, 60_000); // one block a second
         assert!((2..=5).contains(&w), "{w}");
+    }
+
+    #[test]
+    fn the_time_that_the_window_covers_and_its_most_are_the_rules() {
+        let with = |time_s, max| Window::new(WindowRule::Adaptive { time: Duration::from_secs(time_s), max }, None);
+        let w = steady_window(with(1, 500), 50, 25, 30_000);
+        assert!((30..=50).contains(&w), "{w}");
+        let w = steady_window(with(3, 60), 50, 25, 30_000);
+        assert_eq!(w, 60);
+    }
+
+    #[test]
+    fn a_fixed_window_follows_nothing_but_what_the_peer_queues() {
+        assert_eq!(steady_window(Window::new(WindowRule::Fixed(7), None), 50, 25, 30_000), 7);
+        let mut w = Window::new(WindowRule::Fixed(2000), None);
+        w.set_reqq(300);
+        assert_eq!(w.room(), 300);
+        w.set_reqq(u32::MAX);
+        assert_eq!(w.room() as usize, limits::GIVEN_UP_BLOCKS, "a late answer must be known");
     }
 
     #[test]

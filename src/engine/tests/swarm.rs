@@ -1,7 +1,9 @@
 //! Two engines and nothing else: whole torrents exchanged through pipes that are cut anywhere.
 
+use super::policy::any_policy;
+use crate::engine::Policy;
 use crate::engine::testing::{World, truth};
-use crate::units::{Bitfield, Geometry, PeerId, PeerKey};
+use crate::units::{Bitfield, Geometry, PeerId, PeerKey, Rng};
 use proptest::prelude::*;
 use std::net::SocketAddr;
 
@@ -13,18 +15,19 @@ struct Pair {
     at_b: PeerKey,
 }
 
-fn pair(geometry: Geometry, have_a: &Bitfield, have_b: &Bitfield, cut: usize, seed: u64) -> Pair {
-    let world = |id: u8, have: &Bitfield, peers: Vec<SocketAddr>| {
+fn pair(geometry: Geometry, have: [&Bitfield; 2], policy: [Policy; 2], cut: usize, seed: u64) -> Pair {
+    let world = |id: u8, have: &Bitfield, policy: Policy, peers: Vec<SocketAddr>| {
         World::with_geometry(geometry, |s| {
             s.have = have.clone();
             s.spec.peers = peers;
+            s.config.policy = policy;
             s.config.peer_id = PeerId([id; 20]);
             s.config.seed = seed.wrapping_add(u64::from(id));
             s.cut = Some(cut);
         })
     };
-    let mut a = world(1, have_a, Vec::new());
-    let mut b = world(2, have_b, vec!["10.0.0.1:6881".parse().unwrap()]);
+    let mut a = world(1, have[0], policy[0], Vec::new());
+    let mut b = world(2, have[1], policy[1], vec!["10.0.0.1:6881".parse().unwrap()]);
     let at_a = a.connect(2);
     b.pass(0.01);
     let at_b = b.dials[0].0;
@@ -68,6 +71,7 @@ proptest! {
         at_a in any::<u16>(),
         cut in 1usize..40_000,
         seed in any::<u64>(),
+        as_rill in any::<bool>(),
     ) {
         let total = (pieces - 1) * piece_len + 1 + ((piece_len - 1) as f64 * last) as u64;
         let g = Geometry::new(total, piece_len).unwrap();
@@ -76,7 +80,12 @@ proptest! {
             if at_a >> p.get() & 1 != 0 { have_a.set(p) } else { have_b.set(p) };
         }
         let cut = if total > 200_000 { cut.max(500) } else { cut };
-        let mut pair = pair(g, &have_a, &have_b, cut, seed);
+        let mut rng = Rng::new(seed);
+        let policy = [(); 2].map(|()| match as_rill {
+            true => Policy::default(),
+            false => Policy { upload_slots: 1 + rng.below(3), ..any_policy(&mut rng) },
+        });
+        let mut pair = pair(g, [&have_a, &have_b], policy, cut, seed);
         pair.run();
         for w in [&pair.a, &pair.b] {
             prop_assert!(w.content.iter().enumerate().all(|(i, b)| *b == truth(i as u64)));
@@ -88,6 +97,6 @@ proptest! {
 #[test]
 fn a_seed_and_a_leech_are_done_without_waiting_for_a_clock() {
     let g = Geometry::new(2 << 20, 1 << 18).unwrap();
-    let mut p = pair(g, &Bitfield::full(8), &Bitfield::empty(8), 20_000, 1);
+    let mut p = pair(g, [&Bitfield::full(8), &Bitfield::empty(8)], [Policy::default(); 2], 20_000, 1);
     assert!(p.run() < 1.0);
 }
