@@ -64,7 +64,7 @@ pub enum Picking {
 }
 
 /// How many requests are out to one peer: never more than it says it queues, nor than [`limits::GIVEN_UP_BLOCKS`], and one while it
-/// snubs us.
+/// snubs us. A window is filled up once an eighth of it is free, so that requests travel together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WindowRule {
     /// Slow start, then as many as the peer serves in `time` at its speed.
