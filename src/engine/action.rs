@@ -38,7 +38,8 @@ pub enum Action {
         /// Which.
         piece: PieceIndex,
     },
-    /// The writer of this block is gone before its last byte: what came of it is worthless.
+    /// The writer of this block is gone before its last byte: what came of it is worthless. Retracted if somebody else begins to write
+    /// the block before it is carried out.
     Release {
         /// Whose block.
         torrent: TorrentKey,
@@ -166,6 +167,11 @@ impl Actions {
     /// Appends one.
     pub fn push(&mut self, action: Action) {
         self.0.push(action);
+    }
+
+    /// What a new writer begins is not to be released in the name of the one before.
+    pub(super) fn retract_release(&mut self, of: TorrentKey, block: BlockSpan) {
+        self.0.retain(|a| !matches!(a, Action::Release { torrent, block: b } if *torrent == of && *b == block));
     }
 
     /// Takes all, leaving the memory.

@@ -175,7 +175,7 @@ impl Engine {
                 }
                 Frame::Block { piece, begin, len } => {
                     let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) else { return Err(Close::UnknownTorrent) };
-                    peer.reading = begin_block(t, peer, RawSpan { piece, begin, len })?;
+                    peer.reading = begin_block(t, peer, RawSpan { piece, begin, len }, out)?;
                     peer.block_began = now;
                     if let Reading::Unwanted { .. } = peer.reading {
                         let came_along = decoder.buffered().len() as u32;
@@ -225,14 +225,9 @@ impl Engine {
             },
             Reading::Unwanted { owed } if done => {
                 peer.reading = Reading::Nothing;
-                if let Some(block) = owed {
-                    let still_owed = peer.window.owes(block);
-                    let overdue = peer.window.done(now, block, &peer.down);
-                    if still_owed {
-                        t.pieces.unask(block);
-                    }
-                    let torrent = t.key;
-                    self.give_back(Some(torrent), &overdue);
+                let cx = &mut Cx { now, out, effects: &mut self.effects };
+                if let Some(block) = owed.filter(|block| answered(cx, t, peer, *block)) {
+                    t.pieces.unask(block);
                 }
             }
             _ => {}
@@ -279,7 +274,7 @@ impl Engine {
 }
 
 /// What a block's header means: a lease, or payload that nobody wants.
-fn begin_block(t: &mut Torrent, peer: &mut Peer, raw: RawSpan) -> Result<Reading, Close> {
+fn begin_block(t: &mut Torrent, peer: &mut Peer, raw: RawSpan, out: &mut Actions) -> Result<Reading, Close> {
     let block = match t.pieces.geometry().span(raw.piece, raw.begin, raw.len) {
         Ok(span) if span.begin() % BLOCK_LEN == 0 && span.len() <= BLOCK_LEN => Some(span),
         _ => None, // never asked for: we ask for whole blocks of real pieces
@@ -290,7 +285,12 @@ fn begin_block(t: &mut Torrent, peer: &mut Peer, raw: RawSpan) -> Result<Reading
             let owed = asked == Asked::Yes;
             // A duplicate in endgame, or a late answer for a piece that is being hashed, gets no lease.
             match t.pieces.lease(block, peer.key) {
-                true => Ok(Reading::Block { rest: block, block, owed }),
+                true => {
+                    if t.pieces.was_abandoned(block) {
+                        out.retract_release(t.key, block);
+                    }
+                    Ok(Reading::Block { rest: block, block, owed })
+                }
                 false => Ok(Reading::Unwanted { owed: Some(block) }),
             }
         }
@@ -304,16 +304,21 @@ fn begin_block(t: &mut Torrent, peer: &mut Peer, raw: RawSpan) -> Result<Reading
     }
 }
 
-/// A leased block is complete.
-fn on_block(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, block: BlockSpan) {
-    peer.rejects = 0;
-    // Still owed, unless it was given up while it came in.
+/// A request was answered, if only with a block that nobody wants any more: true if the block was still owed, and not given up while
+/// it came in. Requests that the peer passed over and that are overdue are given up, and it is told so.
+fn answered(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, block: BlockSpan) -> bool {
     let still_owed = peer.window.owes(block);
-    let overdue = peer.window.done(cx.now, block, &peer.down);
-    for late in overdue {
+    for late in peer.window.done(cx.now, block, &peer.down) {
         t.pieces.unask(late);
         peer.say(&Message::Cancel(late.into()), cx.out);
     }
+    still_owed
+}
+
+/// A leased block is complete.
+fn on_block(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, block: BlockSpan) {
+    peer.rejects = 0;
+    let still_owed = answered(cx, t, peer, block);
     let arrival = t.pieces.arrived(block, peer.key, peer.addr.ip(), still_owed);
     if arrival.others_owe {
         cx.effects.push(Effect::Cancel { torrent: t.key, block, but: peer.key });

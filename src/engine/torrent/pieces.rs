@@ -40,6 +40,8 @@ enum Content {
 #[derive(Clone, Copy, Debug)]
 struct Block {
     content: Content,
+    /// Its last writer gave it up half-way.
+    abandoned: bool,
     /// Peers that owe us this block.
     asked: u16,
     /// Who sent it, as an index into `OpenPiece::senders`.
@@ -173,7 +175,7 @@ impl Pieces {
     pub fn begin(&mut self, piece: PieceIndex) -> &mut OpenPiece {
         assert!(self.is_missing(piece) && !self.open.contains_key(&piece), "piece {piece} cannot begin");
         let n = self.geometry.blocks(piece);
-        let block = Block { content: Content::Missing, asked: 0, sender: 0 };
+        let block = Block { content: Content::Missing, abandoned: false, asked: 0, sender: 0 };
         self.open.entry(piece).or_insert(OpenPiece {
             stage: Stage::Preparing,
             blocks: vec![block; n as usize].into_boxed_slice(),
@@ -253,12 +255,18 @@ impl Pieces {
         .unwrap_or(false)
     }
 
+    /// Whether a leased block had a writer before who gave it up half-way; said once.
+    pub fn was_abandoned(&mut self, block: BlockSpan) -> bool {
+        self.with(block, |o, i| std::mem::take(&mut o.blocks[i].abandoned)).unwrap_or(false)
+    }
+
     /// The writer gives the block up before its last byte; false if it had no lease.
     pub fn release(&mut self, block: BlockSpan, peer: PeerKey) -> bool {
         self.with(block, |o, i| {
             let held = o.blocks[i].content == Content::Receiving(peer);
             if held {
                 o.blocks[i].content = Content::Missing;
+                o.blocks[i].abandoned = true;
                 o.note_free(i);
             }
             held
