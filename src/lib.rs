@@ -71,6 +71,7 @@
 //! | 6 | [`cli`] | what a person types and sees |
 //! | 5 | [`session`] | the loop thread, and the handle on the user's thread |
 //! | 4 | [`net`] | sockets, readiness, tracker workers |
+//! | 4 | [`sim`] | the virtual world: the same engines by the thousand, on virtual time |
 //! | 3 | [`disk`] | files, windows, workers, resume records |
 //! | 2 | [`engine`] | decisions: peers, pieces, choking, announcing |
 //! | 1 | [`wire`] | shapes: bencode, torrent files, messages, tracker packets |
@@ -84,5 +85,6 @@ pub mod disk;
 pub mod engine;
 pub mod net;
 pub mod session;
+pub mod sim;
 pub mod units;
 pub mod wire;

@@ -61,6 +61,12 @@ impl BlockSpan {
         if n < self.len { Some(BlockSpan { piece: self.piece, begin: self.begin + n, len: self.len - n }) } else { None }
     }
 
+    /// This span and `next` as one, if `next` begins where it ends.
+    pub fn joined(self, next: BlockSpan) -> Option<BlockSpan> {
+        let adjoins = self.piece == next.piece && self.end() == next.begin;
+        adjoins.then_some(BlockSpan { len: self.len + next.len, ..self })
+    }
+
     /// The first `n` bytes, or the whole span if it is shorter; `n` of 0 gives 1 byte.
     pub const fn first(self, n: u32) -> BlockSpan {
         let len = if n == 0 {

@@ -1,0 +1,257 @@
+//! What engines want done, done: bytes written, peers dialed, pieces prepared and hashed, trackers asked. Each answer takes its time.
+
+use super::faults::up_to;
+use super::queue::{Event, NodeId};
+
+use super::world::World;
+use crate::engine::{Action, HashVerdict, Notice};
+use crate::units::{Now, PieceIndex};
+use crate::wire::{AnnounceError, parse_reply};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Where the UDP tracker is.
+const TRACKER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), 6969);
+/// One way to the tracker.
+const TRACKER_LATENCY: Duration = Duration::from_millis(30);
+/// Making files and memory ready for a piece.
+const PREPARE: Duration = Duration::from_micros(300);
+/// Hashing, bytes a second: one core without SHA instructions.
+const HASH_RATE: u64 = 400 * 1024 * 1024;
+/// Writing a record, the device's cache flushed.
+const SAVE: Duration = Duration::from_millis(20);
+/// Turns between two recounts of everything in strict runs.
+const AUDIT_EVERY: u64 = 16;
+/// Actions of one turn beyond which the engine talks to itself.
+const ACTIONS: usize = 1_000_000;
+
+impl World {
+    /// An engine has had a fact: what it wants done is done now, or a little later if its loop is busy.
+    pub(super) fn turn(&mut self, node: NodeId) {
+        let Some(late) = self.scenario.faults.late_actions else { return self.turn_now(node) };
+        let Some(e) = self.nodes[node as usize].engine() else { return };
+        if e.turn_due || e.out.is_empty() {
+            return self.arm(node);
+        }
+        e.turn_due = true;
+        self.tally.count("late turns");
+        let wait = up_to(&mut self.rng, late);
+        self.queue.push(self.now + wait, Event::Turn(node));
+        self.arm(node);
+    }
+
+    /// Does all that an engine wants done.
+    pub(super) fn turn_now(&mut self, node: NodeId) {
+        // What is wanted while it acts is done by who acts already.
+        if self.nodes[node as usize].engine().is_none_or(|e| std::mem::replace(&mut e.acting, true)) {
+            return;
+        }
+        let mut done = 0;
+        loop {
+            let Some(e) = self.nodes[node as usize].engine() else { return };
+            if let Some(pipe) = e.to_read.pop() {
+                self.read(pipe);
+                continue;
+            }
+            if e.out.is_empty() {
+                e.acting = false;
+                break;
+            }
+            let mut actions = std::mem::take(&mut e.out);
+            done += actions.as_slice().len();
+            assert!(done < ACTIONS, "node {node} wants things done without end");
+            for action in actions.drain() {
+                self.act(node, action);
+            }
+            // The memory goes back, unless somebody has begun a new list.
+            if let Some(e) = self.nodes[node as usize].engine().filter(|e| e.out.is_empty()) {
+                e.out = actions;
+            }
+        }
+        self.arm(node);
+        if self.taps.is_some() {
+            self.look_closely(node);
+        }
+    }
+
+    /// Strict runs: everything is counted again now and then, and what must have been said by now has been said.
+    fn look_closely(&mut self, node: NodeId) {
+        let Some(e) = self.nodes[node as usize].engine() else { return };
+        e.turns += 1;
+        if e.turns % AUDIT_EVERY == 0 {
+            e.engine.audit();
+            assert_eq!(
+                e.engine.have(e.torrent),
+                Some(e.disk.verified()).filter(|_| e.engine.have(e.torrent).is_some()),
+                "node {node} claims what is not verified"
+            );
+            self.check_payload();
+        }
+        let connections: Vec<_> =
+            self.nodes[node as usize].engine().map(|e| e.connections.values().copied().collect()).unwrap_or_default();
+        for pipe in connections {
+            let said_all = self.link(pipe).is_some_and(|l| l.ends[pipe.side()].open && !l.ends[pipe.side()].out.more);
+            if let (true, Some(taps)) = (said_all, &mut self.taps) {
+                taps.turn_over(node, pipe);
+            }
+        }
+    }
+
+    fn act(&mut self, node: NodeId, action: Action) {
+        let now = self.now;
+        let Some(e) = self.nodes[node as usize].engine() else { return };
+        match action {
+            Action::Flush { peer } => {
+                if let Some(pipe) = e.connections.get(&peer).copied() {
+                    self.pull(pipe);
+                }
+            }
+            Action::Wake { peer } => {
+                if let Some(pipe) = e.connections.get(&peer).map(|p| p.back()) {
+                    e.to_read.push(pipe);
+                    if let Some(l) = self.link(pipe) {
+                        l.ends[pipe.side()].out.paused = false;
+                    }
+                }
+            }
+            Action::Close { peer } => {
+                if let Some(pipe) = e.connections.remove(&peer) {
+                    self.close(pipe);
+                }
+            }
+            Action::Dial { peer, addr } => self.dial(node, Some(peer), addr),
+            Action::Prepare { piece, .. } => {
+                e.disk.prepare(piece);
+                let full = self.scenario.faults.disk_full.map_or(0.0, |(share, _)| share);
+                let full = self.tally.strikes(&mut self.rng, full, "disk full");
+                self.queue.push(now + PREPARE, Event::Prepared(node, piece, !full));
+            }
+            Action::Release { block, .. } => e.disk.release(block),
+            Action::Hash { piece, digests, .. } => {
+                let verdict = e.disk.hash(piece, digests);
+                let took = Duration::from_micros(u64::from(self.geometry.piece_len(piece)) * 1_000_000 / HASH_RATE);
+                self.queue_verdict(node, piece, verdict, now + took);
+            }
+            Action::Save { .. } => self.queue.push(now + SAVE, Event::Saved(node)),
+            Action::Announce { id, url, timeout } => self.ask_tracker(node, id, &url, timeout),
+            Action::Resolve { id, .. } => self.queue.push(now + TRACKER_LATENCY, Event::Resolved(node, id, TRACKER)),
+            Action::Datagram { to, bytes } => {
+                let from = self.nodes[node as usize].addr;
+                self.send_datagram(from, to, bytes.into());
+            }
+            Action::Notice(notice) => self.notice(node, &notice),
+        }
+    }
+
+    // ---- disk -----------------------------------------------------------------------------------------------------
+
+    fn queue_verdict(&mut self, node: NodeId, piece: PieceIndex, verdict: HashVerdict, at: Now) {
+        let faults = &self.scenario.faults;
+        let (share, most) = faults.hash_spikes.unwrap_or((0.0, Duration::ZERO));
+        let unreadable = faults.unreadable;
+        let late = match self.tally.strikes(&mut self.rng, share, "hash spikes") {
+            true => up_to(&mut self.rng, most),
+            false => Duration::ZERO,
+        };
+        let verdict = match self.tally.strikes(&mut self.rng, unreadable, "unreadable pieces") {
+            true => HashVerdict::Unreadable,
+            false => verdict,
+        };
+        self.queue.push(at + late, Event::Hashed(node, Box::new((piece, verdict))));
+    }
+
+    pub(super) fn prepared(&mut self, node: NodeId, piece: PieceIndex, ready: bool) {
+        let rests = self.scenario.faults.disk_full.map_or(Duration::ZERO, |(_, rests)| rests);
+        if !ready {
+            self.queue.push(self.now + rests, Event::Resume(node));
+        }
+        self.with_engine(node, |now, e| {
+            if ready {
+                e.disk.prepared(piece);
+            }
+            e.engine.on_prepared(now, e.torrent, piece, ready, &mut e.out);
+        });
+    }
+
+    pub(super) fn hashed(&mut self, node: NodeId, piece: PieceIndex, verdict: &HashVerdict) {
+        if let HashVerdict::Unreadable = verdict {
+            self.queue.push(self.now + Duration::from_secs(1), Event::Resume(node));
+        }
+        self.with_engine(node, |now, e| {
+            e.disk.judged(piece, verdict);
+            e.engine.on_hashed(now, e.torrent, piece, verdict, &mut e.out);
+        });
+    }
+
+    // ---- tracker --------------------------------------------------------------------------------------------------
+
+    fn ask_tracker(&mut self, node: NodeId, id: u64, url: &str, timeout: Duration) {
+        let from = self.nodes[node as usize].addr;
+        let silence = self.scenario.faults.tracker_silence;
+        let (wait, result) = match self.tally.strikes(&mut self.rng, silence, "tracker silence") {
+            true => (timeout, Err(AnnounceError::Timeout)),
+            false => (TRACKER_LATENCY * 4, parse_reply(&self.tracker.http(from, url, &mut self.rng))),
+        };
+        self.queue.push(self.now + wait, Event::Announced(node, id, Box::new(result)));
+    }
+
+    fn send_datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: Box<[u8]>) {
+        let (loss, delay) = (self.scenario.faults.datagram_loss, self.scenario.faults.datagram_delay);
+        if self.tally.strikes(&mut self.rng, loss, "lost datagrams") {
+            return;
+        }
+        let late = up_to(&mut self.rng, delay);
+        self.queue.push(self.now + TRACKER_LATENCY + late, Event::Datagram(from, to, bytes));
+    }
+
+    /// A datagram reaches whoever listens there.
+    pub(super) fn datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        if to == TRACKER {
+            if let Some(reply) = self.tracker.udp(from, bytes, &mut self.rng) {
+                self.send_datagram(to, from, reply.into());
+            }
+        } else if let Some(node) = super::node::number(to).filter(|n| (*n as usize) < self.nodes.len()) {
+            self.with_engine(node, |now, e| e.engine.on_datagram(now, from, bytes, &mut e.out));
+        }
+    }
+
+    // ---- what people want to know ---------------------------------------------------------------------------------
+
+    fn notice(&mut self, node: NodeId, notice: &Notice) {
+        let now = self.now;
+        let size = self.scenario.size;
+        let Some(e) = self.nodes[node as usize].engine() else { return };
+        match notice {
+            Notice::Verified { piece, .. } => {
+                let bytes = u64::from(self.geometry.piece_len(*piece));
+                e.verified_bytes += bytes;
+                e.first_piece.get_or_insert(now);
+                if e.verified_bytes * 100 >= size * 99 {
+                    e.nearly.get_or_insert(now);
+                }
+                self.have_bytes += bytes;
+            }
+            Notice::Complete { .. } if !e.is_seed && e.complete.is_none() => {
+                assert!(e.disk.verified().is_full(), "node {node} says that it is complete");
+                e.complete = Some(now);
+                self.complete += 1;
+                if self.scenario.leave_when_done {
+                    self.leave(node);
+                }
+            }
+            Notice::Banned { .. } => self.tally.count("bans"),
+            _ => {}
+        }
+    }
+
+    /// The seeds go when they have sent what they came for.
+    pub(super) fn let_seeds_go(&mut self) {
+        let Some(copies) = self.scenario.seeds_leave_after else { return };
+        if self.seeds_uploaded as f64 >= copies * self.scenario.size as f64 {
+            self.scenario.seeds_leave_after = None;
+            for node in 0..self.scenario.seeds {
+                self.leave(node);
+            }
+        }
+    }
+}

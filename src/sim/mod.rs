@@ -1,0 +1,44 @@
+//! Floor 4, the virtual world: real engines by the thousand, on virtual time, from one seed.
+//!
+//! The simulator is another pair of hands for the same engine: it calls the same methods with times from an event queue, carries
+//! control bytes as they are and payload by its length alone. No byte of content exists. Same scenario, same seed, same commit: the
+//! same run, on any machine, as [`Report::fingerprint`] shows.
+//!
+//! ```text
+//!   Scenario ──▶ World ──▶ Report
+//!                  │  queue    what happens next
+//!                  │  node     engines with their hands' knowledge, puppets with theirs
+//!                  │  link     lines, pipes: latency, rates up and down, loss of connection
+//!                  │  traffic  bytes from plan to want/got
+//!                  │  hands    actions, answers of disk and tracker, late and wrong where faults say so
+//!                  └─ disk, tap: the oracle
+//! ```
+//!
+//! The **oracle** holds its laws at every step and ends the run at once when one is broken, naming the command that repeats it:
+//! one writer a block, in order, under a lease (`disk`); nothing said that is not so, nothing sent to the choked, nothing asked in
+//! vain, every cancel said (`tap`, in strict runs); every book of the engine recounted (strict runs); payload out is payload in,
+//! lost, or on its way; time never goes back and no deadline stays due; at the end everybody is idle.
+
+mod disk;
+mod faults;
+mod hands;
+mod link;
+mod named;
+mod node;
+mod puppet;
+mod queue;
+mod report;
+mod scenario;
+mod tap;
+#[cfg(test)]
+mod tests;
+mod tracker;
+mod traffic;
+mod world;
+
+pub use faults::Faults;
+pub use named::{NAMES, TRIALS, named};
+pub use puppet::Part;
+pub use report::{PeerReport, Report, Sample, quantile};
+pub use scenario::{Line, MBIT, MIB, Scenario};
+pub use world::run;

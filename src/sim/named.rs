@@ -1,0 +1,123 @@
+//! Scenarios that have a name: swarms to look at, and trials in which something goes wrong.
+//!
+//! A trial is a small swarm under the whole oracle. In every one of them everybody gets everything in the end, from any seed.
+
+use super::faults::Faults;
+use super::puppet::Part;
+use super::scenario::{Line, MIB, Scenario};
+use crate::engine::{Endgame, Policy};
+use std::time::Duration;
+
+/// Swarms to look at: what each is called, and what it is about.
+pub const NAMES: [(&str, &str); 4] = [
+    ("flash", "fifty peers come at once to one seed, over asymmetric lines"),
+    ("crowd", "the same with a thousand peers and 256 MiB"),
+    ("multitude", "ten thousand peers and 64 MiB"),
+    ("dozen", "one seed and eleven peers on endless lines, held by their own limits, as processes on one machine are"),
+];
+
+/// Trials: what each is called, what goes wrong in it, and the names under which that is counted.
+pub const TRIALS: [(&str, &str, &[&str]); 16] = [
+    ("plain", "nothing goes wrong", &[]),
+    ("motley", "two of every kind of scripted peer are there", &["lies", "whims", "bans"]),
+    ("lose", "connections are lost in the middle of blocks", &["lost connections", "lost mid-block"]),
+    ("liars", "more liars than seeds", &["lies", "bans"]),
+    ("storms", "half of the peers choke and unchoke in storms, hang up and come back", &["whims"]),
+    ("silent", "as many snubbers as peers, and no endgame to help out", &[]),
+    ("spikes", "a third of the verdicts come up to eight seconds late", &["hash spikes"]),
+    ("unreadable", "the disk cannot be read now and then", &["unreadable pieces"]),
+    ("full", "the disk is full now and then", &["disk full"]),
+    ("silence", "the tracker answers every other question", &["tracker silence"]),
+    ("datagrams", "the tracker is reached by datagrams that get lost and overtake one another", &["lost datagrams"]),
+    ("late", "actions are carried out up to 20 ms after they were asked for", &["late turns"]),
+    ("refused", "every other dial is refused", &["refused dials"]),
+    ("clock", "the clock ends ten hours after the beginning", &[]),
+    ("behind", "nobody but the seed can be dialed", &[]),
+    ("limits", "the engines' own limits hold the rates", &[]),
+];
+
+/// The swarm or the trial of this name.
+pub fn named(name: &str) -> Option<Scenario> {
+    swarm(name).or_else(|| trial(name)).map(|s| Scenario { name: name.to_owned(), ..s })
+}
+
+fn swarm(name: &str) -> Option<Scenario> {
+    let base = Scenario::default();
+    Some(match name {
+        "flash" => base,
+        "crowd" => Scenario { peers: 1000, size: 256 * MIB, ..base },
+        "multitude" => Scenario { peers: 10_000, ..base },
+        "dozen" => {
+            let own = |up: u64| Line { up: up * 1024, down: u64::MAX, ..Line::endless() };
+            let lines = vec![own(512), own(768), own(1024)];
+            Scenario {
+                peers: 11,
+                size: 32 * MIB,
+                piece_len: 256 * 1024,
+                seed_lines: vec![own(2048)],
+                lines,
+                limit_in_engine: true,
+                ..base
+            }
+        }
+        _ => return None,
+    })
+}
+
+fn trial(name: &str) -> Option<Scenario> {
+    let s = Duration::from_secs;
+    let base = Scenario {
+        size: 2 * MIB,
+        piece_len: 64 * 1024,
+        peers: 6,
+        seed_lines: vec![Line::mbit(4, 8)],
+        lines: vec![Line::mbit(1, 4), Line::mbit(2, 8), Line::mbit(4, 8)],
+        strict: true,
+        ..Scenario::default()
+    };
+    let with = |faults: Faults| Scenario { faults, ..base.clone() };
+    let beside = |puppets: &[(Part, u32)]| Scenario { puppets: puppets.to_vec(), ..base.clone() };
+    let none = Faults::default();
+    Some(match name {
+        "plain" => base,
+        "motley" => {
+            let all = [Part::Seed, Part::Slow, Part::Liar, Part::Snubber, Part::Flapper, Part::Leech, Part::Hoarder];
+            beside(&all.map(|part| (part, 2)))
+        }
+        "lose" => with(Faults { lose_connections: Some(s(1)), ..none }),
+        "liars" => beside(&[(Part::Liar, 3)]),
+        "storms" => beside(&[(Part::Flapper, 6)]),
+        "silent" => {
+            let policy = Policy { endgame: Endgame::Off, ..Policy::default() };
+            Scenario { policy, ..beside(&[(Part::Snubber, 6)]) }
+        }
+        "spikes" => with(Faults { hash_spikes: Some((0.3, s(8))), ..none }),
+        "unreadable" => with(Faults { unreadable: 0.05, ..none }),
+        "full" => with(Faults { disk_full: Some((0.05, s(5))), ..none }),
+        "silence" => with(Faults { tracker_silence: 0.5, ..none }),
+        "datagrams" => {
+            let faults = Faults { datagram_loss: 0.3, datagram_delay: s(1), ..none };
+            Scenario { udp_tracker: true, ..with(faults) }
+        }
+        "late" => with(Faults { late_actions: Some(Duration::from_millis(20)), ..none }),
+        "refused" => with(Faults { refused_dials: 0.5, ..none }),
+        "clock" => with(Faults { clock_before_end: Some(s(36_000)), ..none }),
+        "behind" => Scenario { undialable: 1.0, ..base },
+        "limits" => Scenario { limit_in_engine: true, ..base },
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_has_its_scenario() {
+        let names = NAMES.iter().map(|n| n.0).chain(TRIALS.iter().map(|t| t.0));
+        for name in names {
+            assert_eq!(named(name).map(|s| s.name).as_deref(), Some(name));
+        }
+        assert!(named("no such").is_none());
+    }
+}

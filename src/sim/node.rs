@@ -1,0 +1,119 @@
+//! Who takes part: engines with all that their hands know, and puppets.
+
+use super::disk::Disk;
+use super::link::{LineState, PipeId};
+use super::puppet::{Puppet, Talk};
+use super::queue::Connections;
+use crate::engine::{Actions, Engine};
+use crate::units::{Now, TorrentKey};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// The port that everybody listens at.
+const PORT: u16 = 6881;
+
+/// One participant.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) addr: SocketAddr,
+    pub(super) line: LineState,
+    /// Others can dial it.
+    pub(super) dialable: bool,
+    /// It has come and not gone.
+    pub(super) present: bool,
+    pub(super) arrived: Now,
+    pub(super) body: Body,
+}
+
+/// What a participant is.
+#[derive(Debug)]
+pub(super) enum Body {
+    Engine(Box<EngineNode>),
+    Puppet(Box<PuppetNode>),
+}
+
+/// A real engine, and what its hands know.
+pub(super) struct EngineNode {
+    pub(super) engine: Engine,
+    pub(super) torrent: TorrentKey,
+    pub(super) out: Actions,
+    pub(super) disk: Disk,
+    /// Its connections: for each key the pipe that it sends into.
+    pub(super) connections: Connections,
+    /// Streams that are to be read in this turn.
+    pub(super) to_read: Vec<PipeId>,
+    /// The wake-up that is in the queue; earlier ones are void.
+    pub(super) wake_at: Now,
+    /// Its actions are being carried out.
+    pub(super) acting: bool,
+    /// A late turn is in the queue.
+    pub(super) turn_due: bool,
+    /// Turns so far: the whole oracle looks only now and then.
+    pub(super) turns: u64,
+    /// The most requests that its policy has out to one peer.
+    pub(super) most_requests: usize,
+    /// It began with everything.
+    pub(super) is_seed: bool,
+    pub(super) free_rider: bool,
+    pub(super) verified_bytes: u64,
+    pub(super) first_piece: Option<Now>,
+    pub(super) nearly: Option<Now>,
+    pub(super) complete: Option<Now>,
+}
+
+impl std::fmt::Debug for EngineNode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EngineNode").field("verified_bytes", &self.verified_bytes).finish_non_exhaustive()
+    }
+}
+
+/// A puppet and its connections, by the pipe that it sends into.
+#[derive(Debug)]
+pub(super) struct PuppetNode {
+    pub(super) puppet: Puppet,
+    pub(super) talks: BTreeMap<PipeId, Talk>,
+}
+
+impl Node {
+    /// A node with this number and line.
+    pub(super) fn new(number: u32, line: LineState, dialable: bool, body: Body) -> Node {
+        Node { addr: address(number), line, dialable, present: false, arrived: Now::ZERO, body }
+    }
+
+    pub(super) fn engine(&mut self) -> Option<&mut EngineNode> {
+        if let Body::Engine(e) = &mut self.body { Some(e) } else { None }
+    }
+
+    pub(super) fn puppet(&mut self) -> Option<&mut PuppetNode> {
+        if let Body::Puppet(p) = &mut self.body { Some(p) } else { None }
+    }
+}
+
+/// Where the node with this number is reached. The network that RFC 2544 keeps for such tests has room for 131,072.
+pub(super) fn address(number: u32) -> SocketAddr {
+    let [_, b, c, d] = (number + 1).to_be_bytes();
+    SocketAddr::from(([198, 18 + (b & 1), c, d], PORT))
+}
+
+/// The number of the node at this address.
+pub(super) fn number(addr: SocketAddr) -> Option<u32> {
+    let SocketAddr::V4(addr) = addr else { return None };
+    let [a, b, c, d] = addr.ip().octets();
+    match (a, b) {
+        (198, 18 | 19) => u32::from_be_bytes([0, b - 18, c, d]).checked_sub(1),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_node_has_an_address_of_its_own() {
+        for n in [0, 1, 254, 255, 256, 65_534, 65_535, 100_000] {
+            assert_eq!(number(address(n)), Some(n));
+        }
+        assert_eq!(number(SocketAddr::from(([10, 0, 0, 1], 6881))), None);
+    }
+}

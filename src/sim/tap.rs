@@ -1,0 +1,350 @@
+//! The oracle on the wire: it reads every message that an engine sends and holds it to what that engine knows.
+//!
+//! Its laws, held in strict runs: no block goes to a peer that is choked, but for pieces that it was allowed; nothing is claimed or
+//! served that is not verified; nothing is asked of a peer that chokes us, but for pieces that it allowed; nothing is asked that is
+//! here, or twice of the same peer, or of more peers than endgame may, or beyond the limit of requests; and who owes a block that has come
+//! from elsewhere is told to cancel, unless it has been silent for so long that it was given up.
+//!
+//! It has a parser of its own, so that an engine is not believed by its own decoder.
+
+use super::link::PipeId;
+use super::node::EngineNode;
+use super::queue::NodeId;
+use crate::engine::limits;
+use crate::units::{BlockSpan, Now};
+use crate::wire::{HANDSHAKE_LEN, Part, Plan};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// A raw span: piece, first byte, length.
+type Raw = (u32, u32, u32);
+
+/// Silence after which a request may have been given up without a word: the shortest time-out that there is.
+const GIVEN_UP_AFTER: Duration = limits::REQUEST_TIMEOUT_MIN;
+/// Time that requests may take from the engine's outbox to its send buffer: those that stand there when a choke comes still go out,
+/// and nobody but the engine knows which of them it has given up.
+const UNDERWAY: Duration = Duration::from_secs(10);
+
+/// Reads one direction.
+#[derive(Debug)]
+struct Reader {
+    bytes: Vec<u8>,
+    handshake: bool,
+    /// Payload of the block at hand that is still to come.
+    payload: u32,
+}
+
+impl Default for Reader {
+    fn default() -> Reader {
+        Reader { bytes: Vec::new(), handshake: true, payload: 0 }
+    }
+}
+
+/// A message as the tap reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Said {
+    Choke,
+    Unchoke,
+    Have(u32),
+    Bitfield(Vec<u8>),
+    HaveAll,
+    Request(Raw),
+    Cancel(Raw),
+    Reject(Raw),
+    Block(Raw),
+    AllowedFast(u32),
+    Other,
+}
+
+impl Reader {
+    /// `n` bytes that nobody looked at: a block's payload, or the body of a message that nobody reads.
+    fn pass(&mut self, n: u32) {
+        let payload = n.min(self.payload);
+        self.payload -= payload;
+        self.bytes.resize(self.bytes.len() + (n - payload) as usize, 0);
+    }
+
+    /// Bytes as they are, payload among them.
+    fn feed(&mut self, bytes: &[u8]) {
+        let payload = (bytes.len() as u32).min(self.payload);
+        self.payload -= payload;
+        self.bytes.extend(&bytes[payload as usize..]);
+    }
+
+    /// The next message, if all of it is there.
+    fn next(&mut self) -> Option<Said> {
+        let word = |b: &[u8], at: usize| b.get(at..at + 4).map(|w| u32::from_be_bytes([w[0], w[1], w[2], w[3]]));
+        if self.handshake {
+            if self.bytes.len() < HANDSHAKE_LEN {
+                return None;
+            }
+            self.bytes.drain(..HANDSHAKE_LEN);
+            self.handshake = false;
+        }
+        if self.payload > 0 {
+            return None;
+        }
+        let len = word(&self.bytes, 0)? as usize;
+        if len == 0 {
+            self.bytes.drain(..4);
+            return Some(Said::Other);
+        }
+        let kind = *self.bytes.get(4)?;
+        if kind == 7 {
+            let (piece, begin) = (word(&self.bytes, 5)?, word(&self.bytes, 9)?);
+            self.bytes.drain(..13);
+            self.payload = len as u32 - 9;
+            let along = (self.bytes.len() as u32).min(self.payload);
+            self.bytes.drain(..along as usize);
+            self.payload -= along;
+            return Some(Said::Block((piece, begin, len as u32 - 9)));
+        }
+        if self.bytes.len() < 4 + len {
+            return None;
+        }
+        let message: Vec<u8> = self.bytes.drain(..4 + len).collect();
+        let raw = || Some((word(&message, 5)?, word(&message, 9)?, word(&message, 13)?));
+        Some(match kind {
+            0 => Said::Choke,
+            1 => Said::Unchoke,
+            4 => Said::Have(word(&message, 5)?),
+            5 => Said::Bitfield(message[5..].to_vec()),
+            6 => Said::Request(raw()?),
+            8 => Said::Cancel(raw()?),
+            14 => Said::HaveAll,
+            16 => Said::Reject(raw()?),
+            17 => Said::AllowedFast(word(&message, 5)?),
+            _ => Said::Other,
+        })
+    }
+}
+
+/// What an engine and one peer have said to each other.
+#[derive(Debug)]
+struct Tap {
+    out: Reader,
+    incoming: Reader,
+    /// The engine chokes the peer.
+    chokes: bool,
+    /// Pieces that it lets it have all the same.
+    allows: BTreeSet<u32>,
+    /// Since when the peer chokes the engine.
+    choked_since: Option<Now>,
+    /// When it last began to.
+    last_choke: Now,
+    /// Blocks that came although they had been given up, by a choke or a cancel: if they are asked for again, nobody knows which
+    /// request they answer.
+    late: BTreeSet<Raw>,
+    /// Pieces that it lets it have all the same.
+    allowed: BTreeSet<u32>,
+    /// Requests that nothing has come of yet.
+    asked: BTreeSet<Raw>,
+    /// Of these, blocks that have come from elsewhere.
+    to_cancel: BTreeSet<Raw>,
+    /// When payload last came from there, or the first request went there.
+    heard: Now,
+}
+
+impl Tap {
+    fn new(now: Now) -> Tap {
+        Tap {
+            out: Reader::default(),
+            incoming: Reader::default(),
+            chokes: true,
+            allows: BTreeSet::new(),
+            choked_since: Some(now),
+            last_choke: Now::ZERO,
+            late: BTreeSet::new(),
+            allowed: BTreeSet::new(),
+            asked: BTreeSet::new(),
+            to_cancel: BTreeSet::new(),
+            heard: now,
+        }
+    }
+}
+
+/// Every direction in which an engine speaks.
+#[derive(Debug, Default)]
+pub(super) struct Taps {
+    taps: BTreeMap<PipeId, Tap>,
+}
+
+impl Taps {
+    /// An engine writes into this pipe.
+    pub(super) fn out(&mut self, now: Now, pipe: PipeId, plan: &Plan, e: &EngineNode) {
+        let tap = self.taps.entry(pipe).or_insert_with(|| Tap::new(now));
+        for part in &plan.parts {
+            match part {
+                Part::Control(range) => {
+                    assert_eq!(tap.out.payload, 0, "control bytes inside a block's payload");
+                    tap.out.feed(&plan.control[range.clone()]);
+                    while let Some(said) = tap.out.next() {
+                        tap.hold(now, said, e);
+                    }
+                }
+                Part::Payload(span) => {
+                    assert!(tap.out.payload >= span.len(), "{span} is more than its header said");
+                    tap.out.pass(span.len());
+                }
+            }
+        }
+    }
+
+    /// The engine that writes into this pipe read these bytes, or passed over so many, on the way back.
+    pub(super) fn read(&mut self, now: Now, pipe: PipeId, passed: u32, bytes: &[u8]) {
+        let tap = self.taps.entry(pipe).or_insert_with(|| Tap::new(now));
+        if passed > 0 && tap.incoming.payload > 0 {
+            tap.heard = now;
+        }
+        tap.incoming.pass(passed);
+        tap.incoming.feed(bytes);
+        while let Some(said) = tap.incoming.next() {
+            tap.hear(now, said);
+        }
+    }
+
+    /// A block's last byte came in from the peer that `from` speaks to.
+    pub(super) fn block_complete(&mut self, now: Now, from: PipeId, span: BlockSpan, e: &EngineNode) {
+        let whole = block_of(span);
+        for pipe in e.connections.values() {
+            let Some(tap) = self.taps.get_mut(pipe) else { continue };
+            let of_block = |raw: &&Raw| (raw.0, raw.1) == whole;
+            let Some(raw) = tap.asked.iter().find(of_block).copied() else { continue };
+            if *pipe == from {
+                tap.asked.remove(&raw);
+                tap.to_cancel.remove(&raw);
+            } else if now.since(tap.heard) < GIVEN_UP_AFTER {
+                tap.to_cancel.insert(raw);
+            } else {
+                tap.asked.remove(&raw);
+            }
+        }
+    }
+
+    /// The engine's turn is over, and all that it had to say here is said.
+    pub(super) fn turn_over(&mut self, node: NodeId, pipe: PipeId) {
+        // In the middle of a block that a limit holds back nothing can be said.
+        let tap = self.taps.get(&pipe).filter(|t| t.out.payload == 0);
+        if let Some(raw) = tap.and_then(|t| t.to_cancel.first()) {
+            panic!("node {node} has block {raw:?} from elsewhere and did not cancel it");
+        }
+    }
+
+    /// The connection is gone.
+    pub(super) fn forget(&mut self, pipe: PipeId) {
+        self.taps.remove(&pipe);
+        self.taps.remove(&pipe.back());
+    }
+}
+
+/// Piece and first byte of the block that a span lies in.
+fn block_of(span: BlockSpan) -> (u32, u32) {
+    (span.piece().get(), span.begin() / crate::units::BLOCK_LEN * crate::units::BLOCK_LEN)
+}
+
+impl Tap {
+    fn hold(&mut self, now: Now, said: Said, e: &EngineNode) {
+        let verified = |raw: u32| e.disk.has(raw);
+        match said {
+            Said::Choke => self.chokes = true,
+            Said::Unchoke => self.chokes = false,
+            Said::AllowedFast(piece) => drop(self.allows.insert(piece)),
+            Said::Block((piece, begin, _)) => {
+                let may = !self.chokes || self.allows.contains(&piece);
+                assert!(may, "piece {piece} byte {begin} goes to a peer that is choked");
+                assert!(verified(piece), "piece {piece} is served and not verified");
+            }
+            Said::Have(piece) => assert!(verified(piece), "piece {piece} is claimed and not verified"),
+            Said::Bitfield(bytes) => {
+                let claimed = |p: usize| bytes.get(p / 8).is_some_and(|b| b >> (7 - p % 8) & 1 == 1);
+                let lie = (0..bytes.len() * 8).find(|p| claimed(*p) && !verified(*p as u32));
+                assert_eq!(lie, None, "a piece is claimed and not verified");
+            }
+            Said::HaveAll => assert!(e.disk.verified().is_full(), "everything is claimed and not verified"),
+            Said::Request(raw) => {
+                let choked = self.choked_since.filter(|_| !self.allowed.contains(&raw.0));
+                let late = choked.is_some_and(|since| now.since(since) > UNDERWAY);
+                assert!(!late, "{raw:?} is asked of a peer that chokes");
+                // It stood in the outbox when the choke came: it is given up already.
+                let crossed = self.last_choke > Now::ZERO && now.since(self.last_choke) < UNDERWAY;
+                if choked.is_some() || crossed || self.late.contains(&raw) {
+                    return;
+                }
+                // What stood there while the piece came from elsewhere still goes out, and its cancel behind it.
+                if verified(raw.0) {
+                    self.to_cancel.insert(raw);
+                }
+                if self.asked.is_empty() {
+                    self.heard = now;
+                }
+                // What was asked long ago and not answered may have been given up; then it may be asked again.
+                let again = !self.asked.insert(raw) && now.since(self.heard) < GIVEN_UP_AFTER;
+                assert!(!again, "{raw:?} is asked for twice");
+                let most = e.most_requests;
+                assert!(self.asked.len() <= most, "{} requests are out, and {most} may be", self.asked.len());
+            }
+            Said::Cancel(raw) => {
+                self.to_cancel.remove(&raw);
+                // It comes already.
+                if !self.asked.remove(&raw) {
+                    self.late.insert(raw);
+                }
+            }
+            Said::Reject(_) | Said::Other => {}
+        }
+    }
+
+    fn hear(&mut self, now: Now, said: Said) {
+        match said {
+            Said::Choke => {
+                self.choked_since.get_or_insert(now);
+                self.last_choke = now;
+                let Tap { asked, to_cancel, allowed, .. } = self;
+                asked.retain(|raw| allowed.contains(&raw.0));
+                to_cancel.retain(|raw| allowed.contains(&raw.0));
+            }
+            Said::Unchoke => self.choked_since = None,
+            Said::AllowedFast(piece) => drop(self.allowed.insert(piece)),
+            Said::Reject(raw) => {
+                // What it rejects is not allowed after all.
+                if self.asked.remove(&raw) {
+                    self.allowed.remove(&raw.0);
+                }
+                self.to_cancel.remove(&raw);
+            }
+            Said::Block(raw) => {
+                if !self.asked.remove(&raw) {
+                    self.late.insert(raw);
+                }
+                self.to_cancel.remove(&raw);
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::{InfoHash, PeerId};
+    use crate::wire::{Handshake, Message, RawSpan};
+
+    #[test]
+    fn messages_are_read_however_they_are_cut() {
+        let mut bytes =
+            Handshake { info_hash: InfoHash([1; 20]), peer_id: PeerId([2; 20]), fast: true, extended: true, dht: false }
+                .to_bytes()
+                .to_vec();
+        let raw = RawSpan { piece: 1, begin: 2, len: 3 };
+        for m in [Message::Unchoke, Message::Have { piece: 9 }, Message::KeepAlive, Message::Request(raw), Message::HaveAll] {
+            m.write(&mut bytes);
+        }
+        let mut reader = Reader::default();
+        let mut said = Vec::new();
+        for byte in bytes {
+            reader.feed(&[byte]);
+            said.extend(reader.next());
+        }
+        assert_eq!(said, [Said::Unchoke, Said::Have(9), Said::Other, Said::Request((1, 2, 3)), Said::HaveAll]);
+    }
+}
