@@ -84,5 +84,6 @@ pub mod disk;
 pub mod engine;
 pub mod net;
 pub mod session;
+pub mod sim;
 pub mod units;
 pub mod wire;

@@ -1,0 +1,29 @@
+//! What goes wrong by intention: how often, drawn from the run's seed, and counted so that a test can prove that it happened.
+
+use std::time::Duration;
+
+/// What goes wrong. The default is nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Faults {
+    /// Mean time between two lost connections, anywhere, in the middle of whatever is said.
+    pub lose_connections: Option<Duration>,
+    /// Share of the verdicts that come late, and how late at most.
+    pub hash_spikes: Option<(f64, Duration)>,
+    /// Share of the verdicts that are none: the disk cannot be read.
+    pub unreadable: f64,
+    /// Share of the pieces for which the disk is full. The torrent goes on after this time.
+    pub disk_full: Option<(f64, Duration)>,
+    /// Share of the questions that the tracker never answers.
+    pub tracker_silence: f64,
+    /// Share of the datagrams that are lost.
+    pub datagram_loss: f64,
+    /// The most that a datagram is late: they overtake one another.
+    pub datagram_delay: Duration,
+    /// Actions are carried out up to so much later than they are asked for, as by a loop that is busy.
+    pub late_actions: Option<Duration>,
+    /// Dials that are refused though somebody is there, as a share.
+    pub refused_dials: f64,
+    /// The clock stands this far before its end when the run begins.
+    pub clock_before_end: Option<Duration>,
+}
+
