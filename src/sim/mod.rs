@@ -1,5 +1,6 @@
 //! Floor 4, the virtual world: a stand-in while the real one is being built.
 
+pub mod experiment;
 mod faults;
 mod puppet;
 mod report;
