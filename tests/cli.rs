@@ -234,8 +234,10 @@ fn sim_lists_what_there_is_to_run() {
     let w = World::new();
     let list = w.rill(["sim", "--list"]).expect(0).stdout;
     assert!(list.lines().any(|line| line.trim_start().starts_with("flash ")), "{list}");
+    assert!(list.lines().any(|line| line.trim_start().starts_with("endgame ")), "{list}");
     let json = w.rill(["sim", "--list", "--json"]).expect(0).json();
     assert!(json["scenarios"].as_array().unwrap().iter().any(|s| s["name"] == "flash"));
+    assert!(json["experiments"].as_array().unwrap().iter().any(|s| s["name"] == "endgame"));
 }
 
 /// A swarm that is over at once.
@@ -276,7 +278,7 @@ fn sim_draws_completion_over_time() {
 #[test]
 fn sim_refuses_what_cannot_be_run() {
     let w = World::new();
-    let cases: [&[&str]; 12] = [
+    let cases: [&[&str]; 15] = [
         &["nowhere"],
         &["--peers", "0"],
         &["--seeds", "0"],
@@ -289,6 +291,9 @@ fn sim_refuses_what_cannot_be_run() {
         &["--without", "luck"],
         &["--runs", "0"],
         &["--metric", "x"],
+        &["--experiment", "nothing"],
+        &["--experiment", "endgame", "--peers", "3"],
+        &["--experiment", "endgame", "--metric", "luck"],
     ];
     for words in cases {
         w.rill(["sim"].iter().chain(words)).complains(28);

@@ -44,7 +44,6 @@ pub(super) enum Mark {
     /// At this x.
     Vertical(f64, String),
     /// At this y.
-    #[cfg_attr(not(test), expect(dead_code))]
     Horizontal(f64, String),
 }
 
@@ -54,21 +53,27 @@ pub(super) struct Chart {
     pub(super) title: String,
     pub(super) x: Axis,
     pub(super) y: Axis,
+    /// What tells the series apart.
+    pub(super) legend: String,
     pub(super) series: Vec<Series>,
     pub(super) marks: Vec<Mark>,
+    /// Where it comes from, small below it.
+    pub(super) note: String,
 }
 
 /// Okabe and Ito's colours, which everybody can tell apart.
 const COLOURS: [&str; 8] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555", "#8c6d1f"];
 const WIDTH: f64 = 900.0;
-const HEIGHT: f64 = 480.0;
+const HEIGHT: f64 = 490.0;
 const LEFT: f64 = 72.0;
 const TOP: f64 = 48.0;
-const BOTTOM: f64 = HEIGHT - 58.0;
+const BOTTOM: f64 = HEIGHT - 66.0;
 /// About so wide is a character of 12 px.
-const LETTER: f64 = 6.4;
+const LETTER: f64 = 6.8;
 /// Points are drawn as dots where a curve has no more of them.
 const DOTS: usize = 40;
+/// See [`Sheet::inset`].
+const INSET: f64 = 14.0;
 
 impl Chart {
     /// The whole file.
@@ -104,6 +109,8 @@ struct Sheet<'a> {
     x: Scale,
     y: Scale,
     right: f64,
+    /// Room between the frame and the first and last dot; curves without dots go from edge to edge.
+    inset: f64,
     text: String,
 }
 
@@ -114,9 +121,13 @@ impl Sheet<'_> {
         let along = chart.marks.iter().filter_map(|m| if let Mark::Horizontal(y, _) = m { Some(*y) } else { None });
         let x = Scale::tight(points().map(|p| p.x).chain(across), chart.x.log);
         let y = Scale::round(points().flat_map(|p| [p.y, p.low, p.high]).chain(along), chart.y.log);
-        let longest = chart.series.iter().map(|s| s.name.chars().count()).max().unwrap_or(0);
-        let right = WIDTH - (longest as f64 * LETTER + 52.0).clamp(40.0, 300.0);
-        let mut sheet = Sheet { chart, x, y, right, text: String::new() };
+        let longest = chart.series.iter().map(|s| s.name.chars().count()).max().unwrap_or(0) as f64 * LETTER + 54.0;
+        // Bold letters are wider.
+        let heading = chart.legend.chars().count() as f64 * 1.15 * LETTER + 26.0;
+        let right = WIDTH - longest.max(heading).min(320.0);
+        let dotted = chart.series.iter().any(|s| s.points.len() <= DOTS);
+        let inset = if dotted { INSET } else { 0.0 };
+        let mut sheet = Sheet { chart, x, y, right, inset, text: String::new() };
         sheet.put(format_args!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" \
              font-family=\"sans-serif\" font-size=\"12\" fill=\"#222222\">"
@@ -134,7 +145,7 @@ impl Sheet<'_> {
     }
 
     fn left_of(&self, x: f64) -> f64 {
-        LEFT + self.x.place(x) * (self.right - LEFT)
+        LEFT + self.inset + self.x.place(x) * (self.right - LEFT - 2.0 * self.inset)
     }
 
     fn top_of(&self, y: f64) -> f64 {
@@ -161,7 +172,10 @@ impl Sheet<'_> {
         let area = format!("x=\"{LEFT:.1}\" y=\"{TOP:.1}\" width=\"{width:.1}\" height=\"{height:.1}\"");
         self.put(format_args!("<rect {area} fill=\"none\" stroke=\"#888888\"/>"));
         self.put(format_args!("<clipPath id=\"area\"><rect {area}/></clipPath>"));
-        self.words((LEFT + right) / 2.0, HEIGHT - 16.0, " text-anchor=\"middle\" font-size=\"13\"", &chart.x.label);
+        self.words((LEFT + right) / 2.0, HEIGHT - 22.0, " text-anchor=\"middle\" font-size=\"13\"", &chart.x.label);
+        if !chart.note.is_empty() {
+            self.words(LEFT, HEIGHT - 7.0, " font-size=\"10\" fill=\"#888888\"", &chart.note);
+        }
         let middle = (TOP + BOTTOM) / 2.0;
         let turned = format!(" text-anchor=\"middle\" font-size=\"13\" transform=\"rotate(-90 20 {middle:.1})\"");
         self.words(20.0, middle, &turned, &chart.y.label);
@@ -232,6 +246,10 @@ impl Sheet<'_> {
         let chart = self.chart;
         let x = self.right + 14.0;
         let mut y = TOP + 8.0;
+        if !chart.legend.is_empty() {
+            self.words(x, y + 4.0, " font-weight=\"bold\"", &chart.legend);
+            y += 22.0;
+        }
         for (number, series) in chart.series.iter().enumerate() {
             let colour = colour(number);
             self.put(format_args!("<path d=\"M{x:.1} {y:.1}h18\" stroke=\"{colour}\" stroke-width=\"3\"/>"));

@@ -1,7 +1,8 @@
 //! `rill sim`: whole swarms of rill's own engine in virtual time, one scenario or an experiment over many.
 //!
 //! ```text
-//!   typed ──plan──► Scenario ──runs──► Report ──figures──► table | JSON object | chart
+//!   typed ──plan──► Scenario ──runs──► Report ──figures──► table | object | plot ──► chart
+//!         ──trial──► Experiment: many of them
 //! ```
 
 mod chart;
@@ -10,19 +11,24 @@ mod plan;
 mod plot;
 mod runs;
 mod table;
+mod trial;
 pub(crate) mod values;
 
 use super::args::Sim;
 use super::exit::{Exit, Failure};
 use super::json::Object;
 use super::{out, signals};
-use crate::sim;
+use crate::sim::{self, experiment::ALL};
 use chart::Chart;
 use figures::Outcome;
 use plan::refused;
 use runs::Show;
 use std::fs;
 use std::path::Path;
+use trial::Trial;
+
+/// More runs say nothing more, and all their reports are held at once.
+const MOST_RUNS: u32 = 10_000;
 
 /// Does it.
 pub(crate) fn run(typed: &Sim) -> Result<Exit, Failure> {
@@ -30,14 +36,26 @@ pub(crate) fn run(typed: &Sim) -> Result<Exit, Failure> {
         out::data(&list(typed.json));
         return Ok(Exit::Done);
     }
-    if typed.runs == Some(0) {
-        return Err(refused("--runs 0 asks for nothing"));
-    }
-    if let Some(name) = &typed.experiment {
-        return Err(refused(format!("there is no experiment '{name}' (rill sim --list names them)")));
+    if let Some(runs) = typed.runs.filter(|runs| !(1..=MOST_RUNS).contains(runs)) {
+        return Err(refused(format!("--runs {runs} is not a number from 1 to {MOST_RUNS}")));
     }
     signals::end_at_once(Exit::Stopped).map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
-    swarm(typed)
+    match &typed.experiment {
+        Some(name) => experiment(typed, name),
+        None => swarm(typed),
+    }
+}
+
+/// Every arm of an experiment with many seeds. That somebody is not complete is a result like another.
+fn experiment(typed: &Sim, name: &str) -> Result<Exit, Failure> {
+    let asked = trial::find(typed, name)?;
+    plot_is_possible(typed.plot.as_deref())?;
+    let trial = Trial::run(typed, asked)?;
+    out::data(&if typed.json { trial.object() + "\n" } else { trial.markdown() });
+    if let Some(file) = &typed.plot {
+        draw(file, &trial.chart(&typed.metric))?;
+    }
+    Ok(Exit::Done)
 }
 
 /// One scenario, once or with several seeds.
@@ -73,10 +91,12 @@ fn draw(file: &Path, chart: &Chart) -> Result<(), Failure> {
 
 /// What there is to run.
 fn list(json: bool) -> String {
+    let experiments = ALL.map(|e| (e.name, e.question));
     if json {
         let object = |(name, about): &(&str, &str)| Object::new().str("name", name).str("about", about).end();
-        return Object::new().list("scenarios", sim::NAMES.iter().map(object)).end() + "\n";
+        let lists = Object::new().list("scenarios", sim::NAMES.iter().map(object));
+        return lists.list("experiments", experiments.iter().map(object)).end() + "\n";
     }
-    let lines = |names: &[(&str, &str)]| names.iter().map(|(name, about)| format!("  {name:<28}{about}\n")).collect::<String>();
-    format!("Scenarios: rill sim NAME\n{}", lines(&sim::NAMES))
+    let lines = |names: &[(&str, &str)]| names.iter().map(|(name, about)| format!("  {name:<26}{about}\n")).collect::<String>();
+    format!("Scenarios: rill sim NAME\n{}\nExperiments: rill sim --experiment NAME\n{}", lines(&sim::NAMES), lines(&experiments))
 }

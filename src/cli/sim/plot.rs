@@ -25,7 +25,9 @@ pub(super) fn chart(scenario: &Scenario, outcomes: &[Outcome]) -> Chart {
         title: super::table::command(scenario, outcomes),
         x: Axis::linear("seconds of virtual time"),
         y: Axis::linear("percent"),
+        legend: String::new(),
         series: vec![series("bytes that are there", |s| s.have), series("peers that are complete", |s| s.complete)],
+        note: String::new(),
         marks: vec![Mark::Vertical(fluid, "fluid limit".to_owned())],
     }
 }

@@ -40,7 +40,10 @@ pub(super) fn text(scenario: &Scenario, outcomes: &[Outcome]) -> String {
     }
     text.push('\n');
     for Figure { name, unit, of, .. } in &REST {
-        let line = format!("{name:<names$}{} {unit}", spread(outcomes, of));
+        let words = spread(outcomes, of);
+        // What never happens, or to nobody, has no unit.
+        let unit = if words.starts_with(|c: char| c.is_ascii_digit()) { unit } else { "" };
+        let line = format!("{name:<names$}{words} {unit}");
         let _ = writeln!(text, "{}", line.trim_end());
     }
     for (name, words) in [("fingerprint", format!("{:016x}", fingerprint(outcomes))), ("went wrong", faults(outcomes))] {
@@ -186,7 +189,7 @@ mod tests {
         outcomes[1].report.peers[2].complete = None;
         let sentence = "2 of 12 peers were not complete within 6h00m of virtual time, all in the run with seed 2";
         assert_eq!(incomplete(&scenario, &outcomes).as_deref(), Some(sentence));
-        assert!(text(&scenario, &outcomes[1..2]).contains("never"));
+        assert!(text(&scenario, &outcomes[1..2]).contains("worst peer    never\n"));
     }
 
     #[test]

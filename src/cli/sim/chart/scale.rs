@@ -28,12 +28,13 @@ impl Scale {
         }
     }
 
-    /// The same, from tick to tick, and from 0 unless that leaves half of the chart empty.
+    /// The same with a little room; an even one from tick to tick, and from 0 unless that leaves half of the chart empty.
     pub(super) fn round(values: impl Iterator<Item = f64>, log: bool) -> Scale {
         let values: Vec<f64> = values.collect();
         let mut scale = Scale::tight(values.iter().copied(), log);
         if log {
-            return scale;
+            let room = (scale.high / scale.low).powf(0.04);
+            return Scale { low: scale.low / room, high: scale.high * room, log };
         }
         let least = values.into_iter().filter(|v| v.is_finite()).fold(f64::INFINITY, f64::min);
         if least >= 0.0 && (scale.low < 0.0 || least < 0.5 * scale.high) {

@@ -9,7 +9,15 @@ fn series(name: &str, ys: &[f64]) -> Series {
 
 fn chart(series: Vec<Series>) -> Chart {
     let marks = vec![Mark::Vertical(2.0, "here".to_owned()), Mark::Horizontal(1.0, "there".to_owned())];
-    Chart { title: "A title".to_owned(), x: Axis::linear("x"), y: Axis { label: "y".to_owned(), log: true }, series, marks }
+    Chart {
+        title: "A title".to_owned(),
+        x: Axis::linear("x"),
+        y: Axis { label: "y".to_owned(), log: true },
+        legend: "all of them".to_owned(),
+        series,
+        marks,
+        note: "a note".to_owned(),
+    }
 }
 
 /// Every element is closed in turn, and every `&` begins an entity.
@@ -37,7 +45,9 @@ fn a_chart_is_well_formed_and_the_same_every_time() {
     let svg = chart.svg();
     assert_well_formed(&svg);
     assert_eq!(svg, chart.clone().svg());
-    for part in [">A title<", ">one<", ">two<", ">here<", ">there<", "fill=\"#ffffff\"", "sans-serif"] {
+    for part in
+        [">A title<", ">one<", ">two<", ">here<", ">there<", ">a note<", ">all of them<", "fill=\"#ffffff\"", "sans-serif"]
+    {
         assert!(svg.contains(part), "{part} in\n{svg}");
     }
     assert_eq!((svg.matches("<polyline").count(), svg.matches("<polygon").count(), svg.matches("<circle").count()), (2, 2, 5));
