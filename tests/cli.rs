@@ -230,6 +230,77 @@ fn bad_options_end_with_28_and_one_sentence() {
 }
 
 #[test]
+fn sim_lists_what_there_is_to_run() {
+    let w = World::new();
+    let list = w.rill(["sim", "--list"]).expect(0).stdout;
+    assert!(list.lines().any(|line| line.trim_start().starts_with("flash ")), "{list}");
+    assert!(list.lines().any(|line| line.trim_start().starts_with("endgame ")), "{list}");
+    let json = w.rill(["sim", "--list", "--json"]).expect(0).json();
+    assert!(json["scenarios"].as_array().unwrap().iter().any(|s| s["name"] == "flash"));
+    assert!(json["experiments"].as_array().unwrap().iter().any(|s| s["name"] == "endgame"));
+}
+
+/// A swarm that is over at once.
+const SMALL: [&str; 9] = ["sim", "--peers", "3", "--size", "512K", "--piece", "64K", "--up", "10Mbit,1Gbit"];
+
+#[test]
+fn sim_prints_a_table_that_begins_with_the_command() {
+    let w = World::new();
+    let table = w.rill(SMALL).expect(0).stdout;
+    assert!(table.starts_with("rill sim flash --peers 3 --size 512K --piece 64K --up 10Mbit,1Gbit --seed 1\n"), "{table}");
+    for figure in ["fluid limit", "median peer", "last peer", "wasted", "events a second", "fingerprint"] {
+        assert!(table.lines().any(|line| line.starts_with(figure)), "{figure} in {table}");
+    }
+    let again: Vec<String> = table.lines().next().unwrap().split(' ').skip(1).map(str::to_owned).collect();
+    let fingerprint = |table: &str| table.lines().find(|l| l.starts_with("fingerprint")).unwrap().to_owned();
+    assert_eq!(fingerprint(&w.rill(again).expect(0).stdout), fingerprint(&table), "the same words give the same run");
+}
+
+#[test]
+fn sim_gives_every_run_and_peer_as_json() {
+    let w = World::new();
+    let object = w.rill(SMALL.into_iter().chain(["--json", "--runs", "3", "--seed", "7"])).expect(0).json();
+    let runs = object["runs"].as_array().unwrap();
+    assert_eq!(runs.iter().map(|r| r["seed"].as_u64().unwrap()).collect::<Vec<_>>(), [7, 8, 9]);
+    assert!(runs.iter().all(|r| r["peers"].as_array().unwrap().len() == 3 && r["last_s"].is_number()));
+    assert!(object["summary"]["last_s"]["median"].as_f64() >= object["summary"]["last_s"]["min"].as_f64());
+}
+
+#[test]
+fn sim_draws_completion_over_time() {
+    let w = World::new();
+    w.rill(SMALL.into_iter().chain(["--plot", "p.svg", "--runs", "2"])).expect(0);
+    let svg = fs::read_to_string(w.at("p.svg")).unwrap();
+    assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n") && svg.contains(">fluid limit<"), "{svg}");
+    assert!(w.rill(SMALL.into_iter().chain(["--plot", "no/such/p.svg"])).complains(16).contains("no/such/p.svg"));
+}
+
+#[test]
+fn sim_refuses_what_cannot_be_run() {
+    let w = World::new();
+    let cases: [&[&str]; 15] = [
+        &["nowhere"],
+        &["--peers", "0"],
+        &["--seeds", "0"],
+        &["--piece", "0"],
+        &["--undialable", "101"],
+        &["--up", "1Mbit,,2Mbit"],
+        &["--down", "fast"],
+        &["--fault", "fire=1"],
+        &["--puppet", "giant=1"],
+        &["--without", "luck"],
+        &["--runs", "0"],
+        &["--metric", "x"],
+        &["--experiment", "nothing"],
+        &["--experiment", "endgame", "--peers", "3"],
+        &["--experiment", "endgame", "--metric", "luck"],
+    ];
+    for words in cases {
+        w.rill(["sim"].iter().chain(words)).complains(28);
+    }
+}
+
+#[test]
 fn the_environment_twin_of_an_option_works_and_the_command_line_wins() {
     let w = World::new();
     let json = end(w.command().args(["show", "t.torrent"]).env("RILL_JSON", "1")).expect(0);

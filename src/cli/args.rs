@@ -3,6 +3,10 @@
 //! Meaning is made in `plan`, from these structs alone. Option names are those that aria2 and Transmission
 //! users already type. Flags of parts that rill does not have yet are accepted and say so in their help.
 
+mod sim;
+
+pub(crate) use sim::Sim;
+
 use super::words::{Selection, parse_duration, parse_size};
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -17,7 +21,7 @@ Exit codes: 0 done, 1 other error, 2 timed out, 6 network, 7 stopped by a signal
 27 bad magnet link, 28 bad option, 32 content does not match.
 
 Every option has an environment twin: RILL_DIR for --dir, RILL_NO_STATE for --no-state, and so on; \
-the command line wins. Sizes take K, M, G (1024); times take s, m, h, d. \
+the command line wins. Sizes take K, M, G (1024); times take ms, s, m, h, d. \
 Proxies are taken from HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.";
 
 /// The whole command line.
@@ -51,6 +55,8 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Measure what this machine can do, against itself
     Bench(Bench),
+    /// Run a swarm of engines in virtual time and say how it went
+    Sim(Box<Sim>),
     /// A process of the bench
     #[command(hide = true)]
     BenchPart(BenchPart),

@@ -20,6 +20,7 @@ mod progress;
 mod seed;
 mod show;
 mod signals;
+mod sim;
 mod source;
 mod verify;
 mod watch;
@@ -51,6 +52,7 @@ fn obey(command: Command) -> Result<Exit, Failure> {
         Command::Show(typed) => show::run(&typed),
         Command::Create(typed) => create::run(&typed),
         Command::Bench(typed) => bench::run(&typed),
+        Command::Sim(typed) => sim::run(&typed),
         Command::BenchPart(typed) => bench::run_part(&typed),
         Command::Verify(typed) => verify::run(&typed),
     }

@@ -36,6 +36,14 @@ impl Stop {
     }
 }
 
+/// The first signal ends the process with this code, there and then: for work that leaves nothing behind.
+pub(crate) fn end_at_once(exit: Exit) -> io::Result<()> {
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, exit.code().into(), Arc::new(AtomicBool::new(true)))?;
+    }
+    Ok(())
+}
+
 /// Makes a file that grows past RLIMIT_FSIZE an error of the write instead of the end of the process.
 pub(crate) fn survive_file_size_limit() {
     // Failing to install it leaves things as they were, which is no reason to give up.

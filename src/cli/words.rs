@@ -26,16 +26,11 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     if shift == 0 || !bytes.is_finite() || bytes >= u64::MAX as f64 { Err(bad()) } else { Ok(bytes as u64) }
 }
 
-/// A length of time: plain seconds, or with `s`, `m`, `h` or `d` after it.
+/// A length of time: plain seconds, or with `ms`, `s`, `m`, `h` or `d` after it.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let bad = || format!("'{text}' is not a time like 90, 90s, 15m or 2h");
-    let (number, unit_s) = match text.char_indices().next_back() {
-        Some((at, 's')) => (&text[..at], 1.0),
-        Some((at, 'm')) => (&text[..at], 60.0),
-        Some((at, 'h')) => (&text[..at], 3600.0),
-        Some((at, 'd')) => (&text[..at], 86400.0),
-        _ => (text, 1.0),
-    };
+    const UNITS: [(&str, f64); 5] = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86400.0)];
+    let (number, unit_s) = UNITS.iter().find_map(|(unit, s)| Some((text.strip_suffix(unit)?, *s))).unwrap_or((text, 1.0));
     let plain = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     let value: f64 = if plain { number.parse().map_err(|_| bad())? } else { return Err(bad()) };
     Duration::try_from_secs_f64(value * unit_s).ok().filter(|d| d.as_secs() < 1 << 40).ok_or_else(bad)
@@ -216,10 +211,12 @@ mod tests {
 
     #[test]
     fn times_are_seconds_unless_they_say_otherwise() {
-        for (text, s) in [("90", 90.0), ("90s", 90.0), ("15m", 900.0), ("2h", 7200.0), ("1d", 86400.0), ("0.5", 0.5)] {
+        for (text, s) in
+            [("90", 90.0), ("90s", 90.0), ("15m", 900.0), ("2h", 7200.0), ("1d", 86400.0), ("0.5", 0.5), ("20ms", 0.02)]
+        {
             assert_eq!(parse_duration(text), Ok(Duration::from_secs_f64(s)), "{text}");
         }
-        for text in ["", "s", "-1", "1w", "inf", "nan", "1e9", "99999999999999999999d", "5 m", "é"] {
+        for text in ["", "s", "-1", "1w", "inf", "nan", "1e9", "99999999999999999999d", "5 m", "é", "ms", "5sm"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }

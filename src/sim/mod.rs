@@ -20,6 +20,7 @@
 //! lost, or on its way; time never goes back and no deadline stays due; at the end everybody is idle.
 
 mod disk;
+pub mod experiment;
 mod faults;
 mod hands;
 mod link;

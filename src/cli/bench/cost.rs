@@ -94,7 +94,8 @@ fn spent() -> [Duration; 3] {
     [of_process, of_loop, of_disk]
 }
 
-fn status_kib(field: &str) -> u64 {
+/// A line of `/proc/self/status` that counts memory; 0 if there is none.
+pub(in crate::cli) fn status_kib(field: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     kib_of(&status, field)
 }

@@ -9,7 +9,7 @@
 //!         ──spawns──► part seed  ◄──loopback──  part get ◄──spawns── bench
 //! ```
 
-mod cost;
+pub(super) mod cost;
 mod floor;
 mod part;
 mod process;

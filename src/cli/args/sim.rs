@@ -1,0 +1,114 @@
+//! What was typed after `rill sim`. Flags change a named scenario; what each means for it is in `cli::sim::plan`.
+
+use crate::cli::sim::values::{Fault, PartCount, Percent, Rates, Without};
+use crate::cli::words::{parse_duration, parse_size};
+use clap::Args;
+use clap::builder::FalseyValueParser;
+use std::path::PathBuf;
+use std::time::Duration;
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Sim {
+    /// Scenario to begin with; --list names them [default: flash]
+    #[arg(value_name = "SCENARIO")]
+    pub(crate) scenario: Option<String>,
+    /// Print the names of scenarios and experiments, and what they are about
+    #[arg(long, env = "RILL_LIST", value_parser = FalseyValueParser::new())]
+    pub(crate) list: bool,
+    /// Run an experiment instead: many scenarios that differ in one thing
+    #[arg(long, value_name = "NAME", env = "RILL_EXPERIMENT")]
+    pub(crate) experiment: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) swarm: Swarm,
+    #[command(flatten)]
+    pub(crate) conduct: Conduct,
+
+    /// What all randomness comes from; the same seed gives the same run
+    #[arg(long, value_name = "N", env = "RILL_SEED", default_value_t = 1, help_heading = "Runs")]
+    pub(crate) seed: u64,
+    /// Runs, each with a seed of its own, counted from --seed [default: 1; as many as an experiment asks for]
+    #[arg(long, value_name = "N", env = "RILL_RUNS", help_heading = "Runs")]
+    pub(crate) runs: Option<u32>,
+    /// Read every message and count everything again while it runs
+    #[arg(long, env = "RILL_STRICT", value_parser = FalseyValueParser::new(), help_heading = "Runs")]
+    pub(crate) strict: bool,
+
+    /// Print one JSON object instead of a table
+    #[arg(long, env = "RILL_JSON", value_parser = FalseyValueParser::new(), help_heading = "Output")]
+    pub(crate) json: bool,
+    /// Draw completion over time, or the experiment's chart, as SVG into FILE
+    #[arg(long, value_name = "FILE", env = "RILL_PLOT", help_heading = "Output")]
+    pub(crate) plot: Option<PathBuf>,
+    /// Draw these metrics of the experiment [default: its first]
+    #[arg(long, value_name = "NAME", env = "RILL_METRIC", value_delimiter = ',', help_heading = "Output")]
+    pub(crate) metric: Vec<String>,
+}
+
+/// Who takes part, over which lines.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Swarm (RATES: 512K, 2M bytes a second or 10Mbit; several, with commas, are dealt in turn)")]
+pub(crate) struct Swarm {
+    /// Engines that begin with nothing
+    #[arg(long, value_name = "N", env = "RILL_PEERS")]
+    pub(crate) peers: Option<u32>,
+    /// Engines that have everything
+    #[arg(long, value_name = "N", env = "RILL_SEEDS")]
+    pub(crate) seeds: Option<u32>,
+    /// How many of the peers serve nobody
+    #[arg(long, value_name = "N", env = "RILL_FREE_RIDERS")]
+    pub(crate) free_riders: Option<u32>,
+    /// Scripted peers beside the engines: seed, slow, liar, snubber, flapper, leech or hoarder; may be repeated
+    #[arg(long, value_name = "PART=N", env = "RILL_PUPPET", value_delimiter = ',', value_parser = PartCount::parse)]
+    pub(crate) puppet: Vec<PartCount>,
+    /// Bytes of content
+    #[arg(long, value_name = "SIZE", env = "RILL_SIZE", value_parser = parse_size)]
+    pub(crate) size: Option<u64>,
+    /// Bytes in a piece
+    #[arg(long, value_name = "SIZE", env = "RILL_PIECE", value_parser = parse_size)]
+    pub(crate) piece: Option<u64>,
+    /// What the peers' lines can send
+    #[arg(long, value_name = "RATES", env = "RILL_UP", value_parser = Rates::parse)]
+    pub(crate) up: Option<Rates>,
+    /// What the peers' lines can receive; paired with --up, the first with the first
+    #[arg(long, value_name = "RATES", env = "RILL_DOWN", value_parser = Rates::parse)]
+    pub(crate) down: Option<Rates>,
+    /// What the seeds' lines can send
+    #[arg(long, value_name = "RATES", env = "RILL_SEED_UP", value_parser = Rates::parse)]
+    pub(crate) seed_up: Option<Rates>,
+    /// From everybody to the middle of the network, one way; between two peers it counts twice
+    #[arg(long, value_name = "TIME", env = "RILL_LATENCY", value_parser = parse_duration)]
+    pub(crate) latency: Option<Duration>,
+    /// Share of the peers that nobody can dial
+    #[arg(long, value_name = "PERCENT", env = "RILL_UNDIALABLE", value_parser = Percent::parse)]
+    pub(crate) undialable: Option<Percent>,
+    /// Addresses that the tracker hands out at once
+    #[arg(long, value_name = "N", env = "RILL_ADDRESSES")]
+    pub(crate) addresses: Option<u32>,
+    /// The peers come one after another within this time
+    #[arg(long, value_name = "TIME", env = "RILL_ARRIVE_WITHIN", value_parser = parse_duration)]
+    pub(crate) arrive_within: Option<Duration>,
+    /// Give up (exit code 2) after so much virtual time
+    #[arg(long, value_name = "TIME", env = "RILL_PATIENCE", value_parser = parse_duration)]
+    pub(crate) patience: Option<Duration>,
+}
+
+/// What the engines do, and what goes wrong.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Conduct")]
+pub(crate) struct Conduct {
+    /// Connections of one engine
+    #[arg(long, value_name = "N", env = "RILL_CONNECTIVITY")]
+    pub(crate) connectivity: Option<u32>,
+    /// Upload slots of one engine, besides the optimistic one; unused upload may open more
+    #[arg(long, value_name = "N", env = "RILL_SLOTS")]
+    pub(crate) slots: Option<u32>,
+    /// Leave out a part of what rill does; may be repeated
+    #[arg(long, value_name = "WHAT", env = "RILL_WITHOUT", value_delimiter = ',')]
+    pub(crate) without: Vec<Without>,
+    /// What goes wrong: lose=5s (a connection, each 5 s), refuse=0.2 (of the dials), late=5ms (all we do), spikes=0.2,3s and
+    /// unreadable=0.1 (verdicts), full=0.1,10s (disk), silence=0.3 (tracker), loss=0.3 and delay=50ms (its datagrams),
+    /// clock=1h (before its end); may be repeated
+    #[arg(long, value_name = "NAME=VALUE", env = "RILL_FAULT", value_delimiter = ' ', value_parser = Fault::parse)]
+    pub(crate) fault: Vec<Fault>,
+}

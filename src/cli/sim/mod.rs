@@ -1,0 +1,102 @@
+//! `rill sim`: whole swarms of rill's own engine in virtual time, one scenario or an experiment over many.
+//!
+//! ```text
+//!   typed ──plan──► Scenario ──runs──► Report ──figures──► table | object | plot ──► chart
+//!         ──trial──► Experiment: many of them
+//! ```
+
+mod chart;
+mod figures;
+mod plan;
+mod plot;
+mod runs;
+mod table;
+mod trial;
+pub(crate) mod values;
+
+use super::args::Sim;
+use super::exit::{Exit, Failure};
+use super::json::Object;
+use super::{out, signals};
+use crate::sim::{self, experiment::ALL};
+use chart::Chart;
+use figures::Outcome;
+use plan::refused;
+use runs::Show;
+use std::fs;
+use std::path::Path;
+use trial::Trial;
+
+/// More runs say nothing more, and all their reports are held at once.
+const MOST_RUNS: u32 = 10_000;
+
+/// Does it.
+pub(crate) fn run(typed: &Sim) -> Result<Exit, Failure> {
+    if typed.list {
+        out::data(&list(typed.json));
+        return Ok(Exit::Done);
+    }
+    if let Some(runs) = typed.runs.filter(|runs| !(1..=MOST_RUNS).contains(runs)) {
+        return Err(refused(format!("--runs {runs} is not a number from 1 to {MOST_RUNS}")));
+    }
+    signals::end_at_once(Exit::Stopped).map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
+    match &typed.experiment {
+        Some(name) => experiment(typed, name),
+        None => swarm(typed),
+    }
+}
+
+/// Every arm of an experiment with many seeds. That somebody is not complete is a result like another.
+fn experiment(typed: &Sim, name: &str) -> Result<Exit, Failure> {
+    let asked = trial::find(typed, name)?;
+    plot_is_possible(typed.plot.as_deref())?;
+    let trial = Trial::run(typed, asked)?;
+    out::data(&if typed.json { trial.object() + "\n" } else { trial.markdown() });
+    if let Some(file) = &typed.plot {
+        draw(file, &trial.chart(&typed.metric))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// One scenario, once or with several seeds.
+fn swarm(typed: &Sim) -> Result<Exit, Failure> {
+    if !typed.metric.is_empty() {
+        return Err(refused("--metric belongs to an experiment"));
+    }
+    let scenario = plan::scenario(typed)?;
+    plot_is_possible(typed.plot.as_deref())?;
+    let seeds = (0..u64::from(typed.runs.unwrap_or(1))).map(|n| typed.seed.wrapping_add(n));
+    let jobs: Vec<_> = seeds.map(|seed| sim::Scenario { seed, ..scenario.clone() }).collect();
+    let mut show = Show::new(typed.json);
+    let outcomes = runs::each(&jobs, runs::at_once(), &mut show, |job, report, took| Outcome { seed: job.seed, report, took })?;
+    out::data(&if typed.json { table::object(&scenario, &outcomes) + "\n" } else { table::text(&scenario, &outcomes) });
+    if let Some(file) = &typed.plot {
+        draw(file, &plot::chart(&scenario, &outcomes))?;
+    }
+    match table::incomplete(&scenario, &outcomes) {
+        None => Ok(Exit::Done),
+        Some(sentence) => Err(Failure::new(Exit::TimedOut, sentence)),
+    }
+}
+
+/// Finds out before the work begins whether its chart can be kept.
+fn plot_is_possible(file: Option<&Path>) -> Result<(), Failure> {
+    let open = |file| fs::OpenOptions::new().append(true).create(true).open(file).map(drop);
+    file.map_or(Ok(()), |file| open(file).map_err(|e| Failure::os(Exit::Create, file.display(), &e)))
+}
+
+fn draw(file: &Path, chart: &Chart) -> Result<(), Failure> {
+    fs::write(file, chart.svg()).map_err(|e| Failure::os(Exit::Io, file.display(), &e))
+}
+
+/// What there is to run.
+fn list(json: bool) -> String {
+    let experiments = ALL.map(|e| (e.name, e.question));
+    if json {
+        let object = |(name, about): &(&str, &str)| Object::new().str("name", name).str("about", about).end();
+        let lists = Object::new().list("scenarios", sim::NAMES.iter().map(object));
+        return lists.list("experiments", experiments.iter().map(object)).end() + "\n";
+    }
+    let lines = |names: &[(&str, &str)]| names.iter().map(|(name, about)| format!("  {name:<26}{about}\n")).collect::<String>();
+    format!("Scenarios: rill sim NAME\n{}\nExperiments: rill sim --experiment NAME\n{}", lines(&sim::NAMES), lines(&experiments))
+}

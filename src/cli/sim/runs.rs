@@ -1,0 +1,129 @@
+//! Many runs, as many at once as there are processors, their results in the order of the jobs.
+
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::out::{self, Terminal};
+use crate::cli::words;
+use crate::sim::{self, Report, Scenario};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The live line is redrawn at most this often.
+const REDRAW: Duration = Duration::from_millis(100);
+
+/// Threads that may run at once.
+pub(super) fn at_once() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Runs every job on `threads` threads; `keep` makes of each run what is kept, on the thread that ran it. A run that breaks one of
+/// the simulator's laws ends everything, with the words that repeat it.
+pub(super) fn each<T: Send>(
+    jobs: &[Scenario],
+    threads: usize,
+    show: &mut Show,
+    keep: impl Fn(&Scenario, Report, Duration) -> T + Sync,
+) -> Result<Vec<T>, Failure> {
+    let next = AtomicUsize::new(0);
+    let mut kept: Vec<Option<T>> = jobs.iter().map(|_| None).collect();
+    let mut broken: Option<usize> = None;
+    thread::scope(|scope| {
+        let (done, results) = channel();
+        for _ in 0..threads.clamp(1, jobs.len().max(1)) {
+            let done = done.clone();
+            let (next, keep) = (&next, &keep);
+            scope.spawn(move || work(jobs, next, keep, done));
+        }
+        drop(done);
+        for (count, (at, result)) in results.iter().enumerate() {
+            match result {
+                Some(value) => kept[at] = Some(value),
+                None => broken = Some(broken.map_or(at, |first| first.min(at))),
+            }
+            show.step(count + 1, jobs.len());
+        }
+    });
+    show.clear();
+    if let Some(job) = broken.map(|at| &jobs[at]) {
+        let sentence = format!("a run broke a law; rill sim {} --seed {} repeats it", job.name, job.seed);
+        return Err(Failure::new(Exit::Other, sentence));
+    }
+    Ok(kept.into_iter().flatten().collect())
+}
+
+/// Takes one job after another until none is left. What a broken law has to say is printed by its panic.
+fn work<T>(
+    jobs: &[Scenario],
+    next: &AtomicUsize,
+    keep: &impl Fn(&Scenario, Report, Duration) -> T,
+    done: Sender<(usize, Option<T>)>,
+) {
+    loop {
+        let at = next.fetch_add(1, Ordering::Relaxed);
+        let Some(job) = jobs.get(at) else { return };
+        let begun = Instant::now();
+        let result = catch_unwind(AssertUnwindSafe(|| keep(job, sim::run(job), begun.elapsed()))).ok();
+        if result.is_none() {
+            next.store(jobs.len(), Ordering::Relaxed);
+        }
+        if done.send((at, result)).is_err() {
+            return;
+        }
+    }
+}
+
+/// The live line: how many runs are done, and how long the rest will take.
+pub(super) struct Show {
+    live: bool,
+    begun: Instant,
+    drawn: Option<Instant>,
+}
+
+impl Show {
+    /// Nothing is drawn unless stdout is a terminal that can, and not for programs.
+    pub(super) fn new(json: bool) -> Show {
+        Show { live: Terminal::of_stdout().live && !json, begun: Instant::now(), drawn: None }
+    }
+
+    fn step(&mut self, done: usize, all: usize) {
+        if self.live && all > 1 && self.drawn.is_none_or(|at| at.elapsed() >= REDRAW) {
+            self.drawn = Some(Instant::now());
+            let left = self.begun.elapsed().mul_f64((all - done) as f64 / done as f64);
+            out::redraw(vec![format!("sim: {done} of {all} runs, {} left", words::duration(left))]);
+        }
+    }
+
+    fn clear(&mut self) {
+        if self.drawn.take().is_some() {
+            out::redraw(Vec::new());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn jobs(n: u64) -> Vec<Scenario> {
+        let job =
+            |seed| Scenario { name: "x".to_owned(), seed, peers: 2, size: 1 << 16, piece_len: 1 << 14, ..Scenario::default() };
+        (0..n).map(job).collect()
+    }
+
+    #[test]
+    fn results_come_in_the_order_of_the_jobs() {
+        let seeds = each(&jobs(9), 3, &mut Show::new(true), |job, _, _| job.seed).unwrap();
+        assert_eq!(seeds, (0..9).collect::<Vec<_>>());
+        assert!(each(&[], 3, &mut Show::new(true), |_, _, _| ()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_run_that_breaks_a_law_says_how_to_repeat_it() {
+        let failure = each(&jobs(1), 2, &mut Show::new(true), |_, _, _| panic!("a law")).unwrap_err();
+        assert_eq!(failure.sentence, "a run broke a law; rill sim x --seed 0 repeats it");
+        let failure = each(&jobs(2), 2, &mut Show::new(true), |job, _, _| assert_eq!(job.seed, 0, "a law")).unwrap_err();
+        assert_eq!(failure.sentence, "a run broke a law; rill sim x --seed 1 repeats it");
+    }
+}

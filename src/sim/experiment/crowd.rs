@@ -1,0 +1,79 @@
+//! Who meets whom, and how many: the degree of the graph, who can be dialed, how many addresses one learns, the size of the swarm.
+
+use super::{COMPLETE, Experiment, FROM_SEEDS, LAST, MEDIAN, grid, household};
+use crate::sim::{MIB, Scenario};
+use std::time::Duration;
+
+pub(super) const DEGREE: Experiment = Experiment {
+    name: "connectivity-degree",
+    question: "How many connections does an engine need?",
+    series: "who can be dialed",
+    x: "connections of one engine among 100",
+    x_log: true,
+    metrics: &[LAST, MEDIAN, FROM_SEEDS, COMPLETE],
+    runs: 20,
+    alone: false,
+    arms: || {
+        let series = [("everybody", 0.0), ("half of the peers", 0.5)];
+        grid(&series, &[4.0, 6.0, 10.0, 16.0, 25.0, 40.0, 80.0], |undialable, degree| Scenario {
+            max_peers: degree as u32,
+            undialable,
+            ..household(100, 32 * MIB)
+        })
+    },
+};
+
+pub(super) const UNDIALABLE: Experiment = Experiment {
+    name: "connectivity-undialable",
+    question: "What is lost when many peers cannot be dialed?",
+    series: "connections of one engine",
+    x: "peers that nobody can dial, %",
+    x_log: false,
+    metrics: &[LAST, MEDIAN, FROM_SEEDS, COMPLETE],
+    runs: 20,
+    alone: false,
+    arms: || {
+        let series = [("10", 10), ("20", 20), ("55", 55)];
+        grid(&series, &[0.0, 20.0, 40.0, 60.0, 80.0], |max_peers, percent| Scenario {
+            max_peers,
+            undialable: percent / 100.0,
+            ..household(60, 32 * MIB)
+        })
+    },
+};
+
+pub(super) const ADDRESSES: Experiment = Experiment {
+    name: "connectivity-addresses",
+    question: "How many addresses must a tracker hand out?",
+    series: "the peers come",
+    x: "addresses handed out at once, of 81 in the swarm",
+    x_log: true,
+    metrics: &[LAST, MEDIAN, FROM_SEEDS, COMPLETE],
+    runs: 20,
+    alone: false,
+    arms: || {
+        let series = [("all at once", Duration::ZERO), ("within a minute", Duration::from_secs(60))];
+        grid(&series, &[3.0, 5.0, 10.0, 20.0, 40.0, 80.0], |arrive_within, addresses| Scenario {
+            handout: addresses as u32,
+            arrive_within,
+            ..household(80, 32 * MIB)
+        })
+    },
+};
+
+pub(super) const SCALE: Experiment = Experiment {
+    name: "scale",
+    question: "How does a swarm of ten thousand do, and what does it cost to simulate?",
+    series: "seeds",
+    x: "peers",
+    x_log: true,
+    metrics: &[LAST, MEDIAN, FROM_SEEDS, COMPLETE],
+    runs: 3,
+    alone: true,
+    arms: || {
+        grid(&[("one", ())], &[100.0, 1000.0, 10_000.0], |(), peers| Scenario {
+            piece_len: 512 * 1024,
+            ..household(peers as u32, 16 * MIB)
+        })
+    },
+};
