@@ -1,18 +1,20 @@
 //! What is asked of whom: windows are filled, and in endgame the late are helped out.
 //!
 //! Endgame begins when every wanted block is asked for. A peer with nothing left to do then takes blocks from the end of the
-//! longest queue: those that would come last. At most [`ENDGAME_HOLDERS`](limits::ENDGAME_HOLDERS) owe one block, and whoever is second is told to cancel.
+//! longest queue: those that would come last. A block that comes in so slowly that another peer would bring all of it sooner is asked
+//! of that one as well, which takes its lease over when it begins. At most [`ENDGAME_HOLDERS`](limits::ENDGAME_HOLDERS) owe one block, the silent not counted, and whoever is second is told to cancel.
 //! The [`Policy`](super::Policy) may ask for another endgame, or for none.
 
 use super::action::{Action, Actions};
 use super::core::{Effect, Engine};
 use super::limits;
-use super::peer::{Asked, Connection, Peer};
+use super::peer::{Asked, Connection, Peer, Reading};
 use super::policy::{Endgame, Policy};
 use super::timers::{Timer, Timers};
 use super::torrent::Torrent;
 use crate::units::{BlockSpan, Now, PeerKey, Rng, TorrentKey, bytes_within};
 use crate::wire::Message;
+use std::time::Duration;
 
 impl Engine {
     /// Asks the peer for as many blocks as its window has room for.
@@ -57,24 +59,56 @@ impl Engine {
             let others = t.peers.iter().filter(|p| **p != key).filter_map(|p| self.connections.get(*p)).map(|c| &c.peer);
             let latest = others
                 .filter_map(|p| {
-                    let expected = p.window.expected(now, p.down.per_second(now));
+                    let rate = p.down.per_second(now);
+                    // What it sends already would be received twice for a while, so that must be worth it.
+                    let late = |(b, wait): &(BlockSpan, Duration)| match t.pieces.writer(*b) {
+                        None => *wait > soon,
+                        Some(writer) => writer == p.key && *wait > soon * limits::TAKE_OVER_FACTOR,
+                    };
+                    // Who is silent gives its place up, or three silent ones would keep a block from everybody else.
+                    let silent = p.window.is_silent(now);
+                    let holders = holders + u16::from(silent);
                     let fits = |b: &BlockSpan| {
                         peer.window.lookup(*b) == Asked::No && t.picker.may_ask_again(&t.pieces, &asker, *b, holders)
                     };
-                    expected.take_while(|(_, wait)| *wait > soon).find(|(b, _)| fits(b))
+                    let owed = p.window.expected(now, rate);
+                    let (block, wait) = p.being_sent(now).into_iter().chain(owed).filter(late).find(|(b, _)| fits(b))?;
+                    Some((block, wait, silent.then_some(p.key)))
                 })
-                .max_by_key(|(_, wait)| *wait);
+                .max_by_key(|(_, wait, _)| *wait);
             let torrent = t.key;
-            let Some((block, _)) = latest else {
+            let Some((block, _, silent)) = latest else {
                 // Nobody is late yet. Somebody may become so, and no message will say it.
                 return self.timers.arm(Timer::Endgame(torrent), now + limits::ENDGAME_LOOK);
             };
-            if let (Some(t), Some(c)) = (self.torrents.get_mut(torrent), self.connections.get_mut(key)) {
+            let Some(t) = self.torrents.get_mut(torrent) else { return };
+            if let Some(c) = silent.and_then(|p| self.connections.get_mut(p)).filter(|c| c.peer.window.owes(block)) {
+                c.peer.window.give_up(block);
+                t.pieces.unask(block);
+                c.peer.say(&Message::Cancel(block.into()), out);
+            }
+            if let Some(c) = self.connections.get_mut(key) {
                 t.pieces.ask_again(block);
                 c.peer.window.asked(now, block);
                 c.peer.say(&Message::Request(block.into()), out);
                 self.timers.arm(Timer::Peer(key), c.peer.next_deadline());
             }
+        }
+    }
+
+    /// A block that comes in from a peer much slower than this one, which begins to send it now, is this one's from here on: what the
+    /// slow one still sends of it is passed over.
+    pub(super) fn take_over(&mut self, now: Now, key: PeerKey, block: BlockSpan) {
+        let Some(Connection { peer, .. }) = self.connections.get(key).filter(|c| c.peer.window.owes(block)) else { return };
+        let soon = peer.window.response();
+        let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) else { return };
+        let Some(slow) = t.pieces.writer(block).filter(|w| *w != key) else { return };
+        let Some(Connection { decoder, peer }) = self.connections.get_mut(slow) else { return };
+        let Some((_, wait)) = peer.being_sent(now) else { return };
+        let Reading::Block { rest, .. } = peer.reading else { return };
+        if decoder.buffered().is_empty() && wait > soon && t.pieces.release(block, slow) {
+            peer.reading = Reading::Unwanted { owed: Some(block) };
+            t.wasted += u64::from(block.len() - rest.len());
         }
     }
 
@@ -110,7 +144,8 @@ impl Cx<'_> {
 
 /// Fills a peer's window with requests; whether there were any.
 fn request_blocks(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer) -> bool {
-    if !peer.may_be_asked() {
+    let room = peer.window.room();
+    if room == 0 || !peer.may_be_asked() {
         return false;
     }
     let piece_len = t.pieces.geometry().nominal_piece_len();
@@ -118,7 +153,7 @@ fn request_blocks(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer) -> bool {
     let open_limit = t.peers.len() * 2 + limits::OPEN_PIECES_SPARE + small_pieces;
     let is_fast = bytes_within(peer.down.per_second(cx.now), cx.policy.own_piece_within) >= u64::from(piece_len);
     let mut asked = false;
-    for _ in 0..peer.window.room() {
+    for _ in 0..room {
         let Some(pick) = t.picker.pick(&mut t.pieces, &peer.as_asker(is_fast), open_limit, cx.rng) else { break };
         if pick.begun {
             let piece = pick.block.piece();
@@ -142,7 +177,8 @@ fn ask_for_everything(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer) {
         return;
     }
     let (asker, holders) = (peer.as_asker(false), Endgame::Unbounded.holders());
-    let fits = |b: &BlockSpan| t.picker.may_ask_again(&t.pieces, &asker, *b, holders) && !peer.window.owes(*b);
+    let unsent = |b: &BlockSpan| t.pieces.writer(*b).is_none();
+    let fits = |b: &BlockSpan| unsent(b) && t.picker.may_ask_again(&t.pieces, &asker, *b, holders) && !peer.window.owes(*b);
     let mut blocks: Vec<BlockSpan> = t.pieces.open().flat_map(|(p, _)| t.pieces.blocks(p)).filter(fits).collect();
     // Peers that all began at the same end would all bring the same.
     cx.rng.shuffle(&mut blocks);

@@ -327,7 +327,10 @@ impl Hands<'_> {
         assert!(!self.hashing.contains(&span.piece()), "{span} was written while it was hashed");
         assert!(self.engine.have(self.torrent).is_some_and(|h| !h.has(span.piece())), "{span} was written although it is had");
         let block = (span.piece(), span.begin() / BLOCK_LEN);
-        assert_eq!(*self.writers.entry(block).or_insert(key), key, "{span} has two writers");
+        if span.begin() % BLOCK_LEN == 0 {
+            self.writers.insert(block, key); // who begins anew has taken the block over
+        }
+        assert_eq!(self.writers.get(&block), Some(&key), "{span} has two writers");
         if span.end() == self.geometry.block(block.0, block.1).end() {
             self.writers.remove(&block);
         }

@@ -35,6 +35,8 @@ pub const UNASKED_BLOCKS: u32 = 64;
 pub const ENDGAME_HOLDERS: u8 = 3;
 /// Blocks that endgame lets one peer owe us: enough to keep it busy, few enough to waste little.
 pub const ENDGAME_BLOCKS: usize = 4;
+/// A block that is being sent is asked for once more in endgame if the rest of it takes so many times as long as another peer's answer.
+pub const TAKE_OVER_FACTOR: u32 = 4;
 /// How often peers with nothing to do look who is late in endgame.
 pub const ENDGAME_LOOK: Duration = Duration::from_secs(1);
 /// Pieces picked at random before rarest-first: something to trade soon (BEP 3).

@@ -175,6 +175,11 @@ impl Engine {
                 }
                 Frame::Block { piece, begin, len } => {
                     let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) else { return Err(Close::UnknownTorrent) };
+                    if let Ok(block) = t.pieces.geometry().span(piece, begin, len) {
+                        self.take_over(now, key, block);
+                    }
+                    let Some(Connection { decoder, peer }) = self.connections.get_mut(key) else { return Ok(()) };
+                    let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) else { return Err(Close::UnknownTorrent) };
                     peer.reading = begin_block(t, peer, RawSpan { piece, begin, len }, out)?;
                     peer.block_began = now;
                     if let Reading::Unwanted { .. } = peer.reading {

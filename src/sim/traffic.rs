@@ -2,7 +2,7 @@
 
 use super::faults::chance;
 use super::link::{End, LINE_BUFFER, Link, PACKET, PipeId, Stream, quantum, time_for};
-use super::node::{Body, EngineNode, number};
+use super::node::{Body, number};
 use super::puppet::{Heard, Talk};
 use super::queue::{Event, NodeId};
 use super::world::{INFO_HASH, World};
@@ -382,8 +382,7 @@ impl World {
             self.payload.taken += u64::from(taken);
             if let Some((span, came)) = landed {
                 assert_eq!(came.span.len(), span.len(), "what came along for {span} is not all of it");
-                let EngineNode { disk, engine, .. } = e;
-                let complete = disk.write(key, span, came, |w| engine.torrent_of(w).is_none());
+                let complete = e.disk.write(key, span, came);
                 if let (true, Some(taps)) = (complete, &mut self.taps) {
                     taps.block_complete(now, pipe.back(), span, e);
                 }

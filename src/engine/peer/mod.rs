@@ -13,6 +13,7 @@ use super::torrent::Asker;
 use crate::units::{Bitfield, BlockSpan, Now, PeerId, PeerKey, PieceIndex, Rate, TorrentKey};
 use crate::wire::{Decoder, Message, Outbox, ReadAhead};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// A connection: the stream that is read, and everything else. They stand apart because a message that is still in the
 /// decoder's buffer changes the rest.
@@ -257,6 +258,13 @@ impl Peer {
                 .min(self.block_due())
                 .min(self.uninteresting_at()),
         }
+    }
+
+    /// The block that comes in under its lease, and the time in which the rest of it may be expected.
+    pub fn being_sent(&self, now: Now) -> Option<(BlockSpan, Duration)> {
+        let Reading::Block { rest, block, .. } = self.reading else { return None };
+        let wait = Duration::from_micros(u64::from(rest.len()) * 1_000_000 / self.down.per_second(now).max(1));
+        Some((block, wait.max(now.since(self.last_in))))
     }
 
     /// When the block that comes in has taken too long.

@@ -206,6 +206,11 @@ impl Window {
             .clamp(limits::REQUEST_TIMEOUT_MIN, limits::REQUEST_TIMEOUT_MAX)
     }
 
+    /// Whether blocks are owed and none has come for longer than a request may take.
+    pub fn is_silent(&self, now: Now) -> bool {
+        !self.owed.is_empty() && now.since(self.alive) > self.timeout()
+    }
+
     /// No block could come until now: the peer is not to blame.
     pub fn excuse(&mut self, now: Now) {
         self.alive = now;

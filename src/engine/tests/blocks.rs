@@ -145,24 +145,33 @@ fn p23_a_peer_that_sends_nothing_is_snubbing_after_twenty_seconds_and_its_blocks
 }
 
 #[test]
-fn p23_a_block_that_never_ends_does_not_hold_up_the_torrent() {
+fn p23_a_block_that_never_ends_is_taken_over_by_whoever_is_faster() {
     let mut w = World::leech();
     let (slow, q) = (w.server(1), w.server(2));
     let s = w.requests(slow)[0];
     let bytes = w.block_bytes(s);
     w.send(slow, &bytes[..14]);
     w.serve_all(q);
-    assert!(!w.is_complete(), "one block is leased to the slow one");
+    assert!(w.is_complete(), "the slow one had the lease and lost it");
+    assert_eq!(wasted(&w), 1, "and its byte with it");
+}
+
+#[test]
+fn p23_who_sends_a_block_for_ever_is_let_go() {
+    let mut w = World::leech();
+    let slow = w.server(1);
+    let s = w.requests(slow)[0];
+    let bytes = w.block_bytes(s);
+    w.send(slow, &bytes[..14]);
     for n in 14..40 {
         if !w.is_open(slow) {
             break;
         }
         w.send(slow, &bytes[n..=n]);
-        w.say(q, &[Message::KeepAlive]);
-        w.serve_all(q);
         w.pass(20.0);
     }
     assert!(!w.is_open(slow), "a byte every twenty seconds is no way to send a block");
+    let q = w.server(2);
     w.serve_all(q);
     assert!(w.is_complete());
 }
@@ -192,12 +201,27 @@ fn two_writers_of_one_block_the_second_is_thrown_away() {
     let mut w = World::with_geometry(g, |_| {});
     let (p, q) = (w.server(1), w.server(2));
     let bytes = w.block_bytes(block(0, 0));
-    w.send(p, &bytes[..1000]);
+    let most = bytes.len() - 100;
+    w.send(p, &bytes[..most]);
     w.send_lie(q, block(0, 0));
-    assert!(!w.is_complete());
-    w.send(p, &bytes[1000..]);
+    assert!(!w.is_complete(), "the first one is nearly done");
+    w.send(p, &bytes[most..]);
     assert!(w.is_complete());
     assert_eq!(wasted(&w), u64::from(BLOCK_LEN));
+}
+
+#[test]
+fn three_silent_peers_do_not_keep_a_block_from_a_fourth() {
+    let g = Geometry::new(u64::from(BLOCK_LEN), u64::from(BLOCK_LEN)).unwrap();
+    let mut w = World::with_geometry(g, |_| {});
+    let silent: Vec<_> = (1..=3).map(|h| w.server(h)).collect();
+    w.pass(1.5);
+    assert!(silent.iter().all(|p| w.requests(*p).len() == 1), "all three owe it");
+    let fourth = w.server(4);
+    w.pass(1.5);
+    assert!(silent.iter().any(|p| w.heard(*p).contains(&Said::Cancel(block(0, 0)))), "one gave its place up");
+    w.serve_all(fourth);
+    assert!(w.is_complete());
 }
 
 #[test]

@@ -211,12 +211,20 @@ impl Pieces {
         Some(self.geometry.block(piece, at as u32))
     }
 
-    /// Whether endgame may ask for this block once more: it is missing, nobody is sending it, and fewer than `holders` owe it.
+    /// Whether endgame may ask for this block once more: it has not arrived, and fewer than `holders` owe it.
     pub fn may_ask_again(&self, block: BlockSpan, holders: u16) -> bool {
         self.open.get(&block.piece()).is_some_and(|o| {
             let b = &o.blocks[(block.begin() / BLOCK_LEN) as usize];
-            b.content == Content::Missing && (1..holders).contains(&b.asked)
+            b.content != Content::Arrived && b.asked < holders
         })
+    }
+
+    /// Who has the lease of this block.
+    pub fn writer(&self, block: BlockSpan) -> Option<PeerKey> {
+        match self.open.get(&block.piece())?.blocks.get((block.begin() / BLOCK_LEN) as usize)?.content {
+            Content::Receiving(peer) => Some(peer),
+            Content::Missing | Content::Arrived => None,
+        }
     }
 
     /// One more peer owes us this block.
