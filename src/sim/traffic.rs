@@ -101,7 +101,6 @@ impl World {
         if !known {
             return self.close(pipe);
         }
-        self.open_links.push(link);
         match key {
             Some(_) => self.turn(node),
             None => self.pull(pipe),
@@ -523,7 +522,6 @@ impl World {
     fn bury(&mut self, pipe: PipeId) {
         if let Some(link) = self.links[pipe.link()].take() {
             self.payload.lost += link.ends.iter().map(|e| e.out.payload_bytes()).sum::<u64>();
-            self.open_links.retain(|l| *l as usize != pipe.link());
             if let Some(taps) = &mut self.taps {
                 taps.forget(pipe);
             }
@@ -532,18 +530,17 @@ impl World {
 
     /// Some connection is cut, wherever its streams stand.
     pub(super) fn lose_one(&mut self) {
-        if self.open_links.is_empty() {
-            return;
-        }
-        let link = self.open_links[self.rng.below(self.open_links.len())];
-        let Some(l) = self.links[link as usize].as_deref() else { return };
+        let is_open = |l: &Option<Box<Link>>| l.as_ref().is_some_and(|l| l.ends.iter().all(|e| e.open));
+        let open: Vec<usize> = self.links.iter().enumerate().filter(|(_, l)| is_open(l)).map(|(n, _)| n).collect();
+        let Some(link) = open.get(self.rng.below(open.len())).copied() else { return };
+        let Some(l) = self.links[link].as_deref() else { return };
         let mid_block = l.ends.iter().any(|e| e.out.payload_bytes() > 0);
         self.tally.count("lost connections");
         if mid_block {
             self.tally.count("lost mid-block");
         }
         for side in [0, 1] {
-            self.queue.push(self.now, Event::Lost(PipeId::new(link, side)));
+            self.queue.push(self.now, Event::Lost(PipeId::new(link as u32, side)));
         }
     }
 }

@@ -44,7 +44,6 @@ pub(super) struct World {
     pub(super) nodes: Vec<Node>,
     /// Connections by number; numbers are not used again.
     pub(super) links: Vec<Option<Box<Link>>>,
-    pub(super) open_links: Vec<u32>,
     pub(super) geometry: Geometry,
     pub(super) rng: Rng,
     pub(super) tracker: Tracker,
@@ -108,7 +107,6 @@ impl World {
             queue: Queue::default(),
             nodes: Vec::new(),
             links: Vec::new(),
-            open_links: Vec::new(),
             geometry,
             rng: Rng::new(scenario.seed),
             tracker: Tracker::new(scenario.handout),
