@@ -67,8 +67,8 @@ impl Engine {
                     };
                     // Who is silent gives its place up, or three silent ones would keep a block from everybody else.
                     let silent = p.window.is_silent(now);
-                    let holders = holders + u16::from(silent);
                     let fits = |b: &BlockSpan| {
+                        let holders = holders + u16::from(silent && p.window.owes(*b));
                         peer.window.lookup(*b) == Asked::No && t.picker.may_ask_again(&t.pieces, &asker, *b, holders)
                     };
                     let owed = p.window.expected(now, rate);

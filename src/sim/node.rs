@@ -89,10 +89,28 @@ impl Node {
     }
 }
 
-/// Where the node with this number is reached. The network that RFC 2544 keeps for such tests has room for 131,072.
+/// Neighbours by number are not neighbours by address, or all of a small swarm would be one household to each other: this many steps
+/// lie between them, round the whole network.
+const STRIDE: u32 = 0x0101 * 3;
+/// The step back: `STRIDE * BACK` is 1 in 17 bits.
+const BACK: u32 = inverse(STRIDE);
+/// Addresses in the network that RFC 2544 keeps for such tests, less one.
+const NETWORK: u32 = 0x0001_ffff;
+
+/// The number by which to multiply to undo a multiplication by `odd`, modulo a power of two (Newton's iteration).
+const fn inverse(odd: u32) -> u32 {
+    let (mut x, mut step) = (odd, 0);
+    while step < 5 {
+        x = x.wrapping_mul(2u32.wrapping_sub(odd.wrapping_mul(x)));
+        step += 1;
+    }
+    x
+}
+
+/// Where the node with this number is reached.
 pub(super) fn address(number: u32) -> SocketAddr {
-    let [_, b, c, d] = (number + 1).to_be_bytes();
-    SocketAddr::from(([198, 18 + (b & 1), c, d], PORT))
+    let [_, b, c, d] = ((number + 1).wrapping_mul(STRIDE) & NETWORK).to_be_bytes();
+    SocketAddr::from(([198, 18 + b, c, d], PORT))
 }
 
 /// The number of the node at this address.
@@ -100,7 +118,7 @@ pub(super) fn number(addr: SocketAddr) -> Option<u32> {
     let SocketAddr::V4(addr) = addr else { return None };
     let [a, b, c, d] = addr.ip().octets();
     match (a, b) {
-        (198, 18 | 19) => u32::from_be_bytes([0, b - 18, c, d]).checked_sub(1),
+        (198, 18 | 19) => (u32::from_be_bytes([0, b - 18, c, d]).wrapping_mul(BACK) & NETWORK).checked_sub(1),
         _ => None,
     }
 }
@@ -115,5 +133,12 @@ mod tests {
             assert_eq!(number(address(n)), Some(n));
         }
         assert_eq!(number(SocketAddr::from(([10, 0, 0, 1], 6881))), None);
+        let households: std::collections::BTreeSet<[u8; 3]> = (0..100)
+            .map(|n| match address(n) {
+                SocketAddr::V4(a) => [a.ip().octets()[0], a.ip().octets()[1], a.ip().octets()[2]],
+                SocketAddr::V6(_) => unreachable!("there are none"),
+            })
+            .collect();
+        assert_eq!(households.len(), 100, "and few share a network");
     }
 }

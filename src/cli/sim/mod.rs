@@ -92,11 +92,17 @@ fn draw(file: &Path, chart: &Chart) -> Result<(), Failure> {
 /// What there is to run.
 fn list(json: bool) -> String {
     let experiments = ALL.map(|e| (e.name, e.question));
+    let trials = sim::TRIALS.map(|(name, about, _)| (name, about));
     if json {
         let object = |(name, about): &(&str, &str)| Object::new().str("name", name).str("about", about).end();
         let lists = Object::new().list("scenarios", sim::NAMES.iter().map(object));
+        let lists = lists.list("trials", trials.iter().map(object));
         return lists.list("experiments", experiments.iter().map(object)).end() + "\n";
     }
     let lines = |names: &[(&str, &str)]| names.iter().map(|(name, about)| format!("  {name:<26}{about}\n")).collect::<String>();
-    format!("Scenarios: rill sim NAME\n{}\nExperiments: rill sim --experiment NAME\n{}", lines(&sim::NAMES), lines(&experiments))
+    let (scenarios, trials, experiments) = (lines(&sim::NAMES), lines(&trials), lines(&experiments));
+    format!(
+        "Scenarios: rill sim NAME\n{scenarios}\nTrials, small and under the whole oracle: rill sim NAME\n{trials}\n\
+         Experiments: rill sim --experiment NAME\n{experiments}"
+    )
 }
