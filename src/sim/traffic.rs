@@ -187,10 +187,6 @@ impl World {
                 }
                 _ => {}
             }
-            if plan.payload_bytes() < budget {
-                out.more = false;
-                break;
-            }
         }
         self.plan = plan;
         if out.queued > 0 && !out.in_ring && !out.blocked {
