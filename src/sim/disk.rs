@@ -47,6 +47,11 @@ impl Disk {
         self.geometry.piece(raw).is_some_and(|p| self.verified.has(p))
     }
 
+    /// Bytes of the piece with this number.
+    pub(super) fn piece_len(&self, raw: u32) -> u64 {
+        self.geometry.piece(raw).map_or(0, |p| u64::from(self.geometry.piece_len(p)))
+    }
+
     /// A piece is to be made ready. What half of it is there from before counts for nothing.
     pub(super) fn prepare(&mut self, piece: PieceIndex) {
         assert!(!self.verified.has(piece), "piece {piece} is prepared although it is verified");
