@@ -16,7 +16,7 @@ pub enum Action {
         /// Where to.
         addr: SocketAddr,
     },
-    /// There is something to write: ask `plan`.
+    /// There is something to write: ask `plan`, until it names nothing or the socket is full.
     Flush {
         /// To whom.
         peer: PeerKey,

@@ -158,7 +158,7 @@ fn request_blocks(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer) -> bool {
         if pick.begun {
             let piece = pick.block.piece();
             cx.out.push(Action::Prepare { torrent: t.key, piece });
-            if t.blame.is_suspect(piece) {
+            if t.blame.is_suspect(piece) && !peer.window.is_snubbed() {
                 if let Some(open) = t.pieces.get_mut(piece) {
                     open.reserved = Some(peer.key);
                 }

@@ -47,6 +47,11 @@ impl Disk {
         self.geometry.piece(raw).is_some_and(|p| self.verified.has(p))
     }
 
+    /// Bytes of the piece with this number.
+    pub(super) fn piece_len(&self, raw: u32) -> u64 {
+        self.geometry.piece(raw).map_or(0, |p| u64::from(self.geometry.piece_len(p)))
+    }
+
     /// A piece is to be made ready. What half of it is there from before counts for nothing.
     pub(super) fn prepare(&mut self, piece: PieceIndex) {
         assert!(!self.verified.has(piece), "piece {piece} is prepared although it is verified");
@@ -180,7 +185,7 @@ mod tests {
         let both = |w: &mut World| [(b, first), (a, rest)].into_iter().for_each(|(p, s)| put(w, p, s, s));
         assert!(breaks(both), "two writers");
         assert!(breaks(|w| put(w, b, rest, rest)), "another one goes on");
-        assert!(breaks(|w| put(w, a, first, first)), "the same bytes twice");
+        assert!(breaks(|w| [rest, rest].into_iter().for_each(|s| put(w, a, s, s))), "the same bytes twice");
         assert!(breaks(|w| put(w, a, rest, first)), "somebody else's bytes");
         assert!(breaks(|w| drop(w.disk.hash(w.block.piece(), false))), "hashed too early");
         assert!(breaks(|w| w.disk.judged(w.block.piece(), &HashVerdict::Unreadable)), "judged without being hashed");

@@ -1,8 +1,8 @@
 //! What engines want done, done: bytes written, peers dialed, pieces prepared and hashed, trackers asked. Each answer takes its time.
 
 use super::faults::up_to;
+use super::puppet::Part;
 use super::queue::{Event, NodeId};
-
 use super::world::World;
 use crate::engine::{Action, HashVerdict, Notice};
 use crate::units::{Now, PieceIndex};
@@ -239,9 +239,17 @@ impl World {
                     self.leave(node);
                 }
             }
-            Notice::Banned { .. } => self.tally.count("bans"),
+            Notice::Banned { addr, .. } => self.banned(node, *addr),
             _ => {}
         }
+    }
+
+    /// Only who lies is banned, whoever else took part in what came of the lie.
+    fn banned(&mut self, node: NodeId, addr: SocketAddr) {
+        let banned = super::node::number(addr).and_then(|n| self.nodes.get_mut(n as usize));
+        let lies = banned.and_then(|n| n.puppet()).is_some_and(|p| p.puppet.part == Part::Liar);
+        assert!(lies, "node {node} bans {addr}, which never lied");
+        self.tally.count("bans");
     }
 
     /// The seeds go when they have sent what they came for.

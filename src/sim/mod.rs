@@ -11,14 +11,16 @@
 //!                  │  link     lines, pipes: latency, rates up and down, loss of connection
 //!                  │  traffic  bytes from plan to want/got
 //!                  │  hands    actions, answers of disk and tracker, late and wrong where faults say so
-//!                  └─ disk, tap: the oracle
+//!                  └─ disk, tap, cap: the oracle
 //! ```
 //!
 //! The **oracle** holds its laws at every step and ends the run at once when one is broken, naming the command that repeats it:
 //! one writer a block, in order, under a lease (`disk`); nothing said that is not so, nothing sent to the choked, nothing asked in
-//! vain, every cancel said (`tap`, in strict runs); every book of the engine recounted (strict runs); payload out is payload in,
+//! vain, every cancel said (`tap`, in strict runs); no more sent or received than a limit allows (`cap`); nobody banned but liars, no engine accused by
+//! another; every book of the engine recounted (strict runs); payload out is payload in,
 //! lost, or on its way; time never goes back and no deadline stays due; at the end everybody is idle.
 
+mod cap;
 mod disk;
 pub mod experiment;
 mod faults;

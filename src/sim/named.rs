@@ -1,11 +1,12 @@
 //! Scenarios that have a name: swarms to look at, and trials in which something goes wrong.
 //!
-//! A trial is a small swarm under the whole oracle. In every one of them everybody gets everything in the end, from any seed.
+//! A trial is a small swarm under the whole oracle. In every one of them everybody gets everything in the end, from any seed, and
+//! where waiting too long would be the fault, in time.
 
 use super::faults::Faults;
 use super::puppet::Part;
 use super::scenario::{Line, MIB, Scenario};
-use crate::engine::{Endgame, Policy};
+use crate::engine::{Endgame, Policy, WindowRule};
 use std::time::Duration;
 
 /// Swarms to look at: what each is called, and what it is about.
@@ -17,7 +18,7 @@ pub const NAMES: [(&str, &str); 4] = [
 ];
 
 /// Trials: what each is called, what goes wrong in it, and the names under which that is counted.
-pub const TRIALS: [(&str, &str, &[&str]); 16] = [
+pub const TRIALS: [(&str, &str, &[&str]); 21] = [
     ("plain", "nothing goes wrong", &[]),
     ("motley", "two of every kind of scripted peer are there", &["lies", "whims", "bans"]),
     ("lose", "connections are lost in the middle of blocks", &["lost connections", "lost mid-block"]),
@@ -29,11 +30,20 @@ pub const TRIALS: [(&str, &str, &[&str]); 16] = [
     ("full", "the disk is full now and then", &["disk full"]),
     ("silence", "the tracker answers every other question", &["tracker silence"]),
     ("datagrams", "the tracker is reached by datagrams that get lost and overtake one another", &["lost datagrams"]),
-    ("late", "actions are carried out up to 20 ms after they were asked for", &["late turns"]),
+    (
+        "late",
+        "actions are carried out up to 20 ms after they were asked for, and connections are lost",
+        &["late turns", "lost mid-block"],
+    ),
     ("refused", "every other dial is refused", &["refused dials"]),
     ("clock", "the clock ends ten hours after the beginning", &[]),
     ("behind", "nobody but the seed can be dialed", &[]),
     ("limits", "the engines' own limits hold the rates", &[]),
+    ("slots", "two upload slots each, so that most are choked most of the time", &[]),
+    ("narrow", "four requests to one peer at most", &[]),
+    ("greedy", "some take what they are allowed without being served, over and over", &["accusations"]),
+    ("slow", "as many slow peers as others, and nobody waits for them in the end", &[]),
+    ("suspects", "liars spoil pieces that the silent are then asked for alone", &["lies", "bans"]),
 ];
 
 /// The swarm or the trial of this name.
@@ -86,10 +96,12 @@ fn trial(name: &str) -> Option<Scenario> {
         }
         "lose" => with(Faults { lose_connections: Some(s(1)), ..none }),
         "liars" => beside(&[(Part::Liar, 3)]),
-        "storms" => beside(&[(Part::Flapper, 6)]),
+        // Choked in the middle of everything, a third comes in vain at the most: what was given up and comes all the same is taken.
+        "storms" => Scenario { most_waste: 0.33, ..beside(&[(Part::Flapper, 6)]) },
         "silent" => {
             let policy = Policy { endgame: Endgame::Off, ..Policy::default() };
-            Scenario { policy, ..beside(&[(Part::Snubber, 6)]) }
+            // One block each is left with them until they are let go, two minutes after their last word. More would take longer.
+            Scenario { policy, patience: s(180), ..beside(&[(Part::Snubber, 6)]) }
         }
         "spikes" => with(Faults { hash_spikes: Some((0.3, s(8))), ..none }),
         "unreadable" => with(Faults { unreadable: 0.05, ..none }),
@@ -99,11 +111,31 @@ fn trial(name: &str) -> Option<Scenario> {
             let faults = Faults { datagram_loss: 0.3, datagram_delay: s(1), ..none };
             Scenario { udp_tracker: true, ..with(faults) }
         }
-        "late" => with(Faults { late_actions: Some(Duration::from_millis(20)), ..none }),
+        "late" => {
+            let ms = Duration::from_millis;
+            // Whoever owes a block besides the one that is lost may begin it at once, and with this endgame many do.
+            let policy = Policy { endgame: Endgame::Unbounded, ..Policy::default() };
+            Scenario { policy, ..with(Faults { late_actions: Some(ms(20)), lose_connections: Some(ms(200)), ..none }) }
+        }
         "refused" => with(Faults { refused_dials: 0.5, ..none }),
         "clock" => with(Faults { clock_before_end: Some(s(36_000)), ..none }),
         "behind" => Scenario { undialable: 1.0, ..base },
-        "limits" => Scenario { limit_in_engine: true, ..base },
+        "limits" => {
+            let lines = vec![Line::mbit(4, 2), Line::mbit(2, 8), Line::mbit(4, 8)];
+            Scenario { limit_in_engine: true, lines, ..base }
+        }
+        "slots" => {
+            let policy = Policy { upload_slots: 2, upload_slots_max: 2, ..Policy::default() };
+            Scenario { policy, size: 8 * MIB, arrive_within: s(10), ..base }
+        }
+        "narrow" => {
+            let policy = Policy { window: WindowRule::Fixed(4), ..Policy::default() };
+            Scenario { policy, ..base }
+        }
+        "greedy" => Scenario { size: 8 * MIB, ..beside(&[(Part::Greedy, 2)]) },
+        "slow" => beside(&[(Part::Slow, 6)]),
+        // Who waits for the silent waits for two minutes, until they are let go.
+        "suspects" => Scenario { patience: s(90), ..beside(&[(Part::Liar, 3), (Part::Snubber, 6)]) },
         _ => return None,
     })
 }

@@ -1,5 +1,6 @@
 //! Who takes part: engines with all that their hands know, and puppets.
 
+use super::cap::Cap;
 use super::disk::Disk;
 use super::link::{LineState, PipeId};
 use super::puppet::{Puppet, Talk};
@@ -52,6 +53,8 @@ pub(super) struct EngineNode {
     pub(super) turns: u64,
     /// The most requests that its policy has out to one peer.
     pub(super) most_requests: usize,
+    /// Its own limits, if it has any.
+    pub(super) caps: Caps,
     /// It began with everything.
     pub(super) is_seed: bool,
     pub(super) free_rider: bool,
@@ -59,6 +62,13 @@ pub(super) struct EngineNode {
     pub(super) first_piece: Option<Now>,
     pub(super) nearly: Option<Now>,
     pub(super) complete: Option<Now>,
+}
+
+/// An engine's limits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Caps {
+    pub(super) up: Option<Cap>,
+    pub(super) down: Option<Cap>,
 }
 
 impl std::fmt::Debug for EngineNode {

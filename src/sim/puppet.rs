@@ -25,12 +25,16 @@ pub enum Part {
     Leech,
     /// Has nothing, downloads, serves nobody.
     Hoarder,
+    /// Has nothing, wants nothing, and takes what it is allowed without being served, over and over.
+    Greedy,
 }
 
 /// Blocks that a snubber serves before it falls silent.
 const SNUBBER_SERVES: u32 = 8;
 /// Requests that a downloading puppet has out to one peer.
 const PUPPET_REQUESTS: u32 = 16;
+/// Pieces that a greedy puppet asks for without being allowed them.
+const GREEDY_TRIES: usize = 32;
 /// One block in so many is a lie.
 const LIES: u32 = 4;
 /// Time between two whims of a flapper.
@@ -98,6 +102,13 @@ impl Default for Talk {
 }
 
 impl Talk {
+    /// Asks for all of a piece, allowed or not.
+    fn ask_for(&mut self, geometry: &Geometry, piece: PieceIndex) {
+        for n in 0..geometry.blocks(piece) {
+            self.outbox.push(&Message::Request(geometry.block(piece, n).into()));
+        }
+    }
+
     /// A piece has come from elsewhere.
     pub(super) fn tell(&mut self, piece: PieceIndex) {
         if self.up {
@@ -117,7 +128,7 @@ pub(super) enum Heard {
 
 impl Puppet {
     pub(super) fn new(part: Part, number: u32, geometry: &Geometry, rng: &mut Rng) -> Puppet {
-        let downloads = matches!(part, Part::Leech | Part::Hoarder);
+        let downloads = matches!(part, Part::Leech | Part::Hoarder | Part::Greedy);
         let mut missing: Vec<PieceIndex> = geometry.all_pieces().filter(|_| downloads).collect();
         rng.shuffle(&mut missing);
         let has = if downloads { Bitfield::empty(geometry.pieces()) } else { Bitfield::full(geometry.pieces()) };
@@ -162,7 +173,12 @@ impl Puppet {
                 Message::Interested => talk.they_want = true,
                 Message::NotInterested => talk.they_want = false,
                 Message::Have { piece } => drop(geometry.piece(piece).map(|p| talk.they_have.set(p))),
-                Message::HaveAll => talk.they_have = Bitfield::full(geometry.pieces()),
+                Message::HaveAll => {
+                    talk.they_have = Bitfield::full(geometry.pieces());
+                    if self.part == Part::Greedy {
+                        geometry.all_pieces().take(GREEDY_TRIES).for_each(|p| talk.ask_for(geometry, p));
+                    }
+                }
                 Message::Bitfield { bytes } => match Bitfield::from_wire(bytes, geometry.pieces()) {
                     Ok(has) => talk.they_have = has,
                     Err(_) => return Heard::Nonsense,
@@ -181,6 +197,12 @@ impl Puppet {
                     }
                 }
                 Message::Reject(_) => self.give_up(talk),
+                Message::AllowedFast { piece } if self.part == Part::Greedy => {
+                    if let Some(piece) = geometry.piece(piece).filter(|_| talk.fetch.is_none()) {
+                        talk.fetch = Some(Fetch { piece, next: 0, arrived: 0, garbage: 0 });
+                        talk.ask_for(geometry, piece);
+                    }
+                }
                 _ => {}
             }
             self.settle(talk, geometry);
@@ -199,6 +221,9 @@ impl Puppet {
         if talk.they_want && !talk.serve && self.part != Part::Hoarder {
             talk.serve = true;
             talk.outbox.push(&Message::Unchoke);
+        }
+        if self.part == Part::Greedy {
+            return;
         }
         if talk.they_choke {
             self.give_up(talk);
@@ -237,6 +262,9 @@ impl Puppet {
             return Heard::Nothing;
         }
         let Some(raw) = talk.incoming.take() else { return Heard::Nothing };
+        if self.part == Part::Greedy {
+            talk.outbox.push(&Message::Request(raw));
+        }
         let Some(f) = talk.fetch.as_mut().filter(|f| f.piece.get() == raw.piece) else { return Heard::Nothing };
         f.garbage |= talk.incoming_garbage;
         f.arrived += 1;

@@ -87,6 +87,8 @@ pub struct Scenario {
     pub strict: bool,
     /// How long the run may take, virtually.
     pub patience: Duration,
+    /// Share of the received payload that may be received in vain, 0 to 1; more breaks a law.
+    pub most_waste: f64,
 }
 
 impl Default for Scenario {
@@ -116,6 +118,7 @@ impl Default for Scenario {
             send_buffer: 64 * 1024,
             strict: false,
             patience: Duration::from_secs(6 * 3600),
+            most_waste: 1.0,
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The oracle on the wire: it reads every message that an engine sends and holds it to what that engine knows.
 //!
-//! Its laws, held in strict runs: no block goes to a peer that is choked, but for pieces that it was allowed; nothing is claimed or
+//! Its laws, held in strict runs: no block goes to a peer that is choked, but for pieces that it was allowed, so many times; nothing is claimed or
 //! served that is not verified; nothing is asked of a peer that chokes us, but for pieces that it allowed; nothing is asked that is
 //! here, or twice of the same peer, or of more peers than endgame may, or beyond the limit of requests; and who owes a block that has come
-//! from elsewhere is told to cancel, unless it has been silent for so long that it was given up.
+//! from elsewhere is told to cancel, unless it has brought nothing for so long that it was given up.
 //!
 //! It has a parser of its own, so that an engine is not believed by its own decoder.
 
@@ -19,8 +19,9 @@ use std::time::Duration;
 /// A raw span: piece, first byte, length.
 type Raw = (u32, u32, u32);
 
-/// Silence after which a request may have been given up without a word: the shortest time-out that there is.
-const GIVEN_UP_AFTER: Duration = limits::REQUEST_TIMEOUT_MIN;
+/// Time without a whole block after which a request may have been given up without a word: the peer is taken for a snubber then. Half
+/// of that, because requests wait in the engine's outbox before they are seen here.
+const GIVEN_UP_AFTER: Duration = limits::SNUB_AFTER.checked_div(2).expect("two is not zero");
 /// Time that requests may take from the engine's outbox to its send buffer: those that stand there when a choke comes still go out,
 /// and nobody but the engine knows which of them it has given up.
 const UNDERWAY: Duration = Duration::from_secs(10);
@@ -32,11 +33,13 @@ struct Reader {
     handshake: bool,
     /// Payload of the block at hand that is still to come.
     payload: u32,
+    /// A block has ended since somebody last looked.
+    block_ended: bool,
 }
 
 impl Default for Reader {
     fn default() -> Reader {
-        Reader { bytes: Vec::new(), handshake: true, payload: 0 }
+        Reader { bytes: Vec::new(), handshake: true, payload: 0, block_ended: false }
     }
 }
 
@@ -59,16 +62,22 @@ enum Said {
 impl Reader {
     /// `n` bytes that nobody looked at: a block's payload, or the body of a message that nobody reads.
     fn pass(&mut self, n: u32) {
-        let payload = n.min(self.payload);
-        self.payload -= payload;
+        let payload = self.take_payload(n);
         self.bytes.resize(self.bytes.len() + (n - payload) as usize, 0);
     }
 
     /// Bytes as they are, payload among them.
     fn feed(&mut self, bytes: &[u8]) {
-        let payload = (bytes.len() as u32).min(self.payload);
-        self.payload -= payload;
+        let payload = self.take_payload(bytes.len() as u32);
         self.bytes.extend(&bytes[payload as usize..]);
+    }
+
+    /// Up to `n` bytes of the block at hand; how many.
+    fn take_payload(&mut self, n: u32) -> u32 {
+        let taken = n.min(self.payload);
+        self.payload -= taken;
+        self.block_ended |= taken > 0 && self.payload == 0;
+        taken
     }
 
     /// The next message, if all of it is there.
@@ -94,9 +103,8 @@ impl Reader {
             let (piece, begin) = (word(&self.bytes, 5)?, word(&self.bytes, 9)?);
             self.bytes.drain(..13);
             self.payload = len as u32 - 9;
-            let along = (self.bytes.len() as u32).min(self.payload);
+            let along = self.take_payload(self.bytes.len() as u32);
             self.bytes.drain(..along as usize);
-            self.payload -= along;
             return Some(Said::Block((piece, begin, len as u32 - 9)));
         }
         if self.bytes.len() < 4 + len {
@@ -126,13 +134,13 @@ struct Tap {
     incoming: Reader,
     /// The engine chokes the peer.
     chokes: bool,
-    /// Pieces that it lets it have all the same.
-    allows: BTreeSet<u32>,
+    /// Pieces that it lets it have all the same, and the bytes of them that it has let it have so.
+    allows: BTreeMap<u32, u64>,
     /// Since when the peer chokes the engine.
     choked_since: Option<Now>,
     /// When it last began to.
     last_choke: Now,
-    /// Blocks that came although they had been given up, by a choke or a cancel: if they are asked for again, nobody knows which
+    /// Blocks that came or were rejected although they had been given up, by a choke or a cancel: if they are asked for again, nobody knows which
     /// request they answer.
     late: BTreeSet<Raw>,
     /// Pieces that it lets it have all the same.
@@ -141,8 +149,10 @@ struct Tap {
     asked: BTreeSet<Raw>,
     /// Of these, blocks that have come from elsewhere.
     to_cancel: BTreeSet<Raw>,
-    /// When payload last came from there, or the first request went there.
+    /// When a block last came from there to its end, or the first request went there.
     heard: Now,
+    /// When a block last came from there that was wanted.
+    served: Now,
 }
 
 impl Tap {
@@ -151,7 +161,7 @@ impl Tap {
             out: Reader::default(),
             incoming: Reader::default(),
             chokes: true,
-            allows: BTreeSet::new(),
+            allows: BTreeMap::new(),
             choked_since: Some(now),
             last_choke: Now::ZERO,
             late: BTreeSet::new(),
@@ -159,6 +169,7 @@ impl Tap {
             asked: BTreeSet::new(),
             to_cancel: BTreeSet::new(),
             heard: now,
+            served: now,
         }
     }
 }
@@ -193,13 +204,18 @@ impl Taps {
     /// The engine that writes into this pipe read these bytes, or passed over so many, on the way back.
     pub(super) fn read(&mut self, now: Now, pipe: PipeId, passed: u32, bytes: &[u8]) {
         let tap = self.taps.entry(pipe).or_insert_with(|| Tap::new(now));
-        if passed > 0 && tap.incoming.payload > 0 {
-            tap.heard = now;
-        }
         tap.incoming.pass(passed);
         tap.incoming.feed(bytes);
         while let Some(said) = tap.incoming.next() {
             tap.hear(now, said);
+        }
+        if std::mem::take(&mut tap.incoming.block_ended) {
+            // Before it came the peer may have been given up, and with it all that it was asked for.
+            if now.since(tap.heard) >= GIVEN_UP_AFTER {
+                tap.late.append(&mut tap.asked);
+                tap.to_cancel.clear();
+            }
+            tap.heard = now;
         }
     }
 
@@ -208,12 +224,15 @@ impl Taps {
         let whole = block_of(span);
         for pipe in e.connections.values() {
             let Some(tap) = self.taps.get_mut(pipe) else { continue };
+            if *pipe == from {
+                tap.served = now;
+            }
             let of_block = |raw: &&Raw| (raw.0, raw.1) == whole;
             let Some(raw) = tap.asked.iter().find(of_block).copied() else { continue };
             if *pipe == from {
                 tap.asked.remove(&raw);
                 tap.to_cancel.remove(&raw);
-            } else if now.since(tap.heard) < GIVEN_UP_AFTER {
+            } else if now.since(tap.heard.min(tap.served)) < GIVEN_UP_AFTER {
                 tap.to_cancel.insert(raw);
             } else {
                 tap.asked.remove(&raw);
@@ -248,10 +267,15 @@ impl Tap {
         match said {
             Said::Choke => self.chokes = true,
             Said::Unchoke => self.chokes = false,
-            Said::AllowedFast(piece) => drop(self.allows.insert(piece)),
-            Said::Block((piece, begin, _)) => {
-                let may = !self.chokes || self.allows.contains(&piece);
-                assert!(may, "piece {piece} byte {begin} goes to a peer that is choked");
+            Said::AllowedFast(piece) => drop(self.allows.entry(piece).or_default()),
+            Said::Block((piece, begin, len)) => {
+                if self.chokes {
+                    let taken = self.allows.get_mut(&piece);
+                    let taken = taken.unwrap_or_else(|| panic!("piece {piece} byte {begin} goes to a peer that is choked"));
+                    *taken += u64::from(len);
+                    let most = u64::from(limits::ALLOWED_FAST_TIMES) * e.disk.piece_len(piece);
+                    assert!(*taken <= most, "{taken} bytes of piece {piece} go to a peer that is choked, and {most} may");
+                }
                 assert!(verified(piece), "piece {piece} is served and not verified");
             }
             Said::Have(piece) => assert!(verified(piece), "piece {piece} is claimed and not verified"),
@@ -307,8 +331,10 @@ impl Tap {
             Said::AllowedFast(piece) => drop(self.allowed.insert(piece)),
             Said::Reject(raw) => {
                 // What it rejects is not allowed after all.
-                if self.asked.remove(&raw) {
-                    self.allowed.remove(&raw.0);
+                match self.asked.remove(&raw) {
+                    true => drop(self.allowed.remove(&raw.0)),
+                    // It rejects what was cancelled. The engine may have asked for it again meanwhile, and takes that for rejected.
+                    false => drop(self.late.insert(raw)),
                 }
                 self.to_cancel.remove(&raw);
             }

@@ -43,7 +43,10 @@ macro_rules! trials {
 mod trials {
     use super::*;
 
-    trials! { plain motley lose liars storms silent spikes unreadable full silence datagrams late refused clock behind limits }
+    trials! {
+        plain motley lose liars storms silent spikes unreadable full silence
+        datagrams late refused clock behind limits slots narrow greedy slow suspects
+    }
 }
 
 #[test]

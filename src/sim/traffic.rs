@@ -6,7 +6,7 @@ use super::node::{Body, number};
 use super::puppet::{Heard, Talk};
 use super::queue::{Event, NodeId};
 use super::world::{INFO_HASH, World};
-use crate::engine::{DialFailure, Want};
+use crate::engine::{Close, DialFailure, Want};
 use crate::units::{BLOCK_LEN, Now, PeerKey};
 use crate::wire::{Part as PlanPart, ReadAhead};
 use std::net::SocketAddr;
@@ -174,6 +174,9 @@ impl World {
             self.payload.out += payload;
             match (&mut n.body, *key) {
                 (Body::Engine(e), Some(key)) => {
+                    if let Some(cap) = &mut e.caps.up {
+                        cap.pass(now, payload, "sent");
+                    }
                     e.engine.sent(now, key, bytes, &mut e.out);
                     if e.is_seed {
                         self.seeds_uploaded += payload;
@@ -185,10 +188,6 @@ impl World {
                     }
                 }
                 _ => {}
-            }
-            if plan.payload_bytes() < budget {
-                out.more = false;
-                break;
             }
         }
         self.plan = plan;
@@ -381,16 +380,28 @@ impl World {
             self.payload.taken += u64::from(taken);
             if let Some((span, came)) = landed {
                 assert_eq!(came.span.len(), span.len(), "what came along for {span} is not all of it");
+                if let Some(cap) = &mut e.caps.down {
+                    cap.pass(now, u64::from(span.len()), "received");
+                }
                 let complete = e.disk.write(key, span, came);
                 if let (true, Some(taps)) = (complete, &mut self.taps) {
                     taps.block_complete(now, pipe.back(), span, e);
                 }
             }
-            if e.engine.got(now, key, n as usize, &mut e.out).is_err() {
+            if let Err(why) = e.engine.got(now, key, n as usize, &mut e.out) {
                 e.connections.remove(&key);
+                self.accused(pipe, reader, why);
                 return self.close(pipe.back());
             }
         }
+    }
+
+    /// An engine hangs up on who sends into this pipe. Engines have no reason to find fault with one another.
+    fn accused(&mut self, pipe: PipeId, by: NodeId, why: Close) {
+        let Close::Misconduct(misconduct) = why else { return };
+        let Some(node) = self.link(pipe).map(|l| l.ends[pipe.side()].node) else { return };
+        assert!(self.nodes[node as usize].puppet().is_some(), "node {by} says of node {node}: {misconduct}");
+        self.tally.count("accusations");
     }
 
     fn read_puppet(&mut self, pipe: PipeId, reader: NodeId) {

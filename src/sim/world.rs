@@ -6,10 +6,11 @@
 //!
 //! What connections carry is in `traffic`, what engines want done in `hands`; here nodes come and go, and time passes.
 
+use super::cap::Cap;
 use super::disk::Disk;
 use super::faults::{Tally, chance};
 use super::link::{LineState, Link, PipeId};
-use super::node::{Body, EngineNode, Node, PuppetNode};
+use super::node::{Body, Caps, EngineNode, Node, PuppetNode};
 use super::puppet::{Part, Puppet};
 use super::queue::{Event, Fingerprint, NodeId, Queue};
 use super::report::{PeerReport, Report, Sample};
@@ -205,6 +206,7 @@ impl World {
             turn_due: false,
             turns: 0,
             most_requests: most_requests as usize,
+            caps: Caps { up: Cap::new(limit(line.up), self.now), down: Cap::new(limit(line.down), self.now) },
             is_seed,
             free_rider,
             verified_bytes: 0,
@@ -431,7 +433,8 @@ impl World {
                 wasted: of(|s| s.wasted),
             });
         }
-        Report {
+        let most_waste = self.scenario.most_waste;
+        let report = Report {
             peers,
             seeds_uploaded: self.seeds_uploaded,
             samples: self.samples,
@@ -440,7 +443,9 @@ impl World {
             events: self.events,
             faults: self.tally.into_counts(),
             fingerprint: self.fingerprint.get(),
-        }
+        };
+        assert!(report.waste() <= most_waste, "{} of what came came in vain, and {most_waste} may", report.waste());
+        report
     }
 
     /// How long one way between two nodes takes.

@@ -58,7 +58,7 @@ pub(crate) struct Swarm {
     /// How many of the peers serve nobody
     #[arg(long, value_name = "N", env = "RILL_FREE_RIDERS")]
     pub(crate) free_riders: Option<u32>,
-    /// Scripted peers beside the engines: seed, slow, liar, snubber, flapper, leech or hoarder; may be repeated
+    /// Scripted peers beside the engines: seed, slow, liar, snubber, flapper, leech, hoarder or greedy; may be repeated
     #[arg(long, value_name = "PART=N", env = "RILL_PUPPET", value_delimiter = ',', value_parser = PartCount::parse)]
     pub(crate) puppet: Vec<PartCount>,
     /// Bytes of content

@@ -94,7 +94,7 @@ impl Display for Percent {
 }
 
 /// Every part of a scripted peer and what it is called.
-const PARTS: [(&str, Part); 7] = [
+const PARTS: [(&str, Part); 8] = [
     ("seed", Part::Seed),
     ("slow", Part::Slow),
     ("liar", Part::Liar),
@@ -102,6 +102,7 @@ const PARTS: [(&str, Part); 7] = [
     ("flapper", Part::Flapper),
     ("leech", Part::Leech),
     ("hoarder", Part::Hoarder),
+    ("greedy", Part::Greedy),
 ];
 
 /// So many scripted peers that play this part.

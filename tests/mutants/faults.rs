@@ -1,0 +1,209 @@
+//! The faults, one at a time: what is broken in words, the file below `src`, the text that stands there once, and what stands there instead.
+//!
+//! Each is a mistake that somebody could make and no compiler would see.
+
+/// One fault.
+pub struct Fault {
+    pub what: &'static str,
+    pub file: &'static str,
+    pub old: &'static str,
+    pub new: &'static str,
+}
+
+pub const FAULTS: &[Fault] = &[
+    // ---- leases and pieces
+    Fault {
+        what: "a lease is given twice",
+        file: "engine/torrent/pieces.rs",
+        old: "let free = o.stage != Stage::Hashing && o.blocks[i].content == Content::Missing;",
+        new: "let free = o.stage != Stage::Hashing && o.blocks[i].content != Content::Arrived;",
+    },
+    Fault {
+        what: "a lease is given while the hasher reads",
+        file: "engine/torrent/pieces.rs",
+        old: "let free = o.stage != Stage::Hashing && o.blocks[i].content == Content::Missing;
+            if free {
+                if o.blocks[i].asked == 0 {",
+        new: "let free = o.stage == Stage::Hashing || o.blocks[i].content == Content::Missing;
+            if free {
+                if o.blocks[i].asked == 0 && o.free > 0 {",
+    },
+    Fault {
+        what: "a lost writer keeps its lease",
+        file: "engine/dialing.rs",
+        old: "if t.pieces.release(block, key) {",
+        new: "if false {",
+    },
+    Fault {
+        what: "a release that is carried out late takes the new writer's bytes",
+        file: "engine/action.rs",
+        old: "self.0.retain(|a| !matches!(a, Action::Release { torrent, block: b } if *torrent == of && *b == block));",
+        new: "let _ = (of, block);",
+    },
+    Fault {
+        what: "a block is written before its piece is prepared",
+        file: "engine/stream.rs",
+        old: "is_some_and(|o| o.stage == Stage::Open);",
+        new: "is_some();",
+    },
+    Fault {
+        what: "a pause forgets the pieces that the hasher reads",
+        file: "engine/torrent/pieces.rs",
+        old: ".partition(|(_, o)| o.stage == Stage::Hashing);",
+        new: ".partition(|_| false);",
+    },
+    Fault {
+        what: "a bad piece is taken for good",
+        file: "engine/verdicts.rs",
+        old: "// A torrent that was paused meanwhile has its verdict all the same: what is good is good.",
+        new: "let verdict = match verdict {
+            HashVerdict::Bad { .. } => &HashVerdict::Good { digests: None },
+            other => other,
+        };",
+    },
+    // ---- what is asked
+    Fault { what: "who chokes us is asked all the same", file: "engine/messages.rs", old: "peer.they_choke = true;", new: "" },
+    Fault {
+        what: "what a peer owed when it choked us stays owed",
+        file: "engine/messages.rs",
+        old: "for block in &given_up {\n        t.pieces.unask(*block);\n    }",
+        new: "",
+    },
+    Fault {
+        what: "what a lost peer owed stays owed",
+        file: "engine/dialing.rs",
+        old: "self.give_back(Some(torrent), &owed);",
+        new: "let _ = &owed;",
+    },
+    Fault {
+        what: "a request that was given up is forgotten at once",
+        file: "engine/peer/window.rs",
+        old: "self.given_up.push_back(block);",
+        new: "let _ = block;",
+    },
+    Fault {
+        what: "cancel is forgotten",
+        file: "engine/core.rs",
+        old: "Effect::Cancel { torrent, block, but } => self.cancel_elsewhere(torrent, block, but, out),",
+        new: "Effect::Cancel { .. } => {}",
+    },
+    Fault {
+        what: "the limit of requests is ignored",
+        file: "engine/peer/window.rs",
+        old: "let room = goal.saturating_sub(self.owed.len() as u32);",
+        new: "let room = goal;",
+    },
+    Fault {
+        what: "nobody is ever taken for a snubber",
+        file: "engine/peer/window.rs",
+        old: "Some(after) if !self.owed.is_empty() && !self.snubbed => self.alive + self.timeout().max(after),",
+        new: "Some(_) if false => Now::NEVER,",
+    },
+    Fault {
+        what: "the engine is never woken for a peer's sake",
+        file: "engine/timers.rs",
+        old: "if at == Now::NEVER ||",
+        new: "if matches!(timer, Timer::Peer(_)) || at == Now::NEVER ||",
+    },
+    Fault {
+        what: "endgame never begins",
+        file: "engine/torrent/picker.rs",
+        old: "self.availability.candidates() == 0 &&",
+        new: "false &&",
+    },
+    // ---- who has what
+    Fault {
+        what: "a piece that one more peer has is counted twice",
+        file: "engine/torrent/availability.rs",
+        old: "self.counts[piece.as_usize()] += 1;",
+        new: "self.counts[piece.as_usize()] += 2;",
+    },
+    Fault {
+        what: "a piece is still counted for a peer that left",
+        file: "engine/torrent/availability.rs",
+        old: "self.counts[piece.as_usize()] -= 1;",
+        new: "",
+    },
+    Fault {
+        what: "have is said before the verdict",
+        file: "engine/stream.rs",
+        old: "if arrival.piece_full {",
+        new: "if arrival.piece_full {
+        peer.say(&Message::Have { piece: block.piece().get() }, cx.out);",
+    },
+    Fault {
+        what: "have is said of the piece beside it",
+        file: "engine/verdicts.rs",
+        old: "Message::Have { piece: piece.get() }",
+        new: "Message::Have { piece: piece.get() ^ 1 }",
+    },
+    Fault {
+        what: "a peer that comes is told that we have everything",
+        file: "engine/dialing.rs",
+        old: "() if peer.fast && have.is_full() => ",
+        new: "() if peer.fast => ",
+    },
+    // ---- what is served
+    Fault {
+        what: "who is choked is served",
+        file: "engine/messages.rs",
+        old: "    if peer.we_choke {\n        let allowed",
+        new: "    if false {\n        let allowed",
+    },
+    Fault {
+        what: "a choked peer is served pieces that it was never allowed",
+        file: "engine/dialing.rs",
+        old: "peer.say(&Message::AllowedFast { piece: piece.get() }, out);",
+        new: "",
+    },
+    Fault {
+        what: "an allowed piece may be taken without end",
+        file: "engine/messages.rs",
+        old: "if *taken > u64::from(limits::ALLOWED_FAST_TIMES)",
+        new: "if *taken > u64::from(u32::MAX)",
+    },
+    Fault {
+        what: "the upload limit is ignored",
+        file: "engine/stream.rs",
+        old: "peer.outbox.plan(payload_budget.min(allowance), plan);",
+        new: "peer.outbox.plan(payload_budget, plan);",
+    },
+    Fault {
+        what: "the download limit is ignored",
+        file: "engine/stream.rs",
+        old: "let allowance = self.down.allowance().min(t.down.allowance());",
+        new: "let allowance = u64::MAX;",
+    },
+    // ---- whom it believes
+    Fault {
+        what: "the innocent is banned for the liar",
+        file: "engine/torrent/blame.rs",
+        old: "if digest != good &&",
+        new: "if digest == good &&",
+    },
+    Fault {
+        what: "whoever sent a part of a bad piece is banned at once",
+        file: "engine/torrent/blame.rs",
+        old: "if let [only] = open.senders() {",
+        new: "if let [only, ..] = open.senders() {",
+    },
+    Fault {
+        what: "a liar is never banned",
+        file: "engine/verdicts.rs",
+        old: "t.candidates.ban(now, ip);\n        for peer in t.peers.clone() {",
+        new: "for peer in t.peers.clone().into_iter().filter(|_| false) {",
+    },
+    // ---- who is met
+    Fault {
+        what: "what the tracker answers is ignored",
+        file: "engine/tracking.rs",
+        old: "self.learn_peers(now, torrent, &reply.peers);",
+        new: "let _ = torrent;",
+    },
+    Fault {
+        what: "a tracker that was silent is never asked again",
+        file: "engine/tracking.rs",
+        old: "false => self.arm_announce(now, torrent),",
+        new: "false => {}",
+    },
+];

@@ -1,0 +1,165 @@
+//! A crate with the floors that decide and the simulator in it, and nothing else: to be broken, built and run.
+//!
+//! It lives below the target directory and stays there, so that the crates it needs are built once.
+
+use crate::faults::Fault;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// What is copied.
+const FLOORS: [&str; 4] = ["units", "wire", "engine", "sim"];
+/// Runs of each trial. A fault of which a trial says that it happens must have happened in a quarter of them.
+const SEEDS: u64 = 30;
+
+/// What came of running all trials.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Held,
+    Caught { trial: String, seed: String, words: String },
+}
+
+pub struct Scratch {
+    dir: PathBuf,
+}
+
+/// Where the real thing is.
+pub fn source() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))
+}
+
+impl Scratch {
+    /// A fresh copy.
+    pub fn new() -> Scratch {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutants");
+        let src = dir.join("src");
+        let _ = fs::remove_dir_all(&src);
+        FLOORS.iter().for_each(|floor| copy(&source().join(floor), &src.join(floor)));
+        fs::write(src.join("main.rs"), main()).unwrap();
+        let all = fs::read_to_string(source().with_file_name("Cargo.toml")).unwrap();
+        fs::write(dir.join("Cargo.toml"), manifest(&all, &words(&src))).unwrap();
+        fs::copy(source().with_file_name("Cargo.lock"), dir.join("Cargo.lock")).unwrap();
+        Scratch { dir }
+    }
+
+    /// Breaks one place.
+    pub fn breaks(&self, fault: &Fault) {
+        let path = self.dir.join("src").join(fault.file);
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text.matches(fault.old).count(), 1, "{}: places in {}", fault.what, fault.file);
+        fs::write(path, text.replace(fault.old, fault.new)).unwrap();
+    }
+
+    /// Puts it right again.
+    pub fn heals(&self, fault: &Fault) {
+        let text = fs::read(source().join(fault.file)).unwrap();
+        fs::write(self.dir.join("src").join(fault.file), text).unwrap();
+    }
+
+    /// Builds it and runs every trial.
+    pub fn run(&self) -> Outcome {
+        let target = self.dir.join("target");
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--offline"]).current_dir(&self.dir).env("CARGO_TARGET_DIR", &target);
+        let built = cargo.output().unwrap();
+        assert!(built.status.success(), "it does not build:\n{}", String::from_utf8_lossy(&built.stderr));
+        let Output { status, stdout, stderr } = Command::new(target.join("debug/mutant")).output().unwrap();
+        let said = String::from_utf8_lossy(&stdout);
+        let parts: Vec<&str> = said.trim().splitn(3, '\t').collect();
+        match (status.code(), &parts[..]) {
+            (Some(0), _) => Outcome::Held,
+            (Some(1), &[trial, seed, words]) => Outcome::Caught { trial: trial.into(), seed: seed.into(), words: words.into() },
+            _ => panic!("{status}, not an outcome:\n{said}\n{}", String::from_utf8_lossy(&stderr)),
+        }
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().flatten() {
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to),
+            // Written and not copied: what is built is what is newer than the last build.
+            false => fs::write(to, fs::read(entry.path()).unwrap()).unwrap(),
+        }
+    }
+}
+
+/// Every path's first word in the copied files: `log` of `log::debug!`.
+fn words(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap().flatten() {
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(words(&entry.path()));
+            continue;
+        }
+        let text = fs::read_to_string(entry.path()).unwrap();
+        let parts: Vec<&str> = text.split("::").collect();
+        let last_word = |part: &&str| part.rsplit(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("").to_owned();
+        found.extend(parts.iter().map(last_word));
+    }
+    found
+}
+
+/// The real manifest's lines for the crates that are used.
+fn manifest(all: &str, used: &[String]) -> String {
+    let lines = all.lines().skip_while(|l| *l != "[dependencies]").skip(1).take_while(|l| !l.starts_with('['));
+    let named = |line: &&str| line.split_once(" = ").is_some_and(|(name, _)| used.iter().any(|w| *w == name.replace('-', "_")));
+    let dependencies: Vec<&str> = lines.filter(named).collect();
+    format!(
+        "[package]\nname = \"mutant\"\nversion = \"0.0.0\"\nedition = \"2024\"\npublish = false\n\n[workspace]\n\n\
+         [profile.dev]\nopt-level = 1\ndebug = false\ndebug-assertions = true\noverflow-checks = true\nincremental = true\n\n\
+         [dependencies]\n{}\n",
+        dependencies.join("\n")
+    )
+}
+
+/// Every trial from every seed, the first seeds first: a broken engine is mostly caught soon.
+fn main() -> String {
+    let modules: String = FLOORS.iter().map(|floor| format!("pub mod {floor};\n")).collect();
+    format!(
+        r#"#![allow(warnings)]
+{modules}
+use std::collections::BTreeMap;
+
+fn caught(trial: &str, seed: impl std::fmt::Display, words: &str) -> ! {{
+    println!("{{trial}}\t{{seed}}\t{{}}", words.replace(['\n', '\t'], " "));
+    std::process::exit(1);
+}}
+
+fn main() {{
+    std::panic::set_hook(Box::new(|_| {{}}));
+    let mut faults = BTreeMap::new();
+    for seed in 0..{SEEDS} {{
+        for (trial, ..) in sim::TRIALS {{
+            let scenario = sim::Scenario {{ seed, ..sim::named(trial).unwrap() }};
+            match std::panic::catch_unwind(|| sim::run(&scenario)) {{
+                Ok(report) => {{
+                    let left = report.peers.iter().filter(|p| p.complete.is_none()).count();
+                    if left > 0 {{
+                        caught(trial, seed, &format!("{{left}} peers are not complete after {{:?}}", report.lasted));
+                    }}
+                    for (fault, n) in report.faults {{
+                        *faults.entry((trial, fault)).or_insert(0) += n;
+                    }}
+                }}
+                Err(panic) => {{
+                    let words = panic.downcast_ref::<String>().map(String::as_str);
+                    caught(trial, seed, words.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words"));
+                }}
+            }}
+        }}
+    }}
+    for (trial, _, expected) in sim::TRIALS {{
+        for fault in expected {{
+            let n = faults.get(&(trial, *fault)).copied().unwrap_or(0);
+            if n < {SEEDS} / 4 {{
+                caught(trial, "all", &format!("{{fault}}: {{n}} times in {SEEDS} runs"));
+            }}
+        }}
+    }}
+}}
+"#
+    )
+}
