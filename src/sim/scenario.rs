@@ -59,7 +59,7 @@ pub struct Scenario {
     pub seed_lines: Vec<Line>,
     /// Everybody else's lines, dealt in turn.
     pub lines: Vec<Line>,
-    /// Whether the engines' own limits hold the rates and the lines are endless, as among processes on one machine.
+    /// Whether the engines' own limits hold the rates and the lines have room for everything, as among processes on one machine.
     pub limit_in_engine: bool,
     /// Connections of one engine.
     pub max_peers: u32,

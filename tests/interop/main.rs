@@ -17,6 +17,7 @@ mod tracker;
 
 mod damage;
 mod disk_full;
+mod dozen;
 mod events;
 mod exchange;
 mod liars;
