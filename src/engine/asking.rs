@@ -63,7 +63,10 @@ impl Engine {
                     // What it sends already would be received twice for a while, so that must be worth it.
                     let late = |(b, wait): &(BlockSpan, Duration)| match t.pieces.writer(*b) {
                         None => *wait > soon,
-                        Some(writer) => writer == p.key && *wait > soon * limits::TAKE_OVER_FACTOR,
+                        Some(writer) => {
+                            let slow = writer == p.key && !p.is_held_back() && *wait > soon * limits::TAKE_OVER_FACTOR;
+                            slow && t.pieces.may_relieve(*b)
+                        }
                     };
                     // Who is silent gives its place up, or three silent ones would keep a block from everybody else.
                     let silent = p.window.is_silent(now);
@@ -106,7 +109,7 @@ impl Engine {
         let Some(Connection { decoder, peer }) = self.connections.get_mut(slow) else { return };
         let Some((_, wait)) = peer.being_sent(now) else { return };
         let Reading::Block { rest, .. } = peer.reading else { return };
-        if decoder.buffered().is_empty() && wait > soon && t.pieces.release(block, slow) {
+        if decoder.buffered().is_empty() && !peer.is_held_back() && wait > soon && t.pieces.relieve(block, slow) {
             peer.reading = Reading::Unwanted { owed: Some(block) };
             t.wasted += u64::from(block.len() - rest.len());
         }

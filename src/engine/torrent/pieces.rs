@@ -42,6 +42,8 @@ struct Block {
     content: Content,
     /// Its last writer gave it up half-way.
     abandoned: bool,
+    /// It was taken from a slow writer. Once is enough, or two slow ones would take it from each other for ever.
+    relieved: bool,
     /// Peers that owe us this block.
     asked: u16,
     /// Who sent it, as an index into `OpenPiece::senders`.
@@ -175,7 +177,7 @@ impl Pieces {
     pub fn begin(&mut self, piece: PieceIndex) -> &mut OpenPiece {
         assert!(self.is_missing(piece) && !self.open.contains_key(&piece), "piece {piece} cannot begin");
         let n = self.geometry.blocks(piece);
-        let block = Block { content: Content::Missing, abandoned: false, asked: 0, sender: 0 };
+        let block = Block { content: Content::Missing, abandoned: false, relieved: false, asked: 0, sender: 0 };
         self.open.entry(piece).or_insert(OpenPiece {
             stage: Stage::Preparing,
             blocks: vec![block; n as usize].into_boxed_slice(),
@@ -261,6 +263,19 @@ impl Pieces {
             free
         })
         .unwrap_or(false)
+    }
+
+    /// Whether the block may be taken from the peer that sends it.
+    pub fn may_relieve(&self, block: BlockSpan) -> bool {
+        let at = (block.begin() / BLOCK_LEN) as usize;
+        self.open.get(&block.piece()).and_then(|o| o.blocks.get(at)).is_some_and(|b| !b.relieved)
+    }
+
+    /// Takes the block from the peer that sends it; false if that one has no lease, or it was done before.
+    pub fn relieve(&mut self, block: BlockSpan, writer: PeerKey) -> bool {
+        let relieved = self.may_relieve(block) && self.release(block, writer);
+        self.with(block, |o, i| o.blocks[i].relieved |= relieved);
+        relieved
     }
 
     /// Whether a leased block had a writer before who gave it up half-way; said once.
