@@ -281,7 +281,11 @@ impl Engine {
             t.down.fill(now);
             t.up.fill(now);
         }
-        for key in self.connections.keys().collect::<Vec<_>>() {
+        // Whoever comes first may take all there is: somebody else every time.
+        let mut keys: Vec<PeerKey> = self.connections.keys().collect();
+        let first = self.rng.below(keys.len());
+        keys.rotate_left(first);
+        for key in keys {
             self.wake(key, out);
             if let Some(c) = self.connections.get_mut(key) {
                 if std::mem::take(&mut c.peer.starved) {

@@ -253,6 +253,23 @@ fn the_upload_limit_holds_over_a_minute() {
 }
 
 #[test]
+fn who_takes_from_a_limited_upload_takes_about_as_much_as_the_others() {
+    let g = Geometry::new(1 << 26, 1 << 18).unwrap();
+    let mut w = World::with_geometry(g, |s| {
+        s.have = Bitfield::full(256);
+        s.config.upload_limit = Some(100_000);
+    });
+    let all: Vec<_> = (0..400).map(|n| Message::Request(raw(n / 16, n % 16 * 16384, 16384))).collect();
+    let takers = [1, 2, 3, 4].map(|host| w.taker(host));
+    takers.iter().for_each(|p| w.say(*p, &all));
+    w.pass(120.0);
+    for p in takers {
+        let blocks = w.heard(p).iter().filter(|said| matches!(said, Said::Block(_))).count();
+        assert!((120..250).contains(&blocks), "{blocks} of 732 blocks");
+    }
+}
+
+#[test]
 fn the_download_limit_holds_over_a_minute_and_blames_nobody() {
     let g = Geometry::new(1 << 26, 1 << 18).unwrap();
     let mut w = World::with_geometry(g, |s| s.config.download_limit = Some(20_000));
