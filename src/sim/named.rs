@@ -27,12 +27,12 @@ pub const TRIALS: [(&str, &str, &[&str]); 21] = [
     ("silent", "as many snubbers as peers, and no endgame to help out", &[]),
     ("spikes", "a third of the verdicts come up to eight seconds late", &["hash spikes"]),
     ("unreadable", "the disk cannot be read now and then", &["unreadable pieces"]),
-    ("full", "the disk is full now and then", &["disk full"]),
+    ("full", "the disk is full now and then, and slow to say what it read before", &["disk full", "hash spikes"]),
     ("silence", "the tracker answers every other question", &["tracker silence"]),
     ("datagrams", "the tracker is reached by datagrams that get lost and overtake one another", &["lost datagrams"]),
     (
         "late",
-        "actions are carried out up to 20 ms after they were asked for, and connections are lost",
+        "actions are carried out up to 200 ms after they were asked for, and connections are lost",
         &["late turns", "lost mid-block"],
     ),
     ("refused", "every other dial is refused", &["refused dials"]),
@@ -107,7 +107,7 @@ fn trial(name: &str) -> Option<Scenario> {
         }
         "spikes" => with(Faults { hash_spikes: Some((0.3, s(8))), ..none }),
         "unreadable" => with(Faults { unreadable: 0.05, ..none }),
-        "full" => with(Faults { disk_full: Some((0.05, s(5))), ..none }),
+        "full" => with(Faults { disk_full: Some((0.05, s(5))), hash_spikes: Some((0.3, s(8))), ..none }),
         "silence" => with(Faults { tracker_silence: 0.5, ..none }),
         "datagrams" => {
             let faults = Faults { datagram_loss: 0.3, datagram_delay: s(1), ..none };
@@ -117,7 +117,7 @@ fn trial(name: &str) -> Option<Scenario> {
             let ms = Duration::from_millis;
             // Whoever owes a block besides the one that is lost may begin it at once, and with this endgame many do.
             let policy = Policy { endgame: Endgame::Unbounded, ..Policy::default() };
-            Scenario { policy, ..with(Faults { late_actions: Some(ms(20)), lose_connections: Some(ms(200)), ..none }) }
+            Scenario { policy, ..with(Faults { late_actions: Some(ms(200)), lose_connections: Some(ms(500)), ..none }) }
         }
         "refused" => with(Faults { refused_dials: 0.5, ..none }),
         "clock" => with(Faults { clock_before_end: Some(s(36_000)), ..none }),

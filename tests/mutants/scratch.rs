@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 /// What is copied.
 const FLOORS: [&str; 4] = ["units", "wire", "engine", "sim"];
 /// Runs of each trial. A fault of which a trial says that it happens must have happened in a quarter of them.
-const SEEDS: u64 = 30;
+const SEEDS: u64 = 200;
 
 /// What came of running all trials.
 #[derive(Debug, PartialEq, Eq)]
