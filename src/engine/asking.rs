@@ -1,8 +1,10 @@
 //! What is asked of whom: windows are filled, and in endgame the late are helped out.
 //!
-//! Endgame begins when every wanted block is asked for. A peer with nothing left to do then takes blocks from the end of the
-//! longest queue: those that would come last. A block that comes in so slowly that another peer would bring all of it sooner is asked
-//! of that one as well, which takes its lease over when it begins. At most [`ENDGAME_HOLDERS`](limits::ENDGAME_HOLDERS) owe one block, the silent not counted, and whoever is second is told to cancel.
+//! Endgame begins when every wanted block is asked for. A peer with nothing left to do then takes blocks from the end of the longest
+//! queue: those that would come last. What lies so far behind that the other has not begun with it is cancelled there at once; what may
+//! be on its way is owed by both. A block that comes in so slowly that another peer would bring all of it sooner is asked of that one as
+//! well, which takes its lease over when it begins. At most [`ENDGAME_HOLDERS`](limits::ENDGAME_HOLDERS) owe one block, the silent not
+//! counted, and whoever is second is told to cancel.
 //! The [`Policy`](super::Policy) may ask for another endgame, or for none.
 
 use super::action::{Action, Actions};
@@ -43,7 +45,7 @@ impl Engine {
     }
 
     /// Asks a peer that has nothing left to do for blocks that others owe us but would bring later: those at the end of the
-    /// longest queue. Whoever is second is told to cancel, most often before it has begun.
+    /// longest queue. They are cancelled there, at once or when the first of the two has brought them.
     fn help_the_late(&mut self, now: Now, key: PeerKey, holders: u16, blocks: usize, out: &mut Actions) {
         for _ in 0..blocks {
             let Some(Connection { peer, .. }) = self.connections.get(key) else { return };
@@ -76,16 +78,17 @@ impl Engine {
                     };
                     let owed = p.window.expected(now, rate);
                     let (block, wait) = p.being_sent(now).into_iter().chain(owed).filter(late).find(|(b, _)| fits(b))?;
-                    Some((block, wait, silent.then_some(p.key)))
+                    let gives_up = silent || p.window.is_far_behind(block);
+                    Some((block, wait, gives_up.then_some(p.key)))
                 })
                 .max_by_key(|(_, wait, _)| *wait);
             let torrent = t.key;
-            let Some((block, _, silent)) = latest else {
+            let Some((block, _, gives_up)) = latest else {
                 // Nobody is late yet. Somebody may become so, and no message will say it.
                 return self.timers.arm(Timer::Endgame(torrent), now + limits::ENDGAME_LOOK);
             };
             let Some(t) = self.torrents.get_mut(torrent) else { return };
-            if let Some(c) = silent.and_then(|p| self.connections.get_mut(p)).filter(|c| c.peer.window.owes(block)) {
+            if let Some(c) = gives_up.and_then(|p| self.connections.get_mut(p)).filter(|c| c.peer.window.owes(block)) {
                 c.peer.window.give_up(block);
                 t.pieces.unask(block);
                 c.peer.say(&Message::Cancel(block.into()), out);

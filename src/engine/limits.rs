@@ -50,7 +50,7 @@ pub const OPEN_BYTES: u32 = 16 * 1024 * 1024;
 /// Suggestions remembered a peer (BEP 6).
 pub const SUGGESTED_PIECES: usize = 16;
 /// Size of the allowed-fast set (BEP 6).
-pub const ALLOWED_FAST_PIECES: usize = 10;
+pub const ALLOWED_FAST_PIECES: usize = 5;
 /// How often one allowed-fast block may be taken by a choked peer.
 pub const ALLOWED_FAST_TIMES: u32 = 3;
 
@@ -92,6 +92,8 @@ pub const KNOWN_ADDRESSES: usize = 1000;
 pub const REDIAL: Duration = Duration::from_secs(60);
 /// Wait after the first failure: whoever typed the address has perhaps just started the other side.
 pub const REDIAL_SOON: Duration = Duration::from_secs(5);
+/// Blocks that a peer may have handed to its system already: they come, cancelled or not.
+pub const QUEUED_BEYOND_RECALL: usize = 8;
 /// Failures after which an address is forgotten.
 pub const DIAL_FAILURES: u32 = 8;
 /// Addresses banned a torrent, the oldest forgotten first.

@@ -107,6 +107,11 @@ impl Window {
         self.owed.iter().enumerate().rev().map(move |(at, a)| (a.block, of(at)))
     }
 
+    /// Whether so much is owed before this block that the peer has not begun with it, so that a cancel comes in time.
+    pub fn is_far_behind(&self, block: BlockSpan) -> bool {
+        self.owed.iter().skip(limits::QUEUED_BEYOND_RECALL).any(|a| a.block == block)
+    }
+
     /// How long a request takes as a rule; the least time-out while nothing is known.
     pub fn response(&self) -> Duration {
         if self.mean_us == 0.0 { limits::REQUEST_TIMEOUT_MIN } else { Duration::from_micros(self.mean_us as u64) }

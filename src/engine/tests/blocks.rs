@@ -1,7 +1,7 @@
 //! Payload that comes in: P8, P9, P23, P24, leases, endgame, snubs, and blocks that never end.
 
 use crate::engine::testing::{Job, PIECE_LEN, Said, World, block, header, raw};
-use crate::engine::{Close, HashVerdict, Misconduct, limits};
+use crate::engine::{Close, HashVerdict, Misconduct, WindowRule, limits};
 use crate::units::{BLOCK_LEN, Bitfield, Geometry};
 use crate::wire::{Message, RawSpan};
 
@@ -237,6 +237,19 @@ fn endgame_cancels_elsewhere_what_has_arrived() {
     }
     w.serve_all(asked[0]);
     assert!(w.is_complete());
+}
+
+#[test]
+fn endgame_moves_what_lies_far_behind_in_a_queue_and_doubles_only_what_may_be_on_its_way() {
+    let len = 10 * u64::from(BLOCK_LEN);
+    let mut w = World::with_geometry(Geometry::new(len, len).unwrap(), |s| s.config.policy.window = WindowRule::Fixed(10));
+    let p = w.server(1);
+    assert_eq!(w.requests(p).len(), 10);
+    let q = w.server(2);
+    let asked: Vec<u32> = w.requests(q).iter().map(|r| r.begin / BLOCK_LEN).collect();
+    assert_eq!(asked, [9, 8, 7, 6]);
+    let cancelled: Vec<Said> = w.heard(p).into_iter().filter(|said| matches!(said, Said::Cancel(_))).collect();
+    assert_eq!(cancelled, [Said::Cancel(block(0, 9)), Said::Cancel(block(0, 8))]);
 }
 
 #[test]
