@@ -10,10 +10,11 @@ use crate::engine::{Endgame, Policy, WindowRule};
 use std::time::Duration;
 
 /// Swarms to look at: what each is called, and what it is about.
-pub const NAMES: [(&str, &str); 4] = [
+pub const NAMES: [(&str, &str); 5] = [
     ("flash", "fifty peers come at once to one seed, over asymmetric lines"),
     ("crowd", "the same with a thousand peers and 256 MiB"),
     ("multitude", "ten thousand peers and 64 MiB"),
+    ("household", "a hundred machines of one private network, whose addresses differ in the last byte only"),
     ("dozen", "one seed and eleven peers on lines of 10 Gbit/s, held by their own limits, as processes on one machine are"),
 ];
 
@@ -57,6 +58,10 @@ fn swarm(name: &str) -> Option<Scenario> {
         "flash" => base,
         "crowd" => Scenario { peers: 1000, size: 256 * MIB, ..base },
         "multitude" => Scenario { peers: 10_000, ..base },
+        "household" => {
+            let cable = Line { latency: Duration::from_micros(200), ..Line::mbit(100, 100) };
+            Scenario { peers: 100, seed_lines: vec![cable], lines: vec![cable], one_network: true, ..base }
+        }
         "dozen" => {
             let own = |up: u64| Line { up: up * 1024, down: u64::MAX, ..Line::endless() };
             let lines = vec![own(512), own(768), own(1024)];

@@ -86,8 +86,8 @@ pub(super) struct PuppetNode {
 
 impl Node {
     /// A node with this number and line.
-    pub(super) fn new(number: u32, line: LineState, dialable: bool, body: Body) -> Node {
-        Node { addr: address(number), line, dialable, present: false, arrived: Now::ZERO, body }
+    pub(super) fn new(addr: SocketAddr, line: LineState, dialable: bool, body: Body) -> Node {
+        Node { addr, line, dialable, present: false, arrived: Now::ZERO, body }
     }
 
     pub(super) fn engine(&mut self) -> Option<&mut EngineNode> {
@@ -117,7 +117,13 @@ const fn inverse(odd: u32) -> u32 {
     x
 }
 
-/// Where the node with this number is reached.
+/// Where the node with this number is reached on a private network that they all are in, one beside the other.
+pub(super) fn address_at_home(number: u32) -> SocketAddr {
+    let [_, b, c, d] = (number + 1).to_be_bytes();
+    SocketAddr::from(([10, b, c, d], PORT))
+}
+
+/// Where the node with this number is reached on the Internet.
 pub(super) fn address(number: u32) -> SocketAddr {
     let [_, b, c, d] = ((number + 1).wrapping_mul(STRIDE) & NETWORK).to_be_bytes();
     SocketAddr::from(([198, 18 + b, c, d], PORT))
@@ -128,6 +134,7 @@ pub(super) fn number(addr: SocketAddr) -> Option<u32> {
     let SocketAddr::V4(addr) = addr else { return None };
     let [a, b, c, d] = addr.ip().octets();
     match (a, b) {
+        (10, _) => u32::from_be_bytes([0, b, c, d]).checked_sub(1),
         (198, 18 | 19) => (u32::from_be_bytes([0, b - 18, c, d]).wrapping_mul(BACK) & NETWORK).checked_sub(1),
         _ => None,
     }
@@ -141,8 +148,9 @@ mod tests {
     fn every_node_has_an_address_of_its_own() {
         for n in [0, 1, 254, 255, 256, 65_534, 65_535, 100_000] {
             assert_eq!(number(address(n)), Some(n));
+            assert_eq!(number(address_at_home(n)), Some(n));
         }
-        assert_eq!(number(SocketAddr::from(([10, 0, 0, 1], 6881))), None);
+        assert_eq!(number(SocketAddr::from(([192, 0, 2, 1], 6881))), None);
         let households: std::collections::BTreeSet<[u8; 3]> = (0..100)
             .map(|n| match address(n) {
                 SocketAddr::V4(a) => [a.ip().octets()[0], a.ip().octets()[1], a.ip().octets()[2]],

@@ -63,6 +63,8 @@ pub struct Scenario {
     pub limit_in_engine: bool,
     /// Connections of one engine.
     pub max_peers: u32,
+    /// Whether they all are in one private network, their addresses side by side.
+    pub one_network: bool,
     /// Share of the peers that nobody can dial, 0 to 1.
     pub undialable: f64,
     /// Addresses that the tracker hands out at once.
@@ -106,6 +108,7 @@ impl Default for Scenario {
             lines: vec![Line::mbit(10, 50), Line::mbit(20, 100), Line::mbit(40, 100)],
             limit_in_engine: false,
             max_peers: 55,
+            one_network: false,
             undialable: 0.0,
             handout: 80,
             udp_tracker: false,

@@ -10,7 +10,7 @@ use super::cap::Cap;
 use super::disk::Disk;
 use super::faults::{Tally, chance};
 use super::link::{LineState, Link, PipeId};
-use super::node::{Body, Caps, EngineNode, Node, PuppetNode};
+use super::node::{Body, Caps, EngineNode, Node, PuppetNode, address, address_at_home};
 use super::puppet::{Part, Puppet};
 use super::queue::{Event, Fingerprint, NodeId, Queue};
 use super::report::{PeerReport, Report, Sample};
@@ -21,6 +21,7 @@ use crate::engine::{Actions, Engine, EngineConfig, TorrentSpec, WindowRule};
 use crate::units::{Bitfield, Geometry, InfoHash, Now, PeerId, Rng};
 use crate::wire::Plan;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// The torrent of every run.
@@ -147,7 +148,8 @@ impl World {
             let line = if part == Part::Slow { Line { up: SLOW, ..line } } else { line };
             let puppet = Puppet::new(part, number, &self.geometry, &mut self.rng);
             let body = Body::Puppet(Box::new(PuppetNode { puppet, talks: BTreeMap::new() }));
-            self.nodes.push(Node::new(number, LineState::new(line), true, body));
+            let addr = self.address(number);
+            self.nodes.push(Node::new(addr, LineState::new(line), true, body));
         }
         let (total, leeching) = (self.nodes.len() as u32, s.peers);
         for n in 0..total {
@@ -218,7 +220,12 @@ impl World {
             complete: None,
         };
         let line = if s.limit_in_engine { Line { latency: line.latency, ..MACHINE } } else { line };
-        self.nodes.push(Node::new(number, LineState::new(line), dialable, Body::Engine(Box::new(node))));
+        let addr = self.address(number);
+        self.nodes.push(Node::new(addr, LineState::new(line), dialable, Body::Engine(Box::new(node))));
+    }
+
+    fn address(&self, number: u32) -> SocketAddr {
+        if self.scenario.one_network { address_at_home(number) } else { address(number) }
     }
 
     // ---- time -----------------------------------------------------------------------------------------------------

@@ -2,15 +2,20 @@
 
 use crate::units::{Geometry, InfoHash, PieceIndex};
 use sha1::{Digest, Sha1};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 /// At most `k` different pieces; none for an IPv6 address, for which BEP 6 has no rule.
+///
+/// BEP 6 takes the address without its last byte, so that nobody with a whole network gets more than one set. On a private network that
+/// would mean the same few pieces for all machines of a household: a swarm that begins there would ask its seed for nothing else. There
+/// each address has its own set.
 pub fn allowed_fast(geometry: &Geometry, info_hash: &InfoHash, ip: IpAddr, k: usize) -> Vec<PieceIndex> {
     let IpAddr::V4(ip) = ip.to_canonical() else { return Vec::new() };
-    let [a, b, c, _] = ip.octets();
+    let [a, b, c, d] = ip.octets();
+    let at_home = ip.is_private() || ip.is_link_local() || ip.is_loopback();
     let k = k.min(geometry.pieces() as usize);
     let mut set = Vec::with_capacity(k);
-    let seed = Ipv4Addr::new(a, b, c, 0).octets();
+    let seed = [a, b, c, if at_home { d } else { 0 }];
     let mut x: [u8; 20] = Sha1::new().chain_update(seed).chain_update(info_hash.as_bytes()).finalize().into();
     // Each round gives five draws; a small torrent repeats itself, so the rounds are bounded.
     for _ in 0..64 {
@@ -41,6 +46,18 @@ mod tests {
         };
         assert_eq!(set(7), [1059, 431, 808, 1217, 287, 376, 1188]);
         assert_eq!(set(9), [1059, 431, 808, 1217, 287, 376, 1188, 353, 508]);
+    }
+
+    #[test]
+    fn neighbours_on_the_internet_have_one_set_and_those_at_home_one_each() {
+        let g = Geometry::new(1313, 1).unwrap();
+        let set = |ip: &str| allowed_fast(&g, &InfoHash([0xaa; 20]), ip.parse().unwrap(), 9);
+        assert_eq!(set("80.4.4.200"), set("80.4.4.7"));
+        for (a, b) in
+            [("192.168.1.2", "192.168.1.3"), ("10.0.0.1", "10.0.0.2"), ("169.254.9.9", "169.254.9.8"), ("127.0.0.1", "127.0.0.2")]
+        {
+            assert_ne!(set(a), set(b));
+        }
     }
 
     #[test]
