@@ -1,7 +1,7 @@
 //! Does the simulator notice? Engines that are broken on purpose, one place at a time, and each of them must fail a trial.
 //!
 //! ```text
-//! cargo test --test mutants -- --ignored --nocapture          all of them, two minutes
+//! cargo test --test mutants -- --ignored --nocapture          all of them, some minutes
 //! MUTANT=lease cargo test --test mutants -- --ignored --nocapture    those whose fault is so named
 //! ```
 //!

@@ -35,6 +35,8 @@ pub const UNASKED_BLOCKS: u32 = 64;
 pub const ENDGAME_HOLDERS: u8 = 3;
 /// Blocks that endgame lets one peer owe us: enough to keep it busy, few enough to waste little.
 pub const ENDGAME_BLOCKS: usize = 4;
+/// Blocks that a peer may have handed to its system already: they come, cancelled or not.
+pub const QUEUED_BEYOND_RECALL: usize = 8;
 /// A block that is being sent is asked for once more in endgame if the rest of it takes so many times as long as another peer's answer.
 pub const TAKE_OVER_FACTOR: u32 = 4;
 /// How often peers with nothing to do look who is late in endgame.
@@ -92,8 +94,6 @@ pub const KNOWN_ADDRESSES: usize = 1000;
 pub const REDIAL: Duration = Duration::from_secs(60);
 /// Wait after the first failure: whoever typed the address has perhaps just started the other side.
 pub const REDIAL_SOON: Duration = Duration::from_secs(5);
-/// Blocks that a peer may have handed to its system already: they come, cancelled or not.
-pub const QUEUED_BEYOND_RECALL: usize = 8;
 /// Failures after which an address is forgotten.
 pub const DIAL_FAILURES: u32 = 8;
 /// Addresses banned a torrent, the oldest forgotten first.

@@ -2,7 +2,7 @@
 //!
 //! What is on its way fills the line if it is as much as bandwidth × round trip. No rule gets beyond
 //! [`GIVEN_UP_BLOCKS`](limits::GIVEN_UP_BLOCKS), nor beyond what the other side queues
-//! ([`REQQ_OURS_BLOCKS`](limits::REQQ_OURS_BLOCKS)), so there is nothing to try above 500 blocks.
+//! ([`REQQ_OURS_BLOCKS`](limits::REQQ_OURS_BLOCKS)), so there is nothing to try above 500 blocks. Above 4 MiB on their way it is the TCP window that ends it.
 
 use super::{Arm, Experiment, metric, plain};
 use crate::engine::{Policy, WindowRule, limits};
@@ -26,7 +26,7 @@ pub(super) const WINDOW: Experiment = Experiment {
         plain("link", "share of the line that was used", "%", |_, r| 100.0 / metric::times_fluid(r, metric::complete_s(r, 1.0))),
         plain("wasted", "received in vain", "%", |_, r| metric::wasted_percent(r)),
     ],
-    runs: 5,
+    runs: 20,
     alone: false,
     arms: || {
         let adaptive = |s| WindowRule::Adaptive { time: Duration::from_secs(s), max: limits::WINDOW_MAX_BLOCKS };
