@@ -3,8 +3,9 @@
 mod support;
 
 use rill::disk::StorageMode;
-use rill::session::Event;
-use support::{assert_same, download, multi, seeder, session_with, single, wait};
+use rill::session::{AddTorrent, Event};
+use rill::wire::Magnet;
+use support::{assert_same, download, multi, seeder, session, session_with, single, wait};
 
 const MIB: usize = 1024 * 1024;
 
@@ -51,4 +52,33 @@ fn many_small_files_and_empty_ones_arrive() {
     let files: Vec<(&str, usize)> =
         names.iter().enumerate().map(|(i, n)| (n.as_str(), if i % 10 == 3 { 0 } else { i * 331 })).collect();
     both_ways(|dir| multi(dir, "many", &files, 64 * 1024));
+}
+
+// ---- links ------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_magnet_link_with_one_address_brings_metadata_and_then_the_content() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // 25 KiB of hashes: metadata of two pieces.
+    let torrent = single(from.path(), "a", 20 << 20, 16 << 10);
+    let (_seed, addr) = seeder("127.0.0.1", &torrent, from.path());
+    let s = session("127.0.0.1");
+    s.add(AddTorrent::magnet(Magnet { peers: vec![addr], ..Magnet::new(torrent.info_hash()) }, to.path())).unwrap();
+    let Event::Metadata { metainfo, .. } = wait(&s, |e| matches!(e, Event::Metadata { .. })) else { unreachable!() };
+    assert!(metainfo.info_bytes() == torrent.info_bytes());
+    wait(&s, |e| matches!(e, Event::Completed { .. }));
+    assert_same(&from.path().join("a"), &to.path().join("a"));
+}
+
+#[test]
+fn a_magnet_link_brings_the_files_that_it_selects_and_no_others() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let torrent = multi(from.path(), "t", &[("a", 200_000), ("b", 200_000), ("c", 200_000)], 16 << 10);
+    let (_seed, addr) = seeder("127.0.0.1", &torrent, from.path());
+    let s = session("127.0.0.1");
+    let link = Magnet { peers: vec![addr], select_only: vec![2..=2], ..Magnet::new(torrent.info_hash()) };
+    s.add(AddTorrent::magnet(link, to.path())).unwrap();
+    wait(&s, |e| matches!(e, Event::Completed { .. }));
+    assert_same(&from.path().join("t/c"), &to.path().join("t/c"));
+    assert!(!to.path().join("t/a").exists());
 }

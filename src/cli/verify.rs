@@ -38,7 +38,7 @@ fn hash(metainfo: &Metainfo, dir: &Path, silent: bool) -> Result<VerifyReport, F
         info_hash: metainfo.info_hash(),
         geometry,
         files: metainfo.files().iter().map(content_file).collect(),
-        hashes: geometry.all_pieces().flat_map(|piece| metainfo.piece_hash(piece).0).collect(),
+        hashes: metainfo.hashes(),
         dir: dir.to_path_buf(),
         wanted: None,
         read_only: true,

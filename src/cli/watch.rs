@@ -12,6 +12,7 @@ use super::plan::Goal;
 use super::progress::{Phase, Row};
 use crate::disk::DiskFault;
 use crate::session::{Event, Progress, SlowReason, TorrentId};
+use crate::wire::printable;
 use std::time::{Duration, Instant};
 
 /// One torrent under watch.
@@ -90,6 +91,21 @@ impl Watch {
                 }
                 News::Notes(i, notes)
             }),
+            Event::Metadata { torrent, metainfo } => {
+                if let Some(i) = self.find(torrent) {
+                    self.moved_at = now;
+                    self.rows[i].name = printable(metainfo.name(), 200);
+                }
+                News::None
+            }
+            Event::BadMetadata { torrent, error } => {
+                log::warn!("what peers say is in the torrent cannot be used: {error}");
+                if let Some(i) = self.find(torrent) {
+                    self.rows[i].phase = Phase::Failed;
+                    self.torrents[i].over = true;
+                }
+                News::None
+            }
             Event::Progress(progress) => self.find(progress.torrent).map_or(News::None, |i| {
                 self.on_progress(i, &progress, now);
                 News::Second(i)

@@ -6,9 +6,9 @@ use super::fault::DiskFault;
 use super::layout::ContentFile;
 use super::limits;
 use crate::units::{Bitfield, BlockSpan, Geometry, InfoHash, PieceIndex, TorrentKey};
+use crate::wire::PieceHashes;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Arc;
 
 /// How bytes reach the files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,7 +72,7 @@ pub struct OpenTorrent {
     /// The files in the torrent's order, pads included; their lengths sum up to the total.
     pub files: Vec<ContentFile>,
     /// Twenty bytes a piece.
-    pub hashes: Arc<[u8]>,
+    pub hashes: PieceHashes,
     /// The directory that the files' paths start from.
     pub dir: PathBuf,
     /// Which files somebody wants; `None` for all.

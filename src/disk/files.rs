@@ -10,6 +10,7 @@ use super::layout::{Layout, Segment};
 use super::limits;
 use super::tree::{FsKind, Tree};
 use crate::units::{BlockSpan, Geometry, InfoHash, PieceHash, PieceIndex, TorrentKey};
+use crate::wire::PieceHashes;
 use rustix::fs::Stat;
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +26,7 @@ pub(super) struct Content {
     pub info_hash: InfoHash,
     pub geometry: Geometry,
     pub layout: Layout,
-    pub hashes: Arc<[u8]>,
+    pub hashes: PieceHashes,
     pub tree: Tree,
     pub fs: FsKind,
     pub read_only: bool,

@@ -110,7 +110,7 @@ pub fn hash_content(
         info_hash: InfoHash([0; 20]),
         geometry,
         files: files.to_vec(),
-        hashes: Arc::new([]),
+        hashes: Vec::new().into(),
         dir: dir.to_path_buf(),
         wanted: None,
         read_only: true,

@@ -85,6 +85,13 @@ pub enum Action {
         /// What.
         bytes: Vec<u8>,
     },
+    /// A torrent's info dictionary came from peers, and its hash is right: what does it say? Answer with `on_metadata`.
+    Metadata {
+        /// Whose.
+        torrent: TorrentKey,
+        /// All of it.
+        info: Arc<[u8]>,
+    },
     /// Something that people want to know.
     Notice(Notice),
 }

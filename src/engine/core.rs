@@ -11,12 +11,13 @@ use super::peer::{Connection, Peer, Phase};
 use super::policy::Policy;
 use super::stats::{Slow, TorrentStats};
 use super::timers::{Timer, Timers};
-use super::torrent::{Activity, Blame, Candidates, Choker, Picker, Pieces, Torrent, Trackers};
+use super::torrent::{Activity, Blame, Candidates, Choker, Fetch, Metadata, Picker, Pieces, Torrent, Trackers};
 use super::tracking::Tracking;
 use crate::units::{Bitfield, BlockSpan, Geometry, InfoHash, Now, PeerId, PeerKey, PieceIndex, Rate, Rng, Table, TorrentKey};
 use crate::wire::Message;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// What an engine is told at its start.
 #[derive(Clone, Debug)]
@@ -46,10 +47,8 @@ pub struct EngineConfig {
 pub struct TorrentSpec {
     /// Its name.
     pub info_hash: InfoHash,
-    /// Its shape.
-    pub geometry: Geometry,
-    /// Pieces that are to be got.
-    pub wanted: Bitfield,
+    /// What it is made of; `None` asks peers for its metadata (BEP 9).
+    pub shape: Option<Shape>,
     /// Trackers, in tiers.
     pub trackers: Vec<Vec<String>>,
     /// Addresses known from elsewhere.
@@ -60,6 +59,17 @@ pub struct TorrentSpec {
     pub download_limit: Option<u64>,
     /// Upload limit, bytes a second.
     pub upload_limit: Option<u64>,
+}
+
+/// What a torrent is made of.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// Its pieces.
+    pub geometry: Geometry,
+    /// Pieces that are to be got.
+    pub wanted: Bitfield,
+    /// Its info dictionary, if peers may have it from us.
+    pub info: Option<Arc<[u8]>>,
 }
 
 /// Something that one connection's turn means for others, done when that turn is over.
@@ -73,6 +83,10 @@ pub(super) enum Effect {
     TopUp { torrent: TorrentKey },
     /// A slot may be given away.
     FillSlots { torrent: TorrentKey },
+    /// Somebody may be asked for metadata.
+    AskMetadata { torrent: TorrentKey },
+    /// The last piece of metadata came.
+    Metadata { torrent: TorrentKey },
 }
 
 /// The decisions. See the [module](super) for the rules.
@@ -117,12 +131,15 @@ impl Engine {
 
     // ---- torrents -------------------------------------------------------------------------------------------------
 
-    /// Takes a torrent in; it rests until [`on_opened`](Engine::on_opened) says what of it is there. `None` if it is here already.
+    /// Takes a torrent in; it rests until [`on_opened`](Engine::on_opened) says what of it is there, or until
+    /// [`resume`](Engine::resume), if its metadata must be got first. `None` if it is here already.
     pub fn add_torrent(&mut self, now: Now, spec: TorrentSpec) -> Option<TorrentKey> {
         if self.by_hash.contains_key(&spec.info_hash) {
             return None;
         }
-        let pieces = Pieces::new(spec.geometry, Bitfield::empty(spec.geometry.pieces()), spec.wanted);
+        let known = spec.shape.is_some();
+        let Shape { geometry, wanted, info } = spec.shape.unwrap_or_else(Shape::unknown);
+        let pieces = Pieces::new(geometry, Bitfield::empty(geometry.pieces()), wanted);
         let policy = &self.config.policy;
         let picker = Picker::new(&pieces, spec.sequential, policy, &mut self.rng);
         let key = self.torrents.next_key();
@@ -131,6 +148,8 @@ impl Engine {
             key,
             info_hash: spec.info_hash,
             running: false,
+            metadata: if known { Metadata::of(info) } else { Metadata::Wanted(Fetch::default()) },
+            open: false,
             picker,
             pieces,
             choker: Choker::new(policy),
@@ -153,12 +172,14 @@ impl Engine {
         Some(key)
     }
 
-    /// The disk says which pieces are there and good: the torrent begins.
-    pub fn on_opened(&mut self, now: Now, key: TorrentKey, have: Bitfield) {
-        let Some(t) = self.torrents.get_mut(key).filter(|t| !t.running) else { return };
+    /// The disk says which pieces are there and good: the torrent begins, or goes on with the peers that brought its metadata.
+    pub fn on_opened(&mut self, now: Now, key: TorrentKey, have: Bitfield, out: &mut Actions) {
+        let Some(t) = self.torrents.get_mut(key).filter(|t| !t.running || !t.open) else { return };
+        t.open = true;
         t.pieces.set_have(have);
         t.picker = Picker::new(&t.pieces, t.picker.is_sequential(), &self.config.policy, &mut self.rng);
         self.resume(now, key);
+        self.introduce_all(now, key, out);
     }
 
     /// The torrent runs: peers are dialed and trackers asked.
@@ -187,7 +208,9 @@ impl Engine {
         for piece in t.pieces.close_all() {
             t.picker.availability.restore(piece);
         }
-        for timer in [Timer::Announce(key), Timer::ChokeRound(key), Timer::Checkpoint(key), Timer::Endgame(key)] {
+        let timers =
+            [Timer::Announce(key), Timer::ChokeRound(key), Timer::Checkpoint(key), Timer::Endgame(key), Timer::Metadata(key)];
+        for timer in timers {
             self.timers.disarm(timer);
         }
         self.announce_stopped(now, key, out);
@@ -251,6 +274,8 @@ impl Engine {
                 }
                 Effect::TopUp { torrent } => self.top_up_all(now, torrent, out),
                 Effect::FillSlots { torrent } => self.fill_slots(now, torrent, out),
+                Effect::AskMetadata { torrent } => self.ask_metadata(now, torrent, out),
+                Effect::Metadata { torrent } => self.judge_metadata(now, torrent, out),
             }
         }
     }
@@ -321,6 +346,7 @@ impl Engine {
                 Timer::Announce(key) => self.announce(now, key, out),
                 Timer::Checkpoint(key) => self.save(now, key, out),
                 Timer::Endgame(key) => self.top_up_all(now, key, out),
+                Timer::Metadata(key) => self.ask_metadata(now, key, out),
                 Timer::Dial => self.dial(now, out),
                 Timer::Refill => self.refill(now, out),
                 Timer::UdpTracker => self.on_udp_deadline(now, out),
@@ -400,7 +426,7 @@ impl Engine {
         let (wanted_bytes, have_bytes) = t.pieces.wanted_bytes();
         let limited = self.down.wait().is_some() || t.down.wait().is_some();
         let slow = match t.activity() {
-            Activity::Leeching if up.is_empty() => Some(Slow::NoPeers),
+            Activity::Leeching | Activity::Learning if up.is_empty() => Some(Slow::NoPeers),
             Activity::Leeching if limited => Some(Slow::OwnLimit),
             Activity::Leeching if !up.iter().any(|p| p.we_want) => Some(Slow::NothingToGet),
             Activity::Leeching if up.iter().all(|p| p.they_choke || !p.we_want) => Some(Slow::Choked),
@@ -419,7 +445,7 @@ impl Engine {
             peers: up.len(),
             seeds: up.iter().filter(|p| p.has.is_full()).count(),
             known_peers: t.candidates.len(),
-            complete: t.pieces.missing() == 0,
+            complete: t.pieces.missing() == 0 && !t.metadata.is_wanted(),
             running: t.running,
             slow,
         })

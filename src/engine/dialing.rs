@@ -6,7 +6,9 @@ use super::core::{Effect, Engine, EngineConfig};
 use super::limits;
 use super::peer::{Connection, Peer, Phase, Reading};
 use super::timers::Timer;
+use super::torrent::{Activity, Metadata};
 use crate::units::{BlockSpan, Now, PeerKey, TorrentKey};
+use crate::wire::limits::METAINFO_PIECES;
 use crate::wire::{Decoder, Handshake, Message};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -29,9 +31,12 @@ impl Engine {
         let mut later: Option<Now> = None;
         for key in keys[start..].iter().chain(&keys[..start]) {
             let Some(t) = self.torrents.get_mut(*key).filter(|t| t.running) else { continue };
-            let seeding = t.pieces.missing() == 0;
-            if t.peers.len() >= self.config.max_peers_per_torrent || (seeding && t.peers.len() >= self.config.policy.most_slots())
-            {
+            let most = match t.activity() {
+                Activity::Seeding => self.config.policy.most_slots(),
+                Activity::Learning => limits::METADATA_PEERS,
+                Activity::Leeching | Activity::Paused => usize::MAX,
+            };
+            if t.peers.len() >= most.min(self.config.max_peers_per_torrent) {
                 continue;
             }
             if let Some(addr) = t.candidates.take(now) {
@@ -157,7 +162,8 @@ impl Engine {
         }
         let Some(t) = self.torrents.get_mut(torrent) else { return Ok(()) };
         if !dialed {
-            if t.peers.len() >= self.config.max_peers_per_torrent {
+            let most = if t.open { usize::MAX } else { limits::METADATA_PEERS };
+            if t.peers.len() >= most.min(self.config.max_peers_per_torrent) {
                 return Err(Close::Full);
             }
             t.peers.push(key);
@@ -165,7 +171,8 @@ impl Engine {
         t.candidates.succeeded(addr);
         let geometry = *t.pieces.geometry();
         let Some(c) = self.connections.get_mut(key) else { return Ok(()) };
-        c.decoder.set_bitfield_len(geometry.pieces().div_ceil(8) as usize);
+        let pieces = if t.metadata.is_wanted() { METAINFO_PIECES } else { geometry.pieces() };
+        c.decoder.set_bitfield_len(pieces.div_ceil(8) as usize);
         let peer = &mut c.peer;
         peer.torrent = Some(torrent);
         peer.id = Some(theirs.peer_id);
@@ -191,7 +198,7 @@ impl Engine {
             () => peer.say(&Message::Bitfield { bytes: have.as_bytes() }, out),
         }
         if extended {
-            let hello = super::tracking::extended_hello(&self.config, peer.addr.ip());
+            let hello = super::tracking::extended_hello(&self.config, peer.addr.ip(), t.metadata.len());
             peer.say(&Message::Extended { id: 0, payload: &hello }, out);
         }
         if peer.fast && self.config.policy.serves() {
@@ -232,6 +239,10 @@ impl Engine {
         self.timers.arm(Timer::Dial, now);
         let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) else { return };
         t.peers.retain(|p| *p != key);
+        if let Metadata::Wanted(fetch) = &mut t.metadata {
+            fetch.gone(key);
+            self.effects.push(Effect::AskMetadata { torrent: t.key });
+        }
         if peer.phase == Phase::Up {
             t.picker.availability.leave(&peer.has, peer.joined_as_seed);
         }

@@ -4,7 +4,7 @@
 //! It promises nothing to users of the library.
 
 use super::peer::{Phase, Reading};
-use super::{Action, Actions, DialFailure, Engine, EngineConfig, HashVerdict, Policy, TorrentSpec, Want, limits};
+use super::{Action, Actions, DialFailure, Engine, EngineConfig, HashVerdict, Policy, Shape, TorrentSpec, Want, limits};
 use crate::units::{BLOCK_LEN, Bitfield, BlockSpan, Geometry, InfoHash, Now, PeerId, PeerKey, PieceIndex, TorrentKey};
 use crate::wire::{AnnounceError, AnnounceReply, Handshake, Message, Plan, RawSpan};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -94,8 +94,7 @@ pub fn engine(input: &[u8]) {
     });
     let spec = TorrentSpec {
         info_hash: HASH,
-        geometry,
-        wanted: Bitfield::full(5),
+        shape: Some(Shape { geometry, wanted: Bitfield::full(5), info: None }),
         trackers: vec![vec!["http://t/announce".into(), "udp://t:1/announce".into()]],
         peers: vec![SocketAddr::from(([10, 1, 0, 1], 1))],
         sequential: false,
@@ -105,10 +104,11 @@ pub fn engine(input: &[u8]) {
     let now = Now::from_micros(1);
     let torrent = engine.add_torrent(now, spec).expect("the first torrent");
     let have = Bitfield::from_wire(&[0b0100_1000], 5).expect("five bits");
-    engine.on_opened(now, torrent, have);
+    let mut out = Actions::default();
+    engine.on_opened(now, torrent, have, &mut out);
     let mut h = Hands {
         engine,
-        out: Actions::default(),
+        out,
         now,
         geometry,
         torrent,
@@ -376,7 +376,7 @@ impl Hands<'_> {
                         self.writers.remove(&(block.piece(), block.begin() / BLOCK_LEN));
                     }
                     Action::Announce { id, .. } | Action::Resolve { id, .. } => self.questions.push(id),
-                    Action::Save { .. } | Action::Datagram { .. } | Action::Notice(_) => {}
+                    Action::Save { .. } | Action::Datagram { .. } | Action::Metadata { .. } | Action::Notice(_) => {}
                 }
             }
         }

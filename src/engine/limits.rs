@@ -80,6 +80,19 @@ pub const OUTBOX_CONTROL_BYTES: usize = 1024 * 1024;
 /// Control bytes queued at which we stop reading from a peer that does not read.
 pub const OUTBOX_STOP_READING_BYTES: usize = 64 * 1024;
 
+/// Pieces of metadata that one peer owes us at once (BEP 9).
+pub const METADATA_REQUESTS: usize = 4;
+/// How long a piece of metadata may take before the peer is left aside.
+pub const METADATA_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long who was silent or refused is left aside.
+pub const METADATA_ASIDE: Duration = Duration::from_secs(60);
+/// Connections of a torrent whose metadata is not here: each may keep a bitfield of 256 KiB that nobody can check yet.
+pub const METADATA_PEERS: usize = 20;
+/// Pieces that turn out to be here when a torrent's shape becomes known, and that a connected peer is told of one by one, 9 bytes each.
+pub const INTRODUCED_PIECES: u32 = 1024;
+/// Pieces that a peer says it has got before the torrent's shape is known; more are forgotten.
+pub const EARLY_HAVES: usize = 1024;
+
 /// New connections a second: cheap routers choke on more (Transmission: 18).
 pub const DIALS_PER_SECOND: u32 = 20;
 /// Connections being established at once.

@@ -4,12 +4,13 @@
 
 use super::conduct::{Close, Misconduct};
 use super::core::Effect;
+use super::early::{keep, on_metadata_message};
 use super::limits;
 use super::peer::{Peer, Phase};
 use super::stream::Cx;
-use super::torrent::Torrent;
+use super::torrent::{Metadata, Torrent};
 use crate::units::{Bitfield, PieceIndex};
-use crate::wire::{ExtendedHandshake, HANDSHAKE_ID, MAX_BLOCK_LEN, Message, RawSpan};
+use crate::wire::{ExtendedHandshake, ExtensionIds, HANDSHAKE_ID, MAX_BLOCK_LEN, Message, MetadataMessage, RawSpan};
 use std::net::SocketAddr;
 
 pub(super) fn on_message(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, message: Message<'_>) -> Result<(), Close> {
@@ -22,6 +23,17 @@ pub(super) fn on_message(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, mess
     );
     if of_fast && !peer.fast {
         return Err(Misconduct::NotFast.into());
+    }
+    if let Message::Extended { id, payload } = message {
+        on_extended(cx, t, peer, id, payload);
+        return Ok(());
+    }
+    if !t.open {
+        if let Message::Request(raw) = message {
+            reject(cx, peer, raw);
+        }
+        keep(peer, &message);
+        return Ok(());
     }
     let first = match message {
         // The extension handshake may come before the bitfield, and often does.
@@ -85,7 +97,7 @@ pub(super) fn on_message(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, mess
             let piece = t.pieces.geometry().piece(piece).ok_or(Misconduct::NoSuchPiece(piece))?;
             remember(&mut peer.fast_to_us, piece, limits::ALLOWED_FAST_PIECES);
         }
-        Message::Extended { id, payload } => on_extended(t, peer, id, payload),
+        Message::Extended { .. } => unreachable!("taken above"),
     }
     Ok(())
 }
@@ -187,11 +199,28 @@ fn count_invalid(peer: &mut Peer, last: RawSpan) -> Result<(), Close> {
     }
 }
 
-fn on_extended(t: &mut Torrent, peer: &mut Peer, id: u8, payload: &[u8]) {
-    // We offer no extension messages yet, so any other number is meant for nobody.
-    let Some(hello) = (id == HANDSHAKE_ID).then(|| ExtendedHandshake::parse(payload).ok()).flatten() else { return };
+fn on_extended(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, id: u8, payload: &[u8]) {
+    match id {
+        HANDSHAKE_ID => on_hello(cx, t, peer, payload),
+        id if id == ExtensionIds::OURS.ut_metadata => {
+            if let Some(message) = MetadataMessage::parse(payload) {
+                on_metadata_message(cx, t, peer, message);
+            }
+        }
+        // Any other number is meant for nobody.
+        _ => {}
+    }
+}
+
+fn on_hello(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, payload: &[u8]) {
+    let Some(hello) = ExtendedHandshake::parse(payload).ok() else { return };
     if let Some(reqq) = hello.reqq {
         peer.window.set_reqq(reqq);
+    }
+    peer.extensions = hello.ids;
+    if let (Metadata::Wanted(fetch), Some(size), true) = (&mut t.metadata, hello.metadata_size, hello.ids.ut_metadata != 0) {
+        fetch.claims(peer.key, size);
+        cx.effect(Effect::AskMetadata { torrent: t.key });
     }
     // Every change of it ranks a thousand addresses anew, so one opinion a connection is heard.
     if let Some(ip) = hello.your_ip.filter(|_| !std::mem::replace(&mut peer.told_our_ip, true)) {

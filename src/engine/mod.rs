@@ -20,6 +20,7 @@ pub mod benching;
 mod conduct;
 mod core;
 mod dialing;
+mod early;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod limits;
@@ -38,7 +39,7 @@ mod tracking;
 mod uploads;
 mod verdicts;
 
-pub use self::core::{Engine, EngineConfig, TorrentSpec};
+pub use self::core::{Engine, EngineConfig, Shape, TorrentSpec};
 pub use action::{Action, Actions, DialFailure, HashVerdict, Notice};
 pub use conduct::{Close, Misconduct};
 pub use policy::{Endgame, Picking, Policy, WindowRule};

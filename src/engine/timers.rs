@@ -20,6 +20,8 @@ pub enum Timer {
     Checkpoint(TorrentKey),
     /// Peers with nothing to do look again who is late in a torrent's endgame.
     Endgame(TorrentKey),
+    /// Somebody who owes a torrent's metadata may have been silent for too long.
+    Metadata(TorrentKey),
     /// The next connection may be dialed.
     Dial,
     /// A rate limit has something to give again.

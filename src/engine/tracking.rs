@@ -314,13 +314,13 @@ impl Engine {
 }
 
 /// What we say in the extension handshake (BEP 10).
-pub(super) fn extended_hello(config: &EngineConfig, their_ip: IpAddr) -> Vec<u8> {
+pub(super) fn extended_hello(config: &EngineConfig, their_ip: IpAddr, metadata_size: Option<u32>) -> Vec<u8> {
     ExtendedHandshake {
-        ids: ExtensionIds::default(),
+        ids: ExtensionIds { ut_metadata: ExtensionIds::OURS.ut_metadata, ..ExtensionIds::default() },
         client: Some(config.version.clone()),
         port: (config.port != 0).then_some(config.port),
         reqq: Some(limits::REQQ_OURS_BLOCKS as u32),
-        metadata_size: None,
+        metadata_size,
         upload_only: None,
         your_ip: Some(their_ip),
     }

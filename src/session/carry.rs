@@ -1,13 +1,14 @@
 //! Carrying out: the engine's actions, the user's commands, and the answers of disk and trackers.
 
-use super::config::AddTorrent;
+use super::config::{AddTorrent, Source};
 use super::event::{Event, Progress, SlowReason, TorrentId};
 use super::event_loop::{ACCEPTS_PER_TURN, Command, EventLoop};
-use super::torrents::{Disk, Entry};
+use super::torrents::{Content, Disk, Entry};
 use crate::disk::{Done as DiskDone, Verdict};
 use crate::engine::{Action, HashVerdict, Notice, TorrentSpec};
 use crate::net::{Accepted, Done as NetDone, Socket, thread_cpu};
 use crate::units::TorrentKey;
+use crate::wire::Metainfo;
 use std::time::Duration;
 
 impl EventLoop {
@@ -46,6 +47,7 @@ impl EventLoop {
             Action::Announce { id, url, timeout } => self.announcer.announce(id, url, timeout),
             Action::Resolve { id, host, port } => self.announcer.resolve(id, host, port),
             Action::Datagram { to, bytes } => self.listeners.send(to, &bytes),
+            Action::Metadata { torrent, info } => self.on_metadata(torrent, &info),
             Action::Notice(notice) => self.pass_on(notice),
         }
     }
@@ -78,7 +80,7 @@ impl EventLoop {
 
     pub(super) fn obey(&mut self, command: Command) {
         match command {
-            Command::Add(id, torrent) => self.add(id, &torrent),
+            Command::Add(id, torrent) => self.add(id, torrent),
             Command::Remove(id) => {
                 let Some(key) = self.entries.key_of(id) else { return };
                 if let Some(entry) = self.entries.get_mut(key) {
@@ -106,34 +108,31 @@ impl EventLoop {
         }
     }
 
-    fn add(&mut self, id: TorrentId, torrent: &AddTorrent) {
-        let mut trackers = torrent.metainfo.trackers().to_vec();
-        trackers.extend(torrent.trackers.iter().map(|url| vec![url.clone()]));
+    fn add(&mut self, id: TorrentId, torrent: Box<AddTorrent>) {
+        let metainfo = if let Source::Metainfo(metainfo) = &torrent.source { Some(metainfo) } else { None };
         let spec = TorrentSpec {
-            info_hash: torrent.metainfo.info_hash(),
-            geometry: torrent.metainfo.geometry(),
-            wanted: torrent.wanted_pieces(),
-            trackers,
-            peers: torrent.peers.clone(),
+            info_hash: torrent.info_hash(),
+            shape: metainfo.map(|m| torrent.shape(m)),
+            trackers: torrent.all_trackers(),
+            peers: torrent.all_peers(),
             sequential: torrent.sequential,
             download_limit: torrent.download_limit,
             upload_limit: torrent.upload_limit,
         };
         let Some(key) = self.engine.add_torrent(self.now, spec) else { return self.tell(Event::Duplicate { torrent: id }) };
-        let content = torrent.to_open();
-        self.store.open(key, content.clone());
+        let (content, disk) = match metainfo.map(|m| torrent.to_open(m)) {
+            Some(open) => {
+                self.store.open(key, open.clone());
+                (Content::Known(open), Disk::Opening)
+            }
+            None => {
+                self.engine.resume(self.now, key);
+                (Content::Awaited(torrent), Disk::Closed)
+            }
+        };
         self.entries.insert(
             key,
-            Entry {
-                id,
-                content,
-                disk: Disk::Opening,
-                tell_complete: false,
-                paused: false,
-                removing: false,
-                failed: false,
-                reopen: false,
-            },
+            Entry { id, content, disk, tell_complete: false, paused: false, removing: false, failed: false, reopen: false },
         );
     }
 
@@ -147,6 +146,7 @@ impl EventLoop {
                 entry.reopen = true;
                 self.let_go(key);
             }
+            Disk::Closed if matches!(entry.content, Content::Awaited(_)) => self.engine.resume(self.now, key),
             Disk::Closed => self.open_again(key),
             Disk::Open => self.engine.resume(self.now, key),
             Disk::Opening | Disk::Closing => {}
@@ -155,8 +155,30 @@ impl EventLoop {
 
     fn open_again(&mut self, key: TorrentKey) {
         let Some(entry) = self.entries.get_mut(key) else { return };
+        let Content::Known(content) = &entry.content else { return };
         (entry.disk, entry.failed, entry.reopen) = (Disk::Opening, false, false);
-        self.store.open(key, entry.content.clone());
+        self.store.open(key, content.clone());
+    }
+
+    /// A torrent's metadata came from peers: the same rules hold for it as for a file.
+    fn on_metadata(&mut self, key: TorrentKey, info: &[u8]) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Content::Awaited(order) = &entry.content else { return };
+        let Source::Magnet(magnet) = &order.source else { return };
+        let torrent = entry.id;
+        match Metainfo::from_info(info, order.all_trackers(), magnet.web_seeds.clone()) {
+            Ok(metainfo) => {
+                let (shape, content) = (order.shape(&metainfo), order.to_open(&metainfo));
+                (entry.disk, entry.content) = (Disk::Opening, Content::Known(content.clone()));
+                self.engine.on_metadata(key, shape);
+                self.store.open(key, content);
+                self.tell(Event::Metadata { torrent, metainfo });
+            }
+            Err(error) => {
+                self.engine.pause(self.now, key, &mut self.actions);
+                self.tell(Event::BadMetadata { torrent, error });
+            }
+        }
     }
 
     /// Stops the torrent's traffic and has the disk write its record and let it go.
@@ -201,7 +223,7 @@ impl EventLoop {
                 let Some(entry) = self.entries.get_mut(torrent).filter(|e| e.disk == Disk::Opening) else { return };
                 entry.disk = Disk::Open;
                 let (torrent_id, have, pieces, paused) = (entry.id, opened.have.ones(), opened.have.pieces(), entry.paused);
-                self.engine.on_opened(self.now, torrent, opened.have);
+                self.engine.on_opened(self.now, torrent, opened.have, &mut self.actions);
                 if paused {
                     self.engine.pause(self.now, torrent, &mut self.actions);
                 }

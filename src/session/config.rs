@@ -1,8 +1,9 @@
 //! What a session and a torrent are told at their start. Defaults are those of the command line.
 
 use crate::disk::{ContentFile, OpenTorrent, StorageMode};
-use crate::units::Bitfield;
-use crate::wire::{FileEntry, Metainfo};
+use crate::engine::Shape;
+use crate::units::{Bitfield, InfoHash};
+use crate::wire::{FileEntry, Magnet, Metainfo};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -56,11 +57,20 @@ impl Default for Config {
     }
 }
 
+/// What names a torrent.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A torrent file, or the metadata that it would hold.
+    Metainfo(Metainfo),
+    /// A link: what is in the torrent is asked of peers (BEP 9).
+    Magnet(Magnet),
+}
+
 /// A torrent, where its content lives, and how it is to be treated.
 #[derive(Clone, Debug)]
 pub struct AddTorrent {
-    /// What the torrent file said.
-    pub metainfo: Metainfo,
+    /// What names it.
+    pub source: Source,
     /// The directory that its files are under.
     pub dir: PathBuf,
     /// Indices of the wanted files; `None` for all.
@@ -84,8 +94,18 @@ pub struct AddTorrent {
 impl AddTorrent {
     /// All of the torrent, into `dir`, the usual way.
     pub fn new(metainfo: Metainfo, dir: impl Into<PathBuf>) -> AddTorrent {
+        AddTorrent::of(Source::Metainfo(metainfo), dir)
+    }
+
+    /// The files that the link wants, into `dir`. Peers and trackers that it names are asked, and what is in the torrent comes as
+    /// [`Event::Metadata`](super::Event::Metadata).
+    pub fn magnet(magnet: Magnet, dir: impl Into<PathBuf>) -> AddTorrent {
+        AddTorrent::of(Source::Magnet(magnet), dir)
+    }
+
+    fn of(source: Source, dir: impl Into<PathBuf>) -> AddTorrent {
         AddTorrent {
-            metainfo,
+            source,
             dir: dir.into(),
             wanted_files: None,
             peers: Vec::new(),
@@ -98,21 +118,60 @@ impl AddTorrent {
         }
     }
 
+    /// The torrent's name in the swarm.
+    pub fn info_hash(&self) -> InfoHash {
+        match &self.source {
+            Source::Metainfo(metainfo) => metainfo.info_hash(),
+            Source::Magnet(magnet) => magnet.info_hash,
+        }
+    }
+
+    /// Trackers in tiers, those that were added last.
+    pub(super) fn all_trackers(&self) -> Vec<Vec<String>> {
+        let mut tiers = match &self.source {
+            Source::Metainfo(metainfo) => metainfo.trackers().to_vec(),
+            Source::Magnet(magnet) => magnet.trackers.iter().map(|url| vec![url.clone()]).collect(),
+        };
+        tiers.extend(self.trackers.iter().map(|url| vec![url.clone()]));
+        tiers
+    }
+
+    /// Peers that it names and those that were added.
+    pub(super) fn all_peers(&self) -> Vec<SocketAddr> {
+        let named = if let Source::Magnet(magnet) = &self.source { magnet.peers.as_slice() } else { &[] };
+        named.iter().chain(&self.peers).copied().collect()
+    }
+
+    /// What is wanted of it, in the engine's words.
+    pub(super) fn shape(&self, metainfo: &Metainfo) -> Shape {
+        Shape { geometry: metainfo.geometry(), wanted: self.wanted_pieces(metainfo), info: Some(metainfo.info()) }
+    }
+
+    fn wants_all(&self) -> bool {
+        let link_wants_all = if let Source::Magnet(magnet) = &self.source { magnet.select_only.is_empty() } else { true };
+        self.wanted_files.is_none() && link_wants_all
+    }
+
+    /// What was chosen here counts for more than what a link chose.
     fn wants_file(&self, index: usize) -> bool {
-        self.wanted_files.as_ref().is_none_or(|wanted| wanted.contains(&index))
+        match (&self.wanted_files, &self.source) {
+            (Some(wanted), _) => wanted.contains(&index),
+            (None, Source::Magnet(magnet)) => u32::try_from(index).is_ok_and(|index| magnet.selects(index)),
+            (None, Source::Metainfo(_)) => true,
+        }
     }
 
     /// The pieces that hold bytes of wanted files. Pads are wanted by nobody but fill up the pieces beside them.
-    pub(super) fn wanted_pieces(&self) -> Bitfield {
-        let geometry = self.metainfo.geometry();
+    pub(super) fn wanted_pieces(&self, metainfo: &Metainfo) -> Bitfield {
+        let geometry = metainfo.geometry();
         if self.seed_only {
             return Bitfield::empty(geometry.pieces());
         }
-        if self.wanted_files.is_none() {
+        if self.wants_all() {
             return Bitfield::full(geometry.pieces());
         }
         let mut wanted = Bitfield::empty(geometry.pieces());
-        let files = self.metainfo.files().iter().enumerate();
+        let files = metainfo.files().iter().enumerate();
         for (_, file) in files.filter(|(i, f)| !f.pad && self.wants_file(*i)) {
             for piece in geometry.pieces_of(file.offset, file.offset + file.length) {
                 wanted.set(piece);
@@ -122,17 +181,17 @@ impl AddTorrent {
     }
 
     /// The same, in the disk's words.
-    pub(super) fn to_open(&self) -> OpenTorrent {
-        let files = self.metainfo.files();
+    pub(super) fn to_open(&self, metainfo: &Metainfo) -> OpenTorrent {
+        let files = metainfo.files();
         let content_file =
             |f: &FileEntry| ContentFile { path: f.path.iter().collect(), length: f.length, pad: !f.lands_on_disk() };
         OpenTorrent {
-            info_hash: self.metainfo.info_hash(),
-            geometry: self.metainfo.geometry(),
+            info_hash: metainfo.info_hash(),
+            geometry: metainfo.geometry(),
             files: files.iter().map(content_file).collect(),
-            hashes: self.metainfo.piece_hashes().into(),
+            hashes: metainfo.hashes(),
             dir: self.dir.clone(),
-            wanted: self.wanted_files.as_ref().map(|_| (0..files.len()).map(|i| self.wants_file(i)).collect()),
+            wanted: (!self.wants_all()).then(|| (0..files.len()).map(|i| self.wants_file(i)).collect()),
             read_only: self.seed_only,
             check: self.check,
         }

@@ -2,6 +2,7 @@
 
 use crate::disk::DiskFault;
 use crate::engine::Slow;
+use crate::wire::{Metainfo, MetainfoError};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -20,6 +21,20 @@ pub enum Event {
         checked: u32,
         /// Pieces to hash.
         pieces: u32,
+    },
+    /// What is in the torrent came from peers, and what is there of it is being looked at. Only of a magnet link.
+    Metadata {
+        /// Which torrent.
+        torrent: TorrentId,
+        /// What a torrent file would say.
+        metainfo: Metainfo,
+    },
+    /// What is in the torrent came from peers, and it cannot be used: the torrent rests. No other peer could say anything else.
+    BadMetadata {
+        /// Which torrent.
+        torrent: TorrentId,
+        /// Why.
+        error: MetainfoError,
     },
     /// The torrent begins with what is there.
     Opened {

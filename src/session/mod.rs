@@ -13,7 +13,7 @@ mod handle;
 mod serve;
 mod torrents;
 
-pub use config::{AddTorrent, Config};
+pub use config::{AddTorrent, Config, Source};
 pub use error::{SessionGone, StartError};
 pub use event::{Event, Progress, SlowReason, TorrentId};
 pub use handle::{Session, Stopped};

@@ -1,5 +1,6 @@
 //! What the session itself remembers of a torrent: its names, and what its user waits for.
 
+use super::config::AddTorrent;
 use super::event::TorrentId;
 use crate::disk::OpenTorrent;
 use crate::units::TorrentKey;
@@ -18,13 +19,22 @@ pub enum Disk {
     Closed,
 }
 
+/// What is known of a torrent's content.
+#[derive(Debug)]
+pub enum Content {
+    /// How it was opened, for opening it again after a fault.
+    Known(OpenTorrent),
+    /// Nothing: peers are asked for its metadata. What is to be done when it comes.
+    Awaited(Box<AddTorrent>),
+}
+
 /// One torrent of the session.
 #[derive(Debug)]
 pub struct Entry {
     /// The user's name for it.
     pub id: TorrentId,
-    /// How it was opened, for opening it again after a fault.
-    pub content: OpenTorrent,
+    /// What the disk has to know of it, or who waits for it.
+    pub content: Content,
     /// Where it stands with the disk.
     pub disk: Disk,
     /// It is complete, and the user is to be told once it is durable.

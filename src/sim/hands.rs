@@ -139,6 +139,7 @@ impl World {
                 let from = self.nodes[node as usize].addr;
                 self.send_datagram(from, to, bytes.into());
             }
+            Action::Metadata { .. } => unreachable!("every node knows what the torrent is made of"),
             Action::Notice(notice) => self.notice(node, &notice),
         }
     }

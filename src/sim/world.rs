@@ -17,7 +17,7 @@ use super::report::{PeerReport, Report, Sample};
 use super::scenario::{Line, MBIT, Scenario};
 use super::tap::Taps;
 use super::tracker::{HTTP_URL, Tracker, UDP_URL};
-use crate::engine::{Actions, Engine, EngineConfig, TorrentSpec, WindowRule};
+use crate::engine::{Actions, Engine, EngineConfig, Shape, TorrentSpec, WindowRule};
 use crate::units::{Bitfield, Geometry, InfoHash, Now, PeerId, Rng};
 use crate::wire::Plan;
 use std::collections::BTreeMap;
@@ -189,8 +189,7 @@ impl World {
         let pieces = self.geometry.pieces();
         let spec = TorrentSpec {
             info_hash: INFO_HASH,
-            geometry: self.geometry,
-            wanted: Bitfield::full(pieces),
+            shape: Some(Shape { geometry: self.geometry, wanted: Bitfield::full(pieces), info: None }),
             trackers: vec![vec![if s.udp_tracker { UDP_URL } else { HTTP_URL }.to_owned()]],
             peers: Vec::new(),
             sequential: s.sequential,
@@ -307,7 +306,7 @@ impl World {
         (n.present, n.arrived) = (true, now);
         match &mut n.body {
             Body::Engine(e) => {
-                e.engine.on_opened(now, e.torrent, e.disk.verified().clone());
+                e.engine.on_opened(now, e.torrent, e.disk.verified().clone(), &mut e.out);
                 self.turn(node);
             }
             Body::Puppet(_) => {

@@ -15,7 +15,7 @@ mod text;
 mod url;
 
 pub use magnet::{Magnet, MagnetError};
-pub use metainfo::{FileEntry, Metainfo, MetainfoError};
+pub use metainfo::{FileEntry, Metainfo, MetainfoError, PieceHashes};
 pub use text::printable;
 pub use url::{Scheme, UrlParts, tracker_url, url_parts, web_seed_url};
 
@@ -26,10 +26,12 @@ pub mod fuzzing;
 mod announce;
 pub mod compact;
 mod extended;
+mod metadata;
 pub mod udp_tracker;
 
 pub use announce::{AnnounceError, AnnounceEvent, AnnounceReply, AnnounceRequest, RetryIn, parse_reply};
 pub use extended::{ExtendedHandshake, ExtensionIds, HANDSHAKE_ID};
+pub use metadata::{METADATA_PIECE_LEN, MetadataMessage};
 
 // Between peers.
 mod decoder;

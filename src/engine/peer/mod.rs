@@ -7,11 +7,12 @@ pub use allowed_fast::allowed_fast;
 pub use window::{Asked, Window};
 
 use super::action::{Action, Actions};
+use super::early::Early;
 use super::limits;
 use super::policy::Policy;
 use super::torrent::Asker;
 use crate::units::{Bitfield, BlockSpan, Now, PeerId, PeerKey, PieceIndex, Rate, TorrentKey};
-use crate::wire::{Decoder, Message, Outbox, ReadAhead};
+use crate::wire::{Decoder, ExtensionIds, Message, Outbox, ReadAhead};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -133,6 +134,10 @@ pub struct Peer {
     pub block_began: Now,
     /// It has said how it sees our address; once is enough.
     pub told_our_ip: bool,
+    /// Message ids of the extensions that it speaks.
+    pub extensions: ExtensionIds,
+    /// What it said before the torrent's shape was known.
+    pub early: Early,
 }
 
 impl Peer {
@@ -176,6 +181,8 @@ impl Peer {
             rejects: 0,
             block_began: now,
             told_our_ip: false,
+            extensions: ExtensionIds::default(),
+            early: Early::default(),
         }
     }
 

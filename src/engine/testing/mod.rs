@@ -7,9 +7,9 @@
 mod hands;
 mod puppet;
 
-pub use puppet::{Puppet, Said, block, handshake, header, raw};
+pub use puppet::{METADATA_ID, Puppet, Said, block, handshake, header, raw};
 
-use super::{Action, Actions, Close, Engine, EngineConfig, Notice, Policy, TorrentSpec};
+use super::{Action, Actions, Close, Engine, EngineConfig, Notice, Policy, Shape, TorrentSpec};
 use crate::units::{BLOCK_LEN, Bitfield, Geometry, InfoHash, Now, PeerId, PeerKey, PieceIndex, Rng, TorrentKey};
 use crate::wire::{Message, RawSpan};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -93,8 +93,7 @@ impl World {
         };
         let spec = TorrentSpec {
             info_hash: HASH,
-            geometry,
-            wanted: Bitfield::full(geometry.pieces()),
+            shape: Some(Shape { geometry, wanted: Bitfield::full(geometry.pieces()), info: None }),
             trackers: Vec::new(),
             peers: Vec::new(),
             sequential: false,
@@ -107,6 +106,7 @@ impl World {
         let now = Now::from_micros(1_000_000);
         let rng = Rng::new(s.config.seed);
         let mut engine = Engine::new(s.config);
+        let known = s.spec.shape.is_some();
         let torrent = engine.add_torrent(now, s.spec).unwrap();
         let mut content = vec![0; geometry.total() as usize];
         for piece in s.have.iter() {
@@ -115,7 +115,11 @@ impl World {
                 content[at as usize] = truth(at);
             }
         }
-        engine.on_opened(now, torrent, s.have);
+        let mut out = Actions::default();
+        match known {
+            true => engine.on_opened(now, torrent, s.have, &mut out),
+            false => engine.resume(now, torrent),
+        }
         let mut w = World {
             engine,
             now,
@@ -127,7 +131,7 @@ impl World {
             slow_disk: s.slow_disk,
             dials: Vec::new(),
             log: Vec::new(),
-            out: Actions::default(),
+            out,
             cut: s.cut,
             rng,
             writers: BTreeMap::new(),

@@ -6,6 +6,9 @@ use crate::units::{BLOCK_LEN, PeerId};
 use crate::wire::{Decoder, Frame, Handshake, Message, RawSpan, ReadAhead};
 use std::collections::VecDeque;
 
+/// The number under which puppets want to be sent metadata messages.
+pub const METADATA_ID: u8 = 77;
+
 /// What a puppet heard the engine say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
@@ -19,6 +22,8 @@ pub enum Said {
     Reject(RawSpan),
     AllowedFast(u32),
     Extended(u8),
+    /// An extension message under [`METADATA_ID`].
+    Metadata(Vec<u8>),
     /// A block, all of it.
     Block(RawSpan),
 }
@@ -107,6 +112,7 @@ impl From<Message<'_>> for Said {
             Message::Cancel(s) => Said::Cancel(s),
             Message::Reject(s) => Said::Reject(s),
             Message::AllowedFast { piece } => Said::AllowedFast(piece),
+            Message::Extended { id: METADATA_ID, payload } => Said::Metadata(payload.to_vec()),
             Message::Extended { id, .. } => Said::Extended(id),
             Message::Port { .. } | Message::Suggest { .. } => Said::Word("other"),
         }

@@ -7,7 +7,7 @@ use crate::wire::{Message, RawSpan};
 
 /// One wanted piece of four blocks.
 fn one_piece() -> World {
-    World::built(|s| s.spec.wanted = Bitfield::from_wire(&[0x80], 4).unwrap())
+    World::built(|s| s.spec.shape.as_mut().unwrap().wanted = Bitfield::from_wire(&[0x80], 4).unwrap())
 }
 
 /// Peers with one piece each, so that nobody becomes a seed.
@@ -79,7 +79,7 @@ fn a_piece_that_is_kept_for_one_peer_is_freed_when_that_peer_chokes_us() {
 fn a_disk_that_cannot_read_bans_nobody_and_pauses() {
     let mut w = World::built(|s| {
         s.slow_disk = true;
-        s.spec.wanted = Bitfield::from_wire(&[0x80], 4).unwrap();
+        s.spec.shape.as_mut().unwrap().wanted = Bitfield::from_wire(&[0x80], 4).unwrap();
     });
     let p = holder(&mut w, 1);
     w.answer_all();

@@ -282,7 +282,7 @@ fn a_verdict_from_before_a_pause_judges_nothing_that_came_after() {
     {
         let mut w = World::built(|s| {
             s.slow_disk = true;
-            s.spec.wanted = Bitfield::from_wire(&[0x80], 4).unwrap();
+            s.spec.shape.as_mut().unwrap().wanted = Bitfield::from_wire(&[0x80], 4).unwrap();
         });
         let p = w.server(1);
         w.answer_all();

@@ -3,6 +3,7 @@
 mod blame;
 mod blocks;
 mod connections;
+mod metadata;
 mod policy;
 mod streams;
 mod swarm;

@@ -155,8 +155,7 @@ fn a_connection_id_is_used_for_a_minute_and_not_longer() {
         w.log.clear();
         let mut spec = crate::engine::TorrentSpec {
             info_hash: crate::units::InfoHash([n; 20]),
-            geometry: w.geometry,
-            wanted: crate::units::Bitfield::full(4),
+            shape: Some(crate::engine::Shape { geometry: w.geometry, wanted: crate::units::Bitfield::full(4), info: None }),
             trackers: vec![vec!["udp://t.example:80/announce".into()]],
             peers: Vec::new(),
             sequential: false,
@@ -165,7 +164,7 @@ fn a_connection_id_is_used_for_a_minute_and_not_longer() {
         };
         spec.sequential = true;
         let key = w.engine.add_torrent(w.now, spec).unwrap();
-        w.engine.on_opened(w.now, key, crate::units::Bitfield::empty(4));
+        w.engine.on_opened(w.now, key, crate::units::Bitfield::empty(4), &mut w.out);
         w.pass(0.01);
         resolve(&mut w, &[TRACKER]);
         assert_eq!(only(&mut w).1.len() == 16, connects, "torrent {n}");

@@ -5,6 +5,7 @@ mod availability;
 mod blame;
 mod candidates;
 mod choker;
+mod metadata;
 mod picker;
 mod pieces;
 
@@ -12,17 +13,20 @@ pub use announce::{Question, Trackers};
 pub use blame::Blame;
 pub use candidates::Candidates;
 pub use choker::{Applicant, Choker};
+pub use metadata::{Fetch, Metadata};
 pub use picker::{Asker, Picker};
 pub use pieces::{Pieces, Stage};
 
 use super::bandwidth::Bucket;
-use crate::units::{Bitfield, InfoHash, Now, PeerKey, PieceIndex, Rate, TorrentKey};
+use crate::units::{BLOCK_LEN, Bitfield, InfoHash, Now, PeerKey, PieceIndex, Rate, TorrentKey};
 
 /// What a torrent is about at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activity {
     /// Nobody is talked to.
     Paused,
+    /// It is not known what is in it, or what of it is here.
+    Learning,
     /// Pieces are missing.
     Leeching,
     /// Every wanted piece is had.
@@ -38,6 +42,10 @@ pub struct Torrent {
     pub info_hash: InfoHash,
     /// Whether it is talked about at all.
     pub running: bool,
+    /// What it is made of, for peers who ask.
+    pub metadata: Metadata,
+    /// The disk has said what of it is here; until then its pieces mean nothing.
+    pub open: bool,
     /// Pieces and leases.
     pub pieces: Pieces,
     /// What to ask for next.
@@ -79,6 +87,7 @@ impl Torrent {
     pub fn activity(&self) -> Activity {
         match self.running {
             false => Activity::Paused,
+            true if !self.open => Activity::Learning,
             true if self.pieces.missing() > 0 => Activity::Leeching,
             true => Activity::Seeding,
         }
@@ -92,7 +101,8 @@ impl Torrent {
     /// Bytes that are still to be had, for trackers.
     pub fn left(&self) -> u64 {
         let (wanted, had) = self.pieces.wanted_bytes();
-        wanted - had
+        // Nobody who has all that there is would look for metadata: trackers are to know that we want something.
+        if self.open { wanted - had } else { (wanted - had).max(u64::from(BLOCK_LEN)) }
     }
 
     /// The piece goes back among those that can begin.

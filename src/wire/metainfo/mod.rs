@@ -59,10 +59,37 @@ pub struct Repairs {
     pub bytes_cut: usize,
 }
 
+/// What the pieces of a torrent must hash to, twenty bytes each, wherever they stand. Cloning copies a pointer.
+#[derive(Clone)]
+pub struct PieceHashes {
+    bytes: Arc<[u8]>,
+    at: Range<usize>,
+}
+
+impl From<Vec<u8>> for PieceHashes {
+    fn from(bytes: Vec<u8>) -> PieceHashes {
+        PieceHashes { at: 0..bytes.len(), bytes: bytes.into() }
+    }
+}
+
+impl std::ops::Deref for PieceHashes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[self.at.clone()]
+    }
+}
+
+impl std::fmt::Debug for PieceHashes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PieceHashes({})", self.len() / 20)
+    }
+}
+
 #[derive(Debug)]
 struct Parts {
     info_hash: InfoHash,
-    info: Box<[u8]>,
+    info: Arc<[u8]>,
     pieces: Range<usize>,
     name: String,
     geometry: Geometry,
@@ -102,6 +129,11 @@ impl Metainfo {
         &self.0.info
     }
 
+    /// The same, shared.
+    pub fn info(&self) -> Arc<[u8]> {
+        self.0.info.clone()
+    }
+
     /// The torrent's name: one plain path component.
     pub fn name(&self) -> &str {
         &self.0.name
@@ -120,6 +152,11 @@ impl Metainfo {
     /// What all pieces must hash to, twenty bytes each.
     pub fn piece_hashes(&self) -> &[u8] {
         &self.0.info[self.0.pieces.clone()]
+    }
+
+    /// The same, shared with the info dictionary.
+    pub fn hashes(&self) -> PieceHashes {
+        PieceHashes { bytes: self.0.info.clone(), at: self.0.pieces.clone() }
     }
 
     /// The files in the torrent's order, pads and links included; at least one.

@@ -1,0 +1,185 @@
+//! A torrent that is known by its hash alone: its metadata is got from peers, and what they say of pieces is kept for later (BEP 9).
+//!
+//! ```text
+//!   Wanted ──whole, and its hash is right──▶ HandedOn ──on_metadata──▶ Known ──on_opened──▶ what was kept is heard
+//! ```
+//!
+//! Until then the torrent has a shape that fits nothing: no piece is wanted, none is had, no index is valid. Peers are not asked for
+//! blocks, and their words about pieces cannot be checked; so those are kept as they came, each with a limit.
+
+use super::action::{Action, Actions};
+use super::conduct::Close;
+use super::core::{Effect, Engine, Shape};
+use super::limits;
+use super::messages::on_message;
+use super::peer::{Connection, Peer, Phase};
+use super::stream::Cx;
+use super::timers::Timer;
+use super::torrent::{Metadata, Picker, Pieces, Torrent};
+use crate::units::{Bitfield, Geometry, Now, PeerKey, TorrentKey};
+use crate::wire::{Message, MetadataMessage};
+use sha1::{Digest, Sha1};
+
+/// What a peer said of pieces before anybody knew which there are.
+#[derive(Debug, Default)]
+pub struct Early {
+    has: Has,
+    haves: Vec<u32>,
+    allowed_fast: Vec<u32>,
+}
+
+#[derive(Debug, Default)]
+enum Has {
+    #[default]
+    Unsaid,
+    All,
+    Bits(Box<[u8]>),
+}
+
+impl Shape {
+    /// The shape of a torrent of which nothing is known: nothing of it is wanted.
+    pub(super) fn unknown() -> Shape {
+        let geometry = Geometry::new(1, 1).expect("one byte is a shape");
+        Shape { geometry, wanted: Bitfield::empty(1), info: None }
+    }
+}
+
+/// Keeps what a message says, if it says something that will count later.
+pub(super) fn keep(peer: &mut Peer, message: &Message<'_>) {
+    let first = match message {
+        Message::KeepAlive | Message::Extended { .. } | Message::Port { .. } => false,
+        _ => !std::mem::replace(&mut peer.spoke, true),
+    };
+    let early = &mut peer.early;
+    match *message {
+        Message::Choke => peer.they_choke = true,
+        Message::Unchoke => peer.they_choke = false,
+        Message::Interested => peer.they_want = true,
+        Message::NotInterested => peer.they_want = false,
+        Message::Bitfield { bytes } if first => early.has = Has::Bits(bytes.into()),
+        Message::HaveAll if first => early.has = Has::All,
+        // What is beyond the limit is lost: the peer has more than we know, and no harm is done.
+        Message::Have { piece } if early.haves.len() < limits::EARLY_HAVES => early.haves.push(piece),
+        Message::AllowedFast { piece } if early.allowed_fast.len() < limits::ALLOWED_FAST_PIECES => {
+            early.allowed_fast.push(piece)
+        }
+        _ => {}
+    }
+}
+
+/// A message about metadata: a question is answered, an answer is taken in.
+pub(super) fn on_metadata_message(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, message: MetadataMessage<'_>) {
+    match message {
+        MetadataMessage::Request { piece } => {
+            let total_size = t.metadata.len().unwrap_or(0);
+            let room = peer.outbox.control_bytes() < limits::OUTBOX_STOP_READING_BYTES;
+            let answer = match t.metadata.piece(piece).filter(|_| room) {
+                Some(bytes) => MetadataMessage::Data { piece, total_size, bytes },
+                None => MetadataMessage::Reject { piece },
+            };
+            tell(cx.out, peer, &answer);
+        }
+        MetadataMessage::Data { piece, total_size, bytes } => {
+            let Metadata::Wanted(fetch) = &mut t.metadata else { return };
+            let whole = fetch.came(peer.key, piece, total_size, bytes);
+            cx.effect(if whole { Effect::Metadata { torrent: t.key } } else { Effect::AskMetadata { torrent: t.key } });
+        }
+        MetadataMessage::Reject { piece } => {
+            if let Metadata::Wanted(fetch) = &mut t.metadata {
+                fetch.rejected(cx.now, peer.key, piece);
+                cx.effect(Effect::AskMetadata { torrent: t.key });
+            }
+        }
+    }
+}
+
+fn tell(out: &mut Actions, peer: &mut Peer, message: &MetadataMessage<'_>) {
+    let id = peer.extensions.ut_metadata;
+    if id != 0 {
+        peer.say(&Message::Extended { id, payload: &message.encode() }, out);
+    }
+}
+
+impl Engine {
+    /// Asks whoever has the metadata for what is missing of it.
+    pub(super) fn ask_metadata(&mut self, now: Now, key: TorrentKey, out: &mut Actions) {
+        let Some(t) = self.torrents.get_mut(key).filter(|t| t.running) else { return };
+        let Metadata::Wanted(fetch) = &mut t.metadata else { return };
+        fetch.look(now);
+        for peer in &t.peers {
+            let Some(Connection { peer, .. }) = self.connections.get_mut(*peer).filter(|c| c.peer.phase == Phase::Up) else {
+                continue;
+            };
+            while let Some(piece) = fetch.ask(now, peer.key) {
+                tell(out, peer, &MetadataMessage::Request { piece });
+            }
+        }
+        if let Some(at) = fetch.look(now) {
+            self.timers.arm(Timer::Metadata(key), at);
+        }
+    }
+
+    /// Everything came: is it what the hash says?
+    pub(super) fn judge_metadata(&mut self, now: Now, key: TorrentKey, out: &mut Actions) {
+        let Some(t) = self.torrents.get_mut(key) else { return };
+        let Metadata::Wanted(fetch) = &mut t.metadata else { return };
+        let Some(info) = fetch.whole() else { return };
+        if <[u8; 20]>::from(Sha1::digest(&info)) != *t.info_hash.as_bytes() {
+            log::debug!("{} bytes of metadata are not what the hash says", info.len());
+            fetch.wrong();
+            return self.ask_metadata(now, key, out);
+        }
+        t.metadata = Metadata::HandedOn;
+        out.push(Action::Metadata { torrent: key, info: info.into() });
+    }
+
+    /// The metadata that was handed on means this. The torrent goes on once [`on_opened`](Engine::on_opened) says what of it is there.
+    pub fn on_metadata(&mut self, key: TorrentKey, shape: Shape) {
+        let Some(t) = self.torrents.get_mut(key).filter(|t| matches!(t.metadata, Metadata::HandedOn)) else { return };
+        t.pieces = Pieces::new(shape.geometry, Bitfield::empty(shape.geometry.pieces()), shape.wanted);
+        t.picker = Picker::new(&t.pieces, t.picker.is_sequential(), &self.config.policy, &mut self.rng);
+        t.metadata = Metadata::of(shape.info);
+    }
+
+    /// The torrent's pieces are known: everybody is told what we have, and what was kept of their words is heard.
+    pub(super) fn introduce_all(&mut self, now: Now, key: TorrentKey, out: &mut Actions) {
+        let Some(t) = self.torrents.get(key) else { return };
+        for peer in t.peers.clone() {
+            if let Err(why) = self.introduce(now, peer, out) {
+                self.hang_up(now, peer, why, out);
+            }
+        }
+        self.effects.push(Effect::TopUp { torrent: key });
+        self.settle(now, out);
+    }
+
+    fn introduce(&mut self, now: Now, key: PeerKey, out: &mut Actions) -> Result<(), Close> {
+        let Some(Connection { decoder, peer }) = self.connections.get_mut(key).filter(|c| c.peer.phase == Phase::Up) else {
+            return Ok(());
+        };
+        let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) else { return Ok(()) };
+        let pieces = t.pieces.geometry().pieces();
+        decoder.set_bitfield_len(pieces.div_ceil(8) as usize);
+        peer.has = Bitfield::empty(pieces);
+        // Whoever would have to be told too much is dialed again some time, and hears it in one bitfield.
+        if t.pieces.have().ones() > limits::INTRODUCED_PIECES {
+            return Err(Close::Stopped);
+        }
+        for piece in t.pieces.have().iter() {
+            peer.say(&Message::Have { piece: piece.get() }, out);
+        }
+        let Early { has, haves, allowed_fast } = std::mem::take(&mut peer.early);
+        let fast = peer.fast;
+        let has = match &has {
+            Has::Unsaid => None,
+            Has::All => Some(Message::HaveAll),
+            Has::Bits(bytes) => Some(Message::Bitfield { bytes }),
+        };
+        let haves = haves.into_iter().map(|piece| Message::Have { piece });
+        let allowed = allowed_fast.into_iter().filter(|_| fast).map(|piece| Message::AllowedFast { piece });
+        // What it has is believed if it is its first word, and it was.
+        peer.spoke = has.is_none() && peer.spoke;
+        let mut cx = Cx { now, out, effects: &mut self.effects };
+        has.into_iter().chain(haves).chain(allowed).try_for_each(|message| on_message(&mut cx, t, peer, message))
+    }
+}

@@ -1,0 +1,380 @@
+//! The info dictionary of a torrent that is known by its hash alone: who says that it is how long, who is asked for which piece of it,
+//! and who is believed (BEP 9).
+//!
+//! A peer may lie about the length and about every byte, and only the whole can be checked. So the length that most peers claim is
+//! tried first, from all of them at once. If what came together is not what the hash says, nobody knows who spoiled it: from then on
+//! one peer alone is asked for everything, and whoever brings a wrong whole alone has lied. Whoever is silent is left aside for a while.
+//! No number that a peer wrote sizes anything: memory grows by the pieces that came.
+
+use crate::engine::limits;
+use crate::units::{Now, PeerKey};
+use crate::wire::METADATA_PIECE_LEN;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What is here of a torrent's info dictionary.
+#[derive(Debug)]
+pub enum Metadata {
+    /// All of it; others may have it.
+    Known(Arc<[u8]>),
+    /// All that we need of it, which is not for others.
+    Kept,
+    /// Nothing that could be believed.
+    Wanted(Fetch),
+    /// All of it was handed on, and what it means is being found out.
+    HandedOn,
+}
+
+impl Metadata {
+    /// What is here of it once it is understood: all, if others may have it.
+    pub fn of(info: Option<Arc<[u8]>>) -> Metadata {
+        info.map_or(Metadata::Kept, Metadata::Known)
+    }
+
+    /// Whether it is not known what is in the torrent.
+    pub fn is_wanted(&self) -> bool {
+        matches!(self, Metadata::Wanted(_) | Metadata::HandedOn)
+    }
+
+    /// How long it is, if others may have it.
+    pub fn len(&self) -> Option<u32> {
+        if let Metadata::Known(info) = self { u32::try_from(info.len()).ok() } else { None }
+    }
+
+    /// A piece of it, if others may have it and there is such a piece.
+    pub fn piece(&self, piece: u32) -> Option<&[u8]> {
+        let Metadata::Known(info) = self else { return None };
+        info.chunks(METADATA_PIECE_LEN as usize).nth(piece as usize)
+    }
+}
+
+/// A peer that says that it has the metadata.
+#[derive(Debug)]
+struct Source {
+    size: u32,
+    owed: Vec<(u32, Now)>,
+    /// It was silent, or refused: not asked before this.
+    not_before: Now,
+    lied: bool,
+}
+
+/// A whole that is being put together.
+#[derive(Debug)]
+struct Draft {
+    size: u32,
+    pieces: Vec<Option<(PeerKey, Box<[u8]>)>>,
+    /// The one peer that all of it is asked of.
+    only: Option<PeerKey>,
+}
+
+/// The search for one torrent's metadata.
+#[derive(Debug, Default)]
+pub struct Fetch {
+    sources: BTreeMap<PeerKey, Source>,
+    draft: Option<Draft>,
+    /// A whole from several peers was wrong.
+    one_at_a_time: bool,
+}
+
+impl Fetch {
+    /// A peer says how long the metadata is.
+    pub fn claims(&mut self, peer: PeerKey, size: u32) {
+        let source = Source { size, owed: Vec::new(), not_before: Now::ZERO, lied: false };
+        let known = self.sources.entry(peer).or_insert(source);
+        if known.size != size {
+            // Two lengths: at least one of them is a lie.
+            known.lied = true;
+            self.abandon(peer);
+        }
+    }
+
+    /// The peer is gone. What it brought may be good all the same.
+    pub fn gone(&mut self, peer: PeerKey) {
+        self.sources.remove(&peer);
+        self.abandon(peer);
+    }
+
+    /// The piece to ask this peer for now, if any.
+    pub fn ask(&mut self, now: Now, peer: PeerKey) -> Option<u32> {
+        self.choose_draft(now, peer);
+        let source = self.sources.get(&peer).filter(|s| s.may_be_asked(now) && s.owed.len() < limits::METADATA_REQUESTS)?;
+        let draft = self.draft.as_ref().filter(|d| d.size == source.size && d.only.is_none_or(|p| p == peer))?;
+        let owed = |piece: u32| self.sources.values().flat_map(|s| &s.owed).filter(|(p, _)| *p == piece).count();
+        let missing = (0..).zip(&draft.pieces).filter(|(_, p)| p.is_none()).map(|(n, _)| n);
+        let free = missing.filter(|n| !source.owed.iter().any(|(p, _)| p == n));
+        // A piece that somebody owes is asked of one more peer at most: the last ones do not wait for the slowest.
+        let piece = free.map(|n| (owed(n), n)).filter(|(owed, _)| *owed < 2).min()?.1;
+        self.sources.get_mut(&peer)?.owed.push((piece, now));
+        Some(piece)
+    }
+
+    /// The peer will not send it.
+    pub fn rejected(&mut self, now: Now, peer: PeerKey, piece: u32) {
+        let Some(source) = self.sources.get_mut(&peer) else { return };
+        let before = source.owed.len();
+        source.owed.retain(|(p, _)| *p != piece);
+        if source.owed.len() < before {
+            self.set_aside(now, peer);
+        }
+    }
+
+    /// A piece came; true if it was the last that was missing. What was not asked for means nothing.
+    pub fn came(&mut self, peer: PeerKey, piece: u32, total_size: u32, bytes: &[u8]) -> bool {
+        let Some(source) = self.sources.get_mut(&peer) else { return false };
+        let Some(at) = source.owed.iter().position(|(p, _)| *p == piece) else { return false };
+        source.owed.remove(at);
+        if total_size != source.size || bytes.len() != piece_len(source.size, piece) {
+            source.lied = true;
+            self.abandon(peer);
+            return false;
+        }
+        let size = source.size;
+        let Some(draft) = self.draft.as_mut().filter(|d| d.size == size && d.only.is_none_or(|p| p == peer)) else {
+            return false;
+        };
+        if let Some(place) = draft.pieces.get_mut(piece as usize) {
+            place.get_or_insert_with(|| (peer, bytes.into()));
+        }
+        draft.pieces.iter().all(Option::is_some)
+    }
+
+    /// The whole, once all of it came. Say [`wrong`](Fetch::wrong) if it is not what the hash says.
+    pub fn whole(&self) -> Option<Vec<u8>> {
+        let pieces = self.draft.as_ref()?.pieces.iter();
+        pieces.map(|p| p.as_ref().map(|(_, bytes)| &bytes[..])).collect::<Option<Vec<_>>>().map(|p| p.concat())
+    }
+
+    /// The whole was wrong: it begins anew, with more caution.
+    pub fn wrong(&mut self) {
+        let Some(draft) = self.draft.take() else { return };
+        let mut senders = draft.pieces.iter().flatten().map(|(peer, _)| *peer);
+        let first = senders.next();
+        match first.filter(|first| senders.all(|s| s == *first)) {
+            Some(alone) => {
+                if let Some(source) = self.sources.get_mut(&alone) {
+                    source.lied = true;
+                }
+            }
+            None => self.one_at_a_time = true,
+        }
+        self.sources.values_mut().for_each(|s| s.owed.clear());
+    }
+
+    /// Whoever has been silent for too long is left aside; when to look again, if anybody owes something.
+    pub fn look(&mut self, now: Now) -> Option<Now> {
+        let late = |s: &Source| s.owed.iter().any(|(_, at)| now.since(*at) >= limits::METADATA_TIMEOUT);
+        let silent: Vec<PeerKey> = self.sources.iter().filter(|(_, s)| late(s)).map(|(p, _)| *p).collect();
+        for peer in silent {
+            self.set_aside(now, peer);
+        }
+        let owed = self.sources.values().flat_map(|s| &s.owed).map(|(_, at)| *at + limits::METADATA_TIMEOUT);
+        let aside = self.sources.values().filter(|s| !s.lied && s.not_before > now).map(|s| s.not_before);
+        owed.chain(aside).min()
+    }
+
+    fn set_aside(&mut self, now: Now, peer: PeerKey) {
+        if let Some(source) = self.sources.get_mut(&peer) {
+            source.owed.clear();
+            source.not_before = now + limits::METADATA_ASIDE;
+        }
+        self.abandon(peer);
+    }
+
+    /// A whole that was to come from this peer alone will not come.
+    fn abandon(&mut self, peer: PeerKey) {
+        self.draft = self.draft.take().filter(|d| d.only != Some(peer));
+    }
+
+    /// Sees to it that there is something to be put together that somebody can bring.
+    fn choose_draft(&mut self, now: Now, peer: PeerKey) {
+        let may = |s: &&Source| s.may_be_asked(now);
+        let alive = |d: &Draft| self.sources.values().filter(may).any(|s| s.size == d.size);
+        if self.draft.as_ref().is_some_and(alive) {
+            return;
+        }
+        let votes = |size: u32| self.sources.values().filter(may).filter(|s| s.size == size).count();
+        // Among lengths with as many votes the shorter one is sooner found out.
+        let best = self.sources.values().filter(may).map(|s| s.size).max_by_key(|size| (votes(*size), std::cmp::Reverse(*size)));
+        let alone = self.sources.get(&peer).filter(|s| self.one_at_a_time && s.may_be_asked(now));
+        let (size, only) = match (alone, best) {
+            (Some(source), _) => (source.size, Some(peer)),
+            (None, Some(size)) if !self.one_at_a_time => (size, None),
+            _ => return,
+        };
+        let mut pieces = Vec::new();
+        pieces.resize_with(size.div_ceil(METADATA_PIECE_LEN) as usize, || None);
+        self.draft = Some(Draft { size, pieces, only });
+    }
+}
+
+impl Source {
+    fn may_be_asked(&self, now: Now) -> bool {
+        !self.lied && self.not_before <= now
+    }
+}
+
+/// Bytes of this piece of metadata of so many bytes; 0 if there is no such piece.
+fn piece_len(size: u32, piece: u32) -> usize {
+    let begin = u64::from(piece) * u64::from(METADATA_PIECE_LEN);
+    u64::from(size).saturating_sub(begin).min(u64::from(METADATA_PIECE_LEN)) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Table;
+
+    const PIECE: usize = METADATA_PIECE_LEN as usize;
+    /// Three pieces, the last one short.
+    const SIZE: u32 = 2 * METADATA_PIECE_LEN + 100;
+
+    fn peers<const N: usize>() -> [PeerKey; N] {
+        let mut t: Table<PeerKey, ()> = Table::default();
+        std::array::from_fn(|_| t.insert(()))
+    }
+
+    fn at(s: u64) -> Now {
+        Now::from_micros(s * 1_000_000)
+    }
+
+    fn truth() -> Vec<u8> {
+        (0..SIZE).map(|n| (n % 251) as u8).collect()
+    }
+
+    fn send(f: &mut Fetch, peer: PeerKey, piece: u32, bytes: &[u8]) -> bool {
+        let from = piece as usize * PIECE;
+        f.came(peer, piece, bytes.len() as u32, &bytes[from..(from + PIECE).min(bytes.len())])
+    }
+
+    /// All that the peers are asked for comes at once, from each as `bytes` says; the whole in the end.
+    fn play(f: &mut Fetch, now: Now, bytes: &[(PeerKey, &[u8])]) -> Option<Vec<u8>> {
+        for _ in 0..100 {
+            for (peer, bytes) in bytes {
+                if let Some(piece) = f.ask(now, *peer) {
+                    if send(f, *peer, piece, bytes) {
+                        return f.whole();
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn several_peers_are_asked_for_different_pieces() {
+        let [a, b] = peers();
+        let mut f = Fetch::default();
+        f.claims(a, SIZE);
+        f.claims(b, SIZE);
+        assert_eq!((f.ask(at(0), a), f.ask(at(0), b), f.ask(at(0), a)), (Some(0), Some(1), Some(2)));
+        let truth = truth();
+        assert!(!send(&mut f, a, 0, &truth) && !send(&mut f, b, 1, &truth));
+        assert!(send(&mut f, a, 2, &truth));
+        assert_eq!(f.whole(), Some(truth));
+    }
+
+    #[test]
+    fn the_length_that_most_claim_is_tried_first() {
+        let [a, b, c] = peers();
+        let mut f = Fetch::default();
+        f.claims(a, 77);
+        f.claims(b, SIZE);
+        f.claims(c, SIZE);
+        assert_eq!(f.ask(at(0), a), None);
+        assert_eq!(f.ask(at(0), b), Some(0));
+    }
+
+    #[test]
+    fn p17_a_liar_is_found_out_beside_one_good_peer() {
+        let [good, liar] = peers();
+        let truth = truth();
+        let mut lie = truth.clone();
+        lie.iter_mut().for_each(|b| *b ^= 1);
+        let mut f = Fetch::default();
+        f.claims(good, SIZE);
+        f.claims(liar, SIZE);
+        let mut tries = 0;
+        loop {
+            let whole = play(&mut f, at(0), &[(liar, &lie), (good, &truth)]).expect("somebody brings it");
+            tries += 1;
+            if whole == truth {
+                break;
+            }
+            f.wrong();
+        }
+        assert!(tries <= 3, "{tries} tries");
+    }
+
+    #[test]
+    fn p17_a_liar_about_the_length_costs_one_try() {
+        for lied in [1, 100, SIZE - 1, SIZE + 1, crate::wire::limits::METADATA_BYTES] {
+            let [good, liar] = peers();
+            let mut f = Fetch::default();
+            f.claims(liar, lied);
+            f.claims(good, SIZE);
+            let (truth, lie) = (truth(), vec![0; lied as usize]);
+            let mut whole = None;
+            for _ in 0..3 {
+                whole = (0..20).find_map(|_| play(&mut f, at(0), &[(liar, &lie), (good, &truth)]));
+                if whole.as_ref() == Some(&truth) {
+                    break;
+                }
+                f.wrong();
+            }
+            assert_eq!(whole, Some(truth), "{lied}");
+        }
+    }
+
+    #[test]
+    fn p17_who_is_silent_is_left_aside_and_another_length_is_tried() {
+        let [silent, other, good] = peers();
+        let mut f = Fetch::default();
+        f.claims(silent, 1000);
+        f.claims(other, 1000);
+        f.claims(good, SIZE);
+        assert_eq!((f.ask(at(0), silent), f.ask(at(0), other), f.ask(at(0), good)), (Some(0), Some(0), None));
+        let late = f.look(at(0)).unwrap();
+        f.look(late);
+        assert_eq!(f.ask(late, good), Some(0));
+        assert_eq!(play(&mut f, late, &[(good, &truth())]), None, "the first piece is owed still");
+        assert!(!send(&mut f, silent, 0, &[0; 1000]), "it comes too late");
+    }
+
+    #[test]
+    fn p17_pieces_of_the_wrong_length_or_another_total_are_lies() {
+        let truth = truth();
+        for (total, bytes) in [(SIZE, &truth[..5]), (SIZE + 1, &truth[..PIECE]), (0, &truth[..PIECE]), (SIZE, &[])] {
+            let [a] = peers();
+            let mut f = Fetch::default();
+            f.claims(a, SIZE);
+            assert_eq!(f.ask(at(0), a), Some(0));
+            assert!(!f.came(a, 0, total, bytes));
+            assert_eq!(f.ask(at(0), a), None);
+        }
+    }
+
+    #[test]
+    fn what_nobody_asked_for_means_nothing() {
+        let [a, b] = peers();
+        let mut f = Fetch::default();
+        assert!(!send(&mut f, a, 0, &truth()));
+        f.claims(a, 100);
+        assert!(!f.came(a, 0, 100, &[0; 100]) && f.whole().is_none());
+        assert_eq!(f.ask(at(0), a), Some(0));
+        assert!(!f.came(b, 0, 100, &[0; 100]) && !f.came(a, 9, 100, &[0; 100]) && !f.came(a, u32::MAX, 100, &[]));
+        assert!(f.came(a, 0, 100, &[0; 100]));
+    }
+
+    #[test]
+    fn a_peer_that_refuses_or_goes_leaves_its_share_to_others() {
+        let [a, b, c] = peers();
+        let mut f = Fetch::default();
+        [a, b, c].iter().for_each(|p| f.claims(*p, SIZE));
+        assert_eq!((f.ask(at(0), a), f.ask(at(0), b)), (Some(0), Some(1)));
+        f.rejected(at(0), a, 0);
+        f.gone(b);
+        assert_eq!((f.ask(at(0), a), f.ask(at(0), b)), (None, None));
+        let asked: Vec<_> = std::iter::from_fn(|| f.ask(at(0), c)).collect();
+        assert_eq!(asked, [0, 1, 2]);
+    }
+}
