@@ -166,3 +166,80 @@ pub const CHECKPOINT_MIN: Duration = Duration::from_secs(10);
 pub const BURST: Duration = Duration::from_millis(250);
 /// The least that is let through at once: one block.
 pub const BURST_MIN_BYTES: u64 = 16 * 1024;
+
+// ---- DHT ------------------------------------------------------------------------------------------------------------
+
+/// Nodes in a bucket, nodes in an answer, nodes that are announced to: BEP 5's K.
+pub const DHT_K: usize = 8;
+/// Nodes that wait for a place in a full bucket.
+pub const DHT_SPARE_NODES: usize = 8;
+/// Nodes of one /24 (IPv6: /64) in a bucket or a lookup: whoever owns a network has 256 addresses cheaply.
+pub const DHT_NODES_PER_NETWORK: usize = 2;
+/// Silence after which a node is questionable and a bucket is refreshed (BEP 5).
+pub const DHT_QUIET: Duration = Duration::from_secs(15 * 60);
+/// Least time between two pings of nodes that fell silent: a full table of 160 nodes takes 15 minutes at one every 5.6 s.
+pub const DHT_PING_EVERY: Duration = Duration::from_secs(5);
+/// Queries in a row without an answer that make a node bad (BEP 5: "multiple").
+pub const DHT_FAILURES: u8 = 2;
+/// A lookup stops waiting for a node, and asks another beside it: three quarters of all answers come within a second.
+pub const DHT_LATE: Duration = Duration::from_secs(2);
+/// No answer is believed after this.
+pub const DHT_TIMEOUT: Duration = Duration::from_secs(12);
+/// Queries of one lookup on their way, late ones not counted: Kademlia's alpha.
+pub const DHT_ALPHA: usize = 3;
+/// Nodes that a lookup keeps in mind: the 8 nearest, and those who step in when these are dead.
+pub const DHT_LOOKUP_NODES: usize = 64;
+/// Queries of one lookup. A lookup in a healthy network needs 20 to 40.
+pub const DHT_LOOKUP_QUERIES: usize = 120;
+/// Queries that a lookup spends on nodes whose id does not belong to their address (BEP 42), if there are enough others.
+pub const DHT_INSECURE_QUERIES: usize = 8;
+/// Lookups at once, refreshes included; one more ends at once.
+pub const DHT_LOOKUPS: usize = 64;
+/// Torrents that are searched for at once; the others wait for the caller's next round.
+pub const DHT_SEARCHES: usize = 256;
+/// Peers reported a search: as many as a torrent knows.
+pub const DHT_FOUND_PEERS: usize = 1_000;
+/// Queries on their way, of all lookups and pings together.
+pub const DHT_PENDING: usize = 512;
+/// Of these, pings of nodes that we heard of and do not know yet.
+pub const DHT_PROBES: usize = 32;
+/// Routers that are asked when nobody is known.
+pub const DHT_ROUTERS: usize = 16;
+/// First wait before another try to find anybody; doubles up to [`DHT_BOOTSTRAP_MAX`].
+pub const DHT_BOOTSTRAP: Duration = Duration::from_secs(5);
+/// See [`DHT_BOOTSTRAP`].
+pub const DHT_BOOTSTRAP_MAX: Duration = Duration::from_secs(5 * 60);
+/// Votes about our own address that are kept, one a voter (BEP 42).
+pub const DHT_VOTES: usize = 16;
+/// Voters that must agree before we take an id for that address; and they must be more than all others together.
+pub const DHT_VOTES_NEEDED: usize = 4;
+
+/// Torrents whose peers we keep for others (libtorrent: 2,000).
+pub const DHT_STORED_TORRENTS: usize = 2_000;
+/// Peers that we keep of one torrent (libtorrent: 500).
+pub const DHT_STORED_PEERS: usize = 500;
+/// Peers that we keep in all, 3 MB: 2,000 torrents of 500 peers would be 50.
+pub const DHT_STORED_IN_ALL: usize = 60_000;
+/// How long an announce is good; announces come about every 15 minutes.
+pub const DHT_PEER_EXPIRES: Duration = Duration::from_secs(30 * 60);
+/// Least time between two sweeps for peers that expired.
+pub const DHT_SWEEP: Duration = Duration::from_secs(60);
+/// Peers in one answer.
+pub const DHT_PEERS_TOLD: usize = 50;
+/// How long a token's secret is used; the one before is accepted as well (BEP 5).
+pub const DHT_SECRET: Duration = Duration::from_secs(5 * 60);
+
+/// Bytes of an answer: what BEP 32 allows, so no packet is cut in two on any path.
+pub const DHT_ANSWER_BYTES: usize = 1_024;
+/// Bytes of answers a second to those who ask (libtorrent: 8,000); who forges senders cannot make us flood anybody.
+pub const DHT_ANSWERS_PER_SECOND_BYTES: u64 = 8_000;
+/// Answers that unused seconds leave over.
+pub const DHT_ANSWERS_BURST_BYTES: u64 = 3 * DHT_ANSWERS_PER_SECOND_BYTES;
+/// Addresses whose packets are counted.
+pub const DHT_GUARDED_ADDRESSES: usize = 20;
+/// Packets of one address in [`DHT_GUARD_TIME`] after which it is not heard for [`DHT_GUARD_SILENCE`].
+pub const DHT_GUARD_PACKETS: u32 = 50;
+/// See [`DHT_GUARD_PACKETS`].
+pub const DHT_GUARD_TIME: Duration = Duration::from_secs(10);
+/// See [`DHT_GUARD_PACKETS`].
+pub const DHT_GUARD_SILENCE: Duration = Duration::from_secs(5 * 60);

@@ -47,3 +47,7 @@ twenty_bytes!(
     /// What a peer calls itself (BEP 20); arbitrary bytes, never shown raw.
     PeerId
 );
+twenty_bytes!(
+    /// Where a node of the DHT stands (BEP 5), or the place that is looked for: an info hash is one, too.
+    NodeId
+);

@@ -4,19 +4,23 @@
 //! through [`Geometry`] and nowhere else; a moment is a [`Now`] that somebody handed in.
 
 mod bitfield;
+mod crc32c;
 mod digest;
 mod geometry;
 mod index;
 mod keys;
+mod node_id;
 mod rate;
 mod rng;
 mod time;
 
 pub use bitfield::{Bitfield, BitfieldError};
-pub use digest::{InfoHash, PeerId, PieceHash};
+pub use crc32c::crc32c;
+pub use digest::{InfoHash, NodeId, PeerId, PieceHash};
 pub use geometry::{BLOCK_LEN, Geometry, GeometryError, MAX_PIECE_LEN, SpanError};
 pub use index::{BlockSpan, PieceIndex};
 pub use keys::{PeerKey, Table, TorrentKey};
+pub use node_id::Distance;
 pub use rate::{Rate, bytes_within};
 pub use rng::Rng;
 pub use time::Now;

@@ -73,3 +73,18 @@ pub const REQQ: u32 = 2_000;
 
 /// Characters of a peer's client name that are kept.
 pub const CLIENT_CHARS: usize = 40;
+
+/// Bytes of a DHT packet. Others stay below 1,500; a reply of 8 nodes and 100 peers in both families has 3 KB.
+pub const KRPC_BYTES: usize = 4_096;
+
+/// Tokens in a DHT packet: 400 peers in one reply, and a hundred for everything else.
+pub const KRPC_TOKENS: usize = 500;
+
+/// Bytes of a transaction id that are echoed. Seen in the wild: at most 8; a query with a longer one gets no answer.
+pub const KRPC_TRANSACTION_BYTES: usize = 20;
+
+/// Bytes of a token that are kept and sent back. Seen in the wild: at most 20; a longer one is as good as none.
+pub const KRPC_TOKEN_BYTES: usize = 64;
+
+/// Nodes taken of one list. BEP 5 says 8, some programs send 16 or 20.
+pub const KRPC_NODES: usize = 20;

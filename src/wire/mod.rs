@@ -22,10 +22,11 @@ pub use url::{Scheme, UrlParts, tracker_url, url_parts, web_seed_url};
 #[doc(hidden)]
 pub mod fuzzing;
 
-// Trackers and the extension handshake.
+// Trackers, the DHT and the extension handshake.
 mod announce;
 pub mod compact;
 mod extended;
+pub mod krpc;
 mod metadata;
 pub mod udp_tracker;
 

@@ -5,7 +5,7 @@
 //! canonical priority, which gives both ends of a connection the same opinion of it.
 
 use crate::engine::limits;
-use crate::units::Now;
+use crate::units::{Now, crc32c};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
@@ -143,12 +143,6 @@ fn priority(a: SocketAddr, b: SocketAddr) -> u32 {
     };
     let (low, high) = if x <= y { (x, y) } else { (y, x) };
     crc32c(low.iter().chain(&high))
-}
-
-fn crc32c<'a>(bytes: impl Iterator<Item = &'a u8>) -> u32 {
-    !bytes.fold(!0u32, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |c, _| if c & 1 != 0 { (c >> 1) ^ 0x82f6_3b78 } else { c >> 1 })
-    })
 }
 
 #[cfg(test)]
