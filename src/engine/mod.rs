@@ -19,6 +19,7 @@ mod bandwidth;
 pub mod benching;
 mod conduct;
 mod core;
+pub mod dht;
 mod dialing;
 mod early;
 #[doc(hidden)]

@@ -21,6 +21,7 @@
 //! lost, or on its way; time never goes back and no deadline stays due; at the end everybody is idle.
 
 mod cap;
+pub mod dht;
 mod disk;
 pub mod experiment;
 mod faults;

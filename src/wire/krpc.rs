@@ -9,8 +9,12 @@
 //! Reading borrows from the packet and allocates nothing; writing puts keys in ascending order by hand. What comes out is shape
 //! alone: whether a reply answers anything, and whether an address may be asked, is for the engine to say.
 
+mod write;
+
+pub use write::{ReplyParts, write_error, write_node, write_query, write_reply};
+
 use super::bencode::{Rules, Value, scan};
-use super::compact::{V4_LEN, V6_LEN, usable, write_compact};
+use super::compact::{V4_LEN, V6_LEN, usable};
 use super::limits::{KRPC_BYTES, KRPC_NODES, KRPC_TOKENS, KRPC_TRANSACTION_BYTES, MESSAGE_DEPTH};
 use crate::units::{InfoHash, NodeId};
 use std::net::{IpAddr, SocketAddr};
@@ -22,9 +26,6 @@ pub const GENERIC_ERROR: i64 = 201;
 pub const PROTOCOL_ERROR: i64 = 203;
 /// Error code: no such method (BEP 5).
 pub const METHOD_UNKNOWN: i64 = 204;
-
-/// What rill calls itself in `v`: two letters, two bytes of version.
-const VERSION: &[u8] = b"RL\x01\x00";
 
 /// Bytes of a node id in a list of nodes.
 const ID_LEN: usize = 20;
@@ -286,125 +287,6 @@ fn error(refusal: Value<'_>) -> Body<'_> {
     let mut items = refusal.items().into_iter().flatten();
     let code = items.next().and_then(Value::int).unwrap_or(GENERIC_ERROR);
     Body::Error { code, text: items.next().and_then(Value::string).unwrap_or_default() }
-}
-
-// ---- writing ----------------------------------------------------------------------------------------------------------
-
-/// What goes into a reply; empty lists are left out.
-#[derive(Clone, Copy, Debug)]
-pub struct ReplyParts<'a> {
-    /// Who answers.
-    pub id: NodeId,
-    /// Nodes in compact form, 26 bytes each; `Some` and empty is an empty list.
-    pub nodes: Option<&'a [u8]>,
-    /// Nodes in compact form, 38 bytes each (BEP 32).
-    pub nodes6: Option<&'a [u8]>,
-    /// What an announce must bring.
-    pub token: Option<&'a [u8]>,
-    /// Peers.
-    pub peers: &'a [SocketAddr],
-}
-
-/// Appends a query.
-pub fn write_query(transaction: &[u8], query: &Query<'_>, read_only: bool, out: &mut Vec<u8>) {
-    out.extend(b"d1:ad2:id");
-    string(query.id.as_bytes(), out);
-    let method: &[u8] = match query.question {
-        Question::Ping | Question::Malformed | Question::Unknown => b"ping",
-        Question::FindNode { target } => {
-            out.extend(b"6:target");
-            string(target.as_bytes(), out);
-            b"find_node"
-        }
-        Question::GetPeers { info_hash } => {
-            out.extend(b"9:info_hash");
-            string(info_hash.as_bytes(), out);
-            b"get_peers"
-        }
-        Question::AnnouncePeer { info_hash, port, token } => {
-            out.extend(if port.is_none() { &b"12:implied_porti1e"[..] } else { b"" });
-            out.extend(b"9:info_hash");
-            string(info_hash.as_bytes(), out);
-            if let Some(port) = port {
-                out.extend(format!("4:porti{port}e").bytes());
-            }
-            out.extend(b"5:token");
-            string(token, out);
-            b"announce_peer"
-        }
-    };
-    if query.want != Want::default() {
-        out.extend(b"4:wantl");
-        out.extend(if query.want.v4 { &b"2:n4"[..] } else { b"" });
-        out.extend(if query.want.v6 { &b"2:n6"[..] } else { b"" });
-        out.push(b'e');
-    }
-    out.extend(b"e1:q");
-    string(method, out);
-    if read_only {
-        out.extend(b"2:roi1e");
-    }
-    tail(transaction, b'q', out);
-}
-
-/// Appends a reply to `to`, who learns its own address from it.
-pub fn write_reply(transaction: &[u8], to: SocketAddr, reply: &ReplyParts<'_>, out: &mut Vec<u8>) {
-    out.extend(b"d2:ip");
-    string_of_address(to, out);
-    out.extend(b"1:rd2:id");
-    string(reply.id.as_bytes(), out);
-    for (key, list) in [(&b"5:nodes"[..], reply.nodes), (b"6:nodes6", reply.nodes6), (b"5:token", reply.token)] {
-        if let Some(list) = list {
-            out.extend(key);
-            string(list, out);
-        }
-    }
-    if !reply.peers.is_empty() {
-        out.extend(b"6:valuesl");
-        reply.peers.iter().for_each(|peer| string_of_address(*peer, out));
-        out.push(b'e');
-    }
-    out.push(b'e');
-    tail(transaction, b'r', out);
-}
-
-/// Appends a refusal to `to`.
-pub fn write_error(transaction: &[u8], to: SocketAddr, code: i64, text: &str, out: &mut Vec<u8>) {
-    out.extend(format!("d1:eli{code}e").bytes());
-    string(text.as_bytes(), out);
-    out.extend(b"e2:ip");
-    string_of_address(to, out);
-    tail(transaction, b'e', out);
-}
-
-fn tail(transaction: &[u8], kind: u8, out: &mut Vec<u8>) {
-    out.extend(b"1:t");
-    string(transaction, out);
-    out.extend(b"1:v");
-    string(VERSION, out);
-    out.extend([b'1', b':', b'y', b'1', b':', kind, b'e']);
-}
-
-fn string(bytes: &[u8], out: &mut Vec<u8>) {
-    let len = bytes.len();
-    for (place, least) in [(1000, 1000), (100, 100), (10, 10), (1, 0)] {
-        if len >= least {
-            out.push(b'0' + (len / place % 10) as u8);
-        }
-    }
-    out.push(b':');
-    out.extend(bytes);
-}
-
-fn string_of_address(addr: SocketAddr, out: &mut Vec<u8>) {
-    out.extend(if addr.is_ipv4() { &b"6:"[..] } else { b"18:" });
-    write_compact(addr, out);
-}
-
-/// Appends a node in compact form: 26 bytes, or 38 for IPv6 (BEP 32).
-pub fn write_node(id: NodeId, addr: SocketAddr, out: &mut Vec<u8>) {
-    out.extend(id.as_bytes());
-    write_compact(addr, out);
 }
 
 #[cfg(test)]

@@ -1,0 +1,403 @@
+//! The state of the DHT, its wishes and its clockwork.
+
+use super::asking::{Pending, Purpose};
+use super::guard::{Budget, Guard};
+use super::identity::{Votes, better_id};
+use super::lookup::{Lookup, LookupCost};
+use super::store::Store;
+use super::table::Table;
+use super::token::{Tokens, digest};
+use crate::engine::limits;
+use crate::units::{InfoHash, NodeId, Now, Rng};
+use crate::wire::compact::{is_local, usable};
+use crate::wire::krpc::{Question, claims_to_be};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// What a DHT node is told at its start.
+#[derive(Clone, Copy, Debug)]
+pub struct DhtConfig {
+    /// Where all choices come from; unpredictable in earnest, chosen in tests.
+    pub seed: u64,
+    /// The UDP port that we are reached at; said to nobody, but never asked ourselves.
+    pub port: u16,
+    /// Asks and never answers (BEP 43).
+    pub read_only: bool,
+    /// The id of an earlier run. It is replaced if it turns out not to belong to our address (BEP 42).
+    pub id: Option<NodeId>,
+    /// Whether nodes and peers on loopback and in private networks are believed: for laboratories.
+    pub own_networks_allowed: bool,
+}
+
+/// What the DHT wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DhtAction {
+    /// A packet is to be sent.
+    Send {
+        /// To whom.
+        to: SocketAddr,
+        /// What.
+        bytes: Box<[u8]>,
+    },
+    /// Somebody knows peers of a torrent that is searched for; no peer comes twice in one search.
+    Peers {
+        /// The torrent.
+        info_hash: InfoHash,
+        /// Its peers, a stranger's claim.
+        peers: Vec<SocketAddr>,
+    },
+    /// A search, and its announce if there is one, has ended.
+    Done {
+        /// The torrent.
+        info_hash: InfoHash,
+    },
+}
+
+/// The DHT in figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DhtStats {
+    /// Good nodes of IPv4.
+    pub nodes_v4: usize,
+    /// Good nodes of IPv6.
+    pub nodes_v6: usize,
+    /// Torrents whose peers we keep for others.
+    pub stored_torrents: usize,
+    /// Peers that we keep for others.
+    pub stored_peers: usize,
+    /// Bytes of packets that came.
+    pub received_bytes: u64,
+    /// Bytes of packets that went.
+    pub sent_bytes: u64,
+    /// Packets that came and were passed over: broken, forged, or too many.
+    pub dropped_packets: u64,
+    /// Answers that were not given because the rate of answers was used up.
+    pub withheld_answers: u64,
+    /// Everything that is kept, counted: what has a limit each has one together.
+    pub items: usize,
+    /// Lookups that have ended, refreshes included.
+    pub lookups: u64,
+    /// What the last search of a torrent's peers cost.
+    pub last_search: LookupCost,
+}
+
+/// One family of addresses.
+#[derive(Debug)]
+pub(super) struct Family {
+    pub(super) own: NodeId,
+    pub(super) table: Table,
+    pub(super) votes: Votes,
+    routers: Vec<SocketAddr>,
+    /// When we look for ourselves again; never, once somebody is known.
+    bootstrap_at: Now,
+    bootstrap_wait: Duration,
+    ping_at: Now,
+    /// Places still to look at after the bootstrap.
+    to_fill: Vec<NodeId>,
+    /// The lookup that looks after the table.
+    upkeep: Option<u32>,
+}
+
+/// A torrent that is searched for.
+#[derive(Debug)]
+pub(super) struct Search {
+    pub(super) announce: Option<u16>,
+    /// Families that know nobody yet.
+    pub(super) waits: [bool; 2],
+    /// Whether a family could look.
+    pub(super) looked: bool,
+    pub(super) lookups: BTreeSet<u32>,
+    pub(super) announces: usize,
+    pub(super) found: BTreeSet<SocketAddr>,
+}
+
+/// A node of the DHT.
+#[derive(Debug)]
+pub struct Dht {
+    pub(super) config: DhtConfig,
+    pub(super) rng: Rng,
+    pub(super) families: [Family; 2],
+    pub(super) pending: BTreeMap<u16, Pending>,
+    pub(super) lookups: BTreeMap<u32, Lookup>,
+    pub(super) next_lookup: u32,
+    pub(super) searches: BTreeMap<InfoHash, Search>,
+    pub(super) store: Store,
+    pub(super) tokens: Tokens,
+    guard: Guard,
+    pub(super) budget: Budget,
+    pub(super) stats: DhtStats,
+}
+
+impl Dht {
+    /// A node that knows nobody yet.
+    pub fn new(now: Now, config: DhtConfig) -> Dht {
+        // Choices are seen by strangers; the seed, which tokens are made of, must not follow from them.
+        let sum = digest(&[b"dht choices", &config.seed.to_be_bytes()]);
+        let mut rng = Rng::new(u64::from_be_bytes(*sum.first_chunk().unwrap_or(&[0; 8])));
+        let families = [(); 2].map(|()| {
+            let own = config.id.unwrap_or_else(|| NodeId::random(&mut rng));
+            Family {
+                own,
+                table: Table::new(now, own),
+                votes: Votes::default(),
+                routers: Vec::new(),
+                bootstrap_at: Now::NEVER,
+                bootstrap_wait: limits::DHT_BOOTSTRAP,
+                ping_at: now,
+                to_fill: Vec::new(),
+                upkeep: None,
+            }
+        });
+        Dht {
+            config,
+            rng,
+            families,
+            pending: BTreeMap::new(),
+            lookups: BTreeMap::new(),
+            next_lookup: 0,
+            searches: BTreeMap::new(),
+            store: Store::new(),
+            tokens: Tokens::new(config.seed),
+            guard: Guard::default(),
+            budget: Budget::new(now),
+            stats: DhtStats::default(),
+        }
+    }
+
+    pub(super) fn family(&mut self, v6: bool) -> &mut Family {
+        &mut self.families[usize::from(v6)]
+    }
+
+    /// Whether a node or a peer may be there at all.
+    pub(super) fn believable(&self, addr: SocketAddr) -> Option<SocketAddr> {
+        usable(addr.ip(), addr.port()).filter(|addr| self.config.own_networks_allowed || !is_local(addr.ip()))
+    }
+
+    // ---- wishes -------------------------------------------------------------------------------------------------------
+
+    /// A node that everybody may ask for a start. It is asked when nobody else is known, and never enters the table.
+    pub fn add_router(&mut self, now: Now, addr: SocketAddr) {
+        let Some(addr) = usable(addr.ip(), addr.port()) else { return };
+        let family = self.family(addr.is_ipv6());
+        if family.routers.len() < limits::DHT_ROUTERS && !family.routers.contains(&addr) {
+            family.routers.push(addr);
+            if family.table.len() == 0 {
+                family.bootstrap_at = now;
+            }
+        }
+    }
+
+    /// A node that may be there: it is asked, and enters the table if it answers.
+    pub fn add_node(&mut self, now: Now, addr: SocketAddr, out: &mut Vec<DhtAction>) {
+        if let Some(addr) = self.believable(addr) {
+            self.probe(now, addr, out);
+        }
+    }
+
+    /// Looks for a torrent's peers; with `announce`, says that we have it and listen at this TCP port. To be repeated every 15 minutes.
+    pub fn search(&mut self, now: Now, info_hash: InfoHash, announce: Option<u16>, out: &mut Vec<DhtAction>) {
+        if let Some(search) = self.searches.get_mut(&info_hash) {
+            search.announce = announce.or(search.announce);
+            return;
+        }
+        if self.searches.len() >= limits::DHT_SEARCHES {
+            return out.push(DhtAction::Done { info_hash });
+        }
+        let search =
+            Search { announce, waits: [true; 2], looked: false, lookups: BTreeSet::new(), announces: 0, found: BTreeSet::new() };
+        self.searches.insert(info_hash, search);
+        self.start_searches(now, out);
+    }
+
+    /// Ends a search without a word.
+    pub fn forget(&mut self, info_hash: InfoHash) {
+        if let Some(search) = self.searches.remove(&info_hash) {
+            self.lookups.retain(|id, _| !search.lookups.contains(id));
+        }
+    }
+
+    // ---- questions ----------------------------------------------------------------------------------------------------
+
+    /// Good nodes, for the next run.
+    pub fn nodes(&self, now: Now) -> Vec<(NodeId, SocketAddr)> {
+        self.families.iter().flat_map(|f| f.table.good(now)).map(|n| (n.id, n.addr)).collect()
+    }
+
+    /// Our id in one family.
+    pub fn id(&self, v6: bool) -> NodeId {
+        self.families[usize::from(v6)].own
+    }
+
+    /// Figures.
+    pub fn stats(&self, now: Now) -> DhtStats {
+        let [v4, v6] = &self.families;
+        let (stored_torrents, stored_peers) = self.store.len();
+        let family = |f: &Family| f.table.len_with_spares() + f.votes.len() + f.routers.len() + f.to_fill.len();
+        let contacts: usize = self.lookups.values().map(Lookup::len).sum();
+        let found: usize = self.searches.values().map(|s| 1 + s.lookups.len() + s.found.len()).sum();
+        DhtStats {
+            nodes_v4: v4.table.good(now).count(),
+            nodes_v6: v6.table.good(now).count(),
+            stored_torrents,
+            stored_peers,
+            items: family(v4)
+                + family(v6)
+                + contacts
+                + found
+                + self.pending.len()
+                + self.guard.len()
+                + stored_torrents
+                + stored_peers,
+            ..self.stats
+        }
+    }
+
+    /// When something is to be done; [`Now::NEVER`] as long as nobody is known.
+    pub fn next_deadline(&self) -> Now {
+        let pending = self.pending.values().map(Pending::due);
+        let families = self.families.iter().flat_map(|f| [f.bootstrap_at, f.next_upkeep()]);
+        pending.chain(families).chain([self.store.next_sweep()]).min().unwrap_or(Now::NEVER)
+    }
+
+    // ---- facts --------------------------------------------------------------------------------------------------------
+
+    /// A datagram came. False: it is no packet of the DHT, and somebody else's business.
+    pub fn on_datagram(&mut self, now: Now, from: SocketAddr, bytes: &[u8], out: &mut Vec<DhtAction>) -> bool {
+        if !claims_to_be(bytes) {
+            return false;
+        }
+        self.stats.received_bytes += bytes.len() as u64;
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        let taken = from.port() != 0 && self.guard.hears(now, from) && self.take(now, from, bytes, out);
+        self.stats.dropped_packets += u64::from(!taken);
+        self.start_searches(now, out);
+        true
+    }
+
+    /// It is time.
+    pub fn on_deadline(&mut self, now: Now, out: &mut Vec<DhtAction>) {
+        self.look_for_late(now, out);
+        if self.store.next_sweep() <= now {
+            self.store.sweep(now);
+        }
+        for v6 in [false, true] {
+            if self.family(v6).bootstrap_at <= now {
+                self.bootstrap(now, v6, out);
+            }
+            self.look_after_table(now, v6, out);
+        }
+        self.start_searches(now, out);
+    }
+
+    // ---- the table's upkeep -------------------------------------------------------------------------------------------
+
+    /// Somebody answered for the first time, or our id is new: who is around us?
+    pub(super) fn wake(&mut self, now: Now, v6: bool) {
+        let family = self.family(v6);
+        family.bootstrap_at = family.bootstrap_at.min(now);
+    }
+
+    fn bootstrap(&mut self, now: Now, v6: bool, out: &mut Vec<DhtAction>) {
+        let family = self.family(v6);
+        family.bootstrap_at = Now::NEVER;
+        if family.upkeep.is_some() {
+            // One at a time.
+            family.bootstrap_at = now + limits::DHT_BOOTSTRAP;
+            return;
+        }
+        if family.table.len() < limits::DHT_K {
+            // Again and again, until enough are known; those who call this on their own are not slowed down.
+            family.bootstrap_at = now + family.bootstrap_wait;
+            family.bootstrap_wait = (family.bootstrap_wait * 2).min(limits::DHT_BOOTSTRAP_MAX);
+        } else {
+            family.bootstrap_wait = limits::DHT_BOOTSTRAP;
+        }
+        if family.table.len() == 0 && family.routers.is_empty() {
+            family.bootstrap_at = Now::NEVER;
+            return;
+        }
+        let own = family.own;
+        self.start_upkeep(now, v6, own, out);
+    }
+
+    fn start_upkeep(&mut self, now: Now, v6: bool, place: NodeId, out: &mut Vec<DhtAction>) {
+        let lookup = self.start_lookup(now, v6, place, None);
+        self.family(v6).upkeep = lookup;
+        if let Some(lookup) = lookup {
+            self.advance(now, lookup, 0, out);
+        }
+    }
+
+    /// A lookup of the table's upkeep ended: the next one.
+    pub(super) fn upkeep_ended(&mut self, now: Now, lookup: u32, target: NodeId, v6: bool, out: &mut Vec<DhtAction>) {
+        let (family, rng) = (&mut self.families[usize::from(v6)], &mut self.rng);
+        if family.upkeep != Some(lookup) {
+            return;
+        }
+        family.upkeep = None;
+        if target == family.own {
+            family.to_fill = family.table.sparse(rng);
+        }
+        if let Some(place) = family.to_fill.pop() {
+            self.start_upkeep(now, v6, place, out);
+        }
+    }
+
+    fn look_after_table(&mut self, now: Now, v6: bool, out: &mut Vec<DhtAction>) {
+        let family = self.family(v6);
+        if family.table.next_ping().max(family.ping_at) <= now {
+            family.ping_at = now + limits::DHT_PING_EVERY;
+            if let Some(addr) = family.table.ping(now) {
+                self.ask(now, addr, Question::Ping, Purpose::Ping, out);
+            }
+        }
+        let (family, rng) = (&mut self.families[usize::from(v6)], &mut self.rng);
+        if family.upkeep.is_none() && family.next_refresh() <= now {
+            if let Some(place) = family.table.refresh(now, rng) {
+                self.start_upkeep(now, v6, place, out);
+            }
+        }
+    }
+
+    /// `voter` says that our address is `seen`. Enough voices give us another id, and the table is built around that one.
+    pub(super) fn on_vote(&mut self, now: Now, voter: IpAddr, seen: IpAddr) {
+        let (family, rng) = (&mut self.families[usize::from(voter.is_ipv6())], &mut self.rng);
+        let Some(ours) = family.votes.vote(voter, seen) else { return };
+        if let Some(id) = better_id(family.own, ours, rng) {
+            family.own = id;
+            family.table.move_to(now, id);
+            family.to_fill.clear();
+            self.wake(now, voter.is_ipv6());
+        }
+    }
+}
+
+impl Family {
+    fn next_refresh(&self) -> Now {
+        if self.table.len() == 0 { Now::NEVER } else { self.table.next_refresh() }
+    }
+
+    fn next_upkeep(&self) -> Now {
+        let refresh = if self.upkeep.is_some() { Now::NEVER } else { self.next_refresh() };
+        refresh.min(self.table.next_ping().max(self.ping_at))
+    }
+
+    /// Whether somebody of this family is known.
+    pub(super) fn is_used(&self) -> bool {
+        self.table.len() > 0 || !self.routers.is_empty()
+    }
+
+    pub(super) fn routers(&self) -> &[SocketAddr] {
+        &self.routers
+    }
+
+    /// Whether a search would get anywhere now; `None`: not now, but soon.
+    pub(super) fn is_ready(&self) -> Option<bool> {
+        match (self.table.len(), self.upkeep, self.bootstrap_at) {
+            (1.., None, _) => Some(true),
+            (1.., Some(_), _) if self.table.len() >= limits::DHT_K => Some(true),
+            (0, None, Now::NEVER) => Some(false),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! One node among strangers: what it says, what it believes, and what it does not (hazards D1 to D9).
+
+use super::core::{Dht, DhtAction, DhtConfig};
+use crate::engine::limits;
+use crate::units::{InfoHash, NodeId, Now, Rng};
+use crate::wire::krpc::{
+    Body, Packet, Query, Question, ReplyParts, Want, parse, write_error, write_node, write_query, write_reply,
+};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+const HASH: InfoHash = InfoHash([7; 20]);
+const CONFIG: DhtConfig = DhtConfig { seed: 1, port: 6881, read_only: false, id: None, own_networks_allowed: false };
+
+fn at(s: u64) -> Now {
+    Now::from_micros(s * 1_000_000)
+}
+
+fn addr(n: usize) -> SocketAddr {
+    SocketAddr::from(([20 + (n / 256) as u8, n as u8, 7, 7], 6881))
+}
+
+fn id(n: usize) -> NodeId {
+    NodeId::random_for(addr(n).ip(), &mut Rng::new(n as u64))
+}
+
+/// Packets among the actions.
+fn sent(out: &[DhtAction]) -> Vec<(SocketAddr, &[u8])> {
+    let of = |action| match action {
+        &DhtAction::Send { to, ref bytes } => Some((to, &bytes[..])),
+        _ => None,
+    };
+    out.iter().filter_map(of).collect()
+}
+
+fn ask(dht: &mut Dht, now: Now, from: SocketAddr, question: Question<'_>) -> Vec<DhtAction> {
+    let (mut bytes, mut out) = (Vec::new(), Vec::new());
+    let query = Query { id: NodeId([9; 20]), want: Want::default(), question };
+    write_query(b"q1", &query, true, &mut bytes);
+    assert!(dht.on_datagram(now, from, &bytes, &mut out));
+    out
+}
+
+/// What the node answers, as a packet.
+fn answer(out: &[DhtAction]) -> Packet<'_> {
+    let [(_, bytes)] = sent(out)[..] else { panic!("{out:?}") };
+    parse(bytes).unwrap()
+}
+
+fn refusal(out: &[DhtAction]) -> i64 {
+    match answer(out).body {
+        Body::Error { code, .. } => code,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Answers one query as node `n` would, with these nodes and peers.
+fn reply(n: usize, query: &[u8], nodes: &[(NodeId, SocketAddr)], peers: &[SocketAddr]) -> Vec<u8> {
+    let mut list = Vec::new();
+    nodes.iter().for_each(|(id, addr)| write_node(*id, *addr, &mut list));
+    let parts = ReplyParts { id: id(n), nodes: Some(&list), nodes6: None, token: Some(b"token"), peers };
+    let mut bytes = Vec::new();
+    write_reply(parse(query).unwrap().transaction, "5.5.5.5:5".parse().unwrap(), &parts, &mut bytes);
+    bytes
+}
+
+/// A node that knows node 1.
+fn acquainted() -> Dht {
+    let (mut dht, mut out) = (Dht::new(at(0), CONFIG), Vec::new());
+    dht.add_node(at(0), addr(1), &mut out);
+    let ping = sent(&out)[0].1.to_vec();
+    assert!(dht.on_datagram(at(0), addr(1), &reply(1, &ping, &[], &[]), &mut Vec::new()));
+    assert_eq!(dht.nodes(at(0)), [(id(1), addr(1))]);
+    // Its bootstrap ends with that one node.
+    out.clear();
+    dht.on_deadline(at(0), &mut out);
+    let find = sent(&out)[0].1.to_vec();
+    dht.on_datagram(at(0), addr(1), &reply(1, &find, &[], &[]), &mut Vec::new());
+    dht
+}
+
+#[test]
+fn d1_an_answer_counts_only_from_the_asked_address_with_the_asked_transaction() {
+    let (mut dht, mut out) = (Dht::new(at(0), CONFIG), Vec::new());
+    dht.add_node(at(0), addr(1), &mut out);
+    let good = reply(1, sent(&out)[0].1, &[], &[]);
+    let mut other = good.clone();
+    let t = other.windows(5).rposition(|w| w == b"1:t2:").unwrap() + 5;
+    other[t] ^= 1;
+    let mut quiet = Vec::new();
+    dht.on_datagram(at(1), addr(1), &other, &mut quiet);
+    dht.on_datagram(at(1), SocketAddr::new(addr(1).ip(), 7), &good, &mut quiet);
+    dht.on_datagram(at(1), addr(2), &good, &mut quiet);
+    assert!(quiet.is_empty() && dht.nodes(at(1)).is_empty());
+    assert_eq!(dht.stats(at(1)).dropped_packets, 3);
+    dht.on_datagram(at(1), addr(1), &good, &mut quiet);
+    assert_eq!(dht.nodes(at(1)).len(), 1);
+    let before = dht.stats(at(1)).dropped_packets;
+    dht.on_datagram(at(1), addr(1), &good, &mut quiet);
+    assert_eq!(dht.stats(at(1)).dropped_packets, before + 1, "an answer counts once");
+}
+
+#[test]
+fn d1_nothing_is_said_to_answers_and_errors_that_nobody_asked_for() {
+    let mut dht = acquainted();
+    let mut out = Vec::new();
+    let mut error = Vec::new();
+    write_error(b"zz", addr(1), 201, "no", &mut error);
+    dht.on_datagram(at(1), addr(1), &error, &mut out);
+    dht.on_datagram(at(1), addr(1), &reply(1, b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe", &[], &[]), &mut out);
+    assert!(out.is_empty());
+}
+
+#[test]
+fn d2_nodes_that_cannot_be_are_not_asked() {
+    let mut dht = acquainted();
+    let mut out = Vec::new();
+    dht.search(at(1), HASH, None, &mut out);
+    let query = sent(&out)[0].1.to_vec();
+    out.clear();
+    let own = dht.id(false);
+    let a = |text: &str| text.parse::<SocketAddr>().unwrap();
+    let nodes =
+        [(id(5), a("127.0.0.1:7")), (id(6), a("192.168.1.1:7")), (own, addr(7)), (id(8), a("0.0.0.0:7")), (id(9), addr(9))];
+    let peers = [a("10.0.0.1:7"), addr(20), a("127.0.0.1:9")];
+    dht.on_datagram(at(1), addr(1), &reply(1, &query, &nodes, &peers), &mut out);
+    assert_eq!(sent(&out).iter().map(|(to, _)| *to).collect::<Vec<_>>(), [addr(9)]);
+    assert!(out.contains(&DhtAction::Peers { info_hash: HASH, peers: vec![addr(20)] }));
+}
+
+#[test]
+fn d3_an_announce_needs_a_token_of_its_own_address() {
+    let mut dht = acquainted();
+    let info_hash = HASH;
+    let told = ask(&mut dht, at(1), addr(3), Question::GetPeers { info_hash });
+    let Body::Reply(r) = answer(&told).body else { panic!() };
+    let token = r.token.unwrap();
+    let announce = |token| Question::AnnouncePeer { info_hash, port: Some(4000), token };
+    assert_eq!(refusal(&ask(&mut dht, at(2), addr(3), announce(b"invented"))), 203);
+    assert_eq!(refusal(&ask(&mut dht, at(2), addr(4), announce(token))), 203);
+    assert_eq!(refusal(&ask(&mut dht, at(700), addr(3), announce(token))), 203);
+    assert_eq!(dht.stats(at(700)).stored_peers, 0);
+    assert!(matches!(answer(&ask(&mut dht, at(299), addr(3), announce(token))).body, Body::Reply(_)));
+    let told = ask(&mut dht, at(300), addr(4), Question::GetPeers { info_hash });
+    let Body::Reply(r) = answer(&told).body else { panic!() };
+    assert!(r.peers().eq([SocketAddr::new(addr(3).ip(), 4000)]));
+    let implied = Question::AnnouncePeer { info_hash, port: None, token: r.token.unwrap() };
+    assert!(matches!(answer(&ask(&mut dht, at(301), addr(4), implied)).body, Body::Reply(_)));
+    assert_eq!(dht.stats(at(301)).stored_peers, 2);
+}
+
+#[test]
+fn d4_a_silly_transaction_is_not_echoed_and_a_silly_token_is_not_kept() {
+    let mut dht = acquainted();
+    let mut out = Vec::new();
+    let long = format!("d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t900:{}1:y1:qe", "x".repeat(900));
+    assert!(dht.on_datagram(at(1), addr(3), long.as_bytes(), &mut out));
+    assert!(out.is_empty());
+    dht.search(at(1), HASH, Some(7), &mut out);
+    let query = sent(&out)[0].1.to_vec();
+    let token = [b'x'; 100];
+    let parts = ReplyParts { id: id(1), nodes: None, nodes6: None, token: Some(&token), peers: &[] };
+    let mut bytes = Vec::new();
+    write_reply(parse(&query).unwrap().transaction, addr(0), &parts, &mut bytes);
+    out.clear();
+    dht.on_datagram(at(1), addr(1), &bytes, &mut out);
+    assert_eq!(out, [DhtAction::Done { info_hash: HASH }], "nobody to announce to");
+}
+
+#[test]
+fn d5_four_nodes_that_see_the_same_address_give_us_its_id() {
+    let (mut dht, mut out) = (Dht::new(at(0), CONFIG), Vec::new());
+    let ours: SocketAddr = "5.5.5.5:5".parse().unwrap();
+    let before = dht.id(false);
+    for n in 1..=4 {
+        assert_eq!(dht.id(false), before);
+        out.clear();
+        dht.add_node(at(0), addr(n), &mut out);
+        let ping = sent(&out)[0].1.to_vec();
+        dht.on_datagram(at(0), addr(n), &reply(n, &ping, &[], &[]), &mut Vec::new());
+    }
+    assert!(!before.is_secure_for(ours.ip()) && dht.id(false).is_secure_for(ours.ip()));
+    assert_eq!(dht.nodes(at(0)).len(), 4, "the table moved along");
+    out.clear();
+    dht.on_deadline(at(0), &mut out);
+    let own = dht.id(false);
+    let looks = |bytes| matches!(parse(bytes).unwrap().body, Body::Query(q) if q.question == Question::FindNode { target: own });
+    assert!(sent(&out).iter().any(|(_, bytes)| looks(bytes)), "it looks for its new neighbours");
+}
+
+#[test]
+fn d6_answers_are_small_and_a_flood_is_not_answered() {
+    let mut dht = acquainted();
+    let info_hash = HASH;
+    for n in 0..400 {
+        let now = at(1 + n as u64 / 4);
+        let told = ask(&mut dht, now, addr(100 + n), Question::GetPeers { info_hash });
+        let Body::Reply(r) = answer(&told).body else { panic!() };
+        let announce = Question::AnnouncePeer { info_hash, port: Some(4000), token: r.token.unwrap() };
+        ask(&mut dht, now, addr(100 + n), announce);
+        assert!(r.peers().count() <= limits::DHT_PEERS_TOLD && r.peers().count() == n.min(limits::DHT_PEERS_TOLD));
+        assert!(sent(&told)[0].1.len() <= limits::DHT_ANSWER_BYTES);
+    }
+    let answers = (0..200).filter(|_| !ask(&mut dht, at(200), addr(3), Question::Ping).is_empty()).count();
+    assert_eq!(answers as u32, limits::DHT_GUARD_PACKETS);
+    let mut bytes = 0;
+    for n in 0..5000 {
+        let told = ask(&mut dht, at(300 + n / 500), addr(2000 + n as usize), Question::GetPeers { info_hash });
+        bytes += sent(&told).iter().map(|(_, b)| b.len() as u64).sum::<u64>();
+    }
+    assert!(bytes <= limits::DHT_ANSWERS_BURST_BYTES + 10 * limits::DHT_ANSWERS_PER_SECOND_BYTES, "{bytes}");
+    assert!(dht.stats(at(310)).withheld_answers > 4000);
+}
+
+#[test]
+fn d9_bytes_of_other_protocols_are_left_to_others() {
+    let (mut dht, mut out) = (acquainted(), Vec::new());
+    for alien in [&b"\x41\x00\x12\x34 utp"[..], &[0, 0, 0, 1, 0, 0, 0, 9], b"", b"le", b"hello"] {
+        assert!(!dht.on_datagram(at(1), addr(1), alien, &mut out));
+    }
+    assert!(dht.on_datagram(at(1), addr(1), b"d1:xde", &mut out));
+    assert!(out.is_empty());
+}
+
+#[test]
+fn unknown_methods_and_broken_arguments_are_refused_by_number() {
+    let mut dht = acquainted();
+    let mut out = Vec::new();
+    for (q, code) in [("4:vote", 204), ("9:get_peers", 203), ("9:find_node", 203), ("13:announce_peer", 203)] {
+        out.clear();
+        let packet = format!("d1:ad2:id20:abcdefghij0123456789e1:q{q}2:roi1e1:t2:aa1:y1:qe");
+        dht.on_datagram(at(1), addr(3), packet.as_bytes(), &mut out);
+        assert_eq!(refusal(&out), code, "{q}");
+    }
+}
+
+#[test]
+fn who_asks_is_asked_and_read_only_nodes_are_left_alone() {
+    let mut dht = acquainted();
+    assert_eq!(sent(&ask(&mut dht, at(1), addr(3), Question::Ping)).len(), 1, "read-only");
+    let (mut bytes, mut out) = (Vec::new(), Vec::new());
+    write_query(b"q1", &Query { id: id(4), want: Want::default(), question: Question::Ping }, false, &mut bytes);
+    dht.on_datagram(at(1), addr(4), &bytes, &mut out);
+    assert_eq!(sent(&out).len(), 2);
+    let ping = sent(&out)[1].1.to_vec();
+    dht.on_datagram(at(1), addr(4), &reply(4, &ping, &[], &[]), &mut Vec::new());
+    assert!(dht.nodes(at(1)).contains(&(id(4), addr(4))));
+    let mut silent = Dht::new(at(0), DhtConfig { read_only: true, ..CONFIG });
+    out.clear();
+    assert!(silent.on_datagram(at(1), addr(4), &bytes, &mut out) && out.is_empty());
+    silent.add_node(at(1), addr(5), &mut out);
+    assert!(parse(sent(&out)[0].1).unwrap().read_only);
+}
+
+#[test]
+fn a_slow_node_is_passed_by_after_two_seconds_and_given_up_after_twelve() {
+    let mut dht = acquainted();
+    let mut out = Vec::new();
+    dht.search(at(1), HASH, Some(4000), &mut out);
+    let query = sent(&out)[0].1.to_vec();
+    let nodes: Vec<_> = (10..14).map(|n| (id(n), addr(n))).collect();
+    out.clear();
+    dht.on_datagram(at(1), addr(1), &reply(1, &query, &nodes, &[]), &mut out);
+    assert_eq!(sent(&out).len(), limits::DHT_ALPHA);
+    let late = sent(&out)[0].1.to_vec();
+    let who = (10..14).find(|n| addr(*n) == sent(&out)[0].0).unwrap();
+    out.clear();
+    assert_eq!(dht.next_deadline(), at(3));
+    dht.on_deadline(at(3), &mut out);
+    assert_eq!(sent(&out).len(), 1, "the fourth is asked beside the three");
+    out.clear();
+    dht.on_datagram(at(4), addr(who), &reply(who, &late, &[], &[addr(77)]), &mut out);
+    assert_eq!(out, [DhtAction::Peers { info_hash: HASH, peers: vec![addr(77)] }], "late is not too late");
+    while !out.contains(&DhtAction::Done { info_hash: HASH }) {
+        let next = dht.next_deadline();
+        assert!(next < at(140), "{out:?}");
+        dht.on_deadline(next, &mut out);
+    }
+    let is_announce = |bytes: &[u8]| bytes.windows(13).any(|w| w == b"announce_peer");
+    let mut told: Vec<_> = sent(&out).into_iter().filter(|(_, bytes)| is_announce(bytes)).map(|(to, _)| to).collect();
+    told.sort_unstable();
+    assert_eq!(told, [addr(1), addr(who)], "those that gave a token");
+}
+
+#[test]
+fn a_search_waits_for_the_first_node_and_ends_at_once_where_there_is_none() {
+    let (mut dht, mut out) = (Dht::new(at(0), CONFIG), Vec::new());
+    dht.search(at(0), HASH, None, &mut out);
+    assert_eq!(out, [DhtAction::Done { info_hash: HASH }]);
+    assert_eq!(dht.next_deadline(), Now::NEVER);
+    out.clear();
+    dht.add_router(at(1), addr(1));
+    dht.search(at(1), HASH, None, &mut out);
+    assert!(out.is_empty());
+    dht.on_deadline(at(1), &mut out);
+    let find = sent(&out)[0].1.to_vec();
+    out.clear();
+    dht.on_datagram(at(2), addr(1), &reply(1, &find, &[(id(2), addr(2))], &[]), &mut out);
+    assert!(dht.nodes(at(2)).is_empty(), "a router is nobody's node");
+    let find = sent(&out)[0].1.to_vec();
+    out.clear();
+    dht.on_datagram(at(2), addr(2), &reply(2, &find, &[], &[]), &mut out);
+    let asks =
+        |bytes| matches!(parse(bytes).unwrap().body, Body::Query(q) if q.question == Question::GetPeers { info_hash: HASH });
+    assert!(sent(&out).iter().any(|(to, bytes)| *to == addr(2) && asks(bytes)), "{out:?}");
+    dht.forget(HASH);
+    out.clear();
+    (0..60).for_each(|_| dht.on_deadline(dht.next_deadline().min(at(1000)), &mut out));
+    assert!(!out.contains(&DhtAction::Done { info_hash: HASH }), "forgotten is forgotten");
+}
+
+#[test]
+fn a_hundred_thousand_hostile_packets_leave_memory_flat_and_say_little() {
+    let (mut dht, mut rng) = (acquainted(), Rng::new(5));
+    let (mut out, mut seeds): (Vec<DhtAction>, Vec<Vec<u8>>) = (Vec::new(), Vec::new());
+    let question = |n: usize, place: [u8; 20]| match n % 4 {
+        0 => Question::Ping,
+        1 => Question::FindNode { target: NodeId(place) },
+        2 => Question::GetPeers { info_hash: InfoHash(place) },
+        _ => Question::AnnouncePeer { info_hash: InfoHash(place), port: Some(1), token: b"12345678" },
+    };
+    for n in 0..40 {
+        let mut bytes = Vec::new();
+        write_query(b"tt", &Query { id: id(n), want: Want::default(), question: question(n, id(n).0) }, n % 8 == 0, &mut bytes);
+        seeds.push(reply(n, &bytes, &[(id(n), addr(n)), (id(n + 1), addr(n + 1))], &[addr(n)]));
+        seeds.push(bytes);
+    }
+    let (mut now, mut most, mut early) = (at(1), 0, 0);
+    let (start_in, start_out) = (dht.stats(now).received_bytes, dht.stats(now).sent_bytes);
+    for n in 0..100_000u32 {
+        let mut packet = seeds[rng.below(seeds.len())].clone();
+        match rng.below(4) {
+            0 => {}
+            1 => (0..1 + rng.below(5)).for_each(|_| {
+                let at = rng.below(packet.len());
+                packet[at] = rng.u32() as u8;
+            }),
+            2 => packet.truncate(rng.below(packet.len() + 1)),
+            _ => {
+                packet = vec![0; 1 + rng.below(200)];
+                rng.fill(&mut packet);
+                packet[0] = b'd';
+            }
+        }
+        let from = if n % 3 == 0 { addr(rng.below(40)) } else { SocketAddr::from((rng.u32().to_be_bytes(), rng.u32() as u16)) };
+        now = now + Duration::from_millis(20);
+        dht.on_datagram(now, from, &packet, &mut out);
+        while dht.next_deadline() <= now {
+            dht.on_deadline(now, &mut out);
+        }
+        out.clear();
+        if n % 1000 == 0 {
+            let items = dht.stats(now).items;
+            most = most.max(items);
+            early = if n == 20_000 { most } else { early };
+        }
+    }
+    let stats = dht.stats(now);
+    let (bytes_in, bytes_out) = (stats.received_bytes - start_in, stats.sent_bytes - start_out);
+    assert!(most <= early + early / 4 + 50, "{early} things kept after a fifth, {most} at most");
+    assert!(bytes_out <= 3 * bytes_in, "{bytes_out} bytes for {bytes_in}");
+}

@@ -1,0 +1,61 @@
+//! What the DHT promises, in worlds of many nodes.
+
+use super::*;
+use std::time::Duration;
+
+const CALM: Scenario = Scenario {
+    seed: 1,
+    nodes: 500,
+    loss_percent: 0,
+    liars_percent: 0,
+    stay: None,
+    arrival: Duration::from_secs(120),
+    settling: Duration::from_secs(60),
+    torrents: 100,
+    wait: Duration::from_secs(60),
+};
+
+fn check(scenario: &Scenario, report: &Report) {
+    println!("{report:#?}");
+    assert!(report.searches * 100 >= scenario.torrents * 99, "{} searches ended", report.searches);
+    assert!(report.found * 100 >= report.searches * 99, "{} of {} found", report.found, report.searches);
+    let most = u64::from(scenario.nodes.ilog2()) + 4;
+    assert!(report.rounds.median <= most, "{:?} rounds, {most} allowed", report.rounds);
+}
+
+#[test]
+fn five_hundred_nodes_find_whoever_announced() {
+    let report = run(&CALM);
+    check(&CALM, &report);
+    assert!(report.secure_percent >= 99, "{}", report.secure_percent);
+}
+
+#[test]
+fn five_hundred_nodes_find_whoever_announced_among_liars_with_losses_and_churn() {
+    let hard = Scenario { loss_percent: 5, liars_percent: 20, stay: Some(Duration::from_secs(3600)), ..CALM };
+    check(&hard, &run(&hard));
+}
+
+#[test]
+fn one_seed_is_one_run() {
+    let small = Scenario { nodes: 60, loss_percent: 5, liars_percent: 20, torrents: 10, ..CALM };
+    assert_eq!(run(&small), run(&small));
+    assert_ne!(run(&small), run(&Scenario { seed: 2, ..small }));
+}
+
+#[test]
+#[ignore = "minutes: ten thousand nodes for an hour"]
+fn ten_thousand_nodes_find_whoever_announced_among_liars_with_losses_and_churn() {
+    let long = Scenario {
+        nodes: 10_000,
+        loss_percent: 5,
+        liars_percent: 20,
+        stay: Some(Duration::from_secs(3600)),
+        arrival: Duration::from_secs(1200),
+        settling: Duration::from_secs(600),
+        torrents: 1000,
+        wait: Duration::from_secs(600),
+        ..CALM
+    };
+    check(&long, &run(&long));
+}

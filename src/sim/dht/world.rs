@@ -1,0 +1,373 @@
+//! The network between virtual nodes, and what happens on it when.
+
+use super::liar::Lie;
+use crate::engine::dht::{Dht, DhtAction, DhtConfig, LookupCost};
+use crate::units::{InfoHash, Now, Rng};
+use crate::wire::krpc::{Body, parse};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// A world to be run.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// Where all chance comes from.
+    pub seed: u64,
+    /// Nodes, once all have come.
+    pub nodes: usize,
+    /// Packets that are lost, in a hundred.
+    pub loss_percent: u32,
+    /// Nodes that lie, in a hundred.
+    pub liars_percent: u32,
+    /// How long a node stays on average; who leaves is replaced. `None`: for ever.
+    pub stay: Option<Duration>,
+    /// The time in which all nodes come.
+    pub arrival: Duration,
+    /// The time from then on until the first announce, for tables to settle.
+    pub settling: Duration,
+    /// Torrents that are announced, one every tenth of a second, and looked for later.
+    pub torrents: usize,
+    /// Time from an announce's end to the search.
+    pub wait: Duration,
+}
+
+/// The middle and the edge of some figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spread {
+    /// Half are below.
+    pub median: u64,
+    /// One in a hundred is above.
+    pub p99: u64,
+    /// None is above.
+    pub most: u64,
+}
+
+impl Spread {
+    fn of(mut figures: Vec<u64>) -> Spread {
+        figures.sort_unstable();
+        let at = |part: usize| figures.get((figures.len() * part / 100).min(figures.len().saturating_sub(1))).copied();
+        let [median, p99, most] = [50, 99, 100].map(|part| at(part).unwrap_or_default());
+        Spread { median, p99, most }
+    }
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Searches that ended.
+    pub searches: usize,
+    /// Of these, those that brought the peer that announced.
+    pub found: usize,
+    /// Queries one after the other, a search.
+    pub rounds: Spread,
+    /// Answers one after the other that led to the nearest node.
+    pub hops: Spread,
+    /// Queries a search.
+    pub queries: Spread,
+    /// Bytes of queries and answers, a search.
+    pub bytes: Spread,
+    /// Milliseconds from the search to its first true peer.
+    pub found_ms: Spread,
+    /// Milliseconds from the search to its end.
+    pub ended_ms: Spread,
+    /// Good nodes in honest tables.
+    pub nodes: Spread,
+    /// Honest nodes whose id belongs to their address (BEP 42), in a hundred.
+    pub secure_percent: u64,
+    /// Packets that were sent by all.
+    pub packets: u64,
+    /// Bytes a second that an honest node sent, on average over nodes and their lives.
+    pub sent_per_second_bytes: u64,
+}
+
+enum Event {
+    Join,
+    Leave,
+    Wake(usize),
+    Packet { from: SocketAddr, to: SocketAddr, bytes: Box<[u8]> },
+    Announce(usize),
+    Search(usize),
+}
+
+struct Member {
+    dht: Dht,
+    addr: SocketAddr,
+    lie: Option<Lie>,
+    latency_us: u64,
+    wakes_at: Now,
+    joined_at: Now,
+}
+
+/// A torrent of the world.
+#[derive(Default)]
+struct Torrent {
+    peer: Option<SocketAddr>,
+    searcher: Option<usize>,
+    began: Now,
+    found: Option<Now>,
+}
+
+struct World {
+    scenario: Scenario,
+    rng: Rng,
+    now: Now,
+    made: u64,
+    queue: BinaryHeap<Reverse<(Now, u64, usize)>>,
+    events: Vec<Option<Event>>,
+    free: Vec<usize>,
+    members: Vec<Option<Member>>,
+    alive: Vec<usize>,
+    by_addr: BTreeMap<SocketAddr, usize>,
+    liars: Vec<SocketAddr>,
+    torrents: Vec<Torrent>,
+    costs: Vec<LookupCost>,
+    found_ms: Vec<u64>,
+    ended_ms: Vec<u64>,
+    report: Report,
+}
+
+/// Runs a scenario to the end of its searches.
+pub fn run(scenario: &Scenario) -> Report {
+    let mut world = World {
+        scenario: *scenario,
+        rng: Rng::new(scenario.seed),
+        now: Now::ZERO,
+        made: 0,
+        queue: BinaryHeap::new(),
+        events: Vec::new(),
+        free: Vec::new(),
+        members: Vec::new(),
+        alive: Vec::new(),
+        by_addr: BTreeMap::new(),
+        liars: Vec::new(),
+        torrents: Vec::new(),
+        costs: Vec::new(),
+        found_ms: Vec::new(),
+        ended_ms: Vec::new(),
+        report: Report::default(),
+    };
+    let arrival_us = scenario.arrival.as_micros() as u64;
+    for n in 0..scenario.nodes as u64 {
+        world.push(Now::from_micros(arrival_us * n / scenario.nodes as u64), Event::Join);
+    }
+    let start = Now::ZERO + scenario.arrival;
+    if scenario.stay.is_some() {
+        world.push(start, Event::Leave);
+    }
+    for n in 0..scenario.torrents {
+        world.torrents.push(Torrent::default());
+        world.push(start + scenario.settling + Duration::from_millis(100 * n as u64), Event::Announce(n));
+    }
+    let end = start + scenario.settling + Duration::from_millis(100 * scenario.torrents as u64) + scenario.wait;
+    world.run(end + Duration::from_secs(120));
+    world.finish(start)
+}
+
+fn info_hash(torrent: usize) -> InfoHash {
+    let mut rng = Rng::new(0x7072_6f76_6520_6974 ^ torrent as u64);
+    let mut hash = [0; 20];
+    rng.fill(&mut hash);
+    InfoHash(hash)
+}
+
+impl World {
+    fn push(&mut self, at: Now, event: Event) {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => {
+                self.events.push(None);
+                self.events.len() - 1
+            }
+        };
+        self.events[slot] = Some(event);
+        self.made += 1;
+        self.queue.push(Reverse((at, self.made, slot)));
+    }
+
+    fn run(&mut self, end: Now) {
+        while let Some(Reverse((at, _, slot))) = self.queue.pop() {
+            if at > end {
+                break;
+            }
+            assert!(at >= self.now, "time goes back");
+            self.now = at;
+            self.free.push(slot);
+            match self.events[slot].take() {
+                Some(Event::Join) => self.join(),
+                Some(Event::Leave) => self.leave(),
+                Some(Event::Wake(member)) => self.with(member, |m, now, out| {
+                    if m.wakes_at <= now {
+                        m.wakes_at = Now::NEVER;
+                        m.dht.on_deadline(now, out);
+                        assert!(m.dht.next_deadline() > now, "a deadline stays due");
+                    }
+                }),
+                Some(Event::Packet { from, to, bytes }) => self.deliver(from, to, &bytes),
+                Some(Event::Announce(torrent)) => self.announce(torrent),
+                Some(Event::Search(torrent)) => self.search(torrent),
+                None => {}
+            }
+        }
+    }
+
+    fn join(&mut self) {
+        let index = self.members.len();
+        let n = index as u32;
+        // Unlike neighbours: nobody shares a network with anybody.
+        let ip = [20 + (n % 79) as u8, (n / 79 % 256) as u8, (n / (79 * 256)) as u8, 1 + (n.wrapping_mul(97) % 250) as u8];
+        let addr = SocketAddr::from((ip, 6881));
+        let lies = self.rng.below(100) < self.scenario.liars_percent as usize && index > 4;
+        let lie = lies.then(|| Lie::of(self.rng.below(4)));
+        let config = DhtConfig { seed: self.rng.u64(), port: 6881, read_only: false, id: None, own_networks_allowed: false };
+        let latency_us = 10_000 + self.rng.below(80_000) as u64;
+        let dht = Dht::new(self.now, config);
+        self.members.push(Some(Member { dht, addr, lie, latency_us, wakes_at: Now::NEVER, joined_at: self.now }));
+        self.by_addr.insert(addr, index);
+        if lies {
+            self.liars.push(addr);
+        }
+        let friends: Vec<SocketAddr> = (0..4).filter_map(|_| self.anybody()).map(|(_, addr)| addr).collect();
+        self.alive.push(index);
+        self.with(index, |m, now, out| friends.iter().for_each(|friend| m.dht.add_node(now, *friend, out)));
+    }
+
+    fn anybody(&mut self) -> Option<(usize, SocketAddr)> {
+        let index = *self.alive.get(self.rng.below(self.alive.len()))?;
+        Some((index, self.members[index].as_ref()?.addr))
+    }
+
+    fn anybody_honest(&mut self) -> Option<usize> {
+        // Who has just come has no table yet.
+        let settled = |m: &Member, now: Now| m.lie.is_none() && now.since(m.joined_at) > Duration::from_secs(60);
+        (0..1000).find_map(|_| {
+            let (index, _) = self.anybody()?;
+            self.members[index].as_ref().filter(|m| settled(m, self.now)).map(|_| index)
+        })
+    }
+
+    fn leave(&mut self) {
+        let Some(stay) = self.scenario.stay else { return };
+        if !self.alive.is_empty() {
+            let at = self.rng.below(self.alive.len());
+            let index = self.alive[at];
+            // Who searches stays until it is done: the others measure what churn does.
+            if !self.torrents.iter().any(|t| t.searcher == Some(index)) {
+                self.alive.swap_remove(at);
+                if let Some(member) = self.members[index].take() {
+                    self.by_addr.remove(&member.addr);
+                    self.liars.retain(|addr| *addr != member.addr);
+                }
+                self.join();
+            }
+        }
+        self.push(self.now + stay / self.scenario.nodes.max(1) as u32, Event::Leave);
+    }
+
+    /// Does something with a member, and what it wants done.
+    fn with(&mut self, index: usize, does: impl FnOnce(&mut Member, Now, &mut Vec<DhtAction>)) {
+        let Some(member) = &mut self.members[index] else { return };
+        let mut out = Vec::new();
+        does(member, self.now, &mut out);
+        let (addr, next) = (member.addr, member.dht.next_deadline());
+        if next < member.wakes_at {
+            member.wakes_at = next;
+            self.push(next.max(self.now), Event::Wake(index));
+        }
+        for action in out {
+            match action {
+                DhtAction::Send { to, bytes } => self.send(addr, to, bytes),
+                DhtAction::Peers { info_hash, peers } => self.on_peers(index, info_hash, &peers),
+                DhtAction::Done { info_hash } => self.on_done(index, info_hash),
+            }
+        }
+    }
+
+    fn send(&mut self, from: SocketAddr, to: SocketAddr, bytes: Box<[u8]>) {
+        self.report.packets += 1;
+        assert!(bytes.len() <= 1024, "a packet of {} bytes", bytes.len());
+        let lost = self.rng.below(100) < self.scenario.loss_percent as usize;
+        let end = |world: &World, addr| world.by_addr.get(&addr).and_then(|i| world.members[*i].as_ref()).map(|m| m.latency_us);
+        let (Some(a), Some(b), false) = (end(self, from), end(self, to), lost) else { return };
+        let latency = Duration::from_micros(a + b + self.rng.below(10_000) as u64);
+        self.push(self.now + latency, Event::Packet { from, to, bytes });
+    }
+
+    fn deliver(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        let Some(&index) = self.by_addr.get(&to) else { return };
+        let Some(member) = &self.members[index] else { return };
+        let is_query = parse(bytes).is_ok_and(|p| matches!(p.body, Body::Query(_)));
+        match member.lie.filter(|_| is_query) {
+            Some(lie) => {
+                let own = member.dht.id(false);
+                if let Some(answer) = lie.answer(own, from, bytes, &self.liars, &mut self.rng) {
+                    self.send(to, from, answer.into());
+                }
+            }
+            None => self.with(index, |m, now, out| assert!(m.dht.on_datagram(now, from, bytes, out))),
+        }
+    }
+
+    // ---- what is measured ---------------------------------------------------------------------------------------------
+
+    fn announce(&mut self, torrent: usize) {
+        let Some(index) = self.anybody_honest() else { return };
+        let peer = self.members[index].as_ref().map(|m| SocketAddr::new(m.addr.ip(), 7000));
+        self.torrents[torrent].peer = peer;
+        self.push(self.now + self.scenario.wait, Event::Search(torrent));
+        self.with(index, |m, now, out| m.dht.search(now, info_hash(torrent), Some(7000), out));
+    }
+
+    fn search(&mut self, torrent: usize) {
+        let Some(index) = self.anybody_honest() else { return };
+        let now = self.now;
+        let t = &mut self.torrents[torrent];
+        (t.searcher, t.began) = (Some(index), now);
+        self.with(index, |m, now, out| m.dht.search(now, info_hash(torrent), None, out));
+    }
+
+    fn torrent(&mut self, searcher: usize, hash: InfoHash) -> Option<&mut Torrent> {
+        let mut torrents = self.torrents.iter_mut().enumerate();
+        torrents.find(|(n, t)| t.searcher == Some(searcher) && info_hash(*n) == hash).map(|(_, t)| t)
+    }
+
+    fn on_peers(&mut self, index: usize, hash: InfoHash, peers: &[SocketAddr]) {
+        let now = self.now;
+        let Some(t) = self.torrent(index, hash) else { return };
+        if t.peer.is_some_and(|peer| peers.contains(&peer)) {
+            t.found.get_or_insert(now);
+        }
+    }
+
+    fn on_done(&mut self, index: usize, hash: InfoHash) {
+        let now = self.now;
+        let cost = self.members[index].as_ref().map(|m| m.dht.stats(now).last_search);
+        let Some(t) = self.torrent(index, hash) else { return };
+        t.searcher = None;
+        let (found, began) = (t.found, t.began);
+        self.report.searches += 1;
+        self.report.found += usize::from(found.is_some());
+        self.costs.extend(cost);
+        self.found_ms.extend(found.map(|at| at.since(began).as_millis() as u64));
+        self.ended_ms.push(now.since(began).as_millis() as u64);
+    }
+
+    fn finish(mut self, start: Now) -> Report {
+        let of = |figure: fn(&LookupCost) -> u64, costs: &[LookupCost]| Spread::of(costs.iter().map(figure).collect());
+        self.report.rounds = of(|c| c.rounds.into(), &self.costs);
+        self.report.hops = of(|c| c.hops.into(), &self.costs);
+        self.report.queries = of(|c| c.queries.into(), &self.costs);
+        self.report.bytes = of(|c| c.bytes, &self.costs);
+        self.report.found_ms = Spread::of(std::mem::take(&mut self.found_ms));
+        self.report.ended_ms = Spread::of(std::mem::take(&mut self.ended_ms));
+        let honest: Vec<&Member> = self.members.iter().flatten().filter(|m| m.lie.is_none()).collect();
+        let old: Vec<&&Member> = honest.iter().filter(|m| m.joined_at <= start).collect();
+        let stats = |m: &Member| m.dht.stats(self.now);
+        self.report.nodes = Spread::of(old.iter().map(|m| stats(m).nodes_v4 as u64).collect());
+        let secure = old.iter().filter(|m| m.dht.id(false).is_secure_for(m.addr.ip())).count();
+        self.report.secure_percent = (100 * secure / old.len().max(1)) as u64;
+        let sent = |m: &Member| stats(m).sent_bytes / self.now.since(m.joined_at).as_secs().max(1);
+        self.report.sent_per_second_bytes = old.iter().map(|m| sent(m)).sum::<u64>() / old.len().max(1) as u64;
+        self.report
+    }
+}
