@@ -11,7 +11,7 @@
 //! place of a bad one, or of one whose id does not belong to its address (BEP 42); otherwise the new node waits as a spare.
 
 use crate::engine::limits;
-use crate::units::{NodeId, Now, Rng};
+use crate::units::{Distance, NodeId, Now, Rng};
 use crate::wire::compact::is_local;
 use std::net::{IpAddr, SocketAddr};
 
@@ -227,13 +227,17 @@ impl Table {
 
     /// The nodes nearest to a place: good ones, and questionable ones where these do not suffice.
     pub(super) fn nearest(&self, now: Now, target: NodeId, most: usize) -> Vec<Node> {
-        let mut nodes: Vec<Node> = self.iter().filter(|n| n.health(now) != Health::Bad).copied().collect();
-        nodes.sort_by_key(|n| n.id.distance(target));
-        if nodes.iter().filter(|n| n.health(now) == Health::Good).count() >= most {
-            nodes.retain(|n| n.health(now) == Health::Good);
+        let alive = self.iter().filter(|n| n.health(now) != Health::Bad);
+        let mut nodes: Vec<(Distance, &Node)> = alive.map(|n| (n.id.distance(target), n)).collect();
+        if nodes.iter().filter(|(_, n)| n.health(now) == Health::Good).count() >= most {
+            nodes.retain(|(_, n)| n.health(now) == Health::Good);
         }
-        nodes.truncate(most);
-        nodes
+        if nodes.len() > most {
+            nodes.select_nth_unstable_by_key(most, |(distance, _)| *distance);
+            nodes.truncate(most);
+        }
+        nodes.sort_unstable_by_key(|(distance, _)| *distance);
+        nodes.into_iter().map(|(_, n)| *n).collect()
     }
 
     /// Nodes that are good now.

@@ -227,7 +227,8 @@ impl World {
         if lies {
             self.liars.push(addr);
         }
-        let friends: Vec<SocketAddr> = (0..4).filter_map(|_| self.anybody()).map(|(_, addr)| addr).collect();
+        // As many as a file of an earlier run or the peers of a torrent bring.
+        let friends: Vec<SocketAddr> = (0..8).filter_map(|_| self.anybody()).map(|(_, addr)| addr).collect();
         self.alive.push(index);
         self.with(index, |m, now, out| friends.iter().for_each(|friend| m.dht.add_node(now, *friend, out)));
     }
