@@ -20,7 +20,7 @@ use std::time::Duration;
 pub struct DhtConfig {
     /// Where all choices come from; unpredictable in earnest, chosen in tests.
     pub seed: u64,
-    /// The UDP port that we are reached at; said to nobody, but never asked ourselves.
+    /// The UDP port that we are reached at: it tells us apart from a neighbour behind the same address.
     pub port: u16,
     /// Asks and never answers (BEP 43).
     pub read_only: bool,
@@ -87,6 +87,8 @@ pub(super) struct Family {
     pub(super) own: NodeId,
     pub(super) table: Table,
     pub(super) votes: Votes,
+    /// Our address, once enough others agree on it.
+    external: Option<IpAddr>,
     routers: Vec<SocketAddr>,
     /// When we look for ourselves again; never, once somebody is known.
     bootstrap_at: Now,
@@ -140,6 +142,7 @@ impl Dht {
                 own,
                 table: Table::new(now, own),
                 votes: Votes::default(),
+                external: None,
                 routers: Vec::new(),
                 bootstrap_at: Now::NEVER,
                 bootstrap_wait: limits::DHT_BOOTSTRAP,
@@ -168,9 +171,12 @@ impl Dht {
         &mut self.families[usize::from(v6)]
     }
 
-    /// Whether a node or a peer may be there at all.
+    /// Whether a node or a peer may be there at all, and is not we.
     pub(super) fn believable(&self, addr: SocketAddr) -> Option<SocketAddr> {
-        usable(addr.ip(), addr.port()).filter(|addr| self.config.own_networks_allowed || !is_local(addr.ip()))
+        let addr = usable(addr.ip(), addr.port())?;
+        let external = self.families[usize::from(addr.is_ipv6())].external;
+        let is_we = external == Some(addr.ip()) && addr.port() == self.config.port;
+        (!is_we && (self.config.own_networks_allowed || !is_local(addr.ip()))).then_some(addr)
     }
 
     // ---- wishes -------------------------------------------------------------------------------------------------------
@@ -195,6 +201,7 @@ impl Dht {
     }
 
     /// Looks for a torrent's peers; with `announce`, says that we have it and listen at this TCP port. To be repeated every 15 minutes.
+    /// It begins once somebody is known, and ends at once if there is nobody to ask.
     pub fn search(&mut self, now: Now, info_hash: InfoHash, announce: Option<u16>, out: &mut Vec<DhtAction>) {
         if let Some(search) = self.searches.get_mut(&info_hash) {
             search.announce = announce.or(search.announce);
@@ -363,6 +370,7 @@ impl Dht {
     pub(super) fn on_vote(&mut self, now: Now, voter: IpAddr, seen: IpAddr) {
         let (family, rng) = (&mut self.families[usize::from(voter.is_ipv6())], &mut self.rng);
         let Some(ours) = family.votes.vote(voter, seen) else { return };
+        family.external = Some(ours);
         if let Some(id) = better_id(family.own, ours, rng) {
             family.own = id;
             family.table.move_to(now, id);

@@ -182,6 +182,8 @@ fn d5_four_nodes_that_see_the_same_address_give_us_its_id() {
     assert!(!before.is_secure_for(ours.ip()) && dht.id(false).is_secure_for(ours.ip()));
     assert_eq!(dht.nodes(at(0)).len(), 4, "the table moved along");
     out.clear();
+    dht.add_node(at(0), SocketAddr::new(ours.ip(), CONFIG.port), &mut out);
+    assert!(out.is_empty(), "we do not ask ourselves");
     dht.on_deadline(at(0), &mut out);
     let own = dht.id(false);
     let looks = |bytes| matches!(parse(bytes).unwrap().body, Body::Query(q) if q.question == Question::FindNode { target: own });
@@ -307,6 +309,35 @@ fn a_search_waits_for_the_first_node_and_ends_at_once_where_there_is_none() {
     out.clear();
     (0..60).for_each(|_| dht.on_deadline(dht.next_deadline().min(at(1000)), &mut out));
     assert!(!out.contains(&DhtAction::Done { info_hash: HASH }), "forgotten is forgotten");
+}
+
+#[test]
+fn both_families_have_a_table_each_and_tell_what_is_wanted() {
+    let mut dht = acquainted();
+    let v6: SocketAddr = "[2001:db8:5::1]:6881".parse().unwrap();
+    let mut out = Vec::new();
+    dht.add_node(at(1), v6, &mut out);
+    let ping = sent(&out)[0].1.to_vec();
+    dht.on_datagram(at(1), v6, &reply(6, &ping, &[], &[]), &mut Vec::new());
+    let stats = dht.stats(at(1));
+    assert_eq!((stats.nodes_v4, stats.nodes_v6), (1, 1));
+    let mut told = |from: SocketAddr, want: Want| {
+        let (mut bytes, mut out) = (Vec::new(), Vec::new());
+        let question = Question::FindNode { target: NodeId([3; 20]) };
+        write_query(b"q1", &Query { id: id(9), want, question }, true, &mut bytes);
+        dht.on_datagram(at(2), from, &bytes, &mut out);
+        let Body::Reply(r) = answer(&out).body else { panic!() };
+        (r.nodes(false).map(|n| n.1).collect::<Vec<_>>(), r.nodes(true).map(|n| n.1).collect::<Vec<_>>())
+    };
+    let asker: SocketAddr = "[2001:db8:9::9]:7".parse().unwrap();
+    assert_eq!(told(asker, Want::default()), (vec![], vec![v6]));
+    assert_eq!(told(addr(3), Want::default()), (vec![addr(1)], vec![]));
+    assert_eq!(told(addr(3), Want { v4: false, v6: true }), (vec![], vec![v6]));
+    assert_eq!(told(asker, Want { v4: true, v6: true }), (vec![addr(1)], vec![v6]));
+    out.clear();
+    dht.search(at(3), HASH, None, &mut out);
+    let asked: Vec<_> = sent(&out).iter().map(|(to, _)| *to).collect();
+    assert!(asked.contains(&addr(1)), "{asked:?}");
 }
 
 #[test]
