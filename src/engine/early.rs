@@ -44,12 +44,8 @@ impl Shape {
     }
 }
 
-/// Keeps what a message says, if it says something that will count later.
-pub(super) fn keep(peer: &mut Peer, message: &Message<'_>) {
-    let first = match message {
-        Message::KeepAlive | Message::Extended { .. } | Message::Port { .. } => false,
-        _ => !std::mem::replace(&mut peer.spoke, true),
-    };
+/// Keeps what a message says, if it says something that will count later. `first`: it is the peer's first word about pieces.
+pub(super) fn keep(peer: &mut Peer, message: &Message<'_>, first: bool) {
     let early = &mut peer.early;
     match *message {
         Message::Choke => peer.they_choke = true,
@@ -60,7 +56,7 @@ pub(super) fn keep(peer: &mut Peer, message: &Message<'_>) {
         Message::HaveAll if first => early.has = Has::All,
         // What is beyond the limit is lost: the peer has more than we know, and no harm is done.
         Message::Have { piece } if early.haves.len() < limits::EARLY_HAVES => early.haves.push(piece),
-        Message::AllowedFast { piece } if early.allowed_fast.len() < limits::ALLOWED_FAST_PIECES => {
+        Message::AllowedFast { piece } if early.allowed_fast.len() < limits::ALLOWED_FAST_REMEMBERED => {
             early.allowed_fast.push(piece)
         }
         _ => {}

@@ -29,7 +29,7 @@ impl Engine {
             assert!(policy.fast || !p.fast, "a peer speaks the Fast extension with us and we do not");
             assert!(policy.snub_after.is_some() || !p.window.is_snubbed(), "a snubber where there are none");
             assert!(p.outbox.blocks() <= limits::REQQ_OURS_BLOCKS && p.suggested.len() <= limits::SUGGESTED_PIECES);
-            assert!(p.fast_to_us.len() <= limits::ALLOWED_FAST_PIECES && p.fast_to_them.len() <= limits::ALLOWED_FAST_PIECES);
+            assert!(p.fast_to_us.len() <= limits::ALLOWED_FAST_REMEMBERED && p.fast_to_them.len() <= limits::ALLOWED_FAST_PIECES);
             assert!(p.outbox.control_bytes() <= 2 * limits::OUTBOX_CONTROL_BYTES);
         }
         for (key, t) in self.torrents.iter() {
@@ -327,6 +327,8 @@ impl Hands<'_> {
         assert!(!self.hashing.contains(&span.piece()), "{span} was written while it was hashed");
         assert!(self.engine.have(self.torrent).is_some_and(|h| !h.has(span.piece())), "{span} was written although it is had");
         let block = (span.piece(), span.begin() / BLOCK_LEN);
+        let leased_to = self.engine.torrents.get(self.torrent).and_then(|t| t.pieces.writer(span));
+        assert_eq!(leased_to, Some(key), "{span} is written without a lease");
         if span.begin() % BLOCK_LEN == 0 {
             self.writers.insert(block, key); // who begins anew has taken the block over
         }

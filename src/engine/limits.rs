@@ -51,8 +51,10 @@ pub const OPEN_PIECES_SPARE: usize = 8;
 pub const OPEN_BYTES: u32 = 16 * 1024 * 1024;
 /// Suggestions remembered a peer (BEP 6).
 pub const SUGGESTED_PIECES: usize = 16;
-/// Size of the allowed-fast set (BEP 6).
+/// Size of the allowed-fast set that we give (BEP 6).
 pub const ALLOWED_FAST_PIECES: usize = 5;
+/// Pieces remembered that a peer lets us have while choking us: some give ten (BEP 6).
+pub const ALLOWED_FAST_REMEMBERED: usize = 10;
 /// How often one allowed-fast block may be taken by a choked peer.
 pub const ALLOWED_FAST_TIMES: u32 = 3;
 

@@ -24,22 +24,18 @@ pub(super) fn on_message(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, mess
     if of_fast && !peer.fast {
         return Err(Misconduct::NotFast.into());
     }
-    if let Message::Extended { id, payload } = message {
-        on_extended(cx, t, peer, id, payload);
-        return Ok(());
-    }
-    if !t.open {
-        if let Message::Request(raw) = message {
-            reject(cx, peer, raw);
-        }
-        keep(peer, &message);
-        return Ok(());
-    }
     let first = match message {
         // The extension handshake may come before the bitfield, and often does.
         Message::KeepAlive | Message::Extended { .. } | Message::Port { .. } => false,
         _ => !std::mem::replace(&mut peer.spoke, true),
     };
+    if !t.open && !matches!(message, Message::Extended { .. }) {
+        if let Message::Request(raw) = message {
+            reject(cx, peer, raw);
+        }
+        keep(peer, &message, first);
+        return Ok(());
+    }
     match message {
         Message::KeepAlive | Message::Port { .. } => {}
         Message::Choke => on_choke(cx, t, peer),
@@ -95,9 +91,9 @@ pub(super) fn on_message(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, mess
         }
         Message::AllowedFast { piece } => {
             let piece = t.pieces.geometry().piece(piece).ok_or(Misconduct::NoSuchPiece(piece))?;
-            remember(&mut peer.fast_to_us, piece, limits::ALLOWED_FAST_PIECES);
+            remember(&mut peer.fast_to_us, piece, limits::ALLOWED_FAST_REMEMBERED);
         }
-        Message::Extended { .. } => unreachable!("taken above"),
+        Message::Extended { id, payload } => on_extended(cx, t, peer, id, payload),
     }
     Ok(())
 }

@@ -57,6 +57,8 @@ impl World {
         assert!(!self.engine.have(self.torrent).unwrap().has(span.piece()), "{span} was written although it is had");
         assert!(!self.jobs.contains(&Job::Prepare(span.piece())), "{span} was written before its piece was prepared");
         let block = (span.piece(), span.begin() / BLOCK_LEN);
+        let leased_to = self.engine.torrents.get(self.torrent).and_then(|t| t.pieces.writer(span));
+        assert_eq!(leased_to, Some(p), "{span} is written without a lease");
         if span.begin() % BLOCK_LEN == 0 {
             self.writers.insert(block, p); // who begins anew has taken the block over
         }
