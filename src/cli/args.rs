@@ -173,10 +173,10 @@ pub(crate) struct Network {
     /// Accepted for scripts: there is no DHT yet, so it is always off
     #[arg(long, env = "RILL_NO_DHT", value_parser = FalseyValueParser::new())]
     pub(crate) no_dht: bool,
-    /// Accepted for scripts: there is no peer exchange yet, so it is always off
+    /// Do not exchange addresses of peers with peers
     #[arg(long, env = "RILL_NO_PEX", value_parser = FalseyValueParser::new())]
     pub(crate) no_pex: bool,
-    /// Accepted for scripts: there is no local discovery yet, so it is always off
+    /// Do not look for peers on the local network
     #[arg(long, env = "RILL_NO_LSD", value_parser = FalseyValueParser::new())]
     pub(crate) no_lsd: bool,
 }

@@ -133,6 +133,8 @@ impl Plan {
             storage: storage_mode(place.storage),
             max_memory,
             state_dir,
+            pex: !network.no_pex,
+            lsd: !network.no_lsd,
             ..defaults
         };
         Ok(Plan {

@@ -82,6 +82,9 @@ pub enum Close {
     /// The torrent was paused or removed, or the session ends.
     #[error("the torrent stopped")]
     Stopped,
+    /// The torrent turned out to be private, and the peer was not found through its trackers.
+    #[error("a peer that a private torrent may not know")]
+    Private,
     /// The stream ended, or the network failed.
     #[error("connection lost")]
     Lost,

@@ -13,7 +13,9 @@ use super::stats::{Slow, TorrentStats};
 use super::timers::{Timer, Timers};
 use super::torrent::{Activity, Blame, Candidates, Choker, Fetch, Metadata, Picker, Pieces, Torrent, Trackers};
 use super::tracking::Tracking;
-use crate::units::{Bitfield, BlockSpan, Geometry, InfoHash, Now, PeerId, PeerKey, PieceIndex, Rate, Rng, Table, TorrentKey};
+use crate::units::{
+    Bitfield, BlockSpan, Geometry, InfoHash, Now, Origin, PeerId, PeerKey, PieceIndex, Rate, Rng, Table, TorrentKey,
+};
 use crate::wire::Message;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -40,6 +42,10 @@ pub struct EngineConfig {
     pub version: String,
     /// What the protocol leaves open.
     pub policy: Policy,
+    /// Peers tell each other of peers (BEP 11).
+    pub pex: bool,
+    /// Peers of the local network are called and answered (BEP 14).
+    pub lsd: bool,
 }
 
 /// What an engine is told about a torrent.
@@ -68,6 +74,8 @@ pub struct Shape {
     pub geometry: Geometry,
     /// Pieces that are to be got.
     pub wanted: Bitfield,
+    /// Peers come from its own trackers alone (BEP 27).
+    pub private: bool,
     /// Its info dictionary, if peers may have it from us.
     pub info: Option<Arc<[u8]>>,
 }
@@ -138,7 +146,7 @@ impl Engine {
             return None;
         }
         let known = spec.shape.is_some();
-        let Shape { geometry, wanted, info } = spec.shape.unwrap_or_else(Shape::unknown);
+        let Shape { geometry, wanted, private, info } = spec.shape.unwrap_or_else(Shape::unknown);
         let pieces = Pieces::new(geometry, Bitfield::empty(geometry.pieces()), wanted);
         let policy = &self.config.policy;
         let picker = Picker::new(&pieces, spec.sequential, policy, &mut self.rng);
@@ -148,6 +156,7 @@ impl Engine {
             key,
             info_hash: spec.info_hash,
             running: false,
+            private,
             metadata: if known { Metadata::of(info) } else { Metadata::Wanted(Fetch::default()) },
             open: false,
             picker,
@@ -168,7 +177,7 @@ impl Engine {
             saved: now,
             saving: false,
         });
-        self.learn_peers(now, key, &spec.peers);
+        self.learn_peers(now, key, &spec.peers, Origin::Given);
         Some(key)
     }
 
@@ -251,12 +260,12 @@ impl Engine {
 
     /// Addresses from elsewhere: the command line, another network.
     pub fn add_peers(&mut self, now: Now, key: TorrentKey, peers: &[SocketAddr]) {
-        self.learn_peers(now, key, peers);
+        self.learn_peers(now, key, peers, Origin::Given);
     }
 
-    pub(super) fn learn_peers(&mut self, now: Now, key: TorrentKey, peers: &[SocketAddr]) {
-        let Some(t) = self.torrents.get_mut(key) else { return };
-        let new = peers.iter().filter(|addr| t.candidates.learn(now, **addr)).count();
+    pub(super) fn learn_peers(&mut self, now: Now, key: TorrentKey, peers: &[SocketAddr], origin: Origin) {
+        let Some(t) = self.torrents.get_mut(key).filter(|t| t.allows(origin)) else { return };
+        let new = peers.iter().filter(|addr| t.candidates.learn(now, **addr, origin)).count();
         if new > 0 {
             self.timers.arm(Timer::Dial, now);
         }
@@ -444,6 +453,7 @@ impl Engine {
             upload_rate: t.up_rate.per_second(now),
             peers: up.len(),
             seeds: up.iter().filter(|p| p.has.is_full()).count(),
+            peers_by_origin: Origin::ALL.map(|origin| up.iter().filter(|p| p.origin == origin).count()),
             known_peers: t.candidates.len(),
             complete: t.pieces.missing() == 0 && !t.metadata.is_wanted(),
             running: t.running,

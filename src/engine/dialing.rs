@@ -7,7 +7,7 @@ use super::limits;
 use super::peer::{Connection, Peer, Phase, Reading};
 use super::timers::Timer;
 use super::torrent::{Activity, Metadata};
-use crate::units::{BlockSpan, Now, PeerKey, TorrentKey};
+use crate::units::{BlockSpan, Now, Origin, PeerKey, TorrentKey};
 use crate::wire::limits::METAINFO_PIECES;
 use crate::wire::{Decoder, Handshake, Message};
 use std::net::SocketAddr;
@@ -39,10 +39,10 @@ impl Engine {
             if t.peers.len() >= most.min(self.config.max_peers_per_torrent) {
                 continue;
             }
-            if let Some(addr) = t.candidates.take(now) {
+            if let Some((addr, origin)) = t.candidates.take(now) {
                 self.next_to_dial = keys.iter().position(|k| k == key).map_or(0, |at| at + 1);
                 self.last_dial = Some(now);
-                self.connect(now, *key, addr, out);
+                self.connect(now, *key, addr, origin, out);
                 return self.timers.arm(Timer::Dial, now + DIAL_STEP);
             }
             later = [later, t.candidates.next()].into_iter().flatten().min();
@@ -52,9 +52,9 @@ impl Engine {
         }
     }
 
-    fn connect(&mut self, now: Now, torrent: TorrentKey, addr: SocketAddr, out: &mut Actions) {
+    fn connect(&mut self, now: Now, torrent: TorrentKey, addr: SocketAddr, origin: Origin, out: &mut Actions) {
         let key = self.connections.next_key();
-        let peer = Peer::new(now, key, addr, true, Some(torrent), &self.config.policy);
+        let peer = Peer::new(now, key, addr, origin, Some(torrent), &self.config.policy);
         self.connections.insert(Connection { decoder: Decoder::default(), peer });
         if let Some(t) = self.torrents.get_mut(torrent) {
             t.peers.push(key);
@@ -103,7 +103,7 @@ impl Engine {
             return None;
         }
         let key = self.connections.next_key();
-        let peer = Peer::new(now, key, addr, false, None, &self.config.policy);
+        let peer = Peer::new(now, key, addr, Origin::Incoming, None, &self.config.policy);
         self.connections.insert(Connection { decoder: Decoder::default(), peer });
         self.arm_peer(key);
         Some(key)

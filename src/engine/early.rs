@@ -16,7 +16,7 @@ use super::peer::{Connection, Peer, Phase};
 use super::stream::Cx;
 use super::timers::Timer;
 use super::torrent::{Metadata, Picker, Pieces, Torrent};
-use crate::units::{Bitfield, Geometry, Now, PeerKey, TorrentKey};
+use crate::units::{Bitfield, Geometry, Now, Origin, PeerKey, TorrentKey};
 use crate::wire::{Message, MetadataMessage};
 use sha1::{Digest, Sha1};
 
@@ -40,7 +40,7 @@ impl Shape {
     /// The shape of a torrent of which nothing is known: nothing of it is wanted.
     pub(super) fn unknown() -> Shape {
         let geometry = Geometry::new(1, 1).expect("one byte is a shape");
-        Shape { geometry, wanted: Bitfield::empty(1), info: None }
+        Shape { geometry, wanted: Bitfield::empty(1), private: false, info: None }
     }
 }
 
@@ -130,11 +130,24 @@ impl Engine {
     }
 
     /// The metadata that was handed on means this. The torrent goes on once [`on_opened`](Engine::on_opened) says what of it is there.
-    pub fn on_metadata(&mut self, key: TorrentKey, shape: Shape) {
+    pub fn on_metadata(&mut self, now: Now, key: TorrentKey, shape: Shape, out: &mut Actions) {
         let Some(t) = self.torrents.get_mut(key).filter(|t| matches!(t.metadata, Metadata::HandedOn)) else { return };
         t.pieces = Pieces::new(shape.geometry, Bitfield::empty(shape.geometry.pieces()), shape.wanted);
         t.picker = Picker::new(&t.pieces, t.picker.is_sequential(), &self.config.policy, &mut self.rng);
         t.metadata = Metadata::of(shape.info);
+        t.private = shape.private;
+        self.keep_allowed(now, key, out);
+    }
+
+    /// A torrent that turns out to be private lets go of everybody whom it should never have heard of.
+    fn keep_allowed(&mut self, now: Now, key: TorrentKey, out: &mut Actions) {
+        let Some(t) = self.torrents.get_mut(key).filter(|t| t.private) else { return };
+        t.candidates.keep_only(Origin::is_for_private);
+        let foreign = |p: &PeerKey| self.connections.get(*p).is_some_and(|c| !c.peer.origin.is_for_private());
+        for peer in t.peers.iter().copied().filter(foreign).collect::<Vec<_>>() {
+            self.hang_up(now, peer, Close::Private, out);
+        }
+        self.settle(now, out);
     }
 
     /// The torrent's pieces are known: everybody is told what we have, and what was kept of their words is heard.

@@ -91,10 +91,12 @@ pub fn engine(input: &[u8]) {
         seed: 1,
         version: "rill".into(),
         policy: Policy::default(),
+        pex: true,
+        lsd: true,
     });
     let spec = TorrentSpec {
         info_hash: HASH,
-        shape: Some(Shape { geometry, wanted: Bitfield::full(5), info: None }),
+        shape: Some(Shape { geometry, wanted: Bitfield::full(5), private: false, info: None }),
         trackers: vec![vec!["http://t/announce".into(), "udp://t:1/announce".into()]],
         peers: vec![SocketAddr::from(([10, 1, 0, 1], 1))],
         sequential: false,

@@ -1,5 +1,7 @@
 //! How a torrent is doing, as a snapshot.
 
+use crate::units::Origin;
+
 /// Figures of one torrent. Bytes are payload of this session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TorrentStats {
@@ -25,6 +27,8 @@ pub struct TorrentStats {
     pub peers: usize,
     /// Those of them that have everything.
     pub seeds: usize,
+    /// The peers by who told us of them; an [`Origin`]'s number is its place.
+    pub peers_by_origin: [usize; Origin::ALL.len()],
     /// Addresses known.
     pub known_peers: usize,
     /// Every wanted piece is had.

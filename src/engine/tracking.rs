@@ -13,7 +13,7 @@ use super::core::{Engine, EngineConfig};
 use super::limits;
 use super::timers::Timer;
 use super::torrent::Question;
-use crate::units::{Now, Rng, TorrentKey};
+use crate::units::{Now, Origin, Rng, TorrentKey};
 use crate::wire::udp_tracker::{PacketError, announce_request, connect_request, parse_announce, parse_connect, transaction_of};
 use crate::wire::{
     AnnounceError, AnnounceEvent, AnnounceReply, AnnounceRequest, ExtendedHandshake, ExtensionIds, Scheme, url_parts,
@@ -190,7 +190,7 @@ impl Engine {
                     Notice::TrackerReplied { torrent, url: question.url, peers: reply.peers.len(), warning: reply.warning };
                 out.push(Action::Notice(notice));
                 if t.running {
-                    self.learn_peers(now, torrent, &reply.peers);
+                    self.learn_peers(now, torrent, &reply.peers, Origin::Tracker);
                 }
             }
             Err(error) => out.push(Action::Notice(Notice::TrackerFailed { torrent, url: question.url, error })),

@@ -170,7 +170,7 @@ impl EventLoop {
             Ok(metainfo) => {
                 let (shape, content) = (order.shape(&metainfo), order.to_open(&metainfo));
                 (entry.disk, entry.content) = (Disk::Opening, Content::Known(content.clone()));
-                self.engine.on_metadata(key, shape);
+                self.engine.on_metadata(self.now, key, shape, &mut self.actions);
                 self.store.open(key, content);
                 self.tell(Event::Metadata { torrent, metainfo });
             }
@@ -348,6 +348,7 @@ impl EventLoop {
             upload_rate: s.upload_rate,
             peers: s.peers,
             seeds: s.seeds,
+            peers_by_origin: s.peers_by_origin,
             known_peers: s.known_peers,
             eta: (s.download_rate > 0 && left > 0).then(|| Duration::from_secs(left / s.download_rate)),
             complete: s.complete,

@@ -34,6 +34,10 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     /// How often [`Event::Progress`](super::Event::Progress) comes for each torrent.
     pub progress_every: Duration,
+    /// Peers tell each other of peers (BEP 11); never those of a private torrent.
+    pub pex: bool,
+    /// Peers of the local network are called and answered (BEP 14); never those of a private torrent.
+    pub lsd: bool,
     /// What choices among equals come from; `None` takes it from the system.
     pub seed: Option<u64>,
 }
@@ -52,6 +56,8 @@ impl Default for Config {
             workers: 0,
             state_dir: None,
             progress_every: Duration::from_secs(1),
+            pex: true,
+            lsd: true,
             seed: None,
         }
     }
@@ -144,7 +150,12 @@ impl AddTorrent {
 
     /// What is wanted of it, in the engine's words.
     pub(super) fn shape(&self, metainfo: &Metainfo) -> Shape {
-        Shape { geometry: metainfo.geometry(), wanted: self.wanted_pieces(metainfo), info: Some(metainfo.info()) }
+        Shape {
+            geometry: metainfo.geometry(),
+            wanted: self.wanted_pieces(metainfo),
+            private: metainfo.private(),
+            info: Some(metainfo.info()),
+        }
     }
 
     fn wants_all(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use crate::disk::DiskFault;
 use crate::engine::Slow;
+use crate::units::Origin;
 use crate::wire::{Metainfo, MetainfoError};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -132,6 +133,8 @@ pub struct Progress {
     pub peers: usize,
     /// Those of them that have everything.
     pub seeds: usize,
+    /// The peers by who told us of them; an [`Origin`]'s number is its place.
+    pub peers_by_origin: [usize; Origin::ALL.len()],
     /// Addresses known.
     pub known_peers: usize,
     /// Time to the end at this speed, if there is a speed.

@@ -139,6 +139,8 @@ impl EventLoop {
             seed,
             version: concat!("rill ", env!("CARGO_PKG_VERSION")).to_string(),
             policy: Policy::default(),
+            pex: config.pex,
+            lsd: config.lsd,
         });
         let store = Store::new(store_config(&config), ring_bell.clone())?;
         Ok(EventLoop {

@@ -13,6 +13,7 @@ mod handle;
 mod serve;
 mod torrents;
 
+pub use crate::units::Origin;
 pub use config::{AddTorrent, Config, Source};
 pub use error::{SessionGone, StartError};
 pub use event::{Event, Progress, SlowReason, TorrentId};

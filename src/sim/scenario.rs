@@ -71,6 +71,8 @@ pub struct Scenario {
     pub handout: u32,
     /// The tracker is reached over UDP.
     pub udp_tracker: bool,
+    /// Engines tell each other of engines (BEP 11).
+    pub pex: bool,
     /// The peers come within this time, evenly spread.
     pub arrive_within: Duration,
     /// The seeds leave when they have sent so many copies.
@@ -112,6 +114,7 @@ impl Default for Scenario {
             undialable: 0.0,
             handout: 80,
             udp_tracker: false,
+            pex: false,
             arrive_within: Duration::ZERO,
             seeds_leave_after: None,
             leave_when_done: false,

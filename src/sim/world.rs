@@ -185,11 +185,13 @@ impl World {
             seed: self.rng.u64(),
             version: "rill".into(),
             policy,
+            pex: s.pex,
+            lsd: false,
         });
         let pieces = self.geometry.pieces();
         let spec = TorrentSpec {
             info_hash: INFO_HASH,
-            shape: Some(Shape { geometry: self.geometry, wanted: Bitfield::full(pieces), info: None }),
+            shape: Some(Shape { geometry: self.geometry, wanted: Bitfield::full(pieces), private: false, info: None }),
             trackers: vec![vec![if s.udp_tracker { UDP_URL } else { HTTP_URL }.to_owned()]],
             peers: Vec::new(),
             sequential: s.sequential,

@@ -10,6 +10,7 @@ mod geometry;
 mod index;
 mod keys;
 mod node_id;
+mod origin;
 mod rate;
 mod rng;
 mod time;
@@ -21,6 +22,7 @@ pub use geometry::{BLOCK_LEN, Geometry, GeometryError, MAX_PIECE_LEN, SpanError}
 pub use index::{BlockSpan, PieceIndex};
 pub use keys::{PeerKey, Table, TorrentKey};
 pub use node_id::Distance;
+pub use origin::Origin;
 pub use rate::{Rate, bytes_within};
 pub use rng::Rng;
 pub use time::Now;

@@ -11,7 +11,7 @@ use super::early::Early;
 use super::limits;
 use super::policy::Policy;
 use super::torrent::Asker;
-use crate::units::{Bitfield, BlockSpan, Now, PeerId, PeerKey, PieceIndex, Rate, TorrentKey};
+use crate::units::{Bitfield, BlockSpan, Now, Origin, PeerId, PeerKey, PieceIndex, Rate, TorrentKey};
 use crate::wire::{Decoder, ExtensionIds, Message, Outbox, ReadAhead};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -65,6 +65,8 @@ pub struct Peer {
     pub key: PeerKey,
     /// Its address; for one that we dialed, where it listens.
     pub addr: SocketAddr,
+    /// Who told us of it.
+    pub origin: Origin,
     /// We dialed it.
     pub dialed: bool,
     /// Its torrent, once known.
@@ -142,10 +144,12 @@ pub struct Peer {
 
 impl Peer {
     /// A peer of which nothing is known but its address.
-    pub fn new(now: Now, key: PeerKey, addr: SocketAddr, dialed: bool, torrent: Option<TorrentKey>, policy: &Policy) -> Peer {
+    pub fn new(now: Now, key: PeerKey, addr: SocketAddr, origin: Origin, torrent: Option<TorrentKey>, policy: &Policy) -> Peer {
+        let dialed = origin != Origin::Incoming;
         Peer {
             key,
             addr,
+            origin,
             dialed,
             torrent,
             phase: if dialed { Phase::Connecting } else { Phase::Handshaking },

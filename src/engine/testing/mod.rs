@@ -90,10 +90,12 @@ impl World {
             seed: 1,
             version: "rill test".into(),
             policy: Policy::default(),
+            pex: true,
+            lsd: true,
         };
         let spec = TorrentSpec {
             info_hash: HASH,
-            shape: Some(Shape { geometry, wanted: Bitfield::full(geometry.pieces()), info: None }),
+            shape: Some(Shape { geometry, wanted: Bitfield::full(geometry.pieces()), private: false, info: None }),
             trackers: Vec::new(),
             peers: Vec::new(),
             sequential: false,

@@ -77,7 +77,8 @@ fn handed_on(w: &World) -> Vec<Arc<[u8]>> {
 /// What the session does with it: it is read, and the disk is looked at.
 fn understand(w: &mut World, have: Bitfield) {
     let geometry = Geometry::new(4 * PIECE_LEN, PIECE_LEN).unwrap();
-    w.engine.on_metadata(w.torrent, Shape { geometry, wanted: Bitfield::full(4), info: Some(info().into()) });
+    let shape = Shape { geometry, wanted: Bitfield::full(4), private: false, info: Some(info().into()) };
+    w.engine.on_metadata(w.now, w.torrent, shape, &mut w.out);
     w.engine.on_opened(w.now, w.torrent, have, &mut w.out);
     w.turn();
 }

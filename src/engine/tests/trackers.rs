@@ -155,7 +155,12 @@ fn a_connection_id_is_used_for_a_minute_and_not_longer() {
         w.log.clear();
         let mut spec = crate::engine::TorrentSpec {
             info_hash: crate::units::InfoHash([n; 20]),
-            shape: Some(crate::engine::Shape { geometry: w.geometry, wanted: crate::units::Bitfield::full(4), info: None }),
+            shape: Some(crate::engine::Shape {
+                geometry: w.geometry,
+                wanted: crate::units::Bitfield::full(4),
+                private: false,
+                info: None,
+            }),
             trackers: vec![vec!["udp://t.example:80/announce".into()]],
             peers: Vec::new(),
             sequential: false,

@@ -1,16 +1,17 @@
-//! Addresses that we might connect to: where they came from does not matter, how they behaved does.
+//! Addresses that we might connect to: where they came from is remembered and does not matter, how they behaved does.
 //!
 //! At most [`KNOWN_ADDRESSES`](limits::KNOWN_ADDRESSES) are kept; when full, one that failed gives way, and otherwise the new one does. An address that
 //! failed is tried once more soon, then waits a minute a failure. Among those that may be dialed the ones with fewer failures go first, then BEP 40's
 //! canonical priority, which gives both ends of a connection the same opinion of it.
 
 use crate::engine::limits;
-use crate::units::{Now, crc32c};
+use crate::units::{Now, Origin, crc32c};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Candidate {
+    origin: Origin,
     failures: u32,
     not_before: Now,
     connected: bool,
@@ -36,7 +37,7 @@ impl Candidates {
     }
 
     /// Learns an address; false if it was known, is banned, or there is no room.
-    pub fn learn(&mut self, now: Now, addr: SocketAddr) -> bool {
+    pub fn learn(&mut self, now: Now, addr: SocketAddr, origin: Origin) -> bool {
         if addr.port() == 0 || self.known.contains_key(&addr) || self.is_banned(now, addr.ip()) {
             return false;
         }
@@ -51,19 +52,19 @@ impl Candidates {
             }
         }
         let priority = self.ours.map_or(0, |ours| priority(ours, addr));
-        self.known.insert(addr, Candidate { priority, ..Candidate::default() });
+        self.known.insert(addr, Candidate { origin, failures: 0, not_before: Now::ZERO, connected: false, priority });
         true
     }
 
-    /// Takes the best address that may be dialed now, and counts it as connected.
-    pub fn take(&mut self, now: Now) -> Option<SocketAddr> {
+    /// Takes the best address that may be dialed now, and counts it as connected; and who told us of it.
+    pub fn take(&mut self, now: Now) -> Option<(SocketAddr, Origin)> {
         let (addr, c) = self
             .known
             .iter_mut()
             .filter(|(_, c)| !c.connected && c.not_before <= now)
             .min_by_key(|(addr, c)| (c.failures, std::cmp::Reverse(c.priority), **addr))?;
         c.connected = true;
-        Some(*addr)
+        Some((*addr, c.origin))
     }
 
     /// When the next address may be dialed, if there is one.
@@ -114,6 +115,11 @@ impl Candidates {
     /// Whether this host is not talked to.
     pub fn is_banned(&self, now: Now, ip: IpAddr) -> bool {
         self.banned.iter().any(|(b, until)| *b == ip && now < *until)
+    }
+
+    /// Forgets every address that came from elsewhere than `allowed` says.
+    pub fn keep_only(&mut self, allowed: impl Fn(Origin) -> bool) {
+        self.known.retain(|_, c| allowed(c.origin));
     }
 
     /// Addresses known.
@@ -169,10 +175,10 @@ mod tests {
     fn a_failed_address_waits_longer_each_time_and_is_forgotten_in_the_end() {
         let mut c = Candidates::default();
         let a = addr("10.0.0.1:5");
-        assert!(c.learn(at(0), a) && !c.learn(at(0), a));
+        assert!(c.learn(at(0), a, Origin::Given) && !c.learn(at(0), a, Origin::Given));
         let mut now = at(0);
         for n in 1..limits::DIAL_FAILURES {
-            assert_eq!(c.take(now), Some(a));
+            assert_eq!(c.take(now), Some((a, Origin::Given)));
             assert_eq!(c.take(now), None, "dialed twice at once");
             c.lost(now, a, true);
             assert_eq!(c.next(), Some(now + if n == 1 { limits::REDIAL_SOON } else { limits::REDIAL * n }));
@@ -187,22 +193,22 @@ mod tests {
     fn the_table_has_a_limit_and_failures_give_way() {
         let mut c = Candidates::default();
         for i in 0..limits::KNOWN_ADDRESSES {
-            assert!(c.learn(at(0), SocketAddr::from(([10, 0, (i / 250) as u8, (i % 250) as u8], 7))));
+            assert!(c.learn(at(0), SocketAddr::from(([10, 0, (i / 250) as u8, (i % 250) as u8], 7)), Origin::Given));
         }
-        assert!(!c.learn(at(0), addr("11.0.0.1:7")));
-        let a = c.take(at(0)).unwrap();
+        assert!(!c.learn(at(0), addr("11.0.0.1:7"), Origin::Given));
+        let (a, _) = c.take(at(0)).unwrap();
         c.lost(at(0), a, true);
-        assert!(c.learn(at(0), addr("11.0.0.1:7")));
+        assert!(c.learn(at(0), addr("11.0.0.1:7"), Origin::Given));
         assert_eq!(c.len(), limits::KNOWN_ADDRESSES);
     }
 
     #[test]
     fn a_banned_host_is_not_learnt_again_until_the_ban_ends() {
         let mut c = Candidates::default();
-        c.learn(at(0), addr("10.0.0.1:5"));
+        c.learn(at(0), addr("10.0.0.1:5"), Origin::Given);
         c.ban(at(0), addr("10.0.0.1:5").ip());
         assert_eq!(c.take(at(0)), None);
-        assert!(!c.learn(at(1), addr("10.0.0.1:6")));
-        assert!(c.learn(at(0) + limits::BAN, addr("10.0.0.1:6")));
+        assert!(!c.learn(at(1), addr("10.0.0.1:6"), Origin::Given));
+        assert!(c.learn(at(0) + limits::BAN, addr("10.0.0.1:6"), Origin::Given));
     }
 }

@@ -18,7 +18,7 @@ pub use picker::{Asker, Picker};
 pub use pieces::{Pieces, Stage};
 
 use super::bandwidth::Bucket;
-use crate::units::{BLOCK_LEN, Bitfield, InfoHash, Now, PeerKey, PieceIndex, Rate, TorrentKey};
+use crate::units::{BLOCK_LEN, Bitfield, InfoHash, Now, Origin, PeerKey, PieceIndex, Rate, TorrentKey};
 
 /// What a torrent is about at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct Torrent {
     pub info_hash: InfoHash,
     /// Whether it is talked about at all.
     pub running: bool,
+    /// Peers come from its own trackers alone (BEP 27).
+    pub private: bool,
     /// What it is made of, for peers who ask.
     pub metadata: Metadata,
     /// The disk has said what of it is here; until then its pieces mean nothing.
@@ -83,6 +85,11 @@ pub struct Torrent {
 }
 
 impl Torrent {
+    /// Whether peers may come from there.
+    pub fn allows(&self, origin: Origin) -> bool {
+        !self.private || origin.is_for_private()
+    }
+
     /// What the torrent is about.
     pub fn activity(&self) -> Activity {
         match self.running {
