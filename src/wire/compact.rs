@@ -69,6 +69,15 @@ pub fn is_local(ip: IpAddr) -> bool {
     }
 }
 
+/// Whether `teller` can know of a host at `of`: only who is in a private network himself knows what is in it, and only this machine its
+/// own loopback. From anybody else such an address is a mistake, or an attempt to send us there.
+pub fn can_tell_of(teller: IpAddr, of: IpAddr) -> bool {
+    match of.to_canonical().is_loopback() {
+        true => teller.to_canonical().is_loopback(),
+        false => !is_local(of) || is_local(teller),
+    }
+}
+
 /// What stands under `peers` in a tracker's reply: a compact string, or a list of dictionaries.
 #[derive(Debug, Default)]
 pub(super) struct PeerList(pub Vec<SocketAddr>);

@@ -1,4 +1,5 @@
-//! Packets of the DHT: one bencoded dictionary each (BEP 5), with IPv6 (32), the asker's own address (42) and read-only nodes (43).
+//! Packets of the DHT: one bencoded dictionary each (BEP 5), with IPv6 (32), scrape (33), the asker's own address (42) and read-only
+//! nodes (43).
 //!
 //! ```text
 //!   query  d1:ad2:id20:… e1:q9:find_node1:t2:aa1:y1:qe
@@ -14,6 +15,7 @@ mod write;
 pub use write::{ReplyParts, write_error, write_node, write_query, write_reply};
 
 use super::bencode::{Rules, Value, scan};
+use super::bloom::Filter;
 use super::compact::{V4_LEN, V6_LEN, usable};
 use super::limits::{KRPC_BYTES, KRPC_NODES, KRPC_TOKENS, KRPC_TRANSACTION_BYTES, MESSAGE_DEPTH};
 use crate::units::{InfoHash, NodeId};
@@ -107,6 +109,8 @@ pub enum Question<'a> {
     GetPeers {
         /// The torrent.
         info_hash: InfoHash,
+        /// How many are there? (BEP 33)
+        scrape: bool,
     },
     /// I have this torrent.
     AnnouncePeer {
@@ -114,6 +118,8 @@ pub enum Question<'a> {
         info_hash: InfoHash,
         /// Where the announcer listens; `None`: at the port that the packet came from (`implied_port`).
         port: Option<u16>,
+        /// Whether the announcer has everything (BEP 33).
+        seed: bool,
         /// What the receiver gave out in its reply to [`Question::GetPeers`].
         token: &'a [u8],
     },
@@ -133,6 +139,8 @@ pub struct Reply<'a> {
     nodes: &'a [u8],
     nodes6: &'a [u8],
     values: Option<Value<'a>>,
+    seeds_filter: Option<&'a [u8]>,
+    peers_filter: Option<&'a [u8]>,
 }
 
 impl<'a> Reply<'a> {
@@ -145,6 +153,11 @@ impl<'a> Reply<'a> {
             let (id, address) = entry.split_first_chunk::<ID_LEN>()?;
             Some((NodeId(*id), address_of(address)?))
         })
+    }
+
+    /// Who has everything and who has not, among those whom it knows, if it counts them (BEP 33).
+    pub fn filters(&self) -> Option<[Filter; 2]> {
+        Some([Filter::from_slice(self.seeds_filter?)?, Filter::from_slice(self.peers_filter?)?])
     }
 
     /// The peers it knows, usable addresses all.
@@ -223,12 +236,15 @@ fn query<'a>(method: Option<Value<'a>>, arguments: Option<Value<'a>>) -> Option<
     let method = method?.string()?;
     let (mut id, mut target, mut info_hash, mut implied, mut port, mut token, mut want) =
         (None, None, None, None, None, None, None);
+    let (mut scrape, mut seed) = (None, None);
     for (key, value) in arguments?.pairs()? {
         let slot = match key {
             b"id" => &mut id,
             b"implied_port" => &mut implied,
             b"info_hash" => &mut info_hash,
             b"port" => &mut port,
+            b"scrape" => &mut scrape,
+            b"seed" => &mut seed,
             b"target" => &mut target,
             b"token" => &mut token,
             b"want" => &mut want,
@@ -240,14 +256,15 @@ fn query<'a>(method: Option<Value<'a>>, arguments: Option<Value<'a>>) -> Option<
     let question = match method {
         b"ping" => Some(Question::Ping),
         b"find_node" => target.and_then(Value::string).and_then(NodeId::from_slice).map(|target| Question::FindNode { target }),
-        b"get_peers" => info_hash.map(|info_hash| Question::GetPeers { info_hash }),
+        b"get_peers" => info_hash.map(|info_hash| Question::GetPeers { info_hash, scrape: is_set(scrape) }),
         b"announce_peer" => {
-            let implied = implied.and_then(Value::int).is_some_and(|flag| flag != 0);
+            let implied = is_set(implied);
             let port = port.and_then(Value::int).and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0);
             let token = token.and_then(Value::string);
             info_hash.zip(token).filter(|_| implied || port.is_some()).map(|(info_hash, token)| Question::AnnouncePeer {
                 info_hash,
                 port: port.filter(|_| !implied),
+                seed: is_set(seed),
                 token,
             })
         }
@@ -261,10 +278,17 @@ fn query<'a>(method: Option<Value<'a>>, arguments: Option<Value<'a>>) -> Option<
     Some(Query { id: NodeId::from_slice(id?.string()?)?, want: families, question: question.unwrap_or(Question::Malformed) })
 }
 
+fn is_set(flag: Option<Value<'_>>) -> bool {
+    flag.and_then(Value::int).is_some_and(|flag| flag != 0)
+}
+
 fn reply(results: Value<'_>) -> Option<Reply<'_>> {
     let (mut id, mut nodes, mut nodes6, mut token, mut values) = (None, None, None, None, None);
+    let (mut seeds_filter, mut peers_filter) = (None, None);
     for (key, value) in results.pairs()? {
         let slot = match key {
+            b"BFpe" => &mut peers_filter,
+            b"BFsd" => &mut seeds_filter,
             b"id" => &mut id,
             b"nodes" => &mut nodes,
             b"nodes6" => &mut nodes6,
@@ -280,6 +304,8 @@ fn reply(results: Value<'_>) -> Option<Reply<'_>> {
         nodes: nodes.and_then(Value::string).unwrap_or_default(),
         nodes6: nodes6.and_then(Value::string).unwrap_or_default(),
         values,
+        seeds_filter: seeds_filter.and_then(Value::string),
+        peers_filter: peers_filter.and_then(Value::string),
     })
 }
 

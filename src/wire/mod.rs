@@ -24,6 +24,7 @@ pub mod fuzzing;
 
 // Trackers, the DHT and the extension handshake.
 mod announce;
+pub mod bloom;
 pub mod compact;
 mod extended;
 pub mod krpc;

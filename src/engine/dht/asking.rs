@@ -3,13 +3,13 @@
 //! An answer is believed if it comes from the address that was asked and carries the transaction of the question (hazard D1); then its
 //! sender is there, and gets its place in the table. Everything else about an answer is a claim.
 
-use super::core::{Dht, DhtAction, Search};
+use super::core::{Announce, Dht, DhtAction, Errand, Search};
 use super::lookup::Lookup;
 use crate::engine::limits;
-use crate::units::{InfoHash, NodeId, Now};
+use crate::units::{NodeId, Now};
 use crate::wire::krpc::{Body, Packet, Query, Question, Reply, Want, parse, write_query};
 use crate::wire::limits::KRPC_TOKEN_BYTES;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Why a question was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +20,8 @@ pub(super) enum Purpose {
     Probe,
     /// A lookup, and which of its queries one after the other this is.
     Lookup { lookup: u32, round: u32 },
-    /// An announce.
-    Announce(InfoHash),
+    /// An announce, for this errand.
+    Announce(Errand),
 }
 
 /// A question that awaits its answer.
@@ -121,7 +121,7 @@ impl Dht {
     fn on_reply(&mut self, now: Now, p: Pending, packet: &Packet<'_>, reply: &Reply<'_>, len: usize, out: &mut Vec<DhtAction>) {
         let v6 = p.to.is_ipv6();
         if let Some(seen) = packet.external_ip {
-            self.on_vote(now, p.to.ip(), seen);
+            self.on_vote(now, p.to.ip(), seen, out);
         }
         let family = self.family(v6);
         if !family.routers().contains(&p.to) && !packet.read_only {
@@ -140,7 +140,7 @@ impl Dht {
                 self.learn(now, lookup, p.to, reply, out);
                 self.advance(now, lookup, round, out);
             }
-            Purpose::Announce(info_hash) => self.announced(info_hash, out),
+            Purpose::Announce(errand) => self.announced(errand, out),
         }
     }
 
@@ -151,33 +151,49 @@ impl Dht {
         if let Some(hops) = l.answered(reply.id, from, token) {
             let own = self.family(l.v6).own;
             for (id, addr) in reply.nodes(l.v6) {
-                if let Some(addr) = self.believable(addr).filter(|_| id != own) {
+                if let Some(addr) = self.believable(from.ip(), addr).filter(|_| id != own) {
                     l.add(id, addr, hops + 1);
                 }
             }
             if l.target == own {
                 for (id, addr) in reply.nodes(!l.v6).take(limits::DHT_K) {
                     let wanted = self.family(!l.v6).table.has_room_for(now, id, addr);
-                    if let Some(addr) = self.believable(addr).filter(|_| wanted) {
+                    if let Some(addr) = self.believable(from.ip(), addr).filter(|_| wanted) {
                         self.probe(now, addr, out);
                     }
                 }
             }
-            if let Some(info_hash) = l.search {
-                self.find(info_hash, reply, out);
+            match l.errand {
+                Some(Errand { scrape: true, .. }) => self.count(l.errand, reply),
+                Some(errand) => self.find(errand, from.ip(), reply, out),
+                None => {}
             }
         }
         self.lookups.insert(lookup, l);
     }
 
     /// Reports peers that are new.
-    fn find(&mut self, info_hash: InfoHash, reply: &Reply<'_>, out: &mut Vec<DhtAction>) {
-        let found: Vec<SocketAddr> = reply.peers().filter_map(|peer| self.believable(peer)).collect();
-        let Some(search) = self.searches.get_mut(&info_hash) else { return };
+    fn find(&mut self, errand: Errand, from: IpAddr, reply: &Reply<'_>, out: &mut Vec<DhtAction>) {
+        let found: Vec<SocketAddr> = reply.peers().filter_map(|peer| self.believable(from, peer)).collect();
+        let Some(search) = self.searches.get_mut(&errand) else { return };
         let room = |s: &Search| s.found.len() < limits::DHT_FOUND_PEERS;
         let peers: Vec<SocketAddr> = found.into_iter().filter(|peer| room(search) && search.found.insert(*peer)).collect();
         if !peers.is_empty() {
-            out.push(DhtAction::Peers { info_hash, peers });
+            out.push(DhtAction::Peers { info_hash: errand.info_hash, peers });
+        }
+    }
+
+    /// Joins what one node knows of a torrent's peers to what the others do. Who does not count them names some: not seeds, as far as
+    /// anybody knows (BEP 33).
+    fn count(&mut self, errand: Option<Errand>, reply: &Reply<'_>) {
+        let search = errand.and_then(|errand| self.searches.get_mut(&errand));
+        let Some([seeds, peers]) = search.and_then(|s| s.filters.as_deref_mut()) else { return };
+        match reply.filters() {
+            Some([more_seeds, more_peers]) => {
+                seeds.join(&more_seeds);
+                peers.join(&more_peers);
+            }
+            None => reply.peers().for_each(|peer| peers.insert(peer.ip())),
         }
     }
 
@@ -191,7 +207,7 @@ impl Dht {
                 }
                 self.advance(now, lookup, round, out);
             }
-            Purpose::Announce(info_hash) => self.announced(info_hash, out),
+            Purpose::Announce(errand) => self.announced(errand, out),
         }
     }
 
@@ -226,15 +242,15 @@ impl Dht {
     // ---- lookups ------------------------------------------------------------------------------------------------------
 
     /// Begins a lookup with the nearest nodes we know; `None` if there are too many already. It runs once it is advanced.
-    pub(super) fn start_lookup(&mut self, now: Now, v6: bool, target: NodeId, search: Option<InfoHash>) -> Option<u32> {
+    pub(super) fn start_lookup(&mut self, now: Now, v6: bool, target: NodeId, errand: Option<Errand>) -> Option<u32> {
         if self.lookups.len() >= limits::DHT_LOOKUPS {
             return None;
         }
-        let mut lookup = Lookup::new(target, v6, search);
+        let mut lookup = Lookup::new(target, v6, errand);
         let family = self.family(v6);
         let nearest = family.table.nearest(now, target, 2 * limits::DHT_K);
         nearest.iter().for_each(|n| lookup.add(n.id, n.addr, 0));
-        if nearest.len() < limits::DHT_K && search.is_none() {
+        if nearest.len() < limits::DHT_K && errand.is_none() {
             family.routers().iter().for_each(|router| lookup.add_router(*router));
         }
         self.next_lookup = self.next_lookup.wrapping_add(1);
@@ -247,8 +263,8 @@ impl Dht {
         while let Some((l, to)) = self.lookups.get_mut(&lookup).and_then(|l| l.next().map(|to| (l, to))) {
             let round = round + 1;
             l.cost.rounds = l.cost.rounds.max(round);
-            let question = match l.search {
-                Some(info_hash) => Question::GetPeers { info_hash },
+            let question = match l.errand {
+                Some(Errand { info_hash, scrape }) => Question::GetPeers { info_hash, scrape },
                 None => Question::FindNode { target: l.target },
             };
             let before = self.stats.sent_bytes;
@@ -269,19 +285,20 @@ impl Dht {
     fn end_lookup(&mut self, now: Now, lookup: u32, out: &mut Vec<DhtAction>) {
         let Some(mut l) = self.lookups.remove(&lookup) else { return };
         self.stats.lookups += 1;
-        let Some(info_hash) = l.search else { return self.upkeep_ended(now, lookup, l.target, l.v6, out) };
+        let Some(errand) = l.errand else { return self.upkeep_ended(now, lookup, l.target, l.v6, out) };
         self.stats.last_search = l.cost;
-        let port = self.searches.get(&info_hash).and_then(|s| s.announce);
         let mut asked = 0;
-        for (addr, token) in port.map(|_| l.announce_to()).unwrap_or_default() {
-            let question = Question::AnnouncePeer { info_hash, port, token: &token };
-            asked += usize::from(self.ask(now, addr, question, Purpose::Announce(info_hash), out));
+        if let Some(Announce { port, seed }) = self.searches.get(&errand).and_then(|s| s.announce) {
+            for (addr, token) in l.announce_to() {
+                let question = Question::AnnouncePeer { info_hash: errand.info_hash, port: Some(port), seed, token: &token };
+                asked += usize::from(self.ask(now, addr, question, Purpose::Announce(errand), out));
+            }
         }
-        if let Some(search) = self.searches.get_mut(&info_hash) {
+        if let Some(search) = self.searches.get_mut(&errand) {
             search.lookups.remove(&lookup);
             search.announces += asked;
         }
-        self.end_search(info_hash, out);
+        self.end_search(errand, out);
     }
 
     // ---- searches -----------------------------------------------------------------------------------------------------
@@ -298,35 +315,34 @@ impl Dht {
                 ready => ready,
             };
             let Some(ready) = ready else { continue };
-            let waiting = self.searches.iter().filter(|(_, s)| s.waits[usize::from(v6)]).map(|(hash, _)| *hash);
-            for info_hash in waiting.collect::<Vec<_>>() {
+            let waiting = self.searches.iter().filter(|(_, s)| s.waits[usize::from(v6)]).map(|(errand, _)| *errand);
+            for errand in waiting.collect::<Vec<_>>() {
                 // No room for another lookup: this search waits for one to end.
-                let lookup = if ready { self.start_lookup(now, v6, NodeId(info_hash.0), Some(info_hash)) } else { None };
-                let Some(search) = self.searches.get_mut(&info_hash).filter(|_| lookup.is_some() || !ready) else { continue };
+                let lookup = if ready { self.start_lookup(now, v6, NodeId(errand.info_hash.0), Some(errand)) } else { None };
+                let Some(search) = self.searches.get_mut(&errand).filter(|_| lookup.is_some() || !ready) else { continue };
                 search.waits[usize::from(v6)] = false;
                 search.lookups.extend(lookup);
                 search.looked |= ready;
                 match lookup {
                     Some(lookup) => self.advance(now, lookup, 0, out),
-                    None => self.end_search(info_hash, out),
+                    None => self.end_search(errand, out),
                 }
             }
         }
     }
 
-    fn announced(&mut self, info_hash: InfoHash, out: &mut Vec<DhtAction>) {
-        if let Some(search) = self.searches.get_mut(&info_hash) {
+    fn announced(&mut self, errand: Errand, out: &mut Vec<DhtAction>) {
+        if let Some(search) = self.searches.get_mut(&errand) {
             search.announces = search.announces.saturating_sub(1);
         }
-        self.end_search(info_hash, out);
+        self.end_search(errand, out);
     }
 
     /// A search has ended when nothing of it is under way. A family that finds nobody is not waited for if the other looked.
-    fn end_search(&mut self, info_hash: InfoHash, out: &mut Vec<DhtAction>) {
+    fn end_search(&mut self, errand: Errand, out: &mut Vec<DhtAction>) {
         let ended = |s: &Search| s.lookups.is_empty() && s.announces == 0 && (s.looked || s.waits == [false; 2]);
-        if self.searches.get(&info_hash).is_some_and(ended) {
-            self.searches.remove(&info_hash);
-            out.push(DhtAction::Done { info_hash });
+        if self.searches.get(&errand).is_some_and(ended) {
+            out.extend(self.searches.remove(&errand).map(|search| search.outcome(errand)));
         }
     }
 }

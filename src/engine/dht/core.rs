@@ -9,7 +9,8 @@ use super::table::Table;
 use super::token::{Tokens, digest};
 use crate::engine::limits;
 use crate::units::{InfoHash, NodeId, Now, Rng};
-use crate::wire::compact::{is_local, usable};
+use crate::wire::bloom::Filter;
+use crate::wire::compact::{can_tell_of, usable};
 use crate::wire::krpc::{Question, claims_to_be};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -24,10 +25,6 @@ pub struct DhtConfig {
     pub port: u16,
     /// Asks and never answers (BEP 43).
     pub read_only: bool,
-    /// The id of an earlier run. It is replaced if it turns out not to belong to our address (BEP 42).
-    pub id: Option<NodeId>,
-    /// Whether nodes and peers on loopback and in private networks are believed: for laboratories.
-    pub own_networks_allowed: bool,
 }
 
 /// What the DHT wants done.
@@ -52,6 +49,36 @@ pub enum DhtAction {
         /// The torrent.
         info_hash: InfoHash,
     },
+    /// A scrape has ended: about so many hosts announced that they have the torrent (BEP 33).
+    Scraped {
+        /// The torrent.
+        info_hash: InfoHash,
+        /// With all of it.
+        seeds: u32,
+        /// With less.
+        peers: u32,
+    },
+    /// Enough others agree on our address.
+    External {
+        /// It.
+        ip: IpAddr,
+    },
+}
+
+/// What a search says of us while it is at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Announce {
+    /// The TCP port that we listen at.
+    pub port: u16,
+    /// We have everything (BEP 33).
+    pub seed: bool,
+}
+
+/// What a lookup of the DHT's users is for: a torrent's peers, or their number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Errand {
+    pub(super) info_hash: InfoHash,
+    pub(super) scrape: bool,
 }
 
 /// The DHT in figures.
@@ -100,10 +127,12 @@ pub(super) struct Family {
     upkeep: Option<u32>,
 }
 
-/// A torrent that is searched for.
+/// An errand under way.
 #[derive(Debug)]
 pub(super) struct Search {
-    pub(super) announce: Option<u16>,
+    pub(super) announce: Option<Announce>,
+    /// Seeds and other peers, as those who were asked count them.
+    pub(super) filters: Option<Box<[Filter; 2]>>,
     /// Families that know nobody yet.
     pub(super) waits: [bool; 2],
     /// Whether a family could look.
@@ -122,7 +151,7 @@ pub struct Dht {
     pub(super) pending: BTreeMap<u16, Pending>,
     pub(super) lookups: BTreeMap<u32, Lookup>,
     pub(super) next_lookup: u32,
-    pub(super) searches: BTreeMap<InfoHash, Search>,
+    pub(super) searches: BTreeMap<Errand, Search>,
     pub(super) store: Store,
     pub(super) tokens: Tokens,
     guard: Guard,
@@ -137,7 +166,7 @@ impl Dht {
         let sum = digest(&[b"dht choices", &config.seed.to_be_bytes()]);
         let mut rng = Rng::new(u64::from_be_bytes(*sum.first_chunk().unwrap_or(&[0; 8])));
         let families = [(); 2].map(|()| {
-            let own = config.id.unwrap_or_else(|| NodeId::random(&mut rng));
+            let own = NodeId::random(&mut rng);
             Family {
                 own,
                 table: Table::new(now, own),
@@ -171,12 +200,12 @@ impl Dht {
         &mut self.families[usize::from(v6)]
     }
 
-    /// Whether a node or a peer may be there at all, and is not we.
-    pub(super) fn believable(&self, addr: SocketAddr) -> Option<SocketAddr> {
+    /// Whether a node or a peer may be where `teller` says, and is not we.
+    pub(super) fn believable(&self, teller: IpAddr, addr: SocketAddr) -> Option<SocketAddr> {
         let addr = usable(addr.ip(), addr.port())?;
         let external = self.families[usize::from(addr.is_ipv6())].external;
         let is_we = external == Some(addr.ip()) && addr.port() == self.config.port;
-        (!is_we && (self.config.own_networks_allowed || !is_local(addr.ip()))).then_some(addr)
+        (!is_we && can_tell_of(teller, addr.ip())).then_some(addr)
     }
 
     // ---- wishes -------------------------------------------------------------------------------------------------------
@@ -195,30 +224,46 @@ impl Dht {
 
     /// A node that may be there: it is asked, and enters the table if it answers.
     pub fn add_node(&mut self, now: Now, addr: SocketAddr, out: &mut Vec<DhtAction>) {
-        if let Some(addr) = self.believable(addr) {
+        if let Some(addr) = self.believable(addr.ip(), addr) {
             self.probe(now, addr, out);
         }
     }
 
     /// Looks for a torrent's peers; with `announce`, says that we have it and listen at this TCP port. To be repeated every 15 minutes.
     /// It begins once somebody is known, and ends at once if there is nobody to ask.
-    pub fn search(&mut self, now: Now, info_hash: InfoHash, announce: Option<u16>, out: &mut Vec<DhtAction>) {
-        if let Some(search) = self.searches.get_mut(&info_hash) {
+    pub fn search(&mut self, now: Now, info_hash: InfoHash, announce: Option<Announce>, out: &mut Vec<DhtAction>) {
+        self.run(now, Errand { info_hash, scrape: false }, announce, out);
+    }
+
+    /// Asks how many have a torrent (BEP 33), with the same rules; ends in [`DhtAction::Scraped`].
+    pub fn scrape(&mut self, now: Now, info_hash: InfoHash, out: &mut Vec<DhtAction>) {
+        self.run(now, Errand { info_hash, scrape: true }, None, out);
+    }
+
+    fn run(&mut self, now: Now, errand: Errand, announce: Option<Announce>, out: &mut Vec<DhtAction>) {
+        if let Some(search) = self.searches.get_mut(&errand) {
             search.announce = announce.or(search.announce);
             return;
         }
+        let search = Search {
+            announce,
+            filters: errand.scrape.then(Box::default),
+            waits: [true; 2],
+            looked: false,
+            lookups: BTreeSet::new(),
+            announces: 0,
+            found: BTreeSet::new(),
+        };
         if self.searches.len() >= limits::DHT_SEARCHES {
-            return out.push(DhtAction::Done { info_hash });
+            return out.push(search.outcome(errand));
         }
-        let search =
-            Search { announce, waits: [true; 2], looked: false, lookups: BTreeSet::new(), announces: 0, found: BTreeSet::new() };
-        self.searches.insert(info_hash, search);
+        self.searches.insert(errand, search);
         self.start_searches(now, out);
     }
 
     /// Ends a search without a word.
     pub fn forget(&mut self, info_hash: InfoHash) {
-        if let Some(search) = self.searches.remove(&info_hash) {
+        if let Some(search) = self.searches.remove(&Errand { info_hash, scrape: false }) {
             self.lookups.retain(|id, _| !search.lookups.contains(id));
         }
     }
@@ -367,15 +412,30 @@ impl Dht {
     }
 
     /// `voter` says that our address is `seen`. Enough voices give us another id, and the table is built around that one.
-    pub(super) fn on_vote(&mut self, now: Now, voter: IpAddr, seen: IpAddr) {
+    pub(super) fn on_vote(&mut self, now: Now, voter: IpAddr, seen: IpAddr, out: &mut Vec<DhtAction>) {
         let (family, rng) = (&mut self.families[usize::from(voter.is_ipv6())], &mut self.rng);
         let Some(ours) = family.votes.vote(voter, seen) else { return };
-        family.external = Some(ours);
+        if family.external.replace(ours) != Some(ours) {
+            out.push(DhtAction::External { ip: ours });
+        }
         if let Some(id) = better_id(family.own, ours, rng) {
             family.own = id;
             family.table.move_to(now, id);
             family.to_fill.clear();
             self.wake(now, voter.is_ipv6());
+        }
+    }
+}
+
+impl Search {
+    /// What came of it.
+    pub(super) fn outcome(&self, Errand { info_hash, .. }: Errand) -> DhtAction {
+        match self.filters.as_deref() {
+            None => DhtAction::Done { info_hash },
+            Some([seeds, peers]) => {
+                let count = |filter: &Filter| filter.estimate().round() as u32;
+                DhtAction::Scraped { info_hash, seeds: count(seeds), peers: count(peers) }
+            }
         }
     }
 }

@@ -11,9 +11,10 @@
 //! count only where nobody else is. So a liar who invents nodes beside the target costs a few queries and no more (hazard D5).
 //! Pure bookkeeping: who sends, and what an answer brings, is the business of `asking`.
 
+use super::core::Errand;
 use super::table::{is_secure, one_network};
 use crate::engine::limits;
-use crate::units::{InfoHash, NodeId};
+use crate::units::NodeId;
 use crate::wire::compact::is_local;
 use std::net::SocketAddr;
 
@@ -64,16 +65,16 @@ pub struct LookupCost {
 pub(super) struct Lookup {
     pub(super) target: NodeId,
     pub(super) v6: bool,
-    /// The torrent whose peers are looked for, if it is not nodes alone.
-    pub(super) search: Option<InfoHash>,
+    /// What it is for, if it is not nodes alone.
+    pub(super) errand: Option<Errand>,
     pub(super) cost: LookupCost,
     /// Nearest first; routers last.
     contacts: Vec<Contact>,
 }
 
 impl Lookup {
-    pub(super) fn new(target: NodeId, v6: bool, search: Option<InfoHash>) -> Lookup {
-        Lookup { target, v6, search, cost: LookupCost::default(), contacts: Vec::new() }
+    pub(super) fn new(target: NodeId, v6: bool, errand: Option<Errand>) -> Lookup {
+        Lookup { target, v6, errand, cost: LookupCost::default(), contacts: Vec::new() }
     }
 
     /// A node that may be asked; `hops` answers led to it.

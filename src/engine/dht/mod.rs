@@ -1,4 +1,5 @@
-//! The DHT: finding peers without a tracker (BEP 5; IPv6 by BEP 32, ids by BEP 42, read-only nodes by BEP 43).
+//! The DHT: finding peers without a tracker (BEP 5; IPv6 by BEP 32, scrape by BEP 33, ids by BEP 42, read-only
+//! nodes by BEP 43).
 //!
 //! ```text
 //!   on_datagram ──▶ guard ──▶ query ─────▶ answering ──▶ store, tokens, table
@@ -14,7 +15,7 @@
 //! Nothing that a stranger says is believed but this: an answer from the address that was asked, with the transaction of the question; a
 //! node that answered is there. Only such nodes enter the table, and answers to forged senders are few and small.
 //!
-//! Left out: BEP 33's scrape filters, BEP 44's items, BEP 51's samples. A query of theirs gets error 204.
+//! Left out: BEP 44's items, BEP 51's samples. A query of theirs gets error 204.
 
 mod answering;
 mod asking;
@@ -28,5 +29,5 @@ mod table;
 mod tests;
 mod token;
 
-pub use self::core::{Dht, DhtAction, DhtConfig, DhtStats};
+pub use self::core::{Announce, Dht, DhtAction, DhtConfig, DhtStats};
 pub use lookup::LookupCost;

@@ -1,17 +1,38 @@
-//! What others announced to us: peers by torrent, for a while (BEP 5, hazard D7).
+//! What others announced to us: peers by torrent, for a while (BEP 5, hazard D7), and how many they are (BEP 33).
 //!
 //! Bounded three ways: torrents, peers a torrent, peers in all. A torrent that does not fit pushes out the one with the fewest peers; a
 //! peer that does not fit pushes out the one that announced longest ago.
 
 use crate::engine::limits;
 use crate::units::{InfoHash, Now, Rng};
+use crate::wire::bloom::Filter;
+use crate::wire::compact::{can_tell_of, is_local};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+
+/// One who announced.
+#[derive(Clone, Copy, Debug)]
+struct Stored {
+    peer: SocketAddr,
+    seed: bool,
+    at: Now,
+}
+
+impl Stored {
+    fn is_fresh(&self, now: Now) -> bool {
+        now.since(self.at) < limits::DHT_PEER_EXPIRES
+    }
+
+    /// Whether both are one host's announce: a host has one place, but behind a local address there may be many programs (BEP 33).
+    fn is_of(&self, peer: SocketAddr) -> bool {
+        self.peer.ip() == peer.ip() && (self.peer.port() == peer.port() || !is_local(peer.ip()))
+    }
+}
 
 /// Peers that announced, oldest first.
 #[derive(Debug, Default)]
 struct Announced {
-    peers: Vec<(SocketAddr, Now)>,
+    peers: Vec<Stored>,
 }
 
 /// Everything that was announced to us.
@@ -27,19 +48,19 @@ impl Store {
         Store { torrents: BTreeMap::new(), peers: 0, next_sweep: Now::NEVER }
     }
 
-    /// `peer` has the torrent, it says.
-    pub(super) fn announce(&mut self, now: Now, info_hash: InfoHash, peer: SocketAddr) {
+    /// `peer` has the torrent, it says, or all of it.
+    pub(super) fn announce(&mut self, now: Now, info_hash: InfoHash, peer: SocketAddr, seed: bool) {
         if !self.torrents.contains_key(&info_hash) && self.torrents.len() >= limits::DHT_STORED_TORRENTS {
             self.drop_smallest();
         }
         let in_all = self.peers;
         let announced = &mut self.torrents.entry(info_hash).or_default().peers;
         let before = announced.len();
-        announced.retain(|(known, _)| *known != peer);
+        announced.retain(|known| !known.is_of(peer));
         if announced.len() >= limits::DHT_STORED_PEERS {
             announced.remove(0);
         }
-        announced.push((peer, now));
+        announced.push(Stored { peer, seed, at: now });
         self.peers = in_all - before + announced.len();
         if self.peers > limits::DHT_STORED_IN_ALL {
             self.drop_smallest();
@@ -48,20 +69,30 @@ impl Store {
     }
 
     fn drop_smallest(&mut self) {
-        let smallest = self.torrents.iter().min_by_key(|(_, a)| (a.peers.len(), a.peers.last().map(|(_, at)| *at)));
+        let smallest = self.torrents.iter().min_by_key(|(_, a)| (a.peers.len(), a.peers.last().map(|p| p.at)));
         if let Some(announced) = smallest.map(|(hash, _)| *hash).and_then(|hash| self.torrents.remove(&hash)) {
             self.peers -= announced.peers.len();
         }
     }
 
-    /// Some of the torrent's peers of one family, in any order.
-    pub(super) fn peers(&self, now: Now, info_hash: InfoHash, v6: bool, most: usize, rng: &mut Rng) -> Vec<SocketAddr> {
+    /// Some of the torrent's peers of the asker's family, in any order.
+    pub(super) fn peers(&self, now: Now, info_hash: InfoHash, asker: IpAddr, most: usize, rng: &mut Rng) -> Vec<SocketAddr> {
         let Some(announced) = self.torrents.get(&info_hash) else { return Vec::new() };
-        let fresh = |(peer, at): &&(SocketAddr, Now)| peer.is_ipv6() == v6 && now.since(*at) < limits::DHT_PEER_EXPIRES;
-        let mut peers: Vec<SocketAddr> = announced.peers.iter().filter(fresh).map(|(peer, _)| *peer).collect();
+        let fit = |p: &&Stored| p.peer.is_ipv6() == asker.is_ipv6() && can_tell_of(asker, p.peer.ip()) && p.is_fresh(now);
+        let mut peers: Vec<SocketAddr> = announced.peers.iter().filter(fit).map(|p| p.peer).collect();
         rng.shuffle(&mut peers);
         peers.truncate(most);
         peers
+    }
+
+    /// The torrent's seeds, and its other peers, to be counted; `None` if nobody has announced it.
+    pub(super) fn filters(&self, now: Now, info_hash: InfoHash) -> Option<[Filter; 2]> {
+        let announced = self.torrents.get(&info_hash)?;
+        let mut filters = [Filter::default(), Filter::default()];
+        for stored in announced.peers.iter().filter(|p| p.is_fresh(now)) {
+            filters[usize::from(!stored.seed)].insert(stored.peer.ip());
+        }
+        Some(filters)
     }
 
     /// When something may have expired.
@@ -74,9 +105,9 @@ impl Store {
         let mut oldest = Now::NEVER;
         self.peers = 0;
         self.torrents.retain(|_, announced| {
-            announced.peers.retain(|(_, at)| now.since(*at) < limits::DHT_PEER_EXPIRES);
+            announced.peers.retain(|p| p.is_fresh(now));
             self.peers += announced.peers.len();
-            oldest = announced.peers.first().map_or(oldest, |(_, at)| oldest.min(*at));
+            oldest = announced.peers.first().map_or(oldest, |p| oldest.min(p.at));
             !announced.peers.is_empty()
         });
         self.next_sweep = (oldest + limits::DHT_PEER_EXPIRES).max(now + limits::DHT_SWEEP);
@@ -110,45 +141,67 @@ mod tests {
     }
 
     fn told(store: &Store, now: Now, n: u32) -> Vec<SocketAddr> {
-        store.peers(now, hash(n), false, 1000, &mut Rng::new(1))
+        store.peers(now, hash(n), peer(0).ip(), 1000, &mut Rng::new(1))
     }
 
     #[test]
     fn d7_torrents_and_peers_have_limits() {
         let mut store = Store::new();
         for n in 0..2 * limits::DHT_STORED_PEERS as u32 {
-            store.announce(at(1), hash(0), peer(n));
+            store.announce(at(1), hash(0), peer(n), false);
         }
         assert_eq!(store.len(), (1, limits::DHT_STORED_PEERS));
         for n in 1..2 * limits::DHT_STORED_TORRENTS as u32 {
-            store.announce(at(2), hash(n), peer(n));
+            store.announce(at(2), hash(n), peer(n), false);
         }
         assert_eq!(store.len().0, limits::DHT_STORED_TORRENTS);
         assert_eq!(told(&store, at(3), 0).len(), limits::DHT_STORED_PEERS, "a torrent that many have outlives a flood");
         for n in 0..400 * limits::DHT_STORED_PEERS as u32 {
-            store.announce(at(3), hash(n % 400), peer(n / 400));
+            store.announce(at(3), hash(n % 400), peer(n / 400), false);
         }
         assert!(store.len().1 <= limits::DHT_STORED_IN_ALL, "{:?}", store.len());
-        assert_eq!(store.len().1, store.torrents.values().map(|a| a.peers.len()).sum());
+        assert_eq!(store.len().1, store.torrents.values().map(|a| a.peers.len()).sum::<usize>());
     }
 
     #[test]
     fn a_peer_is_told_for_half_an_hour_after_its_last_announce() {
         let mut store = Store::new();
-        store.announce(at(0), hash(1), peer(1));
-        store.announce(at(600), hash(1), peer(2));
-        store.announce(at(900), hash(1), peer(1));
-        store.announce(at(900), hash(2), "[2001:db8::1]:7".parse().unwrap());
+        store.announce(at(0), hash(1), peer(1), false);
+        store.announce(at(600), hash(1), peer(2), false);
+        store.announce(at(900), hash(1), peer(1), false);
+        store.announce(at(900), hash(2), "[2001:db8::1]:7".parse().unwrap(), true);
         assert_eq!(store.len(), (2, 3));
         assert_eq!(told(&store, at(2399), 1).len(), 2);
         assert_eq!(told(&store, at(2400), 1), [peer(1)]);
         assert_eq!(told(&store, at(2700), 1), []);
-        assert_eq!(store.peers(at(901), hash(2), true, 9, &mut Rng::new(1)).len(), 1);
+        assert_eq!(store.peers(at(901), hash(2), "2001:db8::2".parse().unwrap(), 9, &mut Rng::new(1)).len(), 1);
         assert!(told(&store, at(901), 2).is_empty());
         while store.next_sweep() < Now::NEVER {
             let now = store.next_sweep();
             store.sweep(now);
         }
         assert_eq!(store.len(), (0, 0));
+    }
+
+    #[test]
+    fn a_host_is_stored_once_and_counted_as_what_it_was_last() {
+        let mut store = Store::new();
+        store.announce(at(0), hash(1), peer(1), false);
+        store.announce(at(1), hash(1), SocketAddr::new(peer(1).ip(), 7), true);
+        store.announce(at(1), hash(1), peer(2), false);
+        assert_eq!(store.len(), (1, 2));
+        let counted = |now| store.filters(now, hash(1)).unwrap().map(|f| f.estimate().round());
+        assert_eq!(counted(at(2)), [1.0, 1.0]);
+        assert_eq!(counted(at(1801)), [0.0, 0.0], "expired");
+        assert_eq!(store.filters(at(2), hash(2)), None);
+    }
+
+    #[test]
+    fn strangers_are_not_told_of_private_networks() {
+        let mut store = Store::new();
+        store.announce(at(0), hash(1), "192.168.1.5:7".parse().unwrap(), false);
+        store.announce(at(0), hash(1), "192.168.1.5:8".parse().unwrap(), false);
+        assert!(told(&store, at(1), 1).is_empty());
+        assert_eq!(store.peers(at(1), hash(1), "192.168.1.9".parse().unwrap(), 9, &mut Rng::new(1)).len(), 2);
     }
 }

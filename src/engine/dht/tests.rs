@@ -1,6 +1,6 @@
 //! One node among strangers: what it says, what it believes, and what it does not (hazards D1 to D9).
 
-use super::core::{Dht, DhtAction, DhtConfig};
+use super::core::{Announce, Dht, DhtAction, DhtConfig};
 use crate::engine::limits;
 use crate::units::{InfoHash, NodeId, Now, Rng};
 use crate::wire::krpc::{
@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 const HASH: InfoHash = InfoHash([7; 20]);
-const CONFIG: DhtConfig = DhtConfig { seed: 1, port: 6881, read_only: false, id: None, own_networks_allowed: false };
+const CONFIG: DhtConfig = DhtConfig { seed: 1, port: 6881, read_only: false };
 
 fn at(s: u64) -> Now {
     Now::from_micros(s * 1_000_000)
@@ -58,7 +58,7 @@ fn refusal(out: &[DhtAction]) -> i64 {
 fn reply(n: usize, query: &[u8], nodes: &[(NodeId, SocketAddr)], peers: &[SocketAddr]) -> Vec<u8> {
     let mut list = Vec::new();
     nodes.iter().for_each(|(id, addr)| write_node(*id, *addr, &mut list));
-    let parts = ReplyParts { id: id(n), nodes: Some(&list), nodes6: None, token: Some(b"token"), peers };
+    let parts = ReplyParts { id: id(n), nodes: Some(&list), nodes6: None, token: Some(b"token"), peers, filters: None };
     let mut bytes = Vec::new();
     write_reply(parse(query).unwrap().transaction, "5.5.5.5:5".parse().unwrap(), &parts, &mut bytes);
     bytes
@@ -132,19 +132,19 @@ fn d2_nodes_that_cannot_be_are_not_asked() {
 fn d3_an_announce_needs_a_token_of_its_own_address() {
     let mut dht = acquainted();
     let info_hash = HASH;
-    let told = ask(&mut dht, at(1), addr(3), Question::GetPeers { info_hash });
+    let told = ask(&mut dht, at(1), addr(3), Question::GetPeers { info_hash, scrape: false });
     let Body::Reply(r) = answer(&told).body else { panic!() };
     let token = r.token.unwrap();
-    let announce = |token| Question::AnnouncePeer { info_hash, port: Some(4000), token };
+    let announce = |token| Question::AnnouncePeer { info_hash, port: Some(4000), seed: false, token };
     assert_eq!(refusal(&ask(&mut dht, at(2), addr(3), announce(b"invented"))), 203);
     assert_eq!(refusal(&ask(&mut dht, at(2), addr(4), announce(token))), 203);
     assert_eq!(refusal(&ask(&mut dht, at(700), addr(3), announce(token))), 203);
     assert_eq!(dht.stats(at(700)).stored_peers, 0);
     assert!(matches!(answer(&ask(&mut dht, at(299), addr(3), announce(token))).body, Body::Reply(_)));
-    let told = ask(&mut dht, at(300), addr(4), Question::GetPeers { info_hash });
+    let told = ask(&mut dht, at(300), addr(4), Question::GetPeers { info_hash, scrape: false });
     let Body::Reply(r) = answer(&told).body else { panic!() };
     assert!(r.peers().eq([SocketAddr::new(addr(3).ip(), 4000)]));
-    let implied = Question::AnnouncePeer { info_hash, port: None, token: r.token.unwrap() };
+    let implied = Question::AnnouncePeer { info_hash, port: None, seed: false, token: r.token.unwrap() };
     assert!(matches!(answer(&ask(&mut dht, at(301), addr(4), implied)).body, Body::Reply(_)));
     assert_eq!(dht.stats(at(301)).stored_peers, 2);
 }
@@ -156,10 +156,10 @@ fn d4_a_silly_transaction_is_not_echoed_and_a_silly_token_is_not_kept() {
     let long = format!("d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t900:{}1:y1:qe", "x".repeat(900));
     assert!(dht.on_datagram(at(1), addr(3), long.as_bytes(), &mut out));
     assert!(out.is_empty());
-    dht.search(at(1), HASH, Some(7), &mut out);
+    dht.search(at(1), HASH, Some(Announce { port: 7, seed: false }), &mut out);
     let query = sent(&out)[0].1.to_vec();
     let token = [b'x'; 100];
-    let parts = ReplyParts { id: id(1), nodes: None, nodes6: None, token: Some(&token), peers: &[] };
+    let parts = ReplyParts { id: id(1), nodes: None, nodes6: None, token: Some(&token), peers: &[], filters: None };
     let mut bytes = Vec::new();
     write_reply(parse(&query).unwrap().transaction, addr(0), &parts, &mut bytes);
     out.clear();
@@ -196,9 +196,9 @@ fn d6_answers_are_small_and_a_flood_is_not_answered() {
     let info_hash = HASH;
     for n in 0..400 {
         let now = at(1 + n as u64 / 4);
-        let told = ask(&mut dht, now, addr(100 + n), Question::GetPeers { info_hash });
+        let told = ask(&mut dht, now, addr(100 + n), Question::GetPeers { info_hash, scrape: false });
         let Body::Reply(r) = answer(&told).body else { panic!() };
-        let announce = Question::AnnouncePeer { info_hash, port: Some(4000), token: r.token.unwrap() };
+        let announce = Question::AnnouncePeer { info_hash, port: Some(4000), seed: false, token: r.token.unwrap() };
         ask(&mut dht, now, addr(100 + n), announce);
         assert!(r.peers().count() <= limits::DHT_PEERS_TOLD && r.peers().count() == n.min(limits::DHT_PEERS_TOLD));
         assert!(sent(&told)[0].1.len() <= limits::DHT_ANSWER_BYTES);
@@ -207,7 +207,7 @@ fn d6_answers_are_small_and_a_flood_is_not_answered() {
     assert_eq!(answers as u32, limits::DHT_GUARD_PACKETS);
     let mut bytes = 0;
     for n in 0..5000 {
-        let told = ask(&mut dht, at(300 + n / 500), addr(2000 + n as usize), Question::GetPeers { info_hash });
+        let told = ask(&mut dht, at(300 + n / 500), addr(2000 + n as usize), Question::GetPeers { info_hash, scrape: false });
         bytes += sent(&told).iter().map(|(_, b)| b.len() as u64).sum::<u64>();
     }
     assert!(bytes <= limits::DHT_ANSWERS_BURST_BYTES + 10 * limits::DHT_ANSWERS_PER_SECOND_BYTES, "{bytes}");
@@ -258,7 +258,7 @@ fn who_asks_is_asked_and_read_only_nodes_are_left_alone() {
 fn a_slow_node_is_passed_by_after_two_seconds_and_given_up_after_twelve() {
     let mut dht = acquainted();
     let mut out = Vec::new();
-    dht.search(at(1), HASH, Some(4000), &mut out);
+    dht.search(at(1), HASH, Some(Announce { port: 4000, seed: true }), &mut out);
     let query = sent(&out)[0].1.to_vec();
     let nodes: Vec<_> = (10..14).map(|n| (id(n), addr(n))).collect();
     out.clear();
@@ -302,8 +302,7 @@ fn a_search_waits_for_the_first_node_and_ends_at_once_where_there_is_none() {
     let find = sent(&out)[0].1.to_vec();
     out.clear();
     dht.on_datagram(at(2), addr(2), &reply(2, &find, &[], &[]), &mut out);
-    let asks =
-        |bytes| matches!(parse(bytes).unwrap().body, Body::Query(q) if q.question == Question::GetPeers { info_hash: HASH });
+    let asks = |bytes| matches!(parse(bytes).unwrap().body, Body::Query(q) if q.question == Question::GetPeers { info_hash: HASH, scrape: false });
     assert!(sent(&out).iter().any(|(to, bytes)| *to == addr(2) && asks(bytes)), "{out:?}");
     dht.forget(HASH);
     out.clear();
@@ -347,8 +346,8 @@ fn a_hundred_thousand_hostile_packets_leave_memory_flat_and_say_little() {
     let question = |n: usize, place: [u8; 20]| match n % 4 {
         0 => Question::Ping,
         1 => Question::FindNode { target: NodeId(place) },
-        2 => Question::GetPeers { info_hash: InfoHash(place) },
-        _ => Question::AnnouncePeer { info_hash: InfoHash(place), port: Some(1), token: b"12345678" },
+        2 => Question::GetPeers { info_hash: InfoHash(place), scrape: place[0] % 2 == 0 },
+        _ => Question::AnnouncePeer { info_hash: InfoHash(place), port: Some(1), seed: true, token: b"12345678" },
     };
     for n in 0..40 {
         let mut bytes = Vec::new();
@@ -390,4 +389,73 @@ fn a_hundred_thousand_hostile_packets_leave_memory_flat_and_say_little() {
     let (bytes_in, bytes_out) = (stats.received_bytes - start_in, stats.sent_bytes - start_out);
     assert!(most <= early + early / 4 + 50, "{early} things kept after a fifth, {most} at most");
     assert!(bytes_out <= 3 * bytes_in, "{bytes_out} bytes for {bytes_in}");
+}
+
+/// A node beside a local one that it has asked once.
+fn at_home(local: SocketAddr) -> (Dht, Vec<DhtAction>) {
+    let (mut dht, mut out) = (Dht::new(at(0), CONFIG), Vec::new());
+    dht.add_node(at(0), local, &mut out);
+    let ping = sent(&out)[0].1.to_vec();
+    dht.on_datagram(at(0), local, &reply(1, &ping, &[], &[]), &mut Vec::new());
+    out.clear();
+    dht.search(at(0), HASH, None, &mut out);
+    (dht, out)
+}
+
+#[test]
+fn d2_a_node_of_a_private_network_knows_its_neighbours_and_no_loopback() {
+    let local: SocketAddr = "192.168.1.1:7".parse().unwrap();
+    let (mut dht, mut out) = at_home(local);
+    dht.on_deadline(at(0), &mut out);
+    let find = sent(&out)[0].1.to_vec();
+    out.clear();
+    let a = |text: &str| text.parse::<SocketAddr>().unwrap();
+    let nodes = [(id(5), a("127.0.0.1:7")), (id(6), a("192.168.1.2:7"))];
+    dht.on_datagram(at(0), local, &reply(1, &find, &nodes, &[]), &mut out);
+    let asked: Vec<_> = sent(&out).iter().map(|(to, _)| *to).collect();
+    assert!(asked.contains(&nodes[1].1) && !asked.contains(&nodes[0].1), "{asked:?}");
+    let stranger = ask(&mut dht, at(1), addr(3), Question::FindNode { target: id(1) });
+    let Body::Reply(r) = answer(&stranger).body else { panic!() };
+    assert_eq!(r.nodes(false).count(), 0, "strangers have no business with them");
+}
+
+#[test]
+fn a_scrape_joins_what_all_nodes_count() {
+    let mut dht = acquainted();
+    for (n, seed) in [(1, true), (2, true), (2, true), (3, false)] {
+        let told = ask(&mut dht, at(1), addr(30 + n), Question::GetPeers { info_hash: HASH, scrape: false });
+        let Body::Reply(r) = answer(&told).body else { panic!() };
+        let announce = Question::AnnouncePeer { info_hash: HASH, port: Some(4000), seed, token: r.token.unwrap() };
+        ask(&mut dht, at(1), addr(30 + n), announce);
+    }
+    let told = ask(&mut dht, at(2), addr(3), Question::GetPeers { info_hash: HASH, scrape: true });
+    let Body::Reply(r) = answer(&told).body else { panic!() };
+    let filters = r.filters().unwrap();
+    assert_eq!(filters.clone().map(|f| f.estimate().round()), [2.0, 1.0]);
+    assert!(sent(&told)[0].1.len() <= limits::DHT_ANSWER_BYTES);
+    let told = ask(&mut dht, at(2), addr(3), Question::GetPeers { info_hash: InfoHash([8; 20]), scrape: true });
+    let Body::Reply(r) = answer(&told).body else { panic!() };
+    assert_eq!(r.filters(), None, "nobody has announced that one");
+
+    let mut out = Vec::new();
+    dht.scrape(at(3), HASH, &mut out);
+    let query = sent(&out)[0].1.to_vec();
+    let nodes = [(id(10), addr(10)), (id(11), addr(11))];
+    let mut list = Vec::new();
+    nodes.iter().for_each(|(id, addr)| write_node(*id, *addr, &mut list));
+    let transaction = parse(&query).unwrap().transaction;
+    let parts = ReplyParts { id: id(1), nodes: Some(&list), nodes6: None, token: None, peers: &[], filters: Some(&filters) };
+    let mut bytes = Vec::new();
+    write_reply(transaction, addr(0), &parts, &mut bytes);
+    out.clear();
+    dht.on_datagram(at(3), addr(1), &bytes, &mut out);
+    let queries: Vec<_> = sent(&out).into_iter().map(|(to, bytes)| (to, bytes.to_vec())).collect();
+    assert_eq!(queries.len(), 2);
+    out.clear();
+    for (to, query) in queries {
+        let n = if to == addr(10) { 10 } else { 11 };
+        // One says the same again, one does not count and names somebody else.
+        dht.on_datagram(at(3), to, &reply(n, &query, &[], &[addr(31), addr(50)]), &mut out);
+    }
+    assert_eq!(out, [DhtAction::Scraped { info_hash: HASH, seeds: 2, peers: 3 }]);
 }

@@ -37,7 +37,7 @@ impl Lie {
         let Body::Query(query) = packet.body else { return None };
         let target = match query.question {
             Question::FindNode { target } => Some(target),
-            Question::GetPeers { info_hash } => Some(NodeId(info_hash.0)),
+            Question::GetPeers { info_hash, .. } => Some(NodeId(info_hash.0)),
             _ => None,
         };
         let (mut nodes, mut peers, mut id) = (Vec::new(), Vec::new(), own);
@@ -58,7 +58,7 @@ impl Lie {
         if self == Lie::Poses {
             id = NodeId::random(rng);
         }
-        let parts = ReplyParts { id, nodes: Some(&nodes), nodes6: None, token: Some(b"trust me"), peers: &peers };
+        let parts = ReplyParts { id, nodes: Some(&nodes), nodes6: None, token: Some(b"trust me"), peers: &peers, filters: None };
         let mut answer = Vec::new();
         let elsewhere = SocketAddr::from(([66, 66, 66, 66], from.port()));
         write_reply(packet.transaction, elsewhere, &parts, &mut answer);

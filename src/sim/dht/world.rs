@@ -1,7 +1,7 @@
 //! The network between virtual nodes, and what happens on it when.
 
 use super::liar::Lie;
-use crate::engine::dht::{Dht, DhtAction, DhtConfig, LookupCost};
+use crate::engine::dht::{Announce, Dht, DhtAction, DhtConfig, LookupCost};
 use crate::units::{InfoHash, Now, Rng};
 use crate::wire::krpc::{Body, parse};
 use std::cmp::Reverse;
@@ -219,7 +219,7 @@ impl World {
         let addr = SocketAddr::from((ip, 6881));
         let lies = self.rng.below(100) < self.scenario.liars_percent as usize && index > 4;
         let lie = lies.then(|| Lie::of(self.rng.below(4)));
-        let config = DhtConfig { seed: self.rng.u64(), port: 6881, read_only: false, id: None, own_networks_allowed: false };
+        let config = DhtConfig { seed: self.rng.u64(), port: 6881, read_only: false };
         let latency_us = 10_000 + self.rng.below(80_000) as u64;
         let dht = Dht::new(self.now, config);
         self.members.push(Some(Member { dht, addr, lie, latency_us, wakes_at: Now::NEVER, joined_at: self.now }));
@@ -280,6 +280,7 @@ impl World {
                 DhtAction::Send { to, bytes } => self.send(addr, to, bytes),
                 DhtAction::Peers { info_hash, peers } => self.on_peers(index, info_hash, &peers),
                 DhtAction::Done { info_hash } => self.on_done(index, info_hash),
+                DhtAction::Scraped { .. } | DhtAction::External { .. } => {}
             }
         }
     }
@@ -316,7 +317,7 @@ impl World {
         let peer = self.members[index].as_ref().map(|m| SocketAddr::new(m.addr.ip(), 7000));
         self.torrents[torrent].peer = peer;
         self.push(self.now + self.scenario.wait, Event::Search(torrent));
-        self.with(index, |m, now, out| m.dht.search(now, info_hash(torrent), Some(7000), out));
+        self.with(index, |m, now, out| m.dht.search(now, info_hash(torrent), Some(Announce { port: 7000, seed: false }), out));
     }
 
     fn search(&mut self, torrent: usize) {

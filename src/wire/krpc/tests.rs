@@ -1,6 +1,7 @@
 //! Packets of the DHT as BEP 5 prints them, as rill writes them, and as strangers break them.
 
 use super::*;
+use crate::wire::bloom::Filter;
 use proptest::prelude::*;
 
 const ID: NodeId = NodeId(*b"abcdefghij0123456789");
@@ -37,11 +38,11 @@ fn the_examples_of_bep_5_are_read() {
     );
     assert_eq!(
         question(b"d1:ad2:id20:abcdefghij01234567899:info_hash20:mnopqrstuvwxyz123456e1:q9:get_peers1:t2:aa1:y1:qe"),
-        Question::GetPeers { info_hash: HASH }
+        Question::GetPeers { info_hash: HASH, scrape: false }
     );
     let announce = b"d1:ad2:id20:abcdefghij012345678912:implied_porti1e9:info_hash20:mnopqrstuvwxyz123456\
         4:porti6881e5:token8:aoeusnthe1:q13:announce_peer1:t2:aa1:y1:qe";
-    assert_eq!(question(announce), Question::AnnouncePeer { info_hash: HASH, port: None, token: b"aoeusnth" });
+    assert_eq!(question(announce), Question::AnnouncePeer { info_hash: HASH, port: None, seed: false, token: b"aoeusnth" });
     let peers = b"d1:rd2:id20:abcdefghij01234567895:token8:aoeusnth6:valuesl6:axje.u6:idhtnmee1:t2:aa1:y1:re";
     let reply = reply_of(peers);
     assert_eq!((reply.id, reply.token), (ID, Some(&b"aoeusnth"[..])));
@@ -80,7 +81,7 @@ fn d2_node_lists_of_odd_length_are_none_and_unusable_addresses_are_dropped() {
     };
     let read = |list: &[u8]| {
         let mut bytes = Vec::new();
-        let parts = ReplyParts { id: ID, nodes: Some(list), nodes6: None, token: None, peers: &[] };
+        let parts = ReplyParts { id: ID, nodes: Some(list), nodes6: None, token: None, peers: &[], filters: None };
         write_reply(b"aa", "1.2.3.4:5".parse().unwrap(), &parts, &mut bytes);
         reply_of(&bytes).nodes(false).collect::<Vec<_>>()
     };
@@ -119,8 +120,8 @@ prop_compose! {
         let question = match kind {
             0 => Question::Ping,
             1 => Question::FindNode { target },
-            2 => Question::GetPeers { info_hash },
-            _ => Question::AnnouncePeer { info_hash, port: (!implied).then_some(port), token: b"token" },
+            2 => Question::GetPeers { info_hash, scrape: implied },
+            _ => Question::AnnouncePeer { info_hash, port: (!implied).then_some(port), seed: port % 2 == 0, token: b"token" },
         };
         Query { id: NodeId(id), want: Want { v4, v6 }, question }
     }
@@ -139,7 +140,7 @@ proptest! {
 
     #[test]
     fn a_reply_that_was_written_reads_back(
-        id: [u8; 20], ids in proptest::collection::vec(any::<[u8; 20]>(), 0..9), peers in 0u8..60, to6: bool, token: Option<[u8; 8]>,
+        id: [u8; 20], ids in proptest::collection::vec(any::<[u8; 20]>(), 0..9), peers in 0u8..60, to6: bool, token: Option<[u8; 8]>, count: bool,
     ) {
         let to: SocketAddr = if to6 { "[2001:db8::7]:9".parse().unwrap() } else { "9.8.7.6:5".parse().unwrap() };
         let peers: Vec<SocketAddr> = (0..peers).map(|n| match n % 2 {
@@ -154,7 +155,11 @@ proptest! {
             write_node(NodeId(*id), v6(n), &mut nodes6);
         }
         let token = token.as_ref().map(|t| &t[..]);
-        let parts = ReplyParts { id: NodeId(id), nodes: Some(&nodes), nodes6: Some(&nodes6), token, peers: &peers };
+        let mut filters = [Filter::default(), Filter::default()];
+        peers.iter().for_each(|peer| filters[usize::from(peer.is_ipv6())].insert(peer.ip()));
+        let filters = count.then_some(filters);
+        let (nodes, nodes6) = (Some(&nodes[..]), Some(&nodes6[..]));
+        let parts = ReplyParts { id: NodeId(id), nodes, nodes6, token, peers: &peers, filters: filters.as_ref() };
         let mut bytes = Vec::new();
         write_reply(b"xy", to, &parts, &mut bytes);
         let tidy = scan(&bytes, &Rules { depth: 4, tokens: 300, strict: true }).unwrap().tidy;
@@ -162,7 +167,7 @@ proptest! {
         let packet = parse(&bytes).unwrap();
         prop_assert_eq!((packet.transaction, packet.external_ip), (&b"xy"[..], Some(to.ip())));
         let reply = reply_of(&bytes);
-        prop_assert_eq!((reply.id, reply.token), (NodeId(id), token));
+        prop_assert_eq!((reply.id, reply.token, reply.filters()), (NodeId(id), token, filters));
         prop_assert!(reply.peers().eq(peers));
         prop_assert!(reply.nodes(false).eq(ids.iter().enumerate().map(|(n, id)| (NodeId(*id), v4(n)))));
         prop_assert!(reply.nodes(true).eq(ids.iter().enumerate().map(|(n, id)| (NodeId(*id), v6(n)))));

@@ -2,6 +2,7 @@
 
 use super::{Query, Question, Want};
 use crate::units::NodeId;
+use crate::wire::bloom::Filter;
 use crate::wire::compact::write_compact;
 use std::net::SocketAddr;
 
@@ -21,6 +22,8 @@ pub struct ReplyParts<'a> {
     pub token: Option<&'a [u8]>,
     /// Peers.
     pub peers: &'a [SocketAddr],
+    /// Seeds and other peers, to be counted (BEP 33).
+    pub filters: Option<&'a [Filter; 2]>,
 }
 
 /// Appends a query.
@@ -34,18 +37,20 @@ pub fn write_query(transaction: &[u8], query: &Query<'_>, read_only: bool, out: 
             string(target.as_bytes(), out);
             b"find_node"
         }
-        Question::GetPeers { info_hash } => {
+        Question::GetPeers { info_hash, scrape } => {
             out.extend(b"9:info_hash");
             string(info_hash.as_bytes(), out);
+            out.extend(if scrape { &b"6:scrapei1e"[..] } else { b"" });
             b"get_peers"
         }
-        Question::AnnouncePeer { info_hash, port, token } => {
+        Question::AnnouncePeer { info_hash, port, seed, token } => {
             out.extend(if port.is_none() { &b"12:implied_porti1e"[..] } else { b"" });
             out.extend(b"9:info_hash");
             string(info_hash.as_bytes(), out);
             if let Some(port) = port {
                 out.extend(format!("4:porti{port}e").bytes());
             }
+            out.extend(if seed { &b"4:seedi1e"[..] } else { b"" });
             out.extend(b"5:token");
             string(token, out);
             b"announce_peer"
@@ -69,7 +74,14 @@ pub fn write_query(transaction: &[u8], query: &Query<'_>, read_only: bool, out: 
 pub fn write_reply(transaction: &[u8], to: SocketAddr, reply: &ReplyParts<'_>, out: &mut Vec<u8>) {
     out.extend(b"d2:ip");
     string_of_address(to, out);
-    out.extend(b"1:rd2:id");
+    out.extend(b"1:rd");
+    if let Some([seeds, peers]) = reply.filters {
+        for (key, filter) in [(&b"4:BFpe"[..], peers), (b"4:BFsd", seeds)] {
+            out.extend(key);
+            string(filter.as_bytes(), out);
+        }
+    }
+    out.extend(b"2:id");
     string(reply.id.as_bytes(), out);
     for (key, list) in [(&b"5:nodes"[..], reply.nodes), (b"6:nodes6", reply.nodes6), (b"5:token", reply.token)] {
         if let Some(list) = list {
