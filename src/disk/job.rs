@@ -51,6 +51,8 @@ pub(super) enum Job {
         stats: Vec<(usize, Stat)>,
     },
     Detach(TorrentKey),
+    /// A small file for the state directory; nobody waits for it.
+    Keep(String, Vec<u8>),
 }
 
 /// What a worker says.

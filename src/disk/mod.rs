@@ -13,6 +13,7 @@ mod contract;
 mod fault;
 mod files;
 mod job;
+mod keep;
 mod layout;
 mod limits;
 mod offline;
@@ -35,6 +36,7 @@ mod tests_resume;
 
 pub use contract::{Done, OpenTorrent, Opened, StorageMode, StoreConfig, StoreStats, Verdict};
 pub use fault::{DiskFault, FaultKind};
+pub use keep::kept;
 pub use layout::ContentFile;
 pub use offline::{FileReport, FileState, VerifyReport, hash_content, verify};
 pub use reads::Load;

@@ -1,16 +1,16 @@
 //! What survives a restart: one record a torrent, and the lock that keeps a second process away.
 //!
-//! The order that loses nothing is the caller's in its first half (sync the files, only then claim their pieces) and this
-//! file's in the second: write aside, `fdatasync`, rename, sync the directory. On FAT, where a rename is not safe at power
+//! The order that loses nothing is the caller's in its first half (sync the files, only then claim their pieces) and that of
+//! `keep` in the second: write aside, `fdatasync`, rename, sync the directory. On FAT, where a rename is not safe at power
 //! loss, two slots take turns and the newest good one counts. A record that is read is untrusted input: any byte that is
 //! not as written rejects all of it. Nothing here touches the content.
 
-use super::fault::{DiskFault, Doing, FaultKind};
+use super::fault::DiskFault;
 use super::files::Content;
+use super::keep::{locked, replace};
 use super::tree::{FsKind, Tree};
 use crate::units::{Bitfield, InfoHash};
-use rustix::fs::{AtFlags, FlockOperation, Stat};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, Stat};
 use sha1::{Digest, Sha1};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -153,21 +153,8 @@ impl Resume {
         let slots = matches!(FsKind::of(dir.root()), FsKind::Fat { .. });
         let name = torrent.to_string();
         let lock_name = PathBuf::from(format!("{name}.lock"));
-        loop {
-            let lock = dir.file_made(&lock_name)?.fd;
-            match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {}
-                Err(Errno::WOULDBLOCK) => return Err(DiskFault::plain(FaultKind::Locked, &dir.full(&lock_name))),
-                // A file system without locks: nothing can be kept apart there.
-                Err(Errno::NOSYS | Errno::NOTSUP | Errno::NOLCK | Errno::INVAL) => {}
-                Err(e) => return Err(DiskFault::new(Doing::Open, &dir.full(&lock_name), e)),
-            }
-            // The former owner may have removed the file between our open and our lock: then we locked a ghost.
-            let ours = rustix::fs::fstat(&lock).map_err(|e| DiskFault::new(Doing::Open, &dir.full(&lock_name), e))?;
-            if dir.look(&lock_name)?.is_some_and(|s| s.st_ino == ours.st_ino) {
-                return Ok(Resume { dir, name, slots, sequence: 0, _lock: lock });
-            }
-        }
+        let lock = locked(&dir, &lock_name)?;
+        Ok(Resume { dir, name, slots, sequence: 0, _lock: lock })
     }
 
     fn file_name(&self, sequence: u64) -> PathBuf {
@@ -201,13 +188,8 @@ impl Resume {
         let record = Record { sequence, running, have: have.clone(), stamps: stamps.to_vec() };
         let name = self.file_name(sequence);
         let aside = if self.slots { name.clone() } else { PathBuf::from(format!("{}.resume.tmp", self.name)) };
-        let fault = |e| DiskFault::new(Doing::Write, &self.dir.full(&aside), e);
         let file = self.dir.file_made(&aside)?;
-        write_record(&file.fd, &record.encode(c)).map_err(fault)?;
-        if !self.slots {
-            rustix::fs::renameat(self.dir.root(), &aside, self.dir.root(), &name).map_err(fault)?;
-        }
-        self.dir.sync_dir(Path::new(""))?;
+        replace(&self.dir, &name, &aside, &file.fd, &record.encode(c))?;
         self.sequence = sequence;
         Ok(())
     }
@@ -218,21 +200,6 @@ impl Drop for Resume {
         // Removed while still locked; whoever waits for it sees that the name is gone and makes a new one.
         let _ = rustix::fs::unlinkat(self.dir.root(), format!("{}.lock", self.name), AtFlags::empty());
     }
-}
-
-fn write_record(fd: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
-    // A leftover of a killed run may be longer; this file is ours alone.
-    rustix::fs::ftruncate(fd, bytes.len() as u64)?;
-    let mut at = 0;
-    while at < bytes.len() {
-        match rustix::io::pwrite(fd, &bytes[at..], at as u64) {
-            Ok(0) => return Err(Errno::NOSPC),
-            Ok(n) => at += n,
-            Err(Errno::INTR) => {}
-            Err(e) => return Err(e),
-        }
-    }
-    rustix::fs::fdatasync(fd)
 }
 
 #[cfg(test)]

@@ -289,6 +289,13 @@ impl Store {
         }
     }
 
+    /// Has a small file written to the state directory, so that a crash leaves the old or the new one; without that directory
+    /// nothing happens. A worker does it, before the store ends, and a failure costs a line in the log and nothing else.
+    pub fn keep(&mut self, name: &str, bytes: Vec<u8>) {
+        // Always the same worker, so that of two the later one counts.
+        self.ask(0, Job::Keep(name.to_string(), bytes));
+    }
+
     /// End of a loop turn, the last call before sleeping: queued jobs leave.
     pub fn submit(&mut self) {
         for h in &mut self.hands {

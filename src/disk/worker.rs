@@ -165,6 +165,7 @@ impl Worker {
             Job::Sync(key) => self.sync(key),
             Job::Record { torrent, have, last, stats } => self.record(torrent, have, last, stats),
             Job::Detach(key) => self.detach(key),
+            Job::Keep(name, bytes) => self.keep(&name, &bytes),
         }
     }
 
@@ -353,6 +354,13 @@ impl Worker {
         self.say(Reply::Recorded(key, have, result));
     }
 
+    fn keep(&self, name: &str, bytes: &[u8]) {
+        let Some(dir) = &self.setup.state_dir else { return };
+        if let Err(fault) = super::keep::keep(dir, name, bytes) {
+            log::warn!("not kept for next time: {fault}");
+        }
+    }
+
     fn detach(&mut self, key: TorrentKey) {
         self.opening.retain(|(k, _)| *k != key);
         self.pieces.forget(&mut self.free, key);
@@ -416,7 +424,7 @@ impl Owed {
             Job::Load(key, span, _) => Some((*key, Owed::Loaded(*span))),
             Job::Sync(key) => Some((*key, Owed::Synced)),
             Job::Record { torrent, have, .. } => Some((*torrent, Owed::Recorded(have.clone()))),
-            Job::Attach(_) | Job::Unmap(_) | Job::WriteOut => None,
+            Job::Attach(_) | Job::Unmap(_) | Job::WriteOut | Job::Keep(..) => None,
         }
     }
 }
