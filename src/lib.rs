@@ -48,7 +48,13 @@
 //! let hashes: Vec<_> = content.chunks(16 * 1024).map(|piece| PieceHash(Sha1::digest(piece).into())).collect();
 //! let torrent = Metainfo::parse(&builder.finish(&hashes)?)?;
 //!
-//! let on_loopback = || Config { listen_ports: 0..=0, listen_on: vec!["127.0.0.1".parse().unwrap()], ..Config::default() };
+//! let on_loopback = || Config {
+//!     listen_ports: 0..=0,
+//!     listen_on: vec!["127.0.0.1".parse().unwrap()],
+//!     dht: None,
+//!     lsd: false,
+//!     ..Config::default()
+//! };
 //! let seeder = Session::start(on_loopback())?;
 //! seeder.add(AddTorrent { seed_only: true, ..AddTorrent::new(torrent.clone(), from.path()) })?;
 //!

@@ -40,7 +40,11 @@ impl World {
     /// A rill that knows nothing of the world: no home, no locale, a dumb terminal.
     fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rill"));
-        command.env_clear().env("TERM", "dumb").env("LC_ALL", "C").current_dir(self.dir.path()).stdin(Stdio::null());
+        command
+            .env_clear()
+            .envs([("TERM", "dumb"), ("LC_ALL", "C"), ("RILL_NO_DHT", "1"), ("RILL_NO_LSD", "1")])
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null());
         command
     }
 

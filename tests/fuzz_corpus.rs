@@ -1,7 +1,7 @@
 //! The committed seeds of the fuzz targets, and what becomes of each when it is cut or a byte of it changes, keep every
 //! promise that the targets check. So each `cargo test` fuzzes a little, without a fuzzer.
 
-use rill::engine::fuzzing as engine_fuzzing;
+use rill::engine::{fuzzing as engine_fuzzing, fuzzing_dht};
 use rill::wire::{fuzzing, fuzzing_peer};
 use std::path::Path;
 
@@ -48,4 +48,9 @@ fn no_way_of_cutting_a_peers_stream_breaks_a_promise() {
 #[test]
 fn nothing_that_happens_to_the_engine_breaks_a_promise() {
     run_corpus("engine", engine_fuzzing::engine);
+}
+
+#[test]
+fn no_packets_of_strangers_break_a_promise_of_the_dht() {
+    run_corpus("dht", fuzzing_dht::dht);
 }

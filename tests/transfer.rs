@@ -80,7 +80,12 @@ fn free_port() -> u16 {
 
 fn rill(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rill"));
-    command.env_clear().env("LC_ALL", "C").env("PATH", "/usr/bin:/bin").current_dir(dir).stdin(Stdio::null());
+    command
+        .env_clear()
+        .envs([("RILL_NO_DHT", "1"), ("RILL_NO_LSD", "1"), ("LC_ALL", "C")])
+        .env("PATH", "/usr/bin:/bin")
+        .current_dir(dir)
+        .stdin(Stdio::null());
     command
 }
 

@@ -8,6 +8,7 @@ mod sim;
 pub(crate) use sim::Sim;
 
 use super::words::{Selection, parse_duration, parse_size};
+use crate::wire::host_and_port;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -170,9 +171,15 @@ pub(crate) struct Network {
     /// Announce to this tracker too; may be repeated
     #[arg(long, value_name = "URL", env = "RILL_TRACKER", value_delimiter = ' ')]
     pub(crate) tracker: Vec<String>,
-    /// Accepted for scripts: there is no DHT yet, so it is always off
+    /// Stay out of the DHT
     #[arg(long, env = "RILL_NO_DHT", value_parser = FalseyValueParser::new())]
     pub(crate) no_dht: bool,
+    /// Join the DHT through this node, router.example:6881, instead of the usual ones; may be repeated
+    #[arg(long, value_name = "HOST:PORT", env = "RILL_DHT_BOOTSTRAP", value_delimiter = ',', value_parser = parse_node)]
+    pub(crate) dht_bootstrap: Vec<(String, u16)>,
+    /// UDP port of the DHT and of UDP trackers [default: the listening port]
+    #[arg(long, value_name = "PORT", env = "RILL_DHT_PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) dht_port: Option<u16>,
     /// Do not exchange addresses of peers with peers
     #[arg(long, env = "RILL_NO_PEX", value_parser = FalseyValueParser::new())]
     pub(crate) no_pex: bool,
@@ -315,6 +322,10 @@ fn parse_ports(text: &str) -> Result<(u16, u16), String> {
         (Ok(first), Ok(last)) if first <= last && (first > 0 || last == 0) => Ok((first, last)),
         _ => Err(format!("'{text}' is not a port or a range like 6881-6999")),
     }
+}
+
+fn parse_node(text: &str) -> Result<(String, u16), String> {
+    host_and_port(text).ok_or_else(|| format!("'{text}' is not a host and a port like router.example:6881"))
 }
 
 fn parse_ratio(text: &str) -> Result<f64, String> {

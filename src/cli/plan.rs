@@ -8,7 +8,7 @@ use super::exit::{Exit, Failure};
 use super::source::{Source, usable_tracker};
 use super::words::{self, Selection};
 use crate::disk::StorageMode;
-use crate::session::{AddTorrent, Config};
+use crate::session::{AddTorrent, Config, DhtConfig};
 use crate::wire::Metainfo;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -133,6 +133,7 @@ impl Plan {
             storage: storage_mode(place.storage),
             max_memory,
             state_dir,
+            dht: dht(&network)?,
             pex: !network.no_pex,
             lsd: !network.no_lsd,
             ..defaults
@@ -174,6 +175,21 @@ impl Plan {
         order.sequential = self.sequential;
         Ok(order)
     }
+}
+
+/// How the DHT is joined, if it is.
+fn dht(network: &args::Network) -> Result<Option<DhtConfig>, Failure> {
+    if network.no_dht {
+        return match network.dht_bootstrap.is_empty() {
+            true => Ok(None),
+            false => Err(option("--no-dht and --dht-bootstrap contradict each other")),
+        };
+    }
+    let mut dht = DhtConfig { port: network.dht_port, ..DhtConfig::default() };
+    if !network.dht_bootstrap.is_empty() {
+        dht.bootstrap.clone_from(&network.dht_bootstrap);
+    }
+    Ok(Some(dht))
 }
 
 /// The way of the bytes that was typed.
@@ -271,7 +287,12 @@ mod tests {
 
     #[test]
     fn contradictions_are_bad_options() {
-        for words in ["rill get --select 1 a b", "rill get --max-memory 1K a", "rill get --tracker file:///etc/passwd a"] {
+        for words in [
+            "rill get --select 1 a b",
+            "rill get --max-memory 1K a",
+            "rill get --tracker file:///etc/passwd a",
+            "rill get --no-dht --dht-bootstrap r:1 a",
+        ] {
             assert_eq!(plan(words).unwrap_err().exit, Exit::Option, "{words}");
         }
     }

@@ -85,6 +85,11 @@ pub enum Action {
         /// What.
         bytes: Vec<u8>,
     },
+    /// Keep these nodes of the DHT for the next run.
+    KeepNodes {
+        /// Where they are reached.
+        nodes: Vec<SocketAddr>,
+    },
     /// A torrent's info dictionary came from peers, and its hash is right: what does it say? Answer with `on_metadata`.
     Metadata {
         /// Whose.

@@ -6,6 +6,7 @@
 use super::action::{Action, Actions};
 use super::bandwidth::Bucket;
 use super::conduct::Close;
+use super::finding::Finding;
 use super::limits;
 use super::peer::{Connection, Peer, Phase};
 use super::policy::Policy;
@@ -95,6 +96,8 @@ pub(super) enum Effect {
     AskMetadata { torrent: TorrentKey },
     /// The last piece of metadata came.
     Metadata { torrent: TorrentKey },
+    /// A peer says that there is a node of the DHT at its address.
+    Node { addr: SocketAddr },
 }
 
 /// The decisions. See the [module](super) for the rules.
@@ -108,6 +111,7 @@ pub struct Engine {
     pub(super) down: Bucket,
     pub(super) up: Bucket,
     pub(super) tracking: Tracking,
+    pub(super) finding: Option<Finding>,
     pub(super) last_dial: Option<Now>,
     pub(super) half_open: usize,
     pub(super) next_to_dial: usize,
@@ -122,6 +126,7 @@ impl Engine {
         Engine {
             rng: Rng::new(config.seed),
             tracking: Tracking::new(config.seed),
+            finding: None,
             config,
             torrents: Table::default(),
             by_hash: BTreeMap::new(),
@@ -197,6 +202,7 @@ impl Engine {
         t.running = true;
         t.trackers.restart();
         self.timers.arm(Timer::Announce(key), now);
+        self.timers.arm(Timer::Search(key), now);
         self.timers.arm(Timer::ChokeRound(key), now + limits::CHOKE_ROUND);
         self.timers.arm(Timer::Dial, now);
     }
@@ -210,6 +216,7 @@ impl Engine {
     pub(super) fn rest(&mut self, now: Now, key: TorrentKey, out: &mut Actions) {
         let Some(t) = self.torrents.get_mut(key).filter(|t| t.running) else { return };
         t.running = false;
+        let info_hash = t.info_hash;
         for peer in t.peers.clone() {
             self.hang_up(now, peer, Close::Stopped, out);
         }
@@ -217,8 +224,15 @@ impl Engine {
         for piece in t.pieces.close_all() {
             t.picker.availability.restore(piece);
         }
-        let timers =
-            [Timer::Announce(key), Timer::ChokeRound(key), Timer::Checkpoint(key), Timer::Endgame(key), Timer::Metadata(key)];
+        self.end_search(&info_hash);
+        let timers = [
+            Timer::Announce(key),
+            Timer::Search(key),
+            Timer::ChokeRound(key),
+            Timer::Checkpoint(key),
+            Timer::Endgame(key),
+            Timer::Metadata(key),
+        ];
         for timer in timers {
             self.timers.disarm(timer);
         }
@@ -237,6 +251,7 @@ impl Engine {
     /// Every torrent rests, nobody is let in any more. Then [`is_idle`](Engine::is_idle) soon says yes.
     pub fn shut_down(&mut self, now: Now, out: &mut Actions) {
         self.stopping = true;
+        self.leave_dht(now, out);
         for key in self.torrents.keys().collect::<Vec<_>>() {
             self.rest(now, key, out);
         }
@@ -285,6 +300,7 @@ impl Engine {
                 Effect::FillSlots { torrent } => self.fill_slots(now, torrent, out),
                 Effect::AskMetadata { torrent } => self.ask_metadata(now, torrent, out),
                 Effect::Metadata { torrent } => self.judge_metadata(now, torrent, out),
+                Effect::Node { addr } => self.on_dht_port(now, addr, out),
             }
         }
     }
@@ -356,6 +372,10 @@ impl Engine {
                 Timer::Checkpoint(key) => self.save(now, key, out),
                 Timer::Endgame(key) => self.top_up_all(now, key, out),
                 Timer::Metadata(key) => self.ask_metadata(now, key, out),
+                Timer::Search(key) => self.search(now, key, out),
+                Timer::Dht => self.on_dht_deadline(now, out),
+                Timer::JoinDht => self.look_for_nodes(now, out),
+                Timer::KeepNodes => self.keep_nodes(now, out),
                 Timer::Dial => self.dial(now, out),
                 Timer::Refill => self.refill(now, out),
                 Timer::UdpTracker => self.on_udp_deadline(now, out),

@@ -110,10 +110,12 @@ impl Engine {
     }
 
     fn send_handshake(&mut self, key: PeerKey, out: &mut Actions) {
+        let dht_port = self.dht_port();
         let Some(c) = self.connections.get_mut(key) else { return };
         let Some(t) = c.peer.torrent.and_then(|t| self.torrents.get(t)) else { return };
         let EngineConfig { peer_id, policy, .. } = &self.config;
-        let ours = Handshake { info_hash: t.info_hash, peer_id: *peer_id, fast: policy.fast, extended: true, dht: false };
+        let dht = dht_port.is_some() && t.allows(Origin::Dht);
+        let ours = Handshake { info_hash: t.info_hash, peer_id: *peer_id, fast: policy.fast, extended: true, dht };
         c.peer.outbox.push_bytes(&ours.to_bytes());
         c.peer.flush(out);
     }
@@ -182,12 +184,13 @@ impl Engine {
         if !dialed {
             self.send_handshake(key, out);
         }
-        self.greet(now, key, theirs.extended, out);
+        self.greet(now, key, theirs, out);
         Ok(())
     }
 
     /// What every connection begins with: who we are, what we have, what may be had at once.
-    fn greet(&mut self, now: Now, key: PeerKey, extended: bool, out: &mut Actions) {
+    fn greet(&mut self, now: Now, key: PeerKey, theirs: &Handshake, out: &mut Actions) {
+        let dht_port = self.dht_port();
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
         let Some(t) = peer.torrent.and_then(|t| self.torrents.get(t)) else { return };
         let have = t.pieces.have();
@@ -197,9 +200,12 @@ impl Engine {
             () if have.is_empty() => {}
             () => peer.say(&Message::Bitfield { bytes: have.as_bytes() }, out),
         }
-        if extended {
+        if theirs.extended {
             let hello = super::tracking::extended_hello(&self.config, peer.addr.ip(), t.metadata.len());
             peer.say(&Message::Extended { id: 0, payload: &hello }, out);
+        }
+        if let Some(port) = dht_port.filter(|_| theirs.dht && t.allows(Origin::Dht)) {
+            peer.say(&Message::Port { port }, out);
         }
         if peer.fast && self.config.policy.serves() {
             let k = limits::ALLOWED_FAST_PIECES;

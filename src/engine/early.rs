@@ -143,8 +143,11 @@ impl Engine {
     fn keep_allowed(&mut self, now: Now, key: TorrentKey, out: &mut Actions) {
         let Some(t) = self.torrents.get_mut(key).filter(|t| t.private) else { return };
         t.candidates.keep_only(Origin::is_for_private);
+        let info_hash = t.info_hash;
         let foreign = |p: &PeerKey| self.connections.get(*p).is_some_and(|c| !c.peer.origin.is_for_private());
-        for peer in t.peers.iter().copied().filter(foreign).collect::<Vec<_>>() {
+        let foreign: Vec<PeerKey> = t.peers.iter().copied().filter(foreign).collect();
+        self.end_search(&info_hash);
+        for peer in foreign {
             self.hang_up(now, peer, Close::Private, out);
         }
         self.settle(now, out);

@@ -380,7 +380,8 @@ impl Hands<'_> {
                         self.writers.remove(&(block.piece(), block.begin() / BLOCK_LEN));
                     }
                     Action::Announce { id, .. } | Action::Resolve { id, .. } => self.questions.push(id),
-                    Action::Save { .. } | Action::Datagram { .. } | Action::Metadata { .. } | Action::Notice(_) => {}
+                    Action::Save { .. } | Action::Datagram { .. } | Action::KeepNodes { .. } => {}
+                    Action::Metadata { .. } | Action::Notice(_) => {}
                 }
             }
         }

@@ -171,6 +171,19 @@ pub const BURST_MIN_BYTES: u64 = 16 * 1024;
 
 // ---- DHT ------------------------------------------------------------------------------------------------------------
 
+/// Time between two searches for one torrent, each an announce (BEP 5, libtorrent).
+pub const DHT_SEARCH: Duration = Duration::from_secs(15 * 60);
+/// Least time between the beginnings of two searches: a thousand torrents take four minutes.
+pub const DHT_SEARCH_STEP: Duration = Duration::from_millis(250);
+/// Nodes of an earlier run that are asked at a time.
+pub const DHT_TRIED_AT_ONCE: usize = 16;
+/// How long these have for answering before others are asked.
+pub const DHT_TRY: Duration = Duration::from_secs(2);
+/// First wait before routers are looked up again; doubles up to [`DHT_BOOTSTRAP_MAX`].
+pub const DHT_LOOK_UP: Duration = Duration::from_secs(30);
+/// How often nodes are kept for the next run.
+pub const DHT_KEEP: Duration = Duration::from_secs(10 * 60);
+
 /// Nodes in a bucket, nodes in an answer, nodes that are announced to: BEP 5's K.
 pub const DHT_K: usize = 8;
 /// Nodes that wait for a place in a full bucket.
@@ -203,8 +216,8 @@ pub const DHT_SEARCHES: usize = 256;
 pub const DHT_FOUND_PEERS: usize = 1_000;
 /// Queries on their way, of all lookups and pings together.
 pub const DHT_PENDING: usize = 512;
-/// Of these, pings of nodes that we heard of and do not know yet.
-pub const DHT_PROBES: usize = 32;
+/// Of these, pings of nodes that we heard of and do not know yet: as many of an earlier run as are tried before the first is given up.
+pub const DHT_PROBES: usize = 96;
 /// Routers that are asked when nobody is known.
 pub const DHT_ROUTERS: usize = 16;
 /// First wait before another try to find anybody; doubles up to [`DHT_BOOTSTRAP_MAX`].

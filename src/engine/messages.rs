@@ -9,7 +9,7 @@ use super::limits;
 use super::peer::{Peer, Phase};
 use super::stream::Cx;
 use super::torrent::{Metadata, Torrent};
-use crate::units::{Bitfield, PieceIndex};
+use crate::units::{Bitfield, Origin, PieceIndex};
 use crate::wire::{ExtendedHandshake, ExtensionIds, HANDSHAKE_ID, MAX_BLOCK_LEN, Message, MetadataMessage, RawSpan};
 use std::net::SocketAddr;
 
@@ -29,6 +29,9 @@ pub(super) fn on_message(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, mess
         Message::KeepAlive | Message::Extended { .. } | Message::Port { .. } => false,
         _ => !std::mem::replace(&mut peer.spoke, true),
     };
+    if let Message::Port { port } = message {
+        on_port(cx, t, peer, port);
+    }
     if !t.open && !matches!(message, Message::Extended { .. }) {
         if let Message::Request(raw) = message {
             reject(cx, peer, raw);
@@ -177,6 +180,13 @@ fn on_request(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, raw: RawSpan) -
     peer.outbox.push_block(span);
     peer.flush(cx.out);
     Ok(())
+}
+
+/// The peer's node of the DHT, once a connection: it is asked whether it is there.
+fn on_port(cx: &mut Cx<'_>, t: &Torrent, peer: &mut Peer, port: u16) {
+    if t.allows(Origin::Dht) && port != 0 && !std::mem::replace(&mut peer.told_dht_port, true) {
+        cx.effect(Effect::Node { addr: SocketAddr::new(peer.addr.ip(), port) });
+    }
 }
 
 fn reject(cx: &mut Cx<'_>, peer: &mut Peer, raw: RawSpan) {

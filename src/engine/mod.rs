@@ -22,8 +22,11 @@ mod core;
 pub mod dht;
 mod dialing;
 mod early;
+mod finding;
 #[doc(hidden)]
 pub mod fuzzing;
+#[doc(hidden)]
+pub mod fuzzing_dht;
 pub mod limits;
 mod messages;
 mod peer;
@@ -43,6 +46,7 @@ mod verdicts;
 pub use self::core::{Engine, EngineConfig, Shape, TorrentSpec};
 pub use action::{Action, Actions, DialFailure, HashVerdict, Notice};
 pub use conduct::{Close, Misconduct};
+pub use finding::DhtSetup;
 pub use policy::{Endgame, Picking, Policy, WindowRule};
 pub use stats::{Slow, TorrentStats};
 pub use stream::Want;

@@ -22,6 +22,14 @@ pub enum Timer {
     Endgame(TorrentKey),
     /// Somebody who owes a torrent's metadata may have been silent for too long.
     Metadata(TorrentKey),
+    /// A torrent's next search in the DHT.
+    Search(TorrentKey),
+    /// Our node of the DHT has something to do.
+    Dht,
+    /// Somebody is looked for who knows the DHT.
+    JoinDht,
+    /// Nodes of the DHT are kept for the next run.
+    KeepNodes,
     /// The next connection may be dialed.
     Dial,
     /// A rate limit has something to give again.

@@ -75,6 +75,12 @@ impl Tracking {
         }
     }
 
+    /// A number for a question that no other has.
+    pub(super) fn new_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id - 1
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.pending.is_empty()
     }
@@ -144,8 +150,7 @@ impl Engine {
             ipv6: None,
         };
         let timeout = if stopped { limits::STOPPED_TIMEOUT } else { limits::ANNOUNCE_TIMEOUT };
-        let id = self.tracking.next_id;
-        self.tracking.next_id += 1;
+        let id = self.tracking.new_id();
         let url = question.url.clone();
         self.tracking.pending.insert(id, Pending { torrent: key, question });
         match url_parts(&url) {
@@ -205,6 +210,9 @@ impl Engine {
 
     /// A tracker's name has these addresses, or none.
     pub fn on_resolved(&mut self, now: Now, id: u64, result: Result<Vec<SocketAddr>, String>, out: &mut Actions) {
+        if self.on_node_resolved(now, id, result.as_deref().unwrap_or_default(), out) {
+            return;
+        }
         let Some(e) = self.tracking.exchanges.get_mut(&id).filter(|e| e.step == Step::Resolving) else { return };
         match result {
             Ok(addresses) => {
@@ -254,6 +262,9 @@ impl Engine {
 
     /// A datagram came. What is not for us is passed over.
     pub fn on_datagram(&mut self, now: Now, from: SocketAddr, packet: &[u8], out: &mut Actions) {
+        if self.on_dht_datagram(now, from, packet, out) {
+            return;
+        }
         let Some(transaction) = transaction_of(packet) else { return };
         let asked = |e: &Exchange| match e.step {
             Step::Resolving => false,

@@ -3,12 +3,14 @@
 //! IPv4 and IPv6 have sockets of their own. A family that the machine does not have is done without, as long as one works. When
 //! descriptors run out, accepting rests until something closes: an edge-triggered listener does not spin meanwhile.
 
+use super::sys::Batch;
 use mio::net::{TcpListener, TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, SockAddr, Type};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::os::fd::AsFd;
 
 /// Connections that may wait for us to accept them.
 const BACKLOG: i32 = 128;
@@ -24,6 +26,7 @@ const ICMP_ERRORS: usize = 64;
 struct Place {
     tcp: TcpListener,
     udp: UdpSocket,
+    v6: bool,
     /// Connections may wait.
     pending: bool,
     /// Datagrams may wait.
@@ -35,6 +38,7 @@ struct Place {
 pub struct Listeners {
     places: Vec<Place>,
     port: u16,
+    udp_port: u16,
     first_token: usize,
 }
 
@@ -50,20 +54,22 @@ pub enum Accepted {
 }
 
 impl Listeners {
-    /// Listens at the first port of `ports` that is free on all of `addresses` that the machine has. Port 0 is any free one.
+    /// Listens at the first port of `ports` that is free on all of `addresses` that the machine has. Port 0 is any free one. UDP is at
+    /// the same port, or at `udp_port`.
     ///
     /// # Errors
     /// The last port's error, if none was free, or the address's, if none exists here.
     pub fn bind(
         addresses: &[IpAddr],
         ports: RangeInclusive<u16>,
+        udp_port: Option<u16>,
         registry: &Registry,
         first_token: usize,
     ) -> io::Result<Listeners> {
         let mut error = io::Error::new(ErrorKind::InvalidInput, "no address to listen on");
         let tries = |port: u16| std::iter::repeat_n(port, if port == 0 { CHOICES } else { 1 });
         for port in ports.flat_map(tries) {
-            match Listeners::bind_port(addresses, port, first_token) {
+            match Listeners::bind_port(addresses, port, udp_port, first_token) {
                 Ok(mut listeners) => {
                     listeners.register(registry)?;
                     return Ok(listeners);
@@ -74,14 +80,15 @@ impl Listeners {
         Err(error)
     }
 
-    fn bind_port(addresses: &[IpAddr], port: u16, first_token: usize) -> io::Result<Listeners> {
-        let mut port = port;
+    fn bind_port(addresses: &[IpAddr], port: u16, udp_port: Option<u16>, first_token: usize) -> io::Result<Listeners> {
+        let (mut port, mut udp_port) = (port, udp_port);
         let mut places = Vec::new();
         let mut missing = None;
         for ip in addresses {
-            match place(SocketAddr::new(*ip, port)) {
+            match place(SocketAddr::new(*ip, port), udp_port) {
                 Ok(p) => {
                     port = p.tcp.local_addr()?.port();
+                    udp_port = Some(p.udp.local_addr()?.port());
                     places.push(p);
                 }
                 Err(e) if e.kind() == ErrorKind::AddrInUse => return Err(e),
@@ -90,7 +97,7 @@ impl Listeners {
         }
         match missing {
             Some(e) if places.is_empty() => Err(e),
-            _ => Ok(Listeners { places, port, first_token }),
+            _ => Ok(Listeners { places, port, udp_port: udp_port.unwrap_or(port), first_token }),
         }
     }
 
@@ -105,6 +112,11 @@ impl Listeners {
     /// The port.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The port of UDP.
+    pub fn udp_port(&self) -> u16 {
+        self.udp_port
     }
 
     /// One past the last token.
@@ -151,20 +163,19 @@ impl Listeners {
 
     /// Sends a datagram from the socket of its family. One that cannot go now is lost, as any may be.
     pub fn send(&self, to: SocketAddr, bytes: &[u8]) {
-        let of_family = |p: &&Place| p.udp.local_addr().is_ok_and(|a| a.is_ipv4() == to.is_ipv4());
-        if let Some(place) = self.places.iter().find(of_family) {
+        if let Some(place) = self.places.iter().find(|p| p.v6 == to.is_ipv6()) {
             if let Err(e) = place.udp.send_to(bytes, to) {
                 log::debug!("datagram to {to} lost: {e}");
             }
         }
     }
 
-    /// The next datagram that waits.
-    pub fn receive(&mut self, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
+    /// Datagrams that wait; how many, 0 if there are none.
+    pub fn receive(&mut self, batch: &mut Batch) -> usize {
         for place in self.places.iter_mut().filter(|p| p.datagrams) {
             for _ in 0..ICMP_ERRORS {
-                match place.udp.recv_from(buffer) {
-                    Ok((n, from)) => return Some((n, SocketAddr::new(from.ip().to_canonical(), from.port()))),
+                match batch.receive(place.udp.as_fd()) {
+                    Ok(n) => return n,
                     Err(e) if e.kind() == ErrorKind::WouldBlock => {
                         place.datagrams = false;
                         break;
@@ -174,11 +185,11 @@ impl Listeners {
                 }
             }
         }
-        None
+        0
     }
 }
 
-fn place(addr: SocketAddr) -> io::Result<Place> {
+fn place(addr: SocketAddr, udp_port: Option<u16>) -> io::Result<Place> {
     let tcp = socket2::Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     if addr.is_ipv6() {
         tcp.set_only_v6(true)?;
@@ -193,8 +204,14 @@ fn place(addr: SocketAddr) -> io::Result<Place> {
     if addr.is_ipv6() {
         udp.set_only_v6(true)?;
     }
-    udp.bind(&SockAddr::from(bound))?;
-    Ok(Place { tcp: TcpListener::from_std(tcp), udp: UdpSocket::from_std(udp.into()), pending: false, datagrams: false })
+    udp.bind(&SockAddr::from(SocketAddr::new(bound.ip(), udp_port.unwrap_or(bound.port()))))?;
+    Ok(Place {
+        tcp: TcpListener::from_std(tcp),
+        udp: UdpSocket::from_std(udp.into()),
+        v6: addr.is_ipv6(),
+        pending: false,
+        datagrams: false,
+    })
 }
 
 #[cfg(test)]
@@ -208,10 +225,10 @@ mod tests {
     #[test]
     fn the_first_free_port_of_the_range_is_taken() {
         let poll = mio::Poll::new().unwrap();
-        let a = Listeners::bind(&any(), 0..=0, poll.registry(), 1).unwrap();
+        let a = Listeners::bind(&any(), 0..=0, None, poll.registry(), 1).unwrap();
         let port = a.port();
         assert_ne!(port, 0);
-        assert!(Listeners::bind(&any(), port..=port, poll.registry(), 1).is_err(), "taken twice");
+        assert!(Listeners::bind(&any(), port..=port, None, poll.registry(), 1).is_err(), "taken twice");
     }
 
     /// The system's choice is free for the first address alone. With one port in seventy taken on the second, four hundred first
@@ -222,17 +239,50 @@ mod tests {
         let both: [IpAddr; 2] = ["127.0.0.1".parse().unwrap(), "127.0.0.2".parse().unwrap()];
         let taken: Vec<_> = (0..400).filter_map(|_| std::net::UdpSocket::bind((both[1], 0)).ok()).collect();
         for _ in 0..400 {
-            let found = Listeners::bind(&both, 0..=0, poll.registry(), 1).unwrap();
+            let found = Listeners::bind(&both, 0..=0, None, poll.registry(), 1).unwrap();
             assert!(taken.iter().all(|t| t.local_addr().unwrap().port() != found.port()));
         }
+    }
+
+    #[test]
+    fn datagrams_come_in_batches_each_from_its_sender() {
+        let mut poll = mio::Poll::new().unwrap();
+        let mut listeners = Listeners::bind(&any(), 0..=0, None, poll.registry(), 1).unwrap();
+        let senders = [(); 3].map(|()| std::net::UdpSocket::bind((any()[0], 0)).unwrap());
+        for n in 0..20u8 {
+            senders[usize::from(n) % 3].send_to(&vec![n; usize::from(n)], (any()[0], listeners.udp_port())).unwrap();
+        }
+        senders[0].send_to(&[7; 6000], (any()[0], listeners.udp_port())).unwrap();
+        let mut events = mio::Events::with_capacity(8);
+        let (mut batch, mut came) = (Batch::default(), Vec::new());
+        while came.len() < 21 {
+            poll.poll(&mut events, Some(std::time::Duration::from_secs(5))).unwrap();
+            assert!(events.iter().all(|event| listeners.on_ready(event.token().0)) && !events.is_empty(), "{came:?}");
+            while listeners.receive(&mut batch) > 0 {
+                came.extend(batch.iter().map(|(bytes, from)| (bytes.to_vec(), from)));
+            }
+        }
+        for (n, (bytes, from)) in came.iter().take(20).enumerate() {
+            assert_eq!((bytes, *from), (&vec![n as u8; n], senders[n % 3].local_addr().unwrap()));
+        }
+        assert_eq!(came[20].0, [7; 4096], "a longer one is cut");
+    }
+
+    #[test]
+    fn udp_has_a_port_of_its_own_if_it_is_told_to() {
+        let poll = mio::Poll::new().unwrap();
+        let free = std::net::UdpSocket::bind((any()[0], 0)).unwrap().local_addr().unwrap().port();
+        let listeners = Listeners::bind(&any(), 0..=0, Some(free), poll.registry(), 1).unwrap();
+        assert_eq!(listeners.udp_port(), free);
+        assert!(Listeners::bind(&any(), 0..=0, Some(free), poll.registry(), 1).is_err(), "taken twice");
     }
 
     #[test]
     fn an_address_that_is_not_here_is_done_without_unless_it_is_the_only_one() {
         let poll = mio::Poll::new().unwrap();
         let foreign: IpAddr = "192.0.2.1".parse().unwrap();
-        assert!(Listeners::bind(&[foreign], 0..=0, poll.registry(), 1).is_err());
-        let l = Listeners::bind(&[any()[0], foreign], 0..=0, poll.registry(), 1).unwrap();
+        assert!(Listeners::bind(&[foreign], 0..=0, None, poll.registry(), 1).is_err());
+        let l = Listeners::bind(&[any()[0], foreign], 0..=0, None, poll.registry(), 1).unwrap();
         assert_eq!(l.tokens_end(), 3);
     }
 }

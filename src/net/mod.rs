@@ -13,3 +13,4 @@ pub use announcer::{Announcer, Done};
 pub use clock::{Clock, thread_cpu};
 pub use listen::{Accepted, Listeners};
 pub use socket::{DialError, Socket, Transfer};
+pub use sys::Batch;

@@ -1,12 +1,20 @@
-//! The one system call that safe Rust cannot say: `readv` into memory to which no reference may exist.
+//! The system calls that safe Rust cannot say: `readv` into memory to which no reference may exist, and `recvmmsg`.
 //!
 //! A [`Room`] may lie in a mapped file that others change; only the kernel touches it, so it goes to `readv` as a raw address.
 
 #![allow(unsafe_code)]
 
 use crate::disk::Room;
+use socket2::SockAddr;
 use std::io;
+use std::mem::{size_of, zeroed};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// Datagrams taken with one call.
+const BATCH: usize = 8;
+/// Bytes of one; the rest of a longer one is lost. No packet of ours or of the DHT is longer.
+const DATAGRAM_BYTES: usize = 4096;
 
 /// Reads up to `room.len() + spill.len()` bytes: the room is filled first, what follows goes to the spill.
 ///
@@ -22,4 +30,54 @@ pub fn read_into(fd: BorrowedFd<'_>, room: Room, spill: &mut [u8]) -> io::Result
     // store that made it, and there is none during this one; the spill is borrowed exclusively. `count` vectors are initialised.
     let n = unsafe { libc::readv(fd.as_raw_fd(), vectors.as_ptr(), count) };
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
+/// Datagrams that came together.
+#[derive(Debug)]
+pub struct Batch {
+    bytes: Box<[[u8; DATAGRAM_BYTES]; BATCH]>,
+    came: [Option<(usize, SocketAddr)>; BATCH],
+}
+
+impl Default for Batch {
+    fn default() -> Batch {
+        Batch { bytes: Box::new([[0; DATAGRAM_BYTES]; BATCH]), came: [None; BATCH] }
+    }
+}
+
+impl Batch {
+    /// Takes what waits at the socket, as much as fits; those that were here are gone. The number of datagrams, at least 1.
+    ///
+    /// # Errors
+    /// Those of `recvmmsg(2)`; `EAGAIN` if nothing waits.
+    pub fn receive(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+        self.came = [None; BATCH];
+        // SAFETY: for both types all bytes zero is a value: null pointers, lengths of nothing, the family "unspecified".
+        let (mut headers, mut names): ([libc::mmsghdr; BATCH], [libc::sockaddr_storage; BATCH]) = unsafe { (zeroed(), zeroed()) };
+        let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; BATCH];
+        for ((header, vector), (name, bytes)) in headers.iter_mut().zip(&mut vectors).zip(names.iter_mut().zip(&mut *self.bytes))
+        {
+            *vector = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: DATAGRAM_BYTES };
+            header.msg_hdr.msg_iov = vector;
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_name = (&raw mut *name).cast();
+            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+        }
+        let flags = libc::MSG_DONTWAIT;
+        // SAFETY: the descriptor is borrowed for the call. Every header points at one vector, one name and one buffer of its own, all of
+        // which outlive the call and are touched by nobody else during it.
+        let n = unsafe { libc::recvmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), BATCH as _, flags as _, std::ptr::null_mut()) };
+        let n = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
+        for ((came, header), name) in self.came.iter_mut().zip(&headers).zip(&names).take(n) {
+            // SAFETY: the kernel has written an address of this length, or none and left the length 0.
+            let from = unsafe { SockAddr::new(std::mem::transmute_copy(name), header.msg_hdr.msg_namelen) };
+            *came = from.as_socket().map(|from| ((header.msg_len as usize).min(DATAGRAM_BYTES), from));
+        }
+        Ok(n)
+    }
+
+    /// Those that came, and from where.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], SocketAddr)> {
+        self.bytes.iter().zip(&self.came).filter_map(|(bytes, came)| came.map(|(len, from)| (&bytes[..len], from)))
+    }
 }

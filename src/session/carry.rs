@@ -2,13 +2,13 @@
 
 use super::config::{AddTorrent, Source};
 use super::event::{Event, Progress, SlowReason, TorrentId};
-use super::event_loop::{ACCEPTS_PER_TURN, Command, EventLoop};
+use super::event_loop::{ACCEPTS_PER_TURN, Command, EventLoop, NODES_FILE};
 use super::torrents::{Content, Disk, Entry};
 use crate::disk::{Done as DiskDone, Verdict};
 use crate::engine::{Action, HashVerdict, Notice, TorrentSpec};
 use crate::net::{Accepted, Done as NetDone, Socket, thread_cpu};
 use crate::units::TorrentKey;
-use crate::wire::Metainfo;
+use crate::wire::{Metainfo, write_nodes};
 use std::time::Duration;
 
 impl EventLoop {
@@ -47,6 +47,7 @@ impl EventLoop {
             Action::Announce { id, url, timeout } => self.announcer.announce(id, url, timeout),
             Action::Resolve { id, host, port } => self.announcer.resolve(id, host, port),
             Action::Datagram { to, bytes } => self.listeners.send(to, &bytes),
+            Action::KeepNodes { nodes } => self.store.keep(NODES_FILE, write_nodes(&nodes)),
             Action::Metadata { torrent, info } => self.on_metadata(torrent, &info),
             Action::Notice(notice) => self.pass_on(notice),
         }
@@ -120,6 +121,9 @@ impl EventLoop {
             upload_limit: torrent.upload_limit,
         };
         let Some(key) = self.engine.add_torrent(self.now, spec) else { return self.tell(Event::Duplicate { torrent: id }) };
+        if let Some(metainfo) = metainfo.filter(|m| !m.private()) {
+            self.engine.add_nodes(metainfo.nodes(), &mut self.actions);
+        }
         let (content, disk) = match metainfo.map(|m| torrent.to_open(m)) {
             Some(open) => {
                 self.store.open(key, open.clone());
@@ -349,6 +353,7 @@ impl EventLoop {
             peers: s.peers,
             seeds: s.seeds,
             peers_by_origin: s.peers_by_origin,
+            dht_nodes: self.engine.dht_stats(self.now).map(|s| s.nodes_v4 + s.nodes_v6),
             known_peers: s.known_peers,
             eta: (s.download_rate > 0 && left > 0).then(|| Duration::from_secs(left / s.download_rate)),
             complete: s.complete,

@@ -38,6 +38,8 @@ pub struct Config {
     pub pex: bool,
     /// Peers of the local network are called and answered (BEP 14); never those of a private torrent.
     pub lsd: bool,
+    /// Peers are found in the DHT (BEP 5), never those of a private torrent; `None` stays out of it.
+    pub dht: Option<DhtConfig>,
     /// What choices among equals come from; `None` takes it from the system.
     pub seed: Option<u64>,
 }
@@ -58,7 +60,30 @@ impl Default for Config {
             progress_every: Duration::from_secs(1),
             pex: true,
             lsd: true,
+            dht: Some(DhtConfig::default()),
             seed: None,
+        }
+    }
+}
+
+/// How a session takes part in the DHT.
+#[derive(Clone, Debug)]
+pub struct DhtConfig {
+    /// The UDP port; `None` is the listening port. UDP trackers are asked from it, too.
+    pub port: Option<u16>,
+    /// Host and port of nodes that everybody may ask. They are asked only if no node of an earlier run answers.
+    pub bootstrap: Vec<(String, u16)>,
+    /// Ask, and never answer (BEP 43).
+    pub read_only: bool,
+}
+
+impl Default for DhtConfig {
+    fn default() -> DhtConfig {
+        let routers = [("dht.libtorrent.org", 25_401), ("dht.transmissionbt.com", 6881), ("router.bittorrent.com", 6881)];
+        DhtConfig {
+            port: None,
+            bootstrap: routers.into_iter().map(|(host, port)| (host.to_owned(), port)).collect(),
+            read_only: false,
         }
     }
 }

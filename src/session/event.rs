@@ -135,6 +135,8 @@ pub struct Progress {
     pub seeds: usize,
     /// The peers by who told us of them; an [`Origin`]'s number is its place.
     pub peers_by_origin: [usize; Origin::ALL.len()],
+    /// Nodes of the DHT that answer us, if we are in it.
+    pub dht_nodes: Option<usize>,
     /// Addresses known.
     pub known_peers: usize,
     /// Time to the end at this speed, if there is a speed.

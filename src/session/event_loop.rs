@@ -11,14 +11,15 @@ use super::config::{AddTorrent, Config};
 use super::error::StartError;
 use super::event::{Event, TorrentId};
 use super::torrents::Entries;
-use crate::disk::{Store, StoreConfig};
-use crate::engine::{Actions, Engine, EngineConfig, Policy};
-use crate::net::{Announcer, Clock, Listeners, Socket};
+use crate::disk::{Store, StoreConfig, kept};
+use crate::engine::{Actions, DhtSetup, Engine, EngineConfig, Policy};
+use crate::net::{Announcer, Batch, Clock, Listeners, Socket};
 use crate::units::{BlockSpan, Now, PeerId, PeerKey, Rng, TorrentKey};
-use crate::wire::Plan;
+use crate::wire::{Plan, read_nodes};
 use mio::{Events, Poll, Token, Waker};
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
@@ -37,6 +38,11 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 /// Bytes read from the cache for upload at a time.
 pub(super) const SEND_BUFFER_BYTES: usize = 256 * 1024;
+
+/// The file in the state directory that holds nodes of the DHT.
+pub(super) const NODES_FILE: &str = "dht.nodes";
+/// Bytes of it that are read: 400 nodes of each family take 10 KB.
+const NODES_FILE_BYTES: u64 = 64 * 1024;
 
 const WAKE: Token = Token(0);
 const FIRST_LISTENER: usize = 1;
@@ -104,6 +110,8 @@ pub struct EventLoop {
     pub(super) plan: Plan,
     pub(super) send_buffer: Vec<u8>,
     pub(super) scratch: Vec<u8>,
+    /// Datagrams that have just come.
+    mail: Batch,
     pub(super) entries: Entries,
     pub(super) events: Sender<Event>,
     commands: Receiver<Command>,
@@ -119,8 +127,10 @@ impl EventLoop {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let (first, last) = (*config.listen_ports.start(), *config.listen_ports.end());
-        let listeners = Listeners::bind(&config.listen_on, config.listen_ports.clone(), poll.registry(), FIRST_LISTENER)
-            .map_err(|source| StartError::Listen { first, last, source })?;
+        let udp_port = config.dht.as_ref().and_then(|dht| dht.port);
+        let listeners =
+            Listeners::bind(&config.listen_on, config.listen_ports.clone(), udp_port, poll.registry(), FIRST_LISTENER)
+                .map_err(|source| StartError::Listen { first, last, source })?;
         let ring_bell: Arc<dyn Fn() + Send + Sync> = {
             let waker = waker.clone();
             Arc::new(move || {
@@ -129,7 +139,7 @@ impl EventLoop {
             })
         };
         let seed = config.seed.map_or_else(system_seed, Ok)?;
-        let engine = Engine::new(EngineConfig {
+        let mut engine = Engine::new(EngineConfig {
             peer_id: peer_id(seed),
             port: listeners.port(),
             max_peers: config.max_peers,
@@ -143,6 +153,10 @@ impl EventLoop {
             lsd: config.lsd,
         });
         let store = Store::new(store_config(&config), ring_bell.clone())?;
+        let mut actions = Actions::default();
+        if let Some(setup) = dht_setup(&config, listeners.udp_port(), seed)? {
+            engine.join_dht(Now::ZERO, setup, &mut actions);
+        }
         Ok(EventLoop {
             announcer: Announcer::new(TRACKER_WORKERS, ring_bell),
             poll,
@@ -156,10 +170,11 @@ impl EventLoop {
             lines: Vec::new(),
             ring: VecDeque::new(),
             hungry: BTreeSet::new(),
-            actions: Actions::default(),
+            actions,
             plan: Plan::default(),
             send_buffer: Vec::new(),
             scratch: Vec::new(),
+            mail: Batch::default(),
             entries: Entries::default(),
             events,
             commands,
@@ -271,10 +286,13 @@ impl EventLoop {
     }
 
     fn hear_datagrams(&mut self) {
-        let mut buffer = [0; 2048];
-        for _ in 0..DATAGRAMS_PER_TURN {
-            let Some((n, from)) = self.listeners.receive(&mut buffer) else { return };
-            self.engine.on_datagram(self.now, from, &buffer[..n], &mut self.actions);
+        let mut left = DATAGRAMS_PER_TURN;
+        while left > 0 && self.listeners.datagrams_pending() {
+            left = left.saturating_sub(self.listeners.receive(&mut self.mail).max(1));
+            for (bytes, from) in self.mail.iter() {
+                let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+                self.engine.on_datagram(self.now, from, bytes, &mut self.actions);
+            }
         }
     }
 
@@ -313,6 +331,19 @@ fn store_config(config: &Config) -> StoreConfig {
         workers: config.workers,
         state_dir: config.state_dir.clone(),
     }
+}
+
+/// What the engine is told about the DHT. Its secrets come from the system, unless everything is to be repeatable.
+fn dht_setup(config: &Config, port: u16, seed: u64) -> io::Result<Option<DhtSetup>> {
+    let Some(dht) = &config.dht else { return Ok(None) };
+    let kept = config.state_dir.as_deref().and_then(|dir| kept(dir, NODES_FILE, NODES_FILE_BYTES));
+    Ok(Some(DhtSetup {
+        port,
+        seed: if config.seed.is_some() { seed } else { system_seed()? },
+        read_only: dht.read_only,
+        nodes: kept.map(|bytes| read_nodes(&bytes)).unwrap_or_default(),
+        routers: dht.bootstrap.clone(),
+    }))
 }
 
 /// BEP 20: the client and its version, then randomness.

@@ -14,7 +14,7 @@ mod serve;
 mod torrents;
 
 pub use crate::units::Origin;
-pub use config::{AddTorrent, Config, Source};
+pub use config::{AddTorrent, Config, DhtConfig, Source};
 pub use error::{SessionGone, StartError};
 pub use event::{Event, Progress, SlowReason, TorrentId};
 pub use handle::{Session, Stopped};

@@ -88,3 +88,12 @@ pub const KRPC_TOKEN_BYTES: usize = 64;
 
 /// Nodes taken of one list. BEP 5 says 8, some programs send 16 or 20.
 pub const KRPC_NODES: usize = 20;
+
+/// Nodes of one family that are kept from one run to the next: more than a table holds, in less than 10 KB.
+pub const NODES_KEPT: usize = 400;
+
+/// Nodes of the DHT that a torrent file names.
+pub const TORRENT_NODES: usize = 16;
+
+/// Bytes of a host's name (RFC 1035).
+pub const HOST_BYTES: usize = 253;

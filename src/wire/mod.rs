@@ -17,7 +17,7 @@ mod url;
 pub use magnet::{Magnet, MagnetError};
 pub use metainfo::{FileEntry, Metainfo, MetainfoError, PieceHashes};
 pub use text::printable;
-pub use url::{Scheme, UrlParts, tracker_url, url_parts, web_seed_url};
+pub use url::{Scheme, UrlParts, host_and_port, tracker_url, url_parts, web_seed_url};
 
 #[doc(hidden)]
 pub mod fuzzing;
@@ -29,11 +29,13 @@ pub mod compact;
 mod extended;
 pub mod krpc;
 mod metadata;
+mod nodes;
 pub mod udp_tracker;
 
 pub use announce::{AnnounceError, AnnounceEvent, AnnounceReply, AnnounceRequest, RetryIn, parse_reply};
 pub use extended::{ExtendedHandshake, ExtensionIds, HANDSHAKE_ID};
 pub use metadata::{METADATA_PIECE_LEN, MetadataMessage};
+pub use nodes::{read_nodes, write_nodes};
 
 // Between peers.
 mod decoder;

@@ -3,7 +3,7 @@
 //! A URL that comes out is printable ASCII without blanks, has an allowed scheme, a host, no port 0, and carries no
 //! user name or password. `file:` and the like never pass, so no later floor has to think of them. Resolves nothing.
 
-use super::limits::URL_BYTES;
+use super::limits::{HOST_BYTES, URL_BYTES};
 
 /// How a tracker is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,6 +63,14 @@ pub fn url_parts(url: &str) -> Option<UrlParts<'_>> {
         None => default_port,
     };
     (!host.is_empty()).then_some(UrlParts { scheme, host, port, path_and_query })
+}
+
+/// A host, by name or address, and its port: `router.example:6881`, `192.0.2.1:6881` or `[2001:db8::1]:6881`. The same hosts are taken
+/// as in a URL.
+pub fn host_and_port(text: &str) -> Option<(String, u16)> {
+    let url = format!("udp://{text}");
+    let parts = url_parts(&url).filter(|parts| parts.path_and_query.is_empty() && parts.host.len() <= HOST_BYTES)?;
+    Some((parts.host.to_owned(), parts.port?))
 }
 
 /// A tracker's URL as it will be used, or `None` if it must not be.

@@ -72,7 +72,7 @@ impl Networks {
     fn inside(&self, n: u32, command: &Command) -> Command {
         let mut inside = Command::new("ip");
         inside.args(["netns", "exec", &format!("{NAME}{n}")]).arg(command.get_program()).args(command.get_args());
-        inside.env("LC_ALL", "C").env_remove("HOME");
+        inside.env("LC_ALL", "C").env_remove("HOME").env("RILL_NO_DHT", "1").env("RILL_NO_LSD", "1").env("RILL_NO_PEX", "1");
         inside
     }
 }

@@ -141,6 +141,11 @@ impl Kid<'_> {
         status.and_then(|s| s.code()).unwrap_or(-1)
     }
 
+    /// Its number.
+    pub fn pid(&self) -> u32 {
+        self.child(|child| child.id())
+    }
+
     /// Sends a signal by name.
     pub fn signal(&self, name: &str) {
         self.child(|child| signal(child, name));

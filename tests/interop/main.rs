@@ -16,6 +16,7 @@ mod puppet;
 mod tracker;
 
 mod damage;
+mod dht;
 mod disk_full;
 mod dozen;
 mod events;

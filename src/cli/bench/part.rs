@@ -70,6 +70,8 @@ fn engine(
         storage: storage_mode(storage),
         state_dir: None,
         progress_every: LOOK_EVERY,
+        lsd: false,
+        dht: None,
         ..Config::default()
     };
     let session = Session::start(config).map_err(start_failure)?;

@@ -275,6 +275,16 @@ impl Dht {
         self.families.iter().flat_map(|f| f.table.good(now)).map(|n| (n.id, n.addr)).collect()
     }
 
+    /// Nodes that have answered, good or not.
+    pub fn known_nodes(&self) -> usize {
+        self.families.iter().map(|f| f.table.len()).sum()
+    }
+
+    /// Whether another search would be begun.
+    pub fn has_room(&self) -> bool {
+        self.searches.len() < limits::DHT_SEARCHES && self.lookups.len() + 2 <= limits::DHT_LOOKUPS
+    }
+
     /// Our id in one family.
     pub fn id(&self, v6: bool) -> NodeId {
         self.families[usize::from(v6)].own
@@ -302,6 +312,16 @@ impl Dht {
                 + stored_peers,
             ..self.stats
         }
+    }
+
+    /// Panics if a limit is not held.
+    #[doc(hidden)]
+    pub fn check(&self) {
+        self.families.iter().for_each(|f| f.table.check());
+        assert!(self.pending.len() <= limits::DHT_PENDING && self.lookups.len() <= limits::DHT_LOOKUPS);
+        assert!(self.searches.values().all(|s| s.found.len() <= limits::DHT_FOUND_PEERS));
+        assert!(self.lookups.values().all(|l| l.len() <= limits::DHT_LOOKUP_NODES + limits::DHT_ROUTERS));
+        assert!(self.guard.len() <= limits::DHT_GUARDED_ADDRESSES);
     }
 
     /// When something is to be done; [`Now::NEVER`] as long as nobody is known.

@@ -288,7 +288,7 @@ impl Table {
         self.buckets.iter().map(|b| b.nodes.len() + b.spares.len()).sum()
     }
 
-    #[cfg(test)]
+    /// Panics if an invariant is broken.
     pub(super) fn check(&self) {
         assert!(self.buckets.len() <= 160);
         for (depth, bucket) in self.buckets.iter().enumerate() {

@@ -136,6 +136,8 @@ pub struct Peer {
     pub block_began: Now,
     /// It has said how it sees our address; once is enough.
     pub told_our_ip: bool,
+    /// It has said where its node of the DHT is; once is enough.
+    pub told_dht_port: bool,
     /// Message ids of the extensions that it speaks.
     pub extensions: ExtensionIds,
     /// What it said before the torrent's shape was known.
@@ -185,6 +187,7 @@ impl Peer {
             rejects: 0,
             block_began: now,
             told_our_ip: false,
+            told_dht_port: false,
             extensions: ExtensionIds::default(),
             early: Early::default(),
         }

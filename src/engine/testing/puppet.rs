@@ -114,7 +114,8 @@ impl From<Message<'_>> for Said {
             Message::AllowedFast { piece } => Said::AllowedFast(piece),
             Message::Extended { id: METADATA_ID, payload } => Said::Metadata(payload.to_vec()),
             Message::Extended { id, .. } => Said::Extended(id),
-            Message::Port { .. } | Message::Suggest { .. } => Said::Word("other"),
+            Message::Port { .. } => Said::Word("Port"),
+            Message::Suggest { .. } => Said::Word("other"),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod blame;
 mod blocks;
 mod connections;
+mod finding;
 mod metadata;
 mod policy;
 mod streams;

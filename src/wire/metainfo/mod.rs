@@ -97,6 +97,7 @@ struct Parts {
     private: bool,
     trackers: Vec<Vec<String>>,
     web_seeds: Vec<String>,
+    nodes: Vec<(String, u16)>,
     comment: Option<String>,
     created_by: Option<String>,
     creation_date: Option<i64>,
@@ -182,6 +183,11 @@ impl Metainfo {
     /// Web seeds (BEP 19).
     pub fn web_seeds(&self) -> &[String] {
         &self.0.web_seeds
+    }
+
+    /// Host and port of nodes of the DHT (BEP 5).
+    pub fn nodes(&self) -> &[(String, u16)] {
+        &self.0.nodes
     }
 
     /// What its maker had to say, fit for showing.

@@ -3,15 +3,16 @@
 //! Sums are checked 64-bit sums, counts are compared with limits before anything is kept, and no number that was
 //! read here sizes an allocation.
 
-use super::shape::{File, Info, Outer};
+use super::shape::{File, Info, NamedNode, Outer};
 use super::{FileEntry, MetainfoError, Parts, Repairs, path};
 use crate::units::{Geometry, InfoHash};
 use crate::wire::bencode::{Rules, Value, decode, scan, tidy};
 use crate::wire::limits::{
-    COMMENT_CHARS, METAINFO_BYTES, METAINFO_DEPTH, METAINFO_FILES, METAINFO_PIECES, METAINFO_TOKENS, TRACKERS, WEB_SEEDS,
+    COMMENT_CHARS, HOST_BYTES, METAINFO_BYTES, METAINFO_DEPTH, METAINFO_FILES, METAINFO_PIECES, METAINFO_TOKENS, TORRENT_NODES,
+    TRACKERS, WEB_SEEDS,
 };
 use crate::wire::text::printable;
-use crate::wire::url::{tracker_url, web_seed_url};
+use crate::wire::url::{host_and_port, tracker_url, web_seed_url};
 use sha1::{Digest, Sha1};
 use std::ops::Range;
 
@@ -85,6 +86,7 @@ fn read_info(raw: &[u8]) -> Result<Parts, MetainfoError> {
         private: info.private.is_some_and(|p| p != 0),
         trackers: Vec::new(),
         web_seeds: Vec::new(),
+        nodes: Vec::new(),
         comment: None,
         created_by: None,
         creation_date: None,
@@ -183,6 +185,14 @@ fn add_outer(parts: &mut Parts, outer: &Outer<'_>) {
         parts.trackers = clean_tiers(outer.announce.iter().map(|url| [*url].into_iter()), &mut parts.repairs);
     }
     parts.web_seeds = clean_web_seeds(outer.url_list.0.iter().copied(), &mut parts.repairs);
+    parts.nodes = outer.nodes.0.iter().filter_map(named_node).take(TORRENT_NODES).collect();
+}
+
+/// A node that can be looked up.
+fn named_node(node: &NamedNode<'_>) -> Option<(String, u16)> {
+    let host = std::str::from_utf8(node.host).ok().filter(|host| host.len() <= HOST_BYTES)?;
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    host_and_port(&format!("{host}:{}", node.port))
 }
 
 /// Tiers without bad URLs, repeated URLs and empty tiers, [`TRACKERS`] in all.

@@ -1,4 +1,4 @@
-//! What stands in a .torrent file (BEP 3, 12, 19, 27, 47), field by field, before anybody believes it.
+//! What stands in a .torrent file (BEP 3, 5, 12, 19, 27, 47), field by field, before anybody believes it.
 //!
 //! One type for each dictionary. A field of the wrong type counts as absent; whether that matters is decided in
 //! [`super::parse`]. `info` itself is read from its own raw span, never from here.
@@ -15,6 +15,7 @@ pub struct Outer<'a> {
     pub comment_utf8: Option<&'a [u8]>,
     pub created_by: Option<&'a [u8]>,
     pub creation_date: Option<i64>,
+    pub nodes: Lenient<NamedNode<'a>>,
     pub url_list: Lenient<&'a [u8]>,
 }
 
@@ -28,10 +29,26 @@ impl<'a> Shape<'a> for Outer<'a> {
             b"comment.utf-8" => outer.comment_utf8 = optional(value),
             b"created by" => outer.created_by = optional(value),
             b"creation date" => outer.creation_date = optional(value),
+            b"nodes" => outer.nodes = optional(value).unwrap_or_default(),
             b"url-list" => outer.url_list = optional(value).unwrap_or_default(),
             _ => {}
         })?;
         Ok(outer)
+    }
+}
+
+/// A node of the DHT: a list of its host and its port (BEP 5).
+pub struct NamedNode<'a> {
+    pub host: &'a [u8],
+    pub port: i64,
+}
+
+impl<'a> Shape<'a> for NamedNode<'a> {
+    fn read(object: Object<'_, 'a>) -> Result<Self, Error> {
+        let mut list = object.try_into_list()?;
+        let host = list.next_object()?.ok_or_else(|| Error::missing_field("host"))?.try_into_bytes()?;
+        let port = i64::read(list.next_object()?.ok_or_else(|| Error::missing_field("port"))?)?;
+        Ok(NamedNode { host, port })
     }
 }
 

@@ -4,7 +4,7 @@ use super::super::{BuildError, Builder, MetainfoError as E};
 use super::parse;
 use crate::units::{InfoHash, PieceHash};
 use crate::wire::bencode::BencodeError;
-use crate::wire::limits::{TRACKERS, WEB_SEEDS};
+use crate::wire::limits::{TORRENT_NODES, TRACKERS, WEB_SEEDS};
 use crate::wire::metainfo::Metainfo;
 use crate::wire::testing::{Torrent, dict, file, i, list, s};
 use proptest::prelude::*;
@@ -83,6 +83,27 @@ fn t26_optional_fields_of_the_wrong_type_are_ignored() {
     assert_eq!(info.trackers(), [["http://t.example/"]], "a lone URL in place of the list is what it means");
     let mixed = list([i(5), list([i(1), s("http://a.example/")]), s("http://b.example/")]);
     assert_eq!(parse(&Torrent::single().outer("announce-list", mixed)).unwrap().trackers().len(), 2);
+}
+
+#[test]
+fn nodes_of_the_dht_are_taken_if_they_can_be_looked_up() {
+    let node = |host: &str, port: i64| list([s(host), i(port)]);
+    let good = [node("router.example", 6881), node("192.0.2.1", 1), node("2001:db8::1", 65_535)];
+    let bad = [
+        node("a b", 1),
+        node("x.example", 0),
+        node("x.example", -1),
+        node("x.example", 65_536),
+        node("", 1),
+        node(":", 1),
+        s("x"),
+    ];
+    let nodes = list(good.into_iter().chain(bad));
+    let info = parse(&Torrent::single().outer("nodes", nodes)).unwrap();
+    let expected = [("router.example", 6881), ("192.0.2.1", 1), ("2001:db8::1", 65_535)];
+    assert!(info.nodes().iter().map(|(host, port)| (host.as_str(), *port)).eq(expected), "{:?}", info.nodes());
+    let many = list((0..1000).map(|n| node(&format!("n{n}.example"), 1)));
+    assert_eq!(parse(&Torrent::single().outer("nodes", many)).unwrap().nodes().len(), TORRENT_NODES);
 }
 
 #[test]

@@ -1,0 +1,251 @@
+//! Finding peers without a tracker: when the engine joins the DHT, what it asks of it, and what it makes of the answers (BEP 5).
+//!
+//! ```text
+//!   nobody known ──nodes of an earlier run, of torrents and peers──▶ somebody answers ──▶ joined
+//!        │  ▲                                                                               │  every torrent is searched for, and
+//!        │  └──────────────────────── everybody fell silent ◀───────────────────────────────┘  announced, at once and every 15 min
+//!        └──still nobody──▶ routers are looked up and asked
+//! ```
+//!
+//! How lookups go is the [`dht`](super::dht)'s business. A private torrent is never searched for, and no peer of one is told of our node
+//! or believed about theirs (BEP 27). Searches begin one after the other, so that a thousand torrents do not speak at once.
+
+use super::action::{Action, Actions};
+use super::core::Engine;
+use super::dht::{Announce, Dht, DhtAction, DhtConfig, DhtStats};
+use super::limits;
+use super::timers::Timer;
+use crate::units::{InfoHash, Now, Origin, TorrentKey};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// How an engine takes part in the DHT.
+#[derive(Clone, Debug, Default)]
+pub struct DhtSetup {
+    /// The UDP port that our node is reached at.
+    pub port: u16,
+    /// Where its choices and secrets come from: nobody else may know it.
+    pub seed: u64,
+    /// Ask, and never answer (BEP 43).
+    pub read_only: bool,
+    /// Nodes of an earlier run.
+    pub nodes: Vec<SocketAddr>,
+    /// Host and port of nodes that everybody may ask for a start. They are asked only if no other node is there.
+    pub routers: Vec<(String, u16)>,
+}
+
+/// What a looked-up name is to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Router,
+    Node,
+}
+
+/// The engine's node, and what is still to be done for it.
+#[derive(Debug)]
+pub(super) struct Finding {
+    dht: Dht,
+    port: u16,
+    read_only: bool,
+    /// Nodes that may be there and were not asked yet.
+    untried: Vec<SocketAddr>,
+    routers: Vec<(String, u16)>,
+    looking_up: BTreeMap<u64, Role>,
+    /// When routers may be looked up, and the wait until the next time.
+    routers_at: Now,
+    retry: Duration,
+    /// Somebody answers.
+    joined: bool,
+    next_search: Now,
+    out: Vec<DhtAction>,
+}
+
+impl Engine {
+    /// Joins the DHT. Torrents that run are searched for as soon as somebody answers.
+    pub fn join_dht(&mut self, now: Now, setup: DhtSetup, out: &mut Actions) {
+        let DhtSetup { port, seed, read_only, nodes, routers } = setup;
+        let mut untried = nodes;
+        self.rng.shuffle(&mut untried);
+        let nobody = untried.is_empty();
+        self.finding = Some(Finding {
+            dht: Dht::new(now, DhtConfig { seed, port, read_only }),
+            port,
+            read_only,
+            untried,
+            // Who may be there has a while before anybody else is bothered.
+            routers_at: now + if nobody { Duration::ZERO } else { limits::DHT_TRY },
+            routers,
+            looking_up: BTreeMap::new(),
+            joined: false,
+            retry: limits::DHT_LOOK_UP,
+            next_search: now,
+            out: Vec::new(),
+        });
+        self.timers.arm(Timer::KeepNodes, now + limits::DHT_KEEP);
+        self.look_for_nodes(now, out);
+    }
+
+    /// Leaves the DHT, and keeps what it knows for the next run.
+    pub(super) fn leave_dht(&mut self, now: Now, out: &mut Actions) {
+        self.keep_nodes(now, out);
+        self.finding = None;
+        [Timer::Dht, Timer::JoinDht, Timer::KeepNodes].into_iter().for_each(|timer| self.timers.disarm(timer));
+    }
+
+    /// Figures of our node, if there is one.
+    pub fn dht_stats(&self, now: Now) -> Option<DhtStats> {
+        self.finding.as_ref().map(|f| f.dht.stats(now))
+    }
+
+    /// The port of our node, if others may ask it.
+    pub(super) fn dht_port(&self) -> Option<u16> {
+        self.finding.as_ref().filter(|f| !f.read_only).map(|f| f.port)
+    }
+
+    // ---- a start ------------------------------------------------------------------------------------------------------
+
+    /// Nobody is known, or few: asks those who may be there, some at a time, and looks routers up when there is no other way.
+    pub(super) fn look_for_nodes(&mut self, now: Now, out: &mut Actions) {
+        let Some(f) = &mut self.finding else { return };
+        if f.dht.known_nodes() >= limits::DHT_K {
+            return;
+        }
+        let some = f.untried.len().saturating_sub(limits::DHT_TRIED_AT_ONCE);
+        for node in f.untried.split_off(some) {
+            f.dht.add_node(now, node, &mut f.out);
+        }
+        if !f.untried.is_empty() {
+            self.timers.arm(Timer::JoinDht, now + limits::DHT_TRY);
+        }
+        if f.dht.known_nodes() == 0 && !f.routers.is_empty() {
+            if now >= f.routers_at && f.looking_up.is_empty() {
+                (f.routers_at, f.retry) = (now + f.retry, (f.retry * 2).min(limits::DHT_BOOTSTRAP_MAX));
+                for (host, port) in &f.routers {
+                    let id = self.tracking.new_id();
+                    f.looking_up.insert(id, Role::Router);
+                    out.push(Action::Resolve { id, host: host.clone(), port: *port });
+                }
+            }
+            self.timers.arm(Timer::JoinDht, f.routers_at.max(now + limits::DHT_TRY));
+        }
+        self.after_dht(now, out);
+    }
+
+    /// Nodes that a torrent names by host and port (BEP 5 `nodes`): they may be there.
+    pub fn add_nodes(&mut self, named: &[(String, u16)], out: &mut Actions) {
+        let Some(f) = &mut self.finding else { return };
+        for (host, port) in named.iter().take(limits::DHT_ROUTERS) {
+            let id = self.tracking.new_id();
+            f.looking_up.insert(id, Role::Node);
+            out.push(Action::Resolve { id, host: host.clone(), port: *port });
+        }
+    }
+
+    /// A name was looked up; false if it was none of ours.
+    pub(super) fn on_node_resolved(&mut self, now: Now, id: u64, found: &[SocketAddr], out: &mut Actions) -> bool {
+        let Some(f) = &mut self.finding else { return false };
+        let Some(role) = f.looking_up.remove(&id) else { return false };
+        for addr in found {
+            match role {
+                Role::Router => f.dht.add_router(now, *addr),
+                Role::Node => f.dht.add_node(now, *addr, &mut f.out),
+            }
+        }
+        self.after_dht(now, out);
+        true
+    }
+
+    /// A peer says that there is a node at its address.
+    pub(super) fn on_dht_port(&mut self, now: Now, node: SocketAddr, out: &mut Actions) {
+        if let Some(f) = &mut self.finding {
+            f.dht.add_node(now, node, &mut f.out);
+            self.after_dht(now, out);
+        }
+    }
+
+    /// Those who answer are asked first at the next start.
+    pub(super) fn keep_nodes(&mut self, now: Now, out: &mut Actions) {
+        let Some(f) = &mut self.finding else { return };
+        let nodes: Vec<SocketAddr> = f.dht.nodes(now).into_iter().map(|(_, addr)| addr).collect();
+        if !nodes.is_empty() {
+            out.push(Action::KeepNodes { nodes });
+        }
+        self.timers.arm(Timer::KeepNodes, now + limits::DHT_KEEP);
+    }
+
+    // ---- searches -----------------------------------------------------------------------------------------------------
+
+    /// Searches for a torrent's peers and announces us, and comes back in a while.
+    pub(super) fn search(&mut self, now: Now, key: TorrentKey, out: &mut Actions) {
+        let Some(f) = self.finding.as_mut().filter(|f| f.joined) else { return };
+        let Some(t) = self.torrents.get(key).filter(|t| t.running && t.allows(Origin::Dht)) else { return };
+        if now < f.next_search || !f.dht.has_room() {
+            return self.timers.arm(Timer::Search(key), f.next_search.max(now + limits::DHT_SEARCH_STEP));
+        }
+        f.next_search = now + limits::DHT_SEARCH_STEP;
+        let seed = t.open && t.pieces.missing() == 0;
+        let announce = (self.config.port != 0).then_some(Announce { port: self.config.port, seed });
+        f.dht.search(now, t.info_hash, announce, &mut f.out);
+        self.timers.arm(Timer::Search(key), now + limits::DHT_SEARCH);
+        self.after_dht(now, out);
+    }
+
+    /// A torrent's peers are not looked for any more.
+    pub(super) fn end_search(&mut self, info_hash: &InfoHash) {
+        if let Some(f) = &mut self.finding {
+            f.dht.forget(*info_hash);
+        }
+    }
+
+    /// A datagram that is the DHT's, if we are in it; false if it is somebody else's.
+    pub(super) fn on_dht_datagram(&mut self, now: Now, from: SocketAddr, packet: &[u8], out: &mut Actions) -> bool {
+        let Some(f) = &mut self.finding else { return false };
+        let taken = f.dht.on_datagram(now, from, packet, &mut f.out);
+        if taken {
+            self.after_dht(now, out);
+        }
+        taken
+    }
+
+    pub(super) fn on_dht_deadline(&mut self, now: Now, out: &mut Actions) {
+        if let Some(f) = &mut self.finding {
+            f.dht.on_deadline(now, &mut f.out);
+            self.after_dht(now, out);
+        }
+    }
+
+    /// What the DHT wants is done or passed on, and its next deadline is ours.
+    fn after_dht(&mut self, now: Now, out: &mut Actions) {
+        let Some(f) = &mut self.finding else { return };
+        let joined_before = std::mem::replace(&mut f.joined, f.dht.known_nodes() > 0);
+        let (joined, mut wanted) = (f.joined, std::mem::take(&mut f.out));
+        self.timers.arm(Timer::Dht, f.dht.next_deadline());
+        for action in wanted.drain(..) {
+            match action {
+                DhtAction::Send { to, bytes } => out.push(Action::Datagram { to, bytes: bytes.into_vec() }),
+                DhtAction::Peers { info_hash, peers } => {
+                    if let Some(key) = self.by_hash.get(&info_hash) {
+                        self.learn_peers(now, *key, &peers, Origin::Dht);
+                    }
+                }
+                DhtAction::Done { .. } | DhtAction::Scraped { .. } => {}
+                DhtAction::External { ip } => self.on_our_address(ip),
+            }
+        }
+        if let Some(f) = &mut self.finding {
+            f.out = wanted; // the memory goes back
+        }
+        match (joined_before, joined) {
+            (false, true) => self.torrents.keys().for_each(|key| self.timers.arm(Timer::Search(key), now)),
+            (true, false) => self.timers.arm(Timer::JoinDht, now + limits::DHT_TRY),
+            _ => {}
+        }
+    }
+
+    fn on_our_address(&mut self, ip: IpAddr) {
+        for (_, t) in self.torrents.iter_mut() {
+            t.candidates.set_ours(SocketAddr::new(ip, self.config.port));
+        }
+    }
+}

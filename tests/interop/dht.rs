@@ -1,0 +1,256 @@
+//! rill in a DHT of libtorrent nodes: it finds whoever has a torrent, and is found, with no tracker anywhere.
+//!
+//! ```text
+//!   127.77.0.1        the bootstrap node, a process of its own that can be killed
+//!   127.77.0.2 … 24   the other nodes, all in one process; the last one seeds
+//!   127.0.0.1         rill
+//! ```
+//!
+//! Nobody knows more of the network than one node's address, or what an earlier run has kept of it.
+
+use crate::bencode::Value;
+use crate::clients::rill;
+use crate::content::{Shape, Torrent};
+use crate::events::objects;
+use crate::lab::{Kid, Lab, free_port};
+use crate::need;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Nodes of the network, the bootstrap node among them.
+const NODES: u32 = 24;
+/// Downloads that are timed.
+const RUNS: usize = 10;
+/// How long a magnet link may take to its metadata, and to its first byte, in the median.
+const SOON: Duration = Duration::from_secs(10);
+/// How long rill's cost is watched while nothing happens.
+const WATCHED: Duration = Duration::from_secs(120);
+
+/// Nodes FIRST to LAST of the network, at this port; the last one seeds what is named as TORRENT DIR …
+const NETWORK: &str = r#"
+import sys, time, libtorrent as lt
+first, last, port = map(int, sys.argv[1:4])
+off = dict.fromkeys(["enable_lsd", "enable_upnp", "enable_natpmp", "enable_incoming_utp", "enable_outgoing_utp",
+    "dht_restrict_routing_ips", "dht_restrict_search_ips", "dht_enforce_node_id", "dht_prefer_verified_node_ids"], False)
+nodes = []
+for n in range(first, last + 1):
+    session = lt.session({**off, "enable_dht": True, "listen_interfaces": f"127.77.0.{n}:{port}", "dht_bootstrap_nodes": "",
+        "allow_multiple_connections_per_ip": True, "alert_mask": 0})
+    for known in {1, n // 2, n - 1} - {0, n}:
+        session.add_dht_node((f"127.77.0.{known}", port))
+    nodes.append(session)
+seeded = sys.argv[4:]
+for torrent, place in zip(seeded[::2], seeded[1::2]):
+    params = lt.add_torrent_params()
+    params.ti = lt.torrent_info(torrent)
+    params.save_path = place
+    params.flags = lt.torrent_flags.seed_mode
+    nodes[-1].add_torrent(params)
+while any(session.status().dht_nodes < (2 if last > 1 else 0) for session in nodes):
+    time.sleep(0.05)
+print("joined", flush=True)
+while True:
+    time.sleep(60)
+"#;
+
+/// A session that knows one node, and fetches a magnet link into a directory.
+const FETCH: &str = r#"
+import sys, time, libtorrent as lt
+off = dict.fromkeys(["enable_lsd", "enable_upnp", "enable_natpmp", "enable_incoming_utp", "enable_outgoing_utp",
+    "dht_restrict_routing_ips", "dht_restrict_search_ips", "dht_enforce_node_id", "dht_prefer_verified_node_ids"], False)
+session = lt.session({**off, "enable_dht": True, "listen_interfaces": f"127.77.0.100:{sys.argv[1]}", "dht_bootstrap_nodes": "",
+    "alert_mask": 0})
+session.add_dht_node(("127.77.0.7", int(sys.argv[1])))
+params = lt.parse_magnet_uri(sys.argv[2])
+params.save_path = sys.argv[3]
+handle = session.add_torrent(params)
+while not handle.status().is_seeding:
+    time.sleep(0.05)
+    handle.force_dht_announce()
+"#;
+
+/// A DHT of real nodes.
+struct Network<'a> {
+    lab: &'a Lab,
+    port: u16,
+    bootstrap: Kid<'a>,
+}
+
+impl<'a> Network<'a> {
+    /// All nodes, one of which seeds these torrents.
+    fn new(lab: &'a Lab, seeded: &[&Torrent]) -> Network<'a> {
+        let port = free_port();
+        let start = |first: u32, last: u32, seeded: &[&Torrent]| {
+            let mut command = Command::new("python3");
+            command.args(["-W", "ignore", "-c", NETWORK]).args([first.to_string(), last.to_string(), port.to_string()]);
+            command.args(seeded.iter().flat_map(|torrent| [&torrent.file, &torrent.dir]));
+            lab.start(&mut command)
+        };
+        let joined = |kid: Kid<'_>| lab.wait_for("the network stands", || kid.words().contains("joined"));
+        let bootstrap = start(1, 1, &[]);
+        joined(bootstrap);
+        joined(start(2, NODES, seeded));
+        Network { lab, port, bootstrap }
+    }
+
+    /// rill with these words, in this network alone.
+    fn rill(&self, words: &[&str], more: &[&Path]) -> Kid<'a> {
+        let mut command = rill();
+        command.env_remove("RILL_NO_DHT").args(words).args(["--no-pex", "--no-lsd", "--listen-port", &free_port().to_string()]);
+        command.args(["--dht-bootstrap", &format!("127.77.0.1:{}", self.port)]).args(more);
+        self.lab.start(&mut command)
+    }
+}
+
+fn magnet(torrent: &Torrent) -> String {
+    format!("magnet:?xt=urn:btih:{}", torrent.hex())
+}
+
+/// Content of its own for each `size`.
+fn trackerless(lab: &Lab, size: u64) -> Torrent {
+    Torrent::make(lab, Shape::single(size, 64 << 10), &[])
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+/// The line that says what is in the torrent: it comes with the metadata.
+fn knows_what_it_is(kid: &Kid<'_>) -> bool {
+    kid.words().lines().any(|line| line.starts_with("payload.bin: ") && line.contains(" in 1 file"))
+}
+
+#[test]
+#[ignore = "needs other programs"]
+fn a_magnet_without_trackers_is_found_through_one_node() {
+    need!("libtorrent");
+    let lab = Lab::new();
+    let torrent = trackerless(&lab, 4 << 20);
+    let network = Network::new(&lab, &[&torrent]);
+    let link = magnet(&torrent);
+    let (mut metadata, mut whole) = (Vec::new(), Vec::new());
+    for _ in 0..RUNS {
+        let (begun, out) = (Instant::now(), lab.new_dir("out"));
+        let kid = network.rill(&["get", "--no-state", &link, "-d"], &[&out]);
+        lab.wait_for("there is metadata", || knows_what_it_is(&kid) || kid.ended().is_some());
+        metadata.push(begun.elapsed().as_secs_f64());
+        assert_eq!(kid.code(), 0, "{}", lab.words());
+        whole.push(begun.elapsed().as_secs_f64());
+        torrent.must_be_in(&out, &lab);
+    }
+    let (metadata, whole) = (median(metadata), median(whole));
+    println!(
+        "a magnet link among {NODES} nodes: metadata after {metadata:.2} s, all of 4 MiB after {whole:.2} s (medians of {RUNS})"
+    );
+    assert!(metadata < SOON.as_secs_f64() && whole < SOON.as_secs_f64());
+}
+
+#[test]
+#[ignore = "needs other programs"]
+fn the_second_start_needs_no_bootstrap_node() {
+    need!("libtorrent");
+    let lab = Lab::new();
+    let (first, second) = (trackerless(&lab, 1 << 20), trackerless(&lab, 2 << 20));
+    let network = Network::new(&lab, &[&first, &second]);
+    let state = lab.new_dir("state");
+    let get = |torrent: &Torrent| {
+        let (link, out) = (magnet(torrent), lab.new_dir("out"));
+        let kid = network.rill(&["get", &link, "--state-dir", state.to_str().unwrap(), "-d"], &[&out]);
+        assert_eq!(kid.code(), 0, "{}", lab.words());
+        torrent.must_be_in(&out, &lab);
+    };
+    get(&first);
+    assert!(state.join("dht.nodes").exists());
+    network.bootstrap.kill();
+    let begun = Instant::now();
+    get(&second);
+    println!("the second start took {:.2} s", begun.elapsed().as_secs_f64());
+    assert!(begun.elapsed() < SOON);
+}
+
+#[test]
+#[ignore = "needs other programs"]
+fn libtorrent_finds_what_rill_seeds() {
+    need!("libtorrent");
+    let lab = Lab::new();
+    let torrent = trackerless(&lab, 4 << 20);
+    let network = Network::new(&lab, &[]);
+    network.rill(&["seed", "--no-state", "-d"], &[&torrent.dir, &torrent.file]);
+    let (begun, out) = (Instant::now(), lab.new_dir("out"));
+    let mut fetch = Command::new("python3");
+    fetch.args(["-W", "ignore", "-c", FETCH, &network.port.to_string(), &magnet(&torrent)]).arg(&out);
+    assert_eq!(lab.start(&mut fetch).code(), 0, "{}", lab.words());
+    torrent.must_be_in(&out, &lab);
+    println!("libtorrent had it after {:.2} s", begun.elapsed().as_secs_f64());
+}
+
+#[test]
+#[ignore = "needs other programs"]
+fn nodes_that_a_torrent_names_are_enough() {
+    need!("libtorrent");
+    let lab = Lab::new();
+    let torrent = trackerless(&lab, 1 << 20);
+    let network = Network::new(&lab, &[&torrent]);
+    let named = Value::List(vec![Value::List(vec![Value::text("127.77.0.9"), Value::Int(network.port.into())])]);
+    let with_nodes = lab.at("nodes.torrent");
+    let plain = fs::read(&torrent.file).unwrap();
+    // `info` is the only key of the plain one: the other goes behind it.
+    let bytes = [&plain[..plain.len() - 1], b"5:nodes", &named.encode(), b"e"].concat();
+    fs::write(&with_nodes, bytes).unwrap();
+    let (out, nobody) = (lab.new_dir("out"), format!("127.0.0.1:{}", free_port()));
+    let mut get = rill();
+    get.env_remove("RILL_NO_DHT").args([
+        "get",
+        "--no-state",
+        "--no-pex",
+        "--no-lsd",
+        "--listen-port",
+        "0",
+        "--dht-bootstrap",
+        &nobody,
+        "-d",
+    ]);
+    assert_eq!(lab.start(get.arg(&out).arg(&with_nodes)).code(), 0, "{}", lab.words());
+    torrent.must_be_in(&out, &lab);
+}
+
+/// Private memory in bytes, and CPU time in seconds, of a process.
+fn cost(pid: u32) -> (u64, f64) {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let anon =
+        status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let ticks: f64 =
+        stat.rsplit(')').next().unwrap().split_whitespace().skip(11).take(2).map(|n| n.parse::<f64>().unwrap()).sum();
+    (anon.unwrap_or(0) * 1024, ticks / 100.0)
+}
+
+/// What being in the DHT costs rill while nothing happens, beside the same without. Its figures are for reading.
+#[test]
+#[ignore = "takes minutes, and measures"]
+fn the_cost_of_an_idle_node() {
+    need!("libtorrent");
+    let lab = Lab::new();
+    let torrent = trackerless(&lab, 1 << 20);
+    let network = Network::new(&lab, &[]);
+    let inside = network.rill(&["seed", "--no-state", "--json", "-d"], &[&torrent.dir, &torrent.file]);
+    let mut alone = rill();
+    alone.args(["seed", "--no-state", "--json", "--no-dht", "--no-pex", "--no-lsd", "--listen-port", "0", "-d"]);
+    let outside = lab.start(alone.arg(&torrent.dir).arg(&torrent.file));
+    lab.wait_for("both run", || [inside, outside].iter().all(|kid| !objects(kid).is_empty()));
+    std::thread::sleep(Duration::from_secs(5));
+    let before = [inside, outside].map(|kid| cost(kid.pid()));
+    std::thread::sleep(WATCHED);
+    let after = [inside, outside].map(|kid| cost(kid.pid()));
+    for (what, n) in [("in the DHT", 0), ("not in it", 1)] {
+        let share = (after[n].1 - before[n].1) / WATCHED.as_secs_f64() * 100.0;
+        println!("{what}: {} KiB private, {share:.3} % of a core", after[n].0 >> 10);
+    }
+    let nodes = objects(&inside).iter().rev().find_map(|o| o["dht_nodes"].as_u64()).unwrap();
+    println!("{nodes} nodes known");
+    assert!(after[0].0.saturating_sub(after[1].0) <= 2 << 20, "more than 2 MiB");
+    assert!((after[0].1 - before[0].1) / WATCHED.as_secs_f64() <= 0.002, "more than 0.2 % of a core");
+}
