@@ -272,3 +272,134 @@ fn an_interrupted_bench_leaves_nothing_behind() {
     bench.stderr.take().unwrap().read_to_string(&mut words).unwrap();
     assert_eq!((words.as_str(), fs::read_dir(dir.path()).unwrap().count()), ("", 0));
 }
+
+// ---- links ------------------------------------------------------------------------------------------------------------
+
+/// `rill get LINK` from the world's seed, the way of `get`.
+fn get_link(w: &World, words: &[&str]) -> Command {
+    let torrent = rill::wire::Metainfo::parse(&fs::read(w.at("t.torrent")).unwrap()).unwrap();
+    let mut get = rill(w.dir.path());
+    get.args(["get", &format!("magnet:?xt=urn:btih:{}", torrent.info_hash()), "--listen-port", "0", "--timeout", "60"]);
+    get.args(words);
+    get
+}
+
+#[test]
+fn a_magnet_link_brings_everything() {
+    let w = World::new();
+    let peer = format!("127.0.0.1:{}", w.port);
+    let ended = get_link(&w, &["-d", "out", "--peer", &peer, "--state-dir", "state"]).output().unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
+    let said = stdout(&ended);
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].ends_with(": asking peers what is in it"), "{said}");
+    assert!(lines[1].starts_with("t: 1.2 MiB in 3 files, 40 pieces"), "{said}");
+    assert!(w.same("t/a") && w.same("t/sub/b") && w.same("t/empty"));
+    // Another run knows what is in it, and that it is there, without asking anybody.
+    let again = get_link(&w, &["-d", "out", "--state-dir", "state", "--json"]).output().unwrap();
+    assert_eq!(again.status.code(), Some(0), "{}", String::from_utf8_lossy(&again.stderr));
+    let shown = rill(w.dir.path()).args(["show", "--json", "--state-dir", "state"]).arg(link(&w)).output().unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&stdout(&shown)).unwrap()["files"][1]["path"], "t/empty");
+}
+
+fn link(w: &World) -> String {
+    let torrent = rill::wire::Metainfo::parse(&fs::read(w.at("t.torrent")).unwrap()).unwrap();
+    format!("magnet:?xt=urn:btih:{}", torrent.info_hash())
+}
+
+#[test]
+fn files_of_a_link_are_chosen_once_they_are_known() {
+    let w = World::new();
+    let peer = format!("127.0.0.1:{}", w.port);
+    let ended = get_link(&w, &["-d", "out", "--no-state", "--peer", &peer, "--select-name", "b"]).output().unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
+    assert!(w.same("t/sub/b") && !w.same("t/a"));
+    let ended = get_link(&w, &["-d", "none", "--no-state", "--peer", &peer, "--select", "9"]).output().unwrap();
+    assert_eq!(ended.status.code(), Some(28));
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(said.contains("--select names file 9, but there are only 3") && said.lines().count() == 1, "{said}");
+    assert!(!w.at("none").exists());
+}
+
+#[test]
+fn metadata_alone_is_saved_once_and_nothing_else_is_touched() {
+    let w = World::new();
+    let peer = format!("127.0.0.1:{}", w.port);
+    let save = |words: &[&str]| {
+        let ended =
+            get_link(&w, &[&["--metadata-only", "--no-state", "--peer", &peer, "-d", "out"], words].concat()).output().unwrap();
+        (ended.status.code(), stdout(&ended), String::from_utf8_lossy(&ended.stderr).into_owned())
+    };
+    assert_eq!(save(&[]), (Some(0), "out/t.torrent\n".to_string(), String::new()));
+    let names: Vec<_> = fs::read_dir(w.at("out")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["t.torrent"]);
+    let saved = rill::wire::Metainfo::parse(&fs::read(w.at("out/t.torrent")).unwrap()).unwrap();
+    assert_eq!(link(&w), format!("magnet:?xt=urn:btih:{}", saved.info_hash()));
+    assert_eq!(save(&[]).0, Some(0), "the same again is no harm");
+    fs::write(w.at("out/t.torrent"), "somebody's").unwrap();
+    let (code, _, said) = save(&[]);
+    assert!(code == Some(13) && said.contains("out/t.torrent: another file of that name is there"), "{said}");
+    assert_eq!(fs::read(w.at("out/t.torrent")).unwrap(), b"somebody's");
+    let of_a_file = rill(w.dir.path()).args(["get", "--metadata-only", "-d", "other", "t.torrent"]).output().unwrap();
+    assert_eq!((of_a_file.status.code(), stdout(&of_a_file)), (Some(0), "other/t.torrent\n".to_string()));
+}
+
+#[test]
+fn show_asks_peers_when_told_to() {
+    let w = World::new();
+    let peer = format!("127.0.0.1:{}", w.port);
+    let show = |words: &[&str]| rill(w.dir.path()).args(["show", "--no-state", &link(&w)]).args(words).output().unwrap();
+    assert!(!stdout(&show(&[])).contains("Files:"), "nobody was asked");
+    let asked = show(&["--fetch", "--peer", &peer]);
+    assert!(stdout(&asked).contains("t/sub/b") && asked.status.code() == Some(0), "{asked:?}");
+    let nobody = show(&["--fetch", "--timeout", "1"]);
+    assert_eq!(nobody.status.code(), Some(2));
+    assert_eq!(String::from_utf8_lossy(&nobody.stderr), "rill: no metadata within 1s\n");
+}
+
+#[test]
+fn m9_names_from_peers_stay_in_the_directory() {
+    let w = World::new();
+    let bytes = pattern(40_000);
+    let hashes: Vec<u8> =
+        bytes.chunks(32_768).flat_map(|piece| <[u8; 20]>::from(<sha1::Sha1 as sha1::Digest>::digest(piece))).collect();
+    let info = [
+        &b"d5:filesld6:lengthi40000e4:pathl2:..2:..4:evileee4:name9:../../out12:piece lengthi32768e6:pieces"[..],
+        format!("{}:", hashes.len()).as_bytes(),
+        &hashes,
+        b"e",
+    ]
+    .concat();
+    fs::write(w.at("evil.torrent"), [b"d4:info", &info[..], b"e"].concat()).unwrap();
+    let torrent = rill::wire::Metainfo::parse(&fs::read(w.at("evil.torrent")).unwrap()).unwrap();
+    let place: PathBuf = torrent.files()[0].path.iter().collect();
+    fs::create_dir_all(w.at("from").join(&place).parent().unwrap()).unwrap();
+    fs::write(w.at("from").join(&place), &bytes).unwrap();
+    let port = free_port();
+    let mut seed = rill(w.dir.path());
+    let mut seed = seed
+        .args(["seed", "--no-state", "-q", "-d", "from", "--listen-port", &port.to_string(), "evil.torrent"])
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while TcpStream::connect(("127.0.0.1", port)).is_err() && begun.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let mut get = rill(w.dir.path());
+    get.args([
+        "get",
+        &format!("magnet:?xt=urn:btih:{}", torrent.info_hash()),
+        "--no-state",
+        "--listen-port",
+        "0",
+        "--timeout",
+        "60",
+    ]);
+    let ended = get.args(["--peer", &format!("127.0.0.1:{port}"), "-d", "deep/er/to"]).output().unwrap();
+    let _ = seed.kill();
+    let _ = seed.wait();
+    assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
+    assert_eq!(fs::read(w.at("deep/er/to").join(&place)).unwrap(), bytes);
+    let count = |dir: &str| fs::read_dir(w.at(dir)).unwrap().count();
+    assert_eq!((count("deep"), count("deep/er"), count("deep/er/to")), (1, 1, 1), "nothing beside it");
+}

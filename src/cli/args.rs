@@ -78,6 +78,9 @@ pub(crate) struct Get {
     /// Fetch only files whose name matches (or whose path, if GLOB has a /); may be repeated
     #[arg(long, value_name = "GLOB", env = "RILL_SELECT_NAME", help_heading = "What")]
     pub(crate) select_name: Vec<String>,
+    /// Save what is in each torrent as NAME.torrent in the directory, and fetch nothing of it
+    #[arg(long, env = "RILL_METADATA_ONLY", value_parser = FalseyValueParser::new(), help_heading = "What")]
+    pub(crate) metadata_only: bool,
     /// Fetch pieces in order, to begin using a file early
     #[arg(long, env = "RILL_SEQUENTIAL", value_parser = FalseyValueParser::new(), help_heading = "What")]
     pub(crate) sequential: bool,
@@ -131,12 +134,8 @@ pub(crate) struct Place {
     /// Hash what is there, whatever the record of an earlier run says
     #[arg(long, env = "RILL_CHECK", value_parser = FalseyValueParser::new())]
     pub(crate) check: bool,
-    /// Directory of resume records [default: $XDG_STATE_HOME/rill or ~/.local/state/rill]
-    #[arg(long, value_name = "DIR", env = "RILL_STATE_DIR")]
-    pub(crate) state_dir: Option<PathBuf>,
-    /// Keep no record; what is there is hashed again next time
-    #[arg(long, env = "RILL_NO_STATE", value_parser = FalseyValueParser::new())]
-    pub(crate) no_state: bool,
+    #[command(flatten)]
+    pub(crate) state: State,
     /// How bytes reach the disk: through memory maps, plain writes, or whichever measures cheaper
     #[arg(long, value_name = "WAY", env = "RILL_STORAGE", default_value = "auto")]
     pub(crate) storage: Storage,
@@ -152,7 +151,19 @@ pub(crate) enum Storage {
     Plain,
 }
 
-/// Ports, peers, trackers.
+/// What outlives a run.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Where")]
+pub(crate) struct State {
+    /// Directory of resume records, metadata and nodes [default: $XDG_STATE_HOME/rill or ~/.local/state/rill]
+    #[arg(long, value_name = "DIR", env = "RILL_STATE_DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Keep nothing; what is there is hashed again next time
+    #[arg(long, env = "RILL_NO_STATE", value_parser = FalseyValueParser::new())]
+    pub(crate) no_state: bool,
+}
+
+/// Ports and connections.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Network")]
 pub(crate) struct Network {
@@ -165,6 +176,14 @@ pub(crate) struct Network {
     /// Connections for each torrent; all torrents together have at most 200 or this
     #[arg(long, value_name = "N", env = "RILL_MAX_PEERS", default_value_t = 55, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) max_peers: u16,
+    #[command(flatten)]
+    pub(crate) discovery: Discovery,
+}
+
+/// Where peers come from.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
+pub(crate) struct Discovery {
     /// Connect to this peer, 192.0.2.1:6881 or [2001:db8::1]:6881; may be repeated
     #[arg(long, value_name = "ADDR", env = "RILL_PEER", value_delimiter = ',')]
     pub(crate) peer: Vec<SocketAddr>,
@@ -263,8 +282,18 @@ pub(crate) struct Show {
     /// Torrent file, http(s) URL of one, or magnet link
     #[arg(value_name = "SOURCE")]
     pub(crate) source: String,
+    /// Ask peers what is in a magnet link's torrent
+    #[arg(long, env = "RILL_FETCH", value_parser = FalseyValueParser::new())]
+    pub(crate) fetch: bool,
+    /// Give up (exit code 2) after this long
+    #[arg(long, value_name = "TIME", env = "RILL_TIMEOUT", value_parser = parse_duration, default_value = "60s")]
+    pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) state: State,
+    #[command(flatten)]
+    pub(crate) discovery: Discovery,
     /// Print one JSON object instead of a table
-    #[arg(long, env = "RILL_JSON", value_parser = FalseyValueParser::new())]
+    #[arg(long, env = "RILL_JSON", value_parser = FalseyValueParser::new(), help_heading = "Output")]
     pub(crate) json: bool,
 }
 

@@ -41,14 +41,18 @@ impl Display {
             Style { quiet: true, .. } => Manner::Silent,
             Style { json: true, .. } => Manner::Json,
             _ if terminal.live => Manner::Live,
+            Style { brief: true, .. } => Manner::Silent,
             _ => Manner::Plain,
         };
         Display { manner, style, glyphs: Glyphs::new(terminal.utf8), begun: now, plain_at: now }
     }
 
-    /// A torrent of `files` files is about to start.
-    pub(crate) fn begin(&mut self, row: &Row, files: usize) {
+    /// A torrent of `files` files is about to start, or a link of which that is not known.
+    pub(crate) fn begin(&mut self, row: &Row, files: Option<usize>) {
         if self.manner == Manner::Plain {
+            let Some(files) = files else {
+                return out::offer(&format!("{}: asking peers what is in it", row.name), Duration::ZERO);
+            };
             let s = if files == 1 { "" } else { "s" };
             let size = words::size(row.wanted_bytes);
             out::offer(&format!("{}: {size} in {files} file{s}, {} pieces", row.name, row.pieces), Duration::ZERO);
@@ -93,6 +97,7 @@ impl Display {
             return;
         }
         match self.manner {
+            Manner::Live if self.style.brief => out::redraw(Vec::new()),
             Manner::Live => {
                 self.draw(rows);
                 out::keep_block();

@@ -1,23 +1,26 @@
 //! `rill get`, and the run that `rill seed` shares: torrents into a session, events out, and one exit code.
 //!
 //! ```text
-//!   sources ──► metainfo ──► session ──► events ──► watch ──► display
-//!                                │                    │
-//!                                └──── stop ◄── over, signal, time-out, death
+//!   sources ──► torrents, links ──► session ──► events ──► watch ──► display
+//!                                    │  ▲                    │
+//!                                    │  └── files chosen ◄───┤ metadata
+//!                                    └──── stop ◄── over, signal, time-out, death
 //! ```
 //!
-//! Everything that can be wrong with the command line or a source is found before the session starts.
+//! Everything that can be wrong with the command line or a source is found before the session starts; what is in a link's torrent
+//! comes later, and is then held to the same.
 
 use super::display::Display;
 use super::exit::{Exit, Failure};
 use super::hook::Hooks;
 use super::plan::Plan;
-use super::progress::Row;
+use super::progress::{Phase, Row};
 use super::signals::Stop;
+use super::source::Found;
 use super::watch::{News, Watch};
-use super::{args, log, out, source, words};
+use super::{args, log, out, save, source, words};
 use crate::session::{Session, StartError};
-use crate::wire::{Metainfo, printable};
+use crate::wire::Metainfo;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -36,23 +39,34 @@ pub(crate) fn go(plan: Plan) -> Result<Exit, Failure> {
     log::start(plan.style.verbose, plan.style.quiet);
     let told_twice = if plan.seed_only { Exit::Done } else { Exit::Stopped };
     let stop = Stop::on_signals(told_twice).map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
-    let torrents = torrents(&plan)?;
-    let orders = torrents.iter().map(|m| plan.order(m)).collect::<Result<Vec<_>, _>>()?;
+    let mut found = found(&plan)?;
+    if plan.metadata_only {
+        for metainfo in found.iter().filter_map(Found::metainfo) {
+            out::data(&save::save(plan.dir(), metainfo, plan.style)?);
+        }
+        found.retain(|found| found.metainfo().is_none());
+        if found.is_empty() {
+            return Ok(Exit::Done);
+        }
+    }
+    let orders = found.iter().map(|found| plan.order(found)).collect::<Result<Vec<_>, _>>()?;
     if !plan.style.quiet {
         plan.remarks.iter().for_each(out::complain);
     }
     let session = Session::start(plan.config.clone()).map_err(start_failure)?;
     let now = Instant::now();
     let mut watch = Watch::new(plan.seed_only, plan.goal, now);
-    for (order, metainfo) in orders.into_iter().zip(&torrents) {
-        let id = session.add(order).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
-        watch.add(id, first_row(metainfo));
-    }
     let mut display = Display::new(plan.style, now);
-    for (row, metainfo) in watch.rows.iter().zip(&torrents) {
-        display.begin(row, metainfo.files().iter().filter(|file| file.lands_on_disk()).count());
+    for (order, found) in orders.into_iter().zip(found) {
+        let id = session.add(order).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
+        let (metainfo, row) = match found {
+            Found::Torrent(metainfo) => (Some(metainfo.clone()), Row::of(&metainfo)),
+            Found::Magnet(magnet) => (None, Row::of_link(&magnet)),
+        };
+        display.begin(&row, metainfo.as_ref().map(files_on_disk));
+        watch.add(id, metainfo, row);
     }
-    let mut run = Run { display, hooks: Hooks::default(), begun: now, plan, torrents, watch, session };
+    let mut run = Run { display, hooks: Hooks::default(), saved: String::new(), begun: now, plan, watch, session };
     let end = run.pump(&stop);
     run.finish(end)
 }
@@ -67,29 +81,24 @@ pub(crate) fn start_failure(error: StartError) -> Failure {
     Failure::new(exit, error.to_string())
 }
 
-/// The torrents behind all sources, each once.
-fn torrents(plan: &Plan) -> Result<Vec<Metainfo>, Failure> {
+/// What is behind all sources, each torrent once.
+fn found(plan: &Plan) -> Result<Vec<Found>, Failure> {
     let mut seen = BTreeSet::new();
-    let mut torrents = Vec::new();
+    let mut all = Vec::new();
     for source in &plan.sources {
-        let metainfo = source::torrent(source)?;
-        if seen.insert(metainfo.info_hash()) {
-            torrents.push(metainfo);
+        let found = source::open(source)?;
+        found.metainfo().into_iter().for_each(source::remark);
+        if seen.insert(found.info_hash()) {
+            all.push(found);
         } else {
-            out::complain(format_args!("{} is given twice", printable(metainfo.name(), 80)));
+            out::complain(format_args!("{} is given twice", found.info_hash()));
         }
     }
-    Ok(torrents)
+    Ok(all)
 }
 
-fn first_row(metainfo: &Metainfo) -> Row {
-    Row {
-        name: printable(metainfo.name(), 200),
-        info_hash: metainfo.info_hash().to_string(),
-        wanted_bytes: metainfo.geometry().total(),
-        pieces: metainfo.geometry().pieces(),
-        ..Row::default()
-    }
+fn files_on_disk(metainfo: &Metainfo) -> usize {
+    metainfo.files().iter().filter(|file| file.lands_on_disk()).count()
 }
 
 /// Why the pump stopped, and the sentence about it if there is anything to explain.
@@ -111,11 +120,12 @@ impl End {
 /// A session at work for one command.
 struct Run {
     plan: Plan,
-    torrents: Vec<Metainfo>,
     session: Session,
     watch: Watch,
     display: Display,
     hooks: Hooks,
+    /// What is to be printed of files that were saved, once progress is over.
+    saved: String,
     begun: Instant,
 }
 
@@ -169,15 +179,22 @@ impl Run {
             }
             News::Completed(i) => {
                 self.display.moment(&self.watch.rows[i], "complete");
-                if let (Some(program), false) = (&self.plan.on_complete, self.plan.seed_only) {
-                    self.hooks.start(program, &self.torrents[i], self.plan.dir());
+                let hook = self.plan.on_complete.as_ref().filter(|_| !self.plan.seed_only);
+                if let Some((program, metainfo)) = hook.zip(self.watch.metainfo(i)) {
+                    self.hooks.start(program, metainfo, self.plan.dir());
                 }
             }
             News::Failed(i) => {
                 self.display.moment(&self.watch.rows[i], "failed");
                 // With one torrent the sentence comes at the end anyway.
-                if let (Some((row, fault)), true) = (self.watch.first_fault(), self.watch.rows.len() > 1) {
-                    out::complain(format_args!("{}: {fault}", row.name));
+                if let (Some((row, failure)), true) = (self.watch.first_failure(), self.watch.rows.len() > 1) {
+                    out::complain(format_args!("{}: {}", row.name, failure.sentence));
+                }
+            }
+            News::Metadata(i) => {
+                if let Err(failure) = self.on_metadata(i) {
+                    self.watch.fail(i, failure);
+                    return self.tell(News::Failed(i));
                 }
             }
             News::Died(reason) => return Some(End::because(Exit::Other, reason)),
@@ -185,12 +202,28 @@ impl Run {
         None
     }
 
+    /// It is known what is in a link's torrent: files are chosen, or that was all that was wanted.
+    fn on_metadata(&mut self, i: usize) -> Result<(), Failure> {
+        let (Some(metainfo), id) = (self.watch.metainfo(i), self.watch.id(i)) else { return Ok(()) };
+        if self.plan.metadata_only {
+            self.saved.push_str(&save::save(self.plan.dir(), metainfo, self.plan.style)?);
+            self.watch.finish(i, Instant::now());
+            // The last one goes with the session itself.
+            if !self.watch.all_over() {
+                self.session.remove(id);
+            }
+            return Ok(());
+        }
+        source::remark(metainfo);
+        self.session.choose(id, self.plan.choose(metainfo)?);
+        self.display.begin(&self.watch.rows[i], Some(files_on_disk(metainfo)));
+        Ok(())
+    }
+
     fn reason_to_end(&self, stop: &Stop, now: Instant) -> Option<End> {
         if self.watch.all_over() {
-            let fault = self.watch.first_fault();
-            return Some(
-                fault.map_or(End::silent(Exit::Done), |(_, fault)| End::because(super::fault_exit(fault), fault.to_string())),
-            );
+            let failure = self.watch.first_failure();
+            return Some(failure.map_or(End::silent(Exit::Done), |(_, f)| End::because(f.exit, f.sentence.clone())));
         }
         if stop.asked() {
             let finished = self.plan.seed_only || self.watch.all_complete();
@@ -200,12 +233,17 @@ impl Run {
             if self.watch.all_complete() {
                 return Some(End::silent(Exit::Done));
             }
-            return Some(End::because(Exit::TimedOut, self.explain("not complete", self.plan.timeout)));
+            return Some(End::because(Exit::TimedOut, self.explain(self.unfinished("not complete"), self.plan.timeout)));
         }
         if self.plan.stall_timeout.is_some_and(|limit| self.watch.stalled_for(now) >= limit) {
-            return Some(End::because(Exit::TimedOut, self.explain("nothing arrived", self.plan.stall_timeout)));
+            return Some(End::because(Exit::TimedOut, self.explain(self.unfinished("nothing arrived"), self.plan.stall_timeout)));
         }
         None
+    }
+
+    /// What has not come to pass: before anything else, metadata.
+    fn unfinished(&self, otherwise: &'static str) -> &'static str {
+        if self.watch.rows.iter().any(|row| row.phase == Phase::Metadata) { "no metadata" } else { otherwise }
     }
 
     /// `nothing arrived within 60s (no peers; the tracker said: not found)`.
@@ -220,7 +258,11 @@ impl Run {
     /// Stops the session, says the last words, gives the code.
     fn finish(mut self, end: End) -> Result<Exit, Failure> {
         let stopped = self.session.stop(STOP_WITHIN);
+        if self.plan.style.json {
+            out::data(&std::mem::take(&mut self.saved));
+        }
         self.display.end(&self.watch.rows, end.exit, end.sentence.as_deref(), Instant::now());
+        out::data(&self.saved);
         if !stopped.clean {
             ::log::info!("a record could not be written or a tracker not be told in {STOP_WITHIN:?}");
         }

@@ -5,7 +5,7 @@
 
 use super::args;
 use super::exit::{Exit, Failure};
-use super::source::{Source, usable_tracker};
+use super::source::{Found, Source, usable_tracker};
 use super::words::{self, Selection};
 use crate::disk::StorageMode;
 use crate::session::{AddTorrent, Config, DhtConfig};
@@ -23,6 +23,8 @@ pub(crate) struct Style {
     pub(crate) json: bool,
     pub(crate) quiet: bool,
     pub(crate) verbose: u8,
+    /// Progress is for a person who looks on; stdout gets what was asked for and nothing else.
+    pub(crate) brief: bool,
 }
 
 /// How long to go on when everything is there.
@@ -58,6 +60,8 @@ pub(crate) struct Plan {
     pub(crate) timeout: Option<Duration>,
     pub(crate) stall_timeout: Option<Duration>,
     pub(crate) on_complete: Option<PathBuf>,
+    /// Save what is in each torrent as a file, and fetch nothing of it.
+    pub(crate) metadata_only: bool,
     /// `seed`: serve only, end without complaint when told to.
     pub(crate) seed_only: bool,
     /// Said once on stderr, because it is not what one would expect.
@@ -80,6 +84,7 @@ impl Plan {
         plan.stall_timeout = typed.stall_timeout.filter(|t| !t.is_zero());
         plan.on_complete = typed.on_complete;
         plan.sequential = typed.sequential;
+        (plan.metadata_only, plan.style.brief) = (typed.metadata_only, typed.metadata_only);
         if plan.sources.len() > 1 && typed.select.is_some() {
             return Err(option("--select counts the files of one torrent, but several are given"));
         }
@@ -103,18 +108,10 @@ impl Plan {
         env: impl Fn(&str) -> Option<String>,
     ) -> Result<Plan, Failure> {
         let mut remarks = Vec::new();
-        let state_dir = match (place.no_state, place.state_dir) {
-            (true, _) => None,
-            (false, Some(dir)) => Some(dir),
-            (false, None) => {
-                let dir = default_state_dir(env);
-                if dir.is_none() {
-                    remarks
-                        .push("no HOME and no --state-dir: progress is not recorded, content is hashed again next time".into());
-                }
-                dir
-            }
-        };
+        let state_dir = state_dir(&place.state, env);
+        if state_dir.is_none() && !place.state.no_state {
+            remarks.push("no HOME and no --state-dir: progress is not recorded, content is hashed again next time".into());
+        }
         let defaults = Config::default();
         let max_memory = match place.max_memory {
             None => defaults.max_memory,
@@ -123,7 +120,8 @@ impl Plan {
             }
             Some(bytes) => usize::try_from(bytes).unwrap_or(usize::MAX),
         };
-        let trackers = network.tracker.iter().map(|url| usable_tracker(url)).collect::<Result<_, _>>()?;
+        let discovery = &network.discovery;
+        let trackers = trackers(discovery)?;
         let per_torrent = usize::from(network.max_peers);
         let config = Config {
             listen_ports: network.listen_port.0..=network.listen_port.1,
@@ -133,19 +131,17 @@ impl Plan {
             storage: storage_mode(place.storage),
             max_memory,
             state_dir,
-            dht: dht(&network)?,
-            pex: !network.no_pex,
-            lsd: !network.no_lsd,
-            ..defaults
+            ..discover(discovery, defaults)?
         };
         Ok(Plan {
             sources: sources.iter().map(|text| Source::parse(text)).collect(),
             config,
-            style: Style { json: output.json, quiet: output.quiet, verbose: output.verbose },
+            style: Style { json: output.json, quiet: output.quiet, verbose: output.verbose, brief: false },
             goal: Goal { ratio: goal.seed_ratio, time: goal.seed_time },
             timeout: None,
             stall_timeout: None,
             on_complete: None,
+            metadata_only: false,
             seed_only: false,
             remarks,
             dir: place.dir,
@@ -153,7 +149,7 @@ impl Plan {
             sequential: false,
             select: None,
             select_name: Vec::new(),
-            peers: network.peer,
+            peers: network.discovery.peer,
             trackers,
         })
     }
@@ -163,11 +159,20 @@ impl Plan {
         &self.dir
     }
 
-    /// The order for one torrent.
-    pub(crate) fn order(&self, metainfo: &Metainfo) -> Result<AddTorrent, Failure> {
-        let mut order = AddTorrent::new(metainfo.clone(), self.dir.clone());
+    /// The files of it that were chosen by number or name; `None` if none were.
+    pub(crate) fn choose(&self, metainfo: &Metainfo) -> Result<Option<Vec<usize>>, Failure> {
         let files: Vec<Vec<String>> = metainfo.files().iter().map(|f| f.path.clone()).collect();
-        order.wanted_files = choose(&files, self.select.as_ref(), &self.select_name)?;
+        choose(&files, self.select.as_ref(), &self.select_name)
+    }
+
+    /// The order for one torrent.
+    pub(crate) fn order(&self, found: &Found) -> Result<AddTorrent, Failure> {
+        let mut order = match found {
+            Found::Torrent(metainfo) => {
+                AddTorrent { wanted_files: self.choose(metainfo)?, ..AddTorrent::new(metainfo.clone(), self.dir.clone()) }
+            }
+            Found::Magnet(magnet) => AddTorrent { choose_later: true, ..AddTorrent::magnet(magnet.clone(), self.dir.clone()) },
+        };
         order.peers.clone_from(&self.peers);
         order.trackers.clone_from(&self.trackers);
         order.seed_only = self.seed_only;
@@ -177,17 +182,27 @@ impl Plan {
     }
 }
 
+/// A configuration that finds peers in these ways.
+pub(crate) fn discover(discovery: &args::Discovery, otherwise: Config) -> Result<Config, Failure> {
+    Ok(Config { dht: dht(discovery)?, pex: !discovery.no_pex, lsd: !discovery.no_lsd, ..otherwise })
+}
+
+/// The trackers that were typed.
+pub(crate) fn trackers(discovery: &args::Discovery) -> Result<Vec<String>, Failure> {
+    discovery.tracker.iter().map(|url| usable_tracker(url)).collect()
+}
+
 /// How the DHT is joined, if it is.
-fn dht(network: &args::Network) -> Result<Option<DhtConfig>, Failure> {
-    if network.no_dht {
-        return match network.dht_bootstrap.is_empty() {
+fn dht(discovery: &args::Discovery) -> Result<Option<DhtConfig>, Failure> {
+    if discovery.no_dht {
+        return match discovery.dht_bootstrap.is_empty() {
             true => Ok(None),
             false => Err(option("--no-dht and --dht-bootstrap contradict each other")),
         };
     }
-    let mut dht = DhtConfig { port: network.dht_port, ..DhtConfig::default() };
-    if !network.dht_bootstrap.is_empty() {
-        dht.bootstrap.clone_from(&network.dht_bootstrap);
+    let mut dht = DhtConfig { port: discovery.dht_port, ..DhtConfig::default() };
+    if !discovery.dht_bootstrap.is_empty() {
+        dht.bootstrap.clone_from(&discovery.dht_bootstrap);
     }
     Ok(Some(dht))
 }
@@ -226,6 +241,11 @@ fn choose(files: &[Vec<String>], numbers: Option<&Selection>, globs: &[String]) 
         }
     }
     Ok(Some(chosen.into_iter().collect()))
+}
+
+/// Where what outlives a run is kept, if it is.
+pub(crate) fn state_dir(typed: &args::State, env: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    if typed.no_state { None } else { typed.state_dir.clone().or_else(|| default_state_dir(env)) }
 }
 
 /// Where records go when nobody says: as the XDG rules have it.

@@ -5,6 +5,8 @@
 
 use super::json::Object;
 use super::words;
+use crate::session::Origin;
+use crate::wire::{Magnet, Metainfo, printable};
 use std::time::Duration;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
@@ -14,6 +16,8 @@ pub(crate) enum Phase {
     /// Nothing is known yet.
     #[default]
     Starting,
+    /// Peers are asked what is in the torrent.
+    Metadata,
     /// Existing content is being hashed.
     Checking { checked: u32, pieces: u32 },
     /// Fetching.
@@ -30,6 +34,7 @@ impl Phase {
     fn word(self) -> &'static str {
         match self {
             Phase::Starting => "starting",
+            Phase::Metadata => "metadata",
             Phase::Checking { .. } => "checking",
             Phase::Downloading => "downloading",
             Phase::Seeding => "seeding",
@@ -57,6 +62,10 @@ pub(crate) struct Row {
     pub(crate) upload_rate: u64,
     pub(crate) peers: usize,
     pub(crate) seeds: usize,
+    /// The peers by who told us of them; an [`Origin`]'s number is its place.
+    pub(crate) peers_by_origin: [usize; Origin::ALL.len()],
+    /// Nodes of the DHT that answer us, if we are in it.
+    pub(crate) dht_nodes: Option<usize>,
     pub(crate) eta: Option<Duration>,
     /// Why it is slow, when it is.
     pub(crate) why: Option<&'static str>,
@@ -87,9 +96,29 @@ impl Glyphs {
 }
 
 impl Row {
+    /// A torrent of which nothing has happened yet.
+    pub(crate) fn of(metainfo: &Metainfo) -> Row {
+        Row {
+            name: printable(metainfo.name(), 200),
+            info_hash: metainfo.info_hash().to_string(),
+            wanted_bytes: metainfo.geometry().total(),
+            pieces: metainfo.geometry().pieces(),
+            ..Row::default()
+        }
+    }
+
+    /// A link of which it is not known yet what is in its torrent.
+    pub(crate) fn of_link(magnet: &Magnet) -> Row {
+        let info_hash = magnet.info_hash.to_string();
+        let name = magnet.name.as_deref().map_or(info_hash.clone(), |name| printable(name, 200));
+        Row { name, info_hash, phase: Phase::Metadata, ..Row::default() }
+    }
+
     fn done_of(&self) -> (u64, u64) {
         match self.phase {
             Phase::Checking { checked, pieces } => (checked.into(), pieces.into()),
+            // Nobody knows yet how much there is; not even nothing is had of nothing.
+            Phase::Metadata => (0, 1),
             _ => (self.have_bytes, self.wanted_bytes),
         }
     }
@@ -101,6 +130,11 @@ impl Row {
         let mut facts = Vec::with_capacity(6);
         match self.phase {
             Phase::Starting => facts.push("starting".to_string()),
+            Phase::Metadata => {
+                facts.push("metadata".to_string());
+                facts.push(peers());
+                facts.extend(self.dht_nodes.map(|n| format!("{n} node{} of the DHT", if n == 1 { "" } else { "s" })));
+            }
             Phase::Checking { .. } => {
                 facts.push(words::percent(have, all));
                 facts.push(format!("checking what is there, {have} of {all} pieces"));
@@ -166,6 +200,11 @@ impl Row {
         format!("{}: {}{why}", self.name, self.facts(g).join(" "))
     }
 
+    fn by_source(&self) -> Object {
+        let count = |o: Object, origin: &Origin| o.num(origin.word(), self.peers_by_origin[origin.number()] as u64);
+        Origin::ALL.iter().fold(Object::new(), count)
+    }
+
     /// One object; `event` is what the line is for: `progress`, `complete`, `end` …
     pub(crate) fn json(&self, event: &str) -> Object {
         let o = Object::new().str("event", event).str("info_hash", &self.info_hash).str("name", &self.name);
@@ -183,6 +222,8 @@ impl Row {
             .num("upload_rate", self.upload_rate)
             .num("peers", self.peers as u64)
             .num("seeds", self.seeds as u64)
+            .raw("peers_by_source", &self.by_source().end())
+            .opt("dht_nodes", self.dht_nodes.map(|n| n as u64))
             .opt("eta_s", self.eta.map(|eta| eta.as_secs()))
             .raw("slow", &self.why.map_or("null".to_string(), super::json::string))
     }
@@ -295,7 +336,9 @@ mod tests {
         let odd =
             ["日本語のとても長い名前のファイル日本語のとても長い名前のファイル.iso", "e\u{301}".repeat(60).leak(), "👨‍👩‍👧‍👦👨‍👩‍👧‍👦👨‍👩‍👧‍👦👨‍👩‍👧‍👦"];
         for name in names.into_iter().chain(odd) {
-            for phase in [Phase::Starting, Phase::Downloading, Phase::Seeding, Phase::Checking { checked: 3, pieces: 7 }] {
+            for phase in
+                [Phase::Starting, Phase::Metadata, Phase::Downloading, Phase::Seeding, Phase::Checking { checked: 3, pieces: 7 }]
+            {
                 let row = Row { name: name.into(), phase, why: Some("no peers"), ..row() };
                 for width in 0..130 {
                     for line in [UTF8, ASCII].iter().flat_map(|g| row.live(width, *g)) {
@@ -347,6 +390,20 @@ mod tests {
             "{line}"
         );
         assert!(line.ends_with(r#""eta_s":250,"slow":null}"#), "{line}");
+    }
+
+    #[test]
+    fn a_link_says_whom_it_asks() {
+        let asking = Row { phase: Phase::Metadata, peers: 3, dht_nodes: Some(1), why: Some("no peers"), ..Row::default() };
+        let [first, second] = asking.live(80, ASCII);
+        assert_eq!(second, "metadata 3 peers 1 node of the DHT (no peers)");
+        assert!(first.ends_with("......") && !first.contains('#'), "{first}");
+        assert_eq!(Row { dht_nodes: None, ..asking.clone() }.plain(ASCII), ": metadata 3 peers (no peers)");
+        let mut by = [0; 6];
+        by[Origin::Dht.number()] = 2;
+        let line = Row { peers_by_origin: by, ..asking }.json("progress").end();
+        let sources = r#""peers_by_source":{"given":0,"incoming":0,"tracker":0,"dht":2,"pex":0,"lsd":0},"dht_nodes":1,"#;
+        assert!(line.contains(sources) && line.contains(r#""state":"metadata""#), "{line}");
     }
 
     #[test]

@@ -3,15 +3,21 @@
 use super::args;
 use super::exit::{Exit, Failure};
 use super::json::{Object, array, string};
+use super::learn::{self, Asking};
 use super::source::{self, Found, Source};
-use super::{out, words};
+use super::{out, plan, words};
+use crate::session::{Config, kept_metadata};
 use crate::wire::{Magnet, Metainfo, printable};
 use std::fmt::Write;
 use std::time::Duration;
 
 /// Does it.
 pub(crate) fn run(typed: &args::Show) -> Result<Exit, Failure> {
-    let text = match (source::open(&Source::parse(&typed.source))?, typed.json) {
+    let found = match source::open(&Source::parse(&typed.source))? {
+        Found::Magnet(magnet) => look_into(magnet, typed)?,
+        found => found,
+    };
+    let text = match (found, typed.json) {
         (Found::Torrent(metainfo), false) => table(&metainfo),
         (Found::Torrent(metainfo), true) => object(&metainfo) + "\n",
         (Found::Magnet(magnet), false) => magnet_table(&magnet),
@@ -19,6 +25,20 @@ pub(crate) fn run(typed: &args::Show) -> Result<Exit, Failure> {
     };
     out::data(&text);
     Ok(Exit::Done)
+}
+
+/// A link's torrent, if an earlier run has kept what is in it, or peers are to be asked; otherwise the link.
+fn look_into(magnet: Magnet, typed: &args::Show) -> Result<Found, Failure> {
+    let state_dir = plan::state_dir(&typed.state, |name| std::env::var(name).ok());
+    if let Some(metainfo) = state_dir.as_deref().and_then(|dir| kept_metadata(dir, &magnet)) {
+        return Ok(Found::Torrent(metainfo));
+    }
+    if !typed.fetch {
+        return Ok(Found::Magnet(magnet));
+    }
+    let config = Config { state_dir, ..plan::discover(&typed.discovery, Config::default())? };
+    let (peers, trackers) = (typed.discovery.peer.clone(), plan::trackers(&typed.discovery)?);
+    learn::metadata(&magnet, Asking { config, peers, trackers, timeout: typed.timeout }).map(Found::Torrent)
 }
 
 /// A field and its value, aligned.

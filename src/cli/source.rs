@@ -2,6 +2,7 @@
 
 use super::exit::{Exit, Failure};
 use super::{fetch, out};
+use crate::units::InfoHash;
 use crate::wire::{Magnet, Metainfo, printable, tracker_url};
 use std::fs::File;
 use std::io::{self, Read};
@@ -36,9 +37,25 @@ impl Source {
 }
 
 /// What a source turned out to be.
+#[derive(Debug)]
 pub(crate) enum Found {
     Torrent(Metainfo),
     Magnet(Magnet),
+}
+
+impl Found {
+    /// The torrent's name in the swarm.
+    pub(crate) fn info_hash(&self) -> InfoHash {
+        match self {
+            Found::Torrent(metainfo) => metainfo.info_hash(),
+            Found::Magnet(magnet) => magnet.info_hash,
+        }
+    }
+
+    /// What is in it, if that is known.
+    pub(crate) fn metainfo(&self) -> Option<&Metainfo> {
+        if let Found::Torrent(metainfo) = self { Some(metainfo) } else { None }
+    }
 }
 
 /// Reads the source.
@@ -67,8 +84,8 @@ pub(crate) fn torrent(source: &Source) -> Result<Metainfo, Failure> {
             Ok(metainfo)
         }
         Found::Magnet(_) => {
-            let sentence = "magnet links cannot be followed yet, only shown; give a .torrent file or its URL";
-            Err(Failure::new(Exit::Other, sentence))
+            let sentence = "a magnet link holds no hashes; give a .torrent file, or save one with: rill get --metadata-only LINK";
+            Err(Failure::new(Exit::Option, sentence))
         }
     }
 }

@@ -4,22 +4,24 @@
 //! here. A torrent's way:
 //!
 //! ```text
-//!   starting ──► checking ──► downloading ──► complete ──► over (goal reached)
-//!        └────────────┴─────────────┴────► failed (disk), over
+//!   (metadata) ──► starting ──► checking ──► downloading ──► complete ──► over (goal reached)
+//!        └──────────────┴────────────┴─────────────┴────► failed, over
 //! ```
 
+use super::exit::{Exit, Failure};
 use super::plan::Goal;
 use super::progress::{Phase, Row};
-use crate::disk::DiskFault;
 use crate::session::{Event, Progress, SlowReason, TorrentId};
-use crate::wire::printable;
+use crate::wire::Metainfo;
 use std::time::{Duration, Instant};
 
 /// One torrent under watch.
 #[derive(Debug)]
 pub(crate) struct Watched {
     pub(crate) id: TorrentId,
-    pub(crate) fault: Option<DiskFault>,
+    pub(crate) failure: Option<Failure>,
+    /// What is in it, once that is known.
+    pub(crate) metainfo: Option<Metainfo>,
     complete_since: Option<Instant>,
     over: bool,
 }
@@ -35,7 +37,9 @@ pub(crate) enum News {
     Notes(usize, Vec<String>),
     /// Everything wanted is there and safe.
     Completed(usize),
-    /// The disk failed it.
+    /// It is known what is in a link's torrent.
+    Metadata(usize),
+    /// It cannot go on.
     Failed(usize),
     /// The session is dead.
     Died(String),
@@ -61,9 +65,9 @@ impl Watch {
         Watch { torrents: Vec::new(), rows: Vec::new(), seed_only, seeding_follows, moved_at: now, tracker_error: None }
     }
 
-    /// A torrent that was handed to the session.
-    pub(crate) fn add(&mut self, id: TorrentId, row: Row) {
-        self.torrents.push(Watched { id, fault: None, complete_since: None, over: false });
+    /// A torrent that was handed to the session, and what is in it if that is known.
+    pub(crate) fn add(&mut self, id: TorrentId, metainfo: Option<Metainfo>, row: Row) {
+        self.torrents.push(Watched { id, failure: None, metainfo, complete_since: None, over: false });
         self.rows.push(row);
     }
 
@@ -91,21 +95,16 @@ impl Watch {
                 }
                 News::Notes(i, notes)
             }),
-            Event::Metadata { torrent, metainfo } => {
-                if let Some(i) = self.find(torrent) {
-                    self.moved_at = now;
-                    self.rows[i].name = printable(metainfo.name(), 200);
-                }
-                News::None
-            }
-            Event::BadMetadata { torrent, error } => {
-                log::warn!("what peers say is in the torrent cannot be used: {error}");
-                if let Some(i) = self.find(torrent) {
-                    self.rows[i].phase = Phase::Failed;
-                    self.torrents[i].over = true;
-                }
-                News::None
-            }
+            Event::Metadata { torrent, metainfo } => self.find(torrent).map_or(News::None, |i| {
+                self.moved_at = now;
+                self.rows[i] = Row { phase: Phase::Starting, ..Row::of(&metainfo) };
+                self.torrents[i].metainfo = Some(metainfo);
+                News::Metadata(i)
+            }),
+            Event::BadMetadata { torrent, error } => self.find(torrent).map_or(News::None, |i| {
+                self.fail(i, Failure::new(Exit::Torrent, format!("{}: {error}", self.rows[i].name)));
+                News::Failed(i)
+            }),
             Event::Progress(progress) => self.find(progress.torrent).map_or(News::None, |i| {
                 self.on_progress(i, &progress, now);
                 News::Second(i)
@@ -119,9 +118,8 @@ impl Watch {
                 if first && !self.seed_only { News::Completed(i) } else { News::None }
             }),
             Event::Failed { torrent, fault } => self.find(torrent).map_or(News::None, |i| {
-                self.rows[i].phase = Phase::Failed;
+                self.fail(i, Failure::new(super::fault_exit(&fault), fault.to_string()));
                 self.rows[i].why = Some("disk");
-                (self.torrents[i].fault, self.torrents[i].over) = (Some(fault), true);
                 News::Failed(i)
             }),
             Event::TrackerFailed { url, error, .. } => {
@@ -153,6 +151,12 @@ impl Watch {
         if p.downloaded > row.downloaded {
             self.moved_at = now;
         }
+        row.dht_nodes = p.dht_nodes;
+        if row.phase == Phase::Metadata {
+            (row.peers, row.why) = (p.peers, p.slow.map(why));
+            row.peers_by_origin = p.peers_by_origin;
+            return;
+        }
         if !self.seed_only {
             // Who only serves wants nothing, but its content has a size.
             (row.wanted_bytes, row.have_bytes) = (p.wanted_bytes, p.have_bytes);
@@ -160,7 +164,7 @@ impl Watch {
         (row.pieces, row.pieces_have) = (p.pieces, p.pieces_have);
         (row.downloaded, row.uploaded, row.wasted) = (p.downloaded, p.uploaded, p.wasted);
         (row.download_rate, row.upload_rate) = (p.download_rate, p.upload_rate);
-        (row.peers, row.seeds, row.eta) = (p.peers, p.seeds, p.eta);
+        (row.peers, row.seeds, row.peers_by_origin, row.eta) = (p.peers, p.seeds, p.peers_by_origin, p.eta);
         if row.phase == Phase::Downloading {
             row.why = p.slow.map(why);
         }
@@ -180,6 +184,24 @@ impl Watch {
             }
         }
         found
+    }
+
+    /// This torrent cannot go on, and why.
+    pub(crate) fn fail(&mut self, i: usize, failure: Failure) {
+        self.rows[i].phase = Phase::Failed;
+        (self.torrents[i].failure, self.torrents[i].over) = (Some(failure), true);
+    }
+
+    /// Nothing more is wanted of this torrent.
+    pub(crate) fn finish(&mut self, i: usize, now: Instant) {
+        self.rows[i].phase = Phase::Done;
+        self.torrents[i].complete_since.get_or_insert(now);
+        self.torrents[i].over = true;
+    }
+
+    /// What is in the torrent, if that is known.
+    pub(crate) fn metainfo(&self, i: usize) -> Option<&Metainfo> {
+        self.torrents[i].metainfo.as_ref()
     }
 
     /// The session's name of the torrent.
@@ -204,8 +226,8 @@ impl Watch {
     }
 
     /// The first torrent that failed, and why.
-    pub(crate) fn first_fault(&self) -> Option<(&Row, &DiskFault)> {
-        self.torrents.iter().zip(&self.rows).find_map(|(t, row)| t.fault.as_ref().map(|fault| (row, fault)))
+    pub(crate) fn first_failure(&self) -> Option<(&Row, &Failure)> {
+        self.torrents.iter().zip(&self.rows).find_map(|(t, row)| t.failure.as_ref().map(|failure| (row, failure)))
     }
 }
 

@@ -123,7 +123,7 @@ impl Engine {
     /// The other side said who it is.
     pub(super) fn on_handshake(&mut self, now: Now, key: PeerKey, theirs: &Handshake, out: &mut Actions) -> Result<(), Close> {
         let Some(c) = self.connections.get(key) else { return Ok(()) };
-        let (addr, dialed) = (c.peer.addr, c.peer.dialed);
+        let (addr, dialed, origin) = (c.peer.addr, c.peer.dialed, c.peer.origin);
         let torrent = match c.peer.torrent {
             Some(t) => t,
             None => *self.by_hash.get(&theirs.info_hash).ok_or(Close::UnknownTorrent)?,
@@ -171,6 +171,7 @@ impl Engine {
             t.peers.push(key);
         }
         t.candidates.succeeded(addr);
+        log::info!("{addr} is a peer ({})", origin.word());
         let geometry = *t.pieces.geometry();
         let Some(c) = self.connections.get_mut(key) else { return Ok(()) };
         let pieces = if t.metadata.is_wanted() { METAINFO_PIECES } else { geometry.pieces() };

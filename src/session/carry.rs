@@ -81,7 +81,8 @@ impl EventLoop {
 
     pub(super) fn obey(&mut self, command: Command) {
         match command {
-            Command::Add(id, torrent) => self.add(id, torrent),
+            Command::Add(id, torrent, kept) => self.add(id, torrent, kept),
+            Command::Choose(id, files) => self.choose(id, files),
             Command::Remove(id) => {
                 let Some(key) = self.entries.key_of(id) else { return };
                 if let Some(entry) = self.entries.get_mut(key) {
@@ -109,7 +110,7 @@ impl EventLoop {
         }
     }
 
-    fn add(&mut self, id: TorrentId, torrent: Box<AddTorrent>) {
+    fn add(&mut self, id: TorrentId, torrent: Box<AddTorrent>, kept: Option<Metainfo>) {
         let metainfo = if let Source::Metainfo(metainfo) = &torrent.source { Some(metainfo) } else { None };
         let spec = TorrentSpec {
             info_hash: torrent.info_hash(),
@@ -138,6 +139,9 @@ impl EventLoop {
             key,
             Entry { id, content, disk, tell_complete: false, paused: false, removing: false, failed: false, reopen: false },
         );
+        if let Some(metainfo) = kept {
+            self.learn(key, metainfo);
+        }
     }
 
     /// Goes on; after a fault everything is looked at anew, because what was not yet safe is unknown.
@@ -150,7 +154,7 @@ impl EventLoop {
                 entry.reopen = true;
                 self.let_go(key);
             }
-            Disk::Closed if matches!(entry.content, Content::Awaited(_)) => self.engine.resume(self.now, key),
+            Disk::Closed if !matches!(entry.content, Content::Known(_)) => self.engine.resume(self.now, key),
             Disk::Closed => self.open_again(key),
             Disk::Open => self.engine.resume(self.now, key),
             Disk::Opening | Disk::Closing => {}
@@ -162,27 +166,6 @@ impl EventLoop {
         let Content::Known(content) = &entry.content else { return };
         (entry.disk, entry.failed, entry.reopen) = (Disk::Opening, false, false);
         self.store.open(key, content.clone());
-    }
-
-    /// A torrent's metadata came from peers: the same rules hold for it as for a file.
-    fn on_metadata(&mut self, key: TorrentKey, info: &[u8]) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
-        let Content::Awaited(order) = &entry.content else { return };
-        let Source::Magnet(magnet) = &order.source else { return };
-        let torrent = entry.id;
-        match Metainfo::from_info(info, order.all_trackers(), magnet.web_seeds.clone()) {
-            Ok(metainfo) => {
-                let (shape, content) = (order.shape(&metainfo), order.to_open(&metainfo));
-                (entry.disk, entry.content) = (Disk::Opening, Content::Known(content.clone()));
-                self.engine.on_metadata(self.now, key, shape, &mut self.actions);
-                self.store.open(key, content);
-                self.tell(Event::Metadata { torrent, metainfo });
-            }
-            Err(error) => {
-                self.engine.pause(self.now, key, &mut self.actions);
-                self.tell(Event::BadMetadata { torrent, error });
-            }
-        }
     }
 
     /// Stops the torrent's traffic and has the disk write its record and let it go.

@@ -106,6 +106,9 @@ pub struct AddTorrent {
     pub dir: PathBuf,
     /// Indices of the wanted files; `None` for all.
     pub wanted_files: Option<Vec<usize>>,
+    /// A link's files are chosen once it is known which there are: after [`Event::Metadata`](super::Event::Metadata) nothing happens
+    /// until [`Session::choose`](super::Session::choose).
+    pub choose_later: bool,
     /// Peers known from elsewhere.
     pub peers: Vec<SocketAddr>,
     /// Trackers besides the torrent's own, each a tier.
@@ -139,6 +142,7 @@ impl AddTorrent {
             source,
             dir: dir.into(),
             wanted_files: None,
+            choose_later: false,
             peers: Vec::new(),
             trackers: Vec::new(),
             seed_only: false,

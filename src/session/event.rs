@@ -23,7 +23,8 @@ pub enum Event {
         /// Pieces to hash.
         pieces: u32,
     },
-    /// What is in the torrent came from peers, and what is there of it is being looked at. Only of a magnet link.
+    /// What is in the torrent came from peers, or an earlier run kept it, and what is there of it is being looked at, if no choice is
+    /// waited for. Only of a magnet link.
     Metadata {
         /// Which torrent.
         torrent: TorrentId,

@@ -15,7 +15,7 @@ use crate::disk::{Store, StoreConfig, kept};
 use crate::engine::{Actions, DhtSetup, Engine, EngineConfig, Policy};
 use crate::net::{Announcer, Batch, Clock, Listeners, Socket};
 use crate::units::{BlockSpan, Now, PeerId, PeerKey, Rng, TorrentKey};
-use crate::wire::{Plan, read_nodes};
+use crate::wire::{Metainfo, Plan, read_nodes};
 use mio::{Events, Poll, Token, Waker};
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -50,8 +50,10 @@ const FIRST_LISTENER: usize = 1;
 /// What the user's thread asks for.
 #[derive(Debug)]
 pub enum Command {
-    /// Take a torrent in.
-    Add(TorrentId, Box<AddTorrent>),
+    /// Take a torrent in; of a link, an earlier run may have kept the metadata.
+    Add(TorrentId, Box<AddTorrent>, Option<Metainfo>),
+    /// These files of it are wanted; `None`: those that the link wants.
+    Choose(TorrentId, Option<Vec<usize>>),
     /// Take it out.
     Remove(TorrentId),
     /// Let it rest.

@@ -2,11 +2,13 @@
 //!
 //! Every method returns at once but [`Session::next_event`] and [`Session::stop`], which wait as long as they are told.
 
-use super::config::{AddTorrent, Config};
+use super::config::{AddTorrent, Config, Source};
 use super::error::{SessionGone, StartError};
 use super::event::{Event, TorrentId};
 use super::event_loop::{Command, EventLoop};
+use super::metadata::kept_metadata;
 use mio::Waker;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -29,6 +31,7 @@ pub struct Session {
     thread: Option<JoinHandle<bool>>,
     next_id: AtomicU64,
     port: u16,
+    state_dir: Option<PathBuf>,
 }
 
 impl Session {
@@ -39,6 +42,7 @@ impl Session {
     pub fn start(config: Config) -> Result<Session, StartError> {
         let (commands, inbox) = channel();
         let (outbox, events) = channel();
+        let state_dir = config.state_dir.clone();
         let event_loop = EventLoop::new(config, inbox, outbox.clone())?;
         let (waker, port) = (event_loop.waker(), event_loop.port());
         let thread = std::thread::Builder::new().name("rill-loop".into()).spawn(move || {
@@ -52,7 +56,7 @@ impl Session {
             let _ = outbox.send(Event::Died { reason });
             false
         })?;
-        Ok(Session { commands, events, waker, thread: Some(thread), next_id: AtomicU64::new(1), port })
+        Ok(Session { commands, events, waker, thread: Some(thread), next_id: AtomicU64::new(1), port, state_dir })
     }
 
     /// The port that others reach us at.
@@ -66,8 +70,18 @@ impl Session {
     /// [`SessionGone`] if the loop has ended.
     pub fn add(&self, torrent: AddTorrent) -> Result<TorrentId, SessionGone> {
         let id = TorrentId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        self.command(Command::Add(id, Box::new(torrent)))?;
+        let kept = match &torrent.source {
+            Source::Magnet(magnet) => self.state_dir.as_deref().and_then(|dir| kept_metadata(dir, magnet)),
+            Source::Metainfo(_) => None,
+        };
+        self.command(Command::Add(id, Box::new(torrent), kept))?;
         Ok(id)
+    }
+
+    /// Says which files of a link's torrent are wanted, by index; `None`: those that the link wants. Waited for after
+    /// [`Event::Metadata`] if [`AddTorrent::choose_later`] says so, and meaningless otherwise.
+    pub fn choose(&self, id: TorrentId, files: Option<Vec<usize>>) {
+        let _ = self.command(Command::Choose(id, files));
     }
 
     /// Takes a torrent out: its record is written, trackers are told. Its content stays. Ends in `Removed`.

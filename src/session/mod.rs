@@ -10,6 +10,7 @@ mod error;
 mod event;
 mod event_loop;
 mod handle;
+mod metadata;
 mod serve;
 mod torrents;
 
@@ -18,3 +19,4 @@ pub use config::{AddTorrent, Config, DhtConfig, Source};
 pub use error::{SessionGone, StartError};
 pub use event::{Event, Progress, SlowReason, TorrentId};
 pub use handle::{Session, Stopped};
+pub use metadata::kept_metadata;

@@ -4,6 +4,7 @@ use super::config::AddTorrent;
 use super::event::TorrentId;
 use crate::disk::OpenTorrent;
 use crate::units::TorrentKey;
+use crate::wire::Metainfo;
 use std::collections::BTreeMap;
 
 /// Where a torrent stands with the disk.
@@ -26,6 +27,8 @@ pub enum Content {
     Known(OpenTorrent),
     /// Nothing: peers are asked for its metadata. What is to be done when it comes.
     Awaited(Box<AddTorrent>),
+    /// Its metadata; the user has to choose among its files.
+    Undecided(Box<AddTorrent>, Metainfo),
 }
 
 /// One torrent of the session.

@@ -12,6 +12,7 @@ mod path;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod write;
 
 pub use builder::{BuildError, Builder, piece_len_for};
 pub use error::MetainfoError;
@@ -118,6 +119,11 @@ impl Metainfo {
     /// The same rules hold as for a file; that the hash is the wanted one is for the caller to compare.
     pub fn from_info(info: &[u8], trackers: Vec<Vec<String>>, web_seeds: Vec<String>) -> Result<Metainfo, MetainfoError> {
         parse::from_info(info, trackers, web_seeds).map(|parts| Metainfo(Arc::new(parts)))
+    }
+
+    /// A .torrent file that says the same: the info dictionary to the letter, trackers, web seeds and nodes.
+    pub fn to_file(&self) -> Vec<u8> {
+        write::file(self)
     }
 
     /// SHA-1 of the info dictionary as written.

@@ -107,6 +107,19 @@ fn nodes_of_the_dht_are_taken_if_they_can_be_looked_up() {
 }
 
 #[test]
+fn a_file_made_of_metadata_says_the_same() {
+    let urls = list([list([s("http://a.example/"), s("udp://b.example:1")]), list([s("http://c.example/")])]);
+    let full = Torrent::single().outer("announce-list", urls).outer("url-list", s("http://w.example/"));
+    let nodes = list([list([s("router.example"), i(6881)])]);
+    for torrent in [full.outer("nodes", nodes), Torrent::single(), Torrent::single().outer("announce", s("http://a.example/"))] {
+        let info = parse(&torrent).unwrap();
+        let again = Metainfo::parse(&info.to_file()).unwrap();
+        assert_eq!((again.info_hash(), again.info_bytes()), (info.info_hash(), info.info_bytes()));
+        assert_eq!((again.trackers(), again.web_seeds(), again.nodes()), (info.trackers(), info.web_seeds(), info.nodes()));
+    }
+}
+
+#[test]
 fn t26_needed_fields_of_the_wrong_type_are_named() {
     assert_eq!(parse(&Torrent::single().without("length")).unwrap_err(), E::Field("length"));
     assert_eq!(parse(&Torrent::single().info("files", s("x"))).unwrap_err(), E::Field("files"));

@@ -1,0 +1,50 @@
+//! What is in a magnet link's torrent, asked of peers by a session that lives for nothing else.
+
+use super::exit::{Exit, Failure};
+use super::get::start_failure;
+use super::signals::Stop;
+use super::words;
+use crate::session::{AddTorrent, Config, Event, Session};
+use crate::wire::{Magnet, Metainfo};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// The longest that a signal waits to be seen.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How long last announces may take.
+const STOP_WITHIN: Duration = Duration::from_secs(2);
+
+/// Whom to ask beside those that the link names, and for how long.
+pub(crate) struct Asking {
+    pub(crate) config: Config,
+    pub(crate) peers: Vec<SocketAddr>,
+    pub(crate) trackers: Vec<String>,
+    pub(crate) timeout: Duration,
+}
+
+/// Asks until somebody has said it.
+pub(crate) fn metadata(magnet: &Magnet, asking: Asking) -> Result<Metainfo, Failure> {
+    let Asking { config, peers, trackers, timeout } = asking;
+    let stop = Stop::on_signals(Exit::Stopped).map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
+    let session = Session::start(config).map_err(start_failure)?;
+    // The choice of files is waited for and never comes: no content is touched.
+    let order = AddTorrent { choose_later: true, peers, trackers, ..AddTorrent::magnet(magnet.clone(), "") };
+    session.add(order).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
+    let begun = Instant::now();
+    let answer = loop {
+        match session.next_event(LOOK_EVERY) {
+            Some(Event::Metadata { metainfo, .. }) => break Ok(metainfo),
+            Some(Event::BadMetadata { error, .. }) => break Err(Failure::new(Exit::Torrent, error.to_string())),
+            Some(Event::Died { reason }) => break Err(Failure::new(Exit::Other, reason)),
+            _ => {}
+        }
+        if stop.asked() {
+            break Err(Failure::new(Exit::Stopped, "stopped before anybody said what is in it"));
+        }
+        if begun.elapsed() >= timeout {
+            break Err(Failure::new(Exit::TimedOut, format!("no metadata within {}", words::duration(timeout))));
+        }
+    };
+    session.stop(STOP_WITHIN);
+    answer
+}

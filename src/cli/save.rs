@@ -1,0 +1,67 @@
+//! `--metadata-only`: a torrent file of what is in a torrent, named after it. Never overwrites: a file that is there and says the same
+//! is as good as written, any other is somebody's.
+
+use super::exit::{Exit, Failure};
+use super::json::Object;
+use super::plan::Style;
+use super::source::shown;
+use crate::wire::Metainfo;
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+
+/// Bytes of a name that leave room for the ending on every file system.
+const NAME_BYTES: usize = 240;
+
+/// Writes `NAME.torrent` into `dir`; returns what to print about it.
+pub(crate) fn save(dir: &Path, metainfo: &Metainfo, style: Style) -> Result<String, Failure> {
+    let path = dir.join(format!("{}.torrent", shortened(metainfo.name())));
+    let (bytes, name) = (metainfo.to_file(), shown(&path));
+    fs::create_dir_all(dir).map_err(|e| Failure::os(Exit::Create, shown(dir), &e))?;
+    match OpenOptions::new().write(true).create_new(true).open(&path) {
+        Ok(file) => write(file, &bytes).map_err(|e| {
+            // A part of a torrent file is worse than none.
+            let _ = fs::remove_file(&path);
+            Failure::os(Exit::Io, &name, &e)
+        })?,
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+            if fs::read(&path).ok().is_none_or(|there| there != bytes) {
+                return Err(Failure::new(Exit::Exists, format!("{name}: another file of that name is there")));
+            }
+        }
+        Err(e) => return Err(Failure::os(Exit::Create, &name, &e)),
+    }
+    Ok(match style {
+        Style { json: true, .. } => {
+            let o = Object::new().str("event", "saved").str("info_hash", &metainfo.info_hash().to_string());
+            o.str("name", metainfo.name()).str("path", &path.to_string_lossy()).end() + "\n"
+        }
+        Style { quiet: true, .. } => String::new(),
+        Style { .. } => name + "\n",
+    })
+}
+
+fn write(mut file: File, bytes: &[u8]) -> std::io::Result<()> {
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn shortened(name: &str) -> &str {
+    let mut end = name.len().min(NAME_BYTES);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    &name[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_is_cut_between_characters() {
+        assert_eq!(shortened("short"), "short");
+        let long = shortened(&"é".repeat(200)).to_string();
+        assert!(long.len() <= NAME_BYTES && long.len() > NAME_BYTES - 3);
+    }
+}

@@ -1,0 +1,82 @@
+//! From a link to a torrent: metadata that peers sent or an earlier run kept, the user's choice among its files, and the disk.
+//!
+//! ```text
+//!   Awaited ──metadata──▶ Undecided ──choose──▶ Known: the disk is asked what is there
+//!                  └──────── no choice is waited for ────────▲
+//! ```
+//!
+//! The same rules hold for it as for a file. What came is kept in the state directory as a torrent file, so that the next run of the
+//! same link asks nobody.
+
+use super::config::{AddTorrent, Source};
+use super::event::{Event, TorrentId};
+use super::event_loop::EventLoop;
+use super::torrents::{Content, Disk};
+use crate::disk::kept;
+use crate::units::{InfoHash, TorrentKey};
+use crate::wire::limits::METAINFO_BYTES;
+use crate::wire::{Magnet, Metainfo};
+use std::path::Path;
+
+/// What is in the link's torrent, if an earlier run kept it here. A file that does not hold what its name says is as good as none.
+pub fn kept_metadata(state_dir: &Path, magnet: &Magnet) -> Option<Metainfo> {
+    let bytes = kept(state_dir, &file_name(magnet.info_hash), METAINFO_BYTES as u64)?;
+    let metainfo = Metainfo::parse(&bytes).ok().filter(|metainfo| metainfo.info_hash() == magnet.info_hash)?;
+    let trackers = magnet.trackers.iter().map(|url| vec![url.clone()]).collect();
+    Metainfo::from_info(metainfo.info_bytes(), trackers, magnet.web_seeds.clone()).ok()
+}
+
+fn file_name(info_hash: InfoHash) -> String {
+    format!("{info_hash}.torrent")
+}
+
+impl EventLoop {
+    /// A torrent's metadata came from peers, and its hash is right.
+    pub(super) fn on_metadata(&mut self, key: TorrentKey, info: &[u8]) {
+        let Some(entry) = self.entries.get(key) else { return };
+        let Content::Awaited(order) = &entry.content else { return };
+        let Source::Magnet(magnet) = &order.source else { return };
+        let torrent = entry.id;
+        match Metainfo::from_info(info, order.all_trackers(), magnet.web_seeds.clone()) {
+            Ok(metainfo) => {
+                self.store.keep(&file_name(metainfo.info_hash()), metainfo.to_file());
+                self.learn(key, metainfo);
+            }
+            Err(error) => {
+                self.engine.pause(self.now, key, &mut self.actions);
+                self.tell(Event::BadMetadata { torrent, error });
+            }
+        }
+    }
+
+    /// It is known what is in a link's torrent.
+    pub(super) fn learn(&mut self, key: TorrentKey, metainfo: Metainfo) {
+        let Some(entry) = self.entries.get(key) else { return };
+        let Content::Awaited(order) = &entry.content else { return };
+        let (torrent, order) = (entry.id, order.clone());
+        self.tell(Event::Metadata { torrent, metainfo: metainfo.clone() });
+        if !order.choose_later {
+            self.begin(key, &order, &metainfo);
+        } else if let Some(entry) = self.entries.get_mut(key) {
+            entry.content = Content::Undecided(order, metainfo);
+        }
+    }
+
+    /// The user has chosen among a link's files.
+    pub(super) fn choose(&mut self, id: TorrentId, files: Option<Vec<usize>>) {
+        let Some(key) = self.entries.key_of(id) else { return };
+        let Some(entry) = self.entries.get(key) else { return };
+        let Content::Undecided(order, metainfo) = &entry.content else { return };
+        let (order, metainfo) = (AddTorrent { wanted_files: files, ..(**order).clone() }, metainfo.clone());
+        self.begin(key, &order, &metainfo);
+    }
+
+    /// Everything is decided: the engine hears what is wanted, the disk looks what is there.
+    fn begin(&mut self, key: TorrentKey, order: &AddTorrent, metainfo: &Metainfo) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let content = order.to_open(metainfo);
+        (entry.disk, entry.content) = (Disk::Opening, Content::Known(content.clone()));
+        self.engine.on_metadata(self.now, key, order.shape(metainfo), &mut self.actions);
+        self.store.open(key, content);
+    }
+}
