@@ -12,7 +12,7 @@ use super::peer::{Connection, Peer, Phase};
 use super::policy::Policy;
 use super::stats::{Slow, TorrentStats};
 use super::timers::{Timer, Timers};
-use super::torrent::{Activity, Blame, Candidates, Choker, Fetch, Metadata, Picker, Pieces, Torrent, Trackers};
+use super::torrent::{Activity, Blame, Candidates, Choker, Exchange, Fetch, Metadata, Picker, Pieces, Torrent, Trackers};
 use super::tracking::Tracking;
 use crate::units::{
     Bitfield, BlockSpan, Geometry, InfoHash, Now, Origin, PeerId, PeerKey, PieceIndex, Rate, Rng, Table, TorrentKey,
@@ -98,6 +98,10 @@ pub(super) enum Effect {
     Metadata { torrent: TorrentKey },
     /// A peer says that there is a node of the DHT at its address.
     Node { addr: SocketAddr },
+    /// Peers are to be told of others.
+    Exchange { torrent: TorrentKey },
+    /// There may be somebody new to dial.
+    Dial,
 }
 
 /// The decisions. See the [module](super) for the rules.
@@ -170,6 +174,7 @@ impl Engine {
             candidates: Candidates::default(),
             trackers: Trackers::new(spec.trackers, &mut self.rng),
             blame: Blame::default(),
+            exchange: Exchange::new(self.config.pex),
             peers: Vec::new(),
             down: Bucket::new(spec.download_limit),
             up: Bucket::new(spec.upload_limit),
@@ -232,6 +237,7 @@ impl Engine {
             Timer::Checkpoint(key),
             Timer::Endgame(key),
             Timer::Metadata(key),
+            Timer::Exchange(key),
         ];
         for timer in timers {
             self.timers.disarm(timer);
@@ -301,6 +307,8 @@ impl Engine {
                 Effect::AskMetadata { torrent } => self.ask_metadata(now, torrent, out),
                 Effect::Metadata { torrent } => self.judge_metadata(now, torrent, out),
                 Effect::Node { addr } => self.on_dht_port(now, addr, out),
+                Effect::Exchange { torrent } => self.exchange_soon(now, torrent),
+                Effect::Dial => self.timers.arm(Timer::Dial, now),
             }
         }
     }
@@ -372,6 +380,7 @@ impl Engine {
                 Timer::Checkpoint(key) => self.save(now, key, out),
                 Timer::Endgame(key) => self.top_up_all(now, key, out),
                 Timer::Metadata(key) => self.ask_metadata(now, key, out),
+                Timer::Exchange(key) => self.exchange(now, key, out),
                 Timer::Search(key) => self.search(now, key, out),
                 Timer::Dht => self.on_dht_deadline(now, out),
                 Timer::JoinDht => self.look_for_nodes(now, out),

@@ -3,8 +3,10 @@
 use super::action::{Action, Actions, DialFailure};
 use super::conduct::Close;
 use super::core::{Effect, Engine, EngineConfig};
+use super::exchanging::introduce;
 use super::limits;
 use super::peer::{Connection, Peer, Phase, Reading};
+use super::stream::Cx;
 use super::timers::Timer;
 use super::torrent::{Activity, Metadata};
 use crate::units::{BlockSpan, Now, Origin, PeerKey, TorrentKey};
@@ -186,6 +188,9 @@ impl Engine {
             self.send_handshake(key, out);
         }
         self.greet(now, key, theirs, out);
+        if let (Some(c), Some(t)) = (self.connections.get_mut(key), self.torrents.get_mut(torrent)) {
+            introduce(&mut Cx { now, out, effects: &mut self.effects }, t, &mut c.peer);
+        }
         Ok(())
     }
 
@@ -202,7 +207,7 @@ impl Engine {
             () => peer.say(&Message::Bitfield { bytes: have.as_bytes() }, out),
         }
         if theirs.extended {
-            let hello = super::tracking::extended_hello(&self.config, peer.addr.ip(), t.metadata.len());
+            let hello = super::tracking::extended_hello(&self.config, peer.addr.ip(), t);
             peer.say(&Message::Extended { id: 0, payload: &hello }, out);
         }
         if let Some(port) = dht_port.filter(|_| theirs.dht && t.allows(Origin::Dht)) {
@@ -249,6 +254,10 @@ impl Engine {
         if let Metadata::Wanted(fetch) = &mut t.metadata {
             fetch.gone(key);
             self.effects.push(Effect::AskMetadata { torrent: t.key });
+        }
+        if let Some(contact) = peer.contact().filter(|_| peer.named) {
+            t.exchange.left(contact);
+            self.effects.push(Effect::Exchange { torrent: t.key });
         }
         if peer.phase == Phase::Up {
             t.picker.availability.leave(&peer.has, peer.joined_as_seed);

@@ -95,6 +95,19 @@ pub const INTRODUCED_PIECES: u32 = 1024;
 /// Pieces that a peer says it has got before the torrent's shape is known; more are forgotten.
 pub const EARLY_HAVES: usize = 1024;
 
+/// Peers that one message of peer exchange adds, and that it drops (BEP 11).
+pub const PEX_PEERS: usize = 50;
+/// Time between two messages of peer exchange to one peer (BEP 11).
+pub const PEX_EVERY: Duration = Duration::from_secs(60);
+/// How long news waits for more of it, and a newcomer for its first message.
+pub const PEX_SOON: Duration = Duration::from_secs(1);
+/// Joins and leaves that are remembered a torrent: a minute of a busy swarm, in 20 KB.
+pub const PEX_TIMELINE: usize = 512;
+/// Messages of peer exchange that count at once: some programs send a second one soon after the first.
+pub const PEX_HEARD_AT_ONCE: u32 = 2;
+/// Time in which one more message counts: a minute (BEP 11), on a clock that is a little fast.
+pub const PEX_HEARD_EVERY: Duration = Duration::from_secs(55);
+
 /// New connections a second: cheap routers choke on more (Transmission: 18).
 pub const DIALS_PER_SECOND: u32 = 20;
 /// Connections being established at once.

@@ -5,6 +5,7 @@
 use super::conduct::{Close, Misconduct};
 use super::core::Effect;
 use super::early::{keep, on_metadata_message};
+use super::exchanging::{introduce, on_pex};
 use super::limits;
 use super::peer::{Peer, Phase};
 use super::stream::Cx;
@@ -208,6 +209,7 @@ fn count_invalid(peer: &mut Peer, last: RawSpan) -> Result<(), Close> {
 fn on_extended(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, id: u8, payload: &[u8]) {
     match id {
         HANDSHAKE_ID => on_hello(cx, t, peer, payload),
+        id if id == ExtensionIds::OURS.ut_pex => on_pex(cx, t, peer, payload),
         id if id == ExtensionIds::OURS.ut_metadata => {
             if let Some(message) = MetadataMessage::parse(payload) {
                 on_metadata_message(cx, t, peer, message);
@@ -224,6 +226,11 @@ fn on_hello(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, payload: &[u8]) {
         peer.window.set_reqq(reqq);
     }
     peer.extensions = hello.ids;
+    peer.listens_at = hello.port.or(peer.listens_at);
+    introduce(cx, t, peer);
+    if hello.ids.ut_pex != 0 {
+        cx.effect(Effect::Exchange { torrent: t.key });
+    }
     if let (Metadata::Wanted(fetch), Some(size), true) = (&mut t.metadata, hello.metadata_size, hello.ids.ut_metadata != 0) {
         fetch.claims(peer.key, size);
         cx.effect(Effect::AskMetadata { torrent: t.key });

@@ -22,6 +22,7 @@ mod core;
 pub mod dht;
 mod dialing;
 mod early;
+mod exchanging;
 mod finding;
 #[doc(hidden)]
 pub mod fuzzing;

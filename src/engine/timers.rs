@@ -22,6 +22,8 @@ pub enum Timer {
     Endgame(TorrentKey),
     /// Somebody who owes a torrent's metadata may have been silent for too long.
     Metadata(TorrentKey),
+    /// A torrent's peers are to be told of others.
+    Exchange(TorrentKey),
     /// A torrent's next search in the DHT.
     Search(TorrentKey),
     /// Our node of the DHT has something to do.

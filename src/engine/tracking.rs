@@ -12,7 +12,7 @@ use super::action::{Action, Actions, Notice};
 use super::core::{Engine, EngineConfig};
 use super::limits;
 use super::timers::Timer;
-use super::torrent::Question;
+use super::torrent::{Question, Torrent};
 use crate::units::{Now, Origin, Rng, TorrentKey};
 use crate::wire::udp_tracker::{PacketError, announce_request, connect_request, parse_announce, parse_connect, transaction_of};
 use crate::wire::{
@@ -325,13 +325,14 @@ impl Engine {
 }
 
 /// What we say in the extension handshake (BEP 10).
-pub(super) fn extended_hello(config: &EngineConfig, their_ip: IpAddr, metadata_size: Option<u32>) -> Vec<u8> {
+pub(super) fn extended_hello(config: &EngineConfig, their_ip: IpAddr, t: &Torrent) -> Vec<u8> {
+    let ut_pex = if t.exchanges() { ExtensionIds::OURS.ut_pex } else { 0 };
     ExtendedHandshake {
-        ids: ExtensionIds { ut_metadata: ExtensionIds::OURS.ut_metadata, ..ExtensionIds::default() },
+        ids: ExtensionIds { ut_metadata: ExtensionIds::OURS.ut_metadata, ut_pex, ..ExtensionIds::default() },
         client: Some(config.version.clone()),
         port: (config.port != 0).then_some(config.port),
         reqq: Some(limits::REQQ_OURS_BLOCKS as u32),
-        metadata_size,
+        metadata_size: t.metadata.len(),
         upload_only: None,
         your_ip: Some(their_ip),
     }

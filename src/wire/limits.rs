@@ -97,3 +97,6 @@ pub const TORRENT_NODES: usize = 16;
 
 /// Bytes of a host's name (RFC 1035).
 pub const HOST_BYTES: usize = 253;
+
+/// Peers of each family taken of one message of peer exchange (BEP 11: 50).
+pub const PEX_PEERS: usize = 50;

@@ -30,12 +30,14 @@ mod extended;
 pub mod krpc;
 mod metadata;
 mod nodes;
+mod pex;
 pub mod udp_tracker;
 
 pub use announce::{AnnounceError, AnnounceEvent, AnnounceReply, AnnounceRequest, RetryIn, parse_reply};
 pub use extended::{ExtendedHandshake, ExtensionIds, HANDSHAKE_ID};
 pub use metadata::{METADATA_PIECE_LEN, MetadataMessage};
 pub use nodes::{read_nodes, write_nodes};
+pub use pex::{PEX_REACHABLE, PEX_SEED, PexMessage, write_pex};
 
 // Between peers.
 mod decoder;

@@ -10,7 +10,7 @@ use super::action::{Action, Actions};
 use super::early::Early;
 use super::limits;
 use super::policy::Policy;
-use super::torrent::Asker;
+use super::torrent::{Asker, Heard};
 use crate::units::{Bitfield, BlockSpan, Now, Origin, PeerId, PeerKey, PieceIndex, Rate, TorrentKey};
 use crate::wire::{Decoder, ExtensionIds, Message, Outbox, ReadAhead};
 use std::net::SocketAddr;
@@ -138,6 +138,12 @@ pub struct Peer {
     pub told_our_ip: bool,
     /// It has said where its node of the DHT is; once is enough.
     pub told_dht_port: bool,
+    /// The port that it listens at, as it says.
+    pub listens_at: Option<u16>,
+    /// Others are told of it.
+    pub named: bool,
+    /// What it was told of others.
+    pub exchange: Heard,
     /// Message ids of the extensions that it speaks.
     pub extensions: ExtensionIds,
     /// What it said before the torrent's shape was known.
@@ -188,6 +194,9 @@ impl Peer {
             block_began: now,
             told_our_ip: false,
             told_dht_port: false,
+            listens_at: None,
+            named: false,
+            exchange: Heard::default(),
             extensions: ExtensionIds::default(),
             early: Early::default(),
         }

@@ -7,7 +7,7 @@
 mod hands;
 mod puppet;
 
-pub use puppet::{METADATA_ID, Puppet, Said, block, handshake, header, raw};
+pub use puppet::{METADATA_ID, PEX_ID, Puppet, Said, block, handshake, header, raw};
 
 use super::{Action, Actions, Close, Engine, EngineConfig, Notice, Policy, Shape, TorrentSpec};
 use crate::units::{BLOCK_LEN, Bitfield, Geometry, InfoHash, Now, PeerId, PeerKey, PieceIndex, Rng, TorrentKey};
@@ -149,9 +149,18 @@ impl World {
     /// Somebody connects to us from host 10.0.0.`host`; `None` if we do not let it in.
     pub fn try_connect(&mut self, host: u8) -> Option<PeerKey> {
         self.next_port += 1;
-        let key = self.engine.on_accepted(self.now, SocketAddr::from(([10, 0, 0, host], self.next_port)))?;
+        self.try_connect_from(SocketAddr::from(([10, 0, 0, host], self.next_port)))
+    }
+
+    fn try_connect_from(&mut self, addr: SocketAddr) -> Option<PeerKey> {
+        let key = self.engine.on_accepted(self.now, addr)?;
         self.puppets.insert(key, Puppet::new(true));
         Some(key)
+    }
+
+    /// Somebody connects to us from there.
+    pub fn connect_from(&mut self, addr: SocketAddr) -> PeerKey {
+        self.try_connect_from(addr).unwrap()
     }
 
     pub fn connect(&mut self, host: u8) -> PeerKey {

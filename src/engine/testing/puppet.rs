@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 
 /// The number under which puppets want to be sent metadata messages.
 pub const METADATA_ID: u8 = 77;
+/// Under which id puppets want to be told of peers.
+pub const PEX_ID: u8 = 78;
 
 /// What a puppet heard the engine say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +26,7 @@ pub enum Said {
     Extended(u8),
     /// An extension message under [`METADATA_ID`].
     Metadata(Vec<u8>),
+    Pex(Vec<u8>),
     /// A block, all of it.
     Block(RawSpan),
 }
@@ -113,6 +116,7 @@ impl From<Message<'_>> for Said {
             Message::Reject(s) => Said::Reject(s),
             Message::AllowedFast { piece } => Said::AllowedFast(piece),
             Message::Extended { id: METADATA_ID, payload } => Said::Metadata(payload.to_vec()),
+            Message::Extended { id: PEX_ID, payload } => Said::Pex(payload.to_vec()),
             Message::Extended { id, .. } => Said::Extended(id),
             Message::Port { .. } => Said::Word("Port"),
             Message::Suggest { .. } => Said::Word("other"),

@@ -5,6 +5,7 @@ mod blocks;
 mod connections;
 mod finding;
 mod metadata;
+mod pex;
 mod policy;
 mod streams;
 mod swarm;

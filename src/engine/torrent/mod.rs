@@ -5,6 +5,7 @@ mod availability;
 mod blame;
 mod candidates;
 mod choker;
+mod exchange;
 mod metadata;
 mod picker;
 mod pieces;
@@ -13,6 +14,7 @@ pub use announce::{Question, Trackers};
 pub use blame::Blame;
 pub use candidates::Candidates;
 pub use choker::{Applicant, Choker};
+pub use exchange::{Contact, Exchange, Heard};
 pub use metadata::{Fetch, Metadata};
 pub use picker::{Asker, Picker};
 pub use pieces::{Pieces, Stage};
@@ -60,6 +62,8 @@ pub struct Torrent {
     pub trackers: Trackers,
     /// Who sent bad data.
     pub blame: Blame,
+    /// What peers are told of other peers.
+    pub exchange: Exchange,
     /// Its connections, in the order they came.
     pub peers: Vec<PeerKey>,
     /// Download limit.

@@ -1,0 +1,157 @@
+//! Peer exchange (BEP 11, over BEP 10): which peers somebody is connected to, and which no longer.
+//!
+//! A message is a dictionary of compact lists, with a byte of flags for each added peer. It is read in place; a list of odd length
+//! counts as far as it is whole, flags that are missing are 0, and who was dropped does not matter to us.
+
+use super::bencode::{Rules, scan};
+use super::compact::{V4_LEN, V6_LEN, peers_v4, peers_v6, write_compact};
+use super::limits::{EXTENDED_TOKENS, MESSAGE_DEPTH, PEX_PEERS};
+use std::net::SocketAddr;
+
+/// The peer has everything, or wants nothing more.
+pub const PEX_SEED: u8 = 0x02;
+/// The sender reached the peer at this address.
+pub const PEX_REACHABLE: u8 = 0x10;
+
+/// What a message adds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PexMessage<'a> {
+    added: &'a [u8],
+    added_flags: &'a [u8],
+    added6: &'a [u8],
+    added6_flags: &'a [u8],
+}
+
+impl<'a> PexMessage<'a> {
+    /// Reads an extension message's payload; `None` for what is no dictionary.
+    pub fn parse(payload: &'a [u8]) -> Option<PexMessage<'a>> {
+        const RULES: Rules = Rules { depth: MESSAGE_DEPTH, tokens: EXTENDED_TOKENS, strict: false };
+        let mut message = PexMessage::default();
+        for (key, value) in scan(payload, &RULES).ok()?.value.pairs()? {
+            let slot = match key {
+                b"added" => &mut message.added,
+                b"added.f" => &mut message.added_flags,
+                b"added6" => &mut message.added6,
+                b"added6.f" => &mut message.added6_flags,
+                _ => continue,
+            };
+            *slot = value.string().unwrap_or_default();
+        }
+        Some(message)
+    }
+
+    /// Peers and their flags, usable addresses all, at most [`PEX_PEERS`] of each family.
+    pub fn added(&self) -> impl Iterator<Item = (SocketAddr, u8)> + 'a {
+        let v4 = self.added.chunks_exact(V4_LEN).map(|entry| peers_v4(entry).next());
+        let v6 = self.added6.chunks_exact(V6_LEN).map(|entry| peers_v6(entry).next());
+        with_flags(v4, self.added_flags).chain(with_flags(v6, self.added6_flags))
+    }
+}
+
+fn with_flags<'a>(
+    peers: impl Iterator<Item = Option<SocketAddr>> + 'a,
+    flags: &'a [u8],
+) -> impl Iterator<Item = (SocketAddr, u8)> + 'a {
+    let flags = flags.iter().copied().chain(std::iter::repeat(0));
+    peers.zip(flags).take(PEX_PEERS).filter_map(|(peer, flags)| Some((peer?, flags)))
+}
+
+/// The payload of a message.
+pub fn write_pex(added: &[(SocketAddr, u8)], dropped: &[SocketAddr]) -> Vec<u8> {
+    let mut out = vec![b'd'];
+    for (key, v6) in [("5:added", false), ("6:added6", true)] {
+        let of_family = || added.iter().filter(|(peer, _)| peer.is_ipv6() == v6);
+        list(key, of_family().map(|(peer, _)| *peer), &mut out);
+        let flags: Vec<u8> = of_family().map(|(_, flags)| *flags).collect();
+        if !flags.is_empty() {
+            out.extend(format!("{}:{}.f{}:", key.len(), &key[2..], flags.len()).bytes());
+            out.extend(flags);
+        }
+    }
+    for (key, v6) in [("7:dropped", false), ("8:dropped6", true)] {
+        list(key, dropped.iter().copied().filter(|peer| peer.is_ipv6() == v6), &mut out);
+    }
+    out.push(b'e');
+    out
+}
+
+/// A key and its compact list, if there is anybody in it.
+fn list(key: &str, peers: impl Iterator<Item = SocketAddr>, out: &mut Vec<u8>) {
+    let mut compact = Vec::new();
+    peers.for_each(|peer| write_compact(peer, &mut compact));
+    if !compact.is_empty() {
+        out.extend(format!("{key}{}:", compact.len()).bytes());
+        out.extend(compact);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::testing::{dict, i, list as written_list, s};
+    use proptest::prelude::*;
+
+    fn v4(n: u8) -> SocketAddr {
+        SocketAddr::from(([8, 8, 8, n], 1000 + u16::from(n)))
+    }
+
+    fn v6(n: u8) -> SocketAddr {
+        SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, n.into()], 1000))
+    }
+
+    fn added(payload: &[u8]) -> Vec<(SocketAddr, u8)> {
+        PexMessage::parse(payload).unwrap().added().collect()
+    }
+
+    #[test]
+    fn the_keys_stand_in_order_and_empty_ones_are_left_out() {
+        let bytes = write_pex(&[(v4(1), 0x12), (v6(1), 2)], &[v4(2), v6(2)]);
+        let tidy = scan(&bytes, &Rules { depth: 2, tokens: 20, strict: true }).unwrap();
+        assert!(tidy.tidy && tidy.rest.is_empty());
+        let keys: Vec<_> = tidy.value.pairs().unwrap().map(|(key, _)| key.to_vec()).collect();
+        assert_eq!(keys, [&b"added"[..], b"added.f", b"added6", b"added6.f", b"dropped", b"dropped6"]);
+        assert_eq!(write_pex(&[], &[]), b"de");
+    }
+
+    #[test]
+    fn p18_odd_lists_count_as_far_as_they_are_whole() {
+        let two = [write_compact_of(v4(1)), write_compact_of(v4(2))].concat();
+        assert_eq!(added(&dict([("added", s(&two[..11]))])), [(v4(1), 0)], "flags are optional, too");
+        assert_eq!(added(&dict([("added", s(&two)), ("added.f", s([2]))])), [(v4(1), 2), (v4(2), 0)]);
+        assert_eq!(added(&dict([("added", i(5)), ("added6", written_list([])), ("added.f", dict([]))])), []);
+        for nothing in [&b""[..], b"le", b"i5e", b"d", b"4:text"] {
+            assert_eq!(PexMessage::parse(nothing), None);
+        }
+    }
+
+    #[test]
+    fn p18_ten_thousand_entries_are_fifty_and_a_bad_one_does_not_shift_the_flags() {
+        let many: Vec<u8> = (0..10_000u16).flat_map(|n| [&[9, 9, 9, 9][..], &(n + 1).to_be_bytes()].concat()).collect();
+        assert_eq!(added(&dict([("added", s(many))])).len(), PEX_PEERS);
+        let with_a_bad_one = [&[0, 0, 0, 0, 0, 7][..], &write_compact_of(v4(1))].concat();
+        assert_eq!(added(&dict([("added", s(with_a_bad_one)), ("added.f", s([1, 2]))])), [(v4(1), 2)]);
+    }
+
+    fn write_compact_of(addr: SocketAddr) -> Vec<u8> {
+        let mut out = Vec::new();
+        write_compact(addr, &mut out);
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(fours in proptest::collection::vec((1u8.., any::<u8>()), 0..50), sixes in proptest::collection::vec((1u8.., any::<u8>()), 0..50)) {
+            let all: Vec<_> = fours.iter().map(|(n, f)| (v4(*n), *f)).chain(sixes.iter().map(|(n, f)| (v6(*n), *f))).collect();
+            let dropped: Vec<_> = all.iter().map(|(peer, _)| *peer).collect();
+            prop_assert_eq!(added(&write_pex(&all, &dropped)), all);
+        }
+
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes: Vec<u8>) {
+            let whole = [b"d5:added".to_vec(), bytes.clone()].concat();
+            for payload in [&bytes, &whole] {
+                PexMessage::parse(payload).iter().for_each(|m| assert!(m.added().count() <= 2 * PEX_PEERS));
+            }
+        }
+    }
+}
