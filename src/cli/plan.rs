@@ -202,7 +202,7 @@ fn dht(discovery: &args::Discovery) -> Result<Option<DhtConfig>, Failure> {
     }
     let mut dht = DhtConfig { port: discovery.dht_port, ..DhtConfig::default() };
     if !discovery.dht_bootstrap.is_empty() {
-        dht.bootstrap.clone_from(&discovery.dht_bootstrap);
+        (dht.bootstrap, dht.routers) = (discovery.dht_bootstrap.clone(), Vec::new());
     }
     Ok(Some(dht))
 }

@@ -4,7 +4,7 @@
 //!   nobody known ──nodes of an earlier run, of torrents and peers──▶ somebody answers ──▶ joined
 //!        │  ▲                                                                               │  every torrent is searched for, and
 //!        │  └──────────────────────── everybody fell silent ◀───────────────────────────────┘  announced, at once and every 15 min
-//!        └──still nobody──▶ routers are looked up and asked
+//!        └──still nobody──▶ names are looked up and asked: routers, or nodes that the user knows
 //! ```
 //!
 //! How lookups go is the [`dht`](super::dht)'s business. A private torrent is never searched for, and no peer of one is told of our node
@@ -31,7 +31,9 @@ pub struct DhtSetup {
     pub read_only: bool,
     /// Nodes of an earlier run.
     pub nodes: Vec<SocketAddr>,
-    /// Host and port of nodes that everybody may ask for a start. They are asked only if no other node is there.
+    /// Host and port of nodes to start from. They are looked up only if no other node answers.
+    pub named: Vec<(String, u16)>,
+    /// The same of nodes that live for nothing else: they are asked for others, and not made a part of anything.
     pub routers: Vec<(String, u16)>,
 }
 
@@ -50,10 +52,11 @@ pub(super) struct Finding {
     read_only: bool,
     /// Nodes that may be there and were not asked yet.
     untried: Vec<SocketAddr>,
-    routers: Vec<(String, u16)>,
+    /// Names to look up when nobody is known.
+    names: Vec<(String, u16, Role)>,
     looking_up: BTreeMap<u64, Role>,
-    /// When routers may be looked up, and the wait until the next time.
-    routers_at: Now,
+    /// When that may be, and the wait until the next time.
+    names_at: Now,
     retry: Duration,
     /// Somebody answers.
     joined: bool,
@@ -64,7 +67,8 @@ pub(super) struct Finding {
 impl Engine {
     /// Joins the DHT. Torrents that run are searched for as soon as somebody answers.
     pub fn join_dht(&mut self, now: Now, setup: DhtSetup, out: &mut Actions) {
-        let DhtSetup { port, seed, read_only, nodes, routers } = setup;
+        let DhtSetup { port, seed, read_only, nodes, named, routers } = setup;
+        let as_role = |names: Vec<(String, u16)>, role| names.into_iter().map(move |(host, port)| (host, port, role));
         let mut untried = nodes;
         self.rng.shuffle(&mut untried);
         let nobody = untried.is_empty();
@@ -74,8 +78,8 @@ impl Engine {
             read_only,
             untried,
             // Who may be there has a while before anybody else is bothered.
-            routers_at: now + if nobody { Duration::ZERO } else { limits::DHT_TRY },
-            routers,
+            names_at: now + if nobody { Duration::ZERO } else { limits::DHT_TRY },
+            names: as_role(named, Role::Node).chain(as_role(routers, Role::Router)).collect(),
             looking_up: BTreeMap::new(),
             joined: false,
             retry: limits::DHT_LOOK_UP,
@@ -105,7 +109,7 @@ impl Engine {
 
     // ---- a start ------------------------------------------------------------------------------------------------------
 
-    /// Nobody is known, or few: asks those who may be there, some at a time, and looks routers up when there is no other way.
+    /// Nobody is known, or few: asks those who may be there, some at a time, and looks names up when there is no other way.
     pub(super) fn look_for_nodes(&mut self, now: Now, out: &mut Actions) {
         let Some(f) = &mut self.finding else { return };
         if f.dht.known_nodes() >= limits::DHT_K {
@@ -118,16 +122,16 @@ impl Engine {
         if !f.untried.is_empty() {
             self.timers.arm(Timer::JoinDht, now + limits::DHT_TRY);
         }
-        if f.dht.known_nodes() == 0 && !f.routers.is_empty() {
-            if now >= f.routers_at && f.looking_up.is_empty() {
-                (f.routers_at, f.retry) = (now + f.retry, (f.retry * 2).min(limits::DHT_BOOTSTRAP_MAX));
-                for (host, port) in &f.routers {
+        if f.dht.known_nodes() == 0 && !f.names.is_empty() {
+            if now >= f.names_at && f.looking_up.is_empty() {
+                (f.names_at, f.retry) = (now + f.retry, (f.retry * 2).min(limits::DHT_BOOTSTRAP_MAX));
+                for (host, port, role) in &f.names {
                     let id = self.tracking.new_id();
-                    f.looking_up.insert(id, Role::Router);
+                    f.looking_up.insert(id, *role);
                     out.push(Action::Resolve { id, host: host.clone(), port: *port });
                 }
             }
-            self.timers.arm(Timer::JoinDht, f.routers_at.max(now + limits::DHT_TRY));
+            self.timers.arm(Timer::JoinDht, f.names_at.max(now + limits::DHT_TRY));
         }
         self.after_dht(now, out);
     }

@@ -71,8 +71,10 @@ impl Default for Config {
 pub struct DhtConfig {
     /// The UDP port; `None` is the listening port. UDP trackers are asked from it, too.
     pub port: Option<u16>,
-    /// Host and port of nodes that everybody may ask. They are asked only if no node of an earlier run answers.
+    /// Host and port of nodes to start from. Like [`routers`](DhtConfig::routers), they are asked if no node of an earlier run answers.
     pub bootstrap: Vec<(String, u16)>,
+    /// Host and port of nodes that live for newcomers alone.
+    pub routers: Vec<(String, u16)>,
     /// Ask, and never answer (BEP 43).
     pub read_only: bool,
 }
@@ -82,7 +84,8 @@ impl Default for DhtConfig {
         let routers = [("dht.libtorrent.org", 25_401), ("dht.transmissionbt.com", 6881), ("router.bittorrent.com", 6881)];
         DhtConfig {
             port: None,
-            bootstrap: routers.into_iter().map(|(host, port)| (host.to_owned(), port)).collect(),
+            bootstrap: Vec::new(),
+            routers: routers.into_iter().map(|(host, port)| (host.to_owned(), port)).collect(),
             read_only: false,
         }
     }

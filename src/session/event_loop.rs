@@ -344,7 +344,8 @@ fn dht_setup(config: &Config, port: u16, seed: u64) -> io::Result<Option<DhtSetu
         seed: if config.seed.is_some() { seed } else { system_seed()? },
         read_only: dht.read_only,
         nodes: kept.map(|bytes| read_nodes(&bytes)).unwrap_or_default(),
-        routers: dht.bootstrap.clone(),
+        named: dht.bootstrap.clone(),
+        routers: dht.routers.clone(),
     }))
 }
 

@@ -10,16 +10,17 @@ use crate::engine::{Endgame, Policy, WindowRule};
 use std::time::Duration;
 
 /// Swarms to look at: what each is called, and what it is about.
-pub const NAMES: [(&str, &str); 5] = [
+pub const NAMES: [(&str, &str); 6] = [
     ("flash", "fifty peers come at once to one seed, over asymmetric lines"),
     ("crowd", "the same with a thousand peers and 256 MiB"),
     ("multitude", "ten thousand peers and 64 MiB"),
+    ("exchange", "no tracker and no DHT: everybody knows one who came before, and peers tell each other of peers"),
     ("household", "a hundred machines of one private network, whose addresses differ in the last byte only"),
     ("dozen", "one seed and eleven peers on lines of 10 Gbit/s, held by their own limits, as processes on one machine are"),
 ];
 
 /// Trials: what each is called, what goes wrong in it, and the names under which that is counted.
-pub const TRIALS: [(&str, &str, &[&str]); 21] = [
+pub const TRIALS: [(&str, &str, &[&str]); 22] = [
     ("plain", "nothing goes wrong", &[]),
     ("motley", "two of every kind of scripted peer are there", &["lies", "whims", "bans"]),
     ("lose", "connections are lost in the middle of blocks", &["lost connections", "lost mid-block"]),
@@ -44,6 +45,7 @@ pub const TRIALS: [(&str, &str, &[&str]); 21] = [
     ("narrow", "four requests to one peer at most", &[]),
     ("greedy", "some take what they are allowed without being served, over and over", &["accusations"]),
     ("slow", "as many slow peers as others, and nobody waits for them in the end", &[]),
+    ("chain", "no tracker: everybody knows one who came before, and peers tell each other of peers", &[]),
     ("suspects", "liars spoil pieces that the silent are then asked for alone", &["lies", "bans"]),
 ];
 
@@ -58,6 +60,7 @@ fn swarm(name: &str) -> Option<Scenario> {
         "flash" => base,
         "crowd" => Scenario { peers: 1000, size: 256 * MIB, ..base },
         "multitude" => Scenario { peers: 10_000, ..base },
+        "exchange" => Scenario { pex: true, by_acquaintance: true, arrive_within: Duration::from_secs(10), ..base },
         "household" => {
             let cable = Line { latency: Duration::from_micros(200), ..Line::mbit(100, 100) };
             Scenario { peers: 100, seed_lines: vec![cable], lines: vec![cable], one_network: true, ..base }
@@ -141,6 +144,8 @@ fn trial(name: &str) -> Option<Scenario> {
         }
         "greedy" => Scenario { size: 8 * MIB, ..beside(&[(Part::Greedy, 2)]) },
         "slow" => beside(&[(Part::Slow, 6)]),
+        // Without exchange it would be a tree, in which the slowest line is in the way of all behind it.
+        "chain" => Scenario { pex: true, by_acquaintance: true, arrive_within: s(5), peers: 12, ..base },
         // Who waits for the silent waits for two minutes, until they are let go.
         "suspects" => Scenario { patience: s(90), ..beside(&[(Part::Liar, 3), (Part::Snubber, 6)]) },
         _ => return None,

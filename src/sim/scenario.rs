@@ -73,6 +73,8 @@ pub struct Scenario {
     pub udp_tracker: bool,
     /// Engines tell each other of engines (BEP 11).
     pub pex: bool,
+    /// There is no tracker: whoever comes knows the address of one who came before, and nothing else.
+    pub by_acquaintance: bool,
     /// The peers come within this time, evenly spread.
     pub arrive_within: Duration,
     /// The seeds leave when they have sent so many copies.
@@ -115,6 +117,7 @@ impl Default for Scenario {
             handout: 80,
             udp_tracker: false,
             pex: false,
+            by_acquaintance: false,
             arrive_within: Duration::ZERO,
             seeds_leave_after: None,
             leave_when_done: false,

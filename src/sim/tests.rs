@@ -45,7 +45,7 @@ mod trials {
 
     trials! {
         plain motley lose liars storms silent spikes unreadable full silence
-        datagrams late refused clock behind limits slots narrow greedy slow suspects
+        datagrams late refused clock behind limits slots narrow greedy slow chain suspects
     }
 }
 
@@ -74,4 +74,20 @@ fn seeds_that_leave_after_three_copies_leave_a_swarm_that_ends_by_itself() {
         assert!(report.all_complete(), "replay: rill sim plain --seeds-leave-after 3 --seed {seed}");
         assert!(report.seeds_uploaded < 4 * s.size, "seeds sent {}", report.seeds_uploaded);
     }
+}
+
+/// Nobody knows more than one address, and yet it takes no longer than with a tracker. Without exchange it takes longer.
+#[test]
+fn one_address_each_is_enough_where_peers_tell_each_other_of_peers() {
+    let s = named("exchange").expect("a swarm");
+    let last = |s: &Scenario| *run(s).times().last().expect("everybody is complete");
+    let (mut with, mut without) = (0.0, 0.0);
+    for seed in 1..=3 {
+        let s = Scenario { seed, ..s.clone() };
+        let with_exchange = last(&s);
+        assert!(with_exchange <= 1.6 * s.fluid_limit().as_secs_f64(), "{with_exchange} s\nreplay: {}", s.command());
+        with += with_exchange;
+        without += last(&Scenario { pex: false, ..s });
+    }
+    assert!(without > 1.5 * with, "{without} s in all without, {with} s with");
 }

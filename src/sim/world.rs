@@ -166,6 +166,9 @@ impl World {
     fn add_engine(&mut self, line: Line, is_seed: bool, dialable: bool, free_rider: bool) {
         let s = &self.scenario;
         let number = self.nodes.len() as u32;
+        let friend = if s.by_acquaintance && number > 0 { Some(self.rng.below(number as usize) as u32) } else { None };
+        let friend = friend.map(|friend| self.address(friend));
+        let s = &self.scenario;
         let mut peer_id = *b"-ri0100-000000000000";
         peer_id[8..12].copy_from_slice(&number.to_be_bytes());
         peer_id[12..20].copy_from_slice(&self.rng.u64().to_be_bytes());
@@ -189,11 +192,12 @@ impl World {
             lsd: false,
         });
         let pieces = self.geometry.pieces();
+        let tracker = if s.udp_tracker { UDP_URL } else { HTTP_URL };
         let spec = TorrentSpec {
             info_hash: INFO_HASH,
             shape: Some(Shape { geometry: self.geometry, wanted: Bitfield::full(pieces), private: false, info: None }),
-            trackers: vec![vec![if s.udp_tracker { UDP_URL } else { HTTP_URL }.to_owned()]],
-            peers: Vec::new(),
+            trackers: if s.by_acquaintance { Vec::new() } else { vec![vec![tracker.to_owned()]] },
+            peers: friend.into_iter().collect(),
             sequential: s.sequential,
             download_limit: None,
             upload_limit: None,

@@ -20,7 +20,7 @@ fn id(n: u8) -> NodeId {
 
 fn setup(nodes: &[SocketAddr], routers: &[(&str, u16)]) -> DhtSetup {
     let routers = routers.iter().map(|(host, port)| ((*host).to_owned(), *port)).collect();
-    DhtSetup { port: NODE_PORT, seed: 5, read_only: false, nodes: nodes.to_vec(), routers }
+    DhtSetup { port: NODE_PORT, seed: 5, read_only: false, nodes: nodes.to_vec(), named: Vec::new(), routers }
 }
 
 fn join(w: &mut World, setup: DhtSetup) {
@@ -144,6 +144,18 @@ fn routers_are_looked_up_only_when_no_node_of_the_last_run_answers() {
     w.engine.on_resolved(w.now, query, Ok(vec![node(99)]), &mut w.out);
     w.pass(0.0);
     assert!(datagrams(&mut w).iter().any(|(to, _)| *to == node(99)));
+}
+
+#[test]
+fn a_node_that_the_user_names_is_a_node_like_any_other() {
+    let mut w = World::leech();
+    join(&mut w, DhtSetup { named: vec![("friend.example".into(), 6881)], ..setup(&[], &[]) });
+    let Some(Action::Resolve { id, .. }) = w.log.pop() else { panic!("{:?}", w.log) };
+    w.engine.on_resolved(w.now, id, Ok(vec![node(1)]), &mut w.out);
+    w.turn();
+    play(&mut w, &[], &[]);
+    w.pass(0.0);
+    assert_eq!(searches(&play(&mut w, &[], &[])), 1, "though it knows nobody else");
 }
 
 #[test]
