@@ -7,7 +7,7 @@ use rill::session::{AddTorrent, Config, DhtConfig, Session};
 use rill::units::{InfoHash, NodeId, PeerId};
 use rill::wire::krpc::{Body, Question, ReplyParts, parse, write_node, write_reply};
 use rill::wire::metainfo::Builder;
-use rill::wire::{HANDSHAKE_LEN, Handshake, Metainfo};
+use rill::wire::{HANDSHAKE_LEN, Handshake, Magnet, Metainfo, write_nodes};
 use sha1::{Digest, Sha1};
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -98,4 +98,30 @@ fn t28_a_private_torrent_is_named_to_nobody() {
     assert!(theirs.dht && says(&said, &port) && says(&said, b"ut_pex"));
     let (theirs, said) = greeting(session.local_port(), private.info_hash());
     assert!(!theirs.dht && !says(&said, &port) && !says(&said, b"ut_pex") && says(&said, b"ut_metadata"));
+}
+
+#[test]
+fn t28_a_link_known_to_be_private_from_an_earlier_run_is_named_to_nobody_while_its_files_are_chosen() {
+    let dir = tempfile::tempdir().unwrap();
+    let (public, private) = (torrent(dir.path(), "public", false), torrent(dir.path(), "private", true));
+    for torrent in [&public, &private] {
+        std::fs::write(dir.path().join(format!("{}.torrent", torrent.info_hash())), torrent.to_file()).unwrap();
+    }
+    let node = UdpSocket::bind("127.0.0.1:0").unwrap();
+    std::fs::write(dir.path().join("dht.nodes"), write_nodes(&[node.local_addr().unwrap()])).unwrap();
+    let config = Config {
+        listen_ports: 0..=0,
+        listen_on: vec!["127.0.0.1".parse().unwrap()],
+        lsd: false,
+        dht: Some(DhtConfig { bootstrap: Vec::new(), ..DhtConfig::default() }),
+        state_dir: Some(dir.path().to_path_buf()),
+        ..Config::default()
+    };
+    let session = Session::start(config).unwrap();
+    for torrent in [&public, &private] {
+        let link = Magnet::new(torrent.info_hash());
+        session.add(AddTorrent { choose_later: true, ..AddTorrent::magnet(link, dir.path()) }).unwrap();
+    }
+    let (searched, _) = listen(&node, Instant::now() + WATCHED);
+    assert!(searched.contains(&public.info_hash()) && !searched.contains(&private.info_hash()), "{searched:?}");
 }

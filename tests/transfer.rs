@@ -322,6 +322,26 @@ fn files_of_a_link_are_chosen_once_they_are_known() {
 }
 
 #[test]
+fn m6_a_link_that_selects_no_file_that_there_is_selects_nothing() {
+    let w = World::new();
+    let mut get = rill(w.dir.path());
+    get.args(["get", &format!("{}&so=3,100000000,7-4", link(&w)), "-d", "out", "--no-state", "--listen-port", "0"]);
+    let ended = get.args(["--timeout", "60", "--peer", &format!("127.0.0.1:{}", w.port)]).output().unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
+    assert!(w.same("t/a") && w.same("t/sub/b"));
+}
+
+#[test]
+fn a_link_that_nobody_answers_says_so_at_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let words = ["get", "magnet:?xt=urn:btih:0123456789abcdef0123456789abcdef01234567&dn=a+name", "--no-state"];
+    let ended = rill(dir.path()).args(words).args(["--listen-port", "0", "--timeout", "1"]).output().unwrap();
+    assert_eq!(ended.status.code(), Some(2));
+    assert_eq!(stderr(&ended), "rill: no metadata within 1s (no peers)\n");
+    assert_eq!(stdout(&ended), "a name: asking peers what is in it\na name: no metadata after 1s\n");
+}
+
+#[test]
 fn metadata_alone_is_saved_once_and_nothing_else_is_touched() {
     let w = World::new();
     let peer = format!("127.0.0.1:{}", w.port);
@@ -341,6 +361,7 @@ fn metadata_alone_is_saved_once_and_nothing_else_is_touched() {
     assert!(code == Some(13) && said.contains("out/t.torrent: another file of that name is there"), "{said}");
     assert_eq!(fs::read(w.at("out/t.torrent")).unwrap(), b"somebody's");
     let of_a_file = rill(w.dir.path()).args(["get", "--metadata-only", "-d", "other", "t.torrent"]).output().unwrap();
+    assert_eq!(fs::read(w.at("other/t.torrent")).unwrap(), fs::read(w.at("t.torrent")).unwrap(), "as it came");
     assert_eq!((of_a_file.status.code(), stdout(&of_a_file)), (Some(0), "other/t.torrent\n".to_string()));
 }
 

@@ -119,6 +119,9 @@ impl Display {
 }
 
 fn summary(row: &Row, elapsed: Duration) -> String {
+    if row.is_unknown() {
+        return format!("{}: no metadata after {}", row.name, words::duration(elapsed));
+    }
     let mean = (row.downloaded as f64 / elapsed.as_secs_f64().max(0.001)) as u64;
     format!(
         "{}: {} of {} after {}, received {} ({}), sent {}",
@@ -142,6 +145,7 @@ fn last_object(rows: &[Row], exit: Exit, reason: Option<&str>, elapsed: Duration
 
 #[cfg(test)]
 mod tests {
+    use super::super::progress::Phase;
     use super::*;
 
     #[test]
@@ -152,6 +156,12 @@ mod tests {
             summary(&row, Duration::from_secs(10)),
             "a: 100% of 100.0 MiB after 10s, received 100.0 MiB (10.0 MiB/s), sent 0 B"
         );
+    }
+
+    #[test]
+    fn of_a_link_that_nobody_answered_there_is_nothing_to_sum_up() {
+        let row = Row { name: "a".into(), phase: Phase::Metadata, ..Row::default() };
+        assert_eq!(summary(&row, Duration::from_secs(10)), "a: no metadata after 10s");
     }
 
     #[test]

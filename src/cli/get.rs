@@ -39,15 +39,9 @@ pub(crate) fn go(plan: Plan) -> Result<Exit, Failure> {
     log::start(plan.style.verbose, plan.style.quiet);
     let told_twice = if plan.seed_only { Exit::Done } else { Exit::Stopped };
     let stop = Stop::on_signals(told_twice).map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
-    let mut found = found(&plan)?;
-    if plan.metadata_only {
-        for metainfo in found.iter().filter_map(Found::metainfo) {
-            out::data(&save::save(plan.dir(), metainfo, plan.style)?);
-        }
-        found.retain(|found| found.metainfo().is_none());
-        if found.is_empty() {
-            return Ok(Exit::Done);
-        }
+    let found = found(&plan)?;
+    if plan.metadata_only && found.is_empty() {
+        return Ok(Exit::Done);
     }
     let orders = found.iter().map(|found| plan.order(found)).collect::<Result<Vec<_>, _>>()?;
     if !plan.style.quiet {
@@ -81,17 +75,20 @@ pub(crate) fn start_failure(error: StartError) -> Failure {
     Failure::new(exit, error.to_string())
 }
 
-/// What is behind all sources, each torrent once.
+/// What is behind all sources, each torrent once. If files of them are all that is wanted, those that are here already are saved at once.
 fn found(plan: &Plan) -> Result<Vec<Found>, Failure> {
     let mut seen = BTreeSet::new();
     let mut all = Vec::new();
     for source in &plan.sources {
-        let found = source::open(source)?;
+        let (found, bytes) = source::read(source)?;
         found.metainfo().into_iter().for_each(source::remark);
-        if seen.insert(found.info_hash()) {
-            all.push(found);
-        } else {
-            out::complain(format_args!("{} is given twice", found.info_hash()));
+        if !seen.insert(found.info_hash()) {
+            out::complain(format_args!("{} is given twice", found.name()));
+            continue;
+        }
+        match found.metainfo().filter(|_| plan.metadata_only) {
+            Some(metainfo) => drop(out::data(&save::save(plan.dir(), metainfo, &bytes, plan.style)?)),
+            None => all.push(found),
         }
     }
     Ok(all)
@@ -193,6 +190,7 @@ impl Run {
             }
             News::Metadata(i) => {
                 if let Err(failure) = self.on_metadata(i) {
+                    self.session.remove(self.watch.id(i));
                     self.watch.fail(i, failure);
                     return self.tell(News::Failed(i));
                 }
@@ -206,7 +204,7 @@ impl Run {
     fn on_metadata(&mut self, i: usize) -> Result<(), Failure> {
         let (Some(metainfo), id) = (self.watch.metainfo(i), self.watch.id(i)) else { return Ok(()) };
         if self.plan.metadata_only {
-            self.saved.push_str(&save::save(self.plan.dir(), metainfo, self.plan.style)?);
+            self.saved.push_str(&save::save(self.plan.dir(), metainfo, &metainfo.to_file(), self.plan.style)?);
             self.watch.finish(i, Instant::now());
             // The last one goes with the session itself.
             if !self.watch.all_over() {

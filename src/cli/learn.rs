@@ -2,9 +2,11 @@
 
 use super::exit::{Exit, Failure};
 use super::get::start_failure;
+use super::out::{self, Terminal};
+use super::progress::{Glyphs, Row};
 use super::signals::Stop;
 use super::words;
-use crate::session::{AddTorrent, Config, Event, Session};
+use crate::session::{AddTorrent, Config, Event, Progress, Session};
 use crate::wire::{Magnet, Metainfo};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -20,21 +22,25 @@ pub(crate) struct Asking {
     pub(crate) peers: Vec<SocketAddr>,
     pub(crate) trackers: Vec<String>,
     pub(crate) timeout: Duration,
+    /// Nothing is shown meanwhile, not even on a terminal.
+    pub(crate) silent: bool,
 }
 
 /// Asks until somebody has said it.
 pub(crate) fn metadata(magnet: &Magnet, asking: Asking) -> Result<Metainfo, Failure> {
-    let Asking { config, peers, trackers, timeout } = asking;
+    let Asking { config, peers, trackers, timeout, silent } = asking;
     let stop = Stop::on_signals(Exit::Stopped).map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
     let session = Session::start(config).map_err(start_failure)?;
     // The choice of files is waited for and never comes: no content is touched.
     let order = AddTorrent { choose_later: true, peers, trackers, ..AddTorrent::magnet(magnet.clone(), "") };
     session.add(order).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
     let begun = Instant::now();
+    let mut wait = Wait::new(magnet, silent);
     let answer = loop {
         match session.next_event(LOOK_EVERY) {
             Some(Event::Metadata { metainfo, .. }) => break Ok(metainfo),
             Some(Event::BadMetadata { error, .. }) => break Err(Failure::new(Exit::Torrent, error.to_string())),
+            Some(Event::Progress(progress)) => wait.show(&progress),
             Some(Event::Died { reason }) => break Err(Failure::new(Exit::Other, reason)),
             _ => {}
         }
@@ -45,6 +51,37 @@ pub(crate) fn metadata(magnet: &Magnet, asking: Asking) -> Result<Metainfo, Fail
             break Err(Failure::new(Exit::TimedOut, format!("no metadata within {}", words::duration(timeout))));
         }
     };
+    drop(wait);
     session.stop(STOP_WITHIN);
     answer
+}
+
+/// What a person at a terminal sees while nobody has answered.
+struct Wait {
+    row: Row,
+    terminal: Terminal,
+}
+
+impl Wait {
+    fn new(magnet: &Magnet, silent: bool) -> Wait {
+        let terminal = Terminal::of_stdout();
+        Wait { row: Row::of_link(magnet), terminal: Terminal { live: terminal.live && !silent, ..terminal } }
+    }
+
+    fn show(&mut self, progress: &Progress) {
+        (self.row.peers, self.row.dht_nodes) = (progress.peers, progress.dht_nodes);
+        if self.terminal.live {
+            let width = Terminal::extent().0.saturating_sub(1);
+            out::redraw(self.row.live(width, Glyphs::new(self.terminal.utf8)).into());
+        }
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        // The answer is printed in its place.
+        if self.terminal.live {
+            out::redraw(Vec::new());
+        }
+    }
 }

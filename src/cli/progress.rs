@@ -114,11 +114,16 @@ impl Row {
         Row { name, info_hash, phase: Phase::Metadata, ..Row::default() }
     }
 
+    /// Whether nobody has said what is in it.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.phase == Phase::Metadata || self.pieces == 0 && self.phase == Phase::Failed
+    }
+
     fn done_of(&self) -> (u64, u64) {
         match self.phase {
             Phase::Checking { checked, pieces } => (checked.into(), pieces.into()),
             // Nobody knows yet how much there is; not even nothing is had of nothing.
-            Phase::Metadata => (0, 1),
+            _ if self.is_unknown() => (0, 1),
             _ => (self.have_bytes, self.wanted_bytes),
         }
     }
@@ -131,10 +136,10 @@ impl Row {
         match self.phase {
             Phase::Starting => facts.push("starting".to_string()),
             Phase::Metadata => {
-                facts.push("metadata".to_string());
-                facts.push(peers());
-                facts.extend(self.dht_nodes.map(|n| format!("{n} node{} of the DHT", if n == 1 { "" } else { "s" })));
+                facts.push(if self.peers == 0 { "metadata, no peers yet".to_string() } else { format!("metadata, {}", peers()) });
+                facts.extend(self.dht_nodes.map(|n| format!("({n} DHT node{})", if n == 1 { "" } else { "s" })));
             }
+            Phase::Failed if self.is_unknown() => facts.push("failed, nobody said what is in it".to_string()),
             Phase::Checking { .. } => {
                 facts.push(words::percent(have, all));
                 facts.push(format!("checking what is there, {have} of {all} pieces"));
@@ -158,6 +163,11 @@ impl Row {
         facts
     }
 
+    /// Why it is slow, unless the facts say it already.
+    fn reason(&self) -> Option<String> {
+        self.why.filter(|_| self.phase != Phase::Metadata).map(|why| format!("({why})"))
+    }
+
     /// Payload sent, in units of the wanted content.
     pub(crate) fn ratio(&self) -> f64 {
         if self.wanted_bytes == 0 { 0.0 } else { self.uploaded as f64 / self.wanted_bytes as f64 }
@@ -176,11 +186,7 @@ impl Row {
             format!("{name}{gap} {}", bar(have, all, bar_cells, g))
         };
         let mut second = String::new();
-        let mut facts = self.facts(g);
-        if let Some(why) = self.why {
-            facts.push(format!("({why})"));
-        }
-        for fact in facts {
+        for fact in self.facts(g).into_iter().chain(self.reason()) {
             let gap = if second.is_empty() { "" } else { " " };
             if second.width() + gap.len() + fact.width() > width {
                 break;
@@ -196,8 +202,8 @@ impl Row {
 
     /// One line without an end of its own: `name: 12.3% 1.2/9.8 GiB …`.
     pub(crate) fn plain(&self, g: Glyphs) -> String {
-        let why = self.why.map(|why| format!(" ({why})")).unwrap_or_default();
-        format!("{}: {}{why}", self.name, self.facts(g).join(" "))
+        let facts: Vec<String> = self.facts(g).into_iter().chain(self.reason()).collect();
+        format!("{}: {}", self.name, facts.join(" "))
     }
 
     fn by_source(&self) -> Object {
@@ -394,11 +400,15 @@ mod tests {
 
     #[test]
     fn a_link_says_whom_it_asks() {
-        let asking = Row { phase: Phase::Metadata, peers: 3, dht_nodes: Some(1), why: Some("no peers"), ..Row::default() };
+        let asking = Row { phase: Phase::Metadata, peers: 3, dht_nodes: Some(1), ..Row::default() };
         let [first, second] = asking.live(80, ASCII);
-        assert_eq!(second, "metadata 3 peers 1 node of the DHT (no peers)");
+        assert_eq!(second, "metadata, 3 peers (1 DHT node)");
         assert!(first.ends_with("......") && !first.contains('#'), "{first}");
-        assert_eq!(Row { dht_nodes: None, ..asking.clone() }.plain(ASCII), ": metadata 3 peers (no peers)");
+        assert_eq!(Row { dht_nodes: None, ..asking.clone() }.plain(ASCII), ": metadata, 3 peers");
+        let alone = Row { peers: 0, dht_nodes: Some(120), why: Some("no peers"), ..asking.clone() };
+        assert_eq!(alone.live(39, UTF8)[1], "metadata, no peers yet (120 DHT nodes)", "once is enough");
+        let failed = Row { phase: Phase::Failed, ..alone };
+        assert!(failed.live(80, ASCII)[0].ends_with("......") && !failed.plain(ASCII).contains('%'), "{}", failed.plain(ASCII));
         let mut by = [0; 6];
         by[Origin::Dht.number()] = 2;
         let line = Row { peers_by_origin: by, ..asking }.json("progress").end();

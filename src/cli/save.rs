@@ -13,19 +13,19 @@ use std::path::Path;
 /// Bytes of a name that leave room for the ending on every file system.
 const NAME_BYTES: usize = 240;
 
-/// Writes `NAME.torrent` into `dir`; returns what to print about it.
-pub(crate) fn save(dir: &Path, metainfo: &Metainfo, style: Style) -> Result<String, Failure> {
+/// Writes the file's bytes as `NAME.torrent` into `dir`; returns what to print about it.
+pub(crate) fn save(dir: &Path, metainfo: &Metainfo, bytes: &[u8], style: Style) -> Result<String, Failure> {
     let path = dir.join(format!("{}.torrent", shortened(metainfo.name())));
-    let (bytes, name) = (metainfo.to_file(), shown(&path));
+    let name = shown(&path);
     fs::create_dir_all(dir).map_err(|e| Failure::os(Exit::Create, shown(dir), &e))?;
     match OpenOptions::new().write(true).create_new(true).open(&path) {
-        Ok(file) => write(file, &bytes).map_err(|e| {
+        Ok(file) => write(file, bytes).map_err(|e| {
             // A part of a torrent file is worse than none.
             let _ = fs::remove_file(&path);
             Failure::os(Exit::Io, &name, &e)
         })?,
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-            if fs::read(&path).ok().is_none_or(|there| there != bytes) {
+            if !holds(&path, bytes) {
                 return Err(Failure::new(Exit::Exists, format!("{name}: another file of that name is there")));
             }
         }
@@ -39,6 +39,12 @@ pub(crate) fn save(dir: &Path, metainfo: &Metainfo, style: Style) -> Result<Stri
         Style { quiet: true, .. } => String::new(),
         Style { .. } => name + "\n",
     })
+}
+
+/// Whether there is a regular file of exactly these bytes. What is longer is not read.
+fn holds(path: &Path, bytes: &[u8]) -> bool {
+    let same_length = fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() == bytes.len() as u64);
+    same_length && fs::read(path).is_ok_and(|there| there == bytes)
 }
 
 fn write(mut file: File, bytes: &[u8]) -> std::io::Result<()> {

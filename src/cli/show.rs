@@ -38,7 +38,7 @@ fn look_into(magnet: Magnet, typed: &args::Show) -> Result<Found, Failure> {
     }
     let config = Config { state_dir, ..plan::discover(&typed.discovery, Config::default())? };
     let (peers, trackers) = (typed.discovery.peer.clone(), plan::trackers(&typed.discovery)?);
-    learn::metadata(&magnet, Asking { config, peers, trackers, timeout: typed.timeout }).map(Found::Torrent)
+    learn::metadata(&magnet, Asking { config, peers, trackers, timeout: typed.timeout, silent: typed.json }).map(Found::Torrent)
 }
 
 /// A field and its value, aligned.

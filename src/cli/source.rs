@@ -52,18 +52,31 @@ impl Found {
         }
     }
 
+    /// What people call it, as far as is known.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Found::Torrent(metainfo) => printable(metainfo.name(), 80),
+            Found::Magnet(magnet) => magnet.name.as_deref().map_or(magnet.info_hash.to_string(), |name| printable(name, 80)),
+        }
+    }
+
     /// What is in it, if that is known.
     pub(crate) fn metainfo(&self) -> Option<&Metainfo> {
         if let Found::Torrent(metainfo) = self { Some(metainfo) } else { None }
     }
 }
 
-/// Reads the source.
+/// What is behind the source.
 pub(crate) fn open(source: &Source) -> Result<Found, Failure> {
+    read(source).map(|(found, _)| found)
+}
+
+/// The same, with the bytes of a torrent file as they came.
+pub(crate) fn read(source: &Source) -> Result<(Found, Vec<u8>), Failure> {
     let (bytes, name) = match source {
         Source::Magnet(link) => {
             let magnet = Magnet::parse(link).map_err(|e| Failure::new(Exit::Magnet, e.to_string()))?;
-            return Ok(Found::Magnet(magnet));
+            return Ok((Found::Magnet(magnet), Vec::new()));
         }
         Source::File(path) => (read_file(path)?, shown(path)),
         Source::Stdin => (read_stdin()?, "standard input".to_string()),
@@ -73,7 +86,7 @@ pub(crate) fn open(source: &Source) -> Result<Found, Failure> {
         let exit = if e.is_not_bencode() { Exit::Bencode } else { Exit::Torrent };
         Failure::new(exit, format!("{name}: {e}"))
     })?;
-    Ok(Found::Torrent(metainfo))
+    Ok((Found::Torrent(metainfo), bytes))
 }
 
 /// Reads a source that must hold a whole torrent.

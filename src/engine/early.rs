@@ -129,9 +129,10 @@ impl Engine {
         out.push(Action::Metadata { torrent: key, info: info.into() });
     }
 
-    /// The metadata that was handed on, or that came from elsewhere, means this. The torrent goes on once [`on_opened`](Engine::on_opened) says what of it is there.
+    /// The metadata that was handed on, or that came from elsewhere, means this. The torrent goes on once [`on_opened`](Engine::on_opened)
+    /// says what of it is there; until then this may be said again, with other pieces wanted.
     pub fn on_metadata(&mut self, now: Now, key: TorrentKey, shape: Shape, out: &mut Actions) {
-        let Some(t) = self.torrents.get_mut(key).filter(|t| t.metadata.is_wanted()) else { return };
+        let Some(t) = self.torrents.get_mut(key).filter(|t| !t.open) else { return };
         t.pieces = Pieces::new(shape.geometry, Bitfield::empty(shape.geometry.pieces()), shape.wanted);
         t.picker = Picker::new(&t.pieces, t.picker.is_sequential(), &self.config.policy, &mut self.rng);
         t.metadata = Metadata::of(shape.info);

@@ -190,17 +190,23 @@ impl AddTorrent {
         }
     }
 
-    fn wants_all(&self) -> bool {
-        let link_wants_all = if let Source::Magnet(magnet) = &self.source { magnet.select_only.is_empty() } else { true };
-        self.wanted_files.is_none() && link_wants_all
-    }
-
-    /// What was chosen here counts for more than what a link chose.
-    fn wants_file(&self, index: usize) -> bool {
+    /// Whether each file is wanted; `None` if all are. What was chosen here counts for more than what a link chose, and a link that
+    /// chooses no file that there is has chosen nothing (M6).
+    fn chosen(&self, metainfo: &Metainfo) -> Option<Vec<bool>> {
+        let mut chosen = vec![false; metainfo.files().len()];
         match (&self.wanted_files, &self.source) {
-            (Some(wanted), _) => wanted.contains(&index),
-            (None, Source::Magnet(magnet)) => u32::try_from(index).is_ok_and(|index| magnet.selects(index)),
-            (None, Source::Metainfo(_)) => true,
+            (Some(wanted), _) => {
+                wanted.iter().for_each(|index| chosen.get_mut(*index).into_iter().for_each(|file| *file = true));
+                Some(chosen)
+            }
+            (None, Source::Magnet(magnet)) => {
+                for range in &magnet.select_only {
+                    let end = (*range.end() as usize).saturating_add(1).min(chosen.len());
+                    chosen.get_mut(*range.start() as usize..end).into_iter().for_each(|files| files.fill(true));
+                }
+                chosen.contains(&true).then_some(chosen)
+            }
+            (None, Source::Metainfo(_)) => None,
         }
     }
 
@@ -210,12 +216,9 @@ impl AddTorrent {
         if self.seed_only {
             return Bitfield::empty(geometry.pieces());
         }
-        if self.wants_all() {
-            return Bitfield::full(geometry.pieces());
-        }
+        let Some(chosen) = self.chosen(metainfo) else { return Bitfield::full(geometry.pieces()) };
         let mut wanted = Bitfield::empty(geometry.pieces());
-        let files = metainfo.files().iter().enumerate();
-        for (_, file) in files.filter(|(i, f)| !f.pad && self.wants_file(*i)) {
+        for (file, _) in metainfo.files().iter().zip(chosen).filter(|(file, chosen)| !file.pad && *chosen) {
             for piece in geometry.pieces_of(file.offset, file.offset + file.length) {
                 wanted.set(piece);
             }
@@ -234,7 +237,7 @@ impl AddTorrent {
             files: files.iter().map(content_file).collect(),
             hashes: metainfo.hashes(),
             dir: self.dir.clone(),
-            wanted: (!self.wants_all()).then(|| (0..files.len()).map(|i| self.wants_file(i)).collect()),
+            wanted: self.chosen(metainfo),
             read_only: self.seed_only,
             check: self.check,
         }

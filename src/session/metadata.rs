@@ -56,8 +56,11 @@ impl EventLoop {
         let (torrent, order) = (entry.id, order.clone());
         self.tell(Event::Metadata { torrent, metainfo: metainfo.clone() });
         if !order.choose_later {
-            self.begin(key, &order, &metainfo);
-        } else if let Some(entry) = self.entries.get_mut(key) {
+            return self.begin(key, &order, &metainfo);
+        }
+        // Of a private torrent nobody else may hear, however long the choice takes.
+        self.engine.on_metadata(self.now, key, order.shape(&metainfo), &mut self.actions);
+        if let Some(entry) = self.entries.get_mut(key) {
             entry.content = Content::Undecided(order, metainfo);
         }
     }

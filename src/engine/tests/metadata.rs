@@ -104,6 +104,27 @@ fn metadata_comes_from_several_peers_and_then_the_content_from_the_same() {
 }
 
 #[test]
+fn what_is_wanted_may_be_said_again_until_the_torrent_is_open() {
+    let mut w = magnet();
+    let info = info();
+    let p = speaker(&mut w, 1, Some(info.len() as u32));
+    w.say(p, &[Message::HaveAll, Message::Unchoke]);
+    answer(&mut w, &[(p, &info)]);
+    let geometry = Geometry::new(4 * PIECE_LEN, PIECE_LEN).unwrap();
+    let shape = |bits| Shape { geometry, wanted: Bitfield::from_wire(&[bits], 4).unwrap(), private: false, info: None };
+    w.engine.on_metadata(w.now, w.torrent, shape(0b1111_0000), &mut w.out);
+    w.turn();
+    w.engine.on_metadata(w.now, w.torrent, shape(0b0010_0000), &mut w.out);
+    w.engine.on_opened(w.now, w.torrent, Bitfield::empty(4), &mut w.out);
+    // Too late: leases may be out.
+    w.engine.on_metadata(w.now, w.torrent, shape(0b1111_0000), &mut w.out);
+    w.turn();
+    w.engine.audit();
+    let asked = w.requests(p);
+    assert!(!asked.is_empty() && asked.iter().all(|r| r.piece == 2), "{asked:?}");
+}
+
+#[test]
 fn what_was_here_already_is_told_to_those_who_are_connected() {
     let mut w = magnet();
     let info = info();
