@@ -1,6 +1,7 @@
 //! Connections' beginnings and ends: who is dialed, who is let in, and what is put back when one is lost.
 
 use super::action::{Action, Actions, DialFailure};
+use super::changes::say_hello;
 use super::conduct::Close;
 use super::core::{Effect, Engine, EngineConfig};
 use super::exchanging::introduce;
@@ -207,8 +208,7 @@ impl Engine {
             () => peer.say(&Message::Bitfield { bytes: have.as_bytes() }, out),
         }
         if theirs.extended {
-            let hello = super::tracking::extended_hello(&self.config, peer.addr.ip(), t);
-            peer.say(&Message::Extended { id: 0, payload: &hello }, out);
+            say_hello(&self.config, t, peer, out);
         }
         if let Some(port) = dht_port.filter(|_| theirs.dht && t.allows(Origin::Dht)) {
             peer.say(&Message::Port { port }, out);

@@ -17,7 +17,7 @@ use super::stream::Cx;
 use super::timers::Timer;
 use super::torrent::{Metadata, Picker, Pieces, Torrent};
 use crate::units::{Bitfield, Geometry, Now, Origin, PeerKey, TorrentKey};
-use crate::wire::{Message, MetadataMessage};
+use crate::wire::{ExtensionIds, Message, MetadataMessage, write_dont_have};
 use sha1::{Digest, Sha1};
 
 /// What a peer said of pieces before anybody knew which there are.
@@ -25,6 +25,7 @@ use sha1::{Digest, Sha1};
 pub struct Early {
     has: Has,
     haves: Vec<u32>,
+    gone: Vec<u32>,
     allowed_fast: Vec<u32>,
 }
 
@@ -52,14 +53,32 @@ pub(super) fn keep(peer: &mut Peer, message: &Message<'_>, first: bool) {
         Message::Unchoke => peer.they_choke = false,
         Message::Interested => peer.they_want = true,
         Message::NotInterested => peer.they_want = false,
-        Message::Bitfield { bytes } if first => early.has = Has::Bits(bytes.into()),
-        Message::HaveAll if first => early.has = Has::All,
+        Message::Bitfield { bytes } if first => (early.has, early.gone) = (Has::Bits(bytes.into()), Vec::new()),
+        Message::HaveAll if first => (early.has, early.gone) = (Has::All, Vec::new()),
         // What is beyond the limit is lost: the peer has more than we know, and no harm is done.
-        Message::Have { piece } if early.haves.len() < limits::EARLY_HAVES => early.haves.push(piece),
+        Message::Have { piece } => {
+            early.gone.retain(|gone| *gone != piece);
+            if early.haves.len() < limits::EARLY_HAVES {
+                early.haves.push(piece);
+            }
+        }
         Message::AllowedFast { piece } if early.allowed_fast.len() < limits::ALLOWED_FAST_REMEMBERED => {
             early.allowed_fast.push(piece)
         }
         _ => {}
+    }
+}
+
+/// Keeps that a piece is gone again (BEP 54). Of whoever loses more than can be kept nothing is believed: it has more than we know.
+pub(super) fn keep_dont_have(peer: &mut Peer, piece: u32) {
+    let early = &mut peer.early;
+    early.haves.retain(|have| *have != piece);
+    if early.gone.contains(&piece) {
+        return;
+    }
+    match early.gone.len() < limits::EARLY_HAVES {
+        true => early.gone.push(piece),
+        false => (early.has, early.haves, early.gone) = (Has::Unsaid, Vec::new(), Vec::new()),
     }
 }
 
@@ -162,6 +181,7 @@ impl Engine {
                 self.hang_up(now, peer, why, out);
             }
         }
+        self.part_or_tell(now, key, out);
         self.effects.push(Effect::TopUp { torrent: key });
         self.settle(now, out);
     }
@@ -181,7 +201,7 @@ impl Engine {
         for piece in t.pieces.have().iter() {
             peer.say(&Message::Have { piece: piece.get() }, out);
         }
-        let Early { has, haves, allowed_fast } = std::mem::take(&mut peer.early);
+        let Early { has, haves, gone, allowed_fast } = std::mem::take(&mut peer.early);
         let fast = peer.fast;
         let has = match &has {
             Has::Unsaid => None,
@@ -189,10 +209,12 @@ impl Engine {
             Has::Bits(bytes) => Some(Message::Bitfield { bytes }),
         };
         let haves = haves.into_iter().map(|piece| Message::Have { piece });
+        let gone: Vec<[u8; 4]> = gone.into_iter().map(write_dont_have).collect();
+        let gone = gone.iter().map(|payload| Message::Extended { id: ExtensionIds::OURS.lt_donthave, payload });
         let allowed = allowed_fast.into_iter().filter(|_| fast).map(|piece| Message::AllowedFast { piece });
         // What it has is believed if it is its first word, and it was.
         peer.spoke = has.is_none() && peer.spoke;
         let mut cx = Cx { now, out, effects: &mut self.effects };
-        has.into_iter().chain(haves).chain(allowed).try_for_each(|message| on_message(&mut cx, t, peer, message))
+        has.into_iter().chain(haves).chain(gone).chain(allowed).try_for_each(|message| on_message(&mut cx, t, peer, message))
     }
 }

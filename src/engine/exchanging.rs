@@ -31,7 +31,7 @@ impl Peer {
     /// How others are told of it, if it is known where it listens.
     pub(super) fn contact(&self) -> Option<Contact> {
         let port = if self.dialed { Some(self.addr.port()) } else { self.listens_at };
-        let flags = if self.dialed { PEX_REACHABLE } else { 0 } | if self.has.is_full() { PEX_SEED } else { 0 };
+        let flags = if self.dialed { PEX_REACHABLE } else { 0 } | if self.wants_nothing() { PEX_SEED } else { 0 };
         port.filter(|_| self.phase == Phase::Up).map(|port| Contact { addr: SocketAddr::new(self.addr.ip(), port), flags })
     }
 
@@ -57,13 +57,12 @@ pub(super) fn on_pex(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, payload:
     }
     peer.exchange.told_us += 1;
     let Some(message) = PexMessage::parse(payload) else { return };
-    let seeding = t.open && t.pieces.missing() == 0;
     let mut hosts = BTreeSet::new();
     let mut new = false;
     for (addr, flags) in message.added().filter(|(addr, _)| can_tell_of(peer.addr.ip(), addr.ip())) {
         // One host at many ports is a way to make us knock at all of them.
         let first = hosts.insert(addr.ip()) || is_local(addr.ip());
-        if first && !(seeding && flags & PEX_SEED != 0) {
+        if first && !(t.wants_nothing() && flags & PEX_SEED != 0) {
             new |= t.candidates.learn(cx.now, addr, Origin::Pex);
         }
     }

@@ -6,7 +6,7 @@
 use super::peer::{Phase, Reading};
 use super::{Action, Actions, DialFailure, Engine, EngineConfig, HashVerdict, Policy, Shape, TorrentSpec, Want, limits};
 use crate::units::{BLOCK_LEN, Bitfield, BlockSpan, Geometry, InfoHash, Now, PeerId, PeerKey, PieceIndex, TorrentKey};
-use crate::wire::{AnnounceError, AnnounceReply, Handshake, Message, Plan, RawSpan};
+use crate::wire::{AnnounceError, AnnounceReply, ExtensionIds, Handshake, Message, Plan, RawSpan, write_dont_have};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -247,7 +247,11 @@ impl Hands<'_> {
     fn message(&mut self, bytes: &mut Vec<u8>) {
         let n = self.byte();
         let piece = u32::from(self.byte() % 6);
+        let upload_only = [&b"d11:upload_onlyi0ee"[..], b"d11:upload_onlyi1ee"];
+        let gone = write_dont_have(piece);
         let message = match n % 14 {
+            _ if n >= 254 => Message::Extended { id: 0, payload: upload_only[usize::from(n % 2)] },
+            _ if n >= 252 => Message::Extended { id: ExtensionIds::OURS.lt_donthave, payload: &gone },
             0 => Message::Choke,
             1 | 2 => Message::Unchoke,
             3 => Message::Interested,

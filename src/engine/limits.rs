@@ -92,7 +92,7 @@ pub const METADATA_ASIDE: Duration = Duration::from_secs(60);
 pub const METADATA_PEERS: usize = 20;
 /// Pieces that turn out to be here when a torrent's shape becomes known, and that a connected peer is told of one by one, 9 bytes each.
 pub const INTRODUCED_PIECES: u32 = 1024;
-/// Pieces that a peer says it has got before the torrent's shape is known; more are forgotten.
+/// Pieces that a peer says it has got, or lost, before the torrent's shape is known; more are forgotten.
 pub const EARLY_HAVES: usize = 1024;
 
 /// Peers that one message of peer exchange adds, and that it drops (BEP 11).

@@ -2,6 +2,7 @@
 //!
 //! Everything here concerns one peer and its torrent; what follows for others leaves as an effect, done when the turn is over.
 
+use super::changes::{anything_to_say, on_dont_have};
 use super::conduct::{Close, Misconduct};
 use super::core::Effect;
 use super::early::{keep, on_metadata_message};
@@ -97,7 +98,7 @@ pub(super) fn on_message(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, mess
             let piece = t.pieces.geometry().piece(piece).ok_or(Misconduct::NoSuchPiece(piece))?;
             remember(&mut peer.fast_to_us, piece, limits::ALLOWED_FAST_REMEMBERED);
         }
-        Message::Extended { id, payload } => on_extended(cx, t, peer, id, payload),
+        Message::Extended { id, payload } => on_extended(cx, t, peer, id, payload)?,
     }
     Ok(())
 }
@@ -134,7 +135,7 @@ fn on_have(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, piece: PieceIndex)
         peer.useful += 1;
         peer.set_we_want(cx.now, true, cx.out);
     }
-    two_seeds(t, peer)
+    anything_to_say(t, peer)
 }
 
 /// The peer says all that it has.
@@ -144,12 +145,7 @@ fn on_has(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, has: Bitfield) -> R
     peer.useful = t.useful(&has);
     peer.has = has;
     peer.set_we_want(cx.now, peer.useful > 0, cx.out);
-    two_seeds(t, peer)
-}
-
-/// Two that have everything have nothing to say to each other.
-fn two_seeds(t: &Torrent, peer: &Peer) -> Result<(), Close> {
-    if peer.has.is_full() && t.pieces.have().is_full() { Err(Close::Uninteresting) } else { Ok(()) }
+    anything_to_say(t, peer)
 }
 
 fn on_request(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, raw: RawSpan) -> Result<(), Close> {
@@ -206,10 +202,11 @@ fn count_invalid(peer: &mut Peer, last: RawSpan) -> Result<(), Close> {
     }
 }
 
-fn on_extended(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, id: u8, payload: &[u8]) {
+fn on_extended(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, id: u8, payload: &[u8]) -> Result<(), Close> {
     match id {
-        HANDSHAKE_ID => on_hello(cx, t, peer, payload),
+        HANDSHAKE_ID => on_hello(cx, t, peer, payload)?,
         id if id == ExtensionIds::OURS.ut_pex => on_pex(cx, t, peer, payload),
+        id if id == ExtensionIds::OURS.lt_donthave => on_dont_have(cx, t, peer, payload)?,
         id if id == ExtensionIds::OURS.ut_metadata => {
             if let Some(message) = MetadataMessage::parse(payload) {
                 on_metadata_message(cx, t, peer, message);
@@ -218,15 +215,17 @@ fn on_extended(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, id: u8, payloa
         // Any other number is meant for nobody.
         _ => {}
     }
+    Ok(())
 }
 
-fn on_hello(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, payload: &[u8]) {
-    let Some(hello) = ExtendedHandshake::parse(payload).ok() else { return };
+fn on_hello(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, payload: &[u8]) -> Result<(), Close> {
+    let Some(hello) = ExtendedHandshake::parse(payload).ok() else { return Ok(()) };
     if let Some(reqq) = hello.reqq {
         peer.window.set_reqq(reqq);
     }
     peer.extensions = hello.ids;
     peer.listens_at = hello.port.or(peer.listens_at);
+    peer.upload_only = hello.upload_only.unwrap_or(peer.upload_only);
     introduce(cx, t, peer);
     if hello.ids.ut_pex != 0 {
         cx.effect(Effect::Exchange { torrent: t.key });
@@ -239,4 +238,5 @@ fn on_hello(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, payload: &[u8]) {
     if let Some(ip) = hello.your_ip.filter(|_| !std::mem::replace(&mut peer.told_our_ip, true)) {
         t.candidates.set_ours(SocketAddr::new(ip, 0));
     }
+    anything_to_say(t, peer)
 }

@@ -17,6 +17,7 @@ mod asking;
 mod bandwidth;
 #[doc(hidden)]
 pub mod benching;
+mod changes;
 mod conduct;
 mod core;
 pub mod dht;

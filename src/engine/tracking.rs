@@ -9,17 +9,15 @@
 //! A datagram is believed only if it comes from the address that was asked and carries the transaction of the question.
 
 use super::action::{Action, Actions, Notice};
-use super::core::{Engine, EngineConfig};
+use super::core::Engine;
 use super::limits;
 use super::timers::Timer;
-use super::torrent::{Question, Torrent};
+use super::torrent::Question;
 use crate::units::{Now, Origin, Rng, TorrentKey};
 use crate::wire::udp_tracker::{PacketError, announce_request, connect_request, parse_announce, parse_connect, transaction_of};
-use crate::wire::{
-    AnnounceError, AnnounceEvent, AnnounceReply, AnnounceRequest, ExtendedHandshake, ExtensionIds, Scheme, url_parts,
-};
+use crate::wire::{AnnounceError, AnnounceEvent, AnnounceReply, AnnounceRequest, Scheme, url_parts};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// A question that awaits its answer.
@@ -322,19 +320,4 @@ impl Engine {
         }
         self.arm_udp();
     }
-}
-
-/// What we say in the extension handshake (BEP 10).
-pub(super) fn extended_hello(config: &EngineConfig, their_ip: IpAddr, t: &Torrent) -> Vec<u8> {
-    let ut_pex = if t.exchanges() { ExtensionIds::OURS.ut_pex } else { 0 };
-    ExtendedHandshake {
-        ids: ExtensionIds { ut_metadata: ExtensionIds::OURS.ut_metadata, ut_pex, ..ExtensionIds::default() },
-        client: Some(config.version.clone()),
-        port: (config.port != 0).then_some(config.port),
-        reqq: Some(limits::REQQ_OURS_BLOCKS as u32),
-        metadata_size: t.metadata.len(),
-        upload_only: None,
-        your_ip: Some(their_ip),
-    }
-    .encode()
 }

@@ -103,13 +103,7 @@ impl Engine {
         self.timers.arm(Timer::Announce(key), now);
         self.save(now, key, out);
         out.push(Action::Notice(Notice::Complete { torrent: key }));
-        // Two seeds have nothing to say to each other.
-        let Some(t) = self.torrents.get(key).filter(|t| t.pieces.have().is_full()) else { return };
-        for peer in t.peers.clone() {
-            if self.connections.get(peer).is_some_and(|c| c.peer.has.is_full()) {
-                self.hang_up(now, peer, Close::Uninteresting, out);
-            }
-        }
+        self.part_or_tell(now, key, out);
     }
 
     /// Content of ours could not be read for an upload: the torrent rests, nobody is blamed.

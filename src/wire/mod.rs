@@ -26,6 +26,7 @@ pub mod fuzzing;
 mod announce;
 pub mod bloom;
 pub mod compact;
+mod dont_have;
 mod extended;
 pub mod krpc;
 mod metadata;
@@ -34,6 +35,7 @@ mod pex;
 pub mod udp_tracker;
 
 pub use announce::{AnnounceError, AnnounceEvent, AnnounceReply, AnnounceRequest, RetryIn, parse_reply};
+pub use dont_have::{read_dont_have, write_dont_have};
 pub use extended::{ExtendedHandshake, ExtensionIds, HANDSHAKE_ID};
 pub use metadata::{METADATA_PIECE_LEN, MetadataMessage};
 pub use nodes::{read_nodes, write_nodes};

@@ -146,6 +146,10 @@ pub struct Peer {
     pub exchange: Heard,
     /// Message ids of the extensions that it speaks.
     pub extensions: ExtensionIds,
+    /// It says that it wants nothing more of anybody (BEP 21).
+    pub upload_only: bool,
+    /// What we last told it of ourselves in that; `None`: it does not speak the extension protocol.
+    pub told_upload_only: Option<bool>,
     /// What it said before the torrent's shape was known.
     pub early: Early,
 }
@@ -198,6 +202,8 @@ impl Peer {
             named: false,
             exchange: Heard::default(),
             extensions: ExtensionIds::default(),
+            upload_only: false,
+            told_upload_only: None,
             early: Early::default(),
         }
     }

@@ -24,6 +24,8 @@ pub enum Said {
     Reject(RawSpan),
     AllowedFast(u32),
     Extended(u8),
+    /// An extension handshake.
+    Hello(Vec<u8>),
     /// An extension message under [`METADATA_ID`].
     Metadata(Vec<u8>),
     Pex(Vec<u8>),
@@ -115,6 +117,7 @@ impl From<Message<'_>> for Said {
             Message::Cancel(s) => Said::Cancel(s),
             Message::Reject(s) => Said::Reject(s),
             Message::AllowedFast { piece } => Said::AllowedFast(piece),
+            Message::Extended { id: 0, payload } => Said::Hello(payload.to_vec()),
             Message::Extended { id: METADATA_ID, payload } => Said::Metadata(payload.to_vec()),
             Message::Extended { id: PEX_ID, payload } => Said::Pex(payload.to_vec()),
             Message::Extended { id, .. } => Said::Extended(id),

@@ -2,6 +2,7 @@
 
 mod blame;
 mod blocks;
+mod changes;
 mod connections;
 mod finding;
 mod metadata;

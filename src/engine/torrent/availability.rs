@@ -59,6 +59,18 @@ impl Availability {
         }
     }
 
+    /// A peer that has `has` now lost this piece: with `as_seed` it had joined with everything, and is counted by its pieces from now on.
+    pub fn lose(&mut self, piece: PieceIndex, has: &Bitfield, as_seed: bool) {
+        if !as_seed {
+            return self.subtract(piece);
+        }
+        self.seeds -= 1;
+        has.iter().filter(|p| !self.is_candidate(*p)).collect::<Vec<_>>().into_iter().for_each(|p| self.add(p));
+        // From the last to the first, so that candidates of equal count keep their order, which is random.
+        let candidates: Vec<PieceIndex> = self.order.iter().rev().copied().filter(|p| has.has(*p)).collect();
+        candidates.into_iter().for_each(|p| self.add(p));
+    }
+
     /// One more peer has this piece.
     pub fn add(&mut self, piece: PieceIndex) {
         let count = usize::from(self.counts[piece.as_usize()]);
@@ -193,6 +205,27 @@ mod tests {
         let order: Vec<u32> = a.rarest_first().map(PieceIndex::get).collect();
         assert_eq!(order, [2, 3, 1, 0]);
         assert_eq!((a.count(p(2)), a.count(p(0))), (1, 4));
+    }
+
+    #[test]
+    fn a_seed_that_loses_a_piece_is_counted_by_the_others_and_the_order_stays_as_random_as_it_was() {
+        let g = Geometry::new(50, 1).unwrap();
+        let mut a = Availability::new(&g, g.all_pieces(), &mut Rng::new(1));
+        let mut has = Bitfield::full(50);
+        a.join(&has);
+        let (lost, begun) = (a.order[20], a.order[30]);
+        a.withdraw(begun);
+        let rest: Vec<PieceIndex> = a.rarest_first().filter(|p| *p != lost).collect();
+        has.clear(lost);
+        a.lose(lost, &has, true);
+        check(&a);
+        assert_eq!((a.count(lost), a.count(begun), a.count(rest[0])), (0, 1, 1));
+        assert_eq!(a.order[0], lost);
+        let moved = a.order[1..].iter().zip(&rest).filter(|(now, then)| now != then).count();
+        assert!(moved <= 1 + rest.len() / 2, "{moved} of {} stand elsewhere", rest.len());
+        a.leave(&has, false);
+        check(&a);
+        assert!(g.all_pieces().all(|p| a.count(p) == 0));
     }
 
     #[test]

@@ -363,6 +363,15 @@ impl Pieces {
         reserved
     }
 
+    /// The same of one piece alone.
+    pub fn disown_piece(&mut self, piece: PieceIndex, peer: PeerKey) -> bool {
+        let Some(o) = self.open.get_mut(&piece) else { return false };
+        let reserved = o.reserved == Some(peer);
+        o.owner = o.owner.filter(|p| *p != peer);
+        o.reserved = o.reserved.filter(|p| *p != peer);
+        reserved
+    }
+
     /// Every piece on its way is forgotten: the torrent is paused. But for those that are being hashed: the hasher reads
     /// them still, so nobody may write there before its verdict.
     pub fn close_all(&mut self) -> Vec<PieceIndex> {
