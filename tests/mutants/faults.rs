@@ -197,7 +197,7 @@ pub const FAULTS: &[Fault] = &[
     Fault {
         what: "what the tracker answers is ignored",
         file: "engine/tracking.rs",
-        old: "self.learn_peers(now, torrent, &reply.peers);",
+        old: "self.learn_peers(now, torrent, &reply.peers, Origin::Tracker);",
         new: "let _ = torrent;",
     },
     Fault {
