@@ -2,6 +2,7 @@
 
 use crate::units::{BlockSpan, PeerKey, PieceIndex, TorrentKey};
 use crate::wire::AnnounceError;
+use crate::wire::lsd::Group;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,6 +83,13 @@ pub enum Action {
     Datagram {
         /// Where to.
         to: SocketAddr,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// Send one datagram to everybody on the local network who listens to this group.
+    Call {
+        /// Which.
+        group: Group,
         /// What.
         bytes: Vec<u8>,
     },

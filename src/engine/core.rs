@@ -8,6 +8,7 @@ use super::bandwidth::Bucket;
 use super::conduct::Close;
 use super::finding::Finding;
 use super::limits;
+use super::local::Local;
 use super::peer::{Connection, Peer, Phase};
 use super::policy::Policy;
 use super::stats::{Slow, TorrentStats};
@@ -116,6 +117,7 @@ pub struct Engine {
     pub(super) up: Bucket,
     pub(super) tracking: Tracking,
     pub(super) finding: Option<Finding>,
+    pub(super) local: Local,
     pub(super) last_dial: Option<Now>,
     pub(super) half_open: usize,
     pub(super) next_to_dial: usize,
@@ -131,6 +133,7 @@ impl Engine {
             rng: Rng::new(config.seed),
             tracking: Tracking::new(config.seed),
             finding: None,
+            local: Local::new(config.seed),
             config,
             torrents: Table::default(),
             by_hash: BTreeMap::new(),
@@ -208,6 +211,7 @@ impl Engine {
         t.trackers.restart();
         self.timers.arm(Timer::Announce(key), now);
         self.timers.arm(Timer::Search(key), now);
+        self.call_soon(now);
         self.timers.arm(Timer::ChokeRound(key), now + limits::CHOKE_ROUND);
         self.timers.arm(Timer::Dial, now);
     }
@@ -388,6 +392,7 @@ impl Engine {
                 Timer::Dial => self.dial(now, out),
                 Timer::Refill => self.refill(now, out),
                 Timer::UdpTracker => self.on_udp_deadline(now, out),
+                Timer::Local => self.call(now, out),
             }
         }
         self.settle(now, out);

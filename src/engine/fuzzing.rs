@@ -384,7 +384,7 @@ impl Hands<'_> {
                         self.writers.remove(&(block.piece(), block.begin() / BLOCK_LEN));
                     }
                     Action::Announce { id, .. } | Action::Resolve { id, .. } => self.questions.push(id),
-                    Action::Save { .. } | Action::Datagram { .. } | Action::KeepNodes { .. } => {}
+                    Action::Save { .. } | Action::Datagram { .. } | Action::KeepNodes { .. } | Action::Call { .. } => {}
                     Action::Metadata { .. } | Action::Notice(_) => {}
                 }
             }

@@ -170,6 +170,18 @@ pub const UDP_CONNECTION: Duration = Duration::from_secs(60);
 /// Tracker conversations over UDP at once.
 pub const UDP_EXCHANGES: usize = 64;
 
+/// How long a torrent that begins waits before it is called out on the local network: others that begin with it share the packet.
+pub const LOCAL_SOON: Duration = Duration::from_millis(500);
+/// Time between two calls for the same torrent (BEP 14: five minutes).
+pub const LOCAL_EVERY: Duration = Duration::from_secs(5 * 60);
+/// Calls in the long run: one in this time (BEP 14: one a minute), so that a large network is not flooded.
+pub const LOCAL_SPACING: Duration = Duration::from_secs(60);
+/// Calls that may go out at once before that holds: 120 torrents at a start, or some that are added one by one.
+pub const LOCAL_BURST: u32 = 5;
+/// Addresses taken from calls of others in [`LOCAL_EVERY`], all torrents together: every neighbour calls again, and whoever forges senders
+/// cannot make us dial the world.
+pub const LOCAL_PEERS: usize = 100;
+
 /// Time between checkpoints while pieces come in.
 pub const CHECKPOINT: Duration = Duration::from_secs(45);
 /// Newly verified bytes that bring a checkpoint forward.

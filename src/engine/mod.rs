@@ -30,6 +30,7 @@ pub mod fuzzing;
 #[doc(hidden)]
 pub mod fuzzing_dht;
 pub mod limits;
+mod local;
 mod messages;
 mod peer;
 mod policy;

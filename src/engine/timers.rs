@@ -38,6 +38,8 @@ pub enum Timer {
     Refill,
     /// A tracker datagram is sent again or given up.
     UdpTracker,
+    /// Torrents are called out on the local network.
+    Local,
 }
 
 /// All timers of one engine.

@@ -5,12 +5,14 @@
 
 mod announcer;
 mod clock;
+mod groups;
 mod listen;
 mod socket;
 mod sys;
 
 pub use announcer::{Announcer, Done};
 pub use clock::{Clock, thread_cpu};
+pub use groups::Groups;
 pub use listen::{Accepted, Listeners};
 pub use socket::{DialError, Socket, Transfer};
 pub use sys::Batch;

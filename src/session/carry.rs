@@ -47,6 +47,7 @@ impl EventLoop {
             Action::Announce { id, url, timeout } => self.announcer.announce(id, url, timeout),
             Action::Resolve { id, host, port } => self.announcer.resolve(id, host, port),
             Action::Datagram { to, bytes } => self.listeners.send(to, &bytes),
+            Action::Call { group, bytes } => self.groups.send(group, &bytes),
             Action::KeepNodes { nodes } => self.store.keep(NODES_FILE, write_nodes(&nodes)),
             Action::Metadata { torrent, info } => self.on_metadata(torrent, &info),
             Action::Notice(notice) => self.pass_on(notice),

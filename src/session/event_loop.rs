@@ -13,7 +13,7 @@ use super::event::{Event, TorrentId};
 use super::torrents::Entries;
 use crate::disk::{Store, StoreConfig, kept};
 use crate::engine::{Actions, DhtSetup, Engine, EngineConfig, Policy};
-use crate::net::{Announcer, Batch, Clock, Listeners, Socket};
+use crate::net::{Announcer, Batch, Clock, Groups, Listeners, Socket};
 use crate::units::{BlockSpan, Now, PeerId, PeerKey, Rng, TorrentKey};
 use crate::wire::{Metainfo, Plan, read_nodes};
 use mio::{Events, Poll, Token, Waker};
@@ -32,6 +32,8 @@ const TRACKER_WORKERS: usize = 4;
 pub(super) const ACCEPTS_PER_TURN: usize = 16;
 /// Datagrams taken a turn, for the same reason.
 const DATAGRAMS_PER_TURN: usize = 256;
+/// Calls of neighbours taken a turn: a hundred neighbours call once in three seconds.
+const CALLS_PER_TURN: usize = 32;
 /// The longest poll, so that progress is told.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How soon accepting is tried again after descriptors ran out, if nothing closes before.
@@ -103,6 +105,7 @@ pub struct EventLoop {
     pub(super) store: Store,
     pub(super) announcer: Announcer,
     pub(super) listeners: Listeners,
+    pub(super) groups: Groups,
     pub(super) accept_again: Option<Now>,
     pub(super) lines: Vec<Option<Line>>,
     pub(super) ring: VecDeque<PeerKey>,
@@ -133,6 +136,10 @@ impl EventLoop {
         let listeners =
             Listeners::bind(&config.listen_on, config.listen_ports.clone(), udp_port, poll.registry(), FIRST_LISTENER)
                 .map_err(|source| StartError::Listen { first, last, source })?;
+        let groups = match config.lsd {
+            true => Groups::join(&config.listen_on, poll.registry(), listeners.tokens_end()),
+            false => Groups::none(listeners.tokens_end()),
+        };
         let ring_bell: Arc<dyn Fn() + Send + Sync> = {
             let waker = waker.clone();
             Arc::new(move || {
@@ -168,6 +175,7 @@ impl EventLoop {
             engine,
             store,
             listeners,
+            groups,
             accept_again: None,
             lines: Vec::new(),
             ring: VecDeque::new(),
@@ -213,6 +221,7 @@ impl EventLoop {
             self.hear_commands();
             self.hear_answers();
             self.hear_datagrams();
+            self.hear_calls();
             self.accept();
             if self.engine.next_deadline().is_some_and(|at| at <= self.now) {
                 self.engine.on_deadline(self.now, &mut self.actions);
@@ -239,6 +248,7 @@ impl EventLoop {
     fn timeout(&mut self) -> Duration {
         if !self.ring.is_empty()
             || self.listeners.datagrams_pending()
+            || self.groups.pending()
             || (self.listeners.pending() && self.accept_again.is_none())
         {
             return Duration::ZERO;
@@ -253,10 +263,10 @@ impl EventLoop {
         if event.token() == WAKE {
             return; // commands and answers are heard every turn
         }
-        if self.listeners.on_ready(token) {
+        if self.listeners.on_ready(token) || self.groups.on_ready(token) {
             return;
         }
-        let Some(Some(line)) = self.lines.get_mut(token - self.listeners.tokens_end()) else { return };
+        let Some(Some(line)) = self.lines.get_mut(token - self.groups.tokens_end()) else { return };
         line.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         line.closing |= event.is_read_closed() || event.is_error();
         line.writable |= event.is_writable() || event.is_error();
@@ -278,7 +288,7 @@ impl EventLoop {
     }
 
     pub(super) fn token_of(&self, key: PeerKey) -> Token {
-        Token(self.listeners.tokens_end() + key.slot())
+        Token(self.groups.tokens_end() + key.slot())
     }
 
     fn hear_commands(&mut self) {
@@ -294,6 +304,16 @@ impl EventLoop {
             for (bytes, from) in self.mail.iter() {
                 let from = SocketAddr::new(from.ip().to_canonical(), from.port());
                 self.engine.on_datagram(self.now, from, bytes, &mut self.actions);
+            }
+        }
+    }
+
+    fn hear_calls(&mut self) {
+        let mut left = CALLS_PER_TURN;
+        while left > 0 && self.groups.pending() {
+            left = left.saturating_sub(self.groups.receive(&mut self.mail).max(1));
+            for (bytes, from) in self.mail.iter() {
+                self.engine.on_call(self.now, from, bytes);
             }
         }
     }

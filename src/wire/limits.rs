@@ -100,3 +100,8 @@ pub const HOST_BYTES: usize = 253;
 
 /// Peers of each family taken of one message of peer exchange (BEP 11: 50).
 pub const PEX_PEERS: usize = 50;
+/// Bytes of a call on the local network: what BEP 14 allows, so no packet is cut in two.
+pub const LSD_BYTES: usize = 1_400;
+
+/// Hashes taken of one such call; BEP 14's bytes have room for 26.
+pub const LSD_HASHES: usize = 32;

@@ -29,6 +29,7 @@ pub mod compact;
 mod dont_have;
 mod extended;
 pub mod krpc;
+pub mod lsd;
 mod metadata;
 mod nodes;
 mod pex;

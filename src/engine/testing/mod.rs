@@ -91,7 +91,7 @@ impl World {
             version: "rill test".into(),
             policy: Policy::default(),
             pex: true,
-            lsd: true,
+            lsd: false,
         };
         let spec = TorrentSpec {
             info_hash: HASH,

@@ -5,6 +5,7 @@ mod blocks;
 mod changes;
 mod connections;
 mod finding;
+mod local;
 mod metadata;
 mod pex;
 mod policy;
