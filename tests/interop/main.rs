@@ -12,6 +12,7 @@ mod bencode;
 mod clients;
 mod content;
 mod lab;
+mod networks;
 mod puppet;
 mod tracker;
 
@@ -22,4 +23,5 @@ mod dozen;
 mod events;
 mod exchange;
 mod liars;
+mod lsd;
 mod shapes;

@@ -1,0 +1,120 @@
+//! Networks of their own for programs that must not share an address: namespaces on one bridge, and nothing else in the world.
+//!
+//! ```text
+//!   NAME (a bridge) ──┬── NAME0: 10.SUBNET.0.1 or fd00:SUBNET::1
+//!                     ├── NAME1: …2
+//!                     └── …
+//! ```
+//!
+//! The bridge has host number 254, so what runs on this machine itself is reached as well. Only root can make them.
+
+use std::process::{Command, Stdio};
+
+/// What the networks speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+/// Networks with one address each, joined by a bridge; gone when it is dropped.
+pub struct Networks {
+    name: &'static str,
+    subnet: u8,
+    family: Family,
+    count: u32,
+}
+
+impl Networks {
+    /// So many; `None` if this machine does not let us, which fails the test under CI.
+    pub fn new(name: &'static str, subnet: u8, family: Family, count: u32) -> Option<Networks> {
+        let networks = Networks { name, subnet, family, count };
+        networks.remove(); // of a run that was killed
+        let all = networks.bridge() && (0..count).all(|n| networks.join(n));
+        assert!(all || std::env::var("CI").as_deref() != Ok("true"), "no networks can be made");
+        if !all {
+            eprintln!("skipped, no networks can be made");
+        }
+        all.then_some(networks)
+    }
+
+    fn bridge(&self) -> bool {
+        let Networks { name, .. } = self;
+        let bridge = format!("link add {name} type bridge forward_delay 0");
+        ip(&bridge) && ip(&self.address(254, name)) && ip(&format!("link set {name} up"))
+    }
+
+    fn join(&self, n: u32) -> bool {
+        let Networks { name, .. } = self;
+        let network = format!("{name}{n}");
+        let way = match self.family {
+            Family::V4 => format!("-n {network} route add default via {}", self.host(254)),
+            Family::V6 => format!("-n {network} -6 route add default via {}", self.host(254)),
+        };
+        [
+            format!("netns add {network}"),
+            format!("link add {name}{n} type veth peer name eth0 netns {network}"),
+            format!("link set {name}{n} master {name} up"),
+            // A link-local address only where IPv6 is meant.
+            format!("-n {network} link set eth0 addrgenmode {}", if self.family == Family::V4 { "none" } else { "eui64" }),
+            format!("-n {network} {}", self.address(n + 1, "eth0")),
+            format!("-n {network} link set lo up"),
+            format!("-n {network} link set eth0 up"),
+            way,
+        ]
+        .iter()
+        .all(|command| ip(command))
+    }
+
+    fn address(&self, host: u32, device: &str) -> String {
+        match self.family {
+            Family::V4 => format!("addr add {}/24 dev {device}", self.host(host)),
+            // Nobody else is there to have the address already.
+            Family::V6 => format!("addr add {}/64 dev {device} nodad", self.host(host)),
+        }
+    }
+
+    fn host(&self, host: u32) -> String {
+        match self.family {
+            Family::V4 => format!("10.{}.0.{host}", self.subnet),
+            Family::V6 => format!("fd00:{}::{host}", self.subnet),
+        }
+    }
+
+    /// The address of the network with this number.
+    pub fn address_of(&self, n: u32) -> String {
+        self.host(n + 1)
+    }
+
+    /// This command, in the network with this number.
+    pub fn inside(&self, n: u32, command: &Command) -> Command {
+        let mut inside = Command::new("ip");
+        inside.args(["netns", "exec", &format!("{}{n}", self.name)]).arg(command.get_program()).args(command.get_args());
+        for (key, value) in command.get_envs() {
+            match value {
+                Some(value) => inside.env(key, value),
+                None => inside.env_remove(key),
+            };
+        }
+        inside
+    }
+
+    fn remove(&self) {
+        for n in 0..self.count {
+            ip(&format!("netns del {}{n}", self.name)); // and with it its end of the line, and so the other
+        }
+        ip(&format!("link del {}", self.name));
+    }
+}
+
+impl Drop for Networks {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// Runs `ip` with these words; whether it did it.
+fn ip(words: &str) -> bool {
+    let status = Command::new("ip").args(words.split(' ')).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
