@@ -100,6 +100,7 @@ pub const HOST_BYTES: usize = 253;
 
 /// Peers of each family taken of one message of peer exchange (BEP 11: 50).
 pub const PEX_PEERS: usize = 50;
+
 /// Bytes of a call on the local network: what BEP 14 allows, so no packet is cut in two.
 pub const LSD_BYTES: usize = 1_400;
 

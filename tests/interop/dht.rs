@@ -75,6 +75,24 @@ while not handle.status().is_seeding:
         handle.force_dht_announce()
 "#;
 
+/// A session that does nothing, in the DHT or not.
+const IDLE: &str = r#"
+import sys, time, libtorrent as lt
+off = dict.fromkeys(["enable_lsd", "enable_upnp", "enable_natpmp", "enable_incoming_utp", "enable_outgoing_utp",
+    "dht_restrict_routing_ips", "dht_restrict_search_ips", "dht_enforce_node_id", "dht_prefer_verified_node_ids"], False)
+inside = sys.argv[1] == "in"
+session = lt.session({**off, "enable_dht": inside, "listen_interfaces": f"127.77.0.{110 + inside}:{sys.argv[2]}",
+    "dht_bootstrap_nodes": "", "alert_mask": 0})
+if inside:
+    session.add_dht_node(("127.77.0.1", int(sys.argv[2])))
+params = lt.add_torrent_params()
+params.ti = lt.torrent_info(sys.argv[3])
+params.save_path = sys.argv[4]
+handle = session.add_torrent(params)
+while True:
+    time.sleep(60)
+"#;
+
 /// A DHT of real nodes.
 struct Network<'a> {
     lab: &'a Lab,
@@ -237,7 +255,7 @@ fn cost(pid: u32) -> (u64, f64) {
     (anon.unwrap_or(0) * 1024, ticks / 100.0)
 }
 
-/// What being in the DHT costs rill while nothing happens, beside the same without. Its figures are for reading.
+/// What being in the DHT costs rill while nothing happens, beside the same without, and what it costs libtorrent.
 #[test]
 #[ignore = "takes minutes, and measures"]
 fn the_cost_of_an_idle_node() {
@@ -249,12 +267,19 @@ fn the_cost_of_an_idle_node() {
     let mut alone = rill();
     alone.args(["seed", "--no-state", "--json", "--no-dht", "--no-pex", "--no-lsd", "--listen-port", "0", "-d"]);
     let outside = lab.start(alone.arg(&torrent.dir).arg(&torrent.file));
+    let libtorrent = |inside: &str| {
+        let mut command = Command::new("python3");
+        command.args(["-W", "ignore", "-c", IDLE, inside, &network.port.to_string()]).arg(&torrent.file).arg(&torrent.dir);
+        lab.start(&mut command)
+    };
+    let all = [inside, outside, libtorrent("in"), libtorrent("out")];
     lab.wait_for("both run", || [inside, outside].iter().all(|kid| !objects(kid).is_empty()));
     std::thread::sleep(Duration::from_secs(5));
-    let before = [inside, outside].map(|kid| cost(kid.pid()));
+    let before = all.map(|kid| cost(kid.pid()));
     std::thread::sleep(WATCHED);
-    let after = [inside, outside].map(|kid| cost(kid.pid()));
-    for (what, n) in [("in the DHT", 0), ("not in it", 1)] {
+    let after = all.map(|kid| cost(kid.pid()));
+    let names = ["rill in the DHT", "rill not in it", "libtorrent in the DHT (Python included)", "libtorrent not in it"];
+    for (n, what) in names.into_iter().enumerate() {
         let share = (after[n].1 - before[n].1) / WATCHED.as_secs_f64() * 100.0;
         println!("{what}: {} KiB private, {share:.3} % of a core", after[n].0 >> 10);
     }

@@ -24,4 +24,5 @@ mod events;
 mod exchange;
 mod liars;
 mod lsd;
+mod pex;
 mod shapes;
