@@ -21,10 +21,11 @@ import sys, time, libtorrent as lt
 torrent, place, address, port, peer, rate = sys.argv[1:7]
 off = dict.fromkeys(["enable_dht", "enable_lsd", "enable_upnp", "enable_natpmp", "enable_incoming_utp", "enable_outgoing_utp"], False)
 session = lt.session({**off, "listen_interfaces": f"{address}:{port}", "allow_multiple_connections_per_ip": True, "alert_mask": 0,
-    "download_rate_limit": int(rate)})
+    "out_enc_policy": 2})  # plain: rill does not speak the other, and libtorrent waits a minute before it tries again
 params = lt.add_torrent_params()
 params.ti = lt.torrent_info(torrent)
 params.save_path = place
+params.download_limit = int(rate) or -1
 handle = session.add_torrent(params)
 if peer != "-":
     handle.connect_peer((address, int(peer)))
