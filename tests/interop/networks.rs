@@ -101,7 +101,9 @@ impl Networks {
 
     fn remove(&self) {
         for n in 0..self.count {
-            ip(&format!("netns del {}{n}", self.name)); // and with it its end of the line, and so the other
+            // A network goes when the kernel comes to it, a line at once: its name is free for the next test.
+            ip(&format!("link del {}{n}", self.name));
+            ip(&format!("netns del {}{n}", self.name));
         }
         ip(&format!("link del {}", self.name));
     }
