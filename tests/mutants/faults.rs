@@ -206,4 +206,10 @@ pub const FAULTS: &[Fault] = &[
         old: "false => self.arm_announce(now, torrent),",
         new: "false => {}",
     },
+    Fault {
+        what: "what peers say of peers is heard and nobody is dialed",
+        file: "engine/exchanging.rs",
+        old: "new |= t.candidates.learn(cx.now, addr, Origin::Pex);",
+        new: "new |= addr.port() == 0 && t.candidates.learn(cx.now, addr, Origin::Pex);",
+    },
 ];

@@ -45,7 +45,7 @@ fn changed(mut s: Scenario, typed: &Sim) -> Result<Scenario, Failure> {
     }
     s.policy.upload_slots = conduct.slots.map_or(s.policy.upload_slots, |n| n as usize);
     for part in &conduct.without {
-        part.apply(&mut s.policy);
+        part.apply(&mut s);
     }
     for fault in &conduct.fault {
         fault.apply(&mut s);

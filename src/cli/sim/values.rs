@@ -3,7 +3,7 @@
 //! Writing a value and reading it again gives the same value, so that the text of a run repeats the run.
 
 use crate::cli::words::{parse_duration, parse_size};
-use crate::engine::{Endgame, Picking, Policy};
+use crate::engine::{Endgame, Picking};
 use crate::sim::{Part, Scenario};
 use clap::ValueEnum;
 use std::fmt::{self, Display, Formatter};
@@ -141,17 +141,21 @@ pub(crate) enum Without {
     Optimistic,
     /// The Fast extension is not spoken
     Fast,
+    /// Peers do not tell each other of peers
+    Pex,
 }
 
 impl Without {
     /// Leaves it out.
-    pub(crate) fn apply(self, policy: &mut Policy) {
+    pub(crate) fn apply(self, scenario: &mut Scenario) {
+        let policy = &mut scenario.policy;
         match self {
             Without::Endgame => policy.endgame = Endgame::Off,
             Without::Snub => policy.snub_after = None,
             Without::Rarest => policy.picking = Picking::Random,
             Without::Optimistic => policy.optimistic = false,
             Without::Fast => policy.fast = false,
+            Without::Pex => scenario.pex = false,
         }
     }
 }
@@ -164,6 +168,7 @@ impl Display for Without {
             Without::Rarest => "rarest",
             Without::Optimistic => "optimistic",
             Without::Fast => "fast",
+            Without::Pex => "pex",
         })
     }
 }
