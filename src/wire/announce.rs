@@ -10,6 +10,7 @@ use super::percent::encode_into;
 use super::printable;
 use crate::units::{InfoHash, PeerId};
 use bendy::decoding::{Error as DecodeError, Object};
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -177,6 +178,12 @@ pub enum AnnounceError {
     /// Not a URL that an HTTP announce can go to.
     #[error("not an http or https URL, or https was left out of this build")]
     Url,
+    /// It counts torrents, and this one is not among them.
+    #[error("the tracker does not know this torrent")]
+    UnknownTorrent,
+    /// BEP 48 makes the address for counts out of the one for announces, and from this one it cannot.
+    #[error("it cannot be scraped, its address does not end in /announce")]
+    NotScrapable,
     /// More announces at once than the queue holds.
     #[error("too many announces at once")]
     Busy,
@@ -184,18 +191,53 @@ pub enum AnnounceError {
 
 /// Reads the body of an HTTP reply.
 pub fn parse_reply(body: &[u8]) -> Result<AnnounceReply, AnnounceError> {
+    let tidy = tidied(body)?;
+    let written: Written = decode(&tidy, MESSAGE_DEPTH).map_err(|_| AnnounceError::NotADictionary)?;
+    match written.refusal.error() {
+        Some(error) => Err(error),
+        None => Ok(written.into()),
+    }
+}
+
+/// The body of a tracker's reply, in order and ready to be decoded.
+pub(super) fn tidied(body: &[u8]) -> Result<Cow<'_, [u8]>, AnnounceError> {
     const RULES: Rules = Rules { depth: MESSAGE_DEPTH, tokens: TRACKER_TOKENS, strict: false };
     let scanned = scan(body, &RULES).map_err(|e| match body.trim_ascii_start().first() {
         Some(b'<') => AnnounceError::Html,
         _ => AnnounceError::NotBencode(e),
     })?;
-    let tidy = tidy(&scanned, &RULES).map_err(AnnounceError::NotBencode)?;
-    let written: Written = decode(&tidy, MESSAGE_DEPTH).map_err(|_| AnnounceError::NotADictionary)?;
-    match written.failure {
-        Some(Text(reason)) => {
-            Err(AnnounceError::Failure { reason: printable(reason, REASON_CHARS), retry_in: written.retry_in.and_then(retry_in) })
+    tidy(&scanned, &RULES).map_err(AnnounceError::NotBencode)
+}
+
+/// A tracker's no, if its reply holds one.
+#[derive(Default)]
+pub(super) struct Refusal<'a> {
+    reason: Option<Text<'a>>,
+    retry_in: Option<Text<'a>>,
+}
+
+impl<'a> Refusal<'a> {
+    /// Takes a field of a reply; hands back one that is none of its own.
+    fn take<'o>(&mut self, key: &[u8], value: Object<'o, 'a>) -> Option<Object<'o, 'a>> {
+        match key {
+            b"failure reason" => self.reason = optional(value),
+            b"retry in" => self.retry_in = optional(value),
+            _ => return Some(value),
         }
-        None => Ok(written.into()),
+        None
+    }
+
+    pub(super) fn error(&self) -> Option<AnnounceError> {
+        let Text(reason) = self.reason?;
+        Some(AnnounceError::Failure { reason: printable(reason, REASON_CHARS), retry_in: self.retry_in.and_then(retry_in) })
+    }
+}
+
+impl<'a> Shape<'a> for Refusal<'a> {
+    fn read(object: Object<'_, 'a>) -> Result<Self, DecodeError> {
+        let mut refusal = Refusal::default();
+        pairs(object, |key, value| _ = refusal.take(key, value))?;
+        Ok(refusal)
     }
 }
 
@@ -211,8 +253,7 @@ fn retry_in(Text(text): Text<'_>) -> Option<RetryIn> {
 /// A reply as it is written.
 #[derive(Default)]
 struct Written<'a> {
-    failure: Option<Text<'a>>,
-    retry_in: Option<Text<'a>>,
+    refusal: Refusal<'a>,
     warning: Option<Text<'a>>,
     interval: Option<Text<'a>>,
     min_interval: Option<Text<'a>>,
@@ -227,19 +268,20 @@ struct Written<'a> {
 impl<'a> Shape<'a> for Written<'a> {
     fn read(object: Object<'_, 'a>) -> Result<Self, DecodeError> {
         let mut reply = Written::default();
-        pairs(object, |key, value| match key {
-            b"failure reason" => reply.failure = optional(value),
-            b"retry in" => reply.retry_in = optional(value),
-            b"warning message" => reply.warning = optional(value),
-            b"interval" => reply.interval = optional(value),
-            b"min interval" => reply.min_interval = optional(value),
-            b"complete" => reply.complete = optional(value),
-            b"incomplete" => reply.incomplete = optional(value),
-            b"tracker id" => reply.tracker_id = optional(value),
-            b"external ip" => reply.external_ip = optional(value),
-            b"peers" => reply.peers = optional(value).unwrap_or_default(),
-            b"peers6" => reply.peers6 = optional(value).unwrap_or_default(),
-            _ => {}
+        pairs(object, |key, value| {
+            let Some(value) = reply.refusal.take(key, value) else { return };
+            match key {
+                b"warning message" => reply.warning = optional(value),
+                b"interval" => reply.interval = optional(value),
+                b"min interval" => reply.min_interval = optional(value),
+                b"complete" => reply.complete = optional(value),
+                b"incomplete" => reply.incomplete = optional(value),
+                b"tracker id" => reply.tracker_id = optional(value),
+                b"external ip" => reply.external_ip = optional(value),
+                b"peers" => reply.peers = optional(value).unwrap_or_default(),
+                b"peers6" => reply.peers6 = optional(value).unwrap_or_default(),
+                _ => {}
+            }
         })?;
         Ok(reply)
     }
@@ -268,7 +310,8 @@ fn ip_from_bytes(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 /// A string, or a number as its digits: trackers confuse the two.
-struct Text<'a>(&'a [u8]);
+#[derive(Clone, Copy)]
+pub(super) struct Text<'a>(&'a [u8]);
 
 impl<'a> Shape<'a> for Text<'a> {
     fn read(object: Object<'_, 'a>) -> Result<Self, DecodeError> {

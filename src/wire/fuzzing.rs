@@ -4,11 +4,11 @@
 //! of the library.
 
 use super::bencode::{Rules, scan, tidy};
-use super::limits::{MAGNET_PEERS, METAINFO_DEPTH, PEERS, REQQ, TRACKER_ID_BYTES, TRACKERS, URL_BYTES, WEB_SEEDS};
+use super::limits::{LSD_HASHES, MAGNET_PEERS, METAINFO_DEPTH, PEERS, REQQ, TRACKER_ID_BYTES, TRACKERS, URL_BYTES, WEB_SEEDS};
 use super::metainfo::{Builder, FileEntry, OWN_PREFIX, fat_paths};
-use super::udp_tracker::{parse_announce, parse_connect, transaction_of};
-use super::{AnnounceError, ExtendedHandshake, Magnet, Metainfo, parse_reply, printable, url_parts};
-use crate::units::PieceHash;
+use super::udp_tracker::{parse_announce, parse_connect, parse_scrape, transaction_of};
+use super::{AnnounceError, ExtendedHandshake, Magnet, Metainfo, lsd, parse_counts, parse_reply, printable, url_parts};
+use crate::units::{InfoHash, PieceHash};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
@@ -22,7 +22,7 @@ pub fn metainfo(bytes: &[u8]) {
     }
 }
 
-/// A tracker's reply over HTTP or UDP, or a peer's extension handshake.
+/// A tracker's reply over HTTP or UDP, a neighbour's call, or a peer's extension handshake.
 pub fn tracker_reply(bytes: &[u8]) {
     match parse_reply(bytes) {
         Ok(reply) => {
@@ -33,7 +33,15 @@ pub fn tracker_reply(bytes: &[u8]) {
         Err(AnnounceError::Failure { reason, .. }) => check_text(&reason),
         Err(_) => {}
     }
+    let hash = bytes.first_chunk().map_or(InfoHash([0; 20]), |hash| InfoHash(*hash));
+    if let Err(refused) = parse_counts(bytes, &hash) {
+        check_text(refused.to_string().trim_end());
+    }
+    if let Some(call) = lsd::parse_call(bytes) {
+        assert!(call.port != 0 && (1..=LSD_HASHES).contains(&call.hashes.len()));
+    }
     let transaction = transaction_of(bytes).unwrap_or_default();
+    parse_scrape(bytes, transaction).ok();
     parse_connect(bytes, transaction).ok();
     for over_v6 in [false, true] {
         match parse_announce(bytes, transaction, over_v6) {

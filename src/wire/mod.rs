@@ -33,6 +33,7 @@ pub mod lsd;
 mod metadata;
 mod nodes;
 mod pex;
+mod scrape;
 pub mod udp_tracker;
 
 pub use announce::{AnnounceError, AnnounceEvent, AnnounceReply, AnnounceRequest, RetryIn, parse_reply};
@@ -41,6 +42,7 @@ pub use extended::{ExtendedHandshake, ExtensionIds, HANDSHAKE_ID};
 pub use metadata::{METADATA_PIECE_LEN, MetadataMessage};
 pub use nodes::{read_nodes, write_nodes};
 pub use pex::{PEX_REACHABLE, PEX_SEED, PexMessage, write_pex};
+pub use scrape::{SwarmCounts, parse_counts, scrape_url};
 
 // Between peers.
 mod decoder;

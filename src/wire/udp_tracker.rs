@@ -3,6 +3,7 @@
 //! ```text
 //!   connect(transaction) ──▶      ◀── connection id (good for a minute)
 //!   announce(id, transaction) ──▶ ◀── interval, counts, compact peers
+//!   scrape(id, transaction) ──▶   ◀── counts
 //! ```
 //!
 //! Shapes alone: who waits for what, and when to ask again, is the engine's. A packet that does not answer the
@@ -12,6 +13,8 @@ use super::announce::{AnnounceError, AnnounceEvent, AnnounceReply, AnnounceReque
 use super::compact::{peers_v4, peers_v6};
 use super::limits::{PEERS, REASON_CHARS};
 use super::printable;
+use super::scrape::SwarmCounts;
+use crate::units::InfoHash;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -20,6 +23,7 @@ const PROTOCOL: u64 = 0x0417_2710_1980;
 
 const CONNECT: u32 = 0;
 const ANNOUNCE: u32 = 1;
+const SCRAPE: u32 = 2;
 const ERROR: u32 = 3;
 
 /// BEP 41 options: end, and a part of the URL's path.
@@ -112,6 +116,16 @@ pub fn announce_request(connection_id: u64, transaction: u32, request: &Announce
     packet
 }
 
+/// The other second question: how many are there? No URL goes along: BEP 41 has it with announces alone.
+pub fn scrape_request(connection_id: u64, transaction: u32, info_hash: &InfoHash) -> Vec<u8> {
+    let mut packet = Vec::with_capacity(36);
+    packet.extend(connection_id.to_be_bytes());
+    packet.extend(SCRAPE.to_be_bytes());
+    packet.extend(transaction.to_be_bytes());
+    packet.extend(info_hash.as_bytes());
+    packet
+}
+
 /// The transaction that a packet answers, if it is long enough to have one: by it the engine finds the question.
 pub fn transaction_of(packet: &[u8]) -> Option<u32> {
     u32_at(packet, 4).ok()
@@ -138,6 +152,13 @@ pub fn parse_announce(packet: &[u8], transaction: u32, over_v6: bool) -> Result<
     })
 }
 
+/// The answer to [`scrape_request`].
+pub fn parse_scrape(packet: &[u8], transaction: u32) -> Result<SwarmCounts, PacketError> {
+    check_head(packet, transaction, SCRAPE)?;
+    let (seeds, completed, peers) = (u32_at(packet, 8)?, u32_at(packet, 12)?, u32_at(packet, 16)?);
+    Ok(SwarmCounts { seeds: Some(seeds), peers: Some(peers), completed: Some(completed) })
+}
+
 /// Is it the answer, and to this question?
 fn check_head(packet: &[u8], transaction: u32, expected: u32) -> Result<(), PacketError> {
     let (action, answered) = (u32_at(packet, 0)?, u32_at(packet, 4)?);
@@ -159,7 +180,7 @@ fn u32_at(packet: &[u8], at: usize) -> Result<u32, PacketError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::{InfoHash, PeerId};
+    use crate::units::PeerId;
 
     fn request() -> AnnounceRequest {
         AnnounceRequest {
@@ -214,6 +235,26 @@ mod tests {
         assert_eq!(v4.peers, ["1.2.3.4:5".parse().unwrap()]);
         let v6 = parse_announce(&packet(&[1, 7, u32::MAX, 3, 4], &[0x20; 18]), 7, true).unwrap();
         assert_eq!((v6.interval, v6.peers.len()), (None, 1), "a negative interval is none");
+    }
+
+    #[test]
+    fn a_scrape_is_asked_and_answered_as_bep_15_says() {
+        let asked = scrape_request(0x0102_0304_0506_0708, 9, &InfoHash([7; 20]));
+        assert_eq!(asked, [&[1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 2, 0, 0, 0, 9][..], &[7; 20]].concat());
+        let counts = SwarmCounts { seeds: Some(3), peers: Some(5), completed: Some(4) };
+        assert_eq!(parse_scrape(&packet(&[2, 7, 3, 4, 5], &[]), 7), Ok(counts));
+        assert_eq!(parse_scrape(&packet(&[2, 7, 3, 4, 5, 6, 7, 8], &[9]), 7), Ok(counts), "more may stand behind");
+    }
+
+    #[test]
+    fn k13_a_scrape_believes_no_other_packet() {
+        assert_eq!(parse_scrape(&packet(&[2, 8, 3, 4, 5], &[]), 7), Err(PacketError::Transaction { got: 8 }));
+        assert_eq!(parse_scrape(&packet(&[1, 7, 3, 4, 5], &[]), 7), Err(PacketError::Action { got: 1, expected: 2 }));
+        assert_eq!(parse_scrape(&packet(&[3, 7], b"no\x1b"), 7), Err(PacketError::Refused("no".into())));
+        for len in 0..20 {
+            let short = &packet(&[2, 7, 3, 4, 5], &[])[..len];
+            assert!(matches!(parse_scrape(short, 7), Err(PacketError::Short { .. })), "{len}");
+        }
     }
 
     #[test]

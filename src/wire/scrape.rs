@@ -1,0 +1,214 @@
+//! How many have a torrent, as its tracker counts them (BEP 48 over HTTP, BEP 15 action 2 over UDP): the question, and the answer.
+//!
+//! An HTTP tracker has a second address for that, made out of the first: the last part of its path must begin with `announce`, and
+//! `scrape` stands there instead. Who lives elsewhere cannot be asked. What a tracker says of other torrents is passed over, and a number
+//! that makes no sense is as good as absent.
+
+use super::announce::{AnnounceError, Refusal, tidied};
+use super::bencode::{Shape, decode, optional, pairs};
+use super::limits::MESSAGE_DEPTH;
+use super::percent::encode_into;
+use super::url::url_parts;
+use crate::units::InfoHash;
+use bendy::decoding::{Error as DecodeError, Object};
+use std::collections::BTreeMap;
+
+/// What a tracker has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SwarmCounts {
+    /// Peers that have all.
+    pub seeds: Option<u32>,
+    /// Peers that lack something.
+    pub peers: Option<u32>,
+    /// Downloads that ever came to their end.
+    pub completed: Option<u32>,
+}
+
+/// Where the HTTP tracker at `announce` is asked about this torrent, or `None` if it cannot be.
+pub fn scrape_url(announce: &str, info_hash: &InfoHash) -> Option<String> {
+    let path_and_query = url_parts(announce)?.path_and_query;
+    let origin = &announce[..announce.len() - path_and_query.len()];
+    let (path, query) = path_and_query.split_once('?').map_or((path_and_query, None), |(path, query)| (path, Some(query)));
+    let (directory, last) = path.split_at(path.rfind('/')? + 1);
+    let rest = last.strip_prefix("announce")?;
+    let mut url = format!("{origin}{directory}scrape{rest}?");
+    if let Some(query) = query.filter(|query| !query.is_empty()) {
+        url.push_str(query);
+        url.push('&');
+    }
+    url.push_str("info_hash=");
+    encode_into(info_hash.as_bytes(), &mut url);
+    Some(url)
+}
+
+/// Reads the body of an HTTP reply.
+pub fn parse_counts(body: &[u8], info_hash: &InfoHash) -> Result<SwarmCounts, AnnounceError> {
+    let tidy = tidied(body)?;
+    let refusal: Refusal = decode(&tidy, MESSAGE_DEPTH).map_err(|_| AnnounceError::NotADictionary)?;
+    if let Some(error) = refusal.error() {
+        return Err(error);
+    }
+    let written: Written = decode(&tidy, MESSAGE_DEPTH).map_err(|_| AnnounceError::NotADictionary)?;
+    written.files.0.get(info_hash).copied().ok_or(AnnounceError::UnknownTorrent)
+}
+
+/// A reply as it is written.
+#[derive(Default)]
+struct Written {
+    files: Files,
+}
+
+impl<'a> Shape<'a> for Written {
+    fn read(object: Object<'_, 'a>) -> Result<Self, DecodeError> {
+        let mut written = Written::default();
+        pairs(object, |key, value| {
+            if key == b"files" {
+                written.files = optional(value).unwrap_or_default();
+            }
+        })?;
+        Ok(written)
+    }
+}
+
+/// Every torrent of the reply; some trackers send more than was asked for, and a reply's bytes are bounded.
+#[derive(Default)]
+struct Files(BTreeMap<InfoHash, SwarmCounts>);
+
+impl<'a> Shape<'a> for Files {
+    fn read(object: Object<'_, 'a>) -> Result<Self, DecodeError> {
+        let mut files = BTreeMap::new();
+        pairs(object, |key, value| {
+            if let (Some(hash), Some(counts)) = (InfoHash::from_slice(key), optional(value)) {
+                files.insert(hash, counts);
+            }
+        })?;
+        Ok(Files(files))
+    }
+}
+
+/// A number of peers, if it is one.
+fn number(value: Object<'_, '_>) -> Option<u32> {
+    optional::<i64>(value)?.try_into().ok()
+}
+
+impl<'a> Shape<'a> for SwarmCounts {
+    fn read(object: Object<'_, 'a>) -> Result<Self, DecodeError> {
+        let mut counts = SwarmCounts::default();
+        pairs(object, |key, value| match key {
+            b"complete" => counts.seeds = number(value),
+            b"incomplete" => counts.peers = number(value),
+            b"downloaded" => counts.completed = number(value),
+            _ => {}
+        })?;
+        Ok(counts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::testing::{dict, i, list, s};
+    use proptest::prelude::*;
+
+    const HASH: InfoHash = InfoHash(*b"aaaaaaaaaaaaaaaaaaaa");
+
+    fn counts(seeds: u32, completed: u32, peers: u32) -> SwarmCounts {
+        SwarmCounts { seeds: Some(seeds), peers: Some(peers), completed: Some(completed) }
+    }
+
+    fn swarm(seeds: i64, completed: i64, peers: i64) -> Vec<u8> {
+        dict([("complete", i(seeds)), ("downloaded", i(completed)), ("incomplete", i(peers))])
+    }
+
+    fn read(body: &[u8]) -> Result<SwarmCounts, AnnounceError> {
+        parse_counts(body, &HASH)
+    }
+
+    #[test]
+    fn the_address_is_made_as_bep_48_says() {
+        let asked = |url: &str| scrape_url(url, &InfoHash([0xff; 20]));
+        let hash = "%FF".repeat(20);
+        for (announce, scrape) in [
+            ("http://t.example/announce", "http://t.example/scrape?"),
+            ("https://t.example:8443/x/announce", "https://t.example:8443/x/scrape?"),
+            ("http://t.example/announce.php", "http://t.example/scrape.php?"),
+            ("http://t.example/announce?passkey=x", "http://t.example/scrape?passkey=x&"),
+            ("http://t.example/announce?x=/y/z", "http://t.example/scrape?x=/y/z&"),
+            ("http://t.example/announce?", "http://t.example/scrape?"),
+            ("http://t.example/announce/announce", "http://t.example/announce/scrape?"),
+            ("http://announce/announce", "http://announce/scrape?"),
+        ] {
+            assert_eq!(asked(announce), Some(format!("{scrape}info_hash={hash}")), "{announce}");
+        }
+        for announce in [
+            "http://t.example/a",
+            "http://t.example/",
+            "http://t.example",
+            "http://t.example?announce",
+            "http://t.example/announce/x",
+            "http://t.example/announce/",
+            "http://t.example/x?announce=/announce",
+            "http://t.example/xannounce",
+            "http://announce.example",
+            "announce",
+        ] {
+            assert_eq!(asked(announce), None, "{announce}");
+        }
+    }
+
+    #[test]
+    fn the_example_of_bep_48_is_understood() {
+        let body = b"d5:filesd20:xxxxxxxxxxxxxxxxxxxxd8:completei11e10:downloadedi13772e10:incompletei19ee20:yyyyyyyyyyyyyyyyyyyyd8:completei21e10:downloadedi206e10:incompletei20eeee";
+        assert_eq!(parse_counts(body, &InfoHash(*b"xxxxxxxxxxxxxxxxxxxx")), Ok(counts(11, 13_772, 19)));
+        assert_eq!(parse_counts(body, &InfoHash(*b"yyyyyyyyyyyyyyyyyyyy")), Ok(counts(21, 206, 20)));
+        assert_eq!(read(body), Err(AnnounceError::UnknownTorrent));
+    }
+
+    #[test]
+    fn k8_unsorted_keys_are_read() {
+        let swarm = dict([("incomplete", i(3)), ("name", s("x")), ("complete", i(1)), ("downloaded", i(2))]);
+        let other = dict([("complete", i(9))]);
+        let files = dict([("zzzzzzzzzzzzzzzzzzzz", other), ("aaaaaaaaaaaaaaaaaaaa", swarm)]);
+        assert_eq!(read(&dict([("flags", dict([])), ("files", files)])), Ok(counts(1, 2, 3)));
+    }
+
+    #[test]
+    fn k5_a_refusal_is_reported_in_clean_words() {
+        let refusal = read(&dict([("failure reason", s("\x1b[2Jno"))]));
+        assert_eq!(refusal, Err(AnnounceError::Failure { reason: "[2Jno".into(), retry_in: None }));
+        let with_files = dict([("failure reason", i(7)), ("files", dict([("aaaaaaaaaaaaaaaaaaaa", swarm(1, 2, 3))]))]);
+        assert!(matches!(read(&with_files), Err(AnnounceError::Failure { reason, .. }) if reason == "7"), "the no counts");
+    }
+
+    #[test]
+    fn k1_what_is_no_reply_is_an_error() {
+        assert_eq!(read(b"<html>not found</html>"), Err(AnnounceError::Html));
+        assert_eq!(read(b"le"), Err(AnnounceError::NotADictionary));
+        assert!(matches!(read(b""), Err(AnnounceError::NotBencode(_))));
+        assert!(matches!(read(b"d5:filesd20:aaaa"), Err(AnnounceError::NotBencode(_))));
+        assert!(matches!(read(&[vec![b'l'; 9000], vec![b'e'; 9000]].concat()), Err(AnnounceError::NotBencode(_))));
+        for files in [i(1), s("x"), list([]), dict([]), dict([("short", swarm(1, 2, 3))]), dict([("aaaaaaaaaaaaaaaaaaaa", i(1))])]
+        {
+            assert_eq!(read(&dict([("files", files)])), Err(AnnounceError::UnknownTorrent));
+        }
+        assert_eq!(read(b"de"), Err(AnnounceError::UnknownTorrent));
+    }
+
+    #[test]
+    fn numbers_that_make_no_sense_are_absent() {
+        let files = |swarm| dict([("files", dict([("aaaaaaaaaaaaaaaaaaaa", swarm)]))]);
+        assert_eq!(read(&files(swarm(-1, i64::MAX, 4))), Ok(SwarmCounts { peers: Some(4), ..SwarmCounts::default() }));
+        let odd = dict([("complete", s("many")), ("downloaded", i("99999999999999999999999")), ("incomplete", list([]))]);
+        assert_eq!(read(&files(odd)), Ok(SwarmCounts::default()));
+        assert_eq!(read(&files(dict([]))), Ok(SwarmCounts::default()));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_counts_or_an_error(bytes: Vec<u8>, cut in 0usize..90) {
+            let whole = dict([("files", dict([("aaaaaaaaaaaaaaaaaaaa", swarm(1, 2, 3))]))]);
+            let _ = read(&bytes);
+            let _ = read(&[&whole[..cut.min(whole.len())], &bytes].concat());
+        }
+    }
+}
