@@ -285,6 +285,9 @@ pub(crate) struct Show {
     /// Ask peers what is in a magnet link's torrent
     #[arg(long, env = "RILL_FETCH", value_parser = FalseyValueParser::new())]
     pub(crate) fetch: bool,
+    /// Ask the trackers how many have the torrent, without telling them of us
+    #[arg(long, env = "RILL_SCRAPE", value_parser = FalseyValueParser::new())]
+    pub(crate) scrape: bool,
     /// Give up (exit code 2) after this long
     #[arg(long, value_name = "TIME", env = "RILL_TIMEOUT", value_parser = parse_duration, default_value = "60s")]
     pub(crate) timeout: Duration,

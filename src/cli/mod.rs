@@ -19,6 +19,7 @@ mod out;
 mod plan;
 mod progress;
 mod save;
+mod scrape;
 mod seed;
 mod show;
 mod signals;

@@ -5,7 +5,7 @@ use super::exit::{Exit, Failure};
 use super::json::{Object, array, string};
 use super::learn::{self, Asking};
 use super::source::{self, Found, Source};
-use super::{out, plan, words};
+use super::{out, plan, scrape, words};
 use crate::session::{Config, kept_metadata};
 use crate::wire::{Magnet, Metainfo, printable};
 use std::fmt::Write;
@@ -17,14 +17,20 @@ pub(crate) fn run(typed: &args::Show) -> Result<Exit, Failure> {
         Found::Magnet(magnet) => look_into(magnet, typed)?,
         found => found,
     };
+    let swarm = if typed.scrape { Some(scrape::of(&found, typed)?) } else { None };
     let text = match (found, typed.json) {
         (Found::Torrent(metainfo), false) => table(&metainfo),
         (Found::Torrent(metainfo), true) => object(&metainfo) + "\n",
         (Found::Magnet(magnet), false) => magnet_table(&magnet),
         (Found::Magnet(magnet), true) => magnet_object(&magnet) + "\n",
     };
-    out::data(&text);
-    Ok(Exit::Done)
+    match swarm {
+        Some(swarm) => scrape::show(&text, &swarm, typed),
+        None => {
+            out::data(&text);
+            Ok(Exit::Done)
+        }
+    }
 }
 
 /// A link's torrent, if an earlier run has kept what is in it, or peers are to be asked; otherwise the link.

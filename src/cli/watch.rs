@@ -142,6 +142,7 @@ impl Watch {
                 }
                 News::None
             }
+            Event::Scraped { .. } | Event::ScrapeDone { .. } => News::None,
             Event::Died { reason } => News::Died(reason),
         }
     }

@@ -1,8 +1,8 @@
 //! What the engine wants done: the only way out of it.
 
-use crate::units::{BlockSpan, PeerKey, PieceIndex, TorrentKey};
-use crate::wire::AnnounceError;
+use crate::units::{BlockSpan, InfoHash, PeerKey, PieceIndex, TorrentKey};
 use crate::wire::lsd::Group;
+use crate::wire::{AnnounceError, SwarmCounts};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,6 +67,17 @@ pub enum Action {
         id: u64,
         /// The whole URL, query included.
         url: String,
+        /// Time for all of it.
+        timeout: Duration,
+    },
+    /// Ask an HTTP tracker how many have a torrent; answer with `on_scraped`.
+    Scrape {
+        /// Names the question.
+        id: u64,
+        /// The whole URL, query included.
+        url: String,
+        /// Which torrent of the answer is meant.
+        info_hash: InfoHash,
         /// Time for all of it.
         timeout: Duration,
     },
@@ -150,6 +161,20 @@ pub enum Notice {
         url: Arc<str>,
         /// Why.
         error: AnnounceError,
+    },
+    /// A tracker has said how many have the torrent, or has not.
+    Scraped {
+        /// Which torrent.
+        torrent: TorrentKey,
+        /// Which tracker.
+        url: Arc<str>,
+        /// How many, or why it is not known.
+        result: Result<SwarmCounts, AnnounceError>,
+    },
+    /// Every tracker that was asked how many there are has answered, or never will.
+    ScrapeDone {
+        /// Which torrent.
+        torrent: TorrentKey,
     },
 }
 

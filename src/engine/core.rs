@@ -253,6 +253,7 @@ impl Engine {
     /// The torrent goes, after its last words to peers and trackers. Its record is the caller's to close.
     pub fn remove_torrent(&mut self, now: Now, key: TorrentKey, out: &mut Actions) {
         self.pause(now, key, out);
+        self.withdraw_scrapes(Some(key));
         if let Some(t) = self.torrents.remove(key) {
             self.by_hash.remove(&t.info_hash);
         }
@@ -261,6 +262,7 @@ impl Engine {
     /// Every torrent rests, nobody is let in any more. Then [`is_idle`](Engine::is_idle) soon says yes.
     pub fn shut_down(&mut self, now: Now, out: &mut Actions) {
         self.stopping = true;
+        self.withdraw_scrapes(None);
         self.leave_dht(now, out);
         for key in self.torrents.keys().collect::<Vec<_>>() {
             self.rest(now, key, out);
@@ -392,6 +394,7 @@ impl Engine {
                 Timer::Dial => self.dial(now, out),
                 Timer::Refill => self.refill(now, out),
                 Timer::UdpTracker => self.on_udp_deadline(now, out),
+                Timer::Scrape => self.on_scrape_deadline(now, out),
                 Timer::Local => self.call(now, out),
             }
         }

@@ -383,7 +383,9 @@ impl Hands<'_> {
                     Action::Release { block, .. } => {
                         self.writers.remove(&(block.piece(), block.begin() / BLOCK_LEN));
                     }
-                    Action::Announce { id, .. } | Action::Resolve { id, .. } => self.questions.push(id),
+                    Action::Announce { id, .. } | Action::Scrape { id, .. } | Action::Resolve { id, .. } => {
+                        self.questions.push(id)
+                    }
                     Action::Save { .. } | Action::Datagram { .. } | Action::KeepNodes { .. } | Action::Call { .. } => {}
                     Action::Metadata { .. } | Action::Notice(_) => {}
                 }

@@ -161,6 +161,8 @@ pub const ANNOUNCE_RETRY_STEP: Duration = Duration::from_millis(12_500);
 pub const ANNOUNCE_RETRY_MAX: Duration = Duration::from_secs(3600);
 /// Time for one announce in all, name look-up and body included.
 pub const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for one scrape over HTTP, once it has a thread: a dead tracker must not use up the time of those that wait behind it.
+pub const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for the last announce, at the end.
 pub const STOPPED_TIMEOUT: Duration = Duration::from_secs(5);
 /// First wait before a tracker datagram is sent again; doubles (BEP 15).

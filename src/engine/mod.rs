@@ -34,6 +34,7 @@ mod local;
 mod messages;
 mod peer;
 mod policy;
+mod scraping;
 mod stats;
 mod stream;
 #[cfg(test)]

@@ -38,6 +38,8 @@ pub enum Timer {
     Refill,
     /// A tracker datagram is sent again or given up.
     UdpTracker,
+    /// Trackers that were asked for counts and did not answer are given up.
+    Scrape,
     /// Torrents are called out on the local network.
     Local,
 }

@@ -1,44 +1,91 @@
 //! Asking trackers: HTTP through the hands' workers, UDP by the engine's own exchange (BEP 15, 41), and what the answers bring.
 //!
 //! ```text
-//!   UDP:  Resolving ──address──▶ Connecting ──connection id──▶ Announcing ──▶ answer
+//!   UDP:  Resolving ──address──▶ Connecting ──connection id──▶ Asking ──────▶ answer
 //!                                    │  ▲                          │
 //!                                    └──┴── sent again after 15 s, 30 s …; at the deadline the next address, or failure
 //! ```
 //!
-//! A datagram is believed only if it comes from the address that was asked and carries the transaction of the question.
+//! Announces and scrapes (see [`scraping`](super::scraping)) travel alike. A datagram is believed only if it comes from the address that was asked and carries the transaction of the question.
 
 use super::action::{Action, Actions, Notice};
 use super::core::Engine;
 use super::limits;
 use super::timers::Timer;
 use super::torrent::Question;
-use crate::units::{Now, Origin, Rng, TorrentKey};
-use crate::wire::udp_tracker::{PacketError, announce_request, connect_request, parse_announce, parse_connect, transaction_of};
-use crate::wire::{AnnounceError, AnnounceEvent, AnnounceReply, AnnounceRequest, Scheme, url_parts};
+use crate::units::{InfoHash, Now, Origin, Rng, TorrentKey};
+use crate::wire::udp_tracker::{
+    PacketError, announce_request, connect_request, parse_announce, parse_connect, parse_scrape, scrape_request, transaction_of,
+};
+use crate::wire::{AnnounceError, AnnounceEvent, AnnounceReply, AnnounceRequest, Scheme, SwarmCounts, UrlParts, url_parts};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
+
+/// What a tracker was asked for.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// Peers, and it was told of us.
+    Announce(Question),
+    /// Counts, by this moment.
+    Scrape { url: Arc<str>, until: Now },
+}
 
 /// A question that awaits its answer.
 #[derive(Debug)]
-struct Pending {
-    torrent: TorrentKey,
-    question: Question,
+pub(super) struct Pending {
+    pub torrent: TorrentKey,
+    pub asked: Asked,
+}
+
+impl Pending {
+    fn is_of(&self, key: TorrentKey, event: AnnounceEvent) -> bool {
+        self.torrent == key && matches!(&self.asked, Asked::Announce(question) if question.event == event)
+    }
+}
+
+/// A question as UDP carries it.
+#[derive(Debug)]
+pub(super) enum Request {
+    Announce(AnnounceRequest),
+    Scrape(InfoHash),
+}
+
+/// Its answer.
+enum Answer {
+    Announce(AnnounceReply),
+    Scrape(SwarmCounts),
+}
+
+impl Request {
+    fn packet(&self, connection: u64, transaction: u32, path_and_query: &str) -> Vec<u8> {
+        match self {
+            Request::Announce(request) => announce_request(connection, transaction, request, path_and_query),
+            Request::Scrape(info_hash) => scrape_request(connection, transaction, info_hash),
+        }
+    }
+
+    fn read(&self, packet: &[u8], transaction: u32, over_v6: bool) -> Result<Answer, PacketError> {
+        match self {
+            Request::Announce(_) => parse_announce(packet, transaction, over_v6).map(Answer::Announce),
+            Request::Scrape(_) => parse_scrape(packet, transaction).map(Answer::Scrape),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Resolving,
     Connecting { to: SocketAddr, transaction: u32 },
-    Announcing { to: SocketAddr, transaction: u32 },
+    Asking { to: SocketAddr, transaction: u32 },
 }
 
 /// One conversation with a UDP tracker.
 #[derive(Debug)]
 struct Exchange {
     step: Step,
-    request: AnnounceRequest,
+    request: Request,
     path_and_query: String,
     addresses: Vec<SocketAddr>,
     packet: Vec<u8>,
@@ -83,6 +130,39 @@ impl Tracking {
         self.pending.is_empty()
     }
 
+    /// A question is under way.
+    pub(super) fn ask(&mut self, id: u64, pending: Pending) {
+        self.pending.insert(id, pending);
+    }
+
+    /// An announce is over; the torrent and the question, if this was one.
+    fn take_announce(&mut self, id: u64) -> Option<(TorrentKey, Question)> {
+        let Asked::Announce(_) = self.pending.get(&id)?.asked else { return None };
+        self.exchanges.remove(&id);
+        match self.pending.remove(&id)? {
+            Pending { torrent, asked: Asked::Announce(question) } => Some((torrent, question)),
+            Pending { asked: Asked::Scrape { .. }, .. } => None,
+        }
+    }
+
+    /// A scrape is over; the torrent and the tracker, if this was one.
+    pub(super) fn take_scrape(&mut self, id: u64) -> Option<(TorrentKey, Arc<str>)> {
+        let Asked::Scrape { .. } = self.pending.get(&id)?.asked else { return None };
+        self.exchanges.remove(&id);
+        match self.pending.remove(&id)? {
+            Pending { torrent, asked: Asked::Scrape { url, .. } } => Some((torrent, url)),
+            Pending { asked: Asked::Announce(_), .. } => None,
+        }
+    }
+
+    /// Every scrape under way: its number, the torrent, the tracker, and until when it is waited for.
+    pub(super) fn scrapes(&self) -> impl Iterator<Item = (u64, TorrentKey, &Arc<str>, Now)> {
+        self.pending.iter().filter_map(|(id, p)| match &p.asked {
+            Asked::Scrape { url, until } => Some((*id, p.torrent, url, *until)),
+            Asked::Announce(_) => None,
+        })
+    }
+
     fn next_deadline(&self) -> Option<Now> {
         self.exchanges.values().map(|e| e.resend_at.min(e.deadline)).min()
     }
@@ -113,17 +193,16 @@ impl Engine {
         if let Some(question) = t.trackers.ask_completed(now) {
             self.put_question(now, key, question, out);
         }
-        let under_way = |p: &Pending, event| p.torrent == key && p.question.event == event;
-        let waits = self.tracking.pending.values().any(|p| under_way(p, AnnounceEvent::Completed));
+        let waits = self.tracking.pending.values().any(|p| p.is_of(key, AnnounceEvent::Completed));
         if let (false, Some(t)) = (waits, self.torrents.get_mut(key)) {
             for question in t.trackers.stop() {
                 self.put_question(now, key, question, out);
             }
         }
-        // Other questions are not waited for: their answers would bring peers that nobody dials.
+        // Other announces are not waited for: their answers would bring peers that nobody dials.
         let pending = self.tracking.pending.iter();
-        let kept = |p: &Pending| under_way(p, AnnounceEvent::Completed) || under_way(p, AnnounceEvent::Stopped);
-        let withdrawn: Vec<u64> = pending.filter(|(_, p)| p.torrent == key && !kept(p)).map(|(id, _)| *id).collect();
+        let idle = |p: &Pending| p.is_of(key, AnnounceEvent::None) || p.is_of(key, AnnounceEvent::Started);
+        let withdrawn: Vec<u64> = pending.filter(|(_, p)| idle(p)).map(|(id, _)| *id).collect();
         for id in withdrawn {
             self.tracking.pending.remove(&id);
             self.tracking.exchanges.remove(&id);
@@ -150,37 +229,27 @@ impl Engine {
         let timeout = if stopped { limits::STOPPED_TIMEOUT } else { limits::ANNOUNCE_TIMEOUT };
         let id = self.tracking.new_id();
         let url = question.url.clone();
-        self.tracking.pending.insert(id, Pending { torrent: key, question });
+        self.tracking.ask(id, Pending { torrent: key, asked: Asked::Announce(question) });
         match url_parts(&url) {
             Some(parts) if parts.scheme == Scheme::Udp => {
-                let (Some(port), true) = (parts.port, self.tracking.exchanges.len() < limits::UDP_EXCHANGES) else {
-                    return self.on_announced(now, id, Err(AnnounceError::Busy), out);
-                };
-                self.tracking.exchanges.insert(
-                    id,
-                    Exchange {
-                        step: Step::Resolving,
-                        request,
-                        path_and_query: parts.path_and_query.to_string(),
-                        addresses: Vec::new(),
-                        packet: Vec::new(),
-                        resends: 0,
-                        resend_at: Now::NEVER,
-                        timeout,
-                        deadline: now + timeout,
-                    },
-                );
-                out.push(Action::Resolve { id, host: parts.host.to_string(), port });
-                self.arm_udp();
+                self.converse(now, id, &parts, Request::Announce(request), timeout, out);
             }
             _ => out.push(Action::Announce { id, url: request.http_url(&url), timeout }),
         }
     }
 
+    /// Nothing came of a question.
+    fn fail_question(&mut self, now: Now, id: u64, error: AnnounceError, out: &mut Actions) {
+        match self.tracking.pending.get(&id).map(|p| &p.asked) {
+            Some(Asked::Announce(_)) => self.on_announced(now, id, Err(error), out),
+            Some(Asked::Scrape { .. }) => self.on_scraped(now, id, Err(error), out),
+            None => {}
+        }
+    }
+
     /// A tracker answered, or did not.
     pub fn on_announced(&mut self, now: Now, id: u64, result: Result<AnnounceReply, AnnounceError>, out: &mut Actions) {
-        self.tracking.exchanges.remove(&id);
-        let Some(Pending { torrent, question }) = self.tracking.pending.remove(&id) else { return };
+        let Some((torrent, question)) = self.tracking.take_announce(id) else { return };
         let Some(t) = self.torrents.get_mut(torrent) else { return };
         t.trackers.answered(now, &question, &result);
         let last_word = !t.running && question.event == AnnounceEvent::Completed;
@@ -206,6 +275,37 @@ impl Engine {
 
     // ---- UDP ------------------------------------------------------------------------------------------------------
 
+    /// Begins to put a question to a UDP tracker; `timeout` is for each of its addresses.
+    pub(super) fn converse(
+        &mut self,
+        now: Now,
+        id: u64,
+        tracker: &UrlParts<'_>,
+        request: Request,
+        timeout: Duration,
+        out: &mut Actions,
+    ) {
+        let (Some(port), true) = (tracker.port, self.tracking.exchanges.len() < limits::UDP_EXCHANGES) else {
+            return self.fail_question(now, id, AnnounceError::Busy, out);
+        };
+        self.tracking.exchanges.insert(
+            id,
+            Exchange {
+                step: Step::Resolving,
+                request,
+                path_and_query: tracker.path_and_query.to_string(),
+                addresses: Vec::new(),
+                packet: Vec::new(),
+                resends: 0,
+                resend_at: Now::NEVER,
+                timeout,
+                deadline: now + timeout,
+            },
+        );
+        out.push(Action::Resolve { id, host: tracker.host.to_string(), port });
+        self.arm_udp();
+    }
+
     /// A tracker's name has these addresses, or none.
     pub fn on_resolved(&mut self, now: Now, id: u64, result: Result<Vec<SocketAddr>, String>, out: &mut Actions) {
         if self.on_node_resolved(now, id, result.as_deref().unwrap_or_default(), out) {
@@ -214,25 +314,30 @@ impl Engine {
         let Some(e) = self.tracking.exchanges.get_mut(&id).filter(|e| e.step == Step::Resolving) else { return };
         match result {
             Ok(addresses) => {
+                if let Request::Scrape(_) = e.request {
+                    // It is waited for no longer than that in all: every address has its share.
+                    e.timeout /= u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+                    e.deadline = now + e.timeout;
+                }
                 e.addresses = addresses;
                 e.addresses.reverse(); // taken from the end
                 self.next_address(now, id, out);
             }
-            Err(reason) => self.on_announced(now, id, Err(AnnounceError::NoAddress(reason)), out),
+            Err(reason) => self.fail_question(now, id, AnnounceError::NoAddress(reason), out),
         }
     }
 
     fn next_address(&mut self, now: Now, id: u64, out: &mut Actions) {
         let Some(e) = self.tracking.exchanges.get_mut(&id) else { return };
         let Some(to) = e.addresses.pop() else {
-            return self.on_announced(now, id, Err(AnnounceError::Timeout), out);
+            return self.fail_question(now, id, AnnounceError::Timeout, out);
         };
         if e.step != Step::Resolving {
             e.deadline = now + e.timeout;
         }
         self.tracking.connections.retain(|_, (_, until)| now < *until);
         match self.tracking.connections.get(&to).map(|(connection, _)| *connection) {
-            Some(connection) => self.ask_announce(now, id, to, connection, out),
+            Some(connection) => self.put_request(now, id, to, connection, out),
             None => {
                 let transaction = self.tracking.rng.u32();
                 let packet = connect_request(transaction).to_vec();
@@ -241,11 +346,11 @@ impl Engine {
         }
     }
 
-    fn ask_announce(&mut self, now: Now, id: u64, to: SocketAddr, connection: u64, out: &mut Actions) {
+    fn put_request(&mut self, now: Now, id: u64, to: SocketAddr, connection: u64, out: &mut Actions) {
         let transaction = self.tracking.rng.u32();
         let Some(e) = self.tracking.exchanges.get(&id) else { return };
-        let packet = announce_request(connection, transaction, &e.request, &e.path_and_query);
-        self.post(now, id, Step::Announcing { to, transaction }, to, packet, out);
+        let packet = e.request.packet(connection, transaction, &e.path_and_query);
+        self.post(now, id, Step::Asking { to, transaction }, to, packet, out);
     }
 
     fn post(&mut self, now: Now, id: u64, step: Step, to: SocketAddr, packet: Vec<u8>, out: &mut Actions) {
@@ -266,7 +371,7 @@ impl Engine {
         let Some(transaction) = transaction_of(packet) else { return };
         let asked = |e: &Exchange| match e.step {
             Step::Resolving => false,
-            Step::Connecting { to, transaction: t } | Step::Announcing { to, transaction: t } => to == from && t == transaction,
+            Step::Connecting { to, transaction: t } | Step::Asking { to, transaction: t } => to == from && t == transaction,
         };
         let Some((&id, e)) = self.tracking.exchanges.iter().find(|(_, e)| asked(e)) else { return };
         match e.step {
@@ -274,12 +379,13 @@ impl Engine {
             Step::Connecting { to, transaction } => match parse_connect(packet, transaction) {
                 Ok(connection) => {
                     self.tracking.connections.insert(to, (connection, now + limits::UDP_CONNECTION));
-                    self.ask_announce(now, id, to, connection, out);
+                    self.put_request(now, id, to, connection, out);
                 }
                 Err(error) => self.on_bad_packet(now, id, error, out),
             },
-            Step::Announcing { to, transaction } => match parse_announce(packet, transaction, to.is_ipv6()) {
-                Ok(reply) => self.on_announced(now, id, Ok(reply), out),
+            Step::Asking { to, transaction } => match e.request.read(packet, transaction, to.is_ipv6()) {
+                Ok(Answer::Announce(reply)) => self.on_announced(now, id, Ok(reply), out),
+                Ok(Answer::Scrape(counts)) => self.on_scraped(now, id, Ok(counts), out),
                 Err(error) => {
                     // The connection id may have run out, or belong to a tracker that was restarted.
                     self.tracking.connections.remove(&to);
@@ -292,7 +398,7 @@ impl Engine {
     /// Only the tracker's own no ends a conversation: anybody can forge a broken packet.
     fn on_bad_packet(&mut self, now: Now, id: u64, error: PacketError, out: &mut Actions) {
         if let PacketError::Refused(reason) = error {
-            self.on_announced(now, id, Err(AnnounceError::Failure { reason, retry_in: None }), out);
+            self.fail_question(now, id, AnnounceError::Failure { reason, retry_in: None }, out);
         }
     }
 
@@ -307,13 +413,13 @@ impl Engine {
             let Some(e) = self.tracking.exchanges.get_mut(&id) else { continue };
             if now >= e.deadline {
                 match e.step {
-                    Step::Resolving => self.on_announced(now, id, Err(AnnounceError::Timeout), out),
+                    Step::Resolving => self.fail_question(now, id, AnnounceError::Timeout, out),
                     _ => self.next_address(now, id, out),
                 }
             } else if now >= e.resend_at {
                 e.resends += 1;
                 e.resend_at = now + limits::UDP_RESEND * 2u32.saturating_pow(e.resends.min(8));
-                if let Step::Connecting { to, .. } | Step::Announcing { to, .. } = e.step {
+                if let Step::Connecting { to, .. } | Step::Asking { to, .. } = e.step {
                     out.push(Action::Datagram { to, bytes: e.packet.clone() });
                 }
             }

@@ -45,6 +45,7 @@ impl EventLoop {
                 }
             }
             Action::Announce { id, url, timeout } => self.announcer.announce(id, url, timeout),
+            Action::Scrape { id, url, info_hash, timeout } => self.announcer.scrape(id, url, info_hash, timeout),
             Action::Resolve { id, host, port } => self.announcer.resolve(id, host, port),
             Action::Datagram { to, bytes } => self.listeners.send(to, &bytes),
             Action::Call { group, bytes } => self.groups.send(group, &bytes),
@@ -69,6 +70,12 @@ impl EventLoop {
             Notice::TrackerFailed { torrent, url, error } => {
                 self.tell_of(torrent, |torrent| Event::TrackerFailed { torrent, url: url.to_string(), error: error.to_string() });
             }
+            Notice::Scraped { torrent, url, result } => self.tell_of(torrent, |torrent| Event::Scraped {
+                torrent,
+                url: url.to_string(),
+                result: result.map_err(|error| error.to_string()),
+            }),
+            Notice::ScrapeDone { torrent } => self.tell_of(torrent, |torrent| Event::ScrapeDone { torrent }),
         }
     }
 
@@ -99,6 +106,11 @@ impl EventLoop {
                 self.engine.pause(self.now, key, &mut self.actions);
             }
             Command::Resume(id) => self.resume(id),
+            Command::Scrape(id) => {
+                if let Some(key) = self.entries.key_of(id) {
+                    self.engine.scrape(self.now, key, &mut self.actions);
+                }
+            }
             Command::SetLimits { download, upload } => self.engine.set_limits(self.now, download, upload, &mut self.actions),
             Command::Stop { within } => {
                 self.deadline = Some(self.now + within);
@@ -126,19 +138,22 @@ impl EventLoop {
         if let Some(metainfo) = metainfo.filter(|m| !m.private()) {
             self.engine.add_nodes(metainfo.nodes(), &mut self.actions);
         }
+        let paused = torrent.paused;
         let (content, disk) = match metainfo.map(|m| torrent.to_open(m)) {
             Some(open) => {
                 self.store.open(key, open.clone());
                 (Content::Known(open), Disk::Opening)
             }
             None => {
-                self.engine.resume(self.now, key);
+                if !paused {
+                    self.engine.resume(self.now, key);
+                }
                 (Content::Awaited(torrent), Disk::Closed)
             }
         };
         self.entries.insert(
             key,
-            Entry { id, content, disk, tell_complete: false, paused: false, removing: false, failed: false, reopen: false },
+            Entry { id, content, disk, tell_complete: false, paused, removing: false, failed: false, reopen: false },
         );
         if let Some(metainfo) = kept {
             self.learn(key, metainfo);
@@ -200,6 +215,7 @@ impl EventLoop {
         while let Some(done) = self.announcer.next_done() {
             match done {
                 NetDone::Announced { id, result } => self.engine.on_announced(self.now, id, result, &mut self.actions),
+                NetDone::Scraped { id, result } => self.engine.on_scraped(self.now, id, result, &mut self.actions),
                 NetDone::Resolved { id, result } => self.engine.on_resolved(self.now, id, result, &mut self.actions),
             }
         }

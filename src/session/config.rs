@@ -112,6 +112,8 @@ pub struct AddTorrent {
     /// A link's files are chosen once it is known which there are: after [`Event::Metadata`](super::Event::Metadata) nothing happens
     /// until [`Session::choose`](super::Session::choose).
     pub choose_later: bool,
+    /// It rests until [`Session::resume`](super::Session::resume): what is there is looked at, and nobody hears of us.
+    pub paused: bool,
     /// Peers known from elsewhere.
     pub peers: Vec<SocketAddr>,
     /// Trackers besides the torrent's own, each a tier.
@@ -146,6 +148,7 @@ impl AddTorrent {
             dir: dir.into(),
             wanted_files: None,
             choose_later: false,
+            paused: false,
             peers: Vec::new(),
             trackers: Vec::new(),
             seed_only: false,

@@ -3,7 +3,7 @@
 use crate::disk::DiskFault;
 use crate::engine::Slow;
 use crate::units::Origin;
-use crate::wire::{Metainfo, MetainfoError};
+use crate::wire::{Metainfo, MetainfoError, SwarmCounts};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -82,6 +82,20 @@ pub enum Event {
         url: String,
         /// Why, in a sentence.
         error: String,
+    },
+    /// A tracker has said how many have the torrent, or has not. Comes once for each tracker after [`Session::scrape`](super::Session::scrape).
+    Scraped {
+        /// Which torrent.
+        torrent: TorrentId,
+        /// Which tracker.
+        url: String,
+        /// How many, or why that is not known, in a sentence.
+        result: Result<SwarmCounts, String>,
+    },
+    /// Every tracker has said how many have the torrent, or never will.
+    ScrapeDone {
+        /// Which torrent.
+        torrent: TorrentId,
     },
     /// A peer sent bad data and is not talked to again.
     PeerBanned {

@@ -62,6 +62,8 @@ pub enum Command {
     Pause(TorrentId),
     /// Let it go on.
     Resume(TorrentId),
+    /// Ask its trackers how many have it.
+    Scrape(TorrentId),
     /// New limits, bytes a second.
     SetLimits {
         /// Of all downloads.

@@ -99,6 +99,12 @@ impl Session {
         let _ = self.command(Command::Resume(id));
     }
 
+    /// Asks the torrent's trackers how many have it; nobody is told of us, and the torrent may rest meanwhile. Every tracker's answer comes
+    /// as `Scraped`, and `ScrapeDone` after the last, within half a minute.
+    pub fn scrape(&self, id: TorrentId) {
+        let _ = self.command(Command::Scrape(id));
+    }
+
     /// New limits for all torrents together, in bytes a second; `None` for none.
     pub fn set_limits(&self, download: Option<u64>, upload: Option<u64>) {
         let _ = self.command(Command::SetLimits { download, upload });

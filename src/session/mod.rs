@@ -15,6 +15,7 @@ mod serve;
 mod torrents;
 
 pub use crate::units::Origin;
+pub use crate::wire::SwarmCounts;
 pub use config::{AddTorrent, Config, DhtConfig, Source};
 pub use error::{SessionGone, StartError};
 pub use event::{Event, Progress, SlowReason, TorrentId};

@@ -140,6 +140,7 @@ impl World {
                 self.send_datagram(from, to, bytes.into());
             }
             Action::Metadata { .. } => unreachable!("every node knows what the torrent is made of"),
+            Action::Scrape { .. } => unreachable!("nobody asks how many there are"),
             Action::Call { .. } => unreachable!("nobody has a local network here"),
             Action::KeepNodes { .. } => unreachable!("nobody is in the DHT here"),
             Action::Notice(notice) => self.notice(node, &notice),

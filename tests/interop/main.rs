@@ -25,4 +25,5 @@ mod exchange;
 mod liars;
 mod lsd;
 mod pex;
+mod scrape;
 mod shapes;

@@ -9,6 +9,7 @@ mod local;
 mod metadata;
 mod pex;
 mod policy;
+mod scraping;
 mod streams;
 mod swarm;
 mod trackers;

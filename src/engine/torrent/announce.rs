@@ -53,6 +53,11 @@ impl Trackers {
         Trackers { tiers, asking: None, current: None, completed: false }
     }
 
+    /// Where they are, tier by tier.
+    pub fn urls(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.tiers.iter().flatten().map(|t| &t.url)
+    }
+
     fn all(&mut self) -> impl Iterator<Item = &mut Tracker> {
         self.tiers.iter_mut().flatten()
     }

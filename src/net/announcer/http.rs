@@ -1,12 +1,13 @@
-//! One announce over HTTP or HTTPS, from URL to reply, within one deadline.
+//! One announce or scrape over HTTP or HTTPS, from URL to reply, within one deadline.
 //!
 //! Redirects are followed here and not by ureq, because each hop has its own check: http or https only, never from
 //! https to http, never from outside to a private address, at most [`REDIRECTS`]. We send no credentials and no
 //! cookies, so none can be forwarded. The body is cut off at its limit after inflation.
 
 use super::lookup::{GuardedResolver, Lookups};
+use crate::units::InfoHash;
 use crate::wire::limits::TRACKER_REPLY_BYTES;
-use crate::wire::{AnnounceError, AnnounceReply, Scheme, UrlParts, parse_reply, printable, url_parts};
+use crate::wire::{AnnounceError, AnnounceReply, Scheme, SwarmCounts, UrlParts, parse_counts, parse_reply, printable, url_parts};
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,14 +27,33 @@ const EARLIEST: Duration = Duration::from_secs(1_704_067_200);
 
 /// Asks the tracker at `url`, our question included, and reads its answer.
 pub(super) fn announce(url: &str, deadline: Instant, lookups: &Arc<Lookups>) -> Result<AnnounceReply, AnnounceError> {
+    ask(url, deadline, lookups, parse_reply)
+}
+
+/// Asks at `url` how many have a torrent.
+pub(super) fn scrape(
+    url: &str,
+    info_hash: &InfoHash,
+    deadline: Instant,
+    lookups: &Arc<Lookups>,
+) -> Result<SwarmCounts, AnnounceError> {
+    ask(url, deadline, lookups, |body| parse_counts(body, info_hash))
+}
+
+fn ask<T>(
+    url: &str,
+    deadline: Instant,
+    lookups: &Arc<Lookups>,
+    parse: impl Fn(&[u8]) -> Result<T, AnnounceError>,
+) -> Result<T, AnnounceError> {
     let mut url = url.to_owned();
-    let mut local_allowed = is_plain_announce(&http_parts(&url).ok_or(AnnounceError::Url)?);
+    let mut local_allowed = is_plain_question(&http_parts(&url).ok_or(AnnounceError::Url)?);
     for _ in 0..=REDIRECTS {
         let found_local = Arc::new(AtomicBool::new(false));
         let resolver = GuardedResolver { lookups: lookups.clone(), deadline, local_allowed, found_local: found_local.clone() };
         let response = get(&url, deadline, resolver)?;
         if !response.status().is_redirection() {
-            return read(response);
+            return read(response, parse);
         }
         url = next_hop(&url, response.headers().get(LOCATION).and_then(|l| l.to_str().ok()))?;
         local_allowed = found_local.load(Ordering::Relaxed);
@@ -58,7 +78,7 @@ fn get(url: &str, deadline: Instant, resolver: GuardedResolver) -> Result<Respon
 }
 
 /// Some trackers refuse with a status *and* say why in bencode; the words are worth more than the number.
-fn read(response: Response<Body>) -> Result<AnnounceReply, AnnounceError> {
+fn read<T>(response: Response<Body>, parse: impl Fn(&[u8]) -> Result<T, AnnounceError>) -> Result<T, AnnounceError> {
     let status = response.status();
     let mut body = Vec::new();
     let limit = TRACKER_REPLY_BYTES;
@@ -67,7 +87,7 @@ fn read(response: Response<Body>) -> Result<AnnounceReply, AnnounceError> {
     if body.len() > limit {
         return Err(AnnounceError::TooBig { limit });
     }
-    match parse_reply(&body) {
+    match parse(&body) {
         refused @ Err(AnnounceError::Failure { .. }) => refused,
         _ if !status.is_success() => Err(AnnounceError::Status(status.as_u16())),
         answer => answer,
@@ -110,10 +130,10 @@ fn http_parts(url: &str) -> Option<UrlParts<'_>> {
     url_parts(url).filter(|parts| matches!(parts.scheme, Scheme::Http | Scheme::Https))
 }
 
-/// Whether the URL can only be an announce: nothing on a private network should take it for a command.
-fn is_plain_announce(parts: &UrlParts<'_>) -> bool {
+/// Whether the URL can only be an announce or a scrape: nothing on a private network should take it for a command.
+fn is_plain_question(parts: &UrlParts<'_>) -> bool {
     let (path, query) = parts.path_and_query.split_once('?').unwrap_or((parts.path_and_query, ""));
-    path == "/announce" && (query.is_empty() || query.starts_with("info_hash="))
+    matches!(path, "/announce" | "/scrape") && (query.is_empty() || query.starts_with("info_hash="))
 }
 
 /// ureq's error in our words.
@@ -181,7 +201,7 @@ mod tests {
 
     #[test]
     fn k10_only_a_plain_announce_may_go_to_a_private_address() {
-        let plain = |url| is_plain_announce(&http_parts(url).unwrap());
+        let plain = |url| is_plain_question(&http_parts(url).unwrap());
         assert!(plain("http://10.0.0.1/announce?info_hash=x") && plain("http://10.0.0.1/announce"));
         assert!(!plain("http://10.0.0.1/reboot?info_hash=x"));
         assert!(!plain("http://10.0.0.1/announce?cmd=reboot&info_hash=x"));

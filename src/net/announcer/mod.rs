@@ -1,8 +1,8 @@
-//! Errands that block: announces over HTTP(S) and lookups of host names, each on a thread of its own, a few at a time.
+//! Errands that block: announces and scrapes over HTTP(S) and lookups of host names, each on a thread of its own, a few at a time.
 //!
 //! ```text
-//!   announce, resolve ──▶ waiting ──▶ running (at most `workers`) ──channel, wake──▶ next_done
-//!                             └─ full: answered at once
+//!   announce, scrape, resolve ──▶ waiting ──▶ running (at most `workers`) ──channel, wake──▶ next_done
+//!                                     └─ full: answered at once
 //! ```
 //!
 //! A tracker is asked twice an hour, so a thread lives as long as its errand and an idle announcer has none. Every
@@ -17,7 +17,8 @@ mod lookup;
 #[cfg(test)]
 mod tests;
 
-use crate::wire::{AnnounceError, AnnounceReply};
+use crate::units::InfoHash;
+use crate::wire::{AnnounceError, AnnounceReply, SwarmCounts};
 use lookup::Lookups;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -49,6 +50,13 @@ pub enum Done {
         /// What came of it.
         result: Result<AnnounceReply, AnnounceError>,
     },
+    /// An HTTP tracker said how many have a torrent, or did not.
+    Scraped {
+        /// As given to [`Announcer::scrape`].
+        id: u64,
+        /// What came of it.
+        result: Result<SwarmCounts, AnnounceError>,
+    },
     /// A host name was looked up.
     Resolved {
         /// As given to [`Announcer::resolve`].
@@ -60,6 +68,7 @@ pub enum Done {
 
 enum Errand {
     Announce { url: String, timeout: Duration },
+    Scrape { url: String, info_hash: InfoHash, timeout: Duration },
     Resolve { host: String, port: u16 },
 }
 
@@ -103,6 +112,11 @@ impl Announcer {
     /// Asks the HTTP tracker with this complete URL; all of it takes at most `total_timeout` from when a worker is free.
     pub fn announce(&mut self, id: u64, url: String, total_timeout: Duration) {
         self.enqueue(Job { id, errand: Errand::Announce { url, timeout: total_timeout } });
+    }
+
+    /// Asks the HTTP tracker with this complete URL how many have the torrent; the same time.
+    pub fn scrape(&mut self, id: u64, url: String, info_hash: InfoHash, total_timeout: Duration) {
+        self.enqueue(Job { id, errand: Errand::Scrape { url, info_hash, timeout: total_timeout } });
     }
 
     /// Looks up the addresses of a UDP tracker.
@@ -149,9 +163,7 @@ impl Announcer {
     fn start(&mut self, job: Job) {
         let name = format!("rill-tracker-{}", self.started % 1_000);
         self.started += 1;
-        let (id, is_announce) = (job.id, matches!(job.errand, Errand::Announce { .. }));
-        let report =
-            Report { done: Some(failed(id, is_announce, worker_died())), to: self.report.clone(), wake: self.wake.clone() };
+        let report = Report { done: Some(job.failed(worker_died())), to: self.report.clone(), wake: self.wake.clone() };
         let lookups = self.lookups.clone();
         let spawned = thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || {
             let mut report = report;
@@ -172,6 +184,9 @@ impl Job {
             Errand::Announce { url, timeout } => {
                 Done::Announced { id, result: http::announce(&url, Instant::now() + timeout, lookups) }
             }
+            Errand::Scrape { url, info_hash, timeout } => {
+                Done::Scraped { id, result: http::scrape(&url, &info_hash, Instant::now() + timeout, lookups) }
+            }
             Errand::Resolve { host, port } => {
                 let found = lookups.find(&host, port, Instant::now() + LOOKUP_TIMEOUT);
                 Done::Resolved { id, result: found.map_err(|e| e.to_string()) }
@@ -180,12 +195,13 @@ impl Job {
     }
 
     fn failed(&self, error: AnnounceError) -> Done {
-        failed(self.id, matches!(self.errand, Errand::Announce { .. }), error)
+        let id = self.id;
+        match self.errand {
+            Errand::Announce { .. } => Done::Announced { id, result: Err(error) },
+            Errand::Scrape { .. } => Done::Scraped { id, result: Err(error) },
+            Errand::Resolve { .. } => Done::Resolved { id, result: Err(error.to_string()) },
+        }
     }
-}
-
-fn failed(id: u64, is_announce: bool, error: AnnounceError) -> Done {
-    if is_announce { Done::Announced { id, result: Err(error) } } else { Done::Resolved { id, result: Err(error.to_string()) } }
 }
 
 fn worker_died() -> AnnounceError {

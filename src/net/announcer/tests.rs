@@ -256,6 +256,7 @@ fn errands_beyond_the_workers_wait_their_turn_and_all_come_back() {
                 assert_eq!(result, Ok(vec!["127.0.0.1:6969".parse().unwrap()]));
                 id
             }
+            Done::Scraped { .. } => panic!("nobody asked for counts"),
         })
         .collect();
     ids.sort_unstable();
@@ -283,11 +284,33 @@ fn k12_the_queue_is_bounded_and_leaving_joins_nobody() {
 #[test]
 fn a_worker_that_dies_is_reported() {
     let (to, done) = channel();
-    let report = Report { done: Some(failed(3, true, worker_died())), to, wake: Arc::new(|| {}) };
+    let died = Done::Announced { id: 3, result: Err(worker_died()) };
+    let report = Report { done: Some(died), to, wake: Arc::new(|| {}) };
     let died = thread::Builder::new().spawn(move || {
         let _report = report;
         std::panic::resume_unwind(Box::new("a test's panic"));
     });
     died.unwrap().join().unwrap_err();
     assert!(matches!(done.recv(), Ok(Done::Announced { id: 3, result: Err(AnnounceError::Connection(_)) })));
+}
+
+// ---- counts ---------------------------------------------------------------------------------------------------------
+
+fn count(url: String) -> Result<SwarmCounts, AnnounceError> {
+    let mut announcer = announcer();
+    announcer.scrape(8, url, InfoHash([b'a'; 20]), Duration::from_secs(5));
+    match wait(&mut announcer) {
+        Done::Scraped { id: 8, result } => result,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn counts_are_read_from_a_local_tracker() {
+    let addr = serving(answer("200 OK", b"d5:filesd20:aaaaaaaaaaaaaaaaaaaad10:incompletei2e8:completei1eeee"));
+    let counts = SwarmCounts { seeds: Some(1), peers: Some(2), completed: None };
+    assert_eq!(count(format!("http://{addr}/scrape?info_hash=x")), Ok(counts));
+    assert_eq!(count(format!("http://{addr}/x/scrape?info_hash=x")), Err(AnnounceError::LocalAddress), "K10");
+    let addr = serving(answer("404 Not Found", b"<html>"));
+    assert_eq!(count(format!("http://{addr}/scrape?info_hash=x")), Err(AnnounceError::Status(404)));
 }
