@@ -285,7 +285,7 @@ pub(crate) struct Show {
     /// Ask peers what is in a magnet link's torrent
     #[arg(long, env = "RILL_FETCH", value_parser = FalseyValueParser::new())]
     pub(crate) fetch: bool,
-    /// Ask the trackers how many have the torrent, without telling them of us
+    /// Ask the trackers and the DHT how many have the torrent, without telling them of us
     #[arg(long, env = "RILL_SCRAPE", value_parser = FalseyValueParser::new())]
     pub(crate) scrape: bool,
     /// Give up (exit code 2) after this long

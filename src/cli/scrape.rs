@@ -1,4 +1,4 @@
-//! `rill show --scrape`: how many have the torrent, as each of its trackers counts them.
+//! `rill show --scrape`: how many have the torrent, as each of its trackers counts them, and the DHT.
 //!
 //! A session that lives for nothing else asks: the torrent rests in it, so nobody hears of us, no peer is dialed and no content is
 //! touched. What there is to show comes first; then a line for each tracker as it answers, or one more field of the JSON object. It is a
@@ -13,7 +13,7 @@ use super::signals::Stop;
 use super::source::Found;
 use super::{out, plan};
 use crate::session::{AddTorrent, Config, Event, Session, SwarmCounts};
-use crate::wire::{Magnet, printable};
+use crate::wire::{Magnet, Metainfo, printable};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -24,34 +24,43 @@ const INDENT: usize = 12;
 /// Characters of a tracker's address or words in one line, if there is no terminal to fit into.
 const LINE_CHARS: usize = 500;
 
-/// Whom to ask about what.
-pub(crate) fn of(found: &Found, typed: &args::Show) -> Result<Magnet, Failure> {
+/// What to ask about, and how.
+pub(crate) struct Asking {
+    torrent: Magnet,
+    config: Config,
+}
+
+/// Whom to ask about what. Nobody but its trackers hears of a private torrent.
+pub(crate) fn of(found: &Found, typed: &args::Show) -> Result<Asking, Failure> {
     let (info_hash, trackers) = match found {
         Found::Torrent(metainfo) => (metainfo.info_hash(), metainfo.trackers().concat()),
         Found::Magnet(magnet) => (magnet.info_hash, magnet.trackers.clone()),
     };
+    let mut config = plan::discover(&typed.discovery, Config::default())?;
+    config.dht = config.dht.filter(|_| !found.metainfo().is_some_and(Metainfo::private));
+    config.state_dir = plan::state_dir(&typed.state, |name| std::env::var(name).ok());
     let mut all: Vec<String> = Vec::new();
     for url in trackers.into_iter().chain(plan::trackers(&typed.discovery)?) {
         if !all.contains(&url) {
             all.push(url);
         }
     }
-    Ok(Magnet { trackers: all, ..Magnet::new(info_hash) })
+    Ok(Asking { torrent: Magnet { trackers: all, ..Magnet::new(info_hash) }, config })
 }
 
 /// Prints what there is to show, and what the trackers say.
-pub(crate) fn show(text: &str, torrent: &Magnet, typed: &args::Show) -> Result<Exit, Failure> {
+pub(crate) fn show(text: &str, asking: &Asking, typed: &args::Show) -> Result<Exit, Failure> {
     let mut answers = Vec::new();
     let end = match typed.json {
         true => {
-            let end = ask(torrent, typed.timeout, |url, result| answers.push((url, result)));
-            out::data(&with_answers(text, torrent, &answers));
+            let end = ask(asking, typed.timeout, |url, result| answers.push((url, result)));
+            out::data(&with_answers(text, &asking.torrent, &answers));
             end
         }
         false => {
             out::data(text);
             let width = if std::io::stdout().is_terminal() { out::Terminal::extent().0 } else { usize::MAX };
-            ask(torrent, typed.timeout, |url, result| {
+            ask(asking, typed.timeout, |url, result| {
                 out::data(&(line(&url, &result, width) + "\n"));
                 answers.push((url, result));
             })
@@ -60,17 +69,17 @@ pub(crate) fn show(text: &str, torrent: &Magnet, typed: &args::Show) -> Result<E
     end?;
     match answers.iter().any(|(_, result)| result.is_ok()) {
         true => Ok(Exit::Done),
-        false if torrent.trackers.is_empty() => Err(Failure::new(Exit::Network, "there is no tracker to ask")),
+        false if answers.is_empty() => Err(Failure::new(Exit::Network, "there is no tracker to ask")),
         false => Err(Failure::new(Exit::Network, "no tracker has answered")),
     }
 }
 
-/// Asks all trackers and hands over each answer as it comes.
-fn ask(torrent: &Magnet, timeout: Duration, mut each: impl FnMut(String, Result<SwarmCounts, String>)) -> Result<(), Failure> {
+/// Asks everybody and hands over each answer as it comes.
+fn ask(asking: &Asking, timeout: Duration, mut each: impl FnMut(String, Result<SwarmCounts, String>)) -> Result<(), Failure> {
     let stop = Stop::on_signals(Exit::Stopped).map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
-    let config = Config { listen_ports: 0..=0, dht: None, lsd: false, pex: false, workers: 1, ..Config::default() };
+    let config = Config { listen_ports: 0..=0, lsd: false, pex: false, workers: 1, ..asking.config.clone() };
     let session = Session::start(config).map_err(start_failure)?;
-    let order = AddTorrent { paused: true, choose_later: true, ..AddTorrent::magnet(torrent.clone(), "") };
+    let order = AddTorrent { paused: true, choose_later: true, ..AddTorrent::magnet(asking.torrent.clone(), "") };
     let id = session.add(order).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
     session.scrape(id);
     let begun = Instant::now();
@@ -112,9 +121,10 @@ fn count(n: Option<u32>, one: &str, many: &str) -> String {
     }
 }
 
-/// The finished object with one field more: the trackers in the torrent's order.
+/// The finished object with one field more: the trackers in the torrent's order, and then who else has answered.
 fn with_answers(object: &str, torrent: &Magnet, answers: &[(String, Result<SwarmCounts, String>)]) -> String {
-    let rows = torrent.trackers.iter().map(|url| {
+    let others = answers.iter().map(|(url, _)| url).filter(|url| !torrent.trackers.contains(url));
+    let rows = torrent.trackers.iter().chain(others).map(|url| {
         let answer = answers.iter().find(|(of, _)| of == url).map(|(_, result)| result);
         let counts = answer.and_then(|result| result.as_ref().ok().copied()).unwrap_or_default();
         let number = |n: Option<u32>| n.map(u64::from);

@@ -16,6 +16,7 @@ use super::dht::{Announce, Dht, DhtAction, DhtConfig, DhtStats};
 use super::limits;
 use super::timers::Timer;
 use crate::units::{InfoHash, Now, Origin, TorrentKey};
+use crate::wire::SwarmCounts;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -61,6 +62,8 @@ pub(super) struct Finding {
     /// Somebody answers.
     joined: bool,
     next_search: Now,
+    /// Torrents that are to be counted, and the questions that this answers.
+    scrapes: BTreeMap<InfoHash, u64>,
     out: Vec<DhtAction>,
 }
 
@@ -84,6 +87,7 @@ impl Engine {
             joined: false,
             retry: limits::DHT_LOOK_UP,
             next_search: now,
+            scrapes: BTreeMap::new(),
             out: Vec::new(),
         });
         self.timers.arm(Timer::KeepNodes, now + limits::DHT_KEEP);
@@ -195,6 +199,21 @@ impl Engine {
         self.after_dht(now, out);
     }
 
+    /// Whether a torrent can be counted in the DHT.
+    pub(super) fn is_counted_in_dht(&self, key: TorrentKey) -> bool {
+        self.finding.is_some() && self.torrents.get(key).is_some_and(|t| t.allows(Origin::Dht))
+    }
+
+    /// Counts a torrent in the DHT, as soon as somebody answers there: the answer to this question.
+    pub(super) fn count_in_dht(&mut self, now: Now, id: u64, info_hash: InfoHash, out: &mut Actions) {
+        let Some(f) = &mut self.finding else { return };
+        f.scrapes.insert(info_hash, id);
+        if f.joined {
+            f.dht.scrape(now, info_hash, &mut f.out);
+        }
+        self.after_dht(now, out);
+    }
+
     /// A torrent's peers are not looked for any more.
     pub(super) fn end_search(&mut self, info_hash: &InfoHash) {
         if let Some(f) = &mut self.finding {
@@ -233,18 +252,36 @@ impl Engine {
                         self.learn_peers(now, *key, &peers, Origin::Dht);
                     }
                 }
-                DhtAction::Done { .. } | DhtAction::Scraped { .. } => {}
+                DhtAction::Done { .. } => {}
+                DhtAction::Scraped { info_hash, seeds, peers } => {
+                    if let Some(id) = self.finding.as_mut().and_then(|f| f.scrapes.remove(&info_hash)) {
+                        let counts = SwarmCounts { seeds: Some(seeds), peers: Some(peers), completed: None };
+                        self.on_scraped(now, id, Ok(counts), out);
+                    }
+                }
                 DhtAction::External { ip } => self.on_our_address(ip),
             }
         }
         if let Some(f) = &mut self.finding {
             f.out = wanted; // the memory goes back
         }
+        if joined && !joined_before {
+            self.count_waiting(now, out);
+        }
         match (joined_before, joined) {
             (false, true) => self.torrents.keys().for_each(|key| self.timers.arm(Timer::Search(key), now)),
             (true, false) => self.timers.arm(Timer::JoinDht, now + limits::DHT_TRY),
             _ => {}
         }
+    }
+
+    /// Torrents that were to be counted before anybody answered.
+    fn count_waiting(&mut self, now: Now, out: &mut Actions) {
+        let Some(f) = self.finding.as_mut().filter(|f| !f.scrapes.is_empty()) else { return };
+        for info_hash in f.scrapes.keys() {
+            f.dht.scrape(now, *info_hash, &mut f.out);
+        }
+        self.after_dht(now, out);
     }
 
     fn on_our_address(&mut self, ip: IpAddr) {

@@ -1,4 +1,5 @@
-//! How many have a torrent, asked of its trackers: every one once, whether the torrent runs or rests, and nobody learns of us (BEP 48).
+//! How many have a torrent, asked of its trackers and the DHT: each once, whether the torrent runs or rests, and nobody learns of us
+//! (BEP 48, 33).
 //!
 //! ```text
 //!   scrape ──▶ one question a tracker ──answer, no, or 30 s──▶ Scraped … ──▶ ScrapeDone after the last
@@ -16,8 +17,11 @@ use crate::units::{Now, TorrentKey};
 use crate::wire::{AnnounceError, Scheme, SwarmCounts, scrape_url, url_parts};
 use std::sync::Arc;
 
+/// What stands for the DHT where a tracker's address would.
+const DHT: &str = "DHT";
+
 impl Engine {
-    /// Asks every tracker of the torrent how many have it. Changes nothing of what trackers know of us.
+    /// Asks every tracker of the torrent how many have it, and the DHT if we are in it and the torrent is not private. Changes nothing of what trackers know of us.
     pub fn scrape(&mut self, now: Now, key: TorrentKey, out: &mut Actions) {
         let Some(t) = self.torrents.get(key) else { return };
         let mut urls: Vec<Arc<str>> = Vec::new();
@@ -26,6 +30,8 @@ impl Engine {
                 urls.push(url.clone());
             }
         }
+        let by_dht = self.is_counted_in_dht(key) && !self.is_scraping(key, DHT);
+        urls.extend(by_dht.then(|| DHT.into()));
         let until = now + limits::ANNOUNCE_TIMEOUT;
         if urls.is_empty() {
             return self.end_scrape(key, out);
@@ -44,6 +50,7 @@ impl Engine {
     fn put_scrape(&mut self, now: Now, id: u64, key: TorrentKey, url: &str, out: &mut Actions) {
         let Some(info_hash) = self.torrents.get(key).map(|t| t.info_hash) else { return };
         match url_parts(url) {
+            _ if url == DHT => self.count_in_dht(now, id, info_hash, out),
             Some(parts) if parts.scheme == Scheme::Udp => {
                 self.converse(now, id, &parts, Request::Scrape(info_hash), limits::ANNOUNCE_TIMEOUT, out);
             }

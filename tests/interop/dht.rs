@@ -288,3 +288,17 @@ fn the_cost_of_an_idle_node() {
     assert!(after[0].0.saturating_sub(after[1].0) <= 2 << 20, "more than 2 MiB");
     assert!((after[0].1 - before[0].1) / WATCHED.as_secs_f64() <= 0.002, "more than 0.2 % of a core");
 }
+
+#[test]
+#[ignore = "needs other programs"]
+fn the_dht_says_how_many_there_are() {
+    need!("libtorrent");
+    let lab = Lab::new();
+    let torrent = trackerless(&lab, 1 << 20);
+    let network = Network::new(&lab, &[&torrent]);
+    // Until the seed has announced itself, nobody counts it.
+    lab.wait_for("the DHT counts the seed", || {
+        let kid = network.rill(&["show", "--scrape", "--no-state", &magnet(&torrent)], &[]);
+        kid.code() == 0 && kid.words().contains("DHT: 1 seed, 0 peers")
+    });
+}

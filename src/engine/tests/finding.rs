@@ -1,7 +1,7 @@
 //! The engine and its node of the DHT: when it joins, what it searches for, whom it tells; private torrents stay out (T28).
 
 use crate::engine::testing::{HASH, Said, World};
-use crate::engine::{Action, DhtSetup, Shape, limits};
+use crate::engine::{Action, DhtSetup, Notice, Shape, limits};
 use crate::units::{Bitfield, NodeId, Origin, PeerId, PeerKey, Rng};
 use crate::wire::krpc::{Body, Question, ReplyParts, parse, write_node, write_reply};
 use crate::wire::{Handshake, Message};
@@ -264,4 +264,32 @@ fn a_peer_that_the_dht_named_is_counted_as_such() {
     w.send(p, &crate::engine::testing::handshake(77, true));
     let stats = w.engine.stats(w.now, w.torrent).unwrap();
     assert_eq!((stats.peers, stats.peers_by_origin[Origin::Dht.number()]), (1, 1));
+}
+
+#[test]
+fn a_torrent_is_counted_in_the_dht_as_soon_as_somebody_answers_and_a_private_one_never() {
+    let counts = |w: &World| {
+        let of = |a: &Action| match a {
+            Action::Notice(Notice::Scraped { url, result, .. }) => Some((url.to_string(), result.clone().unwrap().peers)),
+            _ => None,
+        };
+        w.log.iter().filter_map(of).collect::<Vec<_>>()
+    };
+    let done = |w: &World| w.log.iter().any(|a| matches!(a, Action::Notice(Notice::ScrapeDone { .. })));
+    let mut w = World::leech();
+    w.engine.pause(w.now, w.torrent, &mut w.out);
+    join(&mut w, setup(&[node(1)], &[]));
+    w.engine.scrape(w.now, w.torrent, &mut w.out);
+    w.turn();
+    assert!(!done(&w));
+    play(&mut w, &[], &["30.1.2.3:1".parse().unwrap(), "30.1.2.4:1".parse().unwrap()]);
+    assert_eq!((counts(&w), done(&w)), (vec![("DHT".to_string(), Some(2))], true));
+    assert!(w.dials.is_empty());
+
+    let mut w = private();
+    join(&mut w, setup(&[node(1)], &[]));
+    play(&mut w, &[], &[]);
+    w.engine.scrape(w.now, w.torrent, &mut w.out);
+    w.turn();
+    assert!(done(&w) && searches(&play(&mut w, &[], &[])) == 0);
 }
