@@ -110,7 +110,12 @@ fn a_torrent_that_was_added_resting_goes_on_when_it_is_told_to() {
 fn show(trackers: &[String], words: &[&str]) -> Output {
     let link = format!("magnet:?xt=urn:btih:{HASH}{}", trackers.iter().map(|t| format!("&tr={t}")).collect::<String>());
     let mut command = Command::new(env!("CARGO_BIN_EXE_rill"));
-    command.env_clear().env("LC_ALL", "C").args(["show", "--no-state", "--scrape"]).args(words).arg(link);
+    command
+        .env_clear()
+        .envs([("LC_ALL", "C"), ("RILL_NO_DHT", "1")])
+        .args(["show", "--no-state", "--scrape"])
+        .args(words)
+        .arg(link);
     command.output().unwrap()
 }
 
