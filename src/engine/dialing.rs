@@ -173,7 +173,6 @@ impl Engine {
             }
             t.peers.push(key);
         }
-        t.candidates.succeeded(addr);
         log::info!("{addr} is a peer ({})", origin.word());
         let geometry = *t.pieces.geometry();
         let Some(c) = self.connections.get_mut(key) else { return Ok(()) };
@@ -263,7 +262,10 @@ impl Engine {
             t.picker.availability.leave(&peer.has, peer.joined_as_seed);
         }
         if peer.dialed && why != Close::OutOfResources {
+            // Two who dial each other at once may lose both connections, each side another one: one of them tries again soon.
+            let brief = why == Close::Lost && now.since(peer.since) < limits::BRIEF_CONNECTION;
             let failed = peer.phase != Phase::Up
+                || brief
                 || matches!(why, Close::Misconduct(_) | Close::Duplicate | Close::Idle | Close::Uninteresting);
             t.candidates.lost(now, peer.addr, failed);
         }

@@ -122,6 +122,8 @@ pub const KNOWN_ADDRESSES: usize = 1000;
 pub const REDIAL: Duration = Duration::from_secs(60);
 /// Wait after the first failure: whoever typed the address has perhaps just started the other side.
 pub const REDIAL_SOON: Duration = Duration::from_secs(5);
+/// A connection that the other side ends sooner than this has come to nothing.
+pub const BRIEF_CONNECTION: Duration = Duration::from_secs(5);
 /// Failures after which an address is forgotten.
 pub const DIAL_FAILURES: u32 = 8;
 /// Addresses banned a torrent, the oldest forgotten first.

@@ -239,3 +239,24 @@ fn a_removed_torrent_is_unknown_and_late_answers_find_nobody() {
     let q = w.greeted(2);
     assert_eq!(w.why(q), Some(Close::UnknownTorrent));
 }
+
+#[test]
+fn who_hangs_up_at_once_is_dialed_again_soon_and_then_less_and_less_often() {
+    let addr: SocketAddr = "10.9.9.9:7".parse().unwrap();
+    let mut w = World::built(|s| s.spec.peers = vec![addr]);
+    w.pass(0.0);
+    let mut dialed_at = Vec::new();
+    for n in 0..4 {
+        let (p, _) = *w.dials.last().unwrap();
+        dialed_at.push(w.now);
+        w.dialed(p);
+        w.send(p, &handshake(9, true));
+        w.lose(p);
+        let before = w.dials.len();
+        while n < 3 && w.dials.len() == before {
+            w.pass(1.0);
+        }
+    }
+    let waits: Vec<u64> = dialed_at.windows(2).map(|pair| pair[1].since(pair[0]).as_secs()).collect();
+    assert_eq!(waits, [5, 120, 180]);
+}

@@ -72,18 +72,12 @@ impl Candidates {
         self.known.values().filter(|c| !c.connected).map(|c| c.not_before).min()
     }
 
-    /// The connection got as far as a handshake: the address is good.
-    pub fn succeeded(&mut self, addr: SocketAddr) {
-        if let Some(c) = self.known.get_mut(&addr) {
-            c.failures = 0;
-        }
-    }
-
-    /// The connection is gone. `failed`: it never got to a handshake, or ended by the peer's fault.
+    /// The connection is gone. `failed`: it never got to a handshake, was over as soon as it stood, or ended by the peer's fault. An address
+    /// is as good as its last connection: who lets us in and hangs up at once waits longer each time, too.
     pub fn lost(&mut self, now: Now, addr: SocketAddr, failed: bool) {
         let Some(c) = self.known.get_mut(&addr) else { return };
         c.connected = false;
-        c.failures += u32::from(failed);
+        c.failures = if failed { c.failures + 1 } else { 0 };
         c.not_before = now + if failed && c.failures == 1 { limits::REDIAL_SOON } else { limits::REDIAL * c.failures.max(1) };
         if c.failures >= limits::DIAL_FAILURES {
             self.known.remove(&addr);
