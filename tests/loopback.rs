@@ -65,7 +65,7 @@ fn a_magnet_link_with_one_address_brings_metadata_and_then_the_content() {
     let s = session("127.0.0.1");
     s.add(AddTorrent::magnet(Magnet { peers: vec![addr], ..Magnet::new(torrent.info_hash()) }, to.path())).unwrap();
     let Event::Metadata { metainfo, .. } = wait(&s, |e| matches!(e, Event::Metadata { .. })) else { unreachable!() };
-    assert!(metainfo.info_bytes() == torrent.info_bytes());
+    assert!(metainfo.info() == torrent.info());
     wait(&s, |e| matches!(e, Event::Completed { .. }));
     assert_same(&from.path().join("a"), &to.path().join("a"));
 }

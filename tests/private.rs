@@ -105,7 +105,7 @@ fn t28_a_link_known_to_be_private_from_an_earlier_run_is_named_to_nobody_while_i
     let dir = tempfile::tempdir().unwrap();
     let (public, private) = (torrent(dir.path(), "public", false), torrent(dir.path(), "private", true));
     for torrent in [&public, &private] {
-        std::fs::write(dir.path().join(format!("{}.torrent", torrent.info_hash())), torrent.to_file()).unwrap();
+        std::fs::write(dir.path().join(format!("{}.torrent", torrent.info_hash())), torrent.to_file().unwrap()).unwrap();
     }
     let node = UdpSocket::bind("127.0.0.1:0").unwrap();
     std::fs::write(dir.path().join("dht.nodes"), write_nodes(&[node.local_addr().unwrap()])).unwrap();

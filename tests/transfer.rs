@@ -393,7 +393,7 @@ fn m9_names_from_peers_stay_in_the_directory() {
     .concat();
     fs::write(w.at("evil.torrent"), [b"d4:info", &info[..], b"e"].concat()).unwrap();
     let torrent = rill::wire::Metainfo::parse(&fs::read(w.at("evil.torrent")).unwrap()).unwrap();
-    let place: PathBuf = torrent.files()[0].path.iter().collect();
+    let place: PathBuf = torrent.files().get(0).unwrap().to_path();
     fs::create_dir_all(w.at("from").join(&place).parent().unwrap()).unwrap();
     fs::write(w.at("from").join(&place), &bytes).unwrap();
     let port = free_port();

@@ -97,7 +97,7 @@ pub(crate) struct Get {
     /// Give up (exit code 2) after this long
     #[arg(long, value_name = "TIME", env = "RILL_TIMEOUT", value_parser = parse_duration, help_heading = "When to stop")]
     pub(crate) timeout: Option<Duration>,
-    /// Give up (exit code 2) when nothing has arrived for this long
+    /// Give up (exit code 2) when nothing has arrived for this long; a full disk is waited for as long (exit code 9)
     #[arg(long, value_name = "TIME", env = "RILL_STALL_TIMEOUT", value_parser = parse_duration, help_heading = "When to stop")]
     pub(crate) stall_timeout: Option<Duration>,
     /// Run PROGRAM when a torrent is complete, with the content's path as its argument and
@@ -139,7 +139,8 @@ pub(crate) struct Place {
     /// How bytes reach the disk: through memory maps, plain writes, or whichever measures cheaper
     #[arg(long, value_name = "WAY", env = "RILL_STORAGE", default_value = "auto")]
     pub(crate) storage: Storage,
-    /// Memory for buffers and maps
+    /// Memory that rill may take: private memory and maps together; by default an eighth of a machine with up to 256 MiB, and 32M
+    /// of a larger one
     #[arg(long, value_name = "SIZE", env = "RILL_MAX_MEMORY", value_parser = parse_size)]
     pub(crate) max_memory: Option<u64>,
 }

@@ -10,10 +10,9 @@ use super::json::Object;
 use super::meter::Meter;
 use super::source::{shown, usable_tracker};
 use super::{fault_exit, out, words};
-use crate::disk::ContentFile;
 use crate::units::PieceHash;
 use crate::wire::metainfo::Builder;
-use crate::wire::{Metainfo, web_seed_url};
+use crate::wire::{Files, Metainfo, web_seed_url};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -45,9 +44,9 @@ pub(crate) fn run(typed: &args::Create) -> Result<Exit, Failure> {
 struct Content {
     /// Path below the torrent's name, and length.
     files: Vec<(Vec<String>, u64)>,
-    /// Where they lie: a directory, and the same files as paths below it.
+    /// The directory that they lie below, and the name of a lone file in it.
     dir: PathBuf,
-    on_disk: Vec<ContentFile>,
+    lone: Option<String>,
 }
 
 impl Content {
@@ -61,7 +60,7 @@ impl Content {
             (Some(parent), Some(name)) if meta.is_file() => {
                 content.dir = parent.to_path_buf();
                 content.files.push((Vec::new(), meta.len()));
-                content.on_disk.push(ContentFile { path: name.into(), length: meta.len(), pad: false });
+                content.lone = Some(name.to_str().ok_or_else(|| not_utf8(path))?.to_owned());
             }
             _ if meta.is_dir() => {
                 content.dir.clone_from(&real);
@@ -75,6 +74,14 @@ impl Content {
         }
     }
 
+    /// The same files as they lie below `dir`.
+    fn on_disk(&self) -> Files {
+        match (&self.lone, self.files.as_slice()) {
+            (Some(name), [(_, length)]) => Files::from_iter([(name, *length)]),
+            (_, files) => files.iter().map(|(path, length)| (path.join("/"), *length)).collect(),
+        }
+    }
+
     fn walk(&mut self, dir: &Path, below: &[String]) -> Result<(), Failure> {
         let failed = |e: io::Error| Failure::os(Exit::Open, shown(dir), &e);
         let mut entries = fs::read_dir(dir).map_err(failed)?.collect::<Result<Vec<_>, _>>().map_err(failed)?;
@@ -82,7 +89,7 @@ impl Content {
         for entry in entries {
             let path = entry.path();
             let Ok(name) = entry.file_name().into_string() else {
-                return Err(Failure::new(Exit::Other, format!("{}: its name is not UTF-8, which torrents demand", shown(&path))));
+                return Err(not_utf8(&path));
             };
             // Not following links: what a link points to may be anywhere.
             let meta = entry.metadata().map_err(|e| Failure::os(Exit::Open, shown(&path), &e))?;
@@ -90,7 +97,6 @@ impl Content {
             if meta.is_dir() {
                 self.walk(&path, &below)?;
             } else if meta.is_file() {
-                self.on_disk.push(ContentFile { path: below.iter().collect(), length: meta.len(), pad: false });
                 self.files.push((below, meta.len()));
             } else {
                 out::complain(format_args!("{}: left out, it is not a regular file", shown(&path)));
@@ -98,6 +104,10 @@ impl Content {
         }
         Ok(())
     }
+}
+
+fn not_utf8(path: &Path) -> Failure {
+    Failure::new(Exit::Other, format!("{}: its name is not UTF-8, which torrents demand", shown(path)))
 }
 
 fn name_of(path: &Path) -> Result<String, Failure> {
@@ -150,7 +160,7 @@ fn creation_date(epoch: Option<&str>) -> Option<i64> {
 fn hash(builder: &Builder, content: &Content, silent: bool) -> Result<Vec<PieceHash>, Failure> {
     let geometry = builder.geometry().map_err(|e| Failure::new(Exit::Torrent, e.to_string()))?;
     let mut meter = Meter::new(&builder.name, geometry.pieces(), silent);
-    let hashes = crate::disk::hash_content(&content.dir, &content.on_disk, geometry, &mut |done, all| meter.show(done, all))
+    let hashes = crate::disk::hash_content(&content.dir, content.on_disk(), geometry, &mut |done, all| meter.show(done, all))
         .map_err(|fault| Failure::new(fault_exit(&fault), fault.to_string()))?;
     Ok(hashes.chunks_exact(20).filter_map(PieceHash::from_slice).collect())
 }
@@ -269,7 +279,7 @@ mod tests {
         let content = Content::find(dir.path()).unwrap();
         let names: Vec<String> = content.files.iter().map(|(path, len)| format!("{}:{len}", path.join("/"))).collect();
         assert_eq!(names, ["B:2", "a:1", "b/1:0", "b/2:3", "c:4"]);
-        assert_eq!(content.on_disk[3].path, Path::new("b/2"));
+        assert_eq!(content.on_disk().get(3).unwrap().path_text(), "b/2");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::signals::Stop;
 use super::source::Found;
 use super::watch::{News, Watch};
 use super::{args, log, out, save, source, words};
-use crate::session::{Session, StartError};
+use crate::session::{Session, StartError, info_share};
 use crate::wire::Metainfo;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -80,7 +80,7 @@ fn found(plan: &Plan) -> Result<Vec<Found>, Failure> {
     let mut seen = BTreeSet::new();
     let mut all = Vec::new();
     for source in &plan.sources {
-        let (found, bytes) = source::read(source)?;
+        let (found, bytes) = source::read(source, info_share(plan.config.max_memory))?;
         found.metainfo().into_iter().for_each(source::remark);
         if !seen.insert(found.info_hash()) {
             out::complain(format_args!("{} is given twice", found.name()));
@@ -188,6 +188,12 @@ impl Run {
                     out::complain(format_args!("{}: {}", row.name, failure.sentence));
                 }
             }
+            News::DiskFull(i, sentence) => {
+                if !self.plan.style.quiet {
+                    out::complain(format_args!("{sentence}; waiting for room"));
+                }
+                self.display.moment(&self.watch.rows[i], "disk full");
+            }
             News::Metadata(i) => {
                 if let Err(failure) = self.on_metadata(i) {
                     self.session.remove(self.watch.id(i));
@@ -204,7 +210,8 @@ impl Run {
     fn on_metadata(&mut self, i: usize) -> Result<(), Failure> {
         let (Some(metainfo), id) = (self.watch.metainfo(i), self.watch.id(i)) else { return Ok(()) };
         if self.plan.metadata_only {
-            self.saved.push_str(&save::save(self.plan.dir(), metainfo, &metainfo.to_file(), self.plan.style)?);
+            let file = metainfo.to_file().unwrap_or_default();
+            self.saved.push_str(&save::save(self.plan.dir(), metainfo, &file, self.plan.style)?);
             self.watch.finish(i, Instant::now());
             // The last one goes with the session itself.
             if !self.watch.all_over() {
@@ -223,18 +230,20 @@ impl Run {
             let failure = self.watch.first_failure();
             return Some(failure.map_or(End::silent(Exit::Done), |(_, f)| End::because(f.exit, f.sentence.clone())));
         }
+        let waited = |exit| self.watch.waits_for_room().map(|f| End::because(f.exit, f.sentence.clone())).unwrap_or(exit);
         if stop.asked() {
             let finished = self.plan.seed_only || self.watch.all_complete();
-            return Some(End::silent(if finished { Exit::Done } else { Exit::Stopped }));
+            return Some(waited(End::silent(if finished { Exit::Done } else { Exit::Stopped })));
         }
         if self.plan.timeout.is_some_and(|limit| now.duration_since(self.begun) >= limit) {
             if self.watch.all_complete() {
                 return Some(End::silent(Exit::Done));
             }
-            return Some(End::because(Exit::TimedOut, self.explain(self.unfinished("not complete"), self.plan.timeout)));
+            return Some(waited(End::because(Exit::TimedOut, self.explain(self.unfinished("not complete"), self.plan.timeout))));
         }
         if self.plan.stall_timeout.is_some_and(|limit| self.watch.stalled_for(now) >= limit) {
-            return Some(End::because(Exit::TimedOut, self.explain(self.unfinished("nothing arrived"), self.plan.stall_timeout)));
+            let sentence = self.explain(self.unfinished("nothing arrived"), self.plan.stall_timeout);
+            return Some(waited(End::because(Exit::TimedOut, sentence)));
         }
         None
     }

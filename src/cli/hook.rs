@@ -19,7 +19,7 @@ impl Hooks {
     pub(crate) fn start(&mut self, program: &Path, metainfo: &Metainfo, dir: &Path) {
         // Relative paths would mean nothing to a program that changes its directory.
         let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_path_buf());
-        let top = metainfo.files().first().and_then(|file| file.path.first());
+        let top = metainfo.files().get(0).and_then(|file| file.path().next());
         let path = top.map_or(dir.clone(), |top| dir.join(top));
         let child = stderr_as_stdout().and_then(|stdout| {
             Command::new(program)

@@ -9,7 +9,7 @@ use super::source::{Found, Source, usable_tracker};
 use super::words::{self, Selection};
 use crate::disk::StorageMode;
 use crate::session::{AddTorrent, Config, DhtConfig};
-use crate::wire::Metainfo;
+use crate::wire::{FileEntry, Files, Metainfo};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -161,8 +161,7 @@ impl Plan {
 
     /// The files of it that were chosen by number or name; `None` if none were.
     pub(crate) fn choose(&self, metainfo: &Metainfo) -> Result<Option<Vec<usize>>, Failure> {
-        let files: Vec<Vec<String>> = metainfo.files().iter().map(|f| f.path.clone()).collect();
-        choose(&files, self.select.as_ref(), &self.select_name)
+        choose(metainfo.files(), self.select.as_ref(), &self.select_name)
     }
 
     /// The order for one torrent.
@@ -221,7 +220,7 @@ fn option(sentence: impl Into<String>) -> Failure {
 }
 
 /// Which files are wanted; `None` is all of them. Both ways of choosing add up.
-fn choose(files: &[Vec<String>], numbers: Option<&Selection>, globs: &[String]) -> Result<Option<Vec<usize>>, Failure> {
+fn choose(files: &Files, numbers: Option<&Selection>, globs: &[String]) -> Result<Option<Vec<usize>>, Failure> {
     if numbers.is_none() && globs.is_empty() {
         return Ok(None);
     }
@@ -231,12 +230,15 @@ fn choose(files: &[Vec<String>], numbers: Option<&Selection>, globs: &[String]) 
     }
     for pattern in globs {
         let before = chosen.len();
-        let matches = |path: &[String]| match pattern.contains('/') {
-            true => words::glob(pattern, &path.join("/")) || words::glob(pattern, &path.get(1..).unwrap_or_default().join("/")),
-            false => path.last().is_some_and(|name| words::glob(pattern, name)),
+        let matches = |file: &FileEntry<'_>| match pattern.contains('/') {
+            true => {
+                let below: Vec<&str> = file.path().skip(1).collect();
+                words::glob(pattern, &file.path_text()) || words::glob(pattern, &below.join("/"))
+            }
+            false => file.path().next_back().is_some_and(|name| words::glob(pattern, name)),
         };
-        chosen.extend((0..files.len()).filter(|i| matches(&files[*i])));
-        if chosen.len() == before && !files.iter().any(|path| matches(path)) {
+        chosen.extend(files.iter().enumerate().filter(|(_, file)| matches(file)).map(|(i, _)| i));
+        if chosen.len() == before && !files.iter().any(|file| matches(&file)) {
             return Err(option(format!("--select-name {pattern} matches no file")));
         }
     }
@@ -327,8 +329,7 @@ mod tests {
 
     #[test]
     fn files_are_chosen_by_number_and_by_name() {
-        let path = |p: &str| p.split('/').map(str::to_string).collect::<Vec<_>>();
-        let files = [path("t/a.mkv"), path("t/sub/b.mkv"), path("t/c.txt")];
+        let files = Files::from_iter([("t/a.mkv", 1), ("t/sub/b.mkv", 1), ("t/c.txt", 1)]);
         let choose = |numbers: Option<&str>, globs: &[&str]| {
             let selection = numbers.map(|n| Selection::parse(n).unwrap());
             choose(&files, selection.as_ref(), &globs.iter().map(|g| g.to_string()).collect::<Vec<_>>()).map_err(|f| f.exit)

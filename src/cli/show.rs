@@ -7,7 +7,7 @@ use super::learn::{self, Asking};
 use super::source::{self, Found, Source};
 use super::{out, plan, scrape, words};
 use crate::session::{Config, kept_metadata};
-use crate::wire::{Magnet, Metainfo, printable};
+use crate::wire::{FileEntry, Magnet, Metainfo, printable};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -90,22 +90,27 @@ fn files(m: &Metainfo) -> String {
     let digits = m.files().len().to_string().len().max(3);
     let mut text = String::new();
     for (i, file) in m.files().iter().enumerate().filter(|(_, file)| file.lands_on_disk()) {
-        let _ = writeln!(text, "{:>digits$} {:>12} {}", i + 1, words::size(file.length), path_of(&file.path));
+        let _ = writeln!(text, "{:>digits$} {:>12} {}", i + 1, words::size(file.length), path_of(file));
     }
     text
 }
 
 /// A file's path for people.
-pub(crate) fn path_of(path: &[String]) -> String {
-    printable(path.join("/"), 4096)
+pub(crate) fn path_of(file: FileEntry<'_>) -> String {
+    printable(file.path_text(), 4096)
 }
 
 fn object(m: &Metainfo) -> String {
     let geometry = m.geometry();
     let tiers = m.trackers().iter().map(|tier| array(tier.iter().map(|url| string(url))));
     let files = m.files().iter().enumerate().filter(|(_, f)| f.lands_on_disk()).map(|(i, f)| {
-        let path = f.path.join("/");
-        Object::new().num("number", i as u64 + 1).str("path", &path).num("bytes", f.length).bool("executable", f.executable).end()
+        let path = f.path_text();
+        Object::new()
+            .num("number", i as u64 + 1)
+            .str("path", &path)
+            .num("bytes", f.length)
+            .bool("executable", f.marks.executable)
+            .end()
     });
     let o = Object::new().str("name", m.name()).str("info_hash", &m.info_hash().to_string()).num("bytes", geometry.total());
     let o = o.num("pieces", geometry.pieces().into()).num("piece_length", geometry.nominal_piece_len().into());

@@ -68,11 +68,11 @@ impl Found {
 
 /// What is behind the source.
 pub(crate) fn open(source: &Source) -> Result<Found, Failure> {
-    read(source).map(|(found, _)| found)
+    read(source, usize::MAX).map(|(found, _)| found)
 }
 
-/// The same, with the bytes of a torrent file as they came.
-pub(crate) fn read(source: &Source) -> Result<(Found, Vec<u8>), Failure> {
+/// The same, with the bytes of a torrent file as they came. An info dictionary of more than `info_bytes` is not kept.
+pub(crate) fn read(source: &Source, info_bytes: usize) -> Result<(Found, Vec<u8>), Failure> {
     let (bytes, name) = match source {
         Source::Magnet(link) => {
             let magnet = Magnet::parse(link).map_err(|e| Failure::new(Exit::Magnet, e.to_string()))?;
@@ -82,7 +82,7 @@ pub(crate) fn read(source: &Source) -> Result<(Found, Vec<u8>), Failure> {
         Source::Stdin => (read_stdin()?, "standard input".to_string()),
         Source::Url(url) => (fetch::fetch(url)?, printable(url, 200)),
     };
-    let metainfo = Metainfo::parse(&bytes).map_err(|e| {
+    let metainfo = Metainfo::parse_lean(&bytes, info_bytes).map_err(|e| {
         let exit = if e.is_not_bencode() { Exit::Bencode } else { Exit::Torrent };
         Failure::new(exit, format!("{name}: {e}"))
     })?;

@@ -10,7 +10,7 @@ use super::meter::Meter;
 use super::show::path_of;
 use super::source::{self, Source};
 use super::{fault_exit, out, words};
-use crate::disk::{ContentFile, FaultKind, FileState, OpenTorrent, VerifyReport};
+use crate::disk::{FaultKind, FileState, OpenTorrent, VerifyReport};
 use crate::units::Bitfield;
 use crate::wire::{FileEntry, Metainfo, printable};
 use std::fmt::Write;
@@ -37,7 +37,7 @@ fn hash(metainfo: &Metainfo, dir: &Path, silent: bool) -> Result<VerifyReport, F
     let torrent = OpenTorrent {
         info_hash: metainfo.info_hash(),
         geometry,
-        files: metainfo.files().iter().map(content_file).collect(),
+        files: metainfo.files().clone(),
         hashes: metainfo.hashes(),
         dir: dir.to_path_buf(),
         wanted: None,
@@ -50,11 +50,6 @@ fn hash(metainfo: &Metainfo, dir: &Path, silent: bool) -> Result<VerifyReport, F
         FaultKind::Missing => Failure::new(Exit::Mismatch, fault.to_string()),
         _ => Failure::new(fault_exit(&fault), fault.to_string()),
     })
-}
-
-/// A file as the disk wants it described: what never lands there counts as padding.
-fn content_file(file: &FileEntry) -> ContentFile {
-    ContentFile { path: file.path.iter().collect(), length: file.length, pad: !file.lands_on_disk() }
 }
 
 /// How a file stands.
@@ -86,7 +81,7 @@ impl State {
 /// What is known of one file.
 #[derive(Debug)]
 struct Report<'a> {
-    file: &'a FileEntry,
+    file: FileEntry<'a>,
     number: usize,
     pieces: u32,
     pieces_good: u32,
@@ -103,10 +98,10 @@ fn judge<'a>(metainfo: &'a Metainfo, found: &VerifyReport) -> Vec<Report<'a>> {
             FileState::There if r.bad > 0 => State::Bad,
             FileState::There => State::Good,
         };
-        let file = &metainfo.files()[r.file];
-        Report { file, number: r.file + 1, pieces: r.pieces, pieces_good: r.pieces - r.bad, state }
+        let file = metainfo.files().get(r.file)?;
+        Some(Report { file, number: r.file + 1, pieces: r.pieces, pieces_good: r.pieces - r.bad, state })
     };
-    found.files.iter().map(report).collect()
+    found.files.iter().filter_map(report).collect()
 }
 
 fn table(metainfo: &Metainfo, have: &Bitfield, reports: &[Report<'_>]) -> String {
@@ -114,7 +109,7 @@ fn table(metainfo: &Metainfo, have: &Bitfield, reports: &[Report<'_>]) -> String
     for r in reports {
         let part =
             if r.pieces_good < r.pieces { format!(" ({} of {} pieces good)", r.pieces_good, r.pieces) } else { String::new() };
-        let _ = writeln!(text, "{:<7} {:>12} {}{part}", r.state.word(), words::size(r.file.length), path_of(&r.file.path));
+        let _ = writeln!(text, "{:<7} {:>12} {}{part}", r.state.word(), words::size(r.file.length), path_of(r.file));
     }
     let good = reports.iter().filter(|r| r.state == State::Good).count();
     let name = printable(metainfo.name(), 200);
@@ -124,7 +119,7 @@ fn table(metainfo: &Metainfo, have: &Bitfield, reports: &[Report<'_>]) -> String
 
 fn object(metainfo: &Metainfo, have: &Bitfield, reports: &[Report<'_>], good: bool) -> String {
     let files = reports.iter().map(|r| {
-        let o = Object::new().num("number", r.number as u64).str("path", &r.file.path.join("/")).num("bytes", r.file.length);
+        let o = Object::new().num("number", r.number as u64).str("path", &r.file.path_text()).num("bytes", r.file.length);
         o.str("state", r.state.word()).num("pieces", r.pieces.into()).num("pieces_good", r.pieces_good.into()).end()
     });
     let bad = metainfo.geometry().all_pieces().filter(|piece| !have.has(*piece)).map(|piece| piece.to_string());

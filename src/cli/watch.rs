@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 pub(crate) struct Watched {
     pub(crate) id: TorrentId,
     pub(crate) failure: Option<Failure>,
+    /// Its disk is full and it waits for room; what to say if it does so in vain.
+    full: Option<Failure>,
     /// What is in it, once that is known.
     pub(crate) metainfo: Option<Metainfo>,
     complete_since: Option<Instant>,
@@ -41,6 +43,8 @@ pub(crate) enum News {
     Metadata(usize),
     /// It cannot go on.
     Failed(usize),
+    /// Its disk is full, and it waits for room.
+    DiskFull(usize, String),
     /// The session is dead.
     Died(String),
 }
@@ -67,7 +71,7 @@ impl Watch {
 
     /// A torrent that was handed to the session, and what is in it if that is known.
     pub(crate) fn add(&mut self, id: TorrentId, metainfo: Option<Metainfo>, row: Row) {
-        self.torrents.push(Watched { id, failure: None, metainfo, complete_since: None, over: false });
+        self.torrents.push(Watched { id, failure: None, full: None, metainfo, complete_since: None, over: false });
         self.rows.push(row);
     }
 
@@ -86,7 +90,11 @@ impl Watch {
                 News::None
             }
             Event::Opened { torrent, have, pieces, notes } => self.find(torrent).map_or(News::None, |i| {
-                self.moved_at = now;
+                // Another try after a full disk brings nothing yet.
+                if self.torrents[i].full.take().is_none() {
+                    self.moved_at = now;
+                }
+                self.rows[i].why = None;
                 self.rows[i].phase = if self.seed_only { Phase::Seeding } else { Phase::Downloading };
                 (self.rows[i].pieces_have, self.rows[i].pieces) = (have, pieces);
                 if self.seed_only {
@@ -121,6 +129,11 @@ impl Watch {
                 self.fail(i, Failure::new(super::fault_exit(&fault), fault.to_string()));
                 self.rows[i].why = Some("disk");
                 News::Failed(i)
+            }),
+            Event::DiskFull { torrent, fault } => self.find(torrent).map_or(News::None, |i| {
+                self.rows[i].why = Some(DISK_FULL);
+                self.torrents[i].full = Some(Failure::new(super::fault_exit(&fault), fault.to_string()));
+                News::DiskFull(i, fault.to_string())
             }),
             Event::TrackerFailed { url, error, .. } => {
                 log::info!("tracker {url}: {error}");
@@ -166,7 +179,7 @@ impl Watch {
         (row.downloaded, row.uploaded, row.wasted) = (p.downloaded, p.uploaded, p.wasted);
         (row.download_rate, row.upload_rate) = (p.download_rate, p.upload_rate);
         (row.peers, row.seeds, row.peers_by_origin, row.eta) = (p.peers, p.seeds, p.peers_by_origin, p.eta);
-        if row.phase == Phase::Downloading {
+        if row.phase == Phase::Downloading && self.torrents[i].full.is_none() {
             row.why = p.slow.map(why);
         }
     }
@@ -226,11 +239,19 @@ impl Watch {
         if waiting { now.duration_since(self.moved_at) } else { Duration::ZERO }
     }
 
+    /// Why a torrent waits for room, if one does.
+    pub(crate) fn waits_for_room(&self) -> Option<&Failure> {
+        self.torrents.iter().find_map(|t| t.full.as_ref().filter(|_| !t.over))
+    }
+
     /// The first torrent that failed, and why.
     pub(crate) fn first_failure(&self) -> Option<(&Row, &Failure)> {
         self.torrents.iter().zip(&self.rows).find_map(|(t, row)| t.failure.as_ref().map(|failure| (row, failure)))
     }
 }
+
+/// What the display says of a torrent that waits for room.
+const DISK_FULL: &str = "disk full";
 
 /// The word that goes on the display.
 fn why(slow: SlowReason) -> &'static str {

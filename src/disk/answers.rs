@@ -8,10 +8,10 @@ use super::contract::{Done, Opened};
 use super::fault::DiskFault;
 use super::job::{Job, Reply};
 use super::limits;
+use super::resume::Seen;
 use super::store::{Saving, Store, Torrent, Way};
 use super::window::Window;
 use crate::units::{Bitfield, PieceIndex, TorrentKey};
-use rustix::fs::Stat;
 use std::sync::atomic::Ordering::SeqCst;
 
 impl Store {
@@ -71,6 +71,8 @@ impl Store {
             Reply::Synced(torrent, result) => self.synced(torrent, result),
             Reply::Recorded(torrent, have, result) => self.recorded(torrent, have, result),
             Reply::Detached(torrent) => self.detached(torrent),
+            // Of a torrent that is not open, because its disk is full.
+            Reply::Space(torrent, bytes) => self.done.push_back(Done::Space { torrent, bytes }),
             Reply::Fault(torrent, fault) => self.tell(torrent, Done::Fault { torrent, fault }),
         }
     }
@@ -121,7 +123,7 @@ impl Store {
         }
     }
 
-    fn synced(&mut self, key: TorrentKey, result: Result<Vec<(usize, Stat)>, DiskFault>) {
+    fn synced(&mut self, key: TorrentKey, result: Result<Vec<Seen>, DiskFault>) {
         let Some(t) = self.torrents.get_mut(&key) else { return };
         let Some(s) = t.saving.as_mut() else { return };
         s.awaited -= 1;

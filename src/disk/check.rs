@@ -12,17 +12,18 @@
 
 use super::contract::OpenTorrent;
 use super::fault::{DiskFault, Doing, FaultKind};
-use super::files::{Content, OpenFiles};
+use super::files::{Content, Grown, OpenFiles};
 use super::layout::Layout;
 use super::limits;
-use super::resume::{Record, Resume, Stamp};
+use super::resume::{Record, Resume, Stamp, Stamps};
 use super::tree::{FsKind, Tree};
 use crate::units::{Bitfield, PieceIndex, TorrentKey};
+use crate::wire::FileEntry;
 use rustix::fs::{Access, AtFlags, FileType, SeekFrom};
 use rustix::io::Errno;
 use sha1::{Digest, Sha1};
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,7 +38,32 @@ pub(super) struct Checked {
 pub(super) struct Kept {
     pub content: Arc<Content>,
     pub resume: Option<Resume>,
-    pub stamps: Vec<Option<Stamp>>,
+    pub stamps: Stamps,
+    wanted: Option<Vec<bool>>,
+}
+
+impl Kept {
+    fn wants(&self, file: usize) -> bool {
+        self.wanted.as_ref().is_none_or(|wanted| wanted.get(file).copied().unwrap_or(true))
+    }
+
+    /// Whether every wanted file is where it should be, if these pieces are all that was wanted: before somebody hears that a
+    /// torrent is complete, a file that was taken away or cut long after it was written is noticed.
+    pub fn all_there(&self, have: &Bitfield) -> Result<(), DiskFault> {
+        let c = &self.content;
+        let wanted = || c.layout.on_disk().filter(|(file, f)| f.length > 0 && self.wants(*file));
+        if !wanted().all(|(_, f)| c.geometry.pieces_of(f.offset, f.offset + f.length).all(|p| have.has(p))) {
+            return Ok(());
+        }
+        for (file, f) in wanted() {
+            let stat = c.tree.look(&f.to_path())?;
+            if !stat.is_some_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::RegularFile && s.st_size as u64 >= f.length)
+            {
+                return Err(c.fault_plain(FaultKind::Changed, file));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A torrent on its way to being open.
@@ -52,7 +78,6 @@ pub(super) struct Opening {
     of: u32,
     /// The pieces in `todo` are a sample: if one fails, everything claimed is hashed.
     sampling: bool,
-    wanted: Option<Vec<bool>>,
     proof: Proof,
     reported: Instant,
 }
@@ -70,7 +95,8 @@ pub(super) fn content_of(key: TorrentKey, open: OpenTorrent, make: bool) -> Resu
     let Some(layout) = Layout::new(files, &geometry) else { return Err(DiskFault::plain(FaultKind::Internal, &dir)) };
     let tree = Tree::open(&dir, make)?;
     let fs = FsKind::of(tree.root());
-    Ok(Content { key, info_hash, geometry, layout, hashes, tree, fs, read_only })
+    let grown = Grown::none(layout.len());
+    Ok(Content { key, info_hash, geometry, layout, hashes, tree, fs, read_only, grown })
 }
 
 impl Opening {
@@ -90,14 +116,13 @@ impl Opening {
         let content = content_of(key, open, make)?;
         let pieces = content.geometry.pieces();
         let mut o = Opening {
-            kept: Kept { stamps: stamps(&content, wanted.as_deref())?, content: Arc::new(content), resume },
+            kept: Kept { stamps: stamps(&content, wanted.as_deref())?, content: Arc::new(content), resume, wanted },
             have: Bitfield::empty(pieces),
             claimed: None,
             notes,
             todo: Vec::new(),
             of: 0,
             sampling: false,
-            wanted,
             proof: Proof::new(limits::READ_BYTES),
             reported: Instant::now(),
         };
@@ -112,7 +137,7 @@ impl Opening {
     }
 
     fn present(&self, file: usize) -> bool {
-        self.kept.stamps[file].is_some()
+        self.kept.stamps.get(file).is_some()
     }
 
     /// Takes over what the record claims as far as the files bear it out; answers with the pieces that must be hashed.
@@ -122,26 +147,26 @@ impl Opening {
         self.claimed = Some(record.have);
         let mut todo = BTreeSet::new();
         let mut touched = Vec::new();
-        for (file, f) in c.layout.iter().filter(|(_, f)| !f.pad && f.length > 0) {
+        for (file, f) in c.layout.on_disk().filter(|(_, f)| f.length > 0) {
             let (start, end) = c.layout.range(file);
-            let path = shown(&f.path);
-            let now = self.kept.stamps[file];
+            let path = || shown(&f.to_path());
+            let now = self.kept.stamps.get(file);
             let Some(now) = now else {
                 let lost = c.geometry.pieces_of(start, end).filter(|&p| self.have.clear(p)).count();
                 if lost > 0 {
-                    self.notes.push(format!("{path}: is gone, {lost} pieces will be fetched again"));
+                    self.notes.push(format!("{}: is gone, {lost} pieces will be fetched again", path()));
                 }
                 continue;
             };
             if now.size > f.length {
-                self.notes.push(format!("{path}: is longer than it should be, the rest is left alone"));
+                self.notes.push(format!("{}: is longer than it should be, the rest is left alone", path()));
             }
-            match compare(record.stamps[file], now, record.running && !c.read_only, c.fs, f.length) {
+            match compare(record.stamps.get(file), now, record.running && !c.read_only, c.fs, f.length) {
                 Change::None => {}
                 Change::Ours => touched.push(file),
                 Change::Theirs => {
                     let again: Vec<_> = c.geometry.pieces_of(start, end).collect();
-                    self.notes.push(format!("{path}: content changed, {} pieces checked again", again.len()));
+                    self.notes.push(format!("{}: content changed, {} pieces checked again", path(), again.len()));
                     todo.extend(again);
                 }
             }
@@ -173,7 +198,7 @@ impl Opening {
         for p in pieces {
             let whole = c
                 .segments(c.geometry.whole(p))
-                .all(|s| s.pad || self.present(s.file) && self.kept.stamps[s.file].is_some_and(|st| st.size >= s.at + s.len));
+                .all(|s| s.pad || self.kept.stamps.get(s.file).is_some_and(|st| st.size >= s.at + s.len));
             match whole {
                 true => self.todo.push(p),
                 false => drop(self.have.clear(p)),
@@ -224,22 +249,21 @@ impl Opening {
 
     fn finish(mut self, files: &mut OpenFiles) -> Result<(Kept, Bitfield, Vec<String>), DiskFault> {
         let c = self.kept.content.clone();
-        let wanted = |file: usize| self.wanted.as_ref().is_none_or(|w| w.get(file).copied().unwrap_or(true));
-        let missing = |(file, f): &(usize, &super::ContentFile)| !f.pad && wanted(*file) && !self.present(*file);
+        let missing = |(file, _): &(usize, FileEntry<'_>)| self.kept.wants(*file) && !self.present(*file);
         if c.read_only {
-            let gone: Vec<_> = c.layout.iter().filter(missing).collect();
+            let gone: Vec<_> = c.layout.on_disk().filter(missing).collect();
             if let Some((file, _)) = gone.first() {
                 if self.have.is_empty() {
                     return Err(c.fault_plain(FaultKind::Missing, *file));
                 }
             }
-            self.notes.extend(gone.iter().map(|(_, f)| format!("{}: is not there", shown(&f.path))));
+            self.notes.extend(gone.iter().map(|(_, f)| format!("{}: is not there", shown(&f.to_path()))));
         } else {
-            let empty: Vec<_> = c.layout.iter().filter(missing).filter(|(_, f)| f.length == 0).map(|(i, _)| i).collect();
+            let empty: Vec<_> = c.layout.on_disk().filter(missing).filter(|(_, f)| f.length == 0).map(|(i, _)| i).collect();
             for file in empty {
                 files.get(&c, file, true)?;
             }
-            self.may_write(wanted)?;
+            self.may_write()?;
             // From now on we write: a record that says "at rest" would make every file look changed after a crash.
             // It claims no more than the old one did: what was hashed just now is not known to be on the disk.
             if let (Some(r), Some(mut claimed)) = (self.kept.resume.as_mut(), self.claimed) {
@@ -261,19 +285,19 @@ impl Opening {
 
 impl Opening {
     /// Finds out before the first peer is asked whether what is missing could be written at all.
-    fn may_write(&self, wanted: impl Fn(usize) -> bool) -> Result<(), DiskFault> {
+    fn may_write(&self) -> Result<(), DiskFault> {
         let c = &self.kept.content;
         let denied = |e| matches!(e, Errno::ACCESS | Errno::ROFS | Errno::PERM);
-        for (file, f) in c.layout.iter().filter(|(file, f)| !f.pad && f.length > 0 && wanted(*file)) {
+        for (file, f) in c.layout.on_disk().filter(|(file, f)| f.length > 0 && self.kept.wants(*file)) {
             let (start, end) = c.layout.range(file);
             if c.geometry.pieces_of(start, end).all(|p| self.have.has(p)) {
                 continue;
             }
             let (path, access) = match self.present(file) {
-                true => (f.path.as_path(), Access::WRITE_OK),
-                false => (Path::new("."), Access::WRITE_OK | Access::EXEC_OK),
+                true => (f.to_path(), Access::WRITE_OK),
+                false => (PathBuf::from("."), Access::WRITE_OK | Access::EXEC_OK),
             };
-            match rustix::fs::accessat(c.tree.root(), path, access, AtFlags::EACCESS) {
+            match rustix::fs::accessat(c.tree.root(), &path, access, AtFlags::EACCESS) {
                 Err(e) if denied(e) && self.present(file) => return Err(c.fault(Doing::Open, file, e)),
                 Err(e) if denied(e) => return Err(c.fault(Doing::Create, file, e)),
                 _ => {}
@@ -284,25 +308,19 @@ impl Opening {
 }
 
 /// What lies at each file's path now. Refuses what is not ours and what cannot fit before anything is touched.
-fn stamps(c: &Content, wanted: Option<&[bool]>) -> Result<Vec<Option<Stamp>>, DiskFault> {
-    let mut out = Vec::with_capacity(c.layout.len());
-    for (file, f) in c.layout.iter() {
-        if f.pad {
-            out.push(None);
-            continue;
-        }
+fn stamps(c: &Content, wanted: Option<&[bool]>) -> Result<Stamps, DiskFault> {
+    let mut out = Stamps::none(c.layout.len());
+    for (file, f) in c.layout.on_disk() {
         if let FsKind::Fat { file_max } = c.fs {
             if f.length > file_max && !c.read_only && wanted.is_none_or(|w| w.get(file).copied().unwrap_or(true)) {
                 return Err(c.fault_plain(FaultKind::TooLarge, file));
             }
         }
-        let stat = c.tree.look(&f.path)?;
-        if let Some(s) = &stat {
-            if FileType::from_raw_mode(s.st_mode) != FileType::RegularFile {
-                return Err(c.fault_plain(FaultKind::Exists, file));
-            }
+        let Some(stat) = c.tree.look(&f.to_path())? else { continue };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(c.fault_plain(FaultKind::Exists, file));
         }
-        out.push(stat.as_ref().map(Stamp::of));
+        out.set(file, Stamp::of(&stat));
     }
     Ok(out)
 }

@@ -3,10 +3,9 @@
 //! Plain data. Nothing here does anything.
 
 use super::fault::DiskFault;
-use super::layout::ContentFile;
 use super::limits;
 use crate::units::{Bitfield, BlockSpan, Geometry, InfoHash, PieceIndex, TorrentKey};
-use crate::wire::PieceHashes;
+use crate::wire::{Files, PieceHashes};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -70,7 +69,7 @@ pub struct OpenTorrent {
     /// Pieces and total.
     pub geometry: Geometry,
     /// The files in the torrent's order, pads included; their lengths sum up to the total.
-    pub files: Vec<ContentFile>,
+    pub files: Files,
     /// Twenty bytes a piece.
     pub hashes: PieceHashes,
     /// The directory that the files' paths start from.
@@ -180,6 +179,13 @@ pub enum Done {
         torrent: TorrentKey,
         /// Why.
         fault: DiskFault,
+    },
+    /// How much room there is.
+    Space {
+        /// For which torrent.
+        torrent: TorrentKey,
+        /// Bytes that the file system says may be written. A quota or a table of inodes may allow less.
+        bytes: u64,
     },
 }
 

@@ -1,23 +1,24 @@
 //! A torrent's content on the disk, and the bounded set of descriptors through which one worker reaches it.
 //!
-//! [`Content`] never changes once it is open, so every thread may hold it. [`OpenFiles`] belongs to one worker.
+//! [`Content`] does not change once it is open (but for one bit a file), so every thread may hold it. [`OpenFiles`] belongs to one worker.
 //! Invariants: a file with unsynced writes is never closed before an `fdatasync` said that they are safe (a write-back
-//! error is told only to descriptors that were open at the time); nothing existing is truncated; pad bytes are never
+//! error is told only to descriptors that were open at the time), unless a sync of the whole file system will tell; nothing existing is truncated; pad bytes are never
 //! written and read as zeros.
 
 use super::fault::{DiskFault, Doing, FaultKind};
 use super::layout::{Layout, Segment};
 use super::limits;
-use super::tree::{FsKind, Tree};
+use super::resume::{Seen, Stamp};
+use super::tree::{FsKind, Tree, tells_of_lost_writes};
 use crate::units::{BlockSpan, Geometry, InfoHash, PieceHash, PieceIndex, TorrentKey};
 use crate::wire::PieceHashes;
-use rustix::fs::Stat;
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// An open torrent's content: what it is and where it lies.
 #[derive(Debug)]
@@ -30,6 +31,29 @@ pub(super) struct Content {
     pub tree: Tree,
     pub fs: FsKind,
     pub read_only: bool,
+    pub grown: Grown,
+}
+
+/// Files that were given their length, or had it when they were first written to: one that lost it later was changed by
+/// somebody else. The only thing of a content that changes, a bit at a time.
+#[derive(Debug)]
+pub(super) struct Grown(Box<[AtomicU32]>);
+
+impl Grown {
+    /// None of so many.
+    pub fn none(files: usize) -> Grown {
+        Grown((0..files.div_ceil(32)).map(|_| AtomicU32::new(0)).collect())
+    }
+
+    fn has(&self, file: usize) -> bool {
+        self.0.get(file / 32).is_some_and(|bits| bits.load(Relaxed) & 1 << (file % 32) != 0)
+    }
+
+    fn set(&self, file: usize) {
+        if let Some(bits) = self.0.get(file / 32) {
+            bits.fetch_or(1 << (file % 32), Relaxed);
+        }
+    }
 }
 
 impl Content {
@@ -46,7 +70,7 @@ impl Content {
 
     /// The full path of a file, for messages.
     pub fn full_path(&self, file: usize) -> PathBuf {
-        self.tree.full(self.layout.path(file))
+        self.tree.full(&self.layout.path(file))
     }
 
     /// A fault of this file.
@@ -67,17 +91,29 @@ struct OpenFile {
     path: PathBuf,
     fd: Arc<OwnedFd>,
     write: bool,
+    at_home: bool,
     dirty: bool,
     used: u64,
+}
+
+/// What is owed to one file.
+#[derive(Clone, Copy, Debug)]
+enum Owing {
+    /// A sync of its own.
+    Sync,
+    /// Nothing but a look whether this inode is still at its path: it was closed, and is safe or will be with all others.
+    Look(u64),
 }
 
 /// What a torrent left to be made safe at the next checkpoint, as far as one worker knows.
 #[derive(Debug, Default)]
 pub(super) struct Owed {
-    /// Files that got bytes since the last checkpoint; the flag says that a sync is still owed.
-    files: BTreeMap<usize, bool>,
+    /// Files that got bytes since the last checkpoint.
+    files: BTreeMap<usize, Owing>,
     /// Directories that got entries.
     dirs: BTreeSet<PathBuf>,
+    /// Files were closed unsynced: the whole file system is owed a sync, which covers files and directories alike.
+    everything: bool,
     /// A sync that failed: what it covered is unknown for good, so nothing may be claimed any more.
     failed: Option<DiskFault>,
 }
@@ -90,13 +126,17 @@ pub(super) struct OpenFiles {
     capacity: usize,
     /// Whether anything will be claimed after a restart. If nothing is, nobody waits for the device.
     durable: bool,
+    /// Whether a file may be closed unsynced, because a sync of its file system tells of errors, too.
+    closes_unsynced: bool,
     clock: u64,
 }
 
 impl OpenFiles {
     /// Room for `capacity` descriptors. `durable`: what is written will be claimed by a record, so it must be safe first.
     pub fn new(capacity: usize, durable: bool) -> OpenFiles {
-        OpenFiles { open: Vec::new(), owed: BTreeMap::new(), capacity: capacity.max(limits::WORKER_FILES_MIN), durable, clock: 0 }
+        let closes_unsynced = tells_of_lost_writes();
+        let capacity = capacity.max(limits::WORKER_FILES_MIN);
+        OpenFiles { open: Vec::new(), owed: BTreeMap::new(), capacity, durable, closes_unsynced, clock: 0 }
     }
 
     fn make_safe(&self, fd: &OwnedFd) -> rustix::io::Result<()> {
@@ -119,19 +159,27 @@ impl OpenFiles {
         let path = c.layout.path(file);
         let opened = match write {
             // An O_RDWR descriptor serves both, but a reader must not make files or need the right to write.
-            true => c.tree.file_made(path)?,
-            false => c.tree.file(path, false)?,
+            true => c.tree.file_made(&path)?,
+            false => c.tree.file(&path, false)?,
         };
         let length = c.layout.file(file).length;
-        if write && c.fs.sparse() && opened.size < length {
-            rustix::fs::ftruncate(&opened.fd, length).map_err(|e| c.fault(Doing::Create, file, e))?;
-            self.owed.entry(c.key).or_default().files.entry(file).or_insert(false);
+        if write {
+            let short = c.fs.sparse() && opened.size < length;
+            if c.grown.has(file) && (short || opened.new) {
+                return Err(c.fault_plain(FaultKind::Changed, file));
+            }
+            if short {
+                rustix::fs::ftruncate(&opened.fd, length).map_err(|e| c.fault(Doing::Create, file, e))?;
+                self.owed.entry(c.key).or_default().files.entry(file).or_insert(Owing::Sync);
+            }
+            c.grown.set(file);
         }
         if !opened.made_in.is_empty() {
             self.owed.entry(c.key).or_default().dirs.extend(opened.made_in);
         }
         let fd = Arc::new(opened.fd);
-        self.open.push(OpenFile { torrent: c.key, file, path: c.full_path(file), fd, write, dirty: false, used: self.clock });
+        let (path, at_home) = (c.full_path(file), opened.at_home && c.fs.sparse());
+        self.open.push(OpenFile { torrent: c.key, file, path, fd, write, at_home, dirty: false, used: self.clock });
         Ok(&self.open[self.open.len() - 1].fd)
     }
 
@@ -139,14 +187,18 @@ impl OpenFiles {
         // Clean descriptors go first: closing a dirty one costs a flush.
         let Some((i, _)) = self.open.iter().enumerate().min_by_key(|(_, o)| (o.dirty, o.used)) else { return };
         let gone = self.open.swap_remove(i);
-        if gone.dirty {
-            let safe = self.make_safe(&gone.fd);
-            let owed = self.owed.entry(gone.torrent).or_default();
-            match safe {
-                Ok(()) => drop(owed.files.insert(gone.file, false)),
-                Err(e) => {
-                    owed.failed.get_or_insert(DiskFault::new(Doing::Sync, &gone.path, e));
-                }
+        if !gone.dirty {
+            return;
+        }
+        let owed = self.owed.entry(gone.torrent).or_default();
+        // Of many small files each is open for a moment: one sync for all of them costs less than one for each.
+        let later = self.closes_unsynced && gone.at_home;
+        owed.everything |= later && self.durable;
+        let safe = if later || !self.durable { Ok(()) } else { rustix::fs::fdatasync(&gone.fd) };
+        match safe.and_then(|()| rustix::fs::fstat(&gone.fd)) {
+            Ok(stat) => drop(owed.files.insert(gone.file, Owing::Look(stat.st_ino))),
+            Err(e) => {
+                owed.failed.get_or_insert(DiskFault::new(Doing::Sync, &gone.path, e));
             }
         }
     }
@@ -156,14 +208,14 @@ impl OpenFiles {
         if let Some(o) = self.open.iter_mut().find(|o| o.file == file && o.torrent == torrent) {
             if !o.dirty {
                 o.dirty = true;
-                self.owed.entry(torrent).or_default().files.insert(file, true);
+                self.owed.entry(torrent).or_default().files.insert(file, Owing::Sync);
             }
         }
     }
 
     /// Notes a file whose bytes were found good without our writing them: somebody else's writes may not be safe yet.
     pub fn owe_sync(&mut self, torrent: TorrentKey, file: usize) {
-        self.owed.entry(torrent).or_default().files.insert(file, true);
+        self.owed.entry(torrent).or_default().files.insert(file, Owing::Sync);
     }
 
     /// Writes consecutive slices from torrent offset `offset` on.
@@ -198,6 +250,7 @@ impl OpenFiles {
     /// Writes the slices to one file; a short write is carried on, and says its errno when nothing more fits.
     fn write_all(&mut self, c: &Content, file: usize, mut at: u64, list: &mut [IoSlice<'_>]) -> Result<u64, DiskFault> {
         let fd = self.get(c, file, true)?.clone();
+        still_whole(c, file, &fd)?;
         self.soiled(c.key, file);
         let mut list = list;
         while !list.is_empty() {
@@ -235,7 +288,7 @@ impl OpenFiles {
 
     /// Makes everything safe that this worker wrote for the torrent. Answers with the files that got bytes since last
     /// time and what lies at their paths now. After one failure it fails for good: the lost pages are marked clean.
-    pub fn sync(&mut self, c: &Content) -> Result<Vec<(usize, Stat)>, DiskFault> {
+    pub fn sync(&mut self, c: &Content) -> Result<Vec<Seen>, DiskFault> {
         let mut owed = self.owed.remove(&c.key).unwrap_or_default();
         let result = match owed.failed.take() {
             Some(f) => Err(f),
@@ -247,30 +300,36 @@ impl OpenFiles {
         result
     }
 
-    fn sync_owed(&mut self, c: &Content, owed: &Owed) -> Result<Vec<(usize, Stat)>, DiskFault> {
-        let mut stats = Vec::with_capacity(owed.files.len());
-        for (&file, &sync) in &owed.files {
-            if sync {
-                let fd = self.get(c, file, false)?.clone();
-                self.make_safe(&fd).map_err(|e| c.fault(Doing::Sync, file, e))?;
-                let ours = rustix::fs::fstat(&*fd).map_err(|e| c.fault(Doing::Sync, file, e))?;
-                let there = c.tree.look(c.layout.path(file))?;
-                // Deleted or replaced under us: our bytes are in an inode that nobody will find again.
-                let Some(there) = there.filter(|s| (s.st_dev, s.st_ino) == (ours.st_dev, ours.st_ino)) else {
-                    return Err(c.fault_plain(FaultKind::Changed, file));
-                };
-                stats.push((file, there));
-                if let Some(o) = self.open.iter_mut().find(|o| o.file == file && o.torrent == c.key) {
-                    o.dirty = false;
-                }
-            } else if let Some(there) = c.tree.look(c.layout.path(file))? {
-                stats.push((file, there));
-            }
+    fn sync_owed(&mut self, c: &Content, owed: &Owed) -> Result<Vec<Seen>, DiskFault> {
+        if owed.everything {
+            c.tree.sync_all()?;
         }
-        for dir in owed.dirs.iter().filter(|_| self.durable) {
+        let mut stats = Vec::with_capacity(owed.files.len());
+        for (&file, &owing) in &owed.files {
+            let inode = match owing {
+                Owing::Look(inode) => inode,
+                Owing::Sync => self.sync_file(c, file)?,
+            };
+            // Deleted or replaced under us: our bytes are in an inode that nobody will find again.
+            let there = c.tree.look(&c.layout.path(file))?.filter(|there| there.st_ino == inode);
+            let there = there.ok_or_else(|| c.fault_plain(FaultKind::Changed, file))?;
+            stats.push(Seen { file: file as u32, stamp: Stamp::of(&there) });
+        }
+        for dir in owed.dirs.iter().filter(|_| self.durable && !owed.everything) {
             c.tree.sync_dir(dir)?;
         }
         Ok(stats)
+    }
+
+    /// Makes one file safe; its inode.
+    fn sync_file(&mut self, c: &Content, file: usize) -> Result<u64, DiskFault> {
+        let fd = self.get(c, file, false)?.clone();
+        self.make_safe(&fd).map_err(|e| c.fault(Doing::Sync, file, e))?;
+        let ours = rustix::fs::fstat(&*fd).map_err(|e| c.fault(Doing::Sync, file, e))?;
+        if let Some(o) = self.open.iter_mut().find(|o| o.file == file && o.torrent == c.key) {
+            o.dirty = false;
+        }
+        Ok(ours.st_ino)
     }
 
     /// Forgets the torrent and closes its files; whoever wants its bytes safe has synced before.
@@ -278,6 +337,14 @@ impl OpenFiles {
         self.open.retain(|o| o.torrent != torrent);
         self.owed.remove(&torrent);
     }
+}
+
+/// Whether an open file is still what it was when it got its length: bytes behind the end of a file that was cut would hide
+/// that it was, and bytes in one that was deleted are lost.
+pub(super) fn still_whole(c: &Content, file: usize, fd: &OwnedFd) -> Result<(), DiskFault> {
+    let stat = rustix::fs::fstat(fd).map_err(|e| c.fault(Doing::Open, file, e))?;
+    let cut = c.fs.sparse() && (stat.st_size as u64) < c.layout.file(file).length;
+    if cut || stat.st_nlink == 0 { Err(c.fault_plain(FaultKind::Changed, file)) } else { Ok(()) }
 }
 
 /// Reads exactly; `Err(None)` says that the file ends before that.

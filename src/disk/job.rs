@@ -7,10 +7,11 @@ use super::check::Checked;
 use super::contract::{OpenTorrent, Verdict};
 use super::fault::DiskFault;
 use super::files::Content;
+use super::resume::Seen;
 use super::window::{Slot, Window};
 use crate::units::{Bitfield, BlockSpan, PieceIndex, TorrentKey};
-use rustix::fs::Stat;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
@@ -48,11 +49,13 @@ pub(super) enum Job {
         torrent: TorrentKey,
         have: Bitfield,
         last: bool,
-        stats: Vec<(usize, Stat)>,
+        stats: Vec<Seen>,
     },
     Detach(TorrentKey),
     /// A small file for the state directory; nobody waits for it.
     Keep(String, Vec<u8>),
+    /// How much room is there where this path is?
+    Measure(TorrentKey, PathBuf),
 }
 
 /// What a worker says.
@@ -68,11 +71,13 @@ pub(super) enum Reply {
         result: Result<Option<Box<[u8]>>, DiskFault>,
         files: Vec<(usize, Arc<OwnedFd>)>,
     },
-    Synced(TorrentKey, Result<Vec<(usize, Stat)>, DiskFault>),
+    Synced(TorrentKey, Result<Vec<Seen>, DiskFault>),
     Recorded(TorrentKey, Bitfield, Result<(), DiskFault>),
     /// This worker holds nothing of the torrent any more.
     Detached(TorrentKey),
     Fault(TorrentKey, DiskFault),
+    /// Bytes that may be written there.
+    Space(TorrentKey, u64),
 }
 
 /// How a worker reaches a loop that sleeps: at most one wake-up until the loop has looked.

@@ -27,13 +27,13 @@ pub(super) fn keep(state_dir: &Path, name: &str, bytes: &[u8]) -> Result<(), Dis
     let dir = Tree::open(state_dir, true)?;
     let aside = format!("{name}.tmp");
     let file = locked(&dir, Path::new(&aside))?;
-    replace(&dir, Path::new(name), Path::new(&aside), &file, bytes)
+    replace(&dir, Path::new(name), Path::new(&aside), &file, &[bytes])
 }
 
-/// Fills the file `aside` and gives it its name; when this returns, it will be found after a power cut.
-pub(super) fn replace(dir: &Tree, name: &Path, aside: &Path, file: &OwnedFd, bytes: &[u8]) -> Result<(), DiskFault> {
+/// Fills the file `aside` with these parts and gives it its name; when this returns, it will be found after a power cut.
+pub(super) fn replace(dir: &Tree, name: &Path, aside: &Path, file: &OwnedFd, parts: &[&[u8]]) -> Result<(), DiskFault> {
     let fault = |e| DiskFault::new(Doing::Write, &dir.full(aside), e);
-    overwrite(file, bytes).map_err(fault)?;
+    overwrite(file, parts).map_err(fault)?;
     if name != aside {
         rustix::fs::renameat(dir.root(), aside, dir.root(), name).map_err(fault)?;
     }
@@ -60,16 +60,22 @@ pub(super) fn locked(dir: &Tree, name: &Path) -> Result<OwnedFd, DiskFault> {
     }
 }
 
-fn overwrite(fd: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
+fn overwrite(fd: &OwnedFd, parts: &[&[u8]]) -> Result<(), Errno> {
     // A leftover of a killed run may be longer; this file is ours alone.
-    rustix::fs::ftruncate(fd, bytes.len() as u64)?;
+    rustix::fs::ftruncate(fd, parts.iter().map(|part| part.len() as u64).sum())?;
     let mut at = 0;
-    while at < bytes.len() {
-        match rustix::io::pwrite(fd, &bytes[at..], at as u64) {
-            Ok(0) => return Err(Errno::NOSPC),
-            Ok(n) => at += n,
-            Err(Errno::INTR) => {}
-            Err(e) => return Err(e),
+    for part in parts {
+        let mut rest = *part;
+        while !rest.is_empty() {
+            match rustix::io::pwrite(fd, rest, at) {
+                Ok(0) => return Err(Errno::NOSPC),
+                Ok(n) => {
+                    at += n as u64;
+                    rest = &rest[n..];
+                }
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(e),
+            }
         }
     }
     rustix::fs::fdatasync(fd)
@@ -126,7 +132,7 @@ mod tests {
         let tree = Tree::open(dir.path(), false).unwrap();
         let theirs = locked(&tree, Path::new("x.tmp")).unwrap();
         assert_eq!(keep(dir.path(), "x", b"ours").unwrap_err().kind, FaultKind::Locked);
-        replace(&tree, Path::new("x"), Path::new("x.tmp"), &theirs, b"theirs").unwrap();
+        replace(&tree, Path::new("x"), Path::new("x.tmp"), &theirs, &[b"theirs"]).unwrap();
         assert_eq!(kept(dir.path(), "x", 100).unwrap(), b"theirs");
         // Their lock lies on the file that has its name now, and keeps nobody from the next.
         keep(dir.path(), "x", b"ours").unwrap();

@@ -4,18 +4,8 @@
 //! Pad files (BEP 47) are bytes like all others here, only they live nowhere and are zeros.
 
 use crate::units::Geometry;
-use std::path::{Path, PathBuf};
-
-/// One file of a torrent, as whoever opens the torrent describes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ContentFile {
-    /// Path below the torrent's directory; its components are already safe (no `..`, no root).
-    pub path: PathBuf,
-    /// Bytes.
-    pub length: u64,
-    /// Whether it only pads (BEP 47): never on a disk, zeros in the hash.
-    pub pad: bool,
-}
+use crate::wire::{FileEntry, Files};
+use std::path::PathBuf;
 
 /// A run of bytes inside one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,66 +20,55 @@ pub(super) struct Segment {
     pub len: u64,
 }
 
-/// The files and where each of them starts.
+/// The files, and what lies where.
 #[derive(Debug)]
-pub(super) struct Layout {
-    files: Vec<ContentFile>,
-    /// Start of each file in the torrent, and the total at the end.
-    starts: Vec<u64>,
-}
+pub(super) struct Layout(Files);
 
 impl Layout {
     /// The layout of these files, or `None` if they do not fit the geometry.
-    pub fn new(files: Vec<ContentFile>, geometry: &Geometry) -> Option<Layout> {
-        let mut starts = Vec::with_capacity(files.len() + 1);
-        let mut at = 0u64;
-        for f in &files {
-            starts.push(at);
-            at = at.checked_add(f.length)?;
-        }
-        starts.push(at);
-        (at == geometry.total()).then_some(Layout { files, starts })
+    pub fn new(files: Files, geometry: &Geometry) -> Option<Layout> {
+        (files.total() == geometry.total()).then_some(Layout(files))
     }
 
     /// Number of files, pads included.
     pub fn len(&self) -> usize {
-        self.files.len()
+        self.0.len()
     }
 
     /// The file.
-    pub fn file(&self, index: usize) -> &ContentFile {
-        &self.files[index]
+    pub fn file(&self, index: usize) -> FileEntry<'_> {
+        self.0.get(index).expect("an index of this layout")
     }
 
     /// Its path below the torrent's directory.
-    pub fn path(&self, index: usize) -> &Path {
-        &self.files[index].path
+    pub fn path(&self, index: usize) -> PathBuf {
+        self.file(index).to_path()
     }
 
-    /// Every file with its index.
-    pub fn iter(&self) -> impl Iterator<Item = (usize, &ContentFile)> {
-        self.files.iter().enumerate()
+    /// Every file that lies on the disk, with its index.
+    pub fn on_disk(&self) -> impl Iterator<Item = (usize, FileEntry<'_>)> {
+        self.0.iter().enumerate().filter(|(_, file)| file.lands_on_disk())
     }
 
     /// The torrent offsets that the file covers.
     pub fn range(&self, index: usize) -> (u64, u64) {
-        (self.starts[index], self.starts[index + 1])
+        let file = self.file(index);
+        (file.offset, file.offset + file.length)
     }
 
     /// The segments of `len` bytes from torrent offset `offset`, in order; empty files never show up.
     pub fn segments(&self, offset: u64, len: u64) -> impl Iterator<Item = Segment> + '_ {
-        let end = (offset + len).min(*self.starts.last().unwrap_or(&0));
-        // The last file that starts at or before the offset; empty files before it share its start.
-        let mut file = self.starts.partition_point(|&s| s <= offset).saturating_sub(1);
-        let mut at = offset;
+        let end = (offset + len).min(self.0.total());
+        let (mut next, mut at) = (self.0.at(offset), offset);
         std::iter::from_fn(move || {
             while at < end {
-                let (start, stop) = (self.starts[file], self.starts[file + 1]);
-                let index = file;
-                file += 1;
+                let index = next?;
+                next = Some(index + 1);
+                let file = self.0.get(index)?;
+                let stop = file.offset + file.length;
                 if stop > at {
                     let len = stop.min(end) - at;
-                    let segment = Segment { file: index, pad: self.files[index].pad, at: at - start, len };
+                    let segment = Segment { file: index, pad: !file.lands_on_disk(), at: at - file.offset, len };
                     at += len;
                     return Some(segment);
                 }
@@ -102,12 +81,15 @@ impl Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::{FilesBuilder, Marks};
 
     fn layout(lengths: &[u64]) -> Layout {
         let total = lengths.iter().sum();
-        let files =
-            lengths.iter().enumerate().map(|(i, &length)| ContentFile { path: format!("f{i}").into(), length, pad: i == 2 });
-        Layout::new(files.collect(), &Geometry::new(total, 10).unwrap()).unwrap()
+        let mut files = FilesBuilder::default();
+        for (i, &length) in lengths.iter().enumerate() {
+            files.push([format!("f{i}").as_str()].into_iter(), length, Marks { pad: i == 2, ..Marks::default() }).unwrap();
+        }
+        Layout::new(files.finish(), &Geometry::new(total, 10).unwrap()).unwrap()
     }
 
     #[test]
@@ -137,9 +119,7 @@ mod tests {
 
     #[test]
     fn files_that_do_not_add_up_are_refused() {
-        let f = |length| ContentFile { path: "x".into(), length, pad: false };
         let g = Geometry::new(10, 4).unwrap();
-        assert!(Layout::new(vec![f(9)], &g).is_none());
-        assert!(Layout::new(vec![f(u64::MAX), f(11)], &g).is_none());
+        assert!(Layout::new(Files::from_iter([("x", 9)]), &g).is_none());
     }
 }

@@ -37,7 +37,6 @@ mod tests_resume;
 pub use contract::{Done, OpenTorrent, Opened, StorageMode, StoreConfig, StoreStats, Verdict};
 pub use fault::{DiskFault, FaultKind};
 pub use keep::kept;
-pub use layout::ContentFile;
 pub use offline::{FileReport, FileState, VerifyReport, hash_content, verify};
 pub use reads::Load;
 pub use store::Store;

@@ -7,9 +7,9 @@ use super::check::{Proof, content_of};
 use super::contract::OpenTorrent;
 use super::fault::{DiskFault, FaultKind};
 use super::files::{Content, OpenFiles};
-use super::layout::ContentFile;
 use super::limits;
 use crate::units::{Bitfield, Geometry, InfoHash, PieceIndex, Table, TorrentKey};
+use crate::wire::Files;
 use rustix::fs::FileType;
 use std::path::Path;
 use std::sync::Arc;
@@ -88,8 +88,7 @@ pub fn verify(torrent: OpenTorrent, progress: &mut dyn FnMut(u64, u64)) -> Resul
         Err(f) if matches!(f.kind, FaultKind::Changed | FaultKind::Missing | FaultKind::CannotOpen | FaultKind::Exists) => Ok(()),
         Err(f) => Err(f),
     })?;
-    let files = c.layout.iter().filter(|(_, f)| !f.pad);
-    let files = files.map(|(file, _)| {
+    let files = c.layout.on_disk().map(|(file, _)| {
         let (start, end) = c.layout.range(file);
         let pieces = c.geometry.pieces_of(start, end).count() as u32;
         let bad = c.geometry.pieces_of(start, end).filter(|&p| !have.has(p)).count() as u32;
@@ -102,14 +101,14 @@ pub fn verify(torrent: OpenTorrent, progress: &mut dyn FnMut(u64, u64)) -> Resul
 /// The piece hashes of these files below `dir`, twenty bytes each, for a new torrent of this geometry.
 pub fn hash_content(
     dir: &Path,
-    files: &[ContentFile],
+    files: Files,
     geometry: Geometry,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Vec<u8>, DiskFault> {
     let torrent = OpenTorrent {
         info_hash: InfoHash([0; 20]),
         geometry,
-        files: files.to_vec(),
+        files,
         hashes: Vec::new().into(),
         dir: dir.to_path_buf(),
         wanted: None,
@@ -131,9 +130,9 @@ fn any_key() -> TorrentKey {
 }
 
 fn states(c: &Content) -> Result<Vec<FileState>, DiskFault> {
-    let state = |(_, f): (usize, &ContentFile)| {
-        Ok(match c.tree.look(&f.path) {
-            Ok(None) if f.pad => FileState::There,
+    let mut states = vec![FileState::There; c.layout.len()];
+    for (file, f) in c.layout.on_disk() {
+        states[file] = match c.tree.look(&f.to_path()) {
             Ok(None) => FileState::Missing,
             Ok(Some(s)) if FileType::from_raw_mode(s.st_mode) != FileType::RegularFile => FileState::Odd,
             Ok(Some(s)) => match (s.st_size as u64).cmp(&f.length) {
@@ -143,9 +142,9 @@ fn states(c: &Content) -> Result<Vec<FileState>, DiskFault> {
             },
             Err(f) if f.kind == FaultKind::Exists => FileState::Missing, // a directory on its way is a file
             Err(f) => return Err(f),
-        })
-    };
-    c.layout.iter().map(state).collect()
+        };
+    }
+    Ok(states)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -224,7 +223,7 @@ mod tests {
     fn hashing_what_is_there_gives_the_torrents_hashes() {
         let w = world();
         let mut last = (0, 0);
-        let hashes = hash_content(&w.torrent.dir, &w.torrent.files, w.geometry(), &mut |d, of| last = (d, of)).unwrap();
+        let hashes = hash_content(&w.torrent.dir, w.torrent.files.clone(), w.geometry(), &mut |d, of| last = (d, of)).unwrap();
         assert_eq!(hashes[..], w.torrent.hashes[..]);
         assert_eq!(last, (191_072, 191_072));
     }
@@ -249,7 +248,7 @@ mod tests {
     fn a_file_that_ends_while_being_hashed_for_a_torrent_is_an_error() {
         let w = world();
         fs::write(w.path("d/c"), "short").unwrap();
-        let f = hash_content(&w.torrent.dir, &w.torrent.files, w.geometry(), &mut |_, _| ()).unwrap_err();
+        let f = hash_content(&w.torrent.dir, w.torrent.files.clone(), w.geometry(), &mut |_, _| ()).unwrap_err();
         assert_eq!(f.kind, FaultKind::Changed);
     }
 }

@@ -42,6 +42,43 @@ impl Stamp {
     }
 }
 
+/// A file as it was found to be at a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// Its index; a torrent has fewer files than this can count.
+    pub file: u32,
+    pub stamp: Stamp,
+}
+
+/// The stamp of every file of a torrent, in the bytes that a record holds: a torrent may have hundreds of thousands of files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stamps(Vec<u8>);
+
+impl Stamps {
+    /// Of so many files, none of which is there.
+    pub fn none(files: usize) -> Stamps {
+        Stamps(vec![0; files * STAMP_LEN])
+    }
+
+    /// The file's, `None` where there is none.
+    pub fn get(&self, file: usize) -> Option<Stamp> {
+        let mut r = Reader(self.0.get(file * STAMP_LEN..)?);
+        let there = r.take(1)?[0] != 0;
+        let s = Stamp { inode: r.u64()?, size: r.u64()?, mtime_s: r.u64()? as i64, mtime_ns: r.u32()? };
+        there.then_some(s)
+    }
+
+    /// The file looks like this now.
+    pub fn set(&mut self, file: usize, stamp: Stamp) {
+        let Some(room) = self.0.get_mut(file * STAMP_LEN..(file + 1) * STAMP_LEN) else { return };
+        room[0] = 1;
+        room[1..9].copy_from_slice(&stamp.inode.to_le_bytes());
+        room[9..17].copy_from_slice(&stamp.size.to_le_bytes());
+        room[17..25].copy_from_slice(&stamp.mtime_s.to_le_bytes());
+        room[25..].copy_from_slice(&stamp.mtime_ns.to_le_bytes());
+    }
+}
+
 /// A record as it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Record {
@@ -51,36 +88,13 @@ pub(super) struct Record {
     pub running: bool,
     /// The pieces that were safe on the disk.
     pub have: Bitfield,
-    /// What each file looked like, `None` where there was none.
-    pub stamps: Vec<Option<Stamp>>,
+    /// What each file looked like.
+    pub stamps: Stamps,
 }
 
 impl Record {
-    fn encode(&self, c: &Content) -> Vec<u8> {
-        let mut out = Vec::with_capacity(encoded_len(c));
-        out.extend_from_slice(MAGIC);
-        out.push(u8::from(self.running));
-        out.extend_from_slice(&self.sequence.to_le_bytes());
-        out.extend_from_slice(c.info_hash.as_bytes());
-        out.extend_from_slice(&c.geometry.total().to_le_bytes());
-        out.extend_from_slice(&c.geometry.nominal_piece_len().to_le_bytes());
-        out.extend_from_slice(&c.geometry.pieces().to_le_bytes());
-        out.extend_from_slice(&(c.layout.len() as u32).to_le_bytes());
-        out.extend_from_slice(self.have.as_bytes());
-        for s in &self.stamps {
-            let (there, s) = (s.is_some(), s.unwrap_or(Stamp { inode: 0, size: 0, mtime_s: 0, mtime_ns: 0 }));
-            out.push(u8::from(there));
-            out.extend_from_slice(&s.inode.to_le_bytes());
-            out.extend_from_slice(&s.size.to_le_bytes());
-            out.extend_from_slice(&s.mtime_s.to_le_bytes());
-            out.extend_from_slice(&s.mtime_ns.to_le_bytes());
-        }
-        let sum: [u8; SUM_LEN] = Sha1::digest(&out).into();
-        out.extend_from_slice(&sum);
-        out
-    }
-
-    fn decode(bytes: &[u8], c: &Content) -> Option<Record> {
+    /// From the bytes of its file, which hold it and nothing else.
+    fn decode(mut bytes: Vec<u8>, c: &Content) -> Option<Record> {
         if bytes.len() != encoded_len(c) {
             return None;
         }
@@ -104,14 +118,26 @@ impl Record {
         }
         let pieces = c.geometry.pieces();
         let have = Bitfield::from_wire(r.take(pieces.div_ceil(8) as usize)?, pieces).ok()?;
-        let mut stamps = Vec::with_capacity(c.layout.len());
-        for _ in 0..c.layout.len() {
-            let there = r.take(1)?[0] != 0;
-            let s = Stamp { inode: r.u64()?, size: r.u64()?, mtime_s: r.u64()? as i64, mtime_ns: r.u32()? };
-            stamps.push(there.then_some(s));
-        }
-        Some(Record { sequence, running: flags & 1 != 0, have, stamps })
+        let stamps = body.len() - r.0.len();
+        bytes.truncate(bytes.len() - SUM_LEN);
+        bytes.drain(..stamps);
+        Some(Record { sequence, running: flags & 1 != 0, have, stamps: Stamps(bytes) })
     }
+}
+
+/// All that stands before the stamps.
+fn head(c: &Content, sequence: u64, running: bool, have: &Bitfield) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEAD_LEN + have.as_bytes().len());
+    out.extend_from_slice(MAGIC);
+    out.push(u8::from(running));
+    out.extend_from_slice(&sequence.to_le_bytes());
+    out.extend_from_slice(c.info_hash.as_bytes());
+    out.extend_from_slice(&c.geometry.total().to_le_bytes());
+    out.extend_from_slice(&c.geometry.nominal_piece_len().to_le_bytes());
+    out.extend_from_slice(&c.geometry.pieces().to_le_bytes());
+    out.extend_from_slice(&(c.layout.len() as u32).to_le_bytes());
+    out.extend_from_slice(have.as_bytes());
+    out
 }
 
 fn encoded_len(c: &Content) -> usize {
@@ -179,17 +205,18 @@ impl Resume {
         }
         let mut bytes = vec![0; encoded_len(c)];
         super::files::read_exact_at(&opened.fd, &mut bytes, 0).ok()?;
-        Record::decode(&bytes, c)
+        Record::decode(bytes, c)
     }
 
     /// Saves a record; when this returns, it will be found after a power cut.
-    pub fn save(&mut self, c: &Content, have: &Bitfield, stamps: &[Option<Stamp>], running: bool) -> Result<(), DiskFault> {
+    pub fn save(&mut self, c: &Content, have: &Bitfield, stamps: &Stamps, running: bool) -> Result<(), DiskFault> {
         let sequence = self.sequence + 1;
-        let record = Record { sequence, running, have: have.clone(), stamps: stamps.to_vec() };
         let name = self.file_name(sequence);
         let aside = if self.slots { name.clone() } else { PathBuf::from(format!("{}.resume.tmp", self.name)) };
         let file = self.dir.file_made(&aside)?;
-        replace(&self.dir, &name, &aside, &file.fd, &record.encode(c))?;
+        let head = head(c, sequence, running, have);
+        let sum = Sha1::new().chain_update(&head).chain_update(&stamps.0).finalize();
+        replace(&self.dir, &name, &aside, &file.fd, &[&head, &stamps.0, &sum])?;
         self.sequence = sequence;
         Ok(())
     }
@@ -223,7 +250,7 @@ mod tests {
             b
         };
         for n in 0..=3 {
-            r.save(&c, &have(n), &[None], true).unwrap();
+            r.save(&c, &have(n), &Stamps::none(1), true).unwrap();
             assert_eq!(r.load(&c).unwrap().have, have(n));
         }
         // Power fails in the middle of the next save: its slot is torn.
@@ -238,7 +265,7 @@ mod tests {
         let other = World::new(StorageMode::Plain, 16_385, &[("x", 50_000)]);
         let c = content_of(w.key, w.torrent.clone(), true).unwrap();
         let mut r = Resume::lock(w.state.path(), &c.info_hash).unwrap();
-        r.save(&c, &Bitfield::full(4), &[None], false).unwrap();
+        r.save(&c, &Bitfield::full(4), &Stamps::none(1), false).unwrap();
         assert!(r.load(&c).is_some());
         assert!(r.load(&content_of(w.key, other.torrent.clone(), true).unwrap()).is_none());
     }

@@ -11,13 +11,13 @@ use super::job::{Bell, Job, Landed, Meter, Reply};
 use super::limits;
 use super::pool::Pool;
 use super::reads::{Fetch, Load, Reads};
+use super::resume::Seen;
 use super::ways::{Costs, Ways};
 use super::window::{Room, Window, slots};
 use super::worker::{self, Setup};
 use crate::units::{Bitfield, BlockSpan, PieceIndex, TorrentKey};
-use rustix::fs::Stat;
 use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -49,7 +49,7 @@ pub(super) struct Saving {
     pub have: Bitfield,
     pub last: bool,
     pub awaited: usize,
-    pub stats: Vec<(usize, Stat)>,
+    pub stats: Vec<Seen>,
     pub failed: Option<DiskFault>,
 }
 
@@ -294,6 +294,16 @@ impl Store {
     pub fn keep(&mut self, name: &str, bytes: Vec<u8>) {
         // Always the same worker, so that of two the later one counts.
         self.ask(0, Job::Keep(name.to_string(), bytes));
+    }
+
+    /// From now on new windows may take so many bytes together; those that there are stay.
+    pub fn set_window_budget(&mut self, bytes: usize) {
+        self.window_budget = bytes;
+    }
+
+    /// Finds out how much room there is where `path` is, or would be; ends in `Done::Space`, whether the torrent is open or not.
+    pub fn measure(&mut self, key: TorrentKey, path: PathBuf) {
+        self.ask(0, Job::Measure(key, path));
     }
 
     /// End of a loop turn, the last call before sleeping: queued jobs leave.

@@ -3,6 +3,7 @@
 use super::window::pour;
 use super::*;
 use crate::units::{Bitfield, BlockSpan, Geometry, InfoHash, PieceIndex, Rng, Table, TorrentKey};
+use crate::wire::{Files, FilesBuilder, Marks};
 use sha1::{Digest, Sha1};
 use std::path::Path;
 use std::sync::Arc;
@@ -26,18 +27,23 @@ pub(super) struct World {
     config: StoreConfig,
 }
 
-pub(super) fn file(path: &str, length: u64) -> ContentFile {
-    ContentFile { path: path.into(), length, pad: path.starts_with(".pad") }
+/// Files of these paths and lengths; what is called `.pad…` is padding.
+fn listed(shape: &[(&str, u64)]) -> Files {
+    let mut files = FilesBuilder::default();
+    for (path, length) in shape {
+        files.push(path.split('/'), *length, Marks { pad: path.starts_with(".pad"), ..Marks::default() }).unwrap();
+    }
+    files.finish()
 }
 
 impl World {
     pub fn new(mode: StorageMode, piece_len: u64, files: &[(&str, u64)]) -> World {
         let dir = tempfile::tempdir().unwrap();
-        let files: Vec<_> = files.iter().map(|(p, l)| file(p, *l)).collect();
+        let files = listed(files);
         let mut bytes = Vec::new();
-        for f in &files {
+        for f in files.iter() {
             let mut part = vec![0; f.length as usize];
-            if !f.pad {
+            if f.lands_on_disk() {
                 Rng::new(f.length).fill(&mut part);
             }
             bytes.extend(part);
@@ -220,10 +226,10 @@ impl World {
 
     pub fn assert_content(&self) {
         let mut at = 0;
-        for f in &self.torrent.files {
+        for f in self.torrent.files.iter() {
             let end = at + f.length as usize;
-            if !f.pad {
-                assert!(std::fs::read(self.torrent.dir.join(&f.path)).unwrap() == self.bytes[at..end], "{:?}", f.path);
+            if f.lands_on_disk() {
+                assert!(std::fs::read(self.torrent.dir.join(f.to_path())).unwrap() == self.bytes[at..end], "{}", f.path_text());
             }
             at = end;
         }

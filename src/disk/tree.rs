@@ -56,6 +56,7 @@ impl FsKind {
 pub(super) struct Tree {
     root: OwnedFd,
     path: PathBuf,
+    device: u64,
     /// Set once the kernel said that it has no openat2 (before Linux 5.6, or a sandbox without it).
     walk: AtomicBool,
 }
@@ -64,6 +65,10 @@ pub(super) struct Tree {
 pub(super) struct Opened {
     pub fd: OwnedFd,
     pub size: u64,
+    /// It was made just now.
+    pub new: bool,
+    /// It lies on the file system of the torrent's directory, not on one mounted below.
+    pub at_home: bool,
     /// Directories (below the root) that got a new entry on the way.
     pub made_in: Vec<PathBuf>,
 }
@@ -86,7 +91,8 @@ impl Tree {
             r => r,
         };
         let root = root.map_err(|e| DiskFault::new(Doing::Open, path, e))?;
-        Ok(Tree { root, path: path.to_path_buf(), walk: AtomicBool::new(false) })
+        let device = rustix::fs::fstat(&root).map_err(|e| DiskFault::new(Doing::Open, path, e))?.st_dev;
+        Ok(Tree { root, path: path.to_path_buf(), device, walk: AtomicBool::new(false) })
     }
 
     /// Its own descriptor.
@@ -140,7 +146,7 @@ impl Tree {
     pub fn file(&self, rel: &Path, write: bool) -> Result<Opened, DiskFault> {
         let access = if write { OFlags::RDWR } else { OFlags::RDONLY };
         let fd = self.open_raw(rel, access | FILE_FLAGS).map_err(|e| self.fault(Doing::Open, rel, e))?;
-        self.regular(rel, fd, Vec::new())
+        self.regular(rel, fd, Vec::new(), false)
     }
 
     /// Opens a regular file to read and write; makes it, and the directories on its way, if it is not there.
@@ -149,7 +155,7 @@ impl Tree {
         // Two rounds: another worker may make or have made the same file or directory in between.
         for _ in 0..8 {
             match self.open_raw(rel, OFlags::RDWR | FILE_FLAGS) {
-                Ok(fd) => return self.regular(rel, fd, made_in),
+                Ok(fd) => return self.regular(rel, fd, made_in, false),
                 Err(Errno::NOENT) => {}
                 Err(e) => return Err(self.fault(Doing::Open, rel, e)),
             }
@@ -157,7 +163,7 @@ impl Tree {
             match self.open_raw(rel, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | FILE_FLAGS) {
                 Ok(fd) => {
                     made_in.push(parent.to_path_buf());
-                    return self.regular(rel, fd, made_in);
+                    return self.regular(rel, fd, made_in, true);
                 }
                 Err(Errno::EXIST) => continue,
                 Err(Errno::NOENT) => self.make_dirs(parent, &mut made_in)?,
@@ -167,12 +173,12 @@ impl Tree {
         Err(self.fault(Doing::Create, rel, Errno::NOENT))
     }
 
-    fn regular(&self, rel: &Path, fd: OwnedFd, made_in: Vec<PathBuf>) -> Result<Opened, DiskFault> {
+    fn regular(&self, rel: &Path, fd: OwnedFd, made_in: Vec<PathBuf>, new: bool) -> Result<Opened, DiskFault> {
         let stat = rustix::fs::fstat(&fd).map_err(|e| self.fault(Doing::Open, rel, e))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(DiskFault::plain(FaultKind::Exists, &self.full(rel)));
         }
-        Ok(Opened { fd, size: stat.st_size as u64, made_in })
+        Ok(Opened { fd, size: stat.st_size as u64, new, at_home: stat.st_dev == self.device, made_in })
     }
 
     /// Makes the directory and those above it; `made_in` gets the parents of new ones.
@@ -204,6 +210,12 @@ impl Tree {
         }
     }
 
+    /// Brings everything to the disk that was written to the file system of this directory; an error that happened since it was opened
+    /// is told. Only kernels of which [`tells_of_lost_writes`] is true do so.
+    pub fn sync_all(&self) -> Result<(), DiskFault> {
+        rustix::fs::syncfs(&self.root).map_err(|e| self.fault(Doing::Sync, Path::new(""), e))
+    }
+
     /// Brings a directory's entries to the disk.
     pub fn sync_dir(&self, rel: &Path) -> Result<(), DiskFault> {
         let result = if rel.as_os_str().is_empty() {
@@ -217,6 +229,25 @@ impl Tree {
             Err(e) => Err(self.fault(Doing::Sync, rel, e)),
         }
     }
+}
+
+/// Whether `syncfs` of this kernel tells of writes that were lost: from Linux 5.8 on.
+pub(super) fn tells_of_lost_writes() -> bool {
+    at_least_5_8(&rustix::system::uname().release().to_string_lossy())
+}
+
+fn at_least_5_8(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(5), Some(8))
+}
+
+/// Bytes that may be written on the file system that holds this path, or will once it is made.
+pub(super) fn free_bytes(path: &Path) -> u64 {
+    let known = path.ancestors().find_map(|at| {
+        let at = if at.as_os_str().is_empty() { Path::new(".") } else { at };
+        rustix::fs::statvfs(at).ok()
+    });
+    known.map_or(0, |s| s.f_bavail.saturating_mul(s.f_frsize))
 }
 
 #[cfg(test)]
@@ -266,6 +297,15 @@ mod tests {
                 assert_eq!(t.file_made(Path::new(path)).err().unwrap().kind, FaultKind::Exists, "{path}");
             }
         });
+    }
+
+    #[test]
+    fn a_kernel_is_known_by_its_first_two_numbers() {
+        for (release, tells) in
+            [("5.8.0-1-arm", true), ("5.7.19", false), ("6.1.0", true), ("10.0", true), ("4.19", false), ("x", false)]
+        {
+            assert_eq!(at_least_5_8(release), tells, "{release}");
+        }
     }
 
     #[test]

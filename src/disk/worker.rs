@@ -6,15 +6,16 @@
 use super::check::{Checked, Kept, Opening, Step};
 use super::contract::{OpenTorrent, Verdict};
 use super::fault::{DiskFault, Doing, FaultKind};
-use super::files::{Content, OpenFiles};
+use super::files::{Content, OpenFiles, still_whole};
 use super::job::{Bell, Job, Landed, Meter, Reply};
 use super::layout::Segment;
 use super::limits;
 use super::piece::{Cx, Pieces};
-use super::resume::Stamp;
+use super::resume::Seen;
+use super::tree::free_bytes;
 use super::window::{Slot, Window};
 use crate::units::{Bitfield, BlockSpan, PieceIndex, TorrentKey};
-use rustix::fs::{FallocateFlags, Stat};
+use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::{BTreeMap, VecDeque};
@@ -166,6 +167,7 @@ impl Worker {
             Job::Record { torrent, have, last, stats } => self.record(torrent, have, last, stats),
             Job::Detach(key) => self.detach(key),
             Job::Keep(name, bytes) => self.keep(&name, &bytes),
+            Job::Measure(key, path) => self.say(Reply::Space(key, free_bytes(&path))),
         }
     }
 
@@ -267,10 +269,7 @@ impl Worker {
             self.files.soiled(c.key, s.file);
             reserve(c, &fd, s)?;
             // Beyond the file's end a map is a trap: the kernel would take the bytes of the last page and drop the rest.
-            let size = rustix::fs::fstat(&*fd).map_err(|e| c.fault(Doing::Open, s.file, e))?.st_size as u64;
-            if size < s.at + s.len {
-                return Ok(Vec::new());
-            }
+            still_whole(c, s.file, &fd)?;
             let mut done = 0;
             while done < s.len {
                 let len = (s.len - done).min(limits::WINDOW_MAX);
@@ -303,10 +302,7 @@ impl Worker {
 
     fn probe_segment(&mut self, c: &Content, s: Segment) -> Result<(), DiskFault> {
         let fd = self.files.get(c, s.file, true)?.clone();
-        let size = rustix::fs::fstat(&*fd).map_err(|e| c.fault(Doing::Open, s.file, e))?.st_size as u64;
-        if size < s.at + s.len {
-            return Err(c.fault_plain(FaultKind::Changed, s.file)); // it was long enough when it was mapped
-        }
+        still_whole(c, s.file, &fd)?; // it was when it was mapped
         reserve(c, &fd, s)
     }
 
@@ -340,15 +336,18 @@ impl Worker {
     }
 
     /// All workers have synced: now, and only now, the pieces are claimed.
-    fn record(&mut self, key: TorrentKey, have: Bitfield, last: bool, stats: Vec<(usize, Stat)>) {
+    fn record(&mut self, key: TorrentKey, have: Bitfield, last: bool, stats: Vec<Seen>) {
         let mut result = Ok(());
         if let Some(kept) = self.kept.get_mut(&key) {
-            for (file, stat) in &stats {
-                kept.stamps[*file] = Some(Stamp::of(stat));
+            for seen in &stats {
+                kept.stamps.set(seen.file as usize, seen.stamp);
             }
             if let Some(r) = kept.resume.as_mut() {
                 let running = !last && !kept.content.read_only && !have.is_full();
                 result = r.save(&kept.content, &have, &kept.stamps, running);
+            }
+            if result.is_ok() && !kept.content.read_only {
+                result = kept.all_there(&have);
             }
         }
         self.say(Reply::Recorded(key, have, result));
@@ -424,7 +423,7 @@ impl Owed {
             Job::Load(key, span, _) => Some((*key, Owed::Loaded(*span))),
             Job::Sync(key) => Some((*key, Owed::Synced)),
             Job::Record { torrent, have, .. } => Some((*torrent, Owed::Recorded(have.clone()))),
-            Job::Attach(_) | Job::Unmap(_) | Job::WriteOut | Job::Keep(..) => None,
+            Job::Attach(_) | Job::Unmap(_) | Job::WriteOut | Job::Keep(..) | Job::Measure(..) => None,
         }
     }
 }

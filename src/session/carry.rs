@@ -153,18 +153,24 @@ impl EventLoop {
         };
         self.entries.insert(
             key,
-            Entry { id, content, disk, tell_complete: false, paused, removing: false, failed: false, reopen: false },
+            Entry { id, content, disk, tell_complete: false, paused, removing: false, failed: false, full: None, reopen: false },
         );
         if let Some(metainfo) = kept {
             self.learn(key, metainfo);
         }
     }
 
-    /// Goes on; after a fault everything is looked at anew, because what was not yet safe is unknown.
     fn resume(&mut self, id: TorrentId) {
         let Some(key) = self.entries.key_of(id) else { return };
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.paused = false;
+        }
+        self.go_on(key);
+    }
+
+    /// Goes on; after a fault everything is looked at anew, because what was not yet safe is unknown.
+    pub(super) fn go_on(&mut self, key: TorrentKey) {
         let Some(entry) = self.entries.get_mut(key) else { return };
-        entry.paused = false;
         match entry.disk {
             Disk::Open if entry.failed => {
                 entry.reopen = true;
@@ -280,6 +286,7 @@ impl EventLoop {
                 }
             }
             DiskDone::Fault { torrent, fault } => self.fail(torrent, fault),
+            DiskDone::Space { torrent, bytes } => self.on_space(torrent, bytes),
         }
     }
 
@@ -299,9 +306,10 @@ impl EventLoop {
     }
 
     fn on_closed(&mut self, torrent: TorrentKey, saved: bool) {
-        self.clean &= saved;
         let Some(entry) = self.entries.get_mut(torrent) else { return };
         entry.disk = Disk::Closed;
+        // Whoever opens it again will write another record.
+        self.clean &= saved || entry.reopen;
         match () {
             () if entry.removing => self.forget(torrent),
             () if entry.reopen => self.open_again(torrent),

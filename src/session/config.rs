@@ -1,9 +1,10 @@
 //! What a session and a torrent are told at their start. Defaults are those of the command line.
 
-use crate::disk::{ContentFile, OpenTorrent, StorageMode};
+use super::memory::default_max_memory;
+use crate::disk::{OpenTorrent, StorageMode};
 use crate::engine::Shape;
 use crate::units::{Bitfield, InfoHash};
-use crate::wire::{FileEntry, Magnet, Metainfo};
+use crate::wire::{Magnet, Metainfo};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -26,7 +27,8 @@ pub struct Config {
     pub upload_limit: Option<u64>,
     /// How bytes reach the files.
     pub storage: StorageMode,
-    /// Bytes for receive buffers and windows together; the rest of the program needs about 3 MiB.
+    /// Bytes that private memory and windows may take together. A torrent that needs more than that for itself gets it, and the rest
+    /// of the session then makes do with next to nothing.
     pub max_memory: usize,
     /// Threads that hash and talk to the disk; 0 chooses by the machine.
     pub workers: usize,
@@ -54,7 +56,7 @@ impl Default for Config {
             download_limit: None,
             upload_limit: None,
             storage: StorageMode::Auto,
-            max_memory: 10 * 1024 * 1024,
+            max_memory: default_max_memory(),
             workers: 0,
             state_dir: None,
             progress_every: Duration::from_secs(1),
@@ -189,7 +191,7 @@ impl AddTorrent {
             geometry: metainfo.geometry(),
             wanted: self.wanted_pieces(metainfo),
             private: metainfo.private(),
-            info: Some(metainfo.info()),
+            info: metainfo.info(),
         }
     }
 
@@ -221,7 +223,7 @@ impl AddTorrent {
         }
         let Some(chosen) = self.chosen(metainfo) else { return Bitfield::full(geometry.pieces()) };
         let mut wanted = Bitfield::empty(geometry.pieces());
-        for (file, _) in metainfo.files().iter().zip(chosen).filter(|(file, chosen)| !file.pad && *chosen) {
+        for (file, _) in metainfo.files().iter().zip(chosen).filter(|(file, chosen)| !file.marks.pad && *chosen) {
             for piece in geometry.pieces_of(file.offset, file.offset + file.length) {
                 wanted.set(piece);
             }
@@ -231,13 +233,10 @@ impl AddTorrent {
 
     /// The same, in the disk's words.
     pub(super) fn to_open(&self, metainfo: &Metainfo) -> OpenTorrent {
-        let files = metainfo.files();
-        let content_file =
-            |f: &FileEntry| ContentFile { path: f.path.iter().collect(), length: f.length, pad: !f.lands_on_disk() };
         OpenTorrent {
             info_hash: metainfo.info_hash(),
             geometry: metainfo.geometry(),
-            files: files.iter().map(content_file).collect(),
+            files: metainfo.files().clone(),
             hashes: metainfo.hashes(),
             dir: self.dir.clone(),
             wanted: self.chosen(metainfo),

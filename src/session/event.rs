@@ -63,6 +63,13 @@ pub enum Event {
         /// Why.
         fault: DiskFault,
     },
+    /// The disk is full: the torrent rests, and goes on by itself when there is room again, which `Opened` says.
+    DiskFull {
+        /// Which torrent.
+        torrent: TorrentId,
+        /// What could not be written.
+        fault: DiskFault,
+    },
     /// A tracker answered.
     TrackerReplied {
         /// About which torrent.

@@ -10,6 +10,7 @@
 use super::config::{AddTorrent, Config};
 use super::error::StartError;
 use super::event::{Event, TorrentId};
+use super::memory::{Memory, pool_share};
 use super::torrents::Entries;
 use crate::disk::{Store, StoreConfig, kept};
 use crate::engine::{Actions, DhtSetup, Engine, EngineConfig, Policy};
@@ -105,6 +106,7 @@ pub struct EventLoop {
     pub(super) now: Now,
     pub(super) engine: Engine,
     pub(super) store: Store,
+    memory: Memory,
     pub(super) announcer: Announcer,
     pub(super) listeners: Listeners,
     pub(super) groups: Groups,
@@ -163,7 +165,8 @@ impl EventLoop {
             pex: config.pex,
             lsd: config.lsd,
         });
-        let store = Store::new(store_config(&config), ring_bell.clone())?;
+        let memory = Memory::new(config.max_memory);
+        let store = Store::new(store_config(&config, &memory), ring_bell.clone())?;
         let mut actions = Actions::default();
         if let Some(setup) = dht_setup(&config, listeners.udp_port(), seed)? {
             engine.join_dht(Now::ZERO, setup, &mut actions);
@@ -176,6 +179,7 @@ impl EventLoop {
             now: Now::ZERO,
             engine,
             store,
+            memory,
             listeners,
             groups,
             accept_again: None,
@@ -228,6 +232,7 @@ impl EventLoop {
             if self.engine.next_deadline().is_some_and(|at| at <= self.now) {
                 self.engine.on_deadline(self.now, &mut self.actions);
             }
+            self.look_for_room();
             self.carry_out();
             for _ in 0..self.ring.len() {
                 if let Some(key) = self.ring.pop_front() {
@@ -256,7 +261,8 @@ impl EventLoop {
             return Duration::ZERO;
         }
         let progress = (!self.entries.keys().is_empty()).then_some(self.next_progress);
-        let next = [self.engine.next_deadline(), progress, self.accept_again, self.deadline].into_iter().flatten().min();
+        let next = [self.engine.next_deadline(), progress, self.accept_again, self.deadline, self.next_look()];
+        let next = next.into_iter().flatten().min();
         next.map_or(LONGEST_WAIT, |at| at.since(self.clock.now())).min(LONGEST_WAIT)
     }
 
@@ -325,6 +331,7 @@ impl EventLoop {
             return;
         }
         self.next_progress = self.now + self.progress_every;
+        self.store.set_window_budget(self.memory.windows());
         for key in self.entries.keys() {
             self.tell_progress_of(key);
         }
@@ -345,13 +352,11 @@ impl EventLoop {
     }
 }
 
-/// A fifth of the memory for the pool, the rest for windows: a block stays in a slot for a moment, a window for a whole piece.
-fn store_config(config: &Config) -> StoreConfig {
-    let pool_bytes = config.max_memory / 5;
+fn store_config(config: &Config, memory: &Memory) -> StoreConfig {
     StoreConfig {
         mode: config.storage,
-        pool_bytes,
-        window_bytes: config.max_memory - pool_bytes,
+        pool_bytes: pool_share(config.max_memory),
+        window_bytes: memory.windows(),
         workers: config.workers,
         state_dir: config.state_dir.clone(),
     }

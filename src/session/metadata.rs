@@ -23,7 +23,7 @@ pub fn kept_metadata(state_dir: &Path, magnet: &Magnet) -> Option<Metainfo> {
     let bytes = kept(state_dir, &file_name(magnet.info_hash), METAINFO_BYTES as u64)?;
     let metainfo = Metainfo::parse(&bytes).ok().filter(|metainfo| metainfo.info_hash() == magnet.info_hash)?;
     let trackers = magnet.trackers.iter().map(|url| vec![url.clone()]).collect();
-    Metainfo::from_info(metainfo.info_bytes(), trackers, magnet.web_seeds.clone()).ok()
+    Metainfo::from_info(&metainfo.info()?, trackers, magnet.web_seeds.clone()).ok()
 }
 
 fn file_name(info_hash: InfoHash) -> String {
@@ -39,7 +39,9 @@ impl EventLoop {
         let torrent = entry.id;
         match Metainfo::from_info(info, order.all_trackers(), magnet.web_seeds.clone()) {
             Ok(metainfo) => {
-                self.store.keep(&file_name(metainfo.info_hash()), metainfo.to_file());
+                if let Some(file) = metainfo.to_file() {
+                    self.store.keep(&file_name(metainfo.info_hash()), file);
+                }
                 self.learn(key, metainfo);
             }
             Err(error) => {

@@ -5,7 +5,7 @@
 
 use super::event::Event;
 use super::event_loop::{EventLoop, Line, SEND_BUFFER_BYTES};
-use crate::disk::{DiskFault, Load};
+use crate::disk::{DiskFault, FaultKind, Load};
 use crate::engine::{Close, DialFailure, Want};
 use crate::net::{Socket, Transfer};
 use crate::units::{BlockSpan, PeerKey, TorrentKey};
@@ -313,9 +313,11 @@ impl EventLoop {
     pub(super) fn fail(&mut self, torrent: TorrentKey, fault: DiskFault) {
         self.engine.on_unreadable(self.now, torrent, &mut self.actions);
         let Some(entry) = self.entries.get_mut(torrent) else { return };
-        if !std::mem::replace(&mut entry.failed, true) {
-            let id = entry.id;
-            self.tell(Event::Failed { torrent: id, fault });
+        let id = entry.id;
+        match std::mem::replace(&mut entry.failed, true) {
+            true => {}
+            false if fault.kind == FaultKind::NoSpace => self.on_full(torrent, fault),
+            false => self.tell(Event::Failed { torrent: id, fault }),
         }
     }
 }

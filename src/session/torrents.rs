@@ -2,6 +2,7 @@
 
 use super::config::AddTorrent;
 use super::event::TorrentId;
+use super::full::Full;
 use crate::disk::OpenTorrent;
 use crate::units::TorrentKey;
 use crate::wire::Metainfo;
@@ -48,6 +49,8 @@ pub struct Entry {
     pub removing: bool,
     /// A fault paused it; more of the same are not told.
     pub failed: bool,
+    /// Its disk was full, and nothing was verified since.
+    pub full: Option<Full>,
     /// It is to be opened again as soon as it is closed.
     pub reopen: bool,
 }
@@ -87,6 +90,16 @@ impl Entries {
     /// Every key.
     pub fn keys(&self) -> Vec<TorrentKey> {
         self.by_key.keys().copied().collect()
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (TorrentKey, &Entry)> {
+        self.by_key.iter().map(|(key, entry)| (*key, entry))
+    }
+
+    /// All of them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (TorrentKey, &mut Entry)> {
+        self.by_key.iter_mut().map(|(key, entry)| (*key, entry))
     }
 
     /// Whether the disk has let everything go.

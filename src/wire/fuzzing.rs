@@ -5,7 +5,7 @@
 
 use super::bencode::{Rules, scan, tidy};
 use super::limits::{LSD_HASHES, MAGNET_PEERS, METAINFO_DEPTH, PEERS, REQQ, TRACKER_ID_BYTES, TRACKERS, URL_BYTES, WEB_SEEDS};
-use super::metainfo::{Builder, FileEntry, OWN_PREFIX, fat_paths};
+use super::metainfo::{Builder, FileEntry, Files, OWN_PREFIX, fat_paths};
 use super::udp_tracker::{parse_announce, parse_connect, parse_scrape, transaction_of};
 use super::{AnnounceError, ExtendedHandshake, Magnet, Metainfo, lsd, parse_counts, parse_reply, printable, url_parts};
 use crate::units::{InfoHash, PieceHash};
@@ -90,19 +90,20 @@ fn check_torrent(info: &Metainfo) {
     check_component(info.name());
     let end = info.files().iter().fold(0, |offset, file| {
         assert_eq!(file.offset, offset, "files follow each other without a gap");
-        file.path.iter().for_each(|name| check_component(name));
+        file.path().for_each(check_component);
         offset + file.length
     });
     assert_eq!(end, geometry.total());
     let last = geometry.all_pieces().next_back().expect("a torrent has a piece");
     info.piece_hash(last);
-    check_apart(info.files().iter().map(|f| f.path.join("/")), info.files());
+    check_apart(info.files().iter().map(|f| f.path_text()), info.files());
     check_apart(fat_paths(info.files()).iter().map(|p| p.join("/").to_lowercase()), info.files());
     check_urls(info.trackers().iter().flatten().chain(info.web_seeds()));
     info.comment().into_iter().chain(info.created_by()).for_each(check_text);
     let magnet = Magnet::parse(&info.magnet().to_string()).expect("our own links read back");
     assert_eq!(magnet.info_hash, info.info_hash());
-    let from_peer = Metainfo::from_info(info.info_bytes(), Vec::new(), Vec::new()).expect("both ways in have the same checks");
+    let bytes = info.info().expect("all of it is kept");
+    let from_peer = Metainfo::from_info(&bytes, Vec::new(), Vec::new()).expect("both ways in have the same checks");
     assert_eq!((from_peer.info_hash(), from_peer.files()), (info.info_hash(), info.files()));
     check_rewritten(info);
 }
@@ -112,7 +113,7 @@ fn check_rewritten(info: &Metainfo) {
     let skip = usize::from(!info.is_single_file());
     let builder = Builder {
         name: info.name().to_owned(),
-        files: info.files().iter().map(|f| (f.path[1..].to_vec(), f.length)).collect(),
+        files: info.files().iter().map(|f| (f.path().skip(1).map(str::to_owned).collect(), f.length)).collect(),
         piece_len: info.geometry().nominal_piece_len(),
         ..Builder::default()
     };
@@ -121,14 +122,20 @@ fn check_rewritten(info: &Metainfo) {
     let read = Metainfo::parse(&written).expect("what we write is a torrent");
     assert_eq!(read.geometry(), info.geometry());
     // Pads and links are written as files, so their names may make others give way.
-    if info.files().iter().all(FileEntry::lands_on_disk) {
-        assert!(read.files().iter().zip(info.files()).all(|(a, b)| a.path[skip..] == b.path[skip..] && a.length == b.length));
+    if info.files().iter().all(|file| file.lands_on_disk()) {
+        assert!(
+            read.files()
+                .iter()
+                .zip(info.files().iter())
+                .all(|(a, b)| a.path().skip(skip).eq(b.path().skip(skip)) && a.length == b.length)
+        );
     }
 }
 
 /// No two files that land on the disk have the same path, and none is another's directory.
-fn check_apart(paths: impl Iterator<Item = String>, files: &[FileEntry]) {
-    let paths: Vec<String> = paths.zip(files).filter(|(_, f)| f.lands_on_disk()).map(|(p, _)| p).collect();
+fn check_apart(paths: impl Iterator<Item = String>, files: &Files) {
+    let paths: Vec<String> =
+        paths.zip(files.iter()).filter(|(_, f): &(String, FileEntry<'_>)| f.lands_on_disk()).map(|(p, _)| p).collect();
     let distinct: BTreeSet<&str> = paths.iter().map(String::as_str).collect();
     assert_eq!(distinct.len(), paths.len(), "two files with one path");
     for path in &paths {

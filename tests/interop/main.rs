@@ -18,12 +18,13 @@ mod tracker;
 
 mod damage;
 mod dht;
-mod disk_full;
 mod dozen;
 mod events;
 mod exchange;
 mod liars;
 mod lsd;
+mod memory;
 mod pex;
 mod scrape;
 mod shapes;
+mod trouble;

@@ -11,6 +11,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// A lying seeder of a single-file torrent.
 pub struct Liar {
@@ -25,12 +26,23 @@ struct Script {
     pieces: usize,
     piece_len: u64,
     content: Arc<File>,
+    /// What every block differs by from what it should be.
+    twist: u8,
     served: Arc<AtomicU64>,
 }
 
 impl Liar {
     /// One that listens at this address.
     pub fn start(ip: IpAddr, torrent: &Torrent) -> Liar {
+        Liar::twisting(ip, torrent, 0x55)
+    }
+
+    /// One that tells the truth.
+    pub fn honest(ip: IpAddr, torrent: &Torrent) -> Liar {
+        Liar::twisting(ip, torrent, 0)
+    }
+
+    fn twisting(ip: IpAddr, torrent: &Torrent, twist: u8) -> Liar {
         let listener = TcpListener::bind((ip, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let served = Arc::new(AtomicU64::new(0));
@@ -39,6 +51,7 @@ impl Liar {
             pieces: torrent.hashes.len() / 20,
             piece_len: torrent.shape.piece_len,
             content: Arc::new(File::open(torrent.path(&torrent.dir, 0)).unwrap()),
+            twist,
             served: served.clone(),
         };
         std::thread::spawn(move || {
@@ -61,8 +74,7 @@ impl Script {
     fn play(&self, mut stream: TcpStream) -> io::Result<()> {
         let mut handshake = [0; 68];
         stream.read_exact(&mut handshake)?;
-        let id = Sha1::digest(stream.local_addr()?.to_string().as_bytes());
-        stream.write_all(&[&b"\x13BitTorrent protocol"[..], &[0; 8], &self.info_hash, &id].concat())?;
+        stream.write_all(&greeting(&self.info_hash, &stream.local_addr()?.to_string()))?;
         let mut bitfield = vec![0xff; self.pieces.div_ceil(8)];
         if self.pieces % 8 != 0 {
             *bitfield.last_mut().unwrap() = 0xff << (8 - self.pieces % 8);
@@ -85,9 +97,53 @@ impl Script {
         let mut block = vec![0; number(8).min(1 << 17) as usize];
         self.content.read_exact_at(&mut block, number(0) * self.piece_len + number(4))?;
         let middle = block.len() / 2;
-        block[middle] ^= 0x55;
+        block[middle] ^= self.twist;
         self.served.fetch_add(1, Ordering::SeqCst);
         stream.write_all(&message(7, &[&request[..8], &block].concat()))
+    }
+}
+
+/// A handshake without extensions, from somebody of this name.
+fn greeting(info_hash: &[u8; 20], name: &str) -> Vec<u8> {
+    [&b"\x13BitTorrent protocol"[..], &[0; 8], info_hash, &Sha1::digest(name.as_bytes())].concat()
+}
+
+/// Somebody who asks for one block after another and looks how long each takes.
+pub struct Prober {
+    stream: TcpStream,
+}
+
+impl Prober {
+    /// Connected, interested and unchoked.
+    pub fn meet(address: SocketAddr, torrent: &Torrent, patience: Duration) -> io::Result<Prober> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.write_all(&[greeting(&torrent.info_hash, "prober"), message(2, &[])].concat())?;
+        stream.read_exact(&mut [0; 68])?;
+        let mut prober = Prober { stream };
+        prober.wait_for(1)?;
+        Ok(prober)
+    }
+
+    /// Asks for a piece's first block and waits for it.
+    pub fn probe(&mut self, piece: u32) -> io::Result<Duration> {
+        let begun = Instant::now();
+        self.stream.write_all(&message(6, &[piece.to_be_bytes(), [0; 4], (1u32 << 14).to_be_bytes()].concat()))?;
+        self.wait_for(7)?;
+        Ok(begun.elapsed())
+    }
+
+    fn wait_for(&mut self, wanted: u8) -> io::Result<()> {
+        loop {
+            let mut len = [0; 4];
+            self.stream.read_exact(&mut len)?;
+            let mut body = vec![0; u32::from_be_bytes(len).min(1 << 20) as usize];
+            self.stream.read_exact(&mut body)?;
+            if body.first() == Some(&wanted) {
+                return Ok(());
+            }
+        }
     }
 }
 

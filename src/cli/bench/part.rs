@@ -99,7 +99,9 @@ fn engine(
                 say(format_args!("have {}", progress.have_bytes));
             }
             Some(Event::Completed { .. }) if fetching => break,
-            Some(Event::Failed { fault, .. }) => return Err(Failure::new(fault_exit(&fault), fault.to_string())),
+            Some(Event::Failed { fault, .. } | Event::DiskFull { fault, .. }) => {
+                return Err(Failure::new(fault_exit(&fault), fault.to_string()));
+            }
             Some(Event::Died { reason }) => return Err(Failure::new(Exit::Other, reason)),
             _ => {}
         }

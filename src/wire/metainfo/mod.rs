@@ -7,6 +7,7 @@
 
 mod builder;
 mod error;
+mod files;
 mod parse;
 mod path;
 mod shape;
@@ -16,6 +17,7 @@ mod write;
 
 pub use builder::{BuildError, Builder, piece_len_for};
 pub use error::MetainfoError;
+pub use files::{FileEntry, Files, FilesBuilder, Marks, TooMuch};
 pub(in crate::wire) use path::component;
 pub use path::{OWN_PREFIX, fat_paths};
 
@@ -23,31 +25,6 @@ use crate::units::{Geometry, InfoHash, PieceHash, PieceIndex};
 use crate::wire::magnet::Magnet;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// One file of a torrent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileEntry {
-    /// Where it lies below the download directory: plain names, the torrent's own first if it has several files.
-    pub path: Vec<String>,
-    /// Bytes in it; may be 0.
-    pub length: u64,
-    /// Where its bytes start, counted from the torrent's start.
-    pub offset: u64,
-    /// Zeros that only align what follows (BEP 47 `p`): hashed and served as zeros, never written.
-    pub pad: bool,
-    /// A symbolic link (BEP 47 `l`). rill does not create these: a link is a way out of the directory. Only an entry of
-    /// length 0 counts as one; with a length it is a file like any other.
-    pub symlink: bool,
-    /// Meant to be run (BEP 47 `x`).
-    pub executable: bool,
-}
-
-impl FileEntry {
-    /// Whether anything of that name is to be created.
-    pub fn lands_on_disk(&self) -> bool {
-        !self.pad && !self.symlink
-    }
-}
 
 /// What was left out or changed for this torrent to be usable; worth a line each, not an error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,11 +67,12 @@ impl std::fmt::Debug for PieceHashes {
 #[derive(Debug)]
 struct Parts {
     info_hash: InfoHash,
-    info: Arc<[u8]>,
-    pieces: Range<usize>,
+    /// `None` if it was too long to be kept.
+    info: Option<Arc<[u8]>>,
+    hashes: PieceHashes,
     name: String,
     geometry: Geometry,
-    files: Vec<FileEntry>,
+    files: Files,
     private: bool,
     trackers: Vec<Vec<String>>,
     web_seeds: Vec<String>,
@@ -112,7 +90,13 @@ pub struct Metainfo(Arc<Parts>);
 impl Metainfo {
     /// Reads a .torrent file.
     pub fn parse(bytes: &[u8]) -> Result<Metainfo, MetainfoError> {
-        parse::from_file(bytes).map(|parts| Metainfo(Arc::new(parts)))
+        Metainfo::parse_lean(bytes, usize::MAX)
+    }
+
+    /// The same, but an info dictionary of more than `info_bytes` bytes is not kept: what it says is, in far less memory. Such a
+    /// torrent cannot give its metadata to others.
+    pub fn parse_lean(bytes: &[u8], info_bytes: usize) -> Result<Metainfo, MetainfoError> {
+        parse::from_file(bytes, info_bytes).map(|parts| Metainfo(Arc::new(parts)))
     }
 
     /// Reads an info dictionary alone, as peers send it (BEP 9), with the trackers that the magnet link named.
@@ -121,9 +105,10 @@ impl Metainfo {
         parse::from_info(info, trackers, web_seeds).map(|parts| Metainfo(Arc::new(parts)))
     }
 
-    /// A .torrent file that says the same: the info dictionary to the letter, trackers, web seeds and nodes.
-    pub fn to_file(&self) -> Vec<u8> {
-        write::file(self)
+    /// A .torrent file that says the same: the info dictionary to the letter, trackers, web seeds and nodes. `None` if the
+    /// dictionary was not kept.
+    pub fn to_file(&self) -> Option<Vec<u8>> {
+        self.0.info.as_deref().map(|info| write::file(self, info))
     }
 
     /// SHA-1 of the info dictionary as written.
@@ -131,13 +116,8 @@ impl Metainfo {
         self.0.info_hash
     }
 
-    /// The info dictionary as written, for peers who ask for it (BEP 9).
-    pub fn info_bytes(&self) -> &[u8] {
-        &self.0.info
-    }
-
-    /// The same, shared.
-    pub fn info(&self) -> Arc<[u8]> {
+    /// The info dictionary as written, for peers who ask for it (BEP 9), if it was kept.
+    pub fn info(&self) -> Option<Arc<[u8]>> {
         self.0.info.clone()
     }
 
@@ -158,22 +138,22 @@ impl Metainfo {
 
     /// What all pieces must hash to, twenty bytes each.
     pub fn piece_hashes(&self) -> &[u8] {
-        &self.0.info[self.0.pieces.clone()]
+        &self.0.hashes
     }
 
-    /// The same, shared with the info dictionary.
+    /// The same, shared.
     pub fn hashes(&self) -> PieceHashes {
-        PieceHashes { bytes: self.0.info.clone(), at: self.0.pieces.clone() }
+        self.0.hashes.clone()
     }
 
     /// The files in the torrent's order, pads and links included; at least one.
-    pub fn files(&self) -> &[FileEntry] {
+    pub fn files(&self) -> &Files {
         &self.0.files
     }
 
     /// Whether there is one file and no directory around it.
     pub fn is_single_file(&self) -> bool {
-        self.0.files.len() == 1 && self.0.files[0].path.len() == 1
+        self.0.files.len() == 1 && self.0.files.iter().all(|file| file.path().count() == 1)
     }
 
     /// Whether peers may come from this torrent's own trackers alone (BEP 27).

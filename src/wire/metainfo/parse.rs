@@ -3,8 +3,9 @@
 //! Sums are checked 64-bit sums, counts are compared with limits before anything is kept, and no number that was
 //! read here sizes an allocation.
 
+use super::files::{Files, FilesBuilder, Marks, TooMuch};
 use super::shape::{File, Info, NamedNode, Outer};
-use super::{FileEntry, MetainfoError, Parts, Repairs, path};
+use super::{MetainfoError, Parts, PieceHashes, Repairs, path};
 use crate::units::{Geometry, InfoHash};
 use crate::wire::bencode::{Rules, Value, decode, scan, tidy};
 use crate::wire::limits::{
@@ -15,11 +16,12 @@ use crate::wire::text::printable;
 use crate::wire::url::{host_and_port, tracker_url, web_seed_url};
 use sha1::{Digest, Sha1};
 use std::ops::Range;
+use std::sync::Arc;
 
 const FILE_RULES: Rules = Rules { depth: METAINFO_DEPTH, tokens: METAINFO_TOKENS, strict: false };
 const INFO_RULES: Rules = Rules { strict: true, ..FILE_RULES };
 
-pub(super) fn from_file(bytes: &[u8]) -> Result<Parts, MetainfoError> {
+pub(super) fn from_file(bytes: &[u8], info_bytes: usize) -> Result<Parts, MetainfoError> {
     check_size(bytes)?;
     let scanned =
         scan(bytes, &FILE_RULES).map_err(|e| if is_html(bytes) { MetainfoError::Html } else { MetainfoError::NotBencode(e) })?;
@@ -27,7 +29,7 @@ pub(super) fn from_file(bytes: &[u8]) -> Result<Parts, MetainfoError> {
         return Err(MetainfoError::NotADictionary);
     }
     let info = scanned.value.get(b"info").ok_or(MetainfoError::NoInfo)?;
-    let mut parts = read_info(info.raw())?;
+    let mut parts = read_info(info.raw(), info_bytes)?;
     let tidy = tidy(&scanned, &FILE_RULES).map_err(MetainfoError::NotBencode)?;
     let outer: Outer = decode(&tidy, METAINFO_DEPTH).map_err(|_| MetainfoError::NotADictionary)?;
     add_outer(&mut parts, &outer);
@@ -37,7 +39,7 @@ pub(super) fn from_file(bytes: &[u8]) -> Result<Parts, MetainfoError> {
 
 pub(super) fn from_info(info: &[u8], trackers: Vec<Vec<String>>, web_seeds: Vec<String>) -> Result<Parts, MetainfoError> {
     check_size(info)?;
-    let mut parts = read_info(info)?;
+    let mut parts = read_info(info, usize::MAX)?;
     let tiers = trackers.iter().map(|tier| tier.iter().map(String::as_bytes));
     parts.trackers = clean_tiers(tiers, &mut parts.repairs);
     parts.web_seeds = clean_web_seeds(web_seeds.iter().map(String::as_bytes), &mut parts.repairs);
@@ -57,8 +59,8 @@ fn is_html(bytes: &[u8]) -> bool {
     bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start().starts_with(b"<")
 }
 
-/// All that the info dictionary says; the rest of the parts is empty.
-fn read_info(raw: &[u8]) -> Result<Parts, MetainfoError> {
+/// All that the info dictionary says, and itself if it is not longer than `info_bytes`; the rest of the parts is empty.
+fn read_info(raw: &[u8], info_bytes: usize) -> Result<Parts, MetainfoError> {
     let scanned = scan(raw, &INFO_RULES).map_err(MetainfoError::BadInfo)?;
     if !scanned.rest.is_empty() {
         return Err(MetainfoError::BytesAfterInfo(scanned.rest.len()));
@@ -67,19 +69,26 @@ fn read_info(raw: &[u8]) -> Result<Parts, MetainfoError> {
         return Err(MetainfoError::NoInfo);
     }
     let tidy = tidy(&scanned, &INFO_RULES).map_err(MetainfoError::BadInfo)?;
-    let info: Info = decode(&tidy, METAINFO_DEPTH).map_err(|_| MetainfoError::NoInfo)?;
+    let mut info: Info = decode(&tidy, METAINFO_DEPTH).map_err(|_| MetainfoError::NoInfo)?;
     if info.pieces.is_none() && (info.has_file_tree || info.meta_version == Some(2)) {
         return Err(MetainfoError::V2Only);
     }
     let info_hash = InfoHash(Sha1::digest(raw).into());
     let name = best_name(&info).unwrap_or_else(|| info_hash.to_string());
-    let (files, total) = read_files(&info, &name)?;
-    let (files, renamed) = settle(files)?;
-    let geometry = read_geometry(&info, total)?;
+    let files = read_files(&mut info, &name)?;
+    files.iter().enumerate().try_for_each(|(at, file)| path::check_length(at + 1, file))?;
+    let (files, renamed) = path::part_collisions(files);
+    let geometry = read_geometry(&info, files.total())?;
+    let at = pieces_range(scanned.value, geometry)?;
+    let kept: Option<Arc<[u8]>> = (raw.len() <= info_bytes).then(|| raw.into());
+    let hashes = match &kept {
+        Some(info) => PieceHashes { bytes: info.clone(), at },
+        None => PieceHashes::from(raw.get(at).unwrap_or_default().to_vec()),
+    };
     Ok(Parts {
         info_hash,
-        info: raw.into(),
-        pieces: pieces_range(scanned.value, geometry)?,
+        info: kept,
+        hashes,
         name,
         geometry,
         files,
@@ -100,54 +109,51 @@ fn best_name(info: &Info<'_>) -> Option<String> {
     twin.or_else(|| info.name.and_then(path::component))
 }
 
-/// The files as listed, one after the other, and their total length.
-fn read_files(info: &Info<'_>, name: &str) -> Result<(Vec<FileEntry>, u64), MetainfoError> {
-    let mut total = 0;
+/// The files as listed, one after the other.
+fn read_files(info: &mut Info<'_>, name: &str) -> Result<Files, MetainfoError> {
     if !info.has_files {
         let length = info.length.ok_or(MetainfoError::Field("length"))?;
-        let entry = entry(0, vec![name.to_owned()], length, info.attr, &mut total)?;
-        return Ok((vec![entry], total));
+        let mut one = FilesBuilder::default();
+        add(&mut one, [name].into_iter(), length, info.attr)?;
+        return Ok(one.finish());
     }
-    let listed = info.files.as_ref().ok_or(MetainfoError::Field("files"))?;
-    match listed.len() {
-        0 => return Err(MetainfoError::NoFiles),
-        files if files > METAINFO_FILES => return Err(MetainfoError::TooManyFiles { files, limit: METAINFO_FILES }),
-        _ => {}
+    let listed = info.files.take().ok_or(MetainfoError::Field("files"))?;
+    match (listed.count, listed.problem) {
+        (0, _) => Err(MetainfoError::NoFiles),
+        (files, _) if files > METAINFO_FILES => Err(MetainfoError::TooManyFiles { files, limit: METAINFO_FILES }),
+        (_, Some(problem)) => Err(problem),
+        (_, None) => Ok(listed.files.named(name).finish()),
     }
-    let mut files = Vec::with_capacity(listed.len());
-    for (at, file) in listed.iter().enumerate() {
-        let length = file.length.ok_or(MetainfoError::FileField { file: at + 1, field: "length" })?;
-        files.push(entry(at, file_path(at, name, file)?, length, file.attr, &mut total)?);
-    }
-    Ok((files, total))
 }
 
-fn entry(at: usize, path: Vec<String>, length: i64, attr: &[u8], total: &mut u64) -> Result<FileEntry, MetainfoError> {
-    let length = u64::try_from(length).map_err(|_| MetainfoError::FileLength { file: at + 1, length })?;
-    let offset = *total;
-    *total = offset.checked_add(length).filter(|t| *t <= i64::MAX as u64).ok_or(MetainfoError::TotalLength)?;
+/// One more file behind the others.
+fn add<'n>(
+    files: &mut FilesBuilder,
+    path: impl DoubleEndedIterator<Item = &'n str> + Clone,
+    length: i64,
+    attr: &[u8],
+) -> Result<(), MetainfoError> {
+    let length = u64::try_from(length).map_err(|_| MetainfoError::FileLength { file: files.count() + 1, length })?;
     let has = |letter| attr.contains(&letter);
     let pad = has(b'p');
-    Ok(FileEntry { path, length, offset, pad, symlink: !pad && length == 0 && has(b'l'), executable: has(b'x') })
+    let marks = Marks { pad, symlink: !pad && length == 0 && has(b'l'), executable: has(b'x') };
+    files.push(path, length, marks).map_err(|TooMuch| MetainfoError::TotalLength)
 }
 
-fn file_path(at: usize, name: &str, file: &File<'_>) -> Result<Vec<String>, MetainfoError> {
-    let twin = file.path_utf8.as_ref().filter(|p| !p.is_empty() && p.iter().all(|c| std::str::from_utf8(c).is_ok()));
-    let mut path = vec![name.to_owned()];
-    match twin.or(file.path.as_ref()) {
-        Some(written) => path.extend(path::components(written.iter().copied())),
-        // A pad needs no name (BEP 47).
-        None if file.attr.contains(&b'p') => path.extend([".pad".to_owned(), at.to_string()]),
-        None => return Err(MetainfoError::FileField { file: at + 1, field: "path" }),
+impl File<'_> {
+    /// Puts this entry behind the others, its names made plain.
+    pub(super) fn add_to(&self, files: &mut FilesBuilder) -> Result<(), MetainfoError> {
+        let at = files.count();
+        let length = self.length.ok_or(MetainfoError::FileField { file: at + 1, field: "length" })?;
+        let twin = self.path_utf8.as_ref().filter(|p| !p.is_empty() && p.iter().all(|c| std::str::from_utf8(c).is_ok()));
+        let path = match twin.or(self.path.as_ref()) {
+            Some(written) => path::components(written.iter().copied()),
+            // A pad needs no name (BEP 47).
+            None if self.attr.contains(&b'p') => vec![".pad".to_owned(), at.to_string()],
+            None => return Err(MetainfoError::FileField { file: at + 1, field: "path" }),
+        };
+        add(files, path.iter().map(String::as_str), length, self.attr)
     }
-    Ok(path)
-}
-
-/// The same files with paths that are short enough and each their own.
-fn settle(mut files: Vec<FileEntry>) -> Result<(Vec<FileEntry>, usize), MetainfoError> {
-    files.iter().enumerate().try_for_each(|(at, f)| path::check_length(at + 1, &f.path))?;
-    let renamed = path::part_collisions(&mut files);
-    Ok((files, renamed))
 }
 
 fn read_geometry(info: &Info<'_>, total: u64) -> Result<Geometry, MetainfoError> {

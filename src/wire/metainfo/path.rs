@@ -7,7 +7,8 @@
 //! Linux file systems keep `CON` and `a:b`; FAT and Windows shares do not. [`fat_paths`] maps for those, and the floor
 //! that knows the file system decides. Symlinks on the disk are that floor's business too: it opens component by component.
 
-use super::{FileEntry, MetainfoError};
+use super::MetainfoError;
+use super::files::{FileEntry, Files, FilesBuilder};
 use crate::wire::limits::{COMPONENT_BYTES, PATH_BYTES};
 use crate::wire::text::{is_invisible, lossy_chars};
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,24 +66,51 @@ fn split_extension(name: &str) -> (&str, &str) {
 }
 
 /// Refuses a path that no system call would take.
-pub(super) fn check_length(file: usize, path: &[String]) -> Result<(), MetainfoError> {
-    let bytes = path.iter().map(|c| c.len() + 1).sum::<usize>();
+pub(super) fn check_length(file: usize, entry: FileEntry<'_>) -> Result<(), MetainfoError> {
+    let bytes = entry.path().map(|name| name.len() + 1).sum::<usize>();
     if bytes > PATH_BYTES { Err(MetainfoError::PathTooLong { file, bytes }) } else { Ok(()) }
 }
 
 /// Gives every file that lands on the disk a path of its own; returns how many had to be renamed.
 ///
 /// Of two equal paths the later is renamed; where a path is both a file and a directory, the file is.
-pub(super) fn part_collisions(files: &mut [FileEntry]) -> usize {
-    let mut paths: Vec<&mut Vec<String>> = files.iter_mut().filter(|f| f.lands_on_disk()).map(|f| &mut f.path).collect();
-    part(&mut paths, |path| path.join("/"))
+pub(super) fn part_collisions(files: Files) -> (Files, usize) {
+    if !collide(&files) {
+        return (files, 0);
+    }
+    let mut paths = owned_paths(&files, str::to_owned);
+    let mut on_disk: Vec<_> = paths.iter_mut().zip(files.iter()).filter(|(_, f)| f.lands_on_disk()).map(|(p, _)| p).collect();
+    let renamed = part(&mut on_disk, |path| path.join("/"));
+    let mut parted = FilesBuilder::default();
+    for (path, file) in paths.iter().zip(files.iter()) {
+        if parted.push(path.iter().map(String::as_str), file.length, file.marks).is_err() {
+            break; // names that are a little longer still fit, because the list of files has a limit far below
+        }
+    }
+    (parted.finish(), renamed)
+}
+
+/// Whether two files that land on the disk have equal paths, or one's path is a directory of another's: ordered by their
+/// names such a pair stands side by side.
+fn collide(files: &Files) -> bool {
+    let mut order: Vec<u32> = (0..).zip(files.iter()).filter(|(_, file)| file.lands_on_disk()).map(|(at, _)| at).collect();
+    let path = |at: &u32| files.get(*at as usize).into_iter().flat_map(|file| file.path());
+    order.sort_unstable_by(|a, b| path(a).cmp(path(b)));
+    order.iter().zip(order.iter().skip(1)).any(|(a, b)| {
+        let mut longer = path(b);
+        path(a).all(|name| longer.next() == Some(name))
+    })
+}
+
+fn owned_paths(files: &Files, name: impl Fn(&str) -> String) -> Vec<Vec<String>> {
+    files.iter().map(|file| file.path().map(&name).collect()).collect()
 }
 
 /// The paths of `files` as FAT, exFAT and Windows shares can hold them: no reserved name or character, no dot or blank
 /// at the end, and no two that differ in case alone. Same order, same number; entries that do not land on the disk too.
-pub fn fat_paths(files: &[FileEntry]) -> Vec<Vec<String>> {
-    let mut paths: Vec<Vec<String>> = files.iter().map(|f| f.path.iter().map(|c| fat_component(c)).collect()).collect();
-    let mut on_disk: Vec<_> = paths.iter_mut().zip(files).filter(|(_, f)| f.lands_on_disk()).map(|(p, _)| p).collect();
+pub fn fat_paths(files: &Files) -> Vec<Vec<String>> {
+    let mut paths = owned_paths(files, fat_component);
+    let mut on_disk: Vec<_> = paths.iter_mut().zip(files.iter()).filter(|(_, f)| f.lands_on_disk()).map(|(p, _)| p).collect();
     part(&mut on_disk, |path| path.join("/").to_lowercase());
     paths
 }

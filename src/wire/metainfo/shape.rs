@@ -3,7 +3,10 @@
 //! One type for each dictionary. A field of the wrong type counts as absent; whether that matters is decided in
 //! [`super::parse`]. `info` itself is read from its own raw span, never from here.
 
+use super::MetainfoError;
+use super::files::FilesBuilder;
 use crate::wire::bencode::{Lenient, Shape, optional, pairs};
+use crate::wire::limits::METAINFO_FILES;
 use bendy::decoding::{Error, Object};
 
 /// The outer dictionary, without `info`.
@@ -61,7 +64,7 @@ pub struct Info<'a> {
     pub pieces: Option<&'a [u8]>,
     pub length: Option<i64>,
     pub attr: &'a [u8],
-    pub files: Option<Vec<File<'a>>>,
+    pub files: Option<Listed>,
     pub has_files: bool,
     pub private: Option<i64>,
     pub meta_version: Option<i64>,
@@ -85,6 +88,32 @@ impl<'a> Shape<'a> for Info<'a> {
             _ => {}
         })?;
         Ok(info)
+    }
+}
+
+/// The list `files`, taken in entry by entry: of a long list no second form is ever held.
+#[derive(Default)]
+pub struct Listed {
+    /// Those that were good, up to the first that was not, below no root.
+    pub files: FilesBuilder,
+    /// Entries in all.
+    pub count: usize,
+    /// What was wrong with the first that was wrong.
+    pub problem: Option<MetainfoError>,
+}
+
+impl<'a> Shape<'a> for Listed {
+    fn read(object: Object<'_, 'a>) -> Result<Self, Error> {
+        let mut list = object.try_into_list()?;
+        let mut listed = Listed::default();
+        while let Some(item) = list.next_object()? {
+            let file = File::read(item)?;
+            listed.count += 1;
+            if listed.problem.is_none() && listed.count <= METAINFO_FILES {
+                listed.problem = file.add_to(&mut listed.files).err();
+            }
+        }
+        Ok(listed)
     }
 }
 

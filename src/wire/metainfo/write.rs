@@ -4,8 +4,8 @@
 use super::Metainfo;
 
 /// The file's bytes.
-pub(super) fn file(m: &Metainfo) -> Vec<u8> {
-    let mut out = Vec::with_capacity(m.info_bytes().len() + 1024);
+pub(super) fn file(m: &Metainfo, info: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(info.len() + 1024);
     out.push(b'd');
     if let Some(first) = m.trackers().iter().flatten().next() {
         string("announce", &mut out);
@@ -16,7 +16,7 @@ pub(super) fn file(m: &Metainfo) -> Vec<u8> {
         list(m.trackers(), &mut out, |tier, out| list(tier, out, |url, out| string(url, out)));
     }
     string("info", &mut out);
-    out.extend(m.info_bytes());
+    out.extend(info);
     if !m.nodes().is_empty() {
         string("nodes", &mut out);
         list(m.nodes(), &mut out, |(host, port), out| {

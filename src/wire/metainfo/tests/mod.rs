@@ -14,7 +14,7 @@ fn parse(torrent: &Torrent) -> Result<Metainfo, MetainfoError> {
 
 /// The paths of all files, joined by `/`.
 fn paths(torrent: &Torrent) -> Vec<String> {
-    parse(torrent).unwrap().files().iter().map(|f| f.path.join("/")).collect()
+    parse(torrent).unwrap().files().iter().map(|f| f.path_text()).collect()
 }
 
 /// The path of the only file of a directory, without the directory.

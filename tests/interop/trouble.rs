@@ -1,0 +1,284 @@
+//! A disk that gets into trouble while rill works on it: full and free again, cut, deleted, swapped, read-only, stuck.
+//!
+//! Both ways of storage go through all of it. Needs root, for mounts.
+
+use crate::clients::{rill, rill_at};
+use crate::content::{Shape, Torrent};
+use crate::events::pieces_have;
+use crate::lab::{Kid, Lab, free_port};
+use crate::need;
+use crate::puppet::Prober;
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+const WAYS: [&str; 2] = ["plain", "mapped"];
+
+/// A file system of its own, unmounted in the end.
+pub struct Mounted(PathBuf);
+
+impl Mounted {
+    /// A tmpfs of so many bytes.
+    pub fn tmpfs(lab: &Lab, bytes: u64) -> Option<Mounted> {
+        let options = format!("size={bytes}");
+        Mounted::mount(lab, &["-t", "tmpfs", "-o", &options, "tmpfs"])
+    }
+
+    /// An ext4 in a file of so many bytes.
+    fn ext4(lab: &Lab, bytes: u64) -> Option<Mounted> {
+        let image = lab.new_dir("image").join("ext4");
+        File::create(&image).unwrap().set_len(bytes).unwrap();
+        let made = Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image).status();
+        assert!(made.is_ok_and(|status| status.success()), "mkfs.ext4 failed");
+        Mounted::mount(lab, &["-o", "loop", &image.to_string_lossy()])
+    }
+
+    fn mount(lab: &Lab, how: &[&str]) -> Option<Mounted> {
+        let dir = lab.new_dir("mounted");
+        let mounted = Command::new("mount").args(how).arg(&dir).status().is_ok_and(|status| status.success());
+        if !mounted {
+            assert!(std::env::var("CI").as_deref() != Ok("true"), "nothing can be mounted here");
+            eprintln!("skipped, nothing can be mounted here");
+        }
+        mounted.then_some(Mounted(dir))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).stderr(std::process::Stdio::null()).status();
+    }
+}
+
+/// A seed, a torrent, and a download that goes on while something happens to its disk.
+struct Story<'a> {
+    lab: &'a Lab,
+    torrent: Torrent,
+    seed_port: u16,
+    port: u16,
+    out: PathBuf,
+    state: PathBuf,
+    storage: &'static str,
+}
+
+impl<'a> Story<'a> {
+    fn begin(lab: &'a Lab, storage: &'static str, mib: u64, rate: &str, out: PathBuf) -> Story<'a> {
+        let torrent = Torrent::make(lab, Shape::single(mib << 20, 256 << 10), &[]);
+        let seed_port = free_port();
+        rill_at(lab, &torrent, seed_port, rate);
+        Story { lab, torrent, seed_port, port: free_port(), out, state: lab.new_dir("state"), storage }
+    }
+
+    fn get(&self, more: &[&str]) -> Kid<'a> {
+        let mut get = rill();
+        get.args(["get", "--json", "--storage", self.storage, "--peer", &format!("127.0.0.1:{}", self.seed_port)]);
+        get.args(["--listen-port", &self.port.to_string()]).args(more);
+        self.lab.start(get.arg("--state-dir").arg(&self.state).arg("-d").arg(&self.out).arg(&self.torrent.file))
+    }
+
+    /// The same, and some of it has come.
+    fn get_well_on(&self, more: &[&str]) -> Kid<'a> {
+        let kid = self.get(more);
+        self.lab.wait_for("some of it has come", || pieces_have(&kid) >= 24);
+        assert!(kid.ended().is_none(), "it was over before anything happened\n{}", self.lab.words());
+        kid
+    }
+
+    fn file(&self) -> PathBuf {
+        self.torrent.path(&self.out, 0)
+    }
+
+    /// It ends by itself with this code and one sentence.
+    fn ends(&self, kid: Kid<'_>, code: i32, words: &str) {
+        assert_eq!(kid.code(), code, "{}\n{}", self.storage, self.lab.words());
+        let said = kid.words();
+        let complaints: Vec<_> = said.lines().filter(|line| line.starts_with("rill: ")).collect();
+        assert!(complaints.len() == 1 && complaints[0].contains(words), "{}: {complaints:?}", self.storage);
+    }
+
+    /// Another run finishes.
+    fn is_finished_by_another_run(&self) {
+        assert_eq!(self.get(&[]).code(), 0, "{}\n{}", self.storage, self.lab.words());
+        self.torrent.must_be_in(&self.out, self.lab);
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn f1_a_full_disk_is_waited_for_and_the_download_goes_on_by_itself() {
+    for storage in WAYS {
+        let lab = Lab::new();
+        let Some(disk) = Mounted::tmpfs(&lab, 32 << 20) else { return };
+        let ballast = disk.path().join("ballast");
+        fs::write(&ballast, vec![1; 20 << 20]).unwrap();
+        let story = Story::begin(&lab, storage, 24, "0", disk.path().to_path_buf());
+        let kid = story.get(&[]);
+        lab.wait_for("it says that it waits", || kid.words().contains("waiting for room"));
+        assert!(
+            kid.words().contains("\"slow\":\"disk full\"") || kid.words().contains("\"event\":\"disk full\""),
+            "{}",
+            kid.words()
+        );
+        assert!(kid.ended().is_none());
+        fs::remove_file(&ballast).unwrap();
+        assert_eq!(kid.code(), 0, "{storage}\n{}", lab.words());
+        story.torrent.must_be_in(&story.out, &lab);
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn f1_nobody_waits_longer_for_a_full_disk_than_the_user_says() {
+    for storage in WAYS {
+        let lab = Lab::new();
+        let Some(disk) = Mounted::tmpfs(&lab, 12 << 20) else { return };
+        let story = Story::begin(&lab, storage, 24, "0", disk.path().to_path_buf());
+        story.ends(story.get(&["--stall-timeout", "2", "-q"]), 9, "space");
+        let kid = story.get(&["-q"]);
+        lab.wait_for("it waits", || kid.words().contains("disk full"));
+        kid.signal("INT");
+        story.ends(kid, 9, "space");
+    }
+}
+
+#[test]
+#[ignore = "takes long"]
+fn f4_a_file_that_is_cut_while_it_is_written_is_noticed_at_once() {
+    for storage in WAYS {
+        let lab = Lab::new();
+        let story = Story::begin(&lab, storage, 64, "8M", lab.new_dir("out"));
+        let kid = story.get_well_on(&[]);
+        File::options().write(true).open(story.file()).unwrap().set_len(1 << 20).unwrap();
+        story.ends(kid, 17, "changed");
+        story.is_finished_by_another_run();
+    }
+}
+
+#[test]
+#[ignore = "takes long"]
+fn f4_a_file_that_is_deleted_while_it_is_written_is_noticed_at_once() {
+    for storage in WAYS {
+        let lab = Lab::new();
+        let story = Story::begin(&lab, storage, 64, "8M", lab.new_dir("out"));
+        let kid = story.get_well_on(&[]);
+        fs::remove_file(story.file()).unwrap();
+        story.ends(kid, 17, "changed");
+        story.is_finished_by_another_run();
+    }
+}
+
+#[test]
+#[ignore = "takes long"]
+fn f4_a_file_that_is_moved_away_for_a_link_is_noticed_and_the_link_is_not_followed() {
+    for storage in WAYS {
+        let lab = Lab::new();
+        let story = Story::begin(&lab, storage, 24, "8M", lab.new_dir("out"));
+        let kid = story.get_well_on(&[]);
+        let (precious, away) = (lab.at("precious"), lab.at("away"));
+        fs::write(&precious, "precious").unwrap();
+        fs::rename(story.file(), &away).unwrap();
+        std::os::unix::fs::symlink(&precious, story.file()).unwrap();
+        // Its bytes go where they went before; before anything is claimed somebody looks.
+        story.ends(kid, 17, "changed");
+        assert_eq!(fs::read(&precious).unwrap(), b"precious");
+        story.ends(story.get(&[]), 13, "in the way");
+        fs::remove_file(story.file()).unwrap();
+        fs::rename(&away, story.file()).unwrap();
+        story.is_finished_by_another_run();
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn f5_a_disk_that_turns_read_only_ends_it_with_a_sentence() {
+    need!("mkfs.ext4", "mount");
+    for storage in WAYS {
+        let lab = Lab::new();
+        let Some(disk) = Mounted::ext4(&lab, 128 << 20) else { return };
+        let story = Story::begin(&lab, storage, 64, "8M", disk.path().join("out"));
+        let kid = story.get_well_on(&[]);
+        // What the kernel does when the device fails.
+        let aborted = Command::new("mount").args(["-o", "remount,abort"]).arg(disk.path()).status();
+        assert!(aborted.is_ok_and(|status| status.success()), "ext4 cannot be made to give up here");
+        story.ends(kid, 17, "read-only");
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_disk_that_is_stuck_keeps_nobody_waiting_who_can_be_served() {
+    need!("mkfs.ext4", "mount", "fsfreeze");
+    for storage in WAYS {
+        let lab = Lab::new();
+        let Some(disk) = Mounted::ext4(&lab, 512 << 20) else { return };
+        let story = Story::begin(&lab, storage, 256, "6M", disk.path().join("out"));
+        let kid = story.get_well_on(&[]);
+        let address = SocketAddr::from(([127, 0, 0, 1], story.port));
+        let mut prober = Prober::meet(address, &story.torrent, Duration::from_secs(40)).unwrap();
+        let piece = first_piece(&story);
+        let freezer = Freezer::start(disk.path());
+        let begun = Instant::now();
+        // Each probe has its time, whether the one before has been answered or not: what waits behind it waits, too.
+        let waits: Vec<Duration> = (0..200)
+            .map(|tick| {
+                let due = begun + tick * Duration::from_millis(100);
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                prober.probe(piece).unwrap();
+                due.elapsed()
+            })
+            .collect();
+        freezer.stop();
+        let late = waits.iter().filter(|wait| **wait > Duration::from_secs(1)).count();
+        println!("{storage}: {late} of {} probes took more than a second, the longest {:?}", waits.len(), waits.iter().max());
+        assert!(late * 20 <= waits.len(), "{storage}: {late} of {} probes took more than a second", waits.len());
+        kid.kill();
+        story.is_finished_by_another_run();
+    }
+}
+
+/// A piece that lies on the disk.
+fn first_piece(story: &Story<'_>) -> u32 {
+    let len = 256 << 10;
+    let content = fs::read(story.torrent.path(&story.torrent.dir, 0)).unwrap();
+    let there = fs::read(story.file()).unwrap();
+    let piece = content.chunks(len).zip(there.chunks(len)).position(|(wanted, found)| wanted == found);
+    piece.expect("some piece is there") as u32
+}
+
+/// Holds up all writes to a file system for two seconds of every four.
+struct Freezer {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Freezer {
+    fn start(mounted: &Path) -> Freezer {
+        let (stop, at) = (Arc::new(AtomicBool::new(false)), mounted.to_path_buf());
+        let told = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let freeze = |how: &str| assert!(Command::new("fsfreeze").arg(how).arg(&at).status().unwrap().success());
+            while !told.load(SeqCst) {
+                freeze("-f");
+                std::thread::sleep(Duration::from_secs(2));
+                freeze("-u");
+                std::thread::sleep(Duration::from_secs(2));
+            }
+        });
+        Freezer { stop, thread }
+    }
+
+    fn stop(self) {
+        self.stop.store(true, SeqCst);
+        self.thread.join().unwrap();
+    }
+}
