@@ -52,7 +52,7 @@ impl Bitfield {
         let used = self.pieces % 8;
         if used != 0 {
             if let Some(last) = self.bytes.last_mut() {
-                *last &= 0xff << (8 - used);
+                *last &= !(0xff >> used);
             }
         }
     }
@@ -83,28 +83,42 @@ impl Bitfield {
     }
 
     /// Whether this piece is in the set.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "a piece that exists has its bit; asking for another torrent's is a mistake of ours"
+    )]
     pub fn has(&self, piece: PieceIndex) -> bool {
-        let i = piece.as_usize();
-        self.bytes[i / 8] & (0x80 >> (i % 8)) != 0
+        let (at, bit) = place(piece);
+        self.bytes[at] & bit != 0
     }
 
     /// Puts the piece in; true if it was not there.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        clippy::indexing_slicing,
+        reason = "a piece that exists has its bit, and that of 2^32 bits one more or fewer is set is just seen"
+    )]
     pub fn set(&mut self, piece: PieceIndex) -> bool {
         let new = !self.has(piece);
         if new {
-            let i = piece.as_usize();
-            self.bytes[i / 8] |= 0x80 >> (i % 8);
+            let (at, bit) = place(piece);
+            self.bytes[at] |= bit;
             self.ones += 1;
         }
         new
     }
 
     /// Takes the piece out; true if it was there.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        clippy::indexing_slicing,
+        reason = "a piece that exists has its bit, and that of 2^32 bits one more or fewer is set is just seen"
+    )]
     pub fn clear(&mut self, piece: PieceIndex) -> bool {
         let there = self.has(piece);
         if there {
-            let i = piece.as_usize();
-            self.bytes[i / 8] &= !(0x80 >> (i % 8));
+            let (at, bit) = place(piece);
+            self.bytes[at] &= !bit;
             self.ones -= 1;
         }
         there
@@ -113,9 +127,15 @@ impl Bitfield {
     /// The pieces in the set, in order; whole bytes of zeros are passed over at once.
     pub fn iter(&self) -> impl Iterator<Item = PieceIndex> + '_ {
         self.bytes.iter().enumerate().filter(|(_, b)| **b != 0).flat_map(|(at, &byte)| {
-            (0..8u32).filter(move |bit| byte & (0x80 >> bit) != 0).map(move |bit| PieceIndex(at as u32 * 8 + bit))
+            (0..8u32).filter(move |bit| byte & (0x80 >> bit) != 0).map(move |bit| PieceIndex((at as u32) << 3 | bit))
         })
     }
+}
+
+/// The byte that holds a piece's bit, and the bit.
+fn place(piece: PieceIndex) -> (usize, u8) {
+    let i = piece.as_usize();
+    (i / 8, 0x80 >> (i % 8))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ pub struct Distance(u128, u32);
 impl Distance {
     /// The first bits that both places have in common; 160 if they are one.
     pub const fn common_bits(self) -> u32 {
-        if self.0 != 0 { self.0.leading_zeros() } else { 128 + self.1.leading_zeros() }
+        if self.0 != 0 { self.0.leading_zeros() } else { self.1.leading_zeros().saturating_add(128) }
     }
 }
 
@@ -39,15 +39,15 @@ impl NodeId {
     /// Any place that has the first `bits` bits in common with this one, and not the bit after them.
     pub fn random_at(self, bits: u32, rng: &mut Rng) -> NodeId {
         let mut id = NodeId::random(rng).0;
-        for (i, (byte, own)) in id.iter_mut().zip(self.0).enumerate() {
-            let same = bits.saturating_sub(8 * i as u32).min(8);
+        let mut left = bits;
+        for (byte, own) in id.iter_mut().zip(self.0) {
+            let same = left.min(8);
+            left = left.saturating_sub(8);
             let mask = (!(0xffu32 >> same)) as u8;
             *byte = (own & mask) | (*byte & !mask);
             if same < 8 {
-                if 8 * i as u32 + same == bits {
-                    let bit = 0x80 >> same;
-                    *byte = (*byte & !bit) | (!own & bit);
-                }
+                let bit = 0x80 >> same;
+                *byte = (*byte & !bit) | (!own & bit);
                 break;
             }
         }

@@ -48,10 +48,10 @@ impl Rate {
 /// e to the power of `-x`, for `x` of 0 or more: the series for the part of `x` that is small, squared as often as it was halved.
 fn exp_of_minus(x: f64) -> f64 {
     const SMALL: f64 = 1.0 / 16.0;
-    let (mut y, mut halvings) = (x, 0);
+    let (mut y, mut halvings) = (x, 0u32);
     while y > SMALL {
         y *= 0.5;
-        halvings += 1;
+        halvings = halvings.saturating_add(1);
     }
     let series = 1.0 / 24.0 - y * (1.0 / 120.0 - y * (1.0 / 720.0 - y * (1.0 / 5040.0)));
     let mut power = 1.0 - y * (1.0 - y * (0.5 - y * (1.0 / 6.0 - y * series)));

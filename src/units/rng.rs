@@ -31,14 +31,14 @@ impl Rng {
     /// Fills `bytes` with any bits.
     pub fn fill(&mut self, bytes: &mut [u8]) {
         for part in bytes.chunks_mut(8) {
-            part.copy_from_slice(&self.0.u64(..).to_le_bytes()[..part.len()]);
+            part.iter_mut().zip(self.0.u64(..).to_le_bytes()).for_each(|(to, byte)| *to = byte);
         }
     }
 
     /// Puts `items` into any order.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in 1..items.len() {
-            items.swap(i, self.below(i + 1));
+            items.swap(i, self.below(i.saturating_add(1)));
         }
     }
 }

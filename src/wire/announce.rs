@@ -11,7 +11,6 @@ use super::printable;
 use crate::units::{InfoHash, PeerId};
 use bendy::decoding::{Error as DecodeError, Object};
 use std::borrow::Cow;
-use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use thiserror::Error;
@@ -69,8 +68,8 @@ impl AnnounceRequest {
         url.push_str("&peer_id=");
         encode_into(self.peer_id.as_bytes(), &mut url);
         let AnnounceRequest { port, uploaded, downloaded, left, numwant, key, .. } = self;
-        write!(url, "&port={port}&uploaded={uploaded}&downloaded={downloaded}&left={left}").expect("a string takes all");
-        write!(url, "&compact=1&no_peer_id=1&numwant={numwant}&key={key:08x}").expect("a string takes all");
+        url.push_str(&format!("&port={port}&uploaded={uploaded}&downloaded={downloaded}&left={left}"));
+        url.push_str(&format!("&compact=1&no_peer_id=1&numwant={numwant}&key={key:08x}"));
         url.push_str(match self.event {
             AnnounceEvent::None => "",
             AnnounceEvent::Started => "&event=started",
@@ -290,7 +289,7 @@ impl<'a> Shape<'a> for Written<'a> {
 impl From<Written<'_>> for AnnounceReply {
     fn from(written: Written<'_>) -> AnnounceReply {
         let PeerList(mut peers) = written.peers;
-        peers.extend(peers_v6(written.peers6).take(PEERS - peers.len()));
+        peers.extend(peers_v6(written.peers6).take(PEERS.saturating_sub(peers.len())));
         AnnounceReply {
             interval: written.interval.and_then(Text::seconds),
             min_interval: written.min_interval.and_then(Text::seconds),

@@ -39,7 +39,9 @@ impl Filter {
         };
         for pair in [[hash[0], hash[1]], [hash[2], hash[3]]] {
             let bit = usize::from(u16::from_le_bytes(pair)) % BITS;
-            self.0[bit / 8] |= 1 << (bit % 8);
+            if let Some(byte) = self.0.get_mut(bit / 8) {
+                *byte |= 1 << (bit % 8);
+            }
         }
     }
 
@@ -50,7 +52,8 @@ impl Filter {
 
     /// About how many addresses are in it. Past some 6,000 it cannot tell any more.
     pub fn estimate(&self) -> f64 {
-        let zeros = self.0.iter().map(|byte| byte.count_zeros()).sum::<u32>().clamp(1, BITS as u32 - 1);
+        const MOST: u32 = BITS as u32 - 1;
+        let zeros = self.0.iter().map(|byte| byte.count_zeros()).sum::<u32>().clamp(1, MOST);
         let empty = self.0.iter().all(|byte| *byte == 0);
         let m = BITS as f64;
         if empty { 0.0 } else { (f64::from(zeros) / m).ln() / (2.0 * (1.0 - 1.0 / m).ln()) }

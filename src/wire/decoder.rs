@@ -18,6 +18,10 @@ use super::message::{self, FrameError, MAX_MESSAGE_LEN, Message, PIECE_HEADER_LE
 /// Control bytes kept for one connection, 1 KiB: a burst of 60 requests, or 113 haves.
 pub const BUFFER_LEN: usize = 1024;
 
+/// Bytes of a length prefix, and of that and a number.
+const LENGTH: usize = 4;
+const NUMBERED: usize = 5;
+
 /// How much of the stream may be read along with framing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadAhead {
@@ -50,9 +54,9 @@ enum State {
     Handshake,
     /// At a message's length prefix.
     Length,
-    /// A message of `len` bytes is to be stored whole, its number included.
+    /// A message with `body` bytes after its number is to be stored whole.
     Whole {
-        len: u32,
+        body: u32,
     },
     /// Inside a block's payload.
     Payload {
@@ -71,35 +75,42 @@ pub struct Decoder {
     buf: Vec<u8>,
     start: usize,
     end: usize,
-    bitfield_len: u32,
+    /// The least and the most bytes of a bitfield.
+    bitfield: (u32, u32),
 }
 
 impl Default for Decoder {
     fn default() -> Decoder {
-        Decoder { state: State::Handshake, buf: vec![0; BUFFER_LEN], start: 0, end: 0, bitfield_len: 0 }
+        Decoder { state: State::Handshake, buf: vec![0; BUFFER_LEN], start: 0, end: 0, bitfield: (0, 0) }
     }
 }
 
 impl Decoder {
     /// Tells how long a bitfield of this torrent is; known once the handshake named the torrent.
     pub fn set_bitfield_len(&mut self, len: usize) {
-        self.bitfield_len = u32::try_from(len).unwrap_or(u32::MAX);
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
+        self.bitfield = (len, len);
+    }
+
+    /// Tells how long a bitfield may be, as long as nobody knows how many pieces the torrent has.
+    pub fn set_bitfield_most(&mut self, len: usize) {
+        self.bitfield = (1, u32::try_from(len).unwrap_or(u32::MAX));
     }
 
     /// Bytes in the buffer that have not become frames.
     fn pending(&self) -> &[u8] {
-        &self.buf[self.start..self.end]
+        self.buf.get(self.start..self.end).unwrap_or_default()
     }
 
     /// Bytes that the frame at hand needs in the buffer before anything can be said.
     fn needed(&self) -> usize {
         match self.state {
             State::Handshake => HANDSHAKE_LEN,
-            State::Whole { len } => 4 + len as usize,
+            State::Whole { body } => NUMBERED.saturating_add(body as usize),
             State::Length => match self.pending() {
-                [] | [_] | [_, _] | [_, _, _] => 4,
-                [0, 0, 0, 0, ..] => 4,
-                [_, _, _, _] => 5,
+                [] | [_] | [_, _] | [_, _, _] => LENGTH,
+                [0, 0, 0, 0, ..] => LENGTH,
+                [_, _, _, _] => NUMBERED,
                 _ => PIECE_HEADER_LEN,
             },
             State::Payload { .. } | State::Skip { .. } => 0,
@@ -107,6 +118,11 @@ impl Decoder {
     }
 
     /// Where the next control bytes go; never empty. Not to be asked inside a payload: see [`Decoder::payload_left`].
+    #[expect(
+        clippy::arithmetic_side_effects,
+        clippy::indexing_slicing,
+        reason = "places in a buffer that `shape` keeps near 1 MiB: start <= end <= its length, and it grows when end is its length"
+    )]
     pub fn room(&mut self, ahead: ReadAhead) -> &mut [u8] {
         if self.start > 0 {
             self.buf.copy_within(self.start..self.end, 0);
@@ -134,7 +150,7 @@ impl Decoder {
         match self.state {
             // The message at hand may be a block of its own: no further than its header.
             State::Length => PIECE_HEADER_LEN,
-            _ => needed + PIECE_HEADER_LEN,
+            _ => needed.saturating_add(PIECE_HEADER_LEN),
         }
     }
 
@@ -143,15 +159,21 @@ impl Decoder {
         debug_assert!(self.start == self.end, "spill while buffered payload is left");
         (self.start, self.end) = (0, 0);
         match ahead {
-            ReadAhead::Header => &mut self.buf[..PIECE_HEADER_LEN],
-            ReadAhead::Full => &mut self.buf[..],
+            ReadAhead::Header => self.buf.get_mut(..PIECE_HEADER_LEN).unwrap_or_default(),
+            ReadAhead::Full => &mut self.buf,
         }
     }
 
     /// `n` bytes were put into the room or the spill.
     pub fn advance(&mut self, n: usize) {
-        assert!(n <= self.buf.len() - self.end, "more bytes than there was room for");
-        self.end += n;
+        let end = self.end.saturating_add(n);
+        assert!(end <= self.buf.len(), "more bytes than there was room for");
+        self.end = end;
+    }
+
+    /// The first `n` of the pending bytes are done with.
+    fn consume(&mut self, n: usize) {
+        self.start = self.start.saturating_add(n).min(self.end);
     }
 
     /// Payload bytes of the block at hand that have not been taken; 0 outside a block.
@@ -166,14 +188,14 @@ impl Decoder {
 
     /// Payload bytes of the block at hand that came along with framing.
     pub fn buffered(&self) -> &[u8] {
-        let n = self.pending().len().min(self.payload_left() as usize);
-        &self.pending()[..n]
+        let pending = self.pending();
+        pending.get(..self.payload_left() as usize).unwrap_or(pending)
     }
 
     /// The first `n` of the [`buffered`](Decoder::buffered) bytes were taken.
     pub fn buffered_taken(&mut self, n: u32) {
         assert!(n as usize <= self.buffered().len());
-        self.start += n as usize;
+        self.consume(n as usize);
         self.payload_taken(n);
     }
 
@@ -182,7 +204,7 @@ impl Decoder {
         match &mut self.state {
             State::Payload { left } | State::Skip { left } => {
                 assert!(n <= *left, "more payload than the block has");
-                *left -= n;
+                *left = left.saturating_sub(n);
                 if *left == 0 {
                     self.state = State::Length;
                 }
@@ -194,62 +216,55 @@ impl Decoder {
     /// The next frame, if it is there; `None` asks for more bytes, or for the payload to be taken.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
         loop {
-            let pending = self.end - self.start;
             match self.state {
                 State::Payload { .. } => return Ok(None),
                 State::Skip { left } => {
-                    let n = pending.min(left as usize);
-                    self.start += n;
-                    self.payload_taken(n as u32);
-                    if n < left as usize {
+                    let n = left.min(self.pending().len() as u32);
+                    self.consume(n as usize);
+                    self.payload_taken(n);
+                    if n < left {
                         return Ok(None);
                     }
                 }
                 State::Handshake => return self.next_handshake(),
                 State::Length => {
-                    if pending < 4 {
-                        return Ok(None);
-                    }
-                    let at = self.start;
-                    let len = u32::from_be_bytes([self.buf[at], self.buf[at + 1], self.buf[at + 2], self.buf[at + 3]]);
-                    if len == 0 {
-                        self.start += 4;
+                    let Some((len, rest)) = self.pending().split_first_chunk::<LENGTH>() else { return Ok(None) };
+                    let len = u32::from_be_bytes(*len);
+                    let Some(body) = len.checked_sub(1) else {
+                        self.consume(LENGTH);
                         return Ok(Some(Frame::Message(Message::KeepAlive)));
-                    }
+                    };
                     if len > MAX_MESSAGE_LEN {
                         return Err(FrameError::TooLong(len));
                     }
-                    if pending < 5 {
-                        return Ok(None);
-                    }
-                    match message::shape(self.buf[at + 4], len, self.bitfield_len)? {
-                        Shape::Whole => self.state = State::Whole { len },
+                    let Some((id, rest)) = rest.split_first() else { return Ok(None) };
+                    match message::shape(*id, body, self.bitfield)? {
+                        Shape::Whole => self.state = State::Whole { body },
                         Shape::Skip => {
-                            self.start += 5;
-                            self.state = if len > 1 { State::Skip { left: len - 1 } } else { State::Length };
+                            self.consume(NUMBERED);
+                            self.state = if body > 0 { State::Skip { left: body } } else { State::Length };
                         }
-                        Shape::Piece if pending < PIECE_HEADER_LEN => return Ok(None),
-                        Shape::Piece => {
-                            let number = |at: usize| {
-                                u32::from_be_bytes([self.buf[at], self.buf[at + 1], self.buf[at + 2], self.buf[at + 3]])
-                            };
-                            let block = Frame::Block { piece: number(at + 5), begin: number(at + 9), len: len - 9 };
-                            self.start += PIECE_HEADER_LEN;
-                            self.state = State::Payload { left: len - 9 };
-                            return Ok(Some(block));
+                        Shape::Piece { payload } => {
+                            let Some((piece, rest)) = rest.split_first_chunk() else { return Ok(None) };
+                            let Some(begin) = rest.first_chunk() else { return Ok(None) };
+                            let (piece, begin) = (u32::from_be_bytes(*piece), u32::from_be_bytes(*begin));
+                            self.consume(PIECE_HEADER_LEN);
+                            self.state = State::Payload { left: payload };
+                            return Ok(Some(Frame::Block { piece, begin, len: payload }));
                         }
                     }
                 }
-                State::Whole { len } => {
-                    let len = len as usize;
-                    if pending < 4 + len {
+                State::Whole { .. } => {
+                    let (start, whole) = (self.start, self.needed());
+                    if self.pending().len() < whole {
                         return Ok(None);
                     }
-                    let (number, body) = (self.start + 4, self.start + 5..self.start + 4 + len);
-                    self.start += 4 + len;
+                    self.consume(whole);
                     self.state = State::Length;
+                    let frame = self.buf.get(start..self.start).unwrap_or_default();
+                    let Some((_, [id, body @ ..])) = frame.split_first_chunk::<LENGTH>() else { return Ok(None) };
                     // `shape` sends numbers without a parser to `Skip`, so there is always a message here.
-                    return Ok(message::parse(self.buf[number], &self.buf[body]).map(Frame::Message));
+                    return Ok(message::parse(*id, body).map(Frame::Message));
                 }
             }
         }
@@ -261,7 +276,7 @@ impl Decoder {
         }
         let Some(bytes) = self.pending().first_chunk::<HANDSHAKE_LEN>() else { return Ok(None) };
         let handshake = Handshake::parse(bytes).ok_or(FrameError::NotHandshake)?;
-        self.start += HANDSHAKE_LEN;
+        self.consume(HANDSHAKE_LEN);
         self.state = State::Length;
         Ok(Some(Frame::Handshake(handshake)))
     }

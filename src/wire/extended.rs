@@ -55,6 +55,7 @@ pub struct ExtendedHandshake {
 
 impl ExtendedHandshake {
     /// The payload after the handshake's id. Worth keeping: one encoding serves many peers.
+    #[expect(clippy::expect_used, reason = "what is said here does not depend on anybody's bytes")]
     pub fn encode(&self) -> Vec<u8> {
         self.to_bencode().expect("keys are in order and of known depth")
     }

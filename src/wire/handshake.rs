@@ -10,10 +10,11 @@ pub const HANDSHAKE_LEN: usize = 68;
 /// What every handshake begins with: the length of the protocol's name, and the name.
 const PROTOCOL: &[u8; 20] = b"\x13BitTorrent protocol";
 
-/// Feature bits, as (index of the reserved byte, bit).
-const EXTENDED: (usize, u8) = (5, 0x10);
-const DHT: (usize, u8) = (7, 0x01);
-const FAST: (usize, u8) = (7, 0x04);
+/// The bytes behind the name, whose bits are features.
+const RESERVED_LEN: usize = 8;
+const EXTENDED: [u8; RESERVED_LEN] = [0, 0, 0, 0, 0, 0x10, 0, 0];
+const DHT: [u8; RESERVED_LEN] = [0, 0, 0, 0, 0, 0, 0, 0x01];
+const FAST: [u8; RESERVED_LEN] = [0, 0, 0, 0, 0, 0, 0, 0x04];
 
 /// Who speaks, about which torrent, and what it understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,31 +34,31 @@ pub struct Handshake {
 impl Handshake {
     /// The bytes that say this.
     pub fn to_bytes(&self) -> [u8; HANDSHAKE_LEN] {
-        let mut out = [0; HANDSHAKE_LEN];
-        out[..20].copy_from_slice(PROTOCOL);
-        for ((byte, bit), on) in [(FAST, self.fast), (EXTENDED, self.extended), (DHT, self.dht)] {
+        let mut reserved = [0; RESERVED_LEN];
+        for (feature, on) in [(FAST, self.fast), (EXTENDED, self.extended), (DHT, self.dht)] {
             if on {
-                out[20 + byte] |= bit;
+                reserved.iter_mut().zip(feature).for_each(|(byte, bits)| *byte |= bits);
             }
         }
-        out[28..48].copy_from_slice(self.info_hash.as_bytes());
-        out[48..].copy_from_slice(self.peer_id.as_bytes());
+        let mut out = [0; HANDSHAKE_LEN];
+        let parts = [&PROTOCOL[..], &reserved, self.info_hash.as_bytes(), self.peer_id.as_bytes()];
+        out.iter_mut().zip(parts.into_iter().flatten()).for_each(|(to, byte)| *to = *byte);
         out
     }
 
     /// Whether `bytes` could be the beginning of a handshake.
     pub fn could_begin(bytes: &[u8]) -> bool {
-        let n = bytes.len().min(PROTOCOL.len());
-        bytes[..n] == PROTOCOL[..n]
+        bytes.iter().zip(PROTOCOL).all(|(got, wanted)| got == wanted)
     }
 
     /// The handshake that these bytes are, unless they are something else.
     pub fn parse(bytes: &[u8; HANDSHAKE_LEN]) -> Option<Handshake> {
-        let has = |(byte, bit): (usize, u8)| bytes[20 + byte] & bit != 0;
-        Handshake::could_begin(bytes).then_some(())?;
+        let (reserved, names) = bytes.strip_prefix(PROTOCOL)?.split_first_chunk::<RESERVED_LEN>()?;
+        let (info_hash, peer_id) = names.split_first_chunk()?;
+        let has = |feature: [u8; RESERVED_LEN]| reserved.iter().zip(feature).any(|(byte, bits)| byte & bits != 0);
         Some(Handshake {
-            info_hash: InfoHash::from_slice(&bytes[28..48])?,
-            peer_id: PeerId::from_slice(&bytes[48..])?,
+            info_hash: InfoHash(*info_hash),
+            peer_id: PeerId::from_slice(peer_id)?,
             fast: has(FAST),
             extended: has(EXTENDED),
             dht: has(DHT),

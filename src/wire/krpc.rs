@@ -146,10 +146,10 @@ pub struct Reply<'a> {
 impl<'a> Reply<'a> {
     /// The nodes it knows, of one family; addresses are usable. A list of odd length is none at all.
     pub fn nodes(&self, v6: bool) -> impl Iterator<Item = (NodeId, SocketAddr)> + 'a {
-        let (list, address_len) = if v6 { (self.nodes6, V6_LEN) } else { (self.nodes, V4_LEN) };
-        let entry_len = ID_LEN + address_len;
-        let whole = if list.len() % entry_len == 0 { list } else { &[] };
-        whole.chunks_exact(entry_len).take(KRPC_NODES).filter_map(|entry| {
+        let (list, entry_len) = if v6 { (self.nodes6, ID_LEN + V6_LEN) } else { (self.nodes, ID_LEN + V4_LEN) };
+        let entries = list.chunks_exact(entry_len);
+        let whole = if entries.remainder().is_empty() { entries } else { [].chunks_exact(entry_len) };
+        whole.take(KRPC_NODES).filter_map(|entry| {
             let (id, address) = entry.split_first_chunk::<ID_LEN>()?;
             Some((NodeId(*id), address_of(address)?))
         })
@@ -227,7 +227,7 @@ pub fn parse(bytes: &[u8]) -> Result<Packet<'_>, KrpcError> {
 /// The asker's address; most send the port along, some do not.
 fn external_ip(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
-        V4_LEN | V6_LEN => ip_of(&bytes[..bytes.len() - 2]),
+        V4_LEN | V6_LEN => ip_of(bytes.split_last_chunk::<2>()?.0),
         _ => ip_of(bytes),
     }
 }

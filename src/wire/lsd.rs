@@ -13,7 +13,6 @@
 
 use super::limits::{LSD_BYTES, LSD_HASHES};
 use crate::units::InfoHash;
-use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The port of both groups.
@@ -65,9 +64,9 @@ pub struct Call {
 pub fn write_call(group: Group, port: u16, hashes: &[InfoHash], cookie: u64) -> Vec<u8> {
     let mut text = format!("BT-SEARCH * HTTP/1.1\r\nHost: {}\r\nPort: {port}\r\n", group.addr());
     for hash in hashes.iter().take(HASHES_A_CALL) {
-        write!(text, "Infohash: {hash}\r\n").expect("a string takes all");
+        text.push_str(&format!("Infohash: {hash}\r\n"));
     }
-    write!(text, "cookie: {cookie:016x}\r\n\r\n\r\n").expect("a string takes all");
+    text.push_str(&format!("cookie: {cookie:016x}\r\n\r\n\r\n"));
     text.into_bytes()
 }
 
@@ -80,8 +79,8 @@ pub fn parse_call(packet: &[u8]) -> Option<Call> {
     }
     let (mut port, mut cookie, mut hashes) = (None, None, Vec::new());
     for line in lines {
-        let Some(colon) = line.iter().position(|b| *b == b':') else { continue };
-        let (name, value) = (line[..colon].trim_ascii(), line[colon + 1..].trim_ascii());
+        let mut halves = line.splitn(2, |b| *b == b':').map(<[u8]>::trim_ascii);
+        let (Some(name), Some(value)) = (halves.next(), halves.next()) else { continue };
         let is = |field: &str| name.eq_ignore_ascii_case(field.as_bytes());
         if is("infohash") && hashes.len() < LSD_HASHES {
             hashes.extend(hash(value).filter(|hash| !hashes.contains(hash)));

@@ -154,28 +154,29 @@ fn after_prefix<'a>(text: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
 
 /// Twenty bytes from 40 hexadecimal digits (5 bytes from 10) or 32 base-32 digits (5 bytes from 8).
 fn parse_hash(digits: &[u8]) -> Option<InfoHash> {
-    let bits = match digits.len() {
-        40 => 4,
-        32 => 5,
+    let (bits, group_len) = match digits.len() {
+        40 => (4, 10),
+        32 => (5, 8),
         _ => return None,
     };
     let mut hash = [0; 20];
-    for (group, out) in digits.chunks(40 / bits).zip(hash.chunks_mut(5)) {
+    for (group, out) in digits.chunks(group_len).zip(hash.chunks_mut(5)) {
         let value = group.iter().try_fold(0u64, |value, digit| Some(value << bits | digit_value(*digit, bits)?))?;
         out.copy_from_slice(&value.to_be_bytes()[3..]);
     }
     Some(InfoHash(hash))
 }
 
-fn digit_value(digit: u8, bits: usize) -> Option<u64> {
+fn digit_value(digit: u8, bits: u32) -> Option<u64> {
     if bits == 4 {
         return (digit as char).to_digit(16).map(u64::from);
     }
-    match digit.to_ascii_lowercase() {
-        letter @ b'a'..=b'z' => Some(u64::from(letter - b'a')),
-        number @ b'2'..=b'7' => Some(u64::from(number - b'2') + 26),
+    let value = match digit.to_ascii_lowercase() {
+        letter @ b'a'..=b'z' => letter.checked_sub(b'a'),
+        number @ b'2'..=b'7' => number.checked_sub(b'2' - 26),
         _ => None,
-    }
+    };
+    value.map(u64::from)
 }
 
 /// `7` or `4-9`; anything else is none.

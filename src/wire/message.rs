@@ -110,53 +110,65 @@ pub(super) enum Shape {
     /// Read the whole body, then parse it.
     Whole,
     /// `piece`: read 8 bytes of header, the rest is payload.
-    Piece,
+    Piece {
+        /// Bytes of payload, 1…[`MAX_BLOCK_LEN`].
+        payload: u32,
+    },
     /// Pass over the body unread.
     Skip,
 }
 
-/// Decides how a message is read before a byte of its body is stored. `len` counts the number byte and is at least 1.
-pub(super) fn shape(id: u8, len: u32, bitfield_len: u32) -> Result<Shape, FrameError> {
-    let body = len - 1;
+/// Decides how a message is read before a byte of its body is stored. `body` counts the bytes after the number; a bitfield has at least
+/// and at most as many as `bitfield` says.
+pub(super) fn shape(id: u8, body: u32, bitfield: (u32, u32)) -> Result<Shape, FrameError> {
     let exactly = |n: u32| if body == n { Ok(Shape::Whole) } else { Err(FrameError::BadLength { id, len: body }) };
     match id {
         id::CHOKE | id::UNCHOKE | id::INTERESTED | id::NOT_INTERESTED | id::HAVE_ALL | id::HAVE_NONE => exactly(0),
         id::HAVE | id::SUGGEST | id::ALLOWED_FAST => exactly(4),
         id::REQUEST | id::CANCEL | id::REJECT => exactly(12),
         id::PORT => exactly(2),
-        id::BITFIELD if body == bitfield_len => Ok(Shape::Whole),
-        id::BITFIELD => Err(FrameError::Bitfield { got: body, expected: bitfield_len }),
-        id::PIECE if (9..=8 + MAX_BLOCK_LEN).contains(&body) => Ok(Shape::Piece),
-        id::PIECE => Err(FrameError::BadLength { id, len: body }),
+        id::BITFIELD if (bitfield.0..=bitfield.1).contains(&body) => Ok(Shape::Whole),
+        id::BITFIELD => Err(FrameError::Bitfield { got: body, expected: bitfield.1 }),
+        id::PIECE => match body.checked_sub(8) {
+            Some(payload @ 1..=MAX_BLOCK_LEN) => Ok(Shape::Piece { payload }),
+            _ => Err(FrameError::BadLength { id, len: body }),
+        },
         id::EXTENDED if body == 0 => Err(FrameError::BadLength { id, len: body }),
         id::EXTENDED if body <= MAX_EXTENDED_LEN => Ok(Shape::Whole),
         _ => Ok(Shape::Skip),
     }
 }
 
-fn u32_at(b: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]])
+/// A body that is one number.
+fn number(body: &[u8]) -> Option<u32> {
+    body.try_into().ok().map(u32::from_be_bytes)
+}
+
+/// A body that is three numbers.
+fn span(body: &[u8]) -> Option<RawSpan> {
+    let (piece, rest) = body.split_first_chunk()?;
+    let (begin, len) = rest.split_first_chunk()?;
+    Some(RawSpan { piece: u32::from_be_bytes(*piece), begin: u32::from_be_bytes(*begin), len: number(len)? })
 }
 
 /// The message that `id` and `body` are; [`shape`] has checked the length. `None` for a number that rill does not know.
 pub(super) fn parse(id: u8, body: &[u8]) -> Option<Message<'_>> {
-    let span = || RawSpan { piece: u32_at(body, 0), begin: u32_at(body, 4), len: u32_at(body, 8) };
     Some(match id {
         id::CHOKE => Message::Choke,
         id::UNCHOKE => Message::Unchoke,
         id::INTERESTED => Message::Interested,
         id::NOT_INTERESTED => Message::NotInterested,
-        id::HAVE => Message::Have { piece: u32_at(body, 0) },
+        id::HAVE => Message::Have { piece: number(body)? },
         id::BITFIELD => Message::Bitfield { bytes: body },
-        id::REQUEST => Message::Request(span()),
-        id::CANCEL => Message::Cancel(span()),
-        id::PORT => Message::Port { port: u16::from_be_bytes([body[0], body[1]]) },
-        id::SUGGEST => Message::Suggest { piece: u32_at(body, 0) },
+        id::REQUEST => Message::Request(span(body)?),
+        id::CANCEL => Message::Cancel(span(body)?),
+        id::PORT => Message::Port { port: body.try_into().ok().map(u16::from_be_bytes)? },
+        id::SUGGEST => Message::Suggest { piece: number(body)? },
         id::HAVE_ALL => Message::HaveAll,
         id::HAVE_NONE => Message::HaveNone,
-        id::REJECT => Message::Reject(span()),
-        id::ALLOWED_FAST => Message::AllowedFast { piece: u32_at(body, 0) },
-        id::EXTENDED => Message::Extended { id: body[0], payload: &body[1..] },
+        id::REJECT => Message::Reject(span(body)?),
+        id::ALLOWED_FAST => Message::AllowedFast { piece: number(body)? },
+        id::EXTENDED => body.split_first().map(|(id, payload)| Message::Extended { id: *id, payload })?,
         _ => return None,
     })
 }
@@ -164,7 +176,7 @@ pub(super) fn parse(id: u8, body: &[u8]) -> Option<Message<'_>> {
 /// The header that stands before a block's payload.
 pub(super) fn piece_header(span: BlockSpan) -> [u8; PIECE_HEADER_LEN] {
     let mut h = [0; PIECE_HEADER_LEN];
-    h[..4].copy_from_slice(&(9 + span.len()).to_be_bytes());
+    h[..4].copy_from_slice(&span.len().saturating_add(9).to_be_bytes());
     h[4] = id::PIECE;
     h[5..9].copy_from_slice(&span.piece().get().to_be_bytes());
     h[9..].copy_from_slice(&span.begin().to_be_bytes());
@@ -175,7 +187,7 @@ impl Message<'_> {
     /// Appends the message with its length prefix.
     pub fn write(&self, out: &mut impl Extend<u8>) {
         let mut put = |id: u8, numbers: &[u32], tail: &[u8]| {
-            let len = 1 + numbers.len() * 4 + tail.len();
+            let len = size_of_val(numbers).saturating_add(tail.len()).saturating_add(1);
             out.extend((len as u32).to_be_bytes());
             out.extend([id]);
             for n in numbers {
@@ -200,7 +212,7 @@ impl Message<'_> {
             Message::Reject(s) => put(id::REJECT, &[s.piece, s.begin, s.len], &[]),
             Message::AllowedFast { piece } => put(id::ALLOWED_FAST, &[piece], &[]),
             Message::Extended { id, payload } => {
-                out.extend((payload.len() as u32 + 2).to_be_bytes());
+                out.extend((payload.len() as u32).saturating_add(2).to_be_bytes());
                 out.extend([id::EXTENDED, id]);
                 out.extend(payload.iter().copied());
             }
@@ -212,42 +224,47 @@ impl Message<'_> {
 mod tests {
     use super::*;
 
+    const EXACTLY: (u32, u32) = (5, 5);
+
     #[test]
     fn p3_a_fixed_size_message_of_another_size_is_refused() {
         for (id, right) in
             [(0, 0), (1, 0), (2, 0), (3, 0), (4, 4), (6, 12), (8, 12), (9, 2), (13, 4), (14, 0), (15, 0), (16, 12), (17, 4)]
         {
             for body in 0..40 {
-                assert_eq!(shape(id, body + 1, 5).is_ok(), body == right, "message {id} with {body} bytes");
+                assert_eq!(shape(id, body, EXACTLY).is_ok(), body == right, "message {id} with {body} bytes");
             }
         }
     }
 
     #[test]
     fn p2_a_block_longer_than_any_request_is_refused() {
-        assert_eq!(shape(7, 9 + MAX_BLOCK_LEN, 5), Ok(Shape::Piece));
-        assert!(shape(7, 10 + MAX_BLOCK_LEN, 5).is_err());
-        assert!(shape(7, 9, 5).is_err(), "a block of no bytes");
-        assert!(shape(7, 3, 5).is_err());
+        assert_eq!(shape(7, 8 + MAX_BLOCK_LEN, EXACTLY), Ok(Shape::Piece { payload: MAX_BLOCK_LEN }));
+        assert!(shape(7, 9 + MAX_BLOCK_LEN, EXACTLY).is_err());
+        assert!(shape(7, 8, EXACTLY).is_err(), "a block of no bytes");
+        assert!(shape(7, 2, EXACTLY).is_err());
     }
 
     #[test]
     fn p4_an_unknown_message_is_passed_over() {
-        assert_eq!(shape(99, 70_000, 5), Ok(Shape::Skip));
+        assert_eq!(shape(99, 70_000, EXACTLY), Ok(Shape::Skip));
         assert_eq!(parse(99, &[]), None);
     }
 
     #[test]
     fn p5_a_bitfield_of_another_length_is_refused_before_it_is_read() {
-        assert_eq!(shape(5, 6, 5), Ok(Shape::Whole));
-        assert_eq!(shape(5, 7, 5), Err(FrameError::Bitfield { got: 6, expected: 5 }));
-        assert!(shape(5, 1, 5).is_err());
+        assert_eq!(shape(5, 5, EXACTLY), Ok(Shape::Whole));
+        assert_eq!(shape(5, 6, EXACTLY), Err(FrameError::Bitfield { got: 6, expected: 5 }));
+        assert!(shape(5, 0, EXACTLY).is_err());
+        for (body, taken) in [(0, false), (1, true), (9, true), (10, false)] {
+            assert_eq!(shape(5, body, (1, 9)).is_ok(), taken, "{body} bytes where nobody knows how many belong");
+        }
     }
 
     #[test]
     fn an_endless_extension_message_is_not_stored() {
-        assert_eq!(shape(20, MAX_EXTENDED_LEN + 1, 5), Ok(Shape::Whole));
-        assert_eq!(shape(20, MAX_EXTENDED_LEN + 2, 5), Ok(Shape::Skip));
-        assert!(shape(20, 1, 5).is_err(), "no extension number");
+        assert_eq!(shape(20, MAX_EXTENDED_LEN, EXACTLY), Ok(Shape::Whole));
+        assert_eq!(shape(20, MAX_EXTENDED_LEN + 1, EXACTLY), Ok(Shape::Skip));
+        assert!(shape(20, 0, EXACTLY).is_err(), "no extension number");
     }
 }

@@ -50,6 +50,7 @@ impl<'a> MetadataMessage<'a> {
     }
 
     /// The payload of the extension message.
+    #[expect(clippy::expect_used, reason = "what is said here does not depend on anybody's bytes")]
     pub fn encode(&self) -> Vec<u8> {
         let mut payload = self.to_bencode().expect("keys are in order and of known depth");
         if let MetadataMessage::Data { bytes, .. } = self {

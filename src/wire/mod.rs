@@ -20,6 +20,12 @@ pub use text::printable;
 pub use url::{Scheme, UrlParts, host_and_port, tracker_url, url_parts, web_seed_url};
 
 #[doc(hidden)]
+#[expect(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "who fuzzes wants to see it panic"
+)]
 pub mod fuzzing;
 
 // Trackers, the DHT and the extension handshake.
@@ -47,6 +53,7 @@ pub use scrape::{SwarmCounts, parse_counts, scrape_url};
 // Between peers.
 mod decoder;
 #[doc(hidden)]
+#[expect(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::panic, reason = "who fuzzes wants to see it panic")]
 pub mod fuzzing_peer;
 mod handshake;
 mod message;

@@ -40,12 +40,12 @@ impl Plan {
 
     /// Bytes that the plan would write.
     pub fn bytes(&self) -> usize {
-        self.parts.iter().map(|p| if let Part::Payload(s) = p { s.len() as usize } else { 0 }).sum::<usize>() + self.control.len()
+        self.payload_bytes().saturating_add(self.control.len())
     }
 
     /// Bytes of payload that the plan would write.
     pub fn payload_bytes(&self) -> usize {
-        self.bytes() - self.control.len()
+        self.parts.iter().map(|p| if let Part::Payload(s) = p { s.len() as usize } else { 0 }).sum()
     }
 
     fn put_control<'a>(&mut self, bytes: impl Iterator<Item = &'a u8>) {
@@ -92,7 +92,7 @@ impl Outbox {
 
     /// Appends a block.
     pub fn push_block(&mut self, span: BlockSpan) {
-        self.queued_payload += u64::from(span.len());
+        self.queued_payload = self.queued_payload.saturating_add(span.len().into());
         self.blocks.push_back(span);
     }
 
@@ -129,9 +129,9 @@ impl Outbox {
     /// Takes a block back that has not begun; false if it has, or is not here.
     pub fn take_back(&mut self, span: BlockSpan) -> bool {
         let fixed = usize::from(self.begun > 0);
-        let Some(at) = self.blocks.iter().skip(fixed).position(|s| *s == span) else { return false };
-        self.blocks.remove(fixed + at);
-        self.queued_payload -= u64::from(span.len());
+        let Some((at, _)) = self.blocks.iter().enumerate().skip(fixed).find(|(_, s)| **s == span) else { return false };
+        self.blocks.remove(at);
+        self.dequeued(span);
         true
     }
 
@@ -139,8 +139,13 @@ impl Outbox {
     pub fn take_back_all(&mut self) -> impl Iterator<Item = BlockSpan> + use<> {
         let fixed = usize::from(self.begun > 0).min(self.blocks.len());
         let taken = self.blocks.split_off(fixed);
-        self.queued_payload -= taken.iter().map(|s| u64::from(s.len())).sum::<u64>();
+        taken.iter().for_each(|span| self.dequeued(*span));
         taken.into_iter()
+    }
+
+    /// A block no longer waits.
+    fn dequeued(&mut self, span: BlockSpan) {
+        self.queued_payload = self.queued_payload.saturating_sub(span.len().into());
     }
 
     /// Appends to `plan` what goes next: all control bytes, and at most `payload_budget` bytes of payload.
@@ -168,7 +173,7 @@ impl Outbox {
         let control = n.min(self.control.len());
         if control > 0 && self.begun == 0 {
             self.control.drain(..control);
-            n -= control;
+            n = n.saturating_sub(control);
         }
         while n > 0 {
             assert!(!self.blocks.is_empty(), "more bytes sent than planned");
@@ -179,20 +184,20 @@ impl Outbox {
 
     /// Counts up to `n` bytes against the first block, if `applies`; what is left of `n`.
     fn sent_of_block(&mut self, n: usize, applies: bool, sent: &mut Sent) -> usize {
-        let Some(first) = self.blocks.front().filter(|_| applies) else { return n };
+        let Some(first) = self.blocks.front().copied().filter(|_| applies) else { return n };
         let header = PIECE_HEADER_LEN as u32;
-        let whole = header + first.len();
-        let step = (whole - self.begun).min(u32::try_from(n).unwrap_or(u32::MAX));
+        let whole = first.len().saturating_add(header);
+        let step = whole.saturating_sub(self.begun).min(u32::try_from(n).unwrap_or(u32::MAX));
         let payload_before = self.begun.saturating_sub(header);
-        self.begun += step;
-        sent.payload += self.begun.saturating_sub(header) - payload_before;
+        self.begun = self.begun.saturating_add(step);
+        let payload = self.begun.saturating_sub(header).saturating_sub(payload_before);
+        sent.payload = sent.payload.saturating_add(payload);
         if self.begun == whole {
-            sent.blocks += 1;
-            self.queued_payload -= u64::from(first.len());
-            self.blocks.pop_front();
+            sent.blocks = sent.blocks.saturating_add(1);
+            self.blocks.pop_front().into_iter().for_each(|span| self.dequeued(span));
             self.begun = 0;
         }
-        n - step as usize
+        n.saturating_sub(step as usize)
     }
 }
 
@@ -206,7 +211,7 @@ fn plan_block(span: BlockSpan, begun: u32, budget: &mut u32, plan: &mut Plan) ->
         return false;
     }
     let now = rest.first(*budget);
-    *budget -= now.len();
+    *budget = budget.saturating_sub(now.len());
     plan.parts.push(Part::Payload(now));
     now.len() == rest.len()
 }

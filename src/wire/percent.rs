@@ -2,14 +2,13 @@
 
 /// Appends `bytes` to `out`, everything but letters, digits and `-._~` as `%XX`: right for binary hashes and for text.
 pub fn encode_into(bytes: &[u8], out: &mut String) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for &b in bytes {
         if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~') {
             out.push(b as char);
         } else {
             out.push('%');
-            out.push(HEX[usize::from(b >> 4)] as char);
-            out.push(HEX[usize::from(b & 15)] as char);
+            let digits = [b >> 4, b & 15].into_iter().filter_map(|nibble| char::from_digit(nibble.into(), 16));
+            out.extend(digits.map(|digit| digit.to_ascii_uppercase()));
         }
     }
 }
@@ -20,22 +19,24 @@ pub fn decode(text: &str) -> Vec<u8> {
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
         match (first, after) {
-            (b'%', [high, low, after @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                out.push(nibble(*high) << 4 | nibble(*low));
-                rest = after;
-            }
-            _ => {
-                out.push(first);
-                rest = after;
-            }
+            (b'%', [high, low, behind @ ..]) => match (nibble(*high), nibble(*low)) {
+                (Some(high), Some(low)) => {
+                    out.push(high << 4 | low);
+                    rest = behind;
+                    continue;
+                }
+                _ => out.push(first),
+            },
+            _ => out.push(first),
         }
+        rest = after;
     }
     out
 }
 
 /// The value of a hexadecimal digit.
-fn nibble(digit: u8) -> u8 {
-    (digit as char).to_digit(16).expect("checked by the caller") as u8
+fn nibble(digit: u8) -> Option<u8> {
+    (digit as char).to_digit(16).map(|value| value as u8)
 }
 
 #[cfg(test)]

@@ -27,11 +27,11 @@ pub struct SwarmCounts {
 /// Where the HTTP tracker at `announce` is asked about this torrent, or `None` if it cannot be.
 pub fn scrape_url(announce: &str, info_hash: &InfoHash) -> Option<String> {
     let path_and_query = url_parts(announce)?.path_and_query;
-    let origin = &announce[..announce.len() - path_and_query.len()];
+    let origin = announce.strip_suffix(path_and_query)?;
     let (path, query) = path_and_query.split_once('?').map_or((path_and_query, None), |(path, query)| (path, Some(query)));
-    let (directory, last) = path.split_at(path.rfind('/')? + 1);
+    let (directory, last) = path.rsplit_once('/')?;
     let rest = last.strip_prefix("announce")?;
-    let mut url = format!("{origin}{directory}scrape{rest}?");
+    let mut url = format!("{origin}{directory}/scrape{rest}?");
     if let Some(query) = query.filter(|query| !query.is_empty()) {
         url.push_str(query);
         url.push('&');

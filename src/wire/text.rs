@@ -11,7 +11,7 @@ const CUT: char = '…';
 /// Bytes that are not UTF-8 show as U+FFFD; line breaks and tabs become one space; other control characters go.
 pub fn printable(text: impl AsRef<[u8]>, max_chars: usize) -> String {
     let mut shown = String::new();
-    let mut chars = 0;
+    let mut chars = 0usize;
     for c in lossy_chars(text.as_ref()) {
         let c = if matches!(c, '\t' | '\n' | '\r' | '\u{2028}' | '\u{2029}') { ' ' } else { c };
         if c.is_control() || is_invisible(c) || (c == ' ' && (shown.is_empty() || shown.ends_with(' '))) {
@@ -24,7 +24,7 @@ pub fn printable(text: impl AsRef<[u8]>, max_chars: usize) -> String {
             break;
         }
         shown.push(c);
-        chars += 1;
+        chars = chars.saturating_add(1);
     }
     shown.truncate(shown.trim_end().len());
     shown

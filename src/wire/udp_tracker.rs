@@ -141,7 +141,7 @@ pub fn parse_connect(packet: &[u8], transaction: u32) -> Result<u64, PacketError
 pub fn parse_announce(packet: &[u8], transaction: u32, over_v6: bool) -> Result<AnnounceReply, PacketError> {
     check_head(packet, transaction, ANNOUNCE)?;
     let (interval, leechers, seeders) = (u32_at(packet, 8)?, u32_at(packet, 12)?, u32_at(packet, 16)?);
-    let list = &packet[20..];
+    let list = packet.get(20..).unwrap_or_default();
     Ok(AnnounceReply {
         // The field is signed on the wire.
         interval: i32::try_from(interval).ok().map(|s| Duration::from_secs(s as u64)),
@@ -166,15 +166,15 @@ fn check_head(packet: &[u8], transaction: u32, expected: u32) -> Result<(), Pack
         return Err(PacketError::Transaction { got: answered });
     }
     match action {
-        ERROR => Err(PacketError::Refused(printable(&packet[8..], REASON_CHARS))),
+        ERROR => Err(PacketError::Refused(printable(packet.get(8..).unwrap_or_default(), REASON_CHARS))),
         got if got != expected => Err(PacketError::Action { got, expected }),
         _ => Ok(()),
     }
 }
 
 fn u32_at(packet: &[u8], at: usize) -> Result<u32, PacketError> {
-    let bytes = packet.get(at..at + 4).and_then(|b| b.try_into().ok());
-    bytes.map(u32::from_be_bytes).ok_or(PacketError::Short { got: packet.len(), needed: at + 4 })
+    let bytes = packet.get(at..).and_then(|rest| rest.first_chunk());
+    bytes.map(|b| u32::from_be_bytes(*b)).ok_or(PacketError::Short { got: packet.len(), needed: at.saturating_add(4) })
 }
 
 #[cfg(test)]

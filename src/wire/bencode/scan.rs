@@ -4,6 +4,7 @@
 //! there and never allocated. Never interprets: meaning is the business of [`super::Shape`]s.
 
 use super::Value;
+use super::value::length;
 use crate::wire::text::printable;
 use thiserror::Error;
 
@@ -117,8 +118,9 @@ enum Frame<'a> {
 }
 
 struct Scanner<'a> {
-    bytes: &'a [u8],
-    at: usize,
+    /// What has not been looked at, of `whole` bytes.
+    rest: &'a [u8],
+    whole: usize,
     tidy: bool,
     rules: Rules,
     stack: [Frame<'a>; Rules::MAX_DEPTH],
@@ -131,11 +133,12 @@ pub fn scan<'a>(bytes: &'a [u8], rules: &Rules) -> Result<Scanned<'a>, BencodeEr
         return Err(BencodeError::Empty);
     }
     debug_assert!(rules.depth <= Rules::MAX_DEPTH);
-    let mut s = Scanner { bytes, at: 0, tidy: true, rules: *rules, stack: [Frame::List; Rules::MAX_DEPTH], depth: 0 };
+    let stack = [Frame::List; Rules::MAX_DEPTH];
+    let mut s = Scanner { rest: bytes, whole: bytes.len(), tidy: true, rules: *rules, stack, depth: 0 };
     for _ in 0..rules.tokens {
         s.token()?;
         if s.depth == 0 {
-            let (value, rest) = bytes.split_at(s.at);
+            let (value, rest) = bytes.split_at(s.at());
             return Ok(Scanned { value: Value::checked(value), rest, tidy: s.tidy });
         }
     }
@@ -144,132 +147,120 @@ pub fn scan<'a>(bytes: &'a [u8], rules: &Rules) -> Result<Scanned<'a>, BencodeEr
 
 impl<'a> Scanner<'a> {
     fn token(&mut self) -> Result<(), BencodeError> {
-        let at = self.at;
-        match self.peek()? {
-            b'e' if self.depth > 0 => self.end(),
-            b'0'..=b'9' => self.string(),
-            byte @ (b'i' | b'l' | b'd') => {
-                self.begin_value()?;
-                self.at += 1;
-                match byte {
-                    b'i' => self.integer(),
-                    b'l' => self.push(Frame::List),
-                    _ => self.push(Frame::Key(None)),
+        let at = self.at();
+        let (byte, after) = self.rest.split_first().ok_or(self.truncated())?;
+        match byte {
+            b'0'..=b'9' => return self.string(),
+            b'e' => {
+                let outer = self.depth.checked_sub(1).ok_or(BencodeError::Unexpected { byte: b'e', at })?;
+                if let Some(Frame::Value(_)) = self.top() {
+                    return Err(BencodeError::MissingValue { at });
                 }
+                self.depth = outer;
             }
-            byte => Err(BencodeError::Unexpected { byte, at }),
+            b'i' | b'l' | b'd' => self.begin_value()?,
+            _ => return Err(BencodeError::Unexpected { byte: *byte, at }),
+        }
+        self.rest = after;
+        match byte {
+            b'i' => self.integer(),
+            b'l' => self.push(Frame::List, at),
+            b'd' => self.push(Frame::Key(None), at),
+            _ => Ok(()),
         }
     }
 
-    fn peek(&self) -> Result<u8, BencodeError> {
-        self.bytes.get(self.at).copied().ok_or(BencodeError::Truncated { at: self.bytes.len() })
+    /// How many bytes have been looked at.
+    fn at(&self) -> usize {
+        self.whole.saturating_sub(self.rest.len())
+    }
+
+    fn truncated(&self) -> BencodeError {
+        BencodeError::Truncated { at: self.whole }
     }
 
     fn top(&mut self) -> Option<&mut Frame<'a>> {
-        self.stack[..self.depth].last_mut()
+        self.depth.checked_sub(1).and_then(|top| self.stack.get_mut(top))
     }
 
-    fn push(&mut self, frame: Frame<'a>) -> Result<(), BencodeError> {
+    fn push(&mut self, frame: Frame<'a>, at: usize) -> Result<(), BencodeError> {
         let limit = self.rules.depth;
-        if self.depth == limit {
-            return Err(BencodeError::TooDeep { limit, at: self.at - 1 });
+        match self.stack.get_mut(self.depth).filter(|_| self.depth < limit) {
+            Some(free) => *free = frame,
+            None => return Err(BencodeError::TooDeep { limit, at }),
         }
-        self.stack[self.depth] = frame;
-        self.depth += 1;
-        Ok(())
-    }
-
-    fn end(&mut self) -> Result<(), BencodeError> {
-        if let Some(Frame::Value(_)) = self.top() {
-            return Err(BencodeError::MissingValue { at: self.at });
-        }
-        self.depth -= 1;
-        self.at += 1;
+        self.depth = self.depth.saturating_add(1);
         Ok(())
     }
 
     /// A value that is not a string starts here; a dictionary must have named it.
     fn begin_value(&mut self) -> Result<(), BencodeError> {
-        let at = self.at;
-        match self.top() {
-            Some(Frame::Key(_)) => return Err(BencodeError::Key { at }),
-            Some(frame @ Frame::Value(_)) => {
-                let Frame::Value(key) = *frame else { unreachable!("matched above") };
-                *frame = Frame::Key(Some(key));
-            }
-            Some(Frame::List) | None => {}
+        let at = self.at();
+        let Some(frame) = self.top() else { return Ok(()) };
+        match *frame {
+            Frame::Key(_) => return Err(BencodeError::Key { at }),
+            Frame::Value(key) => *frame = Frame::Key(Some(key)),
+            Frame::List => {}
         }
         Ok(())
     }
 
     fn string(&mut self) -> Result<(), BencodeError> {
-        let start = self.at;
-        let mut len = 0u64;
-        while self.peek()? != b':' {
-            let digit = self.digit(start)?;
-            let too_long = BencodeError::StringTooLong { at: start };
-            len = len.checked_mul(10).and_then(|l| l.checked_add(digit)).ok_or(too_long)?;
-        }
-        let plain = self.bytes[start] != b'0' || self.at - start == 1;
-        self.unusual(plain, start)?;
-        let body = &self.bytes[self.at + 1..];
-        let text = usize::try_from(len).ok().and_then(|len| body.get(..len)).ok_or(BencodeError::StringTooLong { at: start })?;
-        self.at += 1 + text.len();
+        let start = self.at();
+        let digits = self.digits(start, b':')?;
+        self.unusual(!matches!(digits, [b'0', _, ..]), start)?;
+        let text = length(digits).and_then(|len| self.rest.split_at_checked(len));
+        let (text, rest) = text.ok_or(BencodeError::StringTooLong { at: start })?;
+        self.rest = rest;
         self.name_or_value(text)
     }
 
     /// A string is a key or a value, by where it stands.
     fn name_or_value(&mut self, text: &'a [u8]) -> Result<(), BencodeError> {
         let strict = self.rules.strict;
-        let mut in_order = true;
-        match self.top() {
-            Some(frame @ Frame::Key(_)) => {
-                let Frame::Key(previous) = *frame else { unreachable!("matched above") };
+        let Some(frame) = self.top() else { return Ok(()) };
+        match *frame {
+            Frame::Key(previous) => {
                 *frame = Frame::Value(text);
                 if strict && previous == Some(text) {
                     return Err(BencodeError::duplicate(text));
                 }
-                in_order = previous.is_none_or(|p| p < text);
+                self.tidy &= previous.is_none_or(|p| p < text);
             }
-            Some(frame @ Frame::Value(_)) => {
-                let Frame::Value(key) = *frame else { unreachable!("matched above") };
-                *frame = Frame::Key(Some(key));
-            }
-            Some(Frame::List) | None => {}
+            Frame::Value(key) => *frame = Frame::Key(Some(key)),
+            Frame::List => {}
         }
-        self.tidy &= in_order;
         Ok(())
     }
 
     fn integer(&mut self) -> Result<(), BencodeError> {
-        let start = self.at;
-        if matches!(self.peek()?, b'+' | b'-') {
-            self.at += 1;
-        }
-        let digits = self.at;
-        while self.peek()? != b'e' {
-            self.digit(start)?;
-        }
-        let number = &self.bytes[start..self.at];
-        if self.at == digits {
-            return Err(BencodeError::Number { at: start });
-        }
-        let leading_zero = self.bytes[digits] == b'0' && (number[0] == b'-' || self.at - digits > 1);
-        self.unusual(!leading_zero && number[0] != b'+', start)?;
+        let start = self.at();
+        let written = self.rest;
+        let (sign, after) = match self.rest {
+            [sign @ (b'+' | b'-'), after @ ..] => (Some(*sign), after),
+            after => (None, after),
+        };
+        self.rest = after;
+        let digits = self.digits(start, b'e')?;
+        let plain = match (sign, digits) {
+            (_, []) => return Err(BencodeError::Number { at: start }),
+            (Some(b'-'), [b'0', ..]) | (Some(b'+'), _) | (_, [b'0', _, ..]) => false,
+            _ => true,
+        };
+        self.unusual(plain, start)?;
+        let number = written.split(|b| *b == b'e').next().unwrap_or_default();
         if self.rules.strict && Value::parse_int(number).is_none() {
             return Err(BencodeError::Number { at: start });
         }
-        self.at += 1;
         Ok(())
     }
 
-    fn digit(&mut self, start: usize) -> Result<u64, BencodeError> {
-        let byte = self.peek()?;
-        if !byte.is_ascii_digit() {
-            return Err(BencodeError::Number { at: start });
-        }
-        self.at += 1;
-        Ok(u64::from(byte - b'0'))
+    /// The digits up to the byte `end`, which is passed over: none, perhaps.
+    fn digits(&mut self, start: usize, end: u8) -> Result<&'a [u8], BencodeError> {
+        let count = self.rest.iter().position(|b| !b.is_ascii_digit()).ok_or(self.truncated())?;
+        let (digits, after) = self.rest.split_at(count);
+        self.rest = after.strip_prefix(&[end]).ok_or(BencodeError::Number { at: start })?;
+        Ok(digits)
     }
 
     /// A number that is not written plainly: refused by strict rules, otherwise written anew by [`super::tidy`].

@@ -44,7 +44,7 @@ fn write(value: Value<'_>, strict: bool, out: &mut Vec<u8>) -> Result<(), Bencod
     } else if let Some(text) = value.string() {
         write_string(text, out);
     } else {
-        write_integer(value.digits(), out);
+        write_integer(value.digits().unwrap_or_default(), out);
     }
     Ok(())
 }
@@ -60,8 +60,8 @@ fn write_integer(written: &[u8], out: &mut Vec<u8>) {
         [b'-', digits @ ..] => (true, digits),
         [b'+', digits @ ..] | digits => (false, digits),
     };
-    let zeros = digits.iter().take_while(|d| **d == b'0').count();
-    let digits = if zeros == digits.len() { &b"0"[..] } else { &digits[zeros..] };
+    let significant = digits.iter().position(|d| *d != b'0').and_then(|zeros| digits.get(zeros..));
+    let digits = significant.unwrap_or(b"0");
     out.push(b'i');
     if negative && digits != b"0" {
         out.push(b'-');

@@ -20,17 +20,17 @@ impl<'a> Value<'a> {
 
     /// The string, if it is one.
     pub fn string(self) -> Option<&'a [u8]> {
-        if self.0[0].is_ascii_digit() { Some(split_string(self.0).0) } else { None }
+        split_string(self.0).map(|(text, _)| text)
     }
 
     /// The number, if it is one of at most 64 bits.
     pub fn int(self) -> Option<i64> {
-        if self.0[0] == b'i' { Value::parse_int(self.digits()) } else { None }
+        Value::parse_int(self.digits()?)
     }
 
-    /// The number's sign and digits as written.
-    pub(super) fn digits(self) -> &'a [u8] {
-        &self.0[1..self.0.len() - 1]
+    /// The number's sign and digits as written, if it is one.
+    pub(super) fn digits(self) -> Option<&'a [u8]> {
+        self.inside(b'i')
     }
 
     pub(super) fn parse_int(digits: &[u8]) -> Option<i64> {
@@ -39,7 +39,7 @@ impl<'a> Value<'a> {
 
     /// Whether it is a dictionary.
     pub fn is_dict(self) -> bool {
-        self.0[0] == b'd'
+        self.0.first() == Some(&b'd')
     }
 
     /// The first value under `key`, if this is a dictionary that has one.
@@ -51,8 +51,8 @@ impl<'a> Value<'a> {
     pub fn pairs(self) -> Option<impl Iterator<Item = (&'a [u8], Value<'a>)>> {
         let mut rest = self.inside(b'd')?;
         Some(std::iter::from_fn(move || {
-            let (key, after) = (!rest.is_empty()).then(|| split_string(rest))?;
-            let (value, after) = split_value(after);
+            let (key, after) = split_string(rest)?;
+            let (value, after) = split_value(after)?;
             rest = after;
             Some((key, value))
         }))
@@ -62,46 +62,57 @@ impl<'a> Value<'a> {
     pub fn items(self) -> Option<impl Iterator<Item = Value<'a>>> {
         let mut rest = self.inside(b'l')?;
         Some(std::iter::from_fn(move || {
-            let (value, after) = (!rest.is_empty()).then(|| split_value(rest))?;
+            let (value, after) = split_value(rest)?;
             rest = after;
             Some(value)
         }))
     }
 
     fn inside(self, kind: u8) -> Option<&'a [u8]> {
-        if self.0[0] == kind { Some(&self.0[1..self.0.len() - 1]) } else { None }
+        match self.0 {
+            [first, inside @ .., _] if *first == kind => Some(inside),
+            _ => None,
+        }
     }
 }
 
-/// The string at the start of `bytes`, and what follows it.
-fn split_string(bytes: &[u8]) -> (&[u8], &[u8]) {
-    let colon = bytes.iter().position(|b| *b == b':').expect("a scanned string has a colon");
-    let len = bytes[..colon].iter().fold(0, |len, digit| len * 10 + usize::from(digit - b'0'));
-    bytes[colon + 1..].split_at(len)
+/// The string at the start of `bytes`, and what follows it, if it starts with one.
+fn split_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let digits = bytes.iter().position(|b| !b.is_ascii_digit()).filter(|n| *n > 0)?;
+    let (digits, rest) = bytes.split_at_checked(digits)?;
+    let len = length(digits)?;
+    rest.strip_prefix(b":")?.split_at_checked(len)
 }
 
-/// The value at the start of `bytes`, and what follows it.
-fn split_value(bytes: &[u8]) -> (Value<'_>, &[u8]) {
+/// The length that these digits say, if there can be one like it.
+pub(super) fn length(digits: &[u8]) -> Option<usize> {
+    digits.iter().try_fold(0usize, |len, digit| len.checked_mul(10)?.checked_add(usize::from(digit & 0x0f)))
+}
+
+/// The value at the start of `bytes`, and what follows it, if it starts with one.
+fn split_value(bytes: &[u8]) -> Option<(Value<'_>, &[u8])> {
     let mut rest = bytes;
     let mut open = 0usize;
     loop {
-        match rest[0] {
+        let (first, after) = rest.split_first()?;
+        match first {
             b'l' | b'd' => {
-                open += 1;
-                rest = &rest[1..];
+                open = open.checked_add(1)?;
+                rest = after;
             }
             b'e' => {
-                open -= 1;
-                rest = &rest[1..];
+                open = open.checked_sub(1)?;
+                rest = after;
             }
             b'i' => {
-                let end = rest.iter().position(|b| *b == b'e').expect("a scanned integer has an end");
-                rest = &rest[end + 1..];
+                let end = after.iter().position(|b| *b == b'e')?;
+                rest = after.split_at_checked(end)?.1.strip_prefix(b"e")?;
             }
-            _ => rest = split_string(rest).1,
+            _ => rest = split_string(rest)?.1,
         }
         if open == 0 {
-            return (Value(&bytes[..bytes.len() - rest.len()]), rest);
+            let value = bytes.get(..bytes.len().checked_sub(rest.len())?)?;
+            return Some((Value(value), rest));
         }
     }
 }

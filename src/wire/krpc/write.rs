@@ -117,9 +117,9 @@ fn tail(transaction: &[u8], kind: u8, out: &mut Vec<u8>) {
 
 fn string(bytes: &[u8], out: &mut Vec<u8>) {
     let len = bytes.len();
-    for (place, least) in [(1000, 1000), (100, 100), (10, 10), (1, 0)] {
+    for (rest, least) in [(len / 1000, 1000), (len / 100, 100), (len / 10, 10), (len, 0)] {
         if len >= least {
-            out.push(b'0' + (len / place % 10) as u8);
+            out.push(b'0' | (rest % 10) as u8);
         }
     }
     out.push(b':');

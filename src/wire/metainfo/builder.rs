@@ -93,11 +93,17 @@ impl Builder {
                 return Err(BuildError::Name(name.clone()));
             }
         }
-        Ok(Written { builder: self, hashes }.to_bencode().expect("keys are in order and of known depth"))
+        #[expect(clippy::expect_used, reason = "the shape of what is written is known, and its names have just been checked")]
+        let written = Written { builder: self, hashes }.to_bencode().expect("keys are in order and of known depth");
+        Ok(written)
     }
 
-    fn is_single(&self) -> bool {
-        matches!(self.files.as_slice(), [(path, _)] if path.is_empty())
+    /// The length of the one file, if there is no directory around it.
+    fn only_length(&self) -> Option<u64> {
+        match self.files.as_slice() {
+            [(path, length)] if path.is_empty() => Some(*length),
+            _ => None,
+        }
     }
 }
 
@@ -142,10 +148,9 @@ impl Written<'_> {
     fn info(&self, encoder: SingleItemEncoder<'_>) -> Result<(), EncodeError> {
         let b = self.builder;
         encoder.emit_dict(|mut e| {
-            if b.is_single() {
-                e.emit_pair(b"length", b.files[0].1)?;
-            } else {
-                e.emit_pair_with(b"files", |e| e.emit_unchecked_list(b.files.iter().map(WrittenFile)))?;
+            match b.only_length() {
+                Some(length) => e.emit_pair(b"length", length)?,
+                None => e.emit_pair_with(b"files", |e| e.emit_unchecked_list(b.files.iter().map(WrittenFile)))?,
             }
             e.emit_pair(b"name", &b.name)?;
             e.emit_pair(b"piece length", b.piece_len)?;

@@ -44,7 +44,7 @@ impl<'a> FileEntry<'a> {
 
     /// The same as one text, with a `/` between the names.
     pub fn path_text(&self) -> String {
-        let mut text = String::with_capacity(self.root.len() + self.dir.len() + self.name.len() + 2);
+        let mut text = String::new();
         for name in self.path() {
             if !text.is_empty() {
                 text.push('/');

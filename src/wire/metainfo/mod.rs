@@ -54,7 +54,7 @@ impl std::ops::Deref for PieceHashes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes[self.at.clone()]
+        self.bytes.get(self.at.clone()).unwrap_or_default()
     }
 }
 
@@ -132,8 +132,9 @@ impl Metainfo {
     }
 
     /// What the piece must hash to.
+    #[expect(clippy::expect_used, reason = "an index is of a piece that exists, and each has a hash")]
     pub fn piece_hash(&self, piece: PieceIndex) -> PieceHash {
-        PieceHash::from_slice(&self.piece_hashes()[piece.as_usize() * 20..][..20]).expect("twenty bytes")
+        self.piece_hashes().chunks_exact(20).nth(piece.as_usize()).and_then(PieceHash::from_slice).expect("a hash for each piece")
     }
 
     /// What all pieces must hash to, twenty bytes each.

@@ -76,7 +76,7 @@ fn read_info(raw: &[u8], info_bytes: usize) -> Result<Parts, MetainfoError> {
     let info_hash = InfoHash(Sha1::digest(raw).into());
     let name = best_name(&info).unwrap_or_else(|| info_hash.to_string());
     let files = read_files(&mut info, &name)?;
-    files.iter().enumerate().try_for_each(|(at, file)| path::check_length(at + 1, file))?;
+    files.iter().enumerate().try_for_each(|(at, file)| path::check_length(number(at), file))?;
     let (files, renamed) = path::part_collisions(files);
     let geometry = read_geometry(&info, files.total())?;
     let at = pieces_range(scanned.value, geometry)?;
@@ -126,6 +126,11 @@ fn read_files(info: &mut Info<'_>, name: &str) -> Result<Files, MetainfoError> {
     }
 }
 
+/// Files are counted from 1 when we speak of them.
+fn number(at: usize) -> usize {
+    at.saturating_add(1)
+}
+
 /// One more file behind the others.
 fn add<'n>(
     files: &mut FilesBuilder,
@@ -133,7 +138,7 @@ fn add<'n>(
     length: i64,
     attr: &[u8],
 ) -> Result<(), MetainfoError> {
-    let length = u64::try_from(length).map_err(|_| MetainfoError::FileLength { file: files.count() + 1, length })?;
+    let length = u64::try_from(length).map_err(|_| MetainfoError::FileLength { file: number(files.count()), length })?;
     let has = |letter| attr.contains(&letter);
     let pad = has(b'p');
     let marks = Marks { pad, symlink: !pad && length == 0 && has(b'l'), executable: has(b'x') };
@@ -144,13 +149,13 @@ impl File<'_> {
     /// Puts this entry behind the others, its names made plain.
     pub(super) fn add_to(&self, files: &mut FilesBuilder) -> Result<(), MetainfoError> {
         let at = files.count();
-        let length = self.length.ok_or(MetainfoError::FileField { file: at + 1, field: "length" })?;
+        let length = self.length.ok_or(MetainfoError::FileField { file: number(at), field: "length" })?;
         let twin = self.path_utf8.as_ref().filter(|p| !p.is_empty() && p.iter().all(|c| std::str::from_utf8(c).is_ok()));
         let path = match twin.or(self.path.as_ref()) {
             Some(written) => path::components(written.iter().copied()),
             // A pad needs no name (BEP 47).
             None if self.attr.contains(&b'p') => vec![".pad".to_owned(), at.to_string()],
-            None => return Err(MetainfoError::FileField { file: at + 1, field: "path" }),
+            None => return Err(MetainfoError::FileField { file: number(at), field: "path" }),
         };
         add(files, path.iter().map(String::as_str), length, self.attr)
     }
@@ -170,13 +175,13 @@ fn read_geometry(info: &Info<'_>, total: u64) -> Result<Geometry, MetainfoError>
 fn pieces_range(info: Value<'_>, geometry: Geometry) -> Result<Range<usize>, MetainfoError> {
     let value = info.get(b"pieces").ok_or(MetainfoError::Field("pieces"))?;
     let hashes = value.string().ok_or(MetainfoError::Field("pieces"))?;
-    let (got, expected) = (hashes.len(), geometry.pieces() as usize * 20);
+    let (got, expected) = (hashes.len(), (geometry.pieces() as usize).saturating_mul(20));
     if got != expected {
         return Err(MetainfoError::Pieces { got, expected });
     }
-    // The hashes are the end of their value, and the value lies inside the dictionary's bytes.
-    let start = hashes.as_ptr() as usize - info.raw().as_ptr() as usize;
-    Ok(start..start + got)
+    // The hashes lie inside the dictionary's bytes.
+    let start = (hashes.as_ptr() as usize).saturating_sub(info.raw().as_ptr() as usize);
+    Ok(start..start.saturating_add(got))
 }
 
 fn add_outer(parts: &mut Parts, outer: &Outer<'_>) {
@@ -204,7 +209,7 @@ fn named_node(node: &NamedNode<'_>) -> Option<(String, u16)> {
 /// Tiers without bad URLs, repeated URLs and empty tiers, [`TRACKERS`] in all.
 fn clean_tiers<'a>(tiers: impl Iterator<Item = impl Iterator<Item = &'a [u8]>>, repairs: &mut Repairs) -> Vec<Vec<String>> {
     let mut kept: Vec<Vec<String>> = Vec::new();
-    let mut count = 0;
+    let mut count = 0usize;
     for tier in tiers {
         let mut urls: Vec<String> = Vec::new();
         for written in tier.filter(|w| !w.trim_ascii().is_empty()) {
@@ -212,9 +217,9 @@ fn clean_tiers<'a>(tiers: impl Iterator<Item = impl Iterator<Item = &'a [u8]>>, 
                 Some(url) if kept.iter().flatten().chain(&urls).any(|u| *u == url) => {}
                 Some(url) => {
                     urls.push(url);
-                    count += 1;
+                    count = count.saturating_add(1);
                 }
-                None => repairs.urls_dropped += 1,
+                None => repairs.urls_dropped = repairs.urls_dropped.saturating_add(1),
             }
         }
         if !urls.is_empty() {
@@ -229,7 +234,7 @@ fn clean_web_seeds<'a>(written: impl Iterator<Item = &'a [u8]>, repairs: &mut Re
     for written in written.filter(|w| !w.trim_ascii().is_empty()) {
         match web_seed_url(written).filter(|_| kept.len() < WEB_SEEDS) {
             Some(url) => kept.push(url),
-            None => repairs.urls_dropped += 1,
+            None => repairs.urls_dropped = repairs.urls_dropped.saturating_add(1),
         }
     }
     kept

@@ -50,24 +50,22 @@ fn with_suffix(name: String, suffix: &str) -> String {
         return name;
     }
     let (stem, extension) = split_extension(&name);
-    let mut end = stem.len().min(COMPONENT_BYTES - extension.len() - suffix.len());
-    while !stem.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}{suffix}{extension}", &stem[..end])
+    let room = COMPONENT_BYTES.saturating_sub(extension.len()).saturating_sub(suffix.len());
+    let cut = (0..=stem.len().min(room)).rev().find_map(|end| stem.get(..end)).unwrap_or_default();
+    format!("{cut}{suffix}{extension}")
 }
 
 /// The name and its extension, dot included; no extension is longer than 16 bytes.
 fn split_extension(name: &str) -> (&str, &str) {
     match name.rfind('.') {
-        Some(dot) if dot > 0 && name.len() - dot <= 16 => name.split_at(dot),
+        Some(dot) if dot > 0 && name.len() <= dot.saturating_add(16) => name.split_at(dot),
         _ => (name, ""),
     }
 }
 
 /// Refuses a path that no system call would take.
 pub(super) fn check_length(file: usize, entry: FileEntry<'_>) -> Result<(), MetainfoError> {
-    let bytes = entry.path().map(|name| name.len() + 1).sum::<usize>();
+    let bytes = entry.path().map(|name| name.len().saturating_add(1)).sum::<usize>();
     if bytes > PATH_BYTES { Err(MetainfoError::PathTooLong { file, bytes }) } else { Ok(()) }
 }
 
@@ -141,31 +139,29 @@ fn part(paths: &mut [&mut Vec<String>], key: impl Fn(&[String]) -> String) -> us
     if !any_collision(paths, &key) {
         return 0;
     }
-    let directories: BTreeSet<String> = paths.iter().flat_map(|p| (1..p.len()).map(|n| key(&p[..n]))).collect();
-    let mut count: BTreeMap<String, u32> = BTreeMap::new();
-    paths.iter().for_each(|p| *count.entry(key(p)).or_default() += 1);
+    let directories: BTreeSet<String> = paths.iter().flat_map(|p| (1..p.len()).filter_map(|n| Some(key(p.get(..n)?)))).collect();
     // A new name must be free of every name of old, also of those that come later.
-    let mut taken: BTreeSet<String> = count.keys().cloned().collect();
+    let mut taken: BTreeSet<String> = paths.iter().map(|p| key(p)).collect();
     let mut seen = BTreeSet::new();
     let mut counters: BTreeMap<String, u32> = BTreeMap::new();
-    let mut renamed = 0;
+    let mut renamed = 0usize;
     for path in paths {
         let old = key(path);
         if !directories.contains(&old) && seen.insert(old.clone()) {
             continue;
         }
         let counter = counters.entry(old).or_default();
-        let name = path.last().expect("a path has a component").clone();
+        let Some(name) = path.pop() else { continue };
         loop {
-            *counter += 1;
-            let last = path.last_mut().expect("a path has a component");
-            *last = with_suffix(name.clone(), &format!(".{counter}"));
+            *counter = counter.saturating_add(1);
+            path.push(with_suffix(name.clone(), &format!(".{counter}")));
             let new = key(path);
             if !directories.contains(&new) && taken.insert(new) {
                 break;
             }
+            path.pop();
         }
-        renamed += 1;
+        renamed = renamed.saturating_add(1);
     }
     renamed
 }
@@ -175,8 +171,7 @@ fn any_collision(paths: &[&mut Vec<String>], key: &impl Fn(&[String]) -> String)
     // '/' sorts like the end of a component when it is mapped below every character that a component can hold.
     let mut keys: Vec<String> = paths.iter().map(|p| key(p).replace('/', "\0")).collect();
     keys.sort_unstable();
-    keys.windows(2).any(|pair| {
-        let (a, b) = (&pair[0], &pair[1]);
-        b.strip_prefix(a.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('\0'))
-    })
+    keys.iter()
+        .zip(keys.iter().skip(1))
+        .any(|(a, b)| b.strip_prefix(a.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('\0')))
 }

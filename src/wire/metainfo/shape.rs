@@ -108,7 +108,7 @@ impl<'a> Shape<'a> for Listed {
         let mut listed = Listed::default();
         while let Some(item) = list.next_object()? {
             let file = File::read(item)?;
-            listed.count += 1;
+            listed.count = listed.count.saturating_add(1);
             if listed.problem.is_none() && listed.count <= METAINFO_FILES {
                 listed.problem = file.add_to(&mut listed.files).err();
             }

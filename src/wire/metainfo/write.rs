@@ -5,7 +5,7 @@ use super::Metainfo;
 
 /// The file's bytes.
 pub(super) fn file(m: &Metainfo, info: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(info.len() + 1024);
+    let mut out = Vec::with_capacity(info.len().saturating_add(1024));
     out.push(b'd');
     if let Some(first) = m.trackers().iter().flatten().next() {
         string("announce", &mut out);
