@@ -65,7 +65,7 @@ fn hello(config: &EngineConfig, their_ip: IpAddr, t: &Torrent) -> ExtendedHandsh
 pub(super) fn on_dont_have(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, payload: &[u8]) -> Result<(), Close> {
     let Some(raw) = read_dont_have(payload) else { return Ok(()) };
     if !t.open {
-        keep_dont_have(peer, raw);
+        keep_dont_have(t, peer, raw);
         return Ok(());
     }
     let piece = t.pieces.geometry().piece(raw).ok_or(Misconduct::NoSuchPiece(raw))?;

@@ -6,6 +6,7 @@
 use super::action::{Action, Actions};
 use super::bandwidth::Bucket;
 use super::conduct::Close;
+use super::early::EarlyBits;
 use super::finding::Finding;
 use super::limits;
 use super::local::Local;
@@ -170,6 +171,7 @@ impl Engine {
             running: false,
             private,
             metadata: if known { Metadata::of(info) } else { Metadata::Wanted(Fetch::default()) },
+            early_bits: EarlyBits::default(),
             open: false,
             picker,
             pieces,

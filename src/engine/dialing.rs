@@ -176,8 +176,10 @@ impl Engine {
         log::info!("{addr} is a peer ({})", origin.word());
         let geometry = *t.pieces.geometry();
         let Some(c) = self.connections.get_mut(key) else { return Ok(()) };
-        let pieces = if t.metadata.is_wanted() { METAINFO_PIECES } else { geometry.pieces() };
-        c.decoder.set_bitfield_len(pieces.div_ceil(8) as usize);
+        match t.metadata.is_wanted() {
+            true => c.decoder.set_bitfield_most(METAINFO_PIECES.div_ceil(8) as usize),
+            false => c.decoder.set_bitfield_len(geometry.pieces().div_ceil(8) as usize),
+        }
         let peer = &mut c.peer;
         peer.torrent = Some(torrent);
         peer.id = Some(theirs.peer_id);
@@ -250,6 +252,7 @@ impl Engine {
         self.timers.arm(Timer::Dial, now);
         let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) else { return };
         t.peers.retain(|p| *p != key);
+        t.early_bits.take(key);
         if let Metadata::Wanted(fetch) = &mut t.metadata {
             fetch.gone(key);
             self.effects.push(Effect::AskMetadata { torrent: t.key });

@@ -5,10 +5,11 @@
 //! ```
 //!
 //! Until then the torrent has a shape that fits nothing: no piece is wanted, none is had, no index is valid. Peers are not asked for
-//! blocks, and their words about pieces cannot be checked; so those are kept as they came, each with a limit.
+//! blocks, and their words about pieces cannot be checked; so those are kept as they came, each with a limit. Bitfields are long, so
+//! there is a limit for all of a torrent's together: whose is too much is let go once the shape is known, and says it again next time.
 
 use super::action::{Action, Actions};
-use super::conduct::Close;
+use super::conduct::{Close, Misconduct};
 use super::core::{Effect, Engine, Shape};
 use super::limits;
 use super::messages::on_message;
@@ -17,8 +18,9 @@ use super::stream::Cx;
 use super::timers::Timer;
 use super::torrent::{Metadata, Picker, Pieces, Torrent};
 use crate::units::{Bitfield, Geometry, Now, Origin, PeerKey, TorrentKey};
-use crate::wire::{ExtensionIds, Message, MetadataMessage, write_dont_have};
+use crate::wire::{ExtensionIds, FrameError, Message, MetadataMessage, write_dont_have};
 use sha1::{Digest, Sha1};
+use std::collections::BTreeMap;
 
 /// What a peer said of pieces before anybody knew which there are.
 #[derive(Debug, Default)]
@@ -34,7 +36,34 @@ enum Has {
     #[default]
     Unsaid,
     All,
-    Bits(Box<[u8]>),
+    /// The bits are kept with the torrent.
+    Bits,
+    /// There was no room for the bits.
+    Lost,
+}
+
+/// Bitfields that nobody can check yet, of one torrent: [`limits::EARLY_BITFIELDS_BYTES`] at most.
+#[derive(Debug, Default)]
+pub struct EarlyBits(BTreeMap<PeerKey, Box<[u8]>>);
+
+impl EarlyBits {
+    /// Bytes kept.
+    pub fn bytes(&self) -> usize {
+        self.0.values().map(|bits| bits.len()).sum()
+    }
+
+    fn keep(&mut self, peer: PeerKey, bits: &[u8]) -> Has {
+        if self.bytes() + bits.len() > limits::EARLY_BITFIELDS_BYTES {
+            return Has::Lost;
+        }
+        self.0.insert(peer, bits.into());
+        Has::Bits
+    }
+
+    /// The peer's bitfield, which is kept no longer.
+    pub fn take(&mut self, peer: PeerKey) -> Option<Box<[u8]>> {
+        self.0.remove(&peer)
+    }
 }
 
 impl Shape {
@@ -46,14 +75,14 @@ impl Shape {
 }
 
 /// Keeps what a message says, if it says something that will count later. `first`: it is the peer's first word about pieces.
-pub(super) fn keep(peer: &mut Peer, message: &Message<'_>, first: bool) {
+pub(super) fn keep(t: &mut Torrent, peer: &mut Peer, message: &Message<'_>, first: bool) {
     let early = &mut peer.early;
     match *message {
         Message::Choke => peer.they_choke = true,
         Message::Unchoke => peer.they_choke = false,
         Message::Interested => peer.they_want = true,
         Message::NotInterested => peer.they_want = false,
-        Message::Bitfield { bytes } if first => (early.has, early.gone) = (Has::Bits(bytes.into()), Vec::new()),
+        Message::Bitfield { bytes } if first => (early.has, early.gone) = (t.early_bits.keep(peer.key, bytes), Vec::new()),
         Message::HaveAll if first => (early.has, early.gone) = (Has::All, Vec::new()),
         // What is beyond the limit is lost: the peer has more than we know, and no harm is done.
         Message::Have { piece } => {
@@ -70,7 +99,7 @@ pub(super) fn keep(peer: &mut Peer, message: &Message<'_>, first: bool) {
 }
 
 /// Keeps that a piece is gone again (BEP 54). Of whoever loses more than can be kept nothing is believed: it has more than we know.
-pub(super) fn keep_dont_have(peer: &mut Peer, piece: u32) {
+pub(super) fn keep_dont_have(t: &mut Torrent, peer: &mut Peer, piece: u32) {
     let early = &mut peer.early;
     early.haves.retain(|have| *have != piece);
     if early.gone.contains(&piece) {
@@ -78,7 +107,10 @@ pub(super) fn keep_dont_have(peer: &mut Peer, piece: u32) {
     }
     match early.gone.len() < limits::EARLY_HAVES {
         true => early.gone.push(piece),
-        false => (early.has, early.haves, early.gone) = (Has::Unsaid, Vec::new(), Vec::new()),
+        false => {
+            t.early_bits.take(peer.key);
+            (early.has, early.haves, early.gone) = (Has::Unsaid, Vec::new(), Vec::new());
+        }
     }
 }
 
@@ -141,7 +173,11 @@ impl Engine {
         let Some(info) = fetch.whole() else { return };
         if <[u8; 20]>::from(Sha1::digest(&info)) != *t.info_hash.as_bytes() {
             log::debug!("{} bytes of metadata are not what the hash says", info.len());
-            fetch.wrong();
+            // Who sent all of it alone has lied, and would again under another connection.
+            let liar = fetch.wrong().and_then(|liar| self.connections.get(liar)).map(|c| c.peer.addr.ip());
+            if let Some(ip) = liar {
+                self.ban(now, key, ip, out);
+            }
             return self.ask_metadata(now, key, out);
         }
         t.metadata = Metadata::HandedOn;
@@ -203,10 +239,16 @@ impl Engine {
         }
         let Early { has, haves, gone, allowed_fast } = std::mem::take(&mut peer.early);
         let fast = peer.fast;
-        let has = match &has {
+        let bits = t.early_bits.take(key).unwrap_or_default();
+        let has = match has {
             Has::Unsaid => None,
             Has::All => Some(Message::HaveAll),
-            Has::Bits(bytes) => Some(Message::Bitfield { bytes }),
+            Has::Bits if bits.len() == peer.has.as_bytes().len() => Some(Message::Bitfield { bytes: &bits }),
+            Has::Bits => {
+                let (got, expected) = (bits.len() as u32, peer.has.as_bytes().len() as u32);
+                return Err(Misconduct::from(FrameError::Bitfield { got, expected }).into());
+            }
+            Has::Lost => return Err(Close::Stopped),
         };
         let haves = haves.into_iter().map(|piece| Message::Have { piece });
         let gone: Vec<[u8; 4]> = gone.into_iter().map(write_dont_have).collect();

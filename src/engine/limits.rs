@@ -88,10 +88,12 @@ pub const METADATA_REQUESTS: usize = 4;
 pub const METADATA_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long who was silent or refused is left aside.
 pub const METADATA_ASIDE: Duration = Duration::from_secs(60);
-/// Connections of a torrent whose metadata is not here: each may keep a bitfield of 256 KiB that nobody can check yet.
+/// Connections of a torrent whose metadata is not here: each may be in the middle of a bitfield of 256 KiB that nobody can check yet.
 pub const METADATA_PEERS: usize = 20;
 /// Pieces that turn out to be here when a torrent's shape becomes known, and that a connected peer is told of one by one, 9 bytes each.
 pub const INTRODUCED_PIECES: u32 = 1024;
+/// Bitfields kept of a torrent whose shape is not known, all peers together, 1 MiB: four of the longest, or eighty of 100,000 pieces.
+pub const EARLY_BITFIELDS_BYTES: usize = 1024 * 1024;
 /// Pieces that a peer says it has got, or lost, before the torrent's shape is known; more are forgotten.
 pub const EARLY_HAVES: usize = 1024;
 

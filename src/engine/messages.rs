@@ -38,7 +38,7 @@ pub(super) fn on_message(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, mess
         if let Message::Request(raw) = message {
             reject(cx, peer, raw);
         }
-        keep(peer, &message, first);
+        keep(t, peer, &message, first);
         return Ok(());
     }
     match message {

@@ -130,7 +130,8 @@ impl Engine {
         }
     }
 
-    fn ban(&mut self, now: Now, key: TorrentKey, ip: IpAddr, out: &mut Actions) {
+    /// Nobody of this address is a peer of the torrent any more, for a while.
+    pub(super) fn ban(&mut self, now: Now, key: TorrentKey, ip: IpAddr, out: &mut Actions) {
         let Some(t) = self.torrents.get_mut(key) else { return };
         t.candidates.ban(now, ip);
         for peer in t.peers.clone() {

@@ -1,7 +1,7 @@
 //! Torrents that are known by their hash alone, and metadata for others: P17, M9 up to the point where it is read.
 
 use crate::engine::testing::{METADATA_ID, PIECE_LEN, Said, World};
-use crate::engine::{Action, Shape, limits};
+use crate::engine::{Action, Close, Shape, limits};
 use crate::units::{Bitfield, Geometry, InfoHash, PeerId, PeerKey};
 use crate::wire::{ExtendedHandshake, ExtensionIds, Handshake, METADATA_PIECE_LEN, Message, MetadataMessage};
 use sha1::{Digest, Sha1};
@@ -97,7 +97,8 @@ fn metadata_comes_from_several_peers_and_then_the_content_from_the_same() {
     understand(&mut w, Bitfield::empty(4));
     w.engine.audit();
     assert!(!w.requests(p).is_empty());
-    assert!(w.requests(q).iter().all(|r| [1, 3].contains(&r.piece)));
+    let of_q = w.requests(q);
+    assert!(!of_q.is_empty() && of_q.iter().all(|r| [1, 3].contains(&r.piece)), "{of_q:?}");
     w.serve_all(p);
     w.serve_all(q);
     assert!(w.is_complete());
@@ -149,6 +150,73 @@ fn p17_liars_beside_one_good_peer_cost_nothing_but_time() {
             w.pass(10.0);
         }
         assert_eq!(handed_on(&w), [Arc::from(truth.clone())], "{sizes}");
+    }
+}
+
+#[test]
+fn p17_who_is_proven_to_lie_is_let_go_and_not_asked_again_under_another_connection() {
+    let truth = info();
+    let mut lie = truth.clone();
+    lie[5] ^= 1;
+    let mut w = magnet();
+    let liar = speaker(&mut w, 1, Some(truth.len() as u32));
+    answer(&mut w, &[(liar, &lie)]);
+    assert!(!w.is_open(liar));
+    assert_eq!(w.banned(), [1]);
+    let again = speaker(&mut w, 1, Some(truth.len() as u32));
+    assert_eq!(w.why(again), Some(Close::Banned));
+    let good = speaker(&mut w, 2, Some(truth.len() as u32));
+    answer(&mut w, &[(good, &truth)]);
+    assert_eq!(handed_on(&w), [Arc::from(truth)]);
+}
+
+#[test]
+fn p17_who_spoiled_a_whole_of_several_is_found_before_anybody_is_let_go() {
+    let truth = info();
+    let mut lie = truth.clone();
+    lie[5] ^= 1;
+    let mut w = magnet();
+    let (liar, good) = (speaker(&mut w, 1, Some(truth.len() as u32)), speaker(&mut w, 2, Some(truth.len() as u32)));
+    answer(&mut w, &[(liar, &lie), (good, &truth)]);
+    assert_eq!(handed_on(&w), [Arc::from(truth)]);
+    assert!(w.is_open(good), "an honest peer beside a liar is not taken for one");
+}
+
+#[test]
+fn r6_bitfields_that_nobody_can_check_are_bounded_and_heard_another_time() {
+    let mut w = magnet();
+    let info = info();
+    let long = vec![0xff; limits::EARLY_BITFIELDS_BYTES / 4];
+    let peers: Vec<PeerKey> = (1..=12).map(|host| speaker(&mut w, host, Some(info.len() as u32))).collect();
+    let kept = |w: &World| w.engine.torrents.get(w.torrent).unwrap().early_bits.bytes();
+    for p in &peers[..9] {
+        w.say(*p, &[Message::Bitfield { bytes: &long }]);
+    }
+    w.say(peers[9], &[Message::Bitfield { bytes: &[0b1111_0000] }]);
+    assert_eq!(kept(&w), limits::EARLY_BITFIELDS_BYTES, "four are kept");
+    w.lose(peers[0]);
+    assert_eq!(kept(&w), 3 * long.len(), "who goes takes it along");
+    w.say(peers[11], &[Message::Bitfield { bytes: &[0b0100_0000] }, Message::Unchoke]);
+    answer(&mut w, &[(peers[11], &info)]);
+    understand(&mut w, Bitfield::empty(4));
+    w.engine.audit();
+    assert_eq!(kept(&w), 0);
+    assert!(!w.is_open(peers[9]), "it can say again what was not kept");
+    assert!(w.is_open(peers[10]) && w.is_open(peers[11]));
+    assert!(w.requests(peers[11]).iter().all(|r| r.piece == 1));
+}
+
+#[test]
+fn p5_a_bitfield_from_before_the_shape_was_known_must_fit_it() {
+    for (bytes, fits) in [(&[0b1111_0000][..], true), (&[0xff], true), (&[0xff, 0], false), (&[0; 9000], false)] {
+        let mut w = magnet();
+        let info = info();
+        let (p, q) = (speaker(&mut w, 1, Some(info.len() as u32)), speaker(&mut w, 2, None));
+        w.say(q, &[Message::Bitfield { bytes }, Message::Unchoke]);
+        assert!(w.is_open(q), "nobody knows yet");
+        answer(&mut w, &[(p, &info)]);
+        understand(&mut w, Bitfield::empty(4));
+        assert_eq!(w.is_open(q), fits, "{} bytes for four pieces", bytes.len());
     }
 }
 

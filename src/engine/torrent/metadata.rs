@@ -144,20 +144,18 @@ impl Fetch {
         pieces.map(|p| p.as_ref().map(|(_, bytes)| &bytes[..])).collect::<Option<Vec<_>>>().map(|p| p.concat())
     }
 
-    /// The whole was wrong: it begins anew, with more caution.
-    pub fn wrong(&mut self) {
-        let Some(draft) = self.draft.take() else { return };
+    /// The whole was wrong: it begins anew, with more caution. Who lied, if all of it came from one peer that is still here.
+    pub fn wrong(&mut self) -> Option<PeerKey> {
+        let draft = self.draft.take()?;
         let mut senders = draft.pieces.iter().flatten().map(|(peer, _)| *peer);
         let first = senders.next();
-        match first.filter(|first| senders.all(|s| s == *first)) {
-            Some(alone) => {
-                if let Some(source) = self.sources.get_mut(&alone) {
-                    source.lied = true;
-                }
-            }
-            None => self.one_at_a_time = true,
-        }
         self.sources.values_mut().for_each(|s| s.owed.clear());
+        let Some(alone) = first.filter(|first| senders.all(|s| s == *first)) else {
+            self.one_at_a_time = true;
+            return None;
+        };
+        self.sources.get_mut(&alone)?.lied = true;
+        Some(alone)
     }
 
     /// Whoever has been silent for too long is left aside; when to look again, if anybody owes something.

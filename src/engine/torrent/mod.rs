@@ -20,6 +20,7 @@ pub use picker::{Asker, Picker};
 pub use pieces::{Pieces, Stage};
 
 use super::bandwidth::Bucket;
+use super::early::EarlyBits;
 use crate::units::{BLOCK_LEN, Bitfield, InfoHash, Now, Origin, PeerKey, PieceIndex, Rate, TorrentKey};
 
 /// What a torrent is about at the moment.
@@ -48,6 +49,8 @@ pub struct Torrent {
     pub private: bool,
     /// What it is made of, for peers who ask.
     pub metadata: Metadata,
+    /// What peers have of it, as they say, while its pieces mean nothing.
+    pub early_bits: EarlyBits,
     /// The disk has said what of it is here; until then its pieces mean nothing.
     pub open: bool,
     /// Pieces and leases.
