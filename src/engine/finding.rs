@@ -17,6 +17,7 @@ use super::limits;
 use super::timers::Timer;
 use crate::units::{InfoHash, Now, Origin, TorrentKey};
 use crate::wire::SwarmCounts;
+use crate::wire::compact::file_can_tell_of;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -43,6 +44,8 @@ pub struct DhtSetup {
 enum Role {
     Router,
     Node,
+    /// A node that a torrent file names: a stranger's word.
+    OfFile,
 }
 
 /// The engine's node, and what is still to be done for it.
@@ -56,6 +59,8 @@ pub(super) struct Finding {
     /// Names to look up when nobody is known.
     names: Vec<(String, u16, Role)>,
     looking_up: BTreeMap<u64, Role>,
+    /// The user named a node on this machine's loopback.
+    on_loopback: bool,
     /// When that may be, and the wait until the next time.
     names_at: Now,
     retry: Duration,
@@ -72,6 +77,8 @@ impl Engine {
     pub fn join_dht(&mut self, now: Now, setup: DhtSetup, out: &mut Actions) {
         let DhtSetup { port, seed, read_only, nodes, named, routers } = setup;
         let as_role = |names: Vec<(String, u16)>, role| names.into_iter().map(move |(host, port)| (host, port, role));
+        let is_loopback = |host: &str| host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
+        let on_loopback = named.iter().chain(&routers).any(|(host, _)| is_loopback(host));
         let mut untried = nodes;
         self.rng.shuffle(&mut untried);
         let nobody = untried.is_empty();
@@ -84,6 +91,7 @@ impl Engine {
             names_at: now + if nobody { Duration::ZERO } else { limits::DHT_TRY },
             names: as_role(named, Role::Node).chain(as_role(routers, Role::Router)).collect(),
             looking_up: BTreeMap::new(),
+            on_loopback,
             joined: false,
             retry: limits::DHT_LOOK_UP,
             next_search: now,
@@ -140,12 +148,13 @@ impl Engine {
         self.after_dht(now, out);
     }
 
-    /// Nodes that a torrent names by host and port (BEP 5 `nodes`): they may be there.
+    /// Nodes that a torrent file names by host and port (BEP 5 `nodes`): they may be there. One on this machine's own
+    /// loopback is believed only where the user has named one there, too.
     pub fn add_nodes(&mut self, named: &[(String, u16)], out: &mut Actions) {
         let Some(f) = &mut self.finding else { return };
         for (host, port) in named.iter().take(limits::DHT_ROUTERS) {
             let id = self.tracking.new_id();
-            f.looking_up.insert(id, Role::Node);
+            f.looking_up.insert(id, Role::OfFile);
             out.push(Action::Resolve { id, host: host.clone(), port: *port });
         }
     }
@@ -158,6 +167,11 @@ impl Engine {
             match role {
                 Role::Router => f.dht.add_router(now, *addr),
                 Role::Node => f.dht.add_node(now, *addr, &mut f.out),
+                Role::OfFile => {
+                    if file_can_tell_of(addr.ip()) || (f.on_loopback && addr.ip().is_loopback()) {
+                        f.dht.add_node(now, *addr, &mut f.out);
+                    }
+                }
             }
         }
         self.after_dht(now, out);

@@ -78,6 +78,15 @@ pub fn can_tell_of(teller: IpAddr, of: IpAddr) -> bool {
     }
 }
 
+/// Whether a torrent file can tell of a host at `of`, whoever made it. One in a private network is taken, because the file may have been
+/// made there; this machine's own loopback and the addresses of a single link are not: what listens there trusts whoever reaches it.
+pub fn file_can_tell_of(of: IpAddr) -> bool {
+    match of.to_canonical() {
+        IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
+        IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
+    }
+}
+
 /// What stands under `peers` in a tracker's reply: a compact string, or a list of dictionaries.
 #[derive(Debug, Default)]
 pub(super) struct PeerList(pub Vec<SocketAddr>);
@@ -159,6 +168,16 @@ mod tests {
         }
         for public in ["8.8.8.8", "172.32.0.1", "100.128.0.1", "2001:db8::1"] {
             assert!(!is_local(public.parse().unwrap()), "{public}");
+        }
+    }
+
+    #[test]
+    fn d2_a_file_tells_of_private_networks_and_not_of_this_machine() {
+        for taken in ["192.0.2.1", "10.1.2.3", "192.168.1.1", "2001:db8::1", "fd00::1"] {
+            assert!(file_can_tell_of(taken.parse().unwrap()), "{taken}");
+        }
+        for left in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "169.254.169.254", "fe80::1"] {
+            assert!(!file_can_tell_of(left.parse().unwrap()), "{left}");
         }
     }
 

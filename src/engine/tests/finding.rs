@@ -159,6 +159,25 @@ fn a_node_that_the_user_names_is_a_node_like_any_other() {
 }
 
 #[test]
+fn d2_a_torrent_file_sends_us_to_no_service_of_this_machine_unless_the_user_did() {
+    let places = ["127.0.0.1:53", "127.9.9.9:6881", "[::1]:6881", "169.254.169.254:80", "192.168.1.9:6881", "8.8.4.4:6881"];
+    let asked = |named: Vec<(String, u16)>| {
+        let mut w = World::leech();
+        join(&mut w, DhtSetup { named, ..setup(&[node(1)], &[]) });
+        datagrams(&mut w);
+        w.engine.add_nodes(&[("nodes.example".into(), 6881)], &mut w.out);
+        w.turn();
+        let Some(Action::Resolve { id, .. }) = w.log.pop() else { panic!("{:?}", w.log) };
+        w.engine.on_resolved(w.now, id, Ok(places.iter().map(|a| a.parse().unwrap()).collect()), &mut w.out);
+        w.turn();
+        datagrams(&mut w).into_iter().map(|(to, _)| to.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(asked(vec![("friend.example".into(), 6881)]), ["192.168.1.9:6881", "8.8.4.4:6881"]);
+    let at_home = asked(vec![("127.0.0.1".into(), 7001)]);
+    assert_eq!(at_home, ["127.0.0.1:53", "127.9.9.9:6881", "[::1]:6881", "192.168.1.9:6881", "8.8.4.4:6881"]);
+}
+
+#[test]
 fn a_peer_s_node_is_asked_and_ours_is_told() {
     let mut w = World::leech();
     join(&mut w, setup(&[], &[]));
