@@ -12,6 +12,8 @@ mod check;
 mod contract;
 mod fault;
 mod files;
+#[doc(hidden)]
+pub mod fuzzing;
 mod job;
 mod keep;
 mod layout;

@@ -9,7 +9,7 @@ use super::fault::DiskFault;
 use super::files::Content;
 use super::keep::{locked, replace};
 use super::tree::{FsKind, Tree};
-use crate::units::{Bitfield, InfoHash};
+use crate::units::{Bitfield, Geometry, InfoHash};
 use rustix::fs::{AtFlags, Stat};
 use sha1::{Digest, Sha1};
 use std::os::fd::OwnedFd;
@@ -94,8 +94,8 @@ pub(super) struct Record {
 
 impl Record {
     /// From the bytes of its file, which hold it and nothing else.
-    fn decode(mut bytes: Vec<u8>, c: &Content) -> Option<Record> {
-        if bytes.len() != encoded_len(c) {
+    fn decode(mut bytes: Vec<u8>, c: &About) -> Option<Record> {
+        if bytes.len() != c.encoded_len() {
             return None;
         }
         let (body, sum) = bytes.split_at(bytes.len() - SUM_LEN);
@@ -112,7 +112,7 @@ impl Record {
             && r.u64()? == c.geometry.total()
             && r.u32()? == c.geometry.nominal_piece_len()
             && r.u32()? == c.geometry.pieces()
-            && r.u32()? == c.layout.len() as u32;
+            && r.u32()? == c.files as u32;
         if !fits {
             return None;
         }
@@ -123,25 +123,73 @@ impl Record {
         bytes.drain(..stamps);
         Some(Record { sequence, running: flags & 1 != 0, have, stamps: Stamps(bytes) })
     }
+
+    /// The bytes of its file.
+    fn encode(&self, c: &About) -> Vec<u8> {
+        let (head, sum) = around(c, self.sequence, self.running, &self.have, &self.stamps);
+        [&head, &self.stamps.0, &sum[..]].concat()
+    }
 }
 
-/// All that stands before the stamps.
-fn head(c: &Content, sequence: u64, running: bool, have: &Bitfield) -> Vec<u8> {
-    let mut out = Vec::with_capacity(HEAD_LEN + have.as_bytes().len());
-    out.extend_from_slice(MAGIC);
-    out.push(u8::from(running));
-    out.extend_from_slice(&sequence.to_le_bytes());
-    out.extend_from_slice(c.info_hash.as_bytes());
-    out.extend_from_slice(&c.geometry.total().to_le_bytes());
-    out.extend_from_slice(&c.geometry.nominal_piece_len().to_le_bytes());
-    out.extend_from_slice(&c.geometry.pieces().to_le_bytes());
-    out.extend_from_slice(&(c.layout.len() as u32).to_le_bytes());
-    out.extend_from_slice(have.as_bytes());
-    out
+/// What stands before the stamps in a record, and what stands behind them.
+fn around(c: &About, sequence: u64, running: bool, have: &Bitfield, stamps: &Stamps) -> (Vec<u8>, [u8; SUM_LEN]) {
+    let mut head = Vec::with_capacity(HEAD_LEN + have.as_bytes().len());
+    head.extend_from_slice(MAGIC);
+    head.push(u8::from(running));
+    head.extend_from_slice(&sequence.to_le_bytes());
+    head.extend_from_slice(c.info_hash.as_bytes());
+    head.extend_from_slice(&c.geometry.total().to_le_bytes());
+    head.extend_from_slice(&c.geometry.nominal_piece_len().to_le_bytes());
+    head.extend_from_slice(&c.geometry.pieces().to_le_bytes());
+    head.extend_from_slice(&(c.files as u32).to_le_bytes());
+    head.extend_from_slice(have.as_bytes());
+    let sum = Sha1::new().chain_update(&head).chain_update(&stamps.0).finalize().into();
+    (head, sum)
 }
 
-fn encoded_len(c: &Content) -> usize {
-    HEAD_LEN + c.geometry.pieces().div_ceil(8) as usize + c.layout.len() * STAMP_LEN + SUM_LEN
+/// What a record is about: it must say the same.
+struct About {
+    info_hash: InfoHash,
+    geometry: Geometry,
+    files: usize,
+}
+
+impl About {
+    fn of(c: &Content) -> About {
+        About { info_hash: c.info_hash, geometry: c.geometry, files: c.layout.len() }
+    }
+
+    fn encoded_len(&self) -> usize {
+        HEAD_LEN + self.geometry.pieces().div_ceil(8) as usize + self.files * STAMP_LEN + SUM_LEN
+    }
+}
+
+/// The body of the fuzz target for records: whatever stands in one, what is read fits its torrent, and is what would be written.
+/// The first byte chooses the torrent; what follows is cut or filled up to the length that fits, with the right sum and as it stands.
+pub(super) fn fuzz(bytes: &[u8]) {
+    let (choice, written) = bytes.split_first().unwrap_or((&0, bytes));
+    let total = [1, 16_384, 100_001, 3_000_000][usize::from(choice % 4)];
+    let geometry = Geometry::new(total, 16_384).expect("a geometry");
+    let about = About { info_hash: InfoHash([7; 20]), geometry, files: usize::from(choice / 4 % 4) };
+    let check = |record: Record| {
+        assert_eq!((record.have.pieces(), record.stamps.0.len()), (geometry.pieces(), about.files * STAMP_LEN));
+        assert!(record.have.iter().all(|piece| geometry.piece(piece.get()) == Some(piece)));
+        assert_eq!(record.have.iter().count(), record.have.ones() as usize);
+        assert_eq!(Record::decode(record.encode(&about), &about), Some(record));
+    };
+    Record::decode(written.to_vec(), &about).into_iter().for_each(check);
+    // As it would stand there, the head right where it is not said otherwise.
+    let blank =
+        Record { sequence: 0, running: false, have: Bitfield::empty(geometry.pieces()), stamps: Stamps::none(about.files) };
+    let mut fitting = blank.encode(&about);
+    let body_len = fitting.len() - SUM_LEN;
+    fitting[..body_len].iter_mut().zip(written).for_each(|(to, byte)| *to ^= byte);
+    if written.iter().take(body_len).any(|byte| *byte != 0) {
+        assert_eq!(Record::decode(fitting.clone(), &about), None, "the sum is another");
+    }
+    let sum = Sha1::digest(&fitting[..body_len]);
+    fitting[body_len..].copy_from_slice(&sum);
+    Record::decode(fitting, &about).into_iter().for_each(check);
 }
 
 struct Reader<'a>(&'a [u8]);
@@ -200,12 +248,13 @@ impl Resume {
     fn read(&self, name: &Path, c: &Content) -> Option<Record> {
         let opened = self.dir.file(name, false).ok()?;
         // The length is known beforehand, so a hostile file makes us allocate nothing.
-        if opened.size != encoded_len(c) as u64 {
+        let about = About::of(c);
+        if opened.size != about.encoded_len() as u64 {
             return None;
         }
-        let mut bytes = vec![0; encoded_len(c)];
+        let mut bytes = vec![0; about.encoded_len()];
         super::files::read_exact_at(&opened.fd, &mut bytes, 0).ok()?;
-        Record::decode(bytes, c)
+        Record::decode(bytes, &about)
     }
 
     /// Saves a record; when this returns, it will be found after a power cut.
@@ -214,8 +263,7 @@ impl Resume {
         let name = self.file_name(sequence);
         let aside = if self.slots { name.clone() } else { PathBuf::from(format!("{}.resume.tmp", self.name)) };
         let file = self.dir.file_made(&aside)?;
-        let head = head(c, sequence, running, have);
-        let sum = Sha1::new().chain_update(&head).chain_update(&stamps.0).finalize();
+        let (head, sum) = around(&About::of(c), sequence, running, have, stamps);
         replace(&self.dir, &name, &aside, &file.fd, &[&head, &stamps.0, &sum])?;
         self.sequence = sequence;
         Ok(())

@@ -343,7 +343,7 @@ fn a_block_begun_by_one_peer_and_finished_by_another_is_the_others() {
 }
 
 #[test]
-fn what_was_received_can_be_served_pads_included() {
+fn t29_what_was_received_can_be_served_pads_included() {
     for mode in WAYS {
         let mut w = World::new(mode, 65_536, SHAPES[1].1);
         w.open();

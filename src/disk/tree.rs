@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_symbolic_link_in_the_way_is_not_followed() {
+    fn t12_a_symbolic_link_in_the_way_is_not_followed() {
         both_ways(|d, t| {
             let outside = tempfile::tempdir().unwrap();
             std::os::unix::fs::symlink(outside.path(), d.join("dir")).unwrap();

@@ -3,63 +3,21 @@
 //!
 //! It promises nothing to users of the library.
 
-use super::peer::{Phase, Reading};
-use super::{Action, Actions, DialFailure, Engine, EngineConfig, HashVerdict, Policy, Shape, TorrentSpec, Want, limits};
+use super::{Action, Actions, DialFailure, Engine, EngineConfig, HashVerdict, Policy, Shape, TorrentSpec, Want};
 use crate::units::{BLOCK_LEN, Bitfield, BlockSpan, Geometry, InfoHash, Now, PeerId, PeerKey, PieceIndex, TorrentKey};
-use crate::wire::{AnnounceError, AnnounceReply, ExtensionIds, Handshake, Message, Plan, RawSpan, write_dont_have};
+use crate::wire::{
+    AnnounceError, AnnounceReply, ExtendedHandshake, ExtensionIds, Handshake, METADATA_PIECE_LEN, Message, MetadataMessage, Plan,
+    RawSpan, write_dont_have, write_pex,
+};
+use sha1::{Digest, Sha1};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 const HASH: InfoHash = InfoHash([7; 20]);
+/// Input that begins with this is about a torrent of which only the hash is known.
+const BY_HASH: u8 = 0xff;
 const MAX_PEERS: usize = 12;
-
-impl Engine {
-    /// Counts everything again; panics if a count is wrong or a queue is longer than its limit.
-    #[doc(hidden)]
-    pub fn audit(&self) {
-        let policy = &self.config.policy;
-        assert!(self.effects.is_empty(), "something is left to be done");
-        assert!(self.connections.len() <= self.config.max_peers);
-        let connecting = self.connections.iter().filter(|(_, c)| c.peer.phase == Phase::Connecting).count();
-        assert_eq!(connecting, self.half_open);
-        for (_, c) in self.connections.iter() {
-            let p = &c.peer;
-            assert!(p.window.owed() <= policy.window.most() as usize && p.window.given_up() <= limits::GIVEN_UP_BLOCKS);
-            assert!(policy.fast || !p.fast, "a peer speaks the Fast extension with us and we do not");
-            assert!(policy.snub_after.is_some() || !p.window.is_snubbed(), "a snubber where there are none");
-            assert!(p.outbox.blocks() <= limits::REQQ_OURS_BLOCKS && p.suggested.len() <= limits::SUGGESTED_PIECES);
-            assert!(p.fast_to_us.len() <= limits::ALLOWED_FAST_REMEMBERED && p.fast_to_them.len() <= limits::ALLOWED_FAST_PIECES);
-            assert!(p.outbox.control_bytes() <= 2 * limits::OUTBOX_CONTROL_BYTES);
-        }
-        for (key, t) in self.torrents.iter() {
-            let named = |p: &PeerKey| self.connections.get(*p).is_some_and(|c| c.peer.torrent == Some(key));
-            assert!(t.peers.iter().all(named) && t.peers.len() <= self.config.max_peers_per_torrent);
-            assert!(t.candidates.len() <= limits::KNOWN_ADDRESSES);
-            let up: Vec<_> = t.peers.iter().filter_map(|p| self.connections.get(*p)).map(|c| &c.peer).collect();
-            let up: Vec<_> = up.into_iter().filter(|p| p.phase == Phase::Up).collect();
-            let receives = |r: &Reading, b: BlockSpan| matches!(r, Reading::Block { block, .. } if *block == b);
-            let served = up.iter().filter(|p| !p.we_choke).count();
-            assert!(served <= policy.most_slots() + usize::from(policy.optimistic && policy.serves()), "{served} are served");
-            assert!(policy.serves() || up.iter().all(|p| p.fast_to_them.is_empty() && p.outbox.blocks() == 0));
-            t.pieces.audit(
-                policy.endgame.holders(),
-                |b| up.iter().filter(|p| p.window.owes(b)).count(),
-                |b| up.iter().filter(|p| receives(&p.reading, b)).map(|p| p.key).collect(),
-            );
-            for piece in t.pieces.geometry().all_pieces() {
-                let holders = up.iter().filter(|p| p.has.has(piece)).count();
-                assert_eq!(t.picker.availability.count(piece) as usize, holders, "holders of piece {piece}");
-                let candidate = t.pieces.is_missing(piece) && t.pieces.get(piece).is_none();
-                assert_eq!(t.picker.availability.is_candidate(piece), candidate, "whether piece {piece} may begin");
-            }
-            for p in up {
-                assert_eq!(p.useful, t.useful(&p.has), "useful pieces of {:?}", p.key);
-                assert!(p.we_want == (p.useful > 0));
-            }
-        }
-    }
-}
 
 /// What the hands know while they feed the engine.
 struct Hands<'a> {
@@ -68,6 +26,9 @@ struct Hands<'a> {
     now: Now,
     geometry: Geometry,
     torrent: TorrentKey,
+    hash: InfoHash,
+    /// Metadata was handed to us, and is not understood yet.
+    handed_on: bool,
     input: &'a [u8],
     streams: BTreeMap<PeerKey, VecDeque<u8>>,
     dials: Vec<PeerKey>,
@@ -78,8 +39,19 @@ struct Hands<'a> {
     flushes: BTreeSet<PeerKey>,
 }
 
+/// Three pieces of metadata, the last one short.
+fn metadata() -> Vec<u8> {
+    (0..2 * METADATA_PIECE_LEN + 100).map(|n| (n % 251) as u8).collect()
+}
+
 /// Five small pieces, two of them here; anything may happen.
 pub fn engine(input: &[u8]) {
+    let (by_hash, input) = match input {
+        [BY_HASH, rest @ ..] => (true, rest),
+        _ => (false, input),
+    };
+    let hash = if by_hash { InfoHash(Sha1::digest(metadata()).into()) } else { HASH };
+    let info = Some(metadata().into());
     let geometry = Geometry::new(4 * 3 * u64::from(BLOCK_LEN) + 100, 3 * u64::from(BLOCK_LEN)).expect("a geometry");
     let mut engine = Engine::new(EngineConfig {
         peer_id: PeerId([0x55; 20]),
@@ -95,8 +67,8 @@ pub fn engine(input: &[u8]) {
         lsd: true,
     });
     let spec = TorrentSpec {
-        info_hash: HASH,
-        shape: Some(Shape { geometry, wanted: Bitfield::full(5), private: false, info: None }),
+        info_hash: hash,
+        shape: (!by_hash).then(|| Shape { geometry, wanted: Bitfield::full(5), private: false, info }),
         trackers: vec![vec!["http://t/announce".into(), "udp://t:1/announce".into()]],
         peers: vec![SocketAddr::from(([10, 1, 0, 1], 1))],
         sequential: false,
@@ -105,15 +77,20 @@ pub fn engine(input: &[u8]) {
     };
     let now = Now::from_micros(1);
     let torrent = engine.add_torrent(now, spec).expect("the first torrent");
-    let have = Bitfield::from_wire(&[0b0100_1000], 5).expect("five bits");
     let mut out = Actions::default();
-    engine.on_opened(now, torrent, have, &mut out);
+    if by_hash {
+        engine.resume(now, torrent);
+    } else {
+        engine.on_opened(now, torrent, some_pieces(), &mut out);
+    }
     let mut h = Hands {
         engine,
         out,
         now,
         geometry,
         torrent,
+        hash,
+        handed_on: false,
         input,
         streams: BTreeMap::new(),
         dials: Vec::new(),
@@ -137,6 +114,11 @@ pub fn engine(input: &[u8]) {
     assert!(h.engine.is_idle(), "shut down, but not idle");
 }
 
+/// What is here from the start.
+fn some_pieces() -> Bitfield {
+    Bitfield::from_wire(&[0b0100_1000], 5).expect("five bits")
+}
+
 impl Hands<'_> {
     fn byte(&mut self) -> u8 {
         let Some((first, rest)) = self.input.split_first() else { return 0 };
@@ -157,7 +139,11 @@ impl Hands<'_> {
     }
 
     fn step(&mut self) {
-        match self.byte() % 20 {
+        let what = match self.byte() {
+            n @ 240.. => return self.extended(n),
+            n => n % 20,
+        };
+        match what {
             0 => {
                 let host = self.byte() % 8;
                 if let Some(key) = self.engine.on_accepted(self.now, SocketAddr::from(([10, 0, 0, host], 5))) {
@@ -166,7 +152,8 @@ impl Hands<'_> {
             }
             1 => {
                 let (id, fast) = (self.byte() % 16, self.byte() % 4 > 0);
-                let bytes = Handshake { info_hash: HASH, peer_id: PeerId([id; 20]), fast, extended: fast, dht: false }.to_bytes();
+                let bytes =
+                    Handshake { info_hash: self.hash, peer_id: PeerId([id; 20]), fast, extended: fast, dht: false }.to_bytes();
                 self.feed(&bytes);
             }
             2 => {
@@ -267,6 +254,73 @@ impl Hands<'_> {
             _ => return Message::Bitfield { bytes: &[n] }.write(bytes),
         };
         message.write(bytes);
+    }
+
+    /// An extension message (BEP 9, 10, 11), or what is done with the metadata that came of them.
+    fn extended(&mut self, what: u8) {
+        let truth = metadata();
+        let (id, payload) = match what % 8 {
+            0 | 1 => {
+                let (bits, size) = (self.byte(), self.byte());
+                let on = |bit: u8| bits & (1 << bit) != 0;
+                let ids =
+                    ExtensionIds { ut_metadata: 3 * (bits & 1), ut_pex: 4 * u8::from(on(1)), lt_donthave: 5 * u8::from(on(2)) };
+                let hello = ExtendedHandshake {
+                    ids,
+                    port: on(3).then_some(9),
+                    reqq: on(4).then_some(u32::from(size) + 1),
+                    metadata_size: on(0).then_some(if size < 192 { truth.len() as u32 } else { u32::from(size) * 100 }),
+                    upload_only: on(5).then_some(on(6)),
+                    your_ip: on(7).then_some([9, 9, 9, size].into()),
+                    ..ExtendedHandshake::default()
+                };
+                (0, hello.encode())
+            }
+            2 | 3 => {
+                let (piece, how) = (u32::from(self.byte() % 4), self.byte());
+                let from = (piece * METADATA_PIECE_LEN) as usize;
+                let mut bytes: Vec<u8> = truth.iter().copied().skip(from).take(METADATA_PIECE_LEN as usize).collect();
+                match how % 16 {
+                    0 => bytes.iter_mut().take(1).for_each(|b| *b ^= 1),
+                    1 => bytes.truncate(5),
+                    _ => {}
+                }
+                let total_size = if how % 16 == 2 { 7 } else { truth.len() as u32 };
+                (ExtensionIds::OURS.ut_metadata, MetadataMessage::Data { piece, total_size, bytes: &bytes }.encode())
+            }
+            4 => {
+                let piece = u32::from(self.byte());
+                let refuses = piece % 2 == 1;
+                let piece = piece / 2;
+                let message = if refuses { MetadataMessage::Reject { piece } } else { MetadataMessage::Request { piece } };
+                (ExtensionIds::OURS.ut_metadata, message.encode())
+            }
+            5 => {
+                let (first, count) = (self.byte(), self.byte() % 64);
+                let host = |n: u8| (SocketAddr::from(([10, 3, first, n], 1 + u16::from(n))), n);
+                (ExtensionIds::OURS.ut_pex, write_pex(&(0..count).map(host).collect::<Vec<_>>(), &[]))
+            }
+            6 => {
+                let (id, len) = (self.byte(), usize::from(self.byte()).min(self.input.len()));
+                let (payload, rest) = self.input.split_at(len);
+                self.input = rest;
+                (id, payload.to_vec())
+            }
+            _ => return self.understand(),
+        };
+        let mut bytes = Vec::new();
+        Message::Extended { id, payload: &payload }.write(&mut bytes);
+        self.feed(&bytes);
+    }
+
+    /// The metadata that came is read, and the disk is looked at.
+    fn understand(&mut self) {
+        if std::mem::take(&mut self.handed_on) {
+            let shape =
+                Shape { geometry: self.geometry, wanted: Bitfield::full(5), private: false, info: Some(metadata().into()) };
+            self.engine.on_metadata(self.now, self.torrent, shape, &mut self.out);
+            self.engine.on_opened(self.now, self.torrent, some_pieces(), &mut self.out);
+        }
     }
 
     fn judge(&mut self) {
@@ -387,7 +441,11 @@ impl Hands<'_> {
                         self.questions.push(id)
                     }
                     Action::Save { .. } | Action::Datagram { .. } | Action::KeepNodes { .. } | Action::Call { .. } => {}
-                    Action::Metadata { .. } | Action::Notice(_) => {}
+                    Action::Metadata { info, .. } => {
+                        assert_eq!(info[..], metadata()[..], "metadata that is not what the hash says");
+                        self.handed_on = true;
+                    }
+                    Action::Notice(_) => {}
                 }
             }
         }

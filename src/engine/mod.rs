@@ -27,6 +27,7 @@ mod exchanging;
 mod finding;
 #[doc(hidden)]
 pub mod fuzzing;
+mod fuzzing_audit;
 #[doc(hidden)]
 pub mod fuzzing_dht;
 pub mod limits;

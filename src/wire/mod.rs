@@ -27,6 +27,9 @@ pub use url::{Scheme, UrlParts, host_and_port, tracker_url, url_parts, web_seed_
     reason = "who fuzzes wants to see it panic"
 )]
 pub mod fuzzing;
+#[doc(hidden)]
+#[expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "who fuzzes wants to see it panic")]
+pub mod fuzzing_net;
 
 // Trackers, the DHT and the extension handshake.
 mod announce;

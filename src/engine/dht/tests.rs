@@ -340,7 +340,7 @@ fn both_families_have_a_table_each_and_tell_what_is_wanted() {
 }
 
 #[test]
-fn a_hundred_thousand_hostile_packets_leave_memory_flat_and_say_little() {
+fn d6_a_hundred_thousand_hostile_packets_leave_memory_flat_and_say_little() {
     let (mut dht, mut rng) = (acquainted(), Rng::new(5));
     let (mut out, mut seeds): (Vec<DhtAction>, Vec<Vec<u8>>) = (Vec::new(), Vec::new());
     let question = |n: usize, place: [u8; 20]| match n % 4 {

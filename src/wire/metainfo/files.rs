@@ -123,8 +123,8 @@ impl Files {
     }
 
     /// All of them.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = FileEntry<'_>> + ExactSizeIterator {
-        (0..self.len()).map(|index| self.get(index).unwrap_or_else(|| unreachable!("an index below the length")))
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = FileEntry<'_>> {
+        (0..self.len()).filter_map(|index| self.get(index))
     }
 
     /// Bytes of all of them.

@@ -5,7 +5,7 @@ use super::{one_path, parse, paths};
 use crate::wire::testing::{Torrent, dict, file, file_with_attr, i, list, s};
 
 #[test]
-fn t01_dots_lead_nowhere() {
+fn t1_dots_lead_nowhere() {
     assert_eq!(one_path(&["..", "..", "etc", "passwd"]), "etc/passwd");
     assert_eq!(one_path(&["a", ".", "..", "b"]), "a/b");
     assert_eq!(one_path(&[".\u{200b}.", "b"]), "b", "dots that only show after cleaning");
@@ -14,14 +14,14 @@ fn t01_dots_lead_nowhere() {
 }
 
 #[test]
-fn t01_dots_lead_nowhere_in_names_and_twins() {
+fn t1_dots_lead_nowhere_in_names_and_twins() {
     let torrent = Torrent::of([dict([("length", i(1)), ("path.utf-8", list([s(".."), s("x")]))])]).info("name.utf-8", s("../up"));
     assert_eq!(paths(&torrent), [".._up/x"]);
     assert_eq!(parse(&Torrent::single().info("name", s(".."))).unwrap().name().len(), 40, "the info hash");
 }
 
 #[test]
-fn t02_absolute_paths_become_relative() {
+fn t2_absolute_paths_become_relative() {
     assert_eq!(one_path(&["/etc", "passwd"]), "etc/passwd");
     assert_eq!(one_path(&["", "/", "//etc/", "passwd"]), "etc_/passwd");
     assert_eq!(one_path(&["\\\\server", "share"]), "server/share");
@@ -29,31 +29,31 @@ fn t02_absolute_paths_become_relative() {
 }
 
 #[test]
-fn t02_drive_letters_are_mapped_for_fat_alone() {
+fn t2_drive_letters_are_mapped_for_fat_alone() {
     let info = parse(&Torrent::with_paths(&[&["c:", "a\\b"]])).unwrap();
     assert_eq!(info.files().get(0).unwrap().path().collect::<Vec<_>>(), ["name", "c:", "a\\b"]);
     assert_eq!(fat_paths(info.files()), [["name", "c_", "a_b"]]);
 }
 
 #[test]
-fn t03_separator_inside_a_component_is_replaced() {
+fn t3_separator_inside_a_component_is_replaced() {
     assert_eq!(one_path(&["a/../../b"]), "a_.._.._b");
     assert_eq!(parse(&Torrent::single().info("name", s("Bundle 1/2"))).unwrap().name(), "Bundle 1_2");
 }
 
 #[test]
-fn t04_control_and_invisible_characters_never_stay() {
+fn t4_control_and_invisible_characters_never_stay() {
     assert_eq!(one_path(&["a\0b\x1b[2J\x7f\u{9b}c"]), "a_b_[2J__c");
     assert_eq!(one_path(&["gpj\u{202e}exe.\u{200b}\u{feff}txt"]), "gpjexe.txt");
 }
 
 #[test]
-fn t05_the_macos_icon_file_loads() {
+fn t5_the_macos_icon_file_loads() {
     assert_eq!(one_path(&["Icon\r"]), "Icon_");
 }
 
 #[test]
-fn t06_empty_names_get_a_stand_in() {
+fn t6_empty_names_get_a_stand_in() {
     assert_eq!(one_path(&["", "a", "", "b"]), "a/b");
     assert_eq!(one_path(&["", ""]), "_");
     assert_eq!(one_path(&[]), "_");
@@ -66,7 +66,7 @@ fn t06_empty_names_get_a_stand_in() {
 }
 
 #[test]
-fn t07_bytes_that_are_not_utf8_are_replaced() {
+fn t7_bytes_that_are_not_utf8_are_replaced() {
     let raw = |bytes: &[u8]| paths(&Torrent::of([dict([("length", i(1)), ("path", list([s(bytes)]))])]))[0].clone();
     assert_eq!(raw(b"caf\xe9.txt"), "name/caf_.txt");
     assert_eq!(raw(b"..\xc0\xaf.."), "name/..__..", "an overlong slash");
@@ -74,19 +74,19 @@ fn t07_bytes_that_are_not_utf8_are_replaced() {
 }
 
 #[test]
-fn t07_names_that_become_equal_are_parted_again() {
+fn t7_names_that_become_equal_are_parted_again() {
     let entry = |bytes: &[u8]| dict([("length", i(1)), ("path", list([s(bytes)]))]);
     assert_eq!(paths(&Torrent::of([entry(b"a\xff"), entry(b"a\xfe")])), ["name/a_", "name/a_.1"]);
 }
 
 #[test]
-fn t07_a_twin_that_is_not_utf8_does_not_count() {
+fn t7_a_twin_that_is_not_utf8_does_not_count() {
     let entry = dict([("length", i(1)), ("path", list([s("good")])), ("path.utf-8", list([s(b"\xff")]))]);
     assert_eq!(paths(&Torrent::of([entry]).info("name.utf-8", s(b"\xff"))), ["name/good"]);
 }
 
 #[test]
-fn t08_a_long_component_is_cut_between_characters_and_keeps_its_extension() {
+fn t8_a_long_component_is_cut_between_characters_and_keeps_its_extension() {
     let cut = one_path(&[&format!("{}.tar.gz", "é".repeat(300))]);
     assert!(cut.len() == 255 && cut.ends_with("é.gz"), "{cut}");
     let cut = one_path(&[&format!("{}.{}", "x".repeat(300), "y".repeat(300))]);
@@ -96,7 +96,7 @@ fn t08_a_long_component_is_cut_between_characters_and_keeps_its_extension() {
 }
 
 #[test]
-fn t08_a_counter_or_a_stand_in_makes_no_name_too_long() {
+fn t8_a_counter_or_a_stand_in_makes_no_name_too_long() {
     let long = format!("{}.mkv", "x".repeat(251));
     let info = parse(&Torrent::with_paths(&[&[&long], &[&long], &[&format!("aux.{}", "x".repeat(251))]])).unwrap();
     assert_eq!(info.files().get(1).unwrap().path().nth(1).unwrap(), format!("{}.1.mkv", "x".repeat(249)));
@@ -104,7 +104,7 @@ fn t08_a_counter_or_a_stand_in_makes_no_name_too_long() {
 }
 
 #[test]
-fn t08_a_path_that_no_system_takes_is_refused() {
+fn t8_a_path_that_no_system_takes_is_refused() {
     let long = "x".repeat(200);
     let deep: Vec<&str> = std::iter::repeat_n(long.as_str(), 20).collect();
     let refused = parse(&Torrent::with_paths(&[&["ok"], &deep]));
@@ -112,7 +112,7 @@ fn t08_a_path_that_no_system_takes_is_refused() {
 }
 
 #[test]
-fn t09_reserved_names_are_kept_on_linux_and_mapped_for_fat() {
+fn t9_reserved_names_are_kept_on_linux_and_mapped_for_fat() {
     let info =
         parse(&Torrent::with_paths(&[&["CON"], &["lpt1.txt"], &["a<b>?.x"], &["dir. ", "f"], &["console"], &[".. ."]])).unwrap();
     let linux: Vec<_> = info.files().iter().map(|f| f.path().skip(1).collect::<Vec<_>>().join("/")).collect();

@@ -183,14 +183,14 @@ fn t30_v2_alone_gets_one_clear_sentence_and_a_hybrid_loads_as_v1() {
 }
 
 #[test]
-fn text_for_people_is_fit_for_a_terminal() {
+fn t4_text_for_people_is_fit_for_a_terminal() {
     let info = parse(&Torrent::single().outer("comment", s("\x1b[2Jhi\n")).outer("created by", s("x".repeat(5_000)))).unwrap();
     assert_eq!(info.comment(), Some("[2Jhi"));
     assert!(info.created_by().unwrap().len() < 2_000);
 }
 
 #[test]
-fn metadata_from_peers_passes_the_same_checks_as_a_file() {
+fn m9_metadata_from_peers_passes_the_same_checks_as_a_file() {
     let torrent = Torrent::with_paths(&[&["..", "x"]]);
     let info =
         Metainfo::from_info(&torrent.info_bytes(), vec![vec!["http://t.example/".into()]], vec!["file:///x".into()]).unwrap();

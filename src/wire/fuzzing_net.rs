@@ -1,0 +1,173 @@
+//! What must hold for the bytes of any packet: trackers' replies, neighbours' calls, extension messages, packets of the DHT. Bodies of
+//! fuzz targets in `fuzz/`, and of the test over their corpus.
+//!
+//! What is believed is within its limits and usable, and what is written is what is read. They promise nothing to users of the library.
+
+use super::compact::usable;
+use super::fuzzing::check_text;
+use super::krpc::{self, Body, Packet, Question, Reply, ReplyParts, write_error, write_node, write_query, write_reply};
+use super::limits::{
+    CLIENT_CHARS, KRPC_BYTES, KRPC_NODES, KRPC_TRANSACTION_BYTES, LSD_HASHES, METADATA_BYTES, PEERS, PEX_PEERS, REQQ,
+    TRACKER_ID_BYTES,
+};
+use super::udp_tracker::{parse_announce, parse_connect, parse_scrape, transaction_of};
+use super::{
+    AnnounceError, ExtendedHandshake, MetadataMessage, PexMessage, lsd, parse_counts, parse_reply, read_dont_have,
+    write_dont_have, write_pex,
+};
+use crate::units::{InfoHash, NodeId};
+use std::net::SocketAddr;
+
+/// A tracker's reply over HTTP: to an announce, and to a scrape.
+pub fn http_tracker(bytes: &[u8]) {
+    match parse_reply(bytes) {
+        Ok(reply) => {
+            check_peers(&reply.peers);
+            assert!(reply.tracker_id.is_none_or(|id| id.len() <= TRACKER_ID_BYTES));
+            reply.warning.iter().for_each(|text| check_text(text));
+        }
+        Err(AnnounceError::Failure { reason, .. }) => check_text(&reason),
+        Err(_) => {}
+    }
+    // The hash that is asked for stands in front, or in the reply itself.
+    for start in [0, bytes.len().min(20)] {
+        let hash = bytes.first_chunk().map_or(InfoHash([0; 20]), |hash| InfoHash(*hash));
+        if let Err(refused) = parse_counts(&bytes[start..], &hash) {
+            check_text(refused.to_string().trim_end());
+        }
+    }
+}
+
+/// A datagram: a tracker's reply, or a neighbour's call.
+pub fn datagrams(bytes: &[u8]) {
+    if let Some(call) = lsd::parse_call(bytes) {
+        assert!(call.port != 0 && (1..=LSD_HASHES).contains(&call.hashes.len()));
+        let written = lsd::write_call(lsd::Group::V4, call.port, &call.hashes, call.cookie.unwrap_or_default());
+        let read = lsd::parse_call(&written).expect("what is written is a call");
+        assert!(read.port == call.port && call.hashes.starts_with(&read.hashes));
+    }
+    let transaction = transaction_of(bytes).unwrap_or_default();
+    parse_scrape(bytes, transaction).ok();
+    parse_connect(bytes, transaction).ok();
+    for over_v6 in [false, true] {
+        match parse_announce(bytes, transaction, over_v6) {
+            Ok(reply) => check_peers(&reply.peers),
+            Err(refused) => check_text(refused.to_string().trim_end()),
+        }
+        assert!(parse_announce(bytes, !transaction, over_v6).is_err(), "an answer to another question");
+    }
+}
+
+/// An extension message's payload: a handshake, a message about metadata, a piece that is gone.
+pub fn extended(bytes: &[u8]) {
+    if let Ok(theirs) = ExtendedHandshake::parse(bytes) {
+        assert!(theirs.reqq.is_none_or(|n| (1..=REQQ).contains(&n)));
+        assert!(theirs.metadata_size.is_none_or(|n| (1..=METADATA_BYTES).contains(&n)));
+        assert_ne!(theirs.port, Some(0));
+        theirs.client.iter().for_each(|text| check_text(text));
+        assert!(theirs.client.iter().all(|text| text.chars().count() <= CLIENT_CHARS));
+        assert_eq!(ExtendedHandshake::parse(&theirs.encode()), Ok(theirs), "what is written is what is read");
+    }
+    if let Some(message) = MetadataMessage::parse(bytes) {
+        if let MetadataMessage::Data { bytes: brought, .. } = message {
+            assert!(bytes.ends_with(brought));
+        }
+        assert_eq!(MetadataMessage::parse(&message.encode()), Some(message), "what is written is what is read");
+    }
+    if let Some(piece) = read_dont_have(bytes) {
+        assert_eq!(write_dont_have(piece), bytes);
+    }
+}
+
+/// A message of peer exchange.
+pub fn pex(bytes: &[u8]) {
+    let Some(message) = PexMessage::parse(bytes) else { return };
+    let added: Vec<(SocketAddr, u8)> = message.added().collect();
+    assert!(added.len() <= 2 * PEX_PEERS);
+    assert!(added.iter().all(|(peer, _)| usable(peer.ip(), peer.port()) == Some(*peer)));
+    // An IPv4 address dressed as IPv6 goes back among its own, where there may be too many.
+    let (mut v4, v6): (Vec<_>, Vec<_>) = added.iter().partition(|(peer, _)| peer.is_ipv4());
+    v4.truncate(PEX_PEERS);
+    let expected = [v4, v6].concat();
+    let dropped: Vec<SocketAddr> = added.iter().map(|(peer, _)| *peer).collect();
+    let written = write_pex(&expected, &dropped);
+    let read = PexMessage::parse(&written).expect("what is written is a message");
+    assert_eq!(read.added().collect::<Vec<_>>(), expected, "what is written is what is read");
+}
+
+/// A packet of the DHT.
+pub fn krpc(bytes: &[u8]) {
+    let Ok(packet) = krpc::parse(bytes) else { return };
+    assert!(krpc::claims_to_be(bytes) && bytes.len() <= KRPC_BYTES);
+    assert!(packet.transaction.len() <= KRPC_TRANSACTION_BYTES);
+    let mut out = Vec::new();
+    let to = SocketAddr::from(([192, 0, 2, 1], 6881));
+    match packet.body {
+        Body::Query(query) => {
+            if matches!(query.question, Question::Malformed | Question::Unknown) {
+                return;
+            }
+            write_query(packet.transaction, &query, packet.read_only, &mut out);
+            if let Some(read) = read_back(&out) {
+                assert_eq!((read.body, read.read_only), (Body::Query(query), packet.read_only));
+                assert_eq!(read.transaction, packet.transaction);
+            }
+        }
+        Body::Error { code, text } => {
+            let Ok(text) = std::str::from_utf8(text) else { return };
+            write_error(packet.transaction, to, code, text, &mut out);
+            if let Some(read) = read_back(&out) {
+                assert_eq!(read.body, Body::Error { code, text: text.as_bytes() });
+                assert_eq!(read.external_ip, Some(to.ip()));
+            }
+        }
+        Body::Reply(reply) => {
+            let parts @ (nodes, nodes6, peers) = &parts_of(&reply);
+            let compact = |nodes: &[(NodeId, SocketAddr)]| {
+                let mut list = Vec::new();
+                nodes.iter().for_each(|(id, addr)| write_node(*id, *addr, &mut list));
+                list
+            };
+            let (list, list6, filters) = (compact(nodes), compact(nodes6), reply.filters());
+            let written = ReplyParts {
+                id: reply.id,
+                nodes: Some(&list),
+                nodes6: Some(&list6),
+                token: reply.token,
+                peers,
+                filters: filters.as_ref(),
+            };
+            write_reply(packet.transaction, to, &written, &mut out);
+            if let Some(read) = read_back(&out) {
+                let Body::Reply(read) = read.body else { panic!("a reply became {read:?}") };
+                assert_eq!((read.id, read.token), (reply.id, reply.token));
+                assert_eq!((&parts_of(&read), read.filters()), (parts, filters), "what is written is what is read");
+            }
+        }
+    }
+}
+
+type Nodes = Vec<(NodeId, SocketAddr)>;
+
+/// What of a reply is believed, each node in its own family's list.
+fn parts_of(reply: &Reply<'_>) -> (Nodes, Nodes, Vec<SocketAddr>) {
+    let nodes = |v6: bool| {
+        let all: Vec<_> = reply.nodes(v6).collect();
+        assert!(all.len() <= KRPC_NODES);
+        assert!(all.iter().all(|(_, addr)| usable(addr.ip(), addr.port()) == Some(*addr)));
+        all.into_iter().filter(|(_, addr)| addr.is_ipv6() == v6).collect()
+    };
+    let peers: Vec<SocketAddr> = reply.peers().collect();
+    assert!(peers.iter().all(|peer| usable(peer.ip(), peer.port()) == Some(*peer)));
+    (nodes(false), nodes(true), peers)
+}
+
+/// A packet that we wrote, unless it grew too long while it was put in order.
+fn read_back(written: &[u8]) -> Option<Packet<'_>> {
+    (written.len() <= KRPC_BYTES).then(|| krpc::parse(written).expect("what is written is a packet"))
+}
+
+fn check_peers(peers: &[SocketAddr]) {
+    assert!(peers.len() <= PEERS);
+    assert!(peers.iter().all(|peer| usable(peer.ip(), peer.port()) == Some(*peer)));
+}
