@@ -7,6 +7,10 @@ use crate::units::{Now, PeerKey, TorrentKey};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
+/// Entries of the heap, 32 bytes each, that may belong to timers that were disarmed or armed anew, besides one for each that is armed.
+/// Ten thousand connections that come and go in a second leave as many behind, each for its whole time-out.
+const SPARE_ENTRIES: usize = 1024;
+
 /// Why the engine wakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Timer {
@@ -59,6 +63,9 @@ impl Timers {
         }
         self.armed.insert(timer, at);
         self.heap.push(Reverse((at, timer)));
+        if self.heap.len() > SPARE_ENTRIES + 2 * self.armed.len() {
+            self.heap.retain(|Reverse((at, timer))| self.armed.get(timer) == Some(at));
+        }
     }
 
     /// Forgets a timer whose owner is gone.
@@ -107,6 +114,21 @@ mod tests {
         assert_eq!(t.due(at(10)), Some(Timer::Dial));
         assert_eq!(t.due(at(10)), Some(Timer::Refill));
         assert_eq!(t.due(at(10)), None);
+    }
+
+    #[test]
+    fn p13_timers_of_a_hundred_thousand_that_came_and_went_take_no_room() {
+        let mut t = Timers::default();
+        t.arm(Timer::Dial, at(20));
+        let mut peers = crate::units::Table::default();
+        for _ in 0..100_000 {
+            let key = peers.insert(());
+            t.arm(Timer::Peer(key), at(10));
+            t.disarm(Timer::Peer(key));
+            peers.remove(key);
+        }
+        assert!(t.heap.len() <= SPARE_ENTRIES + 3 && t.heap.capacity() <= 4 * SPARE_ENTRIES, "{}", t.heap.capacity());
+        assert_eq!((t.due(at(30)), t.due(at(30))), (Some(Timer::Dial), None));
     }
 
     #[test]
