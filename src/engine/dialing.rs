@@ -13,6 +13,7 @@ use super::torrent::{Activity, Metadata};
 use crate::units::{BlockSpan, Now, Origin, PeerKey, TorrentKey};
 use crate::wire::limits::METAINFO_PIECES;
 use crate::wire::{Decoder, Handshake, Message};
+use std::cmp::Reverse;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -97,19 +98,31 @@ impl Engine {
     }
 
     /// Somebody connected to us. `None`: no room, hang up at once.
-    pub fn on_accepted(&mut self, now: Now, addr: SocketAddr) -> Option<PeerKey> {
+    pub fn on_accepted(&mut self, now: Now, addr: SocketAddr, out: &mut Actions) -> Option<PeerKey> {
         let peers = || self.connections.iter().map(|(_, c)| &c.peer);
-        let unnamed = peers().filter(|p| p.torrent.is_none()).count();
         let same_host = peers().filter(|p| p.addr.ip() == addr.ip()).count();
-        let full = self.connections.len() >= self.config.max_peers || unnamed >= limits::UNNAMED_INCOMING;
-        if self.stopping || full || same_host >= limits::PEERS_PER_ADDRESS {
+        if self.stopping || self.connections.len() >= self.config.max_peers || same_host >= limits::PEERS_PER_ADDRESS {
             return None;
+        }
+        if peers().filter(|p| p.torrent.is_none()).count() >= limits::UNNAMED_INCOMING {
+            self.make_room(now, out);
         }
         let key = self.connections.next_key();
         let peer = Peer::new(now, key, addr, Origin::Incoming, None, &self.config.policy);
         self.connections.insert(Connection { decoder: Decoder::default(), peer });
         self.arm_peer(key);
         Some(key)
+    }
+
+    /// Too many have not said who they are. An honest peer says it at once, so of the host with the most of them the oldest has to go:
+    /// whoever only holds places holds those of others of its kind.
+    fn make_room(&mut self, now: Now, out: &mut Actions) {
+        let unnamed = || self.connections.iter().map(|(_, c)| &c.peer).filter(|p| p.torrent.is_none());
+        let of_host = |peer: &Peer| unnamed().filter(|p| p.addr.ip() == peer.addr.ip()).count();
+        let oldest = unnamed().min_by_key(|p| (Reverse(of_host(p)), p.since)).map(|p| p.key);
+        if let Some(key) = oldest {
+            self.hang_up(now, key, Close::Full, out);
+        }
     }
 
     fn send_handshake(&mut self, key: PeerKey, out: &mut Actions) {

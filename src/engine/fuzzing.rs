@@ -146,7 +146,7 @@ impl Hands<'_> {
         match what {
             0 => {
                 let host = self.byte() % 8;
-                if let Some(key) = self.engine.on_accepted(self.now, SocketAddr::from(([10, 0, 0, host], 5))) {
+                if let Some(key) = self.engine.on_accepted(self.now, SocketAddr::from(([10, 0, 0, host], 5)), &mut self.out) {
                     self.streams.insert(key, VecDeque::new());
                 }
             }

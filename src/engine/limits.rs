@@ -116,7 +116,7 @@ pub const DIALS_PER_SECOND: u32 = 20;
 pub const HALF_OPEN: usize = 50;
 /// Connections from one address: a household behind one router, not a flood.
 pub const PEERS_PER_ADDRESS: usize = 8;
-/// Incoming connections accepted beyond the limit for a moment, so that a better peer may replace a worse one: none yet.
+/// Incoming connections that have not said yet who they are: one more, and the one that has had its chance for longest goes.
 pub const UNNAMED_INCOMING: usize = 32;
 /// Addresses known a torrent.
 pub const KNOWN_ADDRESSES: usize = 1000;

@@ -330,7 +330,7 @@ impl EventLoop {
                 Accepted::OutOfResources => return self.rest_accepting(),
                 Accepted::Stream(stream, addr) => {
                     // A connection that is not let in is closed by being dropped.
-                    let Some(key) = self.engine.on_accepted(self.now, addr) else { continue };
+                    let Some(key) = self.engine.on_accepted(self.now, addr, &mut self.actions) else { continue };
                     let token = self.token_of(key);
                     match Socket::register(stream, self.poll.registry(), token) {
                         Ok(socket) => self.add_line(key, socket, false),

@@ -82,7 +82,7 @@ impl World {
         let mut key = None;
         match &mut n.body {
             Body::Engine(e) => {
-                key = e.engine.on_accepted(now, from);
+                key = e.engine.on_accepted(now, from, &mut e.out);
                 known &= key.is_some();
                 if let Some(key) = key {
                     e.connections.insert(key, pipe);

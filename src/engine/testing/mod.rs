@@ -153,9 +153,12 @@ impl World {
     }
 
     fn try_connect_from(&mut self, addr: SocketAddr) -> Option<PeerKey> {
-        let key = self.engine.on_accepted(self.now, addr)?;
-        self.puppets.insert(key, Puppet::new(true));
-        Some(key)
+        let key = self.engine.on_accepted(self.now, addr, &mut self.out);
+        if let Some(key) = key {
+            self.puppets.insert(key, Puppet::new(true));
+        }
+        self.turn();
+        key
     }
 
     /// Somebody connects to us from there.

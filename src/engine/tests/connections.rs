@@ -48,15 +48,33 @@ fn p13_connections_from_one_address_have_a_limit() {
 }
 
 #[test]
-fn p13_connections_that_do_not_say_who_they_are_have_a_limit() {
+fn p13_connections_that_do_not_say_who_they_are_have_a_limit_and_the_oldest_gives_way() {
     let mut w = World::leech();
-    for n in 0..limits::UNNAMED_INCOMING {
-        assert!(w.try_connect(n as u8).is_some());
-    }
-    assert_eq!(w.try_connect(200), None);
+    let all: Vec<_> = (0..limits::UNNAMED_INCOMING).map(|n| w.connect(n as u8)).collect();
+    let newcomer = w.connect(200);
+    assert_eq!((w.why(all[0]), w.engine.connections()), (None, limits::UNNAMED_INCOMING));
+    assert!(!w.is_open(all[0]) && w.is_open(all[1]));
+    w.send(newcomer, &named(1));
+    assert!(w.is_open(newcomer), "whoever says who it is has no part in that");
+    let another = w.connect(201);
+    assert!(w.is_open(another) && w.is_open(all[1]));
     w.pass(10.1);
-    assert!(w.try_connect(200).is_some(), "the silent ones were let go");
-    assert_eq!(w.engine.connections(), 1);
+    assert_eq!(w.engine.connections(), 1, "the silent ones were let go");
+}
+
+#[test]
+fn p13_a_host_with_many_connections_that_do_not_say_who_they_are_takes_room_from_itself_alone() {
+    let mut w = World::leech();
+    let honest = w.connect(99);
+    for n in 0..500u16 {
+        if let Some(p) = w.try_connect(1 + (n % 5) as u8) {
+            w.pass(0.001);
+            assert!(w.is_open(p));
+        }
+    }
+    w.send(honest, &named(1));
+    assert!(w.is_open(honest) && w.heard(honest).contains(&Said::Handshake));
+    assert!(w.engine.connections() <= limits::UNNAMED_INCOMING + 1);
 }
 
 #[test]
