@@ -5,6 +5,7 @@
 
 mod announcer;
 mod clock;
+mod descriptors;
 mod groups;
 mod listen;
 mod socket;
@@ -12,6 +13,7 @@ mod sys;
 
 pub use announcer::{Announcer, Done};
 pub use clock::{Clock, thread_cpu};
+pub use descriptors::connections_within;
 pub use groups::Groups;
 pub use listen::{Accepted, Listeners};
 pub use socket::{DialError, Socket, Transfer};

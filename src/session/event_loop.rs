@@ -14,7 +14,7 @@ use super::memory::{Memory, pool_share};
 use super::torrents::Entries;
 use crate::disk::{Store, StoreConfig, kept};
 use crate::engine::{Actions, DhtSetup, Engine, EngineConfig, Policy};
-use crate::net::{Announcer, Batch, Clock, Groups, Listeners, Socket};
+use crate::net::{Announcer, Batch, Clock, Groups, Listeners, Socket, connections_within};
 use crate::units::{BlockSpan, Now, PeerId, PeerKey, Rng, TorrentKey};
 use crate::wire::{Metainfo, Plan, read_nodes};
 use mio::{Events, Poll, Token, Waker};
@@ -155,7 +155,7 @@ impl EventLoop {
         let mut engine = Engine::new(EngineConfig {
             peer_id: peer_id(seed),
             port: listeners.port(),
-            max_peers: config.max_peers,
+            max_peers: connections_within(config.max_peers),
             max_peers_per_torrent: config.max_peers_per_torrent,
             download_limit: config.download_limit,
             upload_limit: config.upload_limit,
