@@ -281,6 +281,12 @@ pub const DHT_ANSWER_BYTES: usize = 1_024;
 pub const DHT_ANSWERS_PER_SECOND_BYTES: u64 = 8_000;
 /// Answers that unused seconds leave over.
 pub const DHT_ANSWERS_BURST_BYTES: u64 = 3 * DHT_ANSWERS_PER_SECOND_BYTES;
+/// What a stranger is sent, as times what came from there: enough for 4 to 8 nodes, too little to be worth forging a sender.
+pub const DHT_STRANGER_TIMES: usize = 3;
+/// Bytes of counts (BEP 33) a second to strangers: one answer is seven times its question, and one a second floods nobody.
+pub const DHT_SCRAPES_PER_SECOND_BYTES: u64 = DHT_ANSWER_BYTES as u64;
+/// Counts that unused seconds leave over.
+pub const DHT_SCRAPES_BURST_BYTES: u64 = 3 * DHT_SCRAPES_PER_SECOND_BYTES;
 /// Addresses whose packets are counted.
 pub const DHT_GUARDED_ADDRESSES: usize = 20;
 /// Packets of one address in [`DHT_GUARD_TIME`] after which it is not heard for [`DHT_GUARD_SILENCE`].

@@ -48,7 +48,7 @@ impl Dht {
         match packet.body {
             Body::Query(query) => {
                 if !self.config.read_only {
-                    self.answer(now, from, &packet, &query, out);
+                    self.answer(now, from, bytes.len(), &packet, &query, out);
                 }
                 true
             }

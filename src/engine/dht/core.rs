@@ -156,6 +156,8 @@ pub struct Dht {
     pub(super) tokens: Tokens,
     guard: Guard,
     pub(super) budget: Budget,
+    /// Of this, what goes to strangers who ask for counts.
+    pub(super) scrapes: Budget,
     pub(super) stats: DhtStats,
 }
 
@@ -191,7 +193,8 @@ impl Dht {
             store: Store::new(),
             tokens: Tokens::new(config.seed),
             guard: Guard::default(),
-            budget: Budget::new(now),
+            budget: Budget::new(now, limits::DHT_ANSWERS_PER_SECOND_BYTES, limits::DHT_ANSWERS_BURST_BYTES),
+            scrapes: Budget::new(now, limits::DHT_SCRAPES_PER_SECOND_BYTES, limits::DHT_SCRAPES_BURST_BYTES),
             stats: DhtStats::default(),
         }
     }

@@ -61,20 +61,23 @@ impl Guard {
 /// Bytes that may be answered.
 #[derive(Debug)]
 pub(super) struct Budget {
+    per_second_bytes: u64,
+    burst_bytes: u64,
     left_bytes: u64,
     at: Now,
 }
 
 impl Budget {
-    pub(super) fn new(now: Now) -> Budget {
-        Budget { left_bytes: limits::DHT_ANSWERS_BURST_BYTES, at: now }
+    /// So much a second, and at most so much at once.
+    pub(super) fn new(now: Now, per_second_bytes: u64, burst_bytes: u64) -> Budget {
+        Budget { per_second_bytes, burst_bytes, left_bytes: burst_bytes, at: now }
     }
 
     /// Takes `bytes`, if there are as many.
     pub(super) fn take(&mut self, now: Now, bytes: usize) -> bool {
-        let earned = bytes_within(limits::DHT_ANSWERS_PER_SECOND_BYTES, now.since(self.at));
+        let earned = bytes_within(self.per_second_bytes, now.since(self.at));
         if earned > 0 {
-            self.left_bytes = self.left_bytes.saturating_add(earned).min(limits::DHT_ANSWERS_BURST_BYTES);
+            self.left_bytes = self.left_bytes.saturating_add(earned).min(self.burst_bytes);
             self.at = now;
         }
         match self.left_bytes.checked_sub(bytes as u64) {
@@ -128,7 +131,7 @@ mod tests {
 
     #[test]
     fn d6_answers_have_a_rate() {
-        let mut budget = Budget::new(at(0));
+        let mut budget = Budget::new(at(0), limits::DHT_ANSWERS_PER_SECOND_BYTES, limits::DHT_ANSWERS_BURST_BYTES);
         let mut sent = 0;
         for ms in 0..60_000 {
             sent += if budget.take(at(ms), 300) { 300 } else { 0 };

@@ -186,6 +186,11 @@ impl Table {
         self.buckets.push(Bucket { nodes: nearer, spares: Vec::new(), refreshed_at });
     }
 
+    /// Whether whoever is at this address has answered us.
+    pub(super) fn knows(&self, addr: SocketAddr) -> bool {
+        self.buckets.iter().flat_map(|b| b.nodes.iter().chain(&b.spares)).any(|n| n.addr == addr)
+    }
+
     /// A node asked us: if it answered before, it is still there.
     pub(super) fn asked(&mut self, now: Now, id: NodeId, addr: SocketAddr) {
         let index = self.index(id);
