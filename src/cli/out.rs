@@ -1,7 +1,7 @@
 //! Where text leaves: data on stdout, diagnostics on stderr, and on a terminal one live block between them.
 //!
 //! Invariants: a closed pipe ends the printing and nothing else, never with a panic; progress never waits
-//! for a reader who does not read ([`Stream::offer`]); a diagnostic never lands in the middle of the live
+//! for a reader who does not read ([`offer`]), and a diagnostic not for long ([`note`]); a diagnostic never lands in the middle of the live
 //! block; no control byte but newline and rill's own cursor moves gets out.
 
 use std::borrow::Cow;
@@ -14,14 +14,19 @@ use std::time::Duration;
 /// A pipe takes this much at once when it is writable at all (PIPE_BUF on Linux).
 const ATOMIC_WRITE_BYTES: usize = 4096;
 
+/// How long a diagnostic waits for a reader of stderr who has no room for it.
+const NOTE_PATIENCE: Duration = Duration::from_millis(500);
+
 /// What is on the screen; one for the process, because the log and the display share the terminal.
 struct Screen {
     /// The live block's lines as drawn.
     block: Vec<String>,
     stdout_closed: bool,
+    /// The reader of stderr did not read in time: nobody waits for it again until it has.
+    stderr_asleep: bool,
 }
 
-static SCREEN: Mutex<Screen> = Mutex::new(Screen { block: Vec::new(), stdout_closed: false });
+static SCREEN: Mutex<Screen> = Mutex::new(Screen { block: Vec::new(), stdout_closed: false, stderr_asleep: false });
 
 fn screen() -> MutexGuard<'static, Screen> {
     SCREEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -89,9 +94,15 @@ pub(crate) fn keep_block() {
     screen().block.clear();
 }
 
-/// Prints one diagnostic line on stderr; the live block moves down.
+/// Prints one diagnostic line on stderr, unless the reader is not keeping up; the live block moves down. The loop's own log comes this
+/// way, so waiting for the reader would hold up every connection.
 pub(crate) fn note(line: impl Display) {
-    let screen = screen();
+    let mut screen = screen();
+    let patience = if screen.stderr_asleep { Duration::ZERO } else { NOTE_PATIENCE };
+    screen.stderr_asleep = !writable(io::stderr().as_fd(), patience);
+    if screen.stderr_asleep {
+        return;
+    }
     let line = clean(&line.to_string()).into_owned();
     let over = io::stderr().is_terminal() && !screen.block.is_empty();
     let text = if over { format!("{}{line}\n{}", erase(screen.block.len()), joined(&screen.block)) } else { line + "\n" };
