@@ -23,7 +23,8 @@ Exit codes: 0 done, 1 other error, 2 timed out, 6 network, 7 stopped by a signal
 
 Every option has an environment twin: RILL_DIR for --dir, RILL_NO_STATE for --no-state, and so on; \
 the command line wins. Sizes take K, M, G (1024); times take ms, s, m, h, d. \
-Proxies are taken from HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.";
+HTTP(S) trackers and URLs of torrents are reached through the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY \
+names, unless NO_PROXY lists them; UDP trackers, the DHT and peers are always reached directly.";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
