@@ -1,0 +1,264 @@
+//! Peers that attack while a good peer gives or takes: the good one keeps nine tenths of its rate, memory stays within 4 MiB of quiet,
+//! and when it is over rill sleeps.
+
+use crate::attackers::{Beginning, Done, Words, flood, slow_loris, storm};
+use crate::bystanders::{BLOCK, Leech, Seed};
+use crate::lab::Lab;
+use crate::rig::{Endless, Target, rill, rill_with_descriptors, trial};
+use crate::wire::{Line, bytes, connect, handshake};
+use rill::wire::{Message, RawSpan};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+/// A torrent that no test here comes to the end of.
+const PIECES: u32 = 8192;
+/// Bytes of messages that are written at a time.
+const BURST: usize = 64 << 10;
+/// Peers of a flood.
+const FLOODERS: u8 = 4;
+
+/// A rill that downloads from one good seed.
+fn with_a_seed(test: impl Fn(&Lab, &Seed, Target<'_>)) {
+    let lab = Lab::on_loopback();
+    let torrent = Endless::new(&lab, PIECES, &[]);
+    let seed = Seed::start(9, &torrent);
+    test(&lab, &seed, Target::getting(&lab, rill(), &torrent, &[seed.address]));
+}
+
+/// A rill that uploads to one good leech.
+fn with_a_leech(test: impl Fn(&Leech, Target<'_>)) {
+    let lab = Lab::on_loopback();
+    let torrent = Endless::new(&lab, 64, &[]);
+    let target = Target::seeding(&lab, rill(), &torrent);
+    test(&Leech::start(9, target.address(), &torrent), target);
+}
+
+/// The same bytes again and again, as many as go into one burst.
+fn again(bytes: &[u8]) -> Vec<u8> {
+    bytes.repeat((BURST / bytes.len()).max(1))
+}
+
+fn block(n: u32) -> RawSpan {
+    RawSpan { piece: n % 64, begin: 0, len: BLOCK }
+}
+
+// ---- floods -----------------------------------------------------------------------------------------------------------
+
+/// Every small message there is, in bursts.
+fn small_messages() -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
+    let none = bytes(&[Message::HaveNone]);
+    let all = bytes(&[Message::HaveAll]);
+    let of = |messages: &[Message<'_>]| again(&bytes(messages));
+    let many = |message: fn(u32) -> Vec<u8>| again(&(0..512).flat_map(message).collect::<Vec<_>>());
+    let not_known = |id: u8| again(&[0, 0, 0, 5, id, 1, 2, 3, 4]);
+    let extended = |id: u8, payload: &[u8]| of(&[Message::Extended { id, payload }]);
+    vec![
+        ("keep-alive", none.clone(), of(&[Message::KeepAlive])),
+        ("choke, unchoke", all.clone(), of(&[Message::Unchoke, Message::Choke])),
+        ("choke", none.clone(), of(&[Message::Choke])),
+        ("interested, not interested", none.clone(), of(&[Message::Interested, Message::NotInterested])),
+        ("have", none.clone(), many(|n| bytes(&[Message::Have { piece: n }]))),
+        ("have all, late", none.clone(), of(&[Message::HaveAll])),
+        ("request, cancel", none.clone(), many(|n| bytes(&[Message::Request(block(n)), Message::Cancel(block(n))]))),
+        ("allowed fast", all.clone(), many(|n| bytes(&[Message::AllowedFast { piece: n }]))),
+        ("suggest", all.clone(), many(|n| bytes(&[Message::Suggest { piece: n }]))),
+        ("reject", all.clone(), many(|n| bytes(&[Message::Reject(block(n))]))),
+        ("unchoke, reject", [all.clone(), bytes(&[Message::Unchoke])].concat(), many(|n| bytes(&[Message::Reject(block(n))]))),
+        ("port", none.clone(), of(&[Message::Port { port: 6881 }])),
+        ("extension handshake", none.clone(), extended(0, b"d1:md6:ut_pexi1e11:ut_metadatai2ee4:reqqi250ee")),
+        ("extension that nobody has", none.clone(), extended(99, b"d1:xi1ee")),
+        ("request for metadata", none.clone(), extended(2, b"d8:msg_typei0e5:piecei0ee")),
+        ("peer exchange", none.clone(), extended(1, b"d5:added6:\x05\x06\x07\x08\x1a\xe17:added.f1:\0e")),
+        ("lost piece", all, extended(3, &[0, 0, 0, 1])),
+        ("unknown number", none.clone(), not_known(200)),
+        ("hash request", none, not_known(21)),
+    ]
+}
+
+#[test]
+#[ignore = "measures: wants the machine for itself"]
+fn p15_a_flood_of_any_small_message_costs_the_good_peer_nothing() {
+    with_a_seed(|_, seed, target| {
+        for (what, hello, burst) in small_messages() {
+            let done = Done::default();
+            let words = Words { hello, burst, reads: true };
+            let cost = trial(target, &seed.given, || flood(target, FLOODERS, &words, &done));
+            let (sent, came) = (done.bytes.load(Relaxed), done.connections.load(Relaxed));
+            println!("{what}: {came} connections, {} KiB", sent / 1024);
+            // Either it may say that as often as it likes, or it is thrown out and comes back.
+            assert!(sent > 8 << 20 || came > 50, "{what}: only {sent} bytes in {came} connections");
+            cost.must_be_small(what);
+        }
+        seed.rests.store(true, Relaxed);
+        target.must_be_idle();
+    });
+}
+
+#[test]
+#[ignore = "measures: wants the machine for itself"]
+fn p10_a_flood_of_requests_costs_the_good_peer_nothing() {
+    with_a_leech(|leech, target| {
+        let hello = bytes(&[Message::HaveNone, Message::Interested]);
+        let valid = again(&(0..512).flat_map(|n| bytes(&[Message::Request(block(n))])).collect::<Vec<_>>());
+        let cancelled =
+            again(&(0..512).flat_map(|n| bytes(&[Message::Request(block(n)), Message::Cancel(block(n))])).collect::<Vec<_>>());
+        let nowhere = again(&bytes(&[Message::Request(RawSpan { piece: u32::MAX, begin: u32::MAX, len: u32::MAX })]));
+        for (what, burst) in [("valid requests", valid), ("requests and cancels", cancelled), ("requests of nothing", nowhere)] {
+            let (done, words) = (Done::default(), Words { hello: hello.clone(), burst, reads: true });
+            let cost = trial(target, &leech.taken, || flood(target, FLOODERS, &words, &done));
+            assert!(done.bytes.load(Relaxed) > 100_000, "{what}: nothing was sent");
+            cost.must_be_small(what);
+        }
+    });
+}
+
+#[test]
+#[ignore = "measures: wants the machine for itself"]
+fn p14_peers_that_ask_and_never_read_cost_the_good_peer_nothing() {
+    with_a_leech(|leech, target| {
+        let hello = bytes(&[Message::HaveNone, Message::Interested]);
+        let burst = again(&(0..512).flat_map(|n| bytes(&[Message::Request(block(n))])).collect::<Vec<_>>());
+        let (done, words) = (Done::default(), Words { hello, burst, reads: false });
+        let cost = trial(target, &leech.taken, || flood(target, 7, &words, &done));
+        assert!(done.bytes.load(Relaxed) > 50_000, "nothing was sent");
+        cost.must_be_small("peers that never read");
+    });
+}
+
+#[test]
+#[ignore = "measures: wants the machine for itself"]
+fn p16_giant_extension_handshakes_cost_the_good_peer_nothing() {
+    let handshake = |payload: Vec<u8>| bytes(&[Message::Extended { id: 0, payload: &payload }]);
+    let keys = |n: u32| {
+        let m: Vec<u8> = (0..n).flat_map(|i| format!("8:k{i:07}i{}e", i % 256).into_bytes()).collect();
+        handshake([b"d1:md", &m[..], b"ee"].concat())
+    };
+    with_a_seed(|_, seed, target| {
+        for (what, burst) in [
+            ("2,000 keys in 32 KiB", keys(2_000)),
+            ("60,000 keys in 900 KiB", keys(60_000)),
+            ("30,000 levels", handshake([&b"d1:m"[..], &vec![b'l'; 30_000], &vec![b'e'; 30_000][..], b"e"].concat())),
+            ("1 MiB of names", handshake(vec![b'd'; (1 << 20) - 2])),
+        ] {
+            let done = Done::default();
+            let words = Words { hello: bytes(&[Message::HaveNone]), burst, reads: true };
+            let cost = trial(target, &seed.given, || flood(target, FLOODERS, &words, &done));
+            let (sent, came) = (done.bytes.load(Relaxed), done.connections.load(Relaxed));
+            assert!(sent > 8 << 20 || came > 50, "{what}: only {sent} bytes in {came} connections");
+            cost.must_be_small(what);
+        }
+        seed.rests.store(true, Relaxed);
+        target.must_be_idle();
+    });
+}
+
+// ---- connections --------------------------------------------------------------------------------------------------------
+
+/// Ways of beginning and never getting on.
+static SLOWNESS: [Beginning; 4] = [
+    |hash| (Vec::new(), handshake(hash).to_vec()),
+    |hash| ([&handshake(hash)[..], &[0, 0, 0, 13]].concat(), Vec::new()),
+    // A megabyte that nobody knows, and 32 KiB of an extension message, of which a byte comes a second.
+    |hash| ([&handshake(hash)[..], &(1u32 << 20).to_be_bytes(), &[200]].concat(), vec![0; 600]),
+    |hash| ([&handshake(hash)[..], &(32u32 << 10).to_be_bytes(), &[20, 0, b'd']].concat(), vec![b'1'; 600]),
+];
+
+#[test]
+#[ignore = "measures: wants the machine for itself"]
+fn p12_two_hundred_slow_connections_cost_the_good_peer_nothing() {
+    with_a_seed(|_, seed, target| {
+        let done = Done::default();
+        let cost = trial(target, &seed.given, || slow_loris(target, 200, &SLOWNESS, &done));
+        assert!(done.connections.load(Relaxed) >= 600, "not all came");
+        cost.must_be_small("two hundred slow connections");
+        // While they are there and nothing else happens there is nothing to do.
+        seed.rests.store(true, Relaxed);
+        let _attack = slow_loris(target, 200, &SLOWNESS[1..], &done);
+        std::thread::sleep(Duration::from_millis(500));
+        target.must_be_idle();
+    });
+}
+
+/// Whoever comes while others keep the door busy gets in within a few tries, as a client makes them.
+#[test]
+#[ignore = "measures: wants the machine for itself"]
+fn p12_a_newcomer_gets_in_beside_two_hundred_connections_that_never_say_who_they_are() {
+    with_a_seed(|lab, _, target| {
+        let done = Done::default();
+        let _attack = slow_loris(target, 200, &SLOWNESS[..1], &done);
+        lab.wait_for("all have come", || done.connections.load(Relaxed) >= 200);
+        let begun = Instant::now();
+        let got_in =
+            (0..10).find(|_| Line::dial(Ipv4Addr::new(127, 0, 0, 77).into(), target.address(), target.info_hash).is_ok());
+        assert!(got_in.is_some(), "ten tries in {:?} and nobody answered", begun.elapsed());
+    });
+}
+
+#[test]
+#[ignore = "measures: wants the machine for itself"]
+fn p13_ten_thousand_connects_and_closes_with_64_descriptors_cost_the_good_peer_nothing() {
+    let lab = Lab::on_loopback();
+    let torrent = Endless::new(&lab, PIECES, &[]);
+    let seed = Seed::start(9, &torrent);
+    let target = Target::getting(&lab, rill_with_descriptors(64), &torrent, &[seed.address]);
+    lab.wait_for("it downloads", || seed.given.load(Relaxed) > 0);
+    let before = target.descriptors();
+    let done = Done::default();
+    let cost = trial(target, &seed.given, || storm(target, &done));
+    let came = done.connections.load(Relaxed);
+    println!("{came} connections");
+    assert!(came >= 10_000, "only {came} connections");
+    cost.must_be_small("a storm of connections");
+    lab.wait_for("all that is left is what was there", || target.descriptors() <= before + 1);
+    seed.rests.store(true, Relaxed);
+    target.must_be_idle();
+}
+
+/// Peers that say who they are, so that nothing but descriptors limits them.
+fn hold(target: Target<'_>, connections: u8) -> Vec<TcpStream> {
+    let dial = |n: u8| {
+        let mut stream = connect(Ipv4Addr::new(127, 63, 0, n).into(), target.address()).unwrap();
+        // If there is no room for it, it may be gone already.
+        let _ = stream.write_all(&handshake(target.info_hash));
+        stream
+    };
+    (1..=connections).map(dial).collect()
+}
+
+#[test]
+fn r5_without_descriptors_nobody_is_accepted_nothing_spins_and_all_is_well_when_some_are_free() {
+    let lab = Lab::on_loopback();
+    let torrent = Endless::new(&lab, PIECES, &[]);
+    let seed = Seed::start(9, &torrent);
+    let target = Target::getting(&lab, rill(), &torrent, &[seed.address]);
+    lab.wait_for("it downloads", || seed.given.load(Relaxed) > 1 << 20);
+    let limit = target.limit_descriptors(6);
+    let mut held = hold(target, 20);
+    lab.wait_for("there are no descriptors left", || target.has_all_below(limit));
+    let given = seed.given.load(Relaxed);
+    lab.wait_for("the download goes on", || seed.given.load(Relaxed) > given + (1 << 20));
+    seed.rests.store(true, Relaxed);
+    target.must_be_idle();
+    // Whoever waits in the queue is accepted when others go.
+    held.drain(..16).for_each(drop);
+    let last = held.last_mut().unwrap();
+    last.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    last.read_exact(&mut [0; 68]).expect("whoever waited is answered");
+}
+
+#[test]
+fn r5_whoever_connects_leaves_descriptors_for_the_files() {
+    let lab = Lab::on_loopback();
+    let torrent = Endless::new(&lab, PIECES, &[]);
+    let seed = Seed::start(9, &torrent);
+    seed.rests.store(true, Relaxed);
+    let target = Target::getting(&lab, rill_with_descriptors(48), &torrent, &[seed.address]);
+    lab.wait_for("it asks the seed", || seed.asked.load(Relaxed));
+    // The file is opened when the first block is there, and then there are more peers than descriptors.
+    let _held = hold(target, 60);
+    lab.wait_for("they have come", || target.descriptors() >= 30);
+    seed.rests.store(false, Relaxed);
+    lab.wait_for("it downloads", || target.said().iter().any(|said| said["pieces_have"].as_u64() > Some(4)));
+}

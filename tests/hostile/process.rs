@@ -1,0 +1,347 @@
+//! The process on a machine that does not help: signals, pipes that nobody reads, no home, no locale; and peers that speak other dialects.
+
+use crate::bystanders::Seed;
+use crate::lab::{Lab, free_port};
+use crate::rig::{Endless, Target, piece, rill};
+use crate::web::{Server, silence, with_peers};
+use crate::wire::{Line, connect, handshake};
+use rill::wire::{HANDSHAKE_LEN, Message};
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+/// What a stop may take: the last announce has five seconds, the process around it a little.
+const STOP: Duration = Duration::from_millis(5_500);
+
+// ---- R1 -----------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn r1_every_signal_stops_with_a_record_a_last_word_to_the_tracker_and_code_7() {
+    for signal in ["TERM", "INT", "HUP"] {
+        let lab = Lab::on_loopback();
+        let tracker = Server::saying(with_peers(1800, &[]));
+        let torrent = Endless::new(&lab, 64, &[vec![tracker.url()]]);
+        let seed = Seed::start(9, &torrent);
+        let (state, out) = (lab.new_dir("state"), lab.new_dir("out"));
+        let mut command = rill();
+        command.env_remove("RILL_NO_STATE").env("RILL_STATE_DIR", &state);
+        let target = Target::getting_to(&lab, command, &torrent, &out, &[seed.address]);
+        lab.wait_for("some of it is there", || target.said().iter().any(|said| said["pieces_have"].as_u64() > Some(4)));
+        let had = target.said().iter().filter_map(|said| said["pieces_have"].as_u64()).max().unwrap();
+        let told = Instant::now();
+        target.kid.signal(signal);
+        assert_eq!(target.kid.code(), 7, "{signal}: {}", lab.words());
+        assert!(told.elapsed() < STOP, "{signal}: {:?}", told.elapsed());
+        let events: Vec<String> = tracker.asked();
+        assert!(events[0].contains("event=started") && events.last().unwrap().contains("event=stopped"), "{signal}: {events:?}");
+        // What it had it claims at once, without looking, from its record.
+        let mut again = rill();
+        again.env_remove("RILL_NO_STATE").env("RILL_STATE_DIR", &state).args([
+            "get",
+            "--json",
+            "--listen-port",
+            "0",
+            "--timeout",
+            "1s",
+            "-d",
+        ]);
+        let again = again.arg(&out).arg(&torrent.file).output().unwrap();
+        let said = String::from_utf8(again.stdout).unwrap();
+        let objects = said.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let has = objects.filter_map(|said| said["pieces_have"].as_u64()).max();
+        assert!(has >= Some(had), "{signal}: {had} pieces were there, {has:?} are claimed\n{said}");
+    }
+}
+
+#[test]
+fn r1_a_seed_ends_with_code_0() {
+    let lab = Lab::on_loopback();
+    let torrent = Endless::new(&lab, 4, &[]);
+    for signal in ["TERM", "INT", "HUP"] {
+        let target = Target::seeding(&lab, rill(), &torrent);
+        target.kid.signal(signal);
+        assert_eq!(target.kid.code_within(STOP), 0, "{signal}: {}", lab.words());
+    }
+}
+
+#[test]
+fn r1_a_silent_tracker_holds_the_end_up_for_five_seconds_and_a_second_signal_ends_it_at_once() {
+    let lab = Lab::on_loopback();
+    // It answers the first announce, and the last one never.
+    let tracker = Server::start(|stream, number| match number {
+        0 => stream.write_all(&with_peers(1800, &[])),
+        _ => silence(stream),
+    });
+    let torrent = Endless::new(&lab, 4, &[vec![tracker.url()]]);
+    let start = || {
+        let target = Target::getting(&lab, rill(), &torrent, &[]);
+        let asked = tracker.asked().len();
+        lab.wait_for("the tracker is asked", || tracker.asked().len() > asked);
+        lab.wait_for("it says something", || !target.said().is_empty());
+        target
+    };
+    let patient = start();
+    let told = Instant::now();
+    patient.kid.signal("TERM");
+    assert_eq!(patient.kid.code(), 7);
+    assert!(told.elapsed() < STOP, "{:?}", told.elapsed());
+    let impatient = start();
+    impatient.kid.signal("TERM");
+    let asked = tracker.asked().len();
+    lab.wait_for("it says goodbye to the tracker", || {
+        tracker.asked().len() >= asked && tracker.asked().last().unwrap().contains("stopped")
+    });
+    let told = Instant::now();
+    impatient.kid.signal("INT");
+    assert_eq!(impatient.kid.code(), 7);
+    assert!(told.elapsed() < Duration::from_secs(1), "{:?}", told.elapsed());
+}
+
+// ---- R9, R10 --------------------------------------------------------------------------------------------------------------
+
+/// Pieces of a download of a few seconds: long enough to say a few things.
+const SHORT: u32 = 64;
+
+/// Where a program's words go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reader {
+    /// Nobody has the other end any more.
+    Gone,
+    /// Somebody has it and never reads, and there is no room for one more byte.
+    Asleep,
+}
+
+/// A pipe without room: its end to write to, and the other.
+fn full_pipe(lab: &Lab) -> (File, File) {
+    let path = lab.new_dir("pipe").join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    // On Linux a pipe may be opened for both at once, and then does not wait for the other side.
+    let mut both =
+        File::options().read(true).write(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32).open(&path).unwrap();
+    let writer = File::options().write(true).open(&path).unwrap();
+    while both.write(&[b' '; 4096]).is_ok() || both.write(b" ").is_ok() {}
+    (writer, both)
+}
+
+#[test]
+fn r9_a_download_ends_whether_its_words_are_read_or_not() {
+    let lab = Lab::on_loopback();
+    let torrent = Endless::new(&lab, SHORT, &[]);
+    let seed = Seed::start(9, &torrent);
+    for (words, reader) in [("--json", Reader::Gone), ("--json", Reader::Asleep), ("-v", Reader::Gone), ("-v", Reader::Asleep)] {
+        let out = lab.new_dir("out");
+        let mut command = rill();
+        command.args(["get", words, "--listen-port", "0", "--peer", &seed.address.to_string(), "-d"]).arg(&out);
+        let (writer, other) = full_pipe(&lab);
+        let other = Some(other).filter(|_| reader == Reader::Asleep);
+        command.arg(&torrent.file).stdin(Stdio::null()).stderr(writer.try_clone().unwrap()).stdout(writer);
+        let (mut child, begun) = (command.spawn().unwrap(), Instant::now());
+        drop(command);
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if begun.elapsed() > Duration::from_secs(20) {
+                child.kill().unwrap();
+                panic!("{words}, reader {reader:?}: it waits for its reader");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        assert_eq!(status.code(), Some(0), "{words}, reader {reader:?}");
+        assert!(fs::read(out.join("endless")).unwrap() == piece().repeat(SHORT as usize));
+        drop(other);
+    }
+}
+
+#[test]
+fn r10_without_locale_terminal_or_home_a_download_works() {
+    let lab = Lab::on_loopback();
+    let torrent = Endless::new(&lab, 8, &[]);
+    let seed = Seed::start(9, &torrent);
+    let read_only = lab.new_dir("home");
+    fs::set_permissions(&read_only, fs::Permissions::from_mode(0o555)).unwrap();
+    // Root may write anywhere, but not below a file.
+    let file = lab.at("file");
+    fs::write(&file, "").unwrap();
+    let homes =
+        [None, Some(read_only.as_path()), Some(file.as_path()), Some(Path::new("/nowhere/at/all")), Some(Path::new("/proc"))];
+    for home in homes {
+        let mut command = rill();
+        command.env_remove("RILL_NO_STATE").env_remove("PATH").env("TERM", "dumb");
+        if let Some(home) = home {
+            command.env("HOME", home);
+        }
+        let out = lab.new_dir("out");
+        command.args(["get", "--listen-port", "0", "--peer", &seed.address.to_string(), "-d"]).arg(&out).arg(&torrent.file);
+        let ended = command.output().unwrap();
+        let said = String::from_utf8([ended.stdout, ended.stderr].concat()).unwrap();
+        assert_eq!(ended.status.code(), Some(0), "home {home:?}: {said}");
+        assert!(said.is_ascii() && !said.contains('\x1b'), "home {home:?}: {said}");
+        assert!(fs::read(out.join("endless")).unwrap() == piece().repeat(8));
+    }
+}
+
+// ---- other dialects -------------------------------------------------------------------------------------------------------
+
+/// What rill says to whoever sends these bytes, and how long it takes until it hangs up.
+fn answer_to(target: Target<'_>, bytes: &[u8]) -> (Vec<u8>, Duration) {
+    let mut stream = connect(Ipv4Addr::LOCALHOST.into(), target.address()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let begun = Instant::now();
+    // It may hang up before the last of them.
+    let _ = stream.write_all(bytes);
+    let (mut said, mut some) = (Vec::new(), [0; 4096]);
+    loop {
+        match stream.read(&mut some) {
+            Ok(0) => break,
+            Ok(n) => said.extend_from_slice(&some[..n]),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => panic!("after half a minute it has not hung up"),
+            Err(_) => break,
+        }
+    }
+    (said, begun.elapsed())
+}
+
+#[test]
+fn p22_an_encrypted_handshake_is_not_answered_and_over_within_the_time_for_handshakes() {
+    let lab = Lab::on_loopback();
+    let target = Target::seeding(&lab, rill(), &Endless::new(&lab, 4, &[]));
+    let noise = |len: usize, first: u8| [&[first][..], &crate::support::content(len - 1, 3)].concat();
+    // A key of Diffie and Hellman has 96 bytes, pads at most 512; others try 65,535, or send what begins like a plain handshake.
+    let cases = [noise(96, 0xd7), noise(96 + 512, 0), noise(96 + 65_535, 0xff), noise(1 << 20, 0x42), noise(68, 19), vec![0; 96]];
+    for (i, bytes) in cases.iter().enumerate() {
+        let (said, took) = answer_to(target, bytes);
+        assert_eq!(said, [0; 0], "case {i} was answered");
+        assert!(took < Duration::from_secs(11), "case {i} was open for {took:?}");
+    }
+    assert!(
+        Line::dial(Ipv4Addr::LOCALHOST.into(), target.address(), target.info_hash).is_ok(),
+        "a plain one is answered as ever"
+    );
+}
+
+/// A rill that knows the torrent's hash alone, and nobody who could tell it more.
+fn following_a_link<'a>(lab: &'a Lab, torrent: &Endless) -> Target<'a> {
+    let (port, out, hash) = (free_port(), lab.new_dir("out"), torrent.metainfo.info_hash());
+    let mut command = rill();
+    command.args(["get", "--json", "--listen-port", &port.to_string(), "-d"]).arg(out).arg(format!("magnet:?xt=urn:btih:{hash}"));
+    Target::process(lab.start(&mut command), port, hash)
+}
+
+/// Handshake bytes in which the sender says that it knows v2 torrents (BEP 52).
+fn handshake_of_v2(target: Target<'_>) -> [u8; HANDSHAKE_LEN] {
+    let mut bytes = handshake(target.info_hash);
+    bytes[20 + 7] |= 0x10;
+    bytes
+}
+
+#[test]
+fn p21_the_v2_bit_and_hash_messages_on_a_v1_link_and_a_v1_torrent_are_passed_over() {
+    let lab = Lab::on_loopback();
+    let torrent = Endless::new(&lab, 8, &[]);
+    let seed = Seed::start(9, &torrent);
+    seed.rests.store(true, Relaxed);
+    let targets = [
+        following_a_link(&lab, &torrent),
+        Target::getting(&lab, rill(), &torrent, &[seed.address]),
+        Target::seeding(&lab, rill(), &torrent),
+    ];
+    for target in targets {
+        lab.wait_for("it listens", || connect(Ipv4Addr::LOCALHOST.into(), target.address()).is_ok());
+        let mut stream = connect(Ipv4Addr::new(127, 0, 0, 8).into(), target.address()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.write_all(&handshake_of_v2(target)).unwrap();
+        stream.read_exact(&mut [0; HANDSHAKE_LEN]).unwrap();
+        for id in [21, 22, 23] {
+            // Root, base layer, index, length, proof layers: right, far outside, too short, and with more hashes than there are.
+            let numbers = |n: [u32; 4]| [&[7; 32][..], &n.map(u32::to_be_bytes).concat()].concat();
+            for body in [
+                numbers([0, 0, 2, 0]),
+                numbers([u32::MAX; 4]),
+                vec![1],
+                [numbers([0, 0, 512, 9]), vec![9; 32 * 600]].concat(),
+                Vec::new(),
+            ] {
+                stream.write_all(&[&(body.len() as u32 + 1).to_be_bytes()[..], &[id], &body].concat()).unwrap();
+            }
+        }
+        // A keep-alive's worth of proof that the connection lives on: an interest is answered by a choke or an unchoke, or not at all, but
+        // the stream does not end.
+        let mut bytes = Vec::new();
+        Message::Interested.write(&mut bytes);
+        stream.write_all(&bytes).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        let mut rest = Vec::new();
+        let end = stream.read_to_end(&mut rest);
+        assert!(end.is_err_and(|e| e.kind() == ErrorKind::WouldBlock), "rill hung up on it");
+        assert_eq!(target.kid.ended(), None, "{}", lab.words());
+    }
+}
+
+/// The last block of the last piece is shorter than a block. A peer that sends more of it, with all that a block may have or with one
+/// byte too many, before it sends what was asked for, writes nothing behind the end.
+#[test]
+fn p9_a_last_block_that_is_too_long_does_not_extend_the_file() {
+    const LEN: usize = 100_001;
+    let lab = Lab::on_loopback();
+    let (from, out) = (lab.new_dir("content"), lab.new_dir("out"));
+    let torrent = crate::support::single(&from, "odd", LEN, 32 << 10);
+    let content = fs::read(from.join("odd")).unwrap();
+    let file = lab.at("odd.torrent");
+    fs::write(&file, torrent.to_file()).unwrap();
+    let listener = TcpListener::bind("127.0.0.9:0").unwrap();
+    let peer = listener.local_addr().unwrap();
+    let hash = torrent.info_hash();
+    let liar = std::thread::spawn(move || -> std::io::Result<u32> {
+        let mut line = Line::answer(listener.accept()?.0, hash)?;
+        line.say(&[Message::HaveAll, Message::Unchoke])?;
+        let mut lies = 0;
+        // It ends when rill has everything and hangs up.
+        while let Ok((id, body)) = line.hear() {
+            if id != 6 {
+                continue;
+            }
+            let number = |at: usize| u32::from_be_bytes(body[at..at + 4].try_into().unwrap()) as usize;
+            let (at, len) = (number(0) * (32 << 10) + number(4), number(8));
+            let block = |bytes: &[u8]| [&(9 + bytes.len() as u32).to_be_bytes()[..], &[7], &body[..8], bytes].concat();
+            if at + len == LEN {
+                line.raw(&block(&[&content[at..], &[0xee; 1]].concat()))?;
+                line.raw(&block(&[0xee; 16 << 10]))?;
+                lies += 2;
+            }
+            line.raw(&block(&content[at..at + len]))?;
+        }
+        Ok(lies)
+    });
+    let mut command = rill();
+    command.args(["get", "--listen-port", "0", "--timeout", "40", "--peer", &peer.to_string(), "-d"]).arg(&out).arg(&file);
+    let kid = lab.start(&mut command);
+    assert_eq!(kid.code(), 0, "{}", lab.words());
+    assert!(liar.join().unwrap().unwrap() >= 2);
+    assert!(fs::read(out.join("odd")).unwrap() == fs::read(from.join("odd")).unwrap());
+}
+
+/// rill keeps no "last seen complete"; what it tells of a swarm is who is there now, and a seed that gives nothing counts as one until it
+/// is gone, and then no more.
+#[test]
+fn p20_a_seed_in_name_alone_is_nothing_that_is_remembered() {
+    let lab = Lab::on_loopback();
+    let torrent = Endless::new(&lab, 8, &[]);
+    let target = Target::getting(&lab, rill(), &torrent, &[]);
+    lab.wait_for("it listens", || connect(Ipv4Addr::LOCALHOST.into(), target.address()).is_ok());
+    let mut liar = Line::dial(Ipv4Addr::new(127, 0, 0, 8).into(), target.address(), target.info_hash).unwrap();
+    liar.say(&[Message::HaveAll]).unwrap();
+    let last = || target.said().pop().unwrap_or_default();
+    lab.wait_for("it counts as a seed", || last()["seeds"] == 1);
+    drop(liar);
+    lab.wait_for("it counts no more", || last()["seeds"] == 0);
+    let last = last();
+    assert_eq!((&last["pieces_have"], &last["downloaded_bytes"]), (&0.into(), &0.into()));
+    let words = last.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
+    assert!(!words.contains("seen") && !words.contains("availab"), "{words}");
+}

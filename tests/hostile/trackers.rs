@@ -1,0 +1,187 @@
+//! Trackers that attack while a good peer gives: rill gets what the peer has at the same speed, in the same memory, and leaves at once
+//! when it is told to.
+
+use crate::bystanders::Seed;
+use crate::lab::{Lab, free_port};
+use crate::need;
+use crate::rig::{Endless, GOOD_RATE, MEMORY_MARGIN, Target, rill};
+use crate::web::{Server, bomb, drip, endless, redirect, reply, silence, with_peers};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+/// How long each download is watched.
+const WATCHED: Duration = Duration::from_secs(4);
+/// What a stop may take: the last announce has five seconds, the process around it a little.
+const STOP: Duration = Duration::from_millis(5_500);
+
+/// What a download did in the time that it was watched.
+struct Run {
+    rate: f64,
+    memory: u64,
+    stop: Duration,
+}
+
+/// Downloads beside these trackers, and is told to stop.
+fn run(tiers: &[Vec<String>]) -> Run {
+    let lab = Lab::on_loopback();
+    let torrent = Endless::new(&lab, 1024, tiers);
+    let seed = Seed::start(9, &torrent);
+    let target = Target::getting(&lab, rill(), &torrent, &[seed.address]);
+    lab.wait_for("it downloads", || seed.given.load(Relaxed) > GOOD_RATE / 16);
+    let (begun, before, mut memory) = (Instant::now(), seed.given.load(Relaxed), 0);
+    while begun.elapsed() < WATCHED {
+        memory = memory.max(target.memory());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let rate = (seed.given.load(Relaxed) - before) as f64 / begun.elapsed().as_secs_f64();
+    let told = Instant::now();
+    target.kid.signal("INT");
+    assert_eq!(target.kid.code(), 7, "{}", lab.words());
+    Run { rate, memory, stop: told.elapsed() }
+}
+
+/// The same without and with what attacks, whose trackers must have been asked.
+fn compare(what: &str, attackers: &[Server], tiers: &[Vec<String>]) {
+    let (quiet, attacked) = (run(&[]), run(tiers));
+    let kept = attacked.rate / quiet.rate;
+    let grown = attacked.memory.saturating_sub(quiet.memory);
+    println!("{what}: keeps {:.0} %, memory +{} KiB, stops in {:?}", kept * 100.0, grown / 1024, attacked.stop);
+    for attacker in attackers {
+        assert!(!attacker.asked().is_empty(), "{what}: {} was never asked", attacker.url());
+    }
+    assert!(quiet.rate > GOOD_RATE as f64 * 0.5, "{what}: {:.0} bytes a second in quiet, so nothing can be said", quiet.rate);
+    assert!(kept >= 0.9, "{what}: the download keeps {:.0} % of its rate", kept * 100.0);
+    assert!(grown <= MEMORY_MARGIN, "{what}: memory grew by {} KiB", grown / 1024);
+    assert!(attacked.stop < STOP, "{what}: it took {:?} to stop", attacked.stop);
+}
+
+fn one(what: &str, attacker: Server) {
+    let tiers = [vec![attacker.url()]];
+    compare(what, &[attacker], &tiers);
+}
+
+#[test]
+#[ignore = "measures: wants the machine for itself"]
+fn k2_bodies_without_end_and_bombs_cost_the_download_nothing() {
+    one("an endless body", Server::start(|stream, _| endless(stream)));
+    one("a gzip bomb", Server::start(|stream, _| bomb(stream)));
+}
+
+#[test]
+#[ignore = "measures: wants the machine for itself"]
+fn k3_trackers_that_drip_or_are_silent_cost_the_download_nothing_and_do_not_hold_up_its_end() {
+    one("a drip", Server::start(|stream, _| drip(stream, Duration::from_millis(500))));
+    one("silence", Server::start(|stream, _| silence(stream)));
+}
+
+#[test]
+#[ignore = "measures: wants the machine for itself"]
+fn k4_redirects_that_lead_nowhere_cost_the_download_nothing() {
+    one("a redirect loop", Server::saying(redirect("/announce")));
+    one("a redirect to a file", Server::saying(redirect("file:///etc/passwd")));
+}
+
+#[test]
+#[ignore = "measures: wants the machine for itself"]
+fn k6_a_hundred_thousand_peers_cost_the_download_nothing() {
+    let nobody: Vec<SocketAddr> =
+        (0..100_000u32).map(|n| (Ipv4Addr::new(127, 100 + (n >> 16) as u8, (n >> 8) as u8, n as u8 | 1), 9).into()).collect();
+    one("100,000 peers", Server::saying(with_peers(60, &nobody)));
+}
+
+#[test]
+#[ignore = "measures: wants the machine for itself"]
+fn k12_ten_thousand_tiers_of_trackers_that_misbehave_cost_the_download_nothing() {
+    let attackers = [
+        Server::start(|stream, _| endless(stream)),
+        Server::start(|stream, _| bomb(stream)),
+        Server::saying(redirect("/announce")),
+        Server::saying(reply(b"<html>")),
+    ];
+    // Behind them, ports of this machine at which nobody listens.
+    let nobody = (1..10_000).map(|port| format!("http://127.9.9.9:{port}/announce"));
+    let tiers: Vec<Vec<String>> = attackers.iter().map(Server::url).chain(nobody).map(|url| vec![url]).collect();
+    compare("10,000 tiers", &attackers, &tiers);
+}
+
+/// A tracker of another machine is asked for whatever it likes; on this one nothing but an announce is.
+#[test]
+fn k10_a_local_address_with_another_path_is_never_connected_to() {
+    let lab = Lab::on_loopback();
+    let (router, tracker) = (Server::saying(reply(b"de")), Server::saying(with_peers(1800, &[])));
+    let commands =
+        ["/reboot", "/announce?cmd=reboot", "/cgi/announce"].map(|path| vec![format!("http://{}{path}", router.address)]);
+    let torrent = Endless::new(&lab, 1, &[&commands[..], &[vec![tracker.url()]]].concat());
+    Target::getting(&lab, rill(), &torrent, &[]);
+    lab.wait_for("the last tier is asked", || !tracker.asked().is_empty());
+    assert!(router.asked().is_empty(), "{:?}", router.asked());
+}
+
+#[test]
+fn k4_a_tracker_that_redirects_to_a_file_or_in_circles_is_asked_six_times_at_most() {
+    let lab = Lab::on_loopback();
+    let (circle, file) = (Server::saying(redirect("/announce")), Server::saying(redirect("file:///etc/passwd")));
+    let last = Server::saying(with_peers(1800, &[]));
+    let torrent = Endless::new(&lab, 1, &[vec![circle.url()], vec![file.url()], vec![last.url()]]);
+    Target::getting(&lab, rill(), &torrent, &[]);
+    lab.wait_for("the last tier is asked", || !last.asked().is_empty());
+    assert_eq!((circle.asked().len(), file.asked().len()), (6, 1));
+}
+
+/// `HTTP_PROXY` is obeyed, as `rill --help` says: the proxy is asked for the tracker's whole URL, and the tracker itself never.
+#[test]
+fn k14_the_proxy_of_the_environment_is_used_for_trackers_and_said_so_in_the_help() {
+    let lab = Lab::on_loopback();
+    let proxy = Server::saying(with_peers(1800, &[]));
+    for no_proxy in [false, true] {
+        let tracker = Server::saying(with_peers(1800, &[]));
+        let torrent = Endless::new(&lab, 1, &[vec![tracker.url()]]);
+        let mut command = rill();
+        command.env("HTTP_PROXY", format!("http://{}", proxy.address));
+        if no_proxy {
+            command.env("NO_PROXY", "127.0.0.1");
+        }
+        // The lab takes these variables from every program that it starts.
+        command.args(["get", "--json", "--listen-port", "0", "-d"]).arg(lab.new_dir("out")).arg(&torrent.file);
+        let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+        let before = proxy.asked().len();
+        lab.wait_for("somebody is asked", || tracker.asked().len() + proxy.asked().len() > before);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!((tracker.asked().len(), proxy.asked().len()), if no_proxy { (1, 1) } else { (0, 1) });
+        let asked = [proxy.asked(), tracker.asked()].concat();
+        assert!(no_proxy || asked[0].contains(&tracker.address.to_string()), "{asked:?}");
+    }
+    let help = rill().arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(help.contains("HTTP_PROXY") && help.contains("peers are always reached directly"), "{help}");
+}
+
+/// A certificate that nobody has signed but its own maker, for another host: refused, and said so.
+#[test]
+#[ignore = "needs another program"]
+fn k11_a_tracker_whose_certificate_nobody_vouches_for_is_refused_and_the_reason_is_told() {
+    need!("openssl");
+    let lab = Lab::on_loopback();
+    let port = free_port();
+    let openssl = |words: &[&str]| {
+        let mut command = Command::new("openssl");
+        command.args(words).current_dir(lab.at(""));
+        command
+    };
+    let made = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=tracker.example"];
+    assert!(
+        openssl(&[&made[..], &["-keyout", "key", "-out", "cert"]].concat()).stderr(Stdio::null()).status().unwrap().success()
+    );
+    let address = format!("127.0.0.1:{port}");
+    lab.start(&mut openssl(&["s_server", "-accept", &address, "-key", "key", "-cert", "cert", "-www"]));
+    lab.wait_for("the server listens", || std::net::TcpStream::connect(&address).is_ok());
+    let torrent = Endless::new(&lab, 1, &[vec![format!("https://{address}/announce")]]);
+    let mut command = rill();
+    command.arg("-v");
+    let target = Target::getting(&lab, command, &torrent, &[]);
+    lab.wait_for("it says why", || target.kid.words().contains("certificate"));
+    assert!(!target.kid.words().contains("clock is wrong"), "{}", target.kid.words());
+}

@@ -1,0 +1,125 @@
+//! A web server that answers every request in its own way, and remembers what it was asked.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// A running one.
+pub struct Server {
+    pub address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    /// One that answers like this; the number counts requests from 0.
+    pub fn start(answer: impl Fn(&mut TcpStream, usize) -> io::Result<()> + Send + Sync + 'static) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, asked, answer) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<String>>>::default(), Arc::new(answer));
+        let seen = asked.clone();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let (seen, answer) = (seen.clone(), answer.clone());
+                std::thread::spawn(move || {
+                    let Ok(head) = head(&mut stream) else { return };
+                    let number = {
+                        let mut seen = seen.lock().unwrap();
+                        seen.push(head.lines().next().unwrap_or_default().to_owned());
+                        seen.len() - 1
+                    };
+                    // Whoever asked may hang up, which is its right.
+                    let _ = answer(&mut stream, number);
+                });
+            }
+        });
+        Server { address, asked }
+    }
+
+    /// One that gives these bytes.
+    pub fn saying(bytes: impl Into<Vec<u8>>) -> Server {
+        let bytes = bytes.into();
+        Server::start(move |stream, _| stream.write_all(&bytes))
+    }
+
+    /// The URL to announce to.
+    pub fn url(&self) -> String {
+        format!("http://{}/announce", self.address)
+    }
+
+    /// The first lines of all requests.
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+fn head(stream: &mut TcpStream) -> io::Result<String> {
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") && head.len() < 16 << 10 {
+        stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
+/// A whole answer.
+pub fn reply(body: &[u8]) -> Vec<u8> {
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    [head.as_bytes(), body].concat()
+}
+
+/// "Look there."
+pub fn redirect(location: &str) -> Vec<u8> {
+    format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").into_bytes()
+}
+
+/// A body without end.
+pub fn endless(stream: &mut TcpStream) -> io::Result<()> {
+    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+    let zeros = vec![b'0'; 64 << 10];
+    loop {
+        stream.write_all(&zeros)?;
+    }
+}
+
+/// Zeros without end, packed a thousand to one.
+pub fn bomb(stream: &mut TcpStream) -> io::Result<()> {
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b\x08\0\0\0\0\0\0\xff")?;
+    // A deflate block with fixed codes: the literal 0, and then for ever 258 bytes from one byte before. Eight of these take 13 bytes,
+    // and from the third byte on it is the same 13 bytes again and again.
+    let bits = "11000110000".bytes().chain("1100010100000".bytes().cycle()).take(8 * (2 + 13)).collect::<Vec<_>>();
+    let packed: Vec<u8> = bits.chunks(8).map(|bits| bits.iter().rev().fold(0, |byte, bit| byte << 1 | (bit - b'0'))).collect();
+    stream.write_all(&packed[..2])?;
+    let again = packed[2..].repeat(4096);
+    loop {
+        stream.write_all(&again)?;
+    }
+}
+
+/// One byte of a good answer every so often.
+pub fn drip(stream: &mut TcpStream, every: Duration) -> io::Result<()> {
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")?;
+    for byte in b"d8:intervali1800e5:peers99000:".iter().chain(std::iter::repeat(&b'1')) {
+        stream.write_all(&[*byte])?;
+        std::thread::sleep(every);
+    }
+    Ok(())
+}
+
+/// Says nothing until the other side has had enough.
+pub fn silence(stream: &mut TcpStream) -> io::Result<()> {
+    stream.set_read_timeout(None)?;
+    stream.read(&mut [0]).map(drop)
+}
+
+/// A tracker's answer with these peers, in compact form.
+pub fn with_peers(interval: u32, peers: &[SocketAddr]) -> Vec<u8> {
+    let mut list = Vec::new();
+    for peer in peers {
+        let std::net::IpAddr::V4(ip) = peer.ip() else { continue };
+        list.extend_from_slice(&ip.octets());
+        list.extend_from_slice(&peer.port().to_be_bytes());
+    }
+    let head = format!("d8:intervali{interval}e12:min intervali{interval}e5:peers{}:", list.len());
+    reply(&[head.as_bytes(), &list, b"e"].concat())
+}
