@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 const PIECES: u32 = 8192;
 /// Bytes of messages that are written at a time.
 const BURST: usize = 64 << 10;
+/// The number under which rill wants to be asked for metadata.
+const OUR_METADATA_ID: u8 = 2;
 /// Peers of a flood.
 const FLOODERS: u8 = 4;
 
@@ -118,12 +120,16 @@ fn p10_a_flood_of_requests_costs_the_good_peer_nothing() {
 #[ignore = "measures: wants the machine for itself"]
 fn p14_peers_that_ask_and_never_read_cost_the_good_peer_nothing() {
     with_a_leech(|leech, target| {
-        let hello = bytes(&[Message::HaveNone, Message::Interested]);
-        let burst = again(&(0..512).flat_map(|n| bytes(&[Message::Request(block(n))])).collect::<Vec<_>>());
-        let (done, words) = (Done::default(), Words { hello, burst, reads: false });
-        let cost = trial(target, &leech.taken, || flood(target, 7, &words, &done));
-        assert!(done.bytes.load(Relaxed) > 50_000, "nothing was sent");
-        cost.must_be_small("peers that never read");
+        let requests = (0..512).flat_map(|n| bytes(&[Message::Request(block(n))])).collect::<Vec<_>>();
+        let hello =
+            bytes(&[Message::HaveNone, Message::Interested, Message::Extended { id: 0, payload: b"d1:md11:ut_metadatai2eee" }]);
+        let metadata = bytes(&[Message::Extended { id: OUR_METADATA_ID, payload: b"d8:msg_typei0e5:piecei0ee" }]);
+        for (what, burst) in [("for blocks", requests), ("for metadata", metadata)] {
+            let (done, words) = (Done::default(), Words { hello: hello.clone(), burst: again(&burst), reads: false });
+            let cost = trial(target, &leech.taken, || flood(target, 7, &words, &done));
+            assert!(done.bytes.load(Relaxed) > 50_000, "nothing was sent");
+            cost.must_be_small(&format!("peers that ask {what} and never read"));
+        }
     });
 }
 

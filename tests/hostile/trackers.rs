@@ -180,7 +180,7 @@ fn k11_a_tracker_whose_certificate_nobody_vouches_for_is_refused_and_the_reason_
     lab.wait_for("the server listens", || std::net::TcpStream::connect(&address).is_ok());
     let torrent = Endless::new(&lab, 1, &[vec![format!("https://{address}/announce")]]);
     let mut command = rill();
-    command.arg("-v");
+    command.env("RILL_VERBOSE", "1");
     let target = Target::getting(&lab, command, &torrent, &[]);
     lab.wait_for("it says why", || target.kid.words().contains("certificate"));
     assert!(!target.kid.words().contains("clock is wrong"), "{}", target.kid.words());
