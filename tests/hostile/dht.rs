@@ -10,7 +10,7 @@
 use crate::attackers::Attackers;
 use crate::bystanders::Leech;
 use crate::lab::Lab;
-use crate::rig::{Endless, Target, rill, trial};
+use crate::rig::{Endless, Target, Unharmed, rill, trial};
 use rill::units::{InfoHash, NodeId, Rng};
 use rill::wire::krpc::{Body, Packet, Query, Question, ReplyParts, Want, parse, write_node, write_query, write_reply};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -187,10 +187,10 @@ fn d6_a_flood_of_forged_questions_draws_8000_bytes_a_second_and_costs_the_good_p
     let target = node(&lab, &torrent);
     make_popular(target);
     let leech = Leech::start(9, target.address(), &torrent);
-    let victims = Arc::new(victims(89));
+    let (victims, unharmed) = (Arc::new(victims(89)), Unharmed::default());
     for (what, question) in questions() {
         let (flow, begun) = (Flow::default(), Instant::now());
-        let cost = trial(target, &leech.taken, || {
+        let cost = trial(target, &leech.taken, &unharmed, || {
             let (victims, question, flow, to) = (victims.clone(), question.clone(), flow.clone(), target.address());
             Attackers::start(0..1, move |_, stop| {
                 while !stop.load(Relaxed) {

@@ -4,9 +4,9 @@
 use crate::attackers::{Beginning, Done, Words, flood, slow_loris, storm};
 use crate::bystanders::{BLOCK, Leech, Seed};
 use crate::lab::Lab;
-use crate::rig::{Endless, Target, rill, rill_with_descriptors, trial};
+use crate::rig::{Endless, Target, Unharmed, rill, rill_with_descriptors, trial};
 use crate::wire::{Line, bytes, connect, handshake};
-use rill::wire::{Message, RawSpan};
+use rill::wire::{ExtensionIds, Message, RawSpan};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,25 +16,25 @@ use std::time::{Duration, Instant};
 const PIECES: u32 = 8192;
 /// Bytes of messages that are written at a time.
 const BURST: usize = 64 << 10;
-/// The number under which rill wants to be asked for metadata.
-const OUR_METADATA_ID: u8 = 2;
+/// The numbers under which rill wants to hear extension messages.
+const IDS: ExtensionIds = ExtensionIds::OURS;
 /// Peers of a flood.
 const FLOODERS: u8 = 4;
 
 /// A rill that downloads from one good seed.
-fn with_a_seed(test: impl Fn(&Lab, &Seed, Target<'_>)) {
+fn with_a_seed(test: impl Fn(&Lab, &Seed, Target<'_>, &Unharmed)) {
     let lab = Lab::on_loopback();
     let torrent = Endless::new(&lab, PIECES, &[]);
     let seed = Seed::start(9, &torrent);
-    test(&lab, &seed, Target::getting(&lab, rill(), &torrent, &[seed.address]));
+    test(&lab, &seed, Target::getting(&lab, rill(), &torrent, &[seed.address]), &Unharmed::default());
 }
 
 /// A rill that uploads to one good leech.
-fn with_a_leech(test: impl Fn(&Leech, Target<'_>)) {
+fn with_a_leech(test: impl Fn(&Leech, Target<'_>, &Unharmed)) {
     let lab = Lab::on_loopback();
     let torrent = Endless::new(&lab, 64, &[]);
     let target = Target::seeding(&lab, rill(), &torrent);
-    test(&Leech::start(9, target.address(), &torrent), target);
+    test(&Leech::start(9, target.address(), &torrent), target, &Unharmed::default());
 }
 
 /// The same bytes again and again, as many as go into one burst.
@@ -71,9 +71,9 @@ fn small_messages() -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
         ("port", none.clone(), of(&[Message::Port { port: 6881 }])),
         ("extension handshake", none.clone(), extended(0, b"d1:md6:ut_pexi1e11:ut_metadatai2ee4:reqqi250ee")),
         ("extension that nobody has", none.clone(), extended(99, b"d1:xi1ee")),
-        ("request for metadata", none.clone(), extended(2, b"d8:msg_typei0e5:piecei0ee")),
-        ("peer exchange", none.clone(), extended(1, b"d5:added6:\x05\x06\x07\x08\x1a\xe17:added.f1:\0e")),
-        ("lost piece", all, extended(3, &[0, 0, 0, 1])),
+        ("request for metadata", none.clone(), extended(IDS.ut_metadata, b"d8:msg_typei0e5:piecei0ee")),
+        ("peer exchange", none.clone(), extended(IDS.ut_pex, b"d5:added6:\x05\x06\x07\x08\x1a\xe17:added.f1:\0e")),
+        ("lost piece", all, extended(IDS.lt_donthave, &[0, 0, 0, 1])),
         ("unknown number", none.clone(), not_known(200)),
         ("hash request", none, not_known(21)),
     ]
@@ -82,11 +82,11 @@ fn small_messages() -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
 #[test]
 #[ignore = "measures: wants the machine for itself"]
 fn p15_a_flood_of_any_small_message_costs_the_good_peer_nothing() {
-    with_a_seed(|_, seed, target| {
+    with_a_seed(|_, seed, target, unharmed| {
         for (what, hello, burst) in small_messages() {
             let done = Done::default();
             let words = Words { hello, burst, reads: true };
-            let cost = trial(target, &seed.given, || flood(target, FLOODERS, &words, &done));
+            let cost = trial(target, &seed.given, unharmed, || flood(target, FLOODERS, &words, &done));
             let (sent, came) = (done.bytes.load(Relaxed), done.connections.load(Relaxed));
             println!("{what}: {came} connections, {} KiB", sent / 1024);
             // Either it may say that as often as it likes, or it is thrown out and comes back.
@@ -101,7 +101,7 @@ fn p15_a_flood_of_any_small_message_costs_the_good_peer_nothing() {
 #[test]
 #[ignore = "measures: wants the machine for itself"]
 fn p10_a_flood_of_requests_costs_the_good_peer_nothing() {
-    with_a_leech(|leech, target| {
+    with_a_leech(|leech, target, unharmed| {
         let hello = bytes(&[Message::HaveNone, Message::Interested]);
         let valid = again(&(0..512).flat_map(|n| bytes(&[Message::Request(block(n))])).collect::<Vec<_>>());
         let cancelled =
@@ -109,7 +109,7 @@ fn p10_a_flood_of_requests_costs_the_good_peer_nothing() {
         let nowhere = again(&bytes(&[Message::Request(RawSpan { piece: u32::MAX, begin: u32::MAX, len: u32::MAX })]));
         for (what, burst) in [("valid requests", valid), ("requests and cancels", cancelled), ("requests of nothing", nowhere)] {
             let (done, words) = (Done::default(), Words { hello: hello.clone(), burst, reads: true });
-            let cost = trial(target, &leech.taken, || flood(target, FLOODERS, &words, &done));
+            let cost = trial(target, &leech.taken, unharmed, || flood(target, FLOODERS, &words, &done));
             assert!(done.bytes.load(Relaxed) > 100_000, "{what}: nothing was sent");
             cost.must_be_small(what);
         }
@@ -119,14 +119,14 @@ fn p10_a_flood_of_requests_costs_the_good_peer_nothing() {
 #[test]
 #[ignore = "measures: wants the machine for itself"]
 fn p14_peers_that_ask_and_never_read_cost_the_good_peer_nothing() {
-    with_a_leech(|leech, target| {
+    with_a_leech(|leech, target, unharmed| {
         let requests = (0..512).flat_map(|n| bytes(&[Message::Request(block(n))])).collect::<Vec<_>>();
         let hello =
             bytes(&[Message::HaveNone, Message::Interested, Message::Extended { id: 0, payload: b"d1:md11:ut_metadatai2eee" }]);
-        let metadata = bytes(&[Message::Extended { id: OUR_METADATA_ID, payload: b"d8:msg_typei0e5:piecei0ee" }]);
+        let metadata = bytes(&[Message::Extended { id: IDS.ut_metadata, payload: b"d8:msg_typei0e5:piecei0ee" }]);
         for (what, burst) in [("for blocks", requests), ("for metadata", metadata)] {
             let (done, words) = (Done::default(), Words { hello: hello.clone(), burst: again(&burst), reads: false });
-            let cost = trial(target, &leech.taken, || flood(target, 7, &words, &done));
+            let cost = trial(target, &leech.taken, unharmed, || flood(target, 7, &words, &done));
             assert!(done.bytes.load(Relaxed) > 50_000, "nothing was sent");
             cost.must_be_small(&format!("peers that ask {what} and never read"));
         }
@@ -141,7 +141,7 @@ fn p16_giant_extension_handshakes_cost_the_good_peer_nothing() {
         let m: Vec<u8> = (0..n).flat_map(|i| format!("8:k{i:07}i{}e", i % 256).into_bytes()).collect();
         handshake([b"d1:md", &m[..], b"ee"].concat())
     };
-    with_a_seed(|_, seed, target| {
+    with_a_seed(|_, seed, target, unharmed| {
         for (what, burst) in [
             ("2,000 keys in 32 KiB", keys(2_000)),
             ("60,000 keys in 900 KiB", keys(60_000)),
@@ -150,7 +150,7 @@ fn p16_giant_extension_handshakes_cost_the_good_peer_nothing() {
         ] {
             let done = Done::default();
             let words = Words { hello: bytes(&[Message::HaveNone]), burst, reads: true };
-            let cost = trial(target, &seed.given, || flood(target, FLOODERS, &words, &done));
+            let cost = trial(target, &seed.given, unharmed, || flood(target, FLOODERS, &words, &done));
             let (sent, came) = (done.bytes.load(Relaxed), done.connections.load(Relaxed));
             assert!(sent > 8 << 20 || came > 50, "{what}: only {sent} bytes in {came} connections");
             cost.must_be_small(what);
@@ -174,9 +174,9 @@ static SLOWNESS: [Beginning; 4] = [
 #[test]
 #[ignore = "measures: wants the machine for itself"]
 fn p12_two_hundred_slow_connections_cost_the_good_peer_nothing() {
-    with_a_seed(|_, seed, target| {
+    with_a_seed(|_, seed, target, unharmed| {
         let done = Done::default();
-        let cost = trial(target, &seed.given, || slow_loris(target, 200, &SLOWNESS, &done));
+        let cost = trial(target, &seed.given, unharmed, || slow_loris(target, 200, &SLOWNESS, &done));
         assert!(done.connections.load(Relaxed) >= 600, "not all came");
         cost.must_be_small("two hundred slow connections");
         // While they are there and nothing else happens there is nothing to do.
@@ -191,7 +191,7 @@ fn p12_two_hundred_slow_connections_cost_the_good_peer_nothing() {
 #[test]
 #[ignore = "measures: wants the machine for itself"]
 fn p12_a_newcomer_gets_in_beside_two_hundred_connections_that_never_say_who_they_are() {
-    with_a_seed(|lab, _, target| {
+    with_a_seed(|lab, _, target, _| {
         let done = Done::default();
         let _attack = slow_loris(target, 200, &SLOWNESS[..1], &done);
         lab.wait_for("all have come", || done.connections.load(Relaxed) >= 200);
@@ -212,7 +212,7 @@ fn p13_ten_thousand_connects_and_closes_with_64_descriptors_cost_the_good_peer_n
     lab.wait_for("it downloads", || seed.given.load(Relaxed) > 0);
     let before = target.descriptors();
     let done = Done::default();
-    let cost = trial(target, &seed.given, || storm(target, &done));
+    let cost = trial(target, &seed.given, &Unharmed::default(), || storm(target, &done));
     let came = done.connections.load(Relaxed);
     println!("{came} connections");
     assert!(came >= 10_000, "only {came} connections");

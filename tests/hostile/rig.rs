@@ -14,6 +14,7 @@ use rill::wire::Metainfo;
 use rill::wire::metainfo::Builder;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use sha1::{Digest, Sha1};
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -211,12 +212,16 @@ pub struct Cost {
     pub kept: f64,
     /// The quiet one, bytes a second.
     pub quiet_rate: f64,
-    /// The most memory under attack beyond the most in quiet, bytes.
+    /// The most memory under attack beyond the most before any attack, bytes.
     pub grown: u64,
 }
 
+/// The most memory of a process before its first attack: later ones find what the first has left in the heap.
+#[derive(Default)]
+pub struct Unharmed(OnceCell<u64>);
+
 /// Alternates between quiet and attack.
-pub fn trial(target: Target<'_>, good: &Gauge, attack: impl Fn() -> Attackers) -> Cost {
+pub fn trial(target: Target<'_>, good: &Gauge, unharmed: &Unharmed, attack: impl Fn() -> Attackers) -> Cost {
     let begun = Instant::now();
     while good.load(Relaxed) < GOOD_RATE / 4 {
         assert!(begun.elapsed() < Duration::from_secs(30), "the good peer never got going: {:?}", target.said().pop());
@@ -225,13 +230,15 @@ pub fn trial(target: Target<'_>, good: &Gauge, attack: impl Fn() -> Attackers) -
     let (mut quiet, mut attacked) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         quiet.push(phase(target, good));
+        unharmed.0.get_or_init(|| quiet[0].memory);
         let attack = attack();
         attacked.push(phase(target, good));
         drop(attack);
     }
-    let most = |phases: &[Phase]| phases.iter().map(|p| p.memory).max().unwrap();
+    let before = unharmed.0.get().copied().unwrap_or_default();
+    let most = attacked.iter().map(|p| p.memory).max().unwrap_or_default();
     let (kept, quiet_rate) = (median(&attacked) / median(&quiet), median(&quiet));
-    Cost { kept, quiet_rate, grown: most(&attacked).saturating_sub(most(&quiet)) }
+    Cost { kept, quiet_rate, grown: most.saturating_sub(before) }
 }
 
 impl Cost {

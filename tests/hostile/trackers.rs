@@ -6,6 +6,7 @@ use crate::lab::{Lab, free_port};
 use crate::need;
 use crate::rig::{Endless, GOOD_RATE, MEMORY_MARGIN, Target, rill};
 use crate::web::{Server, bomb, drip, endless, redirect, reply, silence, with_peers};
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering::Relaxed;
@@ -157,6 +158,39 @@ fn k14_the_proxy_of_the_environment_is_used_for_trackers_and_said_so_in_the_help
     let help = rill().arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(help.contains("HTTP_PROXY") && help.contains("peers are always reached directly"), "{help}");
+}
+
+/// An address that is public to everybody but has no owner (RFC 5737).
+const PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
+/// Tells the next test that it is in a network of its own, in which this machine has that address.
+const IN_OWN_NETWORK: &str = "RILL_HOSTILE_NETWORK";
+
+#[test]
+#[ignore = "needs root"]
+fn k4_a_redirect_from_a_public_address_into_this_machine_is_not_followed() {
+    if std::env::var_os(IN_OWN_NETWORK).is_none() {
+        need!("unshare", "ip");
+        let again = "ip link set lo up && ip addr add 203.0.113.7/32 dev lo && exec \"$0\" --ignored --exact --nocapture trackers::k4_a_redirect_from_a_public_address_into_this_machine_is_not_followed";
+        let mut command = Command::new("unshare");
+        command.args(["-n", "sh", "-c", again]).arg(std::env::current_exe().unwrap()).env(IN_OWN_NETWORK, "1");
+        let ended = command.output().unwrap();
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&[ended.stdout, ended.stderr].concat()));
+        return;
+    }
+    let lab = Lab::on_loopback();
+    let router = Server::saying(with_peers(1800, &[]));
+    let saying = |bytes: Vec<u8>| Server::at(PUBLIC, move |stream, _| stream.write_all(&bytes));
+    // Even what looks like an announce; and behind another hop.
+    let announce = saying(redirect(&format!("{}?info_hash=x", router.url())));
+    let command = saying(redirect(&format!("http://{}/reboot", router.address)));
+    let twice = saying(redirect(&announce.url()));
+    let public = saying(with_peers(1800, &[]));
+    let allowed = saying(redirect(&public.url()));
+    let tiers = [&announce, &command, &twice, &allowed].map(|server| vec![server.url()]);
+    let torrent = Endless::new(&lab, 1, &tiers);
+    Target::getting(&lab, rill(), &torrent, &[]);
+    lab.wait_for("the last tier's redirect is followed", || !public.asked().is_empty());
+    assert!(!twice.asked().is_empty() && router.asked().is_empty(), "{:?}", router.asked());
 }
 
 /// A certificate that nobody has signed but its own maker, for another host: refused, and said so.

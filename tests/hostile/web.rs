@@ -1,7 +1,7 @@
 //! A web server that answers every request in its own way, and remembers what it was asked.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,7 +14,12 @@ pub struct Server {
 impl Server {
     /// One that answers like this; the number counts requests from 0.
     pub fn start(answer: impl Fn(&mut TcpStream, usize) -> io::Result<()> + Send + Sync + 'static) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Server::at(Ipv4Addr::LOCALHOST, answer)
+    }
+
+    /// The same, at another address of this machine.
+    pub fn at(ip: Ipv4Addr, answer: impl Fn(&mut TcpStream, usize) -> io::Result<()> + Send + Sync + 'static) -> Server {
+        let listener = TcpListener::bind((ip, 0)).unwrap();
         let (address, asked, answer) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<String>>>::default(), Arc::new(answer));
         let seen = asked.clone();
         std::thread::spawn(move || {
