@@ -12,7 +12,7 @@ use super::resume::{Seen, Stamp};
 use super::tree::{FsKind, Tree, tells_of_lost_writes};
 use crate::units::{BlockSpan, Geometry, InfoHash, PieceHash, PieceIndex, TorrentKey};
 use crate::wire::PieceHashes;
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
@@ -140,7 +140,8 @@ impl OpenFiles {
     }
 
     fn make_safe(&self, fd: &OwnedFd) -> rustix::io::Result<()> {
-        if self.durable { rustix::fs::fdatasync(fd) } else { Ok(()) }
+        // An interrupted flush has told nothing yet, neither good nor bad: it is asked again.
+        if self.durable { retry_on_intr(|| rustix::fs::fdatasync(fd)) } else { Ok(()) }
     }
 
     /// A descriptor to read the file, or also to write it; writing makes it if it is not there.
@@ -169,7 +170,7 @@ impl OpenFiles {
                 return Err(c.fault_plain(FaultKind::Changed, file));
             }
             if short {
-                rustix::fs::ftruncate(&opened.fd, length).map_err(|e| c.fault(Doing::Create, file, e))?;
+                retry_on_intr(|| rustix::fs::ftruncate(&opened.fd, length)).map_err(|e| c.fault(Doing::Create, file, e))?;
                 self.owed.entry(c.key).or_default().files.entry(file).or_insert(Owing::Sync);
             }
             c.grown.set(file);
@@ -194,7 +195,7 @@ impl OpenFiles {
         // Of many small files each is open for a moment: one sync for all of them costs less than one for each.
         let later = self.closes_unsynced && gone.at_home;
         owed.everything |= later && self.durable;
-        let safe = if later || !self.durable { Ok(()) } else { rustix::fs::fdatasync(&gone.fd) };
+        let safe = if later { Ok(()) } else { self.make_safe(&gone.fd) };
         match safe.and_then(|()| rustix::fs::fstat(&gone.fd)) {
             Ok(stat) => drop(owed.files.insert(gone.file, Owing::Look(stat.st_ino))),
             Err(e) => {

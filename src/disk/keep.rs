@@ -9,7 +9,7 @@ use super::fault::{DiskFault, Doing, FaultKind};
 use super::files::read_exact_at;
 use super::tree::Tree;
 use rustix::fs::FlockOperation;
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -62,7 +62,8 @@ pub(super) fn locked(dir: &Tree, name: &Path) -> Result<OwnedFd, DiskFault> {
 
 fn overwrite(fd: &OwnedFd, parts: &[&[u8]]) -> Result<(), Errno> {
     // A leftover of a killed run may be longer; this file is ours alone.
-    rustix::fs::ftruncate(fd, parts.iter().map(|part| part.len() as u64).sum())?;
+    let len = parts.iter().map(|part| part.len() as u64).sum();
+    retry_on_intr(|| rustix::fs::ftruncate(fd, len))?;
     let mut at = 0;
     for part in parts {
         let mut rest = *part;
@@ -78,7 +79,7 @@ fn overwrite(fd: &OwnedFd, parts: &[&[u8]]) -> Result<(), Errno> {
             }
         }
     }
-    rustix::fs::fdatasync(fd)
+    retry_on_intr(|| rustix::fs::fdatasync(fd))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use super::fault::{DiskFault, Doing, FaultKind};
 use super::limits::FAT_FILE_MAX;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -219,9 +219,10 @@ impl Tree {
     /// Brings a directory's entries to the disk.
     pub fn sync_dir(&self, rel: &Path) -> Result<(), DiskFault> {
         let result = if rel.as_os_str().is_empty() {
-            rustix::fs::fsync(&self.root)
+            retry_on_intr(|| rustix::fs::fsync(&self.root))
         } else {
-            self.open_raw(rel, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW).and_then(rustix::fs::fsync)
+            let dir = self.open_raw(rel, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW);
+            dir.and_then(|dir| retry_on_intr(|| rustix::fs::fsync(&dir)))
         };
         match result {
             // Some file systems cannot sync directories; there is nothing more that we could do there.
