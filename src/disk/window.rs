@@ -21,12 +21,19 @@ use std::sync::Arc;
 pub struct Room {
     ptr: *mut u8,
     len: usize,
+    of_file: bool,
 }
 
 impl Room {
     /// Where the first byte goes.
     pub fn as_ptr(self) -> *mut u8 {
         self.ptr
+    }
+
+    /// Whether it lies in a file: a page of it may turn out bad in the middle of a read, which then stops before it and says only
+    /// how far it came.
+    pub fn is_window(self) -> bool {
+        self.of_file
     }
 
     /// Bytes that may be written, at least 1.
@@ -83,7 +90,7 @@ impl Slot {
     /// Its bytes `from..to`, to be written by the kernel.
     pub fn room(&mut self, from: usize, to: usize) -> Room {
         let bytes = &mut self.bytes_mut()[from..to];
-        Room { ptr: bytes.as_mut_ptr(), len: bytes.len() }
+        Room { ptr: bytes.as_mut_ptr(), len: bytes.len(), of_file: false }
     }
 }
 
@@ -127,7 +134,7 @@ impl Window {
         }
         // SAFETY: `begin - self.begin` is below the mapping's length, checked above. No reference is made.
         let ptr = unsafe { self.map.as_mut_ptr().add((begin - self.begin) as usize) };
-        Some(Room { ptr, len: (end - begin) as usize })
+        Some(Room { ptr, len: (end - begin) as usize, of_file: true })
     }
 }
 

@@ -87,7 +87,11 @@ impl Socket {
     /// Reads payload to where it lives, and what follows it to the spill.
     pub fn read_into(&mut self, room: Room, spill: &mut [u8]) -> Transfer {
         let n = sys::read_into(self.stream.as_fd(), room, spill);
-        transfer(n, room.len() + spill.len())
+        match transfer(n, room.len() + spill.len()) {
+            // It may have stopped before a bad page, with more in the socket: only the next read can tell.
+            Transfer::Moved { bytes, .. } if room.is_window() => Transfer::Moved { bytes, drained: false },
+            other => other,
+        }
     }
 
     /// Writes as much of the slices as the socket takes.
@@ -106,5 +110,71 @@ fn transfer(result: io::Result<usize>, wanted: usize) -> Transfer {
         Err(e) if e.kind() == ErrorKind::Interrupted => Transfer::Moved { bytes: 0, drained: false },
         Err(e) if e.raw_os_error() == Some(libc::EFAULT) => Transfer::BadRoom,
         Err(_) => Transfer::Ended,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{ContentFile, Done, OpenTorrent, StorageMode, Store, StoreConfig};
+    use crate::units::{Geometry, InfoHash, Table, TorrentKey};
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    const PIECE_LEN: u64 = 256 * 1024;
+
+    /// A store with one torrent of one piece, which is ready to be received.
+    fn store(mode: StorageMode, dir: &std::path::Path) -> (Store, TorrentKey, Geometry) {
+        let (wake, woken) = channel();
+        let config = StoreConfig { mode, workers: 1, ..StoreConfig::default() };
+        let mut store = Store::new(config, Arc::new(move || wake.send(()).unwrap_or_default())).unwrap();
+        let geometry = Geometry::new(PIECE_LEN, PIECE_LEN).unwrap();
+        let key = Table::<TorrentKey, ()>::default().insert(());
+        let torrent = OpenTorrent {
+            info_hash: InfoHash([7; 20]),
+            geometry,
+            files: vec![ContentFile { path: "x".into(), length: PIECE_LEN, pad: false }],
+            hashes: vec![0; 20].into(),
+            dir: dir.to_path_buf(),
+            wanted: None,
+            read_only: false,
+            check: false,
+        };
+        store.open(key, torrent);
+        loop {
+            match store.next_done() {
+                Some(Done::Opened { .. }) => store.prepare(key, geometry.piece(0).unwrap()),
+                Some(Done::Prepared { .. }) => return (store, key, geometry),
+                _ => {
+                    store.submit();
+                    woken.recv_timeout(Duration::from_secs(20)).unwrap();
+                }
+            }
+        }
+    }
+
+    /// The kernel copies one received segment after another and stops at a page that it cannot write, be there more or not. Whoever
+    /// took that for a dry socket would wait for readiness that was told already.
+    #[test]
+    fn f2_a_short_read_into_a_window_does_not_say_that_the_socket_is_dry() {
+        for (mode, dry) in [(StorageMode::Mapped, false), (StorageMode::Plain, true)] {
+            let dir = tempfile::tempdir().unwrap();
+            let (mut store, key, geometry) = store(mode, dir.path());
+            let poll = mio::Poll::new().unwrap();
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let mut socket = Socket::dial(listener.local_addr().unwrap(), poll.registry(), Token(0)).unwrap();
+            let (mut peer, _) = listener.accept().unwrap();
+            peer.write_all(&[1; 100]).unwrap();
+            let room = store.room(key, geometry.block(geometry.piece(0).unwrap(), 0)).unwrap();
+            assert_eq!(room.is_window(), mode == StorageMode::Mapped);
+            let mut came = socket.read_into(room, &mut []);
+            while came == Transfer::NotNow {
+                came = socket.read_into(room, &mut []);
+            }
+            assert_eq!(came, Transfer::Moved { bytes: 100, drained: dry });
+            let last = socket.read_into(room, &mut []);
+            assert_eq!(last, Transfer::NotNow, "now it says so");
+        }
     }
 }
