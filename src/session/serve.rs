@@ -226,6 +226,8 @@ impl EventLoop {
         }
         let Some(Some(line)) = self.lines.get_mut(key.slot()) else { return false };
         match line.socket.write(&slices[..ready.parts]) {
+            // A signal came between; the socket may have room still, and will not say so again.
+            Transfer::Moved { bytes: 0, .. } => true,
             Transfer::Moved { bytes, .. } => {
                 self.engine.sent(self.now, key, bytes, &mut self.actions);
                 let all = bytes == offered;
