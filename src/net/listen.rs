@@ -91,7 +91,9 @@ impl Listeners {
                     udp_port = Some(p.udp.local_addr()?.port());
                     places.push(p);
                 }
-                Err(e) if e.kind() == ErrorKind::AddrInUse => return Err(e),
+                // Out of descriptors or memory: that is no address that the machine does not have, and nobody wants to find out later
+                // that half of the world cannot call.
+                Err(e) if e.kind() == ErrorKind::AddrInUse || out_of_resources(&e) => return Err(e),
                 Err(e) => missing = Some(e),
             }
         }
@@ -151,9 +153,7 @@ impl Listeners {
             match p.tcp.accept() {
                 Ok((stream, addr)) => return Accepted::Stream(stream, SocketAddr::new(addr.ip().to_canonical(), addr.port())),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => p.pending = false,
-                Err(e) if matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) => {
-                    return Accepted::OutOfResources;
-                }
+                Err(e) if out_of_resources(&e) => return Accepted::OutOfResources,
                 // The one that waited is gone again; others may wait behind it.
                 Err(_) => return Accepted::Nobody,
             }
@@ -187,6 +187,11 @@ impl Listeners {
         }
         0
     }
+}
+
+/// Whether there may be another answer when something has been closed.
+fn out_of_resources(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
 fn place(addr: SocketAddr, udp_port: Option<u16>) -> io::Result<Place> {
