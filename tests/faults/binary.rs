@@ -1,0 +1,128 @@
+//! The rill that these tests make trouble for, and the library that makes it; both are built at first use and kept.
+//!
+//! It is rill as it is but for two things. rustix goes through libc (`--cfg rustix_use_libc`) rather than straight to the
+//! kernel, so that every system call can be met on its way. And it is impatient: a download of these tests lasts a second
+//! or two, so a checkpoint is due every tenth of one. Nothing in `src` knows of either: the sources are copied, and the
+//! numbers replaced in the copy. TLS stays out of it, since nothing here would use it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// What reads differently in the copy: file, text as it is, text in its place.
+const IMPATIENCE: [(&str, &str, &str); 3] = [
+    (
+        "src/engine/limits.rs",
+        "pub const CHECKPOINT: Duration = Duration::from_secs(45);",
+        "pub const CHECKPOINT: Duration = Duration::from_millis(100);",
+    ),
+    (
+        "src/engine/limits.rs",
+        "pub const CHECKPOINT_BYTES: u64 = 64 * 1024 * 1024;",
+        "pub const CHECKPOINT_BYTES: u64 = 256 * 1024;",
+    ),
+    (
+        "src/engine/limits.rs",
+        "pub const CHECKPOINT_MIN: Duration = Duration::from_secs(10);",
+        "pub const CHECKPOINT_MIN: Duration = Duration::from_millis(20);",
+    ),
+];
+
+/// The two files.
+pub struct Built {
+    pub rill: PathBuf,
+    pub preload: PathBuf,
+}
+
+/// Builds them once; what has not changed is not built again.
+pub fn built() -> &'static Built {
+    static BUILT: OnceLock<Built> = OnceLock::new();
+    BUILT.get_or_init(build)
+}
+
+fn here() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn build() -> Built {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults");
+    let (crate_dir, target) = (dir.join("crate"), dir.join("target"));
+    mirror(&here().join("src"), &crate_dir.join("src"), "src");
+    let manifest = fs::read_to_string(here().join("Cargo.toml")).unwrap();
+    write_if_new(&crate_dir.join("Cargo.toml"), without_benches(&manifest).as_bytes());
+    // Cargo itself may write to this one.
+    fs::copy(here().join("Cargo.lock"), crate_dir.join("Cargo.lock")).unwrap();
+    fs::copy(here().join("README.md"), crate_dir.join("README.md")).unwrap();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--offline", "--no-default-features", "--bin", "rill"]).current_dir(&crate_dir);
+    cargo.env("CARGO_TARGET_DIR", &target).env("RUSTFLAGS", "--cfg rustix_use_libc");
+    run(&mut cargo);
+    let preload = dir.join("libpreload.so");
+    let mut rustc = Command::new(Path::new(env!("CARGO")).with_file_name("rustc"));
+    rustc.args(["--edition", "2024", "--crate-type", "cdylib", "-C", "panic=abort", "-O", "-o"]).arg(&preload);
+    run(rustc.arg(here().join("tests/faults/preload/lib.rs")));
+    Built { rill: target.join("debug/rill"), preload }
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
+    assert!(output.status.success(), "{command:?}:\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The copy has neither benches nor what only tests need.
+fn without_benches(manifest: &str) -> String {
+    let mut kept = String::new();
+    let mut keep = true;
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            keep = line != "[[bench]]";
+        }
+        if keep {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+    }
+    kept
+}
+
+/// Copies what is different, so that cargo sees what has changed; what is no longer there goes.
+fn mirror(from: &Path, to: &Path, name: &str) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(to).unwrap().flatten() {
+        let gone = !from.join(entry.file_name()).exists();
+        if gone && entry.file_type().unwrap().is_dir() {
+            fs::remove_dir_all(entry.path()).unwrap();
+        } else if gone {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    for entry in fs::read_dir(from).unwrap().flatten() {
+        let (path, to) = (entry.path(), to.join(entry.file_name()));
+        let name = format!("{name}/{}", entry.file_name().to_string_lossy());
+        if entry.file_type().unwrap().is_dir() {
+            mirror(&path, &to, &name);
+            continue;
+        }
+        let mut text = fs::read_to_string(&path).unwrap();
+        for (_, old, new) in IMPATIENCE.iter().filter(|(file, ..)| *file == name) {
+            text = text.replace(old, new);
+        }
+        write_if_new(&to, text.as_bytes());
+    }
+}
+
+fn write_if_new(path: &Path, bytes: &[u8]) {
+    if fs::read(path).ok().as_deref() != Some(bytes) {
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+/// A number that stands in two places, or in none any more, would leave the copy as patient as rill itself.
+#[test]
+fn every_impatient_number_has_its_one_place() {
+    for (file, old, _) in IMPATIENCE {
+        let source = fs::read_to_string(here().join(file)).unwrap();
+        assert_eq!(source.matches(old).count(), 1, "{old} in {file}");
+    }
+}

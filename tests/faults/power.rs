@@ -1,0 +1,150 @@
+//! The power goes while a download is under way: on real file systems, and on disks made up from a journal.
+
+use crate::crash::{Crash, rills_verdict};
+use crate::journal::History;
+use crate::mounts::{Disk, Format, alone, can_mount};
+use crate::record::Record;
+use crate::stage::{Stage, Trouble};
+use rill::units::Rng;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+/// Some long files and some short ones.
+const FILES: [(&str, usize); 8] = [
+    ("a/one.bin", 3_000_000),
+    ("a/two.bin", 70_000),
+    ("b/c/three.bin", 2_500_000),
+    ("b/four", 10),
+    ("b/five", 33_333),
+    ("none", 0),
+    ("six.bin", 1_700_001),
+    ("z", 1),
+];
+
+/// What came of cutting the power again and again.
+#[derive(Debug, Default)]
+pub struct Cuts {
+    pub cuts: usize,
+    /// Cuts after which a record was found.
+    pub with_record: usize,
+    /// Pieces that those records claimed, all of them true.
+    pub claimed: u64,
+    pub restarts: usize,
+}
+
+/// Cuts the power so often; each `restart_every`th time the download goes on from what is left. `None` if nothing can be mounted.
+pub fn cut_real_disks(format: Format, cuts: usize, restart_every: usize, seed: u64) -> Option<Cuts> {
+    if !can_mount(&["mount", "umount", "mkfs.ext4", "mkfs.xfs"]) {
+        return None;
+    }
+    let stage = Stage::with(&FILES, 32 << 10);
+    let (_seeder, addr) = stage.seeder();
+    alone();
+    let mut disk = Disk::new(&stage.at("disks"), format);
+    let mut rng = Rng::new(seed);
+    let mut came = Cuts::default();
+    for round in 0.. {
+        if came.cuts >= cuts {
+            break;
+        }
+        let home = disk.path().join(format!("round-{round}"));
+        let storage = if round % 2 == 0 { "mapped" } else { "plain" };
+        let get = stage.get_in(&home, addr, None, &["--max-download-limit", "2M", "--storage", storage]);
+        while came.cuts < cuts && !get.ends_within(Duration::from_millis(50 + rng.below(400) as u64)) {
+            let cut = disk.cut();
+            let found = cut.mount();
+            let home = found.path().join(format!("round-{round}"));
+            came.cuts += 1;
+            let when = format!("{format:?}, {storage}, cut {} of seed {seed}", came.cuts);
+            let claims = stage.truth.must_hold(&home.join("down"), &home.join("state"), &when);
+            came.claimed += u64::from(claims);
+            came.with_record += usize::from(Record::read(&home.join("state"), &stage.truth.torrent).is_some());
+            if came.cuts % restart_every == 0 {
+                let end = stage.get_in(&home, addr, None, &[]).end();
+                assert_eq!(end.code, Some(0), "{when}, started again: {end:?}");
+                stage.must_be_whole_in(&home.join("down"), &when);
+                came.restarts += 1;
+            }
+        }
+        get.kill();
+        fs::remove_dir_all(&home).unwrap();
+    }
+    Some(came)
+}
+
+/// What came of crashes made up from a journal.
+#[derive(Debug, Default)]
+pub struct Crashes {
+    pub states: usize,
+    pub with_record: usize,
+    pub claimed: u64,
+    /// What was claimed and not there, a line each.
+    pub lies: Vec<String>,
+}
+
+/// Fetches in as many processes as `lives` says, all but the last of them killed, and makes up `states` disks from what they did.
+pub fn crash_made_up_disks(storage: &str, lives: usize, lie: bool, states: usize, seed: u64) -> Crashes {
+    let stage = Stage::with(&FILES, 32 << 10);
+    let (_seeder, addr) = stage.seeder();
+    let mut history = History::new();
+    let mut rng = Rng::new(seed);
+    for life in 0..lives {
+        let journal = stage.at(&format!("journal-{life}"));
+        let trouble = Trouble { rules: String::new(), journal: Some(journal.clone()), lie };
+        let get = stage.get(addr, Some(&trouble), &["--storage", storage, "--max-download-limit", "3M"]);
+        if life + 1 < lives {
+            assert!(!get.ends_within(Duration::from_millis(600 + rng.below(600) as u64)), "it should have been killed under way");
+            get.kill();
+        } else {
+            assert_eq!(get.end().code, Some(0));
+            stage.must_be_whole("written down");
+        }
+        history.take(&stage.in_box(""), &fs::read(&journal).unwrap());
+    }
+    let mut came = Crashes::default();
+    // Where nobody waits for a device, if there is such a place.
+    let shm = Path::new("/dev/shm");
+    let place = tempfile::tempdir_in(if shm.is_dir() { shm } else { stage.dir() }).unwrap();
+    for _ in 0..states {
+        let crash = Crash::any(&history, &mut rng);
+        let disk = place.path().join("made-up");
+        crash.build(&history, &disk);
+        judge(&stage, &disk, &crash, &mut came);
+        fs::remove_dir_all(&disk).unwrap();
+    }
+    came
+}
+
+fn judge(stage: &Stage, disk: &Path, crash: &Crash, came: &mut Crashes) {
+    let (down, state) = (disk.join("down"), disk.join("state"));
+    came.states += 1;
+    if let Some(record) = Record::read(&state, &stage.truth.torrent) {
+        let claims = stage.truth.verdict(&down, |piece| record.claims(piece));
+        came.with_record += 1;
+        came.claimed += u64::from(claims.good);
+        // A file that is not there, or ends too early, is seen by rill, which is asked next.
+        if !claims.bad.is_empty() {
+            came.lies.push(format!("{crash:?}: the record claims {:?}", claims.bad));
+        }
+    }
+    let believed = rills_verdict(&stage.truth, &down, &state);
+    if !believed.bad.is_empty() || !believed.gone.is_empty() {
+        came.lies.push(format!("{crash:?}: rill believes in {believed:?}"));
+    }
+}
+
+/// Prints what came of it; fails if there was nothing to be wrong about.
+pub fn judge_cuts(came: Option<Cuts>) {
+    let Some(came) = came else { return };
+    println!("{came:?}");
+    assert!(came.with_record * 2 > came.cuts && came.claimed > came.cuts as u64, "nothing was at stake: {came:?}");
+    assert!(came.restarts > 0);
+}
+
+/// The same, and nothing may have been claimed falsely.
+pub fn judge_crashes(came: &Crashes) {
+    println!("{} disks, {} with a record, {} claims", came.states, came.with_record, came.claimed);
+    assert!(came.lies.is_empty(), "{} false claims:\n{}", came.lies.len(), came.lies.join("\n"));
+    assert!(came.with_record * 4 > came.states && came.claimed > came.states as u64, "nothing was at stake: {came:?}");
+}

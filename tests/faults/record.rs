@@ -1,0 +1,130 @@
+//! What a resume record claims, read without rill's help, and whether it is true.
+//!
+//! This is a second reading of the format on purpose: a mistake in rill's own reader must not hide a false claim.
+
+use crate::support::content;
+use rill::wire::Metainfo;
+use sha1::{Digest, Sha1};
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+const MAGIC: &[u8] = b"rillrsm1";
+const STAMP_LEN: usize = 29;
+
+/// A good record.
+#[derive(Clone, Debug)]
+pub struct Record {
+    bytes: Vec<u8>,
+    pieces: u32,
+    have_at: usize,
+}
+
+/// Where a torrent's record is.
+pub fn path(state: &Path, torrent: &Metainfo) -> PathBuf {
+    state.join(format!("{}.resume", torrent.info_hash()))
+}
+
+impl Record {
+    /// The record of this torrent; `None` if there is none or its checksum does not hold.
+    pub fn read(state: &Path, torrent: &Metainfo) -> Option<Record> {
+        let bytes = fs::read(path(state, torrent)).ok()?;
+        let (body, sum) = bytes.split_at(bytes.len().checked_sub(20)?);
+        if Sha1::digest(body).as_slice() != sum || !body.starts_with(MAGIC) {
+            return None;
+        }
+        let u32_at = |at: usize| u32::from_le_bytes(body[at..at + 4].try_into().unwrap());
+        let pieces = u32_at(49);
+        assert_eq!(body[17..37], *torrent.info_hash().as_bytes(), "the record of another torrent");
+        assert_eq!(pieces, torrent.geometry().pieces());
+        let files = u32_at(53) as usize;
+        assert_eq!(body.len(), 57 + pieces.div_ceil(8) as usize + files * STAMP_LEN);
+        Some(Record { pieces, have_at: 57, bytes })
+    }
+
+    /// Whether it claims this piece.
+    pub fn claims(&self, piece: u32) -> bool {
+        self.bytes[self.have_at + piece as usize / 8] & (0x80 >> (piece % 8)) != 0
+    }
+
+    /// The same record, as if these were the files that it speaks of: a copy of a file system that is made of files again
+    /// has other inodes and times, and a record that fits none of them is believed in nothing.
+    pub fn adopt(&self, files: &[Option<fs::Metadata>]) -> Vec<u8> {
+        use std::os::unix::fs::MetadataExt;
+        let mut bytes = self.bytes.clone();
+        let stamps = self.have_at + self.pieces.div_ceil(8) as usize;
+        for (file, meta) in files.iter().enumerate() {
+            let at = stamps + file * STAMP_LEN;
+            let (Some(meta), 1) = (meta, bytes[at]) else { continue };
+            bytes[at + 1..at + 9].copy_from_slice(&meta.ino().to_le_bytes());
+            bytes[at + 17..at + 25].copy_from_slice(&meta.mtime().to_le_bytes());
+            bytes[at + 25..at + 29].copy_from_slice(&(meta.mtime_nsec() as u32).to_le_bytes());
+        }
+        let body = bytes.len() - 20;
+        let sum: [u8; 20] = Sha1::digest(&bytes[..body]).into();
+        bytes[body..].copy_from_slice(&sum);
+        bytes
+    }
+}
+
+/// A torrent and the bytes that are right.
+pub struct Truth {
+    pub torrent: Metainfo,
+    pub bytes: Vec<u8>,
+}
+
+impl Truth {
+    /// What [`crate::support::multi`] wrote for these files.
+    pub fn of(torrent: Metainfo, files: &[(&str, usize)]) -> Truth {
+        let bytes = files.iter().enumerate().flat_map(|(i, (_, len))| content(*len, 100 + i as u64)).collect();
+        Truth { torrent, bytes }
+    }
+
+    /// Whether these bytes of the torrent are right below `dir`; `None` if a file is not there or ends before.
+    fn are_right(&self, dir: &Path, start: u64, end: u64) -> Option<bool> {
+        let mut right = true;
+        for file in self.torrent.files() {
+            let (from, to) = (start.max(file.offset), end.min(file.offset + file.length));
+            if from < to {
+                let mut found = vec![0; (to - from) as usize];
+                let handle = fs::File::open(dir.join(file.path.iter().collect::<PathBuf>())).ok()?;
+                handle.read_exact_at(&mut found, from - file.offset).ok()?;
+                right &= found == self.bytes[from as usize..to as usize];
+            }
+        }
+        Some(right)
+    }
+
+    /// Of the pieces that `claimed` says yes to: those that are not what they should be. Pieces whose file is not there, or
+    /// is too short, are no false claims as long as rill sees that, too; they are counted apart.
+    pub fn verdict(&self, dir: &Path, claimed: impl Fn(u32) -> bool) -> Claims {
+        let piece_len = u64::from(self.torrent.geometry().nominal_piece_len());
+        let mut claims = Claims::default();
+        for piece in (0..self.torrent.geometry().pieces()).filter(|p| claimed(*p)) {
+            let start = u64::from(piece) * piece_len;
+            let end = (start + piece_len).min(self.bytes.len() as u64);
+            match self.are_right(dir, start, end) {
+                Some(true) => claims.good += 1,
+                Some(false) => claims.bad.push(piece),
+                None => claims.gone.push(piece),
+            }
+        }
+        claims
+    }
+
+    /// Panics if the record below `state` claims what is not below `dir`; how many pieces it claims.
+    pub fn must_hold(&self, dir: &Path, state: &Path, when: &str) -> u32 {
+        let Some(record) = Record::read(state, &self.torrent) else { return 0 };
+        let claims = self.verdict(dir, |piece| record.claims(piece));
+        assert!(claims.bad.is_empty() && claims.gone.is_empty(), "{when}: false claims, {claims:?}");
+        claims.good
+    }
+}
+
+/// What came of looking at claims.
+#[derive(Debug, Default)]
+pub struct Claims {
+    pub good: u32,
+    pub bad: Vec<u32>,
+    pub gone: Vec<u32>,
+}

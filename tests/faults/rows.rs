@@ -1,0 +1,192 @@
+//! Single troubles, looked at closely: what is said, what is not done, and what still works beside it.
+
+use crate::mounts::{Mounted, alone, can_mount};
+use crate::stage::{End, Stage, Trouble, address, cpu_of, free_port};
+use crate::sweep::must_be_tidy;
+use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
+
+/// Fetches with these rules, by this way.
+fn fetch(stage: &Stage, from: std::net::SocketAddr, storage: &str, rules: &str) -> End {
+    stage.clear();
+    stage.get(from, Some(&Trouble::rules(rules)), &["--storage", storage, "--stall-timeout", "5"]).end()
+}
+
+/// A window that cannot be written says EFAULT; why is asked of the file.
+pub fn the_true_reason_is_told() {
+    // One piece, so that the second reservation is the question that follows the first fault.
+    let stage = Stage::with(&[("one", 128 << 10)], 128 << 10);
+    let (_seeder, addr) = stage.seeder();
+    for (errno, codes, word) in
+        [("ENOSPC", [9, 9], "No space left"), ("EDQUOT", [9, 9], "quota"), ("EIO", [17, 17], "Input/output")]
+    {
+        let end = fetch(&stage, addr, "mapped", &format!("window:1:EFAULT,fallocate:2+:{errno}"));
+        assert_eq!((end.counts.spoilt("window"), end.counts.spoilt("fallocate") > 0), (1, true), "{errno}: {end:?}");
+        must_be_tidy(&end, &codes);
+        assert!(end.words.contains(word) && end.words.contains("one"), "{errno}: {end:?}");
+        stage.must_hold(errno);
+        stage.must_finish(addr, &[], errno);
+    }
+}
+
+/// The file has nothing to complain of: what came is received once more, the plain way.
+pub fn a_fault_without_a_reason_is_got_through() {
+    let stage = Stage::new();
+    let (_seeder, addr) = stage.seeder();
+    let end = fetch(&stage, addr, "mapped", "window:2+:EFAULT");
+    assert_eq!(end.code, Some(0), "{end:?}");
+    assert!(end.counts.spoilt("window") > 1 && end.counts.of("pwrite") > 1, "{end:?}");
+    stage.must_be_whole("every window after the first was bad");
+}
+
+/// What a flush could not bring to the disk is claimed neither now nor by a later flush that works.
+pub fn a_failed_flush_is_believed() {
+    let stage = Stage::new();
+    let (_seeder, addr) = stage.seeder();
+    for storage in ["mapped", "plain"] {
+        let limit = ["--storage", storage, "--max-download-limit", "1M"];
+        // How many there are until a checkpoint in the middle: the fifth flush is well into the download.
+        stage.clear();
+        let end = stage.get(addr, Some(&Trouble::rules("fdatasync:5:EIO")), &limit).end();
+        must_be_tidy(&end, &[17]);
+        assert!(end.words.contains("Input/output"), "{end:?}");
+        stage.must_hold("after a flush that failed");
+        stage.must_finish(addr, &limit[..2], "after a flush that failed");
+    }
+}
+
+/// A read that fails ends the seeder's torrent with the file's name, and the other side gets nothing wrong.
+pub fn a_read_error_is_told_by_name() {
+    let stage = Stage::new();
+    for rules in ["pread:5:EIO", "preadv2:3:EIO"] {
+        stage.clear();
+        let port = free_port();
+        let mut seeder = stage.seed(port, Some(&Trouble::rules(rules)), &[]);
+        if seeder.listens(port) {
+            let get = stage.get(address(port), None, &["--stall-timeout", "1"]).end();
+            must_be_tidy(&get, &[2]);
+            stage.must_hold("fetched from a seeder that could not read");
+        }
+        let end = seeder.end();
+        must_be_tidy(&end, &[17]);
+        assert!(end.words.contains(".bin") && end.words.contains("Input/output"), "{rules}: {end:?}");
+    }
+}
+
+/// No reservation is no reason to stop.
+pub fn a_file_system_without_fallocate_serves() {
+    let stage = Stage::new();
+    let (_seeder, addr) = stage.seeder();
+    for errno in ["EOPNOTSUPP", "EINVAL", "ENOSYS"] {
+        let end = fetch(&stage, addr, "mapped", &format!("fallocate:1+:{errno}"));
+        assert_eq!(end.code, Some(0), "{errno}: {end:?}");
+        assert!(end.counts.spoilt("fallocate") > 1 && end.counts.of("window") > 0, "{errno}: windows go without, {end:?}");
+        stage.must_be_whole(errno);
+    }
+}
+
+/// No address space: pieces go the plain way, all of them or those that got no window.
+pub fn without_address_space_it_goes_the_plain_way() {
+    let stage = Stage::new();
+    let (_seeder, addr) = stage.seeder();
+    for (rules, windows) in [("mmap:1+:ENOMEM", false), ("mmap:2:ENOMEM,mmap:4:ENOMEM", true), ("mmap:1+:EACCES", false)] {
+        let end = fetch(&stage, addr, "mapped", rules);
+        assert_eq!(end.code, Some(0), "{rules}: {end:?}");
+        assert!(end.counts.spoilt("mmap") > 1 && end.counts.of("pwrite") > 1, "{rules}: {end:?}");
+        assert_eq!(end.counts.of("window") > 0, windows, "{rules}: {end:?}");
+        stage.must_be_whole(rules);
+    }
+}
+
+/// A seeder with room for few connections, more callers than that, and one who fetches once they are gone.
+pub fn out_of_descriptors_it_waits_without_running_in_circles() {
+    let stage = Stage::new();
+    let port = free_port();
+    let mut command = stage.seed_command(port, None, &["--no-state"]);
+    command.arg("-d").arg(stage.in_box("content"));
+    // What it has open for itself is about ten.
+    let limit = rustix::process::Rlimit { current: Some(16), maximum: Some(16) };
+    // SAFETY: between fork and exec nothing but one system call is made.
+    unsafe {
+        command.pre_exec(move || Ok(rustix::process::setrlimit(rustix::process::Resource::Nofile, limit)?));
+    }
+    let mut seeder = stage.start(command);
+    assert!(seeder.listens(port), "{}", seeder.words());
+    let callers: Vec<TcpStream> = (0..60).map(|_| TcpStream::connect(address(port)).unwrap()).collect();
+    let before = cpu_of(seeder.pid());
+    assert!(!seeder.ends_within(Duration::from_secs(2)), "{}", seeder.words());
+    let open = std::fs::read_dir(format!("/proc/{}/fd", seeder.pid())).unwrap().count();
+    assert!(open >= 15, "only {open} descriptors are open: there was room");
+    let spent = cpu_of(seeder.pid()) - before;
+    assert!(spent < Duration::from_millis(200), "{spent:?} of two seconds spent on having no descriptors");
+    drop(callers);
+    let end = stage.get(address(port), None, &["--stall-timeout", "10"]).end();
+    assert_eq!(end.code, Some(0), "{end:?}");
+    stage.must_be_whole("from a seeder that had been out of descriptors");
+    seeder.ask_to_end();
+    must_be_tidy(&seeder.end(), &[0]);
+}
+
+/// No descriptor for any file, or for any further socket: it ends with one sentence.
+pub fn without_descriptors_a_download_ends() {
+    let stage = Stage::new();
+    let (_seeder, addr) = stage.seeder();
+    for (rules, codes) in [("open:5+:EMFILE", &[15, 16][..]), ("socket:5+:EMFILE", &[2]), ("socket:1+:EMFILE", &[6])] {
+        stage.clear();
+        let end = stage.get(addr, Some(&Trouble::rules(rules)), &["--stall-timeout", "2"]).end();
+        must_be_tidy(&end, codes);
+        stage.must_hold(rules);
+        stage.must_finish(addr, &[], rules);
+    }
+}
+
+/// A file system without a free inode is full, and the file that could not be made is named.
+pub fn without_inodes_the_disk_is_full() {
+    if !can_mount(&["mount", "umount"]) {
+        return;
+    }
+    let names: Vec<String> = (0..40).map(|i| format!("d{}/f{i}", i % 4)).collect();
+    let files: Vec<(&str, usize)> = names.iter().map(|name| (name.as_str(), 5000)).collect();
+    let stage = Stage::with(&files, 64 << 10);
+    let (_seeder, addr) = stage.seeder();
+    alone();
+    for storage in ["mapped", "plain"] {
+        let disk = Mounted::memory(stage.at(storage), "size=4m,nr_inodes=30");
+        let get = || stage.get_in(disk.path(), addr, None, &["--storage", storage, "--stall-timeout", "2"]).end();
+        let end = get();
+        must_be_tidy(&end, &[9]);
+        assert!(end.words.contains("space") && end.words.contains("/it/d"), "{end:?}");
+        stage.truth.must_hold(&disk.path().join("down"), &disk.path().join("state"), "out of inodes");
+        disk.remount("nr_inodes=100");
+        assert_eq!(get().code, Some(0));
+        stage.must_be_whole_in(&disk.path().join("down"), "with inodes again");
+    }
+}
+
+/// A disk that cannot be written is told before anybody is dialed; serving from it works.
+pub fn a_read_only_disk_is_told_before_the_network_starts() {
+    if !can_mount(&["mount", "umount"]) {
+        return;
+    }
+    let stage = Stage::new();
+    let (_seeder, addr) = stage.seeder();
+    alone();
+    let disk = Mounted::memory(stage.in_box("read-only"), "size=8m");
+    for name in ["down", "state", "content"] {
+        std::fs::create_dir(disk.path().join(name)).unwrap();
+    }
+    crate::mounts::run(Command::new("cp").arg("-r").arg(stage.in_box("content/it")).arg(disk.path().join("content")));
+    disk.remount("ro");
+    let end = stage.get_in(disk.path(), addr, Some(&Trouble::default()), &[]).end();
+    must_be_tidy(&end, &[15, 16]);
+    assert!(end.words.contains("Read-only"), "{end:?}");
+    assert_eq!(end.counts.of("connect"), 0, "{end:?}");
+    let port = free_port();
+    let mut command = stage.seed_command(port, None, &[]);
+    command.arg("--no-state").arg("-d").arg(disk.path().join("content"));
+    let mut seeder = stage.start(command);
+    assert!(seeder.listens(port), "{}", seeder.words());
+    stage.must_finish(address(port), &[], "from a disk that cannot be written");
+}

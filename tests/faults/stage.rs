@@ -1,0 +1,392 @@
+//! Where a transfer is played: a torrent, a directory for whoever serves it, one for whoever fetches it, and processes
+//! that are watched to their end.
+
+use crate::binary::built;
+use crate::record::Truth;
+use crate::support::{assert_same, multi};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// The longest that a process may take, whatever happens to it.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The torrent of most tests: pieces across files, directories, a file of one byte and one of none.
+pub const FILES: [(&str, usize); 5] =
+    [("a.bin", 700_000), ("sub/b.bin", 300_000), ("sub/deep/one", 1), ("none", 0), ("z.bin", 572_863)];
+
+/// A directory with everything in it; gone when it is dropped.
+pub struct Stage {
+    dir: tempfile::TempDir,
+    pub truth: Truth,
+    starts: AtomicU32,
+}
+
+/// What a process is told by the library that spoils its calls.
+#[derive(Clone, Debug, Default)]
+pub struct Trouble {
+    pub rules: String,
+    pub journal: Option<PathBuf>,
+    pub lie: bool,
+}
+
+impl Trouble {
+    /// These rules and nothing else.
+    pub fn rules(rules: impl Into<String>) -> Trouble {
+        Trouble { rules: rules.into(), ..Trouble::default() }
+    }
+}
+
+impl Stage {
+    /// A torrent of [`FILES`] in pieces of 64 KiB.
+    pub fn new() -> Stage {
+        Stage::with(&FILES, 64 << 10)
+    }
+
+    /// A torrent of other files.
+    pub fn with(files: &[(&str, usize)], piece_len: u32) -> Stage {
+        let dir = tempfile::Builder::new().prefix("rill-faults-").tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("box/content")).unwrap();
+        let torrent = multi(&dir.path().join("box/content"), "it", files, piece_len);
+        fs::write(dir.path().join("it.torrent"), torrent.to_file()).unwrap();
+        Stage { dir, truth: Truth::of(torrent, files), starts: AtomicU32::new(0) }
+    }
+
+    /// All of it.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A path outside of the box.
+    pub fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The box: whatever is in it counts for the library.
+    pub fn in_box(&self, name: &str) -> PathBuf {
+        self.dir.path().join("box").join(name)
+    }
+
+    /// Where downloads go.
+    pub fn down(&self) -> PathBuf {
+        self.in_box("down")
+    }
+
+    /// Where the fetching side keeps its records.
+    pub fn state(&self) -> PathBuf {
+        self.in_box("state")
+    }
+
+    /// Forgets every download.
+    pub fn clear(&self) {
+        for name in ["down", "state", "seed-state"] {
+            let _ = fs::remove_dir_all(self.in_box(name));
+        }
+    }
+
+    /// A rill command; with trouble, the library stands in the way of its calls.
+    fn command(&self, words: &[&str], trouble: Option<&Trouble>) -> Command {
+        let mut command = Command::new(&built().rill);
+        command.args(words);
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("RILL_") || name.ends_with("_proxy")) {
+            command.env_remove(name);
+        }
+        if let Some(trouble) = trouble {
+            command.env("LD_PRELOAD", &built().preload).env("RILL_FAULT", &trouble.rules);
+            command.env("RILL_FAULT_UNDER", self.dir.path().join("box"));
+            if let Some(journal) = &trouble.journal {
+                command.env("RILL_FAULT_JOURNAL", journal);
+            }
+            if trouble.lie {
+                command.env("RILL_FAULT_LIE", "1");
+            }
+        }
+        command
+    }
+
+    /// Starts a process.
+    pub fn start(&self, mut command: Command) -> Process {
+        let n = self.starts.fetch_add(1, Relaxed);
+        let (log, counts) = (self.at(&format!("log-{n}")), self.at(&format!("counts-{n}")));
+        let file = File::create(&log).unwrap();
+        command.env("RILL_FAULT_COUNTS", &counts);
+        command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
+        let child = command.spawn().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+        Process { child, pidfd, log, counts, begun: Instant::now(), ended: false }
+    }
+
+    /// Serves the content at this port.
+    pub fn seed(&self, port: u16, trouble: Option<&Trouble>, more: &[&str]) -> Process {
+        let mut command = self.seed_command(port, trouble, more);
+        command.arg("--state-dir").arg(self.in_box("seed-state")).arg("-d").arg(self.in_box("content"));
+        self.start(command)
+    }
+
+    /// The command that serves at this port; from where is still to be said.
+    pub fn seed_command(&self, port: u16, trouble: Option<&Trouble>, more: &[&str]) -> Command {
+        let port = port.to_string();
+        let words = ["seed", "-q", "--no-lsd", "--no-dht", "--no-pex", "--listen-port", &port];
+        let mut command = self.command(&[&words, more].concat(), trouble);
+        command.arg(self.at("it.torrent"));
+        command
+    }
+
+    /// A seeder that is up, and its address.
+    pub fn seeder(&self) -> (Process, SocketAddr) {
+        let port = free_port();
+        // Without a record: nothing of it is in the way of another seeder of the same content.
+        let mut command = self.seed_command(port, None, &["--no-state"]);
+        command.arg("-d").arg(self.in_box("content"));
+        let mut seeder = self.start(command);
+        assert!(seeder.listens(port), "the seeder does not come up: {}", seeder.words());
+        (seeder, address(port))
+    }
+
+    /// The command that fetches from this address to `home/down`, with its record in `home/state`.
+    pub fn get_command(&self, home: &Path, from: SocketAddr, trouble: Option<&Trouble>, more: &[&str]) -> Command {
+        let peer = from.to_string();
+        let words = ["get", "-q", "--no-lsd", "--no-dht", "--no-pex", "--listen-port", "0", "--peer", &peer];
+        let mut command = self.command(&[&words, more].concat(), trouble);
+        command.arg("--state-dir").arg(home.join("state")).arg("-d").arg(home.join("down")).arg(self.at("it.torrent"));
+        command
+    }
+
+    /// Starts to fetch into the box.
+    pub fn get(&self, from: SocketAddr, trouble: Option<&Trouble>, more: &[&str]) -> Process {
+        self.get_in(&self.in_box(""), from, trouble, more)
+    }
+
+    /// Starts to fetch to elsewhere.
+    pub fn get_in(&self, home: &Path, from: SocketAddr, trouble: Option<&Trouble>, more: &[&str]) -> Process {
+        self.start(self.get_command(home, from, trouble, more))
+    }
+
+    /// Fetches without trouble; it must work.
+    pub fn must_finish(&self, from: SocketAddr, more: &[&str], when: &str) {
+        let end = self.get(from, None, more).end();
+        assert_eq!(end.code, Some(0), "{when}: the same command once more: {end:?}");
+        self.must_be_whole(when);
+    }
+
+    /// Every byte of the download is right.
+    pub fn must_be_whole(&self, when: &str) {
+        self.must_be_whole_in(&self.down(), when);
+    }
+
+    /// Every byte of a download elsewhere is right.
+    pub fn must_be_whole_in(&self, down: &Path, when: &str) {
+        let same = std::panic::catch_unwind(|| assert_same(&self.in_box("content"), down));
+        assert!(same.is_ok(), "{when}: the download is not what it should be");
+    }
+
+    /// What the record of the fetching side claims is there.
+    pub fn must_hold(&self, when: &str) -> u32 {
+        self.truth.must_hold(&self.down(), &self.state(), when)
+    }
+}
+
+/// Where a process listens.
+pub fn address(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// A port that nobody has, for TCP and UDP; below those that the kernel gives to outgoing connections.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let port = 10_000 + (std::process::id() as u16).wrapping_mul(13).wrapping_add(NEXT.fetch_add(1, Relaxed)) % 10_000;
+        if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() && UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// A process under watch; killed when it is dropped.
+pub struct Process {
+    child: Child,
+    pidfd: OwnedFd,
+    log: PathBuf,
+    counts: PathBuf,
+    begun: Instant,
+    ended: bool,
+}
+
+/// How a process ended.
+#[derive(Debug)]
+pub struct End {
+    /// `None`: it did not end by itself and was killed for it, or a signal ended it.
+    pub code: Option<i32>,
+    pub signal: Option<i32>,
+    pub in_time: bool,
+    pub words: String,
+    pub wall: Duration,
+    pub cpu: Duration,
+    pub counts: Counts,
+}
+
+impl Process {
+    /// Its number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has said so far.
+    pub fn words(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// How many calls it has made so far.
+    pub fn counts(&self) -> Counts {
+        Counts::read(&self.counts)
+    }
+
+    /// Waits for its end for so long; whether it came.
+    pub fn ends_within(&self, patience: Duration) -> bool {
+        let timeout = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: patience.subsec_nanos().into() };
+        poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&timeout)).unwrap() > 0
+    }
+
+    /// Whether it comes to listen at this port; not if it ends before.
+    pub fn listens(&mut self, port: u16) -> bool {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            if TcpStream::connect(address(port)).is_ok() || TcpStream::connect((Ipv6Addr::LOCALHOST, port)).is_ok() {
+                return true;
+            }
+            if self.ends_within(Duration::from_millis(5)) {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// Asks it to end.
+    pub fn ask_to_end(&self) {
+        let _ = rustix::process::kill_process(Pid::from_child(&self.child), rustix::process::Signal::TERM);
+    }
+
+    /// Ends it at once.
+    pub fn kill(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.ended = true;
+    }
+
+    /// Waits for its end; whoever takes longer than anybody may is killed.
+    pub fn end(mut self) -> End {
+        let in_time = self.ends_within(PATIENCE);
+        if !in_time {
+            let _ = self.child.kill();
+        }
+        // Dead and not yet buried: the kernel still knows what it used.
+        let id = WaitId::Pid(Pid::from_child(&self.child));
+        waitid(id, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+        let (wall, cpu) = (self.begun.elapsed(), cpu_of(self.pid()));
+        let status = self.child.wait().unwrap();
+        self.ended = true;
+        End {
+            code: status.code().filter(|_| in_time),
+            signal: status.signal(),
+            in_time,
+            words: self.words(),
+            wall,
+            cpu,
+            counts: self.counts(),
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if !self.ended {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        let _ = fs::remove_file(&self.log);
+        let _ = fs::remove_file(&self.counts);
+    }
+}
+
+/// CPU time of a process, user and system.
+pub fn cpu_of(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name may hold anything; fields are counted from behind it.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks: u64 = [11, 12].iter().filter_map(|i| fields.get(*i)?.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second().max(1))
+}
+
+/// Calls that the library saw, by kind; see the names in `preload/rules.rs`.
+#[derive(Clone, Debug, Default)]
+pub struct Counts(Vec<u32>);
+
+/// The order is that of the library.
+pub const KINDS: [&str; 27] = [
+    "open",
+    "mkdir",
+    "rename",
+    "unlink",
+    "ftruncate",
+    "fallocate",
+    "mmap",
+    "madvise",
+    "pread",
+    "pwrite",
+    "fsync",
+    "fdatasync",
+    "flock",
+    "window",
+    "readv",
+    "recv",
+    "writev",
+    "preadv2",
+    "socket",
+    "bind",
+    "listen",
+    "connect",
+    "accept",
+    "epoll_create",
+    "epoll_ctl",
+    "epoll_wait",
+    "eventfd",
+];
+
+const SLOTS: usize = 64;
+
+/// A count that went to another kind's slot would leave a sweep looking at the wrong calls.
+#[test]
+fn the_kinds_are_those_of_the_library() {
+    let library = include_str!("preload/rules.rs");
+    let names = library.split("kinds!(\n").nth(1).and_then(|rest| rest.split(')').next()).unwrap();
+    let names: Vec<&str> = names.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    assert_eq!(names, KINDS);
+}
+
+impl Counts {
+    fn read(path: &Path) -> Counts {
+        let bytes = fs::read(path).unwrap_or_default();
+        Counts(bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+    }
+
+    fn slot(kind: &str) -> usize {
+        KINDS.iter().position(|k| *k == kind).unwrap_or_else(|| panic!("{kind} is no kind of call"))
+    }
+
+    /// How many there were of this kind.
+    pub fn of(&self, kind: &str) -> u32 {
+        self.0.get(Counts::slot(kind)).copied().unwrap_or(0)
+    }
+
+    /// How many of them were spoilt.
+    pub fn spoilt(&self, kind: &str) -> u32 {
+        self.0.get(SLOTS + Counts::slot(kind)).copied().unwrap_or(0)
+    }
+}
