@@ -191,13 +191,14 @@ impl OpenFiles {
         if !gone.dirty {
             return;
         }
-        let owed = self.owed.entry(gone.torrent).or_default();
         // Of many small files each is open for a moment: one sync for all of them costs less than one for each.
         let later = self.closes_unsynced && gone.at_home;
-        owed.everything |= later && self.durable;
         let safe = if later { Ok(()) } else { self.make_safe(&gone.fd) };
-        match safe.and_then(|()| rustix::fs::fstat(&gone.fd)) {
-            Ok(stat) => drop(owed.files.insert(gone.file, Owing::Look(stat.st_ino))),
+        let inode = safe.and_then(|()| rustix::fs::fstat(&gone.fd)).map(|stat| stat.st_ino);
+        let owed = self.owed.entry(gone.torrent).or_default();
+        owed.everything |= later && self.durable;
+        match inode {
+            Ok(inode) => drop(owed.files.insert(gone.file, Owing::Look(inode))),
             Err(e) => {
                 owed.failed.get_or_insert(DiskFault::new(Doing::Sync, &gone.path, e));
             }

@@ -213,7 +213,7 @@ impl Tree {
     /// Brings everything to the disk that was written to the file system of this directory; an error that happened since it was opened
     /// is told. Only kernels of which [`tells_of_lost_writes`] is true do so.
     pub fn sync_all(&self) -> Result<(), DiskFault> {
-        rustix::fs::syncfs(&self.root).map_err(|e| self.fault(Doing::Sync, Path::new(""), e))
+        retry_on_intr(|| rustix::fs::syncfs(&self.root)).map_err(|e| self.fault(Doing::Sync, Path::new(""), e))
     }
 
     /// Brings a directory's entries to the disk.

@@ -116,8 +116,9 @@ fn transfer(result: io::Result<usize>, wanted: usize) -> Transfer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::{ContentFile, Done, OpenTorrent, StorageMode, Store, StoreConfig};
+    use crate::disk::{Done, OpenTorrent, StorageMode, Store, StoreConfig};
     use crate::units::{Geometry, InfoHash, Table, TorrentKey};
+    use crate::wire::Files;
     use std::sync::Arc;
     use std::sync::mpsc::channel;
     use std::time::Duration;
@@ -134,7 +135,7 @@ mod tests {
         let torrent = OpenTorrent {
             info_hash: InfoHash([7; 20]),
             geometry,
-            files: vec![ContentFile { path: "x".into(), length: PIECE_LEN, pad: false }],
+            files: Files::from_iter([("x", PIECE_LEN)]),
             hashes: vec![0; 20].into(),
             dir: dir.to_path_buf(),
             wanted: None,

@@ -7,11 +7,11 @@
 
 use crate::journal::{Change, History, Moment, Naming, Node, Span, apply};
 use crate::record::{Claims, Record, Truth, path};
-use rill::disk::{ContentFile, Done, OpenTorrent, Store, StoreConfig};
+use rill::disk::{Done, OpenTorrent, Store, StoreConfig};
 use rill::units::{Rng, Table, TorrentKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -108,20 +108,14 @@ impl Crash {
 /// What rill itself believes of such a disk, and whether it is true. Its record is made to fit the files that were built, else
 /// rill would see that somebody had been at them and hash everything.
 pub fn rills_verdict(truth: &Truth, down: &Path, state: &Path) -> Claims {
-    let at = |file: &rill::wire::metainfo::FileEntry| down.join(file.path.iter().collect::<PathBuf>());
     if let Some(record) = Record::read(state, &truth.torrent) {
-        let files: Vec<_> = truth.torrent.files().iter().map(|file| fs::metadata(at(file)).ok()).collect();
+        let files: Vec<_> = truth.torrent.files().iter().map(|file| fs::metadata(down.join(file.to_path())).ok()).collect();
         fs::write(path(state, &truth.torrent), record.adopt(&files)).unwrap();
     }
     let torrent = OpenTorrent {
         info_hash: truth.torrent.info_hash(),
         geometry: truth.torrent.geometry(),
-        files: truth
-            .torrent
-            .files()
-            .iter()
-            .map(|file| ContentFile { path: file.path.iter().collect(), length: file.length, pad: false })
-            .collect(),
+        files: truth.torrent.files().clone(),
         hashes: truth.torrent.hashes(),
         dir: down.to_path_buf(),
         wanted: None,

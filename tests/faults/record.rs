@@ -83,11 +83,11 @@ impl Truth {
     /// Whether these bytes of the torrent are right below `dir`; `None` if a file is not there or ends before.
     fn are_right(&self, dir: &Path, start: u64, end: u64) -> Option<bool> {
         let mut right = true;
-        for file in self.torrent.files() {
+        for file in self.torrent.files().iter() {
             let (from, to) = (start.max(file.offset), end.min(file.offset + file.length));
             if from < to {
                 let mut found = vec![0; (to - from) as usize];
-                let handle = fs::File::open(dir.join(file.path.iter().collect::<PathBuf>())).ok()?;
+                let handle = fs::File::open(dir.join(file.to_path())).ok()?;
                 handle.read_exact_at(&mut found, from - file.offset).ok()?;
                 right &= found == self.bytes[from as usize..to as usize];
             }

@@ -55,7 +55,7 @@ impl Stage {
         let dir = tempfile::Builder::new().prefix("rill-faults-").tempdir().unwrap();
         fs::create_dir_all(dir.path().join("box/content")).unwrap();
         let torrent = multi(&dir.path().join("box/content"), "it", files, piece_len);
-        fs::write(dir.path().join("it.torrent"), torrent.to_file()).unwrap();
+        fs::write(dir.path().join("it.torrent"), torrent.to_file().unwrap()).unwrap();
         Stage { dir, truth: Truth::of(torrent, files), starts: AtomicU32::new(0) }
     }
 

@@ -293,7 +293,7 @@ fn p9_a_last_block_that_is_too_long_does_not_extend_the_file() {
     let torrent = crate::support::single(&from, "odd", LEN, 32 << 10);
     let content = fs::read(from.join("odd")).unwrap();
     let file = lab.at("odd.torrent");
-    fs::write(&file, torrent.to_file()).unwrap();
+    fs::write(&file, torrent.to_file().unwrap()).unwrap();
     let listener = TcpListener::bind("127.0.0.9:0").unwrap();
     let peer = listener.local_addr().unwrap();
     let hash = torrent.info_hash();
