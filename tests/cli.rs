@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -367,19 +367,27 @@ fn serve(replies: Vec<Vec<u8>>) -> String {
     std::thread::spawn(move || {
         for reply in replies {
             let (mut stream, _) = listener.accept().unwrap();
-            let mut request = Vec::new();
-            while !request.ends_with(b"\r\n\r\n") {
-                let mut byte = [0];
-                match stream.read(&mut byte) {
-                    Ok(1) => request.push(byte[0]),
-                    _ => return,
-                }
+            if head_of(&mut stream).is_empty() {
+                return;
             }
             // The client may hang up early, which is its right.
             let _ = stream.write_all(&reply);
         }
     });
     url
+}
+
+/// The head of a request; nothing if the stream ends inside it.
+fn head_of(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        match stream.read(&mut byte) {
+            Ok(1) => head.push(byte[0]),
+            _ => return String::new(),
+        }
+    }
+    String::from_utf8_lossy(&head).into_owned()
 }
 
 fn reply(head: &str, body: &[u8]) -> Vec<u8> {
@@ -393,6 +401,31 @@ fn a_torrent_is_fetched_over_http_through_a_redirect() {
     let torrent = fs::read(w.at("t.torrent")).unwrap();
     let url = serve(vec![reply("302 Found\r\nLocation: /there", b""), reply("200 OK", &torrent)]);
     assert_eq!(w.rill(["show", "--json", &url]).expect(0).json()["name"], "t");
+}
+
+#[test]
+fn k14_the_proxies_of_the_environment_are_obeyed_and_the_help_says_so() {
+    let w = World::new();
+    let help = w.rill(["--help"]).expect(0).stdout;
+    assert!(["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"].iter().all(|name| help.contains(name)), "{help}");
+    // The proxy answers for a host that nobody else knows: first that it is connected, then what lies there.
+    let torrent = fs::read(w.at("t.torrent")).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = format!("http://{}", listener.local_addr().unwrap());
+    let asked = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let head = head_of(&mut stream);
+        if head.starts_with("CONNECT ") {
+            stream.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").unwrap();
+            head_of(&mut stream);
+        }
+        stream.write_all(&reply("200 OK", &torrent)).unwrap();
+        head
+    });
+    let ended = end(w.command().env("HTTP_PROXY", &proxy).args(["show", "--json", "http://nobody.invalid/t.torrent"]));
+    assert_eq!(ended.expect(0).json()["name"], "t");
+    let asked = asked.join().unwrap();
+    assert!(asked.contains("nobody.invalid"), "{asked}");
 }
 
 #[test]

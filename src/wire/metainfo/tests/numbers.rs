@@ -120,6 +120,19 @@ fn t20_depth_bombs_and_giant_strings_go_off_nowhere() {
 }
 
 #[test]
+fn t20_a_depth_bomb_needs_no_more_stack_than_any_other_file() {
+    let small = std::thread::Builder::new().stack_size(64 * 1024);
+    let refused = small.spawn(|| {
+        let lists = [&[b'l'; 1_000_000][..], &[b'e'; 1_000_000]].concat();
+        let dictionaries = b"d1:a".repeat(1_000_000);
+        [lists, dictionaries].map(|bomb| Metainfo::parse(&bomb).unwrap_err())
+    });
+    for refused in refused.unwrap().join().unwrap() {
+        assert!(matches!(refused, E::NotBencode(BencodeError::TooDeep { limit: 32, .. })), "{refused}");
+    }
+}
+
+#[test]
 fn t24_unusual_integers_are_refused_in_info_and_taken_outside() {
     for odd in ["007", "-0", "+5", "00"] {
         assert!(
