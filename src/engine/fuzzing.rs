@@ -12,6 +12,7 @@ use crate::wire::{
 use sha1::{Digest, Sha1};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 const HASH: InfoHash = InfoHash([7; 20]);
@@ -40,9 +41,7 @@ struct Hands<'a> {
 }
 
 /// Three pieces of metadata, the last one short.
-fn metadata() -> Vec<u8> {
-    (0..2 * METADATA_PIECE_LEN + 100).map(|n| (n % 251) as u8).collect()
-}
+static METADATA: LazyLock<Arc<[u8]>> = LazyLock::new(|| (0..2 * METADATA_PIECE_LEN + 100).map(|n| (n % 251) as u8).collect());
 
 /// Five small pieces, two of them here; anything may happen.
 pub fn engine(input: &[u8]) {
@@ -50,8 +49,8 @@ pub fn engine(input: &[u8]) {
         [BY_HASH, rest @ ..] => (true, rest),
         _ => (false, input),
     };
-    let hash = if by_hash { InfoHash(Sha1::digest(metadata()).into()) } else { HASH };
-    let info = Some(metadata().into());
+    let hash = if by_hash { InfoHash(Sha1::digest(&METADATA[..]).into()) } else { HASH };
+    let info = Some(METADATA.clone());
     let geometry = Geometry::new(4 * 3 * u64::from(BLOCK_LEN) + 100, 3 * u64::from(BLOCK_LEN)).expect("a geometry");
     let mut engine = Engine::new(EngineConfig {
         peer_id: PeerId([0x55; 20]),
@@ -258,7 +257,7 @@ impl Hands<'_> {
 
     /// An extension message (BEP 9, 10, 11), or what is done with the metadata that came of them.
     fn extended(&mut self, what: u8) {
-        let truth = metadata();
+        let truth = &METADATA[..];
         let (id, payload) = match what % 8 {
             0 | 1 => {
                 let (bits, size) = (self.byte(), self.byte());
@@ -317,7 +316,7 @@ impl Hands<'_> {
     fn understand(&mut self) {
         if std::mem::take(&mut self.handed_on) {
             let shape =
-                Shape { geometry: self.geometry, wanted: Bitfield::full(5), private: false, info: Some(metadata().into()) };
+                Shape { geometry: self.geometry, wanted: Bitfield::full(5), private: false, info: Some(METADATA.clone()) };
             self.engine.on_metadata(self.now, self.torrent, shape, &mut self.out);
             self.engine.on_opened(self.now, self.torrent, some_pieces(), &mut self.out);
         }
@@ -442,7 +441,7 @@ impl Hands<'_> {
                     }
                     Action::Save { .. } | Action::Datagram { .. } | Action::KeepNodes { .. } | Action::Call { .. } => {}
                     Action::Metadata { info, .. } => {
-                        assert_eq!(info[..], metadata()[..], "metadata that is not what the hash says");
+                        assert_eq!(info[..], METADATA[..], "metadata that is not what the hash says");
                         self.handed_on = true;
                     }
                     Action::Notice(_) => {}
