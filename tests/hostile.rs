@@ -3,12 +3,13 @@
 //! What measures is `#[ignore]`d, because it wants the machine for itself:
 //!
 //! ```text
-//!   cargo test --test hostile                                            what a minute can show
-//!   cargo test --test hostile -- --ignored --test-threads 1              the attacks, and twenty seconds of churn
-//!   CHURN_SECONDS=1800 cargo test --release --test hostile -- --ignored --nocapture churn     half an hour of it
+//!   cargo test --test hostile                                                  half a minute, part of `cargo test`
+//!   cargo test --test hostile -- --ignored --test-threads 1                    seven minutes: the attacks, and a little churn
+//!   CHURN_SECONDS=1800 cargo test --test hostile -- --ignored --nocapture churn     half an hour of it, and its figures
 //! ```
 //!
-//! Nothing but rill itself is needed. Names begin with the hazard that they prove.
+//! Nothing but rill itself is needed, but for a certificate (`openssl`) and a public address (root, `unshare`, `ip`). Names begin with the
+//! hazard that they prove.
 
 #[allow(dead_code)] // the programs and addresses of `interop` are not needed here
 #[path = "interop/lab.rs"]

@@ -12,7 +12,7 @@
 use crate::bystanders::{give, take};
 use crate::lab::{Lab, free_port};
 use crate::rig::{Endless, Target};
-use crate::web::{Server, reply, silence, with_peers};
+use crate::web::{Server, reply, with_peers};
 use crate::wire::{Line, connect};
 use rill::disk::StorageMode;
 use rill::session::{AddTorrent, Event, TorrentId};
@@ -34,6 +34,8 @@ const PEERS: u8 = 50;
 const GIVEN_PIECES: u32 = 32;
 /// What a peer gives or takes, bytes a second.
 const PEER_RATE: u64 = 512 << 10;
+/// How long the tracker says nothing before it hangs up.
+const SILENCE: Duration = Duration::from_secs(2);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(100);
 /// What the most memory of the last third may exceed that of the first by.
@@ -173,10 +175,10 @@ fn watch() {
     must_be_flat(&looks, rested);
 }
 
-/// A look when descriptors and threads have not changed for a while; the last errand of a tracker is over after half a minute.
+/// A look when descriptors and threads have not changed for so long that no errand of a tracker can be left.
 fn rest(session: Target<'_>) -> Look {
     let (mut last, mut since) = (look(session), Instant::now());
-    while since.elapsed() < Duration::from_secs(3) {
+    while since.elapsed() < 2 * SILENCE {
         std::thread::sleep(LOOK);
         let now = look(session);
         if (now.descriptors, now.threads) != (last.descriptors, last.threads) {
@@ -231,6 +233,8 @@ fn report(looks: &[Look], rested: Look, rests: Look, what: &str) {
     line("private memory, KiB", &|l| l.memory / 1024);
     line("descriptors", &|l| l.descriptors as u64);
     line("threads", &|l| l.threads as u64);
+    let tenths: Vec<u64> = looks.chunks(looks.len().div_ceil(10)).map(|part| most(part, |l| l.memory / 1024)).collect();
+    println!("private memory of each tenth, KiB: {tenths:?}");
     // Least squares over all looks, in bytes an hour.
     let n = looks.len() as f64;
     let mean_x = (n - 1.0) / 2.0;
@@ -249,7 +253,10 @@ fn flapping_tracker() -> Server {
     Server::start(move |stream, number| match number % 5 {
         0 => stream.write_all(&with_peers(60, &peers)),
         1 => Ok(()),
-        2 => silence(stream),
+        2 => {
+            std::thread::sleep(SILENCE);
+            Ok(())
+        }
         3 => stream.write_all(&reply(b"<html>")),
         _ => stream.write_all(&reply(b"d14:failure reason6:not nowe")),
     })

@@ -27,6 +27,8 @@ mod store;
 mod table;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_answers;
 mod token;
 
 pub use self::core::{Announce, Dht, DhtAction, DhtConfig, DhtStats};
