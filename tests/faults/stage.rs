@@ -133,8 +133,10 @@ impl Stage {
     /// The command that serves at this port; from where is still to be said.
     pub fn seed_command(&self, port: u16, trouble: Option<&Trouble>, more: &[&str]) -> Command {
         let port = port.to_string();
-        let words = ["seed", "-q", "--no-lsd", "--no-dht", "--no-pex", "--listen-port", &port];
-        let mut command = self.command(&[&words, more].concat(), trouble);
+        // Objects on stdout are wanted all the time or not at all.
+        let quiet: &[&str] = if more.contains(&"--json") { &[] } else { &["-q"] };
+        let words = ["seed", "--no-lsd", "--no-dht", "--no-pex", "--listen-port", &port];
+        let mut command = self.command(&[&words, quiet, more].concat(), trouble);
         command.arg(self.at("it.torrent"));
         command
     }
