@@ -96,7 +96,7 @@ impl Bitfield {
     #[expect(
         clippy::arithmetic_side_effects,
         clippy::indexing_slicing,
-        reason = "a piece that exists has its bit, and that of 2^32 bits one more or fewer is set is just seen"
+        reason = "a piece that exists has its bit, and the count follows what was just seen of it"
     )]
     pub fn set(&mut self, piece: PieceIndex) -> bool {
         let new = !self.has(piece);
@@ -112,7 +112,7 @@ impl Bitfield {
     #[expect(
         clippy::arithmetic_side_effects,
         clippy::indexing_slicing,
-        reason = "a piece that exists has its bit, and that of 2^32 bits one more or fewer is set is just seen"
+        reason = "a piece that exists has its bit, and the count follows what was just seen of it"
     )]
     pub fn clear(&mut self, piece: PieceIndex) -> bool {
         let there = self.has(piece);
