@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo test --test faults -- --ignored --test-threads 1 short          a minute and a half
-//! cargo test --test faults -- --ignored --test-threads 1 --nocapture long    everything, an hour or so
+//! cargo test --test faults -- --ignored --test-threads 1 --nocapture long    everything, half an hour
 //! ```
 //!
 //! Real file systems on loop devices need root; without it, or without the programs that make them, those tests say so and

@@ -2,8 +2,8 @@
 //!
 //! It is rill as it is but for two things. rustix goes through libc (`--cfg rustix_use_libc`) rather than straight to the
 //! kernel, so that every system call can be met on its way. And it is impatient: a download of these tests lasts a second
-//! or two, so a checkpoint is due every tenth of one. Nothing in `src` knows of either: the sources are copied, and the
-//! numbers replaced in the copy. TLS stays out of it, since nothing here would use it.
+//! or two, so a checkpoint is due every tenth of one, and who was not let in calls again soon. Nothing in `src` knows of
+//! either: the sources are copied, and the numbers replaced in the copy. TLS stays out of it, since nothing here would use it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 /// What reads differently in the copy: file, text as it is, text in its place.
-const IMPATIENCE: [(&str, &str, &str); 3] = [
+const IMPATIENCE: [(&str, &str, &str); 4] = [
     (
         "src/engine/limits.rs",
         "pub const CHECKPOINT: Duration = Duration::from_secs(45);",
@@ -26,6 +26,11 @@ const IMPATIENCE: [(&str, &str, &str); 3] = [
         "src/engine/limits.rs",
         "pub const CHECKPOINT_MIN: Duration = Duration::from_secs(10);",
         "pub const CHECKPOINT_MIN: Duration = Duration::from_millis(20);",
+    ),
+    (
+        "src/engine/limits.rs",
+        "pub const REDIAL_SOON: Duration = Duration::from_secs(5);",
+        "pub const REDIAL_SOON: Duration = Duration::from_millis(300);",
     ),
 ];
 

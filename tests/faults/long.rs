@@ -5,7 +5,7 @@ use crate::sweep::{ROLES, all, judge, sweep};
 use crate::{kills, power};
 
 #[test]
-#[ignore = "an hour; cargo test --test faults -- --ignored --nocapture long"]
+#[ignore = "ten minutes; cargo test --test faults -- --ignored --nocapture long"]
 fn f1_every_single_call_of_a_transfer_may_fail() {
     let only = std::env::var("ONLY").unwrap_or_default();
     for role in ROLES {
