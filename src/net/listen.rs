@@ -49,7 +49,7 @@ pub enum Accepted {
     Stream(TcpStream, SocketAddr),
     /// Nobody waits.
     Nobody,
-    /// This machine is out of descriptors: try again when something has closed.
+    /// This machine is out of descriptors, or does not let us for another reason: try again when something has closed, or later.
     OutOfResources,
 }
 
@@ -155,7 +155,9 @@ impl Listeners {
                 Err(e) if e.kind() == ErrorKind::WouldBlock => p.pending = false,
                 Err(e) if out_of_resources(&e) => return Accepted::OutOfResources,
                 // The one that waited is gone again; others may wait behind it.
-                Err(_) => return Accepted::Nobody,
+                Err(e) if matches!(e.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => return Accepted::Nobody,
+                // Whatever it is, it may be the answer for good: asked again at once, it would be all that we do.
+                Err(_) => return Accepted::OutOfResources,
             }
         }
         Accepted::Nobody
