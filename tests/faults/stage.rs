@@ -155,8 +155,9 @@ impl Stage {
     /// The command that fetches from this address to `home/down`, with its record in `home/state`.
     pub fn get_command(&self, home: &Path, from: SocketAddr, trouble: Option<&Trouble>, more: &[&str]) -> Command {
         let peer = from.to_string();
-        let words = ["get", "-q", "--no-lsd", "--no-dht", "--no-pex", "--listen-port", "0", "--peer", &peer];
-        let mut command = self.command(&[&words, more].concat(), trouble);
+        let quiet: &[&str] = if more.contains(&"--json") || more.contains(&"-v") { &[] } else { &["-q"] };
+        let words = ["get", "--no-lsd", "--no-dht", "--no-pex", "--listen-port", "0", "--peer", &peer];
+        let mut command = self.command(&[&words, quiet, more].concat(), trouble);
         command.arg("--state-dir").arg(home.join("state")).arg("-d").arg(home.join("down")).arg(self.at("it.torrent"));
         command
     }
