@@ -116,6 +116,16 @@ fn imports_point_down_and_decisions_are_pure() {
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
+/// What is decided is decided by the monotonic clock, which neither a jump nor a board without a battery touches. The wall clock
+/// dates a new torrent, and is blamed when no certificate is valid yet.
+#[test]
+fn r4_the_wall_clock_decides_nothing() {
+    let files = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let readers: Vec<_> =
+        files.iter().filter(|(_, source)| source.contains("SystemTime")).map(|(path, _)| path.as_str()).collect();
+    assert_eq!(readers, ["cli/create.rs", "net/announcer/http.rs"]);
+}
+
 #[test]
 fn every_floor_is_there_or_known_to_come() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

@@ -158,6 +158,11 @@ impl Opening {
                 }
                 continue;
             };
+            // Whatever was cut off is not there, though the record was written after somebody cut it.
+            let cut = c.geometry.pieces_of(start + now.size.min(f.length), end).filter(|&p| self.have.clear(p)).count();
+            if cut > 0 {
+                self.notes.push(format!("{}: is shorter than it was, {cut} pieces will be fetched again", path()));
+            }
             if now.size > f.length {
                 self.notes.push(format!("{}: is longer than it should be, the rest is left alone", path()));
             }
@@ -429,5 +434,36 @@ impl Proof {
         let h = hasher.finalize().into();
         self.zeros = Some((len, h));
         h
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::World;
+    use super::*;
+    use crate::disk::StorageMode;
+
+    #[test]
+    fn f6_what_the_file_system_cannot_hold_is_refused_before_anything_is_made() {
+        let w = World::new(StorageMode::Plain, 65_536, &[("small", 1000), ("large", 100_000)]);
+        let c = |file_max| Content { fs: FsKind::Fat { file_max }, ..content_of(w.key, w.torrent.clone(), true).unwrap() };
+        assert_eq!(stamps(&c(99_999), None).unwrap_err().kind, FaultKind::TooLarge);
+        assert!(stamps(&c(99_999), Some(&[true, false])).is_ok(), "nobody wants the large one");
+        assert!(stamps(&c(100_000), None).is_ok());
+        assert!(!w.path("small").exists());
+    }
+
+    #[test]
+    fn r4_summer_time_another_zone_and_steps_of_two_seconds_are_no_change_on_fat() {
+        for (then, now, same) in
+            [(0, 0, true), (0, 2, true), (0, 3600, true), (7200, 2, true), (0, -3 * 900, true), (0, 300, false)]
+        {
+            assert_eq!(fat_same_time(then, now), same, "{then} {now}");
+        }
+        let then = Stamp { inode: 1, size: 10, mtime_s: 1_700_000_000, mtime_ns: 5 };
+        // A clock that began in 1970 and was set right in between, or jumped back: another time is another content where times are exact.
+        let fresh = Stamp { mtime_s: 12, ..then };
+        assert_eq!(compare(Some(then), fresh, true, FsKind::Native, 10), Change::Theirs);
+        assert_eq!(compare(Some(fresh), then, true, FsKind::Native, 10), Change::Ours);
     }
 }

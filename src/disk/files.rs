@@ -312,8 +312,10 @@ impl OpenFiles {
                 Owing::Look(inode) => inode,
                 Owing::Sync => self.sync_file(c, file)?,
             };
-            // Deleted or replaced under us: our bytes are in an inode that nobody will find again.
-            let there = c.tree.look(&c.layout.path(file))?.filter(|there| there.st_ino == inode);
+            // Deleted or replaced under us: our bytes are in an inode that nobody will find again. Cut: they are nowhere.
+            let long_enough = |size: i64| !c.fs.sparse() || size as u64 >= c.layout.file(file).length;
+            let ours = |there: &rustix::fs::Stat| there.st_ino == inode && long_enough(there.st_size);
+            let there = c.tree.look(&c.layout.path(file))?.filter(ours);
             let there = there.ok_or_else(|| c.fault_plain(FaultKind::Changed, file))?;
             stats.push(Seen { file: file as u32, stamp: Stamp::of(&there) });
         }

@@ -56,6 +56,9 @@ pub(super) enum Job {
     Keep(String, Vec<u8>),
     /// How much room is there where this path is?
     Measure(TorrentKey, PathBuf),
+    /// A bug of ours.
+    #[cfg(test)]
+    Panic(TorrentKey),
 }
 
 /// What a worker says.

@@ -285,7 +285,7 @@ mod tests {
     use crate::disk::StorageMode;
 
     #[test]
-    fn on_fat_two_slots_take_turns_and_a_torn_one_leaves_the_other() {
+    fn r3_on_fat_two_slots_take_turns_and_a_torn_one_leaves_the_other() {
         let w = World::new(StorageMode::Plain, 16_384, &[("x", 50_000)]);
         let c = content_of(w.key, w.torrent.clone(), true).unwrap();
         let mut r = Resume::lock(w.state.path(), &c.info_hash).unwrap();

@@ -360,7 +360,7 @@ fn t29_what_was_received_can_be_served_pads_included() {
 }
 
 #[test]
-fn empty_files_are_made_and_larger_ones_left_alone() {
+fn f9_empty_files_are_made_and_larger_ones_left_alone() {
     let mut w = World::new(StorageMode::Plain, 32_768, &[("d/x", 40_000), ("d/empty", 0)]);
     std::fs::create_dir_all(w.path("d")).unwrap();
     std::fs::write(w.path("d/x"), vec![3; 50_000]).unwrap();
@@ -406,7 +406,7 @@ fn something_in_the_way_is_a_fault_and_stays_as_it_is() {
 }
 
 #[test]
-fn a_second_process_on_the_same_torrent_is_kept_away() {
+fn f12_a_second_process_on_the_same_torrent_is_kept_away() {
     let mut w = World::new(StorageMode::Plain, 32_768, &[("x", 40_000)]);
     w.open();
     let (mut other, wake) = start(&w.config);

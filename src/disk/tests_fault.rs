@@ -40,7 +40,7 @@ fn try_piece(w: &mut World, raw: u32) -> Result<Verdict, DiskFault> {
 }
 
 #[test]
-fn a_full_disk_is_named_and_later_room_is_used() {
+fn f1_a_full_disk_is_named_and_later_room_is_used() {
     for mode in WAYS {
         let mut w = World::new(mode, 1 << 20, &[("x", 6 << 20)]);
         let Some(_small) = Small::new(&w.torrent.dir, "4m") else { return };
@@ -68,7 +68,7 @@ fn a_full_disk_is_named_and_later_room_is_used() {
 }
 
 #[test]
-fn a_file_cut_under_a_window_is_our_fault_and_no_signal() {
+fn f4_a_file_cut_under_a_window_is_our_fault_and_no_signal() {
     let mut w = World::new(StorageMode::Mapped, 1 << 20, &[("x", 2 << 20)]);
     w.open();
     let (g, p) = (w.geometry(), w.piece(1));
@@ -105,7 +105,7 @@ fn a_window_that_fails_on_a_sound_disk_goes_on_plain_in_the_middle_of_a_block() 
 }
 
 #[test]
-fn a_directory_that_may_not_be_written_is_refused_before_the_first_peer() {
+fn f5_a_directory_that_may_not_be_written_is_refused_before_the_first_peer() {
     let mut w = World::new(StorageMode::Plain, 65_536, &[("x", 65_536)]);
     let Some(small) = Small::new(&w.torrent.dir, "1m") else { return };
     fs::write(w.path("x"), &w.bytes).unwrap();
@@ -124,7 +124,7 @@ fn a_directory_that_may_not_be_written_is_refused_before_the_first_peer() {
 }
 
 #[test]
-fn a_seed_on_a_read_only_disk_serves() {
+fn f5_a_seed_on_a_read_only_disk_serves() {
     let mut w = World::new(StorageMode::Plain, 65_536, &[("x", 200_000)]);
     let Some(small) = Small::new(&w.torrent.dir, "1m") else { return };
     fs::write(w.path("x"), &w.bytes).unwrap();
@@ -138,7 +138,7 @@ fn a_seed_on_a_read_only_disk_serves() {
 }
 
 #[test]
-fn a_file_that_vanished_while_being_served_is_a_fault_and_the_store_lives_on() {
+fn f4_a_file_that_vanished_while_being_served_is_a_fault_and_the_store_lives_on() {
     let mut w = World::new(StorageMode::Plain, 65_536, &[("x", 200_000), ("y", 200_000)]);
     w.open();
     w.receive_wildly(4, &mut Rng::new(1));
@@ -153,4 +153,25 @@ fn a_file_that_vanished_while_being_served_is_a_fault_and_the_store_lives_on() {
     assert_eq!(r.unwrap_err().kind, FaultKind::Missing);
     let other = g.block(w.piece(6), 0);
     assert_eq!(w.load(other).len() as u32, other.len());
+}
+
+#[test]
+fn r8_a_worker_that_panics_loses_the_job_and_neither_its_thread_nor_what_was_safe() {
+    for mode in WAYS {
+        let mut w = World::new(mode, 65_536, &[("x", 200_000)]);
+        w.open();
+        w.receive_piece(w.piece(0));
+        let mut have = Bitfield::empty(w.geometry().pieces());
+        have.set(w.piece(0));
+        for hand in 0..w.store.hands.len() {
+            w.store.ask(hand, job::Job::Panic(w.key));
+            let fault = w.until(|d| if let Done::Fault { fault, .. } = d { Some(fault) } else { None });
+            assert_eq!(fault.kind, FaultKind::Internal);
+        }
+        assert_eq!(w.store.stats().panics, w.store.hands.len() as u64);
+        w.close(&have);
+        assert_eq!(w.open().have, have);
+        (1..w.geometry().pieces()).for_each(|raw| w.receive_piece(w.piece(raw)));
+        w.assert_content();
+    }
 }

@@ -51,7 +51,7 @@ fn a_kill_after_a_checkpoint_loses_nothing_that_was_claimed() {
 }
 
 #[test]
-fn every_corrupted_byte_of_a_record_rejects_it() {
+fn r3_every_corrupted_byte_of_a_record_rejects_it() {
     let mut w = complete(StorageMode::Plain);
     let name = w.state.path().join(format!("{}.resume", w.torrent.info_hash));
     let good = fs::read(&name).unwrap();
@@ -109,6 +109,24 @@ fn missing_short_and_long_files_cost_their_own_pieces_only() {
 }
 
 #[test]
+fn f4_what_was_cut_off_before_the_last_record_is_not_claimed_by_it() {
+    for cut in [70_000, 5] {
+        let mut w = World::new(StorageMode::Plain, 65_536, &[("x", 200_000)]);
+        w.open();
+        (0..2).for_each(|raw| w.receive_piece(w.piece(raw)));
+        let mut have = Bitfield::empty(4);
+        (0..2).for_each(|raw| drop(have.set(w.piece(raw))));
+        fs::OpenOptions::new().write(true).open(w.path("x")).unwrap().set_len(cut).unwrap();
+        w.store.checkpoint(w.key, &have);
+        let saved = w.until(|d| if let Done::Saved { result, .. } = d { Some(result) } else { None });
+        assert_eq!(saved.unwrap_err().kind, FaultKind::Changed);
+        w.restart();
+        let o = w.open();
+        assert_eq!(o.have.ones(), u32::from(cut > 65_536), "{:?}", o.notes);
+    }
+}
+
+#[test]
 fn after_a_kill_a_record_that_lies_is_found_out_by_sampling() {
     let mut w = three_pieces(StorageMode::Plain);
     w.open();
@@ -153,7 +171,7 @@ fn a_hole_where_zeros_belong_is_a_good_piece() {
 }
 
 #[test]
-fn a_file_replaced_under_us_is_never_claimed() {
+fn f4_a_file_replaced_under_us_is_never_claimed() {
     for mode in WAYS {
         let mut w = three_pieces(mode);
         w.open();

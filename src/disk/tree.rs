@@ -29,8 +29,11 @@ impl FsKind {
     /// What lies under this directory.
     pub fn of(fd: impl AsFd) -> FsKind {
         // f_type is 32 or 64 bits wide and may be sign-extended: the low 32 bits are the magic number.
-        let Ok(s) = rustix::fs::fstatfs(fd) else { return FsKind::Remote };
-        match s.f_type as u32 {
+        rustix::fs::fstatfs(fd).map_or(FsKind::Remote, |s| FsKind::by_magic(s.f_type as u32))
+    }
+
+    fn by_magic(magic: u32) -> FsKind {
+        match magic {
             0xEF53 | 0x5846_5342 | 0xF2F5_2010 | 0x9123_683E | 0x2405_1905 | 0x2FC1_2FC1 | 0xCA45_1A4E => FsKind::Native,
             0x794C_7630 => FsKind::Native, // overlayfs: containers; its files are the upper layer's
             0x0102_1994 | 0x8584_58F6 => FsKind::Memory,
@@ -298,6 +301,23 @@ mod tests {
                 assert_eq!(t.file_made(Path::new(path)).err().unwrap().kind, FaultKind::Exists, "{path}");
             }
         });
+    }
+
+    #[test]
+    fn f10_disks_behind_a_network_are_never_mapped_and_files_there_not_grown_in_advance() {
+        // nfs, cifs, smb2, fuse (sshfs, mergerfs), 9p, ceph
+        for magic in [0x6969, 0xFF53_4D42, 0xFE53_4D42, 0x6573_5546, 0x0102_1997, 0x00C3_6400] {
+            let kind = FsKind::by_magic(magic);
+            assert_eq!((kind, kind.maps(), kind.sparse()), (FsKind::Remote, false, false), "{magic:x}");
+        }
+    }
+
+    #[test]
+    fn f11_file_systems_that_refuse_shared_maps_are_not_asked_for_one() {
+        // jffs2, fuse, 9p, vfat, and one that nobody knows
+        for magic in [0x72B6, 0x6573_5546, 0x0102_1997, 0x4D44, 0xDEAD_BEEF] {
+            assert!(!FsKind::by_magic(magic).maps(), "{magic:x}");
+        }
     }
 
     #[test]

@@ -168,6 +168,8 @@ impl Worker {
             Job::Detach(key) => self.detach(key),
             Job::Keep(name, bytes) => self.keep(&name, &bytes),
             Job::Measure(key, path) => self.say(Reply::Space(key, free_bytes(&path))),
+            #[cfg(test)]
+            Job::Panic(_) => panic!("a bug, for a test"),
         }
     }
 
@@ -418,6 +420,8 @@ impl Owed {
             Job::Open(key, _) => Some((*key, Owed::Opened)),
             Job::Detach(key) => Some((*key, Owed::Detached)),
             Job::Land(key, _) | Job::Probe(_, key, _) => Some((*key, Owed::Nothing)),
+            #[cfg(test)]
+            Job::Panic(key) => Some((*key, Owed::Nothing)),
             Job::Map(key, piece) => Some((*key, Owed::Mapped(*piece))),
             Job::Hash { torrent, piece, .. } => Some((*torrent, Owed::Verdict(*piece))),
             Job::Load(key, span, _) => Some((*key, Owed::Loaded(*span))),

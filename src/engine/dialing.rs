@@ -277,7 +277,9 @@ impl Engine {
         if peer.phase == Phase::Up {
             t.picker.availability.leave(&peer.has, peer.joined_as_seed);
         }
-        if peer.dialed && why != Close::OutOfResources {
+        if peer.dialed && why == Close::Stopped {
+            t.candidates.let_go(now, peer.addr);
+        } else if peer.dialed && why != Close::OutOfResources {
             // Two who dial each other at once may lose both connections, each side another one: one of them tries again soon.
             let brief = why == Close::Lost && now.since(peer.since) < limits::BRIEF_CONNECTION;
             let failed = peer.phase != Phase::Up

@@ -102,6 +102,18 @@ pub fn without_address_space_it_goes_the_plain_way() {
     }
 }
 
+/// A file system that has no shared maps.
+pub fn where_maps_are_refused_it_goes_the_plain_way() {
+    let stage = Stage::new();
+    let (_seeder, addr) = stage.seeder();
+    for errno in ["ENODEV", "EINVAL"] {
+        let end = fetch(&stage, addr, "mapped", &format!("mmap:1+:{errno}"));
+        assert_eq!(end.code, Some(0), "{errno}: {end:?}");
+        assert!(end.counts.spoilt("mmap") > 1 && end.counts.of("pwrite") > 1 && end.counts.of("window") == 0, "{errno}: {end:?}");
+        stage.must_be_whole(errno);
+    }
+}
+
 /// A seeder with room for few connections, more callers than that, and one who fetches once they are gone.
 pub fn out_of_descriptors_it_waits_without_running_in_circles() {
     let stage = Stage::new();

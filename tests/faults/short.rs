@@ -60,6 +60,12 @@ fn f7_a_file_system_without_fallocate_serves() {
 
 #[test]
 #[ignore = "builds a rill of its own; cargo test --test faults -- --ignored short"]
+fn f11_where_maps_are_refused_it_goes_the_plain_way() {
+    rows::where_maps_are_refused_it_goes_the_plain_way();
+}
+
+#[test]
+#[ignore = "builds a rill of its own; cargo test --test faults -- --ignored short"]
 fn f8_without_inodes_the_disk_is_full_and_the_file_is_named() {
     rows::without_inodes_the_disk_is_full();
 }

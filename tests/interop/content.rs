@@ -4,7 +4,7 @@ use crate::bencode::Value;
 use crate::lab::Lab;
 use sha1::{Digest, Sha1};
 use std::fs::{self, File};
-use std::io::{BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// One file to be.
@@ -140,24 +140,33 @@ fn info(shape: &Shape, hashes: &[u8]) -> Value {
 
 /// SHA-1 of every piece, read as a client would.
 fn hash(dir: &Path, shape: &Shape) -> Vec<u8> {
-    let mut stream: Box<dyn Read> = Box::new(std::io::empty());
-    for piece in &shape.files {
-        let next: Box<dyn Read> = match piece.pad {
-            true => Box::new(std::io::repeat(0).take(piece.len)),
-            false => Box::new(BufReader::with_capacity(1 << 20, File::open(place(dir, shape, piece)).unwrap())),
-        };
-        stream = Box::new(stream.chain(next));
-    }
     let mut hashes = Vec::new();
-    let mut buffer = Vec::new();
-    loop {
-        buffer.clear();
-        stream.by_ref().take(shape.piece_len).read_to_end(&mut buffer).unwrap();
-        if buffer.is_empty() {
-            return hashes;
+    let mut piece = Sha1::new();
+    let mut missing = shape.piece_len;
+    let mut buffer = vec![0; 1 << 16];
+    for file in &shape.files {
+        let mut left: Box<dyn Read> = match file.pad {
+            true => Box::new(std::io::repeat(0).take(file.len)),
+            false => Box::new(File::open(place(dir, shape, file)).unwrap()),
+        };
+        loop {
+            let room = missing.min(buffer.len() as u64) as usize;
+            let n = left.read(&mut buffer[..room]).unwrap();
+            if n == 0 {
+                break;
+            }
+            piece.update(&buffer[..n]);
+            missing -= n as u64;
+            if missing == 0 {
+                hashes.extend_from_slice(&piece.finalize_reset());
+                missing = shape.piece_len;
+            }
         }
-        hashes.extend_from_slice(&Sha1::digest(&buffer));
     }
+    if missing < shape.piece_len {
+        hashes.extend_from_slice(&piece.finalize());
+    }
+    hashes
 }
 
 /// Bytes that no compression finds anything in; the same for the same seed.

@@ -57,7 +57,7 @@ fn good_pieces(world: &World) -> u64 {
 
 #[test]
 #[ignore = "takes long"]
-fn killed_at_any_moment_it_goes_on_and_fetches_little_twice() {
+fn r2_killed_at_any_moment_it_goes_on_and_fetches_little_twice() {
     let world = World::new("8M");
     let mut fetched = 0;
     // Odd moments, from before the first block to the middle.
@@ -110,7 +110,7 @@ fn a_missing_file_is_fetched_whatever_the_record_says() {
 
 #[test]
 #[ignore = "takes long"]
-fn a_longer_file_keeps_its_tail() {
+fn f9_a_longer_file_keeps_its_tail() {
     let world = World::new("0");
     let mut content = fs::read(world.torrent.path(&world.torrent.dir, 0)).unwrap();
     content[5 << 20] ^= 1;

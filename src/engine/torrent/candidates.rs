@@ -84,6 +84,14 @@ impl Candidates {
         }
     }
 
+    /// We hung up because the torrent rests: when it goes on, the address is as good as it was.
+    pub fn let_go(&mut self, now: Now, addr: SocketAddr) {
+        if let Some(c) = self.known.get_mut(&addr) {
+            c.connected = false;
+            c.not_before = now + limits::REDIAL_SOON;
+        }
+    }
+
     /// The dial failed for a reason of ours: as if it had not been tried.
     pub fn untried(&mut self, now: Now, addr: SocketAddr) {
         if let Some(c) = self.known.get_mut(&addr) {
@@ -181,6 +189,19 @@ mod tests {
         c.take(now);
         c.lost(now, a, true);
         assert_eq!(c.len(), 0);
+    }
+
+    #[test]
+    fn whom_we_let_go_is_called_again_as_soon_as_anybody() {
+        let mut c = Candidates::default();
+        let a = addr("10.0.0.1:5");
+        c.learn(at(0), a, Origin::Given);
+        c.take(at(0));
+        c.let_go(at(100), a);
+        assert_eq!(c.next(), Some(at(100) + limits::REDIAL_SOON));
+        c.take(at(200));
+        c.lost(at(200), a, true);
+        assert_eq!(c.next(), Some(at(200) + limits::REDIAL_SOON), "no failure was counted");
     }
 
     #[test]
