@@ -11,6 +11,9 @@ want rtorrent rtorrent
 want opentracker opentracker
 want ip iproute2
 want qemu-arm qemu-user
+want mkfs.xfs xfsprogs
+want mkfs.ext4 e2fsprogs
+want openssl openssl
 if ((${#missing[@]})); then
     echo "installing: ${missing[*]}"
     apt-get update -qq

@@ -115,7 +115,9 @@ fn f4_what_was_cut_off_before_the_last_record_is_not_claimed_by_it() {
         w.open();
         (0..2).for_each(|raw| w.receive_piece(w.piece(raw)));
         let mut have = Bitfield::empty(4);
-        (0..2).for_each(|raw| drop(have.set(w.piece(raw))));
+        for raw in 0..2 {
+            have.set(w.piece(raw));
+        }
         fs::OpenOptions::new().write(true).open(w.path("x")).unwrap().set_len(cut).unwrap();
         w.store.checkpoint(w.key, &have);
         let saved = w.until(|d| if let Done::Saved { result, .. } = d { Some(result) } else { None });
