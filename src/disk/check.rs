@@ -72,7 +72,7 @@ pub(super) struct Opening {
     have: Bitfield,
     /// What the record claimed, if there was one to believe.
     claimed: Option<Bitfield>,
-    notes: Vec<String>,
+    notes: Notes,
     /// Pieces to hash, last one first.
     todo: Vec<PieceIndex>,
     of: u32,
@@ -80,6 +80,29 @@ pub(super) struct Opening {
     sampling: bool,
     proof: Proof,
     reported: Instant,
+}
+
+/// Sentences for the user, of a torrent with very many files not one for each.
+#[derive(Default)]
+struct Notes {
+    first: Vec<String>,
+    more: usize,
+}
+
+impl Notes {
+    fn add(&mut self, text: impl FnOnce() -> String) {
+        match self.first.len() < limits::NOTES {
+            true => self.first.push(text()),
+            false => self.more += 1,
+        }
+    }
+
+    fn texts(mut self) -> Vec<String> {
+        if self.more > 0 {
+            self.first.push(format!("and {} more like these", self.more));
+        }
+        self.first
+    }
 }
 
 /// What one step came to.
@@ -103,13 +126,13 @@ impl Opening {
     /// Looks at everything without reading content; what must be read becomes `todo`.
     pub fn begin(key: TorrentKey, open: OpenTorrent, state_dir: Option<&Path>) -> Result<Opening, DiskFault> {
         let (check, wanted) = (open.check, open.wanted.clone());
-        let mut notes = Vec::new();
+        let mut notes = Notes::default();
         let mut resume = None;
         if let Some(dir) = state_dir {
             match Resume::lock(dir, &open.info_hash) {
                 Ok(r) => resume = Some(r),
                 Err(f) if f.kind == FaultKind::Locked => return Err(f),
-                Err(f) => notes.push(format!("no resume record will be kept: {f}")),
+                Err(f) => notes.add(|| format!("no resume record will be kept: {f}")),
             }
         }
         let make = !open.read_only;
@@ -154,24 +177,24 @@ impl Opening {
             let Some(now) = now else {
                 let lost = c.geometry.pieces_of(start, end).filter(|&p| self.have.clear(p)).count();
                 if lost > 0 {
-                    self.notes.push(format!("{}: is gone, {lost} pieces will be fetched again", path()));
+                    self.notes.add(|| format!("{}: is gone, {lost} pieces will be fetched again", path()));
                 }
                 continue;
             };
             // Whatever was cut off is not there, though the record was written after somebody cut it.
             let cut = c.geometry.pieces_of(start + now.size.min(f.length), end).filter(|&p| self.have.clear(p)).count();
             if cut > 0 {
-                self.notes.push(format!("{}: is shorter than it was, {cut} pieces will be fetched again", path()));
+                self.notes.add(|| format!("{}: is shorter than it was, {cut} pieces will be fetched again", path()));
             }
             if now.size > f.length {
-                self.notes.push(format!("{}: is longer than it should be, the rest is left alone", path()));
+                self.notes.add(|| format!("{}: is longer than it should be, the rest is left alone", path()));
             }
             match compare(record.stamps.get(file), now, record.running && !c.read_only, c.fs, f.length) {
                 Change::None => {}
                 Change::Ours => touched.push(file),
                 Change::Theirs => {
                     let again: Vec<_> = c.geometry.pieces_of(start, end).collect();
-                    self.notes.push(format!("{}: content changed, {} pieces checked again", path(), again.len()));
+                    self.notes.add(|| format!("{}: content changed, {} pieces checked again", path(), again.len()));
                     todo.extend(again);
                 }
             }
@@ -236,7 +259,7 @@ impl Opening {
             self.have.clear(piece);
             if self.sampling {
                 self.sampling = false;
-                self.notes.push("the record does not match the content, everything is checked".into());
+                self.notes.add(|| "the record does not match the content, everything is checked".into());
                 let all: Vec<_> = self.have.iter().collect();
                 self.todo.clear();
                 self.plan(all);
@@ -262,7 +285,7 @@ impl Opening {
                     return Err(c.fault_plain(FaultKind::Missing, *file));
                 }
             }
-            self.notes.extend(gone.iter().map(|(_, f)| format!("{}: is not there", shown(&f.to_path()))));
+            gone.iter().for_each(|(_, f)| self.notes.add(|| format!("{}: is not there", shown(&f.to_path()))));
         } else {
             let empty: Vec<_> = c.layout.on_disk().filter(missing).filter(|(_, f)| f.length == 0).map(|(i, _)| i).collect();
             for file in empty {
@@ -279,12 +302,12 @@ impl Opening {
                     }
                     if let Err(f) = r.save(&c, &claimed, &self.kept.stamps, true) {
                         // Not fatal: after a crash more will be hashed than need be.
-                        self.notes.push(format!("the resume record could not be renewed: {f}"));
+                        self.notes.add(|| format!("the resume record could not be renewed: {f}"));
                     }
                 }
             }
         }
-        Ok((self.kept, self.have, self.notes))
+        Ok((self.kept, self.have, self.notes.texts()))
     }
 }
 

@@ -96,24 +96,48 @@ struct OpenFile {
     used: u64,
 }
 
-/// What is owed to one file.
-#[derive(Clone, Copy, Debug)]
-enum Owing {
-    /// A sync of its own.
-    Sync,
-    /// Nothing but a look whether this inode is still at its path: it was closed, and is safe or will be with all others.
-    Look(u64),
+/// Files that were closed since the last checkpoint, and the inodes that got their bytes: whether those are still at their paths
+/// will be looked at. Eight bytes a file, because very many small files may be closed in one interval.
+#[derive(Debug, Default)]
+struct Looks {
+    entries: Vec<(u32, u32)>,
+    /// How many there may be before repetitions are thrown out.
+    tidy_at: usize,
+}
+
+impl Looks {
+    fn add(&mut self, file: usize, inode: u64) {
+        self.entries.push((file as u32, Looks::trace(inode)));
+        if self.entries.len() > self.tidy_at.max(limits::LOOKS_MIN) {
+            self.tidy();
+            self.tidy_at = 2 * self.entries.len();
+        }
+    }
+
+    fn tidy(&mut self) {
+        self.entries.sort_unstable();
+        self.entries.dedup();
+    }
+
+    /// As much of an inode number as is remembered.
+    fn trace(inode: u64) -> u32 {
+        (inode ^ inode >> 32) as u32
+    }
 }
 
 /// What a torrent left to be made safe at the next checkpoint, as far as one worker knows.
 #[derive(Debug, Default)]
 pub(super) struct Owed {
-    /// Files that got bytes since the last checkpoint.
-    files: BTreeMap<usize, Owing>,
+    /// Files that got bytes since the last checkpoint and are owed a sync of their own.
+    sync: BTreeSet<usize>,
+    /// Those that are safe, or will be with all others.
+    look: Looks,
     /// Directories that got entries.
     dirs: BTreeSet<PathBuf>,
     /// Files were closed unsynced: the whole file system is owed a sync, which covers files and directories alike.
     everything: bool,
+    /// How many of them since the last such sync.
+    unsynced: usize,
     /// A sync that failed: what it covered is unknown for good, so nothing may be claimed any more.
     failed: Option<DiskFault>,
 }
@@ -171,7 +195,7 @@ impl OpenFiles {
             }
             if short {
                 retry_on_intr(|| rustix::fs::ftruncate(&opened.fd, length)).map_err(|e| c.fault(Doing::Create, file, e))?;
-                self.owed.entry(c.key).or_default().files.entry(file).or_insert(Owing::Sync);
+                self.owed.entry(c.key).or_default().sync.insert(file);
             }
             c.grown.set(file);
         }
@@ -197,8 +221,17 @@ impl OpenFiles {
         let inode = safe.and_then(|()| rustix::fs::fstat(&gone.fd)).map(|stat| stat.st_ino);
         let owed = self.owed.entry(gone.torrent).or_default();
         owed.everything |= later && self.durable;
+        owed.unsynced += usize::from(later);
+        if owed.unsynced >= limits::UNSYNCED_FILES {
+            // Nothing but time for the disk: what this says or does not say, the sync of the checkpoint says again.
+            owed.unsynced = 0;
+            let _ = rustix::fs::syncfs(&gone.fd);
+        }
         match inode {
-            Ok(inode) => drop(owed.files.insert(gone.file, Owing::Look(inode))),
+            Ok(inode) => {
+                owed.sync.remove(&gone.file);
+                owed.look.add(gone.file, inode);
+            }
             Err(e) => {
                 owed.failed.get_or_insert(DiskFault::new(Doing::Sync, &gone.path, e));
             }
@@ -210,14 +243,14 @@ impl OpenFiles {
         if let Some(o) = self.open.iter_mut().find(|o| o.file == file && o.torrent == torrent) {
             if !o.dirty {
                 o.dirty = true;
-                self.owed.entry(torrent).or_default().files.insert(file, Owing::Sync);
+                self.owed.entry(torrent).or_default().sync.insert(file);
             }
         }
     }
 
     /// Notes a file whose bytes were found good without our writing them: somebody else's writes may not be safe yet.
     pub fn owe_sync(&mut self, torrent: TorrentKey, file: usize) {
-        self.owed.entry(torrent).or_default().files.insert(file, Owing::Sync);
+        self.owed.entry(torrent).or_default().sync.insert(file);
     }
 
     /// Writes consecutive slices from torrent offset `offset` on.
@@ -288,13 +321,13 @@ impl OpenFiles {
         Ok(())
     }
 
-    /// Makes everything safe that this worker wrote for the torrent. Answers with the files that got bytes since last
-    /// time and what lies at their paths now. After one failure it fails for good: the lost pages are marked clean.
-    pub fn sync(&mut self, c: &Content) -> Result<Vec<Seen>, DiskFault> {
+    /// Makes everything safe that this worker wrote for the torrent. `seen` hears of each file that got bytes since last time, and
+    /// what lies at its path now. After one failure it fails for good: the lost pages are marked clean.
+    pub fn sync(&mut self, c: &Content, seen: &mut dyn FnMut(Seen)) -> Result<(), DiskFault> {
         let mut owed = self.owed.remove(&c.key).unwrap_or_default();
         let result = match owed.failed.take() {
             Some(f) => Err(f),
-            None => self.sync_owed(c, &owed),
+            None => self.sync_owed(c, owed, seen),
         };
         if let Err(f) = &result {
             self.owed.entry(c.key).or_default().failed = Some(f.clone());
@@ -302,27 +335,27 @@ impl OpenFiles {
         result
     }
 
-    fn sync_owed(&mut self, c: &Content, owed: &Owed) -> Result<Vec<Seen>, DiskFault> {
+    fn sync_owed(&mut self, c: &Content, mut owed: Owed, seen: &mut dyn FnMut(Seen)) -> Result<(), DiskFault> {
+        for &file in &owed.sync {
+            let inode = self.sync_file(c, file)?;
+            owed.look.add(file, inode);
+        }
         if owed.everything {
             c.tree.sync_all()?;
         }
-        let mut stats = Vec::with_capacity(owed.files.len());
-        for (&file, &owing) in &owed.files {
-            let inode = match owing {
-                Owing::Look(inode) => inode,
-                Owing::Sync => self.sync_file(c, file)?,
-            };
+        owed.look.tidy();
+        for &(file, inode) in &owed.look.entries {
+            let long_enough = |size: i64| !c.fs.sparse() || size as u64 >= c.layout.file(file as usize).length;
+            let ours = |there: &rustix::fs::Stat| Looks::trace(there.st_ino) == inode && long_enough(there.st_size);
             // Deleted or replaced under us: our bytes are in an inode that nobody will find again. Cut: they are nowhere.
-            let long_enough = |size: i64| !c.fs.sparse() || size as u64 >= c.layout.file(file).length;
-            let ours = |there: &rustix::fs::Stat| there.st_ino == inode && long_enough(there.st_size);
-            let there = c.tree.look(&c.layout.path(file))?.filter(ours);
-            let there = there.ok_or_else(|| c.fault_plain(FaultKind::Changed, file))?;
-            stats.push(Seen { file: file as u32, stamp: Stamp::of(&there) });
+            let there = c.tree.look(&c.layout.path(file as usize))?.filter(ours);
+            let there = there.ok_or_else(|| c.fault_plain(FaultKind::Changed, file as usize))?;
+            seen(Seen { file, stamp: Stamp::of(&there) });
         }
         for dir in owed.dirs.iter().filter(|_| self.durable && !owed.everything) {
             c.tree.sync_dir(dir)?;
         }
-        Ok(stats)
+        Ok(())
     }
 
     /// Makes one file safe; its inode.
@@ -378,6 +411,12 @@ mod tests {
         Content { fs, ..content_of(w.key, w.torrent.clone(), true).unwrap() }
     }
 
+    /// Syncs; how many files were seen.
+    fn synced(files: &mut OpenFiles, c: &Content) -> Result<usize, DiskFault> {
+        let mut seen = 0;
+        files.sync(c, &mut |_| seen += 1).map(|()| seen)
+    }
+
     #[test]
     fn a_file_gets_its_full_length_only_where_that_costs_nothing() {
         let w = World::new(StorageMode::Plain, 65_536, &[("x", 1_000_000)]);
@@ -402,8 +441,8 @@ mod tests {
         let mut back = vec![0; w.bytes.len()];
         files.read(&c, 0, &mut back).unwrap();
         assert!(back == w.bytes);
-        assert_eq!(files.sync(&c).unwrap().len(), 30, "each file is named at the checkpoint, closed or not");
-        assert!(files.sync(&c).unwrap().is_empty());
+        assert_eq!(synced(&mut files, &c).unwrap(), 30, "each file is named at the checkpoint, closed or not");
+        assert_eq!(synced(&mut files, &c), Ok(0));
     }
 
     #[test]
@@ -413,10 +452,10 @@ mod tests {
         let mut files = OpenFiles::new(4, true);
         files.write(&c, 0, &[&w.bytes]).unwrap();
         std::fs::remove_file(w.path("x")).unwrap();
-        assert_eq!(files.sync(&c).unwrap_err().kind, FaultKind::Changed);
+        assert_eq!(synced(&mut files, &c).unwrap_err().kind, FaultKind::Changed);
         std::fs::write(w.path("x"), &w.bytes).unwrap();
-        assert_eq!(files.sync(&c).unwrap_err().kind, FaultKind::Changed);
+        assert_eq!(synced(&mut files, &c).unwrap_err().kind, FaultKind::Changed);
         files.forget(c.key);
-        assert!(files.sync(&c).is_ok());
+        assert_eq!(synced(&mut files, &c), Ok(0));
     }
 }

@@ -73,6 +73,16 @@ pub const CHECK_REPORT_MS: u64 = 200;
 /// Claimed pieces that are hashed after an unclean stop to see whether the record can be believed.
 pub const SAMPLE_PIECES: usize = 64;
 
+/// Files closed with writes that are not on the disk yet, before it is given the time to take them: a page and an inode each, which a
+/// machine with little memory cannot spare for as many files as arrive between two checkpoints.
+pub const UNSYNCED_FILES: usize = 1024;
+
+/// Closed files that are remembered before repetitions among them are looked for: 8 KiB.
+pub const LOOKS_MIN: usize = 1024;
+
+/// Sentences about content that is not as it was left; whoever reads a hundred will look for himself.
+pub const NOTES: usize = 100;
+
 /// Seconds by which a modification time may differ on FAT, whose steps are two seconds.
 pub const FAT_MTIME_SLACK_S: i64 = 2;
 

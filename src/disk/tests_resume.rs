@@ -129,6 +129,19 @@ fn f4_what_was_cut_off_before_the_last_record_is_not_claimed_by_it() {
 }
 
 #[test]
+fn of_very_many_missing_files_a_hundred_are_named() {
+    let names: Vec<String> = (0..150).map(|i| format!("f{i}")).collect();
+    let small = names.iter().map(|name| (name.as_str(), 1000));
+    let mut w = World::new(StorageMode::Plain, 65_536, &[("large", 200_000)].into_iter().chain(small).collect::<Vec<_>>());
+    fs::create_dir_all(&w.torrent.dir).unwrap();
+    fs::write(w.path("large"), &w.bytes[..200_000]).unwrap();
+    w.torrent.read_only = true;
+    let o = w.open();
+    assert_eq!(o.have.ones(), 3);
+    assert_eq!((o.notes.len(), o.notes.last().unwrap().as_str()), (101, "and 50 more like these"));
+}
+
+#[test]
 fn after_a_kill_a_record_that_lies_is_found_out_by_sampling() {
     let mut w = three_pieces(StorageMode::Plain);
     w.open();

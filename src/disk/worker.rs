@@ -333,8 +333,14 @@ impl Worker {
             self.say(Reply::Synced(key, Ok(Vec::new())));
             return;
         };
-        let result = self.files.sync(&c);
-        self.say(Reply::Synced(key, result));
+        let mut kept = self.kept.get_mut(&key);
+        let mut others = Vec::new();
+        // Stamps of files that are safe by now may stand in a record whether or not the rest becomes safe.
+        let result = self.files.sync(&c, &mut |seen| match &mut kept {
+            Some(kept) => kept.stamps.set(seen.file as usize, seen.stamp),
+            None => others.push(seen),
+        });
+        self.say(Reply::Synced(key, result.map(|()| others)));
     }
 
     /// All workers have synced: now, and only now, the pieces are claimed.

@@ -139,7 +139,9 @@ fn max_memory_holds_with_large_pieces_and_fifty_peers() {
 #[ignore = "needs root"]
 fn max_memory_holds_with_very_many_files() {
     let lab = Lab::new();
-    let files = if is_long() { 200_000 } else { 20_000 };
+    // Of two hundred thousand files the kernel keeps more inodes than fit, and kills because it may not let go of those that nobody uses
+    // while it makes another; see tests/HAZARDS.md.
+    let files = if is_long() { 20_000 } else { 5_000 };
     let entry = |i: usize| file(format!("directory {:04}/file number {i:06}.dat", i / 200), 1024);
     let torrent = Torrent::make(&lab, Shape::multi((0..files).map(entry).collect(), 256 << 10), &[]);
     let port = free_port();
@@ -148,6 +150,7 @@ fn max_memory_holds_with_very_many_files() {
     lab.wait_up_to(Duration::from_secs(300), "the seed serves", &mut || is_served(port, &torrent));
     for mib in if is_long() { vec![16, 32, 64] } else { vec![16] } {
         let Some(group) = Group::with_limit(&format!("files-{mib}"), mib * MIB + MARGIN) else { return };
-        download_in(&group, &lab, &torrent, mib, "auto", &[format!("127.0.0.1:{port}")]);
+        let most = download_in(&group, &lab, &torrent, mib, "auto", &[format!("127.0.0.1:{port}")]);
+        assert!(most <= 16 * 1024, "{most} KiB private");
     }
 }
