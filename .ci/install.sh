@@ -16,7 +16,8 @@ want mkfs.ext4 e2fsprogs
 want openssl openssl
 if ((${#missing[@]})); then
     echo "installing: ${missing[*]}"
-    apt-get update -qq
+    # A list that cannot be renewed may be of something else; the install below says whether anything is missing.
+    apt-get update -qq || echo "some package lists could not be renewed"
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
