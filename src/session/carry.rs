@@ -117,6 +117,10 @@ impl EventLoop {
                 self.engine.shut_down(self.now, &mut self.actions);
                 self.carry_out();
                 for key in self.entries.keys() {
+                    if let Some(entry) = self.entries.get_mut(key) {
+                        // Nothing is opened again, whether for room or after a fault.
+                        (entry.full, entry.reopen) = (None, false);
+                    }
                     self.let_go(key);
                 }
             }

@@ -319,7 +319,11 @@ impl EventLoop {
         match std::mem::replace(&mut entry.failed, true) {
             true => {}
             false if fault.kind == FaultKind::NoSpace => self.on_full(torrent, fault),
-            false => self.tell(Event::Failed { torrent: id, fault }),
+            false => {
+                // It does not wait for room any more: what failed now is something else.
+                entry.full = None;
+                self.tell(Event::Failed { torrent: id, fault });
+            }
         }
     }
 }
