@@ -8,7 +8,6 @@ use super::contract::{Done, Opened};
 use super::fault::DiskFault;
 use super::job::{Job, Reply};
 use super::limits;
-use super::resume::Seen;
 use super::store::{Saving, Store, Torrent, Way};
 use super::window::Window;
 use crate::units::{Bitfield, PieceIndex, TorrentKey};
@@ -68,6 +67,11 @@ impl Store {
                     self.done.push_back(Done::Loaded { torrent, span, result });
                 }
             }
+            Reply::Seen(torrent, seen) => {
+                if let Some(home) = self.torrents.get(&torrent).map(|t| t.home) {
+                    self.ask(home, Job::Learn(torrent, seen));
+                }
+            }
             Reply::Synced(torrent, result) => self.synced(torrent, result),
             Reply::Recorded(torrent, have, result) => self.recorded(torrent, have, result),
             Reply::Detached(torrent) => self.detached(torrent),
@@ -89,7 +93,7 @@ impl Store {
         let Some(way @ Way::Mapping { .. }) = way else {
             // Closed meanwhile; the windows are let go by a worker.
             if let Ok(windows) = result {
-                self.ask(self.hand_of(piece), Job::Unmap(windows));
+                self.ask(self.hand_of(piece), Job::Unmap(windows, torrent, piece));
             }
             return;
         };
@@ -117,19 +121,18 @@ impl Store {
             t.next_save = Some((have, last));
             return;
         }
-        t.saving = Some(Saving { have, last, awaited, stats: Vec::new(), failed: None });
+        t.saving = Some(Saving { have, last, awaited, failed: None });
         for hand in 0..self.hands.len() {
             self.ask(hand, Job::Sync(key));
         }
     }
 
-    fn synced(&mut self, key: TorrentKey, result: Result<Vec<Seen>, DiskFault>) {
+    fn synced(&mut self, key: TorrentKey, result: Result<(), DiskFault>) {
         let Some(t) = self.torrents.get_mut(&key) else { return };
         let Some(s) = t.saving.as_mut() else { return };
         s.awaited -= 1;
-        match result {
-            Ok(stats) => s.stats.extend(stats),
-            Err(f) => s.failed = Some(f),
+        if let Err(f) = result {
+            s.failed = Some(f);
         }
         if s.awaited > 0 {
             return;
@@ -140,9 +143,8 @@ impl Store {
                 self.recorded(key, have, Err(fault));
             }
             None => {
-                let (have, last, stats) = (s.have.clone(), s.last, std::mem::take(&mut s.stats));
-                let home = t.home;
-                self.ask(home, Job::Record { torrent: key, have, last, stats });
+                let (have, last, home) = (s.have.clone(), s.last, t.home);
+                self.ask(home, Job::Record { torrent: key, have, last });
             }
         }
     }

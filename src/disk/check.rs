@@ -15,11 +15,12 @@ use super::fault::{DiskFault, Doing, FaultKind};
 use super::files::{Content, Grown, OpenFiles};
 use super::layout::Layout;
 use super::limits;
+use super::looks::Looks;
 use super::resume::{Record, Resume, Stamp, Stamps};
 use super::tree::{FsKind, Tree};
 use crate::units::{Bitfield, PieceIndex, TorrentKey};
 use crate::wire::FileEntry;
-use rustix::fs::{Access, AtFlags, FileType, SeekFrom};
+use rustix::fs::{Access, AtFlags, FileType, SeekFrom, Stat};
 use rustix::io::Errno;
 use sha1::{Digest, Sha1};
 use std::collections::BTreeSet;
@@ -47,18 +48,23 @@ impl Kept {
         self.wanted.as_ref().is_none_or(|wanted| wanted.get(file).copied().unwrap_or(true))
     }
 
-    /// Whether every wanted file is where it should be, if these pieces are all that was wanted: before somebody hears that a
-    /// torrent is complete, a file that was taken away or cut long after it was written is noticed.
+    /// Whether the wanted files are where they should be, if these pieces are all that was wanted: before somebody hears that a torrent
+    /// is complete, a file that was taken away or cut long after it was written is noticed. Of very many files some are looked at, evenly
+    /// spread, and the rest at the next start, because of what `looks` tells.
     pub fn all_there(&self, have: &Bitfield) -> Result<(), DiskFault> {
         let c = &self.content;
         let wanted = || c.layout.on_disk().filter(|(file, f)| f.length > 0 && self.wants(*file));
-        if !wanted().all(|(_, f)| c.geometry.pieces_of(f.offset, f.offset + f.length).all(|p| have.has(p))) {
-            return Ok(());
+        let mut count = 0;
+        for (_, f) in wanted() {
+            if !c.geometry.pieces_of(f.offset, f.offset + f.length).all(|p| have.has(p)) {
+                return Ok(());
+            }
+            count += 1;
         }
-        for (file, f) in wanted() {
+        for (file, f) in wanted().step_by(usize::max(1, count / limits::LAST_LOOKS)) {
             let stat = c.tree.look(&f.to_path())?;
-            if !stat.is_some_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::RegularFile && s.st_size as u64 >= f.length)
-            {
+            let whole = |s: Stat| FileType::from_raw_mode(s.st_mode) == FileType::RegularFile && s.st_size as u64 >= f.length;
+            if !stat.is_some_and(whole) {
                 return Err(c.fault_plain(FaultKind::Changed, file));
             }
         }
@@ -252,9 +258,7 @@ impl Opening {
         if good {
             self.have.set(piece);
             // Right now, but perhaps only in the page cache: the next checkpoint must not claim it unsynced.
-            for s in c.segments(c.geometry.whole(piece)).filter(|s| !s.pad) {
-                files.owe_sync(c.key, s.file);
-            }
+            files.owe_sync(&c, piece);
         } else {
             self.have.clear(piece);
             if self.sampling {
@@ -338,13 +342,14 @@ impl Opening {
 /// What lies at each file's path now. Refuses what is not ours and what cannot fit before anything is touched.
 fn stamps(c: &Content, wanted: Option<&[bool]>) -> Result<Stamps, DiskFault> {
     let mut out = Stamps::none(c.layout.len());
+    let mut looks = Looks::at(&c.tree);
     for (file, f) in c.layout.on_disk() {
         if let FsKind::Fat { file_max } = c.fs {
             if f.length > file_max && !c.read_only && wanted.is_none_or(|w| w.get(file).copied().unwrap_or(true)) {
                 return Err(c.fault_plain(FaultKind::TooLarge, file));
             }
         }
-        let Some(stat) = c.tree.look(&f.to_path())? else { continue };
+        let Some(stat) = looks.look(&f.to_path())? else { continue };
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(c.fault_plain(FaultKind::Exists, file));
         }
@@ -404,7 +409,7 @@ impl Proof {
     }
 
     /// Whether the piece's hash is as it should be.
-    pub fn is_good(&mut self, c: &Content, files: &mut OpenFiles, piece: PieceIndex) -> Result<bool, DiskFault> {
+    pub fn is_good(&mut self, c: &Arc<Content>, files: &mut OpenFiles, piece: PieceIndex) -> Result<bool, DiskFault> {
         let expected = c.expected(piece).0;
         if self.is_hole(c, files, piece)? {
             return Ok(self.zero_hash(c.geometry.piece_len(piece)) == expected);
@@ -413,7 +418,7 @@ impl Proof {
     }
 
     /// The piece's hash, from the disk.
-    pub fn hash(&mut self, c: &Content, files: &mut OpenFiles, piece: PieceIndex) -> Result<[u8; 20], DiskFault> {
+    pub fn hash(&mut self, c: &Arc<Content>, files: &mut OpenFiles, piece: PieceIndex) -> Result<[u8; 20], DiskFault> {
         let (mut hasher, mut rest) = (Sha1::new(), Some(c.geometry.whole(piece)));
         while let Some(span) = rest {
             let now = span.first(self.buf.len() as u32);
@@ -426,7 +431,7 @@ impl Proof {
     }
 
     /// Whether no byte of the piece was ever written, as far as the file system can tell.
-    fn is_hole(&self, c: &Content, files: &mut OpenFiles, piece: PieceIndex) -> Result<bool, DiskFault> {
+    fn is_hole(&self, c: &Arc<Content>, files: &mut OpenFiles, piece: PieceIndex) -> Result<bool, DiskFault> {
         if !c.fs.sparse() {
             return Ok(false);
         }

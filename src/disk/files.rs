@@ -86,9 +86,8 @@ impl Content {
 
 #[derive(Debug)]
 struct OpenFile {
-    torrent: TorrentKey,
+    content: Arc<Content>,
     file: usize,
-    path: PathBuf,
     fd: Arc<OwnedFd>,
     write: bool,
     at_home: bool,
@@ -96,32 +95,22 @@ struct OpenFile {
     used: u64,
 }
 
-/// Files that were closed since the last checkpoint, and the inodes that got their bytes: whether those are still at their paths
-/// will be looked at. Eight bytes a file, because very many small files may be closed in one interval.
-#[derive(Debug, Default)]
-struct Looks {
-    entries: Vec<(u32, u32)>,
-    /// How many there may be before repetitions are thrown out.
-    tidy_at: usize,
-}
+impl OpenFile {
+    fn is(&self, torrent: TorrentKey, file: usize) -> bool {
+        self.file == file && self.content.key == torrent
+    }
 
-impl Looks {
-    fn add(&mut self, file: usize, inode: u64) {
-        self.entries.push((file as u32, Looks::trace(inode)));
-        if self.entries.len() > self.tidy_at.max(limits::LOOKS_MIN) {
-            self.tidy();
-            self.tidy_at = 2 * self.entries.len();
+    /// What it is now, if it still lies at its path and is as long as it was made: bytes in a file that was deleted or replaced are
+    /// found by nobody again, and those that were cut off are nowhere.
+    fn stamp(&self) -> Result<Stamp, DiskFault> {
+        let c = &self.content;
+        let ours = rustix::fs::fstat(&self.fd).map_err(|e| c.fault(Doing::Sync, self.file, e))?;
+        let short = c.fs.sparse() && (ours.st_size as u64) < c.layout.file(self.file).length;
+        let there = c.tree.look(&c.layout.path(self.file))?;
+        match there.is_some_and(|there| there.st_ino == ours.st_ino) && !short {
+            true => Ok(Stamp::of(&ours)),
+            false => Err(c.fault_plain(FaultKind::Changed, self.file)),
         }
-    }
-
-    fn tidy(&mut self) {
-        self.entries.sort_unstable();
-        self.entries.dedup();
-    }
-
-    /// As much of an inode number as is remembered.
-    fn trace(inode: u64) -> u32 {
-        (inode ^ inode >> 32) as u32
     }
 }
 
@@ -130,8 +119,6 @@ impl Looks {
 pub(super) struct Owed {
     /// Files that got bytes since the last checkpoint and are owed a sync of their own.
     sync: BTreeSet<usize>,
-    /// Those that are safe, or will be with all others.
-    look: Looks,
     /// Directories that got entries.
     dirs: BTreeSet<PathBuf>,
     /// Files were closed unsynced: the whole file system is owed a sync, which covers files and directories alike.
@@ -147,6 +134,8 @@ pub(super) struct Owed {
 pub(super) struct OpenFiles {
     open: Vec<OpenFile>,
     owed: BTreeMap<TorrentKey, Owed>,
+    /// What files were like when they were synced or closed, until somebody takes it to where the records are.
+    seen: BTreeMap<TorrentKey, Vec<Seen>>,
     capacity: usize,
     /// Whether anything will be claimed after a restart. If nothing is, nobody waits for the device.
     durable: bool,
@@ -160,21 +149,30 @@ impl OpenFiles {
     pub fn new(capacity: usize, durable: bool) -> OpenFiles {
         let closes_unsynced = tells_of_lost_writes();
         let capacity = capacity.max(limits::WORKER_FILES_MIN);
-        OpenFiles { open: Vec::new(), owed: BTreeMap::new(), capacity, durable, closes_unsynced, clock: 0 }
+        let (open, owed, seen) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        OpenFiles { open, owed, seen, capacity, durable, closes_unsynced, clock: 0 }
     }
 
-    fn make_safe(&self, fd: &OwnedFd) -> rustix::io::Result<()> {
+    fn make_safe(&self, o: &OpenFile) -> Result<(), DiskFault> {
+        if !self.durable {
+            return Ok(());
+        }
         // An interrupted flush has told nothing yet, neither good nor bad: it is asked again.
-        if self.durable { retry_on_intr(|| rustix::fs::fdatasync(fd)) } else { Ok(()) }
+        retry_on_intr(|| rustix::fs::fdatasync(&o.fd)).map_err(|e| o.content.fault(Doing::Sync, o.file, e))
     }
 
     /// A descriptor to read the file, or also to write it; writing makes it if it is not there.
-    pub fn get(&mut self, c: &Content, file: usize, write: bool) -> Result<&Arc<OwnedFd>, DiskFault> {
+    pub fn get(&mut self, c: &Arc<Content>, file: usize, write: bool) -> Result<&Arc<OwnedFd>, DiskFault> {
+        self.reach(c, file, write).map(|i| &self.open[i].fd)
+    }
+
+    /// Where its descriptor is among those that are open.
+    fn reach(&mut self, c: &Arc<Content>, file: usize, write: bool) -> Result<usize, DiskFault> {
         self.clock += 1;
-        if let Some(i) = self.open.iter().position(|o| o.file == file && o.torrent == c.key) {
+        if let Some(i) = self.open.iter().position(|o| o.is(c.key, file)) {
             if self.open[i].write || !write {
                 self.open[i].used = self.clock;
-                return Ok(&self.open[i].fd);
+                return Ok(i);
             }
             self.open.swap_remove(i); // opened to read only, so nothing is owed for it
         }
@@ -202,10 +200,9 @@ impl OpenFiles {
         if !opened.made_in.is_empty() {
             self.owed.entry(c.key).or_default().dirs.extend(opened.made_in);
         }
-        let fd = Arc::new(opened.fd);
-        let (path, at_home) = (c.full_path(file), opened.at_home && c.fs.sparse());
-        self.open.push(OpenFile { torrent: c.key, file, path, fd, write, at_home, dirty: false, used: self.clock });
-        Ok(&self.open[self.open.len() - 1].fd)
+        let (fd, at_home) = (Arc::new(opened.fd), opened.at_home && c.fs.sparse());
+        self.open.push(OpenFile { content: c.clone(), file, fd, write, at_home, dirty: false, used: self.clock });
+        Ok(self.open.len() - 1)
     }
 
     fn close_oldest(&mut self) {
@@ -217,9 +214,10 @@ impl OpenFiles {
         }
         // Of many small files each is open for a moment: one sync for all of them costs less than one for each.
         let later = self.closes_unsynced && gone.at_home;
-        let safe = if later { Ok(()) } else { self.make_safe(&gone.fd) };
-        let inode = safe.and_then(|()| rustix::fs::fstat(&gone.fd)).map(|stat| stat.st_ino);
-        let owed = self.owed.entry(gone.torrent).or_default();
+        let safe = if later { Ok(()) } else { self.make_safe(&gone) };
+        let stamp = safe.and_then(|()| gone.stamp());
+        let key = gone.content.key;
+        let owed = self.owed.entry(key).or_default();
         owed.everything |= later && self.durable;
         owed.unsynced += usize::from(later);
         if owed.unsynced >= limits::UNSYNCED_FILES {
@@ -227,20 +225,28 @@ impl OpenFiles {
             owed.unsynced = 0;
             let _ = rustix::fs::syncfs(&gone.fd);
         }
-        match inode {
-            Ok(inode) => {
+        match stamp {
+            Ok(stamp) => {
                 owed.sync.remove(&gone.file);
-                owed.look.add(gone.file, inode);
+                self.note(key, gone.file, stamp);
             }
-            Err(e) => {
-                owed.failed.get_or_insert(DiskFault::new(Doing::Sync, &gone.path, e));
-            }
+            Err(f) => drop(owed.failed.get_or_insert(f)),
         }
+    }
+
+    fn note(&mut self, key: TorrentKey, file: usize, stamp: Stamp) {
+        self.seen.entry(key).or_default().push(Seen { file: file as u32, stamp });
+    }
+
+    /// What files were like when they were closed or synced, of each torrent that has so many of them.
+    pub fn take_seen(&mut self, at_least: usize) -> Vec<(TorrentKey, Vec<Seen>)> {
+        let many: Vec<_> = self.seen.iter().filter(|(_, seen)| seen.len() >= at_least).map(|(key, _)| *key).collect();
+        many.into_iter().filter_map(|key| self.seen.remove_entry(&key)).collect()
     }
 
     /// Notes that the file got bytes through this worker's descriptor.
     pub fn soiled(&mut self, torrent: TorrentKey, file: usize) {
-        if let Some(o) = self.open.iter_mut().find(|o| o.file == file && o.torrent == torrent) {
+        if let Some(o) = self.open.iter_mut().find(|o| o.is(torrent, file)) {
             if !o.dirty {
                 o.dirty = true;
                 self.owed.entry(torrent).or_default().sync.insert(file);
@@ -248,13 +254,17 @@ impl OpenFiles {
         }
     }
 
-    /// Notes a file whose bytes were found good without our writing them: somebody else's writes may not be safe yet.
-    pub fn owe_sync(&mut self, torrent: TorrentKey, file: usize) {
-        self.owed.entry(torrent).or_default().sync.insert(file);
+    /// Notes that a piece got bytes in another way than by [`write`](Self::write): through windows, or from somebody else whose writes
+    /// may not be safe yet.
+    pub fn owe_sync(&mut self, c: &Content, piece: PieceIndex) {
+        for s in c.segments(c.geometry.whole(piece)).filter(|s| !s.pad) {
+            self.soiled(c.key, s.file);
+            self.owed.entry(c.key).or_default().sync.insert(s.file);
+        }
     }
 
     /// Writes consecutive slices from torrent offset `offset` on.
-    pub fn write(&mut self, c: &Content, offset: u64, slices: &[&[u8]]) -> Result<(), DiskFault> {
+    pub fn write(&mut self, c: &Arc<Content>, offset: u64, slices: &[&[u8]]) -> Result<(), DiskFault> {
         let len = slices.iter().map(|s| s.len() as u64).sum();
         let mut rest = slices.iter().copied();
         let mut head: &[u8] = &[];
@@ -283,7 +293,7 @@ impl OpenFiles {
     }
 
     /// Writes the slices to one file; a short write is carried on, and says its errno when nothing more fits.
-    fn write_all(&mut self, c: &Content, file: usize, mut at: u64, list: &mut [IoSlice<'_>]) -> Result<u64, DiskFault> {
+    fn write_all(&mut self, c: &Arc<Content>, file: usize, mut at: u64, list: &mut [IoSlice<'_>]) -> Result<u64, DiskFault> {
         let fd = self.get(c, file, true)?.clone();
         still_whole(c, file, &fd)?;
         self.soiled(c.key, file);
@@ -303,7 +313,7 @@ impl OpenFiles {
     }
 
     /// Reads bytes from torrent offset `offset` on; a file that ends too early is `Changed`.
-    pub fn read(&mut self, c: &Content, offset: u64, into: &mut [u8]) -> Result<(), DiskFault> {
+    pub fn read(&mut self, c: &Arc<Content>, offset: u64, into: &mut [u8]) -> Result<(), DiskFault> {
         let mut done = 0;
         for s in c.layout.segments(offset, into.len() as u64) {
             let part = &mut into[done..done + s.len as usize];
@@ -321,13 +331,12 @@ impl OpenFiles {
         Ok(())
     }
 
-    /// Makes everything safe that this worker wrote for the torrent. `seen` hears of each file that got bytes since last time, and
-    /// what lies at its path now. After one failure it fails for good: the lost pages are marked clean.
-    pub fn sync(&mut self, c: &Content, seen: &mut dyn FnMut(Seen)) -> Result<(), DiskFault> {
+    /// Makes everything safe that this worker wrote for the torrent. After one failure it fails for good: the lost pages are marked clean.
+    pub fn sync(&mut self, c: &Arc<Content>) -> Result<(), DiskFault> {
         let mut owed = self.owed.remove(&c.key).unwrap_or_default();
         let result = match owed.failed.take() {
             Some(f) => Err(f),
-            None => self.sync_owed(c, owed, seen),
+            None => self.sync_owed(c, owed),
         };
         if let Err(f) = &result {
             self.owed.entry(c.key).or_default().failed = Some(f.clone());
@@ -335,44 +344,28 @@ impl OpenFiles {
         result
     }
 
-    fn sync_owed(&mut self, c: &Content, mut owed: Owed, seen: &mut dyn FnMut(Seen)) -> Result<(), DiskFault> {
-        for &file in &owed.sync {
-            let inode = self.sync_file(c, file)?;
-            owed.look.add(file, inode);
+    fn sync_owed(&mut self, c: &Arc<Content>, owed: Owed) -> Result<(), DiskFault> {
+        for file in owed.sync {
+            let i = self.reach(c, file, false)?;
+            self.make_safe(&self.open[i])?;
+            self.open[i].dirty = false;
+            let stamp = self.open[i].stamp()?;
+            self.note(c.key, file, stamp);
         }
         if owed.everything {
-            c.tree.sync_all()?;
+            return c.tree.sync_all();
         }
-        owed.look.tidy();
-        for &(file, inode) in &owed.look.entries {
-            let long_enough = |size: i64| !c.fs.sparse() || size as u64 >= c.layout.file(file as usize).length;
-            let ours = |there: &rustix::fs::Stat| Looks::trace(there.st_ino) == inode && long_enough(there.st_size);
-            // Deleted or replaced under us: our bytes are in an inode that nobody will find again. Cut: they are nowhere.
-            let there = c.tree.look(&c.layout.path(file as usize))?.filter(ours);
-            let there = there.ok_or_else(|| c.fault_plain(FaultKind::Changed, file as usize))?;
-            seen(Seen { file, stamp: Stamp::of(&there) });
-        }
-        for dir in owed.dirs.iter().filter(|_| self.durable && !owed.everything) {
+        for dir in owed.dirs.iter().filter(|_| self.durable) {
             c.tree.sync_dir(dir)?;
         }
         Ok(())
     }
 
-    /// Makes one file safe; its inode.
-    fn sync_file(&mut self, c: &Content, file: usize) -> Result<u64, DiskFault> {
-        let fd = self.get(c, file, false)?.clone();
-        self.make_safe(&fd).map_err(|e| c.fault(Doing::Sync, file, e))?;
-        let ours = rustix::fs::fstat(&*fd).map_err(|e| c.fault(Doing::Sync, file, e))?;
-        if let Some(o) = self.open.iter_mut().find(|o| o.file == file && o.torrent == c.key) {
-            o.dirty = false;
-        }
-        Ok(ours.st_ino)
-    }
-
     /// Forgets the torrent and closes its files; whoever wants its bytes safe has synced before.
     pub fn forget(&mut self, torrent: TorrentKey) {
-        self.open.retain(|o| o.torrent != torrent);
+        self.open.retain(|o| o.content.key != torrent);
         self.owed.remove(&torrent);
+        self.seen.remove(&torrent);
     }
 }
 
@@ -407,14 +400,14 @@ mod tests {
     use super::*;
     use crate::disk::StorageMode;
 
-    fn content(w: &World, fs: FsKind) -> Content {
-        Content { fs, ..content_of(w.key, w.torrent.clone(), true).unwrap() }
+    fn content(w: &World, fs: FsKind) -> Arc<Content> {
+        Arc::new(Content { fs, ..content_of(w.key, w.torrent.clone(), true).unwrap() })
     }
 
-    /// Syncs; how many files were seen.
-    fn synced(files: &mut OpenFiles, c: &Content) -> Result<usize, DiskFault> {
-        let mut seen = 0;
-        files.sync(c, &mut |_| seen += 1).map(|()| seen)
+    /// Syncs; which files were seen since last time.
+    fn synced(files: &mut OpenFiles, c: &Arc<Content>) -> Result<BTreeSet<u32>, DiskFault> {
+        files.sync(c)?;
+        Ok(files.take_seen(1).into_iter().flat_map(|(_, seen)| seen).map(|seen| seen.file).collect())
     }
 
     #[test]
@@ -441,8 +434,8 @@ mod tests {
         let mut back = vec![0; w.bytes.len()];
         files.read(&c, 0, &mut back).unwrap();
         assert!(back == w.bytes);
-        assert_eq!(synced(&mut files, &c).unwrap(), 30, "each file is named at the checkpoint, closed or not");
-        assert_eq!(synced(&mut files, &c), Ok(0));
+        assert_eq!(synced(&mut files, &c).unwrap().len(), 30, "each file is named at the checkpoint, closed or not");
+        assert_eq!(synced(&mut files, &c), Ok(BTreeSet::new()));
     }
 
     #[test]
@@ -456,6 +449,6 @@ mod tests {
         std::fs::write(w.path("x"), &w.bytes).unwrap();
         assert_eq!(synced(&mut files, &c).unwrap_err().kind, FaultKind::Changed);
         files.forget(c.key);
-        assert_eq!(synced(&mut files, &c), Ok(0));
+        assert_eq!(synced(&mut files, &c), Ok(BTreeSet::new()));
     }
 }

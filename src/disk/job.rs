@@ -31,8 +31,8 @@ pub(super) enum Job {
     Attach(Arc<Content>),
     Land(TorrentKey, Landed),
     Map(TorrentKey, PieceIndex),
-    /// Windows that nobody will receive into any more.
-    Unmap(Vec<Window>),
+    /// Windows of this piece that nobody will receive into any more.
+    Unmap(Vec<Window>, TorrentKey, PieceIndex),
     /// The kernel could not write to a window of this piece: find out why.
     Probe(Vec<Window>, TorrentKey, PieceIndex),
     Hash {
@@ -45,11 +45,12 @@ pub(super) enum Job {
     /// Write everything that is held: the loop has no slot left.
     WriteOut,
     Sync(TorrentKey),
+    /// What other workers saw of the torrent's files.
+    Learn(TorrentKey, Vec<Seen>),
     Record {
         torrent: TorrentKey,
         have: Bitfield,
         last: bool,
-        stats: Vec<Seen>,
     },
     Detach(TorrentKey),
     /// A small file for the state directory; nobody waits for it.
@@ -74,7 +75,9 @@ pub(super) enum Reply {
         result: Result<Option<Box<[u8]>>, DiskFault>,
         files: Vec<(usize, Arc<OwnedFd>)>,
     },
-    Synced(TorrentKey, Result<Vec<Seen>, DiskFault>),
+    /// What files were like when this worker closed or synced them; for the worker that keeps the torrent's record.
+    Seen(TorrentKey, Vec<Seen>),
+    Synced(TorrentKey, Result<(), DiskFault>),
     Recorded(TorrentKey, Bitfield, Result<(), DiskFault>),
     /// This worker holds nothing of the torrent any more.
     Detached(TorrentKey),

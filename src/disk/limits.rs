@@ -77,8 +77,17 @@ pub const SAMPLE_PIECES: usize = 64;
 /// machine with little memory cannot spare for as many files as arrive between two checkpoints.
 pub const UNSYNCED_FILES: usize = 1024;
 
-/// Closed files that are remembered before repetitions among them are looked for: 8 KiB.
-pub const LOOKS_MIN: usize = 1024;
+/// Closed files of which a worker knows before it tells the one that keeps the record: 40 KiB.
+pub const SEEN_BATCH: usize = 1024;
+
+/// Files that are looked at before a torrent is called complete: with more than twice as many, not all of them.
+pub const LAST_LOOKS: usize = 1000;
+
+/// Paths that are looked at before room is made for what the kernel remembers of the next ones.
+pub const LOOKS_PER_CUSHION: usize = 128;
+
+/// Bytes of such room: 2 KiB a path, of which ext4 takes 1.3.
+pub const CUSHION_BYTES: u64 = 1024 * 1024;
 
 /// Sentences about content that is not as it was left; whoever reads a hundred will look for himself.
 pub const NOTES: usize = 100;

@@ -18,6 +18,7 @@ mod job;
 mod keep;
 mod layout;
 mod limits;
+mod looks;
 mod offline;
 mod piece;
 mod pool;

@@ -8,6 +8,7 @@ use super::contract::OpenTorrent;
 use super::fault::{DiskFault, FaultKind};
 use super::files::{Content, OpenFiles};
 use super::limits;
+use super::looks::Looks;
 use crate::units::{Bitfield, Geometry, InfoHash, PieceIndex, Table, TorrentKey};
 use crate::wire::Files;
 use rustix::fs::FileType;
@@ -131,8 +132,9 @@ fn any_key() -> TorrentKey {
 
 fn states(c: &Content) -> Result<Vec<FileState>, DiskFault> {
     let mut states = vec![FileState::There; c.layout.len()];
+    let mut looks = Looks::at(&c.tree);
     for (file, f) in c.layout.on_disk() {
-        states[file] = match c.tree.look(&f.to_path()) {
+        states[file] = match looks.look(&f.to_path()) {
             Ok(None) => FileState::Missing,
             Ok(Some(s)) if FileType::from_raw_mode(s.st_mode) != FileType::RegularFile => FileState::Odd,
             Ok(Some(s)) => match (s.st_size as u64).cmp(&f.length) {

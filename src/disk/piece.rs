@@ -19,6 +19,7 @@ use crate::units::{PieceHash, PieceIndex, TorrentKey};
 use sha1::{Digest, Sha1};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 #[derive(Default)]
@@ -95,7 +96,7 @@ pub(super) struct Pieces {
 
 /// What the steps of a piece need besides the piece.
 pub(super) struct Cx<'a> {
-    pub content: &'a Content,
+    pub content: &'a Arc<Content>,
     pub files: &'a mut OpenFiles,
     pub free: &'a mut Vec<Slot>,
     pub meter: &'a Meter,

@@ -68,6 +68,16 @@ impl Stamps {
         there.then_some(s)
     }
 
+    /// The file looked like this. Of one and the same file what is newer counts: two workers may have seen it, and the one who closed it
+    /// first may be heard last.
+    pub fn learn(&mut self, seen: Seen) {
+        let age = |stamp: Stamp| (stamp.mtime_s, stamp.mtime_ns, stamp.size);
+        let newer = |known: &Stamp| known.inode == seen.stamp.inode && age(*known) > age(seen.stamp);
+        if !self.get(seen.file as usize).is_some_and(|known| newer(&known)) {
+            self.set(seen.file as usize, seen.stamp);
+        }
+    }
+
     /// The file looks like this now.
     pub fn set(&mut self, file: usize, stamp: Stamp) {
         let Some(room) = self.0.get_mut(file * STAMP_LEN..(file + 1) * STAMP_LEN) else { return };
@@ -240,7 +250,8 @@ impl Resume {
 
     /// The newest good record, if there is one.
     pub fn load(&mut self, c: &Content) -> Option<Record> {
-        let found = [0, 1].into_iter().filter_map(|s| self.read(&self.file_name(s), c)).max_by_key(|r| r.sequence);
+        let slots = if self.slots { 0..2 } else { 0..1 };
+        let found = slots.filter_map(|slot| self.read(&self.file_name(slot), c)).max_by_key(|r| r.sequence);
         self.sequence = found.as_ref().map_or(0, |r| r.sequence);
         found
     }
@@ -305,6 +316,24 @@ mod tests {
         std::fs::write(r.dir.full(&r.file_name(r.sequence + 1)), "torn").unwrap();
         let found = r.load(&c).unwrap();
         assert_eq!((found.have, found.sequence, found.running), (have(3), 4, true));
+    }
+
+    #[test]
+    fn of_two_who_saw_a_file_the_later_one_counts_whoever_is_heard_last() {
+        let early = Stamp { inode: 5, size: 10, mtime_s: 100, mtime_ns: 1 };
+        let cases = [
+            (Stamp { mtime_ns: 2, ..early }, early, false),
+            (early, Stamp { mtime_ns: 2, ..early }, true),
+            (Stamp { size: 11, ..early }, early, false),
+            (Stamp { mtime_s: 101, ..early }, Stamp { inode: 6, ..early }, true),
+        ];
+        for (first, second, counts) in cases {
+            let mut stamps = Stamps::none(2);
+            stamps.learn(Seen { file: 1, stamp: first });
+            stamps.learn(Seen { file: 1, stamp: second });
+            assert_eq!(stamps.get(1), Some(if counts { second } else { first }));
+            assert_eq!(stamps.get(0), None);
+        }
     }
 
     #[test]

@@ -11,7 +11,6 @@ use super::job::{Bell, Job, Landed, Meter, Reply};
 use super::limits;
 use super::pool::Pool;
 use super::reads::{Fetch, Load, Reads};
-use super::resume::Seen;
 use super::ways::{Costs, Ways};
 use super::window::{Room, Window, slots};
 use super::worker::{self, Setup};
@@ -49,7 +48,6 @@ pub(super) struct Saving {
     pub have: Bitfield,
     pub last: bool,
     pub awaited: usize,
-    pub stats: Vec<Seen>,
     pub failed: Option<DiskFault>,
 }
 
@@ -279,7 +277,7 @@ impl Store {
         for (piece, way) in mapped {
             let windows = self.release(Some(way));
             if !windows.is_empty() {
-                self.ask(self.hand_of(piece), Job::Unmap(windows));
+                self.ask(self.hand_of(piece), Job::Unmap(windows, key, piece));
             }
         }
         self.pool.forget(key, None);
@@ -405,7 +403,7 @@ impl Store {
                 // the write of these bytes; behind them in the worker's queue it cannot.
                 let windows = self.go_plain(key, landed.piece);
                 if !windows.is_empty() {
-                    self.ask(self.hand_of(landed.piece), Job::Unmap(windows));
+                    self.ask(self.hand_of(landed.piece), Job::Unmap(windows, key, landed.piece));
                 }
                 self.land(key, landed);
             }

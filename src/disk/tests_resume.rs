@@ -4,6 +4,7 @@ use super::tests::{WAYS, World};
 use super::*;
 use crate::units::{Bitfield, Rng};
 use std::fs;
+use std::time::Duration;
 
 fn three_pieces(mode: StorageMode) -> World {
     World::new(mode, 65_536, &[("a", 65_536), ("d/b", 65_536), ("d/c", 60_000)])
@@ -47,6 +48,32 @@ fn a_kill_after_a_checkpoint_loses_nothing_that_was_claimed() {
         w.restart();
         let o = w.open();
         assert_eq!(o.have, have, "{:?}", o.notes);
+    }
+}
+
+#[test]
+fn what_comes_through_a_window_after_its_file_was_synced_is_synced_again() {
+    for (blocks, whole) in [(4, true), (1, false)] {
+        let mut w = three_pieces(StorageMode::Mapped);
+        w.open();
+        w.prepare(w.piece(0));
+        let mut have = Bitfield::empty(3);
+        save(&mut w, &have);
+        let stamp = |w: &World| Some(resume::Stamp::of(&rustix::fs::stat(w.path("a")).unwrap()));
+        let synced = stamp(&w);
+        std::thread::sleep(Duration::from_millis(20)); // longer than a step of the clock that stamps files
+        for block in 0..blocks {
+            w.receive_block(w.geometry().block(w.piece(0), block));
+        }
+        if whole {
+            assert!(matches!(w.verdict(w.piece(0), false), Verdict::Good { .. }));
+            have.set(w.piece(0));
+        }
+        assert_ne!(stamp(&w), synced);
+        w.close(&have);
+        assert_eq!(w.record().unwrap().stamps.get(0), stamp(&w), "whole: {whole}");
+        let o = w.open();
+        assert_eq!((o.have, o.notes), (have, Vec::new()));
     }
 }
 

@@ -213,6 +213,14 @@ impl Tree {
         }
     }
 
+    /// A file without a name that is one hole of so many bytes, if this file system makes such files.
+    pub fn nameless(&self, len: u64) -> Option<OwnedFd> {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.root, c".", flags, Mode::RUSR | Mode::WUSR).ok()?;
+        rustix::fs::ftruncate(&file, len).ok()?;
+        Some(file)
+    }
+
     /// Brings everything to the disk that was written to the file system of this directory; an error that happened since it was opened
     /// is told. Only kernels of which [`tells_of_lost_writes`] is true do so.
     pub fn sync_all(&self) -> Result<(), DiskFault> {

@@ -76,6 +76,7 @@ pub(super) fn run(setup: Setup) {
             }
         }
         w.give_back();
+        w.tell_seen(limits::SEEN_BATCH);
         w.account(Account::Plain);
     }
 }
@@ -158,13 +159,14 @@ impl Worker {
             Job::Attach(content) => drop(self.contents.insert(content.key, content)),
             Job::Land(key, landed) => self.land(key, landed),
             Job::Map(key, piece) => self.map(key, piece),
-            Job::Unmap(windows) => drop(windows),
+            Job::Unmap(windows, key, piece) => self.unmap(windows, key, piece),
             Job::Probe(windows, key, piece) => self.probe(windows, key, piece),
             Job::Hash { torrent, piece, want_blocks, windows } => self.hash(torrent, piece, want_blocks, windows),
             Job::Load(key, span, send) => self.load(key, span, send),
             Job::WriteOut => self.write_out(),
             Job::Sync(key) => self.sync(key),
-            Job::Record { torrent, have, last, stats } => self.record(torrent, have, last, stats),
+            Job::Learn(key, seen) => self.learn(key, seen),
+            Job::Record { torrent, have, last } => self.record(torrent, have, last),
             Job::Detach(key) => self.detach(key),
             Job::Keep(name, bytes) => self.keep(&name, &bytes),
             Job::Measure(key, path) => self.say(Reply::Space(key, free_bytes(&path))),
@@ -242,7 +244,7 @@ impl Worker {
     fn hash(&mut self, key: TorrentKey, piece: PieceIndex, want_blocks: bool, windows: Vec<Window>) {
         let verdict = self.with_pieces(key, |p, cx| p.verdict(cx, piece, want_blocks));
         self.setup.meter.mapped_bytes.fetch_add(windows.iter().map(Window::len).sum(), Relaxed);
-        drop(windows);
+        self.unmap(windows, key, piece);
         // The verdict wakes the loop: what it can use at once travels ahead.
         self.give_back();
         if let Some(v) = verdict {
@@ -259,7 +261,7 @@ impl Worker {
     }
 
     /// Maps what is worth mapping of a piece; a system that will not map gives no windows, and the piece goes plain.
-    fn windows(&mut self, c: &Content, piece: PieceIndex) -> Result<Vec<Window>, DiskFault> {
+    fn windows(&mut self, c: &Arc<Content>, piece: PieceIndex) -> Result<Vec<Window>, DiskFault> {
         let (mut windows, mut begin) = (Vec::new(), 0u32);
         for s in c.segments(c.geometry.whole(piece)) {
             let (at, end) = (begin, begin + s.len as u32);
@@ -288,8 +290,15 @@ impl Worker {
         Ok(windows)
     }
 
+    /// Lets windows go. What came through them may have come after the last checkpoint synced their files.
+    fn unmap(&mut self, windows: Vec<Window>, key: TorrentKey, piece: PieceIndex) {
+        if let Some(c) = self.contents.get(&key).filter(|_| !windows.is_empty()) {
+            self.files.owe_sync(c, piece);
+        }
+    }
+
     fn probe(&mut self, windows: Vec<Window>, key: TorrentKey, piece: PieceIndex) {
-        drop(windows);
+        self.unmap(windows, key, piece);
         // Ask for the whole range: the true reason comes back as an errno. If there is none, plain writes go on.
         let Some(c) = self.contents.get(&key).cloned() else { return };
         for s in c.segments(c.geometry.whole(piece)).filter(|s| !s.pad) {
@@ -302,7 +311,7 @@ impl Worker {
         }
     }
 
-    fn probe_segment(&mut self, c: &Content, s: Segment) -> Result<(), DiskFault> {
+    fn probe_segment(&mut self, c: &Arc<Content>, s: Segment) -> Result<(), DiskFault> {
         let fd = self.files.get(c, s.file, true)?.clone();
         still_whole(c, s.file, &fd)?; // it was when it was mapped
         reserve(c, &fd, s)
@@ -330,26 +339,35 @@ impl Worker {
 
     fn sync(&mut self, key: TorrentKey) {
         let Some(c) = self.contents.get(&key).cloned() else {
-            self.say(Reply::Synced(key, Ok(Vec::new())));
+            self.say(Reply::Synced(key, Ok(())));
             return;
         };
-        let mut kept = self.kept.get_mut(&key);
-        let mut others = Vec::new();
+        let result = self.files.sync(&c);
         // Stamps of files that are safe by now may stand in a record whether or not the rest becomes safe.
-        let result = self.files.sync(&c, &mut |seen| match &mut kept {
-            Some(kept) => kept.stamps.set(seen.file as usize, seen.stamp),
-            None => others.push(seen),
-        });
-        self.say(Reply::Synced(key, result.map(|()| others)));
+        self.tell_seen(1);
+        self.say(Reply::Synced(key, result));
+    }
+
+    /// What files were like goes to where their torrent's record is, once there is so much of it.
+    fn tell_seen(&mut self, at_least: usize) {
+        for (key, seen) in self.files.take_seen(at_least) {
+            match self.kept.contains_key(&key) {
+                true => self.learn(key, seen),
+                false => self.say(Reply::Seen(key, seen)),
+            }
+        }
+    }
+
+    fn learn(&mut self, key: TorrentKey, seen: Vec<Seen>) {
+        if let Some(kept) = self.kept.get_mut(&key) {
+            seen.into_iter().for_each(|seen| kept.stamps.learn(seen));
+        }
     }
 
     /// All workers have synced: now, and only now, the pieces are claimed.
-    fn record(&mut self, key: TorrentKey, have: Bitfield, last: bool, stats: Vec<Seen>) {
+    fn record(&mut self, key: TorrentKey, have: Bitfield, last: bool) {
         let mut result = Ok(());
         if let Some(kept) = self.kept.get_mut(&key) {
-            for seen in &stats {
-                kept.stamps.set(seen.file as usize, seen.stamp);
-            }
             if let Some(r) = kept.resume.as_mut() {
                 let running = !last && !kept.content.read_only && !have.is_full();
                 result = r.save(&kept.content, &have, &kept.stamps, running);
@@ -400,7 +418,7 @@ enum Account {
 impl Account {
     fn of(job: &Job) -> Account {
         match job {
-            Job::Map(..) | Job::Unmap(_) => Account::Mapped,
+            Job::Map(..) | Job::Unmap(..) => Account::Mapped,
             Job::Hash { windows, .. } if !windows.is_empty() => Account::Mapped,
             Job::Land(..) | Job::Hash { .. } | Job::WriteOut => Account::Plain,
             _ => Account::Aside,
@@ -433,7 +451,7 @@ impl Owed {
             Job::Load(key, span, _) => Some((*key, Owed::Loaded(*span))),
             Job::Sync(key) => Some((*key, Owed::Synced)),
             Job::Record { torrent, have, .. } => Some((*torrent, Owed::Recorded(have.clone()))),
-            Job::Attach(_) | Job::Unmap(_) | Job::WriteOut | Job::Keep(..) | Job::Measure(..) => None,
+            Job::Attach(_) | Job::Unmap(..) | Job::Learn(..) | Job::WriteOut | Job::Keep(..) | Job::Measure(..) => None,
         }
     }
 }

@@ -92,28 +92,35 @@ fn private_kib(pid: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap_or(0)
 }
 
-/// Downloads in a group until it is over; the most private memory that was seen, KiB.
+/// Downloads in a group until it is over, and once more from the record; the most private memory that was seen, KiB.
 fn download_in(group: &Group, lab: &Lab, torrent: &Torrent, mib: u64, storage: &str, peers: &[String]) -> u64 {
     let (out, state) = (lab.new_dir("out"), lab.new_dir("state"));
     let mut get = rill();
     get.args(["get", "--listen-port", "0", "--max-peers", "60", "--max-memory", &format!("{mib}M"), "--storage", storage]);
     get.args(peers.iter().flat_map(|peer| ["--peer", peer]));
     get.arg("--state-dir").arg(&state).arg("-d").arg(&out).arg(&torrent.file);
-    let kid: Kid<'_> = lab.start(&mut group.around(&get));
-    let (begun, mut most) = (Instant::now(), 0);
-    let status = loop {
-        if let Some(status) = kid.ended() {
-            break status;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(1800), "not over after half an hour\n{}", lab.words());
-        most = most.max(private_kib(kid.pid()));
-        std::thread::sleep(Duration::from_millis(20));
-    };
-    assert_eq!((group.kills(), status.code()), (0, Some(0)), "{mib} MiB, {storage}\n{}", lab.words());
+    let mut most = 0;
+    for again in [false, true] {
+        // What the kernel remembers of files counts where it was first asked for them, and that must be in this group.
+        Command::new("sync").status().unwrap();
+        fs::write("/proc/sys/vm/drop_caches", "3").unwrap();
+        let kid: Kid<'_> = lab.start(&mut group.around(&get));
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = kid.ended() {
+                break status;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(1800), "not over after half an hour\n{}", lab.words());
+            most = most.max(private_kib(kid.pid()));
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        let which = if again { "again" } else { "first" };
+        assert_eq!((group.kills(), status.code()), (0, Some(0)), "{mib} MiB, {storage}, {which}\n{}", lab.words());
+        let took = begun.elapsed().as_secs();
+        println!("--max-memory {mib}M --storage {storage}, {which}: {took} s, so far at most {most} KiB private, nobody killed");
+    }
     torrent.must_be_in(&out, lab);
     fs::remove_dir_all(&out).unwrap();
-    let took = begun.elapsed().as_secs();
-    println!("--max-memory {mib}M --storage {storage}: {took} s, at most {most} KiB private, nobody killed");
     most
 }
 
@@ -139,9 +146,7 @@ fn max_memory_holds_with_large_pieces_and_fifty_peers() {
 #[ignore = "needs root"]
 fn max_memory_holds_with_very_many_files() {
     let lab = Lab::new();
-    // Of two hundred thousand files the kernel keeps more inodes than fit, and kills because it may not let go of those that nobody uses
-    // while it makes another; see tests/HAZARDS.md.
-    let files = if is_long() { 20_000 } else { 5_000 };
+    let files = if is_long() { 200_000 } else { 5_000 };
     let entry = |i: usize| file(format!("directory {:04}/file number {i:06}.dat", i / 200), 1024);
     let torrent = Torrent::make(&lab, Shape::multi((0..files).map(entry).collect(), 256 << 10), &[]);
     let port = free_port();
@@ -151,6 +156,8 @@ fn max_memory_holds_with_very_many_files() {
     for mib in if is_long() { vec![16, 32, 64] } else { vec![16] } {
         let Some(group) = Group::with_limit(&format!("files-{mib}"), mib * MIB + MARGIN) else { return };
         let most = download_in(&group, &lab, &torrent, mib, "auto", &[format!("127.0.0.1:{port}")]);
-        assert!(most <= 16 * 1024, "{most} KiB private");
+        // While the torrent is read, its file is held besides.
+        let file = fs::metadata(&torrent.file).unwrap().len();
+        assert!(most <= 16 * 1024 + file / 1024, "{most} KiB private");
     }
 }
