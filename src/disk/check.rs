@@ -16,10 +16,10 @@ use super::files::{Content, Grown, OpenFiles};
 use super::layout::Layout;
 use super::limits;
 use super::looks::Looks;
-use super::resume::{Record, Resume, Stamp, Stamps};
+use super::resume::{Resume, Stamp, Stamps};
 use super::tree::{FsKind, Tree};
 use crate::units::{Bitfield, PieceIndex, TorrentKey};
-use crate::wire::FileEntry;
+use crate::wire::{FileEntry, for_fat};
 use rustix::fs::{Access, AtFlags, FileType, SeekFrom, Stat};
 use rustix::io::Errno;
 use sha1::{Digest, Sha1};
@@ -120,10 +120,15 @@ pub(super) enum Step {
 
 /// Makes the content of what somebody wants opened; `make` makes its directory.
 pub(super) fn content_of(key: TorrentKey, open: OpenTorrent, make: bool) -> Result<Content, DiskFault> {
-    let OpenTorrent { info_hash, geometry, files, hashes, dir, read_only, .. } = open;
-    let Some(layout) = Layout::new(files, &geometry) else { return Err(DiskFault::plain(FaultKind::Internal, &dir)) };
-    let tree = Tree::open(&dir, make)?;
+    let tree = Tree::open(&open.dir, make)?;
     let fs = FsKind::of(tree.root());
+    content_on(fs, tree, key, open)
+}
+
+fn content_on(fs: FsKind, tree: Tree, key: TorrentKey, open: OpenTorrent) -> Result<Content, DiskFault> {
+    let OpenTorrent { info_hash, geometry, files, hashes, dir, read_only, .. } = open;
+    let files = if matches!(fs, FsKind::Fat { .. }) { for_fat(&files) } else { files };
+    let Some(layout) = Layout::new(files, &geometry) else { return Err(DiskFault::plain(FaultKind::Internal, &dir)) };
     let grown = Grown::none(layout.len());
     Ok(Content { key, info_hash, geometry, layout, hashes, tree, fs, read_only, grown })
 }
@@ -142,12 +147,18 @@ impl Opening {
             }
         }
         let make = !open.read_only;
-        let content = content_of(key, open, make)?;
-        let pieces = content.geometry.pieces();
+        let content = Arc::new(content_of(key, open, make)?);
+        let record = resume.as_mut().and_then(|r| r.load(&content)).filter(|_| !check);
+        let running = record.as_ref().is_some_and(|r| r.running);
+        // The record's stamps become those of today, one by one: of very many files there is no room for two lists.
+        let (claimed, stamps) = match record {
+            Some(record) => (Some(record.have), record.stamps),
+            None => (None, Stamps::none(content.layout.len())),
+        };
         let mut o = Opening {
-            kept: Kept { stamps: stamps(&content, wanted.as_deref())?, content: Arc::new(content), resume, wanted },
-            have: Bitfield::empty(pieces),
-            claimed: None,
+            have: claimed.clone().unwrap_or_else(|| Bitfield::empty(content.geometry.pieces())),
+            claimed,
+            kept: Kept { stamps, content, resume, wanted },
             notes,
             todo: Vec::new(),
             of: 0,
@@ -155,61 +166,70 @@ impl Opening {
             proof: Proof::new(limits::READ_BYTES),
             reported: Instant::now(),
         };
-        let content = o.kept.content.clone();
-        let record = o.kept.resume.as_mut().and_then(|r| r.load(&content)).filter(|_| !check);
-        let todo = match record {
-            Some(record) => o.believe(record),
-            None => content.geometry.all_pieces().collect(),
-        };
+        let todo = o.look_around(running)?;
         o.plan(todo);
         Ok(o)
+    }
+
+    /// Looks at each file's path, and takes over what the record claims as far as the files bear it out; answers with the pieces that
+    /// must be hashed. `running`: the record was written while the torrent was open for writing.
+    fn look_around(&mut self, running: bool) -> Result<BTreeSet<PieceIndex>, DiskFault> {
+        let c = self.kept.content.clone();
+        let mut looks = Looks::at(&c.tree);
+        let (mut todo, mut touched) = (BTreeSet::new(), Vec::new());
+        for (file, f) in c.layout.on_disk() {
+            let now = found(&c, &mut looks, file, self.kept.wants(file))?;
+            let then = self.kept.stamps.replace(file, now);
+            if self.claimed.is_none() || f.length == 0 {
+                continue;
+            }
+            match self.believe(file, then, now, running && !c.read_only) {
+                Change::None => {}
+                Change::Ours => touched.push(file),
+                Change::Theirs => todo.extend(c.geometry.pieces_of(f.offset, f.offset + f.length)),
+            }
+        }
+        if self.claimed.is_none() {
+            return Ok(c.geometry.all_pieces().collect());
+        }
+        if todo.is_empty() && !touched.is_empty() {
+            todo = self.sample(&touched);
+            self.sampling = !todo.is_empty();
+        }
+        Ok(todo)
     }
 
     fn present(&self, file: usize) -> bool {
         self.kept.stamps.get(file).is_some()
     }
 
-    /// Takes over what the record claims as far as the files bear it out; answers with the pieces that must be hashed.
-    fn believe(&mut self, record: Record) -> BTreeSet<PieceIndex> {
+    /// Gives up what a file does not hold any more, and says how it changed.
+    fn believe(&mut self, file: usize, then: Option<Stamp>, now: Option<Stamp>, running: bool) -> Change {
         let c = self.kept.content.clone();
-        self.have = record.have.clone();
-        self.claimed = Some(record.have);
-        let mut todo = BTreeSet::new();
-        let mut touched = Vec::new();
-        for (file, f) in c.layout.on_disk().filter(|(_, f)| f.length > 0) {
-            let (start, end) = c.layout.range(file);
-            let path = || shown(&f.to_path());
-            let now = self.kept.stamps.get(file);
-            let Some(now) = now else {
-                let lost = c.geometry.pieces_of(start, end).filter(|&p| self.have.clear(p)).count();
-                if lost > 0 {
-                    self.notes.add(|| format!("{}: is gone, {lost} pieces will be fetched again", path()));
-                }
-                continue;
-            };
-            // Whatever was cut off is not there, though the record was written after somebody cut it.
-            let cut = c.geometry.pieces_of(start + now.size.min(f.length), end).filter(|&p| self.have.clear(p)).count();
-            if cut > 0 {
-                self.notes.add(|| format!("{}: is shorter than it was, {cut} pieces will be fetched again", path()));
+        let f = c.layout.file(file);
+        let (start, end) = c.layout.range(file);
+        let path = || shown(&f.to_path());
+        let Some(now) = now else {
+            let lost = c.geometry.pieces_of(start, end).filter(|&p| self.have.clear(p)).count();
+            if lost > 0 {
+                self.notes.add(|| format!("{}: is gone, {lost} pieces will be fetched again", path()));
             }
-            if now.size > f.length {
-                self.notes.add(|| format!("{}: is longer than it should be, the rest is left alone", path()));
-            }
-            match compare(record.stamps.get(file), now, record.running && !c.read_only, c.fs, f.length) {
-                Change::None => {}
-                Change::Ours => touched.push(file),
-                Change::Theirs => {
-                    let again: Vec<_> = c.geometry.pieces_of(start, end).collect();
-                    self.notes.add(|| format!("{}: content changed, {} pieces checked again", path(), again.len()));
-                    todo.extend(again);
-                }
-            }
+            return Change::None;
+        };
+        // Whatever was cut off is not there, though the record was written after somebody cut it.
+        let cut = c.geometry.pieces_of(start + now.size.min(f.length), end).filter(|&p| self.have.clear(p)).count();
+        if cut > 0 {
+            self.notes.add(|| format!("{}: is shorter than it was, {cut} pieces will be fetched again", path()));
         }
-        if todo.is_empty() && !touched.is_empty() {
-            todo = self.sample(&touched);
-            self.sampling = !todo.is_empty();
+        if now.size > f.length {
+            self.notes.add(|| format!("{}: is longer than it should be, the rest is left alone", path()));
         }
-        todo
+        let change = compare(then, now, running, c.fs, f.length);
+        if change == Change::Theirs {
+            let again = c.geometry.pieces_of(start, end).count();
+            self.notes.add(|| format!("{}: content changed, {again} pieces checked again", path()));
+        }
+        change
     }
 
     /// First and last claimed piece of each touched file, evenly thinned out.
@@ -339,23 +359,18 @@ impl Opening {
     }
 }
 
-/// What lies at each file's path now. Refuses what is not ours and what cannot fit before anything is touched.
-fn stamps(c: &Content, wanted: Option<&[bool]>) -> Result<Stamps, DiskFault> {
-    let mut out = Stamps::none(c.layout.len());
-    let mut looks = Looks::at(&c.tree);
-    for (file, f) in c.layout.on_disk() {
-        if let FsKind::Fat { file_max } = c.fs {
-            if f.length > file_max && !c.read_only && wanted.is_none_or(|w| w.get(file).copied().unwrap_or(true)) {
-                return Err(c.fault_plain(FaultKind::TooLarge, file));
-            }
-        }
-        let Some(stat) = looks.look(&f.to_path())? else { continue };
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(c.fault_plain(FaultKind::Exists, file));
-        }
-        out.set(file, Stamp::of(&stat));
+/// What lies at the file's path now. Refuses what is not ours and what cannot fit before anything is touched.
+fn found(c: &Content, looks: &mut Looks<'_>, file: usize, wanted: bool) -> Result<Option<Stamp>, DiskFault> {
+    let f = c.layout.file(file);
+    if matches!(c.fs, FsKind::Fat { file_max } if f.length > file_max) && !c.read_only && wanted {
+        return Err(c.fault_plain(FaultKind::TooLarge, file));
     }
-    Ok(out)
+    match looks.look(&f.to_path())? {
+        Some(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => {
+            Err(c.fault_plain(FaultKind::Exists, file))
+        }
+        stat => Ok(stat.as_ref().map(Stamp::of)),
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -474,11 +489,31 @@ mod tests {
     #[test]
     fn f6_what_the_file_system_cannot_hold_is_refused_before_anything_is_made() {
         let w = World::new(StorageMode::Plain, 65_536, &[("small", 1000), ("large", 100_000)]);
-        let c = |file_max| Content { fs: FsKind::Fat { file_max }, ..content_of(w.key, w.torrent.clone(), true).unwrap() };
-        assert_eq!(stamps(&c(99_999), None).unwrap_err().kind, FaultKind::TooLarge);
-        assert!(stamps(&c(99_999), Some(&[true, false])).is_ok(), "nobody wants the large one");
-        assert!(stamps(&c(100_000), None).is_ok());
+        let large = |file_max, wanted| {
+            let c = Content { fs: FsKind::Fat { file_max }, ..content_of(w.key, w.torrent.clone(), true).unwrap() };
+            found(&c, &mut Looks::at(&c.tree), 1, wanted).map_err(|fault| fault.kind)
+        };
+        assert_eq!(large(99_999, true), Err(FaultKind::TooLarge));
+        assert_eq!(large(99_999, false), Ok(None), "nobody wants it");
+        assert_eq!(large(100_000, true), Ok(None));
         assert!(!w.path("small").exists());
+    }
+
+    #[test]
+    fn t9_on_fat_files_lie_under_names_that_it_can_hold() {
+        let w = World::new(StorageMode::Plain, 65_536, &[("CON", 10), ("d/a:b", 20), ("d/A_b", 30), ("d/plain", 40)]);
+        let lies = |fs| {
+            let tree = Tree::open(&w.torrent.dir, true).unwrap();
+            let c = Arc::new(content_on(fs, tree, w.key, w.torrent.clone()).unwrap());
+            OpenFiles::new(4, false).write(&c, 0, &[&w.bytes]).unwrap();
+            let mut names = std::fs::read_dir(w.path("d")).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>();
+            names.sort();
+            std::fs::remove_dir_all(w.path("d")).unwrap();
+            names
+        };
+        assert_eq!(lies(FsKind::Fat { file_max: 1 << 30 }), ["A_b.1", "a_b", "plain"]);
+        assert!(w.path("_CON").exists() && !w.path("CON").exists());
+        assert_eq!(lies(FsKind::Native), ["A_b", "a:b", "plain"]);
     }
 
     #[test]

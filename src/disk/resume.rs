@@ -78,8 +78,17 @@ impl Stamps {
         }
     }
 
-    /// The file looks like this now.
-    pub fn set(&mut self, file: usize, stamp: Stamp) {
+    /// The file looks like this now, or is not there; what was known of it before.
+    pub fn replace(&mut self, file: usize, now: Option<Stamp>) -> Option<Stamp> {
+        let before = self.get(file);
+        match now {
+            Some(stamp) => self.set(file, stamp),
+            None => self.0.iter_mut().skip(file * STAMP_LEN).take(STAMP_LEN).for_each(|byte| *byte = 0),
+        }
+        before
+    }
+
+    fn set(&mut self, file: usize, stamp: Stamp) {
         let Some(room) = self.0.get_mut(file * STAMP_LEN..(file + 1) * STAMP_LEN) else { return };
         room[0] = 1;
         room[1..9].copy_from_slice(&stamp.inode.to_le_bytes());

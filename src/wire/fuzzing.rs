@@ -5,7 +5,7 @@
 
 use super::bencode::{Rules, Value, scan, tidy};
 use super::limits::{MAGNET_PEERS, METAINFO_DEPTH, TRACKERS, URL_BYTES, WEB_SEEDS};
-use super::metainfo::{Builder, FileEntry, Files, OWN_PREFIX, fat_paths};
+use super::metainfo::{Builder, FileEntry, Files, OWN_PREFIX, for_fat};
 use super::{Magnet, Metainfo, printable, url_parts};
 use crate::units::PieceHash;
 use bendy::decoding::{Decoder, Error as BendyError, Object};
@@ -121,7 +121,9 @@ fn check_torrent(info: &Metainfo) {
     let last = geometry.all_pieces().next_back().expect("a torrent has a piece");
     info.piece_hash(last);
     check_apart(info.files().iter().map(|f| f.path_text()), info.files());
-    check_apart(fat_paths(info.files()).iter().map(|p| p.join("/").to_lowercase()), info.files());
+    let for_fat = for_fat(info.files());
+    assert!(for_fat.iter().map(|f| (f.length, f.marks)).eq(info.files().iter().map(|f| (f.length, f.marks))));
+    check_apart(for_fat.iter().map(|f| f.path_text().to_lowercase()), info.files());
     check_urls(info.trackers().iter().flatten().chain(info.web_seeds()));
     info.comment().into_iter().chain(info.created_by()).for_each(check_text);
     let magnet = Magnet::parse(&info.magnet().to_string()).expect("our own links read back");

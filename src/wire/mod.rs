@@ -15,7 +15,7 @@ mod text;
 mod url;
 
 pub use magnet::{Magnet, MagnetError};
-pub use metainfo::{FileEntry, Files, FilesBuilder, Marks, Metainfo, MetainfoError, PieceHashes};
+pub use metainfo::{FileEntry, Files, FilesBuilder, Marks, Metainfo, MetainfoError, PieceHashes, for_fat};
 pub use text::printable;
 pub use url::{Scheme, UrlParts, host_and_port, tracker_url, url_parts, web_seed_url};
 

@@ -19,7 +19,7 @@ pub use builder::{BuildError, Builder, piece_len_for};
 pub use error::MetainfoError;
 pub use files::{FileEntry, Files, FilesBuilder, Marks, TooMuch};
 pub(in crate::wire) use path::component;
-pub use path::{OWN_PREFIX, fat_paths};
+pub use path::{OWN_PREFIX, for_fat};
 
 use crate::units::{Geometry, InfoHash, PieceHash, PieceIndex};
 use crate::wire::magnet::Magnet;

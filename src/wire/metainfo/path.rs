@@ -4,7 +4,7 @@
 //! or invisible character, at most [`COMPONENT_BYTES`] long, never one of rill's own names. Joined below a directory
 //! they stay below it. No two files of a torrent have the same path, and none is a directory of another.
 //!
-//! Linux file systems keep `CON` and `a:b`; FAT and Windows shares do not. [`fat_paths`] maps for those, and the floor
+//! Linux file systems keep `CON` and `a:b`; FAT and Windows shares do not. [`for_fat`] maps for those, and the floor
 //! that knows the file system decides. Symlinks on the disk are that floor's business too: it opens component by component.
 
 use super::MetainfoError;
@@ -76,16 +76,21 @@ pub(super) fn part_collisions(files: Files) -> (Files, usize) {
     if !collide(&files) {
         return (files, 0);
     }
-    let mut paths = owned_paths(&files, str::to_owned);
+    renamed(&files, str::to_owned, |path| path.join("/"))
+}
+
+/// The same files with another name for each component, and then paths of their own where two had the same key; how many got those.
+fn renamed(files: &Files, name: impl Fn(&str) -> String, key: impl Fn(&[String]) -> String) -> (Files, usize) {
+    let mut paths: Vec<Vec<String>> = files.iter().map(|file| file.path().map(&name).collect()).collect();
     let mut on_disk: Vec<_> = paths.iter_mut().zip(files.iter()).filter(|(_, f)| f.lands_on_disk()).map(|(p, _)| p).collect();
-    let renamed = part(&mut on_disk, |path| path.join("/"));
-    let mut parted = FilesBuilder::default();
+    let parted = part(&mut on_disk, key);
+    let mut renamed = FilesBuilder::default();
     for (path, file) in paths.iter().zip(files.iter()) {
-        if parted.push(path.iter().map(String::as_str), file.length, file.marks).is_err() {
+        if renamed.push(path.iter().map(String::as_str), file.length, file.marks).is_err() {
             break; // names that are a little longer still fit, because the list of files has a limit far below
         }
     }
-    (parted.finish(), renamed)
+    (renamed.finish(), parted)
 }
 
 /// Whether two files that land on the disk have equal paths, or one's path is a directory of another's: ordered by their
@@ -100,17 +105,10 @@ fn collide(files: &Files) -> bool {
     })
 }
 
-fn owned_paths(files: &Files, name: impl Fn(&str) -> String) -> Vec<Vec<String>> {
-    files.iter().map(|file| file.path().map(&name).collect()).collect()
-}
-
-/// The paths of `files` as FAT, exFAT and Windows shares can hold them: no reserved name or character, no dot or blank
-/// at the end, and no two that differ in case alone. Same order, same number; entries that do not land on the disk too.
-pub fn fat_paths(files: &Files) -> Vec<Vec<String>> {
-    let mut paths = owned_paths(files, fat_component);
-    let mut on_disk: Vec<_> = paths.iter_mut().zip(files.iter()).filter(|(_, f)| f.lands_on_disk()).map(|(p, _)| p).collect();
-    part(&mut on_disk, |path| path.join("/").to_lowercase());
-    paths
+/// The files under names that FAT, exFAT and Windows shares can hold: no reserved name or character, no dot or blank at the end, and no
+/// two paths that differ in case alone. Same order, same lengths, same marks; entries that do not land on the disk too.
+pub fn for_fat(files: &Files) -> Files {
+    renamed(files, fat_component, |path| path.join("/").to_lowercase()).0
 }
 
 /// A safe component as FAT can hold it.

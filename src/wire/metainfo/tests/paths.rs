@@ -1,6 +1,6 @@
 //! T1 to T12, T29, T31: names from outside become paths that stay inside.
 
-use super::super::{MetainfoError, OWN_PREFIX, fat_paths};
+use super::super::{Metainfo, MetainfoError, OWN_PREFIX, for_fat};
 use super::{one_path, parse, paths};
 use crate::wire::testing::{Torrent, dict, file, file_with_attr, i, list, s};
 
@@ -28,11 +28,16 @@ fn t2_absolute_paths_become_relative() {
     assert_eq!(parse(&Torrent::single().info("name", s("/root/x"))).unwrap().name(), "root_x");
 }
 
+/// Below the torrent's own directory.
+fn paths_on_fat(info: &Metainfo) -> Vec<String> {
+    for_fat(info.files()).iter().map(|file| file.path().skip(1).collect::<Vec<_>>().join("/")).collect()
+}
+
 #[test]
 fn t2_drive_letters_are_mapped_for_fat_alone() {
     let info = parse(&Torrent::with_paths(&[&["c:", "a\\b"]])).unwrap();
     assert_eq!(info.files().get(0).unwrap().path().collect::<Vec<_>>(), ["name", "c:", "a\\b"]);
-    assert_eq!(fat_paths(info.files()), [["name", "c_", "a_b"]]);
+    assert_eq!(paths_on_fat(&info), ["c_/a_b"]);
 }
 
 #[test]
@@ -100,7 +105,7 @@ fn t8_a_counter_or_a_stand_in_makes_no_name_too_long() {
     let long = format!("{}.mkv", "x".repeat(251));
     let info = parse(&Torrent::with_paths(&[&[&long], &[&long], &[&format!("aux.{}", "x".repeat(251))]])).unwrap();
     assert_eq!(info.files().get(1).unwrap().path().nth(1).unwrap(), format!("{}.1.mkv", "x".repeat(249)));
-    assert_eq!(fat_paths(info.files())[2][1].len(), 255);
+    assert_eq!(paths_on_fat(&info)[2].len(), 255);
 }
 
 #[test]
@@ -117,8 +122,7 @@ fn t9_reserved_names_are_kept_on_linux_and_mapped_for_fat() {
         parse(&Torrent::with_paths(&[&["CON"], &["lpt1.txt"], &["a<b>?.x"], &["dir. ", "f"], &["console"], &[".. ."]])).unwrap();
     let linux: Vec<_> = info.files().iter().map(|f| f.path().skip(1).collect::<Vec<_>>().join("/")).collect();
     assert_eq!(linux, ["CON", "lpt1.txt", "a<b>?.x", "dir. /f", "console", ".. ."]);
-    let fat: Vec<_> = fat_paths(info.files()).iter().map(|p| p[1..].join("/")).collect();
-    assert_eq!(fat, ["_CON", "_lpt1.txt", "a_b__.x", "dir/f", "console", "_"]);
+    assert_eq!(paths_on_fat(&info), ["_CON", "_lpt1.txt", "a_b__.x", "dir/f", "console", "_"]);
 }
 
 #[test]
@@ -138,8 +142,7 @@ fn t10_a_file_that_is_also_a_directory_is_renamed() {
 fn t10_names_that_differ_in_case_are_parted_for_fat() {
     let info = parse(&Torrent::with_paths(&[&["A.txt"], &["a.txt"], &["D", "x"], &["d", "y"], &["É"], &["é"]])).unwrap();
     assert_eq!(info.repairs().files_renamed, 0, "different names on Linux");
-    let fat: Vec<_> = fat_paths(info.files()).iter().map(|p| p[1..].join("/")).collect();
-    assert_eq!(fat, ["A.txt", "a.1.txt", "D/x", "d/y", "É", "é.1"]);
+    assert_eq!(paths_on_fat(&info), ["A.txt", "a.1.txt", "D/x", "d/y", "É", "é.1"]);
 }
 
 #[test]
