@@ -14,6 +14,8 @@ want qemu-arm qemu-user
 want mkfs.xfs xfsprogs
 want mkfs.ext4 e2fsprogs
 want openssl openssl
+want strace strace
+want valgrind valgrind
 if ((${#missing[@]})); then
     echo "installing: ${missing[*]}"
     # A list that cannot be renewed may be of something else; the install below says whether anything is missing.

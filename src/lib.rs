@@ -91,6 +91,7 @@ pub mod disk;
 pub mod engine;
 pub mod net;
 pub mod session;
+#[cfg(feature = "sim")]
 pub mod sim;
 #[cfg_attr(
     not(test),

@@ -3,8 +3,10 @@
 //! Meaning is made in `plan`, from these structs alone. Option names are those that aria2 and Transmission
 //! users already type. Flags of parts that rill does not have yet are accepted and say so in their help.
 
+#[cfg(feature = "sim")]
 mod sim;
 
+#[cfg(feature = "sim")]
 pub(crate) use sim::Sim;
 
 use super::words::{Selection, parse_duration, parse_size};
@@ -57,6 +59,7 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Measure what this machine can do, against itself
     Bench(Bench),
+    #[cfg(feature = "sim")]
     /// Run a swarm of engines in virtual time and say how it went
     Sim(Box<Sim>),
     /// A process of the bench

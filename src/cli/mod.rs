@@ -23,6 +23,7 @@ mod scrape;
 mod seed;
 mod show;
 mod signals;
+#[cfg(feature = "sim")]
 mod sim;
 mod source;
 mod verify;
@@ -55,6 +56,7 @@ fn obey(command: Command) -> Result<Exit, Failure> {
         Command::Show(typed) => show::run(&typed),
         Command::Create(typed) => create::run(&typed),
         Command::Bench(typed) => bench::run(&typed),
+        #[cfg(feature = "sim")]
         Command::Sim(typed) => sim::run(&typed),
         Command::BenchPart(typed) => bench::run_part(&typed),
         Command::Verify(typed) => verify::run(&typed),

@@ -36,6 +36,7 @@ impl Stop {
     }
 }
 
+#[cfg(feature = "sim")]
 /// The first signal ends the process with this code, there and then: for work that leaves nothing behind.
 pub(crate) fn end_at_once(exit: Exit) -> io::Result<()> {
     for signal in [SIGINT, SIGTERM] {
