@@ -24,7 +24,7 @@ use rustix::fs::{Access, AtFlags, FileType, SeekFrom, Stat};
 use rustix::io::Errno;
 use sha1::{Digest, Sha1};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -167,12 +167,15 @@ impl Opening {
             reported: Instant::now(),
         };
         let todo = o.look_around(running)?;
-        o.plan(todo);
+        match o.claimed {
+            Some(_) => o.plan(todo),
+            None => o.plan(o.kept.content.geometry.all_pieces()),
+        }
         Ok(o)
     }
 
-    /// Looks at each file's path, and takes over what the record claims as far as the files bear it out; answers with the pieces that
-    /// must be hashed. `running`: the record was written while the torrent was open for writing.
+    /// Looks at each file's path, and takes over what the record claims as far as the files bear it out; answers with the pieces
+    /// of those that must be hashed. `running`: the record was written while the torrent was open for writing.
     fn look_around(&mut self, running: bool) -> Result<BTreeSet<PieceIndex>, DiskFault> {
         let c = self.kept.content.clone();
         let mut looks = Looks::at(&c.tree);
@@ -188,9 +191,6 @@ impl Opening {
                 Change::Ours => touched.push(file),
                 Change::Theirs => todo.extend(c.geometry.pieces_of(f.offset, f.offset + f.length)),
             }
-        }
-        if self.claimed.is_none() {
-            return Ok(c.geometry.all_pieces().collect());
         }
         if todo.is_empty() && !touched.is_empty() {
             todo = self.sample(&touched);
@@ -339,20 +339,18 @@ impl Opening {
     /// Finds out before the first peer is asked whether what is missing could be written at all.
     fn may_write(&self) -> Result<(), DiskFault> {
         let c = &self.kept.content;
-        let denied = |e| matches!(e, Errno::ACCESS | Errno::ROFS | Errno::PERM);
+        let may = |path: &Path, access| match rustix::fs::accessat(c.tree.root(), path, access, AtFlags::EACCESS) {
+            Err(e) if matches!(e, Errno::ACCESS | Errno::ROFS | Errno::PERM) => Err(e),
+            _ => Ok(()),
+        };
+        let may_make = may(Path::new("."), Access::WRITE_OK | Access::EXEC_OK);
         for (file, f) in c.layout.on_disk().filter(|(file, f)| f.length > 0 && self.kept.wants(*file)) {
-            let (start, end) = c.layout.range(file);
-            if c.geometry.pieces_of(start, end).all(|p| self.have.has(p)) {
+            if c.geometry.pieces_of(f.offset, f.offset + f.length).all(|p| self.have.has(p)) {
                 continue;
             }
-            let (path, access) = match self.present(file) {
-                true => (f.to_path(), Access::WRITE_OK),
-                false => (PathBuf::from("."), Access::WRITE_OK | Access::EXEC_OK),
-            };
-            match rustix::fs::accessat(c.tree.root(), &path, access, AtFlags::EACCESS) {
-                Err(e) if denied(e) && self.present(file) => return Err(c.fault(Doing::Open, file, e)),
-                Err(e) if denied(e) => return Err(c.fault(Doing::Create, file, e)),
-                _ => {}
+            match self.present(file) {
+                true => may(&f.to_path(), Access::WRITE_OK).map_err(|e| c.fault(Doing::Open, file, e))?,
+                false => may_make.map_err(|e| c.fault(Doing::Create, file, e))?,
             }
         }
         Ok(())
@@ -412,7 +410,9 @@ fn shown(path: &Path) -> String {
 
 /// Tells whether a piece on the disk is good, with the least reading.
 pub(super) struct Proof {
+    /// Made when the first piece is read: of a thousand torrents that are opened most need none.
     buf: Vec<u8>,
+    read_bytes: usize,
     /// The hash of so many zeros, for pieces that are nothing but holes.
     zeros: Option<(u32, [u8; 20])>,
 }
@@ -420,7 +420,7 @@ pub(super) struct Proof {
 impl Proof {
     /// One that reads so many bytes at once.
     pub fn new(read_bytes: usize) -> Proof {
-        Proof { buf: vec![0; read_bytes], zeros: None }
+        Proof { buf: Vec::new(), read_bytes, zeros: None }
     }
 
     /// Whether the piece's hash is as it should be.
@@ -435,6 +435,7 @@ impl Proof {
     /// The piece's hash, from the disk.
     pub fn hash(&mut self, c: &Arc<Content>, files: &mut OpenFiles, piece: PieceIndex) -> Result<[u8; 20], DiskFault> {
         let (mut hasher, mut rest) = (Sha1::new(), Some(c.geometry.whole(piece)));
+        self.buf.resize(self.read_bytes, 0);
         while let Some(span) = rest {
             let now = span.first(self.buf.len() as u32);
             let part = &mut self.buf[..now.len() as usize];
@@ -467,7 +468,8 @@ impl Proof {
                 return h;
             }
         }
-        self.buf.fill(0);
+        self.buf.clear();
+        self.buf.resize(self.read_bytes, 0);
         let (mut hasher, mut left) = (Sha1::new(), len as usize);
         while left > 0 {
             let n = left.min(self.buf.len());

@@ -193,6 +193,10 @@ impl Engine {
             }
         }
         self.top_up(now, key, out);
+        // Whoever neither owes a block nor is owed one may keep still for long.
+        if let Some(c) = self.connections.get_mut(key).filter(|c| c.peer.window.owed() == 0 && c.peer.outbox.blocks() == 0) {
+            c.decoder.rest();
+        }
         Ok(())
     }
 
@@ -257,6 +261,10 @@ impl Engine {
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
         let was_stuck = peer.outbox.control_bytes() > limits::OUTBOX_STOP_READING_BYTES;
         let sent = peer.outbox.sent(n);
+        let more_to_say = peer.they_want && !peer.we_choke || peer.window.owed() > 0;
+        if !more_to_say {
+            peer.outbox.rest();
+        }
         peer.last_out = now;
         if sent.payload > 0 {
             let payload = u64::from(sent.payload);

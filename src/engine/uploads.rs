@@ -13,6 +13,12 @@ impl Engine {
         let Some(t) = self.torrents.get_mut(key).filter(|t| t.running) else { return };
         let mut applicants = Vec::new();
         let (mut served, mut waiting_for_requests) = (0, 0);
+        for key in &t.peers {
+            if let Some(c) = self.connections.get_mut(*key).filter(|c| now.since(c.peer.last_in) >= limits::CHOKE_ROUND) {
+                c.decoder.rest();
+                c.peer.outbox.rest();
+            }
+        }
         for peer in &t.peers {
             let Some(Connection { peer, .. }) = self.connections.get(*peer).filter(|c| c.peer.they_want) else { continue };
             if !peer.we_choke {

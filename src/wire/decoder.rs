@@ -81,7 +81,7 @@ pub struct Decoder {
 
 impl Default for Decoder {
     fn default() -> Decoder {
-        Decoder { state: State::Handshake, buf: vec![0; BUFFER_LEN], start: 0, end: 0, bitfield: (0, 0) }
+        Decoder { state: State::Handshake, buf: Vec::new(), start: 0, end: 0, bitfield: (0, 0) }
     }
 }
 
@@ -95,6 +95,13 @@ impl Decoder {
     /// Tells how long a bitfield may be, as long as nobody knows how many pieces the torrent has.
     pub fn set_bitfield_most(&mut self, len: usize) {
         self.bitfield = (1, u32::try_from(len).unwrap_or(u32::MAX));
+    }
+
+    /// Lets the buffer go if nothing is in it, until something comes: most connections keep still most of the time.
+    pub fn rest(&mut self) {
+        if self.start == self.end && matches!(self.state, State::Handshake | State::Length) {
+            (self.start, self.end, self.buf) = (0, 0, Vec::new());
+        }
     }
 
     /// Bytes in the buffer that have not become frames.
@@ -130,7 +137,9 @@ impl Decoder {
             self.start = 0;
         }
         let needed = self.needed();
-        if self.end == self.buf.len() {
+        if self.buf.is_empty() {
+            self.buf.resize(BUFFER_LEN, 0);
+        } else if self.end == self.buf.len() {
             // Only a message that is stored whole gets here, and its length is within limits: the buffer doubles as bytes come.
             let grown = (self.buf.len() * 2).min((needed + PIECE_HEADER_LEN).max(self.end + 1));
             self.buf.resize(grown, 0);
@@ -315,6 +324,22 @@ mod tests {
             assert_eq!(d.next_frame(), Err(FrameError::TooLong(len)));
             assert_eq!(d.buf.len(), BUFFER_LEN);
         }
+    }
+
+    #[test]
+    fn a_decoder_that_rests_has_no_buffer_and_loses_nothing() {
+        let mut d = after_handshake();
+        feed(&mut d, &[0, 0, 0, 1, 2, 0, 0]);
+        d.rest();
+        assert_eq!(d.next_frame(), Ok(Some(Frame::Message(Message::Interested))), "what was there is still there");
+        d.rest();
+        assert_eq!(d.buf.len(), BUFFER_LEN, "half a message keeps it");
+        feed(&mut d, &[0, 0]);
+        assert_eq!(d.next_frame(), Ok(Some(Frame::Message(Message::KeepAlive))));
+        d.rest();
+        assert_eq!(d.buf.capacity(), 0);
+        feed(&mut d, &[0, 0, 0, 1, 3]);
+        assert_eq!(d.next_frame(), Ok(Some(Frame::Message(Message::NotInterested))));
     }
 
     #[test]

@@ -80,6 +80,13 @@ pub struct Outbox {
 }
 
 impl Outbox {
+    /// Lets its memory go if nothing is in it, until something is.
+    pub fn rest(&mut self) {
+        if self.is_empty() {
+            (self.control, self.blocks) = (VecDeque::new(), VecDeque::new());
+        }
+    }
+
     /// Appends a message.
     pub fn push(&mut self, message: &Message<'_>) {
         message.write(&mut self.control);

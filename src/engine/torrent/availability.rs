@@ -24,9 +24,9 @@ pub struct Availability {
 
 impl Availability {
     /// The candidates are `missing`, and nobody has anything yet.
-    pub fn new(geometry: &Geometry, missing: impl Iterator<Item = PieceIndex>, rng: &mut Rng) -> Availability {
+    pub fn new(geometry: &Geometry, missing: Vec<PieceIndex>, rng: &mut Rng) -> Availability {
         let n = geometry.pieces() as usize;
-        let mut order: Vec<PieceIndex> = missing.collect();
+        let mut order = missing;
         rng.shuffle(&mut order);
         let mut place = vec![NOWHERE; n].into_boxed_slice();
         for (at, p) in order.iter().enumerate() {
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn the_rarest_comes_first_and_a_seed_changes_nothing() {
         let g = Geometry::new(4, 1).unwrap();
-        let mut a = Availability::new(&g, g.all_pieces(), &mut Rng::new(1));
+        let mut a = Availability::new(&g, g.all_pieces().collect(), &mut Rng::new(1));
         let p = |i| g.piece(i).unwrap();
         for i in [0, 1, 3, 0, 1, 0] {
             a.add(p(i));
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn a_seed_that_loses_a_piece_is_counted_by_the_others_and_the_order_stays_as_random_as_it_was() {
         let g = Geometry::new(50, 1).unwrap();
-        let mut a = Availability::new(&g, g.all_pieces(), &mut Rng::new(1));
+        let mut a = Availability::new(&g, g.all_pieces().collect(), &mut Rng::new(1));
         let mut has = Bitfield::full(50);
         a.join(&has);
         let (lost, begun) = (a.order[20], a.order[30]);
@@ -232,7 +232,7 @@ mod tests {
     fn a_random_choice_does_not_favour_what_stands_alone() {
         let g = Geometry::new(100, 1).unwrap();
         let mut rng = Rng::new(1);
-        let a = Availability::new(&g, g.all_pieces(), &mut rng);
+        let a = Availability::new(&g, g.all_pieces().collect(), &mut rng);
         // Two that stand next to each other, and one far behind.
         let order: Vec<PieceIndex> = a.rarest_first().collect();
         let mut has = Bitfield::empty(100);
@@ -246,7 +246,7 @@ mod tests {
         #[test]
         fn whatever_happens_the_order_stays_sorted(seed in any::<u64>(), steps in proptest::collection::vec((0u8..4, 0u32..30), 0..300)) {
             let g = Geometry::new(30, 1).unwrap();
-            let mut a = Availability::new(&g, g.all_pieces(), &mut Rng::new(seed));
+            let mut a = Availability::new(&g, g.all_pieces().collect(), &mut Rng::new(seed));
             for (step, piece) in steps {
                 let piece = g.piece(piece).unwrap();
                 match step {

@@ -55,7 +55,8 @@ pub struct Picker {
 impl Picker {
     /// A picker of the missing pieces.
     pub fn new(pieces: &Pieces, sequential: bool, policy: &Policy, rng: &mut Rng) -> Picker {
-        let missing = pieces.geometry().all_pieces().filter(|p| pieces.is_missing(*p));
+        let mut missing = Vec::with_capacity(pieces.missing() as usize);
+        missing.extend(pieces.geometry().all_pieces().filter(|p| pieces.is_missing(*p)));
         let random_left = policy.random_first.saturating_sub(pieces.have().ones());
         let availability = Availability::new(pieces.geometry(), missing, rng);
         Picker { availability, sequential, picking: policy.picking, random_left }
