@@ -1,0 +1,216 @@
+//! The clients: whether they are here, which version, and how each is started to fetch or to seed.
+//!
+//! All are treated alike. Peers come from the tracker alone (no DHT, no local discovery, no peer exchange where it can be turned
+//! off), over TCP (no uTP), in the clear, without limits. Nobody reads a configuration of the user's. What would cost a client
+//! CPU without need is off: aria2 would write the whole file once before it begins, rtorrent would hash everything again at the
+//! end. Everything else is the client's default.
+
+use crate::fault::{Fault, Result};
+use crate::networks::{FETCHER, server};
+use clap::ValueEnum;
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Where every client listens.
+pub const PORT: &str = "6881";
+/// A libtorrent client, for Python.
+const LIBTORRENT: &str = include_str!("libtorrent.py");
+
+/// A client that can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Client {
+    #[value(skip)]
+    Rill,
+    Aria2,
+    Rtorrent,
+    Transmission,
+    Libtorrent,
+    Rqbit,
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Client::Rill => "rill",
+            Client::Aria2 => "aria2",
+            Client::Rtorrent => "rtorrent",
+            Client::Transmission => "transmission",
+            Client::Libtorrent => "libtorrent",
+            Client::Rqbit => "rqbit",
+        })
+    }
+}
+
+/// A client that is here.
+#[derive(Clone, Debug)]
+pub struct Installed {
+    pub client: Client,
+    /// For libtorrent the Python that has it.
+    pub program: PathBuf,
+    pub version: String,
+}
+
+/// What a client works on.
+#[derive(Clone, Copy, Debug)]
+pub struct Job<'a> {
+    pub torrent: &'a Path,
+    /// Where the content is, or will be.
+    pub dir: &'a Path,
+    /// An empty directory for what the client keeps.
+    pub state: &'a Path,
+}
+
+impl Job<'_> {
+    /// A file that appears when the download is complete, from clients that do not end then.
+    pub fn mark(&self) -> PathBuf {
+        self.state.join("complete")
+    }
+}
+
+impl Installed {
+    /// rill at this path.
+    pub fn rill(program: &Path) -> Result<Installed> {
+        let version =
+            first_line(program, &["--version"]).ok_or_else(|| Fault::Wrong(format!("cannot run {}", program.display())))?;
+        Ok(Installed { client: Client::Rill, program: program.to_owned(), version })
+    }
+
+    /// Another client, if it is here.
+    pub fn find(client: Client) -> Option<Installed> {
+        let (name, asks): (&str, &[&str]) = match client {
+            Client::Rill => return None,
+            Client::Aria2 => ("aria2c", &["--version"]),
+            Client::Rtorrent => ("rtorrent", &["-h"]),
+            Client::Transmission => ("transmission-cli", &["--version"]),
+            Client::Rqbit => ("rqbit", &["--version"]),
+            Client::Libtorrent => return Installed::python(),
+        };
+        let version = first_line(OsStr::new(name), asks)?;
+        Some(Installed { client, program: name.into(), version })
+    }
+
+    /// The interpreter itself: what is called python3 may be a script that would be measured too.
+    fn python() -> Option<Installed> {
+        let ask = "import sys, libtorrent; print(sys.executable, libtorrent.__version__, sys.version.split()[0])";
+        let line = first_line(OsStr::new("python3"), &["-c", ask])?;
+        let [program, version, python] = line.split(' ').collect::<Vec<_>>()[..] else { return None };
+        let version = format!("libtorrent {version}, in Python {python}");
+        Some(Installed { client: Client::Libtorrent, program: program.into(), version })
+    }
+
+    /// Fetches the torrent. It ends when it is complete, or makes the job's mark.
+    pub fn fetch(&self, job: Job<'_>) -> Result<Command> {
+        let mut command = self.command(job);
+        match self.client {
+            Client::Rill => rill(command.arg("get"), job),
+            Client::Aria2 => aria2(command.args(["--seed-time=0", "--allow-overwrite=true"]), job),
+            Client::Transmission => {
+                let script = job.state.join("complete.sh");
+                write(&script, &format!("#!/bin/sh\n: > '{}'\n", job.mark().display()))?;
+                fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).map_err(Fault::at(script.display()))?;
+                transmission(command.arg("-f").arg(script), job)?;
+            }
+            Client::Rtorrent => {
+                let touch = format!("execute.nothrow=touch,{}", job.mark().display());
+                rtorrent(&mut command, job, &format!("method.set_key=event.download.finished,mark,\"{touch}\"\n"))?;
+            }
+            Client::Libtorrent => libtorrent(&mut command, "fetch", job, &[FETCHER.to_string()]),
+            Client::Rqbit => rqbit(&mut command, job, &["--exit-on-finish"]),
+        }
+        Ok(command)
+    }
+
+    /// Checks what is there and serves it until it is killed.
+    pub fn seed(&self, job: Job<'_>) -> Result<Command> {
+        let mut command = self.command(job);
+        match self.client {
+            Client::Rill => rill(command.arg("seed"), job),
+            Client::Aria2 => aria2(command.args(["--seed-ratio=0", "--check-integrity=true", "--bt-hash-check-seed=true"]), job),
+            Client::Transmission => transmission(&mut command, job)?,
+            Client::Rtorrent => rtorrent(&mut command, job, "")?,
+            Client::Libtorrent => libtorrent(&mut command, "seed", job, &[server(0).to_string()]),
+            Client::Rqbit => rqbit(&mut command, job, &[]),
+        }
+        Ok(command)
+    }
+
+    /// libtorrent serving from each of these addresses, `up` bytes a second at most (0: no limit), without checking first.
+    pub fn source(&self, job: Job<'_>, addresses: &[Ipv4Addr], up: u64) -> Command {
+        let mut command = self.command(job);
+        let words = std::iter::once(up.to_string()).chain(addresses.iter().map(Ipv4Addr::to_string));
+        libtorrent(&mut command, "source", job, &words.collect::<Vec<_>>());
+        command
+    }
+
+    fn command(&self, job: Job<'_>) -> Command {
+        let mut command = Command::new(&self.program);
+        command.env("LC_ALL", "C");
+        // Python looks there for its modules.
+        if self.client != Client::Libtorrent {
+            command.env("HOME", job.state).env_remove("XDG_CONFIG_HOME").env_remove("XDG_STATE_HOME");
+        }
+        command
+    }
+}
+
+fn rill(command: &mut Command, job: Job<'_>) {
+    command.args(["-q", "--no-dht", "--no-lsd", "--no-pex", "--no-state", "--listen-port", PORT, "-d"]);
+    command.arg(job.dir).arg(job.torrent);
+}
+
+fn aria2(command: &mut Command, job: Job<'_>) {
+    command.args(["--no-conf", "-q", "--enable-dht=false", "--enable-dht6=false", "--bt-enable-lpd=false"]);
+    command.args(["--enable-peer-exchange=false", "--bt-max-peers=0", "--file-allocation=none", "--follow-torrent=mem"]);
+    command.arg(format!("--listen-port={PORT}")).arg("-d").arg(job.dir).arg(job.torrent);
+}
+
+fn transmission(command: &mut Command, job: Job<'_>) -> Result<()> {
+    let off = ["dht-enabled", "lpd-enabled", "pex-enabled", "utp-enabled", "port-forwarding-enabled"];
+    let lines: String = off.iter().map(|key| format!("\"{key}\": false, ")).collect();
+    write(&job.state.join("settings.json"), &format!("{{{lines}\"encryption\": 0}}"))?;
+    // No limit either way, no port mapping.
+    command.args(["-D", "-U", "-M", "-p", PORT, "-g"]).arg(job.state).arg("-w").arg(job.dir).arg(job.torrent);
+    Ok(())
+}
+
+fn rtorrent(command: &mut Command, job: Job<'_>, more: &str) -> Result<()> {
+    let session = job.state.join("session");
+    fs::create_dir_all(&session).map_err(Fault::at(session.display()))?;
+    let lines = [
+        format!("session.path.set={}\ndirectory.default.set={}", session.display(), job.dir.display()),
+        format!("network.port_range.set={PORT}-{PORT}\nsystem.daemon.set=true\ndht.mode.set=disable\nprotocol.pex.set=no"),
+        "pieces.hash.on_completion.set=no\nthrottle.min_peers.normal.set=1\nthrottle.max_peers.normal.set=200".to_owned(),
+        format!("{more}load.start={}\n", job.torrent.display()),
+    ];
+    let settings = job.state.join("rtorrent.rc");
+    write(&settings, &lines.join("\n"))?;
+    command.arg("-n").arg("-o").arg(format!("import={}", settings.display()));
+    Ok(())
+}
+
+fn libtorrent(command: &mut Command, role: &str, job: Job<'_>, words: &[String]) {
+    command.args(["-c", LIBTORRENT, role]).arg(job.torrent).arg(job.dir).args(words);
+}
+
+fn rqbit(command: &mut Command, job: Job<'_>, words: &[&str]) {
+    command.args(["--disable-dht", "--disable-upnp-port-forward", "--listen-port", PORT, "download", "--overwrite", "-o"]);
+    command.arg(job.dir).args(words).arg(job.torrent);
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).map_err(Fault::at(path.display()))
+}
+
+/// The first line that a program prints when asked with these words; none if it cannot be started or says no.
+fn first_line(program: impl AsRef<OsStr>, words: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(words).stdin(Stdio::null()).env("LC_ALL", "C").output().ok()?;
+    // Which of the two a version goes to differs; rtorrent says its own at the head of its help.
+    let said = [output.stdout, output.stderr].concat();
+    let line = String::from_utf8_lossy(&said).lines().map(str::trim).find(|line| !line.is_empty())?.to_owned();
+    (output.status.success() || !line.contains("rror")).then_some(line)
+}

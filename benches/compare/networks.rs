@@ -1,0 +1,104 @@
+//! Two networks of this machine and nothing else: one where content is served, one where it is fetched.
+//!
+//! ```text
+//!   rill-compare-PID-serve                    rill-compare-PID-fetch
+//!   10.77.1.1 … 10.77.1.40  eth0 ── veth ── eth0  10.77.0.1
+//! ```
+
+use crate::fault::{Fault, Result};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::os::fd::AsFd;
+use std::process::{Command, Stdio};
+
+/// Addresses on the serving side, as many as any work has seeders.
+pub const SERVING: u8 = 40;
+/// Where clients fetch.
+pub const FETCHER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+
+/// An address of the serving side, from 0.
+pub fn server(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 77, 1, 1 + number)
+}
+
+/// A side of the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Serve,
+    Fetch,
+}
+
+/// Both networks; gone when it is dropped.
+#[derive(Debug)]
+pub struct Networks {
+    names: [String; 2],
+    handles: Vec<File>,
+}
+
+impl Networks {
+    /// Makes them.
+    pub fn new() -> Result<Networks> {
+        let pid = std::process::id();
+        let names = ["serve", "fetch"].map(|side| format!("rill-compare-{pid}-{side}"));
+        // From here on whatever exists already is removed with it.
+        let mut networks = Networks { names, handles: Vec::new() };
+        let [serve, fetch] = &networks.names;
+        ip(&format!("netns add {serve}"))?;
+        ip(&format!("netns add {fetch}"))?;
+        ip(&format!("link add eth0 netns {serve} type veth peer name eth0 netns {fetch}"))?;
+        for number in 0..SERVING {
+            ip(&format!("-n {serve} addr add {}/16 dev eth0", server(number)))?;
+        }
+        ip(&format!("-n {fetch} addr add {FETCHER}/16 dev eth0"))?;
+        for (name, way) in [(serve, FETCHER), (fetch, server(0))] {
+            ip(&format!("-n {name} link set lo up"))?;
+            ip(&format!("-n {name} link set eth0 up"))?;
+            // Some clients ask the routes which address is theirs.
+            ip(&format!("-n {name} route add default via {way}"))?;
+        }
+        for name in &networks.names {
+            let path = format!("/run/netns/{name}");
+            networks.handles.push(File::open(&path).map_err(Fault::at(&path))?);
+        }
+        Ok(networks)
+    }
+
+    /// A handle on the network of this side, for [`enter`].
+    pub fn handle(&self, side: Side) -> Result<File> {
+        self.handles[side as usize].try_clone().map_err(Fault::at("cannot keep a network open"))
+    }
+
+    /// Listens on the serving side; the socket may be used from any thread.
+    pub fn listen(&self, address: SocketAddrV4) -> Result<TcpListener> {
+        let network = self.handle(Side::Serve)?;
+        // The network is the thread's, so a thread goes there and brings the socket back.
+        let thread = std::thread::spawn(move || enter(&network).and_then(|()| TcpListener::bind(address)));
+        let bound = thread.join().unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()));
+        bound.map_err(Fault::at(format_args!("cannot listen on {address} of a network made for it")))
+    }
+}
+
+impl Drop for Networks {
+    fn drop(&mut self) {
+        for name in &self.names {
+            // One that was never made is no matter.
+            let _ = ip(&format!("netns del {name}"));
+        }
+    }
+}
+
+/// Moves the calling thread into a network.
+pub fn enter(network: &impl AsFd) -> std::io::Result<()> {
+    Ok(move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?)
+}
+
+/// Runs `ip` with these words.
+fn ip(words: &str) -> Result<()> {
+    let output = Command::new("ip").args(words.split(' ')).stdin(Stdio::null()).output().map_err(Fault::at("cannot run ip"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(Fault::Wrong(format!("ip {words}: {}", said.lines().next().unwrap_or("failed without a word"))))
+}

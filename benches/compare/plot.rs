@@ -1,0 +1,91 @@
+//! Bars as SVG: for each work the medians of CPU s/GiB, with a line from the least to the most.
+//!
+//! The text is the same for the same runs, stands alone (own white background, no font but sans-serif) and is valid XML.
+
+use crate::report::{Row, Run, Setting, Spread};
+use crate::work::Work;
+use std::fmt::Write;
+
+/// Okabe and Ito's colours, which everybody can tell apart; rill's, the floor's, everybody else's.
+const COLOURS: [&str; 3] = ["#0072b2", "#555555", "#e69f00"];
+const WIDTH: f64 = 900.0;
+/// Where bars begin, and where the longest may end.
+const LEFT: f64 = 116.0;
+const RIGHT: f64 = WIDTH - 190.0;
+const BAR: f64 = 20.0;
+const STEP: f64 = 27.0;
+
+/// The whole file.
+pub fn svg(runs: &[Run], works: &[Work], size: u64, setting: &Setting) -> String {
+    let mut sheet = Sheet { text: String::new(), y: 28.0 };
+    sheet.words(16.0, " font-size=\"15\" font-weight=\"bold\"", "CPU seconds per GiB: median, and least to most");
+    for work in works {
+        let rows = Row::all(runs, *work);
+        sheet.y += 34.0;
+        sheet.words(16.0, " font-weight=\"bold\"", &work.describe(size));
+        sheet.y += 12.0;
+        let most = rows.iter().filter_map(|row| Some(row.cpu()?.high)).fold(1e-9, f64::max);
+        let rill = rows.iter().find(|row| row.who == "rill").and_then(Row::cpu);
+        for row in &rows {
+            sheet.bar(row, rill, (RIGHT - LEFT) / most);
+        }
+    }
+    for note in [setting.place(), setting.date.clone()] {
+        sheet.y += 20.0;
+        sheet.words(16.0, " font-size=\"10\" fill=\"#888888\"", &note);
+    }
+    sheet.finish()
+}
+
+/// The plot as far as it is drawn.
+struct Sheet {
+    text: String,
+    /// How far down.
+    y: f64,
+}
+
+impl Sheet {
+    fn words(&mut self, x: f64, attributes: &str, words: &str) {
+        let _ = writeln!(self.text, "<text x=\"{x:.1}\" y=\"{:.1}\"{attributes}>{}</text>", self.y, escaped(words));
+    }
+
+    /// One bar with its name and its number; `scale` is pixels for one CPU s/GiB.
+    fn bar(&mut self, row: &Row<'_>, rill: Option<Spread>, scale: f64) {
+        let top = self.y;
+        self.y += BAR - 5.5;
+        self.words(LEFT - 8.0, " text-anchor=\"end\"", row.who);
+        match row.cpu() {
+            None => self.words(LEFT + 4.0, " fill=\"#888888\"", "failed"),
+            Some(cpu) => {
+                let colour = COLOURS[["rill", "floor"].iter().position(|who| *who == row.who).unwrap_or(2)];
+                let [low, median, high] = [cpu.low, cpu.median, cpu.high].map(|value| LEFT + value * scale);
+                let (width, middle) = (median - LEFT, top + BAR / 2.0);
+                let _ = writeln!(
+                    self.text,
+                    "<rect x=\"{LEFT:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{BAR:.1}\" fill=\"{colour}\"/>\n\
+                     <path d=\"M{low:.1} {middle:.1}H{high:.1}m0 -4v8M{low:.1} {:.1}v8\" stroke=\"#222222\" fill=\"none\"/>",
+                    middle - 4.0
+                );
+                let times = rill.map_or(String::new(), |rill| format!("  ({:.2} × rill)", cpu.median / rill.median));
+                self.words(high + 8.0, "", &format!("{:.2}{times}", cpu.median));
+            }
+        }
+        self.y = top + STEP;
+    }
+
+    fn finish(self) -> String {
+        let height = self.y + 12.0;
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
+             font-family=\"sans-serif\" font-size=\"12\" fill=\"#222222\">\n\
+             <rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#ffffff\"/>\n{}</svg>\n",
+            self.text
+        )
+    }
+}
+
+/// The text as XML has it.
+fn escaped(text: &str) -> String {
+    let text: String = text.chars().filter(|c| !c.is_control()).collect();
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}

@@ -1,0 +1,227 @@
+//! What is printed: a table for each work, and below all of them where and with what it was measured.
+
+use crate::clients::Installed;
+use crate::run::{Figures, Outcome};
+use crate::work::Work;
+use serde_json::json;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// One run, as it is kept.
+#[derive(Clone, Debug)]
+pub struct Run {
+    pub work: Work,
+    /// From 1.
+    pub round: u32,
+    /// The client, or `floor`.
+    pub who: String,
+    pub outcome: Outcome,
+}
+
+impl Run {
+    /// One JSON object, without the end of the line.
+    pub fn json(&self) -> String {
+        let mut object = json!({ "work": self.work.name(), "round": self.round, "client": self.who, "ok": self.outcome.is_ok() });
+        let more = match &self.outcome {
+            Err(reason) => json!({ "reason": reason }),
+            Ok(f) => json!({
+                "cpu_s_per_gib": f.cpu_s_per_gib,
+                "user_s_per_gib": f.split.map(|cpu| cpu.user),
+                "system_s_per_gib": f.split.map(|cpu| cpu.system),
+                "mib_per_s": f.mib_per_s,
+                "wall_s": f.wall_s,
+                "peak_rss_bytes": f.memory.peak_resident,
+                "peak_private_bytes": f.memory.peak_private,
+            }),
+        };
+        if let (Some(object), serde_json::Value::Object(more)) = (object.as_object_mut(), more) {
+            object.extend(more);
+        }
+        object.to_string()
+    }
+
+    /// A line to read while the next one runs.
+    pub fn line(&self, rounds: u32) -> String {
+        let Run { work, round, who, .. } = self;
+        let what = match &self.outcome {
+            Ok(f) => format!("{:.2} CPU s/GiB, {:.0} MiB/s, {:.1} s", f.cpu_s_per_gib, f.mib_per_s, f.wall_s),
+            Err(reason) => format!("FAILED: {reason}"),
+        };
+        format!("{} {round}/{rounds} {who}: {what}", work.name())
+    }
+}
+
+/// Median, least and most of some numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spread {
+    pub median: f64,
+    pub low: f64,
+    pub high: f64,
+}
+
+impl Spread {
+    fn of(mut values: Vec<f64>) -> Option<Spread> {
+        values.sort_by(f64::total_cmp);
+        let (low, high) = (*values.first()?, *values.last()?);
+        let middle = values.len() / 2;
+        let median = if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
+        Some(Spread { median, low, high })
+    }
+}
+
+/// All runs of one client at one work.
+#[derive(Debug)]
+pub struct Row<'a> {
+    pub who: &'a str,
+    good: Vec<Figures>,
+    pub reasons: Vec<&'a str>,
+}
+
+impl<'a> Row<'a> {
+    /// The rows of a work, in the order of their first run.
+    pub fn all(runs: &'a [Run], work: Work) -> Vec<Row<'a>> {
+        let mut rows: Vec<Row<'a>> = Vec::new();
+        for run in runs.iter().filter(|run| run.work == work) {
+            let at = rows.iter().position(|row| row.who == run.who).unwrap_or_else(|| {
+                rows.push(Row { who: &run.who, good: Vec::new(), reasons: Vec::new() });
+                rows.len() - 1
+            });
+            match &run.outcome {
+                Ok(figures) => rows[at].good.push(*figures),
+                Err(reason) => rows[at].reasons.push(reason),
+            }
+        }
+        rows
+    }
+
+    /// Of the runs that went well; none if none did.
+    pub fn spread(&self, of: impl Fn(&Figures) -> f64) -> Option<Spread> {
+        Spread::of(self.good.iter().map(of).collect())
+    }
+
+    /// CPU seconds per GiB.
+    pub fn cpu(&self) -> Option<Spread> {
+        self.spread(|f| f.cpu_s_per_gib)
+    }
+
+    fn cells(&self, rill: Option<f64>) -> Vec<String> {
+        let median = |of: fn(&Figures) -> f64, digits: usize| {
+            self.spread(of).map_or("-".to_owned(), |spread| format!("{:.digits$}", spread.median))
+        };
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let (good, all) = (self.good.len(), self.good.len() + self.reasons.len());
+        vec![
+            self.who.to_owned(),
+            median(|f| f.cpu_s_per_gib, 2),
+            self.cpu().map_or("-".to_owned(), |cpu| format!("[{:.2}…{:.2}]", cpu.low, cpu.high)),
+            self.cpu().zip(rill).map_or("-".to_owned(), |(cpu, rill)| format!("{:.2}", cpu.median / rill)),
+            median(|f| f.mib_per_s, 0),
+            self.spread(|f| mib(f.memory.peak_resident)).map_or("-".to_owned(), |s| format!("{:.1}", s.median)),
+            self.spread(|f| mib(f.memory.peak_private)).map_or("-".to_owned(), |s| format!("{:.1}", s.median)),
+            if good == 0 { "failed".to_owned() } else { format!("{good}/{all}") },
+        ]
+    }
+}
+
+/// The table of a work, and why runs of it failed.
+pub fn table(runs: &[Run], work: Work) -> String {
+    let rows = Row::all(runs, work);
+    let rill = rows.iter().find(|row| row.who == "rill").and_then(|row| Some(row.cpu()?.median));
+    let heads = ["", "CPU s/GiB", "[min…max]", "× rill", "MiB/s", "peak RSS MiB", "peak private MiB", "runs"];
+    let mut cells = vec![heads.map(str::to_owned).to_vec()];
+    cells.extend(rows.iter().map(|row| row.cells(rill)));
+    let mut text = aligned(&cells);
+    for row in rows.iter().filter(|row| !row.reasons.is_empty()) {
+        let mut reasons = row.reasons.clone();
+        reasons.dedup();
+        text += &format!(
+            "{} failed in {} of {}: {}\n",
+            row.who,
+            row.reasons.len(),
+            row.reasons.len() + row.good.len(),
+            reasons.join("; ")
+        );
+    }
+    text
+}
+
+/// Columns of equal width: the first begins at the left, the others end at the right.
+fn aligned(lines: &[Vec<String>]) -> String {
+    let columns = lines.first().map_or(0, Vec::len);
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for line in lines {
+        for (column, (cell, width)) in line.iter().zip(&widths).enumerate() {
+            let cell = if column == 0 { format!("{cell:<width$}") } else { format!("  {cell:>width$}") };
+            text += &cell;
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// Where, when and with what.
+#[derive(Debug)]
+pub struct Setting {
+    machine: String,
+    filesystem: String,
+    /// Day and time in UTC.
+    pub date: String,
+    load: String,
+    versions: String,
+    command: String,
+}
+
+impl Setting {
+    /// As it is now.
+    pub fn now(clients: &[Installed], dir: &Path) -> Setting {
+        let versions = clients.iter().map(|c| {
+            if c.version.contains(&c.client.to_string()) { c.version.clone() } else { format!("{}: {}", c.client, c.version) }
+        });
+        let words = std::env::args().skip(1).filter(|word| word != "--bench");
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Setting {
+            machine: format!("{cpus} × {}, Linux {}", processor(), kernel.trim()),
+            filesystem: filesystem(dir),
+            date: date(),
+            load: fs::read_to_string("/proc/loadavg").unwrap_or_default().split(' ').take(3).collect::<Vec<_>>().join(" "),
+            versions: versions.collect::<Vec<_>>().join("; "),
+            command: format!("cargo bench --bench compare -- {}", words.collect::<Vec<_>>().join(" ")).trim_end().to_owned(),
+        }
+    }
+
+    /// Processor, kernel and file system in one line.
+    pub fn place(&self) -> String {
+        format!("{}, {}", self.machine, self.filesystem)
+    }
+
+    /// The lines below the tables.
+    pub fn text(&self) -> String {
+        let Setting { date, load, versions, command, .. } = self;
+        format!("{}\n{date}, load before it began {load}\n{versions}\n{command}\n", self.place())
+    }
+}
+
+fn processor() -> String {
+    let table = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let named = |key: &str| Some(table.lines().find(|line| line.starts_with(key))?.split_once(':')?.1.trim().to_owned());
+    // ARM has no model name.
+    named("model name").or_else(|| named("Hardware")).unwrap_or_else(|| std::env::consts::ARCH.to_owned())
+}
+
+/// The type of the file system in which a directory lies: that of the longest mount point above it.
+fn filesystem(dir: &Path) -> String {
+    let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let kinds = mounts.lines().filter_map(|line| Some((line.split(' ').nth(4)?, line.split_once(" - ")?.1.split(' ').next()?)));
+    let above = kinds.filter(|(point, _)| dir.starts_with(point));
+    above.max_by_key(|(point, _)| point.len()).map_or("an unknown file system".to_owned(), |(_, kind)| kind.to_owned())
+}
+
+fn date() -> String {
+    let output = Command::new("date").args(["-u", "+%F %H:%M UTC"]).output();
+    output.map_or_else(|_| "on an unknown day".to_owned(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

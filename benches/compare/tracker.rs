@@ -1,0 +1,117 @@
+//! The tracker through which all meet: HTTP, compact IPv4 peers (BEP 3, BEP 23), one torrent at a time.
+
+use crate::fault::{Fault, Result, pause};
+use crate::networks::{Networks, server};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{IpAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+const PORT: u16 = 6969;
+/// Seconds until a client should ask again; longer than most runs, so that all meet at the first announce.
+const INTERVAL: u32 = 120;
+/// How long a connection may stay silent.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// A peer as it announced itself.
+#[derive(Clone, Copy, Debug)]
+struct Peer {
+    address: SocketAddrV4,
+    complete: bool,
+}
+
+type Peers = Arc<Mutex<Vec<Peer>>>;
+
+/// A running tracker; it serves until this program ends.
+#[derive(Debug)]
+pub struct Tracker(Peers);
+
+impl Tracker {
+    /// Starts one on the serving side.
+    pub fn start(networks: &Networks) -> Result<Tracker> {
+        let listener = networks.listen(SocketAddrV4::new(server(0), PORT))?;
+        let peers = Peers::default();
+        let known = peers.clone();
+        std::thread::spawn(move || accept(&listener, &known));
+        Ok(Tracker(peers))
+    }
+
+    /// Where it listens.
+    pub fn url() -> String {
+        format!("http://{}:{PORT}/announce", server(0))
+    }
+
+    /// Forgets everybody.
+    pub fn forget(&self) {
+        locked(&self.0).clear();
+    }
+
+    /// How many have announced themselves, and how many of them as complete.
+    pub fn count(&self) -> (usize, usize) {
+        let peers = locked(&self.0);
+        (peers.len(), peers.iter().filter(|p| p.complete).count())
+    }
+
+    /// Waits until so many have announced themselves as complete.
+    pub fn wait_for_seeds(&self, seeds: usize, patience: Duration) -> Result<()> {
+        let begun = Instant::now();
+        while self.count().1 < seeds {
+            if begun.elapsed() > patience {
+                let there = self.count().1;
+                return Err(Fault::Wrong(format!("only {there} of {seeds} seeders announced themselves within {patience:?}")));
+            }
+            pause(10)?;
+        }
+        Ok(())
+    }
+}
+
+fn locked(peers: &Peers) -> std::sync::MutexGuard<'_, Vec<Peer>> {
+    peers.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn accept(listener: &TcpListener, peers: &Peers) {
+    for stream in listener.incoming().flatten() {
+        let peers = peers.clone();
+        // A client that connects and says nothing keeps nobody else waiting.
+        std::thread::spawn(move || answer(stream, &peers));
+    }
+}
+
+/// Answers one request and hangs up; what is no announce gets nothing.
+fn answer(mut stream: TcpStream, peers: &Peers) -> Option<()> {
+    stream.set_read_timeout(Some(SILENCE)).ok()?;
+    let IpAddr::V4(ip) = stream.peer_addr().ok()?.ip() else { return None };
+    let mut lines = BufReader::new(stream.try_clone().ok()?).lines().map_while(std::io::Result::ok);
+    let request = lines.next()?;
+    lines.find(String::is_empty)?;
+    let query = request.split(' ').nth(1)?.split_once("/announce?")?.1;
+    let value = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    let address = SocketAddrV4::new(ip, value("port")?.parse().ok()?);
+    let peer = Peer { address, complete: value("left") == Some("0") };
+    let body = reply(&note(peers, peer, value("event") == Some("stopped")));
+    let head =
+        format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    stream.write_all(&[head.as_bytes(), &body].concat()).ok()
+}
+
+/// Notes who announced itself, and gives everybody else.
+fn note(peers: &Peers, peer: Peer, stopped: bool) -> Vec<SocketAddrV4> {
+    let mut peers = locked(peers);
+    peers.retain(|p| p.address != peer.address);
+    let others = peers.iter().map(|p| p.address).collect();
+    if !stopped {
+        peers.push(peer);
+    }
+    others
+}
+
+fn reply(peers: &[SocketAddrV4]) -> Vec<u8> {
+    let mut body = format!("d8:intervali{INTERVAL}e12:min intervali{INTERVAL}e5:peers{}:", 6 * peers.len()).into_bytes();
+    for peer in peers {
+        body.extend(peer.ip().octets());
+        body.extend(peer.port().to_be_bytes());
+    }
+    body.push(b'e');
+    body
+}

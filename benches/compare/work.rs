@@ -1,0 +1,63 @@
+//! The works: what each moves, and from how many.
+
+use crate::content::Shape;
+use clap::ValueEnum;
+
+const MIB: u64 = 1 << 20;
+
+/// Something that is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Work {
+    /// One file from one fast seeder
+    Download,
+    /// 200 files from one fast seeder
+    Files,
+    /// Half as much from 40 seeders of 1 MiB/s
+    Many,
+    /// The client seeds one file to another client
+    Seed,
+}
+
+impl Work {
+    /// As it is typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Work::Download => "download",
+            Work::Files => "files",
+            Work::Many => "many",
+            Work::Seed => "seed",
+        }
+    }
+
+    /// What is moved when `size` MiB are asked for.
+    pub fn shape(self, size: u64) -> Shape {
+        let bytes = size * MIB;
+        match self {
+            Work::Download | Work::Seed => Shape { files: 1, bytes, piece_bytes: MIB },
+            Work::Files => Shape { files: 200, bytes, piece_bytes: MIB / 4 },
+            Work::Many => Shape { files: 1, bytes: bytes / 2, piece_bytes: MIB },
+        }
+    }
+
+    /// How many serve, besides the client that is measured.
+    pub fn seeders(self) -> u8 {
+        if self == Work::Many { crate::networks::SERVING } else { 1 }
+    }
+
+    /// Bytes a second that each of them sends at most; 0 is no limit.
+    pub fn limit(self) -> u64 {
+        if self == Work::Many { MIB } else { 0 }
+    }
+
+    /// The heading of its table: everything but who served.
+    pub fn describe(self, size: u64) -> String {
+        let Shape { files, bytes, piece_bytes } = self.shape(size);
+        let what = if files == 1 { "one file".to_owned() } else { format!("{files} files") };
+        let how = match self {
+            Work::Download | Work::Files => "fetched from one seeder",
+            Work::Many => "fetched from 40 seeders of 1 MiB/s each",
+            Work::Seed => "served to one fetcher",
+        };
+        format!("{}: {what}, {} MiB, pieces of {} KiB, {how}", self.name(), bytes / MIB, piece_bytes >> 10)
+    }
+}
