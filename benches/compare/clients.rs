@@ -211,6 +211,7 @@ fn first_line(program: impl AsRef<OsStr>, words: &[&str]) -> Option<String> {
     let output = Command::new(program).args(words).stdin(Stdio::null()).env("LC_ALL", "C").output().ok()?;
     // Which of the two a version goes to differs; rtorrent says its own at the head of its help.
     let said = [output.stdout, output.stderr].concat();
-    let line = String::from_utf8_lossy(&said).lines().map(str::trim).find(|line| !line.is_empty())?.to_owned();
+    let line =
+        String::from_utf8_lossy(&said).lines().map(str::trim).find(|line| !line.is_empty())?.trim_end_matches('.').to_owned();
     (output.status.success() || !line.contains("rror")).then_some(line)
 }

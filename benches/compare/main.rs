@@ -91,10 +91,10 @@ fn compare(options: &Options) -> Result<()> {
     let mut runs = Vec::new();
     for work in &works {
         measure(&lab, *work, &clients, options, &mut runs, &mut outputs)?;
-        println!("\n{} by {}, {}", work.describe(options.size), lab.counterpart.client, rounds(options.rounds));
+        println!("\n{}; {}", work.describe(options.size), rounds(options.rounds));
         println!("\n{}", report::table(&runs, *work));
     }
-    print!("{}", setting.text());
+    println!("{}The other side of the wire: {}", setting.text(), lab.counterpart.version);
     outputs.plot(&plot::svg(&runs, &works, options.size, &setting))
 }
 
@@ -133,7 +133,12 @@ fn measure(
 
 /// The works that were asked for and can be done.
 fn works(options: &Options, libtorrent: bool) -> Vec<Work> {
-    let mut works = options.work.clone();
+    let mut works: Vec<Work> = Vec::new();
+    for work in &options.work {
+        if !works.contains(work) {
+            works.push(*work);
+        }
+    }
     if !libtorrent {
         eprintln!("libtorrent for Python is not here, so rill is on the other side of the wire");
         if works.contains(&Work::Many) {

@@ -58,6 +58,7 @@ impl Work {
             Work::Many => "fetched from 40 seeders of 1 MiB/s each",
             Work::Seed => "served to one fetcher",
         };
-        format!("{}: {what}, {} MiB, pieces of {} KiB, {how}", self.name(), bytes / MIB, piece_bytes >> 10)
+        let pieces = if piece_bytes < MIB { format!("{} KiB", piece_bytes >> 10) } else { format!("{} MiB", piece_bytes / MIB) };
+        format!("{}: {what}, {} MiB, pieces of {pieces}, {how}", self.name(), bytes / MIB)
     }
 }
