@@ -23,6 +23,7 @@ mod process;
 mod report;
 mod run;
 mod tracker;
+mod warm;
 mod work;
 
 use clap::{Parser, ValueEnum};

@@ -6,6 +6,7 @@ use crate::fault::{Fault, Result, go_on, pause};
 use crate::networks::{Networks, Side, server};
 use crate::process::{Cpu, Memory, Process};
 use crate::tracker::Tracker;
+use crate::warm::Warm;
 use crate::work::Work;
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
@@ -88,9 +89,13 @@ impl Lab {
         })
     }
 
-    /// The floor of this machine, as `rill bench` measures it: the same bytes received, hashed and written in a plain loop.
+    /// The floor of this machine, as `rill bench` measures it: bytes received, hashed and written in a plain loop. 256 MiB at most,
+    /// because more takes longer than given memory stays as it was.
     pub fn floor(&self, bytes: u64) -> Result<Outcome> {
+        let bytes = bytes.min(256 << 20);
         self.clean(|place| {
+            // Its content and its own download come first.
+            drop(Warm::take(3 * bytes)?);
             let mut bench = Command::new(&self.rill.program);
             bench.args(["bench", "--json", "--rounds", "1", "--size", &bytes.to_string(), "-d"]).arg(place);
             let mut process = self.start(&mut bench, Side::Fetch, &place.join("log"))?;
@@ -121,8 +126,9 @@ impl Lab {
         let _source = self.source(work, content, place)?;
         let (dir, state) = (new_dir(place, "out")?, new_dir(place, "state")?);
         let job = Job { torrent: &content.torrent, dir: &dir, state: &state };
+        let warm = Warm::take(content.shape.bytes)?;
         let mut process = self.start(&mut client.fetch(job)?, Side::Fetch, &place.join("log"))?;
-        let transfer = match self.watch(&mut process, None, &job.mark())? {
+        let transfer = match self.watch(&mut process, None, &job.mark(), warm)? {
             Ok(transfer) => transfer,
             Err(reason) => return Ok(Err(reason)),
         };
@@ -141,9 +147,10 @@ impl Lab {
         }
         let dir = new_dir(place, "out")?;
         let job = Job { torrent: &content.torrent, dir: &dir, state: &new_dir(place, "fetching")? };
+        let warm = Warm::take(content.shape.bytes)?;
         let before = seeder.cpu();
         let mut fetcher = self.start(&mut self.counterpart.fetch(job)?, Side::Fetch, &place.join("log-fetcher"))?;
-        let transfer = match self.watch(&mut fetcher, Some(&mut seeder), &job.mark())? {
+        let transfer = match self.watch(&mut fetcher, Some(&mut seeder), &job.mark(), warm)? {
             Ok(transfer) => transfer,
             Err(reason) => return Ok(Err(reason)),
         };
@@ -200,6 +207,7 @@ impl Lab {
         fetcher: &mut Process,
         mut seeder: Option<&mut Process>,
         mark: &Path,
+        mut warm: Warm,
     ) -> Result<std::result::Result<Transfer, String>> {
         let start = Instant::now();
         // The wire has carried earlier runs.
@@ -215,12 +223,14 @@ impl Lab {
                 None if mark.exists() => return Ok(Ok(done(fetcher.cpu()))),
                 None => {}
             }
-            if begun.is_none() && fetcher.received().saturating_sub(before) > HANDSHAKES {
-                begun = Some(now);
+            let received = fetcher.received().saturating_sub(before);
+            if received > HANDSHAKES {
+                begun = begun.or(Some(now));
+                warm.give(received);
             }
             if now > self.timeout {
-                let received = (fetcher.received().saturating_sub(before)) >> 20;
-                return Ok(Err(format!("not complete after {} s, {received} MiB on the wire", self.timeout.as_secs())));
+                let reason = format!("not complete after {} s, {} MiB on the wire", self.timeout.as_secs(), received >> 20);
+                return Ok(Err(reason));
             }
             if sampled.is_none_or(|at| now >= at + SAMPLE_EVERY) {
                 sampled = Some(now);
