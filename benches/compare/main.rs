@@ -93,9 +93,9 @@ fn compare(options: &Options) -> Result<()> {
     for work in &works {
         measure(&lab, *work, &clients, options, &mut runs, &mut outputs)?;
         println!("\n{}; {}", work.describe(options.size), rounds(options.rounds));
-        println!("\n{}", report::table(&runs, *work));
+        print!("\n{}", report::table(&runs, *work));
     }
-    println!("{}The other side of the wire: {}", setting.text(), lab.counterpart.version);
+    println!("\n{}The other side of the wire: {}", setting.text(), lab.counterpart.version);
     outputs.plot(&plot::svg(&runs, &works, options.size, &setting))
 }
 

@@ -7,9 +7,10 @@
 
 use crate::fault::{Fault, Result};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use std::fs::File;
+use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Addresses on the serving side, as many as any work has seeders.
@@ -39,6 +40,7 @@ pub struct Networks {
 impl Networks {
     /// Makes them.
     pub fn new() -> Result<Networks> {
+        sweep();
         let pid = std::process::id();
         let names = ["serve", "fetch"].map(|side| format!("rill-compare-{pid}-{side}"));
         // From here on whatever exists already is removed with it.
@@ -83,6 +85,18 @@ impl Drop for Networks {
     fn drop(&mut self) {
         for name in &self.names {
             // One that was never made is no matter.
+            let _ = ip(&format!("netns del {name}"));
+        }
+    }
+}
+
+/// Removes what a run that was killed outright has left.
+fn sweep() {
+    for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.strip_prefix("rill-compare-").and_then(|rest| rest.split('-').next());
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            // Somebody else may have been faster.
             let _ = ip(&format!("netns del {name}"));
         }
     }
