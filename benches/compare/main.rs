@@ -92,10 +92,12 @@ fn compare(options: &Options) -> Result<()> {
     let mut runs = Vec::new();
     for work in &works {
         measure(&lab, *work, &clients, options, &mut runs, &mut outputs)?;
-        println!("\n{}; {}", work.describe(options.size), rounds(options.rounds));
-        print!("\n{}", report::table(&runs, *work));
+        // Apart from the lines of progress, which may go elsewhere.
+        eprintln!();
+        println!("{}; {}", work.describe(options.size), rounds(options.rounds));
+        println!("\n{}", report::table(&runs, *work));
     }
-    println!("\n{}The other side of the wire: {}", setting.text(), lab.counterpart.version);
+    println!("{}The other side of the wire: {}", setting.text(), lab.counterpart.version);
     outputs.plot(&plot::svg(&runs, &works, options.size, &setting))
 }
 
