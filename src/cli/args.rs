@@ -59,8 +59,8 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Measure what this machine can do, against itself
     Bench(Bench),
-    #[cfg(feature = "sim")]
     /// Run a swarm of engines in virtual time and say how it went
+    #[cfg(feature = "sim")]
     Sim(Box<Sim>),
     /// A process of the bench
     #[command(hide = true)]

@@ -36,8 +36,8 @@ impl Stop {
     }
 }
 
-#[cfg(feature = "sim")]
 /// The first signal ends the process with this code, there and then: for work that leaves nothing behind.
+#[cfg(feature = "sim")]
 pub(crate) fn end_at_once(exit: Exit) -> io::Result<()> {
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register_conditional_shutdown(signal, exit.code().into(), Arc::new(AtomicBool::new(true)))?;

@@ -59,6 +59,7 @@ pub(super) fn run(setup: Setup) {
                 Ok(b) => b,
                 Err(TryRecvError::Empty) => {
                     w.check_a_piece();
+                    w.tell_seen(limits::SEEN_BATCH);
                     w.account(Account::Aside);
                     continue;
                 }
