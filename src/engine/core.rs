@@ -119,7 +119,8 @@ pub struct Engine {
     pub(super) tracking: Tracking,
     pub(super) finding: Option<Finding>,
     pub(super) local: Local,
-    pub(super) last_dial: Option<Now>,
+    /// Until when the dials so far use up what is dialed in the long run.
+    pub(super) dials_paid: Now,
     pub(super) half_open: usize,
     pub(super) next_to_dial: usize,
     pub(super) effects: Vec<Effect>,
@@ -142,7 +143,7 @@ impl Engine {
             timers: Timers::default(),
             down,
             up,
-            last_dial: None,
+            dials_paid: Now::ZERO,
             half_open: 0,
             next_to_dial: 0,
             effects: Vec::new(),

@@ -17,15 +17,17 @@ use std::cmp::Reverse;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Time between two dials.
+/// Time between two dials in the long run.
 const DIAL_STEP: Duration = Duration::from_micros(1_000_000 / limits::DIALS_PER_SECOND as u64);
+/// How far dials may run ahead of that.
+const DIAL_LEAD: Duration = DIAL_STEP.saturating_mul(limits::DIALS_AT_ONCE - 1);
 
 impl Engine {
     /// Dials one address and comes back for the next.
     pub(super) fn dial(&mut self, now: Now, out: &mut Actions) {
-        let soonest = self.last_dial.map_or(now, |last| last + DIAL_STEP);
-        if now < soonest {
-            return self.timers.arm(Timer::Dial, soonest);
+        let ahead = self.dials_paid.since(now);
+        if ahead > DIAL_LEAD {
+            return self.timers.arm(Timer::Dial, now + (ahead - DIAL_LEAD));
         }
         if self.stopping || self.half_open >= limits::HALF_OPEN || self.connections.len() >= self.config.max_peers {
             return; // a connection that ends or gets through arms the timer again
@@ -45,9 +47,9 @@ impl Engine {
             }
             if let Some((addr, origin)) = t.candidates.take(now) {
                 self.next_to_dial = keys.iter().position(|k| k == key).map_or(0, |at| at + 1);
-                self.last_dial = Some(now);
+                self.dials_paid = self.dials_paid.max(now) + DIAL_STEP;
                 self.connect(now, *key, addr, origin, out);
-                return self.timers.arm(Timer::Dial, now + DIAL_STEP);
+                return self.timers.arm(Timer::Dial, now);
             }
             later = [later, t.candidates.next()].into_iter().flatten().min();
         }
@@ -92,7 +94,7 @@ impl Engine {
             if let Some(t) = torrent.and_then(|t| self.torrents.get_mut(t)) {
                 t.candidates.untried(now, addr);
             }
-            self.last_dial = Some(now + Duration::from_secs(1));
+            self.dials_paid = now + DIAL_LEAD + Duration::from_secs(1);
         }
         self.settle(now, out);
     }

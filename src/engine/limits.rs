@@ -110,8 +110,10 @@ pub const PEX_HEARD_AT_ONCE: u32 = 2;
 /// Time in which one more message counts: a minute (BEP 11), on a clock that is a little fast.
 pub const PEX_HEARD_EVERY: Duration = Duration::from_secs(55);
 
-/// New connections a second: cheap routers choke on more (Transmission: 18).
+/// New connections a second in the long run: cheap routers choke on more (Transmission: 18).
 pub const DIALS_PER_SECOND: u32 = 20;
+/// New connections that may be begun at once after a rest: a swarm's first peers need not wait for each other.
+pub const DIALS_AT_ONCE: u32 = 40;
 /// Connections being established at once.
 pub const HALF_OPEN: usize = 50;
 /// Connections from one address: a household behind one router, not a flood.

@@ -172,12 +172,30 @@ fn a_dial_that_does_not_come_through_ends_after_ten_seconds_and_is_tried_later()
 }
 
 #[test]
-fn dials_are_twenty_a_second_and_fifty_at_once() {
+fn forty_are_dialed_at_once_then_twenty_a_second_and_never_more_than_fifty_that_do_not_answer() {
     let mut w = World::built(|s| s.spec.peers = (1..=200).map(addr).collect());
-    w.pass(1.0);
-    assert!((19..=21).contains(&w.dials.len()), "{}", w.dials.len());
+    w.pass(0.0);
+    assert_eq!(w.dials.len(), limits::DIALS_AT_ONCE as usize);
+    w.pass(0.2);
+    assert!((43..=45).contains(&w.dials.len()), "{}", w.dials.len());
     w.pass(8.0);
     assert_eq!(w.dials.len(), limits::HALF_OPEN);
+}
+
+#[test]
+fn only_a_rest_pays_for_the_next_burst_of_dials() {
+    let mut w = World::built(|s| s.spec.peers = (1..=200).map(addr).collect());
+    let mut refused = 0;
+    for tenth in 0..30 {
+        w.pass(0.1);
+        while let Some((key, _)) = w.dials.get(refused).copied() {
+            w.engine.on_dial_failed(w.now, key, DialFailure::Refused, &mut w.out);
+            w.turn();
+            refused += 1;
+        }
+        let due = limits::DIALS_AT_ONCE as usize + (tenth + 1) * limits::DIALS_PER_SECOND as usize / 10;
+        assert!((due - 1..=due + 1).contains(&refused), "{refused} after {tenth} tenths");
+    }
 }
 
 #[test]
