@@ -50,6 +50,8 @@ impl fmt::Display for Client {
 #[derive(Clone, Debug)]
 pub struct Installed {
     pub client: Client,
+    /// What its rows are called.
+    pub name: String,
     /// For libtorrent the Python that has it.
     pub program: PathBuf,
     pub version: String,
@@ -73,11 +75,18 @@ impl Job<'_> {
 }
 
 impl Installed {
+    /// Another build of rill, under the name of its file.
+    pub fn another_rill(program: &Path) -> Result<Installed> {
+        let program = program.canonicalize().map_err(Fault::at(format_args!("no rill at {}", program.display())))?;
+        let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Installed { name, ..Installed::rill(&program)? })
+    }
+
     /// rill at this path.
     pub fn rill(program: &Path) -> Result<Installed> {
         let version =
             first_line(program, &["--version"]).ok_or_else(|| Fault::Wrong(format!("cannot run {}", program.display())))?;
-        Ok(Installed { client: Client::Rill, program: program.to_owned(), version })
+        Ok(Installed { client: Client::Rill, name: Client::Rill.to_string(), program: program.to_owned(), version })
     }
 
     /// Another client, if it is here.
@@ -91,7 +100,7 @@ impl Installed {
             Client::Libtorrent => return Installed::python(),
         };
         let version = first_line(OsStr::new(name), asks)?;
-        Some(Installed { client, program: name.into(), version })
+        Some(Installed { client, name: client.to_string(), program: name.into(), version })
     }
 
     /// The interpreter itself: what is called python3 may be a script that would be measured too.
@@ -100,7 +109,7 @@ impl Installed {
         let line = first_line(OsStr::new("python3"), &["-c", ask])?;
         let [program, version, python] = line.split(' ').collect::<Vec<_>>()[..] else { return None };
         let version = format!("libtorrent {version}, in Python {python}");
-        Some(Installed { client: Client::Libtorrent, program: program.into(), version })
+        Some(Installed { client: Client::Libtorrent, name: Client::Libtorrent.to_string(), program: program.into(), version })
     }
 
     /// Fetches the torrent. It ends when it is complete, or makes the job's mark.

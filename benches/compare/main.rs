@@ -78,7 +78,12 @@ fn compare(options: &Options) -> Result<()> {
         return Err(Fault::Wrong("the networks that it makes need root".to_owned()));
     }
     let mut clients = vec![rill.clone()];
-    clients.extend(others(options));
+    for program in &options.beside {
+        clients.push(Installed::another_rill(program)?);
+    }
+    if options.beside.is_empty() || !options.against.is_empty() {
+        clients.extend(others(options));
+    }
     let libtorrent =
         clients.iter().find(|c| c.client == Client::Libtorrent).cloned().or_else(|| Installed::find(Client::Libtorrent));
     let works = works(options, libtorrent.is_some());
@@ -125,7 +130,7 @@ fn measure(
             Ok(())
         };
         for client in clients {
-            note(client.client.to_string(), lab.run(work, client, &content)?)?;
+            note(client.name.clone(), lab.run(work, client, &content)?)?;
         }
         if work == Work::Download {
             note("floor".to_owned(), lab.floor(content.shape.bytes)?)?;

@@ -28,6 +28,9 @@ pub struct Options {
     /// The rill to measure [default: the one that cargo has built]
     #[arg(long, value_name = "PATH")]
     pub rill: Option<PathBuf>,
+    /// Another build of rill to measure beside it, and nobody else unless --against names them; may be repeated
+    #[arg(long, value_name = "PATH")]
+    pub beside: Vec<PathBuf>,
     /// Directory to work in [default: $TMPDIR or /var/tmp]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,

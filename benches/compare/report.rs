@@ -178,7 +178,7 @@ impl Setting {
     /// As it is now.
     pub fn now(clients: &[Installed], dir: &Path) -> Setting {
         let versions = clients.iter().map(|c| {
-            if c.version.contains(&c.client.to_string()) { c.version.clone() } else { format!("{}: {}", c.client, c.version) }
+            if c.version.contains(&c.name) { c.version.clone() } else { format!("{}: {}", c.name, c.version) }
         });
         let words = std::env::args().skip(1).filter(|word| word != "--bench");
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
