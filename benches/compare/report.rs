@@ -177,9 +177,9 @@ pub struct Setting {
 impl Setting {
     /// As it is now.
     pub fn now(clients: &[Installed], dir: &Path) -> Setting {
-        let versions = clients.iter().map(|c| {
-            if c.version.contains(&c.name) { c.version.clone() } else { format!("{}: {}", c.name, c.version) }
-        });
+        let versions = clients
+            .iter()
+            .map(|c| if c.version.contains(&c.name) { c.version.clone() } else { format!("{}: {}", c.name, c.version) });
         let words = std::env::args().skip(1).filter(|word| word != "--bench");
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();

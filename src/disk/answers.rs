@@ -8,7 +8,7 @@ use super::contract::{Done, Opened};
 use super::fault::DiskFault;
 use super::job::{Job, Reply};
 use super::limits;
-use super::store::{Saving, Store, Torrent, Way};
+use super::store::{Saving, Store, Torrent, Way, costs};
 use super::window::Window;
 use crate::units::{Bitfield, PieceIndex, TorrentKey};
 use std::sync::atomic::Ordering::SeqCst;
@@ -101,7 +101,7 @@ impl Store {
         let result = result.map(|windows| match windows.is_empty() {
             true => {
                 self.stats.window_bytes -= reserved;
-                self.ways.refused();
+                self.ways.refused(costs(&self.hands, self.stats.plain_bytes));
                 *way = Way::Plain;
             }
             false => *way = Way::Mapped { windows, reserved },

@@ -22,8 +22,8 @@ pub const WINDOW_BYTES: usize = 8 * 1024 * 1024;
 /// Plain bytes before auto tries windows for the first time: enough to be past the start of the download.
 pub const PROBE_FIRST_BYTES: u64 = 32 * 1024 * 1024;
 
-/// Bytes of each way that a comparison needs: a few pieces.
-pub const PROBE_BYTES: u64 = 4 * 1024 * 1024;
+/// Bytes that are sent the other way for a comparison, a piece at least: more would cost more than a wrong choice.
+pub const PROBE_BYTES: u64 = 2 * 1024 * 1024;
 
 /// How many times as long auto waits before each further comparison.
 pub const PROBE_BACKOFF: u64 = 8;

@@ -145,7 +145,7 @@ impl Store {
         let len = c.geometry.piece_len(piece) as usize;
         let fits = self.stats.window_bytes + len <= self.window_budget;
         let (hands, plain_bytes) = (&self.hands, self.stats.plain_bytes);
-        let mapped = c.fs.maps() && !c.read_only && fits && self.ways.next_is_mapped(|| costs(hands, plain_bytes));
+        let mapped = c.fs.maps() && !c.read_only && fits && self.ways.next_is_mapped(len as u64, || costs(hands, plain_bytes));
         let Some(t) = self.torrents.get_mut(&key) else { return };
         if mapped {
             t.pieces.insert(piece, Way::Mapping { reserved: len });
@@ -416,13 +416,14 @@ impl Store {
 }
 
 /// What both ways have cost the workers so far. What no window took is plain's.
-fn costs(hands: &[Hand], plain_bytes: u64) -> Costs {
-    let mut c = Costs { plain_bytes, ..Costs::default() };
+pub(super) fn costs(hands: &[Hand], plain_bytes: u64) -> Costs {
+    let mut c = Costs::default();
+    c.plain.bytes = plain_bytes;
     for m in hands.iter().map(|h| &h.meter) {
-        c.mapped_us += m.mapped_us.load(Relaxed);
-        c.mapped_bytes += m.mapped_bytes.load(Relaxed);
+        c.mapped.us += m.mapped_us.load(Relaxed);
+        c.mapped.bytes += m.mapped_bytes.load(Relaxed);
         let other = m.mapped_us.load(Relaxed) + m.aside_us.load(Relaxed);
-        c.plain_us += m.cpu_us.load(Relaxed).saturating_sub(other);
+        c.plain.us += m.cpu_us.load(Relaxed).saturating_sub(other);
     }
     c
 }

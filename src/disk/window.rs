@@ -122,11 +122,6 @@ impl Window {
         }
     }
 
-    /// Bytes that it covers.
-    pub fn len(&self) -> u64 {
-        u64::from(self.end - self.begin)
-    }
-
     /// Room for the piece's bytes `begin..end`, if all of them lie in this window.
     pub fn room(&self, begin: u32, end: u32) -> Option<Room> {
         if begin < self.begin || end > self.end || begin >= end {

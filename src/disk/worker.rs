@@ -244,7 +244,9 @@ impl Worker {
 
     fn hash(&mut self, key: TorrentKey, piece: PieceIndex, want_blocks: bool, windows: Vec<Window>) {
         let verdict = self.with_pieces(key, |p, cx| p.verdict(cx, piece, want_blocks));
-        self.setup.meter.mapped_bytes.fetch_add(windows.iter().map(Window::len).sum(), Relaxed);
+        if let Some(c) = self.contents.get(&key).filter(|_| !windows.is_empty()) {
+            self.setup.meter.mapped_bytes.fetch_add(u64::from(c.geometry.piece_len(piece)), Relaxed);
+        }
         self.unmap(windows, key, piece);
         // The verdict wakes the loop: what it can use at once travels ahead.
         self.give_back();
