@@ -8,6 +8,7 @@
 use crate::fault::{Fault, Result};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::{self, File};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -17,6 +18,10 @@ use std::process::{Command, Stdio};
 pub const SERVING: u8 = 40;
 /// Where clients fetch.
 pub const FETCHER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+
+/// The kernel's own default everywhere, whatever this machine prefers: others pace by timers, whose work is billed to whichever program
+/// happens to run.
+const CONGESTION: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
 
 /// An address of the serving side, from 0.
 pub fn server(number: u8) -> Ipv4Addr {
@@ -63,7 +68,18 @@ impl Networks {
             let path = format!("/run/netns/{name}");
             networks.handles.push(File::open(&path).map_err(Fault::at(&path))?);
         }
+        for side in [Side::Serve, Side::Fetch] {
+            let set = networks.inside(side, || fs::write(CONGESTION, "cubic"));
+            set.map_err(Fault::at("cannot choose the congestion control of a network made for it"))?;
+        }
         Ok(networks)
+    }
+
+    /// Does something in a network: it is the thread's, so another thread goes there.
+    fn inside<T: Send + 'static>(&self, side: Side, act: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+        let network = self.handles[side as usize].try_clone()?;
+        let thread = std::thread::spawn(move || enter(&network).and_then(|()| act()));
+        thread.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
     }
 
     /// A handle on the network of this side, for [`enter`].
@@ -73,10 +89,7 @@ impl Networks {
 
     /// Listens on the serving side; the socket may be used from any thread.
     pub fn listen(&self, address: SocketAddrV4) -> Result<TcpListener> {
-        let network = self.handle(Side::Serve)?;
-        // The network is the thread's, so a thread goes there and brings the socket back.
-        let thread = std::thread::spawn(move || enter(&network).and_then(|()| TcpListener::bind(address)));
-        let bound = thread.join().unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()));
+        let bound = self.inside(Side::Serve, move || TcpListener::bind(address));
         bound.map_err(Fault::at(format_args!("cannot listen on {address} of a network made for it")))
     }
 }
@@ -103,7 +116,7 @@ fn sweep() {
 }
 
 /// Moves the calling thread into a network.
-pub fn enter(network: &impl AsFd) -> std::io::Result<()> {
+pub fn enter(network: &impl AsFd) -> io::Result<()> {
     Ok(move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?)
 }
 

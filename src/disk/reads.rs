@@ -58,7 +58,7 @@ impl Reads {
                 return (Load::Ready, Fetch::No);
             }
         }
-        match self.try_now(c, span, into) {
+        match self.try_now(c, span, into, &mut 0) {
             Ok(()) => (Load::Ready, Fetch::No),
             Err(Miss::Fault(f)) => (Load::Fault(f), Fetch::No),
             Err(Miss::NotCached) => {
@@ -72,16 +72,24 @@ impl Reads {
         }
     }
 
-    fn try_now(&mut self, c: &Content, span: BlockSpan, into: &mut [u8]) -> Result<(), Miss> {
+    /// Reads as much of the span, from its start, as needs no waiting; how many bytes that was.
+    pub fn load_cached(&mut self, c: &Content, span: BlockSpan, into: &mut [u8]) -> usize {
+        let mut done = 0;
+        // What is in the way is found again by whoever asks for the first byte that is missing.
+        let _ = self.try_now(c, span, into, &mut done);
+        done
+    }
+
+    /// `done` grows by the bytes that are in place.
+    fn try_now(&mut self, c: &Content, span: BlockSpan, into: &mut [u8], done: &mut usize) -> Result<(), Miss> {
         if self.waits.contains(&c.key) {
             return Err(Miss::NotCached);
         }
-        let mut done = 0;
         for s in c.segments(span) {
-            let part = &mut into[done..done + s.len as usize];
-            done += part.len();
+            let part = &mut into[*done..*done + s.len as usize];
             if s.pad {
                 part.fill(0);
+                *done += part.len();
                 continue;
             }
             let Some((.., fd)) = self.files.iter().find(|(t, f, _)| *f == s.file && *t == c.key) else {
@@ -91,7 +99,10 @@ impl Reads {
             while got < part.len() {
                 match read_now(c, fd, &mut part[got..], s.at + got as u64) {
                     Ok(0) => return Err(Miss::Fault(c.fault_plain(FaultKind::Changed, s.file))),
-                    Ok(n) => got += n,
+                    Ok(n) => {
+                        got += n;
+                        *done += n;
+                    }
                     Err(Errno::INTR) => {}
                     Err(Errno::AGAIN) => return Err(Miss::NotCached),
                     Err(Errno::NOTSUP | Errno::NOSYS | Errno::INVAL) => {

@@ -263,6 +263,15 @@ impl Store {
         load
     }
 
+    /// Reads the first bytes of a span for upload, as far as they are in the page cache: one call for several blocks that follow each
+    /// other. Nobody fetches the rest.
+    pub fn load_cached(&mut self, key: TorrentKey, span: BlockSpan, into: &mut [u8]) -> usize {
+        let Some(c) = self.torrents.get(&key).and_then(|t| t.content.as_ref()) else { return 0 };
+        let n = self.reads.load_cached(c, span, &mut into[..span.len() as usize]);
+        self.stats.loaded_bytes += n as u64;
+        n
+    }
+
     /// Makes the pieces of `have` safe and remembers them; ends in `Done::Saved`.
     pub fn checkpoint(&mut self, key: TorrentKey, have: &Bitfield) {
         self.save(key, have.clone(), false);

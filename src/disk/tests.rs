@@ -437,6 +437,21 @@ fn where_reading_without_waiting_is_unknown_the_worker_sends_the_bytes() {
 }
 
 #[test]
+fn what_is_cached_is_read_as_far_as_it_goes_and_nobody_is_sent_for_the_rest() {
+    let mut w = World::new(StorageMode::Plain, 65_536, &[("x", 100_000), ("y", 31_072)]);
+    w.open();
+    w.receive_wildly(5, &mut Rng::new(1));
+    let g = w.geometry();
+    let span = g.whole(w.piece(1));
+    let mut into = vec![9; span.len() as usize];
+    assert_eq!(w.store.load_cached(w.key, span, &mut into), 0, "no descriptor is here yet");
+    assert!(w.load(g.block(w.piece(1), 0)) == w.bytes[65_536..81_920], "this brings the first file's");
+    assert_eq!(w.store.load_cached(w.key, span, &mut into), 100_000 - 65_536);
+    assert!(into[..34_464] == w.bytes[65_536..100_000] && into[34_464..].iter().all(|b| *b == 9));
+    assert_eq!(w.store.stats().loads_late, 1);
+}
+
+#[test]
 fn closing_one_torrent_in_the_middle_leaves_the_other_alone() {
     for mode in WAYS {
         let mut w = World::new(mode, 65_536, &[("x", 400_000)]);

@@ -187,27 +187,45 @@ impl EventLoop {
     /// Brings the plan's payload into the send buffer, as far as it is there without waiting.
     fn load_payload(&mut self, key: PeerKey, torrent: TorrentKey) -> Result<Ready, DiskFault> {
         let mut ready = Ready { parts: 0, payload: 0 };
-        for part in self.plan.parts.iter().take(WRITE_SLICES) {
-            if let Part::Payload(span) = part {
-                let end = ready.payload + span.len() as usize;
-                if end > self.send_buffer.len() {
-                    self.send_buffer.resize(end.next_multiple_of(64 * 1024).min(2 * SEND_BUFFER_BYTES), 0);
+        let parts = self.plan.parts.len().min(WRITE_SLICES);
+        // Bytes in the buffer that are ready and belong to no part yet.
+        let mut cached = 0;
+        while ready.parts < parts {
+            if let Part::Payload(span) = self.plan.parts[ready.parts] {
+                let len = span.len() as usize;
+                if cached == 0 {
+                    cached = self.load_run(torrent, run_of(&self.plan.parts[ready.parts..parts]), ready.payload);
                 }
-                match self.store.load(torrent, *span, &mut self.send_buffer[ready.payload..end]) {
-                    Load::Ready => ready.payload = end,
-                    Load::Later => {
-                        let span = *span;
-                        if let Some(line) = self.line(key) {
-                            line.fetching = Some(span);
+                if cached >= len {
+                    cached -= len;
+                } else {
+                    cached = 0;
+                    match self.store.load(torrent, span, &mut self.send_buffer[ready.payload..ready.payload + len]) {
+                        Load::Ready => {}
+                        Load::Later => {
+                            if let Some(line) = self.line(key) {
+                                line.fetching = Some(span);
+                            }
+                            break;
                         }
-                        break;
+                        Load::Fault(fault) => return Err(fault),
                     }
-                    Load::Fault(fault) => return Err(fault),
                 }
+                ready.payload += len;
             }
             ready.parts += 1;
         }
         Ok(ready)
+    }
+
+    /// Reads what is cached of blocks that follow each other into the send buffer, and sees to it that all of them have room there.
+    fn load_run(&mut self, torrent: TorrentKey, run: Option<BlockSpan>, at: usize) -> usize {
+        let Some(run) = run else { return 0 };
+        let end = at + run.len() as usize;
+        if end > self.send_buffer.len() {
+            self.send_buffer.resize(end.next_multiple_of(64 * 1024), 0);
+        }
+        self.store.load_cached(torrent, run, &mut self.send_buffer[at..end])
     }
 
     /// Writes; whether it is worth planning again.
@@ -326,6 +344,24 @@ impl EventLoop {
             }
         }
     }
+}
+
+/// The first block of these parts and those that follow it in its piece, as one.
+fn run_of(parts: &[Part]) -> Option<BlockSpan> {
+    let mut blocks = parts.iter().filter_map(|part| if let Part::Payload(span) = part { Some(*span) } else { None });
+    let first = blocks.next()?;
+    Some(
+        blocks
+            .map_while({
+                let mut run = first;
+                move |next| {
+                    run = run.joined(next)?;
+                    Some(run)
+                }
+            })
+            .last()
+            .unwrap_or(first),
+    )
 }
 
 fn closed(key: PeerKey, why: Close) -> Halt {
