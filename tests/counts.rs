@@ -160,7 +160,7 @@ fn a_download_makes_few_system_calls() {
 #[test]
 #[ignore = "needs strace"]
 fn a_seed_makes_few_system_calls() {
-    holds("system calls of a seed for", 2.0, |work| {
+    holds("system calls of a seed for", 0.6, |work| {
         let out = work.to.path().join("calls");
         seed_inside(work, &mut strace(&out));
         calls(&out)

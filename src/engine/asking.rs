@@ -155,8 +155,7 @@ fn request_blocks(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer) -> bool {
         return false;
     }
     let piece_len = t.pieces.geometry().nominal_piece_len();
-    let small_pieces = (cx.policy.open_bytes / piece_len) as usize;
-    let open_limit = t.peers.len() * 2 + limits::OPEN_PIECES_SPARE + small_pieces;
+    let open_limit = t.peers.len() * 2 + limits::PARTIAL_PIECES_SPARE;
     let is_fast = bytes_within(peer.down.per_second(cx.now), cx.policy.own_piece_within) >= u64::from(piece_len);
     let mut asked = false;
     for _ in 0..room {

@@ -45,10 +45,8 @@ pub const ENDGAME_LOOK: Duration = Duration::from_secs(1);
 pub const RANDOM_FIRST_PIECES: u32 = 4;
 /// A peer that can deliver a whole piece in this time gets pieces of its own.
 pub const OWN_PIECE_WITHIN: Duration = Duration::from_secs(30);
-/// Pieces open at once, beyond two for each peer and those in [`OPEN_BYTES`]: bounds what is half-done.
-pub const OPEN_PIECES_SPARE: usize = 8;
-/// Small pieces open at once hold this much: two full request windows, so that none of them waits for the hasher.
-pub const OPEN_BYTES: u32 = 16 * 1024 * 1024;
+/// Pieces that are asked for in part at once, beyond two for each peer: bounds what is half-done.
+pub const PARTIAL_PIECES_SPARE: usize = 8;
 /// Suggestions remembered a peer (BEP 6).
 pub const SUGGESTED_PIECES: usize = 16;
 /// Size of the allowed-fast set that we give (BEP 6).

@@ -32,8 +32,6 @@ pub struct Policy {
     pub window: WindowRule,
     /// A peer that can deliver a whole piece in this time gets pieces of its own.
     pub own_piece_within: Duration,
-    /// Small pieces open at once hold this many bytes.
-    pub open_bytes: u32,
     /// Peers asked of a tracker.
     pub numwant: u32,
 }
@@ -92,7 +90,6 @@ impl Default for Policy {
             upload_slots_max: limits::UPLOAD_SLOTS_MAX,
             window: WindowRule::Adaptive { time: limits::WINDOW_TIME, max: limits::WINDOW_MAX_BLOCKS },
             own_piece_within: limits::OWN_PIECE_WITHIN,
-            open_bytes: limits::OPEN_BYTES,
             numwant: limits::NUMWANT,
         }
     }

@@ -234,14 +234,13 @@ fn who_is_fast_enough_for_pieces_of_its_own_is_the_policys_to_say() {
 }
 
 #[test]
-fn small_pieces_are_open_for_as_many_bytes_as_the_policy_says() {
-    for (pieces, asked) in [(0, 10 * 4), (10, 20 * 4)] {
-        let mut w = World::with_geometry(Geometry::new(100 * PIECE_LEN, PIECE_LEN).unwrap(), |s| {
-            s.config.policy.open_bytes = pieces * PIECE_LEN as u32;
-            s.config.policy.window = WindowRule::Fixed(250);
-        });
-        let p = w.server(1);
-        assert_eq!(w.requests(p).len(), asked);
+fn pieces_that_are_asked_for_in_full_keep_nobody_from_beginning_others() {
+    let mut w = World::with_geometry(Geometry::new(1000 * PIECE_LEN, PIECE_LEN).unwrap(), |s| {
+        s.config.policy.window = WindowRule::Fixed(250);
+    });
+    let peers: Vec<_> = (1..=4).map(|host| w.server(host)).collect();
+    for p in peers {
+        assert_eq!(w.requests(p).len(), 250, "as many as its window holds, whatever others have been asked for");
     }
 }
 
@@ -370,7 +369,6 @@ pub fn any_policy(rng: &mut Rng) -> Policy {
             WindowRule::Adaptive { time: Duration::from_millis(one_of(9000) as u64), max: 1 + one_of(500) as u32 },
         ][one_of(2)],
         own_piece_within: Duration::from_millis(one_of(60_000) as u64),
-        open_bytes: one_of(1 << 20) as u32,
         numwant: one_of(300) as u32,
     }
 }

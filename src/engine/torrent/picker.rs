@@ -67,14 +67,14 @@ impl Picker {
         self.sequential
     }
 
-    /// The next block for this peer, marked as asked for. `open_limit` bounds the pieces on their way.
+    /// The next block for this peer, marked as asked for. `open_limit` bounds the pieces that are asked for in part; those of which
+    /// all is asked for are bounded by what peers may owe.
     pub fn pick(&mut self, pieces: &mut Pieces, asker: &Asker<'_>, open_limit: usize, rng: &mut Rng) -> Option<Pick> {
         if let Some(block) = asker.at.filter(|p| usable(pieces, asker, *p)).and_then(|p| pieces.ask_free(p)) {
             return Some(Pick { block, begun: false });
         }
         let continued = |pieces: &mut Pieces, rank: fn(&Asker<'_>, Option<PeerKey>) -> bool| {
-            let piece =
-                pieces.open().find(|(p, o)| o.free() > 0 && rank(asker, o.owner) && usable(pieces, asker, *p)).map(|(p, _)| p)?;
+            let piece = pieces.partial().find(|(p, o)| rank(asker, o.owner) && usable(pieces, asker, *p)).map(|(p, _)| p)?;
             Some(Pick { block: pieces.ask_free(piece)?, begun: false })
         };
         let own = continued(pieces, |asker, owner| owner == Some(asker.peer));
@@ -87,7 +87,7 @@ impl Picker {
     }
 
     fn begin(&mut self, pieces: &mut Pieces, asker: &Asker<'_>, open_limit: usize, rng: &mut Rng) -> Option<Pick> {
-        if pieces.open_count() >= open_limit {
+        if pieces.partial_count() >= open_limit {
             return None;
         }
         let piece = self.next_piece(asker, rng)?;
@@ -115,7 +115,7 @@ impl Picker {
 
     /// Whether every wanted block is asked for or here.
     pub fn is_endgame(&self, pieces: &Pieces) -> bool {
-        self.availability.candidates() == 0 && pieces.open().all(|(_, o)| o.free() == 0 || o.reserved.is_some())
+        self.availability.candidates() == 0 && pieces.partial().all(|(_, o)| o.reserved.is_some())
     }
 
     /// Whether endgame may ask this peer for a block that others owe us, fewer than `holders` of them.

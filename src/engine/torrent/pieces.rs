@@ -16,7 +16,7 @@
 mod audit;
 
 use crate::units::{BLOCK_LEN, Bitfield, BlockSpan, Geometry, PeerKey, PieceIndex};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// How far a piece is.
@@ -71,11 +71,6 @@ pub struct OpenPiece {
 }
 
 impl OpenPiece {
-    /// Blocks that can be asked for.
-    pub fn free(&self) -> u32 {
-        self.free
-    }
-
     /// Whoever sent blocks that arrived.
     pub fn senders(&self) -> &[IpAddr] {
         &self.senders
@@ -108,13 +103,15 @@ pub struct Pieces {
     wanted: Bitfield,
     missing: u32,
     open: BTreeMap<PieceIndex, OpenPiece>,
+    /// Those of them that have free blocks.
+    partial: BTreeSet<PieceIndex>,
 }
 
 impl Pieces {
     /// `have` of these pieces are good, `wanted` are to be got.
     pub fn new(geometry: Geometry, have: Bitfield, wanted: Bitfield) -> Pieces {
         let missing = wanted.iter().filter(|p| !have.has(*p)).count() as u32;
-        Pieces { geometry, have, wanted, missing, open: BTreeMap::new() }
+        Pieces { geometry, have, wanted, missing, open: BTreeMap::new(), partial: BTreeSet::new() }
     }
 
     /// What is there and good, as the disk found it. No verdict from before will come any more.
@@ -158,9 +155,14 @@ impl Pieces {
         (0..self.geometry.blocks(piece)).map(move |n| self.geometry.block(piece, n))
     }
 
-    /// Number of pieces on their way.
-    pub fn open_count(&self) -> usize {
-        self.open.len()
+    /// The pieces on their way that have blocks which nobody owes us, in order.
+    pub fn partial(&self) -> impl Iterator<Item = (PieceIndex, &OpenPiece)> {
+        self.partial.iter().filter_map(|p| self.open.get_key_value(p)).map(|(p, o)| (*p, o))
+    }
+
+    /// Number of such pieces.
+    pub fn partial_count(&self) -> usize {
+        self.partial.len()
     }
 
     /// A piece on its way.
@@ -177,6 +179,7 @@ impl Pieces {
     pub fn begin(&mut self, piece: PieceIndex) -> &mut OpenPiece {
         assert!(self.is_missing(piece) && !self.open.contains_key(&piece), "piece {piece} cannot begin");
         let n = self.geometry.blocks(piece);
+        self.partial.insert(piece);
         let block = Block { content: Content::Missing, abandoned: false, relieved: false, asked: 0, sender: 0 };
         self.open.entry(piece).or_insert(OpenPiece {
             stage: Stage::Preparing,
@@ -210,6 +213,9 @@ impl Pieces {
         o.owed += 1;
         o.free -= 1;
         o.first_free = at as u32 + 1;
+        if o.free == 0 {
+            self.partial.remove(&piece);
+        }
         Some(self.geometry.block(piece, at as u32))
     }
 
@@ -340,6 +346,7 @@ impl Pieces {
     /// A verdict means something for a piece that is being hashed, and for no other.
     fn judged(&mut self, piece: PieceIndex) -> Option<OpenPiece> {
         self.open.get(&piece).filter(|o| o.stage == Stage::Hashing)?;
+        self.partial.remove(&piece);
         self.open.remove(&piece)
     }
 
@@ -347,6 +354,7 @@ impl Pieces {
     pub fn close_if_untouched(&mut self, piece: PieceIndex) -> bool {
         let untouched = self.open.get(&piece).is_some_and(|o| o.stage == Stage::Open && o.is_untouched());
         if untouched {
+            self.partial.remove(&piece);
             self.open.remove(&piece);
         }
         untouched
@@ -377,13 +385,21 @@ impl Pieces {
     pub fn close_all(&mut self) -> Vec<PieceIndex> {
         let (kept, closed) = std::mem::take(&mut self.open).into_iter().partition(|(_, o)| o.stage == Stage::Hashing);
         self.open = kept;
+        self.partial.retain(|p| self.open.contains_key(p));
         let closed: BTreeMap<PieceIndex, OpenPiece> = closed;
         closed.into_keys().collect()
     }
 
     fn with<R>(&mut self, block: BlockSpan, f: impl FnOnce(&mut OpenPiece, usize) -> R) -> Option<R> {
         let o = self.open.get_mut(&block.piece())?;
-        Some(f(o, (block.begin() / BLOCK_LEN) as usize))
+        let before = o.free;
+        let result = f(o, (block.begin() / BLOCK_LEN) as usize);
+        match (before, o.free) {
+            (0, 1..) => drop(self.partial.insert(block.piece())),
+            (1.., 0) => drop(self.partial.remove(&block.piece())),
+            _ => {}
+        }
+        Some(result)
     }
 }
 
@@ -481,7 +497,7 @@ mod tests {
         }
         assert_eq!(p.spoiled(piece).unwrap().senders(), [IP]);
         assert!(p.is_missing(piece));
-        assert_eq!(p.begin(piece).free(), 2);
+        assert_eq!(p.begin(piece).free, 2);
     }
 
     #[test]

@@ -29,6 +29,7 @@ impl Pieces {
                 owed += u32::from(b.asked);
             }
             assert_eq!((free, arrived, owed), (o.free, o.arrived, o.owed), "blocks of piece {piece}");
+            assert_eq!(free > 0, self.partial.contains(&piece), "piece {piece} among those with free blocks");
             assert_eq!(arrived as usize == o.blocks.len(), o.stage == Stage::Hashing, "the stage of piece {piece}");
         }
     }
