@@ -1,7 +1,7 @@
 //! One promise about memory: private memory and windows together stay below what the user allows.
 //!
 //! ```text
-//!   allowed ─┬─ a sixteenth: receive buffers, for good
+//!   allowed ─┬─ a twentieth: receive buffers, for good
 //!            ├─ up to a quarter: windows, as far as the rest leaves it
 //!            └─ the rest: torrents, connections, the program itself
 //! ```
@@ -33,7 +33,7 @@ fn memory_kib() -> Option<u64> {
 
 /// Bytes for receive buffers.
 pub(super) const fn pool_share(max_memory: usize) -> usize {
-    max_memory / 16
+    max_memory / 20
 }
 
 /// The longest info dictionary that is held, bytes.
