@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn a_trial_counts_all_that_its_pieces_cost_and_nothing_else_is_sent_that_way_meanwhile() {
         let (mut w, mut c) = (Ways::new(StorageMode::Auto), Costs::default());
-        let mut plain = |w: &mut Ways, c: &mut Costs| {
+        let plain = |w: &mut Ways, c: &mut Costs| {
             let mapped = w.next_is_mapped(MIB, || *c);
             if !mapped {
                 c.plain = Cost { us: c.plain.us + 1000, bytes: c.plain.bytes + MIB };
