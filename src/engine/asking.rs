@@ -155,11 +155,11 @@ fn request_blocks(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer) -> bool {
         return false;
     }
     let piece_len = t.pieces.geometry().nominal_piece_len();
-    let open_limit = t.peers.len() * 2 + limits::PARTIAL_PIECES_SPARE;
+    let partial_limit = t.peers.len() * 2 + limits::PARTIAL_PIECES_SPARE;
     let is_fast = bytes_within(peer.down.per_second(cx.now), cx.policy.own_piece_within) >= u64::from(piece_len);
     let mut asked = false;
     for _ in 0..room {
-        let Some(pick) = t.picker.pick(&mut t.pieces, &peer.as_asker(is_fast), open_limit, cx.rng) else { break };
+        let Some(pick) = t.picker.pick(&mut t.pieces, &peer.as_asker(is_fast), partial_limit, cx.rng) else { break };
         if pick.begun {
             let piece = pick.block.piece();
             cx.out.push(Action::Prepare { torrent: t.key, piece });

@@ -119,8 +119,8 @@ pub struct Engine {
     pub(super) tracking: Tracking,
     pub(super) finding: Option<Finding>,
     pub(super) local: Local,
-    /// Until when the dials so far use up what is dialed in the long run.
-    pub(super) dials_paid: Now,
+    /// So far the dials that were made would reach at their long-run rate; ahead of now after a burst.
+    pub(super) dials_spent_until: Now,
     pub(super) half_open: usize,
     pub(super) next_to_dial: usize,
     pub(super) effects: Vec<Effect>,
@@ -143,7 +143,7 @@ impl Engine {
             timers: Timers::default(),
             down,
             up,
-            dials_paid: Now::ZERO,
+            dials_spent_until: Now::ZERO,
             half_open: 0,
             next_to_dial: 0,
             effects: Vec::new(),

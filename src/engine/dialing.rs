@@ -25,7 +25,7 @@ const DIAL_LEAD: Duration = DIAL_STEP.saturating_mul(limits::DIALS_AT_ONCE - 1);
 impl Engine {
     /// Dials one address and comes back for the next.
     pub(super) fn dial(&mut self, now: Now, out: &mut Actions) {
-        let ahead = self.dials_paid.since(now);
+        let ahead = self.dials_spent_until.since(now);
         if ahead > DIAL_LEAD {
             return self.timers.arm(Timer::Dial, now + (ahead - DIAL_LEAD));
         }
@@ -47,7 +47,7 @@ impl Engine {
             }
             if let Some((addr, origin)) = t.candidates.take(now) {
                 self.next_to_dial = keys.iter().position(|k| k == key).map_or(0, |at| at + 1);
-                self.dials_paid = self.dials_paid.max(now) + DIAL_STEP;
+                self.dials_spent_until = self.dials_spent_until.max(now) + DIAL_STEP;
                 self.connect(now, *key, addr, origin, out);
                 return self.timers.arm(Timer::Dial, now);
             }
@@ -94,7 +94,7 @@ impl Engine {
             if let Some(t) = torrent.and_then(|t| self.torrents.get_mut(t)) {
                 t.candidates.untried(now, addr);
             }
-            self.dials_paid = now + DIAL_LEAD + Duration::from_secs(1);
+            self.dials_spent_until = now + DIAL_LEAD + Duration::from_secs(1);
         }
         self.settle(now, out);
     }

@@ -218,7 +218,8 @@ impl EventLoop {
         Ok(ready)
     }
 
-    /// Reads what is cached of blocks that follow each other into the send buffer, and sees to it that all of them have room there.
+    /// Reads what is cached of blocks that follow each other into the send buffer, and sees to it that all of them have room there:
+    /// no more than the plan's budget.
     fn load_run(&mut self, torrent: TorrentKey, run: Option<BlockSpan>, at: usize) -> usize {
         let Some(run) = run else { return 0 };
         let end = at + run.len() as usize;
@@ -348,20 +349,15 @@ impl EventLoop {
 
 /// The first block of these parts and those that follow it in its piece, as one.
 fn run_of(parts: &[Part]) -> Option<BlockSpan> {
-    let mut blocks = parts.iter().filter_map(|part| if let Part::Payload(span) = part { Some(*span) } else { None });
-    let first = blocks.next()?;
-    Some(
-        blocks
-            .map_while({
-                let mut run = first;
-                move |next| {
-                    run = run.joined(next)?;
-                    Some(run)
-                }
-            })
-            .last()
-            .unwrap_or(first),
-    )
+    let mut run: Option<BlockSpan> = None;
+    for part in parts {
+        let Part::Payload(next) = part else { continue };
+        match run.map_or(Some(*next), |run| run.joined(*next)) {
+            Some(longer) => run = Some(longer),
+            None => break,
+        }
+    }
+    run
 }
 
 fn closed(key: PeerKey, why: Close) -> Halt {

@@ -9,8 +9,8 @@
 //! `room` and `advance` take control bytes in, `next_frame` gives frames out. After [`Frame::Block`] the owner takes the
 //! payload's bytes by whatever way it likes and reports each with `payload_taken`: first those that came along with
 //! framing ([`Decoder::buffered`]), then straight from the socket. The buffer is [`BUFFER_LEN`] bytes and grows only as
-//! bytes of a long control message really arrive; it shrinks back afterwards, and is let go while nothing comes. Any way of cutting the stream gives the
-//! same frames.
+//! bytes of a long control message really arrive; it shrinks back afterwards, and is let go while nothing comes. Any way of cutting
+//! the stream gives the same frames.
 
 use super::handshake::{HANDSHAKE_LEN, Handshake};
 use super::message::{self, FrameError, MAX_MESSAGE_LEN, Message, PIECE_HEADER_LEN, Shape};

@@ -67,9 +67,9 @@ impl Picker {
         self.sequential
     }
 
-    /// The next block for this peer, marked as asked for. `open_limit` bounds the pieces that are asked for in part; those of which
+    /// The next block for this peer, marked as asked for. `partial_limit` bounds the pieces that are asked for in part; those of which
     /// all is asked for are bounded by what peers may owe.
-    pub fn pick(&mut self, pieces: &mut Pieces, asker: &Asker<'_>, open_limit: usize, rng: &mut Rng) -> Option<Pick> {
+    pub fn pick(&mut self, pieces: &mut Pieces, asker: &Asker<'_>, partial_limit: usize, rng: &mut Rng) -> Option<Pick> {
         if let Some(block) = asker.at.filter(|p| usable(pieces, asker, *p)).and_then(|p| pieces.ask_free(p)) {
             return Some(Pick { block, begun: false });
         }
@@ -80,14 +80,14 @@ impl Picker {
         let own = continued(pieces, |asker, owner| owner == Some(asker.peer));
         let shared = |pieces: &mut Pieces| continued(pieces, |_, owner| owner.is_none());
         let chosen = match asker.is_fast {
-            true => own.or_else(|| self.begin(pieces, asker, open_limit, rng)).or_else(|| shared(pieces)),
-            false => own.or_else(|| shared(pieces)).or_else(|| self.begin(pieces, asker, open_limit, rng)),
+            true => own.or_else(|| self.begin(pieces, asker, partial_limit, rng)).or_else(|| shared(pieces)),
+            false => own.or_else(|| shared(pieces)).or_else(|| self.begin(pieces, asker, partial_limit, rng)),
         };
         chosen.or_else(|| continued(pieces, |_, _| true))
     }
 
-    fn begin(&mut self, pieces: &mut Pieces, asker: &Asker<'_>, open_limit: usize, rng: &mut Rng) -> Option<Pick> {
-        if pieces.partial_count() >= open_limit {
+    fn begin(&mut self, pieces: &mut Pieces, asker: &Asker<'_>, partial_limit: usize, rng: &mut Rng) -> Option<Pick> {
+        if pieces.partial_count() >= partial_limit {
             return None;
         }
         let piece = self.next_piece(asker, rng)?;

@@ -157,7 +157,7 @@ impl Pieces {
 
     /// The pieces on their way that have blocks which nobody owes us, in order.
     pub fn partial(&self) -> impl Iterator<Item = (PieceIndex, &OpenPiece)> {
-        self.partial.iter().filter_map(|p| self.open.get_key_value(p)).map(|(p, o)| (*p, o))
+        self.partial.iter().filter_map(|p| Some((*p, self.open.get(p)?)))
     }
 
     /// Number of such pieces.
@@ -346,7 +346,6 @@ impl Pieces {
     /// A verdict means something for a piece that is being hashed, and for no other.
     fn judged(&mut self, piece: PieceIndex) -> Option<OpenPiece> {
         self.open.get(&piece).filter(|o| o.stage == Stage::Hashing)?;
-        self.partial.remove(&piece);
         self.open.remove(&piece)
     }
 
@@ -385,7 +384,7 @@ impl Pieces {
     pub fn close_all(&mut self) -> Vec<PieceIndex> {
         let (kept, closed) = std::mem::take(&mut self.open).into_iter().partition(|(_, o)| o.stage == Stage::Hashing);
         self.open = kept;
-        self.partial.retain(|p| self.open.contains_key(p));
+        self.partial.clear(); // nothing is free in a piece that is being hashed
         let closed: BTreeMap<PieceIndex, OpenPiece> = closed;
         closed.into_keys().collect()
     }

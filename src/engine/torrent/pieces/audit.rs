@@ -9,6 +9,7 @@ impl Pieces {
     pub fn audit(&self, holders: u16, owed_by: impl Fn(BlockSpan) -> usize, received_by: impl Fn(BlockSpan) -> Vec<PeerKey>) {
         let missing = self.wanted.iter().filter(|p| !self.have.has(*p)).count();
         assert_eq!(missing, self.missing as usize, "missing pieces");
+        assert!(self.partial.iter().all(|p| self.open.contains_key(p)), "a piece with free blocks is not on its way");
         for (&piece, o) in &self.open {
             assert!(!self.have.has(piece), "piece {piece} is had and on its way");
             let (mut free, mut arrived, mut owed) = (0, 0, 0);
