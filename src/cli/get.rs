@@ -130,13 +130,16 @@ impl Run {
     /// Turns events into rows until there is a reason to end.
     fn pump(&mut self, stop: &Stop) -> End {
         loop {
-            let event = self.session.next_event(LOOK_EVERY);
+            let mut event = self.session.next_event(LOOK_EVERY);
             let now = Instant::now();
-            if let Some(event) = event {
-                let news = self.watch.on_event(event, now);
+            // What follows looks at every torrent: once for all that has happened, and not for each of a thousand events.
+            let mut left = self.watch.rows.len();
+            while let Some(news) = event.map(|event| self.watch.on_event(event, now)) {
                 if let Some(end) = self.tell(news) {
                     return end;
                 }
+                event = if left > 0 { self.session.next_event(Duration::ZERO) } else { None };
+                left = left.saturating_sub(1);
             }
             self.hooks.reap();
             for i in self.watch.newly_over(self.plan.goal, now) {

@@ -76,7 +76,8 @@ impl Watch {
     }
 
     fn find(&self, id: TorrentId) -> Option<usize> {
-        self.torrents.iter().position(|t| t.id == id)
+        // Later ones have greater names.
+        self.torrents.binary_search_by_key(&id, |t| t.id).ok()
     }
 
     /// Takes one event in.

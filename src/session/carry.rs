@@ -11,6 +11,14 @@ use crate::units::TorrentKey;
 use crate::wire::{Metainfo, write_nodes};
 use std::time::Duration;
 
+/// What the progress of all torrents says alike: found out once for all of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Common {
+    dht_nodes: Option<usize>,
+    loop_cpu: Duration,
+    worker_cpu: Duration,
+}
+
 impl EventLoop {
     // ---- the engine's actions -------------------------------------------------------------------------------------
 
@@ -243,7 +251,7 @@ impl EventLoop {
                 }
                 self.tell(Event::Opened { torrent: torrent_id, have, pieces, notes: opened.notes });
                 if self.engine.stats(self.now, torrent).is_some_and(|s| s.complete) {
-                    self.tell_progress_of(torrent);
+                    self.tell_progress_of(torrent, self.common());
                     self.tell(Event::Completed { torrent: torrent_id });
                 }
             }
@@ -301,7 +309,7 @@ impl EventLoop {
                 let complete = self.engine.stats(self.now, torrent).is_some_and(|s| s.complete);
                 let told = self.entries.get_mut(torrent).is_some_and(|e| complete && std::mem::take(&mut e.tell_complete));
                 if told {
-                    self.tell_progress_of(torrent);
+                    self.tell_progress_of(torrent, self.common());
                     self.tell_of(torrent, |torrent| Event::Completed { torrent });
                 }
             }
@@ -347,7 +355,15 @@ impl EventLoop {
 
     // ---- what the user sees ---------------------------------------------------------------------------------------
 
-    pub(super) fn tell_progress_of(&self, key: TorrentKey) {
+    pub(super) fn common(&self) -> Common {
+        Common {
+            dht_nodes: self.engine.dht_stats(self.now).map(|s| s.nodes_v4 + s.nodes_v6),
+            loop_cpu: thread_cpu(),
+            worker_cpu: Duration::from_micros(self.store.stats().worker_cpu_us),
+        }
+    }
+
+    pub(super) fn tell_progress_of(&self, key: TorrentKey, common: Common) {
         let (Some(s), Some(torrent)) = (self.engine.stats(self.now, key), self.id_of(key)) else { return };
         let left = s.wanted_bytes - s.have_bytes;
         let disk = !self.hungry.is_empty() && s.slow.is_none();
@@ -365,13 +381,13 @@ impl EventLoop {
             peers: s.peers,
             seeds: s.seeds,
             peers_by_origin: s.peers_by_origin,
-            dht_nodes: self.engine.dht_stats(self.now).map(|s| s.nodes_v4 + s.nodes_v6),
+            dht_nodes: common.dht_nodes,
             known_peers: s.known_peers,
             eta: (s.download_rate > 0 && left > 0).then(|| Duration::from_secs(left / s.download_rate)),
             complete: s.complete,
             slow: if disk { Some(SlowReason::Disk) } else { s.slow.map(SlowReason::from) },
-            loop_cpu: thread_cpu(),
-            worker_cpu: Duration::from_micros(self.store.stats().worker_cpu_us),
+            loop_cpu: common.loop_cpu,
+            worker_cpu: common.worker_cpu,
         })));
     }
 }

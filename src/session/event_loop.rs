@@ -332,8 +332,9 @@ impl EventLoop {
         }
         self.next_progress = self.now + self.progress_every;
         self.store.set_window_budget(self.memory.windows());
+        let common = self.common();
         for key in self.entries.keys() {
-            self.tell_progress_of(key);
+            self.tell_progress_of(key, common);
         }
     }
 
