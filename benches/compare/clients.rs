@@ -17,7 +17,23 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Where every client listens.
-pub const PORT: &str = "6881";
+pub const PORT: u16 = 6881;
+/// The same, as it is typed.
+pub const PORT_TEXT: &str = "6881";
+/// What rill is told in any work.
+pub const RILL: [&str; 6] = ["-q", "--no-dht", "--no-lsd", "--no-pex", "--listen-port", PORT_TEXT];
+/// What aria2 is told in any work.
+pub const ARIA2: [&str; 7] = [
+    "--no-conf",
+    "-q",
+    "--enable-dht=false",
+    "--enable-dht6=false",
+    "--bt-enable-lpd=false",
+    "--enable-peer-exchange=false",
+    "--listen-port=6881",
+];
+/// What rqbit is told in any work.
+pub const RQBIT: [&str; 5] = ["--disable-dht", "--disable-lsd", "--disable-upnp-port-forward", "--listen-port", PORT_TEXT];
 /// A libtorrent client, for Python.
 const LIBTORRENT: &str = include_str!("libtorrent.py");
 
@@ -114,7 +130,7 @@ impl Installed {
 
     /// Fetches the torrent. It ends when it is complete, or makes the job's mark.
     pub fn fetch(&self, job: Job<'_>) -> Result<Command> {
-        let mut command = self.command(job);
+        let mut command = self.command(job.state);
         match self.client {
             Client::Rill => rill(command.arg("get"), job),
             Client::Aria2 => aria2(command.args(["--seed-time=0", "--allow-overwrite=true"]), job),
@@ -122,97 +138,131 @@ impl Installed {
                 let script = job.state.join("complete.sh");
                 write(&script, &format!("#!/bin/sh\n: > '{}'\n", job.mark().display()))?;
                 fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).map_err(Fault::at(script.display()))?;
-                transmission(command.arg("-f").arg(script), job)?;
+                transmission(command.arg("-f").arg(script), job, None)?;
             }
             Client::Rtorrent => {
                 let touch = format!("execute.nothrow=touch,{}", job.mark().display());
-                rtorrent(&mut command, job, &format!("method.set_key=event.download.finished,mark,\"{touch}\"\n"))?;
+                let mark = format!("method.set_key=event.download.finished,mark,\"{touch}\"");
+                rtorrent(&mut command, job, &mark)?;
             }
-            Client::Libtorrent => libtorrent(&mut command, "fetch", job, &[FETCHER.to_string()]),
+            Client::Libtorrent => libtorrent(&mut command, "fetch", job.torrent, job.dir, &[FETCHER.to_string()]),
             Client::Rqbit => rqbit(&mut command, job, &["--exit-on-finish"]),
         }
         Ok(command)
     }
 
-    /// Checks what is there and serves it until it is killed.
-    pub fn seed(&self, job: Job<'_>) -> Result<Command> {
-        let mut command = self.command(job);
+    /// Checks what is there and serves it until it is killed; where `peers` is given, to so many at once if they come.
+    pub fn seed(&self, job: Job<'_>, peers: Option<usize>) -> Result<Command> {
+        let mut command = self.command(job.state);
+        let limit = |name: &str| peers.map(|peers| format!("{name}{peers}"));
         match self.client {
-            Client::Rill => rill(command.arg("seed"), job),
+            Client::Rill => rill(command.arg("seed").args(limit("--max-peers=")), job),
             Client::Aria2 => aria2(command.args(["--seed-ratio=0", "--check-integrity=true", "--bt-hash-check-seed=true"]), job),
-            Client::Transmission => transmission(&mut command, job)?,
-            Client::Rtorrent => rtorrent(&mut command, job, "")?,
-            Client::Libtorrent => libtorrent(&mut command, "seed", job, &[server(0).to_string()]),
-            Client::Rqbit => rqbit(&mut command, job, &[]),
+            Client::Transmission => transmission(&mut command, job, peers)?,
+            Client::Rtorrent => {
+                let names = ["throttle.max_peers.seed.set=", "network.max_open_sockets.set="];
+                let limits: Vec<String> = names.into_iter().filter_map(limit).collect();
+                rtorrent(&mut command, job, &limits.join("\n"))?;
+            }
+            Client::Libtorrent => {
+                // It says that there are too many at two thirds of its limit.
+                let limit = peers.map(|peers| (2 * peers).to_string());
+                let words: Vec<String> = std::iter::once(server(0).to_string()).chain(limit).collect();
+                libtorrent(&mut command, "seed", job.torrent, job.dir, &words);
+            }
+            Client::Rqbit => {
+                command.args(limit("--peer-limit="));
+                rqbit(&mut command, job, &[]);
+            }
         }
         Ok(command)
     }
 
     /// libtorrent serving from each of these addresses, `up` bytes a second at most (0: no limit), without checking first.
     pub fn source(&self, job: Job<'_>, addresses: &[Ipv4Addr], up: u64) -> Command {
-        let mut command = self.command(job);
+        let mut command = self.command(job.state);
         let words = std::iter::once(up.to_string()).chain(addresses.iter().map(Ipv4Addr::to_string));
-        libtorrent(&mut command, "source", job, &words.collect::<Vec<_>>());
+        libtorrent(&mut command, "source", job.torrent, job.dir, &words.collect::<Vec<_>>());
         command
     }
 
-    fn command(&self, job: Job<'_>) -> Command {
+    /// The program, with `state` for a home.
+    pub fn command(&self, state: &Path) -> Command {
         let mut command = Command::new(&self.program);
         command.env("LC_ALL", "C");
         // Python looks there for its modules.
         if self.client != Client::Libtorrent {
-            command.env("HOME", job.state).env_remove("XDG_CONFIG_HOME").env_remove("XDG_STATE_HOME");
+            command.env("HOME", state).env_remove("XDG_CONFIG_HOME").env_remove("XDG_STATE_HOME");
         }
         command
     }
 }
 
 fn rill(command: &mut Command, job: Job<'_>) {
-    command.args(["-q", "--no-dht", "--no-lsd", "--no-pex", "--no-state", "--listen-port", PORT, "-d"]);
-    command.arg(job.dir).arg(job.torrent);
+    command.args(RILL).args(["--no-state", "-d"]).arg(job.dir).arg(job.torrent);
 }
 
 fn aria2(command: &mut Command, job: Job<'_>) {
-    command.args(["--no-conf", "-q", "--enable-dht=false", "--enable-dht6=false", "--bt-enable-lpd=false"]);
-    command.args(["--enable-peer-exchange=false", "--bt-max-peers=0", "--file-allocation=none", "--follow-torrent=mem"]);
-    command.arg(format!("--listen-port={PORT}")).arg("-d").arg(job.dir).arg(job.torrent);
+    command.args(ARIA2).args(["--bt-max-peers=0", "--file-allocation=none", "--follow-torrent=mem", "-d"]);
+    command.arg(job.dir).arg(job.torrent);
 }
 
-fn transmission(command: &mut Command, job: Job<'_>) -> Result<()> {
-    let off = ["dht-enabled", "lpd-enabled", "pex-enabled", "utp-enabled", "port-forwarding-enabled"];
-    let lines: String = off.iter().map(|key| format!("\"{key}\": false, ")).collect();
-    write(&job.state.join("settings.json"), &format!("{{{lines}\"encryption\": 0}}"))?;
+fn transmission(command: &mut Command, job: Job<'_>, peers: Option<usize>) -> Result<()> {
+    transmission_settings(job.state, peers)?;
     // No limit either way, no port mapping.
-    command.args(["-D", "-U", "-M", "-p", PORT, "-g"]).arg(job.state).arg("-w").arg(job.dir).arg(job.torrent);
+    command.args(["-D", "-U", "-M", "-p", PORT_TEXT, "-g"]).arg(job.state).arg("-w").arg(job.dir).arg(job.torrent);
     Ok(())
 }
 
+/// What Transmission finds in its directory when it starts.
+pub fn transmission_settings(state: &Path, peers: Option<usize>) -> Result<()> {
+    let off = ["dht-enabled", "lpd-enabled", "pex-enabled", "utp-enabled", "port-forwarding-enabled", "rpc-enabled"];
+    let mut settings: serde_json::Map<_, _> = off.iter().map(|key| ((*key).to_owned(), false.into())).collect();
+    settings.insert("encryption".to_owned(), 0.into());
+    for key in ["peer-limit-global", "peer-limit-per-torrent"] {
+        settings.extend(peers.map(|peers| (key.to_owned(), peers.into())));
+    }
+    write(&state.join("settings.json"), &serde_json::Value::from(settings).to_string())
+}
+
 fn rtorrent(command: &mut Command, job: Job<'_>, more: &str) -> Result<()> {
-    let session = job.state.join("session");
-    fs::create_dir_all(&session).map_err(Fault::at(session.display()))?;
+    let peers = "throttle.min_peers.normal.set=1\nthrottle.max_peers.normal.set=200";
+    rtorrent_settings(command, job.dir, job.state, &format!("{peers}\n{more}\nload.start={}", job.torrent.display()))
+}
+
+/// rtorrent with these commands after those that every work has.
+pub fn rtorrent_settings(command: &mut Command, dir: &Path, state: &Path, more: &str) -> Result<()> {
+    let session = new_dir(state, "session")?;
     let lines = [
-        format!("session.path.set={}\ndirectory.default.set={}", session.display(), job.dir.display()),
+        format!("session.path.set={}\ndirectory.default.set={}", session.display(), dir.display()),
         format!("network.port_range.set={PORT}-{PORT}\nsystem.daemon.set=true\ndht.mode.set=disable\nprotocol.pex.set=no"),
-        "pieces.hash.on_completion.set=no\nthrottle.min_peers.normal.set=1\nthrottle.max_peers.normal.set=200".to_owned(),
-        format!("{more}load.start={}\n", job.torrent.display()),
+        format!("pieces.hash.on_completion.set=no\n{more}\n"),
     ];
-    let settings = job.state.join("rtorrent.rc");
+    let settings = state.join("rtorrent.rc");
     write(&settings, &lines.join("\n"))?;
     command.arg("-n").arg("-o").arg(format!("import={}", settings.display()));
     Ok(())
 }
 
-fn libtorrent(command: &mut Command, role: &str, job: Job<'_>, words: &[String]) {
-    command.args(["-c", LIBTORRENT, role]).arg(job.torrent).arg(job.dir).args(words);
+/// libtorrent in this role for this torrent, or directory of torrents.
+pub fn libtorrent(command: &mut Command, role: &str, torrent: &Path, dir: &Path, words: &[String]) {
+    command.args(["-c", LIBTORRENT, role]).arg(torrent).arg(dir).args(words);
 }
 
 fn rqbit(command: &mut Command, job: Job<'_>, words: &[&str]) {
-    command.args(["--disable-dht", "--disable-upnp-port-forward", "--listen-port", PORT, "download", "--overwrite", "-o"]);
-    command.arg(job.dir).args(words).arg(job.torrent);
+    command.args(RQBIT).args(["download", "--overwrite", "-o"]).arg(job.dir).args(words).arg(job.torrent);
 }
 
-fn write(path: &Path, text: &str) -> Result<()> {
+/// Writes a whole file.
+pub fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).map_err(Fault::at(path.display()))
+}
+
+/// Makes a directory in this place.
+pub fn new_dir(place: &Path, name: &str) -> Result<PathBuf> {
+    let path = place.join(name);
+    fs::create_dir(&path).map_err(Fault::at(path.display()))?;
+    Ok(path)
 }
 
 /// The first line that a program prints when asked with these words; none if it cannot be started or says no.

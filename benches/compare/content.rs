@@ -2,6 +2,7 @@
 
 use crate::fault::{Fault, Result, go_on};
 use crate::tracker::Tracker;
+use rill::wire::Metainfo;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ pub struct Content {
     pub shape: Shape,
     pub dir: PathBuf,
     pub torrent: PathBuf,
+    pub info_hash: [u8; 20],
     /// Paths below `dir`.
     files: Vec<PathBuf>,
 }
@@ -46,19 +48,16 @@ impl Content {
             let rest = if i == 0 { shape.bytes % shape.files } else { 0 };
             noise.fill(&dir.join(file), shape.bytes / shape.files + rest)?;
         }
-        let content = Content { shape, dir, torrent, files };
-        content.describe(rill)?;
-        Ok(content)
-    }
-
-    fn describe(&self, rill: &Path) -> Result<()> {
         let mut create = Command::new(rill);
-        create.args(["create", "-q", "--no-date", "-a", &Tracker::url(), "-p", &self.shape.piece_bytes.to_string(), "-o"]);
-        let output = create.arg(&self.torrent).arg(self.dir.join(NAME)).output().map_err(Fault::at(rill.display()))?;
-        if output.status.success() {
-            return Ok(());
+        create.args(["create", "-q", "--no-date", "-a", &Tracker::url(), "-p", &shape.piece_bytes.to_string(), "-o"]);
+        let output = create.arg(&torrent).arg(dir.join(NAME)).output().map_err(Fault::at(rill.display()))?;
+        if !output.status.success() {
+            return Err(Fault::Wrong(format!("rill create failed: {}", String::from_utf8_lossy(&output.stderr).trim())));
         }
-        Err(Fault::Wrong(format!("rill create failed: {}", String::from_utf8_lossy(&output.stderr).trim())))
+        let bytes = fs::read(&torrent).map_err(Fault::at(torrent.display()))?;
+        let info_hash =
+            Metainfo::parse(&bytes).map_err(|e| Fault::Wrong(format!("rill create made nonsense: {e}")))?.info_hash().0;
+        Ok(Content { shape, dir, torrent, info_hash, files })
     }
 
     /// Whether the same bytes lie below `dir`; the inner failure says what differs.

@@ -1,10 +1,12 @@
 """libtorrent as a client that one command starts.
 
 source TORRENT DIR UP ADDRESS...  serves what is surely there from each address, UP bytes a second each (0: no limit), until killed
-seed TORRENT DIR ADDRESS          checks what is there and serves it until killed
+seed TORRENT DIR ADDRESS [PEERS]  checks what is there and serves it until killed, to PEERS at once if they come
+keep TORRENTS DIR ADDRESS         serves every torrent of a directory, told that all is there, until killed
 fetch TORRENT DIR ADDRESS         ends when it is complete
 """
 
+import os
 import sys
 import time
 
@@ -15,22 +17,35 @@ OFF = ["enable_dht", "enable_lsd", "enable_upnp", "enable_natpmp", "enable_incom
 FAST = {"send_buffer_watermark": 4 << 20, "send_buffer_watermark_factor": 150, "unchoke_slots_limit": 500}
 
 
-def start(address, place, torrent, settings, flags=0):
-    session = lt.session({**dict.fromkeys(OFF, False), "listen_interfaces": f"{address}:6881", "alert_mask": 0, **settings})
+def start(address, settings):
+    return lt.session({**dict.fromkeys(OFF, False), "listen_interfaces": f"{address}:6881", "alert_mask": 0, **settings})
+
+
+def add(session, place, torrent, flags=0, without=0):
     params = lt.add_torrent_params()
     params.ti = lt.torrent_info(torrent)
     params.save_path = place
-    params.flags |= flags
-    return session, session.add_torrent(params)
+    params.flags = params.flags & ~without | flags
+    return session.add_torrent(params)
 
 
 role, torrent, place, *rest = sys.argv[1:]
 if role == "source":
     up, *addresses = rest
-    kept = [start(address, place, torrent, FAST, lt.torrent_flags.seed_mode) for address in addresses]
-    for _, handle in kept:
+    sessions = [start(address, FAST) for address in addresses]
+    handles = [add(session, place, torrent, lt.torrent_flags.seed_mode) for session in sessions]
+    for handle in handles:
         handle.set_upload_limit(int(up))
+elif role == "keep":
+    session = start(rest[0], {})
+    # By itself it would have five torrents on at once.
+    without = lt.torrent_flags.auto_managed | lt.torrent_flags.paused
+    for name in sorted(os.listdir(torrent)):
+        add(session, place, os.path.join(torrent, name), lt.torrent_flags.seed_mode, without)
 else:
-    kept = [start(rest[0], place, torrent, {})]
-while role != "fetch" or not kept[0][1].status().is_seeding:
+    session = start(rest[0], {"connections_limit": int(rest[1])} if len(rest) > 1 else {})
+    handle = add(session, place, torrent)
+while role != "fetch":
+    time.sleep(3600)
+while not handle.status().is_seeding:
     time.sleep(0.05)

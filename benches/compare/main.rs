@@ -12,10 +12,21 @@
 //! What the figures hold and what not: a client that ends when it is complete is measured to its end, one that does not
 //! (Transmission, rtorrent) to its own word that it is complete. libtorrent runs inside Python, whose start is in its CPU and whose
 //! interpreter is in its memory. When a client seeds, its CPU is that of the transfer, its peak memory that of its life.
+//!
+//! Two works move nothing: a thousand connections that keep still, and a thousand torrents that nobody asks for.
+//!
+//! ```text
+//! cargo bench --bench compare -- --work connections,torrents --rounds 5
+//! ```
 
+mod callers;
 mod clients;
 mod content;
 mod fault;
+mod figures;
+mod hold;
+mod holes;
+mod keep;
 mod networks;
 mod options;
 mod plot;
@@ -30,6 +41,8 @@ use clap::{Parser, ValueEnum};
 use clients::{Client, Installed};
 use content::Content;
 use fault::{Fault, Result};
+use figures::Outcome;
+use holes::Holes;
 use networks::Networks;
 use options::Options;
 use report::{Run, Setting};
@@ -120,7 +133,21 @@ fn measure(
     outputs: &mut Outputs,
 ) -> Result<()> {
     let place = tempfile::tempdir_in(lab.scratch.path()).map_err(Fault::at(lab.scratch.path().display()))?;
-    let content = Content::make(place.path(), work.shape(options.size), &lab.rill.program)?;
+    let make = || Content::make(place.path(), work.shape(options.size), &lab.rill.program);
+    let turn: Box<dyn Fn(&Installed) -> Result<Outcome>> = match work {
+        Work::Torrents => {
+            let holes = Holes::make(place.path())?;
+            Box::new(move |client| lab.torrents(client, &holes))
+        }
+        Work::Connections => {
+            let content = make()?;
+            Box::new(move |client| lab.connections(client, &content))
+        }
+        _ => {
+            let content = make()?;
+            Box::new(move |client| lab.transfer(work, client, &content))
+        }
+    };
     for round in 1..=options.rounds {
         let mut note = |who: String, outcome| {
             let run = Run { work, round, who, outcome };
@@ -130,10 +157,10 @@ fn measure(
             Ok(())
         };
         for client in clients {
-            note(client.name.clone(), lab.run(work, client, &content)?)?;
+            note(client.name.clone(), turn(client)?)?;
         }
         if work == Work::Download {
-            note("floor".to_owned(), lab.floor(content.shape.bytes)?)?;
+            note("floor".to_owned(), lab.floor(work.shape(options.size).bytes)?)?;
         }
     }
     Ok(())

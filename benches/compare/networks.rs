@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   rill-compare-PID-serve                    rill-compare-PID-fetch
-//!   10.77.1.1 … 10.77.1.40  eth0 ── veth ── eth0  10.77.0.1
+//!   10.77.1.1 … 10.77.1.40  eth0 ── veth ── eth0  10.77.0.1, 10.78.0.0/16
 //! ```
 
 use crate::fault::{Fault, Result};
@@ -19,6 +19,11 @@ pub const SERVING: u8 = 40;
 /// Where clients fetch.
 pub const FETCHER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 
+/// Where callers come from …
+const CALLING: &str = "10.78.0.0/16";
+/// … and how many there may be.
+pub const CALLERS: u32 = 50_000;
+
 /// The kernel's own default everywhere, whatever this machine prefers: others pace by timers, whose work is billed to whichever program
 /// happens to run.
 const CONGESTION: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
@@ -26,6 +31,11 @@ const CONGESTION: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
 /// An address of the serving side, from 0.
 pub fn server(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 77, 1, 1 + number)
+}
+
+/// An address on the fetching side from which somebody may call, from 0.
+pub fn caller(number: u32) -> Ipv4Addr {
+    Ipv4Addr::new(10, 78, (number / 200) as u8, (number % 200) as u8 + 1)
 }
 
 /// A side of the wire.
@@ -64,21 +74,22 @@ impl Networks {
             // Some clients ask the routes which address is theirs.
             ip(&format!("-n {name} route add default via {way}"))?;
         }
+        ip(&format!("-n {fetch} route add local {CALLING} dev lo"))?;
         for name in &networks.names {
             let path = format!("/run/netns/{name}");
             networks.handles.push(File::open(&path).map_err(Fault::at(&path))?);
         }
         for side in [Side::Serve, Side::Fetch] {
             let set = networks.inside(side, || fs::write(CONGESTION, "cubic"));
-            set.map_err(Fault::at("cannot choose the congestion control of a network made for it"))?;
+            set.and_then(|set| set).map_err(Fault::at("cannot choose the congestion control of a network made for it"))?;
         }
         Ok(networks)
     }
 
     /// Does something in a network: it is the thread's, so another thread goes there.
-    fn inside<T: Send + 'static>(&self, side: Side, act: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    pub fn inside<T: Send + 'static>(&self, side: Side, act: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
         let network = self.handles[side as usize].try_clone()?;
-        let thread = std::thread::spawn(move || enter(&network).and_then(|()| act()));
+        let thread = std::thread::spawn(move || enter(&network).map(|()| act()));
         thread.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
     }
 
@@ -90,7 +101,7 @@ impl Networks {
     /// Listens on the serving side; the socket may be used from any thread.
     pub fn listen(&self, address: SocketAddrV4) -> Result<TcpListener> {
         let bound = self.inside(Side::Serve, move || TcpListener::bind(address));
-        bound.map_err(Fault::at(format_args!("cannot listen on {address} of a network made for it")))
+        bound.and_then(|bound| bound).map_err(Fault::at(format_args!("cannot listen on {address} of a network made for it")))
     }
 }
 

@@ -37,7 +37,7 @@ pub struct Options {
     /// Write one JSON object a run to this file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Draw the medians of CPU s/GiB into this file (SVG)
+    /// Draw the medians of what is compared into this file (SVG)
     #[arg(long, value_name = "FILE")]
     pub plot: Option<PathBuf>,
     /// What cargo adds to every bench

@@ -1,7 +1,8 @@
-//! Bars as SVG: for each work the medians of CPU s/GiB, with a line from the least to the most.
+//! Bars as SVG: for each work the medians of what clients are compared by, with a line from the least to the most.
 //!
 //! The text is the same for the same runs, stands alone (own white background, no font but sans-serif) and is valid XML.
 
+use crate::figures::Measure;
 use crate::report::{Row, Run, Setting, Spread};
 use crate::work::Work;
 use std::fmt::Write;
@@ -18,16 +19,17 @@ const STEP: f64 = 27.0;
 /// The whole file.
 pub fn svg(runs: &[Run], works: &[Work], size: u64, setting: &Setting) -> String {
     let mut sheet = Sheet { text: String::new(), y: 28.0 };
-    sheet.words(16.0, " font-size=\"15\" font-weight=\"bold\"", "CPU seconds per GiB: median, and least to most");
+    sheet.words(16.0, " font-size=\"15\" font-weight=\"bold\"", "Median, and least to most");
     for work in works {
+        let Some(measure) = work.columns().first() else { continue };
         let rows = Row::all(runs, *work);
         sheet.y += 34.0;
-        sheet.words(16.0, " font-weight=\"bold\"", &work.describe(size));
+        sheet.words(16.0, " font-weight=\"bold\"", &format!("{}; {}", measure.head(), work.describe(size)));
         sheet.y += 12.0;
-        let most = rows.iter().filter_map(|row| Some(row.cpu()?.high)).fold(1e-9, f64::max);
-        let rill = rows.iter().find(|row| row.who == "rill").and_then(Row::cpu);
+        let most = rows.iter().filter_map(|row| Some(row.leading()?.high)).fold(1e-9, f64::max);
+        let rill = rows.iter().find(|row| row.who == "rill").and_then(Row::leading);
         for row in &rows {
-            sheet.bar(row, rill, (RIGHT - LEFT) / most);
+            sheet.bar(row, *measure, rill, (RIGHT - LEFT) / most);
         }
     }
     for note in [setting.place(), setting.date.clone()] {
@@ -49,16 +51,16 @@ impl Sheet {
         let _ = writeln!(self.text, "<text x=\"{x:.1}\" y=\"{:.1}\"{attributes}>{}</text>", self.y, escaped(words));
     }
 
-    /// One bar with its name and its number; `scale` is pixels for one CPU s/GiB.
-    fn bar(&mut self, row: &Row<'_>, rill: Option<Spread>, scale: f64) {
+    /// One bar with its name and its number; `scale` is pixels for one unit of the measure.
+    fn bar(&mut self, row: &Row<'_>, measure: Measure, rill: Option<Spread>, scale: f64) {
         let top = self.y;
         self.y += BAR - 5.5;
         self.words(LEFT - 8.0, " text-anchor=\"end\"", row.who);
-        match row.cpu() {
+        match row.leading() {
             None => self.words(LEFT + 4.0, " fill=\"#888888\"", "failed"),
-            Some(cpu) => {
+            Some(all) => {
                 let colour = COLOURS[["rill", "floor"].iter().position(|who| *who == row.who).unwrap_or(2)];
-                let [low, median, high] = [cpu.low, cpu.median, cpu.high].map(|value| LEFT + value * scale);
+                let [low, median, high] = [all.low, all.median, all.high].map(|value| LEFT + value * scale);
                 let (width, middle) = (median - LEFT, top + BAR / 2.0);
                 let _ = writeln!(
                     self.text,
@@ -66,8 +68,8 @@ impl Sheet {
                      <path d=\"M{low:.1} {middle:.1}H{high:.1}m0 -4v8M{low:.1} {:.1}v8\" stroke=\"#222222\" fill=\"none\"/>",
                     middle - 4.0
                 );
-                let times = rill.map_or(String::new(), |rill| format!("  ({:.2} × rill)", cpu.median / rill.median));
-                self.words(high + 8.0, "", &format!("{:.2}{times}", cpu.median));
+                let times = rill.map_or(String::new(), |rill| format!("  ({:.2} × rill)", all.median / rill.median));
+                self.words(high + 8.0, "", &format!("{}{times}", measure.shown(all.median)));
             }
         }
         self.y = top + STEP;

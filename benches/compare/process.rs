@@ -3,7 +3,7 @@
 //! CPU time comes from the kernel's account when the client ends by itself (microseconds), and from /proc before it is killed
 //! (ticks, 10 ms mostly).
 
-use crate::fault::{Fault, Result};
+use crate::fault::{Fault, Result, pause};
 use crate::networks::enter;
 use rustix::process::{Pid, Signal, kill_process_group, set_parent_process_death_signal};
 use std::fs::{self, File};
@@ -95,16 +95,38 @@ impl Process {
         sum
     }
 
+    /// CPU of the threads that the group has now, until now, in seconds: to the nanosecond where the kernel keeps such an account.
+    pub fn cpu_now(&mut self) -> f64 {
+        self.look();
+        let tasks = self.members.iter().filter_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).ok()).flatten().flatten();
+        let spent = tasks.filter_map(|task| fs::read_to_string(task.path().join("schedstat")).ok());
+        let nanos: Vec<f64> = spent.filter_map(|spent| spent.split(' ').next()?.parse().ok()).collect();
+        if nanos.is_empty() { self.cpu().total() } else { nanos.iter().sum::<f64>() / 1e9 }
+    }
+
+    /// Bytes of private memory that the group has now.
+    pub fn private_now(&mut self) -> u64 {
+        self.look();
+        self.memory_now().peak_private
+    }
+
+    /// Asks it to end, and waits for that; whether it did.
+    pub fn interrupt(&mut self, patience: Duration) -> Result<bool> {
+        let begun = Instant::now();
+        // It may have ended by itself.
+        let _ = kill_process_group(self.pid, Signal::INT);
+        while self.ended().is_none() && begun.elapsed() < patience {
+            pause(2)?;
+        }
+        Ok(self.ended.is_some())
+    }
+
     /// Looks at the group's memory once.
     pub fn sample(&mut self) {
         if self.looked.elapsed() > MEMBERS_EVERY {
             self.look();
         }
-        let mut now = Memory::default();
-        for status in self.members.iter().filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok()) {
-            now.peak_resident += kib(&status, "VmHWM:");
-            now.peak_private += kib(&status, "RssAnon:");
-        }
+        let now = self.memory_now();
         self.memory.peak_resident = self.memory.peak_resident.max(now.peak_resident);
         self.memory.peak_private = self.memory.peak_private.max(now.peak_private);
     }
@@ -131,6 +153,15 @@ impl Process {
         let said = self.words();
         let last = said.split(['\r', '\n']).map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
         last.chars().filter(|c| !c.is_control()).take(160).collect()
+    }
+
+    fn memory_now(&self) -> Memory {
+        let mut now = Memory::default();
+        for status in self.members.iter().filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok()) {
+            now.peak_resident += kib(&status, "VmHWM:");
+            now.peak_private += kib(&status, "RssAnon:");
+        }
+        now
     }
 
     fn look(&mut self) {

@@ -1,7 +1,7 @@
 //! What is printed: a table for each work, and below all of them where and with what it was measured.
 
 use crate::clients::Installed;
-use crate::run::{Figures, Outcome};
+use crate::figures::{Figures, Measure, Outcome};
 use crate::work::Work;
 use serde_json::json;
 use std::fs;
@@ -23,20 +23,9 @@ impl Run {
     /// One JSON object, without the end of the line.
     pub fn json(&self) -> String {
         let mut object = json!({ "work": self.work.name(), "round": self.round, "client": self.who, "ok": self.outcome.is_ok() });
-        let more = match &self.outcome {
-            Err(reason) => json!({ "reason": reason }),
-            Ok(f) => json!({
-                "cpu_s_per_gib": f.cpu_s_per_gib,
-                "user_s_per_gib": f.split.map(|cpu| cpu.user),
-                "system_s_per_gib": f.split.map(|cpu| cpu.system),
-                "mib_per_s": f.mib_per_s,
-                "wall_s": f.wall_s,
-                "peak_rss_bytes": f.memory.peak_resident,
-                "peak_private_bytes": f.memory.peak_private,
-            }),
-        };
-        if let (Some(object), serde_json::Value::Object(more)) = (object.as_object_mut(), more) {
-            object.extend(more);
+        match &self.outcome {
+            Err(reason) => object["reason"] = json!(reason),
+            Ok(figures) => figures.0.iter().for_each(|(measure, value)| object[measure.key()] = json!(value)),
         }
         object.to_string()
     }
@@ -45,7 +34,10 @@ impl Run {
     pub fn line(&self, rounds: u32) -> String {
         let Run { work, round, who, .. } = self;
         let what = match &self.outcome {
-            Ok(f) => format!("{:.2} CPU s/GiB, {:.0} MiB/s, {:.1} s", f.cpu_s_per_gib, f.mib_per_s, f.wall_s),
+            Ok(figures) => {
+                let shown = |measure: &Measure| Some(format!("{} {}", measure.shown(figures.get(*measure)?), measure.head()));
+                work.columns().iter().chain(&[Measure::Wall]).filter_map(shown).collect::<Vec<_>>().join(", ")
+            }
             Err(reason) => format!("FAILED: {reason}"),
         };
         format!("{} {round}/{rounds} {who}: {what}", work.name())
@@ -74,7 +66,8 @@ impl Spread {
 #[derive(Debug)]
 pub struct Row<'a> {
     pub who: &'a str,
-    good: Vec<Figures>,
+    columns: &'static [Measure],
+    good: Vec<&'a Figures>,
     pub reasons: Vec<&'a str>,
 }
 
@@ -84,11 +77,11 @@ impl<'a> Row<'a> {
         let mut rows: Vec<Row<'a>> = Vec::new();
         for run in runs.iter().filter(|run| run.work == work) {
             let at = rows.iter().position(|row| row.who == run.who).unwrap_or_else(|| {
-                rows.push(Row { who: &run.who, good: Vec::new(), reasons: Vec::new() });
+                rows.push(Row { who: &run.who, columns: work.columns(), good: Vec::new(), reasons: Vec::new() });
                 rows.len() - 1
             });
             match &run.outcome {
-                Ok(figures) => rows[at].good.push(*figures),
+                Ok(figures) => rows[at].good.push(figures),
                 Err(reason) => rows[at].reasons.push(reason),
             }
         }
@@ -96,40 +89,40 @@ impl<'a> Row<'a> {
     }
 
     /// Of the runs that went well; none if none did.
-    pub fn spread(&self, of: impl Fn(&Figures) -> f64) -> Option<Spread> {
-        Spread::of(self.good.iter().map(of).collect())
+    fn spread(&self, measure: Measure) -> Option<Spread> {
+        Spread::of(self.good.iter().filter_map(|figures| figures.get(measure)).collect())
     }
 
-    /// CPU seconds per GiB.
-    pub fn cpu(&self) -> Option<Spread> {
-        self.spread(|f| f.cpu_s_per_gib)
+    /// Of what clients are compared by.
+    pub fn leading(&self) -> Option<Spread> {
+        self.spread(*self.columns.first()?)
     }
 
     fn cells(&self, rill: Option<f64>) -> Vec<String> {
-        let median = |of: fn(&Figures) -> f64, digits: usize| {
-            self.spread(of).map_or("-".to_owned(), |spread| format!("{:.digits$}", spread.median))
-        };
-        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let or_dash = |text: Option<String>| text.unwrap_or("-".to_owned());
+        let median = |measure: &Measure| or_dash(self.spread(*measure).map(|spread| measure.shown(spread.median)));
         let (good, all) = (self.good.len(), self.good.len() + self.reasons.len());
-        vec![
-            self.who.to_owned(),
-            median(|f| f.cpu_s_per_gib, 2),
-            self.cpu().map_or("-".to_owned(), |cpu| format!("[{:.2}…{:.2}]", cpu.low, cpu.high)),
-            self.cpu().zip(rill).map_or("-".to_owned(), |(cpu, rill)| format!("{:.2}", cpu.median / rill)),
-            median(|f| f.mib_per_s, 0),
-            self.spread(|f| mib(f.memory.peak_resident)).map_or("-".to_owned(), |s| format!("{:.1}", s.median)),
-            self.spread(|f| mib(f.memory.peak_private)).map_or("-".to_owned(), |s| format!("{:.1}", s.median)),
-            if good == 0 { "failed".to_owned() } else { format!("{good}/{all}") },
-        ]
+        let mut cells = vec![self.who.to_owned()];
+        if let [first, others @ ..] = self.columns {
+            let leading = self.leading();
+            cells.push(median(first));
+            cells.push(or_dash(leading.map(|s| format!("[{}…{}]", first.shown(s.low), first.shown(s.high)))));
+            cells.push(or_dash(leading.zip(rill).map(|(s, rill)| format!("{:.2}", s.median / rill))));
+            cells.extend(others.iter().map(median));
+        }
+        cells.push(if good == 0 { "failed".to_owned() } else { format!("{good}/{all}") });
+        cells
     }
 }
 
 /// The table of a work, and why runs of it failed.
 pub fn table(runs: &[Run], work: Work) -> String {
     let rows = Row::all(runs, work);
-    let rill = rows.iter().find(|row| row.who == "rill").and_then(|row| Some(row.cpu()?.median));
-    let heads = ["", "CPU s/GiB", "[min…max]", "× rill", "MiB/s", "peak RSS MiB", "peak private MiB", "runs"];
-    let mut cells = vec![heads.map(str::to_owned).to_vec()];
+    let rill = rows.iter().find(|row| row.who == "rill").and_then(|row| Some(row.leading()?.median));
+    let mut heads: Vec<&str> = work.columns().iter().map(|measure| measure.head()).collect();
+    heads.splice(1..1, ["[min…max]", "× rill"]);
+    let heads = std::iter::once("").chain(heads).chain(["runs"]).map(str::to_owned).collect();
+    let mut cells = vec![heads];
     cells.extend(rows.iter().map(|row| row.cells(rill)));
     let mut text = aligned(&cells);
     for row in rows.iter().filter(|row| !row.reasons.is_empty()) {

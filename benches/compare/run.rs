@@ -1,8 +1,9 @@
 //! One run: a client on one side of the wire, its counterpart on the other, and the figures of the client alone.
 
-use crate::clients::{Client, Installed, Job};
+use crate::clients::{Client, Installed, Job, new_dir};
 use crate::content::Content;
 use crate::fault::{Fault, Result, go_on, pause};
+use crate::figures::{Figures, Measure, Outcome};
 use crate::networks::{Networks, Side, server};
 use crate::process::{Cpu, Memory, Process};
 use crate::tracker::Tracker;
@@ -10,7 +11,7 @@ use crate::warm::Warm;
 use crate::work::Work;
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -29,22 +30,6 @@ const IDLE_CPU: f64 = 0.021;
 /// How long one is waited for that has announced itself, but not as complete.
 const INCOMPLETE_PATIENCE: Duration = Duration::from_secs(15);
 
-/// What one run has shown.
-#[derive(Clone, Copy, Debug)]
-pub struct Figures {
-    pub cpu_s_per_gib: f64,
-    /// User and system apart, s/GiB, where they are known.
-    pub split: Option<Cpu>,
-    /// From the first payload byte until complete.
-    pub mib_per_s: f64,
-    /// From the start of the fetching program until complete.
-    pub wall_s: f64,
-    pub memory: Memory,
-}
-
-/// Figures, or why there are none.
-pub type Outcome = std::result::Result<Figures, String>;
-
 /// A transfer that has come to its end.
 struct Transfer {
     begun: Duration,
@@ -55,15 +40,16 @@ struct Transfer {
 
 impl Transfer {
     fn figures(&self, bytes: u64, cpu: Cpu, memory: Memory) -> Figures {
-        let mib = bytes as f64 / f64::from(1 << 20);
-        let per_gib = |seconds: f64| seconds / (mib / 1024.0);
-        Figures {
-            cpu_s_per_gib: per_gib(cpu.total()),
-            split: Some(Cpu { user: per_gib(cpu.user), system: per_gib(cpu.system) }),
-            mib_per_s: mib / (self.complete - self.begun).as_secs_f64().max(1e-3),
-            wall_s: self.complete.as_secs_f64(),
-            memory,
-        }
+        let per_gib = |seconds: f64| seconds / (bytes as f64 / f64::from(1 << 30));
+        Figures(vec![
+            (Measure::CpuPerGib, per_gib(cpu.total())),
+            (Measure::UserPerGib, per_gib(cpu.user)),
+            (Measure::SystemPerGib, per_gib(cpu.system)),
+            (Measure::Rate, bytes as f64 / (self.complete - self.begun).as_secs_f64().max(1e-3)),
+            (Measure::Wall, self.complete.as_secs_f64()),
+            (Measure::PeakResident, memory.peak_resident as f64),
+            (Measure::PeakPrivate, memory.peak_private as f64),
+        ])
     }
 }
 
@@ -81,8 +67,8 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// A client's turn.
-    pub fn run(&self, work: Work, client: &Installed, content: &Content) -> Result<Outcome> {
+    /// A client's turn at moving this content.
+    pub fn transfer(&self, work: Work, client: &Installed, content: &Content) -> Result<Outcome> {
         self.clean(|place| match work {
             Work::Seed => self.seed(client, content, place),
             _ => self.fetch(work, client, content, place),
@@ -111,7 +97,7 @@ impl Lab {
     }
 
     /// Runs something in an empty directory that is gone afterwards, on a disk that has nothing left to do.
-    fn clean(&self, run: impl FnOnce(&Path) -> Result<Outcome>) -> Result<Outcome> {
+    pub fn clean(&self, run: impl FnOnce(&Path) -> Result<Outcome>) -> Result<Outcome> {
         let place = self.scratch.path().join("run");
         fs::create_dir(&place).map_err(Fault::at(place.display()))?;
         let disk = File::open(&place).map_err(Fault::at(place.display()))?;
@@ -141,7 +127,7 @@ impl Lab {
     fn seed(&self, client: &Installed, content: &Content, place: &Path) -> Result<Outcome> {
         self.tracker.forget();
         let job = Job { torrent: &content.torrent, dir: &content.dir, state: &new_dir(place, "seeding")? };
-        let mut seeder = self.start(&mut client.seed(job)?, Side::Serve, &place.join("log"))?;
+        let mut seeder = self.start(&mut client.seed(job, None)?, Side::Serve, &place.join("log"))?;
         if let Err(reason) = self.wait_until_ready(&mut seeder)? {
             return Ok(Err(reason));
         }
@@ -165,20 +151,20 @@ impl Lab {
         let addresses: Vec<Ipv4Addr> = (0..work.seeders()).map(server).collect();
         let mut command = match self.counterpart.client {
             Client::Libtorrent => self.counterpart.source(job, &addresses, work.limit()),
-            _ => self.counterpart.seed(job)?,
+            _ => self.counterpart.seed(job, None)?,
         };
         let source = self.start(&mut command, Side::Serve, &place.join("log-source"))?;
         self.tracker.wait_for_seeds(addresses.len(), SEEDERS_PATIENCE)?;
         Ok(source)
     }
 
-    fn start(&self, command: &mut Command, side: Side, log: &Path) -> Result<Process> {
+    pub fn start(&self, command: &mut Command, side: Side, log: &Path) -> Result<Process> {
         go_on()?;
         Process::start(command, self.networks.handle(side)?, log)
     }
 
     /// Waits until a seeder has checked what it has and announced itself; the inner failure says why it has not.
-    fn wait_until_ready(&self, seeder: &mut Process) -> Result<std::result::Result<(), String>> {
+    pub fn wait_until_ready(&self, seeder: &mut Process) -> Result<std::result::Result<(), String>> {
         let begun = Instant::now();
         let (mut used, mut since) = (0.0, begun);
         loop {
@@ -246,17 +232,11 @@ fn floor_of(words: &str) -> Option<Figures> {
     let all: serde_json::Value = serde_json::from_str(words.lines().next_back()?).ok()?;
     let floor = all.get("rounds")?.get(0)?.get("floor")?;
     let number = |name: &str| floor.get(name)?.as_f64();
-    Some(Figures {
-        cpu_s_per_gib: number("cpu_s_per_gib")?,
-        split: None,
-        mib_per_s: number("mib_per_s")?,
-        wall_s: number("wall_s")?,
-        memory: Memory { peak_resident: number("peak_rss_bytes")? as u64, peak_private: number("peak_private_bytes")? as u64 },
-    })
-}
-
-fn new_dir(place: &Path, name: &str) -> Result<PathBuf> {
-    let path = place.join(name);
-    fs::create_dir(&path).map_err(Fault::at(path.display()))?;
-    Ok(path)
+    Some(Figures(vec![
+        (Measure::CpuPerGib, number("cpu_s_per_gib")?),
+        (Measure::Rate, number("mib_per_s")? * f64::from(1 << 20)),
+        (Measure::Wall, number("wall_s")?),
+        (Measure::PeakResident, number("peak_rss_bytes")?),
+        (Measure::PeakPrivate, number("peak_private_bytes")?),
+    ]))
 }

@@ -1,4 +1,5 @@
-//! The tracker through which all meet: HTTP, compact IPv4 peers (BEP 3, BEP 23), one torrent at a time.
+//! The tracker through which all meet: HTTP, compact IPv4 peers (BEP 3, BEP 23), one torrent at a time, or
+//! a thousand that one client has.
 
 use crate::fault::{Fault, Result, pause};
 use crate::networks::{Networks, server};
@@ -8,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const PORT: u16 = 6969;
-/// Seconds until a client should ask again; longer than most runs, so that all meet at the first announce.
-const INTERVAL: u32 = 120;
+/// Seconds until a client should ask again, as trackers have it: longer than a run, so that all meet at the first announce.
+const INTERVAL: u32 = 1800;
 /// How long a connection may stay silent.
 const SILENCE: Duration = Duration::from_secs(5);
 

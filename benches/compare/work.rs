@@ -1,6 +1,9 @@
-//! The works: what each moves, and from how many.
+//! The works: what each moves, and from how many, or what each holds.
 
 use crate::content::Shape;
+use crate::figures::Measure;
+use crate::hold::CONNECTIONS;
+use crate::holes::TORRENTS;
 use clap::ValueEnum;
 
 const MIB: u64 = 1 << 20;
@@ -16,6 +19,10 @@ pub enum Work {
     Many,
     /// The client seeds one file to another client
     Seed,
+    /// The client holds 1,000 connections that keep still
+    Connections,
+    /// The client holds 1,000 torrents of 1 GiB that nobody asks for
+    Torrents,
 }
 
 impl Work {
@@ -26,6 +33,17 @@ impl Work {
             Work::Files => "files",
             Work::Many => "many",
             Work::Seed => "seed",
+            Work::Connections => "connections",
+            Work::Torrents => "torrents",
+        }
+    }
+
+    /// What its table shows; clients are compared by the first.
+    pub fn columns(self) -> &'static [Measure] {
+        match self {
+            Work::Connections => &[Measure::PrivateEach, Measure::Private, Measure::IdleCpu, Measure::Ready, Measure::Held],
+            Work::Torrents => &[Measure::Private, Measure::Ready, Measure::IdleCpu, Measure::Held],
+            _ => &[Measure::CpuPerGib, Measure::Rate, Measure::PeakResident, Measure::PeakPrivate],
         }
     }
 
@@ -36,6 +54,7 @@ impl Work {
             Work::Download | Work::Seed => Shape { files: 1, bytes, piece_bytes: MIB },
             Work::Files => Shape { files: 200, bytes, piece_bytes: MIB / 4 },
             Work::Many => Shape { files: 1, bytes: bytes / 2, piece_bytes: MIB },
+            Work::Connections | Work::Torrents => Shape { files: 1, bytes: 16 * MIB, piece_bytes: MIB },
         }
     }
 
@@ -51,14 +70,22 @@ impl Work {
 
     /// The heading of its table: everything but who served.
     pub fn describe(self, size: u64) -> String {
+        let name = self.name();
+        match self {
+            Work::Connections => return format!("{name}: {CONNECTIONS} peers that shake hands with one seeder and keep still"),
+            Work::Torrents => {
+                return format!("{name}: {TORRENTS} of 1 GiB, pieces of 1 MiB, all there, and nobody who asks for them");
+            }
+            _ => {}
+        }
         let Shape { files, bytes, piece_bytes } = self.shape(size);
         let what = if files == 1 { "one file".to_owned() } else { format!("{files} files") };
         let how = match self {
             Work::Download | Work::Files => "fetched from one seeder",
             Work::Many => "fetched from 40 seeders of 1 MiB/s each",
-            Work::Seed => "served to one fetcher",
+            _ => "served to one fetcher",
         };
         let pieces = if piece_bytes < MIB { format!("{} KiB", piece_bytes >> 10) } else { format!("{} MiB", piece_bytes / MIB) };
-        format!("{}: {what}, {} MiB, pieces of {pieces}, {how}", self.name(), bytes / MIB)
+        format!("{name}: {what}, {} MiB, pieces of {pieces}, {how}", bytes / MIB)
     }
 }
