@@ -18,7 +18,7 @@ const APART: Duration = Duration::from_millis(10);
 /// So many wait for an answer at most.
 const AT_ONCE: usize = 50;
 /// How long they all may take.
-const CALLING: Duration = Duration::from_secs(60);
+const CALLING: Duration = Duration::from_secs(30);
 /// Bytes of a handshake (BEP 3).
 const HANDSHAKE: usize = 68;
 

@@ -3,7 +3,7 @@
 use crate::callers::{Callers, answers_for};
 use crate::clients::{Installed, Job, new_dir};
 use crate::content::Content;
-use crate::fault::{Result, pause};
+use crate::fault::{Fault, Result, pause};
 use crate::figures::{Figures, Measure, Outcome};
 use crate::holes::Holes;
 use crate::networks::Side;
@@ -73,7 +73,11 @@ impl Lab {
             }
             let mut command = client.keep(holes, &state)?;
             let begun = Instant::now();
-            let mut process = self.start(&mut command, Side::Serve, &place.join("log"))?;
+            let mut process = match self.start(&mut command, Side::Serve, &place.join("log")) {
+                // The program that serves may be another than the one that was found.
+                Err(Fault::Wrong(reason)) => return Ok(Err(reason)),
+                started => started?,
+            };
             let served = answers_for(&self.networks, holes.hashes(), self.timeout)?;
             if served == 0 {
                 let reason = format!("answers for none after {} s; {}", self.timeout.as_secs(), process.last_words());
