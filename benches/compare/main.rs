@@ -123,6 +123,9 @@ fn rounds(rounds: u32) -> String {
     if rounds == 1 { "1 round".to_owned() } else { format!("medians of {rounds} rounds") }
 }
 
+/// What a client does in its turn.
+type Turn<'a> = Box<dyn Fn(&Installed) -> Result<Outcome> + 'a>;
+
 /// All rounds of one work.
 fn measure(
     lab: &Lab,
@@ -134,7 +137,7 @@ fn measure(
 ) -> Result<()> {
     let place = tempfile::tempdir_in(lab.scratch.path()).map_err(Fault::at(lab.scratch.path().display()))?;
     let make = || Content::make(place.path(), work.shape(options.size), &lab.rill.program);
-    let turn: Box<dyn Fn(&Installed) -> Result<Outcome>> = match work {
+    let turn: Turn<'_> = match work {
         Work::Torrents => {
             let holes = Holes::make(place.path())?;
             Box::new(move |client| lab.torrents(client, &holes))
