@@ -45,7 +45,7 @@ impl Lab {
             let mut callers = Callers::call(&self.networks, content.info_hash, FIRST..FIRST + CONNECTIONS)?;
             let ready = begun.elapsed();
             if callers.len() == 0 {
-                return Ok(Err(format!("takes no more than {} connections; {}", first.len(), process.last_words())));
+                return Ok(Err(format!("takes no more than {} connections", first.len())));
             }
             Ok(idle(&mut process)?.map(|idle| {
                 Figures(vec![
