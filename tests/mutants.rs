@@ -14,28 +14,54 @@ mod faults;
 #[path = "mutants/scratch.rs"]
 mod scratch;
 
-use faults::FAULTS;
+use faults::{FAULTS, Fault};
 use scratch::{Outcome, Scratch};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 #[test]
 #[ignore = "builds the engine thirty times; cargo test --test mutants -- --ignored --nocapture"]
 fn every_broken_engine_is_caught_by_a_trial() {
-    let scratch = Scratch::new();
-    assert_eq!(scratch.run(), Outcome::Held, "the engine as it is");
     let only = std::env::var("MUTANT").unwrap_or_default();
-    let mut missed = Vec::new();
-    for fault in FAULTS.iter().filter(|f| f.what.contains(&only)) {
-        scratch.breaks(fault);
-        match scratch.run() {
-            Outcome::Caught { trial, seed, words } => println!("{}\n    {trial}, seed {seed}: {words}", fault.what),
-            Outcome::Held => {
-                println!("{}\n    NOT CAUGHT", fault.what);
-                missed.push(fault.what);
-            }
+    let faults = FAULTS.iter().filter(|fault| fault.what.contains(&only)).map(Some);
+    // The engine as it is comes first: without it, nothing means anything.
+    let jobs: Vec<Option<&Fault>> = std::iter::once(None).chain(faults).collect();
+    let next = AtomicUsize::new(0);
+    let work = |number| {
+        let scratch = Scratch::new(number);
+        let mut missed = Vec::new();
+        while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            missed.extend(missed_by_all_trials(&scratch, *job));
         }
-        scratch.heals(fault);
-    }
+        missed
+    };
+    // A build and its trials keep one core busy.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let missed: Vec<&str> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..cores).map(|number| scope.spawn(move || work(number))).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    });
     assert!(missed.is_empty(), "nobody noticed: {missed:#?}");
+}
+
+/// The fault's name, if no trial notices it; the engine as it is must pass all of them.
+fn missed_by_all_trials(scratch: &Scratch, fault: Option<&Fault>) -> Option<&'static str> {
+    let Some(fault) = fault else {
+        assert_eq!(scratch.run(), Outcome::Held, "the engine as it is");
+        return None;
+    };
+    scratch.breaks(fault);
+    let outcome = scratch.run();
+    scratch.heals(fault);
+    match outcome {
+        Outcome::Caught { trial, seed, words } => {
+            println!("{}\n    {trial}, seed {seed}: {words}", fault.what);
+            None
+        }
+        Outcome::Held => {
+            println!("{}\n    NOT CAUGHT", fault.what);
+            Some(fault.what)
+        }
+    }
 }
 
 /// A fault that two places share, or none any more, would be another fault than its words say.

@@ -71,6 +71,7 @@ impl Watch {
 
     /// A torrent that was handed to the session, and what is in it if that is known.
     pub(crate) fn add(&mut self, id: TorrentId, metainfo: Option<Metainfo>, row: Row) {
+        debug_assert!(self.torrents.last().is_none_or(|last| last.id < id), "later torrents have greater names");
         self.torrents.push(Watched { id, failure: None, full: None, metainfo, complete_since: None, over: false });
         self.rows.push(row);
     }

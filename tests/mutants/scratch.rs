@@ -1,6 +1,6 @@
 //! A crate with the floors that decide and the simulator in it, and nothing else: to be broken, built and run.
 //!
-//! It lives below the target directory and stays there, so that the crates it needs are built once.
+//! It lives below the target directory and stays there, so that the crates it needs are built once. There may be several, side by side.
 
 use crate::faults::Fault;
 use std::fs;
@@ -29,9 +29,9 @@ pub fn source() -> &'static Path {
 }
 
 impl Scratch {
-    /// A fresh copy.
-    pub fn new() -> Scratch {
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutants");
+    /// A fresh copy; this is its number.
+    pub fn new(number: usize) -> Scratch {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("mutants{number}"));
         let src = dir.join("src");
         let _ = fs::remove_dir_all(&src);
         FLOORS.iter().for_each(|floor| copy(&source().join(floor), &src.join(floor)));
