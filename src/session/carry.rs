@@ -355,6 +355,7 @@ impl EventLoop {
 
     // ---- what the user sees ---------------------------------------------------------------------------------------
 
+    /// As it is now.
     pub(super) fn common(&self) -> Common {
         Common {
             dht_nodes: self.engine.dht_stats(self.now).map(|s| s.nodes_v4 + s.nodes_v6),
