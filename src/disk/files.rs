@@ -18,7 +18,8 @@ use std::io::IoSlice;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::{Acquire, Release};
 
 /// An open torrent's content: what it is and where it lies.
 #[derive(Debug)]
@@ -46,12 +47,12 @@ impl Grown {
     }
 
     fn has(&self, file: usize) -> bool {
-        self.0.get(file / 32).is_some_and(|bits| bits.load(Relaxed) & 1 << (file % 32) != 0)
+        self.0.get(file / 32).is_some_and(|bits| bits.load(Acquire) & 1 << (file % 32) != 0)
     }
 
     fn set(&self, file: usize) {
         if let Some(bits) = self.0.get(file / 32) {
-            bits.fetch_or(1 << (file % 32), Relaxed);
+            bits.fetch_or(1 << (file % 32), Release);
         }
     }
 }
@@ -180,6 +181,8 @@ impl OpenFiles {
             self.close_oldest();
         }
         let path = c.layout.path(file);
+        // Asked before it is looked at: another worker may give it its length in between.
+        let grown = c.grown.has(file);
         let opened = match write {
             // An O_RDWR descriptor serves both, but a reader must not make files or need the right to write.
             true => c.tree.file_made(&path)?,
@@ -188,7 +191,7 @@ impl OpenFiles {
         let length = c.layout.file(file).length;
         if write {
             let short = c.fs.sparse() && opened.size < length;
-            if c.grown.has(file) && (short || opened.new) {
+            if grown && (short || opened.new) {
                 return Err(c.fault_plain(FaultKind::Changed, file));
             }
             if short {
@@ -436,6 +439,30 @@ mod tests {
         assert!(back == w.bytes);
         assert_eq!(synced(&mut files, &c).unwrap().len(), 30, "each file is named at the checkpoint, closed or not");
         assert_eq!(synced(&mut files, &c), Ok(BTreeSet::new()));
+    }
+
+    /// Both find it missing, or short, and one is the first to give it its length: that is nobody else's doing.
+    #[test]
+    fn workers_that_make_a_file_at_the_same_moment_do_not_take_each_other_for_a_stranger() {
+        const FILES: usize = 1000;
+        let names: Vec<String> = (0..FILES).map(|i| format!("f{i}")).collect();
+        let shape: Vec<_> = names.iter().map(|n| (n.as_str(), 8192)).collect();
+        let w = World::new(StorageMode::Plain, 4096, &shape);
+        let (c, both) = (content(&w, FsKind::Native), std::sync::Barrier::new(2));
+        let half = |at: usize| {
+            let mut files = OpenFiles::new(4, true);
+            let one = |i: usize| {
+                let at = i * 8192 + at;
+                both.wait();
+                files.write(&c, at as u64, &[&w.bytes[at..at + 4096]]).err()
+            };
+            (0..FILES).filter_map(one).collect::<Vec<_>>()
+        };
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| half(4096));
+            assert_eq!((half(0), second.join().unwrap()), (Vec::new(), Vec::new()));
+        });
+        w.assert_content();
     }
 
     #[test]

@@ -481,7 +481,8 @@ fn closing_one_torrent_in_the_middle_leaves_the_other_alone() {
         w.until(|d| matches!(d, Done::Closed { .. }).then_some(()));
         w.key = key;
         for p in g.all_pieces() {
-            assert!(matches!(w.verdict(p, false), Verdict::Good { .. }));
+            let verdict = w.verdict(p, false);
+            assert!(matches!(verdict, Verdict::Good { .. }), "{mode:?}, {p:?}: {verdict:?}");
         }
         w.assert_content();
         let s = w.store.stats();
