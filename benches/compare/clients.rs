@@ -23,14 +23,15 @@ pub const PORT_TEXT: &str = "6881";
 /// What rill is told in any work.
 pub const RILL: [&str; 6] = ["-q", "--no-dht", "--no-lsd", "--no-pex", "--listen-port", PORT_TEXT];
 /// What aria2 is told in any work.
-pub const ARIA2: [&str; 7] = [
+pub const ARIA2: [&str; 8] = [
     "--no-conf",
     "-q",
     "--enable-dht=false",
     "--enable-dht6=false",
     "--bt-enable-lpd=false",
     "--enable-peer-exchange=false",
-    "--listen-port=6881",
+    "--listen-port",
+    PORT_TEXT,
 ];
 /// What rqbit is told in any work.
 pub const RQBIT: [&str; 5] = ["--disable-dht", "--disable-lsd", "--disable-upnp-port-forward", "--listen-port", PORT_TEXT];

@@ -15,7 +15,7 @@ pub enum Measure {
     PeakResident,
     /// Bytes: the most private (anonymous) memory.
     PeakPrivate,
-    /// Seconds from the start of a program until everything that it holds answers.
+    /// Seconds until everything that it holds has answered: torrents from the program's start on, connections from the first call on.
     Ready,
     /// Bytes of private memory while it idles.
     Private,

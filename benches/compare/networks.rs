@@ -20,7 +20,7 @@ pub const SERVING: u8 = 40;
 pub const FETCHER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 
 /// Where callers come from …
-const CALLING: &str = "10.78.0.0/16";
+const CALLERS_NETWORK: &str = "10.78.0.0/16";
 /// … and how many there may be.
 pub const CALLERS: u32 = 50_000;
 
@@ -74,7 +74,7 @@ impl Networks {
             // Some clients ask the routes which address is theirs.
             ip(&format!("-n {name} route add default via {way}"))?;
         }
-        ip(&format!("-n {fetch} route add local {CALLING} dev lo"))?;
+        ip(&format!("-n {fetch} route add local {CALLERS_NETWORK} dev lo"))?;
         for name in &networks.names {
             let path = format!("/run/netns/{name}");
             networks.handles.push(File::open(&path).map_err(Fault::at(&path))?);
