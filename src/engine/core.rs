@@ -181,6 +181,8 @@ impl Engine {
             trackers: Trackers::new(spec.trackers, &mut self.rng),
             blame: Blame::default(),
             exchange: Exchange::new(self.config.pex),
+            search_due: now,
+            search_wait: limits::DHT_SEARCH_ALONE,
             peers: Vec::new(),
             down: Bucket::new(spec.download_limit),
             up: Bucket::new(spec.upload_limit),
@@ -212,6 +214,7 @@ impl Engine {
         let Some(t) = self.torrents.get_mut(key).filter(|t| !t.running) else { return };
         t.running = true;
         t.trackers.restart();
+        t.search_anew(now);
         self.timers.arm(Timer::Announce(key), now);
         self.timers.arm(Timer::Search(key), now);
         self.call_soon(now);

@@ -8,14 +8,16 @@
 //! ```
 //!
 //! How lookups go is the [`dht`](super::dht)'s business. A private torrent is never searched for, and no peer of one is told of our node
-//! or believed about theirs (BEP 27). Searches begin one after the other, so that a thousand torrents do not speak at once.
+//! or believed about theirs (BEP 27). Searches begin one after the other, so that a thousand torrents do not speak at once. A torrent that
+//! lacks something and has no peer is searched for again after 5 s, 10 s, 20 s …
 
 use super::action::{Action, Actions};
 use super::core::Engine;
 use super::dht::{Announce, Dht, DhtAction, DhtConfig, DhtStats};
 use super::limits;
+use super::peer::Phase;
 use super::timers::Timer;
-use crate::units::{InfoHash, Now, Origin, TorrentKey};
+use crate::units::{InfoHash, Now, Origin, PeerKey, TorrentKey};
 use crate::wire::SwarmCounts;
 use crate::wire::compact::file_can_tell_of;
 use std::collections::BTreeMap;
@@ -31,7 +33,7 @@ pub struct DhtSetup {
     pub seed: u64,
     /// Ask, and never answer (BEP 43).
     pub read_only: bool,
-    /// Nodes of an earlier run.
+    /// Nodes of an earlier run, those that answered last in front.
     pub nodes: Vec<SocketAddr>,
     /// Host and port of nodes to start from. They are looked up only if no other node answers.
     pub named: Vec<(String, u16)>,
@@ -54,8 +56,10 @@ pub(super) struct Finding {
     dht: Dht,
     port: u16,
     read_only: bool,
-    /// Nodes that may be there and were not asked yet.
+    /// Nodes that may be there and were not asked yet; the last one is next.
     untried: Vec<SocketAddr>,
+    /// Some of an earlier run that may be there, asked or not.
+    earlier: Vec<SocketAddr>,
     /// Names to look up when nobody is known.
     names: Vec<(String, u16, Role)>,
     looking_up: BTreeMap<u64, Role>,
@@ -79,14 +83,15 @@ impl Engine {
         let as_role = |names: Vec<(String, u16)>, role| names.into_iter().map(move |(host, port)| (host, port, role));
         let is_loopback = |host: &str| host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
         let on_loopback = named.iter().chain(&routers).any(|(host, _)| is_loopback(host));
-        let mut untried = nodes;
-        self.rng.shuffle(&mut untried);
+        let earlier = nodes.iter().take(limits::DHT_KEPT_AT_LEAST).copied().collect();
+        let untried: Vec<SocketAddr> = nodes.into_iter().rev().collect();
         let nobody = untried.is_empty();
         self.finding = Some(Finding {
             dht: Dht::new(now, DhtConfig { seed, port, read_only }),
             port,
             read_only,
             untried,
+            earlier,
             // Who may be there has a while before anybody else is bothered.
             names_at: now + if nobody { Duration::ZERO } else { limits::DHT_TRY },
             names: as_role(named, Role::Node).chain(as_role(routers, Role::Router)).collect(),
@@ -186,30 +191,45 @@ impl Engine {
         }
     }
 
-    /// Those who answer are asked first at the next start.
+    /// Those who answer are asked first at the next start. A run that was too short to get to know many leaves some of an earlier run
+    /// behind them.
     pub(super) fn keep_nodes(&mut self, now: Now, out: &mut Actions) {
         let Some(f) = &mut self.finding else { return };
-        let nodes: Vec<SocketAddr> = f.dht.nodes(now).into_iter().map(|(_, addr)| addr).collect();
+        let mut nodes: Vec<SocketAddr> = f.dht.nodes(now).into_iter().map(|(_, addr)| addr).collect();
         if !nodes.is_empty() {
+            self.rng.shuffle(&mut nodes);
+            let few = limits::DHT_KEPT_AT_LEAST.saturating_sub(nodes.len());
+            let others: Vec<SocketAddr> = f.earlier.iter().filter(|node| !nodes.contains(node)).take(few).copied().collect();
+            nodes.extend(others);
             out.push(Action::KeepNodes { nodes });
         }
+        // Whoever was asked by now and does not answer next time either is gone.
+        f.earlier.retain(|node| f.untried.contains(node));
         self.timers.arm(Timer::KeepNodes, now + limits::DHT_KEEP);
     }
 
     // ---- searches -----------------------------------------------------------------------------------------------------
 
-    /// Searches for a torrent's peers and announces us, and comes back in a while.
+    /// Searches for a torrent's peers and announces us, if it is time or nobody is there whom it needs; comes back in a while.
     pub(super) fn search(&mut self, now: Now, key: TorrentKey, out: &mut Actions) {
+        // However many torrents look again soon: each other one has its turn in between.
+        let turns = limits::DHT_SEARCH_STEP * 2 * self.torrents.len() as u32;
         let Some(f) = self.finding.as_mut().filter(|f| f.joined) else { return };
-        let Some(t) = self.torrents.get(key).filter(|t| t.running && t.allows(Origin::Dht)) else { return };
-        if now < f.next_search || !f.dht.has_room() {
-            return self.timers.arm(Timer::Search(key), f.next_search.max(now + limits::DHT_SEARCH_STEP));
+        let Some(t) = self.torrents.get_mut(key).filter(|t| t.running && t.allows(Origin::Dht)) else { return };
+        let is_up = |peer: &PeerKey| self.connections.get(*peer).is_some_and(|c| c.peer.phase == Phase::Up);
+        let alone = !t.wants_nothing() && !t.peers.iter().any(is_up);
+        if alone || t.search_due <= now {
+            if now < f.next_search || !f.dht.has_room() {
+                return self.timers.arm(Timer::Search(key), f.next_search.max(now + limits::DHT_SEARCH_STEP));
+            }
+            f.next_search = now + limits::DHT_SEARCH_STEP;
+            let announce = (self.config.port != 0).then_some(Announce { port: self.config.port, seed: t.wants_nothing() });
+            f.dht.search(now, t.info_hash, announce, &mut f.out);
+            t.search_due = now + limits::DHT_SEARCH;
         }
-        f.next_search = now + limits::DHT_SEARCH_STEP;
-        let seed = t.open && t.pieces.missing() == 0;
-        let announce = (self.config.port != 0).then_some(Announce { port: self.config.port, seed });
-        f.dht.search(now, t.info_hash, announce, &mut f.out);
-        self.timers.arm(Timer::Search(key), now + limits::DHT_SEARCH);
+        let wait = t.search_wait.max(turns);
+        t.search_wait = (2 * wait).min(limits::DHT_SEARCH);
+        self.timers.arm(Timer::Search(key), t.search_due.min(now + wait));
         self.after_dht(now, out);
     }
 
@@ -283,7 +303,12 @@ impl Engine {
             self.count_waiting(now, out);
         }
         match (joined_before, joined) {
-            (false, true) => self.torrents.keys().for_each(|key| self.timers.arm(Timer::Search(key), now)),
+            (false, true) => {
+                for (key, t) in self.torrents.iter_mut() {
+                    t.search_anew(now);
+                    self.timers.arm(Timer::Search(key), now);
+                }
+            }
             (true, false) => self.timers.arm(Timer::JoinDht, now + limits::DHT_TRY),
             _ => {}
         }

@@ -204,6 +204,9 @@ pub const BURST_MIN_BYTES: u64 = 16 * 1024;
 
 /// Time between two searches for one torrent, each an announce (BEP 5, libtorrent).
 pub const DHT_SEARCH: Duration = Duration::from_secs(15 * 60);
+/// The same while pieces or metadata are missing and no peer is connected: whoever has them may have announced a moment after we
+/// asked, or where we did not look because we knew few nodes yet. Doubles up to [`DHT_SEARCH`].
+pub const DHT_SEARCH_ALONE: Duration = Duration::from_secs(5);
 /// Least time between the beginnings of two searches: a thousand torrents take four minutes.
 pub const DHT_SEARCH_STEP: Duration = Duration::from_millis(250);
 /// Nodes of an earlier run that are asked at a time.
@@ -212,6 +215,8 @@ pub const DHT_TRIED_AT_ONCE: usize = 16;
 pub const DHT_TRY: Duration = Duration::from_secs(2);
 /// First wait before routers are looked up again; doubles up to [`DHT_BOOTSTRAP_MAX`].
 pub const DHT_LOOK_UP: Duration = Duration::from_secs(30);
+/// So many nodes are kept for the next run, some of an earlier one among them if fewer have answered.
+pub const DHT_KEPT_AT_LEAST: usize = 64;
 /// How often nodes are kept for the next run.
 pub const DHT_KEEP: Duration = Duration::from_secs(10 * 60);
 

@@ -5,6 +5,7 @@ use crate::engine::{Action, DhtSetup, Notice, Shape, limits};
 use crate::units::{Bitfield, NodeId, Origin, PeerId, PeerKey, Rng};
 use crate::wire::krpc::{Body, Question, ReplyParts, parse, write_node, write_reply};
 use crate::wire::{Handshake, Message};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -95,7 +96,7 @@ fn private() -> World {
 }
 
 #[test]
-fn a_torrent_is_searched_for_once_somebody_answers_and_again_after_a_quarter_of_an_hour() {
+fn a_torrent_is_searched_for_once_somebody_answers_and_beside_a_peer_again_after_a_quarter_of_an_hour() {
     let mut w = World::leech();
     let found: SocketAddr = "30.1.2.3:4567".parse().unwrap();
     join(&mut w, setup(&[node(1)], &[("router.example", 1)]));
@@ -110,8 +111,64 @@ fn a_torrent_is_searched_for_once_somebody_answers_and_again_after_a_quarter_of_
     assert!(w.dials.iter().any(|(_, addr)| *addr == found), "{:?}", w.dials);
     assert_eq!(w.engine.stats(w.now, w.torrent).unwrap().known_peers, 1);
     assert!(w.log.iter().all(|a| !matches!(a, Action::Resolve { .. })), "nobody needs a router");
-    let before = live(&mut w, limits::DHT_SEARCH - Duration::from_secs(1), &[1, 2, 3]);
-    assert_eq!((searches(&before), searches(&live(&mut w, Duration::from_secs(2), &[1, 2, 3]))), (0, 3));
+    let (p, _) = *w.dials.iter().find(|(_, addr)| *addr == found).unwrap();
+    w.dialed(p);
+    w.send(p, &crate::engine::testing::handshake(77, true));
+    w.say(p, &[Message::HaveAll]);
+    let mut asked = Vec::new();
+    for _ in 0..limits::DHT_SEARCH.as_secs() {
+        w.say(p, &[Message::KeepAlive]);
+        asked.push(searches(&live(&mut w, Duration::from_secs(1), &[1, 2, 3])));
+    }
+    assert!(w.is_open(p));
+    let last = asked.pop().unwrap();
+    assert_eq!((asked.iter().sum::<usize>(), last), (0, 3));
+}
+
+/// Seconds after which a torrent was searched for again.
+fn search_times(w: &mut World, time: Duration) -> Vec<u64> {
+    let searched = |w: &mut World| searches(&live(w, Duration::from_secs(1), &[1, 2, 3])) > 0;
+    (1..=time.as_secs()).filter(|_| searched(w)).collect()
+}
+
+#[test]
+fn a_torrent_without_peers_is_searched_for_again_soon_and_then_less_and_less_often() {
+    let mut w = World::leech();
+    join(&mut w, setup(&[node(1)], &[]));
+    play(&mut w, &[1, 2, 3], &[]);
+    w.pass(0.0);
+    assert_eq!(searches(&play(&mut w, &[1, 2, 3], &[])), 3);
+    let times = search_times(&mut w, 4 * limits::DHT_SEARCH);
+    assert_eq!(times, [5, 15, 35, 75, 155, 315, 635, 1275, 2175, 3075]);
+}
+
+#[test]
+fn a_torrent_that_rested_or_a_dht_that_was_gone_begins_anew() {
+    let mut w = World::leech();
+    join(&mut w, setup(&[node(1)], &[]));
+    play(&mut w, &[1, 2, 3], &[]);
+    search_times(&mut w, Duration::from_secs(100));
+    w.engine.pause(w.now, w.torrent, &mut w.out);
+    w.engine.resume(w.now, w.torrent);
+    assert_eq!(search_times(&mut w, Duration::from_secs(20)), [1, 5, 15]);
+    // Nobody answers any more.
+    w.pass(600.0);
+    datagrams(&mut w);
+    assert_eq!(search_times(&mut w, limits::DHT_SEARCH), []);
+    w.engine.on_dht_port(w.now, node(1), &mut w.out);
+    w.turn();
+    play(&mut w, &[1, 2, 3], &[]);
+    assert_eq!(search_times(&mut w, Duration::from_secs(20)), [1, 5, 15]);
+}
+
+#[test]
+fn a_seed_that_is_alone_is_in_no_hurry() {
+    let mut w = World::seed();
+    join(&mut w, setup(&[node(1)], &[]));
+    play(&mut w, &[1, 2, 3], &[]);
+    w.pass(0.0);
+    assert_eq!(searches(&play(&mut w, &[1, 2, 3], &[])), 3);
+    assert_eq!(search_times(&mut w, 2 * limits::DHT_SEARCH), [900, 1800]);
 }
 
 #[test]
@@ -239,9 +296,51 @@ fn what_is_known_is_kept_now_and_then_and_at_the_end() {
     assert_eq!(w.engine.next_deadline(), None, "nothing is left to wake for");
 }
 
+/// This node alone answers what it is asked.
+fn only_answers(w: &mut World, n: u8) {
+    let asked = datagrams(w);
+    let (to, bytes) = asked.iter().find(|(to, _)| *to == node(n)).unwrap();
+    let parts = ReplyParts { id: id(n), nodes: None, nodes6: None, token: None, peers: &[], filters: None };
+    let mut reply = Vec::new();
+    write_reply(parse(bytes).unwrap().transaction, "5.5.5.5:6881".parse().unwrap(), &parts, &mut reply);
+    w.engine.on_datagram(w.now, *to, &reply, &mut w.out);
+    w.turn();
+}
+
+/// What was kept last.
+fn kept(w: &World) -> Vec<SocketAddr> {
+    let of = |a: &Action| if let Action::KeepNodes { nodes } = a { Some(nodes.clone()) } else { None };
+    w.log.iter().rev().find_map(of).unwrap()
+}
+
+#[test]
+fn a_run_that_is_too_short_to_get_to_know_many_keeps_those_of_the_one_before() {
+    let old: Vec<SocketAddr> = (1..=100).map(node).collect();
+    let mut w = World::leech();
+    join(&mut w, setup(&old, &[]));
+    only_answers(&mut w, 9);
+    w.engine.shut_down(w.now, &mut w.out);
+    w.turn();
+    let rest: Vec<SocketAddr> = (1..=64).filter(|n| *n != 9).map(node).collect();
+    assert_eq!(kept(&w), [&[node(9)], &rest[..]].concat());
+}
+
+#[test]
+fn a_run_that_is_long_enough_lets_go_of_who_never_answered() {
+    let old: Vec<SocketAddr> = (1..=12).map(node).collect();
+    let mut w = World::leech();
+    join(&mut w, setup(&old, &[]));
+    only_answers(&mut w, 9);
+    live(&mut w, limits::DHT_KEEP + Duration::from_secs(1), &[9]);
+    assert_eq!(kept(&w).len(), 12);
+    live(&mut w, limits::DHT_KEEP, &[9]);
+    assert_eq!(kept(&w), [node(9)]);
+}
+
 #[test]
 fn searches_of_many_torrents_begin_one_after_the_other() {
     let mut w = World::leech();
+    w.engine.config.port = 0; // nothing is announced: the only node would hear too much of one address
     for n in 0..200u32 {
         let mut spec = crate::engine::TorrentSpec {
             info_hash: HASH,
@@ -267,6 +366,13 @@ fn searches_of_many_torrents_begin_one_after_the_other() {
     }
     assert!((38..=42).contains(&begun), "{begun}");
     assert!(Duration::from_secs_f64(201.0 * step) < limits::DHT_SEARCH / 4, "there is time for all");
+    // All of them are alone; whoever looks again does not push the others back.
+    let mut searched = BTreeSet::new();
+    for _ in 0..205 {
+        w.pass(4.0 * step);
+        searched.extend(play(&mut w, &[], &[]).into_iter().filter(|q| q.starts_with("GetPeers")));
+    }
+    assert_eq!(searched.len(), 201);
 }
 
 #[test]

@@ -21,7 +21,9 @@ pub use pieces::{Pieces, Stage};
 
 use super::bandwidth::Bucket;
 use super::early::EarlyBits;
+use super::limits;
 use crate::units::{BLOCK_LEN, Bitfield, InfoHash, Now, Origin, PeerKey, PieceIndex, Rate, TorrentKey};
+use std::time::Duration;
 
 /// What a torrent is about at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +69,10 @@ pub struct Torrent {
     pub blame: Blame,
     /// What peers are told of other peers.
     pub exchange: Exchange,
+    /// When the DHT is asked again, whoever is there.
+    pub search_due: Now,
+    /// How long it is left alone while nobody is there.
+    pub search_wait: Duration,
     /// Its connections, in the order they came.
     pub peers: Vec<PeerKey>,
     /// Download limit.
@@ -95,6 +101,11 @@ impl Torrent {
     /// Whether peers may come from there.
     pub fn allows(&self, origin: Origin) -> bool {
         !self.private || origin.is_for_private()
+    }
+
+    /// The DHT is to be asked at once, and soon again while nobody is there.
+    pub fn search_anew(&mut self, now: Now) {
+        (self.search_due, self.search_wait) = (now, limits::DHT_SEARCH_ALONE);
     }
 
     /// What the torrent is about.
