@@ -202,9 +202,9 @@ impl Engine {
             let others: Vec<SocketAddr> = f.earlier.iter().filter(|node| !nodes.contains(node)).take(few).copied().collect();
             nodes.extend(others);
             out.push(Action::KeepNodes { nodes });
+            // Others do answer: whoever was asked by now and does not until the next time is gone.
+            f.earlier.retain(|node| f.untried.contains(node));
         }
-        // Whoever was asked by now and does not answer next time either is gone.
-        f.earlier.retain(|node| f.untried.contains(node));
         self.timers.arm(Timer::KeepNodes, now + limits::DHT_KEEP);
     }
 

@@ -201,10 +201,12 @@ fn the_second_start_needs_no_bootstrap_node() {
         (network.rill(&[&words, more].concat(), &[]), out)
     };
     let nodes = |kid: &Kid<'_>| objects(kid).iter().rev().find_map(|o| o["dht_nodes"].as_u64()).unwrap_or(0);
-    let (kid, _) = start(&first, &["--seed-time", "9", "--json"]);
-    lab.wait_for("there are eight nodes to keep", || nodes(&kid) >= 8);
+    let is_seeding = |kid: &Kid<'_>| objects(kid).iter().any(|o| o["state"] == "seeding");
+    let (kid, out) = start(&first, &["--seed-time", "9", "--json"]);
+    lab.wait_for("it seeds, and there are eight nodes to keep", || is_seeding(&kid) && nodes(&kid) >= 8);
     kid.signal("INT");
-    kid.code();
+    assert_eq!(kid.code(), 0, "{}", lab.words());
+    first.must_be_in(&out, &lab);
     assert!(state.join("dht.nodes").exists());
     network.bootstrap.kill();
     let begun = Instant::now();

@@ -125,6 +125,14 @@ fn a_torrent_is_searched_for_once_somebody_answers_and_beside_a_peer_again_after
     assert_eq!((asked.iter().sum::<usize>(), last), (0, 3));
 }
 
+/// Joins, and the torrent is searched for in the next turn; nobody has it.
+fn join_and_search(w: &mut World) {
+    join(w, setup(&[node(1)], &[]));
+    play(w, &[1, 2, 3], &[]);
+    w.pass(0.0);
+    assert_eq!(searches(&play(w, &[1, 2, 3], &[])), 3);
+}
+
 /// Seconds after which a torrent was searched for again.
 fn search_times(w: &mut World, time: Duration) -> Vec<u64> {
     let searched = |w: &mut World| searches(&live(w, Duration::from_secs(1), &[1, 2, 3])) > 0;
@@ -134,10 +142,7 @@ fn search_times(w: &mut World, time: Duration) -> Vec<u64> {
 #[test]
 fn a_torrent_without_peers_is_searched_for_again_soon_and_then_less_and_less_often() {
     let mut w = World::leech();
-    join(&mut w, setup(&[node(1)], &[]));
-    play(&mut w, &[1, 2, 3], &[]);
-    w.pass(0.0);
-    assert_eq!(searches(&play(&mut w, &[1, 2, 3], &[])), 3);
+    join_and_search(&mut w);
     let times = search_times(&mut w, 4 * limits::DHT_SEARCH);
     assert_eq!(times, [5, 15, 35, 75, 155, 315, 635, 1275, 2175, 3075]);
 }
@@ -164,10 +169,7 @@ fn a_torrent_that_rested_or_a_dht_that_was_gone_begins_anew() {
 #[test]
 fn a_seed_that_is_alone_is_in_no_hurry() {
     let mut w = World::seed();
-    join(&mut w, setup(&[node(1)], &[]));
-    play(&mut w, &[1, 2, 3], &[]);
-    w.pass(0.0);
-    assert_eq!(searches(&play(&mut w, &[1, 2, 3], &[])), 3);
+    join_and_search(&mut w);
     assert_eq!(search_times(&mut w, 2 * limits::DHT_SEARCH), [900, 1800]);
 }
 
@@ -323,6 +325,21 @@ fn a_run_that_is_too_short_to_get_to_know_many_keeps_those_of_the_one_before() {
     w.turn();
     let rest: Vec<SocketAddr> = (1..=64).filter(|n| *n != 9).map(node).collect();
     assert_eq!(kept(&w), [&[node(9)], &rest[..]].concat());
+}
+
+#[test]
+fn who_did_not_answer_while_nobody_did_is_not_given_up() {
+    let old: Vec<SocketAddr> = (1..=12).map(node).collect();
+    let mut w = World::leech();
+    join(&mut w, setup(&old, &[]));
+    w.pass(3.0 * limits::DHT_KEEP.as_secs_f64()); // no network
+    datagrams(&mut w);
+    w.engine.on_dht_port(w.now, node(9), &mut w.out);
+    w.turn();
+    only_answers(&mut w, 9);
+    w.engine.shut_down(w.now, &mut w.out);
+    w.turn();
+    assert_eq!(kept(&w).len(), 12);
 }
 
 #[test]
