@@ -261,7 +261,8 @@ fn p21_the_v2_bit_and_hash_messages_on_a_v1_link_and_a_v1_torrent_are_passed_ove
         Target::seeding(&lab, rill(), &torrent),
     ];
     for target in targets {
-        lab.wait_for("it listens", || connect(Ipv4Addr::LOCALHOST.into(), target.address()).is_ok());
+        let open = ["metadata", "downloading", "seeding"];
+        lab.wait_for("it lets peers in", || open.iter().any(|state| target.has_been(state)));
         let mut stream = connect(Ipv4Addr::new(127, 0, 0, 8).into(), target.address()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         stream.write_all(&handshake_of_v2(target)).unwrap();
@@ -342,7 +343,7 @@ fn p20_a_seed_in_name_alone_is_nothing_that_is_remembered() {
     let lab = Lab::on_loopback();
     let torrent = Endless::new(&lab, 8, &[]);
     let target = Target::getting(&lab, rill(), &torrent, &[]);
-    lab.wait_for("it listens", || connect(Ipv4Addr::LOCALHOST.into(), target.address()).is_ok());
+    lab.wait_for("it downloads", || target.has_been("downloading"));
     let mut liar = Line::dial(Ipv4Addr::new(127, 0, 0, 8).into(), target.address(), target.info_hash).unwrap();
     liar.say(&[Message::HaveAll]).unwrap();
     let last = || target.said().pop().unwrap_or_default();

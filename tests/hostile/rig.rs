@@ -120,7 +120,7 @@ impl<'a> Target<'a> {
         command.args(["seed", "--json", "--listen-port", &port.to_string()]);
         let kid = lab.start(command.arg("-d").arg(torrent.write(lab)).arg(&torrent.file));
         let target = Target { kid, port, info_hash: torrent.metainfo.info_hash() };
-        lab.wait_for("it seeds", || target.said().iter().any(|said| said["state"] == "seeding"));
+        lab.wait_for("it seeds", || target.has_been("seeding"));
         target
     }
 
@@ -132,6 +132,11 @@ impl<'a> Target<'a> {
     /// The JSON objects that it has printed.
     pub fn said(&self) -> Vec<serde_json::Value> {
         self.kid.words().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Whether it has said that it is so far. It listens before, and lets nobody in who asks for a torrent that it still looks into.
+    pub fn has_been(&self, state: &str) -> bool {
+        self.said().iter().any(|said| said["state"] == state)
     }
 
     fn proc(&self, name: &str) -> String {
