@@ -70,8 +70,8 @@ fn a_resting_torrent_is_counted_and_nobody_hears_of_us() {
     s.scrape(id);
     let mut answers = Vec::new();
     wait(&s, |e| {
-        if let Event::Scraped { url, result, .. } = e {
-            answers.push((url.clone(), result.clone()));
+        if let Event::Scraped { source, result, .. } = e {
+            answers.push((source.to_string(), result.clone()));
         }
         matches!(e, Event::ScrapeDone { .. })
     });

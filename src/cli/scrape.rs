@@ -85,7 +85,7 @@ fn ask(asking: &Asking, timeout: Duration, mut each: impl FnMut(String, Result<S
     let begun = Instant::now();
     while begun.elapsed() < timeout {
         match session.next_event(LOOK_EVERY) {
-            Some(Event::Scraped { url, result, .. }) => each(url, result),
+            Some(Event::Scraped { source, result, .. }) => each(source.to_string(), result),
             Some(Event::ScrapeDone { .. }) => return Ok(()),
             Some(Event::Died { reason }) => return Err(Failure::new(Exit::Other, reason)),
             _ => {}

@@ -3,6 +3,7 @@
 use crate::units::{BlockSpan, InfoHash, PeerKey, PieceIndex, TorrentKey};
 use crate::wire::lsd::Group;
 use crate::wire::{AnnounceError, SwarmCounts};
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -162,12 +163,12 @@ pub enum Notice {
         /// Why.
         error: AnnounceError,
     },
-    /// A tracker has said how many have the torrent, or has not.
+    /// A scrape was answered, refused or timed out.
     Scraped {
-        /// Which torrent.
+        /// The torrent.
         torrent: TorrentKey,
-        /// Which tracker.
-        url: Arc<str>,
+        /// The tracker, or the DHT.
+        source: ScrapeSource,
         /// How many, or why it is not known.
         result: Result<SwarmCounts, AnnounceError>,
     },
@@ -176,6 +177,25 @@ pub enum Notice {
         /// Which torrent.
         torrent: TorrentKey,
     },
+}
+
+/// What was asked for the counts of a swarm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScrapeSource {
+    /// The tracker with this announce URL (BEP 48, 15).
+    Tracker(Arc<str>),
+    /// The DHT (BEP 33).
+    Dht,
+}
+
+impl fmt::Display for ScrapeSource {
+    /// The tracker's URL, or `DHT`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ScrapeSource::Tracker(url) => f.write_str(url),
+            ScrapeSource::Dht => f.write_str("DHT"),
+        }
+    }
 }
 
 /// Why a connection did not come about.

@@ -1,151 +1,140 @@
 //! Connections' beginnings and ends: who is dialed, who is let in, and what is put back when one is lost.
 
-use super::action::{Action, Actions, DialFailure};
+use super::action::{Action, DialFailure};
+use super::config::EngineConfig;
+use super::dialer::{DIAL_STEP, Dialer};
 use super::disconnect::DisconnectReason;
-use super::engine::{Effect, Engine, EngineConfig};
+use super::effects::Effect;
+use super::extended_handshake::send_extended_handshake;
 use super::limits;
 use super::peer::{Connection, Peer, Phase, Reading};
 use super::pex::advertise;
-use super::stream::Cx;
+use super::swarms::Swarms;
 use super::timers::Timer;
 use super::torrent::{Activity, Metadata};
-use super::upload_only::send_extended_handshake;
+use super::turn::Turn;
+use super::upload_only::check_mutual_interest;
 use crate::units::{BlockSpan, Instant, Origin, PeerKey, TorrentKey};
 use crate::wire::limits::METAINFO_PIECES;
 use crate::wire::{Decoder, Handshake, Message};
 use std::cmp::Reverse;
 use std::net::SocketAddr;
-use std::time::Duration;
 
-/// Time between two dials in the long run.
-const DIAL_STEP: Duration = Duration::from_micros(1_000_000 / limits::DIALS_PER_SECOND as u64);
-/// How far dials may run ahead of that.
-const DIAL_LEAD: Duration = DIAL_STEP.saturating_mul(limits::DIALS_AT_ONCE - 1);
-
-impl Engine {
-    /// Dials one address and comes back for the next.
-    pub(super) fn dial(&mut self, now: Instant, out: &mut Actions) {
-        let ahead = self.dials_spent_until.since(now);
-        if ahead > DIAL_LEAD {
-            return self.timers.arm(Timer::Dial, now + (ahead - DIAL_LEAD));
+impl Swarms {
+    /// Dials one address, of the torrent whose turn it is, and arms the timer of the next dial.
+    pub(super) fn dial(&mut self, turn: &mut Turn<'_>, dialer: &mut Dialer) {
+        if let Some(at) = dialer.wait_until(turn.now) {
+            return turn.timers.arm(Timer::Dial, at);
         }
-        if self.stopping || self.half_open >= limits::HALF_OPEN || self.connections.len() >= self.config.max_peers {
-            return; // a connection that ends or gets through arms the timer again
+        if self.stopping || self.half_open >= limits::HALF_OPEN || self.connections.len() >= turn.config.max_peers {
+            return; // a connection that is established or ends arms the timer again
         }
         let keys: Vec<TorrentKey> = self.torrents.keys().collect();
-        let start = self.next_to_dial.min(keys.len());
         let mut later: Option<Instant> = None;
-        for key in keys[start..].iter().chain(&keys[..start]) {
+        for (at, key) in dialer.in_turns(&keys) {
             let Some(t) = self.torrents.get_mut(*key).filter(|t| t.running) else { continue };
             let most = match t.activity() {
-                Activity::Seeding => self.config.policy.most_slots(),
+                Activity::Seeding => turn.config.policy.most_slots(),
                 Activity::Opening => limits::METADATA_PEERS,
                 Activity::Leeching | Activity::Paused => usize::MAX,
             };
-            if t.peers.len() >= most.min(self.config.max_peers_per_torrent) {
+            if t.peers.len() >= most.min(turn.config.max_peers_per_torrent) {
                 continue;
             }
-            if let Some((addr, origin)) = t.peer_list.take(now) {
-                self.next_to_dial = keys.iter().position(|k| k == key).map_or(0, |at| at + 1);
-                self.dials_spent_until = self.dials_spent_until.max(now) + DIAL_STEP;
-                self.connect(now, *key, addr, origin, out);
-                return self.timers.arm(Timer::Dial, now);
+            if let Some((addr, origin)) = t.peer_list.take(turn.now) {
+                dialer.on_dial(turn.now, at);
+                self.connect(turn, *key, addr, origin);
+                return turn.timers.arm(Timer::Dial, turn.now);
             }
             later = [later, t.peer_list.next()].into_iter().flatten().min();
         }
         if let Some(at) = later {
-            self.timers.arm(Timer::Dial, at.max(now + DIAL_STEP));
+            turn.timers.arm(Timer::Dial, at.max(turn.now + DIAL_STEP));
         }
     }
 
-    fn connect(&mut self, now: Instant, torrent: TorrentKey, addr: SocketAddr, origin: Origin, out: &mut Actions) {
+    fn connect(&mut self, turn: &mut Turn<'_>, torrent: TorrentKey, addr: SocketAddr, origin: Origin) {
         let key = self.connections.next_key();
-        let peer = Peer::new(now, key, addr, origin, Some(torrent), &self.config.policy);
+        let peer = Peer::new(turn.now, key, addr, origin, Some(torrent), &turn.config.policy);
         self.connections.insert(Connection { decoder: Decoder::default(), peer });
         if let Some(t) = self.torrents.get_mut(torrent) {
             t.peers.push(key);
         }
         self.half_open += 1;
-        self.arm_peer(key);
-        out.push(Action::Dial { peer: key, addr });
+        self.arm_peer(turn, key);
+        turn.out.push(Action::Dial { peer: key, addr });
     }
 
     /// The connection that was dialed stands.
-    pub fn on_dialed(&mut self, now: Instant, key: PeerKey, out: &mut Actions) {
+    pub fn on_dialed(&mut self, turn: &mut Turn<'_>, key: PeerKey) {
         let Some(c) = self.connections.get_mut(key).filter(|c| c.peer.phase == Phase::Connecting) else { return };
         self.half_open -= 1;
         c.peer.phase = Phase::Handshaking;
-        (c.peer.since, c.peer.last_in) = (now, now);
-        self.send_handshake(key, out);
-        self.arm_peer(key);
-        self.timers.arm(Timer::Dial, now);
+        (c.peer.since, c.peer.last_in) = (turn.now, turn.now);
+        self.send_handshake(turn, key);
+        self.arm_peer(turn, key);
+        turn.timers.arm(Timer::Dial, turn.now);
     }
 
     /// The connection that was dialed does not come about.
-    pub fn on_dial_failed(&mut self, now: Instant, key: PeerKey, failure: DialFailure, out: &mut Actions) {
-        let Some(c) = self.connections.get(key) else { return };
+    pub fn on_dial_failed(&mut self, turn: &mut Turn<'_>, dialer: &mut Dialer, key: PeerKey, failure: DialFailure) -> bool {
+        let Some(c) = self.connections.get(key) else { return false };
         let (addr, torrent) = (c.peer.addr, c.peer.torrent);
         let why = match failure {
             DialFailure::Refused => DisconnectReason::Lost,
             DialFailure::OutOfResources => DisconnectReason::OutOfResources,
         };
-        self.remove_connection(now, key, why, out);
+        self.remove_connection(turn, key, why);
         if failure == DialFailure::OutOfResources {
             if let Some(t) = torrent.and_then(|t| self.torrents.get_mut(t)) {
-                t.peer_list.undo_take(now, addr);
+                t.peer_list.undo_take(turn.now, addr);
             }
-            self.dials_spent_until = now + DIAL_LEAD + Duration::from_secs(1);
+            dialer.pause(turn.now);
         }
-        self.apply_effects(now, out);
+        true
     }
 
     /// Somebody connected to us. `None`: no room, hang up at once.
-    pub fn on_accepted(&mut self, now: Instant, addr: SocketAddr, out: &mut Actions) -> Option<PeerKey> {
+    pub fn on_accepted(&mut self, turn: &mut Turn<'_>, addr: SocketAddr) -> Option<PeerKey> {
         let peers = || self.connections.iter().map(|(_, c)| &c.peer);
         let same_host = peers().filter(|p| p.addr.ip() == addr.ip()).count();
-        if self.stopping || self.connections.len() >= self.config.max_peers || same_host >= limits::PEERS_PER_ADDRESS {
+        if self.stopping || self.connections.len() >= turn.config.max_peers || same_host >= limits::PEERS_PER_ADDRESS {
             return None;
         }
         if peers().filter(|p| p.torrent.is_none()).count() >= limits::INCOMING_WITHOUT_HANDSHAKE {
-            self.evict_silent_connection(now, out);
+            self.evict_silent_connection(turn);
         }
         let key = self.connections.next_key();
-        let peer = Peer::new(now, key, addr, Origin::Incoming, None, &self.config.policy);
+        let peer = Peer::new(turn.now, key, addr, Origin::Incoming, None, &turn.config.policy);
         self.connections.insert(Connection { decoder: Decoder::default(), peer });
-        self.arm_peer(key);
+        self.arm_peer(turn, key);
         Some(key)
     }
 
     /// Too many have not said who they are. An honest peer says it at once, so of the host with the most of them the oldest has to go:
     /// whoever only holds places holds those of others of its kind.
-    fn evict_silent_connection(&mut self, now: Instant, out: &mut Actions) {
+    fn evict_silent_connection(&mut self, turn: &mut Turn<'_>) {
         let unnamed = || self.connections.iter().map(|(_, c)| &c.peer).filter(|p| p.torrent.is_none());
         let of_host = |peer: &Peer| unnamed().filter(|p| p.addr.ip() == peer.addr.ip()).count();
         let oldest = unnamed().min_by_key(|p| (Reverse(of_host(p)), p.since)).map(|p| p.key);
         if let Some(key) = oldest {
-            self.disconnect(now, key, DisconnectReason::Full, out);
+            self.disconnect(turn, key, DisconnectReason::Full);
         }
     }
 
-    fn send_handshake(&mut self, key: PeerKey, out: &mut Actions) {
-        let dht_port = self.dht_port();
+    fn send_handshake(&mut self, turn: &mut Turn<'_>, key: PeerKey) {
+        let dht_port = self.dht_port;
         let Some(c) = self.connections.get_mut(key) else { return };
         let Some(t) = c.peer.torrent.and_then(|t| self.torrents.get(t)) else { return };
-        let EngineConfig { peer_id, policy, .. } = &self.config;
+        let EngineConfig { peer_id, policy, .. } = turn.config;
         let dht = dht_port.is_some() && t.allows(Origin::Dht);
         let ours = Handshake { info_hash: t.info_hash, peer_id: *peer_id, fast: policy.fast, extended: true, dht };
         c.peer.outbox.push_bytes(&ours.to_bytes());
-        c.peer.flush(out);
+        c.peer.flush(turn.out);
     }
 
     /// The other side said who it is.
-    pub(super) fn on_handshake(
-        &mut self,
-        now: Instant,
-        key: PeerKey,
-        theirs: &Handshake,
-        out: &mut Actions,
-    ) -> Result<(), DisconnectReason> {
+    pub(super) fn on_handshake(&mut self, turn: &mut Turn<'_>, key: PeerKey, theirs: &Handshake) -> Result<(), DisconnectReason> {
         let Some(c) = self.connections.get(key) else { return Ok(()) };
         let (addr, dialed, origin) = (c.peer.addr, c.peer.dialed, c.peer.origin);
         let torrent = match c.peer.torrent {
@@ -156,10 +145,10 @@ impl Engine {
         if t.info_hash != theirs.info_hash {
             return Err(DisconnectReason::WrongTorrent);
         }
-        if theirs.peer_id == self.config.peer_id {
+        if theirs.peer_id == turn.config.peer_id {
             t.peer_list.forget(addr);
             // If the other end of it is where we dialed from, the address that we dialed is ours, too.
-            let port = self.config.port;
+            let port = turn.config.port;
             let dialed = t
                 .peers
                 .iter()
@@ -169,7 +158,7 @@ impl Engine {
             dialed.filter(|p| p.dialed && p.addr.port() == port).for_each(|p| t.peer_list.forget(p.addr));
             return Err(DisconnectReason::Ourselves);
         }
-        if t.peer_list.is_banned(now, addr.ip()) {
+        if t.peer_list.is_banned(turn.now, addr.ip()) {
             return Err(DisconnectReason::Banned);
         }
         let twin = t
@@ -180,16 +169,16 @@ impl Engine {
             .find(|p| p.key != key && p.id == Some(theirs.peer_id));
         if let Some((twin, twin_dialed)) = twin.map(|p| (p.key, p.dialed)) {
             // Both dialed at the same time: both keep the connection of the one with the greater name.
-            let ours_stays = self.config.peer_id > theirs.peer_id;
+            let ours_stays = turn.config.peer_id > theirs.peer_id;
             if dialed == twin_dialed || dialed != ours_stays {
                 return Err(DisconnectReason::Duplicate);
             }
-            self.disconnect(now, twin, DisconnectReason::Duplicate, out);
+            self.disconnect(turn, twin, DisconnectReason::Duplicate);
         }
         let Some(t) = self.torrents.get_mut(torrent) else { return Ok(()) };
         if !dialed {
             let most = if t.open { usize::MAX } else { limits::METADATA_PEERS };
-            if t.peers.len() >= most.min(self.config.max_peers_per_torrent) {
+            if t.peers.len() >= most.min(turn.config.max_peers_per_torrent) {
                 return Err(DisconnectReason::Full);
             }
             t.peers.push(key);
@@ -204,92 +193,86 @@ impl Engine {
         let peer = &mut c.peer;
         peer.torrent = Some(torrent);
         peer.id = Some(theirs.peer_id);
-        peer.fast = theirs.fast && self.config.policy.fast;
+        peer.fast = theirs.fast && turn.config.policy.fast;
         peer.has = crate::units::Bitfield::empty(geometry.pieces());
-        (peer.phase, peer.since, peer.last_wanted) = (Phase::Up, now, now);
+        (peer.phase, peer.since, peer.last_wanted) = (Phase::Up, turn.now, turn.now);
         if !dialed {
-            self.send_handshake(key, out);
+            self.send_handshake(turn, key);
         }
-        self.send_initial_messages(now, key, theirs, out);
+        self.send_initial_messages(turn, key, theirs);
         if let (Some(c), Some(t)) = (self.connections.get_mut(key), self.torrents.get_mut(torrent)) {
-            advertise(&mut Cx { now, out, effects: &mut self.effects }, t, &mut c.peer);
+            advertise(turn, t, &mut c.peer);
         }
         Ok(())
     }
 
     /// What every connection begins with: who we are, what we have, what may be had at once.
-    fn send_initial_messages(&mut self, now: Instant, key: PeerKey, theirs: &Handshake, out: &mut Actions) {
-        let dht_port = self.dht_port();
+    fn send_initial_messages(&mut self, turn: &mut Turn<'_>, key: PeerKey, theirs: &Handshake) {
+        let dht_port = self.dht_port;
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
         let Some(t) = peer.torrent.and_then(|t| self.torrents.get(t)) else { return };
         let have = t.pieces.have();
         match () {
-            () if peer.fast && have.is_full() => peer.say(&Message::HaveAll, out),
-            () if peer.fast && have.is_empty() => peer.say(&Message::HaveNone, out),
+            () if peer.fast && have.is_full() => peer.say(&Message::HaveAll, turn.out),
+            () if peer.fast && have.is_empty() => peer.say(&Message::HaveNone, turn.out),
             () if have.is_empty() => {}
-            () => peer.say(&Message::Bitfield { bytes: have.as_bytes() }, out),
+            () => peer.say(&Message::Bitfield { bytes: have.as_bytes() }, turn.out),
         }
         if theirs.extended {
-            send_extended_handshake(&self.config, t, peer, out);
+            send_extended_handshake(turn, t, peer);
         }
         if let Some(port) = dht_port.filter(|_| theirs.dht && t.allows(Origin::Dht)) {
-            peer.say(&Message::Port { port }, out);
+            peer.say(&Message::Port { port }, turn.out);
         }
-        if peer.fast && self.config.policy.serves() {
+        if peer.fast && turn.config.policy.serves() {
             let k = limits::ALLOWED_FAST_PIECES;
             let set = super::peer::allowed_fast(t.pieces.geometry(), &t.info_hash, peer.addr.ip(), k);
             for piece in set.into_iter().filter(|p| have.has(*p)) {
                 peer.fast_to_them.push((piece, 0));
-                peer.say(&Message::AllowedFast { piece: piece.get() }, out);
+                peer.say(&Message::AllowedFast { piece: piece.get() }, turn.out);
             }
         }
-        peer.last_out = now;
+        peer.last_out = turn.now;
     }
 
     // ---- ends -----------------------------------------------------------------------------------------------------
 
-    /// The stream ended, or the network failed.
-    pub fn on_lost(&mut self, now: Instant, key: PeerKey, out: &mut Actions) {
-        self.remove_connection(now, key, DisconnectReason::Lost, out);
-        self.apply_effects(now, out);
-    }
-
-    /// We hang up.
-    pub(super) fn disconnect(&mut self, now: Instant, key: PeerKey, why: DisconnectReason, out: &mut Actions) {
+    /// Closes a connection.
+    pub(super) fn disconnect(&mut self, turn: &mut Turn<'_>, key: PeerKey, why: DisconnectReason) {
         if self.connections.get(key).is_some() {
             log::debug!("closing {key:?}: {why}");
-            self.remove_connection(now, key, why, out);
-            out.push(Action::Close { peer: key });
+            self.remove_connection(turn, key, why);
+            turn.out.push(Action::Close { peer: key });
         }
     }
 
     /// Takes a connection out of everything that knows it.
-    pub(super) fn remove_connection(&mut self, now: Instant, key: PeerKey, why: DisconnectReason, out: &mut Actions) {
+    pub(super) fn remove_connection(&mut self, turn: &mut Turn<'_>, key: PeerKey, why: DisconnectReason) {
         let Some(Connection { mut peer, .. }) = self.connections.remove(key) else { return };
-        self.timers.disarm(Timer::Peer(key));
+        turn.timers.disarm(Timer::Peer(key));
         if peer.phase == Phase::Connecting {
             self.half_open -= 1;
         }
-        self.timers.arm(Timer::Dial, now);
+        turn.timers.arm(Timer::Dial, turn.now);
         let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) else { return };
         t.peers.retain(|p| *p != key);
         t.deferred_bitfields.take(key);
         if let Metadata::Wanted(fetch) = &mut t.metadata {
             fetch.gone(key);
-            self.effects.push(Effect::AskMetadata { torrent: t.key });
+            turn.effects.push(Effect::AskMetadata { torrent: t.key });
         }
         if let Some(contact) = peer.contact().filter(|_| peer.advertised) {
             t.pex_log.left(contact);
-            self.effects.push(Effect::Pex { torrent: t.key });
+            turn.effects.push(Effect::Pex { torrent: t.key });
         }
         if peer.phase == Phase::Up {
             t.picker.availability.leave(&peer.has, peer.joined_as_seed);
         }
         if peer.dialed && why == DisconnectReason::Stopped {
-            t.peer_list.closed_by_us(now, peer.addr);
+            t.peer_list.closed_by_us(turn.now, peer.addr);
         } else if peer.dialed && why != DisconnectReason::OutOfResources {
             // Two who dial each other at once may lose both connections, each side another one: one of them tries again soon.
-            let brief = why == DisconnectReason::Lost && now.since(peer.since) < limits::BRIEF_CONNECTION;
+            let brief = why == DisconnectReason::Lost && turn.now.since(peer.since) < limits::BRIEF_CONNECTION;
             let failed = peer.phase != Phase::Up
                 || brief
                 || matches!(
@@ -299,20 +282,20 @@ impl Engine {
                         | DisconnectReason::Idle
                         | DisconnectReason::Uninteresting
                 );
-            t.peer_list.lost(now, peer.addr, failed);
+            t.peer_list.lost(turn.now, peer.addr, failed);
         }
         let torrent = t.key;
         if let Reading::Block { block, .. } = peer.reading {
             if t.pieces.release(block, key) {
-                out.push(Action::Release { torrent, block });
+                turn.out.push(Action::Release { torrent, block });
             }
         }
         let owed = peer.requests.drain();
         self.release_requests(Some(torrent), &owed);
         let Some(t) = self.torrents.get_mut(torrent) else { return };
         t.pieces.clear_owner(key);
-        self.effects.push(Effect::TopUp { torrent });
-        self.effects.push(Effect::FillSlots { torrent });
+        turn.effects.push(Effect::TopUp { torrent });
+        turn.effects.push(Effect::FillSlots { torrent });
     }
 
     /// Blocks that a peer owed and will not send are free for others. A piece of which nothing came begins anew some day.
@@ -326,5 +309,55 @@ impl Engine {
                 t.picker.availability.restore(block.piece());
             }
         }
+    }
+
+    /// Closes connections on which neither side can make progress any more, and tells the other peers whether we are upload-only.
+    pub(super) fn update_upload_only(&mut self, turn: &mut Turn<'_>, torrent: TorrentKey) {
+        let Some(t) = self.torrents.get(torrent) else { return };
+        for key in t.peers.clone() {
+            let (Some(t), Some(c)) = (self.torrents.get(torrent), self.connections.get_mut(key)) else { continue };
+            if let Err(why) = check_mutual_interest(t, &c.peer) {
+                self.disconnect(turn, key, why);
+            } else if c.peer.sent_upload_only == Some(!t.is_upload_only()) {
+                send_extended_handshake(turn, t, &mut c.peer);
+            }
+        }
+    }
+
+    /// A time-out of a connection may have passed: it is closed, kept alive, or its requests are released.
+    pub(super) fn on_peer_deadline(&mut self, turn: &mut Turn<'_>, key: PeerKey) {
+        let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
+        let now = turn.now;
+        if peer.is_held_back() {
+            peer.reset_timeouts(now);
+        }
+        let close = match peer.phase {
+            Phase::Connecting => (now >= peer.since + limits::CONNECT_TIMEOUT).then_some(DisconnectReason::ConnectTimeout),
+            Phase::Handshaking => (now >= peer.since + limits::HANDSHAKE_TIMEOUT).then_some(DisconnectReason::HandshakeTimeout),
+            Phase::Up if now >= peer.last_in + limits::IDLE_TIMEOUT => Some(DisconnectReason::Idle),
+            Phase::Up if now >= peer.block_due() => Some(DisconnectReason::Stalled),
+            Phase::Up if now >= peer.uninteresting_at() => Some(DisconnectReason::Uninteresting),
+            Phase::Up => None,
+        };
+        if let Some(close) = close {
+            return self.disconnect(turn, key, close);
+        }
+        if peer.phase == Phase::Up {
+            if now >= peer.last_out + limits::KEEP_ALIVE {
+                peer.last_out = now;
+                peer.say(&Message::KeepAlive, turn.out);
+            }
+            if now >= peer.requests.snub_at() {
+                let (torrent, released) = (peer.torrent, peer.requests.snub());
+                self.release_requests(torrent, &released);
+                if let Some(torrent) = torrent {
+                    if let Some(t) = self.torrents.get_mut(torrent) {
+                        t.pieces.clear_owner(key);
+                    }
+                    self.top_up_all(turn, torrent);
+                }
+            }
+        }
+        self.arm_peer(turn, key);
     }
 }

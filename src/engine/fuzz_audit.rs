@@ -8,12 +8,12 @@ impl Engine {
     /// Counts everything again; panics if a count is wrong or a queue is longer than its limit.
     #[doc(hidden)]
     pub fn audit(&self) {
-        let policy = &self.config.policy;
-        assert!(self.effects.is_empty(), "something is left to be done");
-        assert!(self.connections.len() <= self.config.max_peers);
-        let connecting = self.connections.iter().filter(|(_, c)| c.peer.phase == Phase::Connecting).count();
-        assert_eq!(connecting, self.half_open);
-        for (_, c) in self.connections.iter() {
+        let policy = &self.context.config.policy;
+        assert!(self.context.effects.is_empty(), "something is left to be done");
+        assert!(self.swarms.connections.len() <= self.context.config.max_peers);
+        let connecting = self.swarms.connections.iter().filter(|(_, c)| c.peer.phase == Phase::Connecting).count();
+        assert_eq!(connecting, self.swarms.half_open);
+        for (_, c) in self.swarms.connections.iter() {
             let p = &c.peer;
             assert!(
                 p.requests.in_flight() <= policy.window.most() as usize && p.requests.cancelled() <= limits::CANCELLED_REQUESTS
@@ -24,12 +24,12 @@ impl Engine {
             assert!(p.fast_to_us.len() <= limits::ALLOWED_FAST_REMEMBERED && p.fast_to_them.len() <= limits::ALLOWED_FAST_PIECES);
             assert!(p.outbox.control_bytes() <= 2 * limits::OUTBOX_CONTROL_BYTES);
         }
-        for (key, t) in self.torrents.iter() {
-            let named = |p: &PeerKey| self.connections.get(*p).is_some_and(|c| c.peer.torrent == Some(key));
-            assert!(t.peers.iter().all(named) && t.peers.len() <= self.config.max_peers_per_torrent);
+        for (key, t) in self.swarms.torrents.iter() {
+            let named = |p: &PeerKey| self.swarms.connections.get(*p).is_some_and(|c| c.peer.torrent == Some(key));
+            assert!(t.peers.iter().all(named) && t.peers.len() <= self.context.config.max_peers_per_torrent);
             assert!(t.peer_list.len() <= limits::KNOWN_ADDRESSES);
             assert!(t.deferred_bitfields.bytes() <= if t.open { 0 } else { limits::DEFERRED_BITFIELDS_BYTES });
-            let up: Vec<_> = t.peers.iter().filter_map(|p| self.connections.get(*p)).map(|c| &c.peer).collect();
+            let up: Vec<_> = t.peers.iter().filter_map(|p| self.swarms.connections.get(*p)).map(|c| &c.peer).collect();
             let up: Vec<_> = up.into_iter().filter(|p| p.phase == Phase::Up).collect();
             let receives = |r: &Reading, b: BlockSpan| matches!(r, Reading::Block { block, .. } if *block == b);
             let served = up.iter().filter(|p| !p.we_choke).count();

@@ -386,7 +386,7 @@ impl Hands<'_> {
         assert!(!self.hashing.contains(&span.piece()), "{span} was written while it was hashed");
         assert!(self.engine.have(self.torrent).is_some_and(|h| !h.has(span.piece())), "{span} was written although it is had");
         let block = (span.piece(), span.begin() / BLOCK_LEN);
-        let leased_to = self.engine.torrents.get(self.torrent).and_then(|t| t.pieces.writer(span));
+        let leased_to = self.engine.swarms.torrents.get(self.torrent).and_then(|t| t.pieces.writer(span));
         assert_eq!(leased_to, Some(key), "{span} is written without a lease");
         if span.begin() % BLOCK_LEN == 0 {
             self.writers.insert(block, key); // who begins anew has taken the block over

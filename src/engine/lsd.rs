@@ -1,113 +1,114 @@
-//! The local network: which torrents are called out there and when, and what is made of the calls of others (BEP 14).
+//! Local service discovery (BEP 14): which torrents are announced to the local network and when, and whose announcements are accepted.
 //!
 //! ```text
-//!   a torrent runs ──500 ms──▶ called ──5 min──▶ called again …        as many in one packet as fit, both families
+//!   a torrent runs ──500 ms──▶ announced ──5 min──▶ announced again …      as many in one packet as fit, IPv4 and IPv6
 //! ```
 //!
-//! A private torrent is neither called out nor looked for (BEP 27). Nobody answers a call: whoever hears one that names a torrent of his
-//! dials the caller, so one of two neighbours is enough to bring both together, however long ago the other one called. Calls are spaced
-//! as BEP 14 wants it, the longest waiting torrents first. Our own packets come back to us and are known by their cookie.
+//! A private torrent is neither announced nor looked for (BEP 27). An announcement is not answered: a client that has one of its torrents
+//! dials the sender, so one of two neighbours is enough to connect both. Announcements are spaced as BEP 14 demands, the longest waiting
+//! torrents first. Our own packets come back to us and are known by their cookie.
 
-use super::action::{Action, Actions};
-use super::engine::Engine;
+use super::action::Action;
 use super::limits;
 use super::timers::Timer;
 use super::torrent::Torrent;
-use crate::units::{InfoHash, Instant, Origin, Rng, TorrentKey};
+use super::turn::Turn;
+use crate::units::{InfoHash, Instant, Origin, Rng, SlotMap, TorrentKey};
 use crate::wire::lsd::{Group, HASHES_A_CALL, parse_call, write_call};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-/// What is remembered of calls, ours and those of others.
+/// What is remembered of announcements, ours and those of others.
 #[derive(Debug)]
-pub(super) struct Lsd {
+pub struct Lsd {
     cookie: u64,
-    /// When each torrent was called out last.
-    called: BTreeMap<TorrentKey, Instant>,
-    /// Every call moves this a step into the future; [`limits::LSD_BURST`] steps are free.
+    /// When each torrent was announced last.
+    announced: BTreeMap<TorrentKey, Instant>,
+    /// Virtual clock of the rate limit (GCRA): each packet moves it a step ahead; [`limits::LSD_BURST`] steps are free.
     paid_until: Instant,
-    /// Addresses taken since then.
-    learned: (usize, Instant),
+    /// Addresses accepted since that moment.
+    accepted: usize,
+    accepted_since: Instant,
+}
+
+/// Torrents that a neighbour announced, and where it listens.
+pub struct Announcement {
+    /// The neighbour.
+    pub addr: SocketAddr,
+    /// Its torrents.
+    pub hashes: Vec<InfoHash>,
 }
 
 impl Lsd {
-    pub(super) fn new(seed: u64) -> Lsd {
+    /// Nothing announced yet; `seed` decides the cookie.
+    pub fn new(seed: u64) -> Lsd {
         let cookie = Rng::new(seed ^ 0x6c6f_6361_6c21).u64();
-        Lsd { cookie, called: BTreeMap::new(), paid_until: Instant::ZERO, learned: (0, Instant::ZERO) }
+        let (paid_until, accepted_since) = (Instant::ZERO, Instant::ZERO);
+        Lsd { cookie, announced: BTreeMap::new(), paid_until, accepted: 0, accepted_since }
     }
 
-    /// When the next call may go out.
-    fn may_call(&self) -> Instant {
+    /// Announces every torrent that is due, and arms the timer of the next.
+    pub fn announce(&mut self, turn: &mut Turn<'_>, torrents: &SlotMap<TorrentKey, Torrent>) {
+        self.announced.retain(|key, _| torrents.get(*key).is_some_and(is_announced));
+        let due_at = |key| self.announced.get(&key).map_or(Instant::ZERO, |at| *at + limits::LSD_INTERVAL);
+        let open = torrents.iter().filter(|(_, t)| is_announced(t));
+        let mut due: Vec<(Instant, TorrentKey, InfoHash)> = open.map(|(key, t)| (due_at(key), key, t.info_hash)).collect();
+        due.sort_unstable();
+        let mut rest = &due[..];
+        while rest.first().is_some_and(|(at, ..)| *at <= turn.now) && self.may_send_at() <= turn.now {
+            let ready = rest.iter().take(HASHES_A_CALL).take_while(|(at, ..)| *at <= turn.now).count();
+            let (packet, later) = rest.split_at(ready);
+            self.send(turn, packet);
+            rest = later;
+        }
+        let next = rest.first().map(|(at, ..)| (*at).max(self.may_send_at()));
+        let next = next.or_else(|| self.announced.values().min().map(|at| *at + limits::LSD_INTERVAL));
+        if let Some(next) = next {
+            turn.timers.arm(Timer::Lsd, next);
+        }
+    }
+
+    fn send(&mut self, turn: &mut Turn<'_>, torrents: &[(Instant, TorrentKey, InfoHash)]) {
+        let hashes: Vec<InfoHash> = torrents.iter().map(|(.., hash)| *hash).collect();
+        for group in Group::BOTH {
+            let bytes = write_call(group, turn.config.port, &hashes, self.cookie);
+            turn.out.push(Action::Multicast { group, bytes });
+        }
+        self.announced.extend(torrents.iter().map(|(_, key, _)| (*key, turn.now)));
+        self.paid_until = self.paid_until.max(turn.now) + limits::LSD_SPACING;
+    }
+
+    /// When the next packet may be sent.
+    fn may_send_at(&self) -> Instant {
         let free = limits::LSD_SPACING * (limits::LSD_BURST - 1);
         Instant::ZERO + self.paid_until.since(Instant::ZERO).saturating_sub(free)
     }
 
-    /// Whether another address may be taken.
-    fn has_room(&mut self, now: Instant) -> bool {
-        if now.since(self.learned.1) >= limits::LSD_INTERVAL {
-            self.learned = (0, now);
-        }
-        self.learned.0 < limits::LSD_PEERS_PER_INTERVAL
-    }
-}
-
-fn is_open_here(t: &Torrent) -> bool {
-    t.running && t.allows(Origin::Lsd)
-}
-
-impl Engine {
-    /// A torrent has begun: it is called out soon.
-    pub(super) fn arm_lsd(&mut self, now: Instant) {
-        if self.config.lsd && self.config.port != 0 {
-            self.timers.arm(Timer::Lsd, now + limits::LSD_FIRST_DELAY);
-        }
-    }
-
-    /// Calls out every torrent that is due.
-    pub(super) fn call(&mut self, now: Instant, out: &mut Actions) {
-        let Lsd { called, .. } = &mut self.local;
-        called.retain(|key, _| self.torrents.get(*key).is_some_and(is_open_here));
-        let due_at = |key| called.get(&key).map_or(Instant::ZERO, |at| *at + limits::LSD_INTERVAL);
-        let open = self.torrents.iter().filter(|(_, t)| is_open_here(t));
-        let mut due: Vec<(Instant, TorrentKey, InfoHash)> = open.map(|(key, t)| (due_at(key), key, t.info_hash)).collect();
-        due.sort_unstable();
-        let mut rest = &due[..];
-        while rest.first().is_some_and(|(at, ..)| *at <= now) && self.local.may_call() <= now {
-            let ready = rest.iter().take(HASHES_A_CALL).take_while(|(at, ..)| *at <= now).count();
-            let (packet, later) = rest.split_at(ready);
-            self.send_lsd_announce(now, packet, out);
-            rest = later;
-        }
-        let next = rest.first().map(|(at, ..)| (*at).max(self.local.may_call()));
-        let next = next.or_else(|| self.local.called.values().min().map(|at| *at + limits::LSD_INTERVAL));
-        if let Some(next) = next {
-            self.timers.arm(Timer::Lsd, next);
-        }
-    }
-
-    fn send_lsd_announce(&mut self, now: Instant, torrents: &[(Instant, TorrentKey, InfoHash)], out: &mut Actions) {
-        let hashes: Vec<InfoHash> = torrents.iter().map(|(.., hash)| *hash).collect();
-        for group in Group::BOTH {
-            out.push(Action::Multicast { group, bytes: write_call(group, self.config.port, &hashes, self.local.cookie) });
-        }
-        self.local.called.extend(torrents.iter().map(|(_, key, _)| (*key, now)));
-        self.local.paid_until = self.local.paid_until.max(now) + limits::LSD_SPACING;
-    }
-
-    /// A datagram came to one of the groups. Whoever looks for a torrent that we have is dialed.
-    pub fn on_multicast(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
-        let Some(call) = parse_call(packet).filter(|call| self.config.lsd && call.cookie != Some(self.local.cookie)) else {
-            return;
-        };
-        // The zone of a link-local address stays with it: without it nobody is reached there.
+    /// Reads a packet that came to one of the groups; `None` if it is not an announcement of another client.
+    pub fn parse(&self, from: SocketAddr, packet: &[u8]) -> Option<Announcement> {
+        let call = parse_call(packet).filter(|call| call.cookie != Some(self.cookie))?;
+        // A link-local address is reached only with the zone that it came from: change the port alone.
         let mut addr = from;
         addr.set_port(call.port);
-        for hash in &call.hashes {
-            let Some(key) = self.by_hash.get(hash).copied() else { continue };
-            let known = |engine: &Engine| engine.torrents.get(key).filter(|t| is_open_here(t)).map(|t| t.peer_list.len());
-            let Some(before) = known(self).filter(|_| self.local.has_room(now)) else { continue };
-            self.learn_peers(now, key, &[addr], Origin::Lsd);
-            self.local.learned.0 += known(self).unwrap_or(0).saturating_sub(before);
-        }
+        Some(Announcement { addr, hashes: call.hashes })
     }
+
+    /// Whether another announced address may be accepted in this interval.
+    pub fn has_room(&mut self, now: Instant) -> bool {
+        if now.since(self.accepted_since) >= limits::LSD_INTERVAL {
+            self.accepted = 0;
+            self.accepted_since = now;
+        }
+        self.accepted < limits::LSD_PEERS_PER_INTERVAL
+    }
+
+    /// Counts accepted addresses.
+    pub fn count_accepted(&mut self, addresses: usize) {
+        self.accepted += addresses;
+    }
+}
+
+/// Whether the torrent takes part in local discovery.
+pub fn is_announced(t: &Torrent) -> bool {
+    t.running && t.allows(Origin::Lsd)
 }

@@ -2,21 +2,23 @@
 //!
 //! Everything here concerns one peer and its torrent; what follows for others leaves as an effect, done when the turn is over.
 
-use super::deferred::{defer, on_metadata_message};
+use super::deferred::defer;
 use super::disconnect::{DisconnectReason, ProtocolViolation};
-use super::engine::Effect;
+use super::dont_have::on_dont_have;
+use super::effects::Effect;
 use super::limits;
+use super::metadata_exchange::on_metadata_message;
 use super::peer::{Peer, Phase};
 use super::pex::{advertise, on_pex};
-use super::stream::Cx;
 use super::torrent::{Metadata, Torrent};
-use super::upload_only::{check_mutual_interest, on_dont_have};
+use super::turn::Turn;
+use super::upload_only::check_mutual_interest;
 use crate::units::{Bitfield, Origin, PieceIndex};
 use crate::wire::{ExtendedHandshake, ExtensionIds, HANDSHAKE_ID, MAX_BLOCK_LEN, Message, MetadataMessage, RawSpan};
 use std::net::SocketAddr;
 
 pub(super) fn on_message(
-    cx: &mut Cx<'_>,
+    turn: &mut Turn<'_>,
     t: &mut Torrent,
     peer: &mut Peer,
     message: Message<'_>,
@@ -37,48 +39,48 @@ pub(super) fn on_message(
         _ => !std::mem::replace(&mut peer.sent_have_info, true),
     };
     if let Message::Port { port } = message {
-        on_port(cx, t, peer, port);
+        on_port(turn, t, peer, port);
     }
     if !t.open && !matches!(message, Message::Extended { .. }) {
         if let Message::Request(raw) = message {
-            reject(cx, peer, raw);
+            reject(turn, peer, raw);
         }
         defer(t, peer, &message, first);
         return Ok(());
     }
     match message {
         Message::KeepAlive | Message::Port { .. } => {}
-        Message::Choke => on_choke(cx, t, peer),
+        Message::Choke => on_choke(turn, t, peer),
         Message::Unchoke => peer.they_choke = false,
         Message::Interested => {
             peer.they_want = true;
-            peer.last_wanted = cx.now;
-            cx.effect(Effect::FillSlots { torrent: t.key });
+            peer.last_wanted = turn.now;
+            turn.effects.push_once(Effect::FillSlots { torrent: t.key });
         }
         Message::NotInterested => {
             peer.they_want = false;
-            peer.last_wanted = cx.now;
-            peer.set_we_choke(cx.now, true, cx.out);
-            cx.effect(Effect::FillSlots { torrent: t.key });
+            peer.last_wanted = turn.now;
+            peer.set_we_choke(turn.now, true, turn.out);
+            turn.effects.push_once(Effect::FillSlots { torrent: t.key });
         }
         Message::Have { piece } => {
             let piece = t.pieces.geometry().piece(piece).ok_or(ProtocolViolation::NoSuchPiece(piece))?;
-            on_have(cx, t, peer, piece)?;
+            on_have(turn, t, peer, piece)?;
         }
         // A second bitfield, or a late one, is not believed: what was counted would be counted twice.
         Message::Bitfield { bytes } if first => {
             if let Ok(has) = Bitfield::from_wire(bytes, t.pieces.geometry().pieces()) {
-                on_have_set(cx, t, peer, has)?;
+                on_have_set(turn, t, peer, has)?;
             }
         }
-        Message::HaveAll if first => on_have_set(cx, t, peer, Bitfield::full(t.pieces.geometry().pieces()))?,
+        Message::HaveAll if first => on_have_set(turn, t, peer, Bitfield::full(t.pieces.geometry().pieces()))?,
         Message::Bitfield { .. } | Message::HaveAll | Message::HaveNone => {}
-        Message::Request(raw) => on_request(cx, t, peer, raw)?,
+        Message::Request(raw) => on_request(turn, t, peer, raw)?,
         Message::Cancel(raw) => {
             let span = t.pieces.geometry().span(raw.piece, raw.begin, raw.len).ok();
             if let Some(span) = span.filter(|s| peer.outbox.take_back(*s)) {
                 if peer.fast {
-                    peer.say(&Message::Reject(span.into()), cx.out);
+                    peer.say(&Message::Reject(span.into()), turn.out);
                 }
             }
         }
@@ -92,7 +94,7 @@ pub(super) fn on_message(
                 }
                 // What it rejects while choking us is not allowed fast after all.
                 peer.fast_to_us.retain(|p| *p != block.piece());
-                cx.effect(Effect::TopUp { torrent: t.key });
+                turn.effects.push_once(Effect::TopUp { torrent: t.key });
             }
         }
         Message::Suggest { piece } => {
@@ -103,7 +105,7 @@ pub(super) fn on_message(
             let piece = t.pieces.geometry().piece(piece).ok_or(ProtocolViolation::NoSuchPiece(piece))?;
             remember(&mut peer.fast_to_us, piece, limits::ALLOWED_FAST_REMEMBERED);
         }
-        Message::Extended { id, payload } => on_extended(cx, t, peer, id, payload)?,
+        Message::Extended { id, payload } => on_extended(turn, t, peer, id, payload)?,
     }
     Ok(())
 }
@@ -115,7 +117,7 @@ fn remember(list: &mut Vec<PieceIndex>, piece: PieceIndex, limit: usize) {
     }
 }
 
-fn on_choke(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer) {
+fn on_choke(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer) {
     peer.they_choke = true;
     let Peer { requests, fast_to_us, .. } = peer;
     let given_up = requests.give_up_all(|piece| fast_to_us.contains(&piece));
@@ -124,12 +126,12 @@ fn on_choke(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer) {
     }
     // What only this peer was to be asked for is everybody's, or it would hold up the torrent by choking us.
     if t.pieces.clear_owner(peer.key) || !given_up.is_empty() {
-        cx.effect(Effect::TopUp { torrent: t.key });
+        turn.effects.push_once(Effect::TopUp { torrent: t.key });
     }
 }
 
 /// The peer has one piece more.
-fn on_have(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, piece: PieceIndex) -> Result<(), DisconnectReason> {
+fn on_have(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, piece: PieceIndex) -> Result<(), DisconnectReason> {
     if !peer.has.set(piece) {
         return Ok(());
     }
@@ -138,34 +140,34 @@ fn on_have(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, piece: PieceIndex)
     }
     if t.pieces.is_missing(piece) {
         peer.wanted_pieces += 1;
-        peer.set_we_want(cx.now, true, cx.out);
+        peer.set_we_want(turn.now, true, turn.out);
     }
     check_mutual_interest(t, peer)
 }
 
 /// The peer says all that it has.
-fn on_have_set(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, has: Bitfield) -> Result<(), DisconnectReason> {
+fn on_have_set(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, has: Bitfield) -> Result<(), DisconnectReason> {
     peer.joined_as_seed = has.is_full();
     t.picker.availability.join(&has);
     peer.wanted_pieces = t.wanted_pieces(&has);
     peer.has = has;
-    peer.set_we_want(cx.now, peer.wanted_pieces > 0, cx.out);
+    peer.set_we_want(turn.now, peer.wanted_pieces > 0, turn.out);
     check_mutual_interest(t, peer)
 }
 
-fn on_request(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, raw: RawSpan) -> Result<(), DisconnectReason> {
+fn on_request(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, raw: RawSpan) -> Result<(), DisconnectReason> {
     let span = t.pieces.geometry().span(raw.piece, raw.begin, raw.len).ok();
     let span = span.filter(|s| s.len() <= MAX_BLOCK_LEN && t.pieces.have().has(s.piece()));
     let Some(span) = span else {
-        reject(cx, peer, raw);
+        reject(turn, peer, raw);
         return count_invalid(peer, raw);
     };
     if peer.we_choke {
         let allowed = peer.fast_to_them.iter_mut().find(|(p, _)| *p == span.piece());
         let Some((piece, taken)) = allowed else {
-            reject(cx, peer, raw);
+            reject(turn, peer, raw);
             // A request that crossed our choke on the wire is no offence.
-            return if cx.now.since(peer.choke_changed) > limits::CHOKE_GRACE { count_invalid(peer, raw) } else { Ok(()) };
+            return if turn.now.since(peer.choke_changed) > limits::CHOKE_GRACE { count_invalid(peer, raw) } else { Ok(()) };
         };
         *taken += u64::from(span.len());
         if *taken > u64::from(limits::ALLOWED_FAST_TIMES) * u64::from(t.pieces.geometry().piece_len(*piece)) {
@@ -176,24 +178,24 @@ fn on_request(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, raw: RawSpan) -
         return Ok(());
     }
     if peer.outbox.blocks() >= limits::REQQ_OURS_BLOCKS {
-        reject(cx, peer, raw);
+        reject(turn, peer, raw);
         return Ok(());
     }
     peer.outbox.push_block(span);
-    peer.flush(cx.out);
+    peer.flush(turn.out);
     Ok(())
 }
 
 /// The peer's node of the DHT, once a connection: it is asked whether it is there.
-fn on_port(cx: &mut Cx<'_>, t: &Torrent, peer: &mut Peer, port: u16) {
+fn on_port(turn: &mut Turn<'_>, t: &Torrent, peer: &mut Peer, port: u16) {
     if t.allows(Origin::Dht) && port != 0 && !std::mem::replace(&mut peer.reported_dht_port, true) {
-        cx.effect(Effect::Node { addr: SocketAddr::new(peer.addr.ip(), port) });
+        turn.effects.push_once(Effect::Node { addr: SocketAddr::new(peer.addr.ip(), port) });
     }
 }
 
-fn reject(cx: &mut Cx<'_>, peer: &mut Peer, raw: RawSpan) {
+fn reject(turn: &mut Turn<'_>, peer: &mut Peer, raw: RawSpan) {
     if peer.fast {
-        peer.say(&Message::Reject(raw), cx.out);
+        peer.say(&Message::Reject(raw), turn.out);
     }
 }
 
@@ -207,14 +209,14 @@ fn count_invalid(peer: &mut Peer, last: RawSpan) -> Result<(), DisconnectReason>
     }
 }
 
-fn on_extended(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, id: u8, payload: &[u8]) -> Result<(), DisconnectReason> {
+fn on_extended(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, id: u8, payload: &[u8]) -> Result<(), DisconnectReason> {
     match id {
-        HANDSHAKE_ID => on_extended_handshake(cx, t, peer, payload)?,
-        id if id == ExtensionIds::OURS.ut_pex => on_pex(cx, t, peer, payload),
-        id if id == ExtensionIds::OURS.lt_donthave => on_dont_have(cx, t, peer, payload)?,
+        HANDSHAKE_ID => on_extended_handshake(turn, t, peer, payload)?,
+        id if id == ExtensionIds::OURS.ut_pex => on_pex(turn, t, peer, payload),
+        id if id == ExtensionIds::OURS.lt_donthave => on_dont_have(turn, t, peer, payload)?,
         id if id == ExtensionIds::OURS.ut_metadata => {
             if let Some(message) = MetadataMessage::parse(payload) {
-                on_metadata_message(cx, t, peer, message);
+                on_metadata_message(turn, t, peer, message);
             }
         }
         // Any other number is meant for nobody.
@@ -223,7 +225,7 @@ fn on_extended(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, id: u8, payloa
     Ok(())
 }
 
-fn on_extended_handshake(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, payload: &[u8]) -> Result<(), DisconnectReason> {
+fn on_extended_handshake(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, payload: &[u8]) -> Result<(), DisconnectReason> {
     let Some(hello) = ExtendedHandshake::parse(payload).ok() else { return Ok(()) };
     if let Some(reqq) = hello.reqq {
         peer.requests.set_reqq(reqq);
@@ -231,13 +233,13 @@ fn on_extended_handshake(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, payl
     peer.extensions = hello.ids;
     peer.listen_port = hello.port.or(peer.listen_port);
     peer.upload_only = hello.upload_only.unwrap_or(peer.upload_only);
-    advertise(cx, t, peer);
+    advertise(turn, t, peer);
     if hello.ids.ut_pex != 0 {
-        cx.effect(Effect::Pex { torrent: t.key });
+        turn.effects.push_once(Effect::Pex { torrent: t.key });
     }
     if let (Metadata::Wanted(fetch), Some(size), true) = (&mut t.metadata, hello.metadata_size, hello.ids.ut_metadata != 0) {
         fetch.claims(peer.key, size);
-        cx.effect(Effect::AskMetadata { torrent: t.key });
+        turn.effects.push_once(Effect::AskMetadata { torrent: t.key });
     }
     // Every change of it ranks a thousand addresses anew, so one opinion a connection is heard.
     if let Some(ip) = hello.your_ip.filter(|_| !std::mem::replace(&mut peer.reported_our_ip, true)) {

@@ -17,12 +17,20 @@ mod bandwidth;
 #[doc(hidden)]
 pub mod bench_support;
 mod choking;
+mod config;
 mod connections;
 mod deferred;
 pub mod dht;
 mod dht_client;
+mod dialer;
 mod disconnect;
+mod discovery;
+mod dont_have;
+mod effects;
+mod endgame;
+#[expect(clippy::module_inception, reason = "the file is named for the type that it holds, as every other")]
 mod engine;
+mod extended_handshake;
 mod fuzz_audit;
 #[doc(hidden)]
 pub mod fuzz_dht;
@@ -31,14 +39,16 @@ pub mod fuzz_engine;
 pub mod limits;
 mod lsd;
 mod messages;
+mod metadata_exchange;
 mod peer;
 mod pex;
 mod piece_results;
 mod policy;
+mod replay;
 mod requests;
-mod scrape;
 mod stats;
 mod stream;
+mod swarms;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -46,11 +56,12 @@ mod tests;
 mod timers;
 mod torrent;
 mod tracker_client;
+mod turn;
 mod upload_only;
 
-pub use self::engine::{Engine, EngineConfig, TorrentInfo, TorrentSpec};
-pub use action::{Action, Actions, DialFailure, HashVerdict, Notice};
-pub use dht_client::DhtSetup;
+pub use self::engine::Engine;
+pub use action::{Action, Actions, DialFailure, HashVerdict, Notice, ScrapeSource};
+pub use config::{DhtSetup, EngineConfig, TorrentInfo, TorrentSpec};
 pub use disconnect::{DisconnectReason, ProtocolViolation};
 pub use policy::{Endgame, Picking, Policy, WindowRule};
 pub use stats::{SlowReason, TorrentStats};

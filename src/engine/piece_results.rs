@@ -1,80 +1,94 @@
-//! Pieces' fates: made ready, judged, verified or spoiled, made durable; and what a spoiled one means for who sent it.
+//! The ends of pieces: prepared, hashed, verified or spoiled, made durable; and the ban of peers that spoiled one.
 
-use super::action::{Action, Actions, HashVerdict, Notice};
+use super::action::{Action, HashVerdict, Notice};
 use super::disconnect::{DisconnectReason, ProtocolViolation};
-use super::engine::{Effect, Engine};
+use super::effects::Effect;
 use super::limits;
 use super::peer::{Connection, Phase};
+use super::swarms::Swarms;
 use super::timers::Timer;
-use crate::units::{Instant, PieceIndex, TorrentKey};
+use super::turn::Turn;
+use crate::units::{PieceIndex, TorrentKey};
 use crate::wire::Message;
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 
-impl Engine {
-    /// Files and memory for a piece are ready, or cannot be had: then the torrent rests, and it is nobody's fault but ours.
-    pub fn on_prepared(&mut self, now: Instant, key: TorrentKey, piece: PieceIndex, ready: bool, out: &mut Actions) {
-        if !ready {
-            return self.pause(now, key, out);
-        }
+impl Swarms {
+    /// Files and memory for a piece are ready.
+    pub(super) fn on_prepared(&mut self, turn: &mut Turn<'_>, key: TorrentKey, piece: PieceIndex) {
         let Some(t) = self.torrents.get_mut(key) else { return };
         t.pieces.prepared(piece);
         if t.pieces.close_if_untouched(piece) {
             t.picker.availability.restore(piece);
         }
         for peer in t.peers.clone() {
-            self.wake(peer, out);
+            self.wake(turn, peer);
         }
     }
 
-    /// The hasher's verdict on a piece.
-    pub fn on_hashed(&mut self, now: Instant, key: TorrentKey, piece: PieceIndex, verdict: &HashVerdict, out: &mut Actions) {
-        self.judge(now, key, piece, verdict, out);
-        self.apply_effects(now, out);
+    /// Every block of a piece has arrived: has it hashed.
+    pub(super) fn hash(&mut self, turn: &mut Turn<'_>, key: TorrentKey, piece: PieceIndex) {
+        let digests = self.torrents.get(key).is_some_and(|t| t.smart_ban.is_suspect(piece));
+        turn.out.push(Action::Hash { torrent: key, piece, digests });
     }
 
-    fn judge(&mut self, now: Instant, key: TorrentKey, piece: PieceIndex, verdict: &HashVerdict, out: &mut Actions) {
-        // A torrent that was paused meanwhile has its verdict all the same: what is good is good.
-        let Some(t) = self.torrents.get_mut(key) else { return };
+    /// The hasher's verdict on a piece, which counts for a paused torrent, too; `Break` if the torrent has to be paused.
+    pub(super) fn on_hashed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: TorrentKey,
+        piece: PieceIndex,
+        verdict: &HashVerdict,
+    ) -> ControlFlow<()> {
         match verdict {
-            HashVerdict::Good { digests } => {
-                if t.pieces.verified(piece).is_none() {
-                    return;
-                }
-                let liars = t.smart_ban.verified(piece, digests.as_deref());
-                self.on_verified(now, key, piece, out);
-                for ip in liars {
-                    self.ban(now, key, ip, out);
-                }
-            }
-            HashVerdict::Bad { digests } => {
-                let Some(open) = t.pieces.spoiled(piece) else { return };
-                t.wasted += u64::from(t.pieces.geometry().piece_len(piece));
-                let liar = t.smart_ban.failed(piece, &open, digests);
-                t.reopen(piece);
-                log::debug!("piece {piece} is bad, {} senders", open.senders().len());
-                if let Some(ip) = liar {
-                    self.ban(now, key, ip, out);
-                }
-                self.top_up_all(now, key, out);
-            }
+            HashVerdict::Good { digests } => self.on_good(turn, key, piece, digests.as_deref()),
+            HashVerdict::Bad { digests } => self.on_bad(turn, key, piece, digests),
             HashVerdict::Unreadable => {
+                let Some(t) = self.torrents.get_mut(key) else { return ControlFlow::Continue(()) };
                 if t.pieces.spoiled(piece).is_some() {
                     t.reopen(piece);
                 }
-                self.stop_torrent(now, key, out);
+                return ControlFlow::Break(());
             }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn on_good(&mut self, turn: &mut Turn<'_>, key: TorrentKey, piece: PieceIndex, digests: Option<&[u64]>) {
+        let Some(t) = self.torrents.get_mut(key) else { return };
+        if t.pieces.verified(piece).is_none() {
+            return;
+        }
+        let liars = t.smart_ban.verified(piece, digests);
+        self.on_verified(turn, key, piece);
+        for ip in liars {
+            self.ban(turn, key, ip);
         }
     }
 
-    fn on_verified(&mut self, now: Instant, key: TorrentKey, piece: PieceIndex, out: &mut Actions) {
+    fn on_bad(&mut self, turn: &mut Turn<'_>, key: TorrentKey, piece: PieceIndex, digests: &[u64]) {
+        let Some(t) = self.torrents.get_mut(key) else { return };
+        let Some(open) = t.pieces.spoiled(piece) else { return };
+        t.wasted += u64::from(t.pieces.geometry().piece_len(piece));
+        let liar = t.smart_ban.failed(piece, &open, digests);
+        t.reopen(piece);
+        log::debug!("piece {piece} failed its hash, {} senders", open.senders().len());
+        if let Some(ip) = liar {
+            self.ban(turn, key, ip);
+        }
+        self.top_up_all(turn, key);
+    }
+
+    fn on_verified(&mut self, turn: &mut Turn<'_>, key: TorrentKey, piece: PieceIndex) {
         let Some(t) = self.torrents.get_mut(key) else { return };
         t.unsaved_bytes += u64::from(t.pieces.geometry().piece_len(piece));
-        let due = match t.unsaved_bytes >= limits::CHECKPOINT_BYTES {
-            true => (t.last_checkpoint + limits::CHECKPOINT_MIN).max(now),
-            false => now + limits::CHECKPOINT,
+        let due = if t.unsaved_bytes >= limits::CHECKPOINT_BYTES {
+            (t.last_checkpoint + limits::CHECKPOINT_MIN).max(turn.now)
+        } else {
+            turn.now + limits::CHECKPOINT
         };
-        self.timers.arm(Timer::Checkpoint(key), due);
-        out.push(Action::Notice(Notice::Verified { torrent: key, piece }));
+        turn.timers.arm(Timer::Checkpoint(key), due);
+        turn.out.push(Action::Notice(Notice::Verified { torrent: key, piece }));
         let complete = t.pieces.missing() == 0;
         for key in t.peers.clone() {
             let Some(Connection { peer, .. }) = self.connections.get_mut(key).filter(|c| c.peer.phase == Phase::Up) else {
@@ -83,61 +97,60 @@ impl Engine {
             let waiting = peer.outbox.control_bytes();
             if peer.has.has(piece) {
                 peer.wanted_pieces = peer.wanted_pieces.saturating_sub(1);
-                peer.set_we_want(now, peer.wanted_pieces > 0, out);
+                peer.set_we_want(turn.now, peer.wanted_pieces > 0, turn.out);
             } else if waiting > limits::OUTBOX_CONTROL_BYTES {
-                self.disconnect(now, key, ProtocolViolation::NotReading(waiting).into(), out);
+                self.disconnect(turn, key, ProtocolViolation::NotReading(waiting).into());
             } else {
-                peer.say(&Message::Have { piece: piece.get() }, out);
+                peer.say(&Message::Have { piece: piece.get() }, turn.out);
             }
         }
-        match complete {
-            true => self.on_complete(now, key, out),
-            // A place among the open pieces is free.
-            false => self.effects.push(Effect::TopUp { torrent: key }),
+        if complete {
+            self.on_complete(turn, key);
+        } else {
+            // There is room for another partial piece.
+            turn.effects.push(Effect::TopUp { torrent: key });
         }
     }
 
-    fn on_complete(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
+    fn on_complete(&mut self, turn: &mut Turn<'_>, key: TorrentKey) {
         let Some(t) = self.torrents.get_mut(key) else { return };
         t.trackers.complete();
-        self.timers.arm(Timer::Announce(key), now);
-        self.save(now, key, out);
-        out.push(Action::Notice(Notice::Complete { torrent: key }));
-        self.update_upload_only(now, key, out);
+        turn.timers.arm(Timer::Announce(key), turn.now);
+        self.save(turn, key);
+        turn.out.push(Action::Notice(Notice::Complete { torrent: key }));
+        self.update_upload_only(turn, key);
     }
 
-    /// Content of ours could not be read for an upload: the torrent rests, nobody is blamed.
-    pub fn on_unreadable(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
-        self.pause(now, key, out);
-    }
-
-    pub(super) fn save(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
+    /// Begins a checkpoint, if pieces were verified since the last one.
+    pub(super) fn save(&mut self, turn: &mut Turn<'_>, key: TorrentKey) {
         let Some(t) = self.torrents.get_mut(key) else { return };
         if t.unsaved_bytes > 0 && !t.saving {
-            (t.saving, t.last_checkpoint, t.unsaved_bytes) = (true, now, 0);
-            out.push(Action::Save { torrent: key });
+            t.saving = true;
+            t.last_checkpoint = turn.now;
+            t.unsaved_bytes = 0;
+            turn.out.push(Action::Save { torrent: key });
         }
     }
 
     /// The checkpoint is on stable storage, or is not.
-    pub fn on_saved(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
+    pub(super) fn on_saved(&mut self, turn: &mut Turn<'_>, key: TorrentKey) {
         let Some(t) = self.torrents.get_mut(key) else { return };
         t.saving = false;
         if t.unsaved_bytes > 0 && t.pieces.missing() == 0 {
-            self.save(now, key, out);
+            self.save(turn, key);
         } else if t.unsaved_bytes > 0 {
-            self.timers.arm(Timer::Checkpoint(key), now + limits::CHECKPOINT_MIN);
+            turn.timers.arm(Timer::Checkpoint(key), turn.now + limits::CHECKPOINT_MIN);
         }
     }
 
     /// Nobody of this address is a peer of the torrent any more, for a while.
-    pub(super) fn ban(&mut self, now: Instant, key: TorrentKey, ip: IpAddr, out: &mut Actions) {
+    pub(super) fn ban(&mut self, turn: &mut Turn<'_>, key: TorrentKey, ip: IpAddr) {
         let Some(t) = self.torrents.get_mut(key) else { return };
-        t.peer_list.ban(now, ip);
+        t.peer_list.ban(turn.now, ip);
         for peer in t.peers.clone() {
             if let Some(addr) = self.connections.get(peer).map(|c| c.peer.addr).filter(|a| a.ip() == ip) {
-                out.push(Action::Notice(Notice::Banned { torrent: key, addr }));
-                self.disconnect(now, peer, DisconnectReason::Banned, out);
+                turn.out.push(Action::Notice(Notice::Banned { torrent: key, addr }));
+                self.disconnect(turn, peer, DisconnectReason::Banned);
             }
         }
     }

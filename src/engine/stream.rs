@@ -10,14 +10,17 @@
 //!
 //! `want` and `got` agree without a word on what is being read, because nothing changes it in between.
 
-use super::action::Actions;
 use super::disconnect::{DisconnectReason, ProtocolViolation};
-use super::engine::{Effect, Engine};
+use super::effects::Effect;
+use super::endgame::take_over_block;
 use super::limits;
 use super::messages::on_message;
 use super::peer::{Connection, Peer, Reading, RequestState};
+use super::requests::top_up;
+use super::swarms::Swarms;
 use super::torrent::{Stage, Torrent};
-use crate::units::{BLOCK_LEN, BlockSpan, Instant, PeerKey, TorrentKey};
+use super::turn::Turn;
+use crate::units::{BLOCK_LEN, BlockSpan, PeerKey, TorrentKey};
 use crate::wire::{Frame, Message, Plan, RawSpan};
 
 /// Where the next bytes of a stream belong.
@@ -57,27 +60,11 @@ pub enum Want<'a> {
     Gone,
 }
 
-/// What handling one frame needs beside its peer.
-pub(super) struct Cx<'a> {
-    pub now: Instant,
-    pub out: &'a mut Actions,
-    pub effects: &'a mut Vec<Effect>,
-}
-
-impl Cx<'_> {
-    /// To be done when this turn is over; once is enough.
-    pub fn effect(&mut self, effect: Effect) {
-        if !self.effects.contains(&effect) {
-            self.effects.push(effect);
-        }
-    }
-}
-
-impl Engine {
+impl Swarms {
     // ---- reading --------------------------------------------------------------------------------------------------
 
-    /// Where do the next bytes of this stream belong?
-    pub fn want(&mut self, key: PeerKey) -> Want<'_> {
+    /// See [`Engine::want`](super::Engine::want).
+    pub(super) fn want(&mut self, key: PeerKey) -> Want<'_> {
         let Some(Connection { decoder, peer }) = self.connections.get_mut(key) else { return Want::Gone };
         peer.read_paused = false;
         if peer.outbox.control_bytes() > limits::OUTBOX_STOP_READING_BYTES {
@@ -110,28 +97,25 @@ impl Engine {
         Want::Fill { torrent, span, spill }
     }
 
-    /// The hands have no room for what [`want`](Engine::want) named, and do not read until they have: that the peer seems silent is not
-    /// its fault. They ask again by themselves.
-    pub fn on_held_back(&mut self, key: PeerKey) {
+    /// See [`Engine::on_held_back`](super::Engine::on_held_back).
+    pub(super) fn on_held_back(&mut self, key: PeerKey) {
         if let Some(c) = self.connections.get_mut(key) {
             c.peer.read_paused = true;
         }
     }
 
-    /// `n` bytes came, and went where [`want`](Engine::want) said: the span first, then the spill. On an error the
-    /// connection is forgotten already: hang up.
-    pub fn got(&mut self, now: Instant, key: PeerKey, n: usize, out: &mut Actions) -> Result<(), DisconnectReason> {
-        let result = self.on_received(now, key, n, out);
+    /// See [`Engine::got`](super::Engine::got). On an error the connection is removed already.
+    pub(super) fn got(&mut self, turn: &mut Turn<'_>, key: PeerKey, n: usize) -> Result<(), DisconnectReason> {
+        let result = self.on_received(turn, key, n);
         if let Err(why) = result {
-            self.remove_connection(now, key, why, out);
+            self.remove_connection(turn, key, why);
         }
-        self.apply_effects(now, out);
         result
     }
 
-    fn on_received(&mut self, now: Instant, key: PeerKey, n: usize, out: &mut Actions) -> Result<(), DisconnectReason> {
+    fn on_received(&mut self, turn: &mut Turn<'_>, key: PeerKey, n: usize) -> Result<(), DisconnectReason> {
         let Some(Connection { decoder, peer }) = self.connections.get_mut(key) else { return Ok(()) };
-        peer.last_in = now;
+        peer.last_in = turn.now;
         let payload = match peer.reading {
             _ if decoder.skip_left() > 0 => {
                 decoder.payload_taken(n as u32);
@@ -157,8 +141,8 @@ impl Engine {
             }
         };
         if payload > 0 {
-            let done = self.count_payload(now, key, payload);
-            self.on_payload(now, key, payload, done, out);
+            let done = self.count_payload(turn, key, payload);
+            self.on_payload(turn, key, payload, done);
         }
         loop {
             let Some(Connection { decoder, peer }) = self.connections.get_mut(key) else { return Ok(()) };
@@ -167,39 +151,40 @@ impl Engine {
             }
             let Some(frame) = decoder.next_frame().map_err(ProtocolViolation::Frame)? else { break };
             match frame {
-                Frame::Handshake(theirs) => self.on_handshake(now, key, &theirs, out)?,
+                Frame::Handshake(theirs) => self.on_handshake(turn, key, &theirs)?,
                 Frame::Message(message) => {
                     let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) else {
                         return Err(DisconnectReason::UnknownTorrent);
                     };
-                    let mut cx = Cx { now, out, effects: &mut self.effects };
-                    on_message(&mut cx, t, peer, message)?;
+                    on_message(turn, t, peer, message)?;
                 }
                 Frame::Block { piece, begin, len } => {
                     let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) else {
                         return Err(DisconnectReason::UnknownTorrent);
                     };
                     if let Ok(block) = t.pieces.geometry().span(piece, begin, len) {
-                        self.take_over_block(now, key, block);
+                        take_over_block(turn.now, t, &mut self.connections, key, block);
                     }
                     let Some(Connection { decoder, peer }) = self.connections.get_mut(key) else { return Ok(()) };
                     let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) else {
                         return Err(DisconnectReason::UnknownTorrent);
                     };
-                    peer.reading = begin_block(t, peer, RawSpan { piece, begin, len }, out)?;
-                    peer.block_began = now;
+                    peer.reading = begin_block(turn, t, peer, RawSpan { piece, begin, len })?;
+                    peer.block_began = turn.now;
                     if let Reading::Unwanted { .. } = peer.reading {
                         let came_along = decoder.buffered().len() as u32;
                         decoder.buffered_taken(came_along);
                         let done = decoder.payload_left() == 0;
-                        self.count_payload(now, key, came_along);
-                        self.on_payload(now, key, came_along, done, out);
+                        self.count_payload(turn, key, came_along);
+                        self.on_payload(turn, key, came_along, done);
                     }
                 }
             }
         }
-        self.top_up(now, key, out);
-        // Whoever neither owes a block nor is owed one may keep still for long.
+        if let Some(t) = self.torrent_of(key).and_then(|t| self.torrents.get_mut(t)) {
+            top_up(turn, t, &mut self.connections, key);
+        }
+        // With no block requested on either side the connection may be silent for long: give buffers back.
         if let Some(c) = self.connections.get_mut(key).filter(|c| c.peer.requests.in_flight() == 0 && c.peer.outbox.blocks() == 0)
         {
             c.decoder.rest();
@@ -208,27 +193,27 @@ impl Engine {
     }
 
     /// Counts payload in every figure and limit; whether it was an unwanted block's last.
-    fn count_payload(&mut self, now: Instant, key: PeerKey, n: u32) -> bool {
+    fn count_payload(&mut self, turn: &mut Turn<'_>, key: PeerKey, n: u32) -> bool {
         let Some(Connection { decoder, peer }) = self.connections.get_mut(key) else { return false };
-        peer.down.add(now, u64::from(n));
-        self.down.take(now, u64::from(n));
+        peer.down.add(turn.now, u64::from(n));
+        self.down.take(turn.now, u64::from(n));
         let done = decoder.payload_left() == 0;
         if let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) {
-            t.down_rate.add(now, u64::from(n));
-            t.down.take(now, u64::from(n));
+            t.down_rate.add(turn.now, u64::from(n));
+            t.down.take(turn.now, u64::from(n));
             t.downloaded += u64::from(n);
             if matches!(peer.reading, Reading::Unwanted { .. }) {
                 t.wasted += u64::from(n);
             }
             if self.down.wait().is_some() || t.down.wait().is_some() {
-                self.arm_refill(now);
+                self.arm_refill(turn);
             }
         }
         done
     }
 
     /// `n` bytes of the block at hand are in place.
-    fn on_payload(&mut self, now: Instant, key: PeerKey, n: u32, done: bool, out: &mut Actions) {
+    fn on_payload(&mut self, turn: &mut Turn<'_>, key: PeerKey, n: u32, done: bool) {
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
         let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) else { return };
         match peer.reading {
@@ -236,13 +221,12 @@ impl Engine {
                 Some(rest) => peer.reading = Reading::Block { rest, block, owed },
                 None => {
                     peer.reading = Reading::Nothing;
-                    on_block(&mut Cx { now, out, effects: &mut self.effects }, t, peer, block);
+                    on_block(turn, t, peer, block);
                 }
             },
             Reading::Unwanted { owed } if done => {
                 peer.reading = Reading::Nothing;
-                let cx = &mut Cx { now, out, effects: &mut self.effects };
-                if let Some(block) = owed.filter(|block| answered(cx, t, peer, *block)) {
+                if let Some(block) = owed.filter(|block| answered(turn, t, peer, *block)) {
                     t.pieces.cancel_request(block);
                 }
             }
@@ -252,9 +236,8 @@ impl Engine {
 
     // ---- writing --------------------------------------------------------------------------------------------------
 
-    /// Appends to `plan` what to write next, with at most `payload_budget` bytes of payload. Nothing is changed but that
-    /// the next message will push another [`Action::Flush`].
-    pub fn plan(&mut self, key: PeerKey, payload_budget: usize, plan: &mut Plan) {
+    /// See [`Engine::plan`](super::Engine::plan).
+    pub(super) fn plan(&mut self, key: PeerKey, payload_budget: usize, plan: &mut Plan) {
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
         peer.flushing();
         let torrent = peer.torrent.and_then(|t| self.torrents.get(t)).map_or(u64::MAX, |t| t.up.allowance());
@@ -263,8 +246,8 @@ impl Engine {
         peer.outbox.plan(payload_budget.min(allowance), plan);
     }
 
-    /// `n` bytes of the plan went out.
-    pub fn sent(&mut self, now: Instant, key: PeerKey, n: usize, out: &mut Actions) {
+    /// See [`Engine::sent`](super::Engine::sent).
+    pub(super) fn sent(&mut self, turn: &mut Turn<'_>, key: PeerKey, n: usize) {
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
         let was_stuck = peer.outbox.control_bytes() > limits::OUTBOX_STOP_READING_BYTES;
         let sent = peer.outbox.sent(n);
@@ -272,29 +255,29 @@ impl Engine {
         if !more_to_say {
             peer.outbox.rest();
         }
-        peer.last_out = now;
+        peer.last_out = turn.now;
         if sent.payload > 0 {
             let payload = u64::from(sent.payload);
-            peer.up.add(now, payload);
+            peer.up.add(turn.now, payload);
             peer.sent_since_change += payload;
-            self.up.take(now, payload);
+            self.up.take(turn.now, payload);
             if let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) {
-                t.up_rate.add(now, payload);
-                t.up.take(now, payload);
+                t.up_rate.add(turn.now, payload);
+                t.up.take(turn.now, payload);
                 t.uploaded += payload;
                 if self.up.wait().is_some() || t.up.wait().is_some() {
-                    self.arm_refill(now);
+                    self.arm_refill(turn);
                 }
             }
         }
         if was_stuck {
-            self.wake(key, out);
+            self.wake(turn, key);
         }
     }
 }
 
 /// What a block's header means: a lease, or payload that nobody wants.
-fn begin_block(t: &mut Torrent, peer: &mut Peer, raw: RawSpan, out: &mut Actions) -> Result<Reading, DisconnectReason> {
+fn begin_block(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, raw: RawSpan) -> Result<Reading, DisconnectReason> {
     let block = match t.pieces.geometry().span(raw.piece, raw.begin, raw.len) {
         Ok(span) if span.begin() % BLOCK_LEN == 0 && span.len() <= BLOCK_LEN => Some(span),
         _ => None, // never asked for: we ask for whole blocks of real pieces
@@ -307,7 +290,7 @@ fn begin_block(t: &mut Torrent, peer: &mut Peer, raw: RawSpan, out: &mut Actions
             match t.pieces.lease(block, peer.key) {
                 true => {
                     if t.pieces.was_abandoned(block) {
-                        out.retract_release(t.key, block);
+                        turn.out.retract_release(t.key, block);
                     }
                     Ok(Reading::Block { rest: block, block, owed })
                 }
@@ -326,24 +309,24 @@ fn begin_block(t: &mut Torrent, peer: &mut Peer, raw: RawSpan, out: &mut Actions
 
 /// A request was answered, if only with a block that nobody wants any more: true if the block was still owed, and not given up while
 /// it came in. Requests that the peer passed over and that are overdue are given up, and it is told so.
-fn answered(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, block: BlockSpan) -> bool {
+fn answered(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, block: BlockSpan) -> bool {
     let still_owed = peer.requests.owes(block);
-    for late in peer.requests.done(cx.now, block, &peer.down) {
+    for late in peer.requests.done(turn.now, block, &peer.down) {
         t.pieces.cancel_request(late);
-        peer.say(&Message::Cancel(late.into()), cx.out);
+        peer.say(&Message::Cancel(late.into()), turn.out);
     }
     still_owed
 }
 
 /// A leased block is complete.
-fn on_block(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, block: BlockSpan) {
+fn on_block(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, block: BlockSpan) {
     peer.rejects = 0;
-    let still_owed = answered(cx, t, peer, block);
+    let still_owed = answered(turn, t, peer, block);
     let arrival = t.pieces.arrived(block, peer.key, peer.addr.ip(), still_owed);
     if arrival.others_owe {
-        cx.effects.push(Effect::Cancel { torrent: t.key, block, but: peer.key });
+        turn.effects.push(Effect::Cancel { torrent: t.key, block, but: peer.key });
     }
     if arrival.piece_full {
-        cx.effects.push(Effect::Hash { torrent: t.key, piece: block.piece() });
+        turn.effects.push(Effect::Hash { torrent: t.key, piece: block.piece() });
     }
 }

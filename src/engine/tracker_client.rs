@@ -1,58 +1,60 @@
-//! Asking trackers: HTTP through the hands' workers, UDP by the engine's own exchange (BEP 15, 41), and what the answers bring.
+//! The tracker client: announces and scrapes over HTTP, which the caller's blocking workers carry, and over UDP (BEP 15, 41, 48).
 //!
 //! ```text
-//!   UDP:  Resolving ──address──▶ Connecting ──connection id──▶ Asking ──────▶ answer
+//!   UDP:  Resolving ──address──▶ Connecting ──connection id──▶ Requesting ──▶ answer
 //!                                    │  ▲                          │
 //!                                    └──┴── sent again after 15 s, 30 s …; at the deadline the next address, or failure
 //! ```
 //!
-//! Announces and scrapes (see [`scraping`](super::scrape)) travel alike. A datagram is believed only if it comes from the address that was asked and carries the transaction of the question.
+//! A datagram is accepted only from the address that was asked and with the transaction id of the request. Every request ends in exactly
+//! one [`TrackerOutcome`], unless it is withdrawn.
 
-use super::action::{Action, Actions, Notice};
-use super::engine::Engine;
+use super::action::{Action, ScrapeSource};
 use super::limits;
 use super::timers::Timer;
-use super::torrent::PlannedAnnounce;
-use crate::units::{InfoHash, Instant, Origin, Rng, TorrentKey};
+use super::torrent::{PlannedAnnounce, Torrent};
+use super::turn::Turn;
+use crate::units::{InfoHash, Instant, Rng, TorrentKey};
 use crate::wire::udp_tracker::{
     PacketError, announce_request, connect_request, parse_announce, parse_connect, parse_scrape, scrape_request, transaction_of,
 };
-use crate::wire::{AnnounceError, AnnounceEvent, AnnounceReply, AnnounceRequest, Scheme, SwarmCounts, UrlParts, url_parts};
-use std::collections::BTreeMap;
+use crate::wire::{
+    AnnounceError, AnnounceEvent, AnnounceReply, AnnounceRequest, Scheme, SwarmCounts, UrlParts, scrape_url, url_parts,
+};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// What a tracker was asked for.
 #[derive(Debug)]
-pub(super) enum RequestKind {
+enum RequestKind {
     /// Peers, and it was told of us.
     Announce(PlannedAnnounce),
-    /// Counts, by this moment.
-    Scrape { url: Arc<str>, until: Instant },
+    /// The counts of a swarm, until this moment.
+    Scrape { source: ScrapeSource, until: Instant },
 }
 
-/// A question that awaits its answer.
+/// A request that awaits its answer.
 #[derive(Debug)]
-pub(super) struct PendingRequest {
-    pub torrent: TorrentKey,
-    pub asked: RequestKind,
+struct PendingRequest {
+    torrent: TorrentKey,
+    kind: RequestKind,
 }
 
 impl PendingRequest {
-    fn is_of(&self, key: TorrentKey, event: AnnounceEvent) -> bool {
-        self.torrent == key && matches!(&self.asked, RequestKind::Announce(question) if question.event == event)
+    fn is_announce(&self, key: TorrentKey, event: AnnounceEvent) -> bool {
+        self.torrent == key && matches!(&self.kind, RequestKind::Announce(announce) if announce.event == event)
     }
 }
 
-/// A question as UDP carries it.
+/// A request as UDP carries it.
 #[derive(Debug)]
-pub(super) enum UdpRequest {
+enum UdpRequest {
     Announce(AnnounceRequest),
     Scrape(InfoHash),
 }
 
-/// Its answer.
+/// The answer to a [`UdpRequest`].
 enum UdpResponse {
     Announce(AnnounceReply),
     Scrape(SwarmCounts),
@@ -66,7 +68,7 @@ impl UdpRequest {
         }
     }
 
-    fn read(&self, packet: &[u8], transaction: u32, over_v6: bool) -> Result<UdpResponse, PacketError> {
+    fn parse(&self, packet: &[u8], transaction: u32, over_v6: bool) -> Result<UdpResponse, PacketError> {
         match self {
             UdpRequest::Announce(_) => parse_announce(packet, transaction, over_v6).map(UdpResponse::Announce),
             UdpRequest::Scrape(_) => parse_scrape(packet, transaction).map(UdpResponse::Scrape),
@@ -78,13 +80,24 @@ impl UdpRequest {
 enum UdpStage {
     Resolving,
     Connecting { to: SocketAddr, transaction: u32 },
-    Asking { to: SocketAddr, transaction: u32 },
+    Requesting { to: SocketAddr, transaction: u32 },
+}
+
+impl UdpStage {
+    fn awaits(self, from: SocketAddr, id: u32) -> bool {
+        match self {
+            UdpStage::Resolving => false,
+            UdpStage::Connecting { to, transaction } | UdpStage::Requesting { to, transaction } => {
+                to == from && transaction == id
+            }
+        }
+    }
 }
 
 /// One conversation with a UDP tracker.
 #[derive(Debug)]
 struct UdpTransaction {
-    step: UdpStage,
+    stage: UdpStage,
     request: UdpRequest,
     path_and_query: String,
     addresses: Vec<SocketAddr>,
@@ -96,336 +109,358 @@ struct UdpTransaction {
     deadline: Instant,
 }
 
-/// All questions of one engine.
+/// What a request came to.
 #[derive(Debug)]
-pub(super) struct TrackerClient {
+pub enum TrackerOutcome {
+    /// An announce was answered, refused or timed out.
+    Announced {
+        /// The torrent.
+        torrent: TorrentKey,
+        /// What was announced.
+        announce: PlannedAnnounce,
+        /// The reply, or why there is none.
+        result: Result<AnnounceReply, AnnounceError>,
+    },
+    /// A scrape was answered, refused or timed out.
+    Scraped {
+        /// The torrent.
+        torrent: TorrentKey,
+        /// The tracker, or the DHT.
+        source: ScrapeSource,
+        /// The counts, or why there are none.
+        result: Result<SwarmCounts, AnnounceError>,
+    },
+}
+
+/// The requests of one engine, and the connections to UDP trackers.
+#[derive(Debug)]
+pub struct TrackerClient {
     pending: BTreeMap<u64, PendingRequest>,
-    exchanges: BTreeMap<u64, UdpTransaction>,
-    connections: BTreeMap<SocketAddr, (u64, Instant)>,
-    next_id: u64,
+    transactions: BTreeMap<u64, UdpTransaction>,
+    connection_ids: BTreeMap<SocketAddr, (u64, Instant)>,
+    outcomes: VecDeque<TrackerOutcome>,
     key: u32,
     rng: Rng,
 }
 
 impl TrackerClient {
-    pub(super) fn new(seed: u64) -> TrackerClient {
+    /// A client without requests. `seed` decides its transaction ids and the key that trackers know us by.
+    pub fn new(seed: u64) -> TrackerClient {
         let mut rng = Rng::new(seed ^ 0x7261_636b_6572_7321);
         TrackerClient {
             pending: BTreeMap::new(),
-            exchanges: BTreeMap::new(),
-            connections: BTreeMap::new(),
-            next_id: 1,
+            transactions: BTreeMap::new(),
+            connection_ids: BTreeMap::new(),
+            outcomes: VecDeque::new(),
             key: rng.u32(),
             rng,
         }
     }
 
-    /// A number for a question that no other has.
-    pub(super) fn new_id(&mut self) -> u64 {
-        self.next_id += 1;
-        self.next_id - 1
-    }
-
-    pub(super) fn is_idle(&self) -> bool {
+    /// Whether no request awaits an answer.
+    pub fn is_idle(&self) -> bool {
         self.pending.is_empty()
     }
 
-    /// A question is under way.
-    pub(super) fn ask(&mut self, id: u64, pending: PendingRequest) {
-        self.pending.insert(id, pending);
+    /// What the next request came to, if one has ended.
+    pub fn next_outcome(&mut self) -> Option<TrackerOutcome> {
+        self.outcomes.pop_front()
     }
 
-    /// An announce is over; the torrent and the question, if this was one.
-    fn take_announce(&mut self, id: u64) -> Option<(TorrentKey, PlannedAnnounce)> {
-        let RequestKind::Announce(_) = self.pending.get(&id)?.asked else { return None };
-        self.exchanges.remove(&id);
-        match self.pending.remove(&id)? {
-            PendingRequest { torrent, asked: RequestKind::Announce(question) } => Some((torrent, question)),
-            PendingRequest { asked: RequestKind::Scrape { .. }, .. } => None,
+    // ---- announces ------------------------------------------------------------------------------------------------
+
+    /// Sends the announce that is due, if one is.
+    pub fn announce(&mut self, turn: &mut Turn<'_>, t: &mut Torrent) {
+        if let Some(announce) = t.trackers.ask(turn.now) {
+            self.send_announce(turn, t, announce);
         }
+        arm_announce(turn, t);
     }
 
-    /// A scrape is over; the torrent and the tracker, if this was one.
-    pub(super) fn take_scrape(&mut self, id: u64) -> Option<(TorrentKey, Arc<str>)> {
-        let RequestKind::Scrape { .. } = self.pending.get(&id)?.asked else { return None };
-        self.exchanges.remove(&id);
-        match self.pending.remove(&id)? {
-            PendingRequest { torrent, asked: RequestKind::Scrape { url, .. } } => Some((torrent, url)),
-            PendingRequest { asked: RequestKind::Announce(_), .. } => None,
+    /// Sends `stopped` to every tracker that knows us, after a `completed` that is due or under way.
+    pub fn announce_stopped(&mut self, turn: &mut Turn<'_>, t: &mut Torrent) {
+        // A tracker that gets `completed` after `stopped` takes us for present.
+        if let Some(announce) = t.trackers.ask_completed(turn.now) {
+            self.send_announce(turn, t, announce);
         }
-    }
-
-    /// Every scrape under way: its number, the torrent, the tracker, and until when it is waited for.
-    pub(super) fn scrapes(&self) -> impl Iterator<Item = (u64, TorrentKey, &Arc<str>, Instant)> {
-        self.pending.iter().filter_map(|(id, p)| match &p.asked {
-            RequestKind::Scrape { url, until } => Some((*id, p.torrent, url, *until)),
-            RequestKind::Announce(_) => None,
-        })
-    }
-
-    fn next_deadline(&self) -> Option<Instant> {
-        self.exchanges.values().map(|e| e.resend_at.min(e.deadline)).min()
-    }
-}
-
-impl Engine {
-    /// Asks whichever tracker of the torrent is due.
-    pub(super) fn announce(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
-        let Some(t) = self.torrents.get_mut(key).filter(|t| t.running) else { return };
-        if let Some(question) = t.trackers.ask(now) {
-            self.send_announce(now, key, question, out);
-        }
-        self.arm_announce(now, key);
-    }
-
-    fn arm_announce(&mut self, now: Instant, key: TorrentKey) {
-        let Some(t) = self.torrents.get(key).filter(|t| t.running) else { return };
-        let next = t.trackers.next();
-        if next < Instant::NEVER {
-            self.timers.arm(Timer::Announce(key), next.max(now));
-        }
-    }
-
-    /// A last word to every tracker that knows us.
-    pub(super) fn announce_stopped(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
-        let Some(t) = self.torrents.get_mut(key) else { return };
-        // `completed` goes first, if it is due or under way: whoever hears it after `stopped` takes us for present.
-        if let Some(question) = t.trackers.ask_completed(now) {
-            self.send_announce(now, key, question, out);
-        }
-        let waits = self.tracker_client.pending.values().any(|p| p.is_of(key, AnnounceEvent::Completed));
-        if let (false, Some(t)) = (waits, self.torrents.get_mut(key)) {
-            for question in t.trackers.stop() {
-                self.send_announce(now, key, question, out);
+        if !self.pending.values().any(|p| p.is_announce(t.key, AnnounceEvent::Completed)) {
+            for announce in t.trackers.stop() {
+                self.send_announce(turn, t, announce);
             }
         }
-        // Other announces are not waited for: their answers would bring peers that nobody dials.
-        let pending = self.tracker_client.pending.iter();
-        let idle = |p: &PendingRequest| p.is_of(key, AnnounceEvent::None) || p.is_of(key, AnnounceEvent::Started);
-        let withdrawn: Vec<u64> = pending.filter(|(_, p)| idle(p)).map(|(id, _)| *id).collect();
+        // Other announces are withdrawn: their replies would bring peers that are not dialed any more.
+        let is_idle =
+            |p: &PendingRequest| p.is_announce(t.key, AnnounceEvent::None) || p.is_announce(t.key, AnnounceEvent::Started);
+        let withdrawn: Vec<u64> = self.pending.iter().filter(|(_, p)| is_idle(p)).map(|(id, _)| *id).collect();
         for id in withdrawn {
-            self.tracker_client.pending.remove(&id);
-            self.tracker_client.exchanges.remove(&id);
+            self.pending.remove(&id);
+            self.transactions.remove(&id);
         }
     }
 
-    fn send_announce(&mut self, now: Instant, key: TorrentKey, question: PlannedAnnounce, out: &mut Actions) {
-        let Some(t) = self.torrents.get(key) else { return };
-        let stopped = question.event == AnnounceEvent::Stopped;
+    fn send_announce(&mut self, turn: &mut Turn<'_>, t: &Torrent, announce: PlannedAnnounce) {
+        let stopped = announce.event == AnnounceEvent::Stopped;
         let request = AnnounceRequest {
             info_hash: t.info_hash,
-            peer_id: self.config.peer_id,
-            port: self.config.port,
+            peer_id: turn.config.peer_id,
+            port: turn.config.port,
             uploaded: t.uploaded,
             downloaded: t.downloaded,
             left: t.left(),
-            event: question.event,
-            numwant: if stopped { 0 } else { self.config.policy.numwant },
-            key: self.tracker_client.key,
-            tracker_id: question.tracker_id.clone(),
+            event: announce.event,
+            numwant: if stopped { 0 } else { turn.config.policy.numwant },
+            key: self.key,
+            tracker_id: announce.tracker_id.clone(),
             ipv4: None,
             ipv6: None,
         };
         let timeout = if stopped { limits::STOPPED_TIMEOUT } else { limits::ANNOUNCE_TIMEOUT };
-        let id = self.tracker_client.new_id();
-        let url = question.url.clone();
-        self.tracker_client.ask(id, PendingRequest { torrent: key, asked: RequestKind::Announce(question) });
+        let id = turn.ids.next();
+        let url = announce.url.clone();
+        self.pending.insert(id, PendingRequest { torrent: t.key, kind: RequestKind::Announce(announce) });
         match url_parts(&url) {
             Some(parts) if parts.scheme == Scheme::Udp => {
-                self.start_udp_transaction(now, id, &parts, UdpRequest::Announce(request), timeout, out);
+                self.start_transaction(turn, id, &parts, UdpRequest::Announce(request), timeout);
             }
-            _ => out.push(Action::Announce { id, url: request.http_url(&url), timeout }),
+            _ => turn.out.push(Action::Announce { id, url: request.http_url(&url), timeout }),
         }
     }
 
-    /// Nothing came of a question.
-    fn fail_request(&mut self, now: Instant, id: u64, error: AnnounceError, out: &mut Actions) {
-        match self.tracker_client.pending.get(&id).map(|p| &p.asked) {
-            Some(RequestKind::Announce(_)) => self.on_announced(now, id, Err(error), out),
-            Some(RequestKind::Scrape { .. }) => self.on_scraped(now, id, Err(error), out),
+    /// An announce ended.
+    pub fn on_announced(&mut self, id: u64, result: Result<AnnounceReply, AnnounceError>) {
+        let Some(RequestKind::Announce(_)) = self.pending.get(&id).map(|p| &p.kind) else { return };
+        self.transactions.remove(&id);
+        if let Some(PendingRequest { torrent, kind: RequestKind::Announce(announce) }) = self.pending.remove(&id) {
+            self.outcomes.push_back(TrackerOutcome::Announced { torrent, announce, result });
+        }
+    }
+
+    fn on_failed(&mut self, id: u64, error: AnnounceError) {
+        match self.pending.get(&id).map(|p| &p.kind) {
+            Some(RequestKind::Announce(_)) => self.on_announced(id, Err(error)),
+            Some(RequestKind::Scrape { .. }) => self.on_scraped(id, Err(error)),
             None => {}
         }
     }
 
-    /// A tracker answered, or did not.
-    pub fn on_announced(&mut self, now: Instant, id: u64, result: Result<AnnounceReply, AnnounceError>, out: &mut Actions) {
-        let Some((torrent, question)) = self.tracker_client.take_announce(id) else { return };
-        let Some(t) = self.torrents.get_mut(torrent) else { return };
-        t.trackers.answered(now, &question, &result);
-        let last_word = !t.running && question.event == AnnounceEvent::Completed;
-        match result {
-            Ok(reply) => {
-                if let Some(ip) = reply.external_ip {
-                    t.peer_list.set_ours(SocketAddr::new(ip, self.config.port));
-                }
-                let notice =
-                    Notice::TrackerReplied { torrent, url: question.url, peers: reply.peers.len(), warning: reply.warning };
-                out.push(Action::Notice(notice));
-                if t.running {
-                    self.learn_peers(now, torrent, &reply.peers, Origin::Tracker);
-                }
+    // ---- scrapes --------------------------------------------------------------------------------------------------
+
+    /// Registers a scrape that is answered by [`on_scraped`](TrackerClient::on_scraped) or given up when it is overdue; returns its id.
+    pub fn begin_scrape(&mut self, turn: &mut Turn<'_>, torrent: TorrentKey, source: ScrapeSource) -> u64 {
+        let (id, until) = (turn.ids.next(), turn.now + limits::ANNOUNCE_TIMEOUT);
+        self.pending.insert(id, PendingRequest { torrent, kind: RequestKind::Scrape { source, until } });
+        turn.timers.arm(Timer::Scrape, until);
+        id
+    }
+
+    /// Sends a registered scrape to its tracker.
+    pub fn send_scrape(&mut self, turn: &mut Turn<'_>, id: u64, info_hash: InfoHash, url: &str) {
+        match url_parts(url) {
+            Some(parts) if parts.scheme == Scheme::Udp => {
+                self.start_transaction(turn, id, &parts, UdpRequest::Scrape(info_hash), limits::ANNOUNCE_TIMEOUT);
             }
-            Err(error) => out.push(Action::Notice(Notice::TrackerFailed { torrent, url: question.url, error })),
+            _ => match scrape_url(url, &info_hash) {
+                Some(url) => turn.out.push(Action::Scrape { id, url, info_hash, timeout: limits::SCRAPE_TIMEOUT }),
+                None => self.on_scraped(id, Err(AnnounceError::NotScrapable)),
+            },
         }
-        match last_word {
-            true => self.announce_stopped(now, torrent, out),
-            false => self.arm_announce(now, torrent),
+    }
+
+    /// Whether a scrape of this torrent is under way; of this source, if one is given.
+    pub fn is_scraping(&self, key: TorrentKey, of: Option<&ScrapeSource>) -> bool {
+        self.scrapes().any(|(_, torrent, source, _)| torrent == key && of.is_none_or(|of| of == source))
+    }
+
+    /// A scrape ended.
+    pub fn on_scraped(&mut self, id: u64, result: Result<SwarmCounts, AnnounceError>) {
+        if let Some((torrent, source)) = self.take_scrape(id) {
+            self.outcomes.push_back(TrackerOutcome::Scraped { torrent, source, result });
+        }
+    }
+
+    /// Gives overdue scrapes up.
+    pub fn on_scrape_deadline(&mut self, turn: &mut Turn<'_>) {
+        let overdue: Vec<u64> = self.scrapes().filter(|(.., until)| *until <= turn.now).map(|(id, ..)| id).collect();
+        for id in overdue {
+            self.on_scraped(id, Err(AnnounceError::Timeout));
+        }
+        if let Some(until) = self.scrapes().map(|(.., until)| until).min() {
+            turn.timers.arm(Timer::Scrape, until);
+        }
+    }
+
+    /// Forgets scrapes whose answers are not wanted any more: those of one torrent, or all.
+    pub fn withdraw_scrapes(&mut self, of: Option<TorrentKey>) {
+        let withdrawn = self.scrapes().filter(|(_, torrent, ..)| of.is_none_or(|key| key == *torrent));
+        for id in withdrawn.map(|(id, ..)| id).collect::<Vec<_>>() {
+            self.take_scrape(id);
+        }
+    }
+
+    fn scrapes(&self) -> impl Iterator<Item = (u64, TorrentKey, &ScrapeSource, Instant)> {
+        self.pending.iter().filter_map(|(id, p)| match &p.kind {
+            RequestKind::Scrape { source, until } => Some((*id, p.torrent, source, *until)),
+            RequestKind::Announce(_) => None,
+        })
+    }
+
+    fn take_scrape(&mut self, id: u64) -> Option<(TorrentKey, ScrapeSource)> {
+        let RequestKind::Scrape { .. } = self.pending.get(&id)?.kind else { return None };
+        self.transactions.remove(&id);
+        match self.pending.remove(&id)? {
+            PendingRequest { torrent, kind: RequestKind::Scrape { source, .. } } => Some((torrent, source)),
+            PendingRequest { kind: RequestKind::Announce(_), .. } => None,
         }
     }
 
     // ---- UDP ------------------------------------------------------------------------------------------------------
 
-    /// Begins to put a question to a UDP tracker; `timeout` is for each of its addresses.
-    pub(super) fn start_udp_transaction(
+    /// Begins a transaction with a UDP tracker; `timeout` is for each of its addresses.
+    fn start_transaction(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         id: u64,
         tracker: &UrlParts<'_>,
         request: UdpRequest,
         timeout: Duration,
-        out: &mut Actions,
     ) {
-        let (Some(port), true) = (tracker.port, self.tracker_client.exchanges.len() < limits::UDP_EXCHANGES) else {
-            return self.fail_request(now, id, AnnounceError::Busy, out);
+        let (Some(port), true) = (tracker.port, self.transactions.len() < limits::UDP_EXCHANGES) else {
+            return self.on_failed(id, AnnounceError::Busy);
         };
-        self.tracker_client.exchanges.insert(
-            id,
-            UdpTransaction {
-                step: UdpStage::Resolving,
-                request,
-                path_and_query: tracker.path_and_query.to_string(),
-                addresses: Vec::new(),
-                packet: Vec::new(),
-                resends: 0,
-                resend_at: Instant::NEVER,
-                timeout,
-                deadline: now + timeout,
-            },
-        );
-        out.push(Action::Resolve { id, host: tracker.host.to_string(), port });
-        self.arm_udp();
+        let transaction = UdpTransaction {
+            stage: UdpStage::Resolving,
+            request,
+            path_and_query: tracker.path_and_query.to_string(),
+            addresses: Vec::new(),
+            packet: Vec::new(),
+            resends: 0,
+            resend_at: Instant::NEVER,
+            timeout,
+            deadline: turn.now + timeout,
+        };
+        self.transactions.insert(id, transaction);
+        turn.out.push(Action::Resolve { id, host: tracker.host.to_string(), port });
+        self.arm(turn);
     }
 
-    /// A tracker's name has these addresses, or none.
-    pub fn on_resolved(&mut self, now: Instant, id: u64, result: Result<Vec<SocketAddr>, String>, out: &mut Actions) {
-        if self.on_node_resolved(now, id, result.as_deref().unwrap_or_default(), out) {
-            return;
-        }
-        let Some(e) = self.tracker_client.exchanges.get_mut(&id).filter(|e| e.step == UdpStage::Resolving) else { return };
+    /// A tracker's name was resolved to these addresses, or to none. Ids of other owners are ignored.
+    pub fn on_resolved(&mut self, turn: &mut Turn<'_>, id: u64, result: Result<Vec<SocketAddr>, String>) {
+        let Some(t) = self.transactions.get_mut(&id).filter(|t| t.stage == UdpStage::Resolving) else { return };
         match result {
             Ok(addresses) => {
-                if let UdpRequest::Scrape(_) = e.request {
-                    // It is waited for no longer than that in all: every address has its share.
-                    e.timeout /= u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
-                    e.deadline = now + e.timeout;
+                if let UdpRequest::Scrape(_) = t.request {
+                    // The time-out is for the whole scrape: each address gets an equal share.
+                    t.timeout /= u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+                    t.deadline = turn.now + t.timeout;
                 }
-                e.addresses = addresses;
-                e.addresses.reverse(); // taken from the end
-                self.try_next_address(now, id, out);
+                t.addresses = addresses;
+                t.addresses.reverse(); // taken from the end
+                self.try_next_address(turn, id);
             }
-            Err(reason) => self.fail_request(now, id, AnnounceError::NoAddress(reason), out),
+            Err(reason) => self.on_failed(id, AnnounceError::NoAddress(reason)),
         }
     }
 
-    fn try_next_address(&mut self, now: Instant, id: u64, out: &mut Actions) {
-        let Some(e) = self.tracker_client.exchanges.get_mut(&id) else { return };
-        let Some(to) = e.addresses.pop() else {
-            return self.fail_request(now, id, AnnounceError::Timeout, out);
+    fn try_next_address(&mut self, turn: &mut Turn<'_>, id: u64) {
+        let Some(t) = self.transactions.get_mut(&id) else { return };
+        let Some(to) = t.addresses.pop() else {
+            return self.on_failed(id, AnnounceError::Timeout);
         };
-        if e.step != UdpStage::Resolving {
-            e.deadline = now + e.timeout;
+        if t.stage != UdpStage::Resolving {
+            t.deadline = turn.now + t.timeout;
         }
-        self.tracker_client.connections.retain(|_, (_, until)| now < *until);
-        match self.tracker_client.connections.get(&to).map(|(connection, _)| *connection) {
-            Some(connection) => self.send_request(now, id, to, connection, out),
+        self.connection_ids.retain(|_, (_, until)| turn.now < *until);
+        match self.connection_ids.get(&to).map(|(connection, _)| *connection) {
+            Some(connection) => self.send_request(turn, id, to, connection),
             None => {
-                let transaction = self.tracker_client.rng.u32();
+                let transaction = self.rng.u32();
                 let packet = connect_request(transaction).to_vec();
-                self.send_packet(now, id, UdpStage::Connecting { to, transaction }, to, packet, out);
+                self.send_packet(turn, id, UdpStage::Connecting { to, transaction }, to, packet);
             }
         }
     }
 
-    fn send_request(&mut self, now: Instant, id: u64, to: SocketAddr, connection: u64, out: &mut Actions) {
-        let transaction = self.tracker_client.rng.u32();
-        let Some(e) = self.tracker_client.exchanges.get(&id) else { return };
-        let packet = e.request.packet(connection, transaction, &e.path_and_query);
-        self.send_packet(now, id, UdpStage::Asking { to, transaction }, to, packet, out);
+    fn send_request(&mut self, turn: &mut Turn<'_>, id: u64, to: SocketAddr, connection: u64) {
+        let transaction = self.rng.u32();
+        let Some(t) = self.transactions.get(&id) else { return };
+        let packet = t.request.packet(connection, transaction, &t.path_and_query);
+        self.send_packet(turn, id, UdpStage::Requesting { to, transaction }, to, packet);
     }
 
-    fn send_packet(&mut self, now: Instant, id: u64, step: UdpStage, to: SocketAddr, packet: Vec<u8>, out: &mut Actions) {
-        let Some(e) = self.tracker_client.exchanges.get_mut(&id) else { return };
-        e.step = step;
-        e.packet.clone_from(&packet);
-        e.resends = 0;
-        e.resend_at = now + limits::UDP_RESEND;
-        out.push(Action::Datagram { to, bytes: packet });
-        self.arm_udp();
+    fn send_packet(&mut self, turn: &mut Turn<'_>, id: u64, stage: UdpStage, to: SocketAddr, packet: Vec<u8>) {
+        let Some(t) = self.transactions.get_mut(&id) else { return };
+        t.stage = stage;
+        t.packet.clone_from(&packet);
+        t.resends = 0;
+        t.resend_at = turn.now + limits::UDP_RESEND;
+        turn.out.push(Action::Datagram { to, bytes: packet });
+        self.arm(turn);
     }
 
-    /// A datagram came. What is not for us is passed over.
-    pub fn on_datagram(&mut self, now: Instant, from: SocketAddr, packet: &[u8], out: &mut Actions) {
-        if self.on_dht_datagram(now, from, packet, out) {
-            return;
-        }
+    /// A datagram of a UDP tracker arrived. One that answers no transaction is ignored.
+    pub fn on_datagram(&mut self, turn: &mut Turn<'_>, from: SocketAddr, packet: &[u8]) {
         let Some(transaction) = transaction_of(packet) else { return };
-        let asked = |e: &UdpTransaction| match e.step {
-            UdpStage::Resolving => false,
-            UdpStage::Connecting { to, transaction: t } | UdpStage::Asking { to, transaction: t } => {
-                to == from && t == transaction
-            }
-        };
-        let Some((&id, e)) = self.tracker_client.exchanges.iter().find(|(_, e)| asked(e)) else { return };
-        match e.step {
+        let Some((&id, t)) = self.transactions.iter().find(|(_, t)| t.stage.awaits(from, transaction)) else { return };
+        match t.stage {
             UdpStage::Resolving => {}
             UdpStage::Connecting { to, transaction } => match parse_connect(packet, transaction) {
                 Ok(connection) => {
-                    self.tracker_client.connections.insert(to, (connection, now + limits::UDP_CONNECTION));
-                    self.send_request(now, id, to, connection, out);
+                    self.connection_ids.insert(to, (connection, turn.now + limits::UDP_CONNECTION));
+                    self.send_request(turn, id, to, connection);
                 }
-                Err(error) => self.on_bad_packet(now, id, error, out),
+                Err(error) => self.on_bad_packet(id, error),
             },
-            UdpStage::Asking { to, transaction } => match e.request.read(packet, transaction, to.is_ipv6()) {
-                Ok(UdpResponse::Announce(reply)) => self.on_announced(now, id, Ok(reply), out),
-                Ok(UdpResponse::Scrape(counts)) => self.on_scraped(now, id, Ok(counts), out),
+            UdpStage::Requesting { to, transaction } => match t.request.parse(packet, transaction, to.is_ipv6()) {
+                Ok(UdpResponse::Announce(reply)) => self.on_announced(id, Ok(reply)),
+                Ok(UdpResponse::Scrape(counts)) => self.on_scraped(id, Ok(counts)),
                 Err(error) => {
-                    // The connection id may have run out, or belong to a tracker that was restarted.
-                    self.tracker_client.connections.remove(&to);
-                    self.on_bad_packet(now, id, error, out);
+                    // The connection id may have expired, or belong to a tracker that was restarted.
+                    self.connection_ids.remove(&to);
+                    self.on_bad_packet(id, error);
                 }
             },
         }
     }
 
-    /// Only the tracker's own no ends a conversation: anybody can forge a broken packet.
-    fn on_bad_packet(&mut self, now: Instant, id: u64, error: PacketError, out: &mut Actions) {
+    /// Only a refusal by the tracker ends a transaction: a broken packet may be forged.
+    fn on_bad_packet(&mut self, id: u64, error: PacketError) {
         if let PacketError::Refused(reason) = error {
-            self.fail_request(now, id, AnnounceError::Failure { reason, retry_in: None }, out);
+            self.on_failed(id, AnnounceError::Failure { reason, retry_in: None });
         }
     }
 
-    fn arm_udp(&mut self) {
-        if let Some(at) = self.tracker_client.next_deadline() {
-            self.timers.arm(Timer::UdpTracker, at);
-        }
-    }
-
-    pub(super) fn on_udp_deadline(&mut self, now: Instant, out: &mut Actions) {
-        for id in self.tracker_client.exchanges.keys().copied().collect::<Vec<_>>() {
-            let Some(e) = self.tracker_client.exchanges.get_mut(&id) else { continue };
-            if now >= e.deadline {
-                match e.step {
-                    UdpStage::Resolving => self.fail_request(now, id, AnnounceError::Timeout, out),
-                    _ => self.try_next_address(now, id, out),
+    /// Sends packets again that were not answered, and gives addresses up.
+    pub fn on_udp_deadline(&mut self, turn: &mut Turn<'_>) {
+        for id in self.transactions.keys().copied().collect::<Vec<_>>() {
+            let Some(t) = self.transactions.get_mut(&id) else { continue };
+            if turn.now >= t.deadline {
+                if t.stage == UdpStage::Resolving {
+                    self.on_failed(id, AnnounceError::Timeout);
+                } else {
+                    self.try_next_address(turn, id);
                 }
-            } else if now >= e.resend_at {
-                e.resends += 1;
-                e.resend_at = now + limits::UDP_RESEND * 2u32.saturating_pow(e.resends.min(8));
-                if let UdpStage::Connecting { to, .. } | UdpStage::Asking { to, .. } = e.step {
-                    out.push(Action::Datagram { to, bytes: e.packet.clone() });
+            } else if turn.now >= t.resend_at {
+                t.resends += 1;
+                t.resend_at = turn.now + limits::UDP_RESEND * 2u32.saturating_pow(t.resends.min(8));
+                if let UdpStage::Connecting { to, .. } | UdpStage::Requesting { to, .. } = t.stage {
+                    turn.out.push(Action::Datagram { to, bytes: t.packet.clone() });
                 }
             }
         }
-        self.arm_udp();
+        self.arm(turn);
+    }
+
+    fn arm(&self, turn: &mut Turn<'_>) {
+        if let Some(at) = self.transactions.values().map(|t| t.resend_at.min(t.deadline)).min() {
+            turn.timers.arm(Timer::UdpTracker, at);
+        }
+    }
+}
+
+/// Arms the timer of a torrent's next announce.
+pub(super) fn arm_announce(turn: &mut Turn<'_>, t: &Torrent) {
+    let next = t.trackers.next();
+    if t.running && next < Instant::NEVER {
+        turn.timers.arm(Timer::Announce(t.key), next.max(turn.now));
     }
 }

@@ -82,9 +82,9 @@ impl EventLoop {
                     error: error.to_string(),
                 });
             }
-            Notice::Scraped { torrent, url, result } => self.emit_for(torrent, |torrent| Event::Scraped {
+            Notice::Scraped { torrent, source, result } => self.emit_for(torrent, |torrent| Event::Scraped {
                 torrent,
-                url: url.to_string(),
+                source,
                 result: result.map_err(|error| error.to_string()),
             }),
             Notice::ScrapeDone { torrent } => self.emit_for(torrent, |torrent| Event::ScrapeDone { torrent }),

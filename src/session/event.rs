@@ -1,7 +1,7 @@
 //! What a session tells its user.
 
 use crate::disk::DiskFault;
-use crate::engine::SlowReason;
+use crate::engine::{ScrapeSource, SlowReason};
 use crate::units::Origin;
 use crate::wire::{Metainfo, MetainfoError, SwarmCounts};
 use std::net::SocketAddr;
@@ -90,13 +90,14 @@ pub enum Event {
         /// Why, in a sentence.
         error: String,
     },
-    /// A tracker has said how many have the torrent, or has not. Comes once for each tracker after [`Session::scrape`](super::Session::scrape).
+    /// A scrape was answered, refused or timed out; once for each tracker, and for the DHT, after
+    /// [`Session::scrape`](super::Session::scrape).
     Scraped {
-        /// Which torrent.
+        /// The torrent.
         torrent: TorrentId,
-        /// Which tracker.
-        url: String,
-        /// How many, or why that is not known, in a sentence.
+        /// The tracker, or the DHT.
+        source: ScrapeSource,
+        /// The counts of the swarm, or why there are none, in a sentence.
         result: Result<SwarmCounts, String>,
     },
     /// Every tracker has said how many have the torrent, or never will.

@@ -372,7 +372,7 @@ fn dht_setup(config: &Config, port: u16, seed: u64) -> io::Result<Option<DhtSetu
         seed: if config.seed.is_some() { seed } else { system_seed()? },
         read_only: dht.read_only,
         nodes: kept.map(|bytes| read_nodes(&bytes)).unwrap_or_default(),
-        named: dht.bootstrap.clone(),
+        bootstrap: dht.bootstrap.clone(),
         routers: dht.routers.clone(),
     }))
 }

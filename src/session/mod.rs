@@ -16,7 +16,7 @@ mod memory;
 mod metadata;
 mod registry;
 
-pub use crate::engine::SlowReason;
+pub use crate::engine::{ScrapeSource, SlowReason};
 pub use crate::units::Origin;
 pub use crate::wire::SwarmCounts;
 pub use config::{AddTorrent, Config, DhtConfig, TorrentSource};

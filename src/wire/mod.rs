@@ -35,6 +35,7 @@ pub mod fuzzing_net;
 mod announce;
 pub mod bloom;
 pub mod compact;
+mod datagram;
 mod dont_have;
 mod extended;
 pub mod krpc;
@@ -46,6 +47,7 @@ mod scrape;
 pub mod udp_tracker;
 
 pub use announce::{AnnounceError, AnnounceEvent, AnnounceReply, AnnounceRequest, RetryIn, parse_reply};
+pub use datagram::Datagram;
 pub use dont_have::{read_dont_have, write_dont_have};
 pub use extended::{ExtendedHandshake, ExtensionIds, HANDSHAKE_ID};
 pub use metadata::{METADATA_PIECE_LEN, MetadataMessage};

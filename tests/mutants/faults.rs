@@ -55,11 +55,8 @@ pub const FAULTS: &[Fault] = &[
     Fault {
         what: "a bad piece is taken for good",
         file: "engine/piece_results.rs",
-        old: "// A torrent that was paused meanwhile has its verdict all the same: what is good is good.",
-        new: "let verdict = match verdict {
-            HashVerdict::Bad { .. } => &HashVerdict::Good { digests: None },
-            other => other,
-        };",
+        old: "HashVerdict::Bad { digests } => self.on_bad(turn, key, piece, digests),",
+        new: "HashVerdict::Bad { .. } => self.on_good(turn, key, piece, None),",
     },
     // ---- what is asked
     Fault { what: "who chokes us is asked all the same", file: "engine/messages.rs", old: "peer.they_choke = true;", new: "" },
@@ -84,7 +81,7 @@ pub const FAULTS: &[Fault] = &[
     Fault {
         what: "cancel is forgotten",
         file: "engine/engine.rs",
-        old: "Effect::Cancel { torrent, block, but } => self.cancel_elsewhere(torrent, block, but, out),",
+        old: "Effect::Cancel { torrent, block, but } => self.swarms.cancel_elsewhere(turn, torrent, block, but),",
         new: "Effect::Cancel { .. } => {}",
     },
     Fault {
@@ -129,7 +126,7 @@ pub const FAULTS: &[Fault] = &[
         file: "engine/stream.rs",
         old: "if arrival.piece_full {",
         new: "if arrival.piece_full {
-        peer.say(&Message::Have { piece: block.piece().get() }, cx.out);",
+        peer.say(&Message::Have { piece: block.piece().get() }, turn.out);",
     },
     Fault {
         what: "have is said of the piece beside it",
@@ -153,7 +150,7 @@ pub const FAULTS: &[Fault] = &[
     Fault {
         what: "a choked peer is served pieces that it was never allowed",
         file: "engine/connections.rs",
-        old: "peer.say(&Message::AllowedFast { piece: piece.get() }, out);",
+        old: "peer.say(&Message::AllowedFast { piece: piece.get() }, turn.out);",
         new: "",
     },
     Fault {
@@ -190,26 +187,26 @@ pub const FAULTS: &[Fault] = &[
     Fault {
         what: "a liar is never banned",
         file: "engine/piece_results.rs",
-        old: "t.peer_list.ban(now, ip);\n        for peer in t.peers.clone() {",
+        old: "t.peer_list.ban(turn.now, ip);\n        for peer in t.peers.clone() {",
         new: "for peer in t.peers.clone().into_iter().filter(|_| false) {",
     },
     // ---- who is met
     Fault {
         what: "what the tracker answers is ignored",
-        file: "engine/tracker_client.rs",
-        old: "self.learn_peers(now, torrent, &reply.peers, Origin::Tracker);",
+        file: "engine/discovery.rs",
+        old: "self.swarms.learn_peers(&mut self.context.turn(now, out), torrent, &reply.peers, Origin::Tracker);",
         new: "let _ = torrent;",
     },
     Fault {
         what: "a tracker that was silent is never asked again",
-        file: "engine/tracker_client.rs",
-        old: "false => self.arm_announce(now, torrent),",
-        new: "false => {}",
+        file: "engine/discovery.rs",
+        old: "arm_announce(turn, t);",
+        new: "let _ = (turn, t);",
     },
     Fault {
         what: "what peers say of peers is heard and nobody is dialed",
         file: "engine/pex.rs",
-        old: "new |= t.peer_list.learn(cx.now, addr, Origin::Pex);",
-        new: "new |= addr.port() == 0 && t.peer_list.learn(cx.now, addr, Origin::Pex);",
+        old: "new |= t.peer_list.learn(turn.now, addr, Origin::Pex);",
+        new: "new |= addr.port() == 0 && t.peer_list.learn(turn.now, addr, Origin::Pex);",
     },
 ];

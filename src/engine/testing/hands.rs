@@ -57,7 +57,7 @@ impl World {
         assert!(!self.engine.have(self.torrent).unwrap().has(span.piece()), "{span} was written although it is had");
         assert!(!self.jobs.contains(&Job::Prepare(span.piece())), "{span} was written before its piece was prepared");
         let block = (span.piece(), span.begin() / BLOCK_LEN);
-        let leased_to = self.engine.torrents.get(self.torrent).and_then(|t| t.pieces.writer(span));
+        let leased_to = self.engine.swarms.torrents.get(self.torrent).and_then(|t| t.pieces.writer(span));
         assert_eq!(leased_to, Some(p), "{span} is written without a lease");
         if span.begin() % BLOCK_LEN == 0 {
             self.writers.insert(block, p); // who begins anew has taken the block over
@@ -120,7 +120,7 @@ impl World {
             let mut plan = Plan::default();
             self.engine.plan(p, 64 * 1024, &mut plan);
             let mut bytes = Vec::new();
-            let Some(crate::engine::peer::Connection { peer, .. }) = self.engine.connections.get(p) else { return };
+            let Some(crate::engine::peer::Connection { peer, .. }) = self.engine.swarms.connections.get(p) else { return };
             let spans = plan.parts.iter().filter_map(|part| if let Part::Payload(span) = part { Some(*span) } else { None });
             // The first may be the rest of a block that had begun before the choke.
             for span in spans.skip(1).filter(|_| peer.we_choke) {

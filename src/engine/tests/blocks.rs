@@ -65,7 +65,7 @@ fn p8_an_answer_to_a_request_that_was_given_up_is_no_offence_and_is_used() {
     for s in asked {
         w.send_block(p, s);
     }
-    let peer = &w.engine.connections.get(p).unwrap().peer;
+    let peer = &w.engine.swarms.connections.get(p).unwrap().peer;
     assert_eq!((peer.unasked_blocks, wasted(&w)), (0, 0));
 }
 
@@ -131,9 +131,9 @@ fn p23_a_peer_that_sends_nothing_is_snubbing_after_twenty_seconds_and_its_blocks
     let snub = w.server(1);
     let asked = w.requests(snub);
     w.pass(19.0);
-    assert!(!w.engine.connections.get(snub).unwrap().peer.requests.is_snubbed());
+    assert!(!w.engine.swarms.connections.get(snub).unwrap().peer.requests.is_snubbed());
     w.pass(2.0);
-    let peer = &w.engine.connections.get(snub).unwrap().peer;
+    let peer = &w.engine.swarms.connections.get(snub).unwrap().peer;
     assert!(peer.requests.is_snubbed() && peer.requests.in_flight() <= 1);
     w.send_block(snub, asked[0]);
     assert!(w.is_open(snub) && wasted(&w) == 0, "its late answer is no offence, and of use");

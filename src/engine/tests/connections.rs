@@ -99,8 +99,8 @@ fn p13_a_storm_of_connections_leaves_nothing_behind() {
         }
         w.puppets.clear();
     }
-    assert_eq!((w.engine.connections(), w.engine.half_open), (0, 0));
-    assert!(w.engine.torrents.get(w.torrent).unwrap().peers.is_empty());
+    assert_eq!((w.engine.connections(), w.engine.swarms.half_open), (0, 0));
+    assert!(w.engine.swarms.torrents.get(w.torrent).unwrap().peers.is_empty());
 }
 
 #[test]
@@ -158,9 +158,9 @@ fn a_torrent_other_than_the_one_dialed_for_is_refused() {
 fn a_dial_that_does_not_come_through_ends_after_ten_seconds_and_is_tried_later() {
     let mut w = World::built(|s| s.spec.peers = vec![addr(1)]);
     w.pass(9.0);
-    assert_eq!((w.dials.len(), w.engine.half_open), (1, 1));
+    assert_eq!((w.dials.len(), w.engine.swarms.half_open), (1, 1));
     w.pass(2.0);
-    assert!(!w.is_open(w.dials[0].0) && w.engine.half_open == 0);
+    assert!(!w.is_open(w.dials[0].0) && w.engine.swarms.half_open == 0);
     w.pass(3.0);
     assert_eq!(w.dials.len(), 1);
     w.pass(3.0);

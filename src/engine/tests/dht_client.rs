@@ -21,7 +21,7 @@ fn id(n: u8) -> NodeId {
 
 fn setup(nodes: &[SocketAddr], routers: &[(&str, u16)]) -> DhtSetup {
     let routers = routers.iter().map(|(host, port)| ((*host).to_owned(), *port)).collect();
-    DhtSetup { port: NODE_PORT, seed: 5, read_only: false, nodes: nodes.to_vec(), named: Vec::new(), routers }
+    DhtSetup { port: NODE_PORT, seed: 5, read_only: false, nodes: nodes.to_vec(), bootstrap: Vec::new(), routers }
 }
 
 fn join(w: &mut World, setup: DhtSetup) {
@@ -208,7 +208,7 @@ fn routers_are_looked_up_only_when_no_node_of_the_last_run_answers() {
 #[test]
 fn a_node_that_the_user_names_is_a_node_like_any_other() {
     let mut w = World::leech();
-    join(&mut w, DhtSetup { named: vec![("friend.example".into(), 6881)], ..setup(&[], &[]) });
+    join(&mut w, DhtSetup { bootstrap: vec![("friend.example".into(), 6881)], ..setup(&[], &[]) });
     let Some(Action::Resolve { id, .. }) = w.log.pop() else { panic!("{:?}", w.log) };
     w.engine.on_resolved(w.now, id, Ok(vec![node(1)]), &mut w.out);
     w.turn();
@@ -222,7 +222,7 @@ fn d2_a_torrent_file_sends_us_to_no_service_of_this_machine_unless_the_user_did(
     let places = ["127.0.0.1:53", "127.9.9.9:6881", "[::1]:6881", "169.254.169.254:80", "192.168.1.9:6881", "8.8.4.4:6881"];
     let asked = |named: Vec<(String, u16)>| {
         let mut w = World::leech();
-        join(&mut w, DhtSetup { named, ..setup(&[node(1)], &[]) });
+        join(&mut w, DhtSetup { bootstrap: named, ..setup(&[node(1)], &[]) });
         datagrams(&mut w);
         w.engine.add_nodes(&[("nodes.example".into(), 6881)], &mut w.out);
         w.turn();
@@ -274,7 +274,7 @@ fn t28_a_magnet_that_turns_out_to_be_private_lets_go_of_whom_the_dht_named() {
     let stats = w.engine.stats(w.now, w.torrent).unwrap();
     assert_eq!(stats.known_peers, 2);
     let (p, _) = *w.dials.iter().find(|(_, addr)| *addr == found).unwrap();
-    w.engine.torrents.get_mut(w.torrent).unwrap().metadata = crate::engine::torrent::Metadata::HandedOn;
+    w.engine.swarms.torrents.get_mut(w.torrent).unwrap().metadata = crate::engine::torrent::Metadata::HandedOn;
     let shape = TorrentInfo { geometry: w.geometry, wanted: Bitfield::full(4), private: true, info: None };
     w.engine.on_metadata(w.now, w.torrent, shape, &mut w.out);
     w.turn();
@@ -357,7 +357,7 @@ fn a_run_that_is_long_enough_lets_go_of_who_never_answered() {
 #[test]
 fn searches_of_many_torrents_begin_one_after_the_other() {
     let mut w = World::leech();
-    w.engine.config.port = 0; // nothing is announced: the only node would hear too much of one address
+    w.engine.context.config.port = 0; // nothing is announced: the only node would hear too much of one address
     for n in 0..200u32 {
         let mut spec = crate::engine::TorrentSpec {
             info_hash: HASH,
@@ -412,7 +412,7 @@ fn a_peer_that_the_dht_named_is_counted_as_such() {
 fn a_torrent_is_counted_in_the_dht_as_soon_as_somebody_answers_and_a_private_one_never() {
     let counts = |w: &World| {
         let of = |a: &Action| match a {
-            Action::Notice(Notice::Scraped { url, result, .. }) => Some((url.to_string(), result.clone().unwrap().peers)),
+            Action::Notice(Notice::Scraped { source, result, .. }) => Some((source.to_string(), result.clone().unwrap().peers)),
             _ => None,
         };
         w.log.iter().filter_map(of).collect::<Vec<_>>()

@@ -188,7 +188,7 @@ fn r6_bitfields_that_nobody_can_check_are_bounded_and_heard_another_time() {
     let info = info();
     let long = vec![0xff; limits::DEFERRED_BITFIELDS_BYTES / 4];
     let peers: Vec<PeerKey> = (1..=12).map(|host| speaker(&mut w, host, Some(info.len() as u32))).collect();
-    let kept = |w: &World| w.engine.torrents.get(w.torrent).unwrap().deferred_bitfields.bytes();
+    let kept = |w: &World| w.engine.swarms.torrents.get(w.torrent).unwrap().deferred_bitfields.bytes();
     for p in &peers[..9] {
         w.say(*p, &[Message::Bitfield { bytes: &long }]);
     }
@@ -276,7 +276,7 @@ fn p17_a_flood_of_requests_for_metadata_is_held_back() {
     for _ in 0..1000 {
         tell(&mut w, p, &MetadataMessage::Request { piece: 0 });
     }
-    let waiting = w.engine.connections.get(p).unwrap().peer.outbox.control_bytes();
+    let waiting = w.engine.swarms.connections.get(p).unwrap().peer.outbox.control_bytes();
     assert!(waiting <= limits::OUTBOX_STOP_READING_BYTES + 2 * METADATA_PIECE_LEN as usize, "{waiting} bytes wait");
 }
 
@@ -285,7 +285,7 @@ fn a_torrent_without_metadata_is_not_complete_and_wants_something_of_trackers() 
     let w = magnet();
     let s = w.engine.stats(w.now, w.torrent).unwrap();
     assert!(!s.complete && s.running);
-    assert!(w.engine.torrents.get(w.torrent).unwrap().left() > 0);
+    assert!(w.engine.swarms.torrents.get(w.torrent).unwrap().left() > 0);
 }
 
 #[test]

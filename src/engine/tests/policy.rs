@@ -40,11 +40,11 @@ fn wants(w: &mut World, host: u8) {
 }
 
 fn unchoked(w: &World) -> usize {
-    w.engine.connections.iter().filter(|(_, c)| !c.peer.we_choke).count()
+    w.engine.swarms.connections.iter().filter(|(_, c)| !c.peer.we_choke).count()
 }
 
 fn is_snubbed(w: &World, p: PeerKey) -> bool {
-    w.engine.connections.get(p).unwrap().peer.requests.is_snubbed()
+    w.engine.swarms.connections.get(p).unwrap().peer.requests.is_snubbed()
 }
 
 // ---- endgame ----------------------------------------------------------------------------------------------------------
@@ -71,7 +71,7 @@ fn endgame_asks_as_many_for_a_block_as_the_policy_lets_it() {
 #[test]
 fn bounded_endgame_goes_no_further_than_the_window() {
     let mut w = two_blocks(Endgame::Bounded { holders: 3, blocks: 4 });
-    w.engine.config.policy.window = WindowRule::Fixed(1);
+    w.engine.context.config.policy.window = WindowRule::Fixed(1);
     let (p, q) = (w.server(1), w.server(2));
     assert_eq!((w.requests(p).len(), w.requests(q).len()), (1, 1));
     assert_ne!(w.requests(p), w.requests(q));
@@ -139,7 +139,7 @@ fn the_audit_knows_the_policy() {
     for host in 1..=3 {
         w.server(host);
     }
-    w.engine.config.policy.endgame = Endgame::Off;
+    w.engine.context.config.policy.endgame = Endgame::Off;
     w.engine.audit();
 }
 
@@ -158,7 +158,7 @@ fn a_silent_peer_is_a_snubber_when_the_policy_says_so_and_never_without_it() {
     let p = w.server(1);
     w.pass(110.0);
     assert!(w.is_open(p) && !is_snubbed(&w, p));
-    assert!(w.engine.connections.get(p).unwrap().peer.requests.in_flight() > 0);
+    assert!(w.engine.swarms.connections.get(p).unwrap().peer.requests.in_flight() > 0);
 }
 
 /// The first two pieces that are asked for when piece 7 of eight is rare; one pair for each of these seeds.
@@ -321,7 +321,7 @@ fn giving_earns_a_slot_only_where_there_is_tit_for_tat() {
         w.say(giver, &[Message::Bitfield { bytes: &[0x70] }, Message::Unchoke, Message::Interested]);
         w.serve_one(giver);
         w.pass(10.5);
-        let served = |p| !w.engine.connections.get(p).unwrap().peer.we_choke;
+        let served = |p| !w.engine.swarms.connections.get(p).unwrap().peer.we_choke;
         assert_eq!((served(giver), served(first)), (tit_for_tat, !tit_for_tat));
     }
 }

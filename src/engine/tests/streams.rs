@@ -109,7 +109,7 @@ fn p6_the_same_have_twice_counts_once() {
     w.say(q, &[Message::Unchoke]);
     w.serve_all(q);
     assert_eq!(w.have(), [1]);
-    assert!(!w.engine.connections.get(q).unwrap().peer.we_want, "nothing of it is wanted_pieces any more");
+    assert!(!w.engine.swarms.connections.get(q).unwrap().peer.we_want, "nothing of it is wanted_pieces any more");
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn p15_floods_of_small_messages_leave_no_trace() {
         .collect();
     w.say(p, &flood);
     assert!(w.is_open(p));
-    let peer = &w.engine.connections.get(p).unwrap().peer;
+    let peer = &w.engine.swarms.connections.get(p).unwrap().peer;
     assert!(peer.fast_to_us.len() <= limits::ALLOWED_FAST_REMEMBERED && peer.suggested.len() <= limits::SUGGESTED_PIECES);
     assert_eq!(peer.outbox.control_bytes(), 0);
 }
@@ -250,7 +250,7 @@ fn p15_interest_that_flaps_costs_one_answer_each() {
     for _ in 0..1000 {
         w.say(p, &[Message::Interested, Message::NotInterested]);
     }
-    assert!(w.is_open(p) && w.heard(p).len() <= 2000 && w.engine.effects.is_empty());
+    assert!(w.is_open(p) && w.heard(p).len() <= 2000 && w.engine.context.effects.is_empty());
 }
 
 #[test]
@@ -294,5 +294,5 @@ fn who_we_are_is_said_once_to_whom_may_know() {
     let mut w = World::with_geometry(g, |_| {});
     let p = w.greeted(1);
     assert_eq!(w.heard(p), [Said::Handshake, Said::Word("HaveNone")]);
-    assert_eq!(HASH, w.engine.torrents.get(w.torrent).unwrap().info_hash);
+    assert_eq!(HASH, w.engine.swarms.torrents.get(w.torrent).unwrap().info_hash);
 }

@@ -1,0 +1,268 @@
+//! Discovery: passes what trackers, the DHT and the local network find on to torrents, and the torrents' requests to them.
+
+use super::action::{Actions, Notice, ScrapeSource};
+use super::config::DhtSetup;
+use super::dht::DhtStats;
+use super::dht_client::{DhtClient, DhtOutcome};
+use super::engine::Engine;
+use super::lsd::is_announced;
+use super::peer::Phase;
+use super::timers::Timer;
+use super::tracker_client::{TrackerOutcome, arm_announce};
+use crate::units::{Instant, Origin, PeerKey, TorrentKey};
+use crate::wire::{AnnounceError, AnnounceEvent, AnnounceReply, Datagram, SwarmCounts};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+impl Engine {
+    // ---- packets and names ----------------------------------------------------------------------------------------
+
+    /// A datagram arrived at the socket that trackers and the DHT share.
+    pub fn on_datagram(&mut self, now: Instant, from: SocketAddr, packet: &[u8], out: &mut Actions) {
+        match Datagram::of(packet) {
+            Datagram::Dht => {
+                if let Some(dht) = &mut self.dht {
+                    dht.on_datagram(&mut self.context.turn(now, out), from, packet);
+                    self.on_dht_outcomes(now, out);
+                }
+            }
+            Datagram::UdpTracker => {
+                self.trackers.on_datagram(&mut self.context.turn(now, out), from, packet);
+                self.on_tracker_outcomes(now, out);
+            }
+            Datagram::Utp | Datagram::PortMapping | Datagram::Unknown => {}
+        }
+    }
+
+    /// A name was resolved, or was not.
+    pub fn on_resolved(&mut self, now: Instant, id: u64, result: Result<Vec<SocketAddr>, String>, out: &mut Actions) {
+        if let Some(dht) = &mut self.dht {
+            dht.on_resolved(&mut self.context.turn(now, out), id, result.as_deref().unwrap_or_default());
+            self.on_dht_outcomes(now, out);
+        }
+        self.trackers.on_resolved(&mut self.context.turn(now, out), id, result);
+        self.on_tracker_outcomes(now, out);
+    }
+
+    // ---- trackers -------------------------------------------------------------------------------------------------
+
+    /// Sends the announce of a torrent that is due.
+    pub(super) fn announce(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
+        if let Some(t) = self.swarms.torrents.get_mut(key).filter(|t| t.running) {
+            self.trackers.announce(&mut self.context.turn(now, out), t);
+            self.on_tracker_outcomes(now, out);
+        }
+    }
+
+    /// An HTTP tracker answered an announce, or did not.
+    pub fn on_announced(&mut self, now: Instant, id: u64, result: Result<AnnounceReply, AnnounceError>, out: &mut Actions) {
+        self.trackers.on_announced(id, result);
+        self.on_tracker_outcomes(now, out);
+    }
+
+    /// Asks every tracker of a torrent, and the DHT unless the torrent is private, for the counts of its swarm; each sends one
+    /// [`Notice::Scraped`], and [`Notice::ScrapeDone`] follows the last. Sources whose answer is still awaited are not asked again. Trackers
+    /// learn nothing of us.
+    pub fn scrape(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
+        let Some(t) = self.swarms.torrents.get(key) else { return };
+        let info_hash = t.info_hash;
+        let mut sources: Vec<ScrapeSource> = Vec::new();
+        let trackers = t.trackers.urls().map(|url| ScrapeSource::Tracker(Arc::clone(url)));
+        let dht = (self.dht.is_some() && t.allows(Origin::Dht)).then_some(ScrapeSource::Dht);
+        for source in trackers.chain(dht) {
+            if !sources.contains(&source) && !self.trackers.is_scraping(key, Some(&source)) {
+                sources.push(source);
+            }
+        }
+        if sources.is_empty() {
+            return self.end_scrape(key, out);
+        }
+        let turn = &mut self.context.turn(now, out);
+        // All are registered before the first can fail, so that none is taken for the last.
+        let begun: Vec<(u64, ScrapeSource)> =
+            sources.into_iter().map(|source| (self.trackers.begin_scrape(turn, key, source.clone()), source)).collect();
+        for (id, source) in begun {
+            let turn = &mut self.context.turn(now, out);
+            match (&source, &mut self.dht) {
+                (ScrapeSource::Tracker(url), _) => self.trackers.send_scrape(turn, id, info_hash, url),
+                (ScrapeSource::Dht, Some(dht)) => dht.scrape(turn, id, info_hash),
+                (ScrapeSource::Dht, None) => {}
+            }
+            self.on_tracker_outcomes(now, out);
+            self.on_dht_outcomes(now, out);
+        }
+    }
+
+    /// An HTTP tracker answered a scrape, or did not.
+    pub fn on_scraped(&mut self, now: Instant, id: u64, result: Result<SwarmCounts, AnnounceError>, out: &mut Actions) {
+        self.trackers.on_scraped(id, result);
+        self.on_tracker_outcomes(now, out);
+    }
+
+    pub(super) fn on_tracker_deadline(&mut self, now: Instant, timer: Timer, out: &mut Actions) {
+        let turn = &mut self.context.turn(now, out);
+        if timer == Timer::Scrape {
+            self.trackers.on_scrape_deadline(turn);
+        } else {
+            self.trackers.on_udp_deadline(turn);
+        }
+        self.on_tracker_outcomes(now, out);
+    }
+
+    /// Handles announces and scrapes that ended.
+    pub(super) fn on_tracker_outcomes(&mut self, now: Instant, out: &mut Actions) {
+        while let Some(outcome) = self.trackers.next_outcome() {
+            match outcome {
+                TrackerOutcome::Scraped { torrent, source, result } => {
+                    if self.swarms.torrents.get(torrent).is_some() {
+                        out.push(super::Action::Notice(Notice::Scraped { torrent, source, result }));
+                        self.end_scrape(torrent, out);
+                    }
+                }
+                TrackerOutcome::Announced { torrent, announce, result } => {
+                    let Some(t) = self.swarms.torrents.get_mut(torrent) else { continue };
+                    t.trackers.answered(now, &announce, &result);
+                    let was_last = !t.running && announce.event == AnnounceEvent::Completed;
+                    match result {
+                        Ok(reply) => self.on_reply(now, torrent, announce.url, reply, out),
+                        Err(error) => {
+                            let url = announce.url;
+                            out.push(super::Action::Notice(Notice::TrackerFailed { torrent, url, error }));
+                        }
+                    }
+                    let Some(t) = self.swarms.torrents.get_mut(torrent) else { continue };
+                    let turn = &mut self.context.turn(now, out);
+                    if was_last {
+                        self.trackers.announce_stopped(turn, t);
+                    } else {
+                        arm_announce(turn, t);
+                    }
+                }
+            }
+        }
+    }
+
+    fn on_reply(&mut self, now: Instant, torrent: TorrentKey, url: Arc<str>, reply: AnnounceReply, out: &mut Actions) {
+        let Some(t) = self.swarms.torrents.get_mut(torrent) else { return };
+        if let Some(ip) = reply.external_ip {
+            t.peer_list.set_ours(SocketAddr::new(ip, self.context.config.port));
+        }
+        let running = t.running;
+        let notice = Notice::TrackerReplied { torrent, url, peers: reply.peers.len(), warning: reply.warning };
+        out.push(super::Action::Notice(notice));
+        if running {
+            self.swarms.learn_peers(&mut self.context.turn(now, out), torrent, &reply.peers, Origin::Tracker);
+        }
+    }
+
+    /// Tells that a torrent's scrape is over, unless an answer is still awaited.
+    fn end_scrape(&self, key: TorrentKey, out: &mut Actions) {
+        if !self.trackers.is_scraping(key, None) {
+            out.push(super::Action::Notice(Notice::ScrapeDone { torrent: key }));
+        }
+    }
+
+    // ---- the DHT --------------------------------------------------------------------------------------------------
+
+    /// Joins the DHT. Running torrents are searched for as soon as a node answers.
+    pub fn join_dht(&mut self, now: Instant, setup: DhtSetup, out: &mut Actions) {
+        let dht = DhtClient::join(&mut self.context.turn(now, out), setup);
+        self.swarms.dht_port = dht.port();
+        self.dht = Some(dht);
+        self.on_dht_outcomes(now, out);
+    }
+
+    pub(super) fn leave_dht(&mut self, now: Instant, out: &mut Actions) {
+        self.swarms.dht_port = None;
+        if let Some(dht) = self.dht.take() {
+            dht.leave(&mut self.context.turn(now, out));
+        }
+    }
+
+    /// Figures of our node, if there is one.
+    pub fn dht_stats(&self, now: Instant) -> Option<DhtStats> {
+        self.dht.as_ref().map(|dht| dht.stats(now))
+    }
+
+    /// Nodes that a torrent file names by host and port (BEP 5 `nodes`).
+    pub fn add_nodes(&mut self, named: &[(String, u16)], out: &mut Actions) {
+        if let Some(dht) = &mut self.dht {
+            dht.add_nodes(&mut self.context.turn(Instant::ZERO, out), named);
+        }
+    }
+
+    pub(super) fn on_dht_port(&mut self, now: Instant, node: SocketAddr, out: &mut Actions) {
+        if let Some(dht) = &mut self.dht {
+            dht.on_port(&mut self.context.turn(now, out), node);
+            self.on_dht_outcomes(now, out);
+        }
+    }
+
+    pub(super) fn on_dht_deadline(&mut self, now: Instant, timer: Timer, out: &mut Actions) {
+        let Some(dht) = &mut self.dht else { return };
+        let turn = &mut self.context.turn(now, out);
+        match timer {
+            Timer::JoinDht => dht.bootstrap(turn),
+            Timer::KeepNodes => dht.keep_nodes(turn),
+            _ => dht.on_deadline(turn),
+        }
+        self.on_dht_outcomes(now, out);
+    }
+
+    /// Searches the DHT for a torrent's peers, if that is due.
+    pub(super) fn search_dht(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
+        let Some(dht) = &mut self.dht else { return };
+        let torrents = self.swarms.torrents.len();
+        let allowed = |t: &&mut super::torrent::Torrent| t.running && t.allows(Origin::Dht);
+        let Some(t) = self.swarms.torrents.get_mut(key).filter(allowed) else { return };
+        let is_up = |peer: &PeerKey| self.swarms.connections.get(*peer).is_some_and(|c| c.peer.phase == Phase::Up);
+        let alone = !t.is_upload_only() && !t.peers.iter().any(is_up);
+        dht.search(&mut self.context.turn(now, out), t, alone, torrents);
+        self.on_dht_outcomes(now, out);
+    }
+
+    /// Handles what the DHT found.
+    fn on_dht_outcomes(&mut self, now: Instant, out: &mut Actions) {
+        while let Some(outcome) = self.dht.as_mut().and_then(DhtClient::next_outcome) {
+            let turn = &mut self.context.turn(now, out);
+            match outcome {
+                DhtOutcome::Peers { info_hash, peers } => {
+                    if let Some(key) = self.swarms.by_hash.get(&info_hash) {
+                        self.swarms.learn_peers(turn, *key, &peers, Origin::Dht);
+                    }
+                }
+                DhtOutcome::Scraped { id, counts } => self.on_scraped(now, id, Ok(counts), out),
+                DhtOutcome::OurAddress(ip) => self.swarms.set_our_address(SocketAddr::new(ip, turn.config.port)),
+                DhtOutcome::Joined => {
+                    for (key, t) in self.swarms.torrents.iter_mut() {
+                        t.restart_search(now);
+                        turn.timers.arm(Timer::Search(key), now);
+                    }
+                }
+            }
+        }
+    }
+
+    // ---- the local network ----------------------------------------------------------------------------------------
+
+    /// A packet came to one of the multicast groups of local service discovery (BEP 14).
+    pub fn on_multicast(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
+        if !self.context.config.lsd {
+            return;
+        }
+        let Some(announcement) = self.lsd.parse(from, packet) else { return };
+        let mut none = Actions::default();
+        let turn = &mut self.context.turn(now, &mut none);
+        for hash in &announcement.hashes {
+            let Some(key) = self.swarms.by_hash.get(hash).copied() else { continue };
+            let known = |t: &super::torrent::Torrent| t.peer_list.len();
+            let Some(before) = self.swarms.torrents.get(key).filter(|t| is_announced(t)).map(known) else { continue };
+            if !self.lsd.has_room(now) {
+                continue;
+            }
+            self.swarms.learn_peers(turn, key, &[announcement.addr], Origin::Lsd);
+            let after = self.swarms.torrents.get(key).map_or(0, known);
+            self.lsd.count_accepted(after.saturating_sub(before));
+        }
+    }
+}

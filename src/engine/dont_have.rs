@@ -1,0 +1,55 @@
+//! Lost pieces (BEP 54): a peer says that it has a piece no longer.
+//!
+//! The piece is taken out of every count, and blocks of it that were requested from the peer become free. An index that does not exist is a
+//! protocol violation. We never send the message: a torrent whose content cannot be read is paused, which closes its connections.
+
+use super::deferred::defer_dont_have;
+use super::disconnect::{DisconnectReason, ProtocolViolation};
+use super::effects::Effect;
+use super::peer::Peer;
+use super::torrent::Torrent;
+use super::turn::Turn;
+use crate::units::PieceIndex;
+use crate::wire::read_dont_have;
+
+/// The peer lost a piece: requests for it will not be answered. With the Fast extension the peer may reject each of them as well; a second
+/// rejection changes nothing.
+pub(super) fn on_dont_have(
+    turn: &mut Turn<'_>,
+    t: &mut Torrent,
+    peer: &mut Peer,
+    payload: &[u8],
+) -> Result<(), DisconnectReason> {
+    let Some(raw) = read_dont_have(payload) else { return Ok(()) };
+    if !t.open {
+        defer_dont_have(t, peer, raw);
+        return Ok(());
+    }
+    let piece = t.pieces.geometry().piece(raw).ok_or(ProtocolViolation::NoSuchPiece(raw))?;
+    if !peer.has.clear(piece) {
+        return Ok(());
+    }
+    // A peer that joined as a seed was counted as one number; from now on it is counted piece by piece.
+    let as_seed = std::mem::take(&mut peer.joined_as_seed);
+    t.picker.availability.lose(piece, &peer.has, as_seed);
+    peer.fast_to_us.retain(|p| *p != piece);
+    peer.suggested.retain(|p| *p != piece);
+    release_requests(turn, t, peer, piece);
+    if t.pieces.is_missing(piece) {
+        peer.wanted_pieces = peer.wanted_pieces.saturating_sub(1);
+        peer.set_we_want(turn.now, peer.wanted_pieces > 0, turn.out);
+    }
+    Ok(())
+}
+
+/// Frees what was requested of this piece from the peer, or reserved for it, for other peers.
+fn release_requests(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, piece: PieceIndex) {
+    let given_up = peer.requests.give_up_all(|owed| owed != piece);
+    given_up.iter().for_each(|block| t.pieces.cancel_request(*block));
+    if t.pieces.clear_owner_of(piece, peer.key) || !given_up.is_empty() {
+        turn.effects.push_once(Effect::TopUp { torrent: t.key });
+    }
+    if t.pieces.close_if_untouched(piece) {
+        t.picker.availability.restore(piece);
+    }
+}

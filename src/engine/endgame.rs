@@ -1,0 +1,144 @@
+//! Endgame: what a peer with nothing left to request takes from slower ones once every wanted block is requested.
+//!
+//! It takes blocks from the end of the longest queue, those that would arrive last. A block so far back in a queue that its peer has not
+//! begun to send it is cancelled there at once; a block that may be under way is requested from both peers, and the slower one is sent a
+//! cancel when the faster one has brought it. A block that arrives so slowly that another peer would bring all of it sooner is requested
+//! from that one as well, which takes its lease over when it begins. At most [`ENDGAME_HOLDERS`](limits::ENDGAME_HOLDERS) peers have one
+//! block requested, silent peers not counted. The [`Policy`](super::Policy) may choose another endgame, or none.
+
+use super::effects::Effect;
+use super::limits;
+use super::peer::{Connection, Peer, Reading, RequestState};
+use super::policy::Endgame;
+use super::requests::request;
+use super::swarms::Connections;
+use super::timers::Timer;
+use super::torrent::{PickInput, Torrent};
+use super::turn::Turn;
+use crate::units::{BlockSpan, Instant, PeerKey};
+use crate::wire::Message;
+use std::time::Duration;
+
+/// What the policy's endgame has the peer do after its queue was filled; `requested`: the picker still found blocks for it.
+pub(super) fn help(turn: &mut Turn<'_>, t: &mut Torrent, connections: &mut Connections, key: PeerKey, requested: bool) {
+    let policy = &turn.config.policy;
+    match policy.endgame {
+        Endgame::Off => {}
+        Endgame::Bounded { holders, blocks } => {
+            let blocks = blocks.min(policy.window.most() as usize);
+            assist_slow_peers(turn, t, connections, key, u16::from(holders), blocks);
+        }
+        Endgame::Unbounded if !t.picker.is_endgame(&t.pieces) => {}
+        // Endgame began with this peer's last request; the other peers have to learn of it.
+        Endgame::Unbounded if requested => turn.effects.push_once(Effect::TopUp { torrent: t.key }),
+        Endgame::Unbounded => {
+            if let Some(Connection { peer, .. }) = connections.get_mut(key) {
+                request_everything(turn, t, peer);
+            }
+        }
+    }
+}
+
+/// A block to take from a slower peer.
+struct LateBlock {
+    block: BlockSpan,
+    /// When it would arrive there.
+    wait: Duration,
+    /// The slow peer, if the block is to be cancelled there at once.
+    cancel_at: Option<PeerKey>,
+}
+
+/// Requests blocks from a peer with an almost empty queue that others would bring later; they are cancelled there, at once or when the
+/// first of the two peers has brought them.
+fn assist_slow_peers(
+    turn: &mut Turn<'_>,
+    t: &mut Torrent,
+    connections: &mut Connections,
+    key: PeerKey,
+    holders: u16,
+    blocks: usize,
+) {
+    for _ in 0..blocks {
+        let Some(Connection { peer, .. }) = connections.get(key) else { return };
+        if peer.requests.in_flight() >= blocks || peer.requests.is_snubbed() || !peer.may_be_asked() {
+            return;
+        }
+        if !t.picker.is_endgame(&t.pieces) {
+            return;
+        }
+        let input = peer.pick_input(false);
+        let others = t.peers.iter().filter(|p| **p != key).filter_map(|p| connections.get(*p)).map(|c| &c.peer);
+        let latest = others.filter_map(|slow| late_block(turn.now, t, peer, &input, slow, holders)).max_by_key(|late| late.wait);
+        let Some(LateBlock { block, cancel_at, .. }) = latest else {
+            // No block is late yet. One may become so, and no message will say it.
+            return turn.timers.arm(Timer::Endgame(t.key), turn.now + limits::ENDGAME_INTERVAL);
+        };
+        if let Some(c) = cancel_at.and_then(|p| connections.get_mut(p)).filter(|c| c.peer.requests.owes(block)) {
+            c.peer.requests.give_up(block);
+            t.pieces.cancel_request(block);
+            c.peer.say(&Message::Cancel(block.into()), turn.out);
+        }
+        if let Some(c) = connections.get_mut(key) {
+            t.pieces.ask_again(block);
+            c.peer.requests.asked(turn.now, block);
+            c.peer.say(&Message::Request(block.into()), turn.out);
+            turn.timers.arm(Timer::Peer(key), c.peer.next_deadline());
+        }
+    }
+}
+
+/// The first block of the `slow` peer's queue, from its end, that `peer` would bring sooner and may be asked for.
+fn late_block(now: Instant, t: &Torrent, peer: &Peer, input: &PickInput<'_>, slow: &Peer, holders: u16) -> Option<LateBlock> {
+    let soon = peer.requests.response();
+    let is_late = |(block, wait): &(BlockSpan, Duration)| match t.pieces.writer(*block) {
+        None => *wait > soon,
+        // A block that arrives already would be received twice for a while, so the gain must be worth it.
+        Some(writer) => {
+            let is_slow = writer == slow.key && !slow.is_held_back() && *wait > soon * limits::TAKE_OVER_FACTOR;
+            is_slow && t.pieces.can_steal_lease(*block)
+        }
+    };
+    // A silent peer does not count as a holder, or three of them would keep a block from every other peer.
+    let silent = slow.requests.is_silent(now);
+    let fits = |block: &BlockSpan| {
+        let holders = holders + u16::from(silent && slow.requests.owes(*block));
+        peer.requests.lookup(*block) == RequestState::No && t.picker.may_ask_again(&t.pieces, input, *block, holders)
+    };
+    let in_flight = slow.requests.expected(now, slow.down.per_second(now));
+    let (block, wait) = slow.being_sent(now).into_iter().chain(in_flight).filter(is_late).find(|(block, _)| fits(block))?;
+    let cancel = silent || slow.requests.is_far_behind(block);
+    Some(LateBlock { block, wait, cancel_at: cancel.then_some(slow.key) })
+}
+
+/// Hands the lease of a block that another, much slower peer is sending to this peer, which begins to send it now; the rest of what the
+/// slow peer sends of it is skipped.
+pub(super) fn take_over_block(now: Instant, t: &mut Torrent, connections: &mut Connections, key: PeerKey, block: BlockSpan) {
+    let Some(Connection { peer, .. }) = connections.get(key).filter(|c| c.peer.requests.owes(block)) else { return };
+    let soon = peer.requests.response();
+    let Some(slow) = t.pieces.writer(block).filter(|w| *w != key) else { return };
+    let Some(Connection { decoder, peer }) = connections.get_mut(slow) else { return };
+    let Some((_, wait)) = peer.being_sent(now) else { return };
+    let Reading::Block { rest, .. } = peer.reading else { return };
+    if decoder.buffered().is_empty() && !peer.is_held_back() && wait > soon && t.pieces.steal_lease(block, slow) {
+        peer.reading = Reading::Unwanted { owed: Some(block) };
+        t.wasted += u64::from(block.len() - rest.len());
+    }
+}
+
+/// The endgame of the original client: requests every block that no peer is sending yet, as far as the peer's queue goes.
+fn request_everything(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer) {
+    let room = peer.requests.room() as usize;
+    if room == 0 || !peer.may_be_asked() {
+        return;
+    }
+    let (input, holders) = (peer.pick_input(false), Endgame::Unbounded.holders());
+    let unsent = |b: &BlockSpan| t.pieces.writer(*b).is_none();
+    let fits = |b: &BlockSpan| unsent(b) && t.picker.may_ask_again(&t.pieces, &input, *b, holders) && !peer.requests.owes(*b);
+    let mut blocks: Vec<BlockSpan> = t.pieces.open().flat_map(|(p, _)| t.pieces.blocks(p)).filter(fits).collect();
+    // Peers that began at the same end would bring the same blocks.
+    turn.rng.shuffle(&mut blocks);
+    for block in blocks.into_iter().take(room) {
+        t.pieces.ask_again(block);
+        request(turn, peer, block);
+    }
+}

@@ -1,0 +1,246 @@
+//! Torrents and their connections: the state that nearly every decision reads and writes.
+//!
+//! Here are the torrents' lives and the rate limits. Connections begin and end in [`connections`](super::connections), bytes meet them in
+//! [`stream`](super::stream), pieces end in [`piece_results`](super::piece_results).
+
+use super::action::Action;
+use super::bandwidth::TokenBucket;
+use super::config::{TorrentInfo, TorrentSpec};
+use super::deferred::DeferredBitfields;
+use super::disconnect::DisconnectReason;
+use super::limits;
+use super::peer::Connection;
+use super::pex;
+use super::requests;
+use super::timers::Timer;
+use super::torrent::{Choker, Metadata, MetadataFetch, PeerList, PexLog, Picker, Pieces, SmartBan, Torrent, TrackerList};
+use super::turn::Turn;
+use crate::units::{Bitfield, BlockSpan, InfoHash, Origin, PeerKey, Rate, SlotMap, TorrentKey};
+use crate::wire::Message;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// Every connection of the engine.
+pub type Connections = SlotMap<PeerKey, Connection>;
+
+/// Torrents, their connections, and the limits that they share.
+#[derive(Debug)]
+pub struct Swarms {
+    /// Every torrent.
+    pub torrents: SlotMap<TorrentKey, Torrent>,
+    /// The torrents by info hash.
+    pub by_hash: BTreeMap<InfoHash, TorrentKey>,
+    /// Every connection, those without a handshake included.
+    pub connections: Connections,
+    /// The download limit that all torrents share.
+    pub down: TokenBucket,
+    /// The upload limit that all torrents share.
+    pub up: TokenBucket,
+    /// Dialed connections that are not established yet.
+    pub half_open: usize,
+    /// The port of our DHT node, told to peers; `None` outside the DHT or if the node is read-only (BEP 5, 43).
+    pub dht_port: Option<u16>,
+    /// The engine shuts down: no connection begins any more.
+    pub stopping: bool,
+}
+
+impl Swarms {
+    /// No torrents, and these limits in bytes a second.
+    pub fn new(download_limit: Option<u64>, upload_limit: Option<u64>) -> Swarms {
+        Swarms {
+            torrents: SlotMap::default(),
+            by_hash: BTreeMap::new(),
+            connections: SlotMap::default(),
+            down: TokenBucket::new(download_limit),
+            up: TokenBucket::new(upload_limit),
+            half_open: 0,
+            dht_port: None,
+            stopping: false,
+        }
+    }
+
+    // ---- torrents -------------------------------------------------------------------------------------------------
+
+    /// Adds a paused torrent. `None` if its info hash is here already.
+    pub fn add(&mut self, turn: &mut Turn<'_>, spec: TorrentSpec) -> Option<TorrentKey> {
+        if self.by_hash.contains_key(&spec.info_hash) {
+            return None;
+        }
+        let known = spec.shape.is_some();
+        let TorrentInfo { geometry, wanted, private, info } = spec.shape.unwrap_or_else(TorrentInfo::unknown);
+        let pieces = Pieces::new(geometry, Bitfield::empty(geometry.pieces()), wanted);
+        let policy = &turn.config.policy;
+        let picker = Picker::new(&pieces, spec.sequential, policy, turn.rng);
+        let key = self.torrents.next_key();
+        self.by_hash.insert(spec.info_hash, key);
+        self.torrents.insert(Torrent {
+            key,
+            info_hash: spec.info_hash,
+            running: false,
+            private,
+            metadata: if known { Metadata::of(info) } else { Metadata::Wanted(MetadataFetch::default()) },
+            deferred_bitfields: DeferredBitfields::default(),
+            open: false,
+            picker,
+            pieces,
+            choker: Choker::new(policy),
+            peer_list: PeerList::default(),
+            trackers: TrackerList::new(spec.trackers, turn.rng),
+            smart_ban: SmartBan::default(),
+            pex_log: PexLog::new(turn.config.pex),
+            search_due: turn.now,
+            search_wait: limits::DHT_SEARCH_RETRY,
+            peers: Vec::new(),
+            down: TokenBucket::new(spec.download_limit),
+            up: TokenBucket::new(spec.upload_limit),
+            down_rate: Rate::default(),
+            up_rate: Rate::default(),
+            downloaded: 0,
+            uploaded: 0,
+            wasted: 0,
+            unsaved_bytes: 0,
+            last_checkpoint: turn.now,
+            saving: false,
+        });
+        self.learn_peers(turn, key, &spec.peers, Origin::Given);
+        Some(key)
+    }
+
+    /// Lets a paused torrent run: peers are dialed, trackers and the DHT asked.
+    pub fn resume(&mut self, turn: &mut Turn<'_>, key: TorrentKey) {
+        let Some(t) = self.torrents.get_mut(key).filter(|t| !t.running) else { return };
+        t.running = true;
+        t.trackers.restart();
+        t.restart_search(turn.now);
+        turn.timers.arm(Timer::Announce(key), turn.now);
+        turn.timers.arm(Timer::Search(key), turn.now);
+        if turn.config.lsd && turn.config.port != 0 {
+            turn.timers.arm(Timer::Lsd, turn.now + limits::LSD_FIRST_DELAY);
+        }
+        turn.timers.arm(Timer::ChokeRound(key), turn.now + limits::CHOKE_ROUND);
+        turn.timers.arm(Timer::Dial, turn.now);
+    }
+
+    /// Pauses a torrent: its connections are closed and partial pieces forgotten. False if it was paused already.
+    pub fn pause(&mut self, turn: &mut Turn<'_>, key: TorrentKey) -> bool {
+        let Some(t) = self.torrents.get_mut(key).filter(|t| t.running) else { return false };
+        t.running = false;
+        for peer in t.peers.clone() {
+            self.disconnect(turn, peer, DisconnectReason::Stopped);
+        }
+        let Some(t) = self.torrents.get_mut(key) else { return false };
+        for piece in t.pieces.close_all() {
+            t.picker.availability.restore(piece);
+        }
+        let timers = [
+            Timer::Announce(key),
+            Timer::Search(key),
+            Timer::ChokeRound(key),
+            Timer::Checkpoint(key),
+            Timer::Endgame(key),
+            Timer::Metadata(key),
+            Timer::Pex(key),
+        ];
+        for timer in timers {
+            turn.timers.disarm(timer);
+        }
+        true
+    }
+
+    /// Adds addresses to a torrent's peer list, if it takes peers of that origin.
+    pub fn learn_peers(&mut self, turn: &mut Turn<'_>, key: TorrentKey, peers: &[SocketAddr], origin: Origin) {
+        let Some(t) = self.torrents.get_mut(key).filter(|t| t.allows(origin)) else { return };
+        let new = peers.iter().filter(|addr| t.peer_list.learn(turn.now, **addr, origin)).count();
+        if new > 0 {
+            turn.timers.arm(Timer::Dial, turn.now);
+        }
+    }
+
+    /// The torrent of a connection, once known.
+    pub fn torrent_of(&self, key: PeerKey) -> Option<TorrentKey> {
+        self.connections.get(key)?.peer.torrent
+    }
+
+    /// Requests blocks from every peer of the torrent that has room for more.
+    pub fn top_up_all(&mut self, turn: &mut Turn<'_>, key: TorrentKey) {
+        if let Some(t) = self.torrents.get_mut(key).filter(|t| t.running) {
+            requests::top_up_all(turn, t, &mut self.connections);
+        }
+    }
+
+    /// Sends cancels for a block to every peer that it is requested from, but for one.
+    pub fn cancel_elsewhere(&mut self, turn: &mut Turn<'_>, key: TorrentKey, block: BlockSpan, but: PeerKey) {
+        let Some(t) = self.torrents.get_mut(key) else { return };
+        for key in &t.peers {
+            let Some(Connection { peer, .. }) = self.connections.get_mut(*key).filter(|_| *key != but) else { continue };
+            if peer.requests.give_up(block) {
+                t.pieces.cancel_request(block);
+                peer.say(&Message::Cancel(block.into()), turn.out);
+            }
+        }
+    }
+
+    /// Sends PEX messages that are due.
+    pub fn send_pex(&mut self, turn: &mut Turn<'_>, key: TorrentKey) {
+        if let Some(t) = self.torrents.get_mut(key).filter(|t| t.running) {
+            pex::send(turn, t, &mut self.connections);
+        }
+    }
+
+    /// Our external address, as the DHT sees it.
+    pub fn set_our_address(&mut self, addr: SocketAddr) {
+        for (_, t) in self.torrents.iter_mut() {
+            t.peer_list.set_ours(addr);
+        }
+    }
+
+    // ---- rate limits ----------------------------------------------------------------------------------------------
+
+    /// Has the caller read a connection again whose reading was paused.
+    pub fn wake(&mut self, turn: &mut Turn<'_>, key: PeerKey) {
+        if let Some(c) = self.connections.get_mut(key) {
+            if std::mem::take(&mut c.peer.read_paused) {
+                turn.out.push(Action::Wake { peer: key });
+            }
+        }
+    }
+
+    /// Fills the buckets of all limits and wakes the connections that waited for them.
+    pub fn refill(&mut self, turn: &mut Turn<'_>) {
+        self.down.fill(turn.now);
+        self.up.fill(turn.now);
+        for (_, t) in self.torrents.iter_mut() {
+            t.down.fill(turn.now);
+            t.up.fill(turn.now);
+        }
+        // The first connection may take the whole bucket: begin with another one every time.
+        let mut keys: Vec<PeerKey> = self.connections.keys().collect();
+        let first = turn.rng.below(keys.len());
+        keys.rotate_left(first);
+        for key in keys {
+            self.wake(turn, key);
+            if let Some(c) = self.connections.get_mut(key) {
+                if std::mem::take(&mut c.peer.upload_throttled) {
+                    c.peer.flush(turn.out);
+                }
+            }
+        }
+        self.arm_refill(turn);
+    }
+
+    /// Arms the timer for the moment when an empty bucket has tokens again.
+    pub fn arm_refill(&self, turn: &mut Turn<'_>) {
+        let torrents = self.torrents.iter().flat_map(|(_, t)| [t.down.wait(), t.up.wait()]);
+        let wait = [self.down.wait(), self.up.wait()].into_iter().chain(torrents).flatten().min();
+        if let Some(wait) = wait {
+            turn.timers.arm(Timer::Refill, turn.now + wait);
+        }
+    }
+
+    /// Arms a connection's next deadline.
+    pub fn arm_peer(&self, turn: &mut Turn<'_>, key: PeerKey) {
+        if let Some(c) = self.connections.get(key) {
+            turn.timers.arm(Timer::Peer(key), c.peer.next_deadline());
+        }
+    }
+}
