@@ -12,25 +12,25 @@ pub(super) fn choke_round(turn: &mut Turn<'_>, t: &mut Torrent, connections: &mu
     let mut candidates = Vec::new();
     let (mut served, mut waiting_for_requests) = (0, 0);
     for key in &t.peers {
-        if let Some(c) = connections.get_mut(*key).filter(|c| turn.now.since(c.peer.last_in) >= limits::CHOKE_ROUND) {
+        if let Some(c) = connections.get_mut(*key).filter(|c| turn.now.since(c.peer.source.last_in) >= limits::CHOKE_ROUND) {
             c.decoder.rest();
-            c.peer.outbox.rest();
+            c.peer.wire.outbox.rest();
         }
     }
     for peer in &t.peers {
-        let Some(Connection { peer, .. }) = connections.get(*peer).filter(|c| c.peer.they_want) else { continue };
-        if !peer.we_choke {
+        let Some(Connection { peer, .. }) = connections.get(*peer).filter(|c| c.peer.wire.they_want) else { continue };
+        if !peer.wire.we_choke {
             served += 1;
-            waiting_for_requests += usize::from(peer.outbox.blocks() == 0);
+            waiting_for_requests += usize::from(peer.wire.outbox.blocks() == 0);
         }
         candidates.push(ChokeCandidate {
-            peer: peer.key,
-            gives: peer.down.per_second(turn.now),
-            we_choke: peer.we_choke,
-            changed: peer.choke_changed,
-            got: peer.sent_since_change,
-            since: peer.since,
-            snubs: peer.requests.is_snubbed(),
+            peer: peer.source.key,
+            gives: peer.source.down.per_second(turn.now),
+            we_choke: peer.wire.we_choke,
+            changed: peer.wire.choke_changed,
+            got: peer.wire.sent_since_change,
+            since: peer.wire.since,
+            snubs: peer.source.requests.is_snubbed(),
         });
     }
     let unused = served > 0 && waiting_for_requests * 2 > served;
@@ -45,11 +45,11 @@ pub(super) fn choke_round(turn: &mut Turn<'_>, t: &mut Torrent, connections: &mu
 
 /// Gives free upload slots to waiting peers without waiting for the next round.
 pub(super) fn fill_slots(turn: &mut Turn<'_>, t: &Torrent, connections: &mut Connections) {
-    let served = |c: &Connection| c.peer.they_want && !c.peer.we_choke;
+    let served = |c: &Connection| c.peer.wire.they_want && !c.peer.wire.we_choke;
     let mut free = (t.choker.slots()).saturating_sub(t.peers.iter().filter(|p| connections.get(**p).is_some_and(served)).count());
     for peer in t.peers.clone() {
         let Some(Connection { peer, .. }) = connections.get_mut(peer) else { continue };
-        if free > 0 && peer.they_want && peer.we_choke && peer.phase == Phase::Up {
+        if free > 0 && peer.wire.they_want && peer.wire.we_choke && peer.wire.phase == Phase::Up {
             peer.set_we_choke(turn.now, false, turn.out);
             free -= 1;
         }

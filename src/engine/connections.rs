@@ -67,10 +67,10 @@ impl Swarms {
 
     /// The connection that was dialed stands.
     pub fn on_dialed(&mut self, turn: &mut Turn<'_>, key: PeerKey) {
-        let Some(c) = self.connections.get_mut(key).filter(|c| c.peer.phase == Phase::Connecting) else { return };
+        let Some(c) = self.connections.get_mut(key).filter(|c| c.peer.wire.phase == Phase::Connecting) else { return };
         self.half_open -= 1;
-        c.peer.phase = Phase::Handshaking;
-        (c.peer.since, c.peer.last_in) = (turn.now, turn.now);
+        c.peer.wire.phase = Phase::Handshaking;
+        (c.peer.wire.since, c.peer.source.last_in) = (turn.now, turn.now);
         self.send_handshake(turn, key);
         self.arm_peer(turn, key);
         turn.timers.arm(Timer::Dial, turn.now);
@@ -79,7 +79,7 @@ impl Swarms {
     /// The connection that was dialed does not come about.
     pub fn on_dial_failed(&mut self, turn: &mut Turn<'_>, dialer: &mut Dialer, key: PeerKey, failure: DialFailure) -> bool {
         let Some(c) = self.connections.get(key) else { return false };
-        let (addr, torrent) = (c.peer.addr, c.peer.torrent);
+        let (addr, torrent) = (c.peer.source.addr, c.peer.source.torrent);
         let why = match failure {
             DialFailure::Refused => DisconnectReason::Lost,
             DialFailure::OutOfResources => DisconnectReason::OutOfResources,
@@ -97,11 +97,11 @@ impl Swarms {
     /// Somebody connected to us. `None`: no room, hang up at once.
     pub fn on_accepted(&mut self, turn: &mut Turn<'_>, addr: SocketAddr) -> Option<PeerKey> {
         let peers = || self.connections.iter().map(|(_, c)| &c.peer);
-        let same_host = peers().filter(|p| p.addr.ip() == addr.ip()).count();
+        let same_host = peers().filter(|p| p.source.addr.ip() == addr.ip()).count();
         if self.stopping || self.connections.len() >= turn.config.max_peers || same_host >= limits::PEERS_PER_ADDRESS {
             return None;
         }
-        if peers().filter(|p| p.torrent.is_none()).count() >= limits::INCOMING_WITHOUT_HANDSHAKE {
+        if peers().filter(|p| p.source.torrent.is_none()).count() >= limits::INCOMING_WITHOUT_HANDSHAKE {
             self.evict_silent_connection(turn);
         }
         let key = self.connections.next_key();
@@ -114,9 +114,9 @@ impl Swarms {
     /// Too many have not said who they are. An honest peer says it at once, so of the host with the most of them the oldest has to go:
     /// whoever only holds places holds those of others of its kind.
     fn evict_silent_connection(&mut self, turn: &mut Turn<'_>) {
-        let unnamed = || self.connections.iter().map(|(_, c)| &c.peer).filter(|p| p.torrent.is_none());
-        let of_host = |peer: &Peer| unnamed().filter(|p| p.addr.ip() == peer.addr.ip()).count();
-        let oldest = unnamed().min_by_key(|p| (Reverse(of_host(p)), p.since)).map(|p| p.key);
+        let unnamed = || self.connections.iter().map(|(_, c)| &c.peer).filter(|p| p.source.torrent.is_none());
+        let of_host = |peer: &Peer| unnamed().filter(|p| p.source.addr.ip() == peer.source.addr.ip()).count();
+        let oldest = unnamed().min_by_key(|p| (Reverse(of_host(p)), p.wire.since)).map(|p| p.source.key);
         if let Some(key) = oldest {
             self.disconnect(turn, key, DisconnectReason::Full);
         }
@@ -125,19 +125,19 @@ impl Swarms {
     fn send_handshake(&mut self, turn: &mut Turn<'_>, key: PeerKey) {
         let dht_port = self.dht_port;
         let Some(c) = self.connections.get_mut(key) else { return };
-        let Some(t) = c.peer.torrent.and_then(|t| self.torrents.get(t)) else { return };
+        let Some(t) = c.peer.source.torrent.and_then(|t| self.torrents.get(t)) else { return };
         let EngineConfig { peer_id, policy, .. } = turn.config;
         let dht = dht_port.is_some() && t.allows(Origin::Dht);
         let ours = Handshake { info_hash: t.info_hash, peer_id: *peer_id, fast: policy.fast, extended: true, dht };
-        c.peer.outbox.push_bytes(&ours.to_bytes());
+        c.peer.wire.outbox.push_bytes(&ours.to_bytes());
         c.peer.flush(turn.out);
     }
 
     /// The other side said who it is.
     pub(super) fn on_handshake(&mut self, turn: &mut Turn<'_>, key: PeerKey, theirs: &Handshake) -> Result<(), DisconnectReason> {
         let Some(c) = self.connections.get(key) else { return Ok(()) };
-        let (addr, dialed, origin) = (c.peer.addr, c.peer.dialed, c.peer.origin);
-        let torrent = match c.peer.torrent {
+        let (addr, dialed, origin) = (c.peer.source.addr, c.peer.wire.dialed, c.peer.source.origin);
+        let torrent = match c.peer.source.torrent {
             Some(t) => t,
             None => *self.by_hash.get(&theirs.info_hash).ok_or(DisconnectReason::UnknownTorrent)?,
         };
@@ -154,8 +154,8 @@ impl Swarms {
                 .iter()
                 .filter_map(|p| self.connections.get(*p))
                 .map(|c| &c.peer)
-                .filter(|p| p.phase == Phase::Handshaking);
-            dialed.filter(|p| p.dialed && p.addr.port() == port).for_each(|p| t.peer_list.forget(p.addr));
+                .filter(|p| p.wire.phase == Phase::Handshaking);
+            dialed.filter(|p| p.wire.dialed && p.source.addr.port() == port).for_each(|p| t.peer_list.forget(p.source.addr));
             return Err(DisconnectReason::Ourselves);
         }
         if t.peer_list.is_banned(turn.now, addr.ip()) {
@@ -166,8 +166,8 @@ impl Swarms {
             .iter()
             .filter_map(|p| self.connections.get(*p))
             .map(|c| &c.peer)
-            .find(|p| p.key != key && p.id == Some(theirs.peer_id));
-        if let Some((twin, twin_dialed)) = twin.map(|p| (p.key, p.dialed)) {
+            .find(|p| p.source.key != key && p.wire.id == Some(theirs.peer_id));
+        if let Some((twin, twin_dialed)) = twin.map(|p| (p.source.key, p.wire.dialed)) {
             // Both dialed at the same time: both keep the connection of the one with the greater name.
             let ours_stays = turn.config.peer_id > theirs.peer_id;
             if dialed == twin_dialed || dialed != ours_stays {
@@ -191,11 +191,11 @@ impl Swarms {
             false => c.decoder.set_bitfield_len(geometry.pieces().div_ceil(8) as usize),
         }
         let peer = &mut c.peer;
-        peer.torrent = Some(torrent);
-        peer.id = Some(theirs.peer_id);
-        peer.fast = theirs.fast && turn.config.policy.fast;
-        peer.has = crate::units::Bitfield::empty(geometry.pieces());
-        (peer.phase, peer.since, peer.last_wanted) = (Phase::Up, turn.now, turn.now);
+        peer.source.torrent = Some(torrent);
+        peer.wire.id = Some(theirs.peer_id);
+        peer.wire.fast = theirs.fast && turn.config.policy.fast;
+        peer.source.has = crate::units::Bitfield::empty(geometry.pieces());
+        (peer.wire.phase, peer.wire.since, peer.wire.last_wanted) = (Phase::Up, turn.now, turn.now);
         if !dialed {
             self.send_handshake(turn, key);
         }
@@ -210,13 +210,14 @@ impl Swarms {
     fn send_initial_messages(&mut self, turn: &mut Turn<'_>, key: PeerKey, theirs: &Handshake) {
         let dht_port = self.dht_port;
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
-        let Some(t) = peer.torrent.and_then(|t| self.torrents.get(t)) else { return };
+        let Some(t) = peer.source.torrent.and_then(|t| self.torrents.get(t)) else { return };
         let have = t.pieces.have();
-        match () {
-            () if peer.fast && have.is_full() => peer.say(&Message::HaveAll, turn.out),
-            () if peer.fast && have.is_empty() => peer.say(&Message::HaveNone, turn.out),
-            () if have.is_empty() => {}
-            () => peer.say(&Message::Bitfield { bytes: have.as_bytes() }, turn.out),
+        if peer.wire.fast && have.is_full() {
+            peer.say(&Message::HaveAll, turn.out);
+        } else if peer.wire.fast && have.is_empty() {
+            peer.say(&Message::HaveNone, turn.out);
+        } else if !have.is_empty() {
+            peer.say(&Message::Bitfield { bytes: have.as_bytes() }, turn.out);
         }
         if theirs.extended {
             send_extended_handshake(turn, t, peer);
@@ -224,15 +225,15 @@ impl Swarms {
         if let Some(port) = dht_port.filter(|_| theirs.dht && t.allows(Origin::Dht)) {
             peer.say(&Message::Port { port }, turn.out);
         }
-        if peer.fast && turn.config.policy.serves() {
+        if peer.wire.fast && turn.config.policy.serves() {
             let k = limits::ALLOWED_FAST_PIECES;
-            let set = super::peer::allowed_fast(t.pieces.geometry(), &t.info_hash, peer.addr.ip(), k);
+            let set = super::peer::allowed_fast(t.pieces.geometry(), &t.info_hash, peer.source.addr.ip(), k);
             for piece in set.into_iter().filter(|p| have.has(*p)) {
-                peer.fast_to_them.push((piece, 0));
+                peer.wire.fast_to_them.push((piece, 0));
                 peer.say(&Message::AllowedFast { piece: piece.get() }, turn.out);
             }
         }
-        peer.last_out = turn.now;
+        peer.wire.last_out = turn.now;
     }
 
     // ---- ends -----------------------------------------------------------------------------------------------------
@@ -250,30 +251,30 @@ impl Swarms {
     pub(super) fn remove_connection(&mut self, turn: &mut Turn<'_>, key: PeerKey, why: DisconnectReason) {
         let Some(Connection { mut peer, .. }) = self.connections.remove(key) else { return };
         turn.timers.disarm(Timer::Peer(key));
-        if peer.phase == Phase::Connecting {
+        if peer.wire.phase == Phase::Connecting {
             self.half_open -= 1;
         }
         turn.timers.arm(Timer::Dial, turn.now);
-        let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) else { return };
+        let Some(t) = peer.source.torrent.and_then(|t| self.torrents.get_mut(t)) else { return };
         t.peers.retain(|p| *p != key);
         t.deferred_bitfields.take(key);
         if let Metadata::Wanted(fetch) = &mut t.metadata {
             fetch.gone(key);
             turn.effects.push(Effect::AskMetadata { torrent: t.key });
         }
-        if let Some(contact) = peer.contact().filter(|_| peer.advertised) {
+        if let Some(contact) = peer.contact().filter(|_| peer.wire.advertised) {
             t.pex_log.left(contact);
             turn.effects.push(Effect::Pex { torrent: t.key });
         }
-        if peer.phase == Phase::Up {
-            t.picker.availability.leave(&peer.has, peer.joined_as_seed);
+        if peer.wire.phase == Phase::Up {
+            t.picker.availability.leave(&peer.source.has, peer.wire.joined_as_seed);
         }
-        if peer.dialed && why == DisconnectReason::Stopped {
-            t.peer_list.closed_by_us(turn.now, peer.addr);
-        } else if peer.dialed && why != DisconnectReason::OutOfResources {
+        if peer.wire.dialed && why == DisconnectReason::Stopped {
+            t.peer_list.closed_by_us(turn.now, peer.source.addr);
+        } else if peer.wire.dialed && why != DisconnectReason::OutOfResources {
             // Two who dial each other at once may lose both connections, each side another one: one of them tries again soon.
-            let brief = why == DisconnectReason::Lost && turn.now.since(peer.since) < limits::BRIEF_CONNECTION;
-            let failed = peer.phase != Phase::Up
+            let brief = why == DisconnectReason::Lost && turn.now.since(peer.wire.since) < limits::BRIEF_CONNECTION;
+            let failed = peer.wire.phase != Phase::Up
                 || brief
                 || matches!(
                     why,
@@ -282,15 +283,15 @@ impl Swarms {
                         | DisconnectReason::Idle
                         | DisconnectReason::Uninteresting
                 );
-            t.peer_list.lost(turn.now, peer.addr, failed);
+            t.peer_list.lost(turn.now, peer.source.addr, failed);
         }
         let torrent = t.key;
-        if let Reading::Block { block, .. } = peer.reading {
+        if let Reading::Block { block, .. } = peer.source.reading {
             if t.pieces.release(block, key) {
                 turn.out.push(Action::Release { torrent, block });
             }
         }
-        let owed = peer.requests.drain();
+        let owed = peer.source.requests.drain();
         self.release_requests(Some(torrent), &owed);
         let Some(t) = self.torrents.get_mut(torrent) else { return };
         t.pieces.clear_owner(key);
@@ -318,7 +319,7 @@ impl Swarms {
             let (Some(t), Some(c)) = (self.torrents.get(torrent), self.connections.get_mut(key)) else { continue };
             if let Err(why) = check_mutual_interest(t, &c.peer) {
                 self.disconnect(turn, key, why);
-            } else if c.peer.sent_upload_only == Some(!t.is_upload_only()) {
+            } else if c.peer.wire.sent_upload_only == Some(!t.is_upload_only()) {
                 send_extended_handshake(turn, t, &mut c.peer);
             }
         }
@@ -329,26 +330,28 @@ impl Swarms {
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
         let now = turn.now;
         if peer.is_held_back() {
-            peer.reset_timeouts(now);
+            peer.source.reset_timeouts(now);
         }
-        let close = match peer.phase {
-            Phase::Connecting => (now >= peer.since + limits::CONNECT_TIMEOUT).then_some(DisconnectReason::ConnectTimeout),
-            Phase::Handshaking => (now >= peer.since + limits::HANDSHAKE_TIMEOUT).then_some(DisconnectReason::HandshakeTimeout),
-            Phase::Up if now >= peer.last_in + limits::IDLE_TIMEOUT => Some(DisconnectReason::Idle),
-            Phase::Up if now >= peer.block_due() => Some(DisconnectReason::Stalled),
+        let close = match peer.wire.phase {
+            Phase::Connecting => (now >= peer.wire.since + limits::CONNECT_TIMEOUT).then_some(DisconnectReason::ConnectTimeout),
+            Phase::Handshaking => {
+                (now >= peer.wire.since + limits::HANDSHAKE_TIMEOUT).then_some(DisconnectReason::HandshakeTimeout)
+            }
+            Phase::Up if now >= peer.source.last_in + limits::IDLE_TIMEOUT => Some(DisconnectReason::Idle),
+            Phase::Up if now >= peer.source.block_due() => Some(DisconnectReason::Stalled),
             Phase::Up if now >= peer.uninteresting_at() => Some(DisconnectReason::Uninteresting),
             Phase::Up => None,
         };
         if let Some(close) = close {
             return self.disconnect(turn, key, close);
         }
-        if peer.phase == Phase::Up {
-            if now >= peer.last_out + limits::KEEP_ALIVE {
-                peer.last_out = now;
+        if peer.wire.phase == Phase::Up {
+            if now >= peer.wire.last_out + limits::KEEP_ALIVE {
+                peer.wire.last_out = now;
                 peer.say(&Message::KeepAlive, turn.out);
             }
-            if now >= peer.requests.snub_at() {
-                let (torrent, released) = (peer.torrent, peer.requests.snub());
+            if now >= peer.source.requests.snub_at() {
+                let (torrent, released) = (peer.source.torrent, peer.source.requests.snub());
                 self.release_requests(torrent, &released);
                 if let Some(torrent) = torrent {
                     if let Some(t) = self.torrents.get_mut(torrent) {

@@ -57,14 +57,14 @@ impl DeferredBitfields {
 
 /// Keeps what a message says, if it says something that will count later. `first`: it is the peer's first word about pieces.
 pub(super) fn defer(t: &mut Torrent, peer: &mut Peer, message: &Message<'_>, first: bool) {
-    let deferred = &mut peer.deferred;
+    let deferred = &mut peer.wire.deferred;
     match *message {
-        Message::Choke => peer.they_choke = true,
-        Message::Unchoke => peer.they_choke = false,
-        Message::Interested => peer.they_want = true,
-        Message::NotInterested => peer.they_want = false,
+        Message::Choke => peer.source.they_choke = true,
+        Message::Unchoke => peer.source.they_choke = false,
+        Message::Interested => peer.wire.they_want = true,
+        Message::NotInterested => peer.wire.they_want = false,
         Message::Bitfield { bytes } if first => {
-            (deferred.has, deferred.gone) = (t.deferred_bitfields.defer(peer.key, bytes), Vec::new())
+            (deferred.has, deferred.gone) = (t.deferred_bitfields.defer(peer.source.key, bytes), Vec::new())
         }
         Message::HaveAll if first => (deferred.has, deferred.gone) = (DeferredHave::All, Vec::new()),
         // What is beyond the limit is lost: the peer has more than we know, and no harm is done.
@@ -83,7 +83,7 @@ pub(super) fn defer(t: &mut Torrent, peer: &mut Peer, message: &Message<'_>, fir
 
 /// Keeps that a piece is gone again (BEP 54). Of whoever loses more than can be kept nothing is believed: it has more than we know.
 pub(super) fn defer_dont_have(t: &mut Torrent, peer: &mut Peer, piece: u32) {
-    let deferred = &mut peer.deferred;
+    let deferred = &mut peer.wire.deferred;
     deferred.haves.retain(|have| *have != piece);
     if deferred.gone.contains(&piece) {
         return;
@@ -91,7 +91,7 @@ pub(super) fn defer_dont_have(t: &mut Torrent, peer: &mut Peer, piece: u32) {
     match deferred.gone.len() < limits::DEFERRED_HAVES {
         true => deferred.gone.push(piece),
         false => {
-            t.deferred_bitfields.take(peer.key);
+            t.deferred_bitfields.take(peer.source.key);
             (deferred.has, deferred.haves, deferred.gone) = (DeferredHave::Unknown, Vec::new(), Vec::new());
         }
     }

@@ -215,7 +215,7 @@ impl Engine {
         let torrents = self.swarms.torrents.len();
         let allowed = |t: &&mut super::torrent::Torrent| t.running && t.allows(Origin::Dht);
         let Some(t) = self.swarms.torrents.get_mut(key).filter(allowed) else { return };
-        let is_up = |peer: &PeerKey| self.swarms.connections.get(*peer).is_some_and(|c| c.peer.phase == Phase::Up);
+        let is_up = |peer: &PeerKey| self.swarms.connections.get(*peer).is_some_and(|c| c.peer.wire.phase == Phase::Up);
         let alone = !t.is_upload_only() && !t.peers.iter().any(is_up);
         dht.search(&mut self.context.turn(now, out), t, alone, torrents);
         self.on_dht_outcomes(now, out);

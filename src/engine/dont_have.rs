@@ -26,27 +26,27 @@ pub(super) fn on_dont_have(
         return Ok(());
     }
     let piece = t.pieces.geometry().piece(raw).ok_or(ProtocolViolation::NoSuchPiece(raw))?;
-    if !peer.has.clear(piece) {
+    if !peer.source.has.clear(piece) {
         return Ok(());
     }
     // A peer that joined as a seed was counted as one number; from now on it is counted piece by piece.
-    let as_seed = std::mem::take(&mut peer.joined_as_seed);
-    t.picker.availability.lose(piece, &peer.has, as_seed);
-    peer.fast_to_us.retain(|p| *p != piece);
-    peer.suggested.retain(|p| *p != piece);
+    let as_seed = std::mem::take(&mut peer.wire.joined_as_seed);
+    t.picker.availability.lose(piece, &peer.source.has, as_seed);
+    peer.source.fast_to_us.retain(|p| *p != piece);
+    peer.source.suggested.retain(|p| *p != piece);
     release_requests(turn, t, peer, piece);
     if t.pieces.is_missing(piece) {
-        peer.wanted_pieces = peer.wanted_pieces.saturating_sub(1);
-        peer.set_we_want(turn.now, peer.wanted_pieces > 0, turn.out);
+        peer.source.wanted_pieces = peer.source.wanted_pieces.saturating_sub(1);
+        peer.set_we_want(turn.now, peer.source.wanted_pieces > 0, turn.out);
     }
     Ok(())
 }
 
 /// Frees what was requested of this piece from the peer, or reserved for it, for other peers.
 fn release_requests(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, piece: PieceIndex) {
-    let given_up = peer.requests.give_up_all(|owed| owed != piece);
+    let given_up = peer.source.requests.give_up_all(|owed| owed != piece);
     given_up.iter().for_each(|block| t.pieces.cancel_request(*block));
-    if t.pieces.clear_owner_of(piece, peer.key) || !given_up.is_empty() {
+    if t.pieces.clear_owner_of(piece, peer.source.key) || !given_up.is_empty() {
         turn.effects.push_once(Effect::TopUp { torrent: t.key });
     }
     if t.pieces.close_if_untouched(piece) {

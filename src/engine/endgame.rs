@@ -8,7 +8,7 @@
 
 use super::effects::Effect;
 use super::limits;
-use super::peer::{Connection, Peer, Reading, RequestState};
+use super::peer::{Connection, Peer, Reading, RequestState, Source};
 use super::policy::Endgame;
 use super::requests::request;
 use super::swarms::Connections;
@@ -60,41 +60,53 @@ fn assist_slow_peers(
 ) {
     for _ in 0..blocks {
         let Some(Connection { peer, .. }) = connections.get(key) else { return };
-        if peer.requests.in_flight() >= blocks || peer.requests.is_snubbed() || !peer.may_be_asked() {
+        if peer.source.requests.in_flight() >= blocks || peer.source.requests.is_snubbed() || !peer.source.may_be_asked() {
             return;
         }
         if !t.picker.is_endgame(&t.pieces) {
             return;
         }
-        let input = peer.pick_input(false);
+        let input = peer.source.pick_input(false);
+        let source = &peer.source;
         let others = t.peers.iter().filter(|p| **p != key).filter_map(|p| connections.get(*p)).map(|c| &c.peer);
-        let latest = others.filter_map(|slow| late_block(turn.now, t, peer, &input, slow, holders)).max_by_key(|late| late.wait);
+        let latest = others
+            .filter_map(|slow| late_block(turn.now, t, source, &input, &slow.source, slow.is_held_back(), holders))
+            .max_by_key(|late| late.wait);
         let Some(LateBlock { block, cancel_at, .. }) = latest else {
             // No block is late yet. One may become so, and no message will say it.
             return turn.timers.arm(Timer::Endgame(t.key), turn.now + limits::ENDGAME_INTERVAL);
         };
-        if let Some(c) = cancel_at.and_then(|p| connections.get_mut(p)).filter(|c| c.peer.requests.owes(block)) {
-            c.peer.requests.give_up(block);
+        if let Some(c) = cancel_at.and_then(|p| connections.get_mut(p)).filter(|c| c.peer.source.requests.owes(block)) {
+            c.peer.source.requests.give_up(block);
             t.pieces.cancel_request(block);
             c.peer.say(&Message::Cancel(block.into()), turn.out);
         }
         if let Some(c) = connections.get_mut(key) {
             t.pieces.ask_again(block);
-            c.peer.requests.asked(turn.now, block);
+            c.peer.source.requests.asked(turn.now, block);
             c.peer.say(&Message::Request(block.into()), turn.out);
             turn.timers.arm(Timer::Peer(key), c.peer.next_deadline());
         }
     }
 }
 
-/// The first block of the `slow` peer's queue, from its end, that `peer` would bring sooner and may be asked for.
-fn late_block(now: Instant, t: &Torrent, peer: &Peer, input: &PickInput<'_>, slow: &Peer, holders: u16) -> Option<LateBlock> {
-    let soon = peer.requests.response();
+/// The first block of the `slow` source's queue, from its end, that `source` would bring sooner and may be asked for. `is_held_back`: the
+/// slow source is not read, by our doing.
+fn late_block(
+    now: Instant,
+    t: &Torrent,
+    source: &Source,
+    input: &PickInput<'_>,
+    slow: &Source,
+    is_held_back: bool,
+    holders: u16,
+) -> Option<LateBlock> {
+    let soon = source.requests.response();
     let is_late = |(block, wait): &(BlockSpan, Duration)| match t.pieces.writer(*block) {
         None => *wait > soon,
         // A block that arrives already would be received twice for a while, so the gain must be worth it.
         Some(writer) => {
-            let is_slow = writer == slow.key && !slow.is_held_back() && *wait > soon * limits::TAKE_OVER_FACTOR;
+            let is_slow = writer == slow.key && !is_held_back && *wait > soon * limits::TAKE_OVER_FACTOR;
             is_slow && t.pieces.can_steal_lease(*block)
         }
     };
@@ -102,7 +114,7 @@ fn late_block(now: Instant, t: &Torrent, peer: &Peer, input: &PickInput<'_>, slo
     let silent = slow.requests.is_silent(now);
     let fits = |block: &BlockSpan| {
         let holders = holders + u16::from(silent && slow.requests.owes(*block));
-        peer.requests.lookup(*block) == RequestState::No && t.picker.may_ask_again(&t.pieces, input, *block, holders)
+        source.requests.lookup(*block) == RequestState::No && t.picker.may_ask_again(&t.pieces, input, *block, holders)
     };
     let in_flight = slow.requests.expected(now, slow.down.per_second(now));
     let (block, wait) = slow.being_sent(now).into_iter().chain(in_flight).filter(is_late).find(|(block, _)| fits(block))?;
@@ -113,27 +125,28 @@ fn late_block(now: Instant, t: &Torrent, peer: &Peer, input: &PickInput<'_>, slo
 /// Hands the lease of a block that another, much slower peer is sending to this peer, which begins to send it now; the rest of what the
 /// slow peer sends of it is skipped.
 pub(super) fn take_over_block(now: Instant, t: &mut Torrent, connections: &mut Connections, key: PeerKey, block: BlockSpan) {
-    let Some(Connection { peer, .. }) = connections.get(key).filter(|c| c.peer.requests.owes(block)) else { return };
-    let soon = peer.requests.response();
+    let Some(Connection { peer, .. }) = connections.get(key).filter(|c| c.peer.source.requests.owes(block)) else { return };
+    let soon = peer.source.requests.response();
     let Some(slow) = t.pieces.writer(block).filter(|w| *w != key) else { return };
     let Some(Connection { decoder, peer }) = connections.get_mut(slow) else { return };
-    let Some((_, wait)) = peer.being_sent(now) else { return };
-    let Reading::Block { rest, .. } = peer.reading else { return };
+    let Some((_, wait)) = peer.source.being_sent(now) else { return };
+    let Reading::Block { rest, .. } = peer.source.reading else { return };
     if decoder.buffered().is_empty() && !peer.is_held_back() && wait > soon && t.pieces.steal_lease(block, slow) {
-        peer.reading = Reading::Unwanted { owed: Some(block) };
+        peer.source.reading = Reading::Unwanted { owed: Some(block) };
         t.wasted += u64::from(block.len() - rest.len());
     }
 }
 
 /// The endgame of the original client: requests every block that no peer is sending yet, as far as the peer's queue goes.
 fn request_everything(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer) {
-    let room = peer.requests.room() as usize;
-    if room == 0 || !peer.may_be_asked() {
+    let room = peer.source.requests.room() as usize;
+    if room == 0 || !peer.source.may_be_asked() {
         return;
     }
-    let (input, holders) = (peer.pick_input(false), Endgame::Unbounded.holders());
+    let (input, holders) = (peer.source.pick_input(false), Endgame::Unbounded.holders());
     let unsent = |b: &BlockSpan| t.pieces.writer(*b).is_none();
-    let fits = |b: &BlockSpan| unsent(b) && t.picker.may_ask_again(&t.pieces, &input, *b, holders) && !peer.requests.owes(*b);
+    let fits =
+        |b: &BlockSpan| unsent(b) && t.picker.may_ask_again(&t.pieces, &input, *b, holders) && !peer.source.requests.owes(*b);
     let mut blocks: Vec<BlockSpan> = t.pieces.open().flat_map(|(p, _)| t.pieces.blocks(p)).filter(fits).collect();
     // Peers that began at the same end would bring the same blocks.
     turn.rng.shuffle(&mut blocks);

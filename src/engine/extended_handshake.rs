@@ -10,8 +10,8 @@ use std::net::IpAddr;
 
 /// Sends our extension handshake, for the first time or again.
 pub(super) fn send_extended_handshake(turn: &mut Turn<'_>, t: &Torrent, peer: &mut Peer) {
-    let handshake = extended_handshake(turn.config, peer.addr.ip(), t);
-    peer.sent_upload_only = handshake.upload_only;
+    let handshake = extended_handshake(turn.config, peer.source.addr.ip(), t);
+    peer.wire.sent_upload_only = handshake.upload_only;
     peer.say(&Message::Extended { id: HANDSHAKE_ID, payload: &handshake.encode() }, turn.out);
 }
 

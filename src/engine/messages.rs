@@ -8,7 +8,7 @@ use super::dont_have::on_dont_have;
 use super::effects::Effect;
 use super::limits;
 use super::metadata_exchange::on_metadata_message;
-use super::peer::{Peer, Phase};
+use super::peer::{Peer, Phase, Source};
 use super::pex::{advertise, on_pex};
 use super::torrent::{Metadata, Torrent};
 use super::turn::Turn;
@@ -23,20 +23,20 @@ pub(super) fn on_message(
     peer: &mut Peer,
     message: Message<'_>,
 ) -> Result<(), DisconnectReason> {
-    if peer.phase != Phase::Up {
+    if peer.wire.phase != Phase::Up {
         return Ok(());
     }
     let of_fast = matches!(
         message,
         Message::HaveAll | Message::HaveNone | Message::Suggest { .. } | Message::Reject(_) | Message::AllowedFast { .. }
     );
-    if of_fast && !peer.fast {
+    if of_fast && !peer.wire.fast {
         return Err(ProtocolViolation::NotFast.into());
     }
     let first = match message {
         // The extension handshake may come before the bitfield, and often does.
         Message::KeepAlive | Message::Extended { .. } | Message::Port { .. } => false,
-        _ => !std::mem::replace(&mut peer.sent_have_info, true),
+        _ => !std::mem::replace(&mut peer.wire.sent_have_info, true),
     };
     if let Message::Port { port } = message {
         on_port(turn, t, peer, port);
@@ -51,15 +51,15 @@ pub(super) fn on_message(
     match message {
         Message::KeepAlive | Message::Port { .. } => {}
         Message::Choke => on_choke(turn, t, peer),
-        Message::Unchoke => peer.they_choke = false,
+        Message::Unchoke => peer.source.they_choke = false,
         Message::Interested => {
-            peer.they_want = true;
-            peer.last_wanted = turn.now;
+            peer.wire.they_want = true;
+            peer.wire.last_wanted = turn.now;
             turn.effects.push_once(Effect::FillSlots { torrent: t.key });
         }
         Message::NotInterested => {
-            peer.they_want = false;
-            peer.last_wanted = turn.now;
+            peer.wire.they_want = false;
+            peer.wire.last_wanted = turn.now;
             peer.set_we_choke(turn.now, true, turn.out);
             turn.effects.push_once(Effect::FillSlots { torrent: t.key });
         }
@@ -78,32 +78,32 @@ pub(super) fn on_message(
         Message::Request(raw) => on_request(turn, t, peer, raw)?,
         Message::Cancel(raw) => {
             let span = t.pieces.geometry().span(raw.piece, raw.begin, raw.len).ok();
-            if let Some(span) = span.filter(|s| peer.outbox.take_back(*s)) {
-                if peer.fast {
+            if let Some(span) = span.filter(|s| peer.wire.outbox.take_back(*s)) {
+                if peer.wire.fast {
                     peer.say(&Message::Reject(span.into()), turn.out);
                 }
             }
         }
         Message::Reject(raw) => {
             let span = t.pieces.geometry().span(raw.piece, raw.begin, raw.len).ok();
-            if let Some(block) = span.filter(|b| peer.requests.rejected(*b)) {
+            if let Some(block) = span.filter(|b| peer.source.requests.rejected(*b)) {
                 t.pieces.cancel_request(block);
-                peer.rejects += 1;
-                if peer.rejects > limits::REJECTS_ONLY {
-                    return Err(ProtocolViolation::RejectsOnly(peer.rejects).into());
+                peer.source.rejects += 1;
+                if peer.source.rejects > limits::REJECTS_ONLY {
+                    return Err(ProtocolViolation::RejectsOnly(peer.source.rejects).into());
                 }
                 // What it rejects while choking us is not allowed fast after all.
-                peer.fast_to_us.retain(|p| *p != block.piece());
+                peer.source.fast_to_us.retain(|p| *p != block.piece());
                 turn.effects.push_once(Effect::TopUp { torrent: t.key });
             }
         }
         Message::Suggest { piece } => {
             let piece = t.pieces.geometry().piece(piece).ok_or(ProtocolViolation::NoSuchPiece(piece))?;
-            remember(&mut peer.suggested, piece, limits::SUGGESTED_PIECES);
+            remember(&mut peer.source.suggested, piece, limits::SUGGESTED_PIECES);
         }
         Message::AllowedFast { piece } => {
             let piece = t.pieces.geometry().piece(piece).ok_or(ProtocolViolation::NoSuchPiece(piece))?;
-            remember(&mut peer.fast_to_us, piece, limits::ALLOWED_FAST_REMEMBERED);
+            remember(&mut peer.source.fast_to_us, piece, limits::ALLOWED_FAST_REMEMBERED);
         }
         Message::Extended { id, payload } => on_extended(turn, t, peer, id, payload)?,
     }
@@ -118,28 +118,28 @@ fn remember(list: &mut Vec<PieceIndex>, piece: PieceIndex, limit: usize) {
 }
 
 fn on_choke(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer) {
-    peer.they_choke = true;
-    let Peer { requests, fast_to_us, .. } = peer;
+    peer.source.they_choke = true;
+    let Source { requests, fast_to_us, .. } = &mut peer.source;
     let given_up = requests.give_up_all(|piece| fast_to_us.contains(&piece));
     for block in &given_up {
         t.pieces.cancel_request(*block);
     }
     // What only this peer was to be asked for is everybody's, or it would hold up the torrent by choking us.
-    if t.pieces.clear_owner(peer.key) || !given_up.is_empty() {
+    if t.pieces.clear_owner(peer.source.key) || !given_up.is_empty() {
         turn.effects.push_once(Effect::TopUp { torrent: t.key });
     }
 }
 
 /// The peer has one piece more.
 fn on_have(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, piece: PieceIndex) -> Result<(), DisconnectReason> {
-    if !peer.has.set(piece) {
+    if !peer.source.has.set(piece) {
         return Ok(());
     }
-    if !peer.joined_as_seed {
+    if !peer.wire.joined_as_seed {
         t.picker.availability.add(piece);
     }
     if t.pieces.is_missing(piece) {
-        peer.wanted_pieces += 1;
+        peer.source.wanted_pieces += 1;
         peer.set_we_want(turn.now, true, turn.out);
     }
     check_mutual_interest(t, peer)
@@ -147,11 +147,11 @@ fn on_have(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, piece: PieceIn
 
 /// The peer says all that it has.
 fn on_have_set(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, has: Bitfield) -> Result<(), DisconnectReason> {
-    peer.joined_as_seed = has.is_full();
+    peer.wire.joined_as_seed = has.is_full();
     t.picker.availability.join(&has);
-    peer.wanted_pieces = t.wanted_pieces(&has);
-    peer.has = has;
-    peer.set_we_want(turn.now, peer.wanted_pieces > 0, turn.out);
+    peer.source.wanted_pieces = t.wanted_pieces(&has);
+    peer.source.has = has;
+    peer.set_we_want(turn.now, peer.source.wanted_pieces > 0, turn.out);
     check_mutual_interest(t, peer)
 }
 
@@ -162,47 +162,47 @@ fn on_request(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, raw: RawSpa
         reject(turn, peer, raw);
         return count_invalid(peer, raw);
     };
-    if peer.we_choke {
-        let allowed = peer.fast_to_them.iter_mut().find(|(p, _)| *p == span.piece());
+    if peer.wire.we_choke {
+        let allowed = peer.wire.fast_to_them.iter_mut().find(|(p, _)| *p == span.piece());
         let Some((piece, taken)) = allowed else {
             reject(turn, peer, raw);
             // A request that crossed our choke on the wire is no offence.
-            return if turn.now.since(peer.choke_changed) > limits::CHOKE_GRACE { count_invalid(peer, raw) } else { Ok(()) };
+            return if turn.now.since(peer.wire.choke_changed) > limits::CHOKE_GRACE { count_invalid(peer, raw) } else { Ok(()) };
         };
         *taken += u64::from(span.len());
         if *taken > u64::from(limits::ALLOWED_FAST_TIMES) * u64::from(t.pieces.geometry().piece_len(*piece)) {
             return Err(ProtocolViolation::FastAbuse(limits::ALLOWED_FAST_TIMES + 1).into());
         }
     }
-    if peer.outbox.contains(span) {
+    if peer.wire.outbox.contains(span) {
         return Ok(());
     }
-    if peer.outbox.blocks() >= limits::REQQ_OURS_BLOCKS {
+    if peer.wire.outbox.blocks() >= limits::REQQ_OURS_BLOCKS {
         reject(turn, peer, raw);
         return Ok(());
     }
-    peer.outbox.push_block(span);
+    peer.wire.outbox.push_block(span);
     peer.flush(turn.out);
     Ok(())
 }
 
 /// The peer's node of the DHT, once a connection: it is asked whether it is there.
 fn on_port(turn: &mut Turn<'_>, t: &Torrent, peer: &mut Peer, port: u16) {
-    if t.allows(Origin::Dht) && port != 0 && !std::mem::replace(&mut peer.reported_dht_port, true) {
-        turn.effects.push_once(Effect::Node { addr: SocketAddr::new(peer.addr.ip(), port) });
+    if t.allows(Origin::Dht) && port != 0 && !std::mem::replace(&mut peer.wire.reported_dht_port, true) {
+        turn.effects.push_once(Effect::Node { addr: SocketAddr::new(peer.source.addr.ip(), port) });
     }
 }
 
 fn reject(turn: &mut Turn<'_>, peer: &mut Peer, raw: RawSpan) {
-    if peer.fast {
+    if peer.wire.fast {
         peer.say(&Message::Reject(raw), turn.out);
     }
 }
 
 fn count_invalid(peer: &mut Peer, last: RawSpan) -> Result<(), DisconnectReason> {
-    peer.invalid_requests += 1;
-    let waiting = peer.outbox.control_bytes();
-    match peer.invalid_requests {
+    peer.wire.invalid_requests += 1;
+    let waiting = peer.wire.outbox.control_bytes();
+    match peer.wire.invalid_requests {
         _ if waiting > limits::OUTBOX_CONTROL_BYTES => Err(ProtocolViolation::NotReading(waiting).into()),
         count if count >= limits::INVALID_REQUESTS => Err(ProtocolViolation::InvalidRequests { count, last }.into()),
         _ => Ok(()),
@@ -228,21 +228,21 @@ fn on_extended(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, id: u8, pa
 fn on_extended_handshake(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, payload: &[u8]) -> Result<(), DisconnectReason> {
     let Some(hello) = ExtendedHandshake::parse(payload).ok() else { return Ok(()) };
     if let Some(reqq) = hello.reqq {
-        peer.requests.set_reqq(reqq);
+        peer.source.requests.set_reqq(reqq);
     }
-    peer.extensions = hello.ids;
-    peer.listen_port = hello.port.or(peer.listen_port);
-    peer.upload_only = hello.upload_only.unwrap_or(peer.upload_only);
+    peer.wire.extensions = hello.ids;
+    peer.wire.listen_port = hello.port.or(peer.wire.listen_port);
+    peer.wire.upload_only = hello.upload_only.unwrap_or(peer.wire.upload_only);
     advertise(turn, t, peer);
     if hello.ids.ut_pex != 0 {
         turn.effects.push_once(Effect::Pex { torrent: t.key });
     }
     if let (Metadata::Wanted(fetch), Some(size), true) = (&mut t.metadata, hello.metadata_size, hello.ids.ut_metadata != 0) {
-        fetch.claims(peer.key, size);
+        fetch.claims(peer.source.key, size);
         turn.effects.push_once(Effect::AskMetadata { torrent: t.key });
     }
     // Every change of it ranks a thousand addresses anew, so one opinion a connection is heard.
-    if let Some(ip) = hello.your_ip.filter(|_| !std::mem::replace(&mut peer.reported_our_ip, true)) {
+    if let Some(ip) = hello.your_ip.filter(|_| !std::mem::replace(&mut peer.wire.reported_our_ip, true)) {
         t.peer_list.set_ours(SocketAddr::new(ip, 0));
     }
     check_mutual_interest(t, peer)

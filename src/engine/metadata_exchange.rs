@@ -23,7 +23,7 @@ pub(super) fn on_metadata_message(turn: &mut Turn<'_>, t: &mut Torrent, peer: &m
     match message {
         MetadataMessage::Request { piece } => {
             let total_size = t.metadata.len().unwrap_or(0);
-            let room = peer.outbox.control_bytes() < limits::OUTBOX_STOP_READING_BYTES;
+            let room = peer.wire.outbox.control_bytes() < limits::OUTBOX_STOP_READING_BYTES;
             let answer = match t.metadata.piece(piece).filter(|_| room) {
                 Some(bytes) => MetadataMessage::Data { piece, total_size, bytes },
                 None => MetadataMessage::Reject { piece },
@@ -32,7 +32,7 @@ pub(super) fn on_metadata_message(turn: &mut Turn<'_>, t: &mut Torrent, peer: &m
         }
         MetadataMessage::Data { piece, total_size, bytes } => {
             let Metadata::Wanted(fetch) = &mut t.metadata else { return };
-            let whole = fetch.came(peer.key, piece, total_size, bytes);
+            let whole = fetch.came(peer.source.key, piece, total_size, bytes);
             turn.effects.push_once(if whole {
                 Effect::Metadata { torrent: t.key }
             } else {
@@ -41,7 +41,7 @@ pub(super) fn on_metadata_message(turn: &mut Turn<'_>, t: &mut Torrent, peer: &m
         }
         MetadataMessage::Reject { piece } => {
             if let Metadata::Wanted(fetch) = &mut t.metadata {
-                fetch.rejected(turn.now, peer.key, piece);
+                fetch.rejected(turn.now, peer.source.key, piece);
                 turn.effects.push_once(Effect::AskMetadata { torrent: t.key });
             }
         }
@@ -49,7 +49,7 @@ pub(super) fn on_metadata_message(turn: &mut Turn<'_>, t: &mut Torrent, peer: &m
 }
 
 fn send_metadata_message(turn: &mut Turn<'_>, peer: &mut Peer, message: &MetadataMessage<'_>) {
-    let id = peer.extensions.ut_metadata;
+    let id = peer.wire.extensions.ut_metadata;
     if id != 0 {
         peer.say(&Message::Extended { id, payload: &message.encode() }, turn.out);
     }
@@ -62,10 +62,10 @@ impl Swarms {
         let Metadata::Wanted(fetch) = &mut t.metadata else { return };
         fetch.look(turn.now);
         for peer in &t.peers {
-            let Some(Connection { peer, .. }) = self.connections.get_mut(*peer).filter(|c| c.peer.phase == Phase::Up) else {
+            let Some(Connection { peer, .. }) = self.connections.get_mut(*peer).filter(|c| c.peer.wire.phase == Phase::Up) else {
                 continue;
             };
-            while let Some(piece) = fetch.ask(turn.now, peer.key) {
+            while let Some(piece) = fetch.ask(turn.now, peer.source.key) {
                 send_metadata_message(turn, peer, &MetadataMessage::Request { piece });
             }
         }
@@ -82,7 +82,7 @@ impl Swarms {
         if <[u8; 20]>::from(Sha1::digest(&info)) != *t.info_hash.as_bytes() {
             log::debug!("{} bytes of metadata do not match the info hash", info.len());
             // A peer that sent all of it is certainly the culprit.
-            let liar = fetch.wrong().and_then(|liar| self.connections.get(liar)).map(|c| c.peer.addr.ip());
+            let liar = fetch.wrong().and_then(|liar| self.connections.get(liar)).map(|c| c.peer.source.addr.ip());
             if let Some(ip) = liar {
                 self.ban(turn, key, ip);
             }

@@ -30,20 +30,21 @@ impl Torrent {
 impl Peer {
     /// How others are told of it, if it is known where it listens.
     pub(super) fn contact(&self) -> Option<PexPeer> {
-        let port = if self.dialed { Some(self.addr.port()) } else { self.listen_port };
-        let flags = if self.dialed { PEX_REACHABLE } else { 0 } | if self.is_upload_only() { PEX_SEED } else { 0 };
-        port.filter(|_| self.phase == Phase::Up).map(|port| PexPeer { addr: SocketAddr::new(self.addr.ip(), port), flags })
+        let port = if self.wire.dialed { Some(self.source.addr.port()) } else { self.wire.listen_port };
+        let flags = if self.wire.dialed { PEX_REACHABLE } else { 0 } | if self.is_upload_only() { PEX_SEED } else { 0 };
+        port.filter(|_| self.wire.phase == Phase::Up)
+            .map(|port| PexPeer { addr: SocketAddr::new(self.source.addr.ip(), port), flags })
     }
 
     fn speaks_pex(&self) -> bool {
-        self.phase == Phase::Up && self.extensions.ut_pex != 0
+        self.wire.phase == Phase::Up && self.wire.extensions.ut_pex != 0
     }
 }
 
 /// The peer can be named from now on, if it can.
 pub(super) fn advertise(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer) {
-    if let Some(contact) = peer.contact().filter(|_| !peer.advertised && t.pex_enabled()) {
-        peer.advertised = true;
+    if let Some(contact) = peer.contact().filter(|_| !peer.wire.advertised && t.pex_enabled()) {
+        peer.wire.advertised = true;
         t.pex_log.joined(contact);
         turn.effects.push_once(Effect::Pex { torrent: t.key });
     }
@@ -51,15 +52,15 @@ pub(super) fn advertise(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer) {
 
 /// A peer tells us of others.
 pub(super) fn on_pex(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, payload: &[u8]) {
-    let minutes = turn.now.since(peer.since).as_micros() / limits::PEX_ACCEPT_INTERVAL.as_micros();
-    if !t.pex_enabled() || u128::from(peer.pex_cursor.told_us) >= u128::from(limits::PEX_ACCEPT_BURST) + minutes {
+    let minutes = turn.now.since(peer.wire.since).as_micros() / limits::PEX_ACCEPT_INTERVAL.as_micros();
+    if !t.pex_enabled() || u128::from(peer.wire.pex_cursor.told_us) >= u128::from(limits::PEX_ACCEPT_BURST) + minutes {
         return;
     }
-    peer.pex_cursor.told_us += 1;
+    peer.wire.pex_cursor.told_us += 1;
     let Some(message) = PexMessage::parse(payload) else { return };
     let mut hosts = BTreeSet::new();
     let mut new = false;
-    for (addr, flags) in message.added().filter(|(addr, _)| can_tell_of(peer.addr.ip(), addr.ip())) {
+    for (addr, flags) in message.added().filter(|(addr, _)| can_tell_of(peer.source.addr.ip(), addr.ip())) {
         // One host at many ports is a way to make us knock at all of them.
         let first = hosts.insert(addr.ip()) || is_local(addr.ip());
         if first && !(t.is_upload_only() && flags & PEX_SEED != 0) {
@@ -79,14 +80,14 @@ pub(super) fn send(turn: &mut Turn<'_>, t: &Torrent, connections: &mut Connectio
     let mut next = Instant::NEVER;
     for peer in &t.peers {
         let Some(peer) = connections.get(*peer).map(|c| &c.peer).filter(|p| p.speaks_pex()) else { continue };
-        if !t.pex_log.has_news(&peer.pex_cursor) {
+        if !t.pex_log.has_news(&peer.wire.pex_cursor) {
             continue;
         }
-        if turn.now < peer.pex_cursor.not_before {
-            next = next.min(peer.pex_cursor.not_before);
+        if turn.now < peer.wire.pex_cursor.not_before {
+            next = next.min(peer.wire.pex_cursor.not_before);
             continue;
         }
-        let mut heard = peer.pex_cursor;
+        let mut heard = peer.wire.pex_cursor;
         let others = t.peers.iter().filter_map(|p| connections.get(*p)?.peer.contact());
         let news = t.pex_log.news(&mut heard, peer.contact().map(|c| c.addr), others);
         if !news.is_empty() {
@@ -95,9 +96,9 @@ pub(super) fn send(turn: &mut Turn<'_>, t: &Torrent, connections: &mut Connectio
         if t.pex_log.has_news(&heard) {
             next = next.min(heard.not_before.max(turn.now + limits::PEX_FIRST_DELAY));
         }
-        let (id, waiting) = (peer.extensions.ut_pex, peer.outbox.control_bytes());
-        let Some(Connection { peer, .. }) = connections.get_mut(peer.key) else { continue };
-        peer.pex_cursor = heard;
+        let (id, waiting) = (peer.wire.extensions.ut_pex, peer.wire.outbox.control_bytes());
+        let Some(Connection { peer, .. }) = connections.get_mut(peer.source.key) else { continue };
+        peer.wire.pex_cursor = heard;
         if !news.is_empty() && waiting < limits::OUTBOX_STOP_READING_BYTES {
             peer.say(&Message::Extended { id, payload: &write_pex(&news.added, &news.dropped) }, turn.out);
         }

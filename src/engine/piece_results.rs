@@ -91,13 +91,13 @@ impl Swarms {
         turn.out.push(Action::Notice(Notice::Verified { torrent: key, piece }));
         let complete = t.pieces.missing() == 0;
         for key in t.peers.clone() {
-            let Some(Connection { peer, .. }) = self.connections.get_mut(key).filter(|c| c.peer.phase == Phase::Up) else {
+            let Some(Connection { peer, .. }) = self.connections.get_mut(key).filter(|c| c.peer.wire.phase == Phase::Up) else {
                 continue;
             };
-            let waiting = peer.outbox.control_bytes();
-            if peer.has.has(piece) {
-                peer.wanted_pieces = peer.wanted_pieces.saturating_sub(1);
-                peer.set_we_want(turn.now, peer.wanted_pieces > 0, turn.out);
+            let waiting = peer.wire.outbox.control_bytes();
+            if peer.source.has.has(piece) {
+                peer.source.wanted_pieces = peer.source.wanted_pieces.saturating_sub(1);
+                peer.set_we_want(turn.now, peer.source.wanted_pieces > 0, turn.out);
             } else if waiting > limits::OUTBOX_CONTROL_BYTES {
                 self.disconnect(turn, key, ProtocolViolation::NotReading(waiting).into());
             } else {
@@ -148,7 +148,7 @@ impl Swarms {
         let Some(t) = self.torrents.get_mut(key) else { return };
         t.peer_list.ban(turn.now, ip);
         for peer in t.peers.clone() {
-            if let Some(addr) = self.connections.get(peer).map(|c| c.peer.addr).filter(|a| a.ip() == ip) {
+            if let Some(addr) = self.connections.get(peer).map(|c| c.peer.source.addr).filter(|a| a.ip() == ip) {
                 turn.out.push(Action::Notice(Notice::Banned { torrent: key, addr }));
                 self.disconnect(turn, peer, DisconnectReason::Banned);
             }

@@ -28,7 +28,7 @@ impl Swarms {
     pub(super) fn drop_disallowed_peers(&mut self, turn: &mut Turn<'_>, key: TorrentKey) {
         let Some(t) = self.torrents.get_mut(key) else { return };
         t.peer_list.retain_origins(Origin::is_for_private);
-        let foreign = |p: &PeerKey| self.connections.get(*p).is_some_and(|c| !c.peer.origin.is_for_private());
+        let foreign = |p: &PeerKey| self.connections.get(*p).is_some_and(|c| !c.peer.source.origin.is_for_private());
         let foreign: Vec<PeerKey> = t.peers.iter().copied().filter(foreign).collect();
         for peer in foreign {
             self.disconnect(turn, peer, DisconnectReason::Private);
@@ -48,13 +48,13 @@ impl Swarms {
     }
 
     fn replay_deferred(&mut self, turn: &mut Turn<'_>, key: PeerKey) -> Result<(), DisconnectReason> {
-        let Some(Connection { decoder, peer }) = self.connections.get_mut(key).filter(|c| c.peer.phase == Phase::Up) else {
+        let Some(Connection { decoder, peer }) = self.connections.get_mut(key).filter(|c| c.peer.wire.phase == Phase::Up) else {
             return Ok(());
         };
-        let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) else { return Ok(()) };
+        let Some(t) = peer.source.torrent.and_then(|t| self.torrents.get_mut(t)) else { return Ok(()) };
         let pieces = t.pieces.geometry().pieces();
         decoder.set_bitfield_len(pieces.div_ceil(8) as usize);
-        peer.has = Bitfield::empty(pieces);
+        peer.source.has = Bitfield::empty(pieces);
         // A peer that would have to be sent too many HAVEs is disconnected; dialed again later, it gets one bitfield.
         if t.pieces.have().ones() > limits::REPLAYED_HAVES {
             return Err(DisconnectReason::Stopped);
@@ -62,15 +62,15 @@ impl Swarms {
         for piece in t.pieces.have().iter() {
             peer.say(&Message::Have { piece: piece.get() }, turn.out);
         }
-        let DeferredMessages { has, haves, gone, allowed_fast } = std::mem::take(&mut peer.deferred);
-        let fast = peer.fast;
+        let DeferredMessages { has, haves, gone, allowed_fast } = std::mem::take(&mut peer.wire.deferred);
+        let fast = peer.wire.fast;
         let bits = t.deferred_bitfields.take(key).unwrap_or_default();
         let has = match has {
             DeferredHave::Unknown => None,
             DeferredHave::All => Some(Message::HaveAll),
-            DeferredHave::Bits if bits.len() == peer.has.as_bytes().len() => Some(Message::Bitfield { bytes: &bits }),
+            DeferredHave::Bits if bits.len() == peer.source.has.as_bytes().len() => Some(Message::Bitfield { bytes: &bits }),
             DeferredHave::Bits => {
-                let (got, expected) = (bits.len() as u32, peer.has.as_bytes().len() as u32);
+                let (got, expected) = (bits.len() as u32, peer.source.has.as_bytes().len() as u32);
                 return Err(ProtocolViolation::from(FrameError::Bitfield { got, expected }).into());
             }
             DeferredHave::Lost => return Err(DisconnectReason::Stopped),
@@ -80,7 +80,7 @@ impl Swarms {
         let gone = gone.iter().map(|payload| Message::Extended { id: ExtensionIds::OURS.lt_donthave, payload });
         let allowed = allowed_fast.into_iter().filter(|_| fast).map(|piece| Message::AllowedFast { piece });
         // A bitfield is believed only as the first message about pieces, and the deferred one was that.
-        peer.sent_have_info = has.is_none() && peer.sent_have_info;
+        peer.wire.sent_have_info = has.is_none() && peer.wire.sent_have_info;
         has.into_iter().chain(haves).chain(gone).chain(allowed).try_for_each(|message| on_message(turn, t, peer, message))
     }
 }

@@ -30,33 +30,33 @@ pub(super) fn top_up_all(turn: &mut Turn<'_>, t: &mut Torrent, connections: &mut
 
 /// Sends a request for a block that the pieces count as requested already.
 pub(super) fn request(turn: &mut Turn<'_>, peer: &mut Peer, block: BlockSpan) {
-    let first = peer.requests.in_flight() == 0;
-    peer.requests.asked(turn.now, block);
+    let first = peer.source.requests.in_flight() == 0;
+    peer.source.requests.asked(turn.now, block);
     peer.say(&Message::Request(block.into()), turn.out);
     if first {
-        turn.timers.arm(Timer::Peer(peer.key), peer.next_deadline());
+        turn.timers.arm(Timer::Peer(peer.source.key), peer.next_deadline());
     }
 }
 
 /// Fills a peer's request queue as the picker says; whether anything was requested.
 fn fill_queue(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer) -> bool {
-    let room = peer.requests.room();
-    if room == 0 || !peer.may_be_asked() {
+    let room = peer.source.requests.room();
+    if room == 0 || !peer.source.may_be_asked() {
         return false;
     }
     let piece_len = t.pieces.geometry().nominal_piece_len();
     let partial_limit = t.peers.len() * 2 + limits::PARTIAL_PIECES_SPARE;
-    let rate = peer.down.per_second(turn.now);
+    let rate = peer.source.down.per_second(turn.now);
     let is_fast = bytes_within(rate, turn.config.policy.own_piece_within) >= u64::from(piece_len);
     let mut requested = false;
     for _ in 0..room {
-        let Some(pick) = t.picker.pick(&mut t.pieces, &peer.pick_input(is_fast), partial_limit, turn.rng) else { break };
+        let Some(pick) = t.picker.pick(&mut t.pieces, &peer.source.pick_input(is_fast), partial_limit, turn.rng) else { break };
         if pick.begun {
             let piece = pick.block.piece();
             turn.out.push(Action::Prepare { torrent: t.key, piece });
-            if t.smart_ban.is_suspect(piece) && !peer.requests.is_snubbed() {
+            if t.smart_ban.is_suspect(piece) && !peer.source.requests.is_snubbed() {
                 if let Some(open) = t.pieces.get_mut(piece) {
-                    open.reserved = Some(peer.key);
+                    open.reserved = Some(peer.source.key);
                 }
             }
         }

@@ -62,14 +62,14 @@ impl Swarms {
     pub(super) fn stats(&self, now: Instant, key: TorrentKey) -> Option<TorrentStats> {
         let t = self.torrents.get(key)?;
         let peers = t.peers.iter().filter_map(|p| self.connections.get(*p)).map(|c| &c.peer);
-        let up: Vec<&Peer> = peers.filter(|p| p.phase == Phase::Up).collect();
+        let up: Vec<&Peer> = peers.filter(|p| p.wire.phase == Phase::Up).collect();
         let (wanted_bytes, have_bytes) = t.pieces.wanted_bytes();
         let limited = self.down.wait().is_some() || t.down.wait().is_some();
         let slow = match t.activity() {
             Activity::Leeching | Activity::Opening if up.is_empty() => Some(SlowReason::NoPeers),
             Activity::Leeching if limited => Some(SlowReason::OwnLimit),
-            Activity::Leeching if !up.iter().any(|p| p.we_want) => Some(SlowReason::NothingToGet),
-            Activity::Leeching if up.iter().all(|p| p.they_choke || !p.we_want) => Some(SlowReason::Choked),
+            Activity::Leeching if !up.iter().any(|p| p.source.we_want) => Some(SlowReason::NothingToGet),
+            Activity::Leeching if up.iter().all(|p| p.source.they_choke || !p.source.we_want) => Some(SlowReason::Choked),
             _ => None,
         };
         Some(TorrentStats {
@@ -83,8 +83,8 @@ impl Swarms {
             download_rate: t.down_rate.per_second(now),
             upload_rate: t.up_rate.per_second(now),
             peers: up.len(),
-            seeds: up.iter().filter(|p| p.has.is_full()).count(),
-            peers_by_origin: Origin::ALL.map(|origin| up.iter().filter(|p| p.origin == origin).count()),
+            seeds: up.iter().filter(|p| p.source.has.is_full()).count(),
+            peers_by_origin: Origin::ALL.map(|origin| up.iter().filter(|p| p.source.origin == origin).count()),
             known_peers: t.peer_list.len(),
             complete: t.pieces.missing() == 0 && !t.metadata.is_wanted(),
             running: t.running,

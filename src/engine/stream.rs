@@ -66,25 +66,25 @@ impl Swarms {
     /// See [`Engine::want`](super::Engine::want).
     pub(super) fn want(&mut self, key: PeerKey) -> Want<'_> {
         let Some(Connection { decoder, peer }) = self.connections.get_mut(key) else { return Want::Gone };
-        peer.read_paused = false;
-        if peer.outbox.control_bytes() > limits::OUTBOX_STOP_READING_BYTES {
-            peer.read_paused = true;
+        peer.source.read_paused = false;
+        if peer.wire.outbox.control_bytes() > limits::OUTBOX_STOP_READING_BYTES {
+            peer.source.read_paused = true;
             return Want::Pause;
         }
         let unread = decoder.skip_left();
         if unread > 0 {
             return Want::Skip { len: unread };
         }
-        let rest = match peer.reading {
+        let rest = match peer.source.reading {
             Reading::Nothing => return Want::Control { room: decoder.room(peer.read_ahead()) },
             Reading::Unwanted { .. } => return Want::Skip { len: decoder.payload_left() },
             Reading::Block { rest, .. } => rest,
         };
-        let Some(t) = peer.torrent.and_then(|t| self.torrents.get(t)) else { return Want::Gone };
+        let Some(t) = peer.source.torrent.and_then(|t| self.torrents.get(t)) else { return Want::Gone };
         let ready = t.pieces.get(rest.piece()).is_some_and(|o| o.stage == Stage::Open);
         let allowance = self.down.allowance().min(t.down.allowance());
         if !ready || allowance == 0 {
-            peer.read_paused = true;
+            peer.source.read_paused = true;
             return Want::Pause;
         }
         let torrent = t.key;
@@ -100,7 +100,7 @@ impl Swarms {
     /// See [`Engine::on_held_back`](super::Engine::on_held_back).
     pub(super) fn on_held_back(&mut self, key: PeerKey) {
         if let Some(c) = self.connections.get_mut(key) {
-            c.peer.read_paused = true;
+            c.peer.source.read_paused = true;
         }
     }
 
@@ -115,8 +115,8 @@ impl Swarms {
 
     fn on_received(&mut self, turn: &mut Turn<'_>, key: PeerKey, n: usize) -> Result<(), DisconnectReason> {
         let Some(Connection { decoder, peer }) = self.connections.get_mut(key) else { return Ok(()) };
-        peer.last_in = turn.now;
-        let payload = match peer.reading {
+        peer.source.last_in = turn.now;
+        let payload = match peer.source.reading {
             _ if decoder.skip_left() > 0 => {
                 decoder.payload_taken(n as u32);
                 0
@@ -146,32 +146,32 @@ impl Swarms {
         }
         loop {
             let Some(Connection { decoder, peer }) = self.connections.get_mut(key) else { return Ok(()) };
-            if peer.reading != Reading::Nothing || decoder.skip_left() > 0 {
+            if peer.source.reading != Reading::Nothing || decoder.skip_left() > 0 {
                 break;
             }
             let Some(frame) = decoder.next_frame().map_err(ProtocolViolation::Frame)? else { break };
             match frame {
                 Frame::Handshake(theirs) => self.on_handshake(turn, key, &theirs)?,
                 Frame::Message(message) => {
-                    let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) else {
+                    let Some(t) = peer.source.torrent.and_then(|t| self.torrents.get_mut(t)) else {
                         return Err(DisconnectReason::UnknownTorrent);
                     };
                     on_message(turn, t, peer, message)?;
                 }
                 Frame::Block { piece, begin, len } => {
-                    let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) else {
+                    let Some(t) = peer.source.torrent.and_then(|t| self.torrents.get_mut(t)) else {
                         return Err(DisconnectReason::UnknownTorrent);
                     };
                     if let Ok(block) = t.pieces.geometry().span(piece, begin, len) {
                         take_over_block(turn.now, t, &mut self.connections, key, block);
                     }
                     let Some(Connection { decoder, peer }) = self.connections.get_mut(key) else { return Ok(()) };
-                    let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) else {
+                    let Some(t) = peer.source.torrent.and_then(|t| self.torrents.get_mut(t)) else {
                         return Err(DisconnectReason::UnknownTorrent);
                     };
-                    peer.reading = begin_block(turn, t, peer, RawSpan { piece, begin, len })?;
-                    peer.block_began = turn.now;
-                    if let Reading::Unwanted { .. } = peer.reading {
+                    peer.source.reading = begin_block(turn, t, peer, RawSpan { piece, begin, len })?;
+                    peer.source.block_began = turn.now;
+                    if let Reading::Unwanted { .. } = peer.source.reading {
                         let came_along = decoder.buffered().len() as u32;
                         decoder.buffered_taken(came_along);
                         let done = decoder.payload_left() == 0;
@@ -185,7 +185,8 @@ impl Swarms {
             top_up(turn, t, &mut self.connections, key);
         }
         // With no block requested on either side the connection may be silent for long: give buffers back.
-        if let Some(c) = self.connections.get_mut(key).filter(|c| c.peer.requests.in_flight() == 0 && c.peer.outbox.blocks() == 0)
+        if let Some(c) =
+            self.connections.get_mut(key).filter(|c| c.peer.source.requests.in_flight() == 0 && c.peer.wire.outbox.blocks() == 0)
         {
             c.decoder.rest();
         }
@@ -195,14 +196,14 @@ impl Swarms {
     /// Counts payload in every figure and limit; whether it was an unwanted block's last.
     fn count_payload(&mut self, turn: &mut Turn<'_>, key: PeerKey, n: u32) -> bool {
         let Some(Connection { decoder, peer }) = self.connections.get_mut(key) else { return false };
-        peer.down.add(turn.now, u64::from(n));
+        peer.source.down.add(turn.now, u64::from(n));
         self.down.take(turn.now, u64::from(n));
         let done = decoder.payload_left() == 0;
-        if let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) {
+        if let Some(t) = peer.source.torrent.and_then(|t| self.torrents.get_mut(t)) {
             t.down_rate.add(turn.now, u64::from(n));
             t.down.take(turn.now, u64::from(n));
             t.downloaded += u64::from(n);
-            if matches!(peer.reading, Reading::Unwanted { .. }) {
+            if matches!(peer.source.reading, Reading::Unwanted { .. }) {
                 t.wasted += u64::from(n);
             }
             if self.down.wait().is_some() || t.down.wait().is_some() {
@@ -215,17 +216,17 @@ impl Swarms {
     /// `n` bytes of the block at hand are in place.
     fn on_payload(&mut self, turn: &mut Turn<'_>, key: PeerKey, n: u32, done: bool) {
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
-        let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) else { return };
-        match peer.reading {
+        let Some(t) = peer.source.torrent.and_then(|t| self.torrents.get_mut(t)) else { return };
+        match peer.source.reading {
             Reading::Block { rest, block, owed } => match rest.after(n) {
-                Some(rest) => peer.reading = Reading::Block { rest, block, owed },
+                Some(rest) => peer.source.reading = Reading::Block { rest, block, owed },
                 None => {
-                    peer.reading = Reading::Nothing;
+                    peer.source.reading = Reading::Nothing;
                     on_block(turn, t, peer, block);
                 }
             },
             Reading::Unwanted { owed } if done => {
-                peer.reading = Reading::Nothing;
+                peer.source.reading = Reading::Nothing;
                 if let Some(block) = owed.filter(|block| answered(turn, t, peer, *block)) {
                     t.pieces.cancel_request(block);
                 }
@@ -240,28 +241,28 @@ impl Swarms {
     pub(super) fn plan(&mut self, key: PeerKey, payload_budget: usize, plan: &mut Plan) {
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
         peer.flushing();
-        let torrent = peer.torrent.and_then(|t| self.torrents.get(t)).map_or(u64::MAX, |t| t.up.allowance());
+        let torrent = peer.source.torrent.and_then(|t| self.torrents.get(t)).map_or(u64::MAX, |t| t.up.allowance());
         let allowance = usize::try_from(self.up.allowance().min(torrent)).unwrap_or(usize::MAX);
-        peer.upload_throttled = allowance < payload_budget && peer.outbox.blocks() > 0;
-        peer.outbox.plan(payload_budget.min(allowance), plan);
+        peer.wire.upload_throttled = allowance < payload_budget && peer.wire.outbox.blocks() > 0;
+        peer.wire.outbox.plan(payload_budget.min(allowance), plan);
     }
 
     /// See [`Engine::sent`](super::Engine::sent).
     pub(super) fn sent(&mut self, turn: &mut Turn<'_>, key: PeerKey, n: usize) {
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
-        let was_stuck = peer.outbox.control_bytes() > limits::OUTBOX_STOP_READING_BYTES;
-        let sent = peer.outbox.sent(n);
-        let more_to_say = peer.they_want && !peer.we_choke || peer.requests.in_flight() > 0;
+        let was_stuck = peer.wire.outbox.control_bytes() > limits::OUTBOX_STOP_READING_BYTES;
+        let sent = peer.wire.outbox.sent(n);
+        let more_to_say = peer.wire.they_want && !peer.wire.we_choke || peer.source.requests.in_flight() > 0;
         if !more_to_say {
-            peer.outbox.rest();
+            peer.wire.outbox.rest();
         }
-        peer.last_out = turn.now;
+        peer.wire.last_out = turn.now;
         if sent.payload > 0 {
             let payload = u64::from(sent.payload);
-            peer.up.add(turn.now, payload);
-            peer.sent_since_change += payload;
+            peer.wire.up.add(turn.now, payload);
+            peer.wire.sent_since_change += payload;
             self.up.take(turn.now, payload);
-            if let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) {
+            if let Some(t) = peer.source.torrent.and_then(|t| self.torrents.get_mut(t)) {
                 t.up_rate.add(turn.now, payload);
                 t.up.take(turn.now, payload);
                 t.uploaded += payload;
@@ -282,12 +283,12 @@ fn begin_block(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, raw: RawSp
         Ok(span) if span.begin() % BLOCK_LEN == 0 && span.len() <= BLOCK_LEN => Some(span),
         _ => None, // never asked for: we ask for whole blocks of real pieces
     };
-    let asked = block.map_or(RequestState::No, |b| peer.requests.lookup(b));
+    let asked = block.map_or(RequestState::No, |b| peer.source.requests.lookup(b));
     match (block, asked) {
         (Some(block), RequestState::Yes | RequestState::Cancelled) => {
             let owed = asked == RequestState::Yes;
             // A duplicate in endgame, or a late answer for a piece that is being hashed, gets no lease.
-            match t.pieces.lease(block, peer.key) {
+            match t.pieces.lease(block, peer.source.key) {
                 true => {
                     if t.pieces.was_abandoned(block) {
                         turn.out.retract_release(t.key, block);
@@ -298,9 +299,9 @@ fn begin_block(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, raw: RawSp
             }
         }
         _ => {
-            peer.unasked_blocks += 1;
-            match peer.unasked_blocks > limits::UNASKED_BLOCKS {
-                true => Err(ProtocolViolation::Unasked(peer.unasked_blocks).into()),
+            peer.source.unasked_blocks += 1;
+            match peer.source.unasked_blocks > limits::UNASKED_BLOCKS {
+                true => Err(ProtocolViolation::Unasked(peer.source.unasked_blocks).into()),
                 false => Ok(Reading::Unwanted { owed: None }),
             }
         }
@@ -310,8 +311,8 @@ fn begin_block(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, raw: RawSp
 /// A request was answered, if only with a block that nobody wants any more: true if the block was still owed, and not given up while
 /// it came in. Requests that the peer passed over and that are overdue are given up, and it is told so.
 fn answered(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, block: BlockSpan) -> bool {
-    let still_owed = peer.requests.owes(block);
-    for late in peer.requests.done(turn.now, block, &peer.down) {
+    let still_owed = peer.source.requests.owes(block);
+    for late in peer.source.requests.done(turn.now, block, &peer.source.down) {
         t.pieces.cancel_request(late);
         peer.say(&Message::Cancel(late.into()), turn.out);
     }
@@ -320,11 +321,11 @@ fn answered(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, block: BlockS
 
 /// A leased block is complete.
 fn on_block(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, block: BlockSpan) {
-    peer.rejects = 0;
+    peer.source.rejects = 0;
     let still_owed = answered(turn, t, peer, block);
-    let arrival = t.pieces.arrived(block, peer.key, peer.addr.ip(), still_owed);
+    let arrival = t.pieces.arrived(block, peer.source.key, peer.source.addr.ip(), still_owed);
     if arrival.others_owe {
-        turn.effects.push(Effect::Cancel { torrent: t.key, block, but: peer.key });
+        turn.effects.push(Effect::Cancel { torrent: t.key, block, but: peer.source.key });
     }
     if arrival.piece_full {
         turn.effects.push(Effect::Hash { torrent: t.key, piece: block.piece() });

@@ -158,7 +158,7 @@ impl Swarms {
 
     /// The torrent of a connection, once known.
     pub fn torrent_of(&self, key: PeerKey) -> Option<TorrentKey> {
-        self.connections.get(key)?.peer.torrent
+        self.connections.get(key)?.peer.source.torrent
     }
 
     /// Requests blocks from every peer of the torrent that has room for more.
@@ -173,7 +173,7 @@ impl Swarms {
         let Some(t) = self.torrents.get_mut(key) else { return };
         for key in &t.peers {
             let Some(Connection { peer, .. }) = self.connections.get_mut(*key).filter(|_| *key != but) else { continue };
-            if peer.requests.give_up(block) {
+            if peer.source.requests.give_up(block) {
                 t.pieces.cancel_request(block);
                 peer.say(&Message::Cancel(block.into()), turn.out);
             }
@@ -199,7 +199,7 @@ impl Swarms {
     /// Has the caller read a connection again whose reading was paused.
     pub fn wake(&mut self, turn: &mut Turn<'_>, key: PeerKey) {
         if let Some(c) = self.connections.get_mut(key) {
-            if std::mem::take(&mut c.peer.read_paused) {
+            if std::mem::take(&mut c.peer.source.read_paused) {
                 turn.out.push(Action::Wake { peer: key });
             }
         }
@@ -220,7 +220,7 @@ impl Swarms {
         for key in keys {
             self.wake(turn, key);
             if let Some(c) = self.connections.get_mut(key) {
-                if std::mem::take(&mut c.peer.upload_throttled) {
+                if std::mem::take(&mut c.peer.wire.upload_throttled) {
                     c.peer.flush(turn.out);
                 }
             }

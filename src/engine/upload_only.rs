@@ -18,7 +18,7 @@ impl Torrent {
 impl Peer {
     /// Whether the peer wants nothing more: it has every piece, or says that it is upload-only.
     pub(super) fn is_upload_only(&self) -> bool {
-        self.phase == Phase::Up && (self.has.is_full() || self.upload_only)
+        self.wire.phase == Phase::Up && (self.source.has.is_full() || self.wire.upload_only)
     }
 }
 

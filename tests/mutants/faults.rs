@@ -59,7 +59,7 @@ pub const FAULTS: &[Fault] = &[
         new: "HashVerdict::Bad { .. } => self.on_good(turn, key, piece, None),",
     },
     // ---- what is asked
-    Fault { what: "who chokes us is asked all the same", file: "engine/messages.rs", old: "peer.they_choke = true;", new: "" },
+    Fault { what: "who chokes us is asked all the same", file: "engine/messages.rs", old: "peer.source.they_choke = true;", new: "" },
     Fault {
         what: "what a peer owed when it choked us stays owed",
         file: "engine/messages.rs",
@@ -137,14 +137,14 @@ pub const FAULTS: &[Fault] = &[
     Fault {
         what: "a peer that comes is told that we have everything",
         file: "engine/connections.rs",
-        old: "() if peer.fast && have.is_full() => ",
-        new: "() if peer.fast => ",
+        old: "if peer.wire.fast && have.is_full() {",
+        new: "if peer.wire.fast {",
     },
     // ---- what is served
     Fault {
         what: "who is choked is served",
         file: "engine/messages.rs",
-        old: "    if peer.we_choke {\n        let allowed",
+        old: "    if peer.wire.we_choke {\n        let allowed",
         new: "    if false {\n        let allowed",
     },
     Fault {
@@ -162,8 +162,8 @@ pub const FAULTS: &[Fault] = &[
     Fault {
         what: "the upload limit is ignored",
         file: "engine/stream.rs",
-        old: "peer.outbox.plan(payload_budget.min(allowance), plan);",
-        new: "peer.outbox.plan(payload_budget, plan);",
+        old: "peer.wire.outbox.plan(payload_budget.min(allowance), plan);",
+        new: "peer.wire.outbox.plan(payload_budget, plan);",
     },
     Fault {
         what: "the download limit is ignored",

@@ -58,220 +58,77 @@ pub enum Reading {
     },
 }
 
-/// Everything about a peer but the stream that is read.
+/// A source of blocks: what the picker, endgame, smart ban and stats may know of a peer.
 #[derive(Debug)]
-pub struct Peer {
+pub struct Source {
     /// Its key.
     pub key: PeerKey,
-    /// Its address; for one that we dialed, where it listens.
-    pub addr: SocketAddr,
-    /// Who told us of it.
-    pub origin: Origin,
-    /// We dialed it.
-    pub dialed: bool,
     /// Its torrent, once known.
     pub torrent: Option<TorrentKey>,
-    /// How far the connection is.
-    pub phase: Phase,
-    /// When this phase began.
-    pub since: Instant,
-    /// When the last byte came.
-    pub last_in: Instant,
-    /// When the last byte went.
-    pub last_out: Instant,
-    /// When either side last wanted something.
-    pub last_wanted: Instant,
-    /// What goes out.
-    pub outbox: Outbox,
-    flush_queued: bool,
-    /// `want` said Pause, and nothing has woken it since.
-    pub read_paused: bool,
-    /// An upload limit held its blocks back.
-    pub upload_throttled: bool,
-    /// The payload that is coming in.
-    pub reading: Reading,
-    /// What it calls itself.
-    pub id: Option<PeerId>,
-    /// Both speak the Fast extension.
-    pub fast: bool,
-    /// What it has.
+    /// Its address; of a peer that we dialed, the address where it listens.
+    pub addr: SocketAddr,
+    /// How its address came to us.
+    pub origin: Origin,
+    /// Pieces that it has.
     pub has: Bitfield,
-    /// It was counted as a seed when it said what it has.
-    pub joined_as_seed: bool,
-    /// It has said what it has, or something else first.
-    pub sent_have_info: bool,
-    /// We do not serve it.
-    pub we_choke: bool,
-    /// It has what we want.
+    /// The number of pieces that it has and we miss.
+    pub wanted_pieces: u32,
+    /// It has a piece that we miss, and was told so.
     pub we_want: bool,
     /// It does not serve us.
     pub they_choke: bool,
-    /// We have what it wants.
-    pub they_want: bool,
-    /// Pieces that it has and we miss.
-    pub wanted_pieces: u32,
-    /// What it owes us.
-    pub requests: RequestQueue,
-    /// What it sends; bytes of payload.
-    pub down: Rate,
-    /// What we send; bytes of payload.
-    pub up: Rate,
-    /// Pieces that it lets us have while choking us.
+    /// Pieces that it serves while it chokes us (BEP 6).
     pub fast_to_us: Vec<PieceIndex>,
-    /// Pieces that it may have while we choke it, and the bytes that it took that way.
-    pub fast_to_them: Vec<(PieceIndex, u64)>,
-    /// Pieces that it suggested.
+    /// Pieces that it suggested (BEP 6).
     pub suggested: Vec<PieceIndex>,
-    /// When we last choked or unchoked it.
-    pub choke_changed: Instant,
-    /// Bytes sent since then.
-    pub sent_since_change: u64,
-    /// Requests that could not be served.
-    pub invalid_requests: u32,
-    /// Blocks that nobody asked for.
-    pub unasked_blocks: u32,
+    /// Blocks requested from it.
+    pub requests: RequestQueue,
+    /// Payload that it sends, bytes a second.
+    pub down: Rate,
+    /// The payload that is arriving.
+    pub reading: Reading,
+    /// When the leased block that is arriving began.
+    pub block_began: Instant,
+    /// When its last byte arrived.
+    pub last_in: Instant,
+    /// Its stream is not read until it is woken.
+    pub read_paused: bool,
     /// Requests that it rejected since its last block.
     pub rejects: u32,
-    /// When the leased block that comes in began.
-    pub block_began: Instant,
-    /// It has said how it sees our address; once is enough.
-    pub reported_our_ip: bool,
-    /// It has said where its node of the DHT is; once is enough.
-    pub reported_dht_port: bool,
-    /// The port that it listens at, as it says.
-    pub listen_port: Option<u16>,
-    /// Others are told of it.
-    pub advertised: bool,
-    /// What it was told of others.
-    pub pex_cursor: PexCursor,
-    /// Message ids of the extensions that it speaks.
-    pub extensions: ExtensionIds,
-    /// It says that it wants nothing more of anybody (BEP 21).
-    pub upload_only: bool,
-    /// What we last told it of ourselves in that; `None`: it does not speak the extension protocol.
-    pub sent_upload_only: Option<bool>,
-    /// What it said before the torrent's shape was known.
-    pub deferred: DeferredMessages,
+    /// Blocks that it sent without a request.
+    pub unasked_blocks: u32,
 }
 
-impl Peer {
-    /// A peer of which nothing is known but its address.
-    pub fn new(
-        now: Instant,
-        key: PeerKey,
-        addr: SocketAddr,
-        origin: Origin,
-        torrent: Option<TorrentKey>,
-        policy: &Policy,
-    ) -> Peer {
-        let dialed = origin != Origin::Incoming;
-        Peer {
+impl Source {
+    fn new(now: Instant, key: PeerKey, addr: SocketAddr, origin: Origin, torrent: Option<TorrentKey>, policy: &Policy) -> Source {
+        Source {
             key,
+            torrent,
             addr,
             origin,
-            dialed,
-            torrent,
-            phase: if dialed { Phase::Connecting } else { Phase::Handshaking },
-            since: now,
-            last_in: now,
-            last_out: now,
-            last_wanted: now,
-            outbox: Outbox::default(),
-            flush_queued: false,
-            read_paused: false,
-            upload_throttled: false,
-            reading: Reading::Nothing,
-            id: None,
-            fast: false,
             has: Bitfield::empty(0),
-            joined_as_seed: false,
-            sent_have_info: false,
-            we_choke: true,
+            wanted_pieces: 0,
             we_want: false,
             they_choke: true,
-            they_want: false,
-            wanted_pieces: 0,
+            fast_to_us: Vec::new(),
+            suggested: Vec::new(),
             requests: RequestQueue::new(policy.window, policy.snub_after),
             down: Rate::default(),
-            up: Rate::default(),
-            fast_to_us: Vec::new(),
-            fast_to_them: Vec::new(),
-            suggested: Vec::new(),
-            choke_changed: now,
-            sent_since_change: 0,
-            invalid_requests: 0,
-            unasked_blocks: 0,
-            rejects: 0,
+            reading: Reading::Nothing,
             block_began: now,
-            reported_our_ip: false,
-            reported_dht_port: false,
-            listen_port: None,
-            advertised: false,
-            pex_cursor: PexCursor::default(),
-            extensions: ExtensionIds::default(),
-            upload_only: false,
-            sent_upload_only: None,
-            deferred: DeferredMessages::default(),
+            last_in: now,
+            read_paused: false,
+            rejects: 0,
+            unasked_blocks: 0,
         }
     }
 
-    /// Sends a message.
-    pub fn say(&mut self, message: &Message<'_>, out: &mut Actions) {
-        self.outbox.push(message);
-        self.flush(out);
-    }
-
-    /// There is something to write.
-    pub fn flush(&mut self, out: &mut Actions) {
-        if !self.flush_queued {
-            self.flush_queued = true;
-            out.push(Action::Flush { peer: self.key });
-        }
-    }
-
-    /// The hands ask what to write: the next message needs another [`Action::Flush`].
-    pub fn flushing(&mut self) {
-        self.flush_queued = false;
-    }
-
-    /// How far the stream may be read along with framing: no further than a block's header while blocks may come.
-    pub fn read_ahead(&self) -> ReadAhead {
-        if self.requests.in_flight() > 0 { ReadAhead::Header } else { ReadAhead::Full }
-    }
-
-    /// Says whether we want something of it, if that changed.
-    pub fn set_we_want(&mut self, now: Instant, want: bool, out: &mut Actions) {
-        if self.we_want != want && self.phase == Phase::Up {
-            self.we_want = want;
-            self.last_wanted = now;
-            self.say(if want { &Message::Interested } else { &Message::NotInterested }, out);
-        }
-    }
-
-    /// Begins or ends serving it. What it had asked for and has not begun is dropped, or rejected (BEP 6).
-    pub fn set_we_choke(&mut self, now: Instant, choke: bool, out: &mut Actions) {
-        if self.we_choke == choke {
-            return;
-        }
-        self.we_choke = choke;
-        self.choke_changed = now;
-        self.sent_since_change = 0;
-        self.say(if choke { &Message::Choke } else { &Message::Unchoke }, out);
-        if choke {
-            for span in self.outbox.take_back_all() {
-                if self.fast {
-                    self.say(&Message::Reject(span.into()), out);
-                }
-            }
-        }
-    }
-
-    /// Whether a request goes out to it now: it serves us, or allows some pieces all the same.
+    /// Whether a request may be sent to it now: it serves us, or some pieces in spite of choking us.
     pub fn may_be_asked(&self) -> bool {
-        self.phase == Phase::Up && self.we_want && (!self.they_choke || !self.fast_to_us.is_empty())
+        self.we_want && (!self.they_choke || !self.fast_to_us.is_empty())
     }
 
-    /// What the picker has to know of it.
+    /// The picker's input.
     pub fn pick_input(&self, is_fast: bool) -> PickInput<'_> {
         PickInput {
             peer: self.key,
@@ -283,27 +140,14 @@ impl Peer {
         }
     }
 
-    /// When something has to be said or done about its silence, and ours.
-    pub fn next_deadline(&self) -> Instant {
-        match self.phase {
-            Phase::Connecting => self.since + limits::CONNECT_TIMEOUT,
-            Phase::Handshaking => self.since + limits::HANDSHAKE_TIMEOUT,
-            Phase::Up => (self.last_in + limits::IDLE_TIMEOUT)
-                .min(self.last_out + limits::KEEP_ALIVE)
-                .min(self.requests.snub_at())
-                .min(self.block_due())
-                .min(self.uninteresting_at()),
-        }
-    }
-
-    /// The block that comes in under its lease, and the time in which the rest of it may be expected.
+    /// The block that arrives under its lease, and the time in which the rest of it may be expected.
     pub fn being_sent(&self, now: Instant) -> Option<(BlockSpan, Duration)> {
         let Reading::Block { rest, block, .. } = self.reading else { return None };
         let wait = Duration::from_micros(u64::from(rest.len()) * 1_000_000 / self.down.per_second(now).max(1));
         Some((block, wait.max(now.since(self.last_in))))
     }
 
-    /// When the block that comes in has taken too long.
+    /// When the block that is arriving has taken too long.
     pub fn block_due(&self) -> Instant {
         match self.reading {
             Reading::Block { .. } => self.block_began + limits::BLOCK_TIMEOUT,
@@ -311,22 +155,205 @@ impl Peer {
         }
     }
 
-    /// Whether it is our limit or our disk that keeps us from reading, and not its own refusal to read.
-    pub fn is_held_back(&self) -> bool {
-        self.read_paused && self.outbox.control_bytes() <= limits::OUTBOX_STOP_READING_BYTES
-    }
-
     /// Its silence until now was our doing.
     pub fn reset_timeouts(&mut self, now: Instant) {
         self.requests.reset_timeouts(now);
-        (self.last_in, self.block_began) = (now, now);
+        self.last_in = now;
+        self.block_began = now;
+    }
+}
+
+/// The BitTorrent conversation with a peer: what was said, and what we serve it.
+#[derive(Debug)]
+pub struct Wire {
+    /// We dialed it.
+    pub dialed: bool,
+    /// How far the connection is.
+    pub phase: Phase,
+    /// When this phase began.
+    pub since: Instant,
+    /// When our last byte was sent.
+    pub last_out: Instant,
+    /// When either side last wanted a piece.
+    pub last_wanted: Instant,
+    /// Messages and blocks to send.
+    pub outbox: Outbox,
+    flush_queued: bool,
+    /// An upload limit keeps its blocks back.
+    pub upload_throttled: bool,
+    /// Its peer id, once known.
+    pub id: Option<PeerId>,
+    /// Both sides speak the Fast extension (BEP 6).
+    pub fast: bool,
+    /// It was counted as a seed when it sent its bitfield.
+    pub joined_as_seed: bool,
+    /// It has sent its bitfield, or another message that had to come after it.
+    pub sent_have_info: bool,
+    /// We do not serve it.
+    pub we_choke: bool,
+    /// We have a piece that it misses, and it said so.
+    pub they_want: bool,
+    /// Payload that we send, bytes a second.
+    pub up: Rate,
+    /// Pieces that it may request while we choke it, and the bytes that it took that way (BEP 6).
+    pub fast_to_them: Vec<(PieceIndex, u64)>,
+    /// When we last choked or unchoked it.
+    pub choke_changed: Instant,
+    /// Payload sent since then, bytes.
+    pub sent_since_change: u64,
+    /// Requests that could not be served.
+    pub invalid_requests: u32,
+    /// It has reported our address; only its first report counts.
+    pub reported_our_ip: bool,
+    /// It has reported its DHT node; only its first report counts.
+    pub reported_dht_port: bool,
+    /// The port where it listens, as it says.
+    pub listen_port: Option<u16>,
+    /// Other peers are told of it (BEP 11).
+    pub advertised: bool,
+    /// What it was told of other peers (BEP 11).
+    pub pex_cursor: PexCursor,
+    /// Message ids of the extensions that it speaks (BEP 10).
+    pub extensions: ExtensionIds,
+    /// It says that it is upload-only (BEP 21).
+    pub upload_only: bool,
+    /// What we last said of ourselves about that; `None` if it does not speak the extension protocol.
+    pub sent_upload_only: Option<bool>,
+    /// Messages that wait for the metadata.
+    pub deferred: DeferredMessages,
+}
+
+impl Wire {
+    fn new(now: Instant, dialed: bool) -> Wire {
+        Wire {
+            dialed,
+            phase: if dialed { Phase::Connecting } else { Phase::Handshaking },
+            since: now,
+            last_out: now,
+            last_wanted: now,
+            outbox: Outbox::default(),
+            flush_queued: false,
+            upload_throttled: false,
+            id: None,
+            fast: false,
+            joined_as_seed: false,
+            sent_have_info: false,
+            we_choke: true,
+            they_want: false,
+            up: Rate::default(),
+            fast_to_them: Vec::new(),
+            choke_changed: now,
+            sent_since_change: 0,
+            invalid_requests: 0,
+            reported_our_ip: false,
+            reported_dht_port: false,
+            listen_port: None,
+            advertised: false,
+            pex_cursor: PexCursor::default(),
+            extensions: ExtensionIds::default(),
+            upload_only: false,
+            sent_upload_only: None,
+            deferred: DeferredMessages::default(),
+        }
+    }
+}
+
+/// A peer: a source of blocks, and the conversation that brings them.
+#[derive(Debug)]
+pub struct Peer {
+    /// What is requested from it.
+    pub source: Source,
+    /// What is said.
+    pub wire: Wire,
+}
+
+impl Peer {
+    /// A peer of which only the address is known.
+    pub fn new(
+        now: Instant,
+        key: PeerKey,
+        addr: SocketAddr,
+        origin: Origin,
+        torrent: Option<TorrentKey>,
+        policy: &Policy,
+    ) -> Peer {
+        Peer { source: Source::new(now, key, addr, origin, torrent, policy), wire: Wire::new(now, origin != Origin::Incoming) }
+    }
+
+    /// Sends a message.
+    pub fn say(&mut self, message: &Message<'_>, out: &mut Actions) {
+        self.wire.outbox.push(message);
+        self.flush(out);
+    }
+
+    /// There is something to write.
+    pub fn flush(&mut self, out: &mut Actions) {
+        if !self.wire.flush_queued {
+            self.wire.flush_queued = true;
+            out.push(Action::Flush { peer: self.source.key });
+        }
+    }
+
+    /// The hands ask what to write: the next message needs another [`Action::Flush`].
+    pub fn flushing(&mut self) {
+        self.wire.flush_queued = false;
+    }
+
+    /// How far the stream may be read along with framing: no further than a block's header while blocks may come.
+    pub fn read_ahead(&self) -> ReadAhead {
+        if self.source.requests.in_flight() > 0 { ReadAhead::Header } else { ReadAhead::Full }
+    }
+
+    /// Says whether we want something of it, if that changed.
+    pub fn set_we_want(&mut self, now: Instant, want: bool, out: &mut Actions) {
+        if self.source.we_want != want && self.wire.phase == Phase::Up {
+            self.source.we_want = want;
+            self.wire.last_wanted = now;
+            self.say(if want { &Message::Interested } else { &Message::NotInterested }, out);
+        }
+    }
+
+    /// Begins or ends serving it. What it had asked for and has not begun is dropped, or rejected (BEP 6).
+    pub fn set_we_choke(&mut self, now: Instant, choke: bool, out: &mut Actions) {
+        if self.wire.we_choke == choke {
+            return;
+        }
+        self.wire.we_choke = choke;
+        self.wire.choke_changed = now;
+        self.wire.sent_since_change = 0;
+        self.say(if choke { &Message::Choke } else { &Message::Unchoke }, out);
+        if choke {
+            for span in self.wire.outbox.take_back_all() {
+                if self.wire.fast {
+                    self.say(&Message::Reject(span.into()), out);
+                }
+            }
+        }
+    }
+
+    /// When something has to be said or done about its silence, and ours.
+    pub fn next_deadline(&self) -> Instant {
+        match self.wire.phase {
+            Phase::Connecting => self.wire.since + limits::CONNECT_TIMEOUT,
+            Phase::Handshaking => self.wire.since + limits::HANDSHAKE_TIMEOUT,
+            Phase::Up => (self.source.last_in + limits::IDLE_TIMEOUT)
+                .min(self.wire.last_out + limits::KEEP_ALIVE)
+                .min(self.source.requests.snub_at())
+                .min(self.source.block_due())
+                .min(self.uninteresting_at()),
+        }
+    }
+
+    /// Whether it is our limit or our disk that keeps us from reading, and not its own refusal to read.
+    pub fn is_held_back(&self) -> bool {
+        self.source.read_paused && self.wire.outbox.control_bytes() <= limits::OUTBOX_STOP_READING_BYTES
     }
 
     /// When nobody will have wanted anything for too long.
     pub fn uninteresting_at(&self) -> Instant {
-        match self.we_want || self.they_want {
+        match self.source.we_want || self.wire.they_want {
             true => Instant::NEVER,
-            false => self.last_wanted + limits::UNINTERESTING_TIMEOUT,
+            false => self.wire.last_wanted + limits::UNINTERESTING_TIMEOUT,
         }
     }
 }

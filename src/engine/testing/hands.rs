@@ -123,8 +123,8 @@ impl World {
             let Some(crate::engine::peer::Connection { peer, .. }) = self.engine.swarms.connections.get(p) else { return };
             let spans = plan.parts.iter().filter_map(|part| if let Part::Payload(span) = part { Some(*span) } else { None });
             // The first may be the rest of a block that had begun before the choke.
-            for span in spans.skip(1).filter(|_| peer.we_choke) {
-                assert!(peer.fast_to_them.iter().any(|(fast, _)| *fast == span.piece()), "{span} is sent to a choked peer");
+            for span in spans.skip(1).filter(|_| peer.wire.we_choke) {
+                assert!(peer.wire.fast_to_them.iter().any(|(fast, _)| *fast == span.piece()), "{span} is sent to a choked peer");
             }
             for part in &plan.parts {
                 match part {

@@ -66,7 +66,7 @@ fn p8_an_answer_to_a_request_that_was_given_up_is_no_offence_and_is_used() {
         w.send_block(p, s);
     }
     let peer = &w.engine.swarms.connections.get(p).unwrap().peer;
-    assert_eq!((peer.unasked_blocks, wasted(&w)), (0, 0));
+    assert_eq!((peer.source.unasked_blocks, wasted(&w)), (0, 0));
 }
 
 #[test]
@@ -131,10 +131,10 @@ fn p23_a_peer_that_sends_nothing_is_snubbing_after_twenty_seconds_and_its_blocks
     let snub = w.server(1);
     let asked = w.requests(snub);
     w.pass(19.0);
-    assert!(!w.engine.swarms.connections.get(snub).unwrap().peer.requests.is_snubbed());
+    assert!(!w.engine.swarms.connections.get(snub).unwrap().peer.source.requests.is_snubbed());
     w.pass(2.0);
     let peer = &w.engine.swarms.connections.get(snub).unwrap().peer;
-    assert!(peer.requests.is_snubbed() && peer.requests.in_flight() <= 1);
+    assert!(peer.source.requests.is_snubbed() && peer.source.requests.in_flight() <= 1);
     w.send_block(snub, asked[0]);
     assert!(w.is_open(snub) && wasted(&w) == 0, "its late answer is no offence, and of use");
     let q = w.server(2);

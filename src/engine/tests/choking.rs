@@ -81,7 +81,8 @@ fn p10_a_choked_peers_requests_are_rejected_and_forgiven_only_while_the_choke_is
     let mut w = World::seed();
     let p = choked(&mut w);
     // Piece 0…3 may be allowed fast in so small a torrent: take one that is not.
-    let fast: Vec<u32> = w.engine.swarms.connections.get(p).unwrap().peer.fast_to_them.iter().map(|(p, _)| p.get()).collect();
+    let fast: Vec<u32> =
+        w.engine.swarms.connections.get(p).unwrap().peer.wire.fast_to_them.iter().map(|(p, _)| p.get()).collect();
     let Some(not_fast) = (0..4).find(|n| !fast.contains(n)) else { return };
     for _ in 0..limits::INVALID_REQUESTS + 10 {
         ask(&mut w, p, block(not_fast, 0));
@@ -102,7 +103,7 @@ fn p10_an_allowed_fast_piece_may_be_taken_three_times_and_no_more() {
     let g = Geometry::new(100 * PIECE_LEN, PIECE_LEN).unwrap();
     let mut w = World::with_geometry(g, |s| s.have = Bitfield::full(100));
     let p = choked(&mut w);
-    let piece = w.engine.swarms.connections.get(p).unwrap().peer.fast_to_them[0].0.get();
+    let piece = w.engine.swarms.connections.get(p).unwrap().peer.wire.fast_to_them[0].0.get();
     for _ in 0..limits::ALLOWED_FAST_TIMES {
         for n in 0..4 {
             assert_eq!(ask(&mut w, p, block(piece, n)), [Said::Block(block(piece, n))]);
@@ -121,7 +122,7 @@ fn p10_the_queue_of_one_peer_has_a_limit_and_the_rest_is_rejected() {
     let all: Vec<_> = (0..600).map(|n| Message::Request(raw(n / 6, n % 6 * 1000, 1000))).collect();
     w.say(p, &all);
     w.say(p, &all[..10]);
-    assert_eq!(w.engine.swarms.connections.get(p).unwrap().peer.outbox.blocks(), limits::REQQ_OURS_BLOCKS);
+    assert_eq!(w.engine.swarms.connections.get(p).unwrap().peer.wire.outbox.blocks(), limits::REQQ_OURS_BLOCKS);
     w.puppets.get_mut(&p).unwrap().reads = true;
     w.flush(p);
     let heard = w.heard(p);
@@ -158,7 +159,7 @@ fn p14_a_peer_that_never_reads_is_not_read_from_either() {
         w.say(p, &[Message::Request(raw(9, 0, 1)), Message::Interested, Message::NotInterested]);
     }
     flap(&mut w, p, 8_000);
-    let waiting = w.engine.swarms.connections.get(p).unwrap().peer.outbox.control_bytes();
+    let waiting = w.engine.swarms.connections.get(p).unwrap().peer.wire.outbox.control_bytes();
     assert!(waiting <= limits::OUTBOX_STOP_READING_BYTES + 16 * 1024, "{waiting} bytes wait for it");
     assert!(!w.puppets[&p].to_engine.is_empty(), "its bytes stay with the kernel");
     w.pass(121.0);
@@ -175,7 +176,7 @@ fn p14_what_waits_for_a_peer_that_never_reads_is_bounded_when_others_make_us_tal
     w.puppets.get_mut(&deaf).unwrap().reads = false;
     let mut most = 0;
     while w.is_open(giver) && w.serve_one(giver) && w.is_open(deaf) {
-        most = most.max(w.engine.swarms.connections.get(deaf).map_or(0, |c| c.peer.outbox.control_bytes()));
+        most = most.max(w.engine.swarms.connections.get(deaf).map_or(0, |c| c.peer.wire.outbox.control_bytes()));
     }
     assert!(!w.is_open(deaf) && most <= limits::OUTBOX_CONTROL_BYTES + 16, "{most} bytes");
 }
@@ -211,7 +212,7 @@ fn slots_are_given_at_once_and_anew_every_ten_seconds() {
     for p in &peers {
         w.say(*p, &[Message::HaveNone, Message::Interested]);
     }
-    let unchoked = |w: &World| peers.iter().filter(|p| !w.engine.swarms.connections.get(**p).unwrap().peer.we_choke).count();
+    let unchoked = |w: &World| peers.iter().filter(|p| !w.engine.swarms.connections.get(**p).unwrap().peer.wire.we_choke).count();
     assert_eq!(unchoked(&w), limits::UPLOAD_SLOTS);
     w.pass(11.0);
     assert!((limits::UPLOAD_SLOTS + 1..=limits::UPLOAD_SLOTS + 2).contains(&unchoked(&w)), "an optimistic one");
@@ -220,7 +221,7 @@ fn slots_are_given_at_once_and_anew_every_ten_seconds() {
         w.pass(10.0);
         for p in &peers {
             w.say(*p, &[Message::KeepAlive]);
-            if !w.engine.swarms.connections.get(*p).unwrap().peer.we_choke {
+            if !w.engine.swarms.connections.get(*p).unwrap().peer.wire.we_choke {
                 served.insert(*p);
             }
         }
@@ -288,6 +289,6 @@ fn the_download_limit_holds_over_a_minute_and_blames_nobody() {
     let s = w.engine.stats(w.now, w.torrent).unwrap();
     assert!((1_150_000..1_250_000).contains(&s.downloaded), "{} in a minute", s.downloaded);
     assert_eq!(s.wasted, 0, "nothing was asked for twice because of our own limit");
-    let snubbed = |p: &&PeerKey| w.engine.swarms.connections.get(**p).unwrap().peer.requests.is_snubbed();
+    let snubbed = |p: &&PeerKey| w.engine.swarms.connections.get(**p).unwrap().peer.source.requests.is_snubbed();
     assert_eq!(peers.iter().filter(snubbed).count(), 0);
 }

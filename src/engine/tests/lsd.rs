@@ -126,7 +126,7 @@ fn a_neighbour_who_calls_for_a_torrent_of_ours_is_dialed_at_the_port_he_names() 
     let dialed: SocketAddr = "10.7.0.1:7777".parse().unwrap();
     assert_eq!(w.dials.iter().map(|(_, addr)| *addr).collect::<Vec<_>>(), [dialed]);
     let peer = w.dials[0].0;
-    assert_eq!(w.engine.swarms.connections.get(peer).unwrap().peer.origin, Origin::Lsd);
+    assert_eq!(w.engine.swarms.connections.get(peer).unwrap().peer.source.origin, Origin::Lsd);
 }
 
 #[test]

@@ -40,11 +40,11 @@ fn wants(w: &mut World, host: u8) {
 }
 
 fn unchoked(w: &World) -> usize {
-    w.engine.swarms.connections.iter().filter(|(_, c)| !c.peer.we_choke).count()
+    w.engine.swarms.connections.iter().filter(|(_, c)| !c.peer.wire.we_choke).count()
 }
 
 fn is_snubbed(w: &World, p: PeerKey) -> bool {
-    w.engine.swarms.connections.get(p).unwrap().peer.requests.is_snubbed()
+    w.engine.swarms.connections.get(p).unwrap().peer.source.requests.is_snubbed()
 }
 
 // ---- endgame ----------------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ fn a_silent_peer_is_a_snubber_when_the_policy_says_so_and_never_without_it() {
     let p = w.server(1);
     w.pass(110.0);
     assert!(w.is_open(p) && !is_snubbed(&w, p));
-    assert!(w.engine.swarms.connections.get(p).unwrap().peer.requests.in_flight() > 0);
+    assert!(w.engine.swarms.connections.get(p).unwrap().peer.source.requests.in_flight() > 0);
 }
 
 /// The first two pieces that are asked for when piece 7 of eight is rare; one pair for each of these seeds.
@@ -321,7 +321,7 @@ fn giving_earns_a_slot_only_where_there_is_tit_for_tat() {
         w.say(giver, &[Message::Bitfield { bytes: &[0x70] }, Message::Unchoke, Message::Interested]);
         w.serve_one(giver);
         w.pass(10.5);
-        let served = |p| !w.engine.swarms.connections.get(p).unwrap().peer.we_choke;
+        let served = |p| !w.engine.swarms.connections.get(p).unwrap().peer.wire.we_choke;
         assert_eq!((served(giver), served(first)), (tit_for_tat, !tit_for_tat));
     }
 }

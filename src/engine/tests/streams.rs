@@ -109,7 +109,7 @@ fn p6_the_same_have_twice_counts_once() {
     w.say(q, &[Message::Unchoke]);
     w.serve_all(q);
     assert_eq!(w.have(), [1]);
-    assert!(!w.engine.swarms.connections.get(q).unwrap().peer.we_want, "nothing of it is wanted_pieces any more");
+    assert!(!w.engine.swarms.connections.get(q).unwrap().peer.source.we_want, "nothing of it is wanted_pieces any more");
 }
 
 #[test]
@@ -239,8 +239,11 @@ fn p15_floods_of_small_messages_leave_no_trace() {
     w.say(p, &flood);
     assert!(w.is_open(p));
     let peer = &w.engine.swarms.connections.get(p).unwrap().peer;
-    assert!(peer.fast_to_us.len() <= limits::ALLOWED_FAST_REMEMBERED && peer.suggested.len() <= limits::SUGGESTED_PIECES);
-    assert_eq!(peer.outbox.control_bytes(), 0);
+    assert!(
+        peer.source.fast_to_us.len() <= limits::ALLOWED_FAST_REMEMBERED
+            && peer.source.suggested.len() <= limits::SUGGESTED_PIECES
+    );
+    assert_eq!(peer.wire.outbox.control_bytes(), 0);
 }
 
 #[test]

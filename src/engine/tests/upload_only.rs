@@ -162,7 +162,7 @@ fn a_piece_that_is_gone_is_not_asked_of_that_peer_and_what_it_owed_of_it_is_aske
     assert!(w.have().contains(&piece));
     assert!(w.requests(p).iter().all(|r| r.piece != piece));
     let gone = w.piece(piece);
-    assert!(!w.engine.swarms.connections.get(p).unwrap().peer.has.has(gone) && w.is_open(p));
+    assert!(!w.engine.swarms.connections.get(p).unwrap().peer.source.has.has(gone) && w.is_open(p));
 }
 
 #[test]
@@ -224,7 +224,8 @@ fn what_was_gone_before_the_shape_was_known_is_not_believed_to_be_there() {
     w.say(r, &[Message::HaveAll]);
     (0..2 * limits::DEFERRED_HAVES as u32).for_each(|piece| dont_have(&mut w, r, piece));
     understand(&mut w, Bitfield::empty(4));
-    let has = |w: &World, p| w.engine.swarms.connections.get(p).unwrap().peer.has.iter().map(|p| p.get()).collect::<Vec<_>>();
+    let has =
+        |w: &World, p| w.engine.swarms.connections.get(p).unwrap().peer.source.has.iter().map(|p| p.get()).collect::<Vec<_>>();
     assert_eq!((has(&w, p), has(&w, q)), (vec![0, 2, 3], vec![2, 3]));
     assert_eq!(w.why(r), None);
     assert!(w.is_open(p) && w.is_open(q) && was_let_go(&w, r), "no torrent has so many pieces");
