@@ -47,7 +47,7 @@ impl FaultKind {
 
 /// What was being done when the fault appeared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Doing {
+pub(super) enum Operation {
     Open,
     Create,
     Read,
@@ -78,16 +78,16 @@ impl DiskFault {
     }
 
     /// The fault that this errno means at this moment.
-    pub(super) fn new(doing: Doing, path: &Path, errno: Errno) -> DiskFault {
+    pub(super) fn new(doing: Operation, path: &Path, errno: Errno) -> DiskFault {
         let kind = match errno {
             Errno::NOSPC | Errno::DQUOT | Errno::MLINK => FaultKind::NoSpace,
             Errno::FBIG => FaultKind::TooLarge,
             Errno::LOOP | Errno::ISDIR | Errno::NOTDIR | Errno::XDEV | Errno::EXIST | Errno::NXIO => FaultKind::Exists,
-            Errno::NOENT if doing != Doing::Create => FaultKind::Missing,
+            Errno::NOENT if doing != Operation::Create => FaultKind::Missing,
             _ => match doing {
-                Doing::Open => FaultKind::CannotOpen,
-                Doing::Create => FaultKind::CannotCreate,
-                Doing::Read | Doing::Write | Doing::Sync => FaultKind::Io,
+                Operation::Open => FaultKind::CannotOpen,
+                Operation::Create => FaultKind::CannotCreate,
+                Operation::Read | Operation::Write | Operation::Sync => FaultKind::Io,
             },
         };
         DiskFault { kind, path: path.to_path_buf(), errno: errno.raw_os_error() }
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_fault_is_one_sentence_with_the_file_and_the_reason() {
-        let f = DiskFault::new(Doing::Write, Path::new("/d/a\u{1b}[2Jb"), Errno::NOSPC);
+        let f = DiskFault::new(Operation::Write, Path::new("/d/a\u{1b}[2Jb"), Errno::NOSPC);
         assert_eq!(f.kind, FaultKind::NoSpace);
         assert_eq!(f.exit_code(), 9);
         let text = f.to_string();
@@ -144,9 +144,9 @@ mod tests {
     #[test]
     fn the_same_errno_means_what_was_being_done() {
         let p = Path::new("x");
-        assert_eq!(DiskFault::new(Doing::Open, p, Errno::ACCESS).exit_code(), 15);
-        assert_eq!(DiskFault::new(Doing::Create, p, Errno::ACCESS).exit_code(), 16);
-        assert_eq!(DiskFault::new(Doing::Write, p, Errno::IO).exit_code(), 17);
-        assert_eq!(DiskFault::new(Doing::Open, p, Errno::LOOP).exit_code(), 13);
+        assert_eq!(DiskFault::new(Operation::Open, p, Errno::ACCESS).exit_code(), 15);
+        assert_eq!(DiskFault::new(Operation::Create, p, Errno::ACCESS).exit_code(), 16);
+        assert_eq!(DiskFault::new(Operation::Write, p, Errno::IO).exit_code(), 17);
+        assert_eq!(DiskFault::new(Operation::Open, p, Errno::LOOP).exit_code(), 13);
     }
 }

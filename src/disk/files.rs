@@ -1,15 +1,15 @@
 //! A torrent's content on the disk, and the bounded set of descriptors through which one worker reaches it.
 //!
-//! [`Content`] does not change once it is open (but for one bit a file), so every thread may hold it. [`OpenFiles`] belongs to one worker.
+//! [`TorrentFiles`] does not change once it is open (but for one bit a file), so every thread may hold it. [`OpenFiles`] belongs to one worker.
 //! Invariants: a file with unsynced writes is never closed before an `fdatasync` said that they are safe (a write-back
 //! error is told only to descriptors that were open at the time), unless a sync of the whole file system will tell; nothing existing is truncated; pad bytes are never
 //! written and read as zeros.
 
-use super::fault::{DiskFault, Doing, FaultKind};
-use super::layout::{Layout, Segment};
+use super::dir::{Dir, FsKind, syncfs_reports_errors};
+use super::fault::{DiskFault, FaultKind, Operation};
+use super::layout::{FileSpan, Layout};
 use super::limits;
-use super::resume::{Seen, Stamp};
-use super::tree::{FsKind, Tree, tells_of_lost_writes};
+use super::resume::{FileStamp, SeenFile};
 use crate::units::{BlockSpan, Geometry, InfoHash, PieceHash, PieceIndex, TorrentKey};
 use crate::wire::PieceHashes;
 use rustix::io::{Errno, retry_on_intr};
@@ -23,27 +23,27 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 
 /// An open torrent's content: what it is and where it lies.
 #[derive(Debug)]
-pub(super) struct Content {
+pub(super) struct TorrentFiles {
     pub key: TorrentKey,
     pub info_hash: InfoHash,
     pub geometry: Geometry,
     pub layout: Layout,
     pub hashes: PieceHashes,
-    pub tree: Tree,
+    pub tree: Dir,
     pub fs: FsKind,
     pub read_only: bool,
-    pub grown: Grown,
+    pub grown: PresizedFiles,
 }
 
 /// Files that were given their length, or had it when they were first written to: one that lost it later was changed by
 /// somebody else. The only thing of a content that changes, a bit at a time.
 #[derive(Debug)]
-pub(super) struct Grown(Box<[AtomicU32]>);
+pub(super) struct PresizedFiles(Box<[AtomicU32]>);
 
-impl Grown {
+impl PresizedFiles {
     /// None of so many.
-    pub fn none(files: usize) -> Grown {
-        Grown((0..files.div_ceil(32)).map(|_| AtomicU32::new(0)).collect())
+    pub fn none(files: usize) -> PresizedFiles {
+        PresizedFiles((0..files.div_ceil(32)).map(|_| AtomicU32::new(0)).collect())
     }
 
     fn has(&self, file: usize) -> bool {
@@ -57,7 +57,7 @@ impl Grown {
     }
 }
 
-impl Content {
+impl TorrentFiles {
     /// What the piece's bytes must hash to.
     pub fn expected(&self, piece: PieceIndex) -> PieceHash {
         let at = piece.as_usize() * 20;
@@ -65,7 +65,7 @@ impl Content {
     }
 
     /// The segments of a span.
-    pub fn segments(&self, span: BlockSpan) -> impl Iterator<Item = Segment> + '_ {
+    pub fn segments(&self, span: BlockSpan) -> impl Iterator<Item = FileSpan> + '_ {
         self.layout.segments(self.geometry.offset(span), u64::from(span.len()))
     }
 
@@ -75,7 +75,7 @@ impl Content {
     }
 
     /// A fault of this file.
-    pub fn fault(&self, doing: Doing, file: usize, errno: Errno) -> DiskFault {
+    pub fn fault(&self, doing: Operation, file: usize, errno: Errno) -> DiskFault {
         DiskFault::new(doing, &self.full_path(file), errno)
     }
 
@@ -87,11 +87,11 @@ impl Content {
 
 #[derive(Debug)]
 struct OpenFile {
-    content: Arc<Content>,
+    content: Arc<TorrentFiles>,
     file: usize,
     fd: Arc<OwnedFd>,
     write: bool,
-    at_home: bool,
+    on_root_device: bool,
     dirty: bool,
     used: u64,
 }
@@ -103,13 +103,13 @@ impl OpenFile {
 
     /// What it is now, if it still lies at its path and is as long as it was made: bytes in a file that was deleted or replaced are
     /// found by nobody again, and those that were cut off are nowhere.
-    fn stamp(&self) -> Result<Stamp, DiskFault> {
+    fn stamp(&self) -> Result<FileStamp, DiskFault> {
         let c = &self.content;
-        let ours = rustix::fs::fstat(&self.fd).map_err(|e| c.fault(Doing::Sync, self.file, e))?;
+        let ours = rustix::fs::fstat(&self.fd).map_err(|e| c.fault(Operation::Sync, self.file, e))?;
         let short = c.fs.sparse() && (ours.st_size as u64) < c.layout.file(self.file).length;
-        let there = c.tree.look(&c.layout.path(self.file))?;
+        let there = c.tree.stat(&c.layout.path(self.file))?;
         match there.is_some_and(|there| there.st_ino == ours.st_ino) && !short {
-            true => Ok(Stamp::of(&ours)),
+            true => Ok(FileStamp::of(&ours)),
             false => Err(c.fault_plain(FaultKind::Changed, self.file)),
         }
     }
@@ -117,7 +117,7 @@ impl OpenFile {
 
 /// What a torrent left to be made safe at the next checkpoint, as far as one worker knows.
 #[derive(Debug, Default)]
-pub(super) struct Owed {
+pub(super) struct PendingSync {
     /// Files that got bytes since the last checkpoint and are owed a sync of their own.
     sync: BTreeSet<usize>,
     /// Directories that got entries.
@@ -134,9 +134,9 @@ pub(super) struct Owed {
 #[derive(Debug)]
 pub(super) struct OpenFiles {
     open: Vec<OpenFile>,
-    owed: BTreeMap<TorrentKey, Owed>,
+    owed: BTreeMap<TorrentKey, PendingSync>,
     /// What files were like when they were synced or closed, until somebody takes it to where the records are.
-    seen: BTreeMap<TorrentKey, Vec<Seen>>,
+    seen: BTreeMap<TorrentKey, Vec<SeenFile>>,
     capacity: usize,
     /// Whether anything will be claimed after a restart. If nothing is, nobody waits for the device.
     durable: bool,
@@ -148,7 +148,7 @@ pub(super) struct OpenFiles {
 impl OpenFiles {
     /// Room for `capacity` descriptors. `durable`: what is written will be claimed by a record, so it must be safe first.
     pub fn new(capacity: usize, durable: bool) -> OpenFiles {
-        let closes_unsynced = tells_of_lost_writes();
+        let closes_unsynced = syncfs_reports_errors();
         let capacity = capacity.max(limits::WORKER_FILES_MIN);
         let (open, owed, seen) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         OpenFiles { open, owed, seen, capacity, durable, closes_unsynced, clock: 0 }
@@ -159,16 +159,16 @@ impl OpenFiles {
             return Ok(());
         }
         // An interrupted flush has told nothing yet, neither good nor bad: it is asked again.
-        retry_on_intr(|| rustix::fs::fdatasync(&o.fd)).map_err(|e| o.content.fault(Doing::Sync, o.file, e))
+        retry_on_intr(|| rustix::fs::fdatasync(&o.fd)).map_err(|e| o.content.fault(Operation::Sync, o.file, e))
     }
 
     /// A descriptor to read the file, or also to write it; writing makes it if it is not there.
-    pub fn get(&mut self, c: &Arc<Content>, file: usize, write: bool) -> Result<&Arc<OwnedFd>, DiskFault> {
-        self.reach(c, file, write).map(|i| &self.open[i].fd)
+    pub fn get(&mut self, c: &Arc<TorrentFiles>, file: usize, write: bool) -> Result<&Arc<OwnedFd>, DiskFault> {
+        self.open_cached(c, file, write).map(|i| &self.open[i].fd)
     }
 
     /// Where its descriptor is among those that are open.
-    fn reach(&mut self, c: &Arc<Content>, file: usize, write: bool) -> Result<usize, DiskFault> {
+    fn open_cached(&mut self, c: &Arc<TorrentFiles>, file: usize, write: bool) -> Result<usize, DiskFault> {
         self.clock += 1;
         if let Some(i) = self.open.iter().position(|o| o.is(c.key, file)) {
             if self.open[i].write || !write {
@@ -185,7 +185,7 @@ impl OpenFiles {
         let grown = c.grown.has(file);
         let opened = match write {
             // An O_RDWR descriptor serves both, but a reader must not make files or need the right to write.
-            true => c.tree.file_made(&path)?,
+            true => c.tree.open_or_create(&path)?,
             false => c.tree.file(&path, false)?,
         };
         let length = c.layout.file(file).length;
@@ -195,16 +195,16 @@ impl OpenFiles {
                 return Err(c.fault_plain(FaultKind::Changed, file));
             }
             if short {
-                retry_on_intr(|| rustix::fs::ftruncate(&opened.fd, length)).map_err(|e| c.fault(Doing::Create, file, e))?;
+                retry_on_intr(|| rustix::fs::ftruncate(&opened.fd, length)).map_err(|e| c.fault(Operation::Create, file, e))?;
                 self.owed.entry(c.key).or_default().sync.insert(file);
             }
             c.grown.set(file);
         }
-        if !opened.made_in.is_empty() {
-            self.owed.entry(c.key).or_default().dirs.extend(opened.made_in);
+        if !opened.new_entries_in.is_empty() {
+            self.owed.entry(c.key).or_default().dirs.extend(opened.new_entries_in);
         }
-        let (fd, at_home) = (Arc::new(opened.fd), opened.at_home && c.fs.sparse());
-        self.open.push(OpenFile { content: c.clone(), file, fd, write, at_home, dirty: false, used: self.clock });
+        let (fd, on_root_device) = (Arc::new(opened.fd), opened.on_root_device && c.fs.sparse());
+        self.open.push(OpenFile { content: c.clone(), file, fd, write, on_root_device, dirty: false, used: self.clock });
         Ok(self.open.len() - 1)
     }
 
@@ -216,7 +216,7 @@ impl OpenFiles {
             return;
         }
         // Of many small files each is open for a moment: one sync for all of them costs less than one for each.
-        let later = self.closes_unsynced && gone.at_home;
+        let later = self.closes_unsynced && gone.on_root_device;
         let safe = if later { Ok(()) } else { self.make_safe(&gone) };
         let stamp = safe.and_then(|()| gone.stamp());
         let key = gone.content.key;
@@ -237,18 +237,18 @@ impl OpenFiles {
         }
     }
 
-    fn note(&mut self, key: TorrentKey, file: usize, stamp: Stamp) {
-        self.seen.entry(key).or_default().push(Seen { file: file as u32, stamp });
+    fn note(&mut self, key: TorrentKey, file: usize, stamp: FileStamp) {
+        self.seen.entry(key).or_default().push(SeenFile { file: file as u32, stamp });
     }
 
     /// What files were like when they were closed or synced, of each torrent that has so many of them.
-    pub fn take_seen(&mut self, at_least: usize) -> Vec<(TorrentKey, Vec<Seen>)> {
+    pub fn take_stamps(&mut self, at_least: usize) -> Vec<(TorrentKey, Vec<SeenFile>)> {
         let many: Vec<_> = self.seen.iter().filter(|(_, seen)| seen.len() >= at_least).map(|(key, _)| *key).collect();
         many.into_iter().filter_map(|key| self.seen.remove_entry(&key)).collect()
     }
 
     /// Notes that the file got bytes through this worker's descriptor.
-    pub fn soiled(&mut self, torrent: TorrentKey, file: usize) {
+    pub fn mark_dirty(&mut self, torrent: TorrentKey, file: usize) {
         if let Some(o) = self.open.iter_mut().find(|o| o.is(torrent, file)) {
             if !o.dirty {
                 o.dirty = true;
@@ -259,15 +259,15 @@ impl OpenFiles {
 
     /// Notes that a piece got bytes in another way than by [`write`](Self::write): through windows, or from somebody else whose writes
     /// may not be safe yet.
-    pub fn owe_sync(&mut self, c: &Content, piece: PieceIndex) {
+    pub fn mark_unsynced(&mut self, c: &TorrentFiles, piece: PieceIndex) {
         for s in c.segments(c.geometry.whole(piece)).filter(|s| !s.pad) {
-            self.soiled(c.key, s.file);
+            self.mark_dirty(c.key, s.file);
             self.owed.entry(c.key).or_default().sync.insert(s.file);
         }
     }
 
     /// Writes consecutive slices from torrent offset `offset` on.
-    pub fn write(&mut self, c: &Arc<Content>, offset: u64, slices: &[&[u8]]) -> Result<(), DiskFault> {
+    pub fn write(&mut self, c: &Arc<TorrentFiles>, offset: u64, slices: &[&[u8]]) -> Result<(), DiskFault> {
         let len = slices.iter().map(|s| s.len() as u64).sum();
         let mut rest = slices.iter().copied();
         let mut head: &[u8] = &[];
@@ -296,27 +296,27 @@ impl OpenFiles {
     }
 
     /// Writes the slices to one file; a short write is carried on, and says its errno when nothing more fits.
-    fn write_all(&mut self, c: &Arc<Content>, file: usize, mut at: u64, list: &mut [IoSlice<'_>]) -> Result<u64, DiskFault> {
+    fn write_all(&mut self, c: &Arc<TorrentFiles>, file: usize, mut at: u64, list: &mut [IoSlice<'_>]) -> Result<u64, DiskFault> {
         let fd = self.get(c, file, true)?.clone();
-        still_whole(c, file, &fd)?;
-        self.soiled(c.key, file);
+        check_not_truncated(c, file, &fd)?;
+        self.mark_dirty(c.key, file);
         let mut list = list;
         while !list.is_empty() {
             match rustix::io::pwritev(&*fd, list, at) {
-                Ok(0) => return Err(c.fault(Doing::Write, file, Errno::NOSPC)),
+                Ok(0) => return Err(c.fault(Operation::Write, file, Errno::NOSPC)),
                 Ok(n) => {
                     at += n as u64;
                     IoSlice::advance_slices(&mut list, n);
                 }
                 Err(Errno::INTR) => {}
-                Err(e) => return Err(c.fault(Doing::Write, file, e)),
+                Err(e) => return Err(c.fault(Operation::Write, file, e)),
             }
         }
         Ok(at)
     }
 
     /// Reads bytes from torrent offset `offset` on; a file that ends too early is `Changed`.
-    pub fn read(&mut self, c: &Arc<Content>, offset: u64, into: &mut [u8]) -> Result<(), DiskFault> {
+    pub fn read(&mut self, c: &Arc<TorrentFiles>, offset: u64, into: &mut [u8]) -> Result<(), DiskFault> {
         let mut done = 0;
         for s in c.layout.segments(offset, into.len() as u64) {
             let part = &mut into[done..done + s.len as usize];
@@ -327,7 +327,7 @@ impl OpenFiles {
             }
             let fd = self.get(c, s.file, false)?;
             read_exact_at(fd, part, s.at).map_err(|e| match e {
-                Some(e) => c.fault(Doing::Read, s.file, e),
+                Some(e) => c.fault(Operation::Read, s.file, e),
                 None => c.fault_plain(FaultKind::Changed, s.file),
             })?;
         }
@@ -335,7 +335,7 @@ impl OpenFiles {
     }
 
     /// Makes everything safe that this worker wrote for the torrent. After one failure it fails for good: the lost pages are marked clean.
-    pub fn sync(&mut self, c: &Arc<Content>) -> Result<(), DiskFault> {
+    pub fn sync(&mut self, c: &Arc<TorrentFiles>) -> Result<(), DiskFault> {
         let mut owed = self.owed.remove(&c.key).unwrap_or_default();
         let result = match owed.failed.take() {
             Some(f) => Err(f),
@@ -347,9 +347,9 @@ impl OpenFiles {
         result
     }
 
-    fn sync_owed(&mut self, c: &Arc<Content>, owed: Owed) -> Result<(), DiskFault> {
+    fn sync_owed(&mut self, c: &Arc<TorrentFiles>, owed: PendingSync) -> Result<(), DiskFault> {
         for file in owed.sync {
-            let i = self.reach(c, file, false)?;
+            let i = self.open_cached(c, file, false)?;
             self.make_safe(&self.open[i])?;
             self.open[i].dirty = false;
             let stamp = self.open[i].stamp()?;
@@ -374,8 +374,8 @@ impl OpenFiles {
 
 /// Whether an open file is still what it was when it got its length: bytes behind the end of a file that was cut would hide
 /// that it was, and bytes in one that was deleted are lost.
-pub(super) fn still_whole(c: &Content, file: usize, fd: &OwnedFd) -> Result<(), DiskFault> {
-    let stat = rustix::fs::fstat(fd).map_err(|e| c.fault(Doing::Open, file, e))?;
+pub(super) fn check_not_truncated(c: &TorrentFiles, file: usize, fd: &OwnedFd) -> Result<(), DiskFault> {
+    let stat = rustix::fs::fstat(fd).map_err(|e| c.fault(Operation::Open, file, e))?;
     let cut = c.fs.sparse() && (stat.st_size as u64) < c.layout.file(file).length;
     if cut || stat.st_nlink == 0 { Err(c.fault_plain(FaultKind::Changed, file)) } else { Ok(()) }
 }
@@ -398,24 +398,24 @@ pub(super) fn read_exact_at(fd: &OwnedFd, mut into: &mut [u8], mut at: u64) -> R
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::content_of;
-    use super::super::tests::World;
+    use super::super::recheck::torrent_files;
+    use super::super::tests::TestDisk;
     use super::*;
     use crate::disk::StorageMode;
 
-    fn content(w: &World, fs: FsKind) -> Arc<Content> {
-        Arc::new(Content { fs, ..content_of(w.key, w.torrent.clone(), true).unwrap() })
+    fn content(w: &TestDisk, fs: FsKind) -> Arc<TorrentFiles> {
+        Arc::new(TorrentFiles { fs, ..torrent_files(w.key, w.torrent.clone(), true).unwrap() })
     }
 
     /// Syncs; which files were seen since last time.
-    fn synced(files: &mut OpenFiles, c: &Arc<Content>) -> Result<BTreeSet<u32>, DiskFault> {
+    fn synced(files: &mut OpenFiles, c: &Arc<TorrentFiles>) -> Result<BTreeSet<u32>, DiskFault> {
         files.sync(c)?;
-        Ok(files.take_seen(1).into_iter().flat_map(|(_, seen)| seen).map(|seen| seen.file).collect())
+        Ok(files.take_stamps(1).into_iter().flat_map(|(_, seen)| seen).map(|seen| seen.file).collect())
     }
 
     #[test]
     fn a_file_gets_its_full_length_only_where_that_costs_nothing() {
-        let w = World::new(StorageMode::Plain, 65_536, &[("x", 1_000_000)]);
+        let w = TestDisk::new(StorageMode::Plain, 65_536, &[("x", 1_000_000)]);
         for (fs, size) in [(FsKind::Fat { file_max: 1 << 30 }, 100_000), (FsKind::Remote, 100_000), (FsKind::Native, 1_000_000)] {
             let c = content(&w, fs);
             OpenFiles::new(4, true).write(&c, 0, &[&[1; 100_000]]).unwrap();
@@ -427,7 +427,7 @@ mod tests {
     fn more_files_than_descriptors_lose_nothing_and_stay_owed() {
         let names: Vec<String> = (0..30).map(|i| format!("d{}/f{i}", i % 3)).collect();
         let shape: Vec<_> = names.iter().map(|n| (n.as_str(), 1000)).collect();
-        let w = World::new(StorageMode::Plain, 4096, &shape);
+        let w = TestDisk::new(StorageMode::Plain, 4096, &shape);
         let c = content(&w, FsKind::Native);
         let mut files = OpenFiles::new(5, true);
         let slices: Vec<&[u8]> = w.bytes.chunks(777).collect();
@@ -447,7 +447,7 @@ mod tests {
         const FILES: usize = 1000;
         let names: Vec<String> = (0..FILES).map(|i| format!("f{i}")).collect();
         let shape: Vec<_> = names.iter().map(|n| (n.as_str(), 8192)).collect();
-        let w = World::new(StorageMode::Plain, 4096, &shape);
+        let w = TestDisk::new(StorageMode::Plain, 4096, &shape);
         let (c, both) = (content(&w, FsKind::Native), std::sync::Barrier::new(2));
         let half = |at: usize| {
             let mut files = OpenFiles::new(4, true);
@@ -467,7 +467,7 @@ mod tests {
 
     #[test]
     fn a_failed_sync_is_never_followed_by_a_good_one() {
-        let w = World::new(StorageMode::Plain, 4096, &[("x", 5000)]);
+        let w = TestDisk::new(StorageMode::Plain, 4096, &[("x", 5000)]);
         let c = content(&w, FsKind::Native);
         let mut files = OpenFiles::new(4, true);
         files.write(&c, 0, &[&w.bytes]).unwrap();

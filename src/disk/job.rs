@@ -3,11 +3,11 @@
 //! Whatever is in a job belongs to the worker from then on, and the other way round; nothing is shared but immutable
 //! content and the bell.
 
-use super::check::Checked;
-use super::contract::{OpenTorrent, Verdict};
+use super::api::{OpenTorrent, Verdict};
 use super::fault::DiskFault;
-use super::files::Content;
-use super::resume::Seen;
+use super::files::TorrentFiles;
+use super::recheck::OpenedContent;
+use super::resume::SeenFile;
 use super::window::{Slot, Window};
 use crate::units::{Bitfield, BlockSpan, PieceIndex, TorrentKey};
 use std::os::fd::OwnedFd;
@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 /// Bytes that landed in a slot: the piece's bytes `begin..end`, at the slot's own `begin % SLOT_LEN`.
 #[derive(Debug)]
-pub(super) struct Landed {
+pub(super) struct ReceivedBlock {
     pub piece: PieceIndex,
     pub begin: u32,
     pub end: u32,
@@ -25,16 +25,16 @@ pub(super) struct Landed {
 }
 
 /// A job for one worker.
-pub(super) enum Job {
+pub(super) enum WorkerJob {
     Open(TorrentKey, Box<OpenTorrent>),
     /// Another worker opened it; from now on jobs may name it.
-    Attach(Arc<Content>),
-    Land(TorrentKey, Landed),
+    Attach(Arc<TorrentFiles>),
+    Block(TorrentKey, ReceivedBlock),
     Map(TorrentKey, PieceIndex),
     /// Windows of this piece that nobody will receive into any more.
     Unmap(Vec<Window>, TorrentKey, PieceIndex),
     /// The kernel could not write to a window of this piece: find out why.
-    Probe(Vec<Window>, TorrentKey, PieceIndex),
+    FindFault(Vec<Window>, TorrentKey, PieceIndex),
     Hash {
         torrent: TorrentKey,
         piece: PieceIndex,
@@ -43,30 +43,30 @@ pub(super) enum Job {
     },
     Load(TorrentKey, BlockSpan, bool),
     /// Write everything that is held: the loop has no slot left.
-    WriteOut,
+    Flush,
     Sync(TorrentKey),
     /// What other workers saw of the torrent's files.
-    Learn(TorrentKey, Vec<Seen>),
-    Record {
+    AddStamps(TorrentKey, Vec<SeenFile>),
+    SaveRecord {
         torrent: TorrentKey,
         have: Bitfield,
         last: bool,
     },
     Detach(TorrentKey),
     /// A small file for the state directory; nobody waits for it.
-    Keep(String, Vec<u8>),
+    WriteStateFile(String, Vec<u8>),
     /// How much room is there where this path is?
-    Measure(TorrentKey, PathBuf),
+    QueryFreeSpace(TorrentKey, PathBuf),
     /// A bug of ours.
     #[cfg(test)]
     Panic(TorrentKey),
 }
 
 /// What a worker says.
-pub(super) enum Reply {
-    Slots(Vec<Slot>),
+pub(super) enum WorkerReply {
+    FreedSlots(Vec<Slot>),
     Checking(TorrentKey, u32, u32),
-    Opened(TorrentKey, Result<Checked, DiskFault>),
+    Opened(TorrentKey, Result<OpenedContent, DiskFault>),
     Mapped(TorrentKey, PieceIndex, Result<Vec<Window>, DiskFault>),
     Hashed(TorrentKey, PieceIndex, Verdict),
     Loaded {
@@ -76,47 +76,47 @@ pub(super) enum Reply {
         files: Vec<(usize, Arc<OwnedFd>)>,
     },
     /// What files were like when this worker closed or synced them; for the worker that keeps the torrent's record.
-    Seen(TorrentKey, Vec<Seen>),
+    Stamps(TorrentKey, Vec<SeenFile>),
     Synced(TorrentKey, Result<(), DiskFault>),
-    Recorded(TorrentKey, Bitfield, Result<(), DiskFault>),
+    RecordSaved(TorrentKey, Bitfield, Result<(), DiskFault>),
     /// This worker holds nothing of the torrent any more.
     Detached(TorrentKey),
     Fault(TorrentKey, DiskFault),
     /// Bytes that may be written there.
-    Space(TorrentKey, u64),
+    FreeSpace(TorrentKey, u64),
 }
 
 /// How a worker reaches a loop that sleeps: at most one wake-up until the loop has looked.
-pub(super) struct Bell {
-    wake: Arc<dyn Fn() + Send + Sync>,
-    rung: AtomicBool,
+pub(super) struct LoopWaker {
+    callback: Arc<dyn Fn() + Send + Sync>,
+    pending: AtomicBool,
     /// The loop found no free slot and wants to hear of the next one.
-    pub starved: AtomicBool,
+    pub wake_on_slots: AtomicBool,
 }
 
-impl Bell {
-    pub fn new(wake: Arc<dyn Fn() + Send + Sync>) -> Bell {
-        Bell { wake, rung: AtomicBool::new(false), starved: AtomicBool::new(false) }
+impl LoopWaker {
+    pub fn new(wake: Arc<dyn Fn() + Send + Sync>) -> LoopWaker {
+        LoopWaker { callback: wake, pending: AtomicBool::new(false), wake_on_slots: AtomicBool::new(false) }
     }
 
     /// Called after the answer was sent.
-    pub fn ring(&self) {
-        if !self.rung.swap(true, SeqCst) {
-            (self.wake)();
+    pub fn wake(&self) {
+        if !self.pending.swap(true, SeqCst) {
+            (self.callback)();
         }
     }
 
     /// Called before the answers are read: whoever sends later rings again.
-    pub fn answered(&self) {
-        if self.rung.load(SeqCst) {
-            self.rung.store(false, SeqCst);
+    pub fn acknowledge(&self) {
+        if self.pending.load(SeqCst) {
+            self.pending.store(false, SeqCst);
         }
     }
 }
 
 /// Counters of one worker, written by it alone and read by the loop.
 #[derive(Debug, Default)]
-pub(super) struct Meter {
+pub(super) struct WorkerStats {
     /// The worker's thread CPU time, µs.
     pub cpu_us: AtomicU64,
     /// The part of it that went into pieces with windows, and their bytes.

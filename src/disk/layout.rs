@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 /// A run of bytes inside one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Segment {
+pub(super) struct FileSpan {
     /// Index of the file.
     pub file: usize,
     /// Whether the bytes are padding.
@@ -57,7 +57,7 @@ impl Layout {
     }
 
     /// The segments of `len` bytes from torrent offset `offset`, in order; empty files never show up.
-    pub fn segments(&self, offset: u64, len: u64) -> impl Iterator<Item = Segment> + '_ {
+    pub fn segments(&self, offset: u64, len: u64) -> impl Iterator<Item = FileSpan> + '_ {
         let end = (offset + len).min(self.0.total());
         let (mut next, mut at) = (self.0.at(offset), offset);
         std::iter::from_fn(move || {
@@ -68,7 +68,7 @@ impl Layout {
                 let stop = file.offset + file.length;
                 if stop > at {
                     let len = stop.min(end) - at;
-                    let segment = Segment { file: index, pad: !file.lands_on_disk(), at: at - file.offset, len };
+                    let segment = FileSpan { file: index, pad: !file.lands_on_disk(), at: at - file.offset, len };
                     at += len;
                     return Some(segment);
                 }

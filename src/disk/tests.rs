@@ -1,6 +1,6 @@
 //! The whole disk floor at work: the same stories for every way of storage.
 
-use super::window::pour;
+use super::window::read_socket_into;
 use super::*;
 use crate::units::{Bitfield, BlockSpan, Geometry, InfoHash, PieceIndex, Rng, Table, TorrentKey};
 use crate::wire::{Files, FilesBuilder, Marks};
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 pub(super) const WAYS: [StorageMode; 3] = [StorageMode::Plain, StorageMode::Mapped, StorageMode::Auto];
 
 /// A torrent, a directory for it, and a store.
-pub(super) struct World {
+pub(super) struct TestDisk {
     pub store: Store,
     pub key: TorrentKey,
     pub torrent: OpenTorrent,
@@ -36,8 +36,8 @@ fn listed(shape: &[(&str, u64)]) -> Files {
     files.finish()
 }
 
-impl World {
-    pub fn new(mode: StorageMode, piece_len: u64, files: &[(&str, u64)]) -> World {
+impl TestDisk {
+    pub fn new(mode: StorageMode, piece_len: u64, files: &[(&str, u64)]) -> TestDisk {
         let dir = tempfile::tempdir().unwrap();
         let files = listed(files);
         let mut bytes = Vec::new();
@@ -65,7 +65,7 @@ impl World {
         let mut keys: Table<TorrentKey, ()> = Table::default();
         let (store, wake) = start(&config);
         let have = Bitfield::empty(torrent.geometry.pieces());
-        World { store, key: keys.insert(()), torrent, bytes, have, _dir: dir, state, wake, keys, config }
+        TestDisk { store, key: keys.insert(()), torrent, bytes, have, _dir: dir, state, wake, keys, config }
     }
 
     pub fn path(&self, rel: &str) -> std::path::PathBuf {
@@ -80,9 +80,9 @@ impl World {
         self.geometry().piece(raw).unwrap()
     }
 
-    pub fn next(&mut self) -> Done {
+    pub fn next(&mut self) -> DiskEvent {
         loop {
-            if let Some(done) = self.store.next_done() {
+            if let Some(done) = self.store.next_event() {
                 return done;
             }
             self.store.submit();
@@ -90,7 +90,7 @@ impl World {
         }
     }
 
-    pub fn until<T>(&mut self, mut f: impl FnMut(Done) -> Option<T>) -> T {
+    pub fn until<T>(&mut self, mut f: impl FnMut(DiskEvent) -> Option<T>) -> T {
         loop {
             let done = self.next();
             if let Some(t) = f(done) {
@@ -99,19 +99,19 @@ impl World {
         }
     }
 
-    pub fn try_open(&mut self) -> Result<Opened, DiskFault> {
+    pub fn try_open(&mut self) -> Result<OpenedTorrent, DiskFault> {
         self.store.open(self.key, self.torrent.clone());
-        self.until(|d| if let Done::Opened { result, .. } = d { Some(result) } else { None })
+        self.until(|d| if let DiskEvent::Opened { result, .. } = d { Some(result) } else { None })
     }
 
-    pub fn open(&mut self) -> Opened {
+    pub fn open(&mut self) -> OpenedTorrent {
         self.try_open().unwrap()
     }
 
     /// Closes with these pieces, and makes a new process of it.
     pub fn close(&mut self, have: &Bitfield) {
         self.store.close(self.key, have);
-        self.until(|d| if let Done::Closed { result, .. } = d { Some(result) } else { None }).unwrap();
+        self.until(|d| if let DiskEvent::Closed { result, .. } = d { Some(result) } else { None }).unwrap();
         self.restart();
     }
 
@@ -126,14 +126,14 @@ impl World {
     }
 
     /// The record as it lies on the disk.
-    pub fn record(&self) -> Option<resume::Record> {
-        let c = check::content_of(self.key, self.torrent.clone(), false).unwrap();
-        resume::Resume::lock(self.state.path(), &c.info_hash).unwrap().load(&c)
+    pub fn record(&self) -> Option<resume::ResumeRecord> {
+        let c = recheck::torrent_files(self.key, self.torrent.clone(), false).unwrap();
+        resume::RecordFile::lock(self.state.path(), &c.info_hash).unwrap().load(&c)
     }
 
     pub fn prepare(&mut self, piece: PieceIndex) {
         self.store.prepare(self.key, piece);
-        self.until(|d| if let Done::Prepared { result, .. } = d { Some(result) } else { None }).unwrap();
+        self.until(|d| if let DiskEvent::Prepared { result, .. } = d { Some(result) } else { None }).unwrap();
     }
 
     /// One read of a socket that has `n` of the span's bytes; answers with what is left.
@@ -145,14 +145,14 @@ impl World {
 
     pub fn receive_bytes(&mut self, span: BlockSpan, bytes: &[u8]) -> Option<BlockSpan> {
         let room = loop {
-            if let Some(room) = self.store.room(self.key, span) {
+            if let Some(room) = self.store.target(self.key, span) {
                 break room;
             }
-            self.until(|d| matches!(d, Done::RoomFreed).then_some(()));
+            self.until(|d| matches!(d, DiskEvent::BufferFreed).then_some(()));
         };
         assert!(room.len() <= span.len() as usize);
-        let n = pour(room, bytes).unwrap() as u32;
-        self.store.arrived(self.key, span.first(n));
+        let n = read_socket_into(room, bytes).unwrap() as u32;
+        self.store.received(self.key, span.first(n));
         span.after(n)
     }
 
@@ -164,7 +164,7 @@ impl World {
 
     pub fn verdict(&mut self, piece: PieceIndex, want_blocks: bool) -> Verdict {
         self.store.hash(self.key, piece, want_blocks);
-        self.until(|d| if let Done::Hashed { verdict, .. } = d { Some(verdict) } else { None })
+        self.until(|d| if let DiskEvent::Hashed { verdict, .. } = d { Some(verdict) } else { None })
     }
 
     pub fn receive_piece(&mut self, piece: PieceIndex) {
@@ -201,7 +201,7 @@ impl World {
                 let at = g.offset(span) as usize;
                 let few = self.bytes[at..at + span.len().min(300) as usize].to_vec();
                 while !self.store.copy(self.key, span, &few) {
-                    self.until(|d| matches!(d, Done::RoomFreed).then_some(()));
+                    self.until(|d| matches!(d, DiskEvent::BufferFreed).then_some(()));
                 }
                 span.after(few.len() as u32)
             } else {
@@ -240,7 +240,9 @@ impl World {
         loop {
             match self.store.load(self.key, span, &mut into) {
                 Load::Ready => return into,
-                Load::Later => self.until(|d| if let Done::Loaded { result, .. } = d { Some(result) } else { None }).unwrap(),
+                Load::Later => {
+                    self.until(|d| if let DiskEvent::Loaded { result, .. } = d { Some(result) } else { None }).unwrap()
+                }
                 Load::Fault(f) => panic!("{f}"),
             }
         }
@@ -269,7 +271,7 @@ const SHAPES: [(u64, &[(&str, u64)]); 6] = [
 fn a_torrent_arrives_whole_whatever_its_shape_and_the_order_of_blocks() {
     for mode in WAYS {
         for (n, (piece_len, files)) in SHAPES.iter().enumerate() {
-            let mut w = World::new(mode, *piece_len, files);
+            let mut w = TestDisk::new(mode, *piece_len, files);
             let nothing_but_pads = w.open().have;
             w.have = nothing_but_pads.clone();
             assert!(nothing_but_pads.is_empty() || *piece_len == 999);
@@ -284,7 +286,7 @@ fn a_torrent_arrives_whole_whatever_its_shape_and_the_order_of_blocks() {
 
 #[test]
 fn a_pool_smaller_than_the_number_of_peers_never_stops() {
-    let mut w = World::new(StorageMode::Plain, 262_144, &[("x", 3_000_000)]);
+    let mut w = TestDisk::new(StorageMode::Plain, 262_144, &[("x", 3_000_000)]);
     w.config.pool_bytes = 16 * 16_384;
     w.restart();
     w.open();
@@ -297,7 +299,7 @@ fn a_pool_smaller_than_the_number_of_peers_never_stops() {
 #[test]
 fn a_corrupt_block_is_named_by_its_digest() {
     for mode in WAYS {
-        let mut w = World::new(mode, 200_000, &[("x", 500_000)]);
+        let mut w = TestDisk::new(mode, 200_000, &[("x", 500_000)]);
         w.open();
         let (g, p) = (w.geometry(), w.piece(1));
         w.prepare(p);
@@ -322,7 +324,7 @@ fn a_corrupt_block_is_named_by_its_digest() {
 #[test]
 fn a_block_begun_by_one_peer_and_finished_by_another_is_the_others() {
     for mode in WAYS {
-        let mut w = World::new(mode, 1 << 19, &[("x", 1 << 19)]);
+        let mut w = TestDisk::new(mode, 1 << 19, &[("x", 1 << 19)]);
         w.config.pool_bytes = 16 * 16_384;
         w.restart();
         w.open();
@@ -334,7 +336,7 @@ fn a_block_begun_by_one_peer_and_finished_by_another_is_the_others() {
         }
         assert!(!w.store.copy(w.key, g.block(p, 16), &[0x55; 500]));
         (0..16).for_each(|b| w.store.abandon(w.key, g.block(p, b)));
-        w.until(|d| matches!(d, Done::RoomFreed).then_some(()));
+        w.until(|d| matches!(d, DiskEvent::BufferFreed).then_some(()));
         (0..32).for_each(|b| w.receive_block(g.block(p, b)));
         assert!(matches!(w.verdict(p, false), Verdict::Good { .. }), "{mode:?}");
         w.assert_content();
@@ -345,7 +347,7 @@ fn a_block_begun_by_one_peer_and_finished_by_another_is_the_others() {
 #[test]
 fn t29_what_was_received_can_be_served_pads_included() {
     for mode in WAYS {
-        let mut w = World::new(mode, 65_536, SHAPES[1].1);
+        let mut w = TestDisk::new(mode, 65_536, SHAPES[1].1);
         w.open();
         w.receive_wildly(5, &mut Rng::new(1));
         let g = w.geometry();
@@ -355,13 +357,13 @@ fn t29_what_was_received_can_be_served_pads_included() {
             assert!(w.load(span) == w.bytes[at..at + span.len() as usize]);
         }
         let late = w.store.stats().loads_late;
-        assert!(late < 8 || w.store.reads.always_waits(w.key), "descriptors stay with the loop");
+        assert!(late < 8 || w.store.read_path.always_waits(w.key), "descriptors stay with the loop");
     }
 }
 
 #[test]
 fn f9_empty_files_are_made_and_larger_ones_left_alone() {
-    let mut w = World::new(StorageMode::Plain, 32_768, &[("d/x", 40_000), ("d/empty", 0)]);
+    let mut w = TestDisk::new(StorageMode::Plain, 32_768, &[("d/x", 40_000), ("d/empty", 0)]);
     std::fs::create_dir_all(w.path("d")).unwrap();
     std::fs::write(w.path("d/x"), vec![3; 50_000]).unwrap();
     let opened = w.open();
@@ -376,7 +378,7 @@ fn f9_empty_files_are_made_and_larger_ones_left_alone() {
 #[test]
 fn something_in_the_way_is_a_fault_and_stays_as_it_is() {
     for mode in WAYS {
-        let mut w = World::new(mode, 32_768, &[("d/x", 40_000)]);
+        let mut w = TestDisk::new(mode, 32_768, &[("d/x", 40_000)]);
         std::fs::create_dir_all(w.path("d/x")).unwrap();
         assert_eq!(w.try_open().unwrap_err().exit_code(), 13);
         w.restart();
@@ -387,8 +389,8 @@ fn something_in_the_way_is_a_fault_and_stays_as_it_is() {
         let p = w.piece(0);
         w.store.prepare(w.key, p);
         let fault = w.until(|d| match d {
-            Done::Prepared { result: Err(f), .. } => Some(f),
-            Done::Prepared { .. } => Some(DiskFault { kind: FaultKind::Internal, path: "".into(), errno: 0 }),
+            DiskEvent::Prepared { result: Err(f), .. } => Some(f),
+            DiskEvent::Prepared { .. } => Some(DiskFault { kind: FaultKind::Internal, path: "".into(), errno: 0 }),
             _ => None,
         });
         let g = w.geometry();
@@ -407,7 +409,7 @@ fn something_in_the_way_is_a_fault_and_stays_as_it_is() {
 
 #[test]
 fn f12_a_second_process_on_the_same_torrent_is_kept_away() {
-    let mut w = World::new(StorageMode::Plain, 32_768, &[("x", 40_000)]);
+    let mut w = TestDisk::new(StorageMode::Plain, 32_768, &[("x", 40_000)]);
     w.open();
     let (mut other, wake) = start(&w.config);
     std::mem::swap(&mut w.store, &mut other);
@@ -423,10 +425,10 @@ fn f12_a_second_process_on_the_same_torrent_is_kept_away() {
 
 #[test]
 fn where_reading_without_waiting_is_unknown_the_worker_sends_the_bytes() {
-    let mut w = World::new(StorageMode::Plain, 65_536, &[("x", 200_000)]);
+    let mut w = TestDisk::new(StorageMode::Plain, 65_536, &[("x", 200_000)]);
     w.open();
     w.receive_wildly(5, &mut Rng::new(1));
-    w.store.reads.waits_for(w.key);
+    w.store.read_path.waits_for(w.key);
     let g = w.geometry();
     for p in g.all_pieces() {
         let span = g.whole(p);
@@ -438,7 +440,7 @@ fn where_reading_without_waiting_is_unknown_the_worker_sends_the_bytes() {
 
 #[test]
 fn what_is_cached_is_read_as_far_as_it_goes_and_nobody_is_sent_for_the_rest() {
-    let mut w = World::new(StorageMode::Plain, 65_536, &[("x", 100_000), ("y", 31_072)]);
+    let mut w = TestDisk::new(StorageMode::Plain, 65_536, &[("x", 100_000), ("y", 31_072)]);
     w.open();
     w.receive_wildly(5, &mut Rng::new(1));
     let g = w.geometry();
@@ -454,12 +456,12 @@ fn what_is_cached_is_read_as_far_as_it_goes_and_nobody_is_sent_for_the_rest() {
 #[test]
 fn closing_one_torrent_in_the_middle_leaves_the_other_alone() {
     for mode in WAYS {
-        let mut w = World::new(mode, 65_536, &[("x", 400_000)]);
+        let mut w = TestDisk::new(mode, 65_536, &[("x", 400_000)]);
         w.open();
         let second = OpenTorrent { info_hash: InfoHash([8; 20]), dir: w.torrent.dir.join("second"), ..w.torrent.clone() };
         let (key, other) = (w.key, w.keys.insert(()));
         w.store.open(other, second);
-        w.until(|d| matches!(d, Done::Opened { .. }).then_some(()));
+        w.until(|d| matches!(d, DiskEvent::Opened { .. }).then_some(()));
         let g = w.geometry();
         for k in [key, other] {
             w.key = k;
@@ -475,10 +477,10 @@ fn closing_one_torrent_in_the_middle_leaves_the_other_alone() {
         w.receive(g.block(w.piece(0), 0), 100);
         w.store.close(other, &Bitfield::empty(g.pieces()));
         // Whatever comes for it from here on has no effect, and no answer.
-        w.store.arrived(other, g.block(w.piece(0), 0));
+        w.store.received(other, g.block(w.piece(0), 0));
         w.store.hash(other, w.piece(0), false);
-        assert!(w.store.room(other, g.block(w.piece(0), 0)).is_none());
-        w.until(|d| matches!(d, Done::Closed { .. }).then_some(()));
+        assert!(w.store.target(other, g.block(w.piece(0), 0)).is_none());
+        w.until(|d| matches!(d, DiskEvent::Closed { .. }).then_some(()));
         w.key = key;
         for p in g.all_pieces() {
             let verdict = w.verdict(p, false);

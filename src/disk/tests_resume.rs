@@ -1,22 +1,22 @@
 //! What survives: records, changed content, kills between two steps.
 
-use super::tests::{WAYS, World};
+use super::tests::{TestDisk, WAYS};
 use super::*;
 use crate::units::{Bitfield, Rng};
 use std::fs;
 use std::time::Duration;
 
-fn three_pieces(mode: StorageMode) -> World {
-    World::new(mode, 65_536, &[("a", 65_536), ("d/b", 65_536), ("d/c", 60_000)])
+fn three_pieces(mode: StorageMode) -> TestDisk {
+    TestDisk::new(mode, 65_536, &[("a", 65_536), ("d/b", 65_536), ("d/c", 60_000)])
 }
 
-fn save(w: &mut World, have: &Bitfield) {
+fn save(w: &mut TestDisk, have: &Bitfield) {
     w.store.checkpoint(w.key, have);
-    w.until(|d| if let Done::Saved { result, .. } = d { Some(result) } else { None }).unwrap();
+    w.until(|d| if let DiskEvent::Saved { result, .. } = d { Some(result) } else { None }).unwrap();
 }
 
 /// A download of all three pieces that was closed in order.
-fn complete(mode: StorageMode) -> World {
+fn complete(mode: StorageMode) -> TestDisk {
     let mut w = three_pieces(mode);
     w.open();
     w.receive_wildly(3, &mut Rng::new(5));
@@ -59,7 +59,7 @@ fn what_comes_through_a_window_after_its_file_was_synced_is_synced_again() {
         w.prepare(w.piece(0));
         let mut have = Bitfield::empty(3);
         save(&mut w, &have);
-        let stamp = |w: &World| Some(resume::Stamp::of(&rustix::fs::stat(w.path("a")).unwrap()));
+        let stamp = |w: &TestDisk| Some(resume::FileStamp::of(&rustix::fs::stat(w.path("a")).unwrap()));
         let synced = stamp(&w);
         std::thread::sleep(Duration::from_millis(20)); // longer than a step of the clock that stamps files
         for block in 0..blocks {
@@ -138,7 +138,7 @@ fn missing_short_and_long_files_cost_their_own_pieces_only() {
 #[test]
 fn f4_what_was_cut_off_before_the_last_record_is_not_claimed_by_it() {
     for cut in [70_000, 5] {
-        let mut w = World::new(StorageMode::Plain, 65_536, &[("x", 200_000)]);
+        let mut w = TestDisk::new(StorageMode::Plain, 65_536, &[("x", 200_000)]);
         w.open();
         (0..2).for_each(|raw| w.receive_piece(w.piece(raw)));
         let mut have = Bitfield::empty(4);
@@ -147,7 +147,7 @@ fn f4_what_was_cut_off_before_the_last_record_is_not_claimed_by_it() {
         }
         fs::OpenOptions::new().write(true).open(w.path("x")).unwrap().set_len(cut).unwrap();
         w.store.checkpoint(w.key, &have);
-        let saved = w.until(|d| if let Done::Saved { result, .. } = d { Some(result) } else { None });
+        let saved = w.until(|d| if let DiskEvent::Saved { result, .. } = d { Some(result) } else { None });
         assert_eq!(saved.unwrap_err().kind, FaultKind::Changed);
         w.restart();
         let o = w.open();
@@ -159,7 +159,7 @@ fn f4_what_was_cut_off_before_the_last_record_is_not_claimed_by_it() {
 fn of_very_many_missing_files_a_hundred_are_named() {
     let names: Vec<String> = (0..150).map(|i| format!("f{i}")).collect();
     let small = names.iter().map(|name| (name.as_str(), 1000));
-    let mut w = World::new(StorageMode::Plain, 65_536, &[("large", 200_000)].into_iter().chain(small).collect::<Vec<_>>());
+    let mut w = TestDisk::new(StorageMode::Plain, 65_536, &[("large", 200_000)].into_iter().chain(small).collect::<Vec<_>>());
     fs::create_dir_all(&w.torrent.dir).unwrap();
     fs::write(w.path("large"), &w.bytes[..200_000]).unwrap();
     w.torrent.read_only = true;
@@ -222,7 +222,7 @@ fn f4_a_file_replaced_under_us_is_never_claimed() {
         let mut have = Bitfield::empty(3);
         have.set(w.piece(0));
         w.store.checkpoint(w.key, &have);
-        let r = w.until(|d| if let Done::Saved { result, .. } = d { Some(result) } else { None });
+        let r = w.until(|d| if let DiskEvent::Saved { result, .. } = d { Some(result) } else { None });
         assert_eq!(r.unwrap_err().kind, FaultKind::Changed);
         w.restart();
         assert!(w.open().have.is_empty());

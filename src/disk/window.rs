@@ -5,7 +5,7 @@
 //! address space; only the kernel ever touches it: no reference, no load and no store of ours goes there, so a
 //! truncated file or a full disk is an error number from a system call and never a signal.
 //!
-//! A [`Room`] names writable bytes in either, for the one system call that follows. It carries no lifetime because it
+//! A [`Target`] names writable bytes in either, for the one system call that follows. It carries no lifetime because it
 //! crosses the border to raw `readv`; it is good until the next call on the `Store` that made it.
 
 #![allow(unsafe_code)]
@@ -18,13 +18,13 @@ use std::sync::Arc;
 
 /// Writable bytes for one `readv`: valid until the next call on the store that gave them.
 #[derive(Clone, Copy, Debug)]
-pub struct Room {
+pub struct Target {
     ptr: *mut u8,
     len: usize,
     of_file: bool,
 }
 
-impl Room {
+impl Target {
     /// Where the first byte goes.
     pub fn as_ptr(self) -> *mut u8 {
         self.ptr
@@ -88,9 +88,9 @@ impl Slot {
     }
 
     /// Its bytes `from..to`, to be written by the kernel.
-    pub fn room(&mut self, from: usize, to: usize) -> Room {
+    pub fn target(&mut self, from: usize, to: usize) -> Target {
         let bytes = &mut self.bytes_mut()[from..to];
-        Room { ptr: bytes.as_mut_ptr(), len: bytes.len(), of_file: false }
+        Target { ptr: bytes.as_mut_ptr(), len: bytes.len(), of_file: false }
     }
 }
 
@@ -123,19 +123,19 @@ impl Window {
     }
 
     /// Room for the piece's bytes `begin..end`, if all of them lie in this window.
-    pub fn room(&self, begin: u32, end: u32) -> Option<Room> {
+    pub fn target(&self, begin: u32, end: u32) -> Option<Target> {
         if begin < self.begin || end > self.end || begin >= end {
             return None;
         }
         // SAFETY: `begin - self.begin` is below the mapping's length, checked above. No reference is made.
         let ptr = unsafe { self.map.as_mut_ptr().add((begin - self.begin) as usize) };
-        Some(Room { ptr, len: (end - begin) as usize, of_file: true })
+        Some(Target { ptr, len: (end - begin) as usize, of_file: true })
     }
 }
 
 /// What a socket does: the kernel puts bytes into a room. For tests.
 #[cfg(test)]
-pub(super) fn pour(room: Room, bytes: &[u8]) -> io::Result<usize> {
+pub(super) fn read_socket_into(room: Target, bytes: &[u8]) -> io::Result<usize> {
     use io::Write as _;
     let (from, mut to) = std::os::unix::net::UnixStream::pair()?;
     let n = bytes.len().min(room.len()).min(SLOT_LEN);
@@ -164,8 +164,8 @@ mod tests {
         f.set_len(100_000).unwrap();
         let w = Window::map(std::os::fd::AsFd::as_fd(&f), 5_000, 50_000, 16_384).unwrap();
         w.populate().unwrap();
-        assert!(w.room(16_383, 20_000).is_none());
-        assert!(w.room(60_000, 66_385).is_none());
-        assert_eq!(w.room(16_384, 66_384).unwrap().len(), 50_000);
+        assert!(w.target(16_383, 20_000).is_none());
+        assert!(w.target(60_000, 66_385).is_none());
+        assert_eq!(w.target(16_384, 66_384).unwrap().len(), 50_000);
     }
 }

@@ -1,7 +1,7 @@
 //! One connection's socket: bytes in and out without waiting, and what an error of it means.
 
 use super::sys;
-use crate::disk::Room;
+use crate::disk::Target;
 use crate::engine::DialFailure;
 use mio::event::Source;
 use mio::net::TcpStream;
@@ -85,7 +85,7 @@ impl Socket {
     }
 
     /// Reads payload to where it lives, and what follows it to the spill.
-    pub fn read_into(&mut self, room: Room, spill: &mut [u8]) -> Transfer {
+    pub fn read_into(&mut self, room: Target, spill: &mut [u8]) -> Transfer {
         let n = sys::read_into(self.stream.as_fd(), room, spill);
         match transfer(n, room.len() + spill.len()) {
             // It may have stopped before a bad page, with more in the socket: only the next read can tell.
@@ -116,7 +116,7 @@ fn transfer(result: io::Result<usize>, wanted: usize) -> Transfer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::{Done, OpenTorrent, StorageMode, Store, StoreConfig};
+    use crate::disk::{DiskEvent, OpenTorrent, StorageMode, Store, StoreConfig};
     use crate::units::{Geometry, InfoHash, Table, TorrentKey};
     use crate::wire::Files;
     use std::sync::Arc;
@@ -144,9 +144,9 @@ mod tests {
         };
         store.open(key, torrent);
         loop {
-            match store.next_done() {
-                Some(Done::Opened { .. }) => store.prepare(key, geometry.piece(0).unwrap()),
-                Some(Done::Prepared { .. }) => return (store, key, geometry),
+            match store.next_event() {
+                Some(DiskEvent::Opened { .. }) => store.prepare(key, geometry.piece(0).unwrap()),
+                Some(DiskEvent::Prepared { .. }) => return (store, key, geometry),
                 _ => {
                     store.submit();
                     woken.recv_timeout(Duration::from_secs(20)).unwrap();
@@ -167,7 +167,7 @@ mod tests {
             let mut socket = Socket::dial(listener.local_addr().unwrap(), poll.registry(), Token(0)).unwrap();
             let (mut peer, _) = listener.accept().unwrap();
             peer.write_all(&[1; 100]).unwrap();
-            let room = store.room(key, geometry.block(geometry.piece(0).unwrap(), 0)).unwrap();
+            let room = store.target(key, geometry.block(geometry.piece(0).unwrap(), 0)).unwrap();
             assert_eq!(room.is_window(), mode == StorageMode::Mapped);
             let mut came = socket.read_into(room, &mut []);
             while came == Transfer::NotNow {

@@ -4,7 +4,7 @@ use super::config::{AddTorrent, Source};
 use super::event::{Event, Progress, SlowReason, TorrentId};
 use super::event_loop::{ACCEPTS_PER_TURN, Command, EventLoop, NODES_FILE};
 use super::torrents::{Content, Disk, Entry};
-use crate::disk::{Done as DiskDone, Verdict};
+use crate::disk::{DiskEvent, Verdict};
 use crate::engine::{Action, HashVerdict, Notice, TorrentSpec};
 use crate::net::{Accepted, Done as NetDone, Socket, thread_cpu};
 use crate::units::TorrentKey;
@@ -57,7 +57,7 @@ impl EventLoop {
             Action::Resolve { id, host, port } => self.announcer.resolve(id, host, port),
             Action::Datagram { to, bytes } => self.listeners.send(to, &bytes),
             Action::Call { group, bytes } => self.groups.send(group, &bytes),
-            Action::KeepNodes { nodes } => self.store.keep(NODES_FILE, write_nodes(&nodes)),
+            Action::KeepNodes { nodes } => self.store.write_state_file(NODES_FILE, write_nodes(&nodes)),
             Action::Metadata { torrent, info } => self.on_metadata(torrent, &info),
             Action::Notice(notice) => self.pass_on(notice),
         }
@@ -227,7 +227,7 @@ impl EventLoop {
     // ---- answers --------------------------------------------------------------------------------------------------
 
     pub(super) fn hear_answers(&mut self) {
-        while let Some(done) = self.store.next_done() {
+        while let Some(done) = self.store.next_event() {
             self.on_disk(done);
         }
         while let Some(done) = self.announcer.next_done() {
@@ -239,9 +239,9 @@ impl EventLoop {
         }
     }
 
-    fn on_disk(&mut self, done: DiskDone) {
+    fn on_disk(&mut self, done: DiskEvent) {
         match done {
-            DiskDone::Opened { torrent, result: Ok(opened) } => {
+            DiskEvent::Opened { torrent, result: Ok(opened) } => {
                 let Some(entry) = self.entries.get_mut(torrent).filter(|e| e.disk == Disk::Opening) else { return };
                 entry.disk = Disk::Open;
                 let (torrent_id, have, pieces, paused) = (entry.id, opened.have.ones(), opened.have.pieces(), entry.paused);
@@ -255,22 +255,22 @@ impl EventLoop {
                     self.tell(Event::Completed { torrent: torrent_id });
                 }
             }
-            DiskDone::Opened { torrent, result: Err(fault) } => {
+            DiskEvent::Opened { torrent, result: Err(fault) } => {
                 if let Some(entry) = self.entries.get_mut(torrent) {
                     entry.disk = Disk::Closed;
                 }
                 self.fail(torrent, fault);
             }
-            DiskDone::Checking { torrent, done, of } => {
+            DiskEvent::Checking { torrent, done, of } => {
                 self.tell_of(torrent, |torrent| Event::Checking { torrent, checked: done, pieces: of })
             }
-            DiskDone::Prepared { torrent, piece, result } => {
+            DiskEvent::Prepared { torrent, piece, result } => {
                 self.engine.on_prepared(self.now, torrent, piece, result.is_ok(), &mut self.actions);
                 if let Err(fault) = result {
                     self.fail(torrent, fault);
                 }
             }
-            DiskDone::Hashed { torrent, piece, verdict } => {
+            DiskEvent::Hashed { torrent, piece, verdict } => {
                 let (verdict, fault) = match verdict {
                     Verdict::Good { blocks } => (HashVerdict::Good { digests: blocks }, None),
                     Verdict::Bad { blocks } => (HashVerdict::Bad { digests: blocks }, None),
@@ -281,15 +281,15 @@ impl EventLoop {
                     self.fail(torrent, fault);
                 }
             }
-            DiskDone::Loaded { torrent, span, result } => {
+            DiskEvent::Loaded { torrent, span, result } => {
                 self.on_fetched(torrent, span);
                 if let Err(fault) = result {
                     self.fail(torrent, fault);
                 }
             }
-            DiskDone::Saved { torrent, result, .. } => self.on_saved(torrent, result),
-            DiskDone::Closed { torrent, result } => self.on_closed(torrent, result.is_ok()),
-            DiskDone::RoomFreed => {
+            DiskEvent::Saved { torrent, result, .. } => self.on_saved(torrent, result),
+            DiskEvent::Closed { torrent, result } => self.on_closed(torrent, result.is_ok()),
+            DiskEvent::BufferFreed => {
                 for key in std::mem::take(&mut self.hungry) {
                     if let Some(line) = self.line(key) {
                         line.parked = false;
@@ -297,8 +297,8 @@ impl EventLoop {
                     self.enter_ring(key);
                 }
             }
-            DiskDone::Fault { torrent, fault } => self.fail(torrent, fault),
-            DiskDone::Space { torrent, bytes } => self.on_space(torrent, bytes),
+            DiskEvent::Fault { torrent, fault } => self.fail(torrent, fault),
+            DiskEvent::FreeSpace { torrent, bytes } => self.on_space(torrent, bytes),
         }
     }
 

@@ -117,7 +117,7 @@ impl EventLoop {
                 return self.engine.got(self.now, key, n, &mut self.actions).map(|()| n).map_err(|why| closed(key, why));
             }
             Want::Fill { torrent, span, spill } => {
-                let Some(room) = self.store.room(torrent, span) else {
+                let Some(room) = self.store.target(torrent, span) else {
                     line.parked = true;
                     self.hungry.insert(key);
                     self.engine.on_held_back(key);
@@ -129,7 +129,7 @@ impl EventLoop {
                 if let Transfer::Moved { bytes, .. } = transfer {
                     let landed = bytes.min(span.len() as usize);
                     if landed > 0 {
-                        self.store.arrived(torrent, span.first(landed as u32));
+                        self.store.received(torrent, span.first(landed as u32));
                     }
                 } else if transfer == Transfer::BadRoom {
                     self.store.bad_window(torrent, span.piece());

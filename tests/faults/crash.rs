@@ -7,7 +7,7 @@
 
 use crate::journal::{Change, History, Moment, Naming, Node, Span, apply};
 use crate::record::{Claims, Record, Truth, path};
-use rill::disk::{Done, OpenTorrent, Store, StoreConfig};
+use rill::disk::{DiskEvent, OpenTorrent, Store, StoreConfig};
 use rill::units::{Rng, Table, TorrentKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -130,8 +130,8 @@ pub fn rills_verdict(truth: &Truth, down: &Path, state: &Path) -> Claims {
     loop {
         store.submit();
         woken.recv_timeout(Duration::from_secs(20)).expect("the store went quiet");
-        while let Some(done) = store.next_done() {
-            if let Done::Opened { result, .. } = done {
+        while let Some(done) = store.next_event() {
+            if let DiskEvent::Opened { result, .. } = done {
                 let have = result.expect("nothing is wrong with this disk").have;
                 let geometry = truth.torrent.geometry();
                 return truth.verdict(down, |piece| geometry.all_pieces().nth(piece as usize).is_some_and(|p| have.has(p)));

@@ -4,7 +4,7 @@
 //! alike), nothing that exists is truncated, and only regular files are ever handed out. The torrent's own directory
 //! is the user's word and may be reached through links.
 
-use super::fault::{DiskFault, Doing, FaultKind};
+use super::fault::{DiskFault, FaultKind, Operation};
 use super::limits::FAT_FILE_MAX;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
@@ -56,7 +56,7 @@ impl FsKind {
 
 /// A directory, and the way to everything below it.
 #[derive(Debug)]
-pub(super) struct Tree {
+pub(super) struct Dir {
     root: OwnedFd,
     path: PathBuf,
     device: u64,
@@ -65,37 +65,37 @@ pub(super) struct Tree {
 }
 
 /// A regular file that was opened.
-pub(super) struct Opened {
+pub(super) struct OpenedFile {
     pub fd: OwnedFd,
     pub size: u64,
     /// It was made just now.
     pub new: bool,
     /// It lies on the file system of the torrent's directory, not on one mounted below.
-    pub at_home: bool,
+    pub on_root_device: bool,
     /// Directories (below the root) that got a new entry on the way.
-    pub made_in: Vec<PathBuf>,
+    pub new_entries_in: Vec<PathBuf>,
 }
 
 const FILE_FLAGS: OFlags = OFlags::CLOEXEC.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
-impl Tree {
+impl Dir {
     /// The directory at `path`; with `make` it and its parents are made if missing.
-    pub fn open(path: &Path, make: bool) -> Result<Tree, DiskFault> {
+    pub fn open(path: &Path, make: bool) -> Result<Dir, DiskFault> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let open = || rustix::fs::open(path, flags, Mode::empty());
         let root = match open() {
             Err(Errno::NOENT) if make => {
                 std::fs::create_dir_all(path).map_err(|e| {
                     let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
-                    DiskFault::new(Doing::Create, path, errno)
+                    DiskFault::new(Operation::Create, path, errno)
                 })?;
                 open()
             }
             r => r,
         };
-        let root = root.map_err(|e| DiskFault::new(Doing::Open, path, e))?;
-        let device = rustix::fs::fstat(&root).map_err(|e| DiskFault::new(Doing::Open, path, e))?.st_dev;
-        Ok(Tree { root, path: path.to_path_buf(), device, walk: AtomicBool::new(false) })
+        let root = root.map_err(|e| DiskFault::new(Operation::Open, path, e))?;
+        let device = rustix::fs::fstat(&root).map_err(|e| DiskFault::new(Operation::Open, path, e))?.st_dev;
+        Ok(Dir { root, path: path.to_path_buf(), device, walk: AtomicBool::new(false) })
     }
 
     /// Its own descriptor.
@@ -141,80 +141,82 @@ impl Tree {
         Err(Errno::INVAL)
     }
 
-    fn fault(&self, doing: Doing, rel: &Path, errno: Errno) -> DiskFault {
+    fn fault(&self, doing: Operation, rel: &Path, errno: Errno) -> DiskFault {
         DiskFault::new(doing, &self.full(rel), errno)
     }
 
     /// Opens a regular file that is there, to read or also to write.
-    pub fn file(&self, rel: &Path, write: bool) -> Result<Opened, DiskFault> {
+    pub fn file(&self, rel: &Path, write: bool) -> Result<OpenedFile, DiskFault> {
         let access = if write { OFlags::RDWR } else { OFlags::RDONLY };
-        let fd = self.open_raw(rel, access | FILE_FLAGS).map_err(|e| self.fault(Doing::Open, rel, e))?;
+        let fd = self.open_raw(rel, access | FILE_FLAGS).map_err(|e| self.fault(Operation::Open, rel, e))?;
         self.regular(rel, fd, Vec::new(), false)
     }
 
     /// Opens a regular file to read and write; makes it, and the directories on its way, if it is not there.
-    pub fn file_made(&self, rel: &Path) -> Result<Opened, DiskFault> {
-        let mut made_in = Vec::new();
+    pub fn open_or_create(&self, rel: &Path) -> Result<OpenedFile, DiskFault> {
+        let mut new_entries_in = Vec::new();
         // Two rounds: another worker may make or have made the same file or directory in between.
         for _ in 0..8 {
             match self.open_raw(rel, OFlags::RDWR | FILE_FLAGS) {
-                Ok(fd) => return self.regular(rel, fd, made_in, false),
+                Ok(fd) => return self.regular(rel, fd, new_entries_in, false),
                 Err(Errno::NOENT) => {}
-                Err(e) => return Err(self.fault(Doing::Open, rel, e)),
+                Err(e) => return Err(self.fault(Operation::Open, rel, e)),
             }
             let parent = rel.parent().unwrap_or(Path::new(""));
             match self.open_raw(rel, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | FILE_FLAGS) {
                 Ok(fd) => {
-                    made_in.push(parent.to_path_buf());
-                    return self.regular(rel, fd, made_in, true);
+                    new_entries_in.push(parent.to_path_buf());
+                    return self.regular(rel, fd, new_entries_in, true);
                 }
                 Err(Errno::EXIST) => continue,
-                Err(Errno::NOENT) => self.make_dirs(parent, &mut made_in)?,
-                Err(e) => return Err(self.fault(Doing::Create, rel, e)),
+                Err(Errno::NOENT) => self.make_dirs(parent, &mut new_entries_in)?,
+                Err(e) => return Err(self.fault(Operation::Create, rel, e)),
             }
         }
-        Err(self.fault(Doing::Create, rel, Errno::NOENT))
+        Err(self.fault(Operation::Create, rel, Errno::NOENT))
     }
 
-    fn regular(&self, rel: &Path, fd: OwnedFd, made_in: Vec<PathBuf>, new: bool) -> Result<Opened, DiskFault> {
-        let stat = rustix::fs::fstat(&fd).map_err(|e| self.fault(Doing::Open, rel, e))?;
+    fn regular(&self, rel: &Path, fd: OwnedFd, new_entries_in: Vec<PathBuf>, new: bool) -> Result<OpenedFile, DiskFault> {
+        let stat = rustix::fs::fstat(&fd).map_err(|e| self.fault(Operation::Open, rel, e))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(DiskFault::plain(FaultKind::Exists, &self.full(rel)));
         }
-        Ok(Opened { fd, size: stat.st_size as u64, new, at_home: stat.st_dev == self.device, made_in })
+        Ok(OpenedFile { fd, size: stat.st_size as u64, new, on_root_device: stat.st_dev == self.device, new_entries_in })
     }
 
     /// Makes the directory and those above it; `made_in` gets the parents of new ones.
-    fn make_dirs(&self, rel: &Path, made_in: &mut Vec<PathBuf>) -> Result<(), DiskFault> {
+    fn make_dirs(&self, rel: &Path, new_entries_in: &mut Vec<PathBuf>) -> Result<(), DiskFault> {
         let mut at: Option<OwnedFd> = None;
         let mut so_far = PathBuf::new();
         for part in rel.components() {
             let base = at.as_ref().unwrap_or(&self.root);
             let parent = so_far.clone();
             so_far.push(part);
-            let Component::Normal(name) = part else { return Err(self.fault(Doing::Create, &so_far, Errno::XDEV)) };
+            let Component::Normal(name) = part else { return Err(self.fault(Operation::Create, &so_far, Errno::XDEV)) };
             match rustix::fs::mkdirat(base, name, Mode::from_raw_mode(0o777)) {
-                Ok(()) => made_in.push(parent),
+                Ok(()) => new_entries_in.push(parent),
                 Err(Errno::EXIST) => {}
-                Err(e) => return Err(self.fault(Doing::Create, &so_far, e)),
+                Err(e) => return Err(self.fault(Operation::Create, &so_far, e)),
             }
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            at = Some(rustix::fs::openat(base, name, flags, Mode::empty()).map_err(|e| self.fault(Doing::Create, &so_far, e))?);
+            at = Some(
+                rustix::fs::openat(base, name, flags, Mode::empty()).map_err(|e| self.fault(Operation::Create, &so_far, e))?,
+            );
         }
         Ok(())
     }
 
     /// What lies at this path now, links not followed at the end; `None` if nothing.
-    pub fn look(&self, rel: &Path) -> Result<Option<Stat>, DiskFault> {
+    pub fn stat(&self, rel: &Path) -> Result<Option<Stat>, DiskFault> {
         match rustix::fs::statat(&self.root, rel, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(s) => Ok(Some(s)),
             Err(Errno::NOENT) => Ok(None),
-            Err(e) => Err(self.fault(Doing::Open, rel, e)),
+            Err(e) => Err(self.fault(Operation::Open, rel, e)),
         }
     }
 
     /// A file without a name that is one hole of so many bytes, if this file system makes such files.
-    pub fn nameless(&self, len: u64) -> Option<OwnedFd> {
+    pub fn unnamed_file(&self, len: u64) -> Option<OwnedFd> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.root, c".", flags, Mode::RUSR | Mode::WUSR).ok()?;
         rustix::fs::ftruncate(&file, len).ok()?;
@@ -224,7 +226,7 @@ impl Tree {
     /// Brings everything to the disk that was written to the file system of this directory; an error that happened since it was opened
     /// is told. Only kernels of which [`tells_of_lost_writes`] is true do so.
     pub fn sync_all(&self) -> Result<(), DiskFault> {
-        retry_on_intr(|| rustix::fs::syncfs(&self.root)).map_err(|e| self.fault(Doing::Sync, Path::new(""), e))
+        retry_on_intr(|| rustix::fs::syncfs(&self.root)).map_err(|e| self.fault(Operation::Sync, Path::new(""), e))
     }
 
     /// Brings a directory's entries to the disk.
@@ -238,13 +240,13 @@ impl Tree {
         match result {
             // Some file systems cannot sync directories; there is nothing more that we could do there.
             Err(Errno::INVAL | Errno::NOTSUP) | Ok(()) => Ok(()),
-            Err(e) => Err(self.fault(Doing::Sync, rel, e)),
+            Err(e) => Err(self.fault(Operation::Sync, rel, e)),
         }
     }
 }
 
 /// Whether `syncfs` of this kernel tells of writes that were lost: from Linux 5.8 on.
-pub(super) fn tells_of_lost_writes() -> bool {
+pub(super) fn syncfs_reports_errors() -> bool {
     at_least_5_8(&rustix::system::uname().release().to_string_lossy())
 }
 
@@ -266,10 +268,10 @@ pub(super) fn free_bytes(path: &Path) -> u64 {
 mod tests {
     use super::*;
 
-    fn both_ways(test: impl Fn(&Path, &Tree)) {
+    fn both_ways(test: impl Fn(&Path, &Dir)) {
         for walk in [false, true] {
             let dir = tempfile::tempdir().unwrap();
-            let tree = Tree::open(dir.path(), false).unwrap();
+            let tree = Dir::open(dir.path(), false).unwrap();
             tree.walk.store(walk, Relaxed);
             test(dir.path(), &tree);
         }
@@ -278,9 +280,9 @@ mod tests {
     #[test]
     fn directories_on_the_way_are_made_and_named() {
         both_ways(|_, t| {
-            let o = t.file_made(Path::new("a/b/c")).unwrap();
-            assert_eq!(o.made_in, [PathBuf::from(""), "a".into(), "a/b".into()]);
-            assert!(t.file_made(Path::new("a/b/c")).unwrap().made_in.is_empty());
+            let o = t.open_or_create(Path::new("a/b/c")).unwrap();
+            assert_eq!(o.new_entries_in, [PathBuf::from(""), "a".into(), "a/b".into()]);
+            assert!(t.open_or_create(Path::new("a/b/c")).unwrap().new_entries_in.is_empty());
             t.sync_dir(Path::new("a/b")).unwrap();
         });
     }
@@ -293,7 +295,7 @@ mod tests {
             std::fs::write(outside.path().join("x"), "precious").unwrap();
             std::os::unix::fs::symlink(outside.path().join("x"), d.join("file")).unwrap();
             for path in ["dir/x", "dir/new", "file"] {
-                assert_eq!(t.file_made(Path::new(path)).err().unwrap().kind, FaultKind::Exists, "{path}");
+                assert_eq!(t.open_or_create(Path::new(path)).err().unwrap().kind, FaultKind::Exists, "{path}");
                 assert!(t.file(Path::new(path), false).is_err());
             }
             assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
@@ -306,7 +308,7 @@ mod tests {
             std::fs::create_dir(d.join("d")).unwrap();
             rustix::fs::mknodat(t.root(), "p", FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
             for path in ["d", "p"] {
-                assert_eq!(t.file_made(Path::new(path)).err().unwrap().kind, FaultKind::Exists, "{path}");
+                assert_eq!(t.open_or_create(Path::new(path)).err().unwrap().kind, FaultKind::Exists, "{path}");
             }
         });
     }
@@ -341,7 +343,7 @@ mod tests {
     fn what_is_there_keeps_its_bytes() {
         both_ways(|d, t| {
             std::fs::write(d.join("x"), "abc").unwrap();
-            assert_eq!(t.file_made(Path::new("x")).unwrap().size, 3);
+            assert_eq!(t.open_or_create(Path::new("x")).unwrap().size, 3);
             assert_eq!(std::fs::read(d.join("x")).unwrap(), b"abc");
         });
     }

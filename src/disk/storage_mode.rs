@@ -5,32 +5,32 @@
 //! After some plain pieces it sends a few through windows, waits until they are through, compares, and takes the cheaper way;
 //! kernels and file systems differ by a factor of ten, so the question is asked again now and then, ever more rarely.
 
-use super::contract::StorageMode;
+use super::api::StorageMode;
 use super::limits;
 
 /// Worker CPU time and bytes of both ways, as counted so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Costs {
-    pub plain: Cost,
-    pub mapped: Cost,
+pub(super) struct ModeCosts {
+    pub plain: ModeCost,
+    pub mapped: ModeCost,
 }
 
 /// What one way has cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Cost {
+pub(super) struct ModeCost {
     pub us: u64,
     pub bytes: u64,
 }
 
-impl Costs {
-    fn of(&self, mapped: bool) -> Cost {
+impl ModeCosts {
+    fn of(&self, mapped: bool) -> ModeCost {
         if mapped { self.mapped } else { self.plain }
     }
 }
 
-impl Cost {
-    fn since(self, then: Cost) -> Cost {
-        Cost { us: self.us.saturating_sub(then.us), bytes: self.bytes.saturating_sub(then.bytes) }
+impl ModeCost {
+    fn since(self, then: ModeCost) -> ModeCost {
+        ModeCost { us: self.us.saturating_sub(then.us), bytes: self.bytes.saturating_sub(then.bytes) }
     }
 
     fn us_per_mib(self) -> u64 {
@@ -40,8 +40,8 @@ impl Cost {
 
 /// A few pieces that went the other way than the rest.
 #[derive(Clone, Copy, Debug)]
-struct Trial {
-    from: Costs,
+struct ModeProbe {
+    from: ModeCosts,
     /// Bytes of the pieces that were sent that way. It is over when all of them are through, so that what they cost is counted
     /// whole: windows are paid for long before anything comes through them.
     bytes: u64,
@@ -49,25 +49,25 @@ struct Trial {
 
 /// The choice between the two ways.
 #[derive(Debug)]
-pub(super) struct Ways {
+pub(super) struct ModeChooser {
     mode: StorageMode,
     mapped: bool,
     /// Counters when the way was chosen.
-    from: Costs,
-    trial: Option<Trial>,
+    from: ModeCosts,
+    trial: Option<ModeProbe>,
     /// Bytes on the chosen way before the other one is tried.
     patience_bytes: u64,
 }
 
-impl Ways {
+impl ModeChooser {
     /// The choice as the user wants it made.
-    pub fn new(mode: StorageMode) -> Ways {
+    pub fn new(mode: StorageMode) -> ModeChooser {
         let patience_bytes = limits::PROBE_FIRST_BYTES;
-        Ways { mode, mapped: mode == StorageMode::Mapped, from: Costs::default(), trial: None, patience_bytes }
+        ModeChooser { mode, mapped: mode == StorageMode::Mapped, from: ModeCosts::default(), trial: None, patience_bytes }
     }
 
     /// Whether the next piece, of so many bytes, should go through windows, where it can.
-    pub fn next_is_mapped(&mut self, len: u64, costs: impl FnOnce() -> Costs) -> bool {
+    pub fn choose_mapped(&mut self, len: u64, costs: impl FnOnce() -> ModeCosts) -> bool {
         if self.mode != StorageMode::Auto {
             return self.mapped;
         }
@@ -76,14 +76,14 @@ impl Ways {
         match &mut self.trial {
             None if spent.bytes < self.patience_bytes => {}
             None => {
-                self.trial = Some(Trial { from: now, bytes: len });
+                self.trial = Some(ModeProbe { from: now, bytes: len });
                 return !self.mapped;
             }
             Some(trial) if trial.bytes < limits::PROBE_BYTES => {
                 trial.bytes += len;
                 return !self.mapped;
             }
-            Some(Trial { from, bytes }) => {
+            Some(ModeProbe { from, bytes }) => {
                 let tried = now.of(!self.mapped).since(from.of(!self.mapped));
                 if tried.bytes >= *bytes {
                     self.choose(spent, tried);
@@ -97,7 +97,7 @@ impl Ways {
     }
 
     /// Stays where it is, or goes over to the way that was tried: windows must be clearly cheaper, since they need address space.
-    fn choose(&mut self, usual: Cost, tried: Cost) {
+    fn choose(&mut self, usual: ModeCost, tried: ModeCost) {
         let (plain, mapped) = if self.mapped { (tried, usual) } else { (usual, tried) };
         let (plain, mapped) = (plain.us_per_mib(), mapped.us_per_mib());
         self.mapped = mapped.saturating_mul(10) < plain.saturating_mul(9);
@@ -105,13 +105,13 @@ impl Ways {
         log::debug!("storage: {way}, for a MiB costs {plain} us plain and {mapped} us mapped");
     }
 
-    fn settle(&mut self, now: Costs) {
+    fn settle(&mut self, now: ModeCosts) {
         (self.trial, self.from) = (None, now);
         self.patience_bytes = self.patience_bytes.saturating_mul(limits::PROBE_BACKOFF);
     }
 
     /// The system gave no windows where some were wanted: auto leaves it at that for a good while.
-    pub fn refused(&mut self, now: Costs) {
+    pub fn on_refused(&mut self, now: ModeCosts) {
         if self.mode == StorageMode::Auto {
             self.mapped = false;
             self.settle(now);
@@ -126,21 +126,21 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     /// Sends `mib` pieces of 1 MiB; answers with how many took windows.
-    fn run(w: &mut Ways, c: &mut Costs, mib: u64, plain_us: u64, mapped_us: u64) -> u64 {
+    fn run(w: &mut ModeChooser, c: &mut ModeCosts, mib: u64, plain_us: u64, mapped_us: u64) -> u64 {
         let before = c.mapped.bytes;
         for _ in 0..mib {
-            let (cost, us) = match w.next_is_mapped(MIB, || *c) {
+            let (cost, us) = match w.choose_mapped(MIB, || *c) {
                 true => (&mut c.mapped, mapped_us),
                 false => (&mut c.plain, plain_us),
             };
-            *cost = Cost { us: cost.us + us, bytes: cost.bytes + MIB };
+            *cost = ModeCost { us: cost.us + us, bytes: cost.bytes + MIB };
         }
         (c.mapped.bytes - before) / MIB
     }
 
     #[test]
     fn the_dearer_way_is_tried_briefly_and_ever_more_rarely() {
-        let (mut w, mut c) = (Ways::new(StorageMode::Auto), Costs::default());
+        let (mut w, mut c) = (ModeChooser::new(StorageMode::Auto), ModeCosts::default());
         assert_eq!(run(&mut w, &mut c, 16, 1000, 3000), 0);
         let tried = run(&mut w, &mut c, 100_000, 1000, 3000);
         assert!((2..16).contains(&tried), "{tried}");
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn the_cheaper_way_wins_and_may_lose_again() {
-        let (mut w, mut c) = (Ways::new(StorageMode::Auto), Costs::default());
+        let (mut w, mut c) = (ModeChooser::new(StorageMode::Auto), ModeCosts::default());
         run(&mut w, &mut c, 1000, 3000, 1000);
         assert!(run(&mut w, &mut c, 1000, 3000, 1000) > 900);
         run(&mut w, &mut c, 20_000, 1000, 3000);
@@ -158,11 +158,11 @@ mod tests {
     /// Windows are made for several pieces before the first of them is full, and a piece may take long.
     #[test]
     fn a_trial_counts_all_that_its_pieces_cost_and_nothing_else_is_sent_that_way_meanwhile() {
-        let (mut w, mut c) = (Ways::new(StorageMode::Auto), Costs::default());
-        let plain = |w: &mut Ways, c: &mut Costs| {
-            let mapped = w.next_is_mapped(MIB, || *c);
+        let (mut w, mut c) = (ModeChooser::new(StorageMode::Auto), ModeCosts::default());
+        let plain = |w: &mut ModeChooser, c: &mut ModeCosts| {
+            let mapped = w.choose_mapped(MIB, || *c);
             if !mapped {
-                c.plain = Cost { us: c.plain.us + 1000, bytes: c.plain.bytes + MIB };
+                c.plain = ModeCost { us: c.plain.us + 1000, bytes: c.plain.bytes + MIB };
             }
             mapped
         };
@@ -176,14 +176,14 @@ mod tests {
             }
         }
         assert_eq!(on_their_way * MIB, limits::PROBE_BYTES);
-        c.mapped = Cost { us: c.mapped.us + on_their_way * 100, bytes: on_their_way * MIB };
+        c.mapped = ModeCost { us: c.mapped.us + on_their_way * 100, bytes: on_their_way * MIB };
         assert_eq!(run(&mut w, &mut c, 200, 1000, 1600), 0, "1.6 ms is more than one");
     }
 
     #[test]
     fn a_trial_whose_pieces_never_come_is_given_up() {
-        let (mut w, mut c) = (Ways::new(StorageMode::Auto), Costs::default());
-        while !w.next_is_mapped(MIB, || c) {
+        let (mut w, mut c) = (ModeChooser::new(StorageMode::Auto), ModeCosts::default());
+        while !w.choose_mapped(MIB, || c) {
             c.plain.bytes += MIB;
         }
         run(&mut w, &mut c, 100, 3000, 1000);
@@ -192,8 +192,8 @@ mod tests {
 
     #[test]
     fn a_forced_way_is_never_left() {
-        let mut c = Costs::default();
-        assert_eq!(run(&mut Ways::new(StorageMode::Plain), &mut c, 1000, 9000, 1), 0);
-        assert_eq!(run(&mut Ways::new(StorageMode::Mapped), &mut c, 1000, 1, 9000), 1000);
+        let mut c = ModeCosts::default();
+        assert_eq!(run(&mut ModeChooser::new(StorageMode::Plain), &mut c, 1000, 9000, 1), 0);
+        assert_eq!(run(&mut ModeChooser::new(StorageMode::Mapped), &mut c, 1000, 1, 9000), 1000);
     }
 }

@@ -4,10 +4,10 @@
 //! answer the same question finds the bytes. Where the system cannot answer without waiting (an old kernel, some file
 //! systems) the worker sends the bytes along and they wait here for the asker.
 
-use super::fault::{DiskFault, Doing, FaultKind};
-use super::files::Content;
+use super::dir::FsKind;
+use super::fault::{DiskFault, FaultKind, Operation};
+use super::files::TorrentFiles;
 use super::limits;
-use super::tree::FsKind;
 use crate::units::{BlockSpan, TorrentKey};
 use rustix::io::{Errno, ReadWriteFlags};
 use std::collections::{BTreeSet, VecDeque};
@@ -27,7 +27,7 @@ pub enum Load {
 }
 
 /// What a worker must do for a load.
-pub(super) enum Fetch {
+pub(super) enum WorkerLoad {
     /// Nothing: it does already, or the queue is full.
     No,
     /// Bring the span into the page cache, or (true) send its bytes.
@@ -36,7 +36,7 @@ pub(super) enum Fetch {
 
 /// The loop's descriptors, the loads under way, and the bytes that were sent along.
 #[derive(Default)]
-pub(super) struct Reads {
+pub(super) struct ReadPath {
     files: Vec<(TorrentKey, usize, Arc<OwnedFd>)>,
     under_way: Vec<(TorrentKey, BlockSpan)>,
     sent: VecDeque<(TorrentKey, BlockSpan, Box<[u8]>)>,
@@ -49,31 +49,31 @@ enum Miss {
     Fault(DiskFault),
 }
 
-impl Reads {
+impl ReadPath {
     /// Reads the span if that needs no waiting; else says what a worker has to do.
-    pub fn load(&mut self, c: &Content, span: BlockSpan, into: &mut [u8]) -> (Load, Fetch) {
+    pub fn load(&mut self, c: &TorrentFiles, span: BlockSpan, into: &mut [u8]) -> (Load, WorkerLoad) {
         if let Some(i) = self.sent.iter().position(|(t, s, _)| (*t, *s) == (c.key, span)) {
             if let Some((.., bytes)) = self.sent.remove(i) {
                 into[..bytes.len()].copy_from_slice(&bytes);
-                return (Load::Ready, Fetch::No);
+                return (Load::Ready, WorkerLoad::No);
             }
         }
         match self.try_now(c, span, into, &mut 0) {
-            Ok(()) => (Load::Ready, Fetch::No),
-            Err(Miss::Fault(f)) => (Load::Fault(f), Fetch::No),
+            Ok(()) => (Load::Ready, WorkerLoad::No),
+            Err(Miss::Fault(f)) => (Load::Fault(f), WorkerLoad::No),
             Err(Miss::NotCached) => {
                 let known = self.under_way.contains(&(c.key, span));
                 if known || self.under_way.len() >= limits::LOADS_WAITING {
-                    return (Load::Later, Fetch::No);
+                    return (Load::Later, WorkerLoad::No);
                 }
                 self.under_way.push((c.key, span));
-                (Load::Later, Fetch::Yes(self.waits.contains(&c.key)))
+                (Load::Later, WorkerLoad::Yes(self.waits.contains(&c.key)))
             }
         }
     }
 
     /// Reads as much of the span, from its start, as needs no waiting; how many bytes that was.
-    pub fn load_cached(&mut self, c: &Content, span: BlockSpan, into: &mut [u8]) -> usize {
+    pub fn load_cached(&mut self, c: &TorrentFiles, span: BlockSpan, into: &mut [u8]) -> usize {
         let mut done = 0;
         // What is in the way is found again by whoever asks for the first byte that is missing.
         let _ = self.try_now(c, span, into, &mut done);
@@ -81,7 +81,7 @@ impl Reads {
     }
 
     /// `done` grows by the bytes that are in place.
-    fn try_now(&mut self, c: &Content, span: BlockSpan, into: &mut [u8], done: &mut usize) -> Result<(), Miss> {
+    fn try_now(&mut self, c: &TorrentFiles, span: BlockSpan, into: &mut [u8], done: &mut usize) -> Result<(), Miss> {
         if self.waits.contains(&c.key) {
             return Err(Miss::NotCached);
         }
@@ -109,7 +109,7 @@ impl Reads {
                         self.waits.insert(c.key);
                         return Err(Miss::NotCached);
                     }
-                    Err(e) => return Err(Miss::Fault(c.fault(Doing::Read, s.file, e))),
+                    Err(e) => return Err(Miss::Fault(c.fault(Operation::Read, s.file, e))),
                 }
             }
         }
@@ -158,7 +158,7 @@ impl Reads {
     }
 }
 
-fn read_now(c: &Content, fd: &OwnedFd, into: &mut [u8], at: u64) -> Result<usize, Errno> {
+fn read_now(c: &TorrentFiles, fd: &OwnedFd, into: &mut [u8], at: u64) -> Result<usize, Errno> {
     match c.fs {
         // Memory is never far away, and tmpfs does not know the flag.
         FsKind::Memory => rustix::io::pread(fd, into, at),

@@ -84,7 +84,7 @@ pub struct OpenTorrent {
 
 /// What was found at opening.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Opened {
+pub struct OpenedTorrent {
     /// The pieces that are there and good.
     pub have: Bitfield,
     /// Sentences for the user.
@@ -110,13 +110,13 @@ pub enum Verdict {
 
 /// An answer.
 #[derive(Debug)]
-pub enum Done {
+pub enum DiskEvent {
     /// The torrent is open, or cannot be.
     Opened {
         /// Which.
         torrent: TorrentKey,
         /// What was found.
-        result: Result<Opened, DiskFault>,
+        result: Result<OpenedTorrent, DiskFault>,
     },
     /// Content is being hashed before it is opened.
     Checking {
@@ -172,7 +172,7 @@ pub enum Done {
         result: Result<(), DiskFault>,
     },
     /// There is room in the pool again.
-    RoomFreed,
+    BufferFreed,
     /// Bytes could not be written; the pieces concerned will be judged `Verdict::Fault`.
     Fault {
         /// Which torrent.
@@ -181,7 +181,7 @@ pub enum Done {
         fault: DiskFault,
     },
     /// How much room there is.
-    Space {
+    FreeSpace {
         /// For which torrent.
         torrent: TorrentKey,
         /// Bytes that the file system says may be written. A quota or a table of inodes may allow less.

@@ -5,17 +5,17 @@
 //! followed, only regular files are read, and no more than the caller says. On FAT a rename is not safe at power loss, so a
 //! reader must be able to tell a good file by itself. Names come from rill alone.
 
-use super::fault::{DiskFault, Doing, FaultKind};
+use super::dir::Dir;
+use super::fault::{DiskFault, FaultKind, Operation};
 use super::files::read_exact_at;
-use super::tree::Tree;
 use rustix::fs::FlockOperation;
 use rustix::io::{Errno, retry_on_intr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// Reads the small file of this name, if it is there, regular and at most `limit` bytes long.
-pub fn kept(state_dir: &Path, name: &str, limit: u64) -> Option<Vec<u8>> {
-    let opened = Tree::open(state_dir, false).ok()?.file(Path::new(name), false).ok()?;
+pub fn read_state_file(state_dir: &Path, name: &str, limit: u64) -> Option<Vec<u8>> {
+    let opened = Dir::open(state_dir, false).ok()?.file(Path::new(name), false).ok()?;
     let len = usize::try_from(opened.size).ok().filter(|_| opened.size <= limit)?;
     let mut bytes = vec![0; len];
     read_exact_at(&opened.fd, &mut bytes, 0).ok()?;
@@ -23,16 +23,16 @@ pub fn kept(state_dir: &Path, name: &str, limit: u64) -> Option<Vec<u8>> {
 }
 
 /// Writes the small file of this name in place of the old one.
-pub(super) fn keep(state_dir: &Path, name: &str, bytes: &[u8]) -> Result<(), DiskFault> {
-    let dir = Tree::open(state_dir, true)?;
+pub(super) fn write_state_file(state_dir: &Path, name: &str, bytes: &[u8]) -> Result<(), DiskFault> {
+    let dir = Dir::open(state_dir, true)?;
     let aside = format!("{name}.tmp");
     let file = locked(&dir, Path::new(&aside))?;
     replace(&dir, Path::new(name), Path::new(&aside), &file, &[bytes])
 }
 
 /// Fills the file `aside` with these parts and gives it its name; when this returns, it will be found after a power cut.
-pub(super) fn replace(dir: &Tree, name: &Path, aside: &Path, file: &OwnedFd, parts: &[&[u8]]) -> Result<(), DiskFault> {
-    let fault = |e| DiskFault::new(Doing::Write, &dir.full(aside), e);
+pub(super) fn replace(dir: &Dir, name: &Path, aside: &Path, file: &OwnedFd, parts: &[&[u8]]) -> Result<(), DiskFault> {
+    let fault = |e| DiskFault::new(Operation::Write, &dir.full(aside), e);
     overwrite(file, parts).map_err(fault)?;
     if name != aside {
         rustix::fs::renameat(dir.root(), aside, dir.root(), name).map_err(fault)?;
@@ -41,10 +41,10 @@ pub(super) fn replace(dir: &Tree, name: &Path, aside: &Path, file: &OwnedFd, par
 }
 
 /// Opens a file of ours, made if need be, that nobody else has locked; `Locked` if another process has.
-pub(super) fn locked(dir: &Tree, name: &Path) -> Result<OwnedFd, DiskFault> {
-    let fault = |e| DiskFault::new(Doing::Open, &dir.full(name), e);
+pub(super) fn locked(dir: &Dir, name: &Path) -> Result<OwnedFd, DiskFault> {
+    let fault = |e| DiskFault::new(Operation::Open, &dir.full(name), e);
     loop {
-        let file = dir.file_made(name)?.fd;
+        let file = dir.open_or_create(name)?.fd;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => return Err(DiskFault::plain(FaultKind::Locked, &dir.full(name))),
@@ -54,7 +54,7 @@ pub(super) fn locked(dir: &Tree, name: &Path) -> Result<OwnedFd, DiskFault> {
         }
         // The former owner may have renamed or removed the file between our open and our lock: then we locked a ghost.
         let ours = rustix::fs::fstat(&file).map_err(fault)?;
-        if dir.look(name)?.is_some_and(|s| s.st_ino == ours.st_ino) {
+        if dir.stat(name)?.is_some_and(|s| s.st_ino == ours.st_ino) {
             return Ok(file);
         }
     }
@@ -84,34 +84,34 @@ fn overwrite(fd: &OwnedFd, parts: &[&[u8]]) -> Result<(), Errno> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::World;
+    use super::super::tests::TestDisk;
     use super::*;
     use crate::disk::{StorageMode, Store, StoreConfig};
     use std::sync::Arc;
 
     #[test]
     fn what_is_kept_is_there_when_the_store_has_ended() {
-        let mut w = World::new(StorageMode::Plain, 16_384, &[("x", 50_000)]);
+        let mut w = TestDisk::new(StorageMode::Plain, 16_384, &[("x", 50_000)]);
         for n in 0..50 {
-            w.store.keep("nodes", vec![n; 1000]);
+            w.store.write_state_file("nodes", vec![n; 1000]);
         }
-        w.store.keep("other", Vec::new());
+        w.store.write_state_file("other", Vec::new());
         let state = w.state.path().join("not/yet/there");
         let config = StoreConfig { state_dir: Some(state.clone()), workers: 3, ..StoreConfig::default() };
         let mut other = Store::new(config, Arc::new(|| {})).unwrap();
-        other.keep("nodes", b"new".to_vec());
+        other.write_state_file("nodes", b"new".to_vec());
         drop(other);
-        assert_eq!(kept(&state, "nodes", 3).unwrap(), b"new");
+        assert_eq!(read_state_file(&state, "nodes", 3).unwrap(), b"new");
         w.restart();
-        assert_eq!(kept(w.state.path(), "nodes", 1000).unwrap(), [49; 1000], "the last one counts");
-        assert_eq!(kept(w.state.path(), "other", 0).unwrap(), []);
+        assert_eq!(read_state_file(w.state.path(), "nodes", 1000).unwrap(), [49; 1000], "the last one counts");
+        assert_eq!(read_state_file(w.state.path(), "other", 0).unwrap(), []);
         assert!(!w.state.path().join("nodes.tmp").exists());
     }
 
     #[test]
     fn without_a_state_directory_nothing_is_kept_and_nobody_complains() {
         let mut store = Store::new(StoreConfig { state_dir: None, ..StoreConfig::default() }, Arc::new(|| {})).unwrap();
-        store.keep("nodes", vec![1]);
+        store.write_state_file("nodes", vec![1]);
         store.submit();
         drop(store);
     }
@@ -119,25 +119,25 @@ mod tests {
     #[test]
     fn a_killed_save_leaves_the_old_file_and_the_next_save_is_not_disturbed() {
         let dir = tempfile::tempdir().unwrap();
-        keep(dir.path(), "x", b"old").unwrap();
+        write_state_file(dir.path(), "x", b"old").unwrap();
         std::fs::write(dir.path().join("x.tmp"), vec![7; 5000]).unwrap();
-        assert_eq!(kept(dir.path(), "x", 100).unwrap(), b"old");
-        keep(dir.path(), "x", b"new").unwrap();
-        assert_eq!(kept(dir.path(), "x", 100).unwrap(), b"new");
+        assert_eq!(read_state_file(dir.path(), "x", 100).unwrap(), b"old");
+        write_state_file(dir.path(), "x", b"new").unwrap();
+        assert_eq!(read_state_file(dir.path(), "x", 100).unwrap(), b"new");
     }
 
     #[test]
     fn two_processes_never_write_one_file_together() {
         let dir = tempfile::tempdir().unwrap();
-        keep(dir.path(), "x", b"old").unwrap();
-        let tree = Tree::open(dir.path(), false).unwrap();
+        write_state_file(dir.path(), "x", b"old").unwrap();
+        let tree = Dir::open(dir.path(), false).unwrap();
         let theirs = locked(&tree, Path::new("x.tmp")).unwrap();
-        assert_eq!(keep(dir.path(), "x", b"ours").unwrap_err().kind, FaultKind::Locked);
+        assert_eq!(write_state_file(dir.path(), "x", b"ours").unwrap_err().kind, FaultKind::Locked);
         replace(&tree, Path::new("x"), Path::new("x.tmp"), &theirs, &[b"theirs"]).unwrap();
-        assert_eq!(kept(dir.path(), "x", 100).unwrap(), b"theirs");
+        assert_eq!(read_state_file(dir.path(), "x", 100).unwrap(), b"theirs");
         // Their lock lies on the file that has its name now, and keeps nobody from the next.
-        keep(dir.path(), "x", b"ours").unwrap();
-        assert_eq!(kept(dir.path(), "x", 100).unwrap(), b"ours");
+        write_state_file(dir.path(), "x", b"ours").unwrap();
+        assert_eq!(read_state_file(dir.path(), "x", 100).unwrap(), b"ours");
     }
 
     #[test]
@@ -149,9 +149,9 @@ mod tests {
         let fifo = rustix::fs::FileType::Fifo;
         rustix::fs::mknodat(rustix::fs::CWD, dir.path().join("pipe"), fifo, rustix::fs::Mode::from_raw_mode(0o600), 0).unwrap();
         for name in ["long", "dir", "link", "pipe", "nothing"] {
-            assert_eq!(kept(dir.path(), name, 10), None, "{name}");
+            assert_eq!(read_state_file(dir.path(), name, 10), None, "{name}");
         }
-        assert_eq!(kept(dir.path(), "long", 11).unwrap().len(), 11);
-        assert_eq!(kept(&dir.path().join("nowhere"), "long", 11), None);
+        assert_eq!(read_state_file(dir.path(), "long", 11).unwrap().len(), 11);
+        assert_eq!(read_state_file(&dir.path().join("nowhere"), "long", 11), None);
     }
 }

@@ -9,10 +9,10 @@
 //! is stored, byte for byte, else the hash starts over from the file; no more than `hold_max` slots stay here, so a pool
 //! cannot run dry for want of a write. A piece that lost bytes to a fault is lost until its hash is asked for.
 
-use super::contract::Verdict;
+use super::api::Verdict;
 use super::fault::DiskFault;
-use super::files::{Content, OpenFiles};
-use super::job::{Landed, Meter};
+use super::files::{OpenFiles, TorrentFiles};
+use super::job::{ReceivedBlock, WorkerStats};
 use super::limits;
 use super::window::Slot;
 use crate::units::{PieceHash, PieceIndex, TorrentKey};
@@ -23,35 +23,35 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 #[derive(Default)]
-struct Piece {
+struct CachedPiece {
     hasher: Sha1,
     /// Bytes from the start that went into the hasher.
     hashed: u32,
     /// In slots, by `begin`.
-    held: Vec<Landed>,
+    held: Vec<ReceivedBlock>,
     /// Written out of here, merged and in order.
-    stored: Vec<Range<u32>>,
-    lost: Option<DiskFault>,
+    written: Vec<Range<u32>>,
+    fault: Option<DiskFault>,
 }
 
-impl Piece {
+impl CachedPiece {
     fn overlaps(&self, begin: u32, end: u32) -> bool {
         begin < self.hashed
             || self.held.iter().any(|h| h.begin < end && begin < h.end)
-            || self.stored.iter().any(|s| s.start < end && begin < s.end)
+            || self.written.iter().any(|s| s.start < end && begin < s.end)
     }
 
-    fn note_stored(&mut self, begin: u32, end: u32) {
-        let first = self.stored.partition_point(|s| s.end < begin);
-        let last = self.stored.partition_point(|s| s.start <= end);
-        let merged = self.stored[first..last].iter().fold(begin..end, |m, s| m.start.min(s.start)..m.end.max(s.end));
-        self.stored.splice(first..last, [merged]);
+    fn mark_written(&mut self, begin: u32, end: u32) {
+        let first = self.written.partition_point(|s| s.end < begin);
+        let last = self.written.partition_point(|s| s.start <= end);
+        let merged = self.written[first..last].iter().fold(begin..end, |m, s| m.start.min(s.start)..m.end.max(s.end));
+        self.written.splice(first..last, [merged]);
     }
 
     /// Where the stored run that holds this byte ends.
-    fn stored_until(&self, at: u32) -> Option<u32> {
-        let i = self.stored.partition_point(|s| s.end <= at);
-        self.stored.get(i).filter(|s| s.start <= at).map(|s| s.end)
+    fn written_until(&self, at: u32) -> Option<u32> {
+        let i = self.written.partition_point(|s| s.end <= at);
+        self.written.get(i).filter(|s| s.start <= at).map(|s| s.end)
     }
 
     fn held_at(&self, begin: u32) -> Option<usize> {
@@ -80,14 +80,14 @@ impl Piece {
     }
 }
 
-fn bytes_of(l: &Landed) -> &[u8] {
+fn bytes_of(l: &ReceivedBlock) -> &[u8] {
     let from = l.begin as usize % limits::SLOT_LEN;
     &l.slot.bytes()[from..from + (l.end - l.begin) as usize]
 }
 
 /// All pieces that one worker has in hand.
-pub(super) struct Pieces {
-    pieces: BTreeMap<(TorrentKey, PieceIndex), Piece>,
+pub(super) struct WriteCache {
+    pieces: BTreeMap<(TorrentKey, PieceIndex), CachedPiece>,
     held: usize,
     hold_max: usize,
     /// For reading back; made at first need.
@@ -95,29 +95,29 @@ pub(super) struct Pieces {
 }
 
 /// What the steps of a piece need besides the piece.
-pub(super) struct Cx<'a> {
-    pub content: &'a Arc<Content>,
+pub(super) struct PieceContext<'a> {
+    pub content: &'a Arc<TorrentFiles>,
     pub files: &'a mut OpenFiles,
     pub free: &'a mut Vec<Slot>,
-    pub meter: &'a Meter,
+    pub stats: &'a WorkerStats,
 }
 
-impl Pieces {
+impl WriteCache {
     /// No piece; at most `hold_max` slots will stay here.
-    pub fn new(hold_max: usize) -> Pieces {
-        Pieces { pieces: BTreeMap::new(), held: 0, hold_max: hold_max.max(1), scratch: Vec::new() }
+    pub fn new(hold_max: usize) -> WriteCache {
+        WriteCache { pieces: BTreeMap::new(), held: 0, hold_max: hold_max.max(1), scratch: Vec::new() }
     }
 
     /// Takes bytes in. A fault is the first one of its piece.
-    pub fn land(&mut self, cx: &mut Cx<'_>, l: Landed) -> Result<(), DiskFault> {
+    pub fn insert(&mut self, cx: &mut PieceContext<'_>, l: ReceivedBlock) -> Result<(), DiskFault> {
         let key = (cx.content.key, l.piece);
         let p = self.pieces.entry(key).or_default();
-        if p.lost.is_some() {
+        if p.fault.is_some() {
             cx.free.push(l.slot);
             return Ok(());
         }
         if p.overlaps(l.begin, l.end) {
-            return self.land_again(cx, key, l);
+            return self.insert_overlapping(cx, key, l);
         }
         let i = p.held.partition_point(|h| h.begin < l.begin);
         p.held.insert(i, l);
@@ -129,14 +129,19 @@ impl Pieces {
         if hashed && bytes >= limits::RUN_BYTES {
             self.write_run(cx, key, run)?;
         }
-        self.catch_up(cx, key)?;
-        while self.held > self.hold_max && self.relieve(cx)? {}
+        self.hash_written(cx, key)?;
+        while self.held > self.hold_max && self.write_longest_run(cx)? {}
         Ok(())
     }
 
     /// Bytes that came before, from a writer who did not finish: they go to the file, and the hash starts over.
-    fn land_again(&mut self, cx: &mut Cx<'_>, key: (TorrentKey, PieceIndex), l: Landed) -> Result<(), DiskFault> {
-        self.write_held(cx, key)?;
+    fn insert_overlapping(
+        &mut self,
+        cx: &mut PieceContext<'_>,
+        key: (TorrentKey, PieceIndex),
+        l: ReceivedBlock,
+    ) -> Result<(), DiskFault> {
+        self.write_all_held(cx, key)?;
         let Some(p) = self.pieces.get_mut(&key) else { return Ok(()) };
         if l.begin < p.hashed {
             p.hashed = 0;
@@ -148,11 +153,11 @@ impl Pieces {
     }
 
     /// Reads back stored bytes whose turn in the hash has come.
-    fn catch_up(&mut self, cx: &mut Cx<'_>, key: (TorrentKey, PieceIndex)) -> Result<(), DiskFault> {
+    fn hash_written(&mut self, cx: &mut PieceContext<'_>, key: (TorrentKey, PieceIndex)) -> Result<(), DiskFault> {
         let Some(p) = self.pieces.get_mut(&key) else { return Ok(()) };
-        while let Some(end) = p.stored_until(p.hashed) {
+        while let Some(end) = p.written_until(p.hashed) {
             if let Err(fault) = hash_from_file(p, &mut self.scratch, cx, key.1, end) {
-                return Err(self.lose(cx, key, fault));
+                return Err(self.fail_with(cx, key, fault));
             }
             p.hash_held();
         }
@@ -160,7 +165,7 @@ impl Pieces {
     }
 
     /// Writes one run to get slots back; false if nothing is held.
-    fn relieve(&mut self, cx: &mut Cx<'_>) -> Result<bool, DiskFault> {
+    fn write_longest_run(&mut self, cx: &mut PieceContext<'_>) -> Result<bool, DiskFault> {
         // Among the pieces of this torrent: the longest hashed run, else the longest of all. Others have their own turn.
         let key = cx.content.key;
         let mut best: Option<((bool, u32), PieceIndex, Range<usize>)> = None;
@@ -182,23 +187,28 @@ impl Pieces {
         }
     }
 
-    fn write_run(&mut self, cx: &mut Cx<'_>, key: (TorrentKey, PieceIndex), run: Range<usize>) -> Result<(), DiskFault> {
+    fn write_run(
+        &mut self,
+        cx: &mut PieceContext<'_>,
+        key: (TorrentKey, PieceIndex),
+        run: Range<usize>,
+    ) -> Result<(), DiskFault> {
         let Some(p) = self.pieces.get_mut(&key) else { return Ok(()) };
         let (begin, end) = (p.held[run.start].begin, p.held[run.end - 1].end);
         let slices: Vec<&[u8]> = p.held[run.clone()].iter().map(bytes_of).collect();
         let offset = cx.content.geometry.piece_offset(key.1) + u64::from(begin);
         if let Err(fault) = cx.files.write(cx.content, offset, &slices) {
-            return Err(self.lose(cx, key, fault));
+            return Err(self.fail_with(cx, key, fault));
         }
-        cx.meter.writes.fetch_add(1, Relaxed);
-        cx.meter.written_bytes.fetch_add(u64::from(end - begin), Relaxed);
+        cx.stats.writes.fetch_add(1, Relaxed);
+        cx.stats.written_bytes.fetch_add(u64::from(end - begin), Relaxed);
         self.held -= run.len();
         cx.free.extend(p.held.drain(run).map(|l| l.slot));
-        p.note_stored(begin, end);
+        p.mark_written(begin, end);
         Ok(())
     }
 
-    fn write_held(&mut self, cx: &mut Cx<'_>, key: (TorrentKey, PieceIndex)) -> Result<(), DiskFault> {
+    fn write_all_held(&mut self, cx: &mut PieceContext<'_>, key: (TorrentKey, PieceIndex)) -> Result<(), DiskFault> {
         while let Some(p) = self.pieces.get(&key).filter(|p| !p.held.is_empty()) {
             let run = p.run_around(0);
             self.write_run(cx, key, run)?;
@@ -207,27 +217,32 @@ impl Pieces {
     }
 
     /// Writes everything that is held for this torrent.
-    pub fn write_out(&mut self, cx: &mut Cx<'_>) -> Result<(), DiskFault> {
-        while self.relieve(cx)? {}
+    pub fn flush(&mut self, cx: &mut PieceContext<'_>) -> Result<(), DiskFault> {
+        while self.write_longest_run(cx)? {}
         Ok(())
     }
 
-    fn lose(&mut self, cx: &mut Cx<'_>, key: (TorrentKey, PieceIndex), fault: DiskFault) -> DiskFault {
-        self.lose_piece(cx.free, key, &fault);
+    fn fail_with(&mut self, cx: &mut PieceContext<'_>, key: (TorrentKey, PieceIndex), fault: DiskFault) -> DiskFault {
+        self.fail_piece(cx.free, key, &fault);
         fault
     }
 
     /// Every block has arrived: stores what is left, says whether the piece is what it should be, and forgets it.
-    pub fn verdict(&mut self, cx: &mut Cx<'_>, piece: PieceIndex, want_blocks: bool) -> Verdict {
+    pub fn finish_piece(&mut self, cx: &mut PieceContext<'_>, piece: PieceIndex, want_blocks: bool) -> Verdict {
         let key = (cx.content.key, piece);
-        let result = self.judge(cx, key, want_blocks);
-        self.forget_piece(cx.free, key);
+        let result = self.check_piece(cx, key, want_blocks);
+        self.drop_piece(cx.free, key);
         result.unwrap_or_else(Verdict::Fault)
     }
 
-    fn judge(&mut self, cx: &mut Cx<'_>, key: (TorrentKey, PieceIndex), want_blocks: bool) -> Result<Verdict, DiskFault> {
+    fn check_piece(
+        &mut self,
+        cx: &mut PieceContext<'_>,
+        key: (TorrentKey, PieceIndex),
+        want_blocks: bool,
+    ) -> Result<Verdict, DiskFault> {
         let p = self.pieces.entry(key).or_default();
-        if let Some(fault) = p.lost.take() {
+        if let Some(fault) = p.fault.take() {
             return Err(fault);
         }
         let len = cx.content.geometry.piece_len(key.1);
@@ -239,10 +254,10 @@ impl Pieces {
             p.hash_held();
         }
         let got: [u8; 20] = p.hasher.finalize_reset().into();
-        self.write_held(cx, key)?;
+        self.write_all_held(cx, key)?;
         let good = PieceHash(got) == cx.content.expected(key.1);
         let blocks = match !good || want_blocks {
-            true => Some(self.digests(cx, key.1)?),
+            true => Some(self.block_digests(cx, key.1)?),
             false => None,
         };
         Ok(match (good, blocks) {
@@ -252,7 +267,7 @@ impl Pieces {
     }
 
     /// The first eight bytes of each block's SHA-1, from the file.
-    fn digests(&mut self, cx: &mut Cx<'_>, piece: PieceIndex) -> Result<Box<[u64]>, DiskFault> {
+    fn block_digests(&mut self, cx: &mut PieceContext<'_>, piece: PieceIndex) -> Result<Box<[u64]>, DiskFault> {
         let g = &cx.content.geometry;
         (0..g.blocks(piece))
             .map(|b| {
@@ -265,22 +280,22 @@ impl Pieces {
     }
 
     /// Gives up everything in hand of a torrent.
-    pub fn lose_all(&mut self, free: &mut Vec<Slot>, torrent: TorrentKey, fault: &DiskFault) {
+    pub fn fail_torrent(&mut self, free: &mut Vec<Slot>, torrent: TorrentKey, fault: &DiskFault) {
         let keys: Vec<_> = self.pieces.keys().filter(|k| k.0 == torrent).copied().collect();
         for k in keys {
-            self.lose_piece(free, k, fault);
+            self.fail_piece(free, k, fault);
         }
     }
 
     /// Gives a piece up, whether anything of it is in hand or not: its slots go back, its verdict will be this fault.
-    pub fn lose_piece(&mut self, free: &mut Vec<Slot>, key: (TorrentKey, PieceIndex), fault: &DiskFault) {
+    pub fn fail_piece(&mut self, free: &mut Vec<Slot>, key: (TorrentKey, PieceIndex), fault: &DiskFault) {
         let p = self.pieces.entry(key).or_default();
         self.held -= p.held.len();
         free.extend(p.held.drain(..).map(|l| l.slot));
-        p.lost = Some(fault.clone());
+        p.fault = Some(fault.clone());
     }
 
-    fn forget_piece(&mut self, free: &mut Vec<Slot>, key: (TorrentKey, PieceIndex)) {
+    fn drop_piece(&mut self, free: &mut Vec<Slot>, key: (TorrentKey, PieceIndex)) {
         if let Some(p) = self.pieces.remove(&key) {
             self.held -= p.held.len();
             free.extend(p.held.into_iter().map(|l| l.slot));
@@ -288,10 +303,10 @@ impl Pieces {
     }
 
     /// Forgets the torrent's pieces, unwritten bytes included.
-    pub fn forget(&mut self, free: &mut Vec<Slot>, torrent: TorrentKey) {
+    pub fn drop_torrent(&mut self, free: &mut Vec<Slot>, torrent: TorrentKey) {
         let keys: Vec<_> = self.pieces.keys().filter(|k| k.0 == torrent).copied().collect();
         for k in keys {
-            self.forget_piece(free, k);
+            self.drop_piece(free, k);
         }
     }
 }
@@ -310,14 +325,20 @@ fn scratch(buf: &mut Vec<u8>, len: usize) -> &mut [u8] {
 }
 
 /// Hashes the piece's bytes from where the hash stands to `end` out of the file.
-fn hash_from_file(p: &mut Piece, buf: &mut Vec<u8>, cx: &mut Cx<'_>, piece: PieceIndex, end: u32) -> Result<(), DiskFault> {
+fn hash_from_file(
+    p: &mut CachedPiece,
+    buf: &mut Vec<u8>,
+    cx: &mut PieceContext<'_>,
+    piece: PieceIndex,
+    end: u32,
+) -> Result<(), DiskFault> {
     while p.hashed < end {
         let n = (end - p.hashed).min(limits::READ_BYTES as u32);
         let part = scratch(buf, n as usize);
         cx.files.read(cx.content, cx.content.geometry.piece_offset(piece) + u64::from(p.hashed), part)?;
         p.hasher.update(part);
         p.hashed += n;
-        cx.meter.reread_bytes.fetch_add(u64::from(n), Relaxed);
+        cx.stats.reread_bytes.fetch_add(u64::from(n), Relaxed);
     }
     Ok(())
 }

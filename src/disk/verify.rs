@@ -3,12 +3,12 @@
 //! The pieces are dealt out to two threads in turn where there are two cores: both stay close together in the file, so a
 //! spinning disk streams, and one reads while the other hashes. Nothing is written, no lock is taken, no record believed.
 
-use super::check::{Proof, content_of};
-use super::contract::OpenTorrent;
+use super::api::OpenTorrent;
 use super::fault::{DiskFault, FaultKind};
-use super::files::{Content, OpenFiles};
+use super::files::{OpenFiles, TorrentFiles};
 use super::limits;
-use super::looks::Looks;
+use super::recheck::{PieceChecker, torrent_files};
+use super::stat_many::StatMany;
 use crate::units::{Bitfield, Geometry, InfoHash, PieceIndex, Table, TorrentKey};
 use crate::wire::Files;
 use rustix::fs::FileType;
@@ -71,7 +71,7 @@ impl VerifyReport {
 /// Hashes what is there; `progress` gets bytes done and bytes in all. What cannot be read is bad, not an error; an error
 /// is a directory that is not there or a disk that fails.
 pub fn verify(torrent: OpenTorrent, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, DiskFault> {
-    let content = content_of(any_key(), OpenTorrent { read_only: true, ..torrent }, false)?;
+    let content = torrent_files(any_key(), OpenTorrent { read_only: true, ..torrent }, false)?;
     let states = states(&content)?;
     let c = Arc::new(content);
     let readable = |p: PieceIndex| {
@@ -116,7 +116,7 @@ pub fn hash_content(
         read_only: true,
         check: true,
     };
-    let c = Arc::new(content_of(any_key(), torrent, false)?);
+    let c = Arc::new(torrent_files(any_key(), torrent, false)?);
     let mut hashes = vec![0; geometry.pieces() as usize * 20];
     each_piece(&c, geometry.all_pieces().collect(), progress, Hash::Full, &mut |piece, result| {
         let at = piece.as_usize() * 20;
@@ -130,11 +130,11 @@ fn any_key() -> TorrentKey {
     Table::<TorrentKey, ()>::default().next_key()
 }
 
-fn states(c: &Content) -> Result<Vec<FileState>, DiskFault> {
+fn states(c: &TorrentFiles) -> Result<Vec<FileState>, DiskFault> {
     let mut states = vec![FileState::There; c.layout.len()];
-    let mut looks = Looks::at(&c.tree);
+    let mut looks = StatMany::at(&c.tree);
     for (file, f) in c.layout.on_disk() {
-        states[file] = match looks.look(&f.to_path()) {
+        states[file] = match looks.stat(&f.to_path()) {
             Ok(None) => FileState::Missing,
             Ok(Some(s)) if FileType::from_raw_mode(s.st_mode) != FileType::RegularFile => FileState::Odd,
             Ok(Some(s)) => match (s.st_size as u64).cmp(&f.length) {
@@ -160,7 +160,7 @@ enum Hash {
 type PieceResult = Result<(bool, [u8; 20]), DiskFault>;
 
 fn each_piece(
-    c: &Arc<Content>,
+    c: &Arc<TorrentFiles>,
     pieces: Vec<PieceIndex>,
     progress: &mut dyn FnMut(u64, u64),
     hash: Hash,
@@ -173,7 +173,7 @@ fn each_piece(
     let (next, stop) = (AtomicU32::new(0), AtomicBool::new(false));
     let work = |say: Sender<(PieceIndex, PieceResult)>| {
         let mut files = OpenFiles::new(limits::WORKER_FILES_MIN, false);
-        let mut proof = Proof::new(limits::SWEEP_BYTES);
+        let mut proof = PieceChecker::new(limits::SWEEP_BYTES);
         while !stop.load(Relaxed) {
             let Some(&piece) = pieces.get(next.fetch_add(1, Relaxed) as usize) else { return };
             let result = match hash {
@@ -206,14 +206,17 @@ fn each_piece(
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::World;
+    use super::super::tests::TestDisk;
     use super::*;
     use crate::disk::StorageMode;
     use std::fs;
 
-    fn world() -> World {
-        let w =
-            World::new(StorageMode::Plain, 65_536, &[("a", 65_536), ("d/b", 65_530), (".pad/0", 6), ("d/c", 60_000), ("e", 0)]);
+    fn world() -> TestDisk {
+        let w = TestDisk::new(
+            StorageMode::Plain,
+            65_536,
+            &[("a", 65_536), ("d/b", 65_530), (".pad/0", 6), ("d/c", 60_000), ("e", 0)],
+        );
         fs::create_dir_all(w.path("d")).unwrap();
         for (path, from, to) in [("a", 0, 65_536), ("d/b", 65_536, 131_066), ("d/c", 131_072, 191_072), ("e", 0, 0)] {
             fs::write(w.path(path), &w.bytes[from..to]).unwrap();

@@ -10,14 +10,14 @@
 //! never written here except that empty files of a download are made. The work is cut into steps of one piece, so that the
 //! worker serves others in between.
 
-use super::contract::OpenTorrent;
-use super::fault::{DiskFault, Doing, FaultKind};
-use super::files::{Content, Grown, OpenFiles};
+use super::api::OpenTorrent;
+use super::dir::{Dir, FsKind};
+use super::fault::{DiskFault, FaultKind, Operation};
+use super::files::{OpenFiles, PresizedFiles, TorrentFiles};
 use super::layout::Layout;
 use super::limits;
-use super::looks::Looks;
-use super::resume::{Resume, Stamp, Stamps};
-use super::tree::{FsKind, Tree};
+use super::resume::{FileStamp, RecordFile, StampTable};
+use super::stat_many::StatMany;
 use crate::units::{Bitfield, PieceIndex, TorrentKey};
 use crate::wire::{FileEntry, for_fat};
 use rustix::fs::{Access, AtFlags, FileType, SeekFrom, Stat};
@@ -29,21 +29,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A torrent that is open.
-pub(super) struct Checked {
-    pub content: Arc<Content>,
+pub(super) struct OpenedContent {
+    pub content: Arc<TorrentFiles>,
     pub have: Bitfield,
     pub notes: Vec<String>,
 }
 
 /// What the worker keeps of an open torrent besides its content.
-pub(super) struct Kept {
-    pub content: Arc<Content>,
-    pub resume: Option<Resume>,
-    pub stamps: Stamps,
+pub(super) struct ResumeState {
+    pub content: Arc<TorrentFiles>,
+    pub resume: Option<RecordFile>,
+    pub stamps: StampTable,
     wanted: Option<Vec<bool>>,
 }
 
-impl Kept {
+impl ResumeState {
     fn wants(&self, file: usize) -> bool {
         self.wanted.as_ref().is_none_or(|wanted| wanted.get(file).copied().unwrap_or(true))
     }
@@ -51,7 +51,7 @@ impl Kept {
     /// Whether the wanted files are where they should be, if these pieces are all that was wanted: before somebody hears that a torrent
     /// is complete, a file that was taken away or cut long after it was written is noticed. Of very many files some are looked at, evenly
     /// spread, and the rest at the next start, because of what `looks` tells.
-    pub fn all_there(&self, have: &Bitfield) -> Result<(), DiskFault> {
+    pub fn check_wanted_files(&self, have: &Bitfield) -> Result<(), DiskFault> {
         let c = &self.content;
         let wanted = || c.layout.on_disk().filter(|(file, f)| f.length > 0 && self.wants(*file));
         let mut count = 0;
@@ -62,7 +62,7 @@ impl Kept {
             count += 1;
         }
         for (file, f) in wanted().step_by(usize::max(1, count / limits::LAST_LOOKS)) {
-            let stat = c.tree.look(&f.to_path())?;
+            let stat = c.tree.stat(&f.to_path())?;
             let whole = |s: Stat| FileType::from_raw_mode(s.st_mode) == FileType::RegularFile && s.st_size as u64 >= f.length;
             if !stat.is_some_and(whole) {
                 return Err(c.fault_plain(FaultKind::Changed, file));
@@ -73,8 +73,8 @@ impl Kept {
 }
 
 /// A torrent on its way to being open.
-pub(super) struct Opening {
-    kept: Kept,
+pub(super) struct Recheck {
+    kept: ResumeState,
     have: Bitfield,
     /// What the record claimed, if there was one to believe.
     claimed: Option<Bitfield>,
@@ -84,7 +84,7 @@ pub(super) struct Opening {
     of: u32,
     /// The pieces in `todo` are a sample: if one fails, everything claimed is hashed.
     sampling: bool,
-    proof: Proof,
+    proof: PieceChecker,
     reported: Instant,
 }
 
@@ -112,61 +112,61 @@ impl Notes {
 }
 
 /// What one step came to.
-pub(super) enum Step {
+pub(super) enum RecheckStep {
     Busy,
     Progress(u32, u32),
-    Done(Box<(Kept, Bitfield, Vec<String>)>),
+    Finished(Box<(ResumeState, Bitfield, Vec<String>)>),
 }
 
 /// Makes the content of what somebody wants opened; `make` makes its directory.
-pub(super) fn content_of(key: TorrentKey, open: OpenTorrent, make: bool) -> Result<Content, DiskFault> {
-    let tree = Tree::open(&open.dir, make)?;
+pub(super) fn torrent_files(key: TorrentKey, open: OpenTorrent, make: bool) -> Result<TorrentFiles, DiskFault> {
+    let tree = Dir::open(&open.dir, make)?;
     let fs = FsKind::of(tree.root());
-    content_on(fs, tree, key, open)
+    torrent_files_on(fs, tree, key, open)
 }
 
-fn content_on(fs: FsKind, tree: Tree, key: TorrentKey, open: OpenTorrent) -> Result<Content, DiskFault> {
+fn torrent_files_on(fs: FsKind, tree: Dir, key: TorrentKey, open: OpenTorrent) -> Result<TorrentFiles, DiskFault> {
     let OpenTorrent { info_hash, geometry, files, hashes, dir, read_only, .. } = open;
     let files = if matches!(fs, FsKind::Fat { .. }) { for_fat(&files) } else { files };
     let Some(layout) = Layout::new(files, &geometry) else { return Err(DiskFault::plain(FaultKind::Internal, &dir)) };
-    let grown = Grown::none(layout.len());
-    Ok(Content { key, info_hash, geometry, layout, hashes, tree, fs, read_only, grown })
+    let grown = PresizedFiles::none(layout.len());
+    Ok(TorrentFiles { key, info_hash, geometry, layout, hashes, tree, fs, read_only, grown })
 }
 
-impl Opening {
+impl Recheck {
     /// Looks at everything without reading content; what must be read becomes `todo`.
-    pub fn begin(key: TorrentKey, open: OpenTorrent, state_dir: Option<&Path>) -> Result<Opening, DiskFault> {
+    pub fn begin(key: TorrentKey, open: OpenTorrent, state_dir: Option<&Path>) -> Result<Recheck, DiskFault> {
         let (check, wanted) = (open.check, open.wanted.clone());
         let mut notes = Notes::default();
         let mut resume = None;
         if let Some(dir) = state_dir {
-            match Resume::lock(dir, &open.info_hash) {
+            match RecordFile::lock(dir, &open.info_hash) {
                 Ok(r) => resume = Some(r),
                 Err(f) if f.kind == FaultKind::Locked => return Err(f),
                 Err(f) => notes.add(|| format!("no resume record will be kept: {f}")),
             }
         }
         let make = !open.read_only;
-        let content = Arc::new(content_of(key, open, make)?);
+        let content = Arc::new(torrent_files(key, open, make)?);
         let record = resume.as_mut().and_then(|r| r.load(&content)).filter(|_| !check);
         let running = record.as_ref().is_some_and(|r| r.running);
         // The record's stamps become those of today, one by one: of very many files there is no room for two lists.
         let (claimed, stamps) = match record {
             Some(record) => (Some(record.have), record.stamps),
-            None => (None, Stamps::none(content.layout.len())),
+            None => (None, StampTable::none(content.layout.len())),
         };
-        let mut o = Opening {
+        let mut o = Recheck {
             have: claimed.clone().unwrap_or_else(|| Bitfield::empty(content.geometry.pieces())),
             claimed,
-            kept: Kept { stamps, content, resume, wanted },
+            kept: ResumeState { stamps, content, resume, wanted },
             notes,
             todo: Vec::new(),
             of: 0,
             sampling: false,
-            proof: Proof::new(limits::READ_BYTES),
+            proof: PieceChecker::new(limits::READ_BYTES),
             reported: Instant::now(),
         };
-        let todo = o.look_around(running)?;
+        let todo = o.stat_files(running)?;
         match o.claimed {
             Some(_) => o.plan(todo),
             None => o.plan(o.kept.content.geometry.all_pieces()),
@@ -176,9 +176,9 @@ impl Opening {
 
     /// Looks at each file's path, and takes over what the record claims as far as the files bear it out; answers with the pieces
     /// of those that must be hashed. `running`: the record was written while the torrent was open for writing.
-    fn look_around(&mut self, running: bool) -> Result<BTreeSet<PieceIndex>, DiskFault> {
+    fn stat_files(&mut self, running: bool) -> Result<BTreeSet<PieceIndex>, DiskFault> {
         let c = self.kept.content.clone();
-        let mut looks = Looks::at(&c.tree);
+        let mut looks = StatMany::at(&c.tree);
         let (mut todo, mut touched) = (BTreeSet::new(), Vec::new());
         for (file, f) in c.layout.on_disk() {
             let now = found(&c, &mut looks, file, self.kept.wants(file))?;
@@ -186,10 +186,10 @@ impl Opening {
             if self.claimed.is_none() || f.length == 0 {
                 continue;
             }
-            match self.believe(file, then, now, running && !c.read_only) {
-                Change::None => {}
-                Change::Ours => touched.push(file),
-                Change::Theirs => todo.extend(c.geometry.pieces_of(f.offset, f.offset + f.length)),
+            match self.compare_to_record(file, then, now, running && !c.read_only) {
+                FileChange::None => {}
+                FileChange::Ours => touched.push(file),
+                FileChange::Theirs => todo.extend(c.geometry.pieces_of(f.offset, f.offset + f.length)),
             }
         }
         if todo.is_empty() && !touched.is_empty() {
@@ -204,7 +204,7 @@ impl Opening {
     }
 
     /// Gives up what a file does not hold any more, and says how it changed.
-    fn believe(&mut self, file: usize, then: Option<Stamp>, now: Option<Stamp>, running: bool) -> Change {
+    fn compare_to_record(&mut self, file: usize, then: Option<FileStamp>, now: Option<FileStamp>, running: bool) -> FileChange {
         let c = self.kept.content.clone();
         let f = c.layout.file(file);
         let (start, end) = c.layout.range(file);
@@ -214,7 +214,7 @@ impl Opening {
             if lost > 0 {
                 self.notes.add(|| format!("{}: is gone, {lost} pieces will be fetched again", path()));
             }
-            return Change::None;
+            return FileChange::None;
         };
         // Whatever was cut off is not there, though the record was written after somebody cut it.
         let cut = c.geometry.pieces_of(start + now.size.min(f.length), end).filter(|&p| self.have.clear(p)).count();
@@ -225,7 +225,7 @@ impl Opening {
             self.notes.add(|| format!("{}: is longer than it should be, the rest is left alone", path()));
         }
         let change = compare(then, now, running, c.fs, f.length);
-        if change == Change::Theirs {
+        if change == FileChange::Theirs {
             let again = c.geometry.pieces_of(start, end).count();
             self.notes.add(|| format!("{}: content changed, {again} pieces checked again", path()));
         }
@@ -263,10 +263,10 @@ impl Opening {
     }
 
     /// Hashes one piece, or finishes.
-    pub fn step(mut self, files: &mut OpenFiles) -> Result<(Option<Opening>, Step), DiskFault> {
+    pub fn step(mut self, files: &mut OpenFiles) -> Result<(Option<Recheck>, RecheckStep), DiskFault> {
         let Some(piece) = self.todo.pop() else {
             let done = self.finish(files)?;
-            return Ok((None, Step::Done(Box::new(done))));
+            return Ok((None, RecheckStep::Finished(Box::new(done))));
         };
         let c = self.kept.content.clone();
         let good = match self.proof.is_good(&c, files, piece) {
@@ -278,7 +278,7 @@ impl Opening {
         if good {
             self.have.set(piece);
             // Right now, but perhaps only in the page cache: the next checkpoint must not claim it unsynced.
-            files.owe_sync(&c, piece);
+            files.mark_unsynced(&c, piece);
         } else {
             self.have.clear(piece);
             if self.sampling {
@@ -290,16 +290,16 @@ impl Opening {
             }
         }
         let step = match self.reported.elapsed() < Duration::from_millis(limits::CHECK_REPORT_MS) {
-            true => Step::Busy,
+            true => RecheckStep::Busy,
             false => {
                 self.reported = Instant::now();
-                Step::Progress(self.of - self.todo.len() as u32, self.of)
+                RecheckStep::Progress(self.of - self.todo.len() as u32, self.of)
             }
         };
         Ok((Some(self), step))
     }
 
-    fn finish(mut self, files: &mut OpenFiles) -> Result<(Kept, Bitfield, Vec<String>), DiskFault> {
+    fn finish(mut self, files: &mut OpenFiles) -> Result<(ResumeState, Bitfield, Vec<String>), DiskFault> {
         let c = self.kept.content.clone();
         let missing = |(file, _): &(usize, FileEntry<'_>)| self.kept.wants(*file) && !self.present(*file);
         if c.read_only {
@@ -315,7 +315,7 @@ impl Opening {
             for file in empty {
                 files.get(&c, file, true)?;
             }
-            self.may_write()?;
+            self.check_write_access()?;
             // From now on we write: a record that says "at rest" would make every file look changed after a crash.
             // It claims no more than the old one did: what was hashed just now is not known to be on the disk.
             if let (Some(r), Some(mut claimed)) = (self.kept.resume.as_mut(), self.claimed) {
@@ -335,9 +335,9 @@ impl Opening {
     }
 }
 
-impl Opening {
+impl Recheck {
     /// Finds out before the first peer is asked whether what is missing could be written at all.
-    fn may_write(&self) -> Result<(), DiskFault> {
+    fn check_write_access(&self) -> Result<(), DiskFault> {
         let c = &self.kept.content;
         let may = |path: &Path, access| match rustix::fs::accessat(c.tree.root(), path, access, AtFlags::EACCESS) {
             Err(e) if matches!(e, Errno::ACCESS | Errno::ROFS | Errno::PERM) => Err(e),
@@ -349,8 +349,8 @@ impl Opening {
                 continue;
             }
             match self.present(file) {
-                true => may(&f.to_path(), Access::WRITE_OK).map_err(|e| c.fault(Doing::Open, file, e))?,
-                false => may_make.map_err(|e| c.fault(Doing::Create, file, e))?,
+                true => may(&f.to_path(), Access::WRITE_OK).map_err(|e| c.fault(Operation::Open, file, e))?,
+                false => may_make.map_err(|e| c.fault(Operation::Create, file, e))?,
             }
         }
         Ok(())
@@ -358,30 +358,30 @@ impl Opening {
 }
 
 /// What lies at the file's path now. Refuses what is not ours and what cannot fit before anything is touched.
-fn found(c: &Content, looks: &mut Looks<'_>, file: usize, wanted: bool) -> Result<Option<Stamp>, DiskFault> {
+fn found(c: &TorrentFiles, looks: &mut StatMany<'_>, file: usize, wanted: bool) -> Result<Option<FileStamp>, DiskFault> {
     let f = c.layout.file(file);
     if matches!(c.fs, FsKind::Fat { file_max } if f.length > file_max) && !c.read_only && wanted {
         return Err(c.fault_plain(FaultKind::TooLarge, file));
     }
-    match looks.look(&f.to_path())? {
+    match looks.stat(&f.to_path())? {
         Some(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => {
             Err(c.fault_plain(FaultKind::Exists, file))
         }
-        stat => Ok(stat.as_ref().map(Stamp::of)),
+        stat => Ok(stat.as_ref().map(FileStamp::of)),
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Change {
+enum FileChange {
     None,
     /// Different in the way our own writing makes it different.
     Ours,
     Theirs,
 }
 
-fn compare(then: Option<Stamp>, now: Stamp, running: bool, fs: FsKind, length: u64) -> Change {
+fn compare(then: Option<FileStamp>, now: FileStamp, running: bool, fs: FsKind, length: u64) -> FileChange {
     let Some(then) = then else {
-        return if running { Change::Ours } else { Change::Theirs };
+        return if running { FileChange::Ours } else { FileChange::Theirs };
     };
     // FAT and network file systems make inode numbers up anew at every mount.
     let same_file = then.inode == now.inode || !fs.sparse();
@@ -391,9 +391,9 @@ fn compare(then: Option<Stamp>, now: Stamp, running: bool, fs: FsKind, length: u
     };
     let later = (now.mtime_s, now.mtime_ns) >= (then.mtime_s, then.mtime_ns);
     match (same_file, same_time && then.size == now.size) {
-        (true, true) => Change::None,
-        (true, false) if running && later && now.size >= then.size && now.size <= length.max(then.size) => Change::Ours,
-        _ => Change::Theirs,
+        (true, true) => FileChange::None,
+        (true, false) if running && later && now.size >= then.size && now.size <= length.max(then.size) => FileChange::Ours,
+        _ => FileChange::Theirs,
     }
 }
 
@@ -409,7 +409,7 @@ fn shown(path: &Path) -> String {
 }
 
 /// Tells whether a piece on the disk is good, with the least reading.
-pub(super) struct Proof {
+pub(super) struct PieceChecker {
     /// Made when the first piece is read: of a thousand torrents that are opened most need none.
     buf: Vec<u8>,
     read_bytes: usize,
@@ -417,14 +417,14 @@ pub(super) struct Proof {
     zeros: Option<(u32, [u8; 20])>,
 }
 
-impl Proof {
+impl PieceChecker {
     /// One that reads so many bytes at once.
-    pub fn new(read_bytes: usize) -> Proof {
-        Proof { buf: Vec::new(), read_bytes, zeros: None }
+    pub fn new(read_bytes: usize) -> PieceChecker {
+        PieceChecker { buf: Vec::new(), read_bytes, zeros: None }
     }
 
     /// Whether the piece's hash is as it should be.
-    pub fn is_good(&mut self, c: &Arc<Content>, files: &mut OpenFiles, piece: PieceIndex) -> Result<bool, DiskFault> {
+    pub fn is_good(&mut self, c: &Arc<TorrentFiles>, files: &mut OpenFiles, piece: PieceIndex) -> Result<bool, DiskFault> {
         let expected = c.expected(piece).0;
         if self.is_hole(c, files, piece)? {
             return Ok(self.zero_hash(c.geometry.piece_len(piece)) == expected);
@@ -433,7 +433,7 @@ impl Proof {
     }
 
     /// The piece's hash, from the disk.
-    pub fn hash(&mut self, c: &Arc<Content>, files: &mut OpenFiles, piece: PieceIndex) -> Result<[u8; 20], DiskFault> {
+    pub fn hash(&mut self, c: &Arc<TorrentFiles>, files: &mut OpenFiles, piece: PieceIndex) -> Result<[u8; 20], DiskFault> {
         let (mut hasher, mut rest) = (Sha1::new(), Some(c.geometry.whole(piece)));
         self.buf.resize(self.read_bytes, 0);
         while let Some(span) = rest {
@@ -447,7 +447,7 @@ impl Proof {
     }
 
     /// Whether no byte of the piece was ever written, as far as the file system can tell.
-    fn is_hole(&self, c: &Arc<Content>, files: &mut OpenFiles, piece: PieceIndex) -> Result<bool, DiskFault> {
+    fn is_hole(&self, c: &Arc<TorrentFiles>, files: &mut OpenFiles, piece: PieceIndex) -> Result<bool, DiskFault> {
         if !c.fs.sparse() {
             return Ok(false);
         }
@@ -484,16 +484,16 @@ impl Proof {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::World;
+    use super::super::tests::TestDisk;
     use super::*;
     use crate::disk::StorageMode;
 
     #[test]
     fn f6_what_the_file_system_cannot_hold_is_refused_before_anything_is_made() {
-        let w = World::new(StorageMode::Plain, 65_536, &[("small", 1000), ("large", 100_000)]);
+        let w = TestDisk::new(StorageMode::Plain, 65_536, &[("small", 1000), ("large", 100_000)]);
         let large = |file_max, wanted| {
-            let c = Content { fs: FsKind::Fat { file_max }, ..content_of(w.key, w.torrent.clone(), true).unwrap() };
-            found(&c, &mut Looks::at(&c.tree), 1, wanted).map_err(|fault| fault.kind)
+            let c = TorrentFiles { fs: FsKind::Fat { file_max }, ..torrent_files(w.key, w.torrent.clone(), true).unwrap() };
+            found(&c, &mut StatMany::at(&c.tree), 1, wanted).map_err(|fault| fault.kind)
         };
         assert_eq!(large(99_999, true), Err(FaultKind::TooLarge));
         assert_eq!(large(99_999, false), Ok(None), "nobody wants it");
@@ -503,10 +503,10 @@ mod tests {
 
     #[test]
     fn t9_on_fat_files_lie_under_names_that_it_can_hold() {
-        let w = World::new(StorageMode::Plain, 65_536, &[("CON", 10), ("d/a:b", 20), ("d/A_b", 30), ("d/plain", 40)]);
+        let w = TestDisk::new(StorageMode::Plain, 65_536, &[("CON", 10), ("d/a:b", 20), ("d/A_b", 30), ("d/plain", 40)]);
         let lies = |fs| {
-            let tree = Tree::open(&w.torrent.dir, true).unwrap();
-            let c = Arc::new(content_on(fs, tree, w.key, w.torrent.clone()).unwrap());
+            let tree = Dir::open(&w.torrent.dir, true).unwrap();
+            let c = Arc::new(torrent_files_on(fs, tree, w.key, w.torrent.clone()).unwrap());
             OpenFiles::new(4, false).write(&c, 0, &[&w.bytes]).unwrap();
             let mut names = std::fs::read_dir(w.path("d")).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>();
             names.sort();
@@ -525,10 +525,10 @@ mod tests {
         {
             assert_eq!(fat_same_time(then, now), same, "{then} {now}");
         }
-        let then = Stamp { inode: 1, size: 10, mtime_s: 1_700_000_000, mtime_ns: 5 };
+        let then = FileStamp { inode: 1, size: 10, mtime_s: 1_700_000_000, mtime_ns: 5 };
         // A clock that began in 1970 and was set right in between, or jumped back: another time is another content where times are exact.
-        let fresh = Stamp { mtime_s: 12, ..then };
-        assert_eq!(compare(Some(then), fresh, true, FsKind::Native, 10), Change::Theirs);
-        assert_eq!(compare(Some(fresh), then, true, FsKind::Native, 10), Change::Ours);
+        let fresh = FileStamp { mtime_s: 12, ..then };
+        assert_eq!(compare(Some(then), fresh, true, FsKind::Native, 10), FileChange::Theirs);
+        assert_eq!(compare(Some(fresh), then, true, FsKind::Native, 10), FileChange::Ours);
     }
 }
