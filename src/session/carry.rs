@@ -1,11 +1,11 @@
 //! Carrying out: the engine's actions, the user's commands, and the answers of disk and trackers.
 
 use super::config::{AddTorrent, Source};
-use super::event::{Event, Progress, SlowReason, TorrentId};
+use super::event::{Event, Progress, TorrentId};
 use super::event_loop::{ACCEPTS_PER_TURN, Command, EventLoop, NODES_FILE};
 use super::torrents::{Content, Disk, Entry};
 use crate::disk::{DiskEvent, Verdict};
-use crate::engine::{Action, HashVerdict, Notice, TorrentSpec};
+use crate::engine::{Action, HashVerdict, Notice, SlowReason, TorrentSpec};
 use crate::net::{Accepted, Done as NetDone, Socket, thread_cpu};
 use crate::units::TorrentKey;
 use crate::wire::{Metainfo, write_nodes};
@@ -386,7 +386,7 @@ impl EventLoop {
             known_peers: s.known_peers,
             eta: (s.download_rate > 0 && left > 0).then(|| Duration::from_secs(left / s.download_rate)),
             complete: s.complete,
-            slow: if disk { Some(SlowReason::Disk) } else { s.slow.map(SlowReason::from) },
+            slow: if disk { Some(SlowReason::Disk) } else { s.slow },
             loop_cpu: common.loop_cpu,
             worker_cpu: common.worker_cpu,
         })));

@@ -2,7 +2,7 @@
 
 use super::memory::default_max_memory;
 use crate::disk::{OpenTorrent, StorageMode};
-use crate::engine::Shape;
+use crate::engine::TorrentInfo;
 use crate::units::{Bitfield, InfoHash};
 use crate::wire::{Magnet, Metainfo};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -186,8 +186,8 @@ impl AddTorrent {
     }
 
     /// What is wanted of it, in the engine's words.
-    pub(super) fn shape(&self, metainfo: &Metainfo) -> Shape {
-        Shape {
+    pub(super) fn shape(&self, metainfo: &Metainfo) -> TorrentInfo {
+        TorrentInfo {
             geometry: metainfo.geometry(),
             wanted: self.wanted_pieces(metainfo),
             private: metainfo.private(),

@@ -15,7 +15,7 @@ use super::torrents::Entries;
 use crate::disk::{Store, StoreConfig, read_state_file};
 use crate::engine::{Actions, DhtSetup, Engine, EngineConfig, Policy};
 use crate::net::{Announcer, Batch, Clock, Groups, Listeners, Socket, connections_within};
-use crate::units::{BlockSpan, Now, PeerId, PeerKey, Rng, TorrentKey};
+use crate::units::{BlockSpan, Instant, PeerId, PeerKey, Rng, TorrentKey};
 use crate::wire::{Metainfo, Plan, read_nodes};
 use mio::{Events, Poll, Token, Waker};
 use std::collections::{BTreeSet, VecDeque};
@@ -103,14 +103,14 @@ pub struct EventLoop {
     pub(super) poll: Poll,
     waker: Arc<Waker>,
     pub(super) clock: Clock,
-    pub(super) now: Now,
+    pub(super) now: Instant,
     pub(super) engine: Engine,
     pub(super) store: Store,
     memory: Memory,
     pub(super) announcer: Announcer,
     pub(super) listeners: Listeners,
     pub(super) groups: Groups,
-    pub(super) accept_again: Option<Now>,
+    pub(super) accept_again: Option<Instant>,
     pub(super) lines: Vec<Option<Line>>,
     pub(super) ring: VecDeque<PeerKey>,
     /// Connections that wait for room in the store's pool.
@@ -125,8 +125,8 @@ pub struct EventLoop {
     pub(super) events: Sender<Event>,
     commands: Receiver<Command>,
     progress_every: Duration,
-    next_progress: Now,
-    pub(super) deadline: Option<Now>,
+    next_progress: Instant,
+    pub(super) deadline: Option<Instant>,
     pub(super) clean: bool,
 }
 
@@ -169,14 +169,14 @@ impl EventLoop {
         let store = Store::new(store_config(&config, &memory), ring_bell.clone())?;
         let mut actions = Actions::default();
         if let Some(setup) = dht_setup(&config, listeners.udp_port(), seed)? {
-            engine.join_dht(Now::ZERO, setup, &mut actions);
+            engine.join_dht(Instant::ZERO, setup, &mut actions);
         }
         Ok(EventLoop {
             announcer: Announcer::new(TRACKER_WORKERS, ring_bell),
             poll,
             waker,
             clock: Clock::start(),
-            now: Now::ZERO,
+            now: Instant::ZERO,
             engine,
             store,
             memory,
@@ -195,7 +195,7 @@ impl EventLoop {
             events,
             commands,
             progress_every: config.progress_every.max(Duration::from_millis(10)),
-            next_progress: Now::ZERO,
+            next_progress: Instant::ZERO,
             deadline: None,
             clean: true,
         })

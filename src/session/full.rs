@@ -14,7 +14,7 @@ use super::event::Event;
 use super::event_loop::EventLoop;
 use super::torrents::{Content, Entry};
 use crate::disk::DiskFault;
-use crate::units::{Now, TorrentKey};
+use crate::units::{Instant, TorrentKey};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub struct Full {
     /// What could not be written.
     path: PathBuf,
     /// When somebody looks next.
-    look_at: Now,
+    look_at: Instant,
     /// How long it rests after the next fault.
     rest: Duration,
     /// Verified pieces when it was found full.
@@ -52,7 +52,7 @@ impl EventLoop {
     }
 
     /// When somebody is to look for room next.
-    pub(super) fn next_look(&self) -> Option<Now> {
+    pub(super) fn next_look(&self) -> Option<Instant> {
         self.entries.iter().filter_map(|(_, entry)| entry.waits_for_room()).min()
     }
 
@@ -84,7 +84,7 @@ impl EventLoop {
 
 impl Entry {
     /// When to look for room, if that is what it waits for.
-    fn waits_for_room(&self) -> Option<Now> {
+    fn waits_for_room(&self) -> Option<Instant> {
         let idle = self.failed && !self.paused && !self.removing && !self.reopen;
         self.full.as_ref().filter(|_| idle).map(|full| full.look_at)
     }

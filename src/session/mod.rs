@@ -16,11 +16,12 @@ mod metadata;
 mod serve;
 mod torrents;
 
+pub use crate::engine::SlowReason;
 pub use crate::units::Origin;
 pub use crate::wire::SwarmCounts;
 pub use config::{AddTorrent, Config, DhtConfig, Source};
 pub use error::{SessionGone, StartError};
-pub use event::{Event, Progress, SlowReason, TorrentId};
+pub use event::{Event, Progress, TorrentId};
 pub use handle::{Session, Stopped};
 pub use memory::{default_max_memory, info_share};
 pub use metadata::kept_metadata;

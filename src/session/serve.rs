@@ -6,7 +6,7 @@
 use super::event::Event;
 use super::event_loop::{EventLoop, Line, SEND_BUFFER_BYTES};
 use crate::disk::{DiskFault, FaultKind, Load};
-use crate::engine::{Close, DialFailure, Want};
+use crate::engine::{DialFailure, DisconnectReason, Want};
 use crate::net::{Socket, Transfer};
 use crate::units::{BlockSpan, PeerKey, TorrentKey};
 use crate::wire::Part;
@@ -360,7 +360,7 @@ fn run_of(parts: &[Part]) -> Option<BlockSpan> {
     run
 }
 
-fn closed(key: PeerKey, why: Close) -> Halt {
+fn closed(key: PeerKey, why: DisconnectReason) -> Halt {
     log::debug!("closing {key:?}: {why}");
     Halt::Gone
 }

@@ -4,7 +4,7 @@
 //! serves whom it likes, and one that downloads asks each peer for one piece at a time.
 
 use super::faults::chance;
-use crate::units::{BLOCK_LEN, Bitfield, BlockSpan, Geometry, InfoHash, Now, PeerId, PieceIndex, Rng};
+use crate::units::{BLOCK_LEN, Bitfield, BlockSpan, Geometry, InfoHash, Instant, PeerId, PieceIndex, Rng};
 use crate::wire::{Decoder, Frame, Handshake, Message, Outbox, RawSpan};
 use std::time::Duration;
 
@@ -294,7 +294,7 @@ impl Puppet {
     }
 
     /// When it does something of its own accord.
-    pub(super) fn next_whim(&self, now: Now) -> Option<Now> {
+    pub(super) fn next_whim(&self, now: Instant) -> Option<Instant> {
         (self.part == Part::Flapper).then(|| now + WHIM)
     }
 

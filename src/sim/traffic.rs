@@ -6,8 +6,8 @@ use super::node::{Body, number};
 use super::puppet::{Heard, Talk};
 use super::queue::{Event, NodeId};
 use super::world::{INFO_HASH, World};
-use crate::engine::{Close, DialFailure, Want};
-use crate::units::{BLOCK_LEN, Now, PeerKey};
+use crate::engine::{DialFailure, DisconnectReason, Want};
+use crate::units::{BLOCK_LEN, Instant, PeerKey};
 use crate::wire::{Part as PlanPart, ReadAhead};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -273,7 +273,7 @@ impl World {
         let line = &mut self.nodes[to as usize].line;
         // They pass while they arrive: the last one is through now, unless the line is busy with others'.
         let (before, took) = (line.down_free, time_for(u64::from(n), line.line.down));
-        let began = Now::from_micros(now.as_micros().saturating_sub(took.as_micros() as u64));
+        let began = Instant::from_micros(now.as_micros().saturating_sub(took.as_micros() as u64));
         line.down_free = before.max(began) + took;
         let passed = line.down_free;
         match passed <= now || u64::from(n) < PACKET {
@@ -397,8 +397,8 @@ impl World {
     }
 
     /// An engine hangs up on who sends into this pipe. Engines have no reason to find fault with one another.
-    fn accused(&mut self, pipe: PipeId, by: NodeId, why: Close) {
-        let Close::Misconduct(misconduct) = why else { return };
+    fn accused(&mut self, pipe: PipeId, by: NodeId, why: DisconnectReason) {
+        let DisconnectReason::ProtocolViolation(misconduct) = why else { return };
         let Some(node) = self.link(pipe).map(|l| l.ends[pipe.side()].node) else { return };
         assert!(self.nodes[node as usize].puppet().is_some(), "node {by} says of node {node}: {misconduct}");
         self.tally.count("accusations");

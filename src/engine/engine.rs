@@ -1,23 +1,25 @@
 //! The engine itself: torrents, connections, timers, and the facts that are not about a stream.
 //!
 //! Dialing and hanging up live in `dialing`, streams in `stream`, `messages` and `asking`, pieces' fates in `verdicts`, slots in
-//! `uploads`, trackers in `tracking`; here are torrents' lives, limits and deadlines.
+//! `uploads`, trackers in `tracker_client`; here are torrents' lives, limits and deadlines.
 
 use super::action::{Action, Actions};
-use super::bandwidth::Bucket;
-use super::conduct::Close;
-use super::early::EarlyBits;
-use super::finding::Finding;
+use super::bandwidth::TokenBucket;
+use super::deferred::DeferredBitfields;
+use super::dht_client::DhtClient;
+use super::disconnect::DisconnectReason;
 use super::limits;
-use super::local::Local;
+use super::lsd::Lsd;
 use super::peer::{Connection, Peer, Phase};
 use super::policy::Policy;
-use super::stats::{Slow, TorrentStats};
+use super::stats::{SlowReason, TorrentStats};
 use super::timers::{Timer, Timers};
-use super::torrent::{Activity, Blame, Candidates, Choker, Exchange, Fetch, Metadata, Picker, Pieces, Torrent, Trackers};
-use super::tracking::Tracking;
+use super::torrent::{
+    Activity, Choker, Metadata, MetadataFetch, PeerList, PexLog, Picker, Pieces, SmartBan, Torrent, TrackerList,
+};
+use super::tracker_client::TrackerClient;
 use crate::units::{
-    Bitfield, BlockSpan, Geometry, InfoHash, Now, Origin, PeerId, PeerKey, PieceIndex, Rate, Rng, Table, TorrentKey,
+    Bitfield, BlockSpan, Geometry, InfoHash, Instant, Origin, PeerId, PeerKey, PieceIndex, Rate, Rng, SlotMap, TorrentKey,
 };
 use crate::wire::Message;
 use std::collections::BTreeMap;
@@ -57,7 +59,7 @@ pub struct TorrentSpec {
     /// Its name.
     pub info_hash: InfoHash,
     /// What it is made of; `None` asks peers for its metadata (BEP 9).
-    pub shape: Option<Shape>,
+    pub shape: Option<TorrentInfo>,
     /// Trackers, in tiers.
     pub trackers: Vec<Vec<String>>,
     /// Addresses known from elsewhere.
@@ -72,7 +74,7 @@ pub struct TorrentSpec {
 
 /// What a torrent is made of.
 #[derive(Clone, Debug)]
-pub struct Shape {
+pub struct TorrentInfo {
     /// Its pieces.
     pub geometry: Geometry,
     /// Pieces that are to be got.
@@ -101,7 +103,7 @@ pub(super) enum Effect {
     /// A peer says that there is a node of the DHT at its address.
     Node { addr: SocketAddr },
     /// Peers are to be told of others.
-    Exchange { torrent: TorrentKey },
+    Pex { torrent: TorrentKey },
     /// There may be somebody new to dial.
     Dial,
 }
@@ -109,18 +111,18 @@ pub(super) enum Effect {
 /// The decisions. See the [module](super) for the rules.
 pub struct Engine {
     pub(super) config: EngineConfig,
-    pub(super) torrents: Table<TorrentKey, Torrent>,
+    pub(super) torrents: SlotMap<TorrentKey, Torrent>,
     pub(super) by_hash: BTreeMap<InfoHash, TorrentKey>,
-    pub(super) connections: Table<PeerKey, Connection>,
+    pub(super) connections: SlotMap<PeerKey, Connection>,
     pub(super) timers: Timers,
     pub(super) rng: Rng,
-    pub(super) down: Bucket,
-    pub(super) up: Bucket,
-    pub(super) tracking: Tracking,
-    pub(super) finding: Option<Finding>,
-    pub(super) local: Local,
+    pub(super) down: TokenBucket,
+    pub(super) up: TokenBucket,
+    pub(super) tracker_client: TrackerClient,
+    pub(super) dht_client: Option<DhtClient>,
+    pub(super) local: Lsd,
     /// So far the dials that were made would reach at their long-run rate; ahead of now after a burst.
-    pub(super) dials_spent_until: Now,
+    pub(super) dials_spent_until: Instant,
     pub(super) half_open: usize,
     pub(super) next_to_dial: usize,
     pub(super) effects: Vec<Effect>,
@@ -130,20 +132,20 @@ pub struct Engine {
 impl Engine {
     /// An engine without torrents.
     pub fn new(config: EngineConfig) -> Engine {
-        let (down, up) = (Bucket::new(config.download_limit), Bucket::new(config.upload_limit));
+        let (down, up) = (TokenBucket::new(config.download_limit), TokenBucket::new(config.upload_limit));
         Engine {
             rng: Rng::new(config.seed),
-            tracking: Tracking::new(config.seed),
-            finding: None,
-            local: Local::new(config.seed),
+            tracker_client: TrackerClient::new(config.seed),
+            dht_client: None,
+            local: Lsd::new(config.seed),
             config,
-            torrents: Table::default(),
+            torrents: SlotMap::default(),
             by_hash: BTreeMap::new(),
-            connections: Table::default(),
+            connections: SlotMap::default(),
             timers: Timers::default(),
             down,
             up,
-            dials_spent_until: Now::ZERO,
+            dials_spent_until: Instant::ZERO,
             half_open: 0,
             next_to_dial: 0,
             effects: Vec::new(),
@@ -155,12 +157,12 @@ impl Engine {
 
     /// Takes a torrent in; it rests until [`on_opened`](Engine::on_opened) says what of it is there, or until
     /// [`resume`](Engine::resume), if its metadata must be got first. `None` if it is here already.
-    pub fn add_torrent(&mut self, now: Now, spec: TorrentSpec) -> Option<TorrentKey> {
+    pub fn add_torrent(&mut self, now: Instant, spec: TorrentSpec) -> Option<TorrentKey> {
         if self.by_hash.contains_key(&spec.info_hash) {
             return None;
         }
         let known = spec.shape.is_some();
-        let Shape { geometry, wanted, private, info } = spec.shape.unwrap_or_else(Shape::unknown);
+        let TorrentInfo { geometry, wanted, private, info } = spec.shape.unwrap_or_else(TorrentInfo::unknown);
         let pieces = Pieces::new(geometry, Bitfield::empty(geometry.pieces()), wanted);
         let policy = &self.config.policy;
         let picker = Picker::new(&pieces, spec.sequential, policy, &mut self.rng);
@@ -171,28 +173,28 @@ impl Engine {
             info_hash: spec.info_hash,
             running: false,
             private,
-            metadata: if known { Metadata::of(info) } else { Metadata::Wanted(Fetch::default()) },
-            early_bits: EarlyBits::default(),
+            metadata: if known { Metadata::of(info) } else { Metadata::Wanted(MetadataFetch::default()) },
+            deferred_bitfields: DeferredBitfields::default(),
             open: false,
             picker,
             pieces,
             choker: Choker::new(policy),
-            candidates: Candidates::default(),
-            trackers: Trackers::new(spec.trackers, &mut self.rng),
-            blame: Blame::default(),
-            exchange: Exchange::new(self.config.pex),
+            peer_list: PeerList::default(),
+            trackers: TrackerList::new(spec.trackers, &mut self.rng),
+            smart_ban: SmartBan::default(),
+            pex_log: PexLog::new(self.config.pex),
             search_due: now,
-            search_wait: limits::DHT_SEARCH_ALONE,
+            search_wait: limits::DHT_SEARCH_RETRY,
             peers: Vec::new(),
-            down: Bucket::new(spec.download_limit),
-            up: Bucket::new(spec.upload_limit),
+            down: TokenBucket::new(spec.download_limit),
+            up: TokenBucket::new(spec.upload_limit),
             down_rate: Rate::default(),
             up_rate: Rate::default(),
             downloaded: 0,
             uploaded: 0,
             wasted: 0,
-            unsaved: 0,
-            saved: now,
+            unsaved_bytes: 0,
+            last_checkpoint: now,
             saving: false,
         });
         self.learn_peers(now, key, &spec.peers, Origin::Given);
@@ -200,40 +202,40 @@ impl Engine {
     }
 
     /// The disk says which pieces are there and good: the torrent begins, or goes on with the peers that brought its metadata.
-    pub fn on_opened(&mut self, now: Now, key: TorrentKey, have: Bitfield, out: &mut Actions) {
+    pub fn on_opened(&mut self, now: Instant, key: TorrentKey, have: Bitfield, out: &mut Actions) {
         let Some(t) = self.torrents.get_mut(key).filter(|t| !t.running || !t.open) else { return };
         t.open = true;
         t.pieces.set_have(have);
         t.picker = Picker::new(&t.pieces, t.picker.is_sequential(), &self.config.policy, &mut self.rng);
         self.resume(now, key);
-        self.introduce_all(now, key, out);
+        self.replay_all_deferred(now, key, out);
     }
 
     /// The torrent runs: peers are dialed and trackers asked.
-    pub fn resume(&mut self, now: Now, key: TorrentKey) {
+    pub fn resume(&mut self, now: Instant, key: TorrentKey) {
         let Some(t) = self.torrents.get_mut(key).filter(|t| !t.running) else { return };
         t.running = true;
         t.trackers.restart();
-        t.search_anew(now);
+        t.restart_search(now);
         self.timers.arm(Timer::Announce(key), now);
         self.timers.arm(Timer::Search(key), now);
-        self.call_soon(now);
+        self.arm_lsd(now);
         self.timers.arm(Timer::ChokeRound(key), now + limits::CHOKE_ROUND);
         self.timers.arm(Timer::Dial, now);
     }
 
     /// The torrent rests: peers are let go, trackers told. What was half-done is forgotten.
-    pub fn pause(&mut self, now: Now, key: TorrentKey, out: &mut Actions) {
-        self.rest(now, key, out);
-        self.settle(now, out);
+    pub fn pause(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
+        self.stop_torrent(now, key, out);
+        self.apply_effects(now, out);
     }
 
-    pub(super) fn rest(&mut self, now: Now, key: TorrentKey, out: &mut Actions) {
+    pub(super) fn stop_torrent(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         let Some(t) = self.torrents.get_mut(key).filter(|t| t.running) else { return };
         t.running = false;
         let info_hash = t.info_hash;
         for peer in t.peers.clone() {
-            self.hang_up(now, peer, Close::Stopped, out);
+            self.disconnect(now, peer, DisconnectReason::Stopped, out);
         }
         let Some(t) = self.torrents.get_mut(key) else { return };
         for piece in t.pieces.close_all() {
@@ -247,7 +249,7 @@ impl Engine {
             Timer::Checkpoint(key),
             Timer::Endgame(key),
             Timer::Metadata(key),
-            Timer::Exchange(key),
+            Timer::Pex(key),
         ];
         for timer in timers {
             self.timers.disarm(timer);
@@ -257,7 +259,7 @@ impl Engine {
     }
 
     /// The torrent goes, after its last words to peers and trackers. Its record is the caller's to close.
-    pub fn remove_torrent(&mut self, now: Now, key: TorrentKey, out: &mut Actions) {
+    pub fn remove_torrent(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         self.pause(now, key, out);
         self.withdraw_scrapes(Some(key));
         if let Some(t) = self.torrents.remove(key) {
@@ -266,39 +268,39 @@ impl Engine {
     }
 
     /// Every torrent rests, nobody is let in any more. Then [`is_idle`](Engine::is_idle) soon says yes.
-    pub fn shut_down(&mut self, now: Now, out: &mut Actions) {
+    pub fn shut_down(&mut self, now: Instant, out: &mut Actions) {
         self.stopping = true;
         self.withdraw_scrapes(None);
         self.leave_dht(now, out);
         for key in self.torrents.keys().collect::<Vec<_>>() {
-            self.rest(now, key, out);
+            self.stop_torrent(now, key, out);
         }
         for key in self.connections.keys().collect::<Vec<_>>() {
-            self.hang_up(now, key, Close::Stopped, out);
+            self.disconnect(now, key, DisconnectReason::Stopped, out);
         }
-        self.settle(now, out);
+        self.apply_effects(now, out);
     }
 
     /// Whether nothing is under way: no connection, no answer awaited.
     pub fn is_idle(&self) -> bool {
-        self.connections.is_empty() && self.tracking.is_idle()
+        self.connections.is_empty() && self.tracker_client.is_idle()
     }
 
     /// New limits of all torrents together, in bytes a second.
-    pub fn set_limits(&mut self, now: Now, download: Option<u64>, upload: Option<u64>, out: &mut Actions) {
-        self.down = Bucket::new(download);
-        self.up = Bucket::new(upload);
+    pub fn set_limits(&mut self, now: Instant, download: Option<u64>, upload: Option<u64>, out: &mut Actions) {
+        self.down = TokenBucket::new(download);
+        self.up = TokenBucket::new(upload);
         self.refill(now, out);
     }
 
     /// Addresses from elsewhere: the command line, another network.
-    pub fn add_peers(&mut self, now: Now, key: TorrentKey, peers: &[SocketAddr]) {
+    pub fn add_peers(&mut self, now: Instant, key: TorrentKey, peers: &[SocketAddr]) {
         self.learn_peers(now, key, peers, Origin::Given);
     }
 
-    pub(super) fn learn_peers(&mut self, now: Now, key: TorrentKey, peers: &[SocketAddr], origin: Origin) {
+    pub(super) fn learn_peers(&mut self, now: Instant, key: TorrentKey, peers: &[SocketAddr], origin: Origin) {
         let Some(t) = self.torrents.get_mut(key).filter(|t| t.allows(origin)) else { return };
-        let new = peers.iter().filter(|addr| t.candidates.learn(now, **addr, origin)).count();
+        let new = peers.iter().filter(|addr| t.peer_list.learn(now, **addr, origin)).count();
         if new > 0 {
             self.timers.arm(Timer::Dial, now);
         }
@@ -306,20 +308,20 @@ impl Engine {
 
     // ---- effects and limits ---------------------------------------------------------------------------------------
 
-    pub(super) fn settle(&mut self, now: Now, out: &mut Actions) {
+    pub(super) fn apply_effects(&mut self, now: Instant, out: &mut Actions) {
         while let Some(effect) = self.effects.pop() {
             match effect {
                 Effect::Cancel { torrent, block, but } => self.cancel_elsewhere(torrent, block, but, out),
                 Effect::Hash { torrent, piece } => {
-                    let digests = self.torrents.get(torrent).is_some_and(|t| t.blame.is_suspect(piece));
+                    let digests = self.torrents.get(torrent).is_some_and(|t| t.smart_ban.is_suspect(piece));
                     out.push(Action::Hash { torrent, piece, digests });
                 }
                 Effect::TopUp { torrent } => self.top_up_all(now, torrent, out),
                 Effect::FillSlots { torrent } => self.fill_slots(now, torrent, out),
                 Effect::AskMetadata { torrent } => self.ask_metadata(now, torrent, out),
-                Effect::Metadata { torrent } => self.judge_metadata(now, torrent, out),
+                Effect::Metadata { torrent } => self.check_metadata(now, torrent, out),
                 Effect::Node { addr } => self.on_dht_port(now, addr, out),
-                Effect::Exchange { torrent } => self.exchange_soon(now, torrent),
+                Effect::Pex { torrent } => self.arm_pex(now, torrent),
                 Effect::Dial => self.timers.arm(Timer::Dial, now),
             }
         }
@@ -329,8 +331,8 @@ impl Engine {
         let Some(t) = self.torrents.get_mut(torrent) else { return };
         for key in &t.peers {
             let Some(Connection { peer, .. }) = self.connections.get_mut(*key).filter(|_| *key != but) else { continue };
-            if peer.window.give_up(block) {
-                t.pieces.unask(block);
+            if peer.requests.give_up(block) {
+                t.pieces.cancel_request(block);
                 peer.say(&Message::Cancel(block.into()), out);
             }
         }
@@ -338,13 +340,13 @@ impl Engine {
 
     pub(super) fn wake(&mut self, key: PeerKey, out: &mut Actions) {
         if let Some(c) = self.connections.get_mut(key) {
-            if std::mem::take(&mut c.peer.parked) {
+            if std::mem::take(&mut c.peer.read_paused) {
                 out.push(Action::Wake { peer: key });
             }
         }
     }
 
-    pub(super) fn refill(&mut self, now: Now, out: &mut Actions) {
+    pub(super) fn refill(&mut self, now: Instant, out: &mut Actions) {
         self.down.fill(now);
         self.up.fill(now);
         for (_, t) in self.torrents.iter_mut() {
@@ -358,7 +360,7 @@ impl Engine {
         for key in keys {
             self.wake(key, out);
             if let Some(c) = self.connections.get_mut(key) {
-                if std::mem::take(&mut c.peer.starved) {
+                if std::mem::take(&mut c.peer.upload_throttled) {
                     c.peer.flush(out);
                 }
             }
@@ -367,7 +369,7 @@ impl Engine {
     }
 
     /// Wakes when a bucket that is empty has something again.
-    pub(super) fn arm_refill(&mut self, now: Now) {
+    pub(super) fn arm_refill(&mut self, now: Instant) {
         let torrents = self.torrents.iter().flat_map(|(_, t)| [t.down.wait(), t.up.wait()]);
         let wait = [self.down.wait(), self.up.wait()].into_iter().chain(torrents).flatten().min();
         if let Some(wait) = wait {
@@ -378,12 +380,12 @@ impl Engine {
     // ---- time -----------------------------------------------------------------------------------------------------
 
     /// When [`on_deadline`](Engine::on_deadline) wants to be called next.
-    pub fn next_deadline(&mut self) -> Option<Now> {
+    pub fn next_deadline(&mut self) -> Option<Instant> {
         self.timers.next()
     }
 
     /// Time has come for something.
-    pub fn on_deadline(&mut self, now: Now, out: &mut Actions) {
+    pub fn on_deadline(&mut self, now: Instant, out: &mut Actions) {
         while let Some(timer) = self.timers.due(now) {
             match timer {
                 Timer::Peer(key) => self.on_peer_deadline(now, key, out),
@@ -392,48 +394,48 @@ impl Engine {
                 Timer::Checkpoint(key) => self.save(now, key, out),
                 Timer::Endgame(key) => self.top_up_all(now, key, out),
                 Timer::Metadata(key) => self.ask_metadata(now, key, out),
-                Timer::Exchange(key) => self.exchange(now, key, out),
+                Timer::Pex(key) => self.send_pex(now, key, out),
                 Timer::Search(key) => self.search(now, key, out),
                 Timer::Dht => self.on_dht_deadline(now, out),
-                Timer::JoinDht => self.look_for_nodes(now, out),
+                Timer::JoinDht => self.bootstrap_dht(now, out),
                 Timer::KeepNodes => self.keep_nodes(now, out),
                 Timer::Dial => self.dial(now, out),
                 Timer::Refill => self.refill(now, out),
                 Timer::UdpTracker => self.on_udp_deadline(now, out),
                 Timer::Scrape => self.on_scrape_deadline(now, out),
-                Timer::Local => self.call(now, out),
+                Timer::Lsd => self.call(now, out),
             }
         }
-        self.settle(now, out);
+        self.apply_effects(now, out);
     }
 
-    fn on_peer_deadline(&mut self, now: Now, key: PeerKey, out: &mut Actions) {
+    fn on_peer_deadline(&mut self, now: Instant, key: PeerKey, out: &mut Actions) {
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
         if peer.is_held_back() {
-            peer.excuse(now);
+            peer.reset_timeouts(now);
         }
         let close = match peer.phase {
-            Phase::Connecting => (now >= peer.since + limits::CONNECT_TIMEOUT).then_some(Close::ConnectTimeout),
-            Phase::Handshaking => (now >= peer.since + limits::HANDSHAKE_TIMEOUT).then_some(Close::HandshakeTimeout),
-            Phase::Up if now >= peer.last_in + limits::IDLE_TIMEOUT => Some(Close::Idle),
-            Phase::Up if now >= peer.block_due() => Some(Close::Stalled),
-            Phase::Up if now >= peer.uninteresting_at() => Some(Close::Uninteresting),
+            Phase::Connecting => (now >= peer.since + limits::CONNECT_TIMEOUT).then_some(DisconnectReason::ConnectTimeout),
+            Phase::Handshaking => (now >= peer.since + limits::HANDSHAKE_TIMEOUT).then_some(DisconnectReason::HandshakeTimeout),
+            Phase::Up if now >= peer.last_in + limits::IDLE_TIMEOUT => Some(DisconnectReason::Idle),
+            Phase::Up if now >= peer.block_due() => Some(DisconnectReason::Stalled),
+            Phase::Up if now >= peer.uninteresting_at() => Some(DisconnectReason::Uninteresting),
             Phase::Up => None,
         };
         if let Some(close) = close {
-            return self.hang_up(now, key, close, out);
+            return self.disconnect(now, key, close, out);
         }
         if peer.phase == Phase::Up {
             if now >= peer.last_out + limits::KEEP_ALIVE {
                 peer.last_out = now;
                 peer.say(&Message::KeepAlive, out);
             }
-            if now >= peer.window.snub_at() {
-                let (torrent, given_up) = (peer.torrent, peer.window.snub());
-                self.give_back(torrent, &given_up);
+            if now >= peer.requests.snub_at() {
+                let (torrent, given_up) = (peer.torrent, peer.requests.snub());
+                self.release_requests(torrent, &given_up);
                 if let Some(torrent) = torrent {
                     if let Some(t) = self.torrents.get_mut(torrent) {
-                        t.pieces.disown(key);
+                        t.pieces.clear_owner(key);
                     }
                     self.top_up_all(now, torrent, out);
                 }
@@ -471,17 +473,17 @@ impl Engine {
     }
 
     /// How the torrent is doing.
-    pub fn stats(&self, now: Now, key: TorrentKey) -> Option<TorrentStats> {
+    pub fn stats(&self, now: Instant, key: TorrentKey) -> Option<TorrentStats> {
         let t = self.torrents.get(key)?;
         let up: Vec<&Peer> =
             t.peers.iter().filter_map(|p| self.connections.get(*p)).map(|c| &c.peer).filter(|p| p.phase == Phase::Up).collect();
         let (wanted_bytes, have_bytes) = t.pieces.wanted_bytes();
         let limited = self.down.wait().is_some() || t.down.wait().is_some();
         let slow = match t.activity() {
-            Activity::Leeching | Activity::Learning if up.is_empty() => Some(Slow::NoPeers),
-            Activity::Leeching if limited => Some(Slow::OwnLimit),
-            Activity::Leeching if !up.iter().any(|p| p.we_want) => Some(Slow::NothingToGet),
-            Activity::Leeching if up.iter().all(|p| p.they_choke || !p.we_want) => Some(Slow::Choked),
+            Activity::Leeching | Activity::Opening if up.is_empty() => Some(SlowReason::NoPeers),
+            Activity::Leeching if limited => Some(SlowReason::OwnLimit),
+            Activity::Leeching if !up.iter().any(|p| p.we_want) => Some(SlowReason::NothingToGet),
+            Activity::Leeching if up.iter().all(|p| p.they_choke || !p.we_want) => Some(SlowReason::Choked),
             _ => None,
         };
         Some(TorrentStats {
@@ -497,7 +499,7 @@ impl Engine {
             peers: up.len(),
             seeds: up.iter().filter(|p| p.has.is_full()).count(),
             peers_by_origin: Origin::ALL.map(|origin| up.iter().filter(|p| p.origin == origin).count()),
-            known_peers: t.candidates.len(),
+            known_peers: t.peer_list.len(),
             complete: t.pieces.missing() == 0 && !t.metadata.is_wanted(),
             running: t.running,
             slow,

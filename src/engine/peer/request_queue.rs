@@ -12,61 +12,61 @@
 
 use crate::engine::limits;
 use crate::engine::policy::WindowRule;
-use crate::units::{BLOCK_LEN, BlockSpan, Now, PieceIndex, Rate, bytes_within};
+use crate::units::{BLOCK_LEN, BlockSpan, Instant, PieceIndex, Rate, bytes_within};
 use std::collections::VecDeque;
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug)]
-struct Ask {
+struct SentRequest {
     block: BlockSpan,
-    at: Now,
+    at: Instant,
 }
 
 /// What a block that comes in was to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum RequestState {
     /// It is owed.
     Yes,
     /// It was asked for once, and given up.
-    GivenUp,
+    Cancelled,
     /// Nobody asked.
     No,
 }
 
 /// The request window of one peer.
 #[derive(Debug)]
-pub struct Window {
+pub struct RequestQueue {
     rule: WindowRule,
     snub_after: Option<Duration>,
-    owed: VecDeque<Ask>,
-    given_up: VecDeque<BlockSpan>,
+    in_flight: VecDeque<SentRequest>,
+    cancelled: VecDeque<BlockSpan>,
     size: u32,
     reqq: u32,
     slow_start: bool,
     snubbed: bool,
-    looked: Now,
-    rate_then: u64,
+    sampled_at: Instant,
+    sampled_rate: u64,
     /// When the last block came, or the first was asked for after none was owed.
-    alive: Now,
+    last_block_at: Instant,
     mean_us: f64,
     deviation_us: f64,
 }
 
-impl Window {
+impl RequestQueue {
     /// A window for a peer of unknown speed.
-    pub fn new(rule: WindowRule, snub_after: Option<Duration>) -> Window {
-        Window {
+    pub fn new(rule: WindowRule, snub_after: Option<Duration>) -> RequestQueue {
+        RequestQueue {
             rule,
             snub_after,
-            owed: VecDeque::new(),
-            given_up: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            cancelled: VecDeque::new(),
             size: start(rule),
-            reqq: limits::REQQ_UNSAID_BLOCKS,
+            reqq: limits::REQQ_DEFAULT_BLOCKS,
             slow_start: true,
             snubbed: false,
-            looked: Now::ZERO,
-            rate_then: 0,
-            alive: Now::ZERO,
+            sampled_at: Instant::ZERO,
+            sampled_rate: 0,
+            last_block_at: Instant::ZERO,
             mean_us: 0.0,
             deviation_us: 0.0,
         }
@@ -80,7 +80,7 @@ impl Window {
     /// Blocks that may be asked for now. Nothing until a useful number may go at once, so that requests travel together.
     pub fn room(&self) -> u32 {
         let goal = self.goal();
-        let room = goal.saturating_sub(self.owed.len() as u32);
+        let room = goal.saturating_sub(self.in_flight.len() as u32);
         if room >= goal.div_ceil(8) { room } else { 0 }
     }
 
@@ -89,27 +89,27 @@ impl Window {
     }
 
     /// Blocks owed.
-    pub fn owed(&self) -> usize {
-        self.owed.len()
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
     }
 
     /// Whether this very block is owed.
     pub fn owes(&self, block: BlockSpan) -> bool {
-        self.owed.iter().any(|a| a.block == block)
+        self.in_flight.iter().any(|a| a.block == block)
     }
 
     /// The blocks owed, the last one asked for first, each with the time in which it may be expected at this rate. Who has been
     /// silent is expected to stay so for as long again.
-    pub fn expected(&self, now: Now, rate: u64) -> impl Iterator<Item = (BlockSpan, Duration)> + '_ {
-        let silence = now.since(self.alive);
+    pub fn expected(&self, now: Instant, rate: u64) -> impl Iterator<Item = (BlockSpan, Duration)> + '_ {
+        let silence = now.since(self.last_block_at);
         let of =
             move |at: usize| Duration::from_micros((at as u64 + 1) * u64::from(BLOCK_LEN) * 1_000_000 / rate.max(1)).max(silence);
-        self.owed.iter().enumerate().rev().map(move |(at, a)| (a.block, of(at)))
+        self.in_flight.iter().enumerate().rev().map(move |(at, a)| (a.block, of(at)))
     }
 
     /// Whether so much is owed before this block that the peer has not begun with it, so that a cancel comes in time.
     pub fn is_far_behind(&self, block: BlockSpan) -> bool {
-        self.owed.iter().skip(limits::QUEUED_BEYOND_RECALL).any(|a| a.block == block)
+        self.in_flight.iter().skip(limits::QUEUED_BEYOND_RECALL).any(|a| a.block == block)
     }
 
     /// How long a request takes as a rule; the least time-out while nothing is known.
@@ -118,13 +118,13 @@ impl Window {
     }
 
     /// Given-up requests that are remembered.
-    pub fn given_up(&self) -> usize {
-        self.given_up.len()
+    pub fn cancelled(&self) -> usize {
+        self.cancelled.len()
     }
 
     /// The piece of the last request.
     pub fn at(&self) -> Option<PieceIndex> {
-        self.owed.back().map(|a| a.block.piece())
+        self.in_flight.back().map(|a| a.block.piece())
     }
 
     /// Whether the peer owes blocks and sends none.
@@ -133,43 +133,43 @@ impl Window {
     }
 
     /// A block was asked for.
-    pub fn asked(&mut self, now: Now, block: BlockSpan) {
-        if self.owed.is_empty() {
-            self.alive = now;
+    pub fn asked(&mut self, now: Instant, block: BlockSpan) {
+        if self.in_flight.is_empty() {
+            self.last_block_at = now;
         }
-        self.owed.push_back(Ask { block, at: now });
+        self.in_flight.push_back(SentRequest { block, at: now });
     }
 
     /// What a block that begins to come in is to us. It stays owed until it has arrived.
-    pub fn lookup(&self, block: BlockSpan) -> Asked {
+    pub fn lookup(&self, block: BlockSpan) -> RequestState {
         match () {
-            () if self.owes(block) => Asked::Yes,
-            () if self.given_up.contains(&block) => Asked::GivenUp,
-            () => Asked::No,
+            () if self.owes(block) => RequestState::Yes,
+            () if self.cancelled.contains(&block) => RequestState::Cancelled,
+            () => RequestState::No,
         }
     }
 
     /// The block has arrived, or was skipped because another peer brought it. Peers serve in order: requests before this one
     /// were passed over, and those of them that are overdue as well are given up and returned.
-    pub fn done(&mut self, now: Now, block: BlockSpan, rate: &Rate) -> Vec<BlockSpan> {
-        self.alive = now;
+    pub fn done(&mut self, now: Instant, block: BlockSpan, rate: &Rate) -> Vec<BlockSpan> {
+        self.last_block_at = now;
         if std::mem::take(&mut self.snubbed) {
             self.slow_start = true;
             self.size = start(self.rule);
         }
         let mut overdue = Vec::new();
-        let Some(at) = self.owed.iter().position(|a| a.block == block) else {
-            self.given_up.retain(|b| *b != block);
+        let Some(at) = self.in_flight.iter().position(|a| a.block == block) else {
+            self.cancelled.retain(|b| *b != block);
             return overdue;
         };
-        if let Some(ask) = self.owed.remove(at) {
+        if let Some(ask) = self.in_flight.remove(at) {
             self.learn(now.since(ask.at));
             self.grow(now, rate);
         }
         let limit = self.timeout();
         for i in (0..at).rev() {
-            if now.since(self.owed[i].at) > limit {
-                overdue.extend(self.owed.remove(i).map(|a| a.block));
+            if now.since(self.in_flight[i].at) > limit {
+                overdue.extend(self.in_flight.remove(i).map(|a| a.block));
             }
         }
         overdue.iter().for_each(|b| self.remember(*b));
@@ -186,19 +186,19 @@ impl Window {
         }
     }
 
-    fn grow(&mut self, now: Now, rate: &Rate) {
+    fn grow(&mut self, now: Instant, rate: &Rate) {
         let WindowRule::Adaptive { time, max } = self.rule else { return };
         if self.slow_start {
             self.size = (self.size + 1).min(max);
         }
-        if now.since(self.looked) < limits::WINDOW_LOOK {
+        if now.since(self.sampled_at) < limits::WINDOW_SAMPLE_INTERVAL {
             return;
         }
-        self.looked = now;
+        self.sampled_at = now;
         let rate = rate.per_second(now);
         // Still growing means a twentieth more than a second ago.
-        self.slow_start &= rate > self.rate_then + self.rate_then / 20;
-        self.rate_then = rate;
+        self.slow_start &= rate > self.sampled_rate + self.sampled_rate / 20;
+        self.sampled_rate = rate;
         if !self.slow_start {
             let blocks = bytes_within(rate, time) / u64::from(BLOCK_LEN);
             self.size = (blocks.min(u64::from(max)) as u32).max(limits::WINDOW_MIN_BLOCKS);
@@ -212,20 +212,20 @@ impl Window {
     }
 
     /// Whether blocks are owed and none has come for longer than a request may take.
-    pub fn is_silent(&self, now: Now) -> bool {
-        !self.owed.is_empty() && now.since(self.alive) > self.timeout()
+    pub fn is_silent(&self, now: Instant) -> bool {
+        !self.in_flight.is_empty() && now.since(self.last_block_at) > self.timeout()
     }
 
     /// No block could come until now: the peer is not to blame.
-    pub fn excuse(&mut self, now: Now) {
-        self.alive = now;
+    pub fn reset_timeouts(&mut self, now: Instant) {
+        self.last_block_at = now;
     }
 
     /// When the peer is snubbing us, unless a block comes.
-    pub fn snub_at(&self) -> Now {
+    pub fn snub_at(&self) -> Instant {
         match self.snub_after {
-            Some(after) if !self.owed.is_empty() && !self.snubbed => self.alive + self.timeout().max(after),
-            _ => Now::NEVER,
+            Some(after) if !self.in_flight.is_empty() && !self.snubbed => self.last_block_at + self.timeout().max(after),
+            _ => Instant::NEVER,
         }
     }
 
@@ -237,41 +237,42 @@ impl Window {
 
     /// The peer will not send this block: true if it was owed.
     pub fn rejected(&mut self, block: BlockSpan) -> bool {
-        self.given_up.retain(|b| *b != block);
-        let at = self.owed.iter().position(|a| a.block == block);
+        self.cancelled.retain(|b| *b != block);
+        let at = self.in_flight.iter().position(|a| a.block == block);
         if let Some(at) = at {
-            self.owed.remove(at);
+            self.in_flight.remove(at);
         }
         at.is_some()
     }
 
     /// We do not want this block any more; true if it was owed.
     pub fn give_up(&mut self, block: BlockSpan) -> bool {
-        let owed = self.rejected(block);
-        if owed {
+        let in_flight = self.rejected(block);
+        if in_flight {
             self.remember(block);
         }
-        owed
+        in_flight
     }
 
     /// Everything owed is given up, but for the pieces that `keep` names.
     pub fn give_up_all(&mut self, keep: impl Fn(PieceIndex) -> bool) -> Vec<BlockSpan> {
-        let (kept, gone): (VecDeque<Ask>, VecDeque<Ask>) = self.owed.drain(..).partition(|a| keep(a.block.piece()));
-        self.owed = kept;
+        let (kept, gone): (VecDeque<SentRequest>, VecDeque<SentRequest>) =
+            self.in_flight.drain(..).partition(|a| keep(a.block.piece()));
+        self.in_flight = kept;
         gone.iter().for_each(|a| self.remember(a.block));
         gone.into_iter().map(|a| a.block).collect()
     }
 
     /// Everything owed, for good: the peer is gone.
     pub fn drain(&mut self) -> Vec<BlockSpan> {
-        self.owed.drain(..).map(|a| a.block).collect()
+        self.in_flight.drain(..).map(|a| a.block).collect()
     }
 
     fn remember(&mut self, block: BlockSpan) {
-        if self.given_up.len() >= limits::GIVEN_UP_BLOCKS {
-            self.given_up.pop_front();
+        if self.cancelled.len() >= limits::CANCELLED_REQUESTS {
+            self.cancelled.pop_front();
         }
-        self.given_up.push_back(block);
+        self.cancelled.push_back(block);
     }
 }
 
@@ -290,9 +291,9 @@ mod tests {
     use crate::units::Geometry;
 
     /// As rill asks.
-    fn window() -> Window {
+    fn window() -> RequestQueue {
         let policy = Policy::default();
-        Window::new(policy.window, policy.snub_after)
+        RequestQueue::new(policy.window, policy.snub_after)
     }
 
     fn block(n: u32) -> BlockSpan {
@@ -300,12 +301,12 @@ mod tests {
         g.block(g.piece(n / 64).unwrap(), n % 64)
     }
 
-    fn ms(n: u64) -> Now {
-        Now::from_micros(n * 1000)
+    fn ms(n: u64) -> Instant {
+        Instant::from_micros(n * 1000)
     }
 
     /// A peer that answers each request after `latency_ms`, at most `per_ms` blocks a millisecond: the window after `time_ms`.
-    fn steady_window(w: Window, latency_ms: u64, every_ms: u64, time_ms: u64) -> u32 {
+    fn steady_window(w: RequestQueue, latency_ms: u64, every_ms: u64, time_ms: u64) -> u32 {
         let (mut w, mut rate, mut next, mut due) = (w, Rate::default(), 0, VecDeque::new());
         let mut free_at = 0;
         for t in 0..time_ms {
@@ -334,7 +335,7 @@ mod tests {
 
     #[test]
     fn the_time_that_the_window_covers_and_its_most_are_the_rules() {
-        let with = |time_s, max| Window::new(WindowRule::Adaptive { time: Duration::from_secs(time_s), max }, None);
+        let with = |time_s, max| RequestQueue::new(WindowRule::Adaptive { time: Duration::from_secs(time_s), max }, None);
         let w = steady_window(with(1, 500), 50, 25, 30_000);
         assert!((30..=50).contains(&w), "{w}");
         let w = steady_window(with(3, 60), 50, 25, 30_000);
@@ -343,12 +344,12 @@ mod tests {
 
     #[test]
     fn a_fixed_window_follows_nothing_but_what_the_peer_queues() {
-        assert_eq!(steady_window(Window::new(WindowRule::Fixed(7), None), 50, 25, 30_000), 7);
-        let mut w = Window::new(WindowRule::Fixed(2000), None);
+        assert_eq!(steady_window(RequestQueue::new(WindowRule::Fixed(7), None), 50, 25, 30_000), 7);
+        let mut w = RequestQueue::new(WindowRule::Fixed(2000), None);
         w.set_reqq(300);
         assert_eq!(w.room(), 300);
         w.set_reqq(u32::MAX);
-        assert_eq!(w.room() as usize, limits::GIVEN_UP_BLOCKS, "a late answer must be known");
+        assert_eq!(w.room() as usize, limits::CANCELLED_REQUESTS, "a late answer must be known");
     }
 
     #[test]
@@ -369,7 +370,7 @@ mod tests {
         assert_eq!(w.snub_at(), ms(0) + limits::SNUB_AFTER);
         assert_eq!(w.snub(), [block(0), block(1)]);
         assert_eq!(w.room(), 1);
-        assert_eq!(w.lookup(block(1)), Asked::GivenUp, "a late answer is not an offence");
+        assert_eq!(w.lookup(block(1)), RequestState::Cancelled, "a late answer is not an offence");
         w.done(ms(30_000), block(1), &Rate::default());
         assert!(!w.is_snubbed() && w.room() > 1);
     }
@@ -381,20 +382,20 @@ mod tests {
             w.asked(ms(0), block(i));
         }
         // In order, ever later: the peer has a limit.
-        let given_up: usize = (0..400).map(|i| w.done(ms(u64::from(i) * 60), block(i), &Rate::default()).len()).sum();
-        assert_eq!(given_up, 0);
+        let cancelled: usize = (0..400).map(|i| w.done(ms(u64::from(i) * 60), block(i), &Rate::default()).len()).sum();
+        assert_eq!(cancelled, 0);
     }
 
     #[test]
     fn a_request_that_is_passed_over_is_given_up() {
         let mut w = window();
         w.asked(ms(0), block(0));
-        let mut given_up = Vec::new();
+        let mut cancelled = Vec::new();
         for i in 1..100 {
             w.asked(ms(i * 100), block(i as u32));
-            given_up.extend(w.done(ms(i * 100 + 50), block(i as u32), &Rate::default()));
+            cancelled.extend(w.done(ms(i * 100 + 50), block(i as u32), &Rate::default()));
         }
-        assert_eq!(given_up, [block(0)]);
+        assert_eq!(cancelled, [block(0)]);
     }
 
     #[test]
@@ -404,7 +405,7 @@ mod tests {
             w.asked(ms(0), block(i));
             w.give_up(block(i));
         }
-        assert_eq!(w.given_up.len(), limits::GIVEN_UP_BLOCKS);
-        assert_eq!(w.lookup(block(0)), Asked::No);
+        assert_eq!(w.cancelled.len(), limits::CANCELLED_REQUESTS);
+        assert_eq!(w.lookup(block(0)), RequestState::No);
     }
 }

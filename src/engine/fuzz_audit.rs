@@ -15,9 +15,11 @@ impl Engine {
         assert_eq!(connecting, self.half_open);
         for (_, c) in self.connections.iter() {
             let p = &c.peer;
-            assert!(p.window.owed() <= policy.window.most() as usize && p.window.given_up() <= limits::GIVEN_UP_BLOCKS);
+            assert!(
+                p.requests.in_flight() <= policy.window.most() as usize && p.requests.cancelled() <= limits::CANCELLED_REQUESTS
+            );
             assert!(policy.fast || !p.fast, "a peer speaks the Fast extension with us and we do not");
-            assert!(policy.snub_after.is_some() || !p.window.is_snubbed(), "a snubber where there are none");
+            assert!(policy.snub_after.is_some() || !p.requests.is_snubbed(), "a snubber where there are none");
             assert!(p.outbox.blocks() <= limits::REQQ_OURS_BLOCKS && p.suggested.len() <= limits::SUGGESTED_PIECES);
             assert!(p.fast_to_us.len() <= limits::ALLOWED_FAST_REMEMBERED && p.fast_to_them.len() <= limits::ALLOWED_FAST_PIECES);
             assert!(p.outbox.control_bytes() <= 2 * limits::OUTBOX_CONTROL_BYTES);
@@ -25,8 +27,8 @@ impl Engine {
         for (key, t) in self.torrents.iter() {
             let named = |p: &PeerKey| self.connections.get(*p).is_some_and(|c| c.peer.torrent == Some(key));
             assert!(t.peers.iter().all(named) && t.peers.len() <= self.config.max_peers_per_torrent);
-            assert!(t.candidates.len() <= limits::KNOWN_ADDRESSES);
-            assert!(t.early_bits.bytes() <= if t.open { 0 } else { limits::EARLY_BITFIELDS_BYTES });
+            assert!(t.peer_list.len() <= limits::KNOWN_ADDRESSES);
+            assert!(t.deferred_bitfields.bytes() <= if t.open { 0 } else { limits::DEFERRED_BITFIELDS_BYTES });
             let up: Vec<_> = t.peers.iter().filter_map(|p| self.connections.get(*p)).map(|c| &c.peer).collect();
             let up: Vec<_> = up.into_iter().filter(|p| p.phase == Phase::Up).collect();
             let receives = |r: &Reading, b: BlockSpan| matches!(r, Reading::Block { block, .. } if *block == b);
@@ -35,7 +37,7 @@ impl Engine {
             assert!(policy.serves() || up.iter().all(|p| p.fast_to_them.is_empty() && p.outbox.blocks() == 0));
             t.pieces.audit(
                 policy.endgame.holders(),
-                |b| up.iter().filter(|p| p.window.owes(b)).count(),
+                |b| up.iter().filter(|p| p.requests.owes(b)).count(),
                 |b| up.iter().filter(|p| receives(&p.reading, b)).map(|p| p.key).collect(),
             );
             for piece in t.pieces.geometry().all_pieces() {
@@ -45,8 +47,8 @@ impl Engine {
                 assert_eq!(t.picker.availability.is_candidate(piece), candidate, "whether piece {piece} may begin");
             }
             for p in up {
-                assert_eq!(p.useful, t.useful(&p.has), "useful pieces of {:?}", p.key);
-                assert!(p.we_want == (p.useful > 0));
+                assert_eq!(p.wanted_pieces, t.wanted_pieces(&p.has), "wanted_pieces pieces of {:?}", p.key);
+                assert!(p.we_want == (p.wanted_pieces > 0));
             }
         }
     }

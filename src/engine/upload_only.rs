@@ -9,66 +9,66 @@
 //! torrent whose content cannot be read rests, and lets everybody go.
 
 use super::action::Actions;
-use super::conduct::{Close, Misconduct};
-use super::core::{Effect, Engine, EngineConfig};
-use super::early::keep_dont_have;
+use super::deferred::defer_dont_have;
+use super::disconnect::{DisconnectReason, ProtocolViolation};
+use super::engine::{Effect, Engine, EngineConfig};
 use super::limits;
 use super::peer::{Peer, Phase};
 use super::stream::Cx;
 use super::torrent::Torrent;
-use crate::units::{Now, PieceIndex, TorrentKey};
+use crate::units::{Instant, PieceIndex, TorrentKey};
 use crate::wire::{ExtendedHandshake, ExtensionIds, HANDSHAKE_ID, Message, read_dont_have};
 use std::net::IpAddr;
 
 impl Torrent {
     /// Whether every wanted piece is had.
-    pub(super) fn wants_nothing(&self) -> bool {
+    pub(super) fn is_upload_only(&self) -> bool {
         self.open && self.pieces.missing() == 0
     }
 }
 
 impl Peer {
     /// Whether there is nothing that it would take: it has everything, or says that it wants no more.
-    pub(super) fn wants_nothing(&self) -> bool {
+    pub(super) fn is_upload_only(&self) -> bool {
         self.phase == Phase::Up && (self.has.is_full() || self.upload_only)
     }
 }
 
 /// Two that want nothing have nothing to say to each other.
-pub(super) fn anything_to_say(t: &Torrent, peer: &Peer) -> Result<(), Close> {
-    if t.wants_nothing() && peer.wants_nothing() { Err(Close::Uninteresting) } else { Ok(()) }
+pub(super) fn check_mutual_interest(t: &Torrent, peer: &Peer) -> Result<(), DisconnectReason> {
+    if t.is_upload_only() && peer.is_upload_only() { Err(DisconnectReason::Uninteresting) } else { Ok(()) }
 }
 
 /// Says the extension handshake, for the first time or again.
-pub(super) fn say_hello(config: &EngineConfig, t: &Torrent, peer: &mut Peer, out: &mut Actions) {
+pub(super) fn send_extended_handshake(config: &EngineConfig, t: &Torrent, peer: &mut Peer, out: &mut Actions) {
     let hello = hello(config, peer.addr.ip(), t);
-    peer.told_upload_only = hello.upload_only;
+    peer.sent_upload_only = hello.upload_only;
     peer.say(&Message::Extended { id: HANDSHAKE_ID, payload: &hello.encode() }, out);
 }
 
 /// What we say in the extension handshake (BEP 10).
 fn hello(config: &EngineConfig, their_ip: IpAddr, t: &Torrent) -> ExtendedHandshake {
-    let ut_pex = if t.exchanges() { ExtensionIds::OURS.ut_pex } else { 0 };
+    let ut_pex = if t.pex_enabled() { ExtensionIds::OURS.ut_pex } else { 0 };
     ExtendedHandshake {
         ids: ExtensionIds { ut_pex, ..ExtensionIds::OURS },
         client: Some(config.version.clone()),
         port: (config.port != 0).then_some(config.port),
         reqq: Some(limits::REQQ_OURS_BLOCKS as u32),
         metadata_size: t.metadata.len(),
-        upload_only: Some(t.wants_nothing()),
+        upload_only: Some(t.is_upload_only()),
         your_ip: Some(their_ip),
     }
 }
 
 /// A piece of the peer's is gone again. It owes nothing of it any more; with the Fast extension it will say so of each block, and
 /// nobody minds hearing it twice.
-pub(super) fn on_dont_have(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, payload: &[u8]) -> Result<(), Close> {
+pub(super) fn on_dont_have(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, payload: &[u8]) -> Result<(), DisconnectReason> {
     let Some(raw) = read_dont_have(payload) else { return Ok(()) };
     if !t.open {
-        keep_dont_have(t, peer, raw);
+        defer_dont_have(t, peer, raw);
         return Ok(());
     }
-    let piece = t.pieces.geometry().piece(raw).ok_or(Misconduct::NoSuchPiece(raw))?;
+    let piece = t.pieces.geometry().piece(raw).ok_or(ProtocolViolation::NoSuchPiece(raw))?;
     if !peer.has.clear(piece) {
         return Ok(());
     }
@@ -77,19 +77,19 @@ pub(super) fn on_dont_have(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, pa
     t.picker.availability.lose(piece, &peer.has, as_seed);
     peer.fast_to_us.retain(|p| *p != piece);
     peer.suggested.retain(|p| *p != piece);
-    give_back(cx, t, peer, piece);
+    release_requests(cx, t, peer, piece);
     if t.pieces.is_missing(piece) {
-        peer.useful = peer.useful.saturating_sub(1);
-        peer.set_we_want(cx.now, peer.useful > 0, cx.out);
+        peer.wanted_pieces = peer.wanted_pieces.saturating_sub(1);
+        peer.set_we_want(cx.now, peer.wanted_pieces > 0, cx.out);
     }
     Ok(())
 }
 
 /// What the peer owes of this piece, and what only it was to be asked for, is everybody's.
-fn give_back(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, piece: PieceIndex) {
-    let given_up = peer.window.give_up_all(|owed| owed != piece);
-    given_up.iter().for_each(|block| t.pieces.unask(*block));
-    if t.pieces.disown_piece(piece, peer.key) || !given_up.is_empty() {
+fn release_requests(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, piece: PieceIndex) {
+    let given_up = peer.requests.give_up_all(|owed| owed != piece);
+    given_up.iter().for_each(|block| t.pieces.cancel_request(*block));
+    if t.pieces.clear_owner_of(piece, peer.key) || !given_up.is_empty() {
         cx.effect(Effect::TopUp { torrent: t.key });
     }
     if t.pieces.close_if_untouched(piece) {
@@ -99,14 +99,14 @@ fn give_back(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, piece: PieceInde
 
 impl Engine {
     /// It may be that nothing is wanted any more: then whoever wants nothing either is let go, and the others are told.
-    pub(super) fn part_or_tell(&mut self, now: Now, torrent: TorrentKey, out: &mut Actions) {
+    pub(super) fn update_upload_only(&mut self, now: Instant, torrent: TorrentKey, out: &mut Actions) {
         let Some(t) = self.torrents.get(torrent) else { return };
         for key in t.peers.clone() {
             let (Some(t), Some(c)) = (self.torrents.get(torrent), self.connections.get_mut(key)) else { continue };
-            if let Err(why) = anything_to_say(t, &c.peer) {
-                self.hang_up(now, key, why, out);
-            } else if c.peer.told_upload_only == Some(!t.wants_nothing()) {
-                say_hello(&self.config, t, &mut c.peer, out);
+            if let Err(why) = check_mutual_interest(t, &c.peer) {
+                self.disconnect(now, key, why, out);
+            } else if c.peer.sent_upload_only == Some(!t.is_upload_only()) {
+                send_extended_handshake(&self.config, t, &mut c.peer, out);
             }
         }
     }

@@ -1,16 +1,16 @@
 //! Connections' beginnings and ends: who is dialed, who is let in, and what is put back when one is lost.
 
 use super::action::{Action, Actions, DialFailure};
-use super::changes::say_hello;
-use super::conduct::Close;
-use super::core::{Effect, Engine, EngineConfig};
-use super::exchanging::introduce;
+use super::disconnect::DisconnectReason;
+use super::engine::{Effect, Engine, EngineConfig};
 use super::limits;
 use super::peer::{Connection, Peer, Phase, Reading};
+use super::pex::advertise;
 use super::stream::Cx;
 use super::timers::Timer;
 use super::torrent::{Activity, Metadata};
-use crate::units::{BlockSpan, Now, Origin, PeerKey, TorrentKey};
+use super::upload_only::send_extended_handshake;
+use crate::units::{BlockSpan, Instant, Origin, PeerKey, TorrentKey};
 use crate::wire::limits::METAINFO_PIECES;
 use crate::wire::{Decoder, Handshake, Message};
 use std::cmp::Reverse;
@@ -24,7 +24,7 @@ const DIAL_LEAD: Duration = DIAL_STEP.saturating_mul(limits::DIALS_AT_ONCE - 1);
 
 impl Engine {
     /// Dials one address and comes back for the next.
-    pub(super) fn dial(&mut self, now: Now, out: &mut Actions) {
+    pub(super) fn dial(&mut self, now: Instant, out: &mut Actions) {
         let ahead = self.dials_spent_until.since(now);
         if ahead > DIAL_LEAD {
             return self.timers.arm(Timer::Dial, now + (ahead - DIAL_LEAD));
@@ -34,31 +34,31 @@ impl Engine {
         }
         let keys: Vec<TorrentKey> = self.torrents.keys().collect();
         let start = self.next_to_dial.min(keys.len());
-        let mut later: Option<Now> = None;
+        let mut later: Option<Instant> = None;
         for key in keys[start..].iter().chain(&keys[..start]) {
             let Some(t) = self.torrents.get_mut(*key).filter(|t| t.running) else { continue };
             let most = match t.activity() {
                 Activity::Seeding => self.config.policy.most_slots(),
-                Activity::Learning => limits::METADATA_PEERS,
+                Activity::Opening => limits::METADATA_PEERS,
                 Activity::Leeching | Activity::Paused => usize::MAX,
             };
             if t.peers.len() >= most.min(self.config.max_peers_per_torrent) {
                 continue;
             }
-            if let Some((addr, origin)) = t.candidates.take(now) {
+            if let Some((addr, origin)) = t.peer_list.take(now) {
                 self.next_to_dial = keys.iter().position(|k| k == key).map_or(0, |at| at + 1);
                 self.dials_spent_until = self.dials_spent_until.max(now) + DIAL_STEP;
                 self.connect(now, *key, addr, origin, out);
                 return self.timers.arm(Timer::Dial, now);
             }
-            later = [later, t.candidates.next()].into_iter().flatten().min();
+            later = [later, t.peer_list.next()].into_iter().flatten().min();
         }
         if let Some(at) = later {
             self.timers.arm(Timer::Dial, at.max(now + DIAL_STEP));
         }
     }
 
-    fn connect(&mut self, now: Now, torrent: TorrentKey, addr: SocketAddr, origin: Origin, out: &mut Actions) {
+    fn connect(&mut self, now: Instant, torrent: TorrentKey, addr: SocketAddr, origin: Origin, out: &mut Actions) {
         let key = self.connections.next_key();
         let peer = Peer::new(now, key, addr, origin, Some(torrent), &self.config.policy);
         self.connections.insert(Connection { decoder: Decoder::default(), peer });
@@ -71,7 +71,7 @@ impl Engine {
     }
 
     /// The connection that was dialed stands.
-    pub fn on_dialed(&mut self, now: Now, key: PeerKey, out: &mut Actions) {
+    pub fn on_dialed(&mut self, now: Instant, key: PeerKey, out: &mut Actions) {
         let Some(c) = self.connections.get_mut(key).filter(|c| c.peer.phase == Phase::Connecting) else { return };
         self.half_open -= 1;
         c.peer.phase = Phase::Handshaking;
@@ -82,32 +82,32 @@ impl Engine {
     }
 
     /// The connection that was dialed does not come about.
-    pub fn on_dial_failed(&mut self, now: Now, key: PeerKey, failure: DialFailure, out: &mut Actions) {
+    pub fn on_dial_failed(&mut self, now: Instant, key: PeerKey, failure: DialFailure, out: &mut Actions) {
         let Some(c) = self.connections.get(key) else { return };
         let (addr, torrent) = (c.peer.addr, c.peer.torrent);
         let why = match failure {
-            DialFailure::Refused => Close::Lost,
-            DialFailure::OutOfResources => Close::OutOfResources,
+            DialFailure::Refused => DisconnectReason::Lost,
+            DialFailure::OutOfResources => DisconnectReason::OutOfResources,
         };
-        self.forget(now, key, why, out);
+        self.remove_connection(now, key, why, out);
         if failure == DialFailure::OutOfResources {
             if let Some(t) = torrent.and_then(|t| self.torrents.get_mut(t)) {
-                t.candidates.untried(now, addr);
+                t.peer_list.undo_take(now, addr);
             }
             self.dials_spent_until = now + DIAL_LEAD + Duration::from_secs(1);
         }
-        self.settle(now, out);
+        self.apply_effects(now, out);
     }
 
     /// Somebody connected to us. `None`: no room, hang up at once.
-    pub fn on_accepted(&mut self, now: Now, addr: SocketAddr, out: &mut Actions) -> Option<PeerKey> {
+    pub fn on_accepted(&mut self, now: Instant, addr: SocketAddr, out: &mut Actions) -> Option<PeerKey> {
         let peers = || self.connections.iter().map(|(_, c)| &c.peer);
         let same_host = peers().filter(|p| p.addr.ip() == addr.ip()).count();
         if self.stopping || self.connections.len() >= self.config.max_peers || same_host >= limits::PEERS_PER_ADDRESS {
             return None;
         }
-        if peers().filter(|p| p.torrent.is_none()).count() >= limits::UNNAMED_INCOMING {
-            self.make_room(now, out);
+        if peers().filter(|p| p.torrent.is_none()).count() >= limits::INCOMING_WITHOUT_HANDSHAKE {
+            self.evict_silent_connection(now, out);
         }
         let key = self.connections.next_key();
         let peer = Peer::new(now, key, addr, Origin::Incoming, None, &self.config.policy);
@@ -118,12 +118,12 @@ impl Engine {
 
     /// Too many have not said who they are. An honest peer says it at once, so of the host with the most of them the oldest has to go:
     /// whoever only holds places holds those of others of its kind.
-    fn make_room(&mut self, now: Now, out: &mut Actions) {
+    fn evict_silent_connection(&mut self, now: Instant, out: &mut Actions) {
         let unnamed = || self.connections.iter().map(|(_, c)| &c.peer).filter(|p| p.torrent.is_none());
         let of_host = |peer: &Peer| unnamed().filter(|p| p.addr.ip() == peer.addr.ip()).count();
         let oldest = unnamed().min_by_key(|p| (Reverse(of_host(p)), p.since)).map(|p| p.key);
         if let Some(key) = oldest {
-            self.hang_up(now, key, Close::Full, out);
+            self.disconnect(now, key, DisconnectReason::Full, out);
         }
     }
 
@@ -139,19 +139,25 @@ impl Engine {
     }
 
     /// The other side said who it is.
-    pub(super) fn on_handshake(&mut self, now: Now, key: PeerKey, theirs: &Handshake, out: &mut Actions) -> Result<(), Close> {
+    pub(super) fn on_handshake(
+        &mut self,
+        now: Instant,
+        key: PeerKey,
+        theirs: &Handshake,
+        out: &mut Actions,
+    ) -> Result<(), DisconnectReason> {
         let Some(c) = self.connections.get(key) else { return Ok(()) };
         let (addr, dialed, origin) = (c.peer.addr, c.peer.dialed, c.peer.origin);
         let torrent = match c.peer.torrent {
             Some(t) => t,
-            None => *self.by_hash.get(&theirs.info_hash).ok_or(Close::UnknownTorrent)?,
+            None => *self.by_hash.get(&theirs.info_hash).ok_or(DisconnectReason::UnknownTorrent)?,
         };
-        let t = self.torrents.get_mut(torrent).filter(|t| t.running).ok_or(Close::UnknownTorrent)?;
+        let t = self.torrents.get_mut(torrent).filter(|t| t.running).ok_or(DisconnectReason::UnknownTorrent)?;
         if t.info_hash != theirs.info_hash {
-            return Err(Close::WrongTorrent);
+            return Err(DisconnectReason::WrongTorrent);
         }
         if theirs.peer_id == self.config.peer_id {
-            t.candidates.forget(addr);
+            t.peer_list.forget(addr);
             // If the other end of it is where we dialed from, the address that we dialed is ours, too.
             let port = self.config.port;
             let dialed = t
@@ -160,11 +166,11 @@ impl Engine {
                 .filter_map(|p| self.connections.get(*p))
                 .map(|c| &c.peer)
                 .filter(|p| p.phase == Phase::Handshaking);
-            dialed.filter(|p| p.dialed && p.addr.port() == port).for_each(|p| t.candidates.forget(p.addr));
-            return Err(Close::Ourselves);
+            dialed.filter(|p| p.dialed && p.addr.port() == port).for_each(|p| t.peer_list.forget(p.addr));
+            return Err(DisconnectReason::Ourselves);
         }
-        if t.candidates.is_banned(now, addr.ip()) {
-            return Err(Close::Banned);
+        if t.peer_list.is_banned(now, addr.ip()) {
+            return Err(DisconnectReason::Banned);
         }
         let twin = t
             .peers
@@ -176,15 +182,15 @@ impl Engine {
             // Both dialed at the same time: both keep the connection of the one with the greater name.
             let ours_stays = self.config.peer_id > theirs.peer_id;
             if dialed == twin_dialed || dialed != ours_stays {
-                return Err(Close::Duplicate);
+                return Err(DisconnectReason::Duplicate);
             }
-            self.hang_up(now, twin, Close::Duplicate, out);
+            self.disconnect(now, twin, DisconnectReason::Duplicate, out);
         }
         let Some(t) = self.torrents.get_mut(torrent) else { return Ok(()) };
         if !dialed {
             let most = if t.open { usize::MAX } else { limits::METADATA_PEERS };
             if t.peers.len() >= most.min(self.config.max_peers_per_torrent) {
-                return Err(Close::Full);
+                return Err(DisconnectReason::Full);
             }
             t.peers.push(key);
         }
@@ -204,15 +210,15 @@ impl Engine {
         if !dialed {
             self.send_handshake(key, out);
         }
-        self.greet(now, key, theirs, out);
+        self.send_initial_messages(now, key, theirs, out);
         if let (Some(c), Some(t)) = (self.connections.get_mut(key), self.torrents.get_mut(torrent)) {
-            introduce(&mut Cx { now, out, effects: &mut self.effects }, t, &mut c.peer);
+            advertise(&mut Cx { now, out, effects: &mut self.effects }, t, &mut c.peer);
         }
         Ok(())
     }
 
     /// What every connection begins with: who we are, what we have, what may be had at once.
-    fn greet(&mut self, now: Now, key: PeerKey, theirs: &Handshake, out: &mut Actions) {
+    fn send_initial_messages(&mut self, now: Instant, key: PeerKey, theirs: &Handshake, out: &mut Actions) {
         let dht_port = self.dht_port();
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
         let Some(t) = peer.torrent.and_then(|t| self.torrents.get(t)) else { return };
@@ -224,7 +230,7 @@ impl Engine {
             () => peer.say(&Message::Bitfield { bytes: have.as_bytes() }, out),
         }
         if theirs.extended {
-            say_hello(&self.config, t, peer, out);
+            send_extended_handshake(&self.config, t, peer, out);
         }
         if let Some(port) = dht_port.filter(|_| theirs.dht && t.allows(Origin::Dht)) {
             peer.say(&Message::Port { port }, out);
@@ -243,22 +249,22 @@ impl Engine {
     // ---- ends -----------------------------------------------------------------------------------------------------
 
     /// The stream ended, or the network failed.
-    pub fn on_lost(&mut self, now: Now, key: PeerKey, out: &mut Actions) {
-        self.forget(now, key, Close::Lost, out);
-        self.settle(now, out);
+    pub fn on_lost(&mut self, now: Instant, key: PeerKey, out: &mut Actions) {
+        self.remove_connection(now, key, DisconnectReason::Lost, out);
+        self.apply_effects(now, out);
     }
 
     /// We hang up.
-    pub(super) fn hang_up(&mut self, now: Now, key: PeerKey, why: Close, out: &mut Actions) {
+    pub(super) fn disconnect(&mut self, now: Instant, key: PeerKey, why: DisconnectReason, out: &mut Actions) {
         if self.connections.get(key).is_some() {
             log::debug!("closing {key:?}: {why}");
-            self.forget(now, key, why, out);
+            self.remove_connection(now, key, why, out);
             out.push(Action::Close { peer: key });
         }
     }
 
     /// Takes a connection out of everything that knows it.
-    pub(super) fn forget(&mut self, now: Now, key: PeerKey, why: Close, out: &mut Actions) {
+    pub(super) fn remove_connection(&mut self, now: Instant, key: PeerKey, why: DisconnectReason, out: &mut Actions) {
         let Some(Connection { mut peer, .. }) = self.connections.remove(key) else { return };
         self.timers.disarm(Timer::Peer(key));
         if peer.phase == Phase::Connecting {
@@ -267,27 +273,33 @@ impl Engine {
         self.timers.arm(Timer::Dial, now);
         let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) else { return };
         t.peers.retain(|p| *p != key);
-        t.early_bits.take(key);
+        t.deferred_bitfields.take(key);
         if let Metadata::Wanted(fetch) = &mut t.metadata {
             fetch.gone(key);
             self.effects.push(Effect::AskMetadata { torrent: t.key });
         }
-        if let Some(contact) = peer.contact().filter(|_| peer.named) {
-            t.exchange.left(contact);
-            self.effects.push(Effect::Exchange { torrent: t.key });
+        if let Some(contact) = peer.contact().filter(|_| peer.advertised) {
+            t.pex_log.left(contact);
+            self.effects.push(Effect::Pex { torrent: t.key });
         }
         if peer.phase == Phase::Up {
             t.picker.availability.leave(&peer.has, peer.joined_as_seed);
         }
-        if peer.dialed && why == Close::Stopped {
-            t.candidates.let_go(now, peer.addr);
-        } else if peer.dialed && why != Close::OutOfResources {
+        if peer.dialed && why == DisconnectReason::Stopped {
+            t.peer_list.closed_by_us(now, peer.addr);
+        } else if peer.dialed && why != DisconnectReason::OutOfResources {
             // Two who dial each other at once may lose both connections, each side another one: one of them tries again soon.
-            let brief = why == Close::Lost && now.since(peer.since) < limits::BRIEF_CONNECTION;
+            let brief = why == DisconnectReason::Lost && now.since(peer.since) < limits::BRIEF_CONNECTION;
             let failed = peer.phase != Phase::Up
                 || brief
-                || matches!(why, Close::Misconduct(_) | Close::Duplicate | Close::Idle | Close::Uninteresting);
-            t.candidates.lost(now, peer.addr, failed);
+                || matches!(
+                    why,
+                    DisconnectReason::ProtocolViolation(_)
+                        | DisconnectReason::Duplicate
+                        | DisconnectReason::Idle
+                        | DisconnectReason::Uninteresting
+                );
+            t.peer_list.lost(now, peer.addr, failed);
         }
         let torrent = t.key;
         if let Reading::Block { block, .. } = peer.reading {
@@ -295,19 +307,19 @@ impl Engine {
                 out.push(Action::Release { torrent, block });
             }
         }
-        let owed = peer.window.drain();
-        self.give_back(Some(torrent), &owed);
+        let owed = peer.requests.drain();
+        self.release_requests(Some(torrent), &owed);
         let Some(t) = self.torrents.get_mut(torrent) else { return };
-        t.pieces.disown(key);
+        t.pieces.clear_owner(key);
         self.effects.push(Effect::TopUp { torrent });
         self.effects.push(Effect::FillSlots { torrent });
     }
 
     /// Blocks that a peer owed and will not send are free for others. A piece of which nothing came begins anew some day.
-    pub(super) fn give_back(&mut self, torrent: Option<TorrentKey>, owed: &[BlockSpan]) {
+    pub(super) fn release_requests(&mut self, torrent: Option<TorrentKey>, owed: &[BlockSpan]) {
         let Some(t) = torrent.and_then(|t| self.torrents.get_mut(t)) else { return };
         for block in owed {
-            t.pieces.unask(*block);
+            t.pieces.cancel_request(*block);
         }
         for block in owed {
             if t.pieces.close_if_untouched(block.piece()) {

@@ -1,7 +1,7 @@
 //! What changes while a connection lasts: who wants nothing any more (BEP 21), and pieces that are gone again (BEP 54).
 
 use crate::engine::testing::{HASH, PIECE_LEN, Said, World, block};
-use crate::engine::{Action, Close, Misconduct, Notice, Shape, limits};
+use crate::engine::{Action, DisconnectReason, Notice, ProtocolViolation, TorrentInfo, limits};
 use crate::units::{Bitfield, Geometry, PeerId, PeerKey};
 use crate::wire::{ExtendedHandshake, ExtensionIds, Handshake, Message, write_dont_have};
 use proptest::prelude::*;
@@ -28,7 +28,7 @@ fn hellos(w: &mut World, p: PeerKey) -> Vec<ExtendedHandshake> {
     w.heard(p).into_iter().filter_map(of).collect()
 }
 
-fn told_upload_only(w: &mut World, p: PeerKey) -> Vec<Option<bool>> {
+fn sent_upload_only(w: &mut World, p: PeerKey) -> Vec<Option<bool>> {
     hellos(w, p).into_iter().map(|h| h.upload_only).collect()
 }
 
@@ -46,8 +46,13 @@ fn partial(complete: bool) -> World {
     })
 }
 
-fn shape() -> Shape {
-    Shape { geometry: Geometry::new(4 * PIECE_LEN, PIECE_LEN).unwrap(), wanted: Bitfield::full(4), private: false, info: None }
+fn shape() -> TorrentInfo {
+    TorrentInfo {
+        geometry: Geometry::new(4 * PIECE_LEN, PIECE_LEN).unwrap(),
+        wanted: Bitfield::full(4),
+        private: false,
+        info: None,
+    }
 }
 
 /// What the session does with metadata that came: it is read, and the disk is looked at.
@@ -68,17 +73,17 @@ fn was_let_go(w: &World, p: PeerKey) -> bool {
 fn the_handshake_says_whether_we_want_anything_and_again_when_that_changes() {
     let mut w = partial(false);
     let p = speaker(&mut w, 1);
-    assert_eq!(told_upload_only(&mut w, p), [Some(false)]);
+    assert_eq!(sent_upload_only(&mut w, p), [Some(false)]);
     let s = w.server(2);
     w.serve_one(s);
-    assert_eq!(told_upload_only(&mut w, p), [], "nothing has changed yet");
+    assert_eq!(sent_upload_only(&mut w, p), [], "nothing has changed yet");
     w.serve_all(s);
     assert_eq!(w.have(), [0, 1]);
-    assert_eq!(told_upload_only(&mut w, p), [Some(true)]);
+    assert_eq!(sent_upload_only(&mut w, p), [Some(true)]);
     let late = speaker(&mut w, 3);
-    assert_eq!(told_upload_only(&mut w, late), [Some(true)]);
+    assert_eq!(sent_upload_only(&mut w, late), [Some(true)]);
     w.pass(60.0);
-    assert_eq!(told_upload_only(&mut w, p), [], "once is enough");
+    assert_eq!(sent_upload_only(&mut w, p), [], "once is enough");
 }
 
 #[test]
@@ -97,10 +102,10 @@ fn two_who_want_nothing_part_whichever_of_them_comes_to_it_last() {
     w.say(p, &[Message::Bitfield { bytes: &[0b0011_0000] }]);
     assert!(w.is_open(p), "it has not said that it wants nothing");
     says_upload_only(&mut w, p, true);
-    assert_eq!(w.why(p), Some(Close::Uninteresting));
+    assert_eq!(w.why(p), Some(DisconnectReason::Uninteresting));
     let seed = speaker(&mut w, 2);
     w.say(seed, &[Message::HaveAll]);
-    assert_eq!(w.why(seed), Some(Close::Uninteresting), "a seed wants nothing of us, and we nothing of it");
+    assert_eq!(w.why(seed), Some(DisconnectReason::Uninteresting), "a seed wants nothing of us, and we nothing of it");
 
     let mut w = partial(false);
     let p = speaker(&mut w, 1);
@@ -135,9 +140,9 @@ fn a_link_whose_content_is_here_already_says_so_when_it_knows_what_it_is() {
     let mut w = World::built(|s| s.spec.shape = None);
     let (p, seed) = (speaker(&mut w, 1), speaker(&mut w, 2));
     says_upload_only(&mut w, seed, true);
-    assert_eq!(told_upload_only(&mut w, p), [Some(false)], "nobody knows yet what there is to want");
+    assert_eq!(sent_upload_only(&mut w, p), [Some(false)], "nobody knows yet what there is to want");
     understand(&mut w, Bitfield::full(4));
-    assert_eq!(told_upload_only(&mut w, p), [Some(true)]);
+    assert_eq!(sent_upload_only(&mut w, p), [Some(true)]);
     assert!(was_let_go(&w, seed));
 }
 
@@ -202,7 +207,7 @@ fn a_piece_that_does_not_exist_cannot_be_gone() {
         let mut w = World::leech();
         let p = w.server(1);
         dont_have(&mut w, p, piece);
-        assert_eq!(w.why(p), Some(Close::Misconduct(Misconduct::NoSuchPiece(piece))));
+        assert_eq!(w.why(p), Some(DisconnectReason::ProtocolViolation(ProtocolViolation::NoSuchPiece(piece))));
     }
 }
 
@@ -217,7 +222,7 @@ fn what_was_gone_before_the_shape_was_known_is_not_believed_to_be_there() {
     dont_have(&mut w, q, 3);
     w.say(q, &[Message::Have { piece: 3 }]);
     w.say(r, &[Message::HaveAll]);
-    (0..2 * limits::EARLY_HAVES as u32).for_each(|piece| dont_have(&mut w, r, piece));
+    (0..2 * limits::DEFERRED_HAVES as u32).for_each(|piece| dont_have(&mut w, r, piece));
     understand(&mut w, Bitfield::empty(4));
     let has = |w: &World, p| w.engine.connections.get(p).unwrap().peer.has.iter().map(|p| p.get()).collect::<Vec<_>>();
     assert_eq!((has(&w, p), has(&w, q)), (vec![0, 2, 3], vec![2, 3]));

@@ -4,23 +4,23 @@
 //! `started` goes to a tracker that does not know us, `completed` once to the one that does, `stopped` to all that do.
 
 use crate::engine::limits;
-use crate::units::{Now, Rng};
+use crate::units::{Instant, Rng};
 use crate::wire::{AnnounceError, AnnounceEvent, AnnounceReply, RetryIn};
 use std::sync::Arc;
 use std::time::Duration;
 
 #[derive(Debug)]
-struct Tracker {
+struct TrackerEntry {
     url: Arc<str>,
     failures: u32,
-    not_before: Now,
+    not_before: Instant,
     knows_us: bool,
     id: Option<Box<[u8]>>,
 }
 
 /// A question to put to a tracker.
 #[derive(Clone, Debug)]
-pub struct Question {
+pub struct PlannedAnnounce {
     /// Which tracker.
     pub url: Arc<str>,
     /// What happened.
@@ -31,26 +31,31 @@ pub struct Question {
 
 /// The trackers of one torrent.
 #[derive(Debug)]
-pub struct Trackers {
-    tiers: Vec<Vec<Tracker>>,
+pub struct TrackerList {
+    tiers: Vec<Vec<TrackerEntry>>,
     asking: Option<Arc<str>>,
     current: Option<Arc<str>>,
     completed: bool,
 }
 
-impl Trackers {
+impl TrackerList {
     /// These tiers, each in random order.
-    pub fn new(tiers: Vec<Vec<String>>, rng: &mut Rng) -> Trackers {
+    pub fn new(tiers: Vec<Vec<String>>, rng: &mut Rng) -> TrackerList {
         let tiers = tiers
             .into_iter()
             .map(|mut tier| {
                 rng.shuffle(&mut tier);
-                let tracker =
-                    |url: String| Tracker { url: url.into(), failures: 0, not_before: Now::ZERO, knows_us: false, id: None };
+                let tracker = |url: String| TrackerEntry {
+                    url: url.into(),
+                    failures: 0,
+                    not_before: Instant::ZERO,
+                    knows_us: false,
+                    id: None,
+                };
                 tier.into_iter().map(tracker).collect()
             })
             .collect();
-        Trackers { tiers, asking: None, current: None, completed: false }
+        TrackerList { tiers, asking: None, current: None, completed: false }
     }
 
     /// Where they are, tier by tier.
@@ -58,26 +63,26 @@ impl Trackers {
         self.tiers.iter().flatten().map(|t| &t.url)
     }
 
-    fn all(&mut self) -> impl Iterator<Item = &mut Tracker> {
+    fn all(&mut self) -> impl Iterator<Item = &mut TrackerEntry> {
         self.tiers.iter_mut().flatten()
     }
 
-    /// When to ask next; [`Now::NEVER`] while an answer is awaited, or if there is nobody to ask.
-    pub fn next(&self) -> Now {
+    /// When to ask next; [`Instant::NEVER`] while an answer is awaited, or if there is nobody to ask.
+    pub fn next(&self) -> Instant {
         if self.asking.is_some() {
-            return Now::NEVER;
+            return Instant::NEVER;
         }
         let all = || self.tiers.iter().flatten();
         let current = self.current.as_ref().and_then(|url| all().find(|t| t.url == *url));
         match current {
-            Some(_) if self.completed => Now::ZERO,
+            Some(_) if self.completed => Instant::ZERO,
             Some(t) => t.not_before,
-            None => all().map(|t| t.not_before).min().unwrap_or(Now::NEVER),
+            None => all().map(|t| t.not_before).min().unwrap_or(Instant::NEVER),
         }
     }
 
     /// The question that is due now, if one is. An answer must follow.
-    pub fn ask(&mut self, now: Now) -> Option<Question> {
+    pub fn ask(&mut self, now: Instant) -> Option<PlannedAnnounce> {
         if self.next() > now {
             return None;
         }
@@ -92,7 +97,7 @@ impl Trackers {
             () if completed => AnnounceEvent::Completed,
             () => AnnounceEvent::None,
         };
-        let question = Question { url: tracker.url.clone(), event, tracker_id: tracker.id.clone() };
+        let question = PlannedAnnounce { url: tracker.url.clone(), event, tracker_id: tracker.id.clone() };
         self.asking = Some(question.url.clone());
         Some(question)
     }
@@ -103,12 +108,12 @@ impl Trackers {
     }
 
     /// The news that the last piece came in, if a tracker is still to be told. An answer must follow.
-    pub fn ask_completed(&mut self, now: Now) -> Option<Question> {
+    pub fn ask_completed(&mut self, now: Instant) -> Option<PlannedAnnounce> {
         (self.completed && self.current.is_some()).then(|| self.ask(now)).flatten()
     }
 
     /// The answer to a question. A late one, to a question that was withdrawn, changes nothing.
-    pub fn answered(&mut self, now: Now, question: &Question, result: &Result<AnnounceReply, AnnounceError>) {
+    pub fn answered(&mut self, now: Instant, question: &PlannedAnnounce, result: &Result<AnnounceReply, AnnounceError>) {
         if self.asking.as_ref() != Some(&question.url) || question.event == AnnounceEvent::Stopped {
             return;
         }
@@ -119,7 +124,7 @@ impl Trackers {
             Ok(reply) => {
                 tracker.failures = 0;
                 tracker.knows_us = true;
-                let interval = reply.interval.unwrap_or(limits::ANNOUNCE_UNSAID).max(reply.min_interval.unwrap_or_default());
+                let interval = reply.interval.unwrap_or(limits::ANNOUNCE_DEFAULT).max(reply.min_interval.unwrap_or_default());
                 tracker.not_before = now + interval.clamp(limits::ANNOUNCE_MIN, limits::ANNOUNCE_MAX);
                 if reply.tracker_id.is_some() {
                     tracker.id.clone_from(&reply.tracker_id);
@@ -137,7 +142,7 @@ impl Trackers {
                     }
                     _ => Some(back_off(tracker.failures)),
                 };
-                tracker.not_before = retry.map_or(Now::NEVER, |d| now + d);
+                tracker.not_before = retry.map_or(Instant::NEVER, |d| now + d);
                 self.current = None;
             }
         }
@@ -152,20 +157,24 @@ impl Trackers {
     }
 
     /// The torrent stops: a last word to everybody who knows us. Afterwards nobody does.
-    pub fn stop(&mut self) -> Vec<Question> {
+    pub fn stop(&mut self) -> Vec<PlannedAnnounce> {
         self.current = None;
         self.completed = false;
         if let Some(asking) = self.asking.take() {
             // It may have heard us, though we have not heard it.
             self.all().filter(|t| t.url == asking).for_each(|t| t.knows_us = true);
         }
-        let gone = |t: &mut Tracker| Question { url: t.url.clone(), event: AnnounceEvent::Stopped, tracker_id: t.id.clone() };
+        let gone = |t: &mut TrackerEntry| PlannedAnnounce {
+            url: t.url.clone(),
+            event: AnnounceEvent::Stopped,
+            tracker_id: t.id.clone(),
+        };
         self.all().filter_map(|t| std::mem::take(&mut t.knows_us).then(|| gone(t))).collect()
     }
 
     /// The torrent runs again: everybody may be asked at once.
     pub fn restart(&mut self) {
-        self.all().for_each(|t| t.not_before = Now::ZERO);
+        self.all().for_each(|t| t.not_before = Instant::ZERO);
     }
 }
 
@@ -178,8 +187,8 @@ fn back_off(failures: u32) -> Duration {
 mod tests {
     use super::*;
 
-    fn trackers(tiers: &[&[&str]]) -> Trackers {
-        Trackers::new(tiers.iter().map(|t| t.iter().map(|u| (*u).to_string()).collect()).collect(), &mut Rng::new(3))
+    fn trackers(tiers: &[&[&str]]) -> TrackerList {
+        TrackerList::new(tiers.iter().map(|t| t.iter().map(|u| (*u).to_string()).collect()).collect(), &mut Rng::new(3))
     }
 
     fn ok(interval_s: u64) -> Result<AnnounceReply, AnnounceError> {
@@ -190,8 +199,8 @@ mod tests {
         Err(AnnounceError::Failure { reason: "no".into(), retry_in })
     }
 
-    fn at(s: u64) -> Now {
-        Now::from_micros(s * 1_000_000)
+    fn at(s: u64) -> Instant {
+        Instant::from_micros(s * 1_000_000)
     }
 
     #[test]
@@ -243,7 +252,7 @@ mod tests {
         t.restart();
         let again = t.ask(at(1)).unwrap();
         t.answered(at(2), &last, &ok(60));
-        assert_eq!(t.next(), Now::NEVER, "the new question is still out");
+        assert_eq!(t.next(), Instant::NEVER, "the new question is still out");
         t.answered(at(3), &again, &ok(1800));
         assert_eq!(t.next(), at(1803));
     }
@@ -292,7 +301,7 @@ mod tests {
         let mut t = trackers(&[&["a"]]);
         let q = t.ask(at(0)).unwrap();
         t.answered(at(0), &q, &failed(Some(RetryIn::Never)));
-        assert_eq!(t.next(), Now::NEVER);
+        assert_eq!(t.next(), Instant::NEVER);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What others take from us: P10, P14, upload slots, limits.
 
 use crate::engine::testing::{PIECE_LEN, Said, World, block, raw};
-use crate::engine::{Misconduct, limits};
+use crate::engine::{ProtocolViolation, limits};
 use crate::units::{Bitfield, Geometry, PeerKey};
 use crate::wire::{MAX_BLOCK_LEN, Message, RawSpan};
 
@@ -73,7 +73,7 @@ fn p10_three_hundred_requests_that_cannot_be_served_are_enough() {
     assert!(w.is_open(p));
     w.say(p, &[Message::Request(raw(4, 0, 1))]);
     let last = raw(4, 0, 1);
-    assert_eq!(w.why(p), Some(Misconduct::InvalidRequests { count: limits::INVALID_REQUESTS, last }.into()));
+    assert_eq!(w.why(p), Some(ProtocolViolation::InvalidRequests { count: limits::INVALID_REQUESTS, last }.into()));
 }
 
 #[test]
@@ -91,7 +91,10 @@ fn p10_a_choked_peers_requests_are_rejected_and_forgiven_only_while_the_choke_is
     for _ in 0..limits::INVALID_REQUESTS {
         w.say(p, &[Message::Request(block(not_fast, 0))]);
     }
-    assert!(matches!(w.why(p), Some(crate::engine::Close::Misconduct(Misconduct::InvalidRequests { .. }))));
+    assert!(matches!(
+        w.why(p),
+        Some(crate::engine::DisconnectReason::ProtocolViolation(ProtocolViolation::InvalidRequests { .. }))
+    ));
 }
 
 #[test]
@@ -106,7 +109,7 @@ fn p10_an_allowed_fast_piece_may_be_taken_three_times_and_no_more() {
         }
     }
     w.say(p, &[Message::Request(block(piece, 0))]);
-    assert_eq!(w.why(p), Some(Misconduct::FastAbuse(limits::ALLOWED_FAST_TIMES + 1).into()));
+    assert_eq!(w.why(p), Some(ProtocolViolation::FastAbuse(limits::ALLOWED_FAST_TIMES + 1).into()));
 }
 
 #[test]
@@ -285,6 +288,6 @@ fn the_download_limit_holds_over_a_minute_and_blames_nobody() {
     let s = w.engine.stats(w.now, w.torrent).unwrap();
     assert!((1_150_000..1_250_000).contains(&s.downloaded), "{} in a minute", s.downloaded);
     assert_eq!(s.wasted, 0, "nothing was asked for twice because of our own limit");
-    let snubbed = |p: &&PeerKey| w.engine.connections.get(**p).unwrap().peer.window.is_snubbed();
+    let snubbed = |p: &&PeerKey| w.engine.connections.get(**p).unwrap().peer.requests.is_snubbed();
     assert_eq!(peers.iter().filter(snubbed).count(), 0);
 }

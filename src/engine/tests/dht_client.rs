@@ -1,7 +1,7 @@
 //! The engine and its node of the DHT: when it joins, what it searches for, whom it tells; private torrents stay out (T28).
 
 use crate::engine::testing::{HASH, Said, World};
-use crate::engine::{Action, DhtSetup, Notice, Shape, limits};
+use crate::engine::{Action, DhtSetup, Notice, TorrentInfo, limits};
 use crate::units::{Bitfield, NodeId, Origin, PeerId, PeerKey, Rng};
 use crate::wire::krpc::{Body, Question, ReplyParts, parse, write_node, write_reply};
 use crate::wire::{Handshake, Message};
@@ -116,7 +116,7 @@ fn a_torrent_is_searched_for_once_somebody_answers_and_beside_a_peer_again_after
     w.send(p, &crate::engine::testing::handshake(77, true));
     w.say(p, &[Message::HaveAll]);
     let mut asked = Vec::new();
-    for _ in 0..limits::DHT_SEARCH.as_secs() {
+    for _ in 0..limits::DHT_SEARCH_INTERVAL.as_secs() {
         w.say(p, &[Message::KeepAlive]);
         asked.push(searches(&live(&mut w, Duration::from_secs(1), &[1, 2, 3])));
     }
@@ -143,7 +143,7 @@ fn search_times(w: &mut World, time: Duration) -> Vec<u64> {
 fn a_torrent_without_peers_is_searched_for_again_soon_and_then_less_and_less_often() {
     let mut w = World::leech();
     join_and_search(&mut w);
-    let times = search_times(&mut w, 4 * limits::DHT_SEARCH);
+    let times = search_times(&mut w, 4 * limits::DHT_SEARCH_INTERVAL);
     assert_eq!(times, [5, 15, 35, 75, 155, 315, 635, 1275, 2175, 3075]);
 }
 
@@ -159,7 +159,7 @@ fn a_torrent_that_rested_or_a_dht_that_was_gone_begins_anew() {
     // Nobody answers any more.
     w.pass(600.0);
     datagrams(&mut w);
-    assert_eq!(search_times(&mut w, limits::DHT_SEARCH), []);
+    assert_eq!(search_times(&mut w, limits::DHT_SEARCH_INTERVAL), []);
     w.engine.on_dht_port(w.now, node(1), &mut w.out);
     w.turn();
     play(&mut w, &[1, 2, 3], &[]);
@@ -170,7 +170,7 @@ fn a_torrent_that_rested_or_a_dht_that_was_gone_begins_anew() {
 fn a_seed_that_is_alone_is_in_no_hurry() {
     let mut w = World::seed();
     join_and_search(&mut w);
-    assert_eq!(search_times(&mut w, 2 * limits::DHT_SEARCH), [900, 1800]);
+    assert_eq!(search_times(&mut w, 2 * limits::DHT_SEARCH_INTERVAL), [900, 1800]);
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn routers_are_looked_up_only_when_no_node_of_the_last_run_answers() {
     let old: Vec<SocketAddr> = (1..=40).map(node).collect();
     join(&mut w, setup(&old, &[("router.example", 6881)]));
     let tried = datagrams(&mut w).len();
-    assert_eq!(tried, limits::DHT_TRIED_AT_ONCE);
+    assert_eq!(tried, limits::DHT_PINGS_AT_ONCE);
     let resolves = |w: &World| w.log.iter().filter(|a| matches!(a, Action::Resolve { .. })).count();
     w.pass(1.9);
     assert_eq!((datagrams(&mut w).len(), resolves(&w)), (0, 0), "they have some time");
@@ -198,7 +198,7 @@ fn routers_are_looked_up_only_when_no_node_of_the_last_run_answers() {
     let Some(Action::Resolve { id: query, host, port }) = w.log.pop() else { panic!("{:?}", w.log) };
     assert_eq!((host.as_str(), port), ("router.example", 6881));
     w.engine.on_resolved(w.now, query, Err("no network".into()), &mut w.out);
-    w.pass(limits::DHT_LOOK_UP.as_secs_f64() + 0.1);
+    w.pass(limits::DHT_BOOTSTRAP_RETRY.as_secs_f64() + 0.1);
     let Some(Action::Resolve { id: query, .. }) = w.log.pop() else { panic!("it is tried again: {:?}", w.log) };
     w.engine.on_resolved(w.now, query, Ok(vec![node(99)]), &mut w.out);
     w.pass(0.0);
@@ -275,7 +275,7 @@ fn t28_a_magnet_that_turns_out_to_be_private_lets_go_of_whom_the_dht_named() {
     assert_eq!(stats.known_peers, 2);
     let (p, _) = *w.dials.iter().find(|(_, addr)| *addr == found).unwrap();
     w.engine.torrents.get_mut(w.torrent).unwrap().metadata = crate::engine::torrent::Metadata::HandedOn;
-    let shape = Shape { geometry: w.geometry, wanted: Bitfield::full(4), private: true, info: None };
+    let shape = TorrentInfo { geometry: w.geometry, wanted: Bitfield::full(4), private: true, info: None };
     w.engine.on_metadata(w.now, w.torrent, shape, &mut w.out);
     w.turn();
     assert!(!w.is_open(p));
@@ -288,7 +288,7 @@ fn what_is_known_is_kept_now_and_then_and_at_the_end() {
     let mut w = World::leech();
     join(&mut w, setup(&[node(1)], &[]));
     play(&mut w, &[], &[]);
-    live(&mut w, limits::DHT_KEEP + Duration::from_secs(1), &[]);
+    live(&mut w, limits::DHT_SAVE_INTERVAL + Duration::from_secs(1), &[]);
     let kept = |w: &World| w.log.iter().filter(|a| matches!(a, Action::KeepNodes { nodes } if *nodes == [node(1)])).count();
     assert_eq!(kept(&w), 1);
     w.engine.shut_down(w.now, &mut w.out);
@@ -332,7 +332,7 @@ fn who_did_not_answer_while_nobody_did_is_not_given_up() {
     let old: Vec<SocketAddr> = (1..=12).map(node).collect();
     let mut w = World::leech();
     join(&mut w, setup(&old, &[]));
-    w.pass(3.0 * limits::DHT_KEEP.as_secs_f64()); // no network
+    w.pass(3.0 * limits::DHT_SAVE_INTERVAL.as_secs_f64()); // no network
     datagrams(&mut w);
     w.engine.on_dht_port(w.now, node(9), &mut w.out);
     w.turn();
@@ -348,9 +348,9 @@ fn a_run_that_is_long_enough_lets_go_of_who_never_answered() {
     let mut w = World::leech();
     join(&mut w, setup(&old, &[]));
     only_answers(&mut w, 9);
-    live(&mut w, limits::DHT_KEEP + Duration::from_secs(1), &[9]);
+    live(&mut w, limits::DHT_SAVE_INTERVAL + Duration::from_secs(1), &[9]);
     assert_eq!(kept(&w).len(), 12);
-    live(&mut w, limits::DHT_KEEP, &[9]);
+    live(&mut w, limits::DHT_SAVE_INTERVAL, &[9]);
     assert_eq!(kept(&w), [node(9)]);
 }
 
@@ -374,7 +374,7 @@ fn searches_of_many_torrents_begin_one_after_the_other() {
     }
     join(&mut w, setup(&[node(1)], &[]));
     play(&mut w, &[], &[]);
-    let (mut begun, step) = (0, limits::DHT_SEARCH_STEP.as_secs_f64());
+    let (mut begun, step) = (0, limits::DHT_SEARCH_SPACING.as_secs_f64());
     for _ in 0..40 {
         w.pass(step);
         let now = searches(&play(&mut w, &[], &[]));
@@ -382,7 +382,7 @@ fn searches_of_many_torrents_begin_one_after_the_other() {
         begun += now;
     }
     assert!((38..=42).contains(&begun), "{begun}");
-    assert!(Duration::from_secs_f64(201.0 * step) < limits::DHT_SEARCH / 4, "there is time for all");
+    assert!(Duration::from_secs_f64(201.0 * step) < limits::DHT_SEARCH_INTERVAL / 4, "there is time for all");
     // All of them are alone; whoever looks again does not push the others back.
     let mut searched = BTreeSet::new();
     for _ in 0..205 {

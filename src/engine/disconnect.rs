@@ -5,7 +5,7 @@ use thiserror::Error;
 
 /// What a peer did that the protocol does not allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Misconduct {
+pub enum ProtocolViolation {
     /// The framing is wrong.
     #[error(transparent)]
     Frame(#[from] FrameError),
@@ -39,10 +39,10 @@ pub enum Misconduct {
 
 /// Why a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Close {
+pub enum DisconnectReason {
     /// The peer broke the protocol.
     #[error("{0}")]
-    Misconduct(#[from] Misconduct),
+    ProtocolViolation(#[from] ProtocolViolation),
     /// A torrent that we do not have, or that is paused.
     #[error("an unknown torrent")]
     UnknownTorrent,

@@ -105,7 +105,7 @@ fn many_torrents_take_turns_and_never_more_than_a_call_a_minute() {
     (1..all).for_each(|n| _ = another(&mut w, n));
     w.pass(1.0);
     let first = calls(&mut w);
-    assert_eq!(first.len(), limits::LOCAL_BURST as usize);
+    assert_eq!(first.len(), limits::LSD_BURST as usize);
     let mut named: Vec<InfoHash> = first.into_iter().flat_map(|call| call.hashes).collect();
     for _ in 0..5 {
         w.pass(60.0);
@@ -181,7 +181,7 @@ fn pausing_and_resuming_all_the_time_does_not_call_all_the_time() {
         w.engine.pause(w.now, w.torrent, &mut w.out);
         w.engine.resume(w.now, w.torrent);
     }
-    assert!(calls(&mut w).len() <= 1 + limits::LOCAL_BURST as usize);
+    assert!(calls(&mut w).len() <= 1 + limits::LSD_BURST as usize);
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn p18_a_flood_of_forged_calls_costs_a_hundred_addresses_in_five_minutes_and_not
     let mut w = world(|_| {});
     let call = write_call(Group::V4, 7777, &[HASH], 1);
     (0..5_000).for_each(|n| w.engine.on_call(w.now, neighbour(n), &call));
-    assert_eq!(known(&w), limits::LOCAL_PEERS);
+    assert_eq!(known(&w), limits::LSD_PEERS_PER_INTERVAL);
 }
 
 #[test]

@@ -17,14 +17,14 @@ struct Evidence {
 
 /// The failed pieces of one torrent.
 #[derive(Debug, Default)]
-pub struct Blame {
+pub struct SmartBan {
     failed: BTreeMap<PieceIndex, Vec<Evidence>>,
 }
 
 /// Failures of one piece that are remembered.
 const FAILURES_PER_PIECE: usize = 4;
 
-impl Blame {
+impl SmartBan {
     /// Whether this piece failed before, so that its blocks' digests are wanted when it is hashed.
     pub fn is_suspect(&self, piece: PieceIndex) -> bool {
         self.failed.contains_key(&piece)
@@ -64,7 +64,7 @@ impl Blame {
 mod tests {
     use super::*;
     use crate::engine::torrent::pieces::Pieces;
-    use crate::units::{Bitfield, Geometry, PeerKey, Table};
+    use crate::units::{Bitfield, Geometry, PeerKey, SlotMap};
 
     fn ip(n: u8) -> IpAddr {
         IpAddr::from([10, 0, 0, n])
@@ -73,7 +73,7 @@ mod tests {
     /// A full piece of four blocks from these senders.
     fn full_piece(senders: [u8; 4]) -> (PieceIndex, OpenPiece) {
         let g = Geometry::new(65536, 65536).unwrap();
-        let mut t: Table<PeerKey, ()> = Table::default();
+        let mut t: SlotMap<PeerKey, ()> = SlotMap::default();
         let (peer, piece) = (t.insert(()), g.piece(0).unwrap());
         let mut p = Pieces::new(g, Bitfield::empty(1), Bitfield::full(1));
         p.begin(piece);
@@ -89,12 +89,12 @@ mod tests {
     #[test]
     fn a_lone_sender_is_convicted_at_once() {
         let (piece, open) = full_piece([7; 4]);
-        assert_eq!(Blame::default().failed(piece, &open, &[1, 2, 3, 4]), Some(ip(7)));
+        assert_eq!(SmartBan::default().failed(piece, &open, &[1, 2, 3, 4]), Some(ip(7)));
     }
 
     #[test]
     fn among_several_the_one_whose_block_differs_is_named_when_the_piece_is_good() {
-        let mut b = Blame::default();
+        let mut b = SmartBan::default();
         let (piece, open) = full_piece([1, 2, 3, 2]);
         assert_eq!(b.failed(piece, &open, &[10, 99, 30, 40]), None);
         assert!(b.is_suspect(piece));
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn nobody_is_named_without_evidence() {
-        let mut b = Blame::default();
+        let mut b = SmartBan::default();
         let (piece, open) = full_piece([1, 2, 3, 4]);
         assert!(b.verified(piece, Some(&[1])).is_empty());
         b.failed(piece, &open, &[1, 2, 3, 4]);

@@ -4,9 +4,9 @@
 //! is known; a new one is asked in turn, if there is room for it. What an announce claims is believed only with a token (hazard D3). And
 //! what goes to a stranger is at most three times what came from there, all together: nobody gains much by forging (hazard D6).
 
-use super::core::{Dht, DhtAction};
+use super::node::{Dht, DhtAction};
 use crate::engine::limits;
-use crate::units::{InfoHash, NodeId, Now};
+use crate::units::{InfoHash, Instant, NodeId};
 use crate::wire::compact::{V4_LEN, V6_LEN, can_tell_of};
 use crate::wire::krpc::{
     METHOD_UNKNOWN, PROTOCOL_ERROR, Packet, Query, Question, ReplyParts, Want, write_error, write_node, write_reply,
@@ -24,7 +24,7 @@ const LIST_BYTES: usize = 12;
 
 /// Who asks, and how much may be answered.
 #[derive(Clone, Copy)]
-struct Asker<'a> {
+struct QuerySource<'a> {
     from: SocketAddr,
     t: &'a [u8],
     want: Want,
@@ -38,7 +38,7 @@ impl Dht {
     /// Answers a question that took `asked` bytes, if the rate allows.
     pub(super) fn answer(
         &mut self,
-        now: Now,
+        now: Instant,
         from: SocketAddr,
         asked: usize,
         packet: &Packet<'_>,
@@ -54,7 +54,7 @@ impl Dht {
         let probes = newcomer && self.believable(from.ip(), from).is_some();
         let most = if known { usize::MAX } else { limits::DHT_STRANGER_TIMES * asked };
         let room = most.saturating_sub(if probes { PROBE_BYTES } else { 0 }).min(limits::DHT_ANSWER_BYTES);
-        let asker = Asker { from, t, want: query.want, known, room };
+        let asker = QuerySource { from, t, want: query.want, known, room };
         let nothing = ReplyParts { id: own, nodes: None, nodes6: None, token: None, peers: &[], filters: None };
         match query.question {
             Question::Ping => write_reply(t, from, &nothing, &mut bytes),
@@ -92,8 +92,8 @@ impl Dht {
         }
     }
 
-    fn tell_peers(&mut self, now: Now, asker: Asker<'_>, info_hash: InfoHash, scrape: bool, bytes: &mut Vec<u8>) {
-        let Asker { from, t, mut want, known, mut room } = asker;
+    fn tell_peers(&mut self, now: Instant, asker: QuerySource<'_>, info_hash: InfoHash, scrape: bool, bytes: &mut Vec<u8>) {
+        let QuerySource { from, t, mut want, known, mut room } = asker;
         // Filters are long whatever was asked, so strangers get few of them.
         let filters = if scrape { self.store.filters(now, info_hash) } else { None };
         let filters = filters.filter(|_| known || self.scrapes.take(now, limits::DHT_ANSWER_BYTES));
@@ -126,7 +126,7 @@ impl Dht {
     }
 
     /// The nearest nodes in compact form: of the families that are wanted, or of the one that the question came in (BEP 32).
-    fn nodes_near(&self, now: Now, target: NodeId, want: Want, asker: IpAddr) -> [Option<Vec<u8>>; 2] {
+    fn nodes_near(&self, now: Instant, target: NodeId, want: Want, asker: IpAddr) -> [Option<Vec<u8>>; 2] {
         let v6 = asker.is_ipv6();
         let wanted = if want == Want::default() { [!v6, v6] } else { [want.v4, want.v6] };
         [0, 1].map(|i| {

@@ -5,7 +5,7 @@
 //! canonical priority, which gives both ends of a connection the same opinion of it.
 
 use crate::engine::limits;
-use crate::units::{Now, Origin, crc32c};
+use crate::units::{Instant, Origin, crc32c};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,20 +13,20 @@ use std::net::{IpAddr, SocketAddr};
 struct Candidate {
     origin: Origin,
     failures: u32,
-    not_before: Now,
+    not_before: Instant,
     connected: bool,
     priority: u32,
 }
 
 /// The known and the banned addresses of one torrent.
 #[derive(Debug, Default)]
-pub struct Candidates {
+pub struct PeerList {
     known: BTreeMap<SocketAddr, Candidate>,
-    banned: VecDeque<(IpAddr, Now)>,
+    banned: VecDeque<(IpAddr, Instant)>,
     ours: Option<SocketAddr>,
 }
 
-impl Candidates {
+impl PeerList {
     /// Our own address as others see it, for BEP 40; priorities follow it.
     pub fn set_ours(&mut self, ours: SocketAddr) {
         if self.ours.replace(ours) != Some(ours) {
@@ -37,7 +37,7 @@ impl Candidates {
     }
 
     /// Learns an address; false if it was known, is banned, or there is no room.
-    pub fn learn(&mut self, now: Now, addr: SocketAddr, origin: Origin) -> bool {
+    pub fn learn(&mut self, now: Instant, addr: SocketAddr, origin: Origin) -> bool {
         if addr.port() == 0 || self.known.contains_key(&addr) || self.is_banned(now, addr.ip()) {
             return false;
         }
@@ -52,12 +52,12 @@ impl Candidates {
             }
         }
         let priority = self.ours.map_or(0, |ours| priority(ours, addr));
-        self.known.insert(addr, Candidate { origin, failures: 0, not_before: Now::ZERO, connected: false, priority });
+        self.known.insert(addr, Candidate { origin, failures: 0, not_before: Instant::ZERO, connected: false, priority });
         true
     }
 
     /// Takes the best address that may be dialed now, and counts it as connected; and who told us of it.
-    pub fn take(&mut self, now: Now) -> Option<(SocketAddr, Origin)> {
+    pub fn take(&mut self, now: Instant) -> Option<(SocketAddr, Origin)> {
         let (addr, c) = self
             .known
             .iter_mut()
@@ -68,13 +68,13 @@ impl Candidates {
     }
 
     /// When the next address may be dialed, if there is one.
-    pub fn next(&self) -> Option<Now> {
+    pub fn next(&self) -> Option<Instant> {
         self.known.values().filter(|c| !c.connected).map(|c| c.not_before).min()
     }
 
     /// The connection is gone. `failed`: it never got to a handshake, was over as soon as it stood, or ended by the peer's fault. An address
     /// is as good as its last connection: who lets us in and hangs up at once waits longer each time, too.
-    pub fn lost(&mut self, now: Now, addr: SocketAddr, failed: bool) {
+    pub fn lost(&mut self, now: Instant, addr: SocketAddr, failed: bool) {
         let Some(c) = self.known.get_mut(&addr) else { return };
         c.connected = false;
         c.failures = if failed { c.failures + 1 } else { 0 };
@@ -85,7 +85,7 @@ impl Candidates {
     }
 
     /// We hung up because the torrent rests: when it goes on, the address is as good as it was.
-    pub fn let_go(&mut self, now: Now, addr: SocketAddr) {
+    pub fn closed_by_us(&mut self, now: Instant, addr: SocketAddr) {
         if let Some(c) = self.known.get_mut(&addr) {
             c.connected = false;
             c.not_before = now + limits::REDIAL_SOON;
@@ -93,7 +93,7 @@ impl Candidates {
     }
 
     /// The dial failed for a reason of ours: as if it had not been tried.
-    pub fn untried(&mut self, now: Now, addr: SocketAddr) {
+    pub fn undo_take(&mut self, now: Instant, addr: SocketAddr) {
         if let Some(c) = self.known.get_mut(&addr) {
             c.connected = false;
             c.not_before = now + limits::CONNECT_TIMEOUT;
@@ -106,7 +106,7 @@ impl Candidates {
     }
 
     /// This host sent bad data.
-    pub fn ban(&mut self, now: Now, ip: IpAddr) {
+    pub fn ban(&mut self, now: Instant, ip: IpAddr) {
         if self.banned.len() >= limits::BANNED_ADDRESSES {
             self.banned.pop_front();
         }
@@ -115,12 +115,12 @@ impl Candidates {
     }
 
     /// Whether this host is not talked to.
-    pub fn is_banned(&self, now: Now, ip: IpAddr) -> bool {
+    pub fn is_banned(&self, now: Instant, ip: IpAddr) -> bool {
         self.banned.iter().any(|(b, until)| *b == ip && now < *until)
     }
 
     /// Forgets every address that came from elsewhere than `allowed` says.
-    pub fn keep_only(&mut self, allowed: impl Fn(Origin) -> bool) {
+    pub fn retain_origins(&mut self, allowed: impl Fn(Origin) -> bool) {
         self.known.retain(|_, c| allowed(c.origin));
     }
 
@@ -161,8 +161,8 @@ mod tests {
         s.parse().unwrap()
     }
 
-    fn at(s: u64) -> Now {
-        Now::from_micros(s * 1_000_000)
+    fn at(s: u64) -> Instant {
+        Instant::from_micros(s * 1_000_000)
     }
 
     #[test]
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_failed_address_waits_longer_each_time_and_is_forgotten_in_the_end() {
-        let mut c = Candidates::default();
+        let mut c = PeerList::default();
         let a = addr("10.0.0.1:5");
         assert!(c.learn(at(0), a, Origin::Given) && !c.learn(at(0), a, Origin::Given));
         let mut now = at(0);
@@ -193,11 +193,11 @@ mod tests {
 
     #[test]
     fn whom_we_let_go_is_called_again_as_soon_as_anybody() {
-        let mut c = Candidates::default();
+        let mut c = PeerList::default();
         let a = addr("10.0.0.1:5");
         c.learn(at(0), a, Origin::Given);
         c.take(at(0));
-        c.let_go(at(100), a);
+        c.closed_by_us(at(100), a);
         assert_eq!(c.next(), Some(at(100) + limits::REDIAL_SOON));
         c.take(at(200));
         c.lost(at(200), a, true);
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn the_table_has_a_limit_and_failures_give_way() {
-        let mut c = Candidates::default();
+        let mut c = PeerList::default();
         for i in 0..limits::KNOWN_ADDRESSES {
             assert!(c.learn(at(0), SocketAddr::from(([10, 0, (i / 250) as u8, (i % 250) as u8], 7)), Origin::Given));
         }
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_banned_host_is_not_learnt_again_until_the_ban_ends() {
-        let mut c = Candidates::default();
+        let mut c = PeerList::default();
         c.learn(at(0), addr("10.0.0.1:5"), Origin::Given);
         c.ban(at(0), addr("10.0.0.1:5").ip());
         assert_eq!(c.take(at(0)), None);

@@ -1,15 +1,15 @@
 //! Who may download from us: the choker is asked every ten seconds, and a slot that falls free is given at once.
 
 use super::action::Actions;
-use super::core::Engine;
+use super::engine::Engine;
 use super::limits;
 use super::peer::{Connection, Phase};
 use super::timers::Timer;
-use super::torrent::{Activity, Applicant};
-use crate::units::{Now, TorrentKey};
+use super::torrent::{Activity, ChokeCandidate};
+use crate::units::{Instant, TorrentKey};
 
 impl Engine {
-    pub(super) fn choke_round(&mut self, now: Now, key: TorrentKey, out: &mut Actions) {
+    pub(super) fn choke_round(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         let Some(t) = self.torrents.get_mut(key).filter(|t| t.running) else { return };
         let mut applicants = Vec::new();
         let (mut served, mut waiting_for_requests) = (0, 0);
@@ -25,14 +25,14 @@ impl Engine {
                 served += 1;
                 waiting_for_requests += usize::from(peer.outbox.blocks() == 0);
             }
-            applicants.push(Applicant {
+            applicants.push(ChokeCandidate {
                 peer: peer.key,
                 gives: peer.down.per_second(now),
                 we_choke: peer.we_choke,
                 changed: peer.choke_changed,
                 got: peer.sent_since_change,
                 since: peer.since,
-                snubs: peer.window.is_snubbed(),
+                snubs: peer.requests.is_snubbed(),
             });
         }
         let unused = served > 0 && waiting_for_requests * 2 > served;
@@ -46,7 +46,7 @@ impl Engine {
     }
 
     /// A slot that nobody has is not kept empty until the next round.
-    pub(super) fn fill_slots(&mut self, now: Now, key: TorrentKey, out: &mut Actions) {
+    pub(super) fn fill_slots(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         let Some(t) = self.torrents.get(key).filter(|t| t.running) else { return };
         let served = |c: &Connection| c.peer.they_want && !c.peer.we_choke;
         let mut free =

@@ -9,32 +9,32 @@
 //! there is a limit for all of a torrent's together: whose is too much is let go once the shape is known, and says it again next time.
 
 use super::action::{Action, Actions};
-use super::conduct::{Close, Misconduct};
-use super::core::{Effect, Engine, Shape};
+use super::disconnect::{DisconnectReason, ProtocolViolation};
+use super::engine::{Effect, Engine, TorrentInfo};
 use super::limits;
 use super::messages::on_message;
 use super::peer::{Connection, Peer, Phase};
 use super::stream::Cx;
 use super::timers::Timer;
 use super::torrent::{Metadata, Picker, Pieces, Torrent};
-use crate::units::{Bitfield, Geometry, Now, Origin, PeerKey, TorrentKey};
+use crate::units::{Bitfield, Geometry, Instant, Origin, PeerKey, TorrentKey};
 use crate::wire::{ExtensionIds, FrameError, Message, MetadataMessage, write_dont_have};
 use sha1::{Digest, Sha1};
 use std::collections::BTreeMap;
 
 /// What a peer said of pieces before anybody knew which there are.
 #[derive(Debug, Default)]
-pub struct Early {
-    has: Has,
+pub struct DeferredMessages {
+    has: DeferredHave,
     haves: Vec<u32>,
     gone: Vec<u32>,
     allowed_fast: Vec<u32>,
 }
 
 #[derive(Debug, Default)]
-enum Has {
+enum DeferredHave {
     #[default]
-    Unsaid,
+    Unknown,
     All,
     /// The bits are kept with the torrent.
     Bits,
@@ -42,22 +42,22 @@ enum Has {
     Lost,
 }
 
-/// Bitfields that nobody can check yet, of one torrent: [`limits::EARLY_BITFIELDS_BYTES`] at most.
+/// Bitfields that nobody can check yet, of one torrent: [`limits::DEFERRED_BITFIELDS_BYTES`] at most.
 #[derive(Debug, Default)]
-pub struct EarlyBits(BTreeMap<PeerKey, Box<[u8]>>);
+pub struct DeferredBitfields(BTreeMap<PeerKey, Box<[u8]>>);
 
-impl EarlyBits {
+impl DeferredBitfields {
     /// Bytes kept.
     pub fn bytes(&self) -> usize {
         self.0.values().map(|bits| bits.len()).sum()
     }
 
-    fn keep(&mut self, peer: PeerKey, bits: &[u8]) -> Has {
-        if self.bytes() + bits.len() > limits::EARLY_BITFIELDS_BYTES {
-            return Has::Lost;
+    fn defer(&mut self, peer: PeerKey, bits: &[u8]) -> DeferredHave {
+        if self.bytes() + bits.len() > limits::DEFERRED_BITFIELDS_BYTES {
+            return DeferredHave::Lost;
         }
         self.0.insert(peer, bits.into());
-        Has::Bits
+        DeferredHave::Bits
     }
 
     /// The peer's bitfield, which is kept no longer.
@@ -66,50 +66,52 @@ impl EarlyBits {
     }
 }
 
-impl Shape {
+impl TorrentInfo {
     /// The shape of a torrent of which nothing is known: nothing of it is wanted.
-    pub(super) fn unknown() -> Shape {
+    pub(super) fn unknown() -> TorrentInfo {
         let geometry = Geometry::new(1, 1).expect("one byte is a shape");
-        Shape { geometry, wanted: Bitfield::empty(1), private: false, info: None }
+        TorrentInfo { geometry, wanted: Bitfield::empty(1), private: false, info: None }
     }
 }
 
 /// Keeps what a message says, if it says something that will count later. `first`: it is the peer's first word about pieces.
-pub(super) fn keep(t: &mut Torrent, peer: &mut Peer, message: &Message<'_>, first: bool) {
-    let early = &mut peer.early;
+pub(super) fn defer(t: &mut Torrent, peer: &mut Peer, message: &Message<'_>, first: bool) {
+    let deferred = &mut peer.deferred;
     match *message {
         Message::Choke => peer.they_choke = true,
         Message::Unchoke => peer.they_choke = false,
         Message::Interested => peer.they_want = true,
         Message::NotInterested => peer.they_want = false,
-        Message::Bitfield { bytes } if first => (early.has, early.gone) = (t.early_bits.keep(peer.key, bytes), Vec::new()),
-        Message::HaveAll if first => (early.has, early.gone) = (Has::All, Vec::new()),
+        Message::Bitfield { bytes } if first => {
+            (deferred.has, deferred.gone) = (t.deferred_bitfields.defer(peer.key, bytes), Vec::new())
+        }
+        Message::HaveAll if first => (deferred.has, deferred.gone) = (DeferredHave::All, Vec::new()),
         // What is beyond the limit is lost: the peer has more than we know, and no harm is done.
         Message::Have { piece } => {
-            early.gone.retain(|gone| *gone != piece);
-            if early.haves.len() < limits::EARLY_HAVES {
-                early.haves.push(piece);
+            deferred.gone.retain(|gone| *gone != piece);
+            if deferred.haves.len() < limits::DEFERRED_HAVES {
+                deferred.haves.push(piece);
             }
         }
-        Message::AllowedFast { piece } if early.allowed_fast.len() < limits::ALLOWED_FAST_REMEMBERED => {
-            early.allowed_fast.push(piece)
+        Message::AllowedFast { piece } if deferred.allowed_fast.len() < limits::ALLOWED_FAST_REMEMBERED => {
+            deferred.allowed_fast.push(piece)
         }
         _ => {}
     }
 }
 
 /// Keeps that a piece is gone again (BEP 54). Of whoever loses more than can be kept nothing is believed: it has more than we know.
-pub(super) fn keep_dont_have(t: &mut Torrent, peer: &mut Peer, piece: u32) {
-    let early = &mut peer.early;
-    early.haves.retain(|have| *have != piece);
-    if early.gone.contains(&piece) {
+pub(super) fn defer_dont_have(t: &mut Torrent, peer: &mut Peer, piece: u32) {
+    let deferred = &mut peer.deferred;
+    deferred.haves.retain(|have| *have != piece);
+    if deferred.gone.contains(&piece) {
         return;
     }
-    match early.gone.len() < limits::EARLY_HAVES {
-        true => early.gone.push(piece),
+    match deferred.gone.len() < limits::DEFERRED_HAVES {
+        true => deferred.gone.push(piece),
         false => {
-            t.early_bits.take(peer.key);
-            (early.has, early.haves, early.gone) = (Has::Unsaid, Vec::new(), Vec::new());
+            t.deferred_bitfields.take(peer.key);
+            (deferred.has, deferred.haves, deferred.gone) = (DeferredHave::Unknown, Vec::new(), Vec::new());
         }
     }
 }
@@ -124,7 +126,7 @@ pub(super) fn on_metadata_message(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut P
                 Some(bytes) => MetadataMessage::Data { piece, total_size, bytes },
                 None => MetadataMessage::Reject { piece },
             };
-            tell(cx.out, peer, &answer);
+            send_metadata_message(cx.out, peer, &answer);
         }
         MetadataMessage::Data { piece, total_size, bytes } => {
             let Metadata::Wanted(fetch) = &mut t.metadata else { return };
@@ -140,7 +142,7 @@ pub(super) fn on_metadata_message(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut P
     }
 }
 
-fn tell(out: &mut Actions, peer: &mut Peer, message: &MetadataMessage<'_>) {
+fn send_metadata_message(out: &mut Actions, peer: &mut Peer, message: &MetadataMessage<'_>) {
     let id = peer.extensions.ut_metadata;
     if id != 0 {
         peer.say(&Message::Extended { id, payload: &message.encode() }, out);
@@ -149,7 +151,7 @@ fn tell(out: &mut Actions, peer: &mut Peer, message: &MetadataMessage<'_>) {
 
 impl Engine {
     /// Asks whoever has the metadata for what is missing of it.
-    pub(super) fn ask_metadata(&mut self, now: Now, key: TorrentKey, out: &mut Actions) {
+    pub(super) fn ask_metadata(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         let Some(t) = self.torrents.get_mut(key).filter(|t| t.running) else { return };
         let Metadata::Wanted(fetch) = &mut t.metadata else { return };
         fetch.look(now);
@@ -158,7 +160,7 @@ impl Engine {
                 continue;
             };
             while let Some(piece) = fetch.ask(now, peer.key) {
-                tell(out, peer, &MetadataMessage::Request { piece });
+                send_metadata_message(out, peer, &MetadataMessage::Request { piece });
             }
         }
         if let Some(at) = fetch.look(now) {
@@ -167,7 +169,7 @@ impl Engine {
     }
 
     /// Everything came: is it what the hash says?
-    pub(super) fn judge_metadata(&mut self, now: Now, key: TorrentKey, out: &mut Actions) {
+    pub(super) fn check_metadata(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         let Some(t) = self.torrents.get_mut(key) else { return };
         let Metadata::Wanted(fetch) = &mut t.metadata else { return };
         let Some(info) = fetch.whole() else { return };
@@ -186,43 +188,43 @@ impl Engine {
 
     /// The metadata that was handed on, or that came from elsewhere, means this. The torrent goes on once [`on_opened`](Engine::on_opened)
     /// says what of it is there; until then this may be said again, with other pieces wanted.
-    pub fn on_metadata(&mut self, now: Now, key: TorrentKey, shape: Shape, out: &mut Actions) {
+    pub fn on_metadata(&mut self, now: Instant, key: TorrentKey, shape: TorrentInfo, out: &mut Actions) {
         let Some(t) = self.torrents.get_mut(key).filter(|t| !t.open) else { return };
         t.pieces = Pieces::new(shape.geometry, Bitfield::empty(shape.geometry.pieces()), shape.wanted);
         t.picker = Picker::new(&t.pieces, t.picker.is_sequential(), &self.config.policy, &mut self.rng);
         t.metadata = Metadata::of(shape.info);
         t.private = shape.private;
-        self.keep_allowed(now, key, out);
+        self.drop_disallowed_peers(now, key, out);
     }
 
     /// A torrent that turns out to be private lets go of everybody whom it should never have heard of.
-    fn keep_allowed(&mut self, now: Now, key: TorrentKey, out: &mut Actions) {
+    fn drop_disallowed_peers(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         let Some(t) = self.torrents.get_mut(key).filter(|t| t.private) else { return };
-        t.candidates.keep_only(Origin::is_for_private);
+        t.peer_list.retain_origins(Origin::is_for_private);
         let info_hash = t.info_hash;
         let foreign = |p: &PeerKey| self.connections.get(*p).is_some_and(|c| !c.peer.origin.is_for_private());
         let foreign: Vec<PeerKey> = t.peers.iter().copied().filter(foreign).collect();
         self.end_search(&info_hash);
         for peer in foreign {
-            self.hang_up(now, peer, Close::Private, out);
+            self.disconnect(now, peer, DisconnectReason::Private, out);
         }
-        self.settle(now, out);
+        self.apply_effects(now, out);
     }
 
     /// The torrent's pieces are known: everybody is told what we have, and what was kept of their words is heard.
-    pub(super) fn introduce_all(&mut self, now: Now, key: TorrentKey, out: &mut Actions) {
+    pub(super) fn replay_all_deferred(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         let Some(t) = self.torrents.get(key) else { return };
         for peer in t.peers.clone() {
-            if let Err(why) = self.introduce(now, peer, out) {
-                self.hang_up(now, peer, why, out);
+            if let Err(why) = self.replay_deferred(now, peer, out) {
+                self.disconnect(now, peer, why, out);
             }
         }
-        self.part_or_tell(now, key, out);
+        self.update_upload_only(now, key, out);
         self.effects.push(Effect::TopUp { torrent: key });
-        self.settle(now, out);
+        self.apply_effects(now, out);
     }
 
-    fn introduce(&mut self, now: Now, key: PeerKey, out: &mut Actions) -> Result<(), Close> {
+    fn replay_deferred(&mut self, now: Instant, key: PeerKey, out: &mut Actions) -> Result<(), DisconnectReason> {
         let Some(Connection { decoder, peer }) = self.connections.get_mut(key).filter(|c| c.peer.phase == Phase::Up) else {
             return Ok(());
         };
@@ -231,31 +233,31 @@ impl Engine {
         decoder.set_bitfield_len(pieces.div_ceil(8) as usize);
         peer.has = Bitfield::empty(pieces);
         // Whoever would have to be told too much is dialed again some time, and hears it in one bitfield.
-        if t.pieces.have().ones() > limits::INTRODUCED_PIECES {
-            return Err(Close::Stopped);
+        if t.pieces.have().ones() > limits::REPLAYED_HAVES {
+            return Err(DisconnectReason::Stopped);
         }
         for piece in t.pieces.have().iter() {
             peer.say(&Message::Have { piece: piece.get() }, out);
         }
-        let Early { has, haves, gone, allowed_fast } = std::mem::take(&mut peer.early);
+        let DeferredMessages { has, haves, gone, allowed_fast } = std::mem::take(&mut peer.deferred);
         let fast = peer.fast;
-        let bits = t.early_bits.take(key).unwrap_or_default();
+        let bits = t.deferred_bitfields.take(key).unwrap_or_default();
         let has = match has {
-            Has::Unsaid => None,
-            Has::All => Some(Message::HaveAll),
-            Has::Bits if bits.len() == peer.has.as_bytes().len() => Some(Message::Bitfield { bytes: &bits }),
-            Has::Bits => {
+            DeferredHave::Unknown => None,
+            DeferredHave::All => Some(Message::HaveAll),
+            DeferredHave::Bits if bits.len() == peer.has.as_bytes().len() => Some(Message::Bitfield { bytes: &bits }),
+            DeferredHave::Bits => {
                 let (got, expected) = (bits.len() as u32, peer.has.as_bytes().len() as u32);
-                return Err(Misconduct::from(FrameError::Bitfield { got, expected }).into());
+                return Err(ProtocolViolation::from(FrameError::Bitfield { got, expected }).into());
             }
-            Has::Lost => return Err(Close::Stopped),
+            DeferredHave::Lost => return Err(DisconnectReason::Stopped),
         };
         let haves = haves.into_iter().map(|piece| Message::Have { piece });
         let gone: Vec<[u8; 4]> = gone.into_iter().map(write_dont_have).collect();
         let gone = gone.iter().map(|payload| Message::Extended { id: ExtensionIds::OURS.lt_donthave, payload });
         let allowed = allowed_fast.into_iter().filter(|_| fast).map(|piece| Message::AllowedFast { piece });
         // What it has is believed if it is its first word, and it was.
-        peer.spoke = has.is_none() && peer.spoke;
+        peer.sent_have_info = has.is_none() && peer.sent_have_info;
         let mut cx = Cx { now, out, effects: &mut self.effects };
         has.into_iter().chain(haves).chain(gone).chain(allowed).try_for_each(|message| on_message(&mut cx, t, peer, message))
     }

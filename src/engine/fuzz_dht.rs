@@ -5,7 +5,7 @@
 
 use super::dht::{Announce, Dht, DhtAction, DhtConfig};
 use super::limits;
-use crate::units::{InfoHash, Now};
+use crate::units::{InfoHash, Instant};
 use crate::wire::compact::usable;
 use crate::wire::krpc::parse;
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ fn host(number: u8) -> SocketAddr {
 
 struct Hands {
     dht: Dht,
-    now: Now,
+    now: Instant,
     /// The transaction of the last question to each host.
     asked: BTreeMap<SocketAddr, [u8; 2]>,
     received: u64,
@@ -91,7 +91,7 @@ impl Hands {
 
 /// A node among strangers who say whatever the bytes say.
 pub fn dht(input: &[u8]) {
-    let now = Now::from_micros(1_000_000);
+    let now = Instant::from_micros(1_000_000);
     let dht = Dht::new(now, DhtConfig { seed: 1, port: 6881, read_only: false });
     let mut hands = Hands { dht, now, asked: BTreeMap::new(), received: 0, sent: 0 };
     let mut out = Vec::new();

@@ -3,8 +3,8 @@
 //!
 //! It promises nothing to users of the library.
 
-use super::{Action, Actions, DialFailure, Engine, EngineConfig, HashVerdict, Policy, Shape, TorrentSpec, Want};
-use crate::units::{BLOCK_LEN, Bitfield, BlockSpan, Geometry, InfoHash, Now, PeerId, PeerKey, PieceIndex, TorrentKey};
+use super::{Action, Actions, DialFailure, Engine, EngineConfig, HashVerdict, Policy, TorrentInfo, TorrentSpec, Want};
+use crate::units::{BLOCK_LEN, Bitfield, BlockSpan, Geometry, InfoHash, Instant, PeerId, PeerKey, PieceIndex, TorrentKey};
 use crate::wire::{
     AnnounceError, AnnounceReply, ExtendedHandshake, ExtensionIds, Handshake, METADATA_PIECE_LEN, Message, MetadataMessage, Plan,
     RawSpan, write_dont_have, write_pex,
@@ -24,7 +24,7 @@ const MAX_PEERS: usize = 12;
 struct Hands<'a> {
     engine: Engine,
     out: Actions,
-    now: Now,
+    now: Instant,
     geometry: Geometry,
     torrent: TorrentKey,
     hash: InfoHash,
@@ -67,14 +67,14 @@ pub fn engine(input: &[u8]) {
     });
     let spec = TorrentSpec {
         info_hash: hash,
-        shape: (!by_hash).then(|| Shape { geometry, wanted: Bitfield::full(5), private: false, info }),
+        shape: (!by_hash).then(|| TorrentInfo { geometry, wanted: Bitfield::full(5), private: false, info }),
         trackers: vec![vec!["http://t/announce".into(), "udp://t:1/announce".into()]],
         peers: vec![SocketAddr::from(([10, 1, 0, 1], 1))],
         sequential: false,
         download_limit: None,
         upload_limit: None,
     };
-    let now = Now::from_micros(1);
+    let now = Instant::from_micros(1);
     let torrent = engine.add_torrent(now, spec).expect("the first torrent");
     let mut out = Actions::default();
     if by_hash {
@@ -316,7 +316,7 @@ impl Hands<'_> {
     fn understand(&mut self) {
         if std::mem::take(&mut self.handed_on) {
             let shape =
-                Shape { geometry: self.geometry, wanted: Bitfield::full(5), private: false, info: Some(METADATA.clone()) };
+                TorrentInfo { geometry: self.geometry, wanted: Bitfield::full(5), private: false, info: Some(METADATA.clone()) };
             self.engine.on_metadata(self.now, self.torrent, shape, &mut self.out);
             self.engine.on_opened(self.now, self.torrent, some_pieces(), &mut self.out);
         }

@@ -3,8 +3,8 @@
 //! It promises nothing to users of the library.
 
 use super::policy::Policy;
-use super::torrent::{Asker, Picker, Pieces};
-use crate::units::{BLOCK_LEN, Bitfield, Geometry, PeerKey, PieceIndex, Rng, Table};
+use super::torrent::{PickInput, Picker, Pieces};
+use crate::units::{BLOCK_LEN, Bitfield, Geometry, PeerKey, PieceIndex, Rng, SlotMap};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// A torrent of pieces with 16 blocks, and peers that have half of it each.
@@ -24,7 +24,7 @@ impl Download {
         let mut rng = Rng::new(1);
         let pieces = Pieces::new(g, Bitfield::empty(g.pieces()), Bitfield::full(g.pieces()));
         let mut picker = Picker::new(&pieces, false, &Policy::default(), &mut rng);
-        let mut table: Table<PeerKey, ()> = Table::default();
+        let mut table: SlotMap<PeerKey, ()> = SlotMap::default();
         let peers = (0..peers).map(|_| {
             let mut has = Bitfield::empty(g.pieces());
             for p in g.all_pieces().filter(|_| rng.below(2) == 0) {
@@ -45,7 +45,7 @@ impl Download {
         loop {
             let before = picks;
             for (peer, has, at) in &mut self.peers {
-                let asker = Asker { peer: *peer, has, only: None, suggested: &[], at: *at, is_fast: false };
+                let asker = PickInput { peer: *peer, has, only: None, suggested: &[], at: *at, is_fast: false };
                 let Some(pick) = self.picker.pick(&mut self.pieces, &asker, open_limit, &mut self.rng) else { continue };
                 picks += 1;
                 let piece = pick.block.piece();

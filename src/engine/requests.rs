@@ -8,19 +8,19 @@
 //! The [`Policy`](super::Policy) may ask for another endgame, or for none.
 
 use super::action::{Action, Actions};
-use super::core::{Effect, Engine};
+use super::engine::{Effect, Engine};
 use super::limits;
-use super::peer::{Asked, Connection, Peer, Reading};
+use super::peer::{Connection, Peer, Reading, RequestState};
 use super::policy::{Endgame, Policy};
 use super::timers::{Timer, Timers};
 use super::torrent::Torrent;
-use crate::units::{BlockSpan, Now, PeerKey, Rng, TorrentKey, bytes_within};
+use crate::units::{BlockSpan, Instant, PeerKey, Rng, TorrentKey, bytes_within};
 use crate::wire::Message;
 use std::time::Duration;
 
 impl Engine {
     /// Asks the peer for as many blocks as its window has room for.
-    pub(super) fn top_up(&mut self, now: Now, key: PeerKey, out: &mut Actions) {
+    pub(super) fn top_up(&mut self, now: Instant, key: PeerKey, out: &mut Actions) {
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
         let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)).filter(|t| t.running) else { return };
         let policy = &self.config.policy;
@@ -30,7 +30,7 @@ impl Engine {
             Endgame::Off => {}
             Endgame::Bounded { holders, blocks } => {
                 let blocks = blocks.min(policy.window.most() as usize);
-                self.help_the_late(now, key, u16::from(holders), blocks, out);
+                self.assist_slow_peers(now, key, u16::from(holders), blocks, out);
             }
             Endgame::Unbounded if !t.picker.is_endgame(&t.pieces) => {}
             Endgame::Unbounded if asked => {
@@ -46,18 +46,18 @@ impl Engine {
 
     /// Asks a peer that has nothing left to do for blocks that others owe us but would bring later: those at the end of the
     /// longest queue. They are cancelled there, at once or when the first of the two has brought them.
-    fn help_the_late(&mut self, now: Now, key: PeerKey, holders: u16, blocks: usize, out: &mut Actions) {
+    fn assist_slow_peers(&mut self, now: Instant, key: PeerKey, holders: u16, blocks: usize, out: &mut Actions) {
         for _ in 0..blocks {
             let Some(Connection { peer, .. }) = self.connections.get(key) else { return };
-            if peer.window.owed() >= blocks || peer.window.is_snubbed() || !peer.may_be_asked() {
+            if peer.requests.in_flight() >= blocks || peer.requests.is_snubbed() || !peer.may_be_asked() {
                 return;
             }
             let Some(t) = peer.torrent.and_then(|t| self.torrents.get(t)).filter(|t| t.running && t.picker.is_endgame(&t.pieces))
             else {
                 return;
             };
-            let asker = peer.as_asker(false);
-            let soon = peer.window.response();
+            let input = peer.pick_input(false);
+            let soon = peer.requests.response();
             let others = t.peers.iter().filter(|p| **p != key).filter_map(|p| self.connections.get(*p)).map(|c| &c.peer);
             let latest = others
                 .filter_map(|p| {
@@ -67,35 +67,35 @@ impl Engine {
                         None => *wait > soon,
                         Some(writer) => {
                             let slow = writer == p.key && !p.is_held_back() && *wait > soon * limits::TAKE_OVER_FACTOR;
-                            slow && t.pieces.may_relieve(*b)
+                            slow && t.pieces.can_steal_lease(*b)
                         }
                     };
                     // Who is silent gives its place up, or three silent ones would keep a block from everybody else.
-                    let silent = p.window.is_silent(now);
+                    let silent = p.requests.is_silent(now);
                     let fits = |b: &BlockSpan| {
-                        let holders = holders + u16::from(silent && p.window.owes(*b));
-                        peer.window.lookup(*b) == Asked::No && t.picker.may_ask_again(&t.pieces, &asker, *b, holders)
+                        let holders = holders + u16::from(silent && p.requests.owes(*b));
+                        peer.requests.lookup(*b) == RequestState::No && t.picker.may_ask_again(&t.pieces, &input, *b, holders)
                     };
-                    let owed = p.window.expected(now, rate);
+                    let owed = p.requests.expected(now, rate);
                     let (block, wait) = p.being_sent(now).into_iter().chain(owed).filter(late).find(|(b, _)| fits(b))?;
-                    let gives_up = silent || p.window.is_far_behind(block);
+                    let gives_up = silent || p.requests.is_far_behind(block);
                     Some((block, wait, gives_up.then_some(p.key)))
                 })
                 .max_by_key(|(_, wait, _)| *wait);
             let torrent = t.key;
             let Some((block, _, gives_up)) = latest else {
                 // Nobody is late yet. Somebody may become so, and no message will say it.
-                return self.timers.arm(Timer::Endgame(torrent), now + limits::ENDGAME_LOOK);
+                return self.timers.arm(Timer::Endgame(torrent), now + limits::ENDGAME_INTERVAL);
             };
             let Some(t) = self.torrents.get_mut(torrent) else { return };
-            if let Some(c) = gives_up.and_then(|p| self.connections.get_mut(p)).filter(|c| c.peer.window.owes(block)) {
-                c.peer.window.give_up(block);
-                t.pieces.unask(block);
+            if let Some(c) = gives_up.and_then(|p| self.connections.get_mut(p)).filter(|c| c.peer.requests.owes(block)) {
+                c.peer.requests.give_up(block);
+                t.pieces.cancel_request(block);
                 c.peer.say(&Message::Cancel(block.into()), out);
             }
             if let Some(c) = self.connections.get_mut(key) {
                 t.pieces.ask_again(block);
-                c.peer.window.asked(now, block);
+                c.peer.requests.asked(now, block);
                 c.peer.say(&Message::Request(block.into()), out);
                 self.timers.arm(Timer::Peer(key), c.peer.next_deadline());
             }
@@ -104,22 +104,22 @@ impl Engine {
 
     /// A block that comes in from a peer much slower than this one, which begins to send it now, is this one's from here on: what the
     /// slow one still sends of it is passed over.
-    pub(super) fn take_over(&mut self, now: Now, key: PeerKey, block: BlockSpan) {
-        let Some(Connection { peer, .. }) = self.connections.get(key).filter(|c| c.peer.window.owes(block)) else { return };
-        let soon = peer.window.response();
+    pub(super) fn take_over_block(&mut self, now: Instant, key: PeerKey, block: BlockSpan) {
+        let Some(Connection { peer, .. }) = self.connections.get(key).filter(|c| c.peer.requests.owes(block)) else { return };
+        let soon = peer.requests.response();
         let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) else { return };
         let Some(slow) = t.pieces.writer(block).filter(|w| *w != key) else { return };
         let Some(Connection { decoder, peer }) = self.connections.get_mut(slow) else { return };
         let Some((_, wait)) = peer.being_sent(now) else { return };
         let Reading::Block { rest, .. } = peer.reading else { return };
-        if decoder.buffered().is_empty() && !peer.is_held_back() && wait > soon && t.pieces.relieve(block, slow) {
+        if decoder.buffered().is_empty() && !peer.is_held_back() && wait > soon && t.pieces.steal_lease(block, slow) {
             peer.reading = Reading::Unwanted { owed: Some(block) };
             t.wasted += u64::from(block.len() - rest.len());
         }
     }
 
     /// Asks every peer of the torrent: blocks have become free.
-    pub(super) fn top_up_all(&mut self, now: Now, torrent: TorrentKey, out: &mut Actions) {
+    pub(super) fn top_up_all(&mut self, now: Instant, torrent: TorrentKey, out: &mut Actions) {
         let Some(t) = self.torrents.get(torrent).filter(|t| t.running) else { return };
         for key in t.peers.clone() {
             self.top_up(now, key, out);
@@ -129,7 +129,7 @@ impl Engine {
 
 /// What asking one peer needs beside it and its torrent.
 struct Cx<'a> {
-    now: Now,
+    now: Instant,
     policy: &'a Policy,
     rng: &'a mut Rng,
     timers: &'a mut Timers,
@@ -139,8 +139,8 @@ struct Cx<'a> {
 impl Cx<'_> {
     /// Asks for one block, which the pieces count as owed already.
     fn request(&mut self, peer: &mut Peer, block: BlockSpan) {
-        let nothing_owed = peer.window.owed() == 0;
-        peer.window.asked(self.now, block);
+        let nothing_owed = peer.requests.in_flight() == 0;
+        peer.requests.asked(self.now, block);
         peer.say(&Message::Request(block.into()), self.out);
         if nothing_owed {
             self.timers.arm(Timer::Peer(peer.key), peer.next_deadline());
@@ -150,7 +150,7 @@ impl Cx<'_> {
 
 /// Fills a peer's window with requests; whether there were any.
 fn request_blocks(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer) -> bool {
-    let room = peer.window.room();
+    let room = peer.requests.room();
     if room == 0 || !peer.may_be_asked() {
         return false;
     }
@@ -159,11 +159,11 @@ fn request_blocks(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer) -> bool {
     let is_fast = bytes_within(peer.down.per_second(cx.now), cx.policy.own_piece_within) >= u64::from(piece_len);
     let mut asked = false;
     for _ in 0..room {
-        let Some(pick) = t.picker.pick(&mut t.pieces, &peer.as_asker(is_fast), partial_limit, cx.rng) else { break };
+        let Some(pick) = t.picker.pick(&mut t.pieces, &peer.pick_input(is_fast), partial_limit, cx.rng) else { break };
         if pick.begun {
             let piece = pick.block.piece();
             cx.out.push(Action::Prepare { torrent: t.key, piece });
-            if t.blame.is_suspect(piece) && !peer.window.is_snubbed() {
+            if t.smart_ban.is_suspect(piece) && !peer.requests.is_snubbed() {
                 if let Some(open) = t.pieces.get_mut(piece) {
                     open.reserved = Some(peer.key);
                 }
@@ -177,13 +177,13 @@ fn request_blocks(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer) -> bool {
 
 /// The endgame of folklore: asks a peer for whatever nobody is sending yet, as far as its window goes.
 fn ask_for_everything(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer) {
-    let room = peer.window.room() as usize;
+    let room = peer.requests.room() as usize;
     if room == 0 || !peer.may_be_asked() {
         return;
     }
-    let (asker, holders) = (peer.as_asker(false), Endgame::Unbounded.holders());
+    let (input, holders) = (peer.pick_input(false), Endgame::Unbounded.holders());
     let unsent = |b: &BlockSpan| t.pieces.writer(*b).is_none();
-    let fits = |b: &BlockSpan| unsent(b) && t.picker.may_ask_again(&t.pieces, &asker, *b, holders) && !peer.window.owes(*b);
+    let fits = |b: &BlockSpan| unsent(b) && t.picker.may_ask_again(&t.pieces, &input, *b, holders) && !peer.requests.owes(*b);
     let mut blocks: Vec<BlockSpan> = t.pieces.open().flat_map(|(p, _)| t.pieces.blocks(p)).filter(fits).collect();
     // Peers that all began at the same end would all bring the same.
     cx.rng.shuffle(&mut blocks);

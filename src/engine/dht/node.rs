@@ -1,14 +1,14 @@
 //! The state of the DHT, its wishes and its clockwork.
 
-use super::asking::{Pending, Purpose};
 use super::guard::{Budget, Guard};
 use super::identity::{Votes, better_id};
 use super::lookup::{Lookup, LookupCost};
-use super::store::Store;
-use super::table::Table;
+use super::queries::{PendingQuery, Purpose};
+use super::store::PeerStore;
+use super::table::RoutingTable;
 use super::token::{Tokens, digest};
 use crate::engine::limits;
-use crate::units::{InfoHash, NodeId, Now, Rng};
+use crate::units::{InfoHash, Instant, NodeId, Rng};
 use crate::wire::bloom::Filter;
 use crate::wire::compact::{can_tell_of, usable};
 use crate::wire::krpc::{Question, claims_to_be};
@@ -76,7 +76,7 @@ pub struct Announce {
 
 /// What a lookup of the DHT's users is for: a torrent's peers, or their number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Errand {
+pub(super) struct QueryPurpose {
     pub(super) info_hash: InfoHash,
     pub(super) scrape: bool,
 }
@@ -112,15 +112,15 @@ pub struct DhtStats {
 #[derive(Debug)]
 pub(super) struct Family {
     pub(super) own: NodeId,
-    pub(super) table: Table,
+    pub(super) table: RoutingTable,
     pub(super) votes: Votes,
     /// Our address, once enough others agree on it.
     external: Option<IpAddr>,
     routers: Vec<SocketAddr>,
     /// When we look for ourselves again; never, once somebody is known.
-    bootstrap_at: Now,
+    bootstrap_at: Instant,
     bootstrap_wait: Duration,
-    ping_at: Now,
+    ping_at: Instant,
     /// Places still to look at after the bootstrap.
     to_fill: Vec<NodeId>,
     /// The lookup that looks after the table.
@@ -148,11 +148,11 @@ pub struct Dht {
     pub(super) config: DhtConfig,
     pub(super) rng: Rng,
     pub(super) families: [Family; 2],
-    pub(super) pending: BTreeMap<u16, Pending>,
+    pub(super) pending: BTreeMap<u16, PendingQuery>,
     pub(super) lookups: BTreeMap<u32, Lookup>,
     pub(super) next_lookup: u32,
-    pub(super) searches: BTreeMap<Errand, Search>,
-    pub(super) store: Store,
+    pub(super) searches: BTreeMap<QueryPurpose, Search>,
+    pub(super) store: PeerStore,
     pub(super) tokens: Tokens,
     guard: Guard,
     pub(super) budget: Budget,
@@ -163,7 +163,7 @@ pub struct Dht {
 
 impl Dht {
     /// A node that knows nobody yet.
-    pub fn new(now: Now, config: DhtConfig) -> Dht {
+    pub fn new(now: Instant, config: DhtConfig) -> Dht {
         // Choices are seen by strangers; the seed, which tokens are made of, must not follow from them.
         let sum = digest(&[b"dht choices", &config.seed.to_be_bytes()]);
         let mut rng = Rng::new(u64::from_be_bytes(*sum.first_chunk().unwrap_or(&[0; 8])));
@@ -171,11 +171,11 @@ impl Dht {
             let own = NodeId::random(&mut rng);
             Family {
                 own,
-                table: Table::new(now, own),
+                table: RoutingTable::new(now, own),
                 votes: Votes::default(),
                 external: None,
                 routers: Vec::new(),
-                bootstrap_at: Now::NEVER,
+                bootstrap_at: Instant::NEVER,
                 bootstrap_wait: limits::DHT_BOOTSTRAP,
                 ping_at: now,
                 to_fill: Vec::new(),
@@ -190,7 +190,7 @@ impl Dht {
             lookups: BTreeMap::new(),
             next_lookup: 0,
             searches: BTreeMap::new(),
-            store: Store::new(),
+            store: PeerStore::new(),
             tokens: Tokens::new(config.seed),
             guard: Guard::default(),
             budget: Budget::new(now, limits::DHT_ANSWERS_PER_SECOND_BYTES, limits::DHT_ANSWERS_BURST_BYTES),
@@ -214,7 +214,7 @@ impl Dht {
     // ---- wishes -------------------------------------------------------------------------------------------------------
 
     /// A node that everybody may ask for a start. It is asked when nobody else is known, and never enters the table.
-    pub fn add_router(&mut self, now: Now, addr: SocketAddr) {
+    pub fn add_router(&mut self, now: Instant, addr: SocketAddr) {
         let Some(addr) = usable(addr.ip(), addr.port()) else { return };
         let family = self.family(addr.is_ipv6());
         if family.routers.len() < limits::DHT_ROUTERS && !family.routers.contains(&addr) {
@@ -226,7 +226,7 @@ impl Dht {
     }
 
     /// A node that may be there: it is asked, and enters the table if it answers.
-    pub fn add_node(&mut self, now: Now, addr: SocketAddr, out: &mut Vec<DhtAction>) {
+    pub fn add_node(&mut self, now: Instant, addr: SocketAddr, out: &mut Vec<DhtAction>) {
         if let Some(addr) = self.believable(addr.ip(), addr) {
             self.probe(now, addr, out);
         }
@@ -234,16 +234,16 @@ impl Dht {
 
     /// Looks for a torrent's peers; with `announce`, says that we have it and listen at this TCP port. To be repeated every 15 minutes.
     /// It begins once somebody is known, and ends at once if there is nobody to ask.
-    pub fn search(&mut self, now: Now, info_hash: InfoHash, announce: Option<Announce>, out: &mut Vec<DhtAction>) {
-        self.run(now, Errand { info_hash, scrape: false }, announce, out);
+    pub fn search(&mut self, now: Instant, info_hash: InfoHash, announce: Option<Announce>, out: &mut Vec<DhtAction>) {
+        self.run(now, QueryPurpose { info_hash, scrape: false }, announce, out);
     }
 
     /// Asks how many have a torrent (BEP 33), with the same rules; ends in [`DhtAction::Scraped`].
-    pub fn scrape(&mut self, now: Now, info_hash: InfoHash, out: &mut Vec<DhtAction>) {
-        self.run(now, Errand { info_hash, scrape: true }, None, out);
+    pub fn scrape(&mut self, now: Instant, info_hash: InfoHash, out: &mut Vec<DhtAction>) {
+        self.run(now, QueryPurpose { info_hash, scrape: true }, None, out);
     }
 
-    fn run(&mut self, now: Now, errand: Errand, announce: Option<Announce>, out: &mut Vec<DhtAction>) {
+    fn run(&mut self, now: Instant, errand: QueryPurpose, announce: Option<Announce>, out: &mut Vec<DhtAction>) {
         if let Some(search) = self.searches.get_mut(&errand) {
             search.announce = announce.or(search.announce);
             return;
@@ -266,7 +266,7 @@ impl Dht {
 
     /// Ends a search without a word.
     pub fn forget(&mut self, info_hash: InfoHash) {
-        if let Some(search) = self.searches.remove(&Errand { info_hash, scrape: false }) {
+        if let Some(search) = self.searches.remove(&QueryPurpose { info_hash, scrape: false }) {
             self.lookups.retain(|id, _| !search.lookups.contains(id));
         }
     }
@@ -274,7 +274,7 @@ impl Dht {
     // ---- questions ----------------------------------------------------------------------------------------------------
 
     /// Good nodes, for the next run.
-    pub fn nodes(&self, now: Now) -> Vec<(NodeId, SocketAddr)> {
+    pub fn nodes(&self, now: Instant) -> Vec<(NodeId, SocketAddr)> {
         self.families.iter().flat_map(|f| f.table.good(now)).map(|n| (n.id, n.addr)).collect()
     }
 
@@ -294,7 +294,7 @@ impl Dht {
     }
 
     /// Figures.
-    pub fn stats(&self, now: Now) -> DhtStats {
+    pub fn stats(&self, now: Instant) -> DhtStats {
         let [v4, v6] = &self.families;
         let (stored_torrents, stored_peers) = self.store.len();
         let family = |f: &Family| f.table.len_with_spares() + f.votes.len() + f.routers.len() + f.to_fill.len();
@@ -327,17 +327,17 @@ impl Dht {
         assert!(self.guard.len() <= limits::DHT_GUARDED_ADDRESSES);
     }
 
-    /// When something is to be done; [`Now::NEVER`] as long as nobody is known.
-    pub fn next_deadline(&self) -> Now {
-        let pending = self.pending.values().map(Pending::due);
+    /// When something is to be done; [`Instant::NEVER`] as long as nobody is known.
+    pub fn next_deadline(&self) -> Instant {
+        let pending = self.pending.values().map(PendingQuery::due);
         let families = self.families.iter().flat_map(|f| [f.bootstrap_at, f.next_upkeep()]);
-        pending.chain(families).chain([self.store.next_sweep()]).min().unwrap_or(Now::NEVER)
+        pending.chain(families).chain([self.store.next_sweep()]).min().unwrap_or(Instant::NEVER)
     }
 
     // ---- facts --------------------------------------------------------------------------------------------------------
 
     /// A datagram came. False: it is no packet of the DHT, and somebody else's business.
-    pub fn on_datagram(&mut self, now: Now, from: SocketAddr, bytes: &[u8], out: &mut Vec<DhtAction>) -> bool {
+    pub fn on_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8], out: &mut Vec<DhtAction>) -> bool {
         if !claims_to_be(bytes) {
             return false;
         }
@@ -350,7 +350,7 @@ impl Dht {
     }
 
     /// It is time.
-    pub fn on_deadline(&mut self, now: Now, out: &mut Vec<DhtAction>) {
+    pub fn on_deadline(&mut self, now: Instant, out: &mut Vec<DhtAction>) {
         self.look_for_late(now, out);
         if self.store.next_sweep() <= now {
             self.store.sweep(now);
@@ -367,14 +367,14 @@ impl Dht {
     // ---- the table's upkeep -------------------------------------------------------------------------------------------
 
     /// Somebody answered for the first time, or our id is new: who is around us?
-    pub(super) fn wake(&mut self, now: Now, v6: bool) {
+    pub(super) fn wake(&mut self, now: Instant, v6: bool) {
         let family = self.family(v6);
         family.bootstrap_at = family.bootstrap_at.min(now);
     }
 
-    fn bootstrap(&mut self, now: Now, v6: bool, out: &mut Vec<DhtAction>) {
+    fn bootstrap(&mut self, now: Instant, v6: bool, out: &mut Vec<DhtAction>) {
         let family = self.family(v6);
-        family.bootstrap_at = Now::NEVER;
+        family.bootstrap_at = Instant::NEVER;
         if family.upkeep.is_some() {
             // One at a time.
             family.bootstrap_at = now + limits::DHT_BOOTSTRAP;
@@ -388,14 +388,14 @@ impl Dht {
             family.bootstrap_wait = limits::DHT_BOOTSTRAP;
         }
         if family.table.len() == 0 && family.routers.is_empty() {
-            family.bootstrap_at = Now::NEVER;
+            family.bootstrap_at = Instant::NEVER;
             return;
         }
         let own = family.own;
         self.start_upkeep(now, v6, own, out);
     }
 
-    fn start_upkeep(&mut self, now: Now, v6: bool, place: NodeId, out: &mut Vec<DhtAction>) {
+    fn start_upkeep(&mut self, now: Instant, v6: bool, place: NodeId, out: &mut Vec<DhtAction>) {
         let lookup = self.start_lookup(now, v6, place, None);
         self.family(v6).upkeep = lookup;
         if let Some(lookup) = lookup {
@@ -404,7 +404,7 @@ impl Dht {
     }
 
     /// A lookup of the table's upkeep ended: the next one.
-    pub(super) fn upkeep_ended(&mut self, now: Now, lookup: u32, target: NodeId, v6: bool, out: &mut Vec<DhtAction>) {
+    pub(super) fn upkeep_ended(&mut self, now: Instant, lookup: u32, target: NodeId, v6: bool, out: &mut Vec<DhtAction>) {
         let (family, rng) = (&mut self.families[usize::from(v6)], &mut self.rng);
         if family.upkeep != Some(lookup) {
             return;
@@ -418,7 +418,7 @@ impl Dht {
         }
     }
 
-    fn look_after_table(&mut self, now: Now, v6: bool, out: &mut Vec<DhtAction>) {
+    fn look_after_table(&mut self, now: Instant, v6: bool, out: &mut Vec<DhtAction>) {
         let family = self.family(v6);
         if family.table.next_ping().max(family.ping_at) <= now {
             family.ping_at = now + limits::DHT_PING_EVERY;
@@ -435,7 +435,7 @@ impl Dht {
     }
 
     /// `voter` says that our address is `seen`. Enough voices give us another id, and the table is built around that one.
-    pub(super) fn on_vote(&mut self, now: Now, voter: IpAddr, seen: IpAddr, out: &mut Vec<DhtAction>) {
+    pub(super) fn on_vote(&mut self, now: Instant, voter: IpAddr, seen: IpAddr, out: &mut Vec<DhtAction>) {
         let (family, rng) = (&mut self.families[usize::from(voter.is_ipv6())], &mut self.rng);
         let Some(ours) = family.votes.vote(voter, seen) else { return };
         if family.external.replace(ours) != Some(ours) {
@@ -452,7 +452,7 @@ impl Dht {
 
 impl Search {
     /// What came of it.
-    pub(super) fn outcome(&self, Errand { info_hash, .. }: Errand) -> DhtAction {
+    pub(super) fn outcome(&self, QueryPurpose { info_hash, .. }: QueryPurpose) -> DhtAction {
         match self.filters.as_deref() {
             None => DhtAction::Done { info_hash },
             Some([seeds, peers]) => {
@@ -464,12 +464,12 @@ impl Search {
 }
 
 impl Family {
-    fn next_refresh(&self) -> Now {
-        if self.table.len() == 0 { Now::NEVER } else { self.table.next_refresh() }
+    fn next_refresh(&self) -> Instant {
+        if self.table.len() == 0 { Instant::NEVER } else { self.table.next_refresh() }
     }
 
-    fn next_upkeep(&self) -> Now {
-        let refresh = if self.upkeep.is_some() { Now::NEVER } else { self.next_refresh() };
+    fn next_upkeep(&self) -> Instant {
+        let refresh = if self.upkeep.is_some() { Instant::NEVER } else { self.next_refresh() };
         refresh.min(self.table.next_ping().max(self.ping_at))
     }
 
@@ -487,7 +487,7 @@ impl Family {
         match (self.table.len(), self.upkeep, self.bootstrap_at) {
             (1.., None, _) => Some(true),
             (1.., Some(_), _) if self.table.len() >= limits::DHT_K => Some(true),
-            (0, None, Now::NEVER) => Some(false),
+            (0, None, Instant::NEVER) => Some(false),
             _ => None,
         }
     }

@@ -1,18 +1,18 @@
 //! Pieces' fates: made ready, judged, verified or spoiled, made durable; and what a spoiled one means for who sent it.
 
 use super::action::{Action, Actions, HashVerdict, Notice};
-use super::conduct::{Close, Misconduct};
-use super::core::{Effect, Engine};
+use super::disconnect::{DisconnectReason, ProtocolViolation};
+use super::engine::{Effect, Engine};
 use super::limits;
 use super::peer::{Connection, Phase};
 use super::timers::Timer;
-use crate::units::{Now, PieceIndex, TorrentKey};
+use crate::units::{Instant, PieceIndex, TorrentKey};
 use crate::wire::Message;
 use std::net::IpAddr;
 
 impl Engine {
     /// Files and memory for a piece are ready, or cannot be had: then the torrent rests, and it is nobody's fault but ours.
-    pub fn on_prepared(&mut self, now: Now, key: TorrentKey, piece: PieceIndex, ready: bool, out: &mut Actions) {
+    pub fn on_prepared(&mut self, now: Instant, key: TorrentKey, piece: PieceIndex, ready: bool, out: &mut Actions) {
         if !ready {
             return self.pause(now, key, out);
         }
@@ -27,12 +27,12 @@ impl Engine {
     }
 
     /// The hasher's verdict on a piece.
-    pub fn on_hashed(&mut self, now: Now, key: TorrentKey, piece: PieceIndex, verdict: &HashVerdict, out: &mut Actions) {
+    pub fn on_hashed(&mut self, now: Instant, key: TorrentKey, piece: PieceIndex, verdict: &HashVerdict, out: &mut Actions) {
         self.judge(now, key, piece, verdict, out);
-        self.settle(now, out);
+        self.apply_effects(now, out);
     }
 
-    fn judge(&mut self, now: Now, key: TorrentKey, piece: PieceIndex, verdict: &HashVerdict, out: &mut Actions) {
+    fn judge(&mut self, now: Instant, key: TorrentKey, piece: PieceIndex, verdict: &HashVerdict, out: &mut Actions) {
         // A torrent that was paused meanwhile has its verdict all the same: what is good is good.
         let Some(t) = self.torrents.get_mut(key) else { return };
         match verdict {
@@ -40,7 +40,7 @@ impl Engine {
                 if t.pieces.verified(piece).is_none() {
                     return;
                 }
-                let liars = t.blame.verified(piece, digests.as_deref());
+                let liars = t.smart_ban.verified(piece, digests.as_deref());
                 self.on_verified(now, key, piece, out);
                 for ip in liars {
                     self.ban(now, key, ip, out);
@@ -49,7 +49,7 @@ impl Engine {
             HashVerdict::Bad { digests } => {
                 let Some(open) = t.pieces.spoiled(piece) else { return };
                 t.wasted += u64::from(t.pieces.geometry().piece_len(piece));
-                let liar = t.blame.failed(piece, &open, digests);
+                let liar = t.smart_ban.failed(piece, &open, digests);
                 t.reopen(piece);
                 log::debug!("piece {piece} is bad, {} senders", open.senders().len());
                 if let Some(ip) = liar {
@@ -61,16 +61,16 @@ impl Engine {
                 if t.pieces.spoiled(piece).is_some() {
                     t.reopen(piece);
                 }
-                self.rest(now, key, out);
+                self.stop_torrent(now, key, out);
             }
         }
     }
 
-    fn on_verified(&mut self, now: Now, key: TorrentKey, piece: PieceIndex, out: &mut Actions) {
+    fn on_verified(&mut self, now: Instant, key: TorrentKey, piece: PieceIndex, out: &mut Actions) {
         let Some(t) = self.torrents.get_mut(key) else { return };
-        t.unsaved += u64::from(t.pieces.geometry().piece_len(piece));
-        let due = match t.unsaved >= limits::CHECKPOINT_BYTES {
-            true => (t.saved + limits::CHECKPOINT_MIN).max(now),
+        t.unsaved_bytes += u64::from(t.pieces.geometry().piece_len(piece));
+        let due = match t.unsaved_bytes >= limits::CHECKPOINT_BYTES {
+            true => (t.last_checkpoint + limits::CHECKPOINT_MIN).max(now),
             false => now + limits::CHECKPOINT,
         };
         self.timers.arm(Timer::Checkpoint(key), due);
@@ -82,10 +82,10 @@ impl Engine {
             };
             let waiting = peer.outbox.control_bytes();
             if peer.has.has(piece) {
-                peer.useful = peer.useful.saturating_sub(1);
-                peer.set_we_want(now, peer.useful > 0, out);
+                peer.wanted_pieces = peer.wanted_pieces.saturating_sub(1);
+                peer.set_we_want(now, peer.wanted_pieces > 0, out);
             } else if waiting > limits::OUTBOX_CONTROL_BYTES {
-                self.hang_up(now, key, Misconduct::NotReading(waiting).into(), out);
+                self.disconnect(now, key, ProtocolViolation::NotReading(waiting).into(), out);
             } else {
                 peer.say(&Message::Have { piece: piece.get() }, out);
             }
@@ -97,47 +97,47 @@ impl Engine {
         }
     }
 
-    fn on_complete(&mut self, now: Now, key: TorrentKey, out: &mut Actions) {
+    fn on_complete(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         let Some(t) = self.torrents.get_mut(key) else { return };
         t.trackers.complete();
         self.timers.arm(Timer::Announce(key), now);
         self.save(now, key, out);
         out.push(Action::Notice(Notice::Complete { torrent: key }));
-        self.part_or_tell(now, key, out);
+        self.update_upload_only(now, key, out);
     }
 
     /// Content of ours could not be read for an upload: the torrent rests, nobody is blamed.
-    pub fn on_unreadable(&mut self, now: Now, key: TorrentKey, out: &mut Actions) {
+    pub fn on_unreadable(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         self.pause(now, key, out);
     }
 
-    pub(super) fn save(&mut self, now: Now, key: TorrentKey, out: &mut Actions) {
+    pub(super) fn save(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         let Some(t) = self.torrents.get_mut(key) else { return };
-        if t.unsaved > 0 && !t.saving {
-            (t.saving, t.saved, t.unsaved) = (true, now, 0);
+        if t.unsaved_bytes > 0 && !t.saving {
+            (t.saving, t.last_checkpoint, t.unsaved_bytes) = (true, now, 0);
             out.push(Action::Save { torrent: key });
         }
     }
 
     /// The checkpoint is on stable storage, or is not.
-    pub fn on_saved(&mut self, now: Now, key: TorrentKey, out: &mut Actions) {
+    pub fn on_saved(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         let Some(t) = self.torrents.get_mut(key) else { return };
         t.saving = false;
-        if t.unsaved > 0 && t.pieces.missing() == 0 {
+        if t.unsaved_bytes > 0 && t.pieces.missing() == 0 {
             self.save(now, key, out);
-        } else if t.unsaved > 0 {
+        } else if t.unsaved_bytes > 0 {
             self.timers.arm(Timer::Checkpoint(key), now + limits::CHECKPOINT_MIN);
         }
     }
 
     /// Nobody of this address is a peer of the torrent any more, for a while.
-    pub(super) fn ban(&mut self, now: Now, key: TorrentKey, ip: IpAddr, out: &mut Actions) {
+    pub(super) fn ban(&mut self, now: Instant, key: TorrentKey, ip: IpAddr, out: &mut Actions) {
         let Some(t) = self.torrents.get_mut(key) else { return };
-        t.candidates.ban(now, ip);
+        t.peer_list.ban(now, ip);
         for peer in t.peers.clone() {
             if let Some(addr) = self.connections.get(peer).map(|c| c.peer.addr).filter(|a| a.ip() == ip) {
                 out.push(Action::Notice(Notice::Banned { torrent: key, addr }));
-                self.hang_up(now, peer, Close::Banned, out);
+                self.disconnect(now, peer, DisconnectReason::Banned, out);
             }
         }
     }

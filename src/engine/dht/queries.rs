@@ -3,10 +3,10 @@
 //! An answer is believed if it comes from the address that was asked and carries the transaction of the question (hazard D1); then its
 //! sender is there, and gets its place in the table. Everything else about an answer is a claim.
 
-use super::core::{Announce, Dht, DhtAction, Errand, Search};
 use super::lookup::Lookup;
+use super::node::{Announce, Dht, DhtAction, QueryPurpose, Search};
 use crate::engine::limits;
-use crate::units::{NodeId, Now};
+use crate::units::{Instant, NodeId};
 use crate::wire::krpc::{Body, Packet, Query, Question, Reply, Want, parse, write_query};
 use crate::wire::limits::KRPC_TOKEN_BYTES;
 use std::net::{IpAddr, SocketAddr};
@@ -21,21 +21,21 @@ pub(super) enum Purpose {
     /// A lookup, and which of its queries one after the other this is.
     Lookup { lookup: u32, round: u32 },
     /// An announce, for this errand.
-    Announce(Errand),
+    Announce(QueryPurpose),
 }
 
 /// A question that awaits its answer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pending {
+pub(super) struct PendingQuery {
     to: SocketAddr,
-    sent_at: Now,
+    sent_at: Instant,
     is_late: bool,
     purpose: Purpose,
 }
 
-impl Pending {
+impl PendingQuery {
     /// When something is to be done about it.
-    pub(super) fn due(&self) -> Now {
+    pub(super) fn due(&self) -> Instant {
         let waits = matches!(self.purpose, Purpose::Lookup { .. }) && !self.is_late;
         self.sent_at + if waits { limits::DHT_LATE } else { limits::DHT_TIMEOUT }
     }
@@ -43,7 +43,7 @@ impl Pending {
 
 impl Dht {
     /// Reads a packet; false if nothing in it was for us.
-    pub(super) fn take(&mut self, now: Now, from: SocketAddr, bytes: &[u8], out: &mut Vec<DhtAction>) -> bool {
+    pub(super) fn take(&mut self, now: Instant, from: SocketAddr, bytes: &[u8], out: &mut Vec<DhtAction>) -> bool {
         let Ok(packet) = parse(bytes) else { return false };
         match packet.body {
             Body::Query(query) => {
@@ -70,7 +70,7 @@ impl Dht {
     }
 
     /// The question that this answers.
-    fn asked(&mut self, from: SocketAddr, transaction: &[u8]) -> Option<Pending> {
+    fn asked(&mut self, from: SocketAddr, transaction: &[u8]) -> Option<PendingQuery> {
         let number = u16::from_be_bytes(transaction.try_into().ok()?);
         self.pending.get(&number).filter(|p| p.to == from)?;
         self.pending.remove(&number)
@@ -79,7 +79,7 @@ impl Dht {
     /// Asks; false if too many questions are on their way.
     pub(super) fn ask(
         &mut self,
-        now: Now,
+        now: Instant,
         to: SocketAddr,
         question: Question<'_>,
         purpose: Purpose,
@@ -100,7 +100,7 @@ impl Dht {
         let query = Query { id: own, want: Want { v4: both, v6: both }, question };
         let mut bytes = Vec::with_capacity(128);
         write_query(&number.to_be_bytes(), &query, self.config.read_only, &mut bytes);
-        self.pending.insert(number, Pending { to, sent_at: now, is_late: false, purpose });
+        self.pending.insert(number, PendingQuery { to, sent_at: now, is_late: false, purpose });
         self.send(to, bytes, out);
         true
     }
@@ -111,14 +111,22 @@ impl Dht {
     }
 
     /// Asks a node that we only heard of whether it is there.
-    pub(super) fn probe(&mut self, now: Now, addr: SocketAddr, out: &mut Vec<DhtAction>) {
+    pub(super) fn probe(&mut self, now: Instant, addr: SocketAddr, out: &mut Vec<DhtAction>) {
         let probes = self.pending.values().filter(|p| p.purpose == Purpose::Probe).count();
         if probes < limits::DHT_PROBES && self.pending.values().all(|p| p.to != addr) {
             self.ask(now, addr, Question::Ping, Purpose::Probe, out);
         }
     }
 
-    fn on_reply(&mut self, now: Now, p: Pending, packet: &Packet<'_>, reply: &Reply<'_>, len: usize, out: &mut Vec<DhtAction>) {
+    fn on_reply(
+        &mut self,
+        now: Instant,
+        p: PendingQuery,
+        packet: &Packet<'_>,
+        reply: &Reply<'_>,
+        len: usize,
+        out: &mut Vec<DhtAction>,
+    ) {
         let v6 = p.to.is_ipv6();
         if let Some(seen) = packet.external_ip {
             self.on_vote(now, p.to.ip(), seen, out);
@@ -145,7 +153,7 @@ impl Dht {
     }
 
     /// What a lookup learns from an answer.
-    fn learn(&mut self, now: Now, lookup: u32, from: SocketAddr, reply: &Reply<'_>, out: &mut Vec<DhtAction>) {
+    fn learn(&mut self, now: Instant, lookup: u32, from: SocketAddr, reply: &Reply<'_>, out: &mut Vec<DhtAction>) {
         let Some(mut l) = self.lookups.remove(&lookup) else { return };
         let token = reply.token.filter(|t| t.len() <= KRPC_TOKEN_BYTES);
         if let Some(hops) = l.answered(reply.id, from, token) {
@@ -164,7 +172,7 @@ impl Dht {
                 }
             }
             match l.errand {
-                Some(Errand { scrape: true, .. }) => self.count(l.errand, reply),
+                Some(QueryPurpose { scrape: true, .. }) => self.count(l.errand, reply),
                 Some(errand) => self.find(errand, from.ip(), reply, out),
                 None => {}
             }
@@ -173,7 +181,7 @@ impl Dht {
     }
 
     /// Reports peers that are new.
-    fn find(&mut self, errand: Errand, from: IpAddr, reply: &Reply<'_>, out: &mut Vec<DhtAction>) {
+    fn find(&mut self, errand: QueryPurpose, from: IpAddr, reply: &Reply<'_>, out: &mut Vec<DhtAction>) {
         let found: Vec<SocketAddr> = reply.peers().filter_map(|peer| self.believable(from, peer)).collect();
         let Some(search) = self.searches.get_mut(&errand) else { return };
         let room = |s: &Search| s.found.len() < limits::DHT_FOUND_PEERS;
@@ -185,7 +193,7 @@ impl Dht {
 
     /// Joins what one node knows of a torrent's peers to what the others do. Who does not count them names some: not seeds, as far as
     /// anybody knows (BEP 33).
-    fn count(&mut self, errand: Option<Errand>, reply: &Reply<'_>) {
+    fn count(&mut self, errand: Option<QueryPurpose>, reply: &Reply<'_>) {
         let search = errand.and_then(|errand| self.searches.get_mut(&errand));
         let Some([seeds, peers]) = search.and_then(|s| s.filters.as_deref_mut()) else { return };
         match reply.filters() {
@@ -198,7 +206,7 @@ impl Dht {
     }
 
     /// A question will not be answered.
-    fn on_no_answer(&mut self, now: Now, p: Pending, out: &mut Vec<DhtAction>) {
+    fn on_no_answer(&mut self, now: Instant, p: PendingQuery, out: &mut Vec<DhtAction>) {
         match p.purpose {
             Purpose::Ping | Purpose::Probe => {}
             Purpose::Lookup { lookup, round } => {
@@ -212,7 +220,7 @@ impl Dht {
     }
 
     /// Looks which answers are late, and which will not come.
-    pub(super) fn look_for_late(&mut self, now: Now, out: &mut Vec<DhtAction>) {
+    pub(super) fn look_for_late(&mut self, now: Instant, out: &mut Vec<DhtAction>) {
         let due: Vec<u16> = self.pending.iter().filter(|(_, p)| p.due() <= now).map(|(number, _)| *number).collect();
         for number in due {
             let Some(p) = self.pending.get_mut(&number) else { continue };
@@ -242,7 +250,7 @@ impl Dht {
     // ---- lookups ------------------------------------------------------------------------------------------------------
 
     /// Begins a lookup with the nearest nodes we know; `None` if there are too many already. It runs once it is advanced.
-    pub(super) fn start_lookup(&mut self, now: Now, v6: bool, target: NodeId, errand: Option<Errand>) -> Option<u32> {
+    pub(super) fn start_lookup(&mut self, now: Instant, v6: bool, target: NodeId, errand: Option<QueryPurpose>) -> Option<u32> {
         if self.lookups.len() >= limits::DHT_LOOKUPS {
             return None;
         }
@@ -259,12 +267,12 @@ impl Dht {
     }
 
     /// Asks whoever is next, because of what came of query `round`; ends the lookup if nobody is.
-    pub(super) fn advance(&mut self, now: Now, lookup: u32, round: u32, out: &mut Vec<DhtAction>) {
+    pub(super) fn advance(&mut self, now: Instant, lookup: u32, round: u32, out: &mut Vec<DhtAction>) {
         while let Some((l, to)) = self.lookups.get_mut(&lookup).and_then(|l| l.next().map(|to| (l, to))) {
             let round = round + 1;
             l.cost.rounds = l.cost.rounds.max(round);
             let question = match l.errand {
-                Some(Errand { info_hash, scrape }) => Question::GetPeers { info_hash, scrape },
+                Some(QueryPurpose { info_hash, scrape }) => Question::GetPeers { info_hash, scrape },
                 None => Question::FindNode { target: l.target },
             };
             let before = self.stats.sent_bytes;
@@ -282,7 +290,7 @@ impl Dht {
         }
     }
 
-    fn end_lookup(&mut self, now: Now, lookup: u32, out: &mut Vec<DhtAction>) {
+    fn end_lookup(&mut self, now: Instant, lookup: u32, out: &mut Vec<DhtAction>) {
         let Some(mut l) = self.lookups.remove(&lookup) else { return };
         self.stats.lookups += 1;
         let Some(errand) = l.errand else { return self.upkeep_ended(now, lookup, l.target, l.v6, out) };
@@ -304,7 +312,7 @@ impl Dht {
     // ---- searches -----------------------------------------------------------------------------------------------------
 
     /// Starts searches in every family that knows somebody by now.
-    pub(super) fn start_searches(&mut self, now: Now, out: &mut Vec<DhtAction>) {
+    pub(super) fn start_searches(&mut self, now: Instant, out: &mut Vec<DhtAction>) {
         if self.searches.values().all(|s| s.waits == [false; 2]) {
             return;
         }
@@ -331,7 +339,7 @@ impl Dht {
         }
     }
 
-    fn announced(&mut self, errand: Errand, out: &mut Vec<DhtAction>) {
+    fn announced(&mut self, errand: QueryPurpose, out: &mut Vec<DhtAction>) {
         if let Some(search) = self.searches.get_mut(&errand) {
             search.announces = search.announces.saturating_sub(1);
         }
@@ -339,7 +347,7 @@ impl Dht {
     }
 
     /// A search has ended when nothing of it is under way. A family that finds nobody is not waited for if the other looked.
-    fn end_search(&mut self, errand: Errand, out: &mut Vec<DhtAction>) {
+    fn end_search(&mut self, errand: QueryPurpose, out: &mut Vec<DhtAction>) {
         let ended = |s: &Search| s.lookups.is_empty() && s.announces == 0 && (s.looked || s.waits == [false; 2]);
         if self.searches.get(&errand).is_some_and(ended) {
             out.extend(self.searches.remove(&errand).map(|search| search.outcome(errand)));
