@@ -1,51 +1,27 @@
-//! The words between the loop and the disk: what is asked for, what is answered, what is counted.
+//! Requests, events and counters that cross between the loop and the disk.
 //!
-//! Plain data. Nothing here does anything.
+//! Plain data; nothing here acts.
 
 use super::fault::DiskFault;
 use super::limits;
-use crate::units::{Bitfield, BlockSpan, Geometry, InfoHash, PieceIndex, TorrentKey};
+use super::storage_mode::StorageMode;
+use crate::engine::HashVerdict;
+use crate::units::{Bitfield, BlockSpan, Geometry, PieceIndex, TorrentHashes, TorrentKey};
 use crate::wire::{Files, PieceHashes};
 use std::path::PathBuf;
-use std::str::FromStr;
 
-/// How bytes reach the files.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum StorageMode {
-    /// Whatever is cheaper here.
-    #[default]
-    Auto,
-    /// Through windows where the file system allows it.
-    Mapped,
-    /// Through the pool, always.
-    Plain,
-}
-
-impl FromStr for StorageMode {
-    type Err = &'static str;
-
-    fn from_str(s: &str) -> Result<StorageMode, &'static str> {
-        match s {
-            "auto" => Ok(StorageMode::Auto),
-            "mapped" => Ok(StorageMode::Mapped),
-            "plain" => Ok(StorageMode::Plain),
-            _ => Err("auto, mapped or plain"),
-        }
-    }
-}
-
-/// What a store may use.
+/// The resources of a store.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
-    /// The way of the bytes.
+    /// How payload reaches the files.
     pub mode: StorageMode,
-    /// Bytes of receive buffers.
+    /// Bytes of the buffer pool.
     pub pool_bytes: usize,
     /// Bytes of all windows together.
     pub window_bytes: usize,
-    /// Worker threads; 0 chooses by the machine.
+    /// Worker threads; 0: half as many as there are cores.
     pub workers: usize,
-    /// Where resume records live; without one nothing is remembered and no lock is taken.
+    /// The directory of resume records. Without one nothing survives a restart and no torrent is locked.
     pub state_dir: Option<PathBuf>,
 }
 
@@ -61,130 +37,113 @@ impl Default for StoreConfig {
     }
 }
 
-/// A torrent to be opened.
+/// A torrent to open.
 #[derive(Clone, Debug)]
 pub struct OpenTorrent {
-    /// Names the record and the lock.
-    pub info_hash: InfoHash,
-    /// Pieces and total.
+    /// Names the record and its lock.
+    pub info_hashes: TorrentHashes,
+    /// Pieces and total length.
     pub geometry: Geometry,
     /// The files in the torrent's order, pads included; their lengths sum up to the total.
     pub files: Files,
-    /// Twenty bytes a piece.
-    pub hashes: PieceHashes,
-    /// The directory that the files' paths start from.
+    /// The SHA-1 of each piece, 20 bytes a piece.
+    pub piece_hashes: PieceHashes,
+    /// The directory that the paths of the files start from.
     pub dir: PathBuf,
-    /// Which files somebody wants; `None` for all.
+    /// Whether each file is wanted; `None`: all are.
     pub wanted: Option<Vec<bool>>,
-    /// Only to be served: nothing is made and nothing written.
+    /// Only to be served: nothing is created or written.
     pub read_only: bool,
-    /// Hash everything, believe no record.
+    /// Hash all content and ignore the record.
     pub check: bool,
 }
 
-/// What was found at opening.
+/// The content that was found when a torrent was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenedTorrent {
-    /// The pieces that are there and good.
+    /// The good pieces.
     pub have: Bitfield,
-    /// Sentences for the user.
+    /// Sentences for the user, one a file that is not as it was left.
     pub notes: Vec<String>,
 }
 
-/// What became of a piece.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Its hash is right and it is in the files.
-    Good {
-        /// A digest of each block, if they were wanted.
-        blocks: Option<Box<[u64]>>,
-    },
-    /// Its hash is wrong.
-    Bad {
-        /// A digest of each block as it came.
-        blocks: Box<[u64]>,
-    },
-    /// The disk failed; nothing is known, all its blocks must come again, no peer is to blame.
-    Fault(DiskFault),
-}
-
-/// An answer.
+/// An event for the loop.
 #[derive(Debug)]
 pub enum DiskEvent {
-    /// The torrent is open, or cannot be.
+    /// The torrent is open, or cannot be opened.
     Opened {
-        /// Which.
+        /// The torrent.
         torrent: TorrentKey,
-        /// What was found.
+        /// Its content.
         result: Result<OpenedTorrent, DiskFault>,
     },
-    /// Content is being hashed before it is opened.
+    /// A recheck before opening goes on.
     Checking {
-        /// Which torrent.
+        /// The torrent.
         torrent: TorrentKey,
-        /// Pieces hashed.
-        done: u32,
+        /// Pieces hashed so far.
+        checked: u32,
         /// Pieces to hash.
-        of: u32,
+        pieces: u32,
     },
-    /// `room` may be asked for this piece.
+    /// Targets may be asked for in this piece.
     Prepared {
-        /// Which torrent.
+        /// The torrent.
         torrent: TorrentKey,
-        /// Which piece.
+        /// The piece.
         piece: PieceIndex,
-        /// Whether its files could be made ready.
+        /// Whether its files could be prepared.
         result: Result<(), DiskFault>,
     },
-    /// A piece was judged.
+    /// A piece was hashed.
     Hashed {
-        /// Which torrent.
+        /// The torrent.
         torrent: TorrentKey,
-        /// Which piece.
+        /// The piece.
         piece: PieceIndex,
-        /// The judgement.
-        verdict: Verdict,
+        /// The verdict. After a fault nothing is known of the piece: no peer is to blame, and all its blocks must come again.
+        result: Result<HashVerdict, DiskFault>,
     },
-    /// Ask `load` again.
+    /// A load that needed a worker is over: call `load` again.
     Loaded {
-        /// Which torrent.
+        /// The torrent.
         torrent: TorrentKey,
         /// The span as it was asked for.
         span: BlockSpan,
         /// Whether it could be read.
         result: Result<(), DiskFault>,
     },
-    /// The checkpoint is over.
+    /// A checkpoint is over.
     Saved {
-        /// Which torrent.
+        /// The torrent.
         torrent: TorrentKey,
-        /// The pieces that it claims, if the result is good.
+        /// The pieces that the record claims, if the result is `Ok`.
         have: Bitfield,
-        /// After a fault nothing since the checkpoint before is known to be safe, and no later checkpoint will succeed
-        /// until the torrent was closed and opened again.
+        /// After a fault nothing since the checkpoint before is known to be safe, and no later checkpoint succeeds until the
+        /// torrent was closed and opened again.
         result: Result<(), DiskFault>,
     },
-    /// The torrent is closed; its key may be forgotten.
+    /// The torrent is closed and its lock is free.
     Closed {
-        /// Which.
+        /// The torrent; the store has forgotten the key.
         torrent: TorrentKey,
-        /// How the last checkpoint ended.
+        /// The result of the last checkpoint.
         result: Result<(), DiskFault>,
     },
-    /// There is room in the pool again.
+    /// The exhausted buffer pool has free slots again.
     BufferFreed,
-    /// Bytes could not be written; the pieces concerned will be judged `Verdict::Fault`.
+    /// Bytes could not be written; the pieces concerned will be reported as faults, too.
     Fault {
-        /// Which torrent.
+        /// The torrent.
         torrent: TorrentKey,
-        /// Why.
+        /// The reason.
         fault: DiskFault,
     },
-    /// How much room there is.
+    /// The answer to `query_free_space`.
     FreeSpace {
-        /// For which torrent.
+        /// The torrent that it was asked for.
         torrent: TorrentKey,
-        /// Bytes that the file system says may be written. A quota or a table of inodes may allow less.
+        /// Free bytes according to the file system. A quota or the inode table may allow less.
         bytes: u64,
     },
 }
@@ -192,34 +151,34 @@ pub enum DiskEvent {
 /// Counters since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreStats {
-    /// Bytes that landed in windows.
+    /// Bytes received into windows.
     pub mapped_bytes: u64,
-    /// Bytes that landed in slots.
+    /// Bytes received into slots.
     pub plain_bytes: u64,
-    /// Those of them that were copied because they came along with framing.
+    /// The part of `plain_bytes` that was copied, because it arrived together with framing.
     pub copied_bytes: u64,
-    /// Bytes that workers wrote, and in how many writes.
+    /// Bytes that workers wrote.
     pub written_bytes: u64,
-    /// See `written_bytes`.
+    /// The number of those writes.
     pub writes: u64,
     /// Bytes that workers read back to hash them.
     pub reread_bytes: u64,
     /// Bytes loaded for upload without waiting.
     pub loaded_bytes: u64,
-    /// Loads that a worker had to help with.
-    pub loads_late: u64,
-    /// Times that the pool was empty.
-    pub starved: u64,
-    /// Batches sent to workers.
+    /// Loads that needed a worker.
+    pub loads_deferred: u64,
+    /// Times that the buffer pool was exhausted.
+    pub exhausted: u64,
+    /// Batches of jobs sent to workers.
     pub batches: u64,
-    /// Slots in the pool, and those free now.
+    /// Slots in the pool.
     pub slots: usize,
-    /// See `slots`.
+    /// Free slots now.
     pub slots_free: usize,
-    /// Bytes of windows open or promised now.
+    /// Bytes of windows open or being made now.
     pub window_bytes: usize,
     /// CPU time of all workers, µs.
     pub worker_cpu_us: u64,
-    /// Jobs that failed by panic.
+    /// Jobs that panicked.
     pub panics: u64,
 }

@@ -1,58 +1,58 @@
-//! Small files of rill's own in the state directory: written so that a crash leaves the old or the new one, read with a limit.
+//! Small files in the state directory, replaced atomically: after a crash the old or the new one is there.
 //!
-//! The order is that of every file that must survive: write aside, `fdatasync`, rename, sync the directory. Whoever writes
-//! aside holds that file's lock, so that two processes never mix their bytes. What is read is untrusted input: links are not
-//! followed, only regular files are read, and no more than the caller says. On FAT a rename is not safe at power loss, so a
-//! reader must be able to tell a good file by itself. Names come from rill alone.
+//! The order of every write that must survive a power cut: write NAME.tmp, `fdatasync`, rename, sync the directory. The
+//! writer holds a lock on NAME.tmp, so two processes never mix their bytes. A read is limited to a regular file of at most
+//! the given length, and follows no link. On FAT a rename is not safe at power loss, so a reader must recognise a good file
+//! by its content. Only rill chooses the names.
 
-use super::dir::Dir;
+use super::dir::{Dir, read_exact_at};
 use super::fault::{DiskFault, FaultKind, Operation};
-use super::files::read_exact_at;
 use rustix::fs::FlockOperation;
 use rustix::io::{Errno, retry_on_intr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-/// Reads the small file of this name, if it is there, regular and at most `limit` bytes long.
+/// Reads a file of the state directory; `None` if it is missing, not a regular file, longer than `limit` bytes or unreadable.
 pub fn read_state_file(state_dir: &Path, name: &str, limit: u64) -> Option<Vec<u8>> {
-    let opened = Dir::open(state_dir, false).ok()?.file(Path::new(name), false).ok()?;
+    let opened = Dir::open(state_dir, false).ok()?.open_file(Path::new(name)).ok()?;
     let len = usize::try_from(opened.size).ok().filter(|_| opened.size <= limit)?;
     let mut bytes = vec![0; len];
     read_exact_at(&opened.fd, &mut bytes, 0).ok()?;
     Some(bytes)
 }
 
-/// Writes the small file of this name in place of the old one.
+/// Replaces a file of the state directory; creates the directory if it does not exist.
 pub(super) fn write_state_file(state_dir: &Path, name: &str, bytes: &[u8]) -> Result<(), DiskFault> {
     let dir = Dir::open(state_dir, true)?;
-    let aside = format!("{name}.tmp");
-    let file = locked(&dir, Path::new(&aside))?;
-    replace(&dir, Path::new(name), Path::new(&aside), &file, &[bytes])
+    let temporary = format!("{name}.tmp");
+    let file = open_locked(&dir, Path::new(&temporary))?;
+    replace(&dir, Path::new(name), Path::new(&temporary), &file, &[bytes])
 }
 
-/// Fills the file `aside` with these parts and gives it its name; when this returns, it will be found after a power cut.
-pub(super) fn replace(dir: &Dir, name: &Path, aside: &Path, file: &OwnedFd, parts: &[&[u8]]) -> Result<(), DiskFault> {
-    let fault = |e| DiskFault::new(Operation::Write, &dir.full(aside), e);
+/// Fills the file `temporary` with these parts and renames it to `name`. Once this returns, the file survives a power cut.
+pub(super) fn replace(dir: &Dir, name: &Path, temporary: &Path, file: &OwnedFd, parts: &[&[u8]]) -> Result<(), DiskFault> {
+    let fault = |e| DiskFault::new(Operation::Write, &dir.full_path(temporary), e);
     overwrite(file, parts).map_err(fault)?;
-    if name != aside {
-        rustix::fs::renameat(dir.root(), aside, dir.root(), name).map_err(fault)?;
+    if name != temporary {
+        rustix::fs::renameat(dir.root(), temporary, dir.root(), name).map_err(fault)?;
     }
     dir.sync_dir(Path::new(""))
 }
 
-/// Opens a file of ours, made if need be, that nobody else has locked; `Locked` if another process has.
-pub(super) fn locked(dir: &Dir, name: &Path) -> Result<OwnedFd, DiskFault> {
-    let fault = |e| DiskFault::new(Operation::Open, &dir.full(name), e);
+/// Opens and locks a file, created if it does not exist; the fault `Locked` if another process holds the lock.
+pub(super) fn open_locked(dir: &Dir, name: &Path) -> Result<OwnedFd, DiskFault> {
+    let fault = |e| DiskFault::new(Operation::Open, &dir.full_path(name), e);
     loop {
         let file = dir.open_or_create(name)?.fd;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(DiskFault::plain(FaultKind::Locked, &dir.full(name))),
-            // A file system without locks: nothing can be kept apart there.
+            Err(Errno::WOULDBLOCK) => return Err(DiskFault::without_errno(FaultKind::Locked, &dir.full_path(name))),
+            // A file system without locks: processes cannot be kept apart there.
             Err(Errno::NOSYS | Errno::NOTSUP | Errno::NOLCK | Errno::INVAL) => {}
             Err(e) => return Err(fault(e)),
         }
-        // The former owner may have renamed or removed the file between our open and our lock: then we locked a ghost.
+        // The former owner may have renamed or removed the file between open and lock: then the lock is on a file without
+        // this name, and the next round opens the new one.
         let ours = rustix::fs::fstat(&file).map_err(fault)?;
         if dir.stat(name)?.is_some_and(|s| s.st_ino == ours.st_ino) {
             return Ok(file);
@@ -61,7 +61,7 @@ pub(super) fn locked(dir: &Dir, name: &Path) -> Result<OwnedFd, DiskFault> {
 }
 
 fn overwrite(fd: &OwnedFd, parts: &[&[u8]]) -> Result<(), Errno> {
-    // A leftover of a killed run may be longer; this file is ours alone.
+    // The file that a killed process left may be longer; the lock makes it ours.
     let len = parts.iter().map(|part| part.len() as u64).sum();
     retry_on_intr(|| rustix::fs::ftruncate(fd, len))?;
     let mut at = 0;
@@ -84,32 +84,32 @@ fn overwrite(fd: &OwnedFd, parts: &[&[u8]]) -> Result<(), Errno> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::TestDisk;
+    use super::super::testing::TestDisk;
     use super::*;
     use crate::disk::{StorageMode, Store, StoreConfig};
     use std::sync::Arc;
 
     #[test]
-    fn what_is_kept_is_there_when_the_store_has_ended() {
-        let mut w = TestDisk::new(StorageMode::Plain, 16_384, &[("x", 50_000)]);
+    fn a_state_file_is_written_before_the_store_ends() {
+        let mut disk = TestDisk::new(StorageMode::Plain, 16_384, &[("x", 50_000)]);
         for n in 0..50 {
-            w.store.write_state_file("nodes", vec![n; 1000]);
+            disk.store.write_state_file("nodes", vec![n; 1000]);
         }
-        w.store.write_state_file("other", Vec::new());
-        let state = w.state.path().join("not/yet/there");
+        disk.store.write_state_file("other", Vec::new());
+        let state = disk.state.path().join("not/yet/there");
         let config = StoreConfig { state_dir: Some(state.clone()), workers: 3, ..StoreConfig::default() };
         let mut other = Store::new(config, Arc::new(|| {})).unwrap();
         other.write_state_file("nodes", b"new".to_vec());
         drop(other);
         assert_eq!(read_state_file(&state, "nodes", 3).unwrap(), b"new");
-        w.restart();
-        assert_eq!(read_state_file(w.state.path(), "nodes", 1000).unwrap(), [49; 1000], "the last one counts");
-        assert_eq!(read_state_file(w.state.path(), "other", 0).unwrap(), []);
-        assert!(!w.state.path().join("nodes.tmp").exists());
+        disk.restart();
+        assert_eq!(read_state_file(disk.state.path(), "nodes", 1000).unwrap(), [49; 1000], "the last write counts");
+        assert_eq!(read_state_file(disk.state.path(), "other", 0).unwrap(), []);
+        assert!(!disk.state.path().join("nodes.tmp").exists());
     }
 
     #[test]
-    fn without_a_state_directory_nothing_is_kept_and_nobody_complains() {
+    fn without_a_state_directory_a_state_file_is_dropped() {
         let mut store = Store::new(StoreConfig { state_dir: None, ..StoreConfig::default() }, Arc::new(|| {})).unwrap();
         store.write_state_file("nodes", vec![1]);
         store.submit();
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_killed_save_leaves_the_old_file_and_the_next_save_is_not_disturbed() {
+    fn a_killed_write_leaves_the_old_file_and_does_not_disturb_the_next() {
         let dir = tempfile::tempdir().unwrap();
         write_state_file(dir.path(), "x", b"old").unwrap();
         std::fs::write(dir.path().join("x.tmp"), vec![7; 5000]).unwrap();
@@ -127,31 +127,31 @@ mod tests {
     }
 
     #[test]
-    fn two_processes_never_write_one_file_together() {
-        let dir = tempfile::tempdir().unwrap();
-        write_state_file(dir.path(), "x", b"old").unwrap();
-        let tree = Dir::open(dir.path(), false).unwrap();
-        let theirs = locked(&tree, Path::new("x.tmp")).unwrap();
-        assert_eq!(write_state_file(dir.path(), "x", b"ours").unwrap_err().kind, FaultKind::Locked);
-        replace(&tree, Path::new("x"), Path::new("x.tmp"), &theirs, &[b"theirs"]).unwrap();
-        assert_eq!(read_state_file(dir.path(), "x", 100).unwrap(), b"theirs");
-        // Their lock lies on the file that has its name now, and keeps nobody from the next.
-        write_state_file(dir.path(), "x", b"ours").unwrap();
-        assert_eq!(read_state_file(dir.path(), "x", 100).unwrap(), b"ours");
+    fn two_processes_never_write_one_file_at_once() {
+        let temp = tempfile::tempdir().unwrap();
+        write_state_file(temp.path(), "x", b"old").unwrap();
+        let dir = Dir::open(temp.path(), false).unwrap();
+        let theirs = open_locked(&dir, Path::new("x.tmp")).unwrap();
+        assert_eq!(write_state_file(temp.path(), "x", b"ours").unwrap_err().kind, FaultKind::Locked);
+        replace(&dir, Path::new("x"), Path::new("x.tmp"), &theirs, &[b"theirs"]).unwrap();
+        assert_eq!(read_state_file(temp.path(), "x", 100).unwrap(), b"theirs");
+        // Their lock is now on the file named x, which no later writer locks.
+        write_state_file(temp.path(), "x", b"ours").unwrap();
+        assert_eq!(read_state_file(temp.path(), "x", 100).unwrap(), b"ours");
     }
 
     #[test]
-    fn links_pipes_directories_and_long_files_are_none() {
+    fn links_pipes_directories_and_long_files_are_not_read() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("long"), [0; 11]).unwrap();
         std::fs::create_dir(dir.path().join("dir")).unwrap();
         std::os::unix::fs::symlink("long", dir.path().join("link")).unwrap();
         let fifo = rustix::fs::FileType::Fifo;
         rustix::fs::mknodat(rustix::fs::CWD, dir.path().join("pipe"), fifo, rustix::fs::Mode::from_raw_mode(0o600), 0).unwrap();
-        for name in ["long", "dir", "link", "pipe", "nothing"] {
+        for name in ["long", "dir", "link", "pipe", "missing"] {
             assert_eq!(read_state_file(dir.path(), name, 10), None, "{name}");
         }
         assert_eq!(read_state_file(dir.path(), "long", 11).unwrap().len(), 11);
-        assert_eq!(read_state_file(&dir.path().join("nowhere"), "long", 11), None);
+        assert_eq!(read_state_file(&dir.path().join("missing"), "long", 11), None);
     }
 }

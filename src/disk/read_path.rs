@@ -1,13 +1,13 @@
-//! The loop's way to bytes for upload: straight from the page cache, or through a worker that fetches them first.
+//! Reading blocks for upload on the loop: from the page cache, or through a worker that reads them first.
 //!
-//! The loop asks with `RWF_NOWAIT`, so it never waits for a device. What is not cached becomes a job, once; after its
-//! answer the same question finds the bytes. Where the system cannot answer without waiting (an old kernel, some file
-//! systems) the worker sends the bytes along and they wait here for the asker.
+//! The loop reads with `RWF_NOWAIT`, so it never waits for a device. A span that is not cached becomes one job; after its
+//! reply the same call finds the bytes. Where a read cannot avoid waiting (old kernels, some file systems) the worker sends
+//! the bytes along, and they are kept here until they are asked for.
 
 use super::dir::FsKind;
 use super::fault::{DiskFault, FaultKind, Operation};
-use super::files::TorrentFiles;
 use super::limits;
+use super::torrent_files::TorrentFiles;
 use crate::units::{BlockSpan, TorrentKey};
 use rustix::io::{Errno, ReadWriteFlags};
 use std::collections::{BTreeSet, VecDeque};
@@ -15,33 +15,35 @@ use std::io::IoSliceMut;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-/// What came of a wish to read.
+/// The result of a load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Load {
-    /// The bytes are there.
+    /// The bytes are in place.
     Ready,
-    /// A worker fetches them; ask again after `Done::Loaded`.
+    /// A worker reads them; call again after `DiskEvent::Loaded`.
     Later,
     /// They cannot be read.
     Fault(DiskFault),
 }
 
-/// What a worker must do for a load.
-pub(super) enum WorkerLoad {
-    /// Nothing: it does already, or the queue is full.
-    No,
-    /// Bring the span into the page cache, or (true) send its bytes.
-    Yes(bool),
+/// The job that a load needs.
+pub(super) enum LoadJob {
+    /// None: the bytes are here, a job is under way, or there are too many.
+    None,
+    /// Read the span into the page cache.
+    Cache,
+    /// Read the span and send its bytes.
+    Send,
 }
 
-/// The loop's descriptors, the loads under way, and the bytes that were sent along.
+/// The loop's descriptors, the loads under way, and bytes that workers sent.
 #[derive(Default)]
 pub(super) struct ReadPath {
     files: Vec<(TorrentKey, usize, Arc<OwnedFd>)>,
     under_way: Vec<(TorrentKey, BlockSpan)>,
     sent: VecDeque<(TorrentKey, BlockSpan, Box<[u8]>)>,
-    /// Torrents whose file system does not know `RWF_NOWAIT`.
-    waits: BTreeSet<TorrentKey>,
+    /// Torrents on a file system without `RWF_NOWAIT`.
+    without_nowait: BTreeSet<TorrentKey>,
 }
 
 enum Miss {
@@ -50,55 +52,56 @@ enum Miss {
 }
 
 impl ReadPath {
-    /// Reads the span if that needs no waiting; else says what a worker has to do.
-    pub fn load(&mut self, c: &TorrentFiles, span: BlockSpan, into: &mut [u8]) -> (Load, WorkerLoad) {
-        if let Some(i) = self.sent.iter().position(|(t, s, _)| (*t, *s) == (c.key, span)) {
+    /// Reads the span if that needs no waiting, else names the job that it needs.
+    pub fn load(&mut self, torrent: &TorrentFiles, span: BlockSpan, into: &mut [u8]) -> (Load, LoadJob) {
+        if let Some(i) = self.sent.iter().position(|(t, s, _)| (*t, *s) == (torrent.key, span)) {
             if let Some((.., bytes)) = self.sent.remove(i) {
                 into[..bytes.len()].copy_from_slice(&bytes);
-                return (Load::Ready, WorkerLoad::No);
+                return (Load::Ready, LoadJob::None);
             }
         }
-        match self.try_now(c, span, into, &mut 0) {
-            Ok(()) => (Load::Ready, WorkerLoad::No),
-            Err(Miss::Fault(f)) => (Load::Fault(f), WorkerLoad::No),
+        match self.read_cached(torrent, span, into, &mut 0) {
+            Ok(()) => (Load::Ready, LoadJob::None),
+            Err(Miss::Fault(fault)) => (Load::Fault(fault), LoadJob::None),
             Err(Miss::NotCached) => {
-                let known = self.under_way.contains(&(c.key, span));
+                let known = self.under_way.contains(&(torrent.key, span));
                 if known || self.under_way.len() >= limits::LOADS_WAITING {
-                    return (Load::Later, WorkerLoad::No);
+                    return (Load::Later, LoadJob::None);
                 }
-                self.under_way.push((c.key, span));
-                (Load::Later, WorkerLoad::Yes(self.waits.contains(&c.key)))
+                self.under_way.push((torrent.key, span));
+                let send = self.without_nowait.contains(&torrent.key);
+                (Load::Later, if send { LoadJob::Send } else { LoadJob::Cache })
             }
         }
     }
 
-    /// Reads as much of the span, from its start, as needs no waiting; how many bytes that was.
-    pub fn load_cached(&mut self, c: &TorrentFiles, span: BlockSpan, into: &mut [u8]) -> usize {
+    /// Reads the first bytes of the span, as far as they are cached. Returns their number.
+    pub fn load_cached(&mut self, torrent: &TorrentFiles, span: BlockSpan, into: &mut [u8]) -> usize {
         let mut done = 0;
-        // What is in the way is found again by whoever asks for the first byte that is missing.
-        let _ = self.try_now(c, span, into, &mut done);
+        // A fault is found again when the first missing byte is loaded.
+        let _ = self.read_cached(torrent, span, into, &mut done);
         done
     }
 
     /// `done` grows by the bytes that are in place.
-    fn try_now(&mut self, c: &TorrentFiles, span: BlockSpan, into: &mut [u8], done: &mut usize) -> Result<(), Miss> {
-        if self.waits.contains(&c.key) {
+    fn read_cached(&mut self, torrent: &TorrentFiles, span: BlockSpan, into: &mut [u8], done: &mut usize) -> Result<(), Miss> {
+        if self.without_nowait.contains(&torrent.key) {
             return Err(Miss::NotCached);
         }
-        for s in c.segments(span) {
-            let part = &mut into[*done..*done + s.len as usize];
-            if s.pad {
+        for span in torrent.file_spans(span) {
+            let part = &mut into[*done..*done + span.len as usize];
+            if span.pad {
                 part.fill(0);
                 *done += part.len();
                 continue;
             }
-            let Some((.., fd)) = self.files.iter().find(|(t, f, _)| *f == s.file && *t == c.key) else {
+            let Some((.., fd)) = self.files.iter().find(|(t, file, _)| *file == span.file && *t == torrent.key) else {
                 return Err(Miss::NotCached);
             };
             let mut got = 0;
             while got < part.len() {
-                match read_now(c, fd, &mut part[got..], s.at + got as u64) {
-                    Ok(0) => return Err(Miss::Fault(c.fault_plain(FaultKind::Changed, s.file))),
+                match read_nowait(torrent.fs, fd, &mut part[got..], span.at + got as u64) {
+                    Ok(0) => return Err(Miss::Fault(torrent.fault_without_errno(FaultKind::Changed, span.file))),
                     Ok(n) => {
                         got += n;
                         *done += n;
@@ -106,19 +109,19 @@ impl ReadPath {
                     Err(Errno::INTR) => {}
                     Err(Errno::AGAIN) => return Err(Miss::NotCached),
                     Err(Errno::NOTSUP | Errno::NOSYS | Errno::INVAL) => {
-                        self.waits.insert(c.key);
+                        self.without_nowait.insert(torrent.key);
                         return Err(Miss::NotCached);
                     }
-                    Err(e) => return Err(Miss::Fault(c.fault(Operation::Read, s.file, e))),
+                    Err(e) => return Err(Miss::Fault(torrent.fault(Operation::Read, span.file, e))),
                 }
             }
         }
         Ok(())
     }
 
-    /// A worker answered: its descriptors are kept for the next loads, its bytes until they are asked for.
-    pub fn loaded(&mut self, key: TorrentKey, span: BlockSpan, files: Vec<(usize, Arc<OwnedFd>)>, bytes: Option<Box<[u8]>>) {
-        self.under_way.retain(|u| *u != (key, span));
+    /// Ends a load under way. Its descriptors are kept for the next loads, its bytes until they are asked for.
+    pub fn on_loaded(&mut self, key: TorrentKey, span: BlockSpan, files: Vec<(usize, Arc<OwnedFd>)>, bytes: Option<Box<[u8]>>) {
+        self.under_way.retain(|load| *load != (key, span));
         for (file, fd) in files {
             if !self.files.iter().any(|(t, f, _)| (*t, *f) == (key, file)) {
                 if self.files.len() >= limits::LOOP_FILES {
@@ -128,7 +131,7 @@ impl ReadPath {
             }
         }
         if let Some(bytes) = bytes {
-            // Nobody may have come for the oldest: its asker went away.
+            // The oldest may never be asked for, because its connection is closed.
             if self.sent.len() >= limits::LOADS_WAITING {
                 self.sent.pop_front();
             }
@@ -136,31 +139,31 @@ impl ReadPath {
         }
     }
 
-    /// Whether this system can say nothing without waiting.
+    /// Whether the torrent's file system has no `RWF_NOWAIT`.
     #[cfg(test)]
-    pub fn always_waits(&self, key: TorrentKey) -> bool {
-        self.waits.contains(&key)
+    pub fn is_without_nowait(&self, key: TorrentKey) -> bool {
+        self.without_nowait.contains(&key)
     }
 
-    /// What a file system that does not know the flag makes of a torrent.
+    /// Takes the torrent's file system for one without `RWF_NOWAIT`.
     #[cfg(test)]
-    pub fn waits_for(&mut self, key: TorrentKey) {
-        self.waits.insert(key);
+    pub fn set_without_nowait(&mut self, key: TorrentKey) {
+        self.without_nowait.insert(key);
         self.files.clear();
     }
 
-    /// The torrent is closed.
+    /// Forgets a torrent.
     pub fn forget(&mut self, key: TorrentKey) {
         self.files.retain(|(t, ..)| *t != key);
         self.under_way.retain(|(t, _)| *t != key);
         self.sent.retain(|(t, ..)| *t != key);
-        self.waits.remove(&key);
+        self.without_nowait.remove(&key);
     }
 }
 
-fn read_now(c: &TorrentFiles, fd: &OwnedFd, into: &mut [u8], at: u64) -> Result<usize, Errno> {
-    match c.fs {
-        // Memory is never far away, and tmpfs does not know the flag.
+fn read_nowait(fs: FsKind, fd: &OwnedFd, into: &mut [u8], at: u64) -> Result<usize, Errno> {
+    match fs {
+        // A read from memory does not wait, and tmpfs does not know the flag.
         FsKind::Memory => rustix::io::pread(fd, into, at),
         _ => rustix::io::preadv2(fd, &mut [IoSliceMut::new(into)], at, ReadWriteFlags::NOWAIT),
     }

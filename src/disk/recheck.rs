@@ -1,44 +1,37 @@
-//! Opening a torrent: which pieces does the disk really hold?
+//! Opening a torrent: finds the pieces that the disk holds, and hashes content where no record can be trusted.
 //!
 //! ```text
-//!   lock -> record good?  --yes--> files as they were? --yes--> believe (after an unclean stop: sample, then believe)
-//!              |                        '--no--> hash the pieces of the files that changed
-//!              '--no (or told to check)--> hash whatever lies there; holes are passed over
+//!   lock ──► record good? ──yes──► files as they were? ──yes──► trust it (after an unclean stop: hash a sample, then trust it)
+//!                 │                       └──no──► hash the pieces of the files that changed
+//!                 └──no, or `check`──► hash all content; holes are not read
 //! ```
 //!
-//! Invariants: a piece is claimed only if a record that can be believed says so or its hash was right just now; content is
-//! never written here except that empty files of a download are made. The work is cut into steps of one piece, so that the
-//! worker serves others in between.
+//! Invariants: a piece is claimed only if a trusted record claims it or its hash was right just now; no content is written
+//! here but the empty files of a download. The work is cut into steps of one piece, so the worker runs jobs in between.
 
 use super::api::OpenTorrent;
-use super::dir::{Dir, FsKind};
-use super::fault::{DiskFault, FaultKind, Operation};
-use super::files::{OpenFiles, PresizedFiles, TorrentFiles};
-use super::layout::Layout;
+use super::dir::FsKind;
+use super::fault::{DiskFault, FaultKind, Operation, PrintablePath};
 use super::limits;
-use super::resume::{FileStamp, RecordFile, StampTable};
+use super::open_files::OpenFiles;
+use super::piece_checker::PieceChecker;
+use super::resume::RecordFile;
+use super::stamp::{FileStamp, StampTable};
 use super::stat_many::StatMany;
+use super::torrent_files::TorrentFiles;
 use crate::units::{Bitfield, PieceIndex, TorrentKey};
-use crate::wire::{FileEntry, for_fat};
-use rustix::fs::{Access, AtFlags, FileType, SeekFrom, Stat};
+use crate::wire::FileEntry;
+use rustix::fs::{Access, AtFlags, FileType, Stat};
 use rustix::io::Errno;
-use sha1::{Digest, Sha1};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A torrent that is open.
-pub(super) struct OpenedContent {
-    pub content: Arc<TorrentFiles>,
-    pub have: Bitfield,
-    pub notes: Vec<String>,
-}
-
-/// What the worker keeps of an open torrent besides its content.
+/// The record of an open torrent, as its home worker keeps it.
 pub(super) struct ResumeState {
-    pub content: Arc<TorrentFiles>,
-    pub resume: Option<RecordFile>,
+    pub torrent: Arc<TorrentFiles>,
+    pub record: Option<RecordFile>,
     pub stamps: StampTable,
     wanted: Option<Vec<bool>>,
 }
@@ -48,47 +41,48 @@ impl ResumeState {
         self.wanted.as_ref().is_none_or(|wanted| wanted.get(file).copied().unwrap_or(true))
     }
 
-    /// Whether the wanted files are where they should be, if these pieces are all that was wanted: before somebody hears that a torrent
-    /// is complete, a file that was taken away or cut long after it was written is noticed. Of very many files some are looked at, evenly
-    /// spread, and the rest at the next start, because of what `looks` tells.
+    /// Checks that the wanted files exist and have their length, if these pieces complete them: a file that was removed or
+    /// truncated long after it was written is noticed before the torrent is reported complete. Of very many files an evenly
+    /// spread part is checked, and the rest at the next start, for the reason that `stat_many.rs` gives.
     pub fn check_wanted_files(&self, have: &Bitfield) -> Result<(), DiskFault> {
-        let c = &self.content;
-        let wanted = || c.layout.on_disk().filter(|(file, f)| f.length > 0 && self.wants(*file));
+        let torrent = &self.torrent;
+        let wanted = || torrent.layout.on_disk().filter(|(file, f)| f.length > 0 && self.wants(*file));
         let mut count = 0;
         for (_, f) in wanted() {
-            if !c.geometry.pieces_of(f.offset, f.offset + f.length).all(|p| have.has(p)) {
+            if !torrent.geometry.pieces_of(f.offset, f.offset + f.length).all(|p| have.has(p)) {
                 return Ok(());
             }
             count += 1;
         }
-        for (file, f) in wanted().step_by(usize::max(1, count / limits::LAST_LOOKS)) {
-            let stat = c.tree.stat(&f.to_path())?;
+        for (file, f) in wanted().step_by(usize::max(1, count / limits::FINAL_STATS)) {
+            let stat = torrent.dir.stat(&f.to_path())?;
             let whole = |s: Stat| FileType::from_raw_mode(s.st_mode) == FileType::RegularFile && s.st_size as u64 >= f.length;
             if !stat.is_some_and(whole) {
-                return Err(c.fault_plain(FaultKind::Changed, file));
+                return Err(torrent.fault_without_errno(FaultKind::Changed, file));
             }
         }
         Ok(())
     }
 }
 
-/// A torrent on its way to being open.
+/// A torrent that is being opened.
 pub(super) struct Recheck {
-    kept: ResumeState,
+    state: ResumeState,
     have: Bitfield,
-    /// What the record claimed, if there was one to believe.
+    /// The pieces that a trusted record claimed.
     claimed: Option<Bitfield>,
     notes: Notes,
-    /// Pieces to hash, last one first.
+    /// Pieces to hash, the first one last.
     todo: Vec<PieceIndex>,
-    of: u32,
-    /// The pieces in `todo` are a sample: if one fails, everything claimed is hashed.
+    /// The length of `todo` at first.
+    pieces: u32,
+    /// `todo` is a sample: if one piece of it is bad, every claimed piece is hashed.
     sampling: bool,
-    proof: PieceChecker,
+    checker: PieceChecker,
     reported: Instant,
 }
 
-/// Sentences for the user, of a torrent with very many files not one for each.
+/// Sentences for the user, at most [`limits::NOTES`].
 #[derive(Default)]
 struct Notes {
     first: Vec<String>,
@@ -97,13 +91,14 @@ struct Notes {
 
 impl Notes {
     fn add(&mut self, text: impl FnOnce() -> String) {
-        match self.first.len() < limits::NOTES {
-            true => self.first.push(text()),
-            false => self.more += 1,
+        if self.first.len() < limits::NOTES {
+            self.first.push(text());
+        } else {
+            self.more += 1;
         }
     }
 
-    fn texts(mut self) -> Vec<String> {
+    fn into_texts(mut self) -> Vec<String> {
         if self.more > 0 {
             self.first.push(format!("and {} more like these", self.more));
         }
@@ -111,85 +106,72 @@ impl Notes {
     }
 }
 
-/// What one step came to.
+/// The result of one step.
 pub(super) enum RecheckStep {
-    Busy,
-    Progress(u32, u32),
-    Finished(Box<(ResumeState, Bitfield, Vec<String>)>),
-}
-
-/// Makes the content of what somebody wants opened; `make` makes its directory.
-pub(super) fn torrent_files(key: TorrentKey, open: OpenTorrent, make: bool) -> Result<TorrentFiles, DiskFault> {
-    let tree = Dir::open(&open.dir, make)?;
-    let fs = FsKind::of(tree.root());
-    torrent_files_on(fs, tree, key, open)
-}
-
-fn torrent_files_on(fs: FsKind, tree: Dir, key: TorrentKey, open: OpenTorrent) -> Result<TorrentFiles, DiskFault> {
-    let OpenTorrent { info_hash, geometry, files, hashes, dir, read_only, .. } = open;
-    let files = if matches!(fs, FsKind::Fat { .. }) { for_fat(&files) } else { files };
-    let Some(layout) = Layout::new(files, &geometry) else { return Err(DiskFault::plain(FaultKind::Internal, &dir)) };
-    let grown = PresizedFiles::none(layout.len());
-    Ok(TorrentFiles { key, info_hash, geometry, layout, hashes, tree, fs, read_only, grown })
+    /// More pieces are to be hashed. `progress`: pieces hashed and pieces to hash, where a report is due.
+    Unfinished { recheck: Box<Recheck>, progress: Option<(u32, u32)> },
+    /// The torrent is open.
+    Finished { state: Box<ResumeState>, have: Bitfield, notes: Vec<String> },
 }
 
 impl Recheck {
-    /// Looks at everything without reading content; what must be read becomes `todo`.
+    /// Looks at every file without reading content. Pieces that have to be hashed are left to [`step`](Self::step).
     pub fn begin(key: TorrentKey, open: OpenTorrent, state_dir: Option<&Path>) -> Result<Recheck, DiskFault> {
         let (check, wanted) = (open.check, open.wanted.clone());
         let mut notes = Notes::default();
-        let mut resume = None;
+        let mut record_file = None;
         if let Some(dir) = state_dir {
-            match RecordFile::lock(dir, &open.info_hash) {
-                Ok(r) => resume = Some(r),
-                Err(f) if f.kind == FaultKind::Locked => return Err(f),
-                Err(f) => notes.add(|| format!("no resume record will be kept: {f}")),
+            match RecordFile::lock(dir, &open.info_hashes) {
+                Ok(locked) => record_file = Some(locked),
+                Err(fault) if fault.kind == FaultKind::Locked => return Err(fault),
+                Err(fault) => notes.add(|| format!("no resume record will be written: {fault}")),
             }
         }
-        let make = !open.read_only;
-        let content = Arc::new(torrent_files(key, open, make)?);
-        let record = resume.as_mut().and_then(|r| r.load(&content)).filter(|_| !check);
+        let create = !open.read_only;
+        let torrent = Arc::new(TorrentFiles::open(key, open, create)?);
+        let record = record_file.as_mut().and_then(|r| r.load(&torrent)).filter(|_| !check);
         let running = record.as_ref().is_some_and(|r| r.running);
-        // The record's stamps become those of today, one by one: of very many files there is no room for two lists.
+        // The record's table becomes the new one, file by file: of very many files there is no memory for two.
         let (claimed, stamps) = match record {
             Some(record) => (Some(record.have), record.stamps),
-            None => (None, StampTable::none(content.layout.len())),
+            None => (None, StampTable::none(torrent.layout.len())),
         };
-        let mut o = Recheck {
-            have: claimed.clone().unwrap_or_else(|| Bitfield::empty(content.geometry.pieces())),
+        let mut recheck = Recheck {
+            have: claimed.clone().unwrap_or_else(|| Bitfield::empty(torrent.geometry.pieces())),
             claimed,
-            kept: ResumeState { stamps, content, resume, wanted },
+            state: ResumeState { stamps, torrent, record: record_file, wanted },
             notes,
             todo: Vec::new(),
-            of: 0,
+            pieces: 0,
             sampling: false,
-            proof: PieceChecker::new(limits::READ_BYTES),
+            checker: PieceChecker::new(limits::READ_BYTES),
             reported: Instant::now(),
         };
-        let todo = o.stat_files(running)?;
-        match o.claimed {
-            Some(_) => o.plan(todo),
-            None => o.plan(o.kept.content.geometry.all_pieces()),
+        let todo = recheck.compare_files(running)?;
+        if recheck.claimed.is_some() {
+            recheck.plan(todo);
+        } else {
+            recheck.plan(recheck.state.torrent.geometry.all_pieces());
         }
-        Ok(o)
+        Ok(recheck)
     }
 
-    /// Looks at each file's path, and takes over what the record claims as far as the files bear it out; answers with the pieces
-    /// of those that must be hashed. `running`: the record was written while the torrent was open for writing.
-    fn stat_files(&mut self, running: bool) -> Result<BTreeSet<PieceIndex>, DiskFault> {
-        let c = self.kept.content.clone();
-        let mut looks = StatMany::at(&c.tree);
+    /// Takes a stamp of every file and compares it with the record's. Returns the pieces to hash. `running`: the record was
+    /// written while the torrent was open for writing.
+    fn compare_files(&mut self, running: bool) -> Result<BTreeSet<PieceIndex>, DiskFault> {
+        let torrent = self.state.torrent.clone();
+        let mut stats = StatMany::new(&torrent.dir);
         let (mut todo, mut touched) = (BTreeSet::new(), Vec::new());
-        for (file, f) in c.layout.on_disk() {
-            let now = found(&c, &mut looks, file, self.kept.wants(file))?;
-            let then = self.kept.stamps.replace(file, now);
+        for (file, f) in torrent.layout.on_disk() {
+            let now = stamp_of(&torrent, &mut stats, file, self.state.wants(file))?;
+            let then = self.state.stamps.replace(file, now);
             if self.claimed.is_none() || f.length == 0 {
                 continue;
             }
-            match self.compare_to_record(file, then, now, running && !c.read_only) {
+            match self.compare_file(file, then, now, running && !torrent.read_only) {
                 FileChange::None => {}
                 FileChange::Ours => touched.push(file),
-                FileChange::Theirs => todo.extend(c.geometry.pieces_of(f.offset, f.offset + f.length)),
+                FileChange::Theirs => todo.extend(torrent.geometry.pieces_of(f.offset, f.offset + f.length)),
             }
         }
         if todo.is_empty() && !touched.is_empty() {
@@ -199,86 +181,83 @@ impl Recheck {
         Ok(todo)
     }
 
-    fn present(&self, file: usize) -> bool {
-        self.kept.stamps.get(file).is_some()
+    fn exists(&self, file: usize) -> bool {
+        self.state.stamps.get(file).is_some()
     }
 
-    /// Gives up what a file does not hold any more, and says how it changed.
-    fn compare_to_record(&mut self, file: usize, then: Option<FileStamp>, now: Option<FileStamp>, running: bool) -> FileChange {
-        let c = self.kept.content.clone();
-        let f = c.layout.file(file);
-        let (start, end) = c.layout.range(file);
-        let path = || shown(&f.to_path());
+    /// Clears the pieces that a file cannot hold any more, and returns how the file changed.
+    fn compare_file(&mut self, file: usize, then: Option<FileStamp>, now: Option<FileStamp>, running: bool) -> FileChange {
+        let torrent = self.state.torrent.clone();
+        let f = torrent.layout.file(file);
+        let (start, end) = torrent.layout.range(file);
+        let path = || PrintablePath(&f.to_path()).to_string();
         let Some(now) = now else {
-            let lost = c.geometry.pieces_of(start, end).filter(|&p| self.have.clear(p)).count();
+            let lost = torrent.geometry.pieces_of(start, end).filter(|&p| self.have.clear(p)).count();
             if lost > 0 {
                 self.notes.add(|| format!("{}: is gone, {lost} pieces will be fetched again", path()));
             }
             return FileChange::None;
         };
-        // Whatever was cut off is not there, though the record was written after somebody cut it.
-        let cut = c.geometry.pieces_of(start + now.size.min(f.length), end).filter(|&p| self.have.clear(p)).count();
+        // Bytes that were cut off are lost, even if the record was written after that.
+        let cut = torrent.geometry.pieces_of(start + now.size.min(f.length), end).filter(|&p| self.have.clear(p)).count();
         if cut > 0 {
             self.notes.add(|| format!("{}: is shorter than it was, {cut} pieces will be fetched again", path()));
         }
         if now.size > f.length {
             self.notes.add(|| format!("{}: is longer than it should be, the rest is left alone", path()));
         }
-        let change = compare(then, now, running, c.fs, f.length);
+        let change = compare(then, now, running, torrent.fs, f.length);
         if change == FileChange::Theirs {
-            let again = c.geometry.pieces_of(start, end).count();
+            let again = torrent.geometry.pieces_of(start, end).count();
             self.notes.add(|| format!("{}: content changed, {again} pieces checked again", path()));
         }
         change
     }
 
-    /// First and last claimed piece of each touched file, evenly thinned out.
+    /// The first and last claimed piece of each of these files; of many files an evenly spread part.
     fn sample(&self, touched: &[usize]) -> BTreeSet<PieceIndex> {
-        let c = &self.kept.content;
+        let torrent = &self.state.torrent;
         let step = touched.len().div_ceil(limits::SAMPLE_PIECES / 2);
-        let mut out = BTreeSet::new();
+        let mut sample = BTreeSet::new();
         for &file in touched.iter().step_by(step) {
-            let (start, end) = c.layout.range(file);
-            let mut claimed = c.geometry.pieces_of(start, end).filter(|&p| self.have.has(p));
-            out.extend(claimed.next());
-            out.extend(claimed.last());
+            let (start, end) = torrent.layout.range(file);
+            let mut claimed = torrent.geometry.pieces_of(start, end).filter(|&p| self.have.has(p));
+            sample.extend(claimed.next());
+            sample.extend(claimed.last());
         }
-        out
+        sample
     }
 
-    /// Drops pieces that cannot be good because a file of theirs is not there or ends too early.
+    /// Sets the pieces to hash; those with a missing or too short file are cleared without reading.
     fn plan(&mut self, pieces: impl IntoIterator<Item = PieceIndex>) {
-        let c = self.kept.content.clone();
-        for p in pieces {
-            let whole = c
-                .segments(c.geometry.whole(p))
-                .all(|s| s.pad || self.kept.stamps.get(s.file).is_some_and(|st| st.size >= s.at + s.len));
-            match whole {
-                true => self.todo.push(p),
-                false => drop(self.have.clear(p)),
+        let torrent = self.state.torrent.clone();
+        for piece in pieces {
+            let mut spans = torrent.file_spans(torrent.geometry.whole(piece));
+            let long_enough = |stamp: FileStamp, end: u64| stamp.size >= end;
+            if spans.all(|s| s.pad || self.state.stamps.get(s.file).is_some_and(|stamp| long_enough(stamp, s.at + s.len))) {
+                self.todo.push(piece);
+            } else {
+                self.have.clear(piece);
             }
         }
         self.todo.reverse();
-        self.of = self.todo.len() as u32;
+        self.pieces = self.todo.len() as u32;
     }
 
     /// Hashes one piece, or finishes.
-    pub fn step(mut self, files: &mut OpenFiles) -> Result<(Option<Recheck>, RecheckStep), DiskFault> {
-        let Some(piece) = self.todo.pop() else {
-            let done = self.finish(files)?;
-            return Ok((None, RecheckStep::Finished(Box::new(done))));
-        };
-        let c = self.kept.content.clone();
-        let good = match self.proof.is_good(&c, files, piece) {
+    pub fn step(mut self, open_files: &mut OpenFiles) -> Result<RecheckStep, DiskFault> {
+        let Some(piece) = self.todo.pop() else { return self.finish(open_files) };
+        let torrent = self.state.torrent.clone();
+        let good = match self.checker.is_good(&torrent, open_files, piece) {
             Ok(good) => good,
-            // The file got shorter or went away since we looked: not good, and not the end of the world.
-            Err(f) if matches!(f.kind, FaultKind::Changed | FaultKind::Missing) => false,
-            Err(f) => return Err(f),
+            // The file was truncated or removed since its stamp was taken: the piece is bad, and opening goes on.
+            Err(fault) if matches!(fault.kind, FaultKind::Changed | FaultKind::Missing) => false,
+            Err(fault) => return Err(fault),
         };
         if good {
             self.have.set(piece);
-            // Right now, but perhaps only in the page cache: the next checkpoint must not claim it unsynced.
-            files.mark_unsynced(&c, piece);
+            // It may be in the page cache only: the next checkpoint must not claim it unsynced.
+            open_files.mark_unsynced(&torrent, piece);
         } else {
             self.have.clear(piece);
             if self.sampling {
@@ -289,93 +268,110 @@ impl Recheck {
                 self.plan(all);
             }
         }
-        let step = match self.reported.elapsed() < Duration::from_millis(limits::CHECK_REPORT_MS) {
-            true => RecheckStep::Busy,
-            false => {
-                self.reported = Instant::now();
-                RecheckStep::Progress(self.of - self.todo.len() as u32, self.of)
-            }
-        };
-        Ok((Some(self), step))
-    }
-
-    fn finish(mut self, files: &mut OpenFiles) -> Result<(ResumeState, Bitfield, Vec<String>), DiskFault> {
-        let c = self.kept.content.clone();
-        let missing = |(file, _): &(usize, FileEntry<'_>)| self.kept.wants(*file) && !self.present(*file);
-        if c.read_only {
-            let gone: Vec<_> = c.layout.on_disk().filter(missing).collect();
-            if let Some((file, _)) = gone.first() {
-                if self.have.is_empty() {
-                    return Err(c.fault_plain(FaultKind::Missing, *file));
-                }
-            }
-            gone.iter().for_each(|(_, f)| self.notes.add(|| format!("{}: is not there", shown(&f.to_path()))));
-        } else {
-            let empty: Vec<_> = c.layout.on_disk().filter(missing).filter(|(_, f)| f.length == 0).map(|(i, _)| i).collect();
-            for file in empty {
-                files.get(&c, file, true)?;
-            }
-            self.check_write_access()?;
-            // From now on we write: a record that says "at rest" would make every file look changed after a crash.
-            // It claims no more than the old one did: what was hashed just now is not known to be on the disk.
-            if let (Some(r), Some(mut claimed)) = (self.kept.resume.as_mut(), self.claimed) {
-                if !self.have.is_full() {
-                    let bad: Vec<_> = claimed.iter().filter(|&p| !self.have.has(p)).collect();
-                    for p in bad {
-                        claimed.clear(p);
-                    }
-                    if let Err(f) = r.save(&c, &claimed, &self.kept.stamps, true) {
-                        // Not fatal: after a crash more will be hashed than need be.
-                        self.notes.add(|| format!("the resume record could not be renewed: {f}"));
-                    }
-                }
-            }
+        let mut progress = None;
+        if self.reported.elapsed() >= Duration::from_millis(limits::CHECK_REPORT_MS) {
+            self.reported = Instant::now();
+            progress = Some((self.pieces - self.todo.len() as u32, self.pieces));
         }
-        Ok((self.kept, self.have, self.notes.texts()))
+        Ok(RecheckStep::Unfinished { recheck: Box::new(self), progress })
     }
-}
 
-impl Recheck {
-    /// Finds out before the first peer is asked whether what is missing could be written at all.
+    fn finish(mut self, open_files: &mut OpenFiles) -> Result<RecheckStep, DiskFault> {
+        if self.state.torrent.read_only {
+            self.note_missing_files()?;
+        } else {
+            self.create_empty_files(open_files)?;
+            self.check_write_access()?;
+            self.save_running_record();
+        }
+        Ok(RecheckStep::Finished { state: Box::new(self.state), have: self.have, notes: self.notes.into_texts() })
+    }
+
+    fn missing_files(&self) -> impl Iterator<Item = (usize, FileEntry<'_>)> {
+        self.state.torrent.layout.on_disk().filter(|(file, _)| self.state.wants(*file) && !self.exists(*file))
+    }
+
+    /// Fails if a seed has no content at all.
+    fn note_missing_files(&mut self) -> Result<(), DiskFault> {
+        let torrent = self.state.torrent.clone();
+        let missing: Vec<usize> = self.missing_files().map(|(file, _)| file).collect();
+        if let Some(file) = missing.first().filter(|_| self.have.is_empty()) {
+            return Err(torrent.fault_without_errno(FaultKind::Missing, *file));
+        }
+        for file in missing {
+            self.notes.add(|| format!("{}: does not exist", PrintablePath(&torrent.layout.path(file))));
+        }
+        Ok(())
+    }
+
+    fn create_empty_files(&self, open_files: &mut OpenFiles) -> Result<(), DiskFault> {
+        for (file, _) in self.missing_files().filter(|(_, f)| f.length == 0) {
+            open_files.get(&self.state.torrent, file, true)?;
+        }
+        Ok(())
+    }
+
+    /// Checks before the first peer is asked that missing content could be written.
     fn check_write_access(&self) -> Result<(), DiskFault> {
-        let c = &self.kept.content;
-        let may = |path: &Path, access| match rustix::fs::accessat(c.tree.root(), path, access, AtFlags::EACCESS) {
+        let torrent = &self.state.torrent;
+        let check = |path: &Path, access| match rustix::fs::accessat(torrent.dir.root(), path, access, AtFlags::EACCESS) {
             Err(e) if matches!(e, Errno::ACCESS | Errno::ROFS | Errno::PERM) => Err(e),
             _ => Ok(()),
         };
-        let may_make = may(Path::new("."), Access::WRITE_OK | Access::EXEC_OK);
-        for (file, f) in c.layout.on_disk().filter(|(file, f)| f.length > 0 && self.kept.wants(*file)) {
-            if c.geometry.pieces_of(f.offset, f.offset + f.length).all(|p| self.have.has(p)) {
+        let may_create = check(Path::new("."), Access::WRITE_OK | Access::EXEC_OK);
+        for (file, f) in torrent.layout.on_disk().filter(|(file, f)| f.length > 0 && self.state.wants(*file)) {
+            if torrent.geometry.pieces_of(f.offset, f.offset + f.length).all(|p| self.have.has(p)) {
                 continue;
             }
-            match self.present(file) {
-                true => may(&f.to_path(), Access::WRITE_OK).map_err(|e| c.fault(Operation::Open, file, e))?,
-                false => may_make.map_err(|e| c.fault(Operation::Create, file, e))?,
+            if self.exists(file) {
+                check(&f.to_path(), Access::WRITE_OK).map_err(|e| torrent.fault(Operation::Open, file, e))?;
+            } else {
+                may_create.map_err(|e| torrent.fault(Operation::Create, file, e))?;
             }
         }
         Ok(())
     }
+
+    /// Marks the record as running before the first write: else every file would look changed by another program after a
+    /// crash. It claims no more than before, since pieces that were hashed just now are not known to be synced.
+    fn save_running_record(&mut self) {
+        let (Some(record), Some(mut claimed)) = (self.state.record.as_mut(), self.claimed.take()) else { return };
+        if self.have.is_full() {
+            return;
+        }
+        let bad: Vec<_> = claimed.iter().filter(|&p| !self.have.has(p)).collect();
+        for piece in bad {
+            claimed.clear(piece);
+        }
+        if let Err(fault) = record.save(&self.state.torrent, &claimed, &self.state.stamps, true) {
+            // Not fatal: after a crash more content will be hashed.
+            self.notes.add(|| format!("the resume record could not be renewed: {fault}"));
+        }
+    }
 }
 
-/// What lies at the file's path now. Refuses what is not ours and what cannot fit before anything is touched.
-fn found(c: &TorrentFiles, looks: &mut StatMany<'_>, file: usize, wanted: bool) -> Result<Option<FileStamp>, DiskFault> {
-    let f = c.layout.file(file);
-    if matches!(c.fs, FsKind::Fat { file_max } if f.length > file_max) && !c.read_only && wanted {
-        return Err(c.fault_plain(FaultKind::TooLarge, file));
+/// The stamp of a file; `None` if it does not exist. Fails if the path is taken by something else, or if the file system
+/// cannot hold the file: both before anything is created.
+fn stamp_of(torrent: &TorrentFiles, stats: &mut StatMany<'_>, file: usize, wanted: bool) -> Result<Option<FileStamp>, DiskFault> {
+    let f = torrent.layout.file(file);
+    if matches!(torrent.fs, FsKind::Fat { file_max } if f.length > file_max) && !torrent.read_only && wanted {
+        return Err(torrent.fault_without_errno(FaultKind::TooLarge, file));
     }
-    match looks.stat(&f.to_path())? {
+    match stats.stat(&f.to_path())? {
         Some(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => {
-            Err(c.fault_plain(FaultKind::Exists, file))
+            Err(torrent.fault_without_errno(FaultKind::Exists, file))
         }
         stat => Ok(stat.as_ref().map(FileStamp::of)),
     }
 }
 
+/// How a file differs from the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FileChange {
     None,
-    /// Different in the way our own writing makes it different.
+    /// As writes of rill after the record would change it.
     Ours,
+    /// In another way.
     Theirs,
 }
 
@@ -389,133 +385,40 @@ fn compare(then: Option<FileStamp>, now: FileStamp, running: bool, fs: FsKind, l
         FsKind::Fat { .. } => fat_same_time(then.mtime_s, now.mtime_s),
         _ => (then.mtime_s, then.mtime_ns) == (now.mtime_s, now.mtime_ns),
     };
+    if same_file && same_time && then.size == now.size {
+        return FileChange::None;
+    }
     let later = (now.mtime_s, now.mtime_ns) >= (then.mtime_s, then.mtime_ns);
-    match (same_file, same_time && then.size == now.size) {
-        (true, true) => FileChange::None,
-        (true, false) if running && later && now.size >= then.size && now.size <= length.max(then.size) => FileChange::Ours,
-        _ => FileChange::Theirs,
-    }
+    let grown = now.size >= then.size && now.size <= length.max(then.size);
+    if same_file && running && later && grown { FileChange::Ours } else { FileChange::Theirs }
 }
 
-/// FAT counts in steps of two seconds and in local time, so a change of zone or of summer time shifts everything.
+/// Whether two times may be one on FAT, which counts in steps of two seconds and in local time: a change of zone or of
+/// summer time shifts all of them.
 fn fat_same_time(a: i64, b: i64) -> bool {
-    let d = a.abs_diff(b) as i64;
-    let from_quarter = d % 900;
-    d <= 26 * 3600 && (from_quarter <= limits::FAT_MTIME_SLACK_S || 900 - from_quarter <= limits::FAT_MTIME_SLACK_S)
-}
-
-fn shown(path: &Path) -> String {
-    path.to_string_lossy().chars().map(|c| if c.is_control() { '?' } else { c }).collect()
-}
-
-/// Tells whether a piece on the disk is good, with the least reading.
-pub(super) struct PieceChecker {
-    /// Made when the first piece is read: of a thousand torrents that are opened most need none.
-    buf: Vec<u8>,
-    read_bytes: usize,
-    /// The hash of so many zeros, for pieces that are nothing but holes.
-    zeros: Option<(u32, [u8; 20])>,
-}
-
-impl PieceChecker {
-    /// One that reads so many bytes at once.
-    pub fn new(read_bytes: usize) -> PieceChecker {
-        PieceChecker { buf: Vec::new(), read_bytes, zeros: None }
-    }
-
-    /// Whether the piece's hash is as it should be.
-    pub fn is_good(&mut self, c: &Arc<TorrentFiles>, files: &mut OpenFiles, piece: PieceIndex) -> Result<bool, DiskFault> {
-        let expected = c.expected(piece).0;
-        if self.is_hole(c, files, piece)? {
-            return Ok(self.zero_hash(c.geometry.piece_len(piece)) == expected);
-        }
-        Ok(self.hash(c, files, piece)? == expected)
-    }
-
-    /// The piece's hash, from the disk.
-    pub fn hash(&mut self, c: &Arc<TorrentFiles>, files: &mut OpenFiles, piece: PieceIndex) -> Result<[u8; 20], DiskFault> {
-        let (mut hasher, mut rest) = (Sha1::new(), Some(c.geometry.whole(piece)));
-        self.buf.resize(self.read_bytes, 0);
-        while let Some(span) = rest {
-            let now = span.first(self.buf.len() as u32);
-            let part = &mut self.buf[..now.len() as usize];
-            files.read(c, c.geometry.offset(now), part)?;
-            hasher.update(part);
-            rest = span.after(now.len());
-        }
-        Ok(hasher.finalize().into())
-    }
-
-    /// Whether no byte of the piece was ever written, as far as the file system can tell.
-    fn is_hole(&self, c: &Arc<TorrentFiles>, files: &mut OpenFiles, piece: PieceIndex) -> Result<bool, DiskFault> {
-        if !c.fs.sparse() {
-            return Ok(false);
-        }
-        for s in c.segments(c.geometry.whole(piece)).filter(|s| !s.pad) {
-            let fd = files.get(c, s.file, false)?;
-            match rustix::fs::seek(&**fd, SeekFrom::Data(s.at)) {
-                Ok(data) if data < s.at + s.len => return Ok(false),
-                Ok(_) | Err(Errno::NXIO) => {}
-                Err(_) => return Ok(false),
-            }
-        }
-        Ok(true)
-    }
-
-    fn zero_hash(&mut self, len: u32) -> [u8; 20] {
-        if let Some((l, h)) = self.zeros {
-            if l == len {
-                return h;
-            }
-        }
-        self.buf.clear();
-        self.buf.resize(self.read_bytes, 0);
-        let (mut hasher, mut left) = (Sha1::new(), len as usize);
-        while left > 0 {
-            let n = left.min(self.buf.len());
-            hasher.update(&self.buf[..n]);
-            left -= n;
-        }
-        let h = hasher.finalize().into();
-        self.zeros = Some((len, h));
-        h
-    }
+    let difference = a.abs_diff(b) as i64;
+    let from_quarter = difference % 900;
+    let slack = limits::FAT_MTIME_SLACK_S;
+    difference <= 26 * 3600 && (from_quarter <= slack || 900 - from_quarter <= slack)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::TestDisk;
+    use super::super::testing::TestDisk;
     use super::*;
     use crate::disk::StorageMode;
 
     #[test]
     fn f6_what_the_file_system_cannot_hold_is_refused_before_anything_is_made() {
-        let w = TestDisk::new(StorageMode::Plain, 65_536, &[("small", 1000), ("large", 100_000)]);
+        let disk = TestDisk::new(StorageMode::Plain, 65_536, &[("small", 1000), ("large", 100_000)]);
         let large = |file_max, wanted| {
-            let c = TorrentFiles { fs: FsKind::Fat { file_max }, ..torrent_files(w.key, w.torrent.clone(), true).unwrap() };
-            found(&c, &mut StatMany::at(&c.tree), 1, wanted).map_err(|fault| fault.kind)
+            let torrent = TorrentFiles { fs: FsKind::Fat { file_max }, ..disk.torrent_files() };
+            stamp_of(&torrent, &mut StatMany::new(&torrent.dir), 1, wanted).map_err(|fault| fault.kind)
         };
         assert_eq!(large(99_999, true), Err(FaultKind::TooLarge));
-        assert_eq!(large(99_999, false), Ok(None), "nobody wants it");
+        assert_eq!(large(99_999, false), Ok(None), "the file is not wanted");
         assert_eq!(large(100_000, true), Ok(None));
-        assert!(!w.path("small").exists());
-    }
-
-    #[test]
-    fn t9_on_fat_files_lie_under_names_that_it_can_hold() {
-        let w = TestDisk::new(StorageMode::Plain, 65_536, &[("CON", 10), ("d/a:b", 20), ("d/A_b", 30), ("d/plain", 40)]);
-        let lies = |fs| {
-            let tree = Dir::open(&w.torrent.dir, true).unwrap();
-            let c = Arc::new(torrent_files_on(fs, tree, w.key, w.torrent.clone()).unwrap());
-            OpenFiles::new(4, false).write(&c, 0, &[&w.bytes]).unwrap();
-            let mut names = std::fs::read_dir(w.path("d")).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>();
-            names.sort();
-            std::fs::remove_dir_all(w.path("d")).unwrap();
-            names
-        };
-        assert_eq!(lies(FsKind::Fat { file_max: 1 << 30 }), ["A_b.1", "a_b", "plain"]);
-        assert!(w.path("_CON").exists() && !w.path("CON").exists());
-        assert_eq!(lies(FsKind::Native), ["A_b", "a:b", "plain"]);
+        assert!(!disk.path("small").exists());
     }
 
     #[test]
@@ -526,7 +429,8 @@ mod tests {
             assert_eq!(fat_same_time(then, now), same, "{then} {now}");
         }
         let then = FileStamp { inode: 1, size: 10, mtime_s: 1_700_000_000, mtime_ns: 5 };
-        // A clock that began in 1970 and was set right in between, or jumped back: another time is another content where times are exact.
+        // A clock that began in 1970 and was set right in between, or jumped back. Where times are exact, another time is
+        // another content.
         let fresh = FileStamp { mtime_s: 12, ..then };
         assert_eq!(compare(Some(then), fresh, true, FsKind::Native, 10), FileChange::Theirs);
         assert_eq!(compare(Some(fresh), then, true, FsKind::Native, 10), FileChange::Ours);

@@ -1,9 +1,10 @@
-//! Looking at very many paths without filling a small cgroup.
+//! `stat` of very many paths without filling a small cgroup.
 //!
-//! The kernel remembers about a KiB of every file that is looked at, which counts against the cgroup. Where the limit is reached in the
-//! middle of a look, ext4 may not let other files' inodes go (it asks for memory that must not call back into file systems), and the
-//! kernel kills rather than wait, though nobody uses them. Pages of files have no such trouble: they can be let go at any time, and
-//! asking for one lets inodes go, too. So every now and then the hole of a nameless file is read: as many pages as the next looks may need.
+//! The kernel keeps about 1 KiB for each inode that was looked at, and counts it against the cgroup. If the limit is reached
+//! inside a `stat`, ext4 may not evict other inodes, because it allocates memory that must not call back into a file system;
+//! the kernel then kills a process although those inodes are unused. Pages of files can be evicted at any time, and
+//! allocating one evicts inodes, too. So from time to time the hole of an unnamed file is read: as many pages as the next
+//! calls may need, ready to be evicted.
 
 use super::dir::Dir;
 use super::fault::DiskFault;
@@ -12,42 +13,41 @@ use rustix::fs::{Advice, Stat};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-/// Looks at paths of one tree, one after the other.
+/// Calls `stat` for paths of one directory, one after the other.
 pub(super) struct StatMany<'a> {
-    tree: &'a Dir,
+    dir: &'a Dir,
     count: usize,
-    cushion: Option<ReclaimablePages>,
+    cushion: Option<EvictablePages>,
 }
 
-struct ReclaimablePages {
+/// A hole, and a buffer to read it into the page cache with.
+struct EvictablePages {
     hole: OwnedFd,
     buf: Vec<u8>,
 }
 
 impl<'a> StatMany<'a> {
-    /// None so far.
-    pub fn at(tree: &'a Dir) -> StatMany<'a> {
-        StatMany { tree, count: 0, cushion: None }
+    /// For paths of this directory.
+    pub fn new(dir: &'a Dir) -> StatMany<'a> {
+        StatMany { dir, count: 0, cushion: None }
     }
 
-    /// What lies at this path now, as [`Dir::look`].
+    /// As [`Dir::stat`].
     pub fn stat(&mut self, rel: &Path) -> Result<Option<Stat>, DiskFault> {
         self.count += 1;
-        if self.count % limits::LOOKS_PER_CUSHION == 0 {
-            self.renew();
+        if self.count % limits::STATS_PER_CUSHION == 0 {
+            self.renew_cushion();
         }
-        self.tree.stat(rel)
+        self.dir.stat(rel)
     }
 
-    /// Fills the page cache a little. Where nothing can be made, there is no cushion, and mostly no need of one.
-    fn renew(&mut self) {
+    /// Fills the page cache a little. Without unnamed files there is no cushion, and mostly no need of one.
+    fn renew_cushion(&mut self) {
         if self.cushion.is_none() {
-            self.cushion = self
-                .tree
-                .unnamed_file(limits::CUSHION_BYTES)
-                .map(|hole| ReclaimablePages { hole, buf: vec![0; limits::READ_BYTES] });
+            let hole = self.dir.unnamed_file(limits::CUSHION_BYTES);
+            self.cushion = hole.map(|hole| EvictablePages { hole, buf: vec![0; limits::READ_BYTES] });
         }
-        let Some(ReclaimablePages { hole, buf }) = &mut self.cushion else { return };
+        let Some(EvictablePages { hole, buf }) = &mut self.cushion else { return };
         let _ = rustix::fs::fadvise(&*hole, 0, None, Advice::DontNeed);
         let mut at = 0;
         while let Ok(n @ 1..) = rustix::io::pread(&*hole, &mut buf[..], at) {

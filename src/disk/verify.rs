@@ -1,58 +1,67 @@
-//! Hashing content without a store: for `verify` and `create`. Blocks its caller.
+//! Hashing content without a store, for `verify` and `create`. The functions block their caller.
 //!
-//! The pieces are dealt out to two threads in turn where there are two cores: both stay close together in the file, so a
-//! spinning disk streams, and one reads while the other hashes. Nothing is written, no lock is taken, no record believed.
+//! Where there are two cores, two threads take turns at the pieces. They stay close together in the file, so a spinning disk
+//! streams, and one reads while the other hashes. Nothing is written, no lock is taken and no record is read.
 
 use super::api::OpenTorrent;
 use super::fault::{DiskFault, FaultKind};
-use super::files::{OpenFiles, TorrentFiles};
+use super::hasher::{PieceDigest, PieceHasher};
 use super::limits;
-use super::recheck::{PieceChecker, torrent_files};
+use super::open_files::OpenFiles;
+use super::piece_checker::PieceChecker;
 use super::stat_many::StatMany;
+use super::torrent_files::TorrentFiles;
 use crate::units::{Bitfield, Geometry, InfoHash, PieceIndex, SlotMap, TorrentKey};
 use crate::wire::Files;
 use rustix::fs::FileType;
+use std::cmp::Ordering;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::mpsc::{Sender, channel};
 
-/// What one file of a torrent is like.
+/// The state of one file of a torrent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileReport {
-    /// Index in the torrent's list.
+    /// Its index in the torrent.
     pub file: usize,
     /// Pieces that hold bytes of it.
     pub pieces: u32,
-    /// Those of them whose hash is wrong or that could not be read.
+    /// The part of them that is wrong or could not be read.
     pub bad: u32,
-    /// What lies there.
+    /// Its state on the disk.
     pub state: FileState,
 }
 
-/// The outward state of a file.
+/// The state of a file on the disk, without its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileState {
-    /// There, as long as it should be.
-    There,
-    /// Nothing is there.
+    /// It has the right length.
+    Present,
+    /// Nothing is at its path.
     Missing,
-    /// There, but too short.
-    Short,
-    /// There, and longer than it should be.
-    Long,
-    /// Something that is not a regular file.
-    Odd,
+    /// It is too short.
+    TooShort,
+    /// It is too long.
+    TooLong,
+    /// Something else than a regular file is at its path.
+    NotAFile,
 }
 
-impl FileReport {
-    /// Whether the file is there with nothing wrong in it.
-    pub fn is_good(&self) -> bool {
-        self.bad == 0 && matches!(self.state, FileState::There | FileState::Long)
+impl FileState {
+    fn is_long_enough(self) -> bool {
+        matches!(self, FileState::Present | FileState::TooLong)
     }
 }
 
-/// What `verify` found.
+impl FileReport {
+    /// Whether the file is long enough and has no bad piece.
+    pub fn is_good(&self) -> bool {
+        self.bad == 0 && self.state.is_long_enough()
+    }
+}
+
+/// The result of `verify`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifyReport {
     /// The good pieces.
@@ -62,44 +71,52 @@ pub struct VerifyReport {
 }
 
 impl VerifyReport {
-    /// Whether every piece is good and every file is there.
+    /// Whether every piece and every file is good.
     pub fn is_good(&self) -> bool {
         self.have.is_full() && self.files.iter().all(FileReport::is_good)
     }
 }
 
-/// Hashes what is there; `progress` gets bytes done and bytes in all. What cannot be read is bad, not an error; an error
-/// is a directory that is not there or a disk that fails.
+/// Hashes the content of a torrent. `progress` gets the bytes hashed and the bytes to hash. An unreadable file is reported as
+/// bad.
+///
+/// # Errors
+/// The directory does not exist, or the disk fails.
 pub fn verify(torrent: OpenTorrent, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, DiskFault> {
-    let content = torrent_files(any_key(), OpenTorrent { read_only: true, ..torrent }, false)?;
-    let states = states(&content)?;
-    let c = Arc::new(content);
-    let readable = |p: PieceIndex| {
-        c.segments(c.geometry.whole(p)).all(|s| s.pad || matches!(states[s.file], FileState::There | FileState::Long))
-    };
-    let todo: Vec<_> = c.geometry.all_pieces().filter(|&p| readable(p)).collect();
-    let mut have = Bitfield::empty(c.geometry.pieces());
-    each_piece(&c, todo, progress, Hash::Compare, &mut |piece, result| match result {
-        Ok((good, _)) => {
+    let torrent = TorrentFiles::open(any_key(), OpenTorrent { read_only: true, ..torrent }, false)?;
+    let states = file_states(&torrent)?;
+    let torrent = Arc::new(torrent);
+    let geometry = &torrent.geometry;
+    let is_readable = |p: PieceIndex| torrent.file_spans(geometry.whole(p)).all(|s| s.pad || states[s.file].is_long_enough());
+    let todo: Vec<_> = geometry.all_pieces().filter(|&p| is_readable(p)).collect();
+    let mut have = Bitfield::empty(geometry.pieces());
+    let check: &CheckPiece<bool> = &|checker, open_files, piece| checker.is_good(&torrent, open_files, piece);
+    for_each_piece(geometry, todo, progress, check, &mut |piece, result| match result {
+        Ok(good) => {
             if good {
                 have.set(piece);
             }
             Ok(())
         }
-        Err(f) if matches!(f.kind, FaultKind::Changed | FaultKind::Missing | FaultKind::CannotOpen | FaultKind::Exists) => Ok(()),
-        Err(f) => Err(f),
+        Err(fault) => match fault.kind {
+            FaultKind::Changed | FaultKind::Missing | FaultKind::CannotOpen | FaultKind::Exists => Ok(()),
+            _ => Err(fault),
+        },
     })?;
-    let files = c.layout.on_disk().map(|(file, _)| {
-        let (start, end) = c.layout.range(file);
-        let pieces = c.geometry.pieces_of(start, end).count() as u32;
-        let bad = c.geometry.pieces_of(start, end).filter(|&p| !have.has(p)).count() as u32;
+    let files = torrent.layout.on_disk().map(|(file, _)| {
+        let (start, end) = torrent.layout.range(file);
+        let pieces = geometry.pieces_of(start, end).count() as u32;
+        let bad = geometry.pieces_of(start, end).filter(|&p| !have.has(p)).count() as u32;
         FileReport { file, pieces, bad, state: states[file] }
     });
     let files = files.collect();
     Ok(VerifyReport { have, files })
 }
 
-/// The piece hashes of these files below `dir`, twenty bytes each, for a new torrent of this geometry.
+/// Hashes these files below `dir` for a new torrent. Returns the SHA-1 of each piece, 20 bytes a piece.
+///
+/// # Errors
+/// A file is missing, shorter than listed or unreadable.
 pub fn hash_content(
     dir: &Path,
     files: Files,
@@ -107,98 +124,93 @@ pub fn hash_content(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Vec<u8>, DiskFault> {
     let torrent = OpenTorrent {
-        info_hash: InfoHash([0; 20]),
+        info_hashes: InfoHash([0; 20]).into(),
         geometry,
         files,
-        hashes: Vec::new().into(),
+        piece_hashes: Vec::new().into(),
         dir: dir.to_path_buf(),
         wanted: None,
         read_only: true,
         check: true,
     };
-    let c = Arc::new(torrent_files(any_key(), torrent, false)?);
+    let torrent = Arc::new(TorrentFiles::open(any_key(), torrent, false)?);
     let mut hashes = vec![0; geometry.pieces() as usize * 20];
-    each_piece(&c, geometry.all_pieces().collect(), progress, Hash::Full, &mut |piece, result| {
+    let hash: &CheckPiece<PieceDigest> =
+        &|checker, open_files, piece| checker.digest(&torrent, open_files, piece, PieceHasher::sha1());
+    for_each_piece(&geometry, geometry.all_pieces().collect(), progress, hash, &mut |piece, result| {
+        let PieceDigest::Sha1(digest) = result?;
         let at = piece.as_usize() * 20;
-        hashes[at..at + 20].copy_from_slice(&result?.1);
+        hashes[at..at + 20].copy_from_slice(&digest);
         Ok(())
     })?;
     Ok(hashes)
 }
 
+/// A key for a torrent outside of any store.
 fn any_key() -> TorrentKey {
     SlotMap::<TorrentKey, ()>::default().next_key()
 }
 
-fn states(c: &TorrentFiles) -> Result<Vec<FileState>, DiskFault> {
-    let mut states = vec![FileState::There; c.layout.len()];
-    let mut looks = StatMany::at(&c.tree);
-    for (file, f) in c.layout.on_disk() {
-        states[file] = match looks.stat(&f.to_path()) {
+fn file_states(torrent: &TorrentFiles) -> Result<Vec<FileState>, DiskFault> {
+    let mut states = vec![FileState::Present; torrent.layout.len()];
+    let mut stats = StatMany::new(&torrent.dir);
+    for (file, f) in torrent.layout.on_disk() {
+        states[file] = match stats.stat(&f.to_path()) {
             Ok(None) => FileState::Missing,
-            Ok(Some(s)) if FileType::from_raw_mode(s.st_mode) != FileType::RegularFile => FileState::Odd,
-            Ok(Some(s)) => match (s.st_size as u64).cmp(&f.length) {
-                std::cmp::Ordering::Less => FileState::Short,
-                std::cmp::Ordering::Equal => FileState::There,
-                std::cmp::Ordering::Greater => FileState::Long,
+            Ok(Some(stat)) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => FileState::NotAFile,
+            Ok(Some(stat)) => match (stat.st_size as u64).cmp(&f.length) {
+                Ordering::Less => FileState::TooShort,
+                Ordering::Equal => FileState::Present,
+                Ordering::Greater => FileState::TooLong,
             },
-            Err(f) if f.kind == FaultKind::Exists => FileState::Missing, // a directory on its way is a file
-            Err(f) => return Err(f),
+            Err(fault) if fault.kind == FaultKind::Exists => FileState::Missing, // one of its directories is a file
+            Err(fault) => return Err(fault),
         };
     }
     Ok(states)
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Hash {
-    /// Against the expected hash; holes need not be read.
-    Compare,
-    /// The hash itself.
-    Full,
-}
+/// The work on one piece.
+type CheckPiece<'a, T> = dyn Fn(&mut PieceChecker, &mut OpenFiles, PieceIndex) -> Result<T, DiskFault> + Sync + 'a;
 
-type PieceResult = Result<(bool, [u8; 20]), DiskFault>;
-
-fn each_piece(
-    c: &Arc<TorrentFiles>,
+/// Runs `check` for each piece on the threads of a pass, and `take` with each result on the caller's. Stops at the first error
+/// of `take`.
+fn for_each_piece<T: Send>(
+    geometry: &Geometry,
     pieces: Vec<PieceIndex>,
     progress: &mut dyn FnMut(u64, u64),
-    hash: Hash,
-    take: &mut dyn FnMut(PieceIndex, PieceResult) -> Result<(), DiskFault>,
+    check: &CheckPiece<'_, T>,
+    take: &mut dyn FnMut(PieceIndex, Result<T, DiskFault>) -> Result<(), DiskFault>,
 ) -> Result<(), DiskFault> {
-    let of = pieces.iter().map(|&p| u64::from(c.geometry.piece_len(p))).sum();
+    let total = pieces.iter().map(|&p| u64::from(geometry.piece_len(p))).sum();
     let mut done = 0;
-    progress(0, of);
+    progress(0, total);
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(limits::SWEEP_THREADS);
     let (next, stop) = (AtomicU32::new(0), AtomicBool::new(false));
-    let work = |say: Sender<(PieceIndex, PieceResult)>| {
-        let mut files = OpenFiles::new(limits::WORKER_FILES_MIN, false);
-        let mut proof = PieceChecker::new(limits::SWEEP_BYTES);
+    let work = |results: Sender<(PieceIndex, Result<T, DiskFault>)>| {
+        let mut open_files = OpenFiles::new(limits::WORKER_FILES_MIN, false);
+        let mut checker = PieceChecker::new(limits::SWEEP_BYTES);
         while !stop.load(Relaxed) {
             let Some(&piece) = pieces.get(next.fetch_add(1, Relaxed) as usize) else { return };
-            let result = match hash {
-                Hash::Compare => proof.is_good(c, &mut files, piece).map(|good| (good, [0; 20])),
-                Hash::Full => proof.hash(c, &mut files, piece).map(|h| (true, h)),
-            };
-            if say.send((piece, result)).is_err() {
+            if results.send((piece, check(&mut checker, &mut open_files, piece))).is_err() {
                 return;
             }
         }
     };
     std::thread::scope(|scope| {
-        let (say, results) = channel();
+        let (send, results) = channel();
         for _ in 0..threads {
-            let say = say.clone();
-            scope.spawn(|| work(say));
+            let send = send.clone();
+            scope.spawn(|| work(send));
         }
-        drop(say);
+        drop(send);
         for (piece, result) in results {
-            if let Err(f) = take(piece, result) {
+            if let Err(fault) = take(piece, result) {
                 stop.store(true, Relaxed);
-                return Err(f);
+                return Err(fault);
             }
-            done += u64::from(c.geometry.piece_len(piece));
-            progress(done, of);
+            done += u64::from(geometry.piece_len(piece));
+            progress(done, total);
         }
         Ok(())
     })
@@ -206,54 +218,53 @@ fn each_piece(
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::TestDisk;
+    use super::super::testing::TestDisk;
     use super::*;
     use crate::disk::StorageMode;
     use std::fs;
 
-    fn world() -> TestDisk {
-        let w = TestDisk::new(
-            StorageMode::Plain,
-            65_536,
-            &[("a", 65_536), ("d/b", 65_530), (".pad/0", 6), ("d/c", 60_000), ("e", 0)],
-        );
-        fs::create_dir_all(w.path("d")).unwrap();
+    fn complete_content() -> TestDisk {
+        let files = [("a", 65_536), ("d/b", 65_530), (".pad/0", 6), ("d/c", 60_000), ("e", 0)];
+        let disk = TestDisk::new(StorageMode::Plain, 65_536, &files);
+        fs::create_dir_all(disk.path("d")).unwrap();
         for (path, from, to) in [("a", 0, 65_536), ("d/b", 65_536, 131_066), ("d/c", 131_072, 191_072), ("e", 0, 0)] {
-            fs::write(w.path(path), &w.bytes[from..to]).unwrap();
+            fs::write(disk.path(path), &disk.bytes[from..to]).unwrap();
         }
-        w
+        disk
     }
 
     #[test]
-    fn hashing_what_is_there_gives_the_torrents_hashes() {
-        let w = world();
+    fn hashing_the_content_gives_the_torrents_hashes() {
+        let disk = complete_content();
         let mut last = (0, 0);
-        let hashes = hash_content(&w.torrent.dir, w.torrent.files.clone(), w.geometry(), &mut |d, of| last = (d, of)).unwrap();
-        assert_eq!(hashes[..], w.torrent.hashes[..]);
+        let files = disk.torrent.files.clone();
+        let hashes = hash_content(&disk.torrent.dir, files, disk.geometry(), &mut |done, total| last = (done, total)).unwrap();
+        assert_eq!(hashes[..], disk.torrent.piece_hashes[..]);
         assert_eq!(last, (191_072, 191_072));
     }
 
     #[test]
     fn a_report_tells_missing_short_long_and_bad_apart() {
-        let w = world();
-        assert!(verify(w.torrent.clone(), &mut |_, _| ()).unwrap().is_good());
-        fs::remove_file(w.path("e")).unwrap();
-        fs::write(w.path("d/c"), [&w.bytes[131_072..], b"more"].concat()).unwrap();
-        fs::write(w.path("a"), vec![0; 65_536]).unwrap();
-        fs::write(w.path("d/b"), vec![0; 5]).unwrap();
-        let r = verify(w.torrent.clone(), &mut |_, _| ()).unwrap();
-        assert_eq!(r.have.iter().map(PieceIndex::get).collect::<Vec<_>>(), [2]);
-        let told: Vec<_> = r.files.iter().map(|f| (f.file, f.bad, f.state)).collect();
+        let disk = complete_content();
+        assert!(verify(disk.torrent.clone(), &mut |_, _| ()).unwrap().is_good());
+        fs::remove_file(disk.path("e")).unwrap();
+        fs::write(disk.path("d/c"), [&disk.bytes[131_072..], b"more"].concat()).unwrap();
+        fs::write(disk.path("a"), vec![0; 65_536]).unwrap();
+        fs::write(disk.path("d/b"), vec![0; 5]).unwrap();
+        let report = verify(disk.torrent.clone(), &mut |_, _| ()).unwrap();
+        assert_eq!(report.have.iter().map(PieceIndex::get).collect::<Vec<_>>(), [2]);
+        let states: Vec<_> = report.files.iter().map(|f| (f.file, f.bad, f.state)).collect();
         use FileState::*;
-        assert_eq!(told, [(0, 1, There), (1, 1, Short), (3, 0, Long), (4, 0, Missing)]);
-        assert!(r.files[2].is_good() && !r.is_good());
+        assert_eq!(states, [(0, 1, Present), (1, 1, TooShort), (3, 0, TooLong), (4, 0, Missing)]);
+        assert!(report.files[2].is_good() && !report.is_good());
     }
 
     #[test]
-    fn a_file_that_ends_while_being_hashed_for_a_torrent_is_an_error() {
-        let w = world();
-        fs::write(w.path("d/c"), "short").unwrap();
-        let f = hash_content(&w.torrent.dir, w.torrent.files.clone(), w.geometry(), &mut |_, _| ()).unwrap_err();
-        assert_eq!(f.kind, FaultKind::Changed);
+    fn a_file_that_ends_while_it_is_hashed_for_a_new_torrent_is_an_error() {
+        let disk = complete_content();
+        fs::write(disk.path("d/c"), "short").unwrap();
+        let files = disk.torrent.files.clone();
+        let fault = hash_content(&disk.torrent.dir, files, disk.geometry(), &mut |_, _| ()).unwrap_err();
+        assert_eq!(fault.kind, FaultKind::Changed);
     }
 }

@@ -1,64 +1,66 @@
-//! Pieces on their way through one worker: hashed while hot, held until a run is worth a write, then written.
+//! The write cache of one worker: received blocks are hashed while they are in the CPU cache, held until a run is worth a
+//! write, and then written.
 //!
 //! ```text
-//!   block lands --> held --(next in order)--> hashed --(run long enough, or pressed for slots)--> stored
-//!                     \---(pressed for slots, out of order)--> stored --(its turn comes)--> read back, hashed
+//!   block ──► held ──(next in order)──► hashed ──(run long enough, or slots needed)──► written
+//!               └──(slots needed, out of order)──► written ──(its turn comes)──► read back, hashed
 //! ```
 //!
-//! Invariants: a piece belongs to one worker; held bytes never overlap each other or stored ones; what was hashed is what
-//! is stored, byte for byte, else the hash starts over from the file; no more than `hold_max` slots stay here, so a pool
-//! cannot run dry for want of a write. A piece that lost bytes to a fault is lost until its hash is asked for.
+//! Invariants: a piece belongs to one worker; held bytes overlap neither each other nor written ones; the bytes that were
+//! hashed are those that are written, else the hash starts over from the file; at most `hold_max` slots stay here, so a pool
+//! cannot run dry for want of a write. A piece that met a disk fault stays failed until its verdict is asked for.
 
-use super::api::Verdict;
 use super::fault::DiskFault;
-use super::files::{OpenFiles, TorrentFiles};
-use super::job::{ReceivedBlock, WorkerStats};
+use super::hasher::{PieceHasher, block_digest};
+use super::job::ReceivedBlock;
 use super::limits;
-use super::window::Slot;
-use crate::units::{PieceHash, PieceIndex, TorrentKey};
-use sha1::{Digest, Sha1};
+use super::memory::Slot;
+use super::open_files::OpenFiles;
+use super::torrent_files::TorrentFiles;
+use super::worker_stats::SharedWorkerStats;
+use crate::engine::HashVerdict;
+use crate::units::{PieceIndex, TorrentKey};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
-#[derive(Default)]
 struct CachedPiece {
-    hasher: Sha1,
-    /// Bytes from the start that went into the hasher.
+    hasher: PieceHasher,
+    /// Bytes from the start that are in the hasher.
     hashed: u32,
-    /// In slots, by `begin`.
+    /// Blocks in slots, by `begin`.
     held: Vec<ReceivedBlock>,
-    /// Written out of here, merged and in order.
+    /// Bytes that were written, merged and in order.
     written: Vec<Range<u32>>,
     fault: Option<DiskFault>,
 }
 
 impl CachedPiece {
+    fn new(torrent: &TorrentFiles, piece: PieceIndex) -> CachedPiece {
+        let hasher = torrent.expected(piece).hasher();
+        CachedPiece { hasher, hashed: 0, held: Vec::new(), written: Vec::new(), fault: None }
+    }
+
     fn overlaps(&self, begin: u32, end: u32) -> bool {
         begin < self.hashed
             || self.held.iter().any(|h| h.begin < end && begin < h.end)
-            || self.written.iter().any(|s| s.start < end && begin < s.end)
+            || self.written.iter().any(|w| w.start < end && begin < w.end)
     }
 
     fn mark_written(&mut self, begin: u32, end: u32) {
-        let first = self.written.partition_point(|s| s.end < begin);
-        let last = self.written.partition_point(|s| s.start <= end);
-        let merged = self.written[first..last].iter().fold(begin..end, |m, s| m.start.min(s.start)..m.end.max(s.end));
+        let first = self.written.partition_point(|w| w.end < begin);
+        let last = self.written.partition_point(|w| w.start <= end);
+        let merged = self.written[first..last].iter().fold(begin..end, |m, w| m.start.min(w.start)..m.end.max(w.end));
         self.written.splice(first..last, [merged]);
     }
 
-    /// Where the stored run that holds this byte ends.
+    /// The end of the written range that holds this byte.
     fn written_until(&self, at: u32) -> Option<u32> {
-        let i = self.written.partition_point(|s| s.end <= at);
-        self.written.get(i).filter(|s| s.start <= at).map(|s| s.end)
+        let i = self.written.partition_point(|w| w.end <= at);
+        self.written.get(i).filter(|w| w.start <= at).map(|w| w.end)
     }
 
-    fn held_at(&self, begin: u32) -> Option<usize> {
-        self.held.binary_search_by_key(&begin, |h| h.begin).ok()
-    }
-
-    /// The run of held entries without gaps around entry `i`.
+    /// The indices of held blocks around block `i` that follow each other without a gap.
     fn run_around(&self, i: usize) -> Range<usize> {
         let mut from = i;
         while from > 0 && self.held[from - 1].end == self.held[from].begin {
@@ -71,62 +73,79 @@ impl CachedPiece {
         from..to
     }
 
+    /// Hashes held blocks that are next in order.
     fn hash_held(&mut self) {
-        while let Some(i) = self.held_at(self.hashed) {
-            let h = &self.held[i];
-            self.hasher.update(bytes_of(h));
-            self.hashed = h.end;
+        while let Ok(i) = self.held.binary_search_by_key(&self.hashed, |h| h.begin) {
+            let block = &self.held[i];
+            self.hasher.update(block.bytes());
+            self.hashed = block.end;
         }
+    }
+
+    /// Hashes the piece's bytes from `hashed` to `end` out of the file.
+    fn hash_from_file(
+        &mut self,
+        buf: &mut Vec<u8>,
+        cx: &mut PieceContext<'_>,
+        piece: PieceIndex,
+        end: u32,
+    ) -> Result<(), DiskFault> {
+        while self.hashed < end {
+            let n = (end - self.hashed).min(limits::READ_BYTES as u32);
+            let part = scratch(buf, n as usize);
+            let offset = cx.torrent.geometry.piece_offset(piece) + u64::from(self.hashed);
+            cx.open_files.read(cx.torrent, offset, part)?;
+            self.hasher.update(part);
+            self.hashed += n;
+            cx.stats.update(|stats| stats.reread_bytes += u64::from(n));
+        }
+        Ok(())
     }
 }
 
-fn bytes_of(l: &ReceivedBlock) -> &[u8] {
-    let from = l.begin as usize % limits::SLOT_LEN;
-    &l.slot.bytes()[from..from + (l.end - l.begin) as usize]
-}
-
-/// All pieces that one worker has in hand.
+/// The pieces that one worker receives.
 pub(super) struct WriteCache {
     pieces: BTreeMap<(TorrentKey, PieceIndex), CachedPiece>,
     held: usize,
     hold_max: usize,
-    /// For reading back; made at first need.
+    /// For reading back; allocated at first need.
     scratch: Vec<u8>,
 }
 
-/// What the steps of a piece need besides the piece.
+/// The surroundings of one piece.
 pub(super) struct PieceContext<'a> {
-    pub content: &'a Arc<TorrentFiles>,
-    pub files: &'a mut OpenFiles,
-    pub free: &'a mut Vec<Slot>,
-    pub stats: &'a WorkerStats,
+    pub torrent: &'a Arc<TorrentFiles>,
+    pub open_files: &'a mut OpenFiles,
+    /// Gets the slots of written and dropped blocks.
+    pub freed: &'a mut Vec<Slot>,
+    pub stats: &'a SharedWorkerStats,
 }
 
 impl WriteCache {
-    /// No piece; at most `hold_max` slots will stay here.
+    /// An empty cache that holds at most `hold_max` slots.
     pub fn new(hold_max: usize) -> WriteCache {
         WriteCache { pieces: BTreeMap::new(), held: 0, hold_max: hold_max.max(1), scratch: Vec::new() }
     }
 
-    /// Takes bytes in. A fault is the first one of its piece.
-    pub fn insert(&mut self, cx: &mut PieceContext<'_>, l: ReceivedBlock) -> Result<(), DiskFault> {
-        let key = (cx.content.key, l.piece);
-        let p = self.pieces.entry(key).or_default();
-        if p.fault.is_some() {
-            cx.free.push(l.slot);
+    /// Takes a block in. Returns only the first fault of a piece.
+    pub fn insert(&mut self, cx: &mut PieceContext<'_>, block: ReceivedBlock) -> Result<(), DiskFault> {
+        let key = (cx.torrent.key, block.piece);
+        let piece = self.pieces.entry(key).or_insert_with(|| CachedPiece::new(cx.torrent, block.piece));
+        if piece.fault.is_some() {
+            cx.freed.push(block.slot);
             return Ok(());
         }
-        if p.overlaps(l.begin, l.end) {
-            return self.insert_overlapping(cx, key, l);
+        if piece.overlaps(block.begin, block.end) {
+            return self.insert_overlapping(cx, key, block);
         }
-        let i = p.held.partition_point(|h| h.begin < l.begin);
-        p.held.insert(i, l);
+        let i = piece.held.partition_point(|h| h.begin < block.begin);
+        piece.held.insert(i, block);
         self.held += 1;
-        p.hash_held();
-        let run = p.run_around(i);
-        let bytes = p.held[run.end - 1].end - p.held[run.start].begin;
-        let hashed = p.held[run.end - 1].end <= p.hashed;
-        if hashed && bytes >= limits::RUN_BYTES {
+        piece.hash_held();
+        let run = piece.run_around(i);
+        let end = piece.held[run.end - 1].end;
+        let bytes = end - piece.held[run.start].begin;
+        if end <= piece.hashed && bytes >= limits::RUN_BYTES {
             self.write_run(cx, key, run)?;
         }
         self.hash_written(cx, key)?;
@@ -134,50 +153,51 @@ impl WriteCache {
         Ok(())
     }
 
-    /// Bytes that came before, from a writer who did not finish: they go to the file, and the hash starts over.
+    /// Takes in bytes that arrived before, from a peer that did not finish its block: they are written, and the hash starts
+    /// over.
     fn insert_overlapping(
         &mut self,
         cx: &mut PieceContext<'_>,
         key: (TorrentKey, PieceIndex),
-        l: ReceivedBlock,
+        block: ReceivedBlock,
     ) -> Result<(), DiskFault> {
         self.write_all_held(cx, key)?;
-        let Some(p) = self.pieces.get_mut(&key) else { return Ok(()) };
-        if l.begin < p.hashed {
-            p.hashed = 0;
-            p.hasher = Sha1::new();
+        let Some(piece) = self.pieces.get_mut(&key) else { return Ok(()) };
+        if block.begin < piece.hashed {
+            piece.hashed = 0;
+            piece.hasher.reset();
         }
-        p.held.push(l);
+        piece.held.push(block);
         self.held += 1;
         self.write_run(cx, key, 0..1)
     }
 
-    /// Reads back stored bytes whose turn in the hash has come.
+    /// Reads back and hashes written bytes that are next in order.
     fn hash_written(&mut self, cx: &mut PieceContext<'_>, key: (TorrentKey, PieceIndex)) -> Result<(), DiskFault> {
-        let Some(p) = self.pieces.get_mut(&key) else { return Ok(()) };
-        while let Some(end) = p.written_until(p.hashed) {
-            if let Err(fault) = hash_from_file(p, &mut self.scratch, cx, key.1, end) {
-                return Err(self.fail_with(cx, key, fault));
+        let Some(piece) = self.pieces.get_mut(&key) else { return Ok(()) };
+        while let Some(end) = piece.written_until(piece.hashed) {
+            if let Err(fault) = piece.hash_from_file(&mut self.scratch, cx, key.1, end) {
+                return Err(self.failed(cx, key.1, fault));
             }
-            p.hash_held();
+            piece.hash_held();
         }
         Ok(())
     }
 
-    /// Writes one run to get slots back; false if nothing is held.
+    /// Writes one run of this torrent to free slots; false if it holds none.
     fn write_longest_run(&mut self, cx: &mut PieceContext<'_>) -> Result<bool, DiskFault> {
-        // Among the pieces of this torrent: the longest hashed run, else the longest of all. Others have their own turn.
-        let key = cx.content.key;
+        // The longest hashed run, else the longest of all. Other torrents write when a block of theirs arrives.
+        let key = cx.torrent.key;
         let mut best: Option<((bool, u32), PieceIndex, Range<usize>)> = None;
-        for (&(torrent, piece), p) in &self.pieces {
+        for (&(torrent, index), piece) in &self.pieces {
             let mut i = 0;
-            while torrent == key && i < p.held.len() {
-                let run = p.run_around(i);
+            while torrent == key && i < piece.held.len() {
+                let run = piece.run_around(i);
                 i = run.end;
-                let (begin, end) = (p.held[run.start].begin, p.held[run.end - 1].end);
-                let worth = (end <= p.hashed, end - begin);
+                let (begin, end) = (piece.held[run.start].begin, piece.held[run.end - 1].end);
+                let worth = (end <= piece.hashed, end - begin);
                 if best.as_ref().is_none_or(|(w, ..)| worth > *w) {
-                    best = Some((worth, piece, run));
+                    best = Some((worth, index, run));
                 }
             }
         }
@@ -193,46 +213,54 @@ impl WriteCache {
         key: (TorrentKey, PieceIndex),
         run: Range<usize>,
     ) -> Result<(), DiskFault> {
-        let Some(p) = self.pieces.get_mut(&key) else { return Ok(()) };
-        let (begin, end) = (p.held[run.start].begin, p.held[run.end - 1].end);
-        let slices: Vec<&[u8]> = p.held[run.clone()].iter().map(bytes_of).collect();
-        let offset = cx.content.geometry.piece_offset(key.1) + u64::from(begin);
-        if let Err(fault) = cx.files.write(cx.content, offset, &slices) {
-            return Err(self.fail_with(cx, key, fault));
+        let Some(piece) = self.pieces.get_mut(&key) else { return Ok(()) };
+        let (begin, end) = (piece.held[run.start].begin, piece.held[run.end - 1].end);
+        let slices: Vec<&[u8]> = piece.held[run.clone()].iter().map(ReceivedBlock::bytes).collect();
+        let offset = cx.torrent.geometry.piece_offset(key.1) + u64::from(begin);
+        if let Err(fault) = cx.open_files.write(cx.torrent, offset, &slices) {
+            return Err(self.failed(cx, key.1, fault));
         }
-        cx.stats.writes.fetch_add(1, Relaxed);
-        cx.stats.written_bytes.fetch_add(u64::from(end - begin), Relaxed);
+        cx.stats.update(|stats| {
+            stats.writes += 1;
+            stats.written_bytes += u64::from(end - begin);
+        });
         self.held -= run.len();
-        cx.free.extend(p.held.drain(run).map(|l| l.slot));
-        p.mark_written(begin, end);
+        cx.freed.extend(piece.held.drain(run).map(|block| block.slot));
+        piece.mark_written(begin, end);
         Ok(())
     }
 
     fn write_all_held(&mut self, cx: &mut PieceContext<'_>, key: (TorrentKey, PieceIndex)) -> Result<(), DiskFault> {
-        while let Some(p) = self.pieces.get(&key).filter(|p| !p.held.is_empty()) {
-            let run = p.run_around(0);
+        while let Some(piece) = self.pieces.get(&key).filter(|piece| !piece.held.is_empty()) {
+            let run = piece.run_around(0);
             self.write_run(cx, key, run)?;
         }
         Ok(())
     }
 
-    /// Writes everything that is held for this torrent.
+    /// Writes all that is held for this torrent.
     pub fn flush(&mut self, cx: &mut PieceContext<'_>) -> Result<(), DiskFault> {
         while self.write_longest_run(cx)? {}
         Ok(())
     }
 
-    fn fail_with(&mut self, cx: &mut PieceContext<'_>, key: (TorrentKey, PieceIndex), fault: DiskFault) -> DiskFault {
-        self.fail_piece(cx.free, key, &fault);
+    fn failed(&mut self, cx: &mut PieceContext<'_>, piece: PieceIndex, fault: DiskFault) -> DiskFault {
+        self.fail_piece(cx, piece, &fault);
         fault
     }
 
-    /// Every block has arrived: stores what is left, says whether the piece is what it should be, and forgets it.
-    pub fn finish_piece(&mut self, cx: &mut PieceContext<'_>, piece: PieceIndex, want_blocks: bool) -> Verdict {
-        let key = (cx.content.key, piece);
+    /// Every block has arrived: writes the rest, compares the hash, and forgets the piece. A digest of each block comes with a
+    /// bad piece, and with `want_blocks` with a good one.
+    pub fn finish_piece(
+        &mut self,
+        cx: &mut PieceContext<'_>,
+        piece: PieceIndex,
+        want_blocks: bool,
+    ) -> Result<HashVerdict, DiskFault> {
+        let key = (cx.torrent.key, piece);
         let result = self.check_piece(cx, key, want_blocks);
-        self.drop_piece(cx.free, key);
-        result.unwrap_or_else(Verdict::Fault)
+        self.drop_piece(cx.freed, key);
+        result
     }
 
     fn check_piece(
@@ -240,81 +268,72 @@ impl WriteCache {
         cx: &mut PieceContext<'_>,
         key: (TorrentKey, PieceIndex),
         want_blocks: bool,
-    ) -> Result<Verdict, DiskFault> {
-        let p = self.pieces.entry(key).or_default();
-        if let Some(fault) = p.fault.take() {
+    ) -> Result<HashVerdict, DiskFault> {
+        let piece = self.pieces.entry(key).or_insert_with(|| CachedPiece::new(cx.torrent, key.1));
+        if let Some(fault) = piece.fault.take() {
             return Err(fault);
         }
-        let len = cx.content.geometry.piece_len(key.1);
-        // Whatever is not held here is in the file, be it that we wrote it or that it came through a window.
-        p.hash_held();
-        while p.hashed < len {
-            let end = p.held.iter().find(|h| h.begin >= p.hashed).map_or(len, |h| h.begin);
-            hash_from_file(p, &mut self.scratch, cx, key.1, end)?;
-            p.hash_held();
+        let len = cx.torrent.geometry.piece_len(key.1);
+        // Bytes that are not held are in the file, written by this worker or received through a window.
+        piece.hash_held();
+        while piece.hashed < len {
+            let end = piece.held.iter().find(|h| h.begin >= piece.hashed).map_or(len, |h| h.begin);
+            piece.hash_from_file(&mut self.scratch, cx, key.1, end)?;
+            piece.hash_held();
         }
-        let got: [u8; 20] = p.hasher.finalize_reset().into();
+        let digest = piece.hasher.finish();
         self.write_all_held(cx, key)?;
-        let good = PieceHash(got) == cx.content.expected(key.1);
-        let blocks = match !good || want_blocks {
-            true => Some(self.block_digests(cx, key.1)?),
-            false => None,
-        };
-        Ok(match (good, blocks) {
-            (true, blocks) => Verdict::Good { blocks },
-            (false, blocks) => Verdict::Bad { blocks: blocks.unwrap_or_default() },
-        })
+        if !cx.torrent.expected(key.1).matches(digest) {
+            return Ok(HashVerdict::Bad { digests: self.block_digests(cx, key.1)? });
+        }
+        let digests = if want_blocks { Some(self.block_digests(cx, key.1)?) } else { None };
+        Ok(HashVerdict::Good { digests })
     }
 
-    /// The first eight bytes of each block's SHA-1, from the file.
+    /// The digest of each block, from the file.
     fn block_digests(&mut self, cx: &mut PieceContext<'_>, piece: PieceIndex) -> Result<Box<[u64]>, DiskFault> {
-        let g = &cx.content.geometry;
-        (0..g.blocks(piece))
-            .map(|b| {
-                let span = g.block(piece, b);
-                let buf = scratch(&mut self.scratch, span.len() as usize);
-                cx.files.read(cx.content, g.offset(span), buf)?;
-                Ok(block_digest(buf))
-            })
-            .collect()
+        let geometry = &cx.torrent.geometry;
+        let digests = (0..geometry.blocks(piece)).map(|block| {
+            let span = geometry.block(piece, block);
+            let buf = scratch(&mut self.scratch, span.len() as usize);
+            cx.open_files.read(cx.torrent, geometry.offset(span), buf)?;
+            Ok(block_digest(buf))
+        });
+        digests.collect()
     }
 
-    /// Gives up everything in hand of a torrent.
-    pub fn fail_torrent(&mut self, free: &mut Vec<Slot>, torrent: TorrentKey, fault: &DiskFault) {
-        let keys: Vec<_> = self.pieces.keys().filter(|k| k.0 == torrent).copied().collect();
-        for k in keys {
-            self.fail_piece(free, k, fault);
+    /// Fails a piece, whether it has blocks here or not: its slots are freed, and its verdict will be this fault.
+    pub fn fail_piece(&mut self, cx: &mut PieceContext<'_>, piece: PieceIndex, fault: &DiskFault) {
+        let key = (cx.torrent.key, piece);
+        let piece = self.pieces.entry(key).or_insert_with(|| CachedPiece::new(cx.torrent, piece));
+        self.held -= piece.held.len();
+        cx.freed.extend(piece.held.drain(..).map(|block| block.slot));
+        piece.fault = Some(fault.clone());
+    }
+
+    /// Fails all pieces of a torrent.
+    pub fn fail_torrent(&mut self, freed: &mut Vec<Slot>, torrent: TorrentKey, fault: &DiskFault) {
+        for (_, piece) in self.pieces.iter_mut().filter(|((t, _), _)| *t == torrent) {
+            self.held -= piece.held.len();
+            freed.extend(piece.held.drain(..).map(|block| block.slot));
+            piece.fault = Some(fault.clone());
         }
     }
 
-    /// Gives a piece up, whether anything of it is in hand or not: its slots go back, its verdict will be this fault.
-    pub fn fail_piece(&mut self, free: &mut Vec<Slot>, key: (TorrentKey, PieceIndex), fault: &DiskFault) {
-        let p = self.pieces.entry(key).or_default();
-        self.held -= p.held.len();
-        free.extend(p.held.drain(..).map(|l| l.slot));
-        p.fault = Some(fault.clone());
-    }
-
-    fn drop_piece(&mut self, free: &mut Vec<Slot>, key: (TorrentKey, PieceIndex)) {
-        if let Some(p) = self.pieces.remove(&key) {
-            self.held -= p.held.len();
-            free.extend(p.held.into_iter().map(|l| l.slot));
+    fn drop_piece(&mut self, freed: &mut Vec<Slot>, key: (TorrentKey, PieceIndex)) {
+        if let Some(piece) = self.pieces.remove(&key) {
+            self.held -= piece.held.len();
+            freed.extend(piece.held.into_iter().map(|block| block.slot));
         }
     }
 
     /// Forgets the torrent's pieces, unwritten bytes included.
-    pub fn drop_torrent(&mut self, free: &mut Vec<Slot>, torrent: TorrentKey) {
-        let keys: Vec<_> = self.pieces.keys().filter(|k| k.0 == torrent).copied().collect();
-        for k in keys {
-            self.drop_piece(free, k);
+    pub fn drop_torrent(&mut self, freed: &mut Vec<Slot>, torrent: TorrentKey) {
+        let keys: Vec<_> = self.pieces.keys().filter(|(t, _)| *t == torrent).copied().collect();
+        for key in keys {
+            self.drop_piece(freed, key);
         }
     }
-}
-
-/// Eight bytes that tell two versions of a block apart.
-pub(super) fn block_digest(bytes: &[u8]) -> u64 {
-    let d: [u8; 20] = Sha1::digest(bytes).into();
-    u64::from_be_bytes([d[0], d[1], d[2], d[3], d[4], d[5], d[6], d[7]])
 }
 
 fn scratch(buf: &mut Vec<u8>, len: usize) -> &mut [u8] {
@@ -322,23 +341,4 @@ fn scratch(buf: &mut Vec<u8>, len: usize) -> &mut [u8] {
         buf.resize(len.max(limits::READ_BYTES), 0);
     }
     &mut buf[..len]
-}
-
-/// Hashes the piece's bytes from where the hash stands to `end` out of the file.
-fn hash_from_file(
-    p: &mut CachedPiece,
-    buf: &mut Vec<u8>,
-    cx: &mut PieceContext<'_>,
-    piece: PieceIndex,
-    end: u32,
-) -> Result<(), DiskFault> {
-    while p.hashed < end {
-        let n = (end - p.hashed).min(limits::READ_BYTES as u32);
-        let part = scratch(buf, n as usize);
-        cx.files.read(cx.content, cx.content.geometry.piece_offset(piece) + u64::from(p.hashed), part)?;
-        p.hasher.update(part);
-        p.hashed += n;
-        cx.stats.reread_bytes.fetch_add(u64::from(n), Relaxed);
-    }
-    Ok(())
 }

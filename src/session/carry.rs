@@ -4,7 +4,7 @@ use super::config::{AddTorrent, Source};
 use super::event::{Event, Progress, TorrentId};
 use super::event_loop::{ACCEPTS_PER_TURN, Command, EventLoop, NODES_FILE};
 use super::torrents::{Content, Disk, Entry};
-use crate::disk::{DiskEvent, Verdict};
+use crate::disk::DiskEvent;
 use crate::engine::{Action, HashVerdict, Notice, SlowReason, TorrentSpec};
 use crate::net::{Accepted, Done as NetDone, Socket, thread_cpu};
 use crate::units::TorrentKey;
@@ -261,8 +261,8 @@ impl EventLoop {
                 }
                 self.fail(torrent, fault);
             }
-            DiskEvent::Checking { torrent, done, of } => {
-                self.tell_of(torrent, |torrent| Event::Checking { torrent, checked: done, pieces: of })
+            DiskEvent::Checking { torrent, checked, pieces } => {
+                self.tell_of(torrent, |torrent| Event::Checking { torrent, checked, pieces })
             }
             DiskEvent::Prepared { torrent, piece, result } => {
                 self.engine.on_prepared(self.now, torrent, piece, result.is_ok(), &mut self.actions);
@@ -270,11 +270,10 @@ impl EventLoop {
                     self.fail(torrent, fault);
                 }
             }
-            DiskEvent::Hashed { torrent, piece, verdict } => {
-                let (verdict, fault) = match verdict {
-                    Verdict::Good { blocks } => (HashVerdict::Good { digests: blocks }, None),
-                    Verdict::Bad { blocks } => (HashVerdict::Bad { digests: blocks }, None),
-                    Verdict::Fault(fault) => (HashVerdict::Unreadable, Some(fault)),
+            DiskEvent::Hashed { torrent, piece, result } => {
+                let (verdict, fault) = match result {
+                    Ok(verdict) => (verdict, None),
+                    Err(fault) => (HashVerdict::Unreadable, Some(fault)),
                 };
                 self.engine.on_hashed(self.now, torrent, piece, &verdict, &mut self.actions);
                 if let Some(fault) = fault {

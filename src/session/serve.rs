@@ -5,7 +5,7 @@
 
 use super::event::Event;
 use super::event_loop::{EventLoop, Line, SEND_BUFFER_BYTES};
-use crate::disk::{DiskFault, FaultKind, Load};
+use crate::disk::{Access, DiskFault, FaultKind, Load};
 use crate::engine::{DialFailure, DisconnectReason, Want};
 use crate::net::{Socket, Transfer};
 use crate::units::{BlockSpan, PeerKey, TorrentKey};
@@ -117,15 +117,15 @@ impl EventLoop {
                 return self.engine.got(self.now, key, n, &mut self.actions).map(|()| n).map_err(|why| closed(key, why));
             }
             Want::Fill { torrent, span, spill } => {
-                let Some(room) = self.store.target(torrent, span) else {
+                let Some(target) = self.store.target(torrent, span, Access::Kernel) else {
                     line.parked = true;
                     self.hungry.insert(key);
                     self.engine.on_held_back(key);
                     return Err(Halt::Wait);
                 };
-                // A window may end before the block does; what follows the room is then payload, and no spill.
-                let whole = room.len() == span.len() as usize;
-                let transfer = line.socket.read_into(room, if whole { spill } else { &mut [] });
+                // A window may end before the block does; the bytes behind the target are then payload, and no spill.
+                let whole = target.len() == span.len() as usize;
+                let transfer = line.socket.read_into(target, if whole { spill } else { &mut [] });
                 if let Transfer::Moved { bytes, .. } = transfer {
                     let landed = bytes.min(span.len() as usize);
                     if landed > 0 {

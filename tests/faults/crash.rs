@@ -113,10 +113,10 @@ pub fn rills_verdict(truth: &Truth, down: &Path, state: &Path) -> Claims {
         fs::write(path(state, &truth.torrent), record.adopt(&files)).unwrap();
     }
     let torrent = OpenTorrent {
-        info_hash: truth.torrent.info_hash(),
+        info_hashes: truth.torrent.info_hash().into(),
         geometry: truth.torrent.geometry(),
         files: truth.torrent.files().clone(),
-        hashes: truth.torrent.hashes(),
+        piece_hashes: truth.torrent.hashes(),
         dir: down.to_path_buf(),
         wanted: None,
         read_only: false,
