@@ -13,7 +13,7 @@ pub(super) enum Expected<'a> {
 }
 
 impl Expected<'_> {
-    /// A hasher whose digest can be compared with this hash.
+    /// A hasher that makes digests to compare with this hash.
     pub fn hasher(self) -> PieceHasher {
         match self {
             Expected::Sha1(_) => PieceHasher::sha1(),

@@ -142,7 +142,7 @@ pub(super) struct OpenedContent {
 
 /// A reply of one worker.
 pub(super) enum WorkerReply {
-    /// Slots whose blocks are written or dropped.
+    /// Slots of blocks that are written or dropped.
     FreedSlots(Vec<Slot>),
     /// A recheck goes on: pieces hashed, pieces to hash.
     Checking(TorrentKey, u32, u32),

@@ -341,7 +341,7 @@ mod tests {
         Arc::new(TorrentFiles { fs, ..disk.torrent_files() })
     }
 
-    /// Syncs, and returns the files whose stamps were taken since the last call.
+    /// Syncs, and returns the files that got stamps since the last call.
     fn synced(files: &mut OpenFiles, torrent: &Arc<TorrentFiles>) -> Result<BTreeSet<u32>, DiskFault> {
         files.sync(torrent)?;
         Ok(files.take_stamps(1).into_iter().flat_map(|(_, seen)| seen).map(|seen| seen.file).collect())

@@ -1,7 +1,7 @@
 //! The workers as the loop sees them: a queue of jobs for each, sent in batches.
 //!
 //! Invariants: the jobs of one piece go to one and the same worker, in order; a worker is woken only for a full batch or for
-//! a job whose reply is awaited.
+//! an awaited reply.
 
 use super::api::StoreStats;
 use super::fault::{DiskFault, FaultKind};
@@ -60,7 +60,7 @@ impl Workers {
         piece.as_usize() % self.0.len()
     }
 
-    /// Queues a job whose reply is awaited.
+    /// Queues a job with an awaited reply.
     pub fn queue(&mut self, worker: usize, job: WorkerJob) {
         let worker = &mut self.0[worker];
         worker.queue.push(job);

@@ -50,8 +50,8 @@ impl Record {
         self.bytes[HAVE_AT + piece as usize / 8] & (0x80 >> (piece % 8)) != 0
     }
 
-    /// The same record with the stamps of these files: copied files have other inodes and times, and rill trusts no claim of a
-    /// record whose stamps differ.
+    /// The same record with the stamps of these files: copied files have other inodes and times, and rill trusts no record
+    /// with other stamps.
     pub fn adopt(&self, files: &[Option<fs::Metadata>]) -> Vec<u8> {
         use std::os::unix::fs::MetadataExt;
         let mut bytes = self.bytes.clone();
@@ -98,7 +98,7 @@ impl Truth {
         Some(right)
     }
 
-    /// Checks the pieces for which `claimed` is true. A claim to a piece whose file is missing or too short is counted apart: it
+    /// Checks the pieces for which `claimed` is true. A claim to a piece of a missing or too short file is counted apart: it
     /// is not false as long as rill notices the file.
     pub fn verdict(&self, dir: &Path, claimed: impl Fn(u32) -> bool) -> Claims {
         let piece_len = u64::from(self.torrent.geometry().nominal_piece_len());
