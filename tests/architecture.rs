@@ -123,7 +123,7 @@ fn r4_the_wall_clock_decides_nothing() {
     let files = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
     let readers: Vec<_> =
         files.iter().filter(|(_, source)| source.contains("SystemTime")).map(|(path, _)| path.as_str()).collect();
-    assert_eq!(readers, ["cli/create.rs", "net/announcer/http.rs"]);
+    assert_eq!(readers, ["cli/create.rs", "net/blocking_pool/http.rs"]);
 }
 
 #[test]

@@ -439,7 +439,7 @@ impl Hands<'_> {
                     Action::Announce { id, .. } | Action::Scrape { id, .. } | Action::Resolve { id, .. } => {
                         self.questions.push(id)
                     }
-                    Action::Save { .. } | Action::Datagram { .. } | Action::KeepNodes { .. } | Action::Call { .. } => {}
+                    Action::Save { .. } | Action::Datagram { .. } | Action::KeepNodes { .. } | Action::Multicast { .. } => {}
                     Action::Metadata { info, .. } => {
                         assert_eq!(info[..], METADATA[..], "metadata that is not what the hash says");
                         self.handed_on = true;

@@ -88,14 +88,14 @@ impl Engine {
     fn send_lsd_announce(&mut self, now: Instant, torrents: &[(Instant, TorrentKey, InfoHash)], out: &mut Actions) {
         let hashes: Vec<InfoHash> = torrents.iter().map(|(.., hash)| *hash).collect();
         for group in Group::BOTH {
-            out.push(Action::Call { group, bytes: write_call(group, self.config.port, &hashes, self.local.cookie) });
+            out.push(Action::Multicast { group, bytes: write_call(group, self.config.port, &hashes, self.local.cookie) });
         }
         self.local.called.extend(torrents.iter().map(|(_, key, _)| (*key, now)));
         self.local.paid_until = self.local.paid_until.max(now) + limits::LSD_SPACING;
     }
 
     /// A datagram came to one of the groups. Whoever looks for a torrent that we have is dialed.
-    pub fn on_call(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
+    pub fn on_multicast(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
         let Some(call) = parse_call(packet).filter(|call| self.config.lsd && call.cookie != Some(self.local.cookie)) else {
             return;
         };

@@ -141,7 +141,7 @@ impl World {
             }
             Action::Metadata { .. } => unreachable!("every node knows what the torrent is made of"),
             Action::Scrape { .. } => unreachable!("nobody asks how many there are"),
-            Action::Call { .. } => unreachable!("nobody has a local network here"),
+            Action::Multicast { .. } => unreachable!("nobody has a local network here"),
             Action::KeepNodes { .. } => unreachable!("nobody is in the DHT here"),
             Action::Notice(notice) => self.notice(node, &notice),
         }

@@ -3,7 +3,7 @@
 use super::faults::chance;
 use super::link::{End, LINE_BUFFER, Link, PACKET, PipeId, Stream, quantum, time_for};
 use super::node::{Body, number};
-use super::puppet::{Heard, Talk};
+use super::puppet::{HeardMessage, Talk};
 use super::queue::{Event, NodeId};
 use super::world::{INFO_HASH, World};
 use crate::engine::{DialFailure, DisconnectReason, Want};
@@ -436,7 +436,7 @@ impl World {
                 }
                 talk.decoder.payload_taken(n);
                 self.payload.taken += u64::from(payload);
-                Heard::Nothing
+                HeardMessage::Nothing
             } else {
                 let (n, payload) = stream.read_into(talk.decoder.room(ReadAhead::Header), u32::MAX);
                 self.payload.taken += u64::from(payload);
@@ -447,9 +447,9 @@ impl World {
                 p.puppet.hear(talk, &geometry)
             };
             match heard {
-                Heard::Nothing => {}
-                Heard::Piece(piece) => news = Some(piece),
-                Heard::Nonsense => return self.close(pipe.back()),
+                HeardMessage::Nothing => {}
+                HeardMessage::Piece(piece) => news = Some(piece),
+                HeardMessage::Nonsense => return self.close(pipe.back()),
             }
             if let Some(piece) = news.take() {
                 for talk in p.talks.values_mut() {

@@ -37,11 +37,11 @@ fn another(w: &mut World, n: u32) -> InfoHash {
 
 /// Calls over IPv4 since the last time, read as a neighbour reads them; the other family was sent the same.
 fn calls(w: &mut World) -> Vec<Call> {
-    let (sent, rest): (Vec<Action>, Vec<Action>) = w.log.drain(..).partition(|a| matches!(a, Action::Call { .. }));
+    let (sent, rest): (Vec<Action>, Vec<Action>) = w.log.drain(..).partition(|a| matches!(a, Action::Multicast { .. }));
     w.log = rest;
     let of = |wanted: Group| -> Vec<Call> {
         let read = |a: &Action| match a {
-            Action::Call { group, bytes } if *group == wanted => Some(parse_call(bytes).unwrap()),
+            Action::Multicast { group, bytes } if *group == wanted => Some(parse_call(bytes).unwrap()),
             _ => None,
         };
         sent.iter().filter_map(read).collect()
@@ -56,7 +56,7 @@ fn neighbour(n: usize) -> SocketAddr {
 
 /// A neighbour who listens at port 7777 calls for these.
 fn hear(w: &mut World, from: SocketAddr, hashes: &[InfoHash]) {
-    w.engine.on_call(w.now, from, &write_call(Group::V4, 7777, hashes, 1));
+    w.engine.on_multicast(w.now, from, &write_call(Group::V4, 7777, hashes, 1));
     w.pass(0.1);
 }
 
@@ -140,8 +140,9 @@ fn the_zone_of_a_link_local_neighbour_is_kept() {
 fn our_own_call_comes_back_and_nobody_is_dialed() {
     let mut w = world(|_| {});
     w.pass(1.0);
-    let own = w.log.iter().find_map(|a| if let Action::Call { bytes, .. } = a { Some(bytes.clone()) } else { None }).unwrap();
-    w.engine.on_call(w.now, neighbour(1), &own);
+    let own =
+        w.log.iter().find_map(|a| if let Action::Multicast { bytes, .. } = a { Some(bytes.clone()) } else { None }).unwrap();
+    w.engine.on_multicast(w.now, neighbour(1), &own);
     w.pass(1.0);
     assert!(w.dials.is_empty() && known(&w) == 0);
 }
@@ -203,7 +204,7 @@ fn who_has_no_port_has_nothing_to_call() {
 fn p18_a_flood_of_forged_calls_costs_a_hundred_addresses_in_five_minutes_and_nothing_else() {
     let mut w = world(|_| {});
     let call = write_call(Group::V4, 7777, &[HASH], 1);
-    (0..5_000).for_each(|n| w.engine.on_call(w.now, neighbour(n), &call));
+    (0..5_000).for_each(|n| w.engine.on_multicast(w.now, neighbour(n), &call));
     assert_eq!(known(&w), limits::LSD_PEERS_PER_INTERVAL);
 }
 
@@ -211,7 +212,7 @@ fn p18_a_flood_of_forged_calls_costs_a_hundred_addresses_in_five_minutes_and_not
 fn a_neighbour_who_calls_again_does_not_use_up_the_place_of_another() {
     let mut w = world(|_| {});
     let call = write_call(Group::V4, 7777, &[HASH], 1);
-    (0..1_000).for_each(|n| w.engine.on_call(w.now, neighbour(n % 10), &call));
-    w.engine.on_call(w.now, neighbour(11), &call);
+    (0..1_000).for_each(|n| w.engine.on_multicast(w.now, neighbour(n % 10), &call));
+    w.engine.on_multicast(w.now, neighbour(11), &call);
     assert_eq!(known(&w), 11);
 }

@@ -43,11 +43,11 @@ fn redirecting_to(location: impl Into<String>) -> SocketAddr {
 }
 
 /// An announcer without anybody to wake.
-fn announcer() -> Announcer {
-    Announcer::new(2, Arc::new(|| {}))
+fn announcer() -> BlockingPool {
+    BlockingPool::new(2, Arc::new(|| {}))
 }
 
-fn wait(announcer: &mut Announcer) -> Done {
+fn wait(announcer: &mut BlockingPool) -> BlockingReply {
     let patience = Instant::now() + Duration::from_secs(10);
     loop {
         if let Some(done) = announcer.next_done() {
@@ -62,7 +62,7 @@ fn ask_url(url: String, timeout_ms: u64) -> Result<AnnounceReply, AnnounceError>
     let mut announcer = announcer();
     announcer.announce(7, url, Duration::from_millis(timeout_ms));
     match wait(&mut announcer) {
-        Done::Announced { id: 7, result } => result,
+        BlockingReply::Announced { id: 7, result } => result,
         other => panic!("{other:?}"),
     }
 }
@@ -239,7 +239,7 @@ fn nobody_at_home_is_an_error_and_not_a_hang() {
 fn errands_beyond_the_workers_wait_their_turn_and_all_come_back() {
     let woken = Arc::new(AtomicUsize::new(0));
     let counter = woken.clone();
-    let mut announcer = Announcer::new(2, Arc::new(move || _ = counter.fetch_add(1, Ordering::Relaxed)));
+    let mut announcer = BlockingPool::new(2, Arc::new(move || _ = counter.fetch_add(1, Ordering::Relaxed)));
     let good = serving(good());
     for id in 0..9 {
         announcer.announce(id, format!("http://{good}/announce"), Duration::from_secs(5));
@@ -248,15 +248,15 @@ fn errands_beyond_the_workers_wait_their_turn_and_all_come_back() {
     assert_eq!(announcer.in_flight(), 10);
     let mut ids: Vec<u64> = (0..10)
         .map(|_| match wait(&mut announcer) {
-            Done::Announced { id, result } => {
+            BlockingReply::Announced { id, result } => {
                 assert!(result.is_ok());
                 id
             }
-            Done::Resolved { id, result } => {
+            BlockingReply::Resolved { id, result } => {
                 assert_eq!(result, Ok(vec!["127.0.0.1:6969".parse().unwrap()]));
                 id
             }
-            Done::Scraped { .. } => panic!("nobody asked for counts"),
+            BlockingReply::Scraped { .. } => panic!("nobody asked for counts"),
         })
         .collect();
     ids.sort_unstable();
@@ -275,7 +275,7 @@ fn k12_the_queue_is_bounded_and_leaving_joins_nobody() {
     for id in 0..WAITING as u64 + 3 {
         announcer.announce(id, format!("http://{silent}/announce"), Duration::from_secs(5));
     }
-    assert!(matches!(announcer.next_done(), Some(Done::Announced { result: Err(AnnounceError::Busy), .. })));
+    assert!(matches!(announcer.next_done(), Some(BlockingReply::Announced { result: Err(AnnounceError::Busy), .. })));
     let begun = Instant::now();
     drop(announcer);
     assert!(begun.elapsed() < Duration::from_millis(500));
@@ -284,14 +284,14 @@ fn k12_the_queue_is_bounded_and_leaving_joins_nobody() {
 #[test]
 fn a_worker_that_dies_is_reported() {
     let (to, done) = channel();
-    let died = Done::Announced { id: 3, result: Err(worker_died()) };
-    let report = Report { done: Some(died), to, wake: Arc::new(|| {}) };
+    let died = BlockingReply::Announced { id: 3, result: Err(worker_died()) };
+    let report = ReplyGuard { done: Some(died), to, wake: Arc::new(|| {}) };
     let died = thread::Builder::new().spawn(move || {
         let _report = report;
         std::panic::resume_unwind(Box::new("a test's panic"));
     });
     died.unwrap().join().unwrap_err();
-    assert!(matches!(done.recv(), Ok(Done::Announced { id: 3, result: Err(AnnounceError::Connection(_)) })));
+    assert!(matches!(done.recv(), Ok(BlockingReply::Announced { id: 3, result: Err(AnnounceError::Connection(_)) })));
 }
 
 // ---- counts ---------------------------------------------------------------------------------------------------------
@@ -300,7 +300,7 @@ fn count(url: String) -> Result<SwarmCounts, AnnounceError> {
     let mut announcer = announcer();
     announcer.scrape(8, url, InfoHash([b'a'; 20]), Duration::from_secs(5));
     match wait(&mut announcer) {
-        Done::Scraped { id: 8, result } => result,
+        BlockingReply::Scraped { id: 8, result } => result,
         other => panic!("{other:?}"),
     }
 }

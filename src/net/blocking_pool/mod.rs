@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A tracker is asked twice an hour, so a thread lives as long as its errand and an idle announcer has none. Every
-//! errand ends in exactly one [`Done`], within its time: the deadline covers name lookup, connection, TLS, redirects
+//! errand ends in exactly one [`BlockingReply`], within its time: the deadline covers name lookup, connection, TLS, redirects
 //! and body. Nothing joins a thread, so leaving never waits for a tracker.
 //!
 //! Proxies: the environment is obeyed (`ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, and lower case). The proxy
@@ -37,66 +37,66 @@ const STACK_BYTES: usize = 256 << 10;
 /// Time that a lookup for a UDP tracker may take.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Called when there is something for [`Announcer::next_done`]; any thread calls it.
+/// Called when there is something for [`BlockingPool::next_done`]; any thread calls it.
 type Wake = Arc<dyn Fn() + Send + Sync>;
 
 /// An errand that is over.
 #[derive(Debug)]
-pub enum Done {
+pub enum BlockingReply {
     /// An HTTP tracker answered, or did not.
     Announced {
-        /// As given to [`Announcer::announce`].
+        /// As given to [`BlockingPool::announce`].
         id: u64,
         /// What came of it.
         result: Result<AnnounceReply, AnnounceError>,
     },
     /// An HTTP tracker said how many have a torrent, or did not.
     Scraped {
-        /// As given to [`Announcer::scrape`].
+        /// As given to [`BlockingPool::scrape`].
         id: u64,
         /// What came of it.
         result: Result<SwarmCounts, AnnounceError>,
     },
     /// A host name was looked up.
     Resolved {
-        /// As given to [`Announcer::resolve`].
+        /// As given to [`BlockingPool::resolve`].
         id: u64,
         /// At least one address, or why there is none.
         result: Result<Vec<SocketAddr>, String>,
     },
 }
 
-enum Errand {
+enum BlockingRequest {
     Announce { url: String, timeout: Duration },
     Scrape { url: String, info_hash: InfoHash, timeout: Duration },
     Resolve { host: String, port: u16 },
 }
 
-struct Job {
+struct QueuedRequest {
     id: u64,
-    errand: Errand,
+    errand: BlockingRequest,
 }
 
 /// Runs errands and hands back what came of them.
-pub struct Announcer {
+pub struct BlockingPool {
     workers: usize,
     running: usize,
-    waiting: VecDeque<Job>,
+    waiting: VecDeque<QueuedRequest>,
     /// Answers that needed no thread.
-    refused: VecDeque<Done>,
-    done: Receiver<Done>,
-    report: Sender<Done>,
+    refused: VecDeque<BlockingReply>,
+    done: Receiver<BlockingReply>,
+    report: Sender<BlockingReply>,
     wake: Wake,
     lookups: Arc<Lookups>,
     started: u64,
 }
 
-impl Announcer {
+impl BlockingPool {
     /// An announcer that runs at most `workers` errands at once (at least one) and calls `wake` after each.
-    pub fn new(workers: usize, wake: Arc<dyn Fn() + Send + Sync>) -> Announcer {
+    pub fn new(workers: usize, wake: Arc<dyn Fn() + Send + Sync>) -> BlockingPool {
         let workers = workers.max(1);
         let (report, done) = channel();
-        Announcer {
+        BlockingPool {
             workers,
             running: 0,
             waiting: VecDeque::new(),
@@ -111,21 +111,21 @@ impl Announcer {
 
     /// Asks the HTTP tracker with this complete URL; all of it takes at most `total_timeout` from when a worker is free.
     pub fn announce(&mut self, id: u64, url: String, total_timeout: Duration) {
-        self.enqueue(Job { id, errand: Errand::Announce { url, timeout: total_timeout } });
+        self.enqueue(QueuedRequest { id, errand: BlockingRequest::Announce { url, timeout: total_timeout } });
     }
 
     /// Asks the HTTP tracker with this complete URL how many have the torrent; the same time.
     pub fn scrape(&mut self, id: u64, url: String, info_hash: InfoHash, total_timeout: Duration) {
-        self.enqueue(Job { id, errand: Errand::Scrape { url, info_hash, timeout: total_timeout } });
+        self.enqueue(QueuedRequest { id, errand: BlockingRequest::Scrape { url, info_hash, timeout: total_timeout } });
     }
 
     /// Looks up the addresses of a UDP tracker.
     pub fn resolve(&mut self, id: u64, host: String, port: u16) {
-        self.enqueue(Job { id, errand: Errand::Resolve { host, port } });
+        self.enqueue(QueuedRequest { id, errand: BlockingRequest::Resolve { host, port } });
     }
 
     /// The next errand that is over, if one is; never waits.
-    pub fn next_done(&mut self) -> Option<Done> {
+    pub fn next_done(&mut self) -> Option<BlockingReply> {
         if let Some(done) = self.refused.pop_front() {
             return Some(done);
         }
@@ -140,7 +140,7 @@ impl Announcer {
         self.running + self.waiting.len() + self.refused.len()
     }
 
-    fn enqueue(&mut self, job: Job) {
+    fn enqueue(&mut self, job: QueuedRequest) {
         if self.waiting.len() == WAITING {
             return self.refuse(job.failed(AnnounceError::Busy));
         }
@@ -148,7 +148,7 @@ impl Announcer {
         self.start_waiting();
     }
 
-    fn refuse(&mut self, done: Done) {
+    fn refuse(&mut self, done: BlockingReply) {
         self.refused.push_back(done);
         (self.wake)();
     }
@@ -160,10 +160,10 @@ impl Announcer {
         }
     }
 
-    fn start(&mut self, job: Job) {
+    fn start(&mut self, job: QueuedRequest) {
         let name = format!("rill-tracker-{}", self.started % 1_000);
         self.started += 1;
-        let report = Report { done: Some(job.failed(worker_died())), to: self.report.clone(), wake: self.wake.clone() };
+        let report = ReplyGuard { done: Some(job.failed(worker_died())), to: self.report.clone(), wake: self.wake.clone() };
         let lookups = self.lookups.clone();
         let spawned = thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || {
             let mut report = report;
@@ -177,29 +177,29 @@ impl Announcer {
     }
 }
 
-impl Job {
-    fn run(self, lookups: &Arc<Lookups>) -> Done {
+impl QueuedRequest {
+    fn run(self, lookups: &Arc<Lookups>) -> BlockingReply {
         let id = self.id;
         match self.errand {
-            Errand::Announce { url, timeout } => {
-                Done::Announced { id, result: http::announce(&url, Instant::now() + timeout, lookups) }
+            BlockingRequest::Announce { url, timeout } => {
+                BlockingReply::Announced { id, result: http::announce(&url, Instant::now() + timeout, lookups) }
             }
-            Errand::Scrape { url, info_hash, timeout } => {
-                Done::Scraped { id, result: http::scrape(&url, &info_hash, Instant::now() + timeout, lookups) }
+            BlockingRequest::Scrape { url, info_hash, timeout } => {
+                BlockingReply::Scraped { id, result: http::scrape(&url, &info_hash, Instant::now() + timeout, lookups) }
             }
-            Errand::Resolve { host, port } => {
+            BlockingRequest::Resolve { host, port } => {
                 let found = lookups.find(&host, port, Instant::now() + LOOKUP_TIMEOUT);
-                Done::Resolved { id, result: found.map_err(|e| e.to_string()) }
+                BlockingReply::Resolved { id, result: found.map_err(|e| e.to_string()) }
             }
         }
     }
 
-    fn failed(&self, error: AnnounceError) -> Done {
+    fn failed(&self, error: AnnounceError) -> BlockingReply {
         let id = self.id;
         match self.errand {
-            Errand::Announce { .. } => Done::Announced { id, result: Err(error) },
-            Errand::Scrape { .. } => Done::Scraped { id, result: Err(error) },
-            Errand::Resolve { .. } => Done::Resolved { id, result: Err(error.to_string()) },
+            BlockingRequest::Announce { .. } => BlockingReply::Announced { id, result: Err(error) },
+            BlockingRequest::Scrape { .. } => BlockingReply::Scraped { id, result: Err(error) },
+            BlockingRequest::Resolve { .. } => BlockingReply::Resolved { id, result: Err(error.to_string()) },
         }
     }
 }
@@ -209,13 +209,13 @@ fn worker_died() -> AnnounceError {
 }
 
 /// Reports when it goes, whatever it holds then: so an errand whose thread panics, or never starts, is reported too.
-struct Report {
-    done: Option<Done>,
-    to: Sender<Done>,
+struct ReplyGuard {
+    done: Option<BlockingReply>,
+    to: Sender<BlockingReply>,
     wake: Wake,
 }
 
-impl Drop for Report {
+impl Drop for ReplyGuard {
     fn drop(&mut self) {
         // Nobody listens after the announcer has gone; then nobody need be woken.
         if self.done.take().is_some_and(|done| self.to.send(done).is_ok()) {

@@ -4,7 +4,7 @@
 //! pause, or the disk has no room. Writing stops when the socket is full, there is nothing more, or a block is not in the page cache.
 
 use super::event::Event;
-use super::event_loop::{EventLoop, Line, SEND_BUFFER_BYTES};
+use super::event_loop::{EventLoop, OpenConnection, SEND_BUFFER_BYTES};
 use crate::disk::{Access, DiskFault, FaultKind, Load};
 use crate::engine::{DialFailure, DisconnectReason, Want};
 use crate::net::{Socket, Transfer};
@@ -21,7 +21,7 @@ const SCRATCH_BYTES: usize = 16 * 1024;
 /// Slices in one `writev`.
 const WRITE_SLICES: usize = 64;
 /// Payload offered to a socket at least and at most.
-const APPETITE_MIN_BYTES: usize = 32 * 1024;
+const SEND_BUDGET_MIN_BYTES: usize = 32 * 1024;
 
 /// Why a connection is not read on.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,17 +43,17 @@ struct Ready {
 impl EventLoop {
     /// Gives a connection its share.
     pub(super) fn serve(&mut self, key: PeerKey) {
-        let Some(line) = self.line(key) else { return };
-        line.in_ring = false;
-        if line.connecting && !self.finish_dial(key) {
+        let Some(connection) = self.connection(key) else { return };
+        connection.queued = false;
+        if connection.connecting && !self.finish_dial(key) {
             return;
         }
-        let Some(line) = self.line(key) else { return };
-        if line.readable && !line.parked {
+        let Some(connection) = self.connection(key) else { return };
+        if connection.readable && !connection.read_paused {
             match self.read(key) {
                 Halt::Wait => {}
-                Halt::Budget => self.enter_ring(key),
-                Halt::Gone => return self.drop_line(key),
+                Halt::Budget => self.enqueue(key),
+                Halt::Gone => return self.drop_connection(key),
             }
         }
         self.write(key);
@@ -61,16 +61,16 @@ impl EventLoop {
 
     /// Whether the dialed connection stands now.
     fn finish_dial(&mut self, key: PeerKey) -> bool {
-        let Some(line) = self.line(key).filter(|l| l.writable) else { return false };
-        match line.socket.established() {
+        let Some(connection) = self.connection(key).filter(|l| l.writable) else { return false };
+        match connection.socket.established() {
             None => false,
             Some(Ok(())) => {
-                line.connecting = false;
+                connection.connecting = false;
                 self.engine.on_dialed(self.now, key, &mut self.actions);
                 true
             }
             Some(Err(e)) => {
-                self.drop_line(key);
+                self.drop_connection(key);
                 self.engine.on_dial_failed(self.now, key, e.failure(), &mut self.actions);
                 false
             }
@@ -93,23 +93,23 @@ impl EventLoop {
 
     /// One read, or one copy; the bytes that it moved.
     fn read_once(&mut self, key: PeerKey) -> Result<usize, Halt> {
-        let Some(Some(line)) = self.lines.get_mut(key.slot()) else { return Err(Halt::Gone) };
+        let Some(Some(connection)) = self.connections.get_mut(key.slot()) else { return Err(Halt::Gone) };
         let transfer = match self.engine.want(key) {
             Want::Gone => return Err(Halt::Gone),
             Want::Pause => {
-                line.parked = true;
+                connection.read_paused = true;
                 return Err(Halt::Wait);
             }
-            Want::Control { room } => line.socket.read(room),
+            Want::Control { room } => connection.socket.read(room),
             Want::Skip { len } => {
                 self.scratch.resize(SCRATCH_BYTES, 0);
                 let len = (len as usize).min(SCRATCH_BYTES);
-                line.socket.read(&mut self.scratch[..len])
+                connection.socket.read(&mut self.scratch[..len])
             }
             Want::Copy { torrent, span, bytes } => {
                 if !self.store.copy(torrent, span, bytes) {
-                    line.parked = true;
-                    self.hungry.insert(key);
+                    connection.read_paused = true;
+                    self.waiting_for_buffer.insert(key);
                     self.engine.on_held_back(key);
                     return Err(Halt::Wait);
                 }
@@ -118,14 +118,14 @@ impl EventLoop {
             }
             Want::Fill { torrent, span, spill } => {
                 let Some(target) = self.store.target(torrent, span, Access::Kernel) else {
-                    line.parked = true;
-                    self.hungry.insert(key);
+                    connection.read_paused = true;
+                    self.waiting_for_buffer.insert(key);
                     self.engine.on_held_back(key);
                     return Err(Halt::Wait);
                 };
                 // A window may end before the block does; the bytes behind the target are then payload, and no spill.
                 let whole = target.len() == span.len() as usize;
-                let transfer = line.socket.read_into(target, if whole { spill } else { &mut [] });
+                let transfer = connection.socket.read_into(target, if whole { spill } else { &mut [] });
                 if let Transfer::Moved { bytes, .. } = transfer {
                     let landed = bytes.min(span.len() as usize);
                     if landed > 0 {
@@ -141,14 +141,14 @@ impl EventLoop {
         match transfer {
             Transfer::Moved { bytes, drained } => {
                 self.engine.got(self.now, key, bytes, &mut self.actions).map_err(|why| closed(key, why))?;
-                if drained && !line.closing {
-                    line.readable = false;
+                if drained && !connection.closing {
+                    connection.readable = false;
                     return Err(Halt::Wait);
                 }
                 Ok(bytes)
             }
             Transfer::NotNow => {
-                line.readable = false;
+                connection.readable = false;
                 Err(Halt::Wait)
             }
             Transfer::Ended | Transfer::BadRoom => {
@@ -163,10 +163,10 @@ impl EventLoop {
     /// Writes what the engine plans, as long as the socket takes it.
     pub(super) fn write(&mut self, key: PeerKey) {
         loop {
-            let Some(line) = self.line(key).filter(|l| l.writable && !l.connecting) else { return };
-            let appetite = if line.fetching.is_some() { 0 } else { line.appetite };
+            let Some(connection) = self.connection(key).filter(|l| l.writable && !l.connecting) else { return };
+            let send_budget = if connection.loading.is_some() { 0 } else { connection.send_budget };
             self.plan.clear();
-            self.engine.plan(key, appetite, &mut self.plan);
+            self.engine.plan(key, send_budget, &mut self.plan);
             if self.plan.parts.is_empty() {
                 return;
             }
@@ -203,8 +203,8 @@ impl EventLoop {
                     match self.store.load(torrent, span, &mut self.send_buffer[ready.payload..ready.payload + len]) {
                         Load::Ready => {}
                         Load::Later => {
-                            if let Some(line) = self.line(key) {
-                                line.fetching = Some(span);
+                            if let Some(connection) = self.connection(key) {
+                                connection.loading = Some(span);
                             }
                             break;
                         }
@@ -243,26 +243,26 @@ impl EventLoop {
             };
             offered += slice.len();
         }
-        let Some(Some(line)) = self.lines.get_mut(key.slot()) else { return false };
-        match line.socket.write(&slices[..ready.parts]) {
+        let Some(Some(connection)) = self.connections.get_mut(key.slot()) else { return false };
+        match connection.socket.write(&slices[..ready.parts]) {
             // A signal came between; the socket may have room still, and will not say so again.
             Transfer::Moved { bytes: 0, .. } => true,
             Transfer::Moved { bytes, .. } => {
                 self.engine.sent(self.now, key, bytes, &mut self.actions);
                 let all = bytes == offered;
-                line.appetite = match all {
-                    true => (line.appetite * 2).min(SEND_BUFFER_BYTES),
-                    false => bytes.next_multiple_of(16 * 1024).clamp(APPETITE_MIN_BYTES, SEND_BUFFER_BYTES),
+                connection.send_budget = match all {
+                    true => (connection.send_budget * 2).min(SEND_BUFFER_BYTES),
+                    false => bytes.next_multiple_of(16 * 1024).clamp(SEND_BUDGET_MIN_BYTES, SEND_BUFFER_BYTES),
                 };
-                line.writable = all;
+                connection.writable = all;
                 all
             }
             Transfer::NotNow => {
-                line.writable = false;
+                connection.writable = false;
                 false
             }
             Transfer::Ended | Transfer::BadRoom => {
-                self.drop_line(key);
+                self.drop_connection(key);
                 self.engine.on_lost(self.now, key, &mut self.actions);
                 false
             }
@@ -271,14 +271,14 @@ impl EventLoop {
 
     /// A span that was fetched may be in the cache now: whoever waits for it goes on.
     pub(super) fn on_fetched(&mut self, torrent: TorrentKey, span: BlockSpan) {
-        for slot in 0..self.lines.len() {
-            let Some(line) = self.lines[slot].as_mut().filter(|l| l.fetching == Some(span)) else { continue };
-            let key = line.key;
+        for slot in 0..self.connections.len() {
+            let Some(connection) = self.connections[slot].as_mut().filter(|l| l.loading == Some(span)) else { continue };
+            let key = connection.key;
             if self.engine.torrent_of(key) == Some(torrent) {
-                if let Some(line) = self.line(key) {
-                    line.fetching = None;
+                if let Some(connection) = self.connection(key) {
+                    connection.loading = None;
                 }
-                self.enter_ring(key);
+                self.enqueue(key);
             }
         }
     }
@@ -290,37 +290,37 @@ impl EventLoop {
     // ---- lines ----------------------------------------------------------------------------------------------------
 
     /// Takes a connection's socket in.
-    pub(super) fn add_line(&mut self, key: PeerKey, socket: Socket, connecting: bool) {
-        if self.lines.len() <= key.slot() {
-            self.lines.resize_with(key.slot() + 1, || None);
+    pub(super) fn add_connection(&mut self, key: PeerKey, socket: Socket, connecting: bool) {
+        if self.connections.len() <= key.slot() {
+            self.connections.resize_with(key.slot() + 1, || None);
         }
-        self.lines[key.slot()] = Some(Line {
+        self.connections[key.slot()] = Some(OpenConnection {
             key,
             socket,
             connecting,
             readable: false,
             closing: false,
             writable: false,
-            in_ring: false,
-            parked: false,
-            fetching: None,
-            appetite: APPETITE_MIN_BYTES,
+            queued: false,
+            read_paused: false,
+            loading: None,
+            send_budget: SEND_BUDGET_MIN_BYTES,
         });
     }
 
     /// Closes a connection's socket.
-    pub(super) fn drop_line(&mut self, key: PeerKey) {
-        if self.line(key).is_some() {
-            self.lines[key.slot()] = None;
-            self.hungry.remove(&key);
-            self.accept_again = self.accept_again.map(|_| self.now);
+    pub(super) fn drop_connection(&mut self, key: PeerKey) {
+        if self.connection(key).is_some() {
+            self.connections[key.slot()] = None;
+            self.waiting_for_buffer.remove(&key);
+            self.accept_retry_at = self.accept_retry_at.map(|_| self.now);
         }
     }
 
     /// Dials an address that the engine chose.
     pub(super) fn dial(&mut self, key: PeerKey, addr: std::net::SocketAddr) {
         match Socket::dial(addr, self.poll.registry(), self.token_of(key)) {
-            Ok(socket) => self.add_line(key, socket, true),
+            Ok(socket) => self.add_connection(key, socket, true),
             Err(e) => {
                 if e.failure() == DialFailure::OutOfResources {
                     log::warn!("cannot dial: {e:?}");
@@ -341,7 +341,7 @@ impl EventLoop {
             false => {
                 // It does not wait for room any more: what failed now is something else.
                 entry.full = None;
-                self.tell(Event::Failed { torrent: id, fault });
+                self.emit(Event::Failed { torrent: id, fault });
             }
         }
     }

@@ -48,7 +48,7 @@ impl Lookups {
         deadline: Instant,
         lookup: impl FnOnce() -> std::io::Result<Vec<SocketAddr>> + Send + 'static,
     ) -> Result<Vec<SocketAddr>, AnnounceError> {
-        let place = Place::take(self).ok_or_else(|| AnnounceError::NoAddress("all lookups hang".into()))?;
+        let place = LookupPermit::take(self).ok_or_else(|| AnnounceError::NoAddress("all lookups hang".into()))?;
         let (answer, answers) = sync_channel(1);
         let spawned = thread::Builder::new().name("rill-lookup".into()).stack_size(STACK_BYTES).spawn(move || {
             let _place = place;
@@ -66,17 +66,17 @@ impl Lookups {
 }
 
 /// One of the places for lookups; free again when it goes.
-struct Place(Arc<Lookups>);
+struct LookupPermit(Arc<Lookups>);
 
-impl Place {
-    fn take(lookups: &Arc<Lookups>) -> Option<Place> {
+impl LookupPermit {
+    fn take(lookups: &Arc<Lookups>) -> Option<LookupPermit> {
         let count = |n: usize| (n < lookups.limit).then_some(n + 1);
         lookups.under_way.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count).ok()?;
-        Some(Place(lookups.clone()))
+        Some(LookupPermit(lookups.clone()))
     }
 }
 
-impl Drop for Place {
+impl Drop for LookupPermit {
     fn drop(&mut self) {
         self.0.under_way.fetch_sub(1, Ordering::Relaxed);
     }

@@ -34,7 +34,7 @@ const UP_AND_MULTICAST: u32 = 0x1 | 0x1000;
 
 /// One way out of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Way {
+enum MulticastInterface {
     /// The interface with this number.
     Interface(u32),
     /// The interface with this address.
@@ -43,41 +43,41 @@ enum Way {
 
 /// One family's socket.
 #[derive(Debug)]
-struct Ear {
+struct GroupSocket {
     group: Group,
     udp: UdpSocket,
     /// The only addresses to call from; none: every interface.
     only: Vec<Ipv4Addr>,
-    joined: BTreeSet<Way>,
+    joined: BTreeSet<MulticastInterface>,
     /// Datagrams may wait.
     pending: bool,
 }
 
 /// Both groups' sockets. Tokens from `first_token` on, one a group.
 #[derive(Debug)]
-pub struct Groups {
-    ears: Vec<Ear>,
+pub struct MulticastSockets {
+    sockets: Vec<GroupSocket>,
     first_token: usize,
 }
 
-impl Groups {
+impl MulticastSockets {
     /// Deaf and mute.
-    pub fn none(first_token: usize) -> Groups {
-        Groups { ears: Vec::new(), first_token }
+    pub fn none(first_token: usize) -> MulticastSockets {
+        MulticastSockets { sockets: Vec::new(), first_token }
     }
 
     /// Listens to the groups of those families that `addresses` has.
-    pub fn join(addresses: &[IpAddr], registry: &Registry, first_token: usize) -> Groups {
-        let mut groups = Groups::none(first_token);
+    pub fn join(addresses: &[IpAddr], registry: &Registry, first_token: usize) -> MulticastSockets {
+        let mut groups = MulticastSockets::none(first_token);
         for group in Group::BOTH {
             let Some(only) = ways(group, addresses) else { continue };
-            match Ear::new(group, only, registry, Token(first_token + groups.ears.len())) {
-                Ok(ear) => groups.ears.push(ear),
+            match GroupSocket::new(group, only, registry, Token(first_token + groups.sockets.len())) {
+                Ok(socket) => groups.sockets.push(socket),
                 Err(e) => log::info!("the local network is not called over {group:?}: {e}"),
             }
         }
         groups.look_for_interfaces();
-        if groups.ears.iter().all(|ear| ear.joined.is_empty()) {
+        if groups.sockets.iter().all(|socket| socket.joined.is_empty()) {
             log::info!("no interface can multicast, so nobody is looked for on the local network");
         }
         groups
@@ -85,31 +85,31 @@ impl Groups {
 
     /// One past the last token.
     pub fn tokens_end(&self) -> usize {
-        self.first_token + self.ears.len()
+        self.first_token + self.sockets.len()
     }
 
     /// Something waits at this token; false if the token is none of ours.
     pub fn on_ready(&mut self, token: usize) -> bool {
-        let ear = token.checked_sub(self.first_token).and_then(|at| self.ears.get_mut(at));
-        ear.map(|ear| ear.pending = true).is_some()
+        let socket = token.checked_sub(self.first_token).and_then(|at| self.sockets.get_mut(at));
+        socket.map(|socket| socket.pending = true).is_some()
     }
 
     /// Whether datagrams may wait.
     pub fn pending(&self) -> bool {
-        self.ears.iter().any(|ear| ear.pending)
+        self.sockets.iter().any(|socket| socket.pending)
     }
 
     /// Takes some datagrams that wait; their number.
     pub fn receive(&mut self, batch: &mut Batch) -> usize {
-        self.ears.iter_mut().filter(|ear| ear.pending).map(|ear| ear.receive(batch)).find(|n| *n > 0).unwrap_or(0)
+        self.sockets.iter_mut().filter(|socket| socket.pending).map(|socket| socket.receive(batch)).find(|n| *n > 0).unwrap_or(0)
     }
 
     /// Sends a datagram to everybody in the group, from every interface. What cannot go now is lost, as any may be.
     pub fn send(&mut self, group: Group, bytes: &[u8]) {
         self.look_for_interfaces();
-        for ear in self.ears.iter().filter(|ear| ear.group == group) {
-            for way in &ear.joined {
-                if let Err(e) = ear.send(*way, bytes) {
+        for socket in self.sockets.iter().filter(|socket| socket.group == group) {
+            for way in &socket.joined {
+                if let Err(e) = socket.send(*way, bytes) {
                     log::debug!("call to {group:?} through {way:?} lost: {e}");
                 }
             }
@@ -119,23 +119,23 @@ impl Groups {
     /// Joins on interfaces that have come, and forgets those that have gone.
     fn look_for_interfaces(&mut self) {
         let found = interfaces(Path::new(LIST));
-        for ear in &mut self.ears {
-            let ways: BTreeSet<Way> = match &ear.only[..] {
-                [] => found.iter().copied().map(Way::Interface).collect(),
-                only => only.iter().copied().map(Way::Address).collect(),
+        for socket in &mut self.sockets {
+            let ways: BTreeSet<MulticastInterface> = match &socket.only[..] {
+                [] => found.iter().copied().map(MulticastInterface::Interface).collect(),
+                only => only.iter().copied().map(MulticastInterface::Address).collect(),
             };
-            ear.joined.retain(|way| ways.contains(way));
+            socket.joined.retain(|way| ways.contains(way));
             for way in ways {
-                if !ear.joined.contains(&way) && ear.join(way) {
-                    ear.joined.insert(way);
+                if !socket.joined.contains(&way) && socket.join(way) {
+                    socket.joined.insert(way);
                 }
             }
         }
     }
 }
 
-impl Ear {
-    fn new(group: Group, only: Vec<Ipv4Addr>, registry: &Registry, token: Token) -> io::Result<Ear> {
+impl GroupSocket {
+    fn new(group: Group, only: Vec<Ipv4Addr>, registry: &Registry, token: Token) -> io::Result<GroupSocket> {
         let addr = group.addr();
         let socket = socket2::Socket::new(Domain::for_address(addr), Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
         // Other clients listen here, too: some ask for the one, some for the other.
@@ -159,17 +159,21 @@ impl Ear {
         socket.bind(&SockAddr::from(addr))?;
         let mut udp = UdpSocket::from_std(socket.into());
         registry.register(&mut udp, token, Interest::READABLE)?;
-        Ok(Ear { group, udp, only, joined: BTreeSet::new(), pending: false })
+        Ok(GroupSocket { group, udp, only, joined: BTreeSet::new(), pending: false })
     }
 
     /// Whether the group is heard there now.
-    fn join(&self, way: Way) -> bool {
+    fn join(&self, way: MulticastInterface) -> bool {
         let socket = SockRef::from(&self.udp);
         let done = match (self.group.addr().ip(), way) {
-            (IpAddr::V4(group), Way::Interface(n)) => socket.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(n)),
-            (IpAddr::V4(group), Way::Address(ip)) => socket.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Address(ip)),
-            (IpAddr::V6(group), Way::Interface(n)) => socket.join_multicast_v6(&group, n),
-            (IpAddr::V6(_), Way::Address(_)) => Err(ErrorKind::Unsupported.into()),
+            (IpAddr::V4(group), MulticastInterface::Interface(n)) => {
+                socket.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(n))
+            }
+            (IpAddr::V4(group), MulticastInterface::Address(ip)) => {
+                socket.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Address(ip))
+            }
+            (IpAddr::V6(group), MulticastInterface::Interface(n)) => socket.join_multicast_v6(&group, n),
+            (IpAddr::V6(_), MulticastInterface::Address(_)) => Err(ErrorKind::Unsupported.into()),
         };
         match done {
             Ok(()) => true,
@@ -182,16 +186,16 @@ impl Ear {
         }
     }
 
-    fn send(&self, way: Way, bytes: &[u8]) -> io::Result<()> {
+    fn send(&self, way: MulticastInterface, bytes: &[u8]) -> io::Result<()> {
         let socket = SockRef::from(&self.udp);
         match (self.group, way) {
-            (Group::V4, Way::Interface(n)) => {
+            (Group::V4, MulticastInterface::Interface(n)) => {
                 let any = Ipv4Addr::UNSPECIFIED;
                 set_ip_multicast_if_with_ifindex(self.udp.as_fd(), &any, &any, n)?;
             }
-            (Group::V4, Way::Address(ip)) => socket.set_multicast_if_v4(&ip)?,
-            (Group::V6, Way::Interface(n)) => socket.set_multicast_if_v6(n)?,
-            (Group::V6, Way::Address(_)) => return Err(ErrorKind::Unsupported.into()),
+            (Group::V4, MulticastInterface::Address(ip)) => socket.set_multicast_if_v4(&ip)?,
+            (Group::V6, MulticastInterface::Interface(n)) => socket.set_multicast_if_v6(n)?,
+            (Group::V6, MulticastInterface::Address(_)) => return Err(ErrorKind::Unsupported.into()),
         }
         self.udp.send_to(bytes, self.group.addr()).map(|_| ())
     }
@@ -256,15 +260,16 @@ mod tests {
     }
 
     /// Everything that is heard until these bytes are among it, or two seconds are over.
-    fn hears(poll: &mut mio::Poll, ears: &mut Groups, bytes: &[u8]) -> bool {
+    fn hears(poll: &mut mio::Poll, sockets: &mut MulticastSockets, bytes: &[u8]) -> bool {
         let (begun, mut events, mut batch) = (Instant::now(), mio::Events::with_capacity(8), Batch::default());
         while begun.elapsed() < Duration::from_secs(2) {
             poll.poll(&mut events, Some(Duration::from_millis(50))).unwrap();
             for event in &events {
-                assert!(ears.on_ready(event.token().0));
+                assert!(sockets.on_ready(event.token().0));
             }
-            while ears.pending() {
-                if ears.receive(&mut batch) > 0 && batch.iter().any(|(heard, from)| heard == bytes && !from.ip().is_unspecified())
+            while sockets.pending() {
+                if sockets.receive(&mut batch) > 0
+                    && batch.iter().any(|(heard, from)| heard == bytes && !from.ip().is_unspecified())
                 {
                     return true;
                 }
@@ -276,16 +281,16 @@ mod tests {
     #[test]
     fn two_programs_on_one_machine_hear_each_other() {
         let (quiet, mut poll) = (mio::Poll::new().unwrap(), mio::Poll::new().unwrap());
-        let mut speaker = Groups::join(&anywhere(), quiet.registry(), 5);
-        let mut hearer = Groups::join(&anywhere(), poll.registry(), 7);
-        for at in 0..hearer.ears.len() {
-            let group = hearer.ears[at].group;
-            if hearer.ears[at].joined.is_empty() {
+        let mut speaker = MulticastSockets::join(&anywhere(), quiet.registry(), 5);
+        let mut hearer = MulticastSockets::join(&anywhere(), poll.registry(), 7);
+        for at in 0..hearer.sockets.len() {
+            let group = hearer.sockets[at].group;
+            if hearer.sockets[at].joined.is_empty() {
                 continue; // a machine without such an interface
             }
             let bytes = format!("{group:?} from {}", std::process::id()).into_bytes();
             speaker.send(group, &bytes);
-            let sent = speaker.ears[at].joined.iter().any(|way| speaker.ears[at].send(*way, &bytes).is_ok());
+            let sent = speaker.sockets[at].joined.iter().any(|way| speaker.sockets[at].send(*way, &bytes).is_ok());
             assert!(!sent || hears(&mut poll, &mut hearer, &bytes), "{group:?} was not heard");
         }
     }
@@ -293,7 +298,7 @@ mod tests {
     #[test]
     fn what_is_sent_to_this_machine_by_name_is_not_heard() {
         let mut poll = mio::Poll::new().unwrap();
-        let mut hearer = Groups::join(&anywhere(), poll.registry(), 0);
+        let mut hearer = MulticastSockets::join(&anywhere(), poll.registry(), 0);
         let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         // Nobody has that port, or somebody else: an ICMP error or nothing, either is fine.
         let _ = stranger.send_to(b"by name", "127.0.0.1:6771");
@@ -339,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_token_of_somebody_else_is_left_alone() {
-        let mut none = Groups::none(9);
+        let mut none = MulticastSockets::none(9);
         assert!(!none.on_ready(9) && !none.on_ready(3) && !none.pending());
         assert_eq!(none.tokens_end(), 9);
         none.send(Group::V4, b"into the air");
