@@ -1,12 +1,13 @@
-//! Whole processes among failing system calls, power cuts and kills: what was claimed is there, and the same command goes on.
+//! Whole processes with failing system calls, power cuts and kills: every claim of a record is true, and the same command
+//! finishes afterwards.
 //!
 //! ```text
 //! cargo test --test faults -- --ignored --test-threads 1 short          a minute and a half
 //! cargo test --test faults -- --ignored --test-threads 1 --nocapture long    everything, half an hour
 //! ```
 //!
-//! Real file systems on loop devices need root; without it, or without the programs that make them, those tests say so and
-//! pass, and under `CI=true` they fail. All of it plays on loopback.
+//! Real file systems on loop devices need root and the programs that make them. Without those the tests say so and pass;
+//! under `CI=true` they fail. All connections are on loopback.
 
 #[path = "faults/binary.rs"]
 mod binary;

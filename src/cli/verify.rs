@@ -35,10 +35,10 @@ pub(crate) fn run(typed: &args::Verify) -> Result<Exit, Failure> {
 fn hash(metainfo: &Metainfo, dir: &Path, silent: bool) -> Result<VerifyReport, Failure> {
     let geometry = metainfo.geometry();
     let torrent = OpenTorrent {
-        info_hash: metainfo.info_hash(),
+        info_hashes: metainfo.info_hash().into(),
         geometry,
         files: metainfo.files().clone(),
-        hashes: metainfo.hashes(),
+        piece_hashes: metainfo.hashes(),
         dir: dir.to_path_buf(),
         wanted: None,
         read_only: true,
@@ -92,11 +92,11 @@ fn judge<'a>(metainfo: &'a Metainfo, found: &VerifyReport) -> Vec<Report<'a>> {
     let report = |r: &crate::disk::FileReport| {
         let state = match r.state {
             FileState::Missing => State::Missing,
-            FileState::Odd => State::Odd,
-            FileState::Long => State::Longer,
-            FileState::Short => State::Shorter,
-            FileState::There if r.bad > 0 => State::Bad,
-            FileState::There => State::Good,
+            FileState::NotAFile => State::Odd,
+            FileState::TooLong => State::Longer,
+            FileState::TooShort => State::Shorter,
+            FileState::Present if r.bad > 0 => State::Bad,
+            FileState::Present => State::Good,
         };
         let file = metainfo.files().get(r.file)?;
         Some(Report { file, number: r.file + 1, pieces: r.pieces, pieces_good: r.pieces - r.bad, state })
@@ -148,14 +148,14 @@ mod tests {
 
     #[test]
     fn a_file_is_good_only_with_its_pieces_and_its_length() {
-        use FileState::{Long, Missing, There};
+        use FileState::{Missing, Present, TooLong};
         let m = torrent();
         let mut have = Bitfield::full(4);
         have.clear(m.geometry().piece(3).unwrap());
         let states: Vec<State> =
-            judge(&m, &found(have, [(2, 0, Long), (0, 0, There), (2, 1, There)])).iter().map(|r| r.state).collect();
+            judge(&m, &found(have, [(2, 0, TooLong), (0, 0, Present), (2, 1, Present)])).iter().map(|r| r.state).collect();
         assert_eq!(states, [State::Longer, State::Good, State::Bad]);
-        let states: Vec<State> = judge(&m, &found(Bitfield::full(4), [(2, 0, There), (0, 0, Missing), (2, 0, There)]))
+        let states: Vec<State> = judge(&m, &found(Bitfield::full(4), [(2, 0, Present), (0, 0, Missing), (2, 0, Present)]))
             .iter()
             .map(|r| r.state)
             .collect();
@@ -165,7 +165,8 @@ mod tests {
     #[test]
     fn the_table_counts_pieces_and_files() {
         let m = torrent();
-        let found = found(Bitfield::full(4), [(2, 0, FileState::There), (0, 0, FileState::Missing), (2, 0, FileState::There)]);
+        let found =
+            found(Bitfield::full(4), [(2, 0, FileState::Present), (0, 0, FileState::Missing), (2, 0, FileState::Present)]);
         let reports = judge(&m, &found);
         assert!(table(&m, &found.have, &reports).ends_with("t: 4 of 4 pieces and 2 of 3 files are good\n"));
         assert!(object(&m, &found.have, &reports, false).contains(r#""state":"missing""#));

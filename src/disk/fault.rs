@@ -1,38 +1,38 @@
-//! What can go wrong between rill and a disk, as a closed set: a kind to decide by, a path and an errno to tell.
+//! Disk faults: a kind for the program to decide by, a path and an error number for the user.
 //!
-//! A fault is always ours or the disk's, never a peer's. Nothing here retries; whoever receives one decides.
+//! A fault is the fault of this machine or of its user, never of a peer. Nothing here retries: the receiver of a fault decides.
 
 use rustix::io::Errno;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// The kinds of fault that somebody may want to tell apart.
+/// The kinds of fault that lead to different decisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultKind {
-    /// The disk, the quota or the table of inodes is full.
+    /// The disk, the quota or the inode table is full.
     NoSpace,
-    /// The file is longer than this file system can hold.
+    /// The file is longer than its file system can hold.
     TooLarge,
-    /// Something that is not ours lies in the way: a directory, a symbolic link, a special file.
+    /// The path is taken by a directory, a symbolic link or a special file.
     Exists,
-    /// A file or directory that is there cannot be opened.
+    /// An existing file or directory cannot be opened.
     CannotOpen,
-    /// A file or directory cannot be made, or not given its length.
+    /// A file or directory cannot be created or extended.
     CannotCreate,
     /// Another process works on the same torrent.
     Locked,
     /// A read, write or flush failed.
     Io,
-    /// What should be served is not there.
+    /// The content to be served does not exist.
     Missing,
-    /// The file was replaced, removed or cut while we worked on it.
+    /// Another program replaced, removed or truncated the file while it was in use.
     Changed,
-    /// A worker failed in a way that is rill's own fault.
+    /// A worker failed because of a bug in rill.
     Internal,
 }
 
 impl FaultKind {
-    /// The exit code of a program that ends because of this.
+    /// The exit code of a program that ends because of this fault.
     pub const fn exit_code(&self) -> u8 {
         match self {
             FaultKind::Locked | FaultKind::Internal => 1,
@@ -45,9 +45,9 @@ impl FaultKind {
     }
 }
 
-/// What was being done when the fault appeared.
+/// The operation that failed; the same error number means different faults in different operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Doing {
+pub(super) enum Operation {
     Open,
     Create,
     Read,
@@ -55,73 +55,89 @@ pub(super) enum Doing {
     Sync,
 }
 
-/// One fault: a sentence for a person, a kind for a program.
+/// One fault. Its text is one sentence for the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskFault {
-    /// What sort of fault.
+    /// The kind of fault.
     pub kind: FaultKind,
-    /// The file or directory it happened to.
+    /// The file or directory concerned.
     pub path: PathBuf,
-    /// The system's error number, 0 if the system had no complaint.
+    /// The system's error number; 0 if no system call failed.
     pub errno: i32,
 }
 
 impl DiskFault {
-    /// The exit code of a program that ends because of this.
+    /// The exit code of a program that ends because of this fault.
     pub const fn exit_code(&self) -> u8 {
         self.kind.exit_code()
     }
 
-    /// A fault without an errno.
-    pub(super) fn plain(kind: FaultKind, path: &Path) -> DiskFault {
+    /// A fault that no system call reported.
+    pub(super) fn without_errno(kind: FaultKind, path: &Path) -> DiskFault {
         DiskFault { kind, path: path.to_path_buf(), errno: 0 }
     }
 
-    /// The fault that this errno means at this moment.
-    pub(super) fn new(doing: Doing, path: &Path, errno: Errno) -> DiskFault {
+    /// The fault that this error number means for this operation.
+    pub(super) fn new(operation: Operation, path: &Path, errno: Errno) -> DiskFault {
         let kind = match errno {
             Errno::NOSPC | Errno::DQUOT | Errno::MLINK => FaultKind::NoSpace,
             Errno::FBIG => FaultKind::TooLarge,
             Errno::LOOP | Errno::ISDIR | Errno::NOTDIR | Errno::XDEV | Errno::EXIST | Errno::NXIO => FaultKind::Exists,
-            Errno::NOENT if doing != Doing::Create => FaultKind::Missing,
-            _ => match doing {
-                Doing::Open => FaultKind::CannotOpen,
-                Doing::Create => FaultKind::CannotCreate,
-                Doing::Read | Doing::Write | Doing::Sync => FaultKind::Io,
+            Errno::NOENT if operation != Operation::Create => FaultKind::Missing,
+            _ => match operation {
+                Operation::Open => FaultKind::CannotOpen,
+                Operation::Create => FaultKind::CannotCreate,
+                Operation::Read | Operation::Write | Operation::Sync => FaultKind::Io,
             },
         };
         DiskFault { kind, path: path.to_path_buf(), errno: errno.raw_os_error() }
     }
 }
 
+/// What happened, to which file, the system's reason, and what the user can do where that is known.
 impl fmt::Display for DiskFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = PathText(&self.path);
+        let path = PrintablePath(&self.path);
         match self.kind {
             FaultKind::NoSpace => write!(f, "no space left on the disk for {path}")?,
-            FaultKind::TooLarge => write!(f, "{path} is longer than this file system allows")?,
-            FaultKind::Exists => write!(f, "something that is not this torrent's file is in the way at {path}")?,
+            FaultKind::TooLarge => write!(f, "{path} is longer than its file system allows")?,
+            FaultKind::Exists => write!(f, "{path} is in the way: it is not a regular file of this torrent")?,
             FaultKind::CannotOpen => write!(f, "cannot open {path}")?,
             FaultKind::CannotCreate => write!(f, "cannot create {path}")?,
-            FaultKind::Locked => write!(f, "another process is working on this torrent (lock file {path})")?,
-            FaultKind::Io => write!(f, "input/output failed on {path}")?,
-            FaultKind::Missing => write!(f, "{path} is not there")?,
-            FaultKind::Changed => write!(f, "{path} was changed by somebody else while in use")?,
-            FaultKind::Internal => write!(f, "a disk worker failed while working on {path}")?,
+            FaultKind::Locked => write!(f, "another process works on this torrent (its lock is {path})")?,
+            FaultKind::Io => write!(f, "cannot read or write {path}")?,
+            FaultKind::Missing => write!(f, "{path} does not exist")?,
+            FaultKind::Changed => write!(f, "another program changed {path} while it was in use")?,
+            FaultKind::Internal => write!(f, "a disk worker failed at {path}, which is a bug in rill")?,
         }
-        if self.errno != 0 {
-            write!(f, ": {}", std::io::Error::from_raw_os_error(self.errno))?;
+        // The reason "No such file or directory" would only repeat `Missing`.
+        if self.errno != 0 && self.kind != FaultKind::Missing {
+            write!(f, ": {}", reason(self.errno))?;
         }
-        Ok(())
+        match self.kind {
+            FaultKind::TooLarge => f.write_str("; choose a directory on another file system"),
+            FaultKind::Exists => f.write_str("; move it away or choose another directory"),
+            FaultKind::Changed => f.write_str("; run the same command again to check the content"),
+            _ => Ok(()),
+        }
     }
 }
 
 impl std::error::Error for DiskFault {}
 
-/// A path for people: whatever could move a cursor is replaced.
-struct PathText<'a>(&'a Path);
+/// The system's text for an error number, without the number.
+fn reason(errno: i32) -> String {
+    let mut text = std::io::Error::from_raw_os_error(errno).to_string();
+    if let Some(at) = text.rfind(" (os error") {
+        text.truncate(at);
+    }
+    text
+}
 
-impl fmt::Display for PathText<'_> {
+/// A path with control characters replaced, so that it cannot steer a terminal.
+pub(super) struct PrintablePath<'a>(pub &'a Path);
+
+impl fmt::Display for PrintablePath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use fmt::Write as _;
         self.0.to_string_lossy().chars().try_for_each(|c| f.write_char(if c.is_control() { '?' } else { c }))
@@ -134,19 +150,22 @@ mod tests {
 
     #[test]
     fn a_fault_is_one_sentence_with_the_file_and_the_reason() {
-        let f = DiskFault::new(Doing::Write, Path::new("/d/a\u{1b}[2Jb"), Errno::NOSPC);
-        assert_eq!(f.kind, FaultKind::NoSpace);
-        assert_eq!(f.exit_code(), 9);
-        let text = f.to_string();
-        assert!(text.starts_with("no space left on the disk for /d/a?[2Jb: "), "{text}");
+        let fault = DiskFault::new(Operation::Write, Path::new("/d/a\u{1b}[2Jb"), Errno::NOSPC);
+        assert_eq!(fault.kind, FaultKind::NoSpace);
+        assert_eq!(fault.exit_code(), 9);
+        assert_eq!(fault.to_string(), "no space left on the disk for /d/a?[2Jb: No space left on device");
+        let fault = DiskFault::new(Operation::Open, Path::new("x"), Errno::ISDIR);
+        let text =
+            "x is in the way: it is not a regular file of this torrent: Is a directory; move it away or choose another directory";
+        assert_eq!(fault.to_string(), text);
     }
 
     #[test]
-    fn the_same_errno_means_what_was_being_done() {
-        let p = Path::new("x");
-        assert_eq!(DiskFault::new(Doing::Open, p, Errno::ACCESS).exit_code(), 15);
-        assert_eq!(DiskFault::new(Doing::Create, p, Errno::ACCESS).exit_code(), 16);
-        assert_eq!(DiskFault::new(Doing::Write, p, Errno::IO).exit_code(), 17);
-        assert_eq!(DiskFault::new(Doing::Open, p, Errno::LOOP).exit_code(), 13);
+    fn the_operation_decides_what_an_error_number_means() {
+        let path = Path::new("x");
+        assert_eq!(DiskFault::new(Operation::Open, path, Errno::ACCESS).exit_code(), 15);
+        assert_eq!(DiskFault::new(Operation::Create, path, Errno::ACCESS).exit_code(), 16);
+        assert_eq!(DiskFault::new(Operation::Write, path, Errno::IO).exit_code(), 17);
+        assert_eq!(DiskFault::new(Operation::Open, path, Errno::LOOP).exit_code(), 13);
     }
 }

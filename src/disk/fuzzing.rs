@@ -1,6 +1,6 @@
-//! The body of the fuzz target for what this floor reads back: resume records. It promises nothing to users of the library.
+//! The fuzz target of this floor's only untrusted input: resume records. Not part of the library's interface.
 
-/// A resume record, and which torrent it is taken for.
+/// Reads the bytes as a resume record; the first byte chooses the torrent that it is read for.
 pub fn resume(bytes: &[u8]) {
     super::resume::fuzz(bytes);
 }

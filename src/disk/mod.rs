@@ -1,35 +1,53 @@
-//! Floor 3, where bytes live: files, windows, workers, resume records. Acts, never decides.
+//! Floor 3, the disk: files, windows, workers and resume records. It acts and decides nothing about the swarm.
 //!
-//! The loop thread holds a [`Store`] and never waits: what may wait is a job for one of a few workers, and every answer
-//! comes back as a [`Done`]. Block bytes land where [`Store::room`] says, either in a window of the file itself or in a
-//! slot of a small pool that a worker hashes while it is hot and writes in long runs.
+//! The loop's thread holds a [`Store`] and never waits: work that may wait is a job for one of a few workers, and its result
+//! comes back as a [`DiskEvent`]. Payload lands where [`Store::target`] says: in a slot of the buffer pool, which a worker
+//! hashes and writes in long runs, or in a window of the file itself.
 //!
-//! A loop turn: `next_done` until there is none, sockets (`room` and `arrived`, `copy`, `load`), then `submit` last before
-//! sleeping. The program must ignore SIGXFSZ, else a file size limit kills it instead of giving an error.
+//! ```text
+//!   loop      store ── buffer_pool, mapped (Mapper), read_path          replies: worker replies become events
+//!                │ jobs, in batches (workers)            ▲ replies
+//!   worker    worker ── write_cache, mapped (windows), recheck, resume
+//!                └──── open_files ── torrent_files, layout, dir
+//! ```
+//!
+//! A loop turn: `next_event` until there is none, the sockets (`target` and `received`, `copy`, `load`), and `submit` last
+//! before sleeping. The program must ignore SIGXFSZ, else a file size limit kills it instead of failing a write.
 
-mod answers;
-mod check;
-mod contract;
+mod api;
+mod atomic_file;
+mod buffer_pool;
+mod dir;
 mod fault;
-mod files;
 #[doc(hidden)]
 pub mod fuzzing;
+mod hasher;
 mod job;
-mod keep;
 mod layout;
 mod limits;
-mod looks;
-mod offline;
-mod piece;
-mod pool;
-mod reads;
+mod mapped;
+mod memory;
+mod open_files;
+mod piece_checker;
+mod read_path;
+mod recheck;
+mod replies;
 mod resume;
+mod stamp;
+mod stat_many;
+mod storage_mode;
 mod store;
-mod tree;
-mod ways;
-mod window;
+mod target;
+mod torrent_files;
+mod verify;
+mod waker;
 mod worker;
+mod worker_stats;
+mod workers;
+mod write_cache;
 
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -37,10 +55,12 @@ mod tests_fault;
 #[cfg(test)]
 mod tests_resume;
 
-pub use contract::{Done, OpenTorrent, Opened, StorageMode, StoreConfig, StoreStats, Verdict};
+pub use api::{DiskEvent, OpenTorrent, OpenedTorrent, StoreConfig, StoreStats};
+pub use atomic_file::read_state_file;
 pub use fault::{DiskFault, FaultKind};
-pub use keep::kept;
-pub use offline::{FileReport, FileState, VerifyReport, hash_content, verify};
-pub use reads::Load;
+pub use memory::RawRange;
+pub use read_path::Load;
+pub use storage_mode::StorageMode;
 pub use store::Store;
-pub use window::Room;
+pub use target::{Access, Target};
+pub use verify::{FileReport, FileState, VerifyReport, hash_content, verify};

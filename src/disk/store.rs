@@ -1,454 +1,346 @@
-//! The loop's side of the disk: takes wishes, hands out room, passes answers on. Never waits, never touches a file.
+//! The loop's side of the disk: takes requests, hands out targets, returns events. It never waits and touches no file but for
+//! cached reads.
 //!
-//! Invariants: a piece's bytes and its hash go to one and the same worker, in order; jobs leave in batches, and a worker is
-//! woken only when a batch is worth it or somebody waits; an answer for a torrent that was closed is dropped.
-//! A checkpoint asks every worker to sync first and writes the record only when all of them could.
+//! Invariants: the blocks and the hash of a piece go to the same worker, in order; a reply for a torrent that was closed is
+//! dropped. A checkpoint has every worker sync first, and the record is written only if all of them could.
+//!
+//! `replies.rs` is the other half of [`Store`]: the calls here queue jobs, and its `poll_replies` turns replies into events.
 
-use super::contract::{Done, OpenTorrent, StoreConfig, StoreStats};
+use super::api::{DiskEvent, OpenTorrent, StoreConfig, StoreStats};
+use super::buffer_pool::{BufferPool, Reservation};
 use super::fault::{DiskFault, FaultKind};
-use super::files::Content;
-use super::job::{Bell, Job, Landed, Meter, Reply};
+use super::job::{WorkerJob, WorkerReply};
 use super::limits;
-use super::pool::Pool;
-use super::reads::{Fetch, Load, Reads};
-use super::ways::{Costs, Ways};
-use super::window::{Room, Window, slots};
-use super::worker::{self, Setup};
-use crate::units::{Bitfield, BlockSpan, PieceIndex, TorrentKey};
+use super::mapped::{Mapper, PieceMode, Window};
+use super::memory::slots;
+use super::read_path::{Load, LoadJob, ReadPath};
+use super::target::{Access, Target};
+use super::torrent_files::TorrentFiles;
+use super::waker::LoopWaker;
+use super::worker::WorkerConfig;
+use super::workers::Workers;
+use crate::units::{Bitfield, BlockSpan, Geometry, PieceIndex, TorrentKey};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, channel};
 
-pub(super) struct Hand {
-    pub jobs: Option<Sender<Vec<Job>>>,
-    pub queue: Vec<Job>,
-    pub blocks: usize,
-    pub urgent: bool,
-    pub meter: Arc<Meter>,
-    pub thread: Option<JoinHandle<()>>,
-}
-
-/// How a piece is being received.
-pub(super) enum Way {
-    /// A worker is making windows.
-    Mapping {
-        reserved: usize,
-    },
-    Mapped {
-        windows: Vec<Window>,
-        reserved: usize,
-    },
-    Plain,
-}
-
-pub(super) struct Saving {
+/// A checkpoint under way.
+pub(super) struct PendingCheckpoint {
     pub have: Bitfield,
-    pub last: bool,
-    pub awaited: usize,
+    /// The torrent is closed after it.
+    pub closing: bool,
+    /// Workers that have not synced yet.
+    pub workers_left: usize,
     pub failed: Option<DiskFault>,
 }
 
-pub(super) struct Torrent {
-    pub content: Option<Arc<Content>>,
+/// A torrent that is being closed after its last checkpoint.
+pub(super) struct PendingClose {
+    /// Workers that have not forgotten it yet.
+    pub workers_left: usize,
+    /// The result of the checkpoint.
+    pub result: Result<(), DiskFault>,
+}
+
+/// A torrent of the store.
+#[derive(Default)]
+pub(super) struct StoredTorrent {
+    /// `None` until it is open, and once it is being closed.
+    pub files: Option<Arc<TorrentFiles>>,
+    /// The worker that opened it and keeps its record.
     pub home: usize,
-    pub pieces: BTreeMap<PieceIndex, Way>,
-    pub saving: Option<Saving>,
-    /// A checkpoint that was asked for while another one was under way.
-    pub next_save: Option<(Bitfield, bool)>,
-    /// Being closed: workers that still have to let go, and how the last checkpoint ended.
-    pub closing: Option<(usize, Result<(), DiskFault>)>,
+    /// Pieces that are being received.
+    pub pieces: BTreeMap<PieceIndex, PieceMode>,
+    pub checkpoint: Option<PendingCheckpoint>,
+    /// A checkpoint that was asked for during another one; the bool is its `closing`.
+    pub next_checkpoint: Option<(Bitfield, bool)>,
+    pub close: Option<PendingClose>,
 }
 
 /// The disk as the loop sees it.
 pub struct Store {
-    pub(super) ways: Ways,
-    pub(super) torrents: BTreeMap<TorrentKey, Torrent>,
-    pub(super) hands: Vec<Hand>,
-    pub(super) replies: Receiver<Reply>,
-    pub(super) bell: Arc<Bell>,
-    pub(super) done: VecDeque<Done>,
-    pub(super) pool: Pool,
-    pub(super) starving: bool,
-    pub(super) reads: Reads,
-    pub(super) window_budget: usize,
+    pub(super) workers: Workers,
+    pub(super) replies: Receiver<WorkerReply>,
+    pub(super) waker: Arc<LoopWaker>,
+    pub(super) torrents: BTreeMap<TorrentKey, StoredTorrent>,
+    pub(super) events: VecDeque<DiskEvent>,
+    pub(super) pool: BufferPool,
+    /// No slot was free; `BufferFreed` is owed.
+    pub(super) exhausted: bool,
+    pub(super) mapper: Mapper,
+    pub(super) read_path: ReadPath,
     pub(super) stats: StoreStats,
-    pub(super) opened: usize,
+    opened: usize,
 }
 
 impl Store {
-    /// Starts the workers. `wake` is called from their threads when an answer waits; it must be cheap and never block.
+    /// Starts the workers. They call `wake` from their threads when events wait; it must be cheap and never block.
     pub fn new(config: StoreConfig, wake: Arc<dyn Fn() + Send + Sync>) -> Result<Store, DiskFault> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = if config.workers == 0 { cores.div_ceil(2) } else { config.workers }.clamp(1, limits::WORKERS_MAX);
-        let count = (config.pool_bytes / limits::SLOT_LEN).clamp(limits::POOL_SLOTS_MIN, limits::POOL_SLOTS_MAX);
-        let internal = |_| DiskFault::plain(FaultKind::Internal, Path::new("memory for receive buffers"));
-        let pool = Pool::new(slots(count).map_err(internal)?);
-        let bell = Arc::new(Bell::new(wake));
-        let (say, replies) = channel();
-        let mut hands = Vec::with_capacity(workers);
-        for n in 0..workers {
-            let (send, jobs) = channel();
-            let meter = Arc::new(Meter::default());
-            let setup = Setup {
-                jobs,
-                replies: say.clone(),
-                bell: bell.clone(),
-                meter: meter.clone(),
-                state_dir: config.state_dir.clone(),
-                hold_max: count / 2 / workers,
-                files: limits::WORKER_FILES / workers,
-            };
-            let thread = std::thread::Builder::new()
-                .name(format!("rill-disk-{n}"))
-                .stack_size(limits::WORKER_STACK)
-                .spawn(move || worker::run(setup))
-                .map_err(|_| DiskFault::plain(FaultKind::Internal, Path::new("a new thread")))?;
-            hands.push(Hand { jobs: Some(send), queue: Vec::new(), blocks: 0, urgent: false, meter, thread: Some(thread) });
-        }
+        let count = if config.workers == 0 { cores.div_ceil(2) } else { config.workers }.clamp(1, limits::WORKERS_MAX);
+        let slot_count = (config.pool_bytes / limits::SLOT_LEN).clamp(limits::POOL_SLOTS_MIN, limits::POOL_SLOTS_MAX);
+        let out_of_memory = |_| DiskFault::without_errno(FaultKind::Internal, Path::new("memory for receive buffers"));
+        let pool = BufferPool::new(slots(slot_count).map_err(out_of_memory)?);
+        let waker = Arc::new(LoopWaker::new(wake));
+        let (send, replies) = channel();
+        let workers = Workers::start(count, || WorkerConfig {
+            replies: send.clone(),
+            waker: waker.clone(),
+            state_dir: config.state_dir.clone(),
+            hold_max: slot_count / 2 / count,
+            files: limits::WORKER_FILES / count,
+        })?;
         Ok(Store {
-            ways: Ways::new(config.mode),
-            torrents: BTreeMap::new(),
-            hands,
+            workers,
             replies,
-            bell,
-            done: VecDeque::new(),
+            waker,
+            torrents: BTreeMap::new(),
+            events: VecDeque::new(),
             pool,
-            starving: false,
-            reads: Reads::default(),
-            window_budget: config.window_bytes,
+            exhausted: false,
+            mapper: Mapper::new(config.mode, config.window_bytes),
+            read_path: ReadPath::default(),
             stats: StoreStats::default(),
             opened: 0,
         })
     }
 
-    /// Locks the torrent and finds out what is there; ends in `Done::Opened`.
+    /// Locks the torrent and finds its content; ends in `DiskEvent::Opened`.
     pub fn open(&mut self, key: TorrentKey, torrent: OpenTorrent) {
-        let home = self.opened % self.hands.len();
+        let home = self.opened % self.workers.count();
         self.opened += 1;
-        self.torrents
-            .insert(key, Torrent { content: None, home, pieces: BTreeMap::new(), saving: None, next_save: None, closing: None });
-        self.ask(home, Job::Open(key, Box::new(torrent)));
+        self.torrents.insert(key, StoredTorrent { home, ..StoredTorrent::default() });
+        self.workers.queue(home, WorkerJob::Open(key, Box::new(torrent)));
     }
 
-    /// Makes ready to receive a piece; ends in `Done::Prepared`.
+    /// Prepares to receive a piece; ends in `DiskEvent::Prepared`.
     pub fn prepare(&mut self, key: TorrentKey, piece: PieceIndex) {
-        let Some(t) = self.torrents.get(&key) else { return };
-        let Some(c) = t.content.clone() else { return };
-        match t.pieces.get(&piece) {
-            None => {}
-            Some(Way::Mapping { .. }) => return, // asked for already, the answer is on its way
-            Some(_) => return self.done.push_back(Done::Prepared { torrent: key, piece, result: Ok(()) }),
-        }
-        let len = c.geometry.piece_len(piece) as usize;
-        let fits = self.stats.window_bytes + len <= self.window_budget;
-        let (hands, plain_bytes) = (&self.hands, self.stats.plain_bytes);
-        let mapped = c.fs.maps() && !c.read_only && fits && self.ways.next_is_mapped(len as u64, || costs(hands, plain_bytes));
-        let Some(t) = self.torrents.get_mut(&key) else { return };
-        if mapped {
-            t.pieces.insert(piece, Way::Mapping { reserved: len });
-            self.stats.window_bytes += len;
-            self.ask(self.hand_of(piece), Job::Map(key, piece));
-        } else {
-            // Nothing to wait for: files are made by the first write.
-            t.pieces.insert(piece, Way::Plain);
-            self.done.push_back(Done::Prepared { torrent: key, piece, result: Ok(()) });
+        let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        let Some(files) = &torrent.files else { return };
+        let mode = torrent.pieces.entry(piece).or_insert_with(|| {
+            let costs = || self.workers.mode_costs(self.stats.plain_bytes);
+            let mode = self.mapper.begin_piece(files, piece, costs);
+            if matches!(mode, PieceMode::Mapping { .. }) {
+                self.workers.queue_for_piece(piece, WorkerJob::Map(key, piece));
+            }
+            mode
+        });
+        // A mapping piece is prepared when the worker replies; a plain piece at once: the first write creates its files.
+        if !matches!(mode, PieceMode::Mapping { .. }) {
+            self.events.push_back(DiskEvent::Prepared { torrent: key, piece, result: Ok(()) });
         }
     }
 
-    /// Where the next bytes of this (rest of a) block go. `None`: there is no slot, stop reading until
-    /// `Done::RoomFreed`. The room is good for one `readv`, until the next call on this store.
-    pub fn room(&mut self, key: TorrentKey, span: BlockSpan) -> Option<Room> {
-        let t = self.torrents.get(&key)?;
-        let c = t.content.as_ref()?;
-        if let Some(Way::Mapped { windows, .. }) = t.pieces.get(&span.piece()) {
-            if !self.pool.holds(key, span) {
-                if let Some(room) = windows.iter().find_map(|w| w.room(span.begin(), span.end())) {
-                    return Some(room);
-                }
+    /// Returns where the next bytes of this (rest of a) block land. `None`: no slot is free; stop reading until
+    /// `DiskEvent::BufferFreed`. The target may be shorter than the span.
+    pub fn target(&mut self, key: TorrentKey, span: BlockSpan, access: Access) -> Option<Target<'_>> {
+        let torrent = self.torrents.get(&key)?;
+        let files = torrent.files.as_ref()?;
+        let mapped = access == Access::Kernel && torrent.pieces.get(&span.piece()).is_some_and(|mode| mode.covers(span));
+        if mapped && !self.pool.holds(key, span) {
+            return self.torrents.get(&key)?.pieces.get(&span.piece())?.range(span).map(Target::Mapped);
+        }
+        let reservation = match self.reserve(key, span, files.geometry) {
+            Some(reservation) => reservation,
+            None => {
+                self.on_exhausted();
+                return None;
             }
-        }
-        // While the pool refills nobody gets a new slot: slow peers would take each one as it comes.
-        if !self.starving {
-            let room = self.pool.room(&c.geometry, key, span);
-            if room.is_some() {
-                return room;
-            }
-        }
-        let c = c.clone();
-        self.collect();
-        let room = if self.starving { None } else { self.pool.room(&c.geometry, key, span) };
-        if room.is_none() {
-            self.starve();
-        }
-        room
+        };
+        Some(Target::Buffer(self.pool.buffer(reservation)))
     }
 
-    /// Bytes landed in the room: exactly those that came, from where the room began.
-    pub fn arrived(&mut self, key: TorrentKey, span: BlockSpan) {
-        let Some(c) = self.torrents.get(&key).and_then(|t| t.content.as_ref()) else { return };
+    /// Reserves a slot, after reading replies if none is free. While an exhausted pool refills no slot is given: slow peers
+    /// would take each one as it becomes free.
+    fn reserve(&mut self, key: TorrentKey, span: BlockSpan, geometry: Geometry) -> Option<Reservation> {
+        if !self.exhausted {
+            let reservation = self.pool.reserve(&geometry, key, span);
+            if reservation.is_some() {
+                return reservation;
+            }
+        }
+        self.poll_replies();
+        if self.exhausted { None } else { self.pool.reserve(&geometry, key, span) }
+    }
+
+    /// Notes that these bytes have landed in the last target: exactly those that were received, from its start on.
+    pub fn received(&mut self, key: TorrentKey, span: BlockSpan) {
+        let Some(files) = self.torrents.get(&key).and_then(|t| t.files.as_ref()) else { return };
         if !self.pool.holds(key, span) {
             self.stats.mapped_bytes += u64::from(span.len());
             return;
         }
         self.stats.plain_bytes += u64::from(span.len());
-        if let Some(landed) = self.pool.arrived(&c.geometry, key, span) {
-            self.land(key, landed);
+        if let Some(block) = self.pool.received(&files.geometry, key, span) {
+            self.workers.queue_block(key, block);
         }
     }
 
-    /// Takes a few payload bytes that came along with framing: the span's first ones. False: no slot, come again after
-    /// `Done::RoomFreed`. They count as arrived.
+    /// Copies payload that arrived together with framing: the first bytes of the span. They count as received. False: no slot
+    /// is free; call again after `DiskEvent::BufferFreed`.
     pub fn copy(&mut self, key: TorrentKey, span: BlockSpan, bytes: &[u8]) -> bool {
-        let Some(c) = self.torrents.get(&key).and_then(|t| t.content.clone()) else { return true };
+        let is_open = self.torrents.get(&key).is_some_and(|t| t.files.is_some());
         let bytes = &bytes[..bytes.len().min(span.len() as usize)];
-        if bytes.is_empty() {
+        if !is_open || bytes.is_empty() {
             return true;
         }
-        // The same as `room`, but the bytes are already here.
-        let mut copied = if self.starving { None } else { self.pool.copy(&c.geometry, key, span, bytes) };
-        if copied.is_none() {
-            self.collect();
-            copied = if self.starving { None } else { self.pool.copy(&c.geometry, key, span, bytes) };
-        }
-        let Some(landed) = copied else {
-            self.starve();
-            return false;
-        };
-        self.stats.plain_bytes += bytes.len() as u64;
+        let Some(Target::Buffer(buffer)) = self.target(key, span, Access::Cpu) else { return false };
+        buffer[..bytes.len()].copy_from_slice(bytes);
         self.stats.copied_bytes += bytes.len() as u64;
-        if let Some(landed) = landed {
-            self.land(key, landed);
-        }
+        self.received(key, span.first(bytes.len() as u32));
         true
     }
 
-    /// The writer of this block is gone: the block will come again from its start.
+    /// Drops what was received of this block: its peer is gone, and the block will come again from its start.
     pub fn abandon(&mut self, key: TorrentKey, span: BlockSpan) {
         self.pool.abandon(key, span);
     }
 
-    /// `readv` said EFAULT for a room in a window: nothing was taken from the socket, ask for room again. The piece goes
-    /// on without windows; if the disk is at fault a `Done::Fault` will say why.
+    /// A read into a mapped target failed with `EFAULT`. It took nothing from the socket, so ask for a target again. The piece
+    /// goes on without windows; if the disk is at fault, a `DiskEvent::Fault` follows.
     pub fn bad_window(&mut self, key: TorrentKey, piece: PieceIndex) {
-        let windows = self.go_plain(key, piece);
+        let windows = self.fall_back(key, piece);
         if !windows.is_empty() {
-            self.ask(self.hand_of(piece), Job::Probe(windows, key, piece));
+            self.workers.queue_for_piece(piece, WorkerJob::FindFault(windows, key, piece));
         }
     }
 
-    /// Every block of the piece has arrived: judge it. Ends in `Done::Hashed`.
+    /// Hashes a piece of which every block has arrived; ends in `DiskEvent::Hashed`.
     pub fn hash(&mut self, key: TorrentKey, piece: PieceIndex, want_blocks: bool) {
-        let Some(t) = self.torrents.get_mut(&key).filter(|t| t.content.is_some()) else { return };
-        let way = t.pieces.remove(&piece);
-        let windows = self.release(way);
-        self.pool.forget(key, Some(piece));
-        self.ask(self.hand_of(piece), Job::Hash { torrent: key, piece, want_blocks, windows });
+        let Some(torrent) = self.torrents.get_mut(&key).filter(|t| t.files.is_some()) else { return };
+        let windows = torrent.pieces.remove(&piece).map_or_else(Vec::new, |mode| self.mapper.take_windows(mode));
+        self.pool.discard(key, Some(piece));
+        self.workers.queue_for_piece(piece, WorkerJob::Hash { torrent: key, piece, want_blocks, windows });
     }
 
-    /// Reads a span for upload; `into` holds at least its bytes.
+    /// Reads a span for upload; `into` has room for its bytes.
     pub fn load(&mut self, key: TorrentKey, span: BlockSpan, into: &mut [u8]) -> Load {
-        let Some(c) = self.torrents.get(&key).and_then(|t| t.content.as_ref()) else { return Load::Later };
-        let (load, fetch) = self.reads.load(c, span, &mut into[..span.len() as usize]);
-        match fetch {
-            Fetch::Yes(send) => {
-                self.stats.loads_late += 1;
-                self.ask(self.hand_of(span.piece()), Job::Load(key, span, send));
+        let Some(files) = self.torrents.get(&key).and_then(|t| t.files.as_ref()) else { return Load::Later };
+        let (load, job) = self.read_path.load(files, span, &mut into[..span.len() as usize]);
+        let send = match job {
+            LoadJob::None => {
+                if load == Load::Ready {
+                    self.stats.loaded_bytes += u64::from(span.len());
+                }
+                return load;
             }
-            Fetch::No if load == Load::Ready => self.stats.loaded_bytes += u64::from(span.len()),
-            Fetch::No => {}
-        }
+            LoadJob::Cache => false,
+            LoadJob::Send => true,
+        };
+        self.stats.loads_deferred += 1;
+        self.workers.queue_for_piece(span.piece(), WorkerJob::Load { torrent: key, span, send });
         load
     }
 
-    /// Reads the first bytes of a span for upload, as far as they are in the page cache: one call for several blocks that follow each
-    /// other. Nobody fetches the rest.
+    /// Reads the first bytes of a span for upload, as far as they are in the page cache: one call for consecutive blocks. The
+    /// rest is not fetched. Returns the number of bytes.
     pub fn load_cached(&mut self, key: TorrentKey, span: BlockSpan, into: &mut [u8]) -> usize {
-        let Some(c) = self.torrents.get(&key).and_then(|t| t.content.as_ref()) else { return 0 };
-        let n = self.reads.load_cached(c, span, &mut into[..span.len() as usize]);
+        let Some(files) = self.torrents.get(&key).and_then(|t| t.files.as_ref()) else { return 0 };
+        let n = self.read_path.load_cached(files, span, &mut into[..span.len() as usize]);
         self.stats.loaded_bytes += n as u64;
         n
     }
 
-    /// Makes the pieces of `have` safe and remembers them; ends in `Done::Saved`.
+    /// Syncs the pieces of `have` and writes a record of them; ends in `DiskEvent::Saved`.
     pub fn checkpoint(&mut self, key: TorrentKey, have: &Bitfield) {
-        self.save(key, have.clone(), false);
+        self.begin_checkpoint(key, have.clone(), false);
     }
 
-    /// Last checkpoint, then everything of the torrent is let go; ends in `Done::Closed`.
+    /// Closes a torrent after a last checkpoint; ends in `DiskEvent::Closed`.
     pub fn close(&mut self, key: TorrentKey, have: &Bitfield) {
-        let Some(t) = self.live(key) else { return };
-        let mapped: Vec<_> = std::mem::take(&mut t.pieces).into_iter().collect();
-        // From here on no room is given and no piece judged; the last checkpoint needs neither.
-        let open = t.content.take().is_some();
-        for (piece, way) in mapped {
-            let windows = self.release(Some(way));
-            if !windows.is_empty() {
-                self.ask(self.hand_of(piece), Job::Unmap(windows, key, piece));
-            }
+        let Some(torrent) = self.active_torrent(key) else { return };
+        let pieces = std::mem::take(&mut torrent.pieces);
+        // From here on no target is given and no piece is hashed; the last checkpoint needs neither.
+        let is_open = torrent.files.take().is_some();
+        for (piece, mode) in pieces {
+            let windows = self.mapper.take_windows(mode);
+            self.unmap(key, piece, windows);
         }
-        self.pool.forget(key, None);
-        match open {
-            true => self.save(key, have.clone(), true),
-            false => self.detach(key, Ok(())),
+        self.pool.discard(key, None);
+        if is_open {
+            self.begin_checkpoint(key, have.clone(), true);
+        } else {
+            self.begin_detach(key, Ok(()));
         }
     }
 
-    /// Has a small file written to the state directory, so that a crash leaves the old or the new one; without that directory
-    /// nothing happens. A worker does it, before the store ends, and a failure costs a line in the log and nothing else.
-    pub fn keep(&mut self, name: &str, bytes: Vec<u8>) {
-        // Always the same worker, so that of two the later one counts.
-        self.ask(0, Job::Keep(name.to_string(), bytes));
+    /// Replaces a small file of the state directory atomically; without that directory it does nothing. A worker writes it,
+    /// at the latest before the store ends. A failure is logged and has no other effect.
+    pub fn write_state_file(&mut self, name: &str, bytes: Vec<u8>) {
+        // Always the same worker, so the last write counts.
+        self.workers.queue(0, WorkerJob::WriteStateFile(name.to_string(), bytes));
     }
 
-    /// From now on new windows may take so many bytes together; those that there are stay.
+    /// Sets what new windows may take together; open ones stay.
     pub fn set_window_budget(&mut self, bytes: usize) {
-        self.window_budget = bytes;
+        self.mapper.set_budget(bytes);
     }
 
-    /// Finds out how much room there is where `path` is, or would be; ends in `Done::Space`, whether the torrent is open or not.
-    pub fn measure(&mut self, key: TorrentKey, path: PathBuf) {
-        self.ask(0, Job::Measure(key, path));
+    /// Finds the free bytes of the file system that holds `path` or will hold it; ends in `DiskEvent::FreeSpace`, whether the
+    /// torrent is open or not.
+    pub fn query_free_space(&mut self, key: TorrentKey, path: PathBuf) {
+        self.workers.queue(0, WorkerJob::QueryFreeSpace(key, path));
     }
 
-    /// End of a loop turn, the last call before sleeping: queued jobs leave.
+    /// Sends queued jobs to the workers: the last call of a loop turn before it sleeps.
     pub fn submit(&mut self) {
-        for h in &mut self.hands {
-            if h.urgent || h.blocks >= limits::BATCH_BLOCKS {
-                let next = Vec::with_capacity(h.queue.len());
-                let batch = std::mem::replace(&mut h.queue, next);
-                (h.blocks, h.urgent) = (0, false);
-                self.stats.batches += 1;
-                if let Some(jobs) = &h.jobs {
-                    // A worker never ends before its store; if it did, its pieces are never judged, which is seen above.
-                    let _ = jobs.send(batch);
-                }
-            }
-        }
-        if !self.done.is_empty() {
-            self.bell.ring();
+        self.stats.batches += self.workers.submit();
+        if !self.events.is_empty() {
+            self.waker.wake();
         }
     }
 
-    /// The next answer, if there is one.
-    pub fn next_done(&mut self) -> Option<Done> {
-        if self.done.is_empty() {
-            self.collect();
+    /// The next event, if there is one.
+    pub fn next_event(&mut self) -> Option<DiskEvent> {
+        if self.events.is_empty() {
+            self.poll_replies();
         }
-        self.done.pop_front()
+        self.events.pop_front()
     }
 
     /// Counters since the start.
     pub fn stats(&self) -> StoreStats {
-        let mut s = StoreStats { slots: self.pool.total(), slots_free: self.pool.free(), ..self.stats };
-        for m in self.hands.iter().map(|h| &h.meter) {
-            s.worker_cpu_us += m.cpu_us.load(Relaxed);
-            s.written_bytes += m.written_bytes.load(Relaxed);
-            s.writes += m.writes.load(Relaxed);
-            s.reread_bytes += m.reread_bytes.load(Relaxed);
-            s.panics += m.panics.load(Relaxed);
-        }
-        s
+        let mut stats = StoreStats {
+            slots: self.pool.total(),
+            slots_free: self.pool.free(),
+            window_bytes: self.mapper.reserved(),
+            ..self.stats
+        };
+        self.workers.add_stats(&mut stats);
+        stats
     }
 
-    // -- inside ------------------------------------------------------------------------------------------------------
-
-    pub(super) fn hand_of(&self, piece: PieceIndex) -> usize {
-        piece.as_usize() % self.hands.len()
+    /// Sends the rest of a mapped piece through slots. Returns its windows, which a worker has to unmap.
+    fn fall_back(&mut self, key: TorrentKey, piece: PieceIndex) -> Vec<Window> {
+        let mode = self.torrents.get_mut(&key).and_then(|t| t.pieces.get_mut(&piece));
+        mode.map_or_else(Vec::new, |mode| self.mapper.fall_back(mode))
     }
 
-    /// Queues a job that somebody waits for.
-    pub(super) fn ask(&mut self, hand: usize, job: Job) {
-        let h = &mut self.hands[hand];
-        h.queue.push(job);
-        h.urgent = true;
-    }
-
-    pub(super) fn land(&mut self, key: TorrentKey, landed: Landed) {
-        let hand = self.hand_of(landed.piece);
-        let h = &mut self.hands[hand];
-        h.queue.push(Job::Land(key, landed));
-        h.blocks += 1;
-    }
-
-    /// Takes back what a piece had of the window budget; its windows are the caller's to have unmapped.
-    fn release(&mut self, way: Option<Way>) -> Vec<Window> {
-        match way {
-            Some(Way::Mapped { windows, reserved }) => {
-                self.stats.window_bytes -= reserved;
-                windows
-            }
-            Some(Way::Mapping { reserved }) => {
-                self.stats.window_bytes -= reserved;
-                Vec::new()
-            }
-            Some(Way::Plain) | None => Vec::new(),
+    /// Has a worker unmap windows.
+    pub(super) fn unmap(&mut self, key: TorrentKey, piece: PieceIndex, windows: Vec<Window>) {
+        if !windows.is_empty() {
+            self.workers.queue_for_piece(piece, WorkerJob::Unmap(windows, key, piece));
         }
     }
 
-    /// From here on the piece's bytes go through slots; answers with the windows it had.
-    fn go_plain(&mut self, key: TorrentKey, piece: PieceIndex) -> Vec<Window> {
-        let Some(way) = self.torrents.get_mut(&key).and_then(|t| t.pieces.get_mut(&piece)) else { return Vec::new() };
-        if !matches!(way, Way::Mapped { .. }) {
-            return Vec::new();
-        }
-        let way = std::mem::replace(way, Way::Plain);
-        self.release(Some(way))
-    }
-
-    /// No slot is free: everything queued or held is on its way to the disk from here on, and if that is too little,
-    /// everything half filled too.
-    pub(super) fn starve(&mut self) {
-        if self.starving {
+    /// No slot is free: has all queued and held blocks written, and if those are too few, the half received ones, too.
+    fn on_exhausted(&mut self) {
+        if self.exhausted {
             return;
         }
-        self.starving = true;
-        self.stats.starved += 1;
-        if self.pool.total() - self.pool.filling() < self.pool.total() / limits::REFILL_PART {
-            for (key, landed) in self.pool.spill() {
-                // If this block's writer leaves, the next one begins it anew. Through a window it could be faster than
-                // the write of these bytes; behind them in the worker's queue it cannot.
-                let windows = self.go_plain(key, landed.piece);
-                if !windows.is_empty() {
-                    self.ask(self.hand_of(landed.piece), Job::Unmap(windows, key, landed.piece));
-                }
-                self.land(key, landed);
+        self.exhausted = true;
+        self.stats.exhausted += 1;
+        if self.pool.total() - self.pool.partial() < self.pool.total() / limits::REFILL_PART {
+            for (key, block) in self.pool.take_partial() {
+                // If this block's peer leaves, the next one begins it anew. Through a window its bytes could land before this
+                // block is written; in the worker's queue they stay behind it.
+                let windows = self.fall_back(key, block.piece);
+                self.unmap(key, block.piece, windows);
+                self.workers.queue_block(key, block);
             }
         }
-        self.bell.starved.store(true, SeqCst);
-        for hand in 0..self.hands.len() {
-            self.ask(hand, Job::WriteOut);
-        }
-    }
-}
-
-/// What both ways have cost the workers so far. What no window took is plain's.
-pub(super) fn costs(hands: &[Hand], plain_bytes: u64) -> Costs {
-    let mut c = Costs::default();
-    c.plain.bytes = plain_bytes;
-    for m in hands.iter().map(|h| &h.meter) {
-        c.mapped.us += m.mapped_us.load(Relaxed);
-        c.mapped.bytes += m.mapped_bytes.load(Relaxed);
-        let other = m.mapped_us.load(Relaxed) + m.aside_us.load(Relaxed);
-        c.plain.us += m.cpu_us.load(Relaxed).saturating_sub(other);
-    }
-    c
-}
-
-impl Drop for Store {
-    fn drop(&mut self) {
-        for h in &mut self.hands {
-            let last = std::mem::take(&mut h.queue);
-            if let Some(jobs) = h.jobs.take() {
-                let _ = jobs.send(last);
-            }
-        }
-        for h in &mut self.hands {
-            if let Some(t) = h.thread.take() {
-                let _ = t.join();
-            }
-        }
+        self.waker.request_slots();
+        self.workers.queue_for_all(|| WorkerJob::Flush);
     }
 }

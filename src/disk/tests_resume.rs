@@ -1,156 +1,159 @@
-//! What survives: records, changed content, kills between two steps.
+//! Restarts: records, changed content, and kills between two steps.
 
-use super::tests::{WAYS, World};
-use super::*;
+use super::StorageMode;
+use super::fault::FaultKind;
+use super::stamp::FileStamp;
+use super::testing::{MODES, TestDisk};
 use crate::units::{Bitfield, Rng};
+use sha1::{Digest, Sha1};
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-fn three_pieces(mode: StorageMode) -> World {
-    World::new(mode, 65_536, &[("a", 65_536), ("d/b", 65_536), ("d/c", 60_000)])
+fn three_pieces(mode: StorageMode) -> TestDisk {
+    TestDisk::new(mode, 65_536, &[("a", 65_536), ("d/b", 65_536), ("d/c", 60_000)])
 }
 
-fn save(w: &mut World, have: &Bitfield) {
-    w.store.checkpoint(w.key, have);
-    w.until(|d| if let Done::Saved { result, .. } = d { Some(result) } else { None }).unwrap();
+/// A finished download of all three pieces, closed and restarted.
+fn complete(mode: StorageMode) -> TestDisk {
+    let mut disk = three_pieces(mode);
+    disk.open();
+    disk.receive_at_random(3, &mut Rng::new(5));
+    disk.close(&Bitfield::full(3));
+    disk
 }
 
-/// A download of all three pieces that was closed in order.
-fn complete(mode: StorageMode) -> World {
-    let mut w = three_pieces(mode);
-    w.open();
-    w.receive_wildly(3, &mut Rng::new(5));
-    let full = Bitfield::full(3);
-    w.close(&full);
-    w
+fn indices(have: &Bitfield) -> Vec<u32> {
+    have.iter().map(|piece| piece.get()).collect()
+}
+
+fn set_len(disk: &TestDisk, path: &str, len: u64) {
+    fs::OpenOptions::new().write(true).open(disk.path(path)).unwrap().set_len(len).unwrap();
 }
 
 #[test]
-fn a_record_makes_a_second_open_believe_without_reading() {
-    for mode in WAYS {
-        let mut w = complete(mode);
-        let o = w.open();
+fn with_a_record_a_second_open_reads_no_content() {
+    for mode in MODES {
+        let mut disk = complete(mode);
+        let o = disk.open();
         assert!(o.have.is_full() && o.notes.is_empty(), "{:?}", o.notes);
-        assert_eq!(w.store.stats().worker_cpu_us / 1_000_000, 0);
+        assert_eq!(disk.store.stats().worker_cpu_us / 1_000_000, 0);
     }
 }
 
 #[test]
 fn a_kill_after_a_checkpoint_loses_nothing_that_was_claimed() {
-    for mode in WAYS {
-        let mut w = three_pieces(mode);
-        w.open();
-        w.receive_piece(w.piece(1));
+    for mode in MODES {
+        let mut disk = three_pieces(mode);
+        disk.open();
+        disk.receive_piece(disk.piece(1));
         let mut have = Bitfield::empty(3);
-        have.set(w.piece(1));
-        save(&mut w, &have);
-        w.receive_piece(w.piece(2)); // not checkpointed
-        w.restart();
-        let o = w.open();
+        have.set(disk.piece(1));
+        disk.try_save(&have).unwrap();
+        disk.receive_piece(disk.piece(2)); // without a checkpoint
+        disk.restart();
+        let o = disk.open();
         assert_eq!(o.have, have, "{:?}", o.notes);
     }
 }
 
 #[test]
-fn what_comes_through_a_window_after_its_file_was_synced_is_synced_again() {
+fn bytes_received_through_a_window_after_a_sync_are_synced_again() {
     for (blocks, whole) in [(4, true), (1, false)] {
-        let mut w = three_pieces(StorageMode::Mapped);
-        w.open();
-        w.prepare(w.piece(0));
+        let mut disk = three_pieces(StorageMode::Mapped);
+        disk.open();
+        disk.prepare(disk.piece(0));
         let mut have = Bitfield::empty(3);
-        save(&mut w, &have);
-        let stamp = |w: &World| Some(resume::Stamp::of(&rustix::fs::stat(w.path("a")).unwrap()));
-        let synced = stamp(&w);
-        std::thread::sleep(Duration::from_millis(20)); // longer than a step of the clock that stamps files
+        disk.try_save(&have).unwrap();
+        let stamp = |disk: &TestDisk| Some(FileStamp::of(&rustix::fs::stat(disk.path("a")).unwrap()));
+        let synced = stamp(&disk);
+        std::thread::sleep(Duration::from_millis(20)); // longer than a step of the clock for modification times
         for block in 0..blocks {
-            w.receive_block(w.geometry().block(w.piece(0), block));
+            disk.receive_block(disk.geometry().block(disk.piece(0), block));
         }
         if whole {
-            assert!(matches!(w.verdict(w.piece(0), false), Verdict::Good { .. }));
-            have.set(w.piece(0));
+            disk.must_be_good(disk.piece(0));
+            have.set(disk.piece(0));
         }
-        assert_ne!(stamp(&w), synced);
-        w.close(&have);
-        assert_eq!(w.record().unwrap().stamps.get(0), stamp(&w), "whole: {whole}");
-        let o = w.open();
+        assert_ne!(stamp(&disk), synced);
+        disk.close(&have);
+        assert_eq!(disk.record().unwrap().stamps.get(0), stamp(&disk), "whole: {whole}");
+        let o = disk.open();
         assert_eq!((o.have, o.notes), (have, Vec::new()));
     }
 }
 
 #[test]
 fn r3_every_corrupted_byte_of_a_record_rejects_it() {
-    let mut w = complete(StorageMode::Plain);
-    let name = w.state.path().join(format!("{}.resume", w.torrent.info_hash));
+    let mut disk = complete(StorageMode::Plain);
+    let name = disk.state.path().join(format!("{}.resume", disk.torrent.info_hashes));
     let good = fs::read(&name).unwrap();
-    let full = Bitfield::full(3);
     for (at, cut) in (0..good.len()).map(|i| (i, false)).chain([(10, true), (0, true)]) {
         let mut bad = good.clone();
         if cut {
-            bad.truncate(at)
+            bad.truncate(at);
         } else {
-            bad[at] ^= 1 << (at % 8)
+            bad[at] ^= 1 << (at % 8);
         }
         fs::write(&name, bad).unwrap();
-        assert!(w.record().is_none(), "byte {at}");
+        assert!(disk.record().is_none(), "byte {at}");
     }
     fs::write(&name, &good[1..]).unwrap();
-    // Without a record everything is hashed, and found.
-    assert_eq!(w.open().have, full);
+    // Without a record all content is hashed, and found good.
+    assert!(disk.open().have.is_full());
 }
 
 #[test]
 fn a_leftover_of_a_killed_save_is_no_record() {
-    let mut w = complete(StorageMode::Plain);
-    fs::write(w.state.path().join(format!("{}.resume.tmp", w.torrent.info_hash)), vec![1; 5000]).unwrap();
-    assert!(w.open().have.is_full());
-    w.close(&Bitfield::full(3));
-    assert!(w.record().is_some());
+    let mut disk = complete(StorageMode::Plain);
+    fs::write(disk.state.path().join(format!("{}.resume.tmp", disk.torrent.info_hashes)), vec![1; 5000]).unwrap();
+    assert!(disk.open().have.is_full());
+    disk.close(&Bitfield::full(3));
+    assert!(disk.record().is_some());
 }
 
 #[test]
-fn changed_content_is_hashed_again_and_said_so() {
-    let mut w = complete(StorageMode::Plain);
-    let mut b = fs::read(w.path("d/b")).unwrap();
+fn changed_content_is_hashed_again_and_noted() {
+    let mut disk = complete(StorageMode::Plain);
+    let mut b = fs::read(disk.path("d/b")).unwrap();
     b[70] ^= 1;
-    fs::write(w.path("d/b"), b).unwrap();
-    let o = w.open();
-    assert_eq!(o.have.iter().map(|p| p.get()).collect::<Vec<_>>(), [0, 2]);
+    fs::write(disk.path("d/b"), b).unwrap();
+    let o = disk.open();
+    assert_eq!(indices(&o.have), [0, 2]);
     assert_eq!(o.notes, ["d/b: content changed, 1 pieces checked again"]);
 }
 
 #[test]
 fn missing_short_and_long_files_cost_their_own_pieces_only() {
-    let mut w = complete(StorageMode::Plain);
-    fs::remove_file(w.path("a")).unwrap();
-    fs::OpenOptions::new().write(true).open(w.path("d/b")).unwrap().set_len(5).unwrap();
-    let mut c = fs::read(w.path("d/c")).unwrap();
+    let mut disk = complete(StorageMode::Plain);
+    fs::remove_file(disk.path("a")).unwrap();
+    set_len(&disk, "d/b", 5);
+    let mut c = fs::read(disk.path("d/c")).unwrap();
     c.push(1);
-    fs::write(w.path("d/c"), c).unwrap();
-    let o = w.open();
-    assert_eq!(o.have.iter().map(|p| p.get()).collect::<Vec<_>>(), [2]);
+    fs::write(disk.path("d/c"), c).unwrap();
+    let o = disk.open();
+    assert_eq!(indices(&o.have), [2]);
     assert!(o.notes.iter().any(|n| n.starts_with("a: is gone")), "{:?}", o.notes);
     assert!(o.notes.iter().any(|n| n.starts_with("d/c: is longer")), "{:?}", o.notes);
-    w.receive_piece(w.piece(0));
-    w.receive_piece(w.piece(1));
-    assert_eq!(fs::metadata(w.path("d/c")).unwrap().len(), 60_001);
+    disk.receive_piece(disk.piece(0));
+    disk.receive_piece(disk.piece(1));
+    assert_eq!(fs::metadata(disk.path("d/c")).unwrap().len(), 60_001);
 }
 
 #[test]
 fn f4_what_was_cut_off_before_the_last_record_is_not_claimed_by_it() {
     for cut in [70_000, 5] {
-        let mut w = World::new(StorageMode::Plain, 65_536, &[("x", 200_000)]);
-        w.open();
-        (0..2).for_each(|raw| w.receive_piece(w.piece(raw)));
+        let mut disk = TestDisk::new(StorageMode::Plain, 65_536, &[("x", 200_000)]);
+        disk.open();
+        (0..2).for_each(|raw| disk.receive_piece(disk.piece(raw)));
         let mut have = Bitfield::empty(4);
         for raw in 0..2 {
-            have.set(w.piece(raw));
+            have.set(disk.piece(raw));
         }
-        fs::OpenOptions::new().write(true).open(w.path("x")).unwrap().set_len(cut).unwrap();
-        w.store.checkpoint(w.key, &have);
-        let saved = w.until(|d| if let Done::Saved { result, .. } = d { Some(result) } else { None });
-        assert_eq!(saved.unwrap_err().kind, FaultKind::Changed);
-        w.restart();
-        let o = w.open();
+        set_len(&disk, "x", cut);
+        assert_eq!(disk.try_save(&have).unwrap_err().kind, FaultKind::Changed);
+        disk.restart();
+        let o = disk.open();
         assert_eq!(o.have.ones(), u32::from(cut > 65_536), "{:?}", o.notes);
     }
 }
@@ -159,89 +162,86 @@ fn f4_what_was_cut_off_before_the_last_record_is_not_claimed_by_it() {
 fn of_very_many_missing_files_a_hundred_are_named() {
     let names: Vec<String> = (0..150).map(|i| format!("f{i}")).collect();
     let small = names.iter().map(|name| (name.as_str(), 1000));
-    let mut w = World::new(StorageMode::Plain, 65_536, &[("large", 200_000)].into_iter().chain(small).collect::<Vec<_>>());
-    fs::create_dir_all(&w.torrent.dir).unwrap();
-    fs::write(w.path("large"), &w.bytes[..200_000]).unwrap();
-    w.torrent.read_only = true;
-    let o = w.open();
+    let files: Vec<_> = [("large", 200_000)].into_iter().chain(small).collect();
+    let mut disk = TestDisk::new(StorageMode::Plain, 65_536, &files);
+    fs::create_dir_all(&disk.torrent.dir).unwrap();
+    fs::write(disk.path("large"), &disk.bytes[..200_000]).unwrap();
+    disk.torrent.read_only = true;
+    let o = disk.open();
     assert_eq!(o.have.ones(), 3);
     assert_eq!((o.notes.len(), o.notes.last().unwrap().as_str()), (101, "and 50 more like these"));
 }
 
 #[test]
-fn after_a_kill_a_record_that_lies_is_found_out_by_sampling() {
-    let mut w = three_pieces(StorageMode::Plain);
-    w.open();
-    w.receive_piece(w.piece(0));
-    w.receive_piece(w.piece(1));
+fn after_a_kill_sampling_finds_a_wrong_record() {
+    let mut disk = three_pieces(StorageMode::Plain);
+    disk.open();
+    disk.receive_piece(disk.piece(0));
+    disk.receive_piece(disk.piece(1));
     let mut have = Bitfield::empty(3);
-    have.set(w.piece(0));
-    have.set(w.piece(1));
-    save(&mut w, &have);
-    w.restart();
-    let mut b = fs::read(w.path("d/b")).unwrap();
+    have.set(disk.piece(0));
+    have.set(disk.piece(1));
+    disk.try_save(&have).unwrap();
+    disk.restart();
+    let mut b = fs::read(disk.path("d/b")).unwrap();
     b[9] ^= 4;
-    use std::os::unix::fs::FileExt;
-    fs::OpenOptions::new().write(true).open(w.path("d/b")).unwrap().write_all_at(&b, 0).unwrap();
-    let o = w.open();
-    assert_eq!(o.have.iter().map(|p| p.get()).collect::<Vec<_>>(), [0]);
+    fs::OpenOptions::new().write(true).open(disk.path("d/b")).unwrap().write_all_at(&b, 0).unwrap();
+    let o = disk.open();
+    assert_eq!(indices(&o.have), [0]);
 }
 
 #[test]
 fn content_without_a_record_is_hashed_and_holes_are_not_pieces() {
     for check in [false, true] {
-        let mut w = three_pieces(StorageMode::Plain);
-        fs::create_dir_all(w.path("d")).unwrap();
-        fs::write(w.path("d/b"), &w.bytes[65_536..131_072]).unwrap();
-        fs::File::create(w.path("a")).unwrap().set_len(65_536).unwrap();
-        w.torrent.check = check;
-        let o = w.open();
-        assert_eq!(o.have.iter().map(|p| p.get()).collect::<Vec<_>>(), [1]);
+        let mut disk = three_pieces(StorageMode::Plain);
+        fs::create_dir_all(disk.path("d")).unwrap();
+        fs::write(disk.path("d/b"), &disk.bytes[65_536..131_072]).unwrap();
+        fs::File::create(disk.path("a")).unwrap().set_len(65_536).unwrap();
+        disk.torrent.check = check;
+        let o = disk.open();
+        assert_eq!(indices(&o.have), [1]);
     }
 }
 
 #[test]
 fn a_hole_where_zeros_belong_is_a_good_piece() {
-    let mut w = three_pieces(StorageMode::Plain);
-    fs::create_dir_all(w.path("d")).unwrap();
-    let zeros: [u8; 20] = sha1::Digest::finalize(sha1::Digest::chain_update(sha1::Sha1::default(), vec![0; 65_536])).into();
-    let mut hashes = w.torrent.hashes.to_vec();
-    hashes[..20].copy_from_slice(&zeros);
-    w.torrent.hashes = hashes.into();
-    fs::File::create(w.path("a")).unwrap().set_len(65_536).unwrap();
-    assert_eq!(w.open().have.iter().map(|p| p.get()).collect::<Vec<_>>(), [0]);
+    let mut disk = three_pieces(StorageMode::Plain);
+    fs::create_dir_all(disk.path("d")).unwrap();
+    let mut hashes = disk.torrent.piece_hashes.to_vec();
+    hashes[..20].copy_from_slice(&Sha1::digest(vec![0; 65_536]));
+    disk.torrent.piece_hashes = hashes.into();
+    fs::File::create(disk.path("a")).unwrap().set_len(65_536).unwrap();
+    assert_eq!(indices(&disk.open().have), [0]);
 }
 
 #[test]
 fn f4_a_file_replaced_under_us_is_never_claimed() {
-    for mode in WAYS {
-        let mut w = three_pieces(mode);
-        w.open();
-        w.receive_piece(w.piece(0));
-        fs::remove_file(w.path("a")).unwrap();
+    for mode in MODES {
+        let mut disk = three_pieces(mode);
+        disk.open();
+        disk.receive_piece(disk.piece(0));
+        fs::remove_file(disk.path("a")).unwrap();
         let mut have = Bitfield::empty(3);
-        have.set(w.piece(0));
-        w.store.checkpoint(w.key, &have);
-        let r = w.until(|d| if let Done::Saved { result, .. } = d { Some(result) } else { None });
-        assert_eq!(r.unwrap_err().kind, FaultKind::Changed);
-        w.restart();
-        assert!(w.open().have.is_empty());
+        have.set(disk.piece(0));
+        assert_eq!(disk.try_save(&have).unwrap_err().kind, FaultKind::Changed);
+        disk.restart();
+        assert!(disk.open().have.is_empty());
     }
 }
 
 #[test]
-fn a_seed_reads_only_and_says_what_is_missing() {
-    let mut w = complete(StorageMode::Plain);
-    w.torrent.read_only = true;
-    assert!(w.open().have.is_full());
-    w.restart();
-    fs::remove_file(w.path("d/c")).unwrap();
-    let o = w.open();
+fn a_seed_creates_nothing_and_notes_missing_files() {
+    let mut disk = complete(StorageMode::Plain);
+    disk.torrent.read_only = true;
+    assert!(disk.open().have.is_full());
+    disk.restart();
+    fs::remove_file(disk.path("d/c")).unwrap();
+    let o = disk.open();
     assert_eq!(o.have.ones(), 2);
-    assert!(o.notes.iter().any(|n| n == "d/c: is not there"));
-    w.restart();
-    fs::remove_dir_all(w.path("")).unwrap();
-    let f = w.try_open().unwrap_err();
-    assert_eq!((f.kind, f.exit_code()), (FaultKind::Missing, 15));
-    assert!(!w.path("").exists(), "a seed makes nothing");
+    assert!(o.notes.iter().any(|n| n == "d/c: does not exist"));
+    disk.restart();
+    fs::remove_dir_all(disk.path("")).unwrap();
+    let fault = disk.try_open().unwrap_err();
+    assert_eq!((fault.kind, fault.exit_code()), (FaultKind::Missing, 15));
+    assert!(!disk.path("").exists(), "a seed creates no directory");
 }

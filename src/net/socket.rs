@@ -1,12 +1,12 @@
 //! One connection's socket: bytes in and out without waiting, and what an error of it means.
 
 use super::sys;
-use crate::disk::Room;
+use crate::disk::Target;
 use crate::engine::DialFailure;
 use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
@@ -84,13 +84,20 @@ impl Socket {
         transfer(n, room.len())
     }
 
-    /// Reads payload to where it lives, and what follows it to the spill.
-    pub fn read_into(&mut self, room: Room, spill: &mut [u8]) -> Transfer {
-        let n = sys::read_into(self.stream.as_fd(), room, spill);
-        match transfer(n, room.len() + spill.len()) {
-            // It may have stopped before a bad page, with more in the socket: only the next read can tell.
-            Transfer::Moved { bytes, .. } if room.is_window() => Transfer::Moved { bytes, drained: false },
-            other => other,
+    /// Reads payload into its target, and the bytes behind it into the spill.
+    pub fn read_into(&mut self, target: Target<'_>, spill: &mut [u8]) -> Transfer {
+        let wanted = target.len() + spill.len();
+        match target {
+            Target::Buffer(buffer) => {
+                let count = if spill.is_empty() { 1 } else { 2 };
+                let mut slices = [IoSliceMut::new(buffer), IoSliceMut::new(spill)];
+                transfer(self.stream.read_vectored(&mut slices[..count]), wanted)
+            }
+            Target::Mapped(range) => match transfer(sys::read_into(self.stream.as_fd(), &range, spill), wanted) {
+                // The read may have stopped before a bad page, with more bytes in the socket: only the next read can tell.
+                Transfer::Moved { bytes, .. } => Transfer::Moved { bytes, drained: false },
+                other => other,
+            },
         }
     }
 
@@ -116,7 +123,7 @@ fn transfer(result: io::Result<usize>, wanted: usize) -> Transfer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::{Done, OpenTorrent, StorageMode, Store, StoreConfig};
+    use crate::disk::{Access, DiskEvent, OpenTorrent, StorageMode, Store, StoreConfig};
     use crate::units::{Geometry, InfoHash, SlotMap, TorrentKey};
     use crate::wire::Files;
     use std::sync::Arc;
@@ -133,10 +140,10 @@ mod tests {
         let geometry = Geometry::new(PIECE_LEN, PIECE_LEN).unwrap();
         let key = SlotMap::<TorrentKey, ()>::default().insert(());
         let torrent = OpenTorrent {
-            info_hash: InfoHash([7; 20]),
+            info_hashes: InfoHash([7; 20]).into(),
             geometry,
             files: Files::from_iter([("x", PIECE_LEN)]),
-            hashes: vec![0; 20].into(),
+            piece_hashes: vec![0; 20].into(),
             dir: dir.to_path_buf(),
             wanted: None,
             read_only: false,
@@ -144,9 +151,9 @@ mod tests {
         };
         store.open(key, torrent);
         loop {
-            match store.next_done() {
-                Some(Done::Opened { .. }) => store.prepare(key, geometry.piece(0).unwrap()),
-                Some(Done::Prepared { .. }) => return (store, key, geometry),
+            match store.next_event() {
+                Some(DiskEvent::Opened { .. }) => store.prepare(key, geometry.piece(0).unwrap()),
+                Some(DiskEvent::Prepared { .. }) => return (store, key, geometry),
                 _ => {
                     store.submit();
                     woken.recv_timeout(Duration::from_secs(20)).unwrap();
@@ -167,15 +174,17 @@ mod tests {
             let mut socket = Socket::dial(listener.local_addr().unwrap(), poll.registry(), Token(0)).unwrap();
             let (mut peer, _) = listener.accept().unwrap();
             peer.write_all(&[1; 100]).unwrap();
-            let room = store.room(key, geometry.block(geometry.piece(0).unwrap(), 0)).unwrap();
-            assert_eq!(room.is_window(), mode == StorageMode::Mapped);
-            let mut came = socket.read_into(room, &mut []);
-            while came == Transfer::NotNow {
-                came = socket.read_into(room, &mut []);
+            let mut read = || {
+                let target = store.target(key, geometry.block(geometry.piece(0).unwrap(), 0), Access::Kernel).unwrap();
+                assert_eq!(matches!(target, Target::Mapped(_)), mode == StorageMode::Mapped);
+                socket.read_into(target, &mut [])
+            };
+            let mut first = read();
+            while first == Transfer::NotNow {
+                first = read();
             }
-            assert_eq!(came, Transfer::Moved { bytes: 100, drained: dry });
-            let last = socket.read_into(room, &mut []);
-            assert_eq!(last, Transfer::NotNow, "now it says so");
+            assert_eq!(first, Transfer::Moved { bytes: 100, drained: dry });
+            assert_eq!(read(), Transfer::NotNow, "only now the socket is known to be dry");
         }
     }
 }

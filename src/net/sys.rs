@@ -1,10 +1,10 @@
 //! The system calls that safe Rust cannot say: `readv` into memory to which no reference may exist, and `recvmmsg`.
 //!
-//! A [`Room`] may lie in a mapped file that others change; only the kernel touches it, so it goes to `readv` as a raw address.
+//! A [`RawRange`] lies in a mapped file that other programs may change. Only the kernel touches it: `readv` gets it as a raw address.
 
 #![allow(unsafe_code)]
 
-use crate::disk::Room;
+use crate::disk::RawRange;
 use socket2::SockAddr;
 use std::io;
 use std::mem::{size_of, zeroed};
@@ -16,18 +16,18 @@ const BATCH: usize = 8;
 /// Bytes of one; the rest of a longer one is lost. No packet of ours or of the DHT is longer.
 const DATAGRAM_BYTES: usize = 4096;
 
-/// Reads up to `room.len() + spill.len()` bytes: the room is filled first, what follows goes to the spill.
+/// Reads up to `range.len() + spill.len()` bytes, first into the range and then into the spill.
 ///
 /// # Errors
-/// Those of `readv(2)`. `EFAULT` says that the room's file is at fault (disk full, truncated): nothing was taken from the socket.
-pub fn read_into(fd: BorrowedFd<'_>, room: Room, spill: &mut [u8]) -> io::Result<usize> {
+/// Those of `readv(2)`. `EFAULT`: the range's file is at fault (disk full, truncated), and nothing was taken from the socket.
+pub fn read_into(fd: BorrowedFd<'_>, range: &RawRange<'_>, spill: &mut [u8]) -> io::Result<usize> {
     let vectors = [
-        libc::iovec { iov_base: room.as_ptr().cast(), iov_len: room.len() },
+        libc::iovec { iov_base: range.as_ptr().cast(), iov_len: range.len() },
         libc::iovec { iov_base: spill.as_mut_ptr().cast(), iov_len: spill.len() },
     ];
     let count = if spill.is_empty() { 1 } else { 2 };
-    // SAFETY: the descriptor is borrowed for the call. A `Room` is valid for writes of its length until the next call on the
-    // store that made it, and there is none during this one; the spill is borrowed exclusively. `count` vectors are initialised.
+    // SAFETY: the descriptor is borrowed for the call. A `RawRange` is writable for its length while it lives, and it borrows its
+    // map; the spill is borrowed exclusively. `count` vectors are initialised.
     let n = unsafe { libc::readv(fd.as_raw_fd(), vectors.as_ptr(), count) };
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }

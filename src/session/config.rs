@@ -234,10 +234,10 @@ impl AddTorrent {
     /// The same, in the disk's words.
     pub(super) fn to_open(&self, metainfo: &Metainfo) -> OpenTorrent {
         OpenTorrent {
-            info_hash: metainfo.info_hash(),
+            info_hashes: metainfo.info_hash().into(),
             geometry: metainfo.geometry(),
             files: metainfo.files().clone(),
-            hashes: metainfo.hashes(),
+            piece_hashes: metainfo.hashes(),
             dir: self.dir.clone(),
             wanted: self.chosen(metainfo),
             read_only: self.seed_only,

@@ -5,7 +5,7 @@
 
 use super::event::Event;
 use super::event_loop::{EventLoop, OpenConnection, SEND_BUFFER_BYTES};
-use crate::disk::{DiskFault, FaultKind, Load};
+use crate::disk::{Access, DiskFault, FaultKind, Load};
 use crate::engine::{DialFailure, DisconnectReason, Want};
 use crate::net::{Socket, Transfer};
 use crate::units::{BlockSpan, PeerKey, TorrentKey};
@@ -117,19 +117,19 @@ impl EventLoop {
                 return self.engine.got(self.now, key, n, &mut self.actions).map(|()| n).map_err(|why| closed(key, why));
             }
             Want::Fill { torrent, span, spill } => {
-                let Some(room) = self.store.room(torrent, span) else {
+                let Some(target) = self.store.target(torrent, span, Access::Kernel) else {
                     connection.read_paused = true;
                     self.waiting_for_buffer.insert(key);
                     self.engine.on_held_back(key);
                     return Err(Halt::Wait);
                 };
-                // A window may end before the block does; what follows the room is then payload, and no spill.
-                let whole = room.len() == span.len() as usize;
-                let transfer = connection.socket.read_into(room, if whole { spill } else { &mut [] });
+                // A window may end before the block does; the bytes behind the target are then payload, and no spill.
+                let whole = target.len() == span.len() as usize;
+                let transfer = connection.socket.read_into(target, if whole { spill } else { &mut [] });
                 if let Transfer::Moved { bytes, .. } = transfer {
                     let landed = bytes.min(span.len() as usize);
                     if landed > 0 {
-                        self.store.arrived(torrent, span.first(landed as u32));
+                        self.store.received(torrent, span.first(landed as u32));
                     }
                 } else if transfer == Transfer::BadRoom {
                     self.store.bad_window(torrent, span.piece());

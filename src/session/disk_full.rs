@@ -63,7 +63,7 @@ impl EventLoop {
             if entry.waits_for_room().is_some_and(|at| at <= now) {
                 if let Some(full) = &mut entry.full {
                     full.check_at = now + SPACE_CHECK_INTERVAL;
-                    self.store.measure(key, full.path.clone());
+                    self.store.query_free_space(key, full.path.clone());
                 }
             }
         }

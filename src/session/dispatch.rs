@@ -4,7 +4,7 @@ use super::config::{AddTorrent, TorrentSource};
 use super::event::{Event, Progress, TorrentId};
 use super::event_loop::{ACCEPTS_PER_TURN, Command, EventLoop, NODES_FILE};
 use super::registry::{ContentSource, DiskState, RegisteredTorrent};
-use crate::disk::{Done as DiskDone, Verdict};
+use crate::disk::DiskEvent;
 use crate::engine::{Action, HashVerdict, Notice, SlowReason, TorrentSpec};
 use crate::net::{Accepted, BlockingReply, Socket, thread_cpu};
 use crate::units::TorrentKey;
@@ -57,7 +57,7 @@ impl EventLoop {
             Action::Resolve { id, host, port } => self.blocking_pool.resolve(id, host, port),
             Action::Datagram { to, bytes } => self.listeners.send(to, &bytes),
             Action::Multicast { group, bytes } => self.multicast.send(group, &bytes),
-            Action::KeepNodes { nodes } => self.store.keep(NODES_FILE, write_nodes(&nodes)),
+            Action::KeepNodes { nodes } => self.store.write_state_file(NODES_FILE, write_nodes(&nodes)),
             Action::Metadata { torrent, info } => self.on_metadata(torrent, &info),
             Action::Notice(notice) => self.publish(notice),
         }
@@ -241,8 +241,8 @@ impl EventLoop {
     // ---- answers --------------------------------------------------------------------------------------------------
 
     pub(super) fn poll_replies(&mut self) {
-        while let Some(done) = self.store.next_done() {
-            self.on_disk(done);
+        while let Some(event) = self.store.next_event() {
+            self.on_disk(event);
         }
         while let Some(done) = self.blocking_pool.next_done() {
             match done {
@@ -253,9 +253,9 @@ impl EventLoop {
         }
     }
 
-    fn on_disk(&mut self, done: DiskDone) {
-        match done {
-            DiskDone::Opened { torrent, result: Ok(opened) } => {
+    fn on_disk(&mut self, event: DiskEvent) {
+        match event {
+            DiskEvent::Opened { torrent, result: Ok(opened) } => {
                 let Some(entry) = self.entries.get_mut(torrent).filter(|e| e.disk == DiskState::Opening) else { return };
                 entry.disk = DiskState::Open;
                 let (torrent_id, have, pieces, paused) = (entry.id, opened.have.ones(), opened.have.pieces(), entry.paused);
@@ -269,41 +269,40 @@ impl EventLoop {
                     self.emit(Event::Completed { torrent: torrent_id });
                 }
             }
-            DiskDone::Opened { torrent, result: Err(fault) } => {
+            DiskEvent::Opened { torrent, result: Err(fault) } => {
                 if let Some(entry) = self.entries.get_mut(torrent) {
                     entry.disk = DiskState::Closed;
                 }
                 self.fail(torrent, fault);
             }
-            DiskDone::Checking { torrent, done, of } => {
-                self.emit_for(torrent, |torrent| Event::Checking { torrent, checked: done, pieces: of })
+            DiskEvent::Checking { torrent, checked, pieces } => {
+                self.emit_for(torrent, |torrent| Event::Checking { torrent, checked, pieces })
             }
-            DiskDone::Prepared { torrent, piece, result } => {
+            DiskEvent::Prepared { torrent, piece, result } => {
                 self.engine.on_prepared(self.now, torrent, piece, result.is_ok(), &mut self.actions);
                 if let Err(fault) = result {
                     self.fail(torrent, fault);
                 }
             }
-            DiskDone::Hashed { torrent, piece, verdict } => {
-                let (verdict, fault) = match verdict {
-                    Verdict::Good { blocks } => (HashVerdict::Good { digests: blocks }, None),
-                    Verdict::Bad { blocks } => (HashVerdict::Bad { digests: blocks }, None),
-                    Verdict::Fault(fault) => (HashVerdict::Unreadable, Some(fault)),
+            DiskEvent::Hashed { torrent, piece, result } => {
+                let (verdict, fault) = match result {
+                    Ok(verdict) => (verdict, None),
+                    Err(fault) => (HashVerdict::Unreadable, Some(fault)),
                 };
                 self.engine.on_hashed(self.now, torrent, piece, &verdict, &mut self.actions);
                 if let Some(fault) = fault {
                     self.fail(torrent, fault);
                 }
             }
-            DiskDone::Loaded { torrent, span, result } => {
+            DiskEvent::Loaded { torrent, span, result } => {
                 self.on_fetched(torrent, span);
                 if let Err(fault) = result {
                     self.fail(torrent, fault);
                 }
             }
-            DiskDone::Saved { torrent, result, .. } => self.on_saved(torrent, result),
-            DiskDone::Closed { torrent, result } => self.on_closed(torrent, result.is_ok()),
-            DiskDone::RoomFreed => {
+            DiskEvent::Saved { torrent, result, .. } => self.on_saved(torrent, result),
+            DiskEvent::Closed { torrent, result } => self.on_closed(torrent, result.is_ok()),
+            DiskEvent::BufferFreed => {
                 for key in std::mem::take(&mut self.waiting_for_buffer) {
                     if let Some(connection) = self.connection(key) {
                         connection.read_paused = false;
@@ -311,8 +310,8 @@ impl EventLoop {
                     self.enqueue(key);
                 }
             }
-            DiskDone::Fault { torrent, fault } => self.fail(torrent, fault),
-            DiskDone::Space { torrent, bytes } => self.on_space(torrent, bytes),
+            DiskEvent::Fault { torrent, fault } => self.fail(torrent, fault),
+            DiskEvent::FreeSpace { torrent, bytes } => self.on_space(torrent, bytes),
         }
     }
 

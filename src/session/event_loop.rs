@@ -12,7 +12,7 @@ use super::error::StartError;
 use super::event::{Event, TorrentId};
 use super::memory::{MemoryBudget, pool_share};
 use super::registry::Registry;
-use crate::disk::{Store, StoreConfig, kept};
+use crate::disk::{Store, StoreConfig, read_state_file};
 use crate::engine::{Actions, DhtSetup, Engine, EngineConfig, Policy};
 use crate::net::{Batch, BlockingPool, Clock, Listeners, MulticastSockets, Socket, connections_within};
 use crate::units::{BlockSpan, Instant, PeerId, PeerKey, Rng, TorrentKey};
@@ -366,7 +366,7 @@ fn store_config(config: &Config, memory: &MemoryBudget) -> StoreConfig {
 /// What the engine is told about the DHT. Its secrets come from the system, unless everything is to be repeatable.
 fn dht_setup(config: &Config, port: u16, seed: u64) -> io::Result<Option<DhtSetup>> {
     let Some(dht) = &config.dht else { return Ok(None) };
-    let kept = config.state_dir.as_deref().and_then(|dir| kept(dir, NODES_FILE, NODES_FILE_BYTES));
+    let kept = config.state_dir.as_deref().and_then(|dir| read_state_file(dir, NODES_FILE, NODES_FILE_BYTES));
     Ok(Some(DhtSetup {
         port,
         seed: if config.seed.is_some() { seed } else { system_seed()? },

@@ -9,9 +9,8 @@ use super::event_loop::{Command, EventLoop};
 use super::metadata::kept_metadata;
 use mio::Waker;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -29,7 +28,8 @@ pub struct Session {
     events: Receiver<Event>,
     waker: Arc<Waker>,
     thread: Option<JoinHandle<bool>>,
-    next_id: AtomicU64,
+    /// Not atomic, since 32-bit MIPS and PowerPC have no 64-bit atomics.
+    next_id: Mutex<u64>,
     port: u16,
     state_dir: Option<PathBuf>,
 }
@@ -56,7 +56,7 @@ impl Session {
             let _ = outbox.send(Event::Died { reason });
             false
         })?;
-        Ok(Session { commands, events, waker, thread: Some(thread), next_id: AtomicU64::new(1), port, state_dir })
+        Ok(Session { commands, events, waker, thread: Some(thread), next_id: Mutex::new(1), port, state_dir })
     }
 
     /// The port that others reach us at.
@@ -69,13 +69,20 @@ impl Session {
     /// # Errors
     /// [`SessionGone`] if the loop has ended.
     pub fn add(&self, torrent: AddTorrent) -> Result<TorrentId, SessionGone> {
-        let id = TorrentId(self.next_id.fetch_add(1, Ordering::Relaxed));
+        let id = self.new_id();
         let kept = match &torrent.source {
             TorrentSource::Magnet(magnet) => self.state_dir.as_deref().and_then(|dir| kept_metadata(dir, magnet)),
             TorrentSource::Metainfo(_) => None,
         };
         self.command(Command::Add(id, Box::new(torrent), kept))?;
         Ok(id)
+    }
+
+    fn new_id(&self) -> TorrentId {
+        let mut next = self.next_id.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = TorrentId(*next);
+        *next += 1;
+        id
     }
 
     /// Says which files of a link's torrent are wanted, by index; `None`: those that the link wants. Waited for after

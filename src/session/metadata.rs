@@ -12,7 +12,7 @@ use super::config::{AddTorrent, TorrentSource};
 use super::event::{Event, TorrentId};
 use super::event_loop::EventLoop;
 use super::registry::{ContentSource, DiskState};
-use crate::disk::kept;
+use crate::disk::read_state_file;
 use crate::units::{InfoHash, TorrentKey};
 use crate::wire::limits::METAINFO_BYTES;
 use crate::wire::{Magnet, Metainfo};
@@ -20,7 +20,7 @@ use std::path::Path;
 
 /// What is in the link's torrent, if an earlier run kept it here. A file that does not hold what its name says is as good as none.
 pub fn kept_metadata(state_dir: &Path, magnet: &Magnet) -> Option<Metainfo> {
-    let bytes = kept(state_dir, &file_name(magnet.info_hash), METAINFO_BYTES as u64)?;
+    let bytes = read_state_file(state_dir, &file_name(magnet.info_hash), METAINFO_BYTES as u64)?;
     let metainfo = Metainfo::parse(&bytes).ok().filter(|metainfo| metainfo.info_hash() == magnet.info_hash)?;
     let trackers = magnet.trackers.iter().map(|url| vec![url.clone()]).collect();
     Metainfo::from_info(&metainfo.info()?, trackers, magnet.web_seeds.clone()).ok()
@@ -40,7 +40,7 @@ impl EventLoop {
         match Metainfo::from_info(info, order.all_trackers(), magnet.web_seeds.clone()) {
             Ok(metainfo) => {
                 if let Some(file) = metainfo.to_file() {
-                    self.store.keep(&file_name(metainfo.info_hash()), file);
+                    self.store.write_state_file(&file_name(metainfo.info_hash()), file);
                 }
                 self.on_metainfo(key, metainfo);
             }

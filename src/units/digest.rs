@@ -1,26 +1,26 @@
-//! Twenty bytes with a meaning: an info hash, a piece's SHA-1, a peer's id. Types keep them from being mixed up.
+//! Digests and identifiers of fixed length: info hashes, a piece's SHA-1, a peer's id. The types keep them apart.
 
 use std::fmt;
 
-macro_rules! twenty_bytes {
-    ($(#[$doc:meta])* $name:ident) => {
+macro_rules! fixed_bytes {
+    ($(#[$doc:meta])* $name:ident, $len:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(pub [u8; 20]);
+        pub struct $name(pub [u8; $len]);
 
         impl $name {
-            /// The bytes, if there are exactly twenty.
+            /// The bytes, if their number is right.
             pub fn from_slice(bytes: &[u8]) -> Option<$name> {
                 bytes.try_into().ok().map($name)
             }
 
             /// The bytes.
-            pub const fn as_bytes(&self) -> &[u8; 20] {
+            pub const fn as_bytes(&self) -> &[u8; $len] {
                 &self.0
             }
         }
 
-        /// Forty hexadecimal digits.
+        /// Two hexadecimal digits a byte.
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
@@ -35,19 +35,69 @@ macro_rules! twenty_bytes {
     };
 }
 
-twenty_bytes!(
-    /// SHA-1 of the info dictionary as it was written: the name of a torrent (BEP 3).
-    InfoHash
+fixed_bytes!(
+    /// SHA-1 of the info dictionary as it was written: the name of a v1 torrent (BEP 3).
+    InfoHash,
+    20
 );
-twenty_bytes!(
+fixed_bytes!(
+    /// SHA-256 of the info dictionary as it was written: the name of a v2 torrent (BEP 52).
+    InfoHashV2,
+    32
+);
+fixed_bytes!(
     /// SHA-1 of one piece (BEP 3).
-    PieceHash
+    PieceHash,
+    20
 );
-twenty_bytes!(
-    /// What a peer calls itself (BEP 20); arbitrary bytes, never shown raw.
-    PeerId
+fixed_bytes!(
+    /// A peer's id (BEP 20); arbitrary bytes, never shown raw.
+    PeerId,
+    20
 );
-twenty_bytes!(
-    /// Where a node of the DHT stands (BEP 5), or the place that is looked for: an info hash is one, too.
-    NodeId
+fixed_bytes!(
+    /// The position of a DHT node or of a lookup's target (BEP 5); an info hash is a position, too.
+    NodeId,
+    20
 );
+
+/// The info hashes of one torrent: v1, v2, or both for a hybrid (BEP 52). At least one is present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TorrentHashes {
+    v1: Option<InfoHash>,
+    v2: Option<InfoHashV2>,
+}
+
+impl TorrentHashes {
+    /// The hashes of one torrent; `None` if there is neither.
+    pub fn new(v1: Option<InfoHash>, v2: Option<InfoHashV2>) -> Option<TorrentHashes> {
+        (v1.is_some() || v2.is_some()).then_some(TorrentHashes { v1, v2 })
+    }
+
+    /// The v1 hash.
+    pub const fn v1(&self) -> Option<InfoHash> {
+        self.v1
+    }
+
+    /// The v2 hash.
+    pub const fn v2(&self) -> Option<InfoHashV2> {
+        self.v2
+    }
+}
+
+impl From<InfoHash> for TorrentHashes {
+    fn from(v1: InfoHash) -> TorrentHashes {
+        TorrentHashes { v1: Some(v1), v2: None }
+    }
+}
+
+/// The v1 hash where there is one, else the v2 hash: the name of the torrent's files in the state directory.
+impl fmt::Display for TorrentHashes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.v1, self.v2) {
+            (Some(v1), _) => v1.fmt(f),
+            (None, Some(v2)) => v2.fmt(f),
+            (None, None) => Ok(()),
+        }
+    }
+}

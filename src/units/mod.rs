@@ -17,7 +17,7 @@ mod time;
 
 pub use bitfield::{Bitfield, BitfieldError};
 pub use crc32c::crc32c;
-pub use digest::{InfoHash, NodeId, PeerId, PieceHash};
+pub use digest::{InfoHash, InfoHashV2, NodeId, PeerId, PieceHash, TorrentHashes};
 pub use geometry::{BLOCK_LEN, Geometry, GeometryError, MAX_PIECE_LEN, SpanError};
 pub use index::{BlockSpan, PieceIndex};
 pub use keys::{PeerKey, SlotMap, TorrentKey};

@@ -1,17 +1,18 @@
-//! The rill that these tests make trouble for, and the library that makes it; both are built at first use and kept.
+//! The binary under test, and the preloaded library that makes its system calls fail. Both are built at first use and kept.
 //!
-//! It is rill as it is but for two things. rustix goes through libc (`--cfg rustix_use_libc`) rather than straight to the
-//! kernel, so that every system call can be met on its way. And it is impatient: a download of these tests lasts a second
-//! or two, so a checkpoint is due every tenth of one, and who was not let in calls again soon. Nothing in `src` knows of
-//! either: the sources are copied, and the numbers replaced in the copy. TLS stays out of it, since nothing here would use it.
+//! The binary differs from rill in two respects. rustix goes through libc (`--cfg rustix_use_libc`) and not straight to the
+//! kernel, so that the library can intercept every system call. And some intervals are shorter: a download of these tests
+//! takes a second or two, so a checkpoint is due every tenth of a second, and a refused connection is dialed again soon.
+//! Nothing in `src` depends on this: the sources are copied, and the numbers are replaced in the copy. It is built without
+//! TLS, which no test here needs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// What reads differently in the copy: file, text as it is, text in its place.
-const IMPATIENCE: [(&str, &str, &str); 4] = [
+/// The replaced intervals: file, text in `src`, text in the copy.
+const SHORTER_INTERVALS: [(&str, &str, &str); 4] = [
     (
         "src/engine/limits.rs",
         "pub const CHECKPOINT: Duration = Duration::from_secs(45);",
@@ -34,13 +35,13 @@ const IMPATIENCE: [(&str, &str, &str); 4] = [
     ),
 ];
 
-/// The two files.
+/// The paths of both files.
 pub struct Built {
     pub rill: PathBuf,
     pub preload: PathBuf,
 }
 
-/// Builds them once; what has not changed is not built again.
+/// Builds both once; cargo skips what has not changed.
 pub fn built() -> &'static Built {
     static BUILT: OnceLock<Built> = OnceLock::new();
     BUILT.get_or_init(build)
@@ -55,8 +56,8 @@ fn build() -> Built {
     let (crate_dir, target) = (dir.join("crate"), dir.join("target"));
     mirror(&here().join("src"), &crate_dir.join("src"), "src");
     let manifest = fs::read_to_string(here().join("Cargo.toml")).unwrap();
-    write_if_new(&crate_dir.join("Cargo.toml"), without_benches(&manifest).as_bytes());
-    // Cargo itself may write to this one.
+    write_if_different(&crate_dir.join("Cargo.toml"), without_benches(&manifest).as_bytes());
+    // Copied each time, because cargo may write to it.
     fs::copy(here().join("Cargo.lock"), crate_dir.join("Cargo.lock")).unwrap();
     fs::copy(here().join("README.md"), crate_dir.join("README.md")).unwrap();
     let mut cargo = Command::new(env!("CARGO"));
@@ -75,7 +76,7 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}:\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// The copy has neither benches nor what only tests need.
+/// The manifest without benches: their sources are not copied.
 fn without_benches(manifest: &str) -> String {
     let mut kept = String::new();
     let mut keep = true;
@@ -91,7 +92,7 @@ fn without_benches(manifest: &str) -> String {
     kept
 }
 
-/// Copies what is different, so that cargo sees what has changed; what is no longer there goes.
+/// Makes `to` a copy of `from`. Equal files are left alone, so that cargo builds only what changed.
 fn mirror(from: &Path, to: &Path, name: &str) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(to).unwrap().flatten() {
@@ -110,23 +111,23 @@ fn mirror(from: &Path, to: &Path, name: &str) {
             continue;
         }
         let mut text = fs::read_to_string(&path).unwrap();
-        for (_, old, new) in IMPATIENCE.iter().filter(|(file, ..)| *file == name) {
+        for (_, old, new) in SHORTER_INTERVALS.iter().filter(|(file, ..)| *file == name) {
             text = text.replace(old, new);
         }
-        write_if_new(&to, text.as_bytes());
+        write_if_different(&to, text.as_bytes());
     }
 }
 
-fn write_if_new(path: &Path, bytes: &[u8]) {
+fn write_if_different(path: &Path, bytes: &[u8]) {
     if fs::read(path).ok().as_deref() != Some(bytes) {
         fs::write(path, bytes).unwrap();
     }
 }
 
-/// A number that stands in two places, or in none any more, would leave the copy as patient as rill itself.
+/// A text that occurs twice, or not at all, would leave the copy with the intervals of rill.
 #[test]
-fn every_impatient_number_has_its_one_place() {
-    for (file, old, _) in IMPATIENCE {
+fn every_replaced_interval_occurs_once() {
+    for (file, old, _) in SHORTER_INTERVALS {
         let source = fs::read_to_string(here().join(file)).unwrap();
         assert_eq!(source.matches(old).count(), 1, "{old} in {file}");
     }

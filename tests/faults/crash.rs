@@ -1,13 +1,13 @@
-//! Disks as they may be after the power went: what was synced is there, and of the rest any part.
+//! Possible states of a disk after a power cut: synced changes are there, and any part of the others.
 //!
-//! Harsher than any file system that is in use. Every page of 4 KiB goes its own way: it has its last synced bytes, or those
-//! of any later write, whatever became of its neighbours. So does every length, and every change of a directory's names.
-//! Only two things are promised: what `fdatasync` or `fsync` of a file covered is in that file, and what `fsync` of a
-//! directory covered is in that directory. A sync covers what was done when it began, and counts when it has returned.
+//! The model is harsher than any file system in use. Every 4 KiB page is independent of its neighbours: it has its last
+//! synced bytes, or those of any later write. So is every file length, and every change of a directory's names. Only two
+//! things are guaranteed: changes that `fdatasync` or `fsync` of a file covered are in that file, and changes that `fsync` of
+//! a directory covered are in that directory. A sync covers the changes before it began, and counts once it has returned.
 
 use crate::journal::{Change, History, Moment, Naming, Node, Span, apply};
 use crate::record::{Claims, Record, Truth, path};
-use rill::disk::{Done, OpenTorrent, Store, StoreConfig};
+use rill::disk::{DiskEvent, OpenTorrent, Store, StoreConfig};
 use rill::units::{Rng, SlotMap, TorrentKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,33 +18,34 @@ use std::time::Duration;
 
 const PAGE: u64 = 4096;
 
-/// A moment, and the luck of everything that was not safe then.
+/// A power cut: its moment, and the chance of the changes that were not synced then.
 #[derive(Clone, Copy, Debug)]
 pub struct Crash {
     pub at: Moment,
-    /// Out of a hundred unsynced changes so many came through.
-    pub luck: usize,
+    /// The percentage of unsynced changes that reached the disk.
+    pub percent: usize,
     pub seed: u64,
 }
 
 impl Crash {
-    /// Any moment of a history, any luck.
+    /// A random power cut of a history.
     pub fn any(history: &History, rng: &mut Rng) -> Crash {
-        let luck = [0, 10, 50, 90, 100][rng.below(5)];
-        Crash { at: 1 + rng.below(history.end as usize) as u64, luck, seed: rng.u64() }
+        let percent = [0, 10, 50, 90, 100][rng.below(5)];
+        Crash { at: 1 + rng.below(history.end as usize) as u64, percent, seed: rng.u64() }
     }
 
-    /// Makes the disk at `to`, which is empty.
+    /// Builds the disk at `to`, which is empty.
     pub fn build(&self, history: &History, to: &Path) {
         self.build_node(history, 0, to, &mut Rng::new(self.seed));
     }
 
-    fn came_through(&self, rng: &mut Rng) -> bool {
-        rng.below(100) < self.luck
+    /// Whether one unsynced change reached the disk.
+    fn reached_disk(&self, rng: &mut Rng) -> bool {
+        rng.below(100) < self.percent
     }
 
-    /// When the last sync began that had returned by then.
-    fn safe_until(&self, syncs: &[Span]) -> Moment {
+    /// The begin of the last sync that had returned at the power cut.
+    fn synced_until(&self, syncs: &[Span]) -> Moment {
         syncs.iter().filter(|s| s.end <= self.at).map(|s| s.begin).max().unwrap_or(0)
     }
 
@@ -61,10 +62,10 @@ impl Crash {
     }
 
     fn names(&self, names: &[(Span, Naming)], syncs: &[Span], rng: &mut Rng) -> BTreeMap<String, usize> {
-        let safe = self.safe_until(syncs);
+        let synced = self.synced_until(syncs);
         let mut there = BTreeMap::new();
         for (span, naming) in names.iter().filter(|(span, _)| span.begin <= self.at) {
-            if span.end < safe || self.came_through(rng) {
+            if span.end < synced || self.reached_disk(rng) {
                 apply(&mut there, naming);
             }
         }
@@ -72,11 +73,11 @@ impl Crash {
     }
 
     fn bytes(&self, changes: &[(Span, Change)], syncs: &[Span], rng: &mut Rng) -> Vec<u8> {
-        let safe = self.safe_until(syncs);
+        let synced = self.synced_until(syncs);
         let done = || changes.iter().filter(|(span, _)| span.begin <= self.at);
         let mut len = 0;
         for (span, change) in done() {
-            if span.end < safe || self.came_through(rng) {
+            if span.end < synced || self.reached_disk(rng) {
                 len = match change {
                     Change::Bytes { at, bytes } => len.max(at + bytes.len() as u64),
                     Change::Length(new) => *new,
@@ -85,13 +86,13 @@ impl Crash {
             }
         }
         let mut file = vec![0; len as usize];
-        // Each page takes part in the later writes up to one of them, as the dice say.
+        // Each page has all later writes up to a random one.
         let mut stopped = BTreeSet::new();
         for (span, change) in done() {
             let Change::Bytes { at, bytes } = change else { continue };
             let end = at + bytes.len() as u64;
             for page in at / PAGE..end.div_ceil(PAGE) {
-                if span.end >= safe && (stopped.contains(&page) || !self.came_through(rng)) {
+                if span.end >= synced && (stopped.contains(&page) || !self.reached_disk(rng)) {
                     stopped.insert(page);
                     continue;
                 }
@@ -105,18 +106,18 @@ impl Crash {
     }
 }
 
-/// What rill itself believes of such a disk, and whether it is true. Its record is made to fit the files that were built, else
-/// rill would see that somebody had been at them and hash everything.
-pub fn rills_verdict(truth: &Truth, down: &Path, state: &Path) -> Claims {
+/// The pieces that rill claims on such a disk, checked. The record gets the stamps of the files that were built; otherwise rill
+/// would take them for changed and hash all content.
+pub fn claims_of_rill(truth: &Truth, down: &Path, state: &Path) -> Claims {
     if let Some(record) = Record::read(state, &truth.torrent) {
         let files: Vec<_> = truth.torrent.files().iter().map(|file| fs::metadata(down.join(file.to_path())).ok()).collect();
         fs::write(path(state, &truth.torrent), record.adopt(&files)).unwrap();
     }
     let torrent = OpenTorrent {
-        info_hash: truth.torrent.info_hash(),
+        info_hashes: truth.torrent.info_hash().into(),
         geometry: truth.torrent.geometry(),
         files: truth.torrent.files().clone(),
-        hashes: truth.torrent.hashes(),
+        piece_hashes: truth.torrent.hashes(),
         dir: down.to_path_buf(),
         wanted: None,
         read_only: false,
@@ -129,10 +130,10 @@ pub fn rills_verdict(truth: &Truth, down: &Path, state: &Path) -> Claims {
     store.open(key, torrent);
     loop {
         store.submit();
-        woken.recv_timeout(Duration::from_secs(20)).expect("the store went quiet");
-        while let Some(done) = store.next_done() {
-            if let Done::Opened { result, .. } = done {
-                let have = result.expect("nothing is wrong with this disk").have;
+        woken.recv_timeout(Duration::from_secs(20)).expect("the store has no event");
+        while let Some(event) = store.next_event() {
+            if let DiskEvent::Opened { result, .. } = event {
+                let have = result.expect("this disk has no fault").have;
                 let geometry = truth.torrent.geometry();
                 return truth.verdict(down, |piece| geometry.all_pieces().nth(piece as usize).is_some_and(|p| have.has(p)));
             }

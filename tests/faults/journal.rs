@@ -1,20 +1,20 @@
-//! Everything that processes did to the files of a box, as the preloaded library wrote it down, made into histories.
+//! Histories of files: all changes that processes made below a directory (the box), as the preloaded library recorded them.
 //!
 //! ```text
 //!   calls, each with a moment before and one after ──► names of each directory, bytes and lengths of each file, syncs
 //! ```
 //!
-//! A history says what was done and when, never what of it is on the disk: that is the choice of [`crash`](crate::crash).
-//! What the kernel received into a window counts as written when the call that received it returned. The journals of
-//! processes that came one after another make one history.
+//! A history holds the changes and their moments. Which of them are on the disk is for [`crash`](crate::crash) to choose.
+//! Bytes that the kernel received into a window count as written when the call that received them returned. The journals of
+//! consecutive processes make one history.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
-/// A moment: no two are the same, and later ones are greater.
+/// A moment, unique and increasing.
 pub type Moment = u64;
 
-/// From before a call to after it.
+/// The time of one call: a moment before it and one after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     pub begin: Moment,
@@ -36,20 +36,20 @@ pub enum Change {
         at: u64,
         bytes: Vec<u8>,
     },
-    /// Cut or grown to this length.
+    /// Truncated or extended to this length.
     Length(u64),
     /// At least this long.
     Reserved(u64),
 }
 
-/// A file or a directory, from its making on.
+/// A file or a directory since its creation.
 #[derive(Clone, Debug)]
 pub enum Node {
     Dir { names: Vec<(Span, Naming)>, now: BTreeMap<String, usize>, syncs: Vec<Span> },
     File { changes: Vec<(Span, Change)>, syncs: Vec<Span> },
 }
 
-/// All of it; node 0 is the box.
+/// All files and directories; node 0 is the box.
 #[derive(Debug)]
 pub struct History {
     pub nodes: Vec<Node>,
@@ -71,21 +71,22 @@ struct Entry<'a> {
 }
 
 impl Entry<'_> {
-    /// When it took effect: a name or number is free for others once it is given back, and is ours once we have it.
+    /// The order of entries: a descriptor or address may be reused as soon as its release begins, and is in use once the call that
+    /// returned it has ended.
     fn effect(&self) -> Moment {
-        const GIVE_BACK: [u32; 2] = [2, 10];
-        if GIVE_BACK.contains(&self.what) { self.span.begin } else { self.span.end }
+        const RELEASES: [u32; 2] = [2, 10];
+        if RELEASES.contains(&self.what) { self.span.begin } else { self.span.end }
     }
 
     fn text(&self) -> &str {
-        std::str::from_utf8(self.payload).expect("a path that is text")
+        std::str::from_utf8(self.payload).expect("a path in UTF-8")
     }
 }
 
 fn entries(bytes: &[u8], later_by: Moment) -> Vec<Entry<'_>> {
     let mut found = Vec::new();
     let mut rest = bytes;
-    // A process that was killed may have left half an entry at the end.
+    // A killed process may have left half an entry at the end.
     while rest.len() >= HEAD_LEN {
         let u32_at = |at: usize| u32::from_le_bytes(rest[at..at + 4].try_into().unwrap());
         let u64_at = |at: usize| u64::from_le_bytes(rest[at..at + 8].try_into().unwrap());
@@ -100,7 +101,7 @@ fn entries(bytes: &[u8], later_by: Moment) -> Vec<Entry<'_>> {
     found
 }
 
-/// What one process has open.
+/// The descriptors and windows of one process.
 #[derive(Default)]
 struct Process {
     open: BTreeMap<i64, usize>,
@@ -114,12 +115,12 @@ struct Window {
 }
 
 impl History {
-    /// Nothing yet.
+    /// An empty history.
     pub fn new() -> History {
         History { nodes: vec![Node::Dir { names: Vec::new(), now: BTreeMap::new(), syncs: Vec::new() }], end: 0 }
     }
 
-    /// Takes in what a process did after those before; `root` is the box.
+    /// Adds the journal of the next process; `root` is the box.
     pub fn take(&mut self, root: &Path, journal: &[u8]) {
         let mut process = Process::default();
         for entry in entries(journal, self.end) {
@@ -136,14 +137,16 @@ impl History {
                     (Some(node), _) => node,
                     (None, "") => dir,
                     (None, _) => {
-                        assert!(e.b & O_CREAT != 0, "{name} was opened and nobody had made it");
+                        assert!(e.b & O_CREAT != 0, "{name} was opened, but no call created it");
                         let file = Node::File { changes: Vec::new(), syncs: Vec::new() };
                         self.make(dir, name, file, e.span)
                     }
                 };
                 process.open.insert(e.c, node);
             }
-            2 => drop(process.open.remove(&e.a)),
+            2 => {
+                process.open.remove(&e.a);
+            }
             3 => {
                 let (dir, name) = self.place(root, process, e.a, e.text());
                 self.make(dir, name, Node::Dir { names: Vec::new(), now: BTreeMap::new(), syncs: Vec::new() }, e.span);
@@ -152,8 +155,8 @@ impl History {
                 let (from, to) = e.text().split_once('\0').expect("two names");
                 let (dir, from) = self.place(root, process, e.a, from);
                 let (other, to) = self.place(root, process, e.b, to);
-                assert_eq!(dir, other, "a rename from one directory to another is not foreseen");
-                let node = self.child(dir, &from).expect("what is renamed is there");
+                assert_eq!(dir, other, "rill renames only within a directory");
+                let node = self.child(dir, &from).expect("a renamed file exists");
                 self.name(dir, e.span, Naming::Renamed { from, to, node });
             }
             5 => {
@@ -167,22 +170,24 @@ impl History {
                 let len = i64::from_le_bytes(e.payload.try_into().expect("a length"));
                 process.windows.insert(e.a, Window { len, node: process.open[&e.b], at: e.c });
             }
-            10 => drop(process.windows.remove(&e.a)),
+            10 => {
+                process.windows.remove(&e.a);
+            }
             11 => {
                 let (from, window) = process.windows.range(..=e.a).next_back().expect("a window that is mapped");
-                assert!(e.a + e.payload.len() as i64 <= from + window.len, "bytes landed outside of every window");
+                assert!(e.a + e.payload.len() as i64 <= from + window.len, "bytes landed outside of all windows");
                 let at = (window.at + e.a - from) as u64;
                 self.change(window.node, e.span, Change::Bytes { at, bytes: e.payload.to_vec() });
             }
             12 => match &mut self.nodes[process.open[&e.a]] {
                 Node::Dir { syncs, .. } | Node::File { syncs, .. } => syncs.push(e.span),
             },
-            other => panic!("entry {other} is not known"),
+            other => panic!("unknown entry {other}"),
         }
     }
 
     fn change(&mut self, node: usize, span: Span, change: Change) {
-        let Node::File { changes, .. } = &mut self.nodes[node] else { panic!("bytes were written to a directory") };
+        let Node::File { changes, .. } = &mut self.nodes[node] else { panic!("a directory was written to") };
         changes.push((span, change));
     }
 
@@ -199,42 +204,46 @@ impl History {
     }
 
     fn name(&mut self, dir: usize, span: Span, naming: Naming) {
-        let Node::Dir { names, now, .. } = &mut self.nodes[dir] else { panic!("a file has no names in it") };
+        let Node::Dir { names, now, .. } = &mut self.nodes[dir] else { panic!("a file is no directory") };
         apply(now, &naming);
         names.push((span, naming));
     }
 
-    /// The directory that a path leads to, and the name in it; an empty name is the directory itself.
+    /// The directory of a path, and the name in it; an empty name means the directory itself.
     fn place(&self, root: &Path, process: &Process, dir: i64, path: &str) -> (usize, String) {
         let path = Path::new(path);
         let (mut at, rest) = match path.strip_prefix(root) {
             Ok(rest) => (0, rest),
             Err(_) => {
-                assert!(dir != AT_FDCWD && path.is_relative(), "{path:?} is not in the box");
+                assert!(dir != AT_FDCWD && path.is_relative(), "{path:?} is outside of the box");
                 (process.open[&dir], path)
             }
         };
         let names: Vec<&str> = rest
             .components()
             .filter(|part| *part != Component::CurDir)
-            .map(|part| part.as_os_str().to_str().expect("a name that is text"))
+            .map(|part| part.as_os_str().to_str().expect("a name in UTF-8"))
             .collect();
         let Some((last, way)) = names.split_last() else { return (at, String::new()) };
         for name in way {
-            at = self.child(at, name).unwrap_or_else(|| panic!("{name} of {path:?} is not there"));
+            at = self.child(at, name).unwrap_or_else(|| panic!("{name} of {path:?} does not exist"));
         }
         (at, last.to_string())
     }
 }
 
-/// What a change of names makes of them.
+/// Applies a change to the names of a directory.
 pub fn apply(names: &mut BTreeMap<String, usize>, naming: &Naming) {
     match naming {
-        Naming::Made { name, node } => drop(names.insert(name.clone(), *node)),
+        Naming::Made { name, node } => {
+            names.insert(name.clone(), *node);
+        }
         Naming::Renamed { from, to, node } => {
             names.remove(from);
             names.insert(to.clone(), *node);
         }
-        Naming::Removed { name } => drop(names.remove(name)),
+        Naming::Removed { name } => {
+            names.remove(name);
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The long forms: every call, hundreds of power cuts, hundreds of kills. Their last figures stand in `tests/HAZARDS.md`.
+//! The long forms: every call, hundreds of power cuts, hundreds of kills. `tests/HAZARDS.md` has the last figures.
 
 use crate::mounts::Format;
 use crate::sweep::{ROLES, all, judge, sweep};

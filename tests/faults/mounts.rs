@@ -1,12 +1,12 @@
-//! File systems on loop devices, in a mount namespace of the calling thread: when the last process in it ends, however it
-//! does, the kernel unmounts them and lets the devices go. Needs root.
+//! File systems on loop devices, in a mount namespace of the calling thread. When the last process in the namespace ends, the
+//! kernel unmounts them and frees the devices. Needs root.
 
 use rustix::thread::UnshareFlags;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What a disk is formatted with.
+/// The format of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     Ext4,
@@ -18,13 +18,13 @@ impl Format {
         if self == Format::Ext4 { "ext4" } else { "xfs" }
     }
 
-    /// A copy of an xfs has the same name as the one it was made of, which xfs would not have.
+    /// A copy of an XFS has the UUID of its original, which XFS refuses to mount twice unless told otherwise.
     fn options(self) -> &'static str {
         if self == Format::Ext4 { "loop" } else { "loop,nouuid" }
     }
 }
 
-/// Whether this process may mount and has these programs. If not, says so, and under CI fails.
+/// Whether this process may mount and has these programs. If not, prints so, or fails under `CI=true`.
 pub fn can_mount(programs: &[&str]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let here = |p: &&str| std::env::split_paths(&path).any(|dir| dir.join(p).is_file());
@@ -39,10 +39,9 @@ pub fn can_mount(programs: &[&str]) -> bool {
     false
 }
 
-/// From here on this thread and the processes that it starts mount things that nobody else sees.
-pub fn alone() {
-    // SAFETY: only this thread's view of mounts, and its working directory, part from those of the others; no memory and no
-    // descriptor is concerned.
+/// Gives this thread, and the processes that it starts, a mount namespace of their own.
+pub fn enter_mount_namespace() {
+    // SAFETY: the call changes only this thread's view of mounts and its working directory, no memory and no descriptor.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.expect("a mount namespace");
     run(Command::new("mount").args(["--make-rprivate", "/"]));
 }
@@ -57,7 +56,7 @@ pub fn run(command: &mut Command) {
 pub struct Mounted(PathBuf);
 
 impl Mounted {
-    /// Memory of this size and with these options, at a new directory.
+    /// A tmpfs with these options, at a new directory.
     pub fn memory(at: PathBuf, options: &str) -> Mounted {
         fs::create_dir_all(&at).unwrap();
         run(Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&at));
@@ -71,12 +70,12 @@ impl Mounted {
         Mounted(at)
     }
 
-    /// Where it is.
+    /// Its mount point.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// The same with other options: `ro`.
+    /// Remounts with another option, such as `ro`.
     pub fn remount(&self, option: &str) {
         run(Command::new("mount").args(["-o", &format!("remount,{option}")]).arg(&self.0));
     }
@@ -84,22 +83,22 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // Lazily, in case a failed test left somebody in it.
+        // Lazily, in case a failed test left a process in it.
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 
-/// Makes an image of so many MiB and formats it.
+/// Creates an image of `mib` MiB and formats it.
 pub fn format(image: &Path, format: Format, mib: u64, options: &[&str]) {
     File::create(image).unwrap().set_len(mib << 20).unwrap();
     let quiet = if format == Format::Ext4 { "-qF" } else { "-qf" };
     run(Command::new(format!("mkfs.{}", format.name())).arg(quiet).args(options).arg(image));
 }
 
-/// A disk whose state at any moment can be kept: its image lies on a file system that clones files at once.
+/// A disk that can be copied in any state: its image lies on a file system that clones files at once.
 pub struct Disk {
     format: Format,
-    // Dropped in this order: what is inside first.
+    // Dropped in this order, the inner mount first.
     inner: Mounted,
     outer: Mounted,
     _memory: Mounted,
@@ -107,7 +106,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// An empty one below `dir`.
+    /// An empty disk below `dir`.
     pub fn new(dir: &Path, kind: Format) -> Disk {
         let memory = Mounted::memory(dir.join("memory"), "size=2g");
         let image = memory.path().join("outer.img");
@@ -124,7 +123,7 @@ impl Disk {
         self.inner.path()
     }
 
-    /// The power goes: what the device has at this moment, as whoever starts the machine again finds it. The disk itself goes on.
+    /// Cuts the power: returns the device as it is at this moment. The disk itself goes on.
     pub fn cut(&mut self) -> Cut {
         self.cuts += 1;
         let image = self.outer.path().join(format!("cut-{}.img", self.cuts));
@@ -134,7 +133,7 @@ impl Disk {
     }
 }
 
-/// An image as it was at one moment; gone when it is dropped.
+/// A device as it was at a power cut; removed when it is dropped.
 pub struct Cut {
     image: PathBuf,
     format: Format,
@@ -142,7 +141,7 @@ pub struct Cut {
 }
 
 impl Cut {
-    /// Starts the machine again: the journal is replayed.
+    /// Mounts it as after a reboot; the file system replays its journal.
     pub fn mount(&self) -> Mounted {
         Mounted::image(&self.image, self.format, self.at.clone())
     }

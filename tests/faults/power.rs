@@ -1,8 +1,8 @@
-//! The power goes while a download is under way: on real file systems, and on disks made up from a journal.
+//! Power cuts during a download: on real file systems, and on disks made up from a journal.
 
-use crate::crash::{Crash, rills_verdict};
+use crate::crash::{Crash, claims_of_rill};
 use crate::journal::History;
-use crate::mounts::{Disk, Format, alone, can_mount};
+use crate::mounts::{Disk, Format, can_mount, enter_mount_namespace};
 use crate::record::Record;
 use crate::stage::{Stage, Trouble};
 use rill::units::Rng;
@@ -22,7 +22,7 @@ const FILES: [(&str, usize); 8] = [
     ("z", 1),
 ];
 
-/// What came of cutting the power again and again.
+/// The result of a download with power cuts.
 #[derive(Debug, Default)]
 pub struct Cuts {
     pub cuts: usize,
@@ -33,14 +33,15 @@ pub struct Cuts {
     pub restarts: usize,
 }
 
-/// Cuts the power so often; each `restart_every`th time the download goes on from what is left. `None` if nothing can be mounted.
+/// Cuts the power `cuts` times; every `restart_every`th time the download is finished from what is left. `None` if this process
+/// may not mount.
 pub fn cut_real_disks(format: Format, cuts: usize, restart_every: usize, seed: u64) -> Option<Cuts> {
     if !can_mount(&["mount", "umount", "mkfs.ext4", "mkfs.xfs"]) {
         return None;
     }
     let stage = Stage::with(&FILES, 32 << 10);
     let (_seeder, addr) = stage.seeder();
-    alone();
+    enter_mount_namespace();
     let mut disk = Disk::new(&stage.at("disks"), format);
     let mut rng = Rng::new(seed);
     let mut came = Cuts::default();
@@ -73,17 +74,18 @@ pub fn cut_real_disks(format: Format, cuts: usize, restart_every: usize, seed: u
     Some(came)
 }
 
-/// What came of crashes made up from a journal.
+/// The result of crashes made up from a journal.
 #[derive(Debug, Default)]
 pub struct Crashes {
     pub states: usize,
     pub with_record: usize,
     pub claimed: u64,
-    /// What was claimed and not there, a line each.
+    /// False claims, a line each.
     pub lies: Vec<String>,
 }
 
-/// Fetches in as many processes as `lives` says, all but the last of them killed, and makes up `states` disks from what they did.
+/// Downloads in `lives` processes, all but the last of them killed, and makes up `states` disks from their journal. `lie`: the
+/// device ignores flushes.
 pub fn crash_made_up_disks(storage: &str, lives: usize, lie: bool, states: usize, seed: u64) -> Crashes {
     let stage = Stage::with(&FILES, 32 << 10);
     let (_seeder, addr) = stage.seeder();
@@ -94,16 +96,19 @@ pub fn crash_made_up_disks(storage: &str, lives: usize, lie: bool, states: usize
         let trouble = Trouble { rules: String::new(), journal: Some(journal.clone()), lie };
         let get = stage.get(addr, Some(&trouble), &["--storage", storage, "--max-download-limit", "3M"]);
         if life + 1 < lives {
-            assert!(!get.ends_within(Duration::from_millis(600 + rng.below(600) as u64)), "it should have been killed under way");
+            assert!(
+                !get.ends_within(Duration::from_millis(600 + rng.below(600) as u64)),
+                "the download ended before it was killed"
+            );
             get.kill();
         } else {
             assert_eq!(get.end().code, Some(0));
-            stage.must_be_whole("written down");
+            stage.must_be_whole("with a journal");
         }
         history.take(&stage.in_box(""), &fs::read(&journal).unwrap());
     }
     let mut came = Crashes::default();
-    // Where nobody waits for a device, if there is such a place.
+    // In memory, if there is such a place.
     let shm = Path::new("/dev/shm");
     let place = tempfile::tempdir_in(if shm.is_dir() { shm } else { stage.dir() }).unwrap();
     for _ in 0..states {
@@ -123,28 +128,28 @@ fn judge(stage: &Stage, disk: &Path, crash: &Crash, came: &mut Crashes) {
         let claims = stage.truth.verdict(&down, |piece| record.claims(piece));
         came.with_record += 1;
         came.claimed += u64::from(claims.good);
-        // A file that is not there, or ends too early, is seen by rill, which is asked next.
+        // A claim to a missing or too short file is not false if rill notices the file: see below.
         if !claims.bad.is_empty() {
             came.lies.push(format!("{crash:?}: the record claims {:?}", claims.bad));
         }
     }
-    let believed = rills_verdict(&stage.truth, &down, &state);
-    if !believed.bad.is_empty() || !believed.gone.is_empty() {
-        came.lies.push(format!("{crash:?}: rill believes in {believed:?}"));
+    let claims = claims_of_rill(&stage.truth, &down, &state);
+    if !claims.bad.is_empty() || !claims.gone.is_empty() {
+        came.lies.push(format!("{crash:?}: rill claims {claims:?}"));
     }
 }
 
-/// Prints what came of it; fails if there was nothing to be wrong about.
+/// Prints the result; fails if too few records made claims for it to mean anything.
 pub fn judge_cuts(came: Option<Cuts>) {
     let Some(came) = came else { return };
     println!("{came:?}");
-    assert!(came.with_record * 2 > came.cuts && came.claimed > came.cuts as u64, "nothing was at stake: {came:?}");
+    assert!(came.with_record * 2 > came.cuts && came.claimed > came.cuts as u64, "too few claims: {came:?}");
     assert!(came.restarts > 0);
 }
 
-/// The same, and nothing may have been claimed falsely.
+/// The same, and fails on a false claim.
 pub fn judge_crashes(came: &Crashes) {
     println!("{} disks, {} with a record, {} claims", came.states, came.with_record, came.claimed);
     assert!(came.lies.is_empty(), "{} false claims:\n{}", came.lies.len(), came.lies.join("\n"));
-    assert!(came.with_record * 4 > came.states && came.claimed > came.states as u64, "nothing was at stake: {came:?}");
+    assert!(came.with_record * 4 > came.states && came.claimed > came.states as u64, "too few claims: {came:?}");
 }

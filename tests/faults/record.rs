@@ -1,6 +1,6 @@
-//! What a resume record claims, read without rill's help, and whether it is true.
+//! The claims of a resume record, read without rill's own reader, and whether they are true.
 //!
-//! This is a second reading of the format on purpose: a mistake in rill's own reader must not hide a false claim.
+//! This second reader of the format is deliberate: a mistake in rill's reader must not hide a false claim.
 
 use crate::support::content;
 use rill::wire::Metainfo;
@@ -9,24 +9,26 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-const MAGIC: &[u8] = b"rillrsm1";
+const MAGIC: &[u8] = b"rillrsm2";
+/// The record is about one hash, of version 1.
+const V1_ALONE: u8 = 1;
 const STAMP_LEN: usize = 29;
+const HAVE_AT: usize = 58;
 
 /// A good record.
 #[derive(Clone, Debug)]
 pub struct Record {
     bytes: Vec<u8>,
     pieces: u32,
-    have_at: usize,
 }
 
-/// Where a torrent's record is.
+/// The path of a torrent's record.
 pub fn path(state: &Path, torrent: &Metainfo) -> PathBuf {
     state.join(format!("{}.resume", torrent.info_hash()))
 }
 
 impl Record {
-    /// The record of this torrent; `None` if there is none or its checksum does not hold.
+    /// Reads the record of this torrent; `None` if there is none or its checksum is wrong.
     pub fn read(state: &Path, torrent: &Metainfo) -> Option<Record> {
         let bytes = fs::read(path(state, torrent)).ok()?;
         let (body, sum) = bytes.split_at(bytes.len().checked_sub(20)?);
@@ -34,25 +36,26 @@ impl Record {
             return None;
         }
         let u32_at = |at: usize| u32::from_le_bytes(body[at..at + 4].try_into().unwrap());
-        let pieces = u32_at(49);
-        assert_eq!(body[17..37], *torrent.info_hash().as_bytes(), "the record of another torrent");
+        let pieces = u32_at(50);
+        assert_eq!(body[17], V1_ALONE, "the kinds of hashes");
+        assert_eq!(body[18..38], *torrent.info_hash().as_bytes(), "the record of another torrent");
         assert_eq!(pieces, torrent.geometry().pieces());
-        let files = u32_at(53) as usize;
-        assert_eq!(body.len(), 57 + pieces.div_ceil(8) as usize + files * STAMP_LEN);
-        Some(Record { pieces, have_at: 57, bytes })
+        let files = u32_at(54) as usize;
+        assert_eq!(body.len(), HAVE_AT + pieces.div_ceil(8) as usize + files * STAMP_LEN);
+        Some(Record { pieces, bytes })
     }
 
     /// Whether it claims this piece.
     pub fn claims(&self, piece: u32) -> bool {
-        self.bytes[self.have_at + piece as usize / 8] & (0x80 >> (piece % 8)) != 0
+        self.bytes[HAVE_AT + piece as usize / 8] & (0x80 >> (piece % 8)) != 0
     }
 
-    /// The same record, as if these were the files that it speaks of: a copy of a file system that is made of files again
-    /// has other inodes and times, and a record that fits none of them is believed in nothing.
+    /// The same record with the stamps of these files: copied files have other inodes and times, and rill trusts no record
+    /// with other stamps.
     pub fn adopt(&self, files: &[Option<fs::Metadata>]) -> Vec<u8> {
         use std::os::unix::fs::MetadataExt;
         let mut bytes = self.bytes.clone();
-        let stamps = self.have_at + self.pieces.div_ceil(8) as usize;
+        let stamps = HAVE_AT + self.pieces.div_ceil(8) as usize;
         for (file, meta) in files.iter().enumerate() {
             let at = stamps + file * STAMP_LEN;
             let (Some(meta), 1) = (meta, bytes[at]) else { continue };
@@ -67,20 +70,20 @@ impl Record {
     }
 }
 
-/// A torrent and the bytes that are right.
+/// A torrent and its right bytes.
 pub struct Truth {
     pub torrent: Metainfo,
     pub bytes: Vec<u8>,
 }
 
 impl Truth {
-    /// What [`crate::support::multi`] wrote for these files.
+    /// The torrent that [`crate::support::multi`] wrote for these files.
     pub fn of(torrent: Metainfo, files: &[(&str, usize)]) -> Truth {
         let bytes = files.iter().enumerate().flat_map(|(i, (_, len))| content(*len, 100 + i as u64)).collect();
         Truth { torrent, bytes }
     }
 
-    /// Whether these bytes of the torrent are right below `dir`; `None` if a file is not there or ends before.
+    /// Whether these bytes of the torrent are right below `dir`; `None` if a file is missing or ends too early.
     fn are_right(&self, dir: &Path, start: u64, end: u64) -> Option<bool> {
         let mut right = true;
         for file in self.torrent.files().iter() {
@@ -95,8 +98,8 @@ impl Truth {
         Some(right)
     }
 
-    /// Of the pieces that `claimed` says yes to: those that are not what they should be. Pieces whose file is not there, or
-    /// is too short, are no false claims as long as rill sees that, too; they are counted apart.
+    /// Checks the pieces for which `claimed` is true. A claim to a piece of a missing or too short file is counted apart: it
+    /// is not false as long as rill notices the file.
     pub fn verdict(&self, dir: &Path, claimed: impl Fn(u32) -> bool) -> Claims {
         let piece_len = u64::from(self.torrent.geometry().nominal_piece_len());
         let mut claims = Claims::default();
@@ -112,7 +115,7 @@ impl Truth {
         claims
     }
 
-    /// Panics if the record below `state` claims what is not below `dir`; how many pieces it claims.
+    /// Panics if the record below `state` makes a false claim about `dir`. Returns the number of claims.
     pub fn must_hold(&self, dir: &Path, state: &Path, when: &str) -> u32 {
         let Some(record) = Record::read(state, &self.torrent) else { return 0 };
         let claims = self.verdict(dir, |piece| record.claims(piece));
@@ -121,10 +124,12 @@ impl Truth {
     }
 }
 
-/// What came of looking at claims.
+/// Claims that were checked.
 #[derive(Debug, Default)]
 pub struct Claims {
     pub good: u32,
+    /// Pieces with wrong bytes.
     pub bad: Vec<u32>,
+    /// Pieces with a missing or too short file.
     pub gone: Vec<u32>,
 }

@@ -1,6 +1,6 @@
-//! Single troubles, looked at closely: what is said, what is not done, and what still works beside it.
+//! Single faults in detail: the message, the exit code, and what still works.
 
-use crate::mounts::{Mounted, alone, can_mount};
+use crate::mounts::{Mounted, can_mount, enter_mount_namespace};
 use crate::stage::{End, Stage, Trouble, address, cpu_of, free_port};
 use crate::sweep::must_be_tidy;
 use std::net::TcpStream;
@@ -8,61 +8,62 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
-/// Fetches with these rules, by this way.
+/// Downloads with these rules in this storage mode.
 fn fetch(stage: &Stage, from: std::net::SocketAddr, storage: &str, rules: &str) -> End {
     stage.clear();
     stage.get(from, Some(&Trouble::rules(rules)), &["--storage", storage, "--stall-timeout", "5"]).end()
 }
 
-/// A window that cannot be written says EFAULT; why is asked of the file.
+/// A read into a bad window fails with EFAULT; the reason in the message is that of the file.
 pub fn the_true_reason_is_told() {
-    // One piece, so that the second reservation is the question that follows the first fault.
+    // One piece, so that the second `fallocate` is the one that looks for the reason of the fault.
     let stage = Stage::with(&[("one", 128 << 10)], 128 << 10);
     let (_seeder, addr) = stage.seeder();
     for (errno, reason) in [("ENOSPC", "No space left"), ("EDQUOT", "quota"), ("EIO", "Input/output")] {
         stage.clear();
         let trouble = Trouble::rules(format!("window:1:EFAULT,fallocate:2+:{errno}"));
         let end = stage.get(addr, Some(&trouble), &["--storage", "mapped", "--stall-timeout", "2", "-v"]).end();
-        assert_eq!((end.counts.spoilt("window"), end.counts.spoilt("fallocate") > 0), (1, true), "{errno}: {end:?}");
-        // A full disk is waited for; this one has room, whatever fallocate says, so that how it ends is a matter of luck.
+        assert_eq!((end.counts.failed("window"), end.counts.failed("fallocate") > 0), (1, true), "{errno}: {end:?}");
+        // rill waits for a full disk to have space. This one has space, so the exit code depends on timing.
         let codes: &[i32] = if errno == "EIO" { &[17] } else { &[0, 2, 9] };
         assert!(end.code.is_some_and(|code| codes.contains(&code)), "{errno}: {end:?}");
-        assert!(end.words.contains(reason) && end.words.contains("/it/one"), "{errno}: {end:?}");
+        assert!(end.output.contains(reason) && end.output.contains("/it/one"), "{errno}: {end:?}");
         stage.must_hold(errno);
         stage.must_finish(addr, &[], errno);
     }
 }
 
-/// The file has nothing to complain of: what came is received once more, the plain way.
+/// The file has no fault: the block is received again, the plain way.
 pub fn a_fault_without_a_reason_is_got_through() {
     let stage = Stage::new();
     let (_seeder, addr) = stage.seeder();
     let end = fetch(&stage, addr, "mapped", "window:2+:EFAULT");
     assert_eq!(end.code, Some(0), "{end:?}");
-    assert!(end.counts.spoilt("window") > 1 && end.counts.of("pwrite") > 1, "{end:?}");
-    stage.must_be_whole("every window after the first was bad");
+    assert!(end.counts.failed("window") > 1 && end.counts.of("pwrite") > 1, "{end:?}");
+    stage.must_be_whole("all windows after the first were bad");
 }
 
-/// What a flush could not bring to the disk is claimed neither now nor by a later flush that works.
+/// Bytes that a flush could not write are claimed neither now nor after a later flush that succeeds.
 pub fn a_failed_flush_is_believed() {
     let stage = Stage::new();
     let (_seeder, addr) = stage.seeder();
     for storage in ["mapped", "plain"] {
         let limit = ["--storage", storage, "--max-download-limit", "1M"];
-        // How many there are until a checkpoint in the middle: the fifth flush is well into the download.
+        // The fifth flush belongs to a checkpoint in the middle of the download.
         stage.clear();
         let end = stage.get(addr, Some(&Trouble::rules("fdatasync:5:EIO")), &limit).end();
         must_be_tidy(&end, &[17]);
-        assert!(end.words.contains("Input/output"), "{end:?}");
+        assert!(end.output.contains("Input/output"), "{end:?}");
         stage.must_hold("after a flush that failed");
         stage.must_finish(addr, &limit[..2], "after a flush that failed");
     }
 }
 
-/// A read that fails ends the seeder's torrent with the file's name, and the other side gets nothing wrong.
+/// A failed read ends the seeder's torrent with the name of the file, and the downloader gets no wrong byte.
 pub fn a_read_error_is_told_by_name() {
     let stage = Stage::new();
-    // Blocks are read together from the cache; what fails there is asked for once more, block by block.
+    // Consecutive blocks are read from the page cache with one call. After a failure each block is read on its own, so the second
+    // rule fails all later calls.
     for rules in ["pread:5:EIO", "preadv2:3+:EIO"] {
         stage.clear();
         let port = free_port();
@@ -74,76 +75,79 @@ pub fn a_read_error_is_told_by_name() {
         }
         let end = seeder.end();
         must_be_tidy(&end, &[17]);
-        assert!(end.words.contains(".bin") && end.words.contains("Input/output"), "{rules}: {end:?}");
+        assert!(end.output.contains(".bin") && end.output.contains("Input/output"), "{rules}: {end:?}");
     }
 }
 
-/// No reservation is no reason to stop.
+/// Without `fallocate` the download works, with windows.
 pub fn a_file_system_without_fallocate_serves() {
     let stage = Stage::new();
     let (_seeder, addr) = stage.seeder();
     for errno in ["EOPNOTSUPP", "EINVAL", "ENOSYS"] {
         let end = fetch(&stage, addr, "mapped", &format!("fallocate:1+:{errno}"));
         assert_eq!(end.code, Some(0), "{errno}: {end:?}");
-        assert!(end.counts.spoilt("fallocate") > 1 && end.counts.of("window") > 0, "{errno}: windows go without, {end:?}");
+        assert!(
+            end.counts.failed("fallocate") > 1 && end.counts.of("window") > 0,
+            "{errno}: there are windows without it, {end:?}"
+        );
         stage.must_be_whole(errno);
     }
 }
 
-/// No address space: pieces go the plain way, all of them or those that got no window.
+/// Without address space pieces go the plain way: all of them, or those without a window.
 pub fn without_address_space_it_goes_the_plain_way() {
     let stage = Stage::new();
     let (_seeder, addr) = stage.seeder();
     for (rules, windows) in [("mmap:1+:ENOMEM", false), ("mmap:2:ENOMEM,mmap:4:ENOMEM", true), ("mmap:1+:EACCES", false)] {
         let end = fetch(&stage, addr, "mapped", rules);
         assert_eq!(end.code, Some(0), "{rules}: {end:?}");
-        assert!(end.counts.spoilt("mmap") > 1 && end.counts.of("pwrite") > 1, "{rules}: {end:?}");
+        assert!(end.counts.failed("mmap") > 1 && end.counts.of("pwrite") > 1, "{rules}: {end:?}");
         assert_eq!(end.counts.of("window") > 0, windows, "{rules}: {end:?}");
         stage.must_be_whole(rules);
     }
 }
 
-/// A file system that has no shared maps.
+/// On a file system without shared maps all pieces go the plain way.
 pub fn where_maps_are_refused_it_goes_the_plain_way() {
     let stage = Stage::new();
     let (_seeder, addr) = stage.seeder();
     for errno in ["ENODEV", "EINVAL"] {
         let end = fetch(&stage, addr, "mapped", &format!("mmap:1+:{errno}"));
         assert_eq!(end.code, Some(0), "{errno}: {end:?}");
-        assert!(end.counts.spoilt("mmap") > 1 && end.counts.of("pwrite") > 1 && end.counts.of("window") == 0, "{errno}: {end:?}");
+        assert!(end.counts.failed("mmap") > 1 && end.counts.of("pwrite") > 1 && end.counts.of("window") == 0, "{errno}: {end:?}");
         stage.must_be_whole(errno);
     }
 }
 
-/// A seeder with room for few connections, more callers than that, and one who fetches once they are gone.
+/// A seeder with few descriptors gets more connections than those; once they are closed, it serves again.
 pub fn out_of_descriptors_it_waits_without_running_in_circles() {
     let stage = Stage::new();
     let port = free_port();
     let mut command = stage.seed_command(port, None, &["--no-state"]);
     command.arg("-d").arg(stage.in_box("content"));
     let limit = rustix::process::Rlimit { current: Some(40), maximum: Some(40) };
-    // SAFETY: between fork and exec nothing but one system call is made.
+    // SAFETY: between fork and exec the closure makes one system call and nothing else.
     unsafe {
         command.pre_exec(move || Ok(rustix::process::setrlimit(rustix::process::Resource::Nofile, limit)?));
     }
     let mut seeder = stage.start(command);
-    assert!(seeder.listens(port), "{}", seeder.words());
-    stage.must_finish(address(port), &[], "before anybody calls");
-    let callers: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(address(port)).unwrap()).collect();
+    assert!(seeder.listens(port), "{}", seeder.output());
+    stage.must_finish(address(port), &[], "before the connections");
+    let connections: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(address(port)).unwrap()).collect();
     let before = cpu_of(seeder.pid());
-    assert!(!seeder.ends_within(Duration::from_secs(2)), "{}", seeder.words());
+    assert!(!seeder.ends_within(Duration::from_secs(2)), "{}", seeder.output());
     let spent = cpu_of(seeder.pid()) - before;
-    assert!(spent < Duration::from_millis(200), "{spent:?} of two seconds spent on having no descriptors");
-    drop(callers);
+    assert!(spent < Duration::from_millis(200), "{spent:?} of CPU time in two seconds without descriptors");
+    drop(connections);
     stage.clear();
     let end = stage.get(address(port), None, &["--stall-timeout", "10"]).end();
     assert_eq!(end.code, Some(0), "{end:?}");
-    stage.must_be_whole("from a seeder that had been out of descriptors");
+    stage.must_be_whole("from a seeder that was out of descriptors");
     seeder.ask_to_end();
     must_be_tidy(&seeder.end(), &[0]);
 }
 
-/// No descriptor for any file, or for any further socket: it ends with one sentence.
+/// Without a descriptor for a file or a socket a download ends with one sentence.
 pub fn without_descriptors_a_download_ends() {
     let stage = Stage::new();
     let (_seeder, addr) = stage.seeder();
@@ -156,7 +160,7 @@ pub fn without_descriptors_a_download_ends() {
     }
 }
 
-/// A file system without a free inode is full, and the file that could not be made is named.
+/// A file system without a free inode counts as full, and the message names the file that could not be created.
 pub fn without_inodes_the_disk_is_full() {
     if !can_mount(&["mount", "umount"]) {
         return;
@@ -165,13 +169,13 @@ pub fn without_inodes_the_disk_is_full() {
     let files: Vec<(&str, usize)> = names.iter().map(|name| (name.as_str(), 5000)).collect();
     let stage = Stage::with(&files, 64 << 10);
     let (_seeder, addr) = stage.seeder();
-    alone();
+    enter_mount_namespace();
     for storage in ["mapped", "plain"] {
         let disk = Mounted::memory(stage.at(storage), "size=4m,nr_inodes=30");
         let get = || stage.get_in(disk.path(), addr, None, &["--storage", storage, "--stall-timeout", "2"]).end();
         let end = get();
         must_be_tidy(&end, &[9]);
-        assert!(end.words.contains("space") && end.words.contains("/it/d"), "{end:?}");
+        assert!(end.output.contains("space") && end.output.contains("/it/d"), "{end:?}");
         stage.truth.must_hold(&disk.path().join("down"), &disk.path().join("state"), "out of inodes");
         disk.remount("nr_inodes=100");
         assert_eq!(get().code, Some(0));
@@ -179,14 +183,14 @@ pub fn without_inodes_the_disk_is_full() {
     }
 }
 
-/// A disk that cannot be written is told before anybody is dialed; serving from it works.
+/// A read-only disk ends a download before the first connection; seeding from it works.
 pub fn a_read_only_disk_is_told_before_the_network_starts() {
     if !can_mount(&["mount", "umount"]) {
         return;
     }
     let stage = Stage::new();
     let (_seeder, addr) = stage.seeder();
-    alone();
+    enter_mount_namespace();
     let disk = Mounted::memory(stage.in_box("read-only"), "size=8m");
     for name in ["down", "state", "content"] {
         std::fs::create_dir(disk.path().join(name)).unwrap();
@@ -195,12 +199,12 @@ pub fn a_read_only_disk_is_told_before_the_network_starts() {
     disk.remount("ro");
     let end = stage.get_in(disk.path(), addr, Some(&Trouble::default()), &[]).end();
     must_be_tidy(&end, &[15, 16]);
-    assert!(end.words.contains("Read-only"), "{end:?}");
+    assert!(end.output.contains("Read-only"), "{end:?}");
     assert_eq!(end.counts.of("connect"), 0, "{end:?}");
     let port = free_port();
     let mut command = stage.seed_command(port, None, &[]);
     command.arg("--no-state").arg("-d").arg(disk.path().join("content"));
     let mut seeder = stage.start(command);
-    assert!(seeder.listens(port), "{}", seeder.words());
-    stage.must_finish(address(port), &[], "from a disk that cannot be written");
+    assert!(seeder.listens(port), "{}", seeder.output());
+    stage.must_finish(address(port), &[], "from a read-only disk");
 }

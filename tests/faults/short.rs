@@ -1,6 +1,6 @@
 //! The short forms: all of them together take about a minute and a half.
 //!
-//! Each name begins with its row of the table in `tests/HAZARDS.md`.
+//! Each name begins with its row in `tests/HAZARDS.md`.
 
 use crate::mounts::Format;
 use crate::sweep::{Role, few, judge, sweep};
@@ -115,13 +115,13 @@ fn r3_no_made_up_disk_makes_a_claim_false() {
     }
 }
 
-/// The model can fail: a device that only says that it has flushed is found out.
+/// The model can fail: a device that ignores flushes shows false claims.
 #[test]
 #[ignore = "builds a rill of its own; cargo test --test faults -- --ignored short"]
 fn r3_a_device_that_lies_about_flushes_is_found_out() {
     for (storage, seed) in [("mapped", 4), ("plain", 5)] {
         let came = power::crash_made_up_disks(storage, 1, true, 60, seed);
-        println!("{storage}: {} of {} disks show that it lied", came.lies.len(), came.states);
-        assert!(!came.lies.is_empty(), "{storage}: nobody noticed that nothing was flushed");
+        println!("{storage}: {} of {} disks have false claims", came.lies.len(), came.states);
+        assert!(!came.lies.is_empty(), "{storage}: no disk shows that nothing was flushed");
     }
 }

@@ -1,5 +1,5 @@
-//! Where a transfer is played: a torrent, a directory for whoever serves it, one for whoever fetches it, and processes
-//! that are watched to their end.
+//! The surroundings of a transfer: a torrent, directories of the seeder and of the downloader, and processes that are watched
+//! to their end.
 
 use crate::binary::built;
 use crate::record::Truth;
@@ -15,42 +15,45 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// The longest that a process may take, whatever happens to it.
+/// The longest time that a process may take.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The torrent of most tests: pieces across files, directories, a file of one byte and one of none.
+/// The files of most tests: pieces span files and directories, one file has one byte and one is empty.
 pub const FILES: [(&str, usize); 5] =
     [("a.bin", 700_000), ("sub/b.bin", 300_000), ("sub/deep/one", 1), ("none", 0), ("z.bin", 572_863)];
 
-/// A directory with everything in it; gone when it is dropped.
+/// A temporary directory with all of it.
 pub struct Stage {
     dir: tempfile::TempDir,
     pub truth: Truth,
     starts: AtomicU32,
 }
 
-/// What a process is told by the library that spoils its calls.
+/// The instructions of the preloaded library.
 #[derive(Clone, Debug, Default)]
 pub struct Trouble {
+    /// The calls that fail, see `preload/lib.rs`.
     pub rules: String,
+    /// The file for the journal of all calls.
     pub journal: Option<PathBuf>,
+    /// `fdatasync` does nothing and succeeds.
     pub lie: bool,
 }
 
 impl Trouble {
-    /// These rules and nothing else.
+    /// Only these rules.
     pub fn rules(rules: impl Into<String>) -> Trouble {
         Trouble { rules: rules.into(), ..Trouble::default() }
     }
 }
 
 impl Stage {
-    /// A torrent of [`FILES`] in pieces of 64 KiB.
+    /// A stage for [`FILES`] in pieces of 64 KiB.
     pub fn new() -> Stage {
         Stage::with(&FILES, 64 << 10)
     }
 
-    /// A torrent of other files.
+    /// A stage for other files.
     pub fn with(files: &[(&str, usize)], piece_len: u32) -> Stage {
         let dir = tempfile::Builder::new().prefix("rill-faults-").tempdir().unwrap();
         fs::create_dir_all(dir.path().join("box/content")).unwrap();
@@ -59,42 +62,42 @@ impl Stage {
         Stage { dir, truth: Truth::of(torrent, files), starts: AtomicU32::new(0) }
     }
 
-    /// All of it.
+    /// The whole directory.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// A path outside of the box.
+    /// A path outside of the box, where calls are not counted.
     pub fn at(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// The box: whatever is in it counts for the library.
+    /// A path in the box, where the library counts calls.
     pub fn in_box(&self, name: &str) -> PathBuf {
         self.dir.path().join("box").join(name)
     }
 
-    /// Where downloads go.
+    /// The download directory.
     pub fn down(&self) -> PathBuf {
         self.in_box("down")
     }
 
-    /// Where the fetching side keeps its records.
+    /// The downloader's state directory.
     pub fn state(&self) -> PathBuf {
         self.in_box("state")
     }
 
-    /// Forgets every download.
+    /// Removes downloads and states.
     pub fn clear(&self) {
         for name in ["down", "state", "seed-state"] {
             let _ = fs::remove_dir_all(self.in_box(name));
         }
     }
 
-    /// A rill command; with trouble, the library stands in the way of its calls.
-    fn command(&self, words: &[&str], trouble: Option<&Trouble>) -> Command {
+    /// A rill command; with trouble the library is preloaded.
+    fn command(&self, args: &[&str], trouble: Option<&Trouble>) -> Command {
         let mut command = Command::new(&built().rill);
-        command.args(words);
+        command.args(args);
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("RILL_") || name.ends_with("_proxy")) {
             command.env_remove(name);
         }
@@ -123,85 +126,85 @@ impl Stage {
         Process { child, pidfd, log, counts, begun: Instant::now(), ended: false }
     }
 
-    /// Serves the content at this port.
+    /// Starts a seeder at this port.
     pub fn seed(&self, port: u16, trouble: Option<&Trouble>, more: &[&str]) -> Process {
         let mut command = self.seed_command(port, trouble, more);
         command.arg("--state-dir").arg(self.in_box("seed-state")).arg("-d").arg(self.in_box("content"));
         self.start(command)
     }
 
-    /// The command that serves at this port; from where is still to be said.
+    /// The command of a seeder at this port, without its directories.
     pub fn seed_command(&self, port: u16, trouble: Option<&Trouble>, more: &[&str]) -> Command {
         let port = port.to_string();
-        // Objects on stdout are wanted all the time or not at all.
+        // Quiet, unless a test reads the JSON objects.
         let quiet: &[&str] = if more.contains(&"--json") { &[] } else { &["-q"] };
-        let words = ["seed", "--no-lsd", "--no-dht", "--no-pex", "--listen-port", &port];
-        let mut command = self.command(&[&words, quiet, more].concat(), trouble);
+        let args = ["seed", "--no-lsd", "--no-dht", "--no-pex", "--listen-port", &port];
+        let mut command = self.command(&[&args, quiet, more].concat(), trouble);
         command.arg(self.at("it.torrent"));
         command
     }
 
-    /// A seeder that is up, and its address.
+    /// A seeder that listens, and its address.
     pub fn seeder(&self) -> (Process, SocketAddr) {
         let port = free_port();
-        // Without a record: nothing of it is in the way of another seeder of the same content.
+        // Without a state directory, so that it locks out no other seeder of the same content.
         let mut command = self.seed_command(port, None, &["--no-state"]);
         command.arg("-d").arg(self.in_box("content"));
         let mut seeder = self.start(command);
-        assert!(seeder.listens(port), "the seeder does not come up: {}", seeder.words());
+        assert!(seeder.listens(port), "the seeder does not listen: {}", seeder.output());
         (seeder, address(port))
     }
 
-    /// The command that fetches from this address to `home/down`, with its record in `home/state`.
+    /// The command that downloads from this address to `home/down`, with its state in `home/state`.
     pub fn get_command(&self, home: &Path, from: SocketAddr, trouble: Option<&Trouble>, more: &[&str]) -> Command {
         let peer = from.to_string();
         let quiet: &[&str] = if more.contains(&"--json") || more.contains(&"-v") { &[] } else { &["-q"] };
-        let words = ["get", "--no-lsd", "--no-dht", "--no-pex", "--listen-port", "0", "--peer", &peer];
-        let mut command = self.command(&[&words, quiet, more].concat(), trouble);
+        let args = ["get", "--no-lsd", "--no-dht", "--no-pex", "--listen-port", "0", "--peer", &peer];
+        let mut command = self.command(&[&args, quiet, more].concat(), trouble);
         command.arg("--state-dir").arg(home.join("state")).arg("-d").arg(home.join("down")).arg(self.at("it.torrent"));
         command
     }
 
-    /// Starts to fetch into the box.
+    /// Starts a download into the box.
     pub fn get(&self, from: SocketAddr, trouble: Option<&Trouble>, more: &[&str]) -> Process {
         self.get_in(&self.in_box(""), from, trouble, more)
     }
 
-    /// Starts to fetch to elsewhere.
+    /// Starts a download to another place.
     pub fn get_in(&self, home: &Path, from: SocketAddr, trouble: Option<&Trouble>, more: &[&str]) -> Process {
         self.start(self.get_command(home, from, trouble, more))
     }
 
-    /// Fetches without trouble; it must work.
+    /// Downloads without trouble; panics unless it succeeds.
     pub fn must_finish(&self, from: SocketAddr, more: &[&str], when: &str) {
         let end = self.get(from, None, more).end();
-        assert_eq!(end.code, Some(0), "{when}: the same command once more: {end:?}");
+        assert_eq!(end.code, Some(0), "{when}: the same command again: {end:?}");
         self.must_be_whole(when);
     }
 
-    /// Every byte of the download is right.
+    /// Panics unless every byte of the download is right.
     pub fn must_be_whole(&self, when: &str) {
         self.must_be_whole_in(&self.down(), when);
     }
 
-    /// Every byte of a download elsewhere is right.
+    /// The same for a download to another place.
     pub fn must_be_whole_in(&self, down: &Path, when: &str) {
         let same = std::panic::catch_unwind(|| assert_same(&self.in_box("content"), down));
-        assert!(same.is_ok(), "{when}: the download is not what it should be");
+        assert!(same.is_ok(), "{when}: the download has wrong bytes");
     }
 
-    /// What the record of the fetching side claims is there.
+    /// Panics on a false claim of the downloader's record. Returns the number of claims.
     pub fn must_hold(&self, when: &str) -> u32 {
         self.truth.must_hold(&self.down(), &self.state(), when)
     }
 }
 
-/// Where a process listens.
+/// The loopback address with this port.
 pub fn address(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// A port that nobody has, for TCP and UDP; below those that the kernel gives to outgoing connections.
+/// A free port for TCP and UDP, below those that the kernel gives to outgoing connections.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
@@ -212,7 +215,7 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// A process under watch; killed when it is dropped.
+/// A process that is killed when it is dropped.
 pub struct Process {
     child: Child,
     pidfd: OwnedFd,
@@ -222,42 +225,43 @@ pub struct Process {
     ended: bool,
 }
 
-/// How a process ended.
+/// The end of a process.
 #[derive(Debug)]
 pub struct End {
-    /// `None`: it did not end by itself and was killed for it, or a signal ended it.
+    /// `None`: it was killed after [`PATIENCE`], or a signal ended it.
     pub code: Option<i32>,
     pub signal: Option<i32>,
     pub in_time: bool,
-    pub words: String,
+    /// stdout and stderr.
+    pub output: String,
     pub wall: Duration,
     pub cpu: Duration,
     pub counts: Counts,
 }
 
 impl Process {
-    /// Its number.
+    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// What it has said so far.
-    pub fn words(&self) -> String {
+    /// Its output so far.
+    pub fn output(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// How many calls it has made so far.
+    /// Its calls so far.
     pub fn counts(&self) -> Counts {
         Counts::read(&self.counts)
     }
 
-    /// Waits for its end for so long; whether it came.
+    /// Whether it ends within this time.
     pub fn ends_within(&self, patience: Duration) -> bool {
         let timeout = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: patience.subsec_nanos().into() };
         poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&timeout)).unwrap() > 0
     }
 
-    /// Whether it comes to listen at this port; not if it ends before.
+    /// Waits until it listens at this port; false if it ends before.
     pub fn listens(&mut self, port: u16) -> bool {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
@@ -271,25 +275,25 @@ impl Process {
         false
     }
 
-    /// Asks it to end.
+    /// Sends SIGTERM.
     pub fn ask_to_end(&self) {
         let _ = rustix::process::kill_process(Pid::from_child(&self.child), rustix::process::Signal::TERM);
     }
 
-    /// Ends it at once.
+    /// Sends SIGKILL and waits.
     pub fn kill(mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
         self.ended = true;
     }
 
-    /// Waits for its end; whoever takes longer than anybody may is killed.
+    /// Waits for its end; after [`PATIENCE`] it is killed.
     pub fn end(mut self) -> End {
         let in_time = self.ends_within(PATIENCE);
         if !in_time {
             let _ = self.child.kill();
         }
-        // Dead and not yet buried: the kernel still knows what it used.
+        // Ended and not yet reaped: the kernel still has its CPU time.
         let id = WaitId::Pid(Pid::from_child(&self.child));
         waitid(id, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
         let (wall, cpu) = (self.begun.elapsed(), cpu_of(self.pid()));
@@ -299,7 +303,7 @@ impl Process {
             code: status.code().filter(|_| in_time),
             signal: status.signal(),
             in_time,
-            words: self.words(),
+            output: self.output(),
             wall,
             cpu,
             counts: self.counts(),
@@ -321,17 +325,17 @@ impl Drop for Process {
 /// CPU time of a process, user and system.
 pub fn cpu_of(pid: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name may hold anything; fields are counted from behind it.
+    // The name may hold any byte; the fields are counted from its closing parenthesis.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks: u64 = [11, 12].iter().filter_map(|i| fields.get(*i)?.parse::<u64>().ok()).sum();
     Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second().max(1))
 }
 
-/// Calls that the library saw, by kind; see the names in `preload/rules.rs`.
+/// Calls that the library intercepted, by kind.
 #[derive(Clone, Debug, Default)]
 pub struct Counts(Vec<u32>);
 
-/// The order is that of the library.
+/// The kinds, in the order of `preload/rules.rs`.
 pub const KINDS: [&str; 27] = [
     "open",
     "mkdir",
@@ -364,7 +368,7 @@ pub const KINDS: [&str; 27] = [
 
 const SLOTS: usize = 64;
 
-/// A count that went to another kind's slot would leave a sweep looking at the wrong calls.
+/// In another order a sweep would read the counts of other calls.
 #[test]
 fn the_kinds_are_those_of_the_library() {
     let library = include_str!("preload/rules.rs");
@@ -383,13 +387,13 @@ impl Counts {
         KINDS.iter().position(|k| *k == kind).unwrap_or_else(|| panic!("{kind} is no kind of call"))
     }
 
-    /// How many there were of this kind.
+    /// The number of calls of this kind.
     pub fn of(&self, kind: &str) -> u32 {
         self.0.get(Counts::slot(kind)).copied().unwrap_or(0)
     }
 
-    /// How many of them were spoilt.
-    pub fn spoilt(&self, kind: &str) -> u32 {
+    /// The number of those that the library made fail.
+    pub fn failed(&self, kind: &str) -> u32 {
         self.0.get(SLOTS + Counts::slot(kind)).copied().unwrap_or(0)
     }
 }

@@ -1,8 +1,8 @@
-//! One system call after another fails: the first of its kind, the second, the third, over a whole transfer.
+//! Every system call of a transfer fails once: the first of its kind, the second, the third, a process for each.
 //!
-//! Whoever is spoilt either gets through it, or ends by itself with one sentence; what its record claims is there; and the
-//! same command without the trouble finishes. What happens on every busy machine (EINTR, a short count) or on some file
-//! systems (no `fallocate`, no windows) must be got through.
+//! The process either finishes, or ends by itself with one sentence; its record makes no false claim; and the same command
+//! without the fault finishes. Faults that happen on every busy machine (EINTR, a short count) or on some file systems (no
+//! `fallocate`, no windows) must not stop the transfer.
 
 use crate::stage::{End, Process, Stage, Trouble, address, free_port};
 use std::collections::BTreeMap;
@@ -11,10 +11,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// Processes are mostly waited for, so that more than the machine has cores go on at once.
+/// Threads of a sweep. Transfers mostly wait, so there are more than cores.
 const AT_ONCE: usize = 6;
 
-/// Who is spoilt, and how it stores.
+/// The process with failing calls, and its storage mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     GetMapped,
@@ -24,64 +24,66 @@ pub enum Role {
 
 pub const ROLES: [Role; 3] = [Role::GetMapped, Role::GetPlain, Role::Seed];
 
-/// One kind of call: what it may fail with, and what of that must be got through.
-struct Spoil {
+/// One kind of call and its faults.
+struct CallFaults {
     kind: &'static str,
+    /// Faults that may end the process.
     ends: &'static [&'static str],
+    /// Faults that must not stop the transfer.
     survived: &'static [&'static str],
-    /// Exit codes of a process that ends because of it, besides that of a time-out.
+    /// Exit codes of a process that ends because of it, besides 2 for a time-out.
     codes: &'static [i32],
 }
 
-const fn spoil(
+const fn call_faults(
     kind: &'static str,
     ends: &'static [&'static str],
     survived: &'static [&'static str],
     codes: &'static [i32],
-) -> Spoil {
-    Spoil { kind, ends, survived, codes }
+) -> CallFaults {
+    CallFaults { kind, ends, survived, codes }
 }
 
-/// No space is 9 wherever a file is concerned; the other codes are those of PRODUCT's list.
-const SPOILS: [Spoil; 27] = [
-    spoil("open", &["ENOSPC", "EIO", "EMFILE", "ENOMEM", "EACCES", "KILL"], &[], &[9, 15, 16, 17]),
-    spoil("mkdir", &["ENOSPC", "EIO", "EROFS", "KILL"], &[], &[9, 16]),
-    spoil("rename", &["ENOSPC", "EIO", "KILL"], &[], &[9, 16, 17]),
-    spoil("unlink", &["EIO", "KILL"], &[], &[]),
-    spoil("ftruncate", &["ENOSPC", "EIO", "KILL"], &["EINTR"], &[9, 16, 17]),
-    spoil("fallocate", &["ENOSPC", "EIO", "KILL"], &["EOPNOTSUPP", "EINVAL", "ENOSYS", "EINTR"], &[9, 17]),
-    spoil("mmap", &["KILL"], &["ENOMEM", "ENODEV", "EINVAL", "EACCES"], &[]),
-    spoil("madvise", &[], &["ENOMEM", "EINVAL", "EFAULT", "EIO"], &[]),
-    spoil("pread", &["EIO", "ENOMEM", "KILL"], &["EINTR", "short:1", "short:5000"], &[17]),
-    spoil("pwrite", &["ENOSPC", "EIO", "EDQUOT", "short:0", "KILL"], &["EINTR", "short:1", "short:5000"], &[9, 17]),
-    spoil("fsync", &["EIO", "ENOSPC", "KILL"], &["EINVAL", "EINTR"], &[9, 17]),
-    spoil("fdatasync", &["EIO", "ENOSPC", "KILL"], &["EINTR"], &[9, 17]),
-    spoil("flock", &["EIO"], &["ENOSYS", "EINTR"], &[15]),
-    spoil("window", &["ECONNRESET", "KILL"], &["EFAULT", "EINTR", "short:1", "short:5000"], &[]),
-    // A socket gives and takes less than it could only at a bad page; what is short here nobody has to get through.
-    spoil("readv", &["ECONNRESET", "short:5000", "KILL"], &["EINTR"], &[]),
-    spoil("recv", &["ECONNRESET", "short:1", "ENOMEM"], &["EINTR"], &[]),
-    spoil("writev", &["ECONNRESET", "short:1", "ENOMEM", "KILL"], &["EINTR"], &[]),
-    spoil("preadv2", &["EIO", "KILL"], &["EAGAIN", "EINTR", "EOPNOTSUPP", "ENOSYS", "short:1", "short:5000"], &[17]),
-    spoil("socket", &["EMFILE", "ENFILE", "ENOMEM", "ENOBUFS"], &[], &[6]),
-    spoil("bind", &["ENOMEM", "EACCES"], &[], &[6]),
-    spoil("listen", &["ENOBUFS"], &[], &[6]),
-    spoil("connect", &["ENOMEM", "EAGAIN"], &[], &[]),
-    spoil("accept", &["EMFILE", "ENFILE", "ENOMEM", "ECONNRESET"], &["EINTR"], &[]),
-    spoil("epoll_create", &["EMFILE", "ENOMEM"], &[], &[1]),
-    spoil("epoll_ctl", &["ENOMEM", "ENOSPC"], &[], &[1, 6]),
-    spoil("epoll_wait", &["ENOMEM"], &["EINTR"], &[1]),
-    spoil("eventfd", &["EMFILE", "ENOMEM"], &[], &[1]),
+/// "No space" is exit code 9 for every call on a file; the other codes are in `rill --help`.
+const CALL_FAULTS: [CallFaults; 27] = [
+    call_faults("open", &["ENOSPC", "EIO", "EMFILE", "ENOMEM", "EACCES", "KILL"], &[], &[9, 15, 16, 17]),
+    call_faults("mkdir", &["ENOSPC", "EIO", "EROFS", "KILL"], &[], &[9, 16]),
+    call_faults("rename", &["ENOSPC", "EIO", "KILL"], &[], &[9, 16, 17]),
+    call_faults("unlink", &["EIO", "KILL"], &[], &[]),
+    call_faults("ftruncate", &["ENOSPC", "EIO", "KILL"], &["EINTR"], &[9, 16, 17]),
+    call_faults("fallocate", &["ENOSPC", "EIO", "KILL"], &["EOPNOTSUPP", "EINVAL", "ENOSYS", "EINTR"], &[9, 17]),
+    call_faults("mmap", &["KILL"], &["ENOMEM", "ENODEV", "EINVAL", "EACCES"], &[]),
+    call_faults("madvise", &[], &["ENOMEM", "EINVAL", "EFAULT", "EIO"], &[]),
+    call_faults("pread", &["EIO", "ENOMEM", "KILL"], &["EINTR", "short:1", "short:5000"], &[17]),
+    call_faults("pwrite", &["ENOSPC", "EIO", "EDQUOT", "short:0", "KILL"], &["EINTR", "short:1", "short:5000"], &[9, 17]),
+    call_faults("fsync", &["EIO", "ENOSPC", "KILL"], &["EINVAL", "EINTR"], &[9, 17]),
+    call_faults("fdatasync", &["EIO", "ENOSPC", "KILL"], &["EINTR"], &[9, 17]),
+    call_faults("flock", &["EIO"], &["ENOSYS", "EINTR"], &[15]),
+    call_faults("window", &["ECONNRESET", "KILL"], &["EFAULT", "EINTR", "short:1", "short:5000"], &[]),
+    // On a real socket a short read means that it is dry, so a short count here may stall the transfer.
+    call_faults("readv", &["ECONNRESET", "short:5000", "KILL"], &["EINTR"], &[]),
+    call_faults("recv", &["ECONNRESET", "short:1", "ENOMEM"], &["EINTR"], &[]),
+    call_faults("writev", &["ECONNRESET", "short:1", "ENOMEM", "KILL"], &["EINTR"], &[]),
+    call_faults("preadv2", &["EIO", "KILL"], &["EAGAIN", "EINTR", "EOPNOTSUPP", "ENOSYS", "short:1", "short:5000"], &[17]),
+    call_faults("socket", &["EMFILE", "ENFILE", "ENOMEM", "ENOBUFS"], &[], &[6]),
+    call_faults("bind", &["ENOMEM", "EACCES"], &[], &[6]),
+    call_faults("listen", &["ENOBUFS"], &[], &[6]),
+    call_faults("connect", &["ENOMEM", "EAGAIN"], &[], &[]),
+    call_faults("accept", &["EMFILE", "ENFILE", "ENOMEM", "ECONNRESET"], &["EINTR"], &[]),
+    call_faults("epoll_create", &["EMFILE", "ENOMEM"], &[], &[1]),
+    call_faults("epoll_ctl", &["ENOMEM", "ENOSPC"], &[], &[1, 6]),
+    call_faults("epoll_wait", &["ENOMEM"], &["EINTR"], &[1]),
+    call_faults("eventfd", &["EMFILE", "ENOMEM"], &[], &[1]),
 ];
 
-/// One run.
+/// One run: the `n`th call of this kind fails.
 #[derive(Clone, Debug)]
 struct Case {
     role: Role,
     kind: &'static str,
     error: &'static str,
     n: u32,
-    /// All later ones, too.
+    /// All later calls fail, too.
     on: bool,
     survives: bool,
     codes: &'static [i32],
@@ -97,19 +99,19 @@ impl Case {
     }
 }
 
-/// What came of a sweep.
+/// The result of a sweep.
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub runs: usize,
-    /// Runs in which the call was made and spoilt.
+    /// Runs in which the call was made and failed.
     pub struck: usize,
     pub finished: usize,
-    /// Runs that took longest.
+    /// The runs that took longest.
     pub longest: Vec<(Duration, String)>,
     pub wrong: Vec<String>,
 }
 
-/// Which of `count` calls are spoilt.
+/// The calls out of `count` that fail, each in its own run.
 pub type Points = fn(count: u32) -> Vec<u32>;
 
 /// The first two, and one in the middle of the rest.
@@ -119,12 +121,12 @@ pub fn few(count: u32) -> Vec<u32> {
     points
 }
 
-/// Every one.
+/// Each of them.
 pub fn all(count: u32) -> Vec<u32> {
     (1..=count).collect()
 }
 
-/// Spoils the calls of these roles, one after another; `only` narrows it to cases whose name holds this text.
+/// Runs the cases of these roles that have `only` in their name.
 pub fn sweep(roles: &[Role], points: Points, only: &str) -> Outcome {
     let mut cases = Vec::new();
     for role in roles {
@@ -151,7 +153,7 @@ pub fn sweep(roles: &[Role], points: Points, only: &str) -> Outcome {
                             outcome.struck += usize::from(struck);
                             outcome.finished += usize::from(finished);
                         }
-                        Err(panic) => outcome.wrong.push(format!("{}: {}", case.name(), words_of(&*panic))),
+                        Err(panic) => outcome.wrong.push(format!("{}: {}", case.name(), text_of(&*panic))),
                     }
                 }
             });
@@ -160,12 +162,12 @@ pub fn sweep(roles: &[Role], points: Points, only: &str) -> Outcome {
     outcome.into_inner().unwrap()
 }
 
-fn words_of(panic: &(dyn std::any::Any + Send)) -> String {
+fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("a panic without words").to_string()
+    text.unwrap_or("a panic without text").to_string()
 }
 
-/// The cases of a role, from the calls that it makes when nothing is spoilt.
+/// The cases of a role, from the calls that it makes without faults.
 fn cases_of(role: Role, points: Points) -> Vec<Case> {
     let worker = Worker::new();
     let counts = match role {
@@ -188,15 +190,15 @@ fn cases_of(role: Role, points: Points) -> Vec<Case> {
         Role::Seed => &["open", "pread", "preadv2", "accept", "writev", "recv", "epoll_wait", "epoll_ctl"],
     };
     for kind in must_have {
-        assert!(counts.of(kind) > 0, "{role:?}: no {kind} was seen: the library is not in its way, {counts:?}");
+        assert!(counts.of(kind) > 0, "{role:?}: the library intercepted no {kind}: {counts:?}");
     }
     let mut cases = Vec::new();
-    for spoil in &SPOILS {
-        for n in points(counts.of(spoil.kind)) {
-            let ends = spoil.ends.iter().map(|error| (error, false));
-            for (error, survives) in ends.chain(spoil.survived.iter().map(|error| (error, true))) {
-                let case = Case { role, kind: spoil.kind, error, n, on: false, survives, codes: spoil.codes };
-                // What lasts: from the first call on, and from one in the middle. A stream of interruptions is nobody's life.
+    for call in &CALL_FAULTS {
+        for n in points(counts.of(call.kind)) {
+            let ends = call.ends.iter().map(|error| (error, false));
+            for (error, survives) in ends.chain(call.survived.iter().map(|error| (error, true))) {
+                let case = Case { role, kind: call.kind, error, n, on: false, survives, codes: call.codes };
+                // Lasting faults, from the first or second call on. Calls that are interrupted each time do not occur.
                 let lasts = !survives || !matches!(*error, "EINTR" | "EAGAIN" | "short:1");
                 if lasts && *error != "KILL" && (n == 1 || n == 2) {
                     cases.push(Case { on: true, ..case.clone() });
@@ -208,7 +210,7 @@ fn cases_of(role: Role, points: Points) -> Vec<Case> {
     cases
 }
 
-/// One stage with one healthy seeder, for one run after another.
+/// One stage with one seeder without faults, for consecutive runs.
 struct Worker {
     stage: Stage,
     _seeder: Process,
@@ -219,25 +221,25 @@ impl Worker {
     fn new() -> Worker {
         let stage = Stage::new();
         let (seeder, addr) = stage.seeder();
-        // It listens before it has looked at its content; whoever has fetched from it once knows that it has.
+        // It listens before it has checked its content; after one download it has.
         stage.must_finish(addr, &[], "before any trouble");
         Worker { stage, _seeder: seeder, addr }
     }
 
-    /// Fetches with trouble.
+    /// Downloads with trouble.
     fn fetch(&self, role: Role, trouble: &Trouble, stall: &str) -> End {
         self.stage.clear();
         let storage = if role == Role::GetPlain { "plain" } else { "mapped" };
         self.stage.get(self.addr, Some(trouble), &["--storage", storage, "--stall-timeout", stall]).end()
     }
 
-    /// Serves with trouble; how the server ended, and how the one who fetches did, if there was anybody to fetch from.
+    /// Seeds with trouble. Returns the end of the seeder, and that of the downloader if the seeder listened.
     fn serve(&self, trouble: &Trouble, stall: &str) -> (End, Option<End>) {
         self.stage.clear();
         let port = free_port();
         let mut seeder = self.stage.seed(port, Some(trouble), &[]);
         let fetched = seeder.listens(port).then(|| self.stage.get(address(port), None, &["--stall-timeout", stall]).end());
-        // One that fails ends by itself; that may be a moment after the other side has seen it.
+        // A seeder with a fault ends by itself, possibly a moment after the downloader.
         let stopped = !seeder.ends_within(Duration::from_millis(if seeder_is_fine(&fetched) { 0 } else { 300 }));
         if stopped {
             seeder.ask_to_end();
@@ -245,9 +247,9 @@ impl Worker {
         (seeder.end(), fetched)
     }
 
-    /// Plays a case; panics at what must not be. Whether the call was spoilt, and whether it was got through.
+    /// Runs a case; panics if anything is wrong. Returns whether the call failed, and whether the transfer finished.
     fn play(&self, case: &Case) -> (bool, bool) {
-        // Who is to get through has time for it, however busy the machine is; who may give up need not take long.
+        // A transfer that must finish has time for it on a busy machine; one that may end need not take long.
         let stall = if case.survives { "10" } else { "1" };
         let (end, finished) = match case.role {
             Role::Seed => {
@@ -256,7 +258,7 @@ impl Worker {
                 if let Some(fetched) = &fetched {
                     must_be_tidy(fetched, &[2, 0]);
                     if finished {
-                        self.stage.must_be_whole("fetched from a spoilt seeder");
+                        self.stage.must_be_whole("downloaded from a seeder with faults");
                     }
                 }
                 (end, finished)
@@ -265,18 +267,18 @@ impl Worker {
                 let end = self.fetch(role, &case.trouble(), stall);
                 let finished = end.code == Some(0);
                 if finished {
-                    self.stage.must_be_whole("it said that it was done");
+                    self.stage.must_be_whole("its exit code was 0");
                 }
                 (end, finished)
             }
         };
-        let struck = end.counts.spoilt(case.kind) > 0;
+        let struck = end.counts.failed(case.kind) > 0;
         if case.error == "KILL" && struck {
             assert_eq!(end.signal, Some(9), "{end:?}");
         } else {
             must_be_tidy(&end, &[&[0, 2], case.codes].concat());
         }
-        assert!(!case.survives || finished && end.code == Some(0), "not got through: {end:?}");
+        assert!(!case.survives || finished && end.code == Some(0), "the transfer did not finish: {end:?}");
         self.stage.must_hold("after the trouble");
         self.stage.must_finish(self.addr, &[], "after the trouble");
         (struck, finished)
@@ -287,21 +289,21 @@ fn seeder_is_fine(fetched: &Option<End>) -> bool {
     fetched.as_ref().is_some_and(|end| end.code == Some(0))
 }
 
-/// It ended by itself, with nothing to say or one sentence, and did not run in circles until then.
+/// Panics unless the process ended by itself, with one sentence if its code is not 0, and without busy waiting.
 pub fn must_be_tidy(end: &End, codes: &[i32]) {
     assert!(end.in_time, "it hangs: {end:?}");
-    assert!(end.signal.is_none(), "a signal ended it: {end:?}");
-    assert!(end.code.is_some_and(|code| codes.contains(&code)), "its exit code is none of {codes:?}: {end:?}");
+    assert!(end.signal.is_none(), "ended by a signal: {end:?}");
+    assert!(end.code.is_some_and(|code| codes.contains(&code)), "the exit code is none of {codes:?}: {end:?}");
     if end.code != Some(0) {
-        assert!(end.words.starts_with("rill: ") && end.words.lines().count() == 1, "not one sentence: {end:?}");
+        assert!(end.output.starts_with("rill: ") && end.output.lines().count() == 1, "not one sentence: {end:?}");
     }
-    assert!(!end.words.contains("panicked"), "{end:?}");
-    assert!(end.cpu < end.wall / 2 + Duration::from_millis(500), "it runs in circles: {end:?}");
+    assert!(!end.output.contains("panicked"), "{end:?}");
+    assert!(end.cpu < end.wall / 2 + Duration::from_millis(500), "it waits busily: {end:?}");
 }
 
-/// Prints what came of it and fails if anything was wrong.
+/// Prints the result; fails if a run was wrong.
 pub fn judge(outcome: &Outcome) {
-    println!("{} runs, {} struck, {} of them got through", outcome.runs, outcome.struck, outcome.finished);
+    println!("{} runs, {} with the fault, {} finished", outcome.runs, outcome.struck, outcome.finished);
     println!("longest: {:?}", outcome.longest);
     let mut by_kind: BTreeMap<&str, usize> = BTreeMap::new();
     for wrong in &outcome.wrong {

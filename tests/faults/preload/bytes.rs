@@ -8,7 +8,7 @@ pub(crate) fn truncates(fd: c_int, len: i64) -> c_int {
         return call();
     }
     let begin = moment();
-    let done = plain(Kind::ftruncate, call);
+    let done = intercept_plain(Kind::ftruncate, call);
     if done == 0 {
         note(Entry::Truncate, begin, [fd.into(), len, 0], &[], 0);
     }
@@ -21,7 +21,7 @@ pub(crate) fn allocates(fd: c_int, mode: c_int, at: i64, len: i64) -> c_int {
         return call();
     }
     let begin = moment();
-    let done = plain(Kind::fallocate, call);
+    let done = intercept_plain(Kind::fallocate, call);
     if done == 0 && mode == 0 {
         note(Entry::Allocate, begin, [fd.into(), at, len], &[], 0);
     }
@@ -48,7 +48,7 @@ pub(crate) fn writes(fd: c_int, parts: &[iovec], at: i64) -> isize {
         return call(all);
     }
     let begin = moment();
-    let n = met(Kind::pwrite, all, call);
+    let n = intercept(Kind::pwrite, all, call);
     if n > 0 {
         note(Entry::Write, begin, [fd.into(), at, 0], parts, n as usize);
     }
@@ -57,7 +57,7 @@ pub(crate) fn writes(fd: c_int, parts: &[iovec], at: i64) -> isize {
 
 pub(crate) fn reads(fd: c_int, into: *mut c_void, len: usize, at: i64) -> isize {
     let call = |len| unsafe { real!(pread64(c_int, *mut c_void, usize, i64) -> isize)(fd, into, len, at) };
-    if class(fd) == FILE { met(Kind::pread, len, call) } else { call(len) }
+    if class(fd) == FILE { intercept(Kind::pread, len, call) } else { call(len) }
 }
 
 pub(crate) fn maps(hint: *mut c_void, len: usize, prot: c_int, flags: c_int, fd: c_int, at: i64) -> *mut c_void {
@@ -91,7 +91,7 @@ pub(crate) fn syncs(kind: Kind, fd: c_int, call: impl FnOnce() -> c_int) -> c_in
     }
     let begin = moment();
     let lies = matches!(kind, Kind::fdatasync) && LIE.load(SeqCst) == 1;
-    let done = plain(kind, || if lies { 0 } else { call() });
+    let done = intercept_plain(kind, || if lies { 0 } else { call() });
     if done == 0 && !lies {
         note(Entry::Sync, begin, [fd.into(), 0, 0], &[], 0);
     }
@@ -123,7 +123,7 @@ export! {
             return unsafe { real(fd, parts, count, at, flags) };
         }
         let first = unsafe { *parts };
-        met(Kind::preadv2, first.len, |len| unsafe { real(fd, &iovec { base: first.base, len }, 1, at, flags) })
+        intercept(Kind::preadv2, first.len, |len| unsafe { real(fd, &iovec { base: first.base, len }, 1, at, flags) })
     }
     fn mmap(hint: *mut c_void, len: usize, prot: c_int, flags: c_int, fd: c_int, at: i64) -> *mut c_void {
         maps(hint, len, prot, flags, fd, at)
@@ -143,7 +143,7 @@ export! {
     }
     fn madvise(at: *mut c_void, len: usize, advice: c_int) -> c_int {
         let call = || unsafe { real!(madvise(*mut c_void, usize, c_int) -> c_int)(at, len, advice) };
-        if is_window(at as usize) { plain(Kind::madvise, call) } else { call() }
+        if is_window(at as usize) { intercept_plain(Kind::madvise, call) } else { call() }
     }
     fn fsync(fd: c_int) -> c_int {
         syncs(Kind::fsync, fd, || unsafe { real!(fsync(c_int) -> c_int)(fd) })

@@ -1,4 +1,4 @@
-//! What is known of descriptors and windows, in tables of fixed length.
+//! Tables of descriptors and windows, of fixed length.
 
 use super::*;
 
@@ -18,7 +18,7 @@ pub(crate) fn classify(fd: c_int, class: u8) {
     }
 }
 
-/// Whether a path is one of those that count.
+/// Whether calls on this path count.
 pub(crate) fn counts(dir: c_int, path: *const c_char) -> bool {
     let (path, under) = (bytes(path), bytes(UNDER.load(SeqCst)));
     match path.first() {
@@ -37,7 +37,7 @@ pub(crate) fn is_window(at: usize) -> bool {
     })
 }
 
-/// Notes what a new descriptor is; passes it on.
+/// Enters the class of a new descriptor, and returns the descriptor.
 pub(crate) fn opened(fd: c_int, class: u8) -> c_int {
     if fd >= 0 {
         classify(fd, class);

@@ -1,20 +1,20 @@
-//! A library that is loaded before libc and makes system calls fail on purpose. Used by tests alone; `binary.rs` compiles it.
+//! A library that is preloaded before libc and makes system calls fail on purpose. Only tests use it; `binary.rs` compiles it.
 //!
 //! ```text
 //! RILL_FAULT=pwrite:3:ENOSPC             the third call fails; more rules after a comma, four at most
 //! RILL_FAULT=pwrite:3+:EIO               the third and all later ones
-//! RILL_FAULT=readv:2:short:1             the second is made, for one byte at most
-//! RILL_FAULT=rename:1:KILL               the process dies in place of the call
-//! RILL_FAULT_UNDER=/a/b                  files count from here down, and nothing else does; sockets always count
-//! RILL_FAULT_COUNTS=FILE                 how many calls of each kind there were, and how many were spoilt
-//! RILL_FAULT_JOURNAL=FILE                everything that is done to those files, see `journal.rs`
-//! RILL_FAULT_LIE=1                       fdatasync does nothing and says that it did
+//! RILL_FAULT=readv:2:short:1             the second is made for at most one byte
+//! RILL_FAULT=rename:1:KILL               the process is killed in place of the call
+//! RILL_FAULT_UNDER=/a/b                  only files below this directory count; sockets always count
+//! RILL_FAULT_COUNTS=FILE                 the number of calls of each kind, and of those that failed
+//! RILL_FAULT_JOURNAL=FILE                all calls that change those files, see `journal.rs`
+//! RILL_FAULT_LIE=1                       fdatasync does nothing and succeeds
 //! ```
 //!
-//! The process sees its own calls through libc only (`--cfg rustix_use_libc`), so the symbols here stand in their way; the
-//! real ones are the next of the same name. Nothing is allocated and nothing is locked: what is known of descriptors and
-//! windows stands in fixed tables of atomics. A call of the journal carries two numbers of one counter, taken before and
-//! after it, since threads call at the same time.
+//! The process makes all calls through libc (`--cfg rustix_use_libc`), so the symbols here intercept them; the real functions
+//! are the next ones of the same name. Nothing here allocates or locks: descriptors and windows are in fixed tables of
+//! atomics. Each journal entry has two numbers of one counter, taken before and after the call, since threads make calls at
+//! the same time.
 
 #![allow(non_camel_case_types, unused_imports, unused_unsafe)]
 
@@ -37,7 +37,7 @@ unsafe extern "C" {
     fn kill(pid: c_int, signal: c_int) -> c_int;
 }
 
-/// The next library's function of this name.
+/// The function of this name in the next library.
 macro_rules! real {
     ($name:ident($($t:ty),*) -> $r:ty) => {{
         static AT: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
@@ -51,7 +51,7 @@ macro_rules! real {
     }};
 }
 
-/// Functions that stand in the way of those of the same name.
+/// Defines functions that intercept those of the same name.
 macro_rules! export {
     ($(fn $name:ident($($arg:ident: $t:ty),*) -> $r:ty $body:block)*) => {
         $(#[unsafe(no_mangle)]

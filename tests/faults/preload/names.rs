@@ -1,10 +1,10 @@
-//! Calls that make, open, rename and remove.
+//! Calls that create, open, rename and remove files.
 
 use super::*;
 
 pub(crate) const O_DIRECTORY: c_int = 0o200000;
 pub(crate) const AT_FDCWD: c_int = -100;
-/// The same on every machine.
+/// The same number on every architecture.
 pub(crate) const SYS_OPENAT2: c_long = 437;
 
 pub(crate) fn opens(dir: c_int, path: *const c_char, flags: c_int, call: impl FnOnce() -> c_int) -> c_int {
@@ -12,7 +12,7 @@ pub(crate) fn opens(dir: c_int, path: *const c_char, flags: c_int, call: impl Fn
         return call();
     }
     let begin = moment();
-    let fd = plain(Kind::open, call);
+    let fd = intercept_plain(Kind::open, call);
     if fd >= 0 {
         classify(fd, if flags & O_DIRECTORY != 0 { DIR } else { FILE });
         note(Entry::Open, begin, [dir.into(), flags.into(), fd.into()], &[path_part(path)], bytes(path).len());
@@ -40,7 +40,7 @@ export! {
     fn openat64(dir: c_int, path: *const c_char, flags: c_int, mode: c_uint) -> c_int {
         opens(dir, path, flags, || unsafe { real!(openat64(c_int, *const c_char, c_int, c_uint) -> c_int)(dir, path, flags, mode) })
     }
-    // What libc has no function for. It takes as many arguments as the call needs; the others are whatever was there.
+    // Calls without a libc function. Arguments beyond those of the call are undefined and passed on.
     fn syscall(number: c_long, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize) -> c_long {
         let call = || unsafe {
             real!(syscall(c_long, usize, usize, usize, usize, usize, usize) -> c_long)(number, a, b, c, d, e, f)
@@ -67,7 +67,7 @@ export! {
             return call();
         }
         let begin = moment();
-        let done = plain(Kind::mkdir, call);
+        let done = intercept_plain(Kind::mkdir, call);
         if done == 0 {
             note(Entry::Mkdir, begin, [dir.into(), 0, 0], &[path_part(path)], bytes(path).len());
         }
@@ -79,9 +79,9 @@ export! {
             return call();
         }
         let begin = moment();
-        let done = plain(Kind::rename, call);
+        let done = intercept_plain(Kind::rename, call);
         if done == 0 {
-            // The old name with its zero, then the new one.
+            // The old name with its final zero, then the new one.
             let parts = [iovec { base: old.cast_mut().cast(), len: bytes(old).len() + 1 }, path_part(new)];
             note(Entry::Rename, begin, [from.into(), to.into(), 0], &parts, parts[0].len + parts[1].len);
         }
@@ -93,13 +93,13 @@ export! {
             return call();
         }
         let begin = moment();
-        let done = plain(Kind::unlink, call);
+        let done = intercept_plain(Kind::unlink, call);
         if done == 0 {
             note(Entry::Unlink, begin, [dir.into(), 0, 0], &[path_part(path)], bytes(path).len());
         }
         done
     }
     fn flock(fd: c_int, what: c_int) -> c_int {
-        plain(Kind::flock, || unsafe { real!(flock(c_int, c_int) -> c_int)(fd, what) })
+        intercept_plain(Kind::flock, || unsafe { real!(flock(c_int, c_int) -> c_int)(fd, what) })
     }
 }

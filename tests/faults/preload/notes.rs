@@ -1,4 +1,4 @@
-//! The journal: one entry for each call that did something to a file of the box.
+//! The journal: one entry for each call that changed a file of the box.
 
 use super::*;
 
@@ -38,7 +38,7 @@ pub(crate) struct Head {
 
 pub(crate) const SLICES: usize = 1024;
 
-/// Writes one entry; the payload is what `parts` hold, up to `len` bytes.
+/// Writes one entry; its payload is the first `len` bytes of `parts`.
 pub(crate) fn note(entry: Entry, begin: u64, [a, b, c]: [i64; 3], parts: &[iovec], len: usize) {
     let fd = JOURNAL.load(SeqCst);
     if fd < 0 {
@@ -51,7 +51,8 @@ pub(crate) fn note(entry: Entry, begin: u64, [a, b, c]: [i64; 3], parts: &[iovec
     for part in parts.iter().take(SLICES - 1) {
         let n = part.len.min(left);
         all[used] = iovec { base: part.base, len: n };
-        (used, left) = (used + 1, left - n);
+        used += 1;
+        left -= n;
     }
     unsafe { real!(writev(c_int, *const iovec, c_int) -> isize)(fd, all.as_ptr(), used as c_int) };
 }

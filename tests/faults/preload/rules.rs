@@ -1,4 +1,4 @@
-//! Which call fails, and how: rules from the environment, counted by kind of call.
+//! The rules from the environment: which call of a kind fails, and how.
 
 use super::*;
 
@@ -49,14 +49,14 @@ pub(crate) struct Rule {
     kind: AtomicU32,
     from: AtomicU32,
     on: AtomicU8,
-    /// An error number, or `KILL`, or `SHORT` and a length.
+    /// An error number, `KILL`, or `SHORT` plus a length.
     what: AtomicI64,
 }
 
 pub(crate) static RULE: [Rule; RULES] =
     [const { Rule { kind: AtomicU32::new(0), from: AtomicU32::new(0), on: AtomicU8::new(0), what: AtomicI64::new(0) } }; RULES];
 pub(crate) static OWN_COUNTS: [AtomicU32; 2 * SLOTS] = [const { AtomicU32::new(0) }; 2 * SLOTS];
-/// Calls of each kind, then those that were spoilt: in a file that outlives us, if one was given.
+/// The calls of each kind, then those that failed; in a shared file map if a file was given.
 pub(crate) static COUNTS: AtomicPtr<AtomicU32> = AtomicPtr::new(null_mut());
 pub(crate) static LIE: AtomicU8 = AtomicU8::new(0);
 pub(crate) static UNDER: AtomicPtr<c_char> = AtomicPtr::new(null_mut());
@@ -99,8 +99,8 @@ pub(crate) fn fail(errno: c_int) -> isize {
     -1
 }
 
-/// Passes the call on, for a shorter length or not at all.
-pub(crate) fn met(kind: Kind, len: usize, call: impl FnOnce(usize) -> isize) -> isize {
+/// Makes the call, with a shorter length, or fails.
+pub(crate) fn intercept(kind: Kind, len: usize, call: impl FnOnce(usize) -> isize) -> isize {
     match fate(kind) {
         Fate::Pass => call(len),
         Fate::Short(most) => call(len.min(most)),
@@ -108,8 +108,8 @@ pub(crate) fn met(kind: Kind, len: usize, call: impl FnOnce(usize) -> isize) -> 
     }
 }
 
-/// The same for a call that has no length.
-pub(crate) fn plain(kind: Kind, call: impl FnOnce() -> c_int) -> c_int {
+/// The same for a call without a length.
+pub(crate) fn intercept_plain(kind: Kind, call: impl FnOnce() -> c_int) -> c_int {
     match fate(kind) {
         Fate::Fail(errno) => fail(errno) as c_int,
         Fate::Pass | Fate::Short(_) => call(),
@@ -201,7 +201,7 @@ pub(crate) extern "C" fn begin() {
     let rules = bytes(env(b"RILL_FAULT\0"));
     for (slot, text) in rules.split(|c| *c == b',').enumerate() {
         if !text.is_empty() && read_rule(slot, text).is_none() {
-            // A rule that nobody understands must not pass for a rule that never struck.
+            // A rule with a mistake must not look like a rule that never applied.
             unsafe { kill(getpid(), 9) };
         }
     }

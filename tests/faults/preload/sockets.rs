@@ -1,40 +1,40 @@
-//! Calls that sockets and the loop need.
+//! Calls of sockets and of the event loop.
 
 use super::*;
 
 export! {
     fn socket(domain: c_int, sort: c_int, protocol: c_int) -> c_int {
-        opened(plain(Kind::socket, || unsafe { real!(socket(c_int, c_int, c_int) -> c_int)(domain, sort, protocol) }), SOCKET)
+        opened(intercept_plain(Kind::socket, || unsafe { real!(socket(c_int, c_int, c_int) -> c_int)(domain, sort, protocol) }), SOCKET)
     }
     fn bind(fd: c_int, address: *const c_void, len: c_uint) -> c_int {
-        plain(Kind::bind, || unsafe { real!(bind(c_int, *const c_void, c_uint) -> c_int)(fd, address, len) })
+        intercept_plain(Kind::bind, || unsafe { real!(bind(c_int, *const c_void, c_uint) -> c_int)(fd, address, len) })
     }
     fn listen(fd: c_int, backlog: c_int) -> c_int {
-        plain(Kind::listen, || unsafe { real!(listen(c_int, c_int) -> c_int)(fd, backlog) })
+        intercept_plain(Kind::listen, || unsafe { real!(listen(c_int, c_int) -> c_int)(fd, backlog) })
     }
     fn connect(fd: c_int, address: *const c_void, len: c_uint) -> c_int {
-        plain(Kind::connect, || unsafe { real!(connect(c_int, *const c_void, c_uint) -> c_int)(fd, address, len) })
+        intercept_plain(Kind::connect, || unsafe { real!(connect(c_int, *const c_void, c_uint) -> c_int)(fd, address, len) })
     }
     fn accept4(fd: c_int, address: *mut c_void, len: *mut c_uint, flags: c_int) -> c_int {
         let call = || unsafe { real!(accept4(c_int, *mut c_void, *mut c_uint, c_int) -> c_int)(fd, address, len, flags) };
-        opened(plain(Kind::accept, call), SOCKET)
+        opened(intercept_plain(Kind::accept, call), SOCKET)
     }
     fn epoll_create1(flags: c_int) -> c_int {
-        plain(Kind::epoll_create, || unsafe { real!(epoll_create1(c_int) -> c_int)(flags) })
+        intercept_plain(Kind::epoll_create, || unsafe { real!(epoll_create1(c_int) -> c_int)(flags) })
     }
     fn epoll_ctl(fd: c_int, what: c_int, of: c_int, event: *mut c_void) -> c_int {
-        plain(Kind::epoll_ctl, || unsafe { real!(epoll_ctl(c_int, c_int, c_int, *mut c_void) -> c_int)(fd, what, of, event) })
+        intercept_plain(Kind::epoll_ctl, || unsafe { real!(epoll_ctl(c_int, c_int, c_int, *mut c_void) -> c_int)(fd, what, of, event) })
     }
     fn epoll_wait(fd: c_int, events: *mut c_void, most: c_int, timeout: c_int) -> c_int {
         let call = || unsafe { real!(epoll_wait(c_int, *mut c_void, c_int, c_int) -> c_int)(fd, events, most, timeout) };
-        plain(Kind::epoll_wait, call)
+        intercept_plain(Kind::epoll_wait, call)
     }
     fn eventfd(value: c_uint, flags: c_int) -> c_int {
-        plain(Kind::eventfd, || unsafe { real!(eventfd(c_uint, c_int) -> c_int)(value, flags) })
+        intercept_plain(Kind::eventfd, || unsafe { real!(eventfd(c_uint, c_int) -> c_int)(value, flags) })
     }
     fn recv(fd: c_int, into: *mut c_void, len: usize, flags: c_int) -> isize {
         let call = |len| unsafe { real!(recv(c_int, *mut c_void, usize, c_int) -> isize)(fd, into, len, flags) };
-        if class(fd) == SOCKET { met(Kind::recv, len, call) } else { call(len) }
+        if class(fd) == SOCKET { intercept(Kind::recv, len, call) } else { call(len) }
     }
     fn readv(fd: c_int, parts: *const iovec, count: c_int) -> isize {
         let real = real!(readv(c_int, *const iovec, c_int) -> isize);
@@ -45,7 +45,7 @@ export! {
         let window = is_window(given[0].base as usize);
         let begin = moment();
         let all = given.iter().map(|p| p.len).sum();
-        let n = met(if window { Kind::window } else { Kind::readv }, all, |len| {
+        let n = intercept(if window { Kind::window } else { Kind::readv }, all, |len| {
             let mut few = [given[0], given[given.len() - 1]];
             few[0].len = few[0].len.min(len);
             few[1].len = few[1].len.min(len - few[0].len);

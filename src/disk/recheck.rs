@@ -1,0 +1,438 @@
+//! Opening a torrent: finds the pieces that the disk holds, and hashes content where no record can be trusted.
+//!
+//! ```text
+//!   lock ──► record good? ──yes──► files as they were? ──yes──► trust it (after an unclean stop: hash a sample, then trust it)
+//!                 │                       └──no──► hash the pieces of the files that changed
+//!                 └──no, or `check`──► hash all content; holes are not read
+//! ```
+//!
+//! Invariants: a piece is claimed only if a trusted record claims it or its hash was right just now; no content is written
+//! here but the empty files of a download. The work is cut into steps of one piece, so the worker runs jobs in between.
+
+use super::api::OpenTorrent;
+use super::dir::FsKind;
+use super::fault::{DiskFault, FaultKind, Operation, PrintablePath};
+use super::limits;
+use super::open_files::OpenFiles;
+use super::piece_checker::PieceChecker;
+use super::resume::RecordFile;
+use super::stamp::{FileStamp, StampTable};
+use super::stat_many::StatMany;
+use super::torrent_files::TorrentFiles;
+use crate::units::{Bitfield, PieceIndex, TorrentKey};
+use crate::wire::FileEntry;
+use rustix::fs::{Access, AtFlags, FileType, Stat};
+use rustix::io::Errno;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The record of an open torrent, as its home worker keeps it.
+pub(super) struct ResumeState {
+    pub torrent: Arc<TorrentFiles>,
+    pub record: Option<RecordFile>,
+    pub stamps: StampTable,
+    wanted: Option<Vec<bool>>,
+}
+
+impl ResumeState {
+    fn wants(&self, file: usize) -> bool {
+        self.wanted.as_ref().is_none_or(|wanted| wanted.get(file).copied().unwrap_or(true))
+    }
+
+    /// Checks that the wanted files exist and have their length, if these pieces complete them: a file that was removed or
+    /// truncated long after it was written is noticed before the torrent is reported complete. Of very many files an evenly
+    /// spread part is checked, and the rest at the next start, for the reason that `stat_many.rs` gives.
+    pub fn check_wanted_files(&self, have: &Bitfield) -> Result<(), DiskFault> {
+        let torrent = &self.torrent;
+        let wanted = || torrent.layout.on_disk().filter(|(file, f)| f.length > 0 && self.wants(*file));
+        let mut count = 0;
+        for (_, f) in wanted() {
+            if !torrent.geometry.pieces_of(f.offset, f.offset + f.length).all(|p| have.has(p)) {
+                return Ok(());
+            }
+            count += 1;
+        }
+        for (file, f) in wanted().step_by(usize::max(1, count / limits::FINAL_STATS)) {
+            let stat = torrent.dir.stat(&f.to_path())?;
+            let whole = |s: Stat| FileType::from_raw_mode(s.st_mode) == FileType::RegularFile && s.st_size as u64 >= f.length;
+            if !stat.is_some_and(whole) {
+                return Err(torrent.fault_without_errno(FaultKind::Changed, file));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A torrent that is being opened.
+pub(super) struct Recheck {
+    state: ResumeState,
+    have: Bitfield,
+    /// The pieces that a trusted record claimed.
+    claimed: Option<Bitfield>,
+    notes: Notes,
+    /// Pieces to hash, the first one last.
+    todo: Vec<PieceIndex>,
+    /// The length of `todo` at first.
+    pieces: u32,
+    /// `todo` is a sample: if one piece of it is bad, every claimed piece is hashed.
+    sampling: bool,
+    checker: PieceChecker,
+    reported: Instant,
+}
+
+/// Sentences for the user, at most [`limits::NOTES`].
+#[derive(Default)]
+struct Notes {
+    first: Vec<String>,
+    more: usize,
+}
+
+impl Notes {
+    fn add(&mut self, text: impl FnOnce() -> String) {
+        if self.first.len() < limits::NOTES {
+            self.first.push(text());
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn into_texts(mut self) -> Vec<String> {
+        if self.more > 0 {
+            self.first.push(format!("and {} more like these", self.more));
+        }
+        self.first
+    }
+}
+
+/// The result of one step.
+pub(super) enum RecheckStep {
+    /// More pieces are to be hashed. `progress`: pieces hashed and pieces to hash, where a report is due.
+    Unfinished { recheck: Box<Recheck>, progress: Option<(u32, u32)> },
+    /// The torrent is open.
+    Finished { state: Box<ResumeState>, have: Bitfield, notes: Vec<String> },
+}
+
+impl Recheck {
+    /// Looks at every file without reading content. Pieces that have to be hashed are left to [`step`](Self::step).
+    pub fn begin(key: TorrentKey, open: OpenTorrent, state_dir: Option<&Path>) -> Result<Recheck, DiskFault> {
+        let (check, wanted) = (open.check, open.wanted.clone());
+        let mut notes = Notes::default();
+        let mut record_file = None;
+        if let Some(dir) = state_dir {
+            match RecordFile::lock(dir, &open.info_hashes) {
+                Ok(locked) => record_file = Some(locked),
+                Err(fault) if fault.kind == FaultKind::Locked => return Err(fault),
+                Err(fault) => notes.add(|| format!("no resume record will be written: {fault}")),
+            }
+        }
+        let create = !open.read_only;
+        let torrent = Arc::new(TorrentFiles::open(key, open, create)?);
+        let record = record_file.as_mut().and_then(|r| r.load(&torrent)).filter(|_| !check);
+        let running = record.as_ref().is_some_and(|r| r.running);
+        // The record's table becomes the new one, file by file: of very many files there is no memory for two.
+        let (claimed, stamps) = match record {
+            Some(record) => (Some(record.have), record.stamps),
+            None => (None, StampTable::none(torrent.layout.len())),
+        };
+        let mut recheck = Recheck {
+            have: claimed.clone().unwrap_or_else(|| Bitfield::empty(torrent.geometry.pieces())),
+            claimed,
+            state: ResumeState { stamps, torrent, record: record_file, wanted },
+            notes,
+            todo: Vec::new(),
+            pieces: 0,
+            sampling: false,
+            checker: PieceChecker::new(limits::READ_BYTES),
+            reported: Instant::now(),
+        };
+        let todo = recheck.compare_files(running)?;
+        if recheck.claimed.is_some() {
+            recheck.plan(todo);
+        } else {
+            recheck.plan(recheck.state.torrent.geometry.all_pieces());
+        }
+        Ok(recheck)
+    }
+
+    /// Takes a stamp of every file and compares it with the record's. Returns the pieces to hash. `running`: the record was
+    /// written while the torrent was open for writing.
+    fn compare_files(&mut self, running: bool) -> Result<BTreeSet<PieceIndex>, DiskFault> {
+        let torrent = self.state.torrent.clone();
+        let mut stats = StatMany::new(&torrent.dir);
+        let (mut todo, mut touched) = (BTreeSet::new(), Vec::new());
+        for (file, f) in torrent.layout.on_disk() {
+            let now = stamp_of(&torrent, &mut stats, file, self.state.wants(file))?;
+            let then = self.state.stamps.replace(file, now);
+            if self.claimed.is_none() || f.length == 0 {
+                continue;
+            }
+            match self.compare_file(file, then, now, running && !torrent.read_only) {
+                FileChange::None => {}
+                FileChange::Ours => touched.push(file),
+                FileChange::Theirs => todo.extend(torrent.geometry.pieces_of(f.offset, f.offset + f.length)),
+            }
+        }
+        if todo.is_empty() && !touched.is_empty() {
+            todo = self.sample(&touched);
+            self.sampling = !todo.is_empty();
+        }
+        Ok(todo)
+    }
+
+    fn exists(&self, file: usize) -> bool {
+        self.state.stamps.get(file).is_some()
+    }
+
+    /// Clears the pieces that a file cannot hold any more, and returns how the file changed.
+    fn compare_file(&mut self, file: usize, then: Option<FileStamp>, now: Option<FileStamp>, running: bool) -> FileChange {
+        let torrent = self.state.torrent.clone();
+        let f = torrent.layout.file(file);
+        let (start, end) = torrent.layout.range(file);
+        let path = || PrintablePath(&f.to_path()).to_string();
+        let Some(now) = now else {
+            let lost = torrent.geometry.pieces_of(start, end).filter(|&p| self.have.clear(p)).count();
+            if lost > 0 {
+                self.notes.add(|| format!("{}: is gone, {lost} pieces will be fetched again", path()));
+            }
+            return FileChange::None;
+        };
+        // Bytes that were cut off are lost, even if the record was written after that.
+        let cut = torrent.geometry.pieces_of(start + now.size.min(f.length), end).filter(|&p| self.have.clear(p)).count();
+        if cut > 0 {
+            self.notes.add(|| format!("{}: is shorter than it was, {cut} pieces will be fetched again", path()));
+        }
+        if now.size > f.length {
+            self.notes.add(|| format!("{}: is longer than it should be, the rest is left alone", path()));
+        }
+        let change = compare(then, now, running, torrent.fs, f.length);
+        if change == FileChange::Theirs {
+            let again = torrent.geometry.pieces_of(start, end).count();
+            self.notes.add(|| format!("{}: content changed, {again} pieces checked again", path()));
+        }
+        change
+    }
+
+    /// The first and last claimed piece of each of these files; of many files an evenly spread part.
+    fn sample(&self, touched: &[usize]) -> BTreeSet<PieceIndex> {
+        let torrent = &self.state.torrent;
+        let step = touched.len().div_ceil(limits::SAMPLE_PIECES / 2);
+        let mut sample = BTreeSet::new();
+        for &file in touched.iter().step_by(step) {
+            let (start, end) = torrent.layout.range(file);
+            let mut claimed = torrent.geometry.pieces_of(start, end).filter(|&p| self.have.has(p));
+            sample.extend(claimed.next());
+            sample.extend(claimed.last());
+        }
+        sample
+    }
+
+    /// Sets the pieces to hash; those with a missing or too short file are cleared without reading.
+    fn plan(&mut self, pieces: impl IntoIterator<Item = PieceIndex>) {
+        let torrent = self.state.torrent.clone();
+        for piece in pieces {
+            let mut spans = torrent.file_spans(torrent.geometry.whole(piece));
+            let long_enough = |stamp: FileStamp, end: u64| stamp.size >= end;
+            if spans.all(|s| s.pad || self.state.stamps.get(s.file).is_some_and(|stamp| long_enough(stamp, s.at + s.len))) {
+                self.todo.push(piece);
+            } else {
+                self.have.clear(piece);
+            }
+        }
+        self.todo.reverse();
+        self.pieces = self.todo.len() as u32;
+    }
+
+    /// Hashes one piece, or finishes.
+    pub fn step(mut self, open_files: &mut OpenFiles) -> Result<RecheckStep, DiskFault> {
+        let Some(piece) = self.todo.pop() else { return self.finish(open_files) };
+        let torrent = self.state.torrent.clone();
+        let good = match self.checker.is_good(&torrent, open_files, piece) {
+            Ok(good) => good,
+            // The file was truncated or removed since its stamp was taken: the piece is bad, and opening goes on.
+            Err(fault) if matches!(fault.kind, FaultKind::Changed | FaultKind::Missing) => false,
+            Err(fault) => return Err(fault),
+        };
+        if good {
+            self.have.set(piece);
+            // It may be in the page cache only: the next checkpoint must not claim it unsynced.
+            open_files.mark_unsynced(&torrent, piece);
+        } else {
+            self.have.clear(piece);
+            if self.sampling {
+                self.sampling = false;
+                self.notes.add(|| "the record does not match the content, everything is checked".into());
+                let all: Vec<_> = self.have.iter().collect();
+                self.todo.clear();
+                self.plan(all);
+            }
+        }
+        let mut progress = None;
+        if self.reported.elapsed() >= Duration::from_millis(limits::CHECK_REPORT_MS) {
+            self.reported = Instant::now();
+            progress = Some((self.pieces - self.todo.len() as u32, self.pieces));
+        }
+        Ok(RecheckStep::Unfinished { recheck: Box::new(self), progress })
+    }
+
+    fn finish(mut self, open_files: &mut OpenFiles) -> Result<RecheckStep, DiskFault> {
+        if self.state.torrent.read_only {
+            self.note_missing_files()?;
+        } else {
+            self.create_empty_files(open_files)?;
+            self.check_write_access()?;
+            self.save_running_record();
+        }
+        Ok(RecheckStep::Finished { state: Box::new(self.state), have: self.have, notes: self.notes.into_texts() })
+    }
+
+    fn missing_files(&self) -> impl Iterator<Item = (usize, FileEntry<'_>)> {
+        self.state.torrent.layout.on_disk().filter(|(file, _)| self.state.wants(*file) && !self.exists(*file))
+    }
+
+    /// Fails if a seed has no content at all.
+    fn note_missing_files(&mut self) -> Result<(), DiskFault> {
+        let torrent = self.state.torrent.clone();
+        let missing: Vec<usize> = self.missing_files().map(|(file, _)| file).collect();
+        if let Some(file) = missing.first().filter(|_| self.have.is_empty()) {
+            return Err(torrent.fault_without_errno(FaultKind::Missing, *file));
+        }
+        for file in missing {
+            self.notes.add(|| format!("{}: does not exist", PrintablePath(&torrent.layout.path(file))));
+        }
+        Ok(())
+    }
+
+    fn create_empty_files(&self, open_files: &mut OpenFiles) -> Result<(), DiskFault> {
+        for (file, _) in self.missing_files().filter(|(_, f)| f.length == 0) {
+            open_files.get(&self.state.torrent, file, true)?;
+        }
+        Ok(())
+    }
+
+    /// Checks before the first peer is asked that missing content could be written.
+    fn check_write_access(&self) -> Result<(), DiskFault> {
+        let torrent = &self.state.torrent;
+        let check = |path: &Path, access| match rustix::fs::accessat(torrent.dir.root(), path, access, AtFlags::EACCESS) {
+            Err(e) if matches!(e, Errno::ACCESS | Errno::ROFS | Errno::PERM) => Err(e),
+            _ => Ok(()),
+        };
+        let may_create = check(Path::new("."), Access::WRITE_OK | Access::EXEC_OK);
+        for (file, f) in torrent.layout.on_disk().filter(|(file, f)| f.length > 0 && self.state.wants(*file)) {
+            if torrent.geometry.pieces_of(f.offset, f.offset + f.length).all(|p| self.have.has(p)) {
+                continue;
+            }
+            if self.exists(file) {
+                check(&f.to_path(), Access::WRITE_OK).map_err(|e| torrent.fault(Operation::Open, file, e))?;
+            } else {
+                may_create.map_err(|e| torrent.fault(Operation::Create, file, e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks the record as running before the first write: else every file would look changed by another program after a
+    /// crash. It claims no more than before, since pieces that were hashed just now are not known to be synced.
+    fn save_running_record(&mut self) {
+        let (Some(record), Some(mut claimed)) = (self.state.record.as_mut(), self.claimed.take()) else { return };
+        if self.have.is_full() {
+            return;
+        }
+        let bad: Vec<_> = claimed.iter().filter(|&p| !self.have.has(p)).collect();
+        for piece in bad {
+            claimed.clear(piece);
+        }
+        if let Err(fault) = record.save(&self.state.torrent, &claimed, &self.state.stamps, true) {
+            // Not fatal: after a crash more content will be hashed.
+            self.notes.add(|| format!("the resume record could not be renewed: {fault}"));
+        }
+    }
+}
+
+/// The stamp of a file; `None` if it does not exist. Fails if the path is taken by something else, or if the file system
+/// cannot hold the file: both before anything is created.
+fn stamp_of(torrent: &TorrentFiles, stats: &mut StatMany<'_>, file: usize, wanted: bool) -> Result<Option<FileStamp>, DiskFault> {
+    let f = torrent.layout.file(file);
+    if matches!(torrent.fs, FsKind::Fat { file_max } if f.length > file_max) && !torrent.read_only && wanted {
+        return Err(torrent.fault_without_errno(FaultKind::TooLarge, file));
+    }
+    match stats.stat(&f.to_path())? {
+        Some(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => {
+            Err(torrent.fault_without_errno(FaultKind::Exists, file))
+        }
+        stat => Ok(stat.as_ref().map(FileStamp::of)),
+    }
+}
+
+/// How a file differs from the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FileChange {
+    None,
+    /// As writes of rill after the record would change it.
+    Ours,
+    /// In another way.
+    Theirs,
+}
+
+fn compare(then: Option<FileStamp>, now: FileStamp, running: bool, fs: FsKind, length: u64) -> FileChange {
+    let Some(then) = then else {
+        return if running { FileChange::Ours } else { FileChange::Theirs };
+    };
+    // FAT and network file systems make inode numbers up anew at every mount.
+    let same_file = then.inode == now.inode || !fs.sparse();
+    let same_time = match fs {
+        FsKind::Fat { .. } => fat_same_time(then.mtime_s, now.mtime_s),
+        _ => (then.mtime_s, then.mtime_ns) == (now.mtime_s, now.mtime_ns),
+    };
+    if same_file && same_time && then.size == now.size {
+        return FileChange::None;
+    }
+    let later = (now.mtime_s, now.mtime_ns) >= (then.mtime_s, then.mtime_ns);
+    let grown = now.size >= then.size && now.size <= length.max(then.size);
+    if same_file && running && later && grown { FileChange::Ours } else { FileChange::Theirs }
+}
+
+/// Whether two times may be one on FAT, which counts in steps of two seconds and in local time: a change of zone or of
+/// summer time shifts all of them.
+fn fat_same_time(a: i64, b: i64) -> bool {
+    let difference = a.abs_diff(b) as i64;
+    let from_quarter = difference % 900;
+    let slack = limits::FAT_MTIME_SLACK_S;
+    difference <= 26 * 3600 && (from_quarter <= slack || 900 - from_quarter <= slack)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::TestDisk;
+    use super::*;
+    use crate::disk::StorageMode;
+
+    #[test]
+    fn f6_what_the_file_system_cannot_hold_is_refused_before_anything_is_made() {
+        let disk = TestDisk::new(StorageMode::Plain, 65_536, &[("small", 1000), ("large", 100_000)]);
+        let large = |file_max, wanted| {
+            let torrent = TorrentFiles { fs: FsKind::Fat { file_max }, ..disk.torrent_files() };
+            stamp_of(&torrent, &mut StatMany::new(&torrent.dir), 1, wanted).map_err(|fault| fault.kind)
+        };
+        assert_eq!(large(99_999, true), Err(FaultKind::TooLarge));
+        assert_eq!(large(99_999, false), Ok(None), "the file is not wanted");
+        assert_eq!(large(100_000, true), Ok(None));
+        assert!(!disk.path("small").exists());
+    }
+
+    #[test]
+    fn r4_summer_time_another_zone_and_steps_of_two_seconds_are_no_change_on_fat() {
+        for (then, now, same) in
+            [(0, 0, true), (0, 2, true), (0, 3600, true), (7200, 2, true), (0, -3 * 900, true), (0, 300, false)]
+        {
+            assert_eq!(fat_same_time(then, now), same, "{then} {now}");
+        }
+        let then = FileStamp { inode: 1, size: 10, mtime_s: 1_700_000_000, mtime_ns: 5 };
+        // A clock that began in 1970 and was set right in between, or jumped back. Where times are exact, another time is
+        // another content.
+        let fresh = FileStamp { mtime_s: 12, ..then };
+        assert_eq!(compare(Some(then), fresh, true, FsKind::Native, 10), FileChange::Theirs);
+        assert_eq!(compare(Some(fresh), then, true, FsKind::Native, 10), FileChange::Ours);
+    }
+}

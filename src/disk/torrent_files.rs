@@ -1,0 +1,126 @@
+//! An open torrent as the disk knows it: its files, its piece hashes, and the directory that holds them.
+//!
+//! Invariant: it does not change once it is open, so every thread may hold it; the one exception is [`PresizedFiles`], which
+//! gains a bit a file.
+
+use super::api::OpenTorrent;
+use super::dir::{Dir, FsKind};
+use super::fault::{DiskFault, FaultKind, Operation};
+use super::hasher::Expected;
+use super::layout::{FileSpan, Layout};
+use crate::units::{BlockSpan, Geometry, PieceIndex, TorrentHashes, TorrentKey};
+use crate::wire::{PieceHashes, for_fat};
+use rustix::io::Errno;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::{Acquire, Release};
+
+/// The files of one open torrent.
+#[derive(Debug)]
+pub(super) struct TorrentFiles {
+    pub key: TorrentKey,
+    pub info_hashes: TorrentHashes,
+    pub geometry: Geometry,
+    pub layout: Layout,
+    pub piece_hashes: PieceHashes,
+    pub dir: Dir,
+    pub fs: FsKind,
+    pub read_only: bool,
+    pub presized: PresizedFiles,
+}
+
+/// The files that had their full length when they were first opened for writing, or were given it then. If one of them is
+/// shorter later, another program truncated it.
+#[derive(Debug)]
+pub(super) struct PresizedFiles(Box<[AtomicU32]>);
+
+impl PresizedFiles {
+    fn none(files: usize) -> PresizedFiles {
+        PresizedFiles((0..files.div_ceil(32)).map(|_| AtomicU32::new(0)).collect())
+    }
+
+    /// Whether this file is one of them.
+    pub fn has(&self, file: usize) -> bool {
+        self.0.get(file / 32).is_some_and(|bits| bits.load(Acquire) & 1 << (file % 32) != 0)
+    }
+
+    /// Adds this file.
+    pub fn set(&self, file: usize) {
+        if let Some(bits) = self.0.get(file / 32) {
+            bits.fetch_or(1 << (file % 32), Release);
+        }
+    }
+}
+
+impl TorrentFiles {
+    /// Opens the torrent's directory; `create` creates it if it does not exist.
+    pub fn open(key: TorrentKey, open: OpenTorrent, create: bool) -> Result<TorrentFiles, DiskFault> {
+        let dir = Dir::open(&open.dir, create)?;
+        let fs = FsKind::of(dir.root());
+        TorrentFiles::in_dir(fs, dir, key, open)
+    }
+
+    /// The same in a directory that is open, taken for a file system of this kind.
+    pub fn in_dir(fs: FsKind, dir: Dir, key: TorrentKey, open: OpenTorrent) -> Result<TorrentFiles, DiskFault> {
+        let OpenTorrent { info_hashes, geometry, files, piece_hashes, dir: path, read_only, .. } = open;
+        let files = if matches!(fs, FsKind::Fat { .. }) { for_fat(&files) } else { files };
+        let Some(layout) = Layout::new(files, &geometry) else {
+            return Err(DiskFault::without_errno(FaultKind::Internal, &path));
+        };
+        let presized = PresizedFiles::none(layout.len());
+        Ok(TorrentFiles { key, info_hashes, geometry, layout, piece_hashes, dir, fs, read_only, presized })
+    }
+
+    /// The hash that the torrent expects of this piece.
+    pub fn expected(&self, piece: PieceIndex) -> Expected<'_> {
+        let at = piece.as_usize() * 20;
+        let hash = self.piece_hashes.get(at..at + 20).and_then(|hash| hash.try_into().ok());
+        Expected::Sha1(hash.unwrap_or(&[0; 20]))
+    }
+
+    /// The parts of a span in the files, in order.
+    pub fn file_spans(&self, span: BlockSpan) -> impl Iterator<Item = FileSpan> + '_ {
+        self.layout.file_spans(self.geometry.offset(span), u64::from(span.len()))
+    }
+
+    /// The full path of a file, for messages.
+    pub fn full_path(&self, file: usize) -> PathBuf {
+        self.dir.full_path(&self.layout.path(file))
+    }
+
+    /// A fault of this file that a system call reported.
+    pub fn fault(&self, operation: Operation, file: usize, errno: Errno) -> DiskFault {
+        DiskFault::new(operation, &self.full_path(file), errno)
+    }
+
+    /// A fault of this file that no system call reported.
+    pub fn fault_without_errno(&self, kind: FaultKind, file: usize) -> DiskFault {
+        DiskFault::without_errno(kind, &self.full_path(file))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::open_files::OpenFiles;
+    use super::super::testing::TestDisk;
+    use super::*;
+    use crate::disk::StorageMode;
+    use std::sync::Arc;
+
+    #[test]
+    fn t9_on_fat_files_lie_under_names_that_it_can_hold() {
+        let disk = TestDisk::new(StorageMode::Plain, 65_536, &[("CON", 10), ("d/a:b", 20), ("d/A_b", 30), ("d/plain", 40)]);
+        let names_on = |fs| {
+            let dir = Dir::open(&disk.torrent.dir, true).unwrap();
+            let torrent = Arc::new(TorrentFiles::in_dir(fs, dir, disk.key, disk.torrent.clone()).unwrap());
+            OpenFiles::new(4, false).write(&torrent, 0, &[&disk.bytes]).unwrap();
+            let mut names = std::fs::read_dir(disk.path("d")).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>();
+            names.sort();
+            std::fs::remove_dir_all(disk.path("d")).unwrap();
+            names
+        };
+        assert_eq!(names_on(FsKind::Fat { file_max: 1 << 30 }), ["A_b.1", "a_b", "plain"]);
+        assert!(disk.path("_CON").exists() && !disk.path("CON").exists());
+        assert_eq!(names_on(FsKind::Native), ["A_b", "a:b", "plain"]);
+    }
+}

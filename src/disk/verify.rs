@@ -1,0 +1,270 @@
+//! Hashing content without a store, for `verify` and `create`. The functions block their caller.
+//!
+//! Where there are two cores, two threads take turns at the pieces. They stay close together in the file, so a spinning disk
+//! streams, and one reads while the other hashes. Nothing is written, no lock is taken and no record is read.
+
+use super::api::OpenTorrent;
+use super::fault::{DiskFault, FaultKind};
+use super::hasher::{PieceDigest, PieceHasher};
+use super::limits;
+use super::open_files::OpenFiles;
+use super::piece_checker::PieceChecker;
+use super::stat_many::StatMany;
+use super::torrent_files::TorrentFiles;
+use crate::units::{Bitfield, Geometry, InfoHash, PieceIndex, SlotMap, TorrentKey};
+use crate::wire::Files;
+use rustix::fs::FileType;
+use std::cmp::Ordering;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::mpsc::{Sender, channel};
+
+/// The state of one file of a torrent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileReport {
+    /// Its index in the torrent.
+    pub file: usize,
+    /// Pieces that hold bytes of it.
+    pub pieces: u32,
+    /// The part of them that is wrong or could not be read.
+    pub bad: u32,
+    /// Its state on the disk.
+    pub state: FileState,
+}
+
+/// The state of a file on the disk, without its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileState {
+    /// It has the right length.
+    Present,
+    /// Nothing is at its path.
+    Missing,
+    /// It is too short.
+    TooShort,
+    /// It is too long.
+    TooLong,
+    /// Something else than a regular file is at its path.
+    NotAFile,
+}
+
+impl FileState {
+    fn is_long_enough(self) -> bool {
+        matches!(self, FileState::Present | FileState::TooLong)
+    }
+}
+
+impl FileReport {
+    /// Whether the file is long enough and has no bad piece.
+    pub fn is_good(&self) -> bool {
+        self.bad == 0 && self.state.is_long_enough()
+    }
+}
+
+/// The result of `verify`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// The good pieces.
+    pub have: Bitfield,
+    /// Every file but the pads, in order.
+    pub files: Vec<FileReport>,
+}
+
+impl VerifyReport {
+    /// Whether every piece and every file is good.
+    pub fn is_good(&self) -> bool {
+        self.have.is_full() && self.files.iter().all(FileReport::is_good)
+    }
+}
+
+/// Hashes the content of a torrent. `progress` gets the bytes hashed and the bytes to hash. An unreadable file is reported as
+/// bad.
+///
+/// # Errors
+/// The directory does not exist, or the disk fails.
+pub fn verify(torrent: OpenTorrent, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, DiskFault> {
+    let torrent = TorrentFiles::open(any_key(), OpenTorrent { read_only: true, ..torrent }, false)?;
+    let states = file_states(&torrent)?;
+    let torrent = Arc::new(torrent);
+    let geometry = &torrent.geometry;
+    let is_readable = |p: PieceIndex| torrent.file_spans(geometry.whole(p)).all(|s| s.pad || states[s.file].is_long_enough());
+    let todo: Vec<_> = geometry.all_pieces().filter(|&p| is_readable(p)).collect();
+    let mut have = Bitfield::empty(geometry.pieces());
+    let check: &CheckPiece<bool> = &|checker, open_files, piece| checker.is_good(&torrent, open_files, piece);
+    for_each_piece(geometry, todo, progress, check, &mut |piece, result| match result {
+        Ok(good) => {
+            if good {
+                have.set(piece);
+            }
+            Ok(())
+        }
+        Err(fault) => match fault.kind {
+            FaultKind::Changed | FaultKind::Missing | FaultKind::CannotOpen | FaultKind::Exists => Ok(()),
+            _ => Err(fault),
+        },
+    })?;
+    let files = torrent.layout.on_disk().map(|(file, _)| {
+        let (start, end) = torrent.layout.range(file);
+        let pieces = geometry.pieces_of(start, end).count() as u32;
+        let bad = geometry.pieces_of(start, end).filter(|&p| !have.has(p)).count() as u32;
+        FileReport { file, pieces, bad, state: states[file] }
+    });
+    let files = files.collect();
+    Ok(VerifyReport { have, files })
+}
+
+/// Hashes these files below `dir` for a new torrent. Returns the SHA-1 of each piece, 20 bytes a piece.
+///
+/// # Errors
+/// A file is missing, shorter than listed or unreadable.
+pub fn hash_content(
+    dir: &Path,
+    files: Files,
+    geometry: Geometry,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Vec<u8>, DiskFault> {
+    let torrent = OpenTorrent {
+        info_hashes: InfoHash([0; 20]).into(),
+        geometry,
+        files,
+        piece_hashes: Vec::new().into(),
+        dir: dir.to_path_buf(),
+        wanted: None,
+        read_only: true,
+        check: true,
+    };
+    let torrent = Arc::new(TorrentFiles::open(any_key(), torrent, false)?);
+    let mut hashes = vec![0; geometry.pieces() as usize * 20];
+    let hash: &CheckPiece<PieceDigest> =
+        &|checker, open_files, piece| checker.digest(&torrent, open_files, piece, PieceHasher::sha1());
+    for_each_piece(&geometry, geometry.all_pieces().collect(), progress, hash, &mut |piece, result| {
+        let PieceDigest::Sha1(digest) = result?;
+        let at = piece.as_usize() * 20;
+        hashes[at..at + 20].copy_from_slice(&digest);
+        Ok(())
+    })?;
+    Ok(hashes)
+}
+
+/// A key for a torrent outside of any store.
+fn any_key() -> TorrentKey {
+    SlotMap::<TorrentKey, ()>::default().next_key()
+}
+
+fn file_states(torrent: &TorrentFiles) -> Result<Vec<FileState>, DiskFault> {
+    let mut states = vec![FileState::Present; torrent.layout.len()];
+    let mut stats = StatMany::new(&torrent.dir);
+    for (file, f) in torrent.layout.on_disk() {
+        states[file] = match stats.stat(&f.to_path()) {
+            Ok(None) => FileState::Missing,
+            Ok(Some(stat)) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => FileState::NotAFile,
+            Ok(Some(stat)) => match (stat.st_size as u64).cmp(&f.length) {
+                Ordering::Less => FileState::TooShort,
+                Ordering::Equal => FileState::Present,
+                Ordering::Greater => FileState::TooLong,
+            },
+            Err(fault) if fault.kind == FaultKind::Exists => FileState::Missing, // one of its directories is a file
+            Err(fault) => return Err(fault),
+        };
+    }
+    Ok(states)
+}
+
+/// The work on one piece.
+type CheckPiece<'a, T> = dyn Fn(&mut PieceChecker, &mut OpenFiles, PieceIndex) -> Result<T, DiskFault> + Sync + 'a;
+
+/// Runs `check` for each piece on the threads of a pass, and `take` with each result on the caller's. Stops at the first error
+/// of `take`.
+fn for_each_piece<T: Send>(
+    geometry: &Geometry,
+    pieces: Vec<PieceIndex>,
+    progress: &mut dyn FnMut(u64, u64),
+    check: &CheckPiece<'_, T>,
+    take: &mut dyn FnMut(PieceIndex, Result<T, DiskFault>) -> Result<(), DiskFault>,
+) -> Result<(), DiskFault> {
+    let total = pieces.iter().map(|&p| u64::from(geometry.piece_len(p))).sum();
+    let mut done = 0;
+    progress(0, total);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(limits::SWEEP_THREADS);
+    let (next, stop) = (AtomicU32::new(0), AtomicBool::new(false));
+    let work = |results: Sender<(PieceIndex, Result<T, DiskFault>)>| {
+        let mut open_files = OpenFiles::new(limits::WORKER_FILES_MIN, false);
+        let mut checker = PieceChecker::new(limits::SWEEP_BYTES);
+        while !stop.load(Relaxed) {
+            let Some(&piece) = pieces.get(next.fetch_add(1, Relaxed) as usize) else { return };
+            if results.send((piece, check(&mut checker, &mut open_files, piece))).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let (send, results) = channel();
+        for _ in 0..threads {
+            let send = send.clone();
+            scope.spawn(|| work(send));
+        }
+        drop(send);
+        for (piece, result) in results {
+            if let Err(fault) = take(piece, result) {
+                stop.store(true, Relaxed);
+                return Err(fault);
+            }
+            done += u64::from(geometry.piece_len(piece));
+            progress(done, total);
+        }
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::TestDisk;
+    use super::*;
+    use crate::disk::StorageMode;
+    use std::fs;
+
+    fn complete_content() -> TestDisk {
+        let files = [("a", 65_536), ("d/b", 65_530), (".pad/0", 6), ("d/c", 60_000), ("e", 0)];
+        let disk = TestDisk::new(StorageMode::Plain, 65_536, &files);
+        fs::create_dir_all(disk.path("d")).unwrap();
+        for (path, from, to) in [("a", 0, 65_536), ("d/b", 65_536, 131_066), ("d/c", 131_072, 191_072), ("e", 0, 0)] {
+            fs::write(disk.path(path), &disk.bytes[from..to]).unwrap();
+        }
+        disk
+    }
+
+    #[test]
+    fn hashing_the_content_gives_the_torrents_hashes() {
+        let disk = complete_content();
+        let mut last = (0, 0);
+        let files = disk.torrent.files.clone();
+        let hashes = hash_content(&disk.torrent.dir, files, disk.geometry(), &mut |done, total| last = (done, total)).unwrap();
+        assert_eq!(hashes[..], disk.torrent.piece_hashes[..]);
+        assert_eq!(last, (191_072, 191_072));
+    }
+
+    #[test]
+    fn a_report_tells_missing_short_long_and_bad_apart() {
+        let disk = complete_content();
+        assert!(verify(disk.torrent.clone(), &mut |_, _| ()).unwrap().is_good());
+        fs::remove_file(disk.path("e")).unwrap();
+        fs::write(disk.path("d/c"), [&disk.bytes[131_072..], b"more"].concat()).unwrap();
+        fs::write(disk.path("a"), vec![0; 65_536]).unwrap();
+        fs::write(disk.path("d/b"), vec![0; 5]).unwrap();
+        let report = verify(disk.torrent.clone(), &mut |_, _| ()).unwrap();
+        assert_eq!(report.have.iter().map(PieceIndex::get).collect::<Vec<_>>(), [2]);
+        let states: Vec<_> = report.files.iter().map(|f| (f.file, f.bad, f.state)).collect();
+        use FileState::*;
+        assert_eq!(states, [(0, 1, Present), (1, 1, TooShort), (3, 0, TooLong), (4, 0, Missing)]);
+        assert!(report.files[2].is_good() && !report.is_good());
+    }
+
+    #[test]
+    fn a_file_that_ends_while_it_is_hashed_for_a_new_torrent_is_an_error() {
+        let disk = complete_content();
+        fs::write(disk.path("d/c"), "short").unwrap();
+        let files = disk.torrent.files.clone();
+        let fault = hash_content(&disk.torrent.dir, files, disk.geometry(), &mut |_, _| ()).unwrap_err();
+        assert_eq!(fault.kind, FaultKind::Changed);
+    }
+}
