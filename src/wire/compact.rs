@@ -4,9 +4,10 @@
 //! An address that comes out can be dialed: its port is not 0, and it is one host's. Whether it *should* be dialed
 //! (ourselves, a private network, banned) is for the engine to say.
 
-use super::bencode::{Shape, optional, pairs};
+use super::bencode::{Lenient, List, Value};
 use super::limits::PEERS;
-use bendy::decoding::{Error, Object};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Bytes of an IPv4 address and port.
@@ -87,49 +88,44 @@ pub fn file_can_tell_of(of: IpAddr) -> bool {
     }
 }
 
-/// What stands under `peers` in a tracker's reply: a compact string, or a list of dictionaries.
-#[derive(Debug, Default)]
-pub(super) struct PeerList(pub Vec<SocketAddr>);
+/// The value of `peers` in a tracker's reply: a compact string, or a list of dictionaries.
+pub(super) enum PeerList<'a> {
+    Compact(&'a [u8]),
+    Dictionaries(List<'a, PeerEntry<'a>>),
+}
 
-impl<'a> Shape<'a> for PeerList {
-    fn read(object: Object<'_, 'a>) -> Result<PeerList, Error> {
-        let mut list = match object {
-            Object::Bytes(compact) => return Ok(PeerList(peers_v4(compact).take(PEERS).collect())),
-            other => other.try_into_list()?,
-        };
-        let mut peers = Vec::new();
-        while let Some(entry) = list.next_object()? {
-            if peers.len() < PEERS {
-                peers.extend(optional::<PeerDict>(entry).and_then(PeerDict::address));
-            }
+impl<'de: 'a, 'a> Deserialize<'de> for PeerList<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<PeerList<'a>, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        match value.string() {
+            Some(compact) => Ok(PeerList::Compact(compact)),
+            None => value.read().map(PeerList::Dictionaries).map_err(D::Error::custom),
         }
-        Ok(PeerList(peers))
+    }
+}
+
+impl PeerList<'_> {
+    /// The usable addresses, at most [`PEERS`].
+    pub fn addresses(self) -> Vec<SocketAddr> {
+        match self {
+            PeerList::Compact(compact) => peers_v4(compact).take(PEERS).collect(),
+            PeerList::Dictionaries(list) => list.iter().flatten().filter_map(PeerEntry::address).take(PEERS).collect(),
+        }
     }
 }
 
 /// One peer in the long form; its id is of no use.
-#[derive(Default)]
-struct PeerDict {
-    ip: Option<IpAddr>,
-    port: Option<i64>,
+#[derive(Deserialize)]
+pub(super) struct PeerEntry<'a> {
+    #[serde(borrow)]
+    ip: Lenient<&'a str>,
+    port: Lenient<u16>,
 }
 
-impl<'a> Shape<'a> for PeerDict {
-    fn read(object: Object<'_, 'a>) -> Result<PeerDict, Error> {
-        let mut peer = PeerDict::default();
-        pairs(object, |key, value| match key {
-            // A host name is legal here, but a lookup for each of a stranger's names is not a favour we do.
-            b"ip" => peer.ip = optional::<&[u8]>(value).and_then(|ip| std::str::from_utf8(ip).ok()?.parse().ok()),
-            b"port" => peer.port = optional(value),
-            _ => {}
-        })?;
-        Ok(peer)
-    }
-}
-
-impl PeerDict {
+impl PeerEntry<'_> {
+    /// A host name is legal here, but a lookup for each of a stranger's names is not a favour we do.
     fn address(self) -> Option<SocketAddr> {
-        usable(self.ip?, self.port?.try_into().ok()?)
+        usable(self.ip.0?.parse().ok()?, self.port.0?)
     }
 }
 

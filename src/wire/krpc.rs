@@ -7,18 +7,20 @@
 //!   error  d1:eli203e9:bad tokene1:t2:aa1:y1:ee
 //! ```
 //!
-//! Reading borrows from the packet and allocates nothing; writing puts keys in ascending order by hand. What comes out is shape
+//! Reading borrows from the packet and allocates nothing; writing appends to a buffer. What comes out is shape
 //! alone: whether a reply answers anything, and whether an address may be asked, is for the engine to say.
 
+mod shape;
 mod write;
 
 pub use write::{ReplyParts, write_error, write_node, write_query, write_reply};
 
-use super::bencode::{Rules, Value, scan};
+use super::bencode::{Bytes, Lenient, List, Rules, TypeMismatch, scan};
 use super::bloom::Filter;
 use super::compact::{V4_LEN, V6_LEN, usable};
 use super::limits::{KRPC_BYTES, KRPC_NODES, KRPC_TOKENS, KRPC_TRANSACTION_BYTES, MESSAGE_DEPTH};
 use crate::units::{InfoHash, NodeId};
+use shape::{Arguments, Message, Refusal, Results};
 use std::net::{IpAddr, SocketAddr};
 use thiserror::Error;
 
@@ -138,7 +140,7 @@ pub struct Reply<'a> {
     pub token: Option<&'a [u8]>,
     nodes: &'a [u8],
     nodes6: &'a [u8],
-    values: Option<Value<'a>>,
+    values: Lenient<List<'a, Bytes<'a>>>,
     seeds_filter: Option<&'a [u8]>,
     peers_filter: Option<&'a [u8]>,
 }
@@ -162,7 +164,7 @@ impl<'a> Reply<'a> {
 
     /// The peers it knows, usable addresses all.
     pub fn peers(&self) -> impl Iterator<Item = SocketAddr> + 'a {
-        self.values.and_then(Value::items).into_iter().flatten().filter_map(|v| address_of(v.string()?))
+        self.values.good_items().filter_map(|Bytes(address)| address_of(address))
     }
 }
 
@@ -188,38 +190,21 @@ pub fn parse(bytes: &[u8]) -> Result<Packet<'_>, KrpcError> {
     if bytes.len() > KRPC_BYTES {
         return Err(KrpcError::Alien);
     }
-    let value = scan(bytes, &RULES).map_err(|_| KrpcError::Alien)?.value;
-    let (mut kind, mut method, mut arguments, mut results, mut refusal) = (None, None, None, None, None);
-    let (mut transaction, mut read_only, mut external) = (None, None, None);
-    for (key, value) in value.pairs().ok_or(KrpcError::Alien)? {
-        // Of a key that comes twice the first counts.
-        let slot = match key {
-            b"a" => &mut arguments,
-            b"e" => &mut refusal,
-            b"ip" => &mut external,
-            b"q" => &mut method,
-            b"r" => &mut results,
-            b"ro" => &mut read_only,
-            b"t" => &mut transaction,
-            b"y" => &mut kind,
-            _ => continue,
-        };
-        slot.get_or_insert(value);
-    }
-    let transaction = transaction.and_then(Value::string).ok_or(KrpcError::Transaction)?;
-    if transaction.len() > KRPC_TRANSACTION_BYTES {
-        return Err(KrpcError::Transaction);
-    }
-    let body = match kind.and_then(Value::string) {
-        Some(b"q") => query(method, arguments).map(Body::Query),
-        Some(b"r") => results.and_then(reply).map(Body::Reply),
-        Some(b"e") => refusal.map(error),
+    let scanned = scan(bytes, &RULES).map_err(|_| KrpcError::Alien)?;
+    let message: Message = scanned.value.read().map_err(|TypeMismatch| KrpcError::Alien)?;
+    let transaction = message.t.bytes().filter(|t| t.len() <= KRPC_TRANSACTION_BYTES).ok_or(KrpcError::Transaction)?;
+    let body = match message.y.bytes() {
+        Some(b"q") => {
+            message.q.bytes().zip(message.a.0).and_then(|(method, arguments)| query(method, &arguments)).map(Body::Query)
+        }
+        Some(b"r") => message.r.0.and_then(reply).map(Body::Reply),
+        Some(b"e") => message.e.map(error),
         _ => None,
     };
     Ok(Packet {
         transaction,
-        external_ip: external.and_then(Value::string).and_then(external_ip),
-        read_only: read_only.and_then(Value::int) == Some(1),
+        external_ip: message.ip.bytes().and_then(external_ip),
+        read_only: message.ro.0 == Some(1),
         body: body.ok_or(KrpcError::Kind)?,
     })
 }
@@ -232,87 +217,44 @@ fn external_ip(bytes: &[u8]) -> Option<IpAddr> {
     }
 }
 
-fn query<'a>(method: Option<Value<'a>>, arguments: Option<Value<'a>>) -> Option<Query<'a>> {
-    let method = method?.string()?;
-    let (mut id, mut target, mut info_hash, mut implied, mut port, mut token, mut want) =
-        (None, None, None, None, None, None, None);
-    let (mut scrape, mut seed) = (None, None);
-    for (key, value) in arguments?.pairs()? {
-        let slot = match key {
-            b"id" => &mut id,
-            b"implied_port" => &mut implied,
-            b"info_hash" => &mut info_hash,
-            b"port" => &mut port,
-            b"scrape" => &mut scrape,
-            b"seed" => &mut seed,
-            b"target" => &mut target,
-            b"token" => &mut token,
-            b"want" => &mut want,
-            _ => continue,
-        };
-        slot.get_or_insert(value);
-    }
-    let info_hash = info_hash.and_then(Value::string).and_then(InfoHash::from_slice);
+fn query<'a>(method: &[u8], arguments: &Arguments<'a>) -> Option<Query<'a>> {
+    let info_hash = arguments.info_hash.bytes().and_then(InfoHash::from_slice);
     let question = match method {
         b"ping" => Some(Question::Ping),
-        b"find_node" => target.and_then(Value::string).and_then(NodeId::from_slice).map(|target| Question::FindNode { target }),
-        b"get_peers" => info_hash.map(|info_hash| Question::GetPeers { info_hash, scrape: is_set(scrape) }),
+        b"find_node" => arguments.target.bytes().and_then(NodeId::from_slice).map(|target| Question::FindNode { target }),
+        b"get_peers" => info_hash.map(|info_hash| Question::GetPeers { info_hash, scrape: arguments.scrape.is_set() }),
         b"announce_peer" => {
-            let implied = is_set(implied);
-            let port = port.and_then(Value::int).and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0);
-            let token = token.and_then(Value::string);
-            info_hash.zip(token).filter(|_| implied || port.is_some()).map(|(info_hash, token)| Question::AnnouncePeer {
-                info_hash,
-                port: port.filter(|_| !implied),
-                seed: is_set(seed),
-                token,
+            let implied = arguments.implied_port.is_set();
+            let port = arguments.port.0.filter(|port| *port != 0);
+            info_hash.zip(arguments.token.bytes()).filter(|_| implied || port.is_some()).map(|(info_hash, token)| {
+                Question::AnnouncePeer { info_hash, port: port.filter(|_| !implied), seed: arguments.seed.is_set(), token }
             })
         }
         _ => Some(Question::Unknown),
     };
-    let mut families = Want::default();
-    for family in want.and_then(Value::items).into_iter().flatten() {
-        families.v4 |= family.string() == Some(b"n4");
-        families.v6 |= family.string() == Some(b"n6");
+    let mut want = Want::default();
+    for Bytes(family) in arguments.want.good_items() {
+        want.v4 |= family == b"n4";
+        want.v6 |= family == b"n6";
     }
-    Some(Query { id: NodeId::from_slice(id?.string()?)?, want: families, question: question.unwrap_or(Question::Malformed) })
+    Some(Query { id: NodeId::from_slice(arguments.id.bytes()?)?, want, question: question.unwrap_or(Question::Malformed) })
 }
 
-fn is_set(flag: Option<Value<'_>>) -> bool {
-    flag.and_then(Value::int).is_some_and(|flag| flag != 0)
-}
-
-fn reply(results: Value<'_>) -> Option<Reply<'_>> {
-    let (mut id, mut nodes, mut nodes6, mut token, mut values) = (None, None, None, None, None);
-    let (mut seeds_filter, mut peers_filter) = (None, None);
-    for (key, value) in results.pairs()? {
-        let slot = match key {
-            b"BFpe" => &mut peers_filter,
-            b"BFsd" => &mut seeds_filter,
-            b"id" => &mut id,
-            b"nodes" => &mut nodes,
-            b"nodes6" => &mut nodes6,
-            b"token" => &mut token,
-            b"values" => &mut values,
-            _ => continue,
-        };
-        slot.get_or_insert(value);
-    }
+fn reply(results: Results<'_>) -> Option<Reply<'_>> {
     Some(Reply {
-        id: NodeId::from_slice(id?.string()?)?,
-        token: token.and_then(Value::string),
-        nodes: nodes.and_then(Value::string).unwrap_or_default(),
-        nodes6: nodes6.and_then(Value::string).unwrap_or_default(),
-        values,
-        seeds_filter: seeds_filter.and_then(Value::string),
-        peers_filter: peers_filter.and_then(Value::string),
+        id: NodeId::from_slice(results.id.bytes()?)?,
+        token: results.token.bytes(),
+        nodes: results.nodes.bytes().unwrap_or_default(),
+        nodes6: results.nodes6.bytes().unwrap_or_default(),
+        values: results.values,
+        seeds_filter: results.seeds_filter.bytes(),
+        peers_filter: results.peers_filter.bytes(),
     })
 }
 
-fn error(refusal: Value<'_>) -> Body<'_> {
-    let mut items = refusal.items().into_iter().flatten();
-    let code = items.next().and_then(Value::int).unwrap_or(GENERIC_ERROR);
-    Body::Error { code, text: items.next().and_then(Value::string).unwrap_or_default() }
+fn error(refusal: Lenient<Refusal<'_>>) -> Body<'_> {
+    let (code, text) = refusal.0.map_or((None, None), |Refusal(code, text)| (code.0, text.bytes()));
+    Body::Error { code: code.unwrap_or(GENERIC_ERROR), text: text.unwrap_or_default() }
 }
 
 #[cfg(test)]

@@ -194,12 +194,6 @@ impl FilesBuilder {
         self.0.files.shrink_to_fit();
         Files(Arc::new(self.0))
     }
-
-    /// The same files below another root.
-    pub(super) fn named(mut self, root: &str) -> FilesBuilder {
-        root.clone_into(&mut self.0.root);
-        self
-    }
 }
 
 /// Paths with a `/` between their names, and lengths; whatever could not be counted is left out.

@@ -1,141 +1,66 @@
-//! What stands in a .torrent file (BEP 3, 5, 12, 19, 27, 47), field by field, before anybody believes it.
+//! What stands in a .torrent file (BEP 3, 5, 12, 19, 27, 47), field by field, before anything is checked.
 //!
-//! One type for each dictionary. A field of the wrong type counts as absent; whether that matters is decided in
-//! [`super::parse`]. `info` itself is read from its own raw span, never from here.
+//! One type for each dictionary, for reading and for writing; a type parameter stands where the two hold a list differently. A field
+//! of the wrong type counts as absent; whether that matters is decided in [`super::parse`].
 
-use super::MetainfoError;
-use super::files::FilesBuilder;
-use crate::wire::bencode::{Lenient, Shape, optional, pairs};
-use crate::wire::limits::METAINFO_FILES;
-use bendy::decoding::{Error, Object};
+use crate::wire::bencode::{Bytes, Lenient, List, OneOrMany, Value};
+use serde::{Deserialize, Serialize};
 
-/// The outer dictionary, without `info`.
-#[derive(Default)]
-pub struct Outer<'a> {
-    pub announce: Option<&'a [u8]>,
-    pub announce_list: Lenient<Lenient<&'a [u8]>>,
-    pub comment: Option<&'a [u8]>,
-    pub comment_utf8: Option<&'a [u8]>,
-    pub created_by: Option<&'a [u8]>,
-    pub creation_date: Option<i64>,
-    pub nodes: Lenient<NamedNode<'a>>,
-    pub url_list: Lenient<&'a [u8]>,
+/// The outer dictionary.
+#[derive(Deserialize, Serialize)]
+pub struct TorrentFile<'a, I = Value<'a>, T = Tiers<'a>, N = OneOrMany<'a, NamedNode<'a>>, U = OneOrMany<'a, Bytes<'a>>> {
+    #[serde(borrow)]
+    pub announce: Lenient<Bytes<'a>>,
+    #[serde(rename = "announce-list")]
+    pub announce_list: Lenient<T>,
+    pub comment: Lenient<Bytes<'a>>,
+    #[serde(rename = "comment.utf-8")]
+    pub comment_utf8: Lenient<Bytes<'a>>,
+    #[serde(rename = "created by")]
+    pub created_by: Lenient<Bytes<'a>>,
+    #[serde(rename = "creation date")]
+    pub creation_date: Lenient<i64>,
+    /// As it is written: the info hash is made of these bytes.
+    pub info: Option<I>,
+    pub nodes: Lenient<N>,
+    #[serde(rename = "url-list")]
+    pub url_list: Lenient<U>,
 }
 
-impl<'a> Shape<'a> for Outer<'a> {
-    fn read(object: Object<'_, 'a>) -> Result<Self, Error> {
-        let mut outer = Outer::default();
-        pairs(object, |key, value| match key {
-            b"announce" => outer.announce = optional(value),
-            b"announce-list" => outer.announce_list = optional(value).unwrap_or_default(),
-            b"comment" => outer.comment = optional(value),
-            b"comment.utf-8" => outer.comment_utf8 = optional(value),
-            b"created by" => outer.created_by = optional(value),
-            b"creation date" => outer.creation_date = optional(value),
-            b"nodes" => outer.nodes = optional(value).unwrap_or_default(),
-            b"url-list" => outer.url_list = optional(value).unwrap_or_default(),
-            _ => {}
-        })?;
-        Ok(outer)
-    }
-}
+/// Lists of tracker URLs (BEP 12).
+pub type Tiers<'a> = OneOrMany<'a, OneOrMany<'a, Bytes<'a>>>;
 
 /// A node of the DHT: a list of its host and its port (BEP 5).
-pub struct NamedNode<'a> {
-    pub host: &'a [u8],
-    pub port: i64,
-}
-
-impl<'a> Shape<'a> for NamedNode<'a> {
-    fn read(object: Object<'_, 'a>) -> Result<Self, Error> {
-        let mut list = object.try_into_list()?;
-        let host = list.next_object()?.ok_or_else(|| Error::missing_field("host"))?.try_into_bytes()?;
-        let port = i64::read(list.next_object()?.ok_or_else(|| Error::missing_field("port"))?)?;
-        Ok(NamedNode { host, port })
-    }
-}
+#[derive(Deserialize, Serialize)]
+pub struct NamedNode<'a>(#[serde(borrow)] pub Bytes<'a>, pub i64);
 
 /// The info dictionary.
-#[derive(Default)]
-pub struct Info<'a> {
-    pub name: Option<&'a [u8]>,
-    pub name_utf8: Option<&'a [u8]>,
-    pub piece_length: Option<i64>,
-    pub pieces: Option<&'a [u8]>,
-    pub length: Option<i64>,
-    pub attr: &'a [u8],
-    pub files: Option<Listed>,
-    pub has_files: bool,
-    pub private: Option<i64>,
-    pub meta_version: Option<i64>,
-    pub has_file_tree: bool,
-}
-
-impl<'a> Shape<'a> for Info<'a> {
-    fn read(object: Object<'_, 'a>) -> Result<Self, Error> {
-        let mut info = Info::default();
-        pairs(object, |key, value| match key {
-            b"name" => info.name = optional(value),
-            b"name.utf-8" => info.name_utf8 = optional(value),
-            b"piece length" => info.piece_length = optional(value),
-            b"pieces" => info.pieces = optional(value),
-            b"length" => info.length = optional(value),
-            b"attr" => info.attr = optional(value).unwrap_or_default(),
-            b"files" => (info.has_files, info.files) = (true, optional(value)),
-            b"private" => info.private = optional(value),
-            b"meta version" => info.meta_version = optional(value),
-            b"file tree" => info.has_file_tree = true,
-            _ => {}
-        })?;
-        Ok(info)
-    }
-}
-
-/// The list `files`, taken in entry by entry: of a long list no second form is ever held.
-#[derive(Default)]
-pub struct Listed {
-    /// Those that were good, up to the first that was not, below no root.
-    pub files: FilesBuilder,
-    /// Entries in all.
-    pub count: usize,
-    /// What was wrong with the first that was wrong.
-    pub problem: Option<MetainfoError>,
-}
-
-impl<'a> Shape<'a> for Listed {
-    fn read(object: Object<'_, 'a>) -> Result<Self, Error> {
-        let mut list = object.try_into_list()?;
-        let mut listed = Listed::default();
-        while let Some(item) = list.next_object()? {
-            let file = File::read(item)?;
-            listed.count = listed.count.saturating_add(1);
-            if listed.problem.is_none() && listed.count <= METAINFO_FILES {
-                listed.problem = file.add_to(&mut listed.files).err();
-            }
-        }
-        Ok(listed)
-    }
+#[derive(Deserialize, Serialize)]
+pub struct Info<'a, F = List<'a, File<'a>>> {
+    #[serde(borrow)]
+    pub attr: Lenient<Bytes<'a>>,
+    #[serde(rename = "file tree")]
+    pub file_tree: Option<Value<'a>>,
+    pub files: Option<Lenient<F>>,
+    pub length: Lenient<i64>,
+    #[serde(rename = "meta version")]
+    pub meta_version: Lenient<i64>,
+    pub name: Lenient<Bytes<'a>>,
+    #[serde(rename = "name.utf-8")]
+    pub name_utf8: Lenient<&'a str>,
+    #[serde(rename = "piece length")]
+    pub piece_length: Lenient<i64>,
+    pub pieces: Lenient<Bytes<'a>>,
+    pub private: Lenient<i64>,
 }
 
 /// One entry of `files`.
-#[derive(Default)]
-pub struct File<'a> {
-    pub length: Option<i64>,
-    pub path: Option<Vec<&'a [u8]>>,
-    pub path_utf8: Option<Vec<&'a [u8]>>,
-    pub attr: &'a [u8],
-}
-
-impl<'a> Shape<'a> for File<'a> {
-    fn read(object: Object<'_, 'a>) -> Result<Self, Error> {
-        let mut file = File::default();
-        pairs(object, |key, value| match key {
-            b"length" => file.length = optional(value),
-            b"path" => file.path = optional(value),
-            b"path.utf-8" => file.path_utf8 = optional(value),
-            b"attr" => file.attr = optional(value).unwrap_or_default(),
-            _ => {}
-        })?;
-        Ok(file)
-    }
+#[derive(Deserialize, Serialize)]
+pub struct File<'a, P = List<'a, Bytes<'a>>> {
+    #[serde(borrow)]
+    pub attr: Lenient<Bytes<'a>>,
+    pub length: Lenient<i64>,
+    pub path: Lenient<P>,
+    #[serde(rename = "path.utf-8")]
+    pub path_utf8: Lenient<List<'a, &'a str>>,
 }

@@ -1,45 +1,34 @@
-//! A torrent file around an info dictionary that is here already: the dictionary to the letter, so that its hash stays, and what
-//! belongs beside it. Keys are in ascending order by hand, because no encoder takes what is encoded already.
+//! Torrent files as rill writes them (BEP 3, 5, 12, 19): around an info dictionary that is read to the letter, so that its hash stays,
+//! or around one that is being made.
 
 use super::Metainfo;
+use super::shape::TorrentFile;
+use crate::wire::bencode::{Bytes, Encoded, Lenient, write};
 
-/// The file's bytes.
+/// A torrent file that is being written, with its lists as we keep them.
+pub(super) type WrittenFile<'a, I> = TorrentFile<'a, I, &'a [Vec<String>], &'a [(String, u16)], &'a [String]>;
+
+/// What belongs beside the info dictionary: trackers in tiers, and web seeds.
+pub(super) fn around<'a, I>(info: I, trackers: &'a [Vec<String>], web_seeds: &'a [String]) -> WrittenFile<'a, I> {
+    let mut urls = trackers.iter().flatten();
+    let announce = urls.next().map(|url| Bytes(url.as_bytes()));
+    TorrentFile {
+        announce: Lenient(announce),
+        announce_list: Lenient(urls.next().map(|_| trackers)),
+        comment: Lenient(None),
+        comment_utf8: Lenient(None),
+        created_by: Lenient(None),
+        creation_date: Lenient(None),
+        info: Some(info),
+        nodes: Lenient(None),
+        url_list: Lenient(Some(web_seeds).filter(|list| !list.is_empty())),
+    }
+}
+
+/// The bytes of a file that says the same as `m`, whose info dictionary this is.
 pub(super) fn file(m: &Metainfo, info: &[u8]) -> Vec<u8> {
+    let nodes = Lenient(Some(m.nodes()).filter(|nodes| !nodes.is_empty()));
     let mut out = Vec::with_capacity(info.len().saturating_add(1024));
-    out.push(b'd');
-    if let Some(first) = m.trackers().iter().flatten().next() {
-        string("announce", &mut out);
-        string(first, &mut out);
-    }
-    if m.trackers().iter().flatten().nth(1).is_some() {
-        string("announce-list", &mut out);
-        list(m.trackers(), &mut out, |tier, out| list(tier, out, |url, out| string(url, out)));
-    }
-    string("info", &mut out);
-    out.extend(info);
-    if !m.nodes().is_empty() {
-        string("nodes", &mut out);
-        list(m.nodes(), &mut out, |(host, port), out| {
-            out.push(b'l');
-            string(host, out);
-            out.extend(format!("i{port}ee").bytes());
-        });
-    }
-    if !m.web_seeds().is_empty() {
-        string("url-list", &mut out);
-        list(m.web_seeds(), &mut out, |url, out| string(url, out));
-    }
-    out.push(b'e');
+    write(&TorrentFile { nodes, ..around(Encoded(info), m.trackers(), m.web_seeds()) }, &mut out);
     out
-}
-
-fn string(text: &str, out: &mut Vec<u8>) {
-    out.extend(format!("{}:", text.len()).bytes());
-    out.extend(text.bytes());
-}
-
-fn list<T>(items: &[T], out: &mut Vec<u8>, mut each: impl FnMut(&T, &mut Vec<u8>)) {
-    out.push(b'l');
-    items.iter().for_each(|item| each(item, out));
-    out.push(b'e');
 }
