@@ -3,7 +3,7 @@
 //! `whole_download` counts every pick, lease and arrival of 64,000 blocks; `haves` one HAVE of each of 50 peers for one piece.
 
 use divan::{Bencher, counter::ItemsCount};
-use rill::engine::benching::Download;
+use rill::engine::bench_support::Download;
 
 fn main() {
     divan::main();

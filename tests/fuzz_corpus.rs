@@ -2,7 +2,7 @@
 //! promise that the targets check. So each `cargo test` fuzzes a little, without a fuzzer.
 
 use rill::disk::fuzzing as disk_fuzzing;
-use rill::engine::{fuzzing as engine_fuzzing, fuzzing_dht};
+use rill::engine::{fuzz_dht, fuzz_engine};
 use rill::wire::{fuzzing, fuzzing_net, fuzzing_peer};
 use std::path::Path;
 
@@ -77,12 +77,12 @@ fn no_way_of_cutting_a_peers_stream_breaks_a_promise() {
 
 #[test]
 fn nothing_that_happens_to_the_engine_breaks_a_promise() {
-    run_corpus("engine", engine_fuzzing::engine);
+    run_corpus("engine", fuzz_engine::engine);
 }
 
 #[test]
 fn no_packets_of_strangers_break_a_promise_of_the_dht() {
-    run_corpus("dht", fuzzing_dht::dht);
+    run_corpus("dht", fuzz_dht::dht);
 }
 
 #[test]

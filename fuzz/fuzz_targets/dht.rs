@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rill::engine::fuzzing_dht::dht(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rill::engine::fuzz_dht::dht(bytes));

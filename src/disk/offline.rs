@@ -9,7 +9,7 @@ use super::fault::{DiskFault, FaultKind};
 use super::files::{Content, OpenFiles};
 use super::limits;
 use super::looks::Looks;
-use crate::units::{Bitfield, Geometry, InfoHash, PieceIndex, Table, TorrentKey};
+use crate::units::{Bitfield, Geometry, InfoHash, PieceIndex, SlotMap, TorrentKey};
 use crate::wire::Files;
 use rustix::fs::FileType;
 use std::path::Path;
@@ -127,7 +127,7 @@ pub fn hash_content(
 }
 
 fn any_key() -> TorrentKey {
-    Table::<TorrentKey, ()>::default().next_key()
+    SlotMap::<TorrentKey, ()>::default().next_key()
 }
 
 fn states(c: &Content) -> Result<Vec<FileState>, DiskFault> {

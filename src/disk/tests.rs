@@ -2,7 +2,7 @@
 
 use super::window::pour;
 use super::*;
-use crate::units::{Bitfield, BlockSpan, Geometry, InfoHash, PieceIndex, Rng, Table, TorrentKey};
+use crate::units::{Bitfield, BlockSpan, Geometry, InfoHash, PieceIndex, Rng, SlotMap, TorrentKey};
 use crate::wire::{Files, FilesBuilder, Marks};
 use sha1::{Digest, Sha1};
 use std::path::Path;
@@ -23,7 +23,7 @@ pub(super) struct World {
     _dir: TempDir,
     pub state: TempDir,
     wake: Receiver<()>,
-    keys: Table<TorrentKey, ()>,
+    keys: SlotMap<TorrentKey, ()>,
     config: StoreConfig,
 }
 
@@ -62,7 +62,7 @@ impl World {
         let state = tempfile::tempdir().unwrap();
         let state_dir = Some(state.path().to_path_buf());
         let config = StoreConfig { mode, state_dir, workers: 2, pool_bytes: 1 << 20, ..StoreConfig::default() };
-        let mut keys: Table<TorrentKey, ()> = Table::default();
+        let mut keys: SlotMap<TorrentKey, ()> = SlotMap::default();
         let (store, wake) = start(&config);
         let have = Bitfield::empty(torrent.geometry.pieces());
         World { store, key: keys.insert(()), torrent, bytes, have, _dir: dir, state, wake, keys, config }

@@ -98,7 +98,7 @@ pub enum Action {
         bytes: Vec<u8>,
     },
     /// Send one datagram to everybody on the local network who listens to this group.
-    Call {
+    Multicast {
         /// Which.
         group: Group,
         /// What.

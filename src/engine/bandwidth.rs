@@ -4,21 +4,21 @@
 //! before anything more passes. There is no tick: a bucket is filled when its deadline comes or when it is used.
 
 use super::limits;
-use crate::units::Now;
+use crate::units::Instant;
 use std::time::Duration;
 
 /// One limit.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Bucket {
+pub struct TokenBucket {
     rate: Option<u64>,
     tokens: i64,
-    at: Now,
+    at: Instant,
 }
 
-impl Bucket {
+impl TokenBucket {
     /// A limit of `rate` bytes a second; `None` for no limit.
-    pub fn new(rate: Option<u64>) -> Bucket {
-        let mut b = Bucket { rate: rate.map(|r| r.max(1)), tokens: 0, at: Now::ZERO };
+    pub fn new(rate: Option<u64>) -> TokenBucket {
+        let mut b = TokenBucket { rate: rate.map(|r| r.max(1)), tokens: 0, at: Instant::ZERO };
         b.tokens = b.burst();
         b
     }
@@ -38,7 +38,7 @@ impl Bucket {
     }
 
     /// Counts bytes that passed.
-    pub fn take(&mut self, now: Now, bytes: u64) {
+    pub fn take(&mut self, now: Instant, bytes: u64) {
         if self.rate.is_some() {
             self.fill(now);
             self.tokens = self.tokens.saturating_sub_unsigned(bytes);
@@ -46,7 +46,7 @@ impl Bucket {
     }
 
     /// Fills up to `now`.
-    pub fn fill(&mut self, now: Now) {
+    pub fn fill(&mut self, now: Instant) {
         let Some(rate) = self.rate else { return };
         let gained = (now.since(self.at).as_micros().saturating_mul(u128::from(rate)) / 1_000_000) as u64;
         if gained > 0 {
@@ -76,9 +76,9 @@ mod tests {
 
     #[test]
     fn over_a_minute_the_limit_holds_within_a_burst() {
-        let mut b = Bucket::new(Some(100_000));
-        let (mut now, mut passed) = (Now::ZERO, 0u64);
-        while now < Now::from_micros(60_000_000) {
+        let mut b = TokenBucket::new(Some(100_000));
+        let (mut now, mut passed) = (Instant::ZERO, 0u64);
+        while now < Instant::from_micros(60_000_000) {
             b.fill(now);
             match b.wait() {
                 None => {
@@ -94,23 +94,23 @@ mod tests {
 
     #[test]
     fn a_debt_is_paid_before_anything_passes() {
-        let mut b = Bucket::new(Some(1000));
-        b.take(Now::ZERO, 100_000);
+        let mut b = TokenBucket::new(Some(1000));
+        b.take(Instant::ZERO, 100_000);
         assert_eq!(b.allowance(), 0);
-        b.fill(Now::from_micros(10_000_000));
+        b.fill(Instant::from_micros(10_000_000));
         assert_eq!(b.allowance(), 0);
     }
 
     #[test]
     fn without_a_rate_everything_passes() {
-        let mut b = Bucket::new(None);
-        b.take(Now::ZERO, u64::MAX);
+        let mut b = TokenBucket::new(None);
+        b.take(Instant::ZERO, u64::MAX);
         assert_eq!((b.allowance(), b.wait()), (u64::MAX, None));
     }
 
     #[test]
     fn what_no_32_bit_number_holds_may_pass_all_the_same() {
-        let b = Bucket::new(Some(1 << 40));
+        let b = TokenBucket::new(Some(1 << 40));
         assert_eq!(b.allowance(), 1 << 38);
     }
 }

@@ -11,11 +11,11 @@ pub const WINDOW_MAX_BLOCKS: u32 = 500;
 /// Time that the window covers at the peer's speed.
 pub const WINDOW_TIME: Duration = Duration::from_secs(3);
 /// What a peer that does not say is believed to queue (BEP 10 `reqq`; libtorrent's own default is 250).
-pub const REQQ_UNSAID_BLOCKS: u32 = 250;
+pub const REQQ_DEFAULT_BLOCKS: u32 = 250;
 /// Requests that we queue for one peer, and say so in `reqq`: 8 MiB.
 pub const REQQ_OURS_BLOCKS: usize = 500;
 /// How often the window looks whether slow start still makes the peer faster.
-pub const WINDOW_LOOK: Duration = Duration::from_secs(1);
+pub const WINDOW_SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Bounds of the time a single request may take.
 pub const REQUEST_TIMEOUT_MIN: Duration = Duration::from_secs(2);
@@ -24,7 +24,7 @@ pub const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 /// A peer that owes blocks and sends none for this long is snubbing us (libtorrent: 60 s, too long for a small swarm).
 pub const SNUB_AFTER: Duration = Duration::from_secs(20);
 /// Requests that were given up but may still be answered, remembered a peer.
-pub const GIVEN_UP_BLOCKS: usize = 512;
+pub const CANCELLED_REQUESTS: usize = 512;
 /// Requests rejected one after another, without a block in between, before the peer is let go: it gives nothing, and asking again
 /// goes round as fast as the line. A whole window may be rejected by a peer that has just been overrun.
 pub const REJECTS_ONLY: u32 = 1000;
@@ -40,7 +40,7 @@ pub const QUEUED_BEYOND_RECALL: usize = 8;
 /// A block that is being sent is asked for once more in endgame if the rest of it takes so many times as long as another peer's answer.
 pub const TAKE_OVER_FACTOR: u32 = 4;
 /// How often peers with nothing to do look who is late in endgame.
-pub const ENDGAME_LOOK: Duration = Duration::from_secs(1);
+pub const ENDGAME_INTERVAL: Duration = Duration::from_secs(1);
 /// Pieces picked at random before rarest-first: something to trade soon (BEP 3).
 pub const RANDOM_FIRST_PIECES: u32 = 4;
 /// A peer that can deliver a whole piece in this time gets pieces of its own.
@@ -89,24 +89,24 @@ pub const METADATA_ASIDE: Duration = Duration::from_secs(60);
 /// Connections of a torrent whose metadata is not here: each may be in the middle of a bitfield of 256 KiB that nobody can check yet.
 pub const METADATA_PEERS: usize = 20;
 /// Pieces that turn out to be here when a torrent's shape becomes known, and that a connected peer is told of one by one, 9 bytes each.
-pub const INTRODUCED_PIECES: u32 = 1024;
+pub const REPLAYED_HAVES: u32 = 1024;
 /// Bitfields kept of a torrent whose shape is not known, all peers together, 1 MiB: four of the longest, or eighty of 100,000 pieces.
-pub const EARLY_BITFIELDS_BYTES: usize = 1024 * 1024;
+pub const DEFERRED_BITFIELDS_BYTES: usize = 1024 * 1024;
 /// Pieces that a peer says it has got, or lost, before the torrent's shape is known; more are forgotten.
-pub const EARLY_HAVES: usize = 1024;
+pub const DEFERRED_HAVES: usize = 1024;
 
 /// Peers that one message of peer exchange adds, and that it drops (BEP 11).
 pub const PEX_PEERS: usize = 50;
 /// Time between two messages of peer exchange to one peer (BEP 11).
-pub const PEX_EVERY: Duration = Duration::from_secs(60);
+pub const PEX_INTERVAL: Duration = Duration::from_secs(60);
 /// How long news waits for more of it, and a newcomer for its first message.
-pub const PEX_SOON: Duration = Duration::from_secs(1);
+pub const PEX_FIRST_DELAY: Duration = Duration::from_secs(1);
 /// Joins and leaves that are remembered a torrent: a minute of a busy swarm, in 20 KB.
 pub const PEX_TIMELINE: usize = 512;
 /// Messages of peer exchange that count at once: some programs send a second one soon after the first.
-pub const PEX_HEARD_AT_ONCE: u32 = 2;
+pub const PEX_ACCEPT_BURST: u32 = 2;
 /// Time in which one more message counts: a minute (BEP 11), on a clock that is a little fast.
-pub const PEX_HEARD_EVERY: Duration = Duration::from_secs(55);
+pub const PEX_ACCEPT_INTERVAL: Duration = Duration::from_secs(55);
 
 /// New connections a second in the long run: cheap routers choke on more (Transmission: 18).
 pub const DIALS_PER_SECOND: u32 = 20;
@@ -117,7 +117,7 @@ pub const HALF_OPEN: usize = 50;
 /// Connections from one address: a household behind one router, not a flood.
 pub const PEERS_PER_ADDRESS: usize = 8;
 /// Incoming connections that have not said yet who they are: one more, and the one that has had its chance for longest goes.
-pub const UNNAMED_INCOMING: usize = 32;
+pub const INCOMING_WITHOUT_HANDSHAKE: usize = 32;
 /// Addresses known a torrent.
 pub const KNOWN_ADDRESSES: usize = 1000;
 /// Wait before dialing an address again, times its failures.
@@ -156,7 +156,7 @@ pub const ANNOUNCE_MIN: Duration = Duration::from_secs(60);
 /// See [`ANNOUNCE_MIN`].
 pub const ANNOUNCE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// The interval of a tracker that does not say one.
-pub const ANNOUNCE_UNSAID: Duration = Duration::from_secs(30 * 60);
+pub const ANNOUNCE_DEFAULT: Duration = Duration::from_secs(30 * 60);
 /// Wait after the n-th failure: this, plus n² times [`ANNOUNCE_RETRY_STEP`], at most [`ANNOUNCE_RETRY_MAX`].
 pub const ANNOUNCE_RETRY: Duration = Duration::from_secs(5);
 /// See [`ANNOUNCE_RETRY`].
@@ -177,16 +177,16 @@ pub const UDP_CONNECTION: Duration = Duration::from_secs(60);
 pub const UDP_EXCHANGES: usize = 64;
 
 /// How long a torrent that begins waits before it is called out on the local network: others that begin with it share the packet.
-pub const LOCAL_SOON: Duration = Duration::from_millis(500);
+pub const LSD_FIRST_DELAY: Duration = Duration::from_millis(500);
 /// Time between two calls for the same torrent (BEP 14: five minutes).
-pub const LOCAL_EVERY: Duration = Duration::from_secs(5 * 60);
+pub const LSD_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// Calls in the long run: one in this time (BEP 14: one a minute), so that a large network is not flooded.
-pub const LOCAL_SPACING: Duration = Duration::from_secs(60);
+pub const LSD_SPACING: Duration = Duration::from_secs(60);
 /// Calls that may go out at once before that holds: 120 torrents at a start, or some that are added one by one.
-pub const LOCAL_BURST: u32 = 5;
-/// Addresses taken from calls of others in [`LOCAL_EVERY`], all torrents together: every neighbour calls again, and whoever forges senders
+pub const LSD_BURST: u32 = 5;
+/// Addresses taken from calls of others in [`LSD_INTERVAL`], all torrents together: every neighbour calls again, and whoever forges senders
 /// cannot make us dial the world.
-pub const LOCAL_PEERS: usize = 100;
+pub const LSD_PEERS_PER_INTERVAL: usize = 100;
 
 /// Time between checkpoints while pieces come in.
 pub const CHECKPOINT: Duration = Duration::from_secs(45);
@@ -203,22 +203,22 @@ pub const BURST_MIN_BYTES: u64 = 16 * 1024;
 // ---- DHT ------------------------------------------------------------------------------------------------------------
 
 /// Time between two searches for one torrent, each an announce (BEP 5, libtorrent).
-pub const DHT_SEARCH: Duration = Duration::from_secs(15 * 60);
+pub const DHT_SEARCH_INTERVAL: Duration = Duration::from_secs(15 * 60);
 /// The same while pieces or metadata are missing and no peer is connected: whoever has them may have announced a moment after we
-/// asked, or where we did not look because we knew few nodes yet. Doubles up to [`DHT_SEARCH`].
-pub const DHT_SEARCH_ALONE: Duration = Duration::from_secs(5);
+/// asked, or where we did not look because we knew few nodes yet. Doubles up to [`DHT_SEARCH_INTERVAL`].
+pub const DHT_SEARCH_RETRY: Duration = Duration::from_secs(5);
 /// Least time between the beginnings of two searches: a thousand torrents take four minutes.
-pub const DHT_SEARCH_STEP: Duration = Duration::from_millis(250);
+pub const DHT_SEARCH_SPACING: Duration = Duration::from_millis(250);
 /// Nodes of an earlier run that are asked at a time.
-pub const DHT_TRIED_AT_ONCE: usize = 16;
+pub const DHT_PINGS_AT_ONCE: usize = 16;
 /// How long these have for answering before others are asked.
-pub const DHT_TRY: Duration = Duration::from_secs(2);
+pub const DHT_PING_INTERVAL: Duration = Duration::from_secs(2);
 /// First wait before routers are looked up again; doubles up to [`DHT_BOOTSTRAP_MAX`].
-pub const DHT_LOOK_UP: Duration = Duration::from_secs(30);
+pub const DHT_BOOTSTRAP_RETRY: Duration = Duration::from_secs(30);
 /// So many nodes are kept for the next run, some of an earlier one among them if fewer have answered.
-pub const DHT_KEPT_AT_LEAST: usize = 64;
+pub const DHT_SAVED_NODES_MIN: usize = 64;
 /// How often nodes are kept for the next run.
-pub const DHT_KEEP: Duration = Duration::from_secs(10 * 60);
+pub const DHT_SAVE_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
 /// Nodes in a bucket, nodes in an answer, nodes that are announced to: BEP 5's K.
 pub const DHT_K: usize = 8;

@@ -13,29 +13,30 @@
 //! * Every queue has a limit in [`limits`]; every timer is one name in one enum, and [`Engine::next_deadline`] says when it is due.
 
 mod action;
-mod asking;
 mod bandwidth;
 #[doc(hidden)]
-pub mod benching;
-mod changes;
-mod conduct;
-mod core;
+pub mod bench_support;
+mod choking;
+mod connections;
+mod deferred;
 pub mod dht;
-mod dialing;
-mod early;
-mod exchanging;
-mod finding;
+mod dht_client;
+mod disconnect;
+mod engine;
+mod fuzz_audit;
 #[doc(hidden)]
-pub mod fuzzing;
-mod fuzzing_audit;
+pub mod fuzz_dht;
 #[doc(hidden)]
-pub mod fuzzing_dht;
+pub mod fuzz_engine;
 pub mod limits;
-mod local;
+mod lsd;
 mod messages;
 mod peer;
+mod pex;
+mod piece_results;
 mod policy;
-mod scraping;
+mod requests;
+mod scrape;
 mod stats;
 mod stream;
 #[cfg(test)]
@@ -44,14 +45,13 @@ mod testing;
 mod tests;
 mod timers;
 mod torrent;
-mod tracking;
-mod uploads;
-mod verdicts;
+mod tracker_client;
+mod upload_only;
 
-pub use self::core::{Engine, EngineConfig, Shape, TorrentSpec};
+pub use self::engine::{Engine, EngineConfig, TorrentInfo, TorrentSpec};
 pub use action::{Action, Actions, DialFailure, HashVerdict, Notice};
-pub use conduct::{Close, Misconduct};
-pub use finding::DhtSetup;
+pub use dht_client::DhtSetup;
+pub use disconnect::{DisconnectReason, ProtocolViolation};
 pub use policy::{Endgame, Picking, Policy, WindowRule};
-pub use stats::{Slow, TorrentStats};
+pub use stats::{SlowReason, TorrentStats};
 pub use stream::Want;

@@ -61,7 +61,7 @@ pub enum Picking {
     Random,
 }
 
-/// How many requests are out to one peer: never more than it says it queues, nor than [`limits::GIVEN_UP_BLOCKS`], and one while it
+/// How many requests are out to one peer: never more than it says it queues, nor than [`limits::CANCELLED_REQUESTS`], and one while it
 /// snubs us. A window is filled up once an eighth of it is free, so that requests travel together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WindowRule {
@@ -122,6 +122,6 @@ impl WindowRule {
     /// The most requests out to one peer. A late answer to any of them must still be known for one.
     pub(super) fn most(self) -> u32 {
         let (WindowRule::Adaptive { max: most, .. } | WindowRule::Fixed(most)) = self;
-        most.min(limits::GIVEN_UP_BLOCKS as u32)
+        most.min(limits::CANCELLED_REQUESTS as u32)
     }
 }

@@ -36,18 +36,20 @@ pub struct TorrentStats {
     /// Not paused.
     pub running: bool,
     /// Why it is not faster, if the engine knows.
-    pub slow: Option<Slow>,
+    pub slow: Option<SlowReason>,
 }
 
 /// Why a download is slow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Slow {
-    /// Nobody is connected.
+pub enum SlowReason {
+    /// No peer is connected.
     NoPeers,
-    /// Nobody who is connected has what is missing.
+    /// No connected peer has a missing piece.
     NothingToGet,
-    /// Everybody who has what is missing chokes us.
+    /// Every connected peer that has a missing piece chokes us.
     Choked,
-    /// The user's own limit.
+    /// The disk does not keep up; only the session can tell, the engine never says so.
+    Disk,
+    /// A download limit that the user set.
     OwnLimit,
 }

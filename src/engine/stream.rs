@@ -11,13 +11,13 @@
 //! `want` and `got` agree without a word on what is being read, because nothing changes it in between.
 
 use super::action::Actions;
-use super::conduct::{Close, Misconduct};
-use super::core::{Effect, Engine};
+use super::disconnect::{DisconnectReason, ProtocolViolation};
+use super::engine::{Effect, Engine};
 use super::limits;
 use super::messages::on_message;
-use super::peer::{Asked, Connection, Peer, Reading};
+use super::peer::{Connection, Peer, Reading, RequestState};
 use super::torrent::{Stage, Torrent};
-use crate::units::{BLOCK_LEN, BlockSpan, Now, PeerKey, TorrentKey};
+use crate::units::{BLOCK_LEN, BlockSpan, Instant, PeerKey, TorrentKey};
 use crate::wire::{Frame, Message, Plan, RawSpan};
 
 /// Where the next bytes of a stream belong.
@@ -59,7 +59,7 @@ pub enum Want<'a> {
 
 /// What handling one frame needs beside its peer.
 pub(super) struct Cx<'a> {
-    pub now: Now,
+    pub now: Instant,
     pub out: &'a mut Actions,
     pub effects: &'a mut Vec<Effect>,
 }
@@ -79,9 +79,9 @@ impl Engine {
     /// Where do the next bytes of this stream belong?
     pub fn want(&mut self, key: PeerKey) -> Want<'_> {
         let Some(Connection { decoder, peer }) = self.connections.get_mut(key) else { return Want::Gone };
-        peer.parked = false;
+        peer.read_paused = false;
         if peer.outbox.control_bytes() > limits::OUTBOX_STOP_READING_BYTES {
-            peer.parked = true;
+            peer.read_paused = true;
             return Want::Pause;
         }
         let unread = decoder.skip_left();
@@ -97,7 +97,7 @@ impl Engine {
         let ready = t.pieces.get(rest.piece()).is_some_and(|o| o.stage == Stage::Open);
         let allowance = self.down.allowance().min(t.down.allowance());
         if !ready || allowance == 0 {
-            peer.parked = true;
+            peer.read_paused = true;
             return Want::Pause;
         }
         let torrent = t.key;
@@ -114,22 +114,22 @@ impl Engine {
     /// its fault. They ask again by themselves.
     pub fn on_held_back(&mut self, key: PeerKey) {
         if let Some(c) = self.connections.get_mut(key) {
-            c.peer.parked = true;
+            c.peer.read_paused = true;
         }
     }
 
     /// `n` bytes came, and went where [`want`](Engine::want) said: the span first, then the spill. On an error the
     /// connection is forgotten already: hang up.
-    pub fn got(&mut self, now: Now, key: PeerKey, n: usize, out: &mut Actions) -> Result<(), Close> {
-        let result = self.take_in(now, key, n, out);
+    pub fn got(&mut self, now: Instant, key: PeerKey, n: usize, out: &mut Actions) -> Result<(), DisconnectReason> {
+        let result = self.on_received(now, key, n, out);
         if let Err(why) = result {
-            self.forget(now, key, why, out);
+            self.remove_connection(now, key, why, out);
         }
-        self.settle(now, out);
+        self.apply_effects(now, out);
         result
     }
 
-    fn take_in(&mut self, now: Now, key: PeerKey, n: usize, out: &mut Actions) -> Result<(), Close> {
+    fn on_received(&mut self, now: Instant, key: PeerKey, n: usize, out: &mut Actions) -> Result<(), DisconnectReason> {
         let Some(Connection { decoder, peer }) = self.connections.get_mut(key) else { return Ok(()) };
         peer.last_in = now;
         let payload = match peer.reading {
@@ -165,21 +165,27 @@ impl Engine {
             if peer.reading != Reading::Nothing || decoder.skip_left() > 0 {
                 break;
             }
-            let Some(frame) = decoder.next_frame().map_err(Misconduct::Frame)? else { break };
+            let Some(frame) = decoder.next_frame().map_err(ProtocolViolation::Frame)? else { break };
             match frame {
                 Frame::Handshake(theirs) => self.on_handshake(now, key, &theirs, out)?,
                 Frame::Message(message) => {
-                    let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) else { return Err(Close::UnknownTorrent) };
+                    let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) else {
+                        return Err(DisconnectReason::UnknownTorrent);
+                    };
                     let mut cx = Cx { now, out, effects: &mut self.effects };
                     on_message(&mut cx, t, peer, message)?;
                 }
                 Frame::Block { piece, begin, len } => {
-                    let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) else { return Err(Close::UnknownTorrent) };
+                    let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) else {
+                        return Err(DisconnectReason::UnknownTorrent);
+                    };
                     if let Ok(block) = t.pieces.geometry().span(piece, begin, len) {
-                        self.take_over(now, key, block);
+                        self.take_over_block(now, key, block);
                     }
                     let Some(Connection { decoder, peer }) = self.connections.get_mut(key) else { return Ok(()) };
-                    let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) else { return Err(Close::UnknownTorrent) };
+                    let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) else {
+                        return Err(DisconnectReason::UnknownTorrent);
+                    };
                     peer.reading = begin_block(t, peer, RawSpan { piece, begin, len }, out)?;
                     peer.block_began = now;
                     if let Reading::Unwanted { .. } = peer.reading {
@@ -194,14 +200,15 @@ impl Engine {
         }
         self.top_up(now, key, out);
         // Whoever neither owes a block nor is owed one may keep still for long.
-        if let Some(c) = self.connections.get_mut(key).filter(|c| c.peer.window.owed() == 0 && c.peer.outbox.blocks() == 0) {
+        if let Some(c) = self.connections.get_mut(key).filter(|c| c.peer.requests.in_flight() == 0 && c.peer.outbox.blocks() == 0)
+        {
             c.decoder.rest();
         }
         Ok(())
     }
 
     /// Counts payload in every figure and limit; whether it was an unwanted block's last.
-    fn count_payload(&mut self, now: Now, key: PeerKey, n: u32) -> bool {
+    fn count_payload(&mut self, now: Instant, key: PeerKey, n: u32) -> bool {
         let Some(Connection { decoder, peer }) = self.connections.get_mut(key) else { return false };
         peer.down.add(now, u64::from(n));
         self.down.take(now, u64::from(n));
@@ -221,7 +228,7 @@ impl Engine {
     }
 
     /// `n` bytes of the block at hand are in place.
-    fn on_payload(&mut self, now: Now, key: PeerKey, n: u32, done: bool, out: &mut Actions) {
+    fn on_payload(&mut self, now: Instant, key: PeerKey, n: u32, done: bool, out: &mut Actions) {
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
         let Some(t) = peer.torrent.and_then(|t| self.torrents.get_mut(t)) else { return };
         match peer.reading {
@@ -236,7 +243,7 @@ impl Engine {
                 peer.reading = Reading::Nothing;
                 let cx = &mut Cx { now, out, effects: &mut self.effects };
                 if let Some(block) = owed.filter(|block| answered(cx, t, peer, *block)) {
-                    t.pieces.unask(block);
+                    t.pieces.cancel_request(block);
                 }
             }
             _ => {}
@@ -252,16 +259,16 @@ impl Engine {
         peer.flushing();
         let torrent = peer.torrent.and_then(|t| self.torrents.get(t)).map_or(u64::MAX, |t| t.up.allowance());
         let allowance = usize::try_from(self.up.allowance().min(torrent)).unwrap_or(usize::MAX);
-        peer.starved = allowance < payload_budget && peer.outbox.blocks() > 0;
+        peer.upload_throttled = allowance < payload_budget && peer.outbox.blocks() > 0;
         peer.outbox.plan(payload_budget.min(allowance), plan);
     }
 
     /// `n` bytes of the plan went out.
-    pub fn sent(&mut self, now: Now, key: PeerKey, n: usize, out: &mut Actions) {
+    pub fn sent(&mut self, now: Instant, key: PeerKey, n: usize, out: &mut Actions) {
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
         let was_stuck = peer.outbox.control_bytes() > limits::OUTBOX_STOP_READING_BYTES;
         let sent = peer.outbox.sent(n);
-        let more_to_say = peer.they_want && !peer.we_choke || peer.window.owed() > 0;
+        let more_to_say = peer.they_want && !peer.we_choke || peer.requests.in_flight() > 0;
         if !more_to_say {
             peer.outbox.rest();
         }
@@ -287,15 +294,15 @@ impl Engine {
 }
 
 /// What a block's header means: a lease, or payload that nobody wants.
-fn begin_block(t: &mut Torrent, peer: &mut Peer, raw: RawSpan, out: &mut Actions) -> Result<Reading, Close> {
+fn begin_block(t: &mut Torrent, peer: &mut Peer, raw: RawSpan, out: &mut Actions) -> Result<Reading, DisconnectReason> {
     let block = match t.pieces.geometry().span(raw.piece, raw.begin, raw.len) {
         Ok(span) if span.begin() % BLOCK_LEN == 0 && span.len() <= BLOCK_LEN => Some(span),
         _ => None, // never asked for: we ask for whole blocks of real pieces
     };
-    let asked = block.map_or(Asked::No, |b| peer.window.lookup(b));
+    let asked = block.map_or(RequestState::No, |b| peer.requests.lookup(b));
     match (block, asked) {
-        (Some(block), Asked::Yes | Asked::GivenUp) => {
-            let owed = asked == Asked::Yes;
+        (Some(block), RequestState::Yes | RequestState::Cancelled) => {
+            let owed = asked == RequestState::Yes;
             // A duplicate in endgame, or a late answer for a piece that is being hashed, gets no lease.
             match t.pieces.lease(block, peer.key) {
                 true => {
@@ -310,7 +317,7 @@ fn begin_block(t: &mut Torrent, peer: &mut Peer, raw: RawSpan, out: &mut Actions
         _ => {
             peer.unasked_blocks += 1;
             match peer.unasked_blocks > limits::UNASKED_BLOCKS {
-                true => Err(Misconduct::Unasked(peer.unasked_blocks).into()),
+                true => Err(ProtocolViolation::Unasked(peer.unasked_blocks).into()),
                 false => Ok(Reading::Unwanted { owed: None }),
             }
         }
@@ -320,9 +327,9 @@ fn begin_block(t: &mut Torrent, peer: &mut Peer, raw: RawSpan, out: &mut Actions
 /// A request was answered, if only with a block that nobody wants any more: true if the block was still owed, and not given up while
 /// it came in. Requests that the peer passed over and that are overdue are given up, and it is told so.
 fn answered(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, block: BlockSpan) -> bool {
-    let still_owed = peer.window.owes(block);
-    for late in peer.window.done(cx.now, block, &peer.down) {
-        t.pieces.unask(late);
+    let still_owed = peer.requests.owes(block);
+    for late in peer.requests.done(cx.now, block, &peer.down) {
+        t.pieces.cancel_request(late);
         peer.say(&Message::Cancel(late.into()), cx.out);
     }
     still_owed

@@ -3,7 +3,7 @@
 //! A timer that is armed twice keeps the earlier time; its owner looks at the clock when it fires and arms it again if it was
 //! too early. So pushing a deadline back, which happens with every message, costs nothing.
 
-use crate::units::{Now, PeerKey, TorrentKey};
+use crate::units::{Instant, PeerKey, TorrentKey};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
@@ -27,7 +27,7 @@ pub enum Timer {
     /// Somebody who owes a torrent's metadata may have been silent for too long.
     Metadata(TorrentKey),
     /// A torrent's peers are to be told of others.
-    Exchange(TorrentKey),
+    Pex(TorrentKey),
     /// A torrent's next search in the DHT.
     Search(TorrentKey),
     /// Our node of the DHT has something to do.
@@ -45,20 +45,20 @@ pub enum Timer {
     /// Trackers that were asked for counts and did not answer are given up.
     Scrape,
     /// Torrents are called out on the local network.
-    Local,
+    Lsd,
 }
 
 /// All timers of one engine.
 #[derive(Debug, Default)]
 pub struct Timers {
-    heap: BinaryHeap<Reverse<(Now, Timer)>>,
-    armed: BTreeMap<Timer, Now>,
+    heap: BinaryHeap<Reverse<(Instant, Timer)>>,
+    armed: BTreeMap<Timer, Instant>,
 }
 
 impl Timers {
     /// Fires `timer` at `at`, or earlier if it was armed for earlier already.
-    pub fn arm(&mut self, timer: Timer, at: Now) {
-        if at == Now::NEVER || self.armed.get(&timer).is_some_and(|t| *t <= at) {
+    pub fn arm(&mut self, timer: Timer, at: Instant) {
+        if at == Instant::NEVER || self.armed.get(&timer).is_some_and(|t| *t <= at) {
             return;
         }
         self.armed.insert(timer, at);
@@ -74,7 +74,7 @@ impl Timers {
     }
 
     /// When the next timer fires.
-    pub fn next(&mut self) -> Option<Now> {
+    pub fn next(&mut self) -> Option<Instant> {
         while let Some(&Reverse((at, timer))) = self.heap.peek() {
             if self.armed.get(&timer) == Some(&at) {
                 return Some(at);
@@ -85,7 +85,7 @@ impl Timers {
     }
 
     /// Takes one timer that is due.
-    pub fn due(&mut self, now: Now) -> Option<Timer> {
+    pub fn due(&mut self, now: Instant) -> Option<Timer> {
         let at = self.next().filter(|at| *at <= now)?;
         let Reverse((_, timer)) = self.heap.pop()?;
         debug_assert_eq!(self.armed.get(&timer), Some(&at));
@@ -98,8 +98,8 @@ impl Timers {
 mod tests {
     use super::*;
 
-    fn at(s: u64) -> Now {
-        Now::from_micros(s * 1_000_000)
+    fn at(s: u64) -> Instant {
+        Instant::from_micros(s * 1_000_000)
     }
 
     #[test]
@@ -120,7 +120,7 @@ mod tests {
     fn p13_timers_of_a_hundred_thousand_that_came_and_went_take_no_room() {
         let mut t = Timers::default();
         t.arm(Timer::Dial, at(20));
-        let mut peers = crate::units::Table::default();
+        let mut peers = crate::units::SlotMap::default();
         for _ in 0..100_000 {
             let key = peers.insert(());
             t.arm(Timer::Peer(key), at(10));

@@ -1,24 +1,24 @@
 //! The clocks: `CLOCK_MONOTONIC` for everything that is decided, the thread's CPU clock for what is shown.
 
-use crate::units::Now;
+use crate::units::Instant;
 use rustix::time::{ClockId, clock_gettime};
-use std::time::{Duration, Instant};
+use std::time::{self, Duration};
 
 /// The engine's clock, from the session's start. A jump of the wall clock does not touch it.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
-    start: Instant,
+    start: time::Instant,
 }
 
 impl Clock {
     /// A clock that shows zero now.
     pub fn start() -> Clock {
-        Clock { start: Instant::now() }
+        Clock { start: time::Instant::now() }
     }
 
-    /// The moment.
-    pub fn now(&self) -> Now {
-        Now::ZERO + self.start.elapsed()
+    /// The time since the session started.
+    pub fn now(&self) -> Instant {
+        Instant::ZERO + self.start.elapsed()
     }
 }
 

@@ -23,7 +23,7 @@ const ICMP_ERRORS: usize = 64;
 
 /// The sockets of one address.
 #[derive(Debug)]
-struct Place {
+struct BoundAddress {
     tcp: TcpListener,
     udp: UdpSocket,
     v6: bool,
@@ -36,7 +36,7 @@ struct Place {
 /// All listening sockets. Tokens from `first_token` on: two a place, TCP and UDP.
 #[derive(Debug)]
 pub struct Listeners {
-    places: Vec<Place>,
+    bound: Vec<BoundAddress>,
     port: u16,
     udp_port: u16,
     first_token: usize,
@@ -48,7 +48,7 @@ pub enum Accepted {
     /// A connection.
     Stream(TcpStream, SocketAddr),
     /// Nobody waits.
-    Nobody,
+    Empty,
     /// This machine is out of descriptors, or does not let us for another reason: try again when something has closed, or later.
     OutOfResources,
 }
@@ -82,14 +82,14 @@ impl Listeners {
 
     fn bind_port(addresses: &[IpAddr], port: u16, udp_port: Option<u16>, first_token: usize) -> io::Result<Listeners> {
         let (mut port, mut udp_port) = (port, udp_port);
-        let mut places = Vec::new();
+        let mut bound = Vec::new();
         let mut missing = None;
         for ip in addresses {
-            match place(SocketAddr::new(*ip, port), udp_port) {
+            match bind_address(SocketAddr::new(*ip, port), udp_port) {
                 Ok(p) => {
                     port = p.tcp.local_addr()?.port();
                     udp_port = Some(p.udp.local_addr()?.port());
-                    places.push(p);
+                    bound.push(p);
                 }
                 // Out of descriptors or memory: that is no address that the machine does not have, and nobody wants to find out later
                 // that half of the world cannot call.
@@ -98,13 +98,13 @@ impl Listeners {
             }
         }
         match missing {
-            Some(e) if places.is_empty() => Err(e),
-            _ => Ok(Listeners { places, port, udp_port: udp_port.unwrap_or(port), first_token }),
+            Some(e) if bound.is_empty() => Err(e),
+            _ => Ok(Listeners { bound, port, udp_port: udp_port.unwrap_or(port), first_token }),
         }
     }
 
     fn register(&mut self, registry: &Registry) -> io::Result<()> {
-        for (i, p) in self.places.iter_mut().enumerate() {
+        for (i, p) in self.bound.iter_mut().enumerate() {
             registry.register(&mut p.tcp, Token(self.first_token + 2 * i), Interest::READABLE)?;
             registry.register(&mut p.udp, Token(self.first_token + 2 * i + 1), Interest::READABLE)?;
         }
@@ -123,50 +123,51 @@ impl Listeners {
 
     /// One past the last token.
     pub fn tokens_end(&self) -> usize {
-        self.first_token + 2 * self.places.len()
+        self.first_token + 2 * self.bound.len()
     }
 
     /// Something waits at this token; false if the token is none of ours.
     pub fn on_ready(&mut self, token: usize) -> bool {
-        let place = token.checked_sub(self.first_token).and_then(|at| self.places.get_mut(at / 2).map(|p| (p, at % 2 == 0)));
-        match place {
+        let bind_address =
+            token.checked_sub(self.first_token).and_then(|at| self.bound.get_mut(at / 2).map(|p| (p, at % 2 == 0)));
+        match bind_address {
             None => return false,
-            Some((place, true)) => place.pending = true,
-            Some((place, false)) => place.datagrams = true,
+            Some((bind_address, true)) => bind_address.pending = true,
+            Some((bind_address, false)) => bind_address.datagrams = true,
         }
         true
     }
 
     /// Whether connections may wait.
     pub fn pending(&self) -> bool {
-        self.places.iter().any(|p| p.pending)
+        self.bound.iter().any(|p| p.pending)
     }
 
     /// Whether datagrams may wait.
     pub fn datagrams_pending(&self) -> bool {
-        self.places.iter().any(|p| p.datagrams)
+        self.bound.iter().any(|p| p.datagrams)
     }
 
     /// The next connection that waits.
     pub fn accept(&mut self) -> Accepted {
-        for p in self.places.iter_mut().filter(|p| p.pending) {
+        for p in self.bound.iter_mut().filter(|p| p.pending) {
             match p.tcp.accept() {
                 Ok((stream, addr)) => return Accepted::Stream(stream, SocketAddr::new(addr.ip().to_canonical(), addr.port())),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => p.pending = false,
                 Err(e) if out_of_resources(&e) => return Accepted::OutOfResources,
                 // The one that waited is gone again; others may wait behind it.
-                Err(e) if matches!(e.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => return Accepted::Nobody,
+                Err(e) if matches!(e.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => return Accepted::Empty,
                 // Whatever it is, it may be the answer for good: asked again at once, it would be all that we do.
                 Err(_) => return Accepted::OutOfResources,
             }
         }
-        Accepted::Nobody
+        Accepted::Empty
     }
 
     /// Sends a datagram from the socket of its family. One that cannot go now is lost, as any may be.
     pub fn send(&self, to: SocketAddr, bytes: &[u8]) {
-        if let Some(place) = self.places.iter().find(|p| p.v6 == to.is_ipv6()) {
-            if let Err(e) = place.udp.send_to(bytes, to) {
+        if let Some(bind_address) = self.bound.iter().find(|p| p.v6 == to.is_ipv6()) {
+            if let Err(e) = bind_address.udp.send_to(bytes, to) {
                 log::debug!("datagram to {to} lost: {e}");
             }
         }
@@ -174,12 +175,12 @@ impl Listeners {
 
     /// Datagrams that wait; how many, 0 if there are none.
     pub fn receive(&mut self, batch: &mut Batch) -> usize {
-        for place in self.places.iter_mut().filter(|p| p.datagrams) {
+        for bind_address in self.bound.iter_mut().filter(|p| p.datagrams) {
             for _ in 0..ICMP_ERRORS {
-                match batch.receive(place.udp.as_fd()) {
+                match batch.receive(bind_address.udp.as_fd()) {
                     Ok(n) => return n,
                     Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                        place.datagrams = false;
+                        bind_address.datagrams = false;
                         break;
                     }
                     // An ICMP error of an earlier datagram: the next one may be fine.
@@ -196,7 +197,7 @@ fn out_of_resources(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
-fn place(addr: SocketAddr, udp_port: Option<u16>) -> io::Result<Place> {
+fn bind_address(addr: SocketAddr, udp_port: Option<u16>) -> io::Result<BoundAddress> {
     let tcp = socket2::Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     if addr.is_ipv6() {
         tcp.set_only_v6(true)?;
@@ -212,7 +213,7 @@ fn place(addr: SocketAddr, udp_port: Option<u16>) -> io::Result<Place> {
         udp.set_only_v6(true)?;
     }
     udp.bind(&SockAddr::from(SocketAddr::new(bound.ip(), udp_port.unwrap_or(bound.port()))))?;
-    Ok(Place {
+    Ok(BoundAddress {
         tcp: TcpListener::from_std(tcp),
         udp: UdpSocket::from_std(udp.into()),
         v6: addr.is_ipv6(),

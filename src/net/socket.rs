@@ -117,7 +117,7 @@ fn transfer(result: io::Result<usize>, wanted: usize) -> Transfer {
 mod tests {
     use super::*;
     use crate::disk::{Done, OpenTorrent, StorageMode, Store, StoreConfig};
-    use crate::units::{Geometry, InfoHash, Table, TorrentKey};
+    use crate::units::{Geometry, InfoHash, SlotMap, TorrentKey};
     use crate::wire::Files;
     use std::sync::Arc;
     use std::sync::mpsc::channel;
@@ -131,7 +131,7 @@ mod tests {
         let config = StoreConfig { mode, workers: 1, ..StoreConfig::default() };
         let mut store = Store::new(config, Arc::new(move || wake.send(()).unwrap_or_default())).unwrap();
         let geometry = Geometry::new(PIECE_LEN, PIECE_LEN).unwrap();
-        let key = Table::<TorrentKey, ()>::default().insert(());
+        let key = SlotMap::<TorrentKey, ()>::default().insert(());
         let torrent = OpenTorrent {
             info_hash: InfoHash([7; 20]),
             geometry,

@@ -2,7 +2,7 @@
 
 use super::memory::default_max_memory;
 use crate::disk::{OpenTorrent, StorageMode};
-use crate::engine::Shape;
+use crate::engine::TorrentInfo;
 use crate::units::{Bitfield, InfoHash};
 use crate::wire::{Magnet, Metainfo};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -95,7 +95,7 @@ impl Default for DhtConfig {
 
 /// What names a torrent.
 #[derive(Clone, Debug)]
-pub enum Source {
+pub enum TorrentSource {
     /// A torrent file, or the metadata that it would hold.
     Metainfo(Metainfo),
     /// A link: what is in the torrent is asked of peers (BEP 9).
@@ -106,7 +106,7 @@ pub enum Source {
 #[derive(Clone, Debug)]
 pub struct AddTorrent {
     /// What names it.
-    pub source: Source,
+    pub source: TorrentSource,
     /// The directory that its files are under.
     pub dir: PathBuf,
     /// Indices of the wanted files; `None` for all.
@@ -135,16 +135,16 @@ pub struct AddTorrent {
 impl AddTorrent {
     /// All of the torrent, into `dir`, the usual way.
     pub fn new(metainfo: Metainfo, dir: impl Into<PathBuf>) -> AddTorrent {
-        AddTorrent::of(Source::Metainfo(metainfo), dir)
+        AddTorrent::of(TorrentSource::Metainfo(metainfo), dir)
     }
 
     /// The files that the link wants, into `dir`. Peers and trackers that it names are asked, and what is in the torrent comes as
     /// [`Event::Metadata`](super::Event::Metadata).
     pub fn magnet(magnet: Magnet, dir: impl Into<PathBuf>) -> AddTorrent {
-        AddTorrent::of(Source::Magnet(magnet), dir)
+        AddTorrent::of(TorrentSource::Magnet(magnet), dir)
     }
 
-    fn of(source: Source, dir: impl Into<PathBuf>) -> AddTorrent {
+    fn of(source: TorrentSource, dir: impl Into<PathBuf>) -> AddTorrent {
         AddTorrent {
             source,
             dir: dir.into(),
@@ -164,16 +164,16 @@ impl AddTorrent {
     /// The torrent's name in the swarm.
     pub fn info_hash(&self) -> InfoHash {
         match &self.source {
-            Source::Metainfo(metainfo) => metainfo.info_hash(),
-            Source::Magnet(magnet) => magnet.info_hash,
+            TorrentSource::Metainfo(metainfo) => metainfo.info_hash(),
+            TorrentSource::Magnet(magnet) => magnet.info_hash,
         }
     }
 
     /// Trackers in tiers, those that were added last.
     pub(super) fn all_trackers(&self) -> Vec<Vec<String>> {
         let mut tiers = match &self.source {
-            Source::Metainfo(metainfo) => metainfo.trackers().to_vec(),
-            Source::Magnet(magnet) => magnet.trackers.iter().map(|url| vec![url.clone()]).collect(),
+            TorrentSource::Metainfo(metainfo) => metainfo.trackers().to_vec(),
+            TorrentSource::Magnet(magnet) => magnet.trackers.iter().map(|url| vec![url.clone()]).collect(),
         };
         tiers.extend(self.trackers.iter().map(|url| vec![url.clone()]));
         tiers
@@ -181,13 +181,13 @@ impl AddTorrent {
 
     /// Peers that it names and those that were added.
     pub(super) fn all_peers(&self) -> Vec<SocketAddr> {
-        let named = if let Source::Magnet(magnet) = &self.source { magnet.peers.as_slice() } else { &[] };
+        let named = if let TorrentSource::Magnet(magnet) = &self.source { magnet.peers.as_slice() } else { &[] };
         named.iter().chain(&self.peers).copied().collect()
     }
 
     /// What is wanted of it, in the engine's words.
-    pub(super) fn shape(&self, metainfo: &Metainfo) -> Shape {
-        Shape {
+    pub(super) fn shape(&self, metainfo: &Metainfo) -> TorrentInfo {
+        TorrentInfo {
             geometry: metainfo.geometry(),
             wanted: self.wanted_pieces(metainfo),
             private: metainfo.private(),
@@ -204,14 +204,14 @@ impl AddTorrent {
                 wanted.iter().for_each(|index| chosen.get_mut(*index).into_iter().for_each(|file| *file = true));
                 Some(chosen)
             }
-            (None, Source::Magnet(magnet)) => {
+            (None, TorrentSource::Magnet(magnet)) => {
                 for range in &magnet.select_only {
                     let end = (*range.end() as usize).saturating_add(1).min(chosen.len());
                     chosen.get_mut(*range.start() as usize..end).into_iter().for_each(|files| files.fill(true));
                 }
                 chosen.contains(&true).then_some(chosen)
             }
-            (None, Source::Metainfo(_)) => None,
+            (None, TorrentSource::Metainfo(_)) => None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! What a session tells its user.
 
 use crate::disk::DiskFault;
-use crate::engine::Slow;
+use crate::engine::SlowReason;
 use crate::units::Origin;
 use crate::wire::{Metainfo, MetainfoError, SwarmCounts};
 use std::net::SocketAddr;
@@ -171,30 +171,4 @@ pub struct Progress {
     pub loop_cpu: Duration,
     /// CPU time of all disk workers so far.
     pub worker_cpu: Duration,
-}
-
-/// Why a download is slow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SlowReason {
-    /// Nobody is connected.
-    NoPeers,
-    /// Nobody who is connected has what is missing.
-    NothingToGet,
-    /// Everybody who has what is missing chokes us.
-    Choked,
-    /// The disk does not keep up.
-    Disk,
-    /// The user's own limit.
-    OwnLimit,
-}
-
-impl From<Slow> for SlowReason {
-    fn from(slow: Slow) -> SlowReason {
-        match slow {
-            Slow::NoPeers => SlowReason::NoPeers,
-            Slow::NothingToGet => SlowReason::NothingToGet,
-            Slow::Choked => SlowReason::Choked,
-            Slow::OwnLimit => SlowReason::OwnLimit,
-        }
-    }
 }

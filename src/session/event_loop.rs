@@ -10,12 +10,12 @@
 use super::config::{AddTorrent, Config};
 use super::error::StartError;
 use super::event::{Event, TorrentId};
-use super::memory::{Memory, pool_share};
-use super::torrents::Entries;
+use super::memory::{MemoryBudget, pool_share};
+use super::registry::Registry;
 use crate::disk::{Store, StoreConfig, kept};
 use crate::engine::{Actions, DhtSetup, Engine, EngineConfig, Policy};
-use crate::net::{Announcer, Batch, Clock, Groups, Listeners, Socket, connections_within};
-use crate::units::{BlockSpan, Now, PeerId, PeerKey, Rng, TorrentKey};
+use crate::net::{Batch, BlockingPool, Clock, Listeners, MulticastSockets, Socket, connections_within};
+use crate::units::{BlockSpan, Instant, PeerId, PeerKey, Rng, TorrentKey};
 use crate::wire::{Metainfo, Plan, read_nodes};
 use mio::{Events, Poll, Token, Waker};
 use std::collections::{BTreeSet, VecDeque};
@@ -34,7 +34,7 @@ pub(super) const ACCEPTS_PER_TURN: usize = 16;
 /// Datagrams taken a turn, for the same reason.
 const DATAGRAMS_PER_TURN: usize = 256;
 /// Calls of neighbours taken a turn: a hundred neighbours call once in three seconds.
-const CALLS_PER_TURN: usize = 32;
+const MULTICAST_PER_TURN: usize = 32;
 /// The longest poll, so that progress is told.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How soon accepting is tried again after descriptors ran out, if nothing closes before.
@@ -81,7 +81,7 @@ pub enum Command {
 
 /// A connection as the loop sees it: the socket, and what is known of its readiness.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct OpenConnection {
     pub key: PeerKey,
     pub socket: Socket,
     pub connecting: bool,
@@ -89,13 +89,13 @@ pub(super) struct Line {
     /// The other side has sent its last byte: a short read is not the end of what there is.
     pub closing: bool,
     pub writable: bool,
-    pub in_ring: bool,
+    pub queued: bool,
     /// `want` said pause, or the disk has no room: not read until woken.
-    pub parked: bool,
+    pub read_paused: bool,
     /// A block that it is to be sent is being fetched from the disk.
-    pub fetching: Option<BlockSpan>,
+    pub loading: Option<BlockSpan>,
     /// Payload bytes to offer the socket next time: what it took last time, and some more.
-    pub appetite: usize,
+    pub send_budget: usize,
 }
 
 /// Everything that the loop thread owns.
@@ -103,30 +103,30 @@ pub struct EventLoop {
     pub(super) poll: Poll,
     waker: Arc<Waker>,
     pub(super) clock: Clock,
-    pub(super) now: Now,
+    pub(super) now: Instant,
     pub(super) engine: Engine,
     pub(super) store: Store,
-    memory: Memory,
-    pub(super) announcer: Announcer,
+    memory: MemoryBudget,
+    pub(super) blocking_pool: BlockingPool,
     pub(super) listeners: Listeners,
-    pub(super) groups: Groups,
-    pub(super) accept_again: Option<Now>,
-    pub(super) lines: Vec<Option<Line>>,
-    pub(super) ring: VecDeque<PeerKey>,
+    pub(super) multicast: MulticastSockets,
+    pub(super) accept_retry_at: Option<Instant>,
+    pub(super) connections: Vec<Option<OpenConnection>>,
+    pub(super) ready_queue: VecDeque<PeerKey>,
     /// Connections that wait for room in the store's pool.
-    pub(super) hungry: BTreeSet<PeerKey>,
+    pub(super) waiting_for_buffer: BTreeSet<PeerKey>,
     pub(super) actions: Actions,
     pub(super) plan: Plan,
     pub(super) send_buffer: Vec<u8>,
     pub(super) scratch: Vec<u8>,
     /// Datagrams that have just come.
-    mail: Batch,
-    pub(super) entries: Entries,
+    datagrams: Batch,
+    pub(super) entries: Registry,
     pub(super) events: Sender<Event>,
     commands: Receiver<Command>,
     progress_every: Duration,
-    next_progress: Now,
-    pub(super) deadline: Option<Now>,
+    next_progress: Instant,
+    pub(super) deadline: Option<Instant>,
     pub(super) clean: bool,
 }
 
@@ -140,11 +140,11 @@ impl EventLoop {
         let listeners =
             Listeners::bind(&config.listen_on, config.listen_ports.clone(), udp_port, poll.registry(), FIRST_LISTENER)
                 .map_err(|source| StartError::Listen { first, last, source })?;
-        let groups = match config.lsd {
-            true => Groups::join(&config.listen_on, poll.registry(), listeners.tokens_end()),
-            false => Groups::none(listeners.tokens_end()),
+        let multicast = match config.lsd {
+            true => MulticastSockets::join(&config.listen_on, poll.registry(), listeners.tokens_end()),
+            false => MulticastSockets::none(listeners.tokens_end()),
         };
-        let ring_bell: Arc<dyn Fn() + Send + Sync> = {
+        let wake_loop: Arc<dyn Fn() + Send + Sync> = {
             let waker = waker.clone();
             Arc::new(move || {
                 // The eventfd is full: the loop is awake already.
@@ -165,37 +165,37 @@ impl EventLoop {
             pex: config.pex,
             lsd: config.lsd,
         });
-        let memory = Memory::new(config.max_memory);
-        let store = Store::new(store_config(&config, &memory), ring_bell.clone())?;
+        let memory = MemoryBudget::new(config.max_memory);
+        let store = Store::new(store_config(&config, &memory), wake_loop.clone())?;
         let mut actions = Actions::default();
         if let Some(setup) = dht_setup(&config, listeners.udp_port(), seed)? {
-            engine.join_dht(Now::ZERO, setup, &mut actions);
+            engine.join_dht(Instant::ZERO, setup, &mut actions);
         }
         Ok(EventLoop {
-            announcer: Announcer::new(TRACKER_WORKERS, ring_bell),
+            blocking_pool: BlockingPool::new(TRACKER_WORKERS, wake_loop),
             poll,
             waker,
             clock: Clock::start(),
-            now: Now::ZERO,
+            now: Instant::ZERO,
             engine,
             store,
             memory,
             listeners,
-            groups,
-            accept_again: None,
-            lines: Vec::new(),
-            ring: VecDeque::new(),
-            hungry: BTreeSet::new(),
+            multicast,
+            accept_retry_at: None,
+            connections: Vec::new(),
+            ready_queue: VecDeque::new(),
+            waiting_for_buffer: BTreeSet::new(),
             actions,
             plan: Plan::default(),
             send_buffer: Vec::new(),
             scratch: Vec::new(),
-            mail: Batch::default(),
-            entries: Entries::default(),
+            datagrams: Batch::default(),
+            entries: Registry::default(),
             events,
             commands,
             progress_every: config.progress_every.max(Duration::from_millis(10)),
-            next_progress: Now::ZERO,
+            next_progress: Instant::ZERO,
             deadline: None,
             clean: true,
         })
@@ -224,23 +224,23 @@ impl EventLoop {
             for event in &events {
                 self.on_readiness(event);
             }
-            self.hear_commands();
-            self.hear_answers();
-            self.hear_datagrams();
-            self.hear_calls();
+            self.poll_commands();
+            self.poll_replies();
+            self.poll_datagrams();
+            self.poll_multicast();
             self.accept();
             if self.engine.next_deadline().is_some_and(|at| at <= self.now) {
                 self.engine.on_deadline(self.now, &mut self.actions);
             }
-            self.look_for_room();
-            self.carry_out();
-            for _ in 0..self.ring.len() {
-                if let Some(key) = self.ring.pop_front() {
+            self.check_disk_space();
+            self.run_actions();
+            for _ in 0..self.ready_queue.len() {
+                if let Some(key) = self.ready_queue.pop_front() {
                     self.serve(key);
                 }
             }
-            self.carry_out();
-            self.tell_progress();
+            self.run_actions();
+            self.emit_progress();
             self.store.submit();
             if self.deadline.is_some_and(|at| self.now >= at || self.is_done()) {
                 return Ok(self.clean && self.is_done());
@@ -253,15 +253,15 @@ impl EventLoop {
     }
 
     fn timeout(&mut self) -> Duration {
-        if !self.ring.is_empty()
+        if !self.ready_queue.is_empty()
             || self.listeners.datagrams_pending()
-            || self.groups.pending()
-            || (self.listeners.pending() && self.accept_again.is_none())
+            || self.multicast.pending()
+            || (self.listeners.pending() && self.accept_retry_at.is_none())
         {
             return Duration::ZERO;
         }
         let progress = (!self.entries.keys().is_empty()).then_some(self.next_progress);
-        let next = [self.engine.next_deadline(), progress, self.accept_again, self.deadline, self.next_look()];
+        let next = [self.engine.next_deadline(), progress, self.accept_retry_at, self.deadline, self.next_space_check()];
         let next = next.into_iter().flatten().min();
         next.map_or(LONGEST_WAIT, |at| at.since(self.clock.now())).min(LONGEST_WAIT)
     }
@@ -271,75 +271,75 @@ impl EventLoop {
         if event.token() == WAKE {
             return; // commands and answers are heard every turn
         }
-        if self.listeners.on_ready(token) || self.groups.on_ready(token) {
+        if self.listeners.on_ready(token) || self.multicast.on_ready(token) {
             return;
         }
-        let Some(Some(line)) = self.lines.get_mut(token - self.groups.tokens_end()) else { return };
-        line.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
-        line.closing |= event.is_read_closed() || event.is_error();
-        line.writable |= event.is_writable() || event.is_error();
-        let key = line.key;
-        self.enter_ring(key);
+        let Some(Some(connection)) = self.connections.get_mut(token - self.multicast.tokens_end()) else { return };
+        connection.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+        connection.closing |= event.is_read_closed() || event.is_error();
+        connection.writable |= event.is_writable() || event.is_error();
+        let key = connection.key;
+        self.enqueue(key);
     }
 
     /// Puts a connection that has something to do into the ring, unless it is there.
-    pub(super) fn enter_ring(&mut self, key: PeerKey) {
-        if let Some(line) = self.line(key) {
-            if !std::mem::replace(&mut line.in_ring, true) {
-                self.ring.push_back(key);
+    pub(super) fn enqueue(&mut self, key: PeerKey) {
+        if let Some(connection) = self.connection(key) {
+            if !std::mem::replace(&mut connection.queued, true) {
+                self.ready_queue.push_back(key);
             }
         }
     }
 
-    pub(super) fn line(&mut self, key: PeerKey) -> Option<&mut Line> {
-        self.lines.get_mut(key.slot())?.as_mut().filter(|l| l.key == key)
+    pub(super) fn connection(&mut self, key: PeerKey) -> Option<&mut OpenConnection> {
+        self.connections.get_mut(key.slot())?.as_mut().filter(|l| l.key == key)
     }
 
     pub(super) fn token_of(&self, key: PeerKey) -> Token {
-        Token(self.groups.tokens_end() + key.slot())
+        Token(self.multicast.tokens_end() + key.slot())
     }
 
-    fn hear_commands(&mut self) {
+    fn poll_commands(&mut self) {
         while let Ok(command) = self.commands.try_recv() {
-            self.obey(command);
+            self.handle_command(command);
         }
     }
 
-    fn hear_datagrams(&mut self) {
+    fn poll_datagrams(&mut self) {
         let mut left = DATAGRAMS_PER_TURN;
         while left > 0 && self.listeners.datagrams_pending() {
-            left = left.saturating_sub(self.listeners.receive(&mut self.mail).max(1));
-            for (bytes, from) in self.mail.iter() {
+            left = left.saturating_sub(self.listeners.receive(&mut self.datagrams).max(1));
+            for (bytes, from) in self.datagrams.iter() {
                 let from = SocketAddr::new(from.ip().to_canonical(), from.port());
                 self.engine.on_datagram(self.now, from, bytes, &mut self.actions);
             }
         }
     }
 
-    fn hear_calls(&mut self) {
-        let mut left = CALLS_PER_TURN;
-        while left > 0 && self.groups.pending() {
-            left = left.saturating_sub(self.groups.receive(&mut self.mail).max(1));
-            for (bytes, from) in self.mail.iter() {
-                self.engine.on_call(self.now, from, bytes);
+    fn poll_multicast(&mut self) {
+        let mut left = MULTICAST_PER_TURN;
+        while left > 0 && self.multicast.pending() {
+            left = left.saturating_sub(self.multicast.receive(&mut self.datagrams).max(1));
+            for (bytes, from) in self.datagrams.iter() {
+                self.engine.on_multicast(self.now, from, bytes);
             }
         }
     }
 
-    fn tell_progress(&mut self) {
+    fn emit_progress(&mut self) {
         if self.now < self.next_progress {
             return;
         }
         self.next_progress = self.now + self.progress_every;
         self.store.set_window_budget(self.memory.windows());
-        let common = self.common();
+        let session_figures = self.session_figures();
         for key in self.entries.keys() {
-            self.tell_progress_of(key, common);
+            self.emit_progress_of(key, session_figures);
         }
     }
 
     /// Tells the user; one who has gone away does not want to know.
-    pub(super) fn tell(&self, event: Event) {
+    pub(super) fn emit(&self, event: Event) {
         let _ = self.events.send(event);
     }
 
@@ -348,12 +348,12 @@ impl EventLoop {
     }
 
     /// Descriptors ran out: accepting rests until something closes, or for a while.
-    pub(super) fn rest_accepting(&mut self) {
-        self.accept_again = Some(self.now + ACCEPT_RETRY);
+    pub(super) fn pause_accepting(&mut self) {
+        self.accept_retry_at = Some(self.now + ACCEPT_RETRY);
     }
 }
 
-fn store_config(config: &Config, memory: &Memory) -> StoreConfig {
+fn store_config(config: &Config, memory: &MemoryBudget) -> StoreConfig {
     StoreConfig {
         mode: config.storage,
         pool_bytes: pool_share(config.max_memory),

@@ -2,7 +2,7 @@
 //!
 //! Every method returns at once but [`Session::next_event`] and [`Session::stop`], which wait as long as they are told.
 
-use super::config::{AddTorrent, Config, Source};
+use super::config::{AddTorrent, Config, TorrentSource};
 use super::error::{SessionGone, StartError};
 use super::event::{Event, TorrentId};
 use super::event_loop::{Command, EventLoop};
@@ -71,8 +71,8 @@ impl Session {
     pub fn add(&self, torrent: AddTorrent) -> Result<TorrentId, SessionGone> {
         let id = TorrentId(self.next_id.fetch_add(1, Ordering::Relaxed));
         let kept = match &torrent.source {
-            Source::Magnet(magnet) => self.state_dir.as_deref().and_then(|dir| kept_metadata(dir, magnet)),
-            Source::Metainfo(_) => None,
+            TorrentSource::Magnet(magnet) => self.state_dir.as_deref().and_then(|dir| kept_metadata(dir, magnet)),
+            TorrentSource::Metainfo(_) => None,
         };
         self.command(Command::Add(id, Box::new(torrent), kept))?;
         Ok(id)

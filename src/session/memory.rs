@@ -25,7 +25,7 @@ fn an_eighth(memory_kib: Option<u64>) -> usize {
     memory_kib.and_then(|kib| usize::try_from(kib * 1024 / 8).ok()).unwrap_or(PLENTY_BYTES)
 }
 
-/// Memory of the machine, as the kernel counts it.
+/// MemoryBudget of the machine, as the kernel counts it.
 fn memory_kib() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?.trim().strip_suffix(" kB")?.parse().ok()
@@ -49,16 +49,16 @@ fn window_share(max_memory: usize, private: Option<usize>) -> usize {
 
 /// Reads the process's own memory, cheaply enough for every second.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(super) struct MemoryBudget {
     max: usize,
     statm: Option<File>,
     page: usize,
 }
 
-impl Memory {
+impl MemoryBudget {
     /// For a session that may take so many bytes.
-    pub fn new(max: usize) -> Memory {
-        Memory { max, statm: File::open("/proc/self/statm").ok(), page: rustix::param::page_size() }
+    pub fn new(max: usize) -> MemoryBudget {
+        MemoryBudget { max, statm: File::open("/proc/self/statm").ok(), page: rustix::param::page_size() }
     }
 
     /// Bytes that windows may take now.
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn what_the_kernel_says_of_us_grows_with_what_we_hold() {
-        let memory = Memory::new(1 << 30);
+        let memory = MemoryBudget::new(1 << 30);
         let before = memory.private().unwrap();
         let held = vec![1u8; 64 << 20];
         let after = memory.private().unwrap();

@@ -8,10 +8,10 @@
 //! The same rules hold for it as for a file. What came is kept in the state directory as a torrent file, so that the next run of the
 //! same link asks nobody.
 
-use super::config::{AddTorrent, Source};
+use super::config::{AddTorrent, TorrentSource};
 use super::event::{Event, TorrentId};
 use super::event_loop::EventLoop;
-use super::torrents::{Content, Disk};
+use super::registry::{ContentSource, DiskState};
 use crate::disk::kept;
 use crate::units::{InfoHash, TorrentKey};
 use crate::wire::limits::METAINFO_BYTES;
@@ -34,36 +34,36 @@ impl EventLoop {
     /// A torrent's metadata came from peers, and its hash is right.
     pub(super) fn on_metadata(&mut self, key: TorrentKey, info: &[u8]) {
         let Some(entry) = self.entries.get(key) else { return };
-        let Content::Awaited(order) = &entry.content else { return };
-        let Source::Magnet(magnet) = &order.source else { return };
+        let ContentSource::Awaited(order) = &entry.content else { return };
+        let TorrentSource::Magnet(magnet) = &order.source else { return };
         let torrent = entry.id;
         match Metainfo::from_info(info, order.all_trackers(), magnet.web_seeds.clone()) {
             Ok(metainfo) => {
                 if let Some(file) = metainfo.to_file() {
                     self.store.keep(&file_name(metainfo.info_hash()), file);
                 }
-                self.learn(key, metainfo);
+                self.on_metainfo(key, metainfo);
             }
             Err(error) => {
                 self.engine.pause(self.now, key, &mut self.actions);
-                self.tell(Event::BadMetadata { torrent, error });
+                self.emit(Event::BadMetadata { torrent, error });
             }
         }
     }
 
     /// It is known what is in a link's torrent.
-    pub(super) fn learn(&mut self, key: TorrentKey, metainfo: Metainfo) {
+    pub(super) fn on_metainfo(&mut self, key: TorrentKey, metainfo: Metainfo) {
         let Some(entry) = self.entries.get(key) else { return };
-        let Content::Awaited(order) = &entry.content else { return };
+        let ContentSource::Awaited(order) = &entry.content else { return };
         let (torrent, order) = (entry.id, order.clone());
-        self.tell(Event::Metadata { torrent, metainfo: metainfo.clone() });
+        self.emit(Event::Metadata { torrent, metainfo: metainfo.clone() });
         if !order.choose_later {
             return self.begin(key, &order, &metainfo);
         }
         // Of a private torrent nobody else may hear, however long the choice takes.
         self.engine.on_metadata(self.now, key, order.shape(&metainfo), &mut self.actions);
         if let Some(entry) = self.entries.get_mut(key) {
-            entry.content = Content::Undecided(order, metainfo);
+            entry.content = ContentSource::Undecided(order, metainfo);
         }
     }
 
@@ -71,7 +71,7 @@ impl EventLoop {
     pub(super) fn choose(&mut self, id: TorrentId, files: Option<Vec<usize>>) {
         let Some(key) = self.entries.key_of(id) else { return };
         let Some(entry) = self.entries.get(key) else { return };
-        let Content::Undecided(order, metainfo) = &entry.content else { return };
+        let ContentSource::Undecided(order, metainfo) = &entry.content else { return };
         let (order, metainfo) = (AddTorrent { wanted_files: files, ..(**order).clone() }, metainfo.clone());
         self.begin(key, &order, &metainfo);
     }
@@ -80,7 +80,7 @@ impl EventLoop {
     fn begin(&mut self, key: TorrentKey, order: &AddTorrent, metainfo: &Metainfo) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         let content = order.to_open(metainfo);
-        (entry.disk, entry.content) = (Disk::Opening, Content::Known(content.clone()));
+        (entry.disk, entry.content) = (DiskState::Opening, ContentSource::Known(content.clone()));
         self.engine.on_metadata(self.now, key, order.shape(metainfo), &mut self.actions);
         self.store.open(key, content);
     }

@@ -4,23 +4,24 @@
 //! budget, so that none starves; carry out the engine's actions; write; hand the workers their batch. Users and workers talk to the
 //! loop through channels alone; nothing is shared and locked.
 
-mod carry;
 mod config;
+mod connection_io;
+mod disk_full;
+mod dispatch;
 mod error;
 mod event;
 mod event_loop;
-mod full;
 mod handle;
 mod memory;
 mod metadata;
-mod serve;
-mod torrents;
+mod registry;
 
+pub use crate::engine::SlowReason;
 pub use crate::units::Origin;
 pub use crate::wire::SwarmCounts;
-pub use config::{AddTorrent, Config, DhtConfig, Source};
+pub use config::{AddTorrent, Config, DhtConfig, TorrentSource};
 pub use error::{SessionGone, StartError};
-pub use event::{Event, Progress, SlowReason, TorrentId};
+pub use event::{Event, Progress, TorrentId};
 pub use handle::{Session, Stopped};
 pub use memory::{default_max_memory, info_share};
 pub use metadata::kept_metadata;

@@ -5,24 +5,24 @@
 
 use super::link::time_for;
 use crate::engine::limits;
-use crate::units::{BLOCK_LEN, Now};
+use crate::units::{BLOCK_LEN, Instant};
 
 /// One limit of one engine.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cap {
     rate: u64,
-    since: Now,
+    since: Instant,
     passed: u64,
 }
 
 impl Cap {
     /// A limit of `rate` bytes a second, if there is one.
-    pub(super) fn new(rate: Option<u64>, since: Now) -> Option<Cap> {
+    pub(super) fn new(rate: Option<u64>, since: Instant) -> Option<Cap> {
         rate.map(|rate| Cap { rate, since, passed: 0 })
     }
 
     /// `bytes` pass. What had come along with framing when the limit was reached may pass, too: never as much as a block.
-    pub(super) fn pass(&mut self, now: Now, bytes: u64, what: &str) {
+    pub(super) fn pass(&mut self, now: Instant, bytes: u64, what: &str) {
         self.passed += bytes;
         let Cap { rate, since, passed } = *self;
         let burst = ((rate as f64 * limits::BURST.as_secs_f64()) as u64).max(limits::BURST_MIN_BYTES);
@@ -41,8 +41,8 @@ mod tests {
     #[test]
     fn a_burst_and_what_time_allows_may_pass_and_no_more() {
         let all = |bytes: u64, seconds: u64| {
-            let mut cap = Cap::new(Some(1_000_000), Now::ZERO).unwrap();
-            catch_unwind(move || cap.pass(Now::ZERO + Duration::from_secs(seconds), bytes, "sent")).is_ok()
+            let mut cap = Cap::new(Some(1_000_000), Instant::ZERO).unwrap();
+            catch_unwind(move || cap.pass(Instant::ZERO + Duration::from_secs(seconds), bytes, "sent")).is_ok()
         };
         assert!(all(250_000, 0));
         assert!(all(10_250_000, 10));

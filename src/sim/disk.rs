@@ -145,7 +145,7 @@ impl Disk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::Table;
+    use crate::units::SlotMap;
     use std::panic::catch_unwind;
 
     struct World {
@@ -162,7 +162,7 @@ mod tests {
         let piece = g.piece(0).unwrap();
         disk.prepare(piece);
         disk.prepared(piece);
-        let mut t: Table<PeerKey, ()> = Table::default();
+        let mut t: SlotMap<PeerKey, ()> = SlotMap::default();
         World { disk, block: g.block(piece, 0), a: t.insert(()), b: t.insert(()) }
     }
 

@@ -5,7 +5,7 @@ use super::puppet::Part;
 use super::queue::{Event, NodeId};
 use super::world::World;
 use crate::engine::{Action, HashVerdict, Notice};
-use crate::units::{Now, PieceIndex};
+use crate::units::{Instant, PieceIndex};
 use crate::wire::{AnnounceError, parse_reply};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -141,7 +141,7 @@ impl World {
             }
             Action::Metadata { .. } => unreachable!("every node knows what the torrent is made of"),
             Action::Scrape { .. } => unreachable!("nobody asks how many there are"),
-            Action::Call { .. } => unreachable!("nobody has a local network here"),
+            Action::Multicast { .. } => unreachable!("nobody has a local network here"),
             Action::KeepNodes { .. } => unreachable!("nobody is in the DHT here"),
             Action::Notice(notice) => self.notice(node, &notice),
         }
@@ -149,7 +149,7 @@ impl World {
 
     // ---- disk -----------------------------------------------------------------------------------------------------
 
-    fn queue_verdict(&mut self, node: NodeId, piece: PieceIndex, verdict: HashVerdict, at: Now) {
+    fn queue_verdict(&mut self, node: NodeId, piece: PieceIndex, verdict: HashVerdict, at: Instant) {
         let faults = &self.scenario.faults;
         let (share, most) = faults.hash_spikes.unwrap_or((0.0, Duration::ZERO));
         let unreadable = faults.unreadable;

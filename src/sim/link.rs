@@ -11,7 +11,7 @@
 
 use super::queue::NodeId;
 use super::scenario::Line;
-use crate::units::{BlockSpan, Now, PeerKey};
+use crate::units::{BlockSpan, Instant, PeerKey};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -249,12 +249,12 @@ pub(super) struct LineState {
     /// Small packets that slipped in since, bytes: whoever is next pays for them.
     pub(super) slipped_in: u64,
     /// When the last byte that has arrived will have passed.
-    pub(super) down_free: Now,
+    pub(super) down_free: Instant,
 }
 
 impl LineState {
     pub(super) fn new(line: Line) -> LineState {
-        LineState { line, ring: VecDeque::new(), sending: false, slipped_in: 0, down_free: Now::ZERO }
+        LineState { line, ring: VecDeque::new(), sending: false, slipped_in: 0, down_free: Instant::ZERO }
     }
 }
 

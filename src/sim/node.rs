@@ -6,7 +6,7 @@ use super::link::{LineState, PipeId};
 use super::puppet::{Puppet, Talk};
 use super::queue::Connections;
 use crate::engine::{Actions, Engine};
-use crate::units::{Now, TorrentKey};
+use crate::units::{Instant, TorrentKey};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -22,7 +22,7 @@ pub(super) struct Node {
     pub(super) dialable: bool,
     /// It has come and not gone.
     pub(super) present: bool,
-    pub(super) arrived: Now,
+    pub(super) arrived: Instant,
     pub(super) body: Body,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct EngineNode {
     /// Streams that are to be read in this turn.
     pub(super) to_read: Vec<PipeId>,
     /// The wake-up that is in the queue; earlier ones are void.
-    pub(super) wake_at: Now,
+    pub(super) wake_at: Instant,
     /// Its actions are being carried out.
     pub(super) acting: bool,
     /// A late turn is in the queue.
@@ -59,9 +59,9 @@ pub(super) struct EngineNode {
     pub(super) is_seed: bool,
     pub(super) free_rider: bool,
     pub(super) verified_bytes: u64,
-    pub(super) first_piece: Option<Now>,
-    pub(super) nearly: Option<Now>,
-    pub(super) complete: Option<Now>,
+    pub(super) first_piece: Option<Instant>,
+    pub(super) nearly: Option<Instant>,
+    pub(super) complete: Option<Instant>,
 }
 
 /// An engine's limits.
@@ -87,7 +87,7 @@ pub(super) struct PuppetNode {
 impl Node {
     /// A node with this number and line.
     pub(super) fn new(addr: SocketAddr, line: LineState, dialable: bool, body: Body) -> Node {
-        Node { addr, line, dialable, present: false, arrived: Now::ZERO, body }
+        Node { addr, line, dialable, present: false, arrived: Instant::ZERO, body }
     }
 
     pub(super) fn engine(&mut self) -> Option<&mut EngineNode> {

@@ -4,7 +4,7 @@
 //! serves whom it likes, and one that downloads asks each peer for one piece at a time.
 
 use super::faults::chance;
-use crate::units::{BLOCK_LEN, Bitfield, BlockSpan, Geometry, InfoHash, Now, PeerId, PieceIndex, Rng};
+use crate::units::{BLOCK_LEN, Bitfield, BlockSpan, Geometry, InfoHash, Instant, PeerId, PieceIndex, Rng};
 use crate::wire::{Decoder, Frame, Handshake, Message, Outbox, RawSpan};
 use std::time::Duration;
 
@@ -118,7 +118,7 @@ impl Talk {
 }
 
 /// What a puppet's message means for its other connections.
-pub(super) enum Heard {
+pub(super) enum HeardMessage {
     Nothing,
     /// It has a new piece: everybody is told.
     Piece(PieceIndex),
@@ -149,7 +149,7 @@ impl Puppet {
     }
 
     /// Everything that stands in the decoder. Payload is taken by the caller.
-    pub(super) fn hear(&mut self, talk: &mut Talk, geometry: &Geometry) -> Heard {
+    pub(super) fn hear(&mut self, talk: &mut Talk, geometry: &Geometry) -> HeardMessage {
         loop {
             let Talk { decoder, .. } = talk;
             let message = match decoder.next_frame() {
@@ -161,11 +161,11 @@ impl Puppet {
                 }
                 Ok(Some(Frame::Block { piece, begin, len })) => {
                     (talk.incoming, talk.incoming_garbage) = (Some(RawSpan { piece, begin, len }), 0);
-                    return Heard::Nothing;
+                    return HeardMessage::Nothing;
                 }
                 Ok(Some(Frame::Message(message))) => message,
-                Ok(None) => return Heard::Nothing,
-                Err(_) => return Heard::Nonsense,
+                Ok(None) => return HeardMessage::Nothing,
+                Err(_) => return HeardMessage::Nonsense,
             };
             match message {
                 Message::Choke => talk.they_choke = true,
@@ -181,7 +181,7 @@ impl Puppet {
                 }
                 Message::Bitfield { bytes } => match Bitfield::from_wire(bytes, geometry.pieces()) {
                     Ok(has) => talk.they_have = has,
-                    Err(_) => return Heard::Nonsense,
+                    Err(_) => return HeardMessage::Nonsense,
                 },
                 Message::Request(raw) => {
                     let span = geometry.span(raw.piece, raw.begin, raw.len).ok().filter(|s| self.has.has(s.piece()));
@@ -256,25 +256,25 @@ impl Puppet {
     }
 
     /// `n` bytes of the block that comes in were taken.
-    pub(super) fn taken(&mut self, talk: &mut Talk, garbage: u32, geometry: &Geometry) -> Heard {
+    pub(super) fn taken(&mut self, talk: &mut Talk, garbage: u32, geometry: &Geometry) -> HeardMessage {
         talk.incoming_garbage |= garbage;
         if talk.decoder.payload_left() > 0 {
-            return Heard::Nothing;
+            return HeardMessage::Nothing;
         }
-        let Some(raw) = talk.incoming.take() else { return Heard::Nothing };
+        let Some(raw) = talk.incoming.take() else { return HeardMessage::Nothing };
         if self.part == Part::Greedy {
             talk.outbox.push(&Message::Request(raw));
         }
-        let Some(f) = talk.fetch.as_mut().filter(|f| f.piece.get() == raw.piece) else { return Heard::Nothing };
+        let Some(f) = talk.fetch.as_mut().filter(|f| f.piece.get() == raw.piece) else { return HeardMessage::Nothing };
         f.garbage |= talk.incoming_garbage;
         f.arrived += 1;
-        let mut heard = Heard::Nothing;
+        let mut heard = HeardMessage::Nothing;
         if f.arrived == geometry.blocks(f.piece) {
             let (piece, good) = (f.piece, f.garbage == 0);
             talk.fetch = None;
             if good {
                 self.has.set(piece);
-                heard = Heard::Piece(piece);
+                heard = HeardMessage::Piece(piece);
             } else {
                 self.missing.push(piece);
             }
@@ -294,7 +294,7 @@ impl Puppet {
     }
 
     /// When it does something of its own accord.
-    pub(super) fn next_whim(&self, now: Now) -> Option<Now> {
+    pub(super) fn next_whim(&self, now: Instant) -> Option<Instant> {
         (self.part == Part::Flapper).then(|| now + WHIM)
     }
 

@@ -2,7 +2,7 @@
 
 use super::link::PipeId;
 use crate::engine::HashVerdict;
-use crate::units::{Now, PeerKey, PieceIndex};
+use crate::units::{Instant, PeerKey, PieceIndex};
 use crate::wire::{AnnounceError, AnnounceReply};
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -57,7 +57,7 @@ pub(super) enum Event {
 }
 
 struct Entry {
-    at: Now,
+    at: Instant,
     number: u64,
     event: Event,
 }
@@ -92,13 +92,13 @@ pub(super) struct Queue {
 
 impl Queue {
     /// This will happen then.
-    pub(super) fn push(&mut self, at: Now, event: Event) {
+    pub(super) fn push(&mut self, at: Instant, event: Event) {
         self.made += 1;
         self.heap.push(Entry { at, number: self.made, event });
     }
 
     /// What happens next, and when.
-    pub(super) fn pop(&mut self) -> Option<(Now, Event)> {
+    pub(super) fn pop(&mut self) -> Option<(Instant, Event)> {
         self.heap.pop().map(|e| (e.at, e.event))
     }
 }
@@ -115,7 +115,7 @@ impl Default for Fingerprint {
 
 impl Fingerprint {
     /// Takes one event in.
-    pub(super) fn add(&mut self, at: Now, event: &Event) {
+    pub(super) fn add(&mut self, at: Instant, event: &Event) {
         let (kind, who, what) = match event {
             Event::Join(n) => (0, *n, 0),
             Event::Wake(n) => (1, *n, 0),

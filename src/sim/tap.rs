@@ -11,7 +11,7 @@ use super::link::PipeId;
 use super::node::EngineNode;
 use super::queue::NodeId;
 use crate::engine::limits;
-use crate::units::{BlockSpan, Now};
+use crate::units::{BlockSpan, Instant};
 use crate::wire::{HANDSHAKE_LEN, Part, Plan};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -137,9 +137,9 @@ struct Tap {
     /// Pieces that it lets it have all the same, and the bytes of them that it has let it have so.
     allows: BTreeMap<u32, u64>,
     /// Since when the peer chokes the engine.
-    choked_since: Option<Now>,
+    choked_since: Option<Instant>,
     /// When it last began to.
-    last_choke: Now,
+    last_choke: Instant,
     /// Blocks that came or were rejected although they had been given up, by a choke or a cancel: if they are asked for again, nobody knows which
     /// request they answer.
     late: BTreeSet<Raw>,
@@ -150,20 +150,20 @@ struct Tap {
     /// Of these, blocks that have come from elsewhere.
     to_cancel: BTreeSet<Raw>,
     /// When a block last came from there to its end, or the first request went there.
-    heard: Now,
+    heard: Instant,
     /// When a block last came from there that was wanted.
-    served: Now,
+    served: Instant,
 }
 
 impl Tap {
-    fn new(now: Now) -> Tap {
+    fn new(now: Instant) -> Tap {
         Tap {
             out: Reader::default(),
             incoming: Reader::default(),
             chokes: true,
             allows: BTreeMap::new(),
             choked_since: Some(now),
-            last_choke: Now::ZERO,
+            last_choke: Instant::ZERO,
             late: BTreeSet::new(),
             allowed: BTreeSet::new(),
             asked: BTreeSet::new(),
@@ -182,7 +182,7 @@ pub(super) struct Taps {
 
 impl Taps {
     /// An engine writes into this pipe.
-    pub(super) fn out(&mut self, now: Now, pipe: PipeId, plan: &Plan, e: &EngineNode) {
+    pub(super) fn out(&mut self, now: Instant, pipe: PipeId, plan: &Plan, e: &EngineNode) {
         let tap = self.taps.entry(pipe).or_insert_with(|| Tap::new(now));
         for part in &plan.parts {
             match part {
@@ -202,7 +202,7 @@ impl Taps {
     }
 
     /// The engine that writes into this pipe read these bytes, or passed over so many, on the way back.
-    pub(super) fn read(&mut self, now: Now, pipe: PipeId, passed: u32, bytes: &[u8]) {
+    pub(super) fn read(&mut self, now: Instant, pipe: PipeId, passed: u32, bytes: &[u8]) {
         let tap = self.taps.entry(pipe).or_insert_with(|| Tap::new(now));
         tap.incoming.pass(passed);
         tap.incoming.feed(bytes);
@@ -220,7 +220,7 @@ impl Taps {
     }
 
     /// A block's last byte came in from the peer that `from` speaks to.
-    pub(super) fn block_complete(&mut self, now: Now, from: PipeId, span: BlockSpan, e: &EngineNode) {
+    pub(super) fn block_complete(&mut self, now: Instant, from: PipeId, span: BlockSpan, e: &EngineNode) {
         let whole = block_of(span);
         for pipe in e.connections.values() {
             let Some(tap) = self.taps.get_mut(pipe) else { continue };
@@ -262,7 +262,7 @@ fn block_of(span: BlockSpan) -> (u32, u32) {
 }
 
 impl Tap {
-    fn hold(&mut self, now: Now, said: Said, e: &EngineNode) {
+    fn hold(&mut self, now: Instant, said: Said, e: &EngineNode) {
         let verified = |raw: u32| e.disk.has(raw);
         match said {
             Said::Choke => self.chokes = true,
@@ -290,7 +290,7 @@ impl Tap {
                 let late = choked.is_some_and(|since| now.since(since) > UNDERWAY);
                 assert!(!late, "{raw:?} is asked of a peer that chokes");
                 // It stood in the outbox when the choke came: it is given up already.
-                let crossed = self.last_choke > Now::ZERO && now.since(self.last_choke) < UNDERWAY;
+                let crossed = self.last_choke > Instant::ZERO && now.since(self.last_choke) < UNDERWAY;
                 if choked.is_some() || crossed || self.late.contains(&raw) {
                     return;
                 }
@@ -318,7 +318,7 @@ impl Tap {
         }
     }
 
-    fn hear(&mut self, now: Now, said: Said) {
+    fn hear(&mut self, now: Instant, said: Said) {
         match said {
             Said::Choke => {
                 self.choked_since.get_or_insert(now);

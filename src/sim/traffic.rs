@@ -3,11 +3,11 @@
 use super::faults::chance;
 use super::link::{End, LINE_BUFFER, Link, PACKET, PipeId, Stream, quantum, time_for};
 use super::node::{Body, number};
-use super::puppet::{Heard, Talk};
+use super::puppet::{HeardMessage, Talk};
 use super::queue::{Event, NodeId};
 use super::world::{INFO_HASH, World};
-use crate::engine::{Close, DialFailure, Want};
-use crate::units::{BLOCK_LEN, Now, PeerKey};
+use crate::engine::{DialFailure, DisconnectReason, Want};
+use crate::units::{BLOCK_LEN, Instant, PeerKey};
 use crate::wire::{Part as PlanPart, ReadAhead};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -273,7 +273,7 @@ impl World {
         let line = &mut self.nodes[to as usize].line;
         // They pass while they arrive: the last one is through now, unless the line is busy with others'.
         let (before, took) = (line.down_free, time_for(u64::from(n), line.line.down));
-        let began = Now::from_micros(now.as_micros().saturating_sub(took.as_micros() as u64));
+        let began = Instant::from_micros(now.as_micros().saturating_sub(took.as_micros() as u64));
         line.down_free = before.max(began) + took;
         let passed = line.down_free;
         match passed <= now || u64::from(n) < PACKET {
@@ -397,8 +397,8 @@ impl World {
     }
 
     /// An engine hangs up on who sends into this pipe. Engines have no reason to find fault with one another.
-    fn accused(&mut self, pipe: PipeId, by: NodeId, why: Close) {
-        let Close::Misconduct(misconduct) = why else { return };
+    fn accused(&mut self, pipe: PipeId, by: NodeId, why: DisconnectReason) {
+        let DisconnectReason::ProtocolViolation(misconduct) = why else { return };
         let Some(node) = self.link(pipe).map(|l| l.ends[pipe.side()].node) else { return };
         assert!(self.nodes[node as usize].puppet().is_some(), "node {by} says of node {node}: {misconduct}");
         self.tally.count("accusations");
@@ -436,7 +436,7 @@ impl World {
                 }
                 talk.decoder.payload_taken(n);
                 self.payload.taken += u64::from(payload);
-                Heard::Nothing
+                HeardMessage::Nothing
             } else {
                 let (n, payload) = stream.read_into(talk.decoder.room(ReadAhead::Header), u32::MAX);
                 self.payload.taken += u64::from(payload);
@@ -447,9 +447,9 @@ impl World {
                 p.puppet.hear(talk, &geometry)
             };
             match heard {
-                Heard::Nothing => {}
-                Heard::Piece(piece) => news = Some(piece),
-                Heard::Nonsense => return self.close(pipe.back()),
+                HeardMessage::Nothing => {}
+                HeardMessage::Piece(piece) => news = Some(piece),
+                HeardMessage::Nonsense => return self.close(pipe.back()),
             }
             if let Some(piece) = news.take() {
                 for talk in p.talks.values_mut() {

@@ -17,8 +17,8 @@ use super::report::{PeerReport, Report, Sample};
 use super::scenario::{Line, MBIT, Scenario};
 use super::tap::Taps;
 use super::tracker::{HTTP_URL, Tracker, UDP_URL};
-use crate::engine::{Actions, Engine, EngineConfig, Shape, TorrentSpec, WindowRule};
-use crate::units::{Bitfield, Geometry, InfoHash, Now, PeerId, Rng};
+use crate::engine::{Actions, Engine, EngineConfig, TorrentInfo, TorrentSpec, WindowRule};
+use crate::units::{Bitfield, Geometry, InfoHash, Instant, PeerId, Rng};
 use crate::wire::Plan;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -27,7 +27,7 @@ use std::time::Duration;
 /// The torrent of every run.
 pub(super) const INFO_HASH: InfoHash = InfoHash(*b"a torrent that's not");
 /// When the first thing happens, unless the clock is near its end.
-const BEGINNING: Now = Now::from_micros(1_000_000);
+const BEGINNING: Instant = Instant::from_micros(1_000_000);
 /// Points of the curve before the fluid limit.
 const SAMPLES: u32 = 100;
 /// Addresses that a puppet dials when it comes.
@@ -43,8 +43,8 @@ const SLOW: u64 = 2048;
 /// Everything that there is.
 pub(super) struct World {
     pub(super) scenario: Scenario,
-    pub(super) now: Now,
-    pub(super) begun: Now,
+    pub(super) now: Instant,
+    pub(super) begun: Instant,
     pub(super) queue: Queue,
     pub(super) nodes: Vec<Node>,
     /// Connections by number; numbers are not used again.
@@ -103,7 +103,7 @@ impl World {
     fn new(scenario: Scenario) -> World {
         let geometry = Geometry::new(scenario.size, u64::from(scenario.piece_len)).expect("a scenario has content");
         let now = match scenario.faults.clock_before_end {
-            Some(left) => Now::from_micros(u64::MAX - left.as_micros() as u64),
+            Some(left) => Instant::from_micros(u64::MAX - left.as_micros() as u64),
             None => BEGINNING,
         };
         let mut world = World {
@@ -195,7 +195,7 @@ impl World {
         let tracker = if s.udp_tracker { UDP_URL } else { HTTP_URL };
         let spec = TorrentSpec {
             info_hash: INFO_HASH,
-            shape: Some(Shape { geometry: self.geometry, wanted: Bitfield::full(pieces), private: false, info: None }),
+            shape: Some(TorrentInfo { geometry: self.geometry, wanted: Bitfield::full(pieces), private: false, info: None }),
             trackers: if s.by_acquaintance { Vec::new() } else { vec![vec![tracker.to_owned()]] },
             peers: friend.into_iter().collect(),
             sequential: s.sequential,
@@ -211,7 +211,7 @@ impl World {
             disk: Disk::new(self.geometry, have),
             connections: BTreeMap::new(),
             to_read: Vec::new(),
-            wake_at: Now::NEVER,
+            wake_at: Instant::NEVER,
             acting: false,
             turn_due: false,
             turns: 0,
@@ -252,7 +252,7 @@ impl World {
         self.complete == self.scenario.peers
     }
 
-    fn happen(&mut self, at: Now, event: Event) {
+    fn happen(&mut self, at: Instant, event: Event) {
         assert!(at >= self.now, "time goes back from {:?} to {at:?}", self.now);
         self.now = at;
         self.events += 1;
@@ -298,7 +298,7 @@ impl World {
     }
 
     /// A fact for an engine, and what comes of it.
-    pub(super) fn with_engine(&mut self, node: NodeId, fact: impl FnOnce(Now, &mut EngineNode)) {
+    pub(super) fn with_engine(&mut self, node: NodeId, fact: impl FnOnce(Instant, &mut EngineNode)) {
         let now = self.now;
         if let Some(e) = self.nodes[node as usize].engine() {
             fact(now, e);
@@ -332,7 +332,7 @@ impl World {
                 if e.wake_at != now {
                     return; // it was woken earlier, for an earlier deadline
                 }
-                e.wake_at = Now::NEVER;
+                e.wake_at = Instant::NEVER;
                 e.engine.on_deadline(now, &mut e.out);
                 let next = e.engine.next_deadline();
                 assert!(next.is_none_or(|at| at > now), "a deadline at {next:?} is met at {now:?} and stays due");
@@ -434,7 +434,7 @@ impl World {
             let Some(e) = n.engine() else { continue };
             let stats = e.engine.stats(now, e.torrent);
             let of = |f: fn(&crate::engine::TorrentStats) -> u64| stats.as_ref().map_or(0, f);
-            let since = |at: Option<Now>| at.map(|at| at.since(arrived));
+            let since = |at: Option<Instant>| at.map(|at| at.since(arrived));
             peers.push(PeerReport {
                 number,
                 line,

@@ -6,7 +6,7 @@
 use slab::Slab;
 use std::marker::PhantomData;
 
-/// What a [`Table`] needs of its key.
+/// What a [`SlotMap`] needs of its key.
 pub trait Key: Copy {
     /// A key from its two halves.
     fn from_parts(slot: u32, generation: u32) -> Self;
@@ -53,19 +53,19 @@ key!(
 
 /// A slab whose keys carry a generation.
 #[derive(Debug)]
-pub struct Table<K, T> {
+pub struct SlotMap<K, T> {
     slots: Slab<(u32, T)>,
     generation: u32,
     key: PhantomData<K>,
 }
 
-impl<K: Key, T> Default for Table<K, T> {
+impl<K: Key, T> Default for SlotMap<K, T> {
     fn default() -> Self {
-        Table { slots: Slab::new(), generation: 0, key: PhantomData }
+        SlotMap { slots: Slab::new(), generation: 0, key: PhantomData }
     }
 }
 
-impl<K: Key, T> Table<K, T> {
+impl<K: Key, T> SlotMap<K, T> {
     /// The key that the next [`insert`](Table::insert) will return.
     pub fn next_key(&self) -> K {
         K::from_parts(self.slots.vacant_key() as u32, self.generation.wrapping_add(1))
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_late_key_does_not_find_the_slots_new_tenant() {
-        let mut t: Table<PeerKey, &str> = Table::default();
+        let mut t: SlotMap<PeerKey, &str> = SlotMap::default();
         let foreseen = t.next_key();
         let old = t.insert("old");
         assert_eq!(foreseen, old);

@@ -1,7 +1,7 @@
 //! Floor 0, the words that every other floor speaks: time, indices, spans, keys, digests, randomness.
 //!
 //! Nothing here decides anything or touches the outside. A raw number from the wire becomes an index
-//! through [`Geometry`] and nowhere else; a moment is a [`Now`] that somebody handed in.
+//! through [`Geometry`] and nowhere else; a moment is a [`Instant`] that somebody handed in.
 
 mod bitfield;
 mod crc32c;
@@ -20,9 +20,9 @@ pub use crc32c::crc32c;
 pub use digest::{InfoHash, NodeId, PeerId, PieceHash};
 pub use geometry::{BLOCK_LEN, Geometry, GeometryError, MAX_PIECE_LEN, SpanError};
 pub use index::{BlockSpan, PieceIndex};
-pub use keys::{PeerKey, Table, TorrentKey};
+pub use keys::{PeerKey, SlotMap, TorrentKey};
 pub use node_id::Distance;
 pub use origin::Origin;
 pub use rate::{Rate, bytes_within};
 pub use rng::Rng;
-pub use time::Now;
+pub use time::Instant;

@@ -4,7 +4,7 @@
 //! IEEE 754 rounds the same everywhere are used: a library's `exp` differs in its last bits from one machine to the next, and a run
 //! would with it.
 
-use super::Now;
+use super::Instant;
 use std::time::Duration;
 
 /// Time in which an old sample loses two thirds of its weight.
@@ -14,19 +14,19 @@ const MEMORY: Duration = Duration::from_secs(4);
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rate {
     weight: f64,
-    at: Now,
-    since: Option<Now>,
+    at: Instant,
+    since: Option<Instant>,
 }
 
 impl Rate {
     /// Counts `bytes` that passed at `now`.
-    pub fn add(&mut self, now: Now, bytes: u64) {
+    pub fn add(&mut self, now: Instant, bytes: u64) {
         self.since.get_or_insert(now);
         self.decay(now);
         self.weight += bytes as f64;
     }
 
-    fn decay(&mut self, now: Now) {
+    fn decay(&mut self, now: Instant) {
         let dt = now.since(self.at).as_secs_f64();
         if dt > 0.0 {
             self.weight *= exp_of_minus(dt / MEMORY.as_secs_f64());
@@ -35,7 +35,7 @@ impl Rate {
     }
 
     /// Bytes a second as of `now`. A young rate is divided by its own age, so the first seconds are not understated.
-    pub fn per_second(&self, now: Now) -> u64 {
+    pub fn per_second(&self, now: Instant) -> u64 {
         let Some(since) = self.since else { return 0 };
         let mut copy = *self;
         copy.decay(now);
@@ -71,8 +71,8 @@ pub fn bytes_within(per_second: u64, time: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    fn at(ms: u64) -> Now {
-        Now::from_micros(ms * 1000)
+    fn at(ms: u64) -> Instant {
+        Instant::from_micros(ms * 1000)
     }
 
     #[test]
@@ -100,7 +100,7 @@ mod tests {
     fn a_rate_is_the_same_on_every_machine_to_its_last_bit() {
         let mut r = Rate::default();
         for i in 0..1000 {
-            r.add(Now::from_micros(i * i * 37), 1000 + i * 17);
+            r.add(Instant::from_micros(i * i * 37), 1000 + i * 17);
         }
         assert_eq!((r.weight.to_bits(), r.per_second(at(40_000))), (0x412e_1403_27c9_b66e, 114_264));
     }

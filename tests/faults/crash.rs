@@ -8,7 +8,7 @@
 use crate::journal::{Change, History, Moment, Naming, Node, Span, apply};
 use crate::record::{Claims, Record, Truth, path};
 use rill::disk::{Done, OpenTorrent, Store, StoreConfig};
-use rill::units::{Rng, Table, TorrentKey};
+use rill::units::{Rng, SlotMap, TorrentKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -125,7 +125,7 @@ pub fn rills_verdict(truth: &Truth, down: &Path, state: &Path) -> Claims {
     let (wake, woken) = channel();
     let config = StoreConfig { workers: 1, state_dir: Some(state.to_path_buf()), ..StoreConfig::default() };
     let mut store = Store::new(config, Arc::new(move || wake.send(()).unwrap_or_default())).unwrap();
-    let key: TorrentKey = Table::<TorrentKey, ()>::default().insert(());
+    let key: TorrentKey = SlotMap::<TorrentKey, ()>::default().insert(());
     store.open(key, torrent);
     loop {
         store.submit();

@@ -1,7 +1,7 @@
 //! Who is not heard for a while, and how much is answered: nobody can use us to flood somebody else (hazard D6).
 
 use crate::engine::limits;
-use crate::units::{Now, bytes_within};
+use crate::units::{Instant, bytes_within};
 use crate::wire::compact::is_local;
 use std::net::SocketAddr;
 
@@ -10,8 +10,8 @@ use std::net::SocketAddr;
 struct Talker {
     address: SocketAddr,
     packets: u32,
-    since: Now,
-    silenced_until: Now,
+    since: Instant,
+    silenced_until: Instant,
 }
 
 /// Counts packets of the few loudest addresses.
@@ -22,7 +22,7 @@ pub(super) struct Guard {
 
 impl Guard {
     /// A packet came: is it heard?
-    pub(super) fn hears(&mut self, now: Now, from: SocketAddr) -> bool {
+    pub(super) fn hears(&mut self, now: Instant, from: SocketAddr) -> bool {
         // Behind a local address there may be many programs, behind a public one a single one.
         let address = if is_local(from.ip()) { from } else { SocketAddr::new(from.ip(), 0) };
         if let Some(t) = self.talkers.iter_mut().find(|t| t.address == address) {
@@ -39,7 +39,7 @@ impl Guard {
             }
             return true;
         }
-        let talker = Talker { address, packets: 1, since: now, silenced_until: Now::ZERO };
+        let talker = Talker { address, packets: 1, since: now, silenced_until: Instant::ZERO };
         if self.talkers.len() < limits::DHT_GUARDED_ADDRESSES {
             self.talkers.push(talker);
         } else {
@@ -64,17 +64,17 @@ pub(super) struct Budget {
     per_second_bytes: u64,
     burst_bytes: u64,
     left_bytes: u64,
-    at: Now,
+    at: Instant,
 }
 
 impl Budget {
     /// So much a second, and at most so much at once.
-    pub(super) fn new(now: Now, per_second_bytes: u64, burst_bytes: u64) -> Budget {
+    pub(super) fn new(now: Instant, per_second_bytes: u64, burst_bytes: u64) -> Budget {
         Budget { per_second_bytes, burst_bytes, left_bytes: burst_bytes, at: now }
     }
 
     /// Takes `bytes`, if there are as many.
-    pub(super) fn take(&mut self, now: Now, bytes: usize) -> bool {
+    pub(super) fn take(&mut self, now: Instant, bytes: usize) -> bool {
         let earned = bytes_within(self.per_second_bytes, now.since(self.at));
         if earned > 0 {
             self.left_bytes = self.left_bytes.saturating_add(earned).min(self.burst_bytes);
@@ -94,8 +94,8 @@ impl Budget {
 mod tests {
     use super::*;
 
-    fn at(ms: u64) -> Now {
-        Now::from_micros(ms * 1000)
+    fn at(ms: u64) -> Instant {
+        Instant::from_micros(ms * 1000)
     }
 
     fn host(n: u8) -> SocketAddr {

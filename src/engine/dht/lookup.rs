@@ -11,7 +11,7 @@
 //! count only where nobody else is. So a liar who invents nodes beside the target costs a few queries and no more (hazard D5).
 //! Pure bookkeeping: who sends, and what an answer brings, is the business of `asking`.
 
-use super::core::Errand;
+use super::node::QueryPurpose;
 use super::table::{is_secure, one_network};
 use crate::engine::limits;
 use crate::units::NodeId;
@@ -19,7 +19,7 @@ use crate::wire::compact::is_local;
 use std::net::SocketAddr;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum NodeState {
     Fresh,
     Waiting,
     Late,
@@ -29,10 +29,10 @@ enum State {
 
 /// A node on the way.
 #[derive(Debug)]
-struct Contact {
+struct LookupNode {
     id: NodeId,
     addr: SocketAddr,
-    state: State,
+    state: NodeState,
     /// A router: asked, but no node of anybody's table, and its id is not known.
     router: bool,
     secure: bool,
@@ -41,9 +41,9 @@ struct Contact {
     token: Option<Box<[u8]>>,
 }
 
-impl Contact {
+impl LookupNode {
     fn is_open(&self) -> bool {
-        matches!(self.state, State::Fresh | State::Waiting)
+        matches!(self.state, NodeState::Fresh | NodeState::Waiting)
     }
 }
 
@@ -66,33 +66,33 @@ pub(super) struct Lookup {
     pub(super) target: NodeId,
     pub(super) v6: bool,
     /// What it is for, if it is not nodes alone.
-    pub(super) errand: Option<Errand>,
+    pub(super) errand: Option<QueryPurpose>,
     pub(super) cost: LookupCost,
     /// Nearest first; routers last.
-    contacts: Vec<Contact>,
+    contacts: Vec<LookupNode>,
 }
 
 impl Lookup {
-    pub(super) fn new(target: NodeId, v6: bool, errand: Option<Errand>) -> Lookup {
+    pub(super) fn new(target: NodeId, v6: bool, errand: Option<QueryPurpose>) -> Lookup {
         Lookup { target, v6, errand, cost: LookupCost::default(), contacts: Vec::new() }
     }
 
     /// A node that may be asked; `hops` answers led to it.
     pub(super) fn add(&mut self, id: NodeId, addr: SocketAddr, hops: u32) {
         let local = is_local(addr.ip());
-        let known = |c: &Contact| (c.id == id && !c.router) || c.addr == addr || (c.addr.ip() == addr.ip() && !local);
+        let known = |c: &LookupNode| (c.id == id && !c.router) || c.addr == addr || (c.addr.ip() == addr.ip() && !local);
         let network = self.contacts.iter().filter(|c| one_network(c.addr.ip(), addr.ip())).count();
         if self.contacts.iter().any(known) || network >= limits::DHT_NODES_PER_NETWORK {
             return;
         }
         let secure = is_secure(id, addr.ip());
-        self.put(Contact { id, addr, state: State::Fresh, router: false, secure, hops, token: None });
+        self.put(LookupNode { id, addr, state: NodeState::Fresh, router: false, secure, hops, token: None });
         if self.contacts.len() > limits::DHT_LOOKUP_NODES {
             // Who was not asked yet gives way, the insecure first, the farthest first.
-            let gives_way = |c: &&Contact| c.state == State::Fresh;
+            let gives_way = |c: &&LookupNode| c.state == NodeState::Fresh;
             let fresh = self.contacts.iter().enumerate().filter(|(_, c)| gives_way(c));
             let worst = fresh.max_by_key(|(i, c)| (!c.secure, *i)).map(|(i, _)| i);
-            let dead = || self.contacts.iter().rposition(|c| c.state == State::Dead);
+            let dead = || self.contacts.iter().rposition(|c| c.state == NodeState::Dead);
             let at = worst.or_else(dead).unwrap_or(self.contacts.len() - 1);
             self.contacts.remove(at);
         }
@@ -102,21 +102,21 @@ impl Lookup {
     pub(super) fn add_router(&mut self, addr: SocketAddr) {
         if self.contacts.iter().all(|c| c.addr != addr) {
             let id = NodeId(self.target.0.map(|byte| !byte));
-            self.put(Contact { id, addr, state: State::Fresh, router: true, secure: false, hops: 0, token: None });
+            self.put(LookupNode { id, addr, state: NodeState::Fresh, router: true, secure: false, hops: 0, token: None });
         }
     }
 
-    fn put(&mut self, contact: Contact) {
-        let key = |c: &Contact| (c.router, c.id.distance(self.target));
+    fn put(&mut self, contact: LookupNode) {
+        let key = |c: &LookupNode| (c.router, c.id.distance(self.target));
         let at = self.contacts.partition_point(|c| key(c) < key(&contact));
         self.contacts.insert(at, contact);
     }
 
     /// Those that decide: the nearest eight that are neither dead nor late, secure ones if there are as many.
     fn front(&self) -> Vec<usize> {
-        let alive = |c: &Contact| !c.router && !matches!(c.state, State::Dead | State::Late);
+        let alive = |c: &LookupNode| !c.router && !matches!(c.state, NodeState::Dead | NodeState::Late);
         let of = |secure: bool| {
-            let fit = move |c: &Contact| alive(c) && c.secure == secure;
+            let fit = move |c: &LookupNode| alive(c) && c.secure == secure;
             self.contacts.iter().enumerate().filter(move |(_, c)| fit(c)).map(|(i, _)| i)
         };
         let mut front: Vec<usize> = of(true).take(limits::DHT_K).collect();
@@ -128,19 +128,22 @@ impl Lookup {
 
     /// The next node to ask, `None` if it is not yet time, or never will be.
     pub(super) fn next(&mut self) -> Option<SocketAddr> {
-        let waiting = self.contacts.iter().filter(|c| c.state == State::Waiting).count();
+        let waiting = self.contacts.iter().filter(|c| c.state == NodeState::Waiting).count();
         if waiting >= limits::DHT_ALPHA || self.cost.queries as usize >= limits::DHT_LOOKUP_QUERIES {
             return None;
         }
         let front = self.front();
         let end = if front.len() < limits::DHT_K { self.contacts.len() } else { front.last().map_or(0, |i| i + 1) };
         // Insecure ones that do not count take one place of the three: their silence holds nobody up.
-        let doubtful = |(i, c): &(usize, &Contact)| !c.secure && !c.router && c.state != State::Fresh && !front.contains(i);
+        let doubtful =
+            |(i, c): &(usize, &LookupNode)| !c.secure && !c.router && c.state != NodeState::Fresh && !front.contains(i);
         let doubtful = || self.contacts.iter().enumerate().filter(doubtful);
-        let one_more = doubtful().count() < limits::DHT_INSECURE_QUERIES && doubtful().all(|(_, c)| c.state != State::Waiting);
-        let wanted = |(i, c): &(usize, &mut Contact)| c.state == State::Fresh && (front.contains(i) || c.router || one_more);
+        let one_more =
+            doubtful().count() < limits::DHT_INSECURE_QUERIES && doubtful().all(|(_, c)| c.state != NodeState::Waiting);
+        let wanted =
+            |(i, c): &(usize, &mut LookupNode)| c.state == NodeState::Fresh && (front.contains(i) || c.router || one_more);
         let (_, contact) = self.contacts.iter_mut().enumerate().take(end).find(wanted)?;
-        contact.state = State::Waiting;
+        contact.state = NodeState::Waiting;
         self.cost.queries += 1;
         Some(contact.addr)
     }
@@ -148,29 +151,29 @@ impl Lookup {
     /// Whether nothing better can come: the nearest have answered, or nobody is left who could.
     pub(super) fn is_done(&self) -> bool {
         let exhausted = self.cost.queries as usize >= limits::DHT_LOOKUP_QUERIES;
-        let waiting = self.contacts.iter().any(|c| c.state == State::Waiting);
+        let waiting = self.contacts.iter().any(|c| c.state == NodeState::Waiting);
         let front = self.front();
-        let open = front.iter().filter_map(|i| self.contacts.get(*i)).any(Contact::is_open);
+        let open = front.iter().filter_map(|i| self.contacts.get(*i)).any(LookupNode::is_open);
         let routers = front.len() < limits::DHT_K && self.contacts.iter().any(|c| c.router && c.is_open());
-        let late = front.len() < limits::DHT_K && self.contacts.iter().any(|c| c.state == State::Late);
+        let late = front.len() < limits::DHT_K && self.contacts.iter().any(|c| c.state == NodeState::Late);
         if exhausted { !waiting } else { !open && !routers && !late }
     }
 
-    fn contact(&mut self, addr: SocketAddr) -> Option<&mut Contact> {
-        self.contacts.iter_mut().find(|c| c.addr == addr && matches!(c.state, State::Waiting | State::Late))
+    fn contact(&mut self, addr: SocketAddr) -> Option<&mut LookupNode> {
+        self.contacts.iter_mut().find(|c| c.addr == addr && matches!(c.state, NodeState::Waiting | NodeState::Late))
     }
 
     /// The node is slow: somebody else is asked beside it.
     pub(super) fn late(&mut self, addr: SocketAddr) {
-        if let Some(c) = self.contact(addr).filter(|c| c.state == State::Waiting) {
-            c.state = State::Late;
+        if let Some(c) = self.contact(addr).filter(|c| c.state == NodeState::Waiting) {
+            c.state = NodeState::Late;
         }
     }
 
     /// The node refused, lied about its name, or said nothing in all the time it had.
     pub(super) fn dead(&mut self, addr: SocketAddr) {
         if let Some(c) = self.contact(addr) {
-            c.state = State::Dead;
+            c.state = NodeState::Dead;
         }
     }
 
@@ -178,14 +181,14 @@ impl Lookup {
     pub(super) fn answered(&mut self, id: NodeId, addr: SocketAddr, token: Option<&[u8]>) -> Option<u32> {
         let c = self.contact(addr)?;
         if c.id != id && !c.router {
-            c.state = State::Dead;
+            c.state = NodeState::Dead;
             return None;
         }
-        c.state = State::Answered;
+        c.state = NodeState::Answered;
         c.token = token.map(Box::from);
         let hops = c.hops;
         if !c.router {
-            let nearest = self.contacts.iter().find(|c| c.state == State::Answered && !c.router);
+            let nearest = self.contacts.iter().find(|c| c.state == NodeState::Answered && !c.router);
             self.cost.hops = nearest.map_or(0, |c| c.hops + 1);
         }
         Some(hops)
@@ -193,7 +196,7 @@ impl Lookup {
 
     /// Who stores an announce: the nearest that answered with a token, secure ones if there are as many.
     pub(super) fn announce_to(&mut self) -> Vec<(SocketAddr, Box<[u8]>)> {
-        let mut fit: Vec<&mut Contact> = self.contacts.iter_mut().filter(|c| c.token.is_some()).collect();
+        let mut fit: Vec<&mut LookupNode> = self.contacts.iter_mut().filter(|c| c.token.is_some()).collect();
         fit.sort_by_key(|c| !c.secure);
         fit.truncate(limits::DHT_K);
         fit.into_iter().filter_map(|c| Some((c.addr, c.token.take()?))).collect()

@@ -17,19 +17,19 @@
 //!
 //! Left out: BEP 44's items, BEP 51's samples. A query of theirs gets error 204.
 
-mod answering;
-mod asking;
-mod core;
 mod guard;
 mod identity;
 mod lookup;
+mod node;
+mod queries;
+mod responder;
+#[cfg(test)]
+mod responder_tests;
 mod store;
 mod table;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod tests_answers;
 mod token;
 
-pub use self::core::{Announce, Dht, DhtAction, DhtConfig, DhtStats};
+pub use self::node::{Announce, Dht, DhtAction, DhtConfig, DhtStats};
 pub use lookup::LookupCost;

@@ -4,7 +4,7 @@
 //! peer that does not fit pushes out the one that announced longest ago.
 
 use crate::engine::limits;
-use crate::units::{InfoHash, Now, Rng};
+use crate::units::{InfoHash, Instant, Rng};
 use crate::wire::bloom::Filter;
 use crate::wire::compact::{can_tell_of, is_local};
 use std::collections::BTreeMap;
@@ -15,11 +15,11 @@ use std::net::{IpAddr, SocketAddr};
 struct Stored {
     peer: SocketAddr,
     seed: bool,
-    at: Now,
+    at: Instant,
 }
 
 impl Stored {
-    fn is_fresh(&self, now: Now) -> bool {
+    fn is_fresh(&self, now: Instant) -> bool {
         now.since(self.at) < limits::DHT_PEER_EXPIRES
     }
 
@@ -37,19 +37,19 @@ struct Announced {
 
 /// Everything that was announced to us.
 #[derive(Debug)]
-pub(super) struct Store {
+pub(super) struct PeerStore {
     torrents: BTreeMap<InfoHash, Announced>,
     peers: usize,
-    next_sweep: Now,
+    next_sweep: Instant,
 }
 
-impl Store {
-    pub(super) fn new() -> Store {
-        Store { torrents: BTreeMap::new(), peers: 0, next_sweep: Now::NEVER }
+impl PeerStore {
+    pub(super) fn new() -> PeerStore {
+        PeerStore { torrents: BTreeMap::new(), peers: 0, next_sweep: Instant::NEVER }
     }
 
     /// `peer` has the torrent, it says, or all of it.
-    pub(super) fn announce(&mut self, now: Now, info_hash: InfoHash, peer: SocketAddr, seed: bool) {
+    pub(super) fn announce(&mut self, now: Instant, info_hash: InfoHash, peer: SocketAddr, seed: bool) {
         if !self.torrents.contains_key(&info_hash) && self.torrents.len() >= limits::DHT_STORED_TORRENTS {
             self.drop_smallest();
         }
@@ -76,7 +76,7 @@ impl Store {
     }
 
     /// Some of the torrent's peers of the asker's family, in any order.
-    pub(super) fn peers(&self, now: Now, info_hash: InfoHash, asker: IpAddr, most: usize, rng: &mut Rng) -> Vec<SocketAddr> {
+    pub(super) fn peers(&self, now: Instant, info_hash: InfoHash, asker: IpAddr, most: usize, rng: &mut Rng) -> Vec<SocketAddr> {
         let Some(announced) = self.torrents.get(&info_hash) else { return Vec::new() };
         let fit = |p: &&Stored| p.peer.is_ipv6() == asker.is_ipv6() && can_tell_of(asker, p.peer.ip()) && p.is_fresh(now);
         let mut peers: Vec<SocketAddr> = announced.peers.iter().filter(fit).map(|p| p.peer).collect();
@@ -86,7 +86,7 @@ impl Store {
     }
 
     /// The torrent's seeds, and its other peers, to be counted; `None` if nobody has announced it.
-    pub(super) fn filters(&self, now: Now, info_hash: InfoHash) -> Option<[Filter; 2]> {
+    pub(super) fn filters(&self, now: Instant, info_hash: InfoHash) -> Option<[Filter; 2]> {
         let announced = self.torrents.get(&info_hash)?;
         let mut filters = [Filter::default(), Filter::default()];
         for stored in announced.peers.iter().filter(|p| p.is_fresh(now)) {
@@ -96,13 +96,13 @@ impl Store {
     }
 
     /// When something may have expired.
-    pub(super) fn next_sweep(&self) -> Now {
+    pub(super) fn next_sweep(&self) -> Instant {
         self.next_sweep
     }
 
     /// Forgets what expired.
-    pub(super) fn sweep(&mut self, now: Now) {
-        let mut oldest = Now::NEVER;
+    pub(super) fn sweep(&mut self, now: Instant) {
+        let mut oldest = Instant::NEVER;
         self.peers = 0;
         self.torrents.retain(|_, announced| {
             announced.peers.retain(|p| p.is_fresh(now));
@@ -112,7 +112,7 @@ impl Store {
         });
         self.next_sweep = (oldest + limits::DHT_PEER_EXPIRES).max(now + limits::DHT_SWEEP);
         if self.torrents.is_empty() {
-            self.next_sweep = Now::NEVER;
+            self.next_sweep = Instant::NEVER;
         }
     }
 
@@ -126,8 +126,8 @@ impl Store {
 mod tests {
     use super::*;
 
-    fn at(s: u64) -> Now {
-        Now::from_micros(s * 1_000_000)
+    fn at(s: u64) -> Instant {
+        Instant::from_micros(s * 1_000_000)
     }
 
     fn hash(n: u32) -> InfoHash {
@@ -140,13 +140,13 @@ mod tests {
         SocketAddr::from(((0x0800_0000 + n).to_be_bytes(), 6881))
     }
 
-    fn told(store: &Store, now: Now, n: u32) -> Vec<SocketAddr> {
+    fn told(store: &PeerStore, now: Instant, n: u32) -> Vec<SocketAddr> {
         store.peers(now, hash(n), peer(0).ip(), 1000, &mut Rng::new(1))
     }
 
     #[test]
     fn d7_torrents_and_peers_have_limits() {
-        let mut store = Store::new();
+        let mut store = PeerStore::new();
         for n in 0..2 * limits::DHT_STORED_PEERS as u32 {
             store.announce(at(1), hash(0), peer(n), false);
         }
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_peer_is_told_for_half_an_hour_after_its_last_announce() {
-        let mut store = Store::new();
+        let mut store = PeerStore::new();
         store.announce(at(0), hash(1), peer(1), false);
         store.announce(at(600), hash(1), peer(2), false);
         store.announce(at(900), hash(1), peer(1), false);
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(told(&store, at(2700), 1), []);
         assert_eq!(store.peers(at(901), hash(2), "2001:db8::2".parse().unwrap(), 9, &mut Rng::new(1)).len(), 1);
         assert!(told(&store, at(901), 2).is_empty());
-        while store.next_sweep() < Now::NEVER {
+        while store.next_sweep() < Instant::NEVER {
             let now = store.next_sweep();
             store.sweep(now);
         }
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_host_is_stored_once_and_counted_as_what_it_was_last() {
-        let mut store = Store::new();
+        let mut store = PeerStore::new();
         store.announce(at(0), hash(1), peer(1), false);
         store.announce(at(1), hash(1), SocketAddr::new(peer(1).ip(), 7), true);
         store.announce(at(1), hash(1), peer(2), false);
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn strangers_are_not_told_of_private_networks() {
-        let mut store = Store::new();
+        let mut store = PeerStore::new();
         store.announce(at(0), hash(1), "192.168.1.5:7".parse().unwrap(), false);
         store.announce(at(0), hash(1), "192.168.1.5:8".parse().unwrap(), false);
         assert!(told(&store, at(1), 1).is_empty());

@@ -11,7 +11,7 @@
 //! place of a bad one, or of one whose id does not belong to its address (BEP 42); otherwise the new node waits as a spare.
 
 use crate::engine::limits;
-use crate::units::{Distance, NodeId, Now, Rng};
+use crate::units::{Distance, Instant, NodeId, Rng};
 use crate::wire::compact::is_local;
 use std::net::{IpAddr, SocketAddr};
 
@@ -32,14 +32,14 @@ pub(super) struct Node {
     pub(super) id: NodeId,
     pub(super) addr: SocketAddr,
     /// When it answered, or asked after it had answered once.
-    pub(super) heard_at: Now,
+    pub(super) heard_at: Instant,
     /// When it was asked whether it is still there.
-    pinged_at: Now,
+    pinged_at: Instant,
     failures: u8,
 }
 
 impl Node {
-    pub(super) fn health(&self, now: Now) -> Health {
+    pub(super) fn health(&self, now: Instant) -> Health {
         match self.failures {
             limits::DHT_FAILURES.. => Health::Bad,
             0 if now.since(self.heard_at) < limits::DHT_QUIET => Health::Good,
@@ -52,7 +52,7 @@ impl Node {
     }
 
     /// When it should be asked whether it is still there.
-    fn due(&self) -> Now {
+    fn due(&self) -> Instant {
         match self.failures {
             0 => (self.heard_at + limits::DHT_QUIET).max(self.pinged_at + limits::DHT_TIMEOUT),
             _ => self.pinged_at + limits::DHT_TIMEOUT,
@@ -76,13 +76,13 @@ pub(super) fn one_network(a: IpAddr, b: IpAddr) -> bool {
 
 /// Nodes at one depth.
 #[derive(Debug, Default)]
-struct Bucket {
+struct NodeBucket {
     nodes: Vec<Node>,
     spares: Vec<Node>,
-    refreshed_at: Now,
+    refreshed_at: Instant,
 }
 
-impl Bucket {
+impl NodeBucket {
     /// A spare steps in for a node that is gone, the latest heard first.
     fn promote(&mut self) {
         while self.nodes.len() < limits::DHT_K {
@@ -91,26 +91,26 @@ impl Bucket {
         }
     }
 
-    fn changed_at(&self) -> Now {
+    fn changed_at(&self) -> Instant {
         self.nodes.iter().map(|n| n.heard_at).max().unwrap_or_default().max(self.refreshed_at)
     }
 }
 
 /// The nodes of one family.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(super) struct RoutingTable {
     own: NodeId,
-    buckets: Vec<Bucket>,
+    buckets: Vec<NodeBucket>,
 }
 
-impl Table {
-    pub(super) fn new(now: Now, own: NodeId) -> Table {
-        Table { own, buckets: vec![Bucket { refreshed_at: now, ..Bucket::default() }] }
+impl RoutingTable {
+    pub(super) fn new(now: Instant, own: NodeId) -> RoutingTable {
+        RoutingTable { own, buckets: vec![NodeBucket { refreshed_at: now, ..NodeBucket::default() }] }
     }
 
     /// The same nodes around another id of ours.
-    pub(super) fn move_to(&mut self, now: Now, own: NodeId) {
-        let moved = std::mem::replace(self, Table::new(now, own));
+    pub(super) fn move_to(&mut self, now: Instant, own: NodeId) {
+        let moved = std::mem::replace(self, RoutingTable::new(now, own));
         for node in moved.buckets.into_iter().flat_map(|b| b.nodes.into_iter().chain(b.spares)) {
             self.insert(now, node);
         }
@@ -125,7 +125,7 @@ impl Table {
     }
 
     /// A node answered a query of ours: it is known, or gets to know its place.
-    pub(super) fn answered(&mut self, now: Now, id: NodeId, addr: SocketAddr) {
+    pub(super) fn answered(&mut self, now: Instant, id: NodeId, addr: SocketAddr) {
         if id == self.own {
             return;
         }
@@ -143,10 +143,10 @@ impl Table {
             bucket.spares.retain(|n| !stale(n));
             bucket.promote();
         }
-        self.insert(now, Node { id, addr, heard_at: now, pinged_at: Now::ZERO, failures: 0 });
+        self.insert(now, Node { id, addr, heard_at: now, pinged_at: Instant::ZERO, failures: 0 });
     }
 
-    fn insert(&mut self, now: Now, node: Node) {
+    fn insert(&mut self, now: Instant, node: Node) {
         let one_host = |n: &Node| n.id == node.id || (n.addr.ip() == node.addr.ip() && !is_local(node.addr.ip()));
         if self.buckets.iter().any(|b| b.nodes.iter().chain(&b.spares).any(one_host)) {
             return;
@@ -183,7 +183,7 @@ impl Table {
         let (own, refreshed_at) = (self.own, last.refreshed_at);
         let (nearer, here) = last.nodes.drain(..).partition(|n| own.distance(n.id).common_bits() > depth);
         last.nodes = here;
-        self.buckets.push(Bucket { nodes: nearer, spares: Vec::new(), refreshed_at });
+        self.buckets.push(NodeBucket { nodes: nearer, spares: Vec::new(), refreshed_at });
     }
 
     /// Whether whoever is at this address has answered us.
@@ -192,7 +192,7 @@ impl Table {
     }
 
     /// A node asked us: if it answered before, it is still there.
-    pub(super) fn asked(&mut self, now: Now, id: NodeId, addr: SocketAddr) {
+    pub(super) fn asked(&mut self, now: Instant, id: NodeId, addr: SocketAddr) {
         let index = self.index(id);
         if let Some(node) = self.buckets[index].nodes.iter_mut().find(|n| n.id == id && n.addr == addr) {
             node.heard_at = now;
@@ -200,7 +200,7 @@ impl Table {
     }
 
     /// A node owes us an answer. A bad one gives way, if somebody waits for its place.
-    pub(super) fn failed(&mut self, now: Now, addr: SocketAddr) {
+    pub(super) fn failed(&mut self, now: Instant, addr: SocketAddr) {
         for bucket in &mut self.buckets {
             bucket.spares.retain(|n| n.addr != addr);
             for node in bucket.nodes.iter_mut().filter(|n| n.addr == addr) {
@@ -212,7 +212,7 @@ impl Table {
     }
 
     /// Whether a node that we only heard of would find a place here.
-    pub(super) fn has_room_for(&self, now: Now, id: NodeId, addr: SocketAddr) -> bool {
+    pub(super) fn has_room_for(&self, now: Instant, id: NodeId, addr: SocketAddr) -> bool {
         let Some(index) = (id != self.own).then(|| self.index(id)) else { return false };
         let one_host = |n: &Node| n.addr.ip() == addr.ip() && !is_local(addr.ip());
         let known = self
@@ -231,7 +231,7 @@ impl Table {
     }
 
     /// The nodes nearest to a place: good ones, and questionable ones where these do not suffice.
-    pub(super) fn nearest(&self, now: Now, target: NodeId, most: usize) -> Vec<Node> {
+    pub(super) fn nearest(&self, now: Instant, target: NodeId, most: usize) -> Vec<Node> {
         let alive = self.iter().filter(|n| n.health(now) != Health::Bad);
         let mut nodes: Vec<(Distance, &Node)> = alive.map(|n| (n.id.distance(target), n)).collect();
         if nodes.iter().filter(|(_, n)| n.health(now) == Health::Good).count() >= most {
@@ -246,17 +246,17 @@ impl Table {
     }
 
     /// Nodes that are good now.
-    pub(super) fn good(&self, now: Now) -> impl Iterator<Item = &Node> {
+    pub(super) fn good(&self, now: Instant) -> impl Iterator<Item = &Node> {
         self.iter().filter(move |n| n.health(now) == Health::Good)
     }
 
     /// When a node has been silent for so long that it should be asked.
-    pub(super) fn next_ping(&self) -> Now {
-        self.iter().map(Node::due).min().unwrap_or(Now::NEVER)
+    pub(super) fn next_ping(&self) -> Instant {
+        self.iter().map(Node::due).min().unwrap_or(Instant::NEVER)
     }
 
     /// The node that should be asked whether it is still there; it counts as asked.
-    pub(super) fn ping(&mut self, now: Now) -> Option<SocketAddr> {
+    pub(super) fn ping(&mut self, now: Instant) -> Option<SocketAddr> {
         let nodes = self.buckets.iter_mut().flat_map(|b| &mut b.nodes);
         let node = nodes.min_by_key(|n| n.due()).filter(|n| n.due() <= now)?;
         node.pinged_at = now;
@@ -264,13 +264,13 @@ impl Table {
     }
 
     /// When a bucket has been quiet for so long that it is refreshed.
-    pub(super) fn next_refresh(&self) -> Now {
-        self.buckets.iter().map(|b| b.changed_at() + limits::DHT_QUIET).min().unwrap_or(Now::NEVER)
+    pub(super) fn next_refresh(&self) -> Instant {
+        self.buckets.iter().map(|b| b.changed_at() + limits::DHT_QUIET).min().unwrap_or(Instant::NEVER)
     }
 
     /// A place in the bucket that has been quiet for too long; it counts as refreshed.
-    pub(super) fn refresh(&mut self, now: Now, rng: &mut Rng) -> Option<NodeId> {
-        let quiet = |b: &Bucket| b.changed_at() + limits::DHT_QUIET <= now;
+    pub(super) fn refresh(&mut self, now: Instant, rng: &mut Rng) -> Option<NodeId> {
+        let quiet = |b: &NodeBucket| b.changed_at() + limits::DHT_QUIET <= now;
         let depth = self.buckets.iter().position(quiet)?;
         self.buckets[depth].refreshed_at = now;
         Some(self.own.random_at(depth as u32, rng))

@@ -1,8 +1,8 @@
 //! One node among strangers: what it says, what it believes, and what it does not (hazards D1 to D9).
 
-use super::core::{Announce, Dht, DhtAction, DhtConfig};
+use super::node::{Announce, Dht, DhtAction, DhtConfig};
 use crate::engine::limits;
-use crate::units::{InfoHash, NodeId, Now, Rng};
+use crate::units::{InfoHash, Instant, NodeId, Rng};
 use crate::wire::krpc::{
     Body, Packet, Query, Question, ReplyParts, Want, parse, write_error, write_node, write_query, write_reply,
 };
@@ -12,8 +12,8 @@ use std::time::Duration;
 pub(super) const HASH: InfoHash = InfoHash([7; 20]);
 const CONFIG: DhtConfig = DhtConfig { seed: 1, port: 6881, read_only: false };
 
-pub(super) fn at(s: u64) -> Now {
-    Now::from_micros(s * 1_000_000)
+pub(super) fn at(s: u64) -> Instant {
+    Instant::from_micros(s * 1_000_000)
 }
 
 pub(super) fn addr(n: usize) -> SocketAddr {
@@ -33,7 +33,7 @@ pub(super) fn sent(out: &[DhtAction]) -> Vec<(SocketAddr, &[u8])> {
     out.iter().filter_map(of).collect()
 }
 
-pub(super) fn ask(dht: &mut Dht, now: Now, from: SocketAddr, question: Question<'_>) -> Vec<DhtAction> {
+pub(super) fn ask(dht: &mut Dht, now: Instant, from: SocketAddr, question: Question<'_>) -> Vec<DhtAction> {
     let (mut bytes, mut out) = (Vec::new(), Vec::new());
     let query = Query { id: NodeId([9; 20]), want: Want::default(), question };
     write_query(b"q1", &query, true, &mut bytes);
@@ -265,7 +265,7 @@ fn a_search_waits_for_the_first_node_and_ends_at_once_where_there_is_none() {
     let (mut dht, mut out) = (Dht::new(at(0), CONFIG), Vec::new());
     dht.search(at(0), HASH, None, &mut out);
     assert_eq!(out, [DhtAction::Done { info_hash: HASH }]);
-    assert_eq!(dht.next_deadline(), Now::NEVER);
+    assert_eq!(dht.next_deadline(), Instant::NEVER);
     out.clear();
     dht.add_router(at(1), addr(1));
     dht.search(at(1), HASH, None, &mut out);

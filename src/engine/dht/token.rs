@@ -4,7 +4,7 @@
 //! is nothing to store and nothing to renew; nobody finds the seed out from tokens, because SHA-1 goes one way.
 
 use crate::engine::limits;
-use crate::units::Now;
+use crate::units::Instant;
 use sha1::{Digest, Sha1};
 use std::net::IpAddr;
 
@@ -23,12 +23,12 @@ impl Tokens {
     }
 
     /// The token for `ip` now.
-    pub(super) fn give(&self, now: Now, ip: IpAddr) -> [u8; TOKEN_BYTES] {
+    pub(super) fn give(&self, now: Instant, ip: IpAddr) -> [u8; TOKEN_BYTES] {
         self.token(period(now), ip)
     }
 
     /// Whether `token` was given to `ip`, under the present secret or the one before.
-    pub(super) fn knows(&self, now: Now, ip: IpAddr, token: &[u8]) -> bool {
+    pub(super) fn knows(&self, now: Instant, ip: IpAddr, token: &[u8]) -> bool {
         let period = period(now);
         token == self.token(period, ip) || period.checked_sub(1).is_some_and(|before| token == self.token(before, ip))
     }
@@ -44,7 +44,7 @@ impl Tokens {
     }
 }
 
-fn period(now: Now) -> u64 {
+fn period(now: Instant) -> u64 {
     now.as_micros() / limits::DHT_SECRET.as_micros() as u64
 }
 
@@ -57,8 +57,8 @@ pub(super) fn digest(parts: &[&[u8]]) -> [u8; 20] {
 mod tests {
     use super::*;
 
-    fn at(s: u64) -> Now {
-        Now::from_micros(s * 1_000_000)
+    fn at(s: u64) -> Instant {
+        Instant::from_micros(s * 1_000_000)
     }
 
     #[test]

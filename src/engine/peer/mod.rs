@@ -1,17 +1,17 @@
 //! One connection: what it said, what it may do, what it owes us and we owe it.
 
 mod allowed_fast;
-mod window;
+mod request_queue;
 
 pub use allowed_fast::allowed_fast;
-pub use window::{Asked, Window};
+pub use request_queue::{RequestQueue, RequestState};
 
 use super::action::{Action, Actions};
-use super::early::Early;
+use super::deferred::DeferredMessages;
 use super::limits;
 use super::policy::Policy;
-use super::torrent::{Asker, Heard};
-use crate::units::{Bitfield, BlockSpan, Now, Origin, PeerId, PeerKey, PieceIndex, Rate, TorrentKey};
+use super::torrent::{PexCursor, PickInput};
+use crate::units::{Bitfield, BlockSpan, Instant, Origin, PeerId, PeerKey, PieceIndex, Rate, TorrentKey};
 use crate::wire::{Decoder, ExtensionIds, Message, Outbox, ReadAhead};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -74,20 +74,20 @@ pub struct Peer {
     /// How far the connection is.
     pub phase: Phase,
     /// When this phase began.
-    pub since: Now,
+    pub since: Instant,
     /// When the last byte came.
-    pub last_in: Now,
+    pub last_in: Instant,
     /// When the last byte went.
-    pub last_out: Now,
+    pub last_out: Instant,
     /// When either side last wanted something.
-    pub last_wanted: Now,
+    pub last_wanted: Instant,
     /// What goes out.
     pub outbox: Outbox,
     flush_queued: bool,
     /// `want` said Pause, and nothing has woken it since.
-    pub parked: bool,
+    pub read_paused: bool,
     /// An upload limit held its blocks back.
-    pub starved: bool,
+    pub upload_throttled: bool,
     /// The payload that is coming in.
     pub reading: Reading,
     /// What it calls itself.
@@ -99,7 +99,7 @@ pub struct Peer {
     /// It was counted as a seed when it said what it has.
     pub joined_as_seed: bool,
     /// It has said what it has, or something else first.
-    pub spoke: bool,
+    pub sent_have_info: bool,
     /// We do not serve it.
     pub we_choke: bool,
     /// It has what we want.
@@ -109,9 +109,9 @@ pub struct Peer {
     /// We have what it wants.
     pub they_want: bool,
     /// Pieces that it has and we miss.
-    pub useful: u32,
+    pub wanted_pieces: u32,
     /// What it owes us.
-    pub window: Window,
+    pub requests: RequestQueue,
     /// What it sends; bytes of payload.
     pub down: Rate,
     /// What we send; bytes of payload.
@@ -123,7 +123,7 @@ pub struct Peer {
     /// Pieces that it suggested.
     pub suggested: Vec<PieceIndex>,
     /// When we last choked or unchoked it.
-    pub choke_changed: Now,
+    pub choke_changed: Instant,
     /// Bytes sent since then.
     pub sent_since_change: u64,
     /// Requests that could not be served.
@@ -133,30 +133,37 @@ pub struct Peer {
     /// Requests that it rejected since its last block.
     pub rejects: u32,
     /// When the leased block that comes in began.
-    pub block_began: Now,
+    pub block_began: Instant,
     /// It has said how it sees our address; once is enough.
-    pub told_our_ip: bool,
+    pub reported_our_ip: bool,
     /// It has said where its node of the DHT is; once is enough.
-    pub told_dht_port: bool,
+    pub reported_dht_port: bool,
     /// The port that it listens at, as it says.
-    pub listens_at: Option<u16>,
+    pub listen_port: Option<u16>,
     /// Others are told of it.
-    pub named: bool,
+    pub advertised: bool,
     /// What it was told of others.
-    pub exchange: Heard,
+    pub pex_cursor: PexCursor,
     /// Message ids of the extensions that it speaks.
     pub extensions: ExtensionIds,
     /// It says that it wants nothing more of anybody (BEP 21).
     pub upload_only: bool,
     /// What we last told it of ourselves in that; `None`: it does not speak the extension protocol.
-    pub told_upload_only: Option<bool>,
+    pub sent_upload_only: Option<bool>,
     /// What it said before the torrent's shape was known.
-    pub early: Early,
+    pub deferred: DeferredMessages,
 }
 
 impl Peer {
     /// A peer of which nothing is known but its address.
-    pub fn new(now: Now, key: PeerKey, addr: SocketAddr, origin: Origin, torrent: Option<TorrentKey>, policy: &Policy) -> Peer {
+    pub fn new(
+        now: Instant,
+        key: PeerKey,
+        addr: SocketAddr,
+        origin: Origin,
+        torrent: Option<TorrentKey>,
+        policy: &Policy,
+    ) -> Peer {
         let dialed = origin != Origin::Incoming;
         Peer {
             key,
@@ -171,20 +178,20 @@ impl Peer {
             last_wanted: now,
             outbox: Outbox::default(),
             flush_queued: false,
-            parked: false,
-            starved: false,
+            read_paused: false,
+            upload_throttled: false,
             reading: Reading::Nothing,
             id: None,
             fast: false,
             has: Bitfield::empty(0),
             joined_as_seed: false,
-            spoke: false,
+            sent_have_info: false,
             we_choke: true,
             we_want: false,
             they_choke: true,
             they_want: false,
-            useful: 0,
-            window: Window::new(policy.window, policy.snub_after),
+            wanted_pieces: 0,
+            requests: RequestQueue::new(policy.window, policy.snub_after),
             down: Rate::default(),
             up: Rate::default(),
             fast_to_us: Vec::new(),
@@ -196,15 +203,15 @@ impl Peer {
             unasked_blocks: 0,
             rejects: 0,
             block_began: now,
-            told_our_ip: false,
-            told_dht_port: false,
-            listens_at: None,
-            named: false,
-            exchange: Heard::default(),
+            reported_our_ip: false,
+            reported_dht_port: false,
+            listen_port: None,
+            advertised: false,
+            pex_cursor: PexCursor::default(),
             extensions: ExtensionIds::default(),
             upload_only: false,
-            told_upload_only: None,
-            early: Early::default(),
+            sent_upload_only: None,
+            deferred: DeferredMessages::default(),
         }
     }
 
@@ -229,11 +236,11 @@ impl Peer {
 
     /// How far the stream may be read along with framing: no further than a block's header while blocks may come.
     pub fn read_ahead(&self) -> ReadAhead {
-        if self.window.owed() > 0 { ReadAhead::Header } else { ReadAhead::Full }
+        if self.requests.in_flight() > 0 { ReadAhead::Header } else { ReadAhead::Full }
     }
 
     /// Says whether we want something of it, if that changed.
-    pub fn set_we_want(&mut self, now: Now, want: bool, out: &mut Actions) {
+    pub fn set_we_want(&mut self, now: Instant, want: bool, out: &mut Actions) {
         if self.we_want != want && self.phase == Phase::Up {
             self.we_want = want;
             self.last_wanted = now;
@@ -242,7 +249,7 @@ impl Peer {
     }
 
     /// Begins or ends serving it. What it had asked for and has not begun is dropped, or rejected (BEP 6).
-    pub fn set_we_choke(&mut self, now: Now, choke: bool, out: &mut Actions) {
+    pub fn set_we_choke(&mut self, now: Instant, choke: bool, out: &mut Actions) {
         if self.we_choke == choke {
             return;
         }
@@ -265,60 +272,60 @@ impl Peer {
     }
 
     /// What the picker has to know of it.
-    pub fn as_asker(&self, is_fast: bool) -> Asker<'_> {
-        Asker {
+    pub fn pick_input(&self, is_fast: bool) -> PickInput<'_> {
+        PickInput {
             peer: self.key,
             has: &self.has,
             only: self.they_choke.then_some(self.fast_to_us.as_slice()),
             suggested: &self.suggested,
-            at: self.window.at(),
+            at: self.requests.at(),
             is_fast,
         }
     }
 
     /// When something has to be said or done about its silence, and ours.
-    pub fn next_deadline(&self) -> Now {
+    pub fn next_deadline(&self) -> Instant {
         match self.phase {
             Phase::Connecting => self.since + limits::CONNECT_TIMEOUT,
             Phase::Handshaking => self.since + limits::HANDSHAKE_TIMEOUT,
             Phase::Up => (self.last_in + limits::IDLE_TIMEOUT)
                 .min(self.last_out + limits::KEEP_ALIVE)
-                .min(self.window.snub_at())
+                .min(self.requests.snub_at())
                 .min(self.block_due())
                 .min(self.uninteresting_at()),
         }
     }
 
     /// The block that comes in under its lease, and the time in which the rest of it may be expected.
-    pub fn being_sent(&self, now: Now) -> Option<(BlockSpan, Duration)> {
+    pub fn being_sent(&self, now: Instant) -> Option<(BlockSpan, Duration)> {
         let Reading::Block { rest, block, .. } = self.reading else { return None };
         let wait = Duration::from_micros(u64::from(rest.len()) * 1_000_000 / self.down.per_second(now).max(1));
         Some((block, wait.max(now.since(self.last_in))))
     }
 
     /// When the block that comes in has taken too long.
-    pub fn block_due(&self) -> Now {
+    pub fn block_due(&self) -> Instant {
         match self.reading {
             Reading::Block { .. } => self.block_began + limits::BLOCK_TIMEOUT,
-            _ => Now::NEVER,
+            _ => Instant::NEVER,
         }
     }
 
     /// Whether it is our limit or our disk that keeps us from reading, and not its own refusal to read.
     pub fn is_held_back(&self) -> bool {
-        self.parked && self.outbox.control_bytes() <= limits::OUTBOX_STOP_READING_BYTES
+        self.read_paused && self.outbox.control_bytes() <= limits::OUTBOX_STOP_READING_BYTES
     }
 
     /// Its silence until now was our doing.
-    pub fn excuse(&mut self, now: Now) {
-        self.window.excuse(now);
+    pub fn reset_timeouts(&mut self, now: Instant) {
+        self.requests.reset_timeouts(now);
         (self.last_in, self.block_began) = (now, now);
     }
 
     /// When nobody will have wanted anything for too long.
-    pub fn uninteresting_at(&self) -> Now {
+    pub fn uninteresting_at(&self) -> Instant {
         match self.we_want || self.they_want {
-            true => Now::NEVER,
+            true => Instant::NEVER,
             false => self.last_wanted + limits::UNINTERESTING_TIMEOUT,
         }
     }

@@ -9,8 +9,8 @@ mod puppet;
 
 pub use puppet::{METADATA_ID, PEX_ID, Puppet, Said, block, handshake, header, raw};
 
-use super::{Action, Actions, Close, Engine, EngineConfig, Notice, Policy, Shape, TorrentSpec};
-use crate::units::{BLOCK_LEN, Bitfield, Geometry, InfoHash, Now, PeerId, PeerKey, PieceIndex, Rng, TorrentKey};
+use super::{Action, Actions, DisconnectReason, Engine, EngineConfig, Notice, Policy, TorrentInfo, TorrentSpec};
+use crate::units::{BLOCK_LEN, Bitfield, Geometry, InfoHash, Instant, PeerId, PeerKey, PieceIndex, Rng, TorrentKey};
 use crate::wire::{Message, RawSpan};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -39,7 +39,7 @@ pub struct Setup {
 
 pub struct World {
     pub engine: Engine,
-    pub now: Now,
+    pub now: Instant,
     pub torrent: TorrentKey,
     pub geometry: Geometry,
     pub puppets: BTreeMap<PeerKey, Puppet>,
@@ -95,7 +95,7 @@ impl World {
         };
         let spec = TorrentSpec {
             info_hash: HASH,
-            shape: Some(Shape { geometry, wanted: Bitfield::full(geometry.pieces()), private: false, info: None }),
+            shape: Some(TorrentInfo { geometry, wanted: Bitfield::full(geometry.pieces()), private: false, info: None }),
             trackers: Vec::new(),
             peers: Vec::new(),
             sequential: false,
@@ -105,7 +105,7 @@ impl World {
         let have = Bitfield::empty(geometry.pieces());
         let mut s = Setup { have, config, spec, slow_disk: false, cut: None };
         change(&mut s);
-        let now = Now::from_micros(1_000_000);
+        let now = Instant::from_micros(1_000_000);
         let rng = Rng::new(s.config.seed);
         let mut engine = Engine::new(s.config);
         let known = s.spec.shape.is_some();
@@ -269,7 +269,7 @@ impl World {
     }
 
     /// Why the engine hung up while it read.
-    pub fn why(&self, p: PeerKey) -> Option<Close> {
+    pub fn why(&self, p: PeerKey) -> Option<DisconnectReason> {
         self.puppets[&p].closed.flatten()
     }
 

@@ -1,7 +1,7 @@
 //! The other end of a connection: bytes on their way, and what was heard in them.
 
 use super::HASH;
-use crate::engine::Close;
+use crate::engine::DisconnectReason;
 use crate::units::{BLOCK_LEN, PeerId};
 use crate::wire::{Decoder, Frame, Handshake, Message, RawSpan, ReadAhead};
 use std::collections::VecDeque;
@@ -43,7 +43,7 @@ pub struct Puppet {
     pub reads: bool,
     pub up: bool,
     /// Ended, and why if the engine said so by an error.
-    pub closed: Option<Option<Close>>,
+    pub closed: Option<Option<DisconnectReason>>,
     heard: Decoder,
     pub requests: Vec<RawSpan>,
 }

@@ -1,7 +1,7 @@
 //! Payload that comes in: P8, P9, P23, P24, leases, endgame, snubs, and blocks that never end.
 
 use crate::engine::testing::{Job, PIECE_LEN, Said, World, block, header, raw};
-use crate::engine::{Close, HashVerdict, Misconduct, WindowRule, limits};
+use crate::engine::{DisconnectReason, HashVerdict, ProtocolViolation, WindowRule, limits};
 use crate::units::{BLOCK_LEN, Bitfield, Geometry};
 use crate::wire::{Message, RawSpan};
 
@@ -19,7 +19,7 @@ fn p8_blocks_that_nobody_asked_for_are_dropped_and_end_the_connection_in_the_end
     }
     assert_eq!(wasted(&w), u64::from(limits::UNASKED_BLOCKS * BLOCK_LEN));
     w.send_block(p, block(0, 0));
-    assert_eq!(w.why(p), Some(Misconduct::Unasked(limits::UNASKED_BLOCKS + 1).into()));
+    assert_eq!(w.why(p), Some(ProtocolViolation::Unasked(limits::UNASKED_BLOCKS + 1).into()));
     assert!(w.content.iter().all(|b| *b == 0), "nothing was written");
 }
 
@@ -131,10 +131,10 @@ fn p23_a_peer_that_sends_nothing_is_snubbing_after_twenty_seconds_and_its_blocks
     let snub = w.server(1);
     let asked = w.requests(snub);
     w.pass(19.0);
-    assert!(!w.engine.connections.get(snub).unwrap().peer.window.is_snubbed());
+    assert!(!w.engine.connections.get(snub).unwrap().peer.requests.is_snubbed());
     w.pass(2.0);
     let peer = &w.engine.connections.get(snub).unwrap().peer;
-    assert!(peer.window.is_snubbed() && peer.window.owed() <= 1);
+    assert!(peer.requests.is_snubbed() && peer.requests.in_flight() <= 1);
     w.send_block(snub, asked[0]);
     assert!(w.is_open(snub) && wasted(&w) == 0, "its late answer is no offence, and of use");
     let q = w.server(2);
@@ -317,5 +317,5 @@ fn a_piece_that_is_good_is_told_to_those_who_lack_it() {
     assert_eq!(w.puppets[&p].closed, Some(None), "two seeds have nothing to say to each other");
     let seed = w.greeted(3);
     w.say(seed, &[Message::HaveAll]);
-    assert_eq!(w.why(seed), Some(Close::Uninteresting));
+    assert_eq!(w.why(seed), Some(DisconnectReason::Uninteresting));
 }

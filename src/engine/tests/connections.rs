@@ -1,7 +1,7 @@
 //! Who is connected: P13, P19, dials and their failures, boredom, and the end of everything.
 
 use crate::engine::testing::{Said, World, handshake};
-use crate::engine::{Action, Close, DialFailure, limits};
+use crate::engine::{Action, DialFailure, DisconnectReason, limits};
 use crate::units::{Bitfield, PeerId};
 use crate::wire::{Handshake, Message};
 use std::net::SocketAddr;
@@ -50,9 +50,9 @@ fn p13_connections_from_one_address_have_a_limit() {
 #[test]
 fn p13_connections_that_do_not_say_who_they_are_have_a_limit_and_the_oldest_gives_way() {
     let mut w = World::leech();
-    let all: Vec<_> = (0..limits::UNNAMED_INCOMING).map(|n| w.connect(n as u8)).collect();
+    let all: Vec<_> = (0..limits::INCOMING_WITHOUT_HANDSHAKE).map(|n| w.connect(n as u8)).collect();
     let newcomer = w.connect(200);
-    assert_eq!((w.why(all[0]), w.engine.connections()), (None, limits::UNNAMED_INCOMING));
+    assert_eq!((w.why(all[0]), w.engine.connections()), (None, limits::INCOMING_WITHOUT_HANDSHAKE));
     assert!(!w.is_open(all[0]) && w.is_open(all[1]));
     w.send(newcomer, &named(1));
     assert!(w.is_open(newcomer), "whoever says who it is has no part in that");
@@ -74,7 +74,7 @@ fn p13_a_host_with_many_connections_that_do_not_say_who_they_are_takes_room_from
     }
     w.send(honest, &named(1));
     assert!(w.is_open(honest) && w.heard(honest).contains(&Said::Handshake));
-    assert!(w.engine.connections() <= limits::UNNAMED_INCOMING + 1);
+    assert!(w.engine.connections() <= limits::INCOMING_WITHOUT_HANDSHAKE + 1);
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn p13_a_torrent_that_is_full_lets_nobody_in() {
         w.peer(host);
     }
     let p = w.greeted(4);
-    assert_eq!(w.why(p), Some(Close::Full));
+    assert_eq!(w.why(p), Some(DisconnectReason::Full));
     assert!(w.puppets[&p].from_engine.is_empty());
 }
 
@@ -107,12 +107,12 @@ fn p13_a_storm_of_connections_leaves_nothing_behind() {
 fn p19_we_do_not_talk_to_ourselves() {
     let (mut w, p) = dialing(1);
     w.send(p, &named(0x55));
-    assert_eq!(w.why(p), Some(Close::Ourselves));
+    assert_eq!(w.why(p), Some(DisconnectReason::Ourselves));
     w.pass(3600.0);
     assert_eq!(w.dials.len(), 1, "nor dial ourselves again");
     let q = w.connect(1);
     w.send(q, &named(0x55));
-    assert_eq!(w.why(q), Some(Close::Ourselves));
+    assert_eq!(w.why(q), Some(DisconnectReason::Ourselves));
     assert!(w.puppets[&q].from_engine.is_empty());
 }
 
@@ -121,7 +121,7 @@ fn p19_a_second_connection_of_the_same_peer_is_dropped() {
     let mut w = World::leech();
     let (p, q) = (w.peer(1), w.connect(2));
     w.send(q, &named(1));
-    assert_eq!(w.why(q), Some(Close::Duplicate));
+    assert_eq!(w.why(q), Some(DisconnectReason::Duplicate));
     assert!(w.is_open(p));
 }
 
@@ -151,7 +151,7 @@ fn a_torrent_other_than_the_one_dialed_for_is_refused() {
         dht: false,
     };
     w.send(p, &other.to_bytes());
-    assert_eq!(w.why(p), Some(Close::WrongTorrent));
+    assert_eq!(w.why(p), Some(DisconnectReason::WrongTorrent));
 }
 
 #[test]
@@ -273,7 +273,7 @@ fn a_removed_torrent_is_unknown_and_late_answers_find_nobody() {
     w.turn();
     assert_eq!(w.engine.have(w.torrent), None);
     let q = w.greeted(2);
-    assert_eq!(w.why(q), Some(Close::UnknownTorrent));
+    assert_eq!(w.why(q), Some(DisconnectReason::UnknownTorrent));
 }
 
 #[test]

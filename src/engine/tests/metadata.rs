@@ -1,7 +1,7 @@
 //! Torrents that are known by their hash alone, and metadata for others: P17, M9 up to the point where it is read.
 
 use crate::engine::testing::{METADATA_ID, PIECE_LEN, Said, World};
-use crate::engine::{Action, Close, Shape, limits};
+use crate::engine::{Action, DisconnectReason, TorrentInfo, limits};
 use crate::units::{Bitfield, Geometry, InfoHash, PeerId, PeerKey};
 use crate::wire::{ExtendedHandshake, ExtensionIds, Handshake, METADATA_PIECE_LEN, Message, MetadataMessage};
 use sha1::{Digest, Sha1};
@@ -77,7 +77,7 @@ fn handed_on(w: &World) -> Vec<Arc<[u8]>> {
 /// What the session does with it: it is read, and the disk is looked at.
 fn understand(w: &mut World, have: Bitfield) {
     let geometry = Geometry::new(4 * PIECE_LEN, PIECE_LEN).unwrap();
-    let shape = Shape { geometry, wanted: Bitfield::full(4), private: false, info: Some(info().into()) };
+    let shape = TorrentInfo { geometry, wanted: Bitfield::full(4), private: false, info: Some(info().into()) };
     w.engine.on_metadata(w.now, w.torrent, shape, &mut w.out);
     w.engine.on_opened(w.now, w.torrent, have, &mut w.out);
     w.turn();
@@ -112,7 +112,7 @@ fn what_is_wanted_may_be_said_again_until_the_torrent_is_open() {
     w.say(p, &[Message::HaveAll, Message::Unchoke]);
     answer(&mut w, &[(p, &info)]);
     let geometry = Geometry::new(4 * PIECE_LEN, PIECE_LEN).unwrap();
-    let shape = |bits| Shape { geometry, wanted: Bitfield::from_wire(&[bits], 4).unwrap(), private: false, info: None };
+    let shape = |bits| TorrentInfo { geometry, wanted: Bitfield::from_wire(&[bits], 4).unwrap(), private: false, info: None };
     w.engine.on_metadata(w.now, w.torrent, shape(0b1111_0000), &mut w.out);
     w.turn();
     w.engine.on_metadata(w.now, w.torrent, shape(0b0010_0000), &mut w.out);
@@ -164,7 +164,7 @@ fn p17_who_is_proven_to_lie_is_let_go_and_not_asked_again_under_another_connecti
     assert!(!w.is_open(liar));
     assert_eq!(w.banned(), [1]);
     let again = speaker(&mut w, 1, Some(truth.len() as u32));
-    assert_eq!(w.why(again), Some(Close::Banned));
+    assert_eq!(w.why(again), Some(DisconnectReason::Banned));
     let good = speaker(&mut w, 2, Some(truth.len() as u32));
     answer(&mut w, &[(good, &truth)]);
     assert_eq!(handed_on(&w), [Arc::from(truth)]);
@@ -186,14 +186,14 @@ fn p17_who_spoiled_a_whole_of_several_is_found_before_anybody_is_let_go() {
 fn r6_bitfields_that_nobody_can_check_are_bounded_and_heard_another_time() {
     let mut w = magnet();
     let info = info();
-    let long = vec![0xff; limits::EARLY_BITFIELDS_BYTES / 4];
+    let long = vec![0xff; limits::DEFERRED_BITFIELDS_BYTES / 4];
     let peers: Vec<PeerKey> = (1..=12).map(|host| speaker(&mut w, host, Some(info.len() as u32))).collect();
-    let kept = |w: &World| w.engine.torrents.get(w.torrent).unwrap().early_bits.bytes();
+    let kept = |w: &World| w.engine.torrents.get(w.torrent).unwrap().deferred_bitfields.bytes();
     for p in &peers[..9] {
         w.say(*p, &[Message::Bitfield { bytes: &long }]);
     }
     w.say(peers[9], &[Message::Bitfield { bytes: &[0b1111_0000] }]);
-    assert_eq!(kept(&w), limits::EARLY_BITFIELDS_BYTES, "four are kept");
+    assert_eq!(kept(&w), limits::DEFERRED_BITFIELDS_BYTES, "four are kept");
     w.lose(peers[0]);
     assert_eq!(kept(&w), 3 * long.len(), "who goes takes it along");
     w.say(peers[11], &[Message::Bitfield { bytes: &[0b0100_0000] }, Message::Unchoke]);

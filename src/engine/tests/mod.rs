@@ -1,16 +1,16 @@
 //! The engine against puppets: one file for each kind of trouble, tests named after the hazard they stand for.
 
-mod blame;
 mod blocks;
-mod changes;
+mod choking;
 mod connections;
-mod finding;
-mod local;
+mod dht_client;
+mod lsd;
 mod metadata;
 mod pex;
 mod policy;
-mod scraping;
+mod scrape;
+mod smart_ban;
 mod streams;
 mod swarm;
 mod trackers;
-mod uploads;
+mod upload_only;

@@ -7,9 +7,9 @@ use crate::wire::{ExtendedHandshake, ExtensionIds, Handshake, Message, PEX_REACH
 use std::net::SocketAddr;
 
 /// Somebody who speaks of peers, at 20.0.0.`host`, and says that it listens at this port.
-fn speaker(w: &mut World, host: u8, listens_at: Option<u16>) -> PeerKey {
+fn speaker(w: &mut World, host: u8, listen_port: Option<u16>) -> PeerKey {
     let p = w.connect_from(SocketAddr::from(([20, 0, 0, host], 50_000)));
-    greet(w, p, host, listens_at);
+    greet(w, p, host, listen_port);
     p
 }
 
@@ -125,7 +125,7 @@ fn p18_floods_count_a_few_times_and_one_host_once() {
         let fifty: Vec<_> = (0..50).map(|n| host(message * 50 + n)).collect();
         tell(&mut w, a, &fifty, 0);
     }
-    assert_eq!(known(&w), 50 * limits::PEX_HEARD_AT_ONCE as usize);
+    assert_eq!(known(&w), 50 * limits::PEX_ACCEPT_BURST as usize);
     w.pass(60.0);
     let before = known(&w);
     let ports: Vec<_> = (1..50).map(|port| SocketAddr::from(([31, 0, 0, 1], port))).collect();

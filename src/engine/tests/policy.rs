@@ -1,7 +1,7 @@
 //! The policy: each of its fields is set to something that rill does not do, and the engine does it.
 
 use crate::engine::testing::{PIECE_LEN, Said, World, block};
-use crate::engine::{Action, Endgame, Misconduct, Picking, Policy, WindowRule};
+use crate::engine::{Action, Endgame, Picking, Policy, ProtocolViolation, WindowRule};
 use crate::units::{BLOCK_LEN, Bitfield, Geometry, PeerKey, Rng};
 use crate::wire::Message;
 use proptest::prelude::*;
@@ -44,7 +44,7 @@ fn unchoked(w: &World) -> usize {
 }
 
 fn is_snubbed(w: &World, p: PeerKey) -> bool {
-    w.engine.connections.get(p).unwrap().peer.window.is_snubbed()
+    w.engine.connections.get(p).unwrap().peer.requests.is_snubbed()
 }
 
 // ---- endgame ----------------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ fn a_silent_peer_is_a_snubber_when_the_policy_says_so_and_never_without_it() {
     let p = w.server(1);
     w.pass(110.0);
     assert!(w.is_open(p) && !is_snubbed(&w, p));
-    assert!(w.engine.connections.get(p).unwrap().peer.window.owed() > 0);
+    assert!(w.engine.connections.get(p).unwrap().peer.requests.in_flight() > 0);
 }
 
 /// The first two pieces that are asked for when piece 7 of eight is rare; one pair for each of these seeds.
@@ -339,7 +339,7 @@ fn without_the_fast_extension_none_of_its_messages_is_sent_or_taken() {
         w.say(p, &[Message::Request(block(9, 0))]);
         assert_eq!(w.heard(p).contains(&Said::Reject(block(9, 0))), fast);
         w.say(p, &[Message::HaveNone]);
-        assert_eq!(w.why(p), (!fast).then(|| Misconduct::NotFast.into()));
+        assert_eq!(w.why(p), (!fast).then(|| ProtocolViolation::NotFast.into()));
     }
 }
 

@@ -1,13 +1,13 @@
 //! Framing, handshakes and the messages that say who has what: P1–P7, P11, P12, P15, P16.
 
 use crate::engine::testing::{HASH, Said, World, block, handshake, header, raw};
-use crate::engine::{Close, Misconduct, limits};
+use crate::engine::{DisconnectReason, ProtocolViolation, limits};
 use crate::units::{Bitfield, Geometry, PeerId};
 use crate::wire::{FrameError, Handshake, MAX_BLOCK_LEN, Message};
 
 fn frame_error(w: &World, p: crate::units::PeerKey) -> Option<FrameError> {
     match w.why(p) {
-        Some(Close::Misconduct(Misconduct::Frame(e))) => Some(e),
+        Some(DisconnectReason::ProtocolViolation(ProtocolViolation::Frame(e))) => Some(e),
         _ => None,
     }
 }
@@ -95,7 +95,7 @@ fn p6_a_have_of_no_piece_ends_the_connection() {
         let mut w = World::leech();
         let p = w.peer(1);
         w.say(p, &[Message::Have { piece }]);
-        assert_eq!(w.why(p), Some(Misconduct::NoSuchPiece(piece).into()));
+        assert_eq!(w.why(p), Some(ProtocolViolation::NoSuchPiece(piece).into()));
     }
 }
 
@@ -109,7 +109,7 @@ fn p6_the_same_have_twice_counts_once() {
     w.say(q, &[Message::Unchoke]);
     w.serve_all(q);
     assert_eq!(w.have(), [1]);
-    assert!(!w.engine.connections.get(q).unwrap().peer.we_want, "nothing of it is useful any more");
+    assert!(!w.engine.connections.get(q).unwrap().peer.we_want, "nothing of it is wanted_pieces any more");
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn p7_messages_of_the_fast_extension_without_agreement_end_the_connection() {
         let mut w = World::leech();
         let p = w.plain_peer(1);
         w.say(p, &[m]);
-        assert_eq!(w.why(p), Some(Misconduct::NotFast.into()), "{m:?}");
+        assert_eq!(w.why(p), Some(ProtocolViolation::NotFast.into()), "{m:?}");
     }
 }
 
@@ -159,12 +159,12 @@ fn p11_garbage_is_answered_with_silence() {
         (pstrlen(255), None),
         (interested, None),
         (vec![0x13; 68], None),
-        (other.to_bytes().to_vec(), Some(Close::UnknownTorrent)),
+        (other.to_bytes().to_vec(), Some(DisconnectReason::UnknownTorrent)),
     ] {
         let mut w = World::seed();
         let p = w.connect(1);
         w.send(p, &garbage);
-        let expected = why.unwrap_or(Misconduct::Frame(FrameError::NotHandshake).into());
+        let expected = why.unwrap_or(ProtocolViolation::Frame(FrameError::NotHandshake).into());
         assert_eq!(w.why(p), Some(expected), "{garbage:?}");
         assert!(w.puppets[&p].from_engine.is_empty(), "a byte of ours was sent");
         assert_eq!(w.engine.connections(), 0);
@@ -177,7 +177,7 @@ fn p11_a_paused_torrent_is_not_talked_about() {
     w.engine.pause(w.now, w.torrent, &mut w.out);
     let p = w.connect(1);
     w.send(p, &handshake(1, true));
-    assert_eq!(w.why(p), Some(Close::UnknownTorrent));
+    assert_eq!(w.why(p), Some(DisconnectReason::UnknownTorrent));
     assert!(w.puppets[&p].from_engine.is_empty());
 }
 

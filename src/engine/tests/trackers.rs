@@ -67,7 +67,7 @@ fn failed(w: &World) -> Option<&AnnounceError> {
 }
 
 /// Connects and answers the announce with one peer.
-fn converse(w: &mut World, from: &str) {
+fn start_udp_transaction(w: &mut World, from: &str) {
     let (_, connect) = only(w);
     hear(w, from, &[0, transaction(&connect), 1, 2], &[]);
     let (_, announce) = only(w);
@@ -148,14 +148,14 @@ fn k13_the_trackers_no_is_reported_and_the_next_question_waits() {
 #[test]
 fn a_connection_id_is_used_for_a_minute_and_not_longer() {
     let mut w = udp(&[TRACKER]);
-    converse(&mut w, TRACKER);
+    start_udp_transaction(&mut w, TRACKER);
     // A second torrent of the same tracker, half a minute later, and a third, two minutes later.
     for (n, after, connects) in [(1u8, 30.0, false), (2, 90.0, true)] {
         w.pass(after);
         w.log.clear();
         let mut spec = crate::engine::TorrentSpec {
             info_hash: crate::units::InfoHash([n; 20]),
-            shape: Some(crate::engine::Shape {
+            shape: Some(crate::engine::TorrentInfo {
                 geometry: w.geometry,
                 wanted: crate::units::Bitfield::full(4),
                 private: false,
@@ -210,7 +210,7 @@ fn tiers_fall_through_from_http_to_udp_and_peers_are_dialed() {
     w.pass(0.01);
     resolve(&mut w, &[TRACKER]);
     w.log.retain(|a| matches!(a, Action::Datagram { .. }));
-    converse(&mut w, TRACKER);
+    start_udp_transaction(&mut w, TRACKER);
     w.pass(1.0);
     assert_eq!(w.dials.iter().map(|(_, a)| *a).collect::<Vec<_>>(), [addr("1.2.3.4:80")]);
     // A late second answer to the same question changes nothing.
@@ -226,7 +226,7 @@ fn tiers_fall_through_from_http_to_udp_and_peers_are_dialed() {
 #[test]
 fn a_stopped_torrent_tells_the_udp_tracker_and_waits_five_seconds_at_most() {
     let mut w = udp(&[TRACKER]);
-    converse(&mut w, TRACKER);
+    start_udp_transaction(&mut w, TRACKER);
     w.log.clear();
     w.engine.shut_down(w.now, &mut w.out);
     w.turn();

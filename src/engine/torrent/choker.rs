@@ -6,11 +6,11 @@
 //! is optimistic, and whether giving counts. A pure function of what it is told.
 
 use crate::engine::{Policy, limits};
-use crate::units::{Now, PeerKey, Rng};
+use crate::units::{Instant, PeerKey, Rng};
 
 /// What the choker knows of one peer that wants something.
 #[derive(Clone, Copy, Debug)]
-pub struct Applicant {
+pub struct ChokeCandidate {
     /// Who.
     pub peer: PeerKey,
     /// Bytes a second that it gives us.
@@ -18,11 +18,11 @@ pub struct Applicant {
     /// We choke it now.
     pub we_choke: bool,
     /// When it was last choked or unchoked.
-    pub changed: Now,
+    pub changed: Instant,
     /// Bytes it got since it was unchoked.
     pub got: u64,
     /// When it connected.
-    pub since: Now,
+    pub since: Instant,
     /// It snubs us: no reward for that.
     pub snubs: bool,
 }
@@ -68,9 +68,9 @@ impl Choker {
     /// was not full although every slot was given: then there is one slot more.
     pub fn round(
         &mut self,
-        now: Now,
+        now: Instant,
         seeding: bool,
-        applicants: &[Applicant],
+        applicants: &[ChokeCandidate],
         upload_unused: bool,
         rng: &mut Rng,
     ) -> Vec<PeerKey> {
@@ -80,13 +80,13 @@ impl Choker {
             false if unchoked + 1 < self.slots => self.least,
             false => self.slots,
         };
-        let mut ranked: Vec<&Applicant> = applicants.iter().collect();
+        let mut ranked: Vec<&ChokeCandidate> = applicants.iter().collect();
         match seeding || !self.tit_for_tat {
             true => ranked.sort_by_key(|a| seeding_rank(now, a)),
             false => ranked.sort_by_key(|a| (a.snubs, std::cmp::Reverse(a.gives), a.we_choke, a.changed)),
         }
         let mut chosen: Vec<PeerKey> = ranked.iter().take(self.slots).map(|a| a.peer).collect();
-        let waiting: Vec<&Applicant> = ranked.iter().skip(self.slots).copied().collect();
+        let waiting: Vec<&ChokeCandidate> = ranked.iter().skip(self.slots).copied().collect();
         let kept = self.optimistic.filter(|p| waiting.iter().any(|a| a.peer == *p));
         self.optimistic = match kept {
             Some(p) if self.round % limits::OPTIMISTIC_ROUNDS != 0 => Some(p),
@@ -100,15 +100,15 @@ impl Choker {
 }
 
 /// Peers in the middle of their turn first, then those that waited longest.
-fn seeding_rank(now: Now, a: &Applicant) -> (bool, Now) {
+fn seeding_rank(now: Instant, a: &ChokeCandidate) -> (bool, Instant) {
     let in_turn = !a.we_choke && a.got < limits::SEED_TURN_BYTES && now.since(a.changed) < limits::SEED_TURN;
     // A peer whose turn is over stands behind everybody who was choked before it.
     let waits_since = if a.we_choke { a.changed } else { now };
-    (!in_turn, if in_turn { Now::ZERO } else { waits_since })
+    (!in_turn, if in_turn { Instant::ZERO } else { waits_since })
 }
 
-fn draw(now: Now, waiting: &[&Applicant], rng: &mut Rng) -> Option<PeerKey> {
-    let weight = |a: &&Applicant| if now.since(a.since) < limits::NEW_PEER { 3 } else { 1 };
+fn draw(now: Instant, waiting: &[&ChokeCandidate], rng: &mut Rng) -> Option<PeerKey> {
+    let weight = |a: &&ChokeCandidate| if now.since(a.since) < limits::NEW_PEER { 3 } else { 1 };
     let mut ticket = rng.below(waiting.iter().map(weight).sum());
     waiting
         .iter()
@@ -123,7 +123,7 @@ fn draw(now: Now, waiting: &[&Applicant], rng: &mut Rng) -> Option<PeerKey> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::Table;
+    use crate::units::SlotMap;
     use std::time::Duration;
 
     /// As rill chokes.
@@ -131,22 +131,22 @@ mod tests {
         Choker::new(&Policy::default())
     }
 
-    fn crowd(n: usize) -> Vec<Applicant> {
-        let mut t: Table<PeerKey, ()> = Table::default();
+    fn crowd(n: usize) -> Vec<ChokeCandidate> {
+        let mut t: SlotMap<PeerKey, ()> = SlotMap::default();
         (0..n)
-            .map(|i| Applicant {
+            .map(|i| ChokeCandidate {
                 peer: t.insert(()),
                 gives: i as u64,
                 we_choke: true,
-                changed: Now::ZERO,
+                changed: Instant::ZERO,
                 got: 0,
-                since: Now::ZERO,
+                since: Instant::ZERO,
                 snubs: false,
             })
             .collect()
     }
 
-    fn apply(crowd: &mut [Applicant], chosen: &[PeerKey], now: Now) {
+    fn apply(crowd: &mut [ChokeCandidate], chosen: &[PeerKey], now: Instant) {
         for a in crowd {
             let choke = !chosen.contains(&a.peer);
             if a.we_choke != choke {
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn leeching_the_best_givers_have_the_slots() {
         let crowd = crowd(20);
-        let chosen = choker().round(Now::ZERO, false, &crowd, false, &mut Rng::new(1));
+        let chosen = choker().round(Instant::ZERO, false, &crowd, false, &mut Rng::new(1));
         assert_eq!(chosen.len(), limits::UPLOAD_SLOTS + 1);
         for a in &crowd[12..] {
             assert!(chosen.contains(&a.peer));
@@ -170,7 +170,7 @@ mod tests {
         let mut crowd = crowd(20);
         crowd[19].snubs = true;
         let mut choker = choker();
-        let chosen = choker.round(Now::ZERO, false, &crowd, false, &mut Rng::new(1));
+        let chosen = choker.round(Instant::ZERO, false, &crowd, false, &mut Rng::new(1));
         assert!(!chosen.contains(&crowd[19].peer) || choker.optimistic() == Some(crowd[19].peer));
     }
 
@@ -178,7 +178,7 @@ mod tests {
     fn seeding_everybody_has_a_turn() {
         let mut crowd = crowd(40);
         let (mut choker, mut rng, mut served) = (choker(), Rng::new(1), std::collections::BTreeSet::new());
-        let mut now = Now::ZERO;
+        let mut now = Instant::ZERO;
         for _ in 0..40 {
             now = now + limits::CHOKE_ROUND;
             let chosen = choker.round(now, true, &crowd, false, &mut rng);
@@ -193,7 +193,7 @@ mod tests {
         let mut hits = 0;
         let rounds = 3000;
         let mut crowd = crowd(20);
-        let now = Now::ZERO + Duration::from_secs(1000);
+        let now = Instant::ZERO + Duration::from_secs(1000);
         crowd[0].since = now;
         let (mut choker, mut rng) = (choker(), Rng::new(1));
         for _ in 0..rounds {
@@ -216,8 +216,8 @@ mod tests {
         let (mut choker, mut rng) = (choker(), Rng::new(1));
         for i in 0..40 {
             let before = choker.slots();
-            let chosen = choker.round(Now::ZERO, false, &crowd, true, &mut rng);
-            apply(&mut crowd, &chosen, Now::ZERO);
+            let chosen = choker.round(Instant::ZERO, false, &crowd, true, &mut rng);
+            apply(&mut crowd, &chosen, Instant::ZERO);
             assert!(choker.slots() <= before + 1, "round {i}");
         }
         assert_eq!(choker.slots(), limits::UPLOAD_SLOTS_MAX);

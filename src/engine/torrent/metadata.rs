@@ -7,7 +7,7 @@
 //! No number that a peer wrote sizes anything: memory grows by the pieces that came.
 
 use crate::engine::limits;
-use crate::units::{Now, PeerKey};
+use crate::units::{Instant, PeerKey};
 use crate::wire::METADATA_PIECE_LEN;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub enum Metadata {
     /// All that we need of it, which is not for others.
     Kept,
     /// Nothing that could be believed.
-    Wanted(Fetch),
+    Wanted(MetadataFetch),
     /// All of it was handed on, and what it means is being found out.
     HandedOn,
 }
@@ -50,11 +50,11 @@ impl Metadata {
 
 /// A peer that says that it has the metadata.
 #[derive(Debug)]
-struct Source {
+struct MetadataPeer {
     size: u32,
-    owed: Vec<(u32, Now)>,
+    owed: Vec<(u32, Instant)>,
     /// It was silent, or refused: not asked before this.
-    not_before: Now,
+    not_before: Instant,
     lied: bool,
 }
 
@@ -69,17 +69,17 @@ struct Draft {
 
 /// The search for one torrent's metadata.
 #[derive(Debug, Default)]
-pub struct Fetch {
-    sources: BTreeMap<PeerKey, Source>,
+pub struct MetadataFetch {
+    sources: BTreeMap<PeerKey, MetadataPeer>,
     draft: Option<Draft>,
     /// A whole from several peers was wrong.
     one_at_a_time: bool,
 }
 
-impl Fetch {
+impl MetadataFetch {
     /// A peer says how long the metadata is.
     pub fn claims(&mut self, peer: PeerKey, size: u32) {
-        let source = Source { size, owed: Vec::new(), not_before: Now::ZERO, lied: false };
+        let source = MetadataPeer { size, owed: Vec::new(), not_before: Instant::ZERO, lied: false };
         let known = self.sources.entry(peer).or_insert(source);
         if known.size != size {
             // Two lengths: at least one of them is a lie.
@@ -95,7 +95,7 @@ impl Fetch {
     }
 
     /// The piece to ask this peer for now, if any.
-    pub fn ask(&mut self, now: Now, peer: PeerKey) -> Option<u32> {
+    pub fn ask(&mut self, now: Instant, peer: PeerKey) -> Option<u32> {
         self.choose_draft(now, peer);
         let source = self.sources.get(&peer).filter(|s| s.may_be_asked(now) && s.owed.len() < limits::METADATA_REQUESTS)?;
         let draft = self.draft.as_ref().filter(|d| d.size == source.size && d.only.is_none_or(|p| p == peer))?;
@@ -109,7 +109,7 @@ impl Fetch {
     }
 
     /// The peer will not send it.
-    pub fn rejected(&mut self, now: Now, peer: PeerKey, piece: u32) {
+    pub fn rejected(&mut self, now: Instant, peer: PeerKey, piece: u32) {
         let Some(source) = self.sources.get_mut(&peer) else { return };
         let before = source.owed.len();
         source.owed.retain(|(p, _)| *p != piece);
@@ -159,8 +159,8 @@ impl Fetch {
     }
 
     /// Whoever has been silent for too long is left aside; when to look again, if anybody owes something.
-    pub fn look(&mut self, now: Now) -> Option<Now> {
-        let late = |s: &Source| s.owed.iter().any(|(_, at)| now.since(*at) >= limits::METADATA_TIMEOUT);
+    pub fn look(&mut self, now: Instant) -> Option<Instant> {
+        let late = |s: &MetadataPeer| s.owed.iter().any(|(_, at)| now.since(*at) >= limits::METADATA_TIMEOUT);
         let silent: Vec<PeerKey> = self.sources.iter().filter(|(_, s)| late(s)).map(|(p, _)| *p).collect();
         for peer in silent {
             self.set_aside(now, peer);
@@ -170,7 +170,7 @@ impl Fetch {
         owed.chain(aside).min()
     }
 
-    fn set_aside(&mut self, now: Now, peer: PeerKey) {
+    fn set_aside(&mut self, now: Instant, peer: PeerKey) {
         if let Some(source) = self.sources.get_mut(&peer) {
             source.owed.clear();
             source.not_before = now + limits::METADATA_ASIDE;
@@ -184,8 +184,8 @@ impl Fetch {
     }
 
     /// Sees to it that there is something to be put together that somebody can bring.
-    fn choose_draft(&mut self, now: Now, peer: PeerKey) {
-        let may = |s: &&Source| s.may_be_asked(now);
+    fn choose_draft(&mut self, now: Instant, peer: PeerKey) {
+        let may = |s: &&MetadataPeer| s.may_be_asked(now);
         let alive = |d: &Draft| self.sources.values().filter(may).any(|s| s.size == d.size);
         if self.draft.as_ref().is_some_and(alive) {
             return;
@@ -205,8 +205,8 @@ impl Fetch {
     }
 }
 
-impl Source {
-    fn may_be_asked(&self, now: Now) -> bool {
+impl MetadataPeer {
+    fn may_be_asked(&self, now: Instant) -> bool {
         !self.lied && self.not_before <= now
     }
 }
@@ -220,32 +220,32 @@ fn piece_len(size: u32, piece: u32) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::Table;
+    use crate::units::SlotMap;
 
     const PIECE: usize = METADATA_PIECE_LEN as usize;
     /// Three pieces, the last one short.
     const SIZE: u32 = 2 * METADATA_PIECE_LEN + 100;
 
     fn peers<const N: usize>() -> [PeerKey; N] {
-        let mut t: Table<PeerKey, ()> = Table::default();
+        let mut t: SlotMap<PeerKey, ()> = SlotMap::default();
         std::array::from_fn(|_| t.insert(()))
     }
 
-    fn at(s: u64) -> Now {
-        Now::from_micros(s * 1_000_000)
+    fn at(s: u64) -> Instant {
+        Instant::from_micros(s * 1_000_000)
     }
 
     fn truth() -> Vec<u8> {
         (0..SIZE).map(|n| (n % 251) as u8).collect()
     }
 
-    fn send(f: &mut Fetch, peer: PeerKey, piece: u32, bytes: &[u8]) -> bool {
+    fn send(f: &mut MetadataFetch, peer: PeerKey, piece: u32, bytes: &[u8]) -> bool {
         let from = piece as usize * PIECE;
         f.came(peer, piece, bytes.len() as u32, &bytes[from..(from + PIECE).min(bytes.len())])
     }
 
     /// All that the peers are asked for comes at once, from each as `bytes` says; the whole in the end.
-    fn play(f: &mut Fetch, now: Now, bytes: &[(PeerKey, &[u8])]) -> Option<Vec<u8>> {
+    fn play(f: &mut MetadataFetch, now: Instant, bytes: &[(PeerKey, &[u8])]) -> Option<Vec<u8>> {
         for _ in 0..100 {
             for (peer, bytes) in bytes {
                 if let Some(piece) = f.ask(now, *peer) {
@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn several_peers_are_asked_for_different_pieces() {
         let [a, b] = peers();
-        let mut f = Fetch::default();
+        let mut f = MetadataFetch::default();
         f.claims(a, SIZE);
         f.claims(b, SIZE);
         assert_eq!((f.ask(at(0), a), f.ask(at(0), b), f.ask(at(0), a)), (Some(0), Some(1), Some(2)));
@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn the_length_that_most_claim_is_tried_first() {
         let [a, b, c] = peers();
-        let mut f = Fetch::default();
+        let mut f = MetadataFetch::default();
         f.claims(a, 77);
         f.claims(b, SIZE);
         f.claims(c, SIZE);
@@ -288,7 +288,7 @@ mod tests {
         let truth = truth();
         let mut lie = truth.clone();
         lie.iter_mut().for_each(|b| *b ^= 1);
-        let mut f = Fetch::default();
+        let mut f = MetadataFetch::default();
         f.claims(good, SIZE);
         f.claims(liar, SIZE);
         let mut tries = 0;
@@ -307,7 +307,7 @@ mod tests {
     fn p17_a_liar_about_the_length_costs_one_try() {
         for lied in [1, 100, SIZE - 1, SIZE + 1, crate::wire::limits::METADATA_BYTES] {
             let [good, liar] = peers();
-            let mut f = Fetch::default();
+            let mut f = MetadataFetch::default();
             f.claims(liar, lied);
             f.claims(good, SIZE);
             let (truth, lie) = (truth(), vec![0; lied as usize]);
@@ -326,7 +326,7 @@ mod tests {
     #[test]
     fn p17_who_is_silent_is_left_aside_and_another_length_is_tried() {
         let [silent, other, good] = peers();
-        let mut f = Fetch::default();
+        let mut f = MetadataFetch::default();
         f.claims(silent, 1000);
         f.claims(other, 1000);
         f.claims(good, SIZE);
@@ -343,7 +343,7 @@ mod tests {
         let truth = truth();
         for (total, bytes) in [(SIZE, &truth[..5]), (SIZE + 1, &truth[..PIECE]), (0, &truth[..PIECE]), (SIZE, &[])] {
             let [a] = peers();
-            let mut f = Fetch::default();
+            let mut f = MetadataFetch::default();
             f.claims(a, SIZE);
             assert_eq!(f.ask(at(0), a), Some(0));
             assert!(!f.came(a, 0, total, bytes));
@@ -354,7 +354,7 @@ mod tests {
     #[test]
     fn what_nobody_asked_for_means_nothing() {
         let [a, b] = peers();
-        let mut f = Fetch::default();
+        let mut f = MetadataFetch::default();
         assert!(!send(&mut f, a, 0, &truth()));
         f.claims(a, 100);
         assert!(!f.came(a, 0, 100, &[0; 100]) && f.whole().is_none());
@@ -366,7 +366,7 @@ mod tests {
     #[test]
     fn a_peer_that_refuses_or_goes_leaves_its_share_to_others() {
         let [a, b, c] = peers();
-        let mut f = Fetch::default();
+        let mut f = MetadataFetch::default();
         [a, b, c].iter().for_each(|p| f.claims(*p, SIZE));
         assert_eq!((f.ask(at(0), a), f.ask(at(0), b)), (Some(0), Some(1)));
         f.rejected(at(0), a, 0);

@@ -1,28 +1,28 @@
 //! One torrent: its pieces, its peers, its trackers, and whom it believes.
 
-pub mod announce;
 mod availability;
-mod blame;
-mod candidates;
 mod choker;
-mod exchange;
 mod metadata;
+mod peer_list;
+mod pex_log;
 mod picker;
 mod pieces;
+mod smart_ban;
+pub mod tracker_list;
 
-pub use announce::{Question, Trackers};
-pub use blame::Blame;
-pub use candidates::Candidates;
-pub use choker::{Applicant, Choker};
-pub use exchange::{Contact, Exchange, Heard};
-pub use metadata::{Fetch, Metadata};
-pub use picker::{Asker, Picker};
+pub use choker::{ChokeCandidate, Choker};
+pub use metadata::{Metadata, MetadataFetch};
+pub use peer_list::PeerList;
+pub use pex_log::{PexCursor, PexLog, PexPeer};
+pub use picker::{PickInput, Picker};
 pub use pieces::{Pieces, Stage};
+pub use smart_ban::SmartBan;
+pub use tracker_list::{PlannedAnnounce, TrackerList};
 
-use super::bandwidth::Bucket;
-use super::early::EarlyBits;
+use super::bandwidth::TokenBucket;
+use super::deferred::DeferredBitfields;
 use super::limits;
-use crate::units::{BLOCK_LEN, Bitfield, InfoHash, Now, Origin, PeerKey, PieceIndex, Rate, TorrentKey};
+use crate::units::{BLOCK_LEN, Bitfield, InfoHash, Instant, Origin, PeerKey, PieceIndex, Rate, TorrentKey};
 use std::time::Duration;
 
 /// What a torrent is about at the moment.
@@ -31,7 +31,7 @@ pub enum Activity {
     /// Nobody is talked to.
     Paused,
     /// It is not known what is in it, or what of it is here.
-    Learning,
+    Opening,
     /// Pieces are missing.
     Leeching,
     /// Every wanted piece is had.
@@ -52,7 +52,7 @@ pub struct Torrent {
     /// What it is made of, for peers who ask.
     pub metadata: Metadata,
     /// What peers have of it, as they say, while its pieces mean nothing.
-    pub early_bits: EarlyBits,
+    pub deferred_bitfields: DeferredBitfields,
     /// The disk has said what of it is here; until then its pieces mean nothing.
     pub open: bool,
     /// Pieces and leases.
@@ -62,23 +62,23 @@ pub struct Torrent {
     /// Who may download.
     pub choker: Choker,
     /// Whom to dial.
-    pub candidates: Candidates,
+    pub peer_list: PeerList,
     /// Whom to ask for peers.
-    pub trackers: Trackers,
+    pub trackers: TrackerList,
     /// Who sent bad data.
-    pub blame: Blame,
+    pub smart_ban: SmartBan,
     /// What peers are told of other peers.
-    pub exchange: Exchange,
+    pub pex_log: PexLog,
     /// When the DHT is asked again, whoever is there.
-    pub search_due: Now,
+    pub search_due: Instant,
     /// How long it is left alone while nobody is there.
     pub search_wait: Duration,
     /// Its connections, in the order they came.
     pub peers: Vec<PeerKey>,
     /// Download limit.
-    pub down: Bucket,
+    pub down: TokenBucket,
     /// Upload limit.
-    pub up: Bucket,
+    pub up: TokenBucket,
     /// Speeds.
     pub down_rate: Rate,
     /// See `down_rate`.
@@ -90,9 +90,9 @@ pub struct Torrent {
     /// Payload received in vain; bytes.
     pub wasted: u64,
     /// Verified since the last checkpoint; bytes.
-    pub unsaved: u64,
+    pub unsaved_bytes: u64,
     /// The last checkpoint.
-    pub saved: Now,
+    pub last_checkpoint: Instant,
     /// A checkpoint is being written.
     pub saving: bool,
 }
@@ -104,22 +104,22 @@ impl Torrent {
     }
 
     /// The DHT is to be asked at once, and soon again while nobody is there.
-    pub fn search_anew(&mut self, now: Now) {
-        (self.search_due, self.search_wait) = (now, limits::DHT_SEARCH_ALONE);
+    pub fn restart_search(&mut self, now: Instant) {
+        (self.search_due, self.search_wait) = (now, limits::DHT_SEARCH_RETRY);
     }
 
     /// What the torrent is about.
     pub fn activity(&self) -> Activity {
         match self.running {
             false => Activity::Paused,
-            true if !self.open => Activity::Learning,
+            true if !self.open => Activity::Opening,
             true if self.pieces.missing() > 0 => Activity::Leeching,
             true => Activity::Seeding,
         }
     }
 
     /// Pieces of `has` that we want and miss.
-    pub fn useful(&self, has: &Bitfield) -> u32 {
+    pub fn wanted_pieces(&self, has: &Bitfield) -> u32 {
         has.iter().filter(|p| self.pieces.is_missing(*p)).count() as u32
     }
 

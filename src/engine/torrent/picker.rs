@@ -12,7 +12,7 @@ use crate::units::{Bitfield, BlockSpan, PeerKey, PieceIndex, Rng};
 
 /// What the picker knows of the peer that asks.
 #[derive(Debug)]
-pub struct Asker<'a> {
+pub struct PickInput<'a> {
     /// Who.
     pub peer: PeerKey,
     /// Pieces that it has.
@@ -27,7 +27,7 @@ pub struct Asker<'a> {
     pub is_fast: bool,
 }
 
-impl Asker<'_> {
+impl PickInput<'_> {
     fn may(&self, piece: PieceIndex) -> bool {
         self.has.has(piece) && self.only.is_none_or(|only| only.contains(&piece))
     }
@@ -69,48 +69,48 @@ impl Picker {
 
     /// The next block for this peer, marked as asked for. `partial_limit` bounds the pieces that are asked for in part; those of which
     /// all is asked for are bounded by what peers may owe.
-    pub fn pick(&mut self, pieces: &mut Pieces, asker: &Asker<'_>, partial_limit: usize, rng: &mut Rng) -> Option<Pick> {
-        if let Some(block) = asker.at.filter(|p| usable(pieces, asker, *p)).and_then(|p| pieces.ask_free(p)) {
+    pub fn pick(&mut self, pieces: &mut Pieces, input: &PickInput<'_>, partial_limit: usize, rng: &mut Rng) -> Option<Pick> {
+        if let Some(block) = input.at.filter(|p| usable(pieces, input, *p)).and_then(|p| pieces.ask_free(p)) {
             return Some(Pick { block, begun: false });
         }
-        let continued = |pieces: &mut Pieces, rank: fn(&Asker<'_>, Option<PeerKey>) -> bool| {
-            let piece = pieces.partial().find(|(p, o)| rank(asker, o.owner) && usable(pieces, asker, *p)).map(|(p, _)| p)?;
+        let continued = |pieces: &mut Pieces, rank: fn(&PickInput<'_>, Option<PeerKey>) -> bool| {
+            let piece = pieces.partial().find(|(p, o)| rank(input, o.owner) && usable(pieces, input, *p)).map(|(p, _)| p)?;
             Some(Pick { block: pieces.ask_free(piece)?, begun: false })
         };
-        let own = continued(pieces, |asker, owner| owner == Some(asker.peer));
+        let own = continued(pieces, |input, owner| owner == Some(input.peer));
         let shared = |pieces: &mut Pieces| continued(pieces, |_, owner| owner.is_none());
-        let chosen = match asker.is_fast {
-            true => own.or_else(|| self.begin(pieces, asker, partial_limit, rng)).or_else(|| shared(pieces)),
-            false => own.or_else(|| shared(pieces)).or_else(|| self.begin(pieces, asker, partial_limit, rng)),
+        let chosen = match input.is_fast {
+            true => own.or_else(|| self.begin(pieces, input, partial_limit, rng)).or_else(|| shared(pieces)),
+            false => own.or_else(|| shared(pieces)).or_else(|| self.begin(pieces, input, partial_limit, rng)),
         };
         chosen.or_else(|| continued(pieces, |_, _| true))
     }
 
-    fn begin(&mut self, pieces: &mut Pieces, asker: &Asker<'_>, partial_limit: usize, rng: &mut Rng) -> Option<Pick> {
+    fn begin(&mut self, pieces: &mut Pieces, input: &PickInput<'_>, partial_limit: usize, rng: &mut Rng) -> Option<Pick> {
         if pieces.partial_count() >= partial_limit {
             return None;
         }
-        let piece = self.next_piece(asker, rng)?;
+        let piece = self.next_piece(input, rng)?;
         self.availability.withdraw(piece);
         self.random_left = self.random_left.saturating_sub(1);
-        pieces.begin(piece).owner = asker.is_fast.then_some(asker.peer);
+        pieces.begin(piece).owner = input.is_fast.then_some(input.peer);
         Some(Pick { block: pieces.ask_free(piece)?, begun: true })
     }
 
-    fn next_piece(&mut self, asker: &Asker<'_>, rng: &mut Rng) -> Option<PieceIndex> {
-        if let Some(only) = asker.only {
-            return only.iter().copied().find(|p| self.availability.is_candidate(*p) && asker.has.has(*p));
+    fn next_piece(&mut self, input: &PickInput<'_>, rng: &mut Rng) -> Option<PieceIndex> {
+        if let Some(only) = input.only {
+            return only.iter().copied().find(|p| self.availability.is_candidate(*p) && input.has.has(*p));
         }
         if self.sequential {
-            return self.availability.rarest_first().filter(|p| asker.has.has(*p)).min();
+            return self.availability.rarest_first().filter(|p| input.has.has(*p)).min();
         }
-        if let Some(p) = asker.suggested.iter().copied().find(|p| self.availability.is_candidate(*p) && asker.has.has(*p)) {
+        if let Some(p) = input.suggested.iter().copied().find(|p| self.availability.is_candidate(*p) && input.has.has(*p)) {
             return Some(p);
         }
         if self.random_left > 0 || self.picking == Picking::Random {
-            return self.availability.any(asker.has, rng);
+            return self.availability.any(input.has, rng);
         }
-        self.availability.rarest_first().find(|p| asker.has.has(*p))
+        self.availability.rarest_first().find(|p| input.has.has(*p))
     }
 
     /// Whether every wanted block is asked for or here.
@@ -119,22 +119,22 @@ impl Picker {
     }
 
     /// Whether endgame may ask this peer for a block that others owe us, fewer than `holders` of them.
-    pub fn may_ask_again(&self, pieces: &Pieces, asker: &Asker<'_>, block: BlockSpan, holders: u16) -> bool {
-        usable(pieces, asker, block.piece()) && pieces.may_ask_again(block, holders)
+    pub fn may_ask_again(&self, pieces: &Pieces, input: &PickInput<'_>, block: BlockSpan, holders: u16) -> bool {
+        usable(pieces, input, block.piece()) && pieces.may_ask_again(block, holders)
     }
 }
 
 /// Whether this peer may be asked for blocks of this open piece.
-fn usable(pieces: &Pieces, asker: &Asker<'_>, piece: PieceIndex) -> bool {
-    asker.may(piece)
-        && pieces.get(piece).is_some_and(|o| o.stage != Stage::Hashing && o.reserved.is_none_or(|only| only == asker.peer))
+fn usable(pieces: &Pieces, input: &PickInput<'_>, piece: PieceIndex) -> bool {
+    input.may(piece)
+        && pieces.get(piece).is_some_and(|o| o.stage != Stage::Hashing && o.reserved.is_none_or(|only| only == input.peer))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::limits;
-    use crate::units::{Geometry, Table};
+    use crate::units::{Geometry, SlotMap};
 
     struct World {
         g: Geometry,
@@ -150,19 +150,19 @@ mod tests {
         let pieces = Pieces::new(g, Bitfield::empty(10), Bitfield::full(10));
         let mut rng = Rng::new(4);
         let picker = Picker::new(&pieces, sequential, &Policy::default(), &mut rng);
-        let mut t: Table<PeerKey, ()> = Table::default();
+        let mut t: SlotMap<PeerKey, ()> = SlotMap::default();
         World { g, pieces, picker, rng, peers: (0..4).map(|_| t.insert(())).collect() }
     }
 
-    fn asker<'a>(w: &World, peer: usize, has: &'a Bitfield, is_fast: bool) -> Asker<'a> {
-        Asker { peer: w.peers[peer], has, only: None, suggested: &[], at: None, is_fast }
+    fn input<'a>(w: &World, peer: usize, has: &'a Bitfield, is_fast: bool) -> PickInput<'a> {
+        PickInput { peer: w.peers[peer], has, only: None, suggested: &[], at: None, is_fast }
     }
 
     #[test]
     fn a_piece_that_has_begun_is_finished_before_another_begins() {
         let mut w = world(false);
         let full = Bitfield::full(10);
-        let slow = asker(&w, 0, &full, false);
+        let slow = input(&w, 0, &full, false);
         let first = w.picker.pick(&mut w.pieces, &slow, 99, &mut w.rng).unwrap();
         assert!(first.begun);
         for _ in 0..3 {
@@ -176,7 +176,7 @@ mod tests {
     fn fast_peers_do_not_share_pieces_while_there_are_enough() {
         let mut w = world(false);
         let full = Bitfield::full(10);
-        let (a, b) = (asker(&w, 0, &full, true), asker(&w, 1, &full, true));
+        let (a, b) = (input(&w, 0, &full, true), input(&w, 1, &full, true));
         let x = w.picker.pick(&mut w.pieces, &a, 99, &mut w.rng).unwrap().block.piece();
         let y = w.picker.pick(&mut w.pieces, &b, 99, &mut w.rng).unwrap().block.piece();
         assert_ne!(x, y);
@@ -188,7 +188,7 @@ mod tests {
     fn sequential_goes_in_order() {
         let mut w = world(true);
         let full = Bitfield::full(10);
-        let a = asker(&w, 0, &full, false);
+        let a = input(&w, 0, &full, false);
         let order: Vec<u32> =
             std::iter::from_fn(|| w.picker.pick(&mut w.pieces, &a, 99, &mut w.rng)).map(|p| p.block.piece().get()).collect();
         assert_eq!(order.len(), 40);
@@ -204,7 +204,7 @@ mod tests {
         for p in w.g.all_pieces().filter(|p| *p != rare) {
             w.picker.availability.add(p);
         }
-        let a = asker(&w, 0, &full, false);
+        let a = input(&w, 0, &full, false);
         assert_eq!(w.picker.pick(&mut w.pieces, &a, 99, &mut w.rng).unwrap().block.piece(), rare);
     }
 
@@ -212,14 +212,14 @@ mod tests {
     fn endgame_begins_when_every_block_is_asked_for_and_stops_at_three_holders() {
         let mut w = world(false);
         let full = Bitfield::full(10);
-        let a = asker(&w, 0, &full, false);
+        let a = input(&w, 0, &full, false);
         assert!(!w.picker.is_endgame(&w.pieces));
         let mut last = None;
         while let Some(p) = w.picker.pick(&mut w.pieces, &a, 99, &mut w.rng) {
             last = Some(p.block);
         }
         assert!(w.picker.is_endgame(&w.pieces));
-        let b = asker(&w, 1, &full, false);
+        let b = input(&w, 1, &full, false);
         let block = last.unwrap();
         let holders = u16::from(limits::ENDGAME_HOLDERS);
         for _ in 1..holders {
@@ -233,10 +233,10 @@ mod tests {
     fn a_reserved_piece_is_asked_of_one_peer_alone() {
         let mut w = world(false);
         let full = Bitfield::full(10);
-        let a = asker(&w, 0, &full, false);
+        let a = input(&w, 0, &full, false);
         let piece = w.picker.pick(&mut w.pieces, &a, 1, &mut w.rng).unwrap().block.piece();
         w.pieces.get_mut(piece).unwrap().reserved = Some(w.peers[0]);
-        let b = asker(&w, 1, &full, false);
+        let b = input(&w, 1, &full, false);
         assert_eq!(w.picker.pick(&mut w.pieces, &b, 1, &mut w.rng), None);
         assert!(w.picker.pick(&mut w.pieces, &a, 1, &mut w.rng).is_some());
     }
@@ -246,7 +246,7 @@ mod tests {
         let mut w = world(false);
         let mut has = Bitfield::empty(10);
         has.set(w.g.piece(3).unwrap());
-        let a = asker(&w, 0, &has, true);
+        let a = input(&w, 0, &has, true);
         let picks: Vec<_> = std::iter::from_fn(|| w.picker.pick(&mut w.pieces, &a, 99, &mut w.rng)).collect();
         assert_eq!(picks.len(), 4);
         assert!(picks.iter().all(|p| p.block.piece().get() == 3));

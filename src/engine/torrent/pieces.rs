@@ -247,7 +247,7 @@ impl Pieces {
     }
 
     /// A peer does not owe us this block any more, without having sent it.
-    pub fn unask(&mut self, block: BlockSpan) {
+    pub fn cancel_request(&mut self, block: BlockSpan) {
         self.with(block, |o, i| {
             debug_assert!(o.blocks[i].asked > 0, "{block} was not asked for");
             o.blocks[i].asked = o.blocks[i].asked.saturating_sub(1);
@@ -272,14 +272,14 @@ impl Pieces {
     }
 
     /// Whether the block may be taken from the peer that sends it.
-    pub fn may_relieve(&self, block: BlockSpan) -> bool {
+    pub fn can_steal_lease(&self, block: BlockSpan) -> bool {
         let at = (block.begin() / BLOCK_LEN) as usize;
         self.open.get(&block.piece()).and_then(|o| o.blocks.get(at)).is_some_and(|b| !b.relieved)
     }
 
     /// Takes the block from the peer that sends it; false if that one has no lease, or it was done before.
-    pub fn relieve(&mut self, block: BlockSpan, writer: PeerKey) -> bool {
-        let relieved = self.may_relieve(block) && self.release(block, writer);
+    pub fn steal_lease(&mut self, block: BlockSpan, writer: PeerKey) -> bool {
+        let relieved = self.can_steal_lease(block) && self.release(block, writer);
         self.with(block, |o, i| o.blocks[i].relieved |= relieved);
         relieved
     }
@@ -360,7 +360,7 @@ impl Pieces {
     }
 
     /// This peer sends nothing any more: what it had to itself is everybody's. True if a piece was reserved for it.
-    pub fn disown(&mut self, peer: PeerKey) -> bool {
+    pub fn clear_owner(&mut self, peer: PeerKey) -> bool {
         let mut reserved = false;
         for o in self.open.values_mut() {
             o.owner = o.owner.filter(|p| *p != peer);
@@ -371,7 +371,7 @@ impl Pieces {
     }
 
     /// The same of one piece alone.
-    pub fn disown_piece(&mut self, piece: PieceIndex, peer: PeerKey) -> bool {
+    pub fn clear_owner_of(&mut self, piece: PieceIndex, peer: PeerKey) -> bool {
         let Some(o) = self.open.get_mut(&piece) else { return false };
         let reserved = o.reserved == Some(peer);
         o.owner = o.owner.filter(|p| *p != peer);
@@ -414,7 +414,7 @@ impl OpenPiece {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::Table;
+    use crate::units::SlotMap;
 
     struct World {
         p: Pieces,
@@ -428,7 +428,7 @@ mod tests {
     /// One open piece of two blocks, two peers.
     fn world() -> World {
         let g = Geometry::new(64 * 1024, 32 * 1024).unwrap();
-        let mut t: Table<PeerKey, ()> = Table::default();
+        let mut t: SlotMap<PeerKey, ()> = SlotMap::default();
         let mut p = Pieces::new(g, Bitfield::empty(2), Bitfield::full(2));
         let piece = g.piece(0).unwrap();
         p.begin(piece);
@@ -480,8 +480,8 @@ mod tests {
         let (x, y) = (p.ask_free(piece).unwrap(), p.ask_free(piece).unwrap());
         assert_eq!(p.ask_free(piece), None);
         p.lease(x, a);
-        p.unask(x);
-        p.unask(y);
+        p.cancel_request(x);
+        p.cancel_request(y);
         assert_eq!(p.ask_free(piece), Some(y), "the one being received is not free");
         p.release(x, a);
         assert_eq!(p.ask_free(piece), Some(x));
@@ -505,7 +505,7 @@ mod tests {
         let block = p.ask_free(piece).unwrap();
         assert!(!p.close_if_untouched(piece));
         p.lease(block, a);
-        p.unask(block);
+        p.cancel_request(block);
         assert!(!p.close_if_untouched(piece), "somebody writes");
         p.release(block, a);
         assert!(p.close_if_untouched(piece));

@@ -2,7 +2,7 @@
 
 use super::liar::Lie;
 use crate::engine::dht::{Announce, Dht, DhtAction, DhtConfig, LookupCost};
-use crate::units::{InfoHash, Now, Rng};
+use crate::units::{InfoHash, Instant, Rng};
 use crate::wire::krpc::{Body, parse};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -95,8 +95,8 @@ struct Member {
     addr: SocketAddr,
     lie: Option<Lie>,
     latency_us: u64,
-    wakes_at: Now,
-    joined_at: Now,
+    wakes_at: Instant,
+    joined_at: Instant,
 }
 
 /// A torrent of the world.
@@ -104,16 +104,16 @@ struct Member {
 struct Torrent {
     peer: Option<SocketAddr>,
     searcher: Option<usize>,
-    began: Now,
-    found: Option<Now>,
+    began: Instant,
+    found: Option<Instant>,
 }
 
 struct World {
     scenario: Scenario,
     rng: Rng,
-    now: Now,
+    now: Instant,
     made: u64,
-    queue: BinaryHeap<Reverse<(Now, u64, usize)>>,
+    queue: BinaryHeap<Reverse<(Instant, u64, usize)>>,
     events: Vec<Option<Event>>,
     free: Vec<usize>,
     members: Vec<Option<Member>>,
@@ -132,7 +132,7 @@ pub fn run(scenario: &Scenario) -> Report {
     let mut world = World {
         scenario: *scenario,
         rng: Rng::new(scenario.seed),
-        now: Now::ZERO,
+        now: Instant::ZERO,
         made: 0,
         queue: BinaryHeap::new(),
         events: Vec::new(),
@@ -149,9 +149,9 @@ pub fn run(scenario: &Scenario) -> Report {
     };
     let arrival_us = scenario.arrival.as_micros() as u64;
     for n in 0..scenario.nodes as u64 {
-        world.push(Now::from_micros(arrival_us * n / scenario.nodes as u64), Event::Join);
+        world.push(Instant::from_micros(arrival_us * n / scenario.nodes as u64), Event::Join);
     }
-    let start = Now::ZERO + scenario.arrival;
+    let start = Instant::ZERO + scenario.arrival;
     if scenario.stay.is_some() {
         world.push(start, Event::Leave);
     }
@@ -172,7 +172,7 @@ fn info_hash(torrent: usize) -> InfoHash {
 }
 
 impl World {
-    fn push(&mut self, at: Now, event: Event) {
+    fn push(&mut self, at: Instant, event: Event) {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None => {
@@ -185,7 +185,7 @@ impl World {
         self.queue.push(Reverse((at, self.made, slot)));
     }
 
-    fn run(&mut self, end: Now) {
+    fn run(&mut self, end: Instant) {
         while let Some(Reverse((at, _, slot))) = self.queue.pop() {
             if at > end {
                 break;
@@ -198,7 +198,7 @@ impl World {
                 Some(Event::Leave) => self.leave(),
                 Some(Event::Wake(member)) => self.with(member, |m, now, out| {
                     if m.wakes_at <= now {
-                        m.wakes_at = Now::NEVER;
+                        m.wakes_at = Instant::NEVER;
                         m.dht.on_deadline(now, out);
                         assert!(m.dht.next_deadline() > now, "a deadline stays due");
                     }
@@ -222,7 +222,7 @@ impl World {
         let config = DhtConfig { seed: self.rng.u64(), port: 6881, read_only: false };
         let latency_us = 10_000 + self.rng.below(80_000) as u64;
         let dht = Dht::new(self.now, config);
-        self.members.push(Some(Member { dht, addr, lie, latency_us, wakes_at: Now::NEVER, joined_at: self.now }));
+        self.members.push(Some(Member { dht, addr, lie, latency_us, wakes_at: Instant::NEVER, joined_at: self.now }));
         self.by_addr.insert(addr, index);
         if lies {
             self.liars.push(addr);
@@ -240,7 +240,7 @@ impl World {
 
     fn anybody_honest(&mut self) -> Option<usize> {
         // Who has just come has no table yet.
-        let settled = |m: &Member, now: Now| m.lie.is_none() && now.since(m.joined_at) > Duration::from_secs(60);
+        let settled = |m: &Member, now: Instant| m.lie.is_none() && now.since(m.joined_at) > Duration::from_secs(60);
         (0..1000).find_map(|_| {
             let (index, _) = self.anybody()?;
             self.members[index].as_ref().filter(|m| settled(m, self.now)).map(|_| index)
@@ -266,7 +266,7 @@ impl World {
     }
 
     /// Does something with a member, and what it wants done.
-    fn with(&mut self, index: usize, does: impl FnOnce(&mut Member, Now, &mut Vec<DhtAction>)) {
+    fn with(&mut self, index: usize, does: impl FnOnce(&mut Member, Instant, &mut Vec<DhtAction>)) {
         let Some(member) = &mut self.members[index] else { return };
         let mut out = Vec::new();
         does(member, self.now, &mut out);
@@ -354,7 +354,7 @@ impl World {
         self.ended_ms.push(now.since(began).as_millis() as u64);
     }
 
-    fn finish(mut self, start: Now) -> Report {
+    fn finish(mut self, start: Instant) -> Report {
         let of = |figure: fn(&LookupCost) -> u64, costs: &[LookupCost]| Spread::of(costs.iter().map(figure).collect());
         self.report.rounds = of(|c| c.rounds.into(), &self.costs);
         self.report.hops = of(|c| c.hops.into(), &self.costs);

@@ -4,8 +4,8 @@ use super::*;
 
 const OWN: NodeId = NodeId([0; 20]);
 
-fn at(s: u64) -> Now {
-    Now::from_micros(s * 1_000_000)
+fn at(s: u64) -> Instant {
+    Instant::from_micros(s * 1_000_000)
 }
 
 /// An address of a network of its own.
@@ -24,8 +24,8 @@ fn secure(n: usize, depth: u32, rng: &mut Rng) -> NodeId {
 }
 
 /// A table of nodes that answered, eight secure ones at each of the first `depths` depths.
-fn full(depths: u32, now: Now) -> (Table, Rng) {
-    let (mut table, mut rng) = (Table::new(Now::ZERO, OWN), Rng::new(1));
+fn full(depths: u32, now: Instant) -> (RoutingTable, Rng) {
+    let (mut table, mut rng) = (RoutingTable::new(Instant::ZERO, OWN), Rng::new(1));
     // Not every address has an id at every depth.
     let mut n = 0;
     for depth in 0..depths {
@@ -101,7 +101,7 @@ fn silent_nodes_are_asked_and_quiet_buckets_are_refreshed_after_a_quarter_of_an_
 
 #[test]
 fn d5_one_host_has_one_place_and_one_network_two() {
-    let (mut table, mut rng) = (Table::new(at(0), OWN), Rng::new(2));
+    let (mut table, mut rng) = (RoutingTable::new(at(0), OWN), Rng::new(2));
     for n in 0..9 {
         table.answered(at(0), OWN.random_at(0, &mut rng), SocketAddr::from(([8, 8, 8, 8], 1000 + n)));
     }
@@ -122,7 +122,7 @@ fn d5_one_host_has_one_place_and_one_network_two() {
 
 #[test]
 fn d5_an_id_that_belongs_to_its_address_takes_the_place_of_one_that_does_not() {
-    let (mut table, mut rng) = (Table::new(at(0), OWN), Rng::new(2));
+    let (mut table, mut rng) = (RoutingTable::new(at(0), OWN), Rng::new(2));
     for n in 0..8 {
         table.answered(at(0), OWN.random_at(0, &mut rng), addr(n));
     }

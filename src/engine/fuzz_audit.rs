@@ -1,0 +1,55 @@
+//! What must hold of an engine between any two calls: the oracle of its fuzz target, of its tests and of the simulator.
+
+use super::peer::{Phase, Reading};
+use super::{Engine, limits};
+use crate::units::{BlockSpan, PeerKey};
+
+impl Engine {
+    /// Counts everything again; panics if a count is wrong or a queue is longer than its limit.
+    #[doc(hidden)]
+    pub fn audit(&self) {
+        let policy = &self.config.policy;
+        assert!(self.effects.is_empty(), "something is left to be done");
+        assert!(self.connections.len() <= self.config.max_peers);
+        let connecting = self.connections.iter().filter(|(_, c)| c.peer.phase == Phase::Connecting).count();
+        assert_eq!(connecting, self.half_open);
+        for (_, c) in self.connections.iter() {
+            let p = &c.peer;
+            assert!(
+                p.requests.in_flight() <= policy.window.most() as usize && p.requests.cancelled() <= limits::CANCELLED_REQUESTS
+            );
+            assert!(policy.fast || !p.fast, "a peer speaks the Fast extension with us and we do not");
+            assert!(policy.snub_after.is_some() || !p.requests.is_snubbed(), "a snubber where there are none");
+            assert!(p.outbox.blocks() <= limits::REQQ_OURS_BLOCKS && p.suggested.len() <= limits::SUGGESTED_PIECES);
+            assert!(p.fast_to_us.len() <= limits::ALLOWED_FAST_REMEMBERED && p.fast_to_them.len() <= limits::ALLOWED_FAST_PIECES);
+            assert!(p.outbox.control_bytes() <= 2 * limits::OUTBOX_CONTROL_BYTES);
+        }
+        for (key, t) in self.torrents.iter() {
+            let named = |p: &PeerKey| self.connections.get(*p).is_some_and(|c| c.peer.torrent == Some(key));
+            assert!(t.peers.iter().all(named) && t.peers.len() <= self.config.max_peers_per_torrent);
+            assert!(t.peer_list.len() <= limits::KNOWN_ADDRESSES);
+            assert!(t.deferred_bitfields.bytes() <= if t.open { 0 } else { limits::DEFERRED_BITFIELDS_BYTES });
+            let up: Vec<_> = t.peers.iter().filter_map(|p| self.connections.get(*p)).map(|c| &c.peer).collect();
+            let up: Vec<_> = up.into_iter().filter(|p| p.phase == Phase::Up).collect();
+            let receives = |r: &Reading, b: BlockSpan| matches!(r, Reading::Block { block, .. } if *block == b);
+            let served = up.iter().filter(|p| !p.we_choke).count();
+            assert!(served <= policy.most_slots() + usize::from(policy.optimistic && policy.serves()), "{served} are served");
+            assert!(policy.serves() || up.iter().all(|p| p.fast_to_them.is_empty() && p.outbox.blocks() == 0));
+            t.pieces.audit(
+                policy.endgame.holders(),
+                |b| up.iter().filter(|p| p.requests.owes(b)).count(),
+                |b| up.iter().filter(|p| receives(&p.reading, b)).map(|p| p.key).collect(),
+            );
+            for piece in t.pieces.geometry().all_pieces() {
+                let holders = up.iter().filter(|p| p.has.has(piece)).count();
+                assert_eq!(t.picker.availability.count(piece) as usize, holders, "holders of piece {piece}");
+                let candidate = t.pieces.is_missing(piece) && t.pieces.get(piece).is_none();
+                assert_eq!(t.picker.availability.is_candidate(piece), candidate, "whether piece {piece} may begin");
+            }
+            for p in up {
+                assert_eq!(p.wanted_pieces, t.wanted_pieces(&p.has), "wanted_pieces pieces of {:?}", p.key);
+                assert!(p.we_want == (p.wanted_pieces > 0));
+            }
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! When to ask which tracker (BEP 12, 31): tiers in order, shuffled inside; the first that answers is asked again and moves to
+//! its tier's front. A tracker that fails waits longer each time, and the next one is asked at once.
+//!
+//! `started` goes to a tracker that does not know us, `completed` once to the one that does, `stopped` to all that do.
+
+use crate::engine::limits;
+use crate::units::{Instant, Rng};
+use crate::wire::{AnnounceError, AnnounceEvent, AnnounceReply, RetryIn};
+use std::sync::Arc;
+use std::time::Duration;
+
+#[derive(Debug)]
+struct TrackerEntry {
+    url: Arc<str>,
+    failures: u32,
+    not_before: Instant,
+    knows_us: bool,
+    id: Option<Box<[u8]>>,
+}
+
+/// A question to put to a tracker.
+#[derive(Clone, Debug)]
+pub struct PlannedAnnounce {
+    /// Which tracker.
+    pub url: Arc<str>,
+    /// What happened.
+    pub event: AnnounceEvent,
+    /// What it gave us to send along (BEP 3 `tracker id`).
+    pub tracker_id: Option<Box<[u8]>>,
+}
+
+/// The trackers of one torrent.
+#[derive(Debug)]
+pub struct TrackerList {
+    tiers: Vec<Vec<TrackerEntry>>,
+    asking: Option<Arc<str>>,
+    current: Option<Arc<str>>,
+    completed: bool,
+}
+
+impl TrackerList {
+    /// These tiers, each in random order.
+    pub fn new(tiers: Vec<Vec<String>>, rng: &mut Rng) -> TrackerList {
+        let tiers = tiers
+            .into_iter()
+            .map(|mut tier| {
+                rng.shuffle(&mut tier);
+                let tracker = |url: String| TrackerEntry {
+                    url: url.into(),
+                    failures: 0,
+                    not_before: Instant::ZERO,
+                    knows_us: false,
+                    id: None,
+                };
+                tier.into_iter().map(tracker).collect()
+            })
+            .collect();
+        TrackerList { tiers, asking: None, current: None, completed: false }
+    }
+
+    /// Where they are, tier by tier.
+    pub fn urls(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.tiers.iter().flatten().map(|t| &t.url)
+    }
+
+    fn all(&mut self) -> impl Iterator<Item = &mut TrackerEntry> {
+        self.tiers.iter_mut().flatten()
+    }
+
+    /// When to ask next; [`Instant::NEVER`] while an answer is awaited, or if there is nobody to ask.
+    pub fn next(&self) -> Instant {
+        if self.asking.is_some() {
+            return Instant::NEVER;
+        }
+        let all = || self.tiers.iter().flatten();
+        let current = self.current.as_ref().and_then(|url| all().find(|t| t.url == *url));
+        match current {
+            Some(_) if self.completed => Instant::ZERO,
+            Some(t) => t.not_before,
+            None => all().map(|t| t.not_before).min().unwrap_or(Instant::NEVER),
+        }
+    }
+
+    /// The question that is due now, if one is. An answer must follow.
+    pub fn ask(&mut self, now: Instant) -> Option<PlannedAnnounce> {
+        if self.next() > now {
+            return None;
+        }
+        let completed = self.completed;
+        let current = self.current.clone();
+        let tracker = match current.filter(|_| completed) {
+            Some(url) => self.all().find(|t| t.url == url),
+            None => self.all().find(|t| t.not_before <= now),
+        }?;
+        let event = match () {
+            () if !tracker.knows_us => AnnounceEvent::Started,
+            () if completed => AnnounceEvent::Completed,
+            () => AnnounceEvent::None,
+        };
+        let question = PlannedAnnounce { url: tracker.url.clone(), event, tracker_id: tracker.id.clone() };
+        self.asking = Some(question.url.clone());
+        Some(question)
+    }
+
+    /// The last wanted piece came in. Told only to a tracker that saw us start, or is just being told.
+    pub fn complete(&mut self) {
+        self.completed = self.asking.is_some() || self.tiers.iter().flatten().any(|t| t.knows_us);
+    }
+
+    /// The news that the last piece came in, if a tracker is still to be told. An answer must follow.
+    pub fn ask_completed(&mut self, now: Instant) -> Option<PlannedAnnounce> {
+        (self.completed && self.current.is_some()).then(|| self.ask(now)).flatten()
+    }
+
+    /// The answer to a question. A late one, to a question that was withdrawn, changes nothing.
+    pub fn answered(&mut self, now: Instant, question: &PlannedAnnounce, result: &Result<AnnounceReply, AnnounceError>) {
+        if self.asking.as_ref() != Some(&question.url) || question.event == AnnounceEvent::Stopped {
+            return;
+        }
+        self.asking = None;
+        let url = question.url.clone();
+        let Some(tracker) = self.all().find(|t| t.url == url) else { return };
+        match result {
+            Ok(reply) => {
+                tracker.failures = 0;
+                tracker.knows_us = true;
+                let interval = reply.interval.unwrap_or(limits::ANNOUNCE_DEFAULT).max(reply.min_interval.unwrap_or_default());
+                tracker.not_before = now + interval.clamp(limits::ANNOUNCE_MIN, limits::ANNOUNCE_MAX);
+                if reply.tracker_id.is_some() {
+                    tracker.id.clone_from(&reply.tracker_id);
+                }
+                self.current = Some(url.clone());
+                self.completed &= question.event != AnnounceEvent::Completed;
+                self.move_to_front(&url);
+            }
+            Err(error) => {
+                tracker.failures = tracker.failures.saturating_add(1);
+                let retry = match error {
+                    AnnounceError::Failure { retry_in: Some(RetryIn::Never), .. } => None,
+                    AnnounceError::Failure { retry_in: Some(RetryIn::After(d)), .. } => {
+                        Some((*d).clamp(limits::ANNOUNCE_MIN, limits::ANNOUNCE_MAX))
+                    }
+                    _ => Some(back_off(tracker.failures)),
+                };
+                tracker.not_before = retry.map_or(Instant::NEVER, |d| now + d);
+                self.current = None;
+            }
+        }
+    }
+
+    fn move_to_front(&mut self, url: &Arc<str>) {
+        for tier in &mut self.tiers {
+            if let Some(at) = tier.iter().position(|t| t.url == *url) {
+                tier[..=at].rotate_right(1);
+            }
+        }
+    }
+
+    /// The torrent stops: a last word to everybody who knows us. Afterwards nobody does.
+    pub fn stop(&mut self) -> Vec<PlannedAnnounce> {
+        self.current = None;
+        self.completed = false;
+        if let Some(asking) = self.asking.take() {
+            // It may have heard us, though we have not heard it.
+            self.all().filter(|t| t.url == asking).for_each(|t| t.knows_us = true);
+        }
+        let gone = |t: &mut TrackerEntry| PlannedAnnounce {
+            url: t.url.clone(),
+            event: AnnounceEvent::Stopped,
+            tracker_id: t.id.clone(),
+        };
+        self.all().filter_map(|t| std::mem::take(&mut t.knows_us).then(|| gone(t))).collect()
+    }
+
+    /// The torrent runs again: everybody may be asked at once.
+    pub fn restart(&mut self) {
+        self.all().for_each(|t| t.not_before = Instant::ZERO);
+    }
+}
+
+fn back_off(failures: u32) -> Duration {
+    let n = failures.min(1000);
+    (limits::ANNOUNCE_RETRY + limits::ANNOUNCE_RETRY_STEP * (n * n)).min(limits::ANNOUNCE_RETRY_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trackers(tiers: &[&[&str]]) -> TrackerList {
+        TrackerList::new(tiers.iter().map(|t| t.iter().map(|u| (*u).to_string()).collect()).collect(), &mut Rng::new(3))
+    }
+
+    fn ok(interval_s: u64) -> Result<AnnounceReply, AnnounceError> {
+        Ok(AnnounceReply { interval: Some(Duration::from_secs(interval_s)), ..AnnounceReply::default() })
+    }
+
+    fn failed(retry_in: Option<RetryIn>) -> Result<AnnounceReply, AnnounceError> {
+        Err(AnnounceError::Failure { reason: "no".into(), retry_in })
+    }
+
+    fn at(s: u64) -> Instant {
+        Instant::from_micros(s * 1_000_000)
+    }
+
+    #[test]
+    fn a_dead_first_tier_falls_through_to_the_second_at_once() {
+        let mut t = trackers(&[&["a"], &["b"]]);
+        let q = t.ask(at(0)).unwrap();
+        assert_eq!((&*q.url, q.event), ("a", AnnounceEvent::Started));
+        assert!(t.ask(at(0)).is_none(), "one question at a time");
+        t.answered(at(1), &q, &failed(None));
+        let q = t.ask(at(1)).unwrap();
+        assert_eq!(&*q.url, "b");
+        t.answered(at(2), &q, &ok(1800));
+        assert_eq!(t.next(), at(1802));
+        let q = t.ask(at(1802)).unwrap();
+        assert_eq!((&*q.url, q.event), ("a", AnnounceEvent::Started), "the first tier is tried again when its time has come");
+    }
+
+    #[test]
+    fn the_one_that_answered_moves_to_the_front() {
+        let mut t = trackers(&[&["a", "b", "c"]]);
+        let first = t.ask(at(0)).unwrap();
+        t.answered(at(0), &first, &failed(None));
+        let second = t.ask(at(0)).unwrap();
+        t.answered(at(0), &second, &ok(600));
+        assert_eq!(t.ask(at(600)).unwrap().url, second.url);
+    }
+
+    #[test]
+    fn completed_is_told_once_and_stopped_to_those_who_know_us() {
+        let mut t = trackers(&[&["a"], &["b"]]);
+        let q = t.ask(at(0)).unwrap();
+        t.answered(at(0), &q, &ok(1800));
+        t.complete();
+        let q = t.ask(at(5)).unwrap();
+        assert_eq!(q.event, AnnounceEvent::Completed);
+        t.answered(at(5), &q, &ok(1800));
+        assert!(t.ask(at(6)).is_none());
+        let last: Vec<_> = t.stop().into_iter().map(|q| (q.url.to_string(), q.event)).collect();
+        assert_eq!(last, [("a".to_string(), AnnounceEvent::Stopped)]);
+        assert!(t.stop().is_empty());
+    }
+
+    #[test]
+    fn the_answer_to_a_last_word_is_not_taken_for_one_to_the_next_question() {
+        let mut t = trackers(&[&["a"]]);
+        let q = t.ask(at(0)).unwrap();
+        t.answered(at(0), &q, &ok(1800));
+        let last = t.stop().remove(0);
+        t.restart();
+        let again = t.ask(at(1)).unwrap();
+        t.answered(at(2), &last, &ok(60));
+        assert_eq!(t.next(), Instant::NEVER, "the new question is still out");
+        t.answered(at(3), &again, &ok(1800));
+        assert_eq!(t.next(), at(1803));
+    }
+
+    #[test]
+    fn completed_is_told_even_if_it_came_before_the_first_answer() {
+        let mut t = trackers(&[&["a"]]);
+        let q = t.ask(at(0)).unwrap();
+        t.complete();
+        t.answered(at(1), &q, &ok(1800));
+        assert_eq!(t.ask(at(1)).unwrap().event, AnnounceEvent::Completed);
+    }
+
+    #[test]
+    fn completed_goes_before_stopped_and_only_once() {
+        let mut t = trackers(&[&["a"]]);
+        let q = t.ask(at(0)).unwrap();
+        t.answered(at(0), &q, &ok(1800));
+        t.complete();
+        let q = t.ask_completed(at(1)).unwrap();
+        assert_eq!(q.event, AnnounceEvent::Completed);
+        t.answered(at(1), &q, &failed(None));
+        assert!(t.ask_completed(at(1)).is_none(), "a tracker that is gone is not told again");
+        assert_eq!(t.stop().len(), 1);
+    }
+
+    #[test]
+    fn completed_is_not_told_to_a_tracker_that_never_saw_us_start() {
+        let mut t = trackers(&[&["a"]]);
+        t.complete();
+        assert_eq!(t.ask(at(0)).unwrap().event, AnnounceEvent::Started);
+    }
+
+    #[test]
+    fn k7_intervals_are_clamped() {
+        for (said, waits) in [(0, 60), (1, 60), (u64::MAX / 1_000_000_000, 24 * 3600)] {
+            let mut t = trackers(&[&["a"]]);
+            let q = t.ask(at(0)).unwrap();
+            t.answered(at(0), &q, &ok(said));
+            assert_eq!(t.next(), at(waits), "{said}");
+        }
+    }
+
+    #[test]
+    fn k5_a_tracker_that_says_never_is_not_asked_again() {
+        let mut t = trackers(&[&["a"]]);
+        let q = t.ask(at(0)).unwrap();
+        t.answered(at(0), &q, &failed(Some(RetryIn::Never)));
+        assert_eq!(t.next(), Instant::NEVER);
+    }
+
+    #[test]
+    fn failures_wait_longer_each_time_up_to_an_hour() {
+        assert_eq!(back_off(1), Duration::from_millis(17_500));
+        assert!(back_off(2) > back_off(1));
+        assert_eq!(back_off(u32::MAX), limits::ANNOUNCE_RETRY_MAX);
+    }
+}

@@ -1,0 +1,155 @@
+//! Looking up names with a deadline, and with a word on which addresses a tracker may have.
+//!
+//! The system's resolver cannot be interrupted, so each lookup runs on a thread that may be left behind. There are
+//! never more of these than a fixed number: once all hang, further lookups fail at once until one returns.
+
+use crate::wire::AnnounceError;
+use crate::wire::compact::is_local;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::thread;
+use std::time::Instant;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::NextTimeout;
+
+/// Bytes of a lookup thread's stack; C libraries put whole packets there.
+const STACK_BYTES: usize = 256 << 10;
+
+/// Addresses kept of one name.
+const ADDRESSES: usize = 16;
+
+/// Counts the lookups under way, those left behind included.
+#[derive(Debug)]
+pub(super) struct Lookups {
+    under_way: AtomicUsize,
+    limit: usize,
+}
+
+impl Lookups {
+    pub fn new(limit: usize) -> Lookups {
+        Lookups { under_way: AtomicUsize::new(0), limit }
+    }
+
+    /// The addresses of `host`, at least one. An address in place of a name needs no lookup.
+    pub fn find(self: &Arc<Self>, host: &str, port: u16, deadline: Instant) -> Result<Vec<SocketAddr>, AnnounceError> {
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(ip, port)]);
+        }
+        let host = host.to_owned();
+        self.run(deadline, move || Ok((host.as_str(), port).to_socket_addrs()?.take(ADDRESSES).collect()))
+    }
+
+    /// Runs one blocking lookup, and leaves it behind at the deadline.
+    fn run(
+        self: &Arc<Self>,
+        deadline: Instant,
+        lookup: impl FnOnce() -> std::io::Result<Vec<SocketAddr>> + Send + 'static,
+    ) -> Result<Vec<SocketAddr>, AnnounceError> {
+        let place = LookupPermit::take(self).ok_or_else(|| AnnounceError::NoAddress("all lookups hang".into()))?;
+        let (answer, answers) = sync_channel(1);
+        let spawned = thread::Builder::new().name("rill-lookup".into()).stack_size(STACK_BYTES).spawn(move || {
+            let _place = place;
+            // Nobody listens after the deadline.
+            answer.send(lookup()).ok();
+        });
+        spawned.map_err(|e| AnnounceError::NoAddress(e.to_string()))?;
+        match answers.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(Ok(found)) if found.is_empty() => Err(AnnounceError::NoAddress("it has none".into())),
+            Ok(found) => found.map_err(|e| AnnounceError::NoAddress(e.to_string())),
+            Err(RecvTimeoutError::Timeout) => Err(AnnounceError::Timeout),
+            Err(RecvTimeoutError::Disconnected) => Err(AnnounceError::NoAddress("the lookup died".into())),
+        }
+    }
+}
+
+/// One of the places for lookups; free again when it goes.
+struct LookupPermit(Arc<Lookups>);
+
+impl LookupPermit {
+    fn take(lookups: &Arc<Lookups>) -> Option<LookupPermit> {
+        let count = |n: usize| (n < lookups.limit).then_some(n + 1);
+        lookups.under_way.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count).ok()?;
+        Some(LookupPermit(lookups.clone()))
+    }
+}
+
+impl Drop for LookupPermit {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The resolver that ureq asks, on every hop of one announce. A .torrent file can name any address as its tracker, and
+/// a tracker can redirect to any; so addresses of this machine and of private networks are found only where
+/// `local_allowed` says so.
+#[derive(Clone, Debug)]
+pub(super) struct GuardedResolver {
+    pub lookups: Arc<Lookups>,
+    pub deadline: Instant,
+    pub local_allowed: bool,
+    /// Set when a local address was found and allowed.
+    pub found_local: Arc<AtomicBool>,
+}
+
+impl Resolver for GuardedResolver {
+    fn resolve(&self, uri: &Uri, config: &ureq::config::Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let host = uri.host().ok_or(ureq::Error::HostNotFound)?.trim_matches(['[', ']']);
+        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+        let mut found = self.lookups.find(host, port, self.deadline).map_err(|e| ureq::Error::Other(Box::new(e)))?;
+        // The user's own proxy may be anywhere.
+        if config.proxy().is_none_or(|proxy| proxy.uri().host() != uri.host()) {
+            if !self.local_allowed {
+                found.retain(|addr| !is_local(addr.ip()));
+            }
+            if found.is_empty() {
+                return Err(ureq::Error::Other(Box::new(AnnounceError::LocalAddress)));
+            }
+            self.found_local.fetch_or(found.iter().any(|addr| is_local(addr.ip())), Ordering::Relaxed);
+        }
+        let mut addresses = self.empty();
+        found.into_iter().take(ADDRESSES).for_each(|addr| addresses.push(addr));
+        Ok(addresses)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_millis(30)
+    }
+
+    #[test]
+    fn k12_a_lookup_that_hangs_is_left_behind_and_counted() {
+        let lookups = Arc::new(Lookups::new(2));
+        let (release, gate) = sync_channel::<()>(0);
+        let gate = Arc::new(std::sync::Mutex::new(gate));
+        for _ in 0..2 {
+            let gate = gate.clone();
+            let hangs = move || {
+                gate.lock().unwrap().recv().ok();
+                Ok(Vec::new())
+            };
+            assert_eq!(lookups.run(soon(), hangs), Err(AnnounceError::Timeout));
+        }
+        assert_eq!(lookups.run(soon(), || Ok(Vec::new())), Err(AnnounceError::NoAddress("all lookups hang".into())));
+        drop(release);
+        let patience = Instant::now() + Duration::from_secs(2);
+        while lookups.under_way.load(Ordering::Relaxed) > 0 && Instant::now() < patience {
+            thread::yield_now();
+        }
+        assert_eq!(lookups.run(soon(), || Ok(Vec::new())), Err(AnnounceError::NoAddress("it has none".into())));
+    }
+
+    #[test]
+    fn an_address_needs_no_lookup() {
+        let lookups = Arc::new(Lookups::new(0));
+        assert_eq!(lookups.find("::1", 5, soon()), Ok(vec!["[::1]:5".parse().unwrap()]));
+        assert!(lookups.find("localhost", 5, soon()).is_err());
+    }
+}

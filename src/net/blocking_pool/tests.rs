@@ -1,0 +1,316 @@
+//! K2 to K4, K8, K10, K12 against small servers on the loopback that answer as badly as they can.
+
+use super::*;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A whole answer with this status line and body.
+fn answer(status: &str, body: &[u8]) -> Vec<u8> {
+    [format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes(), body].concat()
+}
+
+/// What a tracker should say, though not in order.
+fn good() -> Vec<u8> {
+    answer("200 OK", b"d5:peers6:\x01\x02\x03\x04\x00\x058:intervali60e1:ai1ee\n")
+}
+
+/// A server that reads each request's head and lets `respond` do the rest; returns its address.
+fn server(respond: impl Fn(&str, &mut TcpStream) -> std::io::Result<()> + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n == 1) {
+                head.push(byte[0]);
+            }
+            respond(&String::from_utf8_lossy(&head), &mut stream).ok();
+        }
+    });
+    addr
+}
+
+fn serving(bytes: impl Into<Vec<u8>>) -> SocketAddr {
+    let bytes = bytes.into();
+    server(move |_, stream| stream.write_all(&bytes))
+}
+
+fn redirecting_to(location: impl Into<String>) -> SocketAddr {
+    serving(format!("HTTP/1.1 302 Found\r\nLocation: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", location.into()))
+}
+
+/// An announcer without anybody to wake.
+fn announcer() -> BlockingPool {
+    BlockingPool::new(2, Arc::new(|| {}))
+}
+
+fn wait(announcer: &mut BlockingPool) -> BlockingReply {
+    let patience = Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Some(done) = announcer.next_done() {
+            return done;
+        }
+        assert!(Instant::now() < patience, "nothing came back");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn ask_url(url: String, timeout_ms: u64) -> Result<AnnounceReply, AnnounceError> {
+    let mut announcer = announcer();
+    announcer.announce(7, url, Duration::from_millis(timeout_ms));
+    match wait(&mut announcer) {
+        BlockingReply::Announced { id: 7, result } => result,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn ask(addr: SocketAddr) -> Result<AnnounceReply, AnnounceError> {
+    ask_url(format!("http://{addr}/announce?info_hash=x"), 5_000)
+}
+
+#[test]
+fn k8_an_unsorted_reply_is_read() {
+    let reply = ask(serving(good())).unwrap();
+    assert_eq!((reply.peers.len(), reply.interval), (1, Some(Duration::from_secs(60))));
+}
+
+#[test]
+fn we_say_who_we_are_and_nothing_else_about_us() {
+    let (heads, asked) = channel();
+    let addr = server(move |head, stream| {
+        heads.send(head.to_ascii_lowercase()).unwrap();
+        stream.write_all(&good())
+    });
+    ask(addr).unwrap();
+    let head = asked.recv().unwrap();
+    assert!(head.starts_with("get /announce?info_hash=x http/1.1\r\n"), "{head}");
+    assert!(head.contains(&format!("user-agent: rill/{}\r\n", env!("CARGO_PKG_VERSION"))), "{head}");
+    assert!(!head.contains("cookie") && !head.contains("authorization") && !head.contains("referer"), "{head}");
+}
+
+#[test]
+fn k1_an_error_page_is_an_error() {
+    assert_eq!(ask(serving(answer("200 OK", b"<html>"))), Err(AnnounceError::Html));
+    assert_eq!(ask(serving(answer("404 Not Found", b"<html>"))), Err(AnnounceError::Status(404)));
+    assert!(matches!(ask(serving("garbage\r\n\r\n")), Err(AnnounceError::Connection(_))));
+    assert!(ask(serving("")).is_err());
+}
+
+#[test]
+fn k5_a_refusal_is_read_even_from_an_error_status() {
+    let refused = ask(serving(answer("403 Forbidden", b"d14:failure reason2:noe"))).unwrap_err();
+    assert!(matches!(refused, AnnounceError::Failure { reason, .. } if reason == "no"));
+}
+
+#[test]
+fn k2_an_endless_body_is_cut_off() {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counter = sent.clone();
+    let addr = server(move |_, stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+        let piece = [&b"10000\r\n"[..], &[b'x'; 0x10000], b"\r\n"].concat();
+        loop {
+            stream.write_all(&piece)?;
+            counter.fetch_add(piece.len(), Ordering::Relaxed);
+        }
+    });
+    assert_eq!(ask(addr), Err(AnnounceError::TooBig { limit: 1 << 20 }));
+    assert!(sent.load(Ordering::Relaxed) < 32 << 20);
+}
+
+#[test]
+fn k2_a_gzip_bomb_is_cut_off_after_inflation() {
+    let addr = server(|_, stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b\x08\0\0\0\0\0\0\xff")?;
+        // A fixed-Huffman block: literal 0, then ever the same match of 258 bytes at distance 1.
+        let mut bits = BitWriter::default();
+        bits.push(0b011, 3);
+        bits.push_code(0b0011_0000, 8);
+        loop {
+            for _ in 0..8_000 {
+                bits.push_code(0b1100_0101, 8);
+                bits.push_code(0, 5);
+            }
+            stream.write_all(&std::mem::take(&mut bits.bytes))?;
+        }
+    });
+    assert_eq!(ask(addr), Err(AnnounceError::TooBig { limit: 1 << 20 }));
+}
+
+/// Bits in deflate's order.
+#[derive(Default)]
+struct BitWriter {
+    bytes: Vec<u8>,
+    pending: u32,
+    count: u32,
+}
+
+impl BitWriter {
+    fn push(&mut self, bits: u32, len: u32) {
+        for n in 0..len {
+            self.pending |= (bits >> n & 1) << self.count;
+            self.count += 1;
+            if self.count == 8 {
+                self.bytes.push(self.pending as u8);
+                (self.pending, self.count) = (0, 0);
+            }
+        }
+    }
+
+    /// Huffman codes go with their high bit first.
+    fn push_code(&mut self, code: u32, len: u32) {
+        self.push(code.reverse_bits() >> (32 - len), len);
+    }
+}
+
+#[test]
+fn k3_a_drip_ends_at_the_total_deadline() {
+    let addr = server(|_, stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")?;
+        loop {
+            stream.write_all(b"d")?;
+            thread::sleep(Duration::from_millis(20));
+        }
+    });
+    let begun = Instant::now();
+    assert_eq!(ask_url(format!("http://{addr}/announce"), 200), Err(AnnounceError::Timeout));
+    assert!(begun.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn k3_silence_ends_at_the_total_deadline() {
+    let addr = server(|_, stream| stream.read(&mut [0]).map(drop));
+    assert_eq!(ask_url(format!("http://{addr}/announce"), 100), Err(AnnounceError::Timeout));
+}
+
+#[test]
+fn k4_a_redirect_is_followed() {
+    let good = serving(good());
+    assert!(ask(redirecting_to(format!("http://{good}/announce"))).is_ok());
+}
+
+#[test]
+fn k4_a_redirect_loop_ends() {
+    let hops = Arc::new(AtomicUsize::new(0));
+    let counter = hops.clone();
+    let addr = server(move |_, stream| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        stream.write_all(b"HTTP/1.1 301 Moved\r\nLocation: /announce\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    });
+    assert_eq!(ask(addr), Err(AnnounceError::Redirect("more than 5 times")));
+    assert_eq!(hops.load(Ordering::Relaxed), 6);
+}
+
+#[test]
+fn k4_a_redirect_to_anything_but_http_is_refused() {
+    for location in ["file:///etc/passwd", "ftp://127.0.0.1/", "http://user:password@127.0.0.1/", "udp://127.0.0.1:1/", "data:,x"]
+    {
+        assert_eq!(ask(redirecting_to(location)), Err(AnnounceError::Redirect("to something that is not http")), "{location}");
+    }
+    let nowhere = serving(answer("302 Found", b""));
+    assert_eq!(ask(nowhere), Err(AnnounceError::Redirect("without saying where")));
+}
+
+#[test]
+fn k10_a_private_address_is_asked_only_by_a_plain_announce() {
+    let good = serving(good());
+    assert_eq!(ask_url(format!("http://{good}/reboot?info_hash=x"), 5_000), Err(AnnounceError::LocalAddress));
+    assert_eq!(ask_url(format!("http://[::ffff:127.0.0.1]:{}/x", good.port()), 5_000), Err(AnnounceError::LocalAddress));
+    assert!(ask_url(format!("http://{good}/announce?info_hash=x"), 5_000).is_ok());
+}
+
+#[test]
+fn what_is_no_http_url_is_refused_without_a_word_sent() {
+    for url in ["udp://127.0.0.1:1/announce", "file:///etc/passwd", "http://", "nonsense"] {
+        assert_eq!(ask_url(url.into(), 1_000), Err(AnnounceError::Url), "{url}");
+    }
+}
+
+#[test]
+fn nobody_at_home_is_an_error_and_not_a_hang() {
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert!(matches!(ask(gone), Err(AnnounceError::Connection(_))));
+}
+
+#[test]
+fn errands_beyond_the_workers_wait_their_turn_and_all_come_back() {
+    let woken = Arc::new(AtomicUsize::new(0));
+    let counter = woken.clone();
+    let mut announcer = BlockingPool::new(2, Arc::new(move || _ = counter.fetch_add(1, Ordering::Relaxed)));
+    let good = serving(good());
+    for id in 0..9 {
+        announcer.announce(id, format!("http://{good}/announce"), Duration::from_secs(5));
+    }
+    announcer.resolve(9, "127.0.0.1".into(), 6969);
+    assert_eq!(announcer.in_flight(), 10);
+    let mut ids: Vec<u64> = (0..10)
+        .map(|_| match wait(&mut announcer) {
+            BlockingReply::Announced { id, result } => {
+                assert!(result.is_ok());
+                id
+            }
+            BlockingReply::Resolved { id, result } => {
+                assert_eq!(result, Ok(vec!["127.0.0.1:6969".parse().unwrap()]));
+                id
+            }
+            BlockingReply::Scraped { .. } => panic!("nobody asked for counts"),
+        })
+        .collect();
+    ids.sort_unstable();
+    assert_eq!(ids, (0..10).collect::<Vec<_>>());
+    assert_eq!(announcer.in_flight(), 0);
+    assert!(woken.load(Ordering::Relaxed) >= 9);
+}
+
+#[test]
+fn k12_the_queue_is_bounded_and_leaving_joins_nobody() {
+    let silent = server(|_, stream| match stream.read(&mut [0]) {
+        Err(e) if e.kind() != ErrorKind::Interrupted => Err(e),
+        _ => Ok(()),
+    });
+    let mut announcer = announcer();
+    for id in 0..WAITING as u64 + 3 {
+        announcer.announce(id, format!("http://{silent}/announce"), Duration::from_secs(5));
+    }
+    assert!(matches!(announcer.next_done(), Some(BlockingReply::Announced { result: Err(AnnounceError::Busy), .. })));
+    let begun = Instant::now();
+    drop(announcer);
+    assert!(begun.elapsed() < Duration::from_millis(500));
+}
+
+#[test]
+fn a_worker_that_dies_is_reported() {
+    let (to, done) = channel();
+    let died = BlockingReply::Announced { id: 3, result: Err(worker_died()) };
+    let report = ReplyGuard { done: Some(died), to, wake: Arc::new(|| {}) };
+    let died = thread::Builder::new().spawn(move || {
+        let _report = report;
+        std::panic::resume_unwind(Box::new("a test's panic"));
+    });
+    died.unwrap().join().unwrap_err();
+    assert!(matches!(done.recv(), Ok(BlockingReply::Announced { id: 3, result: Err(AnnounceError::Connection(_)) })));
+}
+
+// ---- counts ---------------------------------------------------------------------------------------------------------
+
+fn count(url: String) -> Result<SwarmCounts, AnnounceError> {
+    let mut announcer = announcer();
+    announcer.scrape(8, url, InfoHash([b'a'; 20]), Duration::from_secs(5));
+    match wait(&mut announcer) {
+        BlockingReply::Scraped { id: 8, result } => result,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn counts_are_read_from_a_local_tracker() {
+    let addr = serving(answer("200 OK", b"d5:filesd20:aaaaaaaaaaaaaaaaaaaad10:incompletei2e8:completei1eeee"));
+    let counts = SwarmCounts { seeds: Some(1), peers: Some(2), completed: None };
+    assert_eq!(count(format!("http://{addr}/scrape?info_hash=x")), Ok(counts));
+    assert_eq!(count(format!("http://{addr}/x/scrape?info_hash=x")), Err(AnnounceError::LocalAddress), "K10");
+    let addr = serving(answer("404 Not Found", b"<html>"));
+    assert_eq!(count(format!("http://{addr}/scrape?info_hash=x")), Err(AnnounceError::Status(404)));
+}

@@ -1,0 +1,366 @@
+//! One connection's share of a turn: read where the engine says, write what it plans.
+//!
+//! Reading stops when the socket is dry, the budget is used up (then the connection goes to the back of the ring), the engine says
+//! pause, or the disk has no room. Writing stops when the socket is full, there is nothing more, or a block is not in the page cache.
+
+use super::event::Event;
+use super::event_loop::{EventLoop, OpenConnection, SEND_BUFFER_BYTES};
+use crate::disk::{DiskFault, FaultKind, Load};
+use crate::engine::{DialFailure, DisconnectReason, Want};
+use crate::net::{Socket, Transfer};
+use crate::units::{BlockSpan, PeerKey, TorrentKey};
+use crate::wire::Part;
+use std::io::IoSlice;
+
+/// Bytes read from one connection before others have their turn.
+const READ_BUDGET_BYTES: usize = 512 * 1024;
+/// Reads from one connection before others have their turn, however small.
+const READ_BUDGET_CALLS: usize = 64;
+/// Bytes thrown away at a time.
+const SCRATCH_BYTES: usize = 16 * 1024;
+/// Slices in one `writev`.
+const WRITE_SLICES: usize = 64;
+/// Payload offered to a socket at least and at most.
+const SEND_BUDGET_MIN_BYTES: usize = 32 * 1024;
+
+/// Why a connection is not read on.
+#[derive(Debug, PartialEq, Eq)]
+enum Halt {
+    /// The socket is dry, or something else must happen first.
+    Wait,
+    /// Its share of the turn is used up.
+    Budget,
+    /// It is over.
+    Gone,
+}
+
+/// How much of a plan is ready to be written.
+struct Ready {
+    parts: usize,
+    payload: usize,
+}
+
+impl EventLoop {
+    /// Gives a connection its share.
+    pub(super) fn serve(&mut self, key: PeerKey) {
+        let Some(connection) = self.connection(key) else { return };
+        connection.queued = false;
+        if connection.connecting && !self.finish_dial(key) {
+            return;
+        }
+        let Some(connection) = self.connection(key) else { return };
+        if connection.readable && !connection.read_paused {
+            match self.read(key) {
+                Halt::Wait => {}
+                Halt::Budget => self.enqueue(key),
+                Halt::Gone => return self.drop_connection(key),
+            }
+        }
+        self.write(key);
+    }
+
+    /// Whether the dialed connection stands now.
+    fn finish_dial(&mut self, key: PeerKey) -> bool {
+        let Some(connection) = self.connection(key).filter(|l| l.writable) else { return false };
+        match connection.socket.established() {
+            None => false,
+            Some(Ok(())) => {
+                connection.connecting = false;
+                self.engine.on_dialed(self.now, key, &mut self.actions);
+                true
+            }
+            Some(Err(e)) => {
+                self.drop_connection(key);
+                self.engine.on_dial_failed(self.now, key, e.failure(), &mut self.actions);
+                false
+            }
+        }
+    }
+
+    // ---- reading --------------------------------------------------------------------------------------------------
+
+    fn read(&mut self, key: PeerKey) -> Halt {
+        let mut budget = READ_BUDGET_BYTES;
+        for _ in 0..READ_BUDGET_CALLS {
+            match self.read_once(key) {
+                Ok(n) if n < budget => budget -= n,
+                Ok(_) => return Halt::Budget,
+                Err(halt) => return halt,
+            }
+        }
+        Halt::Budget
+    }
+
+    /// One read, or one copy; the bytes that it moved.
+    fn read_once(&mut self, key: PeerKey) -> Result<usize, Halt> {
+        let Some(Some(connection)) = self.connections.get_mut(key.slot()) else { return Err(Halt::Gone) };
+        let transfer = match self.engine.want(key) {
+            Want::Gone => return Err(Halt::Gone),
+            Want::Pause => {
+                connection.read_paused = true;
+                return Err(Halt::Wait);
+            }
+            Want::Control { room } => connection.socket.read(room),
+            Want::Skip { len } => {
+                self.scratch.resize(SCRATCH_BYTES, 0);
+                let len = (len as usize).min(SCRATCH_BYTES);
+                connection.socket.read(&mut self.scratch[..len])
+            }
+            Want::Copy { torrent, span, bytes } => {
+                if !self.store.copy(torrent, span, bytes) {
+                    connection.read_paused = true;
+                    self.waiting_for_buffer.insert(key);
+                    self.engine.on_held_back(key);
+                    return Err(Halt::Wait);
+                }
+                let n = bytes.len();
+                return self.engine.got(self.now, key, n, &mut self.actions).map(|()| n).map_err(|why| closed(key, why));
+            }
+            Want::Fill { torrent, span, spill } => {
+                let Some(room) = self.store.room(torrent, span) else {
+                    connection.read_paused = true;
+                    self.waiting_for_buffer.insert(key);
+                    self.engine.on_held_back(key);
+                    return Err(Halt::Wait);
+                };
+                // A window may end before the block does; what follows the room is then payload, and no spill.
+                let whole = room.len() == span.len() as usize;
+                let transfer = connection.socket.read_into(room, if whole { spill } else { &mut [] });
+                if let Transfer::Moved { bytes, .. } = transfer {
+                    let landed = bytes.min(span.len() as usize);
+                    if landed > 0 {
+                        self.store.arrived(torrent, span.first(landed as u32));
+                    }
+                } else if transfer == Transfer::BadRoom {
+                    self.store.bad_window(torrent, span.piece());
+                    return Ok(0);
+                }
+                transfer
+            }
+        };
+        match transfer {
+            Transfer::Moved { bytes, drained } => {
+                self.engine.got(self.now, key, bytes, &mut self.actions).map_err(|why| closed(key, why))?;
+                if drained && !connection.closing {
+                    connection.readable = false;
+                    return Err(Halt::Wait);
+                }
+                Ok(bytes)
+            }
+            Transfer::NotNow => {
+                connection.readable = false;
+                Err(Halt::Wait)
+            }
+            Transfer::Ended | Transfer::BadRoom => {
+                self.engine.on_lost(self.now, key, &mut self.actions);
+                Err(Halt::Gone)
+            }
+        }
+    }
+
+    // ---- writing --------------------------------------------------------------------------------------------------
+
+    /// Writes what the engine plans, as long as the socket takes it.
+    pub(super) fn write(&mut self, key: PeerKey) {
+        loop {
+            let Some(connection) = self.connection(key).filter(|l| l.writable && !l.connecting) else { return };
+            let send_budget = if connection.loading.is_some() { 0 } else { connection.send_budget };
+            self.plan.clear();
+            self.engine.plan(key, send_budget, &mut self.plan);
+            if self.plan.parts.is_empty() {
+                return;
+            }
+            let Some(torrent) = self.engine.torrent_of(key) else { return };
+            let ready = match self.load_payload(key, torrent) {
+                Ok(ready) => ready,
+                Err(fault) => return self.on_unreadable(torrent, fault),
+            };
+            if ready.parts == 0 {
+                return;
+            }
+            if !self.write_ready(key, &ready) {
+                return;
+            }
+        }
+    }
+
+    /// Brings the plan's payload into the send buffer, as far as it is there without waiting.
+    fn load_payload(&mut self, key: PeerKey, torrent: TorrentKey) -> Result<Ready, DiskFault> {
+        let mut ready = Ready { parts: 0, payload: 0 };
+        let parts = self.plan.parts.len().min(WRITE_SLICES);
+        // Bytes in the buffer that are ready and belong to no part yet.
+        let mut cached = 0;
+        while ready.parts < parts {
+            if let Part::Payload(span) = self.plan.parts[ready.parts] {
+                let len = span.len() as usize;
+                if cached == 0 {
+                    cached = self.load_run(torrent, run_of(&self.plan.parts[ready.parts..parts]), ready.payload);
+                }
+                if cached >= len {
+                    cached -= len;
+                } else {
+                    cached = 0;
+                    match self.store.load(torrent, span, &mut self.send_buffer[ready.payload..ready.payload + len]) {
+                        Load::Ready => {}
+                        Load::Later => {
+                            if let Some(connection) = self.connection(key) {
+                                connection.loading = Some(span);
+                            }
+                            break;
+                        }
+                        Load::Fault(fault) => return Err(fault),
+                    }
+                }
+                ready.payload += len;
+            }
+            ready.parts += 1;
+        }
+        Ok(ready)
+    }
+
+    /// Reads what is cached of blocks that follow each other into the send buffer, and sees to it that all of them have room there:
+    /// no more than the plan's budget.
+    fn load_run(&mut self, torrent: TorrentKey, run: Option<BlockSpan>, at: usize) -> usize {
+        let Some(run) = run else { return 0 };
+        let end = at + run.len() as usize;
+        if end > self.send_buffer.len() {
+            self.send_buffer.resize(end.next_multiple_of(64 * 1024), 0);
+        }
+        self.store.load_cached(torrent, run, &mut self.send_buffer[at..end])
+    }
+
+    /// Writes; whether it is worth planning again.
+    fn write_ready(&mut self, key: PeerKey, ready: &Ready) -> bool {
+        let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
+        let (mut at, mut offered) = (0, 0);
+        for (slice, part) in slices.iter_mut().zip(&self.plan.parts[..ready.parts]) {
+            *slice = match part {
+                Part::Control(range) => IoSlice::new(&self.plan.control[range.clone()]),
+                Part::Payload(span) => {
+                    at += span.len() as usize;
+                    IoSlice::new(&self.send_buffer[at - span.len() as usize..at])
+                }
+            };
+            offered += slice.len();
+        }
+        let Some(Some(connection)) = self.connections.get_mut(key.slot()) else { return false };
+        match connection.socket.write(&slices[..ready.parts]) {
+            // A signal came between; the socket may have room still, and will not say so again.
+            Transfer::Moved { bytes: 0, .. } => true,
+            Transfer::Moved { bytes, .. } => {
+                self.engine.sent(self.now, key, bytes, &mut self.actions);
+                let all = bytes == offered;
+                connection.send_budget = match all {
+                    true => (connection.send_budget * 2).min(SEND_BUFFER_BYTES),
+                    false => bytes.next_multiple_of(16 * 1024).clamp(SEND_BUDGET_MIN_BYTES, SEND_BUFFER_BYTES),
+                };
+                connection.writable = all;
+                all
+            }
+            Transfer::NotNow => {
+                connection.writable = false;
+                false
+            }
+            Transfer::Ended | Transfer::BadRoom => {
+                self.drop_connection(key);
+                self.engine.on_lost(self.now, key, &mut self.actions);
+                false
+            }
+        }
+    }
+
+    /// A span that was fetched may be in the cache now: whoever waits for it goes on.
+    pub(super) fn on_fetched(&mut self, torrent: TorrentKey, span: BlockSpan) {
+        for slot in 0..self.connections.len() {
+            let Some(connection) = self.connections[slot].as_mut().filter(|l| l.loading == Some(span)) else { continue };
+            let key = connection.key;
+            if self.engine.torrent_of(key) == Some(torrent) {
+                if let Some(connection) = self.connection(key) {
+                    connection.loading = None;
+                }
+                self.enqueue(key);
+            }
+        }
+    }
+
+    fn on_unreadable(&mut self, torrent: TorrentKey, fault: DiskFault) {
+        self.fail(torrent, fault);
+    }
+
+    // ---- lines ----------------------------------------------------------------------------------------------------
+
+    /// Takes a connection's socket in.
+    pub(super) fn add_connection(&mut self, key: PeerKey, socket: Socket, connecting: bool) {
+        if self.connections.len() <= key.slot() {
+            self.connections.resize_with(key.slot() + 1, || None);
+        }
+        self.connections[key.slot()] = Some(OpenConnection {
+            key,
+            socket,
+            connecting,
+            readable: false,
+            closing: false,
+            writable: false,
+            queued: false,
+            read_paused: false,
+            loading: None,
+            send_budget: SEND_BUDGET_MIN_BYTES,
+        });
+    }
+
+    /// Closes a connection's socket.
+    pub(super) fn drop_connection(&mut self, key: PeerKey) {
+        if self.connection(key).is_some() {
+            self.connections[key.slot()] = None;
+            self.waiting_for_buffer.remove(&key);
+            self.accept_retry_at = self.accept_retry_at.map(|_| self.now);
+        }
+    }
+
+    /// Dials an address that the engine chose.
+    pub(super) fn dial(&mut self, key: PeerKey, addr: std::net::SocketAddr) {
+        match Socket::dial(addr, self.poll.registry(), self.token_of(key)) {
+            Ok(socket) => self.add_connection(key, socket, true),
+            Err(e) => {
+                if e.failure() == DialFailure::OutOfResources {
+                    log::warn!("cannot dial: {e:?}");
+                }
+                self.engine.on_dial_failed(self.now, key, e.failure(), &mut self.actions);
+            }
+        }
+    }
+
+    /// The disk does not let a torrent go on.
+    pub(super) fn fail(&mut self, torrent: TorrentKey, fault: DiskFault) {
+        self.engine.on_unreadable(self.now, torrent, &mut self.actions);
+        let Some(entry) = self.entries.get_mut(torrent) else { return };
+        let id = entry.id;
+        match std::mem::replace(&mut entry.failed, true) {
+            true => {}
+            false if fault.kind == FaultKind::NoSpace => self.on_full(torrent, fault),
+            false => {
+                // It does not wait for room any more: what failed now is something else.
+                entry.full = None;
+                self.emit(Event::Failed { torrent: id, fault });
+            }
+        }
+    }
+}
+
+/// The first block of these parts and those that follow it in its piece, as one.
+fn run_of(parts: &[Part]) -> Option<BlockSpan> {
+    let mut run: Option<BlockSpan> = None;
+    for part in parts {
+        let Part::Payload(next) = part else { continue };
+        match run.map_or(Some(*next), |run| run.joined(*next)) {
+            Some(longer) => run = Some(longer),
+            None => break,
+        }
+    }
+    run
+}
+
+fn closed(key: PeerKey, why: DisconnectReason) -> Halt {
+    log::debug!("closing {key:?}: {why}");
+    Halt::Gone
+}

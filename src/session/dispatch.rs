@@ -1,0 +1,408 @@
+//! Carrying out: the engine's actions, the user's commands, and the answers of disk and trackers.
+
+use super::config::{AddTorrent, TorrentSource};
+use super::event::{Event, Progress, TorrentId};
+use super::event_loop::{ACCEPTS_PER_TURN, Command, EventLoop, NODES_FILE};
+use super::registry::{ContentSource, DiskState, RegisteredTorrent};
+use crate::disk::{Done as DiskDone, Verdict};
+use crate::engine::{Action, HashVerdict, Notice, SlowReason, TorrentSpec};
+use crate::net::{Accepted, BlockingReply, Socket, thread_cpu};
+use crate::units::TorrentKey;
+use crate::wire::{Metainfo, write_nodes};
+use std::time::Duration;
+
+/// What the progress of all torrents says alike: found out once for all of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SessionFigures {
+    dht_nodes: Option<usize>,
+    loop_cpu: Duration,
+    worker_cpu: Duration,
+}
+
+impl EventLoop {
+    // ---- the engine's actions -------------------------------------------------------------------------------------
+
+    /// Does everything that the engine wants, and what it wants because of that.
+    pub(super) fn run_actions(&mut self) {
+        let mut batch = Vec::new();
+        while !self.actions.is_empty() {
+            batch.extend(self.actions.drain());
+            for action in batch.drain(..) {
+                self.run_action(action);
+            }
+        }
+    }
+
+    fn run_action(&mut self, action: Action) {
+        match action {
+            Action::Flush { peer } => self.write(peer),
+            Action::Wake { peer } => {
+                if let Some(connection) = self.connection(peer) {
+                    connection.read_paused = false;
+                    self.enqueue(peer);
+                }
+            }
+            Action::Dial { peer, addr } => self.dial(peer, addr),
+            Action::Close { peer } => self.drop_connection(peer),
+            Action::Prepare { torrent, piece } => self.store.prepare(torrent, piece),
+            Action::Release { torrent, block } => self.store.abandon(torrent, block),
+            Action::Hash { torrent, piece, digests } => self.store.hash(torrent, piece, digests),
+            Action::Save { torrent } => {
+                if let Some(have) = self.engine.have(torrent) {
+                    self.store.checkpoint(torrent, have);
+                }
+            }
+            Action::Announce { id, url, timeout } => self.blocking_pool.announce(id, url, timeout),
+            Action::Scrape { id, url, info_hash, timeout } => self.blocking_pool.scrape(id, url, info_hash, timeout),
+            Action::Resolve { id, host, port } => self.blocking_pool.resolve(id, host, port),
+            Action::Datagram { to, bytes } => self.listeners.send(to, &bytes),
+            Action::Multicast { group, bytes } => self.multicast.send(group, &bytes),
+            Action::KeepNodes { nodes } => self.store.keep(NODES_FILE, write_nodes(&nodes)),
+            Action::Metadata { torrent, info } => self.on_metadata(torrent, &info),
+            Action::Notice(notice) => self.publish(notice),
+        }
+    }
+
+    fn publish(&mut self, notice: Notice) {
+        match notice {
+            Notice::Verified { .. } => {}
+            Notice::Complete { torrent } => {
+                if let Some(entry) = self.entries.get_mut(torrent) {
+                    entry.announce_completion = true;
+                }
+            }
+            Notice::Banned { torrent, addr } => self.emit_for(torrent, |torrent| Event::PeerBanned { torrent, addr }),
+            Notice::TrackerReplied { torrent, url, peers, warning } => {
+                self.emit_for(torrent, |torrent| Event::TrackerReplied { torrent, url: url.to_string(), peers, warning });
+            }
+            Notice::TrackerFailed { torrent, url, error } => {
+                self.emit_for(torrent, |torrent| Event::TrackerFailed {
+                    torrent,
+                    url: url.to_string(),
+                    error: error.to_string(),
+                });
+            }
+            Notice::Scraped { torrent, url, result } => self.emit_for(torrent, |torrent| Event::Scraped {
+                torrent,
+                url: url.to_string(),
+                result: result.map_err(|error| error.to_string()),
+            }),
+            Notice::ScrapeDone { torrent } => self.emit_for(torrent, |torrent| Event::ScrapeDone { torrent }),
+        }
+    }
+
+    fn emit_for(&self, torrent: TorrentKey, event: impl FnOnce(TorrentId) -> Event) {
+        if let Some(id) = self.id_of(torrent) {
+            self.emit(event(id));
+        }
+    }
+
+    // ---- the user's commands --------------------------------------------------------------------------------------
+
+    pub(super) fn handle_command(&mut self, command: Command) {
+        match command {
+            Command::Add(id, torrent, kept) => self.add(id, torrent, kept),
+            Command::Choose(id, files) => self.choose(id, files),
+            Command::Remove(id) => {
+                let Some(key) = self.entries.key_of(id) else { return };
+                if let Some(entry) = self.entries.get_mut(key) {
+                    entry.removing = true;
+                }
+                self.close_torrent(key);
+            }
+            Command::Pause(id) => {
+                let Some(key) = self.entries.key_of(id) else { return };
+                if let Some(entry) = self.entries.get_mut(key) {
+                    entry.paused = true;
+                }
+                self.engine.pause(self.now, key, &mut self.actions);
+            }
+            Command::Resume(id) => self.resume(id),
+            Command::Scrape(id) => {
+                if let Some(key) = self.entries.key_of(id) {
+                    self.engine.scrape(self.now, key, &mut self.actions);
+                }
+            }
+            Command::SetLimits { download, upload } => self.engine.set_limits(self.now, download, upload, &mut self.actions),
+            Command::Stop { within } => {
+                self.deadline = Some(self.now + within);
+                self.engine.shut_down(self.now, &mut self.actions);
+                self.run_actions();
+                for key in self.entries.keys() {
+                    if let Some(entry) = self.entries.get_mut(key) {
+                        // Nothing is opened again, whether for room or after a fault.
+                        (entry.full, entry.reopen) = (None, false);
+                    }
+                    self.close_torrent(key);
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, id: TorrentId, torrent: Box<AddTorrent>, kept: Option<Metainfo>) {
+        let metainfo = if let TorrentSource::Metainfo(metainfo) = &torrent.source { Some(metainfo) } else { None };
+        let spec = TorrentSpec {
+            info_hash: torrent.info_hash(),
+            shape: metainfo.map(|m| torrent.shape(m)),
+            trackers: torrent.all_trackers(),
+            peers: torrent.all_peers(),
+            sequential: torrent.sequential,
+            download_limit: torrent.download_limit,
+            upload_limit: torrent.upload_limit,
+        };
+        let Some(key) = self.engine.add_torrent(self.now, spec) else { return self.emit(Event::Duplicate { torrent: id }) };
+        if let Some(metainfo) = metainfo.filter(|m| !m.private()) {
+            self.engine.add_nodes(metainfo.nodes(), &mut self.actions);
+        }
+        let paused = torrent.paused;
+        let (content, disk) = match metainfo.map(|m| torrent.to_open(m)) {
+            Some(open) => {
+                self.store.open(key, open.clone());
+                (ContentSource::Known(open), DiskState::Opening)
+            }
+            None => {
+                if !paused {
+                    self.engine.resume(self.now, key);
+                }
+                (ContentSource::Awaited(torrent), DiskState::Closed)
+            }
+        };
+        self.entries.insert(
+            key,
+            RegisteredTorrent {
+                id,
+                content,
+                disk,
+                announce_completion: false,
+                paused,
+                removing: false,
+                failed: false,
+                full: None,
+                reopen: false,
+            },
+        );
+        if let Some(metainfo) = kept {
+            self.on_metainfo(key, metainfo);
+        }
+    }
+
+    fn resume(&mut self, id: TorrentId) {
+        let Some(key) = self.entries.key_of(id) else { return };
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.paused = false;
+        }
+        self.restart(key);
+    }
+
+    /// Goes on; after a fault everything is looked at anew, because what was not yet safe is unknown.
+    pub(super) fn restart(&mut self, key: TorrentKey) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        match entry.disk {
+            DiskState::Open if entry.failed => {
+                entry.reopen = true;
+                self.close_torrent(key);
+            }
+            DiskState::Closed if !matches!(entry.content, ContentSource::Known(_)) => self.engine.resume(self.now, key),
+            DiskState::Closed => self.reopen_torrent(key),
+            DiskState::Open => self.engine.resume(self.now, key),
+            DiskState::Opening | DiskState::Closing => {}
+        }
+    }
+
+    fn reopen_torrent(&mut self, key: TorrentKey) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let ContentSource::Known(content) = &entry.content else { return };
+        (entry.disk, entry.failed, entry.reopen) = (DiskState::Opening, false, false);
+        self.store.open(key, content.clone());
+    }
+
+    /// Stops the torrent's traffic and has the disk write its record and let it go.
+    fn close_torrent(&mut self, key: TorrentKey) {
+        self.engine.pause(self.now, key, &mut self.actions);
+        self.run_actions();
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        match (entry.disk, self.engine.have(key)) {
+            (DiskState::Opening | DiskState::Open, Some(have)) => {
+                entry.disk = DiskState::Closing;
+                self.store.close(key, have);
+            }
+            (DiskState::Closed, _) if entry.removing => self.forget(key),
+            _ => {}
+        }
+    }
+
+    fn forget(&mut self, key: TorrentKey) {
+        self.engine.remove_torrent(self.now, key, &mut self.actions);
+        if let Some(entry) = self.entries.remove(key) {
+            self.emit(Event::Removed { torrent: entry.id });
+        }
+    }
+
+    // ---- answers --------------------------------------------------------------------------------------------------
+
+    pub(super) fn poll_replies(&mut self) {
+        while let Some(done) = self.store.next_done() {
+            self.on_disk(done);
+        }
+        while let Some(done) = self.blocking_pool.next_done() {
+            match done {
+                BlockingReply::Announced { id, result } => self.engine.on_announced(self.now, id, result, &mut self.actions),
+                BlockingReply::Scraped { id, result } => self.engine.on_scraped(self.now, id, result, &mut self.actions),
+                BlockingReply::Resolved { id, result } => self.engine.on_resolved(self.now, id, result, &mut self.actions),
+            }
+        }
+    }
+
+    fn on_disk(&mut self, done: DiskDone) {
+        match done {
+            DiskDone::Opened { torrent, result: Ok(opened) } => {
+                let Some(entry) = self.entries.get_mut(torrent).filter(|e| e.disk == DiskState::Opening) else { return };
+                entry.disk = DiskState::Open;
+                let (torrent_id, have, pieces, paused) = (entry.id, opened.have.ones(), opened.have.pieces(), entry.paused);
+                self.engine.on_opened(self.now, torrent, opened.have, &mut self.actions);
+                if paused {
+                    self.engine.pause(self.now, torrent, &mut self.actions);
+                }
+                self.emit(Event::Opened { torrent: torrent_id, have, pieces, notes: opened.notes });
+                if self.engine.stats(self.now, torrent).is_some_and(|s| s.complete) {
+                    self.emit_progress_of(torrent, self.session_figures());
+                    self.emit(Event::Completed { torrent: torrent_id });
+                }
+            }
+            DiskDone::Opened { torrent, result: Err(fault) } => {
+                if let Some(entry) = self.entries.get_mut(torrent) {
+                    entry.disk = DiskState::Closed;
+                }
+                self.fail(torrent, fault);
+            }
+            DiskDone::Checking { torrent, done, of } => {
+                self.emit_for(torrent, |torrent| Event::Checking { torrent, checked: done, pieces: of })
+            }
+            DiskDone::Prepared { torrent, piece, result } => {
+                self.engine.on_prepared(self.now, torrent, piece, result.is_ok(), &mut self.actions);
+                if let Err(fault) = result {
+                    self.fail(torrent, fault);
+                }
+            }
+            DiskDone::Hashed { torrent, piece, verdict } => {
+                let (verdict, fault) = match verdict {
+                    Verdict::Good { blocks } => (HashVerdict::Good { digests: blocks }, None),
+                    Verdict::Bad { blocks } => (HashVerdict::Bad { digests: blocks }, None),
+                    Verdict::Fault(fault) => (HashVerdict::Unreadable, Some(fault)),
+                };
+                self.engine.on_hashed(self.now, torrent, piece, &verdict, &mut self.actions);
+                if let Some(fault) = fault {
+                    self.fail(torrent, fault);
+                }
+            }
+            DiskDone::Loaded { torrent, span, result } => {
+                self.on_fetched(torrent, span);
+                if let Err(fault) = result {
+                    self.fail(torrent, fault);
+                }
+            }
+            DiskDone::Saved { torrent, result, .. } => self.on_saved(torrent, result),
+            DiskDone::Closed { torrent, result } => self.on_closed(torrent, result.is_ok()),
+            DiskDone::RoomFreed => {
+                for key in std::mem::take(&mut self.waiting_for_buffer) {
+                    if let Some(connection) = self.connection(key) {
+                        connection.read_paused = false;
+                    }
+                    self.enqueue(key);
+                }
+            }
+            DiskDone::Fault { torrent, fault } => self.fail(torrent, fault),
+            DiskDone::Space { torrent, bytes } => self.on_space(torrent, bytes),
+        }
+    }
+
+    fn on_saved(&mut self, torrent: TorrentKey, result: Result<(), crate::disk::DiskFault>) {
+        self.engine.on_saved(self.now, torrent, &mut self.actions);
+        match result {
+            Ok(()) => {
+                let complete = self.engine.stats(self.now, torrent).is_some_and(|s| s.complete);
+                let told = self.entries.get_mut(torrent).is_some_and(|e| complete && std::mem::take(&mut e.announce_completion));
+                if told {
+                    self.emit_progress_of(torrent, self.session_figures());
+                    self.emit_for(torrent, |torrent| Event::Completed { torrent });
+                }
+            }
+            Err(fault) => self.fail(torrent, fault),
+        }
+    }
+
+    fn on_closed(&mut self, torrent: TorrentKey, saved: bool) {
+        let Some(entry) = self.entries.get_mut(torrent) else { return };
+        entry.disk = DiskState::Closed;
+        // Whoever opens it again will write another record.
+        self.clean &= saved || entry.reopen;
+        match () {
+            () if entry.removing => self.forget(torrent),
+            () if entry.reopen => self.reopen_torrent(torrent),
+            () => {}
+        }
+    }
+
+    // ---- connections that come to us ------------------------------------------------------------------------------
+
+    pub(super) fn accept(&mut self) {
+        match self.accept_retry_at {
+            Some(at) if at > self.now => return,
+            _ => self.accept_retry_at = None,
+        }
+        for _ in 0..ACCEPTS_PER_TURN {
+            match self.listeners.accept() {
+                Accepted::Empty => return,
+                Accepted::OutOfResources => return self.pause_accepting(),
+                Accepted::Stream(stream, addr) => {
+                    // A connection that is not let in is closed by being dropped.
+                    let Some(key) = self.engine.on_accepted(self.now, addr, &mut self.actions) else { continue };
+                    let token = self.token_of(key);
+                    match Socket::register(stream, self.poll.registry(), token) {
+                        Ok(socket) => self.add_connection(key, socket, false),
+                        Err(_) => self.engine.on_lost(self.now, key, &mut self.actions),
+                    }
+                }
+            }
+        }
+    }
+
+    // ---- what the user sees ---------------------------------------------------------------------------------------
+
+    /// As it is now.
+    pub(super) fn session_figures(&self) -> SessionFigures {
+        SessionFigures {
+            dht_nodes: self.engine.dht_stats(self.now).map(|s| s.nodes_v4 + s.nodes_v6),
+            loop_cpu: thread_cpu(),
+            worker_cpu: Duration::from_micros(self.store.stats().worker_cpu_us),
+        }
+    }
+
+    pub(super) fn emit_progress_of(&self, key: TorrentKey, session_figures: SessionFigures) {
+        let (Some(s), Some(torrent)) = (self.engine.stats(self.now, key), self.id_of(key)) else { return };
+        let left = s.wanted_bytes - s.have_bytes;
+        let disk = !self.waiting_for_buffer.is_empty() && s.slow.is_none();
+        self.emit(Event::Progress(Box::new(Progress {
+            torrent,
+            wanted_bytes: s.wanted_bytes,
+            have_bytes: s.have_bytes,
+            pieces_have: s.pieces_have,
+            pieces: s.pieces,
+            downloaded: s.downloaded,
+            uploaded: s.uploaded,
+            wasted: s.wasted,
+            download_rate: s.download_rate,
+            upload_rate: s.upload_rate,
+            peers: s.peers,
+            seeds: s.seeds,
+            peers_by_origin: s.peers_by_origin,
+            dht_nodes: session_figures.dht_nodes,
+            known_peers: s.known_peers,
+            eta: (s.download_rate > 0 && left > 0).then(|| Duration::from_secs(left / s.download_rate)),
+            complete: s.complete,
+            slow: if disk { Some(SlowReason::Disk) } else { s.slow },
+            loop_cpu: session_figures.loop_cpu,
+            worker_cpu: session_figures.worker_cpu,
+        })));
+    }
+}
