@@ -5,7 +5,7 @@
 
 use divan::{AllocProfiler, Bencher, black_box, counter::BytesCount};
 use rill::units::{InfoHash, NodeId, PieceHash};
-use rill::wire::krpc::{self, Body, Query, Question, ReplyParts, Want};
+use rill::wire::krpc::{self, Method, PacketBody, Query, ResponseFields, WantedFamilies};
 use rill::wire::{ExtendedHandshake, ExtensionIds, MetadataMessage, Metainfo, PexMessage, metainfo::Builder};
 use rill::wire::{parse_counts, parse_reply, write_pex};
 use std::net::SocketAddr;
@@ -22,8 +22,8 @@ fn peers(count: u8) -> Vec<SocketAddr> {
 }
 
 fn get_peers() -> Query<'static> {
-    let question = Question::GetPeers { info_hash: InfoHash([0xab; 20]), scrape: false };
-    Query { id: NodeId([0xcd; 20]), want: Want { v4: true, v6: true }, question }
+    let question = Method::GetPeers { info_hash: InfoHash([0xab; 20]), scrape: false };
+    Query { id: NodeId([0xcd; 20]), want: WantedFamilies { v4: true, v6: true }, method: question }
 }
 
 fn write_get_peers(out: &mut Vec<u8>) {
@@ -35,15 +35,15 @@ fn write_nodes_and_peers(peers: &[SocketAddr], out: &mut Vec<u8>) {
     let mut nodes = Vec::with_capacity(26 * 8);
     peers.iter().take(8).for_each(|node| krpc::write_node(NodeId([0xcd; 20]), *node, &mut nodes));
     let id = NodeId([0xcd; 20]);
-    let parts = ReplyParts { id, nodes: Some(&nodes), nodes6: None, token: Some(b"a token!"), peers, filters: None };
-    krpc::write_reply(b"aa", SocketAddr::from(([81, 2, 69, 1], 6881)), &parts, out);
+    let parts = ResponseFields { id, nodes: Some(&nodes), nodes6: None, token: Some(b"a token!"), peers, filters: None };
+    krpc::write_response(b"aa", SocketAddr::from(([81, 2, 69, 1], 6881)), &parts, out);
 }
 
 /// What the DHT does with a packet: its fields and every address in it.
 fn read_packet(bytes: &[u8]) -> usize {
     let packet = krpc::parse(bytes).expect("a packet");
     match packet.body {
-        Body::Reply(reply) => reply.nodes(false).count() + reply.nodes(true).count() + reply.peers().count(),
+        PacketBody::Response(reply) => reply.nodes(false).count() + reply.nodes(true).count() + reply.peers().count(),
         _ => packet.transaction.len(),
     }
 }

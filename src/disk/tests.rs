@@ -3,7 +3,7 @@
 use super::window::pour;
 use super::*;
 use crate::units::{Bitfield, BlockSpan, Geometry, InfoHash, PieceIndex, Rng, SlotMap, TorrentKey};
-use crate::wire::{Files, FilesBuilder, Marks};
+use crate::wire::{FileAttributes, Files, FilesBuilder};
 use sha1::{Digest, Sha1};
 use std::path::Path;
 use std::sync::Arc;
@@ -31,7 +31,9 @@ pub(super) struct World {
 fn listed(shape: &[(&str, u64)]) -> Files {
     let mut files = FilesBuilder::default();
     for (path, length) in shape {
-        files.push(path.split('/'), *length, Marks { pad: path.starts_with(".pad"), ..Marks::default() }).unwrap();
+        files
+            .push(path.split('/'), *length, FileAttributes { pad: path.starts_with(".pad"), ..FileAttributes::default() })
+            .unwrap();
     }
     files.finish()
 }

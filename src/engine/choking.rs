@@ -15,15 +15,15 @@ impl Engine {
         let (mut served, mut waiting_for_requests) = (0, 0);
         for key in &t.peers {
             if let Some(c) = self.connections.get_mut(*key).filter(|c| now.since(c.peer.last_in) >= limits::CHOKE_ROUND) {
-                c.decoder.rest();
-                c.peer.outbox.rest();
+                c.decoder.release_memory();
+                c.peer.encoder.release_memory();
             }
         }
         for peer in &t.peers {
             let Some(Connection { peer, .. }) = self.connections.get(*peer).filter(|c| c.peer.they_want) else { continue };
             if !peer.we_choke {
                 served += 1;
-                waiting_for_requests += usize::from(peer.outbox.blocks() == 0);
+                waiting_for_requests += usize::from(peer.encoder.blocks() == 0);
             }
             applicants.push(ChokeCandidate {
                 peer: peer.key,

@@ -134,7 +134,7 @@ impl Engine {
         let EngineConfig { peer_id, policy, .. } = &self.config;
         let dht = dht_port.is_some() && t.allows(Origin::Dht);
         let ours = Handshake { info_hash: t.info_hash, peer_id: *peer_id, fast: policy.fast, extended: true, dht };
-        c.peer.outbox.push_bytes(&ours.to_bytes());
+        c.peer.encoder.push_bytes(&ours.to_bytes());
         c.peer.flush(out);
     }
 

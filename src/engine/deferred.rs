@@ -121,7 +121,7 @@ pub(super) fn on_metadata_message(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut P
     match message {
         MetadataMessage::Request { piece } => {
             let total_size = t.metadata.len().unwrap_or(0);
-            let room = peer.outbox.control_bytes() < limits::OUTBOX_STOP_READING_BYTES;
+            let room = peer.encoder.control_bytes() < limits::OUTBOX_STOP_READING_BYTES;
             let answer = match t.metadata.piece(piece).filter(|_| room) {
                 Some(bytes) => MetadataMessage::Data { piece, total_size, bytes },
                 None => MetadataMessage::Reject { piece },

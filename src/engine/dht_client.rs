@@ -19,7 +19,7 @@ use super::peer::Phase;
 use super::timers::Timer;
 use crate::units::{InfoHash, Instant, Origin, PeerKey, TorrentKey};
 use crate::wire::SwarmCounts;
-use crate::wire::compact::file_can_tell_of;
+use crate::wire::compact::torrent_may_name;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -173,7 +173,7 @@ impl Engine {
                 NodeRole::Router => f.dht.add_router(now, *addr),
                 NodeRole::Node => f.dht.add_node(now, *addr, &mut f.out),
                 NodeRole::OfFile => {
-                    if file_can_tell_of(addr.ip()) || (f.on_loopback && addr.ip().is_loopback()) {
+                    if torrent_may_name(addr.ip()) || (f.on_loopback && addr.ip().is_loopback()) {
                         f.dht.add_node(now, *addr, &mut f.out);
                     }
                 }

@@ -20,9 +20,9 @@ impl Engine {
             );
             assert!(policy.fast || !p.fast, "a peer speaks the Fast extension with us and we do not");
             assert!(policy.snub_after.is_some() || !p.requests.is_snubbed(), "a snubber where there are none");
-            assert!(p.outbox.blocks() <= limits::REQQ_OURS_BLOCKS && p.suggested.len() <= limits::SUGGESTED_PIECES);
+            assert!(p.encoder.blocks() <= limits::REQQ_OURS_BLOCKS && p.suggested.len() <= limits::SUGGESTED_PIECES);
             assert!(p.fast_to_us.len() <= limits::ALLOWED_FAST_REMEMBERED && p.fast_to_them.len() <= limits::ALLOWED_FAST_PIECES);
-            assert!(p.outbox.control_bytes() <= 2 * limits::OUTBOX_CONTROL_BYTES);
+            assert!(p.encoder.control_bytes() <= 2 * limits::OUTBOX_CONTROL_BYTES);
         }
         for (key, t) in self.torrents.iter() {
             let named = |p: &PeerKey| self.connections.get(*p).is_some_and(|c| c.peer.torrent == Some(key));
@@ -34,7 +34,7 @@ impl Engine {
             let receives = |r: &Reading, b: BlockSpan| matches!(r, Reading::Block { block, .. } if *block == b);
             let served = up.iter().filter(|p| !p.we_choke).count();
             assert!(served <= policy.most_slots() + usize::from(policy.optimistic && policy.serves()), "{served} are served");
-            assert!(policy.serves() || up.iter().all(|p| p.fast_to_them.is_empty() && p.outbox.blocks() == 0));
+            assert!(policy.serves() || up.iter().all(|p| p.fast_to_them.is_empty() && p.encoder.blocks() == 0));
             t.pieces.audit(
                 policy.endgame.holders(),
                 |b| up.iter().filter(|p| p.requests.owes(b)).count(),

@@ -14,7 +14,7 @@ use super::limits;
 use super::timers::Timer;
 use super::torrent::Torrent;
 use crate::units::{InfoHash, Instant, Origin, Rng, TorrentKey};
-use crate::wire::lsd::{Group, HASHES_A_CALL, parse_call, write_call};
+use crate::wire::lsd::{Group, HASHES_PER_ANNOUNCE, parse_announce, write_announce};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -73,7 +73,7 @@ impl Engine {
         due.sort_unstable();
         let mut rest = &due[..];
         while rest.first().is_some_and(|(at, ..)| *at <= now) && self.local.may_call() <= now {
-            let ready = rest.iter().take(HASHES_A_CALL).take_while(|(at, ..)| *at <= now).count();
+            let ready = rest.iter().take(HASHES_PER_ANNOUNCE).take_while(|(at, ..)| *at <= now).count();
             let (packet, later) = rest.split_at(ready);
             self.send_lsd_announce(now, packet, out);
             rest = later;
@@ -88,7 +88,7 @@ impl Engine {
     fn send_lsd_announce(&mut self, now: Instant, torrents: &[(Instant, TorrentKey, InfoHash)], out: &mut Actions) {
         let hashes: Vec<InfoHash> = torrents.iter().map(|(.., hash)| *hash).collect();
         for group in Group::BOTH {
-            out.push(Action::Multicast { group, bytes: write_call(group, self.config.port, &hashes, self.local.cookie) });
+            out.push(Action::Multicast { group, bytes: write_announce(group, self.config.port, &hashes, self.local.cookie) });
         }
         self.local.called.extend(torrents.iter().map(|(_, key, _)| (*key, now)));
         self.local.paid_until = self.local.paid_until.max(now) + limits::LSD_SPACING;
@@ -96,7 +96,7 @@ impl Engine {
 
     /// A datagram came to one of the groups. Whoever looks for a torrent that we have is dialed.
     pub fn on_multicast(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
-        let Some(call) = parse_call(packet).filter(|call| self.config.lsd && call.cookie != Some(self.local.cookie)) else {
+        let Some(call) = parse_announce(packet).filter(|call| self.config.lsd && call.cookie != Some(self.local.cookie)) else {
             return;
         };
         // The zone of a link-local address stays with it: without it nobody is reached there.

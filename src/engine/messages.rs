@@ -76,7 +76,7 @@ pub(super) fn on_message(
         Message::Request(raw) => on_request(cx, t, peer, raw)?,
         Message::Cancel(raw) => {
             let span = t.pieces.geometry().span(raw.piece, raw.begin, raw.len).ok();
-            if let Some(span) = span.filter(|s| peer.outbox.take_back(*s)) {
+            if let Some(span) = span.filter(|s| peer.encoder.take_back(*s)) {
                 if peer.fast {
                     peer.say(&Message::Reject(span.into()), cx.out);
                 }
@@ -172,14 +172,14 @@ fn on_request(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, raw: RawSpan) -
             return Err(ProtocolViolation::FastAbuse(limits::ALLOWED_FAST_TIMES + 1).into());
         }
     }
-    if peer.outbox.contains(span) {
+    if peer.encoder.contains(span) {
         return Ok(());
     }
-    if peer.outbox.blocks() >= limits::REQQ_OURS_BLOCKS {
+    if peer.encoder.blocks() >= limits::REQQ_OURS_BLOCKS {
         reject(cx, peer, raw);
         return Ok(());
     }
-    peer.outbox.push_block(span);
+    peer.encoder.push_block(span);
     peer.flush(cx.out);
     Ok(())
 }
@@ -199,7 +199,7 @@ fn reject(cx: &mut Cx<'_>, peer: &mut Peer, raw: RawSpan) {
 
 fn count_invalid(peer: &mut Peer, last: RawSpan) -> Result<(), DisconnectReason> {
     peer.invalid_requests += 1;
-    let waiting = peer.outbox.control_bytes();
+    let waiting = peer.encoder.control_bytes();
     match peer.invalid_requests {
         _ if waiting > limits::OUTBOX_CONTROL_BYTES => Err(ProtocolViolation::NotReading(waiting).into()),
         count if count >= limits::INVALID_REQUESTS => Err(ProtocolViolation::InvalidRequests { count, last }.into()),

@@ -15,7 +15,7 @@ use super::stream::Cx;
 use super::timers::Timer;
 use super::torrent::{PexPeer, Torrent};
 use crate::units::{Instant, Origin, TorrentKey};
-use crate::wire::compact::{can_tell_of, is_local};
+use crate::wire::compact::{is_local, may_name};
 use crate::wire::{Message, PEX_REACHABLE, PEX_SEED, PexMessage, write_pex};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -59,7 +59,7 @@ pub(super) fn on_pex(cx: &mut Cx<'_>, t: &mut Torrent, peer: &mut Peer, payload:
     let Some(message) = PexMessage::parse(payload) else { return };
     let mut hosts = BTreeSet::new();
     let mut new = false;
-    for (addr, flags) in message.added().filter(|(addr, _)| can_tell_of(peer.addr.ip(), addr.ip())) {
+    for (addr, flags) in message.added().filter(|(addr, _)| may_name(peer.addr.ip(), addr.ip())) {
         // One host at many ports is a way to make us knock at all of them.
         let first = hosts.insert(addr.ip()) || is_local(addr.ip());
         if first && !(t.is_upload_only() && flags & PEX_SEED != 0) {
@@ -94,7 +94,7 @@ impl Engine {
             if t.pex_log.has_news(&heard) {
                 next = next.min(heard.not_before.max(now + limits::PEX_FIRST_DELAY));
             }
-            let (id, waiting) = (peer.extensions.ut_pex, peer.outbox.control_bytes());
+            let (id, waiting) = (peer.extensions.ut_pex, peer.encoder.control_bytes());
             let Some(Connection { peer, .. }) = self.connections.get_mut(peer.key) else { continue };
             peer.pex_cursor = heard;
             if !news.is_empty() && waiting < limits::OUTBOX_STOP_READING_BYTES {

@@ -80,7 +80,7 @@ impl Engine {
             let Some(Connection { peer, .. }) = self.connections.get_mut(key).filter(|c| c.peer.phase == Phase::Up) else {
                 continue;
             };
-            let waiting = peer.outbox.control_bytes();
+            let waiting = peer.encoder.control_bytes();
             if peer.has.has(piece) {
                 peer.wanted_pieces = peer.wanted_pieces.saturating_sub(1);
                 peer.set_we_want(now, peer.wanted_pieces > 0, out);

@@ -18,7 +18,7 @@ use super::messages::on_message;
 use super::peer::{Connection, Peer, Reading, RequestState};
 use super::torrent::{Stage, Torrent};
 use crate::units::{BLOCK_LEN, BlockSpan, Instant, PeerKey, TorrentKey};
-use crate::wire::{Frame, Message, Plan, RawSpan};
+use crate::wire::{Frame, Message, RawSpan, WritePlan};
 
 /// Where the next bytes of a stream belong.
 #[derive(Debug, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl Engine {
     pub fn want(&mut self, key: PeerKey) -> Want<'_> {
         let Some(Connection { decoder, peer }) = self.connections.get_mut(key) else { return Want::Gone };
         peer.read_paused = false;
-        if peer.outbox.control_bytes() > limits::OUTBOX_STOP_READING_BYTES {
+        if peer.encoder.control_bytes() > limits::OUTBOX_STOP_READING_BYTES {
             peer.read_paused = true;
             return Want::Pause;
         }
@@ -200,9 +200,10 @@ impl Engine {
         }
         self.top_up(now, key, out);
         // Whoever neither owes a block nor is owed one may keep still for long.
-        if let Some(c) = self.connections.get_mut(key).filter(|c| c.peer.requests.in_flight() == 0 && c.peer.outbox.blocks() == 0)
+        if let Some(c) =
+            self.connections.get_mut(key).filter(|c| c.peer.requests.in_flight() == 0 && c.peer.encoder.blocks() == 0)
         {
-            c.decoder.rest();
+            c.decoder.release_memory();
         }
         Ok(())
     }
@@ -254,23 +255,23 @@ impl Engine {
 
     /// Appends to `plan` what to write next, with at most `payload_budget` bytes of payload. Nothing is changed but that
     /// the next message will push another [`Action::Flush`].
-    pub fn plan(&mut self, key: PeerKey, payload_budget: usize, plan: &mut Plan) {
+    pub fn plan(&mut self, key: PeerKey, payload_budget: usize, plan: &mut WritePlan) {
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
         peer.flushing();
         let torrent = peer.torrent.and_then(|t| self.torrents.get(t)).map_or(u64::MAX, |t| t.up.allowance());
         let allowance = usize::try_from(self.up.allowance().min(torrent)).unwrap_or(usize::MAX);
-        peer.upload_throttled = allowance < payload_budget && peer.outbox.blocks() > 0;
-        peer.outbox.plan(payload_budget.min(allowance), plan);
+        peer.upload_throttled = allowance < payload_budget && peer.encoder.blocks() > 0;
+        peer.encoder.plan(payload_budget.min(allowance), plan);
     }
 
     /// `n` bytes of the plan went out.
     pub fn sent(&mut self, now: Instant, key: PeerKey, n: usize, out: &mut Actions) {
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
-        let was_stuck = peer.outbox.control_bytes() > limits::OUTBOX_STOP_READING_BYTES;
-        let sent = peer.outbox.sent(n);
+        let was_stuck = peer.encoder.control_bytes() > limits::OUTBOX_STOP_READING_BYTES;
+        let sent = peer.encoder.sent(n);
         let more_to_say = peer.they_want && !peer.we_choke || peer.requests.in_flight() > 0;
         if !more_to_say {
-            peer.outbox.rest();
+            peer.encoder.release_memory();
         }
         peer.last_out = now;
         if sent.payload > 0 {

@@ -3,8 +3,8 @@
 //! A reply is a stranger's: text is cleaned, lists and ids are bounded, and a number that makes no sense is as good
 //! as absent. Intervals come out as written (never negative); what is a sane one is for the engine to say.
 
-use super::bencode::{BencodeError, Bytes, Canonical, Lenient, Rules, TypeMismatch, Value, scan, tidy};
-use super::compact::{PeerList, peers_v6};
+use super::bencode::{BencodeError, Bytes, Canonical, Lenient, Rules, TypeMismatch, Value, canonicalize, scan};
+use super::compact::{TrackerPeers, peers_v6};
 use super::limits::{MESSAGE_DEPTH, PEERS, REASON_CHARS, TRACKER_ID_BYTES, TRACKER_TOKENS};
 use super::percent::encode_into;
 use super::printable;
@@ -190,7 +190,7 @@ pub enum AnnounceError {
 
 /// Reads the body of an HTTP reply.
 pub fn parse_reply(body: &[u8]) -> Result<AnnounceReply, AnnounceError> {
-    let tidy = tidied(body)?;
+    let tidy = canonical_body(body)?;
     let response: AnnounceResponse = tidy.value().read().map_err(|TypeMismatch| AnnounceError::NotADictionary)?;
     match refusal(response.failure_reason, response.retry_in) {
         Some(error) => Err(error),
@@ -201,22 +201,22 @@ pub fn parse_reply(body: &[u8]) -> Result<AnnounceReply, AnnounceError> {
 const RULES: Rules = Rules { depth: MESSAGE_DEPTH, tokens: TRACKER_TOKENS, strict: false };
 
 /// The body of a tracker's reply, in order and ready to be read.
-pub(super) fn tidied(body: &[u8]) -> Result<Canonical<'_>, AnnounceError> {
+pub(super) fn canonical_body(body: &[u8]) -> Result<Canonical<'_>, AnnounceError> {
     let scanned = scan(body, &RULES).map_err(|e| match body.trim_ascii_start().first() {
         Some(b'<') => AnnounceError::Html,
         _ => AnnounceError::NotBencode(e),
     })?;
-    Ok(tidy(&scanned))
+    Ok(canonicalize(&scanned))
 }
 
 /// The tracker's no, if its reply holds one (BEP 3, 31).
-pub(super) fn refusal(reason: Lenient<Text<'_>>, retry: Lenient<Text<'_>>) -> Option<AnnounceError> {
-    let Text(reason) = reason.0?;
+pub(super) fn refusal(reason: Lenient<TextOrNumber<'_>>, retry: Lenient<TextOrNumber<'_>>) -> Option<AnnounceError> {
+    let TextOrNumber(reason) = reason.0?;
     Some(AnnounceError::Failure { reason: printable(reason, REASON_CHARS), retry_in: retry.0.and_then(retry_in) })
 }
 
 /// BEP 31: a number of minutes, or `never`.
-fn retry_in(Text(text): Text<'_>) -> Option<RetryIn> {
+fn retry_in(TextOrNumber(text): TextOrNumber<'_>) -> Option<RetryIn> {
     if text.eq_ignore_ascii_case(b"never") {
         return Some(RetryIn::Never);
     }
@@ -231,33 +231,33 @@ struct AnnounceResponse<'a> {
     #[serde(borrow, rename = "external ip")]
     external_ip: Lenient<Bytes<'a>>,
     #[serde(rename = "failure reason")]
-    failure_reason: Lenient<Text<'a>>,
+    failure_reason: Lenient<TextOrNumber<'a>>,
     incomplete: Lenient<u32>,
-    interval: Lenient<Text<'a>>,
+    interval: Lenient<TextOrNumber<'a>>,
     #[serde(rename = "min interval")]
-    min_interval: Lenient<Text<'a>>,
-    peers: Lenient<PeerList<'a>>,
+    min_interval: Lenient<TextOrNumber<'a>>,
+    peers: Lenient<TrackerPeers<'a>>,
     peers6: Lenient<Bytes<'a>>,
     #[serde(rename = "retry in")]
-    retry_in: Lenient<Text<'a>>,
+    retry_in: Lenient<TextOrNumber<'a>>,
     #[serde(rename = "tracker id")]
     tracker_id: Lenient<Bytes<'a>>,
     #[serde(rename = "warning message")]
-    warning: Lenient<Text<'a>>,
+    warning: Lenient<TextOrNumber<'a>>,
 }
 
 impl From<AnnounceResponse<'_>> for AnnounceReply {
     fn from(response: AnnounceResponse<'_>) -> AnnounceReply {
-        let mut peers = response.peers.0.map(PeerList::addresses).unwrap_or_default();
+        let mut peers = response.peers.0.map(TrackerPeers::addresses).unwrap_or_default();
         peers.extend(peers_v6(response.peers6.bytes().unwrap_or_default()).take(PEERS.saturating_sub(peers.len())));
         AnnounceReply {
-            interval: response.interval.0.and_then(Text::seconds),
-            min_interval: response.min_interval.0.and_then(Text::seconds),
+            interval: response.interval.0.and_then(TextOrNumber::seconds),
+            min_interval: response.min_interval.0.and_then(TextOrNumber::seconds),
             peers,
             seeders: response.complete.0,
             leechers: response.incomplete.0,
             tracker_id: response.tracker_id.bytes().filter(|id| id.len() <= TRACKER_ID_BYTES).map(Into::into),
-            warning: response.warning.0.map(|Text(text)| printable(text, REASON_CHARS)).filter(|text| !text.is_empty()),
+            warning: response.warning.0.map(|TextOrNumber(text)| printable(text, REASON_CHARS)).filter(|text| !text.is_empty()),
             external_ip: response.external_ip.bytes().and_then(ip_from_bytes),
         }
     }
@@ -270,16 +270,16 @@ fn ip_from_bytes(bytes: &[u8]) -> Option<IpAddr> {
 
 /// A string, or a number as its digits: trackers confuse the two.
 #[derive(Clone, Copy)]
-pub(super) struct Text<'a>(&'a [u8]);
+pub(super) struct TextOrNumber<'a>(&'a [u8]);
 
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text<'a>, D::Error> {
+impl<'de: 'a, 'a> Deserialize<'de> for TextOrNumber<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<TextOrNumber<'a>, D::Error> {
         let value = Value::deserialize(deserializer)?;
-        value.string().or(value.digits()).map(Text).ok_or_else(|| D::Error::custom(TypeMismatch))
+        value.string().or(value.digits()).map(TextOrNumber).ok_or_else(|| D::Error::custom(TypeMismatch))
     }
 }
 
-impl Text<'_> {
+impl TextOrNumber<'_> {
     fn seconds(self) -> Option<Duration> {
         let seconds: u64 = std::str::from_utf8(self.0).ok()?.trim().parse().ok()?;
         Some(Duration::from_secs(seconds))

@@ -72,7 +72,7 @@ pub fn is_local(ip: IpAddr) -> bool {
 
 /// Whether `teller` can know of a host at `of`: only who is in a private network himself knows what is in it, and only this machine its
 /// own loopback. From anybody else such an address is a mistake, or an attempt to send us there.
-pub fn can_tell_of(teller: IpAddr, of: IpAddr) -> bool {
+pub fn may_name(teller: IpAddr, of: IpAddr) -> bool {
     match of.to_canonical().is_loopback() {
         true => teller.to_canonical().is_loopback(),
         false => !is_local(of) || is_local(teller),
@@ -81,7 +81,7 @@ pub fn can_tell_of(teller: IpAddr, of: IpAddr) -> bool {
 
 /// Whether a torrent file can tell of a host at `of`, whoever made it. One in a private network is taken, because the file may have been
 /// made there; this machine's own loopback and the addresses of a single link are not: what listens there trusts whoever reaches it.
-pub fn file_can_tell_of(of: IpAddr) -> bool {
+pub fn torrent_may_name(of: IpAddr) -> bool {
     match of.to_canonical() {
         IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
         IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
@@ -89,27 +89,27 @@ pub fn file_can_tell_of(of: IpAddr) -> bool {
 }
 
 /// The value of `peers` in a tracker's reply: a compact string, or a list of dictionaries.
-pub(super) enum PeerList<'a> {
+pub(super) enum TrackerPeers<'a> {
     Compact(&'a [u8]),
     Dictionaries(List<'a, PeerEntry<'a>>),
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for PeerList<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<PeerList<'a>, D::Error> {
+impl<'de: 'a, 'a> Deserialize<'de> for TrackerPeers<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<TrackerPeers<'a>, D::Error> {
         let value = Value::deserialize(deserializer)?;
         match value.string() {
-            Some(compact) => Ok(PeerList::Compact(compact)),
-            None => value.read().map(PeerList::Dictionaries).map_err(D::Error::custom),
+            Some(compact) => Ok(TrackerPeers::Compact(compact)),
+            None => value.read().map(TrackerPeers::Dictionaries).map_err(D::Error::custom),
         }
     }
 }
 
-impl PeerList<'_> {
+impl TrackerPeers<'_> {
     /// The usable addresses, at most [`PEERS`].
     pub fn addresses(self) -> Vec<SocketAddr> {
         match self {
-            PeerList::Compact(compact) => peers_v4(compact).take(PEERS).collect(),
-            PeerList::Dictionaries(list) => list.iter().flatten().filter_map(PeerEntry::address).take(PEERS).collect(),
+            TrackerPeers::Compact(compact) => peers_v4(compact).take(PEERS).collect(),
+            TrackerPeers::Dictionaries(list) => list.iter().flatten().filter_map(PeerEntry::address).take(PEERS).collect(),
         }
     }
 }
@@ -170,10 +170,10 @@ mod tests {
     #[test]
     fn d2_a_file_tells_of_private_networks_and_not_of_this_machine() {
         for taken in ["192.0.2.1", "10.1.2.3", "192.168.1.1", "2001:db8::1", "fd00::1"] {
-            assert!(file_can_tell_of(taken.parse().unwrap()), "{taken}");
+            assert!(torrent_may_name(taken.parse().unwrap()), "{taken}");
         }
         for left in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "169.254.169.254", "fe80::1"] {
-            assert!(!file_can_tell_of(left.parse().unwrap()), "{left}");
+            assert!(!torrent_may_name(left.parse().unwrap()), "{left}");
         }
     }
 

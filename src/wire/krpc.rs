@@ -10,17 +10,17 @@
 //! Reading borrows from the packet and allocates nothing; writing appends to a buffer. What comes out is shape
 //! alone: whether a reply answers anything, and whether an address may be asked, is for the engine to say.
 
-mod shape;
+mod dictionaries;
 mod write;
 
-pub use write::{ReplyParts, write_error, write_node, write_query, write_reply};
+pub use write::{ResponseFields, write_error, write_node, write_query, write_response};
 
 use super::bencode::{Bytes, Lenient, List, Rules, TypeMismatch, scan};
 use super::bloom::Filter;
 use super::compact::{V4_LEN, V6_LEN, usable};
 use super::limits::{KRPC_BYTES, KRPC_NODES, KRPC_TOKENS, KRPC_TRANSACTION_BYTES, MESSAGE_DEPTH};
 use crate::units::{InfoHash, NodeId};
-use shape::{Arguments, Message, Refusal, Results};
+use dictionaries::{Arguments, ErrorList, KrpcMessage, ReturnValues};
 use std::net::{IpAddr, SocketAddr};
 use thiserror::Error;
 
@@ -58,16 +58,16 @@ pub struct Packet<'a> {
     /// Whether the sender wants to stay out of tables (BEP 43).
     pub read_only: bool,
     /// What it is about.
-    pub body: Body<'a>,
+    pub body: PacketBody<'a>,
 }
 
 /// The three kinds of packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Body<'a> {
+pub enum PacketBody<'a> {
     /// Somebody asks.
     Query(Query<'a>),
     /// Somebody answers.
-    Reply(Reply<'a>),
+    Response(Response<'a>),
     /// Somebody refuses.
     Error {
         /// The code, as BEP 5 lists them.
@@ -83,14 +83,14 @@ pub struct Query<'a> {
     /// Who asks, as it says itself.
     pub id: NodeId,
     /// Which nodes it wants to hear of (BEP 32).
-    pub want: Want,
+    pub want: WantedFamilies,
     /// What it asks.
-    pub question: Question<'a>,
+    pub method: Method<'a>,
 }
 
 /// Families of nodes that are wanted beside the one that the packet travels in (BEP 32).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Want {
+pub struct WantedFamilies {
     /// `n4`
     pub v4: bool,
     /// `n6`
@@ -99,7 +99,7 @@ pub struct Want {
 
 /// What can be asked (BEP 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Question<'a> {
+pub enum Method<'a> {
     /// Are you there?
     Ping,
     /// Who is near this place?
@@ -122,7 +122,7 @@ pub enum Question<'a> {
         port: Option<u16>,
         /// Whether the announcer has everything (BEP 33).
         seed: bool,
-        /// What the receiver gave out in its reply to [`Question::GetPeers`].
+        /// What the receiver gave out in its reply to [`Method::GetPeers`].
         token: &'a [u8],
     },
     /// A method that rill knows, with arguments that are none.
@@ -131,9 +131,9 @@ pub enum Question<'a> {
     Unknown,
 }
 
-/// An answer: lists are as they were written, see [`Reply::nodes`] and [`Reply::peers`].
+/// An answer: lists are as they were written, see [`Response::nodes`] and [`Response::peers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reply<'a> {
+pub struct Response<'a> {
     /// Who answers, as it says itself.
     pub id: NodeId,
     /// What an announce to it must bring.
@@ -145,7 +145,7 @@ pub struct Reply<'a> {
     peers_filter: Option<&'a [u8]>,
 }
 
-impl<'a> Reply<'a> {
+impl<'a> Response<'a> {
     /// The nodes it knows, of one family; addresses are usable. A list of odd length is none at all.
     pub fn nodes(&self, v6: bool) -> impl Iterator<Item = (NodeId, SocketAddr)> + 'a {
         let (list, entry_len) = if v6 { (self.nodes6, ID_LEN + V6_LEN) } else { (self.nodes, ID_LEN + V4_LEN) };
@@ -191,13 +191,13 @@ pub fn parse(bytes: &[u8]) -> Result<Packet<'_>, KrpcError> {
         return Err(KrpcError::Alien);
     }
     let scanned = scan(bytes, &RULES).map_err(|_| KrpcError::Alien)?;
-    let message: Message = scanned.value.read().map_err(|TypeMismatch| KrpcError::Alien)?;
+    let message: KrpcMessage = scanned.value.read().map_err(|TypeMismatch| KrpcError::Alien)?;
     let transaction = message.t.bytes().filter(|t| t.len() <= KRPC_TRANSACTION_BYTES).ok_or(KrpcError::Transaction)?;
     let body = match message.y.bytes() {
         Some(b"q") => {
-            message.q.bytes().zip(message.a.0).and_then(|(method, arguments)| query(method, &arguments)).map(Body::Query)
+            message.q.bytes().zip(message.a.0).and_then(|(method, arguments)| query(method, &arguments)).map(PacketBody::Query)
         }
-        Some(b"r") => message.r.0.and_then(reply).map(Body::Reply),
+        Some(b"r") => message.r.0.and_then(reply).map(PacketBody::Response),
         Some(b"e") => message.e.map(error),
         _ => None,
     };
@@ -219,29 +219,29 @@ fn external_ip(bytes: &[u8]) -> Option<IpAddr> {
 
 fn query<'a>(method: &[u8], arguments: &Arguments<'a>) -> Option<Query<'a>> {
     let info_hash = arguments.info_hash.bytes().and_then(InfoHash::from_slice);
-    let question = match method {
-        b"ping" => Some(Question::Ping),
-        b"find_node" => arguments.target.bytes().and_then(NodeId::from_slice).map(|target| Question::FindNode { target }),
-        b"get_peers" => info_hash.map(|info_hash| Question::GetPeers { info_hash, scrape: arguments.scrape.is_set() }),
+    let request = match method {
+        b"ping" => Some(Method::Ping),
+        b"find_node" => arguments.target.bytes().and_then(NodeId::from_slice).map(|target| Method::FindNode { target }),
+        b"get_peers" => info_hash.map(|info_hash| Method::GetPeers { info_hash, scrape: arguments.scrape.is_set() }),
         b"announce_peer" => {
             let implied = arguments.implied_port.is_set();
             let port = arguments.port.0.filter(|port| *port != 0);
             info_hash.zip(arguments.token.bytes()).filter(|_| implied || port.is_some()).map(|(info_hash, token)| {
-                Question::AnnouncePeer { info_hash, port: port.filter(|_| !implied), seed: arguments.seed.is_set(), token }
+                Method::AnnouncePeer { info_hash, port: port.filter(|_| !implied), seed: arguments.seed.is_set(), token }
             })
         }
-        _ => Some(Question::Unknown),
+        _ => Some(Method::Unknown),
     };
-    let mut want = Want::default();
+    let mut want = WantedFamilies::default();
     for Bytes(family) in arguments.want.good_items() {
         want.v4 |= family == b"n4";
         want.v6 |= family == b"n6";
     }
-    Some(Query { id: NodeId::from_slice(arguments.id.bytes()?)?, want, question: question.unwrap_or(Question::Malformed) })
+    Some(Query { id: NodeId::from_slice(arguments.id.bytes()?)?, want, method: request.unwrap_or(Method::Malformed) })
 }
 
-fn reply(results: Results<'_>) -> Option<Reply<'_>> {
-    Some(Reply {
+fn reply(results: ReturnValues<'_>) -> Option<Response<'_>> {
+    Some(Response {
         id: NodeId::from_slice(results.id.bytes()?)?,
         token: results.token.bytes(),
         nodes: results.nodes.bytes().unwrap_or_default(),
@@ -252,9 +252,9 @@ fn reply(results: Results<'_>) -> Option<Reply<'_>> {
     })
 }
 
-fn error(refusal: Lenient<Refusal<'_>>) -> Body<'_> {
-    let (code, text) = refusal.0.map_or((None, None), |Refusal(code, text)| (code.0, text.bytes()));
-    Body::Error { code: code.unwrap_or(GENERIC_ERROR), text: text.unwrap_or_default() }
+fn error(refusal: Lenient<ErrorList<'_>>) -> PacketBody<'_> {
+    let (code, text) = refusal.0.map_or((None, None), |ErrorList(code, text)| (code.0, text.bytes()));
+    PacketBody::Error { code: code.unwrap_or(GENERIC_ERROR), text: text.unwrap_or_default() }
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ mod tests {
     fn the_keys_stand_in_order_and_empty_ones_are_left_out() {
         let bytes = write_pex(&[(v4(1), 0x12), (v6(1), 2)], &[v4(2), v6(2)]);
         let tidy = scan(&bytes, &Rules { depth: 2, tokens: 20, strict: true }).unwrap();
-        assert!(tidy.tidy && tidy.rest.is_empty());
+        assert!(tidy.is_canonical && tidy.rest.is_empty());
         let keys: Vec<_> = tidy.value.pairs().unwrap().map(|(key, _)| key.to_vec()).collect();
         assert_eq!(keys, [&b"added"[..], b"added.f", b"added6", b"added6.f", b"dropped", b"dropped6"]);
         assert_eq!(write_pex(&[], &[]), b"de");

@@ -4,7 +4,7 @@
 //! `scrape` stands there instead. Who lives elsewhere cannot be asked. What a tracker says of other torrents is passed over, and a number
 //! that makes no sense is as good as absent.
 
-use super::announce::{AnnounceError, Text, refusal, tidied};
+use super::announce::{AnnounceError, TextOrNumber, canonical_body, refusal};
 use super::bencode::{Lenient, TypeMismatch, Value};
 use super::percent::encode_into;
 use super::url::url_parts;
@@ -41,7 +41,7 @@ pub fn scrape_url(announce: &str, info_hash: &InfoHash) -> Option<String> {
 
 /// Reads the body of an HTTP reply.
 pub fn parse_counts(body: &[u8], info_hash: &InfoHash) -> Result<SwarmCounts, AnnounceError> {
-    let tidy = tidied(body)?;
+    let tidy = canonical_body(body)?;
     let response: ScrapeResponse = tidy.value().read().map_err(|TypeMismatch| AnnounceError::NotADictionary)?;
     if let Some(error) = refusal(response.failure_reason, response.retry_in) {
         return Err(error);
@@ -55,11 +55,11 @@ pub fn parse_counts(body: &[u8], info_hash: &InfoHash) -> Result<SwarmCounts, An
 #[derive(Deserialize)]
 struct ScrapeResponse<'a> {
     #[serde(borrow, rename = "failure reason")]
-    failure_reason: Lenient<Text<'a>>,
+    failure_reason: Lenient<TextOrNumber<'a>>,
     /// A [`ScrapeEntry`] for each info hash; some trackers send more than was asked for.
     files: Option<Value<'a>>,
     #[serde(rename = "retry in")]
-    retry_in: Lenient<Text<'a>>,
+    retry_in: Lenient<TextOrNumber<'a>>,
 }
 
 /// The counts of one torrent.

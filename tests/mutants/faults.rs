@@ -165,8 +165,8 @@ pub const FAULTS: &[Fault] = &[
     Fault {
         what: "the upload limit is ignored",
         file: "engine/stream.rs",
-        old: "peer.outbox.plan(payload_budget.min(allowance), plan);",
-        new: "peer.outbox.plan(payload_budget, plan);",
+        old: "peer.encoder.plan(payload_budget.min(allowance), plan);",
+        new: "peer.encoder.plan(payload_budget, plan);",
     },
     Fault {
         what: "the download limit is ignored",

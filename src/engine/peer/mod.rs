@@ -12,7 +12,7 @@ use super::limits;
 use super::policy::Policy;
 use super::torrent::{PexCursor, PickInput};
 use crate::units::{Bitfield, BlockSpan, Instant, Origin, PeerId, PeerKey, PieceIndex, Rate, TorrentKey};
-use crate::wire::{Decoder, ExtensionIds, Message, Outbox, ReadAhead};
+use crate::wire::{Decoder, Encoder, ExtensionIds, Message, ReadAhead};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -82,7 +82,7 @@ pub struct Peer {
     /// When either side last wanted something.
     pub last_wanted: Instant,
     /// What goes out.
-    pub outbox: Outbox,
+    pub encoder: Encoder,
     flush_queued: bool,
     /// `want` said Pause, and nothing has woken it since.
     pub read_paused: bool,
@@ -176,7 +176,7 @@ impl Peer {
             last_in: now,
             last_out: now,
             last_wanted: now,
-            outbox: Outbox::default(),
+            encoder: Encoder::default(),
             flush_queued: false,
             read_paused: false,
             upload_throttled: false,
@@ -217,7 +217,7 @@ impl Peer {
 
     /// Sends a message.
     pub fn say(&mut self, message: &Message<'_>, out: &mut Actions) {
-        self.outbox.push(message);
+        self.encoder.push(message);
         self.flush(out);
     }
 
@@ -258,7 +258,7 @@ impl Peer {
         self.sent_since_change = 0;
         self.say(if choke { &Message::Choke } else { &Message::Unchoke }, out);
         if choke {
-            for span in self.outbox.take_back_all() {
+            for span in self.encoder.take_back_all() {
                 if self.fast {
                     self.say(&Message::Reject(span.into()), out);
                 }
@@ -313,7 +313,7 @@ impl Peer {
 
     /// Whether it is our limit or our disk that keeps us from reading, and not its own refusal to read.
     pub fn is_held_back(&self) -> bool {
-        self.read_paused && self.outbox.control_bytes() <= limits::OUTBOX_STOP_READING_BYTES
+        self.read_paused && self.encoder.control_bytes() <= limits::OUTBOX_STOP_READING_BYTES
     }
 
     /// Its silence until now was our doing.

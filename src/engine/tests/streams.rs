@@ -240,7 +240,7 @@ fn p15_floods_of_small_messages_leave_no_trace() {
     assert!(w.is_open(p));
     let peer = &w.engine.connections.get(p).unwrap().peer;
     assert!(peer.fast_to_us.len() <= limits::ALLOWED_FAST_REMEMBERED && peer.suggested.len() <= limits::SUGGESTED_PIECES);
-    assert_eq!(peer.outbox.control_bytes(), 0);
+    assert_eq!(peer.encoder.control_bytes(), 0);
 }
 
 #[test]

@@ -162,16 +162,16 @@ mod tests {
     use serde::Deserialize;
 
     #[derive(Debug, Deserialize, PartialEq)]
-    struct Sample<'a> {
+    struct Dictionary<'a> {
         number: Option<u16>,
         #[serde(borrow, rename = "a pair")]
-        pair: Lenient<Pair<'a>>,
+        pair: Lenient<TextAndNumber<'a>>,
         text: Lenient<&'a str>,
         raw: Option<Value<'a>>,
     }
 
     #[derive(Debug, Deserialize, PartialEq)]
-    struct Pair<'a>(#[serde(borrow)] Bytes<'a>, i64);
+    struct TextAndNumber<'a>(#[serde(borrow)] Bytes<'a>, i64);
 
     fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, TypeMismatch> {
         scan(text.as_bytes(), &Rules { depth: 32, tokens: 10_000, strict: false }).unwrap().value.read()
@@ -179,16 +179,16 @@ mod tests {
 
     #[test]
     fn fields_are_found_in_any_order_and_unknown_keys_are_skipped() {
-        let got: Sample = read("d4:text2:hi4:junkld1:a1:bee6:numberi7e6:a pairl1:xi-5e5:extrae3:rawd1:zleee").unwrap();
-        let (pair, text) = (Lenient(Some(Pair(Bytes(b"x"), -5))), Lenient(Some("hi")));
+        let got: Dictionary = read("d4:text2:hi4:junkld1:a1:bee6:numberi7e6:a pairl1:xi-5e5:extrae3:rawd1:zleee").unwrap();
+        let (pair, text) = (Lenient(Some(TextAndNumber(Bytes(b"x"), -5))), Lenient(Some("hi")));
         assert_eq!((got.number, got.pair, got.text), (Some(7), pair, text));
         assert_eq!(got.raw.map(Value::raw), Some(&b"d1:zlee"[..]));
-        assert_eq!(read::<Sample>("de"), Ok(Sample { number: None, pair: Lenient(None), text: Lenient(None), raw: None }));
+        assert_eq!(read::<Dictionary>("de"), Ok(Dictionary { number: None, pair: Lenient(None), text: Lenient(None), raw: None }));
     }
 
     #[test]
     fn the_first_of_a_repeated_key_counts_even_if_it_has_the_wrong_type() {
-        let got: Sample = read("d6:numberi1e4:texti1e6:numberi2e4:text2:hie").unwrap();
+        let got: Dictionary = read("d6:numberi1e4:texti1e6:numberi2e4:text2:hie").unwrap();
         assert_eq!((got.number, got.text), (Some(1), Lenient(None)));
     }
 
@@ -197,14 +197,14 @@ mod tests {
         for wrong in
             ["d6:number1:7e", "d6:numberi65536ee", "d6:numberi-1ee", "d6:numberi99999999999999999999ee", "le", "i7e", "0:"]
         {
-            assert_eq!(read::<Sample>(wrong), Err(TypeMismatch), "{wrong}");
+            assert_eq!(read::<Dictionary>(wrong), Err(TypeMismatch), "{wrong}");
         }
         for absent in ["d4:textle6:a pairlee", "d6:a pairl1:xe4:textdee", "d6:a pairli1ei1eee"] {
-            let got: Sample = read(absent).unwrap_or_else(|_| panic!("{absent}"));
+            let got: Dictionary = read(absent).unwrap_or_else(|_| panic!("{absent}"));
             assert_eq!(got.pair, Lenient(None), "{absent}");
         }
         let invalid = scan(b"d4:text2:\xff\xfee", &Rules { depth: 4, tokens: 9, strict: false }).unwrap().value;
-        assert_eq!(invalid.read::<Sample>().unwrap().text, Lenient(None), "text that is not UTF-8");
+        assert_eq!(invalid.read::<Dictionary>().unwrap().text, Lenient(None), "text that is not UTF-8");
     }
 
     #[test]

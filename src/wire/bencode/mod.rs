@@ -23,18 +23,18 @@
 //! | an integer beyond 64 bits | taken; nobody can read it as a number | refused |
 //! | bytes after the value | cut, the caller is told how many | cannot be: the value ends where its span ends |
 
+mod canonical;
 mod deserialize;
 mod lenient;
 mod list;
 mod scan;
 mod serialize;
-mod tidy;
 mod value;
 
+pub use canonical::{Canonical, canonicalize, refuse_repeated_keys};
 pub use deserialize::TypeMismatch;
 pub use lenient::{Bytes, Lenient};
 pub use list::{List, OneOrMany};
 pub use scan::{BencodeError, Rules, Scanned, scan};
 pub use serialize::{Encoded, to_bytes, write};
-pub use tidy::{Canonical, refuse_repeated_keys, tidy};
 pub use value::Value;

@@ -117,12 +117,12 @@ type Never = Impossible<(), Unsupported>;
 impl<'w, 'o> Serializer for &'w mut Writer<'o> {
     type Ok = ();
     type Error = Unsupported;
-    type SerializeSeq = List<'w, 'o>;
-    type SerializeTuple = List<'w, 'o>;
-    type SerializeTupleStruct = List<'w, 'o>;
+    type SerializeSeq = ListWriter<'w, 'o>;
+    type SerializeTuple = ListWriter<'w, 'o>;
+    type SerializeTupleStruct = ListWriter<'w, 'o>;
     type SerializeTupleVariant = Never;
     type SerializeMap = Never;
-    type SerializeStruct = Dictionary<'w, 'o>;
+    type SerializeStruct = DictionaryWriter<'w, 'o>;
     type SerializeStructVariant = Never;
 
     write_integer!(serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64);
@@ -162,24 +162,24 @@ impl<'w, 'o> Serializer for &'w mut Writer<'o> {
         value.serialize(self)
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<List<'w, 'o>, Unsupported> {
+    fn serialize_seq(self, _: Option<usize>) -> Result<ListWriter<'w, 'o>, Unsupported> {
         self.begin_value();
         self.out.push(b'l');
-        Ok(List { writer: self })
+        Ok(ListWriter { writer: self })
     }
 
-    fn serialize_tuple(self, len: usize) -> Result<List<'w, 'o>, Unsupported> {
+    fn serialize_tuple(self, len: usize) -> Result<ListWriter<'w, 'o>, Unsupported> {
         self.serialize_seq(Some(len))
     }
 
-    fn serialize_tuple_struct(self, _: &'static str, len: usize) -> Result<List<'w, 'o>, Unsupported> {
+    fn serialize_tuple_struct(self, _: &'static str, len: usize) -> Result<ListWriter<'w, 'o>, Unsupported> {
         self.serialize_seq(Some(len))
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Dictionary<'w, 'o>, Unsupported> {
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<DictionaryWriter<'w, 'o>, Unsupported> {
         self.begin_value();
         self.out.push(b'd');
-        Ok(Dictionary { writer: self, last: "" })
+        Ok(DictionaryWriter { writer: self, last: "" })
     }
 
     unsupported! {
@@ -207,13 +207,13 @@ impl<'w, 'o> Serializer for &'w mut Writer<'o> {
 }
 
 /// A list that is being written.
-struct List<'w, 'o> {
+struct ListWriter<'w, 'o> {
     writer: &'w mut Writer<'o>,
 }
 
 macro_rules! write_items {
     ($($trait:ident::$method:ident),*) => {$(
-        impl $trait for List<'_, '_> {
+        impl $trait for ListWriter<'_, '_> {
             type Ok = ();
             type Error = Unsupported;
 
@@ -232,13 +232,13 @@ macro_rules! write_items {
 write_items!(SerializeSeq::serialize_element, SerializeTuple::serialize_element, SerializeTupleStruct::serialize_field);
 
 /// A dictionary that is being written.
-struct Dictionary<'w, 'o> {
+struct DictionaryWriter<'w, 'o> {
     writer: &'w mut Writer<'o>,
     /// The key that was written last.
     last: &'static str,
 }
 
-impl SerializeStruct for Dictionary<'_, '_> {
+impl SerializeStruct for DictionaryWriter<'_, '_> {
     type Ok = ();
     type Error = Unsupported;
 
@@ -264,7 +264,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[derive(Serialize)]
-    struct Sample<'a> {
+    struct AllTypes<'a> {
         #[serde(rename = "")]
         empty: i64,
         a: &'a [String],
@@ -279,7 +279,7 @@ mod tests {
     fn absent_fields_are_left_out_with_their_keys() {
         let raw = scan(b"d1:bi1e1:ai2ee", &Rules { depth: 2, tokens: 9, strict: false }).unwrap().value;
         let texts = ["x".to_owned(), String::new()];
-        let full = Sample {
+        let full = AllTypes {
             empty: i64::MIN,
             a: &texts,
             b: ("1234567890", -1),
@@ -291,7 +291,7 @@ mod tests {
         let expected =
             b"d0:i-9223372036854775808e1:al1:x0:e1:bl10:1234567890i-1ee1:mi18446744073709551615e3:rawd1:bi1e1:ai2ee1:z1:\xffe";
         assert_eq!(to_bytes(&full).escape_ascii().to_string(), expected.escape_ascii().to_string());
-        let sparse = Sample { empty: 0, a: &[], b: ("", 0), m: 0, none: None, raw: None, z: Lenient(None) };
+        let sparse = AllTypes { empty: 0, a: &[], b: ("", 0), m: 0, none: None, raw: None, z: Lenient(None) };
         assert_eq!(to_bytes(&sparse), b"d0:i0e1:ale1:bl0:i0ee1:mi0ee");
     }
 

@@ -1,7 +1,7 @@
 //! Packets of the DHT as rill writes them, without an allocation of their own.
 
-use super::shape::{Arguments, Message, Refusal, Results};
-use super::{Query, Question, Want};
+use super::dictionaries::{Arguments, ErrorList, KrpcMessage, ReturnValues};
+use super::{Method, Query, WantedFamilies};
 use crate::units::NodeId;
 use crate::wire::bencode::{Bytes, Encoded, Lenient, write};
 use crate::wire::bloom::Filter;
@@ -14,7 +14,7 @@ const VERSION: &[u8] = b"RL\x01\x00";
 
 /// What goes into a reply; empty lists are left out.
 #[derive(Clone, Copy, Debug)]
-pub struct ReplyParts<'a> {
+pub struct ResponseFields<'a> {
     /// Who answers.
     pub id: NodeId,
     /// Nodes in compact form, 26 bytes each; `Some` and empty is an empty list.
@@ -30,7 +30,7 @@ pub struct ReplyParts<'a> {
 }
 
 /// A packet that is being written, with its lists as we keep them.
-type WrittenMessage<'a> = Message<'a, Values<'a>, &'a [&'a str]>;
+type WrittenMessage<'a> = KrpcMessage<'a, Values<'a>, &'a [&'a str]>;
 
 fn bytes(bytes: &[u8]) -> Lenient<Bytes<'_>> {
     Lenient(Some(Bytes(bytes)))
@@ -43,7 +43,7 @@ fn flag(is_set: bool) -> Lenient<i64> {
 
 /// A packet with nothing in it but what belongs into each.
 fn message<'a>(transaction: &'a [u8], kind: &'a [u8]) -> WrittenMessage<'a> {
-    Message {
+    KrpcMessage {
         a: Lenient(None),
         e: None,
         ip: Lenient(None),
@@ -59,10 +59,10 @@ fn message<'a>(transaction: &'a [u8], kind: &'a [u8]) -> WrittenMessage<'a> {
 /// Appends a query.
 pub fn write_query(transaction: &[u8], query: &Query<'_>, read_only: bool, out: &mut Vec<u8>) {
     let families: &[&str] = match query.want {
-        Want { v4: false, v6: false } => &[],
-        Want { v4: true, v6: false } => &["n4"],
-        Want { v4: false, v6: true } => &["n6"],
-        Want { v4: true, v6: true } => &["n4", "n6"],
+        WantedFamilies { v4: false, v6: false } => &[],
+        WantedFamilies { v4: true, v6: false } => &["n4"],
+        WantedFamilies { v4: false, v6: true } => &["n6"],
+        WantedFamilies { v4: true, v6: true } => &["n4", "n6"],
     };
     let mut arguments = Arguments {
         id: bytes(query.id.as_bytes()),
@@ -75,18 +75,18 @@ pub fn write_query(transaction: &[u8], query: &Query<'_>, read_only: bool, out: 
         token: Lenient(None),
         want: Lenient(Some(families).filter(|families| !families.is_empty())),
     };
-    let method = match &query.question {
-        Question::Ping | Question::Malformed | Question::Unknown => "ping",
-        Question::FindNode { target } => {
+    let method = match &query.method {
+        Method::Ping | Method::Malformed | Method::Unknown => "ping",
+        Method::FindNode { target } => {
             arguments.target = bytes(target.as_bytes());
             "find_node"
         }
-        Question::GetPeers { info_hash, scrape } => {
+        Method::GetPeers { info_hash, scrape } => {
             arguments.info_hash = bytes(info_hash.as_bytes());
             arguments.scrape = flag(*scrape);
             "get_peers"
         }
-        Question::AnnouncePeer { info_hash, port, seed, token } => {
+        Method::AnnouncePeer { info_hash, port, seed, token } => {
             arguments.implied_port = flag(port.is_none());
             arguments.info_hash = bytes(info_hash.as_bytes());
             arguments.port = Lenient(*port);
@@ -96,13 +96,13 @@ pub fn write_query(transaction: &[u8], query: &Query<'_>, read_only: bool, out: 
         }
     };
     let (q, ro) = (bytes(method.as_bytes()), flag(read_only));
-    write(&Message { a: Lenient(Some(arguments)), q, ro, ..message(transaction, b"q") }, out);
+    write(&KrpcMessage { a: Lenient(Some(arguments)), q, ro, ..message(transaction, b"q") }, out);
 }
 
 /// Appends a reply to `to`, who learns its own address from it.
-pub fn write_reply(transaction: &[u8], to: SocketAddr, reply: &ReplyParts<'_>, out: &mut Vec<u8>) {
+pub fn write_response(transaction: &[u8], to: SocketAddr, reply: &ResponseFields<'_>, out: &mut Vec<u8>) {
     let [seeds, peers] = reply.filters.map_or([None, None], |filters| filters.each_ref().map(|filter| Some(filter.as_bytes())));
-    let results = Results {
+    let results = ReturnValues {
         peers_filter: Lenient::of(peers),
         seeds_filter: Lenient::of(seeds),
         id: bytes(reply.id.as_bytes()),
@@ -112,14 +112,14 @@ pub fn write_reply(transaction: &[u8], to: SocketAddr, reply: &ReplyParts<'_>, o
         values: Lenient(Some(Values(reply.peers)).filter(|_| !reply.peers.is_empty())),
     };
     let to = CompactAddr::from(to);
-    write(&Message { ip: bytes(to.address()), r: Lenient(Some(results)), ..message(transaction, b"r") }, out);
+    write(&KrpcMessage { ip: bytes(to.address()), r: Lenient(Some(results)), ..message(transaction, b"r") }, out);
 }
 
 /// Appends a refusal to `to`.
 pub fn write_error(transaction: &[u8], to: SocketAddr, code: i64, text: &str, out: &mut Vec<u8>) {
-    let e = Some(Lenient(Some(Refusal(Lenient(Some(code)), bytes(text.as_bytes())))));
+    let e = Some(Lenient(Some(ErrorList(Lenient(Some(code)), bytes(text.as_bytes())))));
     let to = CompactAddr::from(to);
-    write(&Message { e, ip: bytes(to.address()), ..message(transaction, b"e") }, out);
+    write(&KrpcMessage { e, ip: bytes(to.address()), ..message(transaction, b"e") }, out);
 }
 
 /// Peers of a reply, one string each.

@@ -3,9 +3,9 @@
 //! What is written reads back through [`Metainfo::parse`](super::Metainfo::parse) as the same names and lengths, or is
 //! not written at all. Knows no clock and no files: whoever calls has measured and hashed them.
 
+use super::dictionaries::{FileDictionary, InfoDictionary};
 use super::path::component;
-use super::shape::{File, Info};
-use super::write::{WrittenFile, around};
+use super::torrent_file::{WrittenFile, around};
 use crate::units::{Geometry, GeometryError, PieceHash};
 use crate::wire::bencode::{Bytes, Lenient, to_bytes};
 use serde::{Serialize, Serializer};
@@ -105,9 +105,9 @@ impl Builder {
         }))
     }
 
-    fn info<'a>(&'a self, pieces: &'a [u8]) -> Info<'a, FileList<'a>> {
+    fn info<'a>(&'a self, pieces: &'a [u8]) -> InfoDictionary<'a, FileList<'a>> {
         let only_length = self.only_length();
-        Info {
+        InfoDictionary {
             attr: Lenient(None),
             file_tree: None,
             files: only_length.is_none().then_some(Lenient(Some(FileList(&self.files)))),
@@ -135,7 +135,7 @@ struct FileList<'a>(&'a [(Vec<String>, u64)]);
 
 impl Serialize for FileList<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|(path, length)| File {
+        serializer.collect_seq(self.0.iter().map(|(path, length)| FileDictionary {
             attr: Lenient(None),
             length: written_length(Some(*length)),
             path: Lenient(Some(path)),

@@ -3,9 +3,9 @@
 //! Sums are checked 64-bit sums, counts are compared with limits before anything is kept, and no number that was
 //! read here sizes an allocation.
 
-use super::files::{Files, FilesBuilder, Marks, TooMuch};
-use super::shape::{File, Info, NamedNode, TorrentFile};
-use super::{MetainfoError, Parts, PieceHashes, Repairs, path};
+use super::dictionaries::{FileDictionary, InfoDictionary, NamedNode, TorrentFile};
+use super::files::{FileAttributes, FileListOverflow, Files, FilesBuilder};
+use super::{MetainfoData, MetainfoError, PieceHashes, Repairs, path};
 use crate::units::{Geometry, InfoHash};
 use crate::wire::bencode::{Bytes, Lenient, Rules, TypeMismatch, refuse_repeated_keys, scan};
 use crate::wire::limits::{
@@ -21,7 +21,7 @@ use std::sync::Arc;
 const FILE_RULES: Rules = Rules { depth: METAINFO_DEPTH, tokens: METAINFO_TOKENS, strict: false };
 const INFO_RULES: Rules = Rules { strict: true, ..FILE_RULES };
 
-pub(super) fn from_file(bytes: &[u8], info_bytes: usize) -> Result<Parts, MetainfoError> {
+pub(super) fn from_file(bytes: &[u8], info_bytes: usize) -> Result<MetainfoData, MetainfoError> {
     check_size(bytes)?;
     let scanned =
         scan(bytes, &FILE_RULES).map_err(|e| if is_html(bytes) { MetainfoError::Html } else { MetainfoError::NotBencode(e) })?;
@@ -32,7 +32,7 @@ pub(super) fn from_file(bytes: &[u8], info_bytes: usize) -> Result<Parts, Metain
     Ok(parts)
 }
 
-pub(super) fn from_info(info: &[u8], trackers: Vec<Vec<String>>, web_seeds: Vec<String>) -> Result<Parts, MetainfoError> {
+pub(super) fn from_info(info: &[u8], trackers: Vec<Vec<String>>, web_seeds: Vec<String>) -> Result<MetainfoData, MetainfoError> {
     check_size(info)?;
     let mut parts = read_info(info, usize::MAX)?;
     let tiers = trackers.iter().map(|tier| tier.iter().map(String::as_bytes));
@@ -55,7 +55,7 @@ fn is_html(bytes: &[u8]) -> bool {
 }
 
 /// All that the info dictionary says, and itself if it is not longer than `info_bytes`; the rest of the parts is empty.
-fn read_info(raw: &[u8], info_bytes: usize) -> Result<Parts, MetainfoError> {
+fn read_info(raw: &[u8], info_bytes: usize) -> Result<MetainfoData, MetainfoError> {
     let scanned = scan(raw, &INFO_RULES).map_err(MetainfoError::BadInfo)?;
     if !scanned.rest.is_empty() {
         return Err(MetainfoError::BytesAfterInfo(scanned.rest.len()));
@@ -64,7 +64,7 @@ fn read_info(raw: &[u8], info_bytes: usize) -> Result<Parts, MetainfoError> {
         return Err(MetainfoError::NoInfo);
     }
     refuse_repeated_keys(&scanned).map_err(MetainfoError::BadInfo)?;
-    let info: Info = scanned.value.read().map_err(|TypeMismatch| MetainfoError::NoInfo)?;
+    let info: InfoDictionary = scanned.value.read().map_err(|TypeMismatch| MetainfoError::NoInfo)?;
     if info.pieces.0.is_none() && (info.file_tree.is_some() || info.meta_version.0 == Some(2)) {
         return Err(MetainfoError::V2Only);
     }
@@ -72,7 +72,7 @@ fn read_info(raw: &[u8], info_bytes: usize) -> Result<Parts, MetainfoError> {
     let name = best_name(&info).unwrap_or_else(|| info_hash.to_string());
     let files = read_files(&info, &name)?;
     files.iter().enumerate().try_for_each(|(at, file)| path::check_length(number(at), file))?;
-    let (files, renamed) = path::part_collisions(files);
+    let (files, renamed) = path::rename_collisions(files);
     let geometry = read_geometry(&info, files.total())?;
     let at = pieces_range(raw, &info, geometry)?;
     let kept: Option<Arc<[u8]>> = (raw.len() <= info_bytes).then(|| raw.into());
@@ -80,7 +80,7 @@ fn read_info(raw: &[u8], info_bytes: usize) -> Result<Parts, MetainfoError> {
         Some(info) => PieceHashes { bytes: info.clone(), at },
         None => PieceHashes::from(raw.get(at).unwrap_or_default().to_vec()),
     };
-    Ok(Parts {
+    Ok(MetainfoData {
         info_hash,
         info: kept,
         hashes,
@@ -99,13 +99,13 @@ fn read_info(raw: &[u8], info_bytes: usize) -> Result<Parts, MetainfoError> {
 }
 
 /// The `.utf-8` twin counts if it is what it says; otherwise the plain field, with what is not UTF-8 replaced.
-fn best_name(info: &Info<'_>) -> Option<String> {
+fn best_name(info: &InfoDictionary<'_>) -> Option<String> {
     let twin = info.name_utf8.0.and_then(|name| path::component(name.as_bytes()));
     twin.or_else(|| info.name.bytes().and_then(path::component))
 }
 
 /// The files as listed, one after the other.
-fn read_files(info: &Info<'_>, name: &str) -> Result<Files, MetainfoError> {
+fn read_files(info: &InfoDictionary<'_>, name: &str) -> Result<Files, MetainfoError> {
     let Some(listed) = &info.files else {
         let length = info.length.0.ok_or(MetainfoError::Field("length"))?;
         let mut one = FilesBuilder::default();
@@ -146,15 +146,15 @@ fn add<'n>(
     let length = u64::try_from(length).map_err(|_| MetainfoError::FileLength { file: number(files.count()), length })?;
     let has = |letter| has_attr(attr, letter);
     let pad = has(b'p');
-    let marks = Marks { pad, symlink: !pad && length == 0 && has(b'l'), executable: has(b'x') };
-    files.push(path, length, marks).map_err(|TooMuch| MetainfoError::TotalLength)
+    let attributes = FileAttributes { pad, symlink: !pad && length == 0 && has(b'l'), executable: has(b'x') };
+    files.push(path, length, attributes).map_err(|FileListOverflow| MetainfoError::TotalLength)
 }
 
 fn has_attr(attr: Lenient<Bytes<'_>>, letter: u8) -> bool {
     attr.bytes().is_some_and(|attr| attr.contains(&letter))
 }
 
-impl File<'_> {
+impl FileDictionary<'_> {
     /// Puts this entry behind the others, its names made plain.
     fn add_to(&self, files: &mut FilesBuilder) -> Result<(), MetainfoError> {
         let at = files.count();
@@ -177,7 +177,7 @@ impl File<'_> {
     }
 }
 
-fn read_geometry(info: &Info<'_>, total: u64) -> Result<Geometry, MetainfoError> {
+fn read_geometry(info: &InfoDictionary<'_>, total: u64) -> Result<Geometry, MetainfoError> {
     let written = info.piece_length.0.ok_or(MetainfoError::Field("piece length"))?;
     let piece_len = u64::try_from(written).map_err(|_| MetainfoError::PieceLength(written))?;
     let geometry = Geometry::new(total, piece_len)?;
@@ -188,7 +188,7 @@ fn read_geometry(info: &Info<'_>, total: u64) -> Result<Geometry, MetainfoError>
 }
 
 /// Where the piece hashes lie inside the raw info dictionary.
-fn pieces_range(raw: &[u8], info: &Info<'_>, geometry: Geometry) -> Result<Range<usize>, MetainfoError> {
+fn pieces_range(raw: &[u8], info: &InfoDictionary<'_>, geometry: Geometry) -> Result<Range<usize>, MetainfoError> {
     let hashes = info.pieces.bytes().ok_or(MetainfoError::Field("pieces"))?;
     let (got, expected) = (hashes.len(), (geometry.pieces() as usize).saturating_mul(20));
     if got != expected {
@@ -199,7 +199,7 @@ fn pieces_range(raw: &[u8], info: &Info<'_>, geometry: Geometry) -> Result<Range
     Ok(start..start.saturating_add(got))
 }
 
-fn add_outer(parts: &mut Parts, outer: &TorrentFile<'_>) {
+fn add_outer(parts: &mut MetainfoData, outer: &TorrentFile<'_>) {
     let shown = |text: &[u8]| Some(printable(text, COMMENT_CHARS)).filter(|t| !t.is_empty());
     parts.comment = outer.comment_utf8.bytes().or(outer.comment.bytes()).and_then(shown);
     parts.created_by = outer.created_by.bytes().and_then(shown);

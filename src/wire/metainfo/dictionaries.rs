@@ -36,7 +36,7 @@ pub struct NamedNode<'a>(#[serde(borrow)] pub Bytes<'a>, pub i64);
 
 /// The info dictionary.
 #[derive(Deserialize, Serialize)]
-pub struct Info<'a, F = List<'a, File<'a>>> {
+pub struct InfoDictionary<'a, F = List<'a, FileDictionary<'a>>> {
     #[serde(borrow)]
     pub attr: Lenient<Bytes<'a>>,
     #[serde(rename = "file tree")]
@@ -56,7 +56,7 @@ pub struct Info<'a, F = List<'a, File<'a>>> {
 
 /// One entry of `files`.
 #[derive(Deserialize, Serialize)]
-pub struct File<'a, P = List<'a, Bytes<'a>>> {
+pub struct FileDictionary<'a, P = List<'a, Bytes<'a>>> {
     #[serde(borrow)]
     pub attr: Lenient<Bytes<'a>>,
     pub length: Lenient<i64>,

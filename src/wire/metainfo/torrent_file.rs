@@ -2,7 +2,7 @@
 //! or around one that is being made.
 
 use super::Metainfo;
-use super::shape::TorrentFile;
+use super::dictionaries::TorrentFile;
 use crate::wire::bencode::{Bytes, Encoded, Lenient, write};
 
 /// A torrent file that is being written, with its lists as we keep them.

@@ -5,18 +5,18 @@ use serde::{Deserialize, Serialize};
 
 /// A packet.
 #[derive(Deserialize, Serialize)]
-pub struct Message<'a, V = List<'a, Bytes<'a>>, W = List<'a, Bytes<'a>>> {
+pub struct KrpcMessage<'a, V = List<'a, Bytes<'a>>, W = List<'a, Bytes<'a>>> {
     /// A query's arguments.
     pub a: Lenient<Arguments<'a, W>>,
     /// An error; one of the wrong type still is an error.
-    pub e: Option<Lenient<Refusal<'a>>>,
+    pub e: Option<Lenient<ErrorList<'a>>>,
     /// The receiver's address (BEP 42).
     #[serde(borrow)]
     pub ip: Lenient<Bytes<'a>>,
     /// A query's method.
     pub q: Lenient<Bytes<'a>>,
     /// A reply's results.
-    pub r: Lenient<Results<'a, V>>,
+    pub r: Lenient<ReturnValues<'a, V>>,
     /// The sender is read-only (BEP 43).
     pub ro: Lenient<i64>,
     /// The transaction.
@@ -43,9 +43,9 @@ pub struct Arguments<'a, W = List<'a, Bytes<'a>>> {
     pub want: Lenient<W>,
 }
 
-/// Results of all methods.
+/// ReturnValues of all methods.
 #[derive(Deserialize, Serialize)]
-pub struct Results<'a, V = List<'a, Bytes<'a>>> {
+pub struct ReturnValues<'a, V = List<'a, Bytes<'a>>> {
     #[serde(borrow, rename = "BFpe")]
     pub peers_filter: Lenient<Bytes<'a>>,
     #[serde(rename = "BFsd")]
@@ -60,4 +60,4 @@ pub struct Results<'a, V = List<'a, Bytes<'a>>> {
 
 /// An error: a list of its code and its text.
 #[derive(Deserialize, Serialize)]
-pub struct Refusal<'a>(#[serde(default)] pub Lenient<i64>, #[serde(borrow, default)] pub Lenient<Bytes<'a>>);
+pub struct ErrorList<'a>(#[serde(default)] pub Lenient<i64>, #[serde(borrow, default)] pub Lenient<Bytes<'a>>);

@@ -17,9 +17,9 @@ impl Canonical<'_> {
 }
 
 /// A scanned value, put in order where it is not. Of a repeated key the first value counts.
-pub fn tidy<'a>(scanned: &Scanned<'a>) -> Canonical<'a> {
+pub fn canonicalize<'a>(scanned: &Scanned<'a>) -> Canonical<'a> {
     let raw = scanned.value.raw();
-    if scanned.tidy {
+    if scanned.is_canonical {
         return Canonical(Cow::Borrowed(raw));
     }
     let mut out = Vec::with_capacity(raw.len());
@@ -30,7 +30,7 @@ pub fn tidy<'a>(scanned: &Scanned<'a>) -> Canonical<'a> {
 /// An error if a dictionary anywhere in the value has a key twice. Costs nothing if the keys are in order, because then the scanner
 /// has seen that they differ.
 pub fn refuse_repeated_keys(scanned: &Scanned<'_>) -> Result<(), BencodeError> {
-    if scanned.tidy { Ok(()) } else { refuse_repeated(scanned.value) }
+    if scanned.is_canonical { Ok(()) } else { refuse_repeated(scanned.value) }
 }
 
 fn refuse_repeated(value: Value<'_>) -> Result<(), BencodeError> {
@@ -108,7 +108,7 @@ mod tests {
     const STRICT: Rules = Rules { strict: true, ..LOOSE };
 
     fn tidied(text: &str) -> String {
-        String::from_utf8(tidy(&scan(text.as_bytes(), &LOOSE).unwrap()).value().raw().to_vec()).unwrap()
+        String::from_utf8(canonicalize(&scan(text.as_bytes(), &LOOSE).unwrap()).value().raw().to_vec()).unwrap()
     }
 
     #[test]
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn what_is_in_order_is_not_copied() {
-        assert!(matches!(tidy(&scan(b"d1:ai1ee", &LOOSE).unwrap()), Canonical(Cow::Borrowed(_))));
+        assert!(matches!(canonicalize(&scan(b"d1:ai1ee", &LOOSE).unwrap()), Canonical(Cow::Borrowed(_))));
     }
 
     proptest! {
@@ -141,7 +141,7 @@ mod tests {
         fn whatever_the_scanner_takes_bendy_reads_after_tidying(bytes in proptest::collection::vec(
             prop_oneof![Just(b'd'), Just(b'l'), Just(b'e'), Just(b'i'), Just(b'1'), Just(b'0'), Just(b':'), Just(b'-'), Just(b'a')], 0..64)) {
             if let Ok(scanned) = scan(&bytes, &LOOSE) {
-                let tidy = tidy(&scanned);
+                let tidy = canonicalize(&scanned);
                 let tokens: Result<Vec<_>, _> = bendy::decoding::Decoder::new(tidy.value().raw()).with_max_depth(32).tokens().collect();
                 prop_assert!(tokens.is_ok(), "{:?} -> {:?}", bytes, tidy);
             }
