@@ -25,8 +25,8 @@ const LICENCES: [&str; 11] = [
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
 /// What `Cargo.toml` names, and what for. A name that is nearly one of these is somebody else's package.
-const NAMED: [(&str, &str); 20] = [
-    ("bendy", "bencode"),
+const NAMED: [(&str, &str); 21] = [
+    ("bendy", "the strict reader that ours is compared with"),
     ("clap", "the command line"),
     ("divan", "benches"),
     ("fastrand", "choices among equals"),
@@ -36,6 +36,7 @@ const NAMED: [(&str, &str); 20] = [
     ("mio", "readiness"),
     ("proptest", "tests over any input"),
     ("rustix", "system calls"),
+    ("serde", "bencode by derive"),
     ("serde_json", "tests read what --json prints"),
     ("sha1", "hashes of pieces"),
     ("signal-hook", "Ctrl-C and SIGBUS"),

@@ -3,7 +3,7 @@
 
 use rill::disk::fuzzing as disk_fuzzing;
 use rill::engine::{fuzz_dht, fuzz_engine};
-use rill::wire::{fuzzing, fuzzing_net, fuzzing_peer};
+use rill::wire::{fuzz_metainfo, fuzz_packets, fuzz_peer_stream};
 use std::path::Path;
 
 /// What a byte turns into: brackets of bencode, digits, a separator, and bytes that are no text.
@@ -32,47 +32,47 @@ fn run_corpus(target: &str, body: fn(&[u8])) {
 
 #[test]
 fn no_torrent_breaks_a_promise() {
-    run_corpus("metainfo", fuzzing::metainfo);
+    run_corpus("metainfo", fuzz_metainfo::metainfo);
 }
 
 #[test]
 fn no_bencode_is_read_in_two_ways() {
-    run_corpus("bencode", fuzzing::bencode);
+    run_corpus("bencode", fuzz_metainfo::bencode);
 }
 
 #[test]
 fn no_magnet_link_breaks_a_promise() {
-    run_corpus("magnet", fuzzing::magnet);
+    run_corpus("magnet", fuzz_metainfo::magnet);
 }
 
 #[test]
 fn no_reply_of_a_web_tracker_breaks_a_promise() {
-    run_corpus("http_tracker", fuzzing_net::http_tracker);
+    run_corpus("http_tracker", fuzz_packets::http_tracker);
 }
 
 #[test]
 fn no_datagram_of_a_tracker_or_neighbour_breaks_a_promise() {
-    run_corpus("datagrams", fuzzing_net::datagrams);
+    run_corpus("datagrams", fuzz_packets::datagrams);
 }
 
 #[test]
 fn no_extension_message_breaks_a_promise() {
-    run_corpus("extended", fuzzing_net::extended);
+    run_corpus("extended", fuzz_packets::extended);
 }
 
 #[test]
 fn no_message_of_peer_exchange_breaks_a_promise() {
-    run_corpus("pex", fuzzing_net::pex);
+    run_corpus("pex", fuzz_packets::pex);
 }
 
 #[test]
 fn no_packet_of_the_dht_breaks_a_promise() {
-    run_corpus("krpc", fuzzing_net::krpc);
+    run_corpus("krpc", fuzz_packets::krpc);
 }
 
 #[test]
 fn no_way_of_cutting_a_peers_stream_breaks_a_promise() {
-    run_corpus("peer_stream", fuzzing_peer::peer_stream);
+    run_corpus("peer_stream", fuzz_peer_stream::peer_stream);
 }
 
 #[test]

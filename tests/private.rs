@@ -5,7 +5,7 @@ mod support;
 
 use rill::session::{AddTorrent, Config, DhtConfig, Session};
 use rill::units::{InfoHash, NodeId, PeerId};
-use rill::wire::krpc::{Body, Question, ReplyParts, parse, write_node, write_reply};
+use rill::wire::krpc::{Method, PacketBody, ResponseFields, parse, write_node, write_response};
 use rill::wire::metainfo::Builder;
 use rill::wire::{HANDSHAKE_LEN, Handshake, Magnet, Metainfo, write_nodes};
 use sha1::{Digest, Sha1};
@@ -36,17 +36,19 @@ fn listen(socket: &UdpSocket, until: Instant) -> (BTreeSet<InfoHash>, BTreeSet<I
     socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     while Instant::now() < until {
         let Ok((n, from)) = socket.recv_from(&mut packet) else { continue };
-        let Ok(rill::wire::krpc::Packet { transaction, body: Body::Query(query), .. }) = parse(&packet[..n]) else { continue };
-        match query.question {
-            Question::GetPeers { info_hash, .. } => drop(searched.insert(info_hash)),
-            Question::AnnouncePeer { info_hash, .. } => drop(announced.insert(info_hash)),
+        let Ok(rill::wire::krpc::Packet { transaction, body: PacketBody::Query(query), .. }) = parse(&packet[..n]) else {
+            continue;
+        };
+        match query.method {
+            Method::GetPeers { info_hash, .. } => drop(searched.insert(info_hash)),
+            Method::AnnouncePeer { info_hash, .. } => drop(announced.insert(info_hash)),
             _ => {}
         }
         let mut nodes = Vec::new();
         write_node(id, us, &mut nodes);
-        let parts = ReplyParts { id, nodes: Some(&nodes), nodes6: None, token: Some(b"token"), peers: &[], filters: None };
+        let parts = ResponseFields { id, nodes: Some(&nodes), nodes6: None, token: Some(b"token"), peers: &[], filters: None };
         let mut reply = Vec::new();
-        write_reply(transaction, from, &parts, &mut reply);
+        write_response(transaction, from, &parts, &mut reply);
         socket.send_to(&reply, from).unwrap();
     }
     (searched, announced)

@@ -155,7 +155,7 @@ fn opens_lean(what: &str, bytes: Vec<u8>) {
     let to = tempfile::tempdir().unwrap();
     let session = session_with("127.0.0.1", |_| {});
     let (before, begun) = (private(), Instant::now());
-    let torrent = Metainfo::parse_lean(&bytes, 4 * MIB as usize).unwrap();
+    let torrent = Metainfo::parse_with_info_limit(&bytes, 4 * MIB as usize).unwrap();
     session.add(AddTorrent::new(torrent, to.path())).unwrap();
     wait(&session, |event| matches!(event, Event::Opened { .. }));
     within(&format!("{what} loads"), begun.elapsed(), 1.0);

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rill::wire::fuzzing::bencode(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rill::wire::fuzz_metainfo::bencode(bytes));

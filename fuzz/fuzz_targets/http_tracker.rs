@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rill::wire::fuzzing_net::http_tracker(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rill::wire::fuzz_packets::http_tracker(bytes));

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rill::wire::fuzzing::magnet(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rill::wire::fuzz_metainfo::magnet(bytes));

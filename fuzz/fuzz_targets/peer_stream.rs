@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rill::wire::fuzzing_peer::peer_stream(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rill::wire::fuzz_peer_stream::peer_stream(bytes));

@@ -109,7 +109,7 @@ fn object(m: &Metainfo) -> String {
             .num("number", i as u64 + 1)
             .str("path", &path)
             .num("bytes", f.length)
-            .bool("executable", f.marks.executable)
+            .bool("executable", f.attributes.executable)
             .end()
     });
     let o = Object::new().str("name", m.name()).str("info_hash", &m.info_hash().to_string()).num("bytes", geometry.total());

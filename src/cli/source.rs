@@ -82,7 +82,7 @@ pub(crate) fn read(source: &Source, info_bytes: usize) -> Result<(Found, Vec<u8>
         Source::Stdin => (read_stdin()?, "standard input".to_string()),
         Source::Url(url) => (fetch::fetch(url)?, printable(url, 200)),
     };
-    let metainfo = Metainfo::parse_lean(&bytes, info_bytes).map_err(|e| {
+    let metainfo = Metainfo::parse_with_info_limit(&bytes, info_bytes).map_err(|e| {
         let exit = if e.is_not_bencode() { Exit::Bencode } else { Exit::Torrent };
         Failure::new(exit, format!("{name}: {e}"))
     })?;

@@ -81,13 +81,15 @@ impl Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{FilesBuilder, Marks};
+    use crate::wire::{FileAttributes, FilesBuilder};
 
     fn layout_of(lengths: &[u64]) -> Layout {
         let total = lengths.iter().sum();
         let mut files = FilesBuilder::default();
         for (i, &length) in lengths.iter().enumerate() {
-            files.push([format!("f{i}").as_str()].into_iter(), length, Marks { pad: i == 2, ..Marks::default() }).unwrap();
+            files
+                .push([format!("f{i}").as_str()].into_iter(), length, FileAttributes { pad: i == 2, ..FileAttributes::default() })
+                .unwrap();
         }
         Layout::new(files.finish(), &Geometry::new(total, 10).unwrap()).unwrap()
     }

@@ -6,8 +6,8 @@
 use super::{Action, Actions, DialFailure, Engine, EngineConfig, HashVerdict, Policy, TorrentInfo, TorrentSpec, Want};
 use crate::units::{BLOCK_LEN, Bitfield, BlockSpan, Geometry, InfoHash, Instant, PeerId, PeerKey, PieceIndex, TorrentKey};
 use crate::wire::{
-    AnnounceError, AnnounceReply, ExtendedHandshake, ExtensionIds, Handshake, METADATA_PIECE_LEN, Message, MetadataMessage, Plan,
-    RawSpan, write_dont_have, write_pex,
+    AnnounceError, AnnounceReply, ExtendedHandshake, ExtensionIds, Handshake, METADATA_PIECE_LEN, Message, MetadataMessage,
+    RawSpan, WritePlan, write_dont_have, write_pex,
 };
 use sha1::{Digest, Sha1};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -398,7 +398,7 @@ impl Hands<'_> {
     }
 
     fn write(&mut self, key: PeerKey, most: usize) {
-        let mut plan = Plan::default();
+        let mut plan = WritePlan::default();
         self.engine.plan(key, 64 * 1024, &mut plan);
         let n = plan.bytes().min(most);
         if n > 0 {

@@ -188,7 +188,7 @@ impl Swarms {
         if let Some(c) =
             self.connections.get_mut(key).filter(|c| c.peer.source.requests.in_flight() == 0 && c.peer.wire.outbox.blocks() == 0)
         {
-            c.decoder.rest();
+            c.decoder.release_memory();
         }
         Ok(())
     }

@@ -223,7 +223,7 @@ impl AddTorrent {
         }
         let Some(chosen) = self.chosen(metainfo) else { return Bitfield::full(geometry.pieces()) };
         let mut wanted = Bitfield::empty(geometry.pieces());
-        for (file, _) in metainfo.files().iter().zip(chosen).filter(|(file, chosen)| !file.marks.pad && *chosen) {
+        for (file, _) in metainfo.files().iter().zip(chosen).filter(|(file, chosen)| !file.attributes.pad && *chosen) {
             for piece in geometry.pieces_of(file.offset, file.offset + file.length) {
                 wanted.set(piece);
             }

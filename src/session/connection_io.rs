@@ -9,7 +9,7 @@ use crate::disk::{Access, DiskFault, FaultKind, Load};
 use crate::engine::{DialFailure, DisconnectReason, Want};
 use crate::net::{Socket, Transfer};
 use crate::units::{BlockSpan, PeerKey, TorrentKey};
-use crate::wire::Part;
+use crate::wire::Segment;
 use std::io::IoSlice;
 
 /// Bytes read from one connection before others have their turn.
@@ -167,7 +167,7 @@ impl EventLoop {
             let send_budget = if connection.loading.is_some() { 0 } else { connection.send_budget };
             self.plan.clear();
             self.engine.plan(key, send_budget, &mut self.plan);
-            if self.plan.parts.is_empty() {
+            if self.plan.segments.is_empty() {
                 return;
             }
             let Some(torrent) = self.engine.torrent_of(key) else { return };
@@ -187,14 +187,14 @@ impl EventLoop {
     /// Brings the plan's payload into the send buffer, as far as it is there without waiting.
     fn load_payload(&mut self, key: PeerKey, torrent: TorrentKey) -> Result<Ready, DiskFault> {
         let mut ready = Ready { parts: 0, payload: 0 };
-        let parts = self.plan.parts.len().min(WRITE_SLICES);
+        let parts = self.plan.segments.len().min(WRITE_SLICES);
         // Bytes in the buffer that are ready and belong to no part yet.
         let mut cached = 0;
         while ready.parts < parts {
-            if let Part::Payload(span) = self.plan.parts[ready.parts] {
+            if let Segment::Payload(span) = self.plan.segments[ready.parts] {
                 let len = span.len() as usize;
                 if cached == 0 {
-                    cached = self.load_run(torrent, run_of(&self.plan.parts[ready.parts..parts]), ready.payload);
+                    cached = self.load_run(torrent, run_of(&self.plan.segments[ready.parts..parts]), ready.payload);
                 }
                 if cached >= len {
                     cached -= len;
@@ -233,10 +233,10 @@ impl EventLoop {
     fn write_ready(&mut self, key: PeerKey, ready: &Ready) -> bool {
         let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
         let (mut at, mut offered) = (0, 0);
-        for (slice, part) in slices.iter_mut().zip(&self.plan.parts[..ready.parts]) {
+        for (slice, part) in slices.iter_mut().zip(&self.plan.segments[..ready.parts]) {
             *slice = match part {
-                Part::Control(range) => IoSlice::new(&self.plan.control[range.clone()]),
-                Part::Payload(span) => {
+                Segment::Control(range) => IoSlice::new(&self.plan.control[range.clone()]),
+                Segment::Payload(span) => {
                     at += span.len() as usize;
                     IoSlice::new(&self.send_buffer[at - span.len() as usize..at])
                 }
@@ -348,10 +348,10 @@ impl EventLoop {
 }
 
 /// The first block of these parts and those that follow it in its piece, as one.
-fn run_of(parts: &[Part]) -> Option<BlockSpan> {
+fn run_of(parts: &[Segment]) -> Option<BlockSpan> {
     let mut run: Option<BlockSpan> = None;
     for part in parts {
-        let Part::Payload(next) = part else { continue };
+        let Segment::Payload(next) = part else { continue };
         match run.map_or(Some(*next), |run| run.joined(*next)) {
             Some(longer) => run = Some(longer),
             None => break,

@@ -16,7 +16,7 @@ use crate::disk::{Store, StoreConfig, read_state_file};
 use crate::engine::{Actions, DhtSetup, Engine, EngineConfig, Policy};
 use crate::net::{Batch, BlockingPool, Clock, Listeners, MulticastSockets, Socket, connections_within};
 use crate::units::{BlockSpan, Instant, PeerId, PeerKey, Rng, TorrentKey};
-use crate::wire::{Metainfo, Plan, read_nodes};
+use crate::wire::{Metainfo, WritePlan, read_nodes};
 use mio::{Events, Poll, Token, Waker};
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -116,7 +116,7 @@ pub struct EventLoop {
     /// Connections that wait for room in the store's pool.
     pub(super) waiting_for_buffer: BTreeSet<PeerKey>,
     pub(super) actions: Actions,
-    pub(super) plan: Plan,
+    pub(super) plan: WritePlan,
     pub(super) send_buffer: Vec<u8>,
     pub(super) scratch: Vec<u8>,
     /// Datagrams that have just come.
@@ -187,7 +187,7 @@ impl EventLoop {
             ready_queue: VecDeque::new(),
             waiting_for_buffer: BTreeSet::new(),
             actions,
-            plan: Plan::default(),
+            plan: WritePlan::default(),
             send_buffer: Vec::new(),
             scratch: Vec::new(),
             datagrams: Batch::default(),

@@ -1,11 +1,11 @@
 //! Scripted peers: cheap, as good or as bad as their part says, and real on the wire.
 //!
-//! A puppet reads and writes the same bytes as an engine, through the same [`Decoder`] and [`Outbox`], and decides almost nothing: it
+//! A puppet reads and writes the same bytes as an engine, through the same [`Decoder`] and [`Encoder`], and decides almost nothing: it
 //! serves whom it likes, and one that downloads asks each peer for one piece at a time.
 
 use super::faults::chance;
 use crate::units::{BLOCK_LEN, Bitfield, BlockSpan, Geometry, InfoHash, Instant, PeerId, PieceIndex, Rng};
-use crate::wire::{Decoder, Frame, Handshake, Message, Outbox, RawSpan};
+use crate::wire::{Decoder, Encoder, Frame, Handshake, Message, RawSpan};
 use std::time::Duration;
 
 /// What a puppet does.
@@ -64,7 +64,7 @@ struct Fetch {
 #[derive(Debug)]
 pub(super) struct Talk {
     pub(super) decoder: Decoder,
-    pub(super) outbox: Outbox,
+    pub(super) encoder: Encoder,
     up: bool,
     /// We serve it.
     serve: bool,
@@ -85,7 +85,7 @@ impl Default for Talk {
     fn default() -> Talk {
         Talk {
             decoder: Decoder::default(),
-            outbox: Outbox::default(),
+            encoder: Encoder::default(),
             up: false,
             serve: false,
             they_want: false,
@@ -105,14 +105,14 @@ impl Talk {
     /// Asks for all of a piece, allowed or not.
     fn ask_for(&mut self, geometry: &Geometry, piece: PieceIndex) {
         for n in 0..geometry.blocks(piece) {
-            self.outbox.push(&Message::Request(geometry.block(piece, n).into()));
+            self.encoder.push(&Message::Request(geometry.block(piece, n).into()));
         }
     }
 
     /// A piece has come from elsewhere.
     pub(super) fn tell(&mut self, piece: PieceIndex) {
         if self.up {
-            self.outbox.push(&Message::Have { piece: piece.get() });
+            self.encoder.push(&Message::Have { piece: piece.get() });
         }
     }
 }
@@ -140,8 +140,8 @@ impl Puppet {
     /// The connection stands.
     pub(super) fn greet(&self, talk: &mut Talk, info_hash: InfoHash) {
         let ours = Handshake { info_hash, peer_id: self.id, fast: true, extended: false, dht: false };
-        talk.outbox.push_bytes(&ours.to_bytes());
-        talk.outbox.push(&match (self.has.is_full(), self.has.is_empty()) {
+        talk.encoder.push_bytes(&ours.to_bytes());
+        talk.encoder.push(&match (self.has.is_full(), self.has.is_empty()) {
             (true, _) => Message::HaveAll,
             (_, true) => Message::HaveNone,
             _ => Message::Bitfield { bytes: self.has.as_bytes() },
@@ -187,13 +187,13 @@ impl Puppet {
                     let span = geometry.span(raw.piece, raw.begin, raw.len).ok().filter(|s| self.has.has(s.piece()));
                     match span.filter(|_| talk.serve) {
                         Some(span) => self.serve(talk, span),
-                        None => talk.outbox.push(&Message::Reject(raw)),
+                        None => talk.encoder.push(&Message::Reject(raw)),
                     }
                 }
                 Message::Cancel(raw) => {
                     let span = geometry.span(raw.piece, raw.begin, raw.len).ok();
-                    if span.is_some_and(|s| talk.outbox.take_back(s)) {
-                        talk.outbox.push(&Message::Reject(raw));
+                    if span.is_some_and(|s| talk.encoder.take_back(s)) {
+                        talk.encoder.push(&Message::Reject(raw));
                     }
                 }
                 Message::Reject(_) => self.give_up(talk),
@@ -212,7 +212,7 @@ impl Puppet {
     fn serve(&self, talk: &mut Talk, span: BlockSpan) {
         talk.served += 1;
         if self.part != Part::Snubber || talk.served <= SNUBBER_SERVES {
-            talk.outbox.push_block(span);
+            talk.encoder.push_block(span);
         }
     }
 
@@ -220,7 +220,7 @@ impl Puppet {
     fn settle(&mut self, talk: &mut Talk, geometry: &Geometry) {
         if talk.they_want && !talk.serve && self.part != Part::Hoarder {
             talk.serve = true;
-            talk.outbox.push(&Message::Unchoke);
+            talk.encoder.push(&Message::Unchoke);
         }
         if self.part == Part::Greedy {
             return;
@@ -232,7 +232,7 @@ impl Puppet {
         let useful = self.missing.iter().position(|p| they_have.has(*p));
         if !talk.we_said_interested && useful.is_some() {
             talk.we_said_interested = true;
-            talk.outbox.push(&Message::Interested);
+            talk.encoder.push(&Message::Interested);
         }
         if talk.they_choke {
             return;
@@ -242,7 +242,7 @@ impl Puppet {
         }
         if let Some(f) = fetch {
             while f.next < geometry.blocks(f.piece) && f.next < f.arrived + PUPPET_REQUESTS {
-                talk.outbox.push(&Message::Request(geometry.block(f.piece, f.next).into()));
+                talk.encoder.push(&Message::Request(geometry.block(f.piece, f.next).into()));
                 f.next += 1;
             }
         }
@@ -263,7 +263,7 @@ impl Puppet {
         }
         let Some(raw) = talk.incoming.take() else { return HeardMessage::Nothing };
         if self.part == Part::Greedy {
-            talk.outbox.push(&Message::Request(raw));
+            talk.encoder.push(&Message::Request(raw));
         }
         let Some(f) = talk.fetch.as_mut().filter(|f| f.piece.get() == raw.piece) else { return HeardMessage::Nothing };
         f.garbage |= talk.incoming_garbage;
@@ -308,10 +308,10 @@ impl Puppet {
         }
         for _ in 0..=rng.below(3) {
             talk.serve = !talk.serve;
-            talk.outbox.push(if talk.serve { &Message::Unchoke } else { &Message::Choke });
+            talk.encoder.push(if talk.serve { &Message::Unchoke } else { &Message::Choke });
             if !talk.serve {
-                for span in talk.outbox.take_back_all() {
-                    talk.outbox.push(&Message::Reject(span.into()));
+                for span in talk.encoder.take_back_all() {
+                    talk.encoder.push(&Message::Reject(span.into()));
                 }
             }
         }

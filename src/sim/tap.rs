@@ -12,7 +12,7 @@ use super::node::EngineNode;
 use super::queue::NodeId;
 use crate::engine::limits;
 use crate::units::{BlockSpan, Instant};
-use crate::wire::{HANDSHAKE_LEN, Part, Plan};
+use crate::wire::{HANDSHAKE_LEN, Segment, WritePlan};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -20,9 +20,9 @@ use std::time::Duration;
 type Raw = (u32, u32, u32);
 
 /// Time without a whole block after which a request may have been given up without a word: the peer is taken for a snubber then. Half
-/// of that, because requests wait in the engine's outbox before they are seen here.
+/// of that, because requests wait in the engine's encoder before they are seen here.
 const GIVEN_UP_AFTER: Duration = limits::SNUB_AFTER.checked_div(2).expect("two is not zero");
-/// Time that requests may take from the engine's outbox to its send buffer: those that stand there when a choke comes still go out,
+/// Time that requests may take from the engine's encoder to its send buffer: those that stand there when a choke comes still go out,
 /// and nobody but the engine knows which of them it has given up.
 const UNDERWAY: Duration = Duration::from_secs(10);
 
@@ -182,18 +182,18 @@ pub(super) struct Taps {
 
 impl Taps {
     /// An engine writes into this pipe.
-    pub(super) fn out(&mut self, now: Instant, pipe: PipeId, plan: &Plan, e: &EngineNode) {
+    pub(super) fn out(&mut self, now: Instant, pipe: PipeId, plan: &WritePlan, e: &EngineNode) {
         let tap = self.taps.entry(pipe).or_insert_with(|| Tap::new(now));
-        for part in &plan.parts {
+        for part in &plan.segments {
             match part {
-                Part::Control(range) => {
+                Segment::Control(range) => {
                     assert_eq!(tap.out.payload, 0, "control bytes inside a block's payload");
                     tap.out.feed(&plan.control[range.clone()]);
                     while let Some(said) = tap.out.next() {
                         tap.hold(now, said, e);
                     }
                 }
-                Part::Payload(span) => {
+                Segment::Payload(span) => {
                     assert!(tap.out.payload >= span.len(), "{span} is more than its header said");
                     tap.out.pass(span.len());
                 }
@@ -289,7 +289,7 @@ impl Tap {
                 let choked = self.choked_since.filter(|_| !self.allowed.contains(&raw.0));
                 let late = choked.is_some_and(|since| now.since(since) > UNDERWAY);
                 assert!(!late, "{raw:?} is asked of a peer that chokes");
-                // It stood in the outbox when the choke came: it is given up already.
+                // It stood in the encoder when the choke came: it is given up already.
                 let crossed = self.last_choke > Instant::ZERO && now.since(self.last_choke) < UNDERWAY;
                 if choked.is_some() || crossed || self.late.contains(&raw) {
                     return;

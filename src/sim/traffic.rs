@@ -8,7 +8,7 @@ use super::queue::{Event, NodeId};
 use super::world::{INFO_HASH, World};
 use crate::engine::{DialFailure, DisconnectReason, Want};
 use crate::units::{BLOCK_LEN, Instant, PeerKey};
-use crate::wire::{Part as PlanPart, ReadAhead};
+use crate::wire::{ReadAhead, Segment};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -132,7 +132,7 @@ impl World {
                 (Body::Engine(e), Some(key)) => e.engine.plan(key, budget, &mut plan),
                 (Body::Puppet(p), _) => {
                     if let Some(talk) = p.talks.get_mut(&pipe) {
-                        talk.outbox.plan(budget, &mut plan);
+                        talk.encoder.plan(budget, &mut plan);
                     }
                 }
                 _ => {}
@@ -146,10 +146,10 @@ impl World {
             if let (Some(taps), Body::Engine(e)) = (&mut self.taps, &n.body) {
                 taps.out(now, pipe, &plan, e);
             }
-            for part in &plan.parts {
+            for part in &plan.segments {
                 match part {
-                    PlanPart::Control(range) => out.push_control(&plan.control[range.clone()]),
-                    PlanPart::Payload(span) => {
+                    Segment::Control(range) => out.push_control(&plan.control[range.clone()]),
+                    Segment::Payload(span) => {
                         payload += u64::from(span.len());
                         let mut garbage = 0;
                         match &mut n.body {
@@ -185,7 +185,7 @@ impl World {
                 }
                 (Body::Puppet(p), _) => {
                     if let Some(talk) = p.talks.get_mut(&pipe) {
-                        talk.outbox.sent(bytes);
+                        talk.encoder.sent(bytes);
                     }
                 }
                 _ => {}

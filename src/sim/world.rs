@@ -20,7 +20,7 @@ use super::tracker::{HTTP_URL, Tracker, UDP_URL};
 use super::wire_digest::WireDigest;
 use crate::engine::{Actions, Engine, EngineConfig, TorrentInfo, TorrentSpec, WindowRule};
 use crate::units::{Bitfield, Geometry, InfoHash, Instant, PeerId, Rng};
-use crate::wire::Plan;
+use crate::wire::WritePlan;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -56,7 +56,7 @@ pub(super) struct World {
     pub(super) tally: Tally,
     pub(super) taps: Option<Taps>,
     /// One plan for all, cleared each time.
-    pub(super) plan: Plan,
+    pub(super) plan: WritePlan,
     /// Payload that engines planned, that engines took in, and that was lost on its way, bytes.
     pub(super) payload: Conserved,
     /// Bytes that peers have verified, and peers that are complete.
@@ -119,7 +119,7 @@ impl World {
             tracker: Tracker::new(scenario.handout),
             tally: Tally::default(),
             taps: scenario.strict.then(Taps::default),
-            plan: Plan::default(),
+            plan: WritePlan::default(),
             payload: Conserved::default(),
             have_bytes: 0,
             complete: 0,

@@ -3,14 +3,14 @@
 //! A reply is a stranger's: text is cleaned, lists and ids are bounded, and a number that makes no sense is as good
 //! as absent. Intervals come out as written (never negative); what is a sane one is for the engine to say.
 
-use super::bencode::{BencodeError, Rules, Shape, decode, optional, pairs, scan, tidy};
-use super::compact::{PeerList, peers_v6};
+use super::bencode::{BencodeError, Bytes, Canonical, Lenient, Rules, TypeMismatch, Value, canonicalize, scan};
+use super::compact::{TrackerPeers, peers_v6};
 use super::limits::{MESSAGE_DEPTH, PEERS, REASON_CHARS, TRACKER_ID_BYTES, TRACKER_TOKENS};
 use super::percent::encode_into;
 use super::printable;
 use crate::units::{InfoHash, PeerId};
-use bendy::decoding::{Error as DecodeError, Object};
-use std::borrow::Cow;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use thiserror::Error;
@@ -190,58 +190,33 @@ pub enum AnnounceError {
 
 /// Reads the body of an HTTP reply.
 pub fn parse_reply(body: &[u8]) -> Result<AnnounceReply, AnnounceError> {
-    let tidy = tidied(body)?;
-    let written: Written = decode(&tidy, MESSAGE_DEPTH).map_err(|_| AnnounceError::NotADictionary)?;
-    match written.refusal.error() {
+    let tidy = canonical_body(body)?;
+    let response: AnnounceResponse = tidy.value().read().map_err(|TypeMismatch| AnnounceError::NotADictionary)?;
+    match refusal(response.failure_reason, response.retry_in) {
         Some(error) => Err(error),
-        None => Ok(written.into()),
+        None => Ok(response.into()),
     }
 }
 
-/// The body of a tracker's reply, in order and ready to be decoded.
-pub(super) fn tidied(body: &[u8]) -> Result<Cow<'_, [u8]>, AnnounceError> {
-    const RULES: Rules = Rules { depth: MESSAGE_DEPTH, tokens: TRACKER_TOKENS, strict: false };
+const RULES: Rules = Rules { depth: MESSAGE_DEPTH, tokens: TRACKER_TOKENS, strict: false };
+
+/// The body of a tracker's reply, in order and ready to be read.
+pub(super) fn canonical_body(body: &[u8]) -> Result<Canonical<'_>, AnnounceError> {
     let scanned = scan(body, &RULES).map_err(|e| match body.trim_ascii_start().first() {
         Some(b'<') => AnnounceError::Html,
         _ => AnnounceError::NotBencode(e),
     })?;
-    tidy(&scanned, &RULES).map_err(AnnounceError::NotBencode)
+    Ok(canonicalize(&scanned))
 }
 
-/// A tracker's no, if its reply holds one.
-#[derive(Default)]
-pub(super) struct Refusal<'a> {
-    reason: Option<Text<'a>>,
-    retry_in: Option<Text<'a>>,
-}
-
-impl<'a> Refusal<'a> {
-    /// Takes a field of a reply; hands back one that is none of its own.
-    fn take<'o>(&mut self, key: &[u8], value: Object<'o, 'a>) -> Option<Object<'o, 'a>> {
-        match key {
-            b"failure reason" => self.reason = optional(value),
-            b"retry in" => self.retry_in = optional(value),
-            _ => return Some(value),
-        }
-        None
-    }
-
-    pub(super) fn error(&self) -> Option<AnnounceError> {
-        let Text(reason) = self.reason?;
-        Some(AnnounceError::Failure { reason: printable(reason, REASON_CHARS), retry_in: self.retry_in.and_then(retry_in) })
-    }
-}
-
-impl<'a> Shape<'a> for Refusal<'a> {
-    fn read(object: Object<'_, 'a>) -> Result<Self, DecodeError> {
-        let mut refusal = Refusal::default();
-        pairs(object, |key, value| _ = refusal.take(key, value))?;
-        Ok(refusal)
-    }
+/// The tracker's no, if its reply holds one (BEP 3, 31).
+pub(super) fn refusal(reason: Lenient<TextOrNumber<'_>>, retry: Lenient<TextOrNumber<'_>>) -> Option<AnnounceError> {
+    let TextOrNumber(reason) = reason.0?;
+    Some(AnnounceError::Failure { reason: printable(reason, REASON_CHARS), retry_in: retry.0.and_then(retry_in) })
 }
 
 /// BEP 31: a number of minutes, or `never`.
-fn retry_in(Text(text): Text<'_>) -> Option<RetryIn> {
+fn retry_in(TextOrNumber(text): TextOrNumber<'_>) -> Option<RetryIn> {
     if text.eq_ignore_ascii_case(b"never") {
         return Some(RetryIn::Never);
     }
@@ -250,55 +225,40 @@ fn retry_in(Text(text): Text<'_>) -> Option<RetryIn> {
 }
 
 /// A reply as it is written.
-#[derive(Default)]
-struct Written<'a> {
-    refusal: Refusal<'a>,
-    warning: Option<Text<'a>>,
-    interval: Option<Text<'a>>,
-    min_interval: Option<Text<'a>>,
-    complete: Option<i64>,
-    incomplete: Option<i64>,
-    tracker_id: Option<&'a [u8]>,
-    external_ip: Option<&'a [u8]>,
-    peers: PeerList,
-    peers6: &'a [u8],
+#[derive(Deserialize)]
+struct AnnounceResponse<'a> {
+    complete: Lenient<u32>,
+    #[serde(borrow, rename = "external ip")]
+    external_ip: Lenient<Bytes<'a>>,
+    #[serde(rename = "failure reason")]
+    failure_reason: Lenient<TextOrNumber<'a>>,
+    incomplete: Lenient<u32>,
+    interval: Lenient<TextOrNumber<'a>>,
+    #[serde(rename = "min interval")]
+    min_interval: Lenient<TextOrNumber<'a>>,
+    peers: Lenient<TrackerPeers<'a>>,
+    peers6: Lenient<Bytes<'a>>,
+    #[serde(rename = "retry in")]
+    retry_in: Lenient<TextOrNumber<'a>>,
+    #[serde(rename = "tracker id")]
+    tracker_id: Lenient<Bytes<'a>>,
+    #[serde(rename = "warning message")]
+    warning: Lenient<TextOrNumber<'a>>,
 }
 
-impl<'a> Shape<'a> for Written<'a> {
-    fn read(object: Object<'_, 'a>) -> Result<Self, DecodeError> {
-        let mut reply = Written::default();
-        pairs(object, |key, value| {
-            let Some(value) = reply.refusal.take(key, value) else { return };
-            match key {
-                b"warning message" => reply.warning = optional(value),
-                b"interval" => reply.interval = optional(value),
-                b"min interval" => reply.min_interval = optional(value),
-                b"complete" => reply.complete = optional(value),
-                b"incomplete" => reply.incomplete = optional(value),
-                b"tracker id" => reply.tracker_id = optional(value),
-                b"external ip" => reply.external_ip = optional(value),
-                b"peers" => reply.peers = optional(value).unwrap_or_default(),
-                b"peers6" => reply.peers6 = optional(value).unwrap_or_default(),
-                _ => {}
-            }
-        })?;
-        Ok(reply)
-    }
-}
-
-impl From<Written<'_>> for AnnounceReply {
-    fn from(written: Written<'_>) -> AnnounceReply {
-        let PeerList(mut peers) = written.peers;
-        peers.extend(peers_v6(written.peers6).take(PEERS.saturating_sub(peers.len())));
+impl From<AnnounceResponse<'_>> for AnnounceReply {
+    fn from(response: AnnounceResponse<'_>) -> AnnounceReply {
+        let mut peers = response.peers.0.map(TrackerPeers::addresses).unwrap_or_default();
+        peers.extend(peers_v6(response.peers6.bytes().unwrap_or_default()).take(PEERS.saturating_sub(peers.len())));
         AnnounceReply {
-            interval: written.interval.and_then(Text::seconds),
-            min_interval: written.min_interval.and_then(Text::seconds),
+            interval: response.interval.0.and_then(TextOrNumber::seconds),
+            min_interval: response.min_interval.0.and_then(TextOrNumber::seconds),
             peers,
-            seeders: written.complete.and_then(|n| n.try_into().ok()),
-            leechers: written.incomplete.and_then(|n| n.try_into().ok()),
-            tracker_id: written.tracker_id.filter(|id| id.len() <= TRACKER_ID_BYTES).map(Into::into),
-            warning: written.warning.map(|Text(text)| printable(text, REASON_CHARS)).filter(|text| !text.is_empty()),
-            external_ip: written.external_ip.and_then(ip_from_bytes),
+            seeders: response.complete.0,
+            leechers: response.incomplete.0,
+            tracker_id: response.tracker_id.bytes().filter(|id| id.len() <= TRACKER_ID_BYTES).map(Into::into),
+            warning: response.warning.0.map(|TextOrNumber(text)| printable(text, REASON_CHARS)).filter(|text| !text.is_empty()),
+            external_ip: response.external_ip.bytes().and_then(ip_from_bytes),
         }
     }
 }
@@ -310,18 +270,16 @@ fn ip_from_bytes(bytes: &[u8]) -> Option<IpAddr> {
 
 /// A string, or a number as its digits: trackers confuse the two.
 #[derive(Clone, Copy)]
-pub(super) struct Text<'a>(&'a [u8]);
+pub(super) struct TextOrNumber<'a>(&'a [u8]);
 
-impl<'a> Shape<'a> for Text<'a> {
-    fn read(object: Object<'_, 'a>) -> Result<Self, DecodeError> {
-        match object {
-            Object::Integer(digits) => Ok(Text(digits.as_bytes())),
-            other => other.try_into_bytes().map(Text),
-        }
+impl<'de: 'a, 'a> Deserialize<'de> for TextOrNumber<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<TextOrNumber<'a>, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        value.string().or(value.digits()).map(TextOrNumber).ok_or_else(|| D::Error::custom(TypeMismatch))
     }
 }
 
-impl Text<'_> {
+impl TextOrNumber<'_> {
     fn seconds(self) -> Option<Duration> {
         let seconds: u64 = std::str::from_utf8(self.0).ok()?.trim().parse().ok()?;
         Some(Duration::from_secs(seconds))

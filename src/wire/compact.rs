@@ -4,9 +4,10 @@
 //! An address that comes out can be dialed: its port is not 0, and it is one host's. Whether it *should* be dialed
 //! (ourselves, a private network, banned) is for the engine to say.
 
-use super::bencode::{Shape, optional, pairs};
+use super::bencode::{Lenient, List, Value};
 use super::limits::PEERS;
-use bendy::decoding::{Error, Object};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Bytes of an IPv4 address and port.
@@ -71,7 +72,7 @@ pub fn is_local(ip: IpAddr) -> bool {
 
 /// Whether `teller` can know of a host at `of`: only who is in a private network himself knows what is in it, and only this machine its
 /// own loopback. From anybody else such an address is a mistake, or an attempt to send us there.
-pub fn can_tell_of(teller: IpAddr, of: IpAddr) -> bool {
+pub fn may_name(teller: IpAddr, of: IpAddr) -> bool {
     match of.to_canonical().is_loopback() {
         true => teller.to_canonical().is_loopback(),
         false => !is_local(of) || is_local(teller),
@@ -80,56 +81,51 @@ pub fn can_tell_of(teller: IpAddr, of: IpAddr) -> bool {
 
 /// Whether a torrent file can tell of a host at `of`, whoever made it. One in a private network is taken, because the file may have been
 /// made there; this machine's own loopback and the addresses of a single link are not: what listens there trusts whoever reaches it.
-pub fn file_can_tell_of(of: IpAddr) -> bool {
+pub fn torrent_may_name(of: IpAddr) -> bool {
     match of.to_canonical() {
         IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
         IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
     }
 }
 
-/// What stands under `peers` in a tracker's reply: a compact string, or a list of dictionaries.
-#[derive(Debug, Default)]
-pub(super) struct PeerList(pub Vec<SocketAddr>);
+/// The value of `peers` in a tracker's reply: a compact string, or a list of dictionaries.
+pub(super) enum TrackerPeers<'a> {
+    Compact(&'a [u8]),
+    Dictionaries(List<'a, PeerEntry<'a>>),
+}
 
-impl<'a> Shape<'a> for PeerList {
-    fn read(object: Object<'_, 'a>) -> Result<PeerList, Error> {
-        let mut list = match object {
-            Object::Bytes(compact) => return Ok(PeerList(peers_v4(compact).take(PEERS).collect())),
-            other => other.try_into_list()?,
-        };
-        let mut peers = Vec::new();
-        while let Some(entry) = list.next_object()? {
-            if peers.len() < PEERS {
-                peers.extend(optional::<PeerDict>(entry).and_then(PeerDict::address));
-            }
+impl<'de: 'a, 'a> Deserialize<'de> for TrackerPeers<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<TrackerPeers<'a>, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        match value.string() {
+            Some(compact) => Ok(TrackerPeers::Compact(compact)),
+            None => value.read().map(TrackerPeers::Dictionaries).map_err(D::Error::custom),
         }
-        Ok(PeerList(peers))
+    }
+}
+
+impl TrackerPeers<'_> {
+    /// The usable addresses, at most [`PEERS`].
+    pub fn addresses(self) -> Vec<SocketAddr> {
+        match self {
+            TrackerPeers::Compact(compact) => peers_v4(compact).take(PEERS).collect(),
+            TrackerPeers::Dictionaries(list) => list.iter().flatten().filter_map(PeerEntry::address).take(PEERS).collect(),
+        }
     }
 }
 
 /// One peer in the long form; its id is of no use.
-#[derive(Default)]
-struct PeerDict {
-    ip: Option<IpAddr>,
-    port: Option<i64>,
+#[derive(Deserialize)]
+pub(super) struct PeerEntry<'a> {
+    #[serde(borrow)]
+    ip: Lenient<&'a str>,
+    port: Lenient<u16>,
 }
 
-impl<'a> Shape<'a> for PeerDict {
-    fn read(object: Object<'_, 'a>) -> Result<PeerDict, Error> {
-        let mut peer = PeerDict::default();
-        pairs(object, |key, value| match key {
-            // A host name is legal here, but a lookup for each of a stranger's names is not a favour we do.
-            b"ip" => peer.ip = optional::<&[u8]>(value).and_then(|ip| std::str::from_utf8(ip).ok()?.parse().ok()),
-            b"port" => peer.port = optional(value),
-            _ => {}
-        })?;
-        Ok(peer)
-    }
-}
-
-impl PeerDict {
+impl PeerEntry<'_> {
+    /// A host name is legal here, but a lookup for each of a stranger's names is not a favour we do.
     fn address(self) -> Option<SocketAddr> {
-        usable(self.ip?, self.port?.try_into().ok()?)
+        usable(self.ip.0?.parse().ok()?, self.port.0?)
     }
 }
 
@@ -174,10 +170,10 @@ mod tests {
     #[test]
     fn d2_a_file_tells_of_private_networks_and_not_of_this_machine() {
         for taken in ["192.0.2.1", "10.1.2.3", "192.168.1.1", "2001:db8::1", "fd00::1"] {
-            assert!(file_can_tell_of(taken.parse().unwrap()), "{taken}");
+            assert!(torrent_may_name(taken.parse().unwrap()), "{taken}");
         }
         for left in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "169.254.169.254", "fe80::1"] {
-            assert!(!file_can_tell_of(left.parse().unwrap()), "{left}");
+            assert!(!torrent_may_name(left.parse().unwrap()), "{left}");
         }
     }
 

@@ -13,7 +13,7 @@
 //! the stream gives the same frames.
 
 use super::handshake::{HANDSHAKE_LEN, Handshake};
-use super::message::{self, FrameError, MAX_MESSAGE_LEN, Message, PIECE_HEADER_LEN, Shape};
+use super::message::{self, BodyKind, FrameError, MAX_MESSAGE_LEN, Message, PIECE_HEADER_LEN};
 
 /// Control bytes kept for one connection, 1 KiB: a burst of 60 requests, or 113 haves.
 pub const BUFFER_LEN: usize = 1024;
@@ -50,7 +50,7 @@ pub enum Frame<'a> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum DecoderState {
     Handshake,
     /// At a message's length prefix.
     Length,
@@ -71,7 +71,7 @@ enum State {
 /// The reading half of one connection.
 #[derive(Debug)]
 pub struct Decoder {
-    state: State,
+    state: DecoderState,
     buf: Vec<u8>,
     start: usize,
     end: usize,
@@ -81,7 +81,7 @@ pub struct Decoder {
 
 impl Default for Decoder {
     fn default() -> Decoder {
-        Decoder { state: State::Handshake, buf: Vec::new(), start: 0, end: 0, bitfield: (0, 0) }
+        Decoder { state: DecoderState::Handshake, buf: Vec::new(), start: 0, end: 0, bitfield: (0, 0) }
     }
 }
 
@@ -98,8 +98,8 @@ impl Decoder {
     }
 
     /// Lets the buffer go if nothing is in it, until something comes: most connections keep still most of the time.
-    pub fn rest(&mut self) {
-        if self.start == self.end && matches!(self.state, State::Handshake | State::Length) {
+    pub fn release_memory(&mut self) {
+        if self.start == self.end && matches!(self.state, DecoderState::Handshake | DecoderState::Length) {
             (self.start, self.end, self.buf) = (0, 0, Vec::new());
         }
     }
@@ -112,15 +112,15 @@ impl Decoder {
     /// Bytes that the frame at hand needs in the buffer before anything can be said.
     fn needed(&self) -> usize {
         match self.state {
-            State::Handshake => HANDSHAKE_LEN,
-            State::Whole { body } => NUMBERED.saturating_add(body as usize),
-            State::Length => match self.pending() {
+            DecoderState::Handshake => HANDSHAKE_LEN,
+            DecoderState::Whole { body } => NUMBERED.saturating_add(body as usize),
+            DecoderState::Length => match self.pending() {
                 [] | [_] | [_, _] | [_, _, _] => LENGTH,
                 [0, 0, 0, 0, ..] => LENGTH,
                 [_, _, _, _] => NUMBERED,
                 _ => PIECE_HEADER_LEN,
             },
-            State::Payload { .. } | State::Skip { .. } => 0,
+            DecoderState::Payload { .. } | DecoderState::Skip { .. } => 0,
         }
     }
 
@@ -128,7 +128,7 @@ impl Decoder {
     #[expect(
         clippy::arithmetic_side_effects,
         clippy::indexing_slicing,
-        reason = "places in a buffer that `shape` keeps near 1 MiB: start <= end <= its length, and it grows when end is its length"
+        reason = "places in a buffer that `body_kind` keeps near 1 MiB: start <= end <= its length, and it grows when end is its length"
     )]
     pub fn room(&mut self, ahead: ReadAhead) -> &mut [u8] {
         if self.start > 0 {
@@ -158,7 +158,7 @@ impl Decoder {
     fn header_limit(&self, needed: usize) -> usize {
         match self.state {
             // The message at hand may be a block of its own: no further than its header.
-            State::Length => PIECE_HEADER_LEN,
+            DecoderState::Length => PIECE_HEADER_LEN,
             _ => needed.saturating_add(PIECE_HEADER_LEN),
         }
     }
@@ -187,12 +187,12 @@ impl Decoder {
 
     /// Payload bytes of the block at hand that have not been taken; 0 outside a block.
     pub fn payload_left(&self) -> u32 {
-        if let State::Payload { left } = self.state { left } else { 0 }
+        if let DecoderState::Payload { left } = self.state { left } else { 0 }
     }
 
     /// Bytes of an unread message that are still to be passed over; 0 outside one.
     pub fn skip_left(&self) -> u32 {
-        if let State::Skip { left } = self.state { left } else { 0 }
+        if let DecoderState::Skip { left } = self.state { left } else { 0 }
     }
 
     /// Payload bytes of the block at hand that came along with framing.
@@ -211,11 +211,11 @@ impl Decoder {
     /// `n` payload bytes, or bytes to be passed over, were taken from the socket itself.
     pub fn payload_taken(&mut self, n: u32) {
         match &mut self.state {
-            State::Payload { left } | State::Skip { left } => {
+            DecoderState::Payload { left } | DecoderState::Skip { left } => {
                 assert!(n <= *left, "more payload than the block has");
                 *left = left.saturating_sub(n);
                 if *left == 0 {
-                    self.state = State::Length;
+                    self.state = DecoderState::Length;
                 }
             }
             _ => assert_eq!(n, 0, "payload outside a block"),
@@ -226,8 +226,8 @@ impl Decoder {
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
         loop {
             match self.state {
-                State::Payload { .. } => return Ok(None),
-                State::Skip { left } => {
+                DecoderState::Payload { .. } => return Ok(None),
+                DecoderState::Skip { left } => {
                     let n = left.min(self.pending().len() as u32);
                     self.consume(n as usize);
                     self.payload_taken(n);
@@ -235,8 +235,8 @@ impl Decoder {
                         return Ok(None);
                     }
                 }
-                State::Handshake => return self.next_handshake(),
-                State::Length => {
+                DecoderState::Handshake => return self.next_handshake(),
+                DecoderState::Length => {
                     let Some((len, rest)) = self.pending().split_first_chunk::<LENGTH>() else { return Ok(None) };
                     let len = u32::from_be_bytes(*len);
                     let Some(body) = len.checked_sub(1) else {
@@ -247,32 +247,32 @@ impl Decoder {
                         return Err(FrameError::TooLong(len));
                     }
                     let Some((id, rest)) = rest.split_first() else { return Ok(None) };
-                    match message::shape(*id, body, self.bitfield)? {
-                        Shape::Whole => self.state = State::Whole { body },
-                        Shape::Skip => {
+                    match message::body_kind(*id, body, self.bitfield)? {
+                        BodyKind::Whole => self.state = DecoderState::Whole { body },
+                        BodyKind::Skip => {
                             self.consume(NUMBERED);
-                            self.state = if body > 0 { State::Skip { left: body } } else { State::Length };
+                            self.state = if body > 0 { DecoderState::Skip { left: body } } else { DecoderState::Length };
                         }
-                        Shape::Piece { payload } => {
+                        BodyKind::Piece { payload } => {
                             let Some((piece, rest)) = rest.split_first_chunk() else { return Ok(None) };
                             let Some(begin) = rest.first_chunk() else { return Ok(None) };
                             let (piece, begin) = (u32::from_be_bytes(*piece), u32::from_be_bytes(*begin));
                             self.consume(PIECE_HEADER_LEN);
-                            self.state = State::Payload { left: payload };
+                            self.state = DecoderState::Payload { left: payload };
                             return Ok(Some(Frame::Block { piece, begin, len: payload }));
                         }
                     }
                 }
-                State::Whole { .. } => {
+                DecoderState::Whole { .. } => {
                     let (start, whole) = (self.start, self.needed());
                     if self.pending().len() < whole {
                         return Ok(None);
                     }
                     self.consume(whole);
-                    self.state = State::Length;
+                    self.state = DecoderState::Length;
                     let frame = self.buf.get(start..self.start).unwrap_or_default();
                     let Some((_, [id, body @ ..])) = frame.split_first_chunk::<LENGTH>() else { return Ok(None) };
-                    // `shape` sends numbers without a parser to `Skip`, so there is always a message here.
+                    // `body_kind` sends numbers without a parser to `Skip`, so there is always a message here.
                     return Ok(message::parse(*id, body).map(Frame::Message));
                 }
             }
@@ -286,7 +286,7 @@ impl Decoder {
         let Some(bytes) = self.pending().first_chunk::<HANDSHAKE_LEN>() else { return Ok(None) };
         let handshake = Handshake::parse(bytes).ok_or(FrameError::NotHandshake)?;
         self.consume(HANDSHAKE_LEN);
-        self.state = State::Length;
+        self.state = DecoderState::Length;
         Ok(Some(Frame::Handshake(handshake)))
     }
 }
@@ -294,11 +294,11 @@ impl Decoder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::fuzzing_peer::{Seen, decode_cut};
+    use crate::wire::fuzz_peer_stream::{DecodedFrame, decode_cut};
     use proptest::prelude::*;
 
     fn after_handshake() -> Decoder {
-        let mut d = Decoder { state: State::Length, ..Decoder::default() };
+        let mut d = Decoder { state: DecoderState::Length, ..Decoder::default() };
         d.set_bitfield_len(3);
         d
     }
@@ -330,13 +330,13 @@ mod tests {
     fn a_decoder_that_rests_has_no_buffer_and_loses_nothing() {
         let mut d = after_handshake();
         feed(&mut d, &[0, 0, 0, 1, 2, 0, 0]);
-        d.rest();
+        d.release_memory();
         assert_eq!(d.next_frame(), Ok(Some(Frame::Message(Message::Interested))), "what was there is still there");
-        d.rest();
+        d.release_memory();
         assert_eq!(d.buf.len(), BUFFER_LEN, "half a message keeps it");
         feed(&mut d, &[0, 0]);
         assert_eq!(d.next_frame(), Ok(Some(Frame::Message(Message::KeepAlive))));
-        d.rest();
+        d.release_memory();
         assert_eq!(d.buf.capacity(), 0);
         feed(&mut d, &[0, 0, 0, 1, 3]);
         assert_eq!(d.next_frame(), Ok(Some(Frame::Message(Message::NotInterested))));
@@ -448,7 +448,7 @@ mod tests {
             }.to_bytes().to_vec();
             stream.extend(messages.concat());
             let whole = decode_cut(&stream, &[usize::MAX], ReadAhead::Full);
-            prop_assert!(!matches!(whole.last(), Some(Seen::Error(_))));
+            prop_assert!(!matches!(whole.last(), Some(DecodedFrame::Error(_))));
             prop_assert_eq!(&decode_cut(&stream, &cuts, ReadAhead::Full), &whole);
             prop_assert_eq!(&decode_cut(&stream, &cuts, ReadAhead::Header), &whole);
         }

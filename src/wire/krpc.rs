@@ -7,18 +7,20 @@
 //!   error  d1:eli203e9:bad tokene1:t2:aa1:y1:ee
 //! ```
 //!
-//! Reading borrows from the packet and allocates nothing; writing puts keys in ascending order by hand. What comes out is shape
+//! Reading borrows from the packet and allocates nothing; writing appends to a buffer. What comes out is shape
 //! alone: whether a reply answers anything, and whether an address may be asked, is for the engine to say.
 
+mod dictionaries;
 mod write;
 
-pub use write::{ReplyParts, write_error, write_node, write_query, write_reply};
+pub use write::{ResponseFields, write_error, write_node, write_query, write_response};
 
-use super::bencode::{Rules, Value, scan};
+use super::bencode::{Bytes, Lenient, List, Rules, TypeMismatch, scan};
 use super::bloom::Filter;
 use super::compact::{V4_LEN, V6_LEN, usable};
 use super::limits::{KRPC_BYTES, KRPC_NODES, KRPC_TOKENS, KRPC_TRANSACTION_BYTES, MESSAGE_DEPTH};
 use crate::units::{InfoHash, NodeId};
+use dictionaries::{Arguments, ErrorList, KrpcMessage, ReturnValues};
 use std::net::{IpAddr, SocketAddr};
 use thiserror::Error;
 
@@ -56,16 +58,16 @@ pub struct Packet<'a> {
     /// Whether the sender wants to stay out of tables (BEP 43).
     pub read_only: bool,
     /// What it is about.
-    pub body: Body<'a>,
+    pub body: PacketBody<'a>,
 }
 
 /// The three kinds of packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Body<'a> {
+pub enum PacketBody<'a> {
     /// Somebody asks.
     Query(Query<'a>),
     /// Somebody answers.
-    Reply(Reply<'a>),
+    Response(Response<'a>),
     /// Somebody refuses.
     Error {
         /// The code, as BEP 5 lists them.
@@ -81,14 +83,14 @@ pub struct Query<'a> {
     /// Who asks, as it says itself.
     pub id: NodeId,
     /// Which nodes it wants to hear of (BEP 32).
-    pub want: Want,
+    pub want: WantedFamilies,
     /// What it asks.
-    pub question: Question<'a>,
+    pub method: Method<'a>,
 }
 
 /// Families of nodes that are wanted beside the one that the packet travels in (BEP 32).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Want {
+pub struct WantedFamilies {
     /// `n4`
     pub v4: bool,
     /// `n6`
@@ -97,7 +99,7 @@ pub struct Want {
 
 /// What can be asked (BEP 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Question<'a> {
+pub enum Method<'a> {
     /// Are you there?
     Ping,
     /// Who is near this place?
@@ -120,7 +122,7 @@ pub enum Question<'a> {
         port: Option<u16>,
         /// Whether the announcer has everything (BEP 33).
         seed: bool,
-        /// What the receiver gave out in its reply to [`Question::GetPeers`].
+        /// What the receiver gave out in its reply to [`Method::GetPeers`].
         token: &'a [u8],
     },
     /// A method that rill knows, with arguments that are none.
@@ -129,21 +131,21 @@ pub enum Question<'a> {
     Unknown,
 }
 
-/// An answer: lists are as they were written, see [`Reply::nodes`] and [`Reply::peers`].
+/// An answer: lists are as they were written, see [`Response::nodes`] and [`Response::peers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reply<'a> {
+pub struct Response<'a> {
     /// Who answers, as it says itself.
     pub id: NodeId,
     /// What an announce to it must bring.
     pub token: Option<&'a [u8]>,
     nodes: &'a [u8],
     nodes6: &'a [u8],
-    values: Option<Value<'a>>,
+    values: Lenient<List<'a, Bytes<'a>>>,
     seeds_filter: Option<&'a [u8]>,
     peers_filter: Option<&'a [u8]>,
 }
 
-impl<'a> Reply<'a> {
+impl<'a> Response<'a> {
     /// The nodes it knows, of one family; addresses are usable. A list of odd length is none at all.
     pub fn nodes(&self, v6: bool) -> impl Iterator<Item = (NodeId, SocketAddr)> + 'a {
         let (list, entry_len) = if v6 { (self.nodes6, ID_LEN + V6_LEN) } else { (self.nodes, ID_LEN + V4_LEN) };
@@ -162,7 +164,7 @@ impl<'a> Reply<'a> {
 
     /// The peers it knows, usable addresses all.
     pub fn peers(&self) -> impl Iterator<Item = SocketAddr> + 'a {
-        self.values.and_then(Value::items).into_iter().flatten().filter_map(|v| address_of(v.string()?))
+        self.values.good_items().filter_map(|Bytes(address)| address_of(address))
     }
 }
 
@@ -188,38 +190,21 @@ pub fn parse(bytes: &[u8]) -> Result<Packet<'_>, KrpcError> {
     if bytes.len() > KRPC_BYTES {
         return Err(KrpcError::Alien);
     }
-    let value = scan(bytes, &RULES).map_err(|_| KrpcError::Alien)?.value;
-    let (mut kind, mut method, mut arguments, mut results, mut refusal) = (None, None, None, None, None);
-    let (mut transaction, mut read_only, mut external) = (None, None, None);
-    for (key, value) in value.pairs().ok_or(KrpcError::Alien)? {
-        // Of a key that comes twice the first counts.
-        let slot = match key {
-            b"a" => &mut arguments,
-            b"e" => &mut refusal,
-            b"ip" => &mut external,
-            b"q" => &mut method,
-            b"r" => &mut results,
-            b"ro" => &mut read_only,
-            b"t" => &mut transaction,
-            b"y" => &mut kind,
-            _ => continue,
-        };
-        slot.get_or_insert(value);
-    }
-    let transaction = transaction.and_then(Value::string).ok_or(KrpcError::Transaction)?;
-    if transaction.len() > KRPC_TRANSACTION_BYTES {
-        return Err(KrpcError::Transaction);
-    }
-    let body = match kind.and_then(Value::string) {
-        Some(b"q") => query(method, arguments).map(Body::Query),
-        Some(b"r") => results.and_then(reply).map(Body::Reply),
-        Some(b"e") => refusal.map(error),
+    let scanned = scan(bytes, &RULES).map_err(|_| KrpcError::Alien)?;
+    let message: KrpcMessage = scanned.value.read().map_err(|TypeMismatch| KrpcError::Alien)?;
+    let transaction = message.t.bytes().filter(|t| t.len() <= KRPC_TRANSACTION_BYTES).ok_or(KrpcError::Transaction)?;
+    let body = match message.y.bytes() {
+        Some(b"q") => {
+            message.q.bytes().zip(message.a.0).and_then(|(method, arguments)| query(method, &arguments)).map(PacketBody::Query)
+        }
+        Some(b"r") => message.r.0.and_then(reply).map(PacketBody::Response),
+        Some(b"e") => message.e.map(error),
         _ => None,
     };
     Ok(Packet {
         transaction,
-        external_ip: external.and_then(Value::string).and_then(external_ip),
-        read_only: read_only.and_then(Value::int) == Some(1),
+        external_ip: message.ip.bytes().and_then(external_ip),
+        read_only: message.ro.0 == Some(1),
         body: body.ok_or(KrpcError::Kind)?,
     })
 }
@@ -232,87 +217,44 @@ fn external_ip(bytes: &[u8]) -> Option<IpAddr> {
     }
 }
 
-fn query<'a>(method: Option<Value<'a>>, arguments: Option<Value<'a>>) -> Option<Query<'a>> {
-    let method = method?.string()?;
-    let (mut id, mut target, mut info_hash, mut implied, mut port, mut token, mut want) =
-        (None, None, None, None, None, None, None);
-    let (mut scrape, mut seed) = (None, None);
-    for (key, value) in arguments?.pairs()? {
-        let slot = match key {
-            b"id" => &mut id,
-            b"implied_port" => &mut implied,
-            b"info_hash" => &mut info_hash,
-            b"port" => &mut port,
-            b"scrape" => &mut scrape,
-            b"seed" => &mut seed,
-            b"target" => &mut target,
-            b"token" => &mut token,
-            b"want" => &mut want,
-            _ => continue,
-        };
-        slot.get_or_insert(value);
-    }
-    let info_hash = info_hash.and_then(Value::string).and_then(InfoHash::from_slice);
-    let question = match method {
-        b"ping" => Some(Question::Ping),
-        b"find_node" => target.and_then(Value::string).and_then(NodeId::from_slice).map(|target| Question::FindNode { target }),
-        b"get_peers" => info_hash.map(|info_hash| Question::GetPeers { info_hash, scrape: is_set(scrape) }),
+fn query<'a>(method: &[u8], arguments: &Arguments<'a>) -> Option<Query<'a>> {
+    let info_hash = arguments.info_hash.bytes().and_then(InfoHash::from_slice);
+    let request = match method {
+        b"ping" => Some(Method::Ping),
+        b"find_node" => arguments.target.bytes().and_then(NodeId::from_slice).map(|target| Method::FindNode { target }),
+        b"get_peers" => info_hash.map(|info_hash| Method::GetPeers { info_hash, scrape: arguments.scrape.is_set() }),
         b"announce_peer" => {
-            let implied = is_set(implied);
-            let port = port.and_then(Value::int).and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0);
-            let token = token.and_then(Value::string);
-            info_hash.zip(token).filter(|_| implied || port.is_some()).map(|(info_hash, token)| Question::AnnouncePeer {
-                info_hash,
-                port: port.filter(|_| !implied),
-                seed: is_set(seed),
-                token,
+            let implied = arguments.implied_port.is_set();
+            let port = arguments.port.0.filter(|port| *port != 0);
+            info_hash.zip(arguments.token.bytes()).filter(|_| implied || port.is_some()).map(|(info_hash, token)| {
+                Method::AnnouncePeer { info_hash, port: port.filter(|_| !implied), seed: arguments.seed.is_set(), token }
             })
         }
-        _ => Some(Question::Unknown),
+        _ => Some(Method::Unknown),
     };
-    let mut families = Want::default();
-    for family in want.and_then(Value::items).into_iter().flatten() {
-        families.v4 |= family.string() == Some(b"n4");
-        families.v6 |= family.string() == Some(b"n6");
+    let mut want = WantedFamilies::default();
+    for Bytes(family) in arguments.want.good_items() {
+        want.v4 |= family == b"n4";
+        want.v6 |= family == b"n6";
     }
-    Some(Query { id: NodeId::from_slice(id?.string()?)?, want: families, question: question.unwrap_or(Question::Malformed) })
+    Some(Query { id: NodeId::from_slice(arguments.id.bytes()?)?, want, method: request.unwrap_or(Method::Malformed) })
 }
 
-fn is_set(flag: Option<Value<'_>>) -> bool {
-    flag.and_then(Value::int).is_some_and(|flag| flag != 0)
-}
-
-fn reply(results: Value<'_>) -> Option<Reply<'_>> {
-    let (mut id, mut nodes, mut nodes6, mut token, mut values) = (None, None, None, None, None);
-    let (mut seeds_filter, mut peers_filter) = (None, None);
-    for (key, value) in results.pairs()? {
-        let slot = match key {
-            b"BFpe" => &mut peers_filter,
-            b"BFsd" => &mut seeds_filter,
-            b"id" => &mut id,
-            b"nodes" => &mut nodes,
-            b"nodes6" => &mut nodes6,
-            b"token" => &mut token,
-            b"values" => &mut values,
-            _ => continue,
-        };
-        slot.get_or_insert(value);
-    }
-    Some(Reply {
-        id: NodeId::from_slice(id?.string()?)?,
-        token: token.and_then(Value::string),
-        nodes: nodes.and_then(Value::string).unwrap_or_default(),
-        nodes6: nodes6.and_then(Value::string).unwrap_or_default(),
-        values,
-        seeds_filter: seeds_filter.and_then(Value::string),
-        peers_filter: peers_filter.and_then(Value::string),
+fn reply(results: ReturnValues<'_>) -> Option<Response<'_>> {
+    Some(Response {
+        id: NodeId::from_slice(results.id.bytes()?)?,
+        token: results.token.bytes(),
+        nodes: results.nodes.bytes().unwrap_or_default(),
+        nodes6: results.nodes6.bytes().unwrap_or_default(),
+        values: results.values,
+        seeds_filter: results.seeds_filter.bytes(),
+        peers_filter: results.peers_filter.bytes(),
     })
 }
 
-fn error(refusal: Value<'_>) -> Body<'_> {
-    let mut items = refusal.items().into_iter().flatten();
-    let code = items.next().and_then(Value::int).unwrap_or(GENERIC_ERROR);
-    Body::Error { code, text: items.next().and_then(Value::string).unwrap_or_default() }
+fn error(refusal: Lenient<ErrorList<'_>>) -> PacketBody<'_> {
+    let (code, text) = refusal.0.map_or((None, None), |ErrorList(code, text)| (code.0, text.bytes()));
+    PacketBody::Error { code: code.unwrap_or(GENERIC_ERROR), text: text.unwrap_or_default() }
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ const HASH_LINE: usize = "Infohash: \r\n".len() + 40;
 const FRAME: usize = 128;
 
 /// Hashes that fit into one datagram.
-pub const HASHES_A_CALL: usize = (LSD_BYTES - FRAME) / HASH_LINE;
+pub const HASHES_PER_ANNOUNCE: usize = (LSD_BYTES - FRAME) / HASH_LINE;
 
 /// Who is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Group {
 
 /// A call, as it is understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Call {
+pub struct LsdAnnounce {
     /// Where the caller listens; never 0.
     pub port: u16,
     /// What it looks for, at most [`LSD_HASHES`].
@@ -60,10 +60,10 @@ pub struct Call {
     pub cookie: Option<u64>,
 }
 
-/// The datagram that looks for these torrents; those beyond [`HASHES_A_CALL`] are left out.
-pub fn write_call(group: Group, port: u16, hashes: &[InfoHash], cookie: u64) -> Vec<u8> {
+/// The datagram that looks for these torrents; those beyond [`HASHES_PER_ANNOUNCE`] are left out.
+pub fn write_announce(group: Group, port: u16, hashes: &[InfoHash], cookie: u64) -> Vec<u8> {
     let mut text = format!("BT-SEARCH * HTTP/1.1\r\nHost: {}\r\nPort: {port}\r\n", group.addr());
-    for hash in hashes.iter().take(HASHES_A_CALL) {
+    for hash in hashes.iter().take(HASHES_PER_ANNOUNCE) {
         text.push_str(&format!("Infohash: {hash}\r\n"));
     }
     text.push_str(&format!("cookie: {cookie:016x}\r\n\r\n\r\n"));
@@ -71,7 +71,7 @@ pub fn write_call(group: Group, port: u16, hashes: &[InfoHash], cookie: u64) -> 
 }
 
 /// The call in a datagram, or `None` if there is none in it that could be answered.
-pub fn parse_call(packet: &[u8]) -> Option<Call> {
+pub fn parse_announce(packet: &[u8]) -> Option<LsdAnnounce> {
     let mut lines = packet.split(|b| *b == b'\n');
     let first = lines.next()?.trim_ascii();
     if !first.get(..VERB.len())?.eq_ignore_ascii_case(VERB) {
@@ -91,7 +91,7 @@ pub fn parse_call(packet: &[u8]) -> Option<Call> {
         }
     }
     let port = port.filter(|port| *port != 0)?;
-    (!hashes.is_empty()).then_some(Call { port, hashes, cookie })
+    (!hashes.is_empty()).then_some(LsdAnnounce { port, hashes, cookie })
 }
 
 /// Digits and nothing else.
@@ -122,25 +122,25 @@ mod tests {
 
     #[test]
     fn a_call_is_written_as_bep_14_says() {
-        let text = String::from_utf8(write_call(Group::V4, 6881, &[InfoHash([0xab; 20])], 7)).unwrap();
+        let text = String::from_utf8(write_announce(Group::V4, 6881, &[InfoHash([0xab; 20])], 7)).unwrap();
         let wanted = format!(
             "BT-SEARCH * HTTP/1.1\r\nHost: 239.192.152.143:6771\r\nPort: 6881\r\nInfohash: {}\r\ncookie: 0000000000000007\r\n\r\n\r\n",
             "ab".repeat(20)
         );
         assert_eq!(text, wanted);
-        let six = write_call(Group::V6, 6881, &hashes(1), 7);
+        let six = write_announce(Group::V6, 6881, &hashes(1), 7);
         assert!(String::from_utf8(six).unwrap().contains("\r\nHost: [ff15::efc0:988f]:6771\r\n"));
     }
 
     #[test]
     fn a_full_call_stays_below_every_mtu_and_comes_back_whole() {
         for group in Group::BOTH {
-            let packet = write_call(group, 65_535, &hashes(200), u64::MAX);
+            let packet = write_announce(group, 65_535, &hashes(200), u64::MAX);
             assert!(packet.len() <= LSD_BYTES, "{}", packet.len());
-            let call = parse_call(&packet).unwrap();
-            assert_eq!(call, Call { port: 65_535, hashes: hashes(HASHES_A_CALL), cookie: Some(u64::MAX) });
+            let call = parse_announce(&packet).unwrap();
+            assert_eq!(call, LsdAnnounce { port: 65_535, hashes: hashes(HASHES_PER_ANNOUNCE), cookie: Some(u64::MAX) });
         }
-        const { assert!(HASHES_A_CALL >= 20 && HASHES_A_CALL <= LSD_HASHES) };
+        const { assert!(HASHES_PER_ANNOUNCE >= 20 && HASHES_PER_ANNOUNCE <= LSD_HASHES) };
     }
 
     #[test]
@@ -153,8 +153,8 @@ mod tests {
             ),
             format!("BT-SEARCH * HTTP/1.1\r\nPort: 6881\r\nX: y\r\nInfohash: {digits}\r\nInfohash: {digits}\r\n\r\n\r\n"),
         ] {
-            let wanted = Call { port: 6881, hashes: vec![InfoHash([0xab; 20])], cookie: None };
-            assert_eq!(parse_call(text.as_bytes()), Some(wanted), "{text}");
+            let wanted = LsdAnnounce { port: 6881, hashes: vec![InfoHash([0xab; 20])], cookie: None };
+            assert_eq!(parse_announce(text.as_bytes()), Some(wanted), "{text}");
         }
     }
 
@@ -165,7 +165,7 @@ mod tests {
         let text = format!(
             "BT-SEARCH * HTTP/1.1\r\nPort: 1\r\nInfohash: {long}\r\nInfohash: {odd}\r\nInfohash: {signs}\r\nInfohash:\r\nInfohash: {good}\r\n"
         );
-        assert_eq!(parse_call(text.as_bytes()).unwrap().hashes, [InfoHash([0x11; 20])]);
+        assert_eq!(parse_announce(text.as_bytes()).unwrap().hashes, [InfoHash([0x11; 20])]);
     }
 
     #[test]
@@ -181,14 +181,14 @@ mod tests {
             format!("BT-SEARCH * HTTP/1.1\r\nPort: 65536\r\nInfohash: {hash}\r\n"),
             format!("BT-SEARCH * HTTP/1.1\r\nPort: +80\r\nInfohash: {hash}\r\n"),
         ] {
-            assert_eq!(parse_call(text.as_bytes()), None, "{text}");
+            assert_eq!(parse_announce(text.as_bytes()), None, "{text}");
         }
     }
 
     #[test]
     fn a_thousand_hashes_are_not_all_taken() {
         let lines: String = (0..1000).map(|n| format!("Infohash: {n:040x}\n")).collect();
-        let call = parse_call(format!("BT-SEARCH * HTTP/1.1\nPort: 1\n{lines}").as_bytes()).unwrap();
+        let call = parse_announce(format!("BT-SEARCH * HTTP/1.1\nPort: 1\n{lines}").as_bytes()).unwrap();
         assert_eq!(call.hashes.len(), LSD_HASHES);
     }
 
@@ -196,15 +196,15 @@ mod tests {
         #[test]
         fn any_bytes_are_a_call_within_bounds_or_none(head in proptest::bool::ANY, bytes: Vec<u8>) {
             let begin: &[u8] = if head { b"BT-SEARCH * HTTP/1.1\r\nPort: 1\r\nInfohash: " } else { b"" };
-            if let Some(call) = parse_call(&[begin, &bytes].concat()) {
+            if let Some(call) = parse_announce(&[begin, &bytes].concat()) {
                 prop_assert!(call.port != 0 && !call.hashes.is_empty() && call.hashes.len() <= LSD_HASHES);
             }
         }
 
         #[test]
-        fn what_is_written_is_what_is_read(port in 1u16.., cookie: u64, n in 1usize..HASHES_A_CALL) {
-            let call = parse_call(&write_call(Group::V6, port, &hashes(n), cookie));
-            prop_assert_eq!(call, Some(Call { port, hashes: hashes(n), cookie: Some(cookie) }));
+        fn what_is_written_is_what_is_read(port in 1u16.., cookie: u64, n in 1usize..HASHES_PER_ANNOUNCE) {
+            let call = parse_announce(&write_announce(Group::V6, port, &hashes(n), cookie));
+            prop_assert_eq!(call, Some(LsdAnnounce { port, hashes: hashes(n), cookie: Some(cookie) }));
         }
     }
 }

@@ -106,7 +106,7 @@ pub enum FrameError {
 
 /// What to do with a message, known from its length prefix and number alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(super) enum BodyKind {
     /// Read the whole body, then parse it.
     Whole,
     /// `piece`: read 8 bytes of header, the rest is payload.
@@ -120,22 +120,22 @@ pub(super) enum Shape {
 
 /// Decides how a message is read before a byte of its body is stored. `body` counts the bytes after the number; a bitfield has at least
 /// and at most as many as `bitfield` says.
-pub(super) fn shape(id: u8, body: u32, bitfield: (u32, u32)) -> Result<Shape, FrameError> {
-    let exactly = |n: u32| if body == n { Ok(Shape::Whole) } else { Err(FrameError::BadLength { id, len: body }) };
+pub(super) fn body_kind(id: u8, body: u32, bitfield: (u32, u32)) -> Result<BodyKind, FrameError> {
+    let exactly = |n: u32| if body == n { Ok(BodyKind::Whole) } else { Err(FrameError::BadLength { id, len: body }) };
     match id {
         id::CHOKE | id::UNCHOKE | id::INTERESTED | id::NOT_INTERESTED | id::HAVE_ALL | id::HAVE_NONE => exactly(0),
         id::HAVE | id::SUGGEST | id::ALLOWED_FAST => exactly(4),
         id::REQUEST | id::CANCEL | id::REJECT => exactly(12),
         id::PORT => exactly(2),
-        id::BITFIELD if (bitfield.0..=bitfield.1).contains(&body) => Ok(Shape::Whole),
+        id::BITFIELD if (bitfield.0..=bitfield.1).contains(&body) => Ok(BodyKind::Whole),
         id::BITFIELD => Err(FrameError::Bitfield { got: body, expected: bitfield.1 }),
         id::PIECE => match body.checked_sub(8) {
-            Some(payload @ 1..=MAX_BLOCK_LEN) => Ok(Shape::Piece { payload }),
+            Some(payload @ 1..=MAX_BLOCK_LEN) => Ok(BodyKind::Piece { payload }),
             _ => Err(FrameError::BadLength { id, len: body }),
         },
         id::EXTENDED if body == 0 => Err(FrameError::BadLength { id, len: body }),
-        id::EXTENDED if body <= MAX_EXTENDED_LEN => Ok(Shape::Whole),
-        _ => Ok(Shape::Skip),
+        id::EXTENDED if body <= MAX_EXTENDED_LEN => Ok(BodyKind::Whole),
+        _ => Ok(BodyKind::Skip),
     }
 }
 
@@ -151,7 +151,7 @@ fn span(body: &[u8]) -> Option<RawSpan> {
     Some(RawSpan { piece: u32::from_be_bytes(*piece), begin: u32::from_be_bytes(*begin), len: number(len)? })
 }
 
-/// The message that `id` and `body` are; [`shape`] has checked the length. `None` for a number that rill does not know.
+/// The message that `id` and `body` are; [`body_kind`] has checked the length. `None` for a number that rill does not know.
 pub(super) fn parse(id: u8, body: &[u8]) -> Option<Message<'_>> {
     Some(match id {
         id::CHOKE => Message::Choke,
@@ -232,39 +232,39 @@ mod tests {
             [(0, 0), (1, 0), (2, 0), (3, 0), (4, 4), (6, 12), (8, 12), (9, 2), (13, 4), (14, 0), (15, 0), (16, 12), (17, 4)]
         {
             for body in 0..40 {
-                assert_eq!(shape(id, body, EXACTLY).is_ok(), body == right, "message {id} with {body} bytes");
+                assert_eq!(body_kind(id, body, EXACTLY).is_ok(), body == right, "message {id} with {body} bytes");
             }
         }
     }
 
     #[test]
     fn p2_a_block_longer_than_any_request_is_refused() {
-        assert_eq!(shape(7, 8 + MAX_BLOCK_LEN, EXACTLY), Ok(Shape::Piece { payload: MAX_BLOCK_LEN }));
-        assert!(shape(7, 9 + MAX_BLOCK_LEN, EXACTLY).is_err());
-        assert!(shape(7, 8, EXACTLY).is_err(), "a block of no bytes");
-        assert!(shape(7, 2, EXACTLY).is_err());
+        assert_eq!(body_kind(7, 8 + MAX_BLOCK_LEN, EXACTLY), Ok(BodyKind::Piece { payload: MAX_BLOCK_LEN }));
+        assert!(body_kind(7, 9 + MAX_BLOCK_LEN, EXACTLY).is_err());
+        assert!(body_kind(7, 8, EXACTLY).is_err(), "a block of no bytes");
+        assert!(body_kind(7, 2, EXACTLY).is_err());
     }
 
     #[test]
     fn p4_an_unknown_message_is_passed_over() {
-        assert_eq!(shape(99, 70_000, EXACTLY), Ok(Shape::Skip));
+        assert_eq!(body_kind(99, 70_000, EXACTLY), Ok(BodyKind::Skip));
         assert_eq!(parse(99, &[]), None);
     }
 
     #[test]
     fn p5_a_bitfield_of_another_length_is_refused_before_it_is_read() {
-        assert_eq!(shape(5, 5, EXACTLY), Ok(Shape::Whole));
-        assert_eq!(shape(5, 6, EXACTLY), Err(FrameError::Bitfield { got: 6, expected: 5 }));
-        assert!(shape(5, 0, EXACTLY).is_err());
+        assert_eq!(body_kind(5, 5, EXACTLY), Ok(BodyKind::Whole));
+        assert_eq!(body_kind(5, 6, EXACTLY), Err(FrameError::Bitfield { got: 6, expected: 5 }));
+        assert!(body_kind(5, 0, EXACTLY).is_err());
         for (body, taken) in [(0, false), (1, true), (9, true), (10, false)] {
-            assert_eq!(shape(5, body, (1, 9)).is_ok(), taken, "{body} bytes where nobody knows how many belong");
+            assert_eq!(body_kind(5, body, (1, 9)).is_ok(), taken, "{body} bytes where nobody knows how many belong");
         }
     }
 
     #[test]
     fn an_endless_extension_message_is_not_stored() {
-        assert_eq!(shape(20, MAX_EXTENDED_LEN, EXACTLY), Ok(Shape::Whole));
-        assert_eq!(shape(20, MAX_EXTENDED_LEN + 1, EXACTLY), Ok(Shape::Skip));
-        assert!(shape(20, 0, EXACTLY).is_err(), "no extension number");
+        assert_eq!(body_kind(20, MAX_EXTENDED_LEN, EXACTLY), Ok(BodyKind::Whole));
+        assert_eq!(body_kind(20, MAX_EXTENDED_LEN + 1, EXACTLY), Ok(BodyKind::Skip));
+        assert!(body_kind(20, 0, EXACTLY).is_err(), "no extension number");
     }
 }

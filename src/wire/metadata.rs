@@ -3,9 +3,9 @@
 //! A message is a dictionary, and behind that of a data message the piece's bytes. Kinds that nobody knows are passed over, as BEP 9
 //! asks; so is whatever is not bencode.
 
-use super::bencode::{Rules, scan};
+use super::bencode::{Lenient, Rules, scan, write};
 use super::limits::{EXTENDED_TOKENS, MESSAGE_DEPTH};
-use bendy::encoding::{Error as EncodeError, SingleItemEncoder, ToBencode};
+use serde::{Deserialize, Serialize};
 
 /// Bytes of every piece of the metadata but the last, 16 KiB.
 pub const METADATA_PIECE_LEN: u32 = 16 * 1024;
@@ -34,46 +34,39 @@ pub enum MetadataMessage<'a> {
     },
 }
 
+/// The dictionary of a message.
+#[derive(Deserialize, Serialize)]
+struct Header {
+    msg_type: u32,
+    piece: u32,
+    total_size: Lenient<u32>,
+}
+
 impl<'a> MetadataMessage<'a> {
     /// Reads an extension message's payload; `None` for what means nothing.
     pub fn parse(payload: &'a [u8]) -> Option<MetadataMessage<'a>> {
         const RULES: Rules = Rules { depth: MESSAGE_DEPTH, tokens: EXTENDED_TOKENS, strict: false };
         let scanned = scan(payload, &RULES).ok()?;
-        let number = |key: &[u8]| u32::try_from(scanned.value.get(key)?.int()?).ok();
-        let piece = number(b"piece")?;
-        match number(b"msg_type")? {
+        let Header { msg_type, piece, total_size } = scanned.value.read().ok()?;
+        match msg_type {
             0 => Some(MetadataMessage::Request { piece }),
-            1 => Some(MetadataMessage::Data { piece, total_size: number(b"total_size")?, bytes: scanned.rest }),
+            1 => Some(MetadataMessage::Data { piece, total_size: total_size.0?, bytes: scanned.rest }),
             2 => Some(MetadataMessage::Reject { piece }),
             _ => None,
         }
     }
 
     /// The payload of the extension message.
-    #[expect(clippy::expect_used, reason = "what is said here does not depend on anybody's bytes")]
     pub fn encode(&self) -> Vec<u8> {
-        let mut payload = self.to_bencode().expect("keys are in order and of known depth");
-        if let MetadataMessage::Data { bytes, .. } = self {
-            payload.extend_from_slice(bytes);
-        }
-        payload
-    }
-}
-
-impl ToBencode for MetadataMessage<'_> {
-    const MAX_DEPTH: usize = 1;
-
-    fn encode(&self, encoder: SingleItemEncoder<'_>) -> Result<(), EncodeError> {
-        let (kind, piece, total_size) = match *self {
-            MetadataMessage::Request { piece } => (0, piece, None),
-            MetadataMessage::Data { piece, total_size, .. } => (1, piece, Some(total_size)),
-            MetadataMessage::Reject { piece } => (2, piece, None),
+        let (msg_type, piece, total_size, bytes) = match *self {
+            MetadataMessage::Request { piece } => (0, piece, None, &[][..]),
+            MetadataMessage::Data { piece, total_size, bytes } => (1, piece, Some(total_size), bytes),
+            MetadataMessage::Reject { piece } => (2, piece, None, &[][..]),
         };
-        encoder.emit_dict(|mut e| {
-            e.emit_pair(b"msg_type", kind)?;
-            e.emit_pair(b"piece", piece)?;
-            total_size.map_or(Ok(()), |size| e.emit_pair(b"total_size", size))
-        })
+        let mut payload = Vec::with_capacity(bytes.len().saturating_add(64));
+        write(&Header { msg_type, piece, total_size: Lenient(total_size) }, &mut payload);
+        payload.extend_from_slice(bytes);
+        payload
     }
 }
 

@@ -15,7 +15,7 @@ mod text;
 mod url;
 
 pub use magnet::{Magnet, MagnetError};
-pub use metainfo::{FileEntry, Files, FilesBuilder, Marks, Metainfo, MetainfoError, PieceHashes, for_fat};
+pub use metainfo::{FileAttributes, FileEntry, Files, FilesBuilder, Metainfo, MetainfoError, PieceHashes, for_fat};
 pub use text::printable;
 pub use url::{Scheme, UrlParts, host_and_port, tracker_url, url_parts, web_seed_url};
 
@@ -26,10 +26,10 @@ pub use url::{Scheme, UrlParts, host_and_port, tracker_url, url_parts, web_seed_
     clippy::indexing_slicing,
     reason = "who fuzzes wants to see it panic"
 )]
-pub mod fuzzing;
+pub mod fuzz_metainfo;
 #[doc(hidden)]
 #[expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "who fuzzes wants to see it panic")]
-pub mod fuzzing_net;
+pub mod fuzz_packets;
 
 // Trackers, the DHT and the extension handshake.
 mod announce;
@@ -37,11 +37,11 @@ pub mod bloom;
 pub mod compact;
 mod datagram;
 mod dont_have;
-mod extended;
+mod extended_handshake;
 pub mod krpc;
 pub mod lsd;
 mod metadata;
-mod nodes;
+mod node_cache;
 mod pex;
 mod scrape;
 pub mod udp_tracker;
@@ -49,22 +49,22 @@ pub mod udp_tracker;
 pub use announce::{AnnounceError, AnnounceEvent, AnnounceReply, AnnounceRequest, RetryIn, parse_reply};
 pub use datagram::Datagram;
 pub use dont_have::{read_dont_have, write_dont_have};
-pub use extended::{ExtendedHandshake, ExtensionIds, HANDSHAKE_ID};
+pub use extended_handshake::{ExtendedHandshake, ExtensionIds, HANDSHAKE_ID};
 pub use metadata::{METADATA_PIECE_LEN, MetadataMessage};
-pub use nodes::{read_nodes, write_nodes};
+pub use node_cache::{read_nodes, write_nodes};
 pub use pex::{PEX_REACHABLE, PEX_SEED, PexMessage, write_pex};
 pub use scrape::{SwarmCounts, parse_counts, scrape_url};
 
 // Between peers.
 mod decoder;
+mod encoder;
 #[doc(hidden)]
 #[expect(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::panic, reason = "who fuzzes wants to see it panic")]
-pub mod fuzzing_peer;
+pub mod fuzz_peer_stream;
 mod handshake;
 mod message;
-mod outbox;
 
 pub use decoder::{Decoder, Frame, ReadAhead};
+pub use encoder::{Encoder, Segment, Sent, WritePlan};
 pub use handshake::{HANDSHAKE_LEN, Handshake};
 pub use message::{FrameError, MAX_BLOCK_LEN, Message, PIECE_HEADER_LEN, RawSpan};
-pub use outbox::{Outbox, Part, Plan, Sent};

@@ -3,9 +3,10 @@
 //! A message is a dictionary of compact lists, with a byte of flags for each added peer. It is read in place; a list of odd length
 //! counts as far as it is whole, flags that are missing are 0, and who was dropped does not matter to us.
 
-use super::bencode::{Rules, scan};
+use super::bencode::{Bytes, Lenient, Rules, scan, to_bytes};
 use super::compact::{V4_LEN, V6_LEN, peers_v4, peers_v6, write_compact};
 use super::limits::{EXTENDED_TOKENS, MESSAGE_DEPTH, PEX_PEERS};
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
 /// The peer has everything, or wants nothing more.
@@ -13,38 +14,33 @@ pub const PEX_SEED: u8 = 0x02;
 /// The sender reached the peer at this address.
 pub const PEX_REACHABLE: u8 = 0x10;
 
-/// What a message adds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// A message, with its lists as they are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct PexMessage<'a> {
-    added: &'a [u8],
-    added_flags: &'a [u8],
-    added6: &'a [u8],
-    added6_flags: &'a [u8],
+    #[serde(borrow)]
+    added: Lenient<Bytes<'a>>,
+    #[serde(rename = "added.f")]
+    added_flags: Lenient<Bytes<'a>>,
+    added6: Lenient<Bytes<'a>>,
+    #[serde(rename = "added6.f")]
+    added6_flags: Lenient<Bytes<'a>>,
+    dropped: Lenient<Bytes<'a>>,
+    dropped6: Lenient<Bytes<'a>>,
 }
 
 impl<'a> PexMessage<'a> {
     /// Reads an extension message's payload; `None` for what is no dictionary.
     pub fn parse(payload: &'a [u8]) -> Option<PexMessage<'a>> {
         const RULES: Rules = Rules { depth: MESSAGE_DEPTH, tokens: EXTENDED_TOKENS, strict: false };
-        let mut message = PexMessage::default();
-        for (key, value) in scan(payload, &RULES).ok()?.value.pairs()? {
-            let slot = match key {
-                b"added" => &mut message.added,
-                b"added.f" => &mut message.added_flags,
-                b"added6" => &mut message.added6,
-                b"added6.f" => &mut message.added6_flags,
-                _ => continue,
-            };
-            *slot = value.string().unwrap_or_default();
-        }
-        Some(message)
+        scan(payload, &RULES).ok()?.value.read().ok()
     }
 
     /// Peers and their flags, usable addresses all, at most [`PEX_PEERS`] of each family.
     pub fn added(&self) -> impl Iterator<Item = (SocketAddr, u8)> + 'a {
-        let v4 = self.added.chunks_exact(V4_LEN).map(|entry| peers_v4(entry).next());
-        let v6 = self.added6.chunks_exact(V6_LEN).map(|entry| peers_v6(entry).next());
-        with_flags(v4, self.added_flags).chain(with_flags(v6, self.added6_flags))
+        let bytes = |list: Lenient<Bytes<'a>>| list.bytes().unwrap_or_default();
+        let v4 = bytes(self.added).chunks_exact(V4_LEN).map(|entry| peers_v4(entry).next());
+        let v6 = bytes(self.added6).chunks_exact(V6_LEN).map(|entry| peers_v6(entry).next());
+        with_flags(v4, bytes(self.added_flags)).chain(with_flags(v6, bytes(self.added6_flags)))
     }
 }
 
@@ -56,33 +52,22 @@ fn with_flags<'a>(
     peers.zip(flags).take(PEX_PEERS).filter_map(|(peer, flags)| Some((peer?, flags)))
 }
 
-/// The payload of a message.
+/// The payload of a message; empty lists are left out.
 pub fn write_pex(added: &[(SocketAddr, u8)], dropped: &[SocketAddr]) -> Vec<u8> {
-    let mut out = vec![b'd'];
-    for (key, v6) in [("5:added", false), ("6:added6", true)] {
-        let of_family = || added.iter().filter(|(peer, _)| peer.is_ipv6() == v6);
-        list(key, of_family().map(|(peer, _)| *peer), &mut out);
-        let flags: Vec<u8> = of_family().map(|(_, flags)| *flags).collect();
-        if !flags.is_empty() {
-            out.extend(format!("{}:{}.f{}:", key.len(), &key[2..], flags.len()).bytes());
-            out.extend(flags);
-        }
-    }
-    for (key, v6) in [("7:dropped", false), ("8:dropped6", true)] {
-        list(key, dropped.iter().copied().filter(|peer| peer.is_ipv6() == v6), &mut out);
-    }
-    out.push(b'e');
-    out
+    let of_family = |v6| added.iter().filter(move |(peer, _)| peer.is_ipv6() == v6);
+    let peers = |v6| compact_list(of_family(v6).map(|(peer, _)| *peer));
+    let flags = |v6| of_family(v6).map(|(_, flags)| *flags).collect();
+    let gone = |v6| compact_list(dropped.iter().copied().filter(|peer| peer.is_ipv6() == v6));
+    let lists: [Vec<u8>; 6] = [peers(false), flags(false), peers(true), flags(true), gone(false), gone(true)];
+    let [added, added_flags, added6, added6_flags, dropped, dropped6] =
+        lists.each_ref().map(|list| Lenient(Some(Bytes(list)).filter(|_| !list.is_empty())));
+    to_bytes(&PexMessage { added, added_flags, added6, added6_flags, dropped, dropped6 })
 }
 
-/// A key and its compact list, if there is anybody in it.
-fn list(key: &str, peers: impl Iterator<Item = SocketAddr>, out: &mut Vec<u8>) {
-    let mut compact = Vec::new();
-    peers.for_each(|peer| write_compact(peer, &mut compact));
-    if !compact.is_empty() {
-        out.extend(format!("{key}{}:", compact.len()).bytes());
-        out.extend(compact);
-    }
+fn compact_list(peers: impl Iterator<Item = SocketAddr>) -> Vec<u8> {
+    let mut list = Vec::new();
+    peers.for_each(|peer| write_compact(peer, &mut list));
+    list
 }
 
 #[cfg(test)]
@@ -107,7 +92,7 @@ mod tests {
     fn the_keys_stand_in_order_and_empty_ones_are_left_out() {
         let bytes = write_pex(&[(v4(1), 0x12), (v6(1), 2)], &[v4(2), v6(2)]);
         let tidy = scan(&bytes, &Rules { depth: 2, tokens: 20, strict: true }).unwrap();
-        assert!(tidy.tidy && tidy.rest.is_empty());
+        assert!(tidy.is_canonical && tidy.rest.is_empty());
         let keys: Vec<_> = tidy.value.pairs().unwrap().map(|(key, _)| key.to_vec()).collect();
         assert_eq!(keys, [&b"added"[..], b"added.f", b"added6", b"added6.f", b"dropped", b"dropped6"]);
         assert_eq!(write_pex(&[], &[]), b"de");

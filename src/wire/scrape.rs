@@ -4,14 +4,12 @@
 //! `scrape` stands there instead. Who lives elsewhere cannot be asked. What a tracker says of other torrents is passed over, and a number
 //! that makes no sense is as good as absent.
 
-use super::announce::{AnnounceError, Refusal, tidied};
-use super::bencode::{Shape, decode, optional, pairs};
-use super::limits::MESSAGE_DEPTH;
+use super::announce::{AnnounceError, TextOrNumber, canonical_body, refusal};
+use super::bencode::{Lenient, TypeMismatch, Value};
 use super::percent::encode_into;
 use super::url::url_parts;
 use crate::units::InfoHash;
-use bendy::decoding::{Error as DecodeError, Object};
-use std::collections::BTreeMap;
+use serde::Deserialize;
 
 /// What a tracker has counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,64 +41,38 @@ pub fn scrape_url(announce: &str, info_hash: &InfoHash) -> Option<String> {
 
 /// Reads the body of an HTTP reply.
 pub fn parse_counts(body: &[u8], info_hash: &InfoHash) -> Result<SwarmCounts, AnnounceError> {
-    let tidy = tidied(body)?;
-    let refusal: Refusal = decode(&tidy, MESSAGE_DEPTH).map_err(|_| AnnounceError::NotADictionary)?;
-    if let Some(error) = refusal.error() {
+    let tidy = canonical_body(body)?;
+    let response: ScrapeResponse = tidy.value().read().map_err(|TypeMismatch| AnnounceError::NotADictionary)?;
+    if let Some(error) = refusal(response.failure_reason, response.retry_in) {
         return Err(error);
     }
-    let written: Written = decode(&tidy, MESSAGE_DEPTH).map_err(|_| AnnounceError::NotADictionary)?;
-    written.files.0.get(info_hash).copied().ok_or(AnnounceError::UnknownTorrent)
+    let of_torrent = response.files.and_then(|files| files.get(info_hash.as_bytes()));
+    let entry: Option<ScrapeEntry> = of_torrent.and_then(|entry| entry.read().ok());
+    entry.map(SwarmCounts::from).ok_or(AnnounceError::UnknownTorrent)
 }
 
 /// A reply as it is written.
-#[derive(Default)]
-struct Written {
-    files: Files,
+#[derive(Deserialize)]
+struct ScrapeResponse<'a> {
+    #[serde(borrow, rename = "failure reason")]
+    failure_reason: Lenient<TextOrNumber<'a>>,
+    /// A [`ScrapeEntry`] for each info hash; some trackers send more than was asked for.
+    files: Option<Value<'a>>,
+    #[serde(rename = "retry in")]
+    retry_in: Lenient<TextOrNumber<'a>>,
 }
 
-impl<'a> Shape<'a> for Written {
-    fn read(object: Object<'_, 'a>) -> Result<Self, DecodeError> {
-        let mut written = Written::default();
-        pairs(object, |key, value| {
-            if key == b"files" {
-                written.files = optional(value).unwrap_or_default();
-            }
-        })?;
-        Ok(written)
-    }
+/// The counts of one torrent.
+#[derive(Deserialize)]
+struct ScrapeEntry {
+    complete: Lenient<u32>,
+    downloaded: Lenient<u32>,
+    incomplete: Lenient<u32>,
 }
 
-/// Every torrent of the reply; some trackers send more than was asked for, and a reply's bytes are bounded.
-#[derive(Default)]
-struct Files(BTreeMap<InfoHash, SwarmCounts>);
-
-impl<'a> Shape<'a> for Files {
-    fn read(object: Object<'_, 'a>) -> Result<Self, DecodeError> {
-        let mut files = BTreeMap::new();
-        pairs(object, |key, value| {
-            if let (Some(hash), Some(counts)) = (InfoHash::from_slice(key), optional(value)) {
-                files.insert(hash, counts);
-            }
-        })?;
-        Ok(Files(files))
-    }
-}
-
-/// A number of peers, if it is one.
-fn number(value: Object<'_, '_>) -> Option<u32> {
-    optional::<i64>(value)?.try_into().ok()
-}
-
-impl<'a> Shape<'a> for SwarmCounts {
-    fn read(object: Object<'_, 'a>) -> Result<Self, DecodeError> {
-        let mut counts = SwarmCounts::default();
-        pairs(object, |key, value| match key {
-            b"complete" => counts.seeds = number(value),
-            b"incomplete" => counts.peers = number(value),
-            b"downloaded" => counts.completed = number(value),
-            _ => {}
-        })?;
-        Ok(counts)
+impl From<ScrapeEntry> for SwarmCounts {
+    fn from(entry: ScrapeEntry) -> SwarmCounts {
+        SwarmCounts { seeds: entry.complete.0, peers: entry.incomplete.0, completed: entry.downloaded.0 }
     }
 }
 

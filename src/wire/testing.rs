@@ -23,30 +23,30 @@ pub fn dict<'a>(pairs: impl IntoIterator<Item = (&'a str, Vec<u8>)>) -> Vec<u8> 
 }
 
 /// A torrent of 100 bytes in one piece, to be spoiled field by field.
-pub struct Torrent {
+pub struct SampleTorrent {
     outer: Vec<(&'static str, Vec<u8>)>,
     info: Vec<(&'static str, Vec<u8>)>,
 }
 
-impl Torrent {
+impl SampleTorrent {
     /// One file `name`, without tracker.
-    pub fn single() -> Torrent {
+    pub fn single() -> SampleTorrent {
         let info = vec![("length", i(100)), ("name", s("name")), ("piece length", i(16384)), ("pieces", s([7; 20]))];
-        Torrent { outer: Vec::new(), info }
+        SampleTorrent { outer: Vec::new(), info }
     }
 
     /// A directory `name` with these written file entries.
-    pub fn of(files: impl IntoIterator<Item = Vec<u8>>) -> Torrent {
-        Torrent::single().without("length").info("files", list(files))
+    pub fn of(files: impl IntoIterator<Item = Vec<u8>>) -> SampleTorrent {
+        SampleTorrent::single().without("length").info("files", list(files))
     }
 
     /// A directory `name` with one file of 10 bytes at each of these paths.
-    pub fn with_paths(paths: &[&[&str]]) -> Torrent {
-        Torrent::of(paths.iter().map(|path| file(path, 10)))
+    pub fn with_paths(paths: &[&[&str]]) -> SampleTorrent {
+        SampleTorrent::of(paths.iter().map(|path| file(path, 10)))
     }
 
     /// Sets a field of `info`; a new one comes last.
-    pub fn info(mut self, key: &'static str, value: Vec<u8>) -> Torrent {
+    pub fn info(mut self, key: &'static str, value: Vec<u8>) -> SampleTorrent {
         match self.info.iter_mut().find(|(k, _)| *k == key) {
             Some((_, old)) => *old = value,
             None => self.info.push((key, value)),
@@ -55,19 +55,19 @@ impl Torrent {
     }
 
     /// Adds a field to `info`, again if need be.
-    pub fn info_again(mut self, key: &'static str, value: Vec<u8>) -> Torrent {
+    pub fn info_again(mut self, key: &'static str, value: Vec<u8>) -> SampleTorrent {
         self.info.push((key, value));
         self
     }
 
     /// Takes a field out of `info`.
-    pub fn without(mut self, key: &str) -> Torrent {
+    pub fn without(mut self, key: &str) -> SampleTorrent {
         self.info.retain(|(k, _)| *k != key);
         self
     }
 
     /// Adds a field beside `info`.
-    pub fn outer(mut self, key: &'static str, value: Vec<u8>) -> Torrent {
+    pub fn outer(mut self, key: &'static str, value: Vec<u8>) -> SampleTorrent {
         self.outer.push((key, value));
         self
     }

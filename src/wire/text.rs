@@ -38,7 +38,7 @@ pub(super) fn lossy_chars(bytes: &[u8]) -> impl Iterator<Item = char> + '_ {
     })
 }
 
-/// Whether `c` takes no room on the screen or turns the text around it: zero-width marks, direction marks,
+/// Whether `c` takes no room on the screen or turns the text around it: zero-width attributes, direction attributes,
 /// soft hyphens, line separators, fillers, tags. Variation selectors stay, since emoji need them.
 pub(super) fn is_invisible(c: char) -> bool {
     matches!(c,

@@ -12,7 +12,9 @@ use crate::bystanders::Leech;
 use crate::lab::Lab;
 use crate::rig::{Endless, Target, Unharmed, rill, trial};
 use rill::units::{InfoHash, NodeId, Rng};
-use rill::wire::krpc::{Body, Packet, Query, Question, ReplyParts, Want, parse, write_node, write_query, write_reply};
+use rill::wire::krpc::{
+    Method, Packet, PacketBody, Query, ResponseFields, WantedFamilies, parse, write_node, write_query, write_response,
+};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -48,12 +50,13 @@ fn network() -> SocketAddr {
             let (socket, id) = &nodes[n];
             let mut packet = [0; 2048];
             while let Ok((len, from)) = socket.recv_from(&mut packet) {
-                let Ok(Packet { transaction, body: Body::Query(_), .. }) = parse(&packet[..len]) else { continue };
+                let Ok(Packet { transaction, body: PacketBody::Query(_), .. }) = parse(&packet[..len]) else { continue };
                 let from_here = n % 3 * 208;
                 let told = Some(&list[from_here..from_here + 208]);
-                let parts = ReplyParts { id: *id, nodes: told, nodes6: None, token: Some(b"token"), peers: &[], filters: None };
+                let parts =
+                    ResponseFields { id: *id, nodes: told, nodes6: None, token: Some(b"token"), peers: &[], filters: None };
                 let mut reply = Vec::new();
-                write_reply(transaction, from, &parts, &mut reply);
+                write_response(transaction, from, &parts, &mut reply);
                 let _ = socket.send_to(&reply, from);
             }
         });
@@ -70,9 +73,9 @@ fn node<'a>(lab: &'a Lab, torrent: &Endless) -> Target<'a> {
     target
 }
 
-fn question(question: Question<'_>, want: Want) -> Vec<u8> {
+fn question(question: Method<'_>, want: WantedFamilies) -> Vec<u8> {
     let mut bytes = Vec::new();
-    write_query(b"aa", &Query { id: NodeId([0x99; 20]), want, question }, false, &mut bytes);
+    write_query(b"aa", &Query { id: NodeId([0x99; 20]), want, method: question }, false, &mut bytes);
     bytes
 }
 
@@ -86,25 +89,25 @@ fn make_popular(target: Target<'_>) {
             peer.send_to(bytes, target.address()).unwrap();
             let mut packet = [0; 2048];
             let Ok(len) = peer.recv(&mut packet) else { continue };
-            if let Ok(Packet { body: Body::Reply(reply), .. }) = parse(&packet[..len]) {
+            if let Ok(Packet { body: PacketBody::Response(reply), .. }) = parse(&packet[..len]) {
                 return reply.token.map(<[u8]>::to_vec);
             }
         };
-        let token = ask(&question(Question::GetPeers { info_hash: POPULAR, scrape: false }, Want::default())).unwrap();
-        let announce = Question::AnnouncePeer { info_hash: POPULAR, port: Some(6881), seed: false, token: &token };
-        ask(&question(announce, Want::default()));
+        let token = ask(&question(Method::GetPeers { info_hash: POPULAR, scrape: false }, WantedFamilies::default())).unwrap();
+        let announce = Method::AnnouncePeer { info_hash: POPULAR, port: Some(6881), seed: false, token: &token };
+        ask(&question(announce, WantedFamilies::default()));
     }
 }
 
 /// Questions that draw more than they take.
 fn questions() -> Vec<(&'static str, Vec<u8>)> {
-    let both = Want { v4: true, v6: true };
+    let both = WantedFamilies { v4: true, v6: true };
     vec![
-        ("ping", question(Question::Ping, Want::default())),
-        ("find_node", question(Question::FindNode { target: NodeId([1; 20]) }, Want::default())),
-        ("find_node of both families", question(Question::FindNode { target: NodeId([1; 20]) }, both)),
-        ("get_peers", question(Question::GetPeers { info_hash: InfoHash([2; 20]), scrape: false }, Want::default())),
-        ("get_peers of a popular torrent", question(Question::GetPeers { info_hash: POPULAR, scrape: false }, both)),
+        ("ping", question(Method::Ping, WantedFamilies::default())),
+        ("find_node", question(Method::FindNode { target: NodeId([1; 20]) }, WantedFamilies::default())),
+        ("find_node of both families", question(Method::FindNode { target: NodeId([1; 20]) }, both)),
+        ("get_peers", question(Method::GetPeers { info_hash: InfoHash([2; 20]), scrape: false }, WantedFamilies::default())),
+        ("get_peers of a popular torrent", question(Method::GetPeers { info_hash: POPULAR, scrape: false }, both)),
         ("nonsense", b"d1:ad2:id20:aaaaaaaaaaaaaaaaaaaae1:q1:x1:t2:aa1:y1:qe".to_vec()),
     ]
 }

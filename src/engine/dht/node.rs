@@ -10,8 +10,8 @@ use super::token::{Tokens, digest};
 use crate::engine::limits;
 use crate::units::{InfoHash, Instant, NodeId, Rng};
 use crate::wire::bloom::Filter;
-use crate::wire::compact::{can_tell_of, usable};
-use crate::wire::krpc::{Question, claims_to_be};
+use crate::wire::compact::{may_name, usable};
+use crate::wire::krpc::{Method, claims_to_be};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -208,7 +208,7 @@ impl Dht {
         let addr = usable(addr.ip(), addr.port())?;
         let external = self.families[usize::from(addr.is_ipv6())].external;
         let is_we = external == Some(addr.ip()) && addr.port() == self.config.port;
-        (!is_we && can_tell_of(teller, addr.ip())).then_some(addr)
+        (!is_we && may_name(teller, addr.ip())).then_some(addr)
     }
 
     // ---- wishes -------------------------------------------------------------------------------------------------------
@@ -423,7 +423,7 @@ impl Dht {
         if family.table.next_ping().max(family.ping_at) <= now {
             family.ping_at = now + limits::DHT_PING_EVERY;
             if let Some(addr) = family.table.ping(now) {
-                self.ask(now, addr, Question::Ping, Purpose::Ping, out);
+                self.ask(now, addr, Method::Ping, Purpose::Ping, out);
             }
         }
         let (family, rng) = (&mut self.families[usize::from(v6)], &mut self.rng);

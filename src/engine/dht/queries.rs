@@ -7,7 +7,7 @@ use super::lookup::Lookup;
 use super::node::{Announce, Dht, DhtAction, QueryPurpose, Search};
 use crate::engine::limits;
 use crate::units::{Instant, NodeId};
-use crate::wire::krpc::{Body, Packet, Query, Question, Reply, Want, parse, write_query};
+use crate::wire::krpc::{Method, Packet, PacketBody, Query, Response, WantedFamilies, parse, write_query};
 use crate::wire::limits::KRPC_TOKEN_BYTES;
 use std::net::{IpAddr, SocketAddr};
 
@@ -46,20 +46,20 @@ impl Dht {
     pub(super) fn take(&mut self, now: Instant, from: SocketAddr, bytes: &[u8], out: &mut Vec<DhtAction>) -> bool {
         let Ok(packet) = parse(bytes) else { return false };
         match packet.body {
-            Body::Query(query) => {
+            PacketBody::Query(query) => {
                 if !self.config.read_only {
                     self.answer(now, from, bytes.len(), &packet, &query, out);
                 }
                 true
             }
-            Body::Reply(reply) => match self.asked(from, packet.transaction) {
+            PacketBody::Response(reply) => match self.asked(from, packet.transaction) {
                 Some(pending) => {
                     self.on_reply(now, pending, &packet, &reply, bytes.len(), out);
                     true
                 }
                 None => false,
             },
-            Body::Error { .. } => match self.asked(from, packet.transaction) {
+            PacketBody::Error { .. } => match self.asked(from, packet.transaction) {
                 Some(pending) => {
                     self.on_no_answer(now, pending, out);
                     true
@@ -81,7 +81,7 @@ impl Dht {
         &mut self,
         now: Instant,
         to: SocketAddr,
-        question: Question<'_>,
+        question: Method<'_>,
         purpose: Purpose,
         out: &mut Vec<DhtAction>,
     ) -> bool {
@@ -95,9 +95,9 @@ impl Dht {
         let v6 = to.is_ipv6();
         let own = self.family(v6).own;
         // Who looks for its own place has few nodes yet, and takes them from either family.
-        let for_itself = matches!(question, Question::FindNode { target } if target == own);
+        let for_itself = matches!(question, Method::FindNode { target } if target == own);
         let both = for_itself && self.family(!v6).is_used();
-        let query = Query { id: own, want: Want { v4: both, v6: both }, question };
+        let query = Query { id: own, want: WantedFamilies { v4: both, v6: both }, method: question };
         let mut bytes = Vec::with_capacity(128);
         write_query(&number.to_be_bytes(), &query, self.config.read_only, &mut bytes);
         self.pending.insert(number, PendingQuery { to, sent_at: now, is_late: false, purpose });
@@ -114,7 +114,7 @@ impl Dht {
     pub(super) fn probe(&mut self, now: Instant, addr: SocketAddr, out: &mut Vec<DhtAction>) {
         let probes = self.pending.values().filter(|p| p.purpose == Purpose::Probe).count();
         if probes < limits::DHT_PROBES && self.pending.values().all(|p| p.to != addr) {
-            self.ask(now, addr, Question::Ping, Purpose::Probe, out);
+            self.ask(now, addr, Method::Ping, Purpose::Probe, out);
         }
     }
 
@@ -123,7 +123,7 @@ impl Dht {
         now: Instant,
         p: PendingQuery,
         packet: &Packet<'_>,
-        reply: &Reply<'_>,
+        reply: &Response<'_>,
         len: usize,
         out: &mut Vec<DhtAction>,
     ) {
@@ -153,7 +153,7 @@ impl Dht {
     }
 
     /// What a lookup learns from an answer.
-    fn learn(&mut self, now: Instant, lookup: u32, from: SocketAddr, reply: &Reply<'_>, out: &mut Vec<DhtAction>) {
+    fn learn(&mut self, now: Instant, lookup: u32, from: SocketAddr, reply: &Response<'_>, out: &mut Vec<DhtAction>) {
         let Some(mut l) = self.lookups.remove(&lookup) else { return };
         let token = reply.token.filter(|t| t.len() <= KRPC_TOKEN_BYTES);
         if let Some(hops) = l.answered(reply.id, from, token) {
@@ -181,7 +181,7 @@ impl Dht {
     }
 
     /// Reports peers that are new.
-    fn find(&mut self, errand: QueryPurpose, from: IpAddr, reply: &Reply<'_>, out: &mut Vec<DhtAction>) {
+    fn find(&mut self, errand: QueryPurpose, from: IpAddr, reply: &Response<'_>, out: &mut Vec<DhtAction>) {
         let found: Vec<SocketAddr> = reply.peers().filter_map(|peer| self.believable(from, peer)).collect();
         let Some(search) = self.searches.get_mut(&errand) else { return };
         let room = |s: &Search| s.found.len() < limits::DHT_FOUND_PEERS;
@@ -193,7 +193,7 @@ impl Dht {
 
     /// Joins what one node knows of a torrent's peers to what the others do. Who does not count them names some: not seeds, as far as
     /// anybody knows (BEP 33).
-    fn count(&mut self, errand: Option<QueryPurpose>, reply: &Reply<'_>) {
+    fn count(&mut self, errand: Option<QueryPurpose>, reply: &Response<'_>) {
         let search = errand.and_then(|errand| self.searches.get_mut(&errand));
         let Some([seeds, peers]) = search.and_then(|s| s.filters.as_deref_mut()) else { return };
         match reply.filters() {
@@ -272,8 +272,8 @@ impl Dht {
             let round = round + 1;
             l.cost.rounds = l.cost.rounds.max(round);
             let question = match l.errand {
-                Some(QueryPurpose { info_hash, scrape }) => Question::GetPeers { info_hash, scrape },
-                None => Question::FindNode { target: l.target },
+                Some(QueryPurpose { info_hash, scrape }) => Method::GetPeers { info_hash, scrape },
+                None => Method::FindNode { target: l.target },
             };
             let before = self.stats.sent_bytes;
             let asked = self.ask(now, to, question, Purpose::Lookup { lookup, round }, out);
@@ -298,7 +298,7 @@ impl Dht {
         let mut asked = 0;
         if let Some(Announce { port, seed }) = self.searches.get(&errand).and_then(|s| s.announce) {
             for (addr, token) in l.announce_to() {
-                let question = Question::AnnouncePeer { info_hash: errand.info_hash, port: Some(port), seed, token: &token };
+                let question = Method::AnnouncePeer { info_hash: errand.info_hash, port: Some(port), seed, token: &token };
                 asked += usize::from(self.ask(now, addr, question, Purpose::Announce(errand), out));
             }
         }

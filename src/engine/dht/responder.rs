@@ -7,9 +7,10 @@
 use super::node::{Dht, DhtAction};
 use crate::engine::limits;
 use crate::units::{InfoHash, Instant, NodeId};
-use crate::wire::compact::{V4_LEN, V6_LEN, can_tell_of};
+use crate::wire::compact::{V4_LEN, V6_LEN, may_name};
 use crate::wire::krpc::{
-    METHOD_UNKNOWN, PROTOCOL_ERROR, Packet, Query, Question, ReplyParts, Want, write_error, write_node, write_reply,
+    METHOD_UNKNOWN, Method, PROTOCOL_ERROR, Packet, Query, ResponseFields, WantedFamilies, write_error, write_node,
+    write_response,
 };
 use std::net::{IpAddr, SocketAddr};
 
@@ -27,7 +28,7 @@ const LIST_BYTES: usize = 12;
 struct QuerySource<'a> {
     from: SocketAddr,
     t: &'a [u8],
-    want: Want,
+    want: WantedFamilies,
     /// It has answered a question of ours: it is where it says it is.
     known: bool,
     /// Bytes of an answer.
@@ -55,30 +56,30 @@ impl Dht {
         let most = if known { usize::MAX } else { limits::DHT_STRANGER_TIMES * asked };
         let room = most.saturating_sub(if probes { PROBE_BYTES } else { 0 }).min(limits::DHT_ANSWER_BYTES);
         let asker = QuerySource { from, t, want: query.want, known, room };
-        let nothing = ReplyParts { id: own, nodes: None, nodes6: None, token: None, peers: &[], filters: None };
-        match query.question {
-            Question::Ping => write_reply(t, from, &nothing, &mut bytes),
-            Question::FindNode { target } => {
+        let nothing = ResponseFields { id: own, nodes: None, nodes6: None, token: None, peers: &[], filters: None };
+        match query.method {
+            Method::Ping => write_response(t, from, &nothing, &mut bytes),
+            Method::FindNode { target } => {
                 let mut nodes = self.nodes_near(now, target, query.want, from.ip());
-                write_reply(t, from, &nothing, &mut bytes);
+                write_response(t, from, &nothing, &mut bytes);
                 cut(&mut nodes, asker.room.saturating_sub(bytes.len()));
                 bytes.clear();
-                let parts = ReplyParts { nodes: nodes[0].as_deref(), nodes6: nodes[1].as_deref(), ..nothing };
-                write_reply(t, from, &parts, &mut bytes);
+                let parts = ResponseFields { nodes: nodes[0].as_deref(), nodes6: nodes[1].as_deref(), ..nothing };
+                write_response(t, from, &parts, &mut bytes);
             }
-            Question::GetPeers { info_hash, scrape } => self.tell_peers(now, asker, info_hash, scrape, &mut bytes),
-            Question::AnnouncePeer { info_hash, port, seed, token } => {
+            Method::GetPeers { info_hash, scrape } => self.tell_peers(now, asker, info_hash, scrape, &mut bytes),
+            Method::AnnouncePeer { info_hash, port, seed, token } => {
                 let peer = self.believable(from.ip(), SocketAddr::new(from.ip(), port.unwrap_or(from.port())));
                 match peer.filter(|_| self.tokens.knows(now, from.ip(), token)) {
                     Some(peer) => {
                         self.store.announce(now, info_hash, peer, seed);
-                        write_reply(t, from, &nothing, &mut bytes);
+                        write_response(t, from, &nothing, &mut bytes);
                     }
                     None => write_error(t, from, PROTOCOL_ERROR, "bad token", &mut bytes),
                 }
             }
-            Question::Malformed => write_error(t, from, PROTOCOL_ERROR, "bad arguments", &mut bytes),
-            Question::Unknown => write_error(t, from, METHOD_UNKNOWN, "unknown method", &mut bytes),
+            Method::Malformed => write_error(t, from, PROTOCOL_ERROR, "bad arguments", &mut bytes),
+            Method::Unknown => write_error(t, from, METHOD_UNKNOWN, "unknown method", &mut bytes),
         }
         debug_assert!(bytes.len() <= limits::DHT_ANSWER_BYTES);
         let probes = probes && bytes.len() + PROBE_BYTES <= most;
@@ -100,13 +101,13 @@ impl Dht {
         let filters = filters.as_ref();
         if filters.is_some() {
             // Both filters and the nodes of both families do not fit into one packet.
-            (want, room) = (Want::default(), limits::DHT_ANSWER_BYTES);
+            (want, room) = (WantedFamilies::default(), limits::DHT_ANSWER_BYTES);
         }
         let v6 = from.is_ipv6();
         let token = self.tokens.give(now, from.ip());
         let id = self.family(v6).own;
-        let mut parts = ReplyParts { id, nodes: None, nodes6: None, token: Some(&token), peers: &[], filters };
-        write_reply(t, from, &parts, bytes);
+        let mut parts = ResponseFields { id, nodes: None, nodes6: None, token: Some(&token), peers: &[], filters };
+        write_response(t, from, &parts, bytes);
         let free = room.saturating_sub(bytes.len());
         let mut peers = self.store.peers(now, info_hash, from.ip(), limits::DHT_PEERS_TOLD, &mut self.rng);
         // A peer takes its address and the digits of its length; the list takes ten bytes.
@@ -116,24 +117,24 @@ impl Dht {
         cut(&mut nodes, free - for_peers);
         (parts.nodes, parts.nodes6) = (nodes[0].as_deref(), nodes[1].as_deref());
         bytes.clear();
-        write_reply(t, from, &parts, bytes);
+        write_response(t, from, &parts, bytes);
         peers.truncate(room.saturating_sub(bytes.len() + 10) / entry_len);
         if !peers.is_empty() {
             parts.peers = &peers;
             bytes.clear();
-            write_reply(t, from, &parts, bytes);
+            write_response(t, from, &parts, bytes);
         }
     }
 
     /// The nearest nodes in compact form: of the families that are wanted, or of the one that the question came in (BEP 32).
-    fn nodes_near(&self, now: Instant, target: NodeId, want: Want, asker: IpAddr) -> [Option<Vec<u8>>; 2] {
+    fn nodes_near(&self, now: Instant, target: NodeId, want: WantedFamilies, asker: IpAddr) -> [Option<Vec<u8>>; 2] {
         let v6 = asker.is_ipv6();
-        let wanted = if want == Want::default() { [!v6, v6] } else { [want.v4, want.v6] };
+        let wanted = if want == WantedFamilies::default() { [!v6, v6] } else { [want.v4, want.v6] };
         [0, 1].map(|i| {
             wanted[i].then(|| {
                 let mut list = Vec::with_capacity(limits::DHT_K * NODE_BYTES[i]);
                 let nearest = self.families[i].table.nearest(now, target, limits::DHT_K);
-                let known_there = nearest.iter().filter(|n| can_tell_of(asker, n.addr.ip()));
+                let known_there = nearest.iter().filter(|n| may_name(asker, n.addr.ip()));
                 known_there.for_each(|n| write_node(n.id, n.addr, &mut list));
                 list
             })

@@ -3,7 +3,7 @@
 use super::tests::{HASH, acquainted, addr, answer, ask, at, reply, sent};
 use crate::engine::limits;
 use crate::units::{InfoHash, NodeId, Rng};
-use crate::wire::krpc::{Body, Query, Question, Want, write_query};
+use crate::wire::krpc::{Method, PacketBody, Query, WantedFamilies, write_query};
 use std::net::SocketAddr;
 
 /// A full table and a popular torrent: as much as there ever is to tell.
@@ -18,50 +18,55 @@ fn d6_a_stranger_is_sent_at_most_three_times_what_came_from_there() {
     }
     assert!(dht.nodes(at(1)).len() >= 16);
     for n in 0..60 {
-        let told = ask(&mut dht, at(100 + n as u64), addr(100 + n), Question::GetPeers { info_hash: HASH, scrape: false });
-        let Body::Reply(r) = answer(&told).body else { panic!() };
-        let announce = Question::AnnouncePeer { info_hash: HASH, port: Some(4000), seed: false, token: r.token.unwrap() };
+        let told = ask(&mut dht, at(100 + n as u64), addr(100 + n), Method::GetPeers { info_hash: HASH, scrape: false });
+        let PacketBody::Response(r) = answer(&told).body else { panic!() };
+        let announce = Method::AnnouncePeer { info_hash: HASH, port: Some(4000), seed: false, token: r.token.unwrap() };
         ask(&mut dht, at(100 + n as u64), addr(100 + n), announce);
     }
-    let both = Want { v4: true, v6: true };
+    let both = WantedFamilies { v4: true, v6: true };
     let target = NodeId([1; 20]);
     let questions = [
-        Question::Ping,
-        Question::FindNode { target },
-        Question::GetPeers { info_hash: InfoHash([8; 20]), scrape: false },
-        Question::GetPeers { info_hash: HASH, scrape: false },
-        Question::AnnouncePeer { info_hash: HASH, port: None, seed: false, token: b"" },
+        Method::Ping,
+        Method::FindNode { target },
+        Method::GetPeers { info_hash: InfoHash([8; 20]), scrape: false },
+        Method::GetPeers { info_hash: HASH, scrape: false },
+        Method::AnnouncePeer { info_hash: HASH, port: None, seed: false, token: b"" },
     ];
     let mut rng = Rng::new(1);
     for (i, question) in questions.into_iter().cycle().take(500).enumerate() {
         let from = addr(1000 + i);
-        for (read_only, want) in [(true, Want::default()), (false, Want::default()), (false, both)] {
+        for (read_only, want) in [(true, WantedFamilies::default()), (false, WantedFamilies::default()), (false, both)] {
             let (mut bytes, mut out) = (Vec::new(), Vec::new());
-            write_query(b"q", &Query { id: NodeId::random_for(from.ip(), &mut rng), want, question }, read_only, &mut bytes);
+            write_query(
+                b"q",
+                &Query { id: NodeId::random_for(from.ip(), &mut rng), want, method: question },
+                read_only,
+                &mut bytes,
+            );
             dht.on_datagram(at(1000 + i as u64), from, &bytes, &mut out);
             let went: usize = sent(&out).iter().filter(|(to, _)| *to == from).map(|(_, bytes)| bytes.len()).sum();
             assert!(went > 0 && went <= 3 * bytes.len(), "{question:?}: {} bytes drew {went}", bytes.len());
         }
     }
-    let told = ask(&mut dht, at(1500), addr(9000), Question::GetPeers { info_hash: HASH, scrape: false });
-    let Body::Reply(r) = answer(&told).body else { panic!() };
+    let told = ask(&mut dht, at(1500), addr(9000), Method::GetPeers { info_hash: HASH, scrape: false });
+    let PacketBody::Response(r) = answer(&told).body else { panic!() };
     assert!(r.nodes(false).count() >= 3 && r.peers().count() >= 8, "and yet it is told enough: {r:?}");
 }
 
 #[test]
 fn d6_strangers_get_one_answer_with_counts_a_second() {
     let mut dht = acquainted();
-    let told = ask(&mut dht, at(1), addr(30), Question::GetPeers { info_hash: HASH, scrape: false });
-    let Body::Reply(r) = answer(&told).body else { panic!() };
+    let told = ask(&mut dht, at(1), addr(30), Method::GetPeers { info_hash: HASH, scrape: false });
+    let PacketBody::Response(r) = answer(&told).body else { panic!() };
     ask(
         &mut dht,
         at(1),
         addr(30),
-        Question::AnnouncePeer { info_hash: HASH, port: Some(4000), seed: true, token: r.token.unwrap() },
+        Method::AnnouncePeer { info_hash: HASH, port: Some(4000), seed: true, token: r.token.unwrap() },
     );
     let mut with_counts = |from: SocketAddr, s| {
-        let told = ask(&mut dht, at(s), from, Question::GetPeers { info_hash: HASH, scrape: true });
-        let Body::Reply(r) = answer(&told).body else { panic!() };
+        let told = ask(&mut dht, at(s), from, Method::GetPeers { info_hash: HASH, scrape: true });
+        let PacketBody::Response(r) = answer(&told).body else { panic!() };
         r.filters().is_some()
     };
     let counted = (0..20).filter(|n| with_counts(addr(100 + n), 2)).count();
@@ -76,25 +81,25 @@ fn d6_answers_are_small_and_a_flood_is_not_answered() {
     let info_hash = HASH;
     for n in 0..400 {
         let now = at(1 + n as u64 / 4);
-        let told = ask(&mut dht, now, addr(100 + n), Question::GetPeers { info_hash, scrape: false });
-        let Body::Reply(r) = answer(&told).body else { panic!() };
-        let announce = Question::AnnouncePeer { info_hash, port: Some(4000), seed: false, token: r.token.unwrap() };
+        let told = ask(&mut dht, now, addr(100 + n), Method::GetPeers { info_hash, scrape: false });
+        let PacketBody::Response(r) = answer(&told).body else { panic!() };
+        let announce = Method::AnnouncePeer { info_hash, port: Some(4000), seed: false, token: r.token.unwrap() };
         ask(&mut dht, now, addr(100 + n), announce);
         // A stranger learns of some; the node that has answered us, of as many as fit.
         let of_them = r.peers().count();
         assert!((n.min(10)..=n.min(30)).contains(&of_them), "{of_them} of {n}");
         if n % 40 == 0 {
-            let told = ask(&mut dht, now, addr(1), Question::GetPeers { info_hash, scrape: false });
-            let Body::Reply(r) = answer(&told).body else { panic!() };
+            let told = ask(&mut dht, now, addr(1), Method::GetPeers { info_hash, scrape: false });
+            let PacketBody::Response(r) = answer(&told).body else { panic!() };
             assert_eq!(r.peers().count(), (n + 1).min(limits::DHT_PEERS_TOLD));
             assert!(sent(&told)[0].1.len() <= limits::DHT_ANSWER_BYTES);
         }
     }
-    let answers = (0..200).filter(|_| !ask(&mut dht, at(200), addr(3), Question::Ping).is_empty()).count();
+    let answers = (0..200).filter(|_| !ask(&mut dht, at(200), addr(3), Method::Ping).is_empty()).count();
     assert_eq!(answers as u32, limits::DHT_GUARD_PACKETS);
     let mut bytes = 0;
     for n in 0..5000 {
-        let told = ask(&mut dht, at(300 + n / 500), addr(2000 + n as usize), Question::GetPeers { info_hash, scrape: false });
+        let told = ask(&mut dht, at(300 + n / 500), addr(2000 + n as usize), Method::GetPeers { info_hash, scrape: false });
         bytes += sent(&told).iter().map(|(_, b)| b.len() as u64).sum::<u64>();
     }
     assert!(bytes <= limits::DHT_ANSWERS_BURST_BYTES + 10 * limits::DHT_ANSWERS_PER_SECOND_BYTES, "{bytes}");

@@ -6,7 +6,7 @@
 use crate::engine::limits;
 use crate::units::{InfoHash, Instant, Rng};
 use crate::wire::bloom::Filter;
-use crate::wire::compact::{can_tell_of, is_local};
+use crate::wire::compact::{is_local, may_name};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -78,7 +78,7 @@ impl PeerStore {
     /// Some of the torrent's peers of the asker's family, in any order.
     pub(super) fn peers(&self, now: Instant, info_hash: InfoHash, asker: IpAddr, most: usize, rng: &mut Rng) -> Vec<SocketAddr> {
         let Some(announced) = self.torrents.get(&info_hash) else { return Vec::new() };
-        let fit = |p: &&Stored| p.peer.is_ipv6() == asker.is_ipv6() && can_tell_of(asker, p.peer.ip()) && p.is_fresh(now);
+        let fit = |p: &&Stored| p.peer.is_ipv6() == asker.is_ipv6() && may_name(asker, p.peer.ip()) && p.is_fresh(now);
         let mut peers: Vec<SocketAddr> = announced.peers.iter().filter(fit).map(|p| p.peer).collect();
         rng.shuffle(&mut peers);
         peers.truncate(most);

@@ -4,7 +4,8 @@ use super::node::{Announce, Dht, DhtAction, DhtConfig};
 use crate::engine::limits;
 use crate::units::{InfoHash, Instant, NodeId, Rng};
 use crate::wire::krpc::{
-    Body, Packet, Query, Question, ReplyParts, Want, parse, write_error, write_node, write_query, write_reply,
+    Method, Packet, PacketBody, Query, ResponseFields, WantedFamilies, parse, write_error, write_node, write_query,
+    write_response,
 };
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -33,9 +34,9 @@ pub(super) fn sent(out: &[DhtAction]) -> Vec<(SocketAddr, &[u8])> {
     out.iter().filter_map(of).collect()
 }
 
-pub(super) fn ask(dht: &mut Dht, now: Instant, from: SocketAddr, question: Question<'_>) -> Vec<DhtAction> {
+pub(super) fn ask(dht: &mut Dht, now: Instant, from: SocketAddr, question: Method<'_>) -> Vec<DhtAction> {
     let (mut bytes, mut out) = (Vec::new(), Vec::new());
-    let query = Query { id: NodeId([9; 20]), want: Want::default(), question };
+    let query = Query { id: NodeId([9; 20]), want: WantedFamilies::default(), method: question };
     write_query(b"q1", &query, true, &mut bytes);
     assert!(dht.on_datagram(now, from, &bytes, &mut out));
     out
@@ -49,7 +50,7 @@ pub(super) fn answer(out: &[DhtAction]) -> Packet<'_> {
 
 fn refusal(out: &[DhtAction]) -> i64 {
     match answer(out).body {
-        Body::Error { code, .. } => code,
+        PacketBody::Error { code, .. } => code,
         other => panic!("{other:?}"),
     }
 }
@@ -58,9 +59,9 @@ fn refusal(out: &[DhtAction]) -> i64 {
 pub(super) fn reply(n: usize, query: &[u8], nodes: &[(NodeId, SocketAddr)], peers: &[SocketAddr]) -> Vec<u8> {
     let mut list = Vec::new();
     nodes.iter().for_each(|(id, addr)| write_node(*id, *addr, &mut list));
-    let parts = ReplyParts { id: id(n), nodes: Some(&list), nodes6: None, token: Some(b"token"), peers, filters: None };
+    let parts = ResponseFields { id: id(n), nodes: Some(&list), nodes6: None, token: Some(b"token"), peers, filters: None };
     let mut bytes = Vec::new();
-    write_reply(parse(query).unwrap().transaction, "5.5.5.5:5".parse().unwrap(), &parts, &mut bytes);
+    write_response(parse(query).unwrap().transaction, "5.5.5.5:5".parse().unwrap(), &parts, &mut bytes);
     bytes
 }
 
@@ -132,20 +133,20 @@ fn d2_nodes_that_cannot_be_are_not_asked() {
 fn d3_an_announce_needs_a_token_of_its_own_address() {
     let mut dht = acquainted();
     let info_hash = HASH;
-    let told = ask(&mut dht, at(1), addr(3), Question::GetPeers { info_hash, scrape: false });
-    let Body::Reply(r) = answer(&told).body else { panic!() };
+    let told = ask(&mut dht, at(1), addr(3), Method::GetPeers { info_hash, scrape: false });
+    let PacketBody::Response(r) = answer(&told).body else { panic!() };
     let token = r.token.unwrap();
-    let announce = |token| Question::AnnouncePeer { info_hash, port: Some(4000), seed: false, token };
+    let announce = |token| Method::AnnouncePeer { info_hash, port: Some(4000), seed: false, token };
     assert_eq!(refusal(&ask(&mut dht, at(2), addr(3), announce(b"invented"))), 203);
     assert_eq!(refusal(&ask(&mut dht, at(2), addr(4), announce(token))), 203);
     assert_eq!(refusal(&ask(&mut dht, at(700), addr(3), announce(token))), 203);
     assert_eq!(dht.stats(at(700)).stored_peers, 0);
-    assert!(matches!(answer(&ask(&mut dht, at(299), addr(3), announce(token))).body, Body::Reply(_)));
-    let told = ask(&mut dht, at(300), addr(4), Question::GetPeers { info_hash, scrape: false });
-    let Body::Reply(r) = answer(&told).body else { panic!() };
+    assert!(matches!(answer(&ask(&mut dht, at(299), addr(3), announce(token))).body, PacketBody::Response(_)));
+    let told = ask(&mut dht, at(300), addr(4), Method::GetPeers { info_hash, scrape: false });
+    let PacketBody::Response(r) = answer(&told).body else { panic!() };
     assert!(r.peers().eq([SocketAddr::new(addr(3).ip(), 4000)]));
-    let implied = Question::AnnouncePeer { info_hash, port: None, seed: false, token: r.token.unwrap() };
-    assert!(matches!(answer(&ask(&mut dht, at(301), addr(4), implied)).body, Body::Reply(_)));
+    let implied = Method::AnnouncePeer { info_hash, port: None, seed: false, token: r.token.unwrap() };
+    assert!(matches!(answer(&ask(&mut dht, at(301), addr(4), implied)).body, PacketBody::Response(_)));
     assert_eq!(dht.stats(at(301)).stored_peers, 2);
 }
 
@@ -159,9 +160,9 @@ fn d4_a_silly_transaction_is_not_echoed_and_a_silly_token_is_not_kept() {
     dht.search(at(1), HASH, Some(Announce { port: 7, seed: false }), &mut out);
     let query = sent(&out)[0].1.to_vec();
     let token = [b'x'; 100];
-    let parts = ReplyParts { id: id(1), nodes: None, nodes6: None, token: Some(&token), peers: &[], filters: None };
+    let parts = ResponseFields { id: id(1), nodes: None, nodes6: None, token: Some(&token), peers: &[], filters: None };
     let mut bytes = Vec::new();
-    write_reply(parse(&query).unwrap().transaction, addr(0), &parts, &mut bytes);
+    write_response(parse(&query).unwrap().transaction, addr(0), &parts, &mut bytes);
     out.clear();
     dht.on_datagram(at(1), addr(1), &bytes, &mut out);
     assert_eq!(out, [DhtAction::Done { info_hash: HASH }], "nobody to announce to");
@@ -186,7 +187,8 @@ fn d5_four_nodes_that_see_the_same_address_give_us_its_id() {
     assert!(out.is_empty(), "we do not ask ourselves");
     dht.on_deadline(at(0), &mut out);
     let own = dht.id(false);
-    let looks = |bytes| matches!(parse(bytes).unwrap().body, Body::Query(q) if q.question == Question::FindNode { target: own });
+    let looks =
+        |bytes| matches!(parse(bytes).unwrap().body, PacketBody::Query(q) if q.method == Method::FindNode { target: own });
     assert!(sent(&out).iter().any(|(_, bytes)| looks(bytes)), "it looks for its new neighbours");
 }
 
@@ -215,9 +217,9 @@ fn unknown_methods_and_broken_arguments_are_refused_by_number() {
 #[test]
 fn who_asks_is_asked_and_read_only_nodes_are_left_alone() {
     let mut dht = acquainted();
-    assert_eq!(sent(&ask(&mut dht, at(1), addr(3), Question::Ping)).len(), 1, "read-only");
+    assert_eq!(sent(&ask(&mut dht, at(1), addr(3), Method::Ping)).len(), 1, "read-only");
     let (mut bytes, mut out) = (Vec::new(), Vec::new());
-    write_query(b"q1", &Query { id: id(4), want: Want::default(), question: Question::Ping }, false, &mut bytes);
+    write_query(b"q1", &Query { id: id(4), want: WantedFamilies::default(), method: Method::Ping }, false, &mut bytes);
     dht.on_datagram(at(1), addr(4), &bytes, &mut out);
     assert_eq!(sent(&out).len(), 2);
     let ping = sent(&out)[1].1.to_vec();
@@ -278,7 +280,7 @@ fn a_search_waits_for_the_first_node_and_ends_at_once_where_there_is_none() {
     let find = sent(&out)[0].1.to_vec();
     out.clear();
     dht.on_datagram(at(2), addr(2), &reply(2, &find, &[], &[]), &mut out);
-    let asks = |bytes| matches!(parse(bytes).unwrap().body, Body::Query(q) if q.question == Question::GetPeers { info_hash: HASH, scrape: false });
+    let asks = |bytes| matches!(parse(bytes).unwrap().body, PacketBody::Query(q) if q.method == Method::GetPeers { info_hash: HASH, scrape: false });
     assert!(sent(&out).iter().any(|(to, bytes)| *to == addr(2) && asks(bytes)), "{out:?}");
     dht.forget(HASH);
     out.clear();
@@ -296,19 +298,19 @@ fn both_families_have_a_table_each_and_tell_what_is_wanted() {
     dht.on_datagram(at(1), v6, &reply(6, &ping, &[], &[]), &mut Vec::new());
     let stats = dht.stats(at(1));
     assert_eq!((stats.nodes_v4, stats.nodes_v6), (1, 1));
-    let mut told = |from: SocketAddr, want: Want| {
+    let mut told = |from: SocketAddr, want: WantedFamilies| {
         let (mut bytes, mut out) = (Vec::new(), Vec::new());
-        let question = Question::FindNode { target: NodeId([3; 20]) };
-        write_query(b"q1", &Query { id: id(9), want, question }, true, &mut bytes);
+        let question = Method::FindNode { target: NodeId([3; 20]) };
+        write_query(b"q1", &Query { id: id(9), want, method: question }, true, &mut bytes);
         dht.on_datagram(at(2), from, &bytes, &mut out);
-        let Body::Reply(r) = answer(&out).body else { panic!() };
+        let PacketBody::Response(r) = answer(&out).body else { panic!() };
         (r.nodes(false).map(|n| n.1).collect::<Vec<_>>(), r.nodes(true).map(|n| n.1).collect::<Vec<_>>())
     };
     let asker: SocketAddr = "[2001:db8:9::9]:7".parse().unwrap();
-    assert_eq!(told(asker, Want::default()), (vec![], vec![v6]));
-    assert_eq!(told(addr(3), Want::default()), (vec![addr(1)], vec![]));
-    assert_eq!(told(addr(3), Want { v4: false, v6: true }), (vec![], vec![v6]));
-    assert_eq!(told(asker, Want { v4: true, v6: true }), (vec![addr(1)], vec![v6]));
+    assert_eq!(told(asker, WantedFamilies::default()), (vec![], vec![v6]));
+    assert_eq!(told(addr(3), WantedFamilies::default()), (vec![addr(1)], vec![]));
+    assert_eq!(told(addr(3), WantedFamilies { v4: false, v6: true }), (vec![], vec![v6]));
+    assert_eq!(told(asker, WantedFamilies { v4: true, v6: true }), (vec![addr(1)], vec![v6]));
     out.clear();
     dht.search(at(3), HASH, None, &mut out);
     let asked: Vec<_> = sent(&out).iter().map(|(to, _)| *to).collect();
@@ -320,14 +322,19 @@ fn d6_a_hundred_thousand_hostile_packets_leave_memory_flat_and_say_little() {
     let (mut dht, mut rng) = (acquainted(), Rng::new(5));
     let (mut out, mut seeds): (Vec<DhtAction>, Vec<Vec<u8>>) = (Vec::new(), Vec::new());
     let question = |n: usize, place: [u8; 20]| match n % 4 {
-        0 => Question::Ping,
-        1 => Question::FindNode { target: NodeId(place) },
-        2 => Question::GetPeers { info_hash: InfoHash(place), scrape: place[0] % 2 == 0 },
-        _ => Question::AnnouncePeer { info_hash: InfoHash(place), port: Some(1), seed: true, token: b"12345678" },
+        0 => Method::Ping,
+        1 => Method::FindNode { target: NodeId(place) },
+        2 => Method::GetPeers { info_hash: InfoHash(place), scrape: place[0] % 2 == 0 },
+        _ => Method::AnnouncePeer { info_hash: InfoHash(place), port: Some(1), seed: true, token: b"12345678" },
     };
     for n in 0..40 {
         let mut bytes = Vec::new();
-        write_query(b"tt", &Query { id: id(n), want: Want::default(), question: question(n, id(n).0) }, n % 8 == 0, &mut bytes);
+        write_query(
+            b"tt",
+            &Query { id: id(n), want: WantedFamilies::default(), method: question(n, id(n).0) },
+            n % 8 == 0,
+            &mut bytes,
+        );
         seeds.push(reply(n, &bytes, &[(id(n), addr(n)), (id(n + 1), addr(n + 1))], &[addr(n)]));
         seeds.push(bytes);
     }
@@ -390,8 +397,8 @@ fn d2_a_node_of_a_private_network_knows_its_neighbours_and_no_loopback() {
     dht.on_datagram(at(0), local, &reply(1, &find, &nodes, &[]), &mut out);
     let asked: Vec<_> = sent(&out).iter().map(|(to, _)| *to).collect();
     assert!(asked.contains(&nodes[1].1) && !asked.contains(&nodes[0].1), "{asked:?}");
-    let stranger = ask(&mut dht, at(1), addr(3), Question::FindNode { target: id(1) });
-    let Body::Reply(r) = answer(&stranger).body else { panic!() };
+    let stranger = ask(&mut dht, at(1), addr(3), Method::FindNode { target: id(1) });
+    let PacketBody::Response(r) = answer(&stranger).body else { panic!() };
     assert_eq!(r.nodes(false).count(), 0, "strangers have no business with them");
 }
 
@@ -399,18 +406,18 @@ fn d2_a_node_of_a_private_network_knows_its_neighbours_and_no_loopback() {
 fn a_scrape_joins_what_all_nodes_count() {
     let mut dht = acquainted();
     for (n, seed) in [(1, true), (2, true), (2, true), (3, false)] {
-        let told = ask(&mut dht, at(1), addr(30 + n), Question::GetPeers { info_hash: HASH, scrape: false });
-        let Body::Reply(r) = answer(&told).body else { panic!() };
-        let announce = Question::AnnouncePeer { info_hash: HASH, port: Some(4000), seed, token: r.token.unwrap() };
+        let told = ask(&mut dht, at(1), addr(30 + n), Method::GetPeers { info_hash: HASH, scrape: false });
+        let PacketBody::Response(r) = answer(&told).body else { panic!() };
+        let announce = Method::AnnouncePeer { info_hash: HASH, port: Some(4000), seed, token: r.token.unwrap() };
         ask(&mut dht, at(1), addr(30 + n), announce);
     }
-    let told = ask(&mut dht, at(2), addr(3), Question::GetPeers { info_hash: HASH, scrape: true });
-    let Body::Reply(r) = answer(&told).body else { panic!() };
+    let told = ask(&mut dht, at(2), addr(3), Method::GetPeers { info_hash: HASH, scrape: true });
+    let PacketBody::Response(r) = answer(&told).body else { panic!() };
     let filters = r.filters().unwrap();
     assert_eq!(filters.clone().map(|f| f.estimate().round()), [2.0, 1.0]);
     assert!(sent(&told)[0].1.len() <= limits::DHT_ANSWER_BYTES);
-    let told = ask(&mut dht, at(2), addr(3), Question::GetPeers { info_hash: InfoHash([8; 20]), scrape: true });
-    let Body::Reply(r) = answer(&told).body else { panic!() };
+    let told = ask(&mut dht, at(2), addr(3), Method::GetPeers { info_hash: InfoHash([8; 20]), scrape: true });
+    let PacketBody::Response(r) = answer(&told).body else { panic!() };
     assert_eq!(r.filters(), None, "nobody has announced that one");
 
     let mut out = Vec::new();
@@ -420,9 +427,9 @@ fn a_scrape_joins_what_all_nodes_count() {
     let mut list = Vec::new();
     nodes.iter().for_each(|(id, addr)| write_node(*id, *addr, &mut list));
     let transaction = parse(&query).unwrap().transaction;
-    let parts = ReplyParts { id: id(1), nodes: Some(&list), nodes6: None, token: None, peers: &[], filters: Some(&filters) };
+    let parts = ResponseFields { id: id(1), nodes: Some(&list), nodes6: None, token: None, peers: &[], filters: Some(&filters) };
     let mut bytes = Vec::new();
-    write_reply(transaction, addr(0), &parts, &mut bytes);
+    write_response(transaction, addr(0), &parts, &mut bytes);
     out.clear();
     dht.on_datagram(at(3), addr(1), &bytes, &mut out);
     let queries: Vec<_> = sent(&out).into_iter().map(|(to, bytes)| (to, bytes.to_vec())).collect();

@@ -12,7 +12,7 @@ use super::limits;
 use super::policy::Policy;
 use super::torrent::{PexCursor, PickInput};
 use crate::units::{Bitfield, BlockSpan, Instant, Origin, PeerId, PeerKey, PieceIndex, Rate, TorrentKey};
-use crate::wire::{Decoder, ExtensionIds, Message, Outbox, ReadAhead};
+use crate::wire::{Decoder, Encoder, ExtensionIds, Message, ReadAhead};
 use std::net::SocketAddr;
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 use super::{Job, Puppet, World, truth};
 use crate::engine::{Action, HashVerdict, Want};
 use crate::units::{BLOCK_LEN, BlockSpan, PeerKey, PieceIndex};
-use crate::wire::{Part, Plan};
+use crate::wire::{Segment, WritePlan};
 use std::time::Duration;
 
 fn digest(block: &[u8]) -> u64 {
@@ -117,7 +117,7 @@ impl World {
     pub fn flush(&mut self, p: PeerKey) {
         loop {
             let Some(puppet) = self.puppets.get_mut(&p).filter(|p| p.closed.is_none() && p.up && p.reads) else { return };
-            let mut plan = Plan::default();
+            let mut plan = WritePlan::default();
             self.engine.plan(p, 64 * 1024, &mut plan);
             let mut bytes = Vec::new();
             let Some(crate::engine::peer::Connection { peer, .. }) = self.engine.swarms.connections.get(p) else { return };
@@ -126,10 +126,10 @@ impl World {
             for span in spans.skip(1).filter(|_| peer.wire.we_choke) {
                 assert!(peer.wire.fast_to_them.iter().any(|(fast, _)| *fast == span.piece()), "{span} is sent to a choked peer");
             }
-            for part in &plan.parts {
+            for part in &plan.segments {
                 match part {
-                    Part::Control(range) => bytes.extend_from_slice(&plan.control[range.clone()]),
-                    Part::Payload(span) => {
+                    Segment::Control(range) => bytes.extend_from_slice(&plan.control[range.clone()]),
+                    Segment::Payload(span) => {
                         let at = self.geometry.offset(*span) as usize;
                         assert!(self.engine.have(self.torrent).unwrap().has(span.piece()), "{span} is served and not had");
                         bytes.extend_from_slice(&self.content[at..at + span.len() as usize]);

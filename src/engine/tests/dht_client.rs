@@ -3,7 +3,7 @@
 use crate::engine::testing::{HASH, Said, World};
 use crate::engine::{Action, DhtSetup, Notice, TorrentInfo, limits};
 use crate::units::{Bitfield, NodeId, Origin, PeerId, PeerKey, Rng};
-use crate::wire::krpc::{Body, Question, ReplyParts, parse, write_node, write_reply};
+use crate::wire::krpc::{Method, PacketBody, ResponseFields, parse, write_node, write_response};
 use crate::wire::{Handshake, Message};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -37,9 +37,9 @@ fn datagrams(w: &mut World) -> Vec<(SocketAddr, Vec<u8>)> {
     sent.into_iter().filter_map(|a| if let Action::Datagram { to, bytes } = a { Some((to, bytes)) } else { None }).collect()
 }
 
-fn question(bytes: &[u8]) -> Question<'_> {
+fn question(bytes: &[u8]) -> Method<'_> {
     match parse(bytes).unwrap().body {
-        Body::Query(query) => query.question,
+        PacketBody::Query(query) => query.method,
         other => panic!("{other:?}"),
     }
 }
@@ -59,10 +59,10 @@ fn play(w: &mut World, known: &[u8], peers: &[SocketAddr]) -> Vec<String> {
             asked.push(format!("{question:?}"));
             let mut list = Vec::new();
             known.iter().for_each(|n| write_node(id(*n), node(*n), &mut list));
-            let peers = if matches!(question, Question::GetPeers { .. }) { peers } else { &[] };
-            let parts = ReplyParts { id: id(n), nodes: Some(&list), nodes6: None, token: Some(b"tok"), peers, filters: None };
+            let peers = if matches!(question, Method::GetPeers { .. }) { peers } else { &[] };
+            let parts = ResponseFields { id: id(n), nodes: Some(&list), nodes6: None, token: Some(b"tok"), peers, filters: None };
             let (mut reply, us) = (Vec::new(), "5.5.5.5:6881".parse().unwrap());
-            write_reply(parse(&bytes).unwrap().transaction, us, &parts, &mut reply);
+            write_response(parse(&bytes).unwrap().transaction, us, &parts, &mut reply);
             w.engine.on_datagram(w.now, to, &reply, &mut w.out);
             w.turn();
         }
@@ -302,9 +302,9 @@ fn what_is_known_is_kept_now_and_then_and_at_the_end() {
 fn only_answers(w: &mut World, n: u8) {
     let asked = datagrams(w);
     let (to, bytes) = asked.iter().find(|(to, _)| *to == node(n)).unwrap();
-    let parts = ReplyParts { id: id(n), nodes: None, nodes6: None, token: None, peers: &[], filters: None };
+    let parts = ResponseFields { id: id(n), nodes: None, nodes6: None, token: None, peers: &[], filters: None };
     let mut reply = Vec::new();
-    write_reply(parse(bytes).unwrap().transaction, "5.5.5.5:6881".parse().unwrap(), &parts, &mut reply);
+    write_response(parse(bytes).unwrap().transaction, "5.5.5.5:6881".parse().unwrap(), &parts, &mut reply);
     w.engine.on_datagram(w.now, *to, &reply, &mut w.out);
     w.turn();
 }

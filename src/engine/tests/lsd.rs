@@ -3,7 +3,7 @@
 use crate::engine::testing::{HASH, Setup, World};
 use crate::engine::{Action, TorrentSpec, limits};
 use crate::units::{InfoHash, Origin};
-use crate::wire::lsd::{Call, Group, HASHES_A_CALL, parse_call, write_call};
+use crate::wire::lsd::{Group, HASHES_PER_ANNOUNCE, LsdAnnounce, parse_announce, write_announce};
 use std::net::SocketAddr;
 
 fn world(change: impl FnOnce(&mut Setup)) -> World {
@@ -36,12 +36,12 @@ fn another(w: &mut World, n: u32) -> InfoHash {
 }
 
 /// Calls over IPv4 since the last time, read as a neighbour reads them; the other family was sent the same.
-fn calls(w: &mut World) -> Vec<Call> {
+fn calls(w: &mut World) -> Vec<LsdAnnounce> {
     let (sent, rest): (Vec<Action>, Vec<Action>) = w.log.drain(..).partition(|a| matches!(a, Action::Multicast { .. }));
     w.log = rest;
-    let of = |wanted: Group| -> Vec<Call> {
+    let of = |wanted: Group| -> Vec<LsdAnnounce> {
         let read = |a: &Action| match a {
-            Action::Multicast { group, bytes } if *group == wanted => Some(parse_call(bytes).unwrap()),
+            Action::Multicast { group, bytes } if *group == wanted => Some(parse_announce(bytes).unwrap()),
             _ => None,
         };
         sent.iter().filter_map(read).collect()
@@ -56,7 +56,7 @@ fn neighbour(n: usize) -> SocketAddr {
 
 /// A neighbour who listens at port 7777 calls for these.
 fn hear(w: &mut World, from: SocketAddr, hashes: &[InfoHash]) {
-    w.engine.on_multicast(w.now, from, &write_call(Group::V4, 7777, hashes, 1));
+    w.engine.on_multicast(w.now, from, &write_announce(Group::V4, 7777, hashes, 1));
     w.pass(0.1);
 }
 
@@ -101,7 +101,7 @@ fn a_torrent_that_begins_later_is_called_out_soon_as_well() {
 #[test]
 fn many_torrents_take_turns_and_never_more_than_a_call_a_minute() {
     let mut w = world(|_| {});
-    let all = 10 * HASHES_A_CALL as u32;
+    let all = 10 * HASHES_PER_ANNOUNCE as u32;
     (1..all).for_each(|n| _ = another(&mut w, n));
     w.pass(1.0);
     let first = calls(&mut w);
@@ -203,7 +203,7 @@ fn who_has_no_port_has_nothing_to_call() {
 #[test]
 fn p18_a_flood_of_forged_calls_costs_a_hundred_addresses_in_five_minutes_and_nothing_else() {
     let mut w = world(|_| {});
-    let call = write_call(Group::V4, 7777, &[HASH], 1);
+    let call = write_announce(Group::V4, 7777, &[HASH], 1);
     (0..5_000).for_each(|n| w.engine.on_multicast(w.now, neighbour(n), &call));
     assert_eq!(known(&w), limits::LSD_PEERS_PER_INTERVAL);
 }
@@ -211,7 +211,7 @@ fn p18_a_flood_of_forged_calls_costs_a_hundred_addresses_in_five_minutes_and_not
 #[test]
 fn a_neighbour_who_calls_again_does_not_use_up_the_place_of_another() {
     let mut w = world(|_| {});
-    let call = write_call(Group::V4, 7777, &[HASH], 1);
+    let call = write_announce(Group::V4, 7777, &[HASH], 1);
     (0..1_000).for_each(|n| w.engine.on_multicast(w.now, neighbour(n % 10), &call));
     w.engine.on_multicast(w.now, neighbour(11), &call);
     assert_eq!(known(&w), 11);

@@ -3,7 +3,7 @@
 //! A liar joins and keeps its own table like anybody else, so it gets into the tables of others; only its answers are wrong.
 
 use crate::units::{NodeId, Rng};
-use crate::wire::krpc::{Body, Question, ReplyParts, parse, write_node, write_reply};
+use crate::wire::krpc::{Method, PacketBody, ResponseFields, parse, write_node, write_response};
 use std::net::SocketAddr;
 
 /// How a node lies.
@@ -34,10 +34,10 @@ impl Lie {
         rng: &mut Rng,
     ) -> Option<Vec<u8>> {
         let packet = parse(bytes).ok()?;
-        let Body::Query(query) = packet.body else { return None };
-        let target = match query.question {
-            Question::FindNode { target } => Some(target),
-            Question::GetPeers { info_hash, .. } => Some(NodeId(info_hash.0)),
+        let PacketBody::Query(query) = packet.body else { return None };
+        let target = match query.method {
+            Method::FindNode { target } => Some(target),
+            Method::GetPeers { info_hash, .. } => Some(NodeId(info_hash.0)),
             _ => None,
         };
         let (mut nodes, mut peers, mut id) = (Vec::new(), Vec::new(), own);
@@ -58,10 +58,11 @@ impl Lie {
         if self == Lie::Poses {
             id = NodeId::random(rng);
         }
-        let parts = ReplyParts { id, nodes: Some(&nodes), nodes6: None, token: Some(b"trust me"), peers: &peers, filters: None };
+        let parts =
+            ResponseFields { id, nodes: Some(&nodes), nodes6: None, token: Some(b"trust me"), peers: &peers, filters: None };
         let mut answer = Vec::new();
         let elsewhere = SocketAddr::from(([66, 66, 66, 66], from.port()));
-        write_reply(packet.transaction, elsewhere, &parts, &mut answer);
+        write_response(packet.transaction, elsewhere, &parts, &mut answer);
         Some(answer)
     }
 }

@@ -4,7 +4,7 @@ use super::super::wire_digest::WireDigest;
 use super::liar::Lie;
 use crate::engine::dht::{Announce, Dht, DhtAction, DhtConfig, LookupCost};
 use crate::units::{InfoHash, Instant, Rng};
-use crate::wire::krpc::{Body, parse};
+use crate::wire::krpc::{PacketBody, parse};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::net::SocketAddr;
@@ -304,7 +304,7 @@ impl World {
     fn deliver(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         let Some(&index) = self.by_addr.get(&to) else { return };
         let Some(member) = &self.members[index] else { return };
-        let is_query = parse(bytes).is_ok_and(|p| matches!(p.body, Body::Query(_)));
+        let is_query = parse(bytes).is_ok_and(|p| matches!(p.body, PacketBody::Query(_)));
         match member.lie.filter(|_| is_query) {
             Some(lie) => {
                 let own = member.dht.id(false);

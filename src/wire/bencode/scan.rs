@@ -104,12 +104,12 @@ pub struct Scanned<'a> {
     /// Bytes behind it.
     pub rest: &'a [u8],
     /// Whether bendy would take it as it stands: keys ascending, numbers plain.
-    pub tidy: bool,
+    pub is_canonical: bool,
 }
 
 /// What the scanner stands in.
 #[derive(Clone, Copy)]
-enum Frame<'a> {
+enum Container<'a> {
     List,
     /// A dictionary before a key; the key before that one.
     Key(Option<&'a [u8]>),
@@ -121,9 +121,9 @@ struct Scanner<'a> {
     /// What has not been looked at, of `whole` bytes.
     rest: &'a [u8],
     whole: usize,
-    tidy: bool,
+    is_canonical: bool,
     rules: Rules,
-    stack: [Frame<'a>; Rules::MAX_DEPTH],
+    stack: [Container<'a>; Rules::MAX_DEPTH],
     depth: usize,
 }
 
@@ -133,13 +133,13 @@ pub fn scan<'a>(bytes: &'a [u8], rules: &Rules) -> Result<Scanned<'a>, BencodeEr
         return Err(BencodeError::Empty);
     }
     debug_assert!(rules.depth <= Rules::MAX_DEPTH);
-    let stack = [Frame::List; Rules::MAX_DEPTH];
-    let mut s = Scanner { rest: bytes, whole: bytes.len(), tidy: true, rules: *rules, stack, depth: 0 };
+    let stack = [Container::List; Rules::MAX_DEPTH];
+    let mut s = Scanner { rest: bytes, whole: bytes.len(), is_canonical: true, rules: *rules, stack, depth: 0 };
     for _ in 0..rules.tokens {
         s.token()?;
         if s.depth == 0 {
             let (value, rest) = bytes.split_at(s.at());
-            return Ok(Scanned { value: Value::checked(value), rest, tidy: s.tidy });
+            return Ok(Scanned { value: Value::checked(value), rest, is_canonical: s.is_canonical });
         }
     }
     Err(BencodeError::TooManyTokens { limit: rules.tokens })
@@ -153,7 +153,7 @@ impl<'a> Scanner<'a> {
             b'0'..=b'9' => return self.string(),
             b'e' => {
                 let outer = self.depth.checked_sub(1).ok_or(BencodeError::Unexpected { byte: b'e', at })?;
-                if let Some(Frame::Value(_)) = self.top() {
+                if let Some(Container::Value(_)) = self.top() {
                     return Err(BencodeError::MissingValue { at });
                 }
                 self.depth = outer;
@@ -164,8 +164,8 @@ impl<'a> Scanner<'a> {
         self.rest = after;
         match byte {
             b'i' => self.integer(),
-            b'l' => self.push(Frame::List, at),
-            b'd' => self.push(Frame::Key(None), at),
+            b'l' => self.push(Container::List, at),
+            b'd' => self.push(Container::Key(None), at),
             _ => Ok(()),
         }
     }
@@ -179,11 +179,11 @@ impl<'a> Scanner<'a> {
         BencodeError::Truncated { at: self.whole }
     }
 
-    fn top(&mut self) -> Option<&mut Frame<'a>> {
+    fn top(&mut self) -> Option<&mut Container<'a>> {
         self.depth.checked_sub(1).and_then(|top| self.stack.get_mut(top))
     }
 
-    fn push(&mut self, frame: Frame<'a>, at: usize) -> Result<(), BencodeError> {
+    fn push(&mut self, frame: Container<'a>, at: usize) -> Result<(), BencodeError> {
         let limit = self.rules.depth;
         match self.stack.get_mut(self.depth).filter(|_| self.depth < limit) {
             Some(free) => *free = frame,
@@ -198,9 +198,9 @@ impl<'a> Scanner<'a> {
         let at = self.at();
         let Some(frame) = self.top() else { return Ok(()) };
         match *frame {
-            Frame::Key(_) => return Err(BencodeError::Key { at }),
-            Frame::Value(key) => *frame = Frame::Key(Some(key)),
-            Frame::List => {}
+            Container::Key(_) => return Err(BencodeError::Key { at }),
+            Container::Value(key) => *frame = Container::Key(Some(key)),
+            Container::List => {}
         }
         Ok(())
     }
@@ -220,15 +220,15 @@ impl<'a> Scanner<'a> {
         let strict = self.rules.strict;
         let Some(frame) = self.top() else { return Ok(()) };
         match *frame {
-            Frame::Key(previous) => {
-                *frame = Frame::Value(text);
+            Container::Key(previous) => {
+                *frame = Container::Value(text);
                 if strict && previous == Some(text) {
                     return Err(BencodeError::duplicate(text));
                 }
-                self.tidy &= previous.is_none_or(|p| p < text);
+                self.is_canonical &= previous.is_none_or(|p| p < text);
             }
-            Frame::Value(key) => *frame = Frame::Key(Some(key)),
-            Frame::List => {}
+            Container::Value(key) => *frame = Container::Key(Some(key)),
+            Container::List => {}
         }
         Ok(())
     }
@@ -268,7 +268,7 @@ impl<'a> Scanner<'a> {
         if !plain && self.rules.strict {
             return Err(BencodeError::Number { at });
         }
-        self.tidy &= plain;
+        self.is_canonical &= plain;
         Ok(())
     }
 }
@@ -281,7 +281,7 @@ mod tests {
     const STRICT: Rules = Rules { strict: true, ..LOOSE };
 
     fn is_tidy(text: &str) -> bool {
-        scan(text.as_bytes(), &LOOSE).unwrap().tidy
+        scan(text.as_bytes(), &LOOSE).unwrap().is_canonical
     }
 
     #[test]
@@ -289,7 +289,7 @@ mod tests {
         for text in ["i0e", "i-7e", "0:", "3:abc", "le", "de", "d1:ai1e1:bl1:xee"] {
             let padded = format!("{text}\n");
             let got = scan(padded.as_bytes(), &STRICT).unwrap();
-            assert!(got.tidy, "{text}");
+            assert!(got.is_canonical, "{text}");
             assert_eq!((got.value.raw(), got.rest), (text.as_bytes(), &b"\n"[..]));
         }
     }

@@ -3,6 +3,11 @@
 //! Invariant: the bytes are exactly one well-formed value of bounded depth, because only the scanner makes one.
 //! Everything here relies on that, and walks without recursion.
 
+use super::{Encoded, TypeMismatch};
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde::{Serialize, Serializer};
+use std::fmt;
+
 /// One well-formed bencode value and where it lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Value<'a>(&'a [u8]);
@@ -18,6 +23,11 @@ impl<'a> Value<'a> {
         self.0
     }
 
+    /// Reads it as a `T`.
+    pub fn read<T: Deserialize<'a>>(self) -> Result<T, TypeMismatch> {
+        T::deserialize(self)
+    }
+
     /// The string, if it is one.
     pub fn string(self) -> Option<&'a [u8]> {
         split_string(self.0).map(|(text, _)| text)
@@ -29,7 +39,7 @@ impl<'a> Value<'a> {
     }
 
     /// The number's sign and digits as written, if it is one.
-    pub(super) fn digits(self) -> Option<&'a [u8]> {
+    pub fn digits(self) -> Option<&'a [u8]> {
         self.inside(b'i')
     }
 
@@ -40,6 +50,11 @@ impl<'a> Value<'a> {
     /// Whether it is a dictionary.
     pub fn is_dict(self) -> bool {
         self.0.first() == Some(&b'd')
+    }
+
+    /// Whether it is a list.
+    pub fn is_list(self) -> bool {
+        self.0.first() == Some(&b'l')
     }
 
     /// The first value under `key`, if this is a dictionary that has one.
@@ -68,7 +83,8 @@ impl<'a> Value<'a> {
         }))
     }
 
-    fn inside(self, kind: u8) -> Option<&'a [u8]> {
+    /// What stands between the first byte, which must be `kind`, and the last.
+    pub(super) fn inside(self, kind: u8) -> Option<&'a [u8]> {
         match self.0 {
             [first, inside @ .., _] if *first == kind => Some(inside),
             _ => None,
@@ -76,12 +92,49 @@ impl<'a> Value<'a> {
     }
 }
 
+/// A field of this type takes any value and keeps it as it is written.
+impl<'de: 'a, 'a> Deserialize<'de> for Value<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Value<'a>, D::Error> {
+        struct AsWritten;
+
+        impl<'de> Visitor<'de> for AsWritten {
+            type Value = Value<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value of our own deserializer")
+            }
+
+            fn visit_borrowed_bytes<E: Error>(self, bytes: &'de [u8]) -> Result<Value<'de>, E> {
+                Ok(Value::checked(bytes))
+            }
+        }
+
+        deserializer.deserialize_newtype_struct(Encoded::NAME, AsWritten)
+    }
+}
+
+impl Serialize for Value<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Encoded(self.0).serialize(serializer)
+    }
+}
+
 /// The string at the start of `bytes`, and what follows it, if it starts with one.
-fn split_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let digits = bytes.iter().position(|b| !b.is_ascii_digit()).filter(|n| *n > 0)?;
-    let (digits, rest) = bytes.split_at_checked(digits)?;
-    let len = length(digits)?;
-    rest.strip_prefix(b":")?.split_at_checked(len)
+pub(super) fn split_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (first, mut rest) = bytes.split_first()?;
+    let mut len = decimal_digit(*first)?;
+    loop {
+        let (byte, after) = rest.split_first()?;
+        rest = after;
+        if *byte == b':' {
+            return rest.split_at_checked(len);
+        }
+        len = len.checked_mul(10)?.checked_add(decimal_digit(*byte)?)?;
+    }
+}
+
+fn decimal_digit(byte: u8) -> Option<usize> {
+    byte.is_ascii_digit().then_some(usize::from(byte & 0x0f))
 }
 
 /// The length that these digits say, if there can be one like it.
@@ -90,7 +143,7 @@ pub(super) fn length(digits: &[u8]) -> Option<usize> {
 }
 
 /// The value at the start of `bytes`, and what follows it, if it starts with one.
-fn split_value(bytes: &[u8]) -> Option<(Value<'_>, &[u8])> {
+pub(super) fn split_value(bytes: &[u8]) -> Option<(Value<'_>, &[u8])> {
     let mut rest = bytes;
     let mut open = 0usize;
     loop {

@@ -8,20 +8,20 @@ const ID: NodeId = NodeId(*b"abcdefghij0123456789");
 const OTHER: NodeId = NodeId(*b"mnopqrstuvwxyz123456");
 const HASH: InfoHash = InfoHash(OTHER.0);
 
-fn body(bytes: &[u8]) -> Body<'_> {
+fn body(bytes: &[u8]) -> PacketBody<'_> {
     parse(bytes).unwrap().body
 }
 
-fn question(bytes: &[u8]) -> Question<'_> {
+fn question(bytes: &[u8]) -> Method<'_> {
     match body(bytes) {
-        Body::Query(query) => query.question,
+        PacketBody::Query(query) => query.method,
         other => panic!("{other:?}"),
     }
 }
 
-fn reply_of(bytes: &[u8]) -> Reply<'_> {
+fn reply_of(bytes: &[u8]) -> Response<'_> {
     match body(bytes) {
-        Body::Reply(reply) => reply,
+        PacketBody::Response(reply) => reply,
         other => panic!("{other:?}"),
     }
 }
@@ -31,18 +31,18 @@ fn the_examples_of_bep_5_are_read() {
     let ping = b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe";
     let packet = parse(ping).unwrap();
     assert_eq!((packet.transaction, packet.external_ip, packet.read_only), (&b"aa"[..], None, false));
-    assert_eq!(packet.body, Body::Query(Query { id: ID, want: Want::default(), question: Question::Ping }));
+    assert_eq!(packet.body, PacketBody::Query(Query { id: ID, want: WantedFamilies::default(), method: Method::Ping }));
     assert_eq!(
         question(b"d1:ad2:id20:abcdefghij01234567896:target20:mnopqrstuvwxyz123456e1:q9:find_node1:t2:aa1:y1:qe"),
-        Question::FindNode { target: OTHER }
+        Method::FindNode { target: OTHER }
     );
     assert_eq!(
         question(b"d1:ad2:id20:abcdefghij01234567899:info_hash20:mnopqrstuvwxyz123456e1:q9:get_peers1:t2:aa1:y1:qe"),
-        Question::GetPeers { info_hash: HASH, scrape: false }
+        Method::GetPeers { info_hash: HASH, scrape: false }
     );
     let announce = b"d1:ad2:id20:abcdefghij012345678912:implied_porti1e9:info_hash20:mnopqrstuvwxyz123456\
         4:porti6881e5:token8:aoeusnthe1:q13:announce_peer1:t2:aa1:y1:qe";
-    assert_eq!(question(announce), Question::AnnouncePeer { info_hash: HASH, port: None, seed: false, token: b"aoeusnth" });
+    assert_eq!(question(announce), Method::AnnouncePeer { info_hash: HASH, port: None, seed: false, token: b"aoeusnth" });
     let peers = b"d1:rd2:id20:abcdefghij01234567895:token8:aoeusnth6:valuesl6:axje.u6:idhtnmee1:t2:aa1:y1:re";
     let reply = reply_of(peers);
     assert_eq!((reply.id, reply.token), (ID, Some(&b"aoeusnth"[..])));
@@ -50,13 +50,13 @@ fn the_examples_of_bep_5_are_read() {
     assert!(reply.peers().eq(expected));
     assert_eq!(
         body(b"d1:eli201e23:A Generic Error Ocurrede1:t2:aa1:y1:ee"),
-        Body::Error { code: GENERIC_ERROR, text: b"A Generic Error Ocurred" }
+        PacketBody::Error { code: GENERIC_ERROR, text: b"A Generic Error Ocurred" }
     );
 }
 
 #[test]
 fn unknown_and_malformed_questions_are_told_apart() {
-    assert_eq!(question(b"d1:ad2:id20:abcdefghij0123456789e1:q4:vote1:t2:aa1:y1:qe"), Question::Unknown);
+    assert_eq!(question(b"d1:ad2:id20:abcdefghij0123456789e1:q4:vote1:t2:aa1:y1:qe"), Method::Unknown);
     for arguments in [
         "6:target19:mnopqrstuvwxyz12345e1:q9:find_node",
         "e1:q9:find_node",
@@ -68,7 +68,7 @@ fn unknown_and_malformed_questions_are_told_apart() {
         "9:info_hash20:mnopqrstuvwxyz1234564:porti6881ee1:q13:announce_peer",
     ] {
         let packet = format!("d1:ad2:id20:abcdefghij0123456789{arguments}1:t2:aa1:y1:qe");
-        assert_eq!(question(packet.as_bytes()), Question::Malformed, "{arguments}");
+        assert_eq!(question(packet.as_bytes()), Method::Malformed, "{arguments}");
     }
 }
 
@@ -81,8 +81,8 @@ fn d2_node_lists_of_odd_length_are_none_and_unusable_addresses_are_dropped() {
     };
     let read = |list: &[u8]| {
         let mut bytes = Vec::new();
-        let parts = ReplyParts { id: ID, nodes: Some(list), nodes6: None, token: None, peers: &[], filters: None };
-        write_reply(b"aa", "1.2.3.4:5".parse().unwrap(), &parts, &mut bytes);
+        let parts = ResponseFields { id: ID, nodes: Some(list), nodes6: None, token: None, peers: &[], filters: None };
+        write_response(b"aa", "1.2.3.4:5".parse().unwrap(), &parts, &mut bytes);
         reply_of(&bytes).nodes(false).collect::<Vec<_>>()
     };
     let good = node(OTHER, "1.2.3.4:5");
@@ -118,12 +118,12 @@ prop_compose! {
     fn any_query()(id: [u8; 20], v4: bool, v6: bool, kind in 0..4, place: [u8; 20], port in 1u16.., implied: bool) -> Query<'static> {
         let (target, info_hash) = (NodeId(place), InfoHash(place));
         let question = match kind {
-            0 => Question::Ping,
-            1 => Question::FindNode { target },
-            2 => Question::GetPeers { info_hash, scrape: implied },
-            _ => Question::AnnouncePeer { info_hash, port: (!implied).then_some(port), seed: port % 2 == 0, token: b"token" },
+            0 => Method::Ping,
+            1 => Method::FindNode { target },
+            2 => Method::GetPeers { info_hash, scrape: implied },
+            _ => Method::AnnouncePeer { info_hash, port: (!implied).then_some(port), seed: port % 2 == 0, token: b"token" },
         };
-        Query { id: NodeId(id), want: Want { v4, v6 }, question }
+        Query { id: NodeId(id), want: WantedFamilies { v4, v6 }, method: question }
     }
 }
 
@@ -133,8 +133,8 @@ proptest! {
         let mut bytes = Vec::new();
         write_query(&transaction, &query, read_only, &mut bytes);
         let scanned = scan(&bytes, &Rules { depth: 4, tokens: 100, strict: true }).unwrap();
-        prop_assert!(scanned.tidy && scanned.rest.is_empty());
-        let packet = Packet { transaction: &transaction, external_ip: None, read_only, body: Body::Query(query) };
+        prop_assert!(scanned.is_canonical && scanned.rest.is_empty());
+        let packet = Packet { transaction: &transaction, external_ip: None, read_only, body: PacketBody::Query(query) };
         prop_assert_eq!(parse(&bytes), Ok(packet));
     }
 
@@ -159,10 +159,10 @@ proptest! {
         peers.iter().for_each(|peer| filters[usize::from(peer.is_ipv6())].insert(peer.ip()));
         let filters = count.then_some(filters);
         let (nodes, nodes6) = (Some(&nodes[..]), Some(&nodes6[..]));
-        let parts = ReplyParts { id: NodeId(id), nodes, nodes6, token, peers: &peers, filters: filters.as_ref() };
+        let parts = ResponseFields { id: NodeId(id), nodes, nodes6, token, peers: &peers, filters: filters.as_ref() };
         let mut bytes = Vec::new();
-        write_reply(b"xy", to, &parts, &mut bytes);
-        let tidy = scan(&bytes, &Rules { depth: 4, tokens: 300, strict: true }).unwrap().tidy;
+        write_response(b"xy", to, &parts, &mut bytes);
+        let tidy = scan(&bytes, &Rules { depth: 4, tokens: 300, strict: true }).unwrap().is_canonical;
         prop_assert!(tidy);
         let packet = parse(&bytes).unwrap();
         prop_assert_eq!((packet.transaction, packet.external_ip), (&b"xy"[..], Some(to.ip())));
@@ -177,15 +177,15 @@ proptest! {
     fn an_error_that_was_written_reads_back(code in 0i64..1000, text in "[a-z ]{0,120}") {
         let mut bytes = Vec::new();
         write_error(b"xy", "9.8.7.6:5".parse().unwrap(), code, &text, &mut bytes);
-        let tidy = scan(&bytes, &Rules { depth: 4, tokens: 100, strict: true }).unwrap().tidy;
+        let tidy = scan(&bytes, &Rules { depth: 4, tokens: 100, strict: true }).unwrap().is_canonical;
         prop_assert!(tidy);
-        prop_assert_eq!(body(&bytes), Body::Error { code, text: text.as_bytes() });
+        prop_assert_eq!(body(&bytes), PacketBody::Error { code, text: text.as_bytes() });
     }
 
     #[test]
     fn no_bytes_make_the_reader_panic(bytes: Vec<u8>, cut in 0usize..200, at in 0usize..200, byte: u8) {
         let walk = |bytes: &[u8]| {
-            let Ok(Packet { body: Body::Reply(reply), .. }) = parse(bytes) else { return };
+            let Ok(Packet { body: PacketBody::Response(reply), .. }) = parse(bytes) else { return };
             let (nodes, peers) = (reply.nodes(false).chain(reply.nodes(true)).count(), reply.peers().count());
             assert!(nodes <= 2 * KRPC_NODES && peers <= KRPC_TOKENS);
         };

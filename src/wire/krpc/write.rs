@@ -1,17 +1,20 @@
-//! Packets of the DHT as rill writes them: by hand, keys in ascending order, no tree in between.
+//! Packets of the DHT as rill writes them, without an allocation of their own.
 
-use super::{Query, Question, Want};
+use super::dictionaries::{Arguments, ErrorList, KrpcMessage, ReturnValues};
+use super::{Method, Query, WantedFamilies};
 use crate::units::NodeId;
+use crate::wire::bencode::{Bytes, Encoded, Lenient, write};
 use crate::wire::bloom::Filter;
-use crate::wire::compact::write_compact;
-use std::net::SocketAddr;
+use crate::wire::compact::{V4_LEN, V6_LEN, write_compact};
+use serde::{Serialize, Serializer};
+use std::net::{IpAddr, SocketAddr};
 
 /// What rill calls itself in `v`: two letters, two bytes of version.
 const VERSION: &[u8] = b"RL\x01\x00";
 
 /// What goes into a reply; empty lists are left out.
 #[derive(Clone, Copy, Debug)]
-pub struct ReplyParts<'a> {
+pub struct ResponseFields<'a> {
     /// Who answers.
     pub id: NodeId,
     /// Nodes in compact form, 26 bytes each; `Some` and empty is an empty list.
@@ -26,109 +29,153 @@ pub struct ReplyParts<'a> {
     pub filters: Option<&'a [Filter; 2]>,
 }
 
+/// A packet that is being written, with its lists as we keep them.
+type WrittenMessage<'a> = KrpcMessage<'a, Values<'a>, &'a [&'a str]>;
+
+fn bytes(bytes: &[u8]) -> Lenient<Bytes<'_>> {
+    Lenient(Some(Bytes(bytes)))
+}
+
+/// A flag that is written only if it is set.
+fn flag(is_set: bool) -> Lenient<i64> {
+    Lenient(is_set.then_some(1))
+}
+
+/// A packet with nothing in it but what belongs into each.
+fn message<'a>(transaction: &'a [u8], kind: &'a [u8]) -> WrittenMessage<'a> {
+    KrpcMessage {
+        a: Lenient(None),
+        e: None,
+        ip: Lenient(None),
+        q: Lenient(None),
+        r: Lenient(None),
+        ro: Lenient(None),
+        t: bytes(transaction),
+        v: bytes(VERSION),
+        y: bytes(kind),
+    }
+}
+
 /// Appends a query.
 pub fn write_query(transaction: &[u8], query: &Query<'_>, read_only: bool, out: &mut Vec<u8>) {
-    out.extend(b"d1:ad2:id");
-    string(query.id.as_bytes(), out);
-    let method: &[u8] = match query.question {
-        Question::Ping | Question::Malformed | Question::Unknown => b"ping",
-        Question::FindNode { target } => {
-            out.extend(b"6:target");
-            string(target.as_bytes(), out);
-            b"find_node"
+    let families: &[&str] = match query.want {
+        WantedFamilies { v4: false, v6: false } => &[],
+        WantedFamilies { v4: true, v6: false } => &["n4"],
+        WantedFamilies { v4: false, v6: true } => &["n6"],
+        WantedFamilies { v4: true, v6: true } => &["n4", "n6"],
+    };
+    let mut arguments = Arguments {
+        id: bytes(query.id.as_bytes()),
+        implied_port: Lenient(None),
+        info_hash: Lenient(None),
+        port: Lenient(None),
+        scrape: Lenient(None),
+        seed: Lenient(None),
+        target: Lenient(None),
+        token: Lenient(None),
+        want: Lenient(Some(families).filter(|families| !families.is_empty())),
+    };
+    let method = match &query.method {
+        Method::Ping | Method::Malformed | Method::Unknown => "ping",
+        Method::FindNode { target } => {
+            arguments.target = bytes(target.as_bytes());
+            "find_node"
         }
-        Question::GetPeers { info_hash, scrape } => {
-            out.extend(b"9:info_hash");
-            string(info_hash.as_bytes(), out);
-            out.extend(if scrape { &b"6:scrapei1e"[..] } else { b"" });
-            b"get_peers"
+        Method::GetPeers { info_hash, scrape } => {
+            arguments.info_hash = bytes(info_hash.as_bytes());
+            arguments.scrape = flag(*scrape);
+            "get_peers"
         }
-        Question::AnnouncePeer { info_hash, port, seed, token } => {
-            out.extend(if port.is_none() { &b"12:implied_porti1e"[..] } else { b"" });
-            out.extend(b"9:info_hash");
-            string(info_hash.as_bytes(), out);
-            if let Some(port) = port {
-                out.extend(format!("4:porti{port}e").bytes());
-            }
-            out.extend(if seed { &b"4:seedi1e"[..] } else { b"" });
-            out.extend(b"5:token");
-            string(token, out);
-            b"announce_peer"
+        Method::AnnouncePeer { info_hash, port, seed, token } => {
+            arguments.implied_port = flag(port.is_none());
+            arguments.info_hash = bytes(info_hash.as_bytes());
+            arguments.port = Lenient(*port);
+            arguments.seed = flag(*seed);
+            arguments.token = bytes(token);
+            "announce_peer"
         }
     };
-    if query.want != Want::default() {
-        out.extend(b"4:wantl");
-        out.extend(if query.want.v4 { &b"2:n4"[..] } else { b"" });
-        out.extend(if query.want.v6 { &b"2:n6"[..] } else { b"" });
-        out.push(b'e');
-    }
-    out.extend(b"e1:q");
-    string(method, out);
-    if read_only {
-        out.extend(b"2:roi1e");
-    }
-    tail(transaction, b'q', out);
+    let (q, ro) = (bytes(method.as_bytes()), flag(read_only));
+    write(&KrpcMessage { a: Lenient(Some(arguments)), q, ro, ..message(transaction, b"q") }, out);
 }
 
 /// Appends a reply to `to`, who learns its own address from it.
-pub fn write_reply(transaction: &[u8], to: SocketAddr, reply: &ReplyParts<'_>, out: &mut Vec<u8>) {
-    out.extend(b"d2:ip");
-    string_of_address(to, out);
-    out.extend(b"1:rd");
-    if let Some([seeds, peers]) = reply.filters {
-        for (key, filter) in [(&b"4:BFpe"[..], peers), (b"4:BFsd", seeds)] {
-            out.extend(key);
-            string(filter.as_bytes(), out);
-        }
-    }
-    out.extend(b"2:id");
-    string(reply.id.as_bytes(), out);
-    for (key, list) in [(&b"5:nodes"[..], reply.nodes), (b"6:nodes6", reply.nodes6), (b"5:token", reply.token)] {
-        if let Some(list) = list {
-            out.extend(key);
-            string(list, out);
-        }
-    }
-    if !reply.peers.is_empty() {
-        out.extend(b"6:valuesl");
-        reply.peers.iter().for_each(|peer| string_of_address(*peer, out));
-        out.push(b'e');
-    }
-    out.push(b'e');
-    tail(transaction, b'r', out);
+pub fn write_response(transaction: &[u8], to: SocketAddr, reply: &ResponseFields<'_>, out: &mut Vec<u8>) {
+    let [seeds, peers] = reply.filters.map_or([None, None], |filters| filters.each_ref().map(|filter| Some(filter.as_bytes())));
+    let results = ReturnValues {
+        peers_filter: Lenient::of(peers),
+        seeds_filter: Lenient::of(seeds),
+        id: bytes(reply.id.as_bytes()),
+        nodes: Lenient::of(reply.nodes),
+        nodes6: Lenient::of(reply.nodes6),
+        token: Lenient::of(reply.token),
+        values: Lenient(Some(Values(reply.peers)).filter(|_| !reply.peers.is_empty())),
+    };
+    let to = CompactAddr::from(to);
+    write(&KrpcMessage { ip: bytes(to.address()), r: Lenient(Some(results)), ..message(transaction, b"r") }, out);
 }
 
 /// Appends a refusal to `to`.
 pub fn write_error(transaction: &[u8], to: SocketAddr, code: i64, text: &str, out: &mut Vec<u8>) {
-    out.extend(format!("d1:eli{code}e").bytes());
-    string(text.as_bytes(), out);
-    out.extend(b"e2:ip");
-    string_of_address(to, out);
-    tail(transaction, b'e', out);
+    let e = Some(Lenient(Some(ErrorList(Lenient(Some(code)), bytes(text.as_bytes())))));
+    let to = CompactAddr::from(to);
+    write(&KrpcMessage { e, ip: bytes(to.address()), ..message(transaction, b"e") }, out);
 }
 
-fn tail(transaction: &[u8], kind: u8, out: &mut Vec<u8>) {
-    out.extend(b"1:t");
-    string(transaction, out);
-    out.extend(b"1:v");
-    string(VERSION, out);
-    out.extend([b'1', b':', b'y', b'1', b':', kind, b'e']);
+/// Peers of a reply, one string each.
+struct Values<'a>(&'a [SocketAddr]);
+
+impl Serialize for Values<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|peer| CompactAddr::from(*peer)))
+    }
 }
 
-fn string(bytes: &[u8], out: &mut Vec<u8>) {
-    let len = bytes.len();
-    for (rest, least) in [(len / 1000, 1000), (len / 100, 100), (len / 10, 10), (len, 0)] {
-        if len >= least {
-            out.push(b'0' | (rest % 10) as u8);
+/// An address and port in compact form, with the head that makes it a string of bencode.
+enum CompactAddr {
+    V4([u8; 2 + V4_LEN]),
+    V6([u8; 3 + V6_LEN]),
+}
+
+impl From<SocketAddr> for CompactAddr {
+    fn from(addr: SocketAddr) -> CompactAddr {
+        let [p, q] = addr.port().to_be_bytes();
+        match addr.ip() {
+            IpAddr::V4(ip) => {
+                let [a, b, c, d] = ip.octets();
+                CompactAddr::V4([b'6', b':', a, b, c, d, p, q])
+            }
+            IpAddr::V6(ip) => {
+                let mut encoded = *b"18:................pq";
+                let parts = ip.octets().into_iter().chain([p, q]);
+                encoded.iter_mut().skip(3).zip(parts).for_each(|(to, from)| *to = from);
+                CompactAddr::V6(encoded)
+            }
         }
     }
-    out.push(b':');
-    out.extend(bytes);
 }
 
-fn string_of_address(addr: SocketAddr, out: &mut Vec<u8>) {
-    out.extend(if addr.is_ipv4() { &b"6:"[..] } else { b"18:" });
-    write_compact(addr, out);
+impl CompactAddr {
+    fn encoded(&self) -> &[u8] {
+        match self {
+            CompactAddr::V4(encoded) => encoded,
+            CompactAddr::V6(encoded) => encoded,
+        }
+    }
+
+    /// Without the head.
+    fn address(&self) -> &[u8] {
+        match self {
+            CompactAddr::V4([_, _, address @ ..]) => address,
+            CompactAddr::V6([_, _, _, address @ ..]) => address,
+        }
+    }
+}
+
+impl Serialize for CompactAddr {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Encoded(self.encoded()).serialize(serializer)
+    }
 }
 
 /// Appends a node in compact form: 26 bytes, or 38 for IPv6 (BEP 32).

@@ -3,9 +3,12 @@
 //! What is written reads back through [`Metainfo::parse`](super::Metainfo::parse) as the same names and lengths, or is
 //! not written at all. Knows no clock and no files: whoever calls has measured and hashed them.
 
+use super::dictionaries::{FileDictionary, InfoDictionary};
 use super::path::component;
+use super::torrent_file::{WrittenFile, around};
 use crate::units::{Geometry, GeometryError, PieceHash};
-use bendy::encoding::{Error as EncodeError, SingleItemEncoder, ToBencode};
+use crate::wire::bencode::{Bytes, Lenient, to_bytes};
+use serde::{Serialize, Serializer};
 use thiserror::Error;
 
 /// Pieces that a torrent should have about: fewer and a peer waits long for something to share, more and the file grows.
@@ -93,9 +96,29 @@ impl Builder {
                 return Err(BuildError::Name(name.clone()));
             }
         }
-        #[expect(clippy::expect_used, reason = "the shape of what is written is known, and its names have just been checked")]
-        let written = Written { builder: self, hashes }.to_bencode().expect("keys are in order and of known depth");
-        Ok(written)
+        let pieces: Vec<u8> = hashes.iter().flat_map(|hash| hash.0).collect();
+        Ok(to_bytes(&WrittenFile {
+            comment: Lenient::of(self.comment.as_deref().map(str::as_bytes)),
+            created_by: Lenient::of(self.created_by.as_deref().map(str::as_bytes)),
+            creation_date: Lenient(self.creation_date),
+            ..around(self.info(&pieces), &self.trackers, &self.web_seeds)
+        }))
+    }
+
+    fn info<'a>(&'a self, pieces: &'a [u8]) -> InfoDictionary<'a, FileList<'a>> {
+        let only_length = self.only_length();
+        InfoDictionary {
+            attr: Lenient(None),
+            file_tree: None,
+            files: only_length.is_none().then_some(Lenient(Some(FileList(&self.files)))),
+            length: written_length(only_length),
+            meta_version: Lenient(None),
+            name: Lenient(Some(Bytes(self.name.as_bytes()))),
+            name_utf8: Lenient(None),
+            piece_length: Lenient(Some(i64::from(self.piece_len))),
+            pieces: Lenient(Some(Bytes(pieces))),
+            private: Lenient(self.private.then_some(1)),
+        }
     }
 
     /// The length of the one file, if there is no directory around it.
@@ -107,74 +130,21 @@ impl Builder {
     }
 }
 
-/// The outer dictionary.
-struct Written<'a> {
-    builder: &'a Builder,
-    hashes: &'a [PieceHash],
-}
+/// The list `files`: path below the directory and length of each.
+struct FileList<'a>(&'a [(Vec<String>, u64)]);
 
-impl ToBencode for Written<'_> {
-    const MAX_DEPTH: usize = 5;
-
-    fn encode(&self, encoder: SingleItemEncoder<'_>) -> Result<(), EncodeError> {
-        let b = self.builder;
-        encoder.emit_dict(|mut e| {
-            let first = b.trackers.iter().flatten().next();
-            if let Some(first) = first {
-                e.emit_pair(b"announce", first)?;
-            }
-            if b.trackers.iter().flatten().nth(1).is_some() {
-                e.emit_pair(b"announce-list", &b.trackers)?;
-            }
-            if let Some(comment) = &b.comment {
-                e.emit_pair(b"comment", comment)?;
-            }
-            if let Some(program) = &b.created_by {
-                e.emit_pair(b"created by", program)?;
-            }
-            if let Some(date) = b.creation_date {
-                e.emit_pair(b"creation date", date)?;
-            }
-            e.emit_pair_with(b"info", |e| self.info(e))?;
-            if !b.web_seeds.is_empty() {
-                e.emit_pair(b"url-list", &b.web_seeds)?;
-            }
-            Ok(())
-        })
+impl Serialize for FileList<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|(path, length)| FileDictionary {
+            attr: Lenient(None),
+            length: written_length(Some(*length)),
+            path: Lenient(Some(path)),
+            path_utf8: Lenient(None),
+        }))
     }
 }
 
-impl Written<'_> {
-    fn info(&self, encoder: SingleItemEncoder<'_>) -> Result<(), EncodeError> {
-        let b = self.builder;
-        encoder.emit_dict(|mut e| {
-            match b.only_length() {
-                Some(length) => e.emit_pair(b"length", length)?,
-                None => e.emit_pair_with(b"files", |e| e.emit_unchecked_list(b.files.iter().map(WrittenFile)))?,
-            }
-            e.emit_pair(b"name", &b.name)?;
-            e.emit_pair(b"piece length", b.piece_len)?;
-            let hashes: Vec<u8> = self.hashes.iter().flat_map(|h| h.0).collect();
-            e.emit_pair_with(b"pieces", |e| e.emit_bytes(&hashes))?;
-            if b.private {
-                e.emit_pair(b"private", 1)?;
-            }
-            Ok(())
-        })
-    }
-}
-
-/// One entry of `files`.
-struct WrittenFile<'a>(&'a (Vec<String>, u64));
-
-impl ToBencode for WrittenFile<'_> {
-    const MAX_DEPTH: usize = 2;
-
-    fn encode(&self, encoder: SingleItemEncoder<'_>) -> Result<(), EncodeError> {
-        let (path, length) = self.0;
-        encoder.emit_dict(|mut e| {
-            e.emit_pair(b"length", length)?;
-            e.emit_pair(b"path", path)
-        })
-    }
+/// A geometry has been made of all lengths, so each fits.
+fn written_length(length: Option<u64>) -> Lenient<i64> {
+    Lenient(length.and_then(|length| length.try_into().ok()))
 }

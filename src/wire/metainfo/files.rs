@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// What a file is besides its bytes (BEP 47).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Marks {
+pub struct FileAttributes {
     /// Zeros that only align what follows (`p`): hashed and served as zeros, never written.
     pub pad: bool,
     /// A symbolic link (`l`). rill does not create these: a link is a way out of the directory. Only an entry of
@@ -32,7 +32,7 @@ pub struct FileEntry<'a> {
     /// Where its bytes start, counted from the torrent's start.
     pub offset: u64,
     /// What it is besides.
-    pub marks: Marks,
+    pub attributes: FileAttributes,
 }
 
 impl<'a> FileEntry<'a> {
@@ -61,18 +61,18 @@ impl<'a> FileEntry<'a> {
 
     /// Whether anything of that name is to be created.
     pub fn lands_on_disk(&self) -> bool {
-        !self.marks.pad && !self.marks.symlink
+        !self.attributes.pad && !self.attributes.symlink
     }
 }
 
 /// What is kept of one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Kept {
+struct FileRecord {
     /// Where the torrent's bytes go on behind it.
     end: u64,
     /// Where its name ends in the text of names.
     name_end: u32,
-    /// Its directory's place in the list of directories, and its marks in the lowest three bits.
+    /// Its directory's place in the list of directories, and its attributes in the lowest three bits.
     dir_and_marks: u32,
 }
 
@@ -82,16 +82,16 @@ const EXECUTABLE: u32 = 4;
 const MARK_BITS: u32 = 3;
 
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Table {
+struct FileTable {
     root: String,
     names: String,
     dirs: Vec<String>,
-    files: Vec<Kept>,
+    files: Vec<FileRecord>,
 }
 
 /// The files of a torrent in its order, pads and links included. Cloning copies a pointer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Files(Arc<Table>);
+pub struct Files(Arc<FileTable>);
 
 impl Files {
     /// How many there are.
@@ -118,7 +118,7 @@ impl Files {
             name: table.names.get(name_start as usize..kept.name_end as usize)?,
             length: kept.end.saturating_sub(offset),
             offset,
-            marks: Marks { pad: marked(PAD), symlink: marked(SYMLINK), executable: marked(EXECUTABLE) },
+            attributes: FileAttributes { pad: marked(PAD), symlink: marked(SYMLINK), executable: marked(EXECUTABLE) },
         })
     }
 
@@ -141,44 +141,45 @@ impl Files {
 
 /// A list of files that is being made.
 #[derive(Debug, Default)]
-pub struct FilesBuilder(Table);
+pub struct FilesBuilder(FileTable);
 
 /// More than a list of files can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooMuch;
+pub struct FileListOverflow;
 
 impl FilesBuilder {
     /// Files below a directory of this name; none for an empty one.
     pub fn below(root: &str) -> FilesBuilder {
-        FilesBuilder(Table { root: root.to_owned(), ..Table::default() })
+        FilesBuilder(FileTable { root: root.to_owned(), ..FileTable::default() })
     }
 
     /// One more file, behind all others. `path` is below the root, and plain names all of it.
     ///
     /// # Errors
-    /// [`TooMuch`] if the torrent's bytes or its names are more than can be counted; the list is as it was then.
+    /// [`FileListOverflow`] if the torrent's bytes or its names are more than can be counted; the list is as it was then.
     pub fn push<'n>(
         &mut self,
         path: impl DoubleEndedIterator<Item = &'n str> + Clone,
         length: u64,
-        marks: Marks,
-    ) -> Result<(), TooMuch> {
+        attributes: FileAttributes,
+    ) -> Result<(), FileListOverflow> {
         let table = &mut self.0;
         let start = table.files.last().map_or(0, |last| last.end);
-        let end = start.checked_add(length).filter(|end| i64::try_from(*end).is_ok()).ok_or(TooMuch)?;
+        let end = start.checked_add(length).filter(|end| i64::try_from(*end).is_ok()).ok_or(FileListOverflow)?;
         let mut dirs = path;
         let name = dirs.next_back().unwrap_or_default();
-        let name_end = table.names.len().checked_add(name.len()).and_then(|end| u32::try_from(end).ok()).ok_or(TooMuch)?;
+        let name_end =
+            table.names.len().checked_add(name.len()).and_then(|end| u32::try_from(end).ok()).ok_or(FileListOverflow)?;
         let known = table.dirs.last().is_some_and(|last| last.split('/').filter(|name| !name.is_empty()).eq(dirs.clone()));
         let dir = if known { table.dirs.len().saturating_sub(1) } else { table.dirs.len() };
-        let dir = u32::try_from(dir).ok().filter(|dir| *dir <= u32::MAX >> MARK_BITS).ok_or(TooMuch)?;
+        let dir = u32::try_from(dir).ok().filter(|dir| *dir <= u32::MAX >> MARK_BITS).ok_or(FileListOverflow)?;
         if !known {
             table.dirs.push(dirs.collect::<Vec<_>>().join("/"));
         }
         let bit = |marked, bit| if marked { bit } else { 0 };
-        let bits = bit(marks.pad, PAD) | bit(marks.symlink, SYMLINK) | bit(marks.executable, EXECUTABLE);
+        let bits = bit(attributes.pad, PAD) | bit(attributes.symlink, SYMLINK) | bit(attributes.executable, EXECUTABLE);
         table.names.push_str(name);
-        table.files.push(Kept { end, name_end, dir_and_marks: dir << MARK_BITS | bits });
+        table.files.push(FileRecord { end, name_end, dir_and_marks: dir << MARK_BITS | bits });
         Ok(())
     }
 
@@ -194,12 +195,6 @@ impl FilesBuilder {
         self.0.files.shrink_to_fit();
         Files(Arc::new(self.0))
     }
-
-    /// The same files below another root.
-    pub(super) fn named(mut self, root: &str) -> FilesBuilder {
-        root.clone_into(&mut self.0.root);
-        self
-    }
 }
 
 /// Paths with a `/` between their names, and lengths; whatever could not be counted is left out.
@@ -207,7 +202,7 @@ impl<P: AsRef<str>> FromIterator<(P, u64)> for Files {
     fn from_iter<T: IntoIterator<Item = (P, u64)>>(files: T) -> Files {
         let mut builder = FilesBuilder::default();
         for (path, length) in files {
-            if builder.push(path.as_ref().split('/'), length, Marks::default()).is_err() {
+            if builder.push(path.as_ref().split('/'), length, FileAttributes::default()).is_err() {
                 break;
             }
         }
@@ -222,22 +217,22 @@ mod tests {
     #[test]
     fn files_read_back_as_they_were_added() {
         let mut builder = FilesBuilder::below("top");
-        let pad = Marks { pad: true, ..Marks::default() };
-        let run = Marks { executable: true, ..Marks::default() };
-        for (path, length, marks) in
-            [("a/b/x", 5, Marks::default()), ("a/b/y", 0, run), ("z", 7, pad), ("a/b/w", 1, Marks::default())]
+        let pad = FileAttributes { pad: true, ..FileAttributes::default() };
+        let run = FileAttributes { executable: true, ..FileAttributes::default() };
+        for (path, length, attributes) in
+            [("a/b/x", 5, FileAttributes::default()), ("a/b/y", 0, run), ("z", 7, pad), ("a/b/w", 1, FileAttributes::default())]
         {
-            builder.push(path.split('/'), length, marks).unwrap();
+            builder.push(path.split('/'), length, attributes).unwrap();
         }
         let files = builder.finish();
-        let seen: Vec<_> = files.iter().map(|f| (f.path_text(), f.offset, f.length, f.marks)).collect();
+        let seen: Vec<_> = files.iter().map(|f| (f.path_text(), f.offset, f.length, f.attributes)).collect();
         assert_eq!(
             seen,
             [
-                ("top/a/b/x".into(), 0, 5, Marks::default()),
+                ("top/a/b/x".into(), 0, 5, FileAttributes::default()),
                 ("top/a/b/y".into(), 5, 0, run),
                 ("top/z".into(), 5, 7, pad),
-                ("top/a/b/w".into(), 12, 1, Marks::default())
+                ("top/a/b/w".into(), 12, 1, FileAttributes::default())
             ]
         );
         assert_eq!((files.total(), files.len()), (13, 4));
@@ -249,15 +244,15 @@ mod tests {
     #[test]
     fn lengths_that_cannot_be_counted_are_refused_and_change_nothing() {
         let mut builder = FilesBuilder::default();
-        builder.push(["a"].into_iter(), i64::MAX as u64, Marks::default()).unwrap();
-        assert_eq!(builder.push(["b"].into_iter(), 1, Marks::default()), Err(TooMuch));
-        assert_eq!(builder.push(["b"].into_iter(), u64::MAX, Marks::default()), Err(TooMuch));
+        builder.push(["a"].into_iter(), i64::MAX as u64, FileAttributes::default()).unwrap();
+        assert_eq!(builder.push(["b"].into_iter(), 1, FileAttributes::default()), Err(FileListOverflow));
+        assert_eq!(builder.push(["b"].into_iter(), u64::MAX, FileAttributes::default()), Err(FileListOverflow));
         let files = builder.finish();
         assert_eq!((files.len(), files.get(0).unwrap().path_text()), (1, "a".to_owned()));
     }
 
     #[test]
     fn a_file_takes_its_name_and_sixteen_bytes() {
-        assert_eq!(size_of::<Kept>(), 16);
+        assert_eq!(size_of::<FileRecord>(), 16);
     }
 }

@@ -6,18 +6,18 @@
 //! exactly as many hashes as pieces; trackers have an allowed scheme.
 
 mod builder;
+mod dictionaries;
 mod error;
 mod files;
 mod parse;
 mod path;
-mod shape;
 #[cfg(test)]
 mod tests;
-mod write;
+mod torrent_file;
 
 pub use builder::{BuildError, Builder, piece_len_for};
 pub use error::MetainfoError;
-pub use files::{FileEntry, Files, FilesBuilder, Marks, TooMuch};
+pub use files::{FileAttributes, FileEntry, FileListOverflow, Files, FilesBuilder};
 pub(in crate::wire) use path::component;
 pub use path::{OWN_PREFIX, for_fat};
 
@@ -65,7 +65,7 @@ impl std::fmt::Debug for PieceHashes {
 }
 
 #[derive(Debug)]
-struct Parts {
+struct MetainfoData {
     info_hash: InfoHash,
     /// `None` if it was too long to be kept.
     info: Option<Arc<[u8]>>,
@@ -85,17 +85,17 @@ struct Parts {
 
 /// A torrent. Cloning copies a pointer.
 #[derive(Clone, Debug)]
-pub struct Metainfo(Arc<Parts>);
+pub struct Metainfo(Arc<MetainfoData>);
 
 impl Metainfo {
     /// Reads a .torrent file.
     pub fn parse(bytes: &[u8]) -> Result<Metainfo, MetainfoError> {
-        Metainfo::parse_lean(bytes, usize::MAX)
+        Metainfo::parse_with_info_limit(bytes, usize::MAX)
     }
 
     /// The same, but an info dictionary of more than `info_bytes` bytes is not kept: what it says is, in far less memory. Such a
     /// torrent cannot give its metadata to others.
-    pub fn parse_lean(bytes: &[u8], info_bytes: usize) -> Result<Metainfo, MetainfoError> {
+    pub fn parse_with_info_limit(bytes: &[u8], info_bytes: usize) -> Result<Metainfo, MetainfoError> {
         parse::from_file(bytes, info_bytes).map(|parts| Metainfo(Arc::new(parts)))
     }
 
@@ -108,7 +108,7 @@ impl Metainfo {
     /// A .torrent file that says the same: the info dictionary to the letter, trackers, web seeds and nodes. `None` if the
     /// dictionary was not kept.
     pub fn to_file(&self) -> Option<Vec<u8>> {
-        self.0.info.as_deref().map(|info| write::file(self, info))
+        self.0.info.as_deref().map(|info| torrent_file::file(self, info))
     }
 
     /// SHA-1 of the info dictionary as written.

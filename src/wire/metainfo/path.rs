@@ -72,7 +72,7 @@ pub(super) fn check_length(file: usize, entry: FileEntry<'_>) -> Result<(), Meta
 /// Gives every file that lands on the disk a path of its own; returns how many had to be renamed.
 ///
 /// Of two equal paths the later is renamed; where a path is both a file and a directory, the file is.
-pub(super) fn part_collisions(files: Files) -> (Files, usize) {
+pub(super) fn rename_collisions(files: Files) -> (Files, usize) {
     if !collide(&files) {
         return (files, 0);
     }
@@ -86,7 +86,7 @@ fn renamed(files: &Files, name: impl Fn(&str) -> String, key: impl Fn(&[String])
     let parted = part(&mut on_disk, key);
     let mut renamed = FilesBuilder::default();
     for (path, file) in paths.iter().zip(files.iter()) {
-        if renamed.push(path.iter().map(String::as_str), file.length, file.marks).is_err() {
+        if renamed.push(path.iter().map(String::as_str), file.length, file.attributes).is_err() {
             break; // names that are a little longer still fit, because the list of files has a limit far below
         }
     }
@@ -106,7 +106,7 @@ fn collide(files: &Files) -> bool {
 }
 
 /// The files under names that FAT, exFAT and Windows shares can hold: no reserved name or character, no dot or blank at the end, and no
-/// two paths that differ in case alone. Same order, same lengths, same marks; entries that do not land on the disk too.
+/// two paths that differ in case alone. Same order, same lengths, same attributes; entries that do not land on the disk too.
 pub fn for_fat(files: &Files) -> Files {
     renamed(files, fat_component, |path| path.join("/").to_lowercase()).0
 }

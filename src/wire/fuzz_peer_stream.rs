@@ -5,7 +5,7 @@ use super::message::FrameError;
 
 /// One thing that a decoder said, owned so that two runs can be compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub enum DecodedFrame {
     /// A frame, in words.
     Frame(String),
     /// A block's header and all its payload that came.
@@ -15,7 +15,7 @@ pub enum Seen {
 }
 
 /// Decodes `stream`, delivered in runs of the lengths in `cuts` (repeated as often as needed).
-pub fn decode_cut(stream: &[u8], cuts: &[usize], ahead: ReadAhead) -> Vec<Seen> {
+pub fn decode_cut(stream: &[u8], cuts: &[usize], ahead: ReadAhead) -> Vec<DecodedFrame> {
     let mut d = Decoder::default();
     d.set_bitfield_len(3);
     let mut seen = Vec::new();
@@ -51,15 +51,15 @@ pub fn decode_cut(stream: &[u8], cuts: &[usize], ahead: ReadAhead) -> Vec<Seen> 
             match d.next_frame() {
                 Ok(None) => {}
                 Ok(Some(Frame::Block { piece, begin, .. })) => {
-                    seen.push(Seen::Block(piece, begin, Vec::new()));
+                    seen.push(DecodedFrame::Block(piece, begin, Vec::new()));
                     continue;
                 }
                 Ok(Some(frame)) => {
-                    seen.push(Seen::Frame(format!("{frame:?}")));
+                    seen.push(DecodedFrame::Frame(format!("{frame:?}")));
                     continue;
                 }
                 Err(e) => {
-                    seen.push(Seen::Error(e));
+                    seen.push(DecodedFrame::Error(e));
                     return seen;
                 }
             }
@@ -74,9 +74,9 @@ pub fn decode_cut(stream: &[u8], cuts: &[usize], ahead: ReadAhead) -> Vec<Seen> 
     seen
 }
 
-fn take(seen: &mut [Seen], bytes: &[u8]) {
+fn take(seen: &mut [DecodedFrame], bytes: &[u8]) {
     match seen.last_mut() {
-        Some(Seen::Block(_, _, payload)) => payload.extend_from_slice(bytes),
+        Some(DecodedFrame::Block(_, _, payload)) => payload.extend_from_slice(bytes),
         other => panic!("payload after {other:?}"),
     }
 }

@@ -13,10 +13,10 @@ use crate::units::BlockSpan;
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// One run of bytes in a [`Plan`].
+/// One run of bytes in a [`WritePlan`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// These bytes of [`Plan::control`].
+pub enum Segment {
+    /// These bytes of [`WritePlan::control`].
     Control(Range<usize>),
     /// Payload, from wherever it lives.
     Payload(BlockSpan),
@@ -24,18 +24,18 @@ pub enum Part {
 
 /// What to write next, in order. One plan serves all connections: it is cleared, not made anew.
 #[derive(Debug, Default)]
-pub struct Plan {
+pub struct WritePlan {
     /// Framing and control bytes.
     pub control: Vec<u8>,
     /// Runs, in order.
-    pub parts: Vec<Part>,
+    pub segments: Vec<Segment>,
 }
 
-impl Plan {
+impl WritePlan {
     /// Forgets everything but the memory.
     pub fn clear(&mut self) {
         self.control.clear();
-        self.parts.clear();
+        self.segments.clear();
     }
 
     /// Bytes that the plan would write.
@@ -45,21 +45,21 @@ impl Plan {
 
     /// Bytes of payload that the plan would write.
     pub fn payload_bytes(&self) -> usize {
-        self.parts.iter().map(|p| if let Part::Payload(s) = p { s.len() as usize } else { 0 }).sum()
+        self.segments.iter().map(|p| if let Segment::Payload(s) = p { s.len() as usize } else { 0 }).sum()
     }
 
     fn put_control<'a>(&mut self, bytes: impl Iterator<Item = &'a u8>) {
         let start = self.control.len();
         self.control.extend(bytes);
-        match self.parts.last_mut() {
+        match self.segments.last_mut() {
             _ if start == self.control.len() => {}
-            Some(Part::Control(range)) if range.end == start => range.end = self.control.len(),
-            _ => self.parts.push(Part::Control(start..self.control.len())),
+            Some(Segment::Control(range)) if range.end == start => range.end = self.control.len(),
+            _ => self.segments.push(Segment::Control(start..self.control.len())),
         }
     }
 }
 
-/// What [`Outbox::sent`] found out.
+/// What [`Encoder::sent`] found out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sent {
     /// Bytes of payload among those sent.
@@ -70,7 +70,7 @@ pub struct Sent {
 
 /// The writing half of one connection.
 #[derive(Debug, Default)]
-pub struct Outbox {
+pub struct Encoder {
     control: VecDeque<u8>,
     blocks: VecDeque<BlockSpan>,
     /// Bytes of the first block, header included, that are out already.
@@ -79,9 +79,9 @@ pub struct Outbox {
     queued_payload: u64,
 }
 
-impl Outbox {
+impl Encoder {
     /// Lets its memory go if nothing is in it, until something is.
-    pub fn rest(&mut self) {
+    pub fn release_memory(&mut self) {
         if self.is_empty() {
             (self.control, self.blocks) = (VecDeque::new(), VecDeque::new());
         }
@@ -156,7 +156,7 @@ impl Outbox {
     }
 
     /// Appends to `plan` what goes next: all control bytes, and at most `payload_budget` bytes of payload.
-    pub fn plan(&self, payload_budget: usize, plan: &mut Plan) {
+    pub fn plan(&self, payload_budget: usize, plan: &mut WritePlan) {
         let mut budget = u32::try_from(payload_budget).unwrap_or(u32::MAX);
         if self.begun > 0 {
             if let Some(&first) = self.blocks.front() {
@@ -173,7 +173,7 @@ impl Outbox {
         }
     }
 
-    /// The first `n` bytes of what [`plan`](Outbox::plan) named are out.
+    /// The first `n` bytes of what [`plan`](Encoder::plan) named are out.
     pub fn sent(&mut self, n: usize) -> Sent {
         let mut sent = Sent::default();
         let mut n = self.sent_of_block(n, self.begun > 0, &mut sent);
@@ -209,7 +209,7 @@ impl Outbox {
 }
 
 /// Names the rest of a block of which `begun` bytes are out; false if the budget ended inside it.
-fn plan_block(span: BlockSpan, begun: u32, budget: &mut u32, plan: &mut Plan) -> bool {
+fn plan_block(span: BlockSpan, begun: u32, budget: &mut u32, plan: &mut WritePlan) -> bool {
     let header = piece_header(span);
     plan.put_control(header.iter().skip(begun as usize));
     let out = begun.saturating_sub(PIECE_HEADER_LEN as u32);
@@ -219,7 +219,7 @@ fn plan_block(span: BlockSpan, begun: u32, budget: &mut u32, plan: &mut Plan) ->
     }
     let now = rest.first(*budget);
     *budget = budget.saturating_sub(now.len());
-    plan.parts.push(Part::Payload(now));
+    plan.segments.push(Segment::Payload(now));
     now.len() == rest.len()
 }
 
@@ -234,12 +234,12 @@ mod tests {
     }
 
     /// What a plan's bytes look like on the wire; payload bytes are taken from the span's place.
-    fn render(plan: &Plan) -> Vec<u8> {
+    fn render(plan: &WritePlan) -> Vec<u8> {
         let mut out = Vec::new();
-        for part in &plan.parts {
+        for part in &plan.segments {
             match part {
-                Part::Control(r) => out.extend_from_slice(&plan.control[r.clone()]),
-                Part::Payload(s) => out.extend((0..s.len()).map(|i| (geometry().offset(*s) + u64::from(i)) as u8)),
+                Segment::Control(r) => out.extend_from_slice(&plan.control[r.clone()]),
+                Segment::Payload(s) => out.extend((0..s.len()).map(|i| (geometry().offset(*s) + u64::from(i)) as u8)),
             }
         }
         assert_eq!(out.len(), plan.bytes());
@@ -249,24 +249,24 @@ mod tests {
     #[test]
     fn a_request_overtakes_blocks_that_have_not_begun() {
         let g = geometry();
-        let mut o = Outbox::default();
+        let mut o = Encoder::default();
         o.push_block(g.block(g.piece(0).unwrap(), 0));
         o.push(&Message::Interested);
-        let mut plan = Plan::default();
+        let mut plan = WritePlan::default();
         o.plan(usize::MAX, &mut plan);
         assert_eq!(plan.control[..5], [0, 0, 0, 1, 2]);
         o.sent(5 + 20);
         o.push(&Message::Choke);
         plan.clear();
         o.plan(usize::MAX, &mut plan);
-        assert!(matches!(plan.parts[0], Part::Payload(s) if s.begin() == 7), "but not one that has: {:?}", plan.parts);
+        assert!(matches!(plan.segments[0], Segment::Payload(s) if s.begin() == 7), "but not one that has: {:?}", plan.segments);
     }
 
     #[test]
     fn a_block_that_has_begun_is_not_taken_back() {
         let g = geometry();
         let (a, b) = (g.block(g.piece(0).unwrap(), 0), g.block(g.piece(0).unwrap(), 1));
-        let mut o = Outbox::default();
+        let mut o = Encoder::default();
         o.push_block(a);
         o.push_block(b);
         o.sent(1);
@@ -283,18 +283,18 @@ mod tests {
         fn however_little_the_socket_takes_the_stream_is_the_same(seed in any::<u64>(), budget in 1usize..40_000) {
             let g = geometry();
             let mut rng = Rng::new(seed);
-            let fill = |o: &mut Outbox| {
+            let fill = |o: &mut Encoder| {
                 for i in 0..5 {
                     o.push(&Message::Have { piece: i });
                     o.push_block(g.block(g.piece(i).unwrap(), i));
                 }
             };
-            let mut whole = Outbox::default();
+            let mut whole = Encoder::default();
             fill(&mut whole);
-            let mut plan = Plan::default();
+            let mut plan = WritePlan::default();
             whole.plan(usize::MAX, &mut plan);
             let expected = render(&plan);
-            let mut o = Outbox::default();
+            let mut o = Encoder::default();
             fill(&mut o);
             let (mut stream, mut payload) = (Vec::new(), 0);
             while !o.is_empty() {

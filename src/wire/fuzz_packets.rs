@@ -4,8 +4,10 @@
 //! What is believed is within its limits and usable, and what is written is what is read. They promise nothing to users of the library.
 
 use super::compact::usable;
-use super::fuzzing::check_text;
-use super::krpc::{self, Body, Packet, Question, Reply, ReplyParts, write_error, write_node, write_query, write_reply};
+use super::fuzz_metainfo::check_text;
+use super::krpc::{
+    self, Method, Packet, PacketBody, Response, ResponseFields, write_error, write_node, write_query, write_response,
+};
 use super::limits::{
     CLIENT_CHARS, KRPC_BYTES, KRPC_NODES, KRPC_TRANSACTION_BYTES, LSD_HASHES, METADATA_BYTES, PEERS, PEX_PEERS, REQQ,
     TRACKER_ID_BYTES,
@@ -40,10 +42,10 @@ pub fn http_tracker(bytes: &[u8]) {
 
 /// A datagram: a tracker's reply, or a neighbour's call.
 pub fn datagrams(bytes: &[u8]) {
-    if let Some(call) = lsd::parse_call(bytes) {
+    if let Some(call) = lsd::parse_announce(bytes) {
         assert!(call.port != 0 && (1..=LSD_HASHES).contains(&call.hashes.len()));
-        let written = lsd::write_call(lsd::Group::V4, call.port, &call.hashes, call.cookie.unwrap_or_default());
-        let read = lsd::parse_call(&written).expect("what is written is a call");
+        let written = lsd::write_announce(lsd::Group::V4, call.port, &call.hashes, call.cookie.unwrap_or_default());
+        let read = lsd::parse_announce(&written).expect("what is written is a call");
         assert!(read.port == call.port && call.hashes.starts_with(&read.hashes));
     }
     let transaction = transaction_of(bytes).unwrap_or_default();
@@ -103,25 +105,25 @@ pub fn krpc(bytes: &[u8]) {
     let mut out = Vec::new();
     let to = SocketAddr::from(([192, 0, 2, 1], 6881));
     match packet.body {
-        Body::Query(query) => {
-            if matches!(query.question, Question::Malformed | Question::Unknown) {
+        PacketBody::Query(query) => {
+            if matches!(query.method, Method::Malformed | Method::Unknown) {
                 return;
             }
             write_query(packet.transaction, &query, packet.read_only, &mut out);
             if let Some(read) = read_back(&out) {
-                assert_eq!((read.body, read.read_only), (Body::Query(query), packet.read_only));
+                assert_eq!((read.body, read.read_only), (PacketBody::Query(query), packet.read_only));
                 assert_eq!(read.transaction, packet.transaction);
             }
         }
-        Body::Error { code, text } => {
+        PacketBody::Error { code, text } => {
             let Ok(text) = std::str::from_utf8(text) else { return };
             write_error(packet.transaction, to, code, text, &mut out);
             if let Some(read) = read_back(&out) {
-                assert_eq!(read.body, Body::Error { code, text: text.as_bytes() });
+                assert_eq!(read.body, PacketBody::Error { code, text: text.as_bytes() });
                 assert_eq!(read.external_ip, Some(to.ip()));
             }
         }
-        Body::Reply(reply) => {
+        PacketBody::Response(reply) => {
             let parts @ (nodes, nodes6, peers) = &parts_of(&reply);
             let compact = |nodes: &[(NodeId, SocketAddr)]| {
                 let mut list = Vec::new();
@@ -129,7 +131,7 @@ pub fn krpc(bytes: &[u8]) {
                 list
             };
             let (list, list6, filters) = (compact(nodes), compact(nodes6), reply.filters());
-            let written = ReplyParts {
+            let written = ResponseFields {
                 id: reply.id,
                 nodes: Some(&list),
                 nodes6: Some(&list6),
@@ -137,9 +139,9 @@ pub fn krpc(bytes: &[u8]) {
                 peers,
                 filters: filters.as_ref(),
             };
-            write_reply(packet.transaction, to, &written, &mut out);
+            write_response(packet.transaction, to, &written, &mut out);
             if let Some(read) = read_back(&out) {
-                let Body::Reply(read) = read.body else { panic!("a reply became {read:?}") };
+                let PacketBody::Response(read) = read.body else { panic!("a reply became {read:?}") };
                 assert_eq!((read.id, read.token), (reply.id, reply.token));
                 assert_eq!((&parts_of(&read), read.filters()), (parts, filters), "what is written is what is read");
             }
@@ -150,7 +152,7 @@ pub fn krpc(bytes: &[u8]) {
 type Nodes = Vec<(NodeId, SocketAddr)>;
 
 /// What of a reply is believed, each node in its own family's list.
-fn parts_of(reply: &Reply<'_>) -> (Nodes, Nodes, Vec<SocketAddr>) {
+fn parts_of(reply: &Response<'_>) -> (Nodes, Nodes, Vec<SocketAddr>) {
     let nodes = |v6: bool| {
         let all: Vec<_> = reply.nodes(v6).collect();
         assert!(all.len() <= KRPC_NODES);

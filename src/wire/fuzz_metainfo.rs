@@ -3,7 +3,7 @@
 //! Each takes bytes from a stranger and panics if a promise of this floor is broken. They promise nothing to users
 //! of the library.
 
-use super::bencode::{Rules, Value, scan, tidy};
+use super::bencode::{Rules, Value, canonicalize, scan};
 use super::limits::{MAGNET_PEERS, METAINFO_DEPTH, TRACKERS, URL_BYTES, WEB_SEEDS};
 use super::metainfo::{Builder, FileEntry, Files, OWN_PREFIX, for_fat};
 use super::{Magnet, Metainfo, printable, url_parts};
@@ -45,68 +45,69 @@ pub fn bencode(bytes: &[u8]) {
     let scanned = scan(bytes, &rules);
     if let Ok(theirs) = as_bendy_reads(bytes) {
         let ours = scanned.as_ref().expect("what bendy takes the scanner takes");
-        assert!(ours.tidy, "bendy takes nothing that is out of order");
-        assert_eq!(Tree::of(ours.value), theirs);
+        assert!(ours.is_canonical, "bendy takes nothing that is out of order");
+        assert_eq!(OwnedValue::of(ours.value), theirs);
     }
     let Ok(scanned) = scanned else { return };
     assert_eq!(scanned.value.raw().len() + scanned.rest.len(), bytes.len());
-    let tidied = tidy(&scanned, &rules).expect("loose rules refuse nothing that scans");
-    let again = scan(&tidied, &rules).expect("tidy bytes scan");
-    assert!(again.tidy && again.rest.is_empty());
-    assert_eq!(as_bendy_reads(&tidied).expect("bendy takes what is tidy"), Tree::of(again.value));
+    let canonical = canonicalize(&scanned);
+    let tidied = canonical.value().raw();
+    let again = scan(tidied, &rules).expect("tidy bytes scan");
+    assert!(again.is_canonical && again.rest.is_empty());
+    assert_eq!(as_bendy_reads(tidied).expect("bendy takes what is tidy"), OwnedValue::of(again.value));
     let strict = scan(bytes, &Rules { strict: true, ..rules });
     assert!(strict.is_err() || strict.is_ok_and(|s| s.value == scanned.value), "strict rules see the same value or none");
 }
 
 /// A value with everything in it.
 #[derive(Debug, PartialEq, Eq)]
-enum Tree {
+enum OwnedValue {
     Integer(Vec<u8>),
     Text(Vec<u8>),
-    List(Vec<Tree>),
-    Dictionary(Vec<(Vec<u8>, Tree)>),
+    List(Vec<OwnedValue>),
+    Dictionary(Vec<(Vec<u8>, OwnedValue)>),
 }
 
-impl Tree {
-    fn of(value: Value<'_>) -> Tree {
+impl OwnedValue {
+    fn of(value: Value<'_>) -> OwnedValue {
         if let Some(pairs) = value.pairs() {
-            Tree::Dictionary(pairs.map(|(key, value)| (key.to_vec(), Tree::of(value))).collect())
+            OwnedValue::Dictionary(pairs.map(|(key, value)| (key.to_vec(), OwnedValue::of(value))).collect())
         } else if let Some(items) = value.items() {
-            Tree::List(items.map(Tree::of).collect())
+            OwnedValue::List(items.map(OwnedValue::of).collect())
         } else if let Some(text) = value.string() {
-            Tree::Text(text.to_vec())
+            OwnedValue::Text(text.to_vec())
         } else {
             let raw = value.raw();
-            Tree::Integer(raw[1..raw.len() - 1].to_vec())
+            OwnedValue::Integer(raw[1..raw.len() - 1].to_vec())
         }
     }
 
-    fn of_bendy(object: Object<'_, '_>) -> Result<Tree, BendyError> {
+    fn of_bendy(object: Object<'_, '_>) -> Result<OwnedValue, BendyError> {
         Ok(match object {
-            Object::Integer(digits) => Tree::Integer(digits.as_bytes().to_vec()),
-            Object::Bytes(text) => Tree::Text(text.to_vec()),
+            Object::Integer(digits) => OwnedValue::Integer(digits.as_bytes().to_vec()),
+            Object::Bytes(text) => OwnedValue::Text(text.to_vec()),
             Object::List(mut list) => {
                 let mut items = Vec::new();
                 while let Some(item) = list.next_object()? {
-                    items.push(Tree::of_bendy(item)?);
+                    items.push(OwnedValue::of_bendy(item)?);
                 }
-                Tree::List(items)
+                OwnedValue::List(items)
             }
             Object::Dict(mut dictionary) => {
                 let mut pairs = Vec::new();
                 while let Some((key, value)) = dictionary.next_pair()? {
-                    pairs.push((key.to_vec(), Tree::of_bendy(value)?));
+                    pairs.push((key.to_vec(), OwnedValue::of_bendy(value)?));
                 }
-                Tree::Dictionary(pairs)
+                OwnedValue::Dictionary(pairs)
             }
         })
     }
 }
 
-fn as_bendy_reads(bytes: &[u8]) -> Result<Tree, BendyError> {
+fn as_bendy_reads(bytes: &[u8]) -> Result<OwnedValue, BendyError> {
     let mut decoder = Decoder::new(bytes).with_max_depth(METAINFO_DEPTH);
     let object = decoder.next_object()?.ok_or(BendyError::missing_field("value"))?;
-    Tree::of_bendy(object)
+    OwnedValue::of_bendy(object)
 }
 
 fn check_torrent(info: &Metainfo) {
@@ -122,7 +123,7 @@ fn check_torrent(info: &Metainfo) {
     info.piece_hash(last);
     check_apart(info.files().iter().map(|f| f.path_text()), info.files());
     let for_fat = for_fat(info.files());
-    assert!(for_fat.iter().map(|f| (f.length, f.marks)).eq(info.files().iter().map(|f| (f.length, f.marks))));
+    assert!(for_fat.iter().map(|f| (f.length, f.attributes)).eq(info.files().iter().map(|f| (f.length, f.attributes))));
     check_apart(for_fat.iter().map(|f| f.path_text().to_lowercase()), info.files());
     check_urls(info.trackers().iter().flatten().chain(info.web_seeds()));
     info.comment().into_iter().chain(info.created_by()).for_each(check_text);
@@ -192,7 +193,7 @@ fn check_urls<'a>(urls: impl Iterator<Item = &'a String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::testing::Torrent;
+    use crate::wire::testing::SampleTorrent;
     use proptest::prelude::*;
 
     proptest! {
@@ -202,7 +203,7 @@ mod tests {
         ) {
             let paths: Vec<Vec<&str>> = paths.iter().map(|p| p.iter().map(String::as_str).collect()).collect();
             let paths: Vec<&[&str]> = paths.iter().map(Vec::as_slice).collect();
-            let torrent = Torrent::with_paths(&paths);
+            let torrent = SampleTorrent::with_paths(&paths);
             prop_assert!(Metainfo::parse(&torrent.bytes()).is_ok());
             metainfo(&torrent.bytes());
         }

@@ -2,38 +2,38 @@
 //!
 //! Their ids are not kept: whoever answers says who it is. The file is as untrusted as a packet.
 
-use super::bencode::{Rules, scan};
+use super::bencode::{Bytes, Lenient, Rules, scan, to_bytes};
 use super::compact::{peers_v4, peers_v6, write_compact};
 use super::limits::{MESSAGE_DEPTH, NODES_KEPT};
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
+
+/// The file: compact lists of addresses.
+#[derive(Deserialize, Serialize)]
+struct NodeCache<'a> {
+    #[serde(borrow)]
+    nodes: Lenient<Bytes<'a>>,
+    nodes6: Lenient<Bytes<'a>>,
+}
 
 /// The file's bytes.
 pub fn write_nodes(nodes: &[SocketAddr]) -> Vec<u8> {
-    let mut out = vec![b'd'];
-    for (key, v6) in [("5:nodes", false), ("6:nodes6", true)] {
+    let of_family = |v6| {
         let mut list = Vec::new();
         nodes.iter().filter(|n| n.is_ipv6() == v6).take(NODES_KEPT).for_each(|n| write_compact(*n, &mut list));
-        out.extend(format!("{key}{}:", list.len()).bytes());
-        out.extend(list);
-    }
-    out.push(b'e');
-    out
+        list
+    };
+    let (v4, v6) = (of_family(false), of_family(true));
+    to_bytes(&NodeCache { nodes: Lenient(Some(Bytes(&v4))), nodes6: Lenient(Some(Bytes(&v6))) })
 }
 
 /// The nodes of such a file; of a broken one, none.
 pub fn read_nodes(bytes: &[u8]) -> Vec<SocketAddr> {
     const RULES: Rules = Rules { depth: MESSAGE_DEPTH, tokens: 16, strict: false };
-    let mut nodes = Vec::new();
-    let Ok(scanned) = scan(bytes, &RULES) else { return nodes };
-    for (key, value) in scanned.value.pairs().into_iter().flatten() {
-        let list = value.string().unwrap_or_default();
-        match key {
-            b"nodes" => nodes.extend(peers_v4(list).take(NODES_KEPT)),
-            b"nodes6" => nodes.extend(peers_v6(list).take(NODES_KEPT)),
-            _ => {}
-        }
-    }
-    nodes
+    let Ok(scanned) = scan(bytes, &RULES) else { return Vec::new() };
+    let Ok(NodeCache { nodes, nodes6 }) = scanned.value.read() else { return Vec::new() };
+    let v4 = peers_v4(nodes.bytes().unwrap_or_default()).take(NODES_KEPT);
+    v4.chain(peers_v6(nodes6.bytes().unwrap_or_default()).take(NODES_KEPT)).collect()
 }
 
 #[cfg(test)]

@@ -6,13 +6,13 @@ use crate::units::{InfoHash, PieceHash};
 use crate::wire::bencode::BencodeError;
 use crate::wire::limits::{TORRENT_NODES, TRACKERS, WEB_SEEDS};
 use crate::wire::metainfo::Metainfo;
-use crate::wire::testing::{Torrent, dict, file, i, list, s};
+use crate::wire::testing::{SampleTorrent, dict, file, i, list, s};
 use proptest::prelude::*;
 use sha1::{Digest, Sha1};
 
 #[test]
 fn t21_unsorted_keys_are_taken_and_the_hash_is_over_the_bytes_as_written() {
-    let torrent = Torrent::single().info("a late key", i(1)).outer("z", i(1)).outer("announce", s("http://t.example/a"));
+    let torrent = SampleTorrent::single().info("a late key", i(1)).outer("z", i(1)).outer("announce", s("http://t.example/a"));
     let info = parse(&torrent).unwrap();
     assert_eq!(info.info_hash(), InfoHash(Sha1::digest(torrent.info_bytes()).into()));
     assert_eq!(&info.info().unwrap()[..], torrent.info_bytes());
@@ -22,29 +22,29 @@ fn t21_unsorted_keys_are_taken_and_the_hash_is_over_the_bytes_as_written() {
 
 #[test]
 fn t22_repeated_keys_are_refused_in_info_and_the_first_counts_outside() {
-    let twice = Torrent::single().info_again("name", s("other"));
+    let twice = SampleTorrent::single().info_again("name", s("other"));
     assert_eq!(parse(&twice).unwrap_err(), E::BadInfo(BencodeError::DuplicateKey { key: "name".into() }));
-    let torrent = Torrent::single().outer("comment", s("first")).outer("comment", s("second"));
+    let torrent = SampleTorrent::single().outer("comment", s("first")).outer("comment", s("second"));
     assert_eq!(parse(&torrent).unwrap().comment(), Some("first"));
 }
 
 #[test]
 fn t22_of_two_infos_the_first_is_parsed_and_hashed() {
-    let first = Torrent::single().info("name", s("first"));
-    let bytes = dict([("info", first.info_bytes()), ("info", Torrent::single().info_bytes())]);
+    let first = SampleTorrent::single().info("name", s("first"));
+    let bytes = dict([("info", first.info_bytes()), ("info", SampleTorrent::single().info_bytes())]);
     let info = Metainfo::parse(&bytes).unwrap();
     assert_eq!((info.name(), info.info_hash()), ("first", parse(&first).unwrap().info_hash()));
 }
 
 #[test]
 fn t23_bytes_behind_the_end_are_cut() {
-    let clean = Torrent::single().bytes();
+    let clean = SampleTorrent::single().bytes();
     let hash = Metainfo::parse(&clean).unwrap().info_hash();
     for (tail, cut) in [("\n", 0), ("\r\n", 0), ("garbage", 7), ("d4:infodee", 10)] {
         let info = Metainfo::parse(&[&clean, tail.as_bytes()].concat()).unwrap();
         assert_eq!((info.info_hash(), info.repairs().bytes_cut), (hash, cut));
     }
-    let info = [Torrent::single().info_bytes(), b"\n".to_vec()].concat();
+    let info = [SampleTorrent::single().info_bytes(), b"\n".to_vec()].concat();
     assert_eq!(Metainfo::from_info(&info, vec![], vec![]).unwrap_err(), E::BytesAfterInfo(1));
 }
 
@@ -59,7 +59,7 @@ fn t25_what_is_no_torrent_is_refused_with_a_hint() {
     assert_eq!(refused(b"d4:infole"), E::NotBencode(BencodeError::Truncated { at: 9 }));
     assert_eq!(refused(b"d4:infolee"), E::NoInfo);
     assert_eq!(refused(b"d4:info3:abce"), E::NoInfo);
-    let whole = Torrent::with_paths(&[&["a"]]).outer("announce", s("http://t.example/")).bytes();
+    let whole = SampleTorrent::with_paths(&[&["a"]]).outer("announce", s("http://t.example/")).bytes();
     for cut in 1..whole.len() {
         assert!(refused(&whole[..cut]).is_not_bencode(), "cut at {cut}");
     }
@@ -69,7 +69,7 @@ fn t25_what_is_no_torrent_is_refused_with_a_hint() {
 
 #[test]
 fn t26_optional_fields_of_the_wrong_type_are_ignored() {
-    let torrent = Torrent::single()
+    let torrent = SampleTorrent::single()
         .outer("announce", i(3))
         .outer("announce-list", s("http://t.example/"))
         .outer("comment", list([]))
@@ -82,7 +82,7 @@ fn t26_optional_fields_of_the_wrong_type_are_ignored() {
     assert!(info.web_seeds().is_empty());
     assert_eq!(info.trackers(), [["http://t.example/"]], "a lone URL in place of the list is what it means");
     let mixed = list([i(5), list([i(1), s("http://a.example/")]), s("http://b.example/")]);
-    assert_eq!(parse(&Torrent::single().outer("announce-list", mixed)).unwrap().trackers().len(), 2);
+    assert_eq!(parse(&SampleTorrent::single().outer("announce-list", mixed)).unwrap().trackers().len(), 2);
 }
 
 #[test]
@@ -99,19 +99,21 @@ fn nodes_of_the_dht_are_taken_if_they_can_be_looked_up() {
         s("x"),
     ];
     let nodes = list(good.into_iter().chain(bad));
-    let info = parse(&Torrent::single().outer("nodes", nodes)).unwrap();
+    let info = parse(&SampleTorrent::single().outer("nodes", nodes)).unwrap();
     let expected = [("router.example", 6881), ("192.0.2.1", 1), ("2001:db8::1", 65_535)];
     assert!(info.nodes().iter().map(|(host, port)| (host.as_str(), *port)).eq(expected), "{:?}", info.nodes());
     let many = list((0..1000).map(|n| node(&format!("n{n}.example"), 1)));
-    assert_eq!(parse(&Torrent::single().outer("nodes", many)).unwrap().nodes().len(), TORRENT_NODES);
+    assert_eq!(parse(&SampleTorrent::single().outer("nodes", many)).unwrap().nodes().len(), TORRENT_NODES);
 }
 
 #[test]
 fn a_file_made_of_metadata_says_the_same() {
     let urls = list([list([s("http://a.example/"), s("udp://b.example:1")]), list([s("http://c.example/")])]);
-    let full = Torrent::single().outer("announce-list", urls).outer("url-list", s("http://w.example/"));
+    let full = SampleTorrent::single().outer("announce-list", urls).outer("url-list", s("http://w.example/"));
     let nodes = list([list([s("router.example"), i(6881)])]);
-    for torrent in [full.outer("nodes", nodes), Torrent::single(), Torrent::single().outer("announce", s("http://a.example/"))] {
+    for torrent in
+        [full.outer("nodes", nodes), SampleTorrent::single(), SampleTorrent::single().outer("announce", s("http://a.example/"))]
+    {
         let info = parse(&torrent).unwrap();
         let again = Metainfo::parse(&info.to_file().unwrap()).unwrap();
         assert_eq!((again.info_hash(), again.info()), (info.info_hash(), info.info()));
@@ -121,15 +123,15 @@ fn a_file_made_of_metadata_says_the_same() {
 
 #[test]
 fn t26_needed_fields_of_the_wrong_type_are_named() {
-    assert_eq!(parse(&Torrent::single().without("length")).unwrap_err(), E::Field("length"));
-    assert_eq!(parse(&Torrent::single().info("files", s("x"))).unwrap_err(), E::Field("files"));
-    assert_eq!(parse(&Torrent::of([s("x")])).unwrap_err(), E::Field("files"));
+    assert_eq!(parse(&SampleTorrent::single().without("length")).unwrap_err(), E::Field("length"));
+    assert_eq!(parse(&SampleTorrent::single().info("files", s("x"))).unwrap_err(), E::Field("files"));
+    assert_eq!(parse(&SampleTorrent::of([s("x")])).unwrap_err(), E::Field("files"));
     let pathless = dict([("length", i(3))]);
-    assert_eq!(parse(&Torrent::of([file(&["a"], 1), pathless])).unwrap_err(), E::FileField { file: 2, field: "path" });
+    assert_eq!(parse(&SampleTorrent::of([file(&["a"], 1), pathless])).unwrap_err(), E::FileField { file: 2, field: "path" });
     let lengthless = dict([("path", list([s("x")]))]);
-    assert_eq!(parse(&Torrent::of([lengthless])).unwrap_err(), E::FileField { file: 1, field: "length" });
+    assert_eq!(parse(&SampleTorrent::of([lengthless])).unwrap_err(), E::FileField { file: 1, field: "length" });
     let mixed_path = dict([("length", i(3)), ("path", list([s("x"), i(3)]))]);
-    assert_eq!(parse(&Torrent::of([mixed_path])).unwrap_err(), E::FileField { file: 1, field: "path" });
+    assert_eq!(parse(&SampleTorrent::of([mixed_path])).unwrap_err(), E::FileField { file: 1, field: "path" });
 }
 
 #[test]
@@ -139,7 +141,7 @@ fn t27_trackers_that_must_not_be_used_are_dropped_and_counted() {
         list([s("ftp://x.example/"), s("http://x.example:0/"), s("http://x.example:99999/")]),
         list([s("http://user:password@x.example/"), s("udp://good.example:1"), s("http://good.example/a"), s("")]),
     ]);
-    let info = parse(&Torrent::single().outer("announce-list", tiers).outer("url-list", s("file:///etc"))).unwrap();
+    let info = parse(&SampleTorrent::single().outer("announce-list", tiers).outer("url-list", s("file:///etc"))).unwrap();
     assert_eq!(info.trackers(), [["http://good.example/a"], ["udp://good.example:1"]]);
     assert_eq!(info.repairs().urls_dropped, 7);
 }
@@ -147,15 +149,16 @@ fn t27_trackers_that_must_not_be_used_are_dropped_and_counted() {
 #[test]
 fn t27_ten_thousand_trackers_are_capped() {
     let urls = |kind: &'static str| (0..10_000).map(move |n| s(format!("{kind}://t{n}.example:80/a")));
-    let torrent =
-        Torrent::single().outer("announce-list", list(urls("udp").map(|url| list([url])))).outer("url-list", list(urls("http")));
+    let torrent = SampleTorrent::single()
+        .outer("announce-list", list(urls("udp").map(|url| list([url]))))
+        .outer("url-list", list(urls("http")));
     let info = parse(&torrent).unwrap();
     assert_eq!((info.trackers().len(), info.web_seeds().len()), (TRACKERS, WEB_SEEDS));
 }
 
 #[test]
 fn t27_announce_counts_only_without_a_usable_list() {
-    let announce = || Torrent::single().outer("announce", s("http://a.example/"));
+    let announce = || SampleTorrent::single().outer("announce", s("http://a.example/"));
     assert_eq!(
         parse(&announce().outer("announce-list", list([list([s("http://b.example/")])]))).unwrap().trackers(),
         [["http://b.example/"]]
@@ -167,15 +170,18 @@ fn t27_announce_counts_only_without_a_usable_list() {
 
 #[test]
 fn t28_private_is_known() {
-    assert!(parse(&Torrent::single().info("private", i(1))).unwrap().private());
-    assert!(!parse(&Torrent::single().info("private", i(0))).unwrap().private());
-    assert!(!parse(&Torrent::single().outer("private", i(1))).unwrap().private(), "BEP 27: inside info, where it is hashed");
+    assert!(parse(&SampleTorrent::single().info("private", i(1))).unwrap().private());
+    assert!(!parse(&SampleTorrent::single().info("private", i(0))).unwrap().private());
+    assert!(
+        !parse(&SampleTorrent::single().outer("private", i(1))).unwrap().private(),
+        "BEP 27: inside info, where it is hashed"
+    );
 }
 
 #[test]
 fn t30_v2_alone_gets_one_clear_sentence_and_a_hybrid_loads_as_v1() {
     let tree = dict([("name", dict([("", dict([("length", i(100)), ("pieces root", s([1; 32]))]))]))]);
-    let v2 = Torrent::single().info("file tree", tree).info("meta version", i(2));
+    let v2 = SampleTorrent::single().info("file tree", tree).info("meta version", i(2));
     assert_eq!(parse(&v2).unwrap().geometry().total(), 100);
     let alone = parse(&v2.without("pieces").without("length")).unwrap_err();
     assert_eq!(alone, E::V2Only);
@@ -184,14 +190,15 @@ fn t30_v2_alone_gets_one_clear_sentence_and_a_hybrid_loads_as_v1() {
 
 #[test]
 fn t4_text_for_people_is_fit_for_a_terminal() {
-    let info = parse(&Torrent::single().outer("comment", s("\x1b[2Jhi\n")).outer("created by", s("x".repeat(5_000)))).unwrap();
+    let info =
+        parse(&SampleTorrent::single().outer("comment", s("\x1b[2Jhi\n")).outer("created by", s("x".repeat(5_000)))).unwrap();
     assert_eq!(info.comment(), Some("[2Jhi"));
     assert!(info.created_by().unwrap().len() < 2_000);
 }
 
 #[test]
 fn m9_metadata_from_peers_passes_the_same_checks_as_a_file() {
-    let torrent = Torrent::with_paths(&[&["..", "x"]]);
+    let torrent = SampleTorrent::with_paths(&[&["..", "x"]]);
     let info =
         Metainfo::from_info(&torrent.info_bytes(), vec![vec!["http://t.example/".into()]], vec!["file:///x".into()]).unwrap();
     assert_eq!(info.files().get(0).unwrap().path_text(), "name/x");
@@ -202,14 +209,14 @@ fn m9_metadata_from_peers_passes_the_same_checks_as_a_file() {
 
 #[test]
 fn a_clone_is_a_pointer() {
-    let info = parse(&Torrent::single()).unwrap();
+    let info = parse(&SampleTorrent::single()).unwrap();
     assert!(std::sync::Arc::ptr_eq(&info.clone().info().unwrap(), &info.info().unwrap()));
     assert_eq!(size_of::<Metainfo>(), size_of::<usize>());
 }
 
 #[test]
 fn the_magnet_of_a_torrent_finds_it() {
-    let info = parse(&Torrent::single().outer("announce", s("http://t.example/a?b=c&d"))).unwrap();
+    let info = parse(&SampleTorrent::single().outer("announce", s("http://t.example/a?b=c&d"))).unwrap();
     let magnet = crate::wire::Magnet::parse(&info.magnet().to_string()).unwrap();
     assert_eq!((magnet.info_hash, magnet.name.as_deref()), (info.info_hash(), Some("name")));
     assert_eq!(magnet.trackers, ["http://t.example/a?b=c&d"]);

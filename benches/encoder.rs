@@ -1,10 +1,10 @@
-//! What planning and counting costs on the way out. Run with `cargo bench --bench outbox`.
+//! What planning and counting costs on the way out. Run with `cargo bench --bench encoder`.
 //!
 //! `upload` sends 500 blocks with a HAVE between any two, 64 KiB at a time, as a socket of middling appetite takes them.
 
 use divan::{Bencher, counter::ItemsCount};
 use rill::units::Geometry;
-use rill::wire::{Message, Outbox, Plan};
+use rill::wire::{Encoder, Message, WritePlan};
 
 fn main() {
     divan::main();
@@ -14,9 +14,9 @@ fn main() {
 fn upload(bencher: Bencher<'_, '_>) {
     let g = Geometry::new(1 << 30, 1 << 20).expect("a geometry");
     let spans: Vec<_> = (0..500).map(|n| g.block(g.piece(n / 64).expect("a piece"), n % 64)).collect();
-    let mut plan = Plan::default();
+    let mut plan = WritePlan::default();
     bencher.counter(ItemsCount::new(500usize)).bench_local(|| {
-        let mut o = Outbox::default();
+        let mut o = Encoder::default();
         for (n, span) in spans.iter().enumerate() {
             o.push_block(*span);
             o.push(&Message::Have { piece: n as u32 });

@@ -4,10 +4,10 @@
 //! mention stays. Numbers out of range are as good as absent, so garbage can switch nothing on. It is read in place by
 //! the scanner: no allocation but for the client's name.
 
-use super::bencode::{BencodeError, Rules, Value, scan};
+use super::bencode::{BencodeError, Bytes, Lenient, Rules, scan, to_bytes};
 use super::limits::{CLIENT_CHARS, EXTENDED_TOKENS, MESSAGE_DEPTH, METADATA_BYTES, REQQ};
 use super::printable;
-use bendy::encoding::{Error as EncodeError, SingleItemEncoder, ToBencode};
+use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
 /// The message id of the handshake itself, inside extension messages.
@@ -27,11 +27,6 @@ pub struct ExtensionIds {
 impl ExtensionIds {
     /// The ids under which rill wants to be spoken to.
     pub const OURS: ExtensionIds = ExtensionIds { ut_metadata: 1, ut_pex: 2, lt_donthave: 3 };
-
-    /// In ascending order of their names, as they are written.
-    fn named(&self) -> [(&'static str, u8); 3] {
-        [("lt_donthave", self.lt_donthave), ("ut_metadata", self.ut_metadata), ("ut_pex", self.ut_pex)]
-    }
 }
 
 /// What one side says in its handshake.
@@ -55,9 +50,34 @@ pub struct ExtendedHandshake {
 
 impl ExtendedHandshake {
     /// The payload after the handshake's id. Worth keeping: one encoding serves many peers.
-    #[expect(clippy::expect_used, reason = "what is said here does not depend on anybody's bytes")]
     pub fn encode(&self) -> Vec<u8> {
-        self.to_bencode().expect("keys are in order and of known depth")
+        let spoken = |id: u8| Lenient(Some(id).filter(|id| *id != 0));
+        let ExtensionIds { ut_metadata, ut_pex, lt_donthave } = self.ids;
+        let (v4, v6);
+        let your_ip = match self.your_ip {
+            Some(IpAddr::V4(ip)) => {
+                v4 = ip.octets();
+                Some(&v4[..])
+            }
+            Some(IpAddr::V6(ip)) => {
+                v6 = ip.octets();
+                Some(&v6[..])
+            }
+            None => None,
+        };
+        to_bytes(&HandshakeDictionary {
+            m: Lenient(Some(IdDictionary {
+                lt_donthave: spoken(lt_donthave),
+                ut_metadata: spoken(ut_metadata),
+                ut_pex: spoken(ut_pex),
+            })),
+            metadata_size: self.metadata_size.map(|size| Lenient(Some(size))),
+            p: self.port.map(|port| Lenient(Some(port))),
+            reqq: self.reqq.map(|reqq| Lenient(Some(i64::from(reqq)))),
+            upload_only: self.upload_only.map(|flag| Lenient(Some(i64::from(flag)))),
+            v: self.client.as_ref().map(|client| Lenient(Some(Bytes(client.as_bytes())))),
+            yourip: your_ip.map(|ip| Lenient(Some(Bytes(ip)))),
+        })
     }
 
     /// Reads a peer's first handshake.
@@ -70,77 +90,65 @@ impl ExtendedHandshake {
     /// Takes over what a handshake says; on an error nothing has changed. Not a dictionary: says nothing.
     pub fn update(&mut self, payload: &[u8]) -> Result<(), BencodeError> {
         const RULES: Rules = Rules { depth: MESSAGE_DEPTH, tokens: EXTENDED_TOKENS, strict: false };
-        for (key, value) in scan(payload, &RULES)?.value.pairs().into_iter().flatten() {
-            self.take(key, value);
+        if let Ok(said) = scan(payload, &RULES)?.value.read() {
+            self.take(said);
         }
         Ok(())
     }
 
-    fn take(&mut self, key: &[u8], value: Value<'_>) {
-        match key {
-            b"m" => value.pairs().into_iter().flatten().for_each(|(name, id)| self.take_id(name, id)),
-            b"v" => self.client = value.string().map(|v| printable(v, CLIENT_CHARS)).filter(|v| !v.is_empty()),
-            b"p" => self.port = value.int().and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0),
-            b"reqq" => self.reqq = value.int().filter(|n| *n >= 0).map(|n| n.clamp(1, i64::from(REQQ)) as u32),
-            b"metadata_size" => {
-                let size = value.int().and_then(|size| u32::try_from(size).ok());
-                self.metadata_size = size.filter(|size| (1..=METADATA_BYTES).contains(size));
+    fn take(&mut self, said: HandshakeDictionary<'_>) {
+        if let Some(m) = said.m.0 {
+            let ids = &mut self.ids;
+            let slots = [&mut ids.lt_donthave, &mut ids.ut_metadata, &mut ids.ut_pex];
+            for (slot, id) in slots.into_iter().zip([m.lt_donthave, m.ut_metadata, m.ut_pex]) {
+                *slot = id.0.unwrap_or(*slot);
             }
-            b"upload_only" => self.upload_only = value.int().map(|flag| flag != 0),
-            b"yourip" => self.your_ip = value.string().and_then(ip),
-            _ => {}
         }
-    }
-
-    fn take_id(&mut self, name: &[u8], id: Value<'_>) {
-        let Some(id) = id.int().and_then(|id| u8::try_from(id).ok()) else { return };
-        match name {
-            b"ut_metadata" => self.ids.ut_metadata = id,
-            b"ut_pex" => self.ids.ut_pex = id,
-            b"lt_donthave" => self.ids.lt_donthave = id,
-            _ => {}
+        if let Some(client) = said.v {
+            self.client = client.bytes().map(|v| printable(v, CLIENT_CHARS)).filter(|v| !v.is_empty());
+        }
+        if let Some(port) = said.p {
+            self.port = port.0.filter(|port| *port != 0);
+        }
+        if let Some(reqq) = said.reqq {
+            self.reqq = reqq.0.filter(|n| *n >= 0).map(|n| n.clamp(1, i64::from(REQQ)) as u32);
+        }
+        if let Some(size) = said.metadata_size {
+            self.metadata_size = size.0.filter(|size| (1..=METADATA_BYTES).contains(size));
+        }
+        if let Some(flag) = said.upload_only {
+            self.upload_only = flag.0.map(|flag| flag != 0);
+        }
+        if let Some(ip) = said.yourip {
+            self.your_ip = ip.bytes().and_then(ip_from_bytes);
         }
     }
 }
 
-fn ip(bytes: &[u8]) -> Option<IpAddr> {
+/// A handshake as it is written. A key that is there with an unusable value takes back what was said before, except below `m`.
+#[derive(Deserialize, Serialize)]
+struct HandshakeDictionary<'a> {
+    m: Lenient<IdDictionary>,
+    metadata_size: Option<Lenient<u32>>,
+    p: Option<Lenient<u16>>,
+    reqq: Option<Lenient<i64>>,
+    upload_only: Option<Lenient<i64>>,
+    #[serde(borrow)]
+    v: Option<Lenient<Bytes<'a>>>,
+    yourip: Option<Lenient<Bytes<'a>>>,
+}
+
+/// The message ids by the names of their extensions.
+#[derive(Deserialize, Serialize)]
+struct IdDictionary {
+    lt_donthave: Lenient<u8>,
+    ut_metadata: Lenient<u8>,
+    ut_pex: Lenient<u8>,
+}
+
+fn ip_from_bytes(bytes: &[u8]) -> Option<IpAddr> {
     let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
     v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok().map(|ip| ip.to_canonical())
-}
-
-impl ToBencode for ExtendedHandshake {
-    const MAX_DEPTH: usize = 2;
-
-    fn encode(&self, encoder: SingleItemEncoder<'_>) -> Result<(), EncodeError> {
-        encoder.emit_dict(|mut e| {
-            e.emit_pair_with(b"m", |e| {
-                e.emit_dict(|mut m| {
-                    let spoken = self.ids.named().into_iter().filter(|(_, id)| *id != 0);
-                    spoken.into_iter().try_for_each(|(name, id)| m.emit_pair(name.as_bytes(), id))
-                })
-            })?;
-            if let Some(size) = self.metadata_size {
-                e.emit_pair(b"metadata_size", size)?;
-            }
-            if let Some(port) = self.port {
-                e.emit_pair(b"p", port)?;
-            }
-            if let Some(reqq) = self.reqq {
-                e.emit_pair(b"reqq", reqq)?;
-            }
-            if let Some(flag) = self.upload_only {
-                e.emit_pair(b"upload_only", u8::from(flag))?;
-            }
-            if let Some(client) = &self.client {
-                e.emit_pair(b"v", client)?;
-            }
-            match self.your_ip {
-                Some(IpAddr::V4(ip)) => e.emit_pair_with(b"yourip", |e| e.emit_bytes(&ip.octets())),
-                Some(IpAddr::V6(ip)) => e.emit_pair_with(b"yourip", |e| e.emit_bytes(&ip.octets())),
-                None => Ok(()),
-            }
-        })
-    }
 }
 
 #[cfg(test)]

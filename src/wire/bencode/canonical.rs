@@ -1,0 +1,150 @@
+//! The same value, written as bendy wants it: keys ascending and unrepeated, numbers plain.
+//!
+//! Nothing is copied unless it must be. Recursion here is bounded by the scanner's depth limit.
+
+use super::{BencodeError, Bytes, Scanned, Value};
+use std::borrow::Cow;
+
+/// A value in canonical form.
+#[derive(Debug)]
+pub struct Canonical<'a>(Cow<'a, [u8]>);
+
+impl Canonical<'_> {
+    /// The value.
+    pub fn value(&self) -> Value<'_> {
+        Value::checked(&self.0)
+    }
+}
+
+/// A scanned value, put in order where it is not. Of a repeated key the first value counts.
+pub fn canonicalize<'a>(scanned: &Scanned<'a>) -> Canonical<'a> {
+    let raw = scanned.value.raw();
+    if scanned.is_canonical {
+        return Canonical(Cow::Borrowed(raw));
+    }
+    let mut out = Vec::with_capacity(raw.len());
+    write(scanned.value, &mut out);
+    Canonical(Cow::Owned(out))
+}
+
+/// An error if a dictionary anywhere in the value has a key twice. Costs nothing if the keys are in order, because then the scanner
+/// has seen that they differ.
+pub fn refuse_repeated_keys(scanned: &Scanned<'_>) -> Result<(), BencodeError> {
+    if scanned.is_canonical { Ok(()) } else { refuse_repeated(scanned.value) }
+}
+
+fn refuse_repeated(value: Value<'_>) -> Result<(), BencodeError> {
+    if value.is_dict() {
+        let mut previous = None;
+        for (key, value) in sorted(value) {
+            if previous == Some(key) {
+                return Err(BencodeError::duplicate(key));
+            }
+            previous = Some(key);
+            refuse_repeated(value)?;
+        }
+        Ok(())
+    } else {
+        value.items().into_iter().flatten().try_for_each(refuse_repeated)
+    }
+}
+
+/// The pairs of a dictionary by their keys; equal keys stay in the order written.
+fn sorted(dictionary: Value<'_>) -> Vec<(&[u8], Value<'_>)> {
+    let mut pairs: Vec<_> = dictionary.pairs().into_iter().flatten().collect();
+    pairs.sort_by_key(|(key, _)| *key);
+    pairs
+}
+
+fn write(value: Value<'_>, out: &mut Vec<u8>) {
+    if value.is_dict() {
+        out.push(b'd');
+        let mut previous = None;
+        for (key, value) in sorted(value) {
+            if previous != Some(key) {
+                previous = Some(key);
+                write_string(key, out);
+                write(value, out);
+            }
+        }
+        out.push(b'e');
+    } else if let Some(items) = value.items() {
+        out.push(b'l');
+        items.for_each(|item| write(item, out));
+        out.push(b'e');
+    } else if let Some(text) = value.string() {
+        write_string(text, out);
+    } else {
+        write_integer(value.digits().unwrap_or_default(), out);
+    }
+}
+
+fn write_string(text: &[u8], out: &mut Vec<u8>) {
+    super::write(&Bytes(text), out);
+}
+
+fn write_integer(written: &[u8], out: &mut Vec<u8>) {
+    let (negative, digits) = match written {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] | digits => (false, digits),
+    };
+    let significant = digits.iter().position(|d| *d != b'0').and_then(|zeros| digits.get(zeros..));
+    let digits = significant.unwrap_or(b"0");
+    out.push(b'i');
+    if negative && digits != b"0" {
+        out.push(b'-');
+    }
+    out.extend_from_slice(digits);
+    out.push(b'e');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::bencode::{Rules, scan};
+    use proptest::prelude::*;
+
+    const LOOSE: Rules = Rules { depth: 32, tokens: 10_000, strict: false };
+    const STRICT: Rules = Rules { strict: true, ..LOOSE };
+
+    fn tidied(text: &str) -> String {
+        String::from_utf8(canonicalize(&scan(text.as_bytes(), &LOOSE).unwrap()).value().raw().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn disorder_is_put_in_order_at_every_level() {
+        assert_eq!(tidied("d1:bl05:hellod1:zi-0e1:yi+07eee1:ai00ee"), "d1:ai0e1:bl5:hellod1:yi7e1:zi0eeee");
+    }
+
+    #[test]
+    fn of_repeated_keys_the_first_counts() {
+        assert_eq!(tidied("d1:bi1e1:ai2e1:bi3ee"), "d1:ai2e1:bi1ee");
+    }
+
+    #[test]
+    fn a_repeated_key_far_from_its_twin_is_found_too() {
+        for text in ["d1:bi1e1:ai2e1:bi3ee", "d1:blld1:bi1e1:ai2e1:bi3eeee1:ai1ee"] {
+            let scanned = scan(text.as_bytes(), &STRICT).unwrap();
+            let refused = refuse_repeated_keys(&scanned).unwrap_err();
+            assert!(matches!(refused, BencodeError::DuplicateKey { key } if key == "b"), "{text}");
+        }
+        assert_eq!(refuse_repeated_keys(&scan(b"ld1:bi1e1:ai2eed1:bi1e1:ai2eee", &STRICT).unwrap()), Ok(()));
+    }
+
+    #[test]
+    fn what_is_in_order_is_not_copied() {
+        assert!(matches!(canonicalize(&scan(b"d1:ai1ee", &LOOSE).unwrap()), Canonical(Cow::Borrowed(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_scanner_takes_bendy_reads_after_tidying(bytes in proptest::collection::vec(
+            prop_oneof![Just(b'd'), Just(b'l'), Just(b'e'), Just(b'i'), Just(b'1'), Just(b'0'), Just(b':'), Just(b'-'), Just(b'a')], 0..64)) {
+            if let Ok(scanned) = scan(&bytes, &LOOSE) {
+                let tidy = canonicalize(&scanned);
+                let tokens: Result<Vec<_>, _> = bendy::decoding::Decoder::new(tidy.value().raw()).with_max_depth(32).tokens().collect();
+                prop_assert!(tokens.is_ok(), "{:?} -> {:?}", bytes, tidy);
+            }
+        }
+    }
+}
