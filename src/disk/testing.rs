@@ -8,7 +8,7 @@ use super::torrent_files::TorrentFiles;
 use super::{Access, DiskEvent, Load, OpenTorrent, OpenedTorrent, StorageMode, Store, StoreConfig, Target};
 use crate::engine::HashVerdict;
 use crate::units::{Bitfield, BlockSpan, Geometry, InfoHash, PieceIndex, Rng, SlotMap, TorrentKey};
-use crate::wire::{Files, FilesBuilder, Marks};
+use crate::wire::{FileAttributes, Files, FilesBuilder};
 use sha1::{Digest, Sha1};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -40,7 +40,9 @@ pub struct TestDisk {
 fn files_of(shape: &[(&str, u64)]) -> Files {
     let mut files = FilesBuilder::default();
     for (path, length) in shape {
-        files.push(path.split('/'), *length, Marks { pad: path.starts_with(".pad"), ..Marks::default() }).unwrap();
+        files
+            .push(path.split('/'), *length, FileAttributes { pad: path.starts_with(".pad"), ..FileAttributes::default() })
+            .unwrap();
     }
     files.finish()
 }

@@ -13,15 +13,15 @@ pub(super) fn choke_round(turn: &mut Turn<'_>, t: &mut Torrent, connections: &mu
     let (mut served, mut waiting_for_requests) = (0, 0);
     for key in &t.peers {
         if let Some(c) = connections.get_mut(*key).filter(|c| turn.now.since(c.peer.source.last_in) >= limits::CHOKE_ROUND) {
-            c.decoder.rest();
-            c.peer.wire.outbox.rest();
+            c.decoder.release_memory();
+            c.peer.wire.encoder.release_memory();
         }
     }
     for peer in &t.peers {
         let Some(Connection { peer, .. }) = connections.get(*peer).filter(|c| c.peer.wire.they_want) else { continue };
         if !peer.wire.we_choke {
             served += 1;
-            waiting_for_requests += usize::from(peer.wire.outbox.blocks() == 0);
+            waiting_for_requests += usize::from(peer.wire.encoder.blocks() == 0);
         }
         candidates.push(ChokeCandidate {
             peer: peer.source.key,

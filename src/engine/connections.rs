@@ -129,7 +129,7 @@ impl Swarms {
         let EngineConfig { peer_id, policy, .. } = turn.config;
         let dht = dht_port.is_some() && t.allows(Origin::Dht);
         let ours = Handshake { info_hash: t.info_hash, peer_id: *peer_id, fast: policy.fast, extended: true, dht };
-        c.peer.wire.outbox.push_bytes(&ours.to_bytes());
+        c.peer.wire.encoder.push_bytes(&ours.to_bytes());
         c.peer.flush(turn.out);
     }
 

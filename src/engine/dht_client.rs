@@ -20,7 +20,7 @@ use super::torrent::Torrent;
 use super::turn::Turn;
 use crate::units::{InfoHash, Instant};
 use crate::wire::SwarmCounts;
-use crate::wire::compact::file_can_tell_of;
+use crate::wire::compact::torrent_may_name;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -188,7 +188,7 @@ impl DhtClient {
                 NodeRole::Router => self.dht.add_router(turn.now, *addr),
                 NodeRole::Node => self.dht.add_node(turn.now, *addr, &mut self.out),
                 NodeRole::OfFile => {
-                    if file_can_tell_of(addr.ip()) || (self.on_loopback && addr.ip().is_loopback()) {
+                    if torrent_may_name(addr.ip()) || (self.on_loopback && addr.ip().is_loopback()) {
                         self.dht.add_node(turn.now, *addr, &mut self.out);
                     }
                 }

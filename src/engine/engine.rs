@@ -21,7 +21,7 @@ use super::torrent::Picker;
 use super::tracker_client::TrackerClient;
 use super::turn::Context;
 use crate::units::{Bitfield, Instant, Origin, PeerKey, PieceIndex, TorrentKey};
-use crate::wire::Plan;
+use crate::wire::WritePlan;
 use std::net::SocketAddr;
 
 /// The decisions. See the [module](super) for the rules.
@@ -194,7 +194,7 @@ impl Engine {
 
     /// Appends to `plan` what to write next, with at most `payload_budget` bytes of payload. Changes nothing, except that the next
     /// message pushes another [`Action::Flush`](super::Action::Flush).
-    pub fn plan(&mut self, key: PeerKey, payload_budget: usize, plan: &mut Plan) {
+    pub fn plan(&mut self, key: PeerKey, payload_budget: usize, plan: &mut WritePlan) {
         self.swarms.plan(key, payload_budget, plan);
     }
 

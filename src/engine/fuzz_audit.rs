@@ -21,12 +21,12 @@ impl Engine {
             );
             assert!(policy.fast || !p.wire.fast, "a peer speaks the Fast extension with us and we do not");
             assert!(policy.snub_after.is_some() || !p.source.requests.is_snubbed(), "a snubber where there are none");
-            assert!(p.wire.outbox.blocks() <= limits::REQQ_OURS_BLOCKS && p.source.suggested.len() <= limits::SUGGESTED_PIECES);
+            assert!(p.wire.encoder.blocks() <= limits::REQQ_OURS_BLOCKS && p.source.suggested.len() <= limits::SUGGESTED_PIECES);
             assert!(
                 p.source.fast_to_us.len() <= limits::ALLOWED_FAST_REMEMBERED
                     && p.wire.fast_to_them.len() <= limits::ALLOWED_FAST_PIECES
             );
-            assert!(p.wire.outbox.control_bytes() <= 2 * limits::OUTBOX_CONTROL_BYTES);
+            assert!(p.wire.encoder.control_bytes() <= 2 * limits::OUTBOX_CONTROL_BYTES);
         }
         for (key, t) in self.swarms.torrents.iter() {
             let named = |p: &PeerKey| self.swarms.connections.get(*p).is_some_and(|c| c.peer.source.torrent == Some(key));
@@ -38,7 +38,7 @@ impl Engine {
             let receives = |r: &Reading, b: BlockSpan| matches!(r, Reading::Block { block, .. } if *block == b);
             let served = up.iter().filter(|p| !p.wire.we_choke).count();
             assert!(served <= policy.most_slots() + usize::from(policy.optimistic && policy.serves()), "{served} are served");
-            assert!(policy.serves() || up.iter().all(|p| p.wire.fast_to_them.is_empty() && p.wire.outbox.blocks() == 0));
+            assert!(policy.serves() || up.iter().all(|p| p.wire.fast_to_them.is_empty() && p.wire.encoder.blocks() == 0));
             t.pieces.audit(
                 policy.endgame.holders(),
                 |b| up.iter().filter(|p| p.source.requests.owes(b)).count(),

@@ -14,7 +14,7 @@ use super::timers::Timer;
 use super::torrent::Torrent;
 use super::turn::Turn;
 use crate::units::{InfoHash, Instant, Origin, Rng, SlotMap, TorrentKey};
-use crate::wire::lsd::{Group, HASHES_A_CALL, parse_call, write_call};
+use crate::wire::lsd::{Group, HASHES_PER_ANNOUNCE, parse_announce, write_announce};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -56,7 +56,7 @@ impl Lsd {
         due.sort_unstable();
         let mut rest = &due[..];
         while rest.first().is_some_and(|(at, ..)| *at <= turn.now) && self.may_send_at() <= turn.now {
-            let ready = rest.iter().take(HASHES_A_CALL).take_while(|(at, ..)| *at <= turn.now).count();
+            let ready = rest.iter().take(HASHES_PER_ANNOUNCE).take_while(|(at, ..)| *at <= turn.now).count();
             let (packet, later) = rest.split_at(ready);
             self.send(turn, packet);
             rest = later;
@@ -71,7 +71,7 @@ impl Lsd {
     fn send(&mut self, turn: &mut Turn<'_>, torrents: &[(Instant, TorrentKey, InfoHash)]) {
         let hashes: Vec<InfoHash> = torrents.iter().map(|(.., hash)| *hash).collect();
         for group in Group::BOTH {
-            let bytes = write_call(group, turn.config.port, &hashes, self.cookie);
+            let bytes = write_announce(group, turn.config.port, &hashes, self.cookie);
             turn.out.push(Action::Multicast { group, bytes });
         }
         self.announced.extend(torrents.iter().map(|(_, key, _)| (*key, turn.now)));
@@ -86,7 +86,7 @@ impl Lsd {
 
     /// Reads a packet that came to one of the groups; `None` if it is not an announcement of another client.
     pub fn parse(&self, from: SocketAddr, packet: &[u8]) -> Option<Announcement> {
-        let call = parse_call(packet).filter(|call| call.cookie != Some(self.cookie))?;
+        let call = parse_announce(packet).filter(|call| call.cookie != Some(self.cookie))?;
         // A link-local address is reached only with the zone that it came from: change the port alone.
         let mut addr = from;
         addr.set_port(call.port);

@@ -78,7 +78,7 @@ pub(super) fn on_message(
         Message::Request(raw) => on_request(turn, t, peer, raw)?,
         Message::Cancel(raw) => {
             let span = t.pieces.geometry().span(raw.piece, raw.begin, raw.len).ok();
-            if let Some(span) = span.filter(|s| peer.wire.outbox.take_back(*s)) {
+            if let Some(span) = span.filter(|s| peer.wire.encoder.take_back(*s)) {
                 if peer.wire.fast {
                     peer.say(&Message::Reject(span.into()), turn.out);
                 }
@@ -174,14 +174,14 @@ fn on_request(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, raw: RawSpa
             return Err(ProtocolViolation::FastAbuse(limits::ALLOWED_FAST_TIMES + 1).into());
         }
     }
-    if peer.wire.outbox.contains(span) {
+    if peer.wire.encoder.contains(span) {
         return Ok(());
     }
-    if peer.wire.outbox.blocks() >= limits::REQQ_OURS_BLOCKS {
+    if peer.wire.encoder.blocks() >= limits::REQQ_OURS_BLOCKS {
         reject(turn, peer, raw);
         return Ok(());
     }
-    peer.wire.outbox.push_block(span);
+    peer.wire.encoder.push_block(span);
     peer.flush(turn.out);
     Ok(())
 }
@@ -201,7 +201,7 @@ fn reject(turn: &mut Turn<'_>, peer: &mut Peer, raw: RawSpan) {
 
 fn count_invalid(peer: &mut Peer, last: RawSpan) -> Result<(), DisconnectReason> {
     peer.wire.invalid_requests += 1;
-    let waiting = peer.wire.outbox.control_bytes();
+    let waiting = peer.wire.encoder.control_bytes();
     match peer.wire.invalid_requests {
         _ if waiting > limits::OUTBOX_CONTROL_BYTES => Err(ProtocolViolation::NotReading(waiting).into()),
         count if count >= limits::INVALID_REQUESTS => Err(ProtocolViolation::InvalidRequests { count, last }.into()),

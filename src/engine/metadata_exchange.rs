@@ -23,7 +23,7 @@ pub(super) fn on_metadata_message(turn: &mut Turn<'_>, t: &mut Torrent, peer: &m
     match message {
         MetadataMessage::Request { piece } => {
             let total_size = t.metadata.len().unwrap_or(0);
-            let room = peer.wire.outbox.control_bytes() < limits::OUTBOX_STOP_READING_BYTES;
+            let room = peer.wire.encoder.control_bytes() < limits::OUTBOX_STOP_READING_BYTES;
             let answer = match t.metadata.piece(piece).filter(|_| room) {
                 Some(bytes) => MetadataMessage::Data { piece, total_size, bytes },
                 None => MetadataMessage::Reject { piece },

@@ -15,7 +15,7 @@ use super::timers::Timer;
 use super::torrent::{PexPeer, Torrent};
 use super::turn::Turn;
 use crate::units::{Instant, Origin};
-use crate::wire::compact::{can_tell_of, is_local};
+use crate::wire::compact::{is_local, may_name};
 use crate::wire::{Message, PEX_REACHABLE, PEX_SEED, PexMessage, write_pex};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -60,7 +60,7 @@ pub(super) fn on_pex(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, payl
     let Some(message) = PexMessage::parse(payload) else { return };
     let mut hosts = BTreeSet::new();
     let mut new = false;
-    for (addr, flags) in message.added().filter(|(addr, _)| can_tell_of(peer.source.addr.ip(), addr.ip())) {
+    for (addr, flags) in message.added().filter(|(addr, _)| may_name(peer.source.addr.ip(), addr.ip())) {
         // One host at many ports is a way to make us knock at all of them.
         let first = hosts.insert(addr.ip()) || is_local(addr.ip());
         if first && !(t.is_upload_only() && flags & PEX_SEED != 0) {
@@ -96,7 +96,7 @@ pub(super) fn send(turn: &mut Turn<'_>, t: &Torrent, connections: &mut Connectio
         if t.pex_log.has_news(&heard) {
             next = next.min(heard.not_before.max(turn.now + limits::PEX_FIRST_DELAY));
         }
-        let (id, waiting) = (peer.wire.extensions.ut_pex, peer.wire.outbox.control_bytes());
+        let (id, waiting) = (peer.wire.extensions.ut_pex, peer.wire.encoder.control_bytes());
         let Some(Connection { peer, .. }) = connections.get_mut(peer.source.key) else { continue };
         peer.wire.pex_cursor = heard;
         if !news.is_empty() && waiting < limits::OUTBOX_STOP_READING_BYTES {

@@ -94,7 +94,7 @@ impl Swarms {
             let Some(Connection { peer, .. }) = self.connections.get_mut(key).filter(|c| c.peer.wire.phase == Phase::Up) else {
                 continue;
             };
-            let waiting = peer.wire.outbox.control_bytes();
+            let waiting = peer.wire.encoder.control_bytes();
             if peer.source.has.has(piece) {
                 peer.source.wanted_pieces = peer.source.wanted_pieces.saturating_sub(1);
                 peer.set_we_want(turn.now, peer.source.wanted_pieces > 0, turn.out);

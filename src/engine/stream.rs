@@ -21,7 +21,7 @@ use super::swarms::Swarms;
 use super::torrent::{Stage, Torrent};
 use super::turn::Turn;
 use crate::units::{BLOCK_LEN, BlockSpan, PeerKey, TorrentKey};
-use crate::wire::{Frame, Message, Plan, RawSpan};
+use crate::wire::{Frame, Message, RawSpan, WritePlan};
 
 /// Where the next bytes of a stream belong.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl Swarms {
     pub(super) fn want(&mut self, key: PeerKey) -> Want<'_> {
         let Some(Connection { decoder, peer }) = self.connections.get_mut(key) else { return Want::Gone };
         peer.source.read_paused = false;
-        if peer.wire.outbox.control_bytes() > limits::OUTBOX_STOP_READING_BYTES {
+        if peer.wire.encoder.control_bytes() > limits::OUTBOX_STOP_READING_BYTES {
             peer.source.read_paused = true;
             return Want::Pause;
         }
@@ -186,7 +186,7 @@ impl Swarms {
         }
         // With no block requested on either side the connection may be silent for long: give buffers back.
         if let Some(c) =
-            self.connections.get_mut(key).filter(|c| c.peer.source.requests.in_flight() == 0 && c.peer.wire.outbox.blocks() == 0)
+            self.connections.get_mut(key).filter(|c| c.peer.source.requests.in_flight() == 0 && c.peer.wire.encoder.blocks() == 0)
         {
             c.decoder.release_memory();
         }
@@ -238,23 +238,23 @@ impl Swarms {
     // ---- writing --------------------------------------------------------------------------------------------------
 
     /// See [`Engine::plan`](super::Engine::plan).
-    pub(super) fn plan(&mut self, key: PeerKey, payload_budget: usize, plan: &mut Plan) {
+    pub(super) fn plan(&mut self, key: PeerKey, payload_budget: usize, plan: &mut WritePlan) {
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
         peer.flushing();
         let torrent = peer.source.torrent.and_then(|t| self.torrents.get(t)).map_or(u64::MAX, |t| t.up.allowance());
         let allowance = usize::try_from(self.up.allowance().min(torrent)).unwrap_or(usize::MAX);
-        peer.wire.upload_throttled = allowance < payload_budget && peer.wire.outbox.blocks() > 0;
-        peer.wire.outbox.plan(payload_budget.min(allowance), plan);
+        peer.wire.upload_throttled = allowance < payload_budget && peer.wire.encoder.blocks() > 0;
+        peer.wire.encoder.plan(payload_budget.min(allowance), plan);
     }
 
     /// See [`Engine::sent`](super::Engine::sent).
     pub(super) fn sent(&mut self, turn: &mut Turn<'_>, key: PeerKey, n: usize) {
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
-        let was_stuck = peer.wire.outbox.control_bytes() > limits::OUTBOX_STOP_READING_BYTES;
-        let sent = peer.wire.outbox.sent(n);
+        let was_stuck = peer.wire.encoder.control_bytes() > limits::OUTBOX_STOP_READING_BYTES;
+        let sent = peer.wire.encoder.sent(n);
         let more_to_say = peer.wire.they_want && !peer.wire.we_choke || peer.source.requests.in_flight() > 0;
         if !more_to_say {
-            peer.wire.outbox.rest();
+            peer.wire.encoder.release_memory();
         }
         peer.wire.last_out = turn.now;
         if sent.payload > 0 {

@@ -41,9 +41,9 @@ impl Session {
     /// [`StartError`]: no port is free, or the system refuses threads, descriptors or memory.
     pub fn start(config: Config) -> Result<Session, StartError> {
         let (commands, inbox) = channel();
-        let (encoder, events) = channel();
+        let (event_sender, events) = channel();
         let state_dir = config.state_dir.clone();
-        let event_loop = EventLoop::new(config, inbox, encoder.clone())?;
+        let event_loop = EventLoop::new(config, inbox, event_sender.clone())?;
         let (waker, port) = (event_loop.waker(), event_loop.port());
         let thread = std::thread::Builder::new().name("rill-loop".into()).spawn(move || {
             let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| event_loop.run()));
@@ -53,7 +53,7 @@ impl Session {
                 Err(_) => "a bug in rill".to_string(),
             };
             // If nobody listens, nobody wants to know.
-            let _ = encoder.send(Event::Died { reason });
+            let _ = event_sender.send(Event::Died { reason });
             false
         })?;
         Ok(Session { commands, events, waker, thread: Some(thread), next_id: Mutex::new(1), port, state_dir })

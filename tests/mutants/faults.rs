@@ -59,7 +59,12 @@ pub const FAULTS: &[Fault] = &[
         new: "HashVerdict::Bad { .. } => self.on_good(turn, key, piece, None),",
     },
     // ---- what is asked
-    Fault { what: "who chokes us is asked all the same", file: "engine/messages.rs", old: "peer.source.they_choke = true;", new: "" },
+    Fault {
+        what: "who chokes us is asked all the same",
+        file: "engine/messages.rs",
+        old: "peer.source.they_choke = true;",
+        new: "",
+    },
     Fault {
         what: "what a peer owed when it choked us stays owed",
         file: "engine/messages.rs",
@@ -162,8 +167,8 @@ pub const FAULTS: &[Fault] = &[
     Fault {
         what: "the upload limit is ignored",
         file: "engine/stream.rs",
-        old: "peer.wire.outbox.plan(payload_budget.min(allowance), plan);",
-        new: "peer.wire.outbox.plan(payload_budget, plan);",
+        old: "peer.wire.encoder.plan(payload_budget.min(allowance), plan);",
+        new: "peer.wire.encoder.plan(payload_budget, plan);",
     },
     Fault {
         what: "the download limit is ignored",

@@ -177,7 +177,7 @@ pub struct Wire {
     /// When either side last wanted a piece.
     pub last_wanted: Instant,
     /// Messages and blocks to send.
-    pub outbox: Outbox,
+    pub encoder: Encoder,
     flush_queued: bool,
     /// An upload limit keeps its blocks back.
     pub upload_throttled: bool,
@@ -231,7 +231,7 @@ impl Wire {
             since: now,
             last_out: now,
             last_wanted: now,
-            outbox: Outbox::default(),
+            encoder: Encoder::default(),
             flush_queued: false,
             upload_throttled: false,
             id: None,
@@ -282,7 +282,7 @@ impl Peer {
 
     /// Sends a message.
     pub fn say(&mut self, message: &Message<'_>, out: &mut Actions) {
-        self.wire.outbox.push(message);
+        self.wire.encoder.push(message);
         self.flush(out);
     }
 
@@ -323,7 +323,7 @@ impl Peer {
         self.wire.sent_since_change = 0;
         self.say(if choke { &Message::Choke } else { &Message::Unchoke }, out);
         if choke {
-            for span in self.wire.outbox.take_back_all() {
+            for span in self.wire.encoder.take_back_all() {
                 if self.wire.fast {
                     self.say(&Message::Reject(span.into()), out);
                 }
@@ -346,7 +346,7 @@ impl Peer {
 
     /// Whether it is our limit or our disk that keeps us from reading, and not its own refusal to read.
     pub fn is_held_back(&self) -> bool {
-        self.source.read_paused && self.wire.outbox.control_bytes() <= limits::OUTBOX_STOP_READING_BYTES
+        self.source.read_paused && self.wire.encoder.control_bytes() <= limits::OUTBOX_STOP_READING_BYTES
     }
 
     /// When nobody will have wanted anything for too long.

@@ -121,7 +121,8 @@ impl World {
             self.engine.plan(p, 64 * 1024, &mut plan);
             let mut bytes = Vec::new();
             let Some(crate::engine::peer::Connection { peer, .. }) = self.engine.swarms.connections.get(p) else { return };
-            let spans = plan.parts.iter().filter_map(|part| if let Part::Payload(span) = part { Some(*span) } else { None });
+            let spans =
+                plan.segments.iter().filter_map(|part| if let Segment::Payload(span) = part { Some(*span) } else { None });
             // The first may be the rest of a block that had begun before the choke.
             for span in spans.skip(1).filter(|_| peer.wire.we_choke) {
                 assert!(peer.wire.fast_to_them.iter().any(|(fast, _)| *fast == span.piece()), "{span} is sent to a choked peer");

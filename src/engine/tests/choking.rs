@@ -122,7 +122,7 @@ fn p10_the_queue_of_one_peer_has_a_limit_and_the_rest_is_rejected() {
     let all: Vec<_> = (0..600).map(|n| Message::Request(raw(n / 6, n % 6 * 1000, 1000))).collect();
     w.say(p, &all);
     w.say(p, &all[..10]);
-    assert_eq!(w.engine.swarms.connections.get(p).unwrap().peer.wire.outbox.blocks(), limits::REQQ_OURS_BLOCKS);
+    assert_eq!(w.engine.swarms.connections.get(p).unwrap().peer.wire.encoder.blocks(), limits::REQQ_OURS_BLOCKS);
     w.puppets.get_mut(&p).unwrap().reads = true;
     w.flush(p);
     let heard = w.heard(p);
@@ -159,7 +159,7 @@ fn p14_a_peer_that_never_reads_is_not_read_from_either() {
         w.say(p, &[Message::Request(raw(9, 0, 1)), Message::Interested, Message::NotInterested]);
     }
     flap(&mut w, p, 8_000);
-    let waiting = w.engine.swarms.connections.get(p).unwrap().peer.wire.outbox.control_bytes();
+    let waiting = w.engine.swarms.connections.get(p).unwrap().peer.wire.encoder.control_bytes();
     assert!(waiting <= limits::OUTBOX_STOP_READING_BYTES + 16 * 1024, "{waiting} bytes wait for it");
     assert!(!w.puppets[&p].to_engine.is_empty(), "its bytes stay with the kernel");
     w.pass(121.0);
@@ -176,7 +176,7 @@ fn p14_what_waits_for_a_peer_that_never_reads_is_bounded_when_others_make_us_tal
     w.puppets.get_mut(&deaf).unwrap().reads = false;
     let mut most = 0;
     while w.is_open(giver) && w.serve_one(giver) && w.is_open(deaf) {
-        most = most.max(w.engine.swarms.connections.get(deaf).map_or(0, |c| c.peer.wire.outbox.control_bytes()));
+        most = most.max(w.engine.swarms.connections.get(deaf).map_or(0, |c| c.peer.wire.encoder.control_bytes()));
     }
     assert!(!w.is_open(deaf) && most <= limits::OUTBOX_CONTROL_BYTES + 16, "{most} bytes");
 }

@@ -276,7 +276,7 @@ fn p17_a_flood_of_requests_for_metadata_is_held_back() {
     for _ in 0..1000 {
         tell(&mut w, p, &MetadataMessage::Request { piece: 0 });
     }
-    let waiting = w.engine.swarms.connections.get(p).unwrap().peer.wire.outbox.control_bytes();
+    let waiting = w.engine.swarms.connections.get(p).unwrap().peer.wire.encoder.control_bytes();
     assert!(waiting <= limits::OUTBOX_STOP_READING_BYTES + 2 * METADATA_PIECE_LEN as usize, "{waiting} bytes wait");
 }
 

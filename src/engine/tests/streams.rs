@@ -243,7 +243,7 @@ fn p15_floods_of_small_messages_leave_no_trace() {
         peer.source.fast_to_us.len() <= limits::ALLOWED_FAST_REMEMBERED
             && peer.source.suggested.len() <= limits::SUGGESTED_PIECES
     );
-    assert_eq!(peer.wire.outbox.control_bytes(), 0);
+    assert_eq!(peer.wire.encoder.control_bytes(), 0);
 }
 
 #[test]

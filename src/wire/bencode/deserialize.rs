@@ -183,7 +183,10 @@ mod tests {
         let (pair, text) = (Lenient(Some(TextAndNumber(Bytes(b"x"), -5))), Lenient(Some("hi")));
         assert_eq!((got.number, got.pair, got.text), (Some(7), pair, text));
         assert_eq!(got.raw.map(Value::raw), Some(&b"d1:zlee"[..]));
-        assert_eq!(read::<Dictionary>("de"), Ok(Dictionary { number: None, pair: Lenient(None), text: Lenient(None), raw: None }));
+        assert_eq!(
+            read::<Dictionary>("de"),
+            Ok(Dictionary { number: None, pair: Lenient(None), text: Lenient(None), raw: None })
+        );
     }
 
     #[test]
