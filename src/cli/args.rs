@@ -9,7 +9,7 @@ mod sim;
 #[cfg(feature = "sim")]
 pub(crate) use sim::Sim;
 
-use super::words::{Selection, parse_duration, parse_size};
+use super::format::{Selection, parse_duration, parse_size};
 use crate::wire::host_and_port;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -32,21 +32,21 @@ names, unless NO_PROXY lists them; UDP trackers, the DHT and peers are always re
 #[derive(Debug, Parser)]
 #[command(name = "rill", version, about = "A small BitTorrent client.", after_help = AFTER, max_term_width = 100)]
 #[command(subcommand_required = true, arg_required_else_help = false, infer_subcommands = false)]
-pub(crate) struct Typed {
+pub(crate) struct CliArgs {
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: CliCommand,
 }
 
-impl Typed {
+impl CliArgs {
     /// Parses a command line, its own name first. The help names the rule of the environment twins, not each twin.
-    pub(crate) fn parse_words(words: impl IntoIterator<Item = OsString>) -> Result<Typed, clap::Error> {
-        let command = Typed::command().mut_subcommands(|command| command.mut_args(|arg| arg.hide_env(true)));
-        Typed::from_arg_matches(&command.try_get_matches_from(words)?)
+    pub(crate) fn parse_words(words: impl IntoIterator<Item = OsString>) -> Result<CliArgs, clap::Error> {
+        let command = CliArgs::command().mut_subcommands(|command| command.mut_args(|arg| arg.hide_env(true)));
+        CliArgs::from_arg_matches(&command.try_get_matches_from(words)?)
     }
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum CliCommand {
     /// Download torrents; exit when they are complete
     Get(Get),
     /// Serve content that is already there; never write to it
@@ -384,12 +384,12 @@ mod tests {
 
     #[test]
     fn the_command_line_contradicts_itself_nowhere() {
-        Typed::command().debug_assert();
+        CliArgs::command().debug_assert();
     }
 
     #[test]
     fn every_option_has_its_environment_twin() {
-        for command in Typed::command().get_subcommands() {
+        for command in CliArgs::command().get_subcommands() {
             for arg in
                 command.get_arguments().filter(|a| !a.is_positional() && !matches!(a.get_id().as_str(), "help" | "version"))
             {

@@ -7,9 +7,9 @@
 use super::args;
 use super::exit::{Exit, Failure};
 use super::json::Object;
-use super::meter::Meter;
+use super::progress_line::ProgressLine;
 use super::source::{shown, usable_tracker};
-use super::{fault_exit, out, words};
+use super::{fault_exit, format, out};
 use crate::units::PieceHash;
 use crate::wire::metainfo::Builder;
 use crate::wire::{Files, Metainfo, web_seed_url};
@@ -25,9 +25,9 @@ const MOST_PIECE_BYTES: u64 = 128 << 20;
 
 /// Does it.
 pub(crate) fn run(typed: &args::Create) -> Result<Exit, Failure> {
-    let content = Content::find(&typed.path)?;
+    let content = InputPath::find(&typed.path)?;
     let name = typed.name.clone().map_or_else(|| name_of(&typed.path), Ok)?;
-    let target = Target::new(typed, &name)?;
+    let target = OutputTarget::new(typed, &name)?;
     let builder = builder(typed, name, &content)?;
     let hashes = hash(&builder, &content, typed.quiet || typed.json)?;
     let bytes = builder.finish(&hashes).map_err(|e| Failure::new(Exit::Torrent, e.to_string()))?;
@@ -41,7 +41,7 @@ pub(crate) fn run(typed: &args::Create) -> Result<Exit, Failure> {
 
 /// What is to be shared.
 #[derive(Debug, Default)]
-struct Content {
+struct InputPath {
     /// Path below the torrent's name, and length.
     files: Vec<(Vec<String>, u64)>,
     /// The directory that they lie below, and the name of a lone file in it.
@@ -49,13 +49,13 @@ struct Content {
     lone: Option<String>,
 }
 
-impl Content {
-    fn find(path: &Path) -> Result<Content, Failure> {
+impl InputPath {
+    fn find(path: &Path) -> Result<InputPath, Failure> {
         let failed = |e: io::Error| Failure::os(Exit::Open, shown(path), &e);
         // The path itself may be a link; what it leads to is shared.
         let real = path.canonicalize().map_err(failed)?;
         let meta = real.metadata().map_err(failed)?;
-        let mut content = Content::default();
+        let mut content = InputPath::default();
         match (real.parent(), real.file_name()) {
             (Some(parent), Some(name)) if meta.is_file() => {
                 content.dir = parent.to_path_buf();
@@ -99,7 +99,7 @@ impl Content {
             } else if meta.is_file() {
                 self.files.push((below, meta.len()));
             } else {
-                out::complain(format_args!("{}: left out, it is not a regular file", shown(&path)));
+                out::error(format_args!("{}: left out, it is not a regular file", shown(&path)));
             }
         }
         Ok(())
@@ -120,7 +120,7 @@ fn name_of(path: &Path) -> Result<String, Failure> {
     })
 }
 
-fn builder(typed: &args::Create, name: String, content: &Content) -> Result<Builder, Failure> {
+fn builder(typed: &args::Create, name: String, content: &InputPath) -> Result<Builder, Failure> {
     let mut builder = match content.files.as_slice() {
         [(below, len)] if below.is_empty() => Builder::single(name, *len),
         files => Builder::multi(name, files.to_vec()),
@@ -130,7 +130,7 @@ fn builder(typed: &args::Create, name: String, content: &Content) -> Result<Buil
             return Err(Failure::new(Exit::Option, format!("a piece length of {len} bytes is not in 16K to 128M")));
         }
         if !len.is_power_of_two() {
-            out::complain("a piece length that is not a power of two is refused by some programs");
+            out::error("a piece length that is not a power of two is refused by some programs");
         }
         builder.piece_len = len as u32;
     }
@@ -157,28 +157,28 @@ fn creation_date(epoch: Option<&str>) -> Option<i64> {
     }
 }
 
-fn hash(builder: &Builder, content: &Content, silent: bool) -> Result<Vec<PieceHash>, Failure> {
+fn hash(builder: &Builder, content: &InputPath, silent: bool) -> Result<Vec<PieceHash>, Failure> {
     let geometry = builder.geometry().map_err(|e| Failure::new(Exit::Torrent, e.to_string()))?;
-    let mut meter = Meter::new(&builder.name, geometry.pieces(), silent);
+    let mut meter = ProgressLine::new(&builder.name, geometry.pieces(), silent);
     let hashes = crate::disk::hash_content(&content.dir, content.on_disk(), geometry, &mut |done, all| meter.show(done, all))
         .map_err(|fault| Failure::new(fault_exit(&fault), fault.to_string()))?;
     Ok(hashes.chunks_exact(20).filter_map(PieceHash::from_slice).collect())
 }
 
 /// Where the torrent goes.
-enum Target {
+enum OutputTarget {
     Stdout,
     File { path: PathBuf, force: bool },
 }
 
-impl Target {
-    fn new(typed: &args::Create, name: &str) -> Result<Target, Failure> {
+impl OutputTarget {
+    fn new(typed: &args::Create, name: &str) -> Result<OutputTarget, Failure> {
         let path = match &typed.output {
-            Some(path) if path.as_os_str() == "-" => return Ok(Target::Stdout),
+            Some(path) if path.as_os_str() == "-" => return Ok(OutputTarget::Stdout),
             Some(path) => path.clone(),
             None => PathBuf::from(format!("{}.torrent", name.replace('/', "_"))),
         };
-        let target = Target::File { path, force: typed.force };
+        let target = OutputTarget::File { path, force: typed.force };
         // Hashing takes long: what can be known now is said now.
         target.refuse_existing()?;
         Ok(target)
@@ -186,15 +186,15 @@ impl Target {
 
     fn refuse_existing(&self) -> Result<(), Failure> {
         match self {
-            Target::File { path, force: false } if path.symlink_metadata().is_ok() => Err(exists(path)),
+            OutputTarget::File { path, force: false } if path.symlink_metadata().is_ok() => Err(exists(path)),
             _ => Ok(()),
         }
     }
 
     fn write(&self, bytes: &[u8]) -> Result<(), Failure> {
         match self {
-            Target::Stdout => out::raw_data(bytes).map_err(|e| Failure::os(Exit::Io, "standard output", &e)),
-            Target::File { path, force } => {
+            OutputTarget::Stdout => out::raw_data(bytes).map_err(|e| Failure::os(Exit::Io, "standard output", &e)),
+            OutputTarget::File { path, force } => {
                 let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
                 let temporary = directory.join(format!(".rill-create-{}.tmp", std::process::id()));
                 let written = write_new(&temporary, bytes)
@@ -238,10 +238,10 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_data()
 }
 
-fn tell(json: bool, target: &Target, m: &Metainfo, files: usize) {
+fn tell(json: bool, target: &OutputTarget, m: &Metainfo, files: usize) {
     let place = match target {
-        Target::Stdout => "-".to_string(),
-        Target::File { path, .. } => shown(path),
+        OutputTarget::Stdout => "-".to_string(),
+        OutputTarget::File { path, .. } => shown(path),
     };
     let geometry = m.geometry();
     let text = if json {
@@ -250,14 +250,14 @@ fn tell(json: bool, target: &Target, m: &Metainfo, files: usize) {
         o.num("piece_length", geometry.nominal_piece_len().into()).str("magnet", &m.magnet().to_string()).end()
     } else {
         let s = if files == 1 { "" } else { "s" };
-        let pieces = format!("{} pieces of {}", geometry.pieces(), words::exact(geometry.nominal_piece_len().into()));
-        let size = words::size(geometry.total());
+        let pieces = format!("{} pieces of {}", geometry.pieces(), format::exact(geometry.nominal_piece_len().into()));
+        let size = format::size(geometry.total());
         format!("{place}: {size} in {files} file{s}, {pieces}\nInfo hash: {}\nMagnet:    {}", m.info_hash(), m.magnet())
     };
     match target {
         // The torrent itself has stdout.
-        Target::Stdout => text.lines().for_each(out::note),
-        Target::File { .. } => {
+        OutputTarget::Stdout => text.lines().for_each(out::note),
+        OutputTarget::File { .. } => {
             out::data(&(text + "\n"));
         }
     }
@@ -276,7 +276,7 @@ mod tests {
             fs::write(at(name), vec![0; bytes]).unwrap();
         }
         std::os::unix::fs::symlink("a", at("link")).unwrap();
-        let content = Content::find(dir.path()).unwrap();
+        let content = InputPath::find(dir.path()).unwrap();
         let names: Vec<String> = content.files.iter().map(|(path, len)| format!("{}:{len}", path.join("/"))).collect();
         assert_eq!(names, ["B:2", "a:1", "b/1:0", "b/2:3", "c:4"]);
         assert_eq!(content.on_disk().get(3).unwrap().path_text(), "b/2");
@@ -286,8 +286,8 @@ mod tests {
     fn nothing_to_share_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("empty"), "").unwrap();
-        assert_eq!(Content::find(dir.path()).unwrap_err().exit, Exit::Other);
-        assert_eq!(Content::find(&dir.path().join("nowhere")).unwrap_err().exit, Exit::Open);
+        assert_eq!(InputPath::find(dir.path()).unwrap_err().exit, Exit::Other);
+        assert_eq!(InputPath::find(&dir.path().join("nowhere")).unwrap_err().exit, Exit::Open);
     }
 
     #[test]
@@ -300,7 +300,7 @@ mod tests {
     fn a_torrent_never_lands_on_another_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.torrent");
-        let target = |force| Target::File { path: path.clone(), force };
+        let target = |force| OutputTarget::File { path: path.clone(), force };
         target(false).write(b"one").unwrap();
         assert_eq!(target(false).write(b"two").unwrap_err().exit, Exit::Exists);
         assert_eq!(fs::read(&path).unwrap(), b"one");

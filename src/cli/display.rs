@@ -2,11 +2,11 @@
 //!
 //! Decides only *when* something is printed; what it looks like is `progress`'s.
 
+use super::format;
 use super::json::{Object, array};
 use super::out::{self, Terminal};
 use super::plan::Style;
 use super::progress::{Glyphs, Row, block};
-use super::words;
 use super::{exit::Exit, json};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ const PLAIN_EVERY: Duration = Duration::from_secs(10);
 const LAST_WORD_PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Manner {
+enum OutputMode {
     Silent,
     Live,
     Plain,
@@ -25,7 +25,7 @@ enum Manner {
 
 /// What is printed about torrents, and when.
 pub(crate) struct Display {
-    manner: Manner,
+    manner: OutputMode,
     style: Style,
     glyphs: Glyphs,
     begun: Instant,
@@ -38,23 +38,23 @@ impl Display {
     pub(crate) fn new(style: Style, now: Instant) -> Display {
         let terminal = Terminal::of_stdout();
         let manner = match style {
-            Style { quiet: true, .. } => Manner::Silent,
-            Style { json: true, .. } => Manner::Json,
-            _ if terminal.live => Manner::Live,
-            Style { brief: true, .. } => Manner::Silent,
-            _ => Manner::Plain,
+            Style { quiet: true, .. } => OutputMode::Silent,
+            Style { json: true, .. } => OutputMode::Json,
+            _ if terminal.live => OutputMode::Live,
+            Style { brief: true, .. } => OutputMode::Silent,
+            _ => OutputMode::Plain,
         };
         Display { manner, style, glyphs: Glyphs::new(terminal.utf8), begun: now, plain_at: now }
     }
 
     /// A torrent of `files` files is about to start, or a link of which that is not known.
     pub(crate) fn begin(&mut self, row: &Row, files: Option<usize>) {
-        if self.manner == Manner::Plain {
+        if self.manner == OutputMode::Plain {
             let Some(files) = files else {
                 return out::offer(&format!("{}: asking peers what is in it", row.name), Duration::ZERO);
             };
             let s = if files == 1 { "" } else { "s" };
-            let size = words::size(row.wanted_bytes);
+            let size = format::size(row.wanted_bytes);
             out::offer(&format!("{}: {size} in {files} file{s}, {} pieces", row.name, row.pieces), Duration::ZERO);
         }
     }
@@ -62,8 +62,8 @@ impl Display {
     /// Something about `rows` is new. Call it as often as it happens.
     pub(crate) fn tick(&mut self, rows: &[Row], now: Instant) {
         match self.manner {
-            Manner::Live => self.draw(rows),
-            Manner::Plain if now.duration_since(self.plain_at) >= PLAIN_EVERY => {
+            OutputMode::Live => self.draw(rows),
+            OutputMode::Plain if now.duration_since(self.plain_at) >= PLAIN_EVERY => {
                 self.plain_at = now;
                 for row in rows {
                     out::offer(&row.plain(self.glyphs), Duration::ZERO);
@@ -75,7 +75,7 @@ impl Display {
 
     /// One torrent's second is over.
     pub(crate) fn second(&mut self, row: &Row) {
-        if self.manner == Manner::Json {
+        if self.manner == OutputMode::Json {
             out::offer(&row.json("progress").end(), Duration::ZERO);
         }
     }
@@ -83,9 +83,9 @@ impl Display {
     /// One torrent has come to something: `complete`, `failed`, `goal`.
     pub(crate) fn moment(&mut self, row: &Row, what: &str) {
         match self.manner {
-            Manner::Plain => out::offer(&format!("{}: {what}", row.name), Duration::ZERO),
-            Manner::Json => out::offer(&row.json(what).end(), LAST_WORD_PATIENCE),
-            Manner::Live | Manner::Silent => {}
+            OutputMode::Plain => out::offer(&format!("{}: {what}", row.name), Duration::ZERO),
+            OutputMode::Json => out::offer(&row.json(what).end(), LAST_WORD_PATIENCE),
+            OutputMode::Live | OutputMode::Silent => {}
         }
     }
 
@@ -97,17 +97,17 @@ impl Display {
             return;
         }
         match self.manner {
-            Manner::Live if self.style.brief => out::redraw(Vec::new()),
-            Manner::Live => {
+            OutputMode::Live if self.style.brief => out::redraw(Vec::new()),
+            OutputMode::Live => {
                 self.draw(rows);
                 out::keep_block();
             }
-            Manner::Plain => {
+            OutputMode::Plain => {
                 for row in rows {
                     out::offer(&summary(row, elapsed), LAST_WORD_PATIENCE);
                 }
             }
-            Manner::Silent | Manner::Json => {}
+            OutputMode::Silent | OutputMode::Json => {}
         }
     }
 
@@ -120,18 +120,18 @@ impl Display {
 
 fn summary(row: &Row, elapsed: Duration) -> String {
     if row.is_unknown() {
-        return format!("{}: no metadata after {}", row.name, words::duration(elapsed));
+        return format!("{}: no metadata after {}", row.name, format::duration(elapsed));
     }
     let mean = (row.downloaded as f64 / elapsed.as_secs_f64().max(0.001)) as u64;
     format!(
         "{}: {} of {} after {}, received {} ({}), sent {}",
         row.name,
-        words::percent(row.have_bytes, row.wanted_bytes),
-        words::size(row.wanted_bytes),
-        words::duration(elapsed),
-        words::size(row.downloaded),
-        words::rate(mean),
-        words::size(row.uploaded),
+        format::percent(row.have_bytes, row.wanted_bytes),
+        format::size(row.wanted_bytes),
+        format::duration(elapsed),
+        format::size(row.downloaded),
+        format::rate(mean),
+        format::size(row.uploaded),
     )
 }
 
@@ -145,7 +145,7 @@ fn last_object(rows: &[Row], exit: Exit, reason: Option<&str>, elapsed: Duration
 
 #[cfg(test)]
 mod tests {
-    use super::super::progress::Phase;
+    use super::super::progress::DisplayPhase;
     use super::*;
 
     #[test]
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn of_a_link_that_nobody_answered_there_is_nothing_to_sum_up() {
-        let row = Row { name: "a".into(), phase: Phase::Metadata, ..Row::default() };
+        let row = Row { name: "a".into(), phase: DisplayPhase::Metadata, ..Row::default() };
         assert_eq!(summary(&row, Duration::from_secs(10)), "a: no metadata after 10s");
     }
 

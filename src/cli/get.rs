@@ -12,13 +12,13 @@
 
 use super::display::Display;
 use super::exit::{Exit, Failure};
-use super::hook::Hooks;
+use super::on_complete::Hooks;
 use super::plan::Plan;
-use super::progress::{Phase, Row};
+use super::progress::{DisplayPhase, Row};
 use super::signals::Stop;
 use super::source::Found;
-use super::watch::{News, Watch};
-use super::{args, log, out, save, source, words};
+use super::torrent_table::{Change, Watch};
+use super::{args, format, log, out, save_torrent, source};
 use crate::session::{Session, StartError, info_share};
 use crate::wire::Metainfo;
 use std::collections::BTreeSet;
@@ -45,7 +45,7 @@ pub(crate) fn go(plan: Plan) -> Result<Exit, Failure> {
     }
     let orders = found.iter().map(|found| plan.order(found)).collect::<Result<Vec<_>, _>>()?;
     if !plan.style.quiet {
-        plan.remarks.iter().for_each(out::complain);
+        plan.remarks.iter().for_each(out::error);
     }
     let session = Session::start(plan.config.clone()).map_err(start_failure)?;
     let now = Instant::now();
@@ -60,7 +60,7 @@ pub(crate) fn go(plan: Plan) -> Result<Exit, Failure> {
         display.begin(&row, metainfo.as_ref().map(files_on_disk));
         watch.add(id, metainfo, row);
     }
-    let mut run = Run { display, hooks: Hooks::default(), saved: String::new(), begun: now, plan, watch, session };
+    let mut run = GetRun { display, hooks: Hooks::default(), saved: String::new(), begun: now, plan, watch, session };
     let end = run.pump(&stop);
     run.finish(end)
 }
@@ -83,11 +83,11 @@ fn found(plan: &Plan) -> Result<Vec<Found>, Failure> {
         let (found, bytes) = source::read(source, info_share(plan.config.max_memory))?;
         found.metainfo().into_iter().for_each(source::remark);
         if !seen.insert(found.info_hash()) {
-            out::complain(format_args!("{} is given twice", found.name()));
+            out::error(format_args!("{} is given twice", found.name()));
             continue;
         }
         match found.metainfo().filter(|_| plan.metadata_only) {
-            Some(metainfo) => drop(out::data(&save::save(plan.dir(), metainfo, &bytes, plan.style)?)),
+            Some(metainfo) => drop(out::data(&save_torrent::save(plan.dir(), metainfo, &bytes, plan.style)?)),
             None => all.push(found),
         }
     }
@@ -99,23 +99,23 @@ fn files_on_disk(metainfo: &Metainfo) -> usize {
 }
 
 /// Why the pump stopped, and the sentence about it if there is anything to explain.
-struct End {
+struct GetOutcome {
     exit: Exit,
     sentence: Option<String>,
 }
 
-impl End {
-    fn silent(exit: Exit) -> End {
-        End { exit, sentence: None }
+impl GetOutcome {
+    fn silent(exit: Exit) -> GetOutcome {
+        GetOutcome { exit, sentence: None }
     }
 
-    fn because(exit: Exit, sentence: impl Into<String>) -> End {
-        End { exit, sentence: Some(sentence.into()) }
+    fn because(exit: Exit, sentence: impl Into<String>) -> GetOutcome {
+        GetOutcome { exit, sentence: Some(sentence.into()) }
     }
 }
 
 /// A session at work for one command.
-struct Run {
+struct GetRun {
     plan: Plan,
     session: Session,
     watch: Watch,
@@ -126,9 +126,9 @@ struct Run {
     begun: Instant,
 }
 
-impl Run {
+impl GetRun {
     /// Turns events into rows until there is a reason to end.
-    fn pump(&mut self, stop: &Stop) -> End {
+    fn pump(&mut self, stop: &Stop) -> GetOutcome {
         loop {
             let mut event = self.session.next_event(LOOK_EVERY);
             let now = Instant::now();
@@ -159,52 +159,49 @@ impl Run {
     }
 
     /// Tells the person what is worth telling; some news are the end.
-    fn tell(&mut self, news: News) -> Option<End> {
+    fn tell(&mut self, news: Change) -> Option<GetOutcome> {
         match news {
-            News::None => {}
-            News::Second(i) => self.display.second(&self.watch.rows[i]),
-            News::Notes(i, notes) => {
+            Change::None => {}
+            Change::Second(i) => self.display.second(&self.watch.rows[i]),
+            Change::Notes(i, notes) => {
                 let row = &self.watch.rows[i];
-                notes
-                    .iter()
-                    .filter(|_| !self.plan.style.quiet)
-                    .for_each(|note| out::complain(format_args!("{}: {note}", row.name)));
+                notes.iter().filter(|_| !self.plan.style.quiet).for_each(|note| out::error(format_args!("{}: {note}", row.name)));
                 if self.plan.seed_only && row.pieces_have < row.pieces {
                     let sentence = format!("{}: only {} of {} pieces are there", row.name, row.pieces_have, row.pieces);
                     if row.pieces_have == 0 && self.watch.rows.len() == 1 {
-                        return Some(End::because(Exit::Mismatch, sentence));
+                        return Some(GetOutcome::because(Exit::Mismatch, sentence));
                     }
-                    out::complain(sentence);
+                    out::error(sentence);
                 }
             }
-            News::Completed(i) => {
+            Change::Completed(i) => {
                 self.display.moment(&self.watch.rows[i], "complete");
                 let hook = self.plan.on_complete.as_ref().filter(|_| !self.plan.seed_only);
                 if let Some((program, metainfo)) = hook.zip(self.watch.metainfo(i)) {
                     self.hooks.start(program, metainfo, self.plan.dir());
                 }
             }
-            News::Failed(i) => {
+            Change::Failed(i) => {
                 self.display.moment(&self.watch.rows[i], "failed");
                 // With one torrent the sentence comes at the end anyway.
                 if let (Some((row, failure)), true) = (self.watch.first_failure(), self.watch.rows.len() > 1) {
-                    out::complain(format_args!("{}: {}", row.name, failure.sentence));
+                    out::error(format_args!("{}: {}", row.name, failure.sentence));
                 }
             }
-            News::DiskFull(i, sentence) => {
+            Change::DiskFull(i, sentence) => {
                 if !self.plan.style.quiet {
-                    out::complain(format_args!("{sentence}; waiting for room"));
+                    out::error(format_args!("{sentence}; waiting for room"));
                 }
                 self.display.moment(&self.watch.rows[i], "disk full");
             }
-            News::Metadata(i) => {
+            Change::Metadata(i) => {
                 if let Err(failure) = self.on_metadata(i) {
                     self.session.remove(self.watch.id(i));
                     self.watch.fail(i, failure);
-                    return self.tell(News::Failed(i));
+                    return self.tell(Change::Failed(i));
                 }
             }
-            News::Died(reason) => return Some(End::because(Exit::Other, reason)),
+            Change::Died(reason) => return Some(GetOutcome::because(Exit::Other, reason)),
         }
         None
     }
@@ -214,7 +211,7 @@ impl Run {
         let (Some(metainfo), id) = (self.watch.metainfo(i), self.watch.id(i)) else { return Ok(()) };
         if self.plan.metadata_only {
             let file = metainfo.to_file().unwrap_or_default();
-            self.saved.push_str(&save::save(self.plan.dir(), metainfo, &file, self.plan.style)?);
+            self.saved.push_str(&save_torrent::save(self.plan.dir(), metainfo, &file, self.plan.style)?);
             self.watch.finish(i, Instant::now());
             // The last one goes with the session itself.
             if !self.watch.all_over() {
@@ -228,32 +225,37 @@ impl Run {
         Ok(())
     }
 
-    fn reason_to_end(&self, stop: &Stop, now: Instant) -> Option<End> {
+    fn reason_to_end(&self, stop: &Stop, now: Instant) -> Option<GetOutcome> {
         if self.watch.all_over() {
             let failure = self.watch.first_failure();
-            return Some(failure.map_or(End::silent(Exit::Done), |(_, f)| End::because(f.exit, f.sentence.clone())));
+            return Some(
+                failure.map_or(GetOutcome::silent(Exit::Done), |(_, f)| GetOutcome::because(f.exit, f.sentence.clone())),
+            );
         }
-        let waited = |exit| self.watch.waits_for_room().map(|f| End::because(f.exit, f.sentence.clone())).unwrap_or(exit);
+        let waited = |exit| self.watch.waits_for_room().map(|f| GetOutcome::because(f.exit, f.sentence.clone())).unwrap_or(exit);
         if stop.asked() {
             let finished = self.plan.seed_only || self.watch.all_complete();
-            return Some(waited(End::silent(if finished { Exit::Done } else { Exit::Stopped })));
+            return Some(waited(GetOutcome::silent(if finished { Exit::Done } else { Exit::Stopped })));
         }
         if self.plan.timeout.is_some_and(|limit| now.duration_since(self.begun) >= limit) {
             if self.watch.all_complete() {
-                return Some(End::silent(Exit::Done));
+                return Some(GetOutcome::silent(Exit::Done));
             }
-            return Some(waited(End::because(Exit::TimedOut, self.explain(self.unfinished("not complete"), self.plan.timeout))));
+            return Some(waited(GetOutcome::because(
+                Exit::TimedOut,
+                self.explain(self.unfinished("not complete"), self.plan.timeout),
+            )));
         }
         if self.plan.stall_timeout.is_some_and(|limit| self.watch.stalled_for(now) >= limit) {
             let sentence = self.explain(self.unfinished("nothing arrived"), self.plan.stall_timeout);
-            return Some(waited(End::because(Exit::TimedOut, sentence)));
+            return Some(waited(GetOutcome::because(Exit::TimedOut, sentence)));
         }
         None
     }
 
     /// What has not come to pass: before anything else, metadata.
     fn unfinished(&self, otherwise: &'static str) -> &'static str {
-        if self.watch.rows.iter().any(|row| row.phase == Phase::Metadata) { "no metadata" } else { otherwise }
+        if self.watch.rows.iter().any(|row| row.phase == DisplayPhase::Metadata) { "no metadata" } else { otherwise }
     }
 
     /// `nothing arrived within 60s (no peers; the tracker said: not found)`.
@@ -262,11 +264,11 @@ impl Run {
         let tracker = self.watch.tracker_error.as_ref().map(|error| format!("the tracker said: {error}"));
         let details: Vec<String> = why.into_iter().chain(tracker).collect();
         let details = if details.is_empty() { String::new() } else { format!(" ({})", details.join("; ")) };
-        format!("{what} within {}{details}", words::duration(limit.unwrap_or_default()))
+        format!("{what} within {}{details}", format::duration(limit.unwrap_or_default()))
     }
 
     /// Stops the session, says the last words, gives the code.
-    fn finish(mut self, end: End) -> Result<Exit, Failure> {
+    fn finish(mut self, end: GetOutcome) -> Result<Exit, Failure> {
         let stopped = self.session.stop(STOP_WITHIN);
         if self.plan.style.json {
             out::data(&std::mem::take(&mut self.saved));

@@ -9,16 +9,17 @@ mod create;
 mod display;
 mod exit;
 mod fetch;
+mod fetch_metadata;
+mod format;
 mod get;
-mod hook;
 mod json;
-mod learn;
 mod log;
-mod meter;
+mod on_complete;
 mod out;
 mod plan;
 mod progress;
-mod save;
+mod progress_line;
+mod save_torrent;
 mod scrape;
 mod seed;
 mod show;
@@ -26,21 +27,20 @@ mod signals;
 #[cfg(feature = "sim")]
 mod sim;
 mod source;
+mod torrent_table;
 mod verify;
-mod watch;
-mod words;
 
 use crate::disk::DiskFault;
-use args::{Command, Typed};
+use args::{CliArgs, CliCommand};
 use exit::{Exit, Failure};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// Runs the program with this command line, its name first, and says how it ended.
 pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let exit = match Typed::parse_words(words) {
+    let exit = match CliArgs::parse_words(words) {
         Ok(typed) => obey(typed.command).unwrap_or_else(|failure| {
-            out::complain(failure.sentence);
+            out::error(failure.sentence);
             failure.exit
         }),
         Err(error) => refuse(&error),
@@ -48,18 +48,18 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     ExitCode::from(exit.code())
 }
 
-fn obey(command: Command) -> Result<Exit, Failure> {
+fn obey(command: CliCommand) -> Result<Exit, Failure> {
     signals::survive_file_size_limit();
     match command {
-        Command::Get(typed) => get::run(typed),
-        Command::Seed(typed) => seed::run(typed),
-        Command::Show(typed) => show::run(&typed),
-        Command::Create(typed) => create::run(&typed),
-        Command::Bench(typed) => bench::run(&typed),
+        CliCommand::Get(typed) => get::run(typed),
+        CliCommand::Seed(typed) => seed::run(typed),
+        CliCommand::Show(typed) => show::run(&typed),
+        CliCommand::Create(typed) => create::run(&typed),
+        CliCommand::Bench(typed) => bench::run(&typed),
         #[cfg(feature = "sim")]
-        Command::Sim(typed) => sim::run(&typed),
-        Command::BenchPart(typed) => bench::run_part(&typed),
-        Command::Verify(typed) => verify::run(&typed),
+        CliCommand::Sim(typed) => sim::run(&typed),
+        CliCommand::BenchPart(typed) => bench::run_part(&typed),
+        CliCommand::Verify(typed) => verify::run(&typed),
     }
 }
 
@@ -77,7 +77,7 @@ fn refuse(error: &clap::Error) -> Exit {
         return Exit::Done;
     }
     let text = error.render().to_string();
-    out::complain(format_args!("{} (see rill --help)", first_paragraph(&text)));
+    out::error(format_args!("{} (see rill --help)", first_paragraph(&text)));
     Exit::Option
 }
 

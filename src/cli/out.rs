@@ -111,7 +111,7 @@ pub(crate) fn note(line: impl Display) {
 }
 
 /// Prints `rill: sentence` on stderr.
-pub(crate) fn complain(sentence: impl Display) {
+pub(crate) fn error(sentence: impl Display) {
     note(format_args!("rill: {sentence}"));
 }
 

@@ -5,8 +5,8 @@
 
 use super::args;
 use super::exit::{Exit, Failure};
-use super::source::{Found, Source, usable_tracker};
-use super::words::{self, Selection};
+use super::format::{self, Selection};
+use super::source::{Found, SourceArg, usable_tracker};
 use crate::disk::StorageMode;
 use crate::session::{AddTorrent, Config, DhtConfig};
 use crate::wire::{FileEntry, Files, Metainfo};
@@ -29,12 +29,12 @@ pub(crate) struct Style {
 
 /// How long to go on when everything is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Goal {
+pub(crate) struct ContentTarget {
     pub(crate) ratio: Option<f64>,
     pub(crate) time: Option<Duration>,
 }
 
-impl Goal {
+impl ContentTarget {
     /// Whether a torrent that has been complete for `seeding` and sent `ratio` times its content may stop. Without a
     /// goal that is at once.
     pub(crate) fn reached(&self, ratio: f64, seeding: Duration) -> bool {
@@ -53,10 +53,10 @@ impl Goal {
 /// Everything that `get` or `seed` was told.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) sources: Vec<Source>,
+    pub(crate) sources: Vec<SourceArg>,
     pub(crate) config: Config,
     pub(crate) style: Style,
-    pub(crate) goal: Goal,
+    pub(crate) goal: ContentTarget,
     pub(crate) timeout: Option<Duration>,
     pub(crate) stall_timeout: Option<Duration>,
     pub(crate) on_complete: Option<PathBuf>,
@@ -116,7 +116,7 @@ impl Plan {
         let max_memory = match place.max_memory {
             None => defaults.max_memory,
             Some(bytes) if bytes < LEAST_MEMORY_BYTES => {
-                return Err(option(format!("--max-memory must be at least {}", words::size(LEAST_MEMORY_BYTES))));
+                return Err(option(format!("--max-memory must be at least {}", format::size(LEAST_MEMORY_BYTES))));
             }
             Some(bytes) => usize::try_from(bytes).unwrap_or(usize::MAX),
         };
@@ -134,10 +134,10 @@ impl Plan {
             ..discover(discovery, defaults)?
         };
         Ok(Plan {
-            sources: sources.iter().map(|text| Source::parse(text)).collect(),
+            sources: sources.iter().map(|text| SourceArg::parse(text)).collect(),
             config,
             style: Style { json: output.json, quiet: output.quiet, verbose: output.verbose, brief: false },
-            goal: Goal { ratio: goal.seed_ratio, time: goal.seed_time },
+            goal: ContentTarget { ratio: goal.seed_ratio, time: goal.seed_time },
             timeout: None,
             stall_timeout: None,
             on_complete: None,
@@ -233,9 +233,9 @@ fn choose(files: &Files, numbers: Option<&Selection>, globs: &[String]) -> Resul
         let matches = |file: &FileEntry<'_>| match pattern.contains('/') {
             true => {
                 let below: Vec<&str> = file.path().skip(1).collect();
-                words::glob(pattern, &file.path_text()) || words::glob(pattern, &below.join("/"))
+                format::glob(pattern, &file.path_text()) || format::glob(pattern, &below.join("/"))
             }
-            false => file.path().next_back().is_some_and(|name| words::glob(pattern, name)),
+            false => file.path().next_back().is_some_and(|name| format::glob(pattern, name)),
         };
         chosen.extend(files.iter().enumerate().filter(|(_, file)| matches(file)).map(|(i, _)| i));
         if chosen.len() == before && !files.iter().any(|file| matches(&file)) {
@@ -259,7 +259,7 @@ fn default_state_dir(env: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::args::{Command, Typed};
+    use super::super::args::{CliArgs, CliCommand};
     use super::*;
 
     fn plan(words: &str) -> Result<Plan, Failure> {
@@ -267,9 +267,9 @@ mod tests {
     }
 
     fn plan_with(words: &str, env: impl Fn(&str) -> Option<String>) -> Result<Plan, Failure> {
-        match Typed::parse_words(words.split(' ').map(Into::into)).unwrap().command {
-            Command::Get(typed) => Plan::get(typed, env),
-            Command::Seed(typed) => Plan::seed(typed, env),
+        match CliArgs::parse_words(words.split(' ').map(Into::into)).unwrap().command {
+            CliCommand::Get(typed) => Plan::get(typed, env),
+            CliCommand::Seed(typed) => Plan::seed(typed, env),
             other => panic!("{other:?}"),
         }
     }

@@ -3,8 +3,8 @@
 //! Pure: a [`Row`] and a width go in, text comes out; nothing here knows what a terminal is. Names are cleaned
 //! where a row is made. A line never gets wider than asked for, counted in columns and not in characters.
 
+use super::format;
 use super::json::Object;
-use super::words;
 use crate::session::Origin;
 use crate::wire::{Magnet, Metainfo, printable};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// What a torrent is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Phase {
+pub(crate) enum DisplayPhase {
     /// Nothing is known yet.
     #[default]
     Starting,
@@ -30,16 +30,16 @@ pub(crate) enum Phase {
     Failed,
 }
 
-impl Phase {
+impl DisplayPhase {
     fn word(self) -> &'static str {
         match self {
-            Phase::Starting => "starting",
-            Phase::Metadata => "metadata",
-            Phase::Checking { .. } => "checking",
-            Phase::Downloading => "downloading",
-            Phase::Seeding => "seeding",
-            Phase::Done => "done",
-            Phase::Failed => "failed",
+            DisplayPhase::Starting => "starting",
+            DisplayPhase::Metadata => "metadata",
+            DisplayPhase::Checking { .. } => "checking",
+            DisplayPhase::Downloading => "downloading",
+            DisplayPhase::Seeding => "seeding",
+            DisplayPhase::Done => "done",
+            DisplayPhase::Failed => "failed",
         }
     }
 }
@@ -50,7 +50,7 @@ pub(crate) struct Row {
     /// Cleaned already.
     pub(crate) name: String,
     pub(crate) info_hash: String,
-    pub(crate) phase: Phase,
+    pub(crate) phase: DisplayPhase,
     pub(crate) wanted_bytes: u64,
     pub(crate) have_bytes: u64,
     pub(crate) pieces: u32,
@@ -111,17 +111,17 @@ impl Row {
     pub(crate) fn of_link(magnet: &Magnet) -> Row {
         let info_hash = magnet.info_hash.to_string();
         let name = magnet.name.as_deref().map_or(info_hash.clone(), |name| printable(name, 200));
-        Row { name, info_hash, phase: Phase::Metadata, ..Row::default() }
+        Row { name, info_hash, phase: DisplayPhase::Metadata, ..Row::default() }
     }
 
     /// Whether nobody has said what is in it.
     pub(crate) fn is_unknown(&self) -> bool {
-        self.phase == Phase::Metadata || self.pieces == 0 && self.phase == Phase::Failed
+        self.phase == DisplayPhase::Metadata || self.pieces == 0 && self.phase == DisplayPhase::Failed
     }
 
     fn done_of(&self) -> (u64, u64) {
         match self.phase {
-            Phase::Checking { checked, pieces } => (checked.into(), pieces.into()),
+            DisplayPhase::Checking { checked, pieces } => (checked.into(), pieces.into()),
             // Nobody knows yet how much there is; not even nothing is had of nothing.
             _ if self.is_unknown() => (0, 1),
             _ => (self.have_bytes, self.wanted_bytes),
@@ -134,30 +134,30 @@ impl Row {
         let peers = || format!("{} peer{}", self.peers, if self.peers == 1 { "" } else { "s" });
         let mut facts = Vec::with_capacity(6);
         match self.phase {
-            Phase::Starting => facts.push("starting".to_string()),
-            Phase::Metadata => {
+            DisplayPhase::Starting => facts.push("starting".to_string()),
+            DisplayPhase::Metadata => {
                 facts.push(if self.peers == 0 { "metadata, no peers yet".to_string() } else { format!("metadata, {}", peers()) });
                 facts.extend(self.dht_nodes.map(|n| format!("({n} DHT node{})", if n == 1 { "" } else { "s" })));
             }
-            Phase::Failed if self.is_unknown() => facts.push("failed, nobody said what is in it".to_string()),
-            Phase::Checking { .. } => {
-                facts.push(words::percent(have, all));
+            DisplayPhase::Failed if self.is_unknown() => facts.push("failed, nobody said what is in it".to_string()),
+            DisplayPhase::Checking { .. } => {
+                facts.push(format::percent(have, all));
                 facts.push(format!("checking what is there, {have} of {all} pieces"));
             }
-            Phase::Downloading | Phase::Failed => {
-                facts.push(words::percent(have, all));
-                facts.push(words::size_of(have, all));
-                facts.push(format!("{} {}", g.down, words::rate(self.download_rate)));
-                facts.push(format!("{} {}", g.up, words::rate(self.upload_rate)));
+            DisplayPhase::Downloading | DisplayPhase::Failed => {
+                facts.push(format::percent(have, all));
+                facts.push(format::size_of(have, all));
+                facts.push(format!("{} {}", g.down, format::rate(self.download_rate)));
+                facts.push(format!("{} {}", g.up, format::rate(self.upload_rate)));
                 facts.push(peers());
-                facts.extend(self.eta.map(|eta| format!("ETA {}", words::duration(eta))));
+                facts.extend(self.eta.map(|eta| format!("ETA {}", format::duration(eta))));
             }
-            Phase::Seeding | Phase::Done => {
-                facts.push(if self.phase == Phase::Done { "done" } else { "seeding" }.to_string());
-                facts.push(words::size(all));
-                facts.push(format!("{} {}", g.up, words::rate(self.upload_rate)));
+            DisplayPhase::Seeding | DisplayPhase::Done => {
+                facts.push(if self.phase == DisplayPhase::Done { "done" } else { "seeding" }.to_string());
+                facts.push(format::size(all));
+                facts.push(format!("{} {}", g.up, format::rate(self.upload_rate)));
                 facts.push(peers());
-                facts.push(format!("sent {}, ratio {:.2}", words::size(self.uploaded), self.ratio()));
+                facts.push(format!("sent {}, ratio {:.2}", format::size(self.uploaded), self.ratio()));
             }
         }
         facts
@@ -165,7 +165,7 @@ impl Row {
 
     /// Why it is slow, unless the facts say it already.
     fn reason(&self) -> Option<String> {
-        self.why.filter(|_| self.phase != Phase::Metadata).map(|why| format!("({why})"))
+        self.why.filter(|_| self.phase != DisplayPhase::Metadata).map(|why| format!("({why})"))
     }
 
     /// Payload sent, in units of the wanted content.
@@ -195,7 +195,7 @@ impl Row {
             second.push_str(&fact);
         }
         if second.is_empty() {
-            second = fit(&words::percent(have, all), width, g);
+            second = fit(&format::percent(have, all), width, g);
         }
         [first, second]
     }
@@ -216,7 +216,7 @@ impl Row {
         let o = Object::new().str("event", event).str("info_hash", &self.info_hash).str("name", &self.name);
         let o = o.str("state", self.phase.word()).num("wanted_bytes", self.wanted_bytes).num("have_bytes", self.have_bytes);
         let o = match self.phase {
-            Phase::Checking { checked, .. } => o.num("checked_pieces", checked.into()),
+            DisplayPhase::Checking { checked, .. } => o.num("checked_pieces", checked.into()),
             _ => o,
         };
         o.num("pieces", self.pieces.into())
@@ -248,7 +248,7 @@ pub(crate) fn block(torrents: &[Row], width: usize, rows: usize, g: Glyphs) -> V
     let (down, up) = torrents.iter().fold((0, 0), |(d, u), row| (d + row.download_rate, u + row.upload_rate));
     let rest = torrents.len() - room.min(torrents.len());
     lines.push(fit(
-        &format!("and {rest} more; all together {} {} {} {}", g.down, words::rate(down), g.up, words::rate(up)),
+        &format!("and {rest} more; all together {} {} {} {}", g.down, format::rate(down), g.up, format::rate(up)),
         width,
         g,
     ));
@@ -308,7 +308,7 @@ mod tests {
         Row {
             name: "debian-13.0.0-amd64-netinst.iso".into(),
             info_hash: "ab".repeat(20),
-            phase: Phase::Downloading,
+            phase: DisplayPhase::Downloading,
             wanted_bytes: 10_522_669_875,
             have_bytes: 1_288_490_188,
             pieces: 9,
@@ -342,9 +342,13 @@ mod tests {
         let odd =
             ["日本語のとても長い名前のファイル日本語のとても長い名前のファイル.iso", "e\u{301}".repeat(60).leak(), "👨‍👩‍👧‍👦👨‍👩‍👧‍👦👨‍👩‍👧‍👦👨‍👩‍👧‍👦"];
         for name in names.into_iter().chain(odd) {
-            for phase in
-                [Phase::Starting, Phase::Metadata, Phase::Downloading, Phase::Seeding, Phase::Checking { checked: 3, pieces: 7 }]
-            {
+            for phase in [
+                DisplayPhase::Starting,
+                DisplayPhase::Metadata,
+                DisplayPhase::Downloading,
+                DisplayPhase::Seeding,
+                DisplayPhase::Checking { checked: 3, pieces: 7 },
+            ] {
                 let row = Row { name: name.into(), phase, why: Some("no peers"), ..row() };
                 for width in 0..130 {
                     for line in [UTF8, ASCII].iter().flat_map(|g| row.live(width, *g)) {
@@ -389,7 +393,7 @@ mod tests {
 
     #[test]
     fn json_rows_carry_the_numbers() {
-        let checking = Row { phase: Phase::Checking { checked: 3, pieces: 9 }, ..row() };
+        let checking = Row { phase: DisplayPhase::Checking { checked: 3, pieces: 9 }, ..row() };
         let line = checking.json("progress").end();
         assert!(
             line.contains(r#""state":"checking","wanted_bytes":10522669875,"have_bytes":1288490188,"checked_pieces":3"#),
@@ -400,14 +404,14 @@ mod tests {
 
     #[test]
     fn a_link_says_whom_it_asks() {
-        let asking = Row { phase: Phase::Metadata, peers: 3, dht_nodes: Some(1), ..Row::default() };
+        let asking = Row { phase: DisplayPhase::Metadata, peers: 3, dht_nodes: Some(1), ..Row::default() };
         let [first, second] = asking.live(80, ASCII);
         assert_eq!(second, "metadata, 3 peers (1 DHT node)");
         assert!(first.ends_with("......") && !first.contains('#'), "{first}");
         assert_eq!(Row { dht_nodes: None, ..asking.clone() }.plain(ASCII), ": metadata, 3 peers");
         let alone = Row { peers: 0, dht_nodes: Some(120), why: Some("no peers"), ..asking.clone() };
         assert_eq!(alone.live(39, UTF8)[1], "metadata, no peers yet (120 DHT nodes)", "once is enough");
-        let failed = Row { phase: Phase::Failed, ..alone };
+        let failed = Row { phase: DisplayPhase::Failed, ..alone };
         assert!(failed.live(80, ASCII)[0].ends_with("......") && !failed.plain(ASCII).contains('%'), "{}", failed.plain(ASCII));
         let mut by = [0; 6];
         by[Origin::Dht.number()] = 2;

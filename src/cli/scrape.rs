@@ -25,13 +25,13 @@ const INDENT: usize = 12;
 const LINE_CHARS: usize = 500;
 
 /// What to ask about, and how.
-pub(crate) struct Asking {
+pub(crate) struct ScrapeRequest {
     torrent: Magnet,
     config: Config,
 }
 
 /// Whom to ask about what. Nobody but its trackers hears of a private torrent.
-pub(crate) fn of(found: &Found, typed: &args::Show) -> Result<Asking, Failure> {
+pub(crate) fn of(found: &Found, typed: &args::Show) -> Result<ScrapeRequest, Failure> {
     let (info_hash, trackers) = match found {
         Found::Torrent(metainfo) => (metainfo.info_hash(), metainfo.trackers().concat()),
         Found::Magnet(magnet) => (magnet.info_hash, magnet.trackers.clone()),
@@ -45,11 +45,11 @@ pub(crate) fn of(found: &Found, typed: &args::Show) -> Result<Asking, Failure> {
             all.push(url);
         }
     }
-    Ok(Asking { torrent: Magnet { trackers: all, ..Magnet::new(info_hash) }, config })
+    Ok(ScrapeRequest { torrent: Magnet { trackers: all, ..Magnet::new(info_hash) }, config })
 }
 
 /// Prints what there is to show, and what the trackers say.
-pub(crate) fn show(text: &str, asking: &Asking, typed: &args::Show) -> Result<Exit, Failure> {
+pub(crate) fn show(text: &str, asking: &ScrapeRequest, typed: &args::Show) -> Result<Exit, Failure> {
     let mut answers = Vec::new();
     let end = match typed.json {
         true => {
@@ -75,7 +75,11 @@ pub(crate) fn show(text: &str, asking: &Asking, typed: &args::Show) -> Result<Ex
 }
 
 /// Asks everybody and hands over each answer as it comes.
-fn ask(asking: &Asking, timeout: Duration, mut each: impl FnMut(String, Result<SwarmCounts, String>)) -> Result<(), Failure> {
+fn ask(
+    asking: &ScrapeRequest,
+    timeout: Duration,
+    mut each: impl FnMut(String, Result<SwarmCounts, String>),
+) -> Result<(), Failure> {
     let stop = Stop::on_signals(Exit::Stopped).map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
     let config = Config { listen_ports: 0..=0, lsd: false, pex: false, workers: 1, ..asking.config.clone() };
     let session = Session::start(config).map_err(start_failure)?;

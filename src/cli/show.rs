@@ -2,10 +2,10 @@
 
 use super::args;
 use super::exit::{Exit, Failure};
+use super::fetch_metadata::{self, MetadataRequest};
 use super::json::{Object, array, string};
-use super::learn::{self, Asking};
-use super::source::{self, Found, Source};
-use super::{out, plan, scrape, words};
+use super::source::{self, Found, SourceArg};
+use super::{format, out, plan, scrape};
 use crate::session::{Config, kept_metadata};
 use crate::wire::{FileEntry, Magnet, Metainfo, printable};
 use std::fmt::Write;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// Does it.
 pub(crate) fn run(typed: &args::Show) -> Result<Exit, Failure> {
-    let found = match source::open(&Source::parse(&typed.source))? {
+    let found = match source::open(&SourceArg::parse(&typed.source))? {
         Found::Magnet(magnet) => look_into(magnet, typed)?,
         found => found,
     };
@@ -44,7 +44,8 @@ fn look_into(magnet: Magnet, typed: &args::Show) -> Result<Found, Failure> {
     }
     let config = Config { state_dir, ..plan::discover(&typed.discovery, Config::default())? };
     let (peers, trackers) = (typed.discovery.peer.clone(), plan::trackers(&typed.discovery)?);
-    learn::metadata(&magnet, Asking { config, peers, trackers, timeout: typed.timeout, silent: typed.json }).map(Found::Torrent)
+    fetch_metadata::metadata(&magnet, MetadataRequest { config, peers, trackers, timeout: typed.timeout, silent: typed.json })
+        .map(Found::Torrent)
 }
 
 /// A field and its value, aligned.
@@ -57,8 +58,8 @@ fn table(m: &Metainfo) -> String {
     let geometry = m.geometry();
     field(&mut text, "Name", &printable(m.name(), 255));
     field(&mut text, "Info hash", &m.info_hash().to_string());
-    field(&mut text, "Size", &format!("{} ({} bytes)", words::size(geometry.total()), geometry.total()));
-    field(&mut text, "Pieces", &format!("{} of {}", geometry.pieces(), words::exact(geometry.nominal_piece_len().into())));
+    field(&mut text, "Size", &format!("{} ({} bytes)", format::size(geometry.total()), geometry.total()));
+    field(&mut text, "Pieces", &format!("{} of {}", geometry.pieces(), format::exact(geometry.nominal_piece_len().into())));
     if m.private() {
         field(&mut text, "Private", "yes: peers come from its own trackers alone");
     }
@@ -90,7 +91,7 @@ fn files(m: &Metainfo) -> String {
     let digits = m.files().len().to_string().len().max(3);
     let mut text = String::new();
     for (i, file) in m.files().iter().enumerate().filter(|(_, file)| file.lands_on_disk()) {
-        let _ = writeln!(text, "{:>digits$} {:>12} {}", i + 1, words::size(file.length), path_of(file));
+        let _ = writeln!(text, "{:>digits$} {:>12} {}", i + 1, format::size(file.length), path_of(file));
     }
     text
 }

@@ -13,25 +13,25 @@ const MAX_FILE_BYTES: u64 = (64 << 20) + 1;
 
 /// What kind of thing was typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum SourceArg {
     File(PathBuf),
     Stdin,
     Url(String),
     Magnet(String),
 }
 
-impl Source {
+impl SourceArg {
     /// The kind that the text means.
-    pub(crate) fn parse(text: &str) -> Source {
+    pub(crate) fn parse(text: &str) -> SourceArg {
         let scheme = |scheme: &str| text.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme));
         if text == "-" {
-            Source::Stdin
+            SourceArg::Stdin
         } else if Magnet::looks_like(text) {
-            Source::Magnet(text.to_string())
+            SourceArg::Magnet(text.to_string())
         } else if scheme("http://") || scheme("https://") {
-            Source::Url(text.to_string())
+            SourceArg::Url(text.to_string())
         } else {
-            Source::File(text.into())
+            SourceArg::File(text.into())
         }
     }
 }
@@ -67,20 +67,20 @@ impl Found {
 }
 
 /// What is behind the source.
-pub(crate) fn open(source: &Source) -> Result<Found, Failure> {
+pub(crate) fn open(source: &SourceArg) -> Result<Found, Failure> {
     read(source, usize::MAX).map(|(found, _)| found)
 }
 
 /// The same, with the bytes of a torrent file as they came. An info dictionary of more than `info_bytes` is not kept.
-pub(crate) fn read(source: &Source, info_bytes: usize) -> Result<(Found, Vec<u8>), Failure> {
+pub(crate) fn read(source: &SourceArg, info_bytes: usize) -> Result<(Found, Vec<u8>), Failure> {
     let (bytes, name) = match source {
-        Source::Magnet(link) => {
+        SourceArg::Magnet(link) => {
             let magnet = Magnet::parse(link).map_err(|e| Failure::new(Exit::Magnet, e.to_string()))?;
             return Ok((Found::Magnet(magnet), Vec::new()));
         }
-        Source::File(path) => (read_file(path)?, shown(path)),
-        Source::Stdin => (read_stdin()?, "standard input".to_string()),
-        Source::Url(url) => (fetch::fetch(url)?, printable(url, 200)),
+        SourceArg::File(path) => (read_file(path)?, shown(path)),
+        SourceArg::Stdin => (read_stdin()?, "standard input".to_string()),
+        SourceArg::Url(url) => (fetch::fetch(url)?, printable(url, 200)),
     };
     let metainfo = Metainfo::parse_with_info_limit(&bytes, info_bytes).map_err(|e| {
         let exit = if e.is_not_bencode() { Exit::Bencode } else { Exit::Torrent };
@@ -90,7 +90,7 @@ pub(crate) fn read(source: &Source, info_bytes: usize) -> Result<(Found, Vec<u8>
 }
 
 /// Reads a source that must hold a whole torrent.
-pub(crate) fn torrent(source: &Source) -> Result<Metainfo, Failure> {
+pub(crate) fn torrent(source: &SourceArg) -> Result<Metainfo, Failure> {
     match open(source)? {
         Found::Torrent(metainfo) => {
             remark(&metainfo);
@@ -108,7 +108,7 @@ pub(crate) fn remark(metainfo: &Metainfo) {
     let repairs = metainfo.repairs();
     let name = printable(metainfo.name(), 80);
     if repairs.files_renamed > 0 {
-        out::complain(format_args!("{name}: {} files renamed, their names collide with others", repairs.files_renamed));
+        out::error(format_args!("{name}: {} files renamed, their names collide with others", repairs.files_renamed));
     }
     if repairs.urls_dropped > 0 {
         log::info!("{name}: {} trackers or web seeds left out, their addresses are unusable", repairs.urls_dropped);
@@ -154,11 +154,11 @@ mod tests {
 
     #[test]
     fn a_source_is_known_by_its_first_letters() {
-        assert_eq!(Source::parse("-"), Source::Stdin);
-        assert_eq!(Source::parse("a.torrent"), Source::File("a.torrent".into()));
-        assert_eq!(Source::parse("http"), Source::File("http".into()));
-        assert!(matches!(Source::parse("HTTPS://a.example/t"), Source::Url(_)));
-        assert!(matches!(Source::parse("Magnet:?xt=urn:btih:00"), Source::Magnet(_)));
-        assert!(matches!(Source::parse("ftp://a.example/t"), Source::File(_)));
+        assert_eq!(SourceArg::parse("-"), SourceArg::Stdin);
+        assert_eq!(SourceArg::parse("a.torrent"), SourceArg::File("a.torrent".into()));
+        assert_eq!(SourceArg::parse("http"), SourceArg::File("http".into()));
+        assert!(matches!(SourceArg::parse("HTTPS://a.example/t"), SourceArg::Url(_)));
+        assert!(matches!(SourceArg::parse("Magnet:?xt=urn:btih:00"), SourceArg::Magnet(_)));
+        assert!(matches!(SourceArg::parse("ftp://a.example/t"), SourceArg::File(_)));
     }
 }

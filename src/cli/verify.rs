@@ -6,10 +6,10 @@
 use super::args;
 use super::exit::{Exit, Failure};
 use super::json::{Object, array};
-use super::meter::Meter;
+use super::progress_line::ProgressLine;
 use super::show::path_of;
-use super::source::{self, Source};
-use super::{fault_exit, out, words};
+use super::source::{self, SourceArg};
+use super::{fault_exit, format, out};
 use crate::disk::{FaultKind, FileState, OpenTorrent, VerifyReport};
 use crate::units::Bitfield;
 use crate::wire::{FileEntry, Metainfo, printable};
@@ -18,10 +18,10 @@ use std::path::Path;
 
 /// Does it.
 pub(crate) fn run(typed: &args::Verify) -> Result<Exit, Failure> {
-    let metainfo = source::torrent(&Source::parse(&typed.source))?;
+    let metainfo = source::torrent(&SourceArg::parse(&typed.source))?;
     let found = hash(&metainfo, &typed.dir, typed.quiet || typed.json)?;
     let reports = judge(&metainfo, &found);
-    let good = found.have.is_full() && reports.iter().all(|r| r.state == State::Good);
+    let good = found.have.is_full() && reports.iter().all(|r| r.state == FileVerdict::Good);
     if !typed.quiet {
         out::data(&if typed.json {
             object(&metainfo, &found.have, &reports, good)
@@ -44,7 +44,7 @@ fn hash(metainfo: &Metainfo, dir: &Path, silent: bool) -> Result<VerifyReport, F
         read_only: true,
         check: true,
     };
-    let mut meter = Meter::new(metainfo.name(), geometry.pieces(), silent);
+    let mut meter = ProgressLine::new(metainfo.name(), geometry.pieces(), silent);
     crate::disk::verify(torrent, &mut |done, all| meter.show(done, all)).map_err(|fault| match fault.kind {
         // No directory: nothing of the torrent is there, which is an answer and not an error of ours.
         FaultKind::Missing => Failure::new(Exit::Mismatch, fault.to_string()),
@@ -54,7 +54,7 @@ fn hash(metainfo: &Metainfo, dir: &Path, silent: bool) -> Result<VerifyReport, F
 
 /// How a file stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum FileVerdict {
     Good,
     Missing,
     /// Something is there, but no regular file.
@@ -65,59 +65,59 @@ enum State {
     Bad,
 }
 
-impl State {
+impl FileVerdict {
     fn word(self) -> &'static str {
         match self {
-            State::Good => "good",
-            State::Missing => "missing",
-            State::Odd => "odd",
-            State::Longer => "longer",
-            State::Shorter => "shorter",
-            State::Bad => "bad",
+            FileVerdict::Good => "good",
+            FileVerdict::Missing => "missing",
+            FileVerdict::Odd => "odd",
+            FileVerdict::Longer => "longer",
+            FileVerdict::Shorter => "shorter",
+            FileVerdict::Bad => "bad",
         }
     }
 }
 
 /// What is known of one file.
 #[derive(Debug)]
-struct Report<'a> {
+struct FileSummary<'a> {
     file: FileEntry<'a>,
     number: usize,
     pieces: u32,
     pieces_good: u32,
-    state: State,
+    state: FileVerdict,
 }
 
-fn judge<'a>(metainfo: &'a Metainfo, found: &VerifyReport) -> Vec<Report<'a>> {
+fn judge<'a>(metainfo: &'a Metainfo, found: &VerifyReport) -> Vec<FileSummary<'a>> {
     let report = |r: &crate::disk::FileReport| {
         let state = match r.state {
-            FileState::Missing => State::Missing,
-            FileState::NotAFile => State::Odd,
-            FileState::TooLong => State::Longer,
-            FileState::TooShort => State::Shorter,
-            FileState::Present if r.bad > 0 => State::Bad,
-            FileState::Present => State::Good,
+            FileState::Missing => FileVerdict::Missing,
+            FileState::NotAFile => FileVerdict::Odd,
+            FileState::TooLong => FileVerdict::Longer,
+            FileState::TooShort => FileVerdict::Shorter,
+            FileState::Present if r.bad > 0 => FileVerdict::Bad,
+            FileState::Present => FileVerdict::Good,
         };
         let file = metainfo.files().get(r.file)?;
-        Some(Report { file, number: r.file + 1, pieces: r.pieces, pieces_good: r.pieces - r.bad, state })
+        Some(FileSummary { file, number: r.file + 1, pieces: r.pieces, pieces_good: r.pieces - r.bad, state })
     };
     found.files.iter().filter_map(report).collect()
 }
 
-fn table(metainfo: &Metainfo, have: &Bitfield, reports: &[Report<'_>]) -> String {
+fn table(metainfo: &Metainfo, have: &Bitfield, reports: &[FileSummary<'_>]) -> String {
     let mut text = String::new();
     for r in reports {
         let part =
             if r.pieces_good < r.pieces { format!(" ({} of {} pieces good)", r.pieces_good, r.pieces) } else { String::new() };
-        let _ = writeln!(text, "{:<7} {:>12} {}{part}", r.state.word(), words::size(r.file.length), path_of(r.file));
+        let _ = writeln!(text, "{:<7} {:>12} {}{part}", r.state.word(), format::size(r.file.length), path_of(r.file));
     }
-    let good = reports.iter().filter(|r| r.state == State::Good).count();
+    let good = reports.iter().filter(|r| r.state == FileVerdict::Good).count();
     let name = printable(metainfo.name(), 200);
     let _ = writeln!(text, "{name}: {} of {} pieces and {good} of {} files are good", have.ones(), have.pieces(), reports.len());
     text
 }
 
-fn object(metainfo: &Metainfo, have: &Bitfield, reports: &[Report<'_>], good: bool) -> String {
+fn object(metainfo: &Metainfo, have: &Bitfield, reports: &[FileSummary<'_>], good: bool) -> String {
     let files = reports.iter().map(|r| {
         let o = Object::new().num("number", r.number as u64).str("path", &r.file.path_text()).num("bytes", r.file.length);
         o.str("state", r.state.word()).num("pieces", r.pieces.into()).num("pieces_good", r.pieces_good.into()).end()
@@ -152,14 +152,14 @@ mod tests {
         let m = torrent();
         let mut have = Bitfield::full(4);
         have.clear(m.geometry().piece(3).unwrap());
-        let states: Vec<State> =
+        let states: Vec<FileVerdict> =
             judge(&m, &found(have, [(2, 0, TooLong), (0, 0, Present), (2, 1, Present)])).iter().map(|r| r.state).collect();
-        assert_eq!(states, [State::Longer, State::Good, State::Bad]);
-        let states: Vec<State> = judge(&m, &found(Bitfield::full(4), [(2, 0, Present), (0, 0, Missing), (2, 0, Present)]))
+        assert_eq!(states, [FileVerdict::Longer, FileVerdict::Good, FileVerdict::Bad]);
+        let states: Vec<FileVerdict> = judge(&m, &found(Bitfield::full(4), [(2, 0, Present), (0, 0, Missing), (2, 0, Present)]))
             .iter()
             .map(|r| r.state)
             .collect();
-        assert_eq!(states, [State::Good, State::Missing, State::Good]);
+        assert_eq!(states, [FileVerdict::Good, FileVerdict::Missing, FileVerdict::Good]);
     }
 
     #[test]

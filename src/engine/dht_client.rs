@@ -13,7 +13,7 @@
 
 use super::action::Action;
 use super::config::DhtSetup;
-use super::dht::{Announce, Dht, DhtAction, DhtConfig, DhtStats};
+use super::dht::{Announce, Dht, DhtAction, DhtStats, NodeConfig};
 use super::limits;
 use super::timers::Timer;
 use super::torrent::Torrent;
@@ -99,7 +99,7 @@ impl DhtClient {
         // Known nodes get a while to answer before names are resolved.
         let head_start = if untried.is_empty() { Duration::ZERO } else { limits::DHT_PING_INTERVAL };
         let mut client = DhtClient {
-            dht: Dht::new(turn.now, DhtConfig { seed, port, read_only }),
+            dht: Dht::new(turn.now, NodeConfig { seed, port, read_only }),
             port,
             read_only,
             untried,

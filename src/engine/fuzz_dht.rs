@@ -3,7 +3,7 @@
 //!
 //! It promises nothing to users of the library.
 
-use super::dht::{Announce, Dht, DhtAction, DhtConfig};
+use super::dht::{Announce, Dht, DhtAction, NodeConfig};
 use super::limits;
 use crate::units::{InfoHash, Instant};
 use crate::wire::compact::usable;
@@ -26,7 +26,7 @@ fn host(number: u8) -> SocketAddr {
     }
 }
 
-struct Hands {
+struct DhtFuzzDriver {
     dht: Dht,
     now: Instant,
     /// The transaction of the last question to each host.
@@ -35,7 +35,7 @@ struct Hands {
     sent: u64,
 }
 
-impl Hands {
+impl DhtFuzzDriver {
     fn carry_out(&mut self, out: Vec<DhtAction>) {
         for action in out {
             match action {
@@ -92,8 +92,8 @@ impl Hands {
 /// A node among strangers who say whatever the bytes say.
 pub fn dht(input: &[u8]) {
     let now = Instant::from_micros(1_000_000);
-    let dht = Dht::new(now, DhtConfig { seed: 1, port: 6881, read_only: false });
-    let mut hands = Hands { dht, now, asked: BTreeMap::new(), received: 0, sent: 0 };
+    let dht = Dht::new(now, NodeConfig { seed: 1, port: 6881, read_only: false });
+    let mut hands = DhtFuzzDriver { dht, now, asked: BTreeMap::new(), received: 0, sent: 0 };
     let mut out = Vec::new();
     hands.dht.add_router(now, host(0));
     (1..8).for_each(|n| hands.dht.add_node(now, host(n), &mut out));

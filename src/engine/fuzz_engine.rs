@@ -21,7 +21,7 @@ const BY_HASH: u8 = 0xff;
 const MAX_PEERS: usize = 12;
 
 /// What the hands know while they feed the engine.
-struct Hands<'a> {
+struct FuzzDriver<'a> {
     engine: Engine,
     out: Actions,
     now: Instant,
@@ -82,7 +82,7 @@ pub fn engine(input: &[u8]) {
     } else {
         engine.on_opened(now, torrent, some_pieces(), &mut out);
     }
-    let mut h = Hands {
+    let mut h = FuzzDriver {
         engine,
         out,
         now,
@@ -118,7 +118,7 @@ fn some_pieces() -> Bitfield {
     Bitfield::from_wire(&[0b0100_1000], 5).expect("five bits")
 }
 
-impl Hands<'_> {
+impl FuzzDriver<'_> {
     fn byte(&mut self) -> u8 {
         let Some((first, rest)) = self.input.split_first() else { return 0 };
         self.input = rest;

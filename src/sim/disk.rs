@@ -10,7 +10,7 @@ use crate::units::{BLOCK_LEN, Bitfield, BlockSpan, Geometry, PeerKey, PieceIndex
 use std::collections::BTreeMap;
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Block {
+struct SimBlock {
     written: u32,
     writer: Option<PeerKey>,
     garbage: u32,
@@ -18,7 +18,7 @@ struct Block {
 
 #[derive(Debug)]
 struct OnDisk {
-    blocks: Box<[Block]>,
+    blocks: Box<[SimBlock]>,
     /// Files and memory are ready.
     ready: bool,
     hashing: bool,
@@ -57,7 +57,7 @@ impl Disk {
         assert!(!self.verified.has(piece), "piece {piece} is prepared although it is verified");
         let hashing = self.open.get(&piece).is_some_and(|o| o.hashing);
         assert!(!hashing, "piece {piece} is prepared while it is hashed");
-        let blocks = vec![Block::default(); self.geometry.blocks(piece) as usize].into_boxed_slice();
+        let blocks = vec![SimBlock::default(); self.geometry.blocks(piece) as usize].into_boxed_slice();
         self.open.insert(piece, OnDisk { blocks, ready: false, hashing: false });
     }
 
@@ -82,11 +82,11 @@ impl Disk {
         match block.writer {
             // Who begins anew has taken the block over; if the one before goes on, there are two.
             Some(w) if w != writer && span.begin() == whole.begin() => {
-                *block = Block { writer: Some(writer), ..Block::default() }
+                *block = SimBlock { writer: Some(writer), ..SimBlock::default() }
             }
             None => {
                 assert!(block.written < whole.len(), "{span} is written although the block is complete");
-                *block = Block { written: 0, writer: Some(writer), garbage: 0 };
+                *block = SimBlock { written: 0, writer: Some(writer), garbage: 0 };
             }
             Some(w) => assert_eq!(w, writer, "{span} has two writers"),
         }
@@ -105,7 +105,7 @@ impl Disk {
     pub(super) fn release(&mut self, block: BlockSpan) {
         if let Some(o) = self.open.get_mut(&block.piece()) {
             assert!(!o.hashing, "{block} is released while its piece is hashed");
-            o.blocks[(block.begin() / BLOCK_LEN) as usize] = Block::default();
+            o.blocks[(block.begin() / BLOCK_LEN) as usize] = SimBlock::default();
         }
     }
 
@@ -119,7 +119,7 @@ impl Disk {
             assert!(block.writer.is_none(), "piece {piece} is hashed while {whole} is written");
             assert_eq!(block.written, whole.len(), "piece {piece} is hashed and {whole} is not all there");
         }
-        let digest = |(at, b): (usize, &Block)| u64::from(piece.get()) << 32 | at as u64 ^ u64::from(b.garbage) << 40;
+        let digest = |(at, b): (usize, &SimBlock)| u64::from(piece.get()) << 32 | at as u64 ^ u64::from(b.garbage) << 40;
         let all = || o.blocks.iter().enumerate().map(digest).collect();
         match o.blocks.iter().all(|b| b.garbage == 0) {
             true => HashVerdict::Good { digests: digests.then(all) },
@@ -148,7 +148,7 @@ mod tests {
     use crate::units::SlotMap;
     use std::panic::catch_unwind;
 
-    struct World {
+    struct DiskFixture {
         disk: Disk,
         block: BlockSpan,
         a: PeerKey,
@@ -156,21 +156,21 @@ mod tests {
     }
 
     /// One prepared piece of two blocks, two peers.
-    fn world() -> World {
+    fn world() -> DiskFixture {
         let g = Geometry::new(4 * u64::from(BLOCK_LEN), 2 * u64::from(BLOCK_LEN)).unwrap();
         let mut disk = Disk::new(g, Bitfield::empty(2));
         let piece = g.piece(0).unwrap();
         disk.prepare(piece);
         disk.prepared(piece);
         let mut t: SlotMap<PeerKey, ()> = SlotMap::default();
-        World { disk, block: g.block(piece, 0), a: t.insert(()), b: t.insert(()) }
+        DiskFixture { disk, block: g.block(piece, 0), a: t.insert(()), b: t.insert(()) }
     }
 
-    fn put(w: &mut World, writer: PeerKey, span: BlockSpan, came: BlockSpan) {
+    fn put(w: &mut DiskFixture, writer: PeerKey, span: BlockSpan, came: BlockSpan) {
         w.disk.write(writer, span, Payload { span: came, garbage: 0 });
     }
 
-    fn breaks(f: impl FnOnce(&mut World)) -> bool {
+    fn breaks(f: impl FnOnce(&mut DiskFixture)) -> bool {
         let mut w = world();
         let (a, block) = (w.a, w.block.first(100));
         put(&mut w, a, block, block);
@@ -182,7 +182,7 @@ mod tests {
         let (a, b, first) = (world().a, world().b, world().block.first(9));
         let rest = world().block.after(100).unwrap();
         assert!(!breaks(|w| put(w, b, first, first)), "who begins anew takes the block over");
-        let both = |w: &mut World| [(b, first), (a, rest)].into_iter().for_each(|(p, s)| put(w, p, s, s));
+        let both = |w: &mut DiskFixture| [(b, first), (a, rest)].into_iter().for_each(|(p, s)| put(w, p, s, s));
         assert!(breaks(both), "two writers");
         assert!(breaks(|w| put(w, b, rest, rest)), "another one goes on");
         assert!(breaks(|w| [rest, rest].into_iter().for_each(|s| put(w, a, s, s))), "the same bytes twice");
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_lie_in_any_byte_spoils_the_piece() {
-        let World { mut disk, block, a, .. } = world();
+        let DiskFixture { mut disk, block, a, .. } = world();
         let other = disk.geometry.block(block.piece(), 1);
         let mut put = |span, garbage| disk.write(a, span, Payload { span, garbage });
         assert!(!put(block.first(5), 3));

@@ -57,14 +57,14 @@ impl PipeId {
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Link {
-    pub(super) ends: [End; 2],
+    pub(super) ends: [LinkEnd; 2],
     /// One way.
     pub(super) latency: Duration,
 }
 
 /// One end of a connection, and the stream that it sends.
 #[derive(Debug)]
-pub(super) struct End {
+pub(super) struct LinkEnd {
     pub(super) node: NodeId,
     /// What the node's engine calls it, once it knows of it.
     pub(super) key: Option<PeerKey>,
@@ -75,7 +75,7 @@ pub(super) struct End {
 
 /// What a stretch of a stream is.
 #[derive(Clone, Copy, Debug)]
-enum Run {
+enum ByteRun {
     Control(u32),
     /// `garbage` is 0 for the torrent's own bytes, and else names the lie.
     Payload {
@@ -95,7 +95,7 @@ pub(super) struct Payload {
 #[derive(Debug, Default)]
 pub(super) struct Stream {
     control: VecDeque<u8>,
-    runs: VecDeque<Run>,
+    runs: VecDeque<ByteRun>,
     /// Not sent yet.
     pub(super) queued: u64,
     /// Between the two lines.
@@ -119,19 +119,19 @@ impl Stream {
         self.control.extend(bytes);
         self.queued += bytes.len() as u64;
         match self.runs.back_mut() {
-            Some(Run::Control(n)) => *n += bytes.len() as u32,
-            _ => self.runs.push_back(Run::Control(bytes.len() as u32)),
+            Some(ByteRun::Control(n)) => *n += bytes.len() as u32,
+            _ => self.runs.push_back(ByteRun::Control(bytes.len() as u32)),
         }
     }
 
     pub(super) fn push_payload(&mut self, span: BlockSpan, garbage: u32) {
         self.queued += u64::from(span.len());
         // Between two blocks stands a header, so what adjoins is the rest of one block.
-        if let Some(Run::Payload { span: last, .. }) = self.runs.back_mut() {
+        if let Some(ByteRun::Payload { span: last, .. }) = self.runs.back_mut() {
             *last = last.joined(span).unwrap_or_else(|| panic!("{span} follows {last} without a header"));
             return;
         }
-        self.runs.push_back(Run::Payload { span, garbage });
+        self.runs.push_back(ByteRun::Payload { span, garbage });
     }
 
     /// Bytes that may be sent now, by the window's rule.
@@ -141,7 +141,7 @@ impl Stream {
 
     /// Payload bytes in it.
     pub(super) fn payload_bytes(&self) -> u64 {
-        self.runs.iter().map(|r| if let Run::Payload { span, .. } = r { u64::from(span.len()) } else { 0 }).sum()
+        self.runs.iter().map(|r| if let ByteRun::Payload { span, .. } = r { u64::from(span.len()) } else { 0 }).sum()
     }
 
     /// Reads up to `most` of the arrived bytes into `room`: how many, and how many of them were payload. Payload is remembered
@@ -154,7 +154,7 @@ impl Stream {
         while n < goal {
             let left = goal - n;
             match self.runs.front_mut() {
-                Some(Run::Control(have)) => {
+                Some(ByteRun::Control(have)) => {
                     let part = left.min(*have as usize);
                     for (to, byte) in room[n..n + part].iter_mut().zip(self.control.drain(..part)) {
                         *to = byte;
@@ -165,7 +165,7 @@ impl Stream {
                     }
                     n += part;
                 }
-                Some(Run::Payload { .. }) => {
+                Some(ByteRun::Payload { .. }) => {
                     let Some(payload) = self.cut_payload(left as u32) else { break };
                     let part = payload.span.len() as usize;
                     room[n..n + part].fill(0);
@@ -190,7 +190,7 @@ impl Stream {
 
     /// Takes payload from the front.
     fn cut_payload(&mut self, most: u32) -> Option<Payload> {
-        let Some(Run::Payload { span, garbage }) = self.runs.front_mut() else { return None };
+        let Some(ByteRun::Payload { span, garbage }) = self.runs.front_mut() else { return None };
         let (part, garbage) = (span.first(most), *garbage);
         match span.after(part.len()) {
             Some(rest) => *span = rest,
@@ -205,7 +205,7 @@ impl Stream {
         while n < most && self.arrived > 0 {
             let left = u64::from(most - n).min(self.arrived) as u32;
             let part = match self.runs.front_mut() {
-                Some(Run::Control(have)) => {
+                Some(ByteRun::Control(have)) => {
                     let part = left.min(*have);
                     self.control.drain(..part as usize);
                     *have -= part;
@@ -214,7 +214,7 @@ impl Stream {
                     }
                     part
                 }
-                Some(Run::Payload { .. }) => {
+                Some(ByteRun::Payload { .. }) => {
                     let part = self.cut_payload(left).map_or(0, |p| p.span.len());
                     payload += part;
                     part

@@ -20,30 +20,30 @@
 //! another; every book of the engine recounted (strict runs); payload out is payload in,
 //! lost, or on its way; time never goes back and no deadline stays due; at the end everybody is idle.
 
-mod cap;
 pub mod dht;
 mod disk;
+mod driver;
 pub mod experiment;
 mod faults;
-mod hands;
 mod link;
-mod named;
 mod node;
+mod presets;
 mod puppet;
 mod queue;
+mod rate_checker;
 mod report;
 mod scenario;
-mod tap;
 #[cfg(test)]
 mod tests;
 mod tracker;
 mod traffic;
+mod wire_checker;
 mod wire_digest;
 mod world;
 
 pub use faults::Faults;
-pub use named::{NAMES, TRIALS, named};
-pub use puppet::Part;
+pub use presets::{NAMES, TRIALS, named};
+pub use puppet::PuppetRole;
 pub use report::{PeerReport, Report, Sample, quantile};
 pub use scenario::{Line, MBIT, MIB, Scenario};
 pub use world::run;

@@ -1,10 +1,10 @@
 //! Who takes part: engines with all that their hands know, and puppets.
 
-use super::cap::Cap;
 use super::disk::Disk;
 use super::link::{LineState, PipeId};
 use super::puppet::{Puppet, Talk};
-use super::queue::Connections;
+use super::queue::PeerConnections;
+use super::rate_checker::Cap;
 use crate::engine::{Actions, Engine};
 use crate::units::{Instant, TorrentKey};
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ const PORT: u16 = 6881;
 
 /// One participant.
 #[derive(Debug)]
-pub(super) struct Node {
+pub(super) struct SimNode {
     pub(super) addr: SocketAddr,
     pub(super) line: LineState,
     /// Others can dial it.
@@ -40,7 +40,7 @@ pub(super) struct EngineNode {
     pub(super) out: Actions,
     pub(super) disk: Disk,
     /// Its connections: for each key the pipe that it sends into.
-    pub(super) connections: Connections,
+    pub(super) connections: PeerConnections,
     /// Streams that are to be read in this turn.
     pub(super) to_read: Vec<PipeId>,
     /// The wake-up that is in the queue; earlier ones are void.
@@ -84,10 +84,10 @@ pub(super) struct PuppetNode {
     pub(super) talks: BTreeMap<PipeId, Talk>,
 }
 
-impl Node {
+impl SimNode {
     /// A node with this number and line.
-    pub(super) fn new(addr: SocketAddr, line: LineState, dialable: bool, body: Body) -> Node {
-        Node { addr, line, dialable, present: false, arrived: Instant::ZERO, body }
+    pub(super) fn new(addr: SocketAddr, line: LineState, dialable: bool, body: Body) -> SimNode {
+        SimNode { addr, line, dialable, present: false, arrived: Instant::ZERO, body }
     }
 
     pub(super) fn engine(&mut self) -> Option<&mut EngineNode> {

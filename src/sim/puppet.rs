@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// What a puppet does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
+pub enum PuppetRole {
     /// Has everything and serves everybody.
     Seed,
     /// The same over a line of 2 KiB a second: its blocks are always the last.
@@ -43,7 +43,7 @@ const WHIM: Duration = Duration::from_millis(700);
 /// One puppet's mind.
 #[derive(Debug)]
 pub(super) struct Puppet {
-    pub(super) part: Part,
+    pub(super) part: PuppetRole,
     pub(super) has: Bitfield,
     /// Pieces that nobody has been asked for, in the order in which they will be.
     missing: Vec<PieceIndex>,
@@ -127,8 +127,8 @@ pub(super) enum HeardMessage {
 }
 
 impl Puppet {
-    pub(super) fn new(part: Part, number: u32, geometry: &Geometry, rng: &mut Rng) -> Puppet {
-        let downloads = matches!(part, Part::Leech | Part::Hoarder | Part::Greedy);
+    pub(super) fn new(part: PuppetRole, number: u32, geometry: &Geometry, rng: &mut Rng) -> Puppet {
+        let downloads = matches!(part, PuppetRole::Leech | PuppetRole::Hoarder | PuppetRole::Greedy);
         let mut missing: Vec<PieceIndex> = geometry.all_pieces().filter(|_| downloads).collect();
         rng.shuffle(&mut missing);
         let has = if downloads { Bitfield::empty(geometry.pieces()) } else { Bitfield::full(geometry.pieces()) };
@@ -175,7 +175,7 @@ impl Puppet {
                 Message::Have { piece } => drop(geometry.piece(piece).map(|p| talk.they_have.set(p))),
                 Message::HaveAll => {
                     talk.they_have = Bitfield::full(geometry.pieces());
-                    if self.part == Part::Greedy {
+                    if self.part == PuppetRole::Greedy {
                         geometry.all_pieces().take(GREEDY_TRIES).for_each(|p| talk.ask_for(geometry, p));
                     }
                 }
@@ -197,7 +197,7 @@ impl Puppet {
                     }
                 }
                 Message::Reject(_) => self.give_up(talk),
-                Message::AllowedFast { piece } if self.part == Part::Greedy => {
+                Message::AllowedFast { piece } if self.part == PuppetRole::Greedy => {
                     if let Some(piece) = geometry.piece(piece).filter(|_| talk.fetch.is_none()) {
                         talk.fetch = Some(Fetch { piece, next: 0, arrived: 0, garbage: 0 });
                         talk.ask_for(geometry, piece);
@@ -211,18 +211,18 @@ impl Puppet {
 
     fn serve(&self, talk: &mut Talk, span: BlockSpan) {
         talk.served += 1;
-        if self.part != Part::Snubber || talk.served <= SNUBBER_SERVES {
+        if self.part != PuppetRole::Snubber || talk.served <= SNUBBER_SERVES {
             talk.encoder.push_block(span);
         }
     }
 
     /// Serves who wants, asks who serves.
     fn settle(&mut self, talk: &mut Talk, geometry: &Geometry) {
-        if talk.they_want && !talk.serve && self.part != Part::Hoarder {
+        if talk.they_want && !talk.serve && self.part != PuppetRole::Hoarder {
             talk.serve = true;
             talk.encoder.push(&Message::Unchoke);
         }
-        if self.part == Part::Greedy {
+        if self.part == PuppetRole::Greedy {
             return;
         }
         if talk.they_choke {
@@ -262,7 +262,7 @@ impl Puppet {
             return HeardMessage::Nothing;
         }
         let Some(raw) = talk.incoming.take() else { return HeardMessage::Nothing };
-        if self.part == Part::Greedy {
+        if self.part == PuppetRole::Greedy {
             talk.encoder.push(&Message::Request(raw));
         }
         let Some(f) = talk.fetch.as_mut().filter(|f| f.piece.get() == raw.piece) else { return HeardMessage::Nothing };
@@ -286,7 +286,7 @@ impl Puppet {
     /// Whether the payload that goes out now is a lie, and which.
     pub(super) fn garbage(&mut self, talk: &mut Talk, part: BlockSpan, rng: &mut Rng) -> u32 {
         if part.begin() % BLOCK_LEN == 0 {
-            let lie = self.part == Part::Liar && chance(rng, 1.0 / f64::from(LIES));
+            let lie = self.part == PuppetRole::Liar && chance(rng, 1.0 / f64::from(LIES));
             self.lies += u32::from(lie);
             talk.garbage = if lie { self.lies } else { 0 };
         }
@@ -295,7 +295,7 @@ impl Puppet {
 
     /// When it does something of its own accord.
     pub(super) fn next_whim(&self, now: Instant) -> Option<Instant> {
-        (self.part == Part::Flapper).then(|| now + WHIM)
+        (self.part == PuppetRole::Flapper).then(|| now + WHIM)
     }
 
     /// A flapper's whim about one connection; true if it hangs up.

@@ -13,7 +13,7 @@ pub(super) type NodeId = u32;
 
 /// Something that happens at a moment.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(super) enum SimEvent {
     /// A node comes.
     Join(NodeId),
     /// An engine's deadline, or a puppet's.
@@ -59,7 +59,7 @@ pub(super) enum Event {
 struct Entry {
     at: Instant,
     number: u64,
-    event: Event,
+    event: SimEvent,
 }
 
 impl PartialEq for Entry {
@@ -92,13 +92,13 @@ pub(super) struct Queue {
 
 impl Queue {
     /// This will happen then.
-    pub(super) fn push(&mut self, at: Instant, event: Event) {
+    pub(super) fn push(&mut self, at: Instant, event: SimEvent) {
         self.made += 1;
         self.heap.push(Entry { at, number: self.made, event });
     }
 
     /// What happens next, and when.
-    pub(super) fn pop(&mut self) -> Option<(Instant, Event)> {
+    pub(super) fn pop(&mut self) -> Option<(Instant, SimEvent)> {
         self.heap.pop().map(|e| (e.at, e.event))
     }
 }
@@ -115,28 +115,28 @@ impl Default for Fingerprint {
 
 impl Fingerprint {
     /// Takes one event in.
-    pub(super) fn add(&mut self, at: Instant, event: &Event) {
+    pub(super) fn add(&mut self, at: Instant, event: &SimEvent) {
         let (kind, who, what) = match event {
-            Event::Join(n) => (0, *n, 0),
-            Event::Wake(n) => (1, *n, 0),
-            Event::Turn(n) => (2, *n, 0),
-            Event::LineFree(n) => (3, *n, 0),
-            Event::Arrive(p, n) => (4, p.raw(), *n),
-            Event::Deliver(p, n) => (5, p.raw(), *n),
-            Event::Unblock(p) => (6, p.raw(), 0),
-            Event::Dialed(l) => (7, *l, 0),
-            Event::Accepted(l) => (8, *l, 0),
-            Event::Refused(l) => (9, *l, 0),
-            Event::Lost(p) => (10, p.raw(), 0),
-            Event::Prepared(n, piece, ready) => (11, *n, piece.get() * 2 + u32::from(*ready)),
-            Event::Hashed(n, v) => (12, *n, v.0.get() * 2 + u32::from(matches!(v.1, HashVerdict::Good { .. }))),
-            Event::Saved(n) => (13, *n, 0),
-            Event::Announced(n, id, result) => (14, *n, *id as u32 ^ u32::from(result.is_ok()) << 31),
-            Event::Resolved(n, id, _) => (15, *n, *id as u32),
-            Event::Datagram(_, to, bytes) => (16, u32::from(to.port()), bytes.len() as u32),
-            Event::Resume(n) => (17, *n, 0),
-            Event::LoseOne => (18, 0, 0),
-            Event::Sample => (19, 0, 0),
+            SimEvent::Join(n) => (0, *n, 0),
+            SimEvent::Wake(n) => (1, *n, 0),
+            SimEvent::Turn(n) => (2, *n, 0),
+            SimEvent::LineFree(n) => (3, *n, 0),
+            SimEvent::Arrive(p, n) => (4, p.raw(), *n),
+            SimEvent::Deliver(p, n) => (5, p.raw(), *n),
+            SimEvent::Unblock(p) => (6, p.raw(), 0),
+            SimEvent::Dialed(l) => (7, *l, 0),
+            SimEvent::Accepted(l) => (8, *l, 0),
+            SimEvent::Refused(l) => (9, *l, 0),
+            SimEvent::Lost(p) => (10, p.raw(), 0),
+            SimEvent::Prepared(n, piece, ready) => (11, *n, piece.get() * 2 + u32::from(*ready)),
+            SimEvent::Hashed(n, v) => (12, *n, v.0.get() * 2 + u32::from(matches!(v.1, HashVerdict::Good { .. }))),
+            SimEvent::Saved(n) => (13, *n, 0),
+            SimEvent::Announced(n, id, result) => (14, *n, *id as u32 ^ u32::from(result.is_ok()) << 31),
+            SimEvent::Resolved(n, id, _) => (15, *n, *id as u32),
+            SimEvent::Datagram(_, to, bytes) => (16, u32::from(to.port()), bytes.len() as u32),
+            SimEvent::Resume(n) => (17, *n, 0),
+            SimEvent::LoseOne => (18, 0, 0),
+            SimEvent::Sample => (19, 0, 0),
         };
         for word in [at.as_micros(), kind, u64::from(who) << 32 | u64::from(what)] {
             self.0 = (self.0 ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
@@ -149,4 +149,4 @@ impl Fingerprint {
 }
 
 /// A connection that a node has.
-pub(super) type Connections = std::collections::BTreeMap<PeerKey, PipeId>;
+pub(super) type PeerConnections = std::collections::BTreeMap<PeerKey, PipeId>;

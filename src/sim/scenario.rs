@@ -4,7 +4,7 @@
 //! changed in one place.
 
 use super::faults::Faults;
-use super::puppet::Part;
+use super::puppet::PuppetRole;
 use crate::engine::Policy;
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ pub struct Scenario {
     /// How many of the peers, the last ones, serve nobody.
     pub free_riders: u32,
     /// Scripted peers beside the engines.
-    pub puppets: Vec<(Part, u32)>,
+    pub puppets: Vec<(PuppetRole, u32)>,
     /// The seeds' lines, dealt in turn.
     pub seed_lines: Vec<Line>,
     /// Everybody else's lines, dealt in turn.

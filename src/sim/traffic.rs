@@ -1,10 +1,10 @@
 //! Connections at work: dialing, bytes through lines and pipes, reading and writing at both ends, and the loss of it all.
 
 use super::faults::chance;
-use super::link::{End, LINE_BUFFER, Link, PACKET, PipeId, Stream, quantum, time_for};
+use super::link::{LINE_BUFFER, Link, LinkEnd, PACKET, PipeId, Stream, quantum, time_for};
 use super::node::{Body, number};
 use super::puppet::{HeardMessage, Talk};
-use super::queue::{Event, NodeId};
+use super::queue::{NodeId, SimEvent};
 use super::world::{INFO_HASH, World};
 use crate::engine::{DialFailure, DisconnectReason, Want};
 use crate::units::{BLOCK_LEN, Instant, PeerKey};
@@ -25,7 +25,7 @@ impl World {
         let Some(to) = number(addr).filter(|to| (*to as usize) < self.nodes.len() && *to != from) else { return };
         let latency = self.latency(from, to);
         let link = self.links.len() as u32;
-        let end = |node, key, open| End { node, key, open, out: Stream::default() };
+        let end = |node, key, open| LinkEnd { node, key, open, out: Stream::default() };
         self.links.push(Some(Box::new(Link { ends: [end(from, key, true), end(to, None, false)], latency })));
         if let (Some(key), Some(e)) = (key, self.nodes[from as usize].engine()) {
             e.connections.insert(key, PipeId::new(link, 0));
@@ -37,10 +37,10 @@ impl World {
         }
         let refused = self.scenario.faults.refused_dials;
         if self.tally.strikes(&mut self.rng, refused, "refused dials") {
-            return self.queue.push(self.now + latency * 2, Event::Refused(link));
+            return self.queue.push(self.now + latency * 2, SimEvent::Refused(link));
         }
-        self.queue.push(self.now + latency * 2, Event::Dialed(link));
-        self.queue.push(self.now + latency * HANDSHAKE_TRIPS, Event::Accepted(link));
+        self.queue.push(self.now + latency * 2, SimEvent::Dialed(link));
+        self.queue.push(self.now + latency * HANDSHAKE_TRIPS, SimEvent::Accepted(link));
     }
 
     pub(super) fn dialed(&mut self, link: u32) {
@@ -61,7 +61,7 @@ impl World {
 
     pub(super) fn refused(&mut self, link: u32) {
         let Some(l) = self.links[link as usize].take() else { return };
-        let End { node, key, .. } = l.ends[0];
+        let LinkEnd { node, key, .. } = l.ends[0];
         if let Some(key) = key {
             self.with_engine(node, |now, e| {
                 e.connections.remove(&key);
@@ -114,7 +114,7 @@ impl World {
         let now = self.now;
         let buffer = u64::from(self.scenario.send_buffer);
         let Some(link) = self.links.get_mut(pipe.link()).and_then(|l| l.as_deref_mut()) else { return };
-        let End { node, key, open, out } = &mut link.ends[pipe.side()];
+        let LinkEnd { node, key, open, out } = &mut link.ends[pipe.side()];
         let node = *node;
         if !*open {
             return;
@@ -222,7 +222,8 @@ impl World {
             let waits_until = self.nodes[to as usize].line.down_free;
             if waits_until > now + LINE_BUFFER {
                 end.out.blocked = true;
-                self.queue.push(now + waits_until.since(now + LINE_BUFFER).max(Duration::from_micros(1)), Event::Unblock(pipe));
+                self.queue
+                    .push(now + waits_until.since(now + LINE_BUFFER).max(Duration::from_micros(1)), SimEvent::Unblock(pipe));
                 continue;
             }
             end.out.queued -= n;
@@ -239,9 +240,9 @@ impl World {
                 false => now + time_for(std::mem::take(&mut line.slipped_in), line.line.up),
             };
             line.sending = sent > now;
-            self.queue.push(sent + latency, Event::Arrive(pipe, n as u32));
+            self.queue.push(sent + latency, SimEvent::Arrive(pipe, n as u32));
             if sent > now {
-                self.queue.push(sent, Event::LineFree(node));
+                self.queue.push(sent, SimEvent::LineFree(node));
             }
             if more {
                 self.pull(pipe);
@@ -279,7 +280,7 @@ impl World {
         let passed = line.down_free;
         match passed <= now || u64::from(n) < PACKET {
             true => self.deliver(pipe, n),
-            false => self.queue.push(passed, Event::Deliver(pipe, n)),
+            false => self.queue.push(passed, SimEvent::Deliver(pipe, n)),
         }
     }
 
@@ -313,7 +314,7 @@ impl World {
         let end = &link.ends[pipe.side()];
         // The sender hears a way later that there is room again.
         if end.out.arrived < before && end.out.blocked {
-            self.queue.push(now + latency, Event::Unblock(pipe));
+            self.queue.push(now + latency, SimEvent::Unblock(pipe));
         }
     }
 
@@ -502,7 +503,7 @@ impl World {
             }
         }
         if other_open {
-            self.queue.push(now + latency, Event::Lost(pipe));
+            self.queue.push(now + latency, SimEvent::Lost(pipe));
         } else {
             self.bury(pipe);
         }
@@ -552,7 +553,7 @@ impl World {
             self.tally.count("lost mid-block");
         }
         for side in [0, 1] {
-            self.queue.push(self.now, Event::Lost(PipeId::new(link as u32, side)));
+            self.queue.push(self.now, SimEvent::Lost(PipeId::new(link as u32, side)));
         }
     }
 }

@@ -6,17 +6,17 @@
 //!
 //! What connections carry is in `traffic`, what engines want done in `hands`; here nodes come and go, and time passes.
 
-use super::cap::Cap;
 use super::disk::Disk;
 use super::faults::{Tally, chance};
 use super::link::{LineState, Link, PipeId};
-use super::node::{Body, Caps, EngineNode, Node, PuppetNode, address, address_at_home};
-use super::puppet::{Part, Puppet};
-use super::queue::{Event, Fingerprint, NodeId, Queue};
+use super::node::{Body, Caps, EngineNode, PuppetNode, SimNode, address, address_at_home};
+use super::puppet::{Puppet, PuppetRole};
+use super::queue::{Fingerprint, NodeId, Queue, SimEvent};
+use super::rate_checker::Cap;
 use super::report::{PeerReport, Report, Sample};
 use super::scenario::{Line, MBIT, Scenario};
-use super::tap::Taps;
 use super::tracker::{HTTP_URL, Tracker, UDP_URL};
+use super::wire_checker::Taps;
 use super::wire_digest::WireDigest;
 use crate::engine::{Actions, Engine, EngineConfig, TorrentInfo, TorrentSpec, WindowRule};
 use crate::units::{Bitfield, Geometry, InfoHash, Instant, PeerId, Rng};
@@ -47,7 +47,7 @@ pub(super) struct World {
     pub(super) now: Instant,
     pub(super) begun: Instant,
     pub(super) queue: Queue,
-    pub(super) nodes: Vec<Node>,
+    pub(super) nodes: Vec<SimNode>,
     /// Connections by number; numbers are not used again.
     pub(super) links: Vec<Option<Box<Link>>>,
     pub(super) geometry: Geometry,
@@ -148,19 +148,19 @@ impl World {
         for (part, n) in puppets {
             let number = self.nodes.len() as u32;
             let line = s.line(n);
-            let line = if part == Part::Slow { Line { up: SLOW, ..line } } else { line };
+            let line = if part == PuppetRole::Slow { Line { up: SLOW, ..line } } else { line };
             let puppet = Puppet::new(part, number, &self.geometry, &mut self.rng);
             let body = Body::Puppet(Box::new(PuppetNode { puppet, talks: BTreeMap::new() }));
             let addr = self.address(number);
-            self.nodes.push(Node::new(addr, LineState::new(line), true, body));
+            self.nodes.push(SimNode::new(addr, LineState::new(line), true, body));
         }
         let (total, leeching) = (self.nodes.len() as u32, s.peers);
         for n in 0..total {
             let rank = n.saturating_sub(s.seeds);
             let after = if n < s.seeds { Duration::ZERO } else { s.arrive_within * rank.min(leeching) / leeching.max(1) };
-            self.queue.push(self.begun + after, Event::Join(n));
+            self.queue.push(self.begun + after, SimEvent::Join(n));
         }
-        self.queue.push(self.begun, Event::Sample);
+        self.queue.push(self.begun, SimEvent::Sample);
         if s.faults.lose_connections.is_some() {
             self.next_loss();
         }
@@ -229,7 +229,7 @@ impl World {
         };
         let line = if s.limit_in_engine { Line { latency: line.latency, ..MACHINE } } else { line };
         let addr = self.address(number);
-        self.nodes.push(Node::new(addr, LineState::new(line), dialable, Body::Engine(Box::new(node))));
+        self.nodes.push(SimNode::new(addr, LineState::new(line), dialable, Body::Engine(Box::new(node))));
     }
 
     fn address(&self, number: u32) -> SocketAddr {
@@ -255,48 +255,48 @@ impl World {
         self.complete == self.scenario.peers
     }
 
-    fn happen(&mut self, at: Instant, event: Event) {
+    fn happen(&mut self, at: Instant, event: SimEvent) {
         assert!(at >= self.now, "time goes back from {:?} to {at:?}", self.now);
         self.now = at;
         self.events += 1;
         self.fingerprint.add(at, &event);
         match event {
-            Event::Join(node) => self.join(node),
-            Event::Wake(node) => self.wake(node),
-            Event::Turn(node) => {
+            SimEvent::Join(node) => self.join(node),
+            SimEvent::Wake(node) => self.wake(node),
+            SimEvent::Turn(node) => {
                 if let Some(e) = self.nodes[node as usize].engine() {
                     e.turn_due = false;
                 }
                 self.turn_now(node);
             }
-            Event::LineFree(node) => {
+            SimEvent::LineFree(node) => {
                 self.nodes[node as usize].line.sending = false;
                 self.transmit(node);
                 self.let_seeds_go();
             }
-            Event::Arrive(pipe, n) => self.arrive(pipe, n),
-            Event::Deliver(pipe, n) => self.deliver(pipe, n),
-            Event::Unblock(pipe) => self.unblock(pipe),
-            Event::Dialed(link) => self.dialed(link),
-            Event::Accepted(link) => self.accepted(link),
-            Event::Refused(link) => self.refused(link),
-            Event::Lost(pipe) => self.lost(pipe),
-            Event::Prepared(node, piece, ready) => self.prepared(node, piece, ready),
-            Event::Hashed(node, verdict) => self.hashed(node, verdict.0, &verdict.1),
-            Event::Saved(node) => self.with_engine(node, |now, e| e.engine.on_saved(now, e.torrent, &mut e.out)),
-            Event::Announced(node, id, result) => {
+            SimEvent::Arrive(pipe, n) => self.arrive(pipe, n),
+            SimEvent::Deliver(pipe, n) => self.deliver(pipe, n),
+            SimEvent::Unblock(pipe) => self.unblock(pipe),
+            SimEvent::Dialed(link) => self.dialed(link),
+            SimEvent::Accepted(link) => self.accepted(link),
+            SimEvent::Refused(link) => self.refused(link),
+            SimEvent::Lost(pipe) => self.lost(pipe),
+            SimEvent::Prepared(node, piece, ready) => self.prepared(node, piece, ready),
+            SimEvent::Hashed(node, verdict) => self.hashed(node, verdict.0, &verdict.1),
+            SimEvent::Saved(node) => self.with_engine(node, |now, e| e.engine.on_saved(now, e.torrent, &mut e.out)),
+            SimEvent::Announced(node, id, result) => {
                 self.with_engine(node, |now, e| e.engine.on_announced(now, id, *result, &mut e.out))
             }
-            Event::Resolved(node, id, addr) => {
+            SimEvent::Resolved(node, id, addr) => {
                 self.with_engine(node, |now, e| e.engine.on_resolved(now, id, Ok(vec![addr]), &mut e.out));
             }
-            Event::Datagram(from, to, bytes) => self.datagram(from, to, &bytes),
-            Event::Resume(node) => self.with_engine(node, |now, e| e.engine.resume(now, e.torrent)),
-            Event::LoseOne => {
+            SimEvent::Datagram(from, to, bytes) => self.datagram(from, to, &bytes),
+            SimEvent::Resume(node) => self.with_engine(node, |now, e| e.engine.resume(now, e.torrent)),
+            SimEvent::LoseOne => {
                 self.lose_one();
                 self.next_loss();
             }
-            Event::Sample => self.sample(),
+            SimEvent::Sample => self.sample(),
         }
     }
 
@@ -356,21 +356,21 @@ impl World {
         let at = at.max(now);
         if at < e.wake_at {
             e.wake_at = at;
-            self.queue.push(at, Event::Wake(node));
+            self.queue.push(at, SimEvent::Wake(node));
         }
     }
 
     fn next_whim(&mut self, node: NodeId) {
         let now = self.now;
         if let Some(at) = self.nodes[node as usize].puppet().and_then(|p| p.puppet.next_whim(now)) {
-            self.queue.push(at, Event::Wake(node));
+            self.queue.push(at, SimEvent::Wake(node));
         }
     }
 
     fn next_loss(&mut self) {
         let Some(mean) = self.scenario.faults.lose_connections else { return };
         let wait = super::faults::up_to(&mut self.rng, mean * 2) + Duration::from_micros(1);
-        self.queue.push(self.now + wait, Event::LoseOne);
+        self.queue.push(self.now + wait, SimEvent::LoseOne);
     }
 
     fn sample(&mut self) {
@@ -381,7 +381,7 @@ impl World {
             complete: f64::from(self.complete) / f64::from(self.scenario.peers.max(1)),
         });
         let step = (self.scenario.fluid_limit() / SAMPLES).max(Duration::from_millis(10));
-        self.queue.push(self.now + step, Event::Sample);
+        self.queue.push(self.now + step, SimEvent::Sample);
     }
 
     // ---- the end --------------------------------------------------------------------------------------------------
@@ -406,7 +406,7 @@ impl World {
         }
         let end = self.now + LAST_WORDS;
         while let Some((at, event)) = self.queue.pop().filter(|(at, _)| *at <= end) {
-            if !matches!(event, Event::Sample | Event::LoseOne) {
+            if !matches!(event, SimEvent::Sample | SimEvent::LoseOne) {
                 self.happen(at, event);
             }
         }

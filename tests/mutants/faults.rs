@@ -15,16 +15,16 @@ pub const FAULTS: &[Fault] = &[
     Fault {
         what: "a lease is given twice",
         file: "engine/torrent/pieces.rs",
-        old: "let free = o.stage != Stage::Hashing && o.blocks[i].content == Content::Missing;",
-        new: "let free = o.stage != Stage::Hashing && o.blocks[i].content != Content::Arrived;",
+        old: "let free = o.stage != Stage::Hashing && o.blocks[i].content == BlockContent::Missing;",
+        new: "let free = o.stage != Stage::Hashing && o.blocks[i].content != BlockContent::Arrived;",
     },
     Fault {
         what: "a lease is given while the hasher reads",
         file: "engine/torrent/pieces.rs",
-        old: "let free = o.stage != Stage::Hashing && o.blocks[i].content == Content::Missing;
+        old: "let free = o.stage != Stage::Hashing && o.blocks[i].content == BlockContent::Missing;
             if free {
                 if o.blocks[i].asked == 0 {",
-        new: "let free = o.stage == Stage::Hashing || o.blocks[i].content == Content::Missing;
+        new: "let free = o.stage == Stage::Hashing || o.blocks[i].content == BlockContent::Missing;
             if free {
                 if o.blocks[i].asked == 0 && o.free > 0 {",
     },

@@ -1,7 +1,7 @@
 //! What was typed after `rill sim`. Flags change a named scenario; what each means for it is in `cli::sim::plan`.
 
+use crate::cli::format::{parse_duration, parse_size};
 use crate::cli::sim::values::{Fault, PartCount, Percent, Rates, Without};
-use crate::cli::words::{parse_duration, parse_size};
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use std::path::PathBuf;

@@ -22,10 +22,10 @@ use super::args;
 use super::exit::{Exit, Failure, reason};
 use super::out::{self, Terminal};
 use super::plan::storage_mode;
-use super::progress::{Glyphs, Phase, Row};
+use super::progress::{DisplayPhase, Glyphs, Row};
 use super::signals::Stop;
 use cost::Cost;
-use process::{Part, Told};
+use process::{BenchProcess, Told};
 use std::time::{Duration, Instant};
 use table::{Figures, Setting};
 use workplace::Workplace;
@@ -44,8 +44,8 @@ pub(crate) fn run(typed: &args::Bench) -> Result<Exit, Failure> {
     }
     super::log::start(0, false);
     let stop = Stop::on_signals(Exit::Stopped).map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
-    let mut show = Show::new(typed.json);
-    let mut bench = Bench { typed, stop: &stop, show: &mut show };
+    let mut show = TablePrinter::new(typed.json);
+    let mut bench = BenchRun { typed, stop: &stop, show: &mut show };
     match bench.go() {
         Ok(text) => {
             show.clear();
@@ -59,13 +59,13 @@ pub(crate) fn run(typed: &args::Bench) -> Result<Exit, Failure> {
     }
 }
 
-struct Bench<'a> {
+struct BenchRun<'a> {
     typed: &'a args::Bench,
     stop: &'a Stop,
-    show: &'a mut Show,
+    show: &'a mut TablePrinter,
 }
 
-impl Bench<'_> {
+impl BenchRun<'_> {
     fn go(&mut self) -> Result<String, Failure> {
         let size = self.typed.size;
         let place = Workplace::make(self.typed.dir.as_deref(), size)?;
@@ -94,7 +94,7 @@ impl Bench<'_> {
     fn floor(&mut self, place: &Workplace) -> Result<Cost, Failure> {
         let size = self.typed.size;
         self.show.step("measuring the floor", 0, size);
-        let mut part = Part::spawn(&["floor", &place.path("floor"), &size.to_string()])?;
+        let mut part = BenchProcess::spawn(&["floor", &place.path("floor"), &size.to_string()])?;
         let port = self.port(&mut part)?;
         let sender = std::thread::spawn(move || floor::send(port, size));
         let cost = self.cost(&mut part, "measuring the floor")?;
@@ -110,9 +110,9 @@ impl Bench<'_> {
         let storage = format!("{:?}", storage_mode(self.typed.storage)).to_lowercase();
         let step = format!("round {number} of {}", self.typed.rounds);
         self.show.step(&step, 0, self.typed.size);
-        let mut seeder = Part::spawn(&["seed", torrent, &place.path("seed"), &storage])?;
+        let mut seeder = BenchProcess::spawn(&["seed", torrent, &place.path("seed"), &storage])?;
         let port = self.port(&mut seeder)?;
-        let mut getter = Part::spawn(&["get", torrent, &place.path("get"), &storage, &port.to_string()])?;
+        let mut getter = BenchProcess::spawn(&["get", torrent, &place.path("get"), &storage, &port.to_string()])?;
         let download = self.cost(&mut getter, &step)?;
         getter.end();
         seeder.ask();
@@ -126,11 +126,11 @@ impl Bench<'_> {
         Ok((download, upload))
     }
 
-    fn port(&mut self, part: &mut Part) -> Result<u16, Failure> {
+    fn port(&mut self, part: &mut BenchProcess) -> Result<u16, Failure> {
         self.until(part, |told, _| if let Told::Port(port) = told { Some(port) } else { None })
     }
 
-    fn cost(&mut self, part: &mut Part, step: &str) -> Result<Cost, Failure> {
+    fn cost(&mut self, part: &mut BenchProcess, step: &str) -> Result<Cost, Failure> {
         let size = self.typed.size;
         self.until(part, |told, show| match told {
             Told::Cost(cost) => Some(cost),
@@ -143,7 +143,11 @@ impl Bench<'_> {
     }
 
     /// Listens to a part until `wanted` has what it wants.
-    fn until<T>(&mut self, part: &mut Part, mut wanted: impl FnMut(Told, &mut Show) -> Option<T>) -> Result<T, Failure> {
+    fn until<T>(
+        &mut self,
+        part: &mut BenchProcess,
+        mut wanted: impl FnMut(Told, &mut TablePrinter) -> Option<T>,
+    ) -> Result<T, Failure> {
         let mut heard = Instant::now();
         loop {
             if self.stop.asked() {
@@ -167,17 +171,17 @@ impl Bench<'_> {
 }
 
 /// The live line: which step, and how far.
-struct Show {
+struct TablePrinter {
     live: bool,
     glyphs: Glyphs,
     drawn: Option<Instant>,
     step: String,
 }
 
-impl Show {
-    fn new(json: bool) -> Show {
+impl TablePrinter {
+    fn new(json: bool) -> TablePrinter {
         let terminal = Terminal::of_stdout();
-        Show { live: terminal.live && !json, glyphs: Glyphs::new(terminal.utf8), drawn: None, step: String::new() }
+        TablePrinter { live: terminal.live && !json, glyphs: Glyphs::new(terminal.utf8), drawn: None, step: String::new() }
     }
 
     fn step(&mut self, step: &str, done: u64, of: u64) {
@@ -188,7 +192,7 @@ impl Show {
         (self.drawn, self.step) = (Some(Instant::now()), step.to_string());
         let row = Row {
             name: format!("bench: {step}"),
-            phase: Phase::Downloading,
+            phase: DisplayPhase::Downloading,
             have_bytes: done,
             wanted_bytes: of,
             ..Row::default()

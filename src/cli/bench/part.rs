@@ -7,7 +7,7 @@ use super::super::args;
 use super::super::exit::{Exit, Failure};
 use super::super::get::start_failure;
 use super::super::plan::storage_mode;
-use super::super::source::{self, Source};
+use super::super::source::{self, SourceArg};
 use super::super::{fault_exit, out};
 use super::cost::Gauge;
 use super::floor;
@@ -75,7 +75,7 @@ fn engine(
         ..Config::default()
     };
     let session = Session::start(config).map_err(start_failure)?;
-    let mut order = AddTorrent::new(source::torrent(&Source::File(torrent.into()))?, dir.to_path_buf());
+    let mut order = AddTorrent::new(source::torrent(&SourceArg::File(torrent.into()))?, dir.to_path_buf());
     order.seed_only = !fetching;
     order.peers = port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).into_iter().collect();
     session.add(order).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;

@@ -32,16 +32,16 @@ impl Told {
 }
 
 /// A running part.
-pub(super) struct Part {
+pub(super) struct BenchProcess {
     child: Child,
     stdin: Option<ChildStdin>,
     lines: Receiver<String>,
     complaints: Option<JoinHandle<String>>,
 }
 
-impl Part {
+impl BenchProcess {
     /// Starts this program as a part; `RILL_BENCH_RUNNER` may name a program to run it with, an emulator for example.
-    pub(super) fn spawn(words: &[&str]) -> Result<Part, Failure> {
+    pub(super) fn spawn(words: &[&str]) -> Result<BenchProcess, Failure> {
         let failed = |e: std::io::Error| Failure::new(Exit::Other, format!("cannot start a part of the bench: {}", reason(&e)));
         let me = std::env::current_exe().map_err(failed)?;
         let runner = std::env::var("RILL_BENCH_RUNNER").unwrap_or_default();
@@ -61,7 +61,7 @@ impl Part {
                 String::from_utf8_lossy(&text).into_owned()
             })
         });
-        Ok(Part { stdin: child.stdin.take(), child, lines, complaints })
+        Ok(BenchProcess { stdin: child.stdin.take(), child, lines, complaints })
     }
 
     /// The next line, if one comes in this time. A part that has ended is a failure with its own words.
@@ -91,7 +91,7 @@ impl Part {
     pub(super) fn end(self) {}
 }
 
-impl Drop for Part {
+impl Drop for BenchProcess {
     fn drop(&mut self) {
         self.stdin = None;
         // It may have ended by itself; the wait collects it either way.

@@ -1,7 +1,7 @@
 //! What the bench prints: medians over the rounds as a table, or everything as one JSON object.
 
+use super::super::format;
 use super::super::json::Object;
-use super::super::words;
 use super::cost::Cost;
 use std::fmt::Write;
 
@@ -60,8 +60,8 @@ pub(super) fn text(setting: &Setting, rounds: &[Figures]) -> String {
     let Setting { bytes, piece_bytes, storage, filesystem, dir } = setting;
     let mut text = format!(
         "{} in pieces of {}, one peer over loopback, storage {storage}, {filesystem} at {dir}\nLinux {}, {cpus} CPU{}, {}\n\n",
-        words::size(*bytes),
-        words::exact(*piece_bytes),
+        format::size(*bytes),
+        format::exact(*piece_bytes),
         kernel.trim(),
         if cpus == 1 { "" } else { "s" },
         if rounds.len() == 1 { "1 round".to_string() } else { format!("medians of {} rounds", rounds.len()) },
@@ -73,7 +73,7 @@ pub(super) fn text(setting: &Setting, rounds: &[Figures]) -> String {
     );
     let mut line = |name: &str, of: fn(&Figures) -> &Cost, threads: bool| {
         let column = |value: &dyn Fn(&Cost) -> f64| median(rounds.iter().map(|f| value(of(f))).collect());
-        let memory = |value: &dyn Fn(&Cost) -> u64| words::size(column(&|c| (value(c) << 10) as f64) as u64);
+        let memory = |value: &dyn Fn(&Cost) -> u64| format::size(column(&|c| (value(c) << 10) as f64) as u64);
         let per_gib =
             |value: &dyn Fn(&Cost) -> std::time::Duration| format!("{:.2}", column(&|c| value(c).as_secs_f64() / setting.gib()));
         let split = match threads {

@@ -1,8 +1,8 @@
 //! The bench's work directory: on a real disk if there is one, with room enough, and gone afterwards.
 
 use super::super::exit::{Exit, Failure};
+use super::super::format;
 use super::super::source::shown;
-use super::super::words;
 use crate::units::PieceHash;
 use crate::wire::metainfo::Builder;
 use rustix::fs::statfs;
@@ -108,7 +108,7 @@ impl Drop for Workplace {
 }
 
 fn no_room(place: &Path, need: u64) -> Failure {
-    let sentence = format!("{}: the bench needs {} of free space; --dir or --size help", shown(place), words::size(need));
+    let sentence = format!("{}: the bench needs {} of free space; --dir or --size help", shown(place), format::size(need));
     Failure::new(Exit::NoSpace, sentence)
 }
 

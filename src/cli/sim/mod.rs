@@ -22,7 +22,7 @@ use crate::sim::{self, experiment::ALL};
 use chart::Chart;
 use figures::Outcome;
 use plan::refused;
-use runs::Show;
+use runs::RunProgress;
 use std::fs;
 use std::path::Path;
 use trial::Trial;
@@ -67,7 +67,7 @@ fn swarm(typed: &Sim) -> Result<Exit, Failure> {
     plot_is_possible(typed.plot.as_deref())?;
     let seeds = (0..u64::from(typed.runs.unwrap_or(1))).map(|n| typed.seed.wrapping_add(n));
     let jobs: Vec<_> = seeds.map(|seed| sim::Scenario { seed, ..scenario.clone() }).collect();
-    let mut show = Show::new(typed.json);
+    let mut show = RunProgress::new(typed.json);
     let outcomes = runs::each(&jobs, runs::at_once(), &mut show, |job, report, took| Outcome { seed: job.seed, report, took })?;
     out::data(&if typed.json { table::object(&scenario, &outcomes) + "\n" } else { table::text(&scenario, &outcomes) });
     if let Some(file) = &typed.plot {

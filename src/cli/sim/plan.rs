@@ -5,7 +5,7 @@
 use super::values::{rate_word, size_word, time_word};
 use crate::cli::args::Sim;
 use crate::cli::exit::{Exit, Failure};
-use crate::sim::{self, Line, Part, Scenario};
+use crate::sim::{self, Line, PuppetRole, Scenario};
 use crate::units::Geometry;
 use std::fmt::Display;
 
@@ -113,7 +113,7 @@ fn text(value: &Option<impl Display>) -> Option<String> {
 
 fn check(s: &Scenario) -> Result<(), Failure> {
     let everybody = u64::from(s.peers) + u64::from(s.seeds) + s.puppets.iter().map(|(_, n)| u64::from(*n)).sum::<u64>();
-    let serves_all = |part: Part| matches!(part, Part::Seed | Part::Slow | Part::Flapper);
+    let serves_all = |part: PuppetRole| matches!(part, PuppetRole::Seed | PuppetRole::Slow | PuppetRole::Flapper);
     let scripted_seed = s.puppets.iter().any(|(part, n)| serves_all(*part) && *n > 0);
     let wrong = if s.peers == 0 {
         "a swarm needs at least one peer".to_owned()
@@ -147,8 +147,8 @@ pub(super) fn description(s: &Scenario) -> String {
     let some = |n: u32, name: &str| format!("{n} {name}{}", if n == 1 { "" } else { "s" });
     let mut words = format!(
         "{} in pieces of {}, {} from {}",
-        crate::cli::words::size(s.size),
-        crate::cli::words::exact(s.piece_len.into()),
+        crate::cli::format::size(s.size),
+        crate::cli::format::exact(s.piece_len.into()),
         some(s.peers, "peer"),
         some(s.seeds, "seed"),
     );
@@ -168,15 +168,15 @@ fn rate(bytes_per_s: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::args::{Command, Typed};
+    use crate::cli::args::{CliArgs, CliCommand};
     use crate::engine::{Endgame, Picking};
     use crate::sim::MBIT;
     use std::time::Duration;
 
     fn typed(line: &str) -> Sim {
         let words = ["rill", "sim"].into_iter().chain(line.split_whitespace()).map(Into::into);
-        match Typed::parse_words(words).unwrap().command {
-            Command::Sim(typed) => *typed,
+        match CliArgs::parse_words(words).unwrap().command {
+            CliCommand::Sim(typed) => *typed,
             other => panic!("{other:?}"),
         }
     }
@@ -201,7 +201,7 @@ mod tests {
         assert_eq!((s.peers, s.seeds, s.free_riders, s.size, s.piece_len), (7, 2, 3, 3 << 20, 1 << 16));
         assert_eq!((s.undialable, s.handout, s.max_peers, s.policy.upload_slots, s.seed, s.strict), (0.3, 9, 11, 5, 42, true));
         assert_eq!((s.arrive_within, s.patience), (Duration::from_secs(60), Duration::from_secs(3600)));
-        assert!(s.puppets.ends_with(&[(Part::Slow, 2), (Part::Liar, 1)]), "{:?}", s.puppets);
+        assert!(s.puppets.ends_with(&[(PuppetRole::Slow, 2), (PuppetRole::Liar, 1)]), "{:?}", s.puppets);
         let p = s.policy;
         assert_eq!(
             (p.endgame, p.picking, p.snub_after, p.fast, p.optimistic),

@@ -1,8 +1,8 @@
 //! Many runs, as many at once as there are processors, their results in the order of the jobs.
 
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::format;
 use crate::cli::out::{self, Terminal};
-use crate::cli::words;
 use crate::sim::{self, Report, Scenario};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +23,7 @@ pub(super) fn at_once() -> usize {
 pub(super) fn each<T: Send>(
     jobs: &[Scenario],
     threads: usize,
-    show: &mut Show,
+    show: &mut RunProgress,
     keep: impl Fn(&Scenario, Report, Duration) -> T + Sync,
 ) -> Result<Vec<T>, Failure> {
     let next = AtomicUsize::new(0);
@@ -75,23 +75,23 @@ fn work<T>(
 }
 
 /// The live line: how many runs are done, and how long the rest will take.
-pub(super) struct Show {
+pub(super) struct RunProgress {
     live: bool,
     begun: Instant,
     drawn: Option<Instant>,
 }
 
-impl Show {
+impl RunProgress {
     /// Nothing is drawn unless stdout is a terminal that can, and not for programs.
-    pub(super) fn new(json: bool) -> Show {
-        Show { live: Terminal::of_stdout().live && !json, begun: Instant::now(), drawn: None }
+    pub(super) fn new(json: bool) -> RunProgress {
+        RunProgress { live: Terminal::of_stdout().live && !json, begun: Instant::now(), drawn: None }
     }
 
     fn step(&mut self, done: usize, all: usize) {
         if self.live && all > 1 && self.drawn.is_none_or(|at| at.elapsed() >= REDRAW) {
             self.drawn = Some(Instant::now());
             let left = self.begun.elapsed().mul_f64((all - done) as f64 / done as f64);
-            out::redraw(vec![format!("sim: {done} of {all} runs, {} left", words::duration(left))]);
+            out::redraw(vec![format!("sim: {done} of {all} runs, {} left", format::duration(left))]);
         }
     }
 
@@ -114,16 +114,16 @@ mod tests {
 
     #[test]
     fn results_come_in_the_order_of_the_jobs() {
-        let seeds = each(&jobs(9), 3, &mut Show::new(true), |job, _, _| job.seed).unwrap();
+        let seeds = each(&jobs(9), 3, &mut RunProgress::new(true), |job, _, _| job.seed).unwrap();
         assert_eq!(seeds, (0..9).collect::<Vec<_>>());
-        assert!(each(&[], 3, &mut Show::new(true), |_, _, _| ()).unwrap().is_empty());
+        assert!(each(&[], 3, &mut RunProgress::new(true), |_, _, _| ()).unwrap().is_empty());
     }
 
     #[test]
     fn a_run_that_breaks_a_law_says_how_to_repeat_it() {
-        let failure = each(&jobs(1), 2, &mut Show::new(true), |_, _, _| panic!("a law")).unwrap_err();
+        let failure = each(&jobs(1), 2, &mut RunProgress::new(true), |_, _, _| panic!("a law")).unwrap_err();
         assert_eq!(failure.sentence, "a run broke a law; rill sim x --seed 0 repeats it");
-        let failure = each(&jobs(2), 2, &mut Show::new(true), |job, _, _| assert_eq!(job.seed, 0, "a law")).unwrap_err();
+        let failure = each(&jobs(2), 2, &mut RunProgress::new(true), |job, _, _| assert_eq!(job.seed, 0, "a law")).unwrap_err();
         assert_eq!(failure.sentence, "a run broke a law; rill sim x --seed 1 repeats it");
     }
 }

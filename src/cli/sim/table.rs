@@ -83,7 +83,7 @@ pub(super) fn incomplete(scenario: &Scenario, outcomes: &[Outcome]) -> Option<St
     let missing: usize = outcomes.iter().map(|o| o.report.peers.iter().filter(|p| p.complete.is_none()).count()).sum();
     let peers: usize = outcomes.iter().map(|o| o.report.peers.len()).sum();
     let seeds: Vec<String> = outcomes.iter().filter(|o| !o.report.all_complete()).map(|o| o.seed.to_string()).collect();
-    let patience = crate::cli::words::duration(scenario.patience);
+    let patience = crate::cli::format::duration(scenario.patience);
     let first = seeds.first()?;
     let which = match (outcomes.len(), seeds.len()) {
         (1, _) => String::new(),

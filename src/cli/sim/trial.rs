@@ -5,12 +5,12 @@
 use super::chart::{Axis, Chart, Mark, Point, Series};
 use super::figures::{Spread, json_number, short};
 use super::plan::{flags, refused};
-use super::runs::{self, Show};
+use super::runs::{self, RunProgress};
 use crate::cli::args::Sim;
 use crate::cli::bench::cost::status_kib;
 use crate::cli::exit::Failure;
+use crate::cli::format;
 use crate::cli::json::{Object, array};
-use crate::cli::words;
 use crate::sim::experiment::{self, Arm, Experiment};
 use crate::sim::{Report, Scenario};
 use std::fmt::Write;
@@ -69,7 +69,7 @@ impl Trial {
             }
             figures
         };
-        let all = runs::each(&jobs, threads, &mut Show::new(typed.json), keep)?;
+        let all = runs::each(&jobs, threads, &mut RunProgress::new(typed.json), keep)?;
         let values = all.chunks(runs as usize).map(<[_]>::to_vec).collect();
         let (columns, seed, strict, took) = (columns(&experiment), typed.seed, typed.strict, begun.elapsed());
         Ok(Trial { experiment, arms, columns, values, seed, runs, strict, took })
@@ -105,7 +105,7 @@ impl Trial {
             }
             text.push('\n');
         }
-        let _ = writeln!(text, "\n`{}` took {}", self.command(), words::duration(self.took));
+        let _ = writeln!(text, "\n`{}` took {}", self.command(), format::duration(self.took));
         text
     }
 

@@ -2,9 +2,9 @@
 //!
 //! Writing a value and reading it again gives the same value, so that the text of a run repeats the run.
 
-use crate::cli::words::{parse_duration, parse_size};
+use crate::cli::format::{parse_duration, parse_size};
 use crate::engine::{Endgame, Picking};
-use crate::sim::{Part, Scenario};
+use crate::sim::{PuppetRole, Scenario};
 use clap::ValueEnum;
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
@@ -94,20 +94,20 @@ impl Display for Percent {
 }
 
 /// Every part of a scripted peer and what it is called.
-const PARTS: [(&str, Part); 8] = [
-    ("seed", Part::Seed),
-    ("slow", Part::Slow),
-    ("liar", Part::Liar),
-    ("snubber", Part::Snubber),
-    ("flapper", Part::Flapper),
-    ("leech", Part::Leech),
-    ("hoarder", Part::Hoarder),
-    ("greedy", Part::Greedy),
+const PARTS: [(&str, PuppetRole); 8] = [
+    ("seed", PuppetRole::Seed),
+    ("slow", PuppetRole::Slow),
+    ("liar", PuppetRole::Liar),
+    ("snubber", PuppetRole::Snubber),
+    ("flapper", PuppetRole::Flapper),
+    ("leech", PuppetRole::Leech),
+    ("hoarder", PuppetRole::Hoarder),
+    ("greedy", PuppetRole::Greedy),
 ];
 
 /// So many scripted peers that play this part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PartCount(pub(crate) Part, pub(crate) u32);
+pub(crate) struct PartCount(pub(crate) PuppetRole, pub(crate) u32);
 
 impl PartCount {
     /// `slow=3`.

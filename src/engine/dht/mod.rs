@@ -31,5 +31,5 @@ mod table;
 mod tests;
 mod token;
 
-pub use self::node::{Announce, Dht, DhtAction, DhtConfig, DhtStats};
+pub use self::node::{Announce, Dht, DhtAction, DhtStats, NodeConfig};
 pub use lookup::LookupCost;

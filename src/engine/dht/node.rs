@@ -18,7 +18,7 @@ use std::time::Duration;
 
 /// What a DHT node is told at its start.
 #[derive(Clone, Copy, Debug)]
-pub struct DhtConfig {
+pub struct NodeConfig {
     /// Where all choices come from; unpredictable in earnest, chosen in tests.
     pub seed: u64,
     /// The UDP port that we are reached at: it tells us apart from a neighbour behind the same address.
@@ -145,7 +145,7 @@ pub(super) struct Search {
 /// A node of the DHT.
 #[derive(Debug)]
 pub struct Dht {
-    pub(super) config: DhtConfig,
+    pub(super) config: NodeConfig,
     pub(super) rng: Rng,
     pub(super) families: [Family; 2],
     pub(super) pending: BTreeMap<u16, PendingQuery>,
@@ -163,7 +163,7 @@ pub struct Dht {
 
 impl Dht {
     /// A node that knows nobody yet.
-    pub fn new(now: Instant, config: DhtConfig) -> Dht {
+    pub fn new(now: Instant, config: NodeConfig) -> Dht {
         // Choices are seen by strangers; the seed, which tokens are made of, must not follow from them.
         let sum = digest(&[b"dht choices", &config.seed.to_be_bytes()]);
         let mut rng = Rng::new(u64::from_be_bytes(*sum.first_chunk().unwrap_or(&[0; 8])));

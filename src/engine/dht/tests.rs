@@ -1,6 +1,6 @@
 //! One node among strangers: what it says, what it believes, and what it does not (hazards D1 to D9).
 
-use super::node::{Announce, Dht, DhtAction, DhtConfig};
+use super::node::{Announce, Dht, DhtAction, NodeConfig};
 use crate::engine::limits;
 use crate::units::{InfoHash, Instant, NodeId, Rng};
 use crate::wire::krpc::{
@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 pub(super) const HASH: InfoHash = InfoHash([7; 20]);
-const CONFIG: DhtConfig = DhtConfig { seed: 1, port: 6881, read_only: false };
+const CONFIG: NodeConfig = NodeConfig { seed: 1, port: 6881, read_only: false };
 
 pub(super) fn at(s: u64) -> Instant {
     Instant::from_micros(s * 1_000_000)
@@ -225,7 +225,7 @@ fn who_asks_is_asked_and_read_only_nodes_are_left_alone() {
     let ping = sent(&out)[1].1.to_vec();
     dht.on_datagram(at(1), addr(4), &reply(4, &ping, &[], &[]), &mut Vec::new());
     assert!(dht.nodes(at(1)).contains(&(id(4), addr(4))));
-    let mut silent = Dht::new(at(0), DhtConfig { read_only: true, ..CONFIG });
+    let mut silent = Dht::new(at(0), NodeConfig { read_only: true, ..CONFIG });
     out.clear();
     assert!(silent.on_datagram(at(1), addr(4), &bytes, &mut out) && out.is_empty());
     silent.add_node(at(1), addr(5), &mut out);

@@ -1,6 +1,6 @@
 //! The world's hands: they move bytes, carry out actions, answer for the disk, let time pass, and hold the oracle's law.
 
-use super::{Job, Puppet, World, truth};
+use super::{Job, TestPeer, TestWorld, truth};
 use crate::engine::{Action, HashVerdict, Want};
 use crate::units::{BLOCK_LEN, BlockSpan, PeerKey, PieceIndex};
 use crate::wire::{Segment, WritePlan};
@@ -10,7 +10,7 @@ fn digest(block: &[u8]) -> u64 {
     block.iter().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
 }
 
-impl World {
+impl TestWorld {
     // ---- the hands ------------------------------------------------------------------------------------------------
 
     /// Moves a peer's bytes into the engine as far as it wants them.
@@ -93,7 +93,7 @@ impl World {
                 self.puppets.get_mut(&peer).unwrap().closed.get_or_insert(None);
             }
             Action::Dial { peer, addr } => {
-                self.puppets.insert(peer, Puppet::new(false));
+                self.puppets.insert(peer, TestPeer::new(false));
                 self.dials.push((peer, addr));
             }
             Action::Prepare { piece, .. } => self.job(Job::Prepare(piece)),

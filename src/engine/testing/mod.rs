@@ -7,7 +7,7 @@
 mod hands;
 mod puppet;
 
-pub use puppet::{METADATA_ID, PEX_ID, Puppet, Said, block, handshake, header, raw};
+pub use puppet::{METADATA_ID, PEX_ID, Received, TestPeer, block, handshake, header, raw};
 
 use super::{Action, Actions, DisconnectReason, Engine, EngineConfig, Notice, Policy, TorrentInfo, TorrentSpec};
 use crate::units::{BLOCK_LEN, Bitfield, Geometry, InfoHash, Instant, PeerId, PeerKey, PieceIndex, Rng, TorrentKey};
@@ -37,12 +37,12 @@ pub struct Setup {
     pub cut: Option<usize>,
 }
 
-pub struct World {
+pub struct TestWorld {
     pub engine: Engine,
     pub now: Instant,
     pub torrent: TorrentKey,
     pub geometry: Geometry,
-    pub puppets: BTreeMap<PeerKey, Puppet>,
+    pub puppets: BTreeMap<PeerKey, TestPeer>,
     pub content: Vec<u8>,
     pub jobs: VecDeque<Job>,
     pub slow_disk: bool,
@@ -62,24 +62,24 @@ pub fn truth(offset: u64) -> u8 {
     (offset ^ (offset >> 8) ^ (offset >> 14)) as u8
 }
 
-impl World {
+impl TestWorld {
     /// Four pieces of four blocks, none of them here.
-    pub fn leech() -> World {
-        World::built(|_| {})
+    pub fn leech() -> TestWorld {
+        TestWorld::built(|_| {})
     }
 
     /// The same, all of them here.
-    pub fn seed() -> World {
-        World::built(|s| s.have = Bitfield::full(4))
+    pub fn seed() -> TestWorld {
+        TestWorld::built(|s| s.have = Bitfield::full(4))
     }
 
     /// The same, changed.
-    pub fn built(change: impl FnOnce(&mut Setup)) -> World {
+    pub fn built(change: impl FnOnce(&mut Setup)) -> TestWorld {
         let geometry = Geometry::new(4 * PIECE_LEN, PIECE_LEN).unwrap();
-        World::with_geometry(geometry, change)
+        TestWorld::with_geometry(geometry, change)
     }
 
-    pub fn with_geometry(geometry: Geometry, change: impl FnOnce(&mut Setup)) -> World {
+    pub fn with_geometry(geometry: Geometry, change: impl FnOnce(&mut Setup)) -> TestWorld {
         let config = EngineConfig {
             peer_id: PeerId([0x55; 20]),
             port: 6881,
@@ -122,7 +122,7 @@ impl World {
             true => engine.on_opened(now, torrent, s.have, &mut out),
             false => engine.resume(now, torrent),
         }
-        let mut w = World {
+        let mut w = TestWorld {
             engine,
             now,
             torrent,
@@ -155,7 +155,7 @@ impl World {
     fn try_connect_from(&mut self, addr: SocketAddr) -> Option<PeerKey> {
         let key = self.engine.on_accepted(self.now, addr, &mut self.out);
         if let Some(key) = key {
-            self.puppets.insert(key, Puppet::new(true));
+            self.puppets.insert(key, TestPeer::new(true));
         }
         self.turn();
         key
@@ -203,7 +203,7 @@ impl World {
     pub fn taker(&mut self, host: u8) -> PeerKey {
         let p = self.peer(host);
         self.say(p, &[Message::HaveNone, Message::Interested]);
-        assert!(self.heard(p).contains(&Said::Word("Unchoke")));
+        assert!(self.heard(p).contains(&Received::Word("Unchoke")));
         p
     }
 
@@ -241,7 +241,7 @@ impl World {
     }
 
     /// What the peer heard since it was last asked. Requests are also kept in `requests`, without those cancelled.
-    pub fn heard(&mut self, p: PeerKey) -> Vec<Said> {
+    pub fn heard(&mut self, p: PeerKey) -> Vec<Received> {
         self.puppets.get_mut(&p).unwrap().listen(self.geometry.pieces())
     }
 

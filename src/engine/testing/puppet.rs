@@ -13,7 +13,7 @@ pub const PEX_ID: u8 = 78;
 
 /// What a puppet heard the engine say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Said {
+pub enum Received {
     Handshake,
     /// Any message without numbers, by its name.
     Word(&'static str),
@@ -34,7 +34,7 @@ pub enum Said {
 }
 
 /// One connection as its other end sees it.
-pub struct Puppet {
+pub struct TestPeer {
     /// On its way to the engine.
     pub to_engine: VecDeque<u8>,
     /// What the engine wrote and nobody has looked at.
@@ -48,9 +48,9 @@ pub struct Puppet {
     pub requests: Vec<RawSpan>,
 }
 
-impl Puppet {
-    pub fn new(up: bool) -> Puppet {
-        Puppet {
+impl TestPeer {
+    pub fn new(up: bool) -> TestPeer {
+        TestPeer {
             to_engine: VecDeque::new(),
             from_engine: VecDeque::new(),
             reads: true,
@@ -61,7 +61,7 @@ impl Puppet {
         }
     }
 
-    pub fn listen(&mut self, pieces: u32) -> Vec<Said> {
+    pub fn listen(&mut self, pieces: u32) -> Vec<Received> {
         self.heard.set_bitfield_len(pieces.div_ceil(8) as usize);
         let mut said = Vec::new();
         loop {
@@ -70,9 +70,9 @@ impl Puppet {
                 self.heard.buffered_taken(buffered as u32);
             }
             let next = self.heard.next_frame().expect("the engine speaks the protocol").map(|frame| match frame {
-                Frame::Handshake(_) => Said::Handshake,
-                Frame::Block { piece, begin, len } => Said::Block(RawSpan { piece, begin, len }),
-                Frame::Message(m) => Said::from(m),
+                Frame::Handshake(_) => Received::Handshake,
+                Frame::Block { piece, begin, len } => Received::Block(RawSpan { piece, begin, len }),
+                Frame::Message(m) => Received::from(m),
             });
             match next {
                 Some(s) => said.push(s),
@@ -92,8 +92,8 @@ impl Puppet {
         }
         for s in &said {
             match s {
-                Said::Request(r) => self.requests.push(*r),
-                Said::Cancel(c) => self.requests.retain(|r| r != c),
+                Received::Request(r) => self.requests.push(*r),
+                Received::Cancel(c) => self.requests.retain(|r| r != c),
                 _ => {}
             }
         }
@@ -101,28 +101,28 @@ impl Puppet {
     }
 }
 
-impl From<Message<'_>> for Said {
-    fn from(m: Message<'_>) -> Said {
+impl From<Message<'_>> for Received {
+    fn from(m: Message<'_>) -> Received {
         match m {
-            Message::KeepAlive => Said::Word("KeepAlive"),
-            Message::Choke => Said::Word("Choke"),
-            Message::Unchoke => Said::Word("Unchoke"),
-            Message::Interested => Said::Word("Interested"),
-            Message::NotInterested => Said::Word("NotInterested"),
-            Message::HaveAll => Said::Word("HaveAll"),
-            Message::HaveNone => Said::Word("HaveNone"),
-            Message::Have { piece } => Said::Have(piece),
-            Message::Bitfield { bytes } => Said::Bitfield(bytes.to_vec()),
-            Message::Request(s) => Said::Request(s),
-            Message::Cancel(s) => Said::Cancel(s),
-            Message::Reject(s) => Said::Reject(s),
-            Message::AllowedFast { piece } => Said::AllowedFast(piece),
-            Message::Extended { id: 0, payload } => Said::Hello(payload.to_vec()),
-            Message::Extended { id: METADATA_ID, payload } => Said::Metadata(payload.to_vec()),
-            Message::Extended { id: PEX_ID, payload } => Said::Pex(payload.to_vec()),
-            Message::Extended { id, .. } => Said::Extended(id),
-            Message::Port { .. } => Said::Word("Port"),
-            Message::Suggest { .. } => Said::Word("other"),
+            Message::KeepAlive => Received::Word("KeepAlive"),
+            Message::Choke => Received::Word("Choke"),
+            Message::Unchoke => Received::Word("Unchoke"),
+            Message::Interested => Received::Word("Interested"),
+            Message::NotInterested => Received::Word("NotInterested"),
+            Message::HaveAll => Received::Word("HaveAll"),
+            Message::HaveNone => Received::Word("HaveNone"),
+            Message::Have { piece } => Received::Have(piece),
+            Message::Bitfield { bytes } => Received::Bitfield(bytes.to_vec()),
+            Message::Request(s) => Received::Request(s),
+            Message::Cancel(s) => Received::Cancel(s),
+            Message::Reject(s) => Received::Reject(s),
+            Message::AllowedFast { piece } => Received::AllowedFast(piece),
+            Message::Extended { id: 0, payload } => Received::Hello(payload.to_vec()),
+            Message::Extended { id: METADATA_ID, payload } => Received::Metadata(payload.to_vec()),
+            Message::Extended { id: PEX_ID, payload } => Received::Pex(payload.to_vec()),
+            Message::Extended { id, .. } => Received::Extended(id),
+            Message::Port { .. } => Received::Word("Port"),
+            Message::Suggest { .. } => Received::Word("other"),
         }
     }
 }

@@ -1,17 +1,17 @@
 //! Payload that comes in: P8, P9, P23, P24, leases, endgame, snubs, and blocks that never end.
 
-use crate::engine::testing::{Job, PIECE_LEN, Said, World, block, header, raw};
+use crate::engine::testing::{Job, PIECE_LEN, Received, TestWorld, block, header, raw};
 use crate::engine::{DisconnectReason, HashVerdict, ProtocolViolation, WindowRule, limits};
 use crate::units::{BLOCK_LEN, Bitfield, Geometry};
 use crate::wire::{Message, RawSpan};
 
-fn wasted(w: &World) -> u64 {
+fn wasted(w: &TestWorld) -> u64 {
     w.engine.stats(w.now, w.torrent).unwrap().wasted
 }
 
 #[test]
 fn p8_blocks_that_nobody_asked_for_are_dropped_and_end_the_connection_in_the_end() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let p = w.peer(1); // never asked for anything: it has nothing
     for n in 1..=limits::UNASKED_BLOCKS {
         w.send_block(p, block(n % 4, n % 3));
@@ -25,7 +25,7 @@ fn p8_blocks_that_nobody_asked_for_are_dropped_and_end_the_connection_in_the_end
 
 #[test]
 fn p8_a_block_at_another_place_or_of_another_length_is_not_the_one_that_was_asked_for() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let p = w.server(1);
     let asked = w.requests(p)[0];
     let odd = [
@@ -47,7 +47,7 @@ fn p8_a_block_at_another_place_or_of_another_length_is_not_the_one_that_was_aske
 
 #[test]
 fn p8_a_duplicate_is_not_written_twice() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let p = w.server(1);
     let first = w.requests(p)[0];
     w.serve_one(p);
@@ -58,7 +58,7 @@ fn p8_a_duplicate_is_not_written_twice() {
 
 #[test]
 fn p8_an_answer_to_a_request_that_was_given_up_is_no_offence_and_is_used() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let p = w.server(1);
     let asked = w.requests(p);
     w.say(p, &[Message::Choke]);
@@ -72,7 +72,7 @@ fn p8_an_answer_to_a_request_that_was_given_up_is_no_offence_and_is_used() {
 #[test]
 fn p9_a_last_block_that_is_too_long_is_not_written() {
     let g = Geometry::new(BLOCK_LEN as u64 + 100, u64::from(BLOCK_LEN)).unwrap();
-    let mut w = World::with_geometry(g, |_| {});
+    let mut w = TestWorld::with_geometry(g, |_| {});
     let p = w.server(1);
     assert!(w.requests(p).contains(&raw(1, 0, 100)));
     w.send(p, &[header(raw(1, 0, BLOCK_LEN)), vec![1; BLOCK_LEN as usize]].concat());
@@ -84,7 +84,7 @@ fn p9_a_last_block_that_is_too_long_is_not_written() {
 
 #[test]
 fn p23_choking_back_and_forth_leaks_no_request() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let (flapping, steady) = (w.server(1), w.peer(2));
     for _ in 0..200 {
         w.say(flapping, &[Message::Choke, Message::Unchoke]);
@@ -99,7 +99,7 @@ fn p23_choking_back_and_forth_leaks_no_request() {
 
 #[test]
 fn p23_what_a_lost_peer_owed_is_asked_of_others() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let (p, q) = (w.server(1), w.server(2));
     let owed = w.requests(p)[0];
     w.send(p, &w.block_bytes(owed)[..5000]);
@@ -110,7 +110,7 @@ fn p23_what_a_lost_peer_owed_is_asked_of_others() {
 
 #[test]
 fn p23_a_peer_that_rejects_everything_is_not_asked_for_ever() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let p = w.server(1);
     let mut rejected = 0;
     while w.is_open(p) && rejected < 10_000 {
@@ -127,7 +127,7 @@ fn p23_a_peer_that_rejects_everything_is_not_asked_for_ever() {
 
 #[test]
 fn p23_a_peer_that_sends_nothing_is_snubbing_after_twenty_seconds_and_its_blocks_go_to_others() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let snub = w.server(1);
     let asked = w.requests(snub);
     w.pass(19.0);
@@ -146,7 +146,7 @@ fn p23_a_peer_that_sends_nothing_is_snubbing_after_twenty_seconds_and_its_blocks
 
 #[test]
 fn p23_a_block_that_never_ends_is_taken_over_by_whoever_is_faster() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let (slow, q) = (w.server(1), w.server(2));
     let s = w.requests(slow)[0];
     let bytes = w.block_bytes(s);
@@ -158,7 +158,7 @@ fn p23_a_block_that_never_ends_is_taken_over_by_whoever_is_faster() {
 
 #[test]
 fn p23_who_sends_a_block_for_ever_is_let_go() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let slow = w.server(1);
     let s = w.requests(slow)[0];
     let bytes = w.block_bytes(s);
@@ -179,7 +179,7 @@ fn p23_who_sends_a_block_for_ever_is_let_go() {
 #[test]
 fn p24_a_duplicate_that_arrives_during_hashing_is_not_written() {
     let g = Geometry::new(2 * u64::from(BLOCK_LEN), 2 * u64::from(BLOCK_LEN)).unwrap();
-    let mut w = World::with_geometry(g, |s| s.slow_disk = true);
+    let mut w = TestWorld::with_geometry(g, |s| s.slow_disk = true);
     let (p, q) = (w.server(1), w.server(2));
     w.answer_disk(); // prepared
     assert_eq!(w.requests(q).len(), 2, "in endgame both owe both blocks");
@@ -198,7 +198,7 @@ fn p24_a_duplicate_that_arrives_during_hashing_is_not_written() {
 #[test]
 fn two_writers_of_one_block_the_second_is_thrown_away() {
     let g = Geometry::new(u64::from(BLOCK_LEN), u64::from(BLOCK_LEN)).unwrap();
-    let mut w = World::with_geometry(g, |_| {});
+    let mut w = TestWorld::with_geometry(g, |_| {});
     let (p, q) = (w.server(1), w.server(2));
     let bytes = w.block_bytes(block(0, 0));
     let most = bytes.len() - 100;
@@ -213,13 +213,13 @@ fn two_writers_of_one_block_the_second_is_thrown_away() {
 #[test]
 fn three_silent_peers_do_not_keep_a_block_from_a_fourth() {
     let g = Geometry::new(u64::from(BLOCK_LEN), u64::from(BLOCK_LEN)).unwrap();
-    let mut w = World::with_geometry(g, |_| {});
+    let mut w = TestWorld::with_geometry(g, |_| {});
     let silent: Vec<_> = (1..=3).map(|h| w.server(h)).collect();
     w.pass(1.5);
     assert!(silent.iter().all(|p| w.requests(*p).len() == 1), "all three owe it");
     let fourth = w.server(4);
     w.pass(1.5);
-    assert!(silent.iter().any(|p| w.heard(*p).contains(&Said::Cancel(block(0, 0)))), "one gave its place up");
+    assert!(silent.iter().any(|p| w.heard(*p).contains(&Received::Cancel(block(0, 0)))), "one gave its place up");
     w.serve_all(fourth);
     assert!(w.is_complete());
 }
@@ -227,13 +227,13 @@ fn three_silent_peers_do_not_keep_a_block_from_a_fourth() {
 #[test]
 fn endgame_cancels_elsewhere_what_has_arrived() {
     let g = Geometry::new(2 * u64::from(BLOCK_LEN), 2 * u64::from(BLOCK_LEN)).unwrap();
-    let mut w = World::with_geometry(g, |_| {});
+    let mut w = TestWorld::with_geometry(g, |_| {});
     let peers: Vec<_> = (1..=5).map(|h| w.server(h)).collect();
     let asked: Vec<_> = peers.iter().filter(|p| !w.requests(**p).is_empty()).copied().collect();
     assert_eq!(asked.len(), usize::from(limits::ENDGAME_HOLDERS), "at most three owe one block");
     w.serve_one(asked[1]);
     for p in [asked[0], asked[2]] {
-        assert_eq!(w.heard(p), [Said::Cancel(block(0, 1))]);
+        assert_eq!(w.heard(p), [Received::Cancel(block(0, 1))]);
     }
     w.serve_all(asked[0]);
     assert!(w.is_complete());
@@ -242,19 +242,19 @@ fn endgame_cancels_elsewhere_what_has_arrived() {
 #[test]
 fn endgame_moves_what_lies_far_behind_in_a_queue_and_doubles_only_what_may_be_on_its_way() {
     let len = 10 * u64::from(BLOCK_LEN);
-    let mut w = World::with_geometry(Geometry::new(len, len).unwrap(), |s| s.config.policy.window = WindowRule::Fixed(10));
+    let mut w = TestWorld::with_geometry(Geometry::new(len, len).unwrap(), |s| s.config.policy.window = WindowRule::Fixed(10));
     let p = w.server(1);
     assert_eq!(w.requests(p).len(), 10);
     let q = w.server(2);
     let asked: Vec<u32> = w.requests(q).iter().map(|r| r.begin / BLOCK_LEN).collect();
     assert_eq!(asked, [9, 8, 7, 6]);
-    let cancelled: Vec<Said> = w.heard(p).into_iter().filter(|said| matches!(said, Said::Cancel(_))).collect();
-    assert_eq!(cancelled, [Said::Cancel(block(0, 9)), Said::Cancel(block(0, 8))]);
+    let cancelled: Vec<Received> = w.heard(p).into_iter().filter(|said| matches!(said, Received::Cancel(_))).collect();
+    assert_eq!(cancelled, [Received::Cancel(block(0, 9)), Received::Cancel(block(0, 8))]);
 }
 
 #[test]
 fn nothing_is_asked_of_a_peer_that_chokes_us_but_what_it_allows() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let p = w.peer(1);
     w.say(p, &[Message::HaveAll]);
     assert!(w.requests(p).is_empty());
@@ -266,7 +266,7 @@ fn nothing_is_asked_of_a_peer_that_chokes_us_but_what_it_allows() {
 
 #[test]
 fn nothing_is_written_before_its_piece_is_prepared() {
-    let mut w = World::built(|s| s.slow_disk = true);
+    let mut w = TestWorld::built(|s| s.slow_disk = true);
     let p = w.server(1);
     let s = w.requests(p)[0];
     w.send_block(p, s);
@@ -280,7 +280,7 @@ fn a_verdict_from_before_a_pause_judges_nothing_that_came_after() {
     for (verdict, expected) in
         [(HashVerdict::Good { digests: None }, vec![0]), (HashVerdict::Bad { digests: Box::new([0; 4]) }, vec![])]
     {
-        let mut w = World::built(|s| {
+        let mut w = TestWorld::built(|s| {
             s.slow_disk = true;
             s.spec.shape.as_mut().unwrap().wanted = Bitfield::from_wire(&[0x80], 4).unwrap();
         });
@@ -306,12 +306,13 @@ fn a_verdict_from_before_a_pause_judges_nothing_that_came_after() {
 
 #[test]
 fn a_piece_that_is_good_is_told_to_those_who_lack_it() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let (p, lacks) = (w.server(1), w.peer(2));
     w.say(lacks, &[Message::HaveNone]);
     w.serve_all(p);
-    assert!(!w.heard(p).iter().any(|s| matches!(s, Said::Have(_))));
-    let mut told: Vec<u32> = w.heard(lacks).iter().filter_map(|s| if let Said::Have(n) = s { Some(*n) } else { None }).collect();
+    assert!(!w.heard(p).iter().any(|s| matches!(s, Received::Have(_))));
+    let mut told: Vec<u32> =
+        w.heard(lacks).iter().filter_map(|s| if let Received::Have(n) = s { Some(*n) } else { None }).collect();
     told.sort_unstable();
     assert_eq!(told, [0, 1, 2, 3]);
     assert_eq!(w.puppets[&p].closed, Some(None), "two seeds have nothing to say to each other");

@@ -1,6 +1,6 @@
 //! Who is connected: P13, P19, dials and their failures, boredom, and the end of everything.
 
-use crate::engine::testing::{Said, World, handshake};
+use crate::engine::testing::{Received, TestWorld, handshake};
 use crate::engine::{Action, DialFailure, DisconnectReason, limits};
 use crate::units::{Bitfield, PeerId};
 use crate::wire::{Handshake, Message};
@@ -11,12 +11,12 @@ fn addr(host: u8) -> SocketAddr {
 }
 
 /// A leech that dials this host; the connection stands.
-fn dialing(host: u8) -> (World, crate::units::PeerKey) {
-    let mut w = World::built(|s| s.spec.peers = vec![addr(host)]);
+fn dialing(host: u8) -> (TestWorld, crate::units::PeerKey) {
+    let mut w = TestWorld::built(|s| s.spec.peers = vec![addr(host)]);
     w.pass(0.1);
     let p = w.dials[0].0;
     w.dialed(p);
-    assert_eq!(w.heard(p), [Said::Handshake]);
+    assert_eq!(w.heard(p), [Received::Handshake]);
     (w, p)
 }
 
@@ -26,7 +26,7 @@ fn named(id: u8) -> Vec<u8> {
 
 #[test]
 fn p13_connections_have_a_limit_in_all() {
-    let mut w = World::built(|s| s.config.max_peers = 20);
+    let mut w = TestWorld::built(|s| s.config.max_peers = 20);
     for host in 1..=20 {
         w.peer(host);
     }
@@ -38,7 +38,7 @@ fn p13_connections_have_a_limit_in_all() {
 
 #[test]
 fn p13_connections_from_one_address_have_a_limit() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     for n in 0..limits::PEERS_PER_ADDRESS {
         let p = w.connect(7);
         w.send(p, &named(n as u8 + 1));
@@ -49,7 +49,7 @@ fn p13_connections_from_one_address_have_a_limit() {
 
 #[test]
 fn p13_connections_that_do_not_say_who_they_are_have_a_limit_and_the_oldest_gives_way() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let all: Vec<_> = (0..limits::INCOMING_WITHOUT_HANDSHAKE).map(|n| w.connect(n as u8)).collect();
     let newcomer = w.connect(200);
     assert_eq!((w.why(all[0]), w.engine.connections()), (None, limits::INCOMING_WITHOUT_HANDSHAKE));
@@ -64,7 +64,7 @@ fn p13_connections_that_do_not_say_who_they_are_have_a_limit_and_the_oldest_give
 
 #[test]
 fn p13_a_host_with_many_connections_that_do_not_say_who_they_are_takes_room_from_itself_alone() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let honest = w.connect(99);
     for n in 0..500u16 {
         if let Some(p) = w.try_connect(1 + (n % 5) as u8) {
@@ -73,13 +73,13 @@ fn p13_a_host_with_many_connections_that_do_not_say_who_they_are_takes_room_from
         }
     }
     w.send(honest, &named(1));
-    assert!(w.is_open(honest) && w.heard(honest).contains(&Said::Handshake));
+    assert!(w.is_open(honest) && w.heard(honest).contains(&Received::Handshake));
     assert!(w.engine.connections() <= limits::INCOMING_WITHOUT_HANDSHAKE + 1);
 }
 
 #[test]
 fn p13_a_torrent_that_is_full_lets_nobody_in() {
-    let mut w = World::built(|s| s.config.max_peers_per_torrent = 3);
+    let mut w = TestWorld::built(|s| s.config.max_peers_per_torrent = 3);
     for host in 1..=3 {
         w.peer(host);
     }
@@ -90,7 +90,7 @@ fn p13_a_torrent_that_is_full_lets_nobody_in() {
 
 #[test]
 fn p13_a_storm_of_connections_leaves_nothing_behind() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     for n in 0..20_000u32 {
         let p = w.connect(n as u8);
         w.send(p, &named(1)[..(n % 70).min(68) as usize]);
@@ -118,7 +118,7 @@ fn p19_we_do_not_talk_to_ourselves() {
 
 #[test]
 fn p19_a_second_connection_of_the_same_peer_is_dropped() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let (p, q) = (w.peer(1), w.connect(2));
     w.send(q, &named(1));
     assert_eq!(w.why(q), Some(DisconnectReason::Duplicate));
@@ -156,7 +156,7 @@ fn a_torrent_other_than_the_one_dialed_for_is_refused() {
 
 #[test]
 fn a_dial_that_does_not_come_through_ends_after_ten_seconds_and_is_tried_later() {
-    let mut w = World::built(|s| s.spec.peers = vec![addr(1)]);
+    let mut w = TestWorld::built(|s| s.spec.peers = vec![addr(1)]);
     w.pass(9.0);
     assert_eq!((w.dials.len(), w.engine.swarms.half_open), (1, 1));
     w.pass(2.0);
@@ -173,7 +173,7 @@ fn a_dial_that_does_not_come_through_ends_after_ten_seconds_and_is_tried_later()
 
 #[test]
 fn forty_are_dialed_at_once_then_twenty_a_second_and_never_more_than_fifty_that_do_not_answer() {
-    let mut w = World::built(|s| s.spec.peers = (1..=200).map(addr).collect());
+    let mut w = TestWorld::built(|s| s.spec.peers = (1..=200).map(addr).collect());
     w.pass(0.0);
     assert_eq!(w.dials.len(), limits::DIALS_AT_ONCE as usize);
     w.pass(0.2);
@@ -184,7 +184,7 @@ fn forty_are_dialed_at_once_then_twenty_a_second_and_never_more_than_fifty_that_
 
 #[test]
 fn only_a_rest_pays_for_the_next_burst_of_dials() {
-    let mut w = World::built(|s| s.spec.peers = (1..=200).map(addr).collect());
+    let mut w = TestWorld::built(|s| s.spec.peers = (1..=200).map(addr).collect());
     let mut refused = 0;
     for tenth in 0..30 {
         w.pass(0.1);
@@ -200,7 +200,7 @@ fn only_a_rest_pays_for_the_next_burst_of_dials() {
 
 #[test]
 fn an_address_is_not_to_blame_when_we_run_out_of_descriptors() {
-    let mut w = World::built(|s| s.spec.peers = vec![addr(1)]);
+    let mut w = TestWorld::built(|s| s.spec.peers = vec![addr(1)]);
     w.pass(0.1);
     for n in 1..30 {
         assert_eq!(w.dials.len(), n, "it is tried again soon, and for ever");
@@ -212,10 +212,10 @@ fn an_address_is_not_to_blame_when_we_run_out_of_descriptors() {
 
 #[test]
 fn a_connection_that_nobody_wants_anything_of_ends_ten_minutes_after_somebody_did() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let p = w.peer(1);
     w.say(p, &[Message::Bitfield { bytes: &[0x80] }]);
-    let stay = |w: &mut World, seconds: u32| {
+    let stay = |w: &mut TestWorld, seconds: u32| {
         for _ in 0..seconds / 60 {
             w.say(p, &[Message::KeepAlive]);
             w.pass(60.0);
@@ -233,7 +233,7 @@ fn a_connection_that_nobody_wants_anything_of_ends_ten_minutes_after_somebody_di
 
 #[test]
 fn after_shut_down_nothing_is_under_way() {
-    let mut w = World::built(|s| {
+    let mut w = TestWorld::built(|s| {
         s.spec.peers = (1..=5).map(addr).collect();
         s.spec.trackers = vec![vec!["http://t/announce".into()]];
     });
@@ -262,7 +262,7 @@ fn after_shut_down_nothing_is_under_way() {
 
 #[test]
 fn a_removed_torrent_is_unknown_and_late_answers_find_nobody() {
-    let mut w = World::built(|s| s.have = Bitfield::from_wire(&[0x80], 4).unwrap());
+    let mut w = TestWorld::built(|s| s.have = Bitfield::from_wire(&[0x80], 4).unwrap());
     let p = w.server(1);
     let piece = w.piece(2);
     w.engine.remove_torrent(w.now, w.torrent, &mut w.out);
@@ -279,7 +279,7 @@ fn a_removed_torrent_is_unknown_and_late_answers_find_nobody() {
 #[test]
 fn who_hangs_up_at_once_is_dialed_again_soon_and_then_less_and_less_often() {
     let addr: SocketAddr = "10.9.9.9:7".parse().unwrap();
-    let mut w = World::built(|s| s.spec.peers = vec![addr]);
+    let mut w = TestWorld::built(|s| s.spec.peers = vec![addr]);
     w.pass(0.0);
     let mut dialed_at = Vec::new();
     for n in 0..4 {

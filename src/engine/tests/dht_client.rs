@@ -1,6 +1,6 @@
 //! The engine and its node of the DHT: when it joins, what it searches for, whom it tells; private torrents stay out (T28).
 
-use crate::engine::testing::{HASH, Said, World};
+use crate::engine::testing::{HASH, Received, TestWorld};
 use crate::engine::{Action, DhtSetup, Notice, TorrentInfo, limits};
 use crate::units::{Bitfield, NodeId, Origin, PeerId, PeerKey, Rng};
 use crate::wire::krpc::{Method, PacketBody, ResponseFields, parse, write_node, write_response};
@@ -24,13 +24,13 @@ fn setup(nodes: &[SocketAddr], routers: &[(&str, u16)]) -> DhtSetup {
     DhtSetup { port: NODE_PORT, seed: 5, read_only: false, nodes: nodes.to_vec(), bootstrap: Vec::new(), routers }
 }
 
-fn join(w: &mut World, setup: DhtSetup) {
+fn join(w: &mut TestWorld, setup: DhtSetup) {
     w.engine.join_dht(w.now, setup, &mut w.out);
     w.turn();
 }
 
 /// Datagrams since the last time, and to whom.
-fn datagrams(w: &mut World) -> Vec<(SocketAddr, Vec<u8>)> {
+fn datagrams(w: &mut TestWorld) -> Vec<(SocketAddr, Vec<u8>)> {
     let (sent, rest) = w.log.drain(..).partition(|a| matches!(a, Action::Datagram { .. }));
     w.log = rest;
     let sent: Vec<Action> = sent;
@@ -45,7 +45,7 @@ fn question(bytes: &[u8]) -> Method<'_> {
 }
 
 /// Every node that is asked answers: these nodes are known, and these are the torrent's peers. Returns what was asked.
-fn play(w: &mut World, known: &[u8], peers: &[SocketAddr]) -> Vec<String> {
+fn play(w: &mut TestWorld, known: &[u8], peers: &[SocketAddr]) -> Vec<String> {
     let mut asked = Vec::new();
     loop {
         let sent = datagrams(w);
@@ -70,7 +70,7 @@ fn play(w: &mut World, known: &[u8], peers: &[SocketAddr]) -> Vec<String> {
 }
 
 /// Time passes, and everybody who is asked answers. Returns what was asked.
-fn live(w: &mut World, time: Duration, known: &[u8]) -> Vec<String> {
+fn live(w: &mut TestWorld, time: Duration, known: &[u8]) -> Vec<String> {
     let mut asked = Vec::new();
     for _ in 0..time.as_secs() {
         w.pass(1.0);
@@ -84,20 +84,20 @@ fn searches(asked: &[String]) -> usize {
 }
 
 /// Somebody whose handshake says that it has a node of the DHT.
-fn peer_with_node(w: &mut World, host: u8) -> PeerKey {
+fn peer_with_node(w: &mut TestWorld, host: u8) -> PeerKey {
     let p = w.connect(host);
     let theirs = Handshake { info_hash: HASH, peer_id: PeerId([host; 20]), fast: true, extended: false, dht: true };
     w.send(p, &theirs.to_bytes());
     p
 }
 
-fn private() -> World {
-    World::built(|s| s.spec.shape.as_mut().unwrap().private = true)
+fn private() -> TestWorld {
+    TestWorld::built(|s| s.spec.shape.as_mut().unwrap().private = true)
 }
 
 #[test]
 fn a_torrent_is_searched_for_once_somebody_answers_and_beside_a_peer_again_after_a_quarter_of_an_hour() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let found: SocketAddr = "30.1.2.3:4567".parse().unwrap();
     join(&mut w, setup(&[node(1)], &[("router.example", 1)]));
     let asked = play(&mut w, &[1, 2, 3], &[found]);
@@ -126,7 +126,7 @@ fn a_torrent_is_searched_for_once_somebody_answers_and_beside_a_peer_again_after
 }
 
 /// Joins, and the torrent is searched for in the next turn; nobody has it.
-fn join_and_search(w: &mut World) {
+fn join_and_search(w: &mut TestWorld) {
     join(w, setup(&[node(1)], &[]));
     play(w, &[1, 2, 3], &[]);
     w.pass(0.0);
@@ -134,14 +134,14 @@ fn join_and_search(w: &mut World) {
 }
 
 /// Seconds after which a torrent was searched for again.
-fn search_times(w: &mut World, time: Duration) -> Vec<u64> {
-    let searched = |w: &mut World| searches(&live(w, Duration::from_secs(1), &[1, 2, 3])) > 0;
+fn search_times(w: &mut TestWorld, time: Duration) -> Vec<u64> {
+    let searched = |w: &mut TestWorld| searches(&live(w, Duration::from_secs(1), &[1, 2, 3])) > 0;
     (1..=time.as_secs()).filter(|_| searched(w)).collect()
 }
 
 #[test]
 fn a_torrent_without_peers_is_searched_for_again_soon_and_then_less_and_less_often() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     join_and_search(&mut w);
     let times = search_times(&mut w, 4 * limits::DHT_SEARCH_INTERVAL);
     assert_eq!(times, [5, 15, 35, 75, 155, 315, 635, 1275, 2175, 3075]);
@@ -149,7 +149,7 @@ fn a_torrent_without_peers_is_searched_for_again_soon_and_then_less_and_less_oft
 
 #[test]
 fn a_torrent_that_rested_or_a_dht_that_was_gone_begins_anew() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     join(&mut w, setup(&[node(1)], &[]));
     play(&mut w, &[1, 2, 3], &[]);
     search_times(&mut w, Duration::from_secs(100));
@@ -168,14 +168,14 @@ fn a_torrent_that_rested_or_a_dht_that_was_gone_begins_anew() {
 
 #[test]
 fn a_seed_that_is_alone_is_in_no_hurry() {
-    let mut w = World::seed();
+    let mut w = TestWorld::seed();
     join_and_search(&mut w);
     assert_eq!(search_times(&mut w, 2 * limits::DHT_SEARCH_INTERVAL), [900, 1800]);
 }
 
 #[test]
 fn a_seed_announces_itself_as_one() {
-    let mut w = World::seed();
+    let mut w = TestWorld::seed();
     join(&mut w, setup(&[node(1)], &[]));
     play(&mut w, &[], &[]);
     w.pass(0.0);
@@ -185,12 +185,12 @@ fn a_seed_announces_itself_as_one() {
 
 #[test]
 fn routers_are_looked_up_only_when_no_node_of_the_last_run_answers() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let old: Vec<SocketAddr> = (1..=40).map(node).collect();
     join(&mut w, setup(&old, &[("router.example", 6881)]));
     let tried = datagrams(&mut w).len();
     assert_eq!(tried, limits::DHT_PINGS_AT_ONCE);
-    let resolves = |w: &World| w.log.iter().filter(|a| matches!(a, Action::Resolve { .. })).count();
+    let resolves = |w: &TestWorld| w.log.iter().filter(|a| matches!(a, Action::Resolve { .. })).count();
     w.pass(1.9);
     assert_eq!((datagrams(&mut w).len(), resolves(&w)), (0, 0), "they have some time");
     w.pass(2.2);
@@ -207,7 +207,7 @@ fn routers_are_looked_up_only_when_no_node_of_the_last_run_answers() {
 
 #[test]
 fn a_node_that_the_user_names_is_a_node_like_any_other() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     join(&mut w, DhtSetup { bootstrap: vec![("friend.example".into(), 6881)], ..setup(&[], &[]) });
     let Some(Action::Resolve { id, .. }) = w.log.pop() else { panic!("{:?}", w.log) };
     w.engine.on_resolved(w.now, id, Ok(vec![node(1)]), &mut w.out);
@@ -221,7 +221,7 @@ fn a_node_that_the_user_names_is_a_node_like_any_other() {
 fn d2_a_torrent_file_sends_us_to_no_service_of_this_machine_unless_the_user_did() {
     let places = ["127.0.0.1:53", "127.9.9.9:6881", "[::1]:6881", "169.254.169.254:80", "192.168.1.9:6881", "8.8.4.4:6881"];
     let asked = |named: Vec<(String, u16)>| {
-        let mut w = World::leech();
+        let mut w = TestWorld::leech();
         join(&mut w, DhtSetup { bootstrap: named, ..setup(&[node(1)], &[]) });
         datagrams(&mut w);
         w.engine.add_nodes(&[("nodes.example".into(), 6881)], &mut w.out);
@@ -238,15 +238,15 @@ fn d2_a_torrent_file_sends_us_to_no_service_of_this_machine_unless_the_user_did(
 
 #[test]
 fn a_peer_s_node_is_asked_and_ours_is_told() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     join(&mut w, setup(&[], &[]));
     let p = peer_with_node(&mut w, 9);
-    assert!(w.heard(p).iter().any(|s| matches!(s, Said::Word("Port"))), "ours");
+    assert!(w.heard(p).iter().any(|s| matches!(s, Received::Word("Port"))), "ours");
     w.say(p, &[Message::Port { port: 999 }, Message::Port { port: 998 }, Message::Port { port: 997 }]);
     let asked: Vec<SocketAddr> = datagrams(&mut w).into_iter().map(|(to, _)| to).collect();
     assert_eq!(asked, ["10.0.0.9:999".parse().unwrap()], "once a connection");
     let plain = w.greeted(8);
-    assert!(!w.heard(plain).iter().any(|s| matches!(s, Said::Word("Port"))), "who has no node is not told of ours");
+    assert!(!w.heard(plain).iter().any(|s| matches!(s, Received::Word("Port"))), "who has no node is not told of ours");
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn t28_a_private_torrent_is_never_searched_for_and_says_nothing_of_our_node() {
     play(&mut w, &[1, 2], &[]);
     assert_eq!(searches(&live(&mut w, Duration::from_secs(3600), &[1, 2])), 0);
     let p = peer_with_node(&mut w, 9);
-    assert!(!w.heard(p).iter().any(|s| matches!(s, Said::Word("Port"))));
+    assert!(!w.heard(p).iter().any(|s| matches!(s, Received::Word("Port"))));
     datagrams(&mut w);
     w.say(p, &[Message::Port { port: 999 }]);
     assert!(datagrams(&mut w).iter().all(|(to, _)| to.port() != 999));
@@ -264,7 +264,7 @@ fn t28_a_private_torrent_is_never_searched_for_and_says_nothing_of_our_node() {
 
 #[test]
 fn t28_a_magnet_that_turns_out_to_be_private_lets_go_of_whom_the_dht_named() {
-    let mut w = World::built(|s| s.spec.shape = None);
+    let mut w = TestWorld::built(|s| s.spec.shape = None);
     let found: SocketAddr = "30.1.2.3:4567".parse().unwrap();
     join(&mut w, setup(&[node(1)], &[]));
     play(&mut w, &[], &[found, "30.1.2.4:4567".parse().unwrap()]);
@@ -285,11 +285,11 @@ fn t28_a_magnet_that_turns_out_to_be_private_lets_go_of_whom_the_dht_named() {
 
 #[test]
 fn what_is_known_is_kept_now_and_then_and_at_the_end() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     join(&mut w, setup(&[node(1)], &[]));
     play(&mut w, &[], &[]);
     live(&mut w, limits::DHT_SAVE_INTERVAL + Duration::from_secs(1), &[]);
-    let kept = |w: &World| w.log.iter().filter(|a| matches!(a, Action::KeepNodes { nodes } if *nodes == [node(1)])).count();
+    let kept = |w: &TestWorld| w.log.iter().filter(|a| matches!(a, Action::KeepNodes { nodes } if *nodes == [node(1)])).count();
     assert_eq!(kept(&w), 1);
     w.engine.shut_down(w.now, &mut w.out);
     w.turn();
@@ -299,7 +299,7 @@ fn what_is_known_is_kept_now_and_then_and_at_the_end() {
 }
 
 /// This node alone answers what it is asked.
-fn only_answers(w: &mut World, n: u8) {
+fn only_answers(w: &mut TestWorld, n: u8) {
     let asked = datagrams(w);
     let (to, bytes) = asked.iter().find(|(to, _)| *to == node(n)).unwrap();
     let parts = ResponseFields { id: id(n), nodes: None, nodes6: None, token: None, peers: &[], filters: None };
@@ -310,7 +310,7 @@ fn only_answers(w: &mut World, n: u8) {
 }
 
 /// What was kept last.
-fn kept(w: &World) -> Vec<SocketAddr> {
+fn kept(w: &TestWorld) -> Vec<SocketAddr> {
     let of = |a: &Action| if let Action::KeepNodes { nodes } = a { Some(nodes.clone()) } else { None };
     w.log.iter().rev().find_map(of).unwrap()
 }
@@ -318,7 +318,7 @@ fn kept(w: &World) -> Vec<SocketAddr> {
 #[test]
 fn a_run_that_is_too_short_to_get_to_know_many_keeps_those_of_the_one_before() {
     let old: Vec<SocketAddr> = (1..=100).map(node).collect();
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     join(&mut w, setup(&old, &[]));
     only_answers(&mut w, 9);
     w.engine.shut_down(w.now, &mut w.out);
@@ -330,7 +330,7 @@ fn a_run_that_is_too_short_to_get_to_know_many_keeps_those_of_the_one_before() {
 #[test]
 fn who_did_not_answer_while_nobody_did_is_not_given_up() {
     let old: Vec<SocketAddr> = (1..=12).map(node).collect();
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     join(&mut w, setup(&old, &[]));
     w.pass(3.0 * limits::DHT_SAVE_INTERVAL.as_secs_f64()); // no network
     datagrams(&mut w);
@@ -345,7 +345,7 @@ fn who_did_not_answer_while_nobody_did_is_not_given_up() {
 #[test]
 fn a_run_that_is_long_enough_lets_go_of_who_never_answered() {
     let old: Vec<SocketAddr> = (1..=12).map(node).collect();
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     join(&mut w, setup(&old, &[]));
     only_answers(&mut w, 9);
     live(&mut w, limits::DHT_SAVE_INTERVAL + Duration::from_secs(1), &[9]);
@@ -356,7 +356,7 @@ fn a_run_that_is_long_enough_lets_go_of_who_never_answered() {
 
 #[test]
 fn searches_of_many_torrents_begin_one_after_the_other() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     w.engine.context.config.port = 0; // nothing is announced: the only node would hear too much of one address
     for n in 0..200u32 {
         let mut spec = crate::engine::TorrentSpec {
@@ -394,7 +394,7 @@ fn searches_of_many_torrents_begin_one_after_the_other() {
 
 #[test]
 fn a_peer_that_the_dht_named_is_counted_as_such() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let found: SocketAddr = "30.1.2.3:4567".parse().unwrap();
     join(&mut w, setup(&[node(1)], &[]));
     play(&mut w, &[], &[found]);
@@ -410,15 +410,15 @@ fn a_peer_that_the_dht_named_is_counted_as_such() {
 
 #[test]
 fn a_torrent_is_counted_in_the_dht_as_soon_as_somebody_answers_and_a_private_one_never() {
-    let counts = |w: &World| {
+    let counts = |w: &TestWorld| {
         let of = |a: &Action| match a {
             Action::Notice(Notice::Scraped { source, result, .. }) => Some((source.to_string(), result.clone().unwrap().peers)),
             _ => None,
         };
         w.log.iter().filter_map(of).collect::<Vec<_>>()
     };
-    let done = |w: &World| w.log.iter().any(|a| matches!(a, Action::Notice(Notice::ScrapeDone { .. })));
-    let mut w = World::leech();
+    let done = |w: &TestWorld| w.log.iter().any(|a| matches!(a, Action::Notice(Notice::ScrapeDone { .. })));
+    let mut w = TestWorld::leech();
     w.engine.pause(w.now, w.torrent, &mut w.out);
     join(&mut w, setup(&[node(1)], &[]));
     w.engine.scrape(w.now, w.torrent, &mut w.out);

@@ -1,13 +1,13 @@
 //! Calls on the local network: who is called out and when, who is believed, and what a flood of them costs (BEP 14, BEP 27).
 
-use crate::engine::testing::{HASH, Setup, World};
+use crate::engine::testing::{HASH, Setup, TestWorld};
 use crate::engine::{Action, TorrentSpec, limits};
 use crate::units::{InfoHash, Origin};
 use crate::wire::lsd::{Group, HASHES_PER_ANNOUNCE, LsdAnnounce, parse_announce, write_announce};
 use std::net::SocketAddr;
 
-fn world(change: impl FnOnce(&mut Setup)) -> World {
-    World::built(|s| {
+fn world(change: impl FnOnce(&mut Setup)) -> TestWorld {
+    TestWorld::built(|s| {
         s.config.lsd = true;
         change(s);
     })
@@ -18,7 +18,7 @@ fn private(s: &mut Setup) {
 }
 
 /// Adds a torrent that is looked for without knowing what is in it.
-fn another(w: &mut World, n: u32) -> InfoHash {
+fn another(w: &mut TestWorld, n: u32) -> InfoHash {
     let mut hash = [9; 20];
     hash[..4].copy_from_slice(&n.to_be_bytes());
     let spec = TorrentSpec {
@@ -36,7 +36,7 @@ fn another(w: &mut World, n: u32) -> InfoHash {
 }
 
 /// Calls over IPv4 since the last time, read as a neighbour reads them; the other family was sent the same.
-fn calls(w: &mut World) -> Vec<LsdAnnounce> {
+fn calls(w: &mut TestWorld) -> Vec<LsdAnnounce> {
     let (sent, rest): (Vec<Action>, Vec<Action>) = w.log.drain(..).partition(|a| matches!(a, Action::Multicast { .. }));
     w.log = rest;
     let of = |wanted: Group| -> Vec<LsdAnnounce> {
@@ -55,12 +55,12 @@ fn neighbour(n: usize) -> SocketAddr {
 }
 
 /// A neighbour who listens at port 7777 calls for these.
-fn hear(w: &mut World, from: SocketAddr, hashes: &[InfoHash]) {
+fn hear(w: &mut TestWorld, from: SocketAddr, hashes: &[InfoHash]) {
     w.engine.on_multicast(w.now, from, &write_announce(Group::V4, 7777, hashes, 1));
     w.pass(0.1);
 }
 
-fn known(w: &World) -> usize {
+fn known(w: &TestWorld) -> usize {
     w.engine.stats(w.now, w.torrent).unwrap().known_peers
 }
 
@@ -187,7 +187,7 @@ fn pausing_and_resuming_all_the_time_does_not_call_all_the_time() {
 
 #[test]
 fn switched_off_it_neither_calls_nor_listens() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     w.pass(1000.0);
     hear(&mut w, neighbour(1), &[HASH]);
     assert!(calls(&mut w).is_empty() && known(&w) == 0);

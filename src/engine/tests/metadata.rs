@@ -1,6 +1,6 @@
 //! Torrents that are known by their hash alone, and metadata for others: P17, M9 up to the point where it is read.
 
-use crate::engine::testing::{METADATA_ID, PIECE_LEN, Said, World};
+use crate::engine::testing::{METADATA_ID, PIECE_LEN, Received, TestWorld};
 use crate::engine::{Action, DisconnectReason, TorrentInfo, limits};
 use crate::units::{Bitfield, Geometry, InfoHash, PeerId, PeerKey};
 use crate::wire::{ExtendedHandshake, ExtensionIds, Handshake, METADATA_PIECE_LEN, Message, MetadataMessage};
@@ -17,13 +17,13 @@ fn hash() -> InfoHash {
 }
 
 /// Nothing is known but the hash.
-fn magnet() -> World {
-    World::built(|s| (s.spec.shape, s.spec.info_hash) = (None, hash()))
+fn magnet() -> TestWorld {
+    TestWorld::built(|s| (s.spec.shape, s.spec.info_hash) = (None, hash()))
 }
 
 /// Everything is here, the metadata too.
-fn seed() -> World {
-    World::built(|s| {
+fn seed() -> TestWorld {
+    TestWorld::built(|s| {
         s.have = Bitfield::full(4);
         s.spec.info_hash = hash();
         s.spec.shape.as_mut().unwrap().info = Some(info().into());
@@ -31,7 +31,7 @@ fn seed() -> World {
 }
 
 /// Somebody who speaks of metadata, and says that it is so long.
-fn speaker(w: &mut World, host: u8, size: Option<u32>) -> PeerKey {
+fn speaker(w: &mut TestWorld, host: u8, size: Option<u32>) -> PeerKey {
     let p = w.connect(host);
     let theirs = Handshake { info_hash: hash(), peer_id: PeerId([host; 20]), fast: true, extended: true, dht: false };
     w.send(p, &theirs.to_bytes());
@@ -41,19 +41,19 @@ fn speaker(w: &mut World, host: u8, size: Option<u32>) -> PeerKey {
     p
 }
 
-fn asks(w: &mut World, p: PeerKey) -> Vec<u32> {
+fn asks(w: &mut TestWorld, p: PeerKey) -> Vec<u32> {
     let said = w.heard(p);
     let metadata =
-        said.iter().filter_map(|s| if let Said::Metadata(payload) = s { MetadataMessage::parse(payload) } else { None });
+        said.iter().filter_map(|s| if let Received::Metadata(payload) = s { MetadataMessage::parse(payload) } else { None });
     metadata.filter_map(|m| if let MetadataMessage::Request { piece } = m { Some(piece) } else { None }).collect()
 }
 
-fn tell(w: &mut World, p: PeerKey, message: &MetadataMessage<'_>) {
+fn tell(w: &mut TestWorld, p: PeerKey, message: &MetadataMessage<'_>) {
     w.say(p, &[Message::Extended { id: ExtensionIds::OURS.ut_metadata, payload: &message.encode() }]);
 }
 
 /// Answers everything that is asked of these peers, each from its own bytes, until nobody is asked any more.
-fn answer(w: &mut World, peers: &[(PeerKey, &[u8])]) {
+fn answer(w: &mut TestWorld, peers: &[(PeerKey, &[u8])]) {
     loop {
         let mut idle = true;
         for (p, bytes) in peers.iter().filter(|(p, _)| w.is_open(*p)).collect::<Vec<_>>() {
@@ -70,12 +70,12 @@ fn answer(w: &mut World, peers: &[(PeerKey, &[u8])]) {
     }
 }
 
-fn handed_on(w: &World) -> Vec<Arc<[u8]>> {
+fn handed_on(w: &TestWorld) -> Vec<Arc<[u8]>> {
     w.log.iter().filter_map(|a| if let Action::Metadata { info, .. } = a { Some(info.clone()) } else { None }).collect()
 }
 
 /// What the session does with it: it is read, and the disk is looked at.
-fn understand(w: &mut World, have: Bitfield) {
+fn understand(w: &mut TestWorld, have: Bitfield) {
     let geometry = Geometry::new(4 * PIECE_LEN, PIECE_LEN).unwrap();
     let shape = TorrentInfo { geometry, wanted: Bitfield::full(4), private: false, info: Some(info().into()) };
     w.engine.on_metadata(w.now, w.torrent, shape, &mut w.out);
@@ -133,7 +133,7 @@ fn what_was_here_already_is_told_to_those_who_are_connected() {
     answer(&mut w, &[(p, &info)]);
     understand(&mut w, Bitfield::from_wire(&[0b1010_0000], 4).unwrap());
     let said = w.heard(p);
-    assert!(said.contains(&Said::Have(0)) && said.contains(&Said::Have(2)), "{said:?}");
+    assert!(said.contains(&Received::Have(0)) && said.contains(&Received::Have(2)), "{said:?}");
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn r6_bitfields_that_nobody_can_check_are_bounded_and_heard_another_time() {
     let info = info();
     let long = vec![0xff; limits::DEFERRED_BITFIELDS_BYTES / 4];
     let peers: Vec<PeerKey> = (1..=12).map(|host| speaker(&mut w, host, Some(info.len() as u32))).collect();
-    let kept = |w: &World| w.engine.swarms.torrents.get(w.torrent).unwrap().deferred_bitfields.bytes();
+    let kept = |w: &TestWorld| w.engine.swarms.torrents.get(w.torrent).unwrap().deferred_bitfields.bytes();
     for p in &peers[..9] {
         w.say(*p, &[Message::Bitfield { bytes: &long }]);
     }
@@ -263,7 +263,7 @@ fn we_serve_metadata_piece_by_piece_and_reject_what_there_is_not() {
             Some(bytes) => MetadataMessage::Data { piece, total_size: info.len() as u32, bytes },
             None => MetadataMessage::Reject { piece },
         };
-        assert_eq!(w.heard(p), [Said::Metadata(expected.encode())], "from byte {from}");
+        assert_eq!(w.heard(p), [Received::Metadata(expected.encode())], "from byte {from}");
     }
 }
 
@@ -295,7 +295,7 @@ fn requests_for_content_that_nobody_knows_are_rejected() {
     w.heard(p);
     let raw = crate::engine::testing::raw(0, 0, 16384);
     w.say(p, &[Message::Interested, Message::Request(raw)]);
-    assert_eq!(w.heard(p), [Said::Reject(raw)]);
+    assert_eq!(w.heard(p), [Received::Reject(raw)]);
     w.pass(60.0);
     assert!(w.is_open(p));
 }

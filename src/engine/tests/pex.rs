@@ -1,19 +1,19 @@
 //! Peers of peers: whom we tell of whom, whom we believe, and what a flood of it costs (P15, P18, T28).
 
 use crate::engine::limits;
-use crate::engine::testing::{HASH, PEX_ID, Said, World};
+use crate::engine::testing::{HASH, PEX_ID, Received, TestWorld};
 use crate::units::{Origin, PeerId, PeerKey};
 use crate::wire::{ExtendedHandshake, ExtensionIds, Handshake, Message, PEX_REACHABLE, PEX_SEED, PexMessage, write_pex};
 use std::net::SocketAddr;
 
 /// Somebody who speaks of peers, at 20.0.0.`host`, and says that it listens at this port.
-fn speaker(w: &mut World, host: u8, listen_port: Option<u16>) -> PeerKey {
+fn speaker(w: &mut TestWorld, host: u8, listen_port: Option<u16>) -> PeerKey {
     let p = w.connect_from(SocketAddr::from(([20, 0, 0, host], 50_000)));
     greet(w, p, host, listen_port);
     p
 }
 
-fn greet(w: &mut World, p: PeerKey, host: u8, port: Option<u16>) {
+fn greet(w: &mut TestWorld, p: PeerKey, host: u8, port: Option<u16>) {
     let theirs = Handshake { info_hash: HASH, peer_id: PeerId([host; 20]), fast: true, extended: true, dht: false };
     w.send(p, &theirs.to_bytes());
     let ids = ExtensionIds { ut_pex: PEX_ID, ..ExtensionIds::default() };
@@ -22,13 +22,13 @@ fn greet(w: &mut World, p: PeerKey, host: u8, port: Option<u16>) {
 }
 
 /// Who was added in what the peer heard, message by message.
-fn told(w: &mut World, p: PeerKey) -> Vec<Vec<(SocketAddr, u8)>> {
+fn told(w: &mut TestWorld, p: PeerKey) -> Vec<Vec<(SocketAddr, u8)>> {
     let said = w.heard(p);
-    let pex = said.iter().filter_map(|s| if let Said::Pex(payload) = s { PexMessage::parse(payload) } else { None });
+    let pex = said.iter().filter_map(|s| if let Received::Pex(payload) = s { PexMessage::parse(payload) } else { None });
     pex.map(|m| m.added().collect()).collect()
 }
 
-fn tell(w: &mut World, p: PeerKey, added: &[SocketAddr], flags: u8) {
+fn tell(w: &mut TestWorld, p: PeerKey, added: &[SocketAddr], flags: u8) {
     let added: Vec<_> = added.iter().map(|a| (*a, flags)).collect();
     w.say(p, &[Message::Extended { id: ExtensionIds::OURS.ut_pex, payload: &write_pex(&added, &[]) }]);
 }
@@ -37,13 +37,13 @@ fn addr(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-fn known(w: &World) -> usize {
+fn known(w: &TestWorld) -> usize {
     w.engine.stats(w.now, w.torrent).unwrap().known_peers
 }
 
 #[test]
 fn two_who_know_us_hear_of_each_other_within_seconds() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let a = speaker(&mut w, 1, Some(1001));
     let b = speaker(&mut w, 2, Some(1002));
     let silent = speaker(&mut w, 3, None);
@@ -56,7 +56,7 @@ fn two_who_know_us_hear_of_each_other_within_seconds() {
 #[test]
 fn whom_we_dialed_is_reachable_and_who_has_everything_is_a_seed() {
     let seed = addr("20.9.9.9:7");
-    let mut w = World::built(|s| s.spec.peers = vec![seed]);
+    let mut w = TestWorld::built(|s| s.spec.peers = vec![seed]);
     w.pass(0.0);
     let (p, _) = w.dials[0];
     w.dialed(p);
@@ -69,7 +69,7 @@ fn whom_we_dialed_is_reachable_and_who_has_everything_is_a_seed() {
 
 #[test]
 fn later_messages_come_a_minute_apart_and_say_only_what_is_new() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let a = speaker(&mut w, 1, Some(1001));
     let b = speaker(&mut w, 2, Some(1002));
     w.pass(2.0);
@@ -83,7 +83,7 @@ fn later_messages_come_a_minute_apart_and_say_only_what_is_new() {
     assert_eq!(told(&mut w, a), Vec::<Vec<_>>::new(), "not yet");
     w.pass(20.0);
     let said = w.heard(a);
-    let pex: Vec<_> = said.iter().filter_map(|s| if let Said::Pex(payload) = s { Some(payload) } else { None }).collect();
+    let pex: Vec<_> = said.iter().filter_map(|s| if let Received::Pex(payload) = s { Some(payload) } else { None }).collect();
     let [payload] = pex[..] else { panic!("{said:?}") };
     assert_eq!(PexMessage::parse(payload).unwrap().added().count(), 6);
     assert!(payload.windows(9).any(|w| w == b"7:dropped"), "and who is gone");
@@ -93,7 +93,7 @@ fn later_messages_come_a_minute_apart_and_say_only_what_is_new() {
 
 #[test]
 fn whom_peers_name_is_dialed_and_counted_as_named() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let a = speaker(&mut w, 1, None);
     let named = addr("20.5.5.5:55");
     tell(&mut w, a, &[named], 0);
@@ -106,7 +106,7 @@ fn whom_peers_name_is_dialed_and_counted_as_named() {
 
 #[test]
 fn p18_what_a_stranger_cannot_know_is_not_believed() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let public = speaker(&mut w, 1, None);
     tell(&mut w, public, &[addr("192.168.1.1:80"), addr("127.0.0.1:80"), addr("20.1.1.1:0"), addr("20.1.1.2:7")], 0);
     assert_eq!(known(&w), 1);
@@ -118,7 +118,7 @@ fn p18_what_a_stranger_cannot_know_is_not_believed() {
 
 #[test]
 fn p18_floods_count_a_few_times_and_one_host_once() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let a = speaker(&mut w, 1, None);
     let host = |n: u32| SocketAddr::from(([30, 0, (n / 250) as u8, (n % 250) as u8], 7));
     for message in 0..100u32 {
@@ -135,7 +135,7 @@ fn p18_floods_count_a_few_times_and_one_host_once() {
 
 #[test]
 fn a_seed_does_not_look_for_seeds() {
-    let mut w = World::seed();
+    let mut w = TestWorld::seed();
     let a = speaker(&mut w, 1, None);
     tell(&mut w, a, &[addr("20.1.1.1:7")], PEX_SEED);
     tell(&mut w, a, &[addr("20.1.1.2:7")], 0);
@@ -145,7 +145,7 @@ fn a_seed_does_not_look_for_seeds() {
 #[test]
 fn t28_private_torrents_and_those_who_do_not_want_it_neither_tell_nor_believe() {
     for private in [true, false] {
-        let mut w = World::built(|s| {
+        let mut w = TestWorld::built(|s| {
             s.config.pex = private;
             s.spec.shape.as_mut().unwrap().private = private;
         });
@@ -159,7 +159,7 @@ fn t28_private_torrents_and_those_who_do_not_want_it_neither_tell_nor_believe() 
 
 #[test]
 fn a_link_finds_peers_through_peers_before_it_knows_what_is_in_it() {
-    let mut w = World::built(|s| s.spec.shape = None);
+    let mut w = TestWorld::built(|s| s.spec.shape = None);
     let a = speaker(&mut w, 1, None);
     tell(&mut w, a, &[addr("20.5.5.5:55")], 0);
     assert_eq!(known(&w), 1);

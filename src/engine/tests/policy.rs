@@ -1,6 +1,6 @@
 //! The policy: each of its fields is set to something that rill does not do, and the engine does it.
 
-use crate::engine::testing::{PIECE_LEN, Said, World, block};
+use crate::engine::testing::{PIECE_LEN, Received, TestWorld, block};
 use crate::engine::{Action, Endgame, Picking, Policy, ProtocolViolation, WindowRule};
 use crate::units::{BLOCK_LEN, Bitfield, Geometry, PeerKey, Rng};
 use crate::wire::Message;
@@ -9,41 +9,41 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Four pieces of four blocks, none of them here, and this policy.
-fn leech(change: impl FnOnce(&mut Policy)) -> World {
-    World::built(|s| change(&mut s.config.policy))
+fn leech(change: impl FnOnce(&mut Policy)) -> TestWorld {
+    TestWorld::built(|s| change(&mut s.config.policy))
 }
 
 /// The same, all of them here.
-fn seed(change: impl FnOnce(&mut Policy)) -> World {
-    World::built(|s| {
+fn seed(change: impl FnOnce(&mut Policy)) -> TestWorld {
+    TestWorld::built(|s| {
         s.have = Bitfield::full(4);
         change(&mut s.config.policy);
     })
 }
 
 /// One piece of two blocks, and this endgame.
-fn two_blocks(endgame: Endgame) -> World {
+fn two_blocks(endgame: Endgame) -> TestWorld {
     let len = 2 * u64::from(BLOCK_LEN);
-    World::with_geometry(Geometry::new(len, len).unwrap(), |s| s.config.policy.endgame = endgame)
+    TestWorld::with_geometry(Geometry::new(len, len).unwrap(), |s| s.config.policy.endgame = endgame)
 }
 
 /// A peer that wants everything and has nothing.
-fn wanting(w: &mut World, host: u8) -> PeerKey {
+fn wanting(w: &mut TestWorld, host: u8) -> PeerKey {
     let p = w.peer(host);
     w.say(p, &[Message::HaveNone, Message::Interested]);
     p
 }
 
 /// The same, whoever it is.
-fn wants(w: &mut World, host: u8) {
+fn wants(w: &mut TestWorld, host: u8) {
     wanting(w, host);
 }
 
-fn unchoked(w: &World) -> usize {
+fn unchoked(w: &TestWorld) -> usize {
     w.engine.swarms.connections.iter().filter(|(_, c)| !c.peer.wire.we_choke).count()
 }
 
-fn is_snubbed(w: &World, p: PeerKey) -> bool {
+fn is_snubbed(w: &TestWorld, p: PeerKey) -> bool {
     w.engine.swarms.connections.get(p).unwrap().peer.source.requests.is_snubbed()
 }
 
@@ -80,7 +80,7 @@ fn bounded_endgame_goes_no_further_than_the_window() {
 #[test]
 fn unbounded_endgame_begins_for_everybody_with_the_last_request() {
     let len = u64::from(BLOCK_LEN);
-    let mut w = World::with_geometry(Geometry::new(2 * len, len).unwrap(), |s| {
+    let mut w = TestWorld::with_geometry(Geometry::new(2 * len, len).unwrap(), |s| {
         s.config.policy.endgame = Endgame::Unbounded;
         s.config.policy.window = WindowRule::Fixed(1);
     });
@@ -94,7 +94,7 @@ fn unbounded_endgame_begins_for_everybody_with_the_last_request() {
     assert_eq!(w.requests(r), [block(1, 0)]);
     assert_eq!(w.requests(q), [block(0, 0)]);
     w.serve_one(q);
-    assert_eq!(w.heard(p)[0], Said::Cancel(block(0, 0)));
+    assert_eq!(w.heard(p)[0], Received::Cancel(block(0, 0)));
     assert!(w.requests(p).is_empty());
 }
 
@@ -114,7 +114,7 @@ fn unbounded_endgame_does_not_ask_for_what_somebody_is_sending() {
 #[test]
 fn unbounded_endgame_counts_more_holders_than_a_byte_does() {
     let len = u64::from(BLOCK_LEN);
-    let mut w = World::with_geometry(Geometry::new(len, len).unwrap(), |s| {
+    let mut w = TestWorld::with_geometry(Geometry::new(len, len).unwrap(), |s| {
         s.config.policy.endgame = Endgame::Unbounded;
         (s.config.max_peers, s.config.max_peers_per_torrent) = (300, 300);
     });
@@ -164,7 +164,7 @@ fn a_silent_peer_is_a_snubber_when_the_policy_says_so_and_never_without_it() {
 /// The first two pieces that are asked for when piece 7 of eight is rare; one pair for each of these seeds.
 fn first_pieces(change: impl Fn(&mut Policy)) -> Vec<(u32, u32)> {
     let run = |seed| {
-        let mut w = World::with_geometry(Geometry::new(8 * PIECE_LEN, PIECE_LEN).unwrap(), |s| {
+        let mut w = TestWorld::with_geometry(Geometry::new(8 * PIECE_LEN, PIECE_LEN).unwrap(), |s| {
             s.config.seed = seed;
             s.config.policy.window = WindowRule::Fixed(8);
             change(&mut s.config.policy);
@@ -235,7 +235,7 @@ fn who_is_fast_enough_for_pieces_of_its_own_is_the_policys_to_say() {
 
 #[test]
 fn pieces_that_are_asked_for_in_full_keep_nobody_from_beginning_others() {
-    let mut w = World::with_geometry(Geometry::new(1000 * PIECE_LEN, PIECE_LEN).unwrap(), |s| {
+    let mut w = TestWorld::with_geometry(Geometry::new(1000 * PIECE_LEN, PIECE_LEN).unwrap(), |s| {
         s.config.policy.window = WindowRule::Fixed(250);
     });
     let peers: Vec<_> = (1..=4).map(|host| w.server(host)).collect();
@@ -246,7 +246,7 @@ fn pieces_that_are_asked_for_in_full_keep_nobody_from_beginning_others() {
 
 #[test]
 fn trackers_are_asked_for_as_many_peers_as_the_policy_says() {
-    let mut w = World::built(|s| {
+    let mut w = TestWorld::built(|s| {
         s.spec.trackers = vec![vec!["http://t.example/announce".into()]];
         s.config.policy.numwant = 7;
     });
@@ -281,7 +281,7 @@ fn unused_upload_opens_no_more_slots_than_the_policy_says() {
 
 #[test]
 fn a_seed_dials_no_more_peers_than_its_slots_could_serve() {
-    let mut w = World::built(|s| {
+    let mut w = TestWorld::built(|s| {
         s.have = Bitfield::full(4);
         s.spec.peers = (1..=5).map(|h| ([10, 0, 0, h], 7).into()).collect();
         (s.config.policy.upload_slots, s.config.policy.upload_slots_max) = (1, 2);
@@ -294,7 +294,7 @@ fn a_seed_dials_no_more_peers_than_its_slots_could_serve() {
 fn without_slots_nobody_is_served_in_any_way() {
     let mut w = seed(|p| p.upload_slots = 0);
     let p = w.greeted(1);
-    assert!(!w.heard(p).iter().any(|s| matches!(s, Said::AllowedFast(_))));
+    assert!(!w.heard(p).iter().any(|s| matches!(s, Received::AllowedFast(_))));
     (2..=10).for_each(|h| wants(&mut w, h));
     w.say(p, &[Message::HaveNone, Message::Interested]);
     for _ in 0..30 {
@@ -304,14 +304,14 @@ fn without_slots_nobody_is_served_in_any_way() {
     }
     w.say(p, &[Message::Request(block(0, 0))]);
     let heard = w.heard(p);
-    assert!(heard.contains(&Said::Reject(block(0, 0))) && !heard.contains(&Said::Block(block(0, 0))), "{heard:?}");
+    assert!(heard.contains(&Received::Reject(block(0, 0))) && !heard.contains(&Received::Block(block(0, 0))), "{heard:?}");
     assert_eq!(w.engine.stats(w.now, w.torrent).unwrap().uploaded, 0);
 }
 
 #[test]
 fn giving_earns_a_slot_only_where_there_is_tit_for_tat() {
     for tit_for_tat in [true, false] {
-        let mut w = World::built(|s| {
+        let mut w = TestWorld::built(|s| {
             s.have = Bitfield::from_wire(&[0x80], 4).unwrap();
             let p = &mut s.config.policy;
             (p.upload_slots, p.upload_slots_max, p.optimistic, p.tit_for_tat) = (1, 1, false, tit_for_tat);
@@ -333,11 +333,11 @@ fn without_the_fast_extension_none_of_its_messages_is_sent_or_taken() {
         let p = w.greeted(1);
         assert_eq!(w.puppets[&p].from_engine[27] & 4 != 0, fast, "the bit of the handshake");
         let greeting = w.heard(p);
-        assert_eq!(greeting.contains(&Said::Word("HaveAll")), fast);
-        assert_eq!(greeting.contains(&Said::Bitfield(vec![0xf0])), !fast);
-        assert_eq!(greeting.iter().any(|s| matches!(s, Said::AllowedFast(_))), fast);
+        assert_eq!(greeting.contains(&Received::Word("HaveAll")), fast);
+        assert_eq!(greeting.contains(&Received::Bitfield(vec![0xf0])), !fast);
+        assert_eq!(greeting.iter().any(|s| matches!(s, Received::AllowedFast(_))), fast);
         w.say(p, &[Message::Request(block(9, 0))]);
-        assert_eq!(w.heard(p).contains(&Said::Reject(block(9, 0))), fast);
+        assert_eq!(w.heard(p).contains(&Received::Reject(block(9, 0))), fast);
         w.say(p, &[Message::HaveNone]);
         assert_eq!(w.why(p), (!fast).then(|| ProtocolViolation::NotFast.into()));
     }

@@ -1,6 +1,6 @@
 //! Counts asked of trackers: every one answers once, the torrent may rest, and nobody hears of us (BEP 48, BEP 15).
 
-use crate::engine::testing::{HASH, World};
+use crate::engine::testing::{HASH, TestWorld};
 use crate::engine::{Action, Notice, TorrentSpec};
 use crate::units::{InfoHash, TorrentKey};
 use crate::wire::{AnnounceError, SwarmCounts};
@@ -10,7 +10,7 @@ const TRACKER: &str = "9.9.9.9:80";
 const COUNTS: SwarmCounts = SwarmCounts { seeds: Some(3), peers: Some(5), completed: Some(4) };
 
 /// A torrent that was added and never ran, with these trackers.
-fn resting(w: &mut World, urls: &[&str]) -> TorrentKey {
+fn resting(w: &mut TestWorld, urls: &[&str]) -> TorrentKey {
     let spec = TorrentSpec {
         info_hash: InfoHash([8; 20]),
         shape: None,
@@ -23,30 +23,30 @@ fn resting(w: &mut World, urls: &[&str]) -> TorrentKey {
     w.engine.add_torrent(w.now, spec).unwrap()
 }
 
-fn scrape(w: &mut World, key: TorrentKey) {
+fn scrape(w: &mut TestWorld, key: TorrentKey) {
     w.engine.scrape(w.now, key, &mut w.out);
     w.turn();
 }
 
 /// A world in which a resting torrent with these trackers is being asked about.
-fn asked(urls: &[&str]) -> (World, TorrentKey) {
-    let mut w = World::leech();
+fn asked(urls: &[&str]) -> (TestWorld, TorrentKey) {
+    let mut w = TestWorld::leech();
     let key = resting(&mut w, urls);
     scrape(&mut w, key);
     (w, key)
 }
 
-fn resolve(w: &mut World, addresses: &[&str]) {
+fn resolve(w: &mut TestWorld, addresses: &[&str]) {
     let id = w.log.iter().rev().find_map(|a| if let Action::Resolve { id, .. } = a { Some(*id) } else { None }).unwrap();
     w.engine.on_resolved(w.now, id, Ok(addresses.iter().map(|a| a.parse().unwrap()).collect()), &mut w.out);
     w.turn();
 }
 
-fn datagrams(w: &World) -> Vec<(SocketAddr, Vec<u8>)> {
+fn datagrams(w: &TestWorld) -> Vec<(SocketAddr, Vec<u8>)> {
     w.log.iter().filter_map(|a| if let Action::Datagram { to, bytes } = a { Some((*to, bytes.clone())) } else { None }).collect()
 }
 
-fn hear(w: &mut World, from: &str, words: &[u32], tail: &[u8]) {
+fn hear(w: &mut TestWorld, from: &str, words: &[u32], tail: &[u8]) {
     let packet: Vec<u8> = words.iter().flat_map(|n| n.to_be_bytes()).chain(tail.iter().copied()).collect();
     w.engine.on_datagram(w.now, from.parse().unwrap(), &packet, &mut w.out);
     w.turn();
@@ -57,14 +57,14 @@ fn transaction(packet: &[u8]) -> u32 {
 }
 
 /// Connects; the question that follows.
-fn question(w: &mut World) -> Vec<u8> {
+fn question(w: &mut TestWorld) -> Vec<u8> {
     let connect = datagrams(w).pop().unwrap().1;
     hear(w, TRACKER, &[0, transaction(&connect), 1, 2], &[]);
     datagrams(w).pop().unwrap().1
 }
 
 /// What was told so far: each tracker's answer, and how often that it is over.
-fn told(w: &World) -> (Vec<Result<SwarmCounts, AnnounceError>>, usize) {
+fn told(w: &TestWorld) -> (Vec<Result<SwarmCounts, AnnounceError>>, usize) {
     let answer = |a: &Action| if let Action::Notice(Notice::Scraped { result, .. }) = a { Some(result.clone()) } else { None };
     let over = |a: &&Action| matches!(a, Action::Notice(Notice::ScrapeDone { .. }));
     (w.log.iter().filter_map(answer).collect(), w.log.iter().filter(over).count())
@@ -141,11 +141,11 @@ fn k13_an_answer_to_an_announce_or_of_another_transaction_is_no_count() {
 
 #[test]
 fn an_announce_does_not_take_a_scrapes_answer_nor_the_other_way_round() {
-    let mut w = World::built(|s| s.spec.trackers = vec![vec!["http://a.example/announce".into()]]);
+    let mut w = TestWorld::built(|s| s.spec.trackers = vec![vec!["http://a.example/announce".into()]]);
     w.pass(0.01);
     let key = w.torrent;
     scrape(&mut w, key);
-    let id = |w: &World, announce: bool| {
+    let id = |w: &TestWorld, announce: bool| {
         w.log.iter().find_map(|a| match a {
             Action::Announce { id, .. } if announce => Some(*id),
             Action::Scrape { id, info_hash, .. } if !announce && *info_hash == HASH => Some(*id),
@@ -173,7 +173,7 @@ fn a_second_wish_waits_for_the_questions_of_the_first() {
 
 #[test]
 fn a_pause_does_not_lose_an_answer_and_the_end_waits_for_none() {
-    let mut w = World::built(|s| s.spec.trackers = vec![vec!["http://a.example/announce".into()]]);
+    let mut w = TestWorld::built(|s| s.spec.trackers = vec![vec!["http://a.example/announce".into()]]);
     let key = w.torrent;
     scrape(&mut w, key);
     w.engine.pause(w.now, key, &mut w.out);

@@ -1,23 +1,23 @@
 //! Bad data and bad disks: who is banned, and that nobody is for what our own disk did.
 
-use crate::engine::testing::{Job, World, block};
+use crate::engine::testing::{Job, TestWorld, block};
 use crate::engine::{Action, HashVerdict};
 use crate::units::{Bitfield, PeerKey};
 use crate::wire::{Message, RawSpan};
 
 /// One wanted piece of four blocks.
-fn one_piece() -> World {
-    World::built(|s| s.spec.shape.as_mut().unwrap().wanted = Bitfield::from_wire(&[0x80], 4).unwrap())
+fn one_piece() -> TestWorld {
+    TestWorld::built(|s| s.spec.shape.as_mut().unwrap().wanted = Bitfield::from_wire(&[0x80], 4).unwrap())
 }
 
 /// Peers with one piece each, so that nobody becomes a seed.
-fn holder(w: &mut World, host: u8) -> PeerKey {
+fn holder(w: &mut TestWorld, host: u8) -> PeerKey {
     let p = w.peer(host);
     w.say(p, &[Message::Bitfield { bytes: &[0x80] }, Message::Unchoke]);
     p
 }
 
-fn answer(w: &mut World, p: PeerKey, s: RawSpan, lie: bool) {
+fn answer(w: &mut TestWorld, p: PeerKey, s: RawSpan, lie: bool) {
     assert!(w.requests(p).contains(&s), "{s:?} was not asked of it");
     w.puppets.get_mut(&p).unwrap().requests.retain(|r| *r != s);
     if lie { w.send_lie(p, s) } else { w.send_block(p, s) }
@@ -77,7 +77,7 @@ fn a_piece_that_is_kept_for_one_peer_is_freed_when_that_peer_chokes_us() {
 
 #[test]
 fn a_disk_that_cannot_read_bans_nobody_and_pauses() {
-    let mut w = World::built(|s| {
+    let mut w = TestWorld::built(|s| {
         s.slow_disk = true;
         s.spec.shape.as_mut().unwrap().wanted = Bitfield::from_wire(&[0x80], 4).unwrap();
     });
@@ -99,7 +99,7 @@ fn a_disk_that_cannot_read_bans_nobody_and_pauses() {
 
 #[test]
 fn a_disk_that_cannot_prepare_pauses_and_bans_nobody() {
-    let mut w = World::built(|s| s.slow_disk = true);
+    let mut w = TestWorld::built(|s| s.slow_disk = true);
     let p = w.server(1);
     w.engine.on_prepared(w.now, w.torrent, w.piece(0), false, &mut w.out);
     w.turn();
@@ -109,7 +109,7 @@ fn a_disk_that_cannot_prepare_pauses_and_bans_nobody() {
 
 #[test]
 fn completion_saves_and_tells() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let p = w.server(1);
     w.serve_all(p);
     assert!(w.log.iter().any(|a| matches!(a, Action::Save { .. })));
@@ -118,7 +118,7 @@ fn completion_saves_and_tells() {
 
 #[test]
 fn a_checkpoint_comes_by_itself_while_pieces_come_in() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let p = w.peer(1);
     w.say(p, &[Message::Have { piece: 1 }, Message::Unchoke]);
     w.serve_all(p);
@@ -131,7 +131,7 @@ fn a_checkpoint_comes_by_itself_while_pieces_come_in() {
 
 #[test]
 fn pause_lets_go_and_saves_and_resume_goes_on() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let p = w.server(1);
     for _ in 0..6 {
         w.serve_one(p);

@@ -1,11 +1,11 @@
 //! Framing, handshakes and the messages that say who has what: P1–P7, P11, P12, P15, P16.
 
-use crate::engine::testing::{HASH, Said, World, block, handshake, header, raw};
+use crate::engine::testing::{HASH, Received, TestWorld, block, handshake, header, raw};
 use crate::engine::{DisconnectReason, ProtocolViolation, limits};
 use crate::units::{Bitfield, Geometry, PeerId};
 use crate::wire::{FrameError, Handshake, MAX_BLOCK_LEN, Message};
 
-fn frame_error(w: &World, p: crate::units::PeerKey) -> Option<FrameError> {
+fn frame_error(w: &TestWorld, p: crate::units::PeerKey) -> Option<FrameError> {
     match w.why(p) {
         Some(DisconnectReason::ProtocolViolation(ProtocolViolation::Frame(e))) => Some(e),
         _ => None,
@@ -15,7 +15,7 @@ fn frame_error(w: &World, p: crate::units::PeerKey) -> Option<FrameError> {
 #[test]
 fn p1_a_giant_length_prefix_ends_the_connection() {
     for len in [1024 * 1024 + 1, u32::MAX] {
-        let mut w = World::leech();
+        let mut w = TestWorld::leech();
         let p = w.peer(1);
         w.send(p, &len.to_be_bytes());
         assert_eq!(frame_error(&w, p), Some(FrameError::TooLong(len)));
@@ -24,7 +24,7 @@ fn p1_a_giant_length_prefix_ends_the_connection() {
 
 #[test]
 fn p2_a_block_longer_than_any_request_ends_the_connection() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let p = w.server(1);
     w.send(p, &header(raw(0, 0, MAX_BLOCK_LEN + 1)));
     assert!(matches!(frame_error(&w, p), Some(FrameError::BadLength { id: 7, .. })));
@@ -36,7 +36,7 @@ fn p3_fixed_messages_of_another_length_end_the_connection() {
         [(0u8, 0u32), (1, 0), (2, 0), (3, 0), (4, 4), (6, 12), (8, 12), (9, 2), (13, 4), (14, 0), (15, 0), (16, 12), (17, 4)]
     {
         for body in [right + 1, right + 100] {
-            let mut w = World::leech();
+            let mut w = TestWorld::leech();
             let p = w.peer(1);
             w.send(p, &[&(body + 1).to_be_bytes()[..], &[id]].concat());
             assert_eq!(frame_error(&w, p), Some(FrameError::BadLength { id, len: body }), "message {id}");
@@ -46,7 +46,7 @@ fn p3_fixed_messages_of_another_length_end_the_connection() {
 
 #[test]
 fn p4_an_unknown_message_is_passed_over_however_long() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let p = w.server(1);
     w.send(p, &[&70_001u32.to_be_bytes()[..], &[99], &[1; 70_000]].concat());
     w.serve_all(p);
@@ -56,7 +56,7 @@ fn p4_an_unknown_message_is_passed_over_however_long() {
 #[test]
 fn p5_a_bitfield_of_another_length_ends_the_connection() {
     for bytes in [&[][..], &[0, 0], &[0xff; 100]] {
-        let mut w = World::leech();
+        let mut w = TestWorld::leech();
         let p = w.peer(1);
         w.say(p, &[Message::Bitfield { bytes }]);
         assert!(matches!(frame_error(&w, p), Some(FrameError::Bitfield { expected: 1, .. })), "{bytes:?}");
@@ -65,7 +65,7 @@ fn p5_a_bitfield_of_another_length_ends_the_connection() {
 
 #[test]
 fn p5_spare_bits_never_count_as_pieces() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let p = w.peer(1);
     w.say(p, &[Message::Bitfield { bytes: &[0x0f] }]);
     assert!(w.is_open(p));
@@ -74,7 +74,7 @@ fn p5_spare_bits_never_count_as_pieces() {
 
 #[test]
 fn p5_a_second_or_late_bitfield_is_not_believed() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let p = w.peer(1);
     w.say(p, &[Message::Bitfield { bytes: &[0] }, Message::Bitfield { bytes: &[0xf0] }, Message::HaveAll]);
     assert_eq!(w.heard(p), []);
@@ -92,7 +92,7 @@ fn p5_a_second_or_late_bitfield_is_not_believed() {
 #[test]
 fn p6_a_have_of_no_piece_ends_the_connection() {
     for piece in [4, u32::MAX] {
-        let mut w = World::leech();
+        let mut w = TestWorld::leech();
         let p = w.peer(1);
         w.say(p, &[Message::Have { piece }]);
         assert_eq!(w.why(p), Some(ProtocolViolation::NoSuchPiece(piece).into()));
@@ -101,7 +101,7 @@ fn p6_a_have_of_no_piece_ends_the_connection() {
 
 #[test]
 fn p6_the_same_have_twice_counts_once() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let (p, q) = (w.peer(1), w.peer(2));
     w.say(p, &[Message::Have { piece: 1 }, Message::Have { piece: 1 }, Message::Have { piece: 1 }]);
     w.say(q, &[Message::Have { piece: 1 }]);
@@ -122,7 +122,7 @@ fn p7_messages_of_the_fast_extension_without_agreement_end_the_connection() {
         Message::Reject(block(0, 0)),
     ];
     for m in messages {
-        let mut w = World::leech();
+        let mut w = TestWorld::leech();
         let p = w.plain_peer(1);
         w.say(p, &[m]);
         assert_eq!(w.why(p), Some(ProtocolViolation::NotFast.into()), "{m:?}");
@@ -131,13 +131,14 @@ fn p7_messages_of_the_fast_extension_without_agreement_end_the_connection() {
 
 #[test]
 fn p7_without_agreement_we_say_nothing_of_the_fast_extension_either() {
-    let mut w = World::seed();
+    let mut w = TestWorld::seed();
     let p = w.connect(1);
     w.send(p, &handshake(1, false));
     w.say(p, &[Message::Interested, Message::Request(raw(9, 0, 1)), Message::NotInterested]);
     let heard = w.heard(p);
-    assert!(heard.contains(&Said::Bitfield(vec![0xf0])));
-    let fast = |s: &Said| matches!(s, Said::Reject(_) | Said::AllowedFast(_) | Said::Word("HaveAll" | "HaveNone"));
+    assert!(heard.contains(&Received::Bitfield(vec![0xf0])));
+    let fast =
+        |s: &Received| matches!(s, Received::Reject(_) | Received::AllowedFast(_) | Received::Word("HaveAll" | "HaveNone"));
     assert!(!heard.iter().any(fast), "{heard:?}");
 }
 
@@ -161,7 +162,7 @@ fn p11_garbage_is_answered_with_silence() {
         (vec![0x13; 68], None),
         (other.to_bytes().to_vec(), Some(DisconnectReason::UnknownTorrent)),
     ] {
-        let mut w = World::seed();
+        let mut w = TestWorld::seed();
         let p = w.connect(1);
         w.send(p, &garbage);
         let expected = why.unwrap_or(ProtocolViolation::Frame(FrameError::NotHandshake).into());
@@ -173,7 +174,7 @@ fn p11_garbage_is_answered_with_silence() {
 
 #[test]
 fn p11_a_paused_torrent_is_not_talked_about() {
-    let mut w = World::seed();
+    let mut w = TestWorld::seed();
     w.engine.pause(w.now, w.torrent, &mut w.out);
     let p = w.connect(1);
     w.send(p, &handshake(1, true));
@@ -183,7 +184,7 @@ fn p11_a_paused_torrent_is_not_talked_about() {
 
 #[test]
 fn p12_a_handshake_byte_by_byte_ends_after_ten_seconds() {
-    let mut w = World::seed();
+    let mut w = TestWorld::seed();
     let p = w.connect(1);
     for byte in &handshake(1, true)[..60] {
         w.send(p, &[*byte]);
@@ -196,7 +197,7 @@ fn p12_a_handshake_byte_by_byte_ends_after_ten_seconds() {
 
 #[test]
 fn p12_silence_ends_a_connection_after_two_minutes_and_a_byte_a_minute_does_not() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let (silent, alive) = (w.server(1), w.peer(2));
     w.say(alive, &[Message::Interested]);
     for _ in 0..4 {
@@ -210,7 +211,7 @@ fn p12_silence_ends_a_connection_after_two_minutes_and_a_byte_a_minute_does_not(
 
 #[test]
 fn p12_we_are_not_silent_ourselves() {
-    let mut w = World::seed();
+    let mut w = TestWorld::seed();
     let p = w.peer(1);
     w.say(p, &[Message::Bitfield { bytes: &[0] }]);
     for _ in 0..5 {
@@ -218,13 +219,13 @@ fn p12_we_are_not_silent_ourselves() {
         w.pass(60.0);
     }
     assert!(w.is_open(p));
-    let alive = w.heard(p).iter().filter(|s| **s == Said::Word("KeepAlive")).count();
+    let alive = w.heard(p).iter().filter(|s| **s == Received::Word("KeepAlive")).count();
     assert!((2..=4).contains(&alive), "{alive} in five minutes");
 }
 
 #[test]
 fn p15_floods_of_small_messages_leave_no_trace() {
-    let mut w = World::seed();
+    let mut w = TestWorld::seed();
     let p = w.peer(1);
     let flood: Vec<Message<'_>> = (0..20_000)
         .map(|i| {
@@ -248,7 +249,7 @@ fn p15_floods_of_small_messages_leave_no_trace() {
 
 #[test]
 fn p15_interest_that_flaps_costs_one_answer_each() {
-    let mut w = World::seed();
+    let mut w = TestWorld::seed();
     let p = w.peer(1);
     for _ in 0..1000 {
         w.say(p, &[Message::Interested, Message::NotInterested]);
@@ -258,7 +259,7 @@ fn p15_interest_that_flaps_costs_one_answer_each() {
 
 #[test]
 fn p16_nonsense_in_the_extension_handshake_is_passed_over_and_numbers_are_clamped() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let p = w.peer(1);
     let deep = [b"d1:m".to_vec(), vec![b'l'; 30_000]].concat();
     for payload in [&b"garbage"[..], b"d", b"", &deep, b"d4:reqqi-5ee", b"d1:md6:ut_pexi300e11:ut_metadatai-1eee"] {
@@ -271,7 +272,7 @@ fn p16_nonsense_in_the_extension_handshake_is_passed_over_and_numbers_are_clampe
 
 #[test]
 fn p16_an_extension_message_without_a_number_ends_the_connection() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let p = w.peer(1);
     w.send(p, &[0, 0, 0, 1, 20]);
     assert!(matches!(frame_error(&w, p), Some(FrameError::BadLength { id: 20, .. })));
@@ -279,23 +280,23 @@ fn p16_an_extension_message_without_a_number_ends_the_connection() {
 
 #[test]
 fn a_bitfield_may_come_behind_the_extension_handshake() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let p = w.peer(1);
     let has = Bitfield::full(4);
     w.say(p, &[Message::Extended { id: 0, payload: b"de" }, Message::Bitfield { bytes: has.as_bytes() }]);
-    assert_eq!(w.heard(p), [Said::Word("Interested")]);
+    assert_eq!(w.heard(p), [Received::Word("Interested")]);
 }
 
 #[test]
 fn who_we_are_is_said_once_to_whom_may_know() {
-    let mut w = World::built(|s| s.have = Bitfield::from_wire(&[0x50], 4).unwrap());
+    let mut w = TestWorld::built(|s| s.have = Bitfield::from_wire(&[0x50], 4).unwrap());
     let p = w.greeted(1);
     let heard = w.heard(p);
-    assert_eq!(heard[..2], [Said::Handshake, Said::Bitfield(vec![0x50])]);
-    assert!(heard[2..].iter().all(|s| matches!(s, Said::AllowedFast(1 | 3))), "{heard:?}");
+    assert_eq!(heard[..2], [Received::Handshake, Received::Bitfield(vec![0x50])]);
+    assert!(heard[2..].iter().all(|s| matches!(s, Received::AllowedFast(1 | 3))), "{heard:?}");
     let g = Geometry::new(1, 1).unwrap();
-    let mut w = World::with_geometry(g, |_| {});
+    let mut w = TestWorld::with_geometry(g, |_| {});
     let p = w.greeted(1);
-    assert_eq!(w.heard(p), [Said::Handshake, Said::Word("HaveNone")]);
+    assert_eq!(w.heard(p), [Received::Handshake, Received::Word("HaveNone")]);
     assert_eq!(HASH, w.engine.swarms.torrents.get(w.torrent).unwrap().info_hash);
 }

@@ -2,22 +2,22 @@
 
 use super::policy::any_policy;
 use crate::engine::Policy;
-use crate::engine::testing::{World, truth};
+use crate::engine::testing::{TestWorld, truth};
 use crate::units::{Bitfield, Geometry, PeerId, PeerKey, Rng};
 use proptest::prelude::*;
 use std::net::SocketAddr;
 
 /// Two worlds of one torrent, connected to each other.
 struct Pair {
-    a: World,
-    b: World,
+    a: TestWorld,
+    b: TestWorld,
     at_a: PeerKey,
     at_b: PeerKey,
 }
 
 fn pair(geometry: Geometry, have: [&Bitfield; 2], policy: [Policy; 2], cut: usize, seed: u64) -> Pair {
     let world = |id: u8, have: &Bitfield, policy: Policy, peers: Vec<SocketAddr>| {
-        World::with_geometry(geometry, |s| {
+        TestWorld::with_geometry(geometry, |s| {
             s.have = have.clone();
             s.spec.peers = peers;
             s.config.policy = policy;
@@ -38,7 +38,7 @@ fn pair(geometry: Geometry, have: [&Bitfield; 2], policy: [Policy; 2], cut: usiz
 impl Pair {
     /// Moves what is on its way, in both directions; whether anything was.
     fn carry(&mut self) -> bool {
-        let one_way = |from: &mut World, p: PeerKey, to: &mut World, q: PeerKey| {
+        let one_way = |from: &mut TestWorld, p: PeerKey, to: &mut TestWorld, q: PeerKey| {
             let bytes: Vec<u8> = from.puppets.get_mut(&p).unwrap().from_engine.drain(..).collect();
             to.send(q, &bytes);
             !bytes.is_empty()

@@ -1,6 +1,6 @@
 //! Asking trackers: falling through tiers, HTTP beside UDP, and the UDP exchange with everything that can go wrong in it.
 
-use crate::engine::testing::World;
+use crate::engine::testing::TestWorld;
 use crate::engine::{Action, Notice, limits};
 use crate::wire::{AnnounceError, AnnounceReply};
 use std::net::SocketAddr;
@@ -13,20 +13,21 @@ fn addr(s: &str) -> SocketAddr {
     s.parse().unwrap()
 }
 
-fn world(tiers: &[&[&str]]) -> World {
-    let mut w = World::built(|s| s.spec.trackers = tiers.iter().map(|t| t.iter().map(|u| (*u).to_string()).collect()).collect());
+fn world(tiers: &[&[&str]]) -> TestWorld {
+    let mut w =
+        TestWorld::built(|s| s.spec.trackers = tiers.iter().map(|t| t.iter().map(|u| (*u).to_string()).collect()).collect());
     w.pass(0.01);
     w
 }
 
 /// A world that asks one UDP tracker, whose name has been resolved.
-fn udp(addresses: &[&str]) -> World {
+fn udp(addresses: &[&str]) -> TestWorld {
     let mut w = world(&[&["udp://t.example:80/announce"]]);
     resolve(&mut w, addresses);
     w
 }
 
-fn resolve(w: &mut World, addresses: &[&str]) {
+fn resolve(w: &mut TestWorld, addresses: &[&str]) {
     let id = w.log.iter().rev().find_map(|a| match a {
         Action::Resolve { id, host, port } if host == "t.example" && *port == 80 => Some(*id),
         _ => None,
@@ -36,18 +37,18 @@ fn resolve(w: &mut World, addresses: &[&str]) {
 }
 
 /// The datagrams since last time.
-fn datagrams(w: &mut World) -> Vec<(SocketAddr, Vec<u8>)> {
+fn datagrams(w: &mut TestWorld) -> Vec<(SocketAddr, Vec<u8>)> {
     let taken = std::mem::take(&mut w.log);
     taken.into_iter().filter_map(|a| if let Action::Datagram { to, bytes } = a { Some((to, bytes)) } else { None }).collect()
 }
 
-fn only(w: &mut World) -> (SocketAddr, Vec<u8>) {
+fn only(w: &mut TestWorld) -> (SocketAddr, Vec<u8>) {
     let mut all = datagrams(w);
     assert_eq!(all.len(), 1);
     all.remove(0)
 }
 
-fn hear(w: &mut World, from: &str, words: &[u32], tail: &[u8]) {
+fn hear(w: &mut TestWorld, from: &str, words: &[u32], tail: &[u8]) {
     let packet: Vec<u8> = words.iter().flat_map(|n| n.to_be_bytes()).chain(tail.iter().copied()).collect();
     w.engine.on_datagram(w.now, addr(from), &packet, &mut w.out);
     w.turn();
@@ -58,16 +59,16 @@ fn transaction(packet: &[u8]) -> u32 {
     u32::from_be_bytes(packet[12..16].try_into().unwrap())
 }
 
-fn known(w: &World) -> usize {
+fn known(w: &TestWorld) -> usize {
     w.engine.stats(w.now, w.torrent).unwrap().known_peers
 }
 
-fn failed(w: &World) -> Option<&AnnounceError> {
+fn failed(w: &TestWorld) -> Option<&AnnounceError> {
     w.log.iter().find_map(|a| if let Action::Notice(Notice::TrackerFailed { error, .. }) = a { Some(error) } else { None })
 }
 
 /// Connects and answers the announce with one peer.
-fn start_udp_transaction(w: &mut World, from: &str) {
+fn start_udp_transaction(w: &mut TestWorld, from: &str) {
     let (_, connect) = only(w);
     hear(w, from, &[0, transaction(&connect), 1, 2], &[]);
     let (_, announce) = only(w);

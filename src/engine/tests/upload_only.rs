@@ -1,34 +1,34 @@
 //! What changes while a connection lasts: who wants nothing any more (BEP 21), and pieces that are gone again (BEP 54).
 
-use crate::engine::testing::{HASH, PIECE_LEN, Said, World, block};
+use crate::engine::testing::{HASH, PIECE_LEN, Received, TestWorld, block};
 use crate::engine::{Action, DisconnectReason, Notice, ProtocolViolation, TorrentInfo, limits};
 use crate::units::{Bitfield, Geometry, PeerId, PeerKey};
 use crate::wire::{ExtendedHandshake, ExtensionIds, Handshake, Message, write_dont_have};
 use proptest::prelude::*;
 
 /// Somebody who speaks the extension protocol.
-fn speaker(w: &mut World, host: u8) -> PeerKey {
+fn speaker(w: &mut TestWorld, host: u8) -> PeerKey {
     let p = w.connect(host);
     w.send(p, &Handshake { info_hash: HASH, peer_id: PeerId([host; 20]), fast: true, extended: true, dht: false }.to_bytes());
     p
 }
 
-fn says_upload_only(w: &mut World, p: PeerKey, flag: bool) {
+fn says_upload_only(w: &mut TestWorld, p: PeerKey, flag: bool) {
     let hello = ExtendedHandshake { upload_only: Some(flag), ..ExtendedHandshake::default() }.encode();
     w.say(p, &[Message::Extended { id: 0, payload: &hello }]);
 }
 
-fn dont_have(w: &mut World, p: PeerKey, piece: u32) {
+fn dont_have(w: &mut TestWorld, p: PeerKey, piece: u32) {
     w.say(p, &[Message::Extended { id: ExtensionIds::OURS.lt_donthave, payload: &write_dont_have(piece) }]);
 }
 
 /// What we said in extension handshakes since the peer last listened.
-fn hellos(w: &mut World, p: PeerKey) -> Vec<ExtendedHandshake> {
-    let of = |said: Said| if let Said::Hello(payload) = said { ExtendedHandshake::parse(&payload).ok() } else { None };
+fn hellos(w: &mut TestWorld, p: PeerKey) -> Vec<ExtendedHandshake> {
+    let of = |said: Received| if let Received::Hello(payload) = said { ExtendedHandshake::parse(&payload).ok() } else { None };
     w.heard(p).into_iter().filter_map(of).collect()
 }
 
-fn sent_upload_only(w: &mut World, p: PeerKey) -> Vec<Option<bool>> {
+fn sent_upload_only(w: &mut TestWorld, p: PeerKey) -> Vec<Option<bool>> {
     hellos(w, p).into_iter().map(|h| h.upload_only).collect()
 }
 
@@ -37,8 +37,8 @@ fn bits(bits: u8) -> Bitfield {
 }
 
 /// Two pieces are wanted; they are here already, or none is.
-fn partial(complete: bool) -> World {
-    World::built(|s| {
+fn partial(complete: bool) -> TestWorld {
+    TestWorld::built(|s| {
         s.spec.shape.as_mut().unwrap().wanted = bits(0b1100_0000);
         if complete {
             s.have = bits(0b1100_0000);
@@ -56,14 +56,14 @@ fn shape() -> TorrentInfo {
 }
 
 /// What the session does with metadata that came: it is read, and the disk is looked at.
-fn understand(w: &mut World, have: Bitfield) {
+fn understand(w: &mut TestWorld, have: Bitfield) {
     w.engine.on_metadata(w.now, w.torrent, shape(), &mut w.out);
     w.engine.on_opened(w.now, w.torrent, have, &mut w.out);
     w.turn();
 }
 
 /// Closed, though not for what it just said.
-fn was_let_go(w: &World, p: PeerKey) -> bool {
+fn was_let_go(w: &TestWorld, p: PeerKey) -> bool {
     !w.is_open(p)
 }
 
@@ -123,7 +123,7 @@ fn two_who_want_nothing_part_whichever_of_them_comes_to_it_last() {
 
 #[test]
 fn who_wants_nothing_may_have_what_we_want_and_is_no_seed_for_that() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let p = speaker(&mut w, 1);
     w.say(p, &[Message::Bitfield { bytes: &[0b1010_0000] }]);
     says_upload_only(&mut w, p, true);
@@ -137,7 +137,7 @@ fn who_wants_nothing_may_have_what_we_want_and_is_no_seed_for_that() {
 
 #[test]
 fn a_link_whose_content_is_here_already_says_so_when_it_knows_what_it_is() {
-    let mut w = World::built(|s| s.spec.shape = None);
+    let mut w = TestWorld::built(|s| s.spec.shape = None);
     let (p, seed) = (speaker(&mut w, 1), speaker(&mut w, 2));
     says_upload_only(&mut w, seed, true);
     assert_eq!(sent_upload_only(&mut w, p), [Some(false)], "nobody knows yet what there is to want");
@@ -150,7 +150,7 @@ fn a_link_whose_content_is_here_already_says_so_when_it_knows_what_it_is() {
 
 #[test]
 fn a_piece_that_is_gone_is_not_asked_of_that_peer_and_what_it_owed_of_it_is_asked_of_others() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let p = w.server(1);
     let piece = w.requests(p)[0].piece;
     let q = w.peer(2);
@@ -167,7 +167,7 @@ fn a_piece_that_is_gone_is_not_asked_of_that_peer_and_what_it_owed_of_it_is_aske
 
 #[test]
 fn a_late_answer_for_a_piece_that_is_gone_is_taken_and_a_reject_is_heard_without_harm() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let p = w.server(1);
     let asked = w.requests(p);
     dont_have(&mut w, p, asked[0].piece);
@@ -179,22 +179,22 @@ fn a_late_answer_for_a_piece_that_is_gone_is_taken_and_a_reject_is_heard_without
 
 #[test]
 fn a_peer_that_lost_all_that_we_want_is_not_wanted_any_more_and_no_seed() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let p = speaker(&mut w, 1);
     w.say(p, &[Message::HaveAll]);
     w.heard(p);
     assert_eq!(w.engine.stats(w.now, w.torrent).unwrap().seeds, 1);
     (0..4).for_each(|piece| dont_have(&mut w, p, piece));
-    assert_eq!(w.heard(p), [Said::Word("NotInterested")]);
+    assert_eq!(w.heard(p), [Received::Word("NotInterested")]);
     assert_eq!(w.engine.stats(w.now, w.torrent).unwrap().seeds, 0);
     w.say(p, &[Message::Have { piece: 2 }]);
-    assert_eq!(w.heard(p), [Said::Word("Interested")]);
+    assert_eq!(w.heard(p), [Received::Word("Interested")]);
     w.lose(p);
 }
 
 #[test]
 fn a_piece_that_a_peer_never_had_may_be_gone_as_often_as_it_likes() {
-    let mut w = World::leech();
+    let mut w = TestWorld::leech();
     let p = w.peer(1);
     (0..1000).for_each(|n| dont_have(&mut w, p, n % 4));
     w.say(p, &[Message::Extended { id: ExtensionIds::OURS.lt_donthave, payload: b"\0\0\0\0\0" }]);
@@ -204,7 +204,7 @@ fn a_piece_that_a_peer_never_had_may_be_gone_as_often_as_it_likes() {
 #[test]
 fn a_piece_that_does_not_exist_cannot_be_gone() {
     for piece in [4, u32::MAX] {
-        let mut w = World::leech();
+        let mut w = TestWorld::leech();
         let p = w.server(1);
         dont_have(&mut w, p, piece);
         assert_eq!(w.why(p), Some(DisconnectReason::ProtocolViolation(ProtocolViolation::NoSuchPiece(piece))));
@@ -213,7 +213,7 @@ fn a_piece_that_does_not_exist_cannot_be_gone() {
 
 #[test]
 fn what_was_gone_before_the_shape_was_known_is_not_believed_to_be_there() {
-    let mut w = World::built(|s| s.spec.shape = None);
+    let mut w = TestWorld::built(|s| s.spec.shape = None);
     let (p, q, r) = (speaker(&mut w, 1), speaker(&mut w, 2), speaker(&mut w, 3));
     w.say(p, &[Message::HaveAll]);
     dont_have(&mut w, p, 1);
@@ -224,8 +224,9 @@ fn what_was_gone_before_the_shape_was_known_is_not_believed_to_be_there() {
     w.say(r, &[Message::HaveAll]);
     (0..2 * limits::DEFERRED_HAVES as u32).for_each(|piece| dont_have(&mut w, r, piece));
     understand(&mut w, Bitfield::empty(4));
-    let has =
-        |w: &World, p| w.engine.swarms.connections.get(p).unwrap().peer.source.has.iter().map(|p| p.get()).collect::<Vec<_>>();
+    let has = |w: &TestWorld, p| {
+        w.engine.swarms.connections.get(p).unwrap().peer.source.has.iter().map(|p| p.get()).collect::<Vec<_>>()
+    };
     assert_eq!((has(&w, p), has(&w, q)), (vec![0, 2, 3], vec![2, 3]));
     assert_eq!(w.why(r), None);
     assert!(w.is_open(p) && w.is_open(q) && was_let_go(&w, r), "no torrent has so many pieces");
@@ -239,7 +240,7 @@ proptest! {
         steps in proptest::collection::vec((0u8..3, 0u8..9, 0u32..4), 1..60),
         seeds in any::<u8>(),
     ) {
-        let mut w = World::leech();
+        let mut w = TestWorld::leech();
         let peers: Vec<PeerKey> = (0..3).map(|n| {
             let p = speaker(&mut w, n + 1);
             let first = if seeds >> n & 1 == 1 { Message::HaveAll } else { Message::Bitfield { bytes: &[0b1110_0000] } };

@@ -136,7 +136,7 @@ mod tests {
     use crate::engine::limits;
     use crate::units::{Geometry, SlotMap};
 
-    struct World {
+    struct PickerFixture {
         g: Geometry,
         pieces: Pieces,
         picker: Picker,
@@ -145,16 +145,16 @@ mod tests {
     }
 
     /// Ten pieces of four blocks.
-    fn world(sequential: bool) -> World {
+    fn world(sequential: bool) -> PickerFixture {
         let g = Geometry::new(10 * 65536, 65536).unwrap();
         let pieces = Pieces::new(g, Bitfield::empty(10), Bitfield::full(10));
         let mut rng = Rng::new(4);
         let picker = Picker::new(&pieces, sequential, &Policy::default(), &mut rng);
         let mut t: SlotMap<PeerKey, ()> = SlotMap::default();
-        World { g, pieces, picker, rng, peers: (0..4).map(|_| t.insert(())).collect() }
+        PickerFixture { g, pieces, picker, rng, peers: (0..4).map(|_| t.insert(())).collect() }
     }
 
-    fn input<'a>(w: &World, peer: usize, has: &'a Bitfield, is_fast: bool) -> PickInput<'a> {
+    fn input<'a>(w: &PickerFixture, peer: usize, has: &'a Bitfield, is_fast: bool) -> PickInput<'a> {
         PickInput { peer: w.peers[peer], has, only: None, suggested: &[], at: None, is_fast }
     }
 

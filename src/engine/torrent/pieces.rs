@@ -31,15 +31,15 @@ pub enum Stage {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Content {
+enum BlockContent {
     Missing,
     Receiving(PeerKey),
     Arrived,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Block {
-    content: Content,
+struct BlockState {
+    content: BlockContent,
     /// Its last writer gave it up half-way.
     abandoned: bool,
     /// It was taken from a slow writer. Once is enough, or two slow ones would take it from each other for ever.
@@ -55,7 +55,7 @@ struct Block {
 pub struct OpenPiece {
     /// How far it is.
     pub stage: Stage,
-    blocks: Box<[Block]>,
+    blocks: Box<[BlockState]>,
     /// Blocks that are missing and that nobody owes us.
     free: u32,
     arrived: u32,
@@ -82,7 +82,7 @@ impl OpenPiece {
     }
 
     fn is_untouched(&self) -> bool {
-        self.owed == 0 && self.blocks.iter().all(|b| b.content == Content::Missing)
+        self.owed == 0 && self.blocks.iter().all(|b| b.content == BlockContent::Missing)
     }
 }
 
@@ -180,7 +180,7 @@ impl Pieces {
         assert!(self.is_missing(piece) && !self.open.contains_key(&piece), "piece {piece} cannot begin");
         let n = self.geometry.blocks(piece);
         self.partial.insert(piece);
-        let block = Block { content: Content::Missing, abandoned: false, relieved: false, asked: 0, sender: 0 };
+        let block = BlockState { content: BlockContent::Missing, abandoned: false, relieved: false, asked: 0, sender: 0 };
         self.open.entry(piece).or_insert(OpenPiece {
             stage: Stage::Preparing,
             blocks: vec![block; n as usize].into_boxed_slice(),
@@ -208,7 +208,7 @@ impl Pieces {
             return None;
         }
         let at = (o.first_free as usize..o.blocks.len())
-            .find(|&i| o.blocks[i].content == Content::Missing && o.blocks[i].asked == 0)?;
+            .find(|&i| o.blocks[i].content == BlockContent::Missing && o.blocks[i].asked == 0)?;
         o.blocks[at].asked = 1;
         o.owed += 1;
         o.free -= 1;
@@ -223,22 +223,22 @@ impl Pieces {
     pub fn may_ask_again(&self, block: BlockSpan, holders: u16) -> bool {
         self.open.get(&block.piece()).is_some_and(|o| {
             let b = &o.blocks[(block.begin() / BLOCK_LEN) as usize];
-            b.content != Content::Arrived && b.asked < holders
+            b.content != BlockContent::Arrived && b.asked < holders
         })
     }
 
     /// Who has the lease of this block.
     pub fn writer(&self, block: BlockSpan) -> Option<PeerKey> {
         match self.open.get(&block.piece())?.blocks.get((block.begin() / BLOCK_LEN) as usize)?.content {
-            Content::Receiving(peer) => Some(peer),
-            Content::Missing | Content::Arrived => None,
+            BlockContent::Receiving(peer) => Some(peer),
+            BlockContent::Missing | BlockContent::Arrived => None,
         }
     }
 
     /// One more peer owes us this block.
     pub fn ask_again(&mut self, block: BlockSpan) {
         self.with(block, |o, i| {
-            if o.blocks[i].content == Content::Missing && o.blocks[i].asked == 0 {
+            if o.blocks[i].content == BlockContent::Missing && o.blocks[i].asked == 0 {
                 o.free -= 1;
             }
             o.blocks[i].asked += 1;
@@ -259,12 +259,12 @@ impl Pieces {
     /// The right to write this block, unless somebody has it, it has arrived, or its piece is closed to writers.
     pub fn lease(&mut self, block: BlockSpan, peer: PeerKey) -> bool {
         self.with(block, |o, i| {
-            let free = o.stage != Stage::Hashing && o.blocks[i].content == Content::Missing;
+            let free = o.stage != Stage::Hashing && o.blocks[i].content == BlockContent::Missing;
             if free {
                 if o.blocks[i].asked == 0 {
                     o.free -= 1;
                 }
-                o.blocks[i].content = Content::Receiving(peer);
+                o.blocks[i].content = BlockContent::Receiving(peer);
             }
             free
         })
@@ -292,9 +292,9 @@ impl Pieces {
     /// The writer gives the block up before its last byte; false if it had no lease.
     pub fn release(&mut self, block: BlockSpan, peer: PeerKey) -> bool {
         self.with(block, |o, i| {
-            let held = o.blocks[i].content == Content::Receiving(peer);
+            let held = o.blocks[i].content == BlockContent::Receiving(peer);
             if held {
-                o.blocks[i].content = Content::Missing;
+                o.blocks[i].content = BlockContent::Missing;
                 o.blocks[i].abandoned = true;
                 o.note_free(i);
             }
@@ -306,13 +306,13 @@ impl Pieces {
     /// The last byte of a leased block is in. `asked` says whether the sender owed it (a given-up request was not owed).
     pub fn arrived(&mut self, block: BlockSpan, peer: PeerKey, from: IpAddr, asked: bool) -> Arrival {
         self.with(block, |o, i| {
-            assert_eq!(o.blocks[i].content, Content::Receiving(peer), "{block} arrived without a lease");
+            assert_eq!(o.blocks[i].content, BlockContent::Receiving(peer), "{block} arrived without a lease");
             let sender = o.senders.iter().position(|s| *s == from).unwrap_or_else(|| {
                 o.senders.push(from);
                 o.senders.len() - 1
             });
             let b = &mut o.blocks[i];
-            b.content = Content::Arrived;
+            b.content = BlockContent::Arrived;
             b.sender = u16::try_from(sender).unwrap_or(u16::MAX);
             if asked {
                 b.asked = b.asked.saturating_sub(1);
@@ -404,7 +404,7 @@ impl Pieces {
 
 impl OpenPiece {
     fn note_free(&mut self, at: usize) {
-        if self.blocks[at].content == Content::Missing && self.blocks[at].asked == 0 {
+        if self.blocks[at].content == BlockContent::Missing && self.blocks[at].asked == 0 {
             self.free += 1;
             self.first_free = self.first_free.min(at as u32);
         }
@@ -416,7 +416,7 @@ mod tests {
     use super::*;
     use crate::units::SlotMap;
 
-    struct World {
+    struct PiecesFixture {
         p: Pieces,
         a: PeerKey,
         b: PeerKey,
@@ -426,19 +426,19 @@ mod tests {
     const IP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
 
     /// One open piece of two blocks, two peers.
-    fn world() -> World {
+    fn world() -> PiecesFixture {
         let g = Geometry::new(64 * 1024, 32 * 1024).unwrap();
         let mut t: SlotMap<PeerKey, ()> = SlotMap::default();
         let mut p = Pieces::new(g, Bitfield::empty(2), Bitfield::full(2));
         let piece = g.piece(0).unwrap();
         p.begin(piece);
         p.prepared(piece);
-        World { p, a: t.insert(()), b: t.insert(()), piece }
+        PiecesFixture { p, a: t.insert(()), b: t.insert(()), piece }
     }
 
     #[test]
     fn a_block_has_one_writer() {
-        let World { mut p, a, b, piece } = world();
+        let PiecesFixture { mut p, a, b, piece } = world();
         let block = p.ask_free(piece).unwrap();
         p.ask_again(block);
         assert!(p.lease(block, a));
@@ -450,7 +450,7 @@ mod tests {
 
     #[test]
     fn p24_late_duplicate_never_touches_a_piece_that_is_being_hashed_or_had() {
-        let World { mut p, a, b, piece } = world();
+        let PiecesFixture { mut p, a, b, piece } = world();
         let blocks: Vec<_> = std::iter::from_fn(|| p.ask_free(piece)).collect();
         p.ask_again(blocks[0]);
         for &block in &blocks {
@@ -466,7 +466,7 @@ mod tests {
 
     #[test]
     fn a_block_that_arrived_is_not_asked_for_again() {
-        let World { mut p, a, piece, .. } = world();
+        let PiecesFixture { mut p, a, piece, .. } = world();
         let first = p.ask_free(piece).unwrap();
         p.lease(first, a);
         assert_eq!(p.arrived(first, a, IP, true), Arrival { others_owe: false, piece_full: false });
@@ -476,7 +476,7 @@ mod tests {
 
     #[test]
     fn what_a_lost_peer_owed_is_free_again() {
-        let World { mut p, a, piece, .. } = world();
+        let PiecesFixture { mut p, a, piece, .. } = world();
         let (x, y) = (p.ask_free(piece).unwrap(), p.ask_free(piece).unwrap());
         assert_eq!(p.ask_free(piece), None);
         p.lease(x, a);
@@ -489,7 +489,7 @@ mod tests {
 
     #[test]
     fn a_spoiled_piece_is_missing_from_its_first_block() {
-        let World { mut p, a, piece, .. } = world();
+        let PiecesFixture { mut p, a, piece, .. } = world();
         while let Some(block) = p.ask_free(piece) {
             p.lease(block, a);
             p.arrived(block, a, IP, true);
@@ -501,7 +501,7 @@ mod tests {
 
     #[test]
     fn an_untouched_piece_can_be_closed_and_a_touched_one_cannot() {
-        let World { mut p, a, piece, .. } = world();
+        let PiecesFixture { mut p, a, piece, .. } = world();
         let block = p.ask_free(piece).unwrap();
         assert!(!p.close_if_untouched(piece));
         p.lease(block, a);

@@ -3,7 +3,7 @@
 use super::*;
 use std::time::Duration;
 
-const CALM: Scenario = Scenario {
+const CALM: DhtScenario = DhtScenario {
     seed: 1,
     nodes: 500,
     loss_percent: 0,
@@ -15,7 +15,7 @@ const CALM: Scenario = Scenario {
     wait: Duration::from_secs(60),
 };
 
-fn check(scenario: &Scenario, report: &Report) {
+fn check(scenario: &DhtScenario, report: &DhtReport) {
     println!("{report:#?}");
     assert!(report.searches * 100 >= scenario.torrents * 99, "{} searches ended", report.searches);
     assert!(report.found * 100 >= report.searches * 99, "{} of {} found", report.found, report.searches);
@@ -32,21 +32,21 @@ fn five_hundred_nodes_find_whoever_announced() {
 
 #[test]
 fn five_hundred_nodes_find_whoever_announced_among_liars_with_losses_and_churn() {
-    let hard = Scenario { loss_percent: 5, liars_percent: 20, stay: Some(Duration::from_secs(3600)), ..CALM };
+    let hard = DhtScenario { loss_percent: 5, liars_percent: 20, stay: Some(Duration::from_secs(3600)), ..CALM };
     check(&hard, &run(&hard));
 }
 
 #[test]
 fn one_seed_is_one_run() {
-    let small = Scenario { nodes: 60, loss_percent: 5, liars_percent: 20, torrents: 10, ..CALM };
+    let small = DhtScenario { nodes: 60, loss_percent: 5, liars_percent: 20, torrents: 10, ..CALM };
     assert_eq!(run(&small), run(&small));
-    assert_ne!(run(&small), run(&Scenario { seed: 2, ..small }));
+    assert_ne!(run(&small), run(&DhtScenario { seed: 2, ..small }));
 }
 
 #[test]
 #[ignore = "minutes: ten thousand nodes for an hour"]
 fn ten_thousand_nodes_find_whoever_announced_among_liars_with_losses_and_churn() {
-    let long = Scenario {
+    let long = DhtScenario {
         nodes: 10_000,
         loss_percent: 5,
         liars_percent: 20,

@@ -2,7 +2,7 @@
 
 use super::super::wire_digest::WireDigest;
 use super::liar::Lie;
-use crate::engine::dht::{Announce, Dht, DhtAction, DhtConfig, LookupCost};
+use crate::engine::dht::{Announce, Dht, DhtAction, LookupCost, NodeConfig};
 use crate::units::{InfoHash, Instant, Rng};
 use crate::wire::krpc::{PacketBody, parse};
 use std::cmp::Reverse;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// A world to be run.
 #[derive(Clone, Copy, Debug)]
-pub struct Scenario {
+pub struct DhtScenario {
     /// Where all chance comes from.
     pub seed: u64,
     /// Nodes, once all have come.
@@ -35,7 +35,7 @@ pub struct Scenario {
 
 /// The middle and the edge of some figures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Spread {
+pub struct Percentiles {
     /// Half are below.
     pub median: u64,
     /// One in a hundred is above.
@@ -44,36 +44,36 @@ pub struct Spread {
     pub most: u64,
 }
 
-impl Spread {
-    fn of(mut figures: Vec<u64>) -> Spread {
+impl Percentiles {
+    fn of(mut figures: Vec<u64>) -> Percentiles {
         figures.sort_unstable();
         let at = |part: usize| figures.get((figures.len() * part / 100).min(figures.len().saturating_sub(1))).copied();
         let [median, p99, most] = [50, 99, 100].map(|part| at(part).unwrap_or_default());
-        Spread { median, p99, most }
+        Percentiles { median, p99, most }
     }
 }
 
 /// What came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct DhtReport {
     /// Searches that ended.
     pub searches: usize,
     /// Of these, those that brought the peer that announced.
     pub found: usize,
     /// Queries one after the other, a search.
-    pub rounds: Spread,
+    pub rounds: Percentiles,
     /// Answers one after the other that led to the nearest node.
-    pub hops: Spread,
+    pub hops: Percentiles,
     /// Queries a search.
-    pub queries: Spread,
+    pub queries: Percentiles,
     /// Bytes of queries and answers, a search.
-    pub bytes: Spread,
+    pub bytes: Percentiles,
     /// Milliseconds from the search to its first true peer.
-    pub found_ms: Spread,
+    pub found_ms: Percentiles,
     /// Milliseconds from the search to its end.
-    pub ended_ms: Spread,
+    pub ended_ms: Percentiles,
     /// Good nodes in honest tables.
-    pub nodes: Spread,
+    pub nodes: Percentiles,
     /// Honest nodes whose id belongs to their address (BEP 42), in a hundred.
     pub secure_percent: u64,
     /// Packets that were sent by all.
@@ -84,7 +84,7 @@ pub struct Report {
     pub wire_digest: u64,
 }
 
-enum Event {
+enum DhtEvent {
     Join,
     Leave,
     Wake(usize),
@@ -104,36 +104,36 @@ struct Member {
 
 /// A torrent of the world.
 #[derive(Default)]
-struct Torrent {
+struct DhtTorrent {
     peer: Option<SocketAddr>,
     searcher: Option<usize>,
     began: Instant,
     found: Option<Instant>,
 }
 
-struct World {
-    scenario: Scenario,
+struct DhtWorld {
+    scenario: DhtScenario,
     rng: Rng,
     now: Instant,
     made: u64,
     queue: BinaryHeap<Reverse<(Instant, u64, usize)>>,
-    events: Vec<Option<Event>>,
+    events: Vec<Option<DhtEvent>>,
     free: Vec<usize>,
     members: Vec<Option<Member>>,
     alive: Vec<usize>,
     by_addr: BTreeMap<SocketAddr, usize>,
     liars: Vec<SocketAddr>,
-    torrents: Vec<Torrent>,
+    torrents: Vec<DhtTorrent>,
     costs: Vec<LookupCost>,
     found_ms: Vec<u64>,
     ended_ms: Vec<u64>,
     wire_digest: WireDigest,
-    report: Report,
+    report: DhtReport,
 }
 
 /// Runs a scenario to the end of its searches.
-pub fn run(scenario: &Scenario) -> Report {
-    let mut world = World {
+pub fn run(scenario: &DhtScenario) -> DhtReport {
+    let mut world = DhtWorld {
         scenario: *scenario,
         rng: Rng::new(scenario.seed),
         now: Instant::ZERO,
@@ -150,19 +150,19 @@ pub fn run(scenario: &Scenario) -> Report {
         found_ms: Vec::new(),
         ended_ms: Vec::new(),
         wire_digest: WireDigest::default(),
-        report: Report::default(),
+        report: DhtReport::default(),
     };
     let arrival_us = scenario.arrival.as_micros() as u64;
     for n in 0..scenario.nodes as u64 {
-        world.push(Instant::from_micros(arrival_us * n / scenario.nodes as u64), Event::Join);
+        world.push(Instant::from_micros(arrival_us * n / scenario.nodes as u64), DhtEvent::Join);
     }
     let start = Instant::ZERO + scenario.arrival;
     if scenario.stay.is_some() {
-        world.push(start, Event::Leave);
+        world.push(start, DhtEvent::Leave);
     }
     for n in 0..scenario.torrents {
-        world.torrents.push(Torrent::default());
-        world.push(start + scenario.settling + Duration::from_millis(100 * n as u64), Event::Announce(n));
+        world.torrents.push(DhtTorrent::default());
+        world.push(start + scenario.settling + Duration::from_millis(100 * n as u64), DhtEvent::Announce(n));
     }
     let end = start + scenario.settling + Duration::from_millis(100 * scenario.torrents as u64) + scenario.wait;
     world.run(end + Duration::from_secs(120));
@@ -176,8 +176,8 @@ fn info_hash(torrent: usize) -> InfoHash {
     InfoHash(hash)
 }
 
-impl World {
-    fn push(&mut self, at: Instant, event: Event) {
+impl DhtWorld {
+    fn push(&mut self, at: Instant, event: DhtEvent) {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None => {
@@ -199,18 +199,18 @@ impl World {
             self.now = at;
             self.free.push(slot);
             match self.events[slot].take() {
-                Some(Event::Join) => self.join(),
-                Some(Event::Leave) => self.leave(),
-                Some(Event::Wake(member)) => self.with(member, |m, now, out| {
+                Some(DhtEvent::Join) => self.join(),
+                Some(DhtEvent::Leave) => self.leave(),
+                Some(DhtEvent::Wake(member)) => self.with(member, |m, now, out| {
                     if m.wakes_at <= now {
                         m.wakes_at = Instant::NEVER;
                         m.dht.on_deadline(now, out);
                         assert!(m.dht.next_deadline() > now, "a deadline stays due");
                     }
                 }),
-                Some(Event::Packet { from, to, bytes }) => self.deliver(from, to, &bytes),
-                Some(Event::Announce(torrent)) => self.announce(torrent),
-                Some(Event::Search(torrent)) => self.search(torrent),
+                Some(DhtEvent::Packet { from, to, bytes }) => self.deliver(from, to, &bytes),
+                Some(DhtEvent::Announce(torrent)) => self.announce(torrent),
+                Some(DhtEvent::Search(torrent)) => self.search(torrent),
                 None => {}
             }
         }
@@ -224,7 +224,7 @@ impl World {
         let addr = SocketAddr::from((ip, 6881));
         let lies = self.rng.below(100) < self.scenario.liars_percent as usize && index > 4;
         let lie = lies.then(|| Lie::of(self.rng.below(4)));
-        let config = DhtConfig { seed: self.rng.u64(), port: 6881, read_only: false };
+        let config = NodeConfig { seed: self.rng.u64(), port: 6881, read_only: false };
         let latency_us = 10_000 + self.rng.below(80_000) as u64;
         let dht = Dht::new(self.now, config);
         self.members.push(Some(Member { dht, addr, lie, latency_us, wakes_at: Instant::NEVER, joined_at: self.now }));
@@ -267,7 +267,7 @@ impl World {
                 self.join();
             }
         }
-        self.push(self.now + stay / self.scenario.nodes.max(1) as u32, Event::Leave);
+        self.push(self.now + stay / self.scenario.nodes.max(1) as u32, DhtEvent::Leave);
     }
 
     /// Does something with a member, and what it wants done.
@@ -278,7 +278,7 @@ impl World {
         let (addr, next) = (member.addr, member.dht.next_deadline());
         if next < member.wakes_at {
             member.wakes_at = next;
-            self.push(next.max(self.now), Event::Wake(index));
+            self.push(next.max(self.now), DhtEvent::Wake(index));
         }
         for action in out {
             match action {
@@ -295,10 +295,11 @@ impl World {
         self.wire_digest.datagram(from, to, &bytes);
         assert!(bytes.len() <= 1024, "a packet of {} bytes", bytes.len());
         let lost = self.rng.below(100) < self.scenario.loss_percent as usize;
-        let end = |world: &World, addr| world.by_addr.get(&addr).and_then(|i| world.members[*i].as_ref()).map(|m| m.latency_us);
+        let end =
+            |world: &DhtWorld, addr| world.by_addr.get(&addr).and_then(|i| world.members[*i].as_ref()).map(|m| m.latency_us);
         let (Some(a), Some(b), false) = (end(self, from), end(self, to), lost) else { return };
         let latency = Duration::from_micros(a + b + self.rng.below(10_000) as u64);
-        self.push(self.now + latency, Event::Packet { from, to, bytes });
+        self.push(self.now + latency, DhtEvent::Packet { from, to, bytes });
     }
 
     fn deliver(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
@@ -322,7 +323,7 @@ impl World {
         let Some(index) = self.anybody_honest() else { return };
         let peer = self.members[index].as_ref().map(|m| SocketAddr::new(m.addr.ip(), 7000));
         self.torrents[torrent].peer = peer;
-        self.push(self.now + self.scenario.wait, Event::Search(torrent));
+        self.push(self.now + self.scenario.wait, DhtEvent::Search(torrent));
         self.with(index, |m, now, out| m.dht.search(now, info_hash(torrent), Some(Announce { port: 7000, seed: false }), out));
     }
 
@@ -334,7 +335,7 @@ impl World {
         self.with(index, |m, now, out| m.dht.search(now, info_hash(torrent), None, out));
     }
 
-    fn torrent(&mut self, searcher: usize, hash: InfoHash) -> Option<&mut Torrent> {
+    fn torrent(&mut self, searcher: usize, hash: InfoHash) -> Option<&mut DhtTorrent> {
         let mut torrents = self.torrents.iter_mut().enumerate();
         torrents.find(|(n, t)| t.searcher == Some(searcher) && info_hash(*n) == hash).map(|(_, t)| t)
     }
@@ -360,18 +361,18 @@ impl World {
         self.ended_ms.push(now.since(began).as_millis() as u64);
     }
 
-    fn finish(mut self, start: Instant) -> Report {
-        let of = |figure: fn(&LookupCost) -> u64, costs: &[LookupCost]| Spread::of(costs.iter().map(figure).collect());
+    fn finish(mut self, start: Instant) -> DhtReport {
+        let of = |figure: fn(&LookupCost) -> u64, costs: &[LookupCost]| Percentiles::of(costs.iter().map(figure).collect());
         self.report.rounds = of(|c| c.rounds.into(), &self.costs);
         self.report.hops = of(|c| c.hops.into(), &self.costs);
         self.report.queries = of(|c| c.queries.into(), &self.costs);
         self.report.bytes = of(|c| c.bytes, &self.costs);
-        self.report.found_ms = Spread::of(std::mem::take(&mut self.found_ms));
-        self.report.ended_ms = Spread::of(std::mem::take(&mut self.ended_ms));
+        self.report.found_ms = Percentiles::of(std::mem::take(&mut self.found_ms));
+        self.report.ended_ms = Percentiles::of(std::mem::take(&mut self.ended_ms));
         let honest: Vec<&Member> = self.members.iter().flatten().filter(|m| m.lie.is_none()).collect();
         let old: Vec<&&Member> = honest.iter().filter(|m| m.joined_at <= start).collect();
         let stats = |m: &Member| m.dht.stats(self.now);
-        self.report.nodes = Spread::of(old.iter().map(|m| stats(m).nodes_v4 as u64).collect());
+        self.report.nodes = Percentiles::of(old.iter().map(|m| stats(m).nodes_v4 as u64).collect());
         let secure = old.iter().filter(|m| m.dht.id(false).is_secure_for(m.addr.ip())).count();
         self.report.secure_percent = (100 * secure / old.len().max(1)) as u64;
         let sent = |m: &Member| stats(m).sent_bytes / self.now.since(m.joined_at).as_secs().max(1);

@@ -3,10 +3,10 @@
 //! Pure data. An experiment says which scenarios to run and what to ask of their reports; running them with many seeds, and telling
 //! the answer, is for others. Every one is small enough to be run in minutes: a swarm of a few dozen engines, a minute of its time.
 
-mod conduct;
-mod crowd;
+mod behaviour;
 mod link;
 pub mod metric;
+mod population;
 
 use super::{Line, Report, Scenario};
 use std::time::Duration;
@@ -74,16 +74,16 @@ impl Experiment {
 
 /// Every experiment.
 pub const ALL: [Experiment; 10] = [
-    conduct::ENDGAME,
-    conduct::SNUBBING,
-    conduct::PICKING,
-    conduct::CHOKING,
-    conduct::CHOKING_SLOTS,
-    crowd::DEGREE,
-    crowd::UNDIALABLE,
-    crowd::ADDRESSES,
+    behaviour::ENDGAME,
+    behaviour::SNUBBING,
+    behaviour::PICKING,
+    behaviour::CHOKING,
+    behaviour::CHOKING_SLOTS,
+    population::DEGREE,
+    population::UNDIALABLE,
+    population::ADDRESSES,
     link::WINDOW,
-    crowd::SCALE,
+    population::SCALE,
 ];
 
 /// The experiment of this name.

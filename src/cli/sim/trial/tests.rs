@@ -1,12 +1,12 @@
 //! What is refused, and what a table and a chart of an experiment hold.
 
 use super::*;
-use crate::cli::args::{Command, Typed};
+use crate::cli::args::{CliArgs, CliCommand};
 
 fn typed(line: &str) -> Sim {
     let words = ["rill", "sim"].into_iter().chain(line.split_whitespace()).map(Into::into);
-    match Typed::parse_words(words).unwrap().command {
-        Command::Sim(typed) => *typed,
+    match CliArgs::parse_words(words).unwrap().command {
+        CliCommand::Sim(typed) => *typed,
         other => panic!("{other:?}"),
     }
 }

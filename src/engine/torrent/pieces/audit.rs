@@ -1,6 +1,6 @@
 //! Counting everything again: what the pieces remember agrees with what the peers do. For tests and fuzzing.
 
-use super::{Content, Pieces, Stage};
+use super::{BlockContent, Pieces, Stage};
 use crate::units::{BlockSpan, PeerKey};
 
 impl Pieces {
@@ -19,14 +19,14 @@ impl Pieces {
                 assert!(b.asked <= holders, "{} peers owe {block}", b.asked);
                 let writers = received_by(block);
                 match b.content {
-                    Content::Receiving(peer) => assert_eq!(writers, [peer], "the writer of {block}"),
+                    BlockContent::Receiving(peer) => assert_eq!(writers, [peer], "the writer of {block}"),
                     _ => assert!(writers.is_empty(), "{block} has a writer without a lease"),
                 }
-                assert!(o.stage != Stage::Hashing || b.content == Content::Arrived, "{block} is hashed and not here");
-                let is_free = b.content == Content::Missing && b.asked == 0;
+                assert!(o.stage != Stage::Hashing || b.content == BlockContent::Arrived, "{block} is hashed and not here");
+                let is_free = b.content == BlockContent::Missing && b.asked == 0;
                 assert!(!is_free || i as u32 >= o.first_free, "{block} is free before the first free one");
                 free += u32::from(is_free);
-                arrived += u32::from(b.content == Content::Arrived);
+                arrived += u32::from(b.content == BlockContent::Arrived);
                 owed += u32::from(b.asked);
             }
             assert_eq!((free, arrived, owed), (o.free, o.arrived, o.owed), "blocks of piece {piece}");

@@ -1,11 +1,11 @@
 //! What is in a magnet link's torrent, asked of peers by a session that lives for nothing else.
 
 use super::exit::{Exit, Failure};
+use super::format;
 use super::get::start_failure;
 use super::out::{self, Terminal};
 use super::progress::{Glyphs, Row};
 use super::signals::Stop;
-use super::words;
 use crate::session::{AddTorrent, Config, Event, Progress, Session};
 use crate::wire::{Magnet, Metainfo};
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 
 /// Whom to ask beside those that the link names, and for how long.
-pub(crate) struct Asking {
+pub(crate) struct MetadataRequest {
     pub(crate) config: Config,
     pub(crate) peers: Vec<SocketAddr>,
     pub(crate) trackers: Vec<String>,
@@ -27,8 +27,8 @@ pub(crate) struct Asking {
 }
 
 /// Asks until somebody has said it.
-pub(crate) fn metadata(magnet: &Magnet, asking: Asking) -> Result<Metainfo, Failure> {
-    let Asking { config, peers, trackers, timeout, silent } = asking;
+pub(crate) fn metadata(magnet: &Magnet, asking: MetadataRequest) -> Result<Metainfo, Failure> {
+    let MetadataRequest { config, peers, trackers, timeout, silent } = asking;
     let stop = Stop::on_signals(Exit::Stopped).map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
     let session = Session::start(config).map_err(start_failure)?;
     // The choice of files is waited for and never comes: no content is touched.
@@ -48,7 +48,7 @@ pub(crate) fn metadata(magnet: &Magnet, asking: Asking) -> Result<Metainfo, Fail
             break Err(Failure::new(Exit::Stopped, "stopped before anybody said what is in it"));
         }
         if begun.elapsed() >= timeout {
-            break Err(Failure::new(Exit::TimedOut, format!("no metadata within {}", words::duration(timeout))));
+            break Err(Failure::new(Exit::TimedOut, format!("no metadata within {}", format::duration(timeout))));
         }
     };
     drop(wait);

@@ -1,8 +1,8 @@
 //! What engines want done, done: bytes written, peers dialed, pieces prepared and hashed, trackers asked. Each answer takes its time.
 
 use super::faults::up_to;
-use super::puppet::Part;
-use super::queue::{Event, NodeId};
+use super::puppet::PuppetRole;
+use super::queue::{NodeId, SimEvent};
 use super::world::World;
 use crate::engine::{Action, HashVerdict, Notice};
 use crate::units::{Instant, PieceIndex};
@@ -36,7 +36,7 @@ impl World {
         e.turn_due = true;
         self.tally.count("late turns");
         let wait = up_to(&mut self.rng, late);
-        self.queue.push(self.now + wait, Event::Turn(node));
+        self.queue.push(self.now + wait, SimEvent::Turn(node));
         self.arm(node);
     }
 
@@ -124,7 +124,7 @@ impl World {
                 e.disk.prepare(piece);
                 let full = self.scenario.faults.disk_full.map_or(0.0, |(share, _)| share);
                 let full = self.tally.strikes(&mut self.rng, full, "disk full");
-                self.queue.push(now + PREPARE, Event::Prepared(node, piece, !full));
+                self.queue.push(now + PREPARE, SimEvent::Prepared(node, piece, !full));
             }
             Action::Release { block, .. } => e.disk.release(block),
             Action::Hash { piece, digests, .. } => {
@@ -132,9 +132,9 @@ impl World {
                 let took = Duration::from_micros(u64::from(self.geometry.piece_len(piece)) * 1_000_000 / HASH_RATE);
                 self.queue_verdict(node, piece, verdict, now + took);
             }
-            Action::Save { .. } => self.queue.push(now + SAVE, Event::Saved(node)),
+            Action::Save { .. } => self.queue.push(now + SAVE, SimEvent::Saved(node)),
             Action::Announce { id, url, timeout } => self.ask_tracker(node, id, &url, timeout),
-            Action::Resolve { id, .. } => self.queue.push(now + TRACKER_LATENCY, Event::Resolved(node, id, TRACKER)),
+            Action::Resolve { id, .. } => self.queue.push(now + TRACKER_LATENCY, SimEvent::Resolved(node, id, TRACKER)),
             Action::Datagram { to, bytes } => {
                 let from = self.nodes[node as usize].addr;
                 self.send_datagram(from, to, bytes.into());
@@ -161,13 +161,13 @@ impl World {
             true => HashVerdict::Unreadable,
             false => verdict,
         };
-        self.queue.push(at + late, Event::Hashed(node, Box::new((piece, verdict))));
+        self.queue.push(at + late, SimEvent::Hashed(node, Box::new((piece, verdict))));
     }
 
     pub(super) fn prepared(&mut self, node: NodeId, piece: PieceIndex, ready: bool) {
         let rests = self.scenario.faults.disk_full.map_or(Duration::ZERO, |(_, rests)| rests);
         if !ready {
-            self.queue.push(self.now + rests, Event::Resume(node));
+            self.queue.push(self.now + rests, SimEvent::Resume(node));
         }
         self.with_engine(node, |now, e| {
             if ready {
@@ -179,7 +179,7 @@ impl World {
 
     pub(super) fn hashed(&mut self, node: NodeId, piece: PieceIndex, verdict: &HashVerdict) {
         if let HashVerdict::Unreadable = verdict {
-            self.queue.push(self.now + Duration::from_secs(1), Event::Resume(node));
+            self.queue.push(self.now + Duration::from_secs(1), SimEvent::Resume(node));
         }
         self.with_engine(node, |now, e| {
             e.disk.judged(piece, verdict);
@@ -200,7 +200,7 @@ impl World {
             self.wire_digest.http(from, &reply);
             (TRACKER_LATENCY * 4, parse_reply(&reply))
         };
-        self.queue.push(self.now + wait, Event::Announced(node, id, Box::new(result)));
+        self.queue.push(self.now + wait, SimEvent::Announced(node, id, Box::new(result)));
     }
 
     fn send_datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: Box<[u8]>) {
@@ -210,7 +210,7 @@ impl World {
             return;
         }
         let late = up_to(&mut self.rng, delay);
-        self.queue.push(self.now + TRACKER_LATENCY + late, Event::Datagram(from, to, bytes));
+        self.queue.push(self.now + TRACKER_LATENCY + late, SimEvent::Datagram(from, to, bytes));
     }
 
     /// A datagram reaches whoever listens there.
@@ -256,7 +256,7 @@ impl World {
     /// Only who lies is banned, whoever else took part in what came of the lie.
     fn banned(&mut self, node: NodeId, addr: SocketAddr) {
         let banned = super::node::number(addr).and_then(|n| self.nodes.get_mut(n as usize));
-        let lies = banned.and_then(|n| n.puppet()).is_some_and(|p| p.puppet.part == Part::Liar);
+        let lies = banned.and_then(|n| n.puppet()).is_some_and(|p| p.puppet.part == PuppetRole::Liar);
         assert!(lies, "node {node} bans {addr}, which never lied");
         self.tally.count("bans");
     }

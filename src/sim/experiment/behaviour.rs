@@ -3,7 +3,7 @@
 use super::{COMPLETE, Experiment, FROM_SEEDS, LAST, LAST_PERCENT, LAST_PERCENT_WORST, MEDIAN, Metric, WASTED};
 use super::{grid, household, metric, plain, times_fluid};
 use crate::engine::{Endgame, Picking, Policy};
-use crate::sim::{MIB, Part, Report, Scenario};
+use crate::sim::{MIB, PuppetRole, Report, Scenario};
 use std::time::Duration;
 
 /// Half of those who disturb are slow, half fall silent.
@@ -21,7 +21,7 @@ pub(super) const ENDGAME: Experiment = Experiment {
         grid(&series, &[0.0, 4.0, 8.0, 16.0, 24.0], |endgame, disturbing| {
             let half = disturbing as u32 / 2;
             let policy = Policy { endgame, ..Policy::default() };
-            Scenario { puppets: vec![(Part::Slow, half), (Part::Snubber, half)], policy, ..household(40, 64 * MIB) }
+            Scenario { puppets: vec![(PuppetRole::Slow, half), (PuppetRole::Snubber, half)], policy, ..household(40, 64 * MIB) }
         })
     },
 };
@@ -44,7 +44,7 @@ pub(super) const SNUBBING: Experiment = Experiment {
         grid(&series, &[0.0, 10.0, 20.0, 30.0, 40.0, 50.0], |snub_after, silent| {
             let policy = Policy { snub_after, ..Policy::default() };
             let snubbers = (f64::from(FAITHFUL) * silent / (100.0 - silent)).round() as u32;
-            Scenario { puppets: vec![(Part::Snubber, snubbers)], policy, ..household(FAITHFUL, 64 * MIB) }
+            Scenario { puppets: vec![(PuppetRole::Snubber, snubbers)], policy, ..household(FAITHFUL, 64 * MIB) }
         })
     },
 };

@@ -4,7 +4,7 @@
 //! where waiting too long would be the fault, in time.
 
 use super::faults::Faults;
-use super::puppet::Part;
+use super::puppet::PuppetRole;
 use super::scenario::{Line, MIB, Scenario};
 use crate::engine::{Endgame, Policy, WindowRule};
 use std::time::Duration;
@@ -96,22 +96,30 @@ fn trial(name: &str) -> Option<Scenario> {
         ..Scenario::default()
     };
     let with = |faults: Faults| Scenario { faults, ..base.clone() };
-    let beside = |puppets: &[(Part, u32)]| Scenario { puppets: puppets.to_vec(), ..base.clone() };
+    let beside = |puppets: &[(PuppetRole, u32)]| Scenario { puppets: puppets.to_vec(), ..base.clone() };
     let none = Faults::default();
     Some(match name {
         "plain" => base,
         "motley" => {
-            let all = [Part::Seed, Part::Slow, Part::Liar, Part::Snubber, Part::Flapper, Part::Leech, Part::Hoarder];
+            let all = [
+                PuppetRole::Seed,
+                PuppetRole::Slow,
+                PuppetRole::Liar,
+                PuppetRole::Snubber,
+                PuppetRole::Flapper,
+                PuppetRole::Leech,
+                PuppetRole::Hoarder,
+            ];
             beside(&all.map(|part| (part, 2)))
         }
         "lose" => with(Faults { lose_connections: Some(s(1)), ..none }),
-        "liars" => beside(&[(Part::Liar, 3)]),
+        "liars" => beside(&[(PuppetRole::Liar, 3)]),
         // Choked in the middle of everything, a third comes in vain at the most: what was given up and comes all the same is taken.
-        "storms" => Scenario { most_waste: 0.33, ..beside(&[(Part::Flapper, 6)]) },
+        "storms" => Scenario { most_waste: 0.33, ..beside(&[(PuppetRole::Flapper, 6)]) },
         "silent" => {
             let policy = Policy { endgame: Endgame::Off, ..Policy::default() };
             // One block each is left with them until they are let go, two minutes after their last word. More would take longer.
-            Scenario { policy, patience: s(180), ..beside(&[(Part::Snubber, 6)]) }
+            Scenario { policy, patience: s(180), ..beside(&[(PuppetRole::Snubber, 6)]) }
         }
         "spikes" => with(Faults { hash_spikes: Some((0.3, s(8))), ..none }),
         "unreadable" => with(Faults { unreadable: 0.05, ..none }),
@@ -142,13 +150,13 @@ fn trial(name: &str) -> Option<Scenario> {
             let policy = Policy { window: WindowRule::Fixed(4), ..Policy::default() };
             Scenario { policy, ..base }
         }
-        "greedy" => Scenario { size: 8 * MIB, ..beside(&[(Part::Greedy, 2)]) },
-        "slow" => beside(&[(Part::Slow, 6)]),
+        "greedy" => Scenario { size: 8 * MIB, ..beside(&[(PuppetRole::Greedy, 2)]) },
+        "slow" => beside(&[(PuppetRole::Slow, 6)]),
         // Without exchange it would be a tree, in which the slowest line is in the way of all behind it: that takes a minute, and this
         // 17 s at most.
         "chain" => Scenario { pex: true, by_acquaintance: true, arrive_within: s(5), peers: 12, patience: s(25), ..base },
         // Who waits for the silent waits for two minutes, until they are let go.
-        "suspects" => Scenario { patience: s(90), ..beside(&[(Part::Liar, 3), (Part::Snubber, 6)]) },
+        "suspects" => Scenario { patience: s(90), ..beside(&[(PuppetRole::Liar, 3), (PuppetRole::Snubber, 6)]) },
         _ => return None,
     })
 }

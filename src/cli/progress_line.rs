@@ -1,7 +1,7 @@
 //! The live line of a command that hashes: `create` and `verify`. Only on a terminal; a pipe gets the result alone.
 
 use super::out::{self, Terminal};
-use super::progress::{Glyphs, Phase, Row};
+use super::progress::{DisplayPhase, Glyphs, Row};
 use crate::wire::printable;
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 const EVERY: Duration = Duration::from_millis(200);
 
 /// A count of pieces on the screen.
-pub(crate) struct Meter {
+pub(crate) struct ProgressLine {
     row: Row,
     pieces: u32,
     glyphs: Glyphs,
@@ -17,12 +17,12 @@ pub(crate) struct Meter {
     drawn: Option<Instant>,
 }
 
-impl Meter {
+impl ProgressLine {
     /// Nothing done of `pieces`; `silent` shows nothing ever.
-    pub(crate) fn new(name: &str, pieces: u32, silent: bool) -> Meter {
+    pub(crate) fn new(name: &str, pieces: u32, silent: bool) -> ProgressLine {
         let terminal = Terminal::of_stdout();
         let row = Row { name: printable(name, 200), ..Row::default() };
-        Meter { row, pieces, glyphs: Glyphs::new(terminal.utf8), live: terminal.live && !silent, drawn: None }
+        ProgressLine { row, pieces, glyphs: Glyphs::new(terminal.utf8), live: terminal.live && !silent, drawn: None }
     }
 
     /// `done` of `all` bytes are hashed.
@@ -31,14 +31,14 @@ impl Meter {
         if self.live && (done == all || self.drawn.is_none_or(|at| now.duration_since(at) >= EVERY)) {
             self.drawn = Some(now);
             let checked = (u128::from(done) * u128::from(self.pieces) / u128::from(all.max(1))) as u32;
-            self.row.phase = Phase::Checking { checked, pieces: self.pieces };
+            self.row.phase = DisplayPhase::Checking { checked, pieces: self.pieces };
             let width = Terminal::extent().0.saturating_sub(1);
             out::redraw(self.row.live(width, self.glyphs).into());
         }
     }
 }
 
-impl Drop for Meter {
+impl Drop for ProgressLine {
     fn drop(&mut self) {
         // What comes next is printed in the place of the bar.
         if self.drawn.is_some() {

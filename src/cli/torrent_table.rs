@@ -1,6 +1,6 @@
 //! What a running session's events mean for the command: the rows to show, what has failed, and when it is over.
 //!
-//! A fold: events and moments go in, [`News`] and questions come out; nothing is printed and nothing is waited for
+//! A fold: events and moments go in, [`Change`] and questions come out; nothing is printed and nothing is waited for
 //! here. A torrent's way:
 //!
 //! ```text
@@ -9,8 +9,8 @@
 //! ```
 
 use super::exit::{Exit, Failure};
-use super::plan::Goal;
-use super::progress::{Phase, Row};
+use super::plan::ContentTarget;
+use super::progress::{DisplayPhase, Row};
 use crate::session::{Event, Progress, SlowReason, TorrentId};
 use crate::wire::Metainfo;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ pub(crate) struct Watched {
 
 /// What an event amounts to.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum News {
+pub(crate) enum Change {
     /// Nothing to tell beyond the rows.
     None,
     /// A second of this torrent is over.
@@ -64,7 +64,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Nothing yet.
-    pub(crate) fn new(seed_only: bool, goal: Goal, now: Instant) -> Watch {
+    pub(crate) fn new(seed_only: bool, goal: ContentTarget, now: Instant) -> Watch {
         let seeding_follows = seed_only || goal.is_some();
         Watch { torrents: Vec::new(), rows: Vec::new(), seed_only, seeding_follows, moved_at: now, tracker_error: None }
     }
@@ -82,83 +82,83 @@ impl Watch {
     }
 
     /// Takes one event in.
-    pub(crate) fn on_event(&mut self, event: Event, now: Instant) -> News {
+    pub(crate) fn on_event(&mut self, event: Event, now: Instant) -> Change {
         match event {
             Event::Checking { torrent, checked, pieces } => {
                 if let Some(i) = self.find(torrent) {
                     self.moved_at = now;
-                    self.rows[i].phase = Phase::Checking { checked, pieces };
+                    self.rows[i].phase = DisplayPhase::Checking { checked, pieces };
                 }
-                News::None
+                Change::None
             }
-            Event::Opened { torrent, have, pieces, notes } => self.find(torrent).map_or(News::None, |i| {
+            Event::Opened { torrent, have, pieces, notes } => self.find(torrent).map_or(Change::None, |i| {
                 // Another try after a full disk brings nothing yet.
                 if self.torrents[i].full.take().is_none() {
                     self.moved_at = now;
                 }
                 self.rows[i].why = None;
-                self.rows[i].phase = if self.seed_only { Phase::Seeding } else { Phase::Downloading };
+                self.rows[i].phase = if self.seed_only { DisplayPhase::Seeding } else { DisplayPhase::Downloading };
                 (self.rows[i].pieces_have, self.rows[i].pieces) = (have, pieces);
                 if self.seed_only {
                     // The clock of a seeding goal starts now, even if something is missing.
                     self.torrents[i].complete_since.get_or_insert(now);
                 }
-                News::Notes(i, notes)
+                Change::Notes(i, notes)
             }),
-            Event::Metadata { torrent, metainfo } => self.find(torrent).map_or(News::None, |i| {
+            Event::Metadata { torrent, metainfo } => self.find(torrent).map_or(Change::None, |i| {
                 self.moved_at = now;
-                self.rows[i] = Row { phase: Phase::Starting, ..Row::of(&metainfo) };
+                self.rows[i] = Row { phase: DisplayPhase::Starting, ..Row::of(&metainfo) };
                 self.torrents[i].metainfo = Some(metainfo);
-                News::Metadata(i)
+                Change::Metadata(i)
             }),
-            Event::BadMetadata { torrent, error } => self.find(torrent).map_or(News::None, |i| {
+            Event::BadMetadata { torrent, error } => self.find(torrent).map_or(Change::None, |i| {
                 self.fail(i, Failure::new(Exit::Torrent, format!("{}: {error}", self.rows[i].name)));
-                News::Failed(i)
+                Change::Failed(i)
             }),
-            Event::Progress(progress) => self.find(progress.torrent).map_or(News::None, |i| {
+            Event::Progress(progress) => self.find(progress.torrent).map_or(Change::None, |i| {
                 self.on_progress(i, &progress, now);
-                News::Second(i)
+                Change::Second(i)
             }),
-            Event::Completed { torrent } => self.find(torrent).map_or(News::None, |i| {
+            Event::Completed { torrent } => self.find(torrent).map_or(Change::None, |i| {
                 let first = self.torrents[i].complete_since.is_none();
                 self.torrents[i].complete_since.get_or_insert(now);
                 let row = &mut self.rows[i];
                 (row.have_bytes, row.eta, row.why) = (row.wanted_bytes, None, None);
-                row.phase = if self.seeding_follows { Phase::Seeding } else { Phase::Done };
-                if first && !self.seed_only { News::Completed(i) } else { News::None }
+                row.phase = if self.seeding_follows { DisplayPhase::Seeding } else { DisplayPhase::Done };
+                if first && !self.seed_only { Change::Completed(i) } else { Change::None }
             }),
-            Event::Failed { torrent, fault } => self.find(torrent).map_or(News::None, |i| {
+            Event::Failed { torrent, fault } => self.find(torrent).map_or(Change::None, |i| {
                 self.fail(i, Failure::new(super::fault_exit(&fault), fault.to_string()));
                 self.rows[i].why = Some("disk");
-                News::Failed(i)
+                Change::Failed(i)
             }),
-            Event::DiskFull { torrent, fault } => self.find(torrent).map_or(News::None, |i| {
+            Event::DiskFull { torrent, fault } => self.find(torrent).map_or(Change::None, |i| {
                 self.rows[i].why = Some(DISK_FULL);
                 self.torrents[i].full = Some(Failure::new(super::fault_exit(&fault), fault.to_string()));
-                News::DiskFull(i, fault.to_string())
+                Change::DiskFull(i, fault.to_string())
             }),
             Event::TrackerFailed { url, error, .. } => {
                 log::info!("tracker {url}: {error}");
                 self.tracker_error = Some(error);
-                News::None
+                Change::None
             }
             Event::TrackerReplied { url, peers, warning, .. } => {
                 log::info!("tracker {url}: {peers} peers{}", warning.map(|w| format!(" and a warning: {w}")).unwrap_or_default());
                 self.tracker_error = None;
-                News::None
+                Change::None
             }
             Event::PeerBanned { addr, .. } => {
                 log::info!("{addr} sent data that does not match and is banned");
-                News::None
+                Change::None
             }
             Event::Removed { torrent } | Event::Duplicate { torrent } => {
                 if let Some(i) = self.find(torrent) {
                     self.torrents[i].over = true;
                 }
-                News::None
+                Change::None
             }
-            Event::Scraped { .. } | Event::ScrapeDone { .. } => News::None,
-            Event::Died { reason } => News::Died(reason),
+            Event::Scraped { .. } | Event::ScrapeDone { .. } => Change::None,
+            Event::Died { reason } => Change::Died(reason),
         }
     }
 
@@ -168,7 +168,7 @@ impl Watch {
             self.moved_at = now;
         }
         row.dht_nodes = p.dht_nodes;
-        if row.phase == Phase::Metadata {
+        if row.phase == DisplayPhase::Metadata {
             (row.peers, row.why) = (p.peers, p.slow.map(why));
             row.peers_by_origin = p.peers_by_origin;
             return;
@@ -181,13 +181,13 @@ impl Watch {
         (row.downloaded, row.uploaded, row.wasted) = (p.downloaded, p.uploaded, p.wasted);
         (row.download_rate, row.upload_rate) = (p.download_rate, p.upload_rate);
         (row.peers, row.seeds, row.peers_by_origin, row.eta) = (p.peers, p.seeds, p.peers_by_origin, p.eta);
-        if row.phase == Phase::Downloading && self.torrents[i].full.is_none() {
+        if row.phase == DisplayPhase::Downloading && self.torrents[i].full.is_none() {
             row.why = p.slow.map(why);
         }
     }
 
     /// Torrents whose goal is reached by now and that were not over before.
-    pub(crate) fn newly_over(&mut self, goal: Goal, now: Instant) -> Vec<usize> {
+    pub(crate) fn newly_over(&mut self, goal: ContentTarget, now: Instant) -> Vec<usize> {
         let mut found = Vec::new();
         for (i, torrent) in self.torrents.iter_mut().enumerate().filter(|(_, t)| !t.over) {
             let Some(since) = torrent.complete_since else { continue };
@@ -195,7 +195,7 @@ impl Watch {
             let endless = self.seed_only && !goal.is_some();
             if !endless && goal.reached(self.rows[i].ratio(), now.duration_since(since)) {
                 torrent.over = true;
-                self.rows[i].phase = Phase::Done;
+                self.rows[i].phase = DisplayPhase::Done;
                 found.push(i);
             }
         }
@@ -204,13 +204,13 @@ impl Watch {
 
     /// This torrent cannot go on, and why.
     pub(crate) fn fail(&mut self, i: usize, failure: Failure) {
-        self.rows[i].phase = Phase::Failed;
+        self.rows[i].phase = DisplayPhase::Failed;
         (self.torrents[i].failure, self.torrents[i].over) = (Some(failure), true);
     }
 
     /// Nothing more is wanted of this torrent.
     pub(crate) fn finish(&mut self, i: usize, now: Instant) {
-        self.rows[i].phase = Phase::Done;
+        self.rows[i].phase = DisplayPhase::Done;
         self.torrents[i].complete_since.get_or_insert(now);
         self.torrents[i].over = true;
     }

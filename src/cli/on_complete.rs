@@ -35,7 +35,7 @@ impl Hooks {
         });
         match child {
             Ok(child) => self.0.push(child),
-            Err(e) => out::complain(format_args!("--on-complete {}: {}", source::shown(program), super::exit::reason(&e))),
+            Err(e) => out::error(format_args!("--on-complete {}: {}", source::shown(program), super::exit::reason(&e))),
         }
     }
 
@@ -63,6 +63,6 @@ fn stderr_as_stdout() -> io::Result<Stdio> {
 
 fn report(status: ExitStatus) {
     if !status.success() {
-        out::complain(format_args!("--on-complete ended with {status}"));
+        out::error(format_args!("--on-complete ended with {status}"));
     }
 }
