@@ -85,7 +85,7 @@ fn simulated(s: &Scenario) -> Vec<f64> {
 #[ignore = "needs other programs"]
 fn a_dozen_real_processes_take_as_long_as_the_simulator_says() {
     need!("opentracker", "ip");
-    let s = sim::presets("dozen").expect("a swarm of the simulator's");
+    let s = sim::named("dozen").expect("a swarm of the simulator's");
     assert_eq!((s.seeds, s.limit_in_engine), (1, true), "another scenario than this test plays");
     let Some(networks) = Networks::new("rilldozen", 78, Family::V4, s.seeds + s.peers) else { return };
     let (real, simulated) = (real(&s, &networks), simulated(&s));

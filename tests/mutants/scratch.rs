@@ -133,7 +133,7 @@ fn main() {{
     let mut faults = BTreeMap::new();
     for seed in 0..{SEEDS} {{
         for (trial, ..) in sim::TRIALS {{
-            let scenario = sim::Scenario {{ seed, ..sim::presets(trial).unwrap() }};
+            let scenario = sim::Scenario {{ seed, ..sim::named(trial).unwrap() }};
             match std::panic::catch_unwind(|| sim::run(&scenario)) {{
                 Ok(report) => {{
                     let left = report.peers.iter().filter(|p| p.complete.is_none()).count();
