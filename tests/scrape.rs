@@ -67,7 +67,7 @@ fn a_resting_torrent_is_counted_and_nobody_hears_of_us() {
     let s = session("127.0.0.1");
     let link = Magnet { trackers: trackers.clone(), peers: vec![nobody.local_addr().unwrap()], ..Magnet::new(HASH) };
     let id = s.add(AddTorrent { paused: true, ..AddTorrent::magnet(link, "") }).unwrap();
-    s.scrape(id);
+    s.scrape(id).unwrap();
     let mut answers = Vec::new();
     wait(&s, |e| {
         if let Event::Scraped { source, result, .. } = e {
@@ -101,7 +101,7 @@ fn a_torrent_that_was_added_resting_goes_on_when_it_is_told_to() {
             assert_eq!((p.peers, p.downloaded), (0, 0), "it does not rest");
         }
     }
-    s.resume(id);
+    s.resume(id).unwrap();
     wait(&s, |e| matches!(e, Event::Completed { .. }));
 }
 

@@ -19,7 +19,7 @@ use super::signals::Stop;
 use super::source::Found;
 use super::torrent_table::{Change, Watch};
 use super::{args, format, log, out, save_torrent, source};
-use crate::session::{Session, StartError, info_share};
+use crate::session::{Session, StartError, TorrentId, info_share};
 use crate::wire::Metainfo;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -127,6 +127,11 @@ struct GetRun {
 }
 
 impl GetRun {
+    /// Removes a torrent from the session; one that the session does not have any more needs no removal.
+    fn remove(&self, id: TorrentId) {
+        let _ = self.session.remove(id);
+    }
+
     /// Turns events into rows until there is a reason to end.
     fn pump(&mut self, stop: &Stop) -> GetOutcome {
         loop {
@@ -148,7 +153,7 @@ impl GetRun {
                 }
                 // The last one goes with the session itself.
                 if !self.watch.all_over() {
-                    self.session.remove(self.watch.id(i));
+                    self.remove(self.watch.id(i));
                 }
             }
             self.display.tick(&self.watch.rows, now);
@@ -196,7 +201,7 @@ impl GetRun {
             }
             Change::Metadata(i) => {
                 if let Err(failure) = self.on_metadata(i) {
-                    self.session.remove(self.watch.id(i));
+                    self.remove(self.watch.id(i));
                     self.watch.fail(i, failure);
                     return self.tell(Change::Failed(i));
                 }
@@ -215,12 +220,13 @@ impl GetRun {
             self.watch.finish(i, Instant::now());
             // The last one goes with the session itself.
             if !self.watch.all_over() {
-                self.session.remove(id);
+                self.remove(id);
             }
             return Ok(());
         }
         source::remark(metainfo);
-        self.session.choose(id, self.plan.choose(metainfo)?);
+        let chosen = self.session.choose(id, self.plan.choose(metainfo)?);
+        chosen.map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
         self.display.begin(&self.watch.rows[i], Some(files_on_disk(metainfo)));
         Ok(())
     }

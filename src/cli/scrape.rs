@@ -85,7 +85,7 @@ fn ask(
     let session = Session::start(config).map_err(start_failure)?;
     let order = AddTorrent { paused: true, choose_later: true, ..AddTorrent::magnet(asking.torrent.clone(), "") };
     let id = session.add(order).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
-    session.scrape(id);
+    session.scrape(id).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
     let begun = Instant::now();
     while begun.elapsed() < timeout {
         match session.next_event(LOOK_EVERY) {

@@ -157,7 +157,7 @@ impl Watch {
                 }
                 Change::None
             }
-            Event::Scraped { .. } | Event::ScrapeDone { .. } => Change::None,
+            Event::Scraped { .. } | Event::ScrapeDone { .. } | Event::Missed { .. } => Change::None,
             Event::Died { reason } => Change::Died(reason),
         }
     }

@@ -57,6 +57,8 @@ pub(super) enum WorkerJob {
     Sync(TorrentKey),
     /// Stamps of the torrent's files that other workers took, for its home.
     AddStamps(TorrentKey, Vec<SeenFile>),
+    /// Whether each file is wanted, from now on.
+    SetWanted(TorrentKey, Vec<bool>),
     /// Every worker has synced: write the record.
     SaveRecord { torrent: TorrentKey, have: Bitfield, closing: bool },
     /// Forget the torrent.
@@ -97,6 +99,7 @@ impl WorkerJob {
             WorkerJob::Attach(_)
             | WorkerJob::Unmap(..)
             | WorkerJob::AddStamps(..)
+            | WorkerJob::SetWanted(..)
             | WorkerJob::Flush
             | WorkerJob::WriteStateFile(..)
             | WorkerJob::QueryFreeSpace(..) => None,

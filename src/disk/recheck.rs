@@ -37,6 +37,11 @@ pub(super) struct ResumeState {
 }
 
 impl ResumeState {
+    /// Whether each file is wanted, from now on.
+    pub fn set_wanted(&mut self, wanted: Vec<bool>) {
+        self.wanted = Some(wanted);
+    }
+
     fn wants(&self, file: usize) -> bool {
         self.wanted.as_ref().is_none_or(|wanted| wanted.get(file).copied().unwrap_or(true))
     }

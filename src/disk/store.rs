@@ -265,6 +265,13 @@ impl Store {
         }
     }
 
+    /// Sets whether each file of a torrent is wanted: which files have to be whole when its last piece is verified.
+    pub fn set_wanted(&mut self, key: TorrentKey, wanted: Vec<bool>) {
+        if let Some(home) = self.torrents.get(&key).map(|t| t.home) {
+            self.workers.queue(home, WorkerJob::SetWanted(key, wanted));
+        }
+    }
+
     /// Replaces a small file of the state directory atomically; without that directory it does nothing. A worker writes it,
     /// at the latest before the store ends. A failure is logged and has no other effect.
     pub fn write_state_file(&mut self, name: &str, bytes: Vec<u8>) {

@@ -158,6 +158,11 @@ impl Worker {
             WorkerJob::Flush => self.flush(),
             WorkerJob::Sync(key) => self.sync(key),
             WorkerJob::AddStamps(key, stamps) => self.add_stamps(key, stamps),
+            WorkerJob::SetWanted(key, wanted) => {
+                if let Some(state) = self.resume_states.get_mut(&key) {
+                    state.set_wanted(wanted);
+                }
+            }
             WorkerJob::SaveRecord { torrent, have, closing } => self.save_record(torrent, have, closing),
             WorkerJob::Detach(key) => self.detach(key),
             WorkerJob::WriteStateFile(name, bytes) => self.write_state_file(&name, &bytes),

@@ -54,6 +54,22 @@ impl Engine {
         }
     }
 
+    /// Announces a torrent as soon as its trackers' least intervals allow.
+    pub fn reannounce(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
+        if let Some(t) = self.swarms.torrents.get_mut(key) {
+            t.trackers.reannounce(now);
+            arm_announce(&mut self.context.turn(now, out), t);
+        }
+    }
+
+    /// Replaces a torrent's trackers, in tiers; those that are gone are sent `stopped`.
+    pub fn set_trackers(&mut self, now: Instant, key: TorrentKey, tiers: Vec<Vec<String>>, out: &mut Actions) {
+        if let Some(t) = self.swarms.torrents.get_mut(key) {
+            self.trackers.replace(&mut self.context.turn(now, out), t, tiers);
+            self.on_tracker_outcomes(now, out);
+        }
+    }
+
     /// An HTTP tracker answered an announce, or did not.
     pub fn on_announced(&mut self, now: Instant, id: u64, result: Result<AnnounceReply, AnnounceError>, out: &mut Actions) {
         self.trackers.on_announced(id, result);

@@ -13,11 +13,12 @@ use super::disconnect::DisconnectReason;
 use super::effects::Effect;
 use super::limits;
 use super::lsd::Lsd;
+use super::snapshots::{PartialPiece, PeerStats, TrackerStats};
 use super::stats::TorrentStats;
 use super::stream::Want;
 use super::swarms::Swarms;
 use super::timers::Timer;
-use super::torrent::Picker;
+use super::torrent::{Picker, PiecePriority};
 use super::tracker_client::TrackerClient;
 use super::turn::Context;
 use crate::units::{Bitfield, Instant, Origin, PeerKey, PieceIndex, TorrentKey};
@@ -144,6 +145,35 @@ impl Engine {
     pub fn add_peers(&mut self, now: Instant, key: TorrentKey, peers: &[SocketAddr]) {
         let mut none = Actions::default();
         self.swarms.learn_peers(&mut self.context.turn(now, &mut none), key, peers, Origin::Given);
+    }
+
+    /// Sets the limits of one torrent, in bytes a second; `None` is unlimited.
+    pub fn set_torrent_limits(&mut self, now: Instant, key: TorrentKey, down: Option<u64>, up: Option<u64>, out: &mut Actions) {
+        self.swarms.set_torrent_limits(&mut self.context.turn(now, out), key, down, up);
+    }
+
+    /// Sets which pieces of a torrent are wanted, and how urgent each piece is; `None` if all are normal. Pieces that have begun are
+    /// finished.
+    pub fn set_wanted(
+        &mut self,
+        now: Instant,
+        key: TorrentKey,
+        wanted: Bitfield,
+        priorities: Option<Box<[PiecePriority]>>,
+        out: &mut Actions,
+    ) {
+        let turn = &mut self.context.turn(now, out);
+        if self.swarms.set_wanted(turn, key, wanted, priorities) {
+            self.swarms.on_complete(turn, key);
+        } else {
+            self.swarms.update_upload_only(turn, key);
+        }
+        self.apply_effects(now, out);
+    }
+
+    /// Sets whether a torrent's pieces are requested in order rather than rarest first.
+    pub fn set_sequential(&mut self, key: TorrentKey, sequential: bool) {
+        self.swarms.set_sequential(key, sequential);
     }
 
     // ---- connections ----------------------------------------------------------------------------------------------
@@ -313,6 +343,21 @@ impl Engine {
     /// The number of connections, those without a handshake included.
     pub fn connections(&self) -> usize {
         self.swarms.connections.len()
+    }
+
+    /// Figures of a torrent's peers that sent their handshakes.
+    pub fn peer_stats(&self, now: Instant, key: TorrentKey) -> Option<Vec<PeerStats>> {
+        self.swarms.peer_stats(now, key)
+    }
+
+    /// The state of a torrent's trackers, tier by tier.
+    pub fn tracker_stats(&self, now: Instant, key: TorrentKey) -> Option<Vec<TrackerStats>> {
+        self.swarms.torrents.get(key).map(|t| t.trackers.stats(now))
+    }
+
+    /// A torrent's pieces of which blocks are requested or have arrived.
+    pub fn partial_pieces(&self, key: TorrentKey) -> Option<Vec<PartialPiece>> {
+        self.swarms.partial_pieces(key)
     }
 
     /// Figures of a torrent.

@@ -226,23 +226,24 @@ fn on_extended(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, id: u8, pa
 }
 
 fn on_extended_handshake(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, payload: &[u8]) -> Result<(), DisconnectReason> {
-    let Some(hello) = ExtendedHandshake::parse(payload).ok() else { return Ok(()) };
-    if let Some(reqq) = hello.reqq {
+    let Some(theirs) = ExtendedHandshake::parse(payload).ok() else { return Ok(()) };
+    if let Some(reqq) = theirs.reqq {
         peer.source.requests.set_reqq(reqq);
     }
-    peer.wire.extensions = hello.ids;
-    peer.wire.listen_port = hello.port.or(peer.wire.listen_port);
-    peer.wire.upload_only = hello.upload_only.unwrap_or(peer.wire.upload_only);
+    peer.wire.extensions = theirs.ids;
+    peer.wire.client = theirs.client.map(String::into_boxed_str);
+    peer.wire.listen_port = theirs.port.or(peer.wire.listen_port);
+    peer.wire.upload_only = theirs.upload_only.unwrap_or(peer.wire.upload_only);
     advertise(turn, t, peer);
-    if hello.ids.ut_pex != 0 {
+    if theirs.ids.ut_pex != 0 {
         turn.effects.push_once(Effect::Pex { torrent: t.key });
     }
-    if let (Metadata::Wanted(fetch), Some(size), true) = (&mut t.metadata, hello.metadata_size, hello.ids.ut_metadata != 0) {
+    if let (Metadata::Wanted(fetch), Some(size), true) = (&mut t.metadata, theirs.metadata_size, theirs.ids.ut_metadata != 0) {
         fetch.claims(peer.source.key, size);
         turn.effects.push_once(Effect::AskMetadata { torrent: t.key });
     }
     // Every change of it ranks a thousand addresses anew, so one opinion a connection is heard.
-    if let Some(ip) = hello.your_ip.filter(|_| !std::mem::replace(&mut peer.wire.reported_our_ip, true)) {
+    if let Some(ip) = theirs.your_ip.filter(|_| !std::mem::replace(&mut peer.wire.reported_our_ip, true)) {
         t.peer_list.set_ours(SocketAddr::new(ip, 0));
     }
     check_mutual_interest(t, peer)

@@ -46,6 +46,8 @@ mod piece_results;
 mod policy;
 mod replay;
 mod requests;
+mod settings;
+mod snapshots;
 mod stats;
 mod stream;
 mod swarms;
@@ -64,5 +66,7 @@ pub use action::{Action, Actions, DialFailure, HashVerdict, Notice, ScrapeSource
 pub use config::{DhtSetup, EngineConfig, TorrentInfo, TorrentSpec};
 pub use disconnect::{DisconnectReason, ProtocolViolation};
 pub use policy::{Endgame, Picking, Policy, WindowRule};
+pub use snapshots::{PartialPiece, PeerStats, TrackerStats};
 pub use stats::{SlowReason, TorrentStats};
 pub use stream::Want;
+pub use torrent::PiecePriority;

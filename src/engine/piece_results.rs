@@ -112,7 +112,8 @@ impl Swarms {
         }
     }
 
-    fn on_complete(&mut self, turn: &mut Turn<'_>, key: TorrentKey) {
+    /// Every wanted piece is verified.
+    pub(super) fn on_complete(&mut self, turn: &mut Turn<'_>, key: TorrentKey) {
         let Some(t) = self.torrents.get_mut(key) else { return };
         t.trackers.complete();
         turn.timers.arm(Timer::Announce(key), turn.now);

@@ -198,6 +198,14 @@ impl TrackerClient {
         }
     }
 
+    /// Replaces a torrent's trackers; those that are gone and know us are sent `stopped`.
+    pub fn replace(&mut self, turn: &mut Turn<'_>, t: &mut Torrent, tiers: Vec<Vec<String>>) {
+        for announce in t.trackers.replace(tiers) {
+            self.send_announce(turn, t, announce);
+        }
+        arm_announce(turn, t);
+    }
+
     fn send_announce(&mut self, turn: &mut Turn<'_>, t: &Torrent, announce: PlannedAnnounce) {
         let stopped = announce.event == AnnounceEvent::Stopped;
         let request = AnnounceRequest {

@@ -3,8 +3,8 @@
 use super::memory::default_max_memory;
 use crate::disk::{OpenTorrent, StorageMode};
 use crate::engine::TorrentInfo;
-use crate::units::{Bitfield, InfoHash};
-use crate::wire::{Magnet, Metainfo};
+use crate::units::{Bitfield, Geometry, InfoHash};
+use crate::wire::{Files, Magnet, Metainfo};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -222,13 +222,7 @@ impl AddTorrent {
             return Bitfield::empty(geometry.pieces());
         }
         let Some(chosen) = self.chosen(metainfo) else { return Bitfield::full(geometry.pieces()) };
-        let mut wanted = Bitfield::empty(geometry.pieces());
-        for (file, _) in metainfo.files().iter().zip(chosen).filter(|(file, chosen)| !file.attributes.pad && *chosen) {
-            for piece in geometry.pieces_of(file.offset, file.offset + file.length) {
-                wanted.set(piece);
-            }
-        }
-        wanted
+        chosen_pieces(&geometry, metainfo.files(), &chosen)
     }
 
     /// The same, in the disk's words.
@@ -244,4 +238,15 @@ impl AddTorrent {
             check: self.check,
         }
     }
+}
+
+/// The pieces that hold bytes of chosen files; padding files count only as part of the pieces that they share (BEP 47).
+pub(super) fn chosen_pieces(geometry: &Geometry, files: &Files, chosen: &[bool]) -> Bitfield {
+    let mut wanted = Bitfield::empty(geometry.pieces());
+    for (file, _) in files.iter().zip(chosen).filter(|(file, chosen)| !file.attributes.pad && **chosen) {
+        for piece in geometry.pieces_of(file.offset, file.offset + file.length) {
+            wanted.set(piece);
+        }
+    }
+    wanted
 }

@@ -335,14 +335,16 @@ impl EventLoop {
         self.engine.on_unreadable(self.now, torrent, &mut self.actions);
         let Some(entry) = self.entries.get_mut(torrent) else { return };
         let id = entry.id;
-        match std::mem::replace(&mut entry.failed, true) {
-            true => {}
-            false if fault.kind == FaultKind::NoSpace => self.on_full(torrent, fault),
-            false => {
-                // It does not wait for room any more: what failed now is something else.
-                entry.full = None;
-                self.emit(Event::Failed { torrent: id, fault });
-            }
+        if entry.fault.is_some() {
+            return;
+        }
+        entry.fault = Some(fault.clone());
+        if fault.kind == FaultKind::NoSpace {
+            self.on_full(torrent, fault);
+        } else {
+            // It does not wait for room any more: this is another fault.
+            entry.full = None;
+            self.emit(Event::Failed { torrent: id, fault });
         }
     }
 }

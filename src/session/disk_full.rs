@@ -85,7 +85,7 @@ impl EventLoop {
 impl RegisteredTorrent {
     /// When to look for room, if that is what it waits for.
     fn waits_for_room(&self) -> Option<Instant> {
-        let idle = self.failed && !self.paused && !self.removing && !self.reopen;
+        let idle = self.fault.is_some() && !self.paused && !self.removing && !self.reopen;
         self.full.as_ref().filter(|_| idle).map(|full| full.check_at)
     }
 }

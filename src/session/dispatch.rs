@@ -1,15 +1,19 @@
 //! Carrying out: the engine's actions, the user's commands, and the answers of disk and trackers.
 
 use super::config::{AddTorrent, TorrentSource};
+use super::error::CommandError;
 use super::event::{Event, Progress, TorrentId};
-use super::event_loop::{ACCEPTS_PER_TURN, Command, EventLoop, NODES_FILE};
+use super::event_loop::{ACCEPTS_PER_TURN, Command, EventLoop, NODES_FILE, Setting};
 use super::registry::{ContentSource, DiskState, RegisteredTorrent};
-use crate::disk::DiskEvent;
+use crate::disk::{DiskEvent, OpenTorrent};
 use crate::engine::{Action, HashVerdict, Notice, SlowReason, TorrentSpec};
 use crate::net::{Accepted, BlockingReply, Socket, thread_cpu};
 use crate::units::TorrentKey;
-use crate::wire::{Metainfo, write_nodes};
+use crate::wire::{Metainfo, printable, write_nodes};
 use std::time::Duration;
+
+/// Characters of a torrent's name that are shown.
+pub(super) const NAME_CHARS: usize = 255;
 
 /// What the progress of all torrents says alike: found out once for all of them.
 #[derive(Clone, Copy, Debug)]
@@ -100,43 +104,69 @@ impl EventLoop {
     // ---- the user's commands --------------------------------------------------------------------------------------
 
     pub(super) fn handle_command(&mut self, command: Command) {
+        // A caller that does not wait for the answer any more is gone.
         match command {
             Command::Add(id, torrent, kept) => self.add(id, torrent, kept),
-            Command::Choose(id, files) => self.choose(id, files),
-            Command::Remove(id) => {
-                let Some(key) = self.entries.key_of(id) else { return };
-                if let Some(entry) = self.entries.get_mut(key) {
-                    entry.removing = true;
-                }
-                self.close_torrent(key);
+            Command::Choose(id, files, reply) => _ = reply.send(self.choose(id, files)),
+            Command::Remove(id, reply) => _ = reply.send(self.key(id).map(|key| self.remove(key))),
+            Command::Pause(id, reply) => _ = reply.send(self.key(id).map(|key| self.pause(key))),
+            Command::Resume(id, reply) => _ = reply.send(self.key(id).map(|key| self.resume(key))),
+            Command::Scrape(id, reply) => {
+                let known = self.key(id).map(|key| self.engine.scrape(self.now, key, &mut self.actions));
+                _ = reply.send(known);
             }
-            Command::Pause(id) => {
-                let Some(key) = self.entries.key_of(id) else { return };
-                if let Some(entry) = self.entries.get_mut(key) {
-                    entry.paused = true;
-                }
-                self.engine.pause(self.now, key, &mut self.actions);
+            Command::Set(id, setting, reply) => _ = reply.send(self.set(id, setting)),
+            Command::Ask(question) => self.answer(question),
+            Command::SetLimits { download, upload, reply } => {
+                self.engine.set_limits(self.now, download, upload, &mut self.actions);
+                _ = reply.send(Ok(()));
             }
-            Command::Resume(id) => self.resume(id),
-            Command::Scrape(id) => {
-                if let Some(key) = self.entries.key_of(id) {
-                    self.engine.scrape(self.now, key, &mut self.actions);
-                }
-            }
-            Command::SetLimits { download, upload } => self.engine.set_limits(self.now, download, upload, &mut self.actions),
-            Command::Stop { within } => {
-                self.deadline = Some(self.now + within);
-                self.engine.shut_down(self.now, &mut self.actions);
-                self.run_actions();
-                for key in self.entries.keys() {
-                    if let Some(entry) = self.entries.get_mut(key) {
-                        // Nothing is opened again, whether for room or after a fault.
-                        (entry.full, entry.reopen) = (None, false);
-                    }
-                    self.close_torrent(key);
-                }
-            }
+            Command::Stop { within } => self.stop(within),
         }
+    }
+
+    fn stop(&mut self, within: Duration) {
+        self.deadline = Some(self.now + within);
+        self.engine.shut_down(self.now, &mut self.actions);
+        self.run_actions();
+        for key in self.entries.keys() {
+            if let Some(entry) = self.entries.get_mut(key) {
+                // Nothing is opened again, whether for room or after a fault.
+                entry.full = None;
+                entry.reopen = false;
+            }
+            self.close_torrent(key);
+        }
+    }
+
+    fn remove(&mut self, key: TorrentKey) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.removing = true;
+        }
+        self.close_torrent(key);
+    }
+
+    fn pause(&mut self, key: TorrentKey) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.paused = true;
+        }
+        self.engine.pause(self.now, key, &mut self.actions);
+    }
+
+    fn set(&mut self, id: TorrentId, setting: Setting) -> Result<(), CommandError> {
+        let key = self.key(id)?;
+        match setting {
+            Setting::Limits { download, upload } => {
+                self.engine.set_torrent_limits(self.now, key, download, upload, &mut self.actions);
+            }
+            Setting::Files(priorities) => self.set_files(id, priorities)?,
+            Setting::Sequential(sequential) => self.engine.set_sequential(key, sequential),
+            Setting::Trackers(tiers) => self.set_trackers(id, tiers)?,
+            Setting::Peers(peers) => self.engine.add_peers(self.now, key, &peers),
+            Setting::Recheck => self.recheck(id)?,
+            Setting::Reannounce => self.engine.reannounce(self.now, key, &mut self.actions),
+        }
+        Ok(())
     }
 
     fn add(&mut self, id: TorrentId, torrent: Box<AddTorrent>, kept: Option<Metainfo>) {
@@ -155,6 +185,11 @@ impl EventLoop {
             self.engine.add_nodes(metainfo.nodes(), &mut self.actions);
         }
         let paused = torrent.paused;
+        let (info_hash, dir) = (torrent.info_hash(), torrent.dir.clone());
+        let name = match &torrent.source {
+            TorrentSource::Metainfo(metainfo) => Some(printable(metainfo.name(), NAME_CHARS)),
+            TorrentSource::Magnet(magnet) => magnet.name.as_ref().map(|name| printable(name, NAME_CHARS)),
+        };
         let (content, disk) = match metainfo.map(|m| torrent.to_open(m)) {
             Some(open) => {
                 self.store.open(key, open.clone());
@@ -176,9 +211,15 @@ impl EventLoop {
                 announce_completion: false,
                 paused,
                 removing: false,
-                failed: false,
+                fault: None,
                 full: None,
                 reopen: false,
+                recheck: false,
+                checking: (0, 0),
+                priorities: None,
+                info_hash,
+                name,
+                dir,
             },
         );
         if let Some(metainfo) = kept {
@@ -186,8 +227,7 @@ impl EventLoop {
         }
     }
 
-    fn resume(&mut self, id: TorrentId) {
-        let Some(key) = self.entries.key_of(id) else { return };
+    fn resume(&mut self, key: TorrentKey) {
         if let Some(entry) = self.entries.get_mut(key) {
             entry.paused = false;
         }
@@ -198,7 +238,7 @@ impl EventLoop {
     pub(super) fn restart(&mut self, key: TorrentKey) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         match entry.disk {
-            DiskState::Open if entry.failed => {
+            DiskState::Open if entry.fault.is_some() => {
                 entry.reopen = true;
                 self.close_torrent(key);
             }
@@ -209,15 +249,20 @@ impl EventLoop {
         }
     }
 
-    fn reopen_torrent(&mut self, key: TorrentKey) {
+    pub(super) fn reopen_torrent(&mut self, key: TorrentKey) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         let ContentSource::Known(content) = &entry.content else { return };
-        (entry.disk, entry.failed, entry.reopen) = (DiskState::Opening, false, false);
-        self.store.open(key, content.clone());
+        let content = OpenTorrent { check: content.check || entry.recheck, ..content.clone() };
+        entry.disk = DiskState::Opening;
+        entry.fault = None;
+        entry.reopen = false;
+        entry.recheck = false;
+        entry.checking = (0, 0);
+        self.store.open(key, content);
     }
 
     /// Stops the torrent's traffic and has the disk write its record and let it go.
-    fn close_torrent(&mut self, key: TorrentKey) {
+    pub(super) fn close_torrent(&mut self, key: TorrentKey) {
         self.engine.pause(self.now, key, &mut self.actions);
         self.run_actions();
         let Some(entry) = self.entries.get_mut(key) else { return };
@@ -258,10 +303,15 @@ impl EventLoop {
             DiskEvent::Opened { torrent, result: Ok(opened) } => {
                 let Some(entry) = self.entries.get_mut(torrent).filter(|e| e.disk == DiskState::Opening) else { return };
                 entry.disk = DiskState::Open;
+                let priorities = entry.priorities.clone();
                 let (torrent_id, have, pieces, paused) = (entry.id, opened.have.ones(), opened.have.pieces(), entry.paused);
                 self.engine.on_opened(self.now, torrent, opened.have, &mut self.actions);
                 if paused {
                     self.engine.pause(self.now, torrent, &mut self.actions);
+                }
+                if let Some(priorities) = priorities {
+                    // The engine forgot them with the pieces that it had before.
+                    let _ = self.set_files(torrent_id, priorities.into());
                 }
                 self.emit(Event::Opened { torrent: torrent_id, have, pieces, notes: opened.notes });
                 if self.engine.stats(self.now, torrent).is_some_and(|s| s.complete) {
@@ -276,6 +326,9 @@ impl EventLoop {
                 self.fail(torrent, fault);
             }
             DiskEvent::Checking { torrent, checked, pieces } => {
+                if let Some(entry) = self.entries.get_mut(torrent) {
+                    entry.checking = (checked, pieces);
+                }
                 self.emit_for(torrent, |torrent| Event::Checking { torrent, checked, pieces })
             }
             DiskEvent::Prepared { torrent, piece, result } => {
@@ -378,10 +431,18 @@ impl EventLoop {
     }
 
     pub(super) fn emit_progress_of(&self, key: TorrentKey, session_figures: SessionFigures) {
-        let (Some(s), Some(torrent)) = (self.engine.stats(self.now, key), self.id_of(key)) else { return };
+        if let Some(progress) = self.progress(key, session_figures) {
+            self.emit(Event::Progress(Box::new(progress)));
+        }
+    }
+
+    /// A torrent's figures as they are now.
+    pub(super) fn progress(&self, key: TorrentKey, session_figures: SessionFigures) -> Option<Progress> {
+        let s = self.engine.stats(self.now, key)?;
+        let torrent = self.id_of(key)?;
         let left = s.wanted_bytes - s.have_bytes;
         let disk = !self.waiting_for_buffer.is_empty() && s.slow.is_none();
-        self.emit(Event::Progress(Box::new(Progress {
+        Some(Progress {
             torrent,
             wanted_bytes: s.wanted_bytes,
             have_bytes: s.have_bytes,
@@ -402,6 +463,6 @@ impl EventLoop {
             slow: if disk { Some(SlowReason::Disk) } else { s.slow },
             loop_cpu: session_figures.loop_cpu,
             worker_cpu: session_figures.worker_cpu,
-        })));
+        })
     }
 }

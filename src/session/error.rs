@@ -29,3 +29,52 @@ pub enum StartError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the session has ended")]
 pub struct SessionGone;
+
+/// Why a command was not carried out, or a question has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// The session has ended.
+    #[error("the session has ended")]
+    Gone,
+    /// No torrent of this session has the id.
+    #[error("no such torrent")]
+    UnknownTorrent,
+    /// The torrent's metadata is not known yet.
+    #[error("the torrent's metadata is not known yet")]
+    NoMetadata,
+    /// The torrent's content is being checked; try again when it is open.
+    #[error("the torrent's content is being checked")]
+    Checking,
+    /// The torrent is only served; none of its files is downloaded.
+    #[error("the torrent is only seeded")]
+    SeedOnly,
+    /// The number of priorities is not the number of files.
+    #[error("{given} priorities for {files} files")]
+    FileCount {
+        /// Priorities given.
+        given: usize,
+        /// Files of the torrent.
+        files: usize,
+    },
+    /// A file index that the torrent does not have.
+    #[error("no file {index}: the torrent has {files} files")]
+    NoSuchFile {
+        /// The index.
+        index: usize,
+        /// Files of the torrent.
+        files: usize,
+    },
+    /// The torrent does not wait for a choice of files.
+    #[error("the torrent does not wait for a choice of files")]
+    NothingToChoose,
+    /// Not the announce URL of a tracker.
+    #[error("not the URL of a tracker: {0}")]
+    NotATracker(String),
+}
+
+impl From<SessionGone> for CommandError {
+    fn from(_: SessionGone) -> CommandError {
+        CommandError::Gone
+    }
+}

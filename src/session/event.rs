@@ -13,6 +13,7 @@ pub struct TorrentId(pub(super) u64);
 
 /// Something that happened. Text in it is fit for a terminal.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Event {
     /// Content that is there is being hashed.
     Checking {
@@ -121,6 +122,11 @@ pub enum Event {
     Removed {
         /// Which torrent.
         torrent: TorrentId,
+    },
+    /// This subscriber was too slow: so many events about single trackers and peers were dropped.
+    Missed {
+        /// How many.
+        events: u64,
     },
     /// The loop ended without being told to: the operating system failed it, or it has a bug.
     Died {

@@ -10,8 +10,11 @@
 use super::config::{AddTorrent, Config};
 use super::error::StartError;
 use super::event::{Event, TorrentId};
+use super::event_queue::EventSender;
 use super::memory::{MemoryBudget, pool_share};
+use super::questions::{Question, Reply};
 use super::registry::Registry;
+use super::status::FilePriority;
 use crate::disk::{Store, StoreConfig, read_state_file};
 use crate::engine::{Actions, DhtSetup, Engine, EngineConfig, Policy};
 use crate::net::{Batch, BlockingPool, Clock, Listeners, MulticastSockets, Socket, connections_within};
@@ -22,7 +25,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 /// Readiness events taken from the system at once.
@@ -56,27 +59,52 @@ pub enum Command {
     /// Take a torrent in; of a link, an earlier run may have kept the metadata.
     Add(TorrentId, Box<AddTorrent>, Option<Metainfo>),
     /// These files of it are wanted; `None`: those that the link wants.
-    Choose(TorrentId, Option<Vec<usize>>),
+    Choose(TorrentId, Option<Vec<usize>>, Reply<()>),
     /// Take it out.
-    Remove(TorrentId),
-    /// Let it rest.
-    Pause(TorrentId),
+    Remove(TorrentId, Reply<()>),
+    /// Pause it.
+    Pause(TorrentId, Reply<()>),
     /// Let it go on.
-    Resume(TorrentId),
-    /// Ask its trackers how many have it.
-    Scrape(TorrentId),
+    Resume(TorrentId, Reply<()>),
+    /// Ask its trackers for the counts of its swarm.
+    Scrape(TorrentId, Reply<()>),
+    /// Change a setting of a torrent.
+    Set(TorrentId, Setting, Reply<()>),
+    /// Answer a question.
+    Ask(Question),
     /// New limits, bytes a second.
     SetLimits {
         /// Of all downloads.
         download: Option<u64>,
         /// Of all uploads.
         upload: Option<u64>,
+        /// Where the answer goes.
+        reply: Reply<()>,
     },
     /// End everything.
     Stop {
         /// In this time.
         within: Duration,
     },
+}
+
+/// A setting of one torrent.
+#[derive(Debug)]
+pub enum Setting {
+    /// Its limits, bytes a second.
+    Limits { download: Option<u64>, upload: Option<u64> },
+    /// How urgently each file is wanted.
+    Files(Vec<FilePriority>),
+    /// Pieces in order rather than rarest first.
+    Sequential(bool),
+    /// Its trackers, in tiers.
+    Trackers(Vec<Vec<String>>),
+    /// More addresses of peers.
+    Peers(Vec<SocketAddr>),
+    /// Hash its content again.
+    Recheck,
+    /// Announce it soon.
+    Reannounce,
 }
 
 /// A connection as the loop sees it: the socket, and what is known of its readiness.
@@ -122,7 +150,7 @@ pub struct EventLoop {
     /// Datagrams that have just come.
     datagrams: Batch,
     pub(super) entries: Registry,
-    pub(super) events: Sender<Event>,
+    pub(super) events: EventSender,
     commands: Receiver<Command>,
     progress_every: Duration,
     next_progress: Instant,
@@ -132,7 +160,7 @@ pub struct EventLoop {
 
 impl EventLoop {
     /// Binds, and makes everything ready to run.
-    pub fn new(config: Config, commands: Receiver<Command>, events: Sender<Event>) -> Result<EventLoop, StartError> {
+    pub fn new(config: Config, commands: Receiver<Command>, events: EventSender) -> Result<EventLoop, StartError> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let (first, last) = (*config.listen_ports.start(), *config.listen_ports.end());
@@ -340,7 +368,7 @@ impl EventLoop {
 
     /// Tells the user; one who has gone away does not want to know.
     pub(super) fn emit(&self, event: Event) {
-        let _ = self.events.send(event);
+        self.events.send(event);
     }
 
     pub(super) fn id_of(&self, key: TorrentKey) -> Option<TorrentId> {

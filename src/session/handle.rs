@@ -1,15 +1,21 @@
 //! The session as its user holds it: a handle that sends commands and receives events.
 //!
-//! Every method returns at once but [`Session::next_event`] and [`Session::stop`], which wait as long as they are told.
+//! Commands and questions are answered by the loop thread within its turn, which never waits for a disk or a name server.
+//! [`Session::next_event`] and [`Session::stop`] wait as long as they are told.
 
 use super::config::{AddTorrent, Config, TorrentSource};
-use super::error::{SessionGone, StartError};
+use super::error::{CommandError, SessionGone, StartError};
 use super::event::{Event, TorrentId};
-use super::event_loop::{Command, EventLoop};
+use super::event_loop::{Command, EventLoop, Setting};
+use super::event_queue::{EventSender, Events, OnEvent};
 use super::metadata::kept_metadata;
+use super::questions::{Question, Reply};
+use super::status::{FilePriority, FileStatus, PeerStatus, PieceStatus, TorrentStatus, TrackerStatus};
 use mio::Waker;
+use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -21,17 +27,27 @@ pub struct Stopped {
     pub clean: bool,
 }
 
-/// A running session. Dropping it stops it, without waiting for trackers.
-#[derive(Debug)]
-pub struct Session {
+/// A running session: a handle that is cheap to clone and may be shared by threads. When the last handle is dropped the session stops,
+/// without waiting for trackers.
+#[derive(Clone, Debug)]
+pub struct Session(Arc<Shared>);
+
+struct Shared {
     commands: Sender<Command>,
-    events: Receiver<Event>,
+    events: Events,
+    subscribers: EventSender,
     waker: Arc<Waker>,
-    thread: Option<JoinHandle<bool>>,
+    thread: Mutex<Option<JoinHandle<bool>>>,
     /// Not atomic, since 32-bit MIPS and PowerPC have no 64-bit atomics.
     next_id: Mutex<u64>,
     port: u16,
     state_dir: Option<PathBuf>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("port", &self.port).finish_non_exhaustive()
+    }
 }
 
 impl Session {
@@ -41,27 +57,33 @@ impl Session {
     /// [`StartError`]: no port is free, or the system refuses threads, descriptors or memory.
     pub fn start(config: Config) -> Result<Session, StartError> {
         let (commands, inbox) = channel();
-        let (event_sender, events) = channel();
+        let subscribers = EventSender::default();
+        let events = subscribers.subscribe(None);
         let state_dir = config.state_dir.clone();
-        let event_loop = EventLoop::new(config, inbox, event_sender.clone())?;
+        let event_loop = EventLoop::new(config, inbox, subscribers.clone())?;
         let (waker, port) = (event_loop.waker(), event_loop.port());
+        let sender = subscribers.clone();
         let thread = std::thread::Builder::new().name("rill-loop".into()).spawn(move || {
             let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| event_loop.run()));
             let reason = match ended {
-                Ok(Ok(clean)) => return clean,
+                Ok(Ok(clean)) => {
+                    sender.close();
+                    return clean;
+                }
                 Ok(Err(e)) => e.to_string(),
                 Err(_) => "a bug in rill".to_string(),
             };
-            // If nobody listens, nobody wants to know.
-            let _ = event_sender.send(Event::Died { reason });
+            sender.send(Event::Died { reason });
+            sender.close();
             false
         })?;
-        Ok(Session { commands, events, waker, thread: Some(thread), next_id: Mutex::new(1), port, state_dir })
+        let (thread, next_id) = (Mutex::new(Some(thread)), Mutex::new(1));
+        Ok(Session(Arc::new(Shared { commands, events, subscribers, waker, thread, next_id, port, state_dir })))
     }
 
     /// The port that others reach us at.
     pub fn local_port(&self) -> u16 {
-        self.port
+        self.0.port
     }
 
     /// Adds a torrent. What becomes of it comes as events: `Opened`, or `Failed` or `Duplicate`.
@@ -71,66 +93,205 @@ impl Session {
     pub fn add(&self, torrent: AddTorrent) -> Result<TorrentId, SessionGone> {
         let id = self.new_id();
         let kept = match &torrent.source {
-            TorrentSource::Magnet(magnet) => self.state_dir.as_deref().and_then(|dir| kept_metadata(dir, magnet)),
+            TorrentSource::Magnet(magnet) => self.0.state_dir.as_deref().and_then(|dir| kept_metadata(dir, magnet)),
             TorrentSource::Metainfo(_) => None,
         };
-        self.command(Command::Add(id, Box::new(torrent), kept))?;
+        self.0.command(Command::Add(id, Box::new(torrent), kept))?;
         Ok(id)
     }
 
     fn new_id(&self) -> TorrentId {
-        let mut next = self.next_id.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = self.0.next_id.lock().unwrap_or_else(PoisonError::into_inner);
         let id = TorrentId(*next);
         *next += 1;
         id
     }
 
-    /// Says which files of a link's torrent are wanted, by index; `None`: those that the link wants. Waited for after
-    /// [`Event::Metadata`] if [`AddTorrent::choose_later`] says so, and meaningless otherwise.
-    pub fn choose(&self, id: TorrentId, files: Option<Vec<usize>>) {
-        let _ = self.command(Command::Choose(id, files));
+    /// Chooses the files of a link's torrent, by index; `None`: those that the link wants. Waited for after [`Event::Metadata`] if
+    /// [`AddTorrent::choose_later`] says so.
+    ///
+    /// # Errors
+    /// [`CommandError`]: no such torrent or file, no metadata yet, or nothing to choose.
+    pub fn choose(&self, id: TorrentId, files: Option<Vec<usize>>) -> Result<(), CommandError> {
+        self.ask(|reply| Command::Choose(id, files, reply))
     }
 
-    /// Takes a torrent out: its record is written, trackers are told. Its content stays. Ends in `Removed`.
-    pub fn remove(&self, id: TorrentId) {
-        let _ = self.command(Command::Remove(id));
+    /// Removes a torrent: its record is written, trackers are told. Its content stays. Ends in [`Event::Removed`].
+    ///
+    /// # Errors
+    /// [`CommandError::UnknownTorrent`], [`CommandError::Gone`].
+    pub fn remove(&self, id: TorrentId) -> Result<(), CommandError> {
+        self.ask(|reply| Command::Remove(id, reply))
     }
 
-    /// Lets a torrent rest: peers are let go, its record is written.
-    pub fn pause(&self, id: TorrentId) {
-        let _ = self.command(Command::Pause(id));
+    /// Pauses a torrent: its connections are closed, its record is written.
+    ///
+    /// # Errors
+    /// [`CommandError::UnknownTorrent`], [`CommandError::Gone`].
+    pub fn pause(&self, id: TorrentId) -> Result<(), CommandError> {
+        self.ask(|reply| Command::Pause(id, reply))
     }
 
-    /// Lets a torrent that rests, by wish or by a disk fault, go on.
-    pub fn resume(&self, id: TorrentId) {
-        let _ = self.command(Command::Resume(id));
+    /// Resumes a torrent that the user or a disk fault paused.
+    ///
+    /// # Errors
+    /// [`CommandError::UnknownTorrent`], [`CommandError::Gone`].
+    pub fn resume(&self, id: TorrentId) -> Result<(), CommandError> {
+        self.ask(|reply| Command::Resume(id, reply))
     }
 
-    /// Asks the torrent's trackers how many have it; nobody is told of us, and the torrent may rest meanwhile. Every tracker's answer comes
-    /// as `Scraped`, and `ScrapeDone` after the last, within half a minute.
-    pub fn scrape(&self, id: TorrentId) {
-        let _ = self.command(Command::Scrape(id));
+    /// Asks the torrent's trackers and the DHT for the counts of its swarm (BEP 48, 33); trackers learn nothing of us, and the torrent may
+    /// be paused. Each answer comes as [`Event::Scraped`], and [`Event::ScrapeDone`] after the last, within half a minute.
+    ///
+    /// # Errors
+    /// [`CommandError::UnknownTorrent`], [`CommandError::Gone`].
+    pub fn scrape(&self, id: TorrentId) -> Result<(), CommandError> {
+        self.ask(|reply| Command::Scrape(id, reply))
     }
 
-    /// New limits for all torrents together, in bytes a second; `None` for none.
-    pub fn set_limits(&self, download: Option<u64>, upload: Option<u64>) {
-        let _ = self.command(Command::SetLimits { download, upload });
+    /// Sets the limits that all torrents share, in bytes a second; `None` is unlimited.
+    ///
+    /// # Errors
+    /// [`CommandError::Gone`].
+    pub fn set_limits(&self, download: Option<u64>, upload: Option<u64>) -> Result<(), CommandError> {
+        self.ask(|reply| Command::SetLimits { download, upload, reply })
     }
 
-    /// The next event, or `None` if there is none in that time.
+    /// Sets the limits of one torrent, in bytes a second; `None` is unlimited.
+    ///
+    /// # Errors
+    /// [`CommandError::UnknownTorrent`], [`CommandError::Gone`].
+    pub fn set_torrent_limits(&self, id: TorrentId, download: Option<u64>, upload: Option<u64>) -> Result<(), CommandError> {
+        self.set(id, Setting::Limits { download, upload })
+    }
+
+    /// Sets how urgently each file is wanted, one entry a file. Pieces that have begun are finished.
+    ///
+    /// # Errors
+    /// [`CommandError`]: no such torrent, no metadata yet, content being checked, only seeded, or another number of files.
+    pub fn set_files(&self, id: TorrentId, priorities: Vec<FilePriority>) -> Result<(), CommandError> {
+        self.set(id, Setting::Files(priorities))
+    }
+
+    /// Sets whether a torrent's pieces are requested in order rather than rarest first.
+    ///
+    /// # Errors
+    /// [`CommandError::UnknownTorrent`], [`CommandError::Gone`].
+    pub fn set_sequential(&self, id: TorrentId, sequential: bool) -> Result<(), CommandError> {
+        self.set(id, Setting::Sequential(sequential))
+    }
+
+    /// Replaces a torrent's trackers, in tiers (BEP 12). Those that stay keep their state; those that are gone are told that we stopped.
+    ///
+    /// # Errors
+    /// [`CommandError::NotATracker`], [`CommandError::UnknownTorrent`], [`CommandError::Gone`].
+    pub fn set_trackers(&self, id: TorrentId, tiers: Vec<Vec<String>>) -> Result<(), CommandError> {
+        self.set(id, Setting::Trackers(tiers))
+    }
+
+    /// Adds addresses of peers to a torrent.
+    ///
+    /// # Errors
+    /// [`CommandError::UnknownTorrent`], [`CommandError::Gone`].
+    pub fn add_peers(&self, id: TorrentId, peers: Vec<SocketAddr>) -> Result<(), CommandError> {
+        self.set(id, Setting::Peers(peers))
+    }
+
+    /// Hashes a torrent's content again, whatever its record says; [`Event::Opened`] tells the result.
+    ///
+    /// # Errors
+    /// [`CommandError`]: no such torrent, no metadata yet, or being checked already.
+    pub fn recheck(&self, id: TorrentId) -> Result<(), CommandError> {
+        self.set(id, Setting::Recheck)
+    }
+
+    /// Announces a torrent as soon as its trackers' least intervals allow.
+    ///
+    /// # Errors
+    /// [`CommandError::UnknownTorrent`], [`CommandError::Gone`].
+    pub fn reannounce(&self, id: TorrentId) -> Result<(), CommandError> {
+        self.set(id, Setting::Reannounce)
+    }
+
+    // ---- questions ------------------------------------------------------------------------------------------------
+
+    /// Returns every torrent and what it is doing, in the order of their ids.
+    ///
+    /// # Errors
+    /// [`CommandError::Gone`].
+    pub fn torrents(&self) -> Result<Vec<TorrentStatus>, CommandError> {
+        self.ask(|reply| Command::Ask(Question::Torrents(reply)))
+    }
+
+    /// Returns a torrent's files with their progress, in the torrent's order.
+    ///
+    /// # Errors
+    /// [`CommandError`]: no such torrent, or no metadata yet.
+    pub fn files(&self, id: TorrentId) -> Result<Vec<FileStatus>, CommandError> {
+        self.ask(|reply| Command::Ask(Question::Files(id, reply)))
+    }
+
+    /// Returns a torrent's peers that sent their handshakes.
+    ///
+    /// # Errors
+    /// [`CommandError::UnknownTorrent`], [`CommandError::Gone`].
+    pub fn peers(&self, id: TorrentId) -> Result<Vec<PeerStatus>, CommandError> {
+        self.ask(|reply| Command::Ask(Question::Peers(id, reply)))
+    }
+
+    /// Returns a torrent's trackers with their last result and next announce, tier by tier.
+    ///
+    /// # Errors
+    /// [`CommandError::UnknownTorrent`], [`CommandError::Gone`].
+    pub fn trackers(&self, id: TorrentId) -> Result<Vec<TrackerStatus>, CommandError> {
+        self.ask(|reply| Command::Ask(Question::Trackers(id, reply)))
+    }
+
+    /// Returns a torrent's verified and partial pieces.
+    ///
+    /// # Errors
+    /// [`CommandError`]: no such torrent, or no metadata yet.
+    pub fn pieces(&self, id: TorrentId) -> Result<PieceStatus, CommandError> {
+        self.ask(|reply| Command::Ask(Question::Pieces(id, reply)))
+    }
+
+    // ---- events ---------------------------------------------------------------------------------------------------
+
+    /// Returns the next event of the session's own queue; `None` if none arrives within `timeout`. Handles that are clones share the queue.
     pub fn next_event(&self, timeout: Duration) -> Option<Event> {
-        self.events.recv_timeout(timeout).ok()
+        self.0.events.next(timeout)
     }
 
-    /// Stops: records are written, peers let go, trackers told, all within the given time.
-    pub fn stop(mut self, within: Duration) -> Stopped {
-        self.end(within)
+    /// Opens another queue, which gets every event from now on. The loop thread calls `on_event` when an event arrives in the empty queue
+    /// and when the session ends; it must return at once, and may for example write to an eventfd that another loop waits for.
+    pub fn subscribe(&self, on_event: Option<OnEvent>) -> Events {
+        self.0.subscribers.subscribe(on_event)
     }
 
-    fn end(&mut self, within: Duration) -> Stopped {
+    /// Stops: records are written, connections closed, trackers told, all within the given time. Other handles find the session gone.
+    pub fn stop(self, within: Duration) -> Stopped {
+        self.0.end(within)
+    }
+
+    fn set(&self, id: TorrentId, setting: Setting) -> Result<(), CommandError> {
+        self.ask(|reply| Command::Set(id, setting, reply))
+    }
+
+    /// Sends a command and waits for its answer.
+    fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, CommandError> {
+        let (reply, answer) = sync_channel(1);
+        self.0.command(command(reply))?;
+        answer.recv().map_err(|_| CommandError::Gone)?
+    }
+}
+
+impl Shared {
+    fn end(&self, within: Duration) -> Stopped {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(thread) = thread else { return Stopped { clean: false } };
+        // If the loop has ended already there is nothing to stop.
         let _ = self.command(Command::Stop { within });
-        let clean = self.thread.take().is_some_and(|t| t.join().unwrap_or(false));
-        Stopped { clean }
+        Stopped { clean: thread.join().unwrap_or(false) }
     }
 
     fn command(&self, command: Command) -> Result<(), SessionGone> {
@@ -139,10 +300,8 @@ impl Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for Shared {
     fn drop(&mut self) {
-        if self.thread.is_some() {
-            self.end(Duration::ZERO);
-        }
+        self.end(Duration::ZERO);
     }
 }

@@ -9,13 +9,15 @@
 //! same link asks nobody.
 
 use super::config::{AddTorrent, TorrentSource};
+use super::dispatch::NAME_CHARS;
+use super::error::CommandError;
 use super::event::{Event, TorrentId};
 use super::event_loop::EventLoop;
 use super::registry::{ContentSource, DiskState};
 use crate::disk::read_state_file;
 use crate::units::{InfoHash, TorrentKey};
 use crate::wire::limits::METAINFO_BYTES;
-use crate::wire::{Magnet, Metainfo};
+use crate::wire::{Magnet, Metainfo, printable};
 use std::path::Path;
 
 /// What is in the link's torrent, if an earlier run kept it here. A file that does not hold what its name says is as good as none.
@@ -67,20 +69,31 @@ impl EventLoop {
         }
     }
 
-    /// The user has chosen among a link's files.
-    pub(super) fn choose(&mut self, id: TorrentId, files: Option<Vec<usize>>) {
-        let Some(key) = self.entries.key_of(id) else { return };
-        let Some(entry) = self.entries.get(key) else { return };
-        let ContentSource::Undecided(order, metainfo) = &entry.content else { return };
+    /// The user chose among a link's files.
+    pub(super) fn choose(&mut self, id: TorrentId, files: Option<Vec<usize>>) -> Result<(), CommandError> {
+        let key = self.key(id)?;
+        let entry = self.entries.get(key).ok_or(CommandError::UnknownTorrent)?;
+        let (order, metainfo) = match &entry.content {
+            ContentSource::Undecided(order, metainfo) => (order, metainfo),
+            ContentSource::Awaited(_) => return Err(CommandError::NoMetadata),
+            ContentSource::Known(_) => return Err(CommandError::NothingToChoose),
+        };
+        let count = metainfo.files().len();
+        if let Some(index) = files.iter().flatten().copied().find(|index| *index >= count) {
+            return Err(CommandError::NoSuchFile { index, files: count });
+        }
         let (order, metainfo) = (AddTorrent { wanted_files: files, ..(**order).clone() }, metainfo.clone());
         self.begin(key, &order, &metainfo);
+        Ok(())
     }
 
     /// Everything is decided: the engine hears what is wanted, the disk looks what is there.
     fn begin(&mut self, key: TorrentKey, order: &AddTorrent, metainfo: &Metainfo) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         let content = order.to_open(metainfo);
-        (entry.disk, entry.content) = (DiskState::Opening, ContentSource::Known(content.clone()));
+        entry.disk = DiskState::Opening;
+        entry.content = ContentSource::Known(content.clone());
+        entry.name = Some(printable(metainfo.name(), NAME_CHARS));
         self.engine.on_metadata(self.now, key, order.shape(metainfo), &mut self.actions);
         self.store.open(key, content);
     }

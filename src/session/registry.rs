@@ -3,10 +3,12 @@
 use super::config::AddTorrent;
 use super::disk_full::FullDisk;
 use super::event::TorrentId;
-use crate::disk::OpenTorrent;
-use crate::units::TorrentKey;
+use super::status::FilePriority;
+use crate::disk::{DiskFault, OpenTorrent};
+use crate::units::{InfoHash, TorrentKey};
 use crate::wire::Metainfo;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// Where a torrent stands with the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,12 +49,24 @@ pub struct RegisteredTorrent {
     pub paused: bool,
     /// The user took it out.
     pub removing: bool,
-    /// A fault paused it; more of the same are not told.
-    pub failed: bool,
+    /// The fault that paused it; more of the same are not told.
+    pub fault: Option<DiskFault>,
     /// Its disk was full, and nothing was verified since.
     pub full: Option<FullDisk>,
     /// It is to be opened again as soon as it is closed.
     pub reopen: bool,
+    /// Its content is to be hashed when it is opened the next time, whatever its record says.
+    pub recheck: bool,
+    /// Pieces checked since it was last opened, and pieces to check.
+    pub checking: (u32, u32),
+    /// How urgently each file is wanted; `None` until it was set.
+    pub priorities: Option<Box<[FilePriority]>>,
+    /// Its info hash.
+    pub info_hash: InfoHash,
+    /// Its name, once known.
+    pub name: Option<String>,
+    /// The directory that its files are under.
+    pub dir: PathBuf,
 }
 
 /// All torrents of the session, by the engine's key.

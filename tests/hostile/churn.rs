@@ -72,7 +72,7 @@ fn be_watched(place: &Path) {
     let (mut rng, mut completed, mut next, mut rested) = (Rng::new(1), 0, Instant::now(), false);
     while !place.join("end").exists() {
         match session.next_event(Duration::from_millis(20)) {
-            Some(Event::Completed { torrent }) if Some(torrent) == take => session.remove(torrent),
+            Some(Event::Completed { torrent }) if Some(torrent) == take => session.remove(torrent).unwrap(),
             Some(Event::Removed { torrent }) if Some(torrent) == take => {
                 take = None;
                 completed += 1;
@@ -87,8 +87,8 @@ fn be_watched(place: &Path) {
             take = Some(session.add(leech()).unwrap());
         }
         if rests && !rested {
-            session.pause(give);
-            take.iter().for_each(|id| session.remove(*id));
+            session.pause(give).unwrap();
+            take.iter().for_each(|id| session.remove(*id).unwrap());
         } else if !rests && next <= Instant::now() {
             next = Instant::now() + Duration::from_millis(200 + rng.below(1500) as u64);
             change(&session, give, take, &mut rng);
@@ -102,10 +102,10 @@ fn be_watched(place: &Path) {
 fn change(session: &rill::session::Session, give: TorrentId, take: Option<TorrentId>, rng: &mut Rng) {
     let either = take.filter(|_| rng.below(2) == 0).unwrap_or(give);
     match rng.below(5) {
-        0 => session.pause(either),
-        1 | 2 => [Some(give), take].into_iter().flatten().for_each(|id| session.resume(id)),
-        3 => session.set_limits(Some(1 << (20 + rng.below(4))), Some(1 << (19 + rng.below(4)))),
-        _ => session.set_limits(None, None),
+        0 => session.pause(either).unwrap(),
+        1 | 2 => [Some(give), take].into_iter().flatten().for_each(|id| session.resume(id).unwrap()),
+        3 => session.set_limits(Some(1 << (20 + rng.below(4))), Some(1 << (19 + rng.below(4)))).unwrap(),
+        _ => session.set_limits(None, None).unwrap(),
     }
 }
 

@@ -215,6 +215,8 @@ pub struct Wire {
     pub pex_cursor: PexCursor,
     /// Message ids of the extensions that it speaks (BEP 10).
     pub extensions: ExtensionIds,
+    /// The client's name and version, as it says (BEP 10).
+    pub client: Option<Box<str>>,
     /// It says that it is upload-only (BEP 21).
     pub upload_only: bool,
     /// What we last said of ourselves about that; `None` if it does not speak the extension protocol.
@@ -251,6 +253,7 @@ impl Wire {
             advertised: false,
             pex_cursor: PexCursor::default(),
             extensions: ExtensionIds::default(),
+            client: None,
             upload_only: false,
             sent_upload_only: None,
             deferred: DeferredMessages::default(),

@@ -14,7 +14,7 @@ pub use choker::{ChokeCandidate, Choker};
 pub use metadata::{Metadata, MetadataFetch};
 pub use peer_list::PeerList;
 pub use pex_log::{PexCursor, PexLog, PexPeer};
-pub use picker::{PickInput, Picker};
+pub use picker::{PickInput, Picker, PiecePriority};
 pub use pieces::{Pieces, Stage};
 pub use smart_ban::SmartBan;
 pub use tracker_list::{PlannedAnnounce, TrackerList};

@@ -50,16 +50,45 @@ pub struct Picker {
     sequential: bool,
     picking: Picking,
     random_left: u32,
+    /// One entry a piece; `None` if all are normal.
+    priorities: Option<Box<[PiecePriority]>>,
+}
+
+/// How urgently a wanted piece is requested.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PiecePriority {
+    /// After all normal pieces.
+    Low,
+    /// As the picker decides.
+    #[default]
+    Normal,
+    /// Before all normal pieces.
+    High,
+}
+
+impl PiecePriority {
+    /// The most urgent first.
+    const ALL: [PiecePriority; 3] = [PiecePriority::High, PiecePriority::Normal, PiecePriority::Low];
 }
 
 impl Picker {
     /// A picker of the missing pieces.
     pub fn new(pieces: &Pieces, sequential: bool, policy: &Policy, rng: &mut Rng) -> Picker {
         let mut missing = Vec::with_capacity(pieces.missing() as usize);
-        missing.extend(pieces.geometry().all_pieces().filter(|p| pieces.is_missing(*p)));
+        missing.extend(pieces.geometry().all_pieces().filter(|p| pieces.is_missing(*p) && pieces.get(*p).is_none()));
         let random_left = policy.random_first.saturating_sub(pieces.have().ones());
         let availability = Availability::new(pieces.geometry(), missing, rng);
-        Picker { availability, sequential, picking: policy.picking, random_left }
+        Picker { availability, sequential, picking: policy.picking, random_left, priorities: None }
+    }
+
+    /// Requests pieces in order, or rarest first.
+    pub fn set_sequential(&mut self, sequential: bool) {
+        self.sequential = sequential;
+    }
+
+    /// Sets how urgent each piece is; `None` if all are normal.
+    pub fn set_priorities(&mut self, priorities: Option<Box<[PiecePriority]>>) {
+        self.priorities = priorities;
     }
 
     /// Whether pieces go in order.
@@ -100,6 +129,16 @@ impl Picker {
     fn next_piece(&mut self, input: &PickInput<'_>, rng: &mut Rng) -> Option<PieceIndex> {
         if let Some(only) = input.only {
             return only.iter().copied().find(|p| self.availability.is_candidate(*p) && input.has.has(*p));
+        }
+        if let Some(priorities) = &self.priorities {
+            let of = |urgent: PiecePriority| {
+                let mut candidates = self
+                    .availability
+                    .rarest_first()
+                    .filter(|p| priorities.get(p.as_usize()).copied().unwrap_or_default() == urgent && input.has.has(*p));
+                if self.sequential { candidates.min() } else { candidates.next() }
+            };
+            return PiecePriority::ALL.into_iter().find_map(of);
         }
         if self.sequential {
             return self.availability.rarest_first().filter(|p| input.has.has(*p)).min();

@@ -71,6 +71,11 @@ pub struct OpenPiece {
 }
 
 impl OpenPiece {
+    /// Blocks that have arrived.
+    pub fn arrived(&self) -> u32 {
+        self.arrived
+    }
+
     /// Whoever sent blocks that arrived.
     pub fn senders(&self) -> &[IpAddr] {
         &self.senders
@@ -117,6 +122,15 @@ impl Pieces {
     /// What is there and good, as the disk found it. No verdict from before will come any more.
     pub fn set_have(&mut self, have: Bitfield) {
         *self = Pieces::new(self.geometry, have, self.wanted.clone());
+    }
+
+    /// Other pieces are wanted now. A partial piece stays wanted until it is verified.
+    pub fn set_wanted(&mut self, wanted: Bitfield) {
+        self.wanted = wanted;
+        for piece in self.open.keys() {
+            self.wanted.set(*piece);
+        }
+        self.missing = self.wanted.iter().filter(|p| !self.have.has(*p)).count() as u32;
     }
 
     /// The torrent's shape.

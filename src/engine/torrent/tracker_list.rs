@@ -4,6 +4,7 @@
 //! `started` goes to a tracker that does not know us, `completed` once to the one that does, `stopped` to all that do.
 
 use crate::engine::limits;
+use crate::engine::snapshots::TrackerStats;
 use crate::units::{Instant, Rng};
 use crate::wire::{AnnounceError, AnnounceEvent, AnnounceReply, RetryIn};
 use std::sync::Arc;
@@ -16,6 +17,21 @@ struct TrackerEntry {
     not_before: Instant,
     knows_us: bool,
     id: Option<Box<[u8]>>,
+    /// What the last announce came to: the number of addresses, or why there are none.
+    last: Option<Result<usize, Box<str>>>,
+    /// When it was announced to last.
+    asked_at: Instant,
+}
+
+impl TrackerEntry {
+    fn new(url: Arc<str>) -> TrackerEntry {
+        let (not_before, asked_at) = (Instant::ZERO, Instant::ZERO);
+        TrackerEntry { url, failures: 0, not_before, knows_us: false, id: None, last: None, asked_at }
+    }
+
+    fn stopped(&self) -> PlannedAnnounce {
+        PlannedAnnounce { url: self.url.clone(), event: AnnounceEvent::Stopped, tracker_id: self.id.clone() }
+    }
 }
 
 /// A question to put to a tracker.
@@ -45,14 +61,7 @@ impl TrackerList {
             .into_iter()
             .map(|mut tier| {
                 rng.shuffle(&mut tier);
-                let tracker = |url: String| TrackerEntry {
-                    url: url.into(),
-                    failures: 0,
-                    not_before: Instant::ZERO,
-                    knows_us: false,
-                    id: None,
-                };
-                tier.into_iter().map(tracker).collect()
+                tier.into_iter().map(|url| TrackerEntry::new(url.into())).collect()
             })
             .collect();
         TrackerList { tiers, asking: None, current: None, completed: false }
@@ -120,6 +129,8 @@ impl TrackerList {
         self.asking = None;
         let url = question.url.clone();
         let Some(tracker) = self.all().find(|t| t.url == url) else { return };
+        tracker.last = Some(result.as_ref().map(|reply| reply.peers.len()).map_err(|error| error.to_string().into()));
+        tracker.asked_at = now;
         match result {
             Ok(reply) => {
                 tracker.failures = 0;
@@ -148,6 +159,46 @@ impl TrackerList {
         }
     }
 
+    /// Replaces the trackers. Those that stay keep their state; returned are announces of `stopped` to those that are gone and know us.
+    pub fn replace(&mut self, tiers: Vec<Vec<String>>) -> Vec<PlannedAnnounce> {
+        let mut old: Vec<TrackerEntry> = std::mem::take(&mut self.tiers).into_iter().flatten().collect();
+        let mut entry = |url: String| match old.iter().position(|t| *t.url == *url) {
+            Some(at) => old.swap_remove(at),
+            None => TrackerEntry::new(url.into()),
+        };
+        self.tiers = tiers.into_iter().map(|tier| tier.into_iter().map(&mut entry).collect()).collect();
+        let is_gone = |url: &Option<Arc<str>>| url.as_ref().is_some_and(|url| old.iter().any(|t| t.url == *url));
+        if is_gone(&self.asking) {
+            self.asking = None;
+        }
+        if is_gone(&self.current) {
+            self.current = None;
+        }
+        old.iter().filter(|t| t.knows_us).map(TrackerEntry::stopped).collect()
+    }
+
+    /// Announces soon: to a tracker that failed at once, to one that answered no sooner than the least interval after its last answer.
+    pub fn reannounce(&mut self, now: Instant) {
+        for t in self.all() {
+            let earliest = if t.failures > 0 || t.last.is_none() { now } else { t.asked_at + limits::ANNOUNCE_MIN };
+            t.not_before = t.not_before.min(earliest.max(now));
+        }
+    }
+
+    /// The state of every tracker, tier by tier.
+    pub fn stats(&self, now: Instant) -> Vec<TrackerStats> {
+        let tiers = self.tiers.iter().enumerate();
+        let entries = tiers.flat_map(|(tier, entries)| entries.iter().map(move |entry| (tier, entry)));
+        let stats = |(tier, t): (usize, &TrackerEntry)| TrackerStats {
+            url: t.url.clone(),
+            tier,
+            last: t.last.as_ref().map(|last| last.as_ref().map(|peers| *peers).map_err(|error| error.to_string())),
+            announcing: self.asking.as_ref() == Some(&t.url),
+            next: (t.not_before < Instant::NEVER).then(|| t.not_before.since(now)),
+        };
+        entries.map(stats).collect()
+    }
+
     fn move_to_front(&mut self, url: &Arc<str>) {
         for tier in &mut self.tiers {
             if let Some(at) = tier.iter().position(|t| t.url == *url) {
@@ -164,12 +215,7 @@ impl TrackerList {
             // It may have heard us, though we have not heard it.
             self.all().filter(|t| t.url == asking).for_each(|t| t.knows_us = true);
         }
-        let gone = |t: &mut TrackerEntry| PlannedAnnounce {
-            url: t.url.clone(),
-            event: AnnounceEvent::Stopped,
-            tracker_id: t.id.clone(),
-        };
-        self.all().filter_map(|t| std::mem::take(&mut t.knows_us).then(|| gone(t))).collect()
+        self.all().filter_map(|t| std::mem::take(&mut t.knows_us).then(|| t.stopped())).collect()
     }
 
     /// The torrent runs again: everybody may be asked at once.
@@ -186,6 +232,35 @@ fn back_off(failures: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn replaced_trackers_keep_their_state_and_hear_that_we_stopped() {
+        let mut t = trackers(&[&["a"], &["b"]]);
+        let q = t.ask(at(0)).unwrap();
+        t.answered(at(1), &q, &ok(1800));
+        assert_eq!(t.stats(at(1))[0].last, Some(Ok(0)));
+        let tiers = |urls: &[&str]| urls.iter().map(|u| vec![(*u).to_string()]).collect::<Vec<_>>();
+        assert!(t.replace(tiers(&["c", "a"])).is_empty());
+        let stats = t.stats(at(1));
+        let of: Vec<_> = stats.iter().map(|s| (&*s.url, s.tier, s.last.clone())).collect();
+        assert_eq!(of, [("c", 0, None), ("a", 1, Some(Ok(0)))]);
+        let gone = t.replace(tiers(&["c"]));
+        assert_eq!(gone.iter().map(|p| (&*p.url, p.event)).collect::<Vec<_>>(), [("a", AnnounceEvent::Stopped)]);
+        assert_eq!(&*t.ask(at(2)).unwrap().url, "c");
+    }
+
+    #[test]
+    fn a_reannounce_keeps_the_least_interval_and_retries_a_failed_tracker_at_once() {
+        let mut t = trackers(&[&["a"]]);
+        let q = t.ask(at(0)).unwrap();
+        t.answered(at(1), &q, &ok(1800));
+        t.reannounce(at(10));
+        assert_eq!(t.next(), at(1) + limits::ANNOUNCE_MIN);
+        let q = t.ask(at(1000)).unwrap();
+        t.answered(at(1001), &q, &failed(None));
+        t.reannounce(at(1002));
+        assert_eq!(t.next(), at(1002));
+    }
 
     fn trackers(tiers: &[&[&str]]) -> TrackerList {
         TrackerList::new(tiers.iter().map(|t| t.iter().map(|u| (*u).to_string()).collect()).collect(), &mut Rng::new(3))

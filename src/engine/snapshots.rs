@@ -1,0 +1,108 @@
+//! Snapshots of a torrent's peers, trackers and pieces, computed when they are asked for.
+
+use super::peer::{Peer, Phase};
+use super::swarms::Swarms;
+use crate::units::{Instant, Origin, PeerId, PieceIndex, TorrentKey};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Figures of one connected peer that sent its handshake.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct PeerStats {
+    /// Its address; of a peer that we dialed, the address where it listens.
+    pub addr: SocketAddr,
+    /// How its address came to us.
+    pub origin: Origin,
+    /// Its peer id (BEP 20).
+    pub peer_id: Option<PeerId>,
+    /// The client's name and version, as it says (BEP 10 `v`); up to 64 bytes, not fit for a terminal as it is.
+    pub client: Option<String>,
+    /// The share of the torrent's pieces that it has, 0 to 1.
+    pub progress: f64,
+    /// Payload that it sends, bytes a second.
+    pub download_rate: u64,
+    /// Payload that we send, bytes a second.
+    pub upload_rate: u64,
+    /// Blocks requested from it.
+    pub requests: usize,
+    /// Blocks that it requested and that wait to be sent.
+    pub upload_queue: usize,
+    /// We do not serve it.
+    pub we_choke: bool,
+    /// It has a piece that we miss.
+    pub we_want: bool,
+    /// It does not serve us.
+    pub they_choke: bool,
+    /// We have a piece that it misses.
+    pub they_want: bool,
+    /// It sends none of the blocks that are requested from it.
+    pub snubbed: bool,
+    /// Time since the handshake.
+    pub connected: Duration,
+}
+
+/// The state of one tracker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TrackerStats {
+    /// Its announce URL.
+    pub url: Arc<str>,
+    /// Its tier, from 0 (BEP 12).
+    pub tier: usize,
+    /// What the last announce came to: addresses that it gave, or a sentence. `None` before the first answer.
+    pub last: Option<Result<usize, String>>,
+    /// An announce awaits its answer.
+    pub announcing: bool,
+    /// Time to the next announce; `None` if it will not be asked.
+    pub next: Option<Duration>,
+}
+
+/// A piece of which blocks are requested or have arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PartialPiece {
+    /// Which.
+    pub piece: PieceIndex,
+    /// Blocks that have arrived.
+    pub arrived: u32,
+    /// All its blocks.
+    pub blocks: u32,
+}
+
+impl Swarms {
+    pub(super) fn peer_stats(&self, now: Instant, key: TorrentKey) -> Option<Vec<PeerStats>> {
+        let t = self.torrents.get(key)?;
+        let pieces = t.pieces.geometry().pieces();
+        let peers = t.peers.iter().filter_map(|p| self.connections.get(*p)).map(|c| &c.peer);
+        let stats = |p: &Peer| PeerStats {
+            addr: p.source.addr,
+            origin: p.source.origin,
+            peer_id: p.wire.id,
+            client: p.wire.client.as_deref().map(str::to_owned),
+            progress: f64::from(p.source.has.ones()) / f64::from(pieces.max(1)),
+            download_rate: p.source.down.per_second(now),
+            upload_rate: p.wire.up.per_second(now),
+            requests: p.source.requests.in_flight(),
+            upload_queue: p.wire.encoder.blocks(),
+            we_choke: p.wire.we_choke,
+            we_want: p.source.we_want,
+            they_choke: p.source.they_choke,
+            they_want: p.wire.they_want,
+            snubbed: p.source.requests.is_snubbed(),
+            connected: now.since(p.wire.since),
+        };
+        Some(peers.filter(|p| p.wire.phase == Phase::Up).map(stats).collect())
+    }
+
+    pub(super) fn partial_pieces(&self, key: TorrentKey) -> Option<Vec<PartialPiece>> {
+        let t = self.torrents.get(key)?;
+        let partial = t.pieces.open().map(|(piece, open)| PartialPiece {
+            piece,
+            arrived: open.arrived(),
+            blocks: t.pieces.geometry().blocks(piece),
+        });
+        Some(partial.collect())
+    }
+}

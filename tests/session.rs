@@ -1,0 +1,220 @@
+//! A session that can be asked: states, files, peers, trackers and pieces of running torrents, settings that change while they run, and
+//! errors for what does not exist.
+
+mod support;
+
+use rill::session::{AddTorrent, CommandError, Event, FilePriority, Session, TorrentId, TorrentState, TorrentStatus};
+use rill::wire::Magnet;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use support::{PATIENCE, assert_same, multi, seeder, session, single, wait};
+
+const MIB: usize = 1024 * 1024;
+
+/// The handle can be shared by threads.
+const _: fn() = || {
+    fn is_shared<T: Send + Sync + Clone>() {}
+    is_shared::<Session>();
+};
+
+fn status(s: &Session, id: TorrentId) -> TorrentStatus {
+    s.torrents().unwrap().into_iter().find(|t| t.id == id).unwrap()
+}
+
+/// Asks again until the state is as wished.
+fn wait_state(s: &Session, id: TorrentId, wished: impl Fn(&TorrentState) -> bool) -> TorrentStatus {
+    let begun = Instant::now();
+    loop {
+        let status = status(s, id);
+        if wished(&status.state) {
+            return status;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{:?}", status.state);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn a_download_can_be_asked_how_it_goes() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let torrent = multi(from.path(), "t", &[("a", MIB), ("b/c", 2 * MIB), ("d", MIB)], 64 * 1024);
+    let (_seed, addr) = seeder("127.0.0.1", &torrent, from.path());
+    let s = session("127.0.0.2");
+    let order = AddTorrent { peers: vec![addr], download_limit: Some(256 * 1024), ..AddTorrent::new(torrent.clone(), to.path()) };
+    let id = s.add(order).unwrap();
+    let status = wait_state(&s, id, |state| matches!(state, TorrentState::Downloading));
+    assert_eq!((status.info_hash, status.name.as_deref(), status.dir.as_path()), (torrent.info_hash(), Some("t"), to.path()));
+    assert_eq!(status.progress.wanted_bytes, 4 * MIB as u64);
+
+    let begun = Instant::now();
+    while s.files(id).unwrap().iter().all(|f| f.have_bytes == 0) {
+        assert!(begun.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let (files, pieces) = (s.files(id).unwrap(), s.pieces(id).unwrap());
+    let lengths: Vec<_> = files.iter().map(|f| (f.path.to_str().unwrap(), f.length, f.priority)).collect();
+    let mib = MIB as u64;
+    let normal = FilePriority::Normal;
+    assert_eq!(lengths, [("t/a", mib, normal), ("t/b/c", 2 * mib, normal), ("t/d", mib, normal)]);
+    assert!(pieces.have.ones() > 0 && pieces.piece_len == 64 * 1024);
+    assert!(pieces.partial.iter().all(|p| p.blocks == 4 && p.arrived <= 4));
+    let peers = s.peers(id).unwrap();
+    assert_eq!((peers.len(), peers[0].addr, peers[0].progress), (1, addr, 1.0));
+    assert_eq!(peers[0].client.as_deref(), Some(concat!("rill ", env!("CARGO_PKG_VERSION"))));
+
+    s.set_torrent_limits(id, None, None).unwrap();
+    let status = wait_state(&s, id, |state| matches!(state, TorrentState::Seeding));
+    assert!(status.progress.complete);
+    assert!(s.files(id).unwrap().iter().all(|f| f.have_bytes == f.length));
+    assert_same(from.path(), to.path());
+}
+
+#[test]
+fn files_are_wanted_and_skipped_while_it_runs() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let torrent = multi(from.path(), "t", &[("a", MIB), ("b", MIB), ("c", MIB)], 32 * 1024);
+    let (_seed, addr) = seeder("127.0.0.1", &torrent, from.path());
+    let s = session("127.0.0.2");
+    let id = s.add(AddTorrent { wanted_files: Some(vec![]), ..AddTorrent::new(torrent, to.path()) }).unwrap();
+    // With no file wanted there is nothing to wait for.
+    wait(&s, |e| matches!(e, Event::Completed { .. }));
+    assert!(matches!(status(&s, id).state, TorrentState::Seeding));
+    let priorities = |s: &Session| s.files(id).unwrap().iter().map(|f| f.priority).collect::<Vec<_>>();
+    assert_eq!(priorities(&s), [FilePriority::Skip; 3]);
+
+    s.set_files(id, vec![FilePriority::Skip, FilePriority::High, FilePriority::Skip]).unwrap();
+    assert_eq!(priorities(&s), [FilePriority::Skip, FilePriority::High, FilePriority::Skip]);
+    s.add_peers(id, vec![addr]).unwrap();
+    wait(&s, |e| matches!(e, Event::Completed { .. }));
+    let have = |s: &Session| s.files(id).unwrap().iter().map(|f| f.have_bytes).collect::<Vec<_>>();
+    assert_eq!(have(&s), [0, MIB as u64, 0]);
+    assert!(!to.path().join("t/a").exists());
+
+    s.set_files(id, vec![FilePriority::Low, FilePriority::Normal, FilePriority::High]).unwrap();
+    wait_state(&s, id, |state| matches!(state, TorrentState::Downloading | TorrentState::Seeding));
+    wait(&s, |e| matches!(e, Event::Completed { .. }));
+    assert_same(from.path(), to.path());
+    let wrong = s.set_files(id, vec![FilePriority::Normal]);
+    assert_eq!(wrong, Err(CommandError::FileCount { given: 1, files: 3 }));
+}
+
+#[test]
+fn urgent_files_come_first() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let torrent = multi(from.path(), "t", &[("a", 2 * MIB), ("b", MIB), ("c", 2 * MIB)], 32 * 1024);
+    let (_seed, addr) = seeder("127.0.0.1", &torrent, from.path());
+    let s = session("127.0.0.2");
+    let id = s.add(AddTorrent { download_limit: Some(2 << 20), ..AddTorrent::new(torrent, to.path()) }).unwrap();
+    wait_state(&s, id, |state| matches!(state, TorrentState::Downloading));
+    s.set_files(id, vec![FilePriority::Low, FilePriority::Normal, FilePriority::High]).unwrap();
+    s.add_peers(id, vec![addr]).unwrap();
+    let begun = Instant::now();
+    let have = loop {
+        let have: Vec<u64> = s.files(id).unwrap().iter().map(|f| f.have_bytes).collect();
+        if have[2] == 2 * MIB as u64 {
+            break have;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{have:?}");
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    // Allowed fast pieces (BEP 6), ten at most, come while the seed still chokes us; then the urgent file. Its last pieces are on their way
+    // while the next file begins.
+    let allowed_fast = 10 * 32 * 1024;
+    assert!(have[0] <= allowed_fast && have[1] < MIB as u64, "{have:?}");
+}
+
+#[test]
+fn a_paused_torrent_says_so_and_a_recheck_finds_a_bad_piece() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let torrent = single(from.path(), "one", MIB, 64 * 1024);
+    std::fs::copy(from.path().join("one"), to.path().join("one")).unwrap();
+    let s = session("127.0.0.2");
+    let id = s.add(AddTorrent::new(torrent, to.path())).unwrap();
+    wait_state(&s, id, |state| matches!(state, TorrentState::Seeding));
+    s.pause(id).unwrap();
+    wait_state(&s, id, |state| matches!(state, TorrentState::Paused));
+    s.resume(id).unwrap();
+    wait_state(&s, id, |state| matches!(state, TorrentState::Seeding));
+
+    let mut bytes = std::fs::read(to.path().join("one")).unwrap();
+    bytes[70_000] ^= 1;
+    std::fs::write(to.path().join("one"), bytes).unwrap();
+    s.recheck(id).unwrap();
+    let found = |e: &Event| matches!(e, Event::Opened { have: 15, pieces: 16, .. });
+    wait(&s, found);
+    wait_state(&s, id, |state| matches!(state, TorrentState::Downloading));
+}
+
+#[test]
+fn trackers_are_replaced_and_a_failure_is_told() {
+    let to = tempfile::tempdir().unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let from = tempfile::tempdir().unwrap();
+    let torrent = single(from.path(), "one", MIB, 64 * 1024);
+    let s = session("127.0.0.2");
+    let id = s.add(AddTorrent::new(torrent, to.path())).unwrap();
+    assert_eq!(s.trackers(id).unwrap(), []);
+    let url = format!("http://{closed}/announce");
+    s.set_trackers(id, vec![vec![url.clone()]]).unwrap();
+    let begun = Instant::now();
+    let failed = loop {
+        let trackers = s.trackers(id).unwrap();
+        assert_eq!((trackers.len(), &*trackers[0].url, trackers[0].tier), (1, url.as_str(), 0));
+        if trackers[0].last.is_some() {
+            break trackers;
+        }
+        assert!(begun.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    assert!(failed[0].last.as_ref().unwrap().is_err() && failed[0].next.is_some_and(|next| next > Duration::ZERO));
+    s.reannounce(id).unwrap();
+    assert!(s.trackers(id).unwrap()[0].next.is_some_and(|next| next < Duration::from_secs(1)));
+    let bad = s.set_trackers(id, vec![vec!["ftp://x.example/".into()]]);
+    assert_eq!(bad, Err(CommandError::NotATracker("ftp://x.example/".into())));
+}
+
+#[test]
+fn what_does_not_exist_is_an_error_and_never_silence() {
+    let s = session("127.0.0.2");
+    let link = Magnet::new(rill::units::InfoHash([7; 20]));
+    let id = s.add(AddTorrent { choose_later: true, ..AddTorrent::magnet(link, "/nonexistent") }).unwrap();
+    assert!(matches!(status(&s, id).state, TorrentState::Metadata));
+    assert_eq!(s.files(id), Err(CommandError::NoMetadata));
+    assert_eq!(s.choose(id, None), Err(CommandError::NoMetadata));
+    assert_eq!(s.set_files(id, vec![]), Err(CommandError::NoMetadata));
+    assert_eq!(s.peers(id), Ok(vec![]));
+    s.remove(id).unwrap();
+    wait(&s, |e| matches!(e, Event::Removed { .. }));
+    for gone in [s.pause(id), s.resume(id), s.remove(id), s.scrape(id), s.recheck(id), s.set_sequential(id, true)] {
+        assert_eq!(gone, Err(CommandError::UnknownTorrent));
+    }
+    assert!(s.torrents().unwrap().is_empty());
+
+    let other = s.clone();
+    assert!(s.stop(Duration::from_secs(5)).clean);
+    assert_eq!(other.pause(id), Err(CommandError::Gone));
+    assert!(other.add(AddTorrent::magnet(Magnet::new(rill::units::InfoHash([8; 20])), "")).is_err());
+    assert!(other.next_event(PATIENCE).is_none(), "the queue is closed, so nothing is waited for");
+}
+
+#[test]
+fn every_subscriber_gets_every_event_and_is_called_for_it() {
+    let from = tempfile::tempdir().unwrap();
+    let torrent = single(from.path(), "one", MIB, 64 * 1024);
+    let s = session("127.0.0.2");
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counter = calls.clone();
+    let events = s.subscribe(Some(Box::new(move || _ = counter.fetch_add(1, Ordering::Relaxed))));
+    let id = s.add(AddTorrent::new(torrent, from.path())).unwrap();
+    let completed = |next: &dyn Fn() -> Option<Event>| {
+        let begun = Instant::now();
+        while !matches!(next(), Some(Event::Completed { torrent }) if torrent == id) {
+            assert!(begun.elapsed() < PATIENCE);
+        }
+    };
+    completed(&|| s.next_event(Duration::from_millis(100)));
+    completed(&|| events.next(Duration::from_millis(100)));
+    assert!(calls.load(Ordering::Relaxed) > 0);
+}
