@@ -192,14 +192,19 @@ impl World {
     fn ask_tracker(&mut self, node: NodeId, id: u64, url: &str, timeout: Duration) {
         let from = self.nodes[node as usize].addr;
         let silence = self.scenario.faults.tracker_silence;
-        let (wait, result) = match self.tally.strikes(&mut self.rng, silence, "tracker silence") {
-            true => (timeout, Err(AnnounceError::Timeout)),
-            false => (TRACKER_LATENCY * 4, parse_reply(&self.tracker.http(from, url, &mut self.rng))),
+        self.wire_digest.http(from, url.as_bytes());
+        let (wait, result) = if self.tally.strikes(&mut self.rng, silence, "tracker silence") {
+            (timeout, Err(AnnounceError::Timeout))
+        } else {
+            let reply = self.tracker.http(from, url, &mut self.rng);
+            self.wire_digest.http(from, &reply);
+            (TRACKER_LATENCY * 4, parse_reply(&reply))
         };
         self.queue.push(self.now + wait, Event::Announced(node, id, Box::new(result)));
     }
 
     fn send_datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: Box<[u8]>) {
+        self.wire_digest.datagram(from, to, &bytes);
         let (loss, delay) = (self.scenario.faults.datagram_loss, self.scenario.faults.datagram_delay);
         if self.tally.strikes(&mut self.rng, loss, "lost datagrams") {
             return;

@@ -38,6 +38,7 @@ mod tap;
 mod tests;
 mod tracker;
 mod traffic;
+mod wire_digest;
 mod world;
 
 pub use faults::Faults;

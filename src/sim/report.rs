@@ -59,6 +59,8 @@ pub struct Report {
     pub faults: BTreeMap<&'static str, u64>,
     /// A digest of every event in order: two runs are the same run if this is the same.
     pub fingerprint: u64,
+    /// A digest of all bytes on the wire: control bytes, lengths of payload, questions to the tracker and datagrams, in order.
+    pub wire_digest: u64,
 }
 
 impl Report {

@@ -141,6 +141,7 @@ impl World {
             if bytes == 0 {
                 break;
             }
+            self.wire_digest.plan(pipe, &plan);
             let mut payload = 0;
             if let (Some(taps), Body::Engine(e)) = (&mut self.taps, &n.body) {
                 taps.out(now, pipe, &plan, e);

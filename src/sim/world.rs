@@ -17,6 +17,7 @@ use super::report::{PeerReport, Report, Sample};
 use super::scenario::{Line, MBIT, Scenario};
 use super::tap::Taps;
 use super::tracker::{HTTP_URL, Tracker, UDP_URL};
+use super::wire_digest::WireDigest;
 use crate::engine::{Actions, Engine, EngineConfig, Shape, TorrentSpec, WindowRule};
 use crate::units::{Bitfield, Geometry, InfoHash, Now, PeerId, Rng};
 use crate::wire::Plan;
@@ -62,6 +63,7 @@ pub(super) struct World {
     pub(super) have_bytes: u64,
     pub(super) complete: u32,
     pub(super) seeds_uploaded: u64,
+    pub(super) wire_digest: WireDigest,
     fingerprint: Fingerprint,
     events: u64,
     samples: Vec<Sample>,
@@ -122,6 +124,7 @@ impl World {
             have_bytes: 0,
             complete: 0,
             seeds_uploaded: 0,
+            wire_digest: WireDigest::default(),
             fingerprint: Fingerprint::default(),
             events: 0,
             samples: Vec::new(),
@@ -458,6 +461,7 @@ impl World {
             events: self.events,
             faults: self.tally.into_counts(),
             fingerprint: self.fingerprint.get(),
+            wire_digest: self.wire_digest.get(),
         };
         assert!(report.waste() <= most_waste, "{} of what came came in vain, and {most_waste} may", report.waste());
         report

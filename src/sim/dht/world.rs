@@ -1,5 +1,6 @@
 //! The network between virtual nodes, and what happens on it when.
 
+use super::super::wire_digest::WireDigest;
 use super::liar::Lie;
 use crate::engine::dht::{Announce, Dht, DhtAction, DhtConfig, LookupCost};
 use crate::units::{InfoHash, Now, Rng};
@@ -79,6 +80,8 @@ pub struct Report {
     pub packets: u64,
     /// Bytes a second that an honest node sent, on average over nodes and their lives.
     pub sent_per_second_bytes: u64,
+    /// A digest of every packet that was sent, in order.
+    pub wire_digest: u64,
 }
 
 enum Event {
@@ -124,6 +127,7 @@ struct World {
     costs: Vec<LookupCost>,
     found_ms: Vec<u64>,
     ended_ms: Vec<u64>,
+    wire_digest: WireDigest,
     report: Report,
 }
 
@@ -145,6 +149,7 @@ pub fn run(scenario: &Scenario) -> Report {
         costs: Vec::new(),
         found_ms: Vec::new(),
         ended_ms: Vec::new(),
+        wire_digest: WireDigest::default(),
         report: Report::default(),
     };
     let arrival_us = scenario.arrival.as_micros() as u64;
@@ -287,6 +292,7 @@ impl World {
 
     fn send(&mut self, from: SocketAddr, to: SocketAddr, bytes: Box<[u8]>) {
         self.report.packets += 1;
+        self.wire_digest.datagram(from, to, &bytes);
         assert!(bytes.len() <= 1024, "a packet of {} bytes", bytes.len());
         let lost = self.rng.below(100) < self.scenario.loss_percent as usize;
         let end = |world: &World, addr| world.by_addr.get(&addr).and_then(|i| world.members[*i].as_ref()).map(|m| m.latency_us);
@@ -370,6 +376,7 @@ impl World {
         self.report.secure_percent = (100 * secure / old.len().max(1)) as u64;
         let sent = |m: &Member| stats(m).sent_bytes / self.now.since(m.joined_at).as_secs().max(1);
         self.report.sent_per_second_bytes = old.iter().map(|m| sent(m)).sum::<u64>() / old.len().max(1) as u64;
+        self.report.wire_digest = self.wire_digest.get();
         self.report
     }
 }

@@ -81,6 +81,7 @@ mod tests {
             events: 1,
             faults: Default::default(),
             fingerprint: 0,
+            wire_digest: 0,
         }
     }
 

@@ -1,0 +1,106 @@
+//! Digest of all bytes that cross the virtual network, to compare what two versions of the program send.
+//!
+//! Two runs with the same digest put the same bytes into the same connections in the same order, and sent the same questions to
+//! the tracker and the same datagrams. Payload has no content here, so its length stands for it.
+
+use super::link::PipeId;
+use crate::wire::{Part, Plan};
+use std::net::SocketAddr;
+
+/// FNV-1a, 64 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WireDigest(u64);
+
+impl Default for WireDigest {
+    fn default() -> WireDigest {
+        WireDigest(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+/// Marks that keep one kind of record from being read as another.
+const CONNECTION: u8 = 1;
+const PAYLOAD: u8 = 2;
+const QUESTION: u8 = 3;
+const DATAGRAM: u8 = 4;
+
+impl WireDigest {
+    /// Adds what one end of a connection sends at once. How the plan cuts it into parts makes no difference.
+    pub(super) fn plan(&mut self, pipe: PipeId, plan: &Plan) {
+        self.bytes(&[CONNECTION]);
+        self.bytes(&pipe.raw().to_be_bytes());
+        let mut payload = 0;
+        for part in &plan.parts {
+            match part {
+                Part::Control(range) => {
+                    self.payload(std::mem::take(&mut payload));
+                    self.bytes(&plan.control[range.clone()]);
+                }
+                Part::Payload(span) => payload += u64::from(span.len()),
+            }
+        }
+        self.payload(payload);
+    }
+
+    /// Adds what an HTTP tracker is asked, or answers.
+    pub(super) fn http(&mut self, asks: SocketAddr, text: &[u8]) {
+        self.bytes(&[QUESTION]);
+        self.text(asks.to_string().as_bytes());
+        self.text(text);
+    }
+
+    /// Adds a datagram, whether it arrives or not.
+    pub(super) fn datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        self.bytes(&[DATAGRAM]);
+        self.text(from.to_string().as_bytes());
+        self.text(to.to_string().as_bytes());
+        self.text(bytes);
+    }
+
+    /// The digest of everything so far.
+    pub(super) fn get(self) -> u64 {
+        self.0
+    }
+
+    fn payload(&mut self, len: u64) {
+        if len > 0 {
+            self.bytes(&[PAYLOAD]);
+            self.bytes(&len.to_be_bytes());
+        }
+    }
+
+    fn text(&mut self, text: &[u8]) {
+        self.bytes(&(text.len() as u64).to_be_bytes());
+        self.bytes(text);
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Geometry;
+
+    fn digest(pipe: u32, control: &[u8], parts: &[Part]) -> u64 {
+        let mut digest = WireDigest::default();
+        digest.plan(PipeId::new(pipe, 0), &Plan { control: control.to_vec(), parts: parts.to_vec() });
+        digest.get()
+    }
+
+    #[test]
+    fn every_byte_length_and_connection_counts_and_no_cut_between_parts() {
+        let geometry = Geometry::new(1 << 20, 1 << 18).unwrap();
+        let block = geometry.block(geometry.piece(1).unwrap(), 2);
+        let (head, tail) = (Part::Payload(block.first(100)), Part::Payload(block.after(100).unwrap()));
+        let whole = digest(1, b"abcd", &[Part::Control(0..4), Part::Payload(block)]);
+        assert_eq!(digest(1, b"abcd", &[Part::Control(0..1), Part::Control(1..4), head.clone(), tail]), whole);
+        assert_ne!(digest(1, b"abce", &[Part::Control(0..4), Part::Payload(block)]), whole);
+        assert_ne!(digest(2, b"abcd", &[Part::Control(0..4), Part::Payload(block)]), whole);
+        assert_ne!(digest(1, b"abcd", &[Part::Control(0..4), head]), whole);
+        assert_ne!(digest(1, b"abcd", &[Part::Payload(block), Part::Control(0..4)]), whole);
+    }
+}
