@@ -149,7 +149,7 @@ const CASES: &[(&str, Run, &str)] = &[
     ("no rounds", Plain, "bench --size 1M --rounds 0 -d ."),
     ("no such scenario", Plain, "sim nowhere"),
     ("no such experiment", Plain, "sim --experiment nothing"),
-    ("nobody takes part", Plain, "sim --peers 0"),
+    ("a swarm without peers", Plain, "sim --peers 0"),
     ("no such fault", Plain, "sim --fault fire=1"),
     // ---- 32 ----
     ("bad content", Plain, "verify t.torrent -d bad"),

@@ -40,7 +40,7 @@ fn quick_scenarios_run_as_before() {
 }
 
 #[test]
-#[ignore = "some minutes: a hundred machines of one network, three seeds"]
+#[ignore = "seconds a seed, three seeds: a hundred machines of one network, three seeds"]
 fn household_runs_as_before() {
     hold_scenarios(&["household"]);
 }
@@ -52,7 +52,7 @@ fn crowd_runs_as_before() {
 }
 
 #[test]
-#[ignore = "many minutes a seed, three seeds: ten thousand peers"]
+#[ignore = "many minutes and 3 GB a seed, three seeds: ten thousand peers"]
 fn multitude_runs_as_before() {
     hold_scenarios(&["multitude"]);
 }
