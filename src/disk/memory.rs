@@ -14,7 +14,7 @@ use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
-/// Writable addresses inside a [`FileMap`], for one system call. The map cannot be unmapped while this lives.
+/// Writable addresses inside a mapped file, for one system call. The map cannot be unmapped while this lives.
 #[derive(Debug)]
 pub struct RawRange<'a> {
     ptr: *mut u8,
