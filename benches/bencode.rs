@@ -1,6 +1,6 @@
-//! What reading and writing bencode costs, in time and in allocations. Run with `cargo bench --bench bencode`.
+//! Time and allocations for reading and writing bencode. Run with `cargo bench --bench bencode`.
 //!
-//! Each bench reads or writes one message of a usual size. Two are near the limits: a .torrent file with two million piece hashes
+//! Each bench reads or writes one message of typical size. Two .torrent files are near the limits: one with two million piece hashes
 //! (40 MiB), and one with a hundred thousand files.
 
 use divan::{AllocProfiler, Bencher, black_box, counter::BytesCount};
@@ -22,8 +22,8 @@ fn peers(count: u8) -> Vec<SocketAddr> {
 }
 
 fn get_peers() -> Query<'static> {
-    let question = Method::GetPeers { info_hash: InfoHash([0xab; 20]), scrape: false };
-    Query { id: NodeId([0xcd; 20]), want: WantedFamilies { v4: true, v6: true }, method: question }
+    let method = Method::GetPeers { info_hash: InfoHash([0xab; 20]), scrape: false };
+    Query { id: NodeId([0xcd; 20]), want: WantedFamilies { v4: true, v6: true }, method }
 }
 
 fn write_get_peers(out: &mut Vec<u8>) {
@@ -39,7 +39,7 @@ fn write_nodes_and_peers(peers: &[SocketAddr], out: &mut Vec<u8>) {
     krpc::write_response(b"aa", SocketAddr::from(([81, 2, 69, 1], 6881)), &parts, out);
 }
 
-/// What the DHT does with a packet: its fields and every address in it.
+/// Reads a packet and every address in it.
 fn read_packet(bytes: &[u8]) -> usize {
     let packet = krpc::parse(bytes).expect("a packet");
     match packet.body {
@@ -66,7 +66,7 @@ fn krpc_query_write(bencher: Bencher<'_, '_>) {
 }
 
 #[divan::bench]
-fn krpc_reply_read(bencher: Bencher<'_, '_>) {
+fn krpc_response_read(bencher: Bencher<'_, '_>) {
     let mut packet = Vec::new();
     write_nodes_and_peers(&peers(50), &mut packet);
     assert_eq!(read_packet(&packet), 58);
@@ -74,7 +74,7 @@ fn krpc_reply_read(bencher: Bencher<'_, '_>) {
 }
 
 #[divan::bench]
-fn krpc_reply_write(bencher: Bencher<'_, '_>) {
+fn krpc_response_write(bencher: Bencher<'_, '_>) {
     let (peers, mut out) = (peers(50), Vec::with_capacity(4096));
     bencher.bench_local(|| {
         out.clear();
@@ -93,7 +93,7 @@ fn krpc_error_write(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// A reply as most trackers send it, with this under `peers`.
+/// A typical reply with this value of `peers`.
 fn announce_reply(peers: &[u8]) -> Vec<u8> {
     let head = &b"d8:completei812e10:downloadedi9000e10:incompletei77e8:intervali1800e12:min intervali900e5:peers"[..];
     [head, peers, b"e"].concat()
@@ -171,7 +171,7 @@ fn pex_write(bencher: Bencher<'_, '_>) {
     bencher.bench(|| write_pex(black_box(&added), black_box(&dropped)));
 }
 
-/// A torrent of so many files in directories of a hundred, and so many pieces of 16 KiB.
+/// A torrent with this many files, a hundred in each directory, and this many pieces of 16 KiB.
 fn torrent(files: u64, pieces: u64) -> Builder {
     let len = pieces * (16 << 10) / files;
     let file = |n: u64| (vec![format!("directory {}", n / 100), format!("file {n}.bin")], len);

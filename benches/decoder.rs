@@ -1,6 +1,6 @@
-//! How fast a peer's stream becomes frames. Run with `cargo bench --bench decoder`.
+//! Decoding of a peer's stream into frames. Run with `cargo bench --bench decoder`.
 //!
-//! `blocks` is a download at full speed, payload thrown away; `haves` the chatter of a big swarm, 9 bytes a message.
+//! `blocks`: a download whose payload is discarded. `haves`: `have` messages of 9 bytes, as in a large swarm.
 
 use divan::{Bencher, counter::BytesCount, counter::ItemsCount};
 use rill::units::{InfoHash, PeerId};
@@ -15,12 +15,12 @@ fn handshake() -> Vec<u8> {
     h.to_bytes().to_vec()
 }
 
-/// Feeds a stream the way the loop does: payload past the decoder, framing through its buffer. Frames seen.
+/// Decodes a stream as the session does, with payload read past the decoder's buffer. Returns the number of frames.
 fn decode(stream: &[u8], ahead: ReadAhead) -> usize {
     let mut d = Decoder::default();
     let (mut rest, mut frames) = (stream, 0);
     loop {
-        while let Some(frame) = d.next_frame().expect("a good stream") {
+        while let Some(frame) = d.next_frame().expect("a valid stream") {
             frames += 1;
             if let Frame::Block { .. } = frame {
                 break;

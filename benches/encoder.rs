@@ -1,6 +1,6 @@
-//! What planning and counting costs on the way out. Run with `cargo bench --bench encoder`.
+//! The cost of planning and accounting for outgoing bytes. Run with `cargo bench --bench encoder`.
 //!
-//! `upload` sends 500 blocks with a HAVE between any two, 64 KiB at a time, as a socket of middling appetite takes them.
+//! `upload`: 500 blocks with a `have` message after each, sent 64 KiB at a time.
 
 use divan::{Bencher, counter::ItemsCount};
 use rill::units::Geometry;

@@ -1,7 +1,7 @@
-//! Asking a tracker over HTTP: the question as a URL, the answer out of bencode (BEP 3, 7, 23, 24, 31).
+//! Announces to HTTP trackers: the request URL and the bencoded reply (BEP 3, 7, 23, 24, 31).
 //!
-//! A reply is a stranger's: text is cleaned, lists and ids are bounded, and a number that makes no sense is as good
-//! as absent. Intervals come out as written (never negative); what is a sane one is for the engine to say.
+//! A reply is untrusted: text is sanitized, lists and ids are bounded, and an invalid number counts as absent. Intervals are returned as
+//! written, but never negative; the engine clamps them.
 
 use super::bencode::{BencodeError, Bytes, Canonical, Lenient, Rules, TypeMismatch, Value, canonicalize, scan};
 use super::compact::{TrackerPeers, peers_v6};
@@ -15,51 +15,51 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use thiserror::Error;
 
-/// Why the tracker hears from us.
+/// The event of an announce.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AnnounceEvent {
-    /// Its interval is over.
+    /// A regular announce after the interval.
     #[default]
     None,
-    /// We are here.
+    /// The first announce of a transfer.
     Started,
-    /// We leave.
+    /// The transfer stops.
     Stopped,
-    /// We have just got the last piece.
+    /// The last piece has just been downloaded.
     Completed,
 }
 
-/// What a tracker is told.
+/// An announce to a tracker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnnounceRequest {
-    /// Which torrent.
+    /// The torrent.
     pub info_hash: InfoHash,
-    /// Who asks.
+    /// Our peer id.
     pub peer_id: PeerId,
-    /// Where we listen.
+    /// The port on which we listen.
     pub port: u16,
     /// Bytes sent to peers since `Started`.
     pub uploaded: u64,
     /// Bytes received from peers since `Started`.
     pub downloaded: u64,
-    /// Bytes still missing.
+    /// Missing bytes.
     pub left: u64,
-    /// Why we ask.
+    /// The event.
     pub event: AnnounceEvent,
-    /// Peers wished for.
+    /// Number of peers requested.
     pub numwant: u32,
-    /// Proves that it is us when our address has changed.
+    /// Identifies us to the tracker after our address has changed.
     pub key: u32,
-    /// What this tracker gave us as its id.
+    /// The `tracker id` from this tracker's last reply.
     pub tracker_id: Option<Box<[u8]>>,
-    /// Our other address, if we ask over IPv6 (BEP 7).
+    /// Our IPv4 address, for an announce over IPv6 (BEP 7).
     pub ipv4: Option<Ipv4Addr>,
-    /// Our other address, if we ask over IPv4 (BEP 7).
+    /// Our IPv6 address, for an announce over IPv4 (BEP 7).
     pub ipv6: Option<Ipv6Addr>,
 }
 
 impl AnnounceRequest {
-    /// The question as a URL for the tracker at `tracker`, which may have a query of its own.
+    /// Returns the URL of the request to `tracker`, whose URL may already have a query.
     pub fn http_url(&self, tracker: &str) -> String {
         let mut url = tracker.to_owned();
         url.push(if tracker.contains('?') { '&' } else { '?' });
@@ -89,109 +89,109 @@ impl AnnounceRequest {
     }
 }
 
-/// What a tracker answered.
+/// A tracker's reply to an announce.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AnnounceReply {
-    /// Ask again after this; unclamped.
+    /// Announce again after this time; not clamped.
     pub interval: Option<Duration>,
-    /// Never ask before this; unclamped.
+    /// Do not announce before this time; not clamped.
     pub min_interval: Option<Duration>,
     /// Peers of both families, at most [`PEERS`].
     pub peers: Vec<SocketAddr>,
-    /// Peers that have all.
+    /// Peers that have all pieces.
     pub seeders: Option<u32>,
-    /// Peers that lack something.
+    /// Peers that lack pieces.
     pub leechers: Option<u32>,
-    /// To be sent back from now on.
+    /// To send with the next announces.
     pub tracker_id: Option<Box<[u8]>>,
-    /// For the user, fit for showing.
+    /// A warning for the user, sanitized for display.
     pub warning: Option<String>,
     /// Our address as the tracker sees it (BEP 24).
     pub external_ip: Option<IpAddr>,
 }
 
-/// When a tracker that refused may be asked again (BEP 31).
+/// When to announce again to a tracker that refused (BEP 31).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryIn {
-    /// After this; unclamped.
+    /// After this time; not clamped.
     After(Duration),
-    /// Not in this life.
+    /// Never.
     Never,
 }
 
-/// Why an announce gave no peers.
+/// Why an announce or a scrape failed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AnnounceError {
-    /// The tracker says no.
+    /// The tracker refuses.
     #[error("the tracker refuses: {reason}")]
     Failure {
-        /// Its words, fit for showing.
+        /// The tracker's reason, sanitized for display.
         reason: String,
-        /// When to come back, if it said so.
+        /// When to announce again, if the tracker says so.
         retry_in: Option<RetryIn>,
     },
-    /// Not an answer at all.
+    /// The body is not bencode.
     #[error("the reply is not bencode: {0}")]
     NotBencode(BencodeError),
-    /// Somebody's error page.
+    /// The body is an HTML page, such as a web server's error page.
     #[error("the reply is an HTML page")]
     Html,
-    /// Bencode, but no dictionary.
+    /// The body is bencode, but not a dictionary.
     #[error("the reply is not a dictionary")]
     NotADictionary,
-    /// An answer of a UDP tracker that breaks BEP 15.
+    /// A UDP tracker's packet violates BEP 15.
     #[error("{0}")]
     Packet(super::udp_tracker::PacketError),
-    /// HTTP, but not 200.
+    /// The HTTP status is not 200.
     #[error("HTTP status {0}")]
     Status(u16),
-    /// More bytes than any reply needs.
+    /// The body is too long.
     #[error("the reply has more than {limit} bytes")]
     TooBig {
-        /// What is taken.
+        /// The limit in bytes.
         limit: usize,
     },
-    /// The total time is over.
+    /// The time limit for the whole request has passed.
     #[error("no reply in time")]
     Timeout,
-    /// The name leads nowhere.
+    /// The host name has no usable address.
     #[error("no address for its name: {0}")]
     NoAddress(String),
-    /// No connection, or one that broke.
+    /// The connection failed.
     #[error("{0}")]
     Connection(String),
-    /// A certificate that does not hold.
+    /// The TLS certificate is invalid.
     #[error("TLS: {reason}{}", if *.clock_is_wrong { " (this machine's clock is wrong, so no certificate can be checked)" } else { "" })]
     Tls {
-        /// What is wrong with it.
+        /// Why it is invalid.
         reason: String,
-        /// The clock stands before this program was written.
+        /// Whether the system clock is before the release date of this program.
         clock_is_wrong: bool,
     },
-    /// Sent elsewhere once too often, or to where we do not go.
+    /// The redirect is not followed.
     #[error("redirected {0}")]
     Redirect(&'static str),
-    /// An address that this tracker has no business to use.
+    /// The tracker has a private address, which only an /announce path may use.
     #[error("a private address with a path other than /announce")]
     LocalAddress,
-    /// Not a URL that an HTTP announce can go to.
+    /// The URL cannot be announced to over HTTP.
     #[error("not an http or https URL, or https was left out of this build")]
     Url,
-    /// It counts torrents, and this one is not among them.
+    /// The scrape reply does not contain this torrent.
     #[error("the tracker does not know this torrent")]
     UnknownTorrent,
-    /// BEP 48 makes the address for counts out of the one for announces, and from this one it cannot.
+    /// The announce URL has no scrape URL (BEP 48).
     #[error("it cannot be scraped, its address does not end in /announce")]
     NotScrapable,
-    /// More announces at once than the queue holds.
+    /// The queue of announces is full.
     #[error("too many announces at once")]
     Busy,
 }
 
-/// Reads the body of an HTTP reply.
+/// Reads the body of an HTTP tracker's reply.
 pub fn parse_reply(body: &[u8]) -> Result<AnnounceReply, AnnounceError> {
-    let tidy = canonical_body(body)?;
-    let response: AnnounceResponse = tidy.value().read().map_err(|TypeMismatch| AnnounceError::NotADictionary)?;
+    let body = canonical_body(body)?;
+    let response: AnnounceResponse = body.value().read().map_err(|TypeMismatch| AnnounceError::NotADictionary)?;
     match refusal(response.failure_reason, response.retry_in) {
         Some(error) => Err(error),
         None => Ok(response.into()),
@@ -200,7 +200,7 @@ pub fn parse_reply(body: &[u8]) -> Result<AnnounceReply, AnnounceError> {
 
 const RULES: Rules = Rules { depth: MESSAGE_DEPTH, tokens: TRACKER_TOKENS, strict: false };
 
-/// The body of a tracker's reply, in order and ready to be read.
+/// Scans the body of a tracker's reply and returns it in canonical form.
 pub(super) fn canonical_body(body: &[u8]) -> Result<Canonical<'_>, AnnounceError> {
     let scanned = scan(body, &RULES).map_err(|e| match body.trim_ascii_start().first() {
         Some(b'<') => AnnounceError::Html,
@@ -209,13 +209,13 @@ pub(super) fn canonical_body(body: &[u8]) -> Result<Canonical<'_>, AnnounceError
     Ok(canonicalize(&scanned))
 }
 
-/// The tracker's no, if its reply holds one (BEP 3, 31).
+/// The tracker's failure, if the reply has one (BEP 3, 31).
 pub(super) fn refusal(reason: Lenient<TextOrNumber<'_>>, retry: Lenient<TextOrNumber<'_>>) -> Option<AnnounceError> {
     let TextOrNumber(reason) = reason.0?;
     Some(AnnounceError::Failure { reason: printable(reason, REASON_CHARS), retry_in: retry.0.and_then(retry_in) })
 }
 
-/// BEP 31: a number of minutes, or `never`.
+/// Reads `retry in` (BEP 31): a number of minutes, or `never`.
 fn retry_in(TextOrNumber(text): TextOrNumber<'_>) -> Option<RetryIn> {
     if text.eq_ignore_ascii_case(b"never") {
         return Some(RetryIn::Never);
@@ -224,7 +224,7 @@ fn retry_in(TextOrNumber(text): TextOrNumber<'_>) -> Option<RetryIn> {
     Some(RetryIn::After(Duration::from_secs(minutes.saturating_mul(60))))
 }
 
-/// A reply as it is written.
+/// The dictionary of a reply.
 #[derive(Deserialize)]
 struct AnnounceResponse<'a> {
     complete: Lenient<u32>,
@@ -268,7 +268,7 @@ fn ip_from_bytes(bytes: &[u8]) -> Option<IpAddr> {
     v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
-/// A string, or a number as its digits: trackers confuse the two.
+/// A string, or the digits of an integer: trackers confuse the two types.
 #[derive(Clone, Copy)]
 pub(super) struct TextOrNumber<'a>(&'a [u8]);
 

@@ -1,6 +1,6 @@
-//! Sets of addresses that can be counted and joined, but not read: the filters of the DHT's scrape (BEP 33).
+//! Bloom filters of peer addresses for DHT scrapes (BEP 33).
 //!
-//! 2,048 bits; an address sets two of them. Filters of several nodes are joined bit by bit, so who is known to all of them counts once.
+//! A filter has 2,048 bits; an address sets two. The union of several nodes' filters counts an address that all of them know once.
 
 use sha1::{Digest, Sha1};
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ pub const FILTER_BYTES: usize = 256;
 
 const BITS: usize = 8 * FILTER_BYTES;
 
-/// A set of addresses.
+/// A Bloom filter of addresses: it can be counted and united with others, but not listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter([u8; FILTER_BYTES]);
 
@@ -21,12 +21,12 @@ impl Default for Filter {
 }
 
 impl Filter {
-    /// The filter that was sent, if it is one.
+    /// Reads a filter; `None` unless there are exactly [`FILTER_BYTES`] bytes.
     pub fn from_slice(bytes: &[u8]) -> Option<Filter> {
         bytes.try_into().ok().map(Filter)
     }
 
-    /// As it is sent.
+    /// The filter as sent.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -45,12 +45,12 @@ impl Filter {
         }
     }
 
-    /// Adds everybody who is in `other`.
+    /// Adds the addresses of `other`.
     pub fn join(&mut self, other: &Filter) {
         self.0.iter_mut().zip(other.0).for_each(|(ours, theirs)| *ours |= theirs);
     }
 
-    /// About how many addresses are in it. Past some 6,000 it cannot tell any more.
+    /// Estimates the number of addresses. Beyond about 6,000 the filter is saturated.
     pub fn estimate(&self) -> f64 {
         const MOST: u32 = BITS as u32 - 1;
         let zeros = self.0.iter().map(|byte| byte.count_zeros()).sum::<u32>().clamp(1, MOST);
@@ -64,9 +64,9 @@ impl Filter {
 mod tests {
     use super::*;
 
-    /// BEP 33's own: 192.0.2.0 to 192.0.2.255, then 2001:DB8:: to 2001:DB8::3E7.
+    /// BEP 33's test vector: 192.0.2.0 to 192.0.2.255, then 2001:DB8:: to 2001:DB8::3E7.
     #[test]
-    fn the_published_filter_of_bep_33_comes_out() {
+    fn reproduces_the_test_vector_of_bep_33() {
         let mut filter = Filter::default();
         (0..=255).for_each(|n| filter.insert(IpAddr::from([192, 0, 2, n])));
         (0..=0x3e7u16).for_each(|n| filter.insert(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, n])));
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_in_two_filters_counts_once() {
+    fn counts_an_address_in_two_filters_once() {
         let (mut a, mut b) = (Filter::default(), Filter::default());
         assert_eq!(a.estimate(), 0.0);
         (0..100).for_each(|n| a.insert(IpAddr::from([10, 0, 0, n])));

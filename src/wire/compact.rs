@@ -1,8 +1,7 @@
-//! Peer addresses as trackers and peers list them: 6 bytes for IPv4 (BEP 23), 18 for IPv6 (BEP 7), or a dictionary
-//! each (BEP 3).
+//! Peer addresses in lists: 6 bytes for IPv4 (BEP 23), 18 for IPv6 (BEP 7), or a dictionary each (BEP 3).
 //!
-//! An address that comes out can be dialed: its port is not 0, and it is one host's. Whether it *should* be dialed
-//! (ourselves, a private network, banned) is for the engine to say.
+//! Addresses read here can be dialed: the port is not 0, and the address is that of a single host. Whether to dial one (our own
+//! address, a private network, a banned peer) is decided by the engine.
 
 use super::bencode::{Lenient, List, Value};
 use super::limits::PEERS;
@@ -15,7 +14,7 @@ pub const V4_LEN: usize = 6;
 /// Bytes of an IPv6 address and port.
 pub const V6_LEN: usize = 18;
 
-/// The usable addresses of a compact IPv4 list; bytes that are left over at its end are passed over.
+/// The usable addresses of a compact IPv4 list. An incomplete entry at its end is ignored.
 pub fn peers_v4(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> + '_ {
     bytes.chunks_exact(V4_LEN).filter_map(|entry| {
         let (ip, port) = entry.split_first_chunk::<4>()?;
@@ -23,7 +22,7 @@ pub fn peers_v4(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> + '_ {
     })
 }
 
-/// The usable addresses of a compact IPv6 list; bytes that are left over at its end are passed over.
+/// The usable addresses of a compact IPv6 list. An incomplete entry at its end is ignored.
 pub fn peers_v6(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> + '_ {
     bytes.chunks_exact(V6_LEN).filter_map(|entry| {
         let (ip, port) = entry.split_first_chunk::<16>()?;
@@ -31,7 +30,7 @@ pub fn peers_v6(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> + '_ {
     })
 }
 
-/// Appends `addr` in the form of its family.
+/// Appends `addr` in compact form: 6 bytes for IPv4, 18 for IPv6.
 pub fn write_compact(addr: SocketAddr, out: &mut Vec<u8>) {
     match addr.ip() {
         IpAddr::V4(ip) => out.extend_from_slice(&ip.octets()),
@@ -40,7 +39,7 @@ pub fn write_compact(addr: SocketAddr, out: &mut Vec<u8>) {
     out.extend_from_slice(&addr.port().to_be_bytes());
 }
 
-/// The address as one that a connection can go to, or `None`. IPv4 dressed as IPv6 comes out as IPv4.
+/// Returns the address if it can be dialed. An IPv4-mapped IPv6 address becomes IPv4.
 pub fn usable(ip: IpAddr, port: u16) -> Option<SocketAddr> {
     let ip = ip.to_canonical();
     let one_host = match ip {
@@ -54,12 +53,12 @@ fn is_one_host_v4(ip: Ipv4Addr) -> bool {
     ip.octets()[0] != 0 && !ip.is_multicast() && !ip.is_broadcast()
 }
 
-/// A link-local address needs a zone, which no list has.
+/// A link-local address needs a zone, which address lists lack.
 fn is_one_host_v6(ip: Ipv6Addr) -> bool {
     !ip.is_unspecified() && !ip.is_multicast() && !ip.is_unicast_link_local()
 }
 
-/// Whether the address is this machine's or a private network's, where a stranger has no business to send us.
+/// Whether the address belongs to this machine or to a private network, which remote peers must not direct us to.
 pub fn is_local(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
@@ -70,19 +69,16 @@ pub fn is_local(ip: IpAddr) -> bool {
     }
 }
 
-/// Whether `teller` can know of a host at `of`: only who is in a private network himself knows what is in it, and only this machine its
-/// own loopback. From anybody else such an address is a mistake, or an attempt to send us there.
-pub fn may_name(teller: IpAddr, of: IpAddr) -> bool {
-    match of.to_canonical().is_loopback() {
-        true => teller.to_canonical().is_loopback(),
-        false => !is_local(of) || is_local(teller),
-    }
+/// Whether an address received from the host `source` may be used: private addresses only from hosts with a private address, loopback
+/// addresses only from loopback. Otherwise the address is a mistake, or an attempt to make us attack a local host.
+pub fn may_name(source: IpAddr, addr: IpAddr) -> bool {
+    if addr.to_canonical().is_loopback() { source.to_canonical().is_loopback() } else { !is_local(addr) || is_local(source) }
 }
 
-/// Whether a torrent file can tell of a host at `of`, whoever made it. One in a private network is taken, because the file may have been
-/// made there; this machine's own loopback and the addresses of a single link are not: what listens there trusts whoever reaches it.
-pub fn torrent_may_name(of: IpAddr) -> bool {
-    match of.to_canonical() {
+/// Whether an address in a .torrent file may be used. Private addresses may, because the file can come from that network. Loopback and
+/// link-local addresses may not: services there trust every client that reaches them.
+pub fn torrent_may_name(addr: IpAddr) -> bool {
+    match addr.to_canonical() {
         IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
         IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
     }
@@ -114,7 +110,7 @@ impl TrackerPeers<'_> {
     }
 }
 
-/// One peer in the long form; its id is of no use.
+/// One peer as a dictionary (BEP 3); its peer id is not used.
 #[derive(Deserialize)]
 pub(super) struct PeerEntry<'a> {
     #[serde(borrow)]
@@ -123,7 +119,7 @@ pub(super) struct PeerEntry<'a> {
 }
 
 impl PeerEntry<'_> {
-    /// A host name is legal here, but a lookup for each of a stranger's names is not a favour we do.
+    /// BEP 3 allows a host name in `ip`. Names are ignored: a tracker could make rill resolve a thousand of them.
     fn address(self) -> Option<SocketAddr> {
         usable(self.ip.0?.parse().ok()?, self.port.0?)
     }
@@ -135,7 +131,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn addresses_that_are_nobodys_are_dropped() {
+    fn drops_addresses_that_cannot_be_dialed() {
         for bad in ["0.0.0.0:1", "0.1.2.3:1", "1.2.3.4:0", "224.0.0.1:1", "239.255.255.255:1", "255.255.255.255:1"] {
             let addr: SocketAddr = bad.parse().unwrap();
             assert_eq!(usable(addr.ip(), addr.port()), None, "{bad}");
@@ -148,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn local_addresses_are_known() {
+    fn recognizes_local_addresses() {
         for local in [
             "127.0.0.1",
             "10.1.2.3",
@@ -168,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn d2_a_file_tells_of_private_networks_and_not_of_this_machine() {
+    fn d2_a_torrent_may_name_private_addresses_but_not_loopback() {
         for taken in ["192.0.2.1", "10.1.2.3", "192.168.1.1", "2001:db8::1", "fd00::1"] {
             assert!(torrent_may_name(taken.parse().unwrap()), "{taken}");
         }
@@ -179,7 +175,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_written_reads_back(ip: [u8; 4], ip6: [u8; 16], port: u16, rest in 0usize..6) {
+        fn reads_what_it_wrote(ip: [u8; 4], ip6: [u8; 16], port: u16, rest in 0usize..6) {
             for addr in [usable(ip.into(), port), usable(ip6.into(), port)].into_iter().flatten() {
                 let mut bytes = Vec::new();
                 write_compact(addr, &mut bytes);

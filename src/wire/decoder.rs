@@ -1,44 +1,45 @@
-//! The reading half of a peer's stream: a machine that says where the next bytes belong.
+//! The incoming half of a peer connection: a state machine that says where the next bytes of the stream belong.
 //!
 //! ```text
-//!   Handshake ──68 bytes──▶ Length ──4──▶ Number ──1──▶ Whole ──body──▶ Length      (control, kept in `buf`)
-//!                             ▲                    ├──▶ Header ──8──▶ Payload ──▶ Length   (a block: never in `buf`
-//!                             └── keep-alive       └──▶ Skip ───────────────────▶ Length    but for what came along)
+//!   Handshake ──68 bytes──▶ Length ──4──▶ id ──1──▶ Whole ──body──▶ Length        (control message, stored in `buf`)
+//!                             ▲                ├──▶ header ──8──▶ Payload ──▶ Length   (block: in `buf` only the payload
+//!                             └── keep-alive   └──▶ Skip ───────────────────▶ Length    that was read along with framing)
 //! ```
 //!
-//! `room` and `advance` take control bytes in, `next_frame` gives frames out. After [`Frame::Block`] the owner takes the
-//! payload's bytes by whatever way it likes and reports each with `payload_taken`: first those that came along with
-//! framing ([`Decoder::buffered`]), then straight from the socket. The buffer is [`BUFFER_LEN`] bytes and grows only as
-//! bytes of a long control message really arrive; it shrinks back afterwards, and is let go while nothing comes. Any way of cutting
-//! the stream gives the same frames.
+//! The caller reads control bytes into `room`, reports them with `advance`, and takes frames from `next_frame`. After
+//! [`Frame::Block`] the caller reads the payload itself: first the bytes that were read along with framing
+//! ([`Decoder::buffered`], reported with `buffered_taken`), then from the socket (reported with `payload_taken`).
+//!
+//! The buffer has [`BUFFER_LEN`] bytes. It grows only as the bytes of a long control message arrive, shrinks back afterwards, and is
+//! released while the connection is idle. The frames do not depend on how the stream is cut into reads.
 
 use super::handshake::{HANDSHAKE_LEN, Handshake};
 use super::message::{self, BodyKind, FrameError, MAX_MESSAGE_LEN, Message, PIECE_HEADER_LEN};
 
-/// Control bytes kept for one connection, 1 KiB: a burst of 60 requests, or 113 haves.
+/// Bytes of the buffer of one connection, 1 KiB: a burst of 60 `request` or 113 `have` messages.
 pub const BUFFER_LEN: usize = 1024;
 
-/// Bytes of a length prefix, and of that and a number.
+/// Bytes of a length prefix, and of a length prefix with the message id.
 const LENGTH: usize = 4;
 const NUMBERED: usize = 5;
 
-/// How much of the stream may be read along with framing.
+/// How far the socket may be read beyond the current message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadAhead {
-    /// No further than the next message could be a block's header: payload then lands where it lives, uncopied.
+    /// No further than the header of the next message, which may be a block: its payload is then read without a copy.
     Header,
-    /// As much as there is room for: the peer owes us no block.
+    /// As much as fits the buffer: no requested block is outstanding.
     Full,
 }
 
-/// What stands in the stream.
+/// One element of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frame<'a> {
     /// The first 68 bytes.
     Handshake(Handshake),
     /// A whole message.
     Message(Message<'a>),
-    /// A block's header; `len` bytes of payload follow and are the owner's to place.
+    /// The header of a block; the caller reads the `len` bytes of payload that follow.
     Block {
         /// Raw piece index.
         piece: u32,
@@ -54,7 +55,7 @@ enum DecoderState {
     Handshake,
     /// At a message's length prefix.
     Length,
-    /// A message with `body` bytes after its number is to be stored whole.
+    /// A message that is stored whole, with `body` bytes after its id.
     Whole {
         body: u32,
     },
@@ -62,13 +63,13 @@ enum DecoderState {
     Payload {
         left: u32,
     },
-    /// Inside a message that nobody reads.
+    /// Inside a message that is skipped.
     Skip {
         left: u32,
     },
 }
 
-/// The reading half of one connection.
+/// The incoming half of one connection.
 #[derive(Debug)]
 pub struct Decoder {
     state: DecoderState,
@@ -86,30 +87,32 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// Tells how long a bitfield of this torrent is; known once the handshake named the torrent.
+    /// Sets the exact length of a bitfield in bytes, once the handshake has named the torrent.
     pub fn set_bitfield_len(&mut self, len: usize) {
         let len = u32::try_from(len).unwrap_or(u32::MAX);
         self.bitfield = (len, len);
     }
 
-    /// Tells how long a bitfield may be, as long as nobody knows how many pieces the torrent has.
+    /// Sets the greatest length of a bitfield in bytes, while the number of pieces is unknown (magnet links).
     pub fn set_bitfield_most(&mut self, len: usize) {
         self.bitfield = (1, u32::try_from(len).unwrap_or(u32::MAX));
     }
 
-    /// Lets the buffer go if nothing is in it, until something comes: most connections keep still most of the time.
+    /// Releases an empty buffer until bytes arrive: most connections are idle most of the time.
     pub fn release_memory(&mut self) {
         if self.start == self.end && matches!(self.state, DecoderState::Handshake | DecoderState::Length) {
-            (self.start, self.end, self.buf) = (0, 0, Vec::new());
+            self.start = 0;
+            self.end = 0;
+            self.buf = Vec::new();
         }
     }
 
-    /// Bytes in the buffer that have not become frames.
+    /// Buffered bytes that are not part of a frame yet.
     fn pending(&self) -> &[u8] {
         self.buf.get(self.start..self.end).unwrap_or_default()
     }
 
-    /// Bytes that the frame at hand needs in the buffer before anything can be said.
+    /// Bytes that must be buffered to make progress with the current message.
     fn needed(&self) -> usize {
         match self.state {
             DecoderState::Handshake => HANDSHAKE_LEN,
@@ -124,11 +127,11 @@ impl Decoder {
         }
     }
 
-    /// Where the next control bytes go; never empty. Not to be asked inside a payload: see [`Decoder::payload_left`].
+    /// The buffer for the next control bytes; never empty. Inside a payload, use [`spill`](Decoder::spill) instead.
     #[expect(
         clippy::arithmetic_side_effects,
         clippy::indexing_slicing,
-        reason = "places in a buffer that `body_kind` keeps near 1 MiB: start <= end <= its length, and it grows when end is its length"
+        reason = "offsets in a buffer that `body_kind` limits to about 1 MiB: start <= end <= its length, and it grows when end is its length"
     )]
     pub fn room(&mut self, ahead: ReadAhead) -> &mut [u8] {
         if self.start > 0 {
@@ -140,7 +143,7 @@ impl Decoder {
         if self.buf.is_empty() {
             self.buf.resize(BUFFER_LEN, 0);
         } else if self.end == self.buf.len() {
-            // Only a message that is stored whole gets here, and its length is within limits: the buffer doubles as bytes come.
+            // A message that is stored whole, so its length is within limits: the buffer doubles as its bytes arrive.
             let grown = (self.buf.len() * 2).min((needed + PIECE_HEADER_LEN).max(self.end + 1));
             self.buf.resize(grown, 0);
         } else if self.end <= BUFFER_LEN && needed <= BUFFER_LEN && self.buf.len() > BUFFER_LEN {
@@ -154,61 +157,65 @@ impl Decoder {
         &mut self.buf[self.end..limit.max(self.end + 1)]
     }
 
-    /// How far the buffer may be filled without taking payload bytes along.
+    /// How far the buffer may be filled without payload bytes in it.
     fn header_limit(&self, needed: usize) -> usize {
         match self.state {
-            // The message at hand may be a block of its own: no further than its header.
+            // The current message may be a block: no further than its header.
             DecoderState::Length => PIECE_HEADER_LEN,
             _ => needed.saturating_add(PIECE_HEADER_LEN),
         }
     }
 
-    /// Where bytes go that come along behind the payload being read: the next message's header, or all there is room for.
+    /// The buffer for bytes that are read along with the rest of a payload: the header of the next message, or as much as fits.
     pub fn spill(&mut self, ahead: ReadAhead) -> &mut [u8] {
-        debug_assert!(self.start == self.end, "spill while buffered payload is left");
-        (self.start, self.end) = (0, 0);
+        debug_assert!(self.start == self.end, "spill before the buffered payload was taken");
+        self.start = 0;
+        self.end = 0;
         match ahead {
             ReadAhead::Header => self.buf.get_mut(..PIECE_HEADER_LEN).unwrap_or_default(),
             ReadAhead::Full => &mut self.buf,
         }
     }
 
-    /// `n` bytes were put into the room or the spill.
+    /// Records that `n` bytes were read into [`room`](Decoder::room) or [`spill`](Decoder::spill).
+    ///
+    /// # Panics
+    /// If `n` is more than fits.
     pub fn advance(&mut self, n: usize) {
         let end = self.end.saturating_add(n);
         assert!(end <= self.buf.len(), "more bytes than there was room for");
         self.end = end;
     }
 
-    /// The first `n` of the pending bytes are done with.
+    /// Removes the first `n` pending bytes.
     fn consume(&mut self, n: usize) {
         self.start = self.start.saturating_add(n).min(self.end);
     }
 
-    /// Payload bytes of the block at hand that have not been taken; 0 outside a block.
+    /// Bytes of the current block's payload that have not been taken; 0 outside a block.
     pub fn payload_left(&self) -> u32 {
         if let DecoderState::Payload { left } = self.state { left } else { 0 }
     }
 
-    /// Bytes of an unread message that are still to be passed over; 0 outside one.
+    /// Bytes left of a message that is being skipped; 0 outside one.
     pub fn skip_left(&self) -> u32 {
         if let DecoderState::Skip { left } = self.state { left } else { 0 }
     }
 
-    /// Payload bytes of the block at hand that came along with framing.
+    /// Payload bytes of the current block that were read along with framing.
     pub fn buffered(&self) -> &[u8] {
         let pending = self.pending();
         pending.get(..self.payload_left() as usize).unwrap_or(pending)
     }
 
-    /// The first `n` of the [`buffered`](Decoder::buffered) bytes were taken.
+    /// Records that the first `n` [`buffered`](Decoder::buffered) bytes were taken.
     pub fn buffered_taken(&mut self, n: u32) {
         assert!(n as usize <= self.buffered().len());
         self.consume(n as usize);
         self.payload_taken(n);
     }
 
-    /// `n` payload bytes, or bytes to be passed over, were taken from the socket itself.
+    /// Records that `n` bytes of payload, or of a skipped message, were read from the socket.
     pub fn payload_taken(&mut self, n: u32) {
         match &mut self.state {
             DecoderState::Payload { left } | DecoderState::Skip { left } => {
@@ -222,7 +229,10 @@ impl Decoder {
         }
     }
 
-    /// The next frame, if it is there; `None` asks for more bytes, or for the payload to be taken.
+    /// Returns the next frame. `None`: more bytes are needed, or a payload must be taken first.
+    ///
+    /// # Errors
+    /// [`FrameError`] if the peer violates the framing; the connection cannot go on.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
         loop {
             match self.state {
@@ -272,7 +282,7 @@ impl Decoder {
                     self.state = DecoderState::Length;
                     let frame = self.buf.get(start..self.start).unwrap_or_default();
                     let Some((_, [id, body @ ..])) = frame.split_first_chunk::<LENGTH>() else { return Ok(None) };
-                    // `body_kind` sends numbers without a parser to `Skip`, so there is always a message here.
+                    // `body_kind` skips unknown ids, so this is always a message.
                     return Ok(message::parse(*id, body).map(Frame::Message));
                 }
             }
@@ -317,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn p1_a_giant_length_prefix_closes_before_anything_is_allocated() {
+    fn p1_refuses_a_giant_length_prefix_without_an_allocation() {
         for len in [MAX_MESSAGE_LEN + 1, u32::MAX] {
             let mut d = after_handshake();
             feed(&mut d, &len.to_be_bytes());
@@ -327,13 +337,13 @@ mod tests {
     }
 
     #[test]
-    fn a_decoder_that_rests_has_no_buffer_and_loses_nothing() {
+    fn an_idle_decoder_releases_its_buffer_and_loses_no_bytes() {
         let mut d = after_handshake();
         feed(&mut d, &[0, 0, 0, 1, 2, 0, 0]);
         d.release_memory();
-        assert_eq!(d.next_frame(), Ok(Some(Frame::Message(Message::Interested))), "what was there is still there");
+        assert_eq!(d.next_frame(), Ok(Some(Frame::Message(Message::Interested))), "buffered bytes are kept");
         d.release_memory();
-        assert_eq!(d.buf.len(), BUFFER_LEN, "half a message keeps it");
+        assert_eq!(d.buf.len(), BUFFER_LEN, "half a message keeps the buffer");
         feed(&mut d, &[0, 0]);
         assert_eq!(d.next_frame(), Ok(Some(Frame::Message(Message::KeepAlive))));
         d.release_memory();
@@ -343,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn p12_a_long_message_costs_no_more_than_the_bytes_that_came() {
+    fn p12_a_long_message_takes_no_more_memory_than_the_bytes_that_arrived() {
         let mut d = after_handshake();
         d.set_bitfield_len(900_000);
         feed(&mut d, &900_001u32.to_be_bytes());
@@ -354,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn the_buffer_shrinks_after_a_long_message() {
+    fn shrinks_the_buffer_after_a_long_message() {
         let mut d = after_handshake();
         d.set_bitfield_len(9000);
         let mut bytes = Vec::new();
@@ -371,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn with_header_read_ahead_no_payload_is_ever_copied() {
+    fn header_read_ahead_never_buffers_payload() {
         let g = crate::units::Geometry::new(1 << 20, 1 << 18).unwrap();
         let span = g.block(g.piece(1).unwrap(), 2);
         let mut stream = Vec::new();
@@ -438,7 +448,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_cut_of_a_stream_gives_the_same_frames(
+        fn the_frames_do_not_depend_on_how_the_stream_is_cut(
             messages in proptest::collection::vec(a_message(), 0..12),
             cuts in proptest::collection::vec(1usize..4000, 1..40),
         ) {

@@ -1,11 +1,11 @@
-//! A piece is gone again (BEP 54, over BEP 10): the whole payload is the piece's number.
+//! `lt_donthave`: the sender no longer has a piece (BEP 54, over BEP 10). The payload is the piece index alone.
 
-/// Reads an extension message's payload: the piece, raw; `None` for what means nothing.
+/// Reads the payload of an extension message: the raw piece index, or `None` unless there are exactly four bytes.
 pub fn read_dont_have(payload: &[u8]) -> Option<u32> {
     payload.try_into().ok().map(u32::from_be_bytes)
 }
 
-/// The payload of a message.
+/// Returns the payload of an extension message.
 pub fn write_dont_have(piece: u32) -> [u8; 4] {
     piece.to_be_bytes()
 }
@@ -15,7 +15,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn four_bytes_are_a_piece_and_nothing_else_is() {
+    fn reads_a_piece_index_from_exactly_four_bytes() {
         for piece in [0, 258, u32::MAX] {
             assert_eq!(read_dont_have(&write_dont_have(piece)), Some(piece));
         }

@@ -1,49 +1,49 @@
-//! The writing half of a peer's stream: what goes out next, in order, and how far it got.
+//! The outgoing half of a peer connection: queued messages and blocks, their order, and how much has been sent.
 //!
 //! ```text
-//!   [rest of the block that has begun] [all control bytes] [block] [block] …
+//!   [rest of the block being sent] [all control bytes] [block] [block] …
 //! ```
 //!
-//! Control bytes overtake blocks that have not begun, so a request never waits behind half a second of upload, and a
-//! block that has not begun can still be taken back. `plan` copies the few control bytes and names the spans; payload
-//! stays on disk until the hands fetch it. `sent` takes whatever the socket accepted, down to a single byte.
+//! Control bytes overtake blocks of which nothing has been sent, so that a request does not wait behind half a second of upload.
+//! Such a block can also be withdrawn. [`Encoder::plan`] copies the control bytes and names the spans of payload, which the session
+//! reads from disk; [`Encoder::sent`] accepts any number of bytes that the socket took.
 
 use super::message::{Message, PIECE_HEADER_LEN, piece_header};
 use crate::units::BlockSpan;
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// One run of bytes in a [`WritePlan`].
+/// A contiguous run of bytes in a [`WritePlan`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Segment {
     /// These bytes of [`WritePlan::control`].
     Control(Range<usize>),
-    /// Payload, from wherever it lives.
+    /// Payload of the torrent, to be read from disk.
     Payload(BlockSpan),
 }
 
-/// What to write next, in order. One plan serves all connections: it is cleared, not made anew.
+/// The bytes to write next, in order. One plan is reused for all connections to avoid allocations.
 #[derive(Debug, Default)]
 pub struct WritePlan {
     /// Framing and control bytes.
     pub control: Vec<u8>,
-    /// Runs, in order.
+    /// The runs in the order to write them.
     pub segments: Vec<Segment>,
 }
 
 impl WritePlan {
-    /// Forgets everything but the memory.
+    /// Empties the plan and keeps its memory.
     pub fn clear(&mut self) {
         self.control.clear();
         self.segments.clear();
     }
 
-    /// Bytes that the plan would write.
+    /// Bytes of all segments.
     pub fn bytes(&self) -> usize {
         self.payload_bytes().saturating_add(self.control.len())
     }
 
-    /// Bytes of payload that the plan would write.
+    /// Bytes of payload in all segments.
     pub fn payload_bytes(&self) -> usize {
         self.segments.iter().map(|p| if let Segment::Payload(s) = p { s.len() as usize } else { 0 }).sum()
     }
@@ -59,81 +59,82 @@ impl WritePlan {
     }
 }
 
-/// What [`Encoder::sent`] found out.
+/// What was among the bytes sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sent {
-    /// Bytes of payload among those sent.
+    /// Bytes of payload.
     pub payload: u32,
-    /// Blocks whose last byte went out.
+    /// Blocks whose last byte was sent.
     pub blocks: u32,
 }
 
-/// The writing half of one connection.
+/// The outgoing half of one connection.
 #[derive(Debug, Default)]
 pub struct Encoder {
     control: VecDeque<u8>,
     blocks: VecDeque<BlockSpan>,
-    /// Bytes of the first block, header included, that are out already.
+    /// Bytes of the first block that have been sent, header included.
     begun: u32,
-    /// Payload bytes of all blocks, those of the first one that are out included.
+    /// Bytes of payload of all queued blocks, including those already sent of the first block.
     queued_payload: u64,
 }
 
 impl Encoder {
-    /// Lets its memory go if nothing is in it, until something is.
+    /// Releases the memory of an empty queue: most connections are idle most of the time.
     pub fn release_memory(&mut self) {
         if self.is_empty() {
-            (self.control, self.blocks) = (VecDeque::new(), VecDeque::new());
+            self.control = VecDeque::new();
+            self.blocks = VecDeque::new();
         }
     }
 
-    /// Appends a message.
+    /// Queues a message.
     pub fn push(&mut self, message: &Message<'_>) {
         message.write(&mut self.control);
     }
 
-    /// Appends raw control bytes: a handshake.
+    /// Queues raw control bytes, such as a handshake.
     pub fn push_bytes(&mut self, bytes: &[u8]) {
         self.control.extend(bytes);
     }
 
-    /// Appends a block.
+    /// Queues a block.
     pub fn push_block(&mut self, span: BlockSpan) {
         self.queued_payload = self.queued_payload.saturating_add(span.len().into());
         self.blocks.push_back(span);
     }
 
-    /// Whether there is nothing to write.
+    /// Whether nothing is queued.
     pub fn is_empty(&self) -> bool {
         self.control.is_empty() && self.blocks.is_empty()
     }
 
-    /// Whether there are control bytes to write.
+    /// Whether control bytes are queued.
     pub fn has_control(&self) -> bool {
         !self.control.is_empty()
     }
 
-    /// Control bytes waiting.
+    /// Control bytes in the queue.
     pub fn control_bytes(&self) -> usize {
         self.control.len()
     }
 
-    /// Blocks waiting, the one that has begun included.
+    /// Blocks in the queue, including the one being sent.
     pub fn blocks(&self) -> usize {
         self.blocks.len()
     }
 
-    /// Payload bytes waiting, or already out for the block that has begun.
+    /// Bytes of payload in the queue, including those already sent of the first block.
     pub fn payload_bytes(&self) -> u64 {
         self.queued_payload
     }
 
-    /// Whether this very span waits here.
+    /// Whether exactly this span is queued.
     pub fn contains(&self, span: BlockSpan) -> bool {
         self.blocks.contains(&span)
     }
 
-    /// Takes a block back that has not begun; false if it has, or is not here.
+    /// Withdraws a block. Returns false if a part of it has been sent, or if it is not queued.
     pub fn take_back(&mut self, span: BlockSpan) -> bool {
         let fixed = usize::from(self.begun > 0);
         let Some((at, _)) = self.blocks.iter().enumerate().skip(fixed).find(|(_, s)| **s == span) else { return false };
@@ -142,7 +143,7 @@ impl Encoder {
         true
     }
 
-    /// Takes every block back that has not begun.
+    /// Withdraws every block of which nothing has been sent, and returns them.
     pub fn take_back_all(&mut self) -> impl Iterator<Item = BlockSpan> + use<> {
         let fixed = usize::from(self.begun > 0).min(self.blocks.len());
         let taken = self.blocks.split_off(fixed);
@@ -150,12 +151,12 @@ impl Encoder {
         taken.into_iter()
     }
 
-    /// A block no longer waits.
+    /// Accounts for a block that left the queue.
     fn dequeued(&mut self, span: BlockSpan) {
         self.queued_payload = self.queued_payload.saturating_sub(span.len().into());
     }
 
-    /// Appends to `plan` what goes next: all control bytes, and at most `payload_budget` bytes of payload.
+    /// Appends the bytes to send next to `plan`: all control bytes, and at most `payload_budget` bytes of payload.
     pub fn plan(&self, payload_budget: usize, plan: &mut WritePlan) {
         let mut budget = u32::try_from(payload_budget).unwrap_or(u32::MAX);
         if self.begun > 0 {
@@ -173,7 +174,10 @@ impl Encoder {
         }
     }
 
-    /// The first `n` bytes of what [`plan`](Encoder::plan) named are out.
+    /// Records that the first `n` bytes of the last [`plan`](Encoder::plan) were sent.
+    ///
+    /// # Panics
+    /// If `n` is more than was planned.
     pub fn sent(&mut self, n: usize) -> Sent {
         let mut sent = Sent::default();
         let mut n = self.sent_of_block(n, self.begun > 0, &mut sent);
@@ -189,7 +193,7 @@ impl Encoder {
         sent
     }
 
-    /// Counts up to `n` bytes against the first block, if `applies`; what is left of `n`.
+    /// Counts up to `n` bytes as sent of the first block, if `applies`; returns the rest of `n`.
     fn sent_of_block(&mut self, n: usize, applies: bool, sent: &mut Sent) -> usize {
         let Some(first) = self.blocks.front().copied().filter(|_| applies) else { return n };
         let header = PIECE_HEADER_LEN as u32;
@@ -208,7 +212,7 @@ impl Encoder {
     }
 }
 
-/// Names the rest of a block of which `begun` bytes are out; false if the budget ended inside it.
+/// Adds the unsent rest of a block, of which `begun` bytes have been sent; false if the budget ended inside it.
 fn plan_block(span: BlockSpan, begun: u32, budget: &mut u32, plan: &mut WritePlan) -> bool {
     let header = piece_header(span);
     plan.put_control(header.iter().skip(begun as usize));
@@ -233,7 +237,7 @@ mod tests {
         Geometry::new(10 << 18, 1 << 18).unwrap()
     }
 
-    /// What a plan's bytes look like on the wire; payload bytes are taken from the span's place.
+    /// The planned bytes as sent; a payload byte is derived from its offset in the torrent.
     fn render(plan: &WritePlan) -> Vec<u8> {
         let mut out = Vec::new();
         for part in &plan.segments {
@@ -247,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_overtakes_blocks_that_have_not_begun() {
+    fn control_bytes_overtake_blocks_that_are_not_being_sent() {
         let g = geometry();
         let mut o = Encoder::default();
         o.push_block(g.block(g.piece(0).unwrap(), 0));
@@ -259,11 +263,15 @@ mod tests {
         o.push(&Message::Choke);
         plan.clear();
         o.plan(usize::MAX, &mut plan);
-        assert!(matches!(plan.segments[0], Segment::Payload(s) if s.begin() == 7), "but not one that has: {:?}", plan.segments);
+        assert!(
+            matches!(plan.segments[0], Segment::Payload(s) if s.begin() == 7),
+            "the block being sent comes first: {:?}",
+            plan.segments
+        );
     }
 
     #[test]
-    fn a_block_that_has_begun_is_not_taken_back() {
+    fn withdraws_a_block_only_before_its_first_byte_is_sent() {
         let g = geometry();
         let (a, b) = (g.block(g.piece(0).unwrap(), 0), g.block(g.piece(0).unwrap(), 1));
         let mut o = Encoder::default();
@@ -280,7 +288,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn however_little_the_socket_takes_the_stream_is_the_same(seed in any::<u64>(), budget in 1usize..40_000) {
+        fn the_stream_is_the_same_however_few_bytes_the_socket_accepts(seed in any::<u64>(), budget in 1usize..40_000) {
             let g = geometry();
             let mut rng = Rng::new(seed);
             let fill = |o: &mut Encoder| {

@@ -1,8 +1,7 @@
-//! The extension handshake (BEP 10): which extensions each side speaks, under which message id.
+//! The extension handshake (BEP 10): the extensions that a side supports, and their message ids.
 //!
-//! Theirs may come at any time and again: what a later one says replaces what an earlier one said, what it does not
-//! mention stays. Numbers out of range are as good as absent, so garbage can switch nothing on. It is read in place by
-//! the scanner: no allocation but for the client's name.
+//! A peer may send it repeatedly: a later handshake replaces the fields that it contains and leaves the others. A number out of range
+//! counts as absent, so a malformed handshake enables nothing. Reading allocates only the client's name.
 
 use super::bencode::{BencodeError, Bytes, Lenient, Rules, scan, to_bytes};
 use super::limits::{CLIENT_CHARS, EXTENDED_TOKENS, MESSAGE_DEPTH, METADATA_BYTES, REQQ};
@@ -13,43 +12,43 @@ use std::net::IpAddr;
 /// The message id of the handshake itself, inside extension messages.
 pub const HANDSHAKE_ID: u8 = 0;
 
-/// Message ids, one for each extension that rill knows; 0 means that the side does not speak it.
+/// Message ids of the extensions that rill supports; 0: not supported by that side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExtensionIds {
     /// Metadata from peers (BEP 9).
     pub ut_metadata: u8,
     /// Peer exchange (BEP 11).
     pub ut_pex: u8,
-    /// A piece is gone again (BEP 54).
+    /// The sender no longer has a piece (BEP 54).
     pub lt_donthave: u8,
 }
 
 impl ExtensionIds {
-    /// The ids under which rill wants to be spoken to.
+    /// The ids that peers must use in messages to rill.
     pub const OURS: ExtensionIds = ExtensionIds { ut_metadata: 1, ut_pex: 2, lt_donthave: 3 };
 }
 
-/// What one side says in its handshake.
+/// The handshake of one side.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExtendedHandshake {
-    /// How to address it.
+    /// The ids for messages to this side.
     pub ids: ExtensionIds,
-    /// The client's name, fit for showing (`v`).
+    /// The client's name, sanitized for display (`v`).
     pub client: Option<String>,
-    /// Where it listens (`p`).
+    /// The port on which it listens (`p`).
     pub port: Option<u16>,
-    /// Requests that it queues (`reqq`), in 1…[`REQQ`].
+    /// Outstanding requests that it accepts (`reqq`), in 1…[`REQQ`].
     pub reqq: Option<u32>,
-    /// Bytes of the info dictionary, in 1…[`METADATA_BYTES`]; a claim until the hash agrees.
+    /// Bytes of the info dictionary, in 1…[`METADATA_BYTES`]. Unverified until the metadata matches its hash.
     pub metadata_size: Option<u32>,
-    /// Whether it wants nothing more from anybody (BEP 21).
+    /// Whether it downloads nothing more (BEP 21).
     pub upload_only: Option<bool>,
-    /// Our address as it sees us (`yourip`).
+    /// The receiver's address as the sender sees it (`yourip`).
     pub your_ip: Option<IpAddr>,
 }
 
 impl ExtendedHandshake {
-    /// The payload after the handshake's id. Worth keeping: one encoding serves many peers.
+    /// Returns the payload after the message id. It is the same for all peers of a torrent unless `your_ip` is set.
     pub fn encode(&self) -> Vec<u8> {
         let spoken = |id: u8| Lenient(Some(id).filter(|id| *id != 0));
         let ExtensionIds { ut_metadata, ut_pex, lt_donthave } = self.ids;
@@ -87,45 +86,45 @@ impl ExtendedHandshake {
         Ok(handshake)
     }
 
-    /// Takes over what a handshake says; on an error nothing has changed. Not a dictionary: says nothing.
+    /// Applies another handshake. On an error nothing changes; a payload that is not a dictionary changes nothing either.
     pub fn update(&mut self, payload: &[u8]) -> Result<(), BencodeError> {
         const RULES: Rules = Rules { depth: MESSAGE_DEPTH, tokens: EXTENDED_TOKENS, strict: false };
-        if let Ok(said) = scan(payload, &RULES)?.value.read() {
-            self.take(said);
+        if let Ok(theirs) = scan(payload, &RULES)?.value.read() {
+            self.apply(theirs);
         }
         Ok(())
     }
 
-    fn take(&mut self, said: HandshakeDictionary<'_>) {
-        if let Some(m) = said.m.0 {
+    fn apply(&mut self, theirs: HandshakeDictionary<'_>) {
+        if let Some(m) = theirs.m.0 {
             let ids = &mut self.ids;
             let slots = [&mut ids.lt_donthave, &mut ids.ut_metadata, &mut ids.ut_pex];
             for (slot, id) in slots.into_iter().zip([m.lt_donthave, m.ut_metadata, m.ut_pex]) {
                 *slot = id.0.unwrap_or(*slot);
             }
         }
-        if let Some(client) = said.v {
+        if let Some(client) = theirs.v {
             self.client = client.bytes().map(|v| printable(v, CLIENT_CHARS)).filter(|v| !v.is_empty());
         }
-        if let Some(port) = said.p {
+        if let Some(port) = theirs.p {
             self.port = port.0.filter(|port| *port != 0);
         }
-        if let Some(reqq) = said.reqq {
+        if let Some(reqq) = theirs.reqq {
             self.reqq = reqq.0.filter(|n| *n >= 0).map(|n| n.clamp(1, i64::from(REQQ)) as u32);
         }
-        if let Some(size) = said.metadata_size {
+        if let Some(size) = theirs.metadata_size {
             self.metadata_size = size.0.filter(|size| (1..=METADATA_BYTES).contains(size));
         }
-        if let Some(flag) = said.upload_only {
+        if let Some(flag) = theirs.upload_only {
             self.upload_only = flag.0.map(|flag| flag != 0);
         }
-        if let Some(ip) = said.yourip {
+        if let Some(ip) = theirs.yourip {
             self.your_ip = ip.bytes().and_then(ip_from_bytes);
         }
     }
 }
 
-/// A handshake as it is written. A key that is there with an unusable value takes back what was said before, except below `m`.
+/// The dictionary of a handshake. A field with an invalid value resets what an earlier handshake set, except for the ids in `m`.
 #[derive(Deserialize, Serialize)]
 struct HandshakeDictionary<'a> {
     m: Lenient<IdDictionary>,
@@ -138,7 +137,7 @@ struct HandshakeDictionary<'a> {
     yourip: Option<Lenient<Bytes<'a>>>,
 }
 
-/// The message ids by the names of their extensions.
+/// The dictionary `m`: message ids by extension name.
 #[derive(Deserialize, Serialize)]
 struct IdDictionary {
     lt_donthave: Lenient<u8>,
@@ -165,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_we_say_is_what_is_understood() {
+    fn reads_what_it_wrote() {
         let ours = ExtendedHandshake {
             ids: ExtensionIds::OURS,
             client: Some("rill 0.1".into()),
@@ -180,13 +179,13 @@ mod tests {
     }
 
     #[test]
-    fn unsorted_and_unknown_keys_are_taken() {
+    fn accepts_unsorted_and_unknown_keys() {
         let got = parse(vec![("v", s("x")), ("p", i(1)), ("m", dict([("ut_pex", i(9)), ("a", i(1))])), ("zz", list([]))]);
         assert_eq!((got.client.as_deref(), got.port, got.ids.ut_pex), (Some("x"), Some(1), 9));
     }
 
     #[test]
-    fn p16_garbage_is_an_error_or_says_nothing() {
+    fn p16_garbage_is_an_error_or_changes_nothing() {
         for garbage in [&b""[..], b"garbage", b"d", b"d1:m", b"i"] {
             assert!(ExtendedHandshake::parse(garbage).is_err());
         }
@@ -196,20 +195,20 @@ mod tests {
     }
 
     #[test]
-    fn p16_sixty_thousand_keys_are_refused() {
+    fn p16_refuses_sixty_thousand_keys() {
         let many: String = (0..60_000).map(|n| format!("5:{n:05}i1e")).collect();
         let error = ExtendedHandshake::parse(format!("d1:md{many}ee").as_bytes()).unwrap_err();
         assert_eq!(error, BencodeError::TooManyTokens { limit: EXTENDED_TOKENS });
     }
 
     #[test]
-    fn p16_fifty_thousand_levels_are_refused() {
+    fn p16_refuses_fifty_thousand_levels_of_nesting() {
         let deep = format!("d1:m{}{}e", "l".repeat(50_000), "e".repeat(50_000));
         assert!(matches!(ExtendedHandshake::parse(deep.as_bytes()), Err(BencodeError::TooDeep { limit: 8, .. })));
     }
 
     #[test]
-    fn p16_ids_out_of_range_are_ignored() {
+    fn p16_ignores_ids_out_of_range() {
         for odd in [i(-1), i(300), i(256), s("1"), i("99999999999999999999")] {
             assert_eq!(ids(odd), ExtensionIds { ut_metadata: 3, ..ExtensionIds::default() });
         }
@@ -217,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn p16_numbers_are_clamped_or_ignored() {
+    fn p16_clamps_or_ignores_numbers() {
         let reqq = |value| parse(vec![("reqq", value)]).reqq;
         assert_eq!(reqq(i(0)), Some(1));
         assert_eq!(reqq(i(250)), Some(250));
@@ -237,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn p16_a_repeated_handshake_changes_what_it_mentions() {
+    fn p16_a_repeated_handshake_changes_only_the_fields_that_it_contains() {
         let mut theirs = parse(vec![("m", dict([("ut_metadata", i(2)), ("ut_pex", i(1))])), ("v", s("x"))]);
         theirs.update(&dict([("m", dict([("ut_pex", i(0))])), ("upload_only", i(1))])).unwrap();
         assert_eq!(theirs.ids, ExtensionIds { ut_metadata: 2, ..ExtensionIds::default() });

@@ -1,7 +1,6 @@
-//! What must hold for the bytes of any file or link: the bodies of fuzz targets in `fuzz/`, and of the test over their corpus.
+//! The fuzz targets of bencode, .torrent files and magnet links; `fuzz/` and the test over its corpus call them.
 //!
-//! Each takes bytes from a stranger and panics if a promise of this floor is broken. They promise nothing to users
-//! of the library.
+//! Each takes arbitrary bytes and panics if this floor violates one of its guarantees. Not part of the public API.
 
 use super::bencode::{Rules, Value, canonicalize, scan};
 use super::limits::{MAGNET_PEERS, METAINFO_DEPTH, TRACKERS, URL_BYTES, WEB_SEEDS};
@@ -32,34 +31,34 @@ pub fn magnet(bytes: &[u8]) {
             magnet.name.iter().for_each(|name| check_component(name));
             let link = magnet.to_string();
             assert!(link.bytes().all(|b| b.is_ascii_graphic()));
-            assert_eq!(Magnet::parse(&link), Ok(magnet), "what is written is what is read");
+            assert_eq!(Magnet::parse(&link), Ok(magnet), "a written link reads back");
         }
         Err(refused) => check_text(refused.to_string().trim_end()),
     }
 }
 
-/// Any bencode. The scanner finds a value; tidying gives one that is in order, stays as it is when tidied again, and that bendy reads
-/// as the same. What bendy takes as it stands, the scanner takes as the same, too.
+/// Any bencode. The canonical form of every value that scans is canonical again, and bendy, a strict decoder, reads it as the same value.
+/// The scanner reads every value that bendy accepts as the same value.
 pub fn bencode(bytes: &[u8]) {
     let rules = Rules { depth: METAINFO_DEPTH, tokens: 100_000, strict: false };
     let scanned = scan(bytes, &rules);
     if let Ok(theirs) = as_bendy_reads(bytes) {
-        let ours = scanned.as_ref().expect("what bendy takes the scanner takes");
-        assert!(ours.is_canonical, "bendy takes nothing that is out of order");
+        let ours = scanned.as_ref().expect("the scanner accepts what bendy accepts");
+        assert!(ours.is_canonical, "bendy accepts canonical values only");
         assert_eq!(OwnedValue::of(ours.value), theirs);
     }
     let Ok(scanned) = scanned else { return };
     assert_eq!(scanned.value.raw().len() + scanned.rest.len(), bytes.len());
     let canonical = canonicalize(&scanned);
-    let tidied = canonical.value().raw();
-    let again = scan(tidied, &rules).expect("tidy bytes scan");
+    let bytes_in_order = canonical.value().raw();
+    let again = scan(bytes_in_order, &rules).expect("canonical bytes scan");
     assert!(again.is_canonical && again.rest.is_empty());
-    assert_eq!(as_bendy_reads(tidied).expect("bendy takes what is tidy"), OwnedValue::of(again.value));
+    assert_eq!(as_bendy_reads(bytes_in_order).expect("bendy accepts canonical values"), OwnedValue::of(again.value));
     let strict = scan(bytes, &Rules { strict: true, ..rules });
-    assert!(strict.is_err() || strict.is_ok_and(|s| s.value == scanned.value), "strict rules see the same value or none");
+    assert!(strict.is_err() || strict.is_ok_and(|s| s.value == scanned.value), "strict rules accept the same value or none");
 }
 
-/// A value with everything in it.
+/// A value as an owned tree.
 #[derive(Debug, PartialEq, Eq)]
 enum OwnedValue {
     Integer(Vec<u8>),
@@ -114,7 +113,7 @@ fn check_torrent(info: &Metainfo) {
     let geometry = info.geometry();
     check_component(info.name());
     let end = info.files().iter().fold(0, |offset, file| {
-        assert_eq!(file.offset, offset, "files follow each other without a gap");
+        assert_eq!(file.offset, offset, "the files are contiguous");
         file.path().for_each(check_component);
         offset + file.length
     });
@@ -129,13 +128,13 @@ fn check_torrent(info: &Metainfo) {
     info.comment().into_iter().chain(info.created_by()).for_each(check_text);
     let magnet = Magnet::parse(&info.magnet().to_string()).expect("our own links read back");
     assert_eq!(magnet.info_hash, info.info_hash());
-    let bytes = info.info().expect("all of it is kept");
-    let from_peer = Metainfo::from_info(&bytes, Vec::new(), Vec::new()).expect("both ways in have the same checks");
+    let bytes = info.info().expect("the info dictionary is kept");
+    let from_peer = Metainfo::from_info(&bytes, Vec::new(), Vec::new()).expect("files and metadata pass the same checks");
     assert_eq!((from_peer.info_hash(), from_peer.files()), (info.info_hash(), info.files()));
     check_rewritten(info);
 }
 
-/// A torrent of the same names and lengths, written by us, reads back as the same files.
+/// A torrent that the builder writes with the same names and lengths has the same files.
 fn check_rewritten(info: &Metainfo) {
     let skip = usize::from(!info.is_single_file());
     let builder = Builder {
@@ -146,9 +145,9 @@ fn check_rewritten(info: &Metainfo) {
     };
     let hashes: Vec<PieceHash> = info.geometry().all_pieces().map(|p| info.piece_hash(p)).collect();
     let written = builder.finish(&hashes).expect("safe names can be written");
-    let read = Metainfo::parse(&written).expect("what we write is a torrent");
+    let read = Metainfo::parse(&written).expect("the builder writes valid torrents");
     assert_eq!(read.geometry(), info.geometry());
-    // Pads and links are written as files, so their names may make others give way.
+    // Pad files and symlinks are written as ordinary files, so their names may collide with others.
     if info.files().iter().all(|file| file.lands_on_disk()) {
         assert!(
             read.files()
@@ -159,7 +158,7 @@ fn check_rewritten(info: &Metainfo) {
     }
 }
 
-/// No two files that land on the disk have the same path, and none is another's directory.
+/// No two files that land on the disk have the same path, and no file's path is a directory of another's.
 fn check_apart(paths: impl Iterator<Item = String>, files: &Files) {
     let paths: Vec<String> =
         paths.zip(files.iter()).filter(|(_, f): &(String, FileEntry<'_>)| f.lands_on_disk()).map(|(p, _)| p).collect();
@@ -171,7 +170,7 @@ fn check_apart(paths: impl Iterator<Item = String>, files: &Files) {
     }
 }
 
-/// A plain name: joined below a directory it stays there, and shown it does no harm.
+/// A plain name is safe to join to a directory and to show.
 fn check_component(name: &str) {
     assert!(!name.is_empty() && name != "." && name != ".." && name.len() <= 255, "{name:?}");
     assert!(!name.contains(['/', '\0']) && !name.chars().any(char::is_control), "{name:?}");
@@ -180,7 +179,7 @@ fn check_component(name: &str) {
 
 pub(super) fn check_text(text: &str) {
     assert!(!text.chars().any(char::is_control), "{text:?}");
-    assert_eq!(printable(text, usize::MAX), text, "clean text stays as it is");
+    assert_eq!(printable(text, usize::MAX), text, "sanitizing is idempotent");
 }
 
 fn check_urls<'a>(urls: impl Iterator<Item = &'a String>) {
@@ -198,7 +197,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_a_torrent_names_its_files_they_stay_inside_and_apart(
+        fn paths_stay_below_the_directory_and_differ_for_any_names(
             paths in proptest::collection::vec(proptest::collection::vec(r"[aA.]{0,2}[/\\\x00:a. \u{200b}]{0,3}", 0..4), 1..8),
         ) {
             let paths: Vec<Vec<&str>> = paths.iter().map(|p| p.iter().map(String::as_str).collect()).collect();
@@ -209,7 +208,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_text_comes_it_is_shown_harmlessly(bytes: Vec<u8>, chars in 0usize..40) {
+        fn any_text_is_sanitized_for_display(bytes: Vec<u8>, chars in 0usize..40) {
             let shown = printable(&bytes, chars);
             check_text(&shown);
             prop_assert!(shown.chars().count() <= chars);

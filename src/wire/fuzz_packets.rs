@@ -1,7 +1,8 @@
-//! What must hold for the bytes of any packet: trackers' replies, neighbours' calls, extension messages, packets of the DHT. Bodies of
-//! fuzz targets in `fuzz/`, and of the test over their corpus.
+//! The fuzz targets of packets: tracker replies, LSD announces, extension messages and DHT packets; `fuzz/` and the test over its corpus
+//! call them.
 //!
-//! What is believed is within its limits and usable, and what is written is what is read. They promise nothing to users of the library.
+//! Each takes arbitrary bytes and panics if a value that was read is outside its limits or unusable, or if a written message does not
+//! read back. Not part of the public API.
 
 use super::compact::usable;
 use super::fuzz_metainfo::check_text;
@@ -20,7 +21,7 @@ use super::{
 use crate::units::{InfoHash, NodeId};
 use std::net::SocketAddr;
 
-/// A tracker's reply over HTTP: to an announce, and to a scrape.
+/// An HTTP tracker's reply, read as one to an announce and to a scrape.
 pub fn http_tracker(bytes: &[u8]) {
     match parse_reply(bytes) {
         Ok(reply) => {
@@ -31,7 +32,7 @@ pub fn http_tracker(bytes: &[u8]) {
         Err(AnnounceError::Failure { reason, .. }) => check_text(&reason),
         Err(_) => {}
     }
-    // The hash that is asked for stands in front, or in the reply itself.
+    // The requested hash is the first 20 bytes; the reply starts there or after it.
     for start in [0, bytes.len().min(20)] {
         let hash = bytes.first_chunk().map_or(InfoHash([0; 20]), |hash| InfoHash(*hash));
         if let Err(refused) = parse_counts(&bytes[start..], &hash) {
@@ -40,12 +41,12 @@ pub fn http_tracker(bytes: &[u8]) {
     }
 }
 
-/// A datagram: a tracker's reply, or a neighbour's call.
+/// A datagram: a UDP tracker's packet, or an LSD announce.
 pub fn datagrams(bytes: &[u8]) {
     if let Some(call) = lsd::parse_announce(bytes) {
         assert!(call.port != 0 && (1..=LSD_HASHES).contains(&call.hashes.len()));
         let written = lsd::write_announce(lsd::Group::V4, call.port, &call.hashes, call.cookie.unwrap_or_default());
-        let read = lsd::parse_announce(&written).expect("what is written is a call");
+        let read = lsd::parse_announce(&written).expect("a written announce reads back");
         assert!(read.port == call.port && call.hashes.starts_with(&read.hashes));
     }
     let transaction = transaction_of(bytes).unwrap_or_default();
@@ -56,11 +57,11 @@ pub fn datagrams(bytes: &[u8]) {
             Ok(reply) => check_peers(&reply.peers),
             Err(refused) => check_text(refused.to_string().trim_end()),
         }
-        assert!(parse_announce(bytes, !transaction, over_v6).is_err(), "an answer to another question");
+        assert!(parse_announce(bytes, !transaction, over_v6).is_err(), "a response to another request");
     }
 }
 
-/// An extension message's payload: a handshake, a message about metadata, a piece that is gone.
+/// The payload of an extension message: a handshake, `ut_metadata` or `lt_donthave`.
 pub fn extended(bytes: &[u8]) {
     if let Ok(theirs) = ExtendedHandshake::parse(bytes) {
         assert!(theirs.reqq.is_none_or(|n| (1..=REQQ).contains(&n)));
@@ -68,36 +69,36 @@ pub fn extended(bytes: &[u8]) {
         assert_ne!(theirs.port, Some(0));
         theirs.client.iter().for_each(|text| check_text(text));
         assert!(theirs.client.iter().all(|text| text.chars().count() <= CLIENT_CHARS));
-        assert_eq!(ExtendedHandshake::parse(&theirs.encode()), Ok(theirs), "what is written is what is read");
+        assert_eq!(ExtendedHandshake::parse(&theirs.encode()), Ok(theirs), "a written message reads back");
     }
     if let Some(message) = MetadataMessage::parse(bytes) {
         if let MetadataMessage::Data { bytes: brought, .. } = message {
             assert!(bytes.ends_with(brought));
         }
-        assert_eq!(MetadataMessage::parse(&message.encode()), Some(message), "what is written is what is read");
+        assert_eq!(MetadataMessage::parse(&message.encode()), Some(message), "a written message reads back");
     }
     if let Some(piece) = read_dont_have(bytes) {
         assert_eq!(write_dont_have(piece), bytes);
     }
 }
 
-/// A message of peer exchange.
+/// A PEX message.
 pub fn pex(bytes: &[u8]) {
     let Some(message) = PexMessage::parse(bytes) else { return };
     let added: Vec<(SocketAddr, u8)> = message.added().collect();
     assert!(added.len() <= 2 * PEX_PEERS);
     assert!(added.iter().all(|(peer, _)| usable(peer.ip(), peer.port()) == Some(*peer)));
-    // An IPv4 address dressed as IPv6 goes back among its own, where there may be too many.
+    // An IPv4-mapped IPv6 address is written to the IPv4 list, which may then exceed its limit.
     let (mut v4, v6): (Vec<_>, Vec<_>) = added.iter().partition(|(peer, _)| peer.is_ipv4());
     v4.truncate(PEX_PEERS);
     let expected = [v4, v6].concat();
     let dropped: Vec<SocketAddr> = added.iter().map(|(peer, _)| *peer).collect();
     let written = write_pex(&expected, &dropped);
-    let read = PexMessage::parse(&written).expect("what is written is a message");
-    assert_eq!(read.added().collect::<Vec<_>>(), expected, "what is written is what is read");
+    let read = PexMessage::parse(&written).expect("a written message reads back");
+    assert_eq!(read.added().collect::<Vec<_>>(), expected, "a written message reads back");
 }
 
-/// A packet of the DHT.
+/// A DHT packet.
 pub fn krpc(bytes: &[u8]) {
     let Ok(packet) = krpc::parse(bytes) else { return };
     assert!(krpc::claims_to_be(bytes) && bytes.len() <= KRPC_BYTES);
@@ -141,9 +142,9 @@ pub fn krpc(bytes: &[u8]) {
             };
             write_response(packet.transaction, to, &written, &mut out);
             if let Some(read) = read_back(&out) {
-                let PacketBody::Response(read) = read.body else { panic!("a reply became {read:?}") };
+                let PacketBody::Response(read) = read.body else { panic!("a response became {read:?}") };
                 assert_eq!((read.id, read.token), (reply.id, reply.token));
-                assert_eq!((&parts_of(&read), read.filters()), (parts, filters), "what is written is what is read");
+                assert_eq!((&parts_of(&read), read.filters()), (parts, filters), "a written message reads back");
             }
         }
     }
@@ -151,7 +152,7 @@ pub fn krpc(bytes: &[u8]) {
 
 type Nodes = Vec<(NodeId, SocketAddr)>;
 
-/// What of a reply is believed, each node in its own family's list.
+/// The nodes and peers that rill reads from a response, each node in the list of its address family.
 fn parts_of(reply: &Response<'_>) -> (Nodes, Nodes, Vec<SocketAddr>) {
     let nodes = |v6: bool| {
         let all: Vec<_> = reply.nodes(v6).collect();
@@ -164,9 +165,9 @@ fn parts_of(reply: &Response<'_>) -> (Nodes, Nodes, Vec<SocketAddr>) {
     (nodes(false), nodes(true), peers)
 }
 
-/// A packet that we wrote, unless it grew too long while it was put in order.
+/// Reads a packet that rill wrote, unless its canonical form exceeds the limit.
 fn read_back(written: &[u8]) -> Option<Packet<'_>> {
-    (written.len() <= KRPC_BYTES).then(|| krpc::parse(written).expect("what is written is a packet"))
+    (written.len() <= KRPC_BYTES).then(|| krpc::parse(written).expect("a written packet reads back"))
 }
 
 fn check_peers(peers: &[SocketAddr]) {

@@ -1,20 +1,20 @@
-//! The body of the peer-stream fuzz target: any bytes, and any way of cutting them, give the same frames and no panic.
+//! The fuzz target of a peer's stream: the decoder neither panics nor gives other frames when the stream is cut in another way.
 
 use super::decoder::{Decoder, Frame, ReadAhead};
 use super::message::FrameError;
 
-/// One thing that a decoder said, owned so that two runs can be compared.
+/// What the decoder returned, owned so that two runs can be compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DecodedFrame {
-    /// A frame, in words.
+    /// A frame, formatted with `Debug`.
     Frame(String),
-    /// A block's header and all its payload that came.
+    /// A block: piece, first byte, and the payload received.
     Block(u32, u32, Vec<u8>),
-    /// The end.
+    /// An error, which ends the stream.
     Error(FrameError),
 }
 
-/// Decodes `stream`, delivered in runs of the lengths in `cuts` (repeated as often as needed).
+/// Decodes `stream`, read in pieces of the lengths in `cuts`, which repeat.
 pub fn decode_cut(stream: &[u8], cuts: &[usize], ahead: ReadAhead) -> Vec<DecodedFrame> {
     let mut d = Decoder::default();
     d.set_bitfield_len(3);
@@ -81,7 +81,7 @@ fn take(seen: &mut [DecodedFrame], bytes: &[u8]) {
     }
 }
 
-/// The fuzz target: the first bytes choose the cuts, the rest is the stream.
+/// The fuzz target: the first 8 bytes choose the cuts, the rest is the stream.
 pub fn peer_stream(data: &[u8]) {
     let (cuts, stream) = data.split_at(data.len().min(8));
     let cuts: Vec<usize> = cuts.iter().map(|&b| usize::from(b) * 37 + 1).collect();

@@ -1,38 +1,38 @@
 //! The first 68 bytes of a connection (BEP 3), and the feature bits in them (BEP 6, 10, 5).
 //!
-//! Garbage is told from a handshake at its first wrong byte, so a peer that speaks HTTP is not waited for.
+//! Other protocols are recognized at the first byte that differs, without waiting for 68 bytes.
 
 use crate::units::{InfoHash, PeerId};
 
 /// Bytes in a handshake.
 pub const HANDSHAKE_LEN: usize = 68;
 
-/// What every handshake begins with: the length of the protocol's name, and the name.
+/// The start of every handshake: the length of the protocol name, and the name.
 const PROTOCOL: &[u8; 20] = b"\x13BitTorrent protocol";
 
-/// The bytes behind the name, whose bits are features.
+/// Bytes of feature bits, behind the protocol name.
 const RESERVED_LEN: usize = 8;
 const EXTENDED: [u8; RESERVED_LEN] = [0, 0, 0, 0, 0, 0x10, 0, 0];
 const DHT: [u8; RESERVED_LEN] = [0, 0, 0, 0, 0, 0, 0, 0x01];
 const FAST: [u8; RESERVED_LEN] = [0, 0, 0, 0, 0, 0, 0, 0x04];
 
-/// Who speaks, about which torrent, and what it understands.
+/// The handshake of one side: torrent, peer id and supported extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handshake {
     /// The torrent.
     pub info_hash: InfoHash,
-    /// The sender's name for itself.
+    /// The sender's peer id.
     pub peer_id: PeerId,
-    /// Understands the Fast extension (BEP 6).
+    /// Supports the Fast extension (BEP 6).
     pub fast: bool,
-    /// Understands the extension protocol (BEP 10).
+    /// Supports the extension protocol (BEP 10).
     pub extended: bool,
     /// Runs a DHT node (BEP 5).
     pub dht: bool,
 }
 
 impl Handshake {
-    /// The bytes that say this.
+    /// Returns the handshake as sent.
     pub fn to_bytes(&self) -> [u8; HANDSHAKE_LEN] {
         let mut reserved = [0; RESERVED_LEN];
         for (feature, on) in [(FAST, self.fast), (EXTENDED, self.extended), (DHT, self.dht)] {
@@ -46,12 +46,12 @@ impl Handshake {
         out
     }
 
-    /// Whether `bytes` could be the beginning of a handshake.
+    /// Whether `bytes` could be the start of a handshake.
     pub fn could_begin(bytes: &[u8]) -> bool {
         bytes.iter().zip(PROTOCOL).all(|(got, wanted)| got == wanted)
     }
 
-    /// The handshake that these bytes are, unless they are something else.
+    /// Reads a handshake; `None` for another protocol.
     pub fn parse(bytes: &[u8; HANDSHAKE_LEN]) -> Option<Handshake> {
         let (reserved, names) = bytes.strip_prefix(PROTOCOL)?.split_first_chunk::<RESERVED_LEN>()?;
         let (info_hash, peer_id) = names.split_first_chunk()?;
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_said_is_what_is_read() {
+    fn reads_what_it_wrote() {
         for bits in 0..8 {
             let h = Handshake {
                 info_hash: InfoHash([7; 20]),
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn p11_garbage_is_known_by_its_first_byte() {
+    fn p11_recognizes_another_protocol_by_its_first_byte() {
         assert!(!Handshake::could_begin(b"GET / HTTP/1.1\r\n"));
         assert!(!Handshake::could_begin(&[0]));
         assert!(!Handshake::could_begin(&[255]));

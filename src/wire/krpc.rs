@@ -1,14 +1,14 @@
-//! Packets of the DHT: one bencoded dictionary each (BEP 5), with IPv6 (32), scrape (33), the asker's own address (42) and read-only
-//! nodes (43).
+//! Packets of the DHT (BEP 5): one bencoded dictionary each, with IPv6 (BEP 32), scrapes (BEP 33), the querier's external address
+//! (BEP 42) and read-only nodes (BEP 43).
 //!
 //! ```text
-//!   query  d1:ad2:id20:… e1:q9:find_node1:t2:aa1:y1:qe
-//!   reply  d2:ip6:…1:rd2:id20:…5:nodes…e1:t2:aa1:y1:re
-//!   error  d1:eli203e9:bad tokene1:t2:aa1:y1:ee
+//!   query     d1:ad2:id20:… e1:q9:find_node1:t2:aa1:y1:qe
+//!   response  d2:ip6:…1:rd2:id20:…5:nodes…e1:t2:aa1:y1:re
+//!   error     d1:eli203e9:bad tokene1:t2:aa1:y1:ee
 //! ```
 //!
-//! Reading borrows from the packet and allocates nothing; writing appends to a buffer. What comes out is shape
-//! alone: whether a reply answers anything, and whether an address may be asked, is for the engine to say.
+//! Reading borrows from the packet and allocates nothing; writing appends to a buffer. The engine decides whether a response matches a
+//! query and whether an address may be queried.
 
 mod dictionaries;
 mod write;
@@ -24,119 +24,119 @@ use dictionaries::{Arguments, ErrorList, KrpcMessage, ReturnValues};
 use std::net::{IpAddr, SocketAddr};
 use thiserror::Error;
 
-/// Error code: something else (BEP 5).
+/// Error code for any other error (BEP 5).
 pub const GENERIC_ERROR: i64 = 201;
-/// Error code: malformed packet, invalid arguments or bad token (BEP 5).
+/// Error code for a malformed packet, invalid arguments or a bad token (BEP 5).
 pub const PROTOCOL_ERROR: i64 = 203;
-/// Error code: no such method (BEP 5).
+/// Error code for an unknown method (BEP 5).
 pub const METHOD_UNKNOWN: i64 = 204;
 
-/// Bytes of a node id in a list of nodes.
+/// Bytes of a node id in a compact list.
 const ID_LEN: usize = 20;
 
-/// Why a packet is passed over.
+/// Why a packet is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum KrpcError {
-    /// Not a dictionary of bencode, too long or too full: somebody else's packet, or noise.
-    #[error("no packet of the DHT")]
+    /// Not a bencoded dictionary, or one above the limits: a packet of another protocol, or noise.
+    #[error("not a DHT packet")]
     Alien,
-    /// No transaction, or one that is too long to be sent back.
+    /// The transaction id is missing, or too long to echo.
     #[error("no usable transaction id")]
     Transaction,
-    /// Neither query nor reply nor error, or one without a sender.
-    #[error("neither a query nor a reply nor an error")]
+    /// Neither query, response nor error, or without the sender's id.
+    #[error("neither a query nor a response nor an error")]
     Kind,
 }
 
-/// One packet, read in place.
+/// A packet, read in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet<'a> {
-    /// The asker's number of the conversation, at most [`KRPC_TRANSACTION_BYTES`] long.
+    /// The querier's transaction id, at most [`KRPC_TRANSACTION_BYTES`] long.
     pub transaction: &'a [u8],
     /// The receiver's address as the sender sees it (BEP 42).
     pub external_ip: Option<IpAddr>,
-    /// Whether the sender wants to stay out of tables (BEP 43).
+    /// Whether the sender must not be added to routing tables (BEP 43).
     pub read_only: bool,
-    /// What it is about.
+    /// The query, response or error.
     pub body: PacketBody<'a>,
 }
 
 /// The three kinds of packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PacketBody<'a> {
-    /// Somebody asks.
+    /// A query.
     Query(Query<'a>),
-    /// Somebody answers.
+    /// A response.
     Response(Response<'a>),
-    /// Somebody refuses.
+    /// An error.
     Error {
-        /// The code, as BEP 5 lists them.
+        /// The error code, as in BEP 5.
         code: i64,
-        /// Words for people; arbitrary bytes.
+        /// A message for humans; arbitrary bytes.
         text: &'a [u8],
     },
 }
 
-/// A question and who asks it.
+/// A query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Query<'a> {
-    /// Who asks, as it says itself.
+    /// The id that the querier claims.
     pub id: NodeId,
-    /// Which nodes it wants to hear of (BEP 32).
+    /// The address families of nodes that the querier wants (BEP 32).
     pub want: WantedFamilies,
-    /// What it asks.
+    /// The method and its arguments.
     pub method: Method<'a>,
 }
 
-/// Families of nodes that are wanted beside the one that the packet travels in (BEP 32).
+/// Address families of the nodes that a response should contain (BEP 32); without any, that of the packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WantedFamilies {
-    /// `n4`
+    /// IPv4 (`n4`).
     pub v4: bool,
-    /// `n6`
+    /// IPv6 (`n6`).
     pub v6: bool,
 }
 
-/// What can be asked (BEP 5).
+/// The methods of BEP 5 with their arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method<'a> {
-    /// Are you there?
+    /// Checks that the node is alive.
     Ping,
-    /// Who is near this place?
+    /// Requests the nodes closest to an id.
     FindNode {
-        /// The place.
+        /// The id.
         target: NodeId,
     },
-    /// Who has this torrent?
+    /// Requests peers of a torrent.
     GetPeers {
         /// The torrent.
         info_hash: InfoHash,
-        /// How many are there? (BEP 33)
+        /// Whether the response should count the peers (BEP 33).
         scrape: bool,
     },
-    /// I have this torrent.
+    /// Announces the querier as a peer of a torrent.
     AnnouncePeer {
         /// The torrent.
         info_hash: InfoHash,
-        /// Where the announcer listens; `None`: at the port that the packet came from (`implied_port`).
+        /// The port of the peer; `None`: the source port of the packet (`implied_port`).
         port: Option<u16>,
-        /// Whether the announcer has everything (BEP 33).
+        /// Whether the peer has all pieces (BEP 33).
         seed: bool,
-        /// What the receiver gave out in its reply to [`Method::GetPeers`].
+        /// The token from the receiver's response to [`Method::GetPeers`].
         token: &'a [u8],
     },
-    /// A method that rill knows, with arguments that are none.
+    /// A known method with invalid arguments.
     Malformed,
-    /// A method that rill does not know.
+    /// An unknown method.
     Unknown,
 }
 
-/// An answer: lists are as they were written, see [`Response::nodes`] and [`Response::peers`].
+/// A response. Its lists are kept as written: see [`Response::nodes`] and [`Response::peers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Response<'a> {
-    /// Who answers, as it says itself.
+    /// The id that the responder claims.
     pub id: NodeId,
-    /// What an announce to it must bring.
+    /// The token that an announce to this node needs.
     pub token: Option<&'a [u8]>,
     nodes: &'a [u8],
     nodes6: &'a [u8],
@@ -146,7 +146,7 @@ pub struct Response<'a> {
 }
 
 impl<'a> Response<'a> {
-    /// The nodes it knows, of one family; addresses are usable. A list of odd length is none at all.
+    /// The nodes of one address family that can be queried, at most [`KRPC_NODES`]. A list of odd length counts as absent.
     pub fn nodes(&self, v6: bool) -> impl Iterator<Item = (NodeId, SocketAddr)> + 'a {
         let (list, entry_len) = if v6 { (self.nodes6, ID_LEN + V6_LEN) } else { (self.nodes, ID_LEN + V4_LEN) };
         let entries = list.chunks_exact(entry_len);
@@ -157,18 +157,18 @@ impl<'a> Response<'a> {
         })
     }
 
-    /// Who has everything and who has not, among those whom it knows, if it counts them (BEP 33).
+    /// The Bloom filters of seeds and of other peers, if the node counted them (BEP 33).
     pub fn filters(&self) -> Option<[Filter; 2]> {
         Some([Filter::from_slice(self.seeds_filter?)?, Filter::from_slice(self.peers_filter?)?])
     }
 
-    /// The peers it knows, usable addresses all.
+    /// The peers that can be dialed.
     pub fn peers(&self) -> impl Iterator<Item = SocketAddr> + 'a {
         self.values.good_items().filter_map(|Bytes(address)| address_of(address))
     }
 }
 
-/// A compact address with its port, if one host can be meant.
+/// Reads a compact address with its port; `None` if it cannot be dialed.
 fn address_of(bytes: &[u8]) -> Option<SocketAddr> {
     let (ip, port) = bytes.split_at_checked(bytes.len().checked_sub(2)?)?;
     usable(ip_of(ip)?, u16::from_be_bytes(port.try_into().ok()?))
@@ -179,7 +179,7 @@ fn ip_of(bytes: &[u8]) -> Option<IpAddr> {
     v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok().map(|ip| ip.to_canonical())
 }
 
-/// Whether the bytes claim to be a packet of the DHT. No packet of uTP or of a tracker starts like this.
+/// Whether the bytes start like a DHT packet. Packets of uTP and of trackers start with another byte.
 pub fn claims_to_be(bytes: &[u8]) -> bool {
     bytes.first() == Some(&b'd')
 }
@@ -197,7 +197,7 @@ pub fn parse(bytes: &[u8]) -> Result<Packet<'_>, KrpcError> {
         Some(b"q") => {
             message.q.bytes().zip(message.a.0).and_then(|(method, arguments)| query(method, &arguments)).map(PacketBody::Query)
         }
-        Some(b"r") => message.r.0.and_then(reply).map(PacketBody::Response),
+        Some(b"r") => message.r.0.and_then(response).map(PacketBody::Response),
         Some(b"e") => message.e.map(error),
         _ => None,
     };
@@ -209,7 +209,7 @@ pub fn parse(bytes: &[u8]) -> Result<Packet<'_>, KrpcError> {
     })
 }
 
-/// The asker's address; most send the port along, some do not.
+/// Reads our external address; most nodes append the port, some do not.
 fn external_ip(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         V4_LEN | V6_LEN => ip_of(bytes.split_last_chunk::<2>()?.0),
@@ -217,9 +217,10 @@ fn external_ip(bytes: &[u8]) -> Option<IpAddr> {
     }
 }
 
+/// Builds a query from its dictionary; `None` without a valid id.
 fn query<'a>(method: &[u8], arguments: &Arguments<'a>) -> Option<Query<'a>> {
     let info_hash = arguments.info_hash.bytes().and_then(InfoHash::from_slice);
-    let request = match method {
+    let method = match method {
         b"ping" => Some(Method::Ping),
         b"find_node" => arguments.target.bytes().and_then(NodeId::from_slice).map(|target| Method::FindNode { target }),
         b"get_peers" => info_hash.map(|info_hash| Method::GetPeers { info_hash, scrape: arguments.scrape.is_set() }),
@@ -237,10 +238,10 @@ fn query<'a>(method: &[u8], arguments: &Arguments<'a>) -> Option<Query<'a>> {
         want.v4 |= family == b"n4";
         want.v6 |= family == b"n6";
     }
-    Some(Query { id: NodeId::from_slice(arguments.id.bytes()?)?, want, method: request.unwrap_or(Method::Malformed) })
+    Some(Query { id: NodeId::from_slice(arguments.id.bytes()?)?, want, method: method.unwrap_or(Method::Malformed) })
 }
 
-fn reply(results: ReturnValues<'_>) -> Option<Response<'_>> {
+fn response(results: ReturnValues<'_>) -> Option<Response<'_>> {
     Some(Response {
         id: NodeId::from_slice(results.id.bytes()?)?,
         token: results.token.bytes(),

@@ -1,46 +1,46 @@
-//! Calling on the local network: one datagram to a multicast group that names torrents and the port of whoever has them (BEP 14).
+//! Local Service Discovery (BEP 14): a multicast datagram that announces torrents and the port of the peer that has them.
 //!
 //! ```text
 //!   BT-SEARCH * HTTP/1.1
 //!   Host: 239.192.152.143:6771
 //!   Port: 6881
 //!   Infohash: 40 hexadecimal digits, once for each torrent
-//!   cookie: anything, by which we know our own
+//!   cookie: any text, by which the sender recognizes its own datagram
 //! ```
 //!
-//! What comes in is a stranger's: upper and lower case, blanks and bare line feeds are taken as they come, a hash that is none is passed
-//! over, and there is room for so many hashes and no more. Who called is in the datagram's sender, not in it.
+//! Received datagrams are untrusted. Names in any case, blanks and bare line feeds are accepted, malformed hashes are ignored, and the
+//! number of hashes is limited. The peer's address is the sender of the datagram.
 
 use super::limits::{LSD_BYTES, LSD_HASHES};
 use crate::units::InfoHash;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// The port of both groups.
+/// The port of both multicast groups.
 const PORT: u16 = 6771;
-/// What every call begins with, up to HTTP's version.
+/// The start of every announce.
 const VERB: &[u8] = b"BT-SEARCH ";
-/// Bytes of one line with a hash.
+/// Bytes of a line with an info hash.
 const HASH_LINE: usize = "Infohash: \r\n".len() + 40;
-/// Bytes of everything else at most: the first line, the longer host, a port, a cookie of 16 digits, the end.
+/// Most bytes of everything else: the first line, the longer host, a port, a cookie of 16 digits, the end.
 const FRAME: usize = 128;
 
-/// Hashes that fit into one datagram.
+/// Info hashes that fit into one datagram.
 pub const HASHES_PER_ANNOUNCE: usize = (LSD_BYTES - FRAME) / HASH_LINE;
 
-/// Who is called.
+/// A multicast group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
-    /// Everybody who listens over IPv4.
+    /// The IPv4 group.
     V4,
-    /// Everybody who listens over IPv6.
+    /// The IPv6 group.
     V6,
 }
 
 impl Group {
-    /// Both.
+    /// Both groups.
     pub const BOTH: [Group; 2] = [Group::V4, Group::V6];
 
-    /// The group's address.
+    /// The group's address and port.
     pub const fn addr(self) -> SocketAddr {
         match self {
             Group::V4 => SocketAddr::new(IpAddr::V4(Ipv4Addr::new(239, 192, 152, 143)), PORT),
@@ -49,18 +49,18 @@ impl Group {
     }
 }
 
-/// A call, as it is understood.
+/// A received announce.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LsdAnnounce {
-    /// Where the caller listens; never 0.
+    /// The port on which the peer listens; never 0.
     pub port: u16,
-    /// What it looks for, at most [`LSD_HASHES`].
+    /// Its torrents, at most [`LSD_HASHES`].
     pub hashes: Vec<InfoHash>,
-    /// Its cookie, if it is a number as ours is.
+    /// The cookie, if it is a hexadecimal number as rill writes it.
     pub cookie: Option<u64>,
 }
 
-/// The datagram that looks for these torrents; those beyond [`HASHES_PER_ANNOUNCE`] are left out.
+/// Returns the datagram that announces these torrents, at most [`HASHES_PER_ANNOUNCE`] of them.
 pub fn write_announce(group: Group, port: u16, hashes: &[InfoHash], cookie: u64) -> Vec<u8> {
     let mut text = format!("BT-SEARCH * HTTP/1.1\r\nHost: {}\r\nPort: {port}\r\n", group.addr());
     for hash in hashes.iter().take(HASHES_PER_ANNOUNCE) {
@@ -70,7 +70,7 @@ pub fn write_announce(group: Group, port: u16, hashes: &[InfoHash], cookie: u64)
     text.into_bytes()
 }
 
-/// The call in a datagram, or `None` if there is none in it that could be answered.
+/// Reads a datagram; `None` without a valid port and a valid hash.
 pub fn parse_announce(packet: &[u8]) -> Option<LsdAnnounce> {
     let mut lines = packet.split(|b| *b == b'\n');
     let first = lines.next()?.trim_ascii();
@@ -94,7 +94,7 @@ pub fn parse_announce(packet: &[u8]) -> Option<LsdAnnounce> {
     (!hashes.is_empty()).then_some(LsdAnnounce { port, hashes, cookie })
 }
 
-/// Digits and nothing else.
+/// Reads a number without a sign.
 fn number(text: &[u8], radix: u32) -> Option<u64> {
     let text = std::str::from_utf8(text).ok().filter(|text| !text.starts_with('+'))?;
     u64::from_str_radix(text, radix).ok()
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_written_as_bep_14_says() {
+    fn writes_an_announce_as_in_bep_14() {
         let text = String::from_utf8(write_announce(Group::V4, 6881, &[InfoHash([0xab; 20])], 7)).unwrap();
         let wanted = format!(
             "BT-SEARCH * HTTP/1.1\r\nHost: 239.192.152.143:6771\r\nPort: 6881\r\nInfohash: {}\r\ncookie: 0000000000000007\r\n\r\n\r\n",
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_call_stays_below_every_mtu_and_comes_back_whole() {
+    fn a_full_announce_fits_one_packet_and_reads_back() {
         for group in Group::BOTH {
             let packet = write_announce(group, 65_535, &hashes(200), u64::MAX);
             assert!(packet.len() <= LSD_BYTES, "{}", packet.len());
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn others_write_it_in_other_ways() {
+    fn accepts_the_variants_of_other_programs() {
         let digits = "AB".repeat(20);
         for text in [
             format!("bt-search * http/1.1\nPORT:6881\nINFOHASH:{digits}\n"),
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_hash_is_passed_over_and_the_good_ones_are_taken() {
+    fn ignores_malformed_hashes_and_keeps_the_others() {
         let (good, long, odd) = ("11".repeat(20), "11".repeat(21), "zz".repeat(20));
         let signs = "+1".repeat(20);
         let text = format!(
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_answered_is_no_call() {
+    fn refuses_an_announce_without_port_or_hash() {
         let hash = "11".repeat(20);
         for text in [
             String::new(),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thousand_hashes_are_not_all_taken() {
+    fn limits_the_number_of_hashes() {
         let lines: String = (0..1000).map(|n| format!("Infohash: {n:040x}\n")).collect();
         let call = parse_announce(format!("BT-SEARCH * HTTP/1.1\nPort: 1\n{lines}").as_bytes()).unwrap();
         assert_eq!(call.hashes.len(), LSD_HASHES);
@@ -194,7 +194,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_a_call_within_bounds_or_none(head in proptest::bool::ANY, bytes: Vec<u8>) {
+        fn any_bytes_give_an_announce_within_limits_or_none(head in proptest::bool::ANY, bytes: Vec<u8>) {
             let begin: &[u8] = if head { b"BT-SEARCH * HTTP/1.1\r\nPort: 1\r\nInfohash: " } else { b"" };
             if let Some(call) = parse_announce(&[begin, &bytes].concat()) {
                 prop_assert!(call.port != 0 && !call.hashes.is_empty() && call.hashes.len() <= LSD_HASHES);
@@ -202,7 +202,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_written_is_what_is_read(port in 1u16.., cookie: u64, n in 1usize..HASHES_PER_ANNOUNCE) {
+        fn reads_what_it_wrote(port in 1u16.., cookie: u64, n in 1usize..HASHES_PER_ANNOUNCE) {
             let call = parse_announce(&write_announce(Group::V6, port, &hashes(n), cookie));
             prop_assert_eq!(call, Some(LsdAnnounce { port, hashes: hashes(n), cookie: Some(cookie) }));
         }

@@ -1,7 +1,7 @@
-//! Magnet links: a torrent's name by its hash, and where to ask (BEP 9; `so` is BEP 53; `ws` is BEP 19).
+//! Magnet links: an info hash, and sources of peers (BEP 9; `so`: BEP 53; `ws`: BEP 19).
 //!
-//! A link comes from a web page, so nothing of it is trusted: lists are capped, text is cleaned, URLs pass the same
-//! door as a torrent's, indices of `so` stay numbers that are compared and never index anything here.
+//! A link is untrusted: lists are capped, text is sanitized, URLs are checked like those of a torrent, and file numbers in `so` are only
+//! compared, never used as indices.
 
 use super::limits::{MAGNET_BYTES, MAGNET_PEERS, MAGNET_RANGES, TRACKERS, WEB_SEEDS};
 use super::metainfo::component;
@@ -13,61 +13,61 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use thiserror::Error;
 
-/// What a magnet link says. Its `Display` is the link.
+/// A magnet link. Its `Display` is the link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Magnet {
     /// The torrent (`xt`).
     pub info_hash: InfoHash,
-    /// What to call it until its metadata has come (`dn`): one plain path component.
+    /// The name to show until the metadata is known (`dn`): one plain path component.
     pub name: Option<String>,
-    /// Trackers to ask (`tr`), each its own tier.
+    /// Trackers (`tr`), each in a tier of its own.
     pub trackers: Vec<String>,
     /// Web seeds (`ws`).
     pub web_seeds: Vec<String>,
-    /// Peers to ask (`x.pe`); host names are passed over.
+    /// Peers (`x.pe`); host names are ignored.
     pub peers: Vec<SocketAddr>,
-    /// Files to take (`so`), counted from 0; empty means all. May name files that do not exist.
+    /// Files to download (`so`), counted from 0; empty means all. The files may not exist.
     pub select_only: Vec<RangeInclusive<u32>>,
 }
 
-/// Why a text is not a magnet link that rill can follow.
+/// Why a magnet link is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum MagnetError {
-    /// Another kind of text.
+    /// The text is not a magnet link.
     #[error("this is not a magnet link: it does not start with `magnet:?`")]
     NotAMagnet,
-    /// Longer than any real link.
-    #[error("a magnet link of {bytes} bytes; {MAGNET_BYTES} are taken")]
+    /// The link is longer than any that programs write.
+    #[error("the magnet link has {bytes} bytes; at most {MAGNET_BYTES} are accepted")]
     TooLong {
-        /// What it has.
+        /// Its length.
         bytes: usize,
     },
-    /// No `xt=urn:btih:`.
+    /// There is no `xt=urn:btih:`.
     #[error("the magnet link has no `xt=urn:btih:…`, so it names no torrent")]
     NoHash,
-    /// An info hash in neither spelling.
-    #[error("the hash in `xt` has {digits} digits or a wrong one; it must be 40 hexadecimal or 32 base-32 digits")]
+    /// The info hash is neither hexadecimal nor base 32.
+    #[error("the hash in `xt` must be 40 hexadecimal or 32 base-32 digits; this one has {digits} characters or a wrong digit")]
     BadHash {
-        /// How long it is.
+        /// Its length in bytes.
         digits: usize,
     },
-    /// `urn:btmh` alone (BEP 52).
+    /// There is only a v2 hash, `urn:btmh` (BEP 52).
     #[error("the magnet link names a BitTorrent v2 torrent (`btmh`) only; v2 is not supported")]
     V2Only,
 }
 
 impl Magnet {
-    /// A link that says nothing but which torrent.
+    /// A link with nothing but an info hash.
     pub fn new(info_hash: InfoHash) -> Magnet {
         Magnet { info_hash, name: None, trackers: Vec::new(), web_seeds: Vec::new(), peers: Vec::new(), select_only: Vec::new() }
     }
 
-    /// Whether the text means to be a magnet link at all.
+    /// Whether the text starts like a magnet link.
     pub fn looks_like(text: &str) -> bool {
         text.trim_start().get(..7).is_some_and(|head| head.eq_ignore_ascii_case("magnet:"))
     }
 
-    /// Reads a link. Parameters that are unknown or wrong are passed over, all but the hash.
+    /// Reads a link. Unknown and malformed parameters are ignored, except for the info hash.
     pub fn parse(link: &str) -> Result<Magnet, MagnetError> {
         let link = link.trim();
         if !Magnet::looks_like(link) {
@@ -84,7 +84,7 @@ impl Magnet {
         Ok(magnet)
     }
 
-    /// Whether `so` asks for the file with this number; without `so` every file is asked for.
+    /// Whether `so` selects the file with this number; without `so` every file is selected.
     pub fn selects(&self, file: u32) -> bool {
         self.select_only.is_empty() || self.select_only.iter().any(|range| range.contains(&file))
     }
@@ -111,7 +111,7 @@ impl Magnet {
     }
 }
 
-/// Adds what is new while there is room.
+/// Adds an item that is not in the list, up to `limit` items.
 fn keep<T: PartialEq>(list: &mut Vec<T>, item: Option<T>, limit: usize) {
     if let Some(item) = item {
         if list.len() < limit && !list.contains(&item) {
@@ -120,10 +120,10 @@ fn keep<T: PartialEq>(list: &mut Vec<T>, item: Option<T>, limit: usize) {
     }
 }
 
-/// Keys in lower case without the number that some programs add (`tr.1`), and decoded values.
+/// The parameters: keys in lower case, without the number that some programs append (`tr.1`), and decoded values.
 fn parameters(query: &str) -> impl Iterator<Item = (String, Vec<u8>)> + '_ {
     query.split('&').filter_map(|pair| {
-        // `&amp;` comes from links copied out of a page's source.
+        // Links copied from the source of a web page have `&amp;` between parameters.
         let (key, value) = pair.strip_prefix("amp;").unwrap_or(pair).split_once('=')?;
         let key = String::from_utf8(percent::decode(key)).ok()?.to_ascii_lowercase();
         let numbered = key.rsplit_once('.').filter(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
@@ -152,7 +152,7 @@ fn after_prefix<'a>(text: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
     head.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
-/// Twenty bytes from 40 hexadecimal digits (5 bytes from 10) or 32 base-32 digits (5 bytes from 8).
+/// Reads 40 hexadecimal digits (10 for 5 bytes) or 32 base-32 digits (8 for 5 bytes).
 fn parse_hash(digits: &[u8]) -> Option<InfoHash> {
     let (bits, group_len) = match digits.len() {
         40 => (4, 10),
@@ -179,7 +179,7 @@ fn digit_value(digit: u8, bits: u32) -> Option<u64> {
     value.map(u64::from)
 }
 
-/// `7` or `4-9`; anything else is none.
+/// Reads `7` or `4-9`.
 fn parse_range(text: &[u8]) -> Option<RangeInclusive<u32>> {
     let text = std::str::from_utf8(text).ok()?;
     let (first, last) = text.split_once('-').unwrap_or((text, text));
@@ -224,13 +224,13 @@ mod tests {
         Magnet::parse(&format!("magnet:?xt=urn:btih:{HEX}")).unwrap().info_hash
     }
 
-    /// The link with the good hash and these parameters behind it.
+    /// The link with a valid hash and these parameters.
     fn with(parameters: &str) -> Magnet {
         Magnet::parse(&format!("magnet:?xt=urn:btih:{HEX}&{parameters}")).unwrap()
     }
 
     #[test]
-    fn m1_a_hash_that_is_none_is_refused() {
+    fn m1_refuses_a_malformed_hash() {
         for xt in [
             "",
             &HEX[1..],
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn m2_the_many_spellings_of_one_link_are_taken() {
+    fn m2_accepts_the_spellings_of_other_programs() {
         for link in [
             format!("magnet:?xt=urn:btih:{}", HEX.to_uppercase()),
             format!("magnet:?xt=urn:btih:{BASE32}"),
@@ -265,12 +265,12 @@ mod tests {
     }
 
     #[test]
-    fn m3_a_v2_link_gets_a_clear_answer() {
+    fn m3_refuses_a_v2_link_with_its_own_error() {
         assert_eq!(Magnet::parse("magnet:?xt=urn:btmh:1220abcd"), Err(MagnetError::V2Only));
     }
 
     #[test]
-    fn m4_thousands_of_trackers_are_capped() {
+    fn m4_caps_thousands_of_trackers() {
         let many: String = (0..1000).map(|n| format!("tr=http://t{n}.example/&ws=http://w{n}.example/&")).collect();
         let magnet = with(&many);
         assert_eq!((magnet.trackers.len(), magnet.web_seeds.len()), (TRACKERS, WEB_SEEDS));
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn m5_the_display_name_is_a_plain_name() {
+    fn m5_the_display_name_is_a_plain_path_component() {
         assert_eq!(with("dn=..%2F..%2Fetc%2Fpasswd").name.as_deref(), Some(".._.._etc_passwd"));
         assert_eq!(with("dn=a%00%1b[2Jb+c").name.as_deref(), Some("a__[2Jb c"));
         assert_eq!(with("dn=..").name, None);
@@ -287,30 +287,30 @@ mod tests {
     }
 
     #[test]
-    fn m6_so_never_becomes_an_index_or_an_allocation() {
+    fn m6_file_numbers_are_capped_and_never_index_anything() {
         let magnet = with("so=100000000,0-4294967295,7-4,text,-1,3,,9-");
         assert_eq!(magnet.select_only, [100_000_000..=100_000_000, 0..=u32::MAX, 3..=3]);
-        assert!(with("so=7-4,text").selects(5), "nothing valid means all");
+        assert!(with("so=7-4,text").selects(5), "without a valid range all files are selected");
         assert!(with("so=1,4-6").selects(5) && !with("so=1,4-6").selects(3));
         let many: String = (0..5_000).map(|n| format!("{n},")).collect();
         assert_eq!(with(&format!("so={many}")).select_only.len(), MAGNET_RANGES);
     }
 
     #[test]
-    fn m7_bad_endpoints_are_passed_over() {
+    fn m7_ignores_malformed_peer_addresses() {
         let magnet = with("x.pe=1.2.3.4:5&x.pe=1.2.3.4&x.pe=1.2.3.4:0&x.pe=1.2.3.4:99999&x.pe=host:1&x.pe=[::1]:7&dht=bad");
         assert_eq!(magnet.peers, ["1.2.3.4:5".parse().unwrap(), "[::1]:7".parse().unwrap()]);
     }
 
     #[test]
-    fn m8_local_files_are_no_web_seeds_and_no_trackers() {
+    fn m8_refuses_local_files_as_web_seeds_and_trackers() {
         let magnet = with("ws=file:///etc/passwd&tr=file:///etc/passwd&ws=https://w.example/");
         assert_eq!(magnet.web_seeds, ["https://w.example/"]);
         assert_eq!(magnet.trackers, Vec::<String>::new());
     }
 
     #[test]
-    fn a_written_link_reads_back_as_itself() {
+    fn reads_what_it_wrote() {
         let magnet = with("dn=a%26b%3Dc+d&tr=http://t.example/a%3Fk%3Dv&ws=http://w.example/&x.pe=1.2.3.4:5&so=1,4-6");
         assert_eq!(Magnet::parse(&magnet.to_string()), Ok(magnet));
     }

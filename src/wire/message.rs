@@ -1,11 +1,11 @@
-//! The messages between peers (BEP 3, BEP 6, BEP 10): their numbers, their lengths, their bytes.
+//! The messages between peers (BEP 3, 6, 10): their ids, lengths and encoding.
 //!
-//! Indices in a [`Message`] are raw: they become real at `Geometry`, on the floor above.
+//! Indices in a [`Message`] are raw numbers; the engine checks them against the torrent's `Geometry`.
 
 use crate::units::BlockSpan;
 use thiserror::Error;
 
-/// Message numbers on the wire.
+/// Message ids.
 mod id {
     pub const CHOKE: u8 = 0;
     pub const UNCHOKE: u8 = 1;
@@ -25,20 +25,20 @@ mod id {
     pub const EXTENDED: u8 = 20;
 }
 
-/// Bytes before a block's payload: length prefix, number, piece, begin.
+/// Bytes before a block's payload: length prefix, message id, piece, begin.
 pub const PIECE_HEADER_LEN: usize = 13;
 
-/// The longest block that rill takes or gives, 128 KiB: nobody asks for more.
+/// Bytes of the longest block that rill accepts or serves, 128 KiB: known clients request at most that.
 pub const MAX_BLOCK_LEN: u32 = 128 * 1024;
 
-/// The longest message that a peer may announce, 1 MiB: longer is an attack or another protocol (libtorrent's limit).
+/// Bytes of the longest message that a peer may send, 1 MiB (libtorrent's limit): a greater length is an attack or another protocol.
 pub const MAX_MESSAGE_LEN: u32 = 1024 * 1024;
 
-/// The longest extension message that is read, 32 KiB: a 16 KiB metadata block and its dictionary, a full PEX message.
-/// A longer one is passed over unread.
+/// Bytes of the longest extension message that is read, 32 KiB: room for 16 KiB of metadata with its dictionary, or a full PEX
+/// message. A longer one is skipped.
 pub const MAX_EXTENDED_LEN: u32 = 32 * 1024;
 
-/// Three raw numbers that name a run of bytes.
+/// A range of bytes in a piece, as the peer wrote it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RawSpan {
     /// Piece index.
@@ -55,9 +55,9 @@ impl From<BlockSpan> for RawSpan {
     }
 }
 
-/// One message, all but `piece`, whose payload never stands in memory together with its header.
+/// One message. `piece` is missing: its payload is never held in memory together with its header, see [`super::Frame::Block`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)] // the names are the protocol's own
+#[allow(missing_docs)] // the names are those of the BEPs
 pub enum Message<'a> {
     KeepAlive,
     Choke,
@@ -77,49 +77,49 @@ pub enum Message<'a> {
     Extended { id: u8, payload: &'a [u8] },
 }
 
-/// What a peer did to the framing.
+/// How a peer violated the message framing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum FrameError {
-    /// Not the BitTorrent protocol.
+    /// The first bytes are not those of the BitTorrent protocol.
     #[error("not a BitTorrent handshake")]
     NotHandshake,
-    /// A length prefix above [`MAX_MESSAGE_LEN`].
+    /// The length prefix is above [`MAX_MESSAGE_LEN`].
     #[error("a message of {0} bytes")]
     TooLong(u32),
-    /// A message of fixed size with another size.
-    #[error("message {id} with {len} bytes of body")]
+    /// A message of fixed length has another length.
+    #[error("message {id} with a body of {len} bytes")]
     BadLength {
-        /// Message number.
+        /// Message id.
         id: u8,
-        /// Bytes after the number.
+        /// Bytes after the message id.
         len: u32,
     },
-    /// A bitfield that does not fit the torrent.
-    #[error("a bitfield of {got} bytes where {expected} belong")]
+    /// A bitfield has a length that does not fit the torrent.
+    #[error("a bitfield of {got} bytes instead of {expected}")]
     Bitfield {
-        /// Bytes that were announced.
+        /// Bytes that the length prefix announces.
         got: u32,
-        /// Bytes that fit.
+        /// Bytes that the torrent's pieces need.
         expected: u32,
     },
 }
 
-/// What to do with a message, known from its length prefix and number alone.
+/// How to read the body of a message, decided by its length prefix and id alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyKind {
     /// Read the whole body, then parse it.
     Whole,
-    /// `piece`: read 8 bytes of header, the rest is payload.
+    /// A `piece` message: 8 bytes of header, then payload.
     Piece {
         /// Bytes of payload, 1…[`MAX_BLOCK_LEN`].
         payload: u32,
     },
-    /// Pass over the body unread.
+    /// Skip the body.
     Skip,
 }
 
-/// Decides how a message is read before a byte of its body is stored. `body` counts the bytes after the number; a bitfield has at least
-/// and at most as many as `bitfield` says.
+/// Decides how to read a message before any byte of its body is stored. `body` counts the bytes after the id; `bitfield` is the least
+/// and the greatest length of a bitfield.
 pub(super) fn body_kind(id: u8, body: u32, bitfield: (u32, u32)) -> Result<BodyKind, FrameError> {
     let exactly = |n: u32| if body == n { Ok(BodyKind::Whole) } else { Err(FrameError::BadLength { id, len: body }) };
     match id {
@@ -139,19 +139,19 @@ pub(super) fn body_kind(id: u8, body: u32, bitfield: (u32, u32)) -> Result<BodyK
     }
 }
 
-/// A body that is one number.
+/// Reads a body of one number.
 fn number(body: &[u8]) -> Option<u32> {
     body.try_into().ok().map(u32::from_be_bytes)
 }
 
-/// A body that is three numbers.
+/// Reads a body of three numbers.
 fn span(body: &[u8]) -> Option<RawSpan> {
     let (piece, rest) = body.split_first_chunk()?;
     let (begin, len) = rest.split_first_chunk()?;
     Some(RawSpan { piece: u32::from_be_bytes(*piece), begin: u32::from_be_bytes(*begin), len: number(len)? })
 }
 
-/// The message that `id` and `body` are; [`body_kind`] has checked the length. `None` for a number that rill does not know.
+/// Reads a message whose length [`body_kind`] has checked; `None` for an unknown id.
 pub(super) fn parse(id: u8, body: &[u8]) -> Option<Message<'_>> {
     Some(match id {
         id::CHOKE => Message::Choke,
@@ -173,7 +173,7 @@ pub(super) fn parse(id: u8, body: &[u8]) -> Option<Message<'_>> {
     })
 }
 
-/// The header that stands before a block's payload.
+/// The header before a block's payload.
 pub(super) fn piece_header(span: BlockSpan) -> [u8; PIECE_HEADER_LEN] {
     let mut h = [0; PIECE_HEADER_LEN];
     h[..4].copy_from_slice(&span.len().saturating_add(9).to_be_bytes());
@@ -227,7 +227,7 @@ mod tests {
     const EXACTLY: (u32, u32) = (5, 5);
 
     #[test]
-    fn p3_a_fixed_size_message_of_another_size_is_refused() {
+    fn p3_refuses_a_fixed_length_message_of_another_length() {
         for (id, right) in
             [(0, 0), (1, 0), (2, 0), (3, 0), (4, 4), (6, 12), (8, 12), (9, 2), (13, 4), (14, 0), (15, 0), (16, 12), (17, 4)]
         {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn p2_a_block_longer_than_any_request_is_refused() {
+    fn p2_refuses_a_block_longer_than_any_request() {
         assert_eq!(body_kind(7, 8 + MAX_BLOCK_LEN, EXACTLY), Ok(BodyKind::Piece { payload: MAX_BLOCK_LEN }));
         assert!(body_kind(7, 9 + MAX_BLOCK_LEN, EXACTLY).is_err());
         assert!(body_kind(7, 8, EXACTLY).is_err(), "a block of no bytes");
@@ -246,25 +246,25 @@ mod tests {
     }
 
     #[test]
-    fn p4_an_unknown_message_is_passed_over() {
+    fn p4_skips_an_unknown_message() {
         assert_eq!(body_kind(99, 70_000, EXACTLY), Ok(BodyKind::Skip));
         assert_eq!(parse(99, &[]), None);
     }
 
     #[test]
-    fn p5_a_bitfield_of_another_length_is_refused_before_it_is_read() {
+    fn p5_refuses_a_bitfield_of_another_length_before_reading_it() {
         assert_eq!(body_kind(5, 5, EXACTLY), Ok(BodyKind::Whole));
         assert_eq!(body_kind(5, 6, EXACTLY), Err(FrameError::Bitfield { got: 6, expected: 5 }));
         assert!(body_kind(5, 0, EXACTLY).is_err());
         for (body, taken) in [(0, false), (1, true), (9, true), (10, false)] {
-            assert_eq!(body_kind(5, body, (1, 9)).is_ok(), taken, "{body} bytes where nobody knows how many belong");
+            assert_eq!(body_kind(5, body, (1, 9)).is_ok(), taken, "{body} bytes while the number of pieces is unknown");
         }
     }
 
     #[test]
-    fn an_endless_extension_message_is_not_stored() {
+    fn skips_an_extension_message_above_the_limit() {
         assert_eq!(body_kind(20, MAX_EXTENDED_LEN, EXACTLY), Ok(BodyKind::Whole));
         assert_eq!(body_kind(20, MAX_EXTENDED_LEN + 1, EXACTLY), Ok(BodyKind::Skip));
-        assert!(body_kind(20, 0, EXACTLY).is_err(), "no extension number");
+        assert!(body_kind(20, 0, EXACTLY).is_err(), "without an extension id");
     }
 }

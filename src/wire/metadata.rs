@@ -1,35 +1,35 @@
-//! Metadata from peers: the messages that ask for pieces of the info dictionary and bring them (BEP 9, over BEP 10).
+//! The messages of `ut_metadata` (BEP 9, over BEP 10), which request and transfer pieces of the info dictionary.
 //!
-//! A message is a dictionary, and behind that of a data message the piece's bytes. Kinds that nobody knows are passed over, as BEP 9
-//! asks; so is whatever is not bencode.
+//! A message is a dictionary; in a data message the bytes of the piece follow it. Unknown message types are ignored, as BEP 9 demands,
+//! and so are malformed messages.
 
 use super::bencode::{Lenient, Rules, scan, write};
 use super::limits::{EXTENDED_TOKENS, MESSAGE_DEPTH};
 use serde::{Deserialize, Serialize};
 
-/// Bytes of every piece of the metadata but the last, 16 KiB.
+/// Bytes of each piece of the metadata except the last, 16 KiB.
 pub const METADATA_PIECE_LEN: u32 = 16 * 1024;
 
-/// One message about metadata. Numbers are as the peer wrote them: any 32 bits.
+/// A message. Its numbers are as the peer wrote them, unchecked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetadataMessage<'a> {
-    /// Send me this piece.
+    /// Requests a piece.
     Request {
-        /// Counted from 0.
+        /// Index of the piece.
         piece: u32,
     },
-    /// Here it is.
+    /// Transfers a piece.
     Data {
-        /// Counted from 0.
+        /// Index of the piece.
         piece: u32,
-        /// Bytes of the whole, as the sender says.
+        /// Bytes of the info dictionary, as the sender claims.
         total_size: u32,
-        /// The piece.
+        /// The bytes of the piece.
         bytes: &'a [u8],
     },
-    /// You don't get it from me.
+    /// Refuses a request.
     Reject {
-        /// Counted from 0.
+        /// Index of the piece.
         piece: u32,
     },
 }
@@ -43,7 +43,7 @@ struct Header {
 }
 
 impl<'a> MetadataMessage<'a> {
-    /// Reads an extension message's payload; `None` for what means nothing.
+    /// Reads the payload of an extension message; `None` if it is malformed or of an unknown type.
     pub fn parse(payload: &'a [u8]) -> Option<MetadataMessage<'a>> {
         const RULES: Rules = Rules { depth: MESSAGE_DEPTH, tokens: EXTENDED_TOKENS, strict: false };
         let scanned = scan(payload, &RULES).ok()?;
@@ -56,7 +56,7 @@ impl<'a> MetadataMessage<'a> {
         }
     }
 
-    /// The payload of the extension message.
+    /// Returns the payload of an extension message.
     pub fn encode(&self) -> Vec<u8> {
         let (msg_type, piece, total_size, bytes) = match *self {
             MetadataMessage::Request { piece } => (0, piece, None, &[][..]),
@@ -76,7 +76,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn messages_are_written_as_bep_9_shows_them() {
+    fn writes_the_examples_of_bep_9() {
         assert_eq!(MetadataMessage::Request { piece: 0 }.encode(), b"d8:msg_typei0e5:piecei0ee");
         assert_eq!(MetadataMessage::Reject { piece: 7 }.encode(), b"d8:msg_typei2e5:piecei7ee");
         let data = MetadataMessage::Data { piece: 0, total_size: 3425, bytes: b"xxx" };
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn p17_what_cannot_be_meant_is_passed_over() {
+    fn p17_ignores_malformed_messages() {
         for odd in [
             &b""[..],
             b"garbage",
@@ -105,7 +105,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_written_reads_back(kind in 0..3, piece: u32, total_size: u32, bytes: Vec<u8>) {
+        fn reads_what_it_wrote(kind in 0..3, piece: u32, total_size: u32, bytes: Vec<u8>) {
             let message = match kind {
                 0 => MetadataMessage::Request { piece },
                 1 => MetadataMessage::Data { piece, total_size, bytes: &bytes },
@@ -116,7 +116,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_are_too_odd(bytes: Vec<u8>) {
+        fn no_bytes_make_the_reader_panic(bytes: Vec<u8>) {
             let _ = MetadataMessage::parse(&bytes);
         }
     }

@@ -1,7 +1,8 @@
-//! Floor 1, shapes: what stands in files and packets, and what of it rill believes.
+//! Floor 1: the formats of files and packets, and their validation.
 //!
-//! Bytes from outside are parsed here into types whose values are already safe: lengths bounded, paths
-//! clean, indices still raw until [`crate::units::Geometry`] has seen them. Nothing here decides what to do.
+//! Bytes from outside are parsed into types whose values are safe to use: lengths are bounded and paths cannot leave
+//! their directory. Piece and block indices stay raw numbers until [`crate::units::Geometry`] checks them. This floor makes no
+//! decisions and does no I/O.
 
 // Files and links.
 pub mod bencode;
@@ -24,11 +25,11 @@ pub use url::{Scheme, UrlParts, host_and_port, tracker_url, url_parts, web_seed_
     clippy::arithmetic_side_effects,
     clippy::expect_used,
     clippy::indexing_slicing,
-    reason = "who fuzzes wants to see it panic"
+    reason = "a fuzz target reports a violation by panicking"
 )]
 pub mod fuzz_metainfo;
 #[doc(hidden)]
-#[expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "who fuzzes wants to see it panic")]
+#[expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a fuzz target reports a violation by panicking")]
 pub mod fuzz_packets;
 
 // Trackers, the DHT and the extension handshake.
@@ -59,7 +60,12 @@ pub use scrape::{SwarmCounts, parse_counts, scrape_url};
 mod decoder;
 mod encoder;
 #[doc(hidden)]
-#[expect(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::panic, reason = "who fuzzes wants to see it panic")]
+#[expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a fuzz target reports a violation by panicking"
+)]
 pub mod fuzz_peer_stream;
 mod handshake;
 mod message;

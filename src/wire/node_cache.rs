@@ -1,6 +1,6 @@
-//! Nodes of the DHT as they are kept from one run to the next: one dictionary with two compact lists, `nodes` and `nodes6`.
+//! The file of known DHT nodes that is kept between runs: a dictionary with two compact lists, `nodes` and `nodes6`.
 //!
-//! Their ids are not kept: whoever answers says who it is. The file is as untrusted as a packet.
+//! Node ids are not stored, because each node sends its id with its first response. The file is untrusted input.
 
 use super::bencode::{Bytes, Lenient, Rules, scan, to_bytes};
 use super::compact::{peers_v4, peers_v6, write_compact};
@@ -8,7 +8,7 @@ use super::limits::{MESSAGE_DEPTH, NODES_KEPT};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
-/// The file: compact lists of addresses.
+/// The file's dictionary: compact lists of addresses.
 #[derive(Deserialize, Serialize)]
 struct NodeCache<'a> {
     #[serde(borrow)]
@@ -16,7 +16,7 @@ struct NodeCache<'a> {
     nodes6: Lenient<Bytes<'a>>,
 }
 
-/// The file's bytes.
+/// Returns the content of the file; at most [`NODES_KEPT`] nodes of each address family.
 pub fn write_nodes(nodes: &[SocketAddr]) -> Vec<u8> {
     let of_family = |v6| {
         let mut list = Vec::new();
@@ -27,7 +27,7 @@ pub fn write_nodes(nodes: &[SocketAddr]) -> Vec<u8> {
     to_bytes(&NodeCache { nodes: Lenient(Some(Bytes(&v4))), nodes6: Lenient(Some(Bytes(&v6))) })
 }
 
-/// The nodes of such a file; of a broken one, none.
+/// Reads the content of the file; a damaged one has no nodes.
 pub fn read_nodes(bytes: &[u8]) -> Vec<SocketAddr> {
     const RULES: Rules = Rules { depth: MESSAGE_DEPTH, tokens: 16, strict: false };
     let Ok(scanned) = scan(bytes, &RULES) else { return Vec::new() };
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nodes_that_were_kept_come_back() {
+    fn reads_what_it_wrote() {
         let nodes: Vec<SocketAddr> =
             ["1.2.3.4:5", "10.0.0.1:6881", "[2001:db8::1]:7"].iter().map(|text| text.parse().unwrap()).collect();
         assert_eq!(read_nodes(&write_nodes(&nodes)), nodes);
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_file_holds_nobody_and_a_long_one_not_too_many() {
+    fn a_damaged_file_has_no_nodes_and_a_long_one_is_capped() {
         for broken in [&b""[..], b"d", b"le", b"d5:nodesi5ee", b"d5:nodes5:aaaaae"] {
             assert_eq!(read_nodes(broken), []);
         }

@@ -1,6 +1,6 @@
-//! Percent-encoding (RFC 3986), the only one that magnet links and tracker URLs need.
+//! Percent-encoding (RFC 3986) for magnet links and tracker URLs.
 
-/// Appends `bytes` to `out`, everything but letters, digits and `-._~` as `%XX`: right for binary hashes and for text.
+/// Appends `bytes` to `out`, with every byte except letters, digits and `-._~` as `%XX`. For binary hashes and for text.
 pub fn encode_into(bytes: &[u8], out: &mut String) {
     for &b in bytes {
         if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~') {
@@ -13,7 +13,7 @@ pub fn encode_into(bytes: &[u8], out: &mut String) {
     }
 }
 
-/// The bytes that `text` stands for; a `%` that starts no pair of digits stands for itself.
+/// Returns the bytes that `text` encodes. A `%` without two hexadecimal digits behind it is kept.
 pub fn decode(text: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -34,7 +34,7 @@ pub fn decode(text: &str) -> Vec<u8> {
     out
 }
 
-/// The value of a hexadecimal digit.
+/// The value of a hexadecimal digit, in either case.
 fn nibble(digit: u8) -> Option<u8> {
     (digit as char).to_digit(16).map(|value| value as u8)
 }
@@ -45,7 +45,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_lone_percent_stands_for_itself() {
+    fn keeps_a_percent_sign_without_two_digits() {
         assert_eq!(decode("100%"), b"100%");
         assert_eq!(decode("%zz%4"), b"%zz%4");
         assert_eq!(decode("%C3%a9%+1"), "é%+1".as_bytes());
@@ -53,7 +53,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_encoded_decodes_to_itself(bytes: Vec<u8>) {
+        fn decodes_its_own_encoding(bytes: Vec<u8>) {
             let mut text = String::new();
             encode_into(&bytes, &mut text);
             prop_assert!(text.bytes().all(|b| b.is_ascii_graphic()));

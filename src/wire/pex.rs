@@ -1,7 +1,7 @@
-//! Peer exchange (BEP 11, over BEP 10): which peers somebody is connected to, and which no longer.
+//! Peer exchange, `ut_pex` (BEP 11, over BEP 10): peers that the sender has connected to or lost since its last message.
 //!
-//! A message is a dictionary of compact lists, with a byte of flags for each added peer. It is read in place; a list of odd length
-//! counts as far as it is whole, flags that are missing are 0, and who was dropped does not matter to us.
+//! A message is a dictionary of compact lists, with a byte of flags for each added peer. An incomplete entry at the end of a list is
+//! ignored, and missing flags are 0. Dropped peers are written but not read.
 
 use super::bencode::{Bytes, Lenient, Rules, scan, to_bytes};
 use super::compact::{V4_LEN, V6_LEN, peers_v4, peers_v6, write_compact};
@@ -9,12 +9,12 @@ use super::limits::{EXTENDED_TOKENS, MESSAGE_DEPTH, PEX_PEERS};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
-/// The peer has everything, or wants nothing more.
+/// Flag: the peer is a seed or upload-only.
 pub const PEX_SEED: u8 = 0x02;
-/// The sender reached the peer at this address.
+/// Flag: the sender has connected to the peer at this address.
 pub const PEX_REACHABLE: u8 = 0x10;
 
-/// A message, with its lists as they are written.
+/// A PEX message; its lists are kept as written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct PexMessage<'a> {
     #[serde(borrow)]
@@ -29,13 +29,13 @@ pub struct PexMessage<'a> {
 }
 
 impl<'a> PexMessage<'a> {
-    /// Reads an extension message's payload; `None` for what is no dictionary.
+    /// Reads the payload of an extension message; `None` unless it is a dictionary.
     pub fn parse(payload: &'a [u8]) -> Option<PexMessage<'a>> {
         const RULES: Rules = Rules { depth: MESSAGE_DEPTH, tokens: EXTENDED_TOKENS, strict: false };
         scan(payload, &RULES).ok()?.value.read().ok()
     }
 
-    /// Peers and their flags, usable addresses all, at most [`PEX_PEERS`] of each family.
+    /// The added peers that can be dialed, with their flags; at most [`PEX_PEERS`] of each address family.
     pub fn added(&self) -> impl Iterator<Item = (SocketAddr, u8)> + 'a {
         let bytes = |list: Lenient<Bytes<'a>>| list.bytes().unwrap_or_default();
         let v4 = bytes(self.added).chunks_exact(V4_LEN).map(|entry| peers_v4(entry).next());
@@ -52,7 +52,7 @@ fn with_flags<'a>(
     peers.zip(flags).take(PEX_PEERS).filter_map(|(peer, flags)| Some((peer?, flags)))
 }
 
-/// The payload of a message; empty lists are left out.
+/// Returns the payload of a message; empty lists are left out.
 pub fn write_pex(added: &[(SocketAddr, u8)], dropped: &[SocketAddr]) -> Vec<u8> {
     let of_family = |v6| added.iter().filter(move |(peer, _)| peer.is_ipv6() == v6);
     let peers = |v6| compact_list(of_family(v6).map(|(peer, _)| *peer));
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn the_keys_stand_in_order_and_empty_ones_are_left_out() {
+    fn keys_are_sorted_and_empty_lists_are_left_out() {
         let bytes = write_pex(&[(v4(1), 0x12), (v6(1), 2)], &[v4(2), v6(2)]);
         let tidy = scan(&bytes, &Rules { depth: 2, tokens: 20, strict: true }).unwrap();
         assert!(tidy.is_canonical && tidy.rest.is_empty());
@@ -99,9 +99,9 @@ mod tests {
     }
 
     #[test]
-    fn p18_odd_lists_count_as_far_as_they_are_whole() {
+    fn p18_ignores_incomplete_entries_and_lists_of_another_type() {
         let two = [write_compact_of(v4(1)), write_compact_of(v4(2))].concat();
-        assert_eq!(added(&dict([("added", s(&two[..11]))])), [(v4(1), 0)], "flags are optional, too");
+        assert_eq!(added(&dict([("added", s(&two[..11]))])), [(v4(1), 0)], "flags are optional");
         assert_eq!(added(&dict([("added", s(&two)), ("added.f", s([2]))])), [(v4(1), 2), (v4(2), 0)]);
         assert_eq!(added(&dict([("added", i(5)), ("added6", written_list([])), ("added.f", dict([]))])), []);
         for nothing in [&b""[..], b"le", b"i5e", b"d", b"4:text"] {
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn p18_ten_thousand_entries_are_fifty_and_a_bad_one_does_not_shift_the_flags() {
+    fn p18_caps_ten_thousand_entries_and_keeps_flags_aligned_past_a_bad_one() {
         let many: Vec<u8> = (0..10_000u16).flat_map(|n| [&[9, 9, 9, 9][..], &(n + 1).to_be_bytes()].concat()).collect();
         assert_eq!(added(&dict([("added", s(many))])).len(), PEX_PEERS);
         let with_a_bad_one = [&[0, 0, 0, 0, 0, 7][..], &write_compact_of(v4(1))].concat();
@@ -125,7 +125,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_reads_back(fours in proptest::collection::vec((1u8.., any::<u8>()), 0..50), sixes in proptest::collection::vec((1u8.., any::<u8>()), 0..50)) {
+        fn reads_what_it_wrote(fours in proptest::collection::vec((1u8.., any::<u8>()), 0..50), sixes in proptest::collection::vec((1u8.., any::<u8>()), 0..50)) {
             let all: Vec<_> = fours.iter().map(|(n, f)| (v4(*n), *f)).chain(sixes.iter().map(|(n, f)| (v6(*n), *f))).collect();
             let dropped: Vec<_> = all.iter().map(|(peer, _)| *peer).collect();
             prop_assert_eq!(added(&write_pex(&all, &dropped)), all);

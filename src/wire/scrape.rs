@@ -1,8 +1,7 @@
-//! How many have a torrent, as its tracker counts them (BEP 48 over HTTP, BEP 15 action 2 over UDP): the question, and the answer.
+//! Scrapes: how many peers a tracker counts for a torrent (BEP 48 over HTTP; for UDP see [`super::udp_tracker`]).
 //!
-//! An HTTP tracker has a second address for that, made out of the first: the last part of its path must begin with `announce`, and
-//! `scrape` stands there instead. Who lives elsewhere cannot be asked. What a tracker says of other torrents is passed over, and a number
-//! that makes no sense is as good as absent.
+//! The scrape URL of an HTTP tracker is its announce URL with `scrape` in place of `announce` at the start of the last path component. A
+//! tracker with another URL cannot be scraped. Counts of other torrents are ignored, and an invalid number counts as absent.
 
 use super::announce::{AnnounceError, TextOrNumber, canonical_body, refusal};
 use super::bencode::{Lenient, TypeMismatch, Value};
@@ -11,18 +10,18 @@ use super::url::url_parts;
 use crate::units::InfoHash;
 use serde::Deserialize;
 
-/// What a tracker has counted.
+/// The peers that a tracker counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SwarmCounts {
-    /// Peers that have all.
+    /// Peers that have all pieces.
     pub seeds: Option<u32>,
-    /// Peers that lack something.
+    /// Peers that lack pieces.
     pub peers: Option<u32>,
-    /// Downloads that ever came to their end.
+    /// Completed downloads since the tracker started to count.
     pub completed: Option<u32>,
 }
 
-/// Where the HTTP tracker at `announce` is asked about this torrent, or `None` if it cannot be.
+/// Returns the scrape URL for a torrent at the tracker with this announce URL, or `None` if there is none.
 pub fn scrape_url(announce: &str, info_hash: &InfoHash) -> Option<String> {
     let path_and_query = url_parts(announce)?.path_and_query;
     let origin = announce.strip_suffix(path_and_query)?;
@@ -39,10 +38,10 @@ pub fn scrape_url(announce: &str, info_hash: &InfoHash) -> Option<String> {
     Some(url)
 }
 
-/// Reads the body of an HTTP reply.
+/// Reads the body of an HTTP tracker's reply.
 pub fn parse_counts(body: &[u8], info_hash: &InfoHash) -> Result<SwarmCounts, AnnounceError> {
-    let tidy = canonical_body(body)?;
-    let response: ScrapeResponse = tidy.value().read().map_err(|TypeMismatch| AnnounceError::NotADictionary)?;
+    let body = canonical_body(body)?;
+    let response: ScrapeResponse = body.value().read().map_err(|TypeMismatch| AnnounceError::NotADictionary)?;
     if let Some(error) = refusal(response.failure_reason, response.retry_in) {
         return Err(error);
     }
@@ -51,12 +50,12 @@ pub fn parse_counts(body: &[u8], info_hash: &InfoHash) -> Result<SwarmCounts, An
     entry.map(SwarmCounts::from).ok_or(AnnounceError::UnknownTorrent)
 }
 
-/// A reply as it is written.
+/// The dictionary of a reply.
 #[derive(Deserialize)]
 struct ScrapeResponse<'a> {
     #[serde(borrow, rename = "failure reason")]
     failure_reason: Lenient<TextOrNumber<'a>>,
-    /// A [`ScrapeEntry`] for each info hash; some trackers send more than was asked for.
+    /// A dictionary from info hash to [`ScrapeEntry`]; some trackers send torrents that were not requested.
     files: Option<Value<'a>>,
     #[serde(rename = "retry in")]
     retry_in: Lenient<TextOrNumber<'a>>,
@@ -97,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_is_made_as_bep_48_says() {
+    fn derives_the_scrape_url_as_in_bep_48() {
         let asked = |url: &str| scrape_url(url, &InfoHash([0xff; 20]));
         let hash = "%FF".repeat(20);
         for (announce, scrape) in [
@@ -129,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn the_example_of_bep_48_is_understood() {
+    fn reads_the_example_of_bep_48() {
         let body = b"d5:filesd20:xxxxxxxxxxxxxxxxxxxxd8:completei11e10:downloadedi13772e10:incompletei19ee20:yyyyyyyyyyyyyyyyyyyyd8:completei21e10:downloadedi206e10:incompletei20eeee";
         assert_eq!(parse_counts(body, &InfoHash(*b"xxxxxxxxxxxxxxxxxxxx")), Ok(counts(11, 13_772, 19)));
         assert_eq!(parse_counts(body, &InfoHash(*b"yyyyyyyyyyyyyyyyyyyy")), Ok(counts(21, 206, 20)));
@@ -137,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn k8_unsorted_keys_are_read() {
+    fn k8_accepts_unsorted_keys() {
         let swarm = dict([("incomplete", i(3)), ("name", s("x")), ("complete", i(1)), ("downloaded", i(2))]);
         let other = dict([("complete", i(9))]);
         let files = dict([("zzzzzzzzzzzzzzzzzzzz", other), ("aaaaaaaaaaaaaaaaaaaa", swarm)]);
@@ -145,15 +144,18 @@ mod tests {
     }
 
     #[test]
-    fn k5_a_refusal_is_reported_in_clean_words() {
+    fn k5_sanitizes_a_failure() {
         let refusal = read(&dict([("failure reason", s("\x1b[2Jno"))]));
         assert_eq!(refusal, Err(AnnounceError::Failure { reason: "[2Jno".into(), retry_in: None }));
         let with_files = dict([("failure reason", i(7)), ("files", dict([("aaaaaaaaaaaaaaaaaaaa", swarm(1, 2, 3))]))]);
-        assert!(matches!(read(&with_files), Err(AnnounceError::Failure { reason, .. }) if reason == "7"), "the no counts");
+        assert!(
+            matches!(read(&with_files), Err(AnnounceError::Failure { reason, .. }) if reason == "7"),
+            "a failure outweighs counts"
+        );
     }
 
     #[test]
-    fn k1_what_is_no_reply_is_an_error() {
+    fn k1_refuses_a_body_that_is_not_a_reply() {
         assert_eq!(read(b"<html>not found</html>"), Err(AnnounceError::Html));
         assert_eq!(read(b"le"), Err(AnnounceError::NotADictionary));
         assert!(matches!(read(b""), Err(AnnounceError::NotBencode(_))));
@@ -167,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_make_no_sense_are_absent() {
+    fn invalid_numbers_count_as_absent() {
         let files = |swarm| dict([("files", dict([("aaaaaaaaaaaaaaaaaaaa", swarm)]))]);
         assert_eq!(read(&files(swarm(-1, i64::MAX, 4))), Ok(SwarmCounts { peers: Some(4), ..SwarmCounts::default() }));
         let odd = dict([("complete", s("many")), ("downloaded", i("99999999999999999999999")), ("incomplete", list([]))]);
@@ -177,7 +179,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_counts_or_an_error(bytes: Vec<u8>, cut in 0usize..90) {
+        fn any_bytes_give_counts_or_an_error(bytes: Vec<u8>, cut in 0usize..90) {
             let whole = dict([("files", dict([("aaaaaaaaaaaaaaaaaaaa", swarm(1, 2, 3))]))]);
             let _ = read(&bytes);
             let _ = read(&[&whole[..cut.min(whole.len())], &bytes].concat());

@@ -1,4 +1,4 @@
-//! Bencode written by hand, for tests that need what no encoder would write: any order, any repetition, any nonsense.
+//! Writes bencode for tests, valid or not: with keys in any order, repeated keys and wrong types.
 
 /// A string.
 pub fn s(text: impl AsRef<[u8]>) -> Vec<u8> {
@@ -6,36 +6,36 @@ pub fn s(text: impl AsRef<[u8]>) -> Vec<u8> {
     [format!("{}:", text.len()).as_bytes(), text].concat()
 }
 
-/// An integer, or whatever is put between `i` and `e`.
+/// An integer, or any other text between `i` and `e`.
 pub fn i(number: impl std::fmt::Display) -> Vec<u8> {
     format!("i{number}e").into_bytes()
 }
 
-/// A list of written values.
+/// A list of values.
 pub fn list(items: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
     [b"l".to_vec(), items.into_iter().collect::<Vec<_>>().concat(), b"e".to_vec()].concat()
 }
 
-/// A dictionary with its keys in the order given.
+/// A dictionary with its keys in the given order.
 pub fn dict<'a>(pairs: impl IntoIterator<Item = (&'a str, Vec<u8>)>) -> Vec<u8> {
     let inside: Vec<_> = pairs.into_iter().map(|(key, value)| [s(key), value].concat()).collect();
     [b"d".to_vec(), inside.concat(), b"e".to_vec()].concat()
 }
 
-/// A torrent of 100 bytes in one piece, to be spoiled field by field.
+/// A valid torrent of 100 bytes in one piece, whose fields a test can change.
 pub struct SampleTorrent {
     outer: Vec<(&'static str, Vec<u8>)>,
     info: Vec<(&'static str, Vec<u8>)>,
 }
 
 impl SampleTorrent {
-    /// One file `name`, without tracker.
+    /// A single file `name`, without trackers.
     pub fn single() -> SampleTorrent {
         let info = vec![("length", i(100)), ("name", s("name")), ("piece length", i(16384)), ("pieces", s([7; 20]))];
         SampleTorrent { outer: Vec::new(), info }
     }
 
-    /// A directory `name` with these written file entries.
+    /// A directory `name` with these entries of `files`.
     pub fn of(files: impl IntoIterator<Item = Vec<u8>>) -> SampleTorrent {
         SampleTorrent::single().without("length").info("files", list(files))
     }
@@ -45,7 +45,7 @@ impl SampleTorrent {
         SampleTorrent::of(paths.iter().map(|path| file(path, 10)))
     }
 
-    /// Sets a field of `info`; a new one comes last.
+    /// Sets a field of `info`; a new one is appended.
     pub fn info(mut self, key: &'static str, value: Vec<u8>) -> SampleTorrent {
         match self.info.iter_mut().find(|(k, _)| *k == key) {
             Some((_, old)) => *old = value,
@@ -54,30 +54,30 @@ impl SampleTorrent {
         self
     }
 
-    /// Adds a field to `info`, again if need be.
+    /// Appends a field to `info`, even if it is there already.
     pub fn info_again(mut self, key: &'static str, value: Vec<u8>) -> SampleTorrent {
         self.info.push((key, value));
         self
     }
 
-    /// Takes a field out of `info`.
+    /// Removes a field from `info`.
     pub fn without(mut self, key: &str) -> SampleTorrent {
         self.info.retain(|(k, _)| *k != key);
         self
     }
 
-    /// Adds a field beside `info`.
+    /// Appends a field outside `info`.
     pub fn outer(mut self, key: &'static str, value: Vec<u8>) -> SampleTorrent {
         self.outer.push((key, value));
         self
     }
 
-    /// The info dictionary.
+    /// Returns the info dictionary.
     pub fn info_bytes(&self) -> Vec<u8> {
         dict(self.info.clone())
     }
 
-    /// The file.
+    /// Returns the .torrent file.
     pub fn bytes(&self) -> Vec<u8> {
         dict(self.outer.clone().into_iter().chain([("info", self.info_bytes())]))
     }

@@ -1,14 +1,14 @@
-//! Other people's text, made fit for a terminal, a log and a person's eye.
+//! Sanitizes text from torrents, trackers and peers before it is shown on a terminal or in a log.
 //!
-//! What comes out holds no control byte, no escape, nothing invisible and nothing that turns the direction of
-//! writing, and is never longer than asked. It is for showing: nothing is looked up or opened by it.
+//! The result has no control characters, no escape sequences, no invisible characters and no marks that change the writing
+//! direction, and has a bounded length. It is for display only and is never used as a path, a host name or a key.
 
-/// The mark that says "there was more".
+/// Ends a text that was cut.
 const CUT: char = '…';
 
-/// `text` without anything that a terminal would obey or an eye would miss, at most `max_chars` characters long.
+/// Returns `text` without control and invisible characters, at most `max_chars` characters long.
 ///
-/// Bytes that are not UTF-8 show as U+FFFD; line breaks and tabs become one space; other control characters go.
+/// Bytes that are not UTF-8 become U+FFFD, line breaks and tabs one space; other control characters are removed.
 pub fn printable(text: impl AsRef<[u8]>, max_chars: usize) -> String {
     let mut shown = String::new();
     let mut chars = 0usize;
@@ -30,7 +30,7 @@ pub fn printable(text: impl AsRef<[u8]>, max_chars: usize) -> String {
     shown
 }
 
-/// The characters of `bytes`, with U+FFFD for every run that is not UTF-8. Lazy: reads no further than it is asked to.
+/// The characters of `bytes`, with U+FFFD for each run that is not UTF-8. Lazy, so that a long text is read only as far as needed.
 pub(super) fn lossy_chars(bytes: &[u8]) -> impl Iterator<Item = char> + '_ {
     bytes.utf8_chunks().flat_map(|part| {
         let bad = (!part.invalid().is_empty()).then_some(char::REPLACEMENT_CHARACTER);
@@ -38,8 +38,8 @@ pub(super) fn lossy_chars(bytes: &[u8]) -> impl Iterator<Item = char> + '_ {
     })
 }
 
-/// Whether `c` takes no room on the screen or turns the text around it: zero-width attributes, direction attributes,
-/// soft hyphens, line separators, fillers, tags. Variation selectors stay, since emoji need them.
+/// Whether `c` has no width or changes the direction of the text around it: zero-width marks, direction marks,
+/// soft hyphens, line separators, fillers, tags. Variation selectors do not count, because emoji need them.
 pub(super) fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180e}'
@@ -52,24 +52,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escapes_and_marks_never_reach_the_terminal() {
+    fn removes_escapes_and_invisible_marks() {
         assert_eq!(printable("\x1b[31mred\x07\u{9b}2J\u{202e}fdp.exe\u{200b}", 99), "[31mred2Jfdp.exe");
     }
 
     #[test]
-    fn line_breaks_become_one_space() {
+    fn turns_line_breaks_into_one_space() {
         assert_eq!(printable("  a\r\n\tb\u{2028}c \n", 99), "a b c");
     }
 
     #[test]
-    fn long_text_is_cut_with_a_mark() {
+    fn cuts_long_text_with_an_ellipsis() {
         assert_eq!(printable("abcdef", 6), "abcdef");
         assert_eq!(printable("abcdefg", 6), "abcde…");
         assert_eq!(printable("abc", 0), "");
     }
 
     #[test]
-    fn bytes_that_are_not_text_are_shown_as_such() {
+    fn replaces_bytes_that_are_not_utf8() {
         assert_eq!(printable(b"a\xffb\xc0\xaf", 99), "a\u{fffd}b\u{fffd}\u{fffd}");
         assert_eq!(printable(vec![0u8; 1 << 20], 99), "");
     }

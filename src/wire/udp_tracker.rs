@@ -1,4 +1,4 @@
-//! Asking a tracker over UDP: packets there and back (BEP 15, with the URL option of BEP 41).
+//! Packets of UDP trackers (BEP 15, with the URL option of BEP 41).
 //!
 //! ```text
 //!   connect(transaction) ──▶      ◀── connection id (good for a minute)
@@ -6,8 +6,8 @@
 //!   scrape(id, transaction) ──▶   ◀── counts
 //! ```
 //!
-//! Shapes alone: who waits for what, and when to ask again, is the engine's. A packet that does not answer the
-//! question is a typed error, so that the engine can pass over the one and report the other.
+//! Formats only: timeouts, retries and pending requests belong to the engine. A packet that does not answer the request gives a typed
+//! error, so that the engine can ignore forged packets and report a tracker's failure.
 
 use super::announce::{AnnounceError, AnnounceEvent, AnnounceReply, AnnounceRequest};
 use super::compact::{peers_v4, peers_v6};
@@ -18,7 +18,7 @@ use crate::units::InfoHash;
 use std::time::Duration;
 use thiserror::Error;
 
-/// The constant that every connect request starts with.
+/// The protocol id at the start of every connect request.
 const PROTOCOL: u64 = 0x0417_2710_1980;
 
 const CONNECT: u32 = 0;
@@ -26,39 +26,39 @@ const ANNOUNCE: u32 = 1;
 const SCRAPE: u32 = 2;
 const ERROR: u32 = 3;
 
-/// BEP 41 options: end, and a part of the URL's path.
+/// Options of BEP 41: end of options, and a part of the URL's path and query.
 const OPTION_END: u8 = 0;
 const OPTION_URL: u8 = 2;
 
-/// Bytes of path and query that are sent along; a passkey fits, and the packet stays below every MTU.
+/// Most bytes of path and query in an announce: a passkey fits, and the packet stays below every MTU.
 const URL_DATA_BYTES: usize = 510;
 
-/// What is wrong with a tracker's packet.
+/// Why a tracker's packet is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PacketError {
-    /// Too short for what it claims to be.
-    #[error("a packet of {got} bytes where at least {needed} belong")]
+    /// The packet is too short for its action.
+    #[error("a packet of {got} bytes instead of at least {needed}")]
     Short {
-        /// What came.
+        /// Bytes received.
         got: usize,
-        /// What belongs there.
+        /// Bytes needed.
         needed: usize,
     },
-    /// An answer to another question, or a forged one: to be passed over.
-    #[error("transaction {got:#x} answers nothing that was asked")]
+    /// The packet answers another request, or is forged. Ignore it.
+    #[error("transaction {got:#x} matches no request")]
     Transaction {
-        /// What came.
+        /// The transaction id received.
         got: u32,
     },
-    /// An answer of another kind.
-    #[error("action {got} where {expected} belongs")]
+    /// The packet has another action than the request.
+    #[error("action {got} instead of {expected}")]
     Action {
-        /// What came.
+        /// The action received.
         got: u32,
-        /// What was asked for.
+        /// The action of the request.
         expected: u32,
     },
-    /// The tracker says no, in these words, fit for showing.
+    /// The tracker refuses the request, with this reason, sanitized for display.
     #[error("the tracker refuses: {0}")]
     Refused(String),
 }
@@ -72,7 +72,7 @@ impl From<PacketError> for AnnounceError {
     }
 }
 
-/// The first question: may I ask?
+/// Returns a connect request, which precedes all others.
 pub fn connect_request(transaction: u32) -> [u8; 16] {
     let mut packet = [0; 16];
     packet[..8].copy_from_slice(&PROTOCOL.to_be_bytes());
@@ -81,7 +81,7 @@ pub fn connect_request(transaction: u32) -> [u8; 16] {
     packet
 }
 
-/// The second question: who is there? `path_and_query` is the tracker URL's, sent along as BEP 41 wants it.
+/// Returns an announce request. `path_and_query` is that of the tracker's URL, sent as an option (BEP 41).
 pub fn announce_request(connection_id: u64, transaction: u32, request: &AnnounceRequest, path_and_query: &str) -> Vec<u8> {
     let event: u32 = match request.event {
         AnnounceEvent::None => 0,
@@ -99,7 +99,7 @@ pub fn announce_request(connection_id: u64, transaction: u32, request: &Announce
     packet.extend(request.left.to_be_bytes());
     packet.extend(request.uploaded.to_be_bytes());
     packet.extend(event.to_be_bytes());
-    // Our address: 0 means "as you see it".
+    // Our IP address; 0: the sender of the packet.
     packet.extend([0; 4]);
     packet.extend(request.key.to_be_bytes());
     packet.extend(request.numwant.to_be_bytes());
@@ -116,7 +116,7 @@ pub fn announce_request(connection_id: u64, transaction: u32, request: &Announce
     packet
 }
 
-/// The other second question: how many are there? No URL goes along: BEP 41 has it with announces alone.
+/// Returns a scrape request. It has no URL option, which BEP 41 defines for announces only.
 pub fn scrape_request(connection_id: u64, transaction: u32, info_hash: &InfoHash) -> Vec<u8> {
     let mut packet = Vec::with_capacity(36);
     packet.extend(connection_id.to_be_bytes());
@@ -126,18 +126,18 @@ pub fn scrape_request(connection_id: u64, transaction: u32, info_hash: &InfoHash
     packet
 }
 
-/// The transaction that a packet answers, if it is long enough to have one: by it the engine finds the question.
+/// The transaction id of a packet, by which the engine finds the request; `None` if the packet is too short.
 pub fn transaction_of(packet: &[u8]) -> Option<u32> {
     u32_at(packet, 4).ok()
 }
 
-/// The connection id out of the answer to [`connect_request`].
+/// Reads the response to [`connect_request`]: the connection id.
 pub fn parse_connect(packet: &[u8], transaction: u32) -> Result<u64, PacketError> {
     check_head(packet, transaction, CONNECT)?;
     Ok(u64::from(u32_at(packet, 8)?) << 32 | u64::from(u32_at(packet, 12)?))
 }
 
-/// The answer to [`announce_request`]. Peers have the form of the family that the tracker was asked over.
+/// Reads the response to [`announce_request`]. The peers have the address family of the packet.
 pub fn parse_announce(packet: &[u8], transaction: u32, over_v6: bool) -> Result<AnnounceReply, PacketError> {
     check_head(packet, transaction, ANNOUNCE)?;
     let (interval, leechers, seeders) = (u32_at(packet, 8)?, u32_at(packet, 12)?, u32_at(packet, 16)?);
@@ -152,14 +152,14 @@ pub fn parse_announce(packet: &[u8], transaction: u32, over_v6: bool) -> Result<
     })
 }
 
-/// The answer to [`scrape_request`].
+/// Reads the response to [`scrape_request`].
 pub fn parse_scrape(packet: &[u8], transaction: u32) -> Result<SwarmCounts, PacketError> {
     check_head(packet, transaction, SCRAPE)?;
     let (seeds, completed, peers) = (u32_at(packet, 8)?, u32_at(packet, 12)?, u32_at(packet, 16)?);
     Ok(SwarmCounts { seeds: Some(seeds), peers: Some(peers), completed: Some(completed) })
 }
 
-/// Is it the answer, and to this question?
+/// Checks transaction id and action.
 fn check_head(packet: &[u8], transaction: u32, expected: u32) -> Result<(), PacketError> {
     let (action, answered) = (u32_at(packet, 0)?, u32_at(packet, 4)?);
     if answered != transaction {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn questions_are_laid_out_as_bep_15_says() {
+    fn writes_requests_as_in_bep_15() {
         assert_eq!(connect_request(7), [0, 0, 4, 0x17, 0x27, 0x10, 0x19, 0x80, 0, 0, 0, 0, 0, 0, 0, 7]);
         let asked = announce_request(0x0102_0304_0506_0708, 9, &request(), "");
         assert_eq!(asked.len(), 98);
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn the_urls_path_goes_along_in_parts() {
+    fn sends_the_urls_path_in_parts_of_255_bytes() {
         let asked = announce_request(0, 0, &request(), "/announce?k");
         assert_eq!(&asked[98..], b"\x02\x0b/announce?k\x00");
         let path = "x".repeat(300);
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_read_in_both_families() {
+    fn reads_peers_of_both_address_families() {
         assert_eq!(parse_connect(&packet(&[0, 7, 1, 2], &[]), 7), Ok(1 << 32 | 2));
         let v4 = parse_announce(&packet(&[1, 7, 1800, 3, 4], &[1, 2, 3, 4, 0, 5, 9]), 7, false).unwrap();
         assert_eq!((v4.interval, v4.leechers, v4.seeders), (Some(Duration::from_secs(1800)), Some(3), Some(4)));
@@ -238,16 +238,16 @@ mod tests {
     }
 
     #[test]
-    fn a_scrape_is_asked_and_answered_as_bep_15_says() {
+    fn scrape_packets_are_those_of_bep_15() {
         let asked = scrape_request(0x0102_0304_0506_0708, 9, &InfoHash([7; 20]));
         assert_eq!(asked, [&[1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 2, 0, 0, 0, 9][..], &[7; 20]].concat());
         let counts = SwarmCounts { seeds: Some(3), peers: Some(5), completed: Some(4) };
         assert_eq!(parse_scrape(&packet(&[2, 7, 3, 4, 5], &[]), 7), Ok(counts));
-        assert_eq!(parse_scrape(&packet(&[2, 7, 3, 4, 5, 6, 7, 8], &[9]), 7), Ok(counts), "more may stand behind");
+        assert_eq!(parse_scrape(&packet(&[2, 7, 3, 4, 5, 6, 7, 8], &[9]), 7), Ok(counts), "bytes after the counts are ignored");
     }
 
     #[test]
-    fn k13_a_scrape_believes_no_other_packet() {
+    fn k13_a_scrape_refuses_every_other_packet() {
         assert_eq!(parse_scrape(&packet(&[2, 8, 3, 4, 5], &[]), 7), Err(PacketError::Transaction { got: 8 }));
         assert_eq!(parse_scrape(&packet(&[1, 7, 3, 4, 5], &[]), 7), Err(PacketError::Action { got: 1, expected: 2 }));
         assert_eq!(parse_scrape(&packet(&[3, 7], b"no\x1b"), 7), Err(PacketError::Refused("no".into())));
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn k13_packets_that_answer_nothing_are_typed_errors() {
+    fn k13_tells_forged_packets_from_short_ones() {
         assert_eq!(parse_connect(&packet(&[0, 8, 1, 2], &[]), 7), Err(PacketError::Transaction { got: 8 }));
         assert_eq!(parse_connect(&packet(&[1, 7, 1, 2], &[]), 7), Err(PacketError::Action { got: 1, expected: 0 }));
         assert_eq!(parse_announce(&packet(&[0, 7, 1, 2], &[]), 7, false), Err(PacketError::Action { got: 0, expected: 1 }));
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn k13_a_refusal_is_reported_in_clean_words() {
+    fn k13_sanitizes_the_reason_of_a_refusal() {
         let refusal = parse_announce(&packet(&[3, 7], b"\x1b[2Jno\0"), 7, false).unwrap_err();
         assert_eq!(refusal, PacketError::Refused("[2Jno".into()));
         assert_eq!(AnnounceError::from(refusal), AnnounceError::Failure { reason: "[2Jno".into(), retry_in: None });

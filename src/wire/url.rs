@@ -1,35 +1,35 @@
-//! URLs of trackers and web seeds that strangers hand us: which are taken, and what their parts are.
+//! Validates and splits URLs of trackers and web seeds from untrusted sources.
 //!
-//! A URL that comes out is printable ASCII without blanks, has an allowed scheme, a host, no port 0, and carries no
-//! user name or password. `file:` and the like never pass, so no later floor has to think of them. Resolves nothing.
+//! An accepted URL is printable ASCII without blanks, has an allowed scheme, a host, a port other than 0, and no user name or password.
+//! `file:` and other schemes are refused here, so the other floors need no check. No names are resolved.
 
 use super::limits::{HOST_BYTES, URL_BYTES};
 
-/// How a tracker is spoken to.
+/// The protocol of a tracker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scheme {
-    /// BEP 3.
+    /// HTTP (BEP 3).
     Http,
-    /// BEP 3 over TLS.
+    /// HTTP over TLS.
     Https,
-    /// BEP 15.
+    /// UDP (BEP 15).
     Udp,
 }
 
-/// The parts of a URL that matter before anything is opened.
+/// The parts of a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UrlParts<'a> {
-    /// How to speak.
+    /// The protocol.
     pub scheme: Scheme,
-    /// Name or address, an IPv6 address without its brackets.
+    /// A name or an address; an IPv6 address is without brackets.
     pub host: &'a str,
-    /// The port written, or the scheme's own; `None` for UDP without one.
+    /// The port, or the scheme's default; `None` for UDP without a port.
     pub port: Option<u16>,
-    /// From the first `/` or `?` on; may be empty.
+    /// Everything from the first `/` or `?` on; may be empty.
     pub path_and_query: &'a str,
 }
 
-/// The parts of `url`, if it is one that rill would talk to.
+/// Splits `url`; `None` if it is malformed or has a scheme that rill does not use.
 pub fn url_parts(url: &str) -> Option<UrlParts<'_>> {
     let (scheme, rest) = url.split_once("://")?;
     let (scheme, default_port) = if scheme.eq_ignore_ascii_case("http") {
@@ -65,29 +65,28 @@ pub fn url_parts(url: &str) -> Option<UrlParts<'_>> {
     (!host.is_empty()).then_some(UrlParts { scheme, host, port, path_and_query })
 }
 
-/// A host, by name or address, and its port: `router.example:6881`, `192.0.2.1:6881` or `[2001:db8::1]:6881`. The same hosts are taken
-/// as in a URL.
+/// Reads a host and port: `router.example:6881`, `192.0.2.1:6881` or `[2001:db8::1]:6881`. The host is checked as in a URL.
 pub fn host_and_port(text: &str) -> Option<(String, u16)> {
     let url = format!("udp://{text}");
     let parts = url_parts(&url).filter(|parts| parts.path_and_query.is_empty() && parts.host.len() <= HOST_BYTES)?;
     Some((parts.host.to_owned(), parts.port?))
 }
 
-/// A tracker's URL as it will be used, or `None` if it must not be.
+/// Returns the tracker URL to use, or `None` if it is refused.
 pub fn tracker_url(written: &[u8]) -> Option<String> {
     let url = clean(written)?;
     let parts = url_parts(url)?;
-    // A UDP tracker has no port of its own (BEP 15).
+    // UDP trackers have no default port (BEP 15).
     parts.port.is_some().then(|| url.to_owned())
 }
 
-/// A web seed's URL (BEP 19), or `None` if it must not be used.
+/// Returns the URL of the web seed (BEP 19) to use, or `None` if it is refused.
 pub fn web_seed_url(written: &[u8]) -> Option<String> {
     let url = clean(written)?;
     matches!(url_parts(url)?.scheme, Scheme::Http | Scheme::Https).then(|| url.to_owned())
 }
 
-/// Without blanks around it and the fragment behind it, if what is left is plain ASCII of a sane length.
+/// Strips surrounding blanks and the fragment; `None` if the rest is too long or has characters that a URL must not contain.
 fn clean(written: &[u8]) -> Option<&str> {
     let url = std::str::from_utf8(written.trim_ascii()).ok()?;
     let url = url.split('#').next()?;
@@ -100,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn trackers_that_can_be_talked_to_pass() {
+    fn accepts_http_https_and_udp_trackers() {
         for url in [
             "http://t.example/announce",
             "HTTPS://t.example:8443/a?passkey=x",
@@ -114,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_does_not() {
+    fn refuses_every_other_url() {
         for url in [
             "file:///etc/passwd",
             "ftp://t.example/",
@@ -143,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_parts_are_what_a_dialer_needs() {
+    fn splits_a_url_into_its_parts() {
         let parts = url_parts("udp://[2001:db8::1]:6969/announce?x").unwrap();
         assert_eq!((parts.scheme, parts.host, parts.port), (Scheme::Udp, "2001:db8::1", Some(6969)));
         assert_eq!(parts.path_and_query, "/announce?x");

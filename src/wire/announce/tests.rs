@@ -1,4 +1,4 @@
-//! K1, K5 to K9: what trackers answer, and the question they are asked.
+//! The hazards K1 and K5 to K9: malformed replies of HTTP trackers; and the request URL.
 
 use super::*;
 use crate::wire::testing::{dict, i, list, s};
@@ -29,7 +29,7 @@ fn request() -> AnnounceRequest {
 }
 
 #[test]
-fn the_question_is_one_well_formed_url() {
+fn the_request_is_one_well_formed_url() {
     assert_eq!(
         request().http_url("http://t.example/announce"),
         "http://t.example/announce?info_hash=%00%01abc%FF%20%2F%3F%26%3D%25%2B.-_~123&peer_id=-RL0100-abcdefghijkl&port=6881\
@@ -38,7 +38,7 @@ fn the_question_is_one_well_formed_url() {
 }
 
 #[test]
-fn a_query_that_is_there_already_is_kept() {
+fn keeps_the_query_of_the_trackers_url() {
     let mut request = request();
     request.event = AnnounceEvent::None;
     request.tracker_id = Some((*b"a b").into());
@@ -49,7 +49,7 @@ fn a_query_that_is_there_already_is_kept() {
 }
 
 #[test]
-fn k1_what_is_no_reply_is_an_error() {
+fn k1_refuses_a_body_that_is_not_a_reply() {
     assert_eq!(refused(b""), AnnounceError::NotBencode(BencodeError::Empty));
     assert_eq!(refused(b"\n <html><body>404"), AnnounceError::Html);
     assert_eq!(refused(b"le"), AnnounceError::NotADictionary);
@@ -62,7 +62,7 @@ fn k1_what_is_no_reply_is_an_error() {
 }
 
 #[test]
-fn k5_a_refusal_is_shown_without_escapes_and_its_peers_are_not_used() {
+fn k5_sanitizes_a_failure_and_ignores_its_peers() {
     let failure =
         refused(&dict([("failure reason", s("\x1b[31mno\nway")), ("peers", s([1, 2, 3, 4, 0, 5])), ("retry in", s("never"))]));
     assert_eq!(failure, AnnounceError::Failure { reason: "[31mno way".into(), retry_in: Some(RetryIn::Never) });
@@ -81,7 +81,7 @@ fn k5_a_refusal_is_shown_without_escapes_and_its_peers_are_not_used() {
 }
 
 #[test]
-fn k6_good_peers_are_used_and_bad_ones_dropped() {
+fn k6_drops_peers_that_cannot_be_dialed() {
     let compact = [&[1, 2, 3, 4, 0, 5][..], &[0; 6], &[9, 9, 9, 9, 0, 0], &[224, 0, 0, 1, 0, 5], &[1, 2]].concat();
     let mut six = vec![0x20; 16];
     six.extend([0, 7, 1, 2, 3]);
@@ -91,7 +91,7 @@ fn k6_good_peers_are_used_and_bad_ones_dropped() {
 }
 
 #[test]
-fn k6_the_long_form_is_read_past_its_bad_entries() {
+fn k6_skips_malformed_peer_dictionaries() {
     let entry = |ip: &str, port| dict([("ip", s(ip)), ("port", port)]);
     let peers = list([
         entry("1.2.3.4", i(5)),
@@ -109,7 +109,7 @@ fn k6_the_long_form_is_read_past_its_bad_entries() {
 }
 
 #[test]
-fn k6_a_hundred_thousand_peers_are_capped() {
+fn k6_caps_a_hundred_thousand_peers() {
     let got = reply(vec![("peers", s([1, 2, 3, 4, 0, 5].repeat(100_000))), ("peers6", s([0x20; 18].repeat(5_000)))]);
     assert_eq!(got.peers.len(), PEERS);
     let long = list(std::iter::repeat_n(dict([("ip", s("1.2.3.4")), ("port", i(5))]), 20_000));
@@ -117,7 +117,7 @@ fn k6_a_hundred_thousand_peers_are_capped() {
 }
 
 #[test]
-fn k7_intervals_that_are_none_break_nothing() {
+fn k7_a_malformed_interval_counts_as_absent() {
     let interval = |value| reply(vec![("interval", value)]).interval;
     assert_eq!(interval(i(1800)), Some(Duration::from_secs(1800)));
     assert_eq!(interval(i(0)), Some(Duration::ZERO));
@@ -130,7 +130,7 @@ fn k7_intervals_that_are_none_break_nothing() {
 }
 
 #[test]
-fn k8_unsorted_and_repeated_keys_are_taken() {
+fn k8_accepts_unsorted_and_repeated_keys() {
     let got = reply(vec![
         ("peers", s([1, 2, 3, 4, 0, 5])),
         ("interval", i(60)),
@@ -142,13 +142,13 @@ fn k8_unsorted_and_repeated_keys_are_taken() {
 }
 
 #[test]
-fn k9_a_tracker_id_is_bounded() {
+fn k9_drops_a_tracker_id_above_the_limit() {
     assert_eq!(reply(vec![("tracker id", s("abc"))]).tracker_id.as_deref(), Some(&b"abc"[..]));
     assert_eq!(reply(vec![("tracker id", s("x".repeat(100_000)))]).tracker_id, None);
 }
 
 #[test]
-fn our_own_address_is_learnt() {
+fn reads_our_external_address() {
     assert_eq!(reply(vec![("external ip", s([1, 2, 3, 4]))]).external_ip, Some("1.2.3.4".parse().unwrap()));
     assert_eq!(reply(vec![("external ip", s([0; 16]))]).external_ip, Some("::".parse().unwrap()));
     assert_eq!(reply(vec![("external ip", s("1.2.3.4"))]).external_ip, None);

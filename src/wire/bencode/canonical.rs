@@ -1,6 +1,6 @@
-//! The same value, written as bendy wants it: keys ascending and unrepeated, numbers plain.
+//! The canonical form of a value: keys ascend strictly, numbers have no leading zeros or plus signs (BEP 3).
 //!
-//! Nothing is copied unless it must be. Recursion here is bounded by the scanner's depth limit.
+//! A value that is canonical already is not copied. The scanner's depth limit bounds the recursion.
 
 use super::{BencodeError, Bytes, Scanned, Value};
 use std::borrow::Cow;
@@ -10,13 +10,13 @@ use std::borrow::Cow;
 pub struct Canonical<'a>(Cow<'a, [u8]>);
 
 impl Canonical<'_> {
-    /// The value.
+    /// The value, which borrows from the canonical bytes.
     pub fn value(&self) -> Value<'_> {
         Value::checked(&self.0)
     }
 }
 
-/// A scanned value, put in order where it is not. Of a repeated key the first value counts.
+/// Returns a scanned value in canonical form. Of a repeated key the first value counts.
 pub fn canonicalize<'a>(scanned: &Scanned<'a>) -> Canonical<'a> {
     let raw = scanned.value.raw();
     if scanned.is_canonical {
@@ -27,8 +27,8 @@ pub fn canonicalize<'a>(scanned: &Scanned<'a>) -> Canonical<'a> {
     Canonical(Cow::Owned(out))
 }
 
-/// An error if a dictionary anywhere in the value has a key twice. Costs nothing if the keys are in order, because then the scanner
-/// has seen that they differ.
+/// Returns an error if any dictionary inside the value has a key twice. Takes no time for a canonical value, whose keys the scanner has
+/// seen to differ.
 pub fn refuse_repeated_keys(scanned: &Scanned<'_>) -> Result<(), BencodeError> {
     if scanned.is_canonical { Ok(()) } else { refuse_repeated(scanned.value) }
 }
@@ -49,7 +49,7 @@ fn refuse_repeated(value: Value<'_>) -> Result<(), BencodeError> {
     }
 }
 
-/// The pairs of a dictionary by their keys; equal keys stay in the order written.
+/// The pairs of a dictionary, sorted by key; equal keys keep the order written.
 fn sorted(dictionary: Value<'_>) -> Vec<(&[u8], Value<'_>)> {
     let mut pairs: Vec<_> = dictionary.pairs().into_iter().flatten().collect();
     pairs.sort_by_key(|(key, _)| *key);
@@ -104,25 +104,25 @@ mod tests {
     use crate::wire::bencode::{Rules, scan};
     use proptest::prelude::*;
 
-    const LOOSE: Rules = Rules { depth: 32, tokens: 10_000, strict: false };
-    const STRICT: Rules = Rules { strict: true, ..LOOSE };
+    const TOLERANT: Rules = Rules { depth: 32, tokens: 10_000, strict: false };
+    const STRICT: Rules = Rules { strict: true, ..TOLERANT };
 
-    fn tidied(text: &str) -> String {
-        String::from_utf8(canonicalize(&scan(text.as_bytes(), &LOOSE).unwrap()).value().raw().to_vec()).unwrap()
+    fn canonical(text: &str) -> String {
+        String::from_utf8(canonicalize(&scan(text.as_bytes(), &TOLERANT).unwrap()).value().raw().to_vec()).unwrap()
     }
 
     #[test]
-    fn disorder_is_put_in_order_at_every_level() {
-        assert_eq!(tidied("d1:bl05:hellod1:zi-0e1:yi+07eee1:ai00ee"), "d1:ai0e1:bl5:hellod1:yi7e1:zi0eeee");
+    fn sorts_keys_and_rewrites_numbers_at_every_level() {
+        assert_eq!(canonical("d1:bl05:hellod1:zi-0e1:yi+07eee1:ai00ee"), "d1:ai0e1:bl5:hellod1:yi7e1:zi0eeee");
     }
 
     #[test]
-    fn of_repeated_keys_the_first_counts() {
-        assert_eq!(tidied("d1:bi1e1:ai2e1:bi3ee"), "d1:ai2e1:bi1ee");
+    fn keeps_the_first_of_repeated_keys() {
+        assert_eq!(canonical("d1:bi1e1:ai2e1:bi3ee"), "d1:ai2e1:bi1ee");
     }
 
     #[test]
-    fn a_repeated_key_far_from_its_twin_is_found_too() {
+    fn finds_repeated_keys_that_are_not_adjacent() {
         for text in ["d1:bi1e1:ai2e1:bi3ee", "d1:blld1:bi1e1:ai2e1:bi3eeee1:ai1ee"] {
             let scanned = scan(text.as_bytes(), &STRICT).unwrap();
             let refused = refuse_repeated_keys(&scanned).unwrap_err();
@@ -132,18 +132,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_order_is_not_copied() {
-        assert!(matches!(canonicalize(&scan(b"d1:ai1ee", &LOOSE).unwrap()), Canonical(Cow::Borrowed(_))));
+    fn does_not_copy_a_canonical_value() {
+        assert!(matches!(canonicalize(&scan(b"d1:ai1ee", &TOLERANT).unwrap()), Canonical(Cow::Borrowed(_))));
     }
 
     proptest! {
         #[test]
-        fn whatever_the_scanner_takes_bendy_reads_after_tidying(bytes in proptest::collection::vec(
+        fn bendy_reads_the_canonical_form_of_every_value_that_scans(bytes in proptest::collection::vec(
             prop_oneof![Just(b'd'), Just(b'l'), Just(b'e'), Just(b'i'), Just(b'1'), Just(b'0'), Just(b':'), Just(b'-'), Just(b'a')], 0..64)) {
-            if let Ok(scanned) = scan(&bytes, &LOOSE) {
-                let tidy = canonicalize(&scanned);
-                let tokens: Result<Vec<_>, _> = bendy::decoding::Decoder::new(tidy.value().raw()).with_max_depth(32).tokens().collect();
-                prop_assert!(tokens.is_ok(), "{:?} -> {:?}", bytes, tidy);
+            if let Ok(scanned) = scan(&bytes, &TOLERANT) {
+                let canonical = canonicalize(&scanned);
+                let tokens: Result<Vec<_>, _> = bendy::decoding::Decoder::new(canonical.value().raw()).with_max_depth(32).tokens().collect();
+                prop_assert!(tokens.is_ok(), "{:?} -> {:?}", bytes, canonical);
             }
         }
     }

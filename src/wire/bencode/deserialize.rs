@@ -1,12 +1,12 @@
 //! Reading with serde: a [`Value`] is a [`Deserializer`] for structs, tuples, strings and integers.
 //!
-//! It borrows from the scanned bytes and allocates nothing. Recursion follows the Rust types, none of which contains itself, and every
-//! value is cut out of its dictionary or list before it is read: a field that fails leaves its neighbours readable.
+//! It borrows from the scanned bytes and allocates nothing. Recursion follows the Rust types, none of which contains itself. The span of
+//! a value is split off before the value is read, so the fields after one of the wrong type can still be read.
 //!
-//! - A dictionary hides what the struct does not name, and repetitions: of a key that occurs twice the first counts. Both are skipped
-//!   by span, whatever they contain. The struct's fields are found through the list of names that `derive` passes along.
-//! - A list can be read as a tuple, whose length is fixed, or as a [`List`](super::List), which yields its items one at a time. `Vec`,
-//!   maps, enums, `untagged` and `flatten` are not supported, so no input decides how much memory is allocated.
+//! - Keys that the struct does not name are skipped by span, and so are repeated keys: the first counts. Fields are looked up in the list
+//!   of names that `derive` passes to the deserializer.
+//! - A list is read as a tuple, whose length is fixed, or as a [`List`](super::List), which yields its items one at a time. `Vec`, maps,
+//!   enums, `untagged` and `flatten` are not supported, so that the input never decides how much memory is allocated.
 
 use super::value::{split_string, split_value};
 use super::{Encoded, Value};
@@ -16,19 +16,19 @@ use serde::forward_to_deserialize_any;
 use std::fmt::Display;
 use thiserror::Error;
 
-/// The value does not have the type that was asked for.
+/// The value does not have the requested type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("a value of another type was expected")]
 pub struct TypeMismatch;
 
-/// Names nothing: what a wrong type means is decided by the reader of the field, and no message is formatted for it.
+/// Drops serde's message: the code that reads the field decides what a wrong type means, and formatting would cost time.
 impl serde::de::Error for TypeMismatch {
     fn custom<T: Display>(_: T) -> TypeMismatch {
         TypeMismatch
     }
 }
 
-/// Strings as borrowed bytes, even where a `str` is asked for: serde checks that they are UTF-8.
+/// Strings as borrowed bytes; where a `str` is requested, serde checks that they are UTF-8.
 macro_rules! read_string {
     ($($method:ident)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeMismatch> {
@@ -37,7 +37,7 @@ macro_rules! read_string {
     )*};
 }
 
-/// Integers as 64 bits: serde checks that they fit the type.
+/// Integers as `i64`; serde checks that they fit the requested type.
 macro_rules! read_integer {
     ($($method:ident)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeMismatch> {
@@ -56,7 +56,7 @@ impl<'de> Deserializer<'de> for Value<'de> {
         visitor.visit_some(self)
     }
 
-    /// A [`Value`] passes as it is written.
+    /// A [`Value`] is passed as written.
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, TypeMismatch> {
         if name == Encoded::NAME { visitor.visit_borrowed_bytes(self.raw()) } else { visitor.visit_newtype_struct(self) }
     }
@@ -67,7 +67,7 @@ impl<'de> Deserializer<'de> for Value<'de> {
         names: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, TypeMismatch> {
-        debug_assert!(names.len() <= 64, "a bit for each field");
+        debug_assert!(names.len() <= 64, "`seen` has a bit for each field");
         let rest = self.inside(b'd').ok_or(TypeMismatch)?;
         visitor.visit_map(Fields { rest, names, seen: 0, expected: 0, value: self })
     }
@@ -91,14 +91,14 @@ impl<'de> Deserializer<'de> for Value<'de> {
 
 /// The fields of a struct among the pairs of a dictionary.
 struct Fields<'de> {
-    /// Pairs that have not been looked at.
+    /// The unread pairs.
     rest: &'de [u8],
     names: &'static [&'static str],
-    /// The fields that have been found, by their place in `names`.
+    /// A bit for each field that has been found, by its index in `names`.
     seen: u64,
-    /// The place in `names` where the next field is expected: most dictionaries are in order.
+    /// The index in `names` where the next field is expected: most dictionaries are sorted.
     expected: usize,
-    /// The value of the field found last.
+    /// The value of the last field found.
     value: Value<'de>,
 }
 
@@ -109,7 +109,7 @@ impl Fields<'_> {
         find(after).map(|place| place.saturating_add(self.expected)).or_else(|| find(before))
     }
 
-    /// The place in `names` of the next key that is a field and was none before.
+    /// The index in `names` of the next key that names a field not found before.
     fn next_field(&mut self) -> Option<u64> {
         loop {
             let (key, after) = split_string(self.rest)?;
@@ -130,7 +130,7 @@ impl Fields<'_> {
 impl<'de> MapAccess<'de> for Fields<'de> {
     type Error = TypeMismatch;
 
-    /// `derive` takes a field's place for its name.
+    /// `derive` accepts a field's index instead of its name.
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, TypeMismatch> {
         self.next_field().map(|place| seed.deserialize(U64Deserializer::new(place))).transpose()
     }
@@ -140,7 +140,7 @@ impl<'de> MapAccess<'de> for Fields<'de> {
     }
 }
 
-/// The items of a list, for a tuple.
+/// The items of a list that is read as a tuple.
 struct Elements<'de> {
     rest: &'de [u8],
 }
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_found_in_any_order_and_unknown_keys_are_skipped() {
+    fn finds_fields_in_any_order_and_skips_unknown_keys() {
         let got: Dictionary = read("d4:text2:hi4:junkld1:a1:bee6:numberi7e6:a pairl1:xi-5e5:extrae3:rawd1:zleee").unwrap();
         let (pair, text) = (Lenient(Some(TextAndNumber(Bytes(b"x"), -5))), Lenient(Some("hi")));
         assert_eq!((got.number, got.pair, got.text), (Some(7), pair, text));
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_a_repeated_key_counts_even_if_it_has_the_wrong_type() {
+    fn keeps_the_first_of_repeated_keys_even_with_the_wrong_type() {
         let got: Dictionary = read("d6:numberi1e4:texti1e6:numberi2e4:text2:hie").unwrap();
         assert_eq!((got.number, got.text), (Some(1), Lenient(None)));
     }
@@ -211,9 +211,21 @@ mod tests {
     }
 
     #[test]
-    fn lists_and_dictionaries_of_any_length_are_not_collected() {
+    fn does_not_collect_lists_and_dictionaries() {
         assert_eq!(read::<Vec<i64>>("li1ei2ee"), Err(TypeMismatch));
         assert_eq!(read::<std::collections::BTreeMap<String, i64>>("d1:ai1ee"), Err(TypeMismatch));
         assert_eq!(read::<String>("1:a"), Err(TypeMismatch));
+    }
+
+    #[test]
+    fn nesting_is_limited_and_needs_no_long_stack() {
+        let small = std::thread::Builder::new().stack_size(64 * 1024);
+        let deep = |levels| format!("d4:junk{}{}4:text2:hie", "l".repeat(levels), "e".repeat(levels));
+        let read = move || {
+            assert_eq!(read::<Dictionary>(&deep(31)).unwrap().text, Lenient(Some("hi")));
+            scan(deep(32).as_bytes(), &Rules { depth: 32, tokens: 10_000, strict: false }).map(|scanned| scanned.value.is_dict())
+        };
+        let refused = small.spawn(read).unwrap().join().unwrap();
+        assert!(matches!(refused, Err(crate::wire::bencode::BencodeError::TooDeep { limit: 32, .. })), "{refused:?}");
     }
 }

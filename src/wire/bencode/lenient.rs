@@ -1,18 +1,18 @@
-//! The one way to say that a field of the wrong type is as good as absent, and the byte strings that serde lacks.
+//! [`Lenient`] marks fields for which a wrong type counts as absent; [`Bytes`] is a byte string, which serde lacks.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A field that is absent, or has the wrong type: both are `None`, and the rest of its dictionary counts all the same.
+/// A field for which a wrong type counts as absent: both are `None`, and the rest of the dictionary is read.
 ///
-/// Peers, trackers and torrent files put strings where integers belong, and the reverse. Every field that is not worth refusing the
-/// whole message for has this type; `Option<Lenient<T>>` tells an absent field from a wrong one. `None` writes nothing, not even the
+/// Peers, trackers and torrent files contain strings in place of integers, and the reverse. A field of a plain type fails the whole
+/// struct; a `Lenient` one does not. `Option<Lenient<T>>` tells an absent field from a wrong one. `None` is not written, nor is its
 /// key.
 ///
 /// ```text
 ///   #[derive(Deserialize, Serialize)]
 ///   struct Header {
-///       piece: u32,                  // without it, or with another type, there is no Header
-///       total_size: Lenient<u32>,    // without it, or with another type: Lenient(None)
+///       piece: u32,                  // absent or of another type: TypeMismatch
+///       total_size: Lenient<u32>,    // absent or of another type: Lenient(None)
 ///   }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ impl<T> Default for Lenient<T> {
 }
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Lenient<T> {
-    /// Never fails. serde asks for an absent field through a deserializer that refuses every type: `None`, too.
+    /// Never fails. serde reads an absent field from a deserializer that refuses every type, which gives `None` as well.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Lenient<T>, D::Error> {
         Ok(Lenient(T::deserialize(deserializer).ok()))
     }
@@ -41,25 +41,25 @@ impl<T: Serialize> Serialize for Lenient<T> {
 }
 
 impl Lenient<i64> {
-    /// Whether it is an integer other than 0, which is how bencode says yes.
+    /// Whether it is an integer other than 0: flags are written as `i1e`.
     pub fn is_set(self) -> bool {
         self.0.is_some_and(|flag| flag != 0)
     }
 }
 
 impl<'a> Lenient<Bytes<'a>> {
-    /// A string to be written, or none.
+    /// A string to write, or an absent field.
     pub fn of(bytes: Option<&'a [u8]>) -> Lenient<Bytes<'a>> {
         Lenient(bytes.map(Bytes))
     }
 
-    /// The string, if it is one.
+    /// The string, if there is one.
     pub fn bytes(self) -> Option<&'a [u8]> {
         self.0.map(|Bytes(bytes)| bytes)
     }
 }
 
-/// A byte string. serde takes a plain `&[u8]` for a list of integers when it writes.
+/// A byte string. serde would write a plain `&[u8]` as a list of integers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bytes<'a>(pub &'a [u8]);
 

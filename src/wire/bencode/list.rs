@@ -1,17 +1,17 @@
-//! Lists of any length, read item by item while they are walked.
+//! Lists of any length, read item by item during iteration.
 
 use super::{Lenient, TypeMismatch, Value};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::marker::PhantomData;
 
-/// A list of `T`s, kept as the span in which it is written. Walking it reads an item at a time, so it costs no memory, and whoever
-/// collects items sets the limit.
+/// A list of `T`, kept as its span. Iteration reads one item at a time, so the list takes no memory; code that collects items must
+/// limit their number.
 ///
-/// With `LONE`, any value that is not a list counts as a list of one: see [`OneOrMany`].
+/// With `LONE`, a value that is not a list counts as a list of one item: see [`OneOrMany`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct List<'a, T, const LONE: bool = false>(Value<'a>, PhantomData<T>);
 
-/// A list of `T`s, or one `T` without a list around it: some programs leave out the list if there is one item.
+/// A list of `T`, or a single `T` in its place: some programs omit the list around one item.
 pub type OneOrMany<'a, T> = List<'a, T, true>;
 
 impl<'de: 'a, 'a, T, const LONE: bool> Deserialize<'de> for List<'a, T, LONE> {
@@ -28,7 +28,7 @@ impl<T, const LONE: bool> Serialize for List<'_, T, LONE> {
 }
 
 impl<'a, T: Deserialize<'a>, const LONE: bool> List<'a, T, LONE> {
-    /// Every item, or that it has the wrong type.
+    /// Every item, or [`TypeMismatch`] for an item of the wrong type.
     pub fn iter(&self) -> impl Iterator<Item = Result<T, TypeMismatch>> + use<'a, T, LONE> {
         let lone = (!self.0.is_list()).then_some(self.0);
         self.0.items().into_iter().flatten().chain(lone).map(Value::read)
@@ -36,7 +36,7 @@ impl<'a, T: Deserialize<'a>, const LONE: bool> List<'a, T, LONE> {
 }
 
 impl<'a, T: Deserialize<'a>, const LONE: bool> Lenient<List<'a, T, LONE>> {
-    /// The items that have the right type; none, if the field is no list or absent.
+    /// The items of the right type; none if the field is absent or not a list.
     pub fn good_items(&self) -> impl Iterator<Item = T> + use<'a, T, LONE> {
         self.0.as_ref().map(List::iter).into_iter().flatten().filter_map(Result::ok)
     }
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lenient_list_keeps_what_is_good() {
+    fn a_lenient_list_keeps_items_of_the_right_type() {
         assert!(read::<List<i64>>("li1e1:xlei2ee").good_items().eq([1, 2]));
         assert!(read::<OneOrMany<i64>>("li1e1:xlei2ee").good_items().eq([1, 2]));
         assert!(read::<OneOrMany<i64>>("i7e").good_items().eq([7]));

@@ -1,75 +1,75 @@
-//! One pass over bytes that claim to be bencode: is there a whole value, how long is it, is it in order?
+//! One pass over untrusted bytes: finds a whole bencode value, its length, and whether it is in canonical form.
 //!
-//! Invariants: no recursion, no allocation, time linear in the input; a string's length is compared with what is
-//! there and never allocated. Never interprets: meaning is the business of [`super::Shape`]s.
+//! Uses no recursion and no allocation, and takes time linear in the input. A string's length is compared with the bytes that follow.
+//! What a value means is left to the types that read it.
 
 use super::Value;
 use super::value::length;
 use crate::wire::text::printable;
 use thiserror::Error;
 
-/// Why bytes are not taken as bencode. Positions count from the start of what was scanned.
+/// Why bytes are refused as bencode. Positions count from the start of the scanned bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum BencodeError {
-    /// No byte at all.
-    #[error("there is nothing in it")]
+    /// There are no bytes.
+    #[error("it is empty")]
     Empty,
-    /// The end came inside a value.
+    /// The bytes end inside a value.
     #[error("it ends in the middle of a value, at byte {at}")]
     Truncated {
         /// Length of the input.
         at: usize,
     },
     /// A byte that starts no token.
-    #[error("byte {byte:#04x} at {at} does not belong there")]
+    #[error("unexpected byte {byte:#04x} at {at}")]
     Unexpected {
         /// The byte.
         byte: u8,
-        /// Where it stands.
+        /// Its position.
         at: usize,
     },
-    /// A string that claims more bytes than there are.
-    #[error("the string at byte {at} claims to be longer than everything that follows")]
+    /// A string's length is more than the bytes that follow.
+    #[error("the string at byte {at} is longer than the bytes that follow")]
     StringTooLong {
-        /// Where the string starts.
+        /// Position of the string.
         at: usize,
     },
-    /// A number that is none, or that strict rules refuse.
-    #[error("the number at byte {at} is not written as a number must be")]
+    /// A malformed number, or one that strict rules refuse.
+    #[error("malformed number at byte {at}")]
     Number {
-        /// Where the number starts.
+        /// Position of the number.
         at: usize,
     },
     /// A dictionary key that is not a string.
     #[error("the dictionary key at byte {at} is not a string")]
     Key {
-        /// Where the key starts.
+        /// Position of the key.
         at: usize,
     },
     /// A dictionary that ends after a key.
-    #[error("the dictionary that ends at byte {at} lacks its last value")]
+    #[error("the dictionary that ends at byte {at} has a key without a value")]
     MissingValue {
-        /// Where the dictionary ends.
+        /// Position of the dictionary's end.
         at: usize,
     },
-    /// A key twice where that is refused.
-    #[error("the key `{key}` stands there twice")]
+    /// A dictionary has a key twice, and strict rules apply.
+    #[error("the key `{key}` occurs twice")]
     DuplicateKey {
-        /// The key, fit for showing.
+        /// The key, sanitized for display.
         key: String,
     },
     /// More nesting than the rules allow.
     #[error("it is nested more than {limit} deep, at byte {at}")]
     TooDeep {
-        /// What is allowed.
+        /// The limit.
         limit: usize,
-        /// Where it went too far.
+        /// Position of the value that is too deep.
         at: usize,
     },
     /// More tokens than the rules allow.
-    #[error("it has more than {limit} parts")]
+    #[error("it has more than {limit} elements")]
     TooManyTokens {
-        /// What is allowed.
+        /// The limit.
         limit: usize,
     },
 }
@@ -80,34 +80,34 @@ impl BencodeError {
     }
 }
 
-/// How much is taken, and how strictly.
+/// Limits of a scan, and how strict it is.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
     /// Levels of nesting, at most [`Rules::MAX_DEPTH`].
     pub depth: usize,
-    /// Keys, values and ends, all counted.
+    /// Number of keys, values and ends.
     pub tokens: usize,
-    /// Whether repeated keys and unusual numbers are refused.
+    /// Whether repeated keys and numbers in unusual form are refused.
     pub strict: bool,
 }
 
 impl Rules {
-    /// The deepest that the scanner's fixed stack goes.
+    /// Depth of the scanner's fixed stack.
     pub const MAX_DEPTH: usize = 32;
 }
 
-/// A whole value and what follows it.
+/// A whole value and the bytes that follow it.
 #[derive(Clone, Copy, Debug)]
 pub struct Scanned<'a> {
     /// The value.
     pub value: Value<'a>,
-    /// Bytes behind it.
+    /// Bytes after it.
     pub rest: &'a [u8],
-    /// Whether bendy would take it as it stands: keys ascending, numbers plain.
+    /// Whether it is in canonical form: keys ascend strictly, and numbers have no leading zeros or plus signs.
     pub is_canonical: bool,
 }
 
-/// What the scanner stands in.
+/// A list or dictionary that has not ended yet.
 #[derive(Clone, Copy)]
 enum Container<'a> {
     List,
@@ -118,7 +118,7 @@ enum Container<'a> {
 }
 
 struct Scanner<'a> {
-    /// What has not been looked at, of `whole` bytes.
+    /// The unread rest of `whole` bytes.
     rest: &'a [u8],
     whole: usize,
     is_canonical: bool,
@@ -127,7 +127,7 @@ struct Scanner<'a> {
     depth: usize,
 }
 
-/// Finds the one value that `bytes` start with and checks all of it against `rules`.
+/// Finds the value at the start of `bytes` and checks all of it against `rules`.
 pub fn scan<'a>(bytes: &'a [u8], rules: &Rules) -> Result<Scanned<'a>, BencodeError> {
     if bytes.is_empty() {
         return Err(BencodeError::Empty);
@@ -170,7 +170,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// How many bytes have been looked at.
+    /// Position of the next byte.
     fn at(&self) -> usize {
         self.whole.saturating_sub(self.rest.len())
     }
@@ -193,7 +193,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// A value that is not a string starts here; a dictionary must have named it.
+    /// Called at the start of a value that is not a string; in a dictionary a key must precede it.
     fn begin_value(&mut self) -> Result<(), BencodeError> {
         let at = self.at();
         let Some(frame) = self.top() else { return Ok(()) };
@@ -215,7 +215,7 @@ impl<'a> Scanner<'a> {
         self.name_or_value(text)
     }
 
-    /// A string is a key or a value, by where it stands.
+    /// A string is a key or a value, depending on its place.
     fn name_or_value(&mut self, text: &'a [u8]) -> Result<(), BencodeError> {
         let strict = self.rules.strict;
         let Some(frame) = self.top() else { return Ok(()) };
@@ -255,7 +255,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// The digits up to the byte `end`, which is passed over: none, perhaps.
+    /// Reads digits, possibly none, and the byte `end` behind them.
     fn digits(&mut self, start: usize, end: u8) -> Result<&'a [u8], BencodeError> {
         let count = self.rest.iter().position(|b| !b.is_ascii_digit()).ok_or(self.truncated())?;
         let (digits, after) = self.rest.split_at(count);
@@ -263,7 +263,7 @@ impl<'a> Scanner<'a> {
         Ok(digits)
     }
 
-    /// A number that is not written plainly: refused by strict rules, otherwise written anew by [`super::tidy`].
+    /// A number in unusual form: strict rules refuse it, otherwise [`super::canonicalize`] rewrites it.
     fn unusual(&mut self, plain: bool, at: usize) -> Result<(), BencodeError> {
         if !plain && self.rules.strict {
             return Err(BencodeError::Number { at });
@@ -277,15 +277,15 @@ impl<'a> Scanner<'a> {
 mod tests {
     use super::*;
 
-    const LOOSE: Rules = Rules { depth: 4, tokens: 100, strict: false };
-    const STRICT: Rules = Rules { strict: true, ..LOOSE };
+    const TOLERANT: Rules = Rules { depth: 4, tokens: 100, strict: false };
+    const STRICT: Rules = Rules { strict: true, ..TOLERANT };
 
-    fn is_tidy(text: &str) -> bool {
-        scan(text.as_bytes(), &LOOSE).unwrap().is_canonical
+    fn is_canonical(text: &str) -> bool {
+        scan(text.as_bytes(), &TOLERANT).unwrap().is_canonical
     }
 
     #[test]
-    fn plain_values_are_found_with_what_follows_them() {
+    fn finds_a_value_and_the_bytes_after_it() {
         for text in ["i0e", "i-7e", "0:", "3:abc", "le", "de", "d1:ai1e1:bl1:xee"] {
             let padded = format!("{text}\n");
             let got = scan(padded.as_bytes(), &STRICT).unwrap();
@@ -295,9 +295,9 @@ mod tests {
     }
 
     #[test]
-    fn what_bendy_would_refuse_is_taken_and_marked() {
+    fn accepts_values_that_are_not_canonical_and_says_so() {
         for text in ["d1:bi1e1:ai1ee", "d1:ai1e1:ai2ee", "i007e", "i-0e", "i+5e", "05:hello"] {
-            assert!(!is_tidy(text), "{text}");
+            assert!(!is_canonical(text), "{text}");
         }
     }
 
@@ -306,11 +306,11 @@ mod tests {
         for text in ["d1:ai1e1:ai2ee", "i007e", "i-0e", "i+5e", "05:hello", "i9223372036854775808e"] {
             assert!(scan(text.as_bytes(), &STRICT).is_err(), "{text}");
         }
-        assert!(scan(b"d1:bi1e1:ai1ee", &STRICT).is_ok(), "order is free even there");
+        assert!(scan(b"d1:bi1e1:ai1ee", &STRICT).is_ok(), "strict rules accept any order");
     }
 
     #[test]
-    fn broken_values_are_named_with_their_place() {
+    fn reports_the_position_of_an_error() {
         use BencodeError::*;
         for (text, error) in [
             ("", Empty),
@@ -328,13 +328,13 @@ mod tests {
             ("d1:ae", MissingValue { at: 4 }),
             ("lllllee", TooDeep { limit: 4, at: 4 }),
         ] {
-            assert_eq!(scan(text.as_bytes(), &LOOSE).unwrap_err(), error, "{text}");
+            assert_eq!(scan(text.as_bytes(), &TOLERANT).unwrap_err(), error, "{text}");
         }
     }
 
     #[test]
-    fn tokens_are_counted() {
+    fn limits_the_number_of_tokens() {
         let many = format!("l{}e", "i1e".repeat(99));
-        assert_eq!(scan(many.as_bytes(), &LOOSE).unwrap_err(), BencodeError::TooManyTokens { limit: 100 });
+        assert_eq!(scan(many.as_bytes(), &TOLERANT).unwrap_err(), BencodeError::TooManyTokens { limit: 100 });
     }
 }

@@ -1,7 +1,8 @@
 //! Writing with serde: a struct becomes a dictionary. Its fields are declared in ascending order of their keys, as bencode
-//! demands it; debug builds check that, so no test writes a struct that is out of order.
+//! requires it; debug builds check that, so that a test that writes the struct finds a mistake.
 //!
-//! Supports what rill's messages are made of: structs, lists, tuples, strings, integers, and what is [`Encoded`] already. A field that is `None` is left out with its key. Appends to a buffer and allocates nothing else.
+//! Supports structs, lists, tuples, strings, integers and [`Encoded`] values. A field that is `None` is left out with its key. Appends
+//! to a buffer and allocates nothing else.
 
 use super::Bytes;
 use serde::ser::{Impossible, SerializeSeq, SerializeStruct, SerializeTuple, SerializeTupleStruct};
@@ -9,22 +10,22 @@ use serde::{Serialize, Serializer};
 use std::fmt::Display;
 use thiserror::Error;
 
-/// Appends `value` as bencode.
+/// Appends `value` in bencode.
 pub fn write(value: &impl Serialize, out: &mut Vec<u8>) {
     let written = value.serialize(&mut Writer { out, key: None, as_written: false });
-    debug_assert!(written.is_ok(), "a type that cannot be written");
+    debug_assert!(written.is_ok(), "bencode cannot express this type");
 }
 
-/// `value` as bencode.
+/// Returns `value` in bencode.
 pub fn to_bytes(value: &impl Serialize) -> Vec<u8> {
     let mut out = Vec::new();
     write(value, &mut out);
     out
 }
 
-/// A type that has no form in bencode, which is a mistake of ours.
+/// A type that bencode cannot express: a programming error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("bencode has no form for this type")]
+#[error("bencode cannot express this type")]
 pub struct Unsupported;
 
 impl serde::ser::Error for Unsupported {
@@ -33,12 +34,12 @@ impl serde::ser::Error for Unsupported {
     }
 }
 
-/// Bencode that is there already: written as it is.
+/// A value that is bencoded already and is written unchanged.
 #[derive(Clone, Copy, Debug)]
 pub struct Encoded<'a>(pub &'a [u8]);
 
 impl Encoded<'_> {
-    /// Tells our serializer and deserializer that bytes pass as they are written.
+    /// The type name by which our serializer and deserializer recognize bytes that are passed unchanged.
     pub(super) const NAME: &'static str = "rill::bencode::Encoded";
 }
 
@@ -50,14 +51,14 @@ impl Serialize for Encoded<'_> {
 
 struct Writer<'o> {
     out: &'o mut Vec<u8>,
-    /// The key of the value that comes next, written as soon as there is a value.
+    /// The key of the next value. Written with the value, so that `None` leaves no key behind.
     key: Option<&'static str>,
-    /// The next bytes are bencode already.
+    /// Whether the next byte string is bencoded already.
     as_written: bool,
 }
 
 impl Writer<'_> {
-    /// Called before the first byte of every value.
+    /// Writes the key of a field, before the first byte of its value.
     fn begin_value(&mut self) {
         if let Some(key) = self.key.take() {
             self.string(key.as_bytes());
@@ -85,7 +86,7 @@ impl Writer<'_> {
         self.out.push(b'e');
     }
 
-    /// At most twenty digits, one a level.
+    /// One digit per level of recursion, at most twenty.
     fn decimal(&mut self, number: u64) {
         if number >= 10 {
             self.decimal(number / 10);
@@ -206,7 +207,7 @@ impl<'w, 'o> Serializer for &'w mut Writer<'o> {
     }
 }
 
-/// A list that is being written.
+/// Writes the items of a list.
 struct ListWriter<'w, 'o> {
     writer: &'w mut Writer<'o>,
 }
@@ -231,10 +232,10 @@ macro_rules! write_items {
 
 write_items!(SerializeSeq::serialize_element, SerializeTuple::serialize_element, SerializeTupleStruct::serialize_field);
 
-/// A dictionary that is being written.
+/// Writes the pairs of a dictionary.
 struct DictionaryWriter<'w, 'o> {
     writer: &'w mut Writer<'o>,
-    /// The key that was written last.
+    /// The previous field.
     last: &'static str,
 }
 
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn absent_fields_are_left_out_with_their_keys() {
+    fn leaves_out_absent_fields_with_their_keys() {
         let raw = scan(b"d1:bi1e1:ai2ee", &Rules { depth: 2, tokens: 9, strict: false }).unwrap().value;
         let texts = ["x".to_owned(), String::new()];
         let full = AllTypes {
@@ -297,7 +298,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "`a` is declared after `b`")]
-    fn fields_out_of_order_are_a_mistake_that_tests_see() {
+    fn refuses_fields_that_are_not_declared_in_order() {
         #[derive(Serialize)]
         struct Unsorted {
             b: u8,
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn other_types_have_no_form() {
+    fn refuses_types_that_bencode_cannot_express() {
         let mut out = Vec::new();
         assert_eq!(1.5f64.serialize(&mut Writer { out: &mut out, key: None, as_written: false }), Err(Unsupported));
         assert_eq!(().serialize(&mut Writer { out: &mut out, key: None, as_written: false }), Err(Unsupported));
@@ -315,7 +316,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn numbers_are_written_as_rust_writes_them(number: i64, len in 0usize..2000) {
+        fn writes_numbers_in_plain_decimal(number: i64, len in 0usize..2000) {
             prop_assert_eq!(to_bytes(&number), format!("i{number}e").into_bytes());
             let start = format!("{len}:");
             prop_assert!(to_bytes(&Bytes(&vec![0; len])).starts_with(start.as_bytes()));

@@ -1,24 +1,24 @@
-//! A scanned value, read in place: no copy, no allocation, no second check.
+//! A scanned value, read in place without a copy, an allocation or another check.
 //!
-//! Invariant: the bytes are exactly one well-formed value of bounded depth, because only the scanner makes one.
-//! Everything here relies on that, and walks without recursion.
+//! Invariant: the bytes are exactly one well-formed value of bounded depth, because only the scanner creates a [`Value`]. Iteration
+//! needs no recursion.
 
 use super::{Encoded, TypeMismatch};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde::{Serialize, Serializer};
 use std::fmt;
 
-/// One well-formed bencode value and where it lies.
+/// The span of one well-formed bencode value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Value<'a>(&'a [u8]);
 
 impl<'a> Value<'a> {
-    /// For the scanner: these bytes have been checked.
+    /// Wraps bytes that the scanner has checked.
     pub(super) fn checked(bytes: &'a [u8]) -> Value<'a> {
         Value(bytes)
     }
 
-    /// The bytes as written, from the first to the last of the value.
+    /// The value as written.
     pub fn raw(self) -> &'a [u8] {
         self.0
     }
@@ -28,17 +28,17 @@ impl<'a> Value<'a> {
         T::deserialize(self)
     }
 
-    /// The string, if it is one.
+    /// The string, if the value is one.
     pub fn string(self) -> Option<&'a [u8]> {
         split_string(self.0).map(|(text, _)| text)
     }
 
-    /// The number, if it is one of at most 64 bits.
+    /// The integer, if the value is one and fits 64 bits.
     pub fn int(self) -> Option<i64> {
         Value::parse_int(self.digits()?)
     }
 
-    /// The number's sign and digits as written, if it is one.
+    /// Sign and digits as written, if the value is an integer.
     pub fn digits(self) -> Option<&'a [u8]> {
         self.inside(b'i')
     }
@@ -47,22 +47,22 @@ impl<'a> Value<'a> {
         std::str::from_utf8(digits).ok()?.parse().ok()
     }
 
-    /// Whether it is a dictionary.
+    /// Whether the value is a dictionary.
     pub fn is_dict(self) -> bool {
         self.0.first() == Some(&b'd')
     }
 
-    /// Whether it is a list.
+    /// Whether the value is a list.
     pub fn is_list(self) -> bool {
         self.0.first() == Some(&b'l')
     }
 
-    /// The first value under `key`, if this is a dictionary that has one.
+    /// The first value with this key, if the value is a dictionary that has it.
     pub fn get(self, key: &[u8]) -> Option<Value<'a>> {
         self.pairs()?.find(|(k, _)| *k == key).map(|(_, v)| v)
     }
 
-    /// Keys and values in the order written, if this is a dictionary.
+    /// Keys and values in the order written, if the value is a dictionary.
     pub fn pairs(self) -> Option<impl Iterator<Item = (&'a [u8], Value<'a>)>> {
         let mut rest = self.inside(b'd')?;
         Some(std::iter::from_fn(move || {
@@ -73,7 +73,7 @@ impl<'a> Value<'a> {
         }))
     }
 
-    /// The items, if this is a list.
+    /// The items, if the value is a list.
     pub fn items(self) -> Option<impl Iterator<Item = Value<'a>>> {
         let mut rest = self.inside(b'l')?;
         Some(std::iter::from_fn(move || {
@@ -83,7 +83,7 @@ impl<'a> Value<'a> {
         }))
     }
 
-    /// What stands between the first byte, which must be `kind`, and the last.
+    /// The bytes between the first, which must be `kind`, and the last.
     pub(super) fn inside(self, kind: u8) -> Option<&'a [u8]> {
         match self.0 {
             [first, inside @ .., _] if *first == kind => Some(inside),
@@ -92,7 +92,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// A field of this type takes any value and keeps it as it is written.
+/// A field of this type accepts any value and keeps it as written.
 impl<'de: 'a, 'a> Deserialize<'de> for Value<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Value<'a>, D::Error> {
         struct AsWritten;
@@ -119,7 +119,7 @@ impl Serialize for Value<'_> {
     }
 }
 
-/// The string at the start of `bytes`, and what follows it, if it starts with one.
+/// Splits off the string at the start of `bytes`.
 pub(super) fn split_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (first, mut rest) = bytes.split_first()?;
     let mut len = decimal_digit(*first)?;
@@ -137,12 +137,12 @@ fn decimal_digit(byte: u8) -> Option<usize> {
     byte.is_ascii_digit().then_some(usize::from(byte & 0x0f))
 }
 
-/// The length that these digits say, if there can be one like it.
+/// The length in these digits, unless it overflows.
 pub(super) fn length(digits: &[u8]) -> Option<usize> {
     digits.iter().try_fold(0usize, |len, digit| len.checked_mul(10)?.checked_add(usize::from(digit & 0x0f)))
 }
 
-/// The value at the start of `bytes`, and what follows it, if it starts with one.
+/// Splits off the value at the start of `bytes`.
 pub(super) fn split_value(bytes: &[u8]) -> Option<(Value<'_>, &[u8])> {
     let mut rest = bytes;
     let mut open = 0usize;
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dictionary_is_walked_in_place() {
+    fn reads_a_dictionary_in_place() {
         let v = value("d1:ad1:xl1:yi5eee1:bi-07e1:b1:ze");
         assert_eq!(v.get(b"a").unwrap().raw(), b"d1:xl1:yi5eee");
         assert_eq!(v.get(b"b").unwrap().int(), Some(-7), "the first of two counts");
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_too_big_are_not_numbers() {
+    fn an_integer_beyond_64_bits_has_no_value() {
         assert_eq!(value("i9223372036854775807e").int(), Some(i64::MAX));
         assert_eq!(value("i9223372036854775808e").int(), None);
         assert_eq!(value("i+5e").int(), Some(5));

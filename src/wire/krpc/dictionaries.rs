@@ -3,23 +3,23 @@
 use crate::wire::bencode::{Bytes, Lenient, List};
 use serde::{Deserialize, Serialize};
 
-/// A packet.
+/// A packet. The type parameters stand for lists, which are read in place and written from our own data.
 #[derive(Deserialize, Serialize)]
 pub struct KrpcMessage<'a, V = List<'a, Bytes<'a>>, W = List<'a, Bytes<'a>>> {
-    /// A query's arguments.
+    /// The arguments of a query.
     pub a: Lenient<Arguments<'a, W>>,
-    /// An error; one of the wrong type still is an error.
+    /// An error; with a wrong type it is an error without code and text.
     pub e: Option<Lenient<ErrorList<'a>>>,
     /// The receiver's address (BEP 42).
     #[serde(borrow)]
     pub ip: Lenient<Bytes<'a>>,
-    /// A query's method.
+    /// The method of a query.
     pub q: Lenient<Bytes<'a>>,
-    /// A reply's results.
+    /// The return values of a response.
     pub r: Lenient<ReturnValues<'a, V>>,
-    /// The sender is read-only (BEP 43).
+    /// 1 if the sender is read-only (BEP 43).
     pub ro: Lenient<i64>,
-    /// The transaction.
+    /// The transaction id.
     pub t: Lenient<Bytes<'a>>,
     /// The sender's version.
     pub v: Lenient<Bytes<'a>>,
@@ -27,7 +27,7 @@ pub struct KrpcMessage<'a, V = List<'a, Bytes<'a>>, W = List<'a, Bytes<'a>>> {
     pub y: Lenient<Bytes<'a>>,
 }
 
-/// Arguments of all methods.
+/// The arguments of all methods.
 #[derive(Deserialize, Serialize)]
 pub struct Arguments<'a, W = List<'a, Bytes<'a>>> {
     #[serde(borrow)]
@@ -43,7 +43,7 @@ pub struct Arguments<'a, W = List<'a, Bytes<'a>>> {
     pub want: Lenient<W>,
 }
 
-/// ReturnValues of all methods.
+/// The return values of all methods.
 #[derive(Deserialize, Serialize)]
 pub struct ReturnValues<'a, V = List<'a, Bytes<'a>>> {
     #[serde(borrow, rename = "BFpe")]

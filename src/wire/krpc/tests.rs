@@ -1,4 +1,4 @@
-//! Packets of the DHT as BEP 5 prints them, as rill writes them, and as strangers break them.
+//! DHT packets: the examples of BEP 5, our own packets, and malformed ones.
 
 use super::*;
 use crate::wire::bloom::Filter;
@@ -12,7 +12,7 @@ fn body(bytes: &[u8]) -> PacketBody<'_> {
     parse(bytes).unwrap().body
 }
 
-fn question(bytes: &[u8]) -> Method<'_> {
+fn method(bytes: &[u8]) -> Method<'_> {
     match body(bytes) {
         PacketBody::Query(query) => query.method,
         other => panic!("{other:?}"),
@@ -27,22 +27,22 @@ fn reply_of(bytes: &[u8]) -> Response<'_> {
 }
 
 #[test]
-fn the_examples_of_bep_5_are_read() {
+fn reads_the_examples_of_bep_5() {
     let ping = b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe";
     let packet = parse(ping).unwrap();
     assert_eq!((packet.transaction, packet.external_ip, packet.read_only), (&b"aa"[..], None, false));
     assert_eq!(packet.body, PacketBody::Query(Query { id: ID, want: WantedFamilies::default(), method: Method::Ping }));
     assert_eq!(
-        question(b"d1:ad2:id20:abcdefghij01234567896:target20:mnopqrstuvwxyz123456e1:q9:find_node1:t2:aa1:y1:qe"),
+        method(b"d1:ad2:id20:abcdefghij01234567896:target20:mnopqrstuvwxyz123456e1:q9:find_node1:t2:aa1:y1:qe"),
         Method::FindNode { target: OTHER }
     );
     assert_eq!(
-        question(b"d1:ad2:id20:abcdefghij01234567899:info_hash20:mnopqrstuvwxyz123456e1:q9:get_peers1:t2:aa1:y1:qe"),
+        method(b"d1:ad2:id20:abcdefghij01234567899:info_hash20:mnopqrstuvwxyz123456e1:q9:get_peers1:t2:aa1:y1:qe"),
         Method::GetPeers { info_hash: HASH, scrape: false }
     );
     let announce = b"d1:ad2:id20:abcdefghij012345678912:implied_porti1e9:info_hash20:mnopqrstuvwxyz123456\
         4:porti6881e5:token8:aoeusnthe1:q13:announce_peer1:t2:aa1:y1:qe";
-    assert_eq!(question(announce), Method::AnnouncePeer { info_hash: HASH, port: None, seed: false, token: b"aoeusnth" });
+    assert_eq!(method(announce), Method::AnnouncePeer { info_hash: HASH, port: None, seed: false, token: b"aoeusnth" });
     let peers = b"d1:rd2:id20:abcdefghij01234567895:token8:aoeusnth6:valuesl6:axje.u6:idhtnmee1:t2:aa1:y1:re";
     let reply = reply_of(peers);
     assert_eq!((reply.id, reply.token), (ID, Some(&b"aoeusnth"[..])));
@@ -55,8 +55,8 @@ fn the_examples_of_bep_5_are_read() {
 }
 
 #[test]
-fn unknown_and_malformed_questions_are_told_apart() {
-    assert_eq!(question(b"d1:ad2:id20:abcdefghij0123456789e1:q4:vote1:t2:aa1:y1:qe"), Method::Unknown);
+fn tells_unknown_methods_from_malformed_queries() {
+    assert_eq!(method(b"d1:ad2:id20:abcdefghij0123456789e1:q4:vote1:t2:aa1:y1:qe"), Method::Unknown);
     for arguments in [
         "6:target19:mnopqrstuvwxyz12345e1:q9:find_node",
         "e1:q9:find_node",
@@ -68,12 +68,12 @@ fn unknown_and_malformed_questions_are_told_apart() {
         "9:info_hash20:mnopqrstuvwxyz1234564:porti6881ee1:q13:announce_peer",
     ] {
         let packet = format!("d1:ad2:id20:abcdefghij0123456789{arguments}1:t2:aa1:y1:qe");
-        assert_eq!(question(packet.as_bytes()), Method::Malformed, "{arguments}");
+        assert_eq!(method(packet.as_bytes()), Method::Malformed, "{arguments}");
     }
 }
 
 #[test]
-fn d2_node_lists_of_odd_length_are_none_and_unusable_addresses_are_dropped() {
+fn d2_ignores_node_lists_of_odd_length_and_unusable_addresses() {
     let node = |id: NodeId, addr: &str| {
         let mut bytes = Vec::new();
         write_node(id, addr.parse().unwrap(), &mut bytes);
@@ -95,7 +95,7 @@ fn d2_node_lists_of_odd_length_are_none_and_unusable_addresses_are_dropped() {
 }
 
 #[test]
-fn d4_a_transaction_too_long_to_be_echoed_is_refused() {
+fn d4_refuses_a_transaction_id_too_long_to_echo() {
     let ping = |len: usize| format!("d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t{len}:{}1:y1:qe", "x".repeat(len));
     assert!(parse(ping(0).as_bytes()).is_ok() && parse(ping(KRPC_TRANSACTION_BYTES).as_bytes()).is_ok());
     assert_eq!(parse(ping(KRPC_TRANSACTION_BYTES + 1).as_bytes()), Err(KrpcError::Transaction));
@@ -103,7 +103,7 @@ fn d4_a_transaction_too_long_to_be_echoed_is_refused() {
 }
 
 #[test]
-fn d9_what_is_no_packet_of_the_dht_is_told_from_a_broken_one() {
+fn d9_tells_packets_of_other_protocols_from_malformed_ones() {
     for alien in [&b""[..], b"\x41\x00connect", b"i7e", b"l1:ae"] {
         assert!(!claims_to_be(alien));
     }
@@ -117,19 +117,19 @@ fn d9_what_is_no_packet_of_the_dht_is_told_from_a_broken_one() {
 prop_compose! {
     fn any_query()(id: [u8; 20], v4: bool, v6: bool, kind in 0..4, place: [u8; 20], port in 1u16.., implied: bool) -> Query<'static> {
         let (target, info_hash) = (NodeId(place), InfoHash(place));
-        let question = match kind {
+        let method = match kind {
             0 => Method::Ping,
             1 => Method::FindNode { target },
             2 => Method::GetPeers { info_hash, scrape: implied },
             _ => Method::AnnouncePeer { info_hash, port: (!implied).then_some(port), seed: port % 2 == 0, token: b"token" },
         };
-        Query { id: NodeId(id), want: WantedFamilies { v4, v6 }, method: question }
+        Query { id: NodeId(id), want: WantedFamilies { v4, v6 }, method }
     }
 }
 
 proptest! {
     #[test]
-    fn a_query_that_was_written_reads_back(query in any_query(), transaction: [u8; 2], read_only: bool) {
+    fn reads_a_query_that_it_wrote(query in any_query(), transaction: [u8; 2], read_only: bool) {
         let mut bytes = Vec::new();
         write_query(&transaction, &query, read_only, &mut bytes);
         let scanned = scan(&bytes, &Rules { depth: 4, tokens: 100, strict: true }).unwrap();
@@ -139,7 +139,7 @@ proptest! {
     }
 
     #[test]
-    fn a_reply_that_was_written_reads_back(
+    fn reads_a_response_that_it_wrote(
         id: [u8; 20], ids in proptest::collection::vec(any::<[u8; 20]>(), 0..9), peers in 0u8..60, to6: bool, token: Option<[u8; 8]>, count: bool,
     ) {
         let to: SocketAddr = if to6 { "[2001:db8::7]:9".parse().unwrap() } else { "9.8.7.6:5".parse().unwrap() };
@@ -174,7 +174,7 @@ proptest! {
     }
 
     #[test]
-    fn an_error_that_was_written_reads_back(code in 0i64..1000, text in "[a-z ]{0,120}") {
+    fn reads_an_error_that_it_wrote(code in 0i64..1000, text in "[a-z ]{0,120}") {
         let mut bytes = Vec::new();
         write_error(b"xy", "9.8.7.6:5".parse().unwrap(), code, &text, &mut bytes);
         let tidy = scan(&bytes, &Rules { depth: 4, tokens: 100, strict: true }).unwrap().is_canonical;

@@ -1,4 +1,4 @@
-//! Packets of the DHT as rill writes them, without an allocation of their own.
+//! Writes DHT packets. Appends to a buffer and allocates nothing else.
 
 use super::dictionaries::{Arguments, ErrorList, KrpcMessage, ReturnValues};
 use super::{Method, Query, WantedFamilies};
@@ -9,27 +9,27 @@ use crate::wire::compact::{V4_LEN, V6_LEN, write_compact};
 use serde::{Serialize, Serializer};
 use std::net::{IpAddr, SocketAddr};
 
-/// What rill calls itself in `v`: two letters, two bytes of version.
+/// The client version in `v` (BEP 5): two letters and two bytes of version.
 const VERSION: &[u8] = b"RL\x01\x00";
 
-/// What goes into a reply; empty lists are left out.
+/// The return values of a response; absent ones are left out.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseFields<'a> {
-    /// Who answers.
+    /// Our node id.
     pub id: NodeId,
-    /// Nodes in compact form, 26 bytes each; `Some` and empty is an empty list.
+    /// Nodes in compact form, 26 bytes each; an empty list is written.
     pub nodes: Option<&'a [u8]>,
     /// Nodes in compact form, 38 bytes each (BEP 32).
     pub nodes6: Option<&'a [u8]>,
-    /// What an announce must bring.
+    /// The token that an announce needs.
     pub token: Option<&'a [u8]>,
-    /// Peers.
+    /// Peers; an empty list is left out.
     pub peers: &'a [SocketAddr],
-    /// Seeds and other peers, to be counted (BEP 33).
+    /// Bloom filters of seeds and of other peers (BEP 33).
     pub filters: Option<&'a [Filter; 2]>,
 }
 
-/// A packet that is being written, with its lists as we keep them.
+/// A packet to write, with our own types for its lists.
 type WrittenMessage<'a> = KrpcMessage<'a, Values<'a>, &'a [&'a str]>;
 
 fn bytes(bytes: &[u8]) -> Lenient<Bytes<'_>> {
@@ -41,7 +41,7 @@ fn flag(is_set: bool) -> Lenient<i64> {
     Lenient(is_set.then_some(1))
 }
 
-/// A packet with nothing in it but what belongs into each.
+/// A packet with the fields that all kinds have.
 fn message<'a>(transaction: &'a [u8], kind: &'a [u8]) -> WrittenMessage<'a> {
     KrpcMessage {
         a: Lenient(None),
@@ -99,7 +99,7 @@ pub fn write_query(transaction: &[u8], query: &Query<'_>, read_only: bool, out: 
     write(&KrpcMessage { a: Lenient(Some(arguments)), q, ro, ..message(transaction, b"q") }, out);
 }
 
-/// Appends a reply to `to`, who learns its own address from it.
+/// Appends a response to `to`; it contains that address (BEP 42).
 pub fn write_response(transaction: &[u8], to: SocketAddr, reply: &ResponseFields<'_>, out: &mut Vec<u8>) {
     let [seeds, peers] = reply.filters.map_or([None, None], |filters| filters.each_ref().map(|filter| Some(filter.as_bytes())));
     let results = ReturnValues {
@@ -115,14 +115,14 @@ pub fn write_response(transaction: &[u8], to: SocketAddr, reply: &ResponseFields
     write(&KrpcMessage { ip: bytes(to.address()), r: Lenient(Some(results)), ..message(transaction, b"r") }, out);
 }
 
-/// Appends a refusal to `to`.
+/// Appends an error to `to`; it contains that address (BEP 42).
 pub fn write_error(transaction: &[u8], to: SocketAddr, code: i64, text: &str, out: &mut Vec<u8>) {
     let e = Some(Lenient(Some(ErrorList(Lenient(Some(code)), bytes(text.as_bytes())))));
     let to = CompactAddr::from(to);
     write(&KrpcMessage { e, ip: bytes(to.address()), ..message(transaction, b"e") }, out);
 }
 
-/// Peers of a reply, one string each.
+/// The peers of a response, one string each.
 struct Values<'a>(&'a [SocketAddr]);
 
 impl Serialize for Values<'_> {
@@ -131,7 +131,7 @@ impl Serialize for Values<'_> {
     }
 }
 
-/// An address and port in compact form, with the head that makes it a string of bencode.
+/// An address and port in compact form, bencoded as a string.
 enum CompactAddr {
     V4([u8; 2 + V4_LEN]),
     V6([u8; 3 + V6_LEN]),
@@ -163,7 +163,7 @@ impl CompactAddr {
         }
     }
 
-    /// Without the head.
+    /// The address and port without the string's length prefix.
     fn address(&self) -> &[u8] {
         match self {
             CompactAddr::V4([_, _, address @ ..]) => address,

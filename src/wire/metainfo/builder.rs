@@ -1,7 +1,7 @@
-//! Writing a .torrent file (BEP 3, 12, 19, 27): a v1 torrent with sorted keys and nothing in it that nobody asked for.
+//! Creates .torrent files (BEP 3, 12, 19, 27) of BitTorrent v1 with exactly the requested fields.
 //!
-//! What is written reads back through [`Metainfo::parse`](super::Metainfo::parse) as the same names and lengths, or is
-//! not written at all. Knows no clock and no files: whoever calls has measured and hashed them.
+//! [`Metainfo::parse`](super::Metainfo::parse) reads the result back with the same names and lengths; otherwise [`Builder::finish`] fails.
+//! Uses neither a clock nor the file system: the caller measures and hashes the content.
 
 use super::dictionaries::{FileDictionary, InfoDictionary};
 use super::path::component;
@@ -11,80 +11,79 @@ use crate::wire::bencode::{Bytes, Lenient, to_bytes};
 use serde::{Serialize, Serializer};
 use thiserror::Error;
 
-/// Pieces that a torrent should have about: fewer and a peer waits long for something to share, more and the file grows.
+/// The number of pieces to aim for: with fewer, a peer waits longer until it has a piece to share; with more, the file grows.
 const GOOD_PIECES: u64 = 1_500;
-/// The shortest piece length chosen by [`piece_len_for`], 16 KiB: one block.
+/// The shortest piece length that [`piece_len_for`] chooses, 16 KiB: one block.
 const SHORTEST: u64 = 16 << 10;
-/// The longest piece length chosen by [`piece_len_for`], 16 MiB.
+/// The longest piece length that [`piece_len_for`] chooses, 16 MiB.
 const LONGEST: u64 = 16 << 20;
 
-/// A sensible piece length in bytes for this much content: a power of two.
+/// Chooses a piece length in bytes for `total` bytes of content: a power of two.
 pub fn piece_len_for(total: u64) -> u32 {
     total.div_ceil(GOOD_PIECES).checked_next_power_of_two().unwrap_or(LONGEST).clamp(SHORTEST, LONGEST) as u32
 }
 
-/// Why a torrent was not written.
+/// Why a torrent cannot be created.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum BuildError {
-    /// Nothing to share, or a piece length that cannot be.
+    /// There is no content, or the piece length is invalid.
     #[error(transparent)]
     Geometry(#[from] GeometryError),
-    /// A name that readers would have to change, so that they could not find the file.
-    #[error("the name {0:?} cannot stand in a torrent")]
+    /// Clients would change this name to make it safe, and then not find the file.
+    #[error("the name {0:?} is not allowed in a torrent")]
     Name(String),
-    /// The hashes are of other content.
-    #[error("{got} piece hashes where {expected} belong")]
+    /// The number of hashes is not that of the pieces.
+    #[error("{got} piece hashes instead of {expected}")]
     Hashes {
-        /// What was given.
+        /// Number of hashes.
         got: usize,
-        /// One for each piece.
+        /// Number of pieces.
         expected: usize,
     },
 }
 
-/// A torrent to be written.
+/// The content and fields of a torrent to create.
 #[derive(Clone, Debug, Default)]
 pub struct Builder {
-    /// The file's name, or that of the directory around all files.
+    /// The name of the file, or of the directory around all files.
     pub name: String,
-    /// Path below the directory and length in bytes of each file, in order. For one file without a directory: one
-    /// entry with an empty path.
+    /// Path below the directory and length in bytes of each file, in order. A file without a directory is one entry with an empty path.
     pub files: Vec<(Vec<String>, u64)>,
-    /// Bytes a piece; see [`piece_len_for`].
+    /// Bytes per piece; see [`piece_len_for`].
     pub piece_len: u32,
     /// Tracker URLs in tiers.
     pub trackers: Vec<Vec<String>>,
-    /// Whether peers may come from these trackers alone (BEP 27).
+    /// Whether only these trackers may be sources of peers (BEP 27).
     pub private: bool,
-    /// For people.
+    /// A comment for users.
     pub comment: Option<String>,
-    /// The program that makes it.
+    /// The program that creates the torrent.
     pub created_by: Option<String>,
-    /// Seconds since 1970.
+    /// The creation date in seconds since 1970.
     pub creation_date: Option<i64>,
     /// Web seeds (BEP 19).
     pub web_seeds: Vec<String>,
 }
 
 impl Builder {
-    /// One file without a directory.
+    /// Starts a torrent of one file without a directory.
     pub fn single(name: impl Into<String>, length: u64) -> Builder {
         Builder { name: name.into(), files: vec![(Vec::new(), length)], piece_len: piece_len_for(length), ..Builder::default() }
     }
 
-    /// A directory of files.
+    /// Starts a torrent of a directory with files.
     pub fn multi(name: impl Into<String>, files: Vec<(Vec<String>, u64)>) -> Builder {
         let total = files.iter().fold(0u64, |sum, (_, length)| sum.saturating_add(*length));
         Builder { name: name.into(), files, piece_len: piece_len_for(total), ..Builder::default() }
     }
 
-    /// Which pieces there will be: what to hash before [`finish`](Builder::finish).
+    /// The sizes of the pieces to hash before [`finish`](Builder::finish).
     pub fn geometry(&self) -> Result<Geometry, GeometryError> {
         let total = self.files.iter().fold(0u64, |sum, (_, length)| sum.saturating_add(*length));
         Geometry::new(total, u64::from(self.piece_len))
     }
 
-    /// The bytes of the .torrent file, given the hash of every piece in order.
+    /// Returns the content of the .torrent file, given the hash of each piece in order.
     pub fn finish(&self, hashes: &[PieceHash]) -> Result<Vec<u8>, BuildError> {
         let expected = self.geometry()?.pieces() as usize;
         if hashes.len() != expected {
@@ -121,7 +120,7 @@ impl Builder {
         }
     }
 
-    /// The length of the one file, if there is no directory around it.
+    /// The length of the only file, if there is no directory.
     fn only_length(&self) -> Option<u64> {
         match self.files.as_slice() {
             [(path, length)] if path.is_empty() => Some(*length),
@@ -130,7 +129,7 @@ impl Builder {
     }
 }
 
-/// The list `files`: path below the directory and length of each.
+/// The list `files`.
 struct FileList<'a>(&'a [(Vec<String>, u64)]);
 
 impl Serialize for FileList<'_> {
@@ -144,7 +143,7 @@ impl Serialize for FileList<'_> {
     }
 }
 
-/// A geometry has been made of all lengths, so each fits.
+/// Fits in any case: [`Builder::geometry`] has accepted the sum of all lengths.
 fn written_length(length: Option<u64>) -> Lenient<i64> {
     Lenient(length.and_then(|length| length.try_into().ok()))
 }

@@ -1,7 +1,7 @@
-//! What stands in a .torrent file (BEP 3, 5, 12, 19, 27, 47), field by field, before anything is checked.
+//! The dictionaries of a .torrent file (BEP 3, 5, 12, 19, 27, 47), unvalidated.
 //!
-//! One type for each dictionary, for reading and for writing; a type parameter stands where the two hold a list differently. A field
-//! of the wrong type counts as absent; whether that matters is decided in [`super::parse`].
+//! One type per dictionary, for reading and for writing. The type parameters stand for lists, which are read in place and written from our
+//! own data. A field of the wrong type counts as absent; [`super::parse`] decides which fields are required.
 
 use crate::wire::bencode::{Bytes, Lenient, List, OneOrMany, Value};
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ pub struct TorrentFile<'a, I = Value<'a>, T = Tiers<'a>, N = OneOrMany<'a, Named
     pub created_by: Lenient<Bytes<'a>>,
     #[serde(rename = "creation date")]
     pub creation_date: Lenient<i64>,
-    /// As it is written: the info hash is made of these bytes.
+    /// As written: the info hash is computed over these bytes.
     pub info: Option<I>,
     pub nodes: Lenient<N>,
     #[serde(rename = "url-list")]
@@ -30,7 +30,7 @@ pub struct TorrentFile<'a, I = Value<'a>, T = Tiers<'a>, N = OneOrMany<'a, Named
 /// Lists of tracker URLs (BEP 12).
 pub type Tiers<'a> = OneOrMany<'a, OneOrMany<'a, Bytes<'a>>>;
 
-/// A node of the DHT: a list of its host and its port (BEP 5).
+/// A DHT node: a list of host and port (BEP 5).
 #[derive(Deserialize, Serialize)]
 pub struct NamedNode<'a>(#[serde(borrow)] pub Bytes<'a>, pub i64);
 

@@ -1,112 +1,112 @@
-//! Why a file, or what a peer sent as metadata, is not a torrent that rill can use. One sentence each, naming the field.
+//! Why a .torrent file, or metadata from a peer, is refused. Each message names the field.
 
 use crate::units::GeometryError;
 use crate::wire::bencode::BencodeError;
 use thiserror::Error;
 
-/// Why there is no [`super::Metainfo`]. Files are counted from 1, as people do.
+/// Why a torrent is refused. Files are counted from 1.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum MetainfoError {
-    /// No byte at all.
+    /// There are no bytes.
     #[error("the file is empty")]
     Empty,
-    /// Somebody's log-in or error page.
+    /// An HTML page, such as a web server's log-in or error page.
     #[error("this is an HTML page, not a torrent (a download link that wanted a log-in?)")]
     Html,
-    /// Something else.
+    /// The bytes are not bencode.
     #[error("not a torrent: {0}")]
     NotBencode(BencodeError),
-    /// More bytes than any torrent needs.
-    #[error("{bytes} bytes are more than the {limit} that a torrent may have")]
+    /// The file is too long.
+    #[error("the file has {bytes} bytes; at most {limit} are accepted")]
     TooBig {
-        /// What there is.
+        /// Its length.
         bytes: usize,
-        /// What is taken.
+        /// The limit.
         limit: usize,
     },
-    /// Bencode, but of something else.
-    #[error("not a torrent: it holds no dictionary")]
+    /// The bytes are bencode, but not a dictionary.
+    #[error("not a torrent: it is not a dictionary")]
     NotADictionary,
-    /// Bencode, but of something else.
+    /// There is no info dictionary.
     #[error("`info` is missing or not a dictionary")]
     NoInfo,
-    /// Strict rules hold inside `info`.
+    /// The info dictionary violates the strict rules of bencode.
     #[error("`info` is damaged: {0}")]
     BadInfo(BencodeError),
-    /// Bytes behind the dictionary that a peer sent as metadata.
+    /// Bytes follow the info dictionary that peers sent.
     #[error("{0} bytes follow the info dictionary")]
     BytesAfterInfo(usize),
-    /// BitTorrent v2 alone (BEP 52).
-    #[error("this torrent is BitTorrent v2 only; rill speaks v1 and the v1 half of hybrids")]
+    /// A torrent of BitTorrent v2 only (BEP 52).
+    #[error("this torrent is BitTorrent v2 only; rill supports v1 and the v1 half of hybrids")]
     V2Only,
-    /// A field that must be there.
+    /// A required field is missing or has the wrong type.
     #[error("`{0}` is missing or of the wrong type")]
     Field(&'static str),
-    /// Below 1.
+    /// The piece length is negative.
     #[error("`piece length` is {0}")]
     PieceLength(i64),
-    /// A file's length.
+    /// The length of a file is negative.
     #[error("`length` of file {file} is {length}")]
     FileLength {
-        /// Which file.
+        /// The file's number.
         file: usize,
-        /// What it says.
+        /// The length as written.
         length: i64,
     },
-    /// A file without what makes a file.
+    /// An entry of `files` lacks a required field.
     #[error("`files` entry {file} has no {field}")]
     FileField {
-        /// Which file.
+        /// The file's number.
         file: usize,
-        /// What is missing or of the wrong type.
+        /// The field that is missing or has the wrong type.
         field: &'static str,
     },
-    /// The sum does not fit 63 bits.
-    #[error("the lengths of all files are together more than 2^63 bytes")]
+    /// The sum of all lengths does not fit 63 bits.
+    #[error("the lengths of all files add up to more than 2^63 bytes")]
     TotalLength,
-    /// A list without entries.
+    /// The list of files is empty.
     #[error("`files` is empty")]
     NoFiles,
-    /// More files than rill holds in memory.
-    #[error("{files} files are more than the {limit} that a torrent may have")]
+    /// There are too many files.
+    #[error("the torrent has {files} files; at most {limit} are accepted")]
     TooManyFiles {
-        /// What there is.
+        /// The number of files.
         files: usize,
-        /// What is taken.
+        /// The limit.
         limit: usize,
     },
-    /// Longer than a system call takes.
+    /// A path is longer than system calls accept.
     #[error("the path of file {file} has {bytes} bytes, too long for any file system")]
     PathTooLong {
-        /// Which file.
+        /// The file's number.
         file: usize,
-        /// What it has.
+        /// The length of the path.
         bytes: usize,
     },
-    /// Sizes of which no geometry can be made.
+    /// The piece length or the total length is invalid.
     #[error("`piece length` and file lengths do not make a torrent: {0}")]
     Geometry(#[from] GeometryError),
-    /// More pieces than rill holds in memory.
-    #[error("{pieces} pieces are more than the {limit} that a torrent may have")]
+    /// There are too many pieces.
+    #[error("the torrent has {pieces} pieces; at most {limit} are accepted")]
     TooManyPieces {
-        /// What there is.
+        /// The number of pieces.
         pieces: u32,
-        /// What is taken.
+        /// The limit.
         limit: u32,
     },
-    /// Hashes for another number of pieces.
-    #[error("`pieces` has {got} bytes where {expected} belong")]
+    /// The number of hashes is not that of the pieces.
+    #[error("`pieces` has {got} bytes instead of {expected}")]
     Pieces {
-        /// What there is.
+        /// The length of `pieces`.
         got: usize,
-        /// Twenty for each piece.
+        /// Twenty bytes per piece.
         expected: usize,
     },
 }
 
 impl MetainfoError {
-    /// Whether the bytes are not bencode at all, as opposed to bencode of no usable torrent.
+    /// Whether the bytes are not bencode, as opposed to bencode that is not a usable torrent.
     pub fn is_not_bencode(&self) -> bool {
         matches!(self, MetainfoError::Empty | MetainfoError::Html | MetainfoError::NotBencode(_))
     }

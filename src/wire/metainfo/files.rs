@@ -1,48 +1,48 @@
-//! The files of a torrent, small enough that a router can hold two hundred thousand of them.
+//! The list of a torrent's files, compact enough for two hundred thousand files on a router.
 //!
-//! All names stand in one string, a directory's once for the files that follow each other in it, and a file is sixteen bytes
-//! beside its name. [`FileEntry`] is a view that is made when it is asked for. Invariants: the files follow each other without a
-//! gap; names are plain (whoever adds them has seen to that), so that no name holds a `/`.
+//! All file names are in one string, a directory is stored once for consecutive files in it, and a file takes sixteen bytes beside its name.
+//! [`FileEntry`] is a view that is created on demand. Invariants: the files are contiguous; names contain no `/`, which the caller of
+//! [`FilesBuilder::push`] ensures.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// What a file is besides its bytes (BEP 47).
+/// The attributes of a file (BEP 47).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FileAttributes {
-    /// Zeros that only align what follows (`p`): hashed and served as zeros, never written.
+    /// A pad file (`p`): zeros that align the next file. It is hashed and served as zeros, and never written to disk.
     pub pad: bool,
-    /// A symbolic link (`l`). rill does not create these: a link is a way out of the directory. Only an entry of
-    /// length 0 counts as one; with a length it is a file like any other.
+    /// A symbolic link (`l`), only with length 0; with a length it is an ordinary file. rill never creates links, because a link could
+    /// lead out of the download directory.
     pub symlink: bool,
-    /// Meant to be run (`x`).
+    /// Executable (`x`).
     pub executable: bool,
 }
 
 /// One file of a torrent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileEntry<'a> {
-    /// The torrent's own name, if it has a directory around its files.
+    /// The torrent's name, if its files are in a directory.
     root: &'a str,
-    /// Directories below that, with a `/` between them.
+    /// The directories below `root`, joined by `/`.
     dir: &'a str,
     name: &'a str,
-    /// Bytes in it; may be 0.
+    /// Length in bytes; may be 0.
     pub length: u64,
-    /// Where its bytes start, counted from the torrent's start.
+    /// Offset of its first byte in the torrent.
     pub offset: u64,
-    /// What it is besides.
+    /// Its attributes.
     pub attributes: FileAttributes,
 }
 
 impl<'a> FileEntry<'a> {
-    /// Where it lies below the download directory: plain names, the torrent's own first if it has a directory.
+    /// The components of its path below the download directory: plain names, starting with the torrent's name if there is a directory.
     pub fn path(&self) -> impl DoubleEndedIterator<Item = &'a str> + Clone + use<'a> {
         let dirs = self.dir.split('/');
         [self.root].into_iter().chain(dirs).chain([self.name]).filter(|name| !name.is_empty())
     }
 
-    /// The same as one text, with a `/` between the names.
+    /// Its path below the download directory, joined by `/`.
     pub fn path_text(&self) -> String {
         let mut text = String::new();
         for name in self.path() {
@@ -54,32 +54,32 @@ impl<'a> FileEntry<'a> {
         text
     }
 
-    /// The same, relative to the download directory.
+    /// Its path relative to the download directory.
     pub fn to_path(&self) -> PathBuf {
         self.path_text().into()
     }
 
-    /// Whether anything of that name is to be created.
+    /// Whether the file is created on disk: not for pad files and symlinks.
     pub fn lands_on_disk(&self) -> bool {
         !self.attributes.pad && !self.attributes.symlink
     }
 }
 
-/// What is kept of one file.
+/// The stored form of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileRecord {
-    /// Where the torrent's bytes go on behind it.
+    /// Offset of the byte after it in the torrent.
     end: u64,
-    /// Where its name ends in the text of names.
+    /// The end of its name in `names`.
     name_end: u32,
-    /// Its directory's place in the list of directories, and its attributes in the lowest three bits.
-    dir_and_marks: u32,
+    /// The index of its directory in `dirs`, and the attributes in the lowest three bits.
+    dir_and_attributes: u32,
 }
 
 const PAD: u32 = 1;
 const SYMLINK: u32 = 2;
 const EXECUTABLE: u32 = 4;
-const MARK_BITS: u32 = 3;
+const ATTRIBUTE_BITS: u32 = 3;
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct FileTable {
@@ -89,74 +89,74 @@ struct FileTable {
     files: Vec<FileRecord>,
 }
 
-/// The files of a torrent in its order, pads and links included. Cloning copies a pointer.
+/// The files of a torrent in order, including pad files and symlinks. Cloning copies a pointer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Files(Arc<FileTable>);
 
 impl Files {
-    /// How many there are.
+    /// Number of files.
     pub fn len(&self) -> usize {
         self.0.files.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no files.
     pub fn is_empty(&self) -> bool {
         self.0.files.is_empty()
     }
 
-    /// The file at this place in the list.
+    /// The file with this index.
     pub fn get(&self, index: usize) -> Option<FileEntry<'_>> {
         let table = &*self.0;
         let kept = table.files.get(index)?;
         let before = index.checked_sub(1).and_then(|before| table.files.get(before));
         let (offset, name_start) = before.map_or((0, 0), |before| (before.end, before.name_end));
-        let dir = usize::try_from(kept.dir_and_marks >> MARK_BITS).ok()?;
-        let marked = |bit| kept.dir_and_marks & bit != 0;
+        let dir = usize::try_from(kept.dir_and_attributes >> ATTRIBUTE_BITS).ok()?;
+        let has = |bit| kept.dir_and_attributes & bit != 0;
         Some(FileEntry {
             root: &table.root,
             dir: table.dirs.get(dir)?,
             name: table.names.get(name_start as usize..kept.name_end as usize)?,
             length: kept.end.saturating_sub(offset),
             offset,
-            attributes: FileAttributes { pad: marked(PAD), symlink: marked(SYMLINK), executable: marked(EXECUTABLE) },
+            attributes: FileAttributes { pad: has(PAD), symlink: has(SYMLINK), executable: has(EXECUTABLE) },
         })
     }
 
-    /// All of them.
+    /// All files.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = FileEntry<'_>> {
         (0..self.len()).filter_map(|index| self.get(index))
     }
 
-    /// Bytes of all of them.
+    /// Total length in bytes.
     pub fn total(&self) -> u64 {
         self.0.files.last().map_or(0, |last| last.end)
     }
 
-    /// The first file that ends behind `offset`; `None` behind the last one.
+    /// The index of the first file that ends after `offset`; `None` after the last file.
     pub fn at(&self, offset: u64) -> Option<usize> {
         let index = self.0.files.partition_point(|file| file.end <= offset);
         (index < self.len()).then_some(index)
     }
 }
 
-/// A list of files that is being made.
+/// Builds a list of files.
 #[derive(Debug, Default)]
 pub struct FilesBuilder(FileTable);
 
-/// More than a list of files can hold.
+/// The total length or the names exceed what a list of files can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileListOverflow;
 
 impl FilesBuilder {
-    /// Files below a directory of this name; none for an empty one.
+    /// Starts a list of files in the directory `root`; an empty name means no directory.
     pub fn below(root: &str) -> FilesBuilder {
         FilesBuilder(FileTable { root: root.to_owned(), ..FileTable::default() })
     }
 
-    /// One more file, behind all others. `path` is below the root, and plain names all of it.
+    /// Appends a file. `path` is below the root and consists of plain names.
     ///
     /// # Errors
-    /// [`FileListOverflow`] if the torrent's bytes or its names are more than can be counted; the list is as it was then.
+    /// [`FileListOverflow`] if the total length or the names become too long; the list is then unchanged.
     pub fn push<'n>(
         &mut self,
         path: impl DoubleEndedIterator<Item = &'n str> + Clone,
@@ -172,23 +172,23 @@ impl FilesBuilder {
             table.names.len().checked_add(name.len()).and_then(|end| u32::try_from(end).ok()).ok_or(FileListOverflow)?;
         let known = table.dirs.last().is_some_and(|last| last.split('/').filter(|name| !name.is_empty()).eq(dirs.clone()));
         let dir = if known { table.dirs.len().saturating_sub(1) } else { table.dirs.len() };
-        let dir = u32::try_from(dir).ok().filter(|dir| *dir <= u32::MAX >> MARK_BITS).ok_or(FileListOverflow)?;
+        let dir = u32::try_from(dir).ok().filter(|dir| *dir <= u32::MAX >> ATTRIBUTE_BITS).ok_or(FileListOverflow)?;
         if !known {
             table.dirs.push(dirs.collect::<Vec<_>>().join("/"));
         }
-        let bit = |marked, bit| if marked { bit } else { 0 };
+        let bit = |is_set, bit| if is_set { bit } else { 0 };
         let bits = bit(attributes.pad, PAD) | bit(attributes.symlink, SYMLINK) | bit(attributes.executable, EXECUTABLE);
         table.names.push_str(name);
-        table.files.push(FileRecord { end, name_end, dir_and_marks: dir << MARK_BITS | bits });
+        table.files.push(FileRecord { end, name_end, dir_and_attributes: dir << ATTRIBUTE_BITS | bits });
         Ok(())
     }
 
-    /// How many there are so far.
+    /// Number of files so far.
     pub(super) fn count(&self) -> usize {
         self.0.files.len()
     }
 
-    /// The list.
+    /// Returns the list.
     pub fn finish(mut self) -> Files {
         self.0.names.shrink_to_fit();
         self.0.dirs.shrink_to_fit();
@@ -197,7 +197,7 @@ impl FilesBuilder {
     }
 }
 
-/// Paths with a `/` between their names, and lengths; whatever could not be counted is left out.
+/// Collects paths, joined by `/`, and lengths. Stops at the first file that overflows the list.
 impl<P: AsRef<str>> FromIterator<(P, u64)> for Files {
     fn from_iter<T: IntoIterator<Item = (P, u64)>>(files: T) -> Files {
         let mut builder = FilesBuilder::default();
@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_read_back_as_they_were_added() {
+    fn returns_the_files_that_were_added() {
         let mut builder = FilesBuilder::below("top");
         let pad = FileAttributes { pad: true, ..FileAttributes::default() };
         let run = FileAttributes { executable: true, ..FileAttributes::default() };
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_that_cannot_be_counted_are_refused_and_change_nothing() {
+    fn refuses_lengths_that_overflow_without_a_change() {
         let mut builder = FilesBuilder::default();
         builder.push(["a"].into_iter(), i64::MAX as u64, FileAttributes::default()).unwrap();
         assert_eq!(builder.push(["b"].into_iter(), 1, FileAttributes::default()), Err(FileListOverflow));
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_takes_its_name_and_sixteen_bytes() {
+    fn a_file_takes_sixteen_bytes_beside_its_name() {
         assert_eq!(size_of::<FileRecord>(), 16);
     }
 }

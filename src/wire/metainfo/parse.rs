@@ -1,7 +1,7 @@
-//! From bytes to a torrent that can be believed: every check that a .torrent file or a peer's metadata must pass.
+//! Validates .torrent files and metadata from peers.
 //!
-//! Sums are checked 64-bit sums, counts are compared with limits before anything is kept, and no number that was
-//! read here sizes an allocation.
+//! Sums are checked 64-bit sums, counts are compared with limits before anything is stored, and no number from the input sizes an
+//! allocation.
 
 use super::dictionaries::{FileDictionary, InfoDictionary, NamedNode, TorrentFile};
 use super::files::{FileAttributes, FileListOverflow, Files, FilesBuilder};
@@ -49,12 +49,12 @@ fn check_size(bytes: &[u8]) -> Result<(), MetainfoError> {
     }
 }
 
-/// A page that a web server sent instead of the file.
+/// Whether a web server sent a page instead of the file.
 fn is_html(bytes: &[u8]) -> bool {
     bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start().starts_with(b"<")
 }
 
-/// All that the info dictionary says, and itself if it is not longer than `info_bytes`; the rest of the parts is empty.
+/// Validates an info dictionary, and keeps it if it has at most `info_bytes` bytes. The fields from outside `info` stay empty.
 fn read_info(raw: &[u8], info_bytes: usize) -> Result<MetainfoData, MetainfoError> {
     let scanned = scan(raw, &INFO_RULES).map_err(MetainfoError::BadInfo)?;
     if !scanned.rest.is_empty() {
@@ -98,13 +98,13 @@ fn read_info(raw: &[u8], info_bytes: usize) -> Result<MetainfoData, MetainfoErro
     })
 }
 
-/// The `.utf-8` twin counts if it is what it says; otherwise the plain field, with what is not UTF-8 replaced.
+/// `name.utf-8` counts if it is UTF-8; otherwise `name`, with invalid UTF-8 replaced.
 fn best_name(info: &InfoDictionary<'_>) -> Option<String> {
     let twin = info.name_utf8.0.and_then(|name| path::component(name.as_bytes()));
     twin.or_else(|| info.name.bytes().and_then(path::component))
 }
 
-/// The files as listed, one after the other.
+/// Reads the list of files, or the single file.
 fn read_files(info: &InfoDictionary<'_>, name: &str) -> Result<Files, MetainfoError> {
     let Some(listed) = &info.files else {
         let length = info.length.0.ok_or(MetainfoError::Field("length"))?;
@@ -131,12 +131,12 @@ fn read_files(info: &InfoDictionary<'_>, name: &str) -> Result<Files, MetainfoEr
     }
 }
 
-/// Files are counted from 1 when we speak of them.
+/// The number of a file in error messages, counted from 1.
 fn number(at: usize) -> usize {
     at.saturating_add(1)
 }
 
-/// One more file behind the others.
+/// Appends a file.
 fn add<'n>(
     files: &mut FilesBuilder,
     path: impl DoubleEndedIterator<Item = &'n str> + Clone,
@@ -155,7 +155,7 @@ fn has_attr(attr: Lenient<Bytes<'_>>, letter: u8) -> bool {
 }
 
 impl FileDictionary<'_> {
-    /// Puts this entry behind the others, its names made plain.
+    /// Appends this entry, with a safe path.
     fn add_to(&self, files: &mut FilesBuilder) -> Result<(), MetainfoError> {
         let at = files.count();
         let length = self.length.0.ok_or(MetainfoError::FileField { file: number(at), field: "length" })?;
@@ -163,7 +163,7 @@ impl FileDictionary<'_> {
         add(files, path.iter().map(String::as_str), length, self.attr)
     }
 
-    /// The components of its path: of the `.utf-8` twin, if that is what it says. A list with one item of the wrong type is none.
+    /// The components of its path: `path.utf-8` if it is UTF-8, otherwise `path`. A list with an item of the wrong type counts as absent.
     fn names(&self, at: usize) -> Option<Vec<String>> {
         let twin = self.path_utf8.0.filter(|path| path.iter().next().is_some() && path.iter().all(|name| name.is_ok()));
         if let Some(twin) = twin {
@@ -171,7 +171,7 @@ impl FileDictionary<'_> {
         }
         match self.path.0.filter(|path| path.iter().all(|name| name.is_ok())) {
             Some(written) => Some(path::components(written.iter().flatten().map(|Bytes(name)| name))),
-            // A pad needs no name (BEP 47).
+            // A pad file needs no path (BEP 47).
             None => has_attr(self.attr, b'p').then(|| vec![".pad".to_owned(), at.to_string()]),
         }
     }
@@ -187,14 +187,14 @@ fn read_geometry(info: &InfoDictionary<'_>, total: u64) -> Result<Geometry, Meta
     }
 }
 
-/// Where the piece hashes lie inside the raw info dictionary.
+/// The range of the piece hashes inside the raw info dictionary.
 fn pieces_range(raw: &[u8], info: &InfoDictionary<'_>, geometry: Geometry) -> Result<Range<usize>, MetainfoError> {
     let hashes = info.pieces.bytes().ok_or(MetainfoError::Field("pieces"))?;
     let (got, expected) = (hashes.len(), (geometry.pieces() as usize).saturating_mul(20));
     if got != expected {
         return Err(MetainfoError::Pieces { got, expected });
     }
-    // The hashes lie inside the dictionary's bytes.
+    // `hashes` is a slice of `raw`.
     let start = (hashes.as_ptr() as usize).saturating_sub(raw.as_ptr() as usize);
     Ok(start..start.saturating_add(got))
 }
@@ -206,7 +206,7 @@ fn add_outer(parts: &mut MetainfoData, outer: &TorrentFile<'_>) {
     parts.creation_date = outer.creation_date.0;
     let listed = outer.announce_list.good_items().map(|tier| Lenient(Some(tier)).good_items().map(|Bytes(url)| url));
     parts.trackers = clean_tiers(listed, &mut parts.repairs);
-    // BEP 12: `announce` counts only where no list is.
+    // BEP 12: `announce` is ignored if there is a usable `announce-list`.
     if parts.trackers.is_empty() {
         parts.trackers = clean_tiers(outer.announce.bytes().iter().map(|url| [*url].into_iter()), &mut parts.repairs);
     }
@@ -214,14 +214,14 @@ fn add_outer(parts: &mut MetainfoData, outer: &TorrentFile<'_>) {
     parts.nodes = outer.nodes.good_items().filter_map(named_node).take(TORRENT_NODES).collect();
 }
 
-/// A node that can be looked up.
+/// A DHT node with a valid host and port.
 fn named_node(NamedNode(Bytes(host), port): NamedNode<'_>) -> Option<(String, u16)> {
     let host = std::str::from_utf8(host).ok().filter(|host| host.len() <= HOST_BYTES)?;
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     host_and_port(&format!("{host}:{port}"))
 }
 
-/// Tiers without bad URLs, repeated URLs and empty tiers, [`TRACKERS`] in all.
+/// Removes refused and repeated URLs and empty tiers; keeps at most [`TRACKERS`] URLs.
 fn clean_tiers<'a>(tiers: impl Iterator<Item = impl Iterator<Item = &'a [u8]>>, repairs: &mut Repairs) -> Vec<Vec<String>> {
     let mut kept: Vec<Vec<String>> = Vec::new();
     let mut count = 0usize;
@@ -244,6 +244,7 @@ fn clean_tiers<'a>(tiers: impl Iterator<Item = impl Iterator<Item = &'a [u8]>>, 
     kept
 }
 
+/// Removes refused URLs; keeps at most [`WEB_SEEDS`].
 fn clean_web_seeds<'a>(written: impl Iterator<Item = &'a [u8]>, repairs: &mut Repairs) -> Vec<String> {
     let mut kept = Vec::new();
     for written in written.filter(|w| !w.trim_ascii().is_empty()) {

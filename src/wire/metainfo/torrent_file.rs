@@ -1,14 +1,13 @@
-//! Torrent files as rill writes them (BEP 3, 5, 12, 19): around an info dictionary that is read to the letter, so that its hash stays,
-//! or around one that is being made.
+//! Writes .torrent files (BEP 3, 5, 12, 19), around an existing info dictionary, which is written unchanged to keep its hash, or a new one.
 
 use super::Metainfo;
 use super::dictionaries::TorrentFile;
 use crate::wire::bencode::{Bytes, Encoded, Lenient, write};
 
-/// A torrent file that is being written, with its lists as we keep them.
+/// A .torrent file to write, with our own types for its lists.
 pub(super) type WrittenFile<'a, I> = TorrentFile<'a, I, &'a [Vec<String>], &'a [(String, u16)], &'a [String]>;
 
-/// What belongs beside the info dictionary: trackers in tiers, and web seeds.
+/// A .torrent file with this info dictionary, trackers in tiers, and web seeds.
 pub(super) fn around<'a, I>(info: I, trackers: &'a [Vec<String>], web_seeds: &'a [String]) -> WrittenFile<'a, I> {
     let mut urls = trackers.iter().flatten();
     let announce = urls.next().map(|url| Bytes(url.as_bytes()));
@@ -25,7 +24,7 @@ pub(super) fn around<'a, I>(info: I, trackers: &'a [Vec<String>], web_seeds: &'a
     }
 }
 
-/// The bytes of a file that says the same as `m`, whose info dictionary this is.
+/// Returns the content of a .torrent file for `m`, whose info dictionary is `info`.
 pub(super) fn file(m: &Metainfo, info: &[u8]) -> Vec<u8> {
     let nodes = Lenient(Some(m.nodes()).filter(|nodes| !nodes.is_empty()));
     let mut out = Vec::with_capacity(info.len().saturating_add(1024));

@@ -1,4 +1,4 @@
-//! T21 to T23, T25 to T28, T30, and the way back: order, rubbish, trackers, versions, builder.
+//! T21 to T23, T25 to T28, T30: key order, garbage, wrong types, trackers and versions; and torrents that rill writes.
 
 use super::super::{BuildError, Builder, MetainfoError as E};
 use super::parse;
@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use sha1::{Digest, Sha1};
 
 #[test]
-fn t21_unsorted_keys_are_taken_and_the_hash_is_over_the_bytes_as_written() {
+fn t21_accepts_unsorted_keys_and_hashes_the_bytes_as_written() {
     let torrent = SampleTorrent::single().info("a late key", i(1)).outer("z", i(1)).outer("announce", s("http://t.example/a"));
     let info = parse(&torrent).unwrap();
     assert_eq!(info.info_hash(), InfoHash(Sha1::digest(torrent.info_bytes()).into()));
@@ -21,7 +21,7 @@ fn t21_unsorted_keys_are_taken_and_the_hash_is_over_the_bytes_as_written() {
 }
 
 #[test]
-fn t22_repeated_keys_are_refused_in_info_and_the_first_counts_outside() {
+fn t22_refuses_repeated_keys_in_info_and_keeps_the_first_outside() {
     let twice = SampleTorrent::single().info_again("name", s("other"));
     assert_eq!(parse(&twice).unwrap_err(), E::BadInfo(BencodeError::DuplicateKey { key: "name".into() }));
     let torrent = SampleTorrent::single().outer("comment", s("first")).outer("comment", s("second"));
@@ -29,7 +29,7 @@ fn t22_repeated_keys_are_refused_in_info_and_the_first_counts_outside() {
 }
 
 #[test]
-fn t22_of_two_infos_the_first_is_parsed_and_hashed() {
+fn t22_parses_and_hashes_the_first_of_two_info_dictionaries() {
     let first = SampleTorrent::single().info("name", s("first"));
     let bytes = dict([("info", first.info_bytes()), ("info", SampleTorrent::single().info_bytes())]);
     let info = Metainfo::parse(&bytes).unwrap();
@@ -37,7 +37,7 @@ fn t22_of_two_infos_the_first_is_parsed_and_hashed() {
 }
 
 #[test]
-fn t23_bytes_behind_the_end_are_cut() {
+fn t23_ignores_bytes_after_the_end() {
     let clean = SampleTorrent::single().bytes();
     let hash = Metainfo::parse(&clean).unwrap().info_hash();
     for (tail, cut) in [("\n", 0), ("\r\n", 0), ("garbage", 7), ("d4:infodee", 10)] {
@@ -49,7 +49,7 @@ fn t23_bytes_behind_the_end_are_cut() {
 }
 
 #[test]
-fn t25_what_is_no_torrent_is_refused_with_a_hint() {
+fn t25_refuses_other_files_with_a_hint() {
     let refused = |bytes: &[u8]| Metainfo::parse(bytes).unwrap_err();
     assert_eq!(refused(b""), E::Empty);
     assert_eq!(refused(b"\xef\xbb\xbf \n<!DOCTYPE html><html>"), E::Html);
@@ -68,7 +68,7 @@ fn t25_what_is_no_torrent_is_refused_with_a_hint() {
 }
 
 #[test]
-fn t26_optional_fields_of_the_wrong_type_are_ignored() {
+fn t26_ignores_optional_fields_of_the_wrong_type() {
     let torrent = SampleTorrent::single()
         .outer("announce", i(3))
         .outer("announce-list", s("http://t.example/"))
@@ -80,13 +80,13 @@ fn t26_optional_fields_of_the_wrong_type_are_ignored() {
     let info = parse(&torrent.info("private", s("yes")).info("attr", i(1)).info("name.utf-8", i(1))).unwrap();
     assert_eq!((info.comment(), info.created_by(), info.creation_date(), info.private()), (None, None, None, false));
     assert!(info.web_seeds().is_empty());
-    assert_eq!(info.trackers(), [["http://t.example/"]], "a lone URL in place of the list is what it means");
+    assert_eq!(info.trackers(), [["http://t.example/"]], "a URL in place of the list is a list of one");
     let mixed = list([i(5), list([i(1), s("http://a.example/")]), s("http://b.example/")]);
     assert_eq!(parse(&SampleTorrent::single().outer("announce-list", mixed)).unwrap().trackers().len(), 2);
 }
 
 #[test]
-fn nodes_of_the_dht_are_taken_if_they_can_be_looked_up() {
+fn keeps_dht_nodes_with_a_valid_host_and_port() {
     let node = |host: &str, port: i64| list([s(host), i(port)]);
     let good = [node("router.example", 6881), node("192.0.2.1", 1), node("2001:db8::1", 65_535)];
     let bad = [
@@ -107,7 +107,7 @@ fn nodes_of_the_dht_are_taken_if_they_can_be_looked_up() {
 }
 
 #[test]
-fn a_file_made_of_metadata_says_the_same() {
+fn a_file_written_from_metadata_reads_back() {
     let urls = list([list([s("http://a.example/"), s("udp://b.example:1")]), list([s("http://c.example/")])]);
     let full = SampleTorrent::single().outer("announce-list", urls).outer("url-list", s("http://w.example/"));
     let nodes = list([list([s("router.example"), i(6881)])]);
@@ -122,7 +122,7 @@ fn a_file_made_of_metadata_says_the_same() {
 }
 
 #[test]
-fn t26_needed_fields_of_the_wrong_type_are_named() {
+fn t26_names_required_fields_of_the_wrong_type() {
     assert_eq!(parse(&SampleTorrent::single().without("length")).unwrap_err(), E::Field("length"));
     assert_eq!(parse(&SampleTorrent::single().info("files", s("x"))).unwrap_err(), E::Field("files"));
     assert_eq!(parse(&SampleTorrent::of([s("x")])).unwrap_err(), E::Field("files"));
@@ -135,7 +135,7 @@ fn t26_needed_fields_of_the_wrong_type_are_named() {
 }
 
 #[test]
-fn t27_trackers_that_must_not_be_used_are_dropped_and_counted() {
+fn t27_drops_and_counts_refused_trackers() {
     let tiers = list([
         list([s("file:///etc/passwd"), s("http://good.example/a"), s("http://x.example/\r\nX: y")]),
         list([s("ftp://x.example/"), s("http://x.example:0/"), s("http://x.example:99999/")]),
@@ -147,7 +147,7 @@ fn t27_trackers_that_must_not_be_used_are_dropped_and_counted() {
 }
 
 #[test]
-fn t27_ten_thousand_trackers_are_capped() {
+fn t27_caps_ten_thousand_trackers() {
     let urls = |kind: &'static str| (0..10_000).map(move |n| s(format!("{kind}://t{n}.example:80/a")));
     let torrent = SampleTorrent::single()
         .outer("announce-list", list(urls("udp").map(|url| list([url]))))
@@ -157,7 +157,7 @@ fn t27_ten_thousand_trackers_are_capped() {
 }
 
 #[test]
-fn t27_announce_counts_only_without_a_usable_list() {
+fn t27_uses_announce_only_without_a_usable_list() {
     let announce = || SampleTorrent::single().outer("announce", s("http://a.example/"));
     assert_eq!(
         parse(&announce().outer("announce-list", list([list([s("http://b.example/")])]))).unwrap().trackers(),
@@ -169,17 +169,14 @@ fn t27_announce_counts_only_without_a_usable_list() {
 }
 
 #[test]
-fn t28_private_is_known() {
+fn t28_reads_the_private_flag() {
     assert!(parse(&SampleTorrent::single().info("private", i(1))).unwrap().private());
     assert!(!parse(&SampleTorrent::single().info("private", i(0))).unwrap().private());
-    assert!(
-        !parse(&SampleTorrent::single().outer("private", i(1))).unwrap().private(),
-        "BEP 27: inside info, where it is hashed"
-    );
+    assert!(!parse(&SampleTorrent::single().outer("private", i(1))).unwrap().private(), "BEP 27: only inside info");
 }
 
 #[test]
-fn t30_v2_alone_gets_one_clear_sentence_and_a_hybrid_loads_as_v1() {
+fn t30_refuses_v2_with_its_own_error_and_reads_a_hybrid_as_v1() {
     let tree = dict([("name", dict([("", dict([("length", i(100)), ("pieces root", s([1; 32]))]))]))]);
     let v2 = SampleTorrent::single().info("file tree", tree).info("meta version", i(2));
     assert_eq!(parse(&v2).unwrap().geometry().total(), 100);
@@ -189,7 +186,7 @@ fn t30_v2_alone_gets_one_clear_sentence_and_a_hybrid_loads_as_v1() {
 }
 
 #[test]
-fn t4_text_for_people_is_fit_for_a_terminal() {
+fn t4_sanitizes_text_for_display() {
     let info =
         parse(&SampleTorrent::single().outer("comment", s("\x1b[2Jhi\n")).outer("created by", s("x".repeat(5_000)))).unwrap();
     assert_eq!(info.comment(), Some("[2Jhi"));
@@ -197,7 +194,7 @@ fn t4_text_for_people_is_fit_for_a_terminal() {
 }
 
 #[test]
-fn m9_metadata_from_peers_passes_the_same_checks_as_a_file() {
+fn m9_validates_metadata_from_peers_like_a_file() {
     let torrent = SampleTorrent::with_paths(&[&["..", "x"]]);
     let info =
         Metainfo::from_info(&torrent.info_bytes(), vec![vec!["http://t.example/".into()]], vec!["file:///x".into()]).unwrap();
@@ -208,14 +205,14 @@ fn m9_metadata_from_peers_passes_the_same_checks_as_a_file() {
 }
 
 #[test]
-fn a_clone_is_a_pointer() {
+fn a_clone_copies_a_pointer() {
     let info = parse(&SampleTorrent::single()).unwrap();
     assert!(std::sync::Arc::ptr_eq(&info.clone().info().unwrap(), &info.info().unwrap()));
     assert_eq!(size_of::<Metainfo>(), size_of::<usize>());
 }
 
 #[test]
-fn the_magnet_of_a_torrent_finds_it() {
+fn the_magnet_link_of_a_torrent_has_its_hash() {
     let info = parse(&SampleTorrent::single().outer("announce", s("http://t.example/a?b=c&d"))).unwrap();
     let magnet = crate::wire::Magnet::parse(&info.magnet().to_string()).unwrap();
     assert_eq!((magnet.info_hash, magnet.name.as_deref()), (info.info_hash(), Some("name")));
@@ -223,7 +220,7 @@ fn the_magnet_of_a_torrent_finds_it() {
 }
 
 #[test]
-fn a_builder_writes_nothing_that_would_not_read_back() {
+fn the_builder_refuses_what_would_not_read_back() {
     let hashes = [PieceHash([1; 20])];
     assert_eq!(Builder::single("..", 5).finish(&hashes), Err(BuildError::Name("..".into())));
     assert_eq!(Builder::multi("d", vec![(vec!["a/b".into()], 5)]).finish(&hashes), Err(BuildError::Name("a/b".into())));
@@ -233,7 +230,7 @@ fn a_builder_writes_nothing_that_would_not_read_back() {
 
 proptest! {
     #[test]
-    fn what_the_builder_writes_is_what_is_read(
+    fn reads_what_the_builder_wrote(
         lengths in proptest::collection::vec(0u64..100_000, 1..9),
         private: bool,
         comment in proptest::option::of("[a-z]{1,9}"),
@@ -263,7 +260,7 @@ proptest! {
 }
 
 #[test]
-fn chosen_piece_lengths_are_powers_of_two_and_sane() {
+fn chooses_powers_of_two_as_piece_lengths() {
     use super::super::piece_len_for;
     assert_eq!(piece_len_for(1), 16 << 10);
     assert_eq!(piece_len_for(1 << 30), 1 << 20);

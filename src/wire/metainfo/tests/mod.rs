@@ -1,4 +1,4 @@
-//! Every bad .torrent file of the catalogue, T1 to T31, has a test here that carries its number.
+//! The hazards T1 to T31: malformed .torrent files. Each test's name starts with the number of its hazard.
 
 mod fields;
 mod numbers;
@@ -7,7 +7,7 @@ mod paths;
 use super::{Metainfo, MetainfoError};
 use crate::wire::testing::SampleTorrent;
 
-/// What becomes of it.
+/// Parses the torrent's file.
 fn parse(torrent: &SampleTorrent) -> Result<Metainfo, MetainfoError> {
     Metainfo::parse(&torrent.bytes())
 }
@@ -17,7 +17,7 @@ fn paths(torrent: &SampleTorrent) -> Vec<String> {
     parse(torrent).unwrap().files().iter().map(|f| f.path_text()).collect()
 }
 
-/// The path of the only file of a directory, without the directory.
+/// The path that a file with these components gets, below the torrent's directory.
 fn one_path(components: &[&str]) -> String {
     paths(&SampleTorrent::with_paths(&[components]))[0].strip_prefix("name/").unwrap().to_owned()
 }

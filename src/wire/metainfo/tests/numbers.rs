@@ -1,4 +1,4 @@
-//! T13 to T20, T24: numbers that are wrong, huge or missing.
+//! T13 to T20, T24: invalid, huge and missing numbers.
 
 use super::super::MetainfoError as E;
 use super::parse;
@@ -8,7 +8,7 @@ use crate::wire::metainfo::Metainfo;
 use crate::wire::testing::{SampleTorrent, dict, file, i, list, s};
 
 #[test]
-fn t13_a_piece_length_that_is_none_is_refused() {
+fn t13_refuses_an_invalid_piece_length() {
     let with = |value| parse(&SampleTorrent::single().info("piece length", value)).unwrap_err();
     assert_eq!(with(i(0)), E::Geometry(GeometryError::PieceLen(0)));
     assert_eq!(with(i(-16384)), E::PieceLength(-16384));
@@ -17,7 +17,7 @@ fn t13_a_piece_length_that_is_none_is_refused() {
 }
 
 #[test]
-fn t14_odd_piece_lengths_are_taken() {
+fn t14_accepts_odd_piece_lengths() {
     for (len, pieces) in [(1, 100), (7, 15), (99, 2), (100, 1), (33_000, 1)] {
         let torrent = SampleTorrent::single().info("piece length", i(len)).info("pieces", s(vec![1; pieces * 20]));
         assert_eq!(parse(&torrent).unwrap().geometry().pieces() as usize, pieces);
@@ -25,7 +25,7 @@ fn t14_odd_piece_lengths_are_taken() {
 }
 
 #[test]
-fn t15_a_huge_piece_length_is_a_number_and_nothing_else() {
+fn t15_a_huge_piece_length_allocates_nothing() {
     let with = |len: u64| parse(&SampleTorrent::single().info("piece length", i(len)));
     assert_eq!(with(1 << 29).unwrap().geometry().pieces(), 1);
     for shift in [30, 32, 62] {
@@ -34,24 +34,24 @@ fn t15_a_huge_piece_length_is_a_number_and_nothing_else() {
 }
 
 #[test]
-fn t16_lengths_are_summed_without_overflow() {
+fn t16_refuses_lengths_whose_sum_overflows() {
     let with = |value| parse(&SampleTorrent::single().info("length", value)).unwrap_err();
     assert_eq!(with(i(-1)), E::FileLength { file: 1, length: -1 });
     assert!(matches!(with(i("9223372036854775808")), E::BadInfo(BencodeError::Number { .. })));
-    assert_eq!(with(i((1u64 << 32) + 10)), E::Pieces { got: 20, expected: 262_145 * 20 }, "not cut to 32 bits");
+    assert_eq!(with(i((1u64 << 32) + 10)), E::Pieces { got: 20, expected: 262_145 * 20 }, "lengths have 64 bits");
     let max = i64::MAX as u64;
     assert_eq!(parse(&SampleTorrent::of([file(&["a"], max), file(&["b"], max), file(&["c"], 102)])).unwrap_err(), E::TotalLength);
     assert_eq!(
         parse(&SampleTorrent::of([file(&["a"], max), file(&["b"], 1)])).unwrap_err(),
         E::TotalLength,
-        "one more than a signed offset holds"
+        "offsets have 63 bits"
     );
     let negative = dict([("length", i(-5)), ("path", list([s("b")]))]);
     assert_eq!(parse(&SampleTorrent::of([file(&["a"], 105), negative])).unwrap_err(), E::FileLength { file: 2, length: -5 });
 }
 
 #[test]
-fn t17_hashes_must_fit_the_pieces() {
+fn t17_refuses_a_wrong_number_of_hashes() {
     let with = |value| parse(&SampleTorrent::single().info("pieces", value)).unwrap_err();
     for got in [0, 19, 21, 40] {
         assert_eq!(with(s(vec![0; got])), E::Pieces { got, expected: 20 });
@@ -62,13 +62,13 @@ fn t17_hashes_must_fit_the_pieces() {
 }
 
 #[test]
-fn t17_hashes_given_twice_are_refused() {
+fn t17_refuses_repeated_hashes() {
     let twice = SampleTorrent::single().info_again("pieces", s([9; 20]));
     assert_eq!(parse(&twice).unwrap_err(), E::BadInfo(BencodeError::DuplicateKey { key: "pieces".into() }));
 }
 
 #[test]
-fn t18_nothing_at_all_is_refused_but_empty_files_are_files() {
+fn t18_refuses_an_empty_torrent_but_accepts_empty_files() {
     assert_eq!(parse(&SampleTorrent::single().info("length", i(0))).unwrap_err(), E::Geometry(GeometryError::Empty));
     assert_eq!(parse(&SampleTorrent::of([])).unwrap_err(), E::NoFiles);
     assert_eq!(parse(&SampleTorrent::of([file(&["a"], 0)])).unwrap_err(), E::Geometry(GeometryError::Empty));
@@ -77,7 +77,7 @@ fn t18_nothing_at_all_is_refused_but_empty_files_are_files() {
 }
 
 #[test]
-fn t19_too_many_pieces_are_refused() {
+fn t19_refuses_too_many_pieces() {
     let pieces = (1 << 21) + 1;
     let many_pieces =
         SampleTorrent::single().info("length", i(pieces)).info("piece length", i(1)).info("pieces", s(vec![0; pieces * 20]));
@@ -85,13 +85,13 @@ fn t19_too_many_pieces_are_refused() {
 }
 
 #[test]
-fn t19_too_many_files_are_refused() {
+fn t19_refuses_too_many_files() {
     let many_files = SampleTorrent::of(std::iter::repeat_n(file(&["a"], 1), 375_001));
     assert_eq!(parse(&many_files).unwrap_err(), E::TooManyFiles { files: 375_001, limit: 375_000 });
 }
 
 #[test]
-fn t19_too_many_tokens_or_bytes_are_refused() {
+fn t19_refuses_too_many_tokens_or_bytes() {
     let many_tokens = SampleTorrent::single().outer("junk", list(std::iter::repeat_n(i(1), 4_500_000)));
     assert_eq!(parse(&many_tokens).unwrap_err(), E::NotBencode(BencodeError::TooManyTokens { limit: 4_500_000 }));
     let bytes = (64 << 20) + 1;
@@ -99,7 +99,7 @@ fn t19_too_many_tokens_or_bytes_are_refused() {
 }
 
 #[test]
-fn t19_two_million_pieces_are_taken() {
+fn t19_accepts_two_million_pieces() {
     let pieces = 1 << 21;
     let torrent =
         SampleTorrent::single().info("length", i(pieces)).info("piece length", i(1)).info("pieces", s(vec![0; pieces * 20]));
@@ -107,7 +107,7 @@ fn t19_two_million_pieces_are_taken() {
 }
 
 #[test]
-fn t20_depth_bombs_and_giant_strings_go_off_nowhere() {
+fn t20_refuses_depth_bombs_and_giant_strings() {
     for open in ["l", "d1:a"] {
         let bomb = SampleTorrent::single().outer("x", open.repeat(1_000_000).into_bytes());
         assert!(matches!(parse(&bomb).unwrap_err(), E::NotBencode(BencodeError::TooDeep { limit: 32, .. })));
@@ -124,7 +124,7 @@ fn t20_depth_bombs_and_giant_strings_go_off_nowhere() {
 }
 
 #[test]
-fn t20_a_depth_bomb_needs_no_more_stack_than_any_other_file() {
+fn t20_a_depth_bomb_needs_no_more_than_64_kib_of_stack() {
     let small = std::thread::Builder::new().stack_size(64 * 1024);
     let refused = small.spawn(|| {
         let lists = [&[b'l'; 1_000_000][..], &[b'e'; 1_000_000]].concat();
@@ -137,7 +137,7 @@ fn t20_a_depth_bomb_needs_no_more_stack_than_any_other_file() {
 }
 
 #[test]
-fn t24_unusual_integers_are_refused_in_info_and_taken_outside() {
+fn t24_refuses_unusual_integers_only_inside_info() {
     for odd in ["007", "-0", "+5", "00"] {
         assert!(
             matches!(parse(&SampleTorrent::single().info("x", i(odd))).unwrap_err(), E::BadInfo(BencodeError::Number { .. })),
