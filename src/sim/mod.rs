@@ -37,6 +37,7 @@ mod scenario;
 mod tests;
 mod tracker;
 mod traffic;
+mod wire_checker;
 mod wire_digest;
 mod world;
 

@@ -4,7 +4,7 @@
 //! the tracker and the same datagrams. Payload has no content here, so its length stands for it.
 
 use super::link::PipeId;
-use crate::wire::{Part, Plan};
+use crate::wire::{Segment, WritePlan};
 use std::net::SocketAddr;
 
 /// FNV-1a, 64 bits.
@@ -25,17 +25,17 @@ const DATAGRAM: u8 = 4;
 
 impl WireDigest {
     /// Adds what one end of a connection sends at once. How the plan cuts it into parts makes no difference.
-    pub(super) fn plan(&mut self, pipe: PipeId, plan: &Plan) {
+    pub(super) fn plan(&mut self, pipe: PipeId, plan: &WritePlan) {
         self.bytes(&[CONNECTION]);
         self.bytes(&pipe.raw().to_be_bytes());
         let mut payload = 0;
-        for part in &plan.parts {
+        for part in &plan.segments {
             match part {
-                Part::Control(range) => {
+                Segment::Control(range) => {
                     self.payload(std::mem::take(&mut payload));
                     self.bytes(&plan.control[range.clone()]);
                 }
-                Part::Payload(span) => payload += u64::from(span.len()),
+                Segment::Payload(span) => payload += u64::from(span.len()),
             }
         }
         self.payload(payload);
@@ -85,9 +85,9 @@ mod tests {
     use super::*;
     use crate::units::Geometry;
 
-    fn digest(pipe: u32, control: &[u8], parts: &[Part]) -> u64 {
+    fn digest(pipe: u32, control: &[u8], parts: &[Segment]) -> u64 {
         let mut digest = WireDigest::default();
-        digest.plan(PipeId::new(pipe, 0), &Plan { control: control.to_vec(), parts: parts.to_vec() });
+        digest.plan(PipeId::new(pipe, 0), &WritePlan { control: control.to_vec(), segments: parts.to_vec() });
         digest.get()
     }
 
@@ -95,12 +95,12 @@ mod tests {
     fn every_byte_length_and_connection_counts_and_no_cut_between_parts() {
         let geometry = Geometry::new(1 << 20, 1 << 18).unwrap();
         let block = geometry.block(geometry.piece(1).unwrap(), 2);
-        let (head, tail) = (Part::Payload(block.first(100)), Part::Payload(block.after(100).unwrap()));
-        let whole = digest(1, b"abcd", &[Part::Control(0..4), Part::Payload(block)]);
-        assert_eq!(digest(1, b"abcd", &[Part::Control(0..1), Part::Control(1..4), head.clone(), tail]), whole);
-        assert_ne!(digest(1, b"abce", &[Part::Control(0..4), Part::Payload(block)]), whole);
-        assert_ne!(digest(2, b"abcd", &[Part::Control(0..4), Part::Payload(block)]), whole);
-        assert_ne!(digest(1, b"abcd", &[Part::Control(0..4), head]), whole);
-        assert_ne!(digest(1, b"abcd", &[Part::Payload(block), Part::Control(0..4)]), whole);
+        let (head, tail) = (Segment::Payload(block.first(100)), Segment::Payload(block.after(100).unwrap()));
+        let whole = digest(1, b"abcd", &[Segment::Control(0..4), Segment::Payload(block)]);
+        assert_eq!(digest(1, b"abcd", &[Segment::Control(0..1), Segment::Control(1..4), head.clone(), tail]), whole);
+        assert_ne!(digest(1, b"abce", &[Segment::Control(0..4), Segment::Payload(block)]), whole);
+        assert_ne!(digest(2, b"abcd", &[Segment::Control(0..4), Segment::Payload(block)]), whole);
+        assert_ne!(digest(1, b"abcd", &[Segment::Control(0..4), head]), whole);
+        assert_ne!(digest(1, b"abcd", &[Segment::Payload(block), Segment::Control(0..4)]), whole);
     }
 }

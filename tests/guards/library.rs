@@ -16,7 +16,7 @@ pub fn wire_digest(name: &str, seed: u64) -> u64 {
 
 /// The same of sixty nodes of a DHT, some of which lie, with losses and churn.
 pub fn dht_digest(seed: u64) -> u64 {
-    let scenario = dht::Scenario {
+    let scenario = dht::DhtScenario {
         seed,
         nodes: 60,
         loss_percent: 5,

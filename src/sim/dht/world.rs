@@ -128,7 +128,7 @@ struct DhtWorld {
     found_ms: Vec<u64>,
     ended_ms: Vec<u64>,
     wire_digest: WireDigest,
-    report: Report,
+    report: DhtReport,
 }
 
 /// Runs a scenario to the end of its searches.
@@ -150,7 +150,7 @@ pub fn run(scenario: &DhtScenario) -> DhtReport {
         found_ms: Vec::new(),
         ended_ms: Vec::new(),
         wire_digest: WireDigest::default(),
-        report: Report::default(),
+        report: DhtReport::default(),
     };
     let arrival_us = scenario.arrival.as_micros() as u64;
     for n in 0..scenario.nodes as u64 {
