@@ -1,0 +1,88 @@
+//! README's first session works as written: each command is run, and prints what README says. Rates and times may differ.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The commands of the `console` block, each with the lines that it prints.
+fn session() -> Vec<(String, Vec<String>)> {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let block = readme.split("```console\n").nth(1).expect("README has a console block").split("```").next().unwrap();
+    let mut commands: Vec<(String, Vec<String>)> = Vec::new();
+    for line in block.lines() {
+        match line.strip_prefix("$ ") {
+            Some(command) => commands.push((command.to_string(), Vec::new())),
+            None => commands.last_mut().expect("a command comes first").1.push(line.to_string()),
+        }
+    }
+    commands
+}
+
+/// A line without what the moment decides: `after 3s` and rates.
+fn steady(line: &str) -> String {
+    let words: Vec<&str> = line.split(' ').collect();
+    let mut steady: Vec<&str> = Vec::new();
+    for (at, word) in words.iter().enumerate() {
+        let before = at.checked_sub(1).map_or("", |at| words[at]);
+        let is_rate = word.starts_with('(') || word.ends_with("/s)") || word.ends_with("/s),");
+        if before != "after" && !is_rate {
+            steady.push(word);
+        }
+    }
+    steady.join(" ")
+}
+
+/// Kills the seeder at the end, also when an assertion fails.
+struct Background(Vec<Child>);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn shell(command: &str, dir: &Path) -> Command {
+    let rill = Path::new(env!("CARGO_BIN_EXE_rill")).parent().unwrap();
+    let path = format!("{}:{}", rill.display(), std::env::var("PATH").unwrap());
+    let mut shell = Command::new("bash");
+    shell.args(["-c", command]).current_dir(dir).env("PATH", path).env("HOME", dir).env_remove("XDG_STATE_HOME");
+    shell.stdin(Stdio::null());
+    shell
+}
+
+#[test]
+fn the_first_session_prints_what_readme_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut background = Background(Vec::new());
+    let commands = session();
+    assert!(commands.len() >= 5, "{commands:?}");
+    for (command, expected) in commands {
+        if let Some(command) = command.strip_suffix(" &") {
+            let child = shell(&format!("exec {command}"), dir.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+            background.0.push(child.unwrap());
+            // A person types the next command later than this; a test waits for the port.
+            let begun = Instant::now();
+            while std::net::TcpStream::connect("127.0.0.1:7001").is_err() {
+                assert!(begun.elapsed() < Duration::from_secs(30), "{command} does not listen");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            continue;
+        }
+        let output = shell(&command, dir.path()).output().unwrap();
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{command}: {}\n{said}", output.status);
+        for line in &expected {
+            assert!(said.lines().any(|l| steady(l) == steady(line)), "{command} does not print {line:?}, but:\n{said}");
+        }
+    }
+    assert_eq!(std::fs::read(dir.path().join("here/film.bin")).unwrap(), std::fs::read(dir.path().join("there/film.bin")).unwrap());
+}
+
+#[test]
+fn only_what_the_moment_decides_is_left_out() {
+    let line = "film.bin: 100% of 57.2 MiB after 0s, received 57.2 MiB (89.1 MiB/s), sent 0 B";
+    assert_eq!(steady(line), "film.bin: 100% of 57.2 MiB after received 57.2 MiB sent 0 B");
+}
