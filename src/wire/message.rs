@@ -83,7 +83,7 @@ pub enum FrameError {
     /// The first bytes are not those of the BitTorrent protocol.
     #[error("not a BitTorrent handshake")]
     NotHandshake,
-    /// The length prefix is above [`MAX_MESSAGE_LEN`].
+    /// The length prefix is above `MAX_MESSAGE_LEN`, 1 MiB.
     #[error("a message of {0} bytes")]
     TooLong(u32),
     /// A message of fixed length has another length.
