@@ -78,7 +78,10 @@ fn the_first_session_prints_what_readme_says() {
             assert!(said.lines().any(|l| steady(l) == steady(line)), "{command} does not print {line:?}, but:\n{said}");
         }
     }
-    assert_eq!(std::fs::read(dir.path().join("here/film.bin")).unwrap(), std::fs::read(dir.path().join("there/film.bin")).unwrap());
+    assert_eq!(
+        std::fs::read(dir.path().join("here/film.bin")).unwrap(),
+        std::fs::read(dir.path().join("there/film.bin")).unwrap()
+    );
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub(crate) struct MetadataRequest {
     pub(crate) silent: bool,
 }
 
-/// Asks until somebody has said it.
+/// Asks until a peer has sent the metadata.
 pub(crate) fn metadata(magnet: &Magnet, asking: MetadataRequest) -> Result<Metainfo, Failure> {
     let MetadataRequest { config, peers, trackers, timeout, silent } = asking;
     let stop = Stop::on_signals(Exit::Stopped).map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
@@ -56,7 +56,7 @@ pub(crate) fn metadata(magnet: &Magnet, asking: MetadataRequest) -> Result<Metai
     answer
 }
 
-/// What a person at a terminal sees while nobody has answered.
+/// What a terminal shows while no peer has answered.
 struct Wait {
     row: Row,
     terminal: Terminal,

@@ -114,7 +114,7 @@ impl Row {
         Row { name, info_hash, phase: DisplayPhase::Metadata, ..Row::default() }
     }
 
-    /// Whether nobody has said what is in it.
+    /// Whether its metadata is unknown.
     pub(crate) fn is_unknown(&self) -> bool {
         self.phase == DisplayPhase::Metadata || self.pieces == 0 && self.phase == DisplayPhase::Failed
     }
@@ -122,7 +122,7 @@ impl Row {
     fn done_of(&self) -> (u64, u64) {
         match self.phase {
             DisplayPhase::Checking { checked, pieces } => (checked.into(), pieces.into()),
-            // Nobody knows yet how much there is; not even nothing is had of nothing.
+            // The size is unknown, so there is no share of it either.
             _ if self.is_unknown() => (0, 1),
             _ => (self.have_bytes, self.wanted_bytes),
         }

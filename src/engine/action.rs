@@ -40,7 +40,7 @@ pub enum Action {
         /// Which.
         piece: PieceIndex,
     },
-    /// The writer of this block is gone before its last byte: what came of it is worthless. Retracted if somebody else begins to write
+    /// The writer of this block is gone before its last byte: what arrived of it is worthless. Retracted if another peer begins to write
     /// the block before it is carried out.
     Release {
         /// Whose block.
@@ -48,7 +48,7 @@ pub enum Action {
         /// The whole block.
         block: BlockSpan,
     },
-    /// Every block is there and nobody writes: check the piece; answer with `on_hashed`.
+    /// Every block has arrived and no lease is out: check the piece; answer with `on_hashed`.
     Hash {
         /// Whose piece.
         torrent: TorrentKey,
@@ -98,7 +98,7 @@ pub enum Action {
         /// What.
         bytes: Vec<u8>,
     },
-    /// Send one datagram to everybody on the local network who listens to this group.
+    /// Send one datagram to this multicast group on the local network.
     Multicast {
         /// Which.
         group: Group,
@@ -220,7 +220,7 @@ pub enum HashVerdict {
         /// First 8 bytes of each block's SHA-1.
         digests: Box<[u64]>,
     },
-    /// The disk did not let it be read. Nobody's fault but ours.
+    /// The disk did not let it be read; no peer is to blame.
     Unreadable,
 }
 

@@ -1,4 +1,4 @@
-//! What the benches measure of this floor and nobody else may touch: a download as the picker sees it.
+//! What the benches measure of this floor: a download as the picker sees it. Not for other callers.
 //!
 //! It promises nothing to users of the library.
 

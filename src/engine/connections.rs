@@ -94,7 +94,7 @@ impl Swarms {
         true
     }
 
-    /// Somebody connected to us. `None`: no room, hang up at once.
+    /// A peer connected to us. `None`: no room, close the connection.
     pub fn on_accepted(&mut self, turn: &mut Turn<'_>, addr: SocketAddr) -> Option<PeerKey> {
         let peers = || self.connections.iter().map(|(_, c)| &c.peer);
         let same_host = peers().filter(|p| p.source.addr.ip() == addr.ip()).count();
@@ -111,8 +111,8 @@ impl Swarms {
         Some(key)
     }
 
-    /// Too many have not said who they are. An honest peer says it at once, so of the host with the most of them the oldest has to go:
-    /// whoever only holds places holds those of others of its kind.
+    /// Evicts the oldest connection without a handshake of the address that holds most of them: an honest peer sends its handshake at once,
+    /// so an attacker that only holds places loses its own.
     fn evict_silent_connection(&mut self, turn: &mut Turn<'_>) {
         let unnamed = || self.connections.iter().map(|(_, c)| &c.peer).filter(|p| p.source.torrent.is_none());
         let of_host = |peer: &Peer| unnamed().filter(|p| p.source.addr.ip() == peer.source.addr.ip()).count();

@@ -11,7 +11,7 @@ use crate::units::PeerKey;
 use crate::wire::Message;
 use std::collections::BTreeMap;
 
-/// What a peer said of pieces before anybody knew which there are.
+/// What a peer said of pieces before the torrent's pieces were known.
 #[derive(Debug, Default)]
 pub struct DeferredMessages {
     pub(super) has: DeferredHave,
@@ -31,7 +31,7 @@ pub(super) enum DeferredHave {
     Lost,
 }
 
-/// Bitfields that nobody can check yet, of one torrent: [`limits::DEFERRED_BITFIELDS_BYTES`] at most.
+/// Bitfields of one torrent that cannot be checked yet: [`limits::DEFERRED_BITFIELDS_BYTES`] at most.
 #[derive(Debug, Default)]
 pub struct DeferredBitfields(BTreeMap<PeerKey, Box<[u8]>>);
 
@@ -81,7 +81,7 @@ pub(super) fn defer(t: &mut Torrent, peer: &mut Peer, message: &Message<'_>, fir
     }
 }
 
-/// Keeps that a piece is gone again (BEP 54). Of whoever loses more than can be kept nothing is believed: it has more than we know.
+/// Keeps that a piece is gone again (BEP 54). Of a peer that loses more pieces than can be kept nothing is believed: it has more than we know.
 pub(super) fn defer_dont_have(t: &mut Torrent, peer: &mut Peer, piece: u32) {
     let deferred = &mut peer.wire.deferred;
     deferred.haves.retain(|have| *have != piece);

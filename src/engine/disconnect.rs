@@ -1,4 +1,4 @@
-//! Why we hang up: what a peer did wrong, with the number that shows it, and the reasons that are nobody's fault.
+//! Why a connection is closed: a violation of the protocol, with the number that shows it, or a reason that is no peer's fault.
 
 use crate::wire::{FrameError, RawSpan};
 use thiserror::Error;
@@ -15,8 +15,8 @@ pub enum ProtocolViolation {
     /// A message of the Fast extension without having said that it speaks it (BEP 6).
     #[error("a message of the Fast extension, which was not agreed on")]
     NotFast,
-    /// Blocks that nobody asked for, again and again.
-    #[error("{0} blocks that nobody asked for")]
+    /// Blocks without a request, again and again.
+    #[error("{0} blocks without a request")]
     Unasked(u32),
     /// Requests that cannot be served, again and again.
     #[error("{count} requests that cannot be served, the last for {} bytes at {} of piece {}", .last.len, .last.begin, .last.piece)]

@@ -28,7 +28,7 @@ pub const CANCELLED_REQUESTS: usize = 512;
 /// Requests rejected one after another, without a block in between, before the peer is let go: it gives nothing, and asking again
 /// goes round as fast as the line. A whole window may be rejected by a peer that has just been overrun.
 pub const REJECTS_ONLY: u32 = 1000;
-/// Blocks that nobody asked for before the peer is let go: cancels cross blocks on the wire, but not this often.
+/// Blocks without a request before the peer is disconnected: cancels cross blocks on the wire, but not this often.
 pub const UNASKED_BLOCKS: u32 = 64;
 
 /// Peers that may owe us the same block in endgame. Unbounded endgame wastes, none leaves users at 99.9 %.
@@ -86,7 +86,7 @@ pub const METADATA_REQUESTS: usize = 4;
 pub const METADATA_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long who was silent or refused is left aside.
 pub const METADATA_ASIDE: Duration = Duration::from_secs(60);
-/// Connections of a torrent whose metadata is not here: each may be in the middle of a bitfield of 256 KiB that nobody can check yet.
+/// Connections of a torrent whose metadata is not here: each may be in the middle of a bitfield of 256 KiB that cannot be checked yet.
 pub const METADATA_PEERS: usize = 20;
 /// Pieces that turn out to be here when a torrent's shape becomes known, and that a connected peer is told of one by one, 9 bytes each.
 pub const REPLAYED_HAVES: u32 = 1024;
@@ -122,7 +122,7 @@ pub const INCOMING_WITHOUT_HANDSHAKE: usize = 32;
 pub const KNOWN_ADDRESSES: usize = 1000;
 /// Wait before dialing an address again, times its failures.
 pub const REDIAL: Duration = Duration::from_secs(60);
-/// Wait after the first failure: whoever typed the address has perhaps just started the other side.
+/// Wait after the first failure: the user that typed the address has perhaps just started the other side.
 pub const REDIAL_SOON: Duration = Duration::from_secs(5);
 /// A connection that the other side ends sooner than this has come to nothing.
 pub const BRIEF_CONNECTION: Duration = Duration::from_secs(5);
@@ -140,7 +140,7 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time from the connection to the handshake's last byte.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for one block from its header to its last byte. The lease on it is the peer's alone, so a byte a minute would hold up
-/// the whole torrent: below 140 bytes a second nobody is waited for.
+/// the whole torrent: a peer slower than 140 bytes a second is not waited for.
 pub const BLOCK_TIMEOUT: Duration = Duration::from_secs(120);
 /// Silence after which a peer is let go.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -184,7 +184,7 @@ pub const LSD_INTERVAL: Duration = Duration::from_secs(5 * 60);
 pub const LSD_SPACING: Duration = Duration::from_secs(60);
 /// Calls that may go out at once before that holds: 120 torrents at a start, or some that are added one by one.
 pub const LSD_BURST: u32 = 5;
-/// Addresses taken from calls of others in [`LSD_INTERVAL`], all torrents together: every neighbour calls again, and whoever forges senders
+/// Addresses taken from calls of others in [`LSD_INTERVAL`], all torrents together: every neighbour announces again, and an attacker that forges senders
 /// cannot make us dial the world.
 pub const LSD_PEERS_PER_INTERVAL: usize = 100;
 
@@ -204,7 +204,7 @@ pub const BURST_MIN_BYTES: u64 = 16 * 1024;
 
 /// Time between two searches for one torrent, each an announce (BEP 5, libtorrent).
 pub const DHT_SEARCH_INTERVAL: Duration = Duration::from_secs(15 * 60);
-/// The same while pieces or metadata are missing and no peer is connected: whoever has them may have announced a moment after we
+/// The same while pieces or metadata are missing and no peer is connected: a peer that has them may have announced a moment after we
 /// asked, or where we did not look because we knew few nodes yet. Doubles up to [`DHT_SEARCH_INTERVAL`].
 pub const DHT_SEARCH_RETRY: Duration = Duration::from_secs(5);
 /// Least time between the beginnings of two searches: a thousand torrents take four minutes.
@@ -224,7 +224,7 @@ pub const DHT_SAVE_INTERVAL: Duration = Duration::from_secs(10 * 60);
 pub const DHT_K: usize = 8;
 /// Nodes that wait for a place in a full bucket.
 pub const DHT_SPARE_NODES: usize = 8;
-/// Nodes of one /24 (IPv6: /64) in a bucket or a lookup: whoever owns a network has 256 addresses cheaply.
+/// Nodes of one /24 (IPv6: /64) in a bucket or a lookup: the owner of a network has 256 addresses cheaply.
 pub const DHT_NODES_PER_NETWORK: usize = 2;
 /// Silence after which a node is questionable and a bucket is refreshed (BEP 5).
 pub const DHT_QUIET: Duration = Duration::from_secs(15 * 60);
@@ -254,9 +254,9 @@ pub const DHT_FOUND_PEERS: usize = 1_000;
 pub const DHT_PENDING: usize = 512;
 /// Of these, pings of nodes that we heard of and do not know yet: as many of an earlier run as are tried before the first is given up.
 pub const DHT_PROBES: usize = 96;
-/// Routers that are asked when nobody is known.
+/// Bootstrap nodes that are queried when no node is known.
 pub const DHT_ROUTERS: usize = 16;
-/// First wait before another try to find anybody; doubles up to [`DHT_BOOTSTRAP_MAX`].
+/// First wait before another try to find a node; doubles up to [`DHT_BOOTSTRAP_MAX`].
 pub const DHT_BOOTSTRAP: Duration = Duration::from_secs(5);
 /// See [`DHT_BOOTSTRAP`].
 pub const DHT_BOOTSTRAP_MAX: Duration = Duration::from_secs(5 * 60);
@@ -282,13 +282,13 @@ pub const DHT_SECRET: Duration = Duration::from_secs(5 * 60);
 
 /// Bytes of an answer: what BEP 32 allows, so no packet is cut in two on any path.
 pub const DHT_ANSWER_BYTES: usize = 1_024;
-/// Bytes of answers a second to those who ask (libtorrent: 8,000); who forges senders cannot make us flood anybody.
+/// Bytes of responses a second (libtorrent: 8,000), so that forged senders cannot make us flood a host.
 pub const DHT_ANSWERS_PER_SECOND_BYTES: u64 = 8_000;
 /// Answers that unused seconds leave over.
 pub const DHT_ANSWERS_BURST_BYTES: u64 = 3 * DHT_ANSWERS_PER_SECOND_BYTES;
 /// What a stranger is sent, as times what came from there: enough for 4 to 8 nodes, too little to be worth forging a sender.
 pub const DHT_STRANGER_TIMES: usize = 3;
-/// Bytes of counts (BEP 33) a second to strangers: one answer is seven times its question, and one a second floods nobody.
+/// Bytes of counts (BEP 33) a second to strangers: one response is seven times its query, and one a second is no flood.
 pub const DHT_SCRAPES_PER_SECOND_BYTES: u64 = DHT_ANSWER_BYTES as u64;
 /// Counts that unused seconds leave over.
 pub const DHT_SCRAPES_BURST_BYTES: u64 = 3 * DHT_SCRAPES_PER_SECOND_BYTES;

@@ -124,7 +124,7 @@ fn on_choke(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer) {
     for block in &given_up {
         t.pieces.cancel_request(*block);
     }
-    // What only this peer was to be asked for is everybody's, or it would hold up the torrent by choking us.
+    // Pieces reserved for this peer are free for others now, or it could hold up the torrent by choking us.
     if t.pieces.clear_owner(peer.source.key) || !given_up.is_empty() {
         turn.effects.push_once(Effect::TopUp { torrent: t.key });
     }
@@ -219,7 +219,7 @@ fn on_extended(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, id: u8, pa
                 on_metadata_message(turn, t, peer, message);
             }
         }
-        // Any other number is meant for nobody.
+        // No extension of ours has another number.
         _ => {}
     }
     Ok(())

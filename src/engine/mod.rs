@@ -9,7 +9,7 @@
 //! * Stream bytes meet the engine at four places only: [`Engine::want`] says where the next bytes belong, [`Engine::got`] takes
 //!   what came, [`Engine::plan`] names what goes out, [`Engine::sent`] takes what went. Payload itself never passes through.
 //! * **The lease**: at most one writer a block; a piece is hashed only when every block has arrived and no lease is out; a
-//!   verified piece never leases again. So no late duplicate lands on good data, and nobody writes while the hasher reads.
+//!   verified piece never leases again. So no late duplicate lands on good data, and no block is written while the hasher reads.
 //! * Every queue has a limit in [`limits`]; every timer is one name in one enum, and [`Engine::next_deadline`] says when it is due.
 
 mod action;

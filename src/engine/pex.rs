@@ -2,7 +2,7 @@
 //!
 //! Named are only those whom we are connected to and who shook hands, by the address where they listen: where we dialed them, or
 //! where their extension handshake says. A first message comes soon after a peer says that it speaks of peers, so that two who know the
-//! same third meet at once; later ones come a minute apart, if there is news. Nobody wakes for a torrent in which nothing happens.
+//! same third meet at once; later ones follow a minute apart, if there are changes. A torrent without changes arms no timer.
 //!
 //! Believed is a stranger's claim of an address, a few a minute, and none that leads into a network that the stranger cannot know (hazard
 //! P18). A private torrent neither tells nor believes (BEP 27).

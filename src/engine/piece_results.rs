@@ -144,7 +144,7 @@ impl Swarms {
         }
     }
 
-    /// Nobody of this address is a peer of the torrent any more, for a while.
+    /// Bans an address from the torrent for a while: its connections are closed, and it is not dialed.
     pub(super) fn ban(&mut self, turn: &mut Turn<'_>, key: TorrentKey, ip: IpAddr) {
         let Some(t) = self.torrents.get_mut(key) else { return };
         t.peer_list.ban(turn.now, ip);

@@ -1,7 +1,7 @@
 //! What the protocol leaves open and we have an opinion on: the choices of [`limits`], as one value that an engine is started with.
 //!
 //! [`Policy::default`] is what rill does. The other values exist to be compared with it, by a simulator that runs whole swarms of
-//! engines, and some of them are bad manners or a bad idea on purpose: serving nobody, endgame without a bound. None of them loosens
+//! engines, and some of them are bad manners or a bad idea on purpose: serving no peer, endgame without a bound. None of them loosens
 //! what keeps data safe: leases, verdicts and the limits of every queue stay as they are.
 
 use super::limits;
@@ -12,7 +12,7 @@ use std::time::Duration;
 pub struct Policy {
     /// Whether blocks that are owed already are asked of others once nothing else is left.
     pub endgame: Endgame,
-    /// The silence after which a peer that owes blocks is snubbing us; `None`: nobody is ever taken for a snubber.
+    /// The silence after which a peer with requests in flight is snubbing us; `None`: never.
     pub snub_after: Option<Duration>,
     /// Which piece begins next. A torrent that is [`sequential`](super::TorrentSpec::sequential) has an order of its own.
     pub picking: Picking,
@@ -20,11 +20,11 @@ pub struct Policy {
     pub random_first: u32,
     /// Whether one upload slot more goes to a random peer, whatever it gives.
     pub optimistic: bool,
-    /// Whether, leeching, those have the slots who give us most. Without it everybody has a turn, as if we seeded.
+    /// Whether, leeching, the peers that send us most get the slots. Without it every peer has a turn, as when seeding.
     pub tit_for_tat: bool,
     /// Whether we speak the Fast extension (BEP 6).
     pub fast: bool,
-    /// Peers that we upload to at once in one torrent, besides the optimistic one. 0: nobody is served in any way.
+    /// Peers that we upload to at once in one torrent, besides the optimistic one. 0: no peer is served in any way.
     pub upload_slots: usize,
     /// The most slots that unused upload may open. Below [`upload_slots`](Policy::upload_slots) it opens none.
     pub upload_slots_max: usize,
@@ -39,7 +39,7 @@ pub struct Policy {
 /// What is done when every wanted block is asked for and some are not here yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endgame {
-    /// Nothing: nobody is asked for what somebody else owes us.
+    /// Nothing: no block is requested from a second peer.
     Off,
     /// A peer with little left to do takes over what would come last, within bounds.
     Bounded {
@@ -48,7 +48,7 @@ pub enum Endgame {
         /// Blocks that a peer may owe us and still be asked for another.
         blocks: usize,
     },
-    /// Every peer is asked for every block that it has and that nobody is sending yet, in any order, as far as its window goes.
+    /// Every block that a peer has and that no peer is sending yet is requested from it, in any order, as far as its queue goes.
     Unbounded,
 }
 
@@ -96,7 +96,7 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Whether anybody is served at all.
+    /// Whether any peer is served.
     pub(super) fn serves(&self) -> bool {
         self.upload_slots > 0
     }

@@ -20,7 +20,7 @@ pub struct TorrentStats {
     pub downloaded: u64,
     /// Sent.
     pub uploaded: u64,
-    /// Received in vain: duplicates, blocks of bad pieces, blocks that nobody asked for.
+    /// Received in vain: duplicates, blocks of bad pieces, blocks without a request.
     pub wasted: u64,
     /// Bytes a second.
     pub download_rate: u64,

@@ -277,7 +277,7 @@ impl Swarms {
     }
 }
 
-/// What a block's header means: a lease, or payload that nobody wants.
+/// What a block's header means: a lease, or unwanted payload.
 fn begin_block(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, raw: RawSpan) -> Result<Reading, DisconnectReason> {
     let block = match t.pieces.geometry().span(raw.piece, raw.begin, raw.len) {
         Ok(span) if span.begin() % BLOCK_LEN == 0 && span.len() <= BLOCK_LEN => Some(span),
@@ -308,7 +308,7 @@ fn begin_block(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, raw: RawSp
     }
 }
 
-/// A request was answered, if only with a block that nobody wants any more: true if the block was still owed, and not given up while
+/// A request was answered, if only with an unwanted block: true if the request was still in flight, and not cancelled while
 /// it came in. Requests that the peer passed over and that are overdue are given up, and it is told so.
 fn answered(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, block: BlockSpan) -> bool {
     let still_owed = peer.source.requests.owes(block);

@@ -24,7 +24,7 @@ pub enum Timer {
     Checkpoint(TorrentKey),
     /// Peers with nothing to do look again who is late in a torrent's endgame.
     Endgame(TorrentKey),
-    /// Somebody who owes a torrent's metadata may have been silent for too long.
+    /// A peer that was asked for a torrent's metadata may have been silent for too long.
     Metadata(TorrentKey),
     /// A torrent's peers are to be told of others.
     Pex(TorrentKey),
@@ -32,7 +32,7 @@ pub enum Timer {
     Search(TorrentKey),
     /// Our node of the DHT has something to do.
     Dht,
-    /// Somebody is looked for who knows the DHT.
+    /// When to query the bootstrap nodes again.
     JoinDht,
     /// Nodes of the DHT are kept for the next run.
     KeepNodes,

@@ -1,6 +1,6 @@
 //! How many connections this process may have beside everything else that needs a descriptor.
 //!
-//! Whoever connects to us decides how many connections there are. They must never take the descriptors that files, trackers and the
+//! Peers decide how many connections there are. They must never take the descriptors that files, trackers and the
 //! poll itself need: a download that cannot open its file fails.
 
 use rustix::process::{Resource, getrlimit};

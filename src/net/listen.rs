@@ -47,7 +47,7 @@ pub struct Listeners {
 pub enum Accepted {
     /// A connection.
     Stream(TcpStream, SocketAddr),
-    /// Nobody waits.
+    /// No connection waits.
     Empty,
     /// This machine is out of descriptors, or does not let us for another reason: try again when something has closed, or later.
     OutOfResources,
@@ -91,7 +91,7 @@ impl Listeners {
                     udp_port = Some(p.udp.local_addr()?.port());
                     bound.push(p);
                 }
-                // Out of descriptors or memory: that is no address that the machine does not have, and nobody wants to find out later
+                // Out of descriptors or memory: that is not a missing address, and the user must not find out later
                 // that half of the world cannot call.
                 Err(e) if e.kind() == ErrorKind::AddrInUse || out_of_resources(&e) => return Err(e),
                 Err(e) => missing = Some(e),

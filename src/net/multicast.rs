@@ -2,7 +2,7 @@
 //!
 //! One socket a family, bound to the group's own address: on Linux such a socket hears its group alone, so nothing that is sent to us by
 //! name, from the Internet or elsewhere, gets in here. The port is shared with every other client of this machine. Calls go out of each
-//! interface in turn and no further than its link (one hop): a neighbour is whoever is reached without a router. They come back to this
+//! interface in turn and no further than its link (one hop): a neighbour is a host that is reached without a router. They come back to this
 //! machine, so that two programs on it meet; the loopback interface is like any other, and by default cannot multicast.
 //!
 //! Nothing here is needed: without interface, family or permission there is one line in the log and no call. Interfaces are looked up
@@ -104,7 +104,7 @@ impl MulticastSockets {
         self.sockets.iter_mut().filter(|socket| socket.pending).map(|socket| socket.receive(batch)).find(|n| *n > 0).unwrap_or(0)
     }
 
-    /// Sends a datagram to everybody in the group, from every interface. What cannot go now is lost, as any may be.
+    /// Sends a datagram to the group, from every interface. What cannot go now is lost, as any may be.
     pub fn send(&mut self, group: Group, bytes: &[u8]) {
         self.look_for_interfaces();
         for socket in self.sockets.iter().filter(|socket| socket.group == group) {
@@ -145,7 +145,7 @@ impl GroupSocket {
             Group::V4 => {
                 socket.set_multicast_loop_v4(true)?;
                 socket.set_multicast_ttl_v4(HOPS)?;
-                // Otherwise we hear through interfaces that somebody else has joined.
+                // Otherwise datagrams arrive through interfaces that another program joined.
                 socket.set_multicast_all_v4(false)?;
             }
             Group::V6 => {
@@ -300,7 +300,7 @@ mod tests {
         let mut poll = mio::Poll::new().unwrap();
         let mut hearer = MulticastSockets::join(&anywhere(), poll.registry(), 0);
         let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        // Nobody has that port, or somebody else: an ICMP error or nothing, either is fine.
+        // No program has that port, or another one: an ICMP error or nothing, either is fine.
         let _ = stranger.send_to(b"by name", "127.0.0.1:6771");
         let (mut events, mut batch) = (mio::Events::with_capacity(8), Batch::default());
         poll.poll(&mut events, Some(Duration::from_millis(200))).unwrap();

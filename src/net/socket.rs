@@ -162,7 +162,7 @@ mod tests {
         }
     }
 
-    /// The kernel copies one received segment after another and stops at a page that it cannot write, be there more or not. Whoever
+    /// The kernel copies one received segment after another and stops at a page that it cannot write, be there more or not. A caller that
     /// took that for a dry socket would wait for readiness that was told already.
     #[test]
     fn f2_a_short_read_into_a_window_does_not_say_that_the_socket_is_dry() {

@@ -65,7 +65,7 @@ impl Batch {
         }
         let flags = libc::MSG_DONTWAIT;
         // SAFETY: the descriptor is borrowed for the call. Every header points at one vector, one name and one buffer of its own, all of
-        // which outlive the call and are touched by nobody else during it.
+        // which outlive the call and are not touched by other code during it.
         let n = unsafe { libc::recvmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), BATCH as _, flags as _, std::ptr::null_mut()) };
         let n = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
         for ((came, header), name) in self.came.iter_mut().zip(&headers).zip(&names).take(n) {

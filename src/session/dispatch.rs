@@ -386,7 +386,7 @@ impl EventLoop {
     fn on_closed(&mut self, torrent: TorrentKey, saved: bool) {
         let Some(entry) = self.entries.get_mut(torrent) else { return };
         entry.disk = DiskState::Closed;
-        // Whoever opens it again will write another record.
+        // A torrent that is opened again will write another record.
         self.clean &= saved || entry.reopen;
         match () {
             () if entry.removing => self.forget(torrent),

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The same rules hold for it as for a file. What came is kept in the state directory as a torrent file, so that the next run of the
-//! same link asks nobody.
+//! same link needs no peer for it.
 
 use super::config::{AddTorrent, TorrentSource};
 use super::dispatch::NAME_CHARS;
@@ -62,7 +62,7 @@ impl EventLoop {
         if !order.choose_later {
             return self.begin(key, &order, &metainfo);
         }
-        // Of a private torrent nobody else may hear, however long the choice takes.
+        // Only a private torrent's own trackers may learn of it, however long the choice takes.
         self.engine.on_metadata(self.now, key, order.shape(&metainfo), &mut self.actions);
         if let Some(entry) = self.entries.get_mut(key) {
             entry.content = ContentSource::Undecided(order, metainfo);

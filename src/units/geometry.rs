@@ -26,7 +26,7 @@ pub enum GeometryError {
     Pieces(u64),
 }
 
-/// What is wrong with a span that somebody named.
+/// What is wrong with a span from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SpanError {
     /// No such piece.

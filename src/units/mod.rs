@@ -1,7 +1,7 @@
 //! Floor 0, the words that every other floor speaks: time, indices, spans, keys, digests, randomness.
 //!
 //! Nothing here decides anything or touches the outside. A raw number from the wire becomes an index
-//! through [`Geometry`] and nowhere else; a moment is a [`Instant`] that somebody handed in.
+//! through [`Geometry`] and nowhere else; an [`Instant`] is handed in by the caller.
 
 mod bitfield;
 mod crc32c;

@@ -1,7 +1,7 @@
 //! Distances between places in the DHT (BEP 5), and ids that belong to an address (BEP 42).
 //!
 //! Distance is XOR, read as a number: two places are near if many of their first bits agree. BEP 42 ties the first 21 bits of a
-//! node's id to its address, so that nobody can choose where to stand.
+//! node's id to its address, so that no node can choose its place.
 
 use super::{NodeId, Rng, crc32c};
 use std::net::IpAddr;

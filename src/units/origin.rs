@@ -5,7 +5,7 @@
 pub enum Origin {
     /// The user, a magnet link, or an earlier run.
     Given,
-    /// Nobody: the peer came to us.
+    /// None: the peer connected to us.
     Incoming,
     /// A tracker.
     Tracker,

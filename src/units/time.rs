@@ -1,6 +1,6 @@
 //! A moment on the engine's clock: microseconds since the clock's owner started it.
 //!
-//! The engine never reads a clock; whoever drives it hands in a `Instant` that never goes back. In the
+//! The engine never reads a clock; its driver hands in an `Instant` that never goes back. In the
 //! program it comes from `CLOCK_MONOTONIC`, in the simulator from the event queue.
 
 use std::ops::Add;

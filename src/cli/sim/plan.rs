@@ -11,7 +11,7 @@ use std::fmt::Display;
 
 /// More engines and scripted peers than this fit into no machine that rill is meant for.
 const MOST_PEERS: u64 = 100_000;
-/// The scenario of somebody who names none.
+/// The scenario if none is named.
 const USUAL: &str = "flash";
 
 /// The scenario that was asked for, with its first seed.

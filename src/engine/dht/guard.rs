@@ -1,4 +1,4 @@
-//! Who is not heard for a while, and how much is answered: nobody can use us to flood somebody else (hazard D6).
+//! Which senders are ignored for a while, and how much is answered: no sender can use us to flood another host (hazard D6).
 
 use crate::engine::limits;
 use crate::units::{Instant, bytes_within};
@@ -43,7 +43,7 @@ impl Guard {
         if self.talkers.len() < limits::DHT_GUARDED_ADDRESSES {
             self.talkers.push(talker);
         } else {
-            // Whoever is silenced stays; of the others the quietest gives way, and of those the oldest.
+            // Ignored senders stay; of the others the one with the fewest packets gives way, and of those the oldest.
             let quietest = self.talkers.iter_mut().filter(|t| t.silenced_until <= now).min_by_key(|t| (t.packets, t.since));
             if let Some(quietest) = quietest {
                 *quietest = talker;

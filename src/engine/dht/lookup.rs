@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Nodes whose id belongs to their address (BEP 42) decide when a lookup ends; the others are asked, but only so many of them, and they
-//! count only where nobody else is. So a liar who invents nodes beside the target costs a few queries and no more (hazard D5).
+//! count only where no other node is. So a liar who invents nodes beside the target costs a few queries and no more (hazard D5).
 //! Pure bookkeeping: who sends, and what an answer brings, is the business of `asking`.
 
 use super::node::QueryPurpose;
@@ -33,7 +33,7 @@ struct LookupNode {
     id: NodeId,
     addr: SocketAddr,
     state: NodeState,
-    /// A router: asked, but no node of anybody's table, and its id is not known.
+    /// A bootstrap node: queried, never inserted into the routing table; its id is unknown.
     router: bool,
     secure: bool,
     /// Answers one after the other that led to it.
@@ -134,7 +134,7 @@ impl Lookup {
         }
         let front = self.front();
         let end = if front.len() < limits::DHT_K { self.contacts.len() } else { front.last().map_or(0, |i| i + 1) };
-        // Insecure ones that do not count take one place of the three: their silence holds nobody up.
+        // Insecure ones that do not count take one place of the three: their silence delays no query.
         let doubtful =
             |(i, c): &(usize, &LookupNode)| !c.secure && !c.router && c.state != NodeState::Fresh && !front.contains(i);
         let doubtful = || self.contacts.iter().enumerate().filter(doubtful);
@@ -148,7 +148,7 @@ impl Lookup {
         Some(contact.addr)
     }
 
-    /// Whether nothing better can come: the nearest have answered, or nobody is left who could.
+    /// Whether nothing better can come: the nearest nodes have answered, or no other node is left.
     pub(super) fn is_done(&self) -> bool {
         let exhausted = self.cost.queries as usize >= limits::DHT_LOOKUP_QUERIES;
         let waiting = self.contacts.iter().any(|c| c.state == NodeState::Waiting);
@@ -163,7 +163,7 @@ impl Lookup {
         self.contacts.iter_mut().find(|c| c.addr == addr && matches!(c.state, NodeState::Waiting | NodeState::Late))
     }
 
-    /// The node is slow: somebody else is asked beside it.
+    /// The node is slow: another one is queried beside it.
     pub(super) fn late(&mut self, addr: SocketAddr) {
         if let Some(c) = self.contact(addr).filter(|c| c.state == NodeState::Waiting) {
             c.state = NodeState::Late;

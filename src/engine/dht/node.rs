@@ -37,7 +37,7 @@ pub enum DhtAction {
         /// What.
         bytes: Box<[u8]>,
     },
-    /// Somebody knows peers of a torrent that is searched for; no peer comes twice in one search.
+    /// A node knows peers of a torrent that is searched for; no peer comes twice in one search.
     Peers {
         /// The torrent.
         info_hash: InfoHash,
@@ -117,7 +117,7 @@ pub(super) struct Family {
     /// Our address, once enough others agree on it.
     external: Option<IpAddr>,
     routers: Vec<SocketAddr>,
-    /// When we look for ourselves again; never, once somebody is known.
+    /// When to search for our own id again; never, once a node is known.
     bootstrap_at: Instant,
     bootstrap_wait: Duration,
     ping_at: Instant,
@@ -133,7 +133,7 @@ pub(super) struct Search {
     pub(super) announce: Option<Announce>,
     /// Seeds and other peers, as those who were asked count them.
     pub(super) filters: Option<Box<[Filter; 2]>>,
-    /// Families that know nobody yet.
+    /// Address families without a known node.
     pub(super) waits: [bool; 2],
     /// Whether a family could look.
     pub(super) looked: bool,
@@ -162,7 +162,7 @@ pub struct Dht {
 }
 
 impl Dht {
-    /// A node that knows nobody yet.
+    /// A node with an empty routing table.
     pub fn new(now: Instant, config: NodeConfig) -> Dht {
         // Choices are seen by strangers; the seed, which tokens are made of, must not follow from them.
         let sum = digest(&[b"dht choices", &config.seed.to_be_bytes()]);
@@ -213,7 +213,7 @@ impl Dht {
 
     // ---- wishes -------------------------------------------------------------------------------------------------------
 
-    /// A node that everybody may ask for a start. It is asked when nobody else is known, and never enters the table.
+    /// Adds a bootstrap node: queried while no other node is known, never inserted into the routing table.
     pub fn add_router(&mut self, now: Instant, addr: SocketAddr) {
         let Some(addr) = usable(addr.ip(), addr.port()) else { return };
         let family = self.family(addr.is_ipv6());
@@ -233,7 +233,7 @@ impl Dht {
     }
 
     /// Looks for a torrent's peers; with `announce`, says that we have it and listen at this TCP port. To be repeated every 15 minutes.
-    /// It begins once somebody is known, and ends at once if there is nobody to ask.
+    /// It begins once a node is known, and ends at once if there is none to query.
     pub fn search(&mut self, now: Instant, info_hash: InfoHash, announce: Option<Announce>, out: &mut Vec<DhtAction>) {
         self.run(now, QueryPurpose { info_hash, scrape: false }, announce, out);
     }
@@ -327,7 +327,7 @@ impl Dht {
         assert!(self.guard.len() <= limits::DHT_GUARDED_ADDRESSES);
     }
 
-    /// When something is to be done; [`Instant::NEVER`] as long as nobody is known.
+    /// When something is to be done; [`Instant::NEVER`] as long as no node is known.
     pub fn next_deadline(&self) -> Instant {
         let pending = self.pending.values().map(PendingQuery::due);
         let families = self.families.iter().flat_map(|f| [f.bootstrap_at, f.next_upkeep()]);
@@ -336,7 +336,7 @@ impl Dht {
 
     // ---- facts --------------------------------------------------------------------------------------------------------
 
-    /// A datagram came. False: it is no packet of the DHT, and somebody else's business.
+    /// Handles a datagram. False if it is no packet of the DHT.
     pub fn on_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8], out: &mut Vec<DhtAction>) -> bool {
         if !claims_to_be(bytes) {
             return false;
@@ -366,7 +366,7 @@ impl Dht {
 
     // ---- the table's upkeep -------------------------------------------------------------------------------------------
 
-    /// Somebody answered for the first time, or our id is new: who is around us?
+    /// The first node answered, or our id is new: searches for the nodes around us.
     pub(super) fn wake(&mut self, now: Instant, v6: bool) {
         let family = self.family(v6);
         family.bootstrap_at = family.bootstrap_at.min(now);
@@ -473,7 +473,7 @@ impl Family {
         refresh.min(self.table.next_ping().max(self.ping_at))
     }
 
-    /// Whether somebody of this family is known.
+    /// Whether a node of this address family is known.
     pub(super) fn is_used(&self) -> bool {
         self.table.len() > 0 || !self.routers.is_empty()
     }

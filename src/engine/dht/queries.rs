@@ -192,7 +192,7 @@ impl Dht {
     }
 
     /// Joins what one node knows of a torrent's peers to what the others do. Who does not count them names some: not seeds, as far as
-    /// anybody knows (BEP 33).
+    /// any node knows (BEP 33).
     fn count(&mut self, errand: Option<QueryPurpose>, reply: &Response<'_>) {
         let search = errand.and_then(|errand| self.searches.get_mut(&errand));
         let Some([seeds, peers]) = search.and_then(|s| s.filters.as_deref_mut()) else { return };
@@ -266,7 +266,7 @@ impl Dht {
         Some(self.next_lookup)
     }
 
-    /// Asks whoever is next, because of what came of query `round`; ends the lookup if nobody is.
+    /// Queries the next nodes after query `round` ended; ends the lookup if there are none.
     pub(super) fn advance(&mut self, now: Instant, lookup: u32, round: u32, out: &mut Vec<DhtAction>) {
         while let Some((l, to)) = self.lookups.get_mut(&lookup).and_then(|l| l.next().map(|to| (l, to))) {
             let round = round + 1;
@@ -311,7 +311,7 @@ impl Dht {
 
     // ---- searches -----------------------------------------------------------------------------------------------------
 
-    /// Starts searches in every family that knows somebody by now.
+    /// Starts searches in every address family that knows a node by now.
     pub(super) fn start_searches(&mut self, now: Instant, out: &mut Vec<DhtAction>) {
         if self.searches.values().all(|s| s.waits == [false; 2]) {
             return;
@@ -346,7 +346,7 @@ impl Dht {
         self.end_search(errand, out);
     }
 
-    /// A search has ended when nothing of it is under way. A family that finds nobody is not waited for if the other looked.
+    /// A search has ended when nothing of it is under way. A family without nodes is not waited for if the other one searched.
     fn end_search(&mut self, errand: QueryPurpose, out: &mut Vec<DhtAction>) {
         let ended = |s: &Search| s.lookups.is_empty() && s.announces == 0 && (s.looked || s.waits == [false; 2]);
         if self.searches.get(&errand).is_some_and(ended) {

@@ -2,7 +2,7 @@
 //!
 //! A question proves nothing about its sender, whose address may be forged. So it changes nothing in the table but the time of a node that
 //! is known; a new one is asked in turn, if there is room for it. What an announce claims is believed only with a token (hazard D3). And
-//! what goes to a stranger is at most three times what came from there, all together: nobody gains much by forging (hazard D6).
+//! what goes to a stranger is at most three times what came from there, all together: forging senders gains little (hazard D6).
 
 use super::node::{Dht, DhtAction};
 use crate::engine::limits;

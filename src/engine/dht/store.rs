@@ -85,7 +85,7 @@ impl PeerStore {
         peers
     }
 
-    /// The torrent's seeds, and its other peers, to be counted; `None` if nobody has announced it.
+    /// The torrent's seeds, and its other peers, to be counted; `None` if no peer announced it.
     pub(super) fn filters(&self, now: Instant, info_hash: InfoHash) -> Option<[Filter; 2]> {
         let announced = self.torrents.get(&info_hash)?;
         let mut filters = [Filter::default(), Filter::default()];

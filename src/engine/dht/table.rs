@@ -186,7 +186,7 @@ impl RoutingTable {
         self.buckets.push(NodeBucket { nodes: nearer, spares: Vec::new(), refreshed_at });
     }
 
-    /// Whether whoever is at this address has answered us.
+    /// Whether the node at this address has answered us.
     pub(super) fn knows(&self, addr: SocketAddr) -> bool {
         self.buckets.iter().flat_map(|b| b.nodes.iter().chain(&b.spares)).any(|n| n.addr == addr)
     }
@@ -199,7 +199,7 @@ impl RoutingTable {
         }
     }
 
-    /// A node owes us an answer. A bad one gives way, if somebody waits for its place.
+    /// A node did not answer. A bad one gives way, if another node waits for its place.
     pub(super) fn failed(&mut self, now: Instant, addr: SocketAddr) {
         for bucket in &mut self.buckets {
             bucket.spares.retain(|n| n.addr != addr);
@@ -221,7 +221,7 @@ impl RoutingTable {
             .flat_map(|b| b.nodes.iter().chain(&b.spares))
             .find(|n| n.id == id || n.addr == addr || one_host(n));
         if let Some(known) = known {
-            // One that says it has another id by now is worth a look, and so is nobody else at an address that is taken.
+            // A node whose id changed is checked; another node at a taken address is not.
             return known.addr == addr && known.id != id;
         }
         let secure = is_secure(id, addr.ip());

@@ -1,7 +1,7 @@
 //! Tokens: a node may announce only to whom it asked before, from the same address (BEP 5, hazard D3).
 //!
 //! A token is a digest of the address and a secret. The secret is a digest of the seed and of the five minutes that it serves, so there
-//! is nothing to store and nothing to renew; nobody finds the seed out from tokens, because SHA-1 goes one way.
+//! is nothing to store and nothing to renew; the seed cannot be found out from tokens, because SHA-1 goes one way.
 
 use crate::engine::limits;
 use crate::units::Instant;

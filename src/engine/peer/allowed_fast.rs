@@ -1,4 +1,4 @@
-//! The set of pieces that a peer may have while choked (BEP 6): the same for everybody who computes it from the peer's address.
+//! The set of pieces that a peer may have while choked (BEP 6): any two clients compute the same set from the peer's address.
 
 use crate::units::{Geometry, InfoHash, PieceIndex};
 use sha1::{Digest, Sha1};
@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 /// At most `k` different pieces; none for an IPv6 address, for which BEP 6 has no rule.
 ///
-/// BEP 6 takes the address without its last byte, so that nobody with a whole network gets more than one set. On a private network that
+/// BEP 6 takes the address without its last byte, so that the owner of a whole network gets one set. On a private network that
 /// would mean the same few pieces for all machines of a household: a swarm that begins there would ask its seed for nothing else. There
 /// each address has its own set.
 pub fn allowed_fast(geometry: &Geometry, info_hash: &InfoHash, ip: IpAddr, k: usize) -> Vec<PieceIndex> {

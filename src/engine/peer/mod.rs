@@ -51,7 +51,7 @@ pub enum Reading {
         /// Still owed when it began.
         owed: bool,
     },
-    /// A block that nobody wants.
+    /// An unwanted block, which is skipped.
     Unwanted {
         /// The block as it was owed, if it was.
         owed: Option<BlockSpan>,
@@ -352,7 +352,7 @@ impl Peer {
         self.source.read_paused && self.wire.encoder.control_bytes() <= limits::OUTBOX_STOP_READING_BYTES
     }
 
-    /// When nobody will have wanted anything for too long.
+    /// When neither side will have wanted a piece for too long.
     pub fn uninteresting_at(&self) -> Instant {
         match self.source.we_want || self.wire.they_want {
             true => Instant::NEVER,

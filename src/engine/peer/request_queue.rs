@@ -29,7 +29,7 @@ pub enum RequestState {
     Yes,
     /// It was asked for once, and given up.
     Cancelled,
-    /// Nobody asked.
+    /// It was never requested.
     No,
 }
 

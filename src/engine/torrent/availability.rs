@@ -23,7 +23,7 @@ pub struct Availability {
 }
 
 impl Availability {
-    /// The candidates are `missing`, and nobody has anything yet.
+    /// The candidates are `missing`; no peer has any piece yet.
     pub fn new(geometry: &Geometry, missing: Vec<PieceIndex>, rng: &mut Rng) -> Availability {
         let n = geometry.pieces() as usize;
         let mut order = missing;

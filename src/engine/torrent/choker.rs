@@ -1,7 +1,7 @@
 //! Who may download from us: upload slots, given anew every ten seconds (BEP 3).
 //!
-//! Leeching, the peers that give us most keep a slot. Seeding, everybody has a turn: a peer keeps its slot until it got
-//! [`SEED_TURN_BYTES`](limits::SEED_TURN_BYTES) or [`SEED_TURN`](limits::SEED_TURN), then whoever waited longest comes first. One slot more is
+//! Leeching, the peers that send us most keep a slot. Seeding, every peer has a turn: it keeps its slot until it got
+//! [`SEED_TURN_BYTES`](limits::SEED_TURN_BYTES) or [`SEED_TURN`](limits::SEED_TURN), then the peer that waited longest comes first. One slot more is
 //! optimistic: every third round a random waiting peer gets it, new ones three times as likely. The [`Policy`] says how many slots there are, whether one
 //! is optimistic, and whether giving counts. A pure function of what it is told.
 
@@ -102,7 +102,7 @@ impl Choker {
 /// Peers in the middle of their turn first, then those that waited longest.
 fn seeding_rank(now: Instant, a: &ChokeCandidate) -> (bool, Instant) {
     let in_turn = !a.we_choke && a.got < limits::SEED_TURN_BYTES && now.since(a.changed) < limits::SEED_TURN;
-    // A peer whose turn is over stands behind everybody who was choked before it.
+    // A peer whose turn is over stands behind every peer that was choked before it.
     let waits_since = if a.we_choke { a.changed } else { now };
     (!in_turn, if in_turn { Instant::ZERO } else { waits_since })
 }

@@ -2,8 +2,8 @@
 //! and who is believed (BEP 9).
 //!
 //! A peer may lie about the length and about every byte, and only the whole can be checked. So the length that most peers claim is
-//! tried first, from all of them at once. If what came together is not what the hash says, nobody knows who spoiled it: from then on
-//! one peer alone is asked for everything, and whoever brings a wrong whole alone has lied. Whoever is silent is left aside for a while.
+//! tried first, from all of them at once. If metadata from several peers fails its hash, the culprit is unknown: from then on
+//! a single peer is asked for all of it, and is the culprit if it fails again. A silent peer is set aside for a while.
 //! No number that a peer wrote sizes anything: memory grows by the pieces that came.
 
 use crate::engine::limits;
@@ -102,7 +102,7 @@ impl MetadataFetch {
         let owed = |piece: u32| self.sources.values().flat_map(|s| &s.owed).filter(|(p, _)| *p == piece).count();
         let missing = (0..).zip(&draft.pieces).filter(|(_, p)| p.is_none()).map(|(n, _)| n);
         let free = missing.filter(|n| !source.owed.iter().any(|(p, _)| p == n));
-        // A piece that somebody owes is asked of one more peer at most: the last ones do not wait for the slowest.
+        // A piece that was requested is requested from one more peer at most: the last pieces do not wait for the slowest peer.
         let piece = free.map(|n| (owed(n), n)).filter(|(owed, _)| *owed < 2).min()?.1;
         self.sources.get_mut(&peer)?.owed.push((piece, now));
         Some(piece)
@@ -158,7 +158,7 @@ impl MetadataFetch {
         Some(alone)
     }
 
-    /// Whoever has been silent for too long is left aside; when to look again, if anybody owes something.
+    /// Sets silent peers aside; returns when to look again, if a request is in flight.
     pub fn look(&mut self, now: Instant) -> Option<Instant> {
         let late = |s: &MetadataPeer| s.owed.iter().any(|(_, at)| now.since(*at) >= limits::METADATA_TIMEOUT);
         let silent: Vec<PeerKey> = self.sources.iter().filter(|(_, s)| late(s)).map(|(p, _)| *p).collect();
@@ -183,7 +183,7 @@ impl MetadataFetch {
         self.draft = self.draft.take().filter(|d| d.only != Some(peer));
     }
 
-    /// Sees to it that there is something to be put together that somebody can bring.
+    /// Chooses the length to fetch, of those that peers claim.
     fn choose_draft(&mut self, now: Instant, peer: PeerKey) {
         let may = |s: &&MetadataPeer| s.may_be_asked(now);
         let alive = |d: &Draft| self.sources.values().filter(may).any(|s| s.size == d.size);

@@ -28,7 +28,7 @@ use std::time::Duration;
 /// What a torrent is about at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activity {
-    /// Nobody is talked to.
+    /// It has no connections.
     Paused,
     /// It is not known what is in it, or what of it is here.
     Opening,
@@ -69,9 +69,9 @@ pub struct Torrent {
     pub smart_ban: SmartBan,
     /// What peers are told of other peers.
     pub pex_log: PexLog,
-    /// When the DHT is asked again, whoever is there.
+    /// When the DHT is searched again, peers or not.
     pub search_due: Instant,
-    /// How long it is left alone while nobody is there.
+    /// The wait between searches while there is no peer.
     pub search_wait: Duration,
     /// Its connections, in the order they came.
     pub peers: Vec<PeerKey>,
@@ -103,7 +103,7 @@ impl Torrent {
         !self.private || origin.is_for_private()
     }
 
-    /// The DHT is to be asked at once, and soon again while nobody is there.
+    /// The DHT is to be searched at once, and soon again while there is no peer.
     pub fn restart_search(&mut self, now: Instant) {
         (self.search_due, self.search_wait) = (now, limits::DHT_SEARCH_RETRY);
     }
@@ -126,7 +126,7 @@ impl Torrent {
     /// Bytes that are still to be had, for trackers.
     pub fn left(&self) -> u64 {
         let (wanted, had) = self.pieces.wanted_bytes();
-        // Nobody who has all that there is would look for metadata: trackers are to know that we want something.
+        // While the metadata is unknown, trackers must see that something is missing.
         if self.open { wanted - had } else { (wanted - had).max(u64::from(BLOCK_LEN)) }
     }
 

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A newcomer hears who is there; later messages are what has happened since, without what undid itself. So a peer costs one number
-//! here, whoever comes and goes. The timeline has a length; who has heard too little of it begins anew.
+//! here, whichever peers come and go. The timeline has a length; a peer that has been told too little of it begins anew.
 
 use crate::engine::limits;
 use crate::units::Instant;
@@ -67,17 +67,17 @@ pub struct PexLog {
 }
 
 impl PexLog {
-    /// Nobody was ever there.
+    /// An empty log.
     pub fn new(enabled: bool) -> PexLog {
         PexLog { enabled, timeline: VecDeque::new(), begins: 0 }
     }
 
-    /// Somebody can be named from now on.
+    /// A peer is advertised from now on.
     pub fn joined(&mut self, contact: PexPeer) {
         self.note(Moment { contact, joined: true });
     }
 
-    /// Somebody is gone.
+    /// A peer is gone.
     pub fn left(&mut self, contact: PexPeer) {
         self.note(Moment { contact, joined: false });
     }

@@ -1,8 +1,8 @@
 //! Which block to ask this peer for next.
 //!
 //! In this order: the piece it is at; a piece of its own that has begun; if it is fast, a new piece for itself; a piece that
-//! slower peers share; a new piece; a piece of somebody else's. When every wanted block is asked for, endgame begins: the engine then
-//! looks who would bring a block sooner than whoever owes it. A piece that failed once is asked of one peer alone. New pieces are random for the first
+//! slower peers share; a new piece; another peer's piece. When every wanted block is requested, endgame begins: the engine then
+//! looks for peers that would bring a block sooner. A piece that failed once is requested from a single peer. New pieces are random for the first
 //! few, then rarest first unless the [`Policy`] says otherwise; what the peer suggested (BEP 6) goes before that; `sequential` takes them in order.
 
 use super::availability::Availability;

@@ -56,7 +56,7 @@ pub struct OpenPiece {
     /// How far it is.
     pub stage: Stage,
     blocks: Box<[BlockState]>,
-    /// Blocks that are missing and that nobody owes us.
+    /// Missing blocks that are requested from no peer.
     free: u32,
     arrived: u32,
     /// No free block lies before this one.
@@ -64,7 +64,7 @@ pub struct OpenPiece {
     /// Peers that owe us blocks of it: the sum of `asked`.
     owed: u32,
     senders: Vec<IpAddr>,
-    /// The only peer that may be asked: it failed before, and whoever spoils it now is known.
+    /// The only peer that may be asked: the piece failed before, and the culprit of a second failure is certain.
     pub reserved: Option<PeerKey>,
     /// The peer that began it and is fast enough to bring all of it.
     pub owner: Option<PeerKey>,
@@ -76,7 +76,7 @@ impl OpenPiece {
         self.arrived
     }
 
-    /// Whoever sent blocks that arrived.
+    /// The senders of the blocks that arrived.
     pub fn senders(&self) -> &[IpAddr] {
         &self.senders
     }
@@ -169,7 +169,7 @@ impl Pieces {
         (0..self.geometry.blocks(piece)).map(move |n| self.geometry.block(piece, n))
     }
 
-    /// The pieces on their way that have blocks which nobody owes us, in order.
+    /// Open pieces that have blocks without a request, in order.
     pub fn partial(&self) -> impl Iterator<Item = (PieceIndex, &OpenPiece)> {
         self.partial.iter().filter_map(|p| Some((*p, self.open.get(p)?)))
     }
@@ -215,7 +215,7 @@ impl Pieces {
         }
     }
 
-    /// Takes the first block that nobody owes us: now one peer does.
+    /// Takes the first block without a request: now one peer has it requested.
     pub fn ask_free(&mut self, piece: PieceIndex) -> Option<BlockSpan> {
         let o = self.open.get_mut(&piece)?;
         if o.free == 0 || o.stage == Stage::Hashing {
@@ -270,7 +270,7 @@ impl Pieces {
         });
     }
 
-    /// The right to write this block, unless somebody has it, it has arrived, or its piece is closed to writers.
+    /// Takes the lease of this block, unless a peer has it, the block has arrived, or its piece is closed to writers.
     pub fn lease(&mut self, block: BlockSpan, peer: PeerKey) -> bool {
         self.with(block, |o, i| {
             let free = o.stage != Stage::Hashing && o.blocks[i].content == BlockContent::Missing;
@@ -363,7 +363,7 @@ impl Pieces {
         self.open.remove(&piece)
     }
 
-    /// Closes the piece if nothing of it has come and nobody owes us any; true if it was closed.
+    /// Closes the piece if nothing of it has arrived or is requested; true if it was closed.
     pub fn close_if_untouched(&mut self, piece: PieceIndex) -> bool {
         let untouched = self.open.get(&piece).is_some_and(|o| o.stage == Stage::Open && o.is_untouched());
         if untouched {
@@ -373,7 +373,7 @@ impl Pieces {
         untouched
     }
 
-    /// This peer sends nothing any more: what it had to itself is everybody's. True if a piece was reserved for it.
+    /// This peer sends nothing any more: its own pieces are free for others. True if a piece was reserved for it.
     pub fn clear_owner(&mut self, peer: PeerKey) -> bool {
         let mut reserved = false;
         for o in self.open.values_mut() {
@@ -394,7 +394,7 @@ impl Pieces {
     }
 
     /// Every piece on its way is forgotten: the torrent is paused. But for those that are being hashed: the hasher reads
-    /// them still, so nobody may write there before its verdict.
+    /// them still, so no block may be written there before its verdict.
     pub fn close_all(&mut self) -> Vec<PieceIndex> {
         let (kept, closed) = std::mem::take(&mut self.open).into_iter().partition(|(_, o)| o.stage == Stage::Hashing);
         self.open = kept;

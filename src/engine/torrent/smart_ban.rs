@@ -1,7 +1,7 @@
 //! Who sent the bad data: one sender is convicted at once, several when the piece comes in right.
 //!
 //! When a piece with several senders fails, eight bytes of each block's SHA-1 are kept beside its sender, and the piece is asked of one
-//! peer alone. When it comes in good, whoever had sent another block is named. At most [`SUSPECT_PIECES`](limits::SUSPECT_PIECES) failed pieces are
+//! peer alone. When it is good, the senders of differing blocks are named. At most [`SUSPECT_PIECES`](limits::SUSPECT_PIECES) failed pieces are
 //! remembered. Hashes that our own disk spoiled never get here.
 
 use super::pieces::OpenPiece;
@@ -30,7 +30,7 @@ impl SmartBan {
         self.failed.contains_key(&piece)
     }
 
-    /// The piece failed: whoever is convicted by that alone.
+    /// The piece failed: the sender that this alone convicts.
     pub fn failed(&mut self, piece: PieceIndex, open: &OpenPiece, digests: &[u64]) -> Option<IpAddr> {
         if let [only] = open.senders() {
             return Some(*only);
@@ -45,7 +45,7 @@ impl SmartBan {
         None
     }
 
-    /// The piece is good after all: whoever had sent another block.
+    /// The piece is good after all: the senders of differing blocks.
     pub fn verified(&mut self, piece: PieceIndex, digests: Option<&[u64]>) -> Vec<IpAddr> {
         let mut liars = Vec::new();
         let (Some(failures), Some(digests)) = (self.failed.remove(&piece), digests) else { return liars };

@@ -76,7 +76,7 @@ impl TrackerList {
         self.tiers.iter_mut().flatten()
     }
 
-    /// When to ask next; [`Instant::NEVER`] while an answer is awaited, or if there is nobody to ask.
+    /// When to ask next; [`Instant::NEVER`] while an answer is awaited, or if there is no tracker.
     pub fn next(&self) -> Instant {
         if self.asking.is_some() {
             return Instant::NEVER;
@@ -207,7 +207,7 @@ impl TrackerList {
         }
     }
 
-    /// The torrent stops: a last word to everybody who knows us. Afterwards nobody does.
+    /// The torrent stops: announces of `stopped` to every tracker that knows us. Afterwards none does.
     pub fn stop(&mut self) -> Vec<PlannedAnnounce> {
         self.current = None;
         self.completed = false;
@@ -218,7 +218,7 @@ impl TrackerList {
         self.all().filter_map(|t| std::mem::take(&mut t.knows_us).then(|| t.stopped())).collect()
     }
 
-    /// The torrent runs again: everybody may be asked at once.
+    /// The torrent runs again: every tracker may be asked at once.
     pub fn restart(&mut self) {
         self.all().for_each(|t| t.not_before = Instant::ZERO);
     }

@@ -52,7 +52,7 @@ impl Lookups {
         let (answer, answers) = sync_channel(1);
         let spawned = thread::Builder::new().name("rill-lookup".into()).stack_size(STACK_BYTES).spawn(move || {
             let _place = place;
-            // Nobody listens after the deadline.
+            // After the deadline the receiver is gone.
             answer.send(lookup()).ok();
         });
         spawned.map_err(|e| AnnounceError::NoAddress(e.to_string()))?;

@@ -217,7 +217,7 @@ struct ReplyGuard {
 
 impl Drop for ReplyGuard {
     fn drop(&mut self) {
-        // Nobody listens after the announcer has gone; then nobody need be woken.
+        // Without a pool there is no receiver, and no loop to wake.
         if self.done.take().is_some_and(|done| self.to.send(done).is_ok()) {
             (self.wake)();
         }

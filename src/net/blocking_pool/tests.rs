@@ -42,7 +42,7 @@ fn redirecting_to(location: impl Into<String>) -> SocketAddr {
     serving(format!("HTTP/1.1 302 Found\r\nLocation: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", location.into()))
 }
 
-/// An announcer without anybody to wake.
+/// A pool that wakes no loop.
 fn announcer() -> BlockingPool {
     BlockingPool::new(2, Arc::new(|| {}))
 }
