@@ -2,7 +2,7 @@
 //!
 //! Each count is of a large transfer less that of a small one, so that start and end cancel out. The ceilings are what was counted when
 //! they were written, and a fifth more for instructions, half more for the others, because how much comes at once depends on the moment.
-//! Whoever goes over one has made every block dearer, and whoever stays well below may lower it.
+//! A change that goes over one has made every block dearer; one that stays well below may lower it.
 //!
 //! ```text
 //! cargo test --test counts -- --ignored --nocapture --test-threads 1
@@ -112,7 +112,7 @@ fn seed_inside(work: &Work, outer: &mut Command) {
     assert!(kid.wait().unwrap().success());
 }
 
-/// Whether somebody at this address has the torrent open.
+/// Whether the client at this address has the torrent open.
 fn answers(addr: SocketAddr, torrent: &Metainfo) -> bool {
     let Ok(mut socket) = TcpStream::connect(addr) else { return false };
     let handshake = [b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0", &torrent.info_hash().0[..], &[b'x'; 20]].concat();
@@ -170,7 +170,7 @@ fn a_seed_makes_few_system_calls() {
 #[test]
 #[ignore = "needs valgrind"]
 fn a_download_needs_few_instructions() {
-    // Whoever hashes does nothing else worth counting, and more than all others together.
+    // The hashing thread does nothing else worth counting, and more than all others together.
     holds("instructions of a download, hashing aside, for", 7000.0, |work| {
         let name = "profile";
         let mut command = Command::new("valgrind");

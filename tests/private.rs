@@ -54,7 +54,7 @@ fn listen(socket: &UdpSocket, until: Instant) -> (BTreeSet<InfoHash>, BTreeSet<I
     (searched, announced)
 }
 
-/// What the session says to somebody who connects for this torrent: its handshake, and all bytes of its first second.
+/// What the session sends to a peer that connects for this torrent: its handshake, and all bytes of its first second.
 fn greeting(port: u16, info_hash: InfoHash) -> (Handshake, Vec<u8>) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let ours = Handshake { info_hash, peer_id: PeerId(*b"-XX0000-abcdefghijkl"), fast: true, extended: true, dht: true };

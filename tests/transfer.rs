@@ -295,7 +295,7 @@ fn a_magnet_link_brings_everything() {
     assert!(lines[0].ends_with(": asking peers what is in it"), "{said}");
     assert!(lines[1].starts_with("t: 1.2 MiB in 3 files, 40 pieces"), "{said}");
     assert!(w.same("t/a") && w.same("t/sub/b") && w.same("t/empty"));
-    // Another run knows what is in it, and that it is there, without asking anybody.
+    // Another run knows what is in it, and that it is there, without asking a peer.
     let again = get_link(&w, &["-d", "out", "--state-dir", "state", "--json"]).output().unwrap();
     assert_eq!(again.status.code(), Some(0), "{}", String::from_utf8_lossy(&again.stderr));
     let shown = rill(w.dir.path()).args(["show", "--json", "--state-dir", "state"]).arg(link(&w)).output().unwrap();

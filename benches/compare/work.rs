@@ -21,7 +21,7 @@ pub enum Work {
     Seed,
     /// The client holds 1,000 connections that keep still
     Connections,
-    /// The client holds 1,000 torrents of 1 GiB that nobody asks for
+    /// The client holds 1,000 idle torrents of 1 GiB
     Torrents,
 }
 

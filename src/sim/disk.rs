@@ -1,8 +1,8 @@
 //! A node's disk: no byte of content, but who wrote which block, how far, and whether it was the torrent's own.
 //!
 //! It is half of the oracle. Its law, held at every write in every run: a piece is prepared before it is written; a block has one
-//! writer, who writes it in order from its first byte; nobody writes a block that is complete, a piece that is being hashed, or one
-//! that is verified; a piece is hashed when all of it is there. Whoever breaks the law ends the run.
+//! writer, who writes it in order from its first byte; no peer writes to a complete block, a piece that is being hashed, or one
+//! that is verified; a piece is hashed when all of it is there. A breach of the law ends the run.
 
 use super::link::Payload;
 use crate::engine::HashVerdict;
@@ -136,7 +136,7 @@ impl Disk {
         }
     }
 
-    /// Whether somebody is writing.
+    /// Whether a block is being written.
     pub(super) fn has_writers(&self) -> bool {
         self.open.values().any(|o| o.blocks.iter().any(|b| b.writer.is_some()))
     }

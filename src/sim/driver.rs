@@ -63,7 +63,7 @@ impl World {
             for action in actions.drain() {
                 self.act(node, action);
             }
-            // The memory goes back, unless somebody has begun a new list.
+            // The memory goes back, unless a new list was begun.
             if let Some(e) = self.nodes[node as usize].engine().filter(|e| e.out.is_empty()) {
                 e.out = actions;
             }
@@ -213,7 +213,7 @@ impl World {
         self.queue.push(self.now + TRACKER_LATENCY + late, SimEvent::Datagram(from, to, bytes));
     }
 
-    /// A datagram reaches whoever listens there.
+    /// A datagram reaches the node that listens there.
     pub(super) fn datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         if to == TRACKER {
             if let Some(reply) = self.tracker.udp(from, bytes, &mut self.rng) {
@@ -253,7 +253,7 @@ impl World {
         }
     }
 
-    /// Only who lies is banned, whoever else took part in what came of the lie.
+    /// Only liars may be banned, not the peers whose blocks shared a bad piece.
     fn banned(&mut self, node: NodeId, addr: SocketAddr) {
         let banned = super::node::number(addr).and_then(|n| self.nodes.get_mut(n as usize));
         let lies = banned.and_then(|n| n.puppet()).is_some_and(|p| p.puppet.part == PuppetRole::Liar);

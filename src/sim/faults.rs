@@ -23,7 +23,7 @@ pub struct Faults {
     pub datagram_delay: Duration,
     /// Actions are carried out up to so much later than they are asked for, as by a loop that is busy.
     pub late_actions: Option<Duration>,
-    /// Dials that are refused though somebody is there, as a share.
+    /// Dials that are refused although the node is there, as a share.
     pub refused_dials: f64,
     /// The clock stands this far before its end when the run begins.
     pub clock_before_end: Option<Duration>,

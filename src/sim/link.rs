@@ -22,7 +22,7 @@ pub(super) const LINE_BUFFER: Duration = Duration::from_millis(100);
 /// The least and the most that one connection sends in its turn, bytes: 16 ms of its line, within these bounds, on average.
 const QUANTUM: (u64, u64) = (8 * 1024, 64 * 1024);
 /// A packet's worth, bytes: what is smaller slips in between the packets of others, as requests and haves do. Its time on the line is
-/// added to that of whoever is next.
+/// added to that of the next sender.
 pub(super) const PACKET: u64 = 1400;
 
 /// One direction of a connection: the link's number, and which end sends.
@@ -149,7 +149,7 @@ impl Stream {
     pub(super) fn read_into(&mut self, room: &mut [u8], most: u32) -> (u32, u32) {
         let goal = (room.len() as u64).min(u64::from(most)).min(self.arrived) as usize;
         let (mut n, mut taken) = (0, 0);
-        // Nobody reads on before what came along is placed, or passed over because nobody wants it.
+        // Reading goes on only when the bytes that came along are placed, or skipped as unwanted.
         self.carried.clear();
         while n < goal {
             let left = goal - n;
@@ -231,7 +231,7 @@ impl Stream {
     pub(super) fn place_carried(&mut self, span: BlockSpan) -> Payload {
         loop {
             let p = self.carried.pop_front().unwrap_or_else(|| panic!("nothing came along for {span}"));
-            // What came along before it was for a block that nobody wants.
+            // The bytes that came along before were of an unwanted block.
             if (p.span.piece(), p.span.begin()) == (span.piece(), span.begin()) {
                 return p;
             }
@@ -246,7 +246,7 @@ pub(super) struct LineState {
     /// Connections that have something to send, in turn.
     pub(super) ring: VecDeque<PipeId>,
     pub(super) sending: bool,
-    /// Small packets that slipped in since, bytes: whoever is next pays for them.
+    /// Small packets that slipped in since, bytes: the next sender pays for them.
     pub(super) slipped_in: u64,
     /// When the last byte that has arrived will have passed.
     pub(super) down_free: Instant,

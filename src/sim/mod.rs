@@ -16,9 +16,9 @@
 //!
 //! The **oracle** holds its laws at every step and ends the run at once when one is broken, naming the command that repeats it:
 //! one writer a block, in order, under a lease (`disk`); nothing said that is not so, nothing sent to the choked, nothing asked in
-//! vain, every cancel said (`tap`, in strict runs); no more sent or received than a limit allows (`cap`); nobody banned but liars, no engine accused by
+//! vain, every cancel said (`tap`, in strict runs); no more sent or received than a limit allows (`cap`); only liars banned, no engine accused by
 //! another; every book of the engine recounted (strict runs); payload out is payload in,
-//! lost, or on its way; time never goes back and no deadline stays due; at the end everybody is idle.
+//! lost, or on its way; time never goes back and no deadline stays due; at the end every node is idle.
 
 pub mod dht;
 mod disk;

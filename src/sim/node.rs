@@ -10,7 +10,7 @@ use crate::units::{Instant, TorrentKey};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-/// The port that everybody listens at.
+/// The port that every node listens at.
 const PORT: u16 = 6881;
 
 /// One participant.

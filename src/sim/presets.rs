@@ -1,6 +1,6 @@
 //! Scenarios that have a name: swarms to look at, and trials in which something goes wrong.
 //!
-//! A trial is a small swarm under the whole oracle. In every one of them everybody gets everything in the end, from any seed, and
+//! A trial is a small swarm under the whole oracle. In each of them every peer is complete in the end, from any seed, and
 //! where waiting too long would be the fault, in time.
 
 use super::faults::Faults;
@@ -131,7 +131,7 @@ fn trial(name: &str) -> Option<Scenario> {
         }
         "late" => {
             let ms = Duration::from_millis;
-            // Whoever owes a block besides the one that is lost may begin it at once, and with this endgame many do.
+            // Another peer with the same request may begin the block at once, and with this endgame many have it.
             let policy = Policy { endgame: Endgame::Unbounded, ..Policy::default() };
             Scenario { policy, ..with(Faults { late_actions: Some(ms(200)), lose_connections: Some(ms(500)), ..none }) }
         }

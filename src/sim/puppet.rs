@@ -11,7 +11,7 @@ use std::time::Duration;
 /// What a puppet does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PuppetRole {
-    /// Has everything and serves everybody.
+    /// Has every piece and serves every peer.
     Seed,
     /// The same over a line of 2 KiB a second: its blocks are always the last.
     Slow,
@@ -21,9 +21,9 @@ pub enum PuppetRole {
     Snubber,
     /// Has everything, chokes and unchokes in storms, hangs up and comes back.
     Flapper,
-    /// Has nothing, downloads, serves everybody what it has.
+    /// Has no piece, downloads, serves every peer.
     Leech,
-    /// Has nothing, downloads, serves nobody.
+    /// Has no piece, downloads, serves no peer.
     Hoarder,
     /// Has nothing, wants nothing, and takes what it is allowed without being served, over and over.
     Greedy,
@@ -45,7 +45,7 @@ const WHIM: Duration = Duration::from_millis(700);
 pub(super) struct Puppet {
     pub(super) part: PuppetRole,
     pub(super) has: Bitfield,
-    /// Pieces that nobody has been asked for, in the order in which they will be.
+    /// Pieces that were not requested yet, in the order in which they will be.
     missing: Vec<PieceIndex>,
     id: PeerId,
     lies: u32,
@@ -120,7 +120,7 @@ impl Talk {
 /// What a puppet's message means for its other connections.
 pub(super) enum HeardMessage {
     Nothing,
-    /// It has a new piece: everybody is told.
+    /// It has a new piece: every peer is told.
     Piece(PieceIndex),
     /// What was said makes no sense: hang up.
     Nonsense,

@@ -32,7 +32,7 @@ pub(super) enum SimEvent {
     Dialed(u32),
     /// The accepting side's loop hears of it.
     Accepted(u32),
-    /// Nobody takes this connection.
+    /// No node takes this connection.
     Refused(u32),
     /// The end that reads from this pipe hears that the connection is gone.
     Lost(PipeId),

@@ -13,7 +13,7 @@ pub struct PeerReport {
     pub line: Line,
     /// It could be dialed.
     pub dialable: bool,
-    /// It served nobody by policy.
+    /// It served no peer, by policy.
     pub free_rider: bool,
     /// From its arrival to its first verified piece.
     pub first_piece: Option<Duration>,
@@ -69,7 +69,7 @@ impl Report {
         self.peers.iter().all(|p| p.complete.is_some())
     }
 
-    /// Completion times in seconds, shortest first; whoever is not complete is left out.
+    /// Completion times in seconds, shortest first; incomplete peers are left out.
     pub fn times(&self) -> Vec<f64> {
         let mut times: Vec<f64> = self.peers.iter().filter_map(|p| p.complete).map(|t| t.as_secs_f64()).collect();
         times.sort_by(f64::total_cmp);

@@ -13,7 +13,7 @@ pub const MBIT: u64 = 125_000;
 /// 1024² bytes: what torrents are counted in.
 pub const MIB: u64 = 1 << 20;
 
-/// A peer's line to everybody else.
+/// A peer's line to the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line {
     /// What it can send, bytes a second.
@@ -51,13 +51,13 @@ pub struct Scenario {
     pub seeds: u32,
     /// Engines that have nothing.
     pub peers: u32,
-    /// How many of the peers, the last ones, serve nobody.
+    /// How many of the peers, the last ones, serve no other.
     pub free_riders: u32,
     /// Scripted peers beside the engines.
     pub puppets: Vec<(PuppetRole, u32)>,
     /// The seeds' lines, dealt in turn.
     pub seed_lines: Vec<Line>,
-    /// Everybody else's lines, dealt in turn.
+    /// The other peers' lines, dealt in turn.
     pub lines: Vec<Line>,
     /// Whether the engines' own limits hold the rates and the lines have room for everything, as among processes on one machine.
     pub limit_in_engine: bool,
@@ -65,7 +65,7 @@ pub struct Scenario {
     pub max_peers: u32,
     /// Whether they all are in one private network, their addresses side by side.
     pub one_network: bool,
-    /// Share of the peers that nobody can dial, 0 to 1.
+    /// Share of the peers that cannot be dialed, 0 to 1.
     pub undialable: f64,
     /// Addresses that the tracker hands out at once.
     pub handout: u32,
@@ -73,13 +73,13 @@ pub struct Scenario {
     pub udp_tracker: bool,
     /// Engines tell each other of engines (BEP 11).
     pub pex: bool,
-    /// There is no tracker: whoever comes knows the address of one who came before, and nothing else.
+    /// There is no tracker: each peer knows the address of one that came before, and nothing else.
     pub by_acquaintance: bool,
     /// The peers come within this time, evenly spread.
     pub arrive_within: Duration,
     /// The seeds leave when they have sent so many copies.
     pub seeds_leave_after: Option<f64>,
-    /// Whoever is complete leaves.
+    /// A complete peer leaves.
     pub leave_when_done: bool,
     /// How engines decide.
     pub policy: Policy,
@@ -149,7 +149,7 @@ impl Scenario {
     }
 
     /// No policy ends the last peer's download sooner: the greatest of the time to send one copy from the seeds, the time to receive one
-    /// over the slowest line, and the time to send everybody's copy over all lines together.
+    /// over the slowest line, and the time to send every peer's copy over all lines together.
     pub fn fluid_limit(&self) -> Duration {
         let (size, n) = (self.size as f64, f64::from(self.peers));
         let seeds_up: f64 = (0..self.seeds).map(|i| self.seed_line(i).up as f64).sum();

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 /// Seeds of every trial. A longer run: `rill sim TRIAL --seed 200 --runs 10000`.
 const SEEDS: u64 = 200;
 
-/// Runs a trial from every seed. What goes wrong in it must have gone wrong, and everybody must have got everything.
+/// Runs a trial from every seed. What goes wrong in it must have gone wrong, and every peer must be complete.
 fn holds(name: &str) {
     let base = named(name).expect("a trial");
     let mut faults = BTreeMap::new();
@@ -76,7 +76,7 @@ fn seeds_that_leave_after_three_copies_leave_a_swarm_that_ends_by_itself() {
     }
 }
 
-/// Nobody knows more than one address, and yet it takes no longer than with a tracker. Without exchange it takes longer.
+/// No peer knows more than one address, and yet it takes no longer than with a tracker. Without exchange it takes longer.
 #[test]
 fn one_address_each_is_enough_where_peers_tell_each_other_of_peers() {
     let s = named("exchange").expect("a swarm");

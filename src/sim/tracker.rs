@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 pub(super) const HTTP_URL: &str = "http://tracker.sim/announce";
 /// Where the UDP tracker lives, by name.
 pub(super) const UDP_URL: &str = "udp://tracker.sim:6969/announce";
-/// Its interval, seconds: short, so that peers that know nobody soon ask again.
+/// Its interval, seconds: short, so that peers without addresses soon ask again.
 const INTERVAL_S: u32 = 120;
 
 /// Who is there.
@@ -79,7 +79,7 @@ impl Tracker {
         compact
     }
 
-    /// A puppet comes; it gets addresses like anybody.
+    /// A puppet announces; it gets addresses as every peer.
     pub(super) fn enter(&mut self, addr: SocketAddr, numwant: usize, rng: &mut Rng) -> Vec<SocketAddr> {
         self.come(addr);
         self.some(addr, numwant, rng)

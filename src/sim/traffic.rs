@@ -12,7 +12,7 @@ use crate::wire::{ReadAhead, Segment};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// The port from which a node dials: nobody listens there.
+/// The port from which a node dials: no node listens there.
 const DIALED_FROM: u16 = 40_000;
 /// What the first three packets of a connection are to its latency.
 const HANDSHAKE_TRIPS: u32 = 3;
@@ -30,7 +30,7 @@ impl World {
         if let (Some(key), Some(e)) = (key, self.nodes[from as usize].engine()) {
             e.connections.insert(key, PipeId::new(link, 0));
         }
-        // A packet to somebody who is not there, or behind a router that knows nothing of it, is answered by nobody.
+        // A packet to an absent node, or to one behind a router without a mapping, gets no answer.
         let there = &self.nodes[to as usize];
         if !there.present || !there.dialable {
             return;
@@ -488,7 +488,7 @@ impl World {
 
     // ---- ends -----------------------------------------------------------------------------------------------------
 
-    /// The end that sends into this pipe hangs up. The other end hears of it; what it has sent is still underway to nobody.
+    /// The end that sends into this pipe hangs up. The other end hears of it; what it has sent is lost.
     pub(super) fn close(&mut self, pipe: PipeId) {
         let now = self.now;
         let Some(link) = self.link(pipe) else { return };
@@ -531,7 +531,7 @@ impl World {
         }
     }
 
-    /// Nobody holds this link any more: what was on it is lost.
+    /// Both ends have left this link: what was on it is lost.
     fn bury(&mut self, pipe: PipeId) {
         if let Some(link) = self.links[pipe.link()].take() {
             self.payload.lost += link.ends.iter().map(|e| e.out.payload_bytes()).sum::<u64>();

@@ -23,7 +23,7 @@ type Raw = (u32, u32, u32);
 /// of that, because requests wait in the engine's encoder before they are seen here.
 const GIVEN_UP_AFTER: Duration = limits::SNUB_AFTER.checked_div(2).expect("two is not zero");
 /// Time that requests may take from the engine's encoder to its send buffer: those that stand there when a choke comes still go out,
-/// and nobody but the engine knows which of them it has given up.
+/// and only the engine knows which of them it has cancelled.
 const UNDERWAY: Duration = Duration::from_secs(10);
 
 /// Reads one direction.
@@ -33,7 +33,7 @@ struct Reader {
     handshake: bool,
     /// Payload of the block at hand that is still to come.
     payload: u32,
-    /// A block has ended since somebody last looked.
+    /// A block has ended since the last look.
     block_ended: bool,
 }
 
@@ -60,7 +60,7 @@ enum Said {
 }
 
 impl Reader {
-    /// `n` bytes that nobody looked at: a block's payload, or the body of a message that nobody reads.
+    /// `n` bytes that were not read: a block's payload, or the body of a message that is skipped.
     fn pass(&mut self, n: u32) {
         let payload = self.take_payload(n);
         self.bytes.resize(self.bytes.len() + (n - payload) as usize, 0);
@@ -140,7 +140,7 @@ struct Tap {
     choked_since: Option<Instant>,
     /// When it last began to.
     last_choke: Instant,
-    /// Blocks that came or were rejected although they had been given up, by a choke or a cancel: if they are asked for again, nobody knows which
+    /// Blocks that came or were rejected although they had been given up, by a choke or a cancel: if they are requested again, it is unknown which
     /// request they answer.
     late: BTreeSet<Raw>,
     /// Pieces that it lets it have all the same.

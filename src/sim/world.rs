@@ -69,7 +69,7 @@ pub(super) struct World {
     samples: Vec<Sample>,
 }
 
-/// Payload is neither made nor lost but where somebody counts it.
+/// Payload is made and lost only where it is counted.
 #[derive(Debug, Default)]
 pub(super) struct Conserved {
     pub(super) out: u64,
@@ -134,7 +134,7 @@ impl World {
         world
     }
 
-    /// Everybody who takes part, and when they come.
+    /// Every node that takes part, and when it comes.
     fn cast(&mut self) {
         let s = self.scenario.clone();
         for n in 0..s.seeds {
@@ -386,7 +386,7 @@ impl World {
 
     // ---- the end --------------------------------------------------------------------------------------------------
 
-    /// A node leaves: what it has to say it says, and everybody else hears that it is gone.
+    /// A node leaves: its last messages go out, and every other node learns that it is gone.
     pub(super) fn leave(&mut self, node: NodeId) {
         let now = self.now;
         let n = &mut self.nodes[node as usize];
@@ -397,7 +397,7 @@ impl World {
         }
     }
 
-    /// Tells everybody to stop, and looks whether they do.
+    /// Shuts every node down, and checks that each becomes idle.
     fn end(mut self) -> Report {
         self.sample();
         let lasted = self.now.since(self.begun);

@@ -1,8 +1,8 @@
-//! A node of the DHT that others want to use against somebody else: whatever they send and wherever it seems to come from, no more than
+//! A node of the DHT that others want to use against another host: whatever they send and wherever it seems to come from, no more than
 //! three times as much goes there, never more than 8,000 bytes a second, and the download beside it does not notice.
 //!
 //! ```text
-//!   127.77.1.1 … 127.77.24.1   nodes that answer, so that rill knows somebody to tell of
+//!   127.77.1.1 … 127.77.24.1   nodes that answer, so that rill knows nodes to tell of
 //!   127.78.…                   peers of one torrent, announced to rill
 //!   127.88.…                   the forged senders
 //! ```
@@ -84,7 +84,7 @@ fn make_popular(target: Target<'_>) {
     for n in 0..50 {
         let peer = UdpSocket::bind((Ipv4Addr::new(127, 78, n, 1), 0)).unwrap();
         peer.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        // Whoever is not answered, because the rate of answers is used up, asks again; and a ping of rill's own may come between.
+        // A node that is not answered, because the rate of responses is used up, queries again; and a ping of rill's own may come between.
         let ask = |bytes: &[u8]| loop {
             peer.send_to(bytes, target.address()).unwrap();
             let mut packet = [0; 2048];
@@ -129,7 +129,7 @@ fn victims(network: u8) -> Vec<UdpSocket> {
     (0..VICTIMS).map(victim).collect()
 }
 
-/// Sends it once in everybody's name, each of which is another node, and takes what comes.
+/// Sends it once from each of these addresses, and takes the responses.
 fn forge(victims: &[UdpSocket], question: &[u8], to: SocketAddr, pause: Duration, flow: &Flow, stop: impl Fn() -> bool) {
     let mut packet = [0; 2048];
     let mut question = question.to_vec();

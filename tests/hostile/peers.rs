@@ -166,7 +166,7 @@ fn p16_giant_extension_handshakes_cost_the_good_peer_nothing() {
 static SLOWNESS: [Beginning; 4] = [
     |hash| (Vec::new(), handshake(hash).to_vec()),
     |hash| ([&handshake(hash)[..], &[0, 0, 0, 13]].concat(), Vec::new()),
-    // A megabyte that nobody knows, and 32 KiB of an extension message, of which a byte comes a second.
+    // A megabyte of an unknown message, and 32 KiB of an extension message, of which a byte comes a second.
     |hash| ([&handshake(hash)[..], &(1u32 << 20).to_be_bytes(), &[200]].concat(), vec![0; 600]),
     |hash| ([&handshake(hash)[..], &(32u32 << 10).to_be_bytes(), &[20, 0, b'd']].concat(), vec![b'1'; 600]),
 ];
@@ -187,7 +187,7 @@ fn p12_two_hundred_slow_connections_cost_the_good_peer_nothing() {
     });
 }
 
-/// Whoever comes while others keep the door busy gets in within a few tries, as a client makes them.
+/// A peer that connects while attackers fill the queue is accepted within a few tries, as a client makes them.
 #[test]
 #[ignore = "measures: wants the machine for itself"]
 fn p12_a_newcomer_gets_in_beside_two_hundred_connections_that_never_say_who_they_are() {
@@ -247,7 +247,7 @@ fn r5_without_descriptors_nobody_is_accepted_nothing_spins_and_all_is_well_when_
     lab.wait_for("the download goes on", || seed.given.load(Relaxed) > given + (1 << 20));
     seed.rests.store(true, Relaxed);
     target.must_be_idle();
-    // Whoever waits in the queue is accepted when others go.
+    // A peer that waits in the queue is accepted when others leave.
     held.drain(..16).for_each(drop);
     let last = held.last_mut().unwrap();
     last.set_read_timeout(Some(Duration::from_secs(10))).unwrap();

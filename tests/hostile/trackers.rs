@@ -101,7 +101,7 @@ fn k12_ten_thousand_tiers_of_trackers_that_misbehave_cost_the_download_nothing()
         Server::saying(redirect("/announce")),
         Server::saying(reply(b"<html>")),
     ];
-    // Behind them, ports of this machine at which nobody listens.
+    // Behind them, closed ports of this machine.
     let nobody = (1..10_000).map(|port| format!("http://127.9.9.9:{port}/announce"));
     let tiers: Vec<Vec<String>> = attackers.iter().map(Server::url).chain(nobody).map(|url| vec![url]).collect();
     compare("10,000 tiers", &attackers, &tiers);
@@ -160,7 +160,7 @@ fn k14_the_proxy_of_the_environment_is_used_for_trackers_and_said_so_in_the_help
     assert!(help.contains("HTTP_PROXY") && help.contains("peers are always reached directly"), "{help}");
 }
 
-/// An address that is public to everybody but has no owner (RFC 5737).
+/// A public address without an owner (RFC 5737).
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
 /// Tells the next test that it is in a network of its own, in which this machine has that address.
 const IN_OWN_NETWORK: &str = "RILL_HOSTILE_NETWORK";
@@ -193,7 +193,7 @@ fn k4_a_redirect_from_a_public_address_into_this_machine_is_not_followed() {
     assert!(!twice.asked().is_empty() && router.asked().is_empty(), "{:?}", router.asked());
 }
 
-/// A certificate that nobody has signed but its own maker, for another host: refused, and said so.
+/// A self-signed certificate for another host: refused, with that reason.
 #[test]
 #[ignore = "needs another program"]
 fn k11_a_tracker_whose_certificate_nobody_vouches_for_is_refused_and_the_reason_is_told() {

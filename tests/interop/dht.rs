@@ -1,4 +1,4 @@
-//! rill in a DHT of libtorrent nodes: it finds whoever has a torrent, and is found, with no tracker anywhere.
+//! rill in a DHT of libtorrent nodes: it finds the peers of a torrent, and is found, with no tracker anywhere.
 //!
 //! ```text
 //!   127.77.0.1        the bootstrap node, a process of its own that can be killed
@@ -6,7 +6,7 @@
 //!   127.0.0.1         rill
 //! ```
 //!
-//! Nobody knows more of the network than one node's address, or what an earlier run has kept of it.
+//! No client knows more of the network than one node's address, or what an earlier run has kept of it.
 
 use crate::bencode::Value;
 use crate::clients::rill;
@@ -106,7 +106,7 @@ struct Network<'a> {
 }
 
 impl<'a> Network<'a> {
-    /// All nodes, one of which seeds these torrents; whoever asks for them finds that out.
+    /// All nodes, one of which seeds these torrents; a query for them finds that out.
     fn new(lab: &'a Lab, seeded: &[&Torrent]) -> Network<'a> {
         let port = free_port();
         let start = |first: u32, last: u32, seeded: &[&Torrent]| {

@@ -1,4 +1,4 @@
-//! One promise about memory, held in a cgroup that kills whoever breaks it: `--max-memory N` in N and 8 MiB, page cache included.
+//! One promise about memory, held in a cgroup whose kernel kills a process that breaks it: `--max-memory N` in N and 8 MiB, page cache included.
 //!
 //! The short forms are part of the usual run; the long ones, with the sizes that the promise is made for, are
 //!
@@ -154,7 +154,7 @@ fn max_memory_holds_with_very_many_files() {
     let torrent = Torrent::make(&lab, Shape::multi((0..files).map(entry).collect(), 256 << 10), &[]);
     let port = free_port();
     rill_at(&lab, &torrent, port, "0");
-    // It hashes all files before it lets anybody in.
+    // It hashes all files before it accepts peers.
     lab.wait_up_to(Duration::from_secs(300), "the seed serves", &mut || is_served(port, &torrent));
     for mib in if is_long() { vec![16, 32, 64] } else { vec![16] } {
         let Some(group) = Group::with_limit(&format!("files-{mib}"), mib * MIB + MARGIN) else { return };

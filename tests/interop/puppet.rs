@@ -103,12 +103,12 @@ impl Script {
     }
 }
 
-/// A handshake without extensions, from somebody of this name.
+/// A handshake without extensions, with this peer id.
 fn greeting(info_hash: &[u8; 20], name: &str) -> Vec<u8> {
     [&b"\x13BitTorrent protocol"[..], &[0; 8], info_hash, &Sha1::digest(name.as_bytes())].concat()
 }
 
-/// Whether somebody at this port serves the torrent by now. Who is dialled too early is left alone for a minute.
+/// Whether a client at this port serves the torrent by now. A client that is dialed too early is not dialed again for a minute.
 pub fn is_served(port: u16, torrent: &Torrent) -> bool {
     let greet = || -> io::Result<()> {
         let mut stream = TcpStream::connect(("127.0.0.1", port))?;
@@ -119,7 +119,7 @@ pub fn is_served(port: u16, torrent: &Torrent) -> bool {
     greet().is_ok()
 }
 
-/// Somebody who asks for one block after another and looks how long each takes.
+/// A peer that requests one block after another and measures how long each takes.
 pub struct Prober {
     stream: TcpStream,
 }

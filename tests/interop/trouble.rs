@@ -218,7 +218,7 @@ fn f4_a_file_that_is_moved_away_for_a_link_is_noticed_and_the_link_is_not_follow
         fs::write(&precious, "precious").unwrap();
         fs::rename(story.file(), &away).unwrap();
         std::os::unix::fs::symlink(&precious, story.file()).unwrap();
-        // Its bytes go where they went before; before anything is claimed somebody looks.
+        // Its bytes go where they went before; the files are checked before anything is claimed.
         story.ends(kid, 17, "changed");
         assert_eq!(fs::read(&precious).unwrap(), b"precious");
         story.ends(story.get(&[]), 13, "in the way");

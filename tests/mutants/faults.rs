@@ -1,6 +1,6 @@
 //! The faults, one at a time: what is broken in words, the file below `src`, the text that stands there once, and what stands there instead.
 //!
-//! Each is a mistake that somebody could make and no compiler would see.
+//! Each is a mistake that a developer could make and no compiler would see.
 
 /// One fault.
 pub struct Fault {

@@ -1,4 +1,4 @@
-//! How much is answered: nobody can use us to flood somebody else (hazard D6).
+//! How much is answered: no sender can use us to flood another host (hazard D6).
 
 use super::tests::{HASH, acquainted, addr, answer, ask, at, reply, sent};
 use crate::engine::limits;

@@ -437,7 +437,7 @@ fn a_scrape_joins_what_all_nodes_count() {
     out.clear();
     for (to, query) in queries {
         let n = if to == addr(10) { 10 } else { 11 };
-        // One says the same again, one does not count and names somebody else.
+        // One says the same again, one does not count and names another address.
         dht.on_datagram(at(3), to, &reply(n, &query, &[], &[addr(31), addr(50)]), &mut out);
     }
     assert_eq!(out, [DhtAction::Scraped { info_hash: HASH, seeds: 2, peers: 3 }]);

@@ -1,7 +1,7 @@
 //! A world in memory for the engine's tests: puppet peers that speak raw bytes, virtual time, a disk that answers at once
 //! or when told, and an oracle that watches every byte of payload.
 //!
-//! The oracle's law, checked at each write: one writer a block, nobody writes what is being hashed or had, and what was
+//! The oracle's law, checked at each write: one writer a block, no write to a piece that is being hashed or verified, and what was
 //! verified is what the torrent says. A world is built in one line; whatever breaks the law panics at once.
 
 mod hands;
@@ -146,7 +146,7 @@ impl TestWorld {
 
     // ---- peers ----------------------------------------------------------------------------------------------------
 
-    /// Somebody connects to us from host 10.0.0.`host`; `None` if we do not let it in.
+    /// A peer connects to us from host 10.0.0.`host`; `None` if it is refused.
     pub fn try_connect(&mut self, host: u8) -> Option<PeerKey> {
         self.next_port += 1;
         self.try_connect_from(SocketAddr::from(([10, 0, 0, host], self.next_port)))
@@ -161,7 +161,7 @@ impl TestWorld {
         key
     }
 
-    /// Somebody connects to us from there.
+    /// A peer connects to us from there.
     pub fn connect_from(&mut self, addr: SocketAddr) -> PeerKey {
         self.try_connect_from(addr).unwrap()
     }

@@ -37,7 +37,7 @@ pub enum Received {
 pub struct TestPeer {
     /// On its way to the engine.
     pub to_engine: VecDeque<u8>,
-    /// What the engine wrote and nobody has looked at.
+    /// What the engine wrote and the test has not read yet.
     pub from_engine: VecDeque<u8>,
     /// It takes bytes from the engine.
     pub reads: bool,

@@ -69,7 +69,7 @@ fn play(w: &mut TestWorld, known: &[u8], peers: &[SocketAddr]) -> Vec<String> {
     }
 }
 
-/// Time passes, and everybody who is asked answers. Returns what was asked.
+/// Time passes, and every queried node answers. Returns what was asked.
 fn live(w: &mut TestWorld, time: Duration, known: &[u8]) -> Vec<String> {
     let mut asked = Vec::new();
     for _ in 0..time.as_secs() {
@@ -83,7 +83,7 @@ fn searches(asked: &[String]) -> usize {
     asked.iter().filter(|q| q.starts_with("GetPeers")).count()
 }
 
-/// Somebody whose handshake says that it has a node of the DHT.
+/// A peer whose handshake says that it has a DHT node.
 fn peer_with_node(w: &mut TestWorld, host: u8) -> PeerKey {
     let p = w.connect(host);
     let theirs = Handshake { info_hash: HASH, peer_id: PeerId([host; 20]), fast: true, extended: false, dht: true };
@@ -125,7 +125,7 @@ fn a_torrent_is_searched_for_once_somebody_answers_and_beside_a_peer_again_after
     assert_eq!((asked.iter().sum::<usize>(), last), (0, 3));
 }
 
-/// Joins, and the torrent is searched for in the next turn; nobody has it.
+/// Joins, and the torrent is searched for in the next turn; no node knows peers.
 fn join_and_search(w: &mut TestWorld) {
     join(w, setup(&[node(1)], &[]));
     play(w, &[1, 2, 3], &[]);
@@ -156,7 +156,7 @@ fn a_torrent_that_rested_or_a_dht_that_was_gone_begins_anew() {
     w.engine.pause(w.now, w.torrent, &mut w.out);
     w.engine.resume(w.now, w.torrent);
     assert_eq!(search_times(&mut w, Duration::from_secs(20)), [1, 5, 15]);
-    // Nobody answers any more.
+    // No node answers any more.
     w.pass(600.0);
     datagrams(&mut w);
     assert_eq!(search_times(&mut w, limits::DHT_SEARCH_INTERVAL), []);
@@ -383,7 +383,7 @@ fn searches_of_many_torrents_begin_one_after_the_other() {
     }
     assert!((38..=42).contains(&begun), "{begun}");
     assert!(Duration::from_secs_f64(201.0 * step) < limits::DHT_SEARCH_INTERVAL / 4, "there is time for all");
-    // All of them are alone; whoever looks again does not push the others back.
+    // None of them has a peer; one that searches again does not push the others back.
     let mut searched = BTreeSet::new();
     for _ in 0..205 {
         w.pass(4.0 * step);

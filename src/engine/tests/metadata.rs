@@ -7,7 +7,7 @@ use crate::wire::{ExtendedHandshake, ExtensionIds, Handshake, METADATA_PIECE_LEN
 use sha1::{Digest, Sha1};
 use std::sync::Arc;
 
-/// Three pieces of metadata, the last one short. What it says is nobody's business here.
+/// Three pieces of metadata, the last one short. Its content does not matter here.
 fn info() -> Vec<u8> {
     (0..2 * METADATA_PIECE_LEN + 100).map(|n| (n % 251) as u8).collect()
 }
@@ -30,7 +30,7 @@ fn seed() -> TestWorld {
     })
 }
 
-/// Somebody who speaks of metadata, and says that it is so long.
+/// A peer that speaks `ut_metadata`, and says that the metadata is so long.
 fn speaker(w: &mut TestWorld, host: u8, size: Option<u32>) -> PeerKey {
     let p = w.connect(host);
     let theirs = Handshake { info_hash: hash(), peer_id: PeerId([host; 20]), fast: true, extended: true, dht: false };
@@ -52,7 +52,7 @@ fn tell(w: &mut TestWorld, p: PeerKey, message: &MetadataMessage<'_>) {
     w.say(p, &[Message::Extended { id: ExtensionIds::OURS.ut_metadata, payload: &message.encode() }]);
 }
 
-/// Answers everything that is asked of these peers, each from its own bytes, until nobody is asked any more.
+/// Answers everything that is asked of these peers, each from its own bytes, until no request is left.
 fn answer(w: &mut TestWorld, peers: &[(PeerKey, &[u8])]) {
     loop {
         let mut idle = true;
@@ -88,7 +88,7 @@ fn metadata_comes_from_several_peers_and_then_the_content_from_the_same() {
     let mut w = magnet();
     let info = info();
     let (p, q) = (speaker(&mut w, 1, Some(info.len() as u32)), speaker(&mut w, 2, Some(info.len() as u32)));
-    // Whoever has everything says so before anybody knows how much that is.
+    // A seed sends HAVE ALL before the number of pieces is known.
     w.say(p, &[Message::HaveAll, Message::Unchoke]);
     w.say(q, &[Message::Bitfield { bytes: &[0b0100_0000] }, Message::Have { piece: 3 }, Message::Unchoke]);
     answer(&mut w, &[(p, &info), (q, &info)]);

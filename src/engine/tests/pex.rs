@@ -6,7 +6,7 @@ use crate::units::{Origin, PeerId, PeerKey};
 use crate::wire::{ExtendedHandshake, ExtensionIds, Handshake, Message, PEX_REACHABLE, PEX_SEED, PexMessage, write_pex};
 use std::net::SocketAddr;
 
-/// Somebody who speaks of peers, at 20.0.0.`host`, and says that it listens at this port.
+/// A peer that speaks PEX, at 20.0.0.`host`, and says that it listens at this port.
 fn speaker(w: &mut TestWorld, host: u8, listen_port: Option<u16>) -> PeerKey {
     let p = w.connect_from(SocketAddr::from(([20, 0, 0, host], 50_000)));
     greet(w, p, host, listen_port);

@@ -34,7 +34,7 @@ fn wanting(w: &mut TestWorld, host: u8) -> PeerKey {
     p
 }
 
-/// The same, whoever it is.
+/// The same for any peer.
 fn wants(w: &mut TestWorld, host: u8) {
     wanting(w, host);
 }
@@ -60,7 +60,7 @@ fn endgame_asks_as_many_for_a_block_as_the_policy_lets_it() {
     ] {
         let mut w = two_blocks(endgame);
         let peers: Vec<_> = (1..=5).map(|h| w.server(h)).collect();
-        w.pass(1.5); // whoever looks again who is late, nobody being silent for long
+        w.pass(1.5); // peers look again for late blocks; none is silent for long
         let counts: Vec<_> = peers.iter().map(|p| w.requests(*p).len()).collect();
         assert_eq!(counts, asked, "{endgame:?}");
         w.serve_all(peers[0]);

@@ -1,4 +1,4 @@
-//! Counts asked of trackers: every one answers once, the torrent may rest, and nobody hears of us (BEP 48, BEP 15).
+//! Counts asked of trackers: each answers once, the torrent may be paused, and trackers learn nothing of us (BEP 48, BEP 15).
 
 use crate::engine::testing::{HASH, TestWorld};
 use crate::engine::{Action, Notice, TorrentSpec};

@@ -1,4 +1,4 @@
-//! Bad data and bad disks: who is banned, and that nobody is for what our own disk did.
+//! Bad data and bad disks: which peers are banned, and that none is for a fault of our disk.
 
 use crate::engine::testing::{Job, TestWorld, block};
 use crate::engine::{Action, HashVerdict};
@@ -10,7 +10,7 @@ fn one_piece() -> TestWorld {
     TestWorld::built(|s| s.spec.shape.as_mut().unwrap().wanted = Bitfield::from_wire(&[0x80], 4).unwrap())
 }
 
-/// Peers with one piece each, so that nobody becomes a seed.
+/// Peers with one piece each, so that no peer becomes a seed.
 fn holder(w: &mut TestWorld, host: u8) -> PeerKey {
     let p = w.peer(host);
     w.say(p, &[Message::Bitfield { bytes: &[0x80] }, Message::Unchoke]);

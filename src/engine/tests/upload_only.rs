@@ -6,7 +6,7 @@ use crate::units::{Bitfield, Geometry, PeerId, PeerKey};
 use crate::wire::{ExtendedHandshake, ExtensionIds, Handshake, Message, write_dont_have};
 use proptest::prelude::*;
 
-/// Somebody who speaks the extension protocol.
+/// A peer that speaks the extension protocol.
 fn speaker(w: &mut TestWorld, host: u8) -> PeerKey {
     let p = w.connect(host);
     w.send(p, &Handshake { info_hash: HASH, peer_id: PeerId([host; 20]), fast: true, extended: true, dht: false }.to_bytes());

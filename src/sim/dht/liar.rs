@@ -1,6 +1,6 @@
 //! Nodes that lie: each kind breaks one promise of the protocol, and all of them say that the asker lives elsewhere.
 //!
-//! A liar joins and keeps its own table like anybody else, so it gets into the tables of others; only its answers are wrong.
+//! A liar joins and keeps its own table as every node does, so it gets into the tables of others; only its answers are wrong.
 
 use crate::units::{NodeId, Rng};
 use crate::wire::krpc::{Method, PacketBody, ResponseFields, parse, write_node, write_response};
@@ -67,7 +67,7 @@ impl Lie {
     }
 }
 
-/// An address where nobody lives.
+/// An address without a node.
 fn anywhere(rng: &mut Rng) -> SocketAddr {
     let [a, b, c, d] = rng.u32().to_be_bytes();
     SocketAddr::from(([130 + a % 30, b, c, d], 6881))

@@ -219,7 +219,7 @@ impl DhtWorld {
     fn join(&mut self) {
         let index = self.members.len();
         let n = index as u32;
-        // Unlike neighbours: nobody shares a network with anybody.
+        // No two nodes share a network.
         let ip = [20 + (n % 79) as u8, (n / 79 % 256) as u8, (n / (79 * 256)) as u8, 1 + (n.wrapping_mul(97) % 250) as u8];
         let addr = SocketAddr::from((ip, 6881));
         let lies = self.rng.below(100) < self.scenario.liars_percent as usize && index > 4;

@@ -76,14 +76,14 @@ pub(super) const PICKING: Experiment = Experiment {
             seeds_leave_after: Some(copies),
             policy: Policy { picking, ..Policy::default() },
             sequential,
-            // Whoever is not complete by then never will be: nobody has what is missing.
+            // A peer that is not complete by then never will be: no peer has the missing pieces.
             patience: Duration::from_secs(1200),
             ..household(40, 64 * MIB)
         })
     },
 };
 
-/// The time of the median one among those who serve nobody, or among the others.
+/// The median time of the peers that serve no other, or of the others.
 fn group(report: &Report, free_riders: bool) -> f64 {
     metric::times_fluid(report, metric::group_s(report, 0.5, |p| p.free_rider == free_riders))
 }

@@ -1,6 +1,6 @@
 //! Figures of one run: pure questions to a report, each with its unit in its name.
 //!
-//! What never happened is endless (`INFINITY`), what nobody could have is no number (`NAN`).
+//! An event that never happened has an infinite time (`INFINITY`); a figure that no peer could have is `NAN`.
 
 use crate::sim::{PeerReport, Report};
 

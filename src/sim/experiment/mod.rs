@@ -26,7 +26,7 @@ pub struct Experiment {
     pub x_log: bool,
     /// What is asked of every run; the first is what it is about.
     pub metrics: &'static [Metric],
-    /// Seeds for each arm, if nobody says otherwise.
+    /// Seeds for each arm, by default.
     pub runs: u32,
     /// It is about what the simulation itself costs: nothing may run beside it.
     pub alone: bool,
