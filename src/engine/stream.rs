@@ -54,7 +54,7 @@ pub enum Want<'a> {
         /// At least 1.
         len: u32,
     },
-    /// Read nothing until [`Action::Wake`].
+    /// Read nothing until [`Action::Wake`](super::Action::Wake).
     Pause,
     /// No such connection.
     Gone,

@@ -66,7 +66,7 @@ impl<K: Key, T> Default for SlotMap<K, T> {
 }
 
 impl<K: Key, T> SlotMap<K, T> {
-    /// The key that the next [`insert`](Table::insert) will return.
+    /// The key that the next [`insert`](SlotMap::insert) will return.
     pub fn next_key(&self) -> K {
         K::from_parts(self.slots.vacant_key() as u32, self.generation.wrapping_add(1))
     }

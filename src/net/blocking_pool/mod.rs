@@ -135,7 +135,7 @@ impl BlockingPool {
         Some(done)
     }
 
-    /// Errands that [`next_done`](Announcer::next_done) has yet to hand back.
+    /// Errands that [`next_done`](BlockingPool::next_done) has yet to hand back.
     pub fn in_flight(&self) -> usize {
         self.running + self.waiting.len() + self.refused.len()
     }
