@@ -3,6 +3,7 @@
 //! The numbers are aria2's where aria2 has one, so that scripts which know the one know the other. A
 //! [`Failure`] is the only way a command reports that it could not do its work.
 
+use crate::disk::{DiskFault, FaultKind};
 use std::fmt;
 use std::io;
 
@@ -46,6 +47,18 @@ impl Exit {
     /// The number.
     pub(crate) const fn code(self) -> u8 {
         self as u8
+    }
+}
+
+/// The exit code of a command that ends because of this disk fault.
+pub(crate) const fn fault_exit(fault: &DiskFault) -> Exit {
+    match fault.kind {
+        FaultKind::Locked | FaultKind::Internal => Exit::Other,
+        FaultKind::NoSpace => Exit::NoSpace,
+        FaultKind::Exists => Exit::Exists,
+        FaultKind::CannotOpen | FaultKind::Missing => Exit::Open,
+        FaultKind::CannotCreate | FaultKind::TooLarge => Exit::Create,
+        FaultKind::Io | FaultKind::Changed => Exit::Io,
     }
 }
 
@@ -97,6 +110,26 @@ mod tests {
     fn a_full_disk_has_its_own_code_wherever_it_shows() {
         let e = io::Error::from_raw_os_error(libc::ENOSPC);
         assert_eq!(Failure::os(Exit::Io, "x", &e).exit, Exit::NoSpace);
+    }
+
+    #[test]
+    fn every_kind_of_disk_fault_has_its_code() {
+        let codes = [
+            (FaultKind::Locked, 1),
+            (FaultKind::Internal, 1),
+            (FaultKind::NoSpace, 9),
+            (FaultKind::Exists, 13),
+            (FaultKind::CannotOpen, 15),
+            (FaultKind::Missing, 15),
+            (FaultKind::CannotCreate, 16),
+            (FaultKind::TooLarge, 16),
+            (FaultKind::Io, 17),
+            (FaultKind::Changed, 17),
+        ];
+        for (kind, code) in codes {
+            let fault = DiskFault { kind, path: "x".into(), errno: 0 };
+            assert_eq!(fault_exit(&fault).code(), code, "{kind:?}");
+        }
     }
 
     #[test]

@@ -30,9 +30,8 @@ mod source;
 mod torrent_table;
 mod verify;
 
-use crate::disk::DiskFault;
 use args::{CliArgs, CliCommand};
-use exit::{Exit, Failure};
+use exit::{Exit, Failure, fault_exit};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -61,12 +60,6 @@ fn obey(command: CliCommand) -> Result<Exit, Failure> {
         CliCommand::BenchPart(typed) => bench::run_part(&typed),
         CliCommand::Verify(typed) => verify::run(&typed),
     }
-}
-
-/// The exit code of a disk fault.
-fn fault_exit(fault: &DiskFault) -> Exit {
-    const KNOWN: [Exit; 6] = [Exit::NoSpace, Exit::Exists, Exit::Open, Exit::Create, Exit::Io, Exit::Mismatch];
-    KNOWN.into_iter().find(|exit| exit.code() == fault.exit_code()).unwrap_or(Exit::Other)
 }
 
 /// Help goes to stdout; anything else is one sentence on stderr.

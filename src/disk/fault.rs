@@ -31,20 +31,6 @@ pub enum FaultKind {
     Internal,
 }
 
-impl FaultKind {
-    /// The exit code of a program that ends because of this fault.
-    pub const fn exit_code(&self) -> u8 {
-        match self {
-            FaultKind::Locked | FaultKind::Internal => 1,
-            FaultKind::NoSpace => 9,
-            FaultKind::Exists => 13,
-            FaultKind::CannotOpen | FaultKind::Missing => 15,
-            FaultKind::CannotCreate | FaultKind::TooLarge => 16,
-            FaultKind::Io | FaultKind::Changed => 17,
-        }
-    }
-}
-
 /// The operation that failed; the same error number means different faults in different operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
@@ -67,11 +53,6 @@ pub struct DiskFault {
 }
 
 impl DiskFault {
-    /// The exit code of a program that ends because of this fault.
-    pub const fn exit_code(&self) -> u8 {
-        self.kind.exit_code()
-    }
-
     /// A fault that no system call reported.
     pub(super) fn without_errno(kind: FaultKind, path: &Path) -> DiskFault {
         DiskFault { kind, path: path.to_path_buf(), errno: 0 }
@@ -152,7 +133,6 @@ mod tests {
     fn a_fault_is_one_sentence_with_the_file_and_the_reason() {
         let fault = DiskFault::new(Operation::Write, Path::new("/d/a\u{1b}[2Jb"), Errno::NOSPC);
         assert_eq!(fault.kind, FaultKind::NoSpace);
-        assert_eq!(fault.exit_code(), 9);
         assert_eq!(fault.to_string(), "no space left on the disk for /d/a?[2Jb: No space left on device");
         let fault = DiskFault::new(Operation::Open, Path::new("x"), Errno::ISDIR);
         let text =
@@ -163,9 +143,9 @@ mod tests {
     #[test]
     fn the_operation_decides_what_an_error_number_means() {
         let path = Path::new("x");
-        assert_eq!(DiskFault::new(Operation::Open, path, Errno::ACCESS).exit_code(), 15);
-        assert_eq!(DiskFault::new(Operation::Create, path, Errno::ACCESS).exit_code(), 16);
-        assert_eq!(DiskFault::new(Operation::Write, path, Errno::IO).exit_code(), 17);
-        assert_eq!(DiskFault::new(Operation::Open, path, Errno::LOOP).exit_code(), 13);
+        assert_eq!(DiskFault::new(Operation::Open, path, Errno::ACCESS).kind, FaultKind::CannotOpen);
+        assert_eq!(DiskFault::new(Operation::Create, path, Errno::ACCESS).kind, FaultKind::CannotCreate);
+        assert_eq!(DiskFault::new(Operation::Write, path, Errno::IO).kind, FaultKind::Io);
+        assert_eq!(DiskFault::new(Operation::Open, path, Errno::LOOP).kind, FaultKind::Exists);
     }
 }

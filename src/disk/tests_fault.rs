@@ -57,7 +57,7 @@ fn f1_a_full_disk_is_named_and_later_room_is_used() {
                 Err(fault) => break fault,
             };
         };
-        assert_eq!((fault.kind, fault.exit_code()), (FaultKind::NoSpace, 9));
+        assert_eq!(fault.kind, FaultKind::NoSpace);
         assert!(fault.to_string().contains("/x"), "{fault}");
         assert!(have.ones() >= 2, "{}", have.ones());
         // Good pieces stay good and can be claimed; with free space, the same piece is received without a restart.
@@ -121,7 +121,7 @@ fn f5_a_directory_that_may_not_be_written_is_refused_before_the_first_peer() {
     fs::remove_file(disk.path("x")).unwrap();
     remount("ro");
     let fault = disk.try_open().unwrap_err();
-    assert_eq!((fault.kind, fault.exit_code()), (FaultKind::CannotCreate, 16));
+    assert_eq!(fault.kind, FaultKind::CannotCreate);
 }
 
 #[test]
