@@ -46,11 +46,31 @@ fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// How many times the floor's CPU time the download takes; each round against its own floor, so that a busy moment
-/// counts on both sides.
-fn ratio(rounds: &[Figures]) -> f64 {
+/// The largest ratio of a round may be this many times the smallest; beyond that the rounds contradict each other.
+const NOISE: f64 = 1.5;
+
+/// CPU time of the download over that of the floor, a ratio a round, smallest first. Each round has its own floor, so a busy moment counts
+/// on both sides.
+fn ratios(rounds: &[Figures]) -> Vec<f64> {
     let of = |f: &Figures| f.download.cpu.as_secs_f64() / f.floor.cpu.as_secs_f64().max(1e-9);
-    median(rounds.iter().map(of).collect())
+    let mut ratios: Vec<f64> = rounds.iter().map(of).collect();
+    ratios.sort_by(f64::total_cmp);
+    ratios
+}
+
+/// The sentence below the table: the ratio and its spread, or that the rounds contradict each other.
+fn conclusion(rounds: &[Figures]) -> String {
+    let ratios = ratios(rounds);
+    let what = "receiving, writing and hashing the same bytes in a plain loop";
+    let (Some(least), Some(most)) = (ratios.first(), ratios.last()) else { return String::new() };
+    if ratios.len() == 1 {
+        format!("The download takes {least:.2} times the CPU of the floor: {what}. One round says nothing about its spread.")
+    } else if most / least > NOISE {
+        format!("Too noisy to compare: the download took {least:.2} to {most:.2} times the CPU of the floor, {what}.")
+    } else {
+        let median = median(ratios.clone());
+        format!("The download takes {median:.2} times the CPU of the floor ({least:.2} to {most:.2} in the rounds): {what}.")
+    }
 }
 
 /// The table for people.
@@ -76,9 +96,10 @@ pub(super) fn text(setting: &Setting, rounds: &[Figures]) -> String {
         let memory = |value: &dyn Fn(&Cost) -> u64| format::size(column(&|c| (value(c) << 10) as f64) as u64);
         let per_gib =
             |value: &dyn Fn(&Cost) -> std::time::Duration| format!("{:.2}", column(&|c| value(c).as_secs_f64() / setting.gib()));
-        let split = match threads {
-            true => [per_gib(&|c| c.loop_cpu), per_gib(&|c| c.disk_cpu), per_gib(&Cost::other_cpu)],
-            false => ["-", "-", "-"].map(str::to_string),
+        let split = if threads {
+            [per_gib(&|c| c.loop_cpu), per_gib(&|c| c.disk_cpu), per_gib(&Cost::other_cpu)]
+        } else {
+            ["-", "-", "-"].map(str::to_string)
         };
         let _ = writeln!(
             text,
@@ -95,11 +116,7 @@ pub(super) fn text(setting: &Setting, rounds: &[Figures]) -> String {
     line("download", |f| &f.download, true);
     line("upload", |f| &f.upload, true);
     line("floor", |f| &f.floor, false);
-    let _ = writeln!(
-        text,
-        "\nThe download takes {:.2} times the CPU of the floor: receiving, writing and hashing the same bytes in a plain loop.",
-        ratio(rounds)
-    );
+    let _ = writeln!(text, "\n{}", conclusion(rounds));
     text
 }
 
@@ -122,7 +139,7 @@ pub(super) fn object(setting: &Setting, rounds: &[Figures]) -> String {
         .num("piece_bytes", setting.piece_bytes)
         .str("storage", &setting.storage)
         .str("filesystem", &setting.filesystem)
-        .dec("times_floor", ratio(rounds))
+        .dec("times_floor", median(ratios(rounds)))
         .list("rounds", all)
         .end()
 }
@@ -150,10 +167,17 @@ mod tests {
 
     #[test]
     fn the_table_gives_speed_cost_and_the_distance_to_the_floor() {
-        let text = text(&setting(), &[figures(1.0, 0.5), figures(9.0, 0.5), figures(0.8, 0.5)]);
+        let text = text(&setting(), &[figures(1.0, 0.5), figures(1.1, 0.5), figures(0.8, 0.5)]);
         assert!(text.contains("download       256       2.00"), "{text}");
-        assert!(text.contains("takes 2.00 times the CPU of the floor"), "{text}");
+        assert!(text.contains("takes 2.00 times the CPU of the floor (1.60 to 2.20 in the rounds)"), "{text}");
         assert!(text.contains("2.0 MiB") && text.is_ascii(), "{text}");
+    }
+
+    #[test]
+    fn rounds_that_contradict_each_other_give_no_ratio() {
+        let noisy = conclusion(&[figures(1.0, 0.5), figures(9.0, 0.5), figures(0.8, 0.5)]);
+        assert!(noisy.starts_with("Too noisy to compare") && noisy.contains("1.60 to 18.00"), "{noisy}");
+        assert!(conclusion(&[figures(1.0, 0.5)]).ends_with("One round says nothing about its spread."));
     }
 
     #[test]
