@@ -1,6 +1,6 @@
 //! Where the library's log goes: stderr, one clean line a record, `-v` for what a person may want to know and `-vv` for all.
 //!
-//! A back end of thirty lines, because the usual one would add 36 KB and colours that nobody asked for.
+//! A back end of thirty lines, because the usual one would add 36 KB and colours, which rill does not use.
 
 use super::out;
 use log::{Level, LevelFilter, Log, Metadata, Record};

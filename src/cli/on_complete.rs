@@ -1,7 +1,7 @@
 //! `--on-complete`: one program with one argument and a few variables; no shell, no string to be misread.
 //!
 //! The variables are called RILL_TORRENT_… so that none is an option's environment twin in a rill that the program
-//! itself may start. The program's stdout is our stderr: ours may be somebody's JSON.
+//! itself may start. The program's stdout is our stderr: rill's own stdout may carry JSON for another program.
 
 use super::{out, source};
 use crate::wire::Metainfo;

@@ -22,7 +22,7 @@ struct Screen {
     /// The live block's lines as drawn.
     block: Vec<String>,
     stdout_closed: bool,
-    /// The reader of stderr did not read in time: nobody waits for it again until it has.
+    /// The reader of stderr did not read in time: writes do not wait for it until it reads again.
     stderr_asleep: bool,
 }
 
@@ -32,7 +32,7 @@ fn screen() -> MutexGuard<'static, Screen> {
     SCREEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Prints data on stdout, all of it, waiting as long as it takes. False when nobody reads any more.
+/// Prints data on stdout, all of it, waiting as long as it takes. Returns false when the reader has closed its end.
 pub(crate) fn data(text: &str) -> bool {
     let mut screen = screen();
     if !screen.stdout_closed {
@@ -106,7 +106,7 @@ pub(crate) fn note(line: impl Display) {
     let line = clean(&line.to_string()).into_owned();
     let over = io::stderr().is_terminal() && !screen.block.is_empty();
     let text = if over { format!("{}{line}\n{}", erase(screen.block.len()), joined(&screen.block)) } else { line + "\n" };
-    // Nobody to complain to if stderr is closed.
+    // If stderr is closed the error cannot be reported.
     let _ = io::stderr().write_all(text.as_bytes());
 }
 

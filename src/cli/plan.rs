@@ -250,7 +250,7 @@ pub(crate) fn state_dir(typed: &args::State, env: impl Fn(&str) -> Option<String
     if typed.no_state { None } else { typed.state_dir.clone().or_else(|| default_state_dir(env)) }
 }
 
-/// Where records go when nobody says: as the XDG rules have it.
+/// Returns the default directory of records, by the XDG rules.
 fn default_state_dir(env: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
     let absolute = |name: &str| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));

@@ -114,7 +114,7 @@ impl Row {
         Row { name, info_hash, phase: DisplayPhase::Metadata, ..Row::default() }
     }
 
-    /// Whether nobody has said what is in it.
+    /// Returns whether the metadata is unknown.
     pub(crate) fn is_unknown(&self) -> bool {
         self.phase == DisplayPhase::Metadata || self.pieces == 0 && self.phase == DisplayPhase::Failed
     }
@@ -122,7 +122,7 @@ impl Row {
     fn done_of(&self) -> (u64, u64) {
         match self.phase {
             DisplayPhase::Checking { checked, pieces } => (checked.into(), pieces.into()),
-            // Nobody knows yet how much there is; not even nothing is had of nothing.
+            // The size is unknown without metadata, so there is no percentage.
             _ if self.is_unknown() => (0, 1),
             _ => (self.have_bytes, self.wanted_bytes),
         }
@@ -139,7 +139,7 @@ impl Row {
                 facts.push(if self.peers == 0 { "metadata, no peers yet".to_string() } else { format!("metadata, {}", peers()) });
                 facts.extend(self.dht_nodes.map(|n| format!("({n} DHT node{})", if n == 1 { "" } else { "s" })));
             }
-            DisplayPhase::Failed if self.is_unknown() => facts.push("failed, nobody said what is in it".to_string()),
+            DisplayPhase::Failed if self.is_unknown() => facts.push("failed, no metadata".to_string()),
             DisplayPhase::Checking { .. } => {
                 facts.push(format::percent(have, all));
                 facts.push(format!("checking what is there, {have} of {all} pieces"));

@@ -1,5 +1,5 @@
 //! `--metadata-only`: a torrent file of what is in a torrent, named after it. Never overwrites: a file that is there and says the same
-//! is as good as written, any other is somebody's.
+//! is as good as written, any other file belongs to the user and is kept.
 
 use super::exit::{Exit, Failure};
 use super::json::Object;

@@ -1,8 +1,8 @@
 //! `rill show --scrape`: how many have the torrent, as each of its trackers counts them, and the DHT.
 //!
-//! A session that lives for nothing else asks: the torrent rests in it, so nobody hears of us, no peer is dialed and no content is
+//! A session of its own sends the scrapes: the torrent is paused in it, so it is not announced, no peer is dialed and no content is
 //! touched. What there is to show comes first; then a line for each tracker as it answers, or one more field of the JSON object. It is a
-//! failure if nobody answered.
+//! failure if no tracker and no DHT node answered.
 
 use super::args;
 use super::exit::{Exit, Failure};
@@ -30,7 +30,7 @@ pub(crate) struct ScrapeRequest {
     config: Config,
 }
 
-/// Whom to ask about what. Nobody but its trackers hears of a private torrent.
+/// The trackers and the info hash to scrape. A private torrent is scraped at its trackers only.
 pub(crate) fn of(found: &Found, typed: &args::Show) -> Result<ScrapeRequest, Failure> {
     let (info_hash, trackers) = match found {
         Found::Torrent(metainfo) => (metainfo.info_hash(), metainfo.trackers().concat()),
@@ -74,7 +74,7 @@ pub(crate) fn show(text: &str, asking: &ScrapeRequest, typed: &args::Show) -> Re
     }
 }
 
-/// Asks everybody and hands over each answer as it comes.
+/// Scrapes every tracker and the DHT, and passes on each answer as it arrives.
 fn ask(
     asking: &ScrapeRequest,
     timeout: Duration,

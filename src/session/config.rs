@@ -114,7 +114,7 @@ pub struct AddTorrent {
     /// A link's files are chosen once it is known which there are: after [`Event::Metadata`](super::Event::Metadata) nothing happens
     /// until [`Session::choose`](super::Session::choose).
     pub choose_later: bool,
-    /// It rests until [`Session::resume`](super::Session::resume): what is there is looked at, and nobody hears of us.
+    /// Adds it paused, until [`Session::resume`](super::Session::resume): existing content is checked, and no peer or tracker is contacted.
     pub paused: bool,
     /// Peers known from elsewhere.
     pub peers: Vec<SocketAddr>,
@@ -215,7 +215,7 @@ impl AddTorrent {
         }
     }
 
-    /// The pieces that hold bytes of wanted files. Pads are wanted by nobody but fill up the pieces beside them.
+    /// The pieces that hold bytes of wanted files. Pad files are never wanted, but they are part of their pieces.
     pub(super) fn wanted_pieces(&self, metainfo: &Metainfo) -> Bitfield {
         let geometry = metainfo.geometry();
         if self.seed_only {

@@ -269,7 +269,7 @@ impl EventLoop {
         }
     }
 
-    /// A span that was fetched may be in the cache now: whoever waits for it goes on.
+    /// A span that was fetched may be in the cache now: the connections that wait for it continue.
     pub(super) fn on_fetched(&mut self, torrent: TorrentKey, span: BlockSpan) {
         for slot in 0..self.connections.len() {
             let Some(connection) = self.connections[slot].as_mut().filter(|l| l.loading == Some(span)) else { continue };

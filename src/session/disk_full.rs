@@ -6,7 +6,7 @@
 //!                            └──────┴─────────┘ full again at once: rests twice as long
 //! ```
 //!
-//! Looking is a question to a worker and costs nobody anything: no peer is dialled and no tracker hears of us for it. Since a
+//! The check is a request to a worker: it dials no peer and announces to no tracker. Since a
 //! quota or a table of inodes may refuse what the file system calls free, each try that ends in the same fault before a piece was
 //! verified doubles the rest.
 
@@ -18,7 +18,7 @@ use crate::units::{Instant, TorrentKey};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How often somebody looks whether there is room: soon enough for who has just made some, and no work for the disk.
+/// Interval between two checks for room: short for a user who has just freed some, and negligible work for the disk.
 const SPACE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// The longest rest after tries in vain.
 const BACKOFF_MAX: Duration = Duration::from_secs(300);
@@ -30,7 +30,7 @@ const ROOM_MIN_BYTES: u64 = 256 * 1024;
 pub struct FullDisk {
     /// What could not be written.
     path: PathBuf,
-    /// When somebody looks next.
+    /// The time of the next check.
     check_at: Instant,
     /// How long it rests after the next fault.
     backoff: Duration,
@@ -39,7 +39,7 @@ pub struct FullDisk {
 }
 
 impl EventLoop {
-    /// A torrent's disk is full: it rests, its user hears of it, and somebody will look for room.
+    /// Pauses a torrent whose disk is full, sends the event, and schedules checks for room.
     pub(super) fn on_full(&mut self, torrent: TorrentKey, fault: DiskFault) {
         let pieces_have = self.engine.stats(self.now, torrent).map_or(0, |s| s.pieces_have);
         let Some(entry) = self.entries.get_mut(torrent) else { return };
@@ -51,7 +51,7 @@ impl EventLoop {
         self.emit(Event::DiskFull { torrent: id, fault });
     }
 
-    /// When somebody is to look for room next.
+    /// Returns the time of the next check for room.
     pub(super) fn next_space_check(&self) -> Option<Instant> {
         self.entries.iter().filter_map(|(_, entry)| entry.waits_for_room()).min()
     }

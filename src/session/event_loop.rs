@@ -4,8 +4,8 @@
 //!   poll ─▶ readiness, commands, answers ─▶ deadlines ─▶ the ready ring ─▶ actions ─▶ writes ─▶ the workers' batch ─▶ poll
 //! ```
 //!
-//! Readiness is edge-triggered: a connection that used up its budget goes to the back of the ring, since nobody will tell us again.
-//! While the ring holds anybody the poll does not wait. One clock reading serves a turn.
+//! Readiness is edge-triggered: a connection that used up its budget goes to the back of the ring, since the poll reports it only once.
+//! While the ring is not empty the poll does not wait. One clock reading serves a turn.
 
 use super::config::{AddTorrent, Config};
 use super::error::StartError;

@@ -16,7 +16,7 @@ use std::os::unix::fs::FileExt;
 /// Allowed where the machine has plenty.
 const PLENTY_BYTES: usize = 32 << 20;
 
-/// What a session may take if nobody says: an eighth of a small machine, and of a large one no more than of one with 256 MiB.
+/// Returns the default memory budget: an eighth of the machine's memory, at most an eighth of 256 MiB.
 pub fn default_max_memory() -> usize {
     an_eighth(memory_kib()).min(PLENTY_BYTES)
 }
@@ -66,7 +66,7 @@ impl MemoryBudget {
         window_share(self.max, self.private())
     }
 
-    /// Resident bytes that are nobody else's and no file's.
+    /// Private resident bytes: neither shared nor backed by a file.
     fn private(&self) -> Option<usize> {
         let mut text = [0; 128];
         let read = self.statm.as_ref()?.read_at(&mut text, 0).ok()?;

@@ -55,7 +55,7 @@ pub(crate) struct Swarm {
     /// Engines that have everything
     #[arg(long, value_name = "N", env = "RILL_SEEDS")]
     pub(crate) seeds: Option<u32>,
-    /// How many of the peers serve nobody
+    /// How many of the peers serve no other peer
     #[arg(long, value_name = "N", env = "RILL_FREE_RIDERS")]
     pub(crate) free_riders: Option<u32>,
     /// Scripted peers beside the engines: seed, slow, liar, snubber, flapper, leech, hoarder or greedy; may be repeated
@@ -76,10 +76,10 @@ pub(crate) struct Swarm {
     /// What the seeds' lines can send
     #[arg(long, value_name = "RATES", env = "RILL_SEED_UP", value_parser = Rates::parse)]
     pub(crate) seed_up: Option<Rates>,
-    /// From everybody to the middle of the network, one way; between two peers it counts twice
+    /// From each peer to the middle of the network, one way; between two peers it counts twice
     #[arg(long, value_name = "TIME", env = "RILL_LATENCY", value_parser = parse_duration)]
     pub(crate) latency: Option<Duration>,
-    /// Share of the peers that nobody can dial
+    /// Share of the peers that cannot be dialed
     #[arg(long, value_name = "PERCENT", env = "RILL_UNDIALABLE", value_parser = Percent::parse)]
     pub(crate) undialable: Option<Percent>,
     /// Addresses that the tracker hands out at once

@@ -61,7 +61,7 @@ pub(super) struct Chart {
     pub(super) note: String,
 }
 
-/// Okabe and Ito's colours, which everybody can tell apart.
+/// Okabe and Ito's colours, which colour-blind readers can tell apart.
 const COLOURS: [&str; 8] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555", "#8c6d1f"];
 const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 490.0;

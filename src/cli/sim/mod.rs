@@ -46,7 +46,7 @@ pub(crate) fn run(typed: &Sim) -> Result<Exit, Failure> {
     }
 }
 
-/// Every arm of an experiment with many seeds. That somebody is not complete is a result like another.
+/// Every arm of an experiment with many seeds. An incomplete peer is a result, not an error.
 fn experiment(typed: &Sim, name: &str) -> Result<Exit, Failure> {
     let asked = trial::find(typed, name)?;
     plot_is_possible(typed.plot.as_deref())?;

@@ -41,7 +41,7 @@ pub(super) fn text(scenario: &Scenario, outcomes: &[Outcome]) -> String {
     text.push('\n');
     for Figure { name, unit, of, .. } in &REST {
         let words = spread(outcomes, of);
-        // What never happens, or to nobody, has no unit.
+        // A value that does not occur has no unit.
         let unit = if words.starts_with(|c: char| c.is_ascii_digit()) { unit } else { "" };
         let line = format!("{name:<names$}{words} {unit}");
         let _ = writeln!(text, "{}", line.trim_end());
@@ -78,7 +78,7 @@ fn faults(outcomes: &[Outcome]) -> String {
     all.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
 }
 
-/// The sentence about those who have not everything; `None` if everybody has.
+/// Returns the sentence about incomplete peers; `None` if every peer is complete.
 pub(super) fn incomplete(scenario: &Scenario, outcomes: &[Outcome]) -> Option<String> {
     let missing: usize = outcomes.iter().map(|o| o.report.peers.iter().filter(|p| p.complete.is_none()).count()).sum();
     let peers: usize = outcomes.iter().map(|o| o.report.peers.len()).sum();

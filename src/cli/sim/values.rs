@@ -131,9 +131,9 @@ impl Display for PartCount {
 /// A part of what rill does that can be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Without {
-    /// Nobody is asked for what somebody else owes
+    /// A block requested from one peer is never requested from another
     Endgame,
-    /// Nobody is ever taken for a snubber
+    /// No peer is ever considered a snubber
     Snub,
     /// Pieces are picked at random
     Rarest,
