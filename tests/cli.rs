@@ -408,7 +408,7 @@ fn k14_the_proxies_of_the_environment_are_obeyed_and_the_help_says_so() {
     let w = World::new();
     let help = w.rill(["--help"]).expect(0).stdout;
     assert!(["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"].iter().all(|name| help.contains(name)), "{help}");
-    // The proxy answers for a host that nobody else knows: first that it is connected, then what lies there.
+    // The proxy answers for a host that no name server knows: first the answer to CONNECT, then the file.
     let torrent = fs::read(w.at("t.torrent")).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let proxy = format!("http://{}", listener.local_addr().unwrap());

@@ -2,7 +2,7 @@
 //!
 //! Each count is of a large transfer less that of a small one, so that start and end cancel out. The ceilings are what was counted when
 //! they were written, and a fifth more for instructions, half more for the others, because how much comes at once depends on the moment.
-//! Whoever goes over one has made every block dearer, and whoever stays well below may lower it.
+//! A change that exceeds one makes every block dearer; a change that stays well below may lower it.
 //!
 //! ```text
 //! cargo test --test counts -- --ignored --nocapture --test-threads 1
@@ -102,7 +102,7 @@ fn seed_inside(work: &Work, outer: &mut Command) {
     let mut kid = outer.spawn().unwrap();
     let begun = Instant::now();
     while !answers(addr, &work.torrent) {
-        assert!(begun.elapsed() < support::PATIENCE, "nobody seeds");
+        assert!(begun.elapsed() < support::PATIENCE, "no peer seeds");
         std::thread::sleep(Duration::from_millis(50));
     }
     let session = session_with("127.0.0.2", |_| {});
@@ -112,7 +112,7 @@ fn seed_inside(work: &Work, outer: &mut Command) {
     assert!(kid.wait().unwrap().success());
 }
 
-/// Whether somebody at this address has the torrent open.
+/// Returns whether a peer at this address has the torrent open.
 fn answers(addr: SocketAddr, torrent: &Metainfo) -> bool {
     let Ok(mut socket) = TcpStream::connect(addr) else { return false };
     let handshake = [b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0", &torrent.info_hash().0[..], &[b'x'; 20]].concat();
@@ -170,7 +170,7 @@ fn a_seed_makes_few_system_calls() {
 #[test]
 #[ignore = "needs valgrind"]
 fn a_download_needs_few_instructions() {
-    // Whoever hashes does nothing else worth counting, and more than all others together.
+    // A thread that hashes does little else, and uses more CPU time than all others together.
     holds("instructions of a download, hashing aside, for", 7000.0, |work| {
         let name = "profile";
         let mut command = Command::new("valgrind");

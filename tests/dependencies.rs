@@ -24,14 +24,14 @@ const LICENCES: [&str; 11] = [
 
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
-/// What `Cargo.toml` names, and what for. A name that is nearly one of these is somebody else's package.
+/// The dependencies in `Cargo.toml` and their purposes. A similar name is another author's package.
 const NAMED: [(&str, &str); 21] = [
     ("bendy", "the strict reader that ours is compared with"),
     ("clap", "the command line"),
     ("divan", "benches"),
     ("fastrand", "choices among equals"),
     ("libc", "the few calls that rustix lacks"),
-    ("log", "words for whoever asks for them"),
+    ("log", "log lines of `-v`"),
     ("memmap2", "windows into files"),
     ("mio", "readiness"),
     ("proptest", "tests over any input"),

@@ -40,7 +40,7 @@ fn every_broken_engine_is_caught_by_a_trial() {
         let workers: Vec<_> = (0..cores).map(|number| scope.spawn(move || work(number))).collect();
         workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
     });
-    assert!(missed.is_empty(), "nobody noticed: {missed:#?}");
+    assert!(missed.is_empty(), "no test caught: {missed:#?}");
 }
 
 /// The fault's name, if no trial notices it; the engine as it is must pass all of them.

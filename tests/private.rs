@@ -54,7 +54,7 @@ fn listen(socket: &UdpSocket, until: Instant) -> (BTreeSet<InfoHash>, BTreeSet<I
     (searched, announced)
 }
 
-/// What the session says to somebody who connects for this torrent: its handshake, and all bytes of its first second.
+/// Returns the bytes that the session sends to a peer that connects for this torrent: its handshake, and all bytes of its first second.
 fn greeting(port: u16, info_hash: InfoHash) -> (Handshake, Vec<u8>) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let ours = Handshake { info_hash, peer_id: PeerId(*b"-XX0000-abcdefghijkl"), fast: true, extended: true, dht: true };
@@ -72,7 +72,7 @@ fn says(bytes: &[u8], word: &[u8]) -> bool {
 }
 
 #[test]
-fn t28_a_private_torrent_is_named_to_nobody() {
+fn t28_a_private_torrent_uses_neither_the_dht_nor_pex() {
     let dir = tempfile::tempdir().unwrap();
     let (public, private) = (torrent(dir.path(), "public", false), torrent(dir.path(), "private", true));
     assert!(private.private() && !public.private());
@@ -103,7 +103,7 @@ fn t28_a_private_torrent_is_named_to_nobody() {
 }
 
 #[test]
-fn t28_a_link_known_to_be_private_from_an_earlier_run_is_named_to_nobody_while_its_files_are_chosen() {
+fn t28_a_link_known_to_be_private_from_an_earlier_run_stays_private_while_its_files_are_chosen() {
     let dir = tempfile::tempdir().unwrap();
     let (public, private) = (torrent(dir.path(), "public", false), torrent(dir.path(), "private", true));
     for torrent in [&public, &private] {

@@ -108,7 +108,7 @@ fn a_thousand_idle_connections_take_two_kibibytes_each() {
         let mut socket = TcpStream::from(socket);
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         socket.write_all(&handshake).unwrap();
-        // Whoever is not interested and keeps still.
+        // An idle peer that is not interested.
         socket.read_exact(&mut [0; 68]).unwrap_or_else(|error| panic!("connection {number}: {error}"));
         socket.write_all(&[0, 0, 0, 1, 15]).unwrap();
         socket
@@ -116,7 +116,7 @@ fn a_thousand_idle_connections_take_two_kibibytes_each() {
     let first: Vec<_> = (0..50).map(call).collect();
     let before = private();
     let sockets: Vec<_> = (50..1050).map(call).collect();
-    // Whoever keeps still for a while is put to rest.
+    // An idle connection releases its buffers after a while.
     std::thread::sleep(Duration::from_secs(21));
     at_most("private memory a connection, KiB", (private() - before) as f64 / 1024.0 / 1000.0, 2.0);
     at_most("CPU of a thousand idle connections, % of a core", idle_percent(), 0.3);

@@ -60,7 +60,7 @@ impl Callers {
 pub fn answers_for(networks: &Networks, info_hashes: Vec<[u8; 20]>, patience: Duration) -> Result<usize> {
     let ask = move || {
         let (all, begun) = (info_hashes.len(), Instant::now());
-        // Whoever is asked about in vain goes to the end; nobody calls twice from one address soon.
+        // A torrent without an answer goes to the end of the queue; no address connects twice within a short time.
         let (mut open, mut callers) = (VecDeque::from(info_hashes), (0..CALLERS).cycle());
         while !open.is_empty() && begun.elapsed() < patience {
             pause(2)?;

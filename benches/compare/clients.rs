@@ -1,7 +1,7 @@
 //! The clients: whether they are here, which version, and how each is started to fetch or to seed.
 //!
 //! All are treated alike. Peers come from the tracker alone (no DHT, no local discovery, no peer exchange where it can be turned
-//! off), over TCP (no uTP), in the clear, without limits. Nobody reads a configuration of the user's. What would cost a client
+//! off), over TCP (no uTP), in the clear, without limits. No client reads a configuration of the user. What would cost a client
 //! CPU without need is off: aria2 would write the whole file once before it begins, rtorrent would hash everything again at the
 //! end. Everything else is the client's default.
 

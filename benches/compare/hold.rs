@@ -1,4 +1,4 @@
-//! What it costs to hold much and do nothing: connections that keep still, torrents that nobody asks for.
+//! What it costs to hold much and do nothing: idle connections, torrents that no peer requests.
 
 use crate::callers::{Callers, answers_for};
 use crate::clients::{Installed, Job, new_dir};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 pub const CONNECTIONS: u32 = 1000;
 /// … after these, with which everything comes that a client has but once.
 const FIRST: u32 = 50;
-/// How long everybody keeps still before it is looked: clients put to rest what has not moved for a while.
+/// Idle time before the measurement: clients release resources of idle connections after a while.
 const REST: Duration = Duration::from_secs(25);
 /// How long it is looked.
 const LOOK: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! A thousand torrents that take no room: each of one sparse file, which is zeros to whoever reads it.
+//! A thousand torrents that take no room: each of one sparse file, which reads as zeros.
 
 use crate::fault::{Fault, Result, go_on};
 use crate::tracker::Tracker;

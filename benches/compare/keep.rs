@@ -1,6 +1,6 @@
 //! How each client is started to serve a thousand torrents of which it knows that all is there.
 //!
-//! Nobody hashes a TiB of zeros first. Transmission, rtorrent and rqbit find the records that an earlier run of theirs would have
+//! No client hashes a TiB of zeros first. Transmission, rtorrent and rqbit find the records that an earlier run of theirs would have
 //! left; rill leaves its own in a run that is not measured; aria2 and libtorrent are told not to doubt it.
 
 use crate::clients::{ARIA2, Client, Installed, PORT_TEXT, RILL, RQBIT};

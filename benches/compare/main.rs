@@ -1,4 +1,4 @@
-//! rill beside the other BitTorrent clients of this machine, in one run, so that anybody can repeat what is claimed.
+//! rill beside the other BitTorrent clients of this machine, in one run, so that every claim can be repeated.
 //!
 //! ```text
 //! cargo bench --bench compare -- --size 256 --rounds 3 --plot compare.svg
@@ -7,13 +7,13 @@
 //! Needs root, because both sides of the wire get a network of their own. Clients take turns within every round, so what drifts
 //! with the hour hits all alike. Every download is compared byte for byte; one that is wrong, or late, is shown as failed and
 //! enters no median. Figures are those of the measured client alone: the other side is libtorrent (or rill where that is missing),
-//! the same for everybody.
+//! the same for every client.
 //!
 //! What the figures hold and what not: a client that ends when it is complete is measured to its end, one that does not
 //! (Transmission, rtorrent) to its own word that it is complete. libtorrent runs inside Python, whose start is in its CPU and whose
 //! interpreter is in its memory. When a client seeds, its CPU is that of the transfer, its peak memory that of its life.
 //!
-//! Two works move nothing: a thousand connections that keep still, and a thousand torrents that nobody asks for.
+//! Two works move nothing: a thousand idle connections, and a thousand torrents that no peer requests.
 //!
 //! ```text
 //! cargo bench --bench compare -- --work connections,torrents --rounds 5

@@ -33,7 +33,7 @@ pub fn server(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 77, 1, 1 + number)
 }
 
-/// An address on the fetching side from which somebody may call, from 0.
+/// An address on the fetching side from which a client may connect, from 0.
 pub fn caller(number: u32) -> Ipv4Addr {
     Ipv4Addr::new(10, 78, (number / 200) as u8, (number % 200) as u8 + 1)
 }
@@ -120,7 +120,7 @@ fn sweep() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let owner = name.strip_prefix("rill-compare-").and_then(|rest| rest.split('-').next());
         if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-            // Somebody else may have been faster.
+            // Another process may have been faster.
             let _ = ip(&format!("netns del {name}"));
         }
     }

@@ -28,7 +28,7 @@ pub struct Options {
     /// The rill to measure [default: the one that cargo has built]
     #[arg(long, value_name = "PATH")]
     pub rill: Option<PathBuf>,
-    /// Another build of rill to measure beside it, and nobody else unless --against names them; may be repeated
+    /// Another build of rill to measure beside it, and no other client unless --against names it; may be repeated
     #[arg(long, value_name = "PATH")]
     pub beside: Vec<PathBuf>,
     /// Directory to work in [default: $TMPDIR or /var/tmp]

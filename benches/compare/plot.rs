@@ -7,7 +7,7 @@ use crate::report::{Row, Run, Setting, Spread};
 use crate::work::Work;
 use std::fmt::Write;
 
-/// Okabe and Ito's colours, which everybody can tell apart; rill's, the floor's, everybody else's.
+/// Okabe and Ito's colours, which colour-blind readers can tell apart: rill, the floor, all other clients.
 const COLOURS: [&str; 3] = ["#0072b2", "#555555", "#e69f00"];
 const WIDTH: f64 = 900.0;
 /// Where bars begin, and where the longest may end.

@@ -66,7 +66,7 @@ impl Process {
         }
         let prepare = move || {
             enter(&network)?;
-            // Even if this program is killed, nobody goes on.
+            // The child ends even if this program is killed.
             Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
         };
         // SAFETY: between fork and exec only two system calls are made, on a descriptor that the closure owns.

@@ -42,7 +42,7 @@ impl Tracker {
         format!("http://{}:{PORT}/announce", server(0))
     }
 
-    /// Forgets everybody.
+    /// Forgets every peer.
     pub fn forget(&self) {
         locked(&self.0).clear();
     }
@@ -74,7 +74,7 @@ fn locked(peers: &Peers) -> std::sync::MutexGuard<'_, Vec<Peer>> {
 fn accept(listener: &TcpListener, peers: &Peers) {
     for stream in listener.incoming().flatten() {
         let peers = peers.clone();
-        // A client that connects and says nothing keeps nobody else waiting.
+        // A client that connects and says nothing does not delay others.
         std::thread::spawn(move || answer(stream, &peers));
     }
 }
@@ -96,7 +96,7 @@ fn answer(mut stream: TcpStream, peers: &Peers) -> Option<()> {
     stream.write_all(&[head.as_bytes(), &body].concat()).ok()
 }
 
-/// Notes who announced itself, and gives everybody else.
+/// Notes who announced itself, and returns all others.
 fn note(peers: &Peers, peer: Peer, stopped: bool) -> Vec<SocketAddrV4> {
     let mut peers = locked(peers);
     peers.retain(|p| p.address != peer.address);

@@ -13,7 +13,7 @@ use std::fs;
 const PART: usize = 8 << 20;
 /// So many bytes more are let go.
 const AHEAD: u64 = 64 << 20;
-/// What must be available besides, for everybody.
+/// What must be available besides, for every client.
 const REST: u64 = 512 << 20;
 
 /// Memory that is held.

@@ -21,7 +21,7 @@ pub enum Work {
     Seed,
     /// The client holds 1,000 connections that keep still
     Connections,
-    /// The client holds 1,000 torrents of 1 GiB that nobody asks for
+    /// The client holds 1,000 torrents of 1 GiB that no peer requests
     Torrents,
 }
 
@@ -74,7 +74,7 @@ impl Work {
         match self {
             Work::Connections => return format!("{name}: {CONNECTIONS} peers that shake hands with one seeder and keep still"),
             Work::Torrents => {
-                return format!("{name}: {TORRENTS} of 1 GiB, pieces of 1 MiB, all there, and nobody who asks for them");
+                return format!("{name}: {TORRENTS} of 1 GiB, pieces of 1 MiB, all there, and no peer that requests them");
             }
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! Peers that attack, each kind until it is dropped; whoever is thrown out comes back.
+//! Peers that attack, each kind until it is dropped; a dropped attacker connects again.
 
 use crate::rig::Target;
 use crate::wire::{connect, handshake};
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Between two looks of whoever has many connections to care for.
+/// Interval between two polls of an attacker with many connections.
 const TICK: Duration = Duration::from_millis(50);
 /// How long a write may wait before the attacker looks whether it is over.
 const WRITE_PATIENCE: Duration = Duration::from_millis(100);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// Bytes of a request.
 pub const BLOCK: u32 = 16 << 10;
-/// Time lost that is caught up with, so that a late wake-up of ours costs nothing; whoever is kept waiting for longer has lost it.
+/// Time lost that is caught up with, so that a late wake-up of ours costs nothing; a longer delay is lost time.
 const CATCH_UP: Duration = Duration::from_millis(200);
 /// Requests that the leech has out.
 const WINDOW: u32 = 64;
@@ -41,7 +41,7 @@ pub struct Seed {
     pub given: Gauge,
     /// While this is up it answers no request.
     pub rests: Arc<AtomicBool>,
-    /// Somebody has shaken hands with it.
+    /// A peer has sent it a handshake.
     pub asked: Arc<AtomicBool>,
 }
 

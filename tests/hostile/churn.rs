@@ -212,7 +212,7 @@ fn must_be_flat(looks: &[Look], rested: Look) {
     let (before, after) = (most(first, |l| l.memory), most(last, |l| l.memory));
     assert!(after <= before + MEMORY_MARGIN, "memory grew from {before} to {after} bytes");
     let (before, after) = (most(first, |l| l.descriptors), most(last, |l| l.descriptors));
-    // Everybody who came at once has a connection; who is there at one moment is chance.
+    // Every peer that came at once has a connection; the set connected at one moment varies.
     assert!(after <= before + usize::from(PEERS) / 4, "descriptors grew from {before} to {after}");
     let threads = most(looks, |l| l.threads);
     assert!(threads <= rested.threads + PASSING_THREADS, "{threads} threads");

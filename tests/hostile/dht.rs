@@ -1,8 +1,8 @@
-//! A node of the DHT that others want to use against somebody else: whatever they send and wherever it seems to come from, no more than
+//! A node of the DHT that attackers want to use against a third host: whatever they send and whatever its source address, no more than
 //! three times as much goes there, never more than 8,000 bytes a second, and the download beside it does not notice.
 //!
 //! ```text
-//!   127.77.1.1 … 127.77.24.1   nodes that answer, so that rill knows somebody to tell of
+//!   127.77.1.1 … 127.77.24.1   nodes that answer, so that rill has nodes to return
 //!   127.78.…                   peers of one torrent, announced to rill
 //!   127.88.…                   the forged senders
 //! ```
@@ -84,7 +84,7 @@ fn make_popular(target: Target<'_>) {
     for n in 0..50 {
         let peer = UdpSocket::bind((Ipv4Addr::new(127, 78, n, 1), 0)).unwrap();
         peer.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        // Whoever is not answered, because the rate of answers is used up, asks again; and a ping of rill's own may come between.
+        // A query without an answer, because the rate of answers is used up, is sent again; and a ping of rill's own may come between.
         let ask = |bytes: &[u8]| loop {
             peer.send_to(bytes, target.address()).unwrap();
             let mut packet = [0; 2048];
@@ -129,7 +129,7 @@ fn victims(network: u8) -> Vec<UdpSocket> {
     (0..VICTIMS).map(victim).collect()
 }
 
-/// Sends it once in everybody's name, each of which is another node, and takes what comes.
+/// Sends it once from each address, each of which is another node, and receives the answers.
 fn forge(victims: &[UdpSocket], question: &[u8], to: SocketAddr, pause: Duration, flow: &Flow, stop: impl Fn() -> bool) {
     let mut packet = [0; 2048];
     let mut question = question.to_vec();
@@ -177,7 +177,7 @@ fn d6_a_forged_question_draws_no_more_than_three_times_its_bytes() {
         let (sent, came) = (flow.sent.load(Relaxed), flow.came.load(Relaxed));
         let times = came as f64 / sent as f64;
         println!("{what}: {} bytes draw {times:.2} times as many", question.len());
-        assert!(came > 0, "{what}: nobody was answered, so nothing was tested");
+        assert!(came > 0, "{what}: no query was answered, so nothing was tested");
         assert!(times <= MOST_TIMES, "{what}: {sent} bytes drew {came}");
     }
 }

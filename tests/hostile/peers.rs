@@ -70,7 +70,7 @@ fn small_messages() -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
         ("unchoke, reject", [all.clone(), bytes(&[Message::Unchoke])].concat(), many(|n| bytes(&[Message::Reject(block(n))]))),
         ("port", none.clone(), of(&[Message::Port { port: 6881 }])),
         ("extension handshake", none.clone(), extended(0, b"d1:md6:ut_pexi1e11:ut_metadatai2ee4:reqqi250ee")),
-        ("extension that nobody has", none.clone(), extended(99, b"d1:xi1ee")),
+        ("unknown extension", none.clone(), extended(99, b"d1:xi1ee")),
         ("request for metadata", none.clone(), extended(IDS.ut_metadata, b"d8:msg_typei0e5:piecei0ee")),
         ("peer exchange", none.clone(), extended(IDS.ut_pex, b"d5:added6:\x05\x06\x07\x08\x1a\xe17:added.f1:\0e")),
         ("lost piece", all, extended(IDS.lt_donthave, &[0, 0, 0, 1])),
@@ -166,7 +166,7 @@ fn p16_giant_extension_handshakes_cost_the_good_peer_nothing() {
 static SLOWNESS: [Beginning; 4] = [
     |hash| (Vec::new(), handshake(hash).to_vec()),
     |hash| ([&handshake(hash)[..], &[0, 0, 0, 13]].concat(), Vec::new()),
-    // A megabyte that nobody knows, and 32 KiB of an extension message, of which a byte comes a second.
+    // A megabyte of an unknown message, and 32 KiB of an extension message, of which a byte comes a second.
     |hash| ([&handshake(hash)[..], &(1u32 << 20).to_be_bytes(), &[200]].concat(), vec![0; 600]),
     |hash| ([&handshake(hash)[..], &(32u32 << 10).to_be_bytes(), &[20, 0, b'd']].concat(), vec![b'1'; 600]),
 ];
@@ -187,7 +187,7 @@ fn p12_two_hundred_slow_connections_cost_the_good_peer_nothing() {
     });
 }
 
-/// Whoever comes while others keep the door busy gets in within a few tries, as a client makes them.
+/// A peer that connects during a connection flood is accepted within a few tries, at the pace of a usual client.
 #[test]
 #[ignore = "measures: wants the machine for itself"]
 fn p12_a_newcomer_gets_in_beside_two_hundred_connections_that_never_say_who_they_are() {
@@ -198,7 +198,7 @@ fn p12_a_newcomer_gets_in_beside_two_hundred_connections_that_never_say_who_they
         let begun = Instant::now();
         let got_in =
             (0..10).find(|_| Line::dial(Ipv4Addr::new(127, 0, 0, 77).into(), target.address(), target.info_hash).is_ok());
-        assert!(got_in.is_some(), "ten tries in {:?} and nobody answered", begun.elapsed());
+        assert!(got_in.is_some(), "ten tries in {:?} without an answer", begun.elapsed());
     });
 }
 
@@ -234,7 +234,7 @@ fn hold(target: Target<'_>, connections: u8) -> Vec<TcpStream> {
 }
 
 #[test]
-fn r5_without_descriptors_nobody_is_accepted_nothing_spins_and_all_is_well_when_some_are_free() {
+fn r5_without_descriptors_the_loop_accepts_no_peer_does_not_spin_and_recovers_when_some_are_free() {
     let lab = Lab::on_loopback();
     let torrent = Endless::new(&lab, PIECES, &[]);
     let seed = Seed::start(9, &torrent);
@@ -247,15 +247,15 @@ fn r5_without_descriptors_nobody_is_accepted_nothing_spins_and_all_is_well_when_
     lab.wait_for("the download goes on", || seed.given.load(Relaxed) > given + (1 << 20));
     seed.rests.store(true, Relaxed);
     target.must_be_idle();
-    // Whoever waits in the queue is accepted when others go.
+    // A connection in the listen queue is accepted when others close.
     held.drain(..16).for_each(drop);
     let last = held.last_mut().unwrap();
     last.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    last.read_exact(&mut [0; 68]).expect("whoever waited is answered");
+    last.read_exact(&mut [0; 68]).expect("the queued connection is answered");
 }
 
 #[test]
-fn r5_whoever_connects_leaves_descriptors_for_the_files() {
+fn r5_incoming_connections_leave_descriptors_for_the_files() {
     let lab = Lab::on_loopback();
     let torrent = Endless::new(&lab, PIECES, &[]);
     let seed = Seed::start(9, &torrent);

@@ -1,4 +1,4 @@
-//! The process on a machine that does not help: signals, pipes that nobody reads, no home, no locale; and peers that speak other dialects.
+//! The process on a machine that does not help: signals, pipes without a reader, no home, no locale; and peers that speak other dialects.
 
 use crate::bystanders::Seed;
 use crate::lab::{Lab, free_port};
@@ -119,9 +119,9 @@ const SHORT: u32 = 64;
 /// Where a program's words go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reader {
-    /// Nobody has the other end any more.
+    /// The other end is closed.
     Gone,
-    /// Somebody has it and never reads, and there is no room for one more byte.
+    /// The other end is open and never read, and the pipe is full.
     Asleep,
 }
 
@@ -197,7 +197,7 @@ fn r10_without_locale_terminal_or_home_a_download_works() {
 
 // ---- other dialects -------------------------------------------------------------------------------------------------------
 
-/// What rill says to whoever sends these bytes, and how long it takes until it hangs up.
+/// Returns rill's answer to these bytes, and the time until it closes the connection.
 fn answer_to(target: Target<'_>, bytes: &[u8]) -> (Vec<u8>, Duration) {
     let mut stream = connect(Ipv4Addr::LOCALHOST.into(), target.address()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -234,7 +234,7 @@ fn p22_an_encrypted_handshake_is_not_answered_and_over_within_the_time_for_hands
     );
 }
 
-/// A rill that knows the torrent's hash alone, and nobody who could tell it more.
+/// A rill with the torrent's info hash alone, and no peer that has the metadata.
 fn following_a_link<'a>(lab: &'a Lab, torrent: &Endless) -> Target<'a> {
     let (port, out, hash) = (free_port(), lab.new_dir("out"), torrent.metainfo.info_hash());
     let mut command = rill();

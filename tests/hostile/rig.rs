@@ -74,7 +74,7 @@ pub fn piece() -> Vec<u8> {
     crate::support::content(PIECE as usize, 7)
 }
 
-/// The program, in the plainest of environments; it finds nobody by itself.
+/// The program, in the plainest of environments; its sources of peers are off.
 pub fn rill() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rill"));
     command.env_clear().envs([("LC_ALL", "C"), ("PATH", "/usr/bin:/bin")]);
@@ -134,7 +134,7 @@ impl<'a> Target<'a> {
         self.kid.words().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// Whether it has said that it is so far. It listens before, and lets nobody in who asks for a torrent that it still looks into.
+    /// Whether it has said that it is so far. It listens before, and refuses peers of a torrent that is still being checked.
     pub fn has_been(&self, state: &str) -> bool {
         self.said().iter().any(|said| said["state"] == state)
     }

@@ -87,9 +87,9 @@ fn k4_redirects_that_lead_nowhere_cost_the_download_nothing() {
 #[test]
 #[ignore = "measures: wants the machine for itself"]
 fn k6_a_hundred_thousand_peers_cost_the_download_nothing() {
-    let nobody: Vec<SocketAddr> =
+    let unused: Vec<SocketAddr> =
         (0..100_000u32).map(|n| (Ipv4Addr::new(127, 100 + (n >> 16) as u8, (n >> 8) as u8, n as u8 | 1), 9).into()).collect();
-    one("100,000 peers", Server::saying(with_peers(60, &nobody)));
+    one("100,000 peers", Server::saying(with_peers(60, &unused)));
 }
 
 #[test]
@@ -101,9 +101,9 @@ fn k12_ten_thousand_tiers_of_trackers_that_misbehave_cost_the_download_nothing()
         Server::saying(redirect("/announce")),
         Server::saying(reply(b"<html>")),
     ];
-    // Behind them, ports of this machine at which nobody listens.
-    let nobody = (1..10_000).map(|port| format!("http://127.9.9.9:{port}/announce"));
-    let tiers: Vec<Vec<String>> = attackers.iter().map(Server::url).chain(nobody).map(|url| vec![url]).collect();
+    // Behind them, ports of this machine without a listener.
+    let closed = (1..10_000).map(|port| format!("http://127.9.9.9:{port}/announce"));
+    let tiers: Vec<Vec<String>> = attackers.iter().map(Server::url).chain(closed).map(|url| vec![url]).collect();
     compare("10,000 tiers", &attackers, &tiers);
 }
 
@@ -148,7 +148,7 @@ fn k14_the_proxy_of_the_environment_is_used_for_trackers_and_said_so_in_the_help
         command.args(["get", "--json", "--listen-port", "0", "-d"]).arg(lab.new_dir("out")).arg(&torrent.file);
         let mut child = command.stdout(Stdio::null()).spawn().unwrap();
         let before = proxy.asked().len();
-        lab.wait_for("somebody is asked", || tracker.asked().len() + proxy.asked().len() > before);
+        lab.wait_for("a tracker is asked", || tracker.asked().len() + proxy.asked().len() > before);
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!((tracker.asked().len(), proxy.asked().len()), if no_proxy { (1, 1) } else { (0, 1) });
@@ -160,7 +160,7 @@ fn k14_the_proxy_of_the_environment_is_used_for_trackers_and_said_so_in_the_help
     assert!(help.contains("HTTP_PROXY") && help.contains("peers are always reached directly"), "{help}");
 }
 
-/// An address that is public to everybody but has no owner (RFC 5737).
+/// A public address without an owner (RFC 5737).
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
 /// Tells the next test that it is in a network of its own, in which this machine has that address.
 const IN_OWN_NETWORK: &str = "RILL_HOSTILE_NETWORK";
@@ -193,10 +193,10 @@ fn k4_a_redirect_from_a_public_address_into_this_machine_is_not_followed() {
     assert!(!twice.asked().is_empty() && router.asked().is_empty(), "{:?}", router.asked());
 }
 
-/// A certificate that nobody has signed but its own maker, for another host: refused, and said so.
+/// A certificate that is self-signed, for another host: refused, and said so.
 #[test]
 #[ignore = "needs another program"]
-fn k11_a_tracker_whose_certificate_nobody_vouches_for_is_refused_and_the_reason_is_told() {
+fn k11_refuses_a_tracker_with_a_self_signed_certificate_and_tells_the_reason() {
     need!("openssl");
     let lab = Lab::on_loopback();
     let port = free_port();

@@ -32,7 +32,7 @@ impl Server {
                         seen.push(head.lines().next().unwrap_or_default().to_owned());
                         seen.len() - 1
                     };
-                    // Whoever asked may hang up, which is its right.
+                    // The client may close the connection at any time.
                     let _ = answer(&mut stream, number);
                 });
             }

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-/// How long anybody here waits for a byte.
+/// Time limit for a byte.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A stream, before or after the handshake.

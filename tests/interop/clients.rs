@@ -125,7 +125,7 @@ impl Client {
     }
 }
 
-/// The binary under test. It looks for nobody on its own but where a test takes these words back.
+/// The binary under test. Its sources of peers are off unless a test enables them.
 pub fn rill() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rill"));
     command.env("LC_ALL", "C").env_remove("HOME").env("RILL_NO_DHT", "1").env("RILL_NO_LSD", "1");

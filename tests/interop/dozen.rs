@@ -7,7 +7,7 @@
 //!                           └── … twelve in all
 //! ```
 //!
-//! Everything is the scenario's: sizes, limits, how many there are. All meet through the tracker, and whoever is complete stays. The
+//! Everything is the scenario's: sizes, limits, how many there are. All meet through the tracker, and a complete client keeps seeding. The
 //! median peer and the last one may differ by 15 % from the median of simulated runs.
 
 use crate::clients::rill;
@@ -25,7 +25,7 @@ const RUNS: u64 = 15;
 const TOLERANCE: f64 = 0.15;
 /// How long the real swarm may take.
 const PATIENCE: Duration = Duration::from_secs(240);
-/// Where everybody listens.
+/// The address that every client listens on.
 const PORT: &str = "6881";
 /// Seconds from each peer's start to its completion, shortest first: the real thing.
 fn real(s: &Scenario, networks: &Networks) -> Vec<f64> {

@@ -24,7 +24,7 @@ fn exchange_over(scheme: &str, from: Client, to: Client) {
     let torrent = Torrent::make(&lab, shape(), &[&[&url]]);
     tracker.start(&lab, &[&torrent]);
     let port = free_port();
-    // If the tracker names rtorrent itself first, rtorrent dials itself and nobody else: rill has to come to it.
+    // If the tracker names rtorrent itself first, rtorrent dials only itself, so rill has to dial it.
     let meet = format!("--peer={}:{port}", host());
     let told = if to == Client::Rtorrent { vec![meet] } else { Vec::new() };
     from.seed_told(&lab, &torrent, &torrent.dir, &told);

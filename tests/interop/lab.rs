@@ -41,7 +41,7 @@ impl Lab {
         lab
     }
 
-    /// One in which everybody lives at 127.x.y.z.
+    /// A lab whose clients have addresses 127.x.y.z.
     pub fn on_loopback() -> Lab {
         let dir = tempfile::Builder::new().prefix("rill-interop-").tempdir_in(std::env::temp_dir()).unwrap();
         // opentracker gives up its rights before it reads its list.
@@ -121,7 +121,7 @@ fn is_root() -> bool {
 
 fn addresses(what: &str) {
     for address in ADDRESSES.iter().filter(|_| is_root()) {
-        // Whether it worked shows when somebody binds.
+        // Whether it worked shows when a socket is bound.
         let _ = Command::new("ip").args(["addr", what, &format!("{address}/24"), "dev", "lo"]).stderr(Stdio::null()).status();
     }
 }
@@ -181,7 +181,7 @@ fn signal(child: &mut Child, name: &str) {
     }
 }
 
-/// Where everybody but Transmission lives. Never 127.0.0.1 if there is another: some clients believe in no peer there.
+/// The address of every client but Transmission. Not 127.0.0.1 if there is another: some clients refuse peers at it.
 pub fn host() -> IpAddr {
     if is_root() {
         return ADDRESSES[0].into();
@@ -197,7 +197,7 @@ pub fn other_host() -> IpAddr {
     ADDRESSES[1].into()
 }
 
-/// A port that nobody has, for TCP and UDP; below those that the kernel gives to outgoing connections.
+/// A port that is free for TCP and UDP; below those that the kernel gives to outgoing connections.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {

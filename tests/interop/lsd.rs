@@ -1,4 +1,4 @@
-//! Neighbours find each other by calling on the local network (BEP 14), with no tracker, no DHT and nobody who knows anybody.
+//! Neighbours find each other by multicast on the local network (BEP 14), without a tracker, the DHT or known peers.
 //!
 //! ```text
 //!   bridge ──┬── network 0: who seeds
@@ -52,7 +52,7 @@ while True:
         print(found.decode().lower(), "from", sender[0], flush=True)
 "#;
 
-/// rill with nothing but the local network to find anybody.
+/// rill with LSD as its only source of peers.
 fn rill_told(words: &[&str], more: &[&Path]) -> Command {
     let mut command = rill();
     command.env_remove("RILL_NO_LSD").args(words).args(["--no-state", "--no-dht", "--no-pex", "--listen-port", PORT, "-d"]);
@@ -77,7 +77,7 @@ fn libtorrent<'a>(lab: &'a Lab, networks: &Networks, n: u32, role: &str, torrent
     lab.start(&mut networks.inside(n, &command))
 }
 
-/// Whoever comes second gets there soon, and has everything.
+/// The client that starts second finds the first soon, and completes.
 fn must_arrive(lab: &Lab, torrent: &Torrent, out: &Path, kid: Kid<'_>, what: &str) {
     let begun = Instant::now();
     assert_eq!(kid.code(), 0, "{what}\n{}", lab.words());
@@ -172,7 +172,7 @@ fn p18_a_private_torrent_is_not_heard_of_on_the_local_network() {
     let mut listen = Command::new("python3");
     listen.args(["-c", LISTEN, &networks.address_of(2)]);
     let listener = lab.start(&mut networks.inside(2, &listen));
-    lab.wait_for("somebody listens", || listener.words().contains("listening"));
+    lab.wait_for("the listener listens", || listener.words().contains("listening"));
     seed(&lab, &networks, &[&public, &private]);
     let getter = get(&lab, &networks, &private, &out, &format!("{}s", WATCHED.as_secs()));
     assert_eq!(getter.code(), 2, "{}", lab.words());

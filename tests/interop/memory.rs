@@ -1,4 +1,4 @@
-//! One promise about memory, held in a cgroup that kills whoever breaks it: `--max-memory N` in N and 8 MiB, page cache included.
+//! One promise about memory, held in a cgroup that kills a process that exceeds it: `--max-memory N` in N and 8 MiB, page cache included.
 //!
 //! The short forms are part of the usual run; the long ones, with the sizes that the promise is made for, are
 //!
@@ -120,7 +120,9 @@ fn download_in(group: &Group, lab: &Lab, torrent: &Torrent, mib: u64, storage: &
         let which = if again { "again" } else { "first" };
         assert_eq!((group.kills(), status.code()), (0, Some(0)), "{mib} MiB, {storage}, {which}\n{}", lab.words());
         let took = begun.elapsed().as_secs();
-        println!("--max-memory {mib}M --storage {storage}, {which}: {took} s, so far at most {most} KiB private, nobody killed");
+        println!(
+            "--max-memory {mib}M --storage {storage}, {which}: {took} s, so far at most {most} KiB private, no process killed"
+        );
     }
     torrent.must_be_in(&out, lab);
     fs::remove_dir_all(&out).unwrap();
@@ -154,7 +156,7 @@ fn max_memory_holds_with_very_many_files() {
     let torrent = Torrent::make(&lab, Shape::multi((0..files).map(entry).collect(), 256 << 10), &[]);
     let port = free_port();
     rill_at(&lab, &torrent, port, "0");
-    // It hashes all files before it lets anybody in.
+    // It hashes all files before it accepts a peer.
     lab.wait_up_to(Duration::from_secs(300), "the seed serves", &mut || is_served(port, &torrent));
     for mib in if is_long() { vec![16, 32, 64] } else { vec![16] } {
         let Some(group) = Group::with_limit(&format!("files-{mib}"), mib * MIB + MARGIN) else { return };

@@ -69,7 +69,7 @@ impl Networks {
     fn address(&self, host: u32, device: &str) -> String {
         match self.family {
             Family::V4 => format!("addr add {}/24 dev {device}", self.host(host)),
-            // Nobody else is there to have the address already.
+            // No other host on this network can hold the address.
             Family::V6 => format!("addr add {}/64 dev {device} nodad", self.host(host)),
         }
     }

@@ -103,23 +103,23 @@ impl Script {
     }
 }
 
-/// A handshake without extensions, from somebody of this name.
+/// A handshake without extensions, from a peer of this id.
 fn greeting(info_hash: &[u8; 20], name: &str) -> Vec<u8> {
     [&b"\x13BitTorrent protocol"[..], &[0; 8], info_hash, &Sha1::digest(name.as_bytes())].concat()
 }
 
-/// Whether somebody at this port serves the torrent by now. Who is dialled too early is left alone for a minute.
+/// Returns whether a client at this port serves the torrent by now. A client that dials too early waits a minute before it dials again.
 pub fn is_served(port: u16, torrent: &Torrent) -> bool {
     let greet = || -> io::Result<()> {
         let mut stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-        stream.write_all(&greeting(&torrent.info_hash, "somebody who only looks"))?;
+        stream.write_all(&greeting(&torrent.info_hash, "a peer which only looks"))?;
         stream.read_exact(&mut [0; 68])
     };
     greet().is_ok()
 }
 
-/// Somebody who asks for one block after another and looks how long each takes.
+/// A peer that requests one block after another and measures the delay of each.
 pub struct Prober {
     stream: TcpStream,
 }

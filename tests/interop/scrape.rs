@@ -1,4 +1,4 @@
-//! Counts as opentracker keeps them, over HTTP and over UDP: before anybody came, and while somebody seeds.
+//! Counts as opentracker keeps them, over HTTP and over UDP: before a peer announces, and while one seeds.
 
 use crate::clients::{Client, rill};
 use crate::content::{Shape, Torrent};
@@ -22,7 +22,7 @@ fn opentracker_is_scraped_over_http_and_udp() {
         let rows: Vec<_> = object["scrape"].as_array().unwrap().iter().map(numbers).collect();
         (show.status.code(), rows)
     };
-    // Of a torrent that nobody has, opentracker says nothing over HTTP, and zeros over UDP.
+    // Of a torrent without peers, opentracker says nothing over HTTP, and zeros over UDP.
     let (code, empty) = rows();
     assert_eq!((code, &empty[1]), (Some(0), &(udp.clone().into(), Some(0), Some(0))), "{empty:?}");
     assert!(matches!(empty[0].1, None | Some(0)), "{empty:?}");

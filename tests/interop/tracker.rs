@@ -74,7 +74,7 @@ fn get(address: SocketAddr, target: &str) -> Vec<u8> {
     reply
 }
 
-/// What somebody announced.
+/// The parameters of an announce.
 #[derive(Clone, Debug)]
 pub struct Announce {
     pub event: String,

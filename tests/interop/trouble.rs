@@ -139,7 +139,7 @@ fn f1_a_full_disk_is_waited_for_and_the_download_goes_on_by_itself() {
 
 #[test]
 #[ignore = "needs root"]
-fn f1_nobody_waits_longer_for_a_full_disk_than_the_user_says() {
+fn f1_the_wait_for_a_full_disk_ends_at_the_users_time_limit() {
     for storage in WAYS {
         let lab = Lab::new();
         let Some(disk) = Mounted::tmpfs(&lab, 12 << 20) else { return };
@@ -218,7 +218,7 @@ fn f4_a_file_that_is_moved_away_for_a_link_is_noticed_and_the_link_is_not_follow
         fs::write(&precious, "precious").unwrap();
         fs::rename(story.file(), &away).unwrap();
         std::os::unix::fs::symlink(&precious, story.file()).unwrap();
-        // Its bytes go where they went before; before anything is claimed somebody looks.
+        // Its bytes are written to the same place; they are hashed before a record claims them.
         story.ends(kid, 17, "changed");
         assert_eq!(fs::read(&precious).unwrap(), b"precious");
         story.ends(story.get(&[]), 13, "in the way");
@@ -246,12 +246,12 @@ fn f5_a_disk_that_turns_read_only_ends_it_with_a_sentence() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_disk_that_is_stuck_keeps_nobody_waiting_who_can_be_served() {
+fn a_stuck_disk_does_not_delay_peers_that_can_be_served() {
     need!("mkfs.ext4", "mount", "fsfreeze");
-    ["plain", "auto", "mapped"].into_iter().for_each(nobody_waits_for_a_stuck_disk);
+    ["plain", "auto", "mapped"].into_iter().for_each(serves_beside_a_stuck_disk);
 }
 
-fn nobody_waits_for_a_stuck_disk(storage: &'static str) {
+fn serves_beside_a_stuck_disk(storage: &'static str) {
     let lab = Lab::on_loopback();
     let Some(disk) = Mounted::ext4(&lab, 512 << 20) else { return };
     let story = Story::begin(&lab, storage, 160, "6M", disk.path().join("out"));

@@ -62,7 +62,7 @@ pub fn session_with(ip: &str, change: impl FnOnce(&mut Config)) -> Session {
         listen_ports: 0..=0,
         listen_on: vec![ip.parse::<IpAddr>().unwrap()],
         progress_every: Duration::from_millis(50),
-        // Nobody looks for anybody outside this machine.
+        // No session looks for peers outside this machine.
         lsd: false,
         dht: None,
         ..Config::default()
