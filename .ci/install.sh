@@ -1,6 +1,6 @@
 #!/bin/bash
-# What the checks need and a bare machine lacks: the clients and the tracker that rill is tried against, an
-# emulator for 32-bit ARM, the fuzzer. Asks before it fetches: what is there stays as it is. Needs root for packages.
+# Installs the programs that the checks need: the clients and the tracker of the interop tests, an emulator for
+# 32-bit ARM, the fuzzer. Programs that are installed already are left as they are. Needs root for packages.
 set -euo pipefail
 
 missing=()
@@ -23,11 +23,11 @@ if ((${#missing[@]})); then
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
-# The Python module is the whole of libtorrent.
+# The Python module contains all of libtorrent.
 python3 -c 'import libtorrent' 2>/dev/null ||
     PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --root-user-action=ignore 'libtorrent==2.1.1'
 
-# Debian starts these by itself; here they would only hold ports.
+# Debian starts these services at installation; they would occupy ports.
 for service in opentracker transmission-daemon; do
     service "$service" stop >/dev/null 2>&1 || true
 done

@@ -23,14 +23,14 @@
 //!         _ => {}
 //!     }
 //! }
-//! session.stop(Duration::from_secs(5)); // records written, trackers told
+//! session.stop(Duration::from_secs(5)); // writes the records and announces the stop to trackers
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! # Two sessions, one torrent, no network
 //!
-//! The same from end to end, small enough to run here: one session seeds a file over loopback, another fetches it.
+//! A complete transfer: one session seeds a file over loopback, another fetches it.
 //!
 //! ```
 //! use rill::session::{AddTorrent, Config, Event, Session};
@@ -70,7 +70,7 @@
 //!
 //! # The floors
 //!
-//! Imports point down only; a test holds them to it.
+//! Imports point down only; `tests/architecture.rs` checks it.
 //!
 //! | floor | module | contents |
 //! |---|---|---|

@@ -102,7 +102,7 @@ fn seed_inside(work: &Work, outer: &mut Command) {
     let mut kid = outer.spawn().unwrap();
     let begun = Instant::now();
     while !answers(addr, &work.torrent) {
-        assert!(begun.elapsed() < support::PATIENCE, "nobody seeds");
+        assert!(begun.elapsed() < support::PATIENCE, "no peer seeds");
         std::thread::sleep(Duration::from_millis(50));
     }
     let session = session_with("127.0.0.2", |_| {});

@@ -72,7 +72,7 @@ fn says(bytes: &[u8], word: &[u8]) -> bool {
 }
 
 #[test]
-fn t28_a_private_torrent_is_named_to_nobody() {
+fn t28_a_private_torrent_uses_neither_the_dht_nor_pex() {
     let dir = tempfile::tempdir().unwrap();
     let (public, private) = (torrent(dir.path(), "public", false), torrent(dir.path(), "private", true));
     assert!(private.private() && !public.private());
@@ -103,7 +103,7 @@ fn t28_a_private_torrent_is_named_to_nobody() {
 }
 
 #[test]
-fn t28_a_link_known_to_be_private_from_an_earlier_run_is_named_to_nobody_while_its_files_are_chosen() {
+fn t28_a_link_known_to_be_private_from_an_earlier_run_stays_private_while_its_files_are_chosen() {
     let dir = tempfile::tempdir().unwrap();
     let (public, private) = (torrent(dir.path(), "public", false), torrent(dir.path(), "private", true));
     for torrent in [&public, &private] {

@@ -59,13 +59,13 @@ fn udp(asked: &Asked) -> String {
 const GOOD: &[u8] = b"d5:filesd20:aaaaaaaaaaaaaaaaaaaad10:incompletei5e8:completei3e10:downloadedi4eeee";
 
 #[test]
-fn a_resting_torrent_is_counted_and_nobody_hears_of_us() {
+fn a_resting_torrent_is_counted_and_undialed_hears_of_us() {
     let asked = Asked::default();
     let trackers = vec![http(GOOD, &asked), udp(&asked), "http://127.0.0.1:1/a".to_owned()];
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
-    nobody.set_nonblocking(true).unwrap();
+    let undialed = TcpListener::bind("127.0.0.1:0").unwrap();
+    undialed.set_nonblocking(true).unwrap();
     let s = session("127.0.0.1");
-    let link = Magnet { trackers: trackers.clone(), peers: vec![nobody.local_addr().unwrap()], ..Magnet::new(HASH) };
+    let link = Magnet { trackers: trackers.clone(), peers: vec![undialed.local_addr().unwrap()], ..Magnet::new(HASH) };
     let id = s.add(AddTorrent { paused: true, ..AddTorrent::magnet(link, "") }).unwrap();
     s.scrape(id).unwrap();
     let mut answers = Vec::new();
@@ -83,7 +83,7 @@ fn a_resting_torrent_is_counted_and_nobody_hears_of_us() {
     let asked = asked.lock().unwrap().clone();
     let scraped = format!("GET /scrape?info_hash={} HTTP/1.1", "a".repeat(20));
     assert!(asked.len() == 3 && asked.contains(&scraped) && asked.contains(&"udp action 2".to_owned()), "{asked:?}");
-    assert!(nobody.accept().is_err(), "somebody was dialed");
+    assert!(undialed.accept().is_err(), "a peer was dialed");
     assert!(s.stop(Duration::from_secs(5)).clean);
 }
 
@@ -150,7 +150,7 @@ fn show_gives_the_same_as_json() {
 }
 
 #[test]
-fn show_fails_with_one_sentence_if_nobody_answers() {
+fn show_fails_with_one_sentence_if_undialed_answers() {
     for (trackers, sentence) in [
         (vec!["http://127.0.0.1:1/announce".to_owned()], "rill: no tracker has answered\n"),
         (vec![], "rill: there is no tracker to ask\n"),

@@ -205,7 +205,7 @@ fn a_signal_ends_get_with_7_and_seed_with_0() {
 }
 
 #[test]
-fn nobody_there_times_out_with_2() {
+fn a_torrent_without_peers_times_out_with_2() {
     let w = World::new();
     for option in ["--timeout", "--stall-timeout"] {
         let mut get = rill(w.dir.path());
@@ -332,7 +332,7 @@ fn m6_a_link_that_selects_no_file_that_there_is_selects_nothing() {
 }
 
 #[test]
-fn a_link_that_nobody_answers_says_so_at_the_end() {
+fn a_link_without_metadata_says_so_at_the_end() {
     let dir = tempfile::tempdir().unwrap();
     let words = ["get", "magnet:?xt=urn:btih:0123456789abcdef0123456789abcdef01234567&dn=a+name", "--no-state"];
     let ended = rill(dir.path()).args(words).args(["--listen-port", "0", "--timeout", "1"]).output().unwrap();
@@ -356,10 +356,10 @@ fn metadata_alone_is_saved_once_and_nothing_else_is_touched() {
     let saved = rill::wire::Metainfo::parse(&fs::read(w.at("out/t.torrent")).unwrap()).unwrap();
     assert_eq!(link(&w), format!("magnet:?xt=urn:btih:{}", saved.info_hash()));
     assert_eq!(save(&[]).0, Some(0), "the same again is no harm");
-    fs::write(w.at("out/t.torrent"), "somebody's").unwrap();
+    fs::write(w.at("out/t.torrent"), "another program's").unwrap();
     let (code, _, said) = save(&[]);
     assert!(code == Some(13) && said.contains("out/t.torrent: another file of that name is there"), "{said}");
-    assert_eq!(fs::read(w.at("out/t.torrent")).unwrap(), b"somebody's");
+    assert_eq!(fs::read(w.at("out/t.torrent")).unwrap(), b"another program's");
     let of_a_file = rill(w.dir.path()).args(["get", "--metadata-only", "-d", "other", "t.torrent"]).output().unwrap();
     assert_eq!(fs::read(w.at("other/t.torrent")).unwrap(), fs::read(w.at("t.torrent")).unwrap(), "as it came");
     assert_eq!((of_a_file.status.code(), stdout(&of_a_file)), (Some(0), "other/t.torrent\n".to_string()));
@@ -370,12 +370,12 @@ fn show_asks_peers_when_told_to() {
     let w = World::new();
     let peer = format!("127.0.0.1:{}", w.port);
     let show = |words: &[&str]| rill(w.dir.path()).args(["show", "--no-state", &link(&w)]).args(words).output().unwrap();
-    assert!(!stdout(&show(&[])).contains("Files:"), "nobody was asked");
+    assert!(!stdout(&show(&[])).contains("Files:"), "no peer was asked");
     let asked = show(&["--fetch", "--peer", &peer]);
     assert!(stdout(&asked).contains("t/sub/b") && asked.status.code() == Some(0), "{asked:?}");
-    let nobody = show(&["--fetch", "--timeout", "1"]);
-    assert_eq!(nobody.status.code(), Some(2));
-    assert_eq!(String::from_utf8_lossy(&nobody.stderr), "rill: no metadata within 1s\n");
+    let unanswered = show(&["--fetch", "--timeout", "1"]);
+    assert_eq!(unanswered.status.code(), Some(2));
+    assert_eq!(String::from_utf8_lossy(&unanswered.stderr), "rill: no metadata within 1s\n");
 }
 
 #[test]

@@ -74,7 +74,7 @@ impl Work {
         match self {
             Work::Connections => return format!("{name}: {CONNECTIONS} peers that shake hands with one seeder and keep still"),
             Work::Torrents => {
-                return format!("{name}: {TORRENTS} of 1 GiB, pieces of 1 MiB, all there, and nobody who asks for them");
+                return format!("{name}: {TORRENTS} of 1 GiB, pieces of 1 MiB, all there, and no peer that requests them");
             }
             _ => {}
         }

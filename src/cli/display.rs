@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_link_that_nobody_answered_there_is_nothing_to_sum_up() {
+    fn a_link_without_metadata_has_no_summary() {
         let row = Row { name: "a".into(), phase: DisplayPhase::Metadata, ..Row::default() };
         assert_eq!(summary(&row, Duration::from_secs(10)), "a: no metadata after 10s");
     }

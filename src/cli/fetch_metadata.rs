@@ -1,4 +1,4 @@
-//! What is in a magnet link's torrent, asked of peers by a session that lives for nothing else.
+//! Fetches a magnet link's metadata from peers, in a session of its own.
 
 use super::exit::{Exit, Failure};
 use super::format;
@@ -11,18 +11,18 @@ use crate::wire::{Magnet, Metainfo};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// The longest that a signal waits to be seen.
+/// Longest delay before a signal is noticed.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How long last announces may take.
+/// Time limit of the last announces.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 
-/// Whom to ask beside those that the link names, and for how long.
+/// Sources of peers beside those in the link, and the time limit.
 pub(crate) struct MetadataRequest {
     pub(crate) config: Config,
     pub(crate) peers: Vec<SocketAddr>,
     pub(crate) trackers: Vec<String>,
     pub(crate) timeout: Duration,
-    /// Nothing is shown meanwhile, not even on a terminal.
+    /// Shows no progress, not even on a terminal.
     pub(crate) silent: bool,
 }
 
@@ -31,7 +31,7 @@ pub(crate) fn metadata(magnet: &Magnet, asking: MetadataRequest) -> Result<Metai
     let MetadataRequest { config, peers, trackers, timeout, silent } = asking;
     let stop = Stop::on_signals(Exit::Stopped).map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
     let session = Session::start(config).map_err(start_failure)?;
-    // The choice of files is waited for and never comes: no content is touched.
+    // The session awaits a choice of files that is never made, so it opens no content.
     let order = AddTorrent { choose_later: true, peers, trackers, ..AddTorrent::magnet(magnet.clone(), "") };
     session.add(order).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
     let begun = Instant::now();
@@ -45,7 +45,7 @@ pub(crate) fn metadata(magnet: &Magnet, asking: MetadataRequest) -> Result<Metai
             _ => {}
         }
         if stop.asked() {
-            break Err(Failure::new(Exit::Stopped, "stopped before anybody said what is in it"));
+            break Err(Failure::new(Exit::Stopped, "stopped before a peer sent the metadata"));
         }
         if begun.elapsed() >= timeout {
             break Err(Failure::new(Exit::TimedOut, format!("no metadata within {}", format::duration(timeout))));

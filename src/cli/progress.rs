@@ -139,7 +139,7 @@ impl Row {
                 facts.push(if self.peers == 0 { "metadata, no peers yet".to_string() } else { format!("metadata, {}", peers()) });
                 facts.extend(self.dht_nodes.map(|n| format!("({n} DHT node{})", if n == 1 { "" } else { "s" })));
             }
-            DisplayPhase::Failed if self.is_unknown() => facts.push("failed, nobody said what is in it".to_string()),
+            DisplayPhase::Failed if self.is_unknown() => facts.push("failed, no metadata".to_string()),
             DisplayPhase::Checking { .. } => {
                 facts.push(format::percent(have, all));
                 facts.push(format!("checking what is there, {have} of {all} pieces"));

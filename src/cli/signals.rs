@@ -1,4 +1,4 @@
-//! Signals: the first says stop, the second says now.
+//! Signals: the first stops the command in order, the second ends the process at once.
 //!
 //! INT, TERM and HUP set a flag that the command's loop looks at; when the flag is up already the process ends in
 //! the handler. HUP stays ignored if it was ignored at the start (`nohup`). XFSZ gets a handler that does nothing
@@ -30,7 +30,7 @@ impl Stop {
         Ok(stop)
     }
 
-    /// Whether the first signal has come.
+    /// Returns whether the first signal has arrived.
     pub(crate) fn asked(&self) -> bool {
         self.0.load(Ordering::SeqCst)
     }

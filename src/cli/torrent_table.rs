@@ -1,4 +1,4 @@
-//! What a running session's events mean for the command: the rows to show, what has failed, and when it is over.
+//! The torrents of a command, updated from the session's events: rows of the display, failures, and the end.
 //!
 //! A fold: events and moments go in, [`Change`] and questions come out; nothing is printed and nothing is waited for
 //! here. A torrent's way:
@@ -22,13 +22,13 @@ pub(crate) struct Watched {
     pub(crate) failure: Option<Failure>,
     /// Its disk is full and it waits for room; what to say if it does so in vain.
     full: Option<Failure>,
-    /// What is in it, once that is known.
+    /// Its metadata, once known.
     pub(crate) metainfo: Option<Metainfo>,
     complete_since: Option<Instant>,
     over: bool,
 }
 
-/// What an event amounts to.
+/// The change that an event makes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     /// Nothing to tell beyond the rows.
@@ -37,15 +37,15 @@ pub(crate) enum Change {
     Second(usize),
     /// Lines for stderr about this torrent.
     Notes(usize, Vec<String>),
-    /// Everything wanted is there and safe.
+    /// Every wanted piece is verified and durable.
     Completed(usize),
-    /// It is known what is in a link's torrent.
+    /// A link's metadata is known.
     Metadata(usize),
-    /// It cannot go on.
+    /// It failed.
     Failed(usize),
     /// Its disk is full, and it waits for room.
     DiskFull(usize, String),
-    /// The session is dead.
+    /// The session has ended.
     Died(String),
 }
 
@@ -215,7 +215,7 @@ impl Watch {
         self.torrents[i].over = true;
     }
 
-    /// What is in the torrent, if that is known.
+    /// Returns the torrent's metadata, if known.
     pub(crate) fn metainfo(&self, i: usize) -> Option<&Metainfo> {
         self.torrents[i].metainfo.as_ref()
     }
@@ -259,7 +259,7 @@ const DISK_FULL: &str = "disk full";
 fn why(slow: SlowReason) -> &'static str {
     match slow {
         SlowReason::NoPeers => "no peers",
-        SlowReason::NothingToGet => "nobody has what is missing",
+        SlowReason::NothingToGet => "no peer has the missing pieces",
         SlowReason::Choked => "choked",
         SlowReason::Disk => "disk",
         SlowReason::OwnLimit => "own limit",

@@ -1,4 +1,4 @@
-//! Carrying out: the engine's actions, the user's commands, and the answers of disk and trackers.
+//! Dispatch of the engine's actions, the user's commands, and the replies of disk and trackers.
 
 use super::config::{AddTorrent, TorrentSource};
 use super::error::CommandError;
@@ -12,10 +12,10 @@ use crate::units::TorrentKey;
 use crate::wire::{Metainfo, printable, write_nodes};
 use std::time::Duration;
 
-/// Characters of a torrent's name that are shown.
+/// Longest displayed name of a torrent, characters.
 pub(super) const NAME_CHARS: usize = 255;
 
-/// What the progress of all torrents says alike: found out once for all of them.
+/// Figures that the progress events of all torrents share, computed once.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SessionFigures {
     dht_nodes: Option<usize>,
@@ -26,7 +26,7 @@ pub(super) struct SessionFigures {
 impl EventLoop {
     // ---- the engine's actions -------------------------------------------------------------------------------------
 
-    /// Does everything that the engine wants, and what it wants because of that.
+    /// Carries out the engine's actions, and those that follow from them.
     pub(super) fn run_actions(&mut self) {
         let mut batch = Vec::new();
         while !self.actions.is_empty() {
@@ -104,7 +104,7 @@ impl EventLoop {
     // ---- the user's commands --------------------------------------------------------------------------------------
 
     pub(super) fn handle_command(&mut self, command: Command) {
-        // A caller that does not wait for the answer any more is gone.
+        // The caller may have stopped waiting for the answer.
         match command {
             Command::Add(id, torrent, kept) => self.add(id, torrent, kept),
             Command::Choose(id, files, reply) => _ = reply.send(self.choose(id, files)),
@@ -131,7 +131,7 @@ impl EventLoop {
         self.run_actions();
         for key in self.entries.keys() {
             if let Some(entry) = self.entries.get_mut(key) {
-                // Nothing is opened again, whether for room or after a fault.
+                // Cancels reopening, after a full disk and after a fault.
                 entry.full = None;
                 entry.reopen = false;
             }
@@ -234,7 +234,7 @@ impl EventLoop {
         self.restart(key);
     }
 
-    /// Goes on; after a fault everything is looked at anew, because what was not yet safe is unknown.
+    /// Resumes a torrent. After a fault the content is checked again, because the unsynced part is unknown.
     pub(super) fn restart(&mut self, key: TorrentKey) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         match entry.disk {
@@ -261,7 +261,7 @@ impl EventLoop {
         self.store.open(key, content);
     }
 
-    /// Stops the torrent's traffic and has the disk write its record and let it go.
+    /// Stops the torrent's traffic and has the disk write its record and close it.
     pub(super) fn close_torrent(&mut self, key: TorrentKey) {
         self.engine.pause(self.now, key, &mut self.actions);
         self.run_actions();
@@ -310,7 +310,7 @@ impl EventLoop {
                     self.engine.pause(self.now, torrent, &mut self.actions);
                 }
                 if let Some(priorities) = priorities {
-                    // The engine forgot them with the pieces that it had before.
+                    // The engine dropped them together with its earlier verified pieces.
                     let _ = self.set_files(torrent_id, priorities.into());
                 }
                 self.emit(Event::Opened { torrent: torrent_id, have, pieces, notes: opened.notes });
@@ -395,7 +395,7 @@ impl EventLoop {
         }
     }
 
-    // ---- connections that come to us ------------------------------------------------------------------------------
+    // ---- incoming connections ------------------------------------------------------------------------------
 
     pub(super) fn accept(&mut self) {
         match self.accept_retry_at {
@@ -407,7 +407,7 @@ impl EventLoop {
                 Accepted::Empty => return,
                 Accepted::OutOfResources => return self.pause_accepting(),
                 Accepted::Stream(stream, addr) => {
-                    // A connection that is not let in is closed by being dropped.
+                    // Dropping a refused connection closes its socket.
                     let Some(key) = self.engine.on_accepted(self.now, addr, &mut self.actions) else { continue };
                     let token = self.token_of(key);
                     match Socket::register(stream, self.poll.registry(), token) {
@@ -421,7 +421,7 @@ impl EventLoop {
 
     // ---- what the user sees ---------------------------------------------------------------------------------------
 
-    /// As it is now.
+    /// Returns the current state.
     pub(super) fn session_figures(&self) -> SessionFigures {
         SessionFigures {
             dht_nodes: self.engine.dht_stats(self.now).map(|s| s.nodes_v4 + s.nodes_v6),
@@ -436,7 +436,7 @@ impl EventLoop {
         }
     }
 
-    /// A torrent's figures as they are now.
+    /// Returns a torrent's current figures.
     pub(super) fn progress(&self, key: TorrentKey, session_figures: SessionFigures) -> Option<Progress> {
         let s = self.engine.stats(self.now, key)?;
         let torrent = self.id_of(key)?;

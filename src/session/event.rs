@@ -1,4 +1,4 @@
-//! What a session tells its user.
+//! The events that a session sends to its user.
 
 use crate::disk::DiskFault;
 use crate::engine::{ScrapeSource, SlowReason};
@@ -7,88 +7,88 @@ use crate::wire::{Metainfo, MetainfoError, SwarmCounts};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Names a torrent in its session. Never used twice.
+/// Identifies a torrent in its session. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TorrentId(pub(super) u64);
 
-/// Something that happened. Text in it is fit for a terminal.
+/// An event. Its text is safe to print on a terminal.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// Content that is there is being hashed.
+    /// Existing content is being hashed.
     Checking {
-        /// Which torrent.
+        /// The torrent.
         torrent: TorrentId,
         /// Pieces hashed.
         checked: u32,
         /// Pieces to hash.
         pieces: u32,
     },
-    /// What is in the torrent came from peers, or an earlier run kept it, and what is there of it is being looked at, if no choice is
-    /// waited for. Only of a magnet link.
+    /// A magnet link's metadata is known, from peers or an earlier run. Unless a choice of files is awaited, existing content is being
+    /// checked.
     Metadata {
-        /// Which torrent.
+        /// The torrent.
         torrent: TorrentId,
-        /// What a torrent file would say.
+        /// The metadata.
         metainfo: Metainfo,
     },
-    /// What is in the torrent came from peers, and it cannot be used: the torrent rests. No other peer could say anything else.
+    /// The metadata matches the info hash and is unusable: the torrent is paused. No other peer can send different metadata.
     BadMetadata {
-        /// Which torrent.
+        /// The torrent.
         torrent: TorrentId,
-        /// Why.
+        /// The reason.
         error: MetainfoError,
     },
-    /// The torrent begins with what is there.
+    /// The content is checked and the torrent starts.
     Opened {
-        /// Which torrent.
+        /// The torrent.
         torrent: TorrentId,
-        /// Pieces that are good.
+        /// Verified pieces.
         have: u32,
         /// All pieces.
         pieces: u32,
-        /// Sentences about content that is not as it was left.
+        /// Sentences about content that changed since the last run.
         notes: Vec<String>,
     },
-    /// How it is going.
+    /// Figures of a torrent, once a second.
     Progress(Box<Progress>),
     /// Every wanted piece is verified and, with a state directory, on stable storage.
     Completed {
-        /// Which torrent.
+        /// The torrent.
         torrent: TorrentId,
     },
-    /// The disk does not let it go on: the torrent is paused, and keeps what it has. `Session::resume` tries again.
+    /// A disk fault paused the torrent; its verified pieces are kept. `Session::resume` tries again.
     Failed {
-        /// Which torrent.
+        /// The torrent.
         torrent: TorrentId,
-        /// Why.
+        /// The reason.
         fault: DiskFault,
     },
-    /// The disk is full: the torrent rests, and goes on by itself when there is room again, which `Opened` says.
+    /// The disk is full: the torrent is paused. It restarts without a command when there is room, with an `Opened` event.
     DiskFull {
-        /// Which torrent.
+        /// The torrent.
         torrent: TorrentId,
-        /// What could not be written.
+        /// The write that failed.
         fault: DiskFault,
     },
     /// A tracker answered.
     TrackerReplied {
-        /// About which torrent.
+        /// The torrent.
         torrent: TorrentId,
-        /// Which tracker.
+        /// The tracker.
         url: String,
-        /// Addresses that it gave.
+        /// The number of addresses in its answer.
         peers: usize,
-        /// What it wants to be shown.
+        /// The tracker's warning message.
         warning: Option<String>,
     },
     /// A tracker did not answer, or refused.
     TrackerFailed {
-        /// About which torrent.
+        /// The torrent.
         torrent: TorrentId,
-        /// Which tracker.
+        /// The tracker.
         url: String,
-        /// Why, in a sentence.
+        /// The reason, a sentence.
         error: String,
     },
     /// A scrape was answered, refused or timed out; once for each tracker, and for the DHT, after
@@ -98,47 +98,47 @@ pub enum Event {
         torrent: TorrentId,
         /// The tracker, or the DHT.
         source: ScrapeSource,
-        /// The counts of the swarm, or why there are none, in a sentence.
+        /// The counts of the swarm, or the reason of the failure, a sentence.
         result: Result<SwarmCounts, String>,
     },
-    /// Every tracker has said how many have the torrent, or never will.
+    /// The scrape is over: every tracker answered, refused or timed out.
     ScrapeDone {
-        /// Which torrent.
+        /// The torrent.
         torrent: TorrentId,
     },
-    /// A peer sent bad data and is not talked to again.
+    /// A peer sent bad data and is banned.
     PeerBanned {
-        /// In which torrent.
+        /// The torrent.
         torrent: TorrentId,
-        /// Who.
+        /// The peer's address.
         addr: SocketAddr,
     },
     /// The session has this torrent already, under another id.
     Duplicate {
-        /// The id that came to nothing.
+        /// The id of the rejected addition.
         torrent: TorrentId,
     },
-    /// The torrent is gone from the session, its record written.
+    /// The torrent is removed from the session and its record is written.
     Removed {
-        /// Which torrent.
+        /// The torrent.
         torrent: TorrentId,
     },
     /// This subscriber was too slow: so many events about single trackers and peers were dropped.
     Missed {
-        /// How many.
+        /// The number of dropped events.
         events: u64,
     },
-    /// The loop ended without being told to: the operating system failed it, or it has a bug.
+    /// The loop ended without a command: an error of the operating system, or a bug.
     Died {
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
-/// How one torrent is going.
+/// The figures of one torrent.
 #[derive(Clone, Debug)]
 pub struct Progress {
-    /// Which torrent.
+    /// The torrent.
     pub torrent: TorrentId,
     /// Bytes of the wanted pieces.
     pub wanted_bytes: u64,
@@ -152,27 +152,27 @@ pub struct Progress {
     pub downloaded: u64,
     /// Payload sent in this session, bytes.
     pub uploaded: u64,
-    /// Payload received in vain, bytes.
+    /// Payload received and discarded, bytes.
     pub wasted: u64,
     /// Bytes a second.
     pub download_rate: u64,
     /// Bytes a second.
     pub upload_rate: u64,
-    /// Peers that have said who they are.
+    /// Peers that have sent their handshakes.
     pub peers: usize,
-    /// Those of them that have everything.
+    /// Those of them that are seeds.
     pub seeds: usize,
-    /// The peers by who told us of them; an [`Origin`]'s number is its place.
+    /// The number of peers by the source of their address, indexed by [`Origin`].
     pub peers_by_origin: [usize; Origin::ALL.len()],
-    /// Nodes of the DHT that answer us, if we are in it.
+    /// DHT nodes that answer, if the DHT is enabled.
     pub dht_nodes: Option<usize>,
-    /// Addresses known.
+    /// Known addresses of peers.
     pub known_peers: usize,
-    /// Time to the end at this speed, if there is a speed.
+    /// Remaining time at the current rate; `None` without a rate.
     pub eta: Option<Duration>,
     /// Every wanted piece is verified.
     pub complete: bool,
-    /// Why it is slow, if it is and we know.
+    /// The reason that it is slow, if known.
     pub slow: Option<SlowReason>,
     /// CPU time of the loop thread so far.
     pub loop_cpu: Duration,

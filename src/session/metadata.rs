@@ -1,8 +1,8 @@
-//! From a link to a torrent: metadata that peers sent or an earlier run kept, the user's choice among its files, and the disk.
+//! Metadata of magnet links: received from peers or loaded from an earlier run, then the user's choice of files, then the disk.
 //!
 //! ```text
-//!   Awaited ──metadata──▶ Undecided ──choose──▶ Known: the disk is asked what is there
-//!                  └──────── no choice is waited for ────────▲
+//!   Awaited ──metadata──▶ Undecided ──choose──▶ Known: the disk checks the content
+//!                  └──────── no choice is awaited ──────────▲
 //! ```
 //!
 //! The same rules hold for it as for a file. What came is kept in the state directory as a torrent file, so that the next run of the
@@ -20,7 +20,7 @@ use crate::wire::limits::METAINFO_BYTES;
 use crate::wire::{Magnet, Metainfo, printable};
 use std::path::Path;
 
-/// What is in the link's torrent, if an earlier run kept it here. A file that does not hold what its name says is as good as none.
+/// Loads the metadata that an earlier run saved here. A file whose hash differs from its name is ignored.
 pub fn kept_metadata(state_dir: &Path, magnet: &Magnet) -> Option<Metainfo> {
     let bytes = read_state_file(state_dir, &file_name(magnet.info_hash), METAINFO_BYTES as u64)?;
     let metainfo = Metainfo::parse(&bytes).ok().filter(|metainfo| metainfo.info_hash() == magnet.info_hash)?;
@@ -33,7 +33,7 @@ fn file_name(info_hash: InfoHash) -> String {
 }
 
 impl EventLoop {
-    /// A torrent's metadata came from peers, and its hash is right.
+    /// Handles metadata that peers sent and whose hash matches.
     pub(super) fn on_metadata(&mut self, key: TorrentKey, info: &[u8]) {
         let Some(entry) = self.entries.get(key) else { return };
         let ContentSource::Awaited(order) = &entry.content else { return };
@@ -53,7 +53,7 @@ impl EventLoop {
         }
     }
 
-    /// It is known what is in a link's torrent.
+    /// Handles known metadata of a magnet link.
     pub(super) fn on_metainfo(&mut self, key: TorrentKey, metainfo: Metainfo) {
         let Some(entry) = self.entries.get(key) else { return };
         let ContentSource::Awaited(order) = &entry.content else { return };
@@ -69,7 +69,7 @@ impl EventLoop {
         }
     }
 
-    /// The user chose among a link's files.
+    /// Applies the user's choice of a link's files.
     pub(super) fn choose(&mut self, id: TorrentId, files: Option<Vec<usize>>) -> Result<(), CommandError> {
         let key = self.key(id)?;
         let entry = self.entries.get(key).ok_or(CommandError::UnknownTorrent)?;
@@ -87,7 +87,7 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Everything is decided: the engine hears what is wanted, the disk looks what is there.
+    /// Passes the wanted pieces to the engine and has the disk open the content.
     fn begin(&mut self, key: TorrentKey, order: &AddTorrent, metainfo: &Metainfo) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         let content = order.to_open(metainfo);

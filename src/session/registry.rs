@@ -1,4 +1,4 @@
-//! What the session itself remembers of a torrent: its names, and what its user waits for.
+//! The session's registry: each torrent's identifiers, its state on disk, and the user's pending requests.
 
 use super::config::AddTorrent;
 use super::disk_full::FullDisk;
@@ -10,25 +10,25 @@ use crate::wire::Metainfo;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Where a torrent stands with the disk.
+/// The state of a torrent's storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskState {
-    /// Being looked at.
+    /// Its content is being checked.
     Opening,
     /// Open.
     Open,
-    /// Being let go.
+    /// Being closed.
     Closing,
-    /// Not open: it never was, or it is let go.
+    /// Not open, or closed again.
     Closed,
 }
 
-/// What is known of a torrent's content.
+/// The session's knowledge of a torrent's content.
 #[derive(Debug)]
 pub enum ContentSource {
-    /// How it was opened, for opening it again after a fault.
+    /// The parameters that it was opened with, for reopening after a fault.
     Known(OpenTorrent),
-    /// Nothing: peers are asked for its metadata. What is to be done when it comes.
+    /// Unknown: the metadata is requested from peers. Holds the parameters for opening it.
     Awaited(Box<AddTorrent>),
     /// Its metadata; the user has to choose among its files.
     Undecided(Box<AddTorrent>, Metainfo),
@@ -37,35 +37,35 @@ pub enum ContentSource {
 /// One torrent of the session.
 #[derive(Debug)]
 pub struct RegisteredTorrent {
-    /// The user's name for it.
+    /// The user's id of it.
     pub id: TorrentId,
-    /// What the disk has to know of it, or who waits for it.
+    /// Its content, as far as it is known.
     pub content: ContentSource,
-    /// Where it stands with the disk.
+    /// The state of its storage.
     pub disk: DiskState,
-    /// It is complete, and the user is to be told once it is durable.
+    /// It is complete; `Completed` is sent once the content is durable.
     pub announce_completion: bool,
-    /// The user let it rest before it was open.
+    /// The user paused it before it was open.
     pub paused: bool,
-    /// The user took it out.
+    /// The user removed it.
     pub removing: bool,
-    /// The fault that paused it; more of the same are not told.
+    /// The fault that paused it; repetitions are not reported.
     pub fault: Option<DiskFault>,
-    /// Its disk was full, and nothing was verified since.
+    /// Its disk was full, and no piece has been verified since.
     pub full: Option<FullDisk>,
-    /// It is to be opened again as soon as it is closed.
+    /// It is reopened as soon as it is closed.
     pub reopen: bool,
-    /// Its content is to be hashed when it is opened the next time, whatever its record says.
+    /// The next open hashes its content and ignores its record.
     pub recheck: bool,
     /// Pieces checked since it was last opened, and pieces to check.
     pub checking: (u32, u32),
-    /// How urgently each file is wanted; `None` until it was set.
+    /// Each file's priority; `None` until it is set.
     pub priorities: Option<Box<[FilePriority]>>,
     /// Its info hash.
     pub info_hash: InfoHash,
     /// Its name, once known.
     pub name: Option<String>,
-    /// The directory that its files are under.
+    /// The directory of its files.
     pub dir: PathBuf,
 }
 
@@ -76,47 +76,47 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Takes one in.
+    /// Inserts a torrent.
     pub fn insert(&mut self, key: TorrentKey, entry: RegisteredTorrent) {
         self.by_key.insert(key, entry);
     }
 
-    /// The one with this key.
+    /// Returns the torrent with this key.
     pub fn get(&self, key: TorrentKey) -> Option<&RegisteredTorrent> {
         self.by_key.get(&key)
     }
 
-    /// The one with this key.
+    /// Returns the torrent with this key.
     pub fn get_mut(&mut self, key: TorrentKey) -> Option<&mut RegisteredTorrent> {
         self.by_key.get_mut(&key)
     }
 
-    /// Forgets one.
+    /// Removes a torrent.
     pub fn remove(&mut self, key: TorrentKey) -> Option<RegisteredTorrent> {
         self.by_key.remove(&key)
     }
 
-    /// The engine's key for the user's.
+    /// Returns the engine's key of the user's id.
     pub fn key_of(&self, id: TorrentId) -> Option<TorrentKey> {
         self.by_key.iter().find(|(_, e)| e.id == id).map(|(k, _)| *k)
     }
 
-    /// Every key.
+    /// Returns every key.
     pub fn keys(&self) -> Vec<TorrentKey> {
         self.by_key.keys().copied().collect()
     }
 
-    /// All of them.
+    /// Iterates over all torrents.
     pub fn iter(&self) -> impl Iterator<Item = (TorrentKey, &RegisteredTorrent)> {
         self.by_key.iter().map(|(key, entry)| (*key, entry))
     }
 
-    /// All of them.
+    /// Iterates over all torrents.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (TorrentKey, &mut RegisteredTorrent)> {
         self.by_key.iter_mut().map(|(key, entry)| (*key, entry))
     }
 
-    /// Whether the disk has let everything go.
+    /// Returns whether the storage of every torrent is closed.
     pub fn all_closed(&self) -> bool {
         self.by_key.values().all(|e| e.disk == DiskState::Closed)
     }

@@ -6,7 +6,7 @@ use crate::engine::{PartialPiece, PeerStats, TrackerStats};
 use crate::units::{Bitfield, InfoHash};
 use std::path::PathBuf;
 
-/// What a torrent is doing.
+/// A torrent's state.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum TorrentState {
@@ -27,14 +27,14 @@ pub enum TorrentState {
     Seeding,
     /// The user paused it.
     Paused,
-    /// Its disk is full; it goes on by itself when there is room.
+    /// Its disk is full; it restarts without a command when there is room.
     WaitingForRoom {
-        /// What could not be written.
+        /// The write that failed.
         fault: DiskFault,
     },
-    /// It cannot go on until it is resumed.
+    /// A fault paused it until it is resumed.
     Failed {
-        /// Why.
+        /// The reason.
         fault: DiskFault,
     },
 }
@@ -47,24 +47,24 @@ pub struct TorrentStatus {
     pub id: TorrentId,
     /// Its info hash.
     pub info_hash: InfoHash,
-    /// Its name, once known; fit for a terminal.
+    /// Its name, once known; safe to print on a terminal.
     pub name: Option<String>,
-    /// The directory that its files are under.
+    /// The directory of its files.
     pub dir: PathBuf,
-    /// What it is doing.
+    /// Its state.
     pub state: TorrentState,
     /// Its figures, as [`Event::Progress`](super::Event::Progress) gives them.
     pub progress: Progress,
 }
 
-/// How urgently a file is wanted.
+/// A file's priority.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FilePriority {
-    /// Not at all.
+    /// Not wanted.
     Skip,
     /// After all normal files.
     Low,
-    /// As the order of pieces has it.
+    /// In the torrent's piece order.
     #[default]
     Normal,
     /// Before all normal files.
@@ -83,9 +83,9 @@ pub struct FileStatus {
     pub length: u64,
     /// Bytes of it that are verified.
     pub have_bytes: u64,
-    /// How urgently it is wanted.
+    /// Its priority.
     pub priority: FilePriority,
-    /// It fills up the piece of its neighbour and is not kept (BEP 47).
+    /// It is a pad file, which aligns the next file to a piece and is not stored (BEP 47).
     pub pad: bool,
 }
 

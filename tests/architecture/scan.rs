@@ -18,6 +18,22 @@ pub fn blank_comments_and_texts(source: &str) -> String {
     out
 }
 
+/// The source's comments, with everything else turned into blanks; lines stay lines.
+#[allow(dead_code)] // The dictionary test uses it.
+pub fn comments(source: &str) -> String {
+    let s: Vec<char> = source.chars().collect();
+    let mut out = String::with_capacity(s.len());
+    let mut at = 0;
+    while at < s.len() {
+        let len = literal_len(&s[at..], at > 0 && is_word(s[at - 1]));
+        let is_comment = len > 0 && s[at] == '/';
+        let end = at + len.max(1);
+        out.extend(s[at..end].iter().map(|c| if is_comment || *c == '\n' { *c } else { ' ' }));
+        at = end;
+    }
+    out
+}
+
 fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }

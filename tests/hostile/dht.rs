@@ -177,7 +177,7 @@ fn d6_a_forged_question_draws_no_more_than_three_times_its_bytes() {
         let (sent, came) = (flow.sent.load(Relaxed), flow.came.load(Relaxed));
         let times = came as f64 / sent as f64;
         println!("{what}: {} bytes draw {times:.2} times as many", question.len());
-        assert!(came > 0, "{what}: nobody was answered, so nothing was tested");
+        assert!(came > 0, "{what}: no query was answered, so nothing was tested");
         assert!(times <= MOST_TIMES, "{what}: {sent} bytes drew {came}");
     }
 }

@@ -70,7 +70,7 @@ fn small_messages() -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
         ("unchoke, reject", [all.clone(), bytes(&[Message::Unchoke])].concat(), many(|n| bytes(&[Message::Reject(block(n))]))),
         ("port", none.clone(), of(&[Message::Port { port: 6881 }])),
         ("extension handshake", none.clone(), extended(0, b"d1:md6:ut_pexi1e11:ut_metadatai2ee4:reqqi250ee")),
-        ("extension that nobody has", none.clone(), extended(99, b"d1:xi1ee")),
+        ("unknown extension", none.clone(), extended(99, b"d1:xi1ee")),
         ("request for metadata", none.clone(), extended(IDS.ut_metadata, b"d8:msg_typei0e5:piecei0ee")),
         ("peer exchange", none.clone(), extended(IDS.ut_pex, b"d5:added6:\x05\x06\x07\x08\x1a\xe17:added.f1:\0e")),
         ("lost piece", all, extended(IDS.lt_donthave, &[0, 0, 0, 1])),
@@ -198,7 +198,7 @@ fn p12_a_newcomer_gets_in_beside_two_hundred_connections_that_never_say_who_they
         let begun = Instant::now();
         let got_in =
             (0..10).find(|_| Line::dial(Ipv4Addr::new(127, 0, 0, 77).into(), target.address(), target.info_hash).is_ok());
-        assert!(got_in.is_some(), "ten tries in {:?} and nobody answered", begun.elapsed());
+        assert!(got_in.is_some(), "ten tries in {:?} without an answer", begun.elapsed());
     });
 }
 
@@ -234,7 +234,7 @@ fn hold(target: Target<'_>, connections: u8) -> Vec<TcpStream> {
 }
 
 #[test]
-fn r5_without_descriptors_nobody_is_accepted_nothing_spins_and_all_is_well_when_some_are_free() {
+fn r5_without_descriptors_the_loop_accepts_no_peer_does_not_spin_and_recovers_when_some_are_free() {
     let lab = Lab::on_loopback();
     let torrent = Endless::new(&lab, PIECES, &[]);
     let seed = Seed::start(9, &torrent);
@@ -251,11 +251,11 @@ fn r5_without_descriptors_nobody_is_accepted_nothing_spins_and_all_is_well_when_
     held.drain(..16).for_each(drop);
     let last = held.last_mut().unwrap();
     last.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    last.read_exact(&mut [0; 68]).expect("whoever waited is answered");
+    last.read_exact(&mut [0; 68]).expect("the queued connection is answered");
 }
 
 #[test]
-fn r5_whoever_connects_leaves_descriptors_for_the_files() {
+fn r5_incoming_connections_leave_descriptors_for_the_files() {
     let lab = Lab::on_loopback();
     let torrent = Endless::new(&lab, PIECES, &[]);
     let seed = Seed::start(9, &torrent);

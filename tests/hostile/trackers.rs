@@ -87,9 +87,9 @@ fn k4_redirects_that_lead_nowhere_cost_the_download_nothing() {
 #[test]
 #[ignore = "measures: wants the machine for itself"]
 fn k6_a_hundred_thousand_peers_cost_the_download_nothing() {
-    let nobody: Vec<SocketAddr> =
+    let unused: Vec<SocketAddr> =
         (0..100_000u32).map(|n| (Ipv4Addr::new(127, 100 + (n >> 16) as u8, (n >> 8) as u8, n as u8 | 1), 9).into()).collect();
-    one("100,000 peers", Server::saying(with_peers(60, &nobody)));
+    one("100,000 peers", Server::saying(with_peers(60, &unused)));
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn k14_the_proxy_of_the_environment_is_used_for_trackers_and_said_so_in_the_help
         command.args(["get", "--json", "--listen-port", "0", "-d"]).arg(lab.new_dir("out")).arg(&torrent.file);
         let mut child = command.stdout(Stdio::null()).spawn().unwrap();
         let before = proxy.asked().len();
-        lab.wait_for("somebody is asked", || tracker.asked().len() + proxy.asked().len() > before);
+        lab.wait_for("a tracker is asked", || tracker.asked().len() + proxy.asked().len() > before);
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!((tracker.asked().len(), proxy.asked().len()), if no_proxy { (1, 1) } else { (0, 1) });
@@ -196,7 +196,7 @@ fn k4_a_redirect_from_a_public_address_into_this_machine_is_not_followed() {
 /// A self-signed certificate for another host: refused, with that reason.
 #[test]
 #[ignore = "needs another program"]
-fn k11_a_tracker_whose_certificate_nobody_vouches_for_is_refused_and_the_reason_is_told() {
+fn k11_refuses_a_tracker_with_a_self_signed_certificate_and_tells_the_reason() {
     need!("openssl");
     let lab = Lab::on_loopback();
     let port = free_port();

@@ -78,7 +78,7 @@ fn r2_killed_at_any_moment_it_goes_on_and_fetches_little_twice() {
 
 #[test]
 #[ignore = "takes long"]
-fn what_changed_while_nobody_looked_is_fetched_again_and_nothing_else() {
+fn fetches_only_the_pieces_that_changed_between_two_runs() {
     let world = World::new("0");
     assert!(world.finish() >= 32 << 20);
     std::thread::sleep(Duration::from_millis(1100)); // so that the time stamp differs on every file system
@@ -114,7 +114,7 @@ fn f9_a_longer_file_keeps_its_tail() {
     let world = World::new("0");
     let mut content = fs::read(world.torrent.path(&world.torrent.dir, 0)).unwrap();
     content[5 << 20] ^= 1;
-    content.extend_from_slice(b"somebody's own words");
+    content.extend_from_slice(b"the user's own words");
     fs::write(world.file(), &content).unwrap();
     let kid = world.get();
     assert_eq!(kid.code(), 0, "{}", world.lab.words());
@@ -136,7 +136,7 @@ fn a_damaged_record_costs_a_check_and_nothing_more() {
 
 #[test]
 #[ignore = "takes long"]
-fn somebody_elses_directory_in_the_way_is_left_alone() {
+fn leaves_an_existing_directory_in_the_way_alone() {
     let world = World::new("0");
     fs::create_dir(world.file()).unwrap();
     let kid = world.get();

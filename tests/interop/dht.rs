@@ -36,7 +36,7 @@ off = dict.fromkeys(["enable_lsd", "enable_upnp", "enable_natpmp", "enable_incom
     "dht_restrict_routing_ips", "dht_restrict_search_ips", "dht_enforce_node_id", "dht_prefer_verified_node_ids"], False)
 nodes = []
 for n in range(first, last + 1):
-    # A whole network starts in a moment: nobody is mute because he said or heard too much.
+    # A whole network starts in a moment: rate limits must not silence a node.
     session = lt.session({**off, "enable_dht": True, "listen_interfaces": f"127.77.0.{n}:{port}", "dht_bootstrap_nodes": "",
         "dht_upload_rate_limit": 1 << 24, "dht_block_ratelimit": 10_000, "allow_multiple_connections_per_ip": True,
         "alert_mask": 0})
@@ -54,7 +54,7 @@ while any(session.status().dht_nodes < (2 if last > 1 else 0) for session in nod
     time.sleep(0.05)
 print("joined", flush=True)
 while True:
-    # libtorrent announces a torrent before it knows anybody, and then not again for minutes.
+    # libtorrent announces a torrent before it knows a node, and then not again for minutes.
     for handle in handles:
         handle.force_dht_announce()
     time.sleep(3)
@@ -75,7 +75,7 @@ asked = time.time()
 while not handle.status().is_seeding:
     time.sleep(0.05)
     if time.time() - asked > 3:
-        # Whoever announced since the first search is found by another.
+        # A second search finds the peers that announced since the first.
         asked = time.time()
         handle.force_dht_announce()
 "#;
@@ -246,7 +246,7 @@ fn nodes_that_a_torrent_names_are_enough() {
     // `info` is the only key of the plain one: the other goes behind it.
     let bytes = [&plain[..plain.len() - 1], b"5:nodes", &named.encode(), b"e"].concat();
     fs::write(&with_nodes, bytes).unwrap();
-    let (out, nobody) = (lab.new_dir("out"), format!("127.0.0.1:{}", free_port()));
+    let (out, unused) = (lab.new_dir("out"), format!("127.0.0.1:{}", free_port()));
     let mut get = rill();
     get.env_remove("RILL_NO_DHT").args([
         "get",
@@ -256,7 +256,7 @@ fn nodes_that_a_torrent_names_are_enough() {
         "--listen-port",
         "0",
         "--dht-bootstrap",
-        &nobody,
+        &unused,
         "-d",
     ]);
     assert_eq!(lab.start(get.arg(&out).arg(&with_nodes)).code(), 0, "{}", lab.words());

@@ -128,7 +128,7 @@ fn a_second_signal_ends_it_at_once() {
 
 #[test]
 #[ignore = "takes long"]
-fn nobody_there_is_a_time_out() {
+fn a_torrent_without_peers_times_out() {
     let lab = Lab::new();
     let torrent = Torrent::make(&lab, Shape::single(1 << 20, 64 << 10), &[]);
     for option in ["--timeout", "--stall-timeout"] {

@@ -172,7 +172,7 @@ fn p18_a_private_torrent_is_not_heard_of_on_the_local_network() {
     let mut listen = Command::new("python3");
     listen.args(["-c", LISTEN, &networks.address_of(2)]);
     let listener = lab.start(&mut networks.inside(2, &listen));
-    lab.wait_for("somebody listens", || listener.words().contains("listening"));
+    lab.wait_for("the listener listens", || listener.words().contains("listening"));
     seed(&lab, &networks, &[&public, &private]);
     let getter = get(&lab, &networks, &private, &out, &format!("{}s", WATCHED.as_secs()));
     assert_eq!(getter.code(), 2, "{}", lab.words());

@@ -120,7 +120,9 @@ fn download_in(group: &Group, lab: &Lab, torrent: &Torrent, mib: u64, storage: &
         let which = if again { "again" } else { "first" };
         assert_eq!((group.kills(), status.code()), (0, Some(0)), "{mib} MiB, {storage}, {which}\n{}", lab.words());
         let took = begun.elapsed().as_secs();
-        println!("--max-memory {mib}M --storage {storage}, {which}: {took} s, so far at most {most} KiB private, nobody killed");
+        println!(
+            "--max-memory {mib}M --storage {storage}, {which}: {took} s, so far at most {most} KiB private, no process killed"
+        );
     }
     torrent.must_be_in(&out, lab);
     fs::remove_dir_all(&out).unwrap();

@@ -113,7 +113,7 @@ pub fn is_served(port: u16, torrent: &Torrent) -> bool {
     let greet = || -> io::Result<()> {
         let mut stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-        stream.write_all(&greeting(&torrent.info_hash, "somebody who only looks"))?;
+        stream.write_all(&greeting(&torrent.info_hash, "a peer which only looks"))?;
         stream.read_exact(&mut [0; 68])
     };
     greet().is_ok()

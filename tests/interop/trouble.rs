@@ -139,7 +139,7 @@ fn f1_a_full_disk_is_waited_for_and_the_download_goes_on_by_itself() {
 
 #[test]
 #[ignore = "needs root"]
-fn f1_nobody_waits_longer_for_a_full_disk_than_the_user_says() {
+fn f1_the_wait_for_a_full_disk_ends_at_the_users_time_limit() {
     for storage in WAYS {
         let lab = Lab::new();
         let Some(disk) = Mounted::tmpfs(&lab, 12 << 20) else { return };
@@ -246,12 +246,12 @@ fn f5_a_disk_that_turns_read_only_ends_it_with_a_sentence() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_disk_that_is_stuck_keeps_nobody_waiting_who_can_be_served() {
+fn a_stuck_disk_does_not_delay_peers_that_can_be_served() {
     need!("mkfs.ext4", "mount", "fsfreeze");
-    ["plain", "auto", "mapped"].into_iter().for_each(nobody_waits_for_a_stuck_disk);
+    ["plain", "auto", "mapped"].into_iter().for_each(serves_beside_a_stuck_disk);
 }
 
-fn nobody_waits_for_a_stuck_disk(storage: &'static str) {
+fn serves_beside_a_stuck_disk(storage: &'static str) {
     let lab = Lab::on_loopback();
     let Some(disk) = Mounted::ext4(&lab, 512 << 20) else { return };
     let story = Story::begin(&lab, storage, 160, "6M", disk.path().join("out"));

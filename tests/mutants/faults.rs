@@ -96,7 +96,7 @@ pub const FAULTS: &[Fault] = &[
         new: "let room = goal;",
     },
     Fault {
-        what: "nobody is ever taken for a snubber",
+        what: "no peer is ever considered a snubber",
         file: "engine/peer/request_queue.rs",
         old: "Some(after) if !self.in_flight.is_empty() && !self.snubbed => self.last_block_at + self.timeout().max(after),",
         new: "Some(_) if false => Instant::NEVER,",
@@ -184,7 +184,7 @@ pub const FAULTS: &[Fault] = &[
         new: "if digest == good &&",
     },
     Fault {
-        what: "whoever sent a part of a bad piece is banned at once",
+        what: "every peer that sent a part of a bad piece is banned at once",
         file: "engine/torrent/smart_ban.rs",
         old: "if let [only] = open.senders() {",
         new: "if let [only, ..] = open.senders() {",
@@ -209,7 +209,7 @@ pub const FAULTS: &[Fault] = &[
         new: "let _ = (turn, t);",
     },
     Fault {
-        what: "what peers say of peers is heard and nobody is dialed",
+        what: "addresses from PEX are received and never dialed",
         file: "engine/pex.rs",
         old: "new |= t.peer_list.learn(turn.now, addr, Origin::Pex);",
         new: "new |= addr.port() == 0 && t.peer_list.learn(turn.now, addr, Origin::Pex);",

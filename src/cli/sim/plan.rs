@@ -112,25 +112,25 @@ fn text(value: &Option<impl Display>) -> Option<String> {
 }
 
 fn check(s: &Scenario) -> Result<(), Failure> {
-    let everybody = u64::from(s.peers) + u64::from(s.seeds) + s.puppets.iter().map(|(_, n)| u64::from(*n)).sum::<u64>();
+    let all_peers = u64::from(s.peers) + u64::from(s.seeds) + s.puppets.iter().map(|(_, n)| u64::from(*n)).sum::<u64>();
     let serves_all = |part: PuppetRole| matches!(part, PuppetRole::Seed | PuppetRole::Slow | PuppetRole::Flapper);
     let scripted_seed = s.puppets.iter().any(|(part, n)| serves_all(*part) && *n > 0);
     let wrong = if s.peers == 0 {
         "a swarm needs at least one peer".to_owned()
     } else if s.seeds == 0 && !scripted_seed {
-        "a swarm needs at least one seed, or nobody will ever be complete".to_owned()
-    } else if everybody > MOST_PEERS {
-        format!("{everybody} peers are more than the {MOST_PEERS} that can be simulated")
+        "a swarm needs at least one seed, or no peer will ever be complete".to_owned()
+    } else if all_peers > MOST_PEERS {
+        format!("{all_peers} peers are more than the {MOST_PEERS} that can be simulated")
     } else if s.free_riders > s.peers {
         format!("{} free riders are more than there are peers", s.free_riders)
     } else if let Err(error) = Geometry::new(s.size, s.piece_len.into()) {
         format!("that is no torrent: {error}")
     } else if s.max_peers == 0 {
-        "--connectivity 0 leaves everybody alone".to_owned()
+        "--connectivity 0 leaves every peer without connections".to_owned()
     } else if s.handout == 0 {
-        "--addresses 0 leaves everybody alone".to_owned()
+        "--addresses 0 leaves every peer without addresses".to_owned()
     } else if s.policy.upload_slots == 0 {
-        "with --slots 0 nobody serves anybody".to_owned()
+        "with --slots 0 no peer serves another".to_owned()
     } else {
         return Ok(());
     };
