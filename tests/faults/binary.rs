@@ -61,7 +61,9 @@ fn build() -> Built {
     fs::copy(here().join("Cargo.lock"), crate_dir.join("Cargo.lock")).unwrap();
     fs::copy(here().join("README.md"), crate_dir.join("README.md")).unwrap();
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--offline", "--no-default-features", "--bin", "rill"]).current_dir(&crate_dir);
+    cargo
+        .args(["build", "--quiet", "--offline", "--no-default-features", "--features", "cli", "--bin", "rill"])
+        .current_dir(&crate_dir);
     cargo.env("CARGO_TARGET_DIR", &target).env("RUSTFLAGS", "--cfg rustix_use_libc");
     run(&mut cargo);
     let preload = dir.join("libpreload.so");
