@@ -193,7 +193,11 @@ fn what_does_not_exist_is_an_error_and_never_silence() {
     assert!(s.torrents().unwrap().is_empty());
 
     let other = s.clone();
+    // A command that arrives while the session stops is not carried out: a torrent is not opened again.
+    let again = s.clone();
+    let resuming = std::thread::spawn(move || while again.resume(id) != Err(CommandError::Gone) {});
     assert!(s.stop(Duration::from_secs(5)).clean);
+    resuming.join().unwrap();
     assert_eq!(other.pause(id), Err(CommandError::Gone));
     assert!(other.add(AddTorrent::magnet(Magnet::new(rill::units::InfoHash([8; 20])), "")).is_err());
     assert!(other.next_event(PATIENCE).is_none(), "the queue is closed, so nothing is waited for");

@@ -11,13 +11,13 @@
 //! theirs are ignored (BEP 27). Searches begin one after the other, so that a thousand torrents do not query at once. A torrent with missing
 //! pieces and no peer is searched for again after 5 s, 10 s, 20 s …
 
-use super::action::Action;
+use super::action::{Action, Actions};
 use super::config::DhtSetup;
 use super::dht::{Announce, Dht, DhtAction, DhtStats, NodeConfig};
 use super::limits;
 use super::timers::Timer;
 use super::torrent::Torrent;
-use super::turn::Turn;
+use super::turn::{RequestIds, Turn};
 use crate::units::{InfoHash, Instant};
 use crate::wire::SwarmCounts;
 use crate::wire::compact::torrent_may_name;
@@ -172,11 +172,11 @@ impl DhtClient {
 
     /// Resolves nodes that a torrent file names (BEP 5 `nodes`). One on this machine's loopback is accepted only where the user named
     /// one there, too.
-    pub fn add_nodes(&mut self, turn: &mut Turn<'_>, named: &[(String, u16)]) {
+    pub fn add_nodes(&mut self, ids: &mut RequestIds, named: &[(String, u16)], out: &mut Actions) {
         for (host, port) in named.iter().take(limits::DHT_ROUTERS) {
-            let id = turn.ids.next();
+            let id = ids.next();
             self.resolving.insert(id, NodeRole::OfFile);
-            turn.out.push(Action::Resolve { id, host: host.clone(), port: *port });
+            out.push(Action::Resolve { id, host: host.clone(), port: *port });
         }
     }
 

@@ -1,6 +1,6 @@
 //! Discovery: passes what trackers, the DHT and the local network find on to torrents, and the torrents' requests to them.
 
-use super::action::{Actions, Notice, ScrapeSource};
+use super::action::{Action, Actions, Notice, ScrapeSource};
 use super::config::DhtSetup;
 use super::dht::DhtStats;
 use super::dht_client::{DhtClient, DhtOutcome};
@@ -8,6 +8,7 @@ use super::engine::Engine;
 use super::lsd::is_announced;
 use super::peer::Phase;
 use super::timers::Timer;
+use super::torrent::Torrent;
 use super::tracker_client::{TrackerOutcome, arm_announce};
 use crate::units::{Instant, Origin, PeerKey, TorrentKey};
 use crate::wire::{AnnounceError, AnnounceEvent, AnnounceReply, Datagram, SwarmCounts};
@@ -131,7 +132,7 @@ impl Engine {
             match outcome {
                 TrackerOutcome::Scraped { torrent, source, result } => {
                     if self.swarms.torrents.get(torrent).is_some() {
-                        out.push(super::Action::Notice(Notice::Scraped { torrent, source, result }));
+                        out.push(Action::Notice(Notice::Scraped { torrent, source, result }));
                         self.end_scrape(torrent, out);
                     }
                 }
@@ -143,7 +144,7 @@ impl Engine {
                         Ok(reply) => self.on_reply(now, torrent, announce.url, reply, out),
                         Err(error) => {
                             let url = announce.url;
-                            out.push(super::Action::Notice(Notice::TrackerFailed { torrent, url, error }));
+                            out.push(Action::Notice(Notice::TrackerFailed { torrent, url, error }));
                         }
                     }
                     let Some(t) = self.swarms.torrents.get_mut(torrent) else { continue };
@@ -165,7 +166,7 @@ impl Engine {
         }
         let running = t.running;
         let notice = Notice::TrackerReplied { torrent, url, peers: reply.peers.len(), warning: reply.warning };
-        out.push(super::Action::Notice(notice));
+        out.push(Action::Notice(notice));
         if running {
             self.swarms.learn_peers(&mut self.context.turn(now, out), torrent, &reply.peers, Origin::Tracker);
         }
@@ -174,7 +175,7 @@ impl Engine {
     /// Tells that a torrent's scrape is over, unless an answer is still awaited.
     fn end_scrape(&self, key: TorrentKey, out: &mut Actions) {
         if !self.trackers.is_scraping(key, None) {
-            out.push(super::Action::Notice(Notice::ScrapeDone { torrent: key }));
+            out.push(Action::Notice(Notice::ScrapeDone { torrent: key }));
         }
     }
 
@@ -203,7 +204,7 @@ impl Engine {
     /// Nodes that a torrent file names by host and port (BEP 5 `nodes`).
     pub fn add_nodes(&mut self, named: &[(String, u16)], out: &mut Actions) {
         if let Some(dht) = &mut self.dht {
-            dht.add_nodes(&mut self.context.turn(Instant::ZERO, out), named);
+            dht.add_nodes(&mut self.context.ids, named, out);
         }
     }
 
@@ -229,7 +230,7 @@ impl Engine {
     pub(super) fn search_dht(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         let Some(dht) = &mut self.dht else { return };
         let torrents = self.swarms.torrents.len();
-        let allowed = |t: &&mut super::torrent::Torrent| t.running && t.allows(Origin::Dht);
+        let allowed = |t: &&mut Torrent| t.running && t.allows(Origin::Dht);
         let Some(t) = self.swarms.torrents.get_mut(key).filter(allowed) else { return };
         let is_up = |peer: &PeerKey| self.swarms.connections.get(*peer).is_some_and(|c| c.peer.wire.phase == Phase::Up);
         let alone = !t.is_upload_only() && !t.peers.iter().any(is_up);
@@ -271,7 +272,7 @@ impl Engine {
         let turn = &mut self.context.turn(now, &mut none);
         for hash in &announcement.hashes {
             let Some(key) = self.swarms.by_hash.get(hash).copied() else { continue };
-            let known = |t: &super::torrent::Torrent| t.peer_list.len();
+            let known = |t: &Torrent| t.peer_list.len();
             let Some(before) = self.swarms.torrents.get(key).filter(|t| is_announced(t)).map(known) else { continue };
             if !self.lsd.has_room(now) {
                 continue;

@@ -231,7 +231,9 @@ fn on_extended_handshake(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, 
         peer.source.requests.set_reqq(reqq);
     }
     peer.wire.extensions = theirs.ids;
-    peer.wire.client = theirs.client.map(String::into_boxed_str);
+    if let Some(client) = theirs.client {
+        peer.wire.client = Some(client.into());
+    }
     peer.wire.listen_port = theirs.port.or(peer.wire.listen_port);
     peer.wire.upload_only = theirs.upload_only.unwrap_or(peer.wire.upload_only);
     advertise(turn, t, peer);

@@ -17,7 +17,7 @@ pub struct PeerStats {
     pub origin: Origin,
     /// Its peer id (BEP 20).
     pub peer_id: Option<PeerId>,
-    /// The client's name and version, as it says (BEP 10 `v`); up to 64 bytes, not fit for a terminal as it is.
+    /// The client's name and version, as it says (BEP 10 `v`); short and fit for a terminal.
     pub client: Option<String>,
     /// The share of the torrent's pieces that it has, 0 to 1.
     pub progress: f64,

@@ -329,7 +329,10 @@ impl EventLoop {
 
     fn poll_commands(&mut self) {
         while let Ok(command) = self.commands.try_recv() {
-            self.handle_command(command);
+            // A command of another handle after the stop is dropped with its reply: its caller finds the session gone.
+            if self.deadline.is_none() {
+                self.handle_command(command);
+            }
         }
     }
 

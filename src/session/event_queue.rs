@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 /// Events that may wait before those about single trackers and peers are dropped.
 const CAPACITY: usize = 1024;
 
-/// What is called when an event arrives in an empty queue; by the loop thread, so it must return at once.
+/// A callback for the arrival of an event in an empty queue. The loop thread calls it, so it must return at once and must not call the
+/// session, whose answers come from that thread.
 pub type OnEvent = Box<dyn Fn() + Send + Sync>;
 
 /// An event that waits, or the place of the latest progress of a torrent.

@@ -263,7 +263,8 @@ impl Session {
     }
 
     /// Opens another queue, which gets every event from now on. The loop thread calls `on_event` when an event arrives in the empty queue
-    /// and when the session ends; it must return at once, and may for example write to an eventfd that another loop waits for.
+    /// and when the session ends; it must return at once and must not call the session; it may for
+    /// example write to an eventfd that another loop waits for.
     pub fn subscribe(&self, on_event: Option<OnEvent>) -> Events {
         self.0.subscribers.subscribe(on_event)
     }

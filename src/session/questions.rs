@@ -1,6 +1,7 @@
 //! Questions about torrents and their settings: answered on the loop thread from what the engine and the registry know.
 
 use super::config::chosen_pieces;
+use super::dispatch::SessionFigures;
 use super::error::CommandError;
 use super::event::TorrentId;
 use super::event_loop::EventLoop;
@@ -35,7 +36,10 @@ impl EventLoop {
         // A caller that does not wait any more does not want the answer.
         match question {
             Question::Torrents(reply) => {
-                _ = reply.send(Ok(self.entries.keys().into_iter().filter_map(|k| self.status(k)).collect()))
+                // The figures that all torrents share are read once.
+                let figures = self.session_figures();
+                let statuses = self.entries.keys().into_iter().filter_map(|key| self.status(key, figures));
+                _ = reply.send(Ok(statuses.collect()));
             }
             Question::Files(id, reply) => _ = reply.send(self.key(id).and_then(|key| self.files(key))),
             Question::Peers(id, reply) => _ = reply.send(self.key(id).map(|key| self.peers(key))),
@@ -49,9 +53,9 @@ impl EventLoop {
         self.entries.key_of(id).ok_or(CommandError::UnknownTorrent)
     }
 
-    fn status(&self, key: TorrentKey) -> Option<TorrentStatus> {
+    fn status(&self, key: TorrentKey, figures: SessionFigures) -> Option<TorrentStatus> {
         let entry = self.entries.get(key)?;
-        let progress = self.progress(key, self.session_figures())?;
+        let progress = self.progress(key, figures)?;
         let state = match (&entry.content, entry.disk) {
             _ if entry.full.is_some() && entry.fault.is_some() => TorrentState::WaitingForRoom { fault: entry.fault.clone()? },
             _ if entry.fault.is_some() => TorrentState::Failed { fault: entry.fault.clone()? },
@@ -138,15 +142,16 @@ impl EventLoop {
         if !matches!(entry.content, ContentSource::Known(_)) {
             return Err(CommandError::NoMetadata);
         }
+        let disk = entry.disk;
+        if disk == DiskState::Opening {
+            return Err(CommandError::Checking);
+        }
         entry.recheck = true;
-        match entry.disk {
-            DiskState::Open => {
-                entry.reopen = true;
-                self.close_torrent(key);
-            }
+        entry.reopen = disk != DiskState::Closed;
+        match disk {
             DiskState::Closed => self.reopen_torrent(key),
-            DiskState::Closing => entry.reopen = true,
-            DiskState::Opening => return Err(CommandError::Checking),
+            DiskState::Open => self.close_torrent(key),
+            DiskState::Opening | DiskState::Closing => {}
         }
         Ok(())
     }

@@ -141,7 +141,7 @@ impl World {
             }
             Action::Metadata { .. } => unreachable!("every node knows what the torrent is made of"),
             Action::Scrape { .. } => unreachable!("nobody asks how many there are"),
-            Action::Multicast { .. } => unreachable!("nobody has a local network here"),
+            Action::Multicast { .. } => unreachable!("no peer here has a local network"),
             Action::KeepNodes { .. } => unreachable!("nobody is in the DHT here"),
             Action::Notice(notice) => self.notice(node, &notice),
         }

@@ -140,7 +140,7 @@ fn a_link_whose_content_is_here_already_says_so_when_it_knows_what_it_is() {
     let mut w = TestWorld::built(|s| s.spec.shape = None);
     let (p, seed) = (speaker(&mut w, 1), speaker(&mut w, 2));
     says_upload_only(&mut w, seed, true);
-    assert_eq!(sent_upload_only(&mut w, p), [Some(false)], "nobody knows yet what there is to want");
+    assert_eq!(sent_upload_only(&mut w, p), [Some(false)], "the pieces are not known yet");
     understand(&mut w, Bitfield::full(4));
     assert_eq!(sent_upload_only(&mut w, p), [Some(true)]);
     assert!(was_let_go(&w, seed));

@@ -256,7 +256,7 @@ fn errands_beyond_the_workers_wait_their_turn_and_all_come_back() {
                 assert_eq!(result, Ok(vec!["127.0.0.1:6969".parse().unwrap()]));
                 id
             }
-            BlockingReply::Scraped { .. } => panic!("nobody asked for counts"),
+            BlockingReply::Scraped { .. } => panic!("no scrape was asked for"),
         })
         .collect();
     ids.sort_unstable();
