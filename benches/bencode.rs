@@ -1,7 +1,7 @@
 //! Time and allocations for reading and writing bencode. Run with `cargo bench --bench bencode`.
 //!
-//! Each bench reads or writes one message of typical size. Two .torrent files are near the limits: one with two million piece hashes
-//! (40 MiB), and one with a hundred thousand files.
+//! Each bench reads or writes one message of typical size. Two .torrent files are near the limits: one with
+//! two million piece hashes (40 MiB), and one with a hundred thousand files.
 
 use divan::{AllocProfiler, Bencher, black_box, counter::BytesCount};
 use rill::units::{InfoHash, NodeId, PieceHash};
@@ -35,7 +35,14 @@ fn write_nodes_and_peers(peers: &[SocketAddr], out: &mut Vec<u8>) {
     let mut nodes = Vec::with_capacity(26 * 8);
     peers.iter().take(8).for_each(|node| krpc::write_node(NodeId([0xcd; 20]), *node, &mut nodes));
     let id = NodeId([0xcd; 20]);
-    let parts = ResponseFields { id, nodes: Some(&nodes), nodes6: None, token: Some(b"a token!"), peers, filters: None };
+    let parts = ResponseFields {
+        id,
+        nodes: Some(&nodes),
+        nodes6: None,
+        token: Some(b"a token!"),
+        peers,
+        filters: None,
+    };
     krpc::write_response(b"aa", SocketAddr::from(([81, 2, 69, 1], 6881)), &parts, out);
 }
 
@@ -43,7 +50,9 @@ fn write_nodes_and_peers(peers: &[SocketAddr], out: &mut Vec<u8>) {
 fn read_packet(bytes: &[u8]) -> usize {
     let packet = krpc::parse(bytes).expect("a packet");
     match packet.body {
-        PacketBody::Response(reply) => reply.nodes(false).count() + reply.nodes(true).count() + reply.peers().count(),
+        PacketBody::Response(reply) => {
+            reply.nodes(false).count() + reply.nodes(true).count() + reply.peers().count()
+        }
         _ => packet.transaction.len(),
     }
 }
@@ -95,7 +104,8 @@ fn krpc_error_write(bencher: Bencher<'_, '_>) {
 
 /// A typical reply with this value of `peers`.
 fn announce_reply(peers: &[u8]) -> Vec<u8> {
-    let head = &b"d8:completei812e10:downloadedi9000e10:incompletei77e8:intervali1800e12:min intervali900e5:peers"[..];
+    let head =
+        &b"d8:completei812e10:downloadedi9000e10:incompletei77e8:intervali1800e12:min intervali900e5:peers"[..];
     [head, peers, b"e"].concat()
 }
 
@@ -109,7 +119,8 @@ fn announce_reply_compact(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn announce_reply_long_form(bencher: Bencher<'_, '_>) {
-    let entry = |n: u32| format!("d2:ip11:81.2.69.{}7:peer id20:-RL0100-abcdefghijkl4:porti6881ee", 100 + n % 100);
+    let entry =
+        |n: u32| format!("d2:ip11:81.2.69.{}7:peer id20:-RL0100-abcdefghijkl4:porti6881ee", 100 + n % 100);
     let peers: String = (0..200).map(entry).collect();
     let body = announce_reply(format!("l{peers}e").as_bytes());
     assert_eq!(parse_reply(&body).expect("a reply").peers.len(), 200);
@@ -167,7 +178,8 @@ fn pex_read(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn pex_write(bencher: Bencher<'_, '_>) {
-    let (added, dropped): (Vec<_>, Vec<_>) = (peers(50).into_iter().map(|peer| (peer, 2)).collect(), peers(50));
+    let (added, dropped): (Vec<_>, Vec<_>) =
+        (peers(50).into_iter().map(|peer| (peer, 2)).collect(), peers(50));
     bencher.bench(|| write_pex(black_box(&added), black_box(&dropped)));
 }
 

@@ -11,11 +11,18 @@ fn main() {
 }
 
 fn handshake() -> Vec<u8> {
-    let h = Handshake { info_hash: InfoHash([1; 20]), peer_id: PeerId([2; 20]), fast: true, extended: true, dht: false };
+    let h = Handshake {
+        info_hash: InfoHash([1; 20]),
+        peer_id: PeerId([2; 20]),
+        fast: true,
+        extended: true,
+        dht: false,
+    };
     h.to_bytes().to_vec()
 }
 
-/// Decodes a stream as the session does, with payload read past the decoder's buffer. Returns the number of frames.
+/// Decodes a stream as the session does, with payload read past the decoder's buffer. Returns the number of
+/// frames.
 fn decode(stream: &[u8], ahead: ReadAhead) -> usize {
     let mut d = Decoder::default();
     let (mut rest, mut frames) = (stream, 0);
@@ -61,7 +68,9 @@ fn blocks(bencher: Bencher<'_, '_>) {
         stream.resize(stream.len() + 16384, 0);
     }
     assert_eq!(decode(&stream, ReadAhead::Header), 1025);
-    bencher.counter(ItemsCount::new(1024usize)).bench(|| decode(divan::black_box(&stream), ReadAhead::Header));
+    bencher
+        .counter(ItemsCount::new(1024usize))
+        .bench(|| decode(divan::black_box(&stream), ReadAhead::Header));
 }
 
 #[divan::bench]
@@ -72,5 +81,8 @@ fn haves(bencher: Bencher<'_, '_>) {
     }
     assert_eq!(decode(&stream, ReadAhead::Full), 10_001);
     let counter = BytesCount::new(stream.len());
-    bencher.counter(counter).counter(ItemsCount::new(10_000usize)).bench(|| decode(divan::black_box(&stream), ReadAhead::Full));
+    bencher
+        .counter(counter)
+        .counter(ItemsCount::new(10_000usize))
+        .bench(|| decode(divan::black_box(&stream), ReadAhead::Full));
 }

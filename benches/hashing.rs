@@ -1,6 +1,7 @@
 //! The floor under every download: SHA-1 of what comes in. Run with `cargo bench --bench hashing`.
 //!
-//! A machine that shows 1 GB/s here spends a second of some core on each downloaded gigabyte, whatever else it does.
+//! A machine that shows 1 GB/s here spends a second of some core on each downloaded gigabyte, whatever else
+//! it does.
 
 use divan::{Bencher, counter::BytesCount};
 use sha1::{Digest, Sha1};

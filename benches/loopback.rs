@@ -1,7 +1,9 @@
-//! Everything at once: two sessions in one process, 64 MiB over loopback, from one directory to another, each way that bytes
-//! can reach a disk. Run with `cargo bench --bench loopback`; `TMPDIR` chooses the file system.
+//! Everything at once: two sessions in one process, 64 MiB over loopback, from one directory to another, each
+//! way that bytes can reach a disk. Run with `cargo bench --bench loopback`; `TMPDIR` chooses the file
+//! system.
 //!
-//! The time is from adding the torrent to its completion, hashing and records included; making content and seeding are not.
+//! The time is from adding the torrent to its completion, hashing and records included; making content and
+//! seeding are not.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -24,7 +26,9 @@ fn one_seeder_one_downloader(bencher: Bencher<'_, '_>, mode: StorageMode) {
     let (_seeder, addr) = seeder("127.0.0.1", &torrent, from.path());
     bencher
         .counter(BytesCount::new(BYTES))
-        .with_inputs(|| (tempfile::tempdir().expect("a directory"), session_with("127.0.0.2", |c| c.storage = mode)))
+        .with_inputs(|| {
+            (tempfile::tempdir().expect("a directory"), session_with("127.0.0.2", |c| c.storage = mode))
+        })
         .bench_local_values(|(to, session)| {
             download(&session, &torrent, to.path(), &[addr]);
             wait(&session, |e| matches!(e, Event::Completed { .. }));

@@ -1,8 +1,9 @@
 //! rill: a BitTorrent engine in which one thread serves every connection.
 //!
-//! One loop thread multiplexes every socket with [`mio`](https://docs.rs/mio) and owns the [`engine`], which decides and never acts; a
-//! few workers hash pieces and access the [`disk`]; payload goes from the socket to its buffer or file without passing through the
-//! engine. Users hold a [`session::Session`] on their own threads: they send commands, ask questions and receive events.
+//! One loop thread multiplexes every socket with [`mio`](https://docs.rs/mio) and owns the [`engine`], which
+//! decides and never acts; a few workers hash pieces and access the [`disk`]; payload goes from the socket to
+//! its buffer or file without passing through the engine. Users hold a [`session::Session`] on their own
+//! threads: they send commands, ask questions and receive events.
 //!
 //! # Download a torrent
 //!

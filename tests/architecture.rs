@@ -1,11 +1,12 @@
-//! The floors hold: every file of `src` is read, and a path that leads up or sideways fails, as does a word that would make a
-//! decision impure, or `unsafe` outside the two files that may say it.
+//! The floors hold: every file of `src` is read, and a path that leads up or sideways fails, as does a word
+//! that would make a decision impure, or `unsafe` outside the two files that may say it.
 //!
 //! ```text
 //!   6 cli   5 session   4 net | sim   3 disk   2 engine   1 wire   0 units
 //! ```
 //!
-//! Comments and texts are not code. Tests inside `src` may use clocks and threads, but their imports point down as well.
+//! Comments and texts are not code. Tests inside `src` may use clocks and threads, but their imports point
+//! down as well.
 
 #[path = "architecture/scan.rs"]
 mod scan;
@@ -15,14 +16,24 @@ use std::path::{Path, PathBuf};
 
 /// Where a module stands; `None` for a module that no floor knows.
 fn floor(module: &str) -> Option<u32> {
-    let floors = [("units", 0), ("wire", 1), ("engine", 2), ("disk", 3), ("net", 4), ("sim", 4), ("session", 5), ("cli", 6)];
+    let floors = [
+        ("units", 0),
+        ("wire", 1),
+        ("engine", 2),
+        ("disk", 3),
+        ("net", 4),
+        ("sim", 4),
+        ("session", 5),
+        ("cli", 6),
+    ];
     floors.iter().find(|(name, _)| *name == module).map(|(_, floor)| *floor)
 }
 
 /// The simulator is another pair of hands: it never touches the machine.
 const NEVER_MEET: [(&str, &str); 2] = [("sim", "disk"), ("sim", "net")];
 
-/// Words that no decision needs: the machine itself, its clocks, and tables whose order changes from run to run.
+/// Words that no decision needs: the machine itself, its clocks, and tables whose order changes from run to
+/// run.
 const IMPURE: [&str; 15] = [
     "SystemTime",
     "mio",
@@ -42,7 +53,8 @@ const IMPURE: [&str; 15] = [
 ];
 /// Parts of the standard library that no decision needs.
 /// `units::Instant` is a number, `std::time::Instant` a clock.
-const IMPURE_STD: [&str; 6] = ["std::fs", "std::thread", "std::env", "std::process", "std::os", "std::time::Instant"];
+const IMPURE_STD: [&str; 6] =
+    ["std::fs", "std::thread", "std::env", "std::process", "std::os", "std::time::Instant"];
 
 /// The only files that may say `unsafe`: one maps, one makes raw system calls.
 const MAY_BE_UNSAFE: [&str; 2] = ["disk/memory.rs", "net/sys.rs"];
@@ -58,7 +70,9 @@ fn faults(path: &str, source: &str, is_test: bool) -> Vec<String> {
     let home = module[0];
     if let Some(own) = floor(home) {
         for found in full_paths(&code, &module) {
-            let Some(target) = found.strip_prefix("crate::").and_then(|p| p.split("::").next()) else { continue };
+            let Some(target) = found.strip_prefix("crate::").and_then(|p| p.split("::").next()) else {
+                continue;
+            };
             let allowed = match floor(target) {
                 _ if target == home => true,
                 Some(theirs) => theirs < own && !NEVER_MEET.contains(&(home, target)),
@@ -72,8 +86,12 @@ fn faults(path: &str, source: &str, is_test: bool) -> Vec<String> {
             let code = blank_tests(&code);
             let impure = words(&code).into_iter().filter(|w| IMPURE.contains(&w.as_str()));
             faults.extend(impure.map(|word| format!("{path} says {word}")));
-            let below = |path: &str, part: &str| path == part || path.strip_prefix(part).is_some_and(|r| r.starts_with("::"));
-            let impure = full_paths(&code, &module).into_iter().filter(|p| IMPURE_STD.iter().any(|part| below(p, part)));
+            let below = |path: &str, part: &str| {
+                path == part || path.strip_prefix(part).is_some_and(|r| r.starts_with("::"))
+            };
+            let impure = full_paths(&code, &module)
+                .into_iter()
+                .filter(|p| IMPURE_STD.iter().any(|part| below(p, part)));
             faults.extend(impure.map(|found| format!("{path} uses {found}")));
         }
     }
@@ -110,19 +128,25 @@ fn imports_point_down_and_decisions_are_pure() {
     assert!(files.len() > 50, "only {} files were found", files.len());
     let tests: Vec<String> = files.iter().flat_map(|(path, source)| test_modules(path, source)).collect();
     let is_test = |path: &str| {
-        tests.iter().any(|t| path == format!("{t}.rs") || path.strip_prefix(t.as_str()).is_some_and(|r| r.starts_with('/')))
+        tests.iter().any(|t| {
+            path == format!("{t}.rs") || path.strip_prefix(t.as_str()).is_some_and(|r| r.starts_with('/'))
+        })
     };
-    let faults: Vec<String> = files.iter().flat_map(|(path, source)| faults(path, source, is_test(path))).collect();
+    let faults: Vec<String> =
+        files.iter().flat_map(|(path, source)| faults(path, source, is_test(path))).collect();
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
-/// What is decided is decided by the monotonic clock, which neither a jump nor a board without a battery touches. The wall clock
-/// dates a new torrent, and is blamed when no certificate is valid yet.
+/// What is decided is decided by the monotonic clock, which neither a jump nor a board without a battery
+/// touches. The wall clock dates a new torrent, and is blamed when no certificate is valid yet.
 #[test]
 fn r4_the_wall_clock_decides_nothing() {
     let files = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
-    let readers: Vec<_> =
-        files.iter().filter(|(_, source)| source.contains("SystemTime")).map(|(path, _)| path.as_str()).collect();
+    let readers: Vec<_> = files
+        .iter()
+        .filter(|(_, source)| source.contains("SystemTime"))
+        .map(|(path, _)| path.as_str())
+        .collect();
     assert_eq!(readers, ["cli/create.rs", "net/blocking_pool/http.rs"]);
 }
 
@@ -144,7 +168,10 @@ fn found(code: &str) -> usize {
 
 #[test]
 fn an_upward_or_sideways_import_is_found() {
-    assert_eq!(found("use crate::wire::Message; use crate::{units::{Instant, Rng}, wire}; use super::limits;"), 0);
+    assert_eq!(
+        found("use crate::wire::Message; use crate::{units::{Instant, Rng}, wire}; use super::limits;"),
+        0
+    );
     assert_eq!(found("use crate::disk::Store;"), 1);
     assert_eq!(found("use crate::{units::Instant, net::Socket};"), 1);
     assert_eq!(found("use crate::{units::{Instant, Rng}, session, disk::{Store, Done}};"), 3);
@@ -158,7 +185,10 @@ fn an_upward_or_sideways_import_is_found() {
     assert_eq!(found("mod a { mod b {} use super::super::super::disk::Store; }"), 1);
     assert_eq!(found("#[cfg(test)] mod tests { use crate::net::Socket; }"), 1, "tests point down as well");
     let sim = |code: &str| faults("sim/world.rs", &format!("//! x\n{code}"), false).len();
-    assert_eq!((sim("use crate::engine::Engine;"), sim("use crate::net::Clock;"), sim("use crate::disk::Store;")), (0, 1, 1));
+    assert_eq!(
+        (sim("use crate::engine::Engine;"), sim("use crate::net::Clock;"), sim("use crate::disk::Store;")),
+        (0, 1, 1)
+    );
     let net = |code: &str| faults("net/mod.rs", &format!("//! x\n{code}"), false).len();
     assert_eq!((net("use crate::disk::Store;"), net("use crate::sim::World;")), (0, 1));
 }
@@ -196,9 +226,17 @@ fn comments_texts_and_tests_are_no_code() {
         "#[cfg(test)]\nuse std::collections::HashMap;\nfn f() {}",
         "#[cfg(test)]\n#[allow(dead_code)]\npub fn f() -> Instant { Instant::now() }",
     ] {
-        assert_eq!(found(good), 0, "{good}: {:?}", faults("engine/engine.rs", &format!("//! x\n{good}"), false));
+        assert_eq!(
+            found(good),
+            0,
+            "{good}: {:?}",
+            faults("engine/engine.rs", &format!("//! x\n{good}"), false)
+        );
     }
-    assert!(found("#[cfg(test)] mod tests { fn f() {} }\nuse std::time::Instant;") > 0, "code behind tests is code");
+    assert!(
+        found("#[cfg(test)] mod tests { fn f() {} }\nuse std::time::Instant;") > 0,
+        "code behind tests is code"
+    );
 }
 
 #[test]

@@ -56,7 +56,11 @@ impl World {
 fn end(command: &mut Command) -> Ended {
     let out = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("rill prints UTF-8");
-    Ended { code: out.status.code().expect("rill ends by itself"), stdout: text(out.stdout), stderr: text(out.stderr) }
+    Ended {
+        code: out.status.code().expect("rill ends by itself"),
+        stdout: text(out.stdout),
+        stderr: text(out.stderr),
+    }
 }
 
 impl Ended {
@@ -88,12 +92,19 @@ fn pattern(len: usize) -> Vec<u8> {
 fn create_makes_a_torrent_that_show_reads() {
     let w = World::new();
     let show = w.rill(["show", "--json", "t.torrent"]).expect(0).json();
-    assert_eq!((&show["name"], &show["bytes"], &show["piece_length"]), (&"t".into(), &150_001.into(), &16384.into()));
+    assert_eq!(
+        (&show["name"], &show["bytes"], &show["piece_length"]),
+        (&"t".into(), &150_001.into(), &16384.into())
+    );
     assert_eq!(show["trackers"][0][0], "http://127.0.0.1:1/announce");
-    let paths: Vec<&str> = show["files"].as_array().unwrap().iter().map(|f| f["path"].as_str().unwrap()).collect();
+    let paths: Vec<&str> =
+        show["files"].as_array().unwrap().iter().map(|f| f["path"].as_str().unwrap()).collect();
     assert_eq!(paths, ["t/a", "t/empty", "t/sub/b"]);
     let table = w.rill(["show", "t.torrent"]).expect(0).stdout;
-    assert!(table.contains("146.5 KiB (150001 bytes)") && table.contains("Magnet:     magnet:?xt=urn:btih:"), "{table}");
+    assert!(
+        table.contains("146.5 KiB (150001 bytes)") && table.contains("Magnet:     magnet:?xt=urn:btih:"),
+        "{table}"
+    );
 }
 
 #[test]
@@ -109,13 +120,27 @@ fn the_same_content_gives_the_same_torrent() {
 #[test]
 fn create_takes_every_field() {
     let w = World::new();
-    let words = ["create", "t/a", "-o", "f.torrent", "-a", "http://a.example/announce", "-a", "udp://b.example:1/announce"];
-    let more = ["-t", "http://c.example/announce,http://d.example/announce", "-P", "-c", "hello", "-n", "renamed"];
+    let words = [
+        "create",
+        "t/a",
+        "-o",
+        "f.torrent",
+        "-a",
+        "http://a.example/announce",
+        "-a",
+        "udp://b.example:1/announce",
+    ];
+    let more =
+        ["-t", "http://c.example/announce,http://d.example/announce", "-P", "-c", "hello", "-n", "renamed"];
     let ended = w.rill(words.into_iter().chain(more).chain(["--web-seed", "http://w.example/a"])).expect(0);
     assert!(ended.stdout.starts_with("f.torrent: 97.7 KiB in 1 file, "), "{}", ended.stdout);
     let show = w.rill(["show", "--json", "f.torrent"]).expect(0).json();
-    assert_eq!((&show["private"], &show["comment"], &show["name"]), (&true.into(), &"hello".into(), &"renamed".into()));
-    let tiers: Vec<usize> = show["trackers"].as_array().unwrap().iter().map(|t| t.as_array().unwrap().len()).collect();
+    assert_eq!(
+        (&show["private"], &show["comment"], &show["name"]),
+        (&true.into(), &"hello".into(), &"renamed".into())
+    );
+    let tiers: Vec<usize> =
+        show["trackers"].as_array().unwrap().iter().map(|t| t.as_array().unwrap().len()).collect();
     assert_eq!(tiers, [1, 1, 2]);
     assert_eq!(show["web_seeds"][0], "http://w.example/a");
 }
@@ -154,7 +179,8 @@ fn verify_names_the_file_that_is_bad() {
     content[50_000] ^= 1;
     fs::write(w.at("t/sub/b"), content).unwrap();
     let ended = w.rill(["verify", "--json", "t.torrent"]).expect(32);
-    let states: Vec<String> = ended.json()["files"].as_array().unwrap().iter().map(|f| f["state"].to_string()).collect();
+    let states: Vec<String> =
+        ended.json()["files"].as_array().unwrap().iter().map(|f| f["state"].to_string()).collect();
     assert_eq!(states, [r#""good""#, r#""good""#, r#""bad""#]);
     assert_eq!(ended.json()["pieces_bad"], serde_json::json!([9]));
     assert_eq!(w.rill(["verify", "-q", "t.torrent"]).expect(32).stdout, "");
@@ -186,8 +212,14 @@ fn verify_of_nothing_is_a_mismatch_and_makes_nothing() {
 #[test]
 fn a_file_that_is_no_torrent_has_its_code() {
     let w = World::new();
-    let cases: [(&[u8], i32); 6] =
-        [(b"", 25), (b"<!DOCTYPE html><html>", 25), (b"d4:infod", 25), (b"i1e", 26), (b"de", 26), (b"d4:infod4:name1:aee", 26)];
+    let cases: [(&[u8], i32); 6] = [
+        (b"", 25),
+        (b"<!DOCTYPE html><html>", 25),
+        (b"d4:infod", 25),
+        (b"i1e", 26),
+        (b"de", 26),
+        (b"d4:infod4:name1:aee", 26),
+    ];
     for (bytes, code) in cases {
         fs::write(w.at("bad.torrent"), bytes).unwrap();
         for command in ["show", "verify", "get", "seed"] {
@@ -205,9 +237,16 @@ fn escapes_in_names_never_reach_the_terminal() {
     let evil = b"d7:comment10:\x1b]0;own\x07\xc2\x9b13:announce-list4:junk4:infod6:lengthi1e4:name12:a\x1b[2J\x07\n\x7f\xe2\x80\xaeb12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
     fs::write(w.at("evil.torrent"), evil).unwrap();
     let clean = |text: &str| !text.contains(|c: char| c != '\n' && (c.is_control() || c == '\u{202e}'));
-    for words in [&["show", "evil.torrent"][..], &["show", "--json", "evil.torrent"], &["verify", "evil.torrent"]] {
+    for words in
+        [&["show", "evil.torrent"][..], &["show", "--json", "evil.torrent"], &["verify", "evil.torrent"]]
+    {
         let ended = w.rill(words);
-        assert!(clean(&ended.stdout) && clean(&ended.stderr), "{words:?}: {:?} {:?}", ended.stdout, ended.stderr);
+        assert!(
+            clean(&ended.stdout) && clean(&ended.stderr),
+            "{words:?}: {:?} {:?}",
+            ended.stdout,
+            ended.stderr
+        );
     }
     let sentence = w.rill(["show", "no\x1b[2Jsuch\nfile"]).complains(15);
     assert!(clean(&sentence));
@@ -251,13 +290,20 @@ const SMALL: [&str; 9] = ["sim", "--peers", "3", "--size", "512K", "--piece", "6
 fn sim_prints_a_table_that_begins_with_the_command() {
     let w = World::new();
     let table = w.rill(SMALL).expect(0).stdout;
-    assert!(table.starts_with("rill sim flash --peers 3 --size 512K --piece 64K --up 10Mbit,1Gbit --seed 1\n"), "{table}");
+    assert!(
+        table.starts_with("rill sim flash --peers 3 --size 512K --piece 64K --up 10Mbit,1Gbit --seed 1\n"),
+        "{table}"
+    );
     for figure in ["fluid limit", "median peer", "last peer", "wasted", "events a second", "fingerprint"] {
         assert!(table.lines().any(|line| line.starts_with(figure)), "{figure} in {table}");
     }
     let again: Vec<String> = table.lines().next().unwrap().split(' ').skip(1).map(str::to_owned).collect();
     let fingerprint = |table: &str| table.lines().find(|l| l.starts_with("fingerprint")).unwrap().to_owned();
-    assert_eq!(fingerprint(&w.rill(again).expect(0).stdout), fingerprint(&table), "the same words give the same run");
+    assert_eq!(
+        fingerprint(&w.rill(again).expect(0).stdout),
+        fingerprint(&table),
+        "the same words give the same run"
+    );
 }
 
 #[test]
@@ -276,7 +322,9 @@ fn sim_draws_completion_over_time() {
     w.rill(SMALL.into_iter().chain(["--plot", "p.svg", "--runs", "2"])).expect(0);
     let svg = fs::read_to_string(w.at("p.svg")).unwrap();
     assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n") && svg.contains(">fluid limit<"), "{svg}");
-    assert!(w.rill(SMALL.into_iter().chain(["--plot", "no/such/p.svg"])).complains(16).contains("no/such/p.svg"));
+    assert!(
+        w.rill(SMALL.into_iter().chain(["--plot", "no/such/p.svg"])).complains(16).contains("no/such/p.svg")
+    );
 }
 
 #[test]
@@ -329,7 +377,10 @@ fn help_goes_to_stdout_and_is_no_error() {
 #[test]
 fn a_magnet_link_is_shown_and_a_bad_one_has_its_code() {
     let w = World::new();
-    let link = format!("magnet:?xt=urn:btih:{}&dn=a%1b%5b2Jb&tr=udp://a.example:1&x.pe=192.0.2.1:6881", "ab".repeat(20));
+    let link = format!(
+        "magnet:?xt=urn:btih:{}&dn=a%1b%5b2Jb&tr=udp://a.example:1&x.pe=192.0.2.1:6881",
+        "ab".repeat(20)
+    );
     let show = w.rill(["show", "--json", &link]).expect(0).json();
     assert_eq!((&show["info_hash"], &show["peers"][0]), (&"ab".repeat(20).into(), &"192.0.2.1:6881".into()));
     for command in ["show", "get", "seed", "verify"] {
@@ -348,8 +399,14 @@ fn a_torrent_can_come_through_a_pipe() {
 #[test]
 fn a_closed_pipe_is_no_panic() {
     let w = World::new();
-    for words in [&["show", "t.torrent"][..], &["verify", "t.torrent"], &["--help"], &["create", "t", "-o", "n.torrent"]] {
-        let mut child = w.command().args(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    for words in [
+        &["show", "t.torrent"][..],
+        &["verify", "t.torrent"],
+        &["--help"],
+        &["create", "t", "-o", "n.torrent"],
+    ] {
+        let mut child =
+            w.command().args(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         let mut stderr = String::new();
         child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
@@ -407,7 +464,10 @@ fn a_torrent_is_fetched_over_http_through_a_redirect() {
 fn k14_the_proxies_of_the_environment_are_obeyed_and_the_help_says_so() {
     let w = World::new();
     let help = w.rill(["--help"]).expect(0).stdout;
-    assert!(["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"].iter().all(|name| help.contains(name)), "{help}");
+    assert!(
+        ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"].iter().all(|name| help.contains(name)),
+        "{help}"
+    );
     // The proxy answers for a host that only it knows: first that it is connected, then the file there.
     let torrent = fs::read(w.at("t.torrent")).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -422,7 +482,11 @@ fn k14_the_proxies_of_the_environment_are_obeyed_and_the_help_says_so() {
         stream.write_all(&reply("200 OK", &torrent)).unwrap();
         head
     });
-    let ended = end(w.command().env("HTTP_PROXY", &proxy).args(["show", "--json", "http://nobody.invalid/t.torrent"]));
+    let ended = end(w.command().env("HTTP_PROXY", &proxy).args([
+        "show",
+        "--json",
+        "http://nobody.invalid/t.torrent",
+    ]));
     assert_eq!(ended.expect(0).json()["name"], "t");
     let asked = asked.join().unwrap();
     assert!(asked.contains("nobody.invalid"), "{asked}");

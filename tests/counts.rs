@@ -1,8 +1,10 @@
-//! What a block costs, in counts that do not depend on how fast a machine is: allocations, system calls, instructions.
+//! What a block costs, in counts that do not depend on how fast a machine is: allocations, system calls,
+//! instructions.
 //!
-//! Each count is of a large transfer less that of a small one, so that start and end cancel out. The ceilings are what was counted when
-//! they were written, and a fifth more for instructions, half more for the others, because how much comes at once depends on the moment.
-//! A change that goes over one has made every block dearer; one that stays well below may lower it.
+//! Each count is of a large transfer less that of a small one, so that start and end cancel out. The ceilings
+//! are what was counted when they were written, and a fifth more for instructions, half more for the others,
+//! because how much comes at once depends on the moment. A change that goes over one has made every block
+//! dearer; one that stays well below may lower it.
 //!
 //! ```text
 //! cargo test --test counts -- --ignored --nocapture --test-threads 1
@@ -87,7 +89,8 @@ fn holds(what: &str, ceiling: f64, count: impl Fn(&Work) -> u64) {
 /// Runs `rill get` inside of another program, from a seeder in this process.
 fn get_inside(work: &Work, outer: &mut Command) {
     let (_seeder, addr) = seeder("127.0.0.1", &work.torrent, work.from.path());
-    let rill = [env!("CARGO_BIN_EXE_rill"), "get", "-q", "--no-state", "--no-dht", "--no-lsd", "--listen-port", "0"];
+    let rill =
+        [env!("CARGO_BIN_EXE_rill"), "get", "-q", "--no-state", "--no-dht", "--no-lsd", "--listen-port", "0"];
     outer.args(rill).arg("--peer").arg(addr.to_string()).arg("-d").arg(work.to.path()).arg(&work.file);
     assert!(outer.status().unwrap().success());
     work.must_have_arrived();
@@ -97,8 +100,15 @@ fn get_inside(work: &Work, outer: &mut Command) {
 fn seed_inside(work: &Work, outer: &mut Command) {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let addr = SocketAddr::from(([127, 0, 0, 1], port));
-    let rill = [env!("CARGO_BIN_EXE_rill"), "seed", "-q", "--no-state", "--no-dht", "--no-lsd", "--seed-ratio", "1"];
-    outer.args(rill).arg("--listen-port").arg(port.to_string()).arg("-d").arg(work.from.path()).arg(&work.file);
+    let rill =
+        [env!("CARGO_BIN_EXE_rill"), "seed", "-q", "--no-state", "--no-dht", "--no-lsd", "--seed-ratio", "1"];
+    outer
+        .args(rill)
+        .arg("--listen-port")
+        .arg(port.to_string())
+        .arg("-d")
+        .arg(work.from.path())
+        .arg(&work.file);
     let mut kid = outer.spawn().unwrap();
     let begun = Instant::now();
     while !answers(addr, &work.torrent) {
@@ -115,7 +125,8 @@ fn seed_inside(work: &Work, outer: &mut Command) {
 /// Whether the client at this address has the torrent open.
 fn answers(addr: SocketAddr, torrent: &Metainfo) -> bool {
     let Ok(mut socket) = TcpStream::connect(addr) else { return false };
-    let handshake = [b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0", &torrent.info_hash().0[..], &[b'x'; 20]].concat();
+    let handshake =
+        [b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0", &torrent.info_hash().0[..], &[b'x'; 20]].concat();
     let _ = socket.set_read_timeout(Some(Duration::from_secs(1)));
     socket.write_all(&handshake).is_ok() && socket.read_exact(&mut [0; 68]).is_ok()
 }
@@ -129,7 +140,8 @@ fn strace(out: &Path) -> Command {
 /// The calls that a summary of strace adds up to.
 fn calls(out: &Path) -> u64 {
     let text = fs::read_to_string(out).unwrap();
-    let total = text.lines().find(|line| line.trim_end().ends_with("total")).expect("a line that adds it all up");
+    let total =
+        text.lines().find(|line| line.trim_end().ends_with("total")).expect("a line that adds it all up");
     total.split_whitespace().nth(3).unwrap().parse().unwrap()
 }
 
@@ -178,7 +190,8 @@ fn a_download_needs_few_instructions() {
         command.arg(format!("--callgrind-out-file={}", work.to.path().join(name).display()));
         get_inside(work, &mut command);
         let profiles = fs::read_dir(work.to.path()).unwrap().map(|entry| entry.unwrap().path());
-        let profiles = profiles.filter(|path| path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(name)));
+        let profiles = profiles
+            .filter(|path| path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(name)));
         let threads: Vec<u64> = profiles.filter_map(|path| instructions(&path)).collect();
         assert!(threads.len() >= 3, "a manager, a loop and a worker: {threads:?}");
         threads.iter().sum::<u64>() - threads.iter().max().unwrap()

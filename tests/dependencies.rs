@@ -1,7 +1,9 @@
-//! What rill is built from: every package comes from the registry, under a licence that a binary may be given away with, in one version
-//! unless there is a reason, and those that `Cargo.toml` names are those that we mean.
+//! What rill is built from: every package comes from the registry, under a licence that a binary may be given
+//! away with, in one version unless there is a reason, and those that `Cargo.toml` names are those that we
+//! mean.
 //!
-//! Asks `cargo metadata` and no network. What only the network knows (advisories that came out since) is not asked here.
+//! Asks `cargo metadata` and no network. What only the network knows (advisories that came out since) is not
+//! asked here.
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,7 +63,16 @@ fn metadata() -> Value {
     let version = String::from_utf8(rustc.stdout).unwrap();
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc names its host");
     let cargo = Command::new(env!("CARGO"))
-        .args(["metadata", "--offline", "--locked", "--format-version", "1", "--filter-platform", host, "--manifest-path"])
+        .args([
+            "metadata",
+            "--offline",
+            "--locked",
+            "--format-version",
+            "1",
+            "--filter-platform",
+            host,
+            "--manifest-path",
+        ])
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
         .output()
         .expect("cargo runs");
@@ -131,10 +142,18 @@ fn one(rest: &mut &[&str]) -> bool {
 
 #[test]
 fn licence_expressions_are_understood() {
-    for met in ["MIT", "MIT OR GPL-3.0", "MIT/Apache-2.0", "(MIT OR GPL-3.0) AND ISC", "Apache-2.0 WITH LLVM-exception"] {
+    for met in [
+        "MIT",
+        "MIT OR GPL-3.0",
+        "MIT/Apache-2.0",
+        "(MIT OR GPL-3.0) AND ISC",
+        "Apache-2.0 WITH LLVM-exception",
+    ] {
         assert!(can_be_met(met), "{met}");
     }
-    for not in ["", "GPL-3.0", "MIT AND GPL-3.0", "(MIT", "MIT ISC", "MIT WITH x", "GPL-2.0 OR (MIT AND AGPL-3.0)"] {
+    for not in
+        ["", "GPL-3.0", "MIT AND GPL-3.0", "(MIT", "MIT ISC", "MIT WITH x", "GPL-2.0 OR (MIT AND AGPL-3.0)"]
+    {
         assert!(!can_be_met(not), "{not}");
     }
 }
@@ -161,7 +180,8 @@ fn no_package_is_there_twice_without_a_reason() {
     for package in packages(&metadata) {
         versions.entry(name(package)).or_default().insert(package["version"].as_str().unwrap());
     }
-    let twice: Vec<_> = versions.iter().filter(|(_, v)| v.len() > 1).map(|(name, v)| (*name, v.len())).collect();
+    let twice: Vec<_> =
+        versions.iter().filter(|(_, v)| v.len() > 1).map(|(name, v)| (*name, v.len())).collect();
     assert_eq!(twice, TWICE.map(|(name, versions, _)| (name, versions)), "{versions:?}");
 }
 

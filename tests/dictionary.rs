@@ -1,5 +1,5 @@
-//! The words of the house: a sentence names its actor. Words that name none are counted in all comments and documents, at most one in ten
-//! thousand words; quoted output of programs and code are not counted.
+//! The words of the house: a sentence names its actor. Words that name none are counted in all comments and
+//! documents, at most one in ten thousand words; quoted output of programs and code are not counted.
 
 use std::path::{Path, PathBuf};
 
@@ -38,7 +38,10 @@ fn prose<'a>(line: &'a str, fenced: &mut bool) -> &'a str {
 /// The words of a text, code in backquotes left out.
 fn words(text: &str) -> impl Iterator<Item = String> + '_ {
     let outside_code = text.split('`').step_by(2);
-    outside_code.flat_map(|part| part.split(|c: char| !c.is_alphanumeric())).filter(|w| !w.is_empty()).map(str::to_lowercase)
+    outside_code
+        .flat_map(|part| part.split(|c: char| !c.is_alphanumeric()))
+        .filter(|w| !w.is_empty())
+        .map(str::to_lowercase)
 }
 
 #[derive(Debug, Default)]

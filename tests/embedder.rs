@@ -1,5 +1,5 @@
-//! A program outside the repository that uses the library without feature `cli`: it builds, and it adds, lists, limits, pauses and removes a
-//! torrent.
+//! A program outside the repository that uses the library without feature `cli`: it builds, and it adds,
+//! lists, limits, pauses and removes a torrent.
 
 use std::fs;
 use std::path::Path;
@@ -26,15 +26,25 @@ fn a_program_outside_the_repository_uses_the_library() {
     fs::write(dir.join("Cargo.toml"), manifest).unwrap();
 
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--offline"]).current_dir(&dir).env("CARGO_TARGET_DIR", dir.join("target"));
+    cargo
+        .args(["build", "--quiet", "--offline"])
+        .current_dir(&dir)
+        .env("CARGO_TARGET_DIR", dir.join("target"));
     let built = cargo.output().unwrap();
     assert!(built.status.success(), "it does not build:\n{}", text(&built));
     let mut cargo = Command::new(env!("CARGO"));
-    let tree = cargo.args(["tree", "--offline", "--edges", "normal", "--prefix", "none"]).current_dir(&dir).output().unwrap();
+    let tree = cargo
+        .args(["tree", "--offline", "--edges", "normal", "--prefix", "none"])
+        .current_dir(&dir)
+        .output()
+        .unwrap();
     assert!(tree.status.success(), "{}", text(&tree));
     let tree = text(&tree);
     for package in ["clap", "signal-hook", "terminal_size", "unicode-width"] {
-        assert!(!tree.lines().any(|line| line.starts_with(&format!("{package} "))), "{package} is built:\n{tree}");
+        assert!(
+            !tree.lines().any(|line| line.starts_with(&format!("{package} "))),
+            "{package} is built:\n{tree}"
+        );
     }
 
     let content = tempfile::tempdir().unwrap();

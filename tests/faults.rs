@@ -1,13 +1,13 @@
-//! Whole processes with failing system calls, power cuts and kills: every claim of a record is true, and the same command
-//! finishes afterwards.
+//! Whole processes with failing system calls, power cuts and kills: every claim of a record is true, and the
+//! same command finishes afterwards.
 //!
 //! ```text
 //! cargo test --test faults -- --ignored --test-threads 1 short          a minute and a half
 //! cargo test --test faults -- --ignored --test-threads 1 --nocapture long    everything, half an hour
 //! ```
 //!
-//! Real file systems on loop devices need root and the programs that make them. Without those the tests say so and pass;
-//! under `CI=true` they fail. All connections are on loopback.
+//! Real file systems on loop devices need root and the programs that make them. Without those the tests say
+//! so and pass; under `CI=true` they fail. All connections are on loopback.
 
 #[path = "faults/binary.rs"]
 mod binary;

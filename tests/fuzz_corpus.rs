@@ -1,5 +1,5 @@
-//! The committed seeds of the fuzz targets, and what becomes of each when it is cut or a byte of it changes, keep every
-//! promise that the targets check. So each `cargo test` fuzzes a little, without a fuzzer.
+//! The committed seeds of the fuzz targets, and what becomes of each when it is cut or a byte of it changes,
+//! keep every promise that the targets check. So each `cargo test` fuzzes a little, without a fuzzer.
 
 use rill::disk::fuzzing as disk_fuzzing;
 use rill::engine::{fuzz_dht, fuzz_engine};

@@ -1,11 +1,13 @@
-//! `tests/HAZARDS.md` and the tests agree: every hazard has a test that is named after it, or says that its part is not built.
+//! `tests/HAZARDS.md` and the tests agree: every hazard has a test that is named after it, or says that its
+//! part is not built.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 /// The rows that there are: a letter, and how many.
-const ROWS: [(char, u32); 8] = [('T', 31), ('M', 9), ('K', 14), ('P', 24), ('D', 9), ('U', 1), ('F', 12), ('R', 10)];
+const ROWS: [(char, u32); 8] =
+    [('T', 31), ('M', 9), ('K', 14), ('P', 24), ('D', 9), ('U', 1), ('F', 12), ('R', 10)];
 
 /// Names of tests below `dir` that begin with a row, in small letters.
 fn named_tests(dir: &Path, found: &mut BTreeSet<String>) {
@@ -15,7 +17,9 @@ fn named_tests(dir: &Path, found: &mut BTreeSet<String>) {
             named_tests(&path, found);
         } else if path.extension().is_some_and(|ext| ext == "rs") {
             let text = fs::read_to_string(&path).unwrap();
-            let names = text.lines().filter_map(|line| line.trim_start().strip_prefix("fn ")?.split(['(', '<']).next());
+            let names = text
+                .lines()
+                .filter_map(|line| line.trim_start().strip_prefix("fn ")?.split(['(', '<']).next());
             found.extend(names.filter(|name| row_of(name).is_some()).map(str::to_owned));
         }
     }
@@ -26,7 +30,8 @@ fn row_of(test: &str) -> Option<String> {
     let (row, rest) = test.split_once('_')?;
     let (letter, number) = row.split_at_checked(1)?;
     let is_row = ROWS.iter().any(|(l, n)| {
-        letter == l.to_ascii_lowercase().to_string() && number.parse::<u32>().is_ok_and(|number| (1..=*n).contains(&number))
+        letter == l.to_ascii_lowercase().to_string()
+            && number.parse::<u32>().is_ok_and(|number| (1..=*n).contains(&number))
     });
     (is_row && !rest.is_empty()).then(|| row.to_uppercase())
 }
@@ -37,7 +42,8 @@ fn table(text: &str) -> BTreeMap<String, (Vec<String>, bool)> {
     for line in text.lines() {
         let mut cells = line.trim_matches('|').split('|').map(str::trim);
         let (Some(row), Some(tests), Some(_)) = (cells.next(), cells.next(), cells.next()) else { continue };
-        if ROWS.iter().any(|(letter, _)| row.strip_prefix(*letter).is_some_and(|n| n.parse::<u32>().is_ok())) {
+        if ROWS.iter().any(|(letter, _)| row.strip_prefix(*letter).is_some_and(|n| n.parse::<u32>().is_ok()))
+        {
             let names = tests.split('`').skip(1).step_by(2).map(str::to_owned).collect();
             let before = rows.insert(row.to_owned(), (names, tests.contains("not built")));
             assert!(before.is_none(), "{row} stands twice in the table");
@@ -57,7 +63,10 @@ fn every_hazard_has_a_test_that_is_named_after_it() {
         for number in 1..=count {
             let row = format!("{letter}{number}");
             let (names, not_built) = rows.get(&row).unwrap_or_else(|| panic!("{row} is not in the table"));
-            assert!(names.is_empty() == *not_built, "{row} must have a test, or say that its part is not built");
+            assert!(
+                names.is_empty() == *not_built,
+                "{row} must have a test, or say that its part is not built"
+            );
             for name in names {
                 assert!(tests.contains(name), "{row}: there is no test {name}");
                 assert_eq!(row_of(name).as_ref(), Some(&row), "{name} is not named after {row}");

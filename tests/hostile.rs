@@ -1,4 +1,5 @@
-//! The real `rill` on loopback among peers, trackers and nodes of the DHT that mean it harm, and on a machine that does not help.
+//! The real `rill` on loopback among peers, trackers and nodes of the DHT that mean it harm, and on a machine
+//! that does not help.
 //!
 //! What measures is `#[ignore]`d, because it wants the machine for itself:
 //!
@@ -8,8 +9,8 @@
 //!   CHURN_SECONDS=1800 cargo test --test hostile -- --ignored --nocapture churn     half an hour of it, and its figures
 //! ```
 //!
-//! Nothing but rill itself is needed, but for a certificate (`openssl`) and a public address (root, `unshare`, `ip`). Names begin with the
-//! hazard that they prove.
+//! Nothing but rill itself is needed, but for a certificate (`openssl`) and a public address (root,
+//! `unshare`, `ip`). Names begin with the hazard that they prove.
 
 #[allow(dead_code)] // the programs and addresses of `interop` are not needed here
 #[path = "interop/lab.rs"]

@@ -1,4 +1,5 @@
-//! Whole sessions over loopback: what one seeds, another gets, byte for byte, whichever way the bytes reach the disk.
+//! Whole sessions over loopback: what one seeds, another gets, byte for byte, whichever way the bytes reach
+//! the disk.
 
 mod support;
 
@@ -63,8 +64,11 @@ fn a_magnet_link_with_one_address_brings_metadata_and_then_the_content() {
     let torrent = single(from.path(), "a", 20 << 20, 16 << 10);
     let (_seed, addr) = seeder("127.0.0.1", &torrent, from.path());
     let s = session("127.0.0.1");
-    s.add(AddTorrent::magnet(Magnet { peers: vec![addr], ..Magnet::new(torrent.info_hash()) }, to.path())).unwrap();
-    let Event::Metadata { metainfo, .. } = wait(&s, |e| matches!(e, Event::Metadata { .. })) else { unreachable!() };
+    s.add(AddTorrent::magnet(Magnet { peers: vec![addr], ..Magnet::new(torrent.info_hash()) }, to.path()))
+        .unwrap();
+    let Event::Metadata { metainfo, .. } = wait(&s, |e| matches!(e, Event::Metadata { .. })) else {
+        unreachable!()
+    };
     assert!(metainfo.info() == torrent.info());
     wait(&s, |e| matches!(e, Event::Completed { .. }));
     assert_same(&from.path().join("a"), &to.path().join("a"));

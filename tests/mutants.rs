@@ -1,13 +1,15 @@
-//! Does the simulator notice? Engines that are broken on purpose, one place at a time, and each of them must fail a trial.
+//! Does the simulator notice? Engines that are broken on purpose, one place at a time, and each of them must
+//! fail a trial.
 //!
 //! ```text
 //! cargo test --test mutants -- --ignored --nocapture          all of them, some minutes
 //! MUTANT=lease cargo test --test mutants -- --ignored --nocapture    those whose fault is so named
 //! ```
 //!
-//! The engine has no hooks for this: floors 0 to 2 and the simulator are copied into a crate of their own, a text is replaced by
-//! another, and what comes of it is built and run through every trial. The copy as it is must pass. A fault that no trial notices is
-//! a hole in the oracle: then a law or a trial is missing, and the list below stays as it is.
+//! The engine has no hooks for this: floors 0 to 2 and the simulator are copied into a crate of their own, a
+//! text is replaced by another, and what comes of it is built and run through every trial. The copy as it is
+//! must pass. A fault that no trial notices is a hole in the oracle: then a law or a trial is missing, and
+//! the list below stays as it is.
 
 #[path = "mutants/faults.rs"]
 mod faults;
@@ -68,7 +70,17 @@ fn missed_by_all_trials(scratch: &Scratch, fault: Option<&Fault>) -> Option<&'st
 #[test]
 fn every_fault_has_its_one_place() {
     for fault in FAULTS {
-        let source = std::fs::read_to_string(scratch::source().join(fault.file)).expect("a file of the engine");
-        assert_eq!(source.matches(fault.old).count(), 1, "{}: places in {}", fault.what, fault.file);
+        let source =
+            std::fs::read_to_string(scratch::source().join(fault.file)).expect("a file of the engine");
+        assert_eq!(scratch::places(&source, fault.old).len(), 1, "{}: places in {}", fault.what, fault.file);
     }
+}
+
+#[test]
+fn a_place_is_found_whatever_its_white_space_and_comments() {
+    let source = "fn f() {\n    // a comment\n    g(1, // one\n      2);\n}\n";
+    assert_eq!(scratch::places(source, "g(1, 2)"), [30..50]);
+    assert_eq!(scratch::places(source, "g(1,2);\n}"), [30..53]);
+    assert_eq!(scratch::places(source, "a comment"), []);
+    assert_eq!(scratch::places("ab ab", "ab"), [0..2, 3..5]);
 }

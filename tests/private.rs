@@ -1,5 +1,6 @@
-//! What a session says on the wire about a private torrent (BEP 27): nothing to the DHT, and nothing to peers that would help them find
-//! others. A public torrent beside it shows that the same session would have said it.
+//! What a session says on the wire about a private torrent (BEP 27): nothing to the DHT, and nothing to peers
+//! that would help them find others. A public torrent beside it shows that the same session would have said
+//! it.
 
 mod support;
 
@@ -24,7 +25,8 @@ fn torrent(dir: &Path, name: &str, private: bool) -> Metainfo {
     let bytes = content(40_000, u64::from(private));
     std::fs::write(dir.join(name), &bytes).unwrap();
     let builder = Builder { piece_len: 16_384, private, ..Builder::single(name, 40_000) };
-    let hashes: Vec<_> = bytes.chunks(16_384).map(|piece| rill::units::PieceHash(Sha1::digest(piece).into())).collect();
+    let hashes: Vec<_> =
+        bytes.chunks(16_384).map(|piece| rill::units::PieceHash(Sha1::digest(piece).into())).collect();
     Metainfo::parse(&builder.finish(&hashes).unwrap()).unwrap()
 }
 
@@ -36,7 +38,9 @@ fn listen(socket: &UdpSocket, until: Instant) -> (BTreeSet<InfoHash>, BTreeSet<I
     socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     while Instant::now() < until {
         let Ok((n, from)) = socket.recv_from(&mut packet) else { continue };
-        let Ok(rill::wire::krpc::Packet { transaction, body: PacketBody::Query(query), .. }) = parse(&packet[..n]) else {
+        let Ok(rill::wire::krpc::Packet { transaction, body: PacketBody::Query(query), .. }) =
+            parse(&packet[..n])
+        else {
             continue;
         };
         match query.method {
@@ -46,7 +50,14 @@ fn listen(socket: &UdpSocket, until: Instant) -> (BTreeSet<InfoHash>, BTreeSet<I
         }
         let mut nodes = Vec::new();
         write_node(id, us, &mut nodes);
-        let parts = ResponseFields { id, nodes: Some(&nodes), nodes6: None, token: Some(b"token"), peers: &[], filters: None };
+        let parts = ResponseFields {
+            id,
+            nodes: Some(&nodes),
+            nodes6: None,
+            token: Some(b"token"),
+            peers: &[],
+            filters: None,
+        };
         let mut reply = Vec::new();
         write_response(transaction, from, &parts, &mut reply);
         socket.send_to(&reply, from).unwrap();
@@ -54,10 +65,17 @@ fn listen(socket: &UdpSocket, until: Instant) -> (BTreeSet<InfoHash>, BTreeSet<I
     (searched, announced)
 }
 
-/// What the session sends to a peer that connects for this torrent: its handshake, and all bytes of its first second.
+/// What the session sends to a peer that connects for this torrent: its handshake, and all bytes of its first
+/// second.
 fn greeting(port: u16, info_hash: InfoHash) -> (Handshake, Vec<u8>) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    let ours = Handshake { info_hash, peer_id: PeerId(*b"-XX0000-abcdefghijkl"), fast: true, extended: true, dht: true };
+    let ours = Handshake {
+        info_hash,
+        peer_id: PeerId(*b"-XX0000-abcdefghijkl"),
+        fast: true,
+        extended: true,
+        dht: true,
+    };
     stream.write_all(&ours.to_bytes()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     let mut said = Vec::new();
@@ -107,7 +125,11 @@ fn t28_a_link_known_to_be_private_from_an_earlier_run_stays_private_while_its_fi
     let dir = tempfile::tempdir().unwrap();
     let (public, private) = (torrent(dir.path(), "public", false), torrent(dir.path(), "private", true));
     for torrent in [&public, &private] {
-        std::fs::write(dir.path().join(format!("{}.torrent", torrent.info_hash())), torrent.to_file().unwrap()).unwrap();
+        std::fs::write(
+            dir.path().join(format!("{}.torrent", torrent.info_hash())),
+            torrent.to_file().unwrap(),
+        )
+        .unwrap();
     }
     let node = UdpSocket::bind("127.0.0.1:0").unwrap();
     std::fs::write(dir.path().join("dht.nodes"), write_nodes(&[node.local_addr().unwrap()])).unwrap();
@@ -125,5 +147,8 @@ fn t28_a_link_known_to_be_private_from_an_earlier_run_stays_private_while_its_fi
         session.add(AddTorrent { choose_later: true, ..AddTorrent::magnet(link, dir.path()) }).unwrap();
     }
     let (searched, _) = listen(&node, Instant::now() + WATCHED);
-    assert!(searched.contains(&public.info_hash()) && !searched.contains(&private.info_hash()), "{searched:?}");
+    assert!(
+        searched.contains(&public.info_hash()) && !searched.contains(&private.info_hash()),
+        "{searched:?}"
+    );
 }

@@ -1,4 +1,5 @@
-//! README's first session works as written: each command is run, and prints what README says. Rates and times may differ.
+//! README's first session works as written: each command is run, and prints what README says. Rates and times
+//! may differ.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -7,7 +8,8 @@ use std::time::{Duration, Instant};
 /// The commands of the `console` block, each with the lines that it prints.
 fn session() -> Vec<(String, Vec<String>)> {
     let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let block = readme.split("```console\n").nth(1).expect("README has a console block").split("```").next().unwrap();
+    let block =
+        readme.split("```console\n").nth(1).expect("README has a console block").split("```").next().unwrap();
     let mut commands: Vec<(String, Vec<String>)> = Vec::new();
     for line in block.lines() {
         match line.strip_prefix("$ ") {
@@ -48,7 +50,12 @@ fn shell(command: &str, dir: &Path) -> Command {
     let rill = Path::new(env!("CARGO_BIN_EXE_rill")).parent().unwrap();
     let path = format!("{}:{}", rill.display(), std::env::var("PATH").unwrap());
     let mut shell = Command::new("bash");
-    shell.args(["-c", command]).current_dir(dir).env("PATH", path).env("HOME", dir).env_remove("XDG_STATE_HOME");
+    shell
+        .args(["-c", command])
+        .current_dir(dir)
+        .env("PATH", path)
+        .env("HOME", dir)
+        .env_remove("XDG_STATE_HOME");
     shell.stdin(Stdio::null());
     shell
 }
@@ -61,7 +68,10 @@ fn the_first_session_prints_what_readme_says() {
     assert!(commands.len() >= 5, "{commands:?}");
     for (command, expected) in commands {
         if let Some(command) = command.strip_suffix(" &") {
-            let child = shell(&format!("exec {command}"), dir.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+            let child = shell(&format!("exec {command}"), dir.path())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn();
             background.0.push(child.unwrap());
             // A person types the next command later than this; a test waits for the port.
             let begun = Instant::now();
@@ -72,10 +82,14 @@ fn the_first_session_prints_what_readme_says() {
             continue;
         }
         let output = shell(&command, dir.path()).output().unwrap();
-        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "{command}: {}\n{said}", output.status);
         for line in &expected {
-            assert!(said.lines().any(|l| steady(l) == steady(line)), "{command} does not print {line:?}, but:\n{said}");
+            assert!(
+                said.lines().any(|l| steady(l) == steady(line)),
+                "{command} does not print {line:?}, but:\n{said}"
+            );
         }
     }
     assert_eq!(

@@ -1,4 +1,5 @@
-//! Much of everything: connections that idle, torrents that seed, files and pieces in one torrent, and how soon a start is over.
+//! Much of everything: connections that idle, torrents that seed, files and pieces in one torrent, and how
+//! soon a start is over.
 //!
 //! ```text
 //! cargo test --release --test scale -- --ignored --nocapture --test-threads 1
@@ -38,7 +39,8 @@ fn private() -> u64 {
 /// CPU time of rill's own threads in this process.
 fn cpu() -> Duration {
     let tasks = fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
-    let ours = tasks.filter(|task| fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with("rill")));
+    let ours =
+        tasks.filter(|task| fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with("rill")));
     let spent = ours.filter_map(|task| fs::read_to_string(task.join("schedstat")).ok());
     spent.map(|spent| Duration::from_nanos(spent.split_whitespace().next().unwrap().parse().unwrap())).sum()
 }
@@ -58,7 +60,11 @@ fn at_most(what: &str, figure: f64, most: f64) {
 
 /// The same for a time in seconds, which a build for tests may take longer for.
 fn within(what: &str, took: Duration, most: f64) {
-    at_most(&format!("{what}, s"), took.as_secs_f64(), if cfg!(debug_assertions) { f64::INFINITY } else { most });
+    at_most(
+        &format!("{what}, s"),
+        took.as_secs_f64(),
+        if cfg!(debug_assertions) { f64::INFINITY } else { most },
+    );
 }
 
 /// As many descriptors as the system lets us have.
@@ -132,9 +138,12 @@ fn a_thousand_idle_connections_take_two_kibibytes_each() {
 fn a_thousand_torrents_are_ready_from_their_records_within_two_seconds() {
     let (dir, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let zeros = PieceHash(Sha1::digest(vec![0; MIB as usize]).into());
-    let torrents: Vec<_> = (0..1000).map(|n| hole(dir.path(), &format!("hole {n}"), 1 << 30, zeros)).collect();
+    let torrents: Vec<_> =
+        (0..1000).map(|n| hole(dir.path(), &format!("hole {n}"), 1 << 30, zeros)).collect();
     let start = || {
-        session_with("127.0.0.1", |c| (c.state_dir, c.progress_every) = (Some(state.path().to_owned()), Duration::from_secs(1)))
+        session_with("127.0.0.1", |c| {
+            (c.state_dir, c.progress_every) = (Some(state.path().to_owned()), Duration::from_secs(1))
+        })
     };
     let session = start();
     println!("hashed the first time within {:.1} s", open_all(&session, &torrents, dir.path()).as_secs_f64());
@@ -165,7 +174,8 @@ fn opens_lean(what: &str, bytes: Vec<u8>) {
 #[test]
 #[ignore = "a measurement"]
 fn two_hundred_thousand_files_or_two_million_pieces_load_within_a_second() {
-    let files = (0..200_000).map(|n| (vec![format!("directory {:04}", n / 200), format!("file number {n:06}.dat")], 1024));
+    let files = (0..200_000)
+        .map(|n| (vec![format!("directory {:04}", n / 200), format!("file number {n:06}.dat")], 1024));
     let builder = Builder { piece_len: 1 << 18, ..Builder::multi("many", files.collect()) };
     let pieces = (200_000u64 * 1024).div_ceil(1 << 18) as usize;
     opens_lean("200,000 files", builder.finish(&vec![PieceHash([7; 20]); pieces]).unwrap());
@@ -188,8 +198,12 @@ fn the_first_announce_comes_within_thirty_milliseconds() {
         .map(|_| {
             let begun = Instant::now();
             let mut rill = Command::new(env!("CARGO_BIN_EXE_rill"));
-            let mut kid =
-                rill.args(["get", "-q", "--no-state", "--no-dht", "--no-lsd", "-d"]).arg(to.path()).arg(&file).spawn().unwrap();
+            let mut kid = rill
+                .args(["get", "-q", "--no-state", "--no-dht", "--no-lsd", "-d"])
+                .arg(to.path())
+                .arg(&file)
+                .spawn()
+                .unwrap();
             let (mut socket, _) = tracker.accept().unwrap();
             let mut request = [0; 5];
             socket.read_exact(&mut request).unwrap();

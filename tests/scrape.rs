@@ -28,7 +28,10 @@ fn http(body: &'static [u8], asked: &Asked) -> String {
             while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n == 1) {
                 head.push(byte[0]);
             }
-            asked.lock().unwrap().push(String::from_utf8_lossy(&head).lines().next().unwrap_or_default().to_owned());
+            asked
+                .lock()
+                .unwrap()
+                .push(String::from_utf8_lossy(&head).lines().next().unwrap_or_default().to_owned());
             let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
             let _ = stream.write_all(body);
         }
@@ -65,7 +68,11 @@ fn a_resting_torrent_is_counted_and_undialed_hears_of_us() {
     let undialed = TcpListener::bind("127.0.0.1:0").unwrap();
     undialed.set_nonblocking(true).unwrap();
     let s = session("127.0.0.1");
-    let link = Magnet { trackers: trackers.clone(), peers: vec![undialed.local_addr().unwrap()], ..Magnet::new(HASH) };
+    let link = Magnet {
+        trackers: trackers.clone(),
+        peers: vec![undialed.local_addr().unwrap()],
+        ..Magnet::new(HASH)
+    };
     let id = s.add(AddTorrent { paused: true, ..AddTorrent::magnet(link, "") }).unwrap();
     s.scrape(id).unwrap();
     let mut answers = Vec::new();
@@ -82,7 +89,10 @@ fn a_resting_torrent_is_counted_and_undialed_hears_of_us() {
     std::thread::sleep(Duration::from_millis(300));
     let asked = asked.lock().unwrap().clone();
     let scraped = format!("GET /scrape?info_hash={} HTTP/1.1", "a".repeat(20));
-    assert!(asked.len() == 3 && asked.contains(&scraped) && asked.contains(&"udp action 2".to_owned()), "{asked:?}");
+    assert!(
+        asked.len() == 3 && asked.contains(&scraped) && asked.contains(&"udp action 2".to_owned()),
+        "{asked:?}"
+    );
     assert!(undialed.accept().is_err(), "a peer was dialed");
     assert!(s.stop(Duration::from_secs(5)).clean);
 }
@@ -93,7 +103,8 @@ fn a_torrent_that_was_added_resting_goes_on_when_it_is_told_to() {
     let torrent = single(from.path(), "a", 200_000, 16 << 10);
     let (_seed, addr): (_, SocketAddr) = support::seeder("127.0.0.1", &torrent, from.path());
     let s = session("127.0.0.2");
-    let id = s.add(AddTorrent { paused: true, peers: vec![addr], ..AddTorrent::new(torrent, to.path()) }).unwrap();
+    let id =
+        s.add(AddTorrent { paused: true, peers: vec![addr], ..AddTorrent::new(torrent, to.path()) }).unwrap();
     wait(&s, |e| matches!(e, Event::Opened { .. }));
     let begun = std::time::Instant::now();
     while begun.elapsed() < Duration::from_millis(500) {
@@ -108,7 +119,10 @@ fn a_torrent_that_was_added_resting_goes_on_when_it_is_told_to() {
 // ---- the command ------------------------------------------------------------------------------------------------------
 
 fn show(trackers: &[String], words: &[&str]) -> Output {
-    let link = format!("magnet:?xt=urn:btih:{HASH}{}", trackers.iter().map(|t| format!("&tr={t}")).collect::<String>());
+    let link = format!(
+        "magnet:?xt=urn:btih:{HASH}{}",
+        trackers.iter().map(|t| format!("&tr={t}")).collect::<String>()
+    );
     let mut command = Command::new(env!("CARGO_BIN_EXE_rill"));
     command
         .env_clear()
@@ -145,8 +159,14 @@ fn show_gives_the_same_as_json() {
     assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
     let object: serde_json::Value = serde_json::from_str(&text(&ended.stdout)).unwrap();
     let rows = object["scrape"].as_array().unwrap();
-    assert_eq!((rows.len(), &rows[0]["seeds"], &rows[0]["completed"], &rows[0]["error"]), (2, &3.into(), &4.into(), &().into()));
-    assert!(rows[1]["tracker"] == *trackers[1] && rows[1]["seeds"].is_null() && rows[1]["error"].is_string(), "{rows:?}");
+    assert_eq!(
+        (rows.len(), &rows[0]["seeds"], &rows[0]["completed"], &rows[0]["error"]),
+        (2, &3.into(), &4.into(), &().into())
+    );
+    assert!(
+        rows[1]["tracker"] == *trackers[1] && rows[1]["seeds"].is_null() && rows[1]["error"].is_string(),
+        "{rows:?}"
+    );
 }
 
 #[test]

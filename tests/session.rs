@@ -1,9 +1,11 @@
-//! A session that can be asked: states, files, peers, trackers and pieces of running torrents, settings that change while they run, and
-//! errors for what does not exist.
+//! A session that can be asked: states, files, peers, trackers and pieces of running torrents, settings that
+//! change while they run, and errors for what does not exist.
 
 mod support;
 
-use rill::session::{AddTorrent, CommandError, Event, FilePriority, Session, TorrentId, TorrentState, TorrentStatus};
+use rill::session::{
+    AddTorrent, CommandError, Event, FilePriority, Session, TorrentId, TorrentState, TorrentStatus,
+};
 use rill::wire::Magnet;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -42,10 +44,17 @@ fn a_download_can_be_asked_how_it_goes() {
     let torrent = multi(from.path(), "t", &[("a", MIB), ("b/c", 2 * MIB), ("d", MIB)], 64 * 1024);
     let (_seed, addr) = seeder("127.0.0.1", &torrent, from.path());
     let s = session("127.0.0.2");
-    let order = AddTorrent { peers: vec![addr], download_limit: Some(256 * 1024), ..AddTorrent::new(torrent.clone(), to.path()) };
+    let order = AddTorrent {
+        peers: vec![addr],
+        download_limit: Some(256 * 1024),
+        ..AddTorrent::new(torrent.clone(), to.path())
+    };
     let id = s.add(order).unwrap();
     let status = wait_state(&s, id, |state| matches!(state, TorrentState::Downloading));
-    assert_eq!((status.info_hash, status.name.as_deref(), status.dir.as_path()), (torrent.info_hash(), Some("t"), to.path()));
+    assert_eq!(
+        (status.info_hash, status.name.as_deref(), status.dir.as_path()),
+        (torrent.info_hash(), Some("t"), to.path())
+    );
     assert_eq!(status.progress.wanted_bytes, 4 * MIB as u64);
 
     let begun = Instant::now();
@@ -106,7 +115,8 @@ fn urgent_files_come_first() {
     let torrent = multi(from.path(), "t", &[("a", 2 * MIB), ("b", MIB), ("c", 2 * MIB)], 32 * 1024);
     let (_seed, addr) = seeder("127.0.0.1", &torrent, from.path());
     let s = session("127.0.0.2");
-    let id = s.add(AddTorrent { download_limit: Some(2 << 20), ..AddTorrent::new(torrent, to.path()) }).unwrap();
+    let id =
+        s.add(AddTorrent { download_limit: Some(2 << 20), ..AddTorrent::new(torrent, to.path()) }).unwrap();
     wait_state(&s, id, |state| matches!(state, TorrentState::Downloading));
     s.set_files(id, vec![FilePriority::Low, FilePriority::Normal, FilePriority::High]).unwrap();
     s.add_peers(id, vec![addr]).unwrap();
@@ -119,8 +129,8 @@ fn urgent_files_come_first() {
         assert!(begun.elapsed() < PATIENCE, "{have:?}");
         std::thread::sleep(Duration::from_millis(2));
     };
-    // Allowed fast pieces (BEP 6), ten at most, come while the seed still chokes us; then the urgent file. Its last pieces are on their way
-    // while the next file begins.
+    // Allowed fast pieces (BEP 6), ten at most, come while the seed still chokes us; then the urgent file.
+    // Its last pieces are on their way while the next file begins.
     let allowed_fast = 10 * 32 * 1024;
     assert!(have[0] <= allowed_fast && have[1] < MIB as u64, "{have:?}");
 }
@@ -168,7 +178,9 @@ fn trackers_are_replaced_and_a_failure_is_told() {
         assert!(begun.elapsed() < PATIENCE);
         std::thread::sleep(Duration::from_millis(5));
     };
-    assert!(failed[0].last.as_ref().unwrap().is_err() && failed[0].next.is_some_and(|next| next > Duration::ZERO));
+    assert!(
+        failed[0].last.as_ref().unwrap().is_err() && failed[0].next.is_some_and(|next| next > Duration::ZERO)
+    );
     s.reannounce(id).unwrap();
     assert!(s.trackers(id).unwrap()[0].next.is_some_and(|next| next < Duration::from_secs(1)));
     let bad = s.set_trackers(id, vec![vec!["ftp://x.example/".into()]]);
@@ -187,7 +199,9 @@ fn what_does_not_exist_is_an_error_and_never_silence() {
     assert_eq!(s.peers(id), Ok(vec![]));
     s.remove(id).unwrap();
     wait(&s, |e| matches!(e, Event::Removed { .. }));
-    for gone in [s.pause(id), s.resume(id), s.remove(id), s.scrape(id), s.recheck(id), s.set_sequential(id, true)] {
+    for gone in
+        [s.pause(id), s.resume(id), s.remove(id), s.scrape(id), s.recheck(id), s.set_sequential(id, true)]
+    {
         assert_eq!(gone, Err(CommandError::UnknownTorrent));
     }
     assert!(s.torrents().unwrap().is_empty());

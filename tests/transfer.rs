@@ -71,7 +71,8 @@ impl Drop for World {
 fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
-        let port = 12_000 + (std::process::id() as u16).wrapping_mul(13).wrapping_add(NEXT.fetch_add(1, Relaxed)) % 7_000;
+        let port = 12_000
+            + (std::process::id() as u16).wrapping_mul(13).wrapping_add(NEXT.fetch_add(1, Relaxed)) % 7_000;
         if TcpListener::bind(("0.0.0.0", port)).is_ok() && UdpSocket::bind(("0.0.0.0", port)).is_ok() {
             return port;
         }
@@ -172,7 +173,11 @@ fn the_hook_runs_once_with_the_torrents_facts() {
     let (out, path) = (w.at("out"), w.at("out/t"));
     let expected = format!("{}\nt\n1300001\n{}\n", path.display(), out.display());
     assert_eq!(fs::read_to_string(w.at("seen")).unwrap(), expected);
-    assert_eq!((stderr(&output).as_str(), stdout(&output).lines().count()), ("talk\n", 1), "its words do not mix with ours");
+    assert_eq!(
+        (stderr(&output).as_str(), stdout(&output).lines().count()),
+        ("talk\n", 1),
+        "its words do not mix with ours"
+    );
     let output = w.get(["--no-state", "-q", "--on-complete", "./no-such-program"]).output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert!(stderr(&output).starts_with("rill: --on-complete ./no-such-program: "));
@@ -192,8 +197,11 @@ fn a_signal_ends_get_with_7_and_seed_with_0() {
     let mut w = World::seeding_at("100K");
     let mut get = w.get(["--state-dir=state", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(get.stdout.take().unwrap()).lines().map_while(Result::ok);
-    let had =
-        lines.find_map(|line| serde_json::from_str::<Value>(&line).ok()?["pieces_have"].as_u64().filter(|n| *n > 2)).unwrap();
+    let had = lines
+        .find_map(|line| {
+            serde_json::from_str::<Value>(&line).ok()?["pieces_have"].as_u64().filter(|n| *n > 2)
+        })
+        .unwrap();
     signal(&get, "INT");
     let last = lines.last().unwrap();
     assert_eq!(get.wait().unwrap().code(), Some(7));
@@ -209,8 +217,10 @@ fn a_torrent_without_peers_times_out_with_2() {
     let w = World::new();
     for option in ["--timeout", "--stall-timeout"] {
         let mut get = rill(w.dir.path());
-        let output =
-            get.args(["get", "t.torrent", "-d", "none", "--no-state", "--listen-port", "0", option, "2"]).output().unwrap();
+        let output = get
+            .args(["get", "t.torrent", "-d", "none", "--no-state", "--listen-port", "0", option, "2"])
+            .output()
+            .unwrap();
         assert_eq!(output.status.code(), Some(2));
         assert!(stderr(&output).contains("no peers"), "{}", stderr(&output));
     }
@@ -234,8 +244,10 @@ fn a_reader_who_leaves_or_sleeps_does_not_stop_the_download() {
 #[test]
 fn seed_of_nothing_is_a_mismatch_and_makes_nothing() {
     let w = World::new();
-    let output =
-        rill(w.dir.path()).args(["seed", "t.torrent", "-d", "none", "--no-state", "--listen-port", "0"]).output().unwrap();
+    let output = rill(w.dir.path())
+        .args(["seed", "t.torrent", "-d", "none", "--no-state", "--listen-port", "0"])
+        .output()
+        .unwrap();
     assert!(matches!(output.status.code(), Some(15 | 32)), "{:?} {}", output.status, stderr(&output));
     assert!(!w.at("none").exists());
 }
@@ -244,7 +256,10 @@ fn seed_of_nothing_is_a_mismatch_and_makes_nothing() {
 fn a_taken_port_is_a_network_error() {
     let w = World::new();
     let port = w.port.to_string();
-    let output = rill(w.dir.path()).args(["get", "t.torrent", "-d", "x", "--no-state", "--listen-port", &port]).output().unwrap();
+    let output = rill(w.dir.path())
+        .args(["get", "t.torrent", "-d", "x", "--no-state", "--listen-port", &port])
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(6));
     assert!(stderr(&output).contains(&port), "{}", stderr(&output));
 }
@@ -252,7 +267,10 @@ fn a_taken_port_is_a_network_error() {
 #[test]
 fn the_bench_measures_and_cleans_up() {
     let dir = tempfile::tempdir().unwrap();
-    let output = rill(dir.path()).args(["bench", "--size", "4M", "--rounds", "1", "--json", "-d", "."]).output().unwrap();
+    let output = rill(dir.path())
+        .args(["bench", "--size", "4M", "--rounds", "1", "--json", "-d", "."])
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let object = &objects(&output)[0];
     assert!(object["times_floor"].as_f64().unwrap() > 0.0);
@@ -263,8 +281,11 @@ fn the_bench_measures_and_cleans_up() {
 #[test]
 fn an_interrupted_bench_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
-    let mut bench =
-        rill(dir.path()).args(["bench", "--size", "64M", "--rounds", "100", "-d", "."]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut bench = rill(dir.path())
+        .args(["bench", "--size", "64M", "--rounds", "100", "-d", "."])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     std::thread::sleep(Duration::from_millis(1500));
     signal(&bench, "INT");
     assert_eq!(bench.wait().unwrap().code(), Some(7));
@@ -279,7 +300,14 @@ fn an_interrupted_bench_leaves_nothing_behind() {
 fn get_link(w: &World, words: &[&str]) -> Command {
     let torrent = rill::wire::Metainfo::parse(&fs::read(w.at("t.torrent")).unwrap()).unwrap();
     let mut get = rill(w.dir.path());
-    get.args(["get", &format!("magnet:?xt=urn:btih:{}", torrent.info_hash()), "--listen-port", "0", "--timeout", "60"]);
+    get.args([
+        "get",
+        &format!("magnet:?xt=urn:btih:{}", torrent.info_hash()),
+        "--listen-port",
+        "0",
+        "--timeout",
+        "60",
+    ]);
     get.args(words);
     get
 }
@@ -298,7 +326,8 @@ fn a_magnet_link_brings_everything() {
     // Another run knows what is in it, and that it is there, without asking a peer.
     let again = get_link(&w, &["-d", "out", "--state-dir", "state", "--json"]).output().unwrap();
     assert_eq!(again.status.code(), Some(0), "{}", String::from_utf8_lossy(&again.stderr));
-    let shown = rill(w.dir.path()).args(["show", "--json", "--state-dir", "state"]).arg(link(&w)).output().unwrap();
+    let shown =
+        rill(w.dir.path()).args(["show", "--json", "--state-dir", "state"]).arg(link(&w)).output().unwrap();
     assert_eq!(serde_json::from_str::<Value>(&stdout(&shown)).unwrap()["files"][1]["path"], "t/empty");
 }
 
@@ -311,13 +340,18 @@ fn link(w: &World) -> String {
 fn files_of_a_link_are_chosen_once_they_are_known() {
     let w = World::new();
     let peer = format!("127.0.0.1:{}", w.port);
-    let ended = get_link(&w, &["-d", "out", "--no-state", "--peer", &peer, "--select-name", "b"]).output().unwrap();
+    let ended =
+        get_link(&w, &["-d", "out", "--no-state", "--peer", &peer, "--select-name", "b"]).output().unwrap();
     assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
     assert!(w.same("t/sub/b") && !w.same("t/a"));
-    let ended = get_link(&w, &["-d", "none", "--no-state", "--peer", &peer, "--select", "9"]).output().unwrap();
+    let ended =
+        get_link(&w, &["-d", "none", "--no-state", "--peer", &peer, "--select", "9"]).output().unwrap();
     assert_eq!(ended.status.code(), Some(28));
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
-    assert!(said.contains("--select names file 9, but there are only 3") && said.lines().count() == 1, "{said}");
+    assert!(
+        said.contains("--select names file 9, but there are only 3") && said.lines().count() == 1,
+        "{said}"
+    );
     assert!(!w.at("none").exists());
 }
 
@@ -325,7 +359,15 @@ fn files_of_a_link_are_chosen_once_they_are_known() {
 fn m6_a_link_that_selects_no_file_that_there_is_selects_nothing() {
     let w = World::new();
     let mut get = rill(w.dir.path());
-    get.args(["get", &format!("{}&so=3,100000000,7-4", link(&w)), "-d", "out", "--no-state", "--listen-port", "0"]);
+    get.args([
+        "get",
+        &format!("{}&so=3,100000000,7-4", link(&w)),
+        "-d",
+        "out",
+        "--no-state",
+        "--listen-port",
+        "0",
+    ]);
     let ended = get.args(["--timeout", "60", "--peer", &format!("127.0.0.1:{}", w.port)]).output().unwrap();
     assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
     assert!(w.same("t/a") && w.same("t/sub/b"));
@@ -334,7 +376,8 @@ fn m6_a_link_that_selects_no_file_that_there_is_selects_nothing() {
 #[test]
 fn a_link_without_metadata_says_so_at_the_end() {
     let dir = tempfile::tempdir().unwrap();
-    let words = ["get", "magnet:?xt=urn:btih:0123456789abcdef0123456789abcdef01234567&dn=a+name", "--no-state"];
+    let words =
+        ["get", "magnet:?xt=urn:btih:0123456789abcdef0123456789abcdef01234567&dn=a+name", "--no-state"];
     let ended = rill(dir.path()).args(words).args(["--listen-port", "0", "--timeout", "1"]).output().unwrap();
     assert_eq!(ended.status.code(), Some(2));
     assert_eq!(stderr(&ended), "rill: no metadata within 1s (no peers)\n");
@@ -347,7 +390,9 @@ fn metadata_alone_is_saved_once_and_nothing_else_is_touched() {
     let peer = format!("127.0.0.1:{}", w.port);
     let save = |words: &[&str]| {
         let ended =
-            get_link(&w, &[&["--metadata-only", "--no-state", "--peer", &peer, "-d", "out"], words].concat()).output().unwrap();
+            get_link(&w, &[&["--metadata-only", "--no-state", "--peer", &peer, "-d", "out"], words].concat())
+                .output()
+                .unwrap();
         (ended.status.code(), stdout(&ended), String::from_utf8_lossy(&ended.stderr).into_owned())
     };
     assert_eq!(save(&[]), (Some(0), "out/t.torrent\n".to_string(), String::new()));
@@ -360,8 +405,13 @@ fn metadata_alone_is_saved_once_and_nothing_else_is_touched() {
     let (code, _, said) = save(&[]);
     assert!(code == Some(13) && said.contains("out/t.torrent: another file of that name is there"), "{said}");
     assert_eq!(fs::read(w.at("out/t.torrent")).unwrap(), b"another program's");
-    let of_a_file = rill(w.dir.path()).args(["get", "--metadata-only", "-d", "other", "t.torrent"]).output().unwrap();
-    assert_eq!(fs::read(w.at("other/t.torrent")).unwrap(), fs::read(w.at("t.torrent")).unwrap(), "as it came");
+    let of_a_file =
+        rill(w.dir.path()).args(["get", "--metadata-only", "-d", "other", "t.torrent"]).output().unwrap();
+    assert_eq!(
+        fs::read(w.at("other/t.torrent")).unwrap(),
+        fs::read(w.at("t.torrent")).unwrap(),
+        "as it came"
+    );
     assert_eq!((of_a_file.status.code(), stdout(&of_a_file)), (Some(0), "other/t.torrent\n".to_string()));
 }
 
@@ -369,7 +419,9 @@ fn metadata_alone_is_saved_once_and_nothing_else_is_touched() {
 fn show_asks_peers_when_told_to() {
     let w = World::new();
     let peer = format!("127.0.0.1:{}", w.port);
-    let show = |words: &[&str]| rill(w.dir.path()).args(["show", "--no-state", &link(&w)]).args(words).output().unwrap();
+    let show = |words: &[&str]| {
+        rill(w.dir.path()).args(["show", "--no-state", &link(&w)]).args(words).output().unwrap()
+    };
     assert!(!stdout(&show(&[])).contains("Files:"), "no peer was asked");
     let asked = show(&["--fetch", "--peer", &peer]);
     assert!(stdout(&asked).contains("t/sub/b") && asked.status.code() == Some(0), "{asked:?}");
@@ -382,10 +434,13 @@ fn show_asks_peers_when_told_to() {
 fn m9_names_from_peers_stay_in_the_directory() {
     let w = World::new();
     let bytes = pattern(40_000);
-    let hashes: Vec<u8> =
-        bytes.chunks(32_768).flat_map(|piece| <[u8; 20]>::from(<sha1::Sha1 as sha1::Digest>::digest(piece))).collect();
+    let hashes: Vec<u8> = bytes
+        .chunks(32_768)
+        .flat_map(|piece| <[u8; 20]>::from(<sha1::Sha1 as sha1::Digest>::digest(piece)))
+        .collect();
     let info = [
-        &b"d5:filesld6:lengthi40000e4:pathl2:..2:..4:evileee4:name9:../../out12:piece lengthi32768e6:pieces"[..],
+        &b"d5:filesld6:lengthi40000e4:pathl2:..2:..4:evileee4:name9:../../out12:piece lengthi32768e6:pieces"
+            [..],
         format!("{}:", hashes.len()).as_bytes(),
         &hashes,
         b"e",

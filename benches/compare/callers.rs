@@ -1,4 +1,5 @@
-//! Peers that shake hands and keep still, each with an address of its own: from one address clients take only a few.
+//! Peers that shake hands and keep still, each with an address of its own: from one address clients take only
+//! a few.
 
 use crate::clients::PORT;
 use crate::fault::{Fault, Result, go_on, pause};
@@ -12,8 +13,8 @@ use std::time::{Duration, Instant};
 
 /// How long answers may take, those that are waited for together.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The next one calls without the answer after so long: some clients look but twice a second who has called. Others have a short
-/// queue for those who call at once.
+/// The next one calls without the answer after so long: some clients look but twice a second who has called.
+/// Others have a short queue for those who call at once.
 const APART: Duration = Duration::from_millis(10);
 /// So many wait for an answer at most.
 const AT_ONCE: usize = 50;
@@ -65,10 +66,13 @@ pub fn answers_for(networks: &Networks, info_hashes: Vec<[u8; 20]>, patience: Du
         while !open.is_empty() && begun.elapsed() < patience {
             pause(2)?;
             let some: Vec<_> = open.drain(..open.len().min(AT_ONCE)).collect();
-            let dialed: Vec<_> = some.iter().zip(&mut callers).map(|(info_hash, caller)| dial(caller, *info_hash)).collect();
+            let dialed: Vec<_> =
+                some.iter().zip(&mut callers).map(|(info_hash, caller)| dial(caller, *info_hash)).collect();
             let until = Instant::now() + PATIENCE;
             let asked = some.iter().zip(dialed);
-            open.extend(asked.filter_map(|(hash, stream)| stream.and_then(|s| answered(s, *hash, until)).err().map(|_| *hash)));
+            open.extend(asked.filter_map(|(hash, stream)| {
+                stream.and_then(|s| answered(s, *hash, until)).err().map(|_| *hash)
+            }));
         }
         Ok(all - open.len())
     };
@@ -83,7 +87,9 @@ fn dial(number: u32, info_hash: [u8; 20]) -> io::Result<TcpStream> {
     let mut stream = TcpStream::from(socket);
     // It speaks the extension protocol and the fast extension, as most do (BEP 10, BEP 6).
     let id = format!("-XX0000-{number:012}");
-    stream.write_all(&[b"\x13BitTorrent protocol\0\0\0\0\0\x10\0\x04", &info_hash[..], id.as_bytes()].concat())?;
+    stream.write_all(
+        &[b"\x13BitTorrent protocol\0\0\0\0\0\x10\0\x04", &info_hash[..], id.as_bytes()].concat(),
+    )?;
     stream.set_read_timeout(Some(APART))?;
     // Whether it has come by then is looked at later.
     let _ = stream.peek(&mut [0]);
@@ -92,7 +98,9 @@ fn dial(number: u32, info_hash: [u8; 20]) -> io::Result<TcpStream> {
 
 /// The connection, once the other side has answered for this torrent, which it may do until then.
 fn answered(mut stream: TcpStream, info_hash: [u8; 20], until: Instant) -> io::Result<TcpStream> {
-    stream.set_read_timeout(Some(until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))))?;
+    stream.set_read_timeout(Some(
+        until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)),
+    ))?;
     let mut answer = [0; HANDSHAKE];
     stream.read_exact(&mut answer)?;
     if answer[28..48] != info_hash {

@@ -1,9 +1,10 @@
 //! The clients: whether they are here, which version, and how each is started to fetch or to seed.
 //!
-//! All are treated alike. Peers come from the tracker alone (no DHT, no local discovery, no peer exchange where it can be turned
-//! off), over TCP (no uTP), in the clear, without limits. No client reads a configuration of the user's. What would cost a client
-//! CPU without need is off: aria2 would write the whole file once before it begins, rtorrent would hash everything again at the
-//! end. Everything else is the client's default.
+//! All are treated alike. Peers come from the tracker alone (no DHT, no local discovery, no peer exchange
+//! where it can be turned off), over TCP (no uTP), in the clear, without limits. No client reads a
+//! configuration of the user's. What would cost a client CPU without need is off: aria2 would write the whole
+//! file once before it begins, rtorrent would hash everything again at the end. Everything else is the
+//! client's default.
 
 use crate::fault::{Fault, Result};
 use crate::networks::{FETCHER, server};
@@ -34,7 +35,8 @@ pub const ARIA2: [&str; 8] = [
     PORT_TEXT,
 ];
 /// What rqbit is told in any work.
-pub const RQBIT: [&str; 5] = ["--disable-dht", "--disable-lsd", "--disable-upnp-port-forward", "--listen-port", PORT_TEXT];
+pub const RQBIT: [&str; 5] =
+    ["--disable-dht", "--disable-lsd", "--disable-upnp-port-forward", "--listen-port", PORT_TEXT];
 /// A libtorrent client, for Python.
 const LIBTORRENT: &str = include_str!("libtorrent.py");
 
@@ -94,16 +96,22 @@ impl Job<'_> {
 impl Installed {
     /// Another build of rill, under the name of its file.
     pub fn another_rill(program: &Path) -> Result<Installed> {
-        let program = program.canonicalize().map_err(Fault::at(format_args!("no rill at {}", program.display())))?;
+        let program =
+            program.canonicalize().map_err(Fault::at(format_args!("no rill at {}", program.display())))?;
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Installed { name, ..Installed::rill(&program)? })
     }
 
     /// rill at this path.
     pub fn rill(program: &Path) -> Result<Installed> {
-        let version =
-            first_line(program, &["--version"]).ok_or_else(|| Fault::Wrong(format!("cannot run {}", program.display())))?;
-        Ok(Installed { client: Client::Rill, name: Client::Rill.to_string(), program: program.to_owned(), version })
+        let version = first_line(program, &["--version"])
+            .ok_or_else(|| Fault::Wrong(format!("cannot run {}", program.display())))?;
+        Ok(Installed {
+            client: Client::Rill,
+            name: Client::Rill.to_string(),
+            program: program.to_owned(),
+            version,
+        })
     }
 
     /// Another client, if it is here.
@@ -122,11 +130,17 @@ impl Installed {
 
     /// The interpreter itself: what is called python3 may be a script that would be measured too.
     fn python() -> Option<Installed> {
-        let ask = "import sys, libtorrent; print(sys.executable, libtorrent.__version__, sys.version.split()[0])";
+        let ask =
+            "import sys, libtorrent; print(sys.executable, libtorrent.__version__, sys.version.split()[0])";
         let line = first_line(OsStr::new("python3"), &["-c", ask])?;
         let [program, version, python] = line.split(' ').collect::<Vec<_>>()[..] else { return None };
         let version = format!("libtorrent {version}, in Python {python}");
-        Some(Installed { client: Client::Libtorrent, name: Client::Libtorrent.to_string(), program: program.into(), version })
+        Some(Installed {
+            client: Client::Libtorrent,
+            name: Client::Libtorrent.to_string(),
+            program: program.into(),
+            version,
+        })
     }
 
     /// Fetches the torrent. It ends when it is complete, or makes the job's mark.
@@ -138,7 +152,8 @@ impl Installed {
             Client::Transmission => {
                 let script = job.state.join("complete.sh");
                 write(&script, &format!("#!/bin/sh\n: > '{}'\n", job.mark().display()))?;
-                fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).map_err(Fault::at(script.display()))?;
+                fs::set_permissions(&script, fs::Permissions::from_mode(0o755))
+                    .map_err(Fault::at(script.display()))?;
                 transmission(command.arg("-f").arg(script), job, None)?;
             }
             Client::Rtorrent => {
@@ -146,19 +161,25 @@ impl Installed {
                 let mark = format!("method.set_key=event.download.finished,mark,\"{touch}\"");
                 rtorrent(&mut command, job, &mark)?;
             }
-            Client::Libtorrent => libtorrent(&mut command, "fetch", job.torrent, job.dir, &[FETCHER.to_string()]),
+            Client::Libtorrent => {
+                libtorrent(&mut command, "fetch", job.torrent, job.dir, &[FETCHER.to_string()])
+            }
             Client::Rqbit => rqbit(&mut command, job, &["--exit-on-finish"]),
         }
         Ok(command)
     }
 
-    /// Checks what is there and serves it until it is killed; where `peers` is given, to so many at once if they come.
+    /// Checks what is there and serves it until it is killed; where `peers` is given, to so many at once if
+    /// they come.
     pub fn seed(&self, job: Job<'_>, peers: Option<usize>) -> Result<Command> {
         let mut command = self.command(job.state);
         let limit = |name: &str| peers.map(|peers| format!("{name}{peers}"));
         match self.client {
             Client::Rill => rill(command.arg("seed").args(limit("--max-peers=")), job),
-            Client::Aria2 => aria2(command.args(["--seed-ratio=0", "--check-integrity=true", "--bt-hash-check-seed=true"]), job),
+            Client::Aria2 => aria2(
+                command.args(["--seed-ratio=0", "--check-integrity=true", "--bt-hash-check-seed=true"]),
+                job,
+            ),
             Client::Transmission => transmission(&mut command, job, peers)?,
             Client::Rtorrent => {
                 let names = ["throttle.max_peers.seed.set=", "network.max_open_sockets.set="];
@@ -179,7 +200,8 @@ impl Installed {
         Ok(command)
     }
 
-    /// libtorrent serving from each of these addresses, `up` bytes a second at most (0: no limit), without checking first.
+    /// libtorrent serving from each of these addresses, `up` bytes a second at most (0: no limit), without
+    /// checking first.
     pub fn source(&self, job: Job<'_>, addresses: &[Ipv4Addr], up: u64) -> Command {
         let mut command = self.command(job.state);
         let words = std::iter::once(up.to_string()).chain(addresses.iter().map(Ipv4Addr::to_string));
@@ -211,14 +233,27 @@ fn aria2(command: &mut Command, job: Job<'_>) {
 fn transmission(command: &mut Command, job: Job<'_>, peers: Option<usize>) -> Result<()> {
     transmission_settings(job.state, peers)?;
     // No limit either way, no port mapping.
-    command.args(["-D", "-U", "-M", "-p", PORT_TEXT, "-g"]).arg(job.state).arg("-w").arg(job.dir).arg(job.torrent);
+    command
+        .args(["-D", "-U", "-M", "-p", PORT_TEXT, "-g"])
+        .arg(job.state)
+        .arg("-w")
+        .arg(job.dir)
+        .arg(job.torrent);
     Ok(())
 }
 
 /// What Transmission finds in its directory when it starts.
 pub fn transmission_settings(state: &Path, peers: Option<usize>) -> Result<()> {
-    let off = ["dht-enabled", "lpd-enabled", "pex-enabled", "utp-enabled", "port-forwarding-enabled", "rpc-enabled"];
-    let mut settings: serde_json::Map<_, _> = off.iter().map(|key| ((*key).to_owned(), false.into())).collect();
+    let off = [
+        "dht-enabled",
+        "lpd-enabled",
+        "pex-enabled",
+        "utp-enabled",
+        "port-forwarding-enabled",
+        "rpc-enabled",
+    ];
+    let mut settings: serde_json::Map<_, _> =
+        off.iter().map(|key| ((*key).to_owned(), false.into())).collect();
     settings.insert("encryption".to_owned(), 0.into());
     for key in ["peer-limit-global", "peer-limit-per-torrent"] {
         settings.extend(peers.map(|peers| (key.to_owned(), peers.into())));
@@ -228,7 +263,12 @@ pub fn transmission_settings(state: &Path, peers: Option<usize>) -> Result<()> {
 
 fn rtorrent(command: &mut Command, job: Job<'_>, more: &str) -> Result<()> {
     let peers = "throttle.min_peers.normal.set=1\nthrottle.max_peers.normal.set=200";
-    rtorrent_settings(command, job.dir, job.state, &format!("{peers}\n{more}\nload.start={}", job.torrent.display()))
+    rtorrent_settings(
+        command,
+        job.dir,
+        job.state,
+        &format!("{peers}\n{more}\nload.start={}", job.torrent.display()),
+    )
 }
 
 /// rtorrent with these commands after those that every work has.
@@ -236,7 +276,9 @@ pub fn rtorrent_settings(command: &mut Command, dir: &Path, state: &Path, more: 
     let session = new_dir(state, "session")?;
     let lines = [
         format!("session.path.set={}\ndirectory.default.set={}", session.display(), dir.display()),
-        format!("network.port_range.set={PORT}-{PORT}\nsystem.daemon.set=true\ndht.mode.set=disable\nprotocol.pex.set=no"),
+        format!(
+            "network.port_range.set={PORT}-{PORT}\nsystem.daemon.set=true\ndht.mode.set=disable\nprotocol.pex.set=no"
+        ),
         format!("pieces.hash.on_completion.set=no\n{more}\n"),
     ];
     let settings = state.join("rtorrent.rc");
@@ -271,7 +313,11 @@ fn first_line(program: impl AsRef<OsStr>, words: &[&str]) -> Option<String> {
     let output = Command::new(program).args(words).stdin(Stdio::null()).env("LC_ALL", "C").output().ok()?;
     // Which of the two a version goes to differs; rtorrent says its own at the head of its help.
     let said = [output.stdout, output.stderr].concat();
-    let line =
-        String::from_utf8_lossy(&said).lines().map(str::trim).find(|line| !line.is_empty())?.trim_end_matches('.').to_owned();
+    let line = String::from_utf8_lossy(&said)
+        .lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty())?
+        .trim_end_matches('.')
+        .to_owned();
     (output.status.success() || !line.contains("rror")).then_some(line)
 }

@@ -41,7 +41,8 @@ impl Content {
             1 => vec![NAME.into()],
             n => (0..n).map(|i| Path::new(NAME).join(format!("{i:04}.bin"))).collect(),
         };
-        fs::create_dir_all(dir.join(if shape.files == 1 { "" } else { NAME })).map_err(Fault::at(dir.display()))?;
+        fs::create_dir_all(dir.join(if shape.files == 1 { "" } else { NAME }))
+            .map_err(Fault::at(dir.display()))?;
         let mut noise = Noise(shape.bytes | 1);
         for (i, file) in files.iter().enumerate() {
             // The first file takes what does not divide evenly.
@@ -49,14 +50,28 @@ impl Content {
             noise.fill(&dir.join(file), shape.bytes / shape.files + rest)?;
         }
         let mut create = Command::new(rill);
-        create.args(["create", "-q", "--no-date", "-a", &Tracker::url(), "-p", &shape.piece_bytes.to_string(), "-o"]);
+        create.args([
+            "create",
+            "-q",
+            "--no-date",
+            "-a",
+            &Tracker::url(),
+            "-p",
+            &shape.piece_bytes.to_string(),
+            "-o",
+        ]);
         let output = create.arg(&torrent).arg(dir.join(NAME)).output().map_err(Fault::at(rill.display()))?;
         if !output.status.success() {
-            return Err(Fault::Wrong(format!("rill create failed: {}", String::from_utf8_lossy(&output.stderr).trim())));
+            return Err(Fault::Wrong(format!(
+                "rill create failed: {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            )));
         }
         let bytes = fs::read(&torrent).map_err(Fault::at(torrent.display()))?;
-        let info_hash =
-            Metainfo::parse(&bytes).map_err(|e| Fault::Wrong(format!("rill create made nonsense: {e}")))?.info_hash().0;
+        let info_hash = Metainfo::parse(&bytes)
+            .map_err(|e| Fault::Wrong(format!("rill create made nonsense: {e}")))?
+            .info_hash()
+            .0;
         Ok(Content { shape, dir, torrent, info_hash, files })
     }
 
@@ -64,8 +79,9 @@ impl Content {
     pub fn compare(&self, dir: &Path) -> Result<std::result::Result<(), String>> {
         for file in &self.files {
             // rqbit leaves the torrent's own directory out.
-            let there =
-                [dir.join(file), dir.join(file.strip_prefix(NAME).unwrap_or(file))].into_iter().find(|path| path.is_file());
+            let there = [dir.join(file), dir.join(file.strip_prefix(NAME).unwrap_or(file))]
+                .into_iter()
+                .find(|path| path.is_file());
             let Some(there) = there else { return Ok(Err(format!("{} is missing", file.display()))) };
             if let Err(difference) = same(&self.dir.join(file), &there)? {
                 return Ok(Err(format!("{} {difference}", file.display())));

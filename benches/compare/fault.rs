@@ -27,7 +27,8 @@ impl Fault {
 
 static ASKED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// From here on Ctrl-C and its like are noticed by [`go_on`], so that everything is taken down on the way out.
+/// From here on Ctrl-C and its like are noticed by [`go_on`], so that everything is taken down on the way
+/// out.
 pub fn watch_signals() -> Result<()> {
     let asked = ASKED.get_or_init(Arc::default);
     for signal in [SIGINT, SIGTERM, SIGHUP] {

@@ -1,4 +1,5 @@
-//! What a run has shown, and how that is written: under a key and in base units for programs, in handy units for people.
+//! What a run has shown, and how that is written: under a key and in base units for programs, in handy units
+//! for people.
 
 /// Something that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +16,8 @@ pub enum Measure {
     PeakResident,
     /// Bytes: the most private (anonymous) memory.
     PeakPrivate,
-    /// Seconds until everything that it holds has answered: torrents from the program's start on, connections from the first call on.
+    /// Seconds until everything that it holds has answered: torrents from the program's start on, connections
+    /// from the first call on.
     Ready,
     /// Bytes of private memory while it idles.
     Private,

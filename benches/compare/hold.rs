@@ -65,7 +65,8 @@ impl Lab {
             self.tracker.forget();
             let state = new_dir(place, "state")?;
             if client.remembers() {
-                let mut process = self.start(&mut client.keep(holes, &state)?, Side::Serve, &place.join("log-before"))?;
+                let mut process =
+                    self.start(&mut client.keep(holes, &state)?, Side::Serve, &place.join("log-before"))?;
                 let served = answers_for(&self.networks, holes.hashes(), self.timeout)?;
                 if served < holes.list.len() || !process.interrupt(self.timeout)? {
                     return Ok(Err(format!("leaves no records; {}", process.last_words())));
@@ -80,13 +81,17 @@ impl Lab {
             };
             let served = answers_for(&self.networks, holes.hashes(), self.timeout)?;
             if served == 0 {
-                let reason = format!("answers for none after {} s; {}", self.timeout.as_secs(), process.last_words());
+                let reason =
+                    format!("answers for none after {} s; {}", self.timeout.as_secs(), process.last_words());
                 return Ok(Err(reason));
             }
             let ready = (served == holes.list.len()).then(|| (Measure::Ready, begun.elapsed().as_secs_f64()));
             Ok(idle(&mut process)?.map(|idle| {
-                let held =
-                    [(Measure::Private, idle.private as f64), (Measure::IdleCpu, idle.cpu), (Measure::Held, served as f64)];
+                let held = [
+                    (Measure::Private, idle.private as f64),
+                    (Measure::IdleCpu, idle.cpu),
+                    (Measure::Held, served as f64),
+                ];
                 Figures(ready.into_iter().chain(held).collect())
             }))
         })

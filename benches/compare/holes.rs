@@ -72,8 +72,12 @@ impl Holes {
         // rtorrent refuses a torrent without one.
         let trackers = vec![vec![Tracker::url()]];
         let builder = Builder { piece_len: PIECE_BYTES as u32, trackers, ..Builder::single(&name, BYTES) };
-        let bytes = builder.finish(hashes).map_err(|e| Fault::Wrong(format!("cannot make a torrent: {e}")))?;
-        let info_hash = Metainfo::parse(&bytes).map_err(|e| Fault::Wrong(format!("made a wrong torrent: {e}")))?.info_hash().0;
+        let bytes =
+            builder.finish(hashes).map_err(|e| Fault::Wrong(format!("cannot make a torrent: {e}")))?;
+        let info_hash = Metainfo::parse(&bytes)
+            .map_err(|e| Fault::Wrong(format!("made a wrong torrent: {e}")))?
+            .info_hash()
+            .0;
         let torrent = self.torrents.join(format!("{name}.torrent"));
         fs::write(&torrent, bytes).map_err(Fault::at(torrent.display()))?;
         Ok(Hole { name, torrent, info_hash })

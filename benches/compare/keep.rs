@@ -1,7 +1,8 @@
 //! How each client is started to serve a thousand torrents of which it knows that all is there.
 //!
-//! No client hashes a TiB of zeros first. Transmission, rtorrent and rqbit find the records that an earlier run of theirs would have
-//! left; rill leaves its own in a run that is not measured; aria2 and libtorrent are told not to doubt it.
+//! No client hashes a TiB of zeros first. Transmission, rtorrent and rqbit find the records that an earlier
+//! run of theirs would have left; rill leaves its own in a run that is not measured; aria2 and libtorrent are
+//! told not to doubt it.
 
 use crate::clients::{ARIA2, Client, Installed, PORT_TEXT, RILL, RQBIT};
 use crate::clients::{libtorrent, new_dir, rtorrent_settings, transmission_settings, write};
@@ -46,9 +47,16 @@ impl Installed {
                     let resumed = [body, b"17:libtorrent_resume", record.as_bytes(), b"e"].concat();
                     fs::write(&to, resumed).map_err(Fault::at(to.display()))?;
                 }
-                rtorrent_settings(&mut command, &holes.dir, state, &format!("load.start={}/*.torrent", marked.display()))?;
+                rtorrent_settings(
+                    &mut command,
+                    &holes.dir,
+                    state,
+                    &format!("load.start={}/*.torrent", marked.display()),
+                )?;
             }
-            Client::Libtorrent => libtorrent(&mut command, "keep", &holes.torrents, &holes.dir, &[server(0).to_string()]),
+            Client::Libtorrent => {
+                libtorrent(&mut command, "keep", &holes.torrents, &holes.dir, &[server(0).to_string()])
+            }
             Client::Rqbit => {
                 command.args(RQBIT).args(["server", "start", "--fastresume", "--persistence-location"]);
                 command.arg(rqbit_records(holes, state)?).arg(&holes.dir);
@@ -68,7 +76,8 @@ fn transmission_daemon(holes: &Holes, state: &Path) -> Result<Command> {
         fs::copy(&hole.torrent, &to).map_err(Fault::at(to.display()))?;
         // Checked after the file was written.
         let (dir, checked) = (text(&holes.dir), modified(hole, &holes.dir)? + 1);
-        let record = format!("d11:destination{dir}6:pausedi0e8:progressd6:blocks3:all12:time-checkedli{checked}eeee");
+        let record =
+            format!("d11:destination{dir}6:pausedi0e8:progressd6:blocks3:all12:time-checkedli{checked}eeee");
         write(&records.join(format!("{name}.resume")), &record)?;
     }
     transmission_settings(state, None)?;
@@ -81,7 +90,10 @@ fn transmission_daemon(holes: &Holes, state: &Path) -> Result<Command> {
 /// The dictionary that rtorrent keeps in a torrent of its session.
 fn rtorrent_record(hole: &Hole, dir: &Path) -> Result<String> {
     let pieces = Holes::pieces();
-    Ok(format!("d8:bitfieldi{pieces}e5:filesld9:completedi{pieces}e5:mtimei{}e8:priorityi1eeee", modified(hole, dir)?))
+    Ok(format!(
+        "d8:bitfieldi{pieces}e5:filesld9:completedi{pieces}e5:mtimei{}e8:priorityi1eeee",
+        modified(hole, dir)?
+    ))
 }
 
 /// rqbit's list of torrents, and for each its file and the bits of its pieces.
@@ -91,7 +103,8 @@ fn rqbit_records(holes: &Holes, state: &Path) -> Result<PathBuf> {
     for (number, hole) in holes.list.iter().enumerate() {
         let base = records.join(hole.hex());
         fs::copy(&hole.torrent, base.with_extension("torrent")).map_err(Fault::at(base.display()))?;
-        fs::write(base.with_extension("bitv"), vec![0xff; Holes::pieces() / 8]).map_err(Fault::at(base.display()))?;
+        fs::write(base.with_extension("bitv"), vec![0xff; Holes::pieces() / 8])
+            .map_err(Fault::at(base.display()))?;
         let entry = json!({
             "info_hash": hole.hex(), "trackers": [], "output_folder": holes.dir, "only_files": null, "is_paused": false,
         });

@@ -4,14 +4,15 @@
 //! cargo bench --bench compare -- --size 256 --rounds 3 --plot compare.svg
 //! ```
 //!
-//! Needs root, because both sides of the wire get a network of their own. Clients take turns within every round, so what drifts
-//! with the hour hits all alike. Every download is compared byte for byte; one that is wrong, or late, is shown as failed and
-//! enters no median. Figures are those of the measured client alone: the other side is libtorrent (or rill where that is missing),
-//! the same for every client.
+//! Needs root, because both sides of the wire get a network of their own. Clients take turns within every
+//! round, so what drifts with the hour hits all alike. Every download is compared byte for byte; one that is
+//! wrong, or late, is shown as failed and enters no median. Figures are those of the measured client alone:
+//! the other side is libtorrent (or rill where that is missing), the same for every client.
 //!
-//! What the figures hold and what not: a client that ends when it is complete is measured to its end, one that does not
-//! (Transmission, rtorrent) to its own word that it is complete. libtorrent runs inside Python, whose start is in its CPU and whose
-//! interpreter is in its memory. When a client seeds, its CPU is that of the transfer, its peak memory that of its life.
+//! What the figures hold and what not: a client that ends when it is complete is measured to its end, one
+//! that does not (Transmission, rtorrent) to its own word that it is complete. libtorrent runs inside Python,
+//! whose start is in its CPU and whose interpreter is in its memory. When a client seeds, its CPU is that of
+//! the transfer, its peak memory that of its life.
 //!
 //! Two works move nothing: a thousand connections that keep still, and a thousand idle torrents.
 //!
@@ -97,8 +98,11 @@ fn compare(options: &Options) -> Result<()> {
     if options.beside.is_empty() || !options.against.is_empty() {
         clients.extend(others(options));
     }
-    let libtorrent =
-        clients.iter().find(|c| c.client == Client::Libtorrent).cloned().or_else(|| Installed::find(Client::Libtorrent));
+    let libtorrent = clients
+        .iter()
+        .find(|c| c.client == Client::Libtorrent)
+        .cloned()
+        .or_else(|| Installed::find(Client::Libtorrent));
     let works = works(options, libtorrent.is_some());
     let mut outputs = Outputs::open(options)?;
     let networks = Networks::new()?;
@@ -211,19 +215,30 @@ fn rill_path(options: &Options) -> Result<PathBuf> {
     let me = std::env::current_exe().map_err(Fault::at("cannot find this program itself"))?;
     let path = me.parent().and_then(Path::parent).map(|dir| dir.join("rill")).filter(|path| path.is_file());
     path.ok_or_else(|| {
-        Fault::Wrong("no rill beside this bench: build it with cargo build --release, or name one with --rill".into())
+        Fault::Wrong(
+            "no rill beside this bench: build it with cargo build --release, or name one with --rill".into(),
+        )
     })
 }
 
 /// A directory to work in, if there is room.
 fn scratch(options: &Options) -> Result<tempfile::TempDir> {
-    let usual = || std::env::var_os("TMPDIR").map(PathBuf::from).into_iter().chain(["/var/tmp".into()]).find(|dir| dir.is_dir());
+    let usual = || {
+        std::env::var_os("TMPDIR")
+            .map(PathBuf::from)
+            .into_iter()
+            .chain(["/var/tmp".into()])
+            .find(|dir| dir.is_dir())
+    };
     let dir = options.dir.clone().or_else(usual).unwrap_or_else(|| "/tmp".into());
     let room = rustix::fs::statvfs(&dir).map_err(|e| Fault::at(dir.display())(e.into()))?;
     // The content, what is fetched, and what `rill bench` needs besides.
     let needed = 3 * options.size + 64;
     if (room.f_bavail * room.f_frsize) >> 20 < needed {
-        return Err(Fault::Wrong(format!("{} has no room for {needed} MiB; --dir names another directory", dir.display())));
+        return Err(Fault::Wrong(format!(
+            "{} has no room for {needed} MiB; --dir names another directory",
+            dir.display()
+        )));
     }
     let dir = dir.canonicalize().map_err(Fault::at(dir.display()))?;
     tempfile::Builder::new().prefix("rill-compare-").tempdir_in(&dir).map_err(Fault::at(dir.display()))

@@ -24,8 +24,8 @@ const CALLERS_NETWORK: &str = "10.78.0.0/16";
 /// … and how many there may be.
 pub const CALLERS: u32 = 50_000;
 
-/// The kernel's own default everywhere, whatever this machine prefers: others pace by timers, whose work is billed to whichever program
-/// happens to run.
+/// The kernel's own default everywhere, whatever this machine prefers: others pace by timers, whose work is
+/// billed to whichever program happens to run.
 const CONGESTION: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
 
 /// An address of the serving side, from 0.
@@ -81,13 +81,18 @@ impl Networks {
         }
         for side in [Side::Serve, Side::Fetch] {
             let set = networks.inside(side, || fs::write(CONGESTION, "cubic"));
-            set.and_then(|set| set).map_err(Fault::at("cannot choose the congestion control of a network made for it"))?;
+            set.and_then(|set| set)
+                .map_err(Fault::at("cannot choose the congestion control of a network made for it"))?;
         }
         Ok(networks)
     }
 
     /// Does something in a network: it is the thread's, so another thread goes there.
-    pub fn inside<T: Send + 'static>(&self, side: Side, act: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    pub fn inside<T: Send + 'static>(
+        &self,
+        side: Side,
+        act: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<T> {
         let network = self.handles[side as usize].try_clone()?;
         let thread = std::thread::spawn(move || enter(&network).map(|()| act()));
         thread.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
@@ -101,7 +106,9 @@ impl Networks {
     /// Listens on the serving side; the socket may be used from any thread.
     pub fn listen(&self, address: SocketAddrV4) -> Result<TcpListener> {
         let bound = self.inside(Side::Serve, move || TcpListener::bind(address));
-        bound.and_then(|bound| bound).map_err(Fault::at(format_args!("cannot listen on {address} of a network made for it")))
+        bound
+            .and_then(|bound| bound)
+            .map_err(Fault::at(format_args!("cannot listen on {address} of a network made for it")))
     }
 }
 
@@ -133,7 +140,11 @@ pub fn enter(network: &impl AsFd) -> io::Result<()> {
 
 /// Runs `ip` with these words.
 fn ip(words: &str) -> Result<()> {
-    let output = Command::new("ip").args(words.split(' ')).stdin(Stdio::null()).output().map_err(Fault::at("cannot run ip"))?;
+    let output = Command::new("ip")
+        .args(words.split(' '))
+        .stdin(Stdio::null())
+        .output()
+        .map_err(Fault::at("cannot run ip"))?;
     if output.status.success() {
         return Ok(());
     }

@@ -11,7 +11,13 @@ use std::time::Duration;
 #[command(name = "compare", bin_name = "cargo bench --bench compare --")]
 pub struct Options {
     /// What to measure
-    #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',', default_value = "download,files,many,seed")]
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_enum,
+        value_delimiter = ',',
+        default_value = "download,files,many,seed"
+    )]
     pub work: Vec<Work>,
     /// Clients to measure beside rill [default: all that are found]
     #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',')]
@@ -28,7 +34,8 @@ pub struct Options {
     /// The rill to measure [default: the one that cargo has built]
     #[arg(long, value_name = "PATH")]
     pub rill: Option<PathBuf>,
-    /// Another build of rill to measure beside it, and no other client unless --against names it; may be repeated
+    /// Another build of rill to measure beside it, and no other client unless --against names it; may be
+    /// repeated
     #[arg(long, value_name = "PATH")]
     pub beside: Vec<PathBuf>,
     /// Directory to work in [default: $TMPDIR or /var/tmp]

@@ -1,6 +1,8 @@
-//! Bars as SVG: for each work the medians of what clients are compared by, with a line from the least to the most.
+//! Bars as SVG: for each work the medians of what clients are compared by, with a line from the least to the
+//! most.
 //!
-//! The text is the same for the same runs, stands alone (own white background, no font but sans-serif) and is valid XML.
+//! The text is the same for the same runs, stands alone (own white background, no font but sans-serif) and is
+//! valid XML.
 
 use crate::figures::Measure;
 use crate::report::{Row, Run, Setting, Spread};
@@ -48,7 +50,12 @@ struct Sheet {
 
 impl Sheet {
     fn words(&mut self, x: f64, attributes: &str, words: &str) {
-        let _ = writeln!(self.text, "<text x=\"{x:.1}\" y=\"{:.1}\"{attributes}>{}</text>", self.y, escaped(words));
+        let _ = writeln!(
+            self.text,
+            "<text x=\"{x:.1}\" y=\"{:.1}\"{attributes}>{}</text>",
+            self.y,
+            escaped(words)
+        );
     }
 
     /// One bar with its name and its number; `scale` is pixels for one unit of the measure.
@@ -68,7 +75,8 @@ impl Sheet {
                      <path d=\"M{low:.1} {middle:.1}H{high:.1}m0 -4v8M{low:.1} {:.1}v8\" stroke=\"#222222\" fill=\"none\"/>",
                     middle - 4.0
                 );
-                let times = rill.map_or(String::new(), |rill| format!("  ({:.2} × rill)", all.median / rill.median));
+                let times =
+                    rill.map_or(String::new(), |rill| format!("  ({:.2} × rill)", all.median / rill.median));
                 self.words(high + 8.0, "", &format!("{}{times}", measure.shown(all.median)));
             }
         }

@@ -1,7 +1,7 @@
 //! A client's process group: started in a network of its own, watched through /proc, ended as a whole.
 //!
-//! CPU time comes from the kernel's account when the client ends by itself (microseconds), and from /proc before it is killed
-//! (ticks, 10 ms mostly).
+//! CPU time comes from the kernel's account when the client ends by itself (microseconds), and from /proc
+//! before it is killed (ticks, 10 ms mostly).
 
 use crate::fault::{Fault, Result, pause};
 use crate::networks::enter;
@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// How often the group is looked for again; its members hardly change, and looking costs the CPU that is measured.
+/// How often the group is looked for again; its members hardly change, and looking costs the CPU that is
+/// measured.
 const MEMBERS_EVERY: Duration = Duration::from_secs(1);
 
 /// CPU time in seconds.
@@ -69,7 +70,8 @@ impl Process {
             // Even if this program is killed, no client goes on.
             Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
         };
-        // SAFETY: between fork and exec only two system calls are made, on a descriptor that the closure owns.
+        // SAFETY: between fork and exec only two system calls are made, on a descriptor that the closure
+        // owns.
         unsafe { command.pre_exec(prepare) };
         let child = command.spawn().map_err(Fault::at(format_args!("cannot start {name}")))?;
         let pid = Pid::from_child(&child);
@@ -95,10 +97,16 @@ impl Process {
         sum
     }
 
-    /// CPU of the threads that the group has now, until now, in seconds: to the nanosecond where the kernel keeps such an account.
+    /// CPU of the threads that the group has now, until now, in seconds: to the nanosecond where the kernel
+    /// keeps such an account.
     pub fn cpu_now(&mut self) -> f64 {
         self.look();
-        let tasks = self.members.iter().filter_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).ok()).flatten().flatten();
+        let tasks = self
+            .members
+            .iter()
+            .filter_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).ok())
+            .flatten()
+            .flatten();
         let spent = tasks.filter_map(|task| fs::read_to_string(task.path().join("schedstat")).ok());
         let nanos: Vec<f64> = spent.filter_map(|spent| spent.split(' ').next()?.parse().ok()).collect();
         if nanos.is_empty() { self.cpu().total() } else { nanos.iter().sum::<f64>() / 1e9 }
@@ -138,7 +146,8 @@ impl Process {
 
     /// Bytes that have come over the wire to the network that it lives in.
     pub fn received(&self) -> u64 {
-        let table = fs::read_to_string(format!("/proc/{}/net/dev", self.pid.as_raw_pid())).unwrap_or_default();
+        let table =
+            fs::read_to_string(format!("/proc/{}/net/dev", self.pid.as_raw_pid())).unwrap_or_default();
         let wire = table.lines().find_map(|line| line.trim().strip_prefix("eth0:"));
         wire.and_then(|numbers| numbers.split_whitespace().next()?.parse().ok()).unwrap_or(0)
     }
@@ -157,7 +166,9 @@ impl Process {
 
     fn memory_now(&self) -> Memory {
         let mut now = Memory::default();
-        for status in self.members.iter().filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok()) {
+        for status in
+            self.members.iter().filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok())
+        {
             now.peak_resident += kib(&status, "VmHWM:");
             now.peak_private += kib(&status, "RssAnon:");
         }
@@ -166,9 +177,14 @@ impl Process {
 
     fn look(&mut self) {
         let group = self.pid.as_raw_pid();
-        let pids = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
-        self.members =
-            pids.filter(|pid: &i32| stat(*pid).is_some_and(|fields| fields.get(2) == Some(&group.to_string()))).collect();
+        let pids = fs::read_dir("/proc")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|e| e.file_name().to_str()?.parse().ok());
+        self.members = pids
+            .filter(|pid: &i32| stat(*pid).is_some_and(|fields| fields.get(2) == Some(&group.to_string())))
+            .collect();
         self.looked = Instant::now();
     }
 }
@@ -211,6 +227,8 @@ fn cpu_of(fields: &[String]) -> Option<Cpu> {
 
 /// A line of /proc/PID/status, in bytes.
 fn kib(status: &str, name: &str) -> u64 {
-    let value = status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse::<u64>().ok());
+    let value = status
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse::<u64>().ok());
     value.unwrap_or(0) << 10
 }

@@ -35,7 +35,9 @@ impl Run {
         let Run { work, round, who, .. } = self;
         let what = match &self.outcome {
             Ok(figures) => {
-                let shown = |measure: &Measure| Some(format!("{} {}", measure.shown(figures.get(*measure)?), measure.head()));
+                let shown = |measure: &Measure| {
+                    Some(format!("{} {}", measure.shown(figures.get(*measure)?), measure.head()))
+                };
                 work.columns().iter().chain(&[Measure::Wall]).filter_map(shown).collect::<Vec<_>>().join(", ")
             }
             Err(reason) => format!("FAILED: {reason}"),
@@ -57,7 +59,8 @@ impl Spread {
         values.sort_by(f64::total_cmp);
         let (low, high) = (*values.first()?, *values.last()?);
         let middle = values.len() / 2;
-        let median = if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
+        let median =
+            if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
         Some(Spread { median, low, high })
     }
 }
@@ -77,7 +80,12 @@ impl<'a> Row<'a> {
         let mut rows: Vec<Row<'a>> = Vec::new();
         for run in runs.iter().filter(|run| run.work == work) {
             let at = rows.iter().position(|row| row.who == run.who).unwrap_or_else(|| {
-                rows.push(Row { who: &run.who, columns: work.columns(), good: Vec::new(), reasons: Vec::new() });
+                rows.push(Row {
+                    who: &run.who,
+                    columns: work.columns(),
+                    good: Vec::new(),
+                    reasons: Vec::new(),
+                });
                 rows.len() - 1
             });
             match &run.outcome {
@@ -100,7 +108,8 @@ impl<'a> Row<'a> {
 
     fn cells(&self, rill: Option<f64>) -> Vec<String> {
         let or_dash = |text: Option<String>| text.unwrap_or("-".to_owned());
-        let median = |measure: &Measure| or_dash(self.spread(*measure).map(|spread| measure.shown(spread.median)));
+        let median =
+            |measure: &Measure| or_dash(self.spread(*measure).map(|spread| measure.shown(spread.median)));
         let (good, all) = (self.good.len(), self.good.len() + self.reasons.len());
         let mut cells = vec![self.who.to_owned()];
         if let [first, others @ ..] = self.columns {
@@ -170,9 +179,9 @@ pub struct Setting {
 impl Setting {
     /// As it is now.
     pub fn now(clients: &[Installed], dir: &Path) -> Setting {
-        let versions = clients
-            .iter()
-            .map(|c| if c.version.contains(&c.name) { c.version.clone() } else { format!("{}: {}", c.name, c.version) });
+        let versions = clients.iter().map(|c| {
+            if c.version.contains(&c.name) { c.version.clone() } else { format!("{}: {}", c.name, c.version) }
+        });
         let words = std::env::args().skip(1).filter(|word| word != "--bench");
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -180,9 +189,16 @@ impl Setting {
             machine: format!("{cpus} × {}, Linux {}", processor(), kernel.trim()),
             filesystem: filesystem(dir),
             date: date(),
-            load: fs::read_to_string("/proc/loadavg").unwrap_or_default().split(' ').take(3).collect::<Vec<_>>().join(" "),
+            load: fs::read_to_string("/proc/loadavg")
+                .unwrap_or_default()
+                .split(' ')
+                .take(3)
+                .collect::<Vec<_>>()
+                .join(" "),
             versions: versions.collect::<Vec<_>>().join("; "),
-            command: format!("cargo bench --bench compare -- {}", words.collect::<Vec<_>>().join(" ")).trim_end().to_owned(),
+            command: format!("cargo bench --bench compare -- {}", words.collect::<Vec<_>>().join(" "))
+                .trim_end()
+                .to_owned(),
         }
     }
 
@@ -200,7 +216,9 @@ impl Setting {
 
 fn processor() -> String {
     let table = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let named = |key: &str| Some(table.lines().find(|line| line.starts_with(key))?.split_once(':')?.1.trim().to_owned());
+    let named = |key: &str| {
+        Some(table.lines().find(|line| line.starts_with(key))?.split_once(':')?.1.trim().to_owned())
+    };
     // ARM has no model name.
     named("model name").or_else(|| named("Hardware")).unwrap_or_else(|| std::env::consts::ARCH.to_owned())
 }
@@ -209,12 +227,19 @@ fn processor() -> String {
 fn filesystem(dir: &Path) -> String {
     let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let kinds = mounts.lines().filter_map(|line| Some((line.split(' ').nth(4)?, line.split_once(" - ")?.1.split(' ').next()?)));
+    let kinds = mounts
+        .lines()
+        .filter_map(|line| Some((line.split(' ').nth(4)?, line.split_once(" - ")?.1.split(' ').next()?)));
     let above = kinds.filter(|(point, _)| dir.starts_with(point));
-    above.max_by_key(|(point, _)| point.len()).map_or("an unknown file system".to_owned(), |(_, kind)| kind.to_owned())
+    above
+        .max_by_key(|(point, _)| point.len())
+        .map_or("an unknown file system".to_owned(), |(_, kind)| kind.to_owned())
 }
 
 fn date() -> String {
     let output = Command::new("date").args(["-u", "+%F %H:%M UTC"]).output();
-    output.map_or_else(|_| "on an unknown day".to_owned(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    output.map_or_else(
+        |_| "on an unknown day".to_owned(),
+        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+    )
 }

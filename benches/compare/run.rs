@@ -1,4 +1,5 @@
-//! One run: a client on one side of the wire, its counterpart on the other, and the figures of the client alone.
+//! One run: a client on one side of the wire, its counterpart on the other, and the figures of the client
+//! alone.
 
 use crate::clients::{Client, Installed, Job, new_dir};
 use crate::content::Content;
@@ -75,8 +76,8 @@ impl Lab {
         })
     }
 
-    /// The floor of this machine, as `rill bench` measures it: bytes received, hashed and written in a plain loop. 256 MiB at most,
-    /// because more takes longer than given memory stays as it was.
+    /// The floor of this machine, as `rill bench` measures it: bytes received, hashed and written in a plain
+    /// loop. 256 MiB at most, because more takes longer than given memory stays as it was.
     pub fn floor(&self, bytes: u64) -> Result<Outcome> {
         let bytes = bytes.min(256 << 20);
         self.clean(|place| {
@@ -92,7 +93,8 @@ impl Lab {
                 }
                 pause(LOOK_MILLIS)?;
             }
-            Ok(floor_of(&process.words()).ok_or_else(|| format!("rill bench gave none: {}", process.last_words())))
+            Ok(floor_of(&process.words())
+                .ok_or_else(|| format!("rill bench gave none: {}", process.last_words())))
         })
     }
 
@@ -135,7 +137,8 @@ impl Lab {
         let job = Job { torrent: &content.torrent, dir: &dir, state: &new_dir(place, "fetching")? };
         let warm = Warm::take(content.shape.bytes)?;
         let before = seeder.cpu();
-        let mut fetcher = self.start(&mut self.counterpart.fetch(job)?, Side::Fetch, &place.join("log-fetcher"))?;
+        let mut fetcher =
+            self.start(&mut self.counterpart.fetch(job)?, Side::Fetch, &place.join("log-fetcher"))?;
         let transfer = match self.watch(&mut fetcher, Some(&mut seeder), &job.mark(), warm)? {
             Ok(transfer) => transfer,
             Err(reason) => return Ok(Err(reason)),
@@ -163,7 +166,8 @@ impl Lab {
         Process::start(command, self.networks.handle(side)?, log)
     }
 
-    /// Waits until a seeder has checked what it has and announced itself; the inner failure says why it has not.
+    /// Waits until a seeder has checked what it has and announced itself; the inner failure says why it has
+    /// not.
     pub fn wait_until_ready(&self, seeder: &mut Process) -> Result<std::result::Result<(), String>> {
         let begun = Instant::now();
         let (mut used, mut since) = (0.0, begun);
@@ -187,7 +191,8 @@ impl Lab {
         }
     }
 
-    /// Waits until the fetching program is complete; samples the memory of the seeder if there is one, else of the fetcher.
+    /// Waits until the fetching program is complete; samples the memory of the seeder if there is one, else
+    /// of the fetcher.
     fn watch(
         &self,
         fetcher: &mut Process,
@@ -205,7 +210,9 @@ impl Lab {
             let done = |cpu| Transfer { begun: begun.unwrap_or_default(), complete: now, cpu };
             match fetcher.ended() {
                 Some((status, cpu)) if status.success() => return Ok(Ok(done(cpu))),
-                Some((status, _)) => return Ok(Err(format!("ended with {status}; {}", fetcher.last_words()))),
+                Some((status, _)) => {
+                    return Ok(Err(format!("ended with {status}; {}", fetcher.last_words())));
+                }
                 None if mark.exists() => return Ok(Ok(done(fetcher.cpu()))),
                 None => {}
             }
@@ -215,7 +222,11 @@ impl Lab {
                 warm.give(received);
             }
             if now > self.timeout {
-                let reason = format!("not complete after {} s, {} MiB on the wire", self.timeout.as_secs(), received >> 20);
+                let reason = format!(
+                    "not complete after {} s, {} MiB on the wire",
+                    self.timeout.as_secs(),
+                    received >> 20
+                );
                 return Ok(Err(reason));
             }
             if sampled.is_none_or(|at| now >= at + SAMPLE_EVERY) {

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const PORT: u16 = 6969;
-/// Seconds until a client should ask again, as trackers have it: longer than a run, so that all meet at the first announce.
+/// Seconds until a client should ask again, as trackers have it: longer than a run, so that all meet at the
+/// first announce.
 const INTERVAL: u32 = 1800;
 /// How long a connection may stay silent.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -59,7 +60,9 @@ impl Tracker {
         while self.count().1 < seeds {
             if begun.elapsed() > patience {
                 let there = self.count().1;
-                return Err(Fault::Wrong(format!("only {there} of {seeds} seeders announced themselves within {patience:?}")));
+                return Err(Fault::Wrong(format!(
+                    "only {there} of {seeds} seeders announced themselves within {patience:?}"
+                )));
             }
             pause(10)?;
         }
@@ -91,8 +94,10 @@ fn answer(mut stream: TcpStream, peers: &Peers) -> Option<()> {
     let address = SocketAddrV4::new(ip, value("port")?.parse().ok()?);
     let peer = Peer { address, complete: value("left") == Some("0") };
     let body = reply(&note(peers, peer, value("event") == Some("stopped")));
-    let head =
-        format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
     stream.write_all(&[head.as_bytes(), &body].concat()).ok()
 }
 
@@ -108,7 +113,8 @@ fn note(peers: &Peers, peer: Peer, stopped: bool) -> Vec<SocketAddrV4> {
 }
 
 fn reply(peers: &[SocketAddrV4]) -> Vec<u8> {
-    let mut body = format!("d8:intervali{INTERVAL}e12:min intervali{INTERVAL}e5:peers{}:", 6 * peers.len()).into_bytes();
+    let mut body =
+        format!("d8:intervali{INTERVAL}e12:min intervali{INTERVAL}e5:peers{}:", 6 * peers.len()).into_bytes();
     for peer in peers {
         body.extend(peer.ip().octets());
         body.extend(peer.port().to_be_bytes());

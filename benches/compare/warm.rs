@@ -1,9 +1,10 @@
 //! Memory that is given back to the kernel just before a client needs it.
 //!
-//! A virtual machine may hand memory that has been free for two seconds back to its host (free page reporting), and who touches it
-//! next pays for getting it again: measured here, up to twice the CPU of everything else that a download does. Who pays, and how
-//! much, would depend on when a client begins and on how slow it is. So this program holds as much as a run writes, and lets go of
-//! it as the bytes come over the wire. On other machines that changes nothing.
+//! A virtual machine may hand memory that has been free for two seconds back to its host (free page
+//! reporting), and who touches it next pays for getting it again: measured here, up to twice the CPU of
+//! everything else that a download does. Who pays, and how much, would depend on when a client begins and on
+//! how slow it is. So this program holds as much as a run writes, and lets go of it as the bytes come over
+//! the wire. On other machines that changes nothing.
 
 use crate::fault::{Result, go_on};
 use memmap2::{Advice, MmapMut};
@@ -37,8 +38,8 @@ impl Warm {
             if part.advise(Advice::DontFork).is_err() {
                 break;
             }
-            // Small pages go back one by one, to the end of lists on which the host's are first; a kernel without large ones
-            // refuses, and loses nothing but this.
+            // Small pages go back one by one, to the end of lists on which the host's are first; a kernel
+            // without large ones refuses, and loses nothing but this.
             let _ = part.advise(Advice::HugePage);
             part.iter_mut().step_by(rustix::param::page_size()).for_each(|byte| *byte = 1);
             warm.parts.push(part);
@@ -62,6 +63,8 @@ fn wanted(bytes: u64) -> u64 {
 /// MemAvailable in bytes; 0 where the kernel does not say.
 fn available() -> u64 {
     let table = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = table.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.split_whitespace().next()?.parse::<u64>().ok());
+    let line = table
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:")?.split_whitespace().next()?.parse::<u64>().ok());
     line.unwrap_or(0) << 10
 }

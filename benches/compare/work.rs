@@ -41,7 +41,9 @@ impl Work {
     /// What its table shows; clients are compared by the first.
     pub fn columns(self) -> &'static [Measure] {
         match self {
-            Work::Connections => &[Measure::PrivateEach, Measure::Private, Measure::IdleCpu, Measure::Ready, Measure::Held],
+            Work::Connections => {
+                &[Measure::PrivateEach, Measure::Private, Measure::IdleCpu, Measure::Ready, Measure::Held]
+            }
             Work::Torrents => &[Measure::Private, Measure::Ready, Measure::IdleCpu, Measure::Held],
             _ => &[Measure::CpuPerGib, Measure::Rate, Measure::PeakResident, Measure::PeakPrivate],
         }
@@ -72,9 +74,15 @@ impl Work {
     pub fn describe(self, size: u64) -> String {
         let name = self.name();
         match self {
-            Work::Connections => return format!("{name}: {CONNECTIONS} peers that shake hands with one seeder and keep still"),
+            Work::Connections => {
+                return format!(
+                    "{name}: {CONNECTIONS} peers that shake hands with one seeder and keep still"
+                );
+            }
             Work::Torrents => {
-                return format!("{name}: {TORRENTS} of 1 GiB, pieces of 1 MiB, all there, and no peer that requests them");
+                return format!(
+                    "{name}: {TORRENTS} of 1 GiB, pieces of 1 MiB, all there, and no peer that requests them"
+                );
             }
             _ => {}
         }
@@ -85,7 +93,11 @@ impl Work {
             Work::Many => "fetched from 40 seeders of 1 MiB/s each",
             _ => "served to one fetcher",
         };
-        let pieces = if piece_bytes < MIB { format!("{} KiB", piece_bytes >> 10) } else { format!("{} MiB", piece_bytes / MIB) };
+        let pieces = if piece_bytes < MIB {
+            format!("{} KiB", piece_bytes >> 10)
+        } else {
+            format!("{} MiB", piece_bytes / MIB)
+        };
         format!("{name}: {what}, {} MiB, pieces of {pieces}, {how}", bytes / MIB)
     }
 }

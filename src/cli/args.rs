@@ -1,4 +1,5 @@
-//! What was typed: the commands, their options and the `RILL_…` environment twins, and nothing of what they mean.
+//! What was typed: the commands, their options and the `RILL_…` environment twins, and nothing of what they
+//! mean.
 //!
 //! Meaning is made in `plan`, from these structs alone. Option names are those that aria2 and Transmission
 //! users already type. Flags of parts that rill does not have yet are accepted and say so in their help.
@@ -38,9 +39,11 @@ pub(crate) struct CliArgs {
 }
 
 impl CliArgs {
-    /// Parses a command line, its own name first. The help names the rule of the environment twins, not each twin.
+    /// Parses a command line, its own name first. The help names the rule of the environment twins, not each
+    /// twin.
     pub(crate) fn parse_words(words: impl IntoIterator<Item = OsString>) -> Result<CliArgs, clap::Error> {
-        let command = CliArgs::command().mut_subcommands(|command| command.mut_args(|arg| arg.hide_env(true)));
+        let command =
+            CliArgs::command().mut_subcommands(|command| command.mut_args(|arg| arg.hide_env(true)));
         CliArgs::from_arg_matches(&command.try_get_matches_from(words)?)
     }
 }
@@ -101,7 +104,8 @@ pub(crate) struct Get {
     /// Give up (exit code 2) after this long
     #[arg(long, value_name = "TIME", env = "RILL_TIMEOUT", value_parser = parse_duration, help_heading = "When to stop")]
     pub(crate) timeout: Option<Duration>,
-    /// Give up (exit code 2) when nothing has arrived for this long; a full disk is waited for as long (exit code 9)
+    /// Give up (exit code 2) when nothing has arrived for this long; a full disk is waited for as long (exit
+    /// code 9)
     #[arg(long, value_name = "TIME", env = "RILL_STALL_TIMEOUT", value_parser = parse_duration, help_heading = "When to stop")]
     pub(crate) stall_timeout: Option<Duration>,
     /// Run PROGRAM when a torrent is complete, with the content's path as its argument and
@@ -143,8 +147,8 @@ pub(crate) struct Place {
     /// How bytes reach the disk: through memory maps, plain writes, or whichever measures cheaper
     #[arg(long, value_name = "WAY", env = "RILL_STORAGE", default_value = "auto")]
     pub(crate) storage: Storage,
-    /// Memory that rill may take: private memory and maps together; by default an eighth of a machine with up to 256 MiB, and 32M
-    /// of a larger one
+    /// Memory that rill may take: private memory and maps together; by default an eighth of a machine with up
+    /// to 256 MiB, and 32M of a larger one
     #[arg(long, value_name = "SIZE", env = "RILL_MAX_MEMORY", value_parser = parse_size)]
     pub(crate) max_memory: Option<u64>,
 }
@@ -390,12 +394,18 @@ mod tests {
     #[test]
     fn every_option_has_its_environment_twin() {
         for command in CliArgs::command().get_subcommands() {
-            for arg in
-                command.get_arguments().filter(|a| !a.is_positional() && !matches!(a.get_id().as_str(), "help" | "version"))
+            for arg in command
+                .get_arguments()
+                .filter(|a| !a.is_positional() && !matches!(a.get_id().as_str(), "help" | "version"))
             {
                 let long = arg.get_long().unwrap_or_else(|| panic!("{} has no long name", arg.get_id()));
                 let twin = format!("RILL_{}", long.to_ascii_uppercase().replace('-', "_"));
-                assert_eq!(arg.get_env().and_then(|e| e.to_str()), Some(twin.as_str()), "--{long} of {}", command.get_name());
+                assert_eq!(
+                    arg.get_env().and_then(|e| e.to_str()),
+                    Some(twin.as_str()),
+                    "--{long} of {}",
+                    command.get_name()
+                );
             }
         }
     }

@@ -1,8 +1,8 @@
 //! `rill create`: a torrent of a file or a directory.
 //!
-//! Files go in by name, in byte order of their paths, so that the same directory gives the same torrent anywhere.
-//! Symbolic links and special files are left out, and it is said. The torrent appears at its place complete or not at
-//! all, and never over another file unless told so.
+//! Files go in by name, in byte order of their paths, so that the same directory gives the same torrent
+//! anywhere. Symbolic links and special files are left out, and it is said. The torrent appears at its place
+//! complete or not at all, and never over another file unless told so.
 
 use super::args;
 use super::exit::{Exit, Failure};
@@ -66,7 +66,12 @@ impl InputPath {
                 content.dir.clone_from(&real);
                 content.walk(&real, &[])?;
             }
-            _ => return Err(Failure::new(Exit::Open, format!("{}: neither a file nor a directory", shown(path)))),
+            _ => {
+                return Err(Failure::new(
+                    Exit::Open,
+                    format!("{}: neither a file nor a directory", shown(path)),
+                ));
+            }
         }
         match content.files.iter().map(|(_, len)| len).sum::<u64>() {
             0 => Err(Failure::new(Exit::Other, format!("{}: there is nothing in it to share", shown(path)))),
@@ -84,7 +89,8 @@ impl InputPath {
 
     fn walk(&mut self, dir: &Path, below: &[String]) -> Result<(), Failure> {
         let failed = |e: io::Error| Failure::os(Exit::Open, shown(dir), &e);
-        let mut entries = fs::read_dir(dir).map_err(failed)?.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        let mut entries =
+            fs::read_dir(dir).map_err(failed)?.collect::<Result<Vec<_>, _>>().map_err(failed)?;
         entries.sort_by_key(fs::DirEntry::file_name);
         for entry in entries {
             let path = entry.path();
@@ -116,7 +122,10 @@ fn name_of(path: &Path) -> Result<String, Failure> {
     let name = resolved.as_deref().unwrap_or(path).file_name();
     let name = name.and_then(|name| name.to_str()).map(str::to_string);
     name.ok_or_else(|| {
-        Failure::new(Exit::Other, format!("{}: has no name that a torrent can carry; give one with --name", shown(path)))
+        Failure::new(
+            Exit::Other,
+            format!("{}: has no name that a torrent can carry; give one with --name", shown(path)),
+        )
     })
 }
 
@@ -127,7 +136,10 @@ fn builder(typed: &args::Create, name: String, content: &InputPath) -> Result<Bu
     };
     if let Some(len) = typed.piece_length {
         if !(LEAST_PIECE_BYTES..=MOST_PIECE_BYTES).contains(&len) {
-            return Err(Failure::new(Exit::Option, format!("a piece length of {len} bytes is not in 16K to 128M")));
+            return Err(Failure::new(
+                Exit::Option,
+                format!("a piece length of {len} bytes is not in 16K to 128M"),
+            ));
         }
         if !len.is_power_of_two() {
             out::error("a piece length that is not a power of two is refused by some programs");
@@ -136,18 +148,22 @@ fn builder(typed: &args::Create, name: String, content: &InputPath) -> Result<Bu
     }
     let single = typed.announce.iter().map(|url| vec![url.as_str()]);
     let shared = typed.tier.iter().map(|tier| tier.split(',').collect());
-    builder.trackers =
-        single.chain(shared).map(|tier: Vec<&str>| tier.into_iter().map(usable_tracker).collect()).collect::<Result<_, _>>()?;
+    builder.trackers = single
+        .chain(shared)
+        .map(|tier: Vec<&str>| tier.into_iter().map(usable_tracker).collect())
+        .collect::<Result<_, _>>()?;
     builder.web_seeds = typed.web_seed.iter().map(|url| usable_web_seed(url)).collect::<Result<_, _>>()?;
     builder.private = typed.private;
     builder.comment.clone_from(&typed.comment);
     builder.created_by = Some(concat!("rill/", env!("CARGO_PKG_VERSION")).to_string());
-    builder.creation_date = if typed.no_date { None } else { creation_date(std::env::var("SOURCE_DATE_EPOCH").ok().as_deref()) };
+    builder.creation_date =
+        if typed.no_date { None } else { creation_date(std::env::var("SOURCE_DATE_EPOCH").ok().as_deref()) };
     Ok(builder)
 }
 
 fn usable_web_seed(url: &str) -> Result<String, Failure> {
-    web_seed_url(url.as_bytes()).ok_or_else(|| Failure::new(Exit::Option, format!("'{url}' is not an http(s) URL")))
+    web_seed_url(url.as_bytes())
+        .ok_or_else(|| Failure::new(Exit::Option, format!("'{url}' is not an http(s) URL")))
 }
 
 fn creation_date(epoch: Option<&str>) -> Option<i64> {
@@ -160,8 +176,10 @@ fn creation_date(epoch: Option<&str>) -> Option<i64> {
 fn hash(builder: &Builder, content: &InputPath, silent: bool) -> Result<Vec<PieceHash>, Failure> {
     let geometry = builder.geometry().map_err(|e| Failure::new(Exit::Torrent, e.to_string()))?;
     let mut meter = ProgressLine::new(&builder.name, geometry.pieces(), silent);
-    let hashes = crate::disk::hash_content(&content.dir, content.on_disk(), geometry, &mut |done, all| meter.show(done, all))
-        .map_err(|fault| Failure::new(fault_exit(&fault), fault.to_string()))?;
+    let hashes = crate::disk::hash_content(&content.dir, content.on_disk(), geometry, &mut |done, all| {
+        meter.show(done, all)
+    })
+    .map_err(|fault| Failure::new(fault_exit(&fault), fault.to_string()))?;
     Ok(hashes.chunks_exact(20).filter_map(PieceHash::from_slice).collect())
 }
 
@@ -193,7 +211,9 @@ impl OutputTarget {
 
     fn write(&self, bytes: &[u8]) -> Result<(), Failure> {
         match self {
-            OutputTarget::Stdout => out::raw_data(bytes).map_err(|e| Failure::os(Exit::Io, "standard output", &e)),
+            OutputTarget::Stdout => {
+                out::raw_data(bytes).map_err(|e| Failure::os(Exit::Io, "standard output", &e))
+            }
             OutputTarget::File { path, force } => {
                 let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
                 let temporary = directory.join(format!(".rill-create-{}.tmp", std::process::id()));
@@ -245,14 +265,27 @@ fn tell(json: bool, target: &OutputTarget, m: &Metainfo, files: usize) {
     };
     let geometry = m.geometry();
     let text = if json {
-        let o = Object::new().str("file", &place).str("name", m.name()).str("info_hash", &m.info_hash().to_string());
-        let o = o.num("bytes", geometry.total()).num("files", files as u64).num("pieces", geometry.pieces().into());
-        o.num("piece_length", geometry.nominal_piece_len().into()).str("magnet", &m.magnet().to_string()).end()
+        let o = Object::new()
+            .str("file", &place)
+            .str("name", m.name())
+            .str("info_hash", &m.info_hash().to_string());
+        let o = o
+            .num("bytes", geometry.total())
+            .num("files", files as u64)
+            .num("pieces", geometry.pieces().into());
+        o.num("piece_length", geometry.nominal_piece_len().into())
+            .str("magnet", &m.magnet().to_string())
+            .end()
     } else {
         let s = if files == 1 { "" } else { "s" };
-        let pieces = format!("{} pieces of {}", geometry.pieces(), format::exact(geometry.nominal_piece_len().into()));
+        let pieces =
+            format!("{} pieces of {}", geometry.pieces(), format::exact(geometry.nominal_piece_len().into()));
         let size = format::size(geometry.total());
-        format!("{place}: {size} in {files} file{s}, {pieces}\nInfo hash: {}\nMagnet:    {}", m.info_hash(), m.magnet())
+        format!(
+            "{place}: {size} in {files} file{s}, {pieces}\nInfo hash: {}\nMagnet:    {}",
+            m.info_hash(),
+            m.magnet()
+        )
     };
     match target {
         // The torrent itself has stdout.
@@ -277,7 +310,8 @@ mod tests {
         }
         std::os::unix::fs::symlink("a", at("link")).unwrap();
         let content = InputPath::find(dir.path()).unwrap();
-        let names: Vec<String> = content.files.iter().map(|(path, len)| format!("{}:{len}", path.join("/"))).collect();
+        let names: Vec<String> =
+            content.files.iter().map(|(path, len)| format!("{}:{len}", path.join("/"))).collect();
         assert_eq!(names, ["B:2", "a:1", "b/1:0", "b/2:3", "c:4"]);
         assert_eq!(content.on_disk().get(3).unwrap().path_text(), "b/2");
     }

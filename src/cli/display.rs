@@ -1,4 +1,5 @@
-//! How the state of all torrents reaches the person: redrawn in place, as plain lines now and then, as JSON, or not at all.
+//! How the state of all torrents reaches the person: redrawn in place, as plain lines now and then, as JSON,
+//! or not at all.
 //!
 //! Decides only *when* something is printed; what it looks like is `progress`'s.
 
@@ -55,7 +56,10 @@ impl Display {
             };
             let s = if files == 1 { "" } else { "s" };
             let size = format::size(row.wanted_bytes);
-            out::offer(&format!("{}: {size} in {files} file{s}, {} pieces", row.name, row.pieces), Duration::ZERO);
+            out::offer(
+                &format!("{}: {size} in {files} file{s}, {} pieces", row.name, row.pieces),
+                Duration::ZERO,
+            );
         }
     }
 
@@ -150,8 +154,13 @@ mod tests {
 
     #[test]
     fn the_last_line_of_a_pipe_sums_up() {
-        let row =
-            Row { name: "a".into(), wanted_bytes: 100 << 20, have_bytes: 100 << 20, downloaded: 100 << 20, ..Row::default() };
+        let row = Row {
+            name: "a".into(),
+            wanted_bytes: 100 << 20,
+            have_bytes: 100 << 20,
+            downloaded: 100 << 20,
+            ..Row::default()
+        };
         assert_eq!(
             summary(&row, Duration::from_secs(10)),
             "a: 100% of 100.0 MiB after 10s, received 100.0 MiB (10.0 MiB/s), sent 0 B"
@@ -167,6 +176,9 @@ mod tests {
     #[test]
     fn the_last_object_carries_the_exit_code() {
         let text = last_object(&[], Exit::TimedOut, Some("nothing arrived"), Duration::from_millis(1500));
-        assert_eq!(text, r#"{"event":"end","exit_code":2,"reason":"nothing arrived","elapsed_s":1.500,"torrents":[]}"#);
+        assert_eq!(
+            text,
+            r#"{"event":"end","exit_code":2,"reason":"nothing arrived","elapsed_s":1.500,"torrents":[]}"#
+        );
     }
 }

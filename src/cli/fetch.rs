@@ -1,8 +1,8 @@
 //! A torrent over http(s): a short, bounded, suspicious GET.
 //!
-//! One deadline for everything, [`MAX_TORRENT_BYTES`] after inflation, at most [`MAX_HOPS`] redirects and only to
-//! http or https; never from https to http, and never from a public server to an address of this machine or this
-//! network, whatever its name resolves to. No credentials travel to another host.
+//! One deadline for everything, [`MAX_TORRENT_BYTES`] after inflation, at most [`MAX_HOPS`] redirects and
+//! only to http or https; never from https to http, and never from a public server to an address of this
+//! machine or this network, whatever its name resolves to. No credentials travel to another host.
 
 use super::exit::{Exit, Failure};
 use std::net::IpAddr;
@@ -26,7 +26,8 @@ pub(crate) fn fetch(url: &str) -> Result<Vec<u8>, Failure> {
     let mut uri: Uri = url.parse().map_err(|_| network(url, "not a URL that can be fetched"))?;
     let met_public = Arc::new(AtomicBool::new(false));
     for _ in 0..=MAX_HOPS {
-        let resolver = Suspicious { public_only: met_public.load(Ordering::Relaxed), met_public: met_public.clone() };
+        let resolver =
+            Suspicious { public_only: met_public.load(Ordering::Relaxed), met_public: met_public.clone() };
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(until.saturating_duration_since(Instant::now())))
             .max_redirects(0)
@@ -64,7 +65,9 @@ fn explain(error: &ureq::Error) -> String {
         ureq::Error::HostNotFound => "no such host".to_string(),
         ureq::Error::BodyExceedsLimit(_) => format!("larger than {} MiB", MAX_TORRENT_BYTES >> 20),
         ureq::Error::ConnectionFailed => "no connection".to_string(),
-        ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::PermissionDenied => "redirected to a private address".to_string(),
+        ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            "redirected to a private address".to_string()
+        }
         ureq::Error::Io(e) => super::exit::reason(e),
         ureq::Error::TlsRequired => "this rill was built without https".to_string(),
         other => other.to_string(),
@@ -101,10 +104,20 @@ fn is_public(ip: IpAddr) -> bool {
         IpAddr::V4(ip) => {
             let [a, b, ..] = ip.octets();
             let shared = a == 100 && b & 0xc0 == 64;
-            !(ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_multicast() || shared || a == 0 || a >= 240)
+            !(ip.is_private()
+                || ip.is_loopback()
+                || ip.is_link_local()
+                || ip.is_multicast()
+                || shared
+                || a == 0
+                || a >= 240)
         }
         IpAddr::V6(ip) => {
-            !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || ip.is_unique_local() || ip.is_unicast_link_local())
+            !(ip.is_loopback()
+                || ip.is_unspecified()
+                || ip.is_multicast()
+                || ip.is_unique_local()
+                || ip.is_unicast_link_local())
         }
     }
 }
@@ -153,7 +166,9 @@ mod tests {
 
     #[test]
     fn other_schemes_and_credentials_are_not_followed() {
-        for location in ["file:///etc/passwd", "ftp://b.example/", "http://u:p@b.example/", "gopher://x/", "http://"] {
+        for location in
+            ["file:///etc/passwd", "ftp://b.example/", "http://u:p@b.example/", "gopher://x/", "http://"]
+        {
             assert_eq!(joined("http://a.example/", location), None, "{location}");
         }
     }

@@ -29,7 +29,8 @@ pub(crate) struct MetadataRequest {
 /// Asks until a peer has sent the metadata.
 pub(crate) fn metadata(magnet: &Magnet, asking: MetadataRequest) -> Result<Metainfo, Failure> {
     let MetadataRequest { config, peers, trackers, timeout, silent } = asking;
-    let stop = Stop::on_signals(Exit::Stopped).map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
+    let stop =
+        Stop::on_signals(Exit::Stopped).map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
     let session = Session::start(config).map_err(start_failure)?;
     // The session awaits a choice of files that is never made, so it opens no content.
     let order = AddTorrent { choose_later: true, peers, trackers, ..AddTorrent::magnet(magnet.clone(), "") };
@@ -39,7 +40,9 @@ pub(crate) fn metadata(magnet: &Magnet, asking: MetadataRequest) -> Result<Metai
     let answer = loop {
         match session.next_event(LOOK_EVERY) {
             Some(Event::Metadata { metainfo, .. }) => break Ok(metainfo),
-            Some(Event::BadMetadata { error, .. }) => break Err(Failure::new(Exit::Torrent, error.to_string())),
+            Some(Event::BadMetadata { error, .. }) => {
+                break Err(Failure::new(Exit::Torrent, error.to_string()));
+            }
             Some(Event::Progress(progress)) => wait.show(&progress),
             Some(Event::Died { reason }) => break Err(Failure::new(Exit::Other, reason)),
             _ => {}
@@ -48,7 +51,10 @@ pub(crate) fn metadata(magnet: &Magnet, asking: MetadataRequest) -> Result<Metai
             break Err(Failure::new(Exit::Stopped, "stopped before a peer sent the metadata"));
         }
         if begun.elapsed() >= timeout {
-            break Err(Failure::new(Exit::TimedOut, format!("no metadata within {}", format::duration(timeout))));
+            break Err(Failure::new(
+                Exit::TimedOut,
+                format!("no metadata within {}", format::duration(timeout)),
+            ));
         }
     };
     drop(wait);

@@ -5,7 +5,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Bytes from `1048576`, `512K`, `1.5M`, `2G`, `1T`: the suffix means powers of 1024; `KiB`, `MB` and the like read the same.
+/// Bytes from `1048576`, `512K`, `1.5M`, `2G`, `1T`: the suffix means powers of 1024; `KiB`, `MB` and the
+/// like read the same.
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -30,13 +31,15 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let bad = || format!("'{text}' is not a time like 90, 90s, 15m or 2h");
     const UNITS: [(&str, f64); 5] = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86400.0)];
-    let (number, unit_s) = UNITS.iter().find_map(|(unit, s)| Some((text.strip_suffix(unit)?, *s))).unwrap_or((text, 1.0));
+    let (number, unit_s) =
+        UNITS.iter().find_map(|(unit, s)| Some((text.strip_suffix(unit)?, *s))).unwrap_or((text, 1.0));
     let plain = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     let value: f64 = if plain { number.parse().map_err(|_| bad())? } else { return Err(bad()) };
     Duration::try_from_secs_f64(value * unit_s).ok().filter(|d| d.as_secs() < 1 << 40).ok_or_else(bad)
 }
 
-/// File numbers from `1-3,7`: one-based as `rill show` prints them, both ends included; `5-` means to the end.
+/// File numbers from `1-3,7`: one-based as `rill show` prints them, both ends included; `5-` means to the
+/// end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Selection(Vec<(usize, usize)>);
 
@@ -73,8 +76,8 @@ impl Selection {
     }
 }
 
-/// Whether `text` matches the shell-like `pattern`: `*` any run, `?` any character, `[a-z]` and `[!a-z]` a set. Linear memory,
-/// at most quadratic time, whatever the pattern.
+/// Whether `text` matches the shell-like `pattern`: `*` any run, `?` any character, `[a-z]` and `[!a-z]` a
+/// set. Linear memory, at most quadratic time, whatever the pattern.
 pub(crate) fn glob(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t, mut star) = (0, 0, None);
@@ -104,7 +107,8 @@ fn glob_one(pattern: &[char], p: usize, c: char) -> Option<usize> {
         '[' => {
             let negated = matches!(pattern.get(p + 1), Some('!' | '^'));
             let first = p + 1 + usize::from(negated);
-            let Some(len) = pattern.get(first + 1..).and_then(|rest| rest.iter().position(|c| *c == ']')) else {
+            let Some(len) = pattern.get(first + 1..).and_then(|rest| rest.iter().position(|c| *c == ']'))
+            else {
                 return (c == '[').then_some(p + 1);
             };
             let set = &pattern[first..first + 1 + len];
@@ -193,30 +197,55 @@ mod tests {
 
     #[test]
     fn sizes_take_the_suffixes_that_people_type() {
-        for (text, bytes) in [("0", 0), ("1048576", 1 << 20), ("512K", 512 << 10), ("512k", 512 << 10), ("1.5M", 3 << 19)] {
+        for (text, bytes) in
+            [("0", 0), ("1048576", 1 << 20), ("512K", 512 << 10), ("512k", 512 << 10), ("1.5M", 3 << 19)]
+        {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
-        for (text, bytes) in [("2G", 2 << 30), ("1T", 1 << 40), ("4MiB", 4 << 20), ("4 MB", 4 << 20), ("7b", 7)] {
+        for (text, bytes) in
+            [("2G", 2 << 30), ("1T", 1 << 40), ("4MiB", 4 << 20), ("4 MB", 4 << 20), ("7b", 7)]
+        {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
     }
 
     #[test]
     fn a_mistyped_size_is_an_error_and_not_another_number() {
-        for text in ["", "K", "-1", "+1", "1.5", "1,5M", "1X", "1e3", "99999999999999999999", "20000000T", "1.2.3M", ".K", "1K2"]
-        {
+        for text in [
+            "",
+            "K",
+            "-1",
+            "+1",
+            "1.5",
+            "1,5M",
+            "1X",
+            "1e3",
+            "99999999999999999999",
+            "20000000T",
+            "1.2.3M",
+            ".K",
+            "1K2",
+        ] {
             assert!(parse_size(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn times_are_seconds_unless_they_say_otherwise() {
-        for (text, s) in
-            [("90", 90.0), ("90s", 90.0), ("15m", 900.0), ("2h", 7200.0), ("1d", 86400.0), ("0.5", 0.5), ("20ms", 0.02)]
-        {
+        for (text, s) in [
+            ("90", 90.0),
+            ("90s", 90.0),
+            ("15m", 900.0),
+            ("2h", 7200.0),
+            ("1d", 86400.0),
+            ("0.5", 0.5),
+            ("20ms", 0.02),
+        ] {
             assert_eq!(parse_duration(text), Ok(Duration::from_secs_f64(s)), "{text}");
         }
-        for text in ["", "s", "-1", "1w", "inf", "nan", "1e9", "99999999999999999999d", "5 m", "é", "ms", "5sm"] {
+        for text in
+            ["", "s", "-1", "1w", "inf", "nan", "1e9", "99999999999999999999d", "5 m", "é", "ms", "5sm"]
+        {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }
@@ -225,12 +254,16 @@ mod tests {
     fn selections_count_from_one_and_include_both_ends() {
         let pick = |text: &str, files| {
             let mut set = BTreeSet::new();
-            Selection::parse(text).and_then(|s| s.pick(files, &mut set)).map(|()| set.into_iter().collect::<Vec<_>>())
+            Selection::parse(text)
+                .and_then(|s| s.pick(files, &mut set))
+                .map(|()| set.into_iter().collect::<Vec<_>>())
         };
         assert_eq!(pick("1-3,7", 7), Ok(vec![0, 1, 2, 6]));
         assert_eq!(pick("5-", 6), Ok(vec![4, 5]));
         assert_eq!(pick("2,2,1-2", 2), Ok(vec![0, 1]));
-        for (text, files) in [("8", 7), ("1-8", 7), ("9-", 7), ("0", 7), ("3-1", 7), ("", 7), ("a", 7), ("1,,2", 7), ("-3", 7)] {
+        for (text, files) in
+            [("8", 7), ("1-8", 7), ("9-", 7), ("0", 7), ("3-1", 7), ("", 7), ("a", 7), ("1,,2", 7), ("-3", 7)]
+        {
             assert!(pick(text, files).is_err(), "{text}");
         }
         assert!(pick("1-4294967295", 7).is_err());
@@ -238,12 +271,19 @@ mod tests {
 
     #[test]
     fn globs_match_as_in_a_shell() {
-        for (pattern, text) in
-            [("*.mkv", "a.mkv"), ("?b*", "abc"), ("[a-c]x", "bx"), ("[!a-c]x", "dx"), ("a*b*c", "axxbyyc"), ("[", "[")]
-        {
+        for (pattern, text) in [
+            ("*.mkv", "a.mkv"),
+            ("?b*", "abc"),
+            ("[a-c]x", "bx"),
+            ("[!a-c]x", "dx"),
+            ("a*b*c", "axxbyyc"),
+            ("[", "["),
+        ] {
             assert!(glob(pattern, text), "{pattern} {text}");
         }
-        for (pattern, text) in [("*.mkv", "a.mkv.txt"), ("?", ""), ("[a-c]x", "dx"), ("a*b", "acbd"), ("", "a"), ("[!a]", "a")] {
+        for (pattern, text) in
+            [("*.mkv", "a.mkv.txt"), ("?", ""), ("[a-c]x", "dx"), ("a*b", "acbd"), ("", "a"), ("[!a]", "a")]
+        {
             assert!(!glob(pattern, text), "{pattern} {text}");
         }
         assert!(glob("[]]", "]") && glob("*", ""));
@@ -251,7 +291,10 @@ mod tests {
 
     #[test]
     fn a_hostile_glob_ends_soon() {
-        assert!(!glob(&"*a".repeat(50), &"a".repeat(5000).replace("aaaaaaaaaa", "aaaaaaaaab")[..].replace('a', "c")));
+        assert!(!glob(
+            &"*a".repeat(50),
+            &"a".repeat(5000).replace("aaaaaaaaaa", "aaaaaaaaab")[..].replace('a', "c")
+        ));
         assert!(!glob(&format!("{}b", "a*".repeat(200)), &"a".repeat(4000)));
     }
 

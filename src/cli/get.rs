@@ -7,8 +7,8 @@
 //!                                    └──── stop ◄── over, signal, time-out, death
 //! ```
 //!
-//! Everything that can be wrong with the command line or a source is found before the session starts; what is in a link's torrent
-//! comes later, and is then held to the same.
+//! Everything that can be wrong with the command line or a source is found before the session starts; what is
+//! in a link's torrent comes later, and is then held to the same.
 
 use super::display::Display;
 use super::exit::{Exit, Failure};
@@ -38,7 +38,8 @@ pub(crate) fn run(typed: args::Get) -> Result<Exit, Failure> {
 pub(crate) fn go(plan: Plan) -> Result<Exit, Failure> {
     log::start(plan.style.verbose, plan.style.quiet);
     let told_twice = if plan.seed_only { Exit::Done } else { Exit::Stopped };
-    let stop = Stop::on_signals(told_twice).map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
+    let stop =
+        Stop::on_signals(told_twice).map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
     let found = found(&plan)?;
     if plan.metadata_only && found.is_empty() {
         return Ok(Exit::Done);
@@ -60,7 +61,8 @@ pub(crate) fn go(plan: Plan) -> Result<Exit, Failure> {
         display.begin(&row, metainfo.as_ref().map(files_on_disk));
         watch.add(id, metainfo, row);
     }
-    let mut run = GetRun { display, hooks: Hooks::default(), saved: String::new(), begun: now, plan, watch, session };
+    let mut run =
+        GetRun { display, hooks: Hooks::default(), saved: String::new(), begun: now, plan, watch, session };
     let end = run.pump(&stop);
     run.finish(end)
 }
@@ -75,7 +77,8 @@ pub(crate) fn start_failure(error: StartError) -> Failure {
     Failure::new(exit, error.to_string())
 }
 
-/// What is behind all sources, each torrent once. If files of them are all that is wanted, those that are here already are saved at once.
+/// What is behind all sources, each torrent once. If files of them are all that is wanted, those that are
+/// here already are saved at once.
 fn found(plan: &Plan) -> Result<Vec<Found>, Failure> {
     let mut seen = BTreeSet::new();
     let mut all = Vec::new();
@@ -137,7 +140,8 @@ impl GetRun {
         loop {
             let mut event = self.session.next_event(LOOK_EVERY);
             let now = Instant::now();
-            // What follows looks at every torrent: once for all that has happened, and not for each of a thousand events.
+            // What follows looks at every torrent: once for all that has happened, and not for each of a
+            // thousand events.
             let mut left = self.watch.rows.len();
             while let Some(news) = event.map(|event| self.watch.on_event(event, now)) {
                 if let Some(end) = self.tell(news) {
@@ -170,9 +174,13 @@ impl GetRun {
             Change::Second(i) => self.display.second(&self.watch.rows[i]),
             Change::Notes(i, notes) => {
                 let row = &self.watch.rows[i];
-                notes.iter().filter(|_| !self.plan.style.quiet).for_each(|note| out::error(format_args!("{}: {note}", row.name)));
+                notes
+                    .iter()
+                    .filter(|_| !self.plan.style.quiet)
+                    .for_each(|note| out::error(format_args!("{}: {note}", row.name)));
                 if self.plan.seed_only && row.pieces_have < row.pieces {
-                    let sentence = format!("{}: only {} of {} pieces are there", row.name, row.pieces_have, row.pieces);
+                    let sentence =
+                        format!("{}: only {} of {} pieces are there", row.name, row.pieces_have, row.pieces);
                     if row.pieces_have == 0 && self.watch.rows.len() == 1 {
                         return Some(GetOutcome::because(Exit::Mismatch, sentence));
                     }
@@ -189,7 +197,8 @@ impl GetRun {
             Change::Failed(i) => {
                 self.display.moment(&self.watch.rows[i], "failed");
                 // With one torrent the sentence comes at the end anyway.
-                if let (Some((row, failure)), true) = (self.watch.first_failure(), self.watch.rows.len() > 1) {
+                if let (Some((row, failure)), true) = (self.watch.first_failure(), self.watch.rows.len() > 1)
+                {
                     out::error(format_args!("{}: {}", row.name, failure.sentence));
                 }
             }
@@ -234,11 +243,16 @@ impl GetRun {
     fn reason_to_end(&self, stop: &Stop, now: Instant) -> Option<GetOutcome> {
         if self.watch.all_over() {
             let failure = self.watch.first_failure();
-            return Some(
-                failure.map_or(GetOutcome::silent(Exit::Done), |(_, f)| GetOutcome::because(f.exit, f.sentence.clone())),
-            );
+            return Some(failure.map_or(GetOutcome::silent(Exit::Done), |(_, f)| {
+                GetOutcome::because(f.exit, f.sentence.clone())
+            }));
         }
-        let waited = |exit| self.watch.waits_for_room().map(|f| GetOutcome::because(f.exit, f.sentence.clone())).unwrap_or(exit);
+        let waited = |exit| {
+            self.watch
+                .waits_for_room()
+                .map(|f| GetOutcome::because(f.exit, f.sentence.clone()))
+                .unwrap_or(exit)
+        };
         if stop.asked() {
             let finished = self.plan.seed_only || self.watch.all_complete();
             return Some(waited(GetOutcome::silent(if finished { Exit::Done } else { Exit::Stopped })));
@@ -261,7 +275,11 @@ impl GetRun {
 
     /// What has not come to pass: before anything else, metadata.
     fn unfinished(&self, otherwise: &'static str) -> &'static str {
-        if self.watch.rows.iter().any(|row| row.phase == DisplayPhase::Metadata) { "no metadata" } else { otherwise }
+        if self.watch.rows.iter().any(|row| row.phase == DisplayPhase::Metadata) {
+            "no metadata"
+        } else {
+            otherwise
+        }
     }
 
     /// `nothing arrived within 60s (no peers; the tracker said: not found)`.

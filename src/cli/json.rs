@@ -116,15 +116,26 @@ mod tests {
 
     #[test]
     fn an_object_is_one_line_whatever_its_strings_hold() {
-        let line =
-            Object::new().str("name", "a\"\\\n\r\u{1b}[2J\u{9b}é").num("n", u64::MAX).opt("eta", None).bool("ok", true).end();
-        assert_eq!(line, r#"{"name":"a\"\\\n\u000d\u001b[2J\u009bé","n":18446744073709551615,"eta":null,"ok":true}"#);
+        let line = Object::new()
+            .str("name", "a\"\\\n\r\u{1b}[2J\u{9b}é")
+            .num("n", u64::MAX)
+            .opt("eta", None)
+            .bool("ok", true)
+            .end();
+        assert_eq!(
+            line,
+            r#"{"name":"a\"\\\n\u000d\u001b[2J\u009bé","n":18446744073709551615,"eta":null,"ok":true}"#
+        );
         assert!(!line.chars().any(char::is_control));
     }
 
     #[test]
     fn numbers_and_lists_stand_as_json_has_them() {
-        let line = Object::new().dec("x", f64::NAN).dec("y", 1.0 / 3.0).list("l", ["1".to_string(), string("two")]).end();
+        let line = Object::new()
+            .dec("x", f64::NAN)
+            .dec("y", 1.0 / 3.0)
+            .list("l", ["1".to_string(), string("two")])
+            .end();
         assert_eq!(line, r#"{"x":0.000,"y":0.333,"l":[1,"two"]}"#);
         assert_eq!(Object::new().end(), "{}");
     }

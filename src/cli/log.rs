@@ -1,4 +1,5 @@
-//! Where the library's log goes: stderr, one clean line a record, `-v` for what a person may want to know and `-vv` for all.
+//! Where the library's log goes: stderr, one clean line a record, `-v` for what a person may want to know and
+//! `-vv` for all.
 //!
 //! A back end of thirty lines, because the usual one would add 36 KB and colours.
 

@@ -1,7 +1,8 @@
 //! Floor 6, what a person types and sees.
 //!
-//! The way of a command: `args` holds what was typed, a command's own file makes a plan of it, does the work and
-//! returns an `Exit` or a `Failure`; `out` is the only way to the terminal. Nothing here knows the protocol.
+//! The way of a command: `args` holds what was typed, a command's own file makes a plan of it, does the work
+//! and returns an `Exit` or a `Failure`; `out` is the only way to the terminal. Nothing here knows the
+//! protocol.
 
 mod args;
 mod bench;
@@ -86,7 +87,8 @@ mod tests {
 
     #[test]
     fn a_complaint_of_the_parser_becomes_one_line() {
-        let text = "error: the following required arguments were not provided:\n  <SOURCE>...\n\nUsage: rill get\n";
+        let text =
+            "error: the following required arguments were not provided:\n  <SOURCE>...\n\nUsage: rill get\n";
         assert_eq!(first_paragraph(text), "the following required arguments were not provided: <SOURCE>...");
     }
 }

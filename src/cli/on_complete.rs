@@ -1,7 +1,7 @@
 //! `--on-complete`: one program with one argument and a few variables; no shell, no string to be misread.
 //!
-//! The variables are called RILL_TORRENT_… so that none is an option's environment twin in a rill that the program
-//! itself may start. The program's stdout is our stderr: ours may be JSON that another program reads.
+//! The variables are called RILL_TORRENT_… so that none is an option's environment twin in a rill that the
+//! program itself may start. The program's stdout is our stderr: ours may be JSON that another program reads.
 
 use super::{out, source};
 use crate::wire::Metainfo;
@@ -35,7 +35,11 @@ impl Hooks {
         });
         match child {
             Ok(child) => self.0.push(child),
-            Err(e) => out::error(format_args!("--on-complete {}: {}", source::shown(program), super::exit::reason(&e))),
+            Err(e) => out::error(format_args!(
+                "--on-complete {}: {}",
+                source::shown(program),
+                super::exit::reason(&e)
+            )),
         }
     }
 

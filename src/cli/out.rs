@@ -1,8 +1,8 @@
 //! Where text leaves: data on stdout, diagnostics on stderr, and on a terminal one live block between them.
 //!
-//! Invariants: a closed pipe ends the printing and nothing else, never with a panic; progress never waits
-//! for a reader who does not read ([`offer`]), and a diagnostic not for long ([`note`]); a diagnostic never lands in the middle of the live
-//! block; no control byte but newline and rill's own cursor moves gets out.
+//! Invariants: a closed pipe ends the printing and nothing else, never with a panic; progress never waits for
+//! a reader who does not read ([`offer`]), and a diagnostic not for long ([`note`]); a diagnostic never lands
+//! in the middle of the live block; no control byte but newline and rill's own cursor moves gets out.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -26,7 +26,8 @@ struct Screen {
     stderr_asleep: bool,
 }
 
-static SCREEN: Mutex<Screen> = Mutex::new(Screen { block: Vec::new(), stdout_closed: false, stderr_asleep: false });
+static SCREEN: Mutex<Screen> =
+    Mutex::new(Screen { block: Vec::new(), stdout_closed: false, stderr_asleep: false });
 
 fn screen() -> MutexGuard<'static, Screen> {
     SCREEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -48,7 +49,8 @@ pub(crate) fn raw_data(bytes: &[u8]) -> io::Result<()> {
     out.write_all(bytes).and_then(|()| out.flush())
 }
 
-/// Prints one line of progress on stdout, unless the reader is not keeping up; `patience` is how long to wait for it.
+/// Prints one line of progress on stdout, unless the reader is not keeping up; `patience` is how long to wait
+/// for it.
 pub(crate) fn offer(line: &str, patience: Duration) {
     let mut screen = screen();
     if screen.stdout_closed {
@@ -94,8 +96,8 @@ pub(crate) fn keep_block() {
     screen().block.clear();
 }
 
-/// Prints one diagnostic line on stderr, unless the reader is not keeping up; the live block moves down. The loop's own log comes this
-/// way, so waiting for the reader would hold up every connection.
+/// Prints one diagnostic line on stderr, unless the reader is not keeping up; the live block moves down. The
+/// loop's own log comes this way, so waiting for the reader would hold up every connection.
 pub(crate) fn note(line: impl Display) {
     let mut screen = screen();
     let patience = if screen.stderr_asleep { Duration::ZERO } else { NOTE_PATIENCE };
@@ -105,7 +107,11 @@ pub(crate) fn note(line: impl Display) {
     }
     let line = clean(&line.to_string()).into_owned();
     let over = io::stderr().is_terminal() && !screen.block.is_empty();
-    let text = if over { format!("{}{line}\n{}", erase(screen.block.len()), joined(&screen.block)) } else { line + "\n" };
+    let text = if over {
+        format!("{}{line}\n{}", erase(screen.block.len()), joined(&screen.block))
+    } else {
+        line + "\n"
+    };
     // If stderr is closed the error cannot be told.
     let _ = io::stderr().write_all(text.as_bytes());
 }
@@ -127,7 +133,8 @@ fn joined(lines: &[String]) -> String {
 /// The text without control characters and marks that turn the writing around.
 pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     let bad = |c: char| {
-        c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
     };
     if text.contains(bad) {
         text.chars().map(|c| if bad(c) { '\u{fffd}' } else { c }).collect::<String>().into()
@@ -155,7 +162,10 @@ impl Terminal {
 
     fn judge(tty: bool, term: Option<&str>, locale: Option<&str>) -> Terminal {
         let locale = locale.unwrap_or("C").to_ascii_lowercase();
-        Terminal { live: tty && !matches!(term, None | Some("dumb")), utf8: locale.contains("utf-8") || locale.contains("utf8") }
+        Terminal {
+            live: tty && !matches!(term, None | Some("dumb")),
+            utf8: locale.contains("utf-8") || locale.contains("utf8"),
+        }
     }
 
     /// Columns and rows of the terminal now.

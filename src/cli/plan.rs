@@ -1,4 +1,5 @@
-//! What the typed options of `get` and `seed` mean: a session's configuration, a template for each torrent, and when to stop.
+//! What the typed options of `get` and `seed` mean: a session's configuration, a template for each torrent,
+//! and when to stop.
 //!
 //! Pure but for the environment that is handed in; everything that contradicts itself is found here, before
 //! anything is opened.
@@ -35,8 +36,8 @@ pub(crate) struct ContentTarget {
 }
 
 impl ContentTarget {
-    /// Whether a torrent that has been complete for `seeding` and sent `ratio` times its content may stop. Without a
-    /// goal that is at once.
+    /// Whether a torrent that has been complete for `seeding` and sent `ratio` times its content may stop.
+    /// Without a goal that is at once.
     pub(crate) fn reached(&self, ratio: f64, seeding: Duration) -> bool {
         match (self.ratio, self.time) {
             (None, None) => true,
@@ -78,7 +79,8 @@ pub(crate) struct Plan {
 impl Plan {
     /// What `get` means.
     pub(crate) fn get(typed: args::Get, env: impl Fn(&str) -> Option<String>) -> Result<Plan, Failure> {
-        let mut plan = Plan::common(&typed.sources, typed.place, typed.network, typed.goal, &typed.output, env)?;
+        let mut plan =
+            Plan::common(&typed.sources, typed.place, typed.network, typed.goal, &typed.output, env)?;
         plan.config.download_limit = typed.max_download_limit.filter(|rate| *rate > 0);
         plan.timeout = typed.timeout.filter(|t| !t.is_zero());
         plan.stall_timeout = typed.stall_timeout.filter(|t| !t.is_zero());
@@ -94,7 +96,8 @@ impl Plan {
 
     /// What `seed` means.
     pub(crate) fn seed(typed: args::Seed, env: impl Fn(&str) -> Option<String>) -> Result<Plan, Failure> {
-        let mut plan = Plan::common(&typed.sources, typed.place, typed.network, typed.goal, &typed.output, env)?;
+        let mut plan =
+            Plan::common(&typed.sources, typed.place, typed.network, typed.goal, &typed.output, env)?;
         plan.seed_only = true;
         Ok(plan)
     }
@@ -110,13 +113,19 @@ impl Plan {
         let mut remarks = Vec::new();
         let state_dir = state_dir(&place.state, env);
         if state_dir.is_none() && !place.state.no_state {
-            remarks.push("no HOME and no --state-dir: progress is not recorded, content is hashed again next time".into());
+            remarks.push(
+                "no HOME and no --state-dir: progress is not recorded, content is hashed again next time"
+                    .into(),
+            );
         }
         let defaults = Config::default();
         let max_memory = match place.max_memory {
             None => defaults.max_memory,
             Some(bytes) if bytes < LEAST_MEMORY_BYTES => {
-                return Err(option(format!("--max-memory must be at least {}", format::size(LEAST_MEMORY_BYTES))));
+                return Err(option(format!(
+                    "--max-memory must be at least {}",
+                    format::size(LEAST_MEMORY_BYTES)
+                )));
             }
             Some(bytes) => usize::try_from(bytes).unwrap_or(usize::MAX),
         };
@@ -167,10 +176,13 @@ impl Plan {
     /// The order for one torrent.
     pub(crate) fn order(&self, found: &Found) -> Result<AddTorrent, Failure> {
         let mut order = match found {
-            Found::Torrent(metainfo) => {
-                AddTorrent { wanted_files: self.choose(metainfo)?, ..AddTorrent::new(metainfo.clone(), self.dir.clone()) }
+            Found::Torrent(metainfo) => AddTorrent {
+                wanted_files: self.choose(metainfo)?,
+                ..AddTorrent::new(metainfo.clone(), self.dir.clone())
+            },
+            Found::Magnet(magnet) => {
+                AddTorrent { choose_later: true, ..AddTorrent::magnet(magnet.clone(), self.dir.clone()) }
             }
-            Found::Magnet(magnet) => AddTorrent { choose_later: true, ..AddTorrent::magnet(magnet.clone(), self.dir.clone()) },
         };
         order.peers.clone_from(&self.peers);
         order.trackers.clone_from(&self.trackers);
@@ -220,7 +232,11 @@ fn option(sentence: impl Into<String>) -> Failure {
 }
 
 /// Which files are wanted; `None` is all of them. Both ways of choosing add up.
-fn choose(files: &Files, numbers: Option<&Selection>, globs: &[String]) -> Result<Option<Vec<usize>>, Failure> {
+fn choose(
+    files: &Files,
+    numbers: Option<&Selection>,
+    globs: &[String],
+) -> Result<Option<Vec<usize>>, Failure> {
     if numbers.is_none() && globs.is_empty() {
         return Ok(None);
     }
@@ -332,7 +348,8 @@ mod tests {
         let files = Files::from_iter([("t/a.mkv", 1), ("t/sub/b.mkv", 1), ("t/c.txt", 1)]);
         let choose = |numbers: Option<&str>, globs: &[&str]| {
             let selection = numbers.map(|n| Selection::parse(n).unwrap());
-            choose(&files, selection.as_ref(), &globs.iter().map(|g| g.to_string()).collect::<Vec<_>>()).map_err(|f| f.exit)
+            choose(&files, selection.as_ref(), &globs.iter().map(|g| g.to_string()).collect::<Vec<_>>())
+                .map_err(|f| f.exit)
         };
         assert_eq!(choose(None, &[]), Ok(None));
         assert_eq!(choose(Some("3"), &["*.mkv"]), Ok(Some(vec![0, 1, 2])));

@@ -1,7 +1,9 @@
-//! How a torrent's state looks: the live block of a terminal, the plain line of a pipe, the JSON object of a script.
+//! How a torrent's state looks: the live block of a terminal, the plain line of a pipe, the JSON object of a
+//! script.
 //!
-//! Pure: a [`Row`] and a width go in, text comes out; nothing here knows what a terminal is. Names are cleaned
-//! where a row is made. A line never gets wider than asked for, counted in columns and not in characters.
+//! Pure: a [`Row`] and a width go in, text comes out; nothing here knows what a terminal is. Names are
+//! cleaned where a row is made. A line never gets wider than asked for, counted in columns and not in
+//! characters.
 
 use super::format;
 use super::json::Object;
@@ -87,7 +89,12 @@ impl Glyphs {
     pub(crate) const fn new(utf8: bool) -> Glyphs {
         if utf8 {
             Glyphs {
-                down: "↓", up: "↑", full: '█', part: &['▏', '▎', '▍', '▌', '▋', '▊', '▉'], empty: '░', ellipsis: "…"
+                down: "↓",
+                up: "↑",
+                full: '█',
+                part: &['▏', '▎', '▍', '▌', '▋', '▊', '▉'],
+                empty: '░',
+                ellipsis: "…",
             }
         } else {
             Glyphs { down: "down", up: "up", full: '#', part: &[], empty: '.', ellipsis: "..." }
@@ -136,8 +143,14 @@ impl Row {
         match self.phase {
             DisplayPhase::Starting => facts.push("starting".to_string()),
             DisplayPhase::Metadata => {
-                facts.push(if self.peers == 0 { "metadata, no peers yet".to_string() } else { format!("metadata, {}", peers()) });
-                facts.extend(self.dht_nodes.map(|n| format!("({n} DHT node{})", if n == 1 { "" } else { "s" })));
+                facts.push(if self.peers == 0 {
+                    "metadata, no peers yet".to_string()
+                } else {
+                    format!("metadata, {}", peers())
+                });
+                facts.extend(
+                    self.dht_nodes.map(|n| format!("({n} DHT node{})", if n == 1 { "" } else { "s" })),
+                );
             }
             DisplayPhase::Failed if self.is_unknown() => facts.push("failed, no metadata".to_string()),
             DisplayPhase::Checking { .. } => {
@@ -207,14 +220,18 @@ impl Row {
     }
 
     fn by_source(&self) -> Object {
-        let count = |o: Object, origin: &Origin| o.num(origin.word(), self.peers_by_origin[origin.number()] as u64);
+        let count =
+            |o: Object, origin: &Origin| o.num(origin.word(), self.peers_by_origin[origin.number()] as u64);
         Origin::ALL.iter().fold(Object::new(), count)
     }
 
     /// One object; `event` is what the line is for: `progress`, `complete`, `end` …
     pub(crate) fn json(&self, event: &str) -> Object {
         let o = Object::new().str("event", event).str("info_hash", &self.info_hash).str("name", &self.name);
-        let o = o.str("state", self.phase.word()).num("wanted_bytes", self.wanted_bytes).num("have_bytes", self.have_bytes);
+        let o = o
+            .str("state", self.phase.word())
+            .num("wanted_bytes", self.wanted_bytes)
+            .num("have_bytes", self.have_bytes);
         let o = match self.phase {
             DisplayPhase::Checking { checked, .. } => o.num("checked_pieces", checked.into()),
             _ => o,
@@ -248,7 +265,13 @@ pub(crate) fn block(torrents: &[Row], width: usize, rows: usize, g: Glyphs) -> V
     let (down, up) = torrents.iter().fold((0, 0), |(d, u), row| (d + row.download_rate, u + row.upload_rate));
     let rest = torrents.len() - room.min(torrents.len());
     lines.push(fit(
-        &format!("and {rest} more; all together {} {} {} {}", g.down, format::rate(down), g.up, format::rate(up)),
+        &format!(
+            "and {rest} more; all together {} {} {} {}",
+            g.down,
+            format::rate(down),
+            g.up,
+            format::rate(up)
+        ),
         width,
         g,
     ));
@@ -259,14 +282,16 @@ pub(crate) fn block(torrents: &[Row], width: usize, rows: usize, g: Glyphs) -> V
 pub(crate) fn bar(have: u64, all: u64, cells: usize, g: Glyphs) -> String {
     let steps_a_cell = g.part.len() as u64 + 1;
     let steps = cells as u64 * steps_a_cell;
-    let filled = if have >= all { steps } else { (u128::from(steps) * u128::from(have) / u128::from(all)) as u64 };
+    let filled =
+        if have >= all { steps } else { (u128::from(steps) * u128::from(have) / u128::from(all)) as u64 };
     let (whole, rest) = ((filled / steps_a_cell) as usize, (filled % steps_a_cell) as usize);
     let part = (rest > 0).then(|| g.part[rest - 1]);
     let empty = cells - whole - usize::from(part.is_some());
     std::iter::repeat_n(g.full, whole).chain(part).chain(std::iter::repeat_n(g.empty, empty)).collect()
 }
 
-/// The text, cut to `width` columns; the cut shows, and the end (with its extension) stays when there is room.
+/// The text, cut to `width` columns; the cut shows, and the end (with its extension) stays when there is
+/// room.
 pub(crate) fn fit(text: &str, width: usize, g: Glyphs) -> String {
     if text.width() <= width {
         return text.to_string();
@@ -338,9 +363,15 @@ mod tests {
 
     #[test]
     fn no_line_is_wider_than_the_terminal() {
-        let names = ["a", "a plain name that is quite long indeed, longer than most terminals are wide, I should say.mkv"];
-        let odd =
-            ["日本語のとても長い名前のファイル日本語のとても長い名前のファイル.iso", "e\u{301}".repeat(60).leak(), "👨‍👩‍👧‍👦👨‍👩‍👧‍👦👨‍👩‍👧‍👦👨‍👩‍👧‍👦"];
+        let names = [
+            "a",
+            "a plain name that is quite long indeed, longer than most terminals are wide, I should say.mkv",
+        ];
+        let odd = [
+            "日本語のとても長い名前のファイル日本語のとても長い名前のファイル.iso",
+            "e\u{301}".repeat(60).leak(),
+            "👨‍👩‍👧‍👦👨‍👩‍👧‍👦👨‍👩‍👧‍👦👨‍👩‍👧‍👦",
+        ];
         for name in names.into_iter().chain(odd) {
             for phase in [
                 DisplayPhase::Starting,
@@ -362,7 +393,10 @@ mod tests {
     #[test]
     fn a_long_name_keeps_its_beginning_and_its_end() {
         let name = fit("The quick brown fox jumps over the lazy dog.part07.rar", 40, UTF8);
-        assert!(name.starts_with("The quick") && name.ends_with("part07.rar") && name.contains('…'), "{name}");
+        assert!(
+            name.starts_with("The quick") && name.ends_with("part07.rar") && name.contains('…'),
+            "{name}"
+        );
     }
 
     #[test]
@@ -396,7 +430,9 @@ mod tests {
         let checking = Row { phase: DisplayPhase::Checking { checked: 3, pieces: 9 }, ..row() };
         let line = checking.json("progress").end();
         assert!(
-            line.contains(r#""state":"checking","wanted_bytes":10522669875,"have_bytes":1288490188,"checked_pieces":3"#),
+            line.contains(
+                r#""state":"checking","wanted_bytes":10522669875,"have_bytes":1288490188,"checked_pieces":3"#
+            ),
             "{line}"
         );
         assert!(line.ends_with(r#""eta_s":250,"slow":null}"#), "{line}");
@@ -412,7 +448,11 @@ mod tests {
         let alone = Row { peers: 0, dht_nodes: Some(120), why: Some("no peers"), ..asking.clone() };
         assert_eq!(alone.live(39, UTF8)[1], "metadata, no peers yet (120 DHT nodes)", "once is enough");
         let failed = Row { phase: DisplayPhase::Failed, ..alone };
-        assert!(failed.live(80, ASCII)[0].ends_with("......") && !failed.plain(ASCII).contains('%'), "{}", failed.plain(ASCII));
+        assert!(
+            failed.live(80, ASCII)[0].ends_with("......") && !failed.plain(ASCII).contains('%'),
+            "{}",
+            failed.plain(ASCII)
+        );
         let mut by = [0; 6];
         by[Origin::Dht.number()] = 2;
         let line = Row { peers_by_origin: by, ..asking }.json("progress").end();

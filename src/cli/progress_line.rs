@@ -1,4 +1,5 @@
-//! The live line of a command that hashes: `create` and `verify`. Only on a terminal; a pipe gets the result alone.
+//! The live line of a command that hashes: `create` and `verify`. Only on a terminal; a pipe gets the result
+//! alone.
 
 use super::out::{self, Terminal};
 use super::progress::{DisplayPhase, Glyphs, Row};
@@ -22,7 +23,13 @@ impl ProgressLine {
     pub(crate) fn new(name: &str, pieces: u32, silent: bool) -> ProgressLine {
         let terminal = Terminal::of_stdout();
         let row = Row { name: printable(name, 200), ..Row::default() };
-        ProgressLine { row, pieces, glyphs: Glyphs::new(terminal.utf8), live: terminal.live && !silent, drawn: None }
+        ProgressLine {
+            row,
+            pieces,
+            glyphs: Glyphs::new(terminal.utf8),
+            live: terminal.live && !silent,
+            drawn: None,
+        }
     }
 
     /// `done` of `all` bytes are hashed.

@@ -1,5 +1,5 @@
-//! `--metadata-only`: a torrent file of what is in a torrent, named after it. Never overwrites: a file that is there and says the same
-//! is as good as written, any other is kept.
+//! `--metadata-only`: a torrent file of what is in a torrent, named after it. Never overwrites: a file that
+//! is there and says the same is as good as written, any other is kept.
 
 use super::exit::{Exit, Failure};
 use super::json::Object;
@@ -26,7 +26,10 @@ pub(crate) fn save(dir: &Path, metainfo: &Metainfo, bytes: &[u8], style: Style) 
         })?,
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {
             if !holds(&path, bytes) {
-                return Err(Failure::new(Exit::Exists, format!("{name}: another file of that name is there")));
+                return Err(Failure::new(
+                    Exit::Exists,
+                    format!("{name}: another file of that name is there"),
+                ));
             }
         }
         Err(e) => return Err(Failure::os(Exit::Create, &name, &e)),

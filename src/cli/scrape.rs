@@ -1,8 +1,8 @@
 //! `rill show --scrape`: how many have the torrent, as each of its trackers counts them, and the DHT.
 //!
-//! A session that lives for nothing else asks: the torrent rests in it, so trackers learn nothing of us, no peer is dialed and no content is
-//! touched. What there is to show comes first; then a line for each tracker as it answers, or one more field of the JSON object. It is a
-//! failure if no tracker answered.
+//! A session that lives for nothing else asks: the torrent rests in it, so trackers learn nothing of us, no
+//! peer is dialed and no content is touched. What there is to show comes first; then a line for each tracker
+//! as it answers, or one more field of the JSON object. It is a failure if no tracker answered.
 
 use super::args;
 use super::exit::{Exit, Failure};
@@ -80,10 +80,12 @@ fn ask(
     timeout: Duration,
     mut each: impl FnMut(String, Result<SwarmCounts, String>),
 ) -> Result<(), Failure> {
-    let stop = Stop::on_signals(Exit::Stopped).map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
+    let stop =
+        Stop::on_signals(Exit::Stopped).map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
     let config = Config { listen_ports: 0..=0, lsd: false, pex: false, workers: 1, ..asking.config.clone() };
     let session = Session::start(config).map_err(start_failure)?;
-    let order = AddTorrent { paused: true, choose_later: true, ..AddTorrent::magnet(asking.torrent.clone(), "") };
+    let order =
+        AddTorrent { paused: true, choose_later: true, ..AddTorrent::magnet(asking.torrent.clone(), "") };
     let id = session.add(order).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
     session.scrape(id).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
     let begun = Instant::now();
@@ -101,7 +103,8 @@ fn ask(
     Ok(())
 }
 
-/// `Scrape:     http://t.example/announce: 3 seeds, 5 peers, 4 completed`; if it is too long, the address gives way.
+/// `Scrape:     http://t.example/announce: 3 seeds, 5 peers, 4 completed`; if it is too long, the address
+/// gives way.
 fn line(url: &str, result: &Result<SwarmCounts, String>, width: usize) -> String {
     let said = match result {
         Ok(counts) => {
@@ -125,14 +128,18 @@ fn count(n: Option<u32>, one: &str, many: &str) -> String {
     }
 }
 
-/// The finished object with one field more: the trackers in the torrent's order, and then who else has answered.
+/// The finished object with one field more: the trackers in the torrent's order, and then who else has
+/// answered.
 fn with_answers(object: &str, torrent: &Magnet, answers: &[(String, Result<SwarmCounts, String>)]) -> String {
     let others = answers.iter().map(|(url, _)| url).filter(|url| !torrent.trackers.contains(url));
     let rows = torrent.trackers.iter().chain(others).map(|url| {
         let answer = answers.iter().find(|(of, _)| of == url).map(|(_, result)| result);
         let counts = answer.and_then(|result| result.as_ref().ok().copied()).unwrap_or_default();
         let number = |n: Option<u32>| n.map(u64::from);
-        let row = Object::new().str("tracker", url).opt("seeds", number(counts.seeds)).opt("peers", number(counts.peers));
+        let row = Object::new()
+            .str("tracker", url)
+            .opt("seeds", number(counts.seeds))
+            .opt("peers", number(counts.peers));
         let row = row.opt("completed", number(counts.completed));
         match answer {
             Some(Ok(_)) => row.raw("error", "null"),
@@ -180,9 +187,16 @@ mod tests {
 
     #[test]
     fn the_object_gets_one_field_more_in_the_torrents_order() {
-        let trackers = vec!["udp://a.example:1".to_owned(), "udp://b.example:1".to_owned(), "udp://c.example:1".to_owned()];
+        let trackers = vec![
+            "udp://a.example:1".to_owned(),
+            "udp://b.example:1".to_owned(),
+            "udp://c.example:1".to_owned(),
+        ];
         let torrent = Magnet { trackers, ..Magnet::new(InfoHash([1; 20])) };
-        let answers = [("udp://c.example:1".to_owned(), Err("no".to_owned())), ("udp://a.example:1".to_owned(), Ok(COUNTS))];
+        let answers = [
+            ("udp://c.example:1".to_owned(), Err("no".to_owned())),
+            ("udp://a.example:1".to_owned(), Ok(COUNTS)),
+        ];
         let text = with_answers("{\"name\":\"x\"}\n", &torrent, &answers);
         let rows = [
             r#"{"tracker":"udp://a.example:1","seeds":1,"peers":5,"completed":null,"error":null}"#,

@@ -1,4 +1,5 @@
-//! `rill seed`: the run of `get`, only that nothing is fetched, nothing is written, and being told to stop is the good end.
+//! `rill seed`: the run of `get`, only that nothing is fetched, nothing is written, and being told to stop is
+//! the good end.
 
 use super::args;
 use super::exit::{Exit, Failure};

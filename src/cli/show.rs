@@ -44,8 +44,11 @@ fn look_into(magnet: Magnet, typed: &args::Show) -> Result<Found, Failure> {
     }
     let config = Config { state_dir, ..plan::discover(&typed.discovery, Config::default())? };
     let (peers, trackers) = (typed.discovery.peer.clone(), plan::trackers(&typed.discovery)?);
-    fetch_metadata::metadata(&magnet, MetadataRequest { config, peers, trackers, timeout: typed.timeout, silent: typed.json })
-        .map(Found::Torrent)
+    fetch_metadata::metadata(
+        &magnet,
+        MetadataRequest { config, peers, trackers, timeout: typed.timeout, silent: typed.json },
+    )
+    .map(Found::Torrent)
 }
 
 /// A field and its value, aligned.
@@ -59,7 +62,11 @@ fn table(m: &Metainfo) -> String {
     field(&mut text, "Name", &printable(m.name(), 255));
     field(&mut text, "Info hash", &m.info_hash().to_string());
     field(&mut text, "Size", &format!("{} ({} bytes)", format::size(geometry.total()), geometry.total()));
-    field(&mut text, "Pieces", &format!("{} of {}", geometry.pieces(), format::exact(geometry.nominal_piece_len().into())));
+    field(
+        &mut text,
+        "Pieces",
+        &format!("{} of {}", geometry.pieces(), format::exact(geometry.nominal_piece_len().into())),
+    );
     if m.private() {
         field(&mut text, "Private", "yes: peers come from its own trackers alone");
     }
@@ -113,8 +120,12 @@ fn object(m: &Metainfo) -> String {
             .bool("executable", f.attributes.executable)
             .end()
     });
-    let o = Object::new().str("name", m.name()).str("info_hash", &m.info_hash().to_string()).num("bytes", geometry.total());
-    let o = o.num("pieces", geometry.pieces().into()).num("piece_length", geometry.nominal_piece_len().into());
+    let o = Object::new()
+        .str("name", m.name())
+        .str("info_hash", &m.info_hash().to_string())
+        .num("bytes", geometry.total());
+    let o =
+        o.num("pieces", geometry.pieces().into()).num("piece_length", geometry.nominal_piece_len().into());
     let o = o.bool("private", m.private()).list("trackers", tiers);
     let o = o.list("web_seeds", m.web_seeds().iter().map(|url| string(url)));
     let o = match m.comment() {
@@ -168,7 +179,8 @@ fn magnet_object(magnet: &Magnet) -> String {
 fn date(unix_s: i64) -> Option<String> {
     let since_epoch = Duration::from_secs(u64::try_from(unix_s).ok().filter(|s| *s < 253_402_300_800)?);
     let (days, s) = (since_epoch.as_secs() / 86_400, since_epoch.as_secs() % 86_400);
-    // Years are counted from March, so that the leap day is a year's last; an era is 400 of them, 146,097 days.
+    // Years are counted from March, so that the leap day is a year's last; an era is 400 of them, 146,097
+    // days.
     let from_march = days + 719_468;
     let (era, day) = (from_march / 146_097, from_march % 146_097);
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
@@ -176,7 +188,13 @@ fn date(unix_s: i64) -> Option<String> {
     let month = (5 * day + 2) / 153;
     let day = day - (153 * month + 2) / 5 + 1;
     let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    Some(format!("{:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", era * 400 + year + carry, s / 3600, s / 60 % 60, s % 60))
+    Some(format!(
+        "{:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC",
+        era * 400 + year + carry,
+        s / 3600,
+        s / 60 % 60,
+        s % 60
+    ))
 }
 
 #[cfg(test)]

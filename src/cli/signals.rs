@@ -1,8 +1,8 @@
 //! Signals: the first stops the command in order, the second ends the process at once.
 //!
-//! INT, TERM and HUP set a flag that the command's loop looks at; when the flag is up already the process ends in
-//! the handler. HUP stays ignored if it was ignored at the start (`nohup`). XFSZ gets a handler that does nothing
-//! but turn a deadly signal into `EFBIG`; Rust's runtime ignores PIPE before `main`.
+//! INT, TERM and HUP set a flag that the command's loop looks at; when the flag is up already the process
+//! ends in the handler. HUP stays ignored if it was ignored at the start (`nohup`). XFSZ gets a handler that
+//! does nothing but turn a deadly signal into `EFBIG`; Rust's runtime ignores PIPE before `main`.
 
 use super::exit::Exit;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
@@ -40,7 +40,11 @@ impl Stop {
 #[cfg(feature = "sim")]
 pub(crate) fn end_at_once(exit: Exit) -> io::Result<()> {
     for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, exit.code().into(), Arc::new(AtomicBool::new(true)))?;
+        signal_hook::flag::register_conditional_shutdown(
+            signal,
+            exit.code().into(),
+            Arc::new(AtomicBool::new(true)),
+        )?;
     }
     Ok(())
 }

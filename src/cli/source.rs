@@ -23,7 +23,8 @@ pub(crate) enum SourceArg {
 impl SourceArg {
     /// The kind that the text means.
     pub(crate) fn parse(text: &str) -> SourceArg {
-        let scheme = |scheme: &str| text.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme));
+        let scheme =
+            |scheme: &str| text.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme));
         if text == "-" {
             SourceArg::Stdin
         } else if Magnet::looks_like(text) {
@@ -56,7 +57,9 @@ impl Found {
     pub(crate) fn name(&self) -> String {
         match self {
             Found::Torrent(metainfo) => printable(metainfo.name(), 80),
-            Found::Magnet(magnet) => magnet.name.as_deref().map_or(magnet.info_hash.to_string(), |name| printable(name, 80)),
+            Found::Magnet(magnet) => {
+                magnet.name.as_deref().map_or(magnet.info_hash.to_string(), |name| printable(name, 80))
+            }
         }
     }
 
@@ -71,7 +74,8 @@ pub(crate) fn open(source: &SourceArg) -> Result<Found, Failure> {
     read(source, usize::MAX).map(|(found, _)| found)
 }
 
-/// The same, with the bytes of a torrent file as they came. An info dictionary of more than `info_bytes` is not kept.
+/// The same, with the bytes of a torrent file as they came. An info dictionary of more than `info_bytes` is
+/// not kept.
 pub(crate) fn read(source: &SourceArg, info_bytes: usize) -> Result<(Found, Vec<u8>), Failure> {
     let (bytes, name) = match source {
         SourceArg::Magnet(link) => {
@@ -108,10 +112,16 @@ pub(crate) fn remark(metainfo: &Metainfo) {
     let repairs = metainfo.repairs();
     let name = printable(metainfo.name(), 80);
     if repairs.files_renamed > 0 {
-        out::error(format_args!("{name}: {} files renamed, their names collide with others", repairs.files_renamed));
+        out::error(format_args!(
+            "{name}: {} files renamed, their names collide with others",
+            repairs.files_renamed
+        ));
     }
     if repairs.urls_dropped > 0 {
-        log::info!("{name}: {} trackers or web seeds left out, their addresses are unusable", repairs.urls_dropped);
+        log::info!(
+            "{name}: {} trackers or web seeds left out, their addresses are unusable",
+            repairs.urls_dropped
+        );
     }
     if repairs.bytes_cut > 0 {
         log::info!("{name}: {} bytes after the torrent's end ignored", repairs.bytes_cut);
@@ -120,8 +130,9 @@ pub(crate) fn remark(metainfo: &Metainfo) {
 
 /// The URL, if a tracker can be asked by it.
 pub(crate) fn usable_tracker(url: &str) -> Result<String, Failure> {
-    tracker_url(url.as_bytes())
-        .ok_or_else(|| Failure::new(Exit::Option, format!("'{url}' is not a tracker's URL; http, https and udp are known")))
+    tracker_url(url.as_bytes()).ok_or_else(|| {
+        Failure::new(Exit::Option, format!("'{url}' is not a tracker's URL; http, https and udp are known"))
+    })
 }
 
 /// A path for people.

@@ -1,7 +1,7 @@
 //! The torrents of a command, updated from the session's events: rows of the display, failures, and the end.
 //!
-//! A fold: events and moments go in, [`Change`] and questions come out; nothing is printed and nothing is waited for
-//! here. A torrent's way:
+//! A fold: events and moments go in, [`Change`] and questions come out; nothing is printed and nothing is
+//! waited for here. A torrent's way:
 //!
 //! ```text
 //!   (metadata) ──► starting ──► checking ──► downloading ──► complete ──► over (goal reached)
@@ -66,13 +66,30 @@ impl Watch {
     /// Nothing yet.
     pub(crate) fn new(seed_only: bool, goal: ContentTarget, now: Instant) -> Watch {
         let seeding_follows = seed_only || goal.is_some();
-        Watch { torrents: Vec::new(), rows: Vec::new(), seed_only, seeding_follows, moved_at: now, tracker_error: None }
+        Watch {
+            torrents: Vec::new(),
+            rows: Vec::new(),
+            seed_only,
+            seeding_follows,
+            moved_at: now,
+            tracker_error: None,
+        }
     }
 
     /// A torrent that was handed to the session, and what is in it if that is known.
     pub(crate) fn add(&mut self, id: TorrentId, metainfo: Option<Metainfo>, row: Row) {
-        debug_assert!(self.torrents.last().is_none_or(|last| last.id < id), "later torrents have greater names");
-        self.torrents.push(Watched { id, failure: None, full: None, metainfo, complete_since: None, over: false });
+        debug_assert!(
+            self.torrents.last().is_none_or(|last| last.id < id),
+            "later torrents have greater names"
+        );
+        self.torrents.push(Watched {
+            id,
+            failure: None,
+            full: None,
+            metainfo,
+            complete_since: None,
+            over: false,
+        });
         self.rows.push(row);
     }
 
@@ -97,7 +114,8 @@ impl Watch {
                     self.moved_at = now;
                 }
                 self.rows[i].why = None;
-                self.rows[i].phase = if self.seed_only { DisplayPhase::Seeding } else { DisplayPhase::Downloading };
+                self.rows[i].phase =
+                    if self.seed_only { DisplayPhase::Seeding } else { DisplayPhase::Downloading };
                 (self.rows[i].pieces_have, self.rows[i].pieces) = (have, pieces);
                 if self.seed_only {
                     // The clock of a seeding goal starts now, even if something is missing.
@@ -143,7 +161,10 @@ impl Watch {
                 Change::None
             }
             Event::TrackerReplied { url, peers, warning, .. } => {
-                log::info!("tracker {url}: {peers} peers{}", warning.map(|w| format!(" and a warning: {w}")).unwrap_or_default());
+                log::info!(
+                    "tracker {url}: {peers} peers{}",
+                    warning.map(|w| format!(" and a warning: {w}")).unwrap_or_default()
+                );
                 self.tracker_error = None;
                 Change::None
             }
@@ -248,7 +269,10 @@ impl Watch {
 
     /// The first torrent that failed, and why.
     pub(crate) fn first_failure(&self) -> Option<(&Row, &Failure)> {
-        self.torrents.iter().zip(&self.rows).find_map(|(t, row)| t.failure.as_ref().map(|failure| (row, failure)))
+        self.torrents
+            .iter()
+            .zip(&self.rows)
+            .find_map(|(t, row)| t.failure.as_ref().map(|failure| (row, failure)))
     }
 }
 

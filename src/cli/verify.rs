@@ -1,7 +1,7 @@
 //! `rill verify`: hashes what is there and says which pieces and files are good; the exit code says it all.
 //!
-//! A file is good when every piece that touches it is good and it has exactly its length; an empty file when it is
-//! there. Nothing is written, no record is read.
+//! A file is good when every piece that touches it is good and it has exactly its length; an empty file when
+//! it is there. Nothing is written, no record is read.
 
 use super::args;
 use super::exit::{Exit, Failure};
@@ -107,24 +107,52 @@ fn judge<'a>(metainfo: &'a Metainfo, found: &VerifyReport) -> Vec<FileSummary<'a
 fn table(metainfo: &Metainfo, have: &Bitfield, reports: &[FileSummary<'_>]) -> String {
     let mut text = String::new();
     for r in reports {
-        let part =
-            if r.pieces_good < r.pieces { format!(" ({} of {} pieces good)", r.pieces_good, r.pieces) } else { String::new() };
-        let _ = writeln!(text, "{:<7} {:>12} {}{part}", r.state.word(), format::size(r.file.length), path_of(r.file));
+        let part = if r.pieces_good < r.pieces {
+            format!(" ({} of {} pieces good)", r.pieces_good, r.pieces)
+        } else {
+            String::new()
+        };
+        let _ = writeln!(
+            text,
+            "{:<7} {:>12} {}{part}",
+            r.state.word(),
+            format::size(r.file.length),
+            path_of(r.file)
+        );
     }
     let good = reports.iter().filter(|r| r.state == FileVerdict::Good).count();
     let name = printable(metainfo.name(), 200);
-    let _ = writeln!(text, "{name}: {} of {} pieces and {good} of {} files are good", have.ones(), have.pieces(), reports.len());
+    let _ = writeln!(
+        text,
+        "{name}: {} of {} pieces and {good} of {} files are good",
+        have.ones(),
+        have.pieces(),
+        reports.len()
+    );
     text
 }
 
 fn object(metainfo: &Metainfo, have: &Bitfield, reports: &[FileSummary<'_>], good: bool) -> String {
     let files = reports.iter().map(|r| {
-        let o = Object::new().num("number", r.number as u64).str("path", &r.file.path_text()).num("bytes", r.file.length);
-        o.str("state", r.state.word()).num("pieces", r.pieces.into()).num("pieces_good", r.pieces_good.into()).end()
+        let o = Object::new()
+            .num("number", r.number as u64)
+            .str("path", &r.file.path_text())
+            .num("bytes", r.file.length);
+        o.str("state", r.state.word())
+            .num("pieces", r.pieces.into())
+            .num("pieces_good", r.pieces_good.into())
+            .end()
     });
-    let bad = metainfo.geometry().all_pieces().filter(|piece| !have.has(*piece)).map(|piece| piece.to_string());
-    let o = Object::new().str("name", metainfo.name()).str("info_hash", &metainfo.info_hash().to_string()).bool("good", good);
-    let o = o.num("pieces", have.pieces().into()).num("pieces_good", have.ones().into()).raw("pieces_bad", &array(bad));
+    let bad =
+        metainfo.geometry().all_pieces().filter(|piece| !have.has(*piece)).map(|piece| piece.to_string());
+    let o = Object::new()
+        .str("name", metainfo.name())
+        .str("info_hash", &metainfo.info_hash().to_string())
+        .bool("good", good);
+    let o = o
+        .num("pieces", have.pieces().into())
+        .num("pieces_good", have.ones().into())
+        .raw("pieces_bad", &array(bad));
     o.list("files", files).end() + "\n"
 }
 
@@ -142,7 +170,9 @@ mod tests {
 
     fn found(have: Bitfield, states: [(u32, u32, FileState); 3]) -> VerifyReport {
         let files = states.into_iter().enumerate();
-        let files = files.map(|(file, (pieces, bad, state))| crate::disk::FileReport { file, pieces, bad, state }).collect();
+        let files = files
+            .map(|(file, (pieces, bad, state))| crate::disk::FileReport { file, pieces, bad, state })
+            .collect();
         VerifyReport { have, files }
     }
 
@@ -153,20 +183,26 @@ mod tests {
         let mut have = Bitfield::full(4);
         have.clear(m.geometry().piece(3).unwrap());
         let states: Vec<FileVerdict> =
-            judge(&m, &found(have, [(2, 0, TooLong), (0, 0, Present), (2, 1, Present)])).iter().map(|r| r.state).collect();
+            judge(&m, &found(have, [(2, 0, TooLong), (0, 0, Present), (2, 1, Present)]))
+                .iter()
+                .map(|r| r.state)
+                .collect();
         assert_eq!(states, [FileVerdict::Longer, FileVerdict::Good, FileVerdict::Bad]);
-        let states: Vec<FileVerdict> = judge(&m, &found(Bitfield::full(4), [(2, 0, Present), (0, 0, Missing), (2, 0, Present)]))
-            .iter()
-            .map(|r| r.state)
-            .collect();
+        let states: Vec<FileVerdict> =
+            judge(&m, &found(Bitfield::full(4), [(2, 0, Present), (0, 0, Missing), (2, 0, Present)]))
+                .iter()
+                .map(|r| r.state)
+                .collect();
         assert_eq!(states, [FileVerdict::Good, FileVerdict::Missing, FileVerdict::Good]);
     }
 
     #[test]
     fn the_table_counts_pieces_and_files() {
         let m = torrent();
-        let found =
-            found(Bitfield::full(4), [(2, 0, FileState::Present), (0, 0, FileState::Missing), (2, 0, FileState::Present)]);
+        let found = found(
+            Bitfield::full(4),
+            [(2, 0, FileState::Present), (0, 0, FileState::Missing), (2, 0, FileState::Present)],
+        );
         let reports = judge(&m, &found);
         assert!(table(&m, &found.have, &reports).ends_with("t: 4 of 4 pieces and 2 of 3 files are good\n"));
         assert!(object(&m, &found.have, &reports, false).contains(r#""state":"missing""#));

@@ -101,7 +101,8 @@ pub enum DiskEvent {
         torrent: TorrentKey,
         /// The piece.
         piece: PieceIndex,
-        /// The verdict. After a fault nothing is known of the piece: no peer is to blame, and all its blocks must come again.
+        /// The verdict. After a fault nothing is known of the piece: no peer is to blame, and all its blocks
+        /// must come again.
         result: Result<HashVerdict, DiskFault>,
     },
     /// A load that needed a worker is over: call `load` again.
@@ -119,8 +120,8 @@ pub enum DiskEvent {
         torrent: TorrentKey,
         /// The pieces that the record claims, if the result is `Ok`.
         have: Bitfield,
-        /// After a fault nothing since the checkpoint before is known to be safe, and no later checkpoint succeeds until the
-        /// torrent was closed and opened again.
+        /// After a fault nothing since the checkpoint before is known to be safe, and no later checkpoint
+        /// succeeds until the torrent was closed and opened again.
         result: Result<(), DiskFault>,
     },
     /// The torrent is closed and its lock is free.

@@ -1,9 +1,9 @@
 //! Small files in the state directory, replaced atomically: after a crash the old or the new one is there.
 //!
-//! The order of every write that must survive a power cut: write NAME.tmp, `fdatasync`, rename, sync the directory. The
-//! writer holds a lock on NAME.tmp, so two processes never mix their bytes. A read is limited to a regular file of at most
-//! the given length, and follows no link. On FAT a rename is not safe at power loss, so a reader must recognise a good file
-//! by its content. Only rill chooses the names.
+//! The order of every write that must survive a power cut: write NAME.tmp, `fdatasync`, rename, sync the
+//! directory. The writer holds a lock on NAME.tmp, so two processes never mix their bytes. A read is limited
+//! to a regular file of at most the given length, and follows no link. On FAT a rename is not safe at power
+//! loss, so a reader must recognise a good file by its content. Only rill chooses the names.
 
 use super::dir::{Dir, read_exact_at};
 use super::fault::{DiskFault, FaultKind, Operation};
@@ -12,7 +12,8 @@ use rustix::io::{Errno, retry_on_intr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-/// Reads a file of the state directory; `None` if it is missing, not a regular file, longer than `limit` bytes or unreadable.
+/// Reads a file of the state directory; `None` if it is missing, not a regular file, longer than `limit`
+/// bytes or unreadable.
 pub fn read_state_file(state_dir: &Path, name: &str, limit: u64) -> Option<Vec<u8>> {
     let opened = Dir::open(state_dir, false).ok()?.open_file(Path::new(name)).ok()?;
     let len = usize::try_from(opened.size).ok().filter(|_| opened.size <= limit)?;
@@ -29,8 +30,15 @@ pub(super) fn write_state_file(state_dir: &Path, name: &str, bytes: &[u8]) -> Re
     replace(&dir, Path::new(name), Path::new(&temporary), &file, &[bytes])
 }
 
-/// Fills the file `temporary` with these parts and renames it to `name`. Once this returns, the file survives a power cut.
-pub(super) fn replace(dir: &Dir, name: &Path, temporary: &Path, file: &OwnedFd, parts: &[&[u8]]) -> Result<(), DiskFault> {
+/// Fills the file `temporary` with these parts and renames it to `name`. Once this returns, the file survives
+/// a power cut.
+pub(super) fn replace(
+    dir: &Dir,
+    name: &Path,
+    temporary: &Path,
+    file: &OwnedFd,
+    parts: &[&[u8]],
+) -> Result<(), DiskFault> {
     let fault = |e| DiskFault::new(Operation::Write, &dir.full_path(temporary), e);
     overwrite(file, parts).map_err(fault)?;
     if name != temporary {
@@ -39,20 +47,23 @@ pub(super) fn replace(dir: &Dir, name: &Path, temporary: &Path, file: &OwnedFd, 
     dir.sync_dir(Path::new(""))
 }
 
-/// Opens and locks a file, created if it does not exist; the fault `Locked` if another process holds the lock.
+/// Opens and locks a file, created if it does not exist; the fault `Locked` if another process holds the
+/// lock.
 pub(super) fn open_locked(dir: &Dir, name: &Path) -> Result<OwnedFd, DiskFault> {
     let fault = |e| DiskFault::new(Operation::Open, &dir.full_path(name), e);
     loop {
         let file = dir.open_or_create(name)?.fd;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(DiskFault::without_errno(FaultKind::Locked, &dir.full_path(name))),
+            Err(Errno::WOULDBLOCK) => {
+                return Err(DiskFault::without_errno(FaultKind::Locked, &dir.full_path(name)));
+            }
             // A file system without locks: processes cannot be kept apart there.
             Err(Errno::NOSYS | Errno::NOTSUP | Errno::NOLCK | Errno::INVAL) => {}
             Err(e) => return Err(fault(e)),
         }
-        // The former owner may have renamed or removed the file between open and lock: then the lock is on a file without
-        // this name, and the next round opens the new one.
+        // The former owner may have renamed or removed the file between open and lock: then the lock is on a
+        // file without this name, and the next round opens the new one.
         let ours = rustix::fs::fstat(&file).map_err(fault)?;
         if dir.stat(name)?.is_some_and(|s| s.st_ino == ours.st_ino) {
             return Ok(file);
@@ -103,14 +114,19 @@ mod tests {
         drop(other);
         assert_eq!(read_state_file(&state, "nodes", 3).unwrap(), b"new");
         disk.restart();
-        assert_eq!(read_state_file(disk.state.path(), "nodes", 1000).unwrap(), [49; 1000], "the last write counts");
+        assert_eq!(
+            read_state_file(disk.state.path(), "nodes", 1000).unwrap(),
+            [49; 1000],
+            "the last write counts"
+        );
         assert_eq!(read_state_file(disk.state.path(), "other", 0).unwrap(), []);
         assert!(!disk.state.path().join("nodes.tmp").exists());
     }
 
     #[test]
     fn without_a_state_directory_a_state_file_is_dropped() {
-        let mut store = Store::new(StoreConfig { state_dir: None, ..StoreConfig::default() }, Arc::new(|| {})).unwrap();
+        let mut store =
+            Store::new(StoreConfig { state_dir: None, ..StoreConfig::default() }, Arc::new(|| {})).unwrap();
         store.write_state_file("nodes", vec![1]);
         store.submit();
         drop(store);
@@ -147,7 +163,14 @@ mod tests {
         std::fs::create_dir(dir.path().join("dir")).unwrap();
         std::os::unix::fs::symlink("long", dir.path().join("link")).unwrap();
         let fifo = rustix::fs::FileType::Fifo;
-        rustix::fs::mknodat(rustix::fs::CWD, dir.path().join("pipe"), fifo, rustix::fs::Mode::from_raw_mode(0o600), 0).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            dir.path().join("pipe"),
+            fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
         for name in ["long", "dir", "link", "pipe", "missing"] {
             assert_eq!(read_state_file(dir.path(), name, 10), None, "{name}");
         }

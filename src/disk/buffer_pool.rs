@@ -1,8 +1,9 @@
-//! The receive buffers of the loop: slots of one block each, and which block is being received into which slot.
+//! The receive buffers of the loop: slots of one block each, and which block is being received into which
+//! slot.
 //!
-//! Invariants: a block has at most one slot; a slot is free, here under one block, or on its way through a worker. Slow
-//! peers cannot keep all slots: once none is free, half received blocks are written, and their rest gets new slots later. A
-//! byte has the same offset in its slot as in its block.
+//! Invariants: a block has at most one slot; a slot is free, here under one block, or on its way through a
+//! worker. Slow peers cannot keep all slots: once none is free, half received blocks are written, and their
+//! rest gets new slots later. A byte has the same offset in its slot as in its block.
 
 use super::job::ReceivedBlock;
 use super::limits::SLOT_LEN;
@@ -75,13 +76,25 @@ impl BufferPool {
     }
 
     /// Reserves room for the rest of a block; `None` if no slot is free.
-    pub fn reserve(&mut self, geometry: &Geometry, torrent: TorrentKey, span: BlockSpan) -> Option<Reservation> {
+    pub fn reserve(
+        &mut self,
+        geometry: &Geometry,
+        torrent: TorrentKey,
+        span: BlockSpan,
+    ) -> Option<Reservation> {
         let partial = match self.find(torrent, span) {
             Some(i) => i,
             None => {
                 let slot = self.take_slot()?;
                 let (begin, end) = (span.begin(), span.begin());
-                self.partial.push(PartialBlock { torrent, piece: span.piece(), block: block_of(span), begin, end, slot });
+                self.partial.push(PartialBlock {
+                    torrent,
+                    piece: span.piece(),
+                    block: block_of(span),
+                    begin,
+                    end,
+                    slot,
+                });
                 self.partial.len() - 1
             }
         };
@@ -115,7 +128,12 @@ impl BufferPool {
     }
 
     /// Notes that the span's bytes are in its block's slot. Returns the block once its last byte is there.
-    pub fn received(&mut self, geometry: &Geometry, torrent: TorrentKey, span: BlockSpan) -> Option<ReceivedBlock> {
+    pub fn received(
+        &mut self,
+        geometry: &Geometry,
+        torrent: TorrentKey,
+        span: BlockSpan,
+    ) -> Option<ReceivedBlock> {
         let i = self.find(torrent, span)?;
         let block = &mut self.partial[i];
         debug_assert_eq!(block.end, span.begin(), "bytes of a block arrive in order");
@@ -149,7 +167,8 @@ impl BufferPool {
         }
     }
 
-    /// Takes the half received blocks out, for a worker to write: free slots matter more than writes in order.
+    /// Takes the half received blocks out, for a worker to write: free slots matter more than writes in
+    /// order.
     pub fn take_partial(&mut self) -> Vec<(TorrentKey, ReceivedBlock)> {
         let blocks = self.partial.drain(..).filter(|block| block.begin < block.end);
         blocks.map(|block| (block.torrent, block.into_received())).collect()

@@ -1,8 +1,8 @@
 //! A directory, and everything below it: opening, creating and looking at files without ever leaving it.
 //!
-//! Invariants: no symbolic link below the directory is followed, whether a torrent or another program put it there; nothing
-//! existing is truncated; only regular files are opened. The directory itself is the user's choice and may be reached
-//! through links.
+//! Invariants: no symbolic link below the directory is followed, whether a torrent or another program put it
+//! there; nothing existing is truncated; only regular files are opened. The directory itself is the user's
+//! choice and may be reached through links.
 
 use super::fault::{DiskFault, FaultKind, Operation};
 use super::limits::FAT_FILE_MAX;
@@ -19,7 +19,8 @@ pub(super) enum FsKind {
     Native,
     /// tmpfs and ramfs: as `Native`, and a read never waits for a device.
     Memory,
-    /// FAT and exFAT: growing a file fills it with zeros, FAT files end at 4 GiB, a rename is not safe at power loss.
+    /// FAT and exFAT: growing a file fills it with zeros, FAT files end at 4 GiB, a rename is not safe at
+    /// power loss.
     Fat { file_max: u64 },
     /// Network, FUSE or unknown: no ability is assumed.
     Remote,
@@ -34,7 +35,9 @@ impl FsKind {
 
     fn by_magic(magic: u32) -> FsKind {
         match magic {
-            0xEF53 | 0x5846_5342 | 0xF2F5_2010 | 0x9123_683E | 0x2405_1905 | 0x2FC1_2FC1 | 0xCA45_1A4E => FsKind::Native,
+            0xEF53 | 0x5846_5342 | 0xF2F5_2010 | 0x9123_683E | 0x2405_1905 | 0x2FC1_2FC1 | 0xCA45_1A4E => {
+                FsKind::Native
+            }
             0x794C_7630 => FsKind::Native, // overlayfs, in containers; its files are those of the upper layer
             0x0102_1994 | 0x8584_58F6 => FsKind::Memory,
             0x4D44 => FsKind::Fat { file_max: FAT_FILE_MAX },
@@ -76,7 +79,8 @@ pub(super) struct OpenedFile {
     pub new_entries_in: Vec<PathBuf>,
 }
 
-const FILE_FLAGS: OFlags = OFlags::CLOEXEC.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+const FILE_FLAGS: OFlags =
+    OFlags::CLOEXEC.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
 impl Dir {
     /// Opens the directory at `path`; `create` creates it and its parents if they do not exist.
@@ -142,7 +146,9 @@ impl Dir {
 
     /// Opens an existing regular file for reading.
     pub fn open_file(&self, rel: &Path) -> Result<OpenedFile, DiskFault> {
-        let fd = self.open_below(rel, OFlags::RDONLY | FILE_FLAGS).map_err(|e| self.fault(Operation::Open, rel, e))?;
+        let fd = self
+            .open_below(rel, OFlags::RDONLY | FILE_FLAGS)
+            .map_err(|e| self.fault(Operation::Open, rel, e))?;
         self.check_regular(rel, fd, Vec::new(), false)
     }
 
@@ -170,12 +176,24 @@ impl Dir {
         Err(self.fault(Operation::Create, rel, Errno::NOENT))
     }
 
-    fn check_regular(&self, rel: &Path, fd: OwnedFd, new_entries_in: Vec<PathBuf>, new: bool) -> Result<OpenedFile, DiskFault> {
+    fn check_regular(
+        &self,
+        rel: &Path,
+        fd: OwnedFd,
+        new_entries_in: Vec<PathBuf>,
+        new: bool,
+    ) -> Result<OpenedFile, DiskFault> {
         let stat = rustix::fs::fstat(&fd).map_err(|e| self.fault(Operation::Open, rel, e))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(DiskFault::without_errno(FaultKind::Exists, &self.full_path(rel)));
         }
-        Ok(OpenedFile { fd, size: stat.st_size as u64, new, on_root_device: stat.st_dev == self.device, new_entries_in })
+        Ok(OpenedFile {
+            fd,
+            size: stat.st_size as u64,
+            new,
+            on_root_device: stat.st_dev == self.device,
+            new_entries_in,
+        })
     }
 
     /// Creates the directory and its parents; `new_entries_in` gets the parents of new ones.
@@ -186,7 +204,9 @@ impl Dir {
             let base = at.as_ref().unwrap_or(&self.root);
             let parent = so_far.clone();
             so_far.push(component);
-            let Component::Normal(name) = component else { return Err(self.fault(Operation::Create, &so_far, Errno::XDEV)) };
+            let Component::Normal(name) = component else {
+                return Err(self.fault(Operation::Create, &so_far, Errno::XDEV));
+            };
             match rustix::fs::mkdirat(base, name, Mode::from_raw_mode(0o777)) {
                 Ok(()) => new_entries_in.push(parent),
                 Err(Errno::EXIST) => {}
@@ -216,10 +236,11 @@ impl Dir {
         Some(file)
     }
 
-    /// Syncs the whole file system of this directory. Fails if a write failed since the directory was opened, but only on
-    /// kernels of which [`syncfs_reports_errors`] is true.
+    /// Syncs the whole file system of this directory. Fails if a write failed since the directory was opened,
+    /// but only on kernels of which [`syncfs_reports_errors`] is true.
     pub fn sync_fs(&self) -> Result<(), DiskFault> {
-        retry_on_intr(|| rustix::fs::syncfs(&self.root)).map_err(|e| self.fault(Operation::Sync, Path::new(""), e))
+        retry_on_intr(|| rustix::fs::syncfs(&self.root))
+            .map_err(|e| self.fault(Operation::Sync, Path::new(""), e))
     }
 
     /// Syncs the entries of a directory.
@@ -264,7 +285,8 @@ fn at_least_5_8(release: &str) -> bool {
     (numbers.next(), numbers.next()) >= (Some(5), Some(8))
 }
 
-/// The free bytes of the file system that holds this path, or will hold it once it is created; 0 if that is unknown.
+/// The free bytes of the file system that holds this path, or will hold it once it is created; 0 if that is
+/// unknown.
 pub(super) fn free_bytes(path: &Path) -> u64 {
     let stat = path.ancestors().find_map(|at| {
         let at = if at.as_os_str().is_empty() { Path::new(".") } else { at };
@@ -304,7 +326,11 @@ mod tests {
             std::fs::write(outside.path().join("x"), "precious").unwrap();
             std::os::unix::fs::symlink(outside.path().join("x"), path.join("file")).unwrap();
             for rel in ["dir/x", "dir/new", "file"] {
-                assert_eq!(dir.open_or_create(Path::new(rel)).err().unwrap().kind, FaultKind::Exists, "{rel}");
+                assert_eq!(
+                    dir.open_or_create(Path::new(rel)).err().unwrap().kind,
+                    FaultKind::Exists,
+                    "{rel}"
+                );
                 assert!(dir.open_file(Path::new(rel)).is_err());
             }
             assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
@@ -317,7 +343,11 @@ mod tests {
             std::fs::create_dir(path.join("d")).unwrap();
             rustix::fs::mknodat(dir.root(), "p", FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
             for rel in ["d", "p"] {
-                assert_eq!(dir.open_or_create(Path::new(rel)).err().unwrap().kind, FaultKind::Exists, "{rel}");
+                assert_eq!(
+                    dir.open_or_create(Path::new(rel)).err().unwrap().kind,
+                    FaultKind::Exists,
+                    "{rel}"
+                );
             }
         });
     }
@@ -341,9 +371,14 @@ mod tests {
 
     #[test]
     fn the_first_two_numbers_of_a_release_decide_what_syncfs_reports() {
-        for (release, reports) in
-            [("5.8.0-1-arm", true), ("5.7.19", false), ("6.1.0", true), ("10.0", true), ("4.19", false), ("x", false)]
-        {
+        for (release, reports) in [
+            ("5.8.0-1-arm", true),
+            ("5.7.19", false),
+            ("6.1.0", true),
+            ("10.0", true),
+            ("4.19", false),
+            ("x", false),
+        ] {
             assert_eq!(at_least_5_8(release), reports, "{release}");
         }
     }

@@ -1,6 +1,7 @@
 //! Disk faults: a kind for the program to decide by, a path and an error number for the user.
 //!
-//! A fault is the fault of this machine or of its user, never of a peer. Nothing here retries: the receiver of a fault decides.
+//! A fault is the fault of this machine or of its user, never of a peer. Nothing here retries: the receiver
+//! of a fault decides.
 
 use rustix::io::Errno;
 use std::fmt;
@@ -63,7 +64,9 @@ impl DiskFault {
         let kind = match errno {
             Errno::NOSPC | Errno::DQUOT | Errno::MLINK => FaultKind::NoSpace,
             Errno::FBIG => FaultKind::TooLarge,
-            Errno::LOOP | Errno::ISDIR | Errno::NOTDIR | Errno::XDEV | Errno::EXIST | Errno::NXIO => FaultKind::Exists,
+            Errno::LOOP | Errno::ISDIR | Errno::NOTDIR | Errno::XDEV | Errno::EXIST | Errno::NXIO => {
+                FaultKind::Exists
+            }
             Errno::NOENT if operation != Operation::Create => FaultKind::Missing,
             _ => match operation {
                 Operation::Open => FaultKind::CannotOpen,
@@ -135,8 +138,7 @@ mod tests {
         assert_eq!(fault.kind, FaultKind::NoSpace);
         assert_eq!(fault.to_string(), "no space left on the disk for /d/a?[2Jb: No space left on device");
         let fault = DiskFault::new(Operation::Open, Path::new("x"), Errno::ISDIR);
-        let text =
-            "x is in the way: it is not a regular file of this torrent: Is a directory; move it away or choose another directory";
+        let text = "x is in the way: it is not a regular file of this torrent: Is a directory; move it away or choose another directory";
         assert_eq!(fault.to_string(), text);
     }
 

@@ -1,7 +1,8 @@
 //! The hash of a piece: the one file that knows how the content of a torrent is hashed.
 //!
-//! Write cache, recheck and verify feed a [`PieceHasher`] the bytes of a piece in order and compare its digest with what
-//! the torrent expects. Another hash (the Merkle trees of BEP 52) is another variant of the three types here.
+//! Write cache, recheck and verify feed a [`PieceHasher`] the bytes of a piece in order and compare its
+//! digest with what the torrent expects. Another hash (the Merkle trees of BEP 52) is another variant of the
+//! three types here.
 
 use sha1::{Digest, Sha1};
 
@@ -66,10 +67,13 @@ impl PieceHasher {
     }
 }
 
-/// The first eight bytes of a block's SHA-1. It tells two versions of a block apart and is compared with nothing from outside.
+/// The first eight bytes of a block's SHA-1. It tells two versions of a block apart and is compared with
+/// nothing from outside.
 pub(super) fn block_digest(bytes: &[u8]) -> u64 {
     let digest: [u8; 20] = Sha1::digest(bytes).into();
-    u64::from_be_bytes([digest[0], digest[1], digest[2], digest[3], digest[4], digest[5], digest[6], digest[7]])
+    u64::from_be_bytes([
+        digest[0], digest[1], digest[2], digest[3], digest[4], digest[5], digest[6], digest[7],
+    ])
 }
 
 #[cfg(test)]

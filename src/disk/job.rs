@@ -1,6 +1,7 @@
 //! Jobs of the workers and their replies: all that crosses between the loop's thread and a worker's.
 //!
-//! Invariant: the content of a job belongs to the worker from then on, and that of a reply to the loop. Shared are only
+//! Invariant: the content of a job belongs to the worker from then on, and that of a reply to the loop.
+//! Shared are only
 //! [`TorrentFiles`], which do not change, the waker and the counters.
 
 use super::api::OpenTorrent;
@@ -16,7 +17,8 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Payload that was received into a slot: the piece's bytes `begin..end`, in the slot from `begin % SLOT_LEN` on.
+/// Payload that was received into a slot: the piece's bytes `begin..end`, in the slot from `begin % SLOT_LEN`
+/// on.
 #[derive(Debug)]
 pub(super) struct ReceivedBlock {
     pub piece: PieceIndex,
@@ -88,14 +90,18 @@ impl WorkerJob {
         match self {
             WorkerJob::Open(key, _) => Some((*key, PendingReply::Opened)),
             WorkerJob::Detach(key) => Some((*key, PendingReply::Detached)),
-            WorkerJob::Block(key, _) | WorkerJob::FindFault(_, key, _) => Some((*key, PendingReply::OnlyFault)),
+            WorkerJob::Block(key, _) | WorkerJob::FindFault(_, key, _) => {
+                Some((*key, PendingReply::OnlyFault))
+            }
             #[cfg(test)]
             WorkerJob::Panic(key) => Some((*key, PendingReply::OnlyFault)),
             WorkerJob::Map(key, piece) => Some((*key, PendingReply::Mapped(*piece))),
             WorkerJob::Hash { torrent, piece, .. } => Some((*torrent, PendingReply::Hashed(*piece))),
             WorkerJob::Load { torrent, span, .. } => Some((*torrent, PendingReply::Loaded(*span))),
             WorkerJob::Sync(key) => Some((*key, PendingReply::Synced)),
-            WorkerJob::SaveRecord { torrent, have, .. } => Some((*torrent, PendingReply::RecordSaved(have.clone()))),
+            WorkerJob::SaveRecord { torrent, have, .. } => {
+                Some((*torrent, PendingReply::RecordSaved(have.clone())))
+            }
             WorkerJob::Attach(_)
             | WorkerJob::Unmap(..)
             | WorkerJob::AddStamps(..)
@@ -107,7 +113,8 @@ impl WorkerJob {
     }
 }
 
-/// A reply that a job owes, kept outside of the job: if the job panics, the loop gets this reply with a fault.
+/// A reply that a job owes, kept outside of the job: if the job panics, the loop gets this reply with a
+/// fault.
 pub(super) enum PendingReply {
     Opened,
     Mapped(PieceIndex),
@@ -127,7 +134,9 @@ impl PendingReply {
             PendingReply::Opened => WorkerReply::Opened(torrent, Err(fault)),
             PendingReply::Mapped(piece) => WorkerReply::Mapped(torrent, piece, Err(fault)),
             PendingReply::Hashed(piece) => WorkerReply::Hashed(torrent, piece, Err(fault)),
-            PendingReply::Loaded(span) => WorkerReply::Loaded { torrent, span, result: Err(fault), files: Vec::new() },
+            PendingReply::Loaded(span) => {
+                WorkerReply::Loaded { torrent, span, result: Err(fault), files: Vec::new() }
+            }
             PendingReply::Synced => WorkerReply::Synced(torrent, Err(fault)),
             PendingReply::RecordSaved(have) => WorkerReply::RecordSaved(torrent, have, Err(fault)),
             PendingReply::Detached => WorkerReply::Detached(torrent),

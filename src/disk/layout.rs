@@ -1,7 +1,8 @@
-//! Where a torrent's bytes lie: its files one after another, and the parts of them that a range of the torrent touches.
+//! Where a torrent's bytes lie: its files one after another, and the parts of them that a range of the
+//! torrent touches.
 //!
-//! Pure arithmetic. Invariant: the lengths of the files sum up to the geometry's total. The bytes of pad files (BEP 47) count
-//! like all others, but they are zeros and on no disk.
+//! Pure arithmetic. Invariant: the lengths of the files sum up to the geometry's total. The bytes of pad
+//! files (BEP 47) count like all others, but they are zeros and on no disk.
 
 use crate::units::Geometry;
 use crate::wire::{FileEntry, Files};
@@ -68,7 +69,8 @@ impl Layout {
                 let stop = file.offset + file.length;
                 if stop > at {
                     let len = stop.min(end) - at;
-                    let span = FileSpan { file: index, pad: !file.lands_on_disk(), at: at - file.offset, len };
+                    let span =
+                        FileSpan { file: index, pad: !file.lands_on_disk(), at: at - file.offset, len };
                     at += len;
                     return Some(span);
                 }
@@ -88,7 +90,11 @@ mod tests {
         let mut files = FilesBuilder::default();
         for (i, &length) in lengths.iter().enumerate() {
             files
-                .push([format!("f{i}").as_str()].into_iter(), length, FileAttributes { pad: i == 2, ..FileAttributes::default() })
+                .push(
+                    [format!("f{i}").as_str()].into_iter(),
+                    length,
+                    FileAttributes { pad: i == 2, ..FileAttributes::default() },
+                )
                 .unwrap();
         }
         Layout::new(files.finish(), &Geometry::new(total, 10).unwrap()).unwrap()

@@ -12,8 +12,8 @@ pub const POOL_SLOTS_MIN: usize = 16;
 /// The most slots of a pool: 256 MiB, more than any use of it needs.
 pub const POOL_SLOTS_MAX: usize = 16 * 1024;
 
-/// An exhausted pool reports free slots once one in so many is free. Reporting each slot would cost a wake-up and a read for
-/// each block.
+/// An exhausted pool reports free slots once one in so many is free. Reporting each slot would cost a wake-up
+/// and a read for each block.
 pub const REFILL_PART: usize = 4;
 
 /// Default bytes of address space that all windows of the process take together.
@@ -22,7 +22,8 @@ pub const WINDOW_BYTES: usize = 8 * 1024 * 1024;
 /// Plain bytes before `auto` tries windows for the first time: enough to be past the start of the download.
 pub const PROBE_FIRST_BYTES: u64 = 32 * 1024 * 1024;
 
-/// Bytes that are sent the other way for a comparison, at least one piece: more would cost more than a wrong choice.
+/// Bytes that are sent the other way for a comparison, at least one piece: more would cost more than a wrong
+/// choice.
 pub const PROBE_BYTES: u64 = 2 * 1024 * 1024;
 
 /// The factor by which `auto` waits longer before each further comparison.
@@ -40,7 +41,8 @@ pub const RUN_BYTES: u32 = 256 * 1024;
 /// Received blocks that wait before their worker is woken for them alone: a wake-up for each 256 KiB.
 pub const BATCH_BLOCKS: usize = 16;
 
-/// Bytes of one read when a piece is hashed from its file: they stay in the second-level cache between read and hash.
+/// Bytes of one read when a piece is hashed from its file: they stay in the second-level cache between read
+/// and hash.
 pub const READ_BYTES: usize = 128 * 1024;
 
 /// Bytes of one read in a pass over whole files: long enough for a spinning disk to stream.
@@ -73,11 +75,13 @@ pub const CHECK_REPORT_MS: u64 = 200;
 /// Claimed pieces that are hashed after an unclean stop to decide whether the record is right.
 pub const SAMPLE_PIECES: usize = 64;
 
-/// Files closed with unsynced writes before their file system is synced. Each holds a page and an inode in the kernel, and a
-/// machine with little memory has no room for as many files as arrive between two checkpoints.
+/// Files closed with unsynced writes before their file system is synced. Each holds a page and an inode in
+/// the kernel, and a machine with little memory has no room for as many files as arrive between two
+/// checkpoints.
 pub const UNSYNCED_FILES: usize = 1024;
 
-/// Stamps of closed files that a worker keeps before it sends them to the worker that keeps the record: 40 KiB.
+/// Stamps of closed files that a worker keeps before it sends them to the worker that keeps the record: 40
+/// KiB.
 pub const STAMPS_BATCH: usize = 1024;
 
 /// Files that are looked at before a torrent is reported complete; of more than twice as many only a part.
@@ -86,7 +90,8 @@ pub const FINAL_STATS: usize = 1000;
 /// Calls of `stat` between two fillings of the page cache, see `stat_many.rs`.
 pub const STATS_PER_CUSHION: usize = 128;
 
-/// Bytes of such a filling: 8 KiB a path. An inode takes 1.3 KiB, but with 2 KiB a path the kernel ran out in between.
+/// Bytes of such a filling: 8 KiB a path. An inode takes 1.3 KiB, but with 2 KiB a path the kernel ran out in
+/// between.
 pub const CUSHION_BYTES: u64 = 1024 * 1024;
 
 /// Notes about changed content; a user with more than that has to look at the files.

@@ -6,9 +6,10 @@
 //!   worker  map_piece: presize, reserve blocks, map, advise, populate       unmap: mark the files unsynced
 //! ```
 //!
-//! The loop's half is [`Mapper`]: the budget of address space and the choice of the way. The worker's half are the functions
-//! below it. Invariants: a window never reaches past the end of its file (there the kernel would take the bytes of the last
-//! page and drop the rest); a piece that had windows leaves its files unsynced; windows are unmapped by a worker.
+//! The loop's half is [`Mapper`]: the budget of address space and the choice of the way. The worker's half
+//! are the functions below it. Invariants: a window never reaches past the end of its file (there the kernel
+//! would take the bytes of the last page and drop the rest); a piece that had windows leaves its files
+//! unsynced; windows are unmapped by a worker.
 
 use super::fault::{DiskFault, Operation};
 use super::layout::FileSpan;
@@ -35,17 +36,20 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Maps `len` bytes of the file from `at` on, which are the piece's bytes from `begin` on, and makes them resident.
+    /// Maps `len` bytes of the file from `at` on, which are the piece's bytes from `begin` on, and makes them
+    /// resident.
     fn map(fd: BorrowedFd<'_>, at: u64, len: u32, begin: u32) -> io::Result<Window> {
         let map = FileMap::new(fd, at, len as usize)?;
         let _ = map.advise(Advice::DontFork);
         let _ = map.advise(Advice::DontDump);
-        // Without this the kernel reads ahead into large folios, and each first touch of a page walks one of them.
+        // Without this the kernel reads ahead into large folios, and each first touch of a page walks one of
+        // them.
         let _ = map.advise(Advice::Random);
         Ok(Window { map, begin, end: begin + len })
     }
 
-    /// Makes every page resident and writable. Linux before 5.14 answers EINVAL: there the first touch of a page does it.
+    /// Makes every page resident and writable. Linux before 5.14 answers EINVAL: there the first touch of a
+    /// page does it.
     fn populate(&self) -> io::Result<()> {
         match self.map.advise(Advice::PopulateWrite) {
             Err(e) if e.raw_os_error() != Some(libc::EINVAL) => Err(e),
@@ -59,7 +63,8 @@ impl Window {
 
     /// The addresses of the piece's bytes `begin..end`, if this window covers them.
     fn range(&self, begin: u32, end: u32) -> Option<RawRange<'_>> {
-        self.covers(begin, end).then(|| self.map.range((begin - self.begin) as usize, (end - self.begin) as usize))
+        self.covers(begin, end)
+            .then(|| self.map.range((begin - self.begin) as usize, (end - self.begin) as usize))
     }
 }
 
@@ -113,7 +118,12 @@ impl Mapper {
     }
 
     /// Chooses the way of a piece; `Mapping` reserves address space, and a worker must call [`map_piece`].
-    pub fn begin_piece(&mut self, torrent: &TorrentFiles, piece: PieceIndex, costs: impl FnOnce() -> ModeCosts) -> PieceMode {
+    pub fn begin_piece(
+        &mut self,
+        torrent: &TorrentFiles,
+        piece: PieceIndex,
+        costs: impl FnOnce() -> ModeCosts,
+    ) -> PieceMode {
         let len = torrent.geometry.piece_len(piece) as usize;
         let possible = torrent.fs.maps() && !torrent.read_only && self.reserved + len <= self.budget;
         if possible && self.chooser.choose_mapped(len as u64, costs) {
@@ -173,7 +183,8 @@ impl Mapper {
     }
 }
 
-/// Maps a piece as far as windows are worth their cost. No windows at all means that the system refuses to map.
+/// Maps a piece as far as windows are worth their cost. No windows at all means that the system refuses to
+/// map.
 pub(super) fn map_piece(
     open_files: &mut OpenFiles,
     torrent: &Arc<TorrentFiles>,
@@ -197,7 +208,8 @@ pub(super) fn map_piece(
                 return Ok(Vec::new());
             };
             if let Err(e) = window.populate() {
-                // EFAULT: the disk cannot give the page. The piece goes plain, and its write reports the reason.
+                // EFAULT: the disk cannot give the page. The piece goes plain, and its write reports the
+                // reason.
                 log::debug!("cannot populate a window of {}: {e}", torrent.full_path(span.file).display());
                 return Ok(Vec::new());
             }
@@ -208,17 +220,27 @@ pub(super) fn map_piece(
     Ok(windows)
 }
 
-/// Unmaps the windows of a piece. Bytes may have come through them after the last checkpoint, so its files are unsynced again.
-pub(super) fn unmap(open_files: &mut OpenFiles, torrent: Option<&Arc<TorrentFiles>>, piece: PieceIndex, windows: Vec<Window>) {
+/// Unmaps the windows of a piece. Bytes may have come through them after the last checkpoint, so its files
+/// are unsynced again.
+pub(super) fn unmap(
+    open_files: &mut OpenFiles,
+    torrent: Option<&Arc<TorrentFiles>>,
+    piece: PieceIndex,
+    windows: Vec<Window>,
+) {
     if let Some(torrent) = torrent.filter(|_| !windows.is_empty()) {
         open_files.mark_unsynced(torrent, piece);
     }
     drop(windows);
 }
 
-/// Finds out why the kernel could not write to a window: reserving the piece's blocks fails with the true error number.
-/// `Ok`: the disk has no fault, and plain writes go on.
-pub(super) fn find_fault(open_files: &mut OpenFiles, torrent: &Arc<TorrentFiles>, piece: PieceIndex) -> Result<(), DiskFault> {
+/// Finds out why the kernel could not write to a window: reserving the piece's blocks fails with the true
+/// error number. `Ok`: the disk has no fault, and plain writes go on.
+pub(super) fn find_fault(
+    open_files: &mut OpenFiles,
+    torrent: &Arc<TorrentFiles>,
+    piece: PieceIndex,
+) -> Result<(), DiskFault> {
     for span in torrent.file_spans(torrent.geometry.whole(piece)).filter(|span| !span.pad) {
         let fd = open_files.get(torrent, span.file, true)?.clone();
         check_not_truncated(torrent, span.file, &fd)?;
@@ -227,7 +249,8 @@ pub(super) fn find_fault(open_files: &mut OpenFiles, torrent: &Arc<TorrentFiles>
     Ok(())
 }
 
-/// Reserves the blocks of a span, so that a full disk is an error number now. A file system without reservation is no fault.
+/// Reserves the blocks of a span, so that a full disk is an error number now. A file system without
+/// reservation is no fault.
 fn reserve_blocks(torrent: &TorrentFiles, fd: &impl AsFd, span: FileSpan) -> Result<(), DiskFault> {
     if !torrent.fs.sparse() {
         return Ok(());

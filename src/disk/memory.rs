@@ -1,9 +1,9 @@
 //! Mapped memory, and the only file of this floor with `unsafe` in it.
 //!
-//! Two kinds. An [`Arena`] is one anonymous mapping, cut into [`Slot`]s of one block each; a slot has one owner, moves
-//! between threads by value and reads as ordinary bytes. A [`FileMap`] is a stretch of a file in the address space. Only the
-//! kernel touches it: no reference, load or store of ours goes there, so a truncated file or a full disk is an error number
-//! of a system call and never a signal.
+//! Two kinds. An [`Arena`] is one anonymous mapping, cut into [`Slot`]s of one block each; a slot has one
+//! owner, moves between threads by value and reads as ordinary bytes. A [`FileMap`] is a stretch of a file in
+//! the address space. Only the kernel touches it: no reference, load or store of ours goes there, so a
+//! truncated file or a full disk is an error number of a system call and never a signal.
 
 #![allow(unsafe_code)]
 
@@ -35,7 +35,8 @@ impl RawRange<'_> {
     }
 }
 
-/// Anonymous memory for blocks on their way to the disk. A page becomes resident when the first byte lands in it.
+/// Anonymous memory for blocks on their way to the disk. A page becomes resident when the first byte lands in
+/// it.
 #[derive(Debug)]
 struct Arena(MmapRaw);
 
@@ -67,8 +68,9 @@ impl Slot {
 
     /// Its bytes; zeros where none were written.
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: the mapping is anonymous, private, readable and zero-filled by the kernel, so all SLOT_LEN bytes are
-        // initialised. Each index has one `Slot` (no Clone, made once in `slots`), so nothing else writes during this borrow.
+        // SAFETY: the mapping is anonymous, private, readable and zero-filled by the kernel, so all SLOT_LEN
+        // bytes are initialised. Each index has one `Slot` (no Clone, made once in `slots`), so nothing else
+        // writes during this borrow.
         unsafe { std::slice::from_raw_parts(self.ptr(), SLOT_LEN) }
     }
 
@@ -105,9 +107,14 @@ impl FileMap {
 
 /// Has the kernel read at most `max` bytes from this socket into the range, as a connection does.
 #[cfg(test)]
-pub(super) fn read_into_range(socket: &std::os::unix::net::UnixStream, range: RawRange<'_>, max: usize) -> io::Result<usize> {
+pub(super) fn read_into_range(
+    socket: &std::os::unix::net::UnixStream,
+    range: RawRange<'_>,
+    max: usize,
+) -> io::Result<usize> {
     let len = range.len().min(max);
-    // SAFETY: the range is writable for `range.len()` bytes while it is borrowed, and `len` is no more than that.
+    // SAFETY: the range is writable for `range.len()` bytes while it is borrowed, and `len` is no more than
+    // that.
     let n = unsafe { libc::read(socket.as_raw_fd(), range.as_ptr().cast(), len) };
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }

@@ -1,8 +1,9 @@
-//! Floor 3, the disk: files, windows, workers and resume records. It acts and decides nothing about the swarm.
+//! Floor 3, the disk: files, windows, workers and resume records. It acts and decides nothing about the
+//! swarm.
 //!
-//! The loop's thread holds a [`Store`] and never waits: work that may wait is a job for one of a few workers, and its result
-//! comes back as a [`DiskEvent`]. Payload lands where [`Store::target`] says: in a slot of the buffer pool, which a worker
-//! hashes and writes in long runs, or in a window of the file itself.
+//! The loop's thread holds a [`Store`] and never waits: work that may wait is a job for one of a few workers,
+//! and its result comes back as a [`DiskEvent`]. Payload lands where [`Store::target`] says: in a slot of the
+//! buffer pool, which a worker hashes and writes in long runs, or in a window of the file itself.
 //!
 //! ```text
 //!   loop      store ── buffer_pool, mapped (Mapper), read_path          replies: worker replies become events
@@ -11,8 +12,9 @@
 //!                └──── open_files ── torrent_files, layout, dir
 //! ```
 //!
-//! A loop turn: `next_event` until there is none, the sockets (`target` and `received`, `copy`, `load`), and `submit` last
-//! before sleeping. The program must ignore SIGXFSZ, else a file size limit kills it instead of failing a write.
+//! A loop turn: `next_event` until there is none, the sockets (`target` and `received`, `copy`, `load`), and
+//! `submit` last before sleeping. The program must ignore SIGXFSZ, else a file size limit kills it instead of
+//! failing a write.
 
 mod api;
 mod atomic_file;

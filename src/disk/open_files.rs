@@ -1,8 +1,10 @@
-//! The bounded set of descriptors through which one worker reaches files, and the syncs that are pending for them.
+//! The bounded set of descriptors through which one worker reaches files, and the syncs that are pending for
+//! them.
 //!
-//! Invariants: a file with unsynced writes is not closed before an `fdatasync` succeeded, because the kernel reports a
-//! write-back error only to descriptors that were open at the time; the exception is a file that a later `syncfs` covers, on
-//! kernels where that reports such errors. Nothing existing is truncated. Pad bytes are never written and read as zeros.
+//! Invariants: a file with unsynced writes is not closed before an `fdatasync` succeeded, because the kernel
+//! reports a write-back error only to descriptors that were open at the time; the exception is a file that a
+//! later `syncfs` covers, on kernels where that reports such errors. Nothing existing is truncated. Pad bytes
+//! are never written and read as zeros.
 
 use super::dir::syncfs_reports_errors;
 use super::fault::{DiskFault, FaultKind, Operation};
@@ -34,8 +36,8 @@ impl OpenFile {
         self.file == file && self.torrent.key == torrent
     }
 
-    /// Its stamp, if it still lies at its path and has its full length. Bytes in a file that was deleted or replaced are out
-    /// of reach after a restart, and bytes that were cut off are lost.
+    /// Its stamp, if it still lies at its path and has its full length. Bytes in a file that was deleted or
+    /// replaced are out of reach after a restart, and bytes that were cut off are lost.
     fn stamp(&self) -> Result<FileStamp, DiskFault> {
         let torrent = &self.torrent;
         let ours = rustix::fs::fstat(&self.fd).map_err(|e| torrent.fault(Operation::Sync, self.file, e))?;
@@ -60,7 +62,8 @@ struct PendingSync {
     whole_fs: bool,
     /// The number of such files since the last sync of the file system.
     closed_unsynced: usize,
-    /// A sync that failed. The state of what it covered is unknown for good, so no later checkpoint may succeed.
+    /// A sync that failed. The state of what it covered is unknown for good, so no later checkpoint may
+    /// succeed.
     failed: Option<DiskFault>,
 }
 
@@ -69,7 +72,8 @@ struct PendingSync {
 pub(super) struct OpenFiles {
     open: Vec<OpenFile>,
     pending: BTreeMap<TorrentKey, PendingSync>,
-    /// The stamps of files that were synced or closed, until they are sent to the worker that keeps the record.
+    /// The stamps of files that were synced or closed, until they are sent to the worker that keeps the
+    /// record.
     seen: BTreeMap<TorrentKey, Vec<SeenFile>>,
     capacity: usize,
     /// Whether a record will claim what is written. If not, no write waits for the device.
@@ -80,7 +84,8 @@ pub(super) struct OpenFiles {
 }
 
 impl OpenFiles {
-    /// A set of at most `capacity` descriptors. `durable`: a record will claim what is written, so it has to be synced first.
+    /// A set of at most `capacity` descriptors. `durable`: a record will claim what is written, so it has to
+    /// be synced first.
     pub fn new(capacity: usize, durable: bool) -> OpenFiles {
         OpenFiles {
             open: Vec::new(),
@@ -98,16 +103,27 @@ impl OpenFiles {
             return Ok(());
         }
         // An interrupted flush has reported neither success nor failure, so it is repeated.
-        retry_on_intr(|| rustix::fs::fdatasync(&file.fd)).map_err(|e| file.torrent.fault(Operation::Sync, file.file, e))
+        retry_on_intr(|| rustix::fs::fdatasync(&file.fd))
+            .map_err(|e| file.torrent.fault(Operation::Sync, file.file, e))
     }
 
     /// A descriptor to read the file, or with `write` to write it, too; `write` creates a missing file.
-    pub fn get(&mut self, torrent: &Arc<TorrentFiles>, file: usize, write: bool) -> Result<&Arc<OwnedFd>, DiskFault> {
+    pub fn get(
+        &mut self,
+        torrent: &Arc<TorrentFiles>,
+        file: usize,
+        write: bool,
+    ) -> Result<&Arc<OwnedFd>, DiskFault> {
         self.open_cached(torrent, file, write).map(|i| &self.open[i].fd)
     }
 
     /// The index of the file's descriptor, opened if need be.
-    fn open_cached(&mut self, torrent: &Arc<TorrentFiles>, file: usize, write: bool) -> Result<usize, DiskFault> {
+    fn open_cached(
+        &mut self,
+        torrent: &Arc<TorrentFiles>,
+        file: usize,
+        write: bool,
+    ) -> Result<usize, DiskFault> {
         self.clock += 1;
         if let Some(i) = self.open.iter().position(|o| o.is(torrent.key, file)) {
             if self.open[i].write || !write {
@@ -154,7 +170,9 @@ impl OpenFiles {
 
     fn close_oldest(&mut self) {
         // Clean descriptors first: closing a dirty one costs a flush.
-        let Some((i, _)) = self.open.iter().enumerate().min_by_key(|(_, o)| (o.dirty, o.used)) else { return };
+        let Some((i, _)) = self.open.iter().enumerate().min_by_key(|(_, o)| (o.dirty, o.used)) else {
+            return;
+        };
         let closing = self.open.swap_remove(i);
         if !closing.dirty {
             return;
@@ -187,9 +205,11 @@ impl OpenFiles {
         self.seen.entry(key).or_default().push(SeenFile { file: file as u32, stamp });
     }
 
-    /// Takes the stamps of files that were closed or synced, of each torrent that has at least so many of them.
+    /// Takes the stamps of files that were closed or synced, of each torrent that has at least so many of
+    /// them.
     pub fn take_stamps(&mut self, at_least: usize) -> Vec<(TorrentKey, Vec<SeenFile>)> {
-        let many: Vec<_> = self.seen.iter().filter(|(_, seen)| seen.len() >= at_least).map(|(key, _)| *key).collect();
+        let many: Vec<_> =
+            self.seen.iter().filter(|(_, seen)| seen.len() >= at_least).map(|(key, _)| *key).collect();
         many.into_iter().filter_map(|key| self.seen.remove_entry(&key)).collect()
     }
 
@@ -203,7 +223,8 @@ impl OpenFiles {
         }
     }
 
-    /// Notes that a piece got bytes other than by [`write`](Self::write): through windows, or before the torrent was opened.
+    /// Notes that a piece got bytes other than by [`write`](Self::write): through windows, or before the
+    /// torrent was opened.
     pub fn mark_unsynced(&mut self, torrent: &TorrentFiles, piece: PieceIndex) {
         for span in torrent.file_spans(torrent.geometry.whole(piece)).filter(|span| !span.pad) {
             self.mark_dirty(torrent.key, span.file);
@@ -212,7 +233,12 @@ impl OpenFiles {
     }
 
     /// Writes consecutive slices from torrent offset `offset` on.
-    pub fn write(&mut self, torrent: &Arc<TorrentFiles>, offset: u64, slices: &[&[u8]]) -> Result<(), DiskFault> {
+    pub fn write(
+        &mut self,
+        torrent: &Arc<TorrentFiles>,
+        offset: u64,
+        slices: &[&[u8]],
+    ) -> Result<(), DiskFault> {
         let len = slices.iter().map(|s| s.len() as u64).sum();
         let mut rest = slices.iter().copied();
         let mut head: &[u8] = &[];
@@ -266,7 +292,12 @@ impl OpenFiles {
     }
 
     /// Reads bytes from torrent offset `offset` on. A file that ends too early is the fault `Changed`.
-    pub fn read(&mut self, torrent: &Arc<TorrentFiles>, offset: u64, into: &mut [u8]) -> Result<(), DiskFault> {
+    pub fn read(
+        &mut self,
+        torrent: &Arc<TorrentFiles>,
+        offset: u64,
+        into: &mut [u8],
+    ) -> Result<(), DiskFault> {
         let mut done = 0;
         for span in torrent.layout.file_spans(offset, into.len() as u64) {
             let part = &mut into[done..done + span.len as usize];
@@ -284,7 +315,8 @@ impl OpenFiles {
         Ok(())
     }
 
-    /// Syncs all that this worker wrote for the torrent. After one failure it fails for good: the kernel marks lost pages clean.
+    /// Syncs all that this worker wrote for the torrent. After one failure it fails for good: the kernel
+    /// marks lost pages clean.
     pub fn sync(&mut self, torrent: &Arc<TorrentFiles>) -> Result<(), DiskFault> {
         let mut pending = self.pending.remove(&torrent.key).unwrap_or_default();
         let result = match pending.failed.take() {
@@ -314,7 +346,8 @@ impl OpenFiles {
         Ok(())
     }
 
-    /// Closes the torrent's files and forgets pending syncs; a caller that needs the bytes on the disk has synced before.
+    /// Closes the torrent's files and forgets pending syncs; a caller that needs the bytes on the disk has
+    /// synced before.
     pub fn forget(&mut self, torrent: TorrentKey) {
         self.open.retain(|o| o.torrent.key != torrent);
         self.pending.remove(&torrent);
@@ -322,12 +355,20 @@ impl OpenFiles {
     }
 }
 
-/// Checks that an open file still has its full length and a name. Writing behind the end of a truncated file would hide that
-/// it was truncated, and bytes in a deleted file are lost.
-pub(super) fn check_not_truncated(torrent: &TorrentFiles, file: usize, fd: &OwnedFd) -> Result<(), DiskFault> {
+/// Checks that an open file still has its full length and a name. Writing behind the end of a truncated file
+/// would hide that it was truncated, and bytes in a deleted file are lost.
+pub(super) fn check_not_truncated(
+    torrent: &TorrentFiles,
+    file: usize,
+    fd: &OwnedFd,
+) -> Result<(), DiskFault> {
     let stat = rustix::fs::fstat(fd).map_err(|e| torrent.fault(Operation::Open, file, e))?;
     let short = torrent.fs.sparse() && (stat.st_size as u64) < torrent.layout.file(file).length;
-    if short || stat.st_nlink == 0 { Err(torrent.fault_without_errno(FaultKind::Changed, file)) } else { Ok(()) }
+    if short || stat.st_nlink == 0 {
+        Err(torrent.fault_without_errno(FaultKind::Changed, file))
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -350,7 +391,11 @@ mod tests {
     #[test]
     fn a_file_gets_its_full_length_only_where_that_costs_nothing() {
         let disk = TestDisk::new(StorageMode::Plain, 65_536, &[("x", 1_000_000)]);
-        for (fs, size) in [(FsKind::Fat { file_max: 1 << 30 }, 100_000), (FsKind::Remote, 100_000), (FsKind::Native, 1_000_000)] {
+        for (fs, size) in [
+            (FsKind::Fat { file_max: 1 << 30 }, 100_000),
+            (FsKind::Remote, 100_000),
+            (FsKind::Native, 1_000_000),
+        ] {
             let torrent = torrent_on(&disk, fs);
             OpenFiles::new(4, true).write(&torrent, 0, &[&[1; 100_000]]).unwrap();
             assert_eq!(std::fs::metadata(disk.path("x")).unwrap().len(), size, "{fs:?}");
@@ -371,7 +416,11 @@ mod tests {
         let mut back = vec![0; disk.bytes.len()];
         files.read(&torrent, 0, &mut back).unwrap();
         assert!(back == disk.bytes);
-        assert_eq!(synced(&mut files, &torrent).unwrap().len(), 30, "each file has a stamp at the checkpoint, closed or not");
+        assert_eq!(
+            synced(&mut files, &torrent).unwrap().len(),
+            30,
+            "each file has a stamp at the checkpoint, closed or not"
+        );
         assert_eq!(synced(&mut files, &torrent), Ok(BTreeSet::new()));
     }
 

@@ -81,7 +81,11 @@ impl PieceChecker {
 }
 
 /// Whether no byte of the piece was ever written, as far as the file system reports.
-fn is_hole(torrent: &Arc<TorrentFiles>, open_files: &mut OpenFiles, piece: PieceIndex) -> Result<bool, DiskFault> {
+fn is_hole(
+    torrent: &Arc<TorrentFiles>,
+    open_files: &mut OpenFiles,
+    piece: PieceIndex,
+) -> Result<bool, DiskFault> {
     if !torrent.fs.sparse() {
         return Ok(false);
     }

@@ -1,8 +1,8 @@
 //! Reading blocks for upload on the loop: from the page cache, or through a worker that reads them first.
 //!
-//! The loop reads with `RWF_NOWAIT`, so it never waits for a device. A span that is not cached becomes one job; after its
-//! reply the same call finds the bytes. Where a read cannot avoid waiting (old kernels, some file systems) the worker sends
-//! the bytes along, and they are kept here until they are asked for.
+//! The loop reads with `RWF_NOWAIT`, so it never waits for a device. A span that is not cached becomes one
+//! job; after its reply the same call finds the bytes. Where a read cannot avoid waiting (old kernels, some
+//! file systems) the worker sends the bytes along, and they are kept here until they are asked for.
 
 use super::dir::FsKind;
 use super::fault::{DiskFault, FaultKind, Operation};
@@ -84,7 +84,13 @@ impl ReadPath {
     }
 
     /// `done` grows by the bytes that are in place.
-    fn read_cached(&mut self, torrent: &TorrentFiles, span: BlockSpan, into: &mut [u8], done: &mut usize) -> Result<(), Miss> {
+    fn read_cached(
+        &mut self,
+        torrent: &TorrentFiles,
+        span: BlockSpan,
+        into: &mut [u8],
+        done: &mut usize,
+    ) -> Result<(), Miss> {
         if self.without_nowait.contains(&torrent.key) {
             return Err(Miss::NotCached);
         }
@@ -95,13 +101,17 @@ impl ReadPath {
                 *done += part.len();
                 continue;
             }
-            let Some((.., fd)) = self.files.iter().find(|(t, file, _)| *file == span.file && *t == torrent.key) else {
+            let Some((.., fd)) =
+                self.files.iter().find(|(t, file, _)| *file == span.file && *t == torrent.key)
+            else {
                 return Err(Miss::NotCached);
             };
             let mut got = 0;
             while got < part.len() {
                 match read_nowait(torrent.fs, fd, &mut part[got..], span.at + got as u64) {
-                    Ok(0) => return Err(Miss::Fault(torrent.fault_without_errno(FaultKind::Changed, span.file))),
+                    Ok(0) => {
+                        return Err(Miss::Fault(torrent.fault_without_errno(FaultKind::Changed, span.file)));
+                    }
                     Ok(n) => {
                         got += n;
                         *done += n;
@@ -119,8 +129,15 @@ impl ReadPath {
         Ok(())
     }
 
-    /// Ends a load under way. Its descriptors are kept for the next loads, its bytes until they are asked for.
-    pub fn on_loaded(&mut self, key: TorrentKey, span: BlockSpan, files: Vec<(usize, Arc<OwnedFd>)>, bytes: Option<Box<[u8]>>) {
+    /// Ends a load under way. Its descriptors are kept for the next loads, its bytes until they are asked
+    /// for.
+    pub fn on_loaded(
+        &mut self,
+        key: TorrentKey,
+        span: BlockSpan,
+        files: Vec<(usize, Arc<OwnedFd>)>,
+        bytes: Option<Box<[u8]>>,
+    ) {
         self.under_way.retain(|load| *load != (key, span));
         for (file, fd) in files {
             if !self.files.iter().any(|(t, f, _)| (*t, *f) == (key, file)) {

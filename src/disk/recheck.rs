@@ -1,4 +1,5 @@
-//! Opening a torrent: finds the pieces that the disk holds, and hashes content where no record can be trusted.
+//! Opening a torrent: finds the pieces that the disk holds, and hashes content where no record can be
+//! trusted.
 //!
 //! ```text
 //!   lock ──► record good? ──yes──► files as they were? ──yes──► trust it (after an unclean stop: hash a sample, then trust it)
@@ -6,8 +7,9 @@
 //!                 └──no, or `check`──► hash all content; holes are not read
 //! ```
 //!
-//! Invariants: a piece is claimed only if a trusted record claims it or its hash was right just now; no content is written
-//! here but the empty files of a download. The work is cut into steps of one piece, so the worker runs jobs in between.
+//! Invariants: a piece is claimed only if a trusted record claims it or its hash was right just now; no
+//! content is written here but the empty files of a download. The work is cut into steps of one piece, so the
+//! worker runs jobs in between.
 
 use super::api::OpenTorrent;
 use super::dir::FsKind;
@@ -46,9 +48,10 @@ impl ResumeState {
         self.wanted.as_ref().is_none_or(|wanted| wanted.get(file).copied().unwrap_or(true))
     }
 
-    /// Checks that the wanted files exist and have their length, if these pieces complete them: a file that was removed or
-    /// truncated long after it was written is noticed before the torrent is reported complete. Of very many files an evenly
-    /// spread part is checked, and the rest at the next start, for the reason that `stat_many.rs` gives.
+    /// Checks that the wanted files exist and have their length, if these pieces complete them: a file that
+    /// was removed or truncated long after it was written is noticed before the torrent is reported complete.
+    /// Of very many files an evenly spread part is checked, and the rest at the next start, for the reason
+    /// that `stat_many.rs` gives.
     pub fn check_wanted_files(&self, have: &Bitfield) -> Result<(), DiskFault> {
         let torrent = &self.torrent;
         let wanted = || torrent.layout.on_disk().filter(|(file, f)| f.length > 0 && self.wants(*file));
@@ -61,7 +64,9 @@ impl ResumeState {
         }
         for (file, f) in wanted().step_by(usize::max(1, count / limits::FINAL_STATS)) {
             let stat = torrent.dir.stat(&f.to_path())?;
-            let whole = |s: Stat| FileType::from_raw_mode(s.st_mode) == FileType::RegularFile && s.st_size as u64 >= f.length;
+            let whole = |s: Stat| {
+                FileType::from_raw_mode(s.st_mode) == FileType::RegularFile && s.st_size as u64 >= f.length
+            };
             if !stat.is_some_and(whole) {
                 return Err(torrent.fault_without_errno(FaultKind::Changed, file));
             }
@@ -120,7 +125,8 @@ pub(super) enum RecheckStep {
 }
 
 impl Recheck {
-    /// Looks at every file without reading content. Pieces that have to be hashed are left to [`step`](Self::step).
+    /// Looks at every file without reading content. Pieces that have to be hashed are left to
+    /// [`step`](Self::step).
     pub fn begin(key: TorrentKey, open: OpenTorrent, state_dir: Option<&Path>) -> Result<Recheck, DiskFault> {
         let (check, wanted) = (open.check, open.wanted.clone());
         let mut notes = Notes::default();
@@ -136,7 +142,8 @@ impl Recheck {
         let torrent = Arc::new(TorrentFiles::open(key, open, create)?);
         let record = record_file.as_mut().and_then(|r| r.load(&torrent)).filter(|_| !check);
         let running = record.as_ref().is_some_and(|r| r.running);
-        // The record's table becomes the new one, file by file: of very many files there is no memory for two.
+        // The record's table becomes the new one, file by file: of very many files there is no memory for
+        // two.
         let (claimed, stamps) = match record {
             Some(record) => (Some(record.have), record.stamps),
             None => (None, StampTable::none(torrent.layout.len())),
@@ -161,8 +168,8 @@ impl Recheck {
         Ok(recheck)
     }
 
-    /// Takes a stamp of every file and compares it with the record's. Returns the pieces to hash. `running`: the record was
-    /// written while the torrent was open for writing.
+    /// Takes a stamp of every file and compares it with the record's. Returns the pieces to hash. `running`:
+    /// the record was written while the torrent was open for writing.
     fn compare_files(&mut self, running: bool) -> Result<BTreeSet<PieceIndex>, DiskFault> {
         let torrent = self.state.torrent.clone();
         let mut stats = StatMany::new(&torrent.dir);
@@ -191,7 +198,13 @@ impl Recheck {
     }
 
     /// Clears the pieces that a file cannot hold any more, and returns how the file changed.
-    fn compare_file(&mut self, file: usize, then: Option<FileStamp>, now: Option<FileStamp>, running: bool) -> FileChange {
+    fn compare_file(
+        &mut self,
+        file: usize,
+        then: Option<FileStamp>,
+        now: Option<FileStamp>,
+        running: bool,
+    ) -> FileChange {
         let torrent = self.state.torrent.clone();
         let f = torrent.layout.file(file);
         let (start, end) = torrent.layout.range(file);
@@ -204,9 +217,14 @@ impl Recheck {
             return FileChange::None;
         };
         // Bytes that were cut off are lost, even if the record was written after that.
-        let cut = torrent.geometry.pieces_of(start + now.size.min(f.length), end).filter(|&p| self.have.clear(p)).count();
+        let cut = torrent
+            .geometry
+            .pieces_of(start + now.size.min(f.length), end)
+            .filter(|&p| self.have.clear(p))
+            .count();
         if cut > 0 {
-            self.notes.add(|| format!("{}: is shorter than it was, {cut} pieces will be fetched again", path()));
+            self.notes
+                .add(|| format!("{}: is shorter than it was, {cut} pieces will be fetched again", path()));
         }
         if now.size > f.length {
             self.notes.add(|| format!("{}: is longer than it should be, the rest is left alone", path()));
@@ -239,7 +257,9 @@ impl Recheck {
         for piece in pieces {
             let mut spans = torrent.file_spans(torrent.geometry.whole(piece));
             let long_enough = |stamp: FileStamp, end: u64| stamp.size >= end;
-            if spans.all(|s| s.pad || self.state.stamps.get(s.file).is_some_and(|stamp| long_enough(stamp, s.at + s.len))) {
+            if spans.all(|s| {
+                s.pad || self.state.stamps.get(s.file).is_some_and(|stamp| long_enough(stamp, s.at + s.len))
+            }) {
                 self.todo.push(piece);
             } else {
                 self.have.clear(piece);
@@ -255,7 +275,8 @@ impl Recheck {
         let torrent = self.state.torrent.clone();
         let good = match self.checker.is_good(&torrent, open_files, piece) {
             Ok(good) => good,
-            // The file was truncated or removed since its stamp was taken: the piece is bad, and opening goes on.
+            // The file was truncated or removed since its stamp was taken: the piece is bad, and opening goes
+            // on.
             Err(fault) if matches!(fault.kind, FaultKind::Changed | FaultKind::Missing) => false,
             Err(fault) => return Err(fault),
         };
@@ -289,7 +310,11 @@ impl Recheck {
             self.check_write_access()?;
             self.save_running_record();
         }
-        Ok(RecheckStep::Finished { state: Box::new(self.state), have: self.have, notes: self.notes.into_texts() })
+        Ok(RecheckStep::Finished {
+            state: Box::new(self.state),
+            have: self.have,
+            notes: self.notes.into_texts(),
+        })
     }
 
     fn missing_files(&self) -> impl Iterator<Item = (usize, FileEntry<'_>)> {
@@ -319,12 +344,18 @@ impl Recheck {
     /// Checks before the first peer is asked that missing content could be written.
     fn check_write_access(&self) -> Result<(), DiskFault> {
         let torrent = &self.state.torrent;
-        let check = |path: &Path, access| match rustix::fs::accessat(torrent.dir.root(), path, access, AtFlags::EACCESS) {
+        let check = |path: &Path, access| match rustix::fs::accessat(
+            torrent.dir.root(),
+            path,
+            access,
+            AtFlags::EACCESS,
+        ) {
             Err(e) if matches!(e, Errno::ACCESS | Errno::ROFS | Errno::PERM) => Err(e),
             _ => Ok(()),
         };
         let may_create = check(Path::new("."), Access::WRITE_OK | Access::EXEC_OK);
-        for (file, f) in torrent.layout.on_disk().filter(|(file, f)| f.length > 0 && self.state.wants(*file)) {
+        for (file, f) in torrent.layout.on_disk().filter(|(file, f)| f.length > 0 && self.state.wants(*file))
+        {
             if torrent.geometry.pieces_of(f.offset, f.offset + f.length).all(|p| self.have.has(p)) {
                 continue;
             }
@@ -337,10 +368,13 @@ impl Recheck {
         Ok(())
     }
 
-    /// Marks the record as running before the first write: else every file would look changed by another program after a
-    /// crash. It claims no more than before, since pieces that were hashed just now are not known to be synced.
+    /// Marks the record as running before the first write: else every file would look changed by another
+    /// program after a crash. It claims no more than before, since pieces that were hashed just now are not
+    /// known to be synced.
     fn save_running_record(&mut self) {
-        let (Some(record), Some(mut claimed)) = (self.state.record.as_mut(), self.claimed.take()) else { return };
+        let (Some(record), Some(mut claimed)) = (self.state.record.as_mut(), self.claimed.take()) else {
+            return;
+        };
         if self.have.is_full() {
             return;
         }
@@ -355,9 +389,14 @@ impl Recheck {
     }
 }
 
-/// The stamp of a file; `None` if it does not exist. Fails if the path is taken by something else, or if the file system
-/// cannot hold the file: both before anything is created.
-fn stamp_of(torrent: &TorrentFiles, stats: &mut StatMany<'_>, file: usize, wanted: bool) -> Result<Option<FileStamp>, DiskFault> {
+/// The stamp of a file; `None` if it does not exist. Fails if the path is taken by something else, or if the
+/// file system cannot hold the file: both before anything is created.
+fn stamp_of(
+    torrent: &TorrentFiles,
+    stats: &mut StatMany<'_>,
+    file: usize,
+    wanted: bool,
+) -> Result<Option<FileStamp>, DiskFault> {
     let f = torrent.layout.file(file);
     if matches!(torrent.fs, FsKind::Fat { file_max } if f.length > file_max) && !torrent.read_only && wanted {
         return Err(torrent.fault_without_errno(FaultKind::TooLarge, file));
@@ -398,8 +437,8 @@ fn compare(then: Option<FileStamp>, now: FileStamp, running: bool, fs: FsKind, l
     if same_file && running && later && grown { FileChange::Ours } else { FileChange::Theirs }
 }
 
-/// Whether two times may be one on FAT, which counts in steps of two seconds and in local time: a change of zone or of
-/// summer time shifts all of them.
+/// Whether two times may be one on FAT, which counts in steps of two seconds and in local time: a change of
+/// zone or of summer time shifts all of them.
 fn fat_same_time(a: i64, b: i64) -> bool {
     let difference = a.abs_diff(b) as i64;
     let from_quarter = difference % 900;
@@ -428,14 +467,19 @@ mod tests {
 
     #[test]
     fn r4_summer_time_another_zone_and_steps_of_two_seconds_are_no_change_on_fat() {
-        for (then, now, same) in
-            [(0, 0, true), (0, 2, true), (0, 3600, true), (7200, 2, true), (0, -3 * 900, true), (0, 300, false)]
-        {
+        for (then, now, same) in [
+            (0, 0, true),
+            (0, 2, true),
+            (0, 3600, true),
+            (7200, 2, true),
+            (0, -3 * 900, true),
+            (0, 300, false),
+        ] {
             assert_eq!(fat_same_time(then, now), same, "{then} {now}");
         }
         let then = FileStamp { inode: 1, size: 10, mtime_s: 1_700_000_000, mtime_ns: 5 };
-        // A clock that began in 1970 and was set right in between, or jumped back. Where times are exact, another time is
-        // another content.
+        // A clock that began in 1970 and was set right in between, or jumped back. Where times are exact,
+        // another time is another content.
         let fresh = FileStamp { mtime_s: 12, ..then };
         assert_eq!(compare(Some(then), fresh, true, FsKind::Native, 10), FileChange::Theirs);
         assert_eq!(compare(Some(fresh), then, true, FsKind::Native, 10), FileChange::Ours);

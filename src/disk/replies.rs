@@ -1,4 +1,5 @@
-//! The other half of [`Store`]: turns replies of workers into events, and drives what takes more than one reply.
+//! The other half of [`Store`]: turns replies of workers into events, and drives what takes more than one
+//! reply.
 //!
 //! ```text
 //!   checkpoint   Sync to all workers ──all synced──► SaveRecord to the home ──► Saved
@@ -22,8 +23,8 @@ impl Store {
         self.drain_replies();
         let refilled = |store: &Store| store.pool.free() >= store.pool.total() / limits::REFILL_PART;
         if self.exhausted && !refilled(self) {
-            // Too few slots to go back to the sockets. Slots that come from now on wake the loop; those that came before are
-            // found by reading once more.
+            // Too few slots to go back to the sockets. Slots that come from now on wake the loop; those that
+            // came before are found by reading once more.
             self.waker.request_slots();
             self.drain_replies();
         }
@@ -62,7 +63,9 @@ impl Store {
                 }
             }
             WorkerReply::Mapped(torrent, piece, result) => self.on_mapped(torrent, piece, result),
-            WorkerReply::Hashed(torrent, piece, result) => self.emit(torrent, DiskEvent::Hashed { torrent, piece, result }),
+            WorkerReply::Hashed(torrent, piece, result) => {
+                self.emit(torrent, DiskEvent::Hashed { torrent, piece, result })
+            }
             WorkerReply::Loaded { torrent, span, result, files } => {
                 if self.active_torrent(torrent).is_some() {
                     let (bytes, result) = match result {
@@ -82,7 +85,9 @@ impl Store {
             WorkerReply::RecordSaved(torrent, have, result) => self.on_record_saved(torrent, have, result),
             WorkerReply::Detached(torrent) => self.on_detached(torrent),
             // Asked for a torrent that is not open, because its disk is full.
-            WorkerReply::FreeSpace(torrent, bytes) => self.events.push_back(DiskEvent::FreeSpace { torrent, bytes }),
+            WorkerReply::FreeSpace(torrent, bytes) => {
+                self.events.push_back(DiskEvent::FreeSpace { torrent, bytes })
+            }
             WorkerReply::Fault(torrent, fault) => self.emit(torrent, DiskEvent::Fault { torrent, fault }),
         }
     }

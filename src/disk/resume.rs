@@ -6,9 +6,9 @@
 //!   "rillrsm1", written by 0.1.0: the same without the kinds, always with v1
 //! ```
 //!
-//! The caller syncs the files before it claims their pieces; [`replace`] then makes the record safe. On FAT, where a rename
-//! is not safe at power loss, two slots take turns and the newest good one counts. A record is untrusted input: one wrong
-//! byte rejects all of it. Nothing here touches the content.
+//! The caller syncs the files before it claims their pieces; [`replace`] then makes the record safe. On FAT,
+//! where a rename is not safe at power loss, two slots take turns and the newest good one counts. A record is
+//! untrusted input: one wrong byte rejects all of it. Nothing here touches the content.
 
 use super::atomic_file::{open_locked, replace};
 use super::dir::{Dir, FsKind, read_exact_at};
@@ -107,7 +107,11 @@ struct RecordIdentity {
 
 impl RecordIdentity {
     fn of(torrent: &TorrentFiles) -> RecordIdentity {
-        RecordIdentity { hashes: torrent.info_hashes, geometry: torrent.geometry, files: torrent.layout.len() }
+        RecordIdentity {
+            hashes: torrent.info_hashes,
+            geometry: torrent.geometry,
+            files: torrent.layout.len(),
+        }
     }
 
     /// The bytes before the bits of the pieces; `None` if this format cannot name the torrent.
@@ -137,8 +141,9 @@ impl RecordIdentity {
     }
 }
 
-/// The body of the fuzz target for records: a record that is read fits its torrent and survives being written again.
-/// The first byte chooses torrent and format. The rest is read as it stands, and again laid over a blank record with a right sum.
+/// The body of the fuzz target for records: a record that is read fits its torrent and survives being written
+/// again. The first byte chooses torrent and format. The rest is read as it stands, and again laid over a
+/// blank record with a right sum.
 pub(super) fn fuzz(bytes: &[u8]) {
     let (choice, written) = bytes.split_first().unwrap_or((&0, bytes));
     let total = [1, 16_384, 100_001, 3_000_000][usize::from(choice % 4)];
@@ -147,7 +152,10 @@ pub(super) fn fuzz(bytes: &[u8]) {
     let torrent = RecordIdentity { hashes, geometry, files: usize::from(choice / 4 % 4) };
     let format = if choice / 16 % 2 == 0 { Format::V2 } else { Format::V1 };
     let check = |record: ResumeRecord| {
-        assert_eq!((record.have.pieces(), record.stamps.as_bytes().len()), (geometry.pieces(), torrent.files * STAMP_LEN));
+        assert_eq!(
+            (record.have.pieces(), record.stamps.as_bytes().len()),
+            (geometry.pieces(), torrent.files * STAMP_LEN)
+        );
         assert!(record.have.iter().all(|piece| geometry.piece(piece.get()) == Some(piece)));
         assert_eq!(record.have.iter().count(), record.have.ones() as usize);
         for format in [Format::V1, Format::V2] {
@@ -194,13 +202,18 @@ impl RecordFile {
     }
 
     fn file_name(&self, sequence: u64) -> PathBuf {
-        if self.slots { format!("{}.resume.{}", self.name, sequence % 2).into() } else { format!("{}.resume", self.name).into() }
+        if self.slots {
+            format!("{}.resume.{}", self.name, sequence % 2).into()
+        } else {
+            format!("{}.resume", self.name).into()
+        }
     }
 
     /// The newest good record; `None` if there is none.
     pub fn load(&mut self, torrent: &TorrentFiles) -> Option<ResumeRecord> {
         let slots = if self.slots { 0..2 } else { 0..1 };
-        let found = slots.filter_map(|slot| self.read(&self.file_name(slot), torrent)).max_by_key(|r| r.sequence);
+        let found =
+            slots.filter_map(|slot| self.read(&self.file_name(slot), torrent)).max_by_key(|r| r.sequence);
         self.sequence = found.as_ref().map_or(0, |r| r.sequence);
         found
     }
@@ -217,12 +230,21 @@ impl RecordFile {
     }
 
     /// Saves a record. Once this returns, the record survives a power cut.
-    pub fn save(&mut self, torrent: &TorrentFiles, have: &Bitfield, stamps: &StampTable, running: bool) -> Result<(), DiskFault> {
+    pub fn save(
+        &mut self,
+        torrent: &TorrentFiles,
+        have: &Bitfield,
+        stamps: &StampTable,
+        running: bool,
+    ) -> Result<(), DiskFault> {
         let sequence = self.sequence + 1;
         let name = self.file_name(sequence);
-        let temporary = if self.slots { name.clone() } else { PathBuf::from(format!("{}.resume.tmp", self.name)) };
+        let temporary =
+            if self.slots { name.clone() } else { PathBuf::from(format!("{}.resume.tmp", self.name)) };
         let file = self.dir.open_or_create(&temporary)?;
-        let head = RecordIdentity::of(torrent).head(Format::V2, sequence, running).expect("format 2 names any torrent");
+        let head = RecordIdentity::of(torrent)
+            .head(Format::V2, sequence, running)
+            .expect("format 2 names any torrent");
         // Written in parts, since the table may be many megabytes long.
         let parts: [&[u8]; 3] = [&head, have.as_bytes(), stamps.as_bytes()];
         let sum = parts.iter().fold(Sha1::new(), |sum, part| sum.chain_update(part)).finalize();
@@ -234,7 +256,8 @@ impl RecordFile {
 
 impl Drop for RecordFile {
     fn drop(&mut self) {
-        // Removed while it is locked: a process that opened it sees that the name is gone and creates a new one.
+        // Removed while it is locked: a process that opened it sees that the name is gone and creates a new
+        // one.
         let _ = rustix::fs::unlinkat(self.dir.root(), format!("{}.lock", self.name), AtFlags::empty());
     }
 }
@@ -296,7 +319,8 @@ mod tests {
             RecordIdentity { hashes, geometry: Geometry::new(50_000, 16_384).unwrap(), files: 1 }
         };
         let all = [identity(Some(v1), None), identity(None, Some(v2)), identity(Some(v1), Some(v2))];
-        let record = ResumeRecord { sequence: 9, running: true, have: Bitfield::full(4), stamps: StampTable::none(1) };
+        let record =
+            ResumeRecord { sequence: 9, running: true, have: Bitfield::full(4), stamps: StampTable::none(1) };
         for (i, written) in all.iter().enumerate() {
             let bytes = record.encode(written, Format::V2).unwrap();
             for (j, read) in all.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! Stamps of files: inode, size and modification time, by which a change by another program is noticed.
 //!
-//! Plain data. The table of a torrent holds stamps in the bytes of a resume record, since a torrent may have hundreds of
-//! thousands of files.
+//! Plain data. The table of a torrent holds stamps in the bytes of a resume record, since a torrent may have
+//! hundreds of thousands of files.
 
 use rustix::fs::Stat;
 
@@ -71,8 +71,8 @@ impl StampTable {
         (entry[0] != 0).then_some(stamp)
     }
 
-    /// Adds a stamp, unless a newer one of the same inode is known: two workers may have taken stamps of one file, and the
-    /// older of the two may arrive last.
+    /// Adds a stamp, unless a newer one of the same inode is known: two workers may have taken stamps of one
+    /// file, and the older of the two may arrive last.
     pub fn add(&mut self, seen: SeenFile) {
         let age = |stamp: FileStamp| (stamp.mtime_s, stamp.mtime_ns, stamp.size);
         let newer = |known: &FileStamp| known.inode == seen.stamp.inode && age(*known) > age(seen.stamp);

@@ -1,10 +1,10 @@
 //! `stat` of very many paths without filling a small cgroup.
 //!
-//! The kernel keeps about 1 KiB for each inode that was looked at, and counts it against the cgroup. If the limit is reached
-//! inside a `stat`, ext4 may not evict other inodes, because it allocates memory that must not call back into a file system;
-//! the kernel then kills a process although those inodes are unused. Pages of files can be evicted at any time, and
-//! allocating one evicts inodes, too. So from time to time the hole of an unnamed file is read: as many pages as the next
-//! calls may need, ready to be evicted.
+//! The kernel keeps about 1 KiB for each inode that was looked at, and counts it against the cgroup. If the
+//! limit is reached inside a `stat`, ext4 may not evict other inodes, because it allocates memory that must
+//! not call back into a file system; the kernel then kills a process although those inodes are unused. Pages
+//! of files can be evicted at any time, and allocating one evicts inodes, too. So from time to time the hole
+//! of an unnamed file is read: as many pages as the next calls may need, ready to be evicted.
 
 use super::dir::Dir;
 use super::fault::DiskFault;

@@ -1,9 +1,10 @@
 //! The choice between the two ways of payload to its file: plain or mapped.
 //!
-//! Workers count their CPU time for each way. `auto` starts plain, which was cheaper on every system measured so far (CPU
-//! seconds of the worker a GiB, Linux 6.18, hash included: ext4 1.0 plain against 2.8 mapped, tmpfs 1.2 against 1.9). After
-//! some plain pieces it sends a few through windows, waits until they are hashed, compares, and takes the cheaper way.
-//! Kernels and file systems differ by a factor of ten, so the comparison is repeated, ever more rarely.
+//! Workers count their CPU time for each way. `auto` starts plain, which was cheaper on every system measured
+//! so far (CPU seconds of the worker a GiB, Linux 6.18, hash included: ext4 1.0 plain against 2.8 mapped,
+//! tmpfs 1.2 against 1.9). After some plain pieces it sends a few through windows, waits until they are
+//! hashed, compares, and takes the cheaper way. Kernels and file systems differ by a factor of ten, so the
+//! comparison is repeated, ever more rarely.
 
 use super::limits;
 use std::ops::AddAssign;
@@ -75,8 +76,8 @@ impl AddAssign for ModeCost {
 #[derive(Clone, Copy, Debug)]
 struct ModeProbe {
     from: ModeCosts,
-    /// Bytes of the pieces that were sent that way. The probe ends when all of them are hashed, so that their cost is counted
-    /// whole: windows cost CPU time before any byte comes through them.
+    /// Bytes of the pieces that were sent that way. The probe ends when all of them are hashed, so that their
+    /// cost is counted whole: windows cost CPU time before any byte comes through them.
     bytes: u64,
 }
 

@@ -1,10 +1,12 @@
-//! The loop's side of the disk: takes requests, hands out targets, returns events. It never waits and touches no file but for
-//! cached reads.
+//! The loop's side of the disk: takes requests, hands out targets, returns events. It never waits and touches
+//! no file but for cached reads.
 //!
-//! Invariants: the blocks and the hash of a piece go to the same worker, in order; a reply for a torrent that was closed is
-//! dropped. A checkpoint has every worker sync first, and the record is written only if all of them could.
+//! Invariants: the blocks and the hash of a piece go to the same worker, in order; a reply for a torrent that
+//! was closed is dropped. A checkpoint has every worker sync first, and the record is written only if all of
+//! them could.
 //!
-//! `replies.rs` is the other half of [`Store`]: the calls here queue jobs, and its `poll_replies` turns replies into events.
+//! `replies.rs` is the other half of [`Store`]: the calls here queue jobs, and its `poll_replies` turns
+//! replies into events.
 
 use super::api::{DiskEvent, OpenTorrent, StoreConfig, StoreStats};
 use super::buffer_pool::{BufferPool, Reservation};
@@ -75,12 +77,16 @@ pub struct Store {
 }
 
 impl Store {
-    /// Starts the workers. They call `wake` from their threads when events wait; it must be cheap and never block.
+    /// Starts the workers. They call `wake` from their threads when events wait; it must be cheap and never
+    /// block.
     pub fn new(config: StoreConfig, wake: Arc<dyn Fn() + Send + Sync>) -> Result<Store, DiskFault> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = if config.workers == 0 { cores.div_ceil(2) } else { config.workers }.clamp(1, limits::WORKERS_MAX);
-        let slot_count = (config.pool_bytes / limits::SLOT_LEN).clamp(limits::POOL_SLOTS_MIN, limits::POOL_SLOTS_MAX);
-        let out_of_memory = |_| DiskFault::without_errno(FaultKind::Internal, Path::new("memory for receive buffers"));
+        let count = if config.workers == 0 { cores.div_ceil(2) } else { config.workers }
+            .clamp(1, limits::WORKERS_MAX);
+        let slot_count =
+            (config.pool_bytes / limits::SLOT_LEN).clamp(limits::POOL_SLOTS_MIN, limits::POOL_SLOTS_MAX);
+        let out_of_memory =
+            |_| DiskFault::without_errno(FaultKind::Internal, Path::new("memory for receive buffers"));
         let pool = BufferPool::new(slots(slot_count).map_err(out_of_memory)?);
         let waker = Arc::new(LoopWaker::new(wake));
         let (send, replies) = channel();
@@ -126,18 +132,20 @@ impl Store {
             }
             mode
         });
-        // A mapping piece is prepared when the worker replies; a plain piece at once: the first write creates its files.
+        // A mapping piece is prepared when the worker replies; a plain piece at once: the first write creates
+        // its files.
         if !matches!(mode, PieceMode::Mapping { .. }) {
             self.events.push_back(DiskEvent::Prepared { torrent: key, piece, result: Ok(()) });
         }
     }
 
-    /// Returns where the next bytes of this (rest of a) block land. `None`: no slot is free; stop reading until
-    /// `DiskEvent::BufferFreed`. The target may be shorter than the span.
+    /// Returns where the next bytes of this (rest of a) block land. `None`: no slot is free; stop reading
+    /// until `DiskEvent::BufferFreed`. The target may be shorter than the span.
     pub fn target(&mut self, key: TorrentKey, span: BlockSpan, access: Access) -> Option<Target<'_>> {
         let torrent = self.torrents.get(&key)?;
         let files = torrent.files.as_ref()?;
-        let mapped = access == Access::Kernel && torrent.pieces.get(&span.piece()).is_some_and(|mode| mode.covers(span));
+        let mapped = access == Access::Kernel
+            && torrent.pieces.get(&span.piece()).is_some_and(|mode| mode.covers(span));
         if mapped && !self.pool.holds(key, span) {
             return self.torrents.get(&key)?.pieces.get(&span.piece())?.range(span).map(Target::Mapped);
         }
@@ -151,8 +159,8 @@ impl Store {
         Some(Target::Buffer(self.pool.buffer(reservation)))
     }
 
-    /// Reserves a slot, after reading replies if none is free. While an exhausted pool refills no slot is given: slow peers
-    /// would take each one as it becomes free.
+    /// Reserves a slot, after reading replies if none is free. While an exhausted pool refills no slot is
+    /// given: slow peers would take each one as it becomes free.
     fn reserve(&mut self, key: TorrentKey, span: BlockSpan, geometry: Geometry) -> Option<Reservation> {
         if !self.exhausted {
             let reservation = self.pool.reserve(&geometry, key, span);
@@ -164,7 +172,8 @@ impl Store {
         if self.exhausted { None } else { self.pool.reserve(&geometry, key, span) }
     }
 
-    /// Notes that these bytes have landed in the last target: exactly those that were received, from its start on.
+    /// Notes that these bytes have landed in the last target: exactly those that were received, from its
+    /// start on.
     pub fn received(&mut self, key: TorrentKey, span: BlockSpan) {
         let Some(files) = self.torrents.get(&key).and_then(|t| t.files.as_ref()) else { return };
         if !self.pool.holds(key, span) {
@@ -177,8 +186,8 @@ impl Store {
         }
     }
 
-    /// Copies payload that arrived together with framing: the first bytes of the span. They count as received. False: no slot
-    /// is free; call again after `DiskEvent::BufferFreed`.
+    /// Copies payload that arrived together with framing: the first bytes of the span. They count as
+    /// received. False: no slot is free; call again after `DiskEvent::BufferFreed`.
     pub fn copy(&mut self, key: TorrentKey, span: BlockSpan, bytes: &[u8]) -> bool {
         let is_open = self.torrents.get(&key).is_some_and(|t| t.files.is_some());
         let bytes = &bytes[..bytes.len().min(span.len() as usize)];
@@ -197,8 +206,8 @@ impl Store {
         self.pool.abandon(key, span);
     }
 
-    /// A read into a mapped target failed with `EFAULT`. It took nothing from the socket, so ask for a target again. The piece
-    /// goes on without windows; if the disk is at fault, a `DiskEvent::Fault` follows.
+    /// A read into a mapped target failed with `EFAULT`. It took nothing from the socket, so ask for a target
+    /// again. The piece goes on without windows; if the disk is at fault, a `DiskEvent::Fault` follows.
     pub fn bad_window(&mut self, key: TorrentKey, piece: PieceIndex) {
         let windows = self.fall_back(key, piece);
         if !windows.is_empty() {
@@ -209,7 +218,8 @@ impl Store {
     /// Hashes a piece of which every block has arrived; ends in `DiskEvent::Hashed`.
     pub fn hash(&mut self, key: TorrentKey, piece: PieceIndex, want_blocks: bool) {
         let Some(torrent) = self.torrents.get_mut(&key).filter(|t| t.files.is_some()) else { return };
-        let windows = torrent.pieces.remove(&piece).map_or_else(Vec::new, |mode| self.mapper.take_windows(mode));
+        let windows =
+            torrent.pieces.remove(&piece).map_or_else(Vec::new, |mode| self.mapper.take_windows(mode));
         self.pool.discard(key, Some(piece));
         self.workers.queue_for_piece(piece, WorkerJob::Hash { torrent: key, piece, want_blocks, windows });
     }
@@ -233,8 +243,8 @@ impl Store {
         load
     }
 
-    /// Reads the first bytes of a span for upload, as far as they are in the page cache: one call for consecutive blocks. The
-    /// rest is not fetched. Returns the number of bytes.
+    /// Reads the first bytes of a span for upload, as far as they are in the page cache: one call for
+    /// consecutive blocks. The rest is not fetched. Returns the number of bytes.
     pub fn load_cached(&mut self, key: TorrentKey, span: BlockSpan, into: &mut [u8]) -> usize {
         let Some(files) = self.torrents.get(&key).and_then(|t| t.files.as_ref()) else { return 0 };
         let n = self.read_path.load_cached(files, span, &mut into[..span.len() as usize]);
@@ -265,15 +275,16 @@ impl Store {
         }
     }
 
-    /// Sets whether each file of a torrent is wanted: which files have to be whole when its last piece is verified.
+    /// Sets whether each file of a torrent is wanted: which files have to be whole when its last piece is
+    /// verified.
     pub fn set_wanted(&mut self, key: TorrentKey, wanted: Vec<bool>) {
         if let Some(home) = self.torrents.get(&key).map(|t| t.home) {
             self.workers.queue(home, WorkerJob::SetWanted(key, wanted));
         }
     }
 
-    /// Replaces a small file of the state directory atomically; without that directory it does nothing. A worker writes it,
-    /// at the latest before the store ends. A failure is logged and has no other effect.
+    /// Replaces a small file of the state directory atomically; without that directory it does nothing. A
+    /// worker writes it, at the latest before the store ends. A failure is logged and has no other effect.
     pub fn write_state_file(&mut self, name: &str, bytes: Vec<u8>) {
         // Always the same worker, so the last write counts.
         self.workers.queue(0, WorkerJob::WriteStateFile(name.to_string(), bytes));
@@ -284,8 +295,8 @@ impl Store {
         self.mapper.set_budget(bytes);
     }
 
-    /// Finds the free bytes of the file system that holds `path` or will hold it; ends in `DiskEvent::FreeSpace`, whether the
-    /// torrent is open or not.
+    /// Finds the free bytes of the file system that holds `path` or will hold it; ends in
+    /// `DiskEvent::FreeSpace`, whether the torrent is open or not.
     pub fn query_free_space(&mut self, key: TorrentKey, path: PathBuf) {
         self.workers.queue(0, WorkerJob::QueryFreeSpace(key, path));
     }
@@ -331,7 +342,8 @@ impl Store {
         }
     }
 
-    /// No slot is free: has all queued and held blocks written, and if those are too few, the half received ones, too.
+    /// No slot is free: has all queued and held blocks written, and if those are too few, the half received
+    /// ones, too.
     fn on_exhausted(&mut self) {
         if self.exhausted {
             return;
@@ -340,8 +352,8 @@ impl Store {
         self.stats.exhausted += 1;
         if self.pool.total() - self.pool.partial() < self.pool.total() / limits::REFILL_PART {
             for (key, block) in self.pool.take_partial() {
-                // If this block's peer leaves, the next one begins it anew. Through a window its bytes could land before this
-                // block is written; in the worker's queue they stay behind it.
+                // If this block's peer leaves, the next one begins it anew. Through a window its bytes could
+                // land before this block is written; in the worker's queue they stay behind it.
                 let windows = self.fall_back(key, block.piece);
                 self.unmap(key, block.piece, windows);
                 self.workers.queue_block(key, block);

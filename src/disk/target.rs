@@ -9,7 +9,8 @@ use super::memory::RawRange;
 pub enum Access {
     /// A system call such as `readv`. A bad page makes it fail with `EFAULT`.
     Kernel,
-    /// Code of this process, such as a cipher or a copy. A bad page would raise SIGBUS, so it never gets a window.
+    /// Code of this process, such as a cipher or a copy. A bad page would raise SIGBUS, so it never gets a
+    /// window.
     Cpu,
 }
 
@@ -18,7 +19,8 @@ pub enum Access {
 pub enum Target<'a> {
     /// A receive buffer.
     Buffer(&'a mut [u8]),
-    /// A window of the file, for system calls only. A read may stop before a bad page and then reports a short count.
+    /// A window of the file, for system calls only. A read may stop before a bad page and then reports a
+    /// short count.
     Mapped(RawRange<'a>),
 }
 

@@ -41,7 +41,11 @@ fn files_of(shape: &[(&str, u64)]) -> Files {
     let mut files = FilesBuilder::default();
     for (path, length) in shape {
         files
-            .push(path.split('/'), *length, FileAttributes { pad: path.starts_with(".pad"), ..FileAttributes::default() })
+            .push(
+                path.split('/'),
+                *length,
+                FileAttributes { pad: path.starts_with(".pad"), ..FileAttributes::default() },
+            )
             .unwrap();
     }
     files.finish()
@@ -80,7 +84,8 @@ impl TestDisk {
             }
             bytes.extend(part);
         }
-        let hashes: Vec<u8> = bytes.chunks(piece_len as usize).flat_map(|p| <[u8; 20]>::from(Sha1::digest(p))).collect();
+        let hashes: Vec<u8> =
+            bytes.chunks(piece_len as usize).flat_map(|p| <[u8; 20]>::from(Sha1::digest(p))).collect();
         let torrent = OpenTorrent {
             info_hashes: InfoHash([7; 20]).into(),
             geometry: Geometry::new(bytes.len() as u64, piece_len).unwrap(),
@@ -93,7 +98,8 @@ impl TestDisk {
         };
         let state = tempfile::tempdir().unwrap();
         let state_dir = Some(state.path().to_path_buf());
-        let config = StoreConfig { mode, state_dir, workers: 2, pool_bytes: 1 << 20, ..StoreConfig::default() };
+        let config =
+            StoreConfig { mode, state_dir, workers: 2, pool_bytes: 1 << 20, ..StoreConfig::default() };
         let mut keys: SlotMap<TorrentKey, ()> = SlotMap::default();
         let (store, woken) = start(&config);
         let have = Bitfield::empty(torrent.geometry.pieces());
@@ -160,7 +166,8 @@ impl TestDisk {
     /// Closes the torrent with these pieces, and restarts.
     pub fn close(&mut self, have: &Bitfield) {
         self.store.close(self.key, have);
-        self.wait_for(|e| if let DiskEvent::Closed { result, .. } = e { Some(result) } else { None }).unwrap();
+        self.wait_for(|e| if let DiskEvent::Closed { result, .. } = e { Some(result) } else { None })
+            .unwrap();
         self.restart();
     }
 
@@ -237,8 +244,8 @@ impl TestDisk {
         self.must_be_good(piece);
     }
 
-    /// Receives all missing pieces from many peers at once, each with a block in some state, in random order and in reads of
-    /// random length.
+    /// Receives all missing pieces from many peers at once, each with a block in some state, in random order
+    /// and in reads of random length.
     pub fn receive_at_random(&mut self, peers: usize, rng: &mut Rng) {
         let g = self.geometry();
         let missing = g.all_pieces().filter(|&p| !self.have.has(p));
@@ -291,7 +298,11 @@ impl TestDisk {
         for f in self.torrent.files.iter() {
             let end = at + f.length as usize;
             if f.lands_on_disk() {
-                assert!(std::fs::read(self.torrent.dir.join(f.to_path())).unwrap() == self.bytes[at..end], "{}", f.path_text());
+                assert!(
+                    std::fs::read(self.torrent.dir.join(f.to_path())).unwrap() == self.bytes[at..end],
+                    "{}",
+                    f.path_text()
+                );
             }
             at = end;
         }
@@ -303,7 +314,10 @@ impl TestDisk {
             match self.store.load(self.key, span, &mut into) {
                 Load::Ready => return into,
                 Load::Later => {
-                    self.wait_for(|e| if let DiskEvent::Loaded { result, .. } = e { Some(result) } else { None }).unwrap();
+                    self.wait_for(
+                        |e| if let DiskEvent::Loaded { result, .. } = e { Some(result) } else { None },
+                    )
+                    .unwrap();
                 }
                 Load::Fault(fault) => panic!("{fault}"),
             }

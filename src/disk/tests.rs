@@ -61,10 +61,14 @@ fn a_corrupt_block_is_named_by_its_digest() {
                 disk.receive_block(span);
             }
         }
-        let Ok(HashVerdict::Bad { digests: first }) = disk.verdict(p, false) else { panic!("the piece is not bad") };
+        let Ok(HashVerdict::Bad { digests: first }) = disk.verdict(p, false) else {
+            panic!("the piece is not bad")
+        };
         disk.prepare(p);
         disk.receive_blocks_of(p);
-        let Ok(HashVerdict::Good { digests: Some(then) }) = disk.verdict(p, true) else { panic!("the piece is not good") };
+        let Ok(HashVerdict::Good { digests: Some(then) }) = disk.verdict(p, true) else {
+            panic!("the piece is not good")
+        };
         let differ: Vec<_> = (0..first.len()).filter(|&i| first[i] != then[i]).collect();
         assert_eq!(differ, [3]);
     }
@@ -79,7 +83,8 @@ fn a_block_that_another_peer_begins_anew_holds_only_that_peers_bytes() {
         disk.open();
         let (g, p) = (disk.geometry(), disk.piece(0));
         disk.prepare(p);
-        // The first peers send wrong bytes, and disconnect after those were written because the pool was exhausted.
+        // The first peers send wrong bytes, and disconnect after those were written because the pool was
+        // exhausted.
         for b in 0..16 {
             assert!(disk.store.copy(disk.key, g.block(p, b), &[0x55; 500]));
         }
@@ -102,7 +107,10 @@ fn t29_what_was_received_can_be_served_pads_included() {
         let g = disk.geometry();
         g.all_pieces().for_each(|p| disk.assert_loads(g.whole(p)));
         let deferred = disk.store.stats().loads_deferred;
-        assert!(deferred < 8 || disk.store.read_path.is_without_nowait(disk.key), "descriptors stay with the loop");
+        assert!(
+            deferred < 8 || disk.store.read_path.is_without_nowait(disk.key),
+            "descriptors stay with the loop"
+        );
     }
 }
 
@@ -181,7 +189,10 @@ fn load_cached_reads_as_far_as_the_cache_goes_and_queues_no_job() {
     let span = g.whole(disk.piece(1));
     let mut into = vec![9; span.len() as usize];
     assert_eq!(disk.store.load_cached(disk.key, span, &mut into), 0, "the loop has no descriptor yet");
-    assert!(disk.load(g.block(disk.piece(1), 0)) == disk.bytes[65_536..81_920], "this brings the descriptor of the first file");
+    assert!(
+        disk.load(g.block(disk.piece(1), 0)) == disk.bytes[65_536..81_920],
+        "this brings the descriptor of the first file"
+    );
     assert_eq!(disk.store.load_cached(disk.key, span, &mut into), 100_000 - 65_536);
     assert!(into[..34_464] == disk.bytes[65_536..100_000] && into[34_464..].iter().all(|b| *b == 9));
     assert_eq!(disk.store.stats().loads_deferred, 1);
@@ -192,8 +203,11 @@ fn closing_one_torrent_does_not_disturb_another() {
     for mode in MODES {
         let mut disk = TestDisk::new(mode, 65_536, &[("x", 400_000)]);
         disk.open();
-        let second =
-            OpenTorrent { info_hashes: InfoHash([8; 20]).into(), dir: disk.torrent.dir.join("second"), ..disk.torrent.clone() };
+        let second = OpenTorrent {
+            info_hashes: InfoHash([8; 20]).into(),
+            dir: disk.torrent.dir.join("second"),
+            ..disk.torrent.clone()
+        };
         let (key, other) = (disk.key, disk.keys.insert(()));
         disk.store.open(other, second);
         disk.wait_for(|e| matches!(e, DiskEvent::Opened { .. }).then_some(()));

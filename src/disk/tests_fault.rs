@@ -1,4 +1,5 @@
-//! Disks that fail: full, read-only, truncated by another program. A fault is reported as what it is, and no peer is blamed.
+//! Disks that fail: full, read-only, truncated by another program. A fault is reported as what it is, and no
+//! peer is blamed.
 
 use super::api::DiskEvent;
 use super::fault::{DiskFault, FaultKind};
@@ -17,7 +18,10 @@ impl SmallDisk {
     fn new(at: &Path, size: &str) -> Option<SmallDisk> {
         fs::create_dir_all(at).unwrap();
         let options = format!("size={size}");
-        let mount = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(at).output();
+        let mount = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "none"])
+            .arg(at)
+            .output();
         match mount {
             Ok(o) if o.status.success() => Some(SmallDisk(at.to_path_buf())),
             _ => {
@@ -60,7 +64,8 @@ fn f1_a_full_disk_is_named_and_later_room_is_used() {
         assert_eq!(fault.kind, FaultKind::NoSpace);
         assert!(fault.to_string().contains("/x"), "{fault}");
         assert!(have.ones() >= 2, "{}", have.ones());
-        // Good pieces stay good and can be claimed; with free space, the same piece is received without a restart.
+        // Good pieces stay good and can be claimed; with free space, the same piece is received without a
+        // restart.
         disk.try_save(&have).unwrap();
         fs::remove_file(disk.path("ballast")).unwrap();
         let next = have.ones();
@@ -111,7 +116,11 @@ fn f5_a_directory_that_may_not_be_written_is_refused_before_the_first_peer() {
     let Some(small) = SmallDisk::new(&disk.torrent.dir, "1m") else { return };
     fs::write(disk.path("x"), &disk.bytes).unwrap();
     let remount = |how: &str| {
-        std::process::Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(&small.0).status().unwrap();
+        std::process::Command::new("mount")
+            .args(["-o", &format!("remount,{how}")])
+            .arg(&small.0)
+            .status()
+            .unwrap();
     };
     remount("ro");
     // Complete content needs no write, so there is no fault.
@@ -150,7 +159,8 @@ fn f4_a_file_that_vanished_while_being_served_is_a_fault_and_the_store_lives_on(
     let span = g.block(disk.piece(0), 0);
     let mut into = vec![0; 16_384];
     assert_eq!(disk.store.load(disk.key, span, &mut into), Load::Later);
-    let result = disk.wait_for(|e| if let DiskEvent::Loaded { result, .. } = e { Some(result) } else { None });
+    let result =
+        disk.wait_for(|e| if let DiskEvent::Loaded { result, .. } = e { Some(result) } else { None });
     assert_eq!(result.unwrap_err().kind, FaultKind::Missing);
     disk.assert_loads(g.block(disk.piece(6), 0));
 }
@@ -166,7 +176,8 @@ fn r8_a_worker_that_panics_loses_the_job_and_neither_its_thread_nor_what_was_saf
         let workers = disk.store.workers.count();
         disk.store.workers.queue_for_all(|| WorkerJob::Panic(disk.key));
         while disk.store.stats().panics < workers as u64 {
-            let fault = disk.wait_for(|e| if let DiskEvent::Fault { fault, .. } = e { Some(fault) } else { None });
+            let fault =
+                disk.wait_for(|e| if let DiskEvent::Fault { fault, .. } = e { Some(fault) } else { None });
             assert_eq!(fault.kind, FaultKind::Internal);
         }
         disk.close(&have);

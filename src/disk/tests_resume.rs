@@ -106,7 +106,8 @@ fn r3_every_corrupted_byte_of_a_record_rejects_it() {
 #[test]
 fn a_leftover_of_a_killed_save_is_no_record() {
     let mut disk = complete(StorageMode::Plain);
-    fs::write(disk.state.path().join(format!("{}.resume.tmp", disk.torrent.info_hashes)), vec![1; 5000]).unwrap();
+    fs::write(disk.state.path().join(format!("{}.resume.tmp", disk.torrent.info_hashes)), vec![1; 5000])
+        .unwrap();
     assert!(disk.open().have.is_full());
     disk.close(&Bitfield::full(3));
     assert!(disk.record().is_some());

@@ -1,7 +1,7 @@
 //! An open torrent as the disk knows it: its files, its piece hashes, and the directory that holds them.
 //!
-//! Invariant: it does not change once it is open, so every thread may hold it; the one exception is [`PresizedFiles`], which
-//! gains a bit a file.
+//! Invariant: it does not change once it is open, so every thread may hold it; the one exception is
+//! [`PresizedFiles`], which gains a bit a file.
 
 use super::api::OpenTorrent;
 use super::dir::{Dir, FsKind};
@@ -29,8 +29,8 @@ pub(super) struct TorrentFiles {
     pub presized: PresizedFiles,
 }
 
-/// The files that had their full length when they were first opened for writing, or were given it then. If one of them is
-/// shorter later, another program truncated it.
+/// The files that had their full length when they were first opened for writing, or were given it then. If
+/// one of them is shorter later, another program truncated it.
 #[derive(Debug)]
 pub(super) struct PresizedFiles(Box<[AtomicU32]>);
 
@@ -61,7 +61,12 @@ impl TorrentFiles {
     }
 
     /// The same in a directory that is open, taken for a file system of this kind.
-    pub fn in_dir(fs: FsKind, dir: Dir, key: TorrentKey, open: OpenTorrent) -> Result<TorrentFiles, DiskFault> {
+    pub fn in_dir(
+        fs: FsKind,
+        dir: Dir,
+        key: TorrentKey,
+        open: OpenTorrent,
+    ) -> Result<TorrentFiles, DiskFault> {
         let OpenTorrent { info_hashes, geometry, files, piece_hashes, dir: path, read_only, .. } = open;
         let files = if matches!(fs, FsKind::Fat { .. }) { for_fat(&files) } else { files };
         let Some(layout) = Layout::new(files, &geometry) else {
@@ -109,12 +114,19 @@ mod tests {
 
     #[test]
     fn t9_on_fat_files_lie_under_names_that_it_can_hold() {
-        let disk = TestDisk::new(StorageMode::Plain, 65_536, &[("CON", 10), ("d/a:b", 20), ("d/A_b", 30), ("d/plain", 40)]);
+        let disk = TestDisk::new(
+            StorageMode::Plain,
+            65_536,
+            &[("CON", 10), ("d/a:b", 20), ("d/A_b", 30), ("d/plain", 40)],
+        );
         let names_on = |fs| {
             let dir = Dir::open(&disk.torrent.dir, true).unwrap();
             let torrent = Arc::new(TorrentFiles::in_dir(fs, dir, disk.key, disk.torrent.clone()).unwrap());
             OpenFiles::new(4, false).write(&torrent, 0, &[&disk.bytes]).unwrap();
-            let mut names = std::fs::read_dir(disk.path("d")).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>();
+            let mut names = std::fs::read_dir(disk.path("d"))
+                .unwrap()
+                .map(|e| e.unwrap().file_name())
+                .collect::<Vec<_>>();
             names.sort();
             std::fs::remove_dir_all(disk.path("d")).unwrap();
             names

@@ -1,7 +1,8 @@
 //! Hashing content without a store, for `verify` and `create`. The functions block their caller.
 //!
-//! Where there are two cores, two threads take turns at the pieces. They stay close together in the file, so a spinning disk
-//! streams, and one reads while the other hashes. Nothing is written, no lock is taken and no record is read.
+//! Where there are two cores, two threads take turns at the pieces. They stay close together in the file, so
+//! a spinning disk streams, and one reads while the other hashes. Nothing is written, no lock is taken and no
+//! record is read.
 
 use super::api::OpenTorrent;
 use super::fault::{DiskFault, FaultKind};
@@ -77,8 +78,8 @@ impl VerifyReport {
     }
 }
 
-/// Hashes the content of a torrent. `progress` gets the bytes hashed and the bytes to hash. An unreadable file is reported as
-/// bad.
+/// Hashes the content of a torrent. `progress` gets the bytes hashed and the bytes to hash. An unreadable
+/// file is reported as bad.
 ///
 /// # Errors
 /// The directory does not exist, or the disk fails.
@@ -87,7 +88,9 @@ pub fn verify(torrent: OpenTorrent, progress: &mut dyn FnMut(u64, u64)) -> Resul
     let states = file_states(&torrent)?;
     let torrent = Arc::new(torrent);
     let geometry = &torrent.geometry;
-    let is_readable = |p: PieceIndex| torrent.file_spans(geometry.whole(p)).all(|s| s.pad || states[s.file].is_long_enough());
+    let is_readable = |p: PieceIndex| {
+        torrent.file_spans(geometry.whole(p)).all(|s| s.pad || states[s.file].is_long_enough())
+    };
     let todo: Vec<_> = geometry.all_pieces().filter(|&p| is_readable(p)).collect();
     let mut have = Bitfield::empty(geometry.pieces());
     let check: &CheckPiece<bool> = &|checker, open_files, piece| checker.is_good(&torrent, open_files, piece);
@@ -157,7 +160,9 @@ fn file_states(torrent: &TorrentFiles) -> Result<Vec<FileState>, DiskFault> {
     for (file, f) in torrent.layout.on_disk() {
         states[file] = match stats.stat(&f.to_path()) {
             Ok(None) => FileState::Missing,
-            Ok(Some(stat)) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => FileState::NotAFile,
+            Ok(Some(stat)) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => {
+                FileState::NotAFile
+            }
             Ok(Some(stat)) => match (stat.st_size as u64).cmp(&f.length) {
                 Ordering::Less => FileState::TooShort,
                 Ordering::Equal => FileState::Present,
@@ -171,10 +176,11 @@ fn file_states(torrent: &TorrentFiles) -> Result<Vec<FileState>, DiskFault> {
 }
 
 /// The work on one piece.
-type CheckPiece<'a, T> = dyn Fn(&mut PieceChecker, &mut OpenFiles, PieceIndex) -> Result<T, DiskFault> + Sync + 'a;
+type CheckPiece<'a, T> =
+    dyn Fn(&mut PieceChecker, &mut OpenFiles, PieceIndex) -> Result<T, DiskFault> + Sync + 'a;
 
-/// Runs `check` for each piece on the threads of a pass, and `take` with each result on the caller's. Stops at the first error
-/// of `take`.
+/// Runs `check` for each piece on the threads of a pass, and `take` with each result on the caller's. Stops
+/// at the first error of `take`.
 fn for_each_piece<T: Send>(
     geometry: &Geometry,
     pieces: Vec<PieceIndex>,
@@ -227,7 +233,9 @@ mod tests {
         let files = [("a", 65_536), ("d/b", 65_530), (".pad/0", 6), ("d/c", 60_000), ("e", 0)];
         let disk = TestDisk::new(StorageMode::Plain, 65_536, &files);
         fs::create_dir_all(disk.path("d")).unwrap();
-        for (path, from, to) in [("a", 0, 65_536), ("d/b", 65_536, 131_066), ("d/c", 131_072, 191_072), ("e", 0, 0)] {
+        for (path, from, to) in
+            [("a", 0, 65_536), ("d/b", 65_536, 131_066), ("d/c", 131_072, 191_072), ("e", 0, 0)]
+        {
             fs::write(disk.path(path), &disk.bytes[from..to]).unwrap();
         }
         disk
@@ -238,7 +246,9 @@ mod tests {
         let disk = complete_content();
         let mut last = (0, 0);
         let files = disk.torrent.files.clone();
-        let hashes = hash_content(&disk.torrent.dir, files, disk.geometry(), &mut |done, total| last = (done, total)).unwrap();
+        let hashes =
+            hash_content(&disk.torrent.dir, files, disk.geometry(), &mut |done, total| last = (done, total))
+                .unwrap();
         assert_eq!(hashes[..], disk.torrent.piece_hashes[..]);
         assert_eq!(last, (191_072, 191_072));
     }

@@ -36,7 +36,8 @@ impl LoopWaker {
         self.wake_on_slots.store(true, SeqCst);
     }
 
-    /// Notes that the loop is awake. Called before the replies are read: a worker that replies later wakes it again.
+    /// Notes that the loop is awake. Called before the replies are read: a worker that replies later wakes it
+    /// again.
     pub fn acknowledge(&self) {
         if self.woken.load(SeqCst) {
             self.woken.store(false, SeqCst);

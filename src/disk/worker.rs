@@ -1,7 +1,8 @@
 //! One disk worker: runs jobs in batches, in order, and replies. Every wait for a disk happens here.
 //!
-//! A worker owns the pieces that fall to it, its descriptors, and the records of the torrents that it opened. It decides
-//! nothing about the swarm. A panic costs the job and not the thread: the loop gets a fault for the torrent concerned.
+//! A worker owns the pieces that fall to it, its descriptors, and the records of the torrents that it opened.
+//! It decides nothing about the swarm. A panic costs the job and not the thread: the loop gets a fault for
+//! the torrent concerned.
 
 use super::api::OpenTorrent;
 use super::dir::free_bytes;
@@ -69,7 +70,8 @@ pub(super) fn run(config: WorkerConfig, jobs: Receiver<Vec<WorkerJob>>, stats: A
         };
         for job in batch {
             let class = job.cost_class();
-            // Plain jobs are charged together with what follows them: reading the clock for each block would cost too much.
+            // Plain jobs are charged together with what follows them: reading the clock for each block would
+            // cost too much.
             if class != CostClass::Plain {
                 worker.charge_cpu(CostClass::Plain);
             }
@@ -153,7 +155,9 @@ impl Worker {
             WorkerJob::Map(key, piece) => self.map(key, piece),
             WorkerJob::Unmap(windows, key, piece) => self.unmap(key, piece, windows),
             WorkerJob::FindFault(windows, key, piece) => self.find_fault(key, piece, windows),
-            WorkerJob::Hash { torrent, piece, want_blocks, windows } => self.hash(torrent, piece, want_blocks, windows),
+            WorkerJob::Hash { torrent, piece, want_blocks, windows } => {
+                self.hash(torrent, piece, want_blocks, windows)
+            }
             WorkerJob::Load { torrent, span, send } => self.load(torrent, span, send),
             WorkerJob::Flush => self.flush(),
             WorkerJob::Sync(key) => self.sync(key),
@@ -166,13 +170,16 @@ impl Worker {
             WorkerJob::SaveRecord { torrent, have, closing } => self.save_record(torrent, have, closing),
             WorkerJob::Detach(key) => self.detach(key),
             WorkerJob::WriteStateFile(name, bytes) => self.write_state_file(&name, &bytes),
-            WorkerJob::QueryFreeSpace(key, path) => self.reply(WorkerReply::FreeSpace(key, free_bytes(&path))),
+            WorkerJob::QueryFreeSpace(key, path) => {
+                self.reply(WorkerReply::FreeSpace(key, free_bytes(&path)))
+            }
             #[cfg(test)]
             WorkerJob::Panic(_) => panic!("a bug, for a test"),
         }
     }
 
-    // -- opening ---------------------------------------------------------------------------------------------------
+    // -- opening
+    // ---------------------------------------------------------------------------------------------------
 
     fn open(&mut self, key: TorrentKey, open: OpenTorrent) {
         match Recheck::begin(key, open, self.config.state_dir.as_deref()) {
@@ -183,10 +190,11 @@ impl Worker {
 
     fn recheck_one_piece(&mut self) {
         let Some((key, recheck)) = self.rechecks.pop_front() else { return };
-        let step = catch_unwind(AssertUnwindSafe(|| recheck.step(&mut self.open_files))).unwrap_or_else(|_| {
-            self.stats.update(|stats| stats.panics += 1);
-            Err(DiskFault::without_errno(FaultKind::Internal, "content being checked".as_ref()))
-        });
+        let step =
+            catch_unwind(AssertUnwindSafe(|| recheck.step(&mut self.open_files))).unwrap_or_else(|_| {
+                self.stats.update(|stats| stats.panics += 1);
+                Err(DiskFault::without_errno(FaultKind::Internal, "content being checked".as_ref()))
+            });
         match step {
             Ok(RecheckStep::Unfinished { recheck, progress }) => {
                 if let Some((checked, pieces)) = progress {
@@ -207,10 +215,15 @@ impl Worker {
         }
     }
 
-    // -- receiving -------------------------------------------------------------------------------------------------
+    // -- receiving
+    // -------------------------------------------------------------------------------------------------
 
     /// Calls `f` with the write cache and its surroundings; `None` if the torrent is closed.
-    fn with_cache<T>(&mut self, key: TorrentKey, f: impl FnOnce(&mut WriteCache, &mut PieceContext<'_>) -> T) -> Option<T> {
+    fn with_cache<T>(
+        &mut self,
+        key: TorrentKey,
+        f: impl FnOnce(&mut WriteCache, &mut PieceContext<'_>) -> T,
+    ) -> Option<T> {
         let torrent = self.torrents.get(&key)?;
         let (open_files, freed, stats) = (&mut self.open_files, &mut self.freed, &*self.stats);
         let mut cx = PieceContext { torrent, open_files, freed, stats };
@@ -251,7 +264,8 @@ impl Worker {
         }
     }
 
-    // -- the mapped way --------------------------------------------------------------------------------------------
+    // -- the mapped way
+    // --------------------------------------------------------------------------------------------
 
     fn map(&mut self, key: TorrentKey, piece: PieceIndex) {
         let Some(torrent) = self.torrents.get(&key) else { return };
@@ -273,7 +287,8 @@ impl Worker {
         }
     }
 
-    // -- serving ---------------------------------------------------------------------------------------------------
+    // -- serving
+    // ---------------------------------------------------------------------------------------------------
 
     /// Reads a span into the page cache; with `send`, sends its bytes, too.
     fn load(&mut self, key: TorrentKey, span: BlockSpan, send: bool) {
@@ -291,7 +306,8 @@ impl Worker {
         self.reply(WorkerReply::Loaded { torrent: key, span, result, files });
     }
 
-    // -- records ---------------------------------------------------------------------------------------------------
+    // -- records
+    // ---------------------------------------------------------------------------------------------------
 
     fn sync(&mut self, key: TorrentKey) {
         let Some(torrent) = self.torrents.get(&key).cloned() else {

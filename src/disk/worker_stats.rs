@@ -1,7 +1,7 @@
 //! Counters of one worker: the worker adds to them, the loop reads them.
 //!
-//! Behind a mutex and not atomic, since 32-bit MIPS and PowerPC have no 64-bit atomics. It is held for a few additions at a
-//! time, once a batch of jobs, so neither thread waits noticeably for the other.
+//! Behind a mutex and not atomic, since 32-bit MIPS and PowerPC have no 64-bit atomics. It is held for a few
+//! additions at a time, once a batch of jobs, so neither thread waits noticeably for the other.
 
 use super::storage_mode::{ModeCost, ModeCosts};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -39,7 +39,8 @@ pub(super) struct WorkerStats {
 }
 
 impl WorkerStats {
-    /// Adds the cost of windows, and of everything else that was receiving. The bytes of plain pieces are not counted here.
+    /// Adds the cost of windows, and of everything else that was receiving. The bytes of plain pieces are not
+    /// counted here.
     pub fn add_costs(&self, costs: &mut ModeCosts) {
         let plain_us = self.cpu_us.saturating_sub(self.mapped_us + self.other_us);
         costs.mapped += ModeCost { us: self.mapped_us, bytes: self.mapped_bytes };

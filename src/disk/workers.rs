@@ -1,7 +1,7 @@
 //! The workers as the loop sees them: a queue of jobs for each, sent in batches.
 //!
-//! Invariants: the jobs of one piece go to one and the same worker, in order; a worker is woken only for a full batch or for
-//! an awaited reply.
+//! Invariants: the jobs of one piece go to one and the same worker, in order; a worker is woken only for a
+//! full batch or for an awaited reply.
 
 use super::api::StoreStats;
 use super::fault::{DiskFault, FaultKind};
@@ -45,7 +45,14 @@ impl Workers {
                 .spawn(move || worker::run(config, jobs, shared_stats))
                 .map_err(|_| DiskFault::without_errno(FaultKind::Internal, Path::new("a new thread")))?;
             let queue = Vec::new();
-            workers.0.push(WorkerHandle { jobs: Some(send), queue, blocks: 0, urgent: false, stats, thread: Some(thread) });
+            workers.0.push(WorkerHandle {
+                jobs: Some(send),
+                queue,
+                blocks: 0,
+                urgent: false,
+                stats,
+                thread: Some(thread),
+            });
         }
         Ok(workers)
     }
@@ -98,7 +105,8 @@ impl Workers {
                 worker.urgent = false;
                 batches += 1;
                 if let Some(jobs) = &worker.jobs {
-                    // A worker never ends before its store; if it did, the verdicts of its pieces would be missing.
+                    // A worker never ends before its store; if it did, the verdicts of its pieces would be
+                    // missing.
                     let _ = jobs.send(batch);
                 }
             }
@@ -108,7 +116,8 @@ impl Workers {
 
     /// The cost of both ways so far. All receiving that no window took is plain: `plain_bytes`.
     pub fn mode_costs(&self, plain_bytes: u64) -> ModeCosts {
-        let mut costs = ModeCosts { plain: ModeCost { us: 0, bytes: plain_bytes }, mapped: ModeCost::default() };
+        let mut costs =
+            ModeCosts { plain: ModeCost { us: 0, bytes: plain_bytes }, mapped: ModeCost::default() };
         for worker in &self.0 {
             worker.stats.get().add_costs(&mut costs);
         }

@@ -1,14 +1,15 @@
-//! The write cache of one worker: received blocks are hashed while they are in the CPU cache, held until a run is worth a
-//! write, and then written.
+//! The write cache of one worker: received blocks are hashed while they are in the CPU cache, held until a
+//! run is worth a write, and then written.
 //!
 //! ```text
 //!   block ──► held ──(next in order)──► hashed ──(run long enough, or slots needed)──► written
 //!               └──(slots needed, out of order)──► written ──(its turn comes)──► read back, hashed
 //! ```
 //!
-//! Invariants: a piece belongs to one worker; held bytes overlap neither each other nor written ones; the bytes that were
-//! hashed are those that are written, else the hash starts over from the file; at most `hold_max` slots stay here, so a pool
-//! cannot run dry for want of a write. A piece that met a disk fault stays failed until its verdict is asked for.
+//! Invariants: a piece belongs to one worker; held bytes overlap neither each other nor written ones; the
+//! bytes that were hashed are those that are written, else the hash starts over from the file; at most
+//! `hold_max` slots stay here, so a pool cannot run dry for want of a write. A piece that met a disk fault
+//! stays failed until its verdict is asked for.
 
 use super::fault::DiskFault;
 use super::hasher::{PieceHasher, block_digest};
@@ -50,7 +51,8 @@ impl CachedPiece {
     fn mark_written(&mut self, begin: u32, end: u32) {
         let first = self.written.partition_point(|w| w.end < begin);
         let last = self.written.partition_point(|w| w.start <= end);
-        let merged = self.written[first..last].iter().fold(begin..end, |m, w| m.start.min(w.start)..m.end.max(w.end));
+        let merged =
+            self.written[first..last].iter().fold(begin..end, |m, w| m.start.min(w.start)..m.end.max(w.end));
         self.written.splice(first..last, [merged]);
     }
 
@@ -153,8 +155,8 @@ impl WriteCache {
         Ok(())
     }
 
-    /// Takes in bytes that arrived before, from a peer that did not finish its block: they are written, and the hash starts
-    /// over.
+    /// Takes in bytes that arrived before, from a peer that did not finish its block: they are written, and
+    /// the hash starts over.
     fn insert_overlapping(
         &mut self,
         cx: &mut PieceContext<'_>,
@@ -173,7 +175,11 @@ impl WriteCache {
     }
 
     /// Reads back and hashes written bytes that are next in order.
-    fn hash_written(&mut self, cx: &mut PieceContext<'_>, key: (TorrentKey, PieceIndex)) -> Result<(), DiskFault> {
+    fn hash_written(
+        &mut self,
+        cx: &mut PieceContext<'_>,
+        key: (TorrentKey, PieceIndex),
+    ) -> Result<(), DiskFault> {
         let Some(piece) = self.pieces.get_mut(&key) else { return Ok(()) };
         while let Some(end) = piece.written_until(piece.hashed) {
             if let Err(fault) = piece.hash_from_file(&mut self.scratch, cx, key.1, end) {
@@ -186,7 +192,8 @@ impl WriteCache {
 
     /// Writes one run of this torrent to free slots; false if it holds none.
     fn write_longest_run(&mut self, cx: &mut PieceContext<'_>) -> Result<bool, DiskFault> {
-        // The longest hashed run, else the longest of all. Other torrents write when a block of theirs arrives.
+        // The longest hashed run, else the longest of all. Other torrents write when a block of theirs
+        // arrives.
         let key = cx.torrent.key;
         let mut best: Option<((bool, u32), PieceIndex, Range<usize>)> = None;
         for (&(torrent, index), piece) in &self.pieces {
@@ -230,7 +237,11 @@ impl WriteCache {
         Ok(())
     }
 
-    fn write_all_held(&mut self, cx: &mut PieceContext<'_>, key: (TorrentKey, PieceIndex)) -> Result<(), DiskFault> {
+    fn write_all_held(
+        &mut self,
+        cx: &mut PieceContext<'_>,
+        key: (TorrentKey, PieceIndex),
+    ) -> Result<(), DiskFault> {
         while let Some(piece) = self.pieces.get(&key).filter(|piece| !piece.held.is_empty()) {
             let run = piece.run_around(0);
             self.write_run(cx, key, run)?;
@@ -249,8 +260,8 @@ impl WriteCache {
         fault
     }
 
-    /// Every block has arrived: writes the rest, compares the hash, and forgets the piece. A digest of each block comes with a
-    /// bad piece, and with `want_blocks` with a good one.
+    /// Every block has arrived: writes the rest, compares the hash, and forgets the piece. A digest of each
+    /// block comes with a bad piece, and with `want_blocks` with a good one.
     pub fn finish_piece(
         &mut self,
         cx: &mut PieceContext<'_>,
@@ -291,7 +302,11 @@ impl WriteCache {
     }
 
     /// The digest of each block, from the file.
-    fn block_digests(&mut self, cx: &mut PieceContext<'_>, piece: PieceIndex) -> Result<Box<[u64]>, DiskFault> {
+    fn block_digests(
+        &mut self,
+        cx: &mut PieceContext<'_>,
+        piece: PieceIndex,
+    ) -> Result<Box<[u64]>, DiskFault> {
         let geometry = &cx.torrent.geometry;
         let digests = (0..geometry.blocks(piece)).map(|block| {
             let span = geometry.block(piece, block);
@@ -302,7 +317,8 @@ impl WriteCache {
         digests.collect()
     }
 
-    /// Fails a piece, whether it has blocks here or not: its slots are freed, and its verdict will be this fault.
+    /// Fails a piece, whether it has blocks here or not: its slots are freed, and its verdict will be this
+    /// fault.
     pub fn fail_piece(&mut self, cx: &mut PieceContext<'_>, piece: PieceIndex, fault: &DiskFault) {
         let key = (cx.torrent.key, piece);
         let piece = self.pieces.entry(key).or_insert_with(|| CachedPiece::new(cx.torrent, piece));

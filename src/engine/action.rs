@@ -40,8 +40,8 @@ pub enum Action {
         /// Which.
         piece: PieceIndex,
     },
-    /// The writer of this block is gone before its last byte: what arrived of it is worthless. Retracted if another peer begins to write
-    /// the block before it is carried out.
+    /// The writer of this block is gone before its last byte: what arrived of it is worthless. Retracted if
+    /// another peer begins to write the block before it is carried out.
     Release {
         /// Whose block.
         torrent: TorrentKey,
@@ -110,7 +110,8 @@ pub enum Action {
         /// Where they are reached.
         nodes: Vec<SocketAddr>,
     },
-    /// A torrent's info dictionary came from peers, and its hash is right: what does it say? Answer with `on_metadata`.
+    /// A torrent's info dictionary came from peers, and its hash is right: what does it say? Answer with
+    /// `on_metadata`.
     Metadata {
         /// Whose.
         torrent: TorrentKey,
@@ -236,7 +237,8 @@ impl Actions {
 
     /// What a new writer begins is not to be released in the name of the one before.
     pub(super) fn retract_release(&mut self, of: TorrentKey, block: BlockSpan) {
-        self.0.retain(|a| !matches!(a, Action::Release { torrent, block: b } if *torrent == of && *b == block));
+        self.0
+            .retain(|a| !matches!(a, Action::Release { torrent, block: b } if *torrent == of && *b == block));
     }
 
     /// Takes all, leaving the memory.

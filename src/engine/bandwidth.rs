@@ -1,7 +1,8 @@
 //! Rate limits: token buckets for all torrents together and for each alone, downloading and uploading.
 //!
-//! A bucket without a rate lets everything pass. Tokens may go below zero by what was on its way already; the debt is paid
-//! before anything more passes. There is no tick: a bucket is filled when its deadline comes or when it is used.
+//! A bucket without a rate lets everything pass. Tokens may go below zero by what was on its way already; the
+//! debt is paid before anything more passes. There is no tick: a bucket is filled when its deadline comes or
+//! when it is used.
 
 use super::limits;
 use crate::units::Instant;

@@ -45,8 +45,11 @@ impl Download {
         loop {
             let before = picks;
             for (peer, has, at) in &mut self.peers {
-                let asker = PickInput { peer: *peer, has, only: None, suggested: &[], at: *at, is_fast: false };
-                let Some(pick) = self.picker.pick(&mut self.pieces, &asker, open_limit, &mut self.rng) else { continue };
+                let asker =
+                    PickInput { peer: *peer, has, only: None, suggested: &[], at: *at, is_fast: false };
+                let Some(pick) = self.picker.pick(&mut self.pieces, &asker, open_limit, &mut self.rng) else {
+                    continue;
+                };
                 picks += 1;
                 let piece = pick.block.piece();
                 *at = Some(piece);

@@ -1,4 +1,5 @@
-//! Upload slots: the choker decides every ten seconds which peers are unchoked, and a slot that becomes free is given at once.
+//! Upload slots: the choker decides every ten seconds which peers are unchoked, and a slot that becomes free
+//! is given at once.
 
 use super::limits;
 use super::peer::{Connection, Phase};
@@ -12,13 +13,17 @@ pub(super) fn choke_round(turn: &mut Turn<'_>, t: &mut Torrent, connections: &mu
     let mut candidates = Vec::new();
     let (mut served, mut waiting_for_requests) = (0, 0);
     for key in &t.peers {
-        if let Some(c) = connections.get_mut(*key).filter(|c| turn.now.since(c.peer.source.last_in) >= limits::CHOKE_ROUND) {
+        if let Some(c) =
+            connections.get_mut(*key).filter(|c| turn.now.since(c.peer.source.last_in) >= limits::CHOKE_ROUND)
+        {
             c.decoder.release_memory();
             c.peer.wire.encoder.release_memory();
         }
     }
     for peer in &t.peers {
-        let Some(Connection { peer, .. }) = connections.get(*peer).filter(|c| c.peer.wire.they_want) else { continue };
+        let Some(Connection { peer, .. }) = connections.get(*peer).filter(|c| c.peer.wire.they_want) else {
+            continue;
+        };
         if !peer.wire.we_choke {
             served += 1;
             waiting_for_requests += usize::from(peer.wire.encoder.blocks() == 0);
@@ -46,7 +51,8 @@ pub(super) fn choke_round(turn: &mut Turn<'_>, t: &mut Torrent, connections: &mu
 /// Gives free upload slots to waiting peers without waiting for the next round.
 pub(super) fn fill_slots(turn: &mut Turn<'_>, t: &Torrent, connections: &mut Connections) {
     let served = |c: &Connection| c.peer.wire.they_want && !c.peer.wire.we_choke;
-    let mut free = (t.choker.slots()).saturating_sub(t.peers.iter().filter(|p| connections.get(**p).is_some_and(served)).count());
+    let mut free = (t.choker.slots())
+        .saturating_sub(t.peers.iter().filter(|p| connections.get(**p).is_some_and(served)).count());
     for peer in t.peers.clone() {
         let Some(Connection { peer, .. }) = connections.get_mut(peer) else { continue };
         if free > 0 && peer.wire.they_want && peer.wire.we_choke && peer.wire.phase == Phase::Up {

@@ -26,7 +26,10 @@ impl Swarms {
         if let Some(at) = dialer.wait_until(turn.now) {
             return turn.timers.arm(Timer::Dial, at);
         }
-        if self.stopping || self.half_open >= limits::HALF_OPEN || self.connections.len() >= turn.config.max_peers {
+        if self.stopping
+            || self.half_open >= limits::HALF_OPEN
+            || self.connections.len() >= turn.config.max_peers
+        {
             return; // a connection that is established or ends arms the timer again
         }
         let keys: Vec<TorrentKey> = self.torrents.keys().collect();
@@ -67,7 +70,9 @@ impl Swarms {
 
     /// The connection that was dialed stands.
     pub fn on_dialed(&mut self, turn: &mut Turn<'_>, key: PeerKey) {
-        let Some(c) = self.connections.get_mut(key).filter(|c| c.peer.wire.phase == Phase::Connecting) else { return };
+        let Some(c) = self.connections.get_mut(key).filter(|c| c.peer.wire.phase == Phase::Connecting) else {
+            return;
+        };
         self.half_open -= 1;
         c.peer.wire.phase = Phase::Handshaking;
         (c.peer.wire.since, c.peer.source.last_in) = (turn.now, turn.now);
@@ -77,7 +82,13 @@ impl Swarms {
     }
 
     /// The connection that was dialed does not come about.
-    pub fn on_dial_failed(&mut self, turn: &mut Turn<'_>, dialer: &mut Dialer, key: PeerKey, failure: DialFailure) -> bool {
+    pub fn on_dial_failed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        dialer: &mut Dialer,
+        key: PeerKey,
+        failure: DialFailure,
+    ) -> bool {
         let Some(c) = self.connections.get(key) else { return false };
         let (addr, torrent) = (c.peer.source.addr, c.peer.source.torrent);
         let why = match failure {
@@ -98,7 +109,10 @@ impl Swarms {
     pub fn on_accepted(&mut self, turn: &mut Turn<'_>, addr: SocketAddr) -> Option<PeerKey> {
         let peers = || self.connections.iter().map(|(_, c)| &c.peer);
         let same_host = peers().filter(|p| p.source.addr.ip() == addr.ip()).count();
-        if self.stopping || self.connections.len() >= turn.config.max_peers || same_host >= limits::PEERS_PER_ADDRESS {
+        if self.stopping
+            || self.connections.len() >= turn.config.max_peers
+            || same_host >= limits::PEERS_PER_ADDRESS
+        {
             return None;
         }
         if peers().filter(|p| p.source.torrent.is_none()).count() >= limits::INCOMING_WITHOUT_HANDSHAKE {
@@ -111,8 +125,8 @@ impl Swarms {
         Some(key)
     }
 
-    /// Evicts the oldest connection without a handshake of the address that holds most of them: an honest peer sends its handshake at once,
-    /// so an attacker that only holds places loses its own.
+    /// Evicts the oldest connection without a handshake of the address that holds most of them: an honest
+    /// peer sends its handshake at once, so an attacker that only holds places loses its own.
     fn evict_silent_connection(&mut self, turn: &mut Turn<'_>) {
         let unnamed = || self.connections.iter().map(|(_, c)| &c.peer).filter(|p| p.source.torrent.is_none());
         let of_host = |peer: &Peer| unnamed().filter(|p| p.source.addr.ip() == peer.source.addr.ip()).count();
@@ -128,20 +142,27 @@ impl Swarms {
         let Some(t) = c.peer.source.torrent.and_then(|t| self.torrents.get(t)) else { return };
         let EngineConfig { peer_id, policy, .. } = turn.config;
         let dht = dht_port.is_some() && t.allows(Origin::Dht);
-        let ours = Handshake { info_hash: t.info_hash, peer_id: *peer_id, fast: policy.fast, extended: true, dht };
+        let ours =
+            Handshake { info_hash: t.info_hash, peer_id: *peer_id, fast: policy.fast, extended: true, dht };
         c.peer.wire.encoder.push_bytes(&ours.to_bytes());
         c.peer.flush(turn.out);
     }
 
     /// The other side said who it is.
-    pub(super) fn on_handshake(&mut self, turn: &mut Turn<'_>, key: PeerKey, theirs: &Handshake) -> Result<(), DisconnectReason> {
+    pub(super) fn on_handshake(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: PeerKey,
+        theirs: &Handshake,
+    ) -> Result<(), DisconnectReason> {
         let Some(c) = self.connections.get(key) else { return Ok(()) };
         let (addr, dialed, origin) = (c.peer.source.addr, c.peer.wire.dialed, c.peer.source.origin);
         let torrent = match c.peer.source.torrent {
             Some(t) => t,
             None => *self.by_hash.get(&theirs.info_hash).ok_or(DisconnectReason::UnknownTorrent)?,
         };
-        let t = self.torrents.get_mut(torrent).filter(|t| t.running).ok_or(DisconnectReason::UnknownTorrent)?;
+        let t =
+            self.torrents.get_mut(torrent).filter(|t| t.running).ok_or(DisconnectReason::UnknownTorrent)?;
         if t.info_hash != theirs.info_hash {
             return Err(DisconnectReason::WrongTorrent);
         }
@@ -155,7 +176,9 @@ impl Swarms {
                 .filter_map(|p| self.connections.get(*p))
                 .map(|c| &c.peer)
                 .filter(|p| p.wire.phase == Phase::Handshaking);
-            dialed.filter(|p| p.wire.dialed && p.source.addr.port() == port).for_each(|p| t.peer_list.forget(p.source.addr));
+            dialed
+                .filter(|p| p.wire.dialed && p.source.addr.port() == port)
+                .for_each(|p| t.peer_list.forget(p.source.addr));
             return Err(DisconnectReason::Ourselves);
         }
         if t.peer_list.is_banned(turn.now, addr.ip()) {
@@ -272,8 +295,10 @@ impl Swarms {
         if peer.wire.dialed && why == DisconnectReason::Stopped {
             t.peer_list.closed_by_us(turn.now, peer.source.addr);
         } else if peer.wire.dialed && why != DisconnectReason::OutOfResources {
-            // Two who dial each other at once may lose both connections, each side another one: one of them tries again soon.
-            let brief = why == DisconnectReason::Lost && turn.now.since(peer.wire.since) < limits::BRIEF_CONNECTION;
+            // Two who dial each other at once may lose both connections, each side another one: one of them
+            // tries again soon.
+            let brief =
+                why == DisconnectReason::Lost && turn.now.since(peer.wire.since) < limits::BRIEF_CONNECTION;
             let failed = peer.wire.phase != Phase::Up
                 || brief
                 || matches!(
@@ -299,7 +324,8 @@ impl Swarms {
         turn.effects.push(Effect::FillSlots { torrent });
     }
 
-    /// Blocks that a peer owed and will not send are free for others. A piece of which nothing came begins anew some day.
+    /// Blocks that a peer owed and will not send are free for others. A piece of which nothing came begins
+    /// anew some day.
     pub(super) fn release_requests(&mut self, torrent: Option<TorrentKey>, owed: &[BlockSpan]) {
         let Some(t) = torrent.and_then(|t| self.torrents.get_mut(t)) else { return };
         for block in owed {
@@ -312,11 +338,14 @@ impl Swarms {
         }
     }
 
-    /// Closes connections on which neither side can make progress any more, and tells the other peers whether we are upload-only.
+    /// Closes connections on which neither side can make progress any more, and tells the other peers whether
+    /// we are upload-only.
     pub(super) fn update_upload_only(&mut self, turn: &mut Turn<'_>, torrent: TorrentKey) {
         let Some(t) = self.torrents.get(torrent) else { return };
         for key in t.peers.clone() {
-            let (Some(t), Some(c)) = (self.torrents.get(torrent), self.connections.get_mut(key)) else { continue };
+            let (Some(t), Some(c)) = (self.torrents.get(torrent), self.connections.get_mut(key)) else {
+                continue;
+            };
             if let Err(why) = check_mutual_interest(t, &c.peer) {
                 self.disconnect(turn, key, why);
             } else if c.peer.wire.sent_upload_only == Some(!t.is_upload_only()) {
@@ -333,10 +362,11 @@ impl Swarms {
             peer.source.reset_timeouts(now);
         }
         let close = match peer.wire.phase {
-            Phase::Connecting => (now >= peer.wire.since + limits::CONNECT_TIMEOUT).then_some(DisconnectReason::ConnectTimeout),
-            Phase::Handshaking => {
-                (now >= peer.wire.since + limits::HANDSHAKE_TIMEOUT).then_some(DisconnectReason::HandshakeTimeout)
+            Phase::Connecting => {
+                (now >= peer.wire.since + limits::CONNECT_TIMEOUT).then_some(DisconnectReason::ConnectTimeout)
             }
+            Phase::Handshaking => (now >= peer.wire.since + limits::HANDSHAKE_TIMEOUT)
+                .then_some(DisconnectReason::HandshakeTimeout),
             Phase::Up if now >= peer.source.last_in + limits::IDLE_TIMEOUT => Some(DisconnectReason::Idle),
             Phase::Up if now >= peer.source.block_due() => Some(DisconnectReason::Stalled),
             Phase::Up if now >= peer.uninteresting_at() => Some(DisconnectReason::Uninteresting),

@@ -1,8 +1,10 @@
-//! Messages about pieces that arrive before the metadata is known (BEP 9): kept unchecked, each kind with a limit, and replayed later.
+//! Messages about pieces that arrive before the metadata is known (BEP 9): kept unchecked, each kind with a
+//! limit, and replayed later.
 //!
-//! Until then a torrent has a placeholder shape in which no piece is wanted and no index is valid. Bitfields are long, so one limit holds
-//! for all of a torrent's together: a peer whose bitfield does not fit is disconnected once the metadata is known, and says it again when
-//! it is dialed the next time. [`metadata_exchange`](super::metadata_exchange) replays what was kept.
+//! Until then a torrent has a placeholder shape in which no piece is wanted and no index is valid. Bitfields
+//! are long, so one limit holds for all of a torrent's together: a peer whose bitfield does not fit is
+//! disconnected once the metadata is known, and says it again when it is dialed the next time.
+//! [`metadata_exchange`](super::metadata_exchange) replays what was kept.
 
 use super::limits;
 use super::peer::Peer;
@@ -55,7 +57,8 @@ impl DeferredBitfields {
     }
 }
 
-/// Keeps what a message says, if it says something that will count later. `first`: it is the peer's first word about pieces.
+/// Keeps what a message says, if it says something that will count later. `first`: it is the peer's first
+/// word about pieces.
 pub(super) fn defer(t: &mut Torrent, peer: &mut Peer, message: &Message<'_>, first: bool) {
     let deferred = &mut peer.wire.deferred;
     match *message {
@@ -81,7 +84,8 @@ pub(super) fn defer(t: &mut Torrent, peer: &mut Peer, message: &Message<'_>, fir
     }
 }
 
-/// Keeps that a piece is gone again (BEP 54). Of a peer that loses more pieces than can be kept nothing is believed: it has more than we know.
+/// Keeps that a piece is gone again (BEP 54). Of a peer that loses more pieces than can be kept nothing is
+/// believed: it has more than we know.
 pub(super) fn defer_dont_have(t: &mut Torrent, peer: &mut Peer, piece: u32) {
     let deferred = &mut peer.wire.deferred;
     deferred.haves.retain(|have| *have != piece);

@@ -1,4 +1,5 @@
-//! The engine's DHT node (BEP 5): when it joins, which torrents it searches for and when, and what its answers mean.
+//! The engine's DHT node (BEP 5): when it joins, which torrents it searches for and when, and what its
+//! answers mean.
 //!
 //! ```text
 //!   no node known ──nodes of an earlier run, of torrent files and peers──▶ a node answers ──▶ joined
@@ -7,9 +8,10 @@
 //!        └──still none──▶ the bootstrap nodes' names are resolved, and they are queried
 //! ```
 //!
-//! The [`dht`](super::dht) decides how lookups proceed. A private torrent is never searched for, its peers are not told of our node, and
-//! theirs are ignored (BEP 27). Searches begin one after the other, so that a thousand torrents do not query at once. A torrent with missing
-//! pieces and no peer is searched for again after 5 s, 10 s, 20 s …
+//! The [`dht`](super::dht) decides how lookups proceed. A private torrent is never searched for, its peers
+//! are not told of our node, and theirs are ignored (BEP 27). Searches begin one after the other, so that a
+//! thousand torrents do not query at once. A torrent with missing pieces and no peer is searched for again
+//! after 5 s, 10 s, 20 s …
 
 use super::action::{Action, Actions};
 use super::config::DhtSetup;
@@ -91,7 +93,8 @@ impl DhtClient {
     /// Starts the node and begins to bootstrap it.
     pub fn join(turn: &mut Turn<'_>, setup: DhtSetup) -> DhtClient {
         let DhtSetup { port, seed, read_only, nodes, bootstrap, routers } = setup;
-        let as_role = |names: Vec<(String, u16)>, role| names.into_iter().map(move |(host, port)| (host, port, role));
+        let as_role =
+            |names: Vec<(String, u16)>, role| names.into_iter().map(move |(host, port)| (host, port, role));
         let is_loopback = |host: &str| host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
         let on_loopback = bootstrap.iter().chain(&routers).any(|(host, _)| is_loopback(host));
         let earlier = nodes.iter().take(limits::DHT_SAVED_NODES_MIN).copied().collect();
@@ -123,7 +126,9 @@ impl DhtClient {
     /// Leaves the DHT; the known nodes are kept for the next run.
     pub fn leave(mut self, turn: &mut Turn<'_>) {
         self.keep_nodes(turn);
-        [Timer::Dht, Timer::JoinDht, Timer::KeepNodes].into_iter().for_each(|timer| turn.timers.disarm(timer));
+        [Timer::Dht, Timer::JoinDht, Timer::KeepNodes]
+            .into_iter()
+            .for_each(|timer| turn.timers.disarm(timer));
     }
 
     /// Figures of the node.
@@ -143,7 +148,8 @@ impl DhtClient {
 
     // ---- bootstrap ----------------------------------------------------------------------------------------------------
 
-    /// While few nodes are known: pings known addresses, some at a time, and resolves the bootstrap nodes' names if no node answers.
+    /// While few nodes are known: pings known addresses, some at a time, and resolves the bootstrap nodes'
+    /// names if no node answers.
     pub fn bootstrap(&mut self, turn: &mut Turn<'_>) {
         if self.dht.known_nodes() >= limits::DHT_K {
             return;
@@ -170,8 +176,8 @@ impl DhtClient {
         self.finish(turn);
     }
 
-    /// Resolves nodes that a torrent file names (BEP 5 `nodes`). One on this machine's loopback is accepted only where the user named
-    /// one there, too.
+    /// Resolves nodes that a torrent file names (BEP 5 `nodes`). One on this machine's loopback is accepted
+    /// only where the user named one there, too.
     pub fn add_nodes(&mut self, ids: &mut RequestIds, named: &[(String, u16)], out: &mut Actions) {
         for (host, port) in named.iter().take(limits::DHT_ROUTERS) {
             let id = ids.next();
@@ -203,17 +209,19 @@ impl DhtClient {
         self.finish(turn);
     }
 
-    /// Has the caller keep the nodes that answer, for the next start. A run too short to know many keeps some of an earlier run behind
-    /// them.
+    /// Has the caller keep the nodes that answer, for the next start. A run too short to know many keeps some
+    /// of an earlier run behind them.
     pub fn keep_nodes(&mut self, turn: &mut Turn<'_>) {
         let mut nodes: Vec<SocketAddr> = self.dht.nodes(turn.now).into_iter().map(|(_, addr)| addr).collect();
         if !nodes.is_empty() {
             turn.rng.shuffle(&mut nodes);
             let few = limits::DHT_SAVED_NODES_MIN.saturating_sub(nodes.len());
-            let others: Vec<SocketAddr> = self.earlier.iter().filter(|node| !nodes.contains(node)).take(few).copied().collect();
+            let others: Vec<SocketAddr> =
+                self.earlier.iter().filter(|node| !nodes.contains(node)).take(few).copied().collect();
             nodes.extend(others);
             turn.out.push(Action::KeepNodes { nodes });
-            // Other nodes answer, so the network works: one that was queried and does not answer until the next time is gone.
+            // Other nodes answer, so the network works: one that was queried and does not answer until the
+            // next time is gone.
             self.earlier.retain(|node| self.untried.contains(node));
         }
         turn.timers.arm(Timer::KeepNodes, turn.now + limits::DHT_SAVE_INTERVAL);
@@ -221,8 +229,8 @@ impl DhtClient {
 
     // ---- searches -----------------------------------------------------------------------------------------------------
 
-    /// Searches for a torrent's peers and announces us, if that is due; `alone`: the torrent has missing pieces and no peer. `torrents` is
-    /// the number of all torrents.
+    /// Searches for a torrent's peers and announces us, if that is due; `alone`: the torrent has missing
+    /// pieces and no peer. `torrents` is the number of all torrents.
     pub fn search(&mut self, turn: &mut Turn<'_>, t: &mut Torrent, alone: bool, torrents: usize) {
         if !self.joined {
             return;
@@ -278,8 +286,12 @@ impl DhtClient {
         turn.timers.arm(Timer::Dht, self.dht.next_deadline());
         for action in self.out.drain(..) {
             match action {
-                DhtAction::Send { to, bytes } => turn.out.push(Action::Datagram { to, bytes: bytes.into_vec() }),
-                DhtAction::Peers { info_hash, peers } => self.outcomes.push_back(DhtOutcome::Peers { info_hash, peers }),
+                DhtAction::Send { to, bytes } => {
+                    turn.out.push(Action::Datagram { to, bytes: bytes.into_vec() })
+                }
+                DhtAction::Peers { info_hash, peers } => {
+                    self.outcomes.push_back(DhtOutcome::Peers { info_hash, peers })
+                }
                 DhtAction::Done { .. } => {}
                 DhtAction::Scraped { info_hash, seeds, peers } => {
                     if let Some(id) = self.scrapes.remove(&info_hash) {

@@ -28,7 +28,8 @@ impl Dialer {
     /// The torrents in the order of their turns.
     pub fn in_turns<'a, T>(&self, torrents: &'a [T]) -> impl Iterator<Item = (usize, &'a T)> + use<'a, T> {
         let start = self.next.min(torrents.len());
-        let numbered = move |from: usize, part: &'a [T]| part.iter().enumerate().map(move |(at, t)| (from + at, t));
+        let numbered =
+            move |from: usize, part: &'a [T]| part.iter().enumerate().map(move |(at, t)| (from + at, t));
         numbered(start, &torrents[start..]).chain(numbered(0, &torrents[..start]))
     }
 

@@ -1,4 +1,5 @@
-//! Why a connection is closed: a violation of the protocol, with the number that shows it, or a reason that is no peer's fault.
+//! Why a connection is closed: a violation of the protocol, with the number that shows it, or a reason that
+//! is no peer's fault.
 
 use crate::wire::{FrameError, RawSpan};
 use thiserror::Error;

@@ -1,4 +1,5 @@
-//! Discovery: passes what trackers, the DHT and the local network find on to torrents, and the torrents' requests to them.
+//! Discovery: passes what trackers, the DHT and the local network find on to torrents, and the torrents'
+//! requests to them.
 
 use super::action::{Action, Actions, Notice, ScrapeSource};
 use super::config::DhtSetup;
@@ -36,7 +37,13 @@ impl Engine {
     }
 
     /// A name was resolved, or was not.
-    pub fn on_resolved(&mut self, now: Instant, id: u64, result: Result<Vec<SocketAddr>, String>, out: &mut Actions) {
+    pub fn on_resolved(
+        &mut self,
+        now: Instant,
+        id: u64,
+        result: Result<Vec<SocketAddr>, String>,
+        out: &mut Actions,
+    ) {
         if let Some(dht) = &mut self.dht {
             dht.on_resolved(&mut self.context.turn(now, out), id, result.as_deref().unwrap_or_default());
             self.on_dht_outcomes(now, out);
@@ -64,7 +71,13 @@ impl Engine {
     }
 
     /// Replaces a torrent's trackers, in tiers; those that are gone are sent `stopped`.
-    pub fn set_trackers(&mut self, now: Instant, key: TorrentKey, tiers: Vec<Vec<String>>, out: &mut Actions) {
+    pub fn set_trackers(
+        &mut self,
+        now: Instant,
+        key: TorrentKey,
+        tiers: Vec<Vec<String>>,
+        out: &mut Actions,
+    ) {
         if let Some(t) = self.swarms.torrents.get_mut(key) {
             self.trackers.replace(&mut self.context.turn(now, out), t, tiers);
             self.on_tracker_outcomes(now, out);
@@ -72,12 +85,19 @@ impl Engine {
     }
 
     /// An HTTP tracker answered an announce, or did not.
-    pub fn on_announced(&mut self, now: Instant, id: u64, result: Result<AnnounceReply, AnnounceError>, out: &mut Actions) {
+    pub fn on_announced(
+        &mut self,
+        now: Instant,
+        id: u64,
+        result: Result<AnnounceReply, AnnounceError>,
+        out: &mut Actions,
+    ) {
         self.trackers.on_announced(id, result);
         self.on_tracker_outcomes(now, out);
     }
 
-    /// Asks every tracker of a torrent, and the DHT unless the torrent is private, for the counts of its swarm; each sends one
+    /// Asks every tracker of a torrent, and the DHT unless the torrent is private, for the counts of its
+    /// swarm; each sends one
     /// [`Notice::Scraped`], and [`Notice::ScrapeDone`] follows the last. Sources whose answer is still awaited are not asked again. Trackers
     /// learn nothing of us.
     pub fn scrape(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
@@ -96,8 +116,10 @@ impl Engine {
         }
         let turn = &mut self.context.turn(now, out);
         // All are registered before the first can fail, so that none is taken for the last.
-        let begun: Vec<(u64, ScrapeSource)> =
-            sources.into_iter().map(|source| (self.trackers.begin_scrape(turn, key, source.clone()), source)).collect();
+        let begun: Vec<(u64, ScrapeSource)> = sources
+            .into_iter()
+            .map(|source| (self.trackers.begin_scrape(turn, key, source.clone()), source))
+            .collect();
         for (id, source) in begun {
             let turn = &mut self.context.turn(now, out);
             match (&source, &mut self.dht) {
@@ -111,7 +133,13 @@ impl Engine {
     }
 
     /// An HTTP tracker answered a scrape, or did not.
-    pub fn on_scraped(&mut self, now: Instant, id: u64, result: Result<SwarmCounts, AnnounceError>, out: &mut Actions) {
+    pub fn on_scraped(
+        &mut self,
+        now: Instant,
+        id: u64,
+        result: Result<SwarmCounts, AnnounceError>,
+        out: &mut Actions,
+    ) {
         self.trackers.on_scraped(id, result);
         self.on_tracker_outcomes(now, out);
     }
@@ -159,13 +187,21 @@ impl Engine {
         }
     }
 
-    fn on_reply(&mut self, now: Instant, torrent: TorrentKey, url: Arc<str>, reply: AnnounceReply, out: &mut Actions) {
+    fn on_reply(
+        &mut self,
+        now: Instant,
+        torrent: TorrentKey,
+        url: Arc<str>,
+        reply: AnnounceReply,
+        out: &mut Actions,
+    ) {
         let Some(t) = self.swarms.torrents.get_mut(torrent) else { return };
         if let Some(ip) = reply.external_ip {
             t.peer_list.set_ours(SocketAddr::new(ip, self.context.config.port));
         }
         let running = t.running;
-        let notice = Notice::TrackerReplied { torrent, url, peers: reply.peers.len(), warning: reply.warning };
+        let notice =
+            Notice::TrackerReplied { torrent, url, peers: reply.peers.len(), warning: reply.warning };
         out.push(Action::Notice(notice));
         if running {
             self.swarms.learn_peers(&mut self.context.turn(now, out), torrent, &reply.peers, Origin::Tracker);
@@ -232,7 +268,9 @@ impl Engine {
         let torrents = self.swarms.torrents.len();
         let allowed = |t: &&mut Torrent| t.running && t.allows(Origin::Dht);
         let Some(t) = self.swarms.torrents.get_mut(key).filter(allowed) else { return };
-        let is_up = |peer: &PeerKey| self.swarms.connections.get(*peer).is_some_and(|c| c.peer.wire.phase == Phase::Up);
+        let is_up = |peer: &PeerKey| {
+            self.swarms.connections.get(*peer).is_some_and(|c| c.peer.wire.phase == Phase::Up)
+        };
         let alone = !t.is_upload_only() && !t.peers.iter().any(is_up);
         dht.search(&mut self.context.turn(now, out), t, alone, torrents);
         self.on_dht_outcomes(now, out);
@@ -249,7 +287,9 @@ impl Engine {
                     }
                 }
                 DhtOutcome::Scraped { id, counts } => self.on_scraped(now, id, Ok(counts), out),
-                DhtOutcome::OurAddress(ip) => self.swarms.set_our_address(SocketAddr::new(ip, turn.config.port)),
+                DhtOutcome::OurAddress(ip) => {
+                    self.swarms.set_our_address(SocketAddr::new(ip, turn.config.port))
+                }
                 DhtOutcome::Joined => {
                     for (key, t) in self.swarms.torrents.iter_mut() {
                         t.restart_search(now);
@@ -273,7 +313,9 @@ impl Engine {
         for hash in &announcement.hashes {
             let Some(key) = self.swarms.by_hash.get(hash).copied() else { continue };
             let known = |t: &Torrent| t.peer_list.len();
-            let Some(before) = self.swarms.torrents.get(key).filter(|t| is_announced(t)).map(known) else { continue };
+            let Some(before) = self.swarms.torrents.get(key).filter(|t| is_announced(t)).map(known) else {
+                continue;
+            };
             if !self.lsd.has_room(now) {
                 continue;
             }

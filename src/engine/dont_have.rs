@@ -1,7 +1,8 @@
 //! Lost pieces (BEP 54): a peer says that it has a piece no longer.
 //!
-//! The piece is taken out of every count, and blocks of it that were requested from the peer become free. An index that does not exist is a
-//! protocol violation. We never send the message: a torrent whose content cannot be read is paused, which closes its connections.
+//! The piece is taken out of every count, and blocks of it that were requested from the peer become free. An
+//! index that does not exist is a protocol violation. We never send the message: a torrent whose content
+//! cannot be read is paused, which closes its connections.
 
 use super::deferred::defer_dont_have;
 use super::disconnect::{DisconnectReason, ProtocolViolation};
@@ -12,8 +13,8 @@ use super::turn::Turn;
 use crate::units::PieceIndex;
 use crate::wire::read_dont_have;
 
-/// The peer lost a piece: requests for it will not be answered. With the Fast extension the peer may reject each of them as well; a second
-/// rejection changes nothing.
+/// The peer lost a piece: requests for it will not be answered. With the Fast extension the peer may reject
+/// each of them as well; a second rejection changes nothing.
 pub(super) fn on_dont_have(
     turn: &mut Turn<'_>,
     t: &mut Torrent,

@@ -1,4 +1,5 @@
-//! What one connection's turn means for others: queued while that connection is borrowed, applied when its turn is over.
+//! What one connection's turn means for others: queued while that connection is borrowed, applied when its
+//! turn is over.
 
 use crate::units::{BlockSpan, PeerKey, PieceIndex, TorrentKey};
 use std::net::SocketAddr;

@@ -1,10 +1,13 @@
-//! Endgame: what a peer with nothing left to request takes from slower ones once every wanted block is requested.
+//! Endgame: what a peer with nothing left to request takes from slower ones once every wanted block is
+//! requested.
 //!
-//! It takes blocks from the end of the longest queue, those that would arrive last. A block so far back in a queue that its peer has not
-//! begun to send it is cancelled there at once; a block that may be under way is requested from both peers, and the slower one is sent a
-//! cancel when the faster one has brought it. A block that arrives so slowly that another peer would bring all of it sooner is requested
-//! from that one as well, which takes its lease over when it begins. At most [`ENDGAME_HOLDERS`](limits::ENDGAME_HOLDERS) peers have one
-//! block requested, silent peers not counted. The [`Policy`](super::Policy) may choose another endgame, or none.
+//! It takes blocks from the end of the longest queue, those that would arrive last. A block so far back in a
+//! queue that its peer has not begun to send it is cancelled there at once; a block that may be under way is
+//! requested from both peers, and the slower one is sent a cancel when the faster one has brought it. A block
+//! that arrives so slowly that another peer would bring all of it sooner is requested from that one as well,
+//! which takes its lease over when it begins. At most [`ENDGAME_HOLDERS`](limits::ENDGAME_HOLDERS) peers have
+//! one block requested, silent peers not counted. The [`Policy`](super::Policy) may choose another endgame,
+//! or none.
 
 use super::effects::Effect;
 use super::limits;
@@ -19,8 +22,15 @@ use crate::units::{BlockSpan, Instant, PeerKey};
 use crate::wire::Message;
 use std::time::Duration;
 
-/// What the policy's endgame has the peer do after its queue was filled; `requested`: the picker still found blocks for it.
-pub(super) fn help(turn: &mut Turn<'_>, t: &mut Torrent, connections: &mut Connections, key: PeerKey, requested: bool) {
+/// What the policy's endgame has the peer do after its queue was filled; `requested`: the picker still found
+/// blocks for it.
+pub(super) fn help(
+    turn: &mut Turn<'_>,
+    t: &mut Torrent,
+    connections: &mut Connections,
+    key: PeerKey,
+    requested: bool,
+) {
     let policy = &turn.config.policy;
     match policy.endgame {
         Endgame::Off => {}
@@ -48,8 +58,8 @@ struct LateBlock {
     cancel_at: Option<PeerKey>,
 }
 
-/// Requests blocks from a peer with an almost empty queue that others would bring later; they are cancelled there, at once or when the
-/// first of the two peers has brought them.
+/// Requests blocks from a peer with an almost empty queue that others would bring later; they are cancelled
+/// there, at once or when the first of the two peers has brought them.
 fn assist_slow_peers(
     turn: &mut Turn<'_>,
     t: &mut Torrent,
@@ -60,7 +70,10 @@ fn assist_slow_peers(
 ) {
     for _ in 0..blocks {
         let Some(Connection { peer, .. }) = connections.get(key) else { return };
-        if peer.source.requests.in_flight() >= blocks || peer.source.requests.is_snubbed() || !peer.source.may_be_asked() {
+        if peer.source.requests.in_flight() >= blocks
+            || peer.source.requests.is_snubbed()
+            || !peer.source.may_be_asked()
+        {
             return;
         }
         if !t.picker.is_endgame(&t.pieces) {
@@ -68,15 +81,20 @@ fn assist_slow_peers(
         }
         let input = peer.source.pick_input(false);
         let source = &peer.source;
-        let others = t.peers.iter().filter(|p| **p != key).filter_map(|p| connections.get(*p)).map(|c| &c.peer);
+        let others =
+            t.peers.iter().filter(|p| **p != key).filter_map(|p| connections.get(*p)).map(|c| &c.peer);
         let latest = others
-            .filter_map(|slow| late_block(turn.now, t, source, &input, &slow.source, slow.is_held_back(), holders))
+            .filter_map(|slow| {
+                late_block(turn.now, t, source, &input, &slow.source, slow.is_held_back(), holders)
+            })
             .max_by_key(|late| late.wait);
         let Some(LateBlock { block, cancel_at, .. }) = latest else {
             // No block is late yet. One may become so, and no message will say it.
             return turn.timers.arm(Timer::Endgame(t.key), turn.now + limits::ENDGAME_INTERVAL);
         };
-        if let Some(c) = cancel_at.and_then(|p| connections.get_mut(p)).filter(|c| c.peer.source.requests.owes(block)) {
+        if let Some(c) =
+            cancel_at.and_then(|p| connections.get_mut(p)).filter(|c| c.peer.source.requests.owes(block))
+        {
             c.peer.source.requests.give_up(block);
             t.pieces.cancel_request(block);
             c.peer.say(&Message::Cancel(block.into()), turn.out);
@@ -90,8 +108,8 @@ fn assist_slow_peers(
     }
 }
 
-/// The first block of the `slow` source's queue, from its end, that `source` would bring sooner and may be asked for. `is_held_back`: the
-/// slow source is not read, by our doing.
+/// The first block of the `slow` source's queue, from its end, that `source` would bring sooner and may be
+/// asked for. `is_held_back`: the slow source is not read, by our doing.
 fn late_block(
     now: Instant,
     t: &Torrent,
@@ -114,30 +132,46 @@ fn late_block(
     let silent = slow.requests.is_silent(now);
     let fits = |block: &BlockSpan| {
         let holders = holders + u16::from(silent && slow.requests.owes(*block));
-        source.requests.lookup(*block) == RequestState::No && t.picker.may_ask_again(&t.pieces, input, *block, holders)
+        source.requests.lookup(*block) == RequestState::No
+            && t.picker.may_ask_again(&t.pieces, input, *block, holders)
     };
     let in_flight = slow.requests.expected(now, slow.down.per_second(now));
-    let (block, wait) = slow.being_sent(now).into_iter().chain(in_flight).filter(is_late).find(|(block, _)| fits(block))?;
+    let (block, wait) =
+        slow.being_sent(now).into_iter().chain(in_flight).filter(is_late).find(|(block, _)| fits(block))?;
     let cancel = silent || slow.requests.is_far_behind(block);
     Some(LateBlock { block, wait, cancel_at: cancel.then_some(slow.key) })
 }
 
-/// Hands the lease of a block that another, much slower peer is sending to this peer, which begins to send it now; the rest of what the
-/// slow peer sends of it is skipped.
-pub(super) fn take_over_block(now: Instant, t: &mut Torrent, connections: &mut Connections, key: PeerKey, block: BlockSpan) {
-    let Some(Connection { peer, .. }) = connections.get(key).filter(|c| c.peer.source.requests.owes(block)) else { return };
+/// Hands the lease of a block that another, much slower peer is sending to this peer, which begins to send it
+/// now; the rest of what the slow peer sends of it is skipped.
+pub(super) fn take_over_block(
+    now: Instant,
+    t: &mut Torrent,
+    connections: &mut Connections,
+    key: PeerKey,
+    block: BlockSpan,
+) {
+    let Some(Connection { peer, .. }) = connections.get(key).filter(|c| c.peer.source.requests.owes(block))
+    else {
+        return;
+    };
     let soon = peer.source.requests.response();
     let Some(slow) = t.pieces.writer(block).filter(|w| *w != key) else { return };
     let Some(Connection { decoder, peer }) = connections.get_mut(slow) else { return };
     let Some((_, wait)) = peer.source.being_sent(now) else { return };
     let Reading::Block { rest, .. } = peer.source.reading else { return };
-    if decoder.buffered().is_empty() && !peer.is_held_back() && wait > soon && t.pieces.steal_lease(block, slow) {
+    if decoder.buffered().is_empty()
+        && !peer.is_held_back()
+        && wait > soon
+        && t.pieces.steal_lease(block, slow)
+    {
         peer.source.reading = Reading::Unwanted { owed: Some(block) };
         t.wasted += u64::from(block.len() - rest.len());
     }
 }
 
-/// The endgame of the original client: requests every block that no peer is sending yet, as far as the peer's queue goes.
+/// The endgame of the original client: requests every block that no peer is sending yet, as far as the peer's
+/// queue goes.
 fn request_everything(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer) {
     let room = peer.source.requests.room() as usize;
     if room == 0 || !peer.source.may_be_asked() {
@@ -145,9 +179,11 @@ fn request_everything(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer) {
     }
     let (input, holders) = (peer.source.pick_input(false), Endgame::Unbounded.holders());
     let unsent = |b: &BlockSpan| t.pieces.writer(*b).is_none();
-    let fits =
-        |b: &BlockSpan| unsent(b) && t.picker.may_ask_again(&t.pieces, &input, *b, holders) && !peer.source.requests.owes(*b);
-    let mut blocks: Vec<BlockSpan> = t.pieces.open().flat_map(|(p, _)| t.pieces.blocks(p)).filter(fits).collect();
+    let fits = |b: &BlockSpan| {
+        unsent(b) && t.picker.may_ask_again(&t.pieces, &input, *b, holders) && !peer.source.requests.owes(*b)
+    };
+    let mut blocks: Vec<BlockSpan> =
+        t.pieces.open().flat_map(|(p, _)| t.pieces.blocks(p)).filter(fits).collect();
     // Peers that began at the same end would bring the same blocks.
     turn.rng.shuffle(&mut blocks);
     for block in blocks.into_iter().take(room) {

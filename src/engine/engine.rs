@@ -1,7 +1,8 @@
 //! The engine: its public doors, the order in which its parts are called, and its deadlines.
 //!
-//! Each door makes one [`Turn`](super::turn::Turn), hands it to the part concerned, and applies the effects for other connections. What
-//! trackers, the DHT and the local network find stands in [`discovery`](super::discovery).
+//! Each door makes one [`Turn`](super::turn::Turn), hands it to the part concerned, and applies the effects
+//! for other connections. What trackers, the DHT and the local network find stands in
+//! [`discovery`](super::discovery).
 
 use super::action::{Actions, DialFailure, HashVerdict};
 use super::bandwidth::TokenBucket;
@@ -50,14 +51,16 @@ impl Engine {
 
     // ---- torrents -------------------------------------------------------------------------------------------------
 
-    /// Adds a torrent. It is paused until [`on_opened`](Engine::on_opened) says which pieces are there, or until
+    /// Adds a torrent. It is paused until [`on_opened`](Engine::on_opened) says which pieces are there, or
+    /// until
     /// [`resume`](Engine::resume) if its metadata has to be fetched first. `None` if its info hash is here already.
     pub fn add_torrent(&mut self, now: Instant, spec: TorrentSpec) -> Option<TorrentKey> {
         let mut none = Actions::default();
         self.swarms.add(&mut self.context.turn(now, &mut none), spec)
     }
 
-    /// The disk says which pieces are verified: the torrent begins, or goes on with the peers that brought its metadata.
+    /// The disk says which pieces are verified: the torrent begins, or goes on with the peers that brought
+    /// its metadata.
     pub fn on_opened(&mut self, now: Instant, key: TorrentKey, have: Bitfield, out: &mut Actions) {
         let turn = &mut self.context.turn(now, out);
         let Some(t) = self.swarms.torrents.get_mut(key).filter(|t| !t.running || !t.open) else { return };
@@ -69,8 +72,8 @@ impl Engine {
         self.apply_effects(now, out);
     }
 
-    /// A torrent's metadata is known. The torrent goes on once [`on_opened`](Engine::on_opened) says which pieces are there; until then
-    /// this may be called again, with other pieces wanted.
+    /// A torrent's metadata is known. The torrent goes on once [`on_opened`](Engine::on_opened) says which
+    /// pieces are there; until then this may be called again, with other pieces wanted.
     pub fn on_metadata(&mut self, now: Instant, key: TorrentKey, info: TorrentInfo, out: &mut Actions) {
         let turn = &mut self.context.turn(now, out);
         if !self.swarms.on_metadata(turn, key, info) {
@@ -110,7 +113,8 @@ impl Engine {
         self.swarms.save(&mut self.context.turn(now, out), key);
     }
 
-    /// Removes a torrent, after the last messages to its peers and trackers. Closing its record is the caller's matter.
+    /// Removes a torrent, after the last messages to its peers and trackers. Closing its record is the
+    /// caller's matter.
     pub fn remove_torrent(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         self.pause(now, key, out);
         self.trackers.withdraw_scrapes(Some(key));
@@ -119,7 +123,8 @@ impl Engine {
         }
     }
 
-    /// Pauses every torrent and closes every connection; new ones are refused. [`is_idle`](Engine::is_idle) says when all is done.
+    /// Pauses every torrent and closes every connection; new ones are refused. [`is_idle`](Engine::is_idle)
+    /// says when all is done.
     pub fn shut_down(&mut self, now: Instant, out: &mut Actions) {
         self.swarms.stopping = true;
         self.trackers.withdraw_scrapes(None);
@@ -135,7 +140,13 @@ impl Engine {
     }
 
     /// Sets the limits that all torrents share, in bytes a second; `None` is unlimited.
-    pub fn set_limits(&mut self, now: Instant, download: Option<u64>, upload: Option<u64>, out: &mut Actions) {
+    pub fn set_limits(
+        &mut self,
+        now: Instant,
+        download: Option<u64>,
+        upload: Option<u64>,
+        out: &mut Actions,
+    ) {
         self.swarms.down = TokenBucket::new(download);
         self.swarms.up = TokenBucket::new(upload);
         self.swarms.refill(&mut self.context.turn(now, out));
@@ -148,12 +159,19 @@ impl Engine {
     }
 
     /// Sets the limits of one torrent, in bytes a second; `None` is unlimited.
-    pub fn set_torrent_limits(&mut self, now: Instant, key: TorrentKey, down: Option<u64>, up: Option<u64>, out: &mut Actions) {
+    pub fn set_torrent_limits(
+        &mut self,
+        now: Instant,
+        key: TorrentKey,
+        down: Option<u64>,
+        up: Option<u64>,
+        out: &mut Actions,
+    ) {
         self.swarms.set_torrent_limits(&mut self.context.turn(now, out), key, down, up);
     }
 
-    /// Sets which pieces of a torrent are wanted, and how urgent each piece is; `None` if all are normal. Pieces that have begun are
-    /// finished.
+    /// Sets which pieces of a torrent are wanted, and how urgent each piece is; `None` if all are normal.
+    /// Pieces that have begun are finished.
     pub fn set_wanted(
         &mut self,
         now: Instant,
@@ -206,8 +224,8 @@ impl Engine {
         self.swarms.want(key)
     }
 
-    /// The caller has no room for what [`want`](Engine::want) named and does not read until it has: the peer's silence is not its fault.
-    /// The caller asks again by itself.
+    /// The caller has no room for what [`want`](Engine::want) named and does not read until it has: the
+    /// peer's silence is not its fault. The caller asks again by itself.
     pub fn on_held_back(&mut self, key: PeerKey) {
         self.swarms.on_held_back(key);
     }
@@ -216,14 +234,20 @@ impl Engine {
     ///
     /// # Errors
     /// The reason to close the connection; the engine has forgotten it already.
-    pub fn got(&mut self, now: Instant, key: PeerKey, n: usize, out: &mut Actions) -> Result<(), DisconnectReason> {
+    pub fn got(
+        &mut self,
+        now: Instant,
+        key: PeerKey,
+        n: usize,
+        out: &mut Actions,
+    ) -> Result<(), DisconnectReason> {
         let result = self.swarms.got(&mut self.context.turn(now, out), key, n);
         self.apply_effects(now, out);
         result
     }
 
-    /// Appends to `plan` what to write next, with at most `payload_budget` bytes of payload. Changes nothing, except that the next
-    /// message pushes another [`Action::Flush`](super::Action::Flush).
+    /// Appends to `plan` what to write next, with at most `payload_budget` bytes of payload. Changes nothing,
+    /// except that the next message pushes another [`Action::Flush`](super::Action::Flush).
     pub fn plan(&mut self, key: PeerKey, payload_budget: usize, plan: &mut WritePlan) {
         self.swarms.plan(key, payload_budget, plan);
     }
@@ -235,8 +259,16 @@ impl Engine {
 
     // ---- pieces ---------------------------------------------------------------------------------------------------
 
-    /// Files and memory for a piece are ready, or cannot be had: then the torrent is paused, which is no peer's fault.
-    pub fn on_prepared(&mut self, now: Instant, key: TorrentKey, piece: PieceIndex, ready: bool, out: &mut Actions) {
+    /// Files and memory for a piece are ready, or cannot be had: then the torrent is paused, which is no
+    /// peer's fault.
+    pub fn on_prepared(
+        &mut self,
+        now: Instant,
+        key: TorrentKey,
+        piece: PieceIndex,
+        ready: bool,
+        out: &mut Actions,
+    ) {
         if ready {
             self.swarms.on_prepared(&mut self.context.turn(now, out), key, piece);
         } else {
@@ -245,7 +277,14 @@ impl Engine {
     }
 
     /// The hasher's verdict on a piece. It counts for a paused torrent, too.
-    pub fn on_hashed(&mut self, now: Instant, key: TorrentKey, piece: PieceIndex, verdict: &HashVerdict, out: &mut Actions) {
+    pub fn on_hashed(
+        &mut self,
+        now: Instant,
+        key: TorrentKey,
+        piece: PieceIndex,
+        verdict: &HashVerdict,
+        out: &mut Actions,
+    ) {
         if self.swarms.on_hashed(&mut self.context.turn(now, out), key, piece, verdict).is_break() {
             self.stop_torrent(now, key, out);
         }
@@ -269,7 +308,9 @@ impl Engine {
         while let Some(effect) = self.context.effects.pop() {
             let turn = &mut self.context.turn(now, out);
             match effect {
-                Effect::Cancel { torrent, block, but } => self.swarms.cancel_elsewhere(turn, torrent, block, but),
+                Effect::Cancel { torrent, block, but } => {
+                    self.swarms.cancel_elsewhere(turn, torrent, block, but)
+                }
                 Effect::Hash { torrent, piece } => self.swarms.hash(turn, torrent, piece),
                 Effect::TopUp { torrent } => self.swarms.top_up_all(turn, torrent),
                 Effect::FillSlots { torrent } => {
@@ -280,7 +321,9 @@ impl Engine {
                 Effect::AskMetadata { torrent } => self.swarms.ask_metadata(turn, torrent),
                 Effect::Metadata { torrent } => self.swarms.check_metadata(turn, torrent),
                 Effect::Node { addr } => self.on_dht_port(now, addr, out),
-                Effect::Pex { torrent } => turn.timers.arm(Timer::Pex(torrent), now + limits::PEX_FIRST_DELAY),
+                Effect::Pex { torrent } => {
+                    turn.timers.arm(Timer::Pex(torrent), now + limits::PEX_FIRST_DELAY)
+                }
                 Effect::Dial => turn.timers.arm(Timer::Dial, now),
             }
         }

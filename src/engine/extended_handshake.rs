@@ -1,4 +1,5 @@
-//! Our side of the extension handshake (BEP 10): sent after the handshake, and again when we become upload-only (BEP 21) or stop being it.
+//! Our side of the extension handshake (BEP 10): sent after the handshake, and again when we become
+//! upload-only (BEP 21) or stop being it.
 
 use super::config::EngineConfig;
 use super::limits;

@@ -1,4 +1,5 @@
-//! What must hold of an engine between any two calls: the oracle of its fuzz target, of its tests and of the simulator.
+//! What must hold of an engine between any two calls: the oracle of its fuzz target, of its tests and of the
+//! simulator.
 
 use super::peer::{Phase, Reading};
 use super::{Engine, limits};
@@ -11,7 +12,8 @@ impl Engine {
         let policy = &self.context.config.policy;
         assert!(self.context.effects.is_empty(), "something is left to be done");
         assert!(self.swarms.connections.len() <= self.context.config.max_peers);
-        let connecting = self.swarms.connections.iter().filter(|(_, c)| c.peer.wire.phase == Phase::Connecting).count();
+        let connecting =
+            self.swarms.connections.iter().filter(|(_, c)| c.peer.wire.phase == Phase::Connecting).count();
         assert_eq!(connecting, self.swarms.half_open);
         for (_, c) in self.swarms.connections.iter() {
             let p = &c.peer;
@@ -20,8 +22,14 @@ impl Engine {
                     && p.source.requests.cancelled() <= limits::CANCELLED_REQUESTS
             );
             assert!(policy.fast || !p.wire.fast, "a peer speaks the Fast extension with us and we do not");
-            assert!(policy.snub_after.is_some() || !p.source.requests.is_snubbed(), "a snubber where there are none");
-            assert!(p.wire.encoder.blocks() <= limits::REQQ_OURS_BLOCKS && p.source.suggested.len() <= limits::SUGGESTED_PIECES);
+            assert!(
+                policy.snub_after.is_some() || !p.source.requests.is_snubbed(),
+                "a snubber where there are none"
+            );
+            assert!(
+                p.wire.encoder.blocks() <= limits::REQQ_OURS_BLOCKS
+                    && p.source.suggested.len() <= limits::SUGGESTED_PIECES
+            );
             assert!(
                 p.source.fast_to_us.len() <= limits::ALLOWED_FAST_REMEMBERED
                     && p.wire.fast_to_them.len() <= limits::ALLOWED_FAST_PIECES
@@ -29,16 +37,28 @@ impl Engine {
             assert!(p.wire.encoder.control_bytes() <= 2 * limits::OUTBOX_CONTROL_BYTES);
         }
         for (key, t) in self.swarms.torrents.iter() {
-            let named = |p: &PeerKey| self.swarms.connections.get(*p).is_some_and(|c| c.peer.source.torrent == Some(key));
+            let named = |p: &PeerKey| {
+                self.swarms.connections.get(*p).is_some_and(|c| c.peer.source.torrent == Some(key))
+            };
             assert!(t.peers.iter().all(named) && t.peers.len() <= self.context.config.max_peers_per_torrent);
             assert!(t.peer_list.len() <= limits::KNOWN_ADDRESSES);
-            assert!(t.deferred_bitfields.bytes() <= if t.open { 0 } else { limits::DEFERRED_BITFIELDS_BYTES });
-            let up: Vec<_> = t.peers.iter().filter_map(|p| self.swarms.connections.get(*p)).map(|c| &c.peer).collect();
+            assert!(
+                t.deferred_bitfields.bytes() <= if t.open { 0 } else { limits::DEFERRED_BITFIELDS_BYTES }
+            );
+            let up: Vec<_> =
+                t.peers.iter().filter_map(|p| self.swarms.connections.get(*p)).map(|c| &c.peer).collect();
             let up: Vec<_> = up.into_iter().filter(|p| p.wire.phase == Phase::Up).collect();
-            let receives = |r: &Reading, b: BlockSpan| matches!(r, Reading::Block { block, .. } if *block == b);
+            let receives =
+                |r: &Reading, b: BlockSpan| matches!(r, Reading::Block { block, .. } if *block == b);
             let served = up.iter().filter(|p| !p.wire.we_choke).count();
-            assert!(served <= policy.most_slots() + usize::from(policy.optimistic && policy.serves()), "{served} are served");
-            assert!(policy.serves() || up.iter().all(|p| p.wire.fast_to_them.is_empty() && p.wire.encoder.blocks() == 0));
+            assert!(
+                served <= policy.most_slots() + usize::from(policy.optimistic && policy.serves()),
+                "{served} are served"
+            );
+            assert!(
+                policy.serves()
+                    || up.iter().all(|p| p.wire.fast_to_them.is_empty() && p.wire.encoder.blocks() == 0)
+            );
             t.pieces.audit(
                 policy.endgame.holders(),
                 |b| up.iter().filter(|p| p.source.requests.owes(b)).count(),
@@ -48,10 +68,19 @@ impl Engine {
                 let holders = up.iter().filter(|p| p.source.has.has(piece)).count();
                 assert_eq!(t.picker.availability.count(piece) as usize, holders, "holders of piece {piece}");
                 let candidate = t.pieces.is_missing(piece) && t.pieces.get(piece).is_none();
-                assert_eq!(t.picker.availability.is_candidate(piece), candidate, "whether piece {piece} may begin");
+                assert_eq!(
+                    t.picker.availability.is_candidate(piece),
+                    candidate,
+                    "whether piece {piece} may begin"
+                );
             }
             for p in up {
-                assert_eq!(p.source.wanted_pieces, t.wanted_pieces(&p.source.has), "wanted_pieces pieces of {:?}", p.source.key);
+                assert_eq!(
+                    p.source.wanted_pieces,
+                    t.wanted_pieces(&p.source.has),
+                    "wanted_pieces pieces of {:?}",
+                    p.source.key
+                );
                 assert!(p.source.we_want == (p.source.wanted_pieces > 0));
             }
         }

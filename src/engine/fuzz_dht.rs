@@ -1,5 +1,5 @@
-//! The body of the DHT's fuzz target: bytes become packets from a few hosts to one node that searches, announces and counts; after each
-//! of them every limit is looked at, and everything that is sent reads back.
+//! The body of the DHT's fuzz target: bytes become packets from a few hosts to one node that searches,
+//! announces and counts; after each of them every limit is looked at, and everything that is sent reads back.
 //!
 //! It promises nothing to users of the library.
 
@@ -13,7 +13,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 const HASH: InfoHash = InfoHash([7; 20]);
-/// Each packet is led in by: its host, what happens before it in this order of magnitude of time, and its length.
+/// Each packet is led in by: its host, what happens before it in this order of magnitude of time, and its
+/// length.
 const HEADER_BYTES: usize = 4;
 
 /// Some hosts in the world, at home, and of the other family.

@@ -1,13 +1,17 @@
-//! The body of the engine's fuzz target: bytes become facts, wishes and streams of a small engine, and after each of them every
-//! count is made again and every limit looked at.
+//! The body of the engine's fuzz target: bytes become facts, wishes and streams of a small engine, and after
+//! each of them every count is made again and every limit looked at.
 //!
 //! It promises nothing to users of the library.
 
-use super::{Action, Actions, DialFailure, Engine, EngineConfig, HashVerdict, Policy, TorrentInfo, TorrentSpec, Want};
-use crate::units::{BLOCK_LEN, Bitfield, BlockSpan, Geometry, InfoHash, Instant, PeerId, PeerKey, PieceIndex, TorrentKey};
+use super::{
+    Action, Actions, DialFailure, Engine, EngineConfig, HashVerdict, Policy, TorrentInfo, TorrentSpec, Want,
+};
+use crate::units::{
+    BLOCK_LEN, Bitfield, BlockSpan, Geometry, InfoHash, Instant, PeerId, PeerKey, PieceIndex, TorrentKey,
+};
 use crate::wire::{
-    AnnounceError, AnnounceReply, ExtendedHandshake, ExtensionIds, Handshake, METADATA_PIECE_LEN, Message, MetadataMessage,
-    RawSpan, WritePlan, write_dont_have, write_pex,
+    AnnounceError, AnnounceReply, ExtendedHandshake, ExtensionIds, Handshake, METADATA_PIECE_LEN, Message,
+    MetadataMessage, RawSpan, WritePlan, write_dont_have, write_pex,
 };
 use sha1::{Digest, Sha1};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -41,7 +45,8 @@ struct FuzzDriver<'a> {
 }
 
 /// Three pieces of metadata, the last one short.
-static METADATA: LazyLock<Arc<[u8]>> = LazyLock::new(|| (0..2 * METADATA_PIECE_LEN + 100).map(|n| (n % 251) as u8).collect());
+static METADATA: LazyLock<Arc<[u8]>> =
+    LazyLock::new(|| (0..2 * METADATA_PIECE_LEN + 100).map(|n| (n % 251) as u8).collect());
 
 /// Five small pieces, two of them here; anything may happen.
 pub fn engine(input: &[u8]) {
@@ -51,7 +56,8 @@ pub fn engine(input: &[u8]) {
     };
     let hash = if by_hash { InfoHash(Sha1::digest(&METADATA[..]).into()) } else { HASH };
     let info = Some(METADATA.clone());
-    let geometry = Geometry::new(4 * 3 * u64::from(BLOCK_LEN) + 100, 3 * u64::from(BLOCK_LEN)).expect("a geometry");
+    let geometry =
+        Geometry::new(4 * 3 * u64::from(BLOCK_LEN) + 100, 3 * u64::from(BLOCK_LEN)).expect("a geometry");
     let mut engine = Engine::new(EngineConfig {
         peer_id: PeerId([0x55; 20]),
         port: 6881,
@@ -145,14 +151,22 @@ impl FuzzDriver<'_> {
         match what {
             0 => {
                 let host = self.byte() % 8;
-                if let Some(key) = self.engine.on_accepted(self.now, SocketAddr::from(([10, 0, 0, host], 5)), &mut self.out) {
+                if let Some(key) =
+                    self.engine.on_accepted(self.now, SocketAddr::from(([10, 0, 0, host], 5)), &mut self.out)
+                {
                     self.streams.insert(key, VecDeque::new());
                 }
             }
             1 => {
                 let (id, fast) = (self.byte() % 16, self.byte() % 4 > 0);
-                let bytes =
-                    Handshake { info_hash: self.hash, peer_id: PeerId([id; 20]), fast, extended: fast, dht: false }.to_bytes();
+                let bytes = Handshake {
+                    info_hash: self.hash,
+                    peer_id: PeerId([id; 20]),
+                    fast,
+                    extended: fast,
+                    dht: false,
+                }
+                .to_bytes();
                 self.feed(&bytes);
             }
             2 => {
@@ -204,7 +218,12 @@ impl FuzzDriver<'_> {
                 if let Some(key) = self.dials.pop() {
                     match self.byte() % 4 {
                         0 => self.engine.on_dial_failed(self.now, key, DialFailure::Refused, &mut self.out),
-                        1 => self.engine.on_dial_failed(self.now, key, DialFailure::OutOfResources, &mut self.out),
+                        1 => self.engine.on_dial_failed(
+                            self.now,
+                            key,
+                            DialFailure::OutOfResources,
+                            &mut self.out,
+                        ),
                         _ => {
                             self.streams.insert(key, VecDeque::new());
                             self.engine.on_dialed(self.now, key, &mut self.out);
@@ -215,8 +234,10 @@ impl FuzzDriver<'_> {
             18 => {
                 if let Some(id) = self.questions.pop() {
                     let host = self.byte();
-                    let reply =
-                        AnnounceReply { peers: vec![SocketAddr::from(([10, 2, 0, host], 9))], ..AnnounceReply::default() };
+                    let reply = AnnounceReply {
+                        peers: vec![SocketAddr::from(([10, 2, 0, host], 9))],
+                        ..AnnounceReply::default()
+                    };
                     let result = if host < 64 { Err(AnnounceError::Timeout) } else { Ok(reply) };
                     self.engine.on_announced(self.now, id, result, &mut self.out);
                 }
@@ -262,13 +283,20 @@ impl FuzzDriver<'_> {
             0 | 1 => {
                 let (bits, size) = (self.byte(), self.byte());
                 let on = |bit: u8| bits & (1 << bit) != 0;
-                let ids =
-                    ExtensionIds { ut_metadata: 3 * (bits & 1), ut_pex: 4 * u8::from(on(1)), lt_donthave: 5 * u8::from(on(2)) };
+                let ids = ExtensionIds {
+                    ut_metadata: 3 * (bits & 1),
+                    ut_pex: 4 * u8::from(on(1)),
+                    lt_donthave: 5 * u8::from(on(2)),
+                };
                 let hello = ExtendedHandshake {
                     ids,
                     port: on(3).then_some(9),
                     reqq: on(4).then_some(u32::from(size) + 1),
-                    metadata_size: on(0).then_some(if size < 192 { truth.len() as u32 } else { u32::from(size) * 100 }),
+                    metadata_size: on(0).then_some(if size < 192 {
+                        truth.len() as u32
+                    } else {
+                        u32::from(size) * 100
+                    }),
                     upload_only: on(5).then_some(on(6)),
                     your_ip: on(7).then_some([9, 9, 9, size].into()),
                     ..ExtendedHandshake::default()
@@ -278,20 +306,28 @@ impl FuzzDriver<'_> {
             2 | 3 => {
                 let (piece, how) = (u32::from(self.byte() % 4), self.byte());
                 let from = (piece * METADATA_PIECE_LEN) as usize;
-                let mut bytes: Vec<u8> = truth.iter().copied().skip(from).take(METADATA_PIECE_LEN as usize).collect();
+                let mut bytes: Vec<u8> =
+                    truth.iter().copied().skip(from).take(METADATA_PIECE_LEN as usize).collect();
                 match how % 16 {
                     0 => bytes.iter_mut().take(1).for_each(|b| *b ^= 1),
                     1 => bytes.truncate(5),
                     _ => {}
                 }
                 let total_size = if how % 16 == 2 { 7 } else { truth.len() as u32 };
-                (ExtensionIds::OURS.ut_metadata, MetadataMessage::Data { piece, total_size, bytes: &bytes }.encode())
+                (
+                    ExtensionIds::OURS.ut_metadata,
+                    MetadataMessage::Data { piece, total_size, bytes: &bytes }.encode(),
+                )
             }
             4 => {
                 let piece = u32::from(self.byte());
                 let refuses = piece % 2 == 1;
                 let piece = piece / 2;
-                let message = if refuses { MetadataMessage::Reject { piece } } else { MetadataMessage::Request { piece } };
+                let message = if refuses {
+                    MetadataMessage::Reject { piece }
+                } else {
+                    MetadataMessage::Request { piece }
+                };
                 (ExtensionIds::OURS.ut_metadata, message.encode())
             }
             5 => {
@@ -315,8 +351,12 @@ impl FuzzDriver<'_> {
     /// The metadata that came is read, and the disk is looked at.
     fn understand(&mut self) {
         if std::mem::take(&mut self.handed_on) {
-            let shape =
-                TorrentInfo { geometry: self.geometry, wanted: Bitfield::full(5), private: false, info: Some(METADATA.clone()) };
+            let shape = TorrentInfo {
+                geometry: self.geometry,
+                wanted: Bitfield::full(5),
+                private: false,
+                info: Some(METADATA.clone()),
+            };
             self.engine.on_metadata(self.now, self.torrent, shape, &mut self.out);
             self.engine.on_opened(self.now, self.torrent, some_pieces(), &mut self.out);
         }
@@ -384,7 +424,10 @@ impl FuzzDriver<'_> {
     /// The lease: one writer a block, and none for what is hashed or had.
     fn land(&mut self, key: PeerKey, span: BlockSpan) {
         assert!(!self.hashing.contains(&span.piece()), "{span} was written while it was hashed");
-        assert!(self.engine.have(self.torrent).is_some_and(|h| !h.has(span.piece())), "{span} was written although it is had");
+        assert!(
+            self.engine.have(self.torrent).is_some_and(|h| !h.has(span.piece())),
+            "{span} was written although it is had"
+        );
         let block = (span.piece(), span.begin() / BLOCK_LEN);
         let leased_to = self.engine.swarms.torrents.get(self.torrent).and_then(|t| t.pieces.writer(span));
         assert_eq!(leased_to, Some(key), "{span} is written without a lease");
@@ -430,7 +473,10 @@ impl FuzzDriver<'_> {
                     Action::Wake { peer } => self.read(peer),
                     Action::Prepare { piece, .. } => self.preparing.push(piece),
                     Action::Hash { piece, .. } => {
-                        assert!(!self.writers.keys().any(|(p, _)| *p == piece), "piece {piece} is hashed while somebody writes");
+                        assert!(
+                            !self.writers.keys().any(|(p, _)| *p == piece),
+                            "piece {piece} is hashed while somebody writes"
+                        );
                         self.hashing.push(piece);
                     }
                     Action::Release { block, .. } => {
@@ -439,7 +485,10 @@ impl FuzzDriver<'_> {
                     Action::Announce { id, .. } | Action::Scrape { id, .. } | Action::Resolve { id, .. } => {
                         self.questions.push(id)
                     }
-                    Action::Save { .. } | Action::Datagram { .. } | Action::KeepNodes { .. } | Action::Multicast { .. } => {}
+                    Action::Save { .. }
+                    | Action::Datagram { .. }
+                    | Action::KeepNodes { .. }
+                    | Action::Multicast { .. } => {}
                     Action::Metadata { info, .. } => {
                         assert_eq!(info[..], METADATA[..], "metadata that is not what the hash says");
                         self.handed_on = true;

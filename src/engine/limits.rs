@@ -21,14 +21,17 @@ pub const WINDOW_SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 pub const REQUEST_TIMEOUT_MIN: Duration = Duration::from_secs(2);
 /// See [`REQUEST_TIMEOUT_MIN`].
 pub const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(60);
-/// A peer that owes blocks and sends none for this long is snubbing us (libtorrent: 60 s, too long for a small swarm).
+/// A peer that owes blocks and sends none for this long is snubbing us (libtorrent: 60 s, too long for a
+/// small swarm).
 pub const SNUB_AFTER: Duration = Duration::from_secs(20);
 /// Requests that were given up but may still be answered, remembered a peer.
 pub const CANCELLED_REQUESTS: usize = 512;
-/// Requests rejected one after another, without a block in between, before the peer is let go: it gives nothing, and asking again
-/// goes round as fast as the line. A whole window may be rejected by a peer that has just been overrun.
+/// Requests rejected one after another, without a block in between, before the peer is let go: it gives
+/// nothing, and asking again goes round as fast as the line. A whole window may be rejected by a peer that
+/// has just been overrun.
 pub const REJECTS_ONLY: u32 = 1000;
-/// Blocks without a request before the peer is disconnected: cancels cross blocks on the wire, but not this often.
+/// Blocks without a request before the peer is disconnected: cancels cross blocks on the wire, but not this
+/// often.
 pub const UNASKED_BLOCKS: u32 = 64;
 
 /// Peers that may owe us the same block in endgame. Unbounded endgame wastes, none leaves users at 99.9 %.
@@ -37,7 +40,8 @@ pub const ENDGAME_HOLDERS: u8 = 3;
 pub const ENDGAME_BLOCKS: usize = 4;
 /// Blocks that a peer may have handed to its system already: they come, cancelled or not.
 pub const QUEUED_BEYOND_RECALL: usize = 8;
-/// A block that is being sent is asked for once more in endgame if the rest of it takes so many times as long as another peer's answer.
+/// A block that is being sent is asked for once more in endgame if the rest of it takes so many times as long
+/// as another peer's answer.
 pub const TAKE_OVER_FACTOR: u32 = 4;
 /// How often peers with nothing to do look who is late in endgame.
 pub const ENDGAME_INTERVAL: Duration = Duration::from_secs(1);
@@ -75,7 +79,8 @@ pub const SEED_TURN: Duration = Duration::from_secs(60);
 pub const INVALID_REQUESTS: u32 = 300;
 /// Requests that may come after a choke, while the choke is on its way.
 pub const CHOKE_GRACE: Duration = Duration::from_secs(2);
-/// Control bytes queued to a peer that does not read, 1 MiB, before it is let go: a bitfield of 2 million pieces is 256 KiB.
+/// Control bytes queued to a peer that does not read, 1 MiB, before it is let go: a bitfield of 2 million
+/// pieces is 256 KiB.
 pub const OUTBOX_CONTROL_BYTES: usize = 1024 * 1024;
 /// Control bytes queued at which we stop reading from a peer that does not read.
 pub const OUTBOX_STOP_READING_BYTES: usize = 64 * 1024;
@@ -86,11 +91,14 @@ pub const METADATA_REQUESTS: usize = 4;
 pub const METADATA_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long who was silent or refused is left aside.
 pub const METADATA_ASIDE: Duration = Duration::from_secs(60);
-/// Connections of a torrent whose metadata is not here: each may be in the middle of a bitfield of 256 KiB that cannot be checked yet.
+/// Connections of a torrent whose metadata is not here: each may be in the middle of a bitfield of 256 KiB
+/// that cannot be checked yet.
 pub const METADATA_PEERS: usize = 20;
-/// Pieces that turn out to be here when a torrent's shape becomes known, and that a connected peer is told of one by one, 9 bytes each.
+/// Pieces that turn out to be here when a torrent's shape becomes known, and that a connected peer is told of
+/// one by one, 9 bytes each.
 pub const REPLAYED_HAVES: u32 = 1024;
-/// Bitfields kept of a torrent whose shape is not known, all peers together, 1 MiB: four of the longest, or eighty of 100,000 pieces.
+/// Bitfields kept of a torrent whose shape is not known, all peers together, 1 MiB: four of the longest, or
+/// eighty of 100,000 pieces.
 pub const DEFERRED_BITFIELDS_BYTES: usize = 1024 * 1024;
 /// Pieces that a peer says it has got, or lost, before the torrent's shape is known; more are forgotten.
 pub const DEFERRED_HAVES: usize = 1024;
@@ -110,13 +118,15 @@ pub const PEX_ACCEPT_INTERVAL: Duration = Duration::from_secs(55);
 
 /// New connections a second in the long run: cheap routers choke on more (Transmission: 18).
 pub const DIALS_PER_SECOND: u32 = 20;
-/// New connections that may be begun at once after a rest: a swarm's first peers need not wait for each other.
+/// New connections that may be begun at once after a rest: a swarm's first peers need not wait for each
+/// other.
 pub const DIALS_AT_ONCE: u32 = 40;
 /// Connections being established at once.
 pub const HALF_OPEN: usize = 50;
 /// Connections from one address: a household behind one router, not a flood.
 pub const PEERS_PER_ADDRESS: usize = 8;
-/// Incoming connections that have not said yet who they are: one more, and the one that has had its chance for longest goes.
+/// Incoming connections that have not said yet who they are: one more, and the one that has had its chance
+/// for longest goes.
 pub const INCOMING_WITHOUT_HANDSHAKE: usize = 32;
 /// Addresses known a torrent.
 pub const KNOWN_ADDRESSES: usize = 1000;
@@ -139,8 +149,8 @@ pub const SUSPECT_PIECES: usize = 64;
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time from the connection to the handshake's last byte.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time for one block from its header to its last byte. The lease on it is the peer's alone, so a byte a minute would hold up
-/// the whole torrent: a peer slower than 140 bytes a second is not waited for.
+/// Time for one block from its header to its last byte. The lease on it is the peer's alone, so a byte a
+/// minute would hold up the whole torrent: a peer slower than 140 bytes a second is not waited for.
 pub const BLOCK_TIMEOUT: Duration = Duration::from_secs(120);
 /// Silence after which a peer is let go.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -165,7 +175,8 @@ pub const ANNOUNCE_RETRY_STEP: Duration = Duration::from_millis(12_500);
 pub const ANNOUNCE_RETRY_MAX: Duration = Duration::from_secs(3600);
 /// Time for one announce in all, name look-up and body included.
 pub const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Time for one scrape over HTTP, once it has a thread: a dead tracker must not use up the time of those that wait behind it.
+/// Time for one scrape over HTTP, once it has a thread: a dead tracker must not use up the time of those that
+/// wait behind it.
 pub const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for the last announce, at the end.
 pub const STOPPED_TIMEOUT: Duration = Duration::from_secs(5);
@@ -176,16 +187,18 @@ pub const UDP_CONNECTION: Duration = Duration::from_secs(60);
 /// Tracker conversations over UDP at once.
 pub const UDP_EXCHANGES: usize = 64;
 
-/// How long a torrent that begins waits before it is called out on the local network: others that begin with it share the packet.
+/// How long a torrent that begins waits before it is called out on the local network: others that begin with
+/// it share the packet.
 pub const LSD_FIRST_DELAY: Duration = Duration::from_millis(500);
 /// Time between two calls for the same torrent (BEP 14: five minutes).
 pub const LSD_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// Calls in the long run: one in this time (BEP 14: one a minute), so that a large network is not flooded.
 pub const LSD_SPACING: Duration = Duration::from_secs(60);
-/// Calls that may go out at once before that holds: 120 torrents at a start, or some that are added one by one.
+/// Calls that may go out at once before that holds: 120 torrents at a start, or some that are added one by
+/// one.
 pub const LSD_BURST: u32 = 5;
-/// Addresses taken from calls of others in [`LSD_INTERVAL`], all torrents together: every neighbour announces again, and an attacker that forges senders
-/// cannot make us dial the world.
+/// Addresses taken from calls of others in [`LSD_INTERVAL`], all torrents together: every neighbour announces
+/// again, and an attacker that forges senders cannot make us dial the world.
 pub const LSD_PEERS_PER_INTERVAL: usize = 100;
 
 /// Time between checkpoints while pieces come in.
@@ -204,8 +217,9 @@ pub const BURST_MIN_BYTES: u64 = 16 * 1024;
 
 /// Time between two searches for one torrent, each an announce (BEP 5, libtorrent).
 pub const DHT_SEARCH_INTERVAL: Duration = Duration::from_secs(15 * 60);
-/// The same while pieces or metadata are missing and no peer is connected: a peer that has them may have announced a moment after we
-/// asked, or where we did not look because we knew few nodes yet. Doubles up to [`DHT_SEARCH_INTERVAL`].
+/// The same while pieces or metadata are missing and no peer is connected: a peer that has them may have
+/// announced a moment after we asked, or where we did not look because we knew few nodes yet. Doubles up to
+/// [`DHT_SEARCH_INTERVAL`].
 pub const DHT_SEARCH_RETRY: Duration = Duration::from_secs(5);
 /// Least time between the beginnings of two searches: a thousand torrents take four minutes.
 pub const DHT_SEARCH_SPACING: Duration = Duration::from_millis(250);
@@ -228,11 +242,13 @@ pub const DHT_SPARE_NODES: usize = 8;
 pub const DHT_NODES_PER_NETWORK: usize = 2;
 /// Silence after which a node is questionable and a bucket is refreshed (BEP 5).
 pub const DHT_QUIET: Duration = Duration::from_secs(15 * 60);
-/// Least time between two pings of nodes that fell silent: a full table of 160 nodes takes 15 minutes at one every 5.6 s.
+/// Least time between two pings of nodes that fell silent: a full table of 160 nodes takes 15 minutes at one
+/// every 5.6 s.
 pub const DHT_PING_EVERY: Duration = Duration::from_secs(5);
 /// Queries in a row without an answer that make a node bad (BEP 5: "multiple").
 pub const DHT_FAILURES: u8 = 2;
-/// A lookup stops waiting for a node, and asks another beside it: three quarters of all answers come within a second.
+/// A lookup stops waiting for a node, and asks another beside it: three quarters of all answers come within a
+/// second.
 pub const DHT_LATE: Duration = Duration::from_secs(2);
 /// No answer is believed after this.
 pub const DHT_TIMEOUT: Duration = Duration::from_secs(12);
@@ -242,7 +258,8 @@ pub const DHT_ALPHA: usize = 3;
 pub const DHT_LOOKUP_NODES: usize = 64;
 /// Queries of one lookup. A lookup in a healthy network needs 20 to 40.
 pub const DHT_LOOKUP_QUERIES: usize = 120;
-/// Queries that a lookup spends on nodes whose id does not belong to their address (BEP 42), if there are enough others.
+/// Queries that a lookup spends on nodes whose id does not belong to their address (BEP 42), if there are
+/// enough others.
 pub const DHT_INSECURE_QUERIES: usize = 8;
 /// Lookups at once, refreshes included; one more ends at once.
 pub const DHT_LOOKUPS: usize = 64;
@@ -252,7 +269,8 @@ pub const DHT_SEARCHES: usize = 256;
 pub const DHT_FOUND_PEERS: usize = 1_000;
 /// Queries on their way, of all lookups and pings together.
 pub const DHT_PENDING: usize = 512;
-/// Of these, pings of nodes that we heard of and do not know yet: as many of an earlier run as are tried before the first is given up.
+/// Of these, pings of nodes that we heard of and do not know yet: as many of an earlier run as are tried
+/// before the first is given up.
 pub const DHT_PROBES: usize = 96;
 /// Bootstrap nodes that are queried when no node is known.
 pub const DHT_ROUTERS: usize = 16;
@@ -262,7 +280,8 @@ pub const DHT_BOOTSTRAP: Duration = Duration::from_secs(5);
 pub const DHT_BOOTSTRAP_MAX: Duration = Duration::from_secs(5 * 60);
 /// Votes about our own address that are kept, one a voter (BEP 42).
 pub const DHT_VOTES: usize = 16;
-/// Voters that must agree before we take an id for that address; and they must be more than all others together.
+/// Voters that must agree before we take an id for that address; and they must be more than all others
+/// together.
 pub const DHT_VOTES_NEEDED: usize = 4;
 
 /// Torrents whose peers we keep for others (libtorrent: 2,000).
@@ -286,9 +305,11 @@ pub const DHT_ANSWER_BYTES: usize = 1_024;
 pub const DHT_ANSWERS_PER_SECOND_BYTES: u64 = 8_000;
 /// Answers that unused seconds leave over.
 pub const DHT_ANSWERS_BURST_BYTES: u64 = 3 * DHT_ANSWERS_PER_SECOND_BYTES;
-/// What a stranger is sent, as times what came from there: enough for 4 to 8 nodes, too little to be worth forging a sender.
+/// What a stranger is sent, as times what came from there: enough for 4 to 8 nodes, too little to be worth
+/// forging a sender.
 pub const DHT_STRANGER_TIMES: usize = 3;
-/// Bytes of counts (BEP 33) a second to strangers: one response is seven times its query, and one a second is no flood.
+/// Bytes of counts (BEP 33) a second to strangers: one response is seven times its query, and one a second is
+/// no flood.
 pub const DHT_SCRAPES_PER_SECOND_BYTES: u64 = DHT_ANSWER_BYTES as u64;
 /// Counts that unused seconds leave over.
 pub const DHT_SCRAPES_BURST_BYTES: u64 = 3 * DHT_SCRAPES_PER_SECOND_BYTES;

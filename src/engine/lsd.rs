@@ -1,12 +1,14 @@
-//! Local service discovery (BEP 14): which torrents are announced to the local network and when, and whose announcements are accepted.
+//! Local service discovery (BEP 14): which torrents are announced to the local network and when, and whose
+//! announcements are accepted.
 //!
 //! ```text
 //!   a torrent runs ──500 ms──▶ announced ──5 min──▶ announced again …      as many in one packet as fit, IPv4 and IPv6
 //! ```
 //!
-//! A private torrent is neither announced nor looked for (BEP 27). An announcement is not answered: a client that has one of its torrents
-//! dials the sender, so one of two neighbours is enough to connect both. Announcements are spaced as BEP 14 demands, the longest waiting
-//! torrents first. Our own packets come back to us and are known by their cookie.
+//! A private torrent is neither announced nor looked for (BEP 27). An announcement is not answered: a client
+//! that has one of its torrents dials the sender, so one of two neighbours is enough to connect both.
+//! Announcements are spaced as BEP 14 demands, the longest waiting torrents first. Our own packets come back
+//! to us and are known by their cookie.
 
 use super::action::Action;
 use super::limits;
@@ -24,7 +26,8 @@ pub struct Lsd {
     cookie: u64,
     /// When each torrent was announced last.
     announced: BTreeMap<TorrentKey, Instant>,
-    /// Virtual clock of the rate limit (GCRA): each packet moves it a step ahead; [`limits::LSD_BURST`] steps are free.
+    /// Virtual clock of the rate limit (GCRA): each packet moves it a step ahead; [`limits::LSD_BURST`] steps
+    /// are free.
     paid_until: Instant,
     /// Addresses accepted since that moment.
     accepted: usize,
@@ -52,7 +55,8 @@ impl Lsd {
         self.announced.retain(|key, _| torrents.get(*key).is_some_and(is_announced));
         let due_at = |key| self.announced.get(&key).map_or(Instant::ZERO, |at| *at + limits::LSD_INTERVAL);
         let open = torrents.iter().filter(|(_, t)| is_announced(t));
-        let mut due: Vec<(Instant, TorrentKey, InfoHash)> = open.map(|(key, t)| (due_at(key), key, t.info_hash)).collect();
+        let mut due: Vec<(Instant, TorrentKey, InfoHash)> =
+            open.map(|(key, t)| (due_at(key), key, t.info_hash)).collect();
         due.sort_unstable();
         let mut rest = &due[..];
         while rest.first().is_some_and(|(at, ..)| *at <= turn.now) && self.may_send_at() <= turn.now {

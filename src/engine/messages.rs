@@ -1,6 +1,7 @@
 //! What each message means: a peer's word against our books, and the answer to it.
 //!
-//! Everything here concerns one peer and its torrent; what follows for others leaves as an effect, done when the turn is over.
+//! Everything here concerns one peer and its torrent; what follows for others leaves as an effect, done when
+//! the turn is over.
 
 use super::deferred::defer;
 use super::disconnect::{DisconnectReason, ProtocolViolation};
@@ -14,7 +15,9 @@ use super::torrent::{Metadata, Torrent};
 use super::turn::Turn;
 use super::upload_only::check_mutual_interest;
 use crate::units::{Bitfield, Origin, PieceIndex};
-use crate::wire::{ExtendedHandshake, ExtensionIds, HANDSHAKE_ID, MAX_BLOCK_LEN, Message, MetadataMessage, RawSpan};
+use crate::wire::{
+    ExtendedHandshake, ExtensionIds, HANDSHAKE_ID, MAX_BLOCK_LEN, Message, MetadataMessage, RawSpan,
+};
 use std::net::SocketAddr;
 
 pub(super) fn on_message(
@@ -28,7 +31,11 @@ pub(super) fn on_message(
     }
     let of_fast = matches!(
         message,
-        Message::HaveAll | Message::HaveNone | Message::Suggest { .. } | Message::Reject(_) | Message::AllowedFast { .. }
+        Message::HaveAll
+            | Message::HaveNone
+            | Message::Suggest { .. }
+            | Message::Reject(_)
+            | Message::AllowedFast { .. }
     );
     if of_fast && !peer.wire.fast {
         return Err(ProtocolViolation::NotFast.into());
@@ -73,7 +80,9 @@ pub(super) fn on_message(
                 on_have_set(turn, t, peer, has)?;
             }
         }
-        Message::HaveAll if first => on_have_set(turn, t, peer, Bitfield::full(t.pieces.geometry().pieces()))?,
+        Message::HaveAll if first => {
+            on_have_set(turn, t, peer, Bitfield::full(t.pieces.geometry().pieces()))?
+        }
         Message::Bitfield { .. } | Message::HaveAll | Message::HaveNone => {}
         Message::Request(raw) => on_request(turn, t, peer, raw)?,
         Message::Cancel(raw) => {
@@ -131,7 +140,12 @@ fn on_choke(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer) {
 }
 
 /// The peer has one piece more.
-fn on_have(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, piece: PieceIndex) -> Result<(), DisconnectReason> {
+fn on_have(
+    turn: &mut Turn<'_>,
+    t: &mut Torrent,
+    peer: &mut Peer,
+    piece: PieceIndex,
+) -> Result<(), DisconnectReason> {
     if !peer.source.has.set(piece) {
         return Ok(());
     }
@@ -146,7 +160,12 @@ fn on_have(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, piece: PieceIn
 }
 
 /// The peer says all that it has.
-fn on_have_set(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, has: Bitfield) -> Result<(), DisconnectReason> {
+fn on_have_set(
+    turn: &mut Turn<'_>,
+    t: &mut Torrent,
+    peer: &mut Peer,
+    has: Bitfield,
+) -> Result<(), DisconnectReason> {
     peer.wire.joined_as_seed = has.is_full();
     t.picker.availability.join(&has);
     peer.source.wanted_pieces = t.wanted_pieces(&has);
@@ -155,7 +174,12 @@ fn on_have_set(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, has: Bitfi
     check_mutual_interest(t, peer)
 }
 
-fn on_request(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, raw: RawSpan) -> Result<(), DisconnectReason> {
+fn on_request(
+    turn: &mut Turn<'_>,
+    t: &mut Torrent,
+    peer: &mut Peer,
+    raw: RawSpan,
+) -> Result<(), DisconnectReason> {
     let span = t.pieces.geometry().span(raw.piece, raw.begin, raw.len).ok();
     let span = span.filter(|s| s.len() <= MAX_BLOCK_LEN && t.pieces.have().has(s.piece()));
     let Some(span) = span else {
@@ -167,7 +191,11 @@ fn on_request(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, raw: RawSpa
         let Some((piece, taken)) = allowed else {
             reject(turn, peer, raw);
             // A request that crossed our choke on the wire is no offence.
-            return if turn.now.since(peer.wire.choke_changed) > limits::CHOKE_GRACE { count_invalid(peer, raw) } else { Ok(()) };
+            return if turn.now.since(peer.wire.choke_changed) > limits::CHOKE_GRACE {
+                count_invalid(peer, raw)
+            } else {
+                Ok(())
+            };
         };
         *taken += u64::from(span.len());
         if *taken > u64::from(limits::ALLOWED_FAST_TIMES) * u64::from(t.pieces.geometry().piece_len(*piece)) {
@@ -204,12 +232,20 @@ fn count_invalid(peer: &mut Peer, last: RawSpan) -> Result<(), DisconnectReason>
     let waiting = peer.wire.encoder.control_bytes();
     match peer.wire.invalid_requests {
         _ if waiting > limits::OUTBOX_CONTROL_BYTES => Err(ProtocolViolation::NotReading(waiting).into()),
-        count if count >= limits::INVALID_REQUESTS => Err(ProtocolViolation::InvalidRequests { count, last }.into()),
+        count if count >= limits::INVALID_REQUESTS => {
+            Err(ProtocolViolation::InvalidRequests { count, last }.into())
+        }
         _ => Ok(()),
     }
 }
 
-fn on_extended(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, id: u8, payload: &[u8]) -> Result<(), DisconnectReason> {
+fn on_extended(
+    turn: &mut Turn<'_>,
+    t: &mut Torrent,
+    peer: &mut Peer,
+    id: u8,
+    payload: &[u8],
+) -> Result<(), DisconnectReason> {
     match id {
         HANDSHAKE_ID => on_extended_handshake(turn, t, peer, payload)?,
         id if id == ExtensionIds::OURS.ut_pex => on_pex(turn, t, peer, payload),
@@ -225,7 +261,12 @@ fn on_extended(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, id: u8, pa
     Ok(())
 }
 
-fn on_extended_handshake(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, payload: &[u8]) -> Result<(), DisconnectReason> {
+fn on_extended_handshake(
+    turn: &mut Turn<'_>,
+    t: &mut Torrent,
+    peer: &mut Peer,
+    payload: &[u8],
+) -> Result<(), DisconnectReason> {
     let Some(theirs) = ExtendedHandshake::parse(payload).ok() else { return Ok(()) };
     if let Some(reqq) = theirs.reqq {
         peer.source.requests.set_reqq(reqq);
@@ -240,7 +281,9 @@ fn on_extended_handshake(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, 
     if theirs.ids.ut_pex != 0 {
         turn.effects.push_once(Effect::Pex { torrent: t.key });
     }
-    if let (Metadata::Wanted(fetch), Some(size), true) = (&mut t.metadata, theirs.metadata_size, theirs.ids.ut_metadata != 0) {
+    if let (Metadata::Wanted(fetch), Some(size), true) =
+        (&mut t.metadata, theirs.metadata_size, theirs.ids.ut_metadata != 0)
+    {
         fetch.claims(peer.source.key, size);
         turn.effects.push_once(Effect::AskMetadata { torrent: t.key });
     }

@@ -1,10 +1,12 @@
-//! Metadata between peers (BEP 9): answers requests for ours, and fetches that of a torrent known by its hash alone.
+//! Metadata between peers (BEP 9): answers requests for ours, and fetches that of a torrent known by its hash
+//! alone.
 //!
 //! ```text
 //!   Wanted ──complete, hash matches──▶ HandedOn ──on_metadata──▶ Known ──on_opened──▶ deferred messages are replayed
 //! ```
 //!
-//! If metadata from several peers fails its hash, the culprit is unknown: the next try asks a single peer, which is banned if it fails again.
+//! If metadata from several peers fails its hash, the culprit is unknown: the next try asks a single peer,
+//! which is banned if it fails again.
 
 use super::action::Action;
 use super::effects::Effect;
@@ -19,7 +21,12 @@ use crate::wire::{Message, MetadataMessage};
 use sha1::{Digest, Sha1};
 
 /// Handles a `ut_metadata` message: a request is answered, data and rejections go to the fetch.
-pub(super) fn on_metadata_message(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, message: MetadataMessage<'_>) {
+pub(super) fn on_metadata_message(
+    turn: &mut Turn<'_>,
+    t: &mut Torrent,
+    peer: &mut Peer,
+    message: MetadataMessage<'_>,
+) {
     match message {
         MetadataMessage::Request { piece } => {
             let total_size = t.metadata.len().unwrap_or(0);
@@ -62,7 +69,9 @@ impl Swarms {
         let Metadata::Wanted(fetch) = &mut t.metadata else { return };
         fetch.look(turn.now);
         for peer in &t.peers {
-            let Some(Connection { peer, .. }) = self.connections.get_mut(*peer).filter(|c| c.peer.wire.phase == Phase::Up) else {
+            let Some(Connection { peer, .. }) =
+                self.connections.get_mut(*peer).filter(|c| c.peer.wire.phase == Phase::Up)
+            else {
                 continue;
             };
             while let Some(piece) = fetch.ask(turn.now, peer.source.key) {
@@ -82,7 +91,8 @@ impl Swarms {
         if <[u8; 20]>::from(Sha1::digest(&info)) != *t.info_hash.as_bytes() {
             log::debug!("{} bytes of metadata do not match the info hash", info.len());
             // A peer that sent all of it is certainly the culprit.
-            let liar = fetch.wrong().and_then(|liar| self.connections.get(liar)).map(|c| c.peer.source.addr.ip());
+            let liar =
+                fetch.wrong().and_then(|liar| self.connections.get(liar)).map(|c| c.peer.source.addr.ip());
             if let Some(ip) = liar {
                 self.ban(turn, key, ip);
             }

@@ -2,15 +2,19 @@
 //!
 //! The engine holds no file descriptor, no file, no thread and no clock. The rules of its contract:
 //!
-//! * **Facts** are methods `on_…` with `now`; **wishes** are imperative; **questions** are nouns. Facts and wishes may push
+//! * **Facts** are methods `on_…` with `now`; **wishes** are imperative; **questions** are nouns. Facts and
+//!   wishes may push
 //!   [`Action`]s. `now` never goes back; one clock reading serves a whole turn of the loop.
 //! * Actions of one turn may be carried out together at its end. Doing them late changes nothing but time.
 //! * Keys carry a generation: a late answer about a closed peer or a removed torrent is a no-op.
-//! * Stream bytes meet the engine at four places only: [`Engine::want`] says where the next bytes belong, [`Engine::got`] takes
-//!   what came, [`Engine::plan`] names what goes out, [`Engine::sent`] takes what went. Payload itself never passes through.
-//! * **The lease**: at most one writer a block; a piece is hashed only when every block has arrived and no lease is out; a
-//!   verified piece never leases again. So no late duplicate lands on good data, and no block is written while the hasher reads.
-//! * Every queue has a limit in [`limits`]; every timer is one name in one enum, and [`Engine::next_deadline`] says when it is due.
+//! * Stream bytes meet the engine at four places only: [`Engine::want`] says where the next bytes belong,
+//!   [`Engine::got`] takes what came, [`Engine::plan`] names what goes out, [`Engine::sent`] takes what went.
+//!   Payload itself never passes through.
+//! * **The lease**: at most one writer a block; a piece is hashed only when every block has arrived and no
+//!   lease is out; a verified piece never leases again. So no late duplicate lands on good data, and no block
+//!   is written while the hasher reads.
+//! * Every queue has a limit in [`limits`]; every timer is one name in one enum, and
+//!   [`Engine::next_deadline`] says when it is due.
 
 mod action;
 mod bandwidth;

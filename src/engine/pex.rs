@@ -1,11 +1,12 @@
 //! Peers tell each other of peers (BEP 11): when a message goes out, and what of one that came is believed.
 //!
-//! Named are only those whom we are connected to and who shook hands, by the address where they listen: where we dialed them, or
-//! where their extension handshake says. A first message comes soon after a peer says that it speaks of peers, so that two who know the
-//! same third meet at once; later ones follow a minute apart, if there are changes. A torrent without changes arms no timer.
+//! Named are only those whom we are connected to and who shook hands, by the address where they listen: where
+//! we dialed them, or where their extension handshake says. A first message comes soon after a peer says that
+//! it speaks of peers, so that two who know the same third meet at once; later ones follow a minute apart, if
+//! there are changes. A torrent without changes arms no timer.
 //!
-//! Believed is a stranger's claim of an address, a few a minute, and none that leads into a network that the stranger cannot know (hazard
-//! P18). A private torrent neither tells nor believes (BEP 27).
+//! Believed is a stranger's claim of an address, a few a minute, and none that leads into a network that the
+//! stranger cannot know (hazard P18). A private torrent neither tells nor believes (BEP 27).
 
 use super::effects::Effect;
 use super::limits;
@@ -31,7 +32,8 @@ impl Peer {
     /// How others are told of it, if it is known where it listens.
     pub(super) fn contact(&self) -> Option<PexPeer> {
         let port = if self.wire.dialed { Some(self.source.addr.port()) } else { self.wire.listen_port };
-        let flags = if self.wire.dialed { PEX_REACHABLE } else { 0 } | if self.is_upload_only() { PEX_SEED } else { 0 };
+        let flags = if self.wire.dialed { PEX_REACHABLE } else { 0 }
+            | if self.is_upload_only() { PEX_SEED } else { 0 };
         port.filter(|_| self.wire.phase == Phase::Up)
             .map(|port| PexPeer { addr: SocketAddr::new(self.source.addr.ip(), port), flags })
     }
@@ -53,7 +55,9 @@ pub(super) fn advertise(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer) {
 /// A peer tells us of others.
 pub(super) fn on_pex(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, payload: &[u8]) {
     let minutes = turn.now.since(peer.wire.since).as_micros() / limits::PEX_ACCEPT_INTERVAL.as_micros();
-    if !t.pex_enabled() || u128::from(peer.wire.pex_cursor.told_us) >= u128::from(limits::PEX_ACCEPT_BURST) + minutes {
+    if !t.pex_enabled()
+        || u128::from(peer.wire.pex_cursor.told_us) >= u128::from(limits::PEX_ACCEPT_BURST) + minutes
+    {
         return;
     }
     peer.wire.pex_cursor.told_us += 1;

@@ -1,4 +1,5 @@
-//! The ends of pieces: prepared, hashed, verified or spoiled, made durable; and the ban of peers that spoiled one.
+//! The ends of pieces: prepared, hashed, verified or spoiled, made durable; and the ban of peers that spoiled
+//! one.
 
 use super::action::{Action, HashVerdict, Notice};
 use super::disconnect::{DisconnectReason, ProtocolViolation};
@@ -32,7 +33,8 @@ impl Swarms {
         turn.out.push(Action::Hash { torrent: key, piece, digests });
     }
 
-    /// The hasher's verdict on a piece, which counts for a paused torrent, too; `Break` if the torrent has to be paused.
+    /// The hasher's verdict on a piece, which counts for a paused torrent, too; `Break` if the torrent has to
+    /// be paused.
     pub(super) fn on_hashed(
         &mut self,
         turn: &mut Turn<'_>,
@@ -91,7 +93,9 @@ impl Swarms {
         turn.out.push(Action::Notice(Notice::Verified { torrent: key, piece }));
         let complete = t.pieces.missing() == 0;
         for key in t.peers.clone() {
-            let Some(Connection { peer, .. }) = self.connections.get_mut(key).filter(|c| c.peer.wire.phase == Phase::Up) else {
+            let Some(Connection { peer, .. }) =
+                self.connections.get_mut(key).filter(|c| c.peer.wire.phase == Phase::Up)
+            else {
                 continue;
             };
             let waiting = peer.wire.encoder.control_bytes();
@@ -149,7 +153,9 @@ impl Swarms {
         let Some(t) = self.torrents.get_mut(key) else { return };
         t.peer_list.ban(turn.now, ip);
         for peer in t.peers.clone() {
-            if let Some(addr) = self.connections.get(peer).map(|c| c.peer.source.addr).filter(|a| a.ip() == ip) {
+            if let Some(addr) =
+                self.connections.get(peer).map(|c| c.peer.source.addr).filter(|a| a.ip() == ip)
+            {
                 turn.out.push(Action::Notice(Notice::Banned { torrent: key, addr }));
                 self.disconnect(turn, peer, DisconnectReason::Banned);
             }

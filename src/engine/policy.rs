@@ -1,8 +1,10 @@
-//! What the protocol leaves open and we have an opinion on: the choices of [`limits`], as one value that an engine is started with.
+//! What the protocol leaves open and we have an opinion on: the choices of [`limits`], as one value that an
+//! engine is started with.
 //!
 //! [`Policy::default`] is what rill does. The other values exist to be compared with it, by a simulator that runs whole swarms of
-//! engines, and some of them are bad manners or a bad idea on purpose: serving no peer, endgame without a bound. None of them loosens
-//! what keeps data safe: leases, verdicts and the limits of every queue stay as they are.
+//! engines, and some of them are bad manners or a bad idea on purpose: serving no peer, endgame without a
+//! bound. None of them loosens what keeps data safe: leases, verdicts and the limits of every queue stay as
+//! they are.
 
 use super::limits;
 use std::time::Duration;
@@ -14,19 +16,23 @@ pub struct Policy {
     pub endgame: Endgame,
     /// The silence after which a peer with requests in flight is snubbing us; `None`: never.
     pub snub_after: Option<Duration>,
-    /// Which piece begins next. A torrent that is [`sequential`](super::TorrentSpec::sequential) has an order of its own.
+    /// Which piece begins next. A torrent that is [`sequential`](super::TorrentSpec::sequential) has an order
+    /// of its own.
     pub picking: Picking,
     /// Pieces picked at random before [`picking`](Policy::picking) has its way.
     pub random_first: u32,
     /// Whether one upload slot more goes to a random peer, whatever it gives.
     pub optimistic: bool,
-    /// Whether, leeching, the peers that send us most get the slots. Without it every peer has a turn, as when seeding.
+    /// Whether, leeching, the peers that send us most get the slots. Without it every peer has a turn, as
+    /// when seeding.
     pub tit_for_tat: bool,
     /// Whether we speak the Fast extension (BEP 6).
     pub fast: bool,
-    /// Peers that we upload to at once in one torrent, besides the optimistic one. 0: no peer is served in any way.
+    /// Peers that we upload to at once in one torrent, besides the optimistic one. 0: no peer is served in
+    /// any way.
     pub upload_slots: usize,
-    /// The most slots that unused upload may open. Below [`upload_slots`](Policy::upload_slots) it opens none.
+    /// The most slots that unused upload may open. Below [`upload_slots`](Policy::upload_slots) it opens
+    /// none.
     pub upload_slots_max: usize,
     /// How many requests are out to one peer.
     pub window: WindowRule,
@@ -48,7 +54,8 @@ pub enum Endgame {
         /// Blocks that a peer may owe us and still be asked for another.
         blocks: usize,
     },
-    /// Every block that a peer has and that no peer is sending yet is requested from it, in any order, as far as its queue goes.
+    /// Every block that a peer has and that no peer is sending yet is requested from it, in any order, as far
+    /// as its queue goes.
     Unbounded,
 }
 
@@ -61,8 +68,9 @@ pub enum Picking {
     Random,
 }
 
-/// How many requests are out to one peer: never more than it says it queues, nor than [`limits::CANCELLED_REQUESTS`], and one while it
-/// snubs us. A window is filled up once an eighth of it is free, so that requests travel together.
+/// How many requests are out to one peer: never more than it says it queues, nor than
+/// [`limits::CANCELLED_REQUESTS`], and one while it snubs us. A window is filled up once an eighth of it is
+/// free, so that requests travel together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WindowRule {
     /// Slow start, then as many as the peer serves in `time` at its speed.

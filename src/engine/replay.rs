@@ -1,4 +1,5 @@
-//! When a torrent's pieces become known: peers that a private torrent must not use are dropped, and deferred messages are replayed.
+//! When a torrent's pieces become known: peers that a private torrent must not use are dropped, and deferred
+//! messages are replayed.
 
 use super::config::TorrentInfo;
 use super::deferred::{DeferredHave, DeferredMessages};
@@ -14,7 +15,8 @@ use crate::units::{Bitfield, Origin, PeerKey, TorrentKey};
 use crate::wire::{ExtensionIds, FrameError, Message, write_dont_have};
 
 impl Swarms {
-    /// Replaces the placeholder shape of a torrent whose metadata was unknown; whether it turns out to be private.
+    /// Replaces the placeholder shape of a torrent whose metadata was unknown; whether it turns out to be
+    /// private.
     pub(super) fn on_metadata(&mut self, turn: &mut Turn<'_>, key: TorrentKey, shape: TorrentInfo) -> bool {
         let Some(t) = self.torrents.get_mut(key).filter(|t| !t.open) else { return false };
         t.pieces = Pieces::new(shape.geometry, Bitfield::empty(shape.geometry.pieces()), shape.wanted);
@@ -24,18 +26,21 @@ impl Swarms {
         shape.private
     }
 
-    /// Of a torrent that turns out to be private, drops the peers and addresses that a private torrent must not use (BEP 27).
+    /// Of a torrent that turns out to be private, drops the peers and addresses that a private torrent must
+    /// not use (BEP 27).
     pub(super) fn drop_disallowed_peers(&mut self, turn: &mut Turn<'_>, key: TorrentKey) {
         let Some(t) = self.torrents.get_mut(key) else { return };
         t.peer_list.retain_origins(Origin::is_for_private);
-        let foreign = |p: &PeerKey| self.connections.get(*p).is_some_and(|c| !c.peer.source.origin.is_for_private());
+        let foreign =
+            |p: &PeerKey| self.connections.get(*p).is_some_and(|c| !c.peer.source.origin.is_for_private());
         let foreign: Vec<PeerKey> = t.peers.iter().copied().filter(foreign).collect();
         for peer in foreign {
             self.disconnect(turn, peer, DisconnectReason::Private);
         }
     }
 
-    /// The torrent's pieces are known: tells every peer what we have and handles the messages that were deferred.
+    /// The torrent's pieces are known: tells every peer what we have and handles the messages that were
+    /// deferred.
     pub(super) fn replay_all_deferred(&mut self, turn: &mut Turn<'_>, key: TorrentKey) {
         let Some(t) = self.torrents.get(key) else { return };
         for peer in t.peers.clone() {
@@ -48,14 +53,17 @@ impl Swarms {
     }
 
     fn replay_deferred(&mut self, turn: &mut Turn<'_>, key: PeerKey) -> Result<(), DisconnectReason> {
-        let Some(Connection { decoder, peer }) = self.connections.get_mut(key).filter(|c| c.peer.wire.phase == Phase::Up) else {
+        let Some(Connection { decoder, peer }) =
+            self.connections.get_mut(key).filter(|c| c.peer.wire.phase == Phase::Up)
+        else {
             return Ok(());
         };
         let Some(t) = peer.source.torrent.and_then(|t| self.torrents.get_mut(t)) else { return Ok(()) };
         let pieces = t.pieces.geometry().pieces();
         decoder.set_bitfield_len(pieces.div_ceil(8) as usize);
         peer.source.has = Bitfield::empty(pieces);
-        // A peer that would have to be sent too many HAVEs is disconnected; dialed again later, it gets one bitfield.
+        // A peer that would have to be sent too many HAVEs is disconnected; dialed again later, it gets one
+        // bitfield.
         if t.pieces.have().ones() > limits::REPLAYED_HAVES {
             return Err(DisconnectReason::Stopped);
         }
@@ -68,7 +76,9 @@ impl Swarms {
         let has = match has {
             DeferredHave::Unknown => None,
             DeferredHave::All => Some(Message::HaveAll),
-            DeferredHave::Bits if bits.len() == peer.source.has.as_bytes().len() => Some(Message::Bitfield { bytes: &bits }),
+            DeferredHave::Bits if bits.len() == peer.source.has.as_bytes().len() => {
+                Some(Message::Bitfield { bytes: &bits })
+            }
             DeferredHave::Bits => {
                 let (got, expected) = (bits.len() as u32, peer.source.has.as_bytes().len() as u32);
                 return Err(ProtocolViolation::from(FrameError::Bitfield { got, expected }).into());
@@ -77,10 +87,15 @@ impl Swarms {
         };
         let haves = haves.into_iter().map(|piece| Message::Have { piece });
         let gone: Vec<[u8; 4]> = gone.into_iter().map(write_dont_have).collect();
-        let gone = gone.iter().map(|payload| Message::Extended { id: ExtensionIds::OURS.lt_donthave, payload });
+        let gone =
+            gone.iter().map(|payload| Message::Extended { id: ExtensionIds::OURS.lt_donthave, payload });
         let allowed = allowed_fast.into_iter().filter(|_| fast).map(|piece| Message::AllowedFast { piece });
         // A bitfield is believed only as the first message about pieces, and the deferred one was that.
         peer.wire.sent_have_info = has.is_none() && peer.wire.sent_have_info;
-        has.into_iter().chain(haves).chain(gone).chain(allowed).try_for_each(|message| on_message(turn, t, peer, message))
+        has.into_iter()
+            .chain(haves)
+            .chain(gone)
+            .chain(allowed)
+            .try_for_each(|message| on_message(turn, t, peer, message))
     }
 }

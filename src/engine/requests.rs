@@ -1,4 +1,5 @@
-//! The request pipeline: fills each peer's request queue with blocks, and hands peers that run dry to [`endgame`](super::endgame).
+//! The request pipeline: fills each peer's request queue with blocks, and hands peers that run dry to
+//! [`endgame`](super::endgame).
 
 use super::action::Action;
 use super::endgame;
@@ -50,7 +51,11 @@ fn fill_queue(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer) -> bool {
     let is_fast = bytes_within(rate, turn.config.policy.own_piece_within) >= u64::from(piece_len);
     let mut requested = false;
     for _ in 0..room {
-        let Some(pick) = t.picker.pick(&mut t.pieces, &peer.source.pick_input(is_fast), partial_limit, turn.rng) else { break };
+        let Some(pick) =
+            t.picker.pick(&mut t.pieces, &peer.source.pick_input(is_fast), partial_limit, turn.rng)
+        else {
+            break;
+        };
         if pick.begun {
             let piece = pick.block.piece();
             turn.out.push(Action::Prepare { torrent: t.key, piece });

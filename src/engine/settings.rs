@@ -1,4 +1,5 @@
-//! Settings of a torrent that change while it runs: wanted pieces and their priorities, order, limits, trackers.
+//! Settings of a torrent that change while it runs: wanted pieces and their priorities, order, limits,
+//! trackers.
 
 use super::bandwidth::TokenBucket;
 use super::effects::Effect;
@@ -10,9 +11,9 @@ use super::turn::Turn;
 use crate::units::{Bitfield, TorrentKey};
 
 impl Swarms {
-    /// Sets which pieces are wanted and how urgently; `priorities` has one entry a piece, or is `None` if all are normal. A partial piece
-    /// stays wanted until it is verified. Whether every wanted piece is verified now and was not before. Ignored before the torrent's
-    /// pieces are known.
+    /// Sets which pieces are wanted and how urgently; `priorities` has one entry a piece, or is `None` if all
+    /// are normal. A partial piece stays wanted until it is verified. Whether every wanted piece is verified
+    /// now and was not before. Ignored before the torrent's pieces are known.
     pub(super) fn set_wanted(
         &mut self,
         turn: &mut Turn<'_>,
@@ -27,7 +28,9 @@ impl Swarms {
         t.picker = Picker::new(&t.pieces, sequential, &turn.config.policy, turn.rng);
         t.picker.set_priorities(priorities);
         for peer in t.peers.clone() {
-            let Some(c) = self.connections.get_mut(peer).filter(|c| c.peer.wire.phase == Phase::Up) else { continue };
+            let Some(c) = self.connections.get_mut(peer).filter(|c| c.peer.wire.phase == Phase::Up) else {
+                continue;
+            };
             let peer = &mut c.peer;
             t.picker.availability.join(&peer.source.has);
             peer.wire.joined_as_seed = peer.source.has.is_full();
@@ -47,7 +50,13 @@ impl Swarms {
     }
 
     /// Sets a torrent's own limits, in bytes a second; `None` is unlimited.
-    pub(super) fn set_torrent_limits(&mut self, turn: &mut Turn<'_>, key: TorrentKey, down: Option<u64>, up: Option<u64>) {
+    pub(super) fn set_torrent_limits(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: TorrentKey,
+        down: Option<u64>,
+        up: Option<u64>,
+    ) {
         let Some(t) = self.torrents.get_mut(key) else { return };
         t.down = TokenBucket::new(down);
         t.up = TokenBucket::new(up);

@@ -69,7 +69,9 @@ impl Swarms {
             Activity::Leeching | Activity::Opening if up.is_empty() => Some(SlowReason::NoPeers),
             Activity::Leeching if limited => Some(SlowReason::OwnLimit),
             Activity::Leeching if !up.iter().any(|p| p.source.we_want) => Some(SlowReason::NothingToGet),
-            Activity::Leeching if up.iter().all(|p| p.source.they_choke || !p.source.we_want) => Some(SlowReason::Choked),
+            Activity::Leeching if up.iter().all(|p| p.source.they_choke || !p.source.we_want) => {
+                Some(SlowReason::Choked)
+            }
             _ => None,
         };
         Some(TorrentStats {
@@ -84,7 +86,8 @@ impl Swarms {
             upload_rate: t.up_rate.per_second(now),
             peers: up.len(),
             seeds: up.iter().filter(|p| p.source.has.is_full()).count(),
-            peers_by_origin: Origin::ALL.map(|origin| up.iter().filter(|p| p.source.origin == origin).count()),
+            peers_by_origin: Origin::ALL
+                .map(|origin| up.iter().filter(|p| p.source.origin == origin).count()),
             known_peers: t.peer_list.len(),
             complete: t.pieces.missing() == 0 && !t.metadata.is_wanted(),
             running: t.running,

@@ -31,7 +31,8 @@ pub enum Want<'a> {
         /// Never empty.
         room: &'a mut [u8],
     },
-    /// Payload: read up to the span's length to where it lives; what follows goes to `spill`, if the span was filled.
+    /// Payload: read up to the span's length to where it lives; what follows goes to `spill`, if the span was
+    /// filled.
     Fill {
         /// Whose.
         torrent: TorrentKey,
@@ -105,7 +106,12 @@ impl Swarms {
     }
 
     /// See [`Engine::got`](super::Engine::got). On an error the connection is removed already.
-    pub(super) fn got(&mut self, turn: &mut Turn<'_>, key: PeerKey, n: usize) -> Result<(), DisconnectReason> {
+    pub(super) fn got(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: PeerKey,
+        n: usize,
+    ) -> Result<(), DisconnectReason> {
         let result = self.on_received(turn, key, n);
         if let Err(why) = result {
             self.remove_connection(turn, key, why);
@@ -165,7 +171,9 @@ impl Swarms {
                     if let Ok(block) = t.pieces.geometry().span(piece, begin, len) {
                         take_over_block(turn.now, t, &mut self.connections, key, block);
                     }
-                    let Some(Connection { decoder, peer }) = self.connections.get_mut(key) else { return Ok(()) };
+                    let Some(Connection { decoder, peer }) = self.connections.get_mut(key) else {
+                        return Ok(());
+                    };
                     let Some(t) = peer.source.torrent.and_then(|t| self.torrents.get_mut(t)) else {
                         return Err(DisconnectReason::UnknownTorrent);
                     };
@@ -185,8 +193,10 @@ impl Swarms {
             top_up(turn, t, &mut self.connections, key);
         }
         // With no block requested on either side the connection may be silent for long: give buffers back.
-        if let Some(c) =
-            self.connections.get_mut(key).filter(|c| c.peer.source.requests.in_flight() == 0 && c.peer.wire.encoder.blocks() == 0)
+        if let Some(c) = self
+            .connections
+            .get_mut(key)
+            .filter(|c| c.peer.source.requests.in_flight() == 0 && c.peer.wire.encoder.blocks() == 0)
         {
             c.decoder.release_memory();
         }
@@ -241,7 +251,8 @@ impl Swarms {
     pub(super) fn plan(&mut self, key: PeerKey, payload_budget: usize, plan: &mut WritePlan) {
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
         peer.flushing();
-        let torrent = peer.source.torrent.and_then(|t| self.torrents.get(t)).map_or(u64::MAX, |t| t.up.allowance());
+        let torrent =
+            peer.source.torrent.and_then(|t| self.torrents.get(t)).map_or(u64::MAX, |t| t.up.allowance());
         let allowance = usize::try_from(self.up.allowance().min(torrent)).unwrap_or(usize::MAX);
         peer.wire.upload_throttled = allowance < payload_budget && peer.wire.encoder.blocks() > 0;
         peer.wire.encoder.plan(payload_budget.min(allowance), plan);
@@ -278,7 +289,12 @@ impl Swarms {
 }
 
 /// What a block's header means: a lease, or unwanted payload.
-fn begin_block(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, raw: RawSpan) -> Result<Reading, DisconnectReason> {
+fn begin_block(
+    turn: &mut Turn<'_>,
+    t: &mut Torrent,
+    peer: &mut Peer,
+    raw: RawSpan,
+) -> Result<Reading, DisconnectReason> {
     let block = match t.pieces.geometry().span(raw.piece, raw.begin, raw.len) {
         Ok(span) if span.begin() % BLOCK_LEN == 0 && span.len() <= BLOCK_LEN => Some(span),
         _ => None, // never asked for: we ask for whole blocks of real pieces
@@ -308,8 +324,9 @@ fn begin_block(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, raw: RawSp
     }
 }
 
-/// A request was answered, if only with an unwanted block: true if the request was still in flight, and not cancelled while
-/// it came in. Requests that the peer passed over and that are overdue are given up, and it is told so.
+/// A request was answered, if only with an unwanted block: true if the request was still in flight, and not
+/// cancelled while it came in. Requests that the peer passed over and that are overdue are given up, and it
+/// is told so.
 fn answered(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, block: BlockSpan) -> bool {
     let still_owed = peer.source.requests.owes(block);
     for late in peer.source.requests.done(turn.now, block, &peer.source.down) {

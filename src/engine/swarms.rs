@@ -1,6 +1,7 @@
 //! Torrents and their connections: the state that nearly every decision reads and writes.
 //!
-//! Here are the torrents' lives and the rate limits. Connections begin and end in [`connections`](super::connections), bytes meet them in
+//! Here are the torrents' lives and the rate limits. Connections begin and end in
+//! [`connections`](super::connections), bytes meet them in
 //! [`stream`](super::stream), pieces end in [`piece_results`](super::piece_results).
 
 use super::action::Action;
@@ -13,7 +14,9 @@ use super::peer::Connection;
 use super::pex;
 use super::requests;
 use super::timers::Timer;
-use super::torrent::{Choker, Metadata, MetadataFetch, PeerList, PexLog, Picker, Pieces, SmartBan, Torrent, TrackerList};
+use super::torrent::{
+    Choker, Metadata, MetadataFetch, PeerList, PexLog, Picker, Pieces, SmartBan, Torrent, TrackerList,
+};
 use super::turn::Turn;
 use crate::units::{Bitfield, BlockSpan, InfoHash, Origin, PeerKey, Rate, SlotMap, TorrentKey};
 use crate::wire::Message;
@@ -38,7 +41,8 @@ pub struct Swarms {
     pub up: TokenBucket,
     /// Dialed connections that are not established yet.
     pub half_open: usize,
-    /// The port of our DHT node, told to peers; `None` outside the DHT or if the node is read-only (BEP 5, 43).
+    /// The port of our DHT node, told to peers; `None` outside the DHT or if the node is read-only (BEP 5,
+    /// 43).
     pub dht_port: Option<u16>,
     /// The engine shuts down: no connection begins any more.
     pub stopping: bool,
@@ -121,7 +125,8 @@ impl Swarms {
         turn.timers.arm(Timer::Dial, turn.now);
     }
 
-    /// Pauses a torrent: its connections are closed and partial pieces forgotten. False if it was paused already.
+    /// Pauses a torrent: its connections are closed and partial pieces forgotten. False if it was paused
+    /// already.
     pub fn pause(&mut self, turn: &mut Turn<'_>, key: TorrentKey) -> bool {
         let Some(t) = self.torrents.get_mut(key).filter(|t| t.running) else { return false };
         t.running = false;
@@ -148,7 +153,13 @@ impl Swarms {
     }
 
     /// Adds addresses to a torrent's peer list, if it takes peers of that origin.
-    pub fn learn_peers(&mut self, turn: &mut Turn<'_>, key: TorrentKey, peers: &[SocketAddr], origin: Origin) {
+    pub fn learn_peers(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: TorrentKey,
+        peers: &[SocketAddr],
+        origin: Origin,
+    ) {
         let Some(t) = self.torrents.get_mut(key).filter(|t| t.allows(origin)) else { return };
         let new = peers.iter().filter(|addr| t.peer_list.learn(turn.now, **addr, origin)).count();
         if new > 0 {
@@ -172,7 +183,9 @@ impl Swarms {
     pub fn cancel_elsewhere(&mut self, turn: &mut Turn<'_>, key: TorrentKey, block: BlockSpan, but: PeerKey) {
         let Some(t) = self.torrents.get_mut(key) else { return };
         for key in &t.peers {
-            let Some(Connection { peer, .. }) = self.connections.get_mut(*key).filter(|_| *key != but) else { continue };
+            let Some(Connection { peer, .. }) = self.connections.get_mut(*key).filter(|_| *key != but) else {
+                continue;
+            };
             if peer.source.requests.give_up(block) {
                 t.pieces.cancel_request(block);
                 peer.say(&Message::Cancel(block.into()), turn.out);

@@ -1,14 +1,15 @@
 //! When the engine wants to be called again, and why: one heap, one name a timer.
 //!
-//! A timer that is armed twice keeps the earlier time; its owner looks at the clock when it fires and arms it again if it was
-//! too early. So pushing a deadline back, which happens with every message, costs nothing.
+//! A timer that is armed twice keeps the earlier time; its owner looks at the clock when it fires and arms it
+//! again if it was too early. So pushing a deadline back, which happens with every message, costs nothing.
 
 use crate::units::{Instant, PeerKey, TorrentKey};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-/// Entries of the heap, 32 bytes each, that may belong to timers that were disarmed or armed anew, besides one for each that is armed.
-/// Ten thousand connections that come and go in a second leave as many behind, each for its whole time-out.
+/// Entries of the heap, 32 bytes each, that may belong to timers that were disarmed or armed anew, besides
+/// one for each that is armed. Ten thousand connections that come and go in a second leave as many behind,
+/// each for its whole time-out.
 const SPARE_ENTRIES: usize = 1024;
 
 /// Why the engine wakes.
@@ -127,7 +128,11 @@ mod tests {
             t.disarm(Timer::Peer(key));
             peers.remove(key);
         }
-        assert!(t.heap.len() <= SPARE_ENTRIES + 3 && t.heap.capacity() <= 4 * SPARE_ENTRIES, "{}", t.heap.capacity());
+        assert!(
+            t.heap.len() <= SPARE_ENTRIES + 3 && t.heap.capacity() <= 4 * SPARE_ENTRIES,
+            "{}",
+            t.heap.capacity()
+        );
         assert_eq!((t.due(at(30)), t.due(at(30))), (Some(Timer::Dial), None));
     }
 

@@ -1,4 +1,5 @@
-//! The tracker client: announces and scrapes over HTTP, which the caller's blocking workers carry, and over UDP (BEP 15, 41, 48).
+//! The tracker client: announces and scrapes over HTTP, which the caller's blocking workers carry, and over
+//! UDP (BEP 15, 41, 48).
 //!
 //! ```text
 //!   UDP:  Resolving ──address──▶ Connecting ──connection id──▶ Requesting ──▶ answer
@@ -6,8 +7,8 @@
 //!                                    └──┴── sent again after 15 s, 30 s …; at the deadline the next address, or failure
 //! ```
 //!
-//! A datagram is accepted only from the address that was asked and with the transaction id of the request. Every request ends in exactly
-//! one [`TrackerOutcome`], unless it is withdrawn.
+//! A datagram is accepted only from the address that was asked and with the transaction id of the request.
+//! Every request ends in exactly one [`TrackerOutcome`], unless it is withdrawn.
 
 use super::action::{Action, ScrapeSource};
 use super::limits;
@@ -16,10 +17,12 @@ use super::torrent::{PlannedAnnounce, Torrent};
 use super::turn::Turn;
 use crate::units::{InfoHash, Instant, Rng, TorrentKey};
 use crate::wire::udp_tracker::{
-    PacketError, announce_request, connect_request, parse_announce, parse_connect, parse_scrape, scrape_request, transaction_of,
+    PacketError, announce_request, connect_request, parse_announce, parse_connect, parse_scrape,
+    scrape_request, transaction_of,
 };
 use crate::wire::{
-    AnnounceError, AnnounceEvent, AnnounceReply, AnnounceRequest, Scheme, SwarmCounts, UrlParts, scrape_url, url_parts,
+    AnnounceError, AnnounceEvent, AnnounceReply, AnnounceRequest, Scheme, SwarmCounts, UrlParts, scrape_url,
+    url_parts,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -43,7 +46,8 @@ struct PendingRequest {
 
 impl PendingRequest {
     fn is_announce(&self, key: TorrentKey, event: AnnounceEvent) -> bool {
-        self.torrent == key && matches!(&self.kind, RequestKind::Announce(announce) if announce.event == event)
+        self.torrent == key
+            && matches!(&self.kind, RequestKind::Announce(announce) if announce.event == event)
     }
 }
 
@@ -63,14 +67,18 @@ enum UdpResponse {
 impl UdpRequest {
     fn packet(&self, connection: u64, transaction: u32, path_and_query: &str) -> Vec<u8> {
         match self {
-            UdpRequest::Announce(request) => announce_request(connection, transaction, request, path_and_query),
+            UdpRequest::Announce(request) => {
+                announce_request(connection, transaction, request, path_and_query)
+            }
             UdpRequest::Scrape(info_hash) => scrape_request(connection, transaction, info_hash),
         }
     }
 
     fn parse(&self, packet: &[u8], transaction: u32, over_v6: bool) -> Result<UdpResponse, PacketError> {
         match self {
-            UdpRequest::Announce(_) => parse_announce(packet, transaction, over_v6).map(UdpResponse::Announce),
+            UdpRequest::Announce(_) => {
+                parse_announce(packet, transaction, over_v6).map(UdpResponse::Announce)
+            }
             UdpRequest::Scrape(_) => parse_scrape(packet, transaction).map(UdpResponse::Scrape),
         }
     }
@@ -189,9 +197,11 @@ impl TrackerClient {
             }
         }
         // Other announces are withdrawn: their replies would bring peers that are not dialed any more.
-        let is_idle =
-            |p: &PendingRequest| p.is_announce(t.key, AnnounceEvent::None) || p.is_announce(t.key, AnnounceEvent::Started);
-        let withdrawn: Vec<u64> = self.pending.iter().filter(|(_, p)| is_idle(p)).map(|(id, _)| *id).collect();
+        let is_idle = |p: &PendingRequest| {
+            p.is_announce(t.key, AnnounceEvent::None) || p.is_announce(t.key, AnnounceEvent::Started)
+        };
+        let withdrawn: Vec<u64> =
+            self.pending.iter().filter(|(_, p)| is_idle(p)).map(|(id, _)| *id).collect();
         for id in withdrawn {
             self.pending.remove(&id);
             self.transactions.remove(&id);
@@ -238,7 +248,9 @@ impl TrackerClient {
     pub fn on_announced(&mut self, id: u64, result: Result<AnnounceReply, AnnounceError>) {
         let Some(RequestKind::Announce(_)) = self.pending.get(&id).map(|p| &p.kind) else { return };
         self.transactions.remove(&id);
-        if let Some(PendingRequest { torrent, kind: RequestKind::Announce(announce) }) = self.pending.remove(&id) {
+        if let Some(PendingRequest { torrent, kind: RequestKind::Announce(announce) }) =
+            self.pending.remove(&id)
+        {
             self.outcomes.push_back(TrackerOutcome::Announced { torrent, announce, result });
         }
     }
@@ -253,7 +265,8 @@ impl TrackerClient {
 
     // ---- scrapes --------------------------------------------------------------------------------------------------
 
-    /// Registers a scrape that is answered by [`on_scraped`](TrackerClient::on_scraped) or given up when it is overdue; returns its id.
+    /// Registers a scrape that is answered by [`on_scraped`](TrackerClient::on_scraped) or given up when it
+    /// is overdue; returns its id.
     pub fn begin_scrape(&mut self, turn: &mut Turn<'_>, torrent: TorrentKey, source: ScrapeSource) -> u64 {
         let (id, until) = (turn.ids.next(), turn.now + limits::ANNOUNCE_TIMEOUT);
         self.pending.insert(id, PendingRequest { torrent, kind: RequestKind::Scrape { source, until } });
@@ -265,10 +278,18 @@ impl TrackerClient {
     pub fn send_scrape(&mut self, turn: &mut Turn<'_>, id: u64, info_hash: InfoHash, url: &str) {
         match url_parts(url) {
             Some(parts) if parts.scheme == Scheme::Udp => {
-                self.start_transaction(turn, id, &parts, UdpRequest::Scrape(info_hash), limits::ANNOUNCE_TIMEOUT);
+                self.start_transaction(
+                    turn,
+                    id,
+                    &parts,
+                    UdpRequest::Scrape(info_hash),
+                    limits::ANNOUNCE_TIMEOUT,
+                );
             }
             _ => match scrape_url(url, &info_hash) {
-                Some(url) => turn.out.push(Action::Scrape { id, url, info_hash, timeout: limits::SCRAPE_TIMEOUT }),
+                Some(url) => {
+                    turn.out.push(Action::Scrape { id, url, info_hash, timeout: limits::SCRAPE_TIMEOUT })
+                }
                 None => self.on_scraped(id, Err(AnnounceError::NotScrapable)),
             },
         }
@@ -288,7 +309,8 @@ impl TrackerClient {
 
     /// Gives overdue scrapes up.
     pub fn on_scrape_deadline(&mut self, turn: &mut Turn<'_>) {
-        let overdue: Vec<u64> = self.scrapes().filter(|(.., until)| *until <= turn.now).map(|(id, ..)| id).collect();
+        let overdue: Vec<u64> =
+            self.scrapes().filter(|(.., until)| *until <= turn.now).map(|(id, ..)| id).collect();
         for id in overdue {
             self.on_scraped(id, Err(AnnounceError::Timeout));
         }
@@ -353,7 +375,9 @@ impl TrackerClient {
 
     /// A tracker's name was resolved to these addresses, or to none. Ids of other owners are ignored.
     pub fn on_resolved(&mut self, turn: &mut Turn<'_>, id: u64, result: Result<Vec<SocketAddr>, String>) {
-        let Some(t) = self.transactions.get_mut(&id).filter(|t| t.stage == UdpStage::Resolving) else { return };
+        let Some(t) = self.transactions.get_mut(&id).filter(|t| t.stage == UdpStage::Resolving) else {
+            return;
+        };
         match result {
             Ok(addresses) => {
                 if let UdpRequest::Scrape(_) = t.request {
@@ -395,7 +419,14 @@ impl TrackerClient {
         self.send_packet(turn, id, UdpStage::Requesting { to, transaction }, to, packet);
     }
 
-    fn send_packet(&mut self, turn: &mut Turn<'_>, id: u64, stage: UdpStage, to: SocketAddr, packet: Vec<u8>) {
+    fn send_packet(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: u64,
+        stage: UdpStage,
+        to: SocketAddr,
+        packet: Vec<u8>,
+    ) {
         let Some(t) = self.transactions.get_mut(&id) else { return };
         t.stage = stage;
         t.packet.clone_from(&packet);
@@ -408,7 +439,9 @@ impl TrackerClient {
     /// A datagram of a UDP tracker arrived. One that answers no transaction is ignored.
     pub fn on_datagram(&mut self, turn: &mut Turn<'_>, from: SocketAddr, packet: &[u8]) {
         let Some(transaction) = transaction_of(packet) else { return };
-        let Some((&id, t)) = self.transactions.iter().find(|(_, t)| t.stage.awaits(from, transaction)) else { return };
+        let Some((&id, t)) = self.transactions.iter().find(|(_, t)| t.stage.awaits(from, transaction)) else {
+            return;
+        };
         match t.stage {
             UdpStage::Resolving => {}
             UdpStage::Connecting { to, transaction } => match parse_connect(packet, transaction) {
@@ -418,15 +451,17 @@ impl TrackerClient {
                 }
                 Err(error) => self.on_bad_packet(id, error),
             },
-            UdpStage::Requesting { to, transaction } => match t.request.parse(packet, transaction, to.is_ipv6()) {
-                Ok(UdpResponse::Announce(reply)) => self.on_announced(id, Ok(reply)),
-                Ok(UdpResponse::Scrape(counts)) => self.on_scraped(id, Ok(counts)),
-                Err(error) => {
-                    // The connection id may have expired, or belong to a tracker that was restarted.
-                    self.connection_ids.remove(&to);
-                    self.on_bad_packet(id, error);
+            UdpStage::Requesting { to, transaction } => {
+                match t.request.parse(packet, transaction, to.is_ipv6()) {
+                    Ok(UdpResponse::Announce(reply)) => self.on_announced(id, Ok(reply)),
+                    Ok(UdpResponse::Scrape(counts)) => self.on_scraped(id, Ok(counts)),
+                    Err(error) => {
+                        // The connection id may have expired, or belong to a tracker that was restarted.
+                        self.connection_ids.remove(&to);
+                        self.on_bad_packet(id, error);
+                    }
                 }
-            },
+            }
         }
     }
 

@@ -1,8 +1,10 @@
-//! Upload-only peers (BEP 21): a side that wants nothing more, and when a connection is of no use to either side.
+//! Upload-only peers (BEP 21): a side that wants nothing more, and when a connection is of no use to either
+//! side.
 //!
-//! A torrent with every wanted piece says so in its extension handshake, and again when that changes; it need not be a seed. If both sides
-//! are upload-only, neither can make progress, and the connection is closed. What a peer says it wants and what it has stay two things: a
-//! peer that is upload-only is not counted as a seed for that.
+//! A torrent with every wanted piece says so in its extension handshake, and again when that changes; it need
+//! not be a seed. If both sides are upload-only, neither can make progress, and the connection is closed.
+//! What a peer says it wants and what it has stay two things: a peer that is upload-only is not counted as a
+//! seed for that.
 
 use super::disconnect::DisconnectReason;
 use super::peer::{Peer, Phase};

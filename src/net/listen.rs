@@ -1,7 +1,8 @@
 //! Where others reach us: one port, TCP and UDP, on every address asked for.
 //!
-//! IPv4 and IPv6 have sockets of their own. A family that the machine does not have is done without, as long as one works. When
-//! descriptors run out, accepting rests until something closes: an edge-triggered listener does not spin meanwhile.
+//! IPv4 and IPv6 have sockets of their own. A family that the machine does not have is done without, as long
+//! as one works. When descriptors run out, accepting rests until something closes: an edge-triggered listener
+//! does not spin meanwhile.
 
 use super::sys::Batch;
 use mio::net::{TcpListener, TcpStream, UdpSocket};
@@ -15,7 +16,8 @@ use std::os::fd::AsFd;
 /// Connections that may wait for us to accept them.
 const BACKLOG: i32 = 128;
 
-/// Ports that the system may choose in vain: one that is free for the first address and TCP can be taken for another, or for UDP.
+/// Ports that the system may choose in vain: one that is free for the first address and TCP can be taken for
+/// another, or for UDP.
 const CHOICES: usize = 16;
 
 /// Errors of earlier datagrams that are passed over at a time.
@@ -49,13 +51,14 @@ pub enum Accepted {
     Stream(TcpStream, SocketAddr),
     /// No connection waits.
     Empty,
-    /// This machine is out of descriptors, or does not let us for another reason: try again when something has closed, or later.
+    /// This machine is out of descriptors, or does not let us for another reason: try again when something
+    /// has closed, or later.
     OutOfResources,
 }
 
 impl Listeners {
-    /// Listens at the first port of `ports` that is free on all of `addresses` that the machine has. Port 0 is any free one. UDP is at
-    /// the same port, or at `udp_port`.
+    /// Listens at the first port of `ports` that is free on all of `addresses` that the machine has. Port 0
+    /// is any free one. UDP is at the same port, or at `udp_port`.
     ///
     /// # Errors
     /// The last port's error, if none was free, or the address's, if none exists here.
@@ -80,7 +83,12 @@ impl Listeners {
         Err(error)
     }
 
-    fn bind_port(addresses: &[IpAddr], port: u16, udp_port: Option<u16>, first_token: usize) -> io::Result<Listeners> {
+    fn bind_port(
+        addresses: &[IpAddr],
+        port: u16,
+        udp_port: Option<u16>,
+        first_token: usize,
+    ) -> io::Result<Listeners> {
         let (mut port, mut udp_port) = (port, udp_port);
         let mut bound = Vec::new();
         let mut missing = None;
@@ -91,8 +99,8 @@ impl Listeners {
                     udp_port = Some(p.udp.local_addr()?.port());
                     bound.push(p);
                 }
-                // Out of descriptors or memory: that is not a missing address, and the user must not find out later
-                // that half of the world cannot call.
+                // Out of descriptors or memory: that is not a missing address, and the user must not find out
+                // later that half of the world cannot call.
                 Err(e) if e.kind() == ErrorKind::AddrInUse || out_of_resources(&e) => return Err(e),
                 Err(e) => missing = Some(e),
             }
@@ -128,8 +136,9 @@ impl Listeners {
 
     /// Something waits at this token; false if the token is none of ours.
     pub fn on_ready(&mut self, token: usize) -> bool {
-        let bind_address =
-            token.checked_sub(self.first_token).and_then(|at| self.bound.get_mut(at / 2).map(|p| (p, at % 2 == 0)));
+        let bind_address = token
+            .checked_sub(self.first_token)
+            .and_then(|at| self.bound.get_mut(at / 2).map(|p| (p, at % 2 == 0)));
         match bind_address {
             None => return false,
             Some((bind_address, true)) => bind_address.pending = true,
@@ -152,12 +161,17 @@ impl Listeners {
     pub fn accept(&mut self) -> Accepted {
         for p in self.bound.iter_mut().filter(|p| p.pending) {
             match p.tcp.accept() {
-                Ok((stream, addr)) => return Accepted::Stream(stream, SocketAddr::new(addr.ip().to_canonical(), addr.port())),
+                Ok((stream, addr)) => {
+                    return Accepted::Stream(stream, SocketAddr::new(addr.ip().to_canonical(), addr.port()));
+                }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => p.pending = false,
                 Err(e) if out_of_resources(&e) => return Accepted::OutOfResources,
                 // The one that waited is gone again; others may wait behind it.
-                Err(e) if matches!(e.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => return Accepted::Empty,
-                // Whatever it is, it may be the answer for good: asked again at once, it would be all that we do.
+                Err(e) if matches!(e.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {
+                    return Accepted::Empty;
+                }
+                // Whatever it is, it may be the answer for good: asked again at once, it would be all that we
+                // do.
                 Err(_) => return Accepted::OutOfResources,
             }
         }
@@ -198,7 +212,11 @@ fn out_of_resources(error: &io::Error) -> bool {
 }
 
 fn bind_address(addr: SocketAddr, udp_port: Option<u16>) -> io::Result<BoundAddress> {
-    let tcp = socket2::Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    let tcp = socket2::Socket::new(
+        Domain::for_address(addr),
+        Type::STREAM.nonblocking().cloexec(),
+        Some(Protocol::TCP),
+    )?;
     if addr.is_ipv6() {
         tcp.set_only_v6(true)?;
     }
@@ -208,7 +226,11 @@ fn bind_address(addr: SocketAddr, udp_port: Option<u16>) -> io::Result<BoundAddr
     tcp.listen(BACKLOG)?;
     let tcp: std::net::TcpListener = tcp.into();
     let bound = tcp.local_addr()?;
-    let udp = socket2::Socket::new(Domain::for_address(addr), Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
+    let udp = socket2::Socket::new(
+        Domain::for_address(addr),
+        Type::DGRAM.nonblocking().cloexec(),
+        Some(Protocol::UDP),
+    )?;
     if addr.is_ipv6() {
         udp.set_only_v6(true)?;
     }
@@ -239,8 +261,8 @@ mod tests {
         assert!(Listeners::bind(&any(), port..=port, None, poll.registry(), 1).is_err(), "taken twice");
     }
 
-    /// The system's choice is free for the first address alone. With one port in seventy taken on the second, four hundred first
-    /// choices all free on both would be luck beyond belief.
+    /// The system's choice is free for the first address alone. With one port in seventy taken on the second,
+    /// four hundred first choices all free on both would be luck beyond belief.
     #[test]
     fn any_port_is_one_that_is_free_on_every_address() {
         let poll = mio::Poll::new().unwrap();
@@ -258,14 +280,19 @@ mod tests {
         let mut listeners = Listeners::bind(&any(), 0..=0, None, poll.registry(), 1).unwrap();
         let senders = [(); 3].map(|()| std::net::UdpSocket::bind((any()[0], 0)).unwrap());
         for n in 0..20u8 {
-            senders[usize::from(n) % 3].send_to(&vec![n; usize::from(n)], (any()[0], listeners.udp_port())).unwrap();
+            senders[usize::from(n) % 3]
+                .send_to(&vec![n; usize::from(n)], (any()[0], listeners.udp_port()))
+                .unwrap();
         }
         senders[0].send_to(&[7; 6000], (any()[0], listeners.udp_port())).unwrap();
         let mut events = mio::Events::with_capacity(8);
         let (mut batch, mut came) = (Batch::default(), Vec::new());
         while came.len() < 21 {
             poll.poll(&mut events, Some(std::time::Duration::from_secs(5))).unwrap();
-            assert!(events.iter().all(|event| listeners.on_ready(event.token().0)) && !events.is_empty(), "{came:?}");
+            assert!(
+                events.iter().all(|event| listeners.on_ready(event.token().0)) && !events.is_empty(),
+                "{came:?}"
+            );
             while listeners.receive(&mut batch) > 0 {
                 came.extend(batch.iter().map(|(bytes, from)| (bytes.to_vec(), from)));
             }

@@ -1,7 +1,8 @@
 //! Floor 4, hands for the network: sockets, clocks, and what blocks.
 //!
-//! Carries out what the engine decided and tells it what happened; decides nothing itself. The loop thread never waits
-//! here: what can only be asked by waiting (an HTTP tracker, a host name) is asked by threads of the [`BlockingPool`].
+//! Carries out what the engine decided and tells it what happened; decides nothing itself. The loop thread
+//! never waits here: what can only be asked by waiting (an HTTP tracker, a host name) is asked by threads of
+//! the [`BlockingPool`].
 
 mod blocking_pool;
 mod clock;

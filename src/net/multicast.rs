@@ -1,12 +1,14 @@
 //! The multicast groups of the local network: heard and called on every interface that can (BEP 14).
 //!
-//! One socket a family, bound to the group's own address: on Linux such a socket hears its group alone, so nothing that is sent to us by
-//! name, from the Internet or elsewhere, gets in here. The port is shared with every other client of this machine. Calls go out of each
-//! interface in turn and no further than its link (one hop): a neighbour is a host that is reached without a router. They come back to this
-//! machine, so that two programs on it meet; the loopback interface is like any other, and by default cannot multicast.
+//! One socket a family, bound to the group's own address: on Linux such a socket hears its group alone, so
+//! nothing that is sent to us by name, from the Internet or elsewhere, gets in here. The port is shared with
+//! every other client of this machine. Calls go out of each interface in turn and no further than its link
+//! (one hop): a neighbour is a host that is reached without a router. They come back to this machine, so that
+//! two programs on it meet; the loopback interface is like any other, and by default cannot multicast.
 //!
-//! Nothing here is needed: without interface, family or permission there is one line in the log and no call. Interfaces are looked up
-//! at every call, so one that comes later is joined then. Who listens at certain addresses alone calls from these alone.
+//! Nothing here is needed: without interface, family or permission there is one line in the log and no call.
+//! Interfaces are looked up at every call, so one that comes later is joined then. Who listens at certain
+//! addresses alone calls from these alone.
 
 use super::sys::Batch;
 use crate::wire::lsd::Group;
@@ -20,8 +22,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-/// Interfaces that are joined, lowest number first: Linux allows a socket 20 memberships, and a host of a thousand containers has
-/// no neighbours behind them.
+/// Interfaces that are joined, lowest number first: Linux allows a socket 20 memberships, and a host of a
+/// thousand containers has no neighbours behind them.
 const INTERFACES: usize = 16;
 /// Routers that a call passes: none.
 const HOPS: u32 = 1;
@@ -101,7 +103,12 @@ impl MulticastSockets {
 
     /// Takes some datagrams that wait; their number.
     pub fn receive(&mut self, batch: &mut Batch) -> usize {
-        self.sockets.iter_mut().filter(|socket| socket.pending).map(|socket| socket.receive(batch)).find(|n| *n > 0).unwrap_or(0)
+        self.sockets
+            .iter_mut()
+            .filter(|socket| socket.pending)
+            .map(|socket| socket.receive(batch))
+            .find(|n| *n > 0)
+            .unwrap_or(0)
     }
 
     /// Sends a datagram to the group, from every interface. What cannot go now is lost, as any may be.
@@ -137,7 +144,11 @@ impl MulticastSockets {
 impl GroupSocket {
     fn new(group: Group, only: Vec<Ipv4Addr>, registry: &Registry, token: Token) -> io::Result<GroupSocket> {
         let addr = group.addr();
-        let socket = socket2::Socket::new(Domain::for_address(addr), Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
+        let socket = socket2::Socket::new(
+            Domain::for_address(addr),
+            Type::DGRAM.nonblocking().cloexec(),
+            Some(Protocol::UDP),
+        )?;
         // Other clients listen here, too: some ask for the one, some for the other.
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
@@ -216,8 +227,9 @@ impl GroupSocket {
     }
 }
 
-/// The addresses that alone may be called from, none if any may; `None` if the family is not listened on, or where that cannot be
-/// said. An address of this machine alone has no neighbours, and an IPv6 address does not say which interface is its own.
+/// The addresses that alone may be called from, none if any may; `None` if the family is not listened on, or
+/// where that cannot be said. An address of this machine alone has no neighbours, and an IPv6 address does
+/// not say which interface is its own.
 fn ways(group: Group, addresses: &[IpAddr]) -> Option<Vec<Ipv4Addr>> {
     let any = |ip: &IpAddr| match (group, ip) {
         (Group::V4, IpAddr::V4(ip)) => *ip == Ipv4Addr::UNSPECIFIED,
@@ -235,7 +247,8 @@ fn ways(group: Group, addresses: &[IpAddr]) -> Option<Vec<Ipv4Addr>> {
     (!certain.is_empty()).then_some(certain)
 }
 
-/// The numbers of all interfaces that are up and can multicast. Reads a few lines from the kernel's memory; no disk is waited for.
+/// The numbers of all interfaces that are up and can multicast. Reads a few lines from the kernel's memory;
+/// no disk is waited for.
 fn interfaces(list: &Path) -> Vec<u32> {
     let Ok(entries) = std::fs::read_dir(list) else { return Vec::new() };
     let number = |path: &Path| -> Option<u32> {
@@ -261,7 +274,8 @@ mod tests {
 
     /// Everything that is heard until these bytes are among it, or two seconds are over.
     fn hears(poll: &mut mio::Poll, sockets: &mut MulticastSockets, bytes: &[u8]) -> bool {
-        let (begun, mut events, mut batch) = (Instant::now(), mio::Events::with_capacity(8), Batch::default());
+        let (begun, mut events, mut batch) =
+            (Instant::now(), mio::Events::with_capacity(8), Batch::default());
         while begun.elapsed() < Duration::from_secs(2) {
             poll.poll(&mut events, Some(Duration::from_millis(50))).unwrap();
             for event in &events {
@@ -290,7 +304,8 @@ mod tests {
             }
             let bytes = format!("{group:?} from {}", std::process::id()).into_bytes();
             speaker.send(group, &bytes);
-            let sent = speaker.sockets[at].joined.iter().any(|way| speaker.sockets[at].send(*way, &bytes).is_ok());
+            let sent =
+                speaker.sockets[at].joined.iter().any(|way| speaker.sockets[at].send(*way, &bytes).is_ok());
             assert!(!sent || hears(&mut poll, &mut hearer, &bytes), "{group:?} was not heard");
         }
     }
@@ -337,7 +352,10 @@ mod tests {
         assert_eq!(ways(Group::V4, &anywhere()), Some(vec![]));
         assert_eq!(ways(Group::V6, &anywhere()), Some(vec![]));
         assert_eq!(ways(Group::V6, &ips(&["0.0.0.0"])), None);
-        assert_eq!(ways(Group::V4, &ips(&["127.0.0.1", "192.0.2.7"])), Some(vec![Ipv4Addr::new(192, 0, 2, 7)]));
+        assert_eq!(
+            ways(Group::V4, &ips(&["127.0.0.1", "192.0.2.7"])),
+            Some(vec![Ipv4Addr::new(192, 0, 2, 7)])
+        );
         assert_eq!(ways(Group::V4, &ips(&["127.0.0.1"])), None);
         assert_eq!(ways(Group::V6, &ips(&["2001:db8::1"])), None);
     }

@@ -36,9 +36,14 @@ impl DialError {
     /// Whose fault it is.
     pub fn failure(&self) -> DialFailure {
         match self.0.raw_os_error() {
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL | libc::EAGAIN) => {
-                DialFailure::OutOfResources
-            }
+            Some(
+                libc::EMFILE
+                | libc::ENFILE
+                | libc::ENOBUFS
+                | libc::ENOMEM
+                | libc::EADDRNOTAVAIL
+                | libc::EAGAIN,
+            ) => DialFailure::OutOfResources,
             _ => DialFailure::Refused,
         }
     }
@@ -51,7 +56,8 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Begins to connect; the first writable event tells how it went: ask [`established`](Socket::established).
+    /// Begins to connect; the first writable event tells how it went: ask
+    /// [`established`](Socket::established).
     pub fn dial(addr: SocketAddr, registry: &Registry, token: Token) -> Result<Socket, DialError> {
         let stream = TcpStream::connect(addr).map_err(DialError)?;
         Socket::register(stream, registry, token).map_err(DialError)
@@ -93,11 +99,14 @@ impl Socket {
                 let mut slices = [IoSliceMut::new(buffer), IoSliceMut::new(spill)];
                 transfer(self.stream.read_vectored(&mut slices[..count]), wanted)
             }
-            Target::Mapped(range) => match transfer(sys::read_into(self.stream.as_fd(), &range, spill), wanted) {
-                // The read may have stopped before a bad page, with more bytes in the socket: only the next read can tell.
-                Transfer::Moved { bytes, .. } => Transfer::Moved { bytes, drained: false },
-                other => other,
-            },
+            Target::Mapped(range) => {
+                match transfer(sys::read_into(self.stream.as_fd(), &range, spill), wanted) {
+                    // The read may have stopped before a bad page, with more bytes in the socket: only the
+                    // next read can tell.
+                    Transfer::Moved { bytes, .. } => Transfer::Moved { bytes, drained: false },
+                    other => other,
+                }
+            }
         }
     }
 
@@ -162,8 +171,9 @@ mod tests {
         }
     }
 
-    /// The kernel copies one received segment after another and stops at a page that it cannot write, be there more or not. A caller that
-    /// took that for a dry socket would wait for readiness that was told already.
+    /// The kernel copies one received segment after another and stops at a page that it cannot write, be
+    /// there more or not. A caller that took that for a dry socket would wait for readiness that was told
+    /// already.
     #[test]
     fn f2_a_short_read_into_a_window_does_not_say_that_the_socket_is_dry() {
         for (mode, dry) in [(StorageMode::Mapped, false), (StorageMode::Plain, true)] {
@@ -175,7 +185,8 @@ mod tests {
             let (mut peer, _) = listener.accept().unwrap();
             peer.write_all(&[1; 100]).unwrap();
             let mut read = || {
-                let target = store.target(key, geometry.block(geometry.piece(0).unwrap(), 0), Access::Kernel).unwrap();
+                let target =
+                    store.target(key, geometry.block(geometry.piece(0).unwrap(), 0), Access::Kernel).unwrap();
                 assert_eq!(matches!(target, Target::Mapped(_)), mode == StorageMode::Mapped);
                 socket.read_into(target, &mut [])
             };

@@ -1,6 +1,8 @@
-//! The system calls that safe Rust cannot say: `readv` into memory to which no reference may exist, and `recvmmsg`.
+//! The system calls that safe Rust cannot say: `readv` into memory to which no reference may exist, and
+//! `recvmmsg`.
 //!
-//! A [`RawRange`] lies in a mapped file that other programs may change. Only the kernel touches it: `readv` gets it as a raw address.
+//! A [`RawRange`] lies in a mapped file that other programs may change. Only the kernel touches it: `readv`
+//! gets it as a raw address.
 
 #![allow(unsafe_code)]
 
@@ -19,15 +21,16 @@ const DATAGRAM_BYTES: usize = 4096;
 /// Reads up to `range.len() + spill.len()` bytes, first into the range and then into the spill.
 ///
 /// # Errors
-/// Those of `readv(2)`. `EFAULT`: the range's file is at fault (disk full, truncated), and nothing was taken from the socket.
+/// Those of `readv(2)`. `EFAULT`: the range's file is at fault (disk full, truncated), and nothing was taken
+/// from the socket.
 pub fn read_into(fd: BorrowedFd<'_>, range: &RawRange<'_>, spill: &mut [u8]) -> io::Result<usize> {
     let vectors = [
         libc::iovec { iov_base: range.as_ptr().cast(), iov_len: range.len() },
         libc::iovec { iov_base: spill.as_mut_ptr().cast(), iov_len: spill.len() },
     ];
     let count = if spill.is_empty() { 1 } else { 2 };
-    // SAFETY: the descriptor is borrowed for the call. A `RawRange` is writable for its length while it lives, and it borrows its
-    // map; the spill is borrowed exclusively. `count` vectors are initialised.
+    // SAFETY: the descriptor is borrowed for the call. A `RawRange` is writable for its length while it
+    // lives, and it borrows its map; the spill is borrowed exclusively. `count` vectors are initialised.
     let n = unsafe { libc::readv(fd.as_raw_fd(), vectors.as_ptr(), count) };
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
@@ -46,16 +49,20 @@ impl Default for Batch {
 }
 
 impl Batch {
-    /// Takes what waits at the socket, as much as fits; those that were here are gone. The number of datagrams, at least 1.
+    /// Takes what waits at the socket, as much as fits; those that were here are gone. The number of
+    /// datagrams, at least 1.
     ///
     /// # Errors
     /// Those of `recvmmsg(2)`; `EAGAIN` if nothing waits.
     pub fn receive(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
         self.came = [None; BATCH];
-        // SAFETY: for both types all bytes zero is a value: null pointers, lengths of nothing, the family "unspecified".
-        let (mut headers, mut names): ([libc::mmsghdr; BATCH], [libc::sockaddr_storage; BATCH]) = unsafe { (zeroed(), zeroed()) };
+        // SAFETY: for both types all bytes zero is a value: null pointers, lengths of nothing, the family
+        // "unspecified".
+        let (mut headers, mut names): ([libc::mmsghdr; BATCH], [libc::sockaddr_storage; BATCH]) =
+            unsafe { (zeroed(), zeroed()) };
         let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; BATCH];
-        for ((header, vector), (name, bytes)) in headers.iter_mut().zip(&mut vectors).zip(names.iter_mut().zip(&mut *self.bytes))
+        for ((header, vector), (name, bytes)) in
+            headers.iter_mut().zip(&mut vectors).zip(names.iter_mut().zip(&mut *self.bytes))
         {
             *vector = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: DATAGRAM_BYTES };
             header.msg_hdr.msg_iov = vector;
@@ -64,9 +71,11 @@ impl Batch {
             header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
         }
         let flags = libc::MSG_DONTWAIT;
-        // SAFETY: the descriptor is borrowed for the call. Every header points at one vector, one name and one buffer of its own, all of
-        // which outlive the call and are not touched by other code during it.
-        let n = unsafe { libc::recvmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), BATCH as _, flags as _, std::ptr::null_mut()) };
+        // SAFETY: the descriptor is borrowed for the call. Every header points at one vector, one name and
+        // one buffer of its own, all of which outlive the call and are not touched by other code during it.
+        let n = unsafe {
+            libc::recvmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), BATCH as _, flags as _, std::ptr::null_mut())
+        };
         let n = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
         for ((came, header), name) in self.came.iter_mut().zip(&headers).zip(&names).take(n) {
             // SAFETY: the kernel has written an address of this length, or none and left the length 0.
@@ -78,6 +87,9 @@ impl Batch {
 
     /// Those that came, and from where.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], SocketAddr)> {
-        self.bytes.iter().zip(&self.came).filter_map(|(bytes, came)| came.map(|(len, from)| (&bytes[..len], from)))
+        self.bytes
+            .iter()
+            .zip(&self.came)
+            .filter_map(|(bytes, came)| came.map(|(len, from)| (&bytes[..len], from)))
     }
 }

@@ -27,8 +27,8 @@ pub struct Config {
     pub upload_limit: Option<u64>,
     /// How bytes reach the files.
     pub storage: StorageMode,
-    /// Bytes that private memory and windows may take together. A torrent that needs more than that for itself gets it, and the rest
-    /// of the session then makes do with next to nothing.
+    /// Bytes that private memory and windows may take together. A torrent that needs more than that for
+    /// itself gets it, and the rest of the session then makes do with next to nothing.
     pub max_memory: usize,
     /// Threads that hash and talk to the disk; 0 chooses by the machine.
     pub workers: usize,
@@ -73,7 +73,8 @@ impl Default for Config {
 pub struct DhtConfig {
     /// The UDP port; `None` is the listening port. UDP trackers are asked from it, too.
     pub port: Option<u16>,
-    /// Host and port of nodes to start from. Like [`routers`](DhtConfig::routers), they are asked if no node of an earlier run answers.
+    /// Host and port of nodes to start from. Like [`routers`](DhtConfig::routers), they are asked if no node
+    /// of an earlier run answers.
     pub bootstrap: Vec<(String, u16)>,
     /// Host and port of nodes that live for newcomers alone.
     pub routers: Vec<(String, u16)>,
@@ -83,7 +84,11 @@ pub struct DhtConfig {
 
 impl Default for DhtConfig {
     fn default() -> DhtConfig {
-        let routers = [("dht.libtorrent.org", 25_401), ("dht.transmissionbt.com", 6881), ("router.bittorrent.com", 6881)];
+        let routers = [
+            ("dht.libtorrent.org", 25_401),
+            ("dht.transmissionbt.com", 6881),
+            ("router.bittorrent.com", 6881),
+        ];
         DhtConfig {
             port: None,
             bootstrap: Vec::new(),
@@ -111,10 +116,12 @@ pub struct AddTorrent {
     pub dir: PathBuf,
     /// Indices of the wanted files; `None` for all.
     pub wanted_files: Option<Vec<usize>>,
-    /// A link's files are chosen once it is known which there are: after [`Event::Metadata`](super::Event::Metadata) nothing happens
-    /// until [`Session::choose`](super::Session::choose).
+    /// A link's files are chosen once it is known which there are: after
+    /// [`Event::Metadata`](super::Event::Metadata) nothing happens until
+    /// [`Session::choose`](super::Session::choose).
     pub choose_later: bool,
-    /// It rests until [`Session::resume`](super::Session::resume): content is checked, and no tracker or peer learns of us.
+    /// It rests until [`Session::resume`](super::Session::resume): content is checked, and no tracker or peer
+    /// learns of us.
     pub paused: bool,
     /// Peers known from elsewhere.
     pub peers: Vec<SocketAddr>,
@@ -138,7 +145,8 @@ impl AddTorrent {
         AddTorrent::of(TorrentSource::Metainfo(metainfo), dir)
     }
 
-    /// The files that the link wants, into `dir`. Peers and trackers that it names are asked, and what is in the torrent comes as
+    /// The files that the link wants, into `dir`. Peers and trackers that it names are asked, and what is in
+    /// the torrent comes as
     /// [`Event::Metadata`](super::Event::Metadata).
     pub fn magnet(magnet: Magnet, dir: impl Into<PathBuf>) -> AddTorrent {
         AddTorrent::of(TorrentSource::Magnet(magnet), dir)
@@ -181,7 +189,8 @@ impl AddTorrent {
 
     /// Peers that it names and those that were added.
     pub(super) fn all_peers(&self) -> Vec<SocketAddr> {
-        let named = if let TorrentSource::Magnet(magnet) = &self.source { magnet.peers.as_slice() } else { &[] };
+        let named =
+            if let TorrentSource::Magnet(magnet) = &self.source { magnet.peers.as_slice() } else { &[] };
         named.iter().chain(&self.peers).copied().collect()
     }
 
@@ -195,19 +204,24 @@ impl AddTorrent {
         }
     }
 
-    /// Whether each file is wanted; `None` if all are. What was chosen here counts for more than what a link chose, and a link that
-    /// chooses no file that there is has chosen nothing (M6).
+    /// Whether each file is wanted; `None` if all are. What was chosen here counts for more than what a link
+    /// chose, and a link that chooses no file that there is has chosen nothing (M6).
     fn chosen(&self, metainfo: &Metainfo) -> Option<Vec<bool>> {
         let mut chosen = vec![false; metainfo.files().len()];
         match (&self.wanted_files, &self.source) {
             (Some(wanted), _) => {
-                wanted.iter().for_each(|index| chosen.get_mut(*index).into_iter().for_each(|file| *file = true));
+                wanted
+                    .iter()
+                    .for_each(|index| chosen.get_mut(*index).into_iter().for_each(|file| *file = true));
                 Some(chosen)
             }
             (None, TorrentSource::Magnet(magnet)) => {
                 for range in &magnet.select_only {
                     let end = (*range.end() as usize).saturating_add(1).min(chosen.len());
-                    chosen.get_mut(*range.start() as usize..end).into_iter().for_each(|files| files.fill(true));
+                    chosen
+                        .get_mut(*range.start() as usize..end)
+                        .into_iter()
+                        .for_each(|files| files.fill(true));
                 }
                 chosen.contains(&true).then_some(chosen)
             }
@@ -215,7 +229,8 @@ impl AddTorrent {
         }
     }
 
-    /// The pieces that hold bytes of wanted files. Padding files are never wanted, but fill up the pieces beside them.
+    /// The pieces that hold bytes of wanted files. Padding files are never wanted, but fill up the pieces
+    /// beside them.
     pub(super) fn wanted_pieces(&self, metainfo: &Metainfo) -> Bitfield {
         let geometry = metainfo.geometry();
         if self.seed_only {
@@ -240,7 +255,8 @@ impl AddTorrent {
     }
 }
 
-/// The pieces that hold bytes of chosen files; padding files count only as part of the pieces that they share (BEP 47).
+/// The pieces that hold bytes of chosen files; padding files count only as part of the pieces that they share
+/// (BEP 47).
 pub(super) fn chosen_pieces(geometry: &Geometry, files: &Files, chosen: &[bool]) -> Bitfield {
     let mut wanted = Bitfield::empty(geometry.pieces());
     for (file, _) in files.iter().zip(chosen).filter(|(file, chosen)| !file.attributes.pad && **chosen) {

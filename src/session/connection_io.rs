@@ -1,7 +1,8 @@
 //! One connection's share of a turn: read where the engine says, write what it plans.
 //!
-//! Reading stops when the socket is dry, the budget is used up (then the connection goes to the back of the ring), the engine says
-//! pause, or the disk has no room. Writing stops when the socket is full, there is nothing more, or a block is not in the page cache.
+//! Reading stops when the socket is dry, the budget is used up (then the connection goes to the back of the
+//! ring), the engine says pause, or the disk has no room. Writing stops when the socket is full, there is
+//! nothing more, or a block is not in the page cache.
 
 use super::event::Event;
 use super::event_loop::{EventLoop, OpenConnection, SEND_BUFFER_BYTES};
@@ -114,7 +115,11 @@ impl EventLoop {
                     return Err(Halt::Wait);
                 }
                 let n = bytes.len();
-                return self.engine.got(self.now, key, n, &mut self.actions).map(|()| n).map_err(|why| closed(key, why));
+                return self
+                    .engine
+                    .got(self.now, key, n, &mut self.actions)
+                    .map(|()| n)
+                    .map_err(|why| closed(key, why));
             }
             Want::Fill { torrent, span, spill } => {
                 let Some(target) = self.store.target(torrent, span, Access::Kernel) else {
@@ -123,7 +128,8 @@ impl EventLoop {
                     self.engine.on_held_back(key);
                     return Err(Halt::Wait);
                 };
-                // A window may end before the block does; the bytes behind the target are then payload, and no spill.
+                // A window may end before the block does; the bytes behind the target are then payload, and
+                // no spill.
                 let whole = target.len() == span.len() as usize;
                 let transfer = connection.socket.read_into(target, if whole { spill } else { &mut [] });
                 if let Transfer::Moved { bytes, .. } = transfer {
@@ -163,7 +169,9 @@ impl EventLoop {
     /// Writes what the engine plans, as long as the socket takes it.
     pub(super) fn write(&mut self, key: PeerKey) {
         loop {
-            let Some(connection) = self.connection(key).filter(|l| l.writable && !l.connecting) else { return };
+            let Some(connection) = self.connection(key).filter(|l| l.writable && !l.connecting) else {
+                return;
+            };
             let send_budget = if connection.loading.is_some() { 0 } else { connection.send_budget };
             self.plan.clear();
             self.engine.plan(key, send_budget, &mut self.plan);
@@ -194,13 +202,21 @@ impl EventLoop {
             if let Segment::Payload(span) = self.plan.segments[ready.parts] {
                 let len = span.len() as usize;
                 if cached == 0 {
-                    cached = self.load_run(torrent, run_of(&self.plan.segments[ready.parts..parts]), ready.payload);
+                    cached = self.load_run(
+                        torrent,
+                        run_of(&self.plan.segments[ready.parts..parts]),
+                        ready.payload,
+                    );
                 }
                 if cached >= len {
                     cached -= len;
                 } else {
                     cached = 0;
-                    match self.store.load(torrent, span, &mut self.send_buffer[ready.payload..ready.payload + len]) {
+                    match self.store.load(
+                        torrent,
+                        span,
+                        &mut self.send_buffer[ready.payload..ready.payload + len],
+                    ) {
                         Load::Ready => {}
                         Load::Later => {
                             if let Some(connection) = self.connection(key) {
@@ -218,8 +234,8 @@ impl EventLoop {
         Ok(ready)
     }
 
-    /// Reads what is cached of blocks that follow each other into the send buffer, and sees to it that all of them have room there:
-    /// no more than the plan's budget.
+    /// Reads what is cached of blocks that follow each other into the send buffer, and sees to it that all of
+    /// them have room there: no more than the plan's budget.
     fn load_run(&mut self, torrent: TorrentKey, run: Option<BlockSpan>, at: usize) -> usize {
         let Some(run) = run else { return 0 };
         let end = at + run.len() as usize;
@@ -252,7 +268,9 @@ impl EventLoop {
                 let all = bytes == offered;
                 connection.send_budget = match all {
                     true => (connection.send_budget * 2).min(SEND_BUFFER_BYTES),
-                    false => bytes.next_multiple_of(16 * 1024).clamp(SEND_BUDGET_MIN_BYTES, SEND_BUFFER_BYTES),
+                    false => {
+                        bytes.next_multiple_of(16 * 1024).clamp(SEND_BUDGET_MIN_BYTES, SEND_BUFFER_BYTES)
+                    }
                 };
                 connection.writable = all;
                 all
@@ -272,7 +290,9 @@ impl EventLoop {
     /// A span was loaded and may be in the page cache now: connections that wait for it go on.
     pub(super) fn on_fetched(&mut self, torrent: TorrentKey, span: BlockSpan) {
         for slot in 0..self.connections.len() {
-            let Some(connection) = self.connections[slot].as_mut().filter(|l| l.loading == Some(span)) else { continue };
+            let Some(connection) = self.connections[slot].as_mut().filter(|l| l.loading == Some(span)) else {
+                continue;
+            };
             let key = connection.key;
             if self.engine.torrent_of(key) == Some(torrent) {
                 if let Some(connection) = self.connection(key) {

@@ -6,9 +6,9 @@
 //!                            └──────┴─────────┘ full again at once: rests twice as long
 //! ```
 //!
-//! Checking is a question to a worker: no peer is dialed and no tracker is told for it. Since a
-//! quota or a table of inodes may refuse what the file system calls free, each try that ends in the same fault before a piece was
-//! verified doubles the rest.
+//! Checking is a question to a worker: no peer is dialed and no tracker is told for it. Since a quota or a
+//! table of inodes may refuse what the file system calls free, each try that ends in the same fault before a
+//! piece was verified doubles the rest.
 
 use super::event::Event;
 use super::event_loop::EventLoop;
@@ -46,7 +46,12 @@ impl EventLoop {
         let in_vain = entry.full.as_ref().filter(|full| pieces_have <= full.pieces_have);
         let backoff = in_vain.map_or(SPACE_CHECK_INTERVAL, |full| full.backoff);
         let next = (backoff * 2).min(BACKOFF_MAX);
-        entry.full = Some(FullDisk { path: fault.path.clone(), check_at: self.now + backoff, backoff: next, pieces_have });
+        entry.full = Some(FullDisk {
+            path: fault.path.clone(),
+            check_at: self.now + backoff,
+            backoff: next,
+            pieces_have,
+        });
         let id = entry.id;
         self.emit(Event::DiskFull { torrent: id, fault });
     }
@@ -69,10 +74,13 @@ impl EventLoop {
         }
     }
 
-    /// So much room there is. If it is enough for two pieces, or for all that is missing, the torrent goes on.
+    /// So much room there is. If it is enough for two pieces, or for all that is missing, the torrent goes
+    /// on.
     pub(super) fn on_space(&mut self, torrent: TorrentKey, bytes: u64) {
         let Some(stats) = self.engine.stats(self.now, torrent) else { return };
-        let Some(entry) = self.entries.get(torrent).filter(|entry| entry.waits_for_room().is_some()) else { return };
+        let Some(entry) = self.entries.get(torrent).filter(|entry| entry.waits_for_room().is_some()) else {
+            return;
+        };
         let ContentSource::Known(content) = &entry.content else { return };
         let missing = stats.wanted_bytes - stats.have_bytes;
         let two_pieces = 2 * u64::from(content.geometry.nominal_piece_len());

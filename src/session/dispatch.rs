@@ -57,7 +57,9 @@ impl EventLoop {
                 }
             }
             Action::Announce { id, url, timeout } => self.blocking_pool.announce(id, url, timeout),
-            Action::Scrape { id, url, info_hash, timeout } => self.blocking_pool.scrape(id, url, info_hash, timeout),
+            Action::Scrape { id, url, info_hash, timeout } => {
+                self.blocking_pool.scrape(id, url, info_hash, timeout)
+            }
             Action::Resolve { id, host, port } => self.blocking_pool.resolve(id, host, port),
             Action::Datagram { to, bytes } => self.listeners.send(to, &bytes),
             Action::Multicast { group, bytes } => self.multicast.send(group, &bytes),
@@ -75,9 +77,16 @@ impl EventLoop {
                     entry.announce_completion = true;
                 }
             }
-            Notice::Banned { torrent, addr } => self.emit_for(torrent, |torrent| Event::PeerBanned { torrent, addr }),
+            Notice::Banned { torrent, addr } => {
+                self.emit_for(torrent, |torrent| Event::PeerBanned { torrent, addr })
+            }
             Notice::TrackerReplied { torrent, url, peers, warning } => {
-                self.emit_for(torrent, |torrent| Event::TrackerReplied { torrent, url: url.to_string(), peers, warning });
+                self.emit_for(torrent, |torrent| Event::TrackerReplied {
+                    torrent,
+                    url: url.to_string(),
+                    peers,
+                    warning,
+                });
             }
             Notice::TrackerFailed { torrent, url, error } => {
                 self.emit_for(torrent, |torrent| Event::TrackerFailed {
@@ -170,7 +179,8 @@ impl EventLoop {
     }
 
     fn add(&mut self, id: TorrentId, torrent: Box<AddTorrent>, kept: Option<Metainfo>) {
-        let metainfo = if let TorrentSource::Metainfo(metainfo) = &torrent.source { Some(metainfo) } else { None };
+        let metainfo =
+            if let TorrentSource::Metainfo(metainfo) = &torrent.source { Some(metainfo) } else { None };
         let spec = TorrentSpec {
             info_hash: torrent.info_hash(),
             shape: metainfo.map(|m| torrent.shape(m)),
@@ -180,7 +190,9 @@ impl EventLoop {
             download_limit: torrent.download_limit,
             upload_limit: torrent.upload_limit,
         };
-        let Some(key) = self.engine.add_torrent(self.now, spec) else { return self.emit(Event::Duplicate { torrent: id }) };
+        let Some(key) = self.engine.add_torrent(self.now, spec) else {
+            return self.emit(Event::Duplicate { torrent: id });
+        };
         if let Some(metainfo) = metainfo.filter(|m| !m.private()) {
             self.engine.add_nodes(metainfo.nodes(), &mut self.actions);
         }
@@ -242,7 +254,9 @@ impl EventLoop {
                 entry.reopen = true;
                 self.close_torrent(key);
             }
-            DiskState::Closed if !matches!(entry.content, ContentSource::Known(_)) => self.engine.resume(self.now, key),
+            DiskState::Closed if !matches!(entry.content, ContentSource::Known(_)) => {
+                self.engine.resume(self.now, key)
+            }
             DiskState::Closed => self.reopen_torrent(key),
             DiskState::Open => self.engine.resume(self.now, key),
             DiskState::Opening | DiskState::Closing => {}
@@ -291,9 +305,15 @@ impl EventLoop {
         }
         while let Some(done) = self.blocking_pool.next_done() {
             match done {
-                BlockingReply::Announced { id, result } => self.engine.on_announced(self.now, id, result, &mut self.actions),
-                BlockingReply::Scraped { id, result } => self.engine.on_scraped(self.now, id, result, &mut self.actions),
-                BlockingReply::Resolved { id, result } => self.engine.on_resolved(self.now, id, result, &mut self.actions),
+                BlockingReply::Announced { id, result } => {
+                    self.engine.on_announced(self.now, id, result, &mut self.actions)
+                }
+                BlockingReply::Scraped { id, result } => {
+                    self.engine.on_scraped(self.now, id, result, &mut self.actions)
+                }
+                BlockingReply::Resolved { id, result } => {
+                    self.engine.on_resolved(self.now, id, result, &mut self.actions)
+                }
             }
         }
     }
@@ -301,10 +321,14 @@ impl EventLoop {
     fn on_disk(&mut self, event: DiskEvent) {
         match event {
             DiskEvent::Opened { torrent, result: Ok(opened) } => {
-                let Some(entry) = self.entries.get_mut(torrent).filter(|e| e.disk == DiskState::Opening) else { return };
+                let Some(entry) = self.entries.get_mut(torrent).filter(|e| e.disk == DiskState::Opening)
+                else {
+                    return;
+                };
                 entry.disk = DiskState::Open;
                 let priorities = entry.priorities.clone();
-                let (torrent_id, have, pieces, paused) = (entry.id, opened.have.ones(), opened.have.pieces(), entry.paused);
+                let (torrent_id, have, pieces, paused) =
+                    (entry.id, opened.have.ones(), opened.have.pieces(), entry.paused);
                 self.engine.on_opened(self.now, torrent, opened.have, &mut self.actions);
                 if paused {
                     self.engine.pause(self.now, torrent, &mut self.actions);
@@ -373,7 +397,10 @@ impl EventLoop {
         match result {
             Ok(()) => {
                 let complete = self.engine.stats(self.now, torrent).is_some_and(|s| s.complete);
-                let told = self.entries.get_mut(torrent).is_some_and(|e| complete && std::mem::take(&mut e.announce_completion));
+                let told = self
+                    .entries
+                    .get_mut(torrent)
+                    .is_some_and(|e| complete && std::mem::take(&mut e.announce_completion));
                 if told {
                     self.emit_progress_of(torrent, self.session_figures());
                     self.emit_for(torrent, |torrent| Event::Completed { torrent });
@@ -408,7 +435,9 @@ impl EventLoop {
                 Accepted::OutOfResources => return self.pause_accepting(),
                 Accepted::Stream(stream, addr) => {
                     // Dropping a refused connection closes its socket.
-                    let Some(key) = self.engine.on_accepted(self.now, addr, &mut self.actions) else { continue };
+                    let Some(key) = self.engine.on_accepted(self.now, addr, &mut self.actions) else {
+                        continue;
+                    };
                     let token = self.token_of(key);
                     match Socket::register(stream, self.poll.registry(), token) {
                         Ok(socket) => self.add_connection(key, socket, false),

@@ -24,15 +24,16 @@ pub enum Event {
         /// Pieces to hash.
         pieces: u32,
     },
-    /// A magnet link's metadata is known, from peers or an earlier run. Unless a choice of files is awaited, existing content is being
-    /// checked.
+    /// A magnet link's metadata is known, from peers or an earlier run. Unless a choice of files is awaited,
+    /// existing content is being checked.
     Metadata {
         /// The torrent.
         torrent: TorrentId,
         /// The metadata.
         metainfo: Metainfo,
     },
-    /// The metadata matches the info hash and is unusable: the torrent is paused. No other peer can send different metadata.
+    /// The metadata matches the info hash and is unusable: the torrent is paused. No other peer can send
+    /// different metadata.
     BadMetadata {
         /// The torrent.
         torrent: TorrentId,
@@ -64,7 +65,8 @@ pub enum Event {
         /// The reason.
         fault: DiskFault,
     },
-    /// The disk is full: the torrent is paused. It restarts without a command when there is room, with an `Opened` event.
+    /// The disk is full: the torrent is paused. It restarts without a command when there is room, with an
+    /// `Opened` event.
     DiskFull {
         /// The torrent.
         torrent: TorrentId,

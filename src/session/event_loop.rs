@@ -4,8 +4,9 @@
 //!   poll ─▶ readiness, commands, answers ─▶ deadlines ─▶ the ready ring ─▶ actions ─▶ writes ─▶ the workers' batch ─▶ poll
 //! ```
 //!
-//! Readiness is edge-triggered: a connection that used up its budget goes to the back of the ready queue, since the kernel reports it only once.
-//! While that queue is not empty the poll does not wait. One clock reading serves a turn.
+//! Readiness is edge-triggered: a connection that used up its budget goes to the back of the ready queue,
+//! since the kernel reports it only once. While that queue is not empty the poll does not wait. One clock
+//! reading serves a turn.
 
 use super::config::{AddTorrent, Config};
 use super::error::StartError;
@@ -160,14 +161,23 @@ pub struct EventLoop {
 
 impl EventLoop {
     /// Binds, and makes everything ready to run.
-    pub fn new(config: Config, commands: Receiver<Command>, events: EventSender) -> Result<EventLoop, StartError> {
+    pub fn new(
+        config: Config,
+        commands: Receiver<Command>,
+        events: EventSender,
+    ) -> Result<EventLoop, StartError> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let (first, last) = (*config.listen_ports.start(), *config.listen_ports.end());
         let udp_port = config.dht.as_ref().and_then(|dht| dht.port);
-        let listeners =
-            Listeners::bind(&config.listen_on, config.listen_ports.clone(), udp_port, poll.registry(), FIRST_LISTENER)
-                .map_err(|source| StartError::Listen { first, last, source })?;
+        let listeners = Listeners::bind(
+            &config.listen_on,
+            config.listen_ports.clone(),
+            udp_port,
+            poll.registry(),
+            FIRST_LISTENER,
+        )
+        .map_err(|source| StartError::Listen { first, last, source })?;
         let multicast = match config.lsd {
             true => MulticastSockets::join(&config.listen_on, poll.registry(), listeners.tokens_end()),
             false => MulticastSockets::none(listeners.tokens_end()),
@@ -289,7 +299,13 @@ impl EventLoop {
             return Duration::ZERO;
         }
         let progress = (!self.entries.keys().is_empty()).then_some(self.next_progress);
-        let next = [self.engine.next_deadline(), progress, self.accept_retry_at, self.deadline, self.next_space_check()];
+        let next = [
+            self.engine.next_deadline(),
+            progress,
+            self.accept_retry_at,
+            self.deadline,
+            self.next_space_check(),
+        ];
         let next = next.into_iter().flatten().min();
         next.map_or(LONGEST_WAIT, |at| at.since(self.clock.now())).min(LONGEST_WAIT)
     }
@@ -302,7 +318,9 @@ impl EventLoop {
         if self.listeners.on_ready(token) || self.multicast.on_ready(token) {
             return;
         }
-        let Some(Some(connection)) = self.connections.get_mut(token - self.multicast.tokens_end()) else { return };
+        let Some(Some(connection)) = self.connections.get_mut(token - self.multicast.tokens_end()) else {
+            return;
+        };
         connection.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         connection.closing |= event.is_read_closed() || event.is_error();
         connection.writable |= event.is_writable() || event.is_error();
@@ -329,7 +347,8 @@ impl EventLoop {
 
     fn poll_commands(&mut self) {
         while let Ok(command) = self.commands.try_recv() {
-            // A command of another handle after the stop is dropped with its reply: its caller finds the session gone.
+            // A command of another handle after the stop is dropped with its reply: its caller finds the
+            // session gone.
             if self.deadline.is_none() {
                 self.handle_command(command);
             }
@@ -394,7 +413,8 @@ fn store_config(config: &Config, memory: &MemoryBudget) -> StoreConfig {
     }
 }
 
-/// What the engine is told about the DHT. Its secrets come from the system, unless everything is to be repeatable.
+/// What the engine is told about the DHT. Its secrets come from the system, unless everything is to be
+/// repeatable.
 fn dht_setup(config: &Config, port: u16, seed: u64) -> io::Result<Option<DhtSetup>> {
     let Some(dht) = &config.dht else { return Ok(None) };
     let kept = config.state_dir.as_deref().and_then(|dir| read_state_file(dir, NODES_FILE, NODES_FILE_BYTES));

@@ -1,8 +1,9 @@
 //! Event queues: each subscriber has one of its own, which is bounded and never makes the loop wait.
 //!
-//! A newer [`Event::Progress`] or [`Event::Checking`] of a torrent replaces the older one that still waits. When [`CAPACITY`] events wait,
-//! events about single trackers and peers are dropped, and [`Event::Missed`] counts them; events that say what became of a torrent are
-//! kept always, and there are only as many of them as there were commands and changes of state.
+//! A newer [`Event::Progress`] or [`Event::Checking`] of a torrent replaces the older one that still waits.
+//! When [`CAPACITY`] events wait, events about single trackers and peers are dropped, and [`Event::Missed`]
+//! counts them; events that say what became of a torrent are kept always, and there are only as many of them
+//! as there were commands and changes of state.
 
 use super::event::{Event, TorrentId};
 use std::collections::{BTreeMap, VecDeque};
@@ -13,8 +14,8 @@ use std::time::{Duration, Instant};
 /// Events that may wait before those about single trackers and peers are dropped.
 const CAPACITY: usize = 1024;
 
-/// A callback for the arrival of an event in an empty queue. The loop thread calls it, so it must return at once and must not call the
-/// session, whose answers come from that thread.
+/// A callback for the arrival of an event in an empty queue. The loop thread calls it, so it must return at
+/// once and must not call the session, whose answers come from that thread.
 pub type OnEvent = Box<dyn Fn() + Send + Sync>;
 
 /// An event that waits, or the place of the latest progress of a torrent.
@@ -95,7 +96,8 @@ impl fmt::Debug for Events {
 }
 
 impl Events {
-    /// Returns the next event; `None` if none arrives within `timeout`, or the session has ended and every event was taken.
+    /// Returns the next event; `None` if none arrives within `timeout`, or the session has ended and every
+    /// event was taken.
     pub fn next(&self, timeout: Duration) -> Option<Event> {
         let until = Instant::now().checked_add(timeout);
         let mut state = self.0.lock();
@@ -117,7 +119,8 @@ impl Events {
 pub struct EventSender(Arc<Mutex<Vec<Weak<Queue>>>>);
 
 impl EventSender {
-    /// A new queue, which gets every event from now on. `on_event` is called by the loop thread when an event arrives in the empty queue.
+    /// A new queue, which gets every event from now on. `on_event` is called by the loop thread when an event
+    /// arrives in the empty queue.
     pub fn subscribe(&self, on_event: Option<OnEvent>) -> Events {
         let queue = Arc::new(Queue { state: Mutex::default(), arrived: Condvar::new(), on_event });
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&queue));
@@ -198,7 +201,9 @@ mod tests {
             assert!(quick.next(Duration::ZERO).is_some(), "each subscriber has a queue of its own");
         }
         sender.send(Event::Completed { torrent: id(7) });
-        assert!(matches!(slow.next(Duration::ZERO), Some(Event::Missed { events }) if events == CAPACITY as u64));
+        assert!(
+            matches!(slow.next(Duration::ZERO), Some(Event::Missed { events }) if events == CAPACITY as u64)
+        );
         for _ in 0..CAPACITY {
             assert!(matches!(slow.next(Duration::ZERO), Some(Event::PeerBanned { .. })));
         }

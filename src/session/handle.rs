@@ -1,6 +1,7 @@
 //! The session as its user holds it: a handle that sends commands and receives events.
 //!
-//! Commands and questions are answered by the loop thread within its turn, which never waits for a disk or a name server.
+//! Commands and questions are answered by the loop thread within its turn, which never waits for a disk or a
+//! name server.
 //! [`Session::next_event`] and [`Session::stop`] wait as long as they are told.
 
 use super::config::{AddTorrent, Config, TorrentSource};
@@ -27,8 +28,8 @@ pub struct Stopped {
     pub clean: bool,
 }
 
-/// A running session: a handle that is cheap to clone and may be shared by threads. When the last handle is dropped the session stops,
-/// without waiting for trackers.
+/// A running session: a handle that is cheap to clone and may be shared by threads. When the last handle is
+/// dropped the session stops, without waiting for trackers.
 #[derive(Clone, Debug)]
 pub struct Session(Arc<Shared>);
 
@@ -78,7 +79,16 @@ impl Session {
             false
         })?;
         let (thread, next_id) = (Mutex::new(Some(thread)), Mutex::new(1));
-        Ok(Session(Arc::new(Shared { commands, events, subscribers, waker, thread, next_id, port, state_dir })))
+        Ok(Session(Arc::new(Shared {
+            commands,
+            events,
+            subscribers,
+            waker,
+            thread,
+            next_id,
+            port,
+            state_dir,
+        })))
     }
 
     /// The port that others reach us at.
@@ -93,7 +103,9 @@ impl Session {
     pub fn add(&self, torrent: AddTorrent) -> Result<TorrentId, SessionGone> {
         let id = self.new_id();
         let kept = match &torrent.source {
-            TorrentSource::Magnet(magnet) => self.0.state_dir.as_deref().and_then(|dir| kept_metadata(dir, magnet)),
+            TorrentSource::Magnet(magnet) => {
+                self.0.state_dir.as_deref().and_then(|dir| kept_metadata(dir, magnet))
+            }
             TorrentSource::Metainfo(_) => None,
         };
         self.0.command(Command::Add(id, Box::new(torrent), kept))?;
@@ -107,7 +119,8 @@ impl Session {
         id
     }
 
-    /// Chooses the files of a link's torrent, by index; `None`: those that the link wants. Waited for after [`Event::Metadata`] if
+    /// Chooses the files of a link's torrent, by index; `None`: those that the link wants. Waited for after
+    /// [`Event::Metadata`] if
     /// [`AddTorrent::choose_later`] says so.
     ///
     /// # Errors
@@ -116,7 +129,8 @@ impl Session {
         self.ask(|reply| Command::Choose(id, files, reply))
     }
 
-    /// Removes a torrent: its record is written, trackers are told. Its content stays. Ends in [`Event::Removed`].
+    /// Removes a torrent: its record is written, trackers are told. Its content stays. Ends in
+    /// [`Event::Removed`].
     ///
     /// # Errors
     /// [`CommandError::UnknownTorrent`], [`CommandError::Gone`].
@@ -140,8 +154,9 @@ impl Session {
         self.ask(|reply| Command::Resume(id, reply))
     }
 
-    /// Asks the torrent's trackers and the DHT for the counts of its swarm (BEP 48, 33); trackers learn nothing of us, and the torrent may
-    /// be paused. Each answer comes as [`Event::Scraped`], and [`Event::ScrapeDone`] after the last, within half a minute.
+    /// Asks the torrent's trackers and the DHT for the counts of its swarm (BEP 48, 33); trackers learn
+    /// nothing of us, and the torrent may be paused. Each answer comes as [`Event::Scraped`], and
+    /// [`Event::ScrapeDone`] after the last, within half a minute.
     ///
     /// # Errors
     /// [`CommandError::UnknownTorrent`], [`CommandError::Gone`].
@@ -161,7 +176,12 @@ impl Session {
     ///
     /// # Errors
     /// [`CommandError::UnknownTorrent`], [`CommandError::Gone`].
-    pub fn set_torrent_limits(&self, id: TorrentId, download: Option<u64>, upload: Option<u64>) -> Result<(), CommandError> {
+    pub fn set_torrent_limits(
+        &self,
+        id: TorrentId,
+        download: Option<u64>,
+        upload: Option<u64>,
+    ) -> Result<(), CommandError> {
         self.set(id, Setting::Limits { download, upload })
     }
 
@@ -181,7 +201,8 @@ impl Session {
         self.set(id, Setting::Sequential(sequential))
     }
 
-    /// Replaces a torrent's trackers, in tiers (BEP 12). Those that stay keep their state; those that are gone are told that we stopped.
+    /// Replaces a torrent's trackers, in tiers (BEP 12). Those that stay keep their state; those that are
+    /// gone are told that we stopped.
     ///
     /// # Errors
     /// [`CommandError::NotATracker`], [`CommandError::UnknownTorrent`], [`CommandError::Gone`].
@@ -257,19 +278,21 @@ impl Session {
 
     // ---- events ---------------------------------------------------------------------------------------------------
 
-    /// Returns the next event of the session's own queue; `None` if none arrives within `timeout`. Handles that are clones share the queue.
+    /// Returns the next event of the session's own queue; `None` if none arrives within `timeout`. Handles
+    /// that are clones share the queue.
     pub fn next_event(&self, timeout: Duration) -> Option<Event> {
         self.0.events.next(timeout)
     }
 
-    /// Opens another queue, which gets every event from now on. The loop thread calls `on_event` when an event arrives in the empty queue
-    /// and when the session ends; it must return at once and must not call the session; it may for
-    /// example write to an eventfd that another loop waits for.
+    /// Opens another queue, which gets every event from now on. The loop thread calls `on_event` when an
+    /// event arrives in the empty queue and when the session ends; it must return at once and must not call
+    /// the session; it may for example write to an eventfd that another loop waits for.
     pub fn subscribe(&self, on_event: Option<OnEvent>) -> Events {
         self.0.subscribers.subscribe(on_event)
     }
 
-    /// Stops: records are written, connections closed, trackers told, all within the given time. Other handles find the session gone.
+    /// Stops: records are written, connections closed, trackers told, all within the given time. Other
+    /// handles find the session gone.
     pub fn stop(self, within: Duration) -> Stopped {
         self.0.end(within)
     }

@@ -6,9 +6,9 @@
 //!            └─ the rest: torrents, connections, the program itself
 //! ```
 //!
-//! What the program takes for itself is not estimated but read from the kernel every now and then, and windows get less when it
-//! grows; without windows pieces go through the receive buffers, which costs speed and nothing else. A torrent whose info dictionary
-//! would take more than [`info_share`] is held without it.
+//! What the program takes for itself is not estimated but read from the kernel every now and then, and
+//! windows get less when it grows; without windows pieces go through the receive buffers, which costs speed
+//! and nothing else. A torrent whose info dictionary would take more than [`info_share`] is held without it.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -16,7 +16,8 @@ use std::os::unix::fs::FileExt;
 /// Allowed where the machine has plenty.
 const PLENTY_BYTES: usize = 32 << 20;
 
-/// What a session may take by default: an eighth of a small machine, and of a large one no more than of one with 256 MiB.
+/// What a session may take by default: an eighth of a small machine, and of a large one no more than of one
+/// with 256 MiB.
 pub fn default_max_memory() -> usize {
     an_eighth(memory_kib()).min(PLENTY_BYTES)
 }
@@ -41,7 +42,8 @@ pub const fn info_share(max_memory: usize) -> usize {
     max_memory / 8
 }
 
-/// Bytes for windows if the program has this much private memory, and is not known to have any if the kernel does not say.
+/// Bytes for windows if the program has this much private memory, and is not known to have any if the kernel
+/// does not say.
 fn window_share(max_memory: usize, private: Option<usize>) -> usize {
     let most = max_memory / 4;
     private.map_or(most, |private| max_memory.saturating_sub(private).min(most))

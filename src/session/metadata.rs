@@ -1,12 +1,13 @@
-//! Metadata of magnet links: received from peers or loaded from an earlier run, then the user's choice of files, then the disk.
+//! Metadata of magnet links: received from peers or loaded from an earlier run, then the user's choice of
+//! files, then the disk.
 //!
 //! ```text
 //!   Awaited ──metadata──▶ Undecided ──choose──▶ Known: the disk checks the content
 //!                  └──────── no choice is awaited ──────────▲
 //! ```
 //!
-//! The same rules hold for it as for a file. What came is kept in the state directory as a torrent file, so that the next run of the
-//! same link needs no peer for it.
+//! The same rules hold for it as for a file. What came is kept in the state directory as a torrent file, so
+//! that the next run of the same link needs no peer for it.
 
 use super::config::{AddTorrent, TorrentSource};
 use super::dispatch::NAME_CHARS;
@@ -23,7 +24,8 @@ use std::path::Path;
 /// Loads the metadata that an earlier run saved here. A file whose hash differs from its name is ignored.
 pub fn kept_metadata(state_dir: &Path, magnet: &Magnet) -> Option<Metainfo> {
     let bytes = read_state_file(state_dir, &file_name(magnet.info_hash), METAINFO_BYTES as u64)?;
-    let metainfo = Metainfo::parse(&bytes).ok().filter(|metainfo| metainfo.info_hash() == magnet.info_hash)?;
+    let metainfo =
+        Metainfo::parse(&bytes).ok().filter(|metainfo| metainfo.info_hash() == magnet.info_hash)?;
     let trackers = magnet.trackers.iter().map(|url| vec![url.clone()]).collect();
     Metainfo::from_info(&metainfo.info()?, trackers, magnet.web_seeds.clone()).ok()
 }

@@ -1,8 +1,9 @@
 //! Floor 5, the session: the loop thread that owns the engine, and the handle on the user's thread.
 //!
-//! A turn of the loop: wait for readiness, commands and answers; tell the engine; serve the ready connections in a ring, each within a
-//! budget, so that none starves; carry out the engine's actions; write; hand the workers their batch. Users and workers talk to the
-//! loop through channels alone; nothing is shared and locked.
+//! A turn of the loop: wait for readiness, commands and answers; tell the engine; serve the ready connections
+//! in a ring, each within a budget, so that none starves; carry out the engine's actions; write; hand the
+//! workers their batch. Users and workers talk to the loop through channels alone; nothing is shared and
+//! locked.
 
 mod config;
 mod connection_io;
@@ -31,4 +32,6 @@ pub use event_queue::{Events, OnEvent};
 pub use handle::{Session, Stopped};
 pub use memory::{default_max_memory, info_share};
 pub use metadata::kept_metadata;
-pub use status::{FilePriority, FileStatus, PeerStatus, PieceStatus, TorrentState, TorrentStatus, TrackerStatus};
+pub use status::{
+    FilePriority, FileStatus, PeerStatus, PieceStatus, TorrentState, TorrentStatus, TrackerStatus,
+};

@@ -1,4 +1,5 @@
-//! Questions about torrents and their settings: answered on the loop thread from what the engine and the registry know.
+//! Questions about torrents and their settings: answered on the loop thread from what the engine and the
+//! registry know.
 
 use super::config::chosen_pieces;
 use super::dispatch::SessionFigures;
@@ -6,7 +7,9 @@ use super::error::CommandError;
 use super::event::TorrentId;
 use super::event_loop::EventLoop;
 use super::registry::{ContentSource, DiskState, RegisteredTorrent};
-use super::status::{FilePriority, FileStatus, PeerStatus, PieceStatus, TorrentState, TorrentStatus, TrackerStatus};
+use super::status::{
+    FilePriority, FileStatus, PeerStatus, PieceStatus, TorrentState, TorrentStatus, TrackerStatus,
+};
 use crate::disk::OpenTorrent;
 use crate::engine::PiecePriority;
 use crate::units::{Bitfield, TorrentKey};
@@ -57,7 +60,9 @@ impl EventLoop {
         let entry = self.entries.get(key)?;
         let progress = self.progress(key, figures)?;
         let state = match (&entry.content, entry.disk) {
-            _ if entry.full.is_some() && entry.fault.is_some() => TorrentState::WaitingForRoom { fault: entry.fault.clone()? },
+            _ if entry.full.is_some() && entry.fault.is_some() => {
+                TorrentState::WaitingForRoom { fault: entry.fault.clone()? }
+            }
             _ if entry.fault.is_some() => TorrentState::Failed { fault: entry.fault.clone()? },
             (_, DiskState::Opening) => {
                 let (checked, pieces) = entry.checking;
@@ -101,7 +106,10 @@ impl EventLoop {
     }
 
     /// A torrent whose files are known, and its verified pieces.
-    fn open_content(&self, key: TorrentKey) -> Result<(&RegisteredTorrent, &OpenTorrent, &Bitfield), CommandError> {
+    fn open_content(
+        &self,
+        key: TorrentKey,
+    ) -> Result<(&RegisteredTorrent, &OpenTorrent, &Bitfield), CommandError> {
         let entry = self.entries.get(key).ok_or(CommandError::UnknownTorrent)?;
         let ContentSource::Known(open) = &entry.content else { return Err(CommandError::NoMetadata) };
         let have = self.engine.have(key).ok_or(CommandError::UnknownTorrent)?;
@@ -111,7 +119,11 @@ impl EventLoop {
     // ---- settings -------------------------------------------------------------------------------------------------
 
     /// Sets how urgently each file is wanted.
-    pub(super) fn set_files(&mut self, id: TorrentId, priorities: Vec<FilePriority>) -> Result<(), CommandError> {
+    pub(super) fn set_files(
+        &mut self,
+        id: TorrentId,
+        priorities: Vec<FilePriority>,
+    ) -> Result<(), CommandError> {
         let key = self.key(id)?;
         let entry = self.entries.get_mut(key).ok_or(CommandError::UnknownTorrent)?;
         let disk = entry.disk;
@@ -157,9 +169,15 @@ impl EventLoop {
     }
 
     /// Replaces a torrent's trackers, in tiers.
-    pub(super) fn set_trackers(&mut self, id: TorrentId, tiers: Vec<Vec<String>>) -> Result<(), CommandError> {
+    pub(super) fn set_trackers(
+        &mut self,
+        id: TorrentId,
+        tiers: Vec<Vec<String>>,
+    ) -> Result<(), CommandError> {
         let key = self.key(id)?;
-        if let Some(url) = tiers.iter().flatten().find(|url| crate::wire::tracker_url(url.as_bytes()).is_none()) {
+        if let Some(url) =
+            tiers.iter().flatten().find(|url| crate::wire::tracker_url(url.as_bytes()).is_none())
+        {
             return Err(CommandError::NotATracker(url.clone()));
         }
         self.engine.set_trackers(self.now, key, tiers, &mut self.actions);

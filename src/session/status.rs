@@ -1,4 +1,5 @@
-//! Answers to questions: torrents with their states, files, peers, trackers and pieces, each computed when asked.
+//! Answers to questions: torrents with their states, files, peers, trackers and pieces, each computed when
+//! asked.
 
 use super::event::{Progress, TorrentId};
 use crate::disk::DiskFault;

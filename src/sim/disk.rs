@@ -1,8 +1,10 @@
-//! A node's disk: no byte of content, but who wrote which block, how far, and whether it was the torrent's own.
+//! A node's disk: no byte of content, but who wrote which block, how far, and whether it was the torrent's
+//! own.
 //!
-//! It is half of the oracle. Its law, held at every write in every run: a piece is prepared before it is written; a block has one
-//! writer, who writes it in order from its first byte; no peer writes to a complete block, a piece that is being hashed, or one
-//! that is verified; a piece is hashed when all of it is there. A breach of the law ends the run.
+//! It is half of the oracle. Its law, held at every write in every run: a piece is prepared before it is
+//! written; a block has one writer, who writes it in order from its first byte; no peer writes to a complete
+//! block, a piece that is being hashed, or one that is verified; a piece is hashed when all of it is there. A
+//! breach of the law ends the run.
 
 use super::link::Payload;
 use crate::engine::HashVerdict;
@@ -71,7 +73,11 @@ impl Disk {
     /// `came` lands at `span`; true if that was the block's last byte.
     pub(super) fn write(&mut self, writer: PeerKey, span: BlockSpan, came: Payload) -> bool {
         let Payload { span: came, garbage } = came;
-        assert_eq!((span.piece(), span.begin()), (came.piece(), came.begin()), "bytes of {came} land at {span}");
+        assert_eq!(
+            (span.piece(), span.begin()),
+            (came.piece(), came.begin()),
+            "bytes of {came} land at {span}"
+        );
         assert!(!self.verified.has(span.piece()), "{span} is written although its piece is verified");
         let at = span.begin() / BLOCK_LEN;
         let whole = self.geometry.block(span.piece(), at);
@@ -111,7 +117,10 @@ impl Disk {
 
     /// All of the piece is there: what will the hasher say?
     pub(super) fn hash(&mut self, piece: PieceIndex, digests: bool) -> HashVerdict {
-        let o = self.open.get_mut(&piece).unwrap_or_else(|| panic!("piece {piece} is hashed and was never prepared"));
+        let o = self
+            .open
+            .get_mut(&piece)
+            .unwrap_or_else(|| panic!("piece {piece} is hashed and was never prepared"));
         assert!(!o.hashing, "piece {piece} is hashed twice at once");
         o.hashing = true;
         for (at, block) in o.blocks.iter().enumerate() {
@@ -119,7 +128,9 @@ impl Disk {
             assert!(block.writer.is_none(), "piece {piece} is hashed while {whole} is written");
             assert_eq!(block.written, whole.len(), "piece {piece} is hashed and {whole} is not all there");
         }
-        let digest = |(at, b): (usize, &SimBlock)| u64::from(piece.get()) << 32 | at as u64 ^ u64::from(b.garbage) << 40;
+        let digest = |(at, b): (usize, &SimBlock)| {
+            u64::from(piece.get()) << 32 | at as u64 ^ u64::from(b.garbage) << 40
+        };
         let all = || o.blocks.iter().enumerate().map(digest).collect();
         match o.blocks.iter().all(|b| b.garbage == 0) {
             true => HashVerdict::Good { digests: digests.then(all) },
@@ -182,13 +193,17 @@ mod tests {
         let (a, b, first) = (world().a, world().b, world().block.first(9));
         let rest = world().block.after(100).unwrap();
         assert!(!breaks(|w| put(w, b, first, first)), "who begins anew takes the block over");
-        let both = |w: &mut DiskFixture| [(b, first), (a, rest)].into_iter().for_each(|(p, s)| put(w, p, s, s));
+        let both =
+            |w: &mut DiskFixture| [(b, first), (a, rest)].into_iter().for_each(|(p, s)| put(w, p, s, s));
         assert!(breaks(both), "two writers");
         assert!(breaks(|w| put(w, b, rest, rest)), "another one goes on");
         assert!(breaks(|w| [rest, rest].into_iter().for_each(|s| put(w, a, s, s))), "the same bytes twice");
         assert!(breaks(|w| put(w, a, rest, first)), "somebody else's bytes");
         assert!(breaks(|w| drop(w.disk.hash(w.block.piece(), false))), "hashed too early");
-        assert!(breaks(|w| w.disk.judged(w.block.piece(), &HashVerdict::Unreadable)), "judged without being hashed");
+        assert!(
+            breaks(|w| w.disk.judged(w.block.piece(), &HashVerdict::Unreadable)),
+            "judged without being hashed"
+        );
         assert!(!breaks(|w| put(w, a, rest, rest)), "the law itself lets good ones through");
     }
 

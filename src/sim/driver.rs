@@ -1,4 +1,5 @@
-//! What engines want done, done: bytes written, peers dialed, pieces prepared and hashed, trackers asked. Each answer takes its time.
+//! What engines want done, done: bytes written, peers dialed, pieces prepared and hashed, trackers asked.
+//! Each answer takes its time.
 
 use super::faults::up_to;
 use super::puppet::PuppetRole;
@@ -11,7 +12,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Where the UDP tracker is.
-const TRACKER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), 6969);
+const TRACKER: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), 6969);
 /// One way to the tracker.
 const TRACKER_LATENCY: Duration = Duration::from_millis(30);
 /// Making files and memory ready for a piece.
@@ -74,7 +76,8 @@ impl World {
         }
     }
 
-    /// Strict runs: everything is counted again now and then, and what must have been said by now has been said.
+    /// Strict runs: everything is counted again now and then, and what must have been said by now has been
+    /// said.
     fn look_closely(&mut self, node: NodeId) {
         let Some(e) = self.nodes[node as usize].engine() else { return };
         e.turns += 1;
@@ -87,10 +90,13 @@ impl World {
             );
             self.check_payload();
         }
-        let connections: Vec<_> =
-            self.nodes[node as usize].engine().map(|e| e.connections.values().copied().collect()).unwrap_or_default();
+        let connections: Vec<_> = self.nodes[node as usize]
+            .engine()
+            .map(|e| e.connections.values().copied().collect())
+            .unwrap_or_default();
         for pipe in connections {
-            let said_all = self.link(pipe).is_some_and(|l| l.ends[pipe.side()].open && !l.ends[pipe.side()].out.more);
+            let said_all =
+                self.link(pipe).is_some_and(|l| l.ends[pipe.side()].open && !l.ends[pipe.side()].out.more);
             if let (true, Some(taps)) = (said_all, &mut self.taps) {
                 taps.turn_over(node, pipe);
             }
@@ -129,12 +135,15 @@ impl World {
             Action::Release { block, .. } => e.disk.release(block),
             Action::Hash { piece, digests, .. } => {
                 let verdict = e.disk.hash(piece, digests);
-                let took = Duration::from_micros(u64::from(self.geometry.piece_len(piece)) * 1_000_000 / HASH_RATE);
+                let took =
+                    Duration::from_micros(u64::from(self.geometry.piece_len(piece)) * 1_000_000 / HASH_RATE);
                 self.queue_verdict(node, piece, verdict, now + took);
             }
             Action::Save { .. } => self.queue.push(now + SAVE, SimEvent::Saved(node)),
             Action::Announce { id, url, timeout } => self.ask_tracker(node, id, &url, timeout),
-            Action::Resolve { id, .. } => self.queue.push(now + TRACKER_LATENCY, SimEvent::Resolved(node, id, TRACKER)),
+            Action::Resolve { id, .. } => {
+                self.queue.push(now + TRACKER_LATENCY, SimEvent::Resolved(node, id, TRACKER))
+            }
             Action::Datagram { to, bytes } => {
                 let from = self.nodes[node as usize].addr;
                 self.send_datagram(from, to, bytes.into());

@@ -1,4 +1,5 @@
-//! What goes wrong by intention: how often, drawn from the run's seed, and counted so that a test can prove that it happened.
+//! What goes wrong by intention: how often, drawn from the run's seed, and counted so that a test can prove
+//! that it happened.
 
 use crate::units::Rng;
 use std::collections::BTreeMap;

@@ -5,9 +5,10 @@
 //!                             ≤ send buffer             ≤ TCP window, what arrived unread included
 //! ```
 //!
-//! A sender's line serves its connections in turn, a random quantum of bytes each, so streams are cut anywhere. A receiver's line
-//! is one queue, through which bytes pass while they arrive; when it holds more than [`LINE_BUFFER`], senders wait. Control bytes are kept as they are; payload is a span and a
-//! length. The stages of a stream are three counters over one queue, because nothing overtakes anything in it.
+//! A sender's line serves its connections in turn, a random quantum of bytes each, so streams are cut
+//! anywhere. A receiver's line is one queue, through which bytes pass while they arrive; when it holds more
+//! than [`LINE_BUFFER`], senders wait. Control bytes are kept as they are; payload is a span and a length.
+//! The stages of a stream are three counters over one queue, because nothing overtakes anything in it.
 
 use super::queue::NodeId;
 use super::scenario::Line;
@@ -19,10 +20,11 @@ use std::time::Duration;
 pub(super) const TCP_WINDOW: u64 = 4 * 1024 * 1024;
 /// Time's worth of bytes that wait before a receiver's line, as in a router's buffer.
 pub(super) const LINE_BUFFER: Duration = Duration::from_millis(100);
-/// The least and the most that one connection sends in its turn, bytes: 16 ms of its line, within these bounds, on average.
+/// The least and the most that one connection sends in its turn, bytes: 16 ms of its line, within these
+/// bounds, on average.
 const QUANTUM: (u64, u64) = (8 * 1024, 64 * 1024);
-/// A packet's worth, bytes: what is smaller slips in between the packets of others, as requests and haves do. Its time on the line is
-/// added to that of the next sender.
+/// A packet's worth, bytes: what is smaller slips in between the packets of others, as requests and haves do.
+/// Its time on the line is added to that of the next sender.
 pub(super) const PACKET: u64 = 1400;
 
 /// One direction of a connection: the link's number, and which end sends.
@@ -141,11 +143,14 @@ impl Stream {
 
     /// Payload bytes in it.
     pub(super) fn payload_bytes(&self) -> u64 {
-        self.runs.iter().map(|r| if let ByteRun::Payload { span, .. } = r { u64::from(span.len()) } else { 0 }).sum()
+        self.runs
+            .iter()
+            .map(|r| if let ByteRun::Payload { span, .. } = r { u64::from(span.len()) } else { 0 })
+            .sum()
     }
 
-    /// Reads up to `most` of the arrived bytes into `room`: how many, and how many of them were payload. Payload is remembered
-    /// until it is placed.
+    /// Reads up to `most` of the arrived bytes into `room`: how many, and how many of them were payload.
+    /// Payload is remembered until it is placed.
     pub(super) fn read_into(&mut self, room: &mut [u8], most: u32) -> (u32, u32) {
         let goal = (room.len() as u64).min(u64::from(most)).min(self.arrived) as usize;
         let (mut n, mut taken) = (0, 0);
@@ -293,7 +298,11 @@ mod tests {
         assert_eq!(s.place_carried(block.first(7)), Payload { span: block.first(7), garbage: 0 });
         assert_eq!(s.payload_bytes(), u64::from(block.len()) - 7);
         assert_eq!(s.read_payload(5), Some(Payload { span: block.after(7).unwrap().first(5), garbage: 0 }));
-        assert_eq!(s.skip(block.len()), (block.len() - 12 + 5, block.len() - 12), "the rest of it and what stands behind");
+        assert_eq!(
+            s.skip(block.len()),
+            (block.len() - 12 + 5, block.len() - 12),
+            "the rest of it and what stands behind"
+        );
         assert_eq!((s.arrived, s.read_payload(1)), (0, None));
     }
 

@@ -99,15 +99,16 @@ impl SimNode {
     }
 }
 
-/// Neighbours by number are not neighbours by address, or all of a small swarm would be one household to each other: this many steps
-/// lie between them, round the whole network.
+/// Neighbours by number are not neighbours by address, or all of a small swarm would be one household to each
+/// other: this many steps lie between them, round the whole network.
 const STRIDE: u32 = 0x0101 * 3;
 /// The step back: `STRIDE * BACK` is 1 in 17 bits.
 const BACK: u32 = inverse(STRIDE);
 /// Addresses in the network that RFC 2544 keeps for such tests, less one.
 const NETWORK: u32 = 0x0001_ffff;
 
-/// The number by which to multiply to undo a multiplication by `odd`, modulo a power of two (Newton's iteration).
+/// The number by which to multiply to undo a multiplication by `odd`, modulo a power of two (Newton's
+/// iteration).
 const fn inverse(odd: u32) -> u32 {
     let (mut x, mut step) = (odd, 0);
     while step < 5 {
@@ -117,7 +118,8 @@ const fn inverse(odd: u32) -> u32 {
     x
 }
 
-/// Where the node with this number is reached on a private network that they all are in, one beside the other.
+/// Where the node with this number is reached on a private network that they all are in, one beside the
+/// other.
 pub(super) fn address_at_home(number: u32) -> SocketAddr {
     let [_, b, c, d] = (number + 1).to_be_bytes();
     SocketAddr::from(([10, b, c, d], PORT))

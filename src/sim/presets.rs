@@ -1,7 +1,7 @@
 //! Scenarios that have a name: swarms to look at, and trials in which something goes wrong.
 //!
-//! A trial is a small swarm under the whole oracle. In each of them every peer is complete in the end, from any seed, and
-//! where waiting too long would be the fault, in time.
+//! A trial is a small swarm under the whole oracle. In each of them every peer is complete in the end, from
+//! any seed, and where waiting too long would be the fault, in time.
 
 use super::faults::Faults;
 use super::puppet::PuppetRole;
@@ -14,9 +14,15 @@ pub const NAMES: [(&str, &str); 6] = [
     ("flash", "fifty peers come at once to one seed, over asymmetric lines"),
     ("crowd", "the same with a thousand peers and 256 MiB"),
     ("multitude", "ten thousand peers and 64 MiB"),
-    ("exchange", "no tracker and no DHT: everybody knows one who came before, and peers tell each other of peers"),
+    (
+        "exchange",
+        "no tracker and no DHT: everybody knows one who came before, and peers tell each other of peers",
+    ),
     ("household", "a hundred machines of one private network, whose addresses differ in the last byte only"),
-    ("dozen", "one seed and eleven peers on lines of 10 Gbit/s, held by their own limits, as processes on one machine are"),
+    (
+        "dozen",
+        "one seed and eleven peers on lines of 10 Gbit/s, held by their own limits, as processes on one machine are",
+    ),
 ];
 
 /// Trials: what each is called, what goes wrong in it, and the names under which that is counted.
@@ -29,9 +35,17 @@ pub const TRIALS: [(&str, &str, &[&str]); 22] = [
     ("silent", "as many snubbers as peers, and no endgame to help out", &[]),
     ("spikes", "a third of the verdicts come up to eight seconds late", &["hash spikes"]),
     ("unreadable", "the disk cannot be read now and then", &["unreadable pieces"]),
-    ("full", "the disk is full now and then, and slow to say what it read before", &["disk full", "hash spikes"]),
+    (
+        "full",
+        "the disk is full now and then, and slow to say what it read before",
+        &["disk full", "hash spikes"],
+    ),
     ("silence", "the tracker answers every other question", &["tracker silence"]),
-    ("datagrams", "the tracker is reached by datagrams that get lost and overtake one another", &["lost datagrams"]),
+    (
+        "datagrams",
+        "the tracker is reached by datagrams that get lost and overtake one another",
+        &["lost datagrams"],
+    ),
     (
         "late",
         "actions are carried out up to 200 ms after they were asked for, and connections are lost",
@@ -60,7 +74,9 @@ fn swarm(name: &str) -> Option<Scenario> {
         "flash" => base,
         "crowd" => Scenario { peers: 1000, size: 256 * MIB, ..base },
         "multitude" => Scenario { peers: 10_000, ..base },
-        "exchange" => Scenario { pex: true, by_acquaintance: true, arrive_within: Duration::from_secs(10), ..base },
+        "exchange" => {
+            Scenario { pex: true, by_acquaintance: true, arrive_within: Duration::from_secs(10), ..base }
+        }
         "household" => {
             let cable = Line { latency: Duration::from_micros(200), ..Line::mbit(100, 100) };
             Scenario { peers: 100, seed_lines: vec![cable], lines: vec![cable], one_network: true, ..base }
@@ -75,7 +91,8 @@ fn swarm(name: &str) -> Option<Scenario> {
                 seed_lines: vec![own(2048)],
                 lines,
                 limit_in_engine: true,
-                // Linux lets a socket grow with its use, from 30 KiB to 700 KiB of payload as measured in this very swarm.
+                // Linux lets a socket grow with its use, from 30 KiB to 700 KiB of payload as measured in
+                // this very swarm.
                 send_buffer: 128 * 1024,
                 ..base
             }
@@ -114,11 +131,13 @@ fn trial(name: &str) -> Option<Scenario> {
         }
         "lose" => with(Faults { lose_connections: Some(s(1)), ..none }),
         "liars" => beside(&[(PuppetRole::Liar, 3)]),
-        // Choked in the middle of everything, a third comes in vain at the most: what was given up and comes all the same is taken.
+        // Choked in the middle of everything, a third comes in vain at the most: what was given up and comes
+        // all the same is taken.
         "storms" => Scenario { most_waste: 0.33, ..beside(&[(PuppetRole::Flapper, 6)]) },
         "silent" => {
             let policy = Policy { endgame: Endgame::Off, ..Policy::default() };
-            // One block each is left with them until they are let go, two minutes after their last word. More would take longer.
+            // One block each is left with them until they are let go, two minutes after their last word. More
+            // would take longer.
             Scenario { policy, patience: s(180), ..beside(&[(PuppetRole::Snubber, 6)]) }
         }
         "spikes" => with(Faults { hash_spikes: Some((0.3, s(8))), ..none }),
@@ -131,9 +150,13 @@ fn trial(name: &str) -> Option<Scenario> {
         }
         "late" => {
             let ms = Duration::from_millis;
-            // Another peer with the same request may begin the block at once, and with this endgame many have it.
+            // Another peer with the same request may begin the block at once, and with this endgame many have
+            // it.
             let policy = Policy { endgame: Endgame::Unbounded, ..Policy::default() };
-            Scenario { policy, ..with(Faults { late_actions: Some(ms(200)), lose_connections: Some(ms(500)), ..none }) }
+            Scenario {
+                policy,
+                ..with(Faults { late_actions: Some(ms(200)), lose_connections: Some(ms(500)), ..none })
+            }
         }
         "refused" => with(Faults { refused_dials: 0.5, ..none }),
         "clock" => with(Faults { clock_before_end: Some(s(36_000)), ..none }),
@@ -152,11 +175,20 @@ fn trial(name: &str) -> Option<Scenario> {
         }
         "greedy" => Scenario { size: 8 * MIB, ..beside(&[(PuppetRole::Greedy, 2)]) },
         "slow" => beside(&[(PuppetRole::Slow, 6)]),
-        // Without exchange it would be a tree, in which the slowest line is in the way of all behind it: that takes a minute, and this
-        // 17 s at most.
-        "chain" => Scenario { pex: true, by_acquaintance: true, arrive_within: s(5), peers: 12, patience: s(25), ..base },
+        // Without exchange it would be a tree, in which the slowest line is in the way of all behind it: that
+        // takes a minute, and this 17 s at most.
+        "chain" => Scenario {
+            pex: true,
+            by_acquaintance: true,
+            arrive_within: s(5),
+            peers: 12,
+            patience: s(25),
+            ..base
+        },
         // Who waits for the silent waits for two minutes, until they are let go.
-        "suspects" => Scenario { patience: s(90), ..beside(&[(PuppetRole::Liar, 3), (PuppetRole::Snubber, 6)]) },
+        "suspects" => {
+            Scenario { patience: s(90), ..beside(&[(PuppetRole::Liar, 3), (PuppetRole::Snubber, 6)]) }
+        }
         _ => return None,
     })
 }

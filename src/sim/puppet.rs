@@ -1,7 +1,8 @@
 //! Scripted peers: cheap, as good or as bad as their part says, and real on the wire.
 //!
-//! A puppet reads and writes the same bytes as an engine, through the same [`Decoder`] and [`Encoder`], and decides almost nothing: it
-//! serves whom it likes, and one that downloads asks each peer for one piece at a time.
+//! A puppet reads and writes the same bytes as an engine, through the same [`Decoder`] and [`Encoder`], and
+//! decides almost nothing: it serves whom it likes, and one that downloads asks each peer for one piece at a
+//! time.
 
 use super::faults::chance;
 use crate::units::{BLOCK_LEN, Bitfield, BlockSpan, Geometry, InfoHash, Instant, PeerId, PieceIndex, Rng};
@@ -131,7 +132,8 @@ impl Puppet {
         let downloads = matches!(part, PuppetRole::Leech | PuppetRole::Hoarder | PuppetRole::Greedy);
         let mut missing: Vec<PieceIndex> = geometry.all_pieces().filter(|_| downloads).collect();
         rng.shuffle(&mut missing);
-        let has = if downloads { Bitfield::empty(geometry.pieces()) } else { Bitfield::full(geometry.pieces()) };
+        let has =
+            if downloads { Bitfield::empty(geometry.pieces()) } else { Bitfield::full(geometry.pieces()) };
         let mut id = *b"-PUPPET-000000000000";
         id[8..12].copy_from_slice(&number.to_be_bytes());
         Puppet { part, has, missing, id: PeerId(id), lies: 0 }
@@ -184,7 +186,8 @@ impl Puppet {
                     Err(_) => return HeardMessage::Nonsense,
                 },
                 Message::Request(raw) => {
-                    let span = geometry.span(raw.piece, raw.begin, raw.len).ok().filter(|s| self.has.has(s.piece()));
+                    let span =
+                        geometry.span(raw.piece, raw.begin, raw.len).ok().filter(|s| self.has.has(s.piece()));
                     match span.filter(|_| talk.serve) {
                         Some(span) => self.serve(talk, span),
                         None => talk.encoder.push(&Message::Reject(raw)),
@@ -265,7 +268,9 @@ impl Puppet {
         if self.part == PuppetRole::Greedy {
             talk.encoder.push(&Message::Request(raw));
         }
-        let Some(f) = talk.fetch.as_mut().filter(|f| f.piece.get() == raw.piece) else { return HeardMessage::Nothing };
+        let Some(f) = talk.fetch.as_mut().filter(|f| f.piece.get() == raw.piece) else {
+            return HeardMessage::Nothing;
+        };
         f.garbage |= talk.incoming_garbage;
         f.arrived += 1;
         let mut heard = HeardMessage::Nothing;

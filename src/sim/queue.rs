@@ -129,7 +129,9 @@ impl Fingerprint {
             SimEvent::Refused(l) => (9, *l, 0),
             SimEvent::Lost(p) => (10, p.raw(), 0),
             SimEvent::Prepared(n, piece, ready) => (11, *n, piece.get() * 2 + u32::from(*ready)),
-            SimEvent::Hashed(n, v) => (12, *n, v.0.get() * 2 + u32::from(matches!(v.1, HashVerdict::Good { .. }))),
+            SimEvent::Hashed(n, v) => {
+                (12, *n, v.0.get() * 2 + u32::from(matches!(v.1, HashVerdict::Good { .. })))
+            }
             SimEvent::Saved(n) => (13, *n, 0),
             SimEvent::Announced(n, id, result) => (14, *n, *id as u32 ^ u32::from(result.is_ok()) << 31),
             SimEvent::Resolved(n, id, _) => (15, *n, *id as u32),

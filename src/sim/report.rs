@@ -1,4 +1,5 @@
-//! What a run gave: every peer's times and bytes, the curve of completion, what went wrong, and what the run itself cost.
+//! What a run gave: every peer's times and bytes, the curve of completion, what went wrong, and what the run
+//! itself cost.
 
 use super::scenario::Line;
 use std::collections::BTreeMap;
@@ -59,7 +60,8 @@ pub struct Report {
     pub faults: BTreeMap<&'static str, u64>,
     /// A digest of every event in order: two runs are the same run if this is the same.
     pub fingerprint: u64,
-    /// A digest of all bytes on the wire: control bytes, lengths of payload, questions to the tracker and datagrams, in order.
+    /// A digest of all bytes on the wire: control bytes, lengths of payload, questions to the tracker and
+    /// datagrams, in order.
     pub wire_digest: u64,
 }
 
@@ -71,7 +73,8 @@ impl Report {
 
     /// Completion times in seconds, shortest first; incomplete peers are left out.
     pub fn times(&self) -> Vec<f64> {
-        let mut times: Vec<f64> = self.peers.iter().filter_map(|p| p.complete).map(|t| t.as_secs_f64()).collect();
+        let mut times: Vec<f64> =
+            self.peers.iter().filter_map(|p| p.complete).map(|t| t.as_secs_f64()).collect();
         times.sort_by(f64::total_cmp);
         times
     }

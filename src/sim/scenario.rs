@@ -1,7 +1,7 @@
 //! What one run is: who takes part, over which lines, by which policy, and what goes wrong.
 //!
-//! A scenario and its seed are all that decides a run. The default is a flash crowd on good lines; everything else is that,
-//! changed in one place.
+//! A scenario and its seed are all that decides a run. The default is a flash crowd on good lines; everything
+//! else is that, changed in one place.
 
 use super::faults::Faults;
 use super::puppet::PuppetRole;
@@ -59,7 +59,8 @@ pub struct Scenario {
     pub seed_lines: Vec<Line>,
     /// The other peers' lines, dealt in turn.
     pub lines: Vec<Line>,
-    /// Whether the engines' own limits hold the rates and the lines have room for everything, as among processes on one machine.
+    /// Whether the engines' own limits hold the rates and the lines have room for everything, as among
+    /// processes on one machine.
     pub limit_in_engine: bool,
     /// Connections of one engine.
     pub max_peers: u32,
@@ -148,12 +149,14 @@ impl Scenario {
         dealt(&self.lines, number)
     }
 
-    /// No policy ends the last peer's download sooner: the greatest of the time to send one copy from the seeds, the time to receive one
-    /// over the slowest line, and the time to send every peer's copy over all lines together.
+    /// No policy ends the last peer's download sooner: the greatest of the time to send one copy from the
+    /// seeds, the time to receive one over the slowest line, and the time to send every peer's copy over all
+    /// lines together.
     pub fn fluid_limit(&self) -> Duration {
         let (size, n) = (self.size as f64, f64::from(self.peers));
         let seeds_up: f64 = (0..self.seeds).map(|i| self.seed_line(i).up as f64).sum();
-        let peers_up: f64 = (0..self.peers.saturating_sub(self.free_riders)).map(|i| self.line(i).up as f64).sum();
+        let peers_up: f64 =
+            (0..self.peers.saturating_sub(self.free_riders)).map(|i| self.line(i).up as f64).sum();
         let slowest = (0..self.peers).map(|i| self.line(i).down).min().unwrap_or(u64::MAX);
         let bounds = [size / seeds_up, size / slowest as f64, n * size / (seeds_up + peers_up)];
         Duration::from_secs_f64(bounds.into_iter().filter(|s| s.is_finite()).fold(0.0, f64::max))
@@ -174,7 +177,11 @@ mod tests {
     #[test]
     fn the_fluid_limit_is_the_narrowest_place() {
         let base = Scenario { size: 100 * MBIT, peers: 10, ..Scenario::default() };
-        let seed_up = Scenario { seed_lines: vec![Line::mbit(1, 100)], lines: vec![Line::mbit(1000, 1000)], ..base.clone() };
+        let seed_up = Scenario {
+            seed_lines: vec![Line::mbit(1, 100)],
+            lines: vec![Line::mbit(1000, 1000)],
+            ..base.clone()
+        };
         assert_eq!(seed_up.fluid_limit(), Duration::from_secs(100));
         let slow_down = Scenario { lines: vec![Line::mbit(1000, 1000), Line::mbit(1000, 2)], ..base.clone() };
         assert_eq!(slow_down.fluid_limit(), Duration::from_secs(50));

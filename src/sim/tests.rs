@@ -14,7 +14,12 @@ fn holds(name: &str) {
         let s = Scenario { seed, ..base.clone() };
         let report = run(&s);
         let left: Vec<u32> = report.peers.iter().filter(|p| p.complete.is_none()).map(|p| p.number).collect();
-        assert!(left.is_empty(), "after {:?} peers {left:?} are not complete\nreplay: {}", report.lasted, s.command());
+        assert!(
+            left.is_empty(),
+            "after {:?} peers {left:?} are not complete\nreplay: {}",
+            report.lasted,
+            s.command()
+        );
         for (name, count) in report.faults {
             *faults.entry(name).or_insert(0) += count;
         }
@@ -76,7 +81,8 @@ fn seeds_that_leave_after_three_copies_leave_a_swarm_that_ends_by_itself() {
     }
 }
 
-/// No peer knows more than one address, and yet it takes no longer than with a tracker. Without exchange it takes longer.
+/// No peer knows more than one address, and yet it takes no longer than with a tracker. Without exchange it
+/// takes longer.
 #[test]
 fn one_address_each_is_enough_where_peers_tell_each_other_of_peers() {
     let s = named("exchange").expect("a swarm");
@@ -85,7 +91,11 @@ fn one_address_each_is_enough_where_peers_tell_each_other_of_peers() {
     for seed in 1..=3 {
         let s = Scenario { seed, ..s.clone() };
         let with_exchange = last(&s);
-        assert!(with_exchange <= 1.6 * s.fluid_limit().as_secs_f64(), "{with_exchange} s\nreplay: {}", s.command());
+        assert!(
+            with_exchange <= 1.6 * s.fluid_limit().as_secs_f64(),
+            "{with_exchange} s\nreplay: {}",
+            s.command()
+        );
         with += with_exchange;
         without += last(&Scenario { pex: false, ..s });
     }

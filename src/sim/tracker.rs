@@ -1,4 +1,5 @@
-//! The tracker of a virtual world: it knows who has come and hands out some of them, over HTTP or UDP (BEP 3, 15, 23).
+//! The tracker of a virtual world: it knows who has come and hands out some of them, over HTTP or UDP (BEP 3,
+//! 15, 23).
 //!
 //! It reads the questions that real engines write and answers in the bytes that real trackers send.
 
@@ -87,7 +88,8 @@ impl Tracker {
 
     /// The body of the reply to an announce over HTTP.
     pub(super) fn http(&mut self, from: SocketAddr, url: &str, rng: &mut Rng) -> Vec<u8> {
-        let value = |key: &str| url.split(['?', '&']).find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+        let value =
+            |key: &str| url.split(['?', '&']).find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
         let numwant = value("numwant").and_then(|n| n.parse().ok()).unwrap_or(50);
         let compact = self.announce(from, value("event") == Some("stopped"), numwant, rng);
         let mut body = format!("d8:intervali{INTERVAL_S}e5:peers{}:", compact.len()).into_bytes();

@@ -1,4 +1,5 @@
-//! Connections at work: dialing, bytes through lines and pipes, reading and writing at both ends, and the loss of it all.
+//! Connections at work: dialing, bytes through lines and pipes, reading and writing at both ends, and the
+//! loss of it all.
 
 use super::faults::chance;
 use super::link::{LINE_BUFFER, Link, LinkEnd, PACKET, PipeId, Stream, quantum, time_for};
@@ -22,7 +23,9 @@ impl World {
 
     /// A node dials an address; an engine's key goes along.
     pub(super) fn dial(&mut self, from: NodeId, key: Option<PeerKey>, addr: SocketAddr) {
-        let Some(to) = number(addr).filter(|to| (*to as usize) < self.nodes.len() && *to != from) else { return };
+        let Some(to) = number(addr).filter(|to| (*to as usize) < self.nodes.len() && *to != from) else {
+            return;
+        };
         let latency = self.latency(from, to);
         let link = self.links.len() as u32;
         let end = |node, key, open| LinkEnd { node, key, open, out: Stream::default() };
@@ -48,7 +51,9 @@ impl World {
         let Some(end) = self.link(pipe).map(|l| &l.ends[0]).filter(|e| e.open) else { return };
         let (node, key) = (end.node, end.key);
         match (&mut self.nodes[node as usize].body, key) {
-            (Body::Engine(_), Some(key)) => self.with_engine(node, |now, e| e.engine.on_dialed(now, key, &mut e.out)),
+            (Body::Engine(_), Some(key)) => {
+                self.with_engine(node, |now, e| e.engine.on_dialed(now, key, &mut e.out))
+            }
             (Body::Puppet(p), _) => {
                 let mut talk = Talk::default();
                 p.puppet.greet(&mut talk, INFO_HASH);
@@ -109,7 +114,8 @@ impl World {
 
     // ---- lines ----------------------------------------------------------------------------------------------------
 
-    /// Moves what an end has to say into its pipe, as far as its send buffer goes, and sees to it that the line sends.
+    /// Moves what an end has to say into its pipe, as far as its send buffer goes, and sees to it that the
+    /// line sends.
     pub(super) fn pull(&mut self, pipe: PipeId) {
         let now = self.now;
         let buffer = u64::from(self.scenario.send_buffer);
@@ -222,8 +228,10 @@ impl World {
             let waits_until = self.nodes[to as usize].line.down_free;
             if waits_until > now + LINE_BUFFER {
                 end.out.blocked = true;
-                self.queue
-                    .push(now + waits_until.since(now + LINE_BUFFER).max(Duration::from_micros(1)), SimEvent::Unblock(pipe));
+                self.queue.push(
+                    now + waits_until.since(now + LINE_BUFFER).max(Duration::from_micros(1)),
+                    SimEvent::Unblock(pipe),
+                );
                 continue;
             }
             end.out.queued -= n;
@@ -365,7 +373,8 @@ impl World {
                 }
                 Want::Fill { span, spill, .. } => {
                     let payload = stream.read_payload(span.len().min(most));
-                    let payload = payload.unwrap_or_else(|| panic!("{span} is expected, and what comes is no payload"));
+                    let payload =
+                        payload.unwrap_or_else(|| panic!("{span} is expected, and what comes is no payload"));
                     let filled = payload.span.len();
                     landed = Some((span.first(filled), payload));
                     let (n, along) = match filled == span.len() && most > filled && !spill.is_empty() {
@@ -544,7 +553,8 @@ impl World {
     /// Some connection is cut, wherever its streams stand.
     pub(super) fn lose_one(&mut self) {
         let is_open = |l: &Option<Box<Link>>| l.as_ref().is_some_and(|l| l.ends.iter().all(|e| e.open));
-        let open: Vec<usize> = self.links.iter().enumerate().filter(|(_, l)| is_open(l)).map(|(n, _)| n).collect();
+        let open: Vec<usize> =
+            self.links.iter().enumerate().filter(|(_, l)| is_open(l)).map(|(n, _)| n).collect();
         let Some(link) = open.get(self.rng.below(open.len())).copied() else { return };
         let Some(l) = self.links[link].as_deref() else { return };
         let mid_block = l.ends.iter().any(|e| e.out.payload_bytes() > 0);

@@ -1,9 +1,11 @@
-//! The oracle on the wire: it reads every message that an engine sends and holds it to what that engine knows.
+//! The oracle on the wire: it reads every message that an engine sends and holds it to what that engine
+//! knows.
 //!
-//! Its laws, held in strict runs: no block goes to a peer that is choked, but for pieces that it was allowed, so many times; nothing is claimed or
-//! served that is not verified; nothing is asked of a peer that chokes us, but for pieces that it allowed; nothing is asked that is
-//! here, or twice of the same peer, or of more peers than endgame may, or beyond the limit of requests; and who owes a block that has come
-//! from elsewhere is told to cancel, unless it has brought nothing for so long that it was given up.
+//! Its laws, held in strict runs: no block goes to a peer that is choked, but for pieces that it was allowed,
+//! so many times; nothing is claimed or served that is not verified; nothing is asked of a peer that chokes
+//! us, but for pieces that it allowed; nothing is asked that is here, or twice of the same peer, or of more
+//! peers than endgame may, or beyond the limit of requests; and who owes a block that has come from elsewhere
+//! is told to cancel, unless it has brought nothing for so long that it was given up.
 //!
 //! It has a parser of its own, so that an engine is not believed by its own decoder.
 
@@ -19,11 +21,11 @@ use std::time::Duration;
 /// A raw span: piece, first byte, length.
 type Raw = (u32, u32, u32);
 
-/// Time without a whole block after which a request may have been given up without a word: the peer is taken for a snubber then. Half
-/// of that, because requests wait in the engine's encoder before they are seen here.
+/// Time without a whole block after which a request may have been given up without a word: the peer is taken
+/// for a snubber then. Half of that, because requests wait in the engine's encoder before they are seen here.
 const GIVEN_UP_AFTER: Duration = limits::SNUB_AFTER.checked_div(2).expect("two is not zero");
-/// Time that requests may take from the engine's encoder to its send buffer: those that stand there when a choke comes still go out,
-/// and only the engine knows which of them it has cancelled.
+/// Time that requests may take from the engine's encoder to its send buffer: those that stand there when a
+/// choke comes still go out, and only the engine knows which of them it has cancelled.
 const UNDERWAY: Duration = Duration::from_secs(10);
 
 /// Reads one direction.
@@ -82,7 +84,8 @@ impl Reader {
 
     /// The next message, if all of it is there.
     fn next(&mut self) -> Option<Said> {
-        let word = |b: &[u8], at: usize| b.get(at..at + 4).map(|w| u32::from_be_bytes([w[0], w[1], w[2], w[3]]));
+        let word =
+            |b: &[u8], at: usize| b.get(at..at + 4).map(|w| u32::from_be_bytes([w[0], w[1], w[2], w[3]]));
         if self.handshake {
             if self.bytes.len() < HANDSHAKE_LEN {
                 return None;
@@ -140,8 +143,8 @@ struct Tap {
     choked_since: Option<Instant>,
     /// When it last began to.
     last_choke: Instant,
-    /// Blocks that came or were rejected although they had been given up, by a choke or a cancel: if they are requested again, it is unknown which
-    /// request they answer.
+    /// Blocks that came or were rejected although they had been given up, by a choke or a cancel: if they are
+    /// requested again, it is unknown which request they answer.
     late: BTreeSet<Raw>,
     /// Pieces that it lets it have all the same.
     allowed: BTreeSet<u32>,
@@ -271,10 +274,15 @@ impl Tap {
             Said::Block((piece, begin, len)) => {
                 if self.chokes {
                     let taken = self.allows.get_mut(&piece);
-                    let taken = taken.unwrap_or_else(|| panic!("piece {piece} byte {begin} goes to a peer that is choked"));
+                    let taken = taken.unwrap_or_else(|| {
+                        panic!("piece {piece} byte {begin} goes to a peer that is choked")
+                    });
                     *taken += u64::from(len);
                     let most = u64::from(limits::ALLOWED_FAST_TIMES) * e.disk.piece_len(piece);
-                    assert!(*taken <= most, "{taken} bytes of piece {piece} go to a peer that is choked, and {most} may");
+                    assert!(
+                        *taken <= most,
+                        "{taken} bytes of piece {piece} go to a peer that is choked, and {most} may"
+                    );
                 }
                 assert!(verified(piece), "piece {piece} is served and not verified");
             }
@@ -294,14 +302,16 @@ impl Tap {
                 if choked.is_some() || crossed || self.late.contains(&raw) {
                     return;
                 }
-                // What stood there while the piece came from elsewhere still goes out, and its cancel behind it.
+                // What stood there while the piece came from elsewhere still goes out, and its cancel behind
+                // it.
                 if verified(raw.0) {
                     self.to_cancel.insert(raw);
                 }
                 if self.asked.is_empty() {
                     self.heard = now;
                 }
-                // What was asked long ago and not answered may have been given up; then it may be asked again.
+                // What was asked long ago and not answered may have been given up; then it may be asked
+                // again.
                 let again = !self.asked.insert(raw) && now.since(self.heard) < GIVEN_UP_AFTER;
                 assert!(!again, "{raw:?} is asked for twice");
                 let most = e.most_requests;
@@ -333,7 +343,8 @@ impl Tap {
                 // What it rejects is not allowed after all.
                 match self.asked.remove(&raw) {
                     true => drop(self.allowed.remove(&raw.0)),
-                    // It rejects what was cancelled. The engine may have asked for it again meanwhile, and takes that for rejected.
+                    // It rejects what was cancelled. The engine may have asked for it again meanwhile, and
+                    // takes that for rejected.
                     false => drop(self.late.insert(raw)),
                 }
                 self.to_cancel.remove(&raw);
@@ -357,12 +368,23 @@ mod tests {
 
     #[test]
     fn messages_are_read_however_they_are_cut() {
-        let mut bytes =
-            Handshake { info_hash: InfoHash([1; 20]), peer_id: PeerId([2; 20]), fast: true, extended: true, dht: false }
-                .to_bytes()
-                .to_vec();
+        let mut bytes = Handshake {
+            info_hash: InfoHash([1; 20]),
+            peer_id: PeerId([2; 20]),
+            fast: true,
+            extended: true,
+            dht: false,
+        }
+        .to_bytes()
+        .to_vec();
         let raw = RawSpan { piece: 1, begin: 2, len: 3 };
-        for m in [Message::Unchoke, Message::Have { piece: 9 }, Message::KeepAlive, Message::Request(raw), Message::HaveAll] {
+        for m in [
+            Message::Unchoke,
+            Message::Have { piece: 9 },
+            Message::KeepAlive,
+            Message::Request(raw),
+            Message::HaveAll,
+        ] {
             m.write(&mut bytes);
         }
         let mut reader = Reader::default();
@@ -371,6 +393,9 @@ mod tests {
             reader.feed(&[byte]);
             said.extend(reader.next());
         }
-        assert_eq!(said, [Said::Unchoke, Said::Have(9), Said::Other, Said::Request((1, 2, 3)), Said::HaveAll]);
+        assert_eq!(
+            said,
+            [Said::Unchoke, Said::Have(9), Said::Other, Said::Request((1, 2, 3)), Said::HaveAll]
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! Digest of all bytes that cross the virtual network, to compare what two versions of the program send.
 //!
-//! Two runs with the same digest put the same bytes into the same connections in the same order, and sent the same questions to
-//! the tracker and the same datagrams. Payload has no content here, so its length stands for it.
+//! Two runs with the same digest put the same bytes into the same connections in the same order, and sent the
+//! same questions to the tracker and the same datagrams. Payload has no content here, so its length stands
+//! for it.
 
 use super::link::PipeId;
 use crate::wire::{Segment, WritePlan};
@@ -97,7 +98,10 @@ mod tests {
         let block = geometry.block(geometry.piece(1).unwrap(), 2);
         let (head, tail) = (Segment::Payload(block.first(100)), Segment::Payload(block.after(100).unwrap()));
         let whole = digest(1, b"abcd", &[Segment::Control(0..4), Segment::Payload(block)]);
-        assert_eq!(digest(1, b"abcd", &[Segment::Control(0..1), Segment::Control(1..4), head.clone(), tail]), whole);
+        assert_eq!(
+            digest(1, b"abcd", &[Segment::Control(0..1), Segment::Control(1..4), head.clone(), tail]),
+            whole
+        );
         assert_ne!(digest(1, b"abce", &[Segment::Control(0..4), Segment::Payload(block)]), whole);
         assert_ne!(digest(2, b"abcd", &[Segment::Control(0..4), Segment::Payload(block)]), whole);
         assert_ne!(digest(1, b"abcd", &[Segment::Control(0..4), head]), whole);

@@ -1,10 +1,12 @@
-//! The virtual world: nodes, connections, a clock that jumps from event to event, and nothing that is not decided by the seed.
+//! The virtual world: nodes, connections, a clock that jumps from event to event, and nothing that is not
+//! decided by the seed.
 //!
 //! ```text
 //!   queue ──event──▶ a fact for one node ──▶ its engine ──actions──▶ bytes into pipes, answers of disk and tracker ──▶ queue
 //! ```
 //!
-//! What connections carry is in `traffic`, what engines want done in `hands`; here nodes come and go, and time passes.
+//! What connections carry is in `traffic`, what engines want done in `hands`; here nodes come and go, and
+//! time passes.
 
 use super::disk::Disk;
 use super::faults::{Tally, chance};
@@ -35,8 +37,9 @@ const SAMPLES: u32 = 100;
 const PUPPET_DIALS: usize = 4;
 /// Time that engines have to become idle when they are told to.
 const LAST_WORDS: Duration = Duration::from_secs(60);
-/// The line between processes on one machine: never the reason for anything, but not without end either. What an upload limit lets go at
-/// once is more than a socket takes at once, so the rest of it goes to others; over an endless line one peer would have it all.
+/// The line between processes on one machine: never the reason for anything, but not without end either. What
+/// an upload limit lets go at once is more than a socket takes at once, so the rest of it goes to others;
+/// over an endless line one peer would have it all.
 const MACHINE: Line = Line { up: 10_000 * MBIT, down: 10_000 * MBIT, latency: Duration::ZERO };
 /// What a slow puppet sends, bytes a second.
 const SLOW: u64 = 2048;
@@ -80,7 +83,8 @@ pub(super) struct Conserved {
 /// Runs a scenario to its end.
 ///
 /// # Panics
-/// If a law of the oracle is broken, which is a bug of the engine's or the simulator's. The message names the command that shows it again.
+/// If a law of the oracle is broken, which is a bug of the engine's or the simulator's. The message names the
+/// command that shows it again.
 pub fn run(scenario: &Scenario) -> Report {
     let replay = Replay(scenario);
     let mut world = World::new(scenario.clone());
@@ -103,7 +107,8 @@ impl Drop for Replay<'_> {
 
 impl World {
     fn new(scenario: Scenario) -> World {
-        let geometry = Geometry::new(scenario.size, u64::from(scenario.piece_len)).expect("a scenario has content");
+        let geometry =
+            Geometry::new(scenario.size, u64::from(scenario.piece_len)).expect("a scenario has content");
         let now = match scenario.faults.clock_before_end {
             Some(left) => Instant::from_micros(u64::MAX - left.as_micros() as u64),
             None => BEGINNING,
@@ -157,7 +162,11 @@ impl World {
         let (total, leeching) = (self.nodes.len() as u32, s.peers);
         for n in 0..total {
             let rank = n.saturating_sub(s.seeds);
-            let after = if n < s.seeds { Duration::ZERO } else { s.arrive_within * rank.min(leeching) / leeching.max(1) };
+            let after = if n < s.seeds {
+                Duration::ZERO
+            } else {
+                s.arrive_within * rank.min(leeching) / leeching.max(1)
+            };
             self.queue.push(self.begun + after, SimEvent::Join(n));
         }
         self.queue.push(self.begun, SimEvent::Sample);
@@ -169,7 +178,8 @@ impl World {
     fn add_engine(&mut self, line: Line, is_seed: bool, dialable: bool, free_rider: bool) {
         let s = &self.scenario;
         let number = self.nodes.len() as u32;
-        let friend = if s.by_acquaintance && number > 0 { Some(self.rng.below(number as usize) as u32) } else { None };
+        let friend =
+            if s.by_acquaintance && number > 0 { Some(self.rng.below(number as usize) as u32) } else { None };
         let friend = friend.map(|friend| self.address(friend));
         let s = &self.scenario;
         let mut peer_id = *b"-ri0100-000000000000";
@@ -180,7 +190,8 @@ impl World {
             policy.upload_slots = 0;
         }
         let limit = |rate: u64| (s.limit_in_engine && rate != u64::MAX).then_some(rate);
-        let (WindowRule::Adaptive { max: most_requests, .. } | WindowRule::Fixed(most_requests)) = policy.window;
+        let (WindowRule::Adaptive { max: most_requests, .. } | WindowRule::Fixed(most_requests)) =
+            policy.window;
         let mut engine = Engine::new(EngineConfig {
             peer_id: PeerId(peer_id),
             port: 6881,
@@ -198,7 +209,12 @@ impl World {
         let tracker = if s.udp_tracker { UDP_URL } else { HTTP_URL };
         let spec = TorrentSpec {
             info_hash: INFO_HASH,
-            shape: Some(TorrentInfo { geometry: self.geometry, wanted: Bitfield::full(pieces), private: false, info: None }),
+            shape: Some(TorrentInfo {
+                geometry: self.geometry,
+                wanted: Bitfield::full(pieces),
+                private: false,
+                info: None,
+            }),
             trackers: if s.by_acquaintance { Vec::new() } else { vec![vec![tracker.to_owned()]] },
             peers: friend.into_iter().collect(),
             sequential: s.sequential,
@@ -283,7 +299,9 @@ impl World {
             SimEvent::Lost(pipe) => self.lost(pipe),
             SimEvent::Prepared(node, piece, ready) => self.prepared(node, piece, ready),
             SimEvent::Hashed(node, verdict) => self.hashed(node, verdict.0, &verdict.1),
-            SimEvent::Saved(node) => self.with_engine(node, |now, e| e.engine.on_saved(now, e.torrent, &mut e.out)),
+            SimEvent::Saved(node) => {
+                self.with_engine(node, |now, e| e.engine.on_saved(now, e.torrent, &mut e.out))
+            }
             SimEvent::Announced(node, id, result) => {
                 self.with_engine(node, |now, e| e.engine.on_announced(now, id, *result, &mut e.out))
             }
@@ -338,7 +356,10 @@ impl World {
                 e.wake_at = Instant::NEVER;
                 e.engine.on_deadline(now, &mut e.out);
                 let next = e.engine.next_deadline();
-                assert!(next.is_none_or(|at| at > now), "a deadline at {next:?} is met at {now:?} and stays due");
+                assert!(
+                    next.is_none_or(|at| at > now),
+                    "a deadline at {next:?} is met at {now:?} and stays due"
+                );
                 self.turn(node);
             }
             Body::Puppet(_) => {
@@ -422,9 +443,14 @@ impl World {
 
     /// Payload that came in, or was lost, or is on its way, is payload that went out.
     pub(super) fn check_payload(&self) {
-        let on_its_way: u64 = self.links.iter().flatten().flat_map(|l| &l.ends).map(|e| e.out.payload_bytes()).sum();
+        let on_its_way: u64 =
+            self.links.iter().flatten().flat_map(|l| &l.ends).map(|e| e.out.payload_bytes()).sum();
         let Conserved { out, taken, lost } = self.payload;
-        assert_eq!(out, taken + lost + on_its_way, "payload: {out} out, {taken} in, {lost} lost, {on_its_way} on its way");
+        assert_eq!(
+            out,
+            taken + lost + on_its_way,
+            "payload: {out} out, {taken} in, {lost} lost, {on_its_way} on its way"
+        );
     }
 
     fn report(mut self, lasted: Duration) -> Report {
@@ -463,7 +489,11 @@ impl World {
             fingerprint: self.fingerprint.get(),
             wire_digest: self.wire_digest.get(),
         };
-        assert!(report.waste() <= most_waste, "{} of what came came in vain, and {most_waste} may", report.waste());
+        assert!(
+            report.waste() <= most_waste,
+            "{} of what came came in vain, and {most_waste} may",
+            report.waste()
+        );
         report
     }
 

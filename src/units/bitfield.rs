@@ -31,7 +31,11 @@ impl Bitfield {
 
     /// Every piece of `pieces`.
     pub fn full(pieces: u32) -> Bitfield {
-        let mut b = Bitfield { bytes: vec![0xff; pieces.div_ceil(8) as usize].into_boxed_slice(), pieces, ones: pieces };
+        let mut b = Bitfield {
+            bytes: vec![0xff; pieces.div_ceil(8) as usize].into_boxed_slice(),
+            pieces,
+            ones: pieces,
+        };
         b.clear_spare_bits();
         b
     }
@@ -127,7 +131,9 @@ impl Bitfield {
     /// The pieces in the set, in order; whole bytes of zeros are passed over at once.
     pub fn iter(&self) -> impl Iterator<Item = PieceIndex> + '_ {
         self.bytes.iter().enumerate().filter(|(_, b)| **b != 0).flat_map(|(at, &byte)| {
-            (0..8u32).filter(move |bit| byte & (0x80 >> bit) != 0).map(move |bit| PieceIndex((at as u32) << 3 | bit))
+            (0..8u32)
+                .filter(move |bit| byte & (0x80 >> bit) != 0)
+                .map(move |bit| PieceIndex((at as u32) << 3 | bit))
         })
     }
 }

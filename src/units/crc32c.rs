@@ -1,4 +1,5 @@
-//! The checksum that BEP 40 and BEP 42 build on: CRC-32C (Castagnoli), bit by bit, because a dozen bytes is all it ever sees.
+//! The checksum that BEP 40 and BEP 42 build on: CRC-32C (Castagnoli), bit by bit, because a dozen bytes is
+//! all it ever sees.
 
 /// CRC-32C of `bytes`.
 pub fn crc32c<'a>(bytes: impl IntoIterator<Item = &'a u8>) -> u32 {

@@ -1,4 +1,5 @@
-//! Digests and identifiers of fixed length: info hashes, a piece's SHA-1, a peer's id. The types keep them apart.
+//! Digests and identifiers of fixed length: info hashes, a piece's SHA-1, a peer's id. The types keep them
+//! apart.
 
 use std::fmt;
 

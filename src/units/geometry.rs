@@ -97,7 +97,10 @@ impl Geometry {
     }
 
     /// Bytes in this piece.
-    #[expect(clippy::arithmetic_side_effects, reason = "a piece that exists lies inside the total, and that is a 64-bit number")]
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "a piece that exists lies inside the total, and that is a 64-bit number"
+    )]
     pub const fn piece_len(&self, piece: PieceIndex) -> u32 {
         if piece.0 + 1 == self.pieces {
             (self.total - (self.pieces as u64 - 1) * self.piece_len as u64) as u32
@@ -107,13 +110,19 @@ impl Geometry {
     }
 
     /// Where the piece starts, in bytes from the torrent's start.
-    #[expect(clippy::arithmetic_side_effects, reason = "a piece that exists lies inside the total, and that is a 64-bit number")]
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "a piece that exists lies inside the total, and that is a 64-bit number"
+    )]
     pub const fn piece_offset(&self, piece: PieceIndex) -> u64 {
         piece.0 as u64 * self.piece_len as u64
     }
 
     /// Where the span starts, in bytes from the torrent's start.
-    #[expect(clippy::arithmetic_side_effects, reason = "a piece that exists lies inside the total, and that is a 64-bit number")]
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "a piece that exists lies inside the total, and that is a 64-bit number"
+    )]
     pub const fn offset(&self, span: BlockSpan) -> u64 {
         self.piece_offset(span.piece) + span.begin as u64
     }
@@ -140,8 +149,12 @@ impl Geometry {
         self.piece_len(piece).div_ceil(BLOCK_LEN)
     }
 
-    /// Block number `block` of this piece. Panics if there is no such block: block numbers are ours, not the wire's.
-    #[expect(clippy::arithmetic_side_effects, reason = "a block that exists begins inside its piece, and that is below 2^32")]
+    /// Block number `block` of this piece. Panics if there is no such block: block numbers are ours, not the
+    /// wire's.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "a block that exists begins inside its piece, and that is below 2^32"
+    )]
     pub fn block(&self, piece: PieceIndex, block: u32) -> BlockSpan {
         assert!(block < self.blocks(piece), "block {block} of piece {piece} does not exist");
         let begin = block * BLOCK_LEN;

@@ -1,4 +1,5 @@
-//! Indices that have passed the door: a `PieceIndex` or `BlockSpan` in hand is known to lie inside its torrent.
+//! Indices that have passed the door: a `PieceIndex` or `BlockSpan` in hand is known to lie inside its
+//! torrent.
 //!
 //! Both are made by [`Geometry`](super::Geometry) alone; there is no public constructor from a raw number.
 
@@ -52,19 +53,32 @@ impl BlockSpan {
     }
 
     /// One past the last byte, counted from the piece's start.
-    #[expect(clippy::arithmetic_side_effects, reason = "a span lies inside its piece, and that is below 2^32 bytes")]
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "a span lies inside its piece, and that is below 2^32 bytes"
+    )]
     pub const fn end(self) -> u32 {
         self.begin + self.len
     }
 
     /// The part that is left after the first `n` bytes, or `None` if nothing is.
-    #[expect(clippy::arithmetic_side_effects, reason = "a span lies inside its piece, and that is below 2^32 bytes")]
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "a span lies inside its piece, and that is below 2^32 bytes"
+    )]
     pub const fn after(self, n: u32) -> Option<BlockSpan> {
-        if n < self.len { Some(BlockSpan { piece: self.piece, begin: self.begin + n, len: self.len - n }) } else { None }
+        if n < self.len {
+            Some(BlockSpan { piece: self.piece, begin: self.begin + n, len: self.len - n })
+        } else {
+            None
+        }
     }
 
     /// This span and `next` as one, if `next` begins where it ends.
-    #[expect(clippy::arithmetic_side_effects, reason = "a span lies inside its piece, and that is below 2^32 bytes")]
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "a span lies inside its piece, and that is below 2^32 bytes"
+    )]
     pub fn joined(self, next: BlockSpan) -> Option<BlockSpan> {
         let adjoins = self.piece == next.piece && self.end() == next.begin;
         adjoins.then_some(BlockSpan { len: self.len + next.len, ..self })

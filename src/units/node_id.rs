@@ -1,7 +1,7 @@
 //! Distances between places in the DHT (BEP 5), and ids that belong to an address (BEP 42).
 //!
-//! Distance is XOR, read as a number: two places are near if many of their first bits agree. BEP 42 ties the first 21 bits of a
-//! node's id to its address, so that no node can choose its place.
+//! Distance is XOR, read as a number: two places are near if many of their first bits agree. BEP 42 ties the
+//! first 21 bits of a node's id to its address, so that no node can choose its place.
 
 use super::{NodeId, Rng, crc32c};
 use std::net::IpAddr;
@@ -26,7 +26,10 @@ impl NodeId {
 
     fn halves(self) -> (u128, u32) {
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t] = self.0;
-        (u128::from_be_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]), u32::from_be_bytes([q, r, s, t]))
+        (
+            u128::from_be_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]),
+            u32::from_be_bytes([q, r, s, t]),
+        )
     }
 
     /// Any place.
@@ -62,7 +65,8 @@ impl NodeId {
         NodeId(id)
     }
 
-    /// Whether the id belongs to `ip` as BEP 42 wants it: 21 bits come from the address. Local networks are not excepted here.
+    /// Whether the id belongs to `ip` as BEP 42 wants it: 21 bits come from the address. Local networks are
+    /// not excepted here.
     pub fn is_secure_for(self, ip: IpAddr) -> bool {
         let crc = address_crc(ip, self.0[19]).to_be_bytes();
         (self.0[0], self.0[1], self.0[2] & 0xf8) == (crc[0], crc[1], crc[2] & 0xf8)

@@ -19,7 +19,8 @@ pub enum Origin {
 
 impl Origin {
     /// Every origin, in the order of their numbers.
-    pub const ALL: [Origin; 6] = [Origin::Given, Origin::Incoming, Origin::Tracker, Origin::Dht, Origin::Pex, Origin::Lsd];
+    pub const ALL: [Origin; 6] =
+        [Origin::Given, Origin::Incoming, Origin::Tracker, Origin::Dht, Origin::Pex, Origin::Lsd];
 
     /// Its place in [`ALL`](Origin::ALL).
     pub const fn number(self) -> usize {

@@ -1,8 +1,8 @@
 //! How fast bytes have been passing: a moving figure without a tick.
 //!
-//! The rate decays exponentially with the time since the last sample, so asking late needs no timer. Only the four operations that
-//! IEEE 754 rounds the same everywhere are used: a library's `exp` differs in its last bits from one machine to the next, and a run
-//! would with it.
+//! The rate decays exponentially with the time since the last sample, so asking late needs no timer. Only the
+//! four operations that IEEE 754 rounds the same everywhere are used: a library's `exp` differs in its last
+//! bits from one machine to the next, and a run would with it.
 
 use super::Instant;
 use std::time::Duration;
@@ -34,7 +34,8 @@ impl Rate {
         }
     }
 
-    /// Bytes a second as of `now`. A young rate is divided by its own age, so the first seconds are not understated.
+    /// Bytes a second as of `now`. A young rate is divided by its own age, so the first seconds are not
+    /// understated.
     pub fn per_second(&self, now: Instant) -> u64 {
         let Some(since) = self.since else { return 0 };
         let mut copy = *self;
@@ -45,7 +46,8 @@ impl Rate {
     }
 }
 
-/// e to the power of `-x`, for `x` of 0 or more: the series for the part of `x` that is small, squared as often as it was halved.
+/// e to the power of `-x`, for `x` of 0 or more: the series for the part of `x` that is small, squared as
+/// often as it was halved.
 fn exp_of_minus(x: f64) -> f64 {
     const SMALL: f64 = 1.0 / 16.0;
     let (mut y, mut halvings) = (x, 0u32);

@@ -1,7 +1,7 @@
 //! Randomness that comes from a seed: the same seed gives the same run on every machine.
 //!
-//! For choices among equals (which piece, which peer), never for secrets. Every number is drawn from 64 bits: drawn as a `usize`, or
-//! in the machine's byte order, it would be another one elsewhere.
+//! For choices among equals (which piece, which peer), never for secrets. Every number is drawn from 64 bits:
+//! drawn as a `usize`, or in the machine's byte order, it would be another one elsewhere.
 
 /// A seeded generator of choices.
 #[derive(Clone, Debug)]

@@ -1,9 +1,11 @@
 //! Announces to HTTP trackers: the request URL and the bencoded reply (BEP 3, 7, 23, 24, 31).
 //!
-//! A reply is untrusted: text is sanitized, lists and ids are bounded, and an invalid number counts as absent. Intervals are returned as
-//! written, but never negative; the engine clamps them.
+//! A reply is untrusted: text is sanitized, lists and ids are bounded, and an invalid number counts as
+//! absent. Intervals are returned as written, but never negative; the engine clamps them.
 
-use super::bencode::{BencodeError, Bytes, Canonical, Lenient, Rules, TypeMismatch, Value, canonicalize, scan};
+use super::bencode::{
+    BencodeError, Bytes, Canonical, Lenient, Rules, TypeMismatch, Value, canonicalize, scan,
+};
 use super::compact::{TrackerPeers, peers_v6};
 use super::limits::{MESSAGE_DEPTH, PEERS, REASON_CHARS, TRACKER_ID_BYTES, TRACKER_TOKENS};
 use super::percent::encode_into;
@@ -76,7 +78,8 @@ impl AnnounceRequest {
             AnnounceEvent::Stopped => "&event=stopped",
             AnnounceEvent::Completed => "&event=completed",
         });
-        let other_addresses = [("&ipv4=", self.ipv4.map(IpAddr::from)), ("&ipv6=", self.ipv6.map(IpAddr::from))];
+        let other_addresses =
+            [("&ipv4=", self.ipv4.map(IpAddr::from)), ("&ipv6=", self.ipv6.map(IpAddr::from))];
         for (name, ip) in other_addresses.into_iter().filter_map(|(name, ip)| Some((name, ip?))) {
             url.push_str(name);
             encode_into(ip.to_string().as_bytes(), &mut url);
@@ -191,7 +194,8 @@ pub enum AnnounceError {
 /// Reads the body of an HTTP tracker's reply.
 pub fn parse_reply(body: &[u8]) -> Result<AnnounceReply, AnnounceError> {
     let body = canonical_body(body)?;
-    let response: AnnounceResponse = body.value().read().map_err(|TypeMismatch| AnnounceError::NotADictionary)?;
+    let response: AnnounceResponse =
+        body.value().read().map_err(|TypeMismatch| AnnounceError::NotADictionary)?;
     match refusal(response.failure_reason, response.retry_in) {
         Some(error) => Err(error),
         None => Ok(response.into()),
@@ -210,9 +214,15 @@ pub(super) fn canonical_body(body: &[u8]) -> Result<Canonical<'_>, AnnounceError
 }
 
 /// The tracker's failure, if the reply has one (BEP 3, 31).
-pub(super) fn refusal(reason: Lenient<TextOrNumber<'_>>, retry: Lenient<TextOrNumber<'_>>) -> Option<AnnounceError> {
+pub(super) fn refusal(
+    reason: Lenient<TextOrNumber<'_>>,
+    retry: Lenient<TextOrNumber<'_>>,
+) -> Option<AnnounceError> {
     let TextOrNumber(reason) = reason.0?;
-    Some(AnnounceError::Failure { reason: printable(reason, REASON_CHARS), retry_in: retry.0.and_then(retry_in) })
+    Some(AnnounceError::Failure {
+        reason: printable(reason, REASON_CHARS),
+        retry_in: retry.0.and_then(retry_in),
+    })
 }
 
 /// Reads `retry in` (BEP 31): a number of minutes, or `never`.
@@ -249,7 +259,9 @@ struct AnnounceResponse<'a> {
 impl From<AnnounceResponse<'_>> for AnnounceReply {
     fn from(response: AnnounceResponse<'_>) -> AnnounceReply {
         let mut peers = response.peers.0.map(TrackerPeers::addresses).unwrap_or_default();
-        peers.extend(peers_v6(response.peers6.bytes().unwrap_or_default()).take(PEERS.saturating_sub(peers.len())));
+        peers.extend(
+            peers_v6(response.peers6.bytes().unwrap_or_default()).take(PEERS.saturating_sub(peers.len())),
+        );
         AnnounceReply {
             interval: response.interval.0.and_then(TextOrNumber::seconds),
             min_interval: response.min_interval.0.and_then(TextOrNumber::seconds),
@@ -257,7 +269,11 @@ impl From<AnnounceResponse<'_>> for AnnounceReply {
             seeders: response.complete.0,
             leechers: response.incomplete.0,
             tracker_id: response.tracker_id.bytes().filter(|id| id.len() <= TRACKER_ID_BYTES).map(Into::into),
-            warning: response.warning.0.map(|TextOrNumber(text)| printable(text, REASON_CHARS)).filter(|text| !text.is_empty()),
+            warning: response
+                .warning
+                .0
+                .map(|TextOrNumber(text)| printable(text, REASON_CHARS))
+                .filter(|text| !text.is_empty()),
             external_ip: response.external_ip.bytes().and_then(ip_from_bytes),
         }
     }

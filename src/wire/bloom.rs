@@ -1,6 +1,7 @@
 //! Bloom filters of peer addresses for DHT scrapes (BEP 33).
 //!
-//! A filter has 2,048 bits; an address sets two. The union of several nodes' filters counts an address that all of them know once.
+//! A filter has 2,048 bits; an address sets two. The union of several nodes' filters counts an address that
+//! all of them know once.
 
 use sha1::{Digest, Sha1};
 use std::net::IpAddr;

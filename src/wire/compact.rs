@@ -1,7 +1,7 @@
 //! Peer addresses in lists: 6 bytes for IPv4 (BEP 23), 18 for IPv6 (BEP 7), or a dictionary each (BEP 3).
 //!
-//! Addresses read here can be dialed: the port is not 0, and the address is that of a single host. Whether to dial one (our own
-//! address, a private network, a banned peer) is decided by the engine.
+//! Addresses read here can be dialed: the port is not 0, and the address is that of a single host. Whether to
+//! dial one (our own address, a private network, a banned peer) is decided by the engine.
 
 use super::bencode::{Lenient, List, Value};
 use super::limits::PEERS;
@@ -58,25 +58,34 @@ fn is_one_host_v6(ip: Ipv6Addr) -> bool {
     !ip.is_unspecified() && !ip.is_multicast() && !ip.is_unicast_link_local()
 }
 
-/// Whether the address belongs to this machine or to a private network, which remote peers must not direct us to.
+/// Whether the address belongs to this machine or to a private network, which remote peers must not direct us
+/// to.
 pub fn is_local(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
             let shared = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
             ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.octets()[0] == 0 || shared
         }
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unspecified() || ip.is_unique_local() || ip.is_unicast_link_local(),
+        IpAddr::V6(ip) => {
+            ip.is_loopback() || ip.is_unspecified() || ip.is_unique_local() || ip.is_unicast_link_local()
+        }
     }
 }
 
-/// Whether an address received from the host `source` may be used: private addresses only from hosts with a private address, loopback
-/// addresses only from loopback. Otherwise the address is a mistake, or an attempt to make us attack a local host.
+/// Whether an address received from the host `source` may be used: private addresses only from hosts with a
+/// private address, loopback addresses only from loopback. Otherwise the address is a mistake, or an attempt
+/// to make us attack a local host.
 pub fn may_name(source: IpAddr, addr: IpAddr) -> bool {
-    if addr.to_canonical().is_loopback() { source.to_canonical().is_loopback() } else { !is_local(addr) || is_local(source) }
+    if addr.to_canonical().is_loopback() {
+        source.to_canonical().is_loopback()
+    } else {
+        !is_local(addr) || is_local(source)
+    }
 }
 
-/// Whether an address in a .torrent file may be used. Private addresses may, because the file can come from that network. Loopback and
-/// link-local addresses may not: services there trust every client that reaches them.
+/// Whether an address in a .torrent file may be used. Private addresses may, because the file can come from
+/// that network. Loopback and link-local addresses may not: services there trust every client that reaches
+/// them.
 pub fn torrent_may_name(addr: IpAddr) -> bool {
     match addr.to_canonical() {
         IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
@@ -105,7 +114,9 @@ impl TrackerPeers<'_> {
     pub fn addresses(self) -> Vec<SocketAddr> {
         match self {
             TrackerPeers::Compact(compact) => peers_v4(compact).take(PEERS).collect(),
-            TrackerPeers::Dictionaries(list) => list.iter().flatten().filter_map(PeerEntry::address).take(PEERS).collect(),
+            TrackerPeers::Dictionaries(list) => {
+                list.iter().flatten().filter_map(PeerEntry::address).take(PEERS).collect()
+            }
         }
     }
 }
@@ -119,7 +130,8 @@ pub(super) struct PeerEntry<'a> {
 }
 
 impl PeerEntry<'_> {
-    /// BEP 3 allows a host name in `ip`. Names are ignored: a tracker could make rill resolve a thousand of them.
+    /// BEP 3 allows a host name in `ip`. Names are ignored: a tracker could make rill resolve a thousand of
+    /// them.
     fn address(self) -> Option<SocketAddr> {
         usable(self.ip.0?.parse().ok()?, self.port.0?)
     }
@@ -132,7 +144,9 @@ mod tests {
 
     #[test]
     fn drops_addresses_that_cannot_be_dialed() {
-        for bad in ["0.0.0.0:1", "0.1.2.3:1", "1.2.3.4:0", "224.0.0.1:1", "239.255.255.255:1", "255.255.255.255:1"] {
+        for bad in
+            ["0.0.0.0:1", "0.1.2.3:1", "1.2.3.4:0", "224.0.0.1:1", "239.255.255.255:1", "255.255.255.255:1"]
+        {
             let addr: SocketAddr = bad.parse().unwrap();
             assert_eq!(usable(addr.ip(), addr.port()), None, "{bad}");
         }

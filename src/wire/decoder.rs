@@ -1,4 +1,5 @@
-//! The incoming half of a peer connection: a state machine that says where the next bytes of the stream belong.
+//! The incoming half of a peer connection: a state machine that says where the next bytes of the stream
+//! belong.
 //!
 //! ```text
 //!   Handshake ──68 bytes──▶ Length ──4──▶ id ──1──▶ Whole ──body──▶ Length        (control message, stored in `buf`)
@@ -6,12 +7,15 @@
 //!                             └── keep-alive   └──▶ Skip ───────────────────▶ Length    that was read along with framing)
 //! ```
 //!
-//! The caller reads control bytes into `room`, reports them with `advance`, and takes frames from `next_frame`. After
+//! The caller reads control bytes into `room`, reports them with `advance`, and takes frames from
+//! `next_frame`. After
 //! [`Frame::Block`] the caller reads the payload itself: first the bytes that were read along with framing
-//! ([`Decoder::buffered`], reported with `buffered_taken`), then from the socket (reported with `payload_taken`).
+//! ([`Decoder::buffered`], reported with `buffered_taken`), then from the socket (reported with
+//! `payload_taken`).
 //!
-//! The buffer has [`BUFFER_LEN`] bytes. It grows only as the bytes of a long control message arrive, shrinks back afterwards, and is
-//! released while the connection is idle. The frames do not depend on how the stream is cut into reads.
+//! The buffer has [`BUFFER_LEN`] bytes. It grows only as the bytes of a long control message arrive, shrinks
+//! back afterwards, and is released while the connection is idle. The frames do not depend on how the stream
+//! is cut into reads.
 
 use super::handshake::{HANDSHAKE_LEN, Handshake};
 use super::message::{self, BodyKind, FrameError, MAX_MESSAGE_LEN, Message, PIECE_HEADER_LEN};
@@ -26,7 +30,8 @@ const NUMBERED: usize = 5;
 /// How far the socket may be read beyond the current message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadAhead {
-    /// No further than the header of the next message, which may be a block: its payload is then read without a copy.
+    /// No further than the header of the next message, which may be a block: its payload is then read without
+    /// a copy.
     Header,
     /// As much as fits the buffer: no requested block is outstanding.
     Full,
@@ -127,7 +132,8 @@ impl Decoder {
         }
     }
 
-    /// The buffer for the next control bytes; never empty. Inside a payload, use [`spill`](Decoder::spill) instead.
+    /// The buffer for the next control bytes; never empty. Inside a payload, use [`spill`](Decoder::spill)
+    /// instead.
     #[expect(
         clippy::arithmetic_side_effects,
         clippy::indexing_slicing,
@@ -143,7 +149,8 @@ impl Decoder {
         if self.buf.is_empty() {
             self.buf.resize(BUFFER_LEN, 0);
         } else if self.end == self.buf.len() {
-            // A message that is stored whole, so its length is within limits: the buffer doubles as its bytes arrive.
+            // A message that is stored whole, so its length is within limits: the buffer doubles as its bytes
+            // arrive.
             let grown = (self.buf.len() * 2).min((needed + PIECE_HEADER_LEN).max(self.end + 1));
             self.buf.resize(grown, 0);
         } else if self.end <= BUFFER_LEN && needed <= BUFFER_LEN && self.buf.len() > BUFFER_LEN {
@@ -166,7 +173,8 @@ impl Decoder {
         }
     }
 
-    /// The buffer for bytes that are read along with the rest of a payload: the header of the next message, or as much as fits.
+    /// The buffer for bytes that are read along with the rest of a payload: the header of the next message,
+    /// or as much as fits.
     pub fn spill(&mut self, ahead: ReadAhead) -> &mut [u8] {
         debug_assert!(self.start == self.end, "spill before the buffered payload was taken");
         self.start = 0;
@@ -247,7 +255,9 @@ impl Decoder {
                 }
                 DecoderState::Handshake => return self.next_handshake(),
                 DecoderState::Length => {
-                    let Some((len, rest)) = self.pending().split_first_chunk::<LENGTH>() else { return Ok(None) };
+                    let Some((len, rest)) = self.pending().split_first_chunk::<LENGTH>() else {
+                        return Ok(None);
+                    };
                     let len = u32::from_be_bytes(*len);
                     let Some(body) = len.checked_sub(1) else {
                         self.consume(LENGTH);
@@ -261,7 +271,11 @@ impl Decoder {
                         BodyKind::Whole => self.state = DecoderState::Whole { body },
                         BodyKind::Skip => {
                             self.consume(NUMBERED);
-                            self.state = if body > 0 { DecoderState::Skip { left: body } } else { DecoderState::Length };
+                            self.state = if body > 0 {
+                                DecoderState::Skip { left: body }
+                            } else {
+                                DecoderState::Length
+                            };
                         }
                         BodyKind::Piece { payload } => {
                             let Some((piece, rest)) = rest.split_first_chunk() else { return Ok(None) };
@@ -281,7 +295,9 @@ impl Decoder {
                     self.consume(whole);
                     self.state = DecoderState::Length;
                     let frame = self.buf.get(start..self.start).unwrap_or_default();
-                    let Some((_, [id, body @ ..])) = frame.split_first_chunk::<LENGTH>() else { return Ok(None) };
+                    let Some((_, [id, body @ ..])) = frame.split_first_chunk::<LENGTH>() else {
+                        return Ok(None);
+                    };
                     // `body_kind` skips unknown ids, so this is always a message.
                     return Ok(message::parse(*id, body).map(Frame::Message));
                 }

@@ -1,6 +1,8 @@
-//! `lt_donthave`: the sender no longer has a piece (BEP 54, over BEP 10). The payload is the piece index alone.
+//! `lt_donthave`: the sender no longer has a piece (BEP 54, over BEP 10). The payload is the piece index
+//! alone.
 
-/// Reads the payload of an extension message: the raw piece index, or `None` unless there are exactly four bytes.
+/// Reads the payload of an extension message: the raw piece index, or `None` unless there are exactly four
+/// bytes.
 pub fn read_dont_have(payload: &[u8]) -> Option<u32> {
     payload.try_into().ok().map(u32::from_be_bytes)
 }

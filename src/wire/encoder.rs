@@ -1,12 +1,14 @@
-//! The outgoing half of a peer connection: queued messages and blocks, their order, and how much has been sent.
+//! The outgoing half of a peer connection: queued messages and blocks, their order, and how much has been
+//! sent.
 //!
 //! ```text
 //!   [rest of the block being sent] [all control bytes] [block] [block] …
 //! ```
 //!
-//! Control bytes overtake blocks of which nothing has been sent, so that a request does not wait behind half a second of upload.
-//! Such a block can also be withdrawn. [`Encoder::plan`] copies the control bytes and names the spans of payload, which the session
-//! reads from disk; [`Encoder::sent`] accepts any number of bytes that the socket took.
+//! Control bytes overtake blocks of which nothing has been sent, so that a request does not wait behind half
+//! a second of upload. Such a block can also be withdrawn. [`Encoder::plan`] copies the control bytes and
+//! names the spans of payload, which the session reads from disk; [`Encoder::sent`] accepts any number of
+//! bytes that the socket took.
 
 use super::message::{Message, PIECE_HEADER_LEN, piece_header};
 use crate::units::BlockSpan;
@@ -137,7 +139,9 @@ impl Encoder {
     /// Withdraws a block. Returns false if a part of it has been sent, or if it is not queued.
     pub fn take_back(&mut self, span: BlockSpan) -> bool {
         let fixed = usize::from(self.begun > 0);
-        let Some((at, _)) = self.blocks.iter().enumerate().skip(fixed).find(|(_, s)| **s == span) else { return false };
+        let Some((at, _)) = self.blocks.iter().enumerate().skip(fixed).find(|(_, s)| **s == span) else {
+            return false;
+        };
         self.blocks.remove(at);
         self.dequeued(span);
         true
@@ -156,7 +160,8 @@ impl Encoder {
         self.queued_payload = self.queued_payload.saturating_sub(span.len().into());
     }
 
-    /// Appends the bytes to send next to `plan`: all control bytes, and at most `payload_budget` bytes of payload.
+    /// Appends the bytes to send next to `plan`: all control bytes, and at most `payload_budget` bytes of
+    /// payload.
     pub fn plan(&self, payload_budget: usize, plan: &mut WritePlan) {
         let mut budget = u32::try_from(payload_budget).unwrap_or(u32::MAX);
         if self.begun > 0 {
@@ -212,7 +217,8 @@ impl Encoder {
     }
 }
 
-/// Adds the unsent rest of a block, of which `begun` bytes have been sent; false if the budget ended inside it.
+/// Adds the unsent rest of a block, of which `begun` bytes have been sent; false if the budget ended inside
+/// it.
 fn plan_block(span: BlockSpan, begun: u32, budget: &mut u32, plan: &mut WritePlan) -> bool {
     let header = piece_header(span);
     plan.put_control(header.iter().skip(begun as usize));
@@ -243,7 +249,9 @@ mod tests {
         for part in &plan.segments {
             match part {
                 Segment::Control(r) => out.extend_from_slice(&plan.control[r.clone()]),
-                Segment::Payload(s) => out.extend((0..s.len()).map(|i| (geometry().offset(*s) + u64::from(i)) as u8)),
+                Segment::Payload(s) => {
+                    out.extend((0..s.len()).map(|i| (geometry().offset(*s) + u64::from(i)) as u8))
+                }
             }
         }
         assert_eq!(out.len(), plan.bytes());

@@ -1,7 +1,8 @@
 //! The extension handshake (BEP 10): the extensions that a side supports, and their message ids.
 //!
-//! A peer may send it repeatedly: a later handshake replaces the fields that it contains and leaves the others. A number out of range
-//! counts as absent, so a malformed handshake enables nothing. Reading allocates only the client's name.
+//! A peer may send it repeatedly: a later handshake replaces the fields that it contains and leaves the
+//! others. A number out of range counts as absent, so a malformed handshake enables nothing. Reading
+//! allocates only the client's name.
 
 use super::bencode::{BencodeError, Bytes, Lenient, Rules, scan, to_bytes};
 use super::limits::{CLIENT_CHARS, EXTENDED_TOKENS, MESSAGE_DEPTH, METADATA_BYTES, REQQ};
@@ -48,7 +49,8 @@ pub struct ExtendedHandshake {
 }
 
 impl ExtendedHandshake {
-    /// Returns the payload after the message id. It is the same for all peers of a torrent unless `your_ip` is set.
+    /// Returns the payload after the message id. It is the same for all peers of a torrent unless `your_ip`
+    /// is set.
     pub fn encode(&self) -> Vec<u8> {
         let spoken = |id: u8| Lenient(Some(id).filter(|id| *id != 0));
         let ExtensionIds { ut_metadata, ut_pex, lt_donthave } = self.ids;
@@ -86,7 +88,8 @@ impl ExtendedHandshake {
         Ok(handshake)
     }
 
-    /// Applies another handshake. On an error nothing changes; a payload that is not a dictionary changes nothing either.
+    /// Applies another handshake. On an error nothing changes; a payload that is not a dictionary changes
+    /// nothing either.
     pub fn update(&mut self, payload: &[u8]) -> Result<(), BencodeError> {
         const RULES: Rules = Rules { depth: MESSAGE_DEPTH, tokens: EXTENDED_TOKENS, strict: false };
         if let Ok(theirs) = scan(payload, &RULES)?.value.read() {
@@ -124,7 +127,8 @@ impl ExtendedHandshake {
     }
 }
 
-/// The dictionary of a handshake. A field with an invalid value resets what an earlier handshake set, except for the ids in `m`.
+/// The dictionary of a handshake. A field with an invalid value resets what an earlier handshake set, except
+/// for the ids in `m`.
 #[derive(Deserialize, Serialize)]
 struct HandshakeDictionary<'a> {
     m: Lenient<IdDictionary>,
@@ -180,7 +184,12 @@ mod tests {
 
     #[test]
     fn accepts_unsorted_and_unknown_keys() {
-        let got = parse(vec![("v", s("x")), ("p", i(1)), ("m", dict([("ut_pex", i(9)), ("a", i(1))])), ("zz", list([]))]);
+        let got = parse(vec![
+            ("v", s("x")),
+            ("p", i(1)),
+            ("m", dict([("ut_pex", i(9)), ("a", i(1))])),
+            ("zz", list([])),
+        ]);
         assert_eq!((got.client.as_deref(), got.port, got.ids.ut_pex), (Some("x"), Some(1), 9));
     }
 
@@ -204,7 +213,10 @@ mod tests {
     #[test]
     fn p16_refuses_fifty_thousand_levels_of_nesting() {
         let deep = format!("d1:m{}{}e", "l".repeat(50_000), "e".repeat(50_000));
-        assert!(matches!(ExtendedHandshake::parse(deep.as_bytes()), Err(BencodeError::TooDeep { limit: 8, .. })));
+        assert!(matches!(
+            ExtendedHandshake::parse(deep.as_bytes()),
+            Err(BencodeError::TooDeep { limit: 8, .. })
+        ));
     }
 
     #[test]
@@ -231,7 +243,9 @@ mod tests {
         for none in [0, -1, 65_536] {
             assert_eq!(parse(vec![("p", i(none))]).port, None);
         }
-        assert!(parse(vec![("v", s("\x1b[2J".repeat(10_000)))]).client.unwrap().chars().count() <= CLIENT_CHARS);
+        assert!(
+            parse(vec![("v", s("\x1b[2J".repeat(10_000)))]).client.unwrap().chars().count() <= CLIENT_CHARS
+        );
         assert_eq!(parse(vec![("yourip", s([1; 7]))]).your_ip, None);
     }
 

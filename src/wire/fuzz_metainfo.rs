@@ -1,6 +1,8 @@
-//! The fuzz targets of bencode, .torrent files and magnet links; `fuzz/` and the test over its corpus call them.
+//! The fuzz targets of bencode, .torrent files and magnet links; `fuzz/` and the test over its corpus call
+//! them.
 //!
-//! Each takes arbitrary bytes and panics if this floor violates one of its guarantees. Not part of the public API.
+//! Each takes arbitrary bytes and panics if this floor violates one of its guarantees. Not part of the public
+//! API.
 
 use super::bencode::{Rules, Value, canonicalize, scan};
 use super::limits::{MAGNET_PEERS, METAINFO_DEPTH, TRACKERS, URL_BYTES, WEB_SEEDS};
@@ -25,7 +27,9 @@ pub fn magnet(bytes: &[u8]) {
     match Magnet::parse(text) {
         Ok(magnet) => {
             assert!(
-                magnet.trackers.len() <= TRACKERS && magnet.web_seeds.len() <= WEB_SEEDS && magnet.peers.len() <= MAGNET_PEERS
+                magnet.trackers.len() <= TRACKERS
+                    && magnet.web_seeds.len() <= WEB_SEEDS
+                    && magnet.peers.len() <= MAGNET_PEERS
             );
             check_urls(magnet.trackers.iter().chain(&magnet.web_seeds));
             magnet.name.iter().for_each(|name| check_component(name));
@@ -37,8 +41,8 @@ pub fn magnet(bytes: &[u8]) {
     }
 }
 
-/// Any bencode. The canonical form of every value that scans is canonical again, and bendy, a strict decoder, reads it as the same value.
-/// The scanner reads every value that bendy accepts as the same value.
+/// Any bencode. The canonical form of every value that scans is canonical again, and bendy, a strict decoder,
+/// reads it as the same value. The scanner reads every value that bendy accepts as the same value.
 pub fn bencode(bytes: &[u8]) {
     let rules = Rules { depth: METAINFO_DEPTH, tokens: 100_000, strict: false };
     let scanned = scan(bytes, &rules);
@@ -53,9 +57,15 @@ pub fn bencode(bytes: &[u8]) {
     let bytes_in_order = canonical.value().raw();
     let again = scan(bytes_in_order, &rules).expect("canonical bytes scan");
     assert!(again.is_canonical && again.rest.is_empty());
-    assert_eq!(as_bendy_reads(bytes_in_order).expect("bendy accepts canonical values"), OwnedValue::of(again.value));
+    assert_eq!(
+        as_bendy_reads(bytes_in_order).expect("bendy accepts canonical values"),
+        OwnedValue::of(again.value)
+    );
     let strict = scan(bytes, &Rules { strict: true, ..rules });
-    assert!(strict.is_err() || strict.is_ok_and(|s| s.value == scanned.value), "strict rules accept the same value or none");
+    assert!(
+        strict.is_err() || strict.is_ok_and(|s| s.value == scanned.value),
+        "strict rules accept the same value or none"
+    );
 }
 
 /// A value as an owned tree.
@@ -122,14 +132,20 @@ fn check_torrent(info: &Metainfo) {
     info.piece_hash(last);
     check_apart(info.files().iter().map(|f| f.path_text()), info.files());
     let for_fat = for_fat(info.files());
-    assert!(for_fat.iter().map(|f| (f.length, f.attributes)).eq(info.files().iter().map(|f| (f.length, f.attributes))));
+    assert!(
+        for_fat
+            .iter()
+            .map(|f| (f.length, f.attributes))
+            .eq(info.files().iter().map(|f| (f.length, f.attributes)))
+    );
     check_apart(for_fat.iter().map(|f| f.path_text().to_lowercase()), info.files());
     check_urls(info.trackers().iter().flatten().chain(info.web_seeds()));
     info.comment().into_iter().chain(info.created_by()).for_each(check_text);
     let magnet = Magnet::parse(&info.magnet().to_string()).expect("our own links read back");
     assert_eq!(magnet.info_hash, info.info_hash());
     let bytes = info.info().expect("the info dictionary is kept");
-    let from_peer = Metainfo::from_info(&bytes, Vec::new(), Vec::new()).expect("files and metadata pass the same checks");
+    let from_peer =
+        Metainfo::from_info(&bytes, Vec::new(), Vec::new()).expect("files and metadata pass the same checks");
     assert_eq!((from_peer.info_hash(), from_peer.files()), (info.info_hash(), info.files()));
     check_rewritten(info);
 }
@@ -139,7 +155,11 @@ fn check_rewritten(info: &Metainfo) {
     let skip = usize::from(!info.is_single_file());
     let builder = Builder {
         name: info.name().to_owned(),
-        files: info.files().iter().map(|f| (f.path().skip(1).map(str::to_owned).collect(), f.length)).collect(),
+        files: info
+            .files()
+            .iter()
+            .map(|f| (f.path().skip(1).map(str::to_owned).collect(), f.length))
+            .collect(),
         piece_len: info.geometry().nominal_piece_len(),
         ..Builder::default()
     };
@@ -150,18 +170,22 @@ fn check_rewritten(info: &Metainfo) {
     // Pad files and symlinks are written as ordinary files, so their names may collide with others.
     if info.files().iter().all(|file| file.lands_on_disk()) {
         assert!(
-            read.files()
-                .iter()
-                .zip(info.files().iter())
-                .all(|(a, b)| a.path().skip(skip).eq(b.path().skip(skip)) && a.length == b.length)
+            read.files().iter().zip(info.files().iter()).all(|(a, b)| a
+                .path()
+                .skip(skip)
+                .eq(b.path().skip(skip))
+                && a.length == b.length)
         );
     }
 }
 
 /// No two files that land on the disk have the same path, and no file's path is a directory of another's.
 fn check_apart(paths: impl Iterator<Item = String>, files: &Files) {
-    let paths: Vec<String> =
-        paths.zip(files.iter()).filter(|(_, f): &(String, FileEntry<'_>)| f.lands_on_disk()).map(|(p, _)| p).collect();
+    let paths: Vec<String> = paths
+        .zip(files.iter())
+        .filter(|(_, f): &(String, FileEntry<'_>)| f.lands_on_disk())
+        .map(|(p, _)| p)
+        .collect();
     let distinct: BTreeSet<&str> = paths.iter().map(String::as_str).collect();
     assert_eq!(distinct.len(), paths.len(), "two files with one path");
     for path in &paths {

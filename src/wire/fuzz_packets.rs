@@ -1,22 +1,23 @@
-//! The fuzz targets of packets: tracker replies, LSD announces, extension messages and DHT packets; `fuzz/` and the test over its corpus
-//! call them.
+//! The fuzz targets of packets: tracker replies, LSD announces, extension messages and DHT packets; `fuzz/`
+//! and the test over its corpus call them.
 //!
-//! Each takes arbitrary bytes and panics if a value that was read is outside its limits or unusable, or if a written message does not
-//! read back. Not part of the public API.
+//! Each takes arbitrary bytes and panics if a value that was read is outside its limits or unusable, or if a
+//! written message does not read back. Not part of the public API.
 
 use super::compact::usable;
 use super::fuzz_metainfo::check_text;
 use super::krpc::{
-    self, Method, Packet, PacketBody, Response, ResponseFields, write_error, write_node, write_query, write_response,
+    self, Method, Packet, PacketBody, Response, ResponseFields, write_error, write_node, write_query,
+    write_response,
 };
 use super::limits::{
-    CLIENT_CHARS, KRPC_BYTES, KRPC_NODES, KRPC_TRANSACTION_BYTES, LSD_HASHES, METADATA_BYTES, PEERS, PEX_PEERS, REQQ,
-    TRACKER_ID_BYTES,
+    CLIENT_CHARS, KRPC_BYTES, KRPC_NODES, KRPC_TRANSACTION_BYTES, LSD_HASHES, METADATA_BYTES, PEERS,
+    PEX_PEERS, REQQ, TRACKER_ID_BYTES,
 };
 use super::udp_tracker::{parse_announce, parse_connect, parse_scrape, transaction_of};
 use super::{
-    AnnounceError, ExtendedHandshake, MetadataMessage, PexMessage, lsd, parse_counts, parse_reply, read_dont_have,
-    write_dont_have, write_pex,
+    AnnounceError, ExtendedHandshake, MetadataMessage, PexMessage, lsd, parse_counts, parse_reply,
+    read_dont_have, write_dont_have, write_pex,
 };
 use crate::units::{InfoHash, NodeId};
 use std::net::SocketAddr;
@@ -45,7 +46,8 @@ pub fn http_tracker(bytes: &[u8]) {
 pub fn datagrams(bytes: &[u8]) {
     if let Some(call) = lsd::parse_announce(bytes) {
         assert!(call.port != 0 && (1..=LSD_HASHES).contains(&call.hashes.len()));
-        let written = lsd::write_announce(lsd::Group::V4, call.port, &call.hashes, call.cookie.unwrap_or_default());
+        let written =
+            lsd::write_announce(lsd::Group::V4, call.port, &call.hashes, call.cookie.unwrap_or_default());
         let read = lsd::parse_announce(&written).expect("a written announce reads back");
         assert!(read.port == call.port && call.hashes.starts_with(&read.hashes));
     }
@@ -144,7 +146,11 @@ pub fn krpc(bytes: &[u8]) {
             if let Some(read) = read_back(&out) {
                 let PacketBody::Response(read) = read.body else { panic!("a response became {read:?}") };
                 assert_eq!((read.id, read.token), (reply.id, reply.token));
-                assert_eq!((&parts_of(&read), read.filters()), (parts, filters), "a written message reads back");
+                assert_eq!(
+                    (&parts_of(&read), read.filters()),
+                    (parts, filters),
+                    "a written message reads back"
+                );
             }
         }
     }

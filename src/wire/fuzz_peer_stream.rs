@@ -1,4 +1,5 @@
-//! The fuzz target of a peer's stream: the decoder neither panics nor gives other frames when the stream is cut in another way.
+//! The fuzz target of a peer's stream: the decoder neither panics nor gives other frames when the stream is
+//! cut in another way.
 
 use super::decoder::{Decoder, Frame, ReadAhead};
 use super::message::FrameError;

@@ -55,7 +55,8 @@ impl Handshake {
     pub fn parse(bytes: &[u8; HANDSHAKE_LEN]) -> Option<Handshake> {
         let (reserved, names) = bytes.strip_prefix(PROTOCOL)?.split_first_chunk::<RESERVED_LEN>()?;
         let (info_hash, peer_id) = names.split_first_chunk()?;
-        let has = |feature: [u8; RESERVED_LEN]| reserved.iter().zip(feature).any(|(byte, bits)| byte & bits != 0);
+        let has =
+            |feature: [u8; RESERVED_LEN]| reserved.iter().zip(feature).any(|(byte, bits)| byte & bits != 0);
         Some(Handshake {
             info_hash: InfoHash(*info_hash),
             peer_id: PeerId::from_slice(peer_id)?,

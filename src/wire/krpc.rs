@@ -1,5 +1,5 @@
-//! Packets of the DHT (BEP 5): one bencoded dictionary each, with IPv6 (BEP 32), scrapes (BEP 33), the querier's external address
-//! (BEP 42) and read-only nodes (BEP 43).
+//! Packets of the DHT (BEP 5): one bencoded dictionary each, with IPv6 (BEP 32), scrapes (BEP 33), the
+//! querier's external address (BEP 42) and read-only nodes (BEP 43).
 //!
 //! ```text
 //!   query     d1:ad2:id20:… e1:q9:find_node1:t2:aa1:y1:qe
@@ -7,8 +7,8 @@
 //!   error     d1:eli203e9:bad tokene1:t2:aa1:y1:ee
 //! ```
 //!
-//! Reading borrows from the packet and allocates nothing; writing appends to a buffer. The engine decides whether a response matches a
-//! query and whether an address may be queried.
+//! Reading borrows from the packet and allocates nothing; writing appends to a buffer. The engine decides
+//! whether a response matches a query and whether an address may be queried.
 
 mod dictionaries;
 mod write;
@@ -146,9 +146,11 @@ pub struct Response<'a> {
 }
 
 impl<'a> Response<'a> {
-    /// The nodes of one address family that can be queried, at most [`KRPC_NODES`]. A list of odd length counts as absent.
+    /// The nodes of one address family that can be queried, at most [`KRPC_NODES`]. A list of odd length
+    /// counts as absent.
     pub fn nodes(&self, v6: bool) -> impl Iterator<Item = (NodeId, SocketAddr)> + 'a {
-        let (list, entry_len) = if v6 { (self.nodes6, ID_LEN + V6_LEN) } else { (self.nodes, ID_LEN + V4_LEN) };
+        let (list, entry_len) =
+            if v6 { (self.nodes6, ID_LEN + V6_LEN) } else { (self.nodes, ID_LEN + V4_LEN) };
         let entries = list.chunks_exact(entry_len);
         let whole = if entries.remainder().is_empty() { entries } else { [].chunks_exact(entry_len) };
         whole.take(KRPC_NODES).filter_map(|entry| {
@@ -192,11 +194,15 @@ pub fn parse(bytes: &[u8]) -> Result<Packet<'_>, KrpcError> {
     }
     let scanned = scan(bytes, &RULES).map_err(|_| KrpcError::Alien)?;
     let message: KrpcMessage = scanned.value.read().map_err(|TypeMismatch| KrpcError::Alien)?;
-    let transaction = message.t.bytes().filter(|t| t.len() <= KRPC_TRANSACTION_BYTES).ok_or(KrpcError::Transaction)?;
+    let transaction =
+        message.t.bytes().filter(|t| t.len() <= KRPC_TRANSACTION_BYTES).ok_or(KrpcError::Transaction)?;
     let body = match message.y.bytes() {
-        Some(b"q") => {
-            message.q.bytes().zip(message.a.0).and_then(|(method, arguments)| query(method, &arguments)).map(PacketBody::Query)
-        }
+        Some(b"q") => message
+            .q
+            .bytes()
+            .zip(message.a.0)
+            .and_then(|(method, arguments)| query(method, &arguments))
+            .map(PacketBody::Query),
         Some(b"r") => message.r.0.and_then(response).map(PacketBody::Response),
         Some(b"e") => message.e.map(error),
         _ => None,
@@ -222,14 +228,23 @@ fn query<'a>(method: &[u8], arguments: &Arguments<'a>) -> Option<Query<'a>> {
     let info_hash = arguments.info_hash.bytes().and_then(InfoHash::from_slice);
     let method = match method {
         b"ping" => Some(Method::Ping),
-        b"find_node" => arguments.target.bytes().and_then(NodeId::from_slice).map(|target| Method::FindNode { target }),
-        b"get_peers" => info_hash.map(|info_hash| Method::GetPeers { info_hash, scrape: arguments.scrape.is_set() }),
+        b"find_node" => {
+            arguments.target.bytes().and_then(NodeId::from_slice).map(|target| Method::FindNode { target })
+        }
+        b"get_peers" => {
+            info_hash.map(|info_hash| Method::GetPeers { info_hash, scrape: arguments.scrape.is_set() })
+        }
         b"announce_peer" => {
             let implied = arguments.implied_port.is_set();
             let port = arguments.port.0.filter(|port| *port != 0);
-            info_hash.zip(arguments.token.bytes()).filter(|_| implied || port.is_some()).map(|(info_hash, token)| {
-                Method::AnnouncePeer { info_hash, port: port.filter(|_| !implied), seed: arguments.seed.is_set(), token }
-            })
+            info_hash.zip(arguments.token.bytes()).filter(|_| implied || port.is_some()).map(
+                |(info_hash, token)| Method::AnnouncePeer {
+                    info_hash,
+                    port: port.filter(|_| !implied),
+                    seed: arguments.seed.is_set(),
+                    token,
+                },
+            )
         }
         _ => Some(Method::Unknown),
     };
@@ -238,7 +253,11 @@ fn query<'a>(method: &[u8], arguments: &Arguments<'a>) -> Option<Query<'a>> {
         want.v4 |= family == b"n4";
         want.v6 |= family == b"n6";
     }
-    Some(Query { id: NodeId::from_slice(arguments.id.bytes()?)?, want, method: method.unwrap_or(Method::Malformed) })
+    Some(Query {
+        id: NodeId::from_slice(arguments.id.bytes()?)?,
+        want,
+        method: method.unwrap_or(Method::Malformed),
+    })
 }
 
 fn response(results: ReturnValues<'_>) -> Option<Response<'_>> {

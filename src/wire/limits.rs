@@ -1,8 +1,10 @@
 //! Limits on input from files, links and packets, each with its unit and its reason.
 //!
-//! No number read from input sizes an allocation on this floor. These limits bound what is allocated item by item.
+//! No number read from input sizes an allocation on this floor. These limits bound what is allocated item by
+//! item.
 
-/// Levels of nesting in a .torrent file. A v1 file needs 5; the file tree of a hybrid (BEP 52) needs one more per directory.
+/// Levels of nesting in a .torrent file. A v1 file needs 5; the file tree of a hybrid (BEP 52) needs one more
+/// per directory.
 pub const METAINFO_DEPTH: usize = 32;
 
 /// Levels of nesting in a tracker reply, an extension message or a DHT packet. Known programs use at most 4.
@@ -11,7 +13,8 @@ pub const MESSAGE_DEPTH: usize = 8;
 /// Bytes of a .torrent file: 40 MiB for [`METAINFO_PIECES`] hashes, and 24 MiB for names.
 pub const METAINFO_BYTES: usize = 64 << 20;
 
-/// Tokens in a .torrent file, twelve for each of [`METAINFO_FILES`] files: a plain entry has eight, `path.utf-8` adds four.
+/// Tokens in a .torrent file, twelve for each of [`METAINFO_FILES`] files: a plain entry has eight,
+/// `path.utf-8` adds four.
 pub const METAINFO_TOKENS: usize = 4_500_000;
 
 /// Pieces of a torrent. 2^21 pieces of 16 MiB make 32 TiB; their hashes take 40 MiB of memory.
@@ -20,10 +23,12 @@ pub const METAINFO_PIECES: u32 = 1 << 21;
 /// Files of a torrent. An entry takes about 200 bytes of memory, so this many take 75 MB.
 pub const METAINFO_FILES: usize = 375_000;
 
-/// Bytes of one path component, the limit of Linux file systems. FAT's limit of 255 UTF-16 units is never stricter.
+/// Bytes of one path component, the limit of Linux file systems. FAT's limit of 255 UTF-16 units is never
+/// stricter.
 pub const COMPONENT_BYTES: usize = 255;
 
-/// Bytes of one relative path, separators included. PATH_MAX is 4096, and the rest is left to the download directory.
+/// Bytes of one relative path, separators included. PATH_MAX is 4096, and the rest is left to the download
+/// directory.
 pub const PATH_BYTES: usize = 3_072;
 
 /// Trackers kept from a torrent or a magnet link; lists of public trackers have about a hundred.
@@ -47,7 +52,8 @@ pub const MAGNET_PEERS: usize = 64;
 /// File ranges (`so`, BEP 53) kept from a magnet link.
 pub const MAGNET_RANGES: usize = 1_024;
 
-/// Tokens in a tracker's reply: six for each of 50,000 peers in dictionary form, more than [`TRACKER_REPLY_BYTES`] can hold.
+/// Tokens in a tracker's reply: six for each of 50,000 peers in dictionary form, more than
+/// [`TRACKER_REPLY_BYTES`] can hold.
 pub const TRACKER_TOKENS: usize = 300_000;
 
 /// Bytes of a tracker's reply after decompression. 3,000 peers in dictionary form need 200 KiB.
@@ -74,16 +80,19 @@ pub const REQQ: u32 = 2_000;
 /// Characters kept of a peer's client name.
 pub const CLIENT_CHARS: usize = 40;
 
-/// Bytes of a DHT packet. Known programs stay below 1,500; a response with 8 nodes and 100 peers in both families takes 3 KB.
+/// Bytes of a DHT packet. Known programs stay below 1,500; a response with 8 nodes and 100 peers in both
+/// families takes 3 KB.
 pub const KRPC_BYTES: usize = 4_096;
 
 /// Tokens in a DHT packet: 400 peers in one response, and a hundred for everything else.
 pub const KRPC_TOKENS: usize = 500;
 
-/// Bytes of a transaction id that is echoed. Known programs use at most 8; a query with a longer id is not answered.
+/// Bytes of a transaction id that is echoed. Known programs use at most 8; a query with a longer id is not
+/// answered.
 pub const KRPC_TRANSACTION_BYTES: usize = 20;
 
-/// Bytes of a token that is kept and sent back. Known programs use at most 20; a longer token counts as absent.
+/// Bytes of a token that is kept and sent back. Known programs use at most 20; a longer token counts as
+/// absent.
 pub const KRPC_TOKEN_BYTES: usize = 64;
 
 /// Nodes kept from one list. BEP 5 says 8; some programs send 16 or 20.

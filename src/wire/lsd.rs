@@ -1,4 +1,5 @@
-//! Local Service Discovery (BEP 14): a multicast datagram that announces torrents and the port of the peer that has them.
+//! Local Service Discovery (BEP 14): a multicast datagram that announces torrents and the port of the peer
+//! that has them.
 //!
 //! ```text
 //!   BT-SEARCH * HTTP/1.1
@@ -8,8 +9,8 @@
 //!   cookie: any text, by which the sender recognizes its own datagram
 //! ```
 //!
-//! Received datagrams are untrusted. Names in any case, blanks and bare line feeds are accepted, malformed hashes are ignored, and the
-//! number of hashes is limited. The peer's address is the sender of the datagram.
+//! Received datagrams are untrusted. Names in any case, blanks and bare line feeds are accepted, malformed
+//! hashes are ignored, and the number of hashes is limited. The peer's address is the sender of the datagram.
 
 use super::limits::{LSD_BYTES, LSD_HASHES};
 use crate::units::InfoHash;
@@ -44,7 +45,9 @@ impl Group {
     pub const fn addr(self) -> SocketAddr {
         match self {
             Group::V4 => SocketAddr::new(IpAddr::V4(Ipv4Addr::new(239, 192, 152, 143)), PORT),
-            Group::V6 => SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0xff15, 0, 0, 0, 0, 0, 0xefc0, 0x988f)), PORT),
+            Group::V6 => {
+                SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0xff15, 0, 0, 0, 0, 0, 0xefc0, 0x988f)), PORT)
+            }
         }
     }
 }
@@ -138,7 +141,10 @@ mod tests {
             let packet = write_announce(group, 65_535, &hashes(200), u64::MAX);
             assert!(packet.len() <= LSD_BYTES, "{}", packet.len());
             let call = parse_announce(&packet).unwrap();
-            assert_eq!(call, LsdAnnounce { port: 65_535, hashes: hashes(HASHES_PER_ANNOUNCE), cookie: Some(u64::MAX) });
+            assert_eq!(
+                call,
+                LsdAnnounce { port: 65_535, hashes: hashes(HASHES_PER_ANNOUNCE), cookie: Some(u64::MAX) }
+            );
         }
         const { assert!(HASHES_PER_ANNOUNCE >= 20 && HASHES_PER_ANNOUNCE <= LSD_HASHES) };
     }
@@ -151,7 +157,9 @@ mod tests {
             format!(
                 "BT-SEARCH * HTTP/1.0\r\nhost: somewhere\r\n port :  6881 \r\ninfohash: \t{digits}\r\ncookie: not-a-number\r\n"
             ),
-            format!("BT-SEARCH * HTTP/1.1\r\nPort: 6881\r\nX: y\r\nInfohash: {digits}\r\nInfohash: {digits}\r\n\r\n\r\n"),
+            format!(
+                "BT-SEARCH * HTTP/1.1\r\nPort: 6881\r\nX: y\r\nInfohash: {digits}\r\nInfohash: {digits}\r\n\r\n\r\n"
+            ),
         ] {
             let wanted = LsdAnnounce { port: 6881, hashes: vec![InfoHash([0xab; 20])], cookie: None };
             assert_eq!(parse_announce(text.as_bytes()), Some(wanted), "{text}");

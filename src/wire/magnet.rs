@@ -1,7 +1,7 @@
 //! Magnet links: an info hash, and sources of peers (BEP 9; `so`: BEP 53; `ws`: BEP 19).
 //!
-//! A link is untrusted: lists are capped, text is sanitized, URLs are checked like those of a torrent, and file numbers in `so` are only
-//! compared, never used as indices.
+//! A link is untrusted: lists are capped, text is sanitized, URLs are checked like those of a torrent, and
+//! file numbers in `so` are only compared, never used as indices.
 
 use super::limits::{MAGNET_BYTES, MAGNET_PEERS, MAGNET_RANGES, TRACKERS, WEB_SEEDS};
 use super::metainfo::component;
@@ -46,7 +46,9 @@ pub enum MagnetError {
     #[error("the magnet link has no `xt=urn:btih:…`, so it names no torrent")]
     NoHash,
     /// The info hash is neither hexadecimal nor base 32.
-    #[error("the hash in `xt` must be 40 hexadecimal or 32 base-32 digits; this one has {digits} characters or a wrong digit")]
+    #[error(
+        "the hash in `xt` must be 40 hexadecimal or 32 base-32 digits; this one has {digits} characters or a wrong digit"
+    )]
     BadHash {
         /// Its length in bytes.
         digits: usize,
@@ -59,7 +61,14 @@ pub enum MagnetError {
 impl Magnet {
     /// A link with nothing but an info hash.
     pub fn new(info_hash: InfoHash) -> Magnet {
-        Magnet { info_hash, name: None, trackers: Vec::new(), web_seeds: Vec::new(), peers: Vec::new(), select_only: Vec::new() }
+        Magnet {
+            info_hash,
+            name: None,
+            trackers: Vec::new(),
+            web_seeds: Vec::new(),
+            peers: Vec::new(),
+            select_only: Vec::new(),
+        }
     }
 
     /// Whether the text starts like a magnet link.
@@ -120,13 +129,15 @@ fn keep<T: PartialEq>(list: &mut Vec<T>, item: Option<T>, limit: usize) {
     }
 }
 
-/// The parameters: keys in lower case, without the number that some programs append (`tr.1`), and decoded values.
+/// The parameters: keys in lower case, without the number that some programs append (`tr.1`), and decoded
+/// values.
 fn parameters(query: &str) -> impl Iterator<Item = (String, Vec<u8>)> + '_ {
     query.split('&').filter_map(|pair| {
         // Links copied from the source of a web page have `&amp;` between parameters.
         let (key, value) = pair.strip_prefix("amp;").unwrap_or(pair).split_once('=')?;
         let key = String::from_utf8(percent::decode(key)).ok()?.to_ascii_lowercase();
-        let numbered = key.rsplit_once('.').filter(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+        let numbered =
+            key.rsplit_once('.').filter(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
         Some((numbered.map_or(key.as_str(), |(name, _)| name).to_owned(), percent::decode(value)))
     })
 }
@@ -161,7 +172,8 @@ fn parse_hash(digits: &[u8]) -> Option<InfoHash> {
     };
     let mut hash = [0; 20];
     for (group, out) in digits.chunks(group_len).zip(hash.chunks_mut(5)) {
-        let value = group.iter().try_fold(0u64, |value, digit| Some(value << bits | digit_value(*digit, bits)?))?;
+        let value =
+            group.iter().try_fold(0u64, |value, digit| Some(value << bits | digit_value(*digit, bits)?))?;
         out.copy_from_slice(&value.to_be_bytes()[3..]);
     }
     Some(InfoHash(hash))
@@ -210,7 +222,11 @@ impl fmt::Display for Magnet {
 }
 
 fn range_text(range: &RangeInclusive<u32>) -> String {
-    if range.start() == range.end() { range.start().to_string() } else { format!("{}-{}", range.start(), range.end()) }
+    if range.start() == range.end() {
+        range.start().to_string()
+    } else {
+        format!("{}-{}", range.start(), range.end())
+    }
 }
 
 #[cfg(test)]
@@ -271,7 +287,8 @@ mod tests {
 
     #[test]
     fn m4_caps_thousands_of_trackers() {
-        let many: String = (0..1000).map(|n| format!("tr=http://t{n}.example/&ws=http://w{n}.example/&")).collect();
+        let many: String =
+            (0..1000).map(|n| format!("tr=http://t{n}.example/&ws=http://w{n}.example/&")).collect();
         let magnet = with(&many);
         assert_eq!((magnet.trackers.len(), magnet.web_seeds.len()), (TRACKERS, WEB_SEEDS));
         let huge = format!("magnet:?xt=urn:btih:{HEX}&dn={}", "x".repeat(MAGNET_BYTES));
@@ -298,7 +315,9 @@ mod tests {
 
     #[test]
     fn m7_ignores_malformed_peer_addresses() {
-        let magnet = with("x.pe=1.2.3.4:5&x.pe=1.2.3.4&x.pe=1.2.3.4:0&x.pe=1.2.3.4:99999&x.pe=host:1&x.pe=[::1]:7&dht=bad");
+        let magnet = with(
+            "x.pe=1.2.3.4:5&x.pe=1.2.3.4&x.pe=1.2.3.4:0&x.pe=1.2.3.4:99999&x.pe=host:1&x.pe=[::1]:7&dht=bad",
+        );
         assert_eq!(magnet.peers, ["1.2.3.4:5".parse().unwrap(), "[::1]:7".parse().unwrap()]);
     }
 
@@ -311,7 +330,8 @@ mod tests {
 
     #[test]
     fn reads_what_it_wrote() {
-        let magnet = with("dn=a%26b%3Dc+d&tr=http://t.example/a%3Fk%3Dv&ws=http://w.example/&x.pe=1.2.3.4:5&so=1,4-6");
+        let magnet =
+            with("dn=a%26b%3Dc+d&tr=http://t.example/a%3Fk%3Dv&ws=http://w.example/&x.pe=1.2.3.4:5&so=1,4-6");
         assert_eq!(Magnet::parse(&magnet.to_string()), Ok(magnet));
     }
 }

@@ -31,11 +31,12 @@ pub const PIECE_HEADER_LEN: usize = 13;
 /// Bytes of the longest block that rill accepts or serves, 128 KiB: known clients request at most that.
 pub const MAX_BLOCK_LEN: u32 = 128 * 1024;
 
-/// Bytes of the longest message that a peer may send, 1 MiB (libtorrent's limit): a greater length is an attack or another protocol.
+/// Bytes of the longest message that a peer may send, 1 MiB (libtorrent's limit): a greater length is an
+/// attack or another protocol.
 pub const MAX_MESSAGE_LEN: u32 = 1024 * 1024;
 
-/// Bytes of the longest extension message that is read, 32 KiB: room for 16 KiB of metadata with its dictionary, or a full PEX
-/// message. A longer one is skipped.
+/// Bytes of the longest extension message that is read, 32 KiB: room for 16 KiB of metadata with its
+/// dictionary, or a full PEX message. A longer one is skipped.
 pub const MAX_EXTENDED_LEN: u32 = 32 * 1024;
 
 /// A range of bytes in a piece, as the peer wrote it.
@@ -55,7 +56,8 @@ impl From<BlockSpan> for RawSpan {
     }
 }
 
-/// One message. `piece` is missing: its payload is never held in memory together with its header, see [`super::Frame::Block`].
+/// One message. `piece` is missing: its payload is never held in memory together with its header, see
+/// [`super::Frame::Block`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // the names are those of the BEPs
 pub enum Message<'a> {
@@ -118,12 +120,15 @@ pub(super) enum BodyKind {
     Skip,
 }
 
-/// Decides how to read a message before any byte of its body is stored. `body` counts the bytes after the id; `bitfield` is the least
-/// and the greatest length of a bitfield.
+/// Decides how to read a message before any byte of its body is stored. `body` counts the bytes after the id;
+/// `bitfield` is the least and the greatest length of a bitfield.
 pub(super) fn body_kind(id: u8, body: u32, bitfield: (u32, u32)) -> Result<BodyKind, FrameError> {
-    let exactly = |n: u32| if body == n { Ok(BodyKind::Whole) } else { Err(FrameError::BadLength { id, len: body }) };
+    let exactly =
+        |n: u32| if body == n { Ok(BodyKind::Whole) } else { Err(FrameError::BadLength { id, len: body }) };
     match id {
-        id::CHOKE | id::UNCHOKE | id::INTERESTED | id::NOT_INTERESTED | id::HAVE_ALL | id::HAVE_NONE => exactly(0),
+        id::CHOKE | id::UNCHOKE | id::INTERESTED | id::NOT_INTERESTED | id::HAVE_ALL | id::HAVE_NONE => {
+            exactly(0)
+        }
         id::HAVE | id::SUGGEST | id::ALLOWED_FAST => exactly(4),
         id::REQUEST | id::CANCEL | id::REJECT => exactly(12),
         id::PORT => exactly(2),
@@ -228,11 +233,27 @@ mod tests {
 
     #[test]
     fn p3_refuses_a_fixed_length_message_of_another_length() {
-        for (id, right) in
-            [(0, 0), (1, 0), (2, 0), (3, 0), (4, 4), (6, 12), (8, 12), (9, 2), (13, 4), (14, 0), (15, 0), (16, 12), (17, 4)]
-        {
+        for (id, right) in [
+            (0, 0),
+            (1, 0),
+            (2, 0),
+            (3, 0),
+            (4, 4),
+            (6, 12),
+            (8, 12),
+            (9, 2),
+            (13, 4),
+            (14, 0),
+            (15, 0),
+            (16, 12),
+            (17, 4),
+        ] {
             for body in 0..40 {
-                assert_eq!(body_kind(id, body, EXACTLY).is_ok(), body == right, "message {id} with {body} bytes");
+                assert_eq!(
+                    body_kind(id, body, EXACTLY).is_ok(),
+                    body == right,
+                    "message {id} with {body} bytes"
+                );
             }
         }
     }
@@ -257,7 +278,11 @@ mod tests {
         assert_eq!(body_kind(5, 6, EXACTLY), Err(FrameError::Bitfield { got: 6, expected: 5 }));
         assert!(body_kind(5, 0, EXACTLY).is_err());
         for (body, taken) in [(0, false), (1, true), (9, true), (10, false)] {
-            assert_eq!(body_kind(5, body, (1, 9)).is_ok(), taken, "{body} bytes while the number of pieces is unknown");
+            assert_eq!(
+                body_kind(5, body, (1, 9)).is_ok(),
+                taken,
+                "{body} bytes while the number of pieces is unknown"
+            );
         }
     }
 

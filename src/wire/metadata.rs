@@ -1,7 +1,8 @@
-//! The messages of `ut_metadata` (BEP 9, over BEP 10), which request and transfer pieces of the info dictionary.
+//! The messages of `ut_metadata` (BEP 9, over BEP 10), which request and transfer pieces of the info
+//! dictionary.
 //!
-//! A message is a dictionary; in a data message the bytes of the piece follow it. Unknown message types are ignored, as BEP 9 demands,
-//! and so are malformed messages.
+//! A message is a dictionary; in a data message the bytes of the piece follow it. Unknown message types are
+//! ignored, as BEP 9 demands, and so are malformed messages.
 
 use super::bencode::{Lenient, Rules, scan, write};
 use super::limits::{EXTENDED_TOKENS, MESSAGE_DEPTH};

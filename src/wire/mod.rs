@@ -1,8 +1,8 @@
 //! Floor 1: the formats of files and packets, and their validation.
 //!
-//! Bytes from outside are parsed into types whose values are safe to use: lengths are bounded and paths cannot leave
-//! their directory. Piece and block indices stay raw numbers until [`crate::units::Geometry`] checks them. This floor makes no
-//! decisions and does no I/O.
+//! Bytes from outside are parsed into types whose values are safe to use: lengths are bounded and paths
+//! cannot leave their directory. Piece and block indices stay raw numbers until [`crate::units::Geometry`]
+//! checks them. This floor makes no decisions and does no I/O.
 
 // Files and links.
 pub mod bencode;
@@ -16,7 +16,9 @@ mod text;
 mod url;
 
 pub use magnet::{Magnet, MagnetError};
-pub use metainfo::{FileAttributes, FileEntry, Files, FilesBuilder, Metainfo, MetainfoError, PieceHashes, for_fat};
+pub use metainfo::{
+    FileAttributes, FileEntry, Files, FilesBuilder, Metainfo, MetainfoError, PieceHashes, for_fat,
+};
 pub use text::printable;
 pub use url::{Scheme, UrlParts, host_and_port, tracker_url, url_parts, web_seed_url};
 
@@ -29,7 +31,12 @@ pub use url::{Scheme, UrlParts, host_and_port, tracker_url, url_parts, web_seed_
 )]
 pub mod fuzz_metainfo;
 #[doc(hidden)]
-#[expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a fuzz target reports a violation by panicking")]
+#[expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a fuzz target reports a violation by panicking"
+)]
 pub mod fuzz_packets;
 
 // Trackers, the DHT and the extension handshake.

@@ -1,6 +1,8 @@
-//! The file of known DHT nodes that is kept between runs: a dictionary with two compact lists, `nodes` and `nodes6`.
+//! The file of known DHT nodes that is kept between runs: a dictionary with two compact lists, `nodes` and
+//! `nodes6`.
 //!
-//! Node ids are not stored, because each node sends its id with its first response. The file is untrusted input.
+//! Node ids are not stored, because each node sends its id with its first response. The file is untrusted
+//! input.
 
 use super::bencode::{Bytes, Lenient, Rules, scan, to_bytes};
 use super::compact::{peers_v4, peers_v6, write_compact};
@@ -20,7 +22,11 @@ struct NodeCache<'a> {
 pub fn write_nodes(nodes: &[SocketAddr]) -> Vec<u8> {
     let of_family = |v6| {
         let mut list = Vec::new();
-        nodes.iter().filter(|n| n.is_ipv6() == v6).take(NODES_KEPT).for_each(|n| write_compact(*n, &mut list));
+        nodes
+            .iter()
+            .filter(|n| n.is_ipv6() == v6)
+            .take(NODES_KEPT)
+            .for_each(|n| write_compact(*n, &mut list));
         list
     };
     let (v4, v6) = (of_family(false), of_family(true));
@@ -42,8 +48,10 @@ mod tests {
 
     #[test]
     fn reads_what_it_wrote() {
-        let nodes: Vec<SocketAddr> =
-            ["1.2.3.4:5", "10.0.0.1:6881", "[2001:db8::1]:7"].iter().map(|text| text.parse().unwrap()).collect();
+        let nodes: Vec<SocketAddr> = ["1.2.3.4:5", "10.0.0.1:6881", "[2001:db8::1]:7"]
+            .iter()
+            .map(|text| text.parse().unwrap())
+            .collect();
         assert_eq!(read_nodes(&write_nodes(&nodes)), nodes);
         assert_eq!(read_nodes(&write_nodes(&[])), []);
     }

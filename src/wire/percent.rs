@@ -1,13 +1,15 @@
 //! Percent-encoding (RFC 3986) for magnet links and tracker URLs.
 
-/// Appends `bytes` to `out`, with every byte except letters, digits and `-._~` as `%XX`. For binary hashes and for text.
+/// Appends `bytes` to `out`, with every byte except letters, digits and `-._~` as `%XX`. For binary hashes
+/// and for text.
 pub fn encode_into(bytes: &[u8], out: &mut String) {
     for &b in bytes {
         if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~') {
             out.push(b as char);
         } else {
             out.push('%');
-            let digits = [b >> 4, b & 15].into_iter().filter_map(|nibble| char::from_digit(nibble.into(), 16));
+            let digits =
+                [b >> 4, b & 15].into_iter().filter_map(|nibble| char::from_digit(nibble.into(), 16));
             out.extend(digits.map(|digit| digit.to_ascii_uppercase()));
         }
     }

@@ -1,7 +1,8 @@
-//! Peer exchange, `ut_pex` (BEP 11, over BEP 10): peers that the sender has connected to or lost since its last message.
+//! Peer exchange, `ut_pex` (BEP 11, over BEP 10): peers that the sender has connected to or lost since its
+//! last message.
 //!
-//! A message is a dictionary of compact lists, with a byte of flags for each added peer. An incomplete entry at the end of a list is
-//! ignored, and missing flags are 0. Dropped peers are written but not read.
+//! A message is a dictionary of compact lists, with a byte of flags for each added peer. An incomplete entry
+//! at the end of a list is ignored, and missing flags are 0. Dropped peers are written but not read.
 
 use super::bencode::{Bytes, Lenient, Rules, scan, to_bytes};
 use super::compact::{V4_LEN, V6_LEN, peers_v4, peers_v6, write_compact};
@@ -111,7 +112,8 @@ mod tests {
 
     #[test]
     fn p18_caps_ten_thousand_entries_and_keeps_flags_aligned_past_a_bad_one() {
-        let many: Vec<u8> = (0..10_000u16).flat_map(|n| [&[9, 9, 9, 9][..], &(n + 1).to_be_bytes()].concat()).collect();
+        let many: Vec<u8> =
+            (0..10_000u16).flat_map(|n| [&[9, 9, 9, 9][..], &(n + 1).to_be_bytes()].concat()).collect();
         assert_eq!(added(&dict([("added", s(many))])).len(), PEX_PEERS);
         let with_a_bad_one = [&[0, 0, 0, 0, 0, 7][..], &write_compact_of(v4(1))].concat();
         assert_eq!(added(&dict([("added", s(with_a_bad_one)), ("added.f", s([1, 2]))])), [(v4(1), 2)]);

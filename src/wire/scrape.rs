@@ -1,7 +1,9 @@
-//! Scrapes: how many peers a tracker counts for a torrent (BEP 48 over HTTP; for UDP see [`super::udp_tracker`]).
+//! Scrapes: how many peers a tracker counts for a torrent (BEP 48 over HTTP; for UDP see
+//! [`super::udp_tracker`]).
 //!
-//! The scrape URL of an HTTP tracker is its announce URL with `scrape` in place of `announce` at the start of the last path component. A
-//! tracker with another URL cannot be scraped. Counts of other torrents are ignored, and an invalid number counts as absent.
+//! The scrape URL of an HTTP tracker is its announce URL with `scrape` in place of `announce` at the start of
+//! the last path component. A tracker with another URL cannot be scraped. Counts of other torrents are
+//! ignored, and an invalid number counts as absent.
 
 use super::announce::{AnnounceError, TextOrNumber, canonical_body, refusal};
 use super::bencode::{Lenient, TypeMismatch, Value};
@@ -25,7 +27,8 @@ pub struct SwarmCounts {
 pub fn scrape_url(announce: &str, info_hash: &InfoHash) -> Option<String> {
     let path_and_query = url_parts(announce)?.path_and_query;
     let origin = announce.strip_suffix(path_and_query)?;
-    let (path, query) = path_and_query.split_once('?').map_or((path_and_query, None), |(path, query)| (path, Some(query)));
+    let (path, query) =
+        path_and_query.split_once('?').map_or((path_and_query, None), |(path, query)| (path, Some(query)));
     let (directory, last) = path.rsplit_once('/')?;
     let rest = last.strip_prefix("announce")?;
     let mut url = format!("{origin}{directory}/scrape{rest}?");
@@ -41,7 +44,8 @@ pub fn scrape_url(announce: &str, info_hash: &InfoHash) -> Option<String> {
 /// Reads the body of an HTTP tracker's reply.
 pub fn parse_counts(body: &[u8], info_hash: &InfoHash) -> Result<SwarmCounts, AnnounceError> {
     let body = canonical_body(body)?;
-    let response: ScrapeResponse = body.value().read().map_err(|TypeMismatch| AnnounceError::NotADictionary)?;
+    let response: ScrapeResponse =
+        body.value().read().map_err(|TypeMismatch| AnnounceError::NotADictionary)?;
     if let Some(error) = refusal(response.failure_reason, response.retry_in) {
         return Err(error);
     }
@@ -147,7 +151,8 @@ mod tests {
     fn k5_sanitizes_a_failure() {
         let refusal = read(&dict([("failure reason", s("\x1b[2Jno"))]));
         assert_eq!(refusal, Err(AnnounceError::Failure { reason: "[2Jno".into(), retry_in: None }));
-        let with_files = dict([("failure reason", i(7)), ("files", dict([("aaaaaaaaaaaaaaaaaaaa", swarm(1, 2, 3))]))]);
+        let with_files =
+            dict([("failure reason", i(7)), ("files", dict([("aaaaaaaaaaaaaaaaaaaa", swarm(1, 2, 3))]))]);
         assert!(
             matches!(read(&with_files), Err(AnnounceError::Failure { reason, .. }) if reason == "7"),
             "a failure outweighs counts"
@@ -160,9 +165,18 @@ mod tests {
         assert_eq!(read(b"le"), Err(AnnounceError::NotADictionary));
         assert!(matches!(read(b""), Err(AnnounceError::NotBencode(_))));
         assert!(matches!(read(b"d5:filesd20:aaaa"), Err(AnnounceError::NotBencode(_))));
-        assert!(matches!(read(&[vec![b'l'; 9000], vec![b'e'; 9000]].concat()), Err(AnnounceError::NotBencode(_))));
-        for files in [i(1), s("x"), list([]), dict([]), dict([("short", swarm(1, 2, 3))]), dict([("aaaaaaaaaaaaaaaaaaaa", i(1))])]
-        {
+        assert!(matches!(
+            read(&[vec![b'l'; 9000], vec![b'e'; 9000]].concat()),
+            Err(AnnounceError::NotBencode(_))
+        ));
+        for files in [
+            i(1),
+            s("x"),
+            list([]),
+            dict([]),
+            dict([("short", swarm(1, 2, 3))]),
+            dict([("aaaaaaaaaaaaaaaaaaaa", i(1))]),
+        ] {
             assert_eq!(read(&dict([("files", files)])), Err(AnnounceError::UnknownTorrent));
         }
         assert_eq!(read(b"de"), Err(AnnounceError::UnknownTorrent));
@@ -171,8 +185,15 @@ mod tests {
     #[test]
     fn invalid_numbers_count_as_absent() {
         let files = |swarm| dict([("files", dict([("aaaaaaaaaaaaaaaaaaaa", swarm)]))]);
-        assert_eq!(read(&files(swarm(-1, i64::MAX, 4))), Ok(SwarmCounts { peers: Some(4), ..SwarmCounts::default() }));
-        let odd = dict([("complete", s("many")), ("downloaded", i("99999999999999999999999")), ("incomplete", list([]))]);
+        assert_eq!(
+            read(&files(swarm(-1, i64::MAX, 4))),
+            Ok(SwarmCounts { peers: Some(4), ..SwarmCounts::default() })
+        );
+        let odd = dict([
+            ("complete", s("many")),
+            ("downloaded", i("99999999999999999999999")),
+            ("incomplete", list([])),
+        ]);
         assert_eq!(read(&files(odd)), Ok(SwarmCounts::default()));
         assert_eq!(read(&files(dict([]))), Ok(SwarmCounts::default()));
     }

@@ -31,7 +31,8 @@ pub struct SampleTorrent {
 impl SampleTorrent {
     /// A single file `name`, without trackers.
     pub fn single() -> SampleTorrent {
-        let info = vec![("length", i(100)), ("name", s("name")), ("piece length", i(16384)), ("pieces", s([7; 20]))];
+        let info =
+            vec![("length", i(100)), ("name", s("name")), ("piece length", i(16384)), ("pieces", s([7; 20]))];
         SampleTorrent { outer: Vec::new(), info }
     }
 

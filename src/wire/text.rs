@@ -1,14 +1,16 @@
 //! Sanitizes text from torrents, trackers and peers before it is shown on a terminal or in a log.
 //!
-//! The result has no control characters, no escape sequences, no invisible characters and no marks that change the writing
-//! direction, and has a bounded length. It is for display only and is never used as a path, a host name or a key.
+//! The result has no control characters, no escape sequences, no invisible characters and no marks that
+//! change the writing direction, and has a bounded length. It is for display only and is never used as a
+//! path, a host name or a key.
 
 /// Ends a text that was cut.
 const CUT: char = '…';
 
 /// Returns `text` without control and invisible characters, at most `max_chars` characters long.
 ///
-/// Bytes that are not UTF-8 become U+FFFD, line breaks and tabs one space; other control characters are removed.
+/// Bytes that are not UTF-8 become U+FFFD, line breaks and tabs one space; other control characters are
+/// removed.
 pub fn printable(text: impl AsRef<[u8]>, max_chars: usize) -> String {
     let mut shown = String::new();
     let mut chars = 0usize;
@@ -30,7 +32,8 @@ pub fn printable(text: impl AsRef<[u8]>, max_chars: usize) -> String {
     shown
 }
 
-/// The characters of `bytes`, with U+FFFD for each run that is not UTF-8. Lazy, so that a long text is read only as far as needed.
+/// The characters of `bytes`, with U+FFFD for each run that is not UTF-8. Lazy, so that a long text is read
+/// only as far as needed.
 pub(super) fn lossy_chars(bytes: &[u8]) -> impl Iterator<Item = char> + '_ {
     bytes.utf8_chunks().flat_map(|part| {
         let bad = (!part.invalid().is_empty()).then_some(char::REPLACEMENT_CHARACTER);
@@ -38,8 +41,9 @@ pub(super) fn lossy_chars(bytes: &[u8]) -> impl Iterator<Item = char> + '_ {
     })
 }
 
-/// Whether `c` has no width or changes the direction of the text around it: zero-width marks, direction marks,
-/// soft hyphens, line separators, fillers, tags. Variation selectors do not count, because emoji need them.
+/// Whether `c` has no width or changes the direction of the text around it: zero-width marks, direction
+/// marks, soft hyphens, line separators, fillers, tags. Variation selectors do not count, because emoji need
+/// them.
 pub(super) fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180e}'

@@ -6,8 +6,9 @@
 //!   scrape(id, transaction) ──▶   ◀── counts
 //! ```
 //!
-//! Formats only: timeouts, retries and pending requests belong to the engine. A packet that does not answer the request gives a typed
-//! error, so that the engine can ignore forged packets and report a tracker's failure.
+//! Formats only: timeouts, retries and pending requests belong to the engine. A packet that does not answer
+//! the request gives a typed error, so that the engine can ignore forged packets and report a tracker's
+//! failure.
 
 use super::announce::{AnnounceError, AnnounceEvent, AnnounceReply, AnnounceRequest};
 use super::compact::{peers_v4, peers_v6};
@@ -82,7 +83,12 @@ pub fn connect_request(transaction: u32) -> [u8; 16] {
 }
 
 /// Returns an announce request. `path_and_query` is that of the tracker's URL, sent as an option (BEP 41).
-pub fn announce_request(connection_id: u64, transaction: u32, request: &AnnounceRequest, path_and_query: &str) -> Vec<u8> {
+pub fn announce_request(
+    connection_id: u64,
+    transaction: u32,
+    request: &AnnounceRequest,
+    path_and_query: &str,
+) -> Vec<u8> {
     let event: u32 = match request.event {
         AnnounceEvent::None => 0,
         AnnounceEvent::Completed => 1,
@@ -145,7 +151,11 @@ pub fn parse_announce(packet: &[u8], transaction: u32, over_v6: bool) -> Result<
     Ok(AnnounceReply {
         // The field is signed on the wire.
         interval: i32::try_from(interval).ok().map(|s| Duration::from_secs(s as u64)),
-        peers: if over_v6 { peers_v6(list).take(PEERS).collect() } else { peers_v4(list).take(PEERS).collect() },
+        peers: if over_v6 {
+            peers_v6(list).take(PEERS).collect()
+        } else {
+            peers_v4(list).take(PEERS).collect()
+        },
         seeders: Some(seeders),
         leechers: Some(leechers),
         ..AnnounceReply::default()
@@ -174,7 +184,9 @@ fn check_head(packet: &[u8], transaction: u32, expected: u32) -> Result<(), Pack
 
 fn u32_at(packet: &[u8], at: usize) -> Result<u32, PacketError> {
     let bytes = packet.get(at..).and_then(|rest| rest.first_chunk());
-    bytes.map(|b| u32::from_be_bytes(*b)).ok_or(PacketError::Short { got: packet.len(), needed: at.saturating_add(4) })
+    bytes
+        .map(|b| u32::from_be_bytes(*b))
+        .ok_or(PacketError::Short { got: packet.len(), needed: at.saturating_add(4) })
 }
 
 #[cfg(test)]
@@ -223,7 +235,10 @@ mod tests {
         assert_eq!(&asked[98..], b"\x02\x0b/announce?k\x00");
         let path = "x".repeat(300);
         let asked = announce_request(0, 0, &request(), &path);
-        assert_eq!((asked[99], asked[98 + 257], asked[98 + 258], asked.len()), (255, 2, 45, 98 + 300 + 4 + 1));
+        assert_eq!(
+            (asked[99], asked[98 + 257], asked[98 + 258], asked.len()),
+            (255, 2, 45, 98 + 300 + 4 + 1)
+        );
         assert_eq!(announce_request(0, 0, &request(), &"x".repeat(600)).len(), 98);
     }
 
@@ -231,7 +246,10 @@ mod tests {
     fn reads_peers_of_both_address_families() {
         assert_eq!(parse_connect(&packet(&[0, 7, 1, 2], &[]), 7), Ok(1 << 32 | 2));
         let v4 = parse_announce(&packet(&[1, 7, 1800, 3, 4], &[1, 2, 3, 4, 0, 5, 9]), 7, false).unwrap();
-        assert_eq!((v4.interval, v4.leechers, v4.seeders), (Some(Duration::from_secs(1800)), Some(3), Some(4)));
+        assert_eq!(
+            (v4.interval, v4.leechers, v4.seeders),
+            (Some(Duration::from_secs(1800)), Some(3), Some(4))
+        );
         assert_eq!(v4.peers, ["1.2.3.4:5".parse().unwrap()]);
         let v6 = parse_announce(&packet(&[1, 7, u32::MAX, 3, 4], &[0x20; 18]), 7, true).unwrap();
         assert_eq!((v6.interval, v6.peers.len()), (None, 1), "a negative interval is none");
@@ -243,13 +261,20 @@ mod tests {
         assert_eq!(asked, [&[1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 2, 0, 0, 0, 9][..], &[7; 20]].concat());
         let counts = SwarmCounts { seeds: Some(3), peers: Some(5), completed: Some(4) };
         assert_eq!(parse_scrape(&packet(&[2, 7, 3, 4, 5], &[]), 7), Ok(counts));
-        assert_eq!(parse_scrape(&packet(&[2, 7, 3, 4, 5, 6, 7, 8], &[9]), 7), Ok(counts), "bytes after the counts are ignored");
+        assert_eq!(
+            parse_scrape(&packet(&[2, 7, 3, 4, 5, 6, 7, 8], &[9]), 7),
+            Ok(counts),
+            "bytes after the counts are ignored"
+        );
     }
 
     #[test]
     fn k13_a_scrape_refuses_every_other_packet() {
         assert_eq!(parse_scrape(&packet(&[2, 8, 3, 4, 5], &[]), 7), Err(PacketError::Transaction { got: 8 }));
-        assert_eq!(parse_scrape(&packet(&[1, 7, 3, 4, 5], &[]), 7), Err(PacketError::Action { got: 1, expected: 2 }));
+        assert_eq!(
+            parse_scrape(&packet(&[1, 7, 3, 4, 5], &[]), 7),
+            Err(PacketError::Action { got: 1, expected: 2 })
+        );
         assert_eq!(parse_scrape(&packet(&[3, 7], b"no\x1b"), 7), Err(PacketError::Refused("no".into())));
         for len in 0..20 {
             let short = &packet(&[2, 7, 3, 4, 5], &[])[..len];
@@ -260,8 +285,14 @@ mod tests {
     #[test]
     fn k13_tells_forged_packets_from_short_ones() {
         assert_eq!(parse_connect(&packet(&[0, 8, 1, 2], &[]), 7), Err(PacketError::Transaction { got: 8 }));
-        assert_eq!(parse_connect(&packet(&[1, 7, 1, 2], &[]), 7), Err(PacketError::Action { got: 1, expected: 0 }));
-        assert_eq!(parse_announce(&packet(&[0, 7, 1, 2], &[]), 7, false), Err(PacketError::Action { got: 0, expected: 1 }));
+        assert_eq!(
+            parse_connect(&packet(&[1, 7, 1, 2], &[]), 7),
+            Err(PacketError::Action { got: 1, expected: 0 })
+        );
+        assert_eq!(
+            parse_announce(&packet(&[0, 7, 1, 2], &[]), 7, false),
+            Err(PacketError::Action { got: 0, expected: 1 })
+        );
         for (len, needed) in [(0, 4), (7, 8), (8, 12), (15, 16)] {
             let short = &packet(&[0, 7, 1, 2], &[])[..len];
             assert_eq!(parse_connect(short, 7), Err(PacketError::Short { got: len, needed }));
@@ -276,7 +307,10 @@ mod tests {
     fn k13_sanitizes_the_reason_of_a_refusal() {
         let refusal = parse_announce(&packet(&[3, 7], b"\x1b[2Jno\0"), 7, false).unwrap_err();
         assert_eq!(refusal, PacketError::Refused("[2Jno".into()));
-        assert_eq!(AnnounceError::from(refusal), AnnounceError::Failure { reason: "[2Jno".into(), retry_in: None });
+        assert_eq!(
+            AnnounceError::from(refusal),
+            AnnounceError::Failure { reason: "[2Jno".into(), retry_in: None }
+        );
         assert_eq!(transaction_of(&packet(&[3, 7], &[])), Some(7));
         assert_eq!(transaction_of(&[0; 7]), None);
     }

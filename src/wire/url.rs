@@ -1,7 +1,8 @@
 //! Validates and splits URLs of trackers and web seeds from untrusted sources.
 //!
-//! An accepted URL is printable ASCII without blanks, has an allowed scheme, a host, a port other than 0, and no user name or password.
-//! `file:` and other schemes are refused here, so the other floors need no check. No names are resolved.
+//! An accepted URL is printable ASCII without blanks, has an allowed scheme, a host, a port other than 0, and
+//! no user name or password. `file:` and other schemes are refused here, so the other floors need no check.
+//! No names are resolved.
 
 use super::limits::{HOST_BYTES, URL_BYTES};
 
@@ -58,17 +59,21 @@ pub fn url_parts(url: &str) -> Option<UrlParts<'_>> {
         }
     };
     let port = match port {
-        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => Some(digits.parse().ok().filter(|p| *p != 0)?),
+        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
+            Some(digits.parse().ok().filter(|p| *p != 0)?)
+        }
         Some(_) => return None,
         None => default_port,
     };
     (!host.is_empty()).then_some(UrlParts { scheme, host, port, path_and_query })
 }
 
-/// Reads a host and port: `router.example:6881`, `192.0.2.1:6881` or `[2001:db8::1]:6881`. The host is checked as in a URL.
+/// Reads a host and port: `router.example:6881`, `192.0.2.1:6881` or `[2001:db8::1]:6881`. The host is
+/// checked as in a URL.
 pub fn host_and_port(text: &str) -> Option<(String, u16)> {
     let url = format!("udp://{text}");
-    let parts = url_parts(&url).filter(|parts| parts.path_and_query.is_empty() && parts.host.len() <= HOST_BYTES)?;
+    let parts =
+        url_parts(&url).filter(|parts| parts.path_and_query.is_empty() && parts.host.len() <= HOST_BYTES)?;
     Some((parts.host.to_owned(), parts.port?))
 }
 
@@ -86,11 +91,14 @@ pub fn web_seed_url(written: &[u8]) -> Option<String> {
     matches!(url_parts(url)?.scheme, Scheme::Http | Scheme::Https).then(|| url.to_owned())
 }
 
-/// Strips surrounding blanks and the fragment; `None` if the rest is too long or has characters that a URL must not contain.
+/// Strips surrounding blanks and the fragment; `None` if the rest is too long or has characters that a URL
+/// must not contain.
 fn clean(written: &[u8]) -> Option<&str> {
     let url = std::str::from_utf8(written.trim_ascii()).ok()?;
     let url = url.split('#').next()?;
-    let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}');
+    let plain = |b: u8| {
+        b.is_ascii_graphic() && !matches!(b, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}')
+    };
     (url.len() <= URL_BYTES && url.bytes().all(plain)).then_some(url)
 }
 

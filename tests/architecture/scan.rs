@@ -1,4 +1,5 @@
-//! Just enough of Rust's grammar to tell code from comments, texts and tests, and to write out the paths that code names.
+//! Just enough of Rust's grammar to tell code from comments, texts and tests, and to write out the paths that
+//! code names.
 
 /// The source with comments, string and character literals turned into blanks; lines stay lines.
 pub fn blank_comments_and_texts(source: &str) -> String {
@@ -137,7 +138,8 @@ pub fn words(code: &str) -> Vec<String> {
     code.split(|c| !is_word(c)).filter(|w| !w.is_empty()).map(str::to_string).collect()
 }
 
-/// Every path that the code names, groups written out, `super` followed from `module` and the modules inside it.
+/// Every path that the code names, groups written out, `super` followed from `module` and the modules inside
+/// it.
 pub fn full_paths(code: &str, module: &[&str]) -> Vec<String> {
     let tokens = tokens(code);
     let mut home: Vec<String> = module.iter().map(|m| (*m).to_string()).collect();
@@ -220,7 +222,12 @@ fn resolve(path: &[String], module: &[String]) -> String {
     match path[0].as_str() {
         "super" if ups <= module.len() => {
             let base = module[..module.len() - ups].iter().cloned();
-            ["crate".to_string()].into_iter().chain(base).chain(path[ups..].iter().cloned()).collect::<Vec<_>>().join("::")
+            ["crate".to_string()]
+                .into_iter()
+                .chain(base)
+                .chain(path[ups..].iter().cloned())
+                .collect::<Vec<_>>()
+                .join("::")
         }
         _ => path.join("::"),
     }

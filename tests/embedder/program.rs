@@ -1,5 +1,6 @@
-//! A program of someone else's that uses the library without its command line: two sessions on loopback, of which one seeds what the other
-//! downloads. Prints one line for each thing that it did; `tests/embedder.rs` builds and runs it.
+//! A program of someone else's that uses the library without its command line: two sessions on loopback, of
+//! which one seeds what the other downloads. Prints one line for each thing that it did; `tests/embedder.rs`
+//! builds and runs it.
 
 use rill::session::{AddTorrent, Config, Event, Session, TorrentState};
 use rill::units::PieceHash;

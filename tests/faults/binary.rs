@@ -1,10 +1,11 @@
-//! The binary under test, and the preloaded library that makes its system calls fail. Both are built at first use and kept.
+//! The binary under test, and the preloaded library that makes its system calls fail. Both are built at first
+//! use and kept.
 //!
-//! The binary differs from rill in two respects. rustix goes through libc (`--cfg rustix_use_libc`) and not straight to the
-//! kernel, so that the library can intercept every system call. And some intervals are shorter: a download of these tests
-//! takes a second or two, so a checkpoint is due every tenth of a second, and a refused connection is dialed again soon.
-//! Nothing in `src` depends on this: the sources are copied, and the numbers are replaced in the copy. It is built without
-//! TLS, which no test here needs.
+//! The binary differs from rill in two respects. rustix goes through libc (`--cfg rustix_use_libc`) and not
+//! straight to the kernel, so that the library can intercept every system call. And some intervals are
+//! shorter: a download of these tests takes a second or two, so a checkpoint is due every tenth of a second,
+//! and a refused connection is dialed again soon. Nothing in `src` depends on this: the sources are copied,
+//! and the numbers are replaced in the copy. It is built without TLS, which no test here needs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -62,13 +63,24 @@ fn build() -> Built {
     fs::copy(here().join("README.md"), crate_dir.join("README.md")).unwrap();
     let mut cargo = Command::new(env!("CARGO"));
     cargo
-        .args(["build", "--quiet", "--offline", "--no-default-features", "--features", "cli", "--bin", "rill"])
+        .args([
+            "build",
+            "--quiet",
+            "--offline",
+            "--no-default-features",
+            "--features",
+            "cli",
+            "--bin",
+            "rill",
+        ])
         .current_dir(&crate_dir);
     cargo.env("CARGO_TARGET_DIR", &target).env("RUSTFLAGS", "--cfg rustix_use_libc");
     run(&mut cargo);
     let preload = dir.join("libpreload.so");
     let mut rustc = Command::new(Path::new(env!("CARGO")).with_file_name("rustc"));
-    rustc.args(["--edition", "2024", "--crate-type", "cdylib", "-C", "panic=abort", "-O", "-o"]).arg(&preload);
+    rustc
+        .args(["--edition", "2024", "--crate-type", "cdylib", "-C", "panic=abort", "-O", "-o"])
+        .arg(&preload);
     run(rustc.arg(here().join("tests/faults/preload/lib.rs")));
     Built { rill: target.join("debug/rill"), preload }
 }

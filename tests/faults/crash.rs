@@ -1,9 +1,10 @@
 //! Possible states of a disk after a power cut: synced changes are there, and any part of the others.
 //!
-//! The model is harsher than any file system in use. Every 4 KiB page is independent of its neighbours: it has its last
-//! synced bytes, or those of any later write. So is every file length, and every change of a directory's names. Only two
-//! things are guaranteed: changes that `fdatasync` or `fsync` of a file covered are in that file, and changes that `fsync` of
-//! a directory covered are in that directory. A sync covers the changes before it began, and counts once it has returned.
+//! The model is harsher than any file system in use. Every 4 KiB page is independent of its neighbours: it
+//! has its last synced bytes, or those of any later write. So is every file length, and every change of a
+//! directory's names. Only two things are guaranteed: changes that `fdatasync` or `fsync` of a file covered
+//! are in that file, and changes that `fsync` of a directory covered are in that directory. A sync covers the
+//! changes before it began, and counts once it has returned.
 
 use crate::journal::{Change, History, Moment, Naming, Node, Span, apply};
 use crate::record::{Claims, Record, Truth, path};
@@ -98,7 +99,8 @@ impl Crash {
                 }
                 let (from, to) = ((page * PAGE).max(*at), ((page + 1) * PAGE).min(end).min(len));
                 if from < to {
-                    file[from as usize..to as usize].copy_from_slice(&bytes[(from - at) as usize..(to - at) as usize]);
+                    file[from as usize..to as usize]
+                        .copy_from_slice(&bytes[(from - at) as usize..(to - at) as usize]);
                 }
             }
         }
@@ -106,11 +108,12 @@ impl Crash {
     }
 }
 
-/// The pieces that rill claims on such a disk, checked. The record gets the stamps of the files that were built; otherwise rill
-/// would take them for changed and hash all content.
+/// The pieces that rill claims on such a disk, checked. The record gets the stamps of the files that were
+/// built; otherwise rill would take them for changed and hash all content.
 pub fn claims_of_rill(truth: &Truth, down: &Path, state: &Path) -> Claims {
     if let Some(record) = Record::read(state, &truth.torrent) {
-        let files: Vec<_> = truth.torrent.files().iter().map(|file| fs::metadata(down.join(file.to_path())).ok()).collect();
+        let files: Vec<_> =
+            truth.torrent.files().iter().map(|file| fs::metadata(down.join(file.to_path())).ok()).collect();
         fs::write(path(state, &truth.torrent), record.adopt(&files)).unwrap();
     }
     let torrent = OpenTorrent {
@@ -135,7 +138,9 @@ pub fn claims_of_rill(truth: &Truth, down: &Path, state: &Path) -> Claims {
             if let DiskEvent::Opened { result, .. } = event {
                 let have = result.expect("this disk has no fault").have;
                 let geometry = truth.torrent.geometry();
-                return truth.verdict(down, |piece| geometry.all_pieces().nth(piece as usize).is_some_and(|p| have.has(p)));
+                return truth.verdict(down, |piece| {
+                    geometry.all_pieces().nth(piece as usize).is_some_and(|p| have.has(p))
+                });
             }
         }
     }

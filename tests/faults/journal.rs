@@ -1,12 +1,13 @@
-//! Histories of files: all changes that processes made below a directory (the box), as the preloaded library recorded them.
+//! Histories of files: all changes that processes made below a directory (the box), as the preloaded library
+//! recorded them.
 //!
 //! ```text
 //!   calls, each with a moment before and one after ──► names of each directory, bytes and lengths of each file, syncs
 //! ```
 //!
-//! A history holds the changes and their moments. Which of them are on the disk is for [`crash`](crate::crash) to choose.
-//! Bytes that the kernel received into a window count as written when the call that received them returned. The journals of
-//! consecutive processes make one history.
+//! A history holds the changes and their moments. Which of them are on the disk is for
+//! [`crash`](crate::crash) to choose. Bytes that the kernel received into a window count as written when the
+//! call that received them returned. The journals of consecutive processes make one history.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
@@ -71,8 +72,8 @@ struct Entry<'a> {
 }
 
 impl Entry<'_> {
-    /// The order of entries: a descriptor or address may be reused as soon as its release begins, and is in use once the call that
-    /// returned it has ended.
+    /// The order of entries: a descriptor or address may be reused as soon as its release begins, and is in
+    /// use once the call that returned it has ended.
     fn effect(&self) -> Moment {
         const RELEASES: [u32; 2] = [2, 10];
         if RELEASES.contains(&self.what) { self.span.begin } else { self.span.end }
@@ -117,7 +118,10 @@ struct Window {
 impl History {
     /// An empty history.
     pub fn new() -> History {
-        History { nodes: vec![Node::Dir { names: Vec::new(), now: BTreeMap::new(), syncs: Vec::new() }], end: 0 }
+        History {
+            nodes: vec![Node::Dir { names: Vec::new(), now: BTreeMap::new(), syncs: Vec::new() }],
+            end: 0,
+        }
     }
 
     /// Adds the journal of the next process; `root` is the box.
@@ -149,7 +153,12 @@ impl History {
             }
             3 => {
                 let (dir, name) = self.place(root, process, e.a, e.text());
-                self.make(dir, name, Node::Dir { names: Vec::new(), now: BTreeMap::new(), syncs: Vec::new() }, e.span);
+                self.make(
+                    dir,
+                    name,
+                    Node::Dir { names: Vec::new(), now: BTreeMap::new(), syncs: Vec::new() },
+                    e.span,
+                );
             }
             4 => {
                 let (from, to) = e.text().split_once('\0').expect("two names");
@@ -165,7 +174,11 @@ impl History {
             }
             6 => self.change(process.open[&e.a], e.span, Change::Length(e.b as u64)),
             7 => self.change(process.open[&e.a], e.span, Change::Reserved((e.b + e.c) as u64)),
-            8 => self.change(process.open[&e.a], e.span, Change::Bytes { at: e.b as u64, bytes: e.payload.to_vec() }),
+            8 => self.change(
+                process.open[&e.a],
+                e.span,
+                Change::Bytes { at: e.b as u64, bytes: e.payload.to_vec() },
+            ),
             9 => {
                 let len = i64::from_le_bytes(e.payload.try_into().expect("a length"));
                 process.windows.insert(e.a, Window { len, node: process.open[&e.b], at: e.c });
@@ -174,8 +187,12 @@ impl History {
                 process.windows.remove(&e.a);
             }
             11 => {
-                let (from, window) = process.windows.range(..=e.a).next_back().expect("a window that is mapped");
-                assert!(e.a + e.payload.len() as i64 <= from + window.len, "bytes landed outside of all windows");
+                let (from, window) =
+                    process.windows.range(..=e.a).next_back().expect("a window that is mapped");
+                assert!(
+                    e.a + e.payload.len() as i64 <= from + window.len,
+                    "bytes landed outside of all windows"
+                );
                 let at = (window.at + e.a - from) as u64;
                 self.change(window.node, e.span, Change::Bytes { at, bytes: e.payload.to_vec() });
             }

@@ -1,4 +1,5 @@
-//! One download that is killed many times: no claim of its record is ever false, and few bytes are fetched twice.
+//! One download that is killed many times: no claim of its record is ever false, and few bytes are fetched
+//! twice.
 
 use crate::stage::{Process, Stage};
 use rill::units::Rng;
@@ -20,7 +21,8 @@ const LIFE_MS: usize = 300;
 
 /// Kills a download `kills` times at random moments, then lets it finish.
 pub fn kill_again_and_again(storage: &str, kills: usize, seed: u64) -> Killed {
-    // A process lives half of LIFE_MS on average; the factor and the sum are for what the rate limit saves up between processes.
+    // A process lives half of LIFE_MS on average; the factor and the sum are for what the rate limit saves up
+    // between processes.
     let size = kills * LIFE_MS / 2 * (RATE as usize) / 1000 * 3 / 2 + (3 << 20);
     let files = [("one.bin", size / 2), ("sub/two.bin", size / 3), ("sub/three.bin", size / 6), ("four", 5)];
     let stage = Stage::with(&files, 64 << 10);
@@ -52,7 +54,10 @@ pub fn kill_again_and_again(storage: &str, kills: usize, seed: u64) -> Killed {
     assert_eq!(end.code, Some(0), "after the last kill: {end:?}");
     stage.must_be_whole("after the last kill");
     came.fetched += last_number(&end.output, "downloaded_bytes");
-    assert!(!stage.state().join(format!("{}.lock", stage.truth.torrent.info_hash())).exists(), "the lock was not removed");
+    assert!(
+        !stage.state().join(format!("{}.lock", stage.truth.torrent.info_hash())).exists(),
+        "the lock was not removed"
+    );
     came
 }
 

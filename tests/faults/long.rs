@@ -1,4 +1,5 @@
-//! The long forms: every call, hundreds of power cuts, hundreds of kills. `tests/HAZARDS.md` has the last figures.
+//! The long forms: every call, hundreds of power cuts, hundreds of kills. `tests/HAZARDS.md` has the last
+//! figures.
 
 use crate::mounts::Format;
 use crate::sweep::{ROLES, all, judge, sweep};

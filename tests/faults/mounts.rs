@@ -1,5 +1,5 @@
-//! File systems on loop devices, in a mount namespace of the calling thread. When the last process in the namespace ends, the
-//! kernel unmounts them and frees the devices. Needs root.
+//! File systems on loop devices, in a mount namespace of the calling thread. When the last process in the
+//! namespace ends, the kernel unmounts them and frees the devices. Needs root.
 
 use rustix::thread::UnshareFlags;
 use std::fs::{self, File};
@@ -33,7 +33,10 @@ pub fn can_mount(programs: &[&str]) -> bool {
     if root && missing.is_empty() {
         return true;
     }
-    let word = format!("skipped: {}", if root { format!("not installed: {}", missing.join(", ")) } else { "needs root".into() });
+    let word = format!(
+        "skipped: {}",
+        if root { format!("not installed: {}", missing.join(", ")) } else { "needs root".into() }
+    );
     assert!(std::env::var("CI").as_deref() != Ok("true"), "{word}");
     eprintln!("{word}");
     false
@@ -41,7 +44,8 @@ pub fn can_mount(programs: &[&str]) -> bool {
 
 /// Gives this thread, and the processes that it starts, a mount namespace of their own.
 pub fn enter_mount_namespace() {
-    // SAFETY: the call changes only this thread's view of mounts and its working directory, no memory and no descriptor.
+    // SAFETY: the call changes only this thread's view of mounts and its working directory, no memory and no
+    // descriptor.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.expect("a mount namespace");
     run(Command::new("mount").args(["--make-rprivate", "/"]));
 }

@@ -33,8 +33,8 @@ pub struct Cuts {
     pub restarts: usize,
 }
 
-/// Cuts the power `cuts` times; every `restart_every`th time the download is finished from what is left. `None` if this process
-/// may not mount.
+/// Cuts the power `cuts` times; every `restart_every`th time the download is finished from what is left.
+/// `None` if this process may not mount.
 pub fn cut_real_disks(format: Format, cuts: usize, restart_every: usize, seed: u64) -> Option<Cuts> {
     if !can_mount(&["mount", "umount", "mkfs.ext4", "mkfs.xfs"]) {
         return None;
@@ -60,7 +60,8 @@ pub fn cut_real_disks(format: Format, cuts: usize, restart_every: usize, seed: u
             let when = format!("{format:?}, {storage}, cut {} of seed {seed}", came.cuts);
             let claims = stage.truth.must_hold(&home.join("down"), &home.join("state"), &when);
             came.claimed += u64::from(claims);
-            came.with_record += usize::from(Record::read(&home.join("state"), &stage.truth.torrent).is_some());
+            came.with_record +=
+                usize::from(Record::read(&home.join("state"), &stage.truth.torrent).is_some());
             if came.cuts % restart_every == 0 {
                 let end = stage.get_in(&home, addr, None, &[]).end();
                 assert_eq!(end.code, Some(0), "{when}, started again: {end:?}");
@@ -84,8 +85,8 @@ pub struct Crashes {
     pub lies: Vec<String>,
 }
 
-/// Downloads in `lives` processes, all but the last of them killed, and makes up `states` disks from their journal. `lie`: the
-/// device ignores flushes.
+/// Downloads in `lives` processes, all but the last of them killed, and makes up `states` disks from their
+/// journal. `lie`: the device ignores flushes.
 pub fn crash_made_up_disks(storage: &str, lives: usize, lie: bool, states: usize, seed: u64) -> Crashes {
     let stage = Stage::with(&FILES, 32 << 10);
     let (_seeder, addr) = stage.seeder();
@@ -151,5 +152,8 @@ pub fn judge_cuts(came: Option<Cuts>) {
 pub fn judge_crashes(came: &Crashes) {
     println!("{} disks, {} with a record, {} claims", came.states, came.with_record, came.claimed);
     assert!(came.lies.is_empty(), "{} false claims:\n{}", came.lies.len(), came.lies.join("\n"));
-    assert!(came.with_record * 4 > came.states && came.claimed > came.states as u64, "too few claims: {came:?}");
+    assert!(
+        came.with_record * 4 > came.states && came.claimed > came.states as u64,
+        "too few claims: {came:?}"
+    );
 }

@@ -50,8 +50,8 @@ impl Record {
         self.bytes[HAVE_AT + piece as usize / 8] & (0x80 >> (piece % 8)) != 0
     }
 
-    /// The same record with the stamps of these files: copied files have other inodes and times, and rill trusts no record
-    /// with other stamps.
+    /// The same record with the stamps of these files: copied files have other inodes and times, and rill
+    /// trusts no record with other stamps.
     pub fn adopt(&self, files: &[Option<fs::Metadata>]) -> Vec<u8> {
         use std::os::unix::fs::MetadataExt;
         let mut bytes = self.bytes.clone();
@@ -79,11 +79,13 @@ pub struct Truth {
 impl Truth {
     /// The torrent that [`crate::support::multi`] wrote for these files.
     pub fn of(torrent: Metainfo, files: &[(&str, usize)]) -> Truth {
-        let bytes = files.iter().enumerate().flat_map(|(i, (_, len))| content(*len, 100 + i as u64)).collect();
+        let bytes =
+            files.iter().enumerate().flat_map(|(i, (_, len))| content(*len, 100 + i as u64)).collect();
         Truth { torrent, bytes }
     }
 
-    /// Whether these bytes of the torrent are right below `dir`; `None` if a file is missing or ends too early.
+    /// Whether these bytes of the torrent are right below `dir`; `None` if a file is missing or ends too
+    /// early.
     fn are_right(&self, dir: &Path, start: u64, end: u64) -> Option<bool> {
         let mut right = true;
         for file in self.torrent.files().iter() {
@@ -98,8 +100,8 @@ impl Truth {
         Some(right)
     }
 
-    /// Checks the pieces for which `claimed` is true. A claim to a piece of a missing or too short file is counted apart: it
-    /// is not false as long as rill notices the file.
+    /// Checks the pieces for which `claimed` is true. A claim to a piece of a missing or too short file is
+    /// counted apart: it is not false as long as rill notices the file.
     pub fn verdict(&self, dir: &Path, claimed: impl Fn(u32) -> bool) -> Claims {
         let piece_len = u64::from(self.torrent.geometry().nominal_piece_len());
         let mut claims = Claims::default();

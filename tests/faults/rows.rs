@@ -22,8 +22,13 @@ pub fn the_true_reason_is_told() {
     for (errno, reason) in [("ENOSPC", "No space left"), ("EDQUOT", "quota"), ("EIO", "Input/output")] {
         stage.clear();
         let trouble = Trouble::rules(format!("window:1:EFAULT,fallocate:2+:{errno}"));
-        let end = stage.get(addr, Some(&trouble), &["--storage", "mapped", "--stall-timeout", "2", "-v"]).end();
-        assert_eq!((end.counts.failed("window"), end.counts.failed("fallocate") > 0), (1, true), "{errno}: {end:?}");
+        let end =
+            stage.get(addr, Some(&trouble), &["--storage", "mapped", "--stall-timeout", "2", "-v"]).end();
+        assert_eq!(
+            (end.counts.failed("window"), end.counts.failed("fallocate") > 0),
+            (1, true),
+            "{errno}: {end:?}"
+        );
         // rill waits for a full disk to have space. This one has space, so the exit code depends on timing.
         let codes: &[i32] = if errno == "EIO" { &[17] } else { &[0, 2, 9] };
         assert!(end.code.is_some_and(|code| codes.contains(&code)), "{errno}: {end:?}");
@@ -62,8 +67,8 @@ pub fn a_failed_flush_is_believed() {
 /// A failed read ends the seeder's torrent with the name of the file, and the downloader gets no wrong byte.
 pub fn a_read_error_is_told_by_name() {
     let stage = Stage::new();
-    // Consecutive blocks are read from the page cache with one call. After a failure each block is read on its own, so the second
-    // rule fails all later calls.
+    // Consecutive blocks are read from the page cache with one call. After a failure each block is read on
+    // its own, so the second rule fails all later calls.
     for rules in ["pread:5:EIO", "preadv2:3+:EIO"] {
         stage.clear();
         let port = free_port();
@@ -98,7 +103,9 @@ pub fn a_file_system_without_fallocate_serves() {
 pub fn without_address_space_it_goes_the_plain_way() {
     let stage = Stage::new();
     let (_seeder, addr) = stage.seeder();
-    for (rules, windows) in [("mmap:1+:ENOMEM", false), ("mmap:2:ENOMEM,mmap:4:ENOMEM", true), ("mmap:1+:EACCES", false)] {
+    for (rules, windows) in
+        [("mmap:1+:ENOMEM", false), ("mmap:2:ENOMEM,mmap:4:ENOMEM", true), ("mmap:1+:EACCES", false)]
+    {
         let end = fetch(&stage, addr, "mapped", rules);
         assert_eq!(end.code, Some(0), "{rules}: {end:?}");
         assert!(end.counts.failed("mmap") > 1 && end.counts.of("pwrite") > 1, "{rules}: {end:?}");
@@ -114,7 +121,10 @@ pub fn where_maps_are_refused_it_goes_the_plain_way() {
     for errno in ["ENODEV", "EINVAL"] {
         let end = fetch(&stage, addr, "mapped", &format!("mmap:1+:{errno}"));
         assert_eq!(end.code, Some(0), "{errno}: {end:?}");
-        assert!(end.counts.failed("mmap") > 1 && end.counts.of("pwrite") > 1 && end.counts.of("window") == 0, "{errno}: {end:?}");
+        assert!(
+            end.counts.failed("mmap") > 1 && end.counts.of("pwrite") > 1 && end.counts.of("window") == 0,
+            "{errno}: {end:?}"
+        );
         stage.must_be_whole(errno);
     }
 }
@@ -151,7 +161,9 @@ pub fn out_of_descriptors_it_waits_without_running_in_circles() {
 pub fn without_descriptors_a_download_ends() {
     let stage = Stage::new();
     let (_seeder, addr) = stage.seeder();
-    for (rules, codes) in [("open:5+:EMFILE", &[15, 16][..]), ("socket:5+:EMFILE", &[2]), ("socket:1+:EMFILE", &[6])] {
+    for (rules, codes) in
+        [("open:5+:EMFILE", &[15, 16][..]), ("socket:5+:EMFILE", &[2]), ("socket:1+:EMFILE", &[6])]
+    {
         stage.clear();
         let end = stage.get(addr, Some(&Trouble::rules(rules)), &["--stall-timeout", "2"]).end();
         must_be_tidy(&end, codes);
@@ -160,7 +172,8 @@ pub fn without_descriptors_a_download_ends() {
     }
 }
 
-/// A file system without a free inode counts as full, and the message names the file that could not be created.
+/// A file system without a free inode counts as full, and the message names the file that could not be
+/// created.
 pub fn without_inodes_the_disk_is_full() {
     if !can_mount(&["mount", "umount"]) {
         return;
@@ -172,7 +185,8 @@ pub fn without_inodes_the_disk_is_full() {
     enter_mount_namespace();
     for storage in ["mapped", "plain"] {
         let disk = Mounted::memory(stage.at(storage), "size=4m,nr_inodes=30");
-        let get = || stage.get_in(disk.path(), addr, None, &["--storage", storage, "--stall-timeout", "2"]).end();
+        let get =
+            || stage.get_in(disk.path(), addr, None, &["--storage", storage, "--stall-timeout", "2"]).end();
         let end = get();
         must_be_tidy(&end, &[9]);
         assert!(end.output.contains("space") && end.output.contains("/it/d"), "{end:?}");
@@ -195,7 +209,9 @@ pub fn a_read_only_disk_is_told_before_the_network_starts() {
     for name in ["down", "state", "content"] {
         std::fs::create_dir(disk.path().join(name)).unwrap();
     }
-    crate::mounts::run(Command::new("cp").arg("-r").arg(stage.in_box("content/it")).arg(disk.path().join("content")));
+    crate::mounts::run(
+        Command::new("cp").arg("-r").arg(stage.in_box("content/it")).arg(disk.path().join("content")),
+    );
     disk.remount("ro");
     let end = stage.get_in(disk.path(), addr, Some(&Trouble::default()), &[]).end();
     must_be_tidy(&end, &[15, 16]);

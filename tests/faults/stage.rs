@@ -1,5 +1,5 @@
-//! The surroundings of a transfer: a torrent, directories of the seeder and of the downloader, and processes that are watched
-//! to their end.
+//! The surroundings of a transfer: a torrent, directories of the seeder and of the downloader, and processes
+//! that are watched to their end.
 
 use crate::binary::built;
 use crate::record::Truth;
@@ -98,7 +98,9 @@ impl Stage {
     fn command(&self, args: &[&str], trouble: Option<&Trouble>) -> Command {
         let mut command = Command::new(&built().rill);
         command.args(args);
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("RILL_") || name.ends_with("_proxy")) {
+        for (name, _) in
+            std::env::vars().filter(|(name, _)| name.starts_with("RILL_") || name.ends_with("_proxy"))
+        {
             command.env_remove(name);
         }
         if let Some(trouble) = trouble {
@@ -156,12 +158,23 @@ impl Stage {
     }
 
     /// The command that downloads from this address to `home/down`, with its state in `home/state`.
-    pub fn get_command(&self, home: &Path, from: SocketAddr, trouble: Option<&Trouble>, more: &[&str]) -> Command {
+    pub fn get_command(
+        &self,
+        home: &Path,
+        from: SocketAddr,
+        trouble: Option<&Trouble>,
+        more: &[&str],
+    ) -> Command {
         let peer = from.to_string();
         let quiet: &[&str] = if more.contains(&"--json") || more.contains(&"-v") { &[] } else { &["-q"] };
         let args = ["get", "--no-lsd", "--no-dht", "--no-pex", "--listen-port", "0", "--peer", &peer];
         let mut command = self.command(&[&args, quiet, more].concat(), trouble);
-        command.arg("--state-dir").arg(home.join("state")).arg("-d").arg(home.join("down")).arg(self.at("it.torrent"));
+        command
+            .arg("--state-dir")
+            .arg(home.join("state"))
+            .arg("-d")
+            .arg(home.join("down"))
+            .arg(self.at("it.torrent"));
         command
     }
 
@@ -208,8 +221,11 @@ pub fn address(port: u16) -> SocketAddr {
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
-        let port = 10_000 + (std::process::id() as u16).wrapping_mul(13).wrapping_add(NEXT.fetch_add(1, Relaxed)) % 10_000;
-        if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() && UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+        let port = 10_000
+            + (std::process::id() as u16).wrapping_mul(13).wrapping_add(NEXT.fetch_add(1, Relaxed)) % 10_000;
+        if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()
+            && UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()
+        {
             return port;
         }
     }
@@ -265,7 +281,9 @@ impl Process {
     pub fn listens(&mut self, port: u16) -> bool {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
-            if TcpStream::connect(address(port)).is_ok() || TcpStream::connect((Ipv6Addr::LOCALHOST, port)).is_ok() {
+            if TcpStream::connect(address(port)).is_ok()
+                || TcpStream::connect((Ipv6Addr::LOCALHOST, port)).is_ok()
+            {
                 return true;
             }
             if self.ends_within(Duration::from_millis(5)) {

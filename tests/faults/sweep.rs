@@ -1,8 +1,9 @@
-//! Every system call of a transfer fails once: the first of its kind, the second, the third, a process for each.
+//! Every system call of a transfer fails once: the first of its kind, the second, the third, a process for
+//! each.
 //!
-//! The process either finishes, or ends by itself with one sentence; its record makes no false claim; and the same command
-//! without the fault finishes. Faults that happen on every busy machine (EINTR, a short count) or on some file systems (no
-//! `fallocate`, no windows) must not stop the transfer.
+//! The process either finishes, or ends by itself with one sentence; its record makes no false claim; and the
+//! same command without the fault finishes. Faults that happen on every busy machine (EINTR, a short count)
+//! or on some file systems (no `fallocate`, no windows) must not stop the transfer.
 
 use crate::stage::{End, Process, Stage, Trouble, address, free_port};
 use std::collections::BTreeMap;
@@ -51,11 +52,21 @@ const CALL_FAULTS: [CallFaults; 27] = [
     call_faults("rename", &["ENOSPC", "EIO", "KILL"], &[], &[9, 16, 17]),
     call_faults("unlink", &["EIO", "KILL"], &[], &[]),
     call_faults("ftruncate", &["ENOSPC", "EIO", "KILL"], &["EINTR"], &[9, 16, 17]),
-    call_faults("fallocate", &["ENOSPC", "EIO", "KILL"], &["EOPNOTSUPP", "EINVAL", "ENOSYS", "EINTR"], &[9, 17]),
+    call_faults(
+        "fallocate",
+        &["ENOSPC", "EIO", "KILL"],
+        &["EOPNOTSUPP", "EINVAL", "ENOSYS", "EINTR"],
+        &[9, 17],
+    ),
     call_faults("mmap", &["KILL"], &["ENOMEM", "ENODEV", "EINVAL", "EACCES"], &[]),
     call_faults("madvise", &[], &["ENOMEM", "EINVAL", "EFAULT", "EIO"], &[]),
     call_faults("pread", &["EIO", "ENOMEM", "KILL"], &["EINTR", "short:1", "short:5000"], &[17]),
-    call_faults("pwrite", &["ENOSPC", "EIO", "EDQUOT", "short:0", "KILL"], &["EINTR", "short:1", "short:5000"], &[9, 17]),
+    call_faults(
+        "pwrite",
+        &["ENOSPC", "EIO", "EDQUOT", "short:0", "KILL"],
+        &["EINTR", "short:1", "short:5000"],
+        &[9, 17],
+    ),
     call_faults("fsync", &["EIO", "ENOSPC", "KILL"], &["EINVAL", "EINTR"], &[9, 17]),
     call_faults("fdatasync", &["EIO", "ENOSPC", "KILL"], &["EINTR"], &[9, 17]),
     call_faults("flock", &["EIO"], &["ENOSYS", "EINTR"], &[15]),
@@ -64,7 +75,12 @@ const CALL_FAULTS: [CallFaults; 27] = [
     call_faults("readv", &["ECONNRESET", "short:5000", "KILL"], &["EINTR"], &[]),
     call_faults("recv", &["ECONNRESET", "short:1", "ENOMEM"], &["EINTR"], &[]),
     call_faults("writev", &["ECONNRESET", "short:1", "ENOMEM", "KILL"], &["EINTR"], &[]),
-    call_faults("preadv2", &["EIO", "KILL"], &["EAGAIN", "EINTR", "EOPNOTSUPP", "ENOSYS", "short:1", "short:5000"], &[17]),
+    call_faults(
+        "preadv2",
+        &["EIO", "KILL"],
+        &["EAGAIN", "EINTR", "EOPNOTSUPP", "ENOSYS", "short:1", "short:5000"],
+        &[17],
+    ),
     call_faults("socket", &["EMFILE", "ENFILE", "ENOMEM", "ENOBUFS"], &[], &[6]),
     call_faults("bind", &["ENOMEM", "EACCES"], &[], &[6]),
     call_faults("listen", &["ENOBUFS"], &[], &[6]),
@@ -173,7 +189,10 @@ fn cases_of(role: Role, points: Points) -> Vec<Case> {
     let counts = match role {
         Role::Seed => {
             let (end, fetched) = worker.serve(&Trouble::default(), "10");
-            assert!(end.code == Some(0) && seeder_is_fine(&fetched), "{role:?} without trouble: {end:?} {fetched:?}");
+            assert!(
+                end.code == Some(0) && seeder_is_fine(&fetched),
+                "{role:?} without trouble: {end:?} {fetched:?}"
+            );
             end.counts
         }
         _ => {
@@ -183,10 +202,30 @@ fn cases_of(role: Role, points: Points) -> Vec<Case> {
         }
     };
     let must_have: &[&str] = match role {
-        Role::GetMapped => {
-            &["open", "mkdir", "rename", "ftruncate", "fallocate", "mmap", "madvise", "window", "fdatasync", "connect"]
-        }
-        Role::GetPlain => &["open", "mkdir", "rename", "ftruncate", "pwrite", "readv", "fsync", "fdatasync", "connect", "recv"],
+        Role::GetMapped => &[
+            "open",
+            "mkdir",
+            "rename",
+            "ftruncate",
+            "fallocate",
+            "mmap",
+            "madvise",
+            "window",
+            "fdatasync",
+            "connect",
+        ],
+        Role::GetPlain => &[
+            "open",
+            "mkdir",
+            "rename",
+            "ftruncate",
+            "pwrite",
+            "readv",
+            "fsync",
+            "fdatasync",
+            "connect",
+            "recv",
+        ],
         Role::Seed => &["open", "pread", "preadv2", "accept", "writev", "recv", "epoll_wait", "epoll_ctl"],
     };
     for kind in must_have {
@@ -198,7 +237,8 @@ fn cases_of(role: Role, points: Points) -> Vec<Case> {
             let ends = call.ends.iter().map(|error| (error, false));
             for (error, survives) in ends.chain(call.survived.iter().map(|error| (error, true))) {
                 let case = Case { role, kind: call.kind, error, n, on: false, survives, codes: call.codes };
-                // Lasting faults, from the first or second call on. Calls that are interrupted each time do not occur.
+                // Lasting faults, from the first or second call on. Calls that are interrupted each time do
+                // not occur.
                 let lasts = !survives || !matches!(*error, "EINTR" | "EAGAIN" | "short:1");
                 if lasts && *error != "KILL" && (n == 1 || n == 2) {
                     cases.push(Case { on: true, ..case.clone() });
@@ -238,16 +278,20 @@ impl Worker {
         self.stage.clear();
         let port = free_port();
         let mut seeder = self.stage.seed(port, Some(trouble), &[]);
-        let fetched = seeder.listens(port).then(|| self.stage.get(address(port), None, &["--stall-timeout", stall]).end());
+        let fetched = seeder
+            .listens(port)
+            .then(|| self.stage.get(address(port), None, &["--stall-timeout", stall]).end());
         // A seeder with a fault ends by itself, possibly a moment after the downloader.
-        let stopped = !seeder.ends_within(Duration::from_millis(if seeder_is_fine(&fetched) { 0 } else { 300 }));
+        let stopped =
+            !seeder.ends_within(Duration::from_millis(if seeder_is_fine(&fetched) { 0 } else { 300 }));
         if stopped {
             seeder.ask_to_end();
         }
         (seeder.end(), fetched)
     }
 
-    /// Runs a case; panics if anything is wrong. Returns whether the call failed, and whether the transfer finished.
+    /// Runs a case; panics if anything is wrong. Returns whether the call failed, and whether the transfer
+    /// finished.
     fn play(&self, case: &Case) -> (bool, bool) {
         // A transfer that must finish has time for it on a busy machine; one that may end need not take long.
         let stall = if case.survives { "10" } else { "1" };
@@ -289,13 +333,20 @@ fn seeder_is_fine(fetched: &Option<End>) -> bool {
     fetched.as_ref().is_some_and(|end| end.code == Some(0))
 }
 
-/// Panics unless the process ended by itself, with one sentence if its code is not 0, and without busy waiting.
+/// Panics unless the process ended by itself, with one sentence if its code is not 0, and without busy
+/// waiting.
 pub fn must_be_tidy(end: &End, codes: &[i32]) {
     assert!(end.in_time, "it hangs: {end:?}");
     assert!(end.signal.is_none(), "ended by a signal: {end:?}");
-    assert!(end.code.is_some_and(|code| codes.contains(&code)), "the exit code is none of {codes:?}: {end:?}");
+    assert!(
+        end.code.is_some_and(|code| codes.contains(&code)),
+        "the exit code is none of {codes:?}: {end:?}"
+    );
     if end.code != Some(0) {
-        assert!(end.output.starts_with("rill: ") && end.output.lines().count() == 1, "not one sentence: {end:?}");
+        assert!(
+            end.output.starts_with("rill: ") && end.output.lines().count() == 1,
+            "not one sentence: {end:?}"
+        );
     }
     assert!(!end.output.contains("panicked"), "{end:?}");
     assert!(end.cpu < end.wall / 2 + Duration::from_millis(500), "it waits busily: {end:?}");
@@ -309,5 +360,10 @@ pub fn judge(outcome: &Outcome) {
     for wrong in &outcome.wrong {
         *by_kind.entry(wrong.split(':').next().unwrap_or_default()).or_default() += 1;
     }
-    assert!(outcome.wrong.is_empty(), "{} wrong, {by_kind:?}:\n{}", outcome.wrong.len(), outcome.wrong.join("\n"));
+    assert!(
+        outcome.wrong.is_empty(),
+        "{} wrong, {by_kind:?}:\n{}",
+        outcome.wrong.len(),
+        outcome.wrong.join("\n")
+    );
 }

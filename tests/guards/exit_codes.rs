@@ -1,6 +1,7 @@
 //! How the program ends, by cause.
 //!
-//! Every code has a cause here. Code 9 by a disk that is full while a torrent is fetched is in `tests/faults`.
+//! Every code has a cause here. Code 9 by a disk that is full while a torrent is fetched is in
+//! `tests/faults`.
 
 use super::fixture;
 use super::world::{World, end, end_by, free_port, lines, pattern, udp_tracker, wait, wait_for_handler, web};
@@ -34,9 +35,21 @@ const CASES: &[(&str, Run, &str)] = &[
     ("everything is there", Plain, "get t.torrent -d here --no-state --listen-port 0"),
     ("a seed is told to end", Signal("TERM"), "seed t.torrent --no-state --listen-port 0"),
     ("a seed is told to end", Signal("INT"), "seed t.torrent --no-state --listen-port 0"),
-    ("complete before the time is over", Plain, "get t.torrent -d there --no-state --listen-port 0 --seed-ratio 9 --timeout 5"),
-    ("a hook that does not start", Plain, "get t.torrent -d hook --no-state --listen-port 0 --peer PEER --on-complete ./none"),
-    ("metadata of a link", Plain, "get LINK -d saved --metadata-only --no-state --listen-port 0 --peer PEER --timeout 60"),
+    (
+        "complete before the time is over",
+        Plain,
+        "get t.torrent -d there --no-state --listen-port 0 --seed-ratio 9 --timeout 5",
+    ),
+    (
+        "a hook that does not start",
+        Plain,
+        "get t.torrent -d hook --no-state --listen-port 0 --peer PEER --on-complete ./none",
+    ),
+    (
+        "metadata of a link",
+        Plain,
+        "get LINK -d saved --metadata-only --no-state --listen-port 0 --peer PEER --timeout 60",
+    ),
     ("the same file again", Plain, "get t.torrent -d . --metadata-only"),
     ("help", Plain, "--help"),
     ("help of a command", Plain, "help verify"),
@@ -45,14 +58,22 @@ const CASES: &[(&str, Run, &str)] = &[
     ("a torrent is fetched and shown", Plain, "show WEB/t.torrent"),
     ("a link is shown", Plain, "show LINK"),
     ("peers say what is in a link", Plain, "show LINK --fetch --no-state --peer PEER"),
-    ("one tracker of two answers", Plain, "show t.torrent --scrape --no-state --tracker UDP --tracker WEB/announce"),
+    (
+        "one tracker of two answers",
+        Plain,
+        "show t.torrent --scrape --no-state --tracker UDP --tracker WEB/announce",
+    ),
     ("good content", Plain, "verify t.torrent"),
     ("a torrent is made", Plain, "create t -o made.torrent"),
     ("a torrent is overwritten", Plain, "create t -o there.torrent --force"),
     ("a swarm is complete", Plain, "sim --peers 3 --size 512K --piece 64K"),
     ("scenarios are listed", Plain, "sim --list"),
     // ---- 1 ----
-    ("another process has the torrent", Plain, "get t.torrent -d locked --state-dir state --listen-port 0 --timeout 5"),
+    (
+        "another process has the torrent",
+        Plain,
+        "get t.torrent -d locked --state-dir state --listen-port 0 --timeout 5",
+    ),
     ("nothing to share", Plain, "create t/empty"),
     ("a name that no torrent can carry", Plain, "create t -n .. -o x"),
     // ---- 2 ----
@@ -83,7 +104,11 @@ const CASES: &[(&str, Run, &str)] = &[
     ("more than the disk has", Plain, "bench --size 9000000G -d ."),
     // ---- 13 ----
     ("a directory in the way of a file", Plain, "get t.torrent -d way --no-state --listen-port 0"),
-    ("a link in the way of a directory", Plain, "get t.torrent -d link --no-state --listen-port 0 --peer PEER --timeout 60"),
+    (
+        "a link in the way of a directory",
+        Plain,
+        "get t.torrent -d link --no-state --listen-port 0 --peer PEER --timeout 60",
+    ),
     ("a file in the way of the directory", Plain, "get t.torrent -d t/a/x --no-state --listen-port 0"),
     ("a torrent of that name is there", Plain, "create t"),
     ("another torrent file is there", Plain, "get t.torrent -d other --metadata-only"),
@@ -103,7 +128,11 @@ const CASES: &[(&str, Run, &str)] = &[
     ("no directory for the torrent", Plain, "create t -o nowhere/x.torrent"),
     ("no directory for the chart", Plain, "sim --peers 3 --size 512K --plot nowhere/x.svg"),
     ("no directory to work in", Plain, "bench --size 1M -d nowhere"),
-    ("a file that may not grow", FileLimit, "get t.torrent -d short --no-state --listen-port 0 --peer PEER --timeout 60"),
+    (
+        "a file that may not grow",
+        FileLimit,
+        "get t.torrent -d short --no-state --listen-port 0 --peer PEER --timeout 60",
+    ),
     // ---- 17 ----
     ("input that cannot be read", DirectoryAsInput, "show -"),
     ("output that takes nothing", FullOutput, "create t -o -"),
@@ -138,8 +167,16 @@ const CASES: &[(&str, Run, &str)] = &[
     ("too little memory", Plain, "get --max-memory 1K t.torrent"),
     ("numbers of files of several torrents", Plain, "get --select 1 t.torrent made.torrent"),
     ("no such file in the torrent", Plain, "get --select 9 -d OWN --no-state --listen-port 0 t.torrent"),
-    ("no file of that name in the torrent", Plain, "get --select-name none -d OWN --no-state --listen-port 0 t.torrent"),
-    ("no such file in a link's torrent", Plain, "get LINK --select 9 -d OWN --no-state --listen-port 0 --peer PEER"),
+    (
+        "no file of that name in the torrent",
+        Plain,
+        "get --select-name none -d OWN --no-state --listen-port 0 t.torrent",
+    ),
+    (
+        "no such file in a link's torrent",
+        Plain,
+        "get LINK --select 9 -d OWN --no-state --listen-port 0 --peer PEER",
+    ),
     ("contradicting options", Plain, "get --no-dht --dht-bootstrap 127.0.0.1:1 t.torrent"),
     ("a link holds no hashes", Plain, "verify LINK"),
     ("pieces that are too small", Plain, "create t -p 1K -o x"),
@@ -174,7 +211,8 @@ fn furnish(w: &World) {
     fs::write(w.at("other/t.torrent"), "another").unwrap();
     fs::write(w.at("there.torrent"), "another").unwrap();
     fs::write(w.at("list.torrent"), "le").unwrap();
-    fs::write(w.at("empty.torrent"), "d4:infod6:lengthi1e4:name1:a12:piece lengthi16384e6:pieces0:ee").unwrap();
+    fs::write(w.at("empty.torrent"), "d4:infod6:lengthi1e4:name1:a12:piece lengthi16384e6:pieces0:ee")
+        .unwrap();
 }
 
 /// The code of one case.
@@ -183,7 +221,11 @@ fn code(w: &World, run: Run, words: &str) -> i32 {
         FileLimit => limited(w),
         _ => w.command(),
     };
-    command.args(words.split_whitespace()).env_remove("RILL_NO_DHT").stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .args(words.split_whitespace())
+        .env_remove("RILL_NO_DHT")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     // The DHT stays off but where `--no-dht` itself is the point.
     if !words.contains("dht") {
         command.env("RILL_NO_DHT", "1");
@@ -207,7 +249,10 @@ fn code(w: &World, run: Run, words: &str) -> i32 {
 fn limited(w: &World) -> Command {
     let rill = w.command();
     let mut shell = Command::new("/bin/sh");
-    shell.env_clear().envs(rill.get_envs().filter_map(|(name, value)| Some((name, value?)))).current_dir(w.at("."));
+    shell
+        .env_clear()
+        .envs(rill.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .current_dir(w.at("."));
     shell.args(["-c", "ulimit -f 16 && exec \"$@\"", "sh"]).arg(rill.get_program());
     shell
 }
@@ -223,11 +268,14 @@ fn every_cause_has_the_code_that_it_had() {
     let taken = free_port();
     let _taken = TcpListener::bind(("0.0.0.0", taken)).unwrap();
     let mut holder = w.command();
-    let holder = holder.args(["get", "t.torrent", "-d", "held", "--state-dir", "state", "--listen-port", "0"]);
+    let holder =
+        holder.args(["get", "t.torrent", "-d", "held", "--state-dir", "state", "--listen-port", "0"]);
     let mut holder = holder.stdout(Stdio::piped()).spawn().unwrap();
     let mut said = lines(&mut holder);
     said.next();
-    wait("the torrent is not locked", || fs::exists(w.at("state").join(format!("{hash}.lock"))).unwrap().then_some(()));
+    wait("the torrent is not locked", || {
+        fs::exists(w.at("state").join(format!("{hash}.lock"))).unwrap().then_some(())
+    });
     let real = |at: usize, words: &str| {
         let words = words
             .replace("OWN", &format!("own-{at}"))

@@ -32,7 +32,8 @@ pub fn write(name: &str, lines: &[String]) {
     fs::write(path(name), lines.join("\n") + "\n").unwrap();
 }
 
-/// Compares those lines of a fixture that `is_ours` chooses with what was found, in order; or writes them in their place.
+/// Compares those lines of a fixture that `is_ours` chooses with what was found, in order; or writes them in
+/// their place.
 pub fn hold(name: &str, found: &[String], is_ours: impl Fn(&str) -> bool) {
     if writing() {
         let _guard = WRITING.lock().unwrap();
@@ -49,8 +50,11 @@ pub fn hold(name: &str, found: &[String], is_ours: impl Fn(&str) -> bool) {
 
 /// What the two do not share.
 pub fn difference(name: &str, expected: &[String], found: &[String]) -> String {
-    let (before, now): (BTreeSet<&String>, BTreeSet<&String>) = (expected.iter().collect(), found.iter().collect());
-    let list = |mark: char, lines: Vec<&&String>| lines.iter().map(|line| format!("{mark} {line}\n")).collect::<String>();
+    let (before, now): (BTreeSet<&String>, BTreeSet<&String>) =
+        (expected.iter().collect(), found.iter().collect());
+    let list = |mark: char, lines: Vec<&&String>| {
+        lines.iter().map(|line| format!("{mark} {line}\n")).collect::<String>()
+    };
     let (lost, new) = (before.difference(&now).collect(), now.difference(&before).collect());
     format!("{name} does not hold any more (- expected, + found):\n{}{}", list('-', lost), list('+', new))
 }

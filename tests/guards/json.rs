@@ -1,7 +1,7 @@
 //! Keys and types of all that `--json` prints.
 //!
-//! `disk full` of `get` needs a disk that is full, and a torrent that is being checked the right moment: the first is the same
-//! object as the other events, the second has `checked_pieces` besides.
+//! `disk full` of `get` needs a disk that is full, and a torrent that is being checked the right moment: the
+//! first is the same object as the other events, the second has `checked_pieces` besides.
 
 use super::fixture;
 use super::world::{World, end, lines, pattern, signal, udp_tracker, web};
@@ -17,7 +17,8 @@ struct Paths(BTreeMap<String, BTreeSet<&'static str>>);
 /// Only there while content is checked, which a fast machine does between two lines.
 const FLEETING: &str = "checked_pieces";
 /// What is null or of this type as the moment has it.
-const OF_THE_MOMENT: [(&str, &str); 4] = [("eta_s", "number"), ("slow", "string"), ("dht_nodes", "number"), ("reason", "string")];
+const OF_THE_MOMENT: [(&str, &str); 4] =
+    [("eta_s", "number"), ("slow", "string"), ("dht_nodes", "number"), ("reason", "string")];
 
 impl Paths {
     fn add(&mut self, path: &str, value: &Value) {
@@ -31,7 +32,10 @@ impl Paths {
         };
         let kinds = self.0.entry(path.to_owned()).or_default();
         kinds.insert(kind);
-        let other = OF_THE_MOMENT.iter().find(|(key, _)| path.rsplit('.').next() == Some(key)).map(|(_, other)| *other);
+        let other = OF_THE_MOMENT
+            .iter()
+            .find(|(key, _)| path.rsplit('.').next() == Some(key))
+            .map(|(_, other)| *other);
         if other.is_some_and(|other| kind == other || kind == "null") {
             kinds.extend(other.into_iter().chain(["null"]));
         }
@@ -60,7 +64,9 @@ impl Paths {
 
 /// Compares with the lines of these commands.
 fn hold(commands: &[&str], found: &Paths) {
-    fixture::hold("json.txt", &found.lines(), |line| commands.contains(&line.split(['.', ':']).next().unwrap_or_default()));
+    fixture::hold("json.txt", &found.lines(), |line| {
+        commands.contains(&line.split(['.', ':']).next().unwrap_or_default())
+    });
 }
 
 #[test]
@@ -69,13 +75,17 @@ fn get_and_seed_print_the_keys_that_they_printed() {
     let mut found = Paths::default();
     let seed = w.seed("t.torrent", "400K");
     let addr = seed.addr();
-    let link = format!("magnet:?xt=urn:btih:{}", w.rill(["show", "--json", "t.torrent"]).json()["info_hash"].as_str().unwrap());
+    let link = format!(
+        "magnet:?xt=urn:btih:{}",
+        w.rill(["show", "--json", "t.torrent"]).json()["info_hash"].as_str().unwrap()
+    );
     let get = |words: &[&str]| {
         let mut get = w.command();
         get.args(["get", "--json", "--no-state", "--listen-port", "0"]).args(words);
         get
     };
-    let mut complete = get(&["t.torrent", "-d", "out", "--peer", &addr, "--timeout", "60", "--seed-time", "0.03"]);
+    let mut complete =
+        get(&["t.torrent", "-d", "out", "--peer", &addr, "--timeout", "60", "--seed-time", "0.03"]);
     let mut lonely = get(&["t.torrent", "-d", "lonely", "--timeout", "2"]);
     let mut asking = get(&[&link, "-d", "asking", "--timeout", "2", "--dht-bootstrap", "127.0.0.1:1"]);
     asking.env_remove("RILL_NO_DHT");
@@ -85,13 +95,18 @@ fn get_and_seed_print_the_keys_that_they_printed() {
     let mut serving = w.command();
     serving.args(["seed", "--json", "--no-state", "--listen-port", "0", "t.torrent"]).stdout(Stdio::piped());
     let ended = std::thread::scope(|scope| {
-        let gets = [(&mut complete, 0), (&mut lonely, 2), (&mut asking, 2), (&mut saving, 0), (&mut failing, 13)];
-        let gets: Vec<_> = gets.map(|(get, code)| scope.spawn(move || end(get).expect(code).objects())).into_iter().collect();
+        let gets =
+            [(&mut complete, 0), (&mut lonely, 2), (&mut asking, 2), (&mut saving, 0), (&mut failing, 13)];
+        let gets: Vec<_> = gets
+            .map(|(get, code)| scope.spawn(move || end(get).expect(code).objects()))
+            .into_iter()
+            .collect();
         let mut serving = serving.spawn().unwrap();
         let mut lines = lines(&mut serving);
         let first = lines.next().unwrap();
         signal(&serving, "TERM");
-        let served: Vec<Value> = [first].into_iter().chain(lines).map(|line| serde_json::from_str(&line).unwrap()).collect();
+        let served: Vec<Value> =
+            [first].into_iter().chain(lines).map(|line| serde_json::from_str(&line).unwrap()).collect();
         assert_eq!(serving.wait().unwrap().code(), Some(0));
         found.add_events("seed", served);
         gets.into_iter().flat_map(|get| get.join().unwrap()).collect::<Vec<Value>>()
@@ -106,8 +121,26 @@ fn create_show_and_verify_print_the_keys_that_they_printed() {
     let mut found = Paths::default();
     let web = web(Vec::new());
     let (good, bad) = (udp_tracker(), format!("{web}/announce"));
-    let words = ["create", "t/a", "-o", "f.torrent", "-a", &good, "-t", &bad, "-P", "-c", "hello", "-n", "a", "--json"];
-    found.add("create", &w.rill(words.into_iter().chain(["--web-seed", "http://w.example/a"])).expect(0).json());
+    let words = [
+        "create",
+        "t/a",
+        "-o",
+        "f.torrent",
+        "-a",
+        &good,
+        "-t",
+        &bad,
+        "-P",
+        "-c",
+        "hello",
+        "-n",
+        "a",
+        "--json",
+    ];
+    found.add(
+        "create",
+        &w.rill(words.into_iter().chain(["--web-seed", "http://w.example/a"])).expect(0).json(),
+    );
     found.add("show torrent", &w.rill(["show", "--json", "f.torrent"]).expect(0).json());
     found.add("show torrent", &w.rill(["show", "--json", "t.torrent"]).expect(0).json());
     let hash = "ab".repeat(20);
@@ -128,7 +161,10 @@ fn create_show_and_verify_print_the_keys_that_they_printed() {
 fn bench_prints_the_keys_that_it_printed() {
     let w = World::new();
     let mut found = Paths::default();
-    found.add("bench", &w.rill(["bench", "--size", "1M", "--rounds", "1", "--json", "-d", "."]).expect(0).json());
+    found.add(
+        "bench",
+        &w.rill(["bench", "--size", "1M", "--rounds", "1", "--json", "-d", "."]).expect(0).json(),
+    );
     hold(&["bench"], &found);
 }
 

@@ -30,9 +30,11 @@ pub fn dht_digest(seed: u64) -> u64 {
     dht::run(&scenario).wire_digest
 }
 
-/// `EXPERIMENT/SERIES/AT` and the fingerprint of every arm of every experiment but `scale`, which repeats big scenarios.
+/// `EXPERIMENT/SERIES/AT` and the fingerprint of every arm of every experiment but `scale`, which repeats big
+/// scenarios.
 pub fn experiments(seed: u64) -> Vec<(String, u64)> {
-    let arms = ALL.iter().filter(|e| e.name != "scale").flat_map(|e| e.arms().into_iter().map(|arm| (e.name, arm)));
+    let arms =
+        ALL.iter().filter(|e| e.name != "scale").flat_map(|e| e.arms().into_iter().map(|arm| (e.name, arm)));
     let of_arm = |(name, arm): (&str, rill::sim::experiment::Arm)| {
         let fingerprint = run(&Scenario { seed, ..arm.scenario }).fingerprint;
         (format!("{name}/{}/{}", arm.series, arm.at).replace(' ', "-"), fingerprint)

@@ -16,7 +16,9 @@ fn fingerprints(name: &str) -> Vec<String> {
     let object = w.rill(["sim", name, "--seed", "1", "--runs", &runs, "--json"]).expect(0).json();
     let runs = object["runs"].as_array().unwrap();
     assert!(runs.iter().map(|run| run["seed"].as_u64().unwrap()).eq(SEEDS), "{name}");
-    runs.iter().map(|run| format!("{name} {} {}", run["seed"], run["fingerprint"].as_str().unwrap())).collect()
+    runs.iter()
+        .map(|run| format!("{name} {} {}", run["seed"], run["fingerprint"].as_str().unwrap()))
+        .collect()
 }
 
 fn hold(file: &str, found: &[String]) {
@@ -61,15 +63,22 @@ fn multitude_runs_as_before() {
 #[ignore = "minutes: every arm of every experiment with three seeds"]
 fn experiments_run_as_before() {
     let of_seed = |seed| move |(arm, fingerprint)| format!("{arm} {seed} {fingerprint:016x}");
-    let found: Vec<String> = SEEDS.iter().flat_map(|&seed| library::experiments(seed).into_iter().map(of_seed(seed))).collect();
+    let found: Vec<String> =
+        SEEDS.iter().flat_map(|&seed| library::experiments(seed).into_iter().map(of_seed(seed))).collect();
     hold("fingerprints.txt", &found);
 }
 
 #[test]
 fn every_scenario_and_trial_has_its_lines() {
     let list = World::new().rill(["sim", "--list", "--json"]).expect(0).json();
-    let names =
-        |of: &str| list[of].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    let names = |of: &str| {
+        list[of]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
     let mut scenarios: Vec<String> = [QUICK, BIG].concat().iter().map(|name| name.to_string()).collect();
     scenarios.sort();
     let mut listed = names("scenarios");
@@ -91,7 +100,8 @@ fn every_scenario_and_trial_has_its_lines() {
 
 #[test]
 fn trials_send_the_same_bytes_as_before() {
-    let of_trial = |name: &str| SEEDS.map(|seed| format!("{name} {seed} {:016x}", library::wire_digest(name, seed)));
+    let of_trial =
+        |name: &str| SEEDS.map(|seed| format!("{name} {seed} {:016x}", library::wire_digest(name, seed)));
     let mut found: Vec<String> = library::trials().iter().flat_map(|name| of_trial(name)).collect();
     found.extend(SEEDS.map(|seed| format!("dht {seed} {:016x}", library::dht_digest(seed))));
     fixture::hold("wire.txt", &found, |_| true);

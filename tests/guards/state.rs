@@ -7,8 +7,9 @@
 //!   killed/                the record of t and its lock file; started again, ended by SIGKILL
 //! ```
 //!
-//! A record knows each file's inode, length and time. Content is not committed: files of that length and time are made, full of
-//! bytes that are wrong in every piece, and the record is told the new inode. So a piece that is hashed is a piece that is lost.
+//! A record knows each file's inode, length and time. Content is not committed: files of that length and time
+//! are made, full of bytes that are wrong in every piece, and the record is told the new inode. So a piece
+//! that is hashed is a piece that is lost.
 
 use super::fixture;
 use super::world::{World, end, end_by, lines, pattern};
@@ -25,8 +26,8 @@ const FILES_OF_T: [&str; 3] = ["t/a", "t/empty", "t/sub/b"];
 
 // ---- the format of 0.1.0 ----------------------------------------------------------------------------------------------
 
-/// A record's bytes before its bitfield: `rillrsm1`, whether it was running, a sequence number, the info hash, content and piece
-/// length, the numbers of pieces and files.
+/// A record's bytes before its bitfield: `rillrsm1`, whether it was running, a sequence number, the info
+/// hash, content and piece length, the numbers of pieces and files.
 const HEAD_LEN: usize = 8 + 1 + 8 + 20 + 8 + 4 + 4 + 4;
 /// A file's stamp: whether it was there, inode, length, seconds and nanoseconds of its time, little-endian.
 const STAMP_LEN: usize = 1 + 8 + 8 + 8 + 4;
@@ -40,7 +41,12 @@ impl Record {
     fn read(path: &Path) -> Record {
         let bytes = fs::read(path).unwrap();
         assert_eq!(&bytes[..8], b"rillrsm1");
-        assert_eq!(sha1(&bytes[..bytes.len() - SUM_LEN]), bytes[bytes.len() - SUM_LEN..], "the sum of {}", path.display());
+        assert_eq!(
+            sha1(&bytes[..bytes.len() - SUM_LEN]),
+            bytes[bytes.len() - SUM_LEN..],
+            "the sum of {}",
+            path.display()
+        );
         Record { bytes }
     }
 
@@ -68,7 +74,8 @@ impl Record {
         HEAD_LEN + self.pieces().div_ceil(8) as usize + file * STAMP_LEN
     }
 
-    /// Makes the files below `dir` as the record saw them, full of what belongs to no piece, and writes it to `path` with their inodes.
+    /// Makes the files below `dir` as the record saw them, full of what belongs to no piece, and writes it to
+    /// `path` with their inodes.
     fn furnish(mut self, files: &[&str], dir: &Path, path: &Path) {
         assert_eq!(self.bytes.len(), self.stamp_at(files.len()) + SUM_LEN);
         for (number, name) in files.iter().enumerate() {
@@ -76,7 +83,8 @@ impl Record {
             if self.bytes[at] == 0 {
                 continue;
             }
-            let (len, time) = (self.word(at + 9, 8), Duration::new(self.word(at + 17, 8), self.word(at + 25, 4) as u32));
+            let (len, time) =
+                (self.word(at + 9, 8), Duration::new(self.word(at + 17, 8), self.word(at + 25, 4) as u32));
             let file = dir.join(name);
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(&file, vec![0x55; len as usize]).unwrap();
@@ -95,7 +103,12 @@ fn sha1(bytes: &[u8]) -> [u8; SUM_LEN] {
 }
 
 fn set_time(file: &Path, since_1970: Duration) {
-    File::options().write(true).open(file).unwrap().set_modified(SystemTime::UNIX_EPOCH + since_1970).unwrap();
+    File::options()
+        .write(true)
+        .open(file)
+        .unwrap()
+        .set_modified(SystemTime::UNIX_EPOCH + since_1970)
+        .unwrap();
 }
 
 // ---- today's program with the state of 0.1.0 --------------------------------------------------------------------------
@@ -118,7 +131,9 @@ impl Old {
             let entry = entry.unwrap();
             fs::copy(entry.path(), w.at("state").join(entry.file_name())).unwrap();
         }
-        let hash = |name| w.rill(["show", "--json", name]).expect(0).json()["info_hash"].as_str().unwrap().to_owned();
+        let hash = |name| {
+            w.rill(["show", "--json", name]).expect(0).json()["info_hash"].as_str().unwrap().to_owned()
+        };
         Old { hash_of_t: hash("t.torrent"), hash_of_m: hash("m.torrent"), w }
     }
 
@@ -135,7 +150,9 @@ impl Old {
             let object: Value = serde_json::from_str(&line).unwrap();
             if object["event"] == "end" { object["torrents"][0].clone() } else { object }
         };
-        let is_known = |torrent: &Value| ["metadata", "downloading", "seeding", "done"].iter().any(|s| torrent["state"] == *s);
+        let is_known = |torrent: &Value| {
+            ["metadata", "downloading", "seeding", "done"].iter().any(|s| torrent["state"] == *s)
+        };
         let found = lines(&mut get).map(object).find(is_known);
         let _ = get.kill();
         get.wait().unwrap();
@@ -174,7 +191,11 @@ fn pieces_that_no_record_claims_are_hashed() {
             bytes[HEAD_LEN] ^= 1;
             fs::write(old.record_of_t(), bytes).unwrap();
         },
-        |old| ["t/a", "t/sub/b"].iter().for_each(|name| set_time(&old.w.at("out").join(name), Duration::from_secs(1))),
+        |old| {
+            ["t/a", "t/sub/b"]
+                .iter()
+                .for_each(|name| set_time(&old.w.at("out").join(name), Duration::from_secs(1)))
+        },
     ];
     for spoil in spoilers {
         let old = Old::new("state");
@@ -211,7 +232,12 @@ fn nodes_of_the_last_run_are_asked() {
     bytes[at..at + 2].copy_from_slice(&socket.local_addr().unwrap().port().to_be_bytes());
     fs::write(&file, bytes).unwrap();
     let mut get = old.w.command();
-    get.env_remove("RILL_NO_DHT").args(["get", &format!("magnet:?xt=urn:btih:{}", "ab".repeat(20)), "-d", "out"]);
+    get.env_remove("RILL_NO_DHT").args([
+        "get",
+        &format!("magnet:?xt=urn:btih:{}", "ab".repeat(20)),
+        "-d",
+        "out",
+    ]);
     get.args(["--state-dir", "state", "--listen-port", "0", "--dht-bootstrap", "127.0.0.1:1", "-q"]);
     let mut get = get.spawn().unwrap();
     let mut packet = [0; 2048];
@@ -263,7 +289,17 @@ fn write_the_state_of_0_1_0() {
     let of_m = w.seed("m.torrent", "0");
     let (link, bootstrap) = (format!("magnet:?xt=urn:btih:{hash}"), format!("127.0.0.1:{}", node()));
     let mut get = w.command();
-    get.env_remove("RILL_NO_DHT").args(["get", &link, "-d", "out", "--state-dir", "state", "--peer", &of_m.addr(), "--json"]);
+    get.env_remove("RILL_NO_DHT").args([
+        "get",
+        &link,
+        "-d",
+        "out",
+        "--state-dir",
+        "state",
+        "--peer",
+        &of_m.addr(),
+        "--json",
+    ]);
     get.args(["--listen-port", "0", "--seed-time", "0.05", "--dht-bootstrap", &bootstrap]);
     let objects = end(&mut get).expect(0).objects();
     assert!(objects.iter().any(|object| object["dht_nodes"] == 1), "{objects:?}");

@@ -68,7 +68,8 @@ impl World {
         end(self.command().args(words))
     }
 
-    /// Serves `torrent` from this directory, at most `rate` bytes a second (0: no limit), until it is dropped.
+    /// Serves `torrent` from this directory, at most `rate` bytes a second (0: no limit), until it is
+    /// dropped.
     pub fn seed(&self, torrent: &str, rate: &str) -> Seed {
         let port = free_port();
         let mut seed = self.command();
@@ -102,7 +103,11 @@ impl Drop for Seed {
 pub fn end(command: &mut Command) -> Ended {
     let out = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ended { code: out.status.code().expect("rill ends by itself"), stdout: text(out.stdout), stderr: text(out.stderr) }
+    Ended {
+        code: out.status.code().expect("rill ends by itself"),
+        stdout: text(out.stdout),
+        stderr: text(out.stderr),
+    }
 }
 
 impl Ended {
@@ -160,8 +165,8 @@ pub fn wait_for_handler(child: &Child, name: &str) {
     wait("the process does not catch signals", || catches(fs::read_to_string(&status).unwrap_or_default()));
 }
 
-/// Ends a process by a signal, and says its code. The first signal may come between two steps of the handlers' installation; then
-/// there is another.
+/// Ends a process by a signal, and says its code. The first signal may come between two steps of the
+/// handlers' installation; then there is another.
 pub fn end_by(child: &mut Child, name: &str) -> i32 {
     loop {
         signal(child, name);
@@ -179,7 +184,8 @@ pub fn end_by(child: &mut Child, name: &str) -> i32 {
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
-        let port = 19_000 + (std::process::id() as u16).wrapping_mul(17).wrapping_add(NEXT.fetch_add(1, Relaxed)) % 9_000;
+        let port = 19_000
+            + (std::process::id() as u16).wrapping_mul(17).wrapping_add(NEXT.fetch_add(1, Relaxed)) % 9_000;
         if TcpListener::bind(("0.0.0.0", port)).is_ok() && UdpSocket::bind(("0.0.0.0", port)).is_ok() {
             return port;
         }
@@ -190,8 +196,8 @@ pub fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 31 + i / 251) as u8).collect()
 }
 
-/// A web server: `/t.torrent` is `torrent`, `/page` no torrent, `/circle` leads to itself, `/announce` and `/scrape` refuse, and
-/// nothing else is there. Its base URL.
+/// A web server: `/t.torrent` is `torrent`, `/page` no torrent, `/circle` leads to itself, `/announce` and
+/// `/scrape` refuse, and nothing else is there. Its base URL.
 pub fn web(torrent: Vec<u8>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
@@ -216,7 +222,8 @@ fn answer(mut stream: TcpStream, torrent: &[u8]) {
         "/announce" | "/scrape" => ("200 OK", b"d14:failure reason2:noe"),
         _ => ("404 Not Found", b""),
     };
-    let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    let _ =
+        write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
     let _ = stream.write_all(body);
 }
 

@@ -31,7 +31,10 @@ pub struct Attackers {
 
 impl Attackers {
     /// One thread for each number, which runs until it is told to stop.
-    pub fn start(numbers: std::ops::Range<u8>, attack: impl Fn(u8, &AtomicBool) + Clone + Send + 'static) -> Attackers {
+    pub fn start(
+        numbers: std::ops::Range<u8>,
+        attack: impl Fn(u8, &AtomicBool) + Clone + Send + 'static,
+    ) -> Attackers {
         let stop = Arc::new(AtomicBool::new(false));
         let thread = |number| {
             let (stop, attack) = (stop.clone(), attack.clone());
@@ -79,7 +82,13 @@ pub fn flood(target: Target<'_>, peers: u8, words: &Words, done: &Done) -> Attac
     })
 }
 
-fn talk(mut stream: TcpStream, hash: InfoHash, words: &Words, stop: &AtomicBool, done: &Done) -> std::io::Result<()> {
+fn talk(
+    mut stream: TcpStream,
+    hash: InfoHash,
+    words: &Words,
+    stop: &AtomicBool,
+    done: &Done,
+) -> std::io::Result<()> {
     if words.reads {
         let mut reading = stream.try_clone()?;
         std::thread::spawn(move || {
@@ -182,7 +191,8 @@ impl Slow {
     }
 }
 
-/// So many connections, each begun in one of these ways and then as slow as can be; from as many addresses as it takes.
+/// So many connections, each begun in one of these ways and then as slow as can be; from as many addresses as
+/// it takes.
 pub fn slow_loris(target: Target<'_>, connections: u8, ways: &'static [Beginning], done: &Done) -> Attackers {
     let (to, hash, done) = (target.address(), target.info_hash, done.clone());
     Attackers::start(0..1, move |_, stop| {

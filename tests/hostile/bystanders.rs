@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 /// Bytes of a request.
 pub const BLOCK: u32 = 16 << 10;
-/// Time lost that is caught up with, so that a late wake-up of ours costs nothing; a peer that is kept waiting for longer has lost it.
+/// Time lost that is caught up with, so that a late wake-up of ours costs nothing; a peer that is kept
+/// waiting for longer has lost it.
 const CATCH_UP: Duration = Duration::from_millis(200);
 /// Requests that the leech has out.
 const WINDOW: u32 = 64;
@@ -30,7 +31,8 @@ impl Pace {
     /// Waits until `bytes` may go.
     fn wait(&mut self, bytes: u32) {
         let now = Instant::now();
-        self.due = self.due.max(now - CATCH_UP) + Duration::from_secs_f64(f64::from(bytes) / self.rate as f64);
+        self.due =
+            self.due.max(now - CATCH_UP) + Duration::from_secs_f64(f64::from(bytes) / self.rate as f64);
         std::thread::sleep(self.due.saturating_duration_since(now));
     }
 }
@@ -49,8 +51,12 @@ impl Seed {
     /// One that lives at 127.0.0.`last`.
     pub fn start(last: u8, torrent: &Endless) -> Seed {
         let listener = TcpListener::bind((Ipv4Addr::new(127, 0, 0, last), 0)).unwrap();
-        let seed =
-            Seed { address: listener.local_addr().unwrap(), given: Arc::default(), rests: Arc::default(), asked: Arc::default() };
+        let seed = Seed {
+            address: listener.local_addr().unwrap(),
+            given: Arc::default(),
+            rests: Arc::default(),
+            asked: Arc::default(),
+        };
         let info_hash = torrent.metainfo.info_hash();
         let (count, resting, asked) = (seed.given.clone(), seed.rests.clone(), seed.asked.clone());
         std::thread::spawn(move || {
@@ -65,7 +71,8 @@ impl Seed {
                         true
                     };
                     // It ends when the other side hangs up.
-                    let _ = Line::answer(stream, info_hash).and_then(|line| give(line, GOOD_RATE, &count, go_on));
+                    let _ =
+                        Line::answer(stream, info_hash).and_then(|line| give(line, GOOD_RATE, &count, go_on));
                 });
             }
         });
@@ -86,7 +93,10 @@ pub fn give(mut line: Line, rate: u64, given: &AtomicU64, go_on: impl Fn() -> bo
         let (begin, len) = (number(4), number(8));
         assert!(begin + len <= PIECE, "rill asks outside a piece");
         pace.wait(len);
-        line.raw(&[&(9 + len).to_be_bytes()[..], &[7], &body[..8], &piece[begin as usize..(begin + len) as usize]].concat())?;
+        line.raw(
+            &[&(9 + len).to_be_bytes()[..], &[7], &body[..8], &piece[begin as usize..(begin + len) as usize]]
+                .concat(),
+        )?;
         given.fetch_add(u64::from(len), Relaxed);
     }
     Ok(())
@@ -120,7 +130,13 @@ impl Drop for Leech {
 }
 
 /// Says that it has nothing, and takes one block of so many pieces after the other as long as it may.
-pub fn take(mut line: Line, pieces: u32, rate: u64, taken: &AtomicU64, go_on: impl Fn() -> bool) -> io::Result<()> {
+pub fn take(
+    mut line: Line,
+    pieces: u32,
+    rate: u64,
+    taken: &AtomicU64,
+    go_on: impl Fn() -> bool,
+) -> io::Result<()> {
     line.say(&[Message::HaveNone, Message::Interested])?;
     let mut pace = Pace::new(rate);
     let blocks = PIECE / BLOCK;

@@ -1,7 +1,9 @@
-//! A session that lives while everything around it changes: peers come and go, the tracker is there or not, torrents rest, go on, leave
-//! and come back, limits move. Nothing of that may stay behind: not a descriptor, not a thread, not memory.
+//! A session that lives while everything around it changes: peers come and go, the tracker is there or not,
+//! torrents rest, go on, leave and come back, limits move. Nothing of that may stay behind: not a descriptor,
+//! not a thread, not memory.
 //!
-//! The session has a process of its own, which is this test again, told by its environment to be the one that is watched:
+//! The session has a process of its own, which is this test again, told by its environment to be the one that
+//! is watched:
 //!
 //! ```text
 //!   test ──starts──▶ the same test as the watched session        test: fifty peers, a tracker, and a look at /proc now and then
@@ -54,8 +56,8 @@ fn churn_leaves_nothing_behind() {
 
 // ---- the session --------------------------------------------------------------------------------------------------------
 
-/// Lives in `place`, which holds `given/` and `taken/`, until the file `end` is there; while `rest` is there it gives
-/// nothing and takes nothing.
+/// Lives in `place`, which holds `given/` and `taken/`, until the file `end` is there; while `rest` is there
+/// it gives nothing and takes nothing.
 fn be_watched(place: &Path) {
     let torrent = |name: &str| Metainfo::parse(&std::fs::read(place.join(name)).unwrap()).unwrap();
     let (given, taken) = (torrent("given.torrent"), torrent("taken.torrent"));
@@ -124,7 +126,8 @@ fn look(session: Target<'_>) -> Look {
 }
 
 fn watch() {
-    let seconds = std::env::var("CHURN_SECONDS").map_or(20, |s| s.parse().expect("CHURN_SECONDS is a number"));
+    let seconds =
+        std::env::var("CHURN_SECONDS").map_or(20, |s| s.parse().expect("CHURN_SECONDS is a number"));
     let lab = Lab::on_loopback();
     let tracker = flapping_tracker();
     let given = Endless::new(&lab, GIVEN_PIECES, &[vec![tracker.url()]]);
@@ -140,7 +143,9 @@ fn watch() {
     let flag = |name: &str| place.join(name);
     std::fs::write(flag("rest"), "").unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--ignored", "--exact", "--nocapture", "churn::churn_leaves_nothing_behind"]).env(PART, &place);
+    command
+        .args(["--ignored", "--exact", "--nocapture", "churn::churn_leaves_nothing_behind"])
+        .env(PART, &place);
     let session = Target::process(lab.start(&mut command), port, given.metainfo.info_hash());
     lab.wait_for("the session listens", || connect(Ipv4Addr::LOCALHOST.into(), session.address()).is_ok());
     let whole = Duration::from_secs(seconds);
@@ -166,7 +171,11 @@ fn watch() {
         &looks,
         rested,
         look(session),
-        &format!("{came} peers, {} MiB, {completed} downloads, {} announces", moved >> 20, tracker.asked().len()),
+        &format!(
+            "{came} peers, {} MiB, {completed} downloads, {} announces",
+            moved >> 20,
+            tracker.asked().len()
+        ),
     );
     assert!(came > 4 * seconds && completed > 0 && moved > 1 << 20, "nothing happened\n{}", lab.words());
     assert_eq!(session.kid.ended(), None, "{}", lab.words());
@@ -233,7 +242,8 @@ fn report(looks: &[Look], rested: Look, rests: Look, what: &str) {
     line("private memory, KiB", &|l| l.memory / 1024);
     line("descriptors", &|l| l.descriptors as u64);
     line("threads", &|l| l.threads as u64);
-    let tenths: Vec<u64> = looks.chunks(looks.len().div_ceil(10)).map(|part| most(part, |l| l.memory / 1024)).collect();
+    let tenths: Vec<u64> =
+        looks.chunks(looks.len().div_ceil(10)).map(|part| most(part, |l| l.memory / 1024)).collect();
     println!("private memory of each tenth, KiB: {tenths:?}");
     // Least squares over all looks, in bytes an hour.
     let n = looks.len() as f64;
@@ -272,7 +282,8 @@ struct Crowd {
 
 impl Crowd {
     fn come(to: SocketAddr, given: &Endless, taken: &Endless) -> Crowd {
-        let mut crowd = Crowd { stop: Arc::default(), came: Arc::default(), moved: Arc::default(), threads: Vec::new() };
+        let mut crowd =
+            Crowd { stop: Arc::default(), came: Arc::default(), moved: Arc::default(), threads: Vec::new() };
         for n in 0..PEERS {
             let (stop, came, moved) = (crowd.stop.clone(), crowd.came.clone(), crowd.moved.clone());
             let (given, taken) = (given.metainfo.info_hash(), taken.metainfo.info_hash());

@@ -1,5 +1,6 @@
-//! A node of the DHT that others want to use against another host: whatever they send and wherever it seems to come from, no more than
-//! three times as much goes there, never more than 8,000 bytes a second, and the download beside it does not notice.
+//! A node of the DHT that others want to use against another host: whatever they send and wherever it seems
+//! to come from, no more than three times as much goes there, never more than 8,000 bytes a second, and the
+//! download beside it does not notice.
 //!
 //! ```text
 //!   127.77.1.1 … 127.77.24.1   nodes that answer, so that rill knows nodes to tell of
@@ -13,7 +14,8 @@ use crate::lab::Lab;
 use crate::rig::{Endless, Target, Unharmed, rill, trial};
 use rill::units::{InfoHash, NodeId, Rng};
 use rill::wire::krpc::{
-    Method, Packet, PacketBody, Query, ResponseFields, WantedFamilies, parse, write_node, write_query, write_response,
+    Method, Packet, PacketBody, Query, ResponseFields, WantedFamilies, parse, write_node, write_query,
+    write_response,
 };
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -50,11 +52,19 @@ fn network() -> SocketAddr {
             let (socket, id) = &nodes[n];
             let mut packet = [0; 2048];
             while let Ok((len, from)) = socket.recv_from(&mut packet) {
-                let Ok(Packet { transaction, body: PacketBody::Query(_), .. }) = parse(&packet[..len]) else { continue };
+                let Ok(Packet { transaction, body: PacketBody::Query(_), .. }) = parse(&packet[..len]) else {
+                    continue;
+                };
                 let from_here = n % 3 * 208;
                 let told = Some(&list[from_here..from_here + 208]);
-                let parts =
-                    ResponseFields { id: *id, nodes: told, nodes6: None, token: Some(b"token"), peers: &[], filters: None };
+                let parts = ResponseFields {
+                    id: *id,
+                    nodes: told,
+                    nodes6: None,
+                    token: Some(b"token"),
+                    peers: &[],
+                    filters: None,
+                };
                 let mut reply = Vec::new();
                 write_response(transaction, from, &parts, &mut reply);
                 let _ = socket.send_to(&reply, from);
@@ -84,7 +94,8 @@ fn make_popular(target: Target<'_>) {
     for n in 0..50 {
         let peer = UdpSocket::bind((Ipv4Addr::new(127, 78, n, 1), 0)).unwrap();
         peer.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        // A node that is not answered, because the rate of responses is used up, queries again; and a ping of rill's own may come between.
+        // A node that is not answered, because the rate of responses is used up, queries again; and a ping of
+        // rill's own may come between.
         let ask = |bytes: &[u8]| loop {
             peer.send_to(bytes, target.address()).unwrap();
             let mut packet = [0; 2048];
@@ -93,8 +104,11 @@ fn make_popular(target: Target<'_>) {
                 return reply.token.map(<[u8]>::to_vec);
             }
         };
-        let token = ask(&question(Method::GetPeers { info_hash: POPULAR, scrape: false }, WantedFamilies::default())).unwrap();
-        let announce = Method::AnnouncePeer { info_hash: POPULAR, port: Some(6881), seed: false, token: &token };
+        let token =
+            ask(&question(Method::GetPeers { info_hash: POPULAR, scrape: false }, WantedFamilies::default()))
+                .unwrap();
+        let announce =
+            Method::AnnouncePeer { info_hash: POPULAR, port: Some(6881), seed: false, token: &token };
         ask(&question(announce, WantedFamilies::default()));
     }
 }
@@ -106,8 +120,17 @@ fn questions() -> Vec<(&'static str, Vec<u8>)> {
         ("ping", question(Method::Ping, WantedFamilies::default())),
         ("find_node", question(Method::FindNode { target: NodeId([1; 20]) }, WantedFamilies::default())),
         ("find_node of both families", question(Method::FindNode { target: NodeId([1; 20]) }, both)),
-        ("get_peers", question(Method::GetPeers { info_hash: InfoHash([2; 20]), scrape: false }, WantedFamilies::default())),
-        ("get_peers of a popular torrent", question(Method::GetPeers { info_hash: POPULAR, scrape: false }, both)),
+        (
+            "get_peers",
+            question(
+                Method::GetPeers { info_hash: InfoHash([2; 20]), scrape: false },
+                WantedFamilies::default(),
+            ),
+        ),
+        (
+            "get_peers of a popular torrent",
+            question(Method::GetPeers { info_hash: POPULAR, scrape: false }, both),
+        ),
         ("nonsense", b"d1:ad2:id20:aaaaaaaaaaaaaaaaaaaae1:q1:x1:t2:aa1:y1:qe".to_vec()),
     ]
 }
@@ -130,7 +153,14 @@ fn victims(network: u8) -> Vec<UdpSocket> {
 }
 
 /// Sends it once from each of these addresses, and takes the responses.
-fn forge(victims: &[UdpSocket], question: &[u8], to: SocketAddr, pause: Duration, flow: &Flow, stop: impl Fn() -> bool) {
+fn forge(
+    victims: &[UdpSocket],
+    question: &[u8],
+    to: SocketAddr,
+    pause: Duration,
+    flow: &Flow,
+    stop: impl Fn() -> bool,
+) {
     let mut packet = [0; 2048];
     let mut question = question.to_vec();
     // Every packet begins with `d1:ad2:id20:` and the sender's name.
@@ -194,7 +224,8 @@ fn d6_a_flood_of_forged_questions_draws_8000_bytes_a_second_and_costs_the_good_p
     for (what, question) in questions() {
         let (flow, begun) = (Flow::default(), Instant::now());
         let cost = trial(target, &leech.taken, &unharmed, || {
-            let (victims, question, flow, to) = (victims.clone(), question.clone(), flow.clone(), target.address());
+            let (victims, question, flow, to) =
+                (victims.clone(), question.clone(), flow.clone(), target.address());
             Attackers::start(0..1, move |_, stop| {
                 while !stop.load(Relaxed) {
                     forge(&victims, &question, to, Duration::ZERO, &flow, || stop.load(Relaxed));
@@ -206,7 +237,10 @@ fn d6_a_flood_of_forged_questions_draws_8000_bytes_a_second_and_costs_the_good_p
         println!("{what}: {sent} bytes in {time:.1?} drew {came}");
         assert!(sent > 500_000, "{what}: only {sent} bytes were sent");
         assert!(came as f64 <= MOST_TIMES * sent as f64);
-        assert!(came <= BURST + (RATE as f64 * time.as_secs_f64()) as u64, "{what}: {came} bytes in {time:?}");
+        assert!(
+            came <= BURST + (RATE as f64 * time.as_secs_f64()) as u64,
+            "{what}: {came} bytes in {time:?}"
+        );
         cost.must_be_small(what);
     }
 }

@@ -1,5 +1,5 @@
-//! Peers that attack while a good peer gives or takes: the good one keeps nine tenths of its rate, memory stays within 4 MiB of quiet,
-//! and when it is over rill sleeps.
+//! Peers that attack while a good peer gives or takes: the good one keeps nine tenths of its rate, memory
+//! stays within 4 MiB of quiet, and when it is over rill sleeps.
 
 use crate::attackers::{Beginning, Done, Words, flood, slow_loris, storm};
 use crate::bystanders::{BLOCK, Leech, Seed};
@@ -63,16 +63,28 @@ fn small_messages() -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
         ("interested, not interested", none.clone(), of(&[Message::Interested, Message::NotInterested])),
         ("have", none.clone(), many(|n| bytes(&[Message::Have { piece: n }]))),
         ("have all, late", none.clone(), of(&[Message::HaveAll])),
-        ("request, cancel", none.clone(), many(|n| bytes(&[Message::Request(block(n)), Message::Cancel(block(n))]))),
+        (
+            "request, cancel",
+            none.clone(),
+            many(|n| bytes(&[Message::Request(block(n)), Message::Cancel(block(n))])),
+        ),
         ("allowed fast", all.clone(), many(|n| bytes(&[Message::AllowedFast { piece: n }]))),
         ("suggest", all.clone(), many(|n| bytes(&[Message::Suggest { piece: n }]))),
         ("reject", all.clone(), many(|n| bytes(&[Message::Reject(block(n))]))),
-        ("unchoke, reject", [all.clone(), bytes(&[Message::Unchoke])].concat(), many(|n| bytes(&[Message::Reject(block(n))]))),
+        (
+            "unchoke, reject",
+            [all.clone(), bytes(&[Message::Unchoke])].concat(),
+            many(|n| bytes(&[Message::Reject(block(n))])),
+        ),
         ("port", none.clone(), of(&[Message::Port { port: 6881 }])),
         ("extension handshake", none.clone(), extended(0, b"d1:md6:ut_pexi1e11:ut_metadatai2ee4:reqqi250ee")),
         ("unknown extension", none.clone(), extended(99, b"d1:xi1ee")),
         ("request for metadata", none.clone(), extended(IDS.ut_metadata, b"d8:msg_typei0e5:piecei0ee")),
-        ("peer exchange", none.clone(), extended(IDS.ut_pex, b"d5:added6:\x05\x06\x07\x08\x1a\xe17:added.f1:\0e")),
+        (
+            "peer exchange",
+            none.clone(),
+            extended(IDS.ut_pex, b"d5:added6:\x05\x06\x07\x08\x1a\xe17:added.f1:\0e"),
+        ),
         ("lost piece", all, extended(IDS.lt_donthave, &[0, 0, 0, 1])),
         ("unknown number", none.clone(), not_known(200)),
         ("hash request", none, not_known(21)),
@@ -104,10 +116,16 @@ fn p10_a_flood_of_requests_costs_the_good_peer_nothing() {
     with_a_leech(|leech, target, unharmed| {
         let hello = bytes(&[Message::HaveNone, Message::Interested]);
         let valid = again(&(0..512).flat_map(|n| bytes(&[Message::Request(block(n))])).collect::<Vec<_>>());
-        let cancelled =
-            again(&(0..512).flat_map(|n| bytes(&[Message::Request(block(n)), Message::Cancel(block(n))])).collect::<Vec<_>>());
-        let nowhere = again(&bytes(&[Message::Request(RawSpan { piece: u32::MAX, begin: u32::MAX, len: u32::MAX })]));
-        for (what, burst) in [("valid requests", valid), ("requests and cancels", cancelled), ("requests of nothing", nowhere)] {
+        let cancelled = again(
+            &(0..512)
+                .flat_map(|n| bytes(&[Message::Request(block(n)), Message::Cancel(block(n))]))
+                .collect::<Vec<_>>(),
+        );
+        let nowhere =
+            again(&bytes(&[Message::Request(RawSpan { piece: u32::MAX, begin: u32::MAX, len: u32::MAX })]));
+        for (what, burst) in
+            [("valid requests", valid), ("requests and cancels", cancelled), ("requests of nothing", nowhere)]
+        {
             let (done, words) = (Done::default(), Words { hello: hello.clone(), burst, reads: true });
             let cost = trial(target, &leech.taken, unharmed, || flood(target, FLOODERS, &words, &done));
             assert!(done.bytes.load(Relaxed) > 100_000, "{what}: nothing was sent");
@@ -121,11 +139,16 @@ fn p10_a_flood_of_requests_costs_the_good_peer_nothing() {
 fn p14_peers_that_ask_and_never_read_cost_the_good_peer_nothing() {
     with_a_leech(|leech, target, unharmed| {
         let requests = (0..512).flat_map(|n| bytes(&[Message::Request(block(n))])).collect::<Vec<_>>();
-        let hello =
-            bytes(&[Message::HaveNone, Message::Interested, Message::Extended { id: 0, payload: b"d1:md11:ut_metadatai2eee" }]);
-        let metadata = bytes(&[Message::Extended { id: IDS.ut_metadata, payload: b"d8:msg_typei0e5:piecei0ee" }]);
+        let hello = bytes(&[
+            Message::HaveNone,
+            Message::Interested,
+            Message::Extended { id: 0, payload: b"d1:md11:ut_metadatai2eee" },
+        ]);
+        let metadata =
+            bytes(&[Message::Extended { id: IDS.ut_metadata, payload: b"d8:msg_typei0e5:piecei0ee" }]);
         for (what, burst) in [("for blocks", requests), ("for metadata", metadata)] {
-            let (done, words) = (Done::default(), Words { hello: hello.clone(), burst: again(&burst), reads: false });
+            let (done, words) =
+                (Done::default(), Words { hello: hello.clone(), burst: again(&burst), reads: false });
             let cost = trial(target, &leech.taken, unharmed, || flood(target, 7, &words, &done));
             assert!(done.bytes.load(Relaxed) > 50_000, "nothing was sent");
             cost.must_be_small(&format!("peers that ask {what} and never read"));
@@ -145,7 +168,10 @@ fn p16_giant_extension_handshakes_cost_the_good_peer_nothing() {
         for (what, burst) in [
             ("2,000 keys in 32 KiB", keys(2_000)),
             ("60,000 keys in 900 KiB", keys(60_000)),
-            ("30,000 levels", handshake([&b"d1:m"[..], &vec![b'l'; 30_000], &vec![b'e'; 30_000][..], b"e"].concat())),
+            (
+                "30,000 levels",
+                handshake([&b"d1:m"[..], &vec![b'l'; 30_000], &vec![b'e'; 30_000][..], b"e"].concat()),
+            ),
             ("1 MiB of names", handshake(vec![b'd'; (1 << 20) - 2])),
         ] {
             let done = Done::default();
@@ -187,7 +213,8 @@ fn p12_two_hundred_slow_connections_cost_the_good_peer_nothing() {
     });
 }
 
-/// A peer that connects while attackers fill the queue is accepted within a few tries, as a client makes them.
+/// A peer that connects while attackers fill the queue is accepted within a few tries, as a client makes
+/// them.
 #[test]
 #[ignore = "measures: wants the machine for itself"]
 fn p12_a_newcomer_gets_in_beside_two_hundred_connections_that_never_say_who_they_are() {
@@ -196,8 +223,9 @@ fn p12_a_newcomer_gets_in_beside_two_hundred_connections_that_never_say_who_they
         let _attack = slow_loris(target, 200, &SLOWNESS[..1], &done);
         lab.wait_for("all have come", || done.connections.load(Relaxed) >= 200);
         let begun = Instant::now();
-        let got_in =
-            (0..10).find(|_| Line::dial(Ipv4Addr::new(127, 0, 0, 77).into(), target.address(), target.info_hash).is_ok());
+        let got_in = (0..10).find(|_| {
+            Line::dial(Ipv4Addr::new(127, 0, 0, 77).into(), target.address(), target.info_hash).is_ok()
+        });
         assert!(got_in.is_some(), "ten tries in {:?} without an answer", begun.elapsed());
     });
 }

@@ -1,4 +1,5 @@
-//! The process on a machine that does not help: signals, pipes without a reader, no home, no locale; and peers that speak other dialects.
+//! The process on a machine that does not help: signals, pipes without a reader, no home, no locale; and
+//! peers that speak other dialects.
 
 use crate::bystanders::Seed;
 use crate::lab::{Lab, free_port};
@@ -20,7 +21,8 @@ const STOP: Duration = Duration::from_millis(5_500);
 
 // ---- R1 -----------------------------------------------------------------------------------------------------------------
 
-/// The signals that stop rill. Who runs the tests under `nohup` has HUP ignored by everything below, rill included.
+/// The signals that stop rill. Who runs the tests under `nohup` has HUP ignored by everything below, rill
+/// included.
 fn stopping() -> Vec<&'static str> {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
@@ -39,14 +41,19 @@ fn r1_every_signal_stops_with_a_record_a_last_word_to_the_tracker_and_code_7() {
         let mut command = rill();
         command.env_remove("RILL_NO_STATE").env("RILL_STATE_DIR", &state);
         let target = Target::getting_to(&lab, command, &torrent, &out, &[seed.address]);
-        lab.wait_for("some of it is there", || target.said().iter().any(|said| said["pieces_have"].as_u64() > Some(4)));
+        lab.wait_for("some of it is there", || {
+            target.said().iter().any(|said| said["pieces_have"].as_u64() > Some(4))
+        });
         let had = target.said().iter().filter_map(|said| said["pieces_have"].as_u64()).max().unwrap();
         let told = Instant::now();
         target.kid.signal(signal);
         assert_eq!(target.kid.code(), 7, "{signal}: {}", lab.words());
         assert!(told.elapsed() < STOP, "{signal}: {:?}", told.elapsed());
         let events: Vec<String> = tracker.asked();
-        assert!(events[0].contains("event=started") && events.last().unwrap().contains("event=stopped"), "{signal}: {events:?}");
+        assert!(
+            events[0].contains("event=started") && events.last().unwrap().contains("event=stopped"),
+            "{signal}: {events:?}"
+        );
         // What it had it claims at once, without looking, from its record.
         let mut again = rill();
         again.env_remove("RILL_NO_STATE").env("RILL_STATE_DIR", &state).args([
@@ -128,10 +135,15 @@ enum Reader {
 /// A pipe without room: its end to write to, and the other.
 fn full_pipe(lab: &Lab) -> (File, File) {
     let path = lab.new_dir("pipe").join("pipe");
-    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+        .unwrap();
     // On Linux a pipe may be opened for both at once, and then does not wait for the other side.
-    let mut both =
-        File::options().read(true).write(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32).open(&path).unwrap();
+    let mut both = File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32)
+        .open(&path)
+        .unwrap();
     let writer = File::options().write(true).open(&path).unwrap();
     while both.write(&[b' '; 4096]).is_ok() || both.write(b" ").is_ok() {}
     (writer, both)
@@ -142,10 +154,14 @@ fn r9_a_download_ends_whether_its_words_are_read_or_not() {
     let lab = Lab::on_loopback();
     let torrent = Endless::new(&lab, SHORT, &[]);
     let seed = Seed::start(9, &torrent);
-    for (words, reader) in [("--json", Reader::Gone), ("--json", Reader::Asleep), ("-v", Reader::Gone), ("-v", Reader::Asleep)] {
+    for (words, reader) in
+        [("--json", Reader::Gone), ("--json", Reader::Asleep), ("-v", Reader::Gone), ("-v", Reader::Asleep)]
+    {
         let out = lab.new_dir("out");
         let mut command = rill();
-        command.args(["get", words, "--listen-port", "0", "--peer", &seed.address.to_string(), "-d"]).arg(&out);
+        command
+            .args(["get", words, "--listen-port", "0", "--peer", &seed.address.to_string(), "-d"])
+            .arg(&out);
         let (writer, other) = full_pipe(&lab);
         let other = Some(other).filter(|_| reader == Reader::Asleep);
         command.arg(&torrent.file).stdin(Stdio::null()).stderr(writer.try_clone().unwrap()).stdout(writer);
@@ -177,8 +193,13 @@ fn r10_without_locale_terminal_or_home_a_download_works() {
     // Root may write anywhere, but not below a file.
     let file = lab.at("file");
     fs::write(&file, "").unwrap();
-    let homes =
-        [None, Some(read_only.as_path()), Some(file.as_path()), Some(Path::new("/nowhere/at/all")), Some(Path::new("/proc"))];
+    let homes = [
+        None,
+        Some(read_only.as_path()),
+        Some(file.as_path()),
+        Some(Path::new("/nowhere/at/all")),
+        Some(Path::new("/proc")),
+    ];
     for home in homes {
         let mut command = rill();
         command.env_remove("RILL_NO_STATE").env_remove("PATH").env("TERM", "dumb");
@@ -186,7 +207,10 @@ fn r10_without_locale_terminal_or_home_a_download_works() {
             command.env("HOME", home);
         }
         let out = lab.new_dir("out");
-        command.args(["get", "--listen-port", "0", "--peer", &seed.address.to_string(), "-d"]).arg(&out).arg(&torrent.file);
+        command
+            .args(["get", "--listen-port", "0", "--peer", &seed.address.to_string(), "-d"])
+            .arg(&out)
+            .arg(&torrent.file);
         let ended = command.output().unwrap();
         let said = String::from_utf8([ended.stdout, ended.stderr].concat()).unwrap();
         assert_eq!(ended.status.code(), Some(0), "home {home:?}: {said}");
@@ -221,8 +245,16 @@ fn p22_an_encrypted_handshake_is_not_answered_and_over_within_the_time_for_hands
     let lab = Lab::on_loopback();
     let target = Target::seeding(&lab, rill(), &Endless::new(&lab, 4, &[]));
     let noise = |len: usize, first: u8| [&[first][..], &crate::support::content(len - 1, 3)].concat();
-    // A key of Diffie and Hellman has 96 bytes, pads at most 512; others try 65,535, or send what begins like a plain handshake.
-    let cases = [noise(96, 0xd7), noise(96 + 512, 0), noise(96 + 65_535, 0xff), noise(1 << 20, 0x42), noise(68, 19), vec![0; 96]];
+    // A key of Diffie and Hellman has 96 bytes, pads at most 512; others try 65,535, or send what begins like
+    // a plain handshake.
+    let cases = [
+        noise(96, 0xd7),
+        noise(96 + 512, 0),
+        noise(96 + 65_535, 0xff),
+        noise(1 << 20, 0x42),
+        noise(68, 19),
+        vec![0; 96],
+    ];
     for (i, bytes) in cases.iter().enumerate() {
         let (said, took) = answer_to(target, bytes);
         assert_eq!(said, [0; 0], "case {i} was answered");
@@ -238,7 +270,10 @@ fn p22_an_encrypted_handshake_is_not_answered_and_over_within_the_time_for_hands
 fn following_a_link<'a>(lab: &'a Lab, torrent: &Endless) -> Target<'a> {
     let (port, out, hash) = (free_port(), lab.new_dir("out"), torrent.metainfo.info_hash());
     let mut command = rill();
-    command.args(["get", "--json", "--listen-port", &port.to_string(), "-d"]).arg(out).arg(format!("magnet:?xt=urn:btih:{hash}"));
+    command
+        .args(["get", "--json", "--listen-port", &port.to_string(), "-d"])
+        .arg(out)
+        .arg(format!("magnet:?xt=urn:btih:{hash}"));
     Target::process(lab.start(&mut command), port, hash)
 }
 
@@ -268,7 +303,8 @@ fn p21_the_v2_bit_and_hash_messages_on_a_v1_link_and_a_v1_torrent_are_passed_ove
         stream.write_all(&handshake_of_v2(target)).unwrap();
         stream.read_exact(&mut [0; HANDSHAKE_LEN]).unwrap();
         for id in [21, 22, 23] {
-            // Root, base layer, index, length, proof layers: right, far outside, too short, and with more hashes than there are.
+            // Root, base layer, index, length, proof layers: right, far outside, too short, and with more
+            // hashes than there are.
             let numbers = |n: [u32; 4]| [&[7; 32][..], &n.map(u32::to_be_bytes).concat()].concat();
             for body in [
                 numbers([0, 0, 2, 0]),
@@ -277,11 +313,13 @@ fn p21_the_v2_bit_and_hash_messages_on_a_v1_link_and_a_v1_torrent_are_passed_ove
                 [numbers([0, 0, 512, 9]), vec![9; 32 * 600]].concat(),
                 Vec::new(),
             ] {
-                stream.write_all(&[&(body.len() as u32 + 1).to_be_bytes()[..], &[id], &body].concat()).unwrap();
+                stream
+                    .write_all(&[&(body.len() as u32 + 1).to_be_bytes()[..], &[id], &body].concat())
+                    .unwrap();
             }
         }
-        // A keep-alive's worth of proof that the connection lives on: an interest is answered by a choke or an unchoke, or not at all, but
-        // the stream does not end.
+        // A keep-alive's worth of proof that the connection lives on: an interest is answered by a choke or
+        // an unchoke, or not at all, but the stream does not end.
         let mut bytes = Vec::new();
         Message::Interested.write(&mut bytes);
         stream.write_all(&bytes).unwrap();
@@ -293,8 +331,9 @@ fn p21_the_v2_bit_and_hash_messages_on_a_v1_link_and_a_v1_torrent_are_passed_ove
     }
 }
 
-/// The last block of the last piece is shorter than a block. A peer that sends more of it, with all that a block may have or with one
-/// byte too many, before it sends what was asked for, writes nothing behind the end.
+/// The last block of the last piece is shorter than a block. A peer that sends more of it, with all that a
+/// block may have or with one byte too many, before it sends what was asked for, writes nothing behind the
+/// end.
 #[test]
 fn p9_a_last_block_that_is_too_long_does_not_extend_the_file() {
     const LEN: usize = 100_001;
@@ -318,7 +357,9 @@ fn p9_a_last_block_that_is_too_long_does_not_extend_the_file() {
             }
             let number = |at: usize| u32::from_be_bytes(body[at..at + 4].try_into().unwrap()) as usize;
             let (at, len) = (number(0) * (32 << 10) + number(4), number(8));
-            let block = |bytes: &[u8]| [&(9 + bytes.len() as u32).to_be_bytes()[..], &[7], &body[..8], bytes].concat();
+            let block = |bytes: &[u8]| {
+                [&(9 + bytes.len() as u32).to_be_bytes()[..], &[7], &body[..8], bytes].concat()
+            };
             if at + len == LEN {
                 line.raw(&block(&[&content[at..], &[0xee; 1]].concat()))?;
                 line.raw(&block(&[0xee; 16 << 10]))?;
@@ -329,22 +370,26 @@ fn p9_a_last_block_that_is_too_long_does_not_extend_the_file() {
         Ok(lies)
     });
     let mut command = rill();
-    command.args(["get", "--listen-port", "0", "--timeout", "40", "--peer", &peer.to_string(), "-d"]).arg(&out).arg(&file);
+    command
+        .args(["get", "--listen-port", "0", "--timeout", "40", "--peer", &peer.to_string(), "-d"])
+        .arg(&out)
+        .arg(&file);
     let kid = lab.start(&mut command);
     assert_eq!(kid.code(), 0, "{}", lab.words());
     assert!(liar.join().unwrap().unwrap() >= 2);
     assert!(fs::read(out.join("odd")).unwrap() == fs::read(from.join("odd")).unwrap());
 }
 
-/// rill keeps no "last seen complete"; what it tells of a swarm is who is there now, and a seed that gives nothing counts as one until it
-/// is gone, and then no more.
+/// rill keeps no "last seen complete"; what it tells of a swarm is who is there now, and a seed that gives
+/// nothing counts as one until it is gone, and then no more.
 #[test]
 fn p20_a_seed_in_name_alone_is_nothing_that_is_remembered() {
     let lab = Lab::on_loopback();
     let torrent = Endless::new(&lab, 8, &[]);
     let target = Target::getting(&lab, rill(), &torrent, &[]);
     lab.wait_for("it downloads", || target.has_been("downloading"));
-    let mut liar = Line::dial(Ipv4Addr::new(127, 0, 0, 8).into(), target.address(), target.info_hash).unwrap();
+    let mut liar =
+        Line::dial(Ipv4Addr::new(127, 0, 0, 8).into(), target.address(), target.info_hash).unwrap();
     liar.say(&[Message::HaveAll]).unwrap();
     let last = || target.said().pop().unwrap_or_default();
     lab.wait_for("it counts as a seed", || last()["seeds"] == 1);

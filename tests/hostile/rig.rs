@@ -4,8 +4,9 @@
 //!   quiet │ attack │ quiet │ attack │ quiet │ attack        the good peer's bytes and rill's memory in each
 //! ```
 //!
-//! Phases alternate, so that whatever else the machine does falls on both sides, and medians are compared. The good peer is slow
-//! enough for any machine: what is measured is whether it is kept waiting, not who gets the processor.
+//! Phases alternate, so that whatever else the machine does falls on both sides, and medians are compared.
+//! The good peer is slow enough for any machine: what is measured is whether it is kept waiting, not who gets
+//! the processor.
 
 use crate::attackers::Attackers;
 use crate::lab::{Kid, Lab, free_port};
@@ -78,7 +79,12 @@ pub fn piece() -> Vec<u8> {
 pub fn rill() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rill"));
     command.env_clear().envs([("LC_ALL", "C"), ("PATH", "/usr/bin:/bin")]);
-    command.envs([("RILL_NO_DHT", "1"), ("RILL_NO_LSD", "1"), ("RILL_STORAGE", "plain"), ("RILL_NO_STATE", "1")]);
+    command.envs([
+        ("RILL_NO_DHT", "1"),
+        ("RILL_NO_LSD", "1"),
+        ("RILL_STORAGE", "plain"),
+        ("RILL_NO_STATE", "1"),
+    ]);
     command
 }
 
@@ -106,7 +112,13 @@ impl<'a> Target<'a> {
     }
 
     /// The same, into this directory.
-    pub fn getting_to(lab: &'a Lab, mut command: Command, torrent: &Endless, out: &Path, peers: &[SocketAddr]) -> Target<'a> {
+    pub fn getting_to(
+        lab: &'a Lab,
+        mut command: Command,
+        torrent: &Endless,
+        out: &Path,
+        peers: &[SocketAddr],
+    ) -> Target<'a> {
         let port = free_port();
         command.args(["get", "--json", "--listen-port", &port.to_string()]);
         command.args(peers.iter().map(|peer| format!("--peer={peer}")));
@@ -134,13 +146,15 @@ impl<'a> Target<'a> {
         self.kid.words().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// Whether it has said that it is so far. It listens before, and refuses peers of a torrent that it still checks.
+    /// Whether it has said that it is so far. It listens before, and refuses peers of a torrent that it still
+    /// checks.
     pub fn has_been(&self, state: &str) -> bool {
         self.said().iter().any(|said| said["state"] == state)
     }
 
     fn proc(&self, name: &str) -> String {
-        fs::read_to_string(format!("/proc/{}/{name}", self.kid.pid())).unwrap_or_else(|e| panic!("{name}: {e}"))
+        fs::read_to_string(format!("/proc/{}/{name}", self.kid.pid()))
+            .unwrap_or_else(|e| panic!("{name}: {e}"))
     }
 
     /// A process that is no command of the program: it is watched alone.
@@ -158,7 +172,8 @@ impl<'a> Target<'a> {
     /// Processor time so far.
     pub fn cpu(&self) -> Duration {
         let stat = self.proc("stat");
-        // Behind the name in brackets: state is the first field, user time the twelfth, system time the thirteenth.
+        // Behind the name in brackets: state is the first field, user time the twelfth, system time the
+        // thirteenth.
         let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
         let ticks: u64 = fields[11..13].iter().map(|n| n.parse::<u64>().unwrap()).sum();
         Duration::from_millis(ticks * 10)
@@ -174,7 +189,8 @@ impl<'a> Target<'a> {
         open.map(|entry| entry.file_name().to_str().unwrap().parse().unwrap()).collect()
     }
 
-    /// From here on it gets no more than so many new ones; the limit, for [`has_all_below`](Target::has_all_below).
+    /// From here on it gets no more than so many new ones; the limit, for
+    /// [`has_all_below`](Target::has_all_below).
     pub fn limit_descriptors(&self, new: usize) -> u64 {
         let open = self.numbers();
         let limit = (0..).filter(|n| !open.contains(n)).nth(new).unwrap();
@@ -229,7 +245,11 @@ pub struct Unharmed(OnceCell<u64>);
 pub fn trial(target: Target<'_>, good: &Gauge, unharmed: &Unharmed, attack: impl Fn() -> Attackers) -> Cost {
     let begun = Instant::now();
     while good.load(Relaxed) < GOOD_RATE / 4 {
-        assert!(begun.elapsed() < Duration::from_secs(30), "the good peer never got going: {:?}", target.said().pop());
+        assert!(
+            begun.elapsed() < Duration::from_secs(30),
+            "the good peer never got going: {:?}",
+            target.said().pop()
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
     let (mut quiet, mut attacked) = (Vec::new(), Vec::new());
@@ -251,8 +271,14 @@ impl Cost {
     pub fn must_be_small(&self, what: &str) {
         let Cost { kept, quiet_rate, grown } = self;
         let (quiet, grown) = (quiet_rate / (1 << 20) as f64, grown / 1024);
-        println!("{what}: the good peer keeps {:.0} % of {quiet:.1} MiB/s, memory +{grown} KiB", kept * 100.0);
-        assert!(*quiet_rate > GOOD_RATE as f64 * 0.5, "{what}: {quiet:.1} MiB/s in quiet, so nothing can be said");
+        println!(
+            "{what}: the good peer keeps {:.0} % of {quiet:.1} MiB/s, memory +{grown} KiB",
+            kept * 100.0
+        );
+        assert!(
+            *quiet_rate > GOOD_RATE as f64 * 0.5,
+            "{what}: {quiet:.1} MiB/s in quiet, so nothing can be said"
+        );
         assert!(*kept >= 0.9, "{what}: the good peer keeps {:.0} % of its rate", kept * 100.0);
         assert!(self.grown <= MEMORY_MARGIN, "{what}: memory grew by {grown} KiB");
     }

@@ -1,5 +1,5 @@
-//! Trackers that attack while a good peer gives: rill gets what the peer has at the same speed, in the same memory, and leaves at once
-//! when it is told to.
+//! Trackers that attack while a good peer gives: rill gets what the peer has at the same speed, in the same
+//! memory, and leaves at once when it is told to.
 
 use crate::bystanders::Seed;
 use crate::lab::{Lab, free_port};
@@ -48,11 +48,20 @@ fn compare(what: &str, attackers: &[Server], tiers: &[Vec<String>]) {
     let (quiet, attacked) = (run(&[]), run(tiers));
     let kept = attacked.rate / quiet.rate;
     let grown = attacked.memory.saturating_sub(quiet.memory);
-    println!("{what}: keeps {:.0} %, memory +{} KiB, stops in {:?}", kept * 100.0, grown / 1024, attacked.stop);
+    println!(
+        "{what}: keeps {:.0} %, memory +{} KiB, stops in {:?}",
+        kept * 100.0,
+        grown / 1024,
+        attacked.stop
+    );
     for attacker in attackers {
         assert!(!attacker.asked().is_empty(), "{what}: {} was never asked", attacker.url());
     }
-    assert!(quiet.rate > GOOD_RATE as f64 * 0.5, "{what}: {:.0} bytes a second in quiet, so nothing can be said", quiet.rate);
+    assert!(
+        quiet.rate > GOOD_RATE as f64 * 0.5,
+        "{what}: {:.0} bytes a second in quiet, so nothing can be said",
+        quiet.rate
+    );
     assert!(kept >= 0.9, "{what}: the download keeps {:.0} % of its rate", kept * 100.0);
     assert!(grown <= MEMORY_MARGIN, "{what}: memory grew by {} KiB", grown / 1024);
     assert!(attacked.stop < STOP, "{what}: it took {:?} to stop", attacked.stop);
@@ -87,8 +96,9 @@ fn k4_redirects_that_lead_nowhere_cost_the_download_nothing() {
 #[test]
 #[ignore = "measures: wants the machine for itself"]
 fn k6_a_hundred_thousand_peers_cost_the_download_nothing() {
-    let unused: Vec<SocketAddr> =
-        (0..100_000u32).map(|n| (Ipv4Addr::new(127, 100 + (n >> 16) as u8, (n >> 8) as u8, n as u8 | 1), 9).into()).collect();
+    let unused: Vec<SocketAddr> = (0..100_000u32)
+        .map(|n| (Ipv4Addr::new(127, 100 + (n >> 16) as u8, (n >> 8) as u8, n as u8 | 1), 9).into())
+        .collect();
     one("100,000 peers", Server::saying(with_peers(60, &unused)));
 }
 
@@ -103,7 +113,8 @@ fn k12_ten_thousand_tiers_of_trackers_that_misbehave_cost_the_download_nothing()
     ];
     // Behind them, closed ports of this machine.
     let nobody = (1..10_000).map(|port| format!("http://127.9.9.9:{port}/announce"));
-    let tiers: Vec<Vec<String>> = attackers.iter().map(Server::url).chain(nobody).map(|url| vec![url]).collect();
+    let tiers: Vec<Vec<String>> =
+        attackers.iter().map(Server::url).chain(nobody).map(|url| vec![url]).collect();
     compare("10,000 tiers", &attackers, &tiers);
 }
 
@@ -112,8 +123,8 @@ fn k12_ten_thousand_tiers_of_trackers_that_misbehave_cost_the_download_nothing()
 fn k10_a_local_address_with_another_path_is_never_connected_to() {
     let lab = Lab::on_loopback();
     let (router, tracker) = (Server::saying(reply(b"de")), Server::saying(with_peers(1800, &[])));
-    let commands =
-        ["/reboot", "/announce?cmd=reboot", "/cgi/announce"].map(|path| vec![format!("http://{}{path}", router.address)]);
+    let commands = ["/reboot", "/announce?cmd=reboot", "/cgi/announce"]
+        .map(|path| vec![format!("http://{}{path}", router.address)]);
     let torrent = Endless::new(&lab, 1, &[&commands[..], &[vec![tracker.url()]]].concat());
     Target::getting(&lab, rill(), &torrent, &[]);
     lab.wait_for("the last tier is asked", || !tracker.asked().is_empty());
@@ -123,7 +134,8 @@ fn k10_a_local_address_with_another_path_is_never_connected_to() {
 #[test]
 fn k4_a_tracker_that_redirects_to_a_file_or_in_circles_is_asked_six_times_at_most() {
     let lab = Lab::on_loopback();
-    let (circle, file) = (Server::saying(redirect("/announce")), Server::saying(redirect("file:///etc/passwd")));
+    let (circle, file) =
+        (Server::saying(redirect("/announce")), Server::saying(redirect("file:///etc/passwd")));
     let last = Server::saying(with_peers(1800, &[]));
     let torrent = Endless::new(&lab, 1, &[vec![circle.url()], vec![file.url()], vec![last.url()]]);
     Target::getting(&lab, rill(), &torrent, &[]);
@@ -131,7 +143,8 @@ fn k4_a_tracker_that_redirects_to_a_file_or_in_circles_is_asked_six_times_at_mos
     assert_eq!((circle.asked().len(), file.asked().len()), (6, 1));
 }
 
-/// `HTTP_PROXY` is obeyed, as `rill --help` says: the proxy is asked for the tracker's whole URL, and the tracker itself never.
+/// `HTTP_PROXY` is obeyed, as `rill --help` says: the proxy is asked for the tracker's whole URL, and the
+/// tracker itself never.
 #[test]
 fn k14_the_proxy_of_the_environment_is_used_for_trackers_and_said_so_in_the_help() {
     let lab = Lab::on_loopback();
@@ -145,7 +158,10 @@ fn k14_the_proxy_of_the_environment_is_used_for_trackers_and_said_so_in_the_help
             command.env("NO_PROXY", "127.0.0.1");
         }
         // The lab takes these variables from every program that it starts.
-        command.args(["get", "--json", "--listen-port", "0", "-d"]).arg(lab.new_dir("out")).arg(&torrent.file);
+        command
+            .args(["get", "--json", "--listen-port", "0", "-d"])
+            .arg(lab.new_dir("out"))
+            .arg(&torrent.file);
         let mut child = command.stdout(Stdio::null()).spawn().unwrap();
         let before = proxy.asked().len();
         lab.wait_for("a tracker is asked", || tracker.asked().len() + proxy.asked().len() > before);
@@ -172,9 +188,16 @@ fn k4_a_redirect_from_a_public_address_into_this_machine_is_not_followed() {
         need!("unshare", "ip");
         let again = "ip link set lo up && ip addr add 203.0.113.7/32 dev lo && exec \"$0\" --ignored --exact --nocapture trackers::k4_a_redirect_from_a_public_address_into_this_machine_is_not_followed";
         let mut command = Command::new("unshare");
-        command.args(["-n", "sh", "-c", again]).arg(std::env::current_exe().unwrap()).env(IN_OWN_NETWORK, "1");
+        command
+            .args(["-n", "sh", "-c", again])
+            .arg(std::env::current_exe().unwrap())
+            .env(IN_OWN_NETWORK, "1");
         let ended = command.output().unwrap();
-        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&[ended.stdout, ended.stderr].concat()));
+        assert!(
+            ended.status.success(),
+            "{}",
+            String::from_utf8_lossy(&[ended.stdout, ended.stderr].concat())
+        );
         return;
     }
     let lab = Lab::on_loopback();
@@ -205,9 +228,14 @@ fn k11_refuses_a_tracker_with_a_self_signed_certificate_and_tells_the_reason() {
         command.args(words).current_dir(lab.at(""));
         command
     };
-    let made = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=tracker.example"];
+    let made =
+        ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=tracker.example"];
     assert!(
-        openssl(&[&made[..], &["-keyout", "key", "-out", "cert"]].concat()).stderr(Stdio::null()).status().unwrap().success()
+        openssl(&[&made[..], &["-keyout", "key", "-out", "cert"]].concat())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap()
+            .success()
     );
     let address = format!("127.0.0.1:{port}");
     lab.start(&mut openssl(&["s_server", "-accept", &address, "-key", "key", "-cert", "cert", "-www"]));

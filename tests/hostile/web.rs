@@ -18,9 +18,13 @@ impl Server {
     }
 
     /// The same, at another address of this machine.
-    pub fn at(ip: Ipv4Addr, answer: impl Fn(&mut TcpStream, usize) -> io::Result<()> + Send + Sync + 'static) -> Server {
+    pub fn at(
+        ip: Ipv4Addr,
+        answer: impl Fn(&mut TcpStream, usize) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Server {
         let listener = TcpListener::bind((ip, 0)).unwrap();
-        let (address, asked, answer) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<String>>>::default(), Arc::new(answer));
+        let (address, asked, answer) =
+            (listener.local_addr().unwrap(), Arc::<Mutex<Vec<String>>>::default(), Arc::new(answer));
         let seen = asked.clone();
         std::thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
@@ -75,7 +79,8 @@ pub fn reply(body: &[u8]) -> Vec<u8> {
 
 /// "Look there."
 pub fn redirect(location: &str) -> Vec<u8> {
-    format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").into_bytes()
+    format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        .into_bytes()
 }
 
 /// A body without end.
@@ -90,10 +95,12 @@ pub fn endless(stream: &mut TcpStream) -> io::Result<()> {
 /// Zeros without end, packed a thousand to one.
 pub fn bomb(stream: &mut TcpStream) -> io::Result<()> {
     stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b\x08\0\0\0\0\0\0\xff")?;
-    // A deflate block with fixed codes: the literal 0, and then for ever 258 bytes from one byte before. Eight of these take 13 bytes,
-    // and from the third byte on it is the same 13 bytes again and again.
-    let bits = "11000110000".bytes().chain("1100010100000".bytes().cycle()).take(8 * (2 + 13)).collect::<Vec<_>>();
-    let packed: Vec<u8> = bits.chunks(8).map(|bits| bits.iter().rev().fold(0, |byte, bit| byte << 1 | (bit - b'0'))).collect();
+    // A deflate block with fixed codes: the literal 0, and then for ever 258 bytes from one byte before.
+    // Eight of these take 13 bytes, and from the third byte on it is the same 13 bytes again and again.
+    let bits =
+        "11000110000".bytes().chain("1100010100000".bytes().cycle()).take(8 * (2 + 13)).collect::<Vec<_>>();
+    let packed: Vec<u8> =
+        bits.chunks(8).map(|bits| bits.iter().rev().fold(0, |byte, bit| byte << 1 | (bit - b'0'))).collect();
     stream.write_all(&packed[..2])?;
     let again = packed[2..].repeat(4096);
     loop {

@@ -20,9 +20,13 @@ impl Value {
         match self {
             Value::Int(n) => format!("i{n}e").into_bytes(),
             Value::Bytes(bytes) => [format!("{}:", bytes.len()).as_bytes(), bytes].concat(),
-            Value::List(items) => [b"l".to_vec(), items.iter().flat_map(Value::encode).collect(), b"e".to_vec()].concat(),
+            Value::List(items) => {
+                [b"l".to_vec(), items.iter().flat_map(Value::encode).collect(), b"e".to_vec()].concat()
+            }
             Value::Dict(pairs) => {
-                let body = pairs.iter().flat_map(|(key, value)| [Value::text(key).encode(), value.encode()].concat());
+                let body = pairs
+                    .iter()
+                    .flat_map(|(key, value)| [Value::text(key).encode(), value.encode()].concat());
                 [b"d".to_vec(), body.collect(), b"e".to_vec()].concat()
             }
         }

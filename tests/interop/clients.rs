@@ -59,7 +59,13 @@ impl Client {
     }
 
     /// The same; rill gets these options besides.
-    pub fn seed_told<'a>(self, lab: &'a Lab, torrent: &Torrent, dir: &Path, rill_options: &[String]) -> Kid<'a> {
+    pub fn seed_told<'a>(
+        self,
+        lab: &'a Lab,
+        torrent: &Torrent,
+        dir: &Path,
+        rill_options: &[String],
+    ) -> Kid<'a> {
         let port = free_port().to_string();
         let mut command = match self {
             Client::Libtorrent => libtorrent("seed", torrent, dir, &port, "-"),
@@ -102,12 +108,18 @@ impl Client {
                 command
             }
             Client::Rtorrent => {
-                let touch = format!("method.set_key=event.download.finished,mark,\"execute.nothrow=touch,{}\"\n", mark.display());
+                let touch = format!(
+                    "method.set_key=event.download.finished,mark,\"execute.nothrow=touch,{}\"\n",
+                    mark.display()
+                );
                 rtorrent(lab, torrent, dir, &port, &touch)
             }
             Client::Rill => {
                 let mut command = rill();
-                command.args(["get", "--no-state", "--listen-port", &port, "-v", "-d"]).arg(dir).arg(&torrent.file);
+                command
+                    .args(["get", "--no-state", "--listen-port", &port, "-v", "-d"])
+                    .arg(dir)
+                    .arg(&torrent.file);
                 command
             }
         };
@@ -149,7 +161,11 @@ pub fn libtorrent_part<'a>(lab: &'a Lab, torrent: &Torrent, dir: &Path, part: &s
 
 fn libtorrent(role: &str, torrent: &Torrent, dir: &Path, port: &str, part: &str) -> Command {
     let mut command = Command::new("python3");
-    command.args(["-c", LIBTORRENT, role]).arg(&torrent.file).arg(dir).args([&host().to_string(), port, part]);
+    command.args(["-c", LIBTORRENT, role]).arg(&torrent.file).arg(dir).args([
+        &host().to_string(),
+        port,
+        part,
+    ]);
     command
 }
 
@@ -162,7 +178,12 @@ fn aria2(torrent: &Torrent, dir: &Path, port: &str) -> Command {
         "--bt-enable-lpd=false",
         "--enable-peer-exchange=false",
     ]);
-    command.args(["--file-allocation=none", "--follow-torrent=mem", "--summary-interval=0", "--allow-overwrite=true"]);
+    command.args([
+        "--file-allocation=none",
+        "--follow-torrent=mem",
+        "--summary-interval=0",
+        "--allow-overwrite=true",
+    ]);
     command.arg(format!("--listen-port={port}")).arg("-d").arg(dir).arg(&torrent.file);
     command
 }
@@ -171,8 +192,11 @@ fn transmission(lab: &Lab, torrent: &Torrent, dir: &Path, port: &str) -> Command
     let config = lab.new_dir("transmission");
     let off = ["dht-enabled", "lpd-enabled", "pex-enabled", "utp-enabled", "port-forwarding-enabled"];
     let lines: String = off.iter().map(|key| format!("\"{key}\": false, ")).collect();
-    fs::write(config.join("settings.json"), format!("{{{lines}\"bind-address-ipv4\": \"{}\", \"encryption\": 0}}", other_host()))
-        .unwrap();
+    fs::write(
+        config.join("settings.json"),
+        format!("{{{lines}\"bind-address-ipv4\": \"{}\", \"encryption\": 0}}", other_host()),
+    )
+    .unwrap();
     let mut command = Command::new("transmission-cli");
     command.arg("-g").arg(&config).arg("-w").arg(dir).args(["-M", "-D", "-U", "-p", port]).arg(&torrent.file);
     command

@@ -126,15 +126,20 @@ fn info(shape: &Shape, hashes: &[u8]) -> Value {
     let name = ("name", Value::text(shape.name));
     let rest = [("piece length", Value::Int(shape.piece_len as i64)), ("pieces", Value::text(hashes))];
     let files = shape.files.iter().map(|f| {
-        let mut entry =
-            vec![("length", Value::Int(f.len as i64)), ("path", Value::List(f.path.split('/').map(Value::text).collect()))];
+        let mut entry = vec![
+            ("length", Value::Int(f.len as i64)),
+            ("path", Value::List(f.path.split('/').map(Value::text).collect())),
+        ];
         if f.pad {
             entry.insert(0, ("attr", Value::text("p")));
         }
         Value::Dict(entry)
     });
-    let first =
-        if shape.is_single() { ("length", Value::Int(shape.total() as i64)) } else { ("files", Value::List(files.collect())) };
+    let first = if shape.is_single() {
+        ("length", Value::Int(shape.total() as i64))
+    } else {
+        ("files", Value::List(files.collect()))
+    };
     Value::Dict([first, name].into_iter().chain(rest).collect())
 }
 
@@ -217,7 +222,9 @@ pub fn same(one: &Path, other: &Path) -> Result<(), String> {
     let mut at = 0;
     while at < len_a {
         let part = (len_a - at).min(1 << 20) as usize;
-        a.read_exact(&mut x[..part]).and_then(|()| b.read_exact(&mut y[..part])).map_err(|e| e.to_string())?;
+        a.read_exact(&mut x[..part])
+            .and_then(|()| b.read_exact(&mut y[..part]))
+            .map_err(|e| e.to_string())?;
         if let Some(i) = (0..part).find(|i| x[*i] != y[*i]) {
             return Err(format!("differs at byte {}", at + i as u64));
         }

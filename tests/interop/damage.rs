@@ -30,7 +30,15 @@ impl World {
 
     fn get(&self) -> Kid<'_> {
         let mut get = rill();
-        get.args(["get", "--listen-port", "0", "--json", "--peer", &format!("127.0.0.1:{}", self.port), "--state-dir"]);
+        get.args([
+            "get",
+            "--listen-port",
+            "0",
+            "--json",
+            "--peer",
+            &format!("127.0.0.1:{}", self.port),
+            "--state-dir",
+        ]);
         get.arg(&self.state).arg("-d").arg(&self.out).arg(&self.torrent.file);
         self.lab.start(&mut get)
     }
@@ -51,8 +59,15 @@ impl World {
 
 /// The pieces of a file whose hash is right.
 fn good_pieces(world: &World) -> u64 {
-    let verify = rill().args(["verify", "--json"]).arg(&world.torrent.file).arg("-d").arg(&world.out).output().unwrap();
-    serde_json::from_slice::<serde_json::Value>(&verify.stdout).map_or(0, |v| v["pieces_good"].as_u64().unwrap())
+    let verify = rill()
+        .args(["verify", "--json"])
+        .arg(&world.torrent.file)
+        .arg("-d")
+        .arg(&world.out)
+        .output()
+        .unwrap();
+    serde_json::from_slice::<serde_json::Value>(&verify.stdout)
+        .map_or(0, |v| v["pieces_good"].as_u64().unwrap())
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! rill in a DHT of libtorrent nodes: it finds the peers of a torrent, and is found, with no tracker anywhere.
+//! rill in a DHT of libtorrent nodes: it finds the peers of a torrent, and is found, with no tracker
+//! anywhere.
 //!
 //! ```text
 //!   127.77.0.1        the bootstrap node, a process of its own that can be killed
@@ -111,7 +112,11 @@ impl<'a> Network<'a> {
         let port = free_port();
         let start = |first: u32, last: u32, seeded: &[&Torrent]| {
             let mut command = Command::new("python3");
-            command.args(["-W", "ignore", "-c", NETWORK]).args([first.to_string(), last.to_string(), port.to_string()]);
+            command.args(["-W", "ignore", "-c", NETWORK]).args([
+                first.to_string(),
+                last.to_string(),
+                port.to_string(),
+            ]);
             command.args(seeded.iter().flat_map(|torrent| [&torrent.file, &torrent.dir]));
             lab.start(&mut command)
         };
@@ -120,7 +125,9 @@ impl<'a> Network<'a> {
         joined(bootstrap);
         joined(start(2, NODES, seeded));
         let network = Network { lab, port, bootstrap };
-        seeded.iter().for_each(|torrent| lab.wait_for("the seed is known", || network.counts_its_seed(torrent)));
+        seeded
+            .iter()
+            .for_each(|torrent| lab.wait_for("the seed is known", || network.counts_its_seed(torrent)));
         network
     }
 
@@ -240,7 +247,8 @@ fn nodes_that_a_torrent_names_are_enough() {
     let lab = Lab::new();
     let torrent = trackerless(&lab, 1 << 20);
     let network = Network::new(&lab, &[&torrent]);
-    let named = Value::List(vec![Value::List(vec![Value::text("127.77.0.9"), Value::Int(network.port.into())])]);
+    let named =
+        Value::List(vec![Value::List(vec![Value::text("127.77.0.9"), Value::Int(network.port.into())])]);
     let with_nodes = lab.at("nodes.torrent");
     let plain = fs::read(&torrent.file).unwrap();
     // `info` is the only key of the plain one: the other goes behind it.
@@ -266,15 +274,24 @@ fn nodes_that_a_torrent_names_are_enough() {
 /// Private memory in bytes, and CPU time in seconds, of a process.
 fn cost(pid: u32) -> (u64, f64) {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let anon =
-        status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    let anon = status.lines().find_map(|line| {
+        line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
+    });
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let ticks: f64 =
-        stat.rsplit(')').next().unwrap().split_whitespace().skip(11).take(2).map(|n| n.parse::<f64>().unwrap()).sum();
+    let ticks: f64 = stat
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|n| n.parse::<f64>().unwrap())
+        .sum();
     (anon.unwrap_or(0) * 1024, ticks / 100.0)
 }
 
-/// What being in the DHT costs rill while nothing happens, beside the same without, and what it costs libtorrent.
+/// What being in the DHT costs rill while nothing happens, beside the same without, and what it costs
+/// libtorrent.
 #[test]
 #[ignore = "takes minutes, and measures"]
 fn the_cost_of_an_idle_node() {
@@ -284,11 +301,24 @@ fn the_cost_of_an_idle_node() {
     let network = Network::new(&lab, &[]);
     let inside = network.rill(&["seed", "--no-state", "--json", "-d"], &[&torrent.dir, &torrent.file]);
     let mut alone = rill();
-    alone.args(["seed", "--no-state", "--json", "--no-dht", "--no-pex", "--no-lsd", "--listen-port", "0", "-d"]);
+    alone.args([
+        "seed",
+        "--no-state",
+        "--json",
+        "--no-dht",
+        "--no-pex",
+        "--no-lsd",
+        "--listen-port",
+        "0",
+        "-d",
+    ]);
     let outside = lab.start(alone.arg(&torrent.dir).arg(&torrent.file));
     let libtorrent = |inside: &str| {
         let mut command = Command::new("python3");
-        command.args(["-W", "ignore", "-c", IDLE, inside, &network.port.to_string()]).arg(&torrent.file).arg(&torrent.dir);
+        command
+            .args(["-W", "ignore", "-c", IDLE, inside, &network.port.to_string()])
+            .arg(&torrent.file)
+            .arg(&torrent.dir);
         lab.start(&mut command)
     };
     let all = [inside, outside, libtorrent("in"), libtorrent("out")];
@@ -297,7 +327,12 @@ fn the_cost_of_an_idle_node() {
     let before = all.map(|kid| cost(kid.pid()));
     std::thread::sleep(WATCHED);
     let after = all.map(|kid| cost(kid.pid()));
-    let names = ["rill in the DHT", "rill not in it", "libtorrent in the DHT (Python included)", "libtorrent not in it"];
+    let names = [
+        "rill in the DHT",
+        "rill not in it",
+        "libtorrent in the DHT (Python included)",
+        "libtorrent not in it",
+    ];
     for (n, what) in names.into_iter().enumerate() {
         let share = (after[n].1 - before[n].1) / WATCHED.as_secs_f64() * 100.0;
         println!("{what}: {} KiB private, {share:.3} % of a core", after[n].0 >> 10);

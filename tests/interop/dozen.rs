@@ -1,4 +1,5 @@
-//! Is the simulator right? The swarm that it calls `dozen`, as it computes it and as twelve real processes do it.
+//! Is the simulator right? The swarm that it calls `dozen`, as it computes it and as twelve real processes do
+//! it.
 //!
 //! ```text
 //!   opentracker ── bridge ──┬── network 1: rill seed -u 2M
@@ -7,8 +8,9 @@
 //!                           └── … twelve in all
 //! ```
 //!
-//! Everything is the scenario's: sizes, limits, how many there are. All meet through the tracker, and complete peers stay. The
-//! median peer and the last one may differ by 15 % from the median of simulated runs.
+//! Everything is the scenario's: sizes, limits, how many there are. All meet through the tracker, and
+//! complete peers stay. The median peer and the last one may differ by 15 % from the median of simulated
+//! runs.
 
 use crate::clients::rill;
 use crate::content::{Shape, Torrent};
@@ -34,7 +36,16 @@ fn real(s: &Scenario, networks: &Networks) -> Vec<f64> {
     let torrent = Torrent::make(&lab, Shape::single(s.size, s.piece_len.into()), &[&[&tracker.http()]]);
     tracker.start(&lab, &[&torrent]);
     let mut seed = rill();
-    seed.args(["seed", "--no-state", "--no-pex", "--listen-port", PORT, "-u", &s.seed_line(0).up.to_string(), "-d"]);
+    seed.args([
+        "seed",
+        "--no-state",
+        "--no-pex",
+        "--listen-port",
+        PORT,
+        "-u",
+        &s.seed_line(0).up.to_string(),
+        "-d",
+    ]);
     lab.start(&mut networks.inside(0, seed.arg(&torrent.dir).arg(&torrent.file)));
     tracker.wait_for_seeds(&lab, &torrent, 1);
 
@@ -72,7 +83,8 @@ fn real(s: &Scenario, networks: &Networks) -> Vec<f64> {
 
 /// The same as the simulator has it: for each place in the order of completion the median of all runs.
 fn simulated(s: &Scenario) -> Vec<f64> {
-    let runs: Vec<Vec<f64>> = (1..=RUNS).map(|seed| sim::run(&Scenario { seed, ..s.clone() }).times()).collect();
+    let runs: Vec<Vec<f64>> =
+        (1..=RUNS).map(|seed| sim::run(&Scenario { seed, ..s.clone() }).times()).collect();
     let median = |place: usize| {
         let mut times: Vec<f64> = runs.iter().map(|times| times[place]).collect();
         times.sort_by(f64::total_cmp);
@@ -96,6 +108,11 @@ fn a_dozen_real_processes_take_as_long_as_the_simulator_says() {
     let middle = (real.len() - 1) / 2;
     for (who, place) in [("median", middle), ("last", real.len() - 1)] {
         let apart = real[place] / simulated[place] - 1.0;
-        assert!(apart.abs() <= TOLERANCE, "the {who} peer: {:.1} s and not {:.1} s", real[place], simulated[place]);
+        assert!(
+            apart.abs() <= TOLERANCE,
+            "the {who} peer: {:.1} s and not {:.1} s",
+            real[place],
+            simulated[place]
+        );
     }
 }

@@ -46,7 +46,8 @@ fn a_dead_first_tier_falls_to_the_second() {
     let tracker = Listening::start(V4, vec![(V4, port).into()]);
     let dead = format!("http://127.0.0.1:{}/announce", free_port());
     let dead_udp = format!("udp://127.0.0.1:{}/announce", free_port());
-    let torrent = Torrent::make(&lab, Shape::single(1 << 20, 64 << 10), &[&[&dead, &dead_udp], &[&tracker.url()]]);
+    let torrent =
+        Torrent::make(&lab, Shape::single(1 << 20, 64 << 10), &[&[&dead, &dead_udp], &[&tracker.url()]]);
     rill_at(&lab, &torrent, port, "0");
     let out = lab.new_dir("out");
     assert_eq!(get(&lab, &torrent, &out, &["--no-state"]).code(), 0, "{}", lab.words());

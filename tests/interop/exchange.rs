@@ -10,7 +10,12 @@ use std::fs;
 /// A directory of a few files, 12 MiB and a bit.
 fn shape() -> Shape {
     Shape::multi(
-        vec![file("a.bin", 9_000_001), file("sub/b.bin", 3_500_000), file("sub/empty", 0), file("c.bin", 70_000)],
+        vec![
+            file("a.bin", 9_000_001),
+            file("sub/b.bin", 3_500_000),
+            file("sub/empty", 0),
+            file("c.bin", 70_000),
+        ],
         256 << 10,
     )
 }
@@ -134,7 +139,9 @@ fn two_halves_make_a_whole_for_everyone() {
     // libtorrent wants no more than its half, so the other half can only come from aria2 by way of rill.
     libtorrent_part(&lab, &torrent, &even, "0/2");
     Client::Aria2.seed(&lab, &torrent, &odd);
-    lab.wait_for("both halves are announced", || tracker.scrape(&torrent).1 >= 2 || tracker.scrape(&torrent).0 >= 1);
+    lab.wait_for("both halves are announced", || {
+        tracker.scrape(&torrent).1 >= 2 || tracker.scrape(&torrent).0 >= 1
+    });
     let out = lab.new_dir("out");
     Client::Rill.fetch(&lab, &torrent, &out);
     torrent.must_be_in(&out, &lab);

@@ -21,8 +21,9 @@ pub struct Lab {
     has_addresses: bool,
 }
 
-/// Two addresses that only this machine knows, for as long as a lab lives; only root can make them. Transmission keeps
-/// one peer for each address, so it needs one for itself, and libtorrent talks to its own network alone.
+/// Two addresses that only this machine knows, for as long as a lab lives; only root can make them.
+/// Transmission keeps one peer for each address, so it needs one for itself, and libtorrent talks to its own
+/// network alone.
 const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 77, 77, 1), Ipv4Addr::new(10, 77, 77, 2)];
 
 /// A program of a lab, by its place in the list.
@@ -84,7 +85,8 @@ impl Lab {
         let said = fs::read(self.at(format!("log-{index}"))).unwrap_or_default();
         let said = String::from_utf8_lossy(&said);
         // Some redraw a line for ever.
-        let lines: Vec<&str> = said.split(['\r', '\n']).map(str::trim).filter(|line| !line.is_empty()).collect();
+        let lines: Vec<&str> =
+            said.split(['\r', '\n']).map(str::trim).filter(|line| !line.is_empty()).collect();
         lines[lines.len().saturating_sub(12)..].iter().map(|line| format!("    {line:.200}\n")).collect()
     }
 
@@ -122,7 +124,10 @@ fn is_root() -> bool {
 fn addresses(what: &str) {
     for address in ADDRESSES.iter().filter(|_| is_root()) {
         // Whether it worked shows at the next bind.
-        let _ = Command::new("ip").args(["addr", what, &format!("{address}/24"), "dev", "lo"]).stderr(Stdio::null()).status();
+        let _ = Command::new("ip")
+            .args(["addr", what, &format!("{address}/24"), "dev", "lo"])
+            .stderr(Stdio::null())
+            .status();
     }
 }
 
@@ -181,7 +186,8 @@ fn signal(child: &mut Child, name: &str) {
     }
 }
 
-/// The address of every client but Transmission. Never 127.0.0.1 if there is another: some clients accept no peer there.
+/// The address of every client but Transmission. Never 127.0.0.1 if there is another: some clients accept no
+/// peer there.
 pub fn host() -> IpAddr {
     if is_root() {
         return ADDRESSES[0].into();
@@ -201,8 +207,11 @@ pub fn other_host() -> IpAddr {
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
-        let port = 20_000 + (std::process::id() as u16).wrapping_mul(7).wrapping_add(NEXT.fetch_add(1, Relaxed)) % 10_000;
-        if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() && UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+        let port = 20_000
+            + (std::process::id() as u16).wrapping_mul(7).wrapping_add(NEXT.fetch_add(1, Relaxed)) % 10_000;
+        if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()
+            && UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()
+        {
             return port;
         }
     }

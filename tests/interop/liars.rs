@@ -19,7 +19,17 @@ fn a_liar_among_three_good_seeds_spoils_nothing() {
     let torrent = Torrent::make(&lab, Shape::single(16 << 20, 256 << 10), &[]);
     let liar = Liar::start(address(9), &torrent);
     let mut get = rill();
-    get.args(["get", "--no-state", "--listen-port", "0", "--json", "--timeout", "80", "--peer", &liar.address.to_string()]);
+    get.args([
+        "get",
+        "--no-state",
+        "--listen-port",
+        "0",
+        "--json",
+        "--timeout",
+        "80",
+        "--peer",
+        &liar.address.to_string(),
+    ]);
     for last in 2..5 {
         let port = free_port();
         rill_at(&lab, &torrent, port, "4M");
@@ -30,7 +40,8 @@ fn a_liar_among_three_good_seeds_spoils_nothing() {
     assert_eq!(kid.code(), 0, "{}", lab.words());
     torrent.must_be_in(&out, &lab);
     assert!(liar.served() > 0, "the liar was never asked, so nothing was tested");
-    // Sixteen blocks a piece: a liar that is found out after a few pieces has not served a quarter of them all.
+    // Sixteen blocks a piece: a liar that is found out after a few pieces has not served a quarter of them
+    // all.
     assert!(liar.served() < 256, "the liar served {} blocks and was still asked", liar.served());
 }
 
@@ -42,7 +53,17 @@ fn a_lone_liar_is_never_believed() {
     let liar = Liar::start(address(9), &torrent);
     let out = lab.new_dir("out");
     let mut get = rill();
-    get.args(["get", "--no-state", "--listen-port", "0", "--timeout", "15", "--peer", &liar.address.to_string(), "-d"]);
+    get.args([
+        "get",
+        "--no-state",
+        "--listen-port",
+        "0",
+        "--timeout",
+        "15",
+        "--peer",
+        &liar.address.to_string(),
+        "-d",
+    ]);
     let kid = lab.start(get.arg(&out).arg(&torrent.file));
     assert_eq!(kid.code_within(Duration::from_secs(40)), 2, "{}", lab.words());
     assert!(liar.served() > 0, "{}", lab.words());

@@ -1,4 +1,5 @@
-//! Neighbours find each other by calling on the local network (BEP 14), with no tracker, no DHT and no known address.
+//! Neighbours find each other by calling on the local network (BEP 14), with no tracker, no DHT and no known
+//! address.
 //!
 //! ```text
 //!   bridge ──┬── network 0: who seeds
@@ -55,7 +56,14 @@ while True:
 /// rill with nothing but the local network to find peers.
 fn rill_told(words: &[&str], more: &[&Path]) -> Command {
     let mut command = rill();
-    command.env_remove("RILL_NO_LSD").args(words).args(["--no-state", "--no-dht", "--no-pex", "--listen-port", PORT, "-d"]);
+    command.env_remove("RILL_NO_LSD").args(words).args([
+        "--no-state",
+        "--no-dht",
+        "--no-pex",
+        "--listen-port",
+        PORT,
+        "-d",
+    ]);
     command.args(more);
     command
 }
@@ -70,7 +78,14 @@ fn get<'a>(lab: &'a Lab, networks: &Networks, torrent: &Torrent, out: &Path, tim
     lab.start(&mut networks.inside(1, &rill_told(&["get", "--timeout", timeout], &[out, &torrent.file])))
 }
 
-fn libtorrent<'a>(lab: &'a Lab, networks: &Networks, n: u32, role: &str, torrent: &Torrent, dir: &Path) -> Kid<'a> {
+fn libtorrent<'a>(
+    lab: &'a Lab,
+    networks: &Networks,
+    n: u32,
+    role: &str,
+    torrent: &Torrent,
+    dir: &Path,
+) -> Kid<'a> {
     let mut command = Command::new("python3");
     command.args(["-W", "ignore", "-c", LIBTORRENT, role]).arg(&torrent.file).arg(dir);
     command.arg(format!("{}:7881", networks.address_of(n)));

@@ -1,4 +1,5 @@
-//! One promise about memory, held in a cgroup whose kernel kills a process that breaks it: `--max-memory N` in N and 8 MiB, page cache included.
+//! One promise about memory, held in a cgroup whose kernel kills a process that breaks it: `--max-memory N`
+//! in N and 8 MiB, page cache included.
 //!
 //! The short forms are part of the usual run; the long ones, with the sizes that the promise is made for, are
 //!
@@ -92,17 +93,35 @@ fn private_kib(pid: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap_or(0)
 }
 
-/// Downloads in a group until it is over, and once more from the record; the most private memory that was seen, KiB.
-fn download_in(group: &Group, lab: &Lab, torrent: &Torrent, mib: u64, storage: &str, peers: &[String]) -> u64 {
+/// Downloads in a group until it is over, and once more from the record; the most private memory that was
+/// seen, KiB.
+fn download_in(
+    group: &Group,
+    lab: &Lab,
+    torrent: &Torrent,
+    mib: u64,
+    storage: &str,
+    peers: &[String],
+) -> u64 {
     let (out, state) = (lab.new_dir("out"), lab.new_dir("state"));
     let mut get = rill();
-    get.args(["get", "--listen-port", "0", "--max-peers", "60", "--max-memory", &format!("{mib}M"), "--storage", storage]);
+    get.args([
+        "get",
+        "--listen-port",
+        "0",
+        "--max-peers",
+        "60",
+        "--max-memory",
+        &format!("{mib}M"),
+        "--storage",
+        storage,
+    ]);
     get.args(peers.iter().flat_map(|peer| ["--peer", peer]));
     get.arg("--state-dir").arg(&state).arg("-d").arg(&out).arg(&torrent.file);
     let mut most = 0;
     for again in [false, true] {
-        // What the kernel remembers of files counts where it was first asked for them, and that should be in this group. Where caches
-        // cannot be dropped, the second run is easier than it should be.
+        // What the kernel remembers of files counts where it was first asked for them, and that should be in
+        // this group. Where caches cannot be dropped, the second run is easier than it should be.
         Command::new("sync").status().unwrap();
         if let Err(error) = fs::write("/proc/sys/vm/drop_caches", "3") {
             eprintln!("caches stay: {error}");
@@ -113,12 +132,21 @@ fn download_in(group: &Group, lab: &Lab, torrent: &Torrent, mib: u64, storage: &
             if let Some(status) = kid.ended() {
                 break status;
             }
-            assert!(begun.elapsed() < Duration::from_secs(1800), "not over after half an hour\n{}", lab.words());
+            assert!(
+                begun.elapsed() < Duration::from_secs(1800),
+                "not over after half an hour\n{}",
+                lab.words()
+            );
             most = most.max(private_kib(kid.pid()));
             std::thread::sleep(Duration::from_millis(20));
         };
         let which = if again { "again" } else { "first" };
-        assert_eq!((group.kills(), status.code()), (0, Some(0)), "{mib} MiB, {storage}, {which}\n{}", lab.words());
+        assert_eq!(
+            (group.kills(), status.code()),
+            (0, Some(0)),
+            "{mib} MiB, {storage}, {which}\n{}",
+            lab.words()
+        );
         let took = begun.elapsed().as_secs();
         println!(
             "--max-memory {mib}M --storage {storage}, {which}: {took} s, so far at most {most} KiB private, no process killed"
@@ -136,11 +164,15 @@ fn max_memory_holds_with_large_pieces_and_fifty_peers() {
     let mut shape = Shape::single(if is_long() { 4096 * MIB } else { 256 * MIB }, 16 * MIB);
     shape.files[0].sparse = true; // what is read is zeros, what is written is written
     let torrent = Torrent::make(&lab, shape, &[]);
-    let peers: Vec<_> = (2..52).map(|last| Liar::honest(IpAddr::from(Ipv4Addr::new(127, 0, 1, last)), &torrent)).collect();
+    let peers: Vec<_> =
+        (2..52).map(|last| Liar::honest(IpAddr::from(Ipv4Addr::new(127, 0, 1, last)), &torrent)).collect();
     let addresses: Vec<String> = peers.iter().map(|peer| peer.address.to_string()).collect();
     for mib in if is_long() { vec![16, 32, 64] } else { vec![16] } {
         for storage in ["auto", "mapped"] {
-            let Some(group) = Group::with_limit(&format!("pieces-{storage}-{mib}"), mib * MIB + MARGIN) else { return };
+            let Some(group) = Group::with_limit(&format!("pieces-{storage}-{mib}"), mib * MIB + MARGIN)
+            else {
+                return;
+            };
             let most = download_in(&group, &lab, &torrent, mib, storage, &addresses);
             assert!(most <= mib * 1024, "{most} KiB private of {mib} MiB");
         }

@@ -1,4 +1,5 @@
-//! Networks of their own for programs that must not share an address: namespaces on one bridge, and nothing else in the world.
+//! Networks of their own for programs that must not share an address: namespaces on one bridge, and nothing
+//! else in the world.
 //!
 //! ```text
 //!   NAME (a bridge) ──┬── NAME0: 10.SUBNET.0.1 or fd00:SUBNET::1
@@ -6,7 +7,8 @@
 //!                     └── …
 //! ```
 //!
-//! The bridge has host number 254, so what runs on this machine itself is reached as well. Only root can make them.
+//! The bridge has host number 254, so what runs on this machine itself is reached as well. Only root can make
+//! them.
 
 use std::process::{Command, Stdio};
 
@@ -56,7 +58,10 @@ impl Networks {
             format!("link add {name}{n} type veth peer name eth0 netns {network}"),
             format!("link set {name}{n} master {name} up"),
             // A link-local address only where IPv6 is meant.
-            format!("-n {network} link set eth0 addrgenmode {}", if self.family == Family::V4 { "none" } else { "eui64" }),
+            format!(
+                "-n {network} link set eth0 addrgenmode {}",
+                if self.family == Family::V4 { "none" } else { "eui64" }
+            ),
             format!("-n {network} {}", self.address(n + 1, "eth0")),
             format!("-n {network} link set lo up"),
             format!("-n {network} link set eth0 up"),
@@ -89,7 +94,10 @@ impl Networks {
     /// This command, in the network with this number.
     pub fn inside(&self, n: u32, command: &Command) -> Command {
         let mut inside = Command::new("ip");
-        inside.args(["netns", "exec", &format!("{}{n}", self.name)]).arg(command.get_program()).args(command.get_args());
+        inside
+            .args(["netns", "exec", &format!("{}{n}", self.name)])
+            .arg(command.get_program())
+            .args(command.get_args());
         for (key, value) in command.get_envs() {
             match value {
                 Some(value) => inside.env(key, value),

@@ -1,5 +1,5 @@
-//! A knows B, and C knows B: A and C meet because B tells them (BEP 11). No tracker, no DHT, no local discovery; B is so slow that what C
-//! has at the end can only come from A.
+//! A knows B, and C knows B: A and C meet because B tells them (BEP 11). No tracker, no DHT, no local
+//! discovery; B is so slow that what C has at the end can only come from A.
 
 use crate::clients::rill;
 use crate::content::{Shape, Torrent};
@@ -15,7 +15,8 @@ const SLOW: &str = "8K";
 /// How long they may take: libtorrent tells of its peers once a minute.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// A session that connects to one peer, or waits for peers; receives so many bytes a second at most, and says when it is whole.
+/// A session that connects to one peer, or waits for peers; receives so many bytes a second at most, and says
+/// when it is whole.
 const LIBTORRENT: &str = r#"
 import sys, time, libtorrent as lt
 torrent, place, address, port, peer, rate = sys.argv[1:7]
@@ -44,7 +45,11 @@ struct Meeting<'a> {
 
 impl<'a> Meeting<'a> {
     fn new(lab: &'a Lab) -> Meeting<'a> {
-        Meeting { lab, torrent: Torrent::make(lab, Shape::single(5 << 20, 64 << 10), &[]), middle: free_port() }
+        Meeting {
+            lab,
+            torrent: Torrent::make(lab, Shape::single(5 << 20, 64 << 10), &[]),
+            middle: free_port(),
+        }
     }
 
     fn rill(&self, words: &[&str], dir: &Path) -> Kid<'a> {
@@ -72,7 +77,10 @@ impl<'a> Meeting<'a> {
     /// B is rill.
     fn rill_between(&self) {
         let port = self.middle.to_string();
-        self.rill(&["get", "--max-download-limit", SLOW, "--listen-port", &port], &self.lab.new_dir("between"));
+        self.rill(
+            &["get", "--max-download-limit", SLOW, "--listen-port", &port],
+            &self.lab.new_dir("between"),
+        );
         self.lab.wait_for("B listens", || TcpStream::connect((host(), self.middle)).is_ok());
     }
 

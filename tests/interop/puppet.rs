@@ -1,7 +1,7 @@
 //! A peer in this process that speaks just enough of the protocol to be believed, and lies.
 //!
-//! It claims to have everything, unchokes at once and answers each request with bytes that are wrong in one place of
-//! every block, or right ones when it is told to be honest.
+//! It claims to have everything, unchokes at once and answers each request with bytes that are wrong in one
+//! place of every block, or right ones when it is told to be honest.
 
 use crate::content::Torrent;
 use sha1::{Digest, Sha1};
@@ -108,7 +108,8 @@ fn greeting(info_hash: &[u8; 20], name: &str) -> Vec<u8> {
     [&b"\x13BitTorrent protocol"[..], &[0; 8], info_hash, &Sha1::digest(name.as_bytes())].concat()
 }
 
-/// Whether a client at this port serves the torrent by now. A client that is dialed too early is not dialed again for a minute.
+/// Whether a client at this port serves the torrent by now. A client that is dialed too early is not dialed
+/// again for a minute.
 pub fn is_served(port: u16, torrent: &Torrent) -> bool {
     let greet = || -> io::Result<()> {
         let mut stream = TcpStream::connect(("127.0.0.1", port))?;
@@ -140,7 +141,8 @@ impl Prober {
     /// Asks for a piece's first block and waits for it.
     pub fn probe(&mut self, piece: u32) -> io::Result<Duration> {
         let begun = Instant::now();
-        self.stream.write_all(&message(6, &[piece.to_be_bytes(), [0; 4], (1u32 << 14).to_be_bytes()].concat()))?;
+        self.stream
+            .write_all(&message(6, &[piece.to_be_bytes(), [0; 4], (1u32 << 14).to_be_bytes()].concat()))?;
         self.wait_for(7)?;
         Ok(begun.elapsed())
     }

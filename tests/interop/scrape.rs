@@ -16,9 +16,11 @@ fn opentracker_is_scraped_over_http_and_udp() {
     let torrent = Torrent::make(&lab, Shape::single(1 << 20, 64 << 10), &[&[&http], &[&udp]]);
     tracker.start(&lab, &[&torrent]);
     let rows = || {
-        let show = rill().args(["show", "--no-state", "--scrape", "--json"]).arg(&torrent.file).output().unwrap();
+        let show =
+            rill().args(["show", "--no-state", "--scrape", "--json"]).arg(&torrent.file).output().unwrap();
         let object: serde_json::Value = serde_json::from_slice(&show.stdout).unwrap();
-        let numbers = |row: &serde_json::Value| (row["tracker"].clone(), row["seeds"].as_u64(), row["peers"].as_u64());
+        let numbers =
+            |row: &serde_json::Value| (row["tracker"].clone(), row["seeds"].as_u64(), row["peers"].as_u64());
         let rows: Vec<_> = object["scrape"].as_array().unwrap().iter().map(numbers).collect();
         (show.status.code(), rows)
     };

@@ -1,4 +1,5 @@
-//! Content in all shapes, from libtorrent (which made up half of these) to rill, and on from rill to libtorrent.
+//! Content in all shapes, from libtorrent (which made up half of these) to rill, and on from rill to
+//! libtorrent.
 
 use crate::clients::Client;
 use crate::content::{Piece, Shape, Torrent, file, pad};
@@ -67,14 +68,22 @@ fn two_hundred_files_in_directories() {
 #[test]
 #[ignore = "needs other programs"]
 fn empty_files_first_last_and_between() {
-    let files = vec![file("0", 0), file("a", 100_000), file("b/0", 0), file("b/00", 0), file("c", 1), file("z", 0)];
+    let files =
+        vec![file("0", 0), file("a", 100_000), file("b/0", 0), file("b/00", 0), file("c", 1), file("z", 0)];
     travel(Shape::multi(files, 16 << 10));
 }
 
 #[test]
 #[ignore = "needs other programs"]
 fn pad_files_between_files() {
-    let files = vec![file("a", 70_000), pad(61_072), file("b", 131_072), file("c", 1), pad(65_535), file("d", 200_000)];
+    let files = vec![
+        file("a", 70_000),
+        pad(61_072),
+        file("b", 131_072),
+        file("c", 1),
+        pad(65_535),
+        file("d", 200_000),
+    ];
     travel(Shape::multi(files, 64 << 10));
 }
 
@@ -85,7 +94,8 @@ fn five_gib_mostly_holes() {
     need!("libtorrent", "opentracker");
     let lab = Lab::new();
     let tracker = OpenTracker::new();
-    let torrent = Torrent::make(&lab, Shape { files: vec![big], ..Shape::single(0, 4 << 20) }, &[&[&tracker.http()]]);
+    let torrent =
+        Torrent::make(&lab, Shape { files: vec![big], ..Shape::single(0, 4 << 20) }, &[&[&tracker.http()]]);
     tracker.start(&lab, &[&torrent]);
     Client::Rill.seed(&lab, &torrent, &torrent.dir);
     tracker.wait_for_seeds(&lab, &torrent, 1);

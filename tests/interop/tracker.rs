@@ -101,7 +101,10 @@ impl Listening {
                 if let Some(announce) = read_announce(&mut stream) {
                     remembered.lock().unwrap().push(announce);
                     let body = peers_reply(&peers);
-                    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+                    let head = format!(
+                        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                        body.len()
+                    );
                     let _ = stream.write_all(&[head.as_bytes(), &body].concat());
                 }
             }
@@ -133,7 +136,12 @@ fn peers_reply(peers: &[SocketAddr]) -> Vec<u8> {
             IpAddr::V6(ip) => v6.extend(ip.octets().into_iter().chain(peer.port().to_be_bytes())),
         }
     }
-    Value::Dict(vec![("interval", Value::Int(1800)), ("peers", Value::Bytes(v4)), ("peers6", Value::Bytes(v6))]).encode()
+    Value::Dict(vec![
+        ("interval", Value::Int(1800)),
+        ("peers", Value::Bytes(v4)),
+        ("peers6", Value::Bytes(v6)),
+    ])
+    .encode()
 }
 
 fn read_announce(stream: &mut TcpStream) -> Option<Announce> {

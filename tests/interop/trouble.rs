@@ -1,4 +1,5 @@
-//! A disk that gets into trouble while rill works on it: full and free again, cut, deleted, swapped, read-only, stuck.
+//! A disk that gets into trouble while rill works on it: full and free again, cut, deleted, swapped,
+//! read-only, stuck.
 //!
 //! Both ways of storage go through all of it. Needs root, for mounts.
 
@@ -82,9 +83,17 @@ impl<'a> Story<'a> {
 
     fn get(&self, more: &[&str]) -> Kid<'a> {
         let mut get = rill();
-        get.args(["get", "--json", "--storage", self.storage, "--peer", &format!("127.0.0.1:{}", self.seed_port)]);
+        get.args([
+            "get",
+            "--json",
+            "--storage",
+            self.storage,
+            "--peer",
+            &format!("127.0.0.1:{}", self.seed_port),
+        ]);
         get.args(["--listen-port", &self.port.to_string()]).args(more);
-        self.lab.start(get.arg("--state-dir").arg(&self.state).arg("-d").arg(&self.out).arg(&self.torrent.file))
+        self.lab
+            .start(get.arg("--state-dir").arg(&self.state).arg("-d").arg(&self.out).arg(&self.torrent.file))
     }
 
     /// The same, and some of it has come.
@@ -174,7 +183,14 @@ fn f6_a_limit_on_the_length_of_files_is_a_sentence_and_no_signal() {
             "--storage",
             storage,
         ]);
-        limited.args(["--no-lsd", "--no-dht", "--listen-port", "0", "--peer", &format!("127.0.0.1:{}", story.seed_port)]);
+        limited.args([
+            "--no-lsd",
+            "--no-dht",
+            "--listen-port",
+            "0",
+            "--peer",
+            &format!("127.0.0.1:{}", story.seed_port),
+        ]);
         limited.arg("--state-dir").arg(&story.state).arg("-d").arg(&story.out).arg(&story.torrent.file);
         story.ends(lab.start(&mut limited), 16, "longer than");
         story.is_finished_by_another_run();
@@ -261,7 +277,8 @@ fn serves_beside_a_stuck_disk(storage: &'static str) {
     let piece = first_piece(&story);
     let freezer = Freezer::start(disk.path());
     let begun = Instant::now();
-    // Each probe has its time, whether the one before has been answered or not: what waits behind it waits, too.
+    // Each probe has its time, whether the one before has been answered or not: what waits behind it waits,
+    // too.
     let waits: Vec<Duration> = (0..200)
         .map(|tick| {
             let due = begun + tick * Duration::from_millis(100);
@@ -272,9 +289,14 @@ fn serves_beside_a_stuck_disk(storage: &'static str) {
         .collect();
     freezer.stop();
     let late = waits.iter().filter(|wait| **wait > Duration::from_secs(1)).count();
-    println!("{storage}: {late} of {} probes took more than a second, the longest {:?}", waits.len(), waits.iter().max());
-    // A window's page that was written out cannot be written to again before the disk moves, and the kernel does not ask
-    // whether we would rather wait elsewhere: forced to windows, the loop stands as long as the disk does, and no longer.
+    println!(
+        "{storage}: {late} of {} probes took more than a second, the longest {:?}",
+        waits.len(),
+        waits.iter().max()
+    );
+    // A window's page that was written out cannot be written to again before the disk moves, and the kernel
+    // does not ask whether we would rather wait elsewhere: forced to windows, the loop stands as long as the
+    // disk does, and no longer.
     let most = if storage == "mapped" { waits.len() / 2 } else { waits.len() / 20 };
     assert!(late <= most, "{storage}: {late} of {} probes took more than a second", waits.len());
     kid.kill();
@@ -301,7 +323,8 @@ impl Freezer {
         let (stop, at) = (Arc::new(AtomicBool::new(false)), mounted.to_path_buf());
         let told = stop.clone();
         let thread = std::thread::spawn(move || {
-            let freeze = |how: &str| assert!(Command::new("fsfreeze").arg(how).arg(&at).status().unwrap().success());
+            let freeze =
+                |how: &str| assert!(Command::new("fsfreeze").arg(how).arg(&at).status().unwrap().success());
             while !told.load(SeqCst) {
                 freeze("-f");
                 std::thread::sleep(Duration::from_secs(2));

@@ -1,9 +1,12 @@
-//! A crate with the floors that decide and the simulator in it, and nothing else: to be broken, built and run.
+//! A crate with the floors that decide and the simulator in it, and nothing else: to be broken, built and
+//! run.
 //!
-//! It lives below the target directory and stays there, so that the crates it needs are built once. There may be several, side by side.
+//! It lives below the target directory and stays there, so that the crates it needs are built once. There may
+//! be several, side by side.
 
 use crate::faults::Fault;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -46,8 +49,11 @@ impl Scratch {
     pub fn breaks(&self, fault: &Fault) {
         let path = self.dir.join("src").join(fault.file);
         let text = fs::read_to_string(&path).unwrap();
-        assert_eq!(text.matches(fault.old).count(), 1, "{}: places in {}", fault.what, fault.file);
-        fs::write(path, text.replace(fault.old, fault.new)).unwrap();
+        let places = places(&text, fault.old);
+        let [place] = &places[..] else {
+            panic!("{}: {} places in {}", fault.what, places.len(), fault.file)
+        };
+        fs::write(path, [&text[..place.start], fault.new, &text[place.end..]].concat()).unwrap();
     }
 
     /// Puts it right again.
@@ -68,10 +74,33 @@ impl Scratch {
         let parts: Vec<&str> = said.trim().splitn(3, '\t').collect();
         match (status.code(), &parts[..]) {
             (Some(0), _) => Outcome::Held,
-            (Some(1), &[trial, seed, words]) => Outcome::Caught { trial: trial.into(), seed: seed.into(), words: words.into() },
+            (Some(1), &[trial, seed, words]) => {
+                Outcome::Caught { trial: trial.into(), seed: seed.into(), words: words.into() }
+            }
             _ => panic!("{status}, not an outcome:\n{said}\n{}", String::from_utf8_lossy(&stderr)),
         }
     }
+}
+
+/// Returns where `code` occurs in `source`, whatever the white space and comments in either.
+pub fn places(source: &str, code: &str) -> Vec<Range<usize>> {
+    let (source, code) = (significant(source), significant(code));
+    let equal = |at: &[(usize, char)]| at.iter().zip(&code).all(|((_, a), (_, b))| a == b);
+    let found = source.windows(code.len()).filter(|at| equal(at));
+    found.map(|at| at[0].0..at[at.len() - 1].0 + at[at.len() - 1].1.len_utf8()).collect()
+}
+
+/// Returns the characters that are neither white space nor part of a line comment, with their offsets.
+fn significant(text: &str) -> Vec<(usize, char)> {
+    let mut offset = 0;
+    let mut found = Vec::new();
+    for line in text.split_inclusive('\n') {
+        let comment = if line.trim_start().starts_with("//") { Some(0) } else { line.find(" // ") };
+        let code = &line[..comment.unwrap_or(line.len())];
+        found.extend(code.char_indices().filter(|(_, c)| !c.is_whitespace()).map(|(at, c)| (offset + at, c)));
+        offset += line.len();
+    }
+    found
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -96,7 +125,9 @@ fn words(dir: &Path) -> Vec<String> {
         }
         let text = fs::read_to_string(entry.path()).unwrap();
         let parts: Vec<&str> = text.split("::").collect();
-        let last_word = |part: &&str| part.rsplit(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("").to_owned();
+        let last_word = |part: &&str| {
+            part.rsplit(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("").to_owned()
+        };
         found.extend(parts.iter().map(last_word));
     }
     found
@@ -104,8 +135,11 @@ fn words(dir: &Path) -> Vec<String> {
 
 /// The real manifest's lines for the crates that are used.
 fn manifest(all: &str, used: &[String]) -> String {
-    let lines = all.lines().skip_while(|l| *l != "[dependencies]").skip(1).take_while(|l| !l.starts_with('['));
-    let named = |line: &&str| line.split_once(" = ").is_some_and(|(name, _)| used.iter().any(|w| *w == name.replace('-', "_")));
+    let lines =
+        all.lines().skip_while(|l| *l != "[dependencies]").skip(1).take_while(|l| !l.starts_with('['));
+    let named = |line: &&str| {
+        line.split_once(" = ").is_some_and(|(name, _)| used.iter().any(|w| *w == name.replace('-', "_")))
+    };
     let dependencies: Vec<&str> = lines.filter(named).collect();
     format!(
         "[package]\nname = \"mutant\"\nversion = \"0.0.0\"\nedition = \"2024\"\npublish = false\n\n[workspace]\n\n\

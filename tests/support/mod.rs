@@ -47,7 +47,8 @@ pub fn multi(dir: &Path, name: &str, files: Files<'_>, piece_len: u32) -> Metain
 }
 
 fn finish(builder: Builder, bytes: &[u8]) -> Metainfo {
-    let hashes: Vec<PieceHash> = bytes.chunks(builder.piece_len as usize).map(|p| PieceHash(Sha1::digest(p).into())).collect();
+    let hashes: Vec<PieceHash> =
+        bytes.chunks(builder.piece_len as usize).map(|p| PieceHash(Sha1::digest(p).into())).collect();
     Metainfo::parse(&builder.finish(&hashes).unwrap()).unwrap()
 }
 

@@ -1,4 +1,5 @@
-//! What was typed after `rill sim`. Flags change a named scenario; what each means for it is in `cli::sim::plan`.
+//! What was typed after `rill sim`. Flags change a named scenario; what each means for it is in
+//! `cli::sim::plan`.
 
 use crate::cli::format::{parse_duration, parse_size};
 use crate::cli::sim::values::{Fault, PartCount, Percent, Rates, Without};
@@ -47,7 +48,9 @@ pub(crate) struct Sim {
 
 /// Who takes part, over which lines.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Swarm (RATES: 512K, 2M bytes a second or 10Mbit; several, with commas, are dealt in turn)")]
+#[command(
+    next_help_heading = "Swarm (RATES: 512K, 2M bytes a second or 10Mbit; several, with commas, are dealt in turn)"
+)]
 pub(crate) struct Swarm {
     /// Engines that begin with nothing
     #[arg(long, value_name = "N", env = "RILL_PEERS")]
@@ -58,7 +61,8 @@ pub(crate) struct Swarm {
     /// How many of the peers serve no other
     #[arg(long, value_name = "N", env = "RILL_FREE_RIDERS")]
     pub(crate) free_riders: Option<u32>,
-    /// Scripted peers beside the engines: seed, slow, liar, snubber, flapper, leech, hoarder or greedy; may be repeated
+    /// Scripted peers beside the engines: seed, slow, liar, snubber, flapper, leech, hoarder or greedy; may
+    /// be repeated
     #[arg(long, value_name = "PART=N", env = "RILL_PUPPET", value_delimiter = ',', value_parser = PartCount::parse)]
     pub(crate) puppet: Vec<PartCount>,
     /// Bytes of content
@@ -106,9 +110,9 @@ pub(crate) struct Conduct {
     /// Leave out a part of what rill does; may be repeated
     #[arg(long, value_name = "WHAT", env = "RILL_WITHOUT", value_delimiter = ',')]
     pub(crate) without: Vec<Without>,
-    /// What goes wrong: lose=5s (a connection, each 5 s), refuse=0.2 (of the dials), late=5ms (all we do), spikes=0.2,3s and
-    /// unreadable=0.1 (verdicts), full=0.1,10s (disk), silence=0.3 (tracker), loss=0.3 and delay=50ms (its datagrams),
-    /// clock=1h (before its end); may be repeated
+    /// What goes wrong: lose=5s (a connection, each 5 s), refuse=0.2 (of the dials), late=5ms (all we do),
+    /// spikes=0.2,3s and unreadable=0.1 (verdicts), full=0.1,10s (disk), silence=0.3 (tracker), loss=0.3 and
+    /// delay=50ms (its datagrams), clock=1h (before its end); may be repeated
     #[arg(long, value_name = "NAME=VALUE", env = "RILL_FAULT", value_delimiter = ' ', value_parser = Fault::parse)]
     pub(crate) fault: Vec<Fault>,
 }

@@ -1,6 +1,8 @@
-//! What a process has spent: CPU time by thread, wall time, memory. Read from the kernel, by the process itself.
+//! What a process has spent: CPU time by thread, wall time, memory. Read from the kernel, by the process
+//! itself.
 //!
-//! Threads are told apart by their names: `rill-loop` talks, `rill-disk-N` work for it, the rest is startup and display.
+//! Threads are told apart by their names: `rill-loop` talks, `rill-disk-N` work for it, the rest is startup
+//! and display.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -37,7 +39,14 @@ impl Cost {
         let numbers: Vec<u64> = text.split(' ').map(|n| n.parse().ok()).collect::<Option<_>>()?;
         let us = Duration::from_micros;
         let [wall, cpu, loop_cpu, disk_cpu, rss_kib, private_kib] = numbers.try_into().ok()?;
-        Some(Cost { wall: us(wall), cpu: us(cpu), loop_cpu: us(loop_cpu), disk_cpu: us(disk_cpu), rss_kib, private_kib })
+        Some(Cost {
+            wall: us(wall),
+            cpu: us(cpu),
+            loop_cpu: us(loop_cpu),
+            disk_cpu: us(disk_cpu),
+            rss_kib,
+            private_kib,
+        })
     }
 }
 
@@ -78,12 +87,15 @@ impl Gauge {
 /// CPU time of the process, of the loop, of the workers.
 fn spent() -> [Duration; 3] {
     let of_process = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    let of_process = Duration::new(of_process.tv_sec.try_into().unwrap_or(0), of_process.tv_nsec.try_into().unwrap_or(0));
+    let of_process =
+        Duration::new(of_process.tv_sec.try_into().unwrap_or(0), of_process.tv_nsec.try_into().unwrap_or(0));
     let (mut of_loop, mut of_disk) = (Duration::ZERO, Duration::ZERO);
     for task in fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
         let path = task.path();
         let Ok(name) = fs::read_to_string(path.join("comm")) else { continue };
-        let nanos = fs::read_to_string(path.join("schedstat")).ok().and_then(|text| text.split(' ').next()?.parse().ok());
+        let nanos = fs::read_to_string(path.join("schedstat"))
+            .ok()
+            .and_then(|text| text.split(' ').next()?.parse().ok());
         let spent = Duration::from_nanos(nanos.unwrap_or(0));
         if name.starts_with("rill-loop") {
             of_loop += spent;
@@ -111,8 +123,13 @@ mod tests {
 
     #[test]
     fn a_cost_survives_the_pipe() {
-        let cost =
-            Cost { wall: Duration::from_micros(7), cpu: Duration::from_secs(3), rss_kib: 5, private_kib: 4, ..Cost::default() };
+        let cost = Cost {
+            wall: Duration::from_micros(7),
+            cpu: Duration::from_secs(3),
+            rss_kib: 5,
+            private_kib: 4,
+            ..Cost::default()
+        };
         assert_eq!(Cost::parse(cost.line().strip_prefix("cost ").unwrap()), Some(cost));
         assert_eq!(Cost::parse("1 2 3"), None);
         assert_eq!(Cost::parse("1 2 3 4 5 x"), None);

@@ -1,7 +1,7 @@
 //! The floor: bytes from a loopback socket into a file and through SHA-1, in the plainest loop there is.
 //!
-//! No client that checks what it stores can do with less on this machine, so its CPU time is the unit in which the
-//! engine's is given. One buffer that stays in the cache, big writes, no second thread.
+//! No client that checks what it stores can do with less on this machine, so its CPU time is the unit in
+//! which the engine's is given. One buffer that stays in the cache, big writes, no second thread.
 
 use super::cost::{Cost, Gauge};
 use sha1::{Digest, Sha1};
@@ -57,7 +57,8 @@ mod tests {
         let path = dir.path().join("floor");
         let bytes = BUFFER_BYTES as u64 * 3 + 1;
         let mut sender = None;
-        let cost = receive(&path, bytes, |port| sender = Some(std::thread::spawn(move || send(port, bytes)))).unwrap();
+        let cost = receive(&path, bytes, |port| sender = Some(std::thread::spawn(move || send(port, bytes))))
+            .unwrap();
         sender.unwrap().join().unwrap().unwrap();
         assert_eq!(path.metadata().unwrap().len(), bytes);
         assert!(!cost.wall.is_zero());

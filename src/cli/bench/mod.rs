@@ -1,8 +1,8 @@
 //! `rill bench`: this machine's own figures, without network and without arguments.
 //!
-//! A round is: the floor, then one process that seeds and one that fetches from it over loopback, both this very
-//! program with the engine that `get` and `seed` use. What was fetched is compared byte by byte. The work directory
-//! goes away however the bench ends.
+//! A round is: the floor, then one process that seeds and one that fetches from it over loopback, both this
+//! very program with the engine that `get` and `seed` use. What was fetched is compared byte by byte. The
+//! work directory goes away however the bench ends.
 //!
 //! ```text
 //!   bench ──spawns──► part floor   receive, write, SHA-1: what no client can undercut
@@ -43,7 +43,8 @@ pub(crate) fn run(typed: &args::Bench) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Option, "a bench needs at least 1M and one round"));
     }
     super::log::start(0, false);
-    let stop = Stop::on_signals(Exit::Stopped).map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
+    let stop =
+        Stop::on_signals(Exit::Stopped).map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
     let mut show = TablePrinter::new(typed.json);
     let mut bench = BenchRun { typed, stop: &stop, show: &mut show };
     match bench.go() {
@@ -87,7 +88,11 @@ impl BenchRun<'_> {
             filesystem: place.filesystem().to_string(),
             dir: super::source::shown(place.parent()),
         };
-        Ok(if self.typed.json { table::object(&setting, &rounds) + "\n" } else { table::text(&setting, &rounds) })
+        Ok(if self.typed.json {
+            table::object(&setting, &rounds) + "\n"
+        } else {
+            table::text(&setting, &rounds)
+        })
     }
 
     /// What receiving, writing and hashing cost at the very least.
@@ -112,7 +117,8 @@ impl BenchRun<'_> {
         self.show.step(&step, 0, self.typed.size);
         let mut seeder = BenchProcess::spawn(&["seed", torrent, &place.path("seed"), &storage])?;
         let port = self.port(&mut seeder)?;
-        let mut getter = BenchProcess::spawn(&["get", torrent, &place.path("get"), &storage, &port.to_string()])?;
+        let mut getter =
+            BenchProcess::spawn(&["get", torrent, &place.path("get"), &storage, &port.to_string()])?;
         let download = self.cost(&mut getter, &step)?;
         getter.end();
         seeder.ask();
@@ -162,7 +168,10 @@ impl BenchRun<'_> {
                 }
                 Ok(None) if heard.elapsed() < PATIENCE => {}
                 Ok(None) => {
-                    return Err(Failure::new(Exit::TimedOut, format!("a part of the bench said nothing for {PATIENCE:?}")));
+                    return Err(Failure::new(
+                        Exit::TimedOut,
+                        format!("a part of the bench said nothing for {PATIENCE:?}"),
+                    ));
                 }
                 Err(failure) => return Err(failure),
             }
@@ -181,7 +190,12 @@ struct TablePrinter {
 impl TablePrinter {
     fn new(json: bool) -> TablePrinter {
         let terminal = Terminal::of_stdout();
-        TablePrinter { live: terminal.live && !json, glyphs: Glyphs::new(terminal.utf8), drawn: None, step: String::new() }
+        TablePrinter {
+            live: terminal.live && !json,
+            glyphs: Glyphs::new(terminal.utf8),
+            drawn: None,
+            step: String::new(),
+        }
     }
 
     fn step(&mut self, step: &str, done: u64, of: u64) {

@@ -1,7 +1,7 @@
 //! The bench's other processes, seen from inside: the floor's receiver, the seeder, the fetcher.
 //!
-//! Each measures itself, because only the process itself can tell its threads apart before they end. What is paid
-//! before the torrent is open (startup, hashing what is there) does not count.
+//! Each measures itself, because only the process itself can tell its threads apart before they end. What is
+//! paid before the torrent is open (startup, hashing what is there) does not count.
 
 use super::super::args;
 use super::super::exit::{Exit, Failure};
@@ -35,7 +35,9 @@ pub(crate) fn run(typed: &args::BenchPart) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
         args::Part::Seed { torrent, dir, storage } => engine(torrent, dir, *storage, None, &told_to_end),
-        args::Part::Get { torrent, dir, storage, port } => engine(torrent, dir, *storage, Some(*port), &told_to_end),
+        args::Part::Get { torrent, dir, storage, port } => {
+            engine(torrent, dir, *storage, Some(*port), &told_to_end)
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! The bench's other processes, seen from the bench: spawned, listened to, and always ended.
 //!
-//! A part speaks in lines on its stdout: `port N`, `have BYTES`, `cost …`. It lives until its stdin closes, so none
-//! outlives the bench, however that ends. Its own process group keeps Ctrl-C from it: the bench decides.
+//! A part speaks in lines on its stdout: `port N`, `have BYTES`, `cost …`. It lives until its stdin closes,
+//! so none outlives the bench, however that ends. Its own process group keeps Ctrl-C from it: the bench
+//! decides.
 
 use super::super::exit::{Exit, Failure, reason};
 use super::cost::Cost;
@@ -40,9 +41,12 @@ pub(super) struct BenchProcess {
 }
 
 impl BenchProcess {
-    /// Starts this program as a part; `RILL_BENCH_RUNNER` may name a program to run it with, an emulator for example.
+    /// Starts this program as a part; `RILL_BENCH_RUNNER` may name a program to run it with, an emulator for
+    /// example.
     pub(super) fn spawn(words: &[&str]) -> Result<BenchProcess, Failure> {
-        let failed = |e: std::io::Error| Failure::new(Exit::Other, format!("cannot start a part of the bench: {}", reason(&e)));
+        let failed = |e: std::io::Error| {
+            Failure::new(Exit::Other, format!("cannot start a part of the bench: {}", reason(&e)))
+        };
         let me = std::env::current_exe().map_err(failed)?;
         let runner = std::env::var("RILL_BENCH_RUNNER").unwrap_or_default();
         let mut line = runner.split_whitespace().map(Into::into).chain([me.into_os_string()]);
@@ -52,7 +56,9 @@ impl BenchProcess {
         let mut child = command.spawn().map_err(failed)?;
         let (tx, lines) = channel();
         if let Some(stdout) = child.stdout.take() {
-            std::thread::spawn(move || BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| tx.send(line)));
+            std::thread::spawn(move || {
+                BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| tx.send(line))
+            });
         }
         let complaints = child.stderr.take().map(|mut stderr| {
             std::thread::spawn(move || {

@@ -46,11 +46,12 @@ fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// The largest ratio of a round may be this many times the smallest; beyond that the rounds contradict each other.
+/// The largest ratio of a round may be this many times the smallest; beyond that the rounds contradict each
+/// other.
 const NOISE: f64 = 1.5;
 
-/// CPU time of the download over that of the floor, a ratio a round, smallest first. Each round has its own floor, so a busy moment counts
-/// on both sides.
+/// CPU time of the download over that of the floor, a ratio a round, smallest first. Each round has its own
+/// floor, so a busy moment counts on both sides.
 fn ratios(rounds: &[Figures]) -> Vec<f64> {
     let of = |f: &Figures| f.download.cpu.as_secs_f64() / f.floor.cpu.as_secs_f64().max(1e-9);
     let mut ratios: Vec<f64> = rounds.iter().map(of).collect();
@@ -64,12 +65,18 @@ fn conclusion(rounds: &[Figures]) -> String {
     let what = "receiving, writing and hashing the same bytes in a plain loop";
     let (Some(least), Some(most)) = (ratios.first(), ratios.last()) else { return String::new() };
     if ratios.len() == 1 {
-        format!("The download takes {least:.2} times the CPU of the floor: {what}. One round says nothing about its spread.")
+        format!(
+            "The download takes {least:.2} times the CPU of the floor: {what}. One round says nothing about its spread."
+        )
     } else if most / least > NOISE {
-        format!("Too noisy to compare: the download took {least:.2} to {most:.2} times the CPU of the floor, {what}.")
+        format!(
+            "Too noisy to compare: the download took {least:.2} to {most:.2} times the CPU of the floor, {what}."
+        )
     } else {
         let median = median(ratios.clone());
-        format!("The download takes {median:.2} times the CPU of the floor ({least:.2} to {most:.2} in the rounds): {what}.")
+        format!(
+            "The download takes {median:.2} times the CPU of the floor ({least:.2} to {most:.2} in the rounds): {what}."
+        )
     }
 }
 
@@ -94,8 +101,9 @@ pub(super) fn text(setting: &Setting, rounds: &[Figures]) -> String {
     let mut line = |name: &str, of: fn(&Figures) -> &Cost, threads: bool| {
         let column = |value: &dyn Fn(&Cost) -> f64| median(rounds.iter().map(|f| value(of(f))).collect());
         let memory = |value: &dyn Fn(&Cost) -> u64| format::size(column(&|c| (value(c) << 10) as f64) as u64);
-        let per_gib =
-            |value: &dyn Fn(&Cost) -> std::time::Duration| format!("{:.2}", column(&|c| value(c).as_secs_f64() / setting.gib()));
+        let per_gib = |value: &dyn Fn(&Cost) -> std::time::Duration| {
+            format!("{:.2}", column(&|c| value(c).as_secs_f64() / setting.gib()))
+        };
         let split = if threads {
             [per_gib(&|c| c.loop_cpu), per_gib(&|c| c.disk_cpu), per_gib(&Cost::other_cpu)]
         } else {
@@ -125,14 +133,20 @@ pub(super) fn object(setting: &Setting, rounds: &[Figures]) -> String {
     let cost = |c: &Cost| {
         let gib = setting.gib();
         let o = Object::new().dec("mib_per_s", setting.mib_per_s(c)).dec("wall_s", c.wall.as_secs_f64());
-        let o = o.dec("cpu_s_per_gib", setting.cpu_per_gib(c)).dec("loop_cpu_s_per_gib", c.loop_cpu.as_secs_f64() / gib);
+        let o = o
+            .dec("cpu_s_per_gib", setting.cpu_per_gib(c))
+            .dec("loop_cpu_s_per_gib", c.loop_cpu.as_secs_f64() / gib);
         let o = o
             .dec("disk_cpu_s_per_gib", c.disk_cpu.as_secs_f64() / gib)
             .dec("other_cpu_s_per_gib", c.other_cpu().as_secs_f64() / gib);
         o.num("peak_rss_bytes", c.rss_kib << 10).num("peak_private_bytes", c.private_kib << 10).end()
     };
     let all = rounds.iter().map(|f| {
-        Object::new().raw("download", &cost(&f.download)).raw("upload", &cost(&f.upload)).raw("floor", &cost(&f.floor)).end()
+        Object::new()
+            .raw("download", &cost(&f.download))
+            .raw("upload", &cost(&f.upload))
+            .raw("floor", &cost(&f.floor))
+            .end()
     });
     Object::new()
         .num("bytes", setting.bytes)
@@ -150,8 +164,12 @@ mod tests {
     use std::time::Duration;
 
     fn figures(download_s: f64, floor_s: f64) -> Figures {
-        let cost =
-            |s: f64| Cost { wall: Duration::from_secs(2), cpu: Duration::from_secs_f64(s), rss_kib: 2048, ..Cost::default() };
+        let cost = |s: f64| Cost {
+            wall: Duration::from_secs(2),
+            cpu: Duration::from_secs_f64(s),
+            rss_kib: 2048,
+            ..Cost::default()
+        };
         Figures { floor: cost(floor_s), download: cost(download_s), upload: cost(0.5) }
     }
 
@@ -169,7 +187,10 @@ mod tests {
     fn the_table_gives_speed_cost_and_the_distance_to_the_floor() {
         let text = text(&setting(), &[figures(1.0, 0.5), figures(1.1, 0.5), figures(0.8, 0.5)]);
         assert!(text.contains("download       256       2.00"), "{text}");
-        assert!(text.contains("takes 2.00 times the CPU of the floor (1.60 to 2.20 in the rounds)"), "{text}");
+        assert!(
+            text.contains("takes 2.00 times the CPU of the floor (1.60 to 2.20 in the rounds)"),
+            "{text}"
+        );
         assert!(text.contains("2.0 MiB") && text.is_ascii(), "{text}");
     }
 

@@ -19,7 +19,8 @@ pub(super) struct Workplace {
 }
 
 impl Workplace {
-    /// A directory below `wanted`, or below the best place there is, with room for `size` bytes twice and a bit.
+    /// A directory below `wanted`, or below the best place there is, with room for `size` bytes twice and a
+    /// bit.
     pub(super) fn make(wanted: Option<&Path>, size: u64) -> Result<Workplace, Failure> {
         let need = size.saturating_mul(2).saturating_add(64 << 20);
         let parent = match wanted {
@@ -38,7 +39,12 @@ impl Workplace {
     }
 
     /// Fills `seed/payload` with noise and writes its torrent; `go_on` hears how far it is and may end it.
-    pub(super) fn fill(&self, size: u64, piece_bytes: u64, mut go_on: impl FnMut(u64) -> bool) -> Result<String, Failure> {
+    pub(super) fn fill(
+        &self,
+        size: u64,
+        piece_bytes: u64,
+        mut go_on: impl FnMut(u64) -> bool,
+    ) -> Result<String, Failure> {
         let path = self.dir.join("seed/payload");
         let failed = |e: io::Error| Failure::os(Exit::Create, shown(&path), &e);
         let mut file = File::create_new(&path).map_err(failed)?;
@@ -71,10 +77,14 @@ impl Workplace {
 
     /// Fails unless both files hold the same bytes.
     pub(super) fn compare(&self, one: &str, other: &str) -> Result<(), Failure> {
-        let open = |name: &str| File::open(self.dir.join(name)).map_err(|e| Failure::os(Exit::Open, name, &e));
+        let open =
+            |name: &str| File::open(self.dir.join(name)).map_err(|e| Failure::os(Exit::Open, name, &e));
         match same(open(one)?, open(other)?) {
             Ok(true) => Ok(()),
-            Ok(false) => Err(Failure::new(Exit::Mismatch, "what was fetched is not what was served; this is a bug in rill")),
+            Ok(false) => Err(Failure::new(
+                Exit::Mismatch,
+                "what was fetched is not what was served; this is a bug in rill",
+            )),
             Err(e) => Err(Failure::os(Exit::Io, "comparing", &e)),
         }
     }
@@ -108,7 +118,11 @@ impl Drop for Workplace {
 }
 
 fn no_room(place: &Path, need: u64) -> Failure {
-    let sentence = format!("{}: the bench needs {} of free space; --dir or --size help", shown(place), format::size(need));
+    let sentence = format!(
+        "{}: the bench needs {} of free space; --dir or --size help",
+        shown(place),
+        format::size(need)
+    );
     Failure::new(Exit::NoSpace, sentence)
 }
 
@@ -117,7 +131,8 @@ fn best_place(need: u64) -> Option<PathBuf> {
     let temporary = std::env::var_os("TMPDIR").map(PathBuf::from);
     let places = temporary.into_iter().chain(["/var/tmp", "/tmp", "."].map(PathBuf::from));
     let usable = |place: &PathBuf| free_bytes(place).is_some_and(|free| free >= need) && may_write(place);
-    let (disk, memory): (Vec<PathBuf>, Vec<PathBuf>) = places.filter(usable).partition(|place| !in_memory(place));
+    let (disk, memory): (Vec<PathBuf>, Vec<PathBuf>) =
+        places.filter(usable).partition(|place| !in_memory(place));
     disk.into_iter().chain(memory).next()
 }
 

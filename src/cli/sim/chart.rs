@@ -1,7 +1,8 @@
 //! Line charts as SVG: a few named series over one axis, each point with the range around it.
 //!
-//! The text is the same for the same data, stands alone (own white background, no font but sans-serif) and is valid XML whatever
-//! the labels hold. A point that is no number interrupts its line; one that is endless is drawn as a triangle on the upper edge.
+//! The text is the same for the same data, stands alone (own white background, no font but sans-serif) and is
+//! valid XML whatever the labels hold. A point that is no number interrupts its line; one that is endless is
+//! drawn as a triangle on the upper edge.
 
 mod scale;
 
@@ -62,7 +63,8 @@ pub(super) struct Chart {
 }
 
 /// Okabe and Ito's colours, which colour-blind people can tell apart.
-const COLOURS: [&str; 8] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555", "#8c6d1f"];
+const COLOURS: [&str; 8] =
+    ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555", "#8c6d1f"];
 const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 490.0;
 const LEFT: f64 = 72.0;
@@ -117,11 +119,14 @@ struct Sheet<'a> {
 impl Sheet<'_> {
     fn new(chart: &Chart) -> Sheet<'_> {
         let points = || chart.series.iter().flat_map(|s| &s.points);
-        let across = chart.marks.iter().filter_map(|m| if let Mark::Vertical(x, _) = m { Some(*x) } else { None });
-        let along = chart.marks.iter().filter_map(|m| if let Mark::Horizontal(y, _) = m { Some(*y) } else { None });
+        let across =
+            chart.marks.iter().filter_map(|m| if let Mark::Vertical(x, _) = m { Some(*x) } else { None });
+        let along =
+            chart.marks.iter().filter_map(|m| if let Mark::Horizontal(y, _) = m { Some(*y) } else { None });
         let x = Scale::tight(points().map(|p| p.x).chain(across), chart.x.log);
         let y = Scale::round(points().flat_map(|p| [p.y, p.low, p.high]).chain(along), chart.y.log);
-        let longest = chart.series.iter().map(|s| s.name.chars().count()).max().unwrap_or(0) as f64 * LETTER + 54.0;
+        let longest =
+            chart.series.iter().map(|s| s.name.chars().count()).max().unwrap_or(0) as f64 * LETTER + 54.0;
         // Bold letters are wider.
         let heading = chart.legend.chars().count() as f64 * 1.15 * LETTER + 26.0;
         let right = WIDTH - longest.max(heading).min(320.0);
@@ -157,7 +162,12 @@ impl Sheet<'_> {
         let (chart, right) = (self.chart, self.right);
         // A long title is set smaller rather than cut.
         let size = (WIDTH - 2.0 * 16.0) / (chart.title.chars().count().max(1) as f64 * 0.6);
-        self.words(16.0, 28.0, &format!(" font-size=\"{:.1}\" font-weight=\"bold\"", size.clamp(7.0, 15.0)), &chart.title);
+        self.words(
+            16.0,
+            28.0,
+            &format!(" font-size=\"{:.1}\" font-weight=\"bold\"", size.clamp(7.0, 15.0)),
+            &chart.title,
+        );
         for (value, label) in self.x.ticks() {
             let x = self.left_of(value);
             self.put(format_args!("<path d=\"M{x:.1} {TOP:.1}V{:.1}\" stroke=\"#e4e4e4\"/>", BOTTOM + 5.0));
@@ -172,12 +182,18 @@ impl Sheet<'_> {
         let area = format!("x=\"{LEFT:.1}\" y=\"{TOP:.1}\" width=\"{width:.1}\" height=\"{height:.1}\"");
         self.put(format_args!("<rect {area} fill=\"none\" stroke=\"#888888\"/>"));
         self.put(format_args!("<clipPath id=\"area\"><rect {area}/></clipPath>"));
-        self.words((LEFT + right) / 2.0, HEIGHT - 22.0, " text-anchor=\"middle\" font-size=\"13\"", &chart.x.label);
+        self.words(
+            (LEFT + right) / 2.0,
+            HEIGHT - 22.0,
+            " text-anchor=\"middle\" font-size=\"13\"",
+            &chart.x.label,
+        );
         if !chart.note.is_empty() {
             self.words(LEFT, HEIGHT - 7.0, " font-size=\"10\" fill=\"#888888\"", &chart.note);
         }
         let middle = (TOP + BOTTOM) / 2.0;
-        let turned = format!(" text-anchor=\"middle\" font-size=\"13\" transform=\"rotate(-90 20 {middle:.1})\"");
+        let turned =
+            format!(" text-anchor=\"middle\" font-size=\"13\" transform=\"rotate(-90 20 {middle:.1})\"");
         self.words(20.0, middle, &turned, &chart.y.label);
     }
 
@@ -189,8 +205,10 @@ impl Sheet<'_> {
             }
             let there = run.iter().map(|p| (p.x, p.high));
             let back = run.iter().rev().map(|p| (p.x, p.low));
-            let corners: Vec<String> =
-                there.chain(back).map(|(x, y)| format!("{:.1},{:.1}", self.left_of(x), self.top_of(y))).collect();
+            let corners: Vec<String> = there
+                .chain(back)
+                .map(|(x, y)| format!("{:.1},{:.1}", self.left_of(x), self.top_of(y)))
+                .collect();
             let corners = corners.join(" ");
             self.put(format_args!(
                 "<polygon points=\"{corners}\" fill=\"{colour}\" fill-opacity=\"0.15\" clip-path=\"url(#area)\"/>"
@@ -201,7 +219,8 @@ impl Sheet<'_> {
     /// The curve, its dots, and triangles where it is endless.
     fn line(&mut self, series: &Series, colour: &str) {
         for run in runs(&series.points, |p| p.y.is_finite()) {
-            let corners: Vec<String> = run.iter().map(|p| format!("{:.1},{:.1}", self.left_of(p.x), self.top_of(p.y))).collect();
+            let corners: Vec<String> =
+                run.iter().map(|p| format!("{:.1},{:.1}", self.left_of(p.x), self.top_of(p.y))).collect();
             let corners = corners.join(" ");
             self.put(format_args!(
                 "<polyline points=\"{corners}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" stroke-linejoin=\"round\" \
@@ -211,7 +230,10 @@ impl Sheet<'_> {
         for p in series.points.iter().filter(|_| series.points.len() <= DOTS) {
             let x = self.left_of(p.x);
             if p.y.is_finite() {
-                self.put(format_args!("<circle cx=\"{x:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"{colour}\"/>", self.top_of(p.y)));
+                self.put(format_args!(
+                    "<circle cx=\"{x:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"{colour}\"/>",
+                    self.top_of(p.y)
+                ));
             } else if p.y == f64::INFINITY {
                 self.triangle(x, TOP + 6.0, colour);
             }
@@ -236,7 +258,9 @@ impl Sheet<'_> {
                 (format!("M{LEFT:.1} {y:.1}H{:.1}", self.right), self.right, y - 6.0, name)
             }
         };
-        self.put(format_args!("<path d=\"{path}\" stroke=\"#555555\" stroke-dasharray=\"6 4\" clip-path=\"url(#area)\"/>"));
+        self.put(format_args!(
+            "<path d=\"{path}\" stroke=\"#555555\" stroke-dasharray=\"6 4\" clip-path=\"url(#area)\"/>"
+        ));
         // The name stands on the side where there is room.
         let (side, x) = if x > (LEFT + self.right) / 2.0 { ("end", x - 6.0) } else { ("start", x + 6.0) };
         self.words(x, y, &format!(" text-anchor=\"{side}\" fill=\"#555555\""), name);

@@ -23,7 +23,12 @@ pub(super) struct Figure {
     pub(super) of: fn(&Outcome) -> f64,
 }
 
-const fn figure(name: &'static str, key: &'static str, unit: &'static str, of: fn(&Outcome) -> f64) -> Figure {
+const fn figure(
+    name: &'static str,
+    key: &'static str,
+    unit: &'static str,
+    of: fn(&Outcome) -> f64,
+) -> Figure {
     Figure { name, key, unit, of }
 }
 
@@ -38,15 +43,21 @@ pub(super) const TIMES: [Figure; 5] = [
 
 /// Everything else.
 pub(super) const REST: [Figure; 9] = [
-    figure("last percent, median peer", "last_percent_median_s", "s", |o| metric::last_percent_s(&o.report, 0.5)),
-    figure("last percent, worst peer", "last_percent_worst_s", "s", |o| metric::last_percent_s(&o.report, 1.0)),
+    figure("last percent, median peer", "last_percent_median_s", "s", |o| {
+        metric::last_percent_s(&o.report, 0.5)
+    }),
+    figure("last percent, worst peer", "last_percent_worst_s", "s", |o| {
+        metric::last_percent_s(&o.report, 1.0)
+    }),
     figure("complete", "complete_percent", "% of the peers", |o| metric::complete_percent(&o.report)),
     figure("wasted", "wasted_percent", "% of what was received", |o| metric::wasted_percent(&o.report)),
     figure("from the seeds", "seeds_percent", "% of what was sent", |o| metric::seeds_percent(&o.report)),
     figure("virtual time", "virtual_s", "s", |o| o.report.lasted.as_secs_f64()),
     figure("real time", "real_s", "s", |o| o.took.as_secs_f64()),
     figure("events", "events", "", |o| o.report.events as f64),
-    figure("events a second", "events_per_s", "", |o| o.report.events as f64 / o.took.as_secs_f64().max(1e-9)),
+    figure("events a second", "events_per_s", "", |o| {
+        o.report.events as f64 / o.took.as_secs_f64().max(1e-9)
+    }),
 ];
 
 /// Where values lie: the middle one and two others around it.
@@ -62,11 +73,16 @@ impl Spread {
     pub(super) fn of(values: impl Iterator<Item = f64>, share: f64) -> Spread {
         let mut values: Vec<f64> = values.filter(|v| !v.is_nan()).collect();
         values.sort_by(f64::total_cmp);
-        Spread { low: quantile(&values, share), median: quantile(&values, 0.5), high: quantile(&values, 1.0 - share) }
+        Spread {
+            low: quantile(&values, share),
+            median: quantile(&values, 0.5),
+            high: quantile(&values, 1.0 - share),
+        }
     }
 }
 
-/// A number with three digits that count: `0.12`, `12.3`, `1234`, `12.3 million`. What never happens is `never`, what is no number `-`.
+/// A number with three digits that count: `0.12`, `12.3`, `1234`, `12.3 million`. What never happens is
+/// `never`, what is no number `-`.
 pub(super) fn short(value: f64) -> String {
     match value {
         v if v.is_nan() => "-".to_owned(),
@@ -89,9 +105,13 @@ mod tests {
 
     #[test]
     fn numbers_have_three_digits_that_count() {
-        let numbers = [0.0, 0.123, 9.999, 12.34, 99.96, 1234.5, 12_345_678.0, f64::INFINITY, f64::NAN].map(short);
+        let numbers =
+            [0.0, 0.123, 9.999, 12.34, 99.96, 1234.5, 12_345_678.0, f64::INFINITY, f64::NAN].map(short);
         assert_eq!(numbers, ["0.00", "0.12", "10.0", "12.3", "100", "1234", "12.3 million", "never", "-"]);
-        assert_eq!([1.5, 100.0, f64::INFINITY, 1.0 / 3.0].map(json_number), ["1.5", "100", "null", "0.333333"]);
+        assert_eq!(
+            [1.5, 100.0, f64::INFINITY, 1.0 / 3.0].map(json_number),
+            ["1.5", "100", "null", "0.333333"]
+        );
     }
 
     #[test]

@@ -68,8 +68,16 @@ fn swarm(typed: &Sim) -> Result<Exit, Failure> {
     let seeds = (0..u64::from(typed.runs.unwrap_or(1))).map(|n| typed.seed.wrapping_add(n));
     let jobs: Vec<_> = seeds.map(|seed| sim::Scenario { seed, ..scenario.clone() }).collect();
     let mut show = RunProgress::new(typed.json);
-    let outcomes = runs::each(&jobs, runs::at_once(), &mut show, |job, report, took| Outcome { seed: job.seed, report, took })?;
-    out::data(&if typed.json { table::object(&scenario, &outcomes) + "\n" } else { table::text(&scenario, &outcomes) });
+    let outcomes = runs::each(&jobs, runs::at_once(), &mut show, |job, report, took| Outcome {
+        seed: job.seed,
+        report,
+        took,
+    })?;
+    out::data(&if typed.json {
+        table::object(&scenario, &outcomes) + "\n"
+    } else {
+        table::text(&scenario, &outcomes)
+    });
     if let Some(file) = &typed.plot {
         draw(file, &plot::chart(&scenario, &outcomes))?;
     }
@@ -99,7 +107,9 @@ fn list(json: bool) -> String {
         let lists = lists.list("trials", trials.iter().map(object));
         return lists.list("experiments", experiments.iter().map(object)).end() + "\n";
     }
-    let lines = |names: &[(&str, &str)]| names.iter().map(|(name, about)| format!("  {name:<26}{about}\n")).collect::<String>();
+    let lines = |names: &[(&str, &str)]| {
+        names.iter().map(|(name, about)| format!("  {name:<26}{about}\n")).collect::<String>()
+    };
     let (scenarios, trials, experiments) = (lines(&sim::NAMES), lines(&trials), lines(&experiments));
     format!(
         "Scenarios: rill sim NAME\n{scenarios}\nTrials, small and under the whole oracle: rill sim NAME\n{trials}\n\

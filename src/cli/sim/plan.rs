@@ -1,6 +1,7 @@
 //! From what was typed to the scenario that is run, with the text that asks for it again.
 //!
-//! A named scenario, changed by flags. What cannot be run is refused with one sentence before anything begins.
+//! A named scenario, changed by flags. What cannot be run is refused with one sentence before anything
+//! begins.
 
 use super::values::{rate_word, size_word, time_word};
 use crate::cli::args::Sim;
@@ -17,7 +18,8 @@ const USUAL: &str = "flash";
 /// The scenario that was asked for, with its first seed.
 pub(super) fn scenario(typed: &Sim) -> Result<Scenario, Failure> {
     let name = typed.scenario.as_deref().unwrap_or(USUAL);
-    let named = sim::named(name).ok_or_else(|| refused(format!("there is no scenario '{name}' (rill sim --list names them)")))?;
+    let named = sim::named(name)
+        .ok_or_else(|| refused(format!("there is no scenario '{name}' (rill sim --list names them)")))?;
     let mut scenario = changed(named, typed)?;
     scenario.name = [name.to_owned()].into_iter().chain(flags(typed)).collect::<Vec<_>>().join(" ");
     check(&scenario)?;
@@ -34,7 +36,8 @@ fn changed(mut s: Scenario, typed: &Sim) -> Result<Scenario, Failure> {
     set(&mut s.max_peers, conduct.connectivity);
     s.size = swarm.size.unwrap_or(s.size);
     if let Some(bytes) = swarm.piece {
-        s.piece_len = u32::try_from(bytes).map_err(|_| refused(format!("a piece of {bytes} bytes is too large")))?;
+        s.piece_len =
+            u32::try_from(bytes).map_err(|_| refused(format!("a piece of {bytes} bytes is too large")))?;
     }
     s.undialable = swarm.undialable.map_or(s.undialable, |p| p.share());
     s.arrive_within = swarm.arrive_within.unwrap_or(s.arrive_within);
@@ -84,7 +87,8 @@ fn in_turn(rates: &[u64], i: usize) -> u64 {
 pub(super) fn flags(typed: &Sim) -> Vec<String> {
     let (swarm, conduct) = (&typed.swarm, &typed.conduct);
     let mut flags = Vec::new();
-    let mut flag = |name: &str, value: Option<String>| flags.extend(value.map(|value| format!("--{name} {value}")));
+    let mut flag =
+        |name: &str, value: Option<String>| flags.extend(value.map(|value| format!("--{name} {value}")));
     flag("peers", text(&swarm.peers));
     flag("seeds", text(&swarm.seeds));
     flag("free-riders", text(&swarm.free_riders));
@@ -112,8 +116,10 @@ fn text(value: &Option<impl Display>) -> Option<String> {
 }
 
 fn check(s: &Scenario) -> Result<(), Failure> {
-    let all_peers = u64::from(s.peers) + u64::from(s.seeds) + s.puppets.iter().map(|(_, n)| u64::from(*n)).sum::<u64>();
-    let serves_all = |part: PuppetRole| matches!(part, PuppetRole::Seed | PuppetRole::Slow | PuppetRole::Flapper);
+    let all_peers =
+        u64::from(s.peers) + u64::from(s.seeds) + s.puppets.iter().map(|(_, n)| u64::from(*n)).sum::<u64>();
+    let serves_all =
+        |part: PuppetRole| matches!(part, PuppetRole::Seed | PuppetRole::Slow | PuppetRole::Flapper);
     let scripted_seed = s.puppets.iter().any(|(part, n)| serves_all(*part) && *n > 0);
     let wrong = if s.peers == 0 {
         "a swarm needs at least one peer".to_owned()
@@ -156,7 +162,9 @@ pub(super) fn description(s: &Scenario) -> String {
     if scripted > 0 {
         words += &format!(" and {scripted} scripted");
     }
-    let pairs = |lines: &[Line]| lines.iter().map(|l| format!("{}/{}", rate(l.up), rate(l.down))).collect::<Vec<_>>().join(", ");
+    let pairs = |lines: &[Line]| {
+        lines.iter().map(|l| format!("{}/{}", rate(l.up), rate(l.down))).collect::<Vec<_>>().join(", ")
+    };
     words += &format!("\nlines up/down: peers {}; seeds {}", pairs(&s.lines), pairs(&s.seed_lines));
     words
 }
@@ -188,7 +196,10 @@ mod tests {
     #[test]
     fn without_a_word_it_is_the_flash_crowd() {
         let (s, usual) = (planned(""), sim::named("flash").unwrap());
-        assert_eq!((s.name.as_str(), s.seed, s.peers, s.lines.len()), ("flash", 1, usual.peers, usual.lines.len()));
+        assert_eq!(
+            (s.name.as_str(), s.seed, s.peers, s.lines.len()),
+            ("flash", 1, usual.peers, usual.lines.len())
+        );
     }
 
     #[test]
@@ -199,7 +210,10 @@ mod tests {
              --without fast --without optimistic",
         );
         assert_eq!((s.peers, s.seeds, s.free_riders, s.size, s.piece_len), (7, 2, 3, 3 << 20, 1 << 16));
-        assert_eq!((s.undialable, s.handout, s.max_peers, s.policy.upload_slots, s.seed, s.strict), (0.3, 9, 11, 5, 42, true));
+        assert_eq!(
+            (s.undialable, s.handout, s.max_peers, s.policy.upload_slots, s.seed, s.strict),
+            (0.3, 9, 11, 5, 42, true)
+        );
         assert_eq!((s.arrive_within, s.patience), (Duration::from_secs(60), Duration::from_secs(3600)));
         assert!(s.puppets.ends_with(&[(PuppetRole::Slow, 2), (PuppetRole::Liar, 1)]), "{:?}", s.puppets);
         let p = s.policy;

@@ -11,12 +11,17 @@ const POINTS: u32 = 200;
 
 /// The chart of these runs.
 pub(super) fn chart(scenario: &Scenario, outcomes: &[Outcome]) -> Chart {
-    let end = outcomes.iter().filter_map(|o| o.report.samples.last()).map(|s| s.at.as_secs_f64()).fold(0.0, f64::max);
+    let end = outcomes
+        .iter()
+        .filter_map(|o| o.report.samples.last())
+        .map(|s| s.at.as_secs_f64())
+        .fold(0.0, f64::max);
     let fluid = outcomes.first().map_or(0.0, |o| o.report.fluid_limit.as_secs_f64());
     let series = |name: &str, of: fn(&Sample) -> f64| {
         let point = |i| {
             let at = end * f64::from(i) / f64::from(POINTS);
-            let spread = Spread::of(outcomes.iter().map(|o| 100.0 * value_at(&o.report.samples, at, of)), 0.0);
+            let spread =
+                Spread::of(outcomes.iter().map(|o| 100.0 * value_at(&o.report.samples, at, of)), 0.0);
             Point { x: at, y: spread.median, low: spread.low, high: spread.high }
         };
         Series { name: name.to_owned(), points: (0..=POINTS).map(point).collect() }
@@ -26,7 +31,10 @@ pub(super) fn chart(scenario: &Scenario, outcomes: &[Outcome]) -> Chart {
         x: Axis::linear("seconds of virtual time"),
         y: Axis::linear("percent"),
         legend: String::new(),
-        series: vec![series("bytes that are there", |s| s.have), series("peers that are complete", |s| s.complete)],
+        series: vec![
+            series("bytes that are there", |s| s.have),
+            series("peers that are complete", |s| s.complete),
+        ],
         note: String::new(),
         marks: vec![Mark::Vertical(fluid, "fluid limit".to_owned())],
     }

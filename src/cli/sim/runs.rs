@@ -18,8 +18,8 @@ pub(super) fn at_once() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Runs every job on `threads` threads; `keep` makes of each run what is kept, on the thread that ran it. A run that breaks one of
-/// the simulator's laws ends everything, with the words that repeat it.
+/// Runs every job on `threads` threads; `keep` makes of each run what is kept, on the thread that ran it. A
+/// run that breaks one of the simulator's laws ends everything, with the words that repeat it.
 pub(super) fn each<T: Send>(
     jobs: &[Scenario],
     threads: usize,
@@ -107,8 +107,14 @@ mod tests {
     use super::*;
 
     fn jobs(n: u64) -> Vec<Scenario> {
-        let job =
-            |seed| Scenario { name: "x".to_owned(), seed, peers: 2, size: 1 << 16, piece_len: 1 << 14, ..Scenario::default() };
+        let job = |seed| Scenario {
+            name: "x".to_owned(),
+            seed,
+            peers: 2,
+            size: 1 << 16,
+            piece_len: 1 << 14,
+            ..Scenario::default()
+        };
         (0..n).map(job).collect()
     }
 
@@ -123,7 +129,9 @@ mod tests {
     fn a_run_that_breaks_a_law_says_how_to_repeat_it() {
         let failure = each(&jobs(1), 2, &mut RunProgress::new(true), |_, _, _| panic!("a law")).unwrap_err();
         assert_eq!(failure.sentence, "a run broke a law; rill sim x --seed 0 repeats it");
-        let failure = each(&jobs(2), 2, &mut RunProgress::new(true), |job, _, _| assert_eq!(job.seed, 0, "a law")).unwrap_err();
+        let failure =
+            each(&jobs(2), 2, &mut RunProgress::new(true), |job, _, _| assert_eq!(job.seed, 0, "a law"))
+                .unwrap_err();
         assert_eq!(failure.sentence, "a run broke a law; rill sim x --seed 1 repeats it");
     }
 }

@@ -1,4 +1,5 @@
-//! What `rill sim` prints: a table for people, medians with their spread where there are several runs, or one JSON object.
+//! What `rill sim` prints: a table for people, medians with their spread where there are several runs, or one
+//! JSON object.
 
 use super::figures::{Figure, Outcome, REST, Spread, TIMES, json_number, short};
 use super::plan::description;
@@ -46,7 +47,9 @@ pub(super) fn text(scenario: &Scenario, outcomes: &[Outcome]) -> String {
         let line = format!("{name:<names$}{words} {unit}");
         let _ = writeln!(text, "{}", line.trim_end());
     }
-    for (name, words) in [("fingerprint", format!("{:016x}", fingerprint(outcomes))), ("went wrong", faults(outcomes))] {
+    for (name, words) in
+        [("fingerprint", format!("{:016x}", fingerprint(outcomes))), ("went wrong", faults(outcomes))]
+    {
         if !words.is_empty() {
             let _ = writeln!(text, "{name:<names$}{words}");
         }
@@ -65,7 +68,9 @@ fn spread(outcomes: &[Outcome], of: impl Fn(&Outcome) -> f64) -> String {
 fn fingerprint(outcomes: &[Outcome]) -> u64 {
     match outcomes {
         [only] => only.report.fingerprint,
-        all => all.iter().fold(0xcbf2_9ce4_8422_2325, |digest, o| (digest ^ o.report.fingerprint).wrapping_mul(0x0100_0000_01b3)),
+        all => all.iter().fold(0xcbf2_9ce4_8422_2325, |digest, o| {
+            (digest ^ o.report.fingerprint).wrapping_mul(0x0100_0000_01b3)
+        }),
     }
 }
 
@@ -80,9 +85,11 @@ fn faults(outcomes: &[Outcome]) -> String {
 
 /// The sentence about incomplete peers; `None` if all are complete.
 pub(super) fn incomplete(scenario: &Scenario, outcomes: &[Outcome]) -> Option<String> {
-    let missing: usize = outcomes.iter().map(|o| o.report.peers.iter().filter(|p| p.complete.is_none()).count()).sum();
+    let missing: usize =
+        outcomes.iter().map(|o| o.report.peers.iter().filter(|p| p.complete.is_none()).count()).sum();
     let peers: usize = outcomes.iter().map(|o| o.report.peers.len()).sum();
-    let seeds: Vec<String> = outcomes.iter().filter(|o| !o.report.all_complete()).map(|o| o.seed.to_string()).collect();
+    let seeds: Vec<String> =
+        outcomes.iter().filter(|o| !o.report.all_complete()).map(|o| o.seed.to_string()).collect();
     let patience = crate::cli::format::duration(scenario.patience);
     let first = seeds.first()?;
     let which = match (outcomes.len(), seeds.len()) {
@@ -98,18 +105,26 @@ pub(super) fn object(scenario: &Scenario, outcomes: &[Outcome]) -> String {
     let figures = || TIMES.iter().chain(&REST);
     let summary = figures().fold(Object::new(), |o, figure| {
         let Spread { low, median, high } = Spread::of(outcomes.iter().map(figure.of), 0.0);
-        let spread =
-            Object::new().raw("median", &json_number(median)).raw("min", &json_number(low)).raw("max", &json_number(high));
+        let spread = Object::new()
+            .raw("median", &json_number(median))
+            .raw("min", &json_number(low))
+            .raw("max", &json_number(high));
         o.raw(figure.key, &spread.end())
     });
     let run = |o: &Outcome| {
-        let faults = o.report.faults.iter().fold(Object::new(), |object, (name, count)| object.num(name, *count));
+        let faults =
+            o.report.faults.iter().fold(Object::new(), |object, (name, count)| object.num(name, *count));
         let samples = o.report.samples.iter();
         figures()
-            .fold(Object::new().num("seed", o.seed), |object, figure| object.raw(figure.key, &json_number((figure.of)(o))))
+            .fold(Object::new().num("seed", o.seed), |object, figure| {
+                object.raw(figure.key, &json_number((figure.of)(o)))
+            })
             .str("fingerprint", &format!("{:016x}", o.report.fingerprint))
             .raw("faults", &faults.end())
-            .list("samples", samples.map(|s| array([s.at.as_secs_f64(), s.have, s.complete].map(json_number))))
+            .list(
+                "samples",
+                samples.map(|s| array([s.at.as_secs_f64(), s.have, s.complete].map(json_number))),
+            )
             .list("peers", o.report.peers.iter().map(peer))
             .end()
     };
@@ -148,8 +163,13 @@ mod tests {
     use crate::sim;
 
     fn world() -> (Scenario, Vec<Outcome>) {
-        let scenario =
-            Scenario { name: "flash --peers 4".to_owned(), peers: 4, size: 1 << 20, piece_len: 1 << 15, ..Scenario::default() };
+        let scenario = Scenario {
+            name: "flash --peers 4".to_owned(),
+            peers: 4,
+            size: 1 << 20,
+            piece_len: 1 << 15,
+            ..Scenario::default()
+        };
         let outcome = |seed| {
             let report = sim::run(&Scenario { seed, ..scenario.clone() });
             Outcome { seed, report, took: Duration::from_secs(1) }
@@ -163,13 +183,18 @@ mod tests {
         let (scenario, outcomes) = world();
         let text = text(&scenario, &outcomes[..1]);
         assert!(
-            text.starts_with("rill sim flash --peers 4 --seed 1\n1.0 MiB in pieces of 32 KiB, 4 peers from 1 seed\n"),
+            text.starts_with(
+                "rill sim flash --peers 4 --seed 1\n1.0 MiB in pieces of 32 KiB, 4 peers from 1 seed\n"
+            ),
             "{text}"
         );
         for name in ["fluid limit ", "last peer ", "wasted ", "events a second ", "fingerprint "] {
             assert!(text.lines().any(|line| line.starts_with(name)), "{name} in\n{text}");
         }
-        assert!(text.is_ascii() && !text.contains(" to ") && text.lines().all(|l| l == l.trim_end()), "{text}");
+        assert!(
+            text.is_ascii() && !text.contains(" to ") && text.lines().all(|l| l == l.trim_end()),
+            "{text}"
+        );
     }
 
     #[test]
@@ -187,7 +212,8 @@ mod tests {
         assert_eq!(incomplete(&scenario, &outcomes), None);
         outcomes[1].report.peers[0].complete = None;
         outcomes[1].report.peers[2].complete = None;
-        let sentence = "2 of 12 peers were not complete within 6h00m of virtual time, all in the run with seed 2";
+        let sentence =
+            "2 of 12 peers were not complete within 6h00m of virtual time, all in the run with seed 2";
         assert_eq!(incomplete(&scenario, &outcomes).as_deref(), Some(sentence));
         assert!(text(&scenario, &outcomes[1..2]).contains("worst peer    never\n"));
     }
@@ -198,12 +224,19 @@ mod tests {
         outcomes[0].report.peers[0].complete = None;
         outcomes[0].report.faults.insert("lost", 7);
         let line = object(&scenario, &outcomes);
-        assert_eq!((line.matches(r#""number":"#).count(), line.matches(r#"{"seed":"#).count()), (12, 3), "{line}");
+        assert_eq!(
+            (line.matches(r#""number":"#).count(), line.matches(r#"{"seed":"#).count()),
+            (12, 3),
+            "{line}"
+        );
         assert!(
             line.contains(r#""complete":false"#)
                 && line.contains(r#""complete_s":null"#)
                 && line.contains(r#""faults":{"lost":7}"#)
         );
-        assert!(line.contains(r#""last_s":null"#) && !line.contains("inf") && !line.contains("NaN"), "{line}");
+        assert!(
+            line.contains(r#""last_s":null"#) && !line.contains("inf") && !line.contains("NaN"),
+            "{line}"
+        );
     }
 }

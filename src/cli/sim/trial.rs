@@ -56,7 +56,8 @@ impl Trial {
         let runs = typed.runs.unwrap_or(experiment.runs);
         let seeds = || (0..u64::from(runs)).map(|n| typed.seed.wrapping_add(n));
         let job = |arm: &Arm, seed| Scenario { seed, strict: typed.strict, ..arm.scenario.clone() };
-        let jobs: Vec<Scenario> = arms.iter().flat_map(|arm| seeds().map(move |seed| job(arm, seed))).collect();
+        let jobs: Vec<Scenario> =
+            arms.iter().flat_map(|arm| seeds().map(move |seed| job(arm, seed))).collect();
         let threads = if experiment.alone { 1 } else { runs::at_once() };
         let begun = Instant::now();
         let memory = Memory::watch();
@@ -78,7 +79,10 @@ impl Trial {
     /// The command that gives this table again.
     fn command(&self) -> String {
         let strict = if self.strict { " --strict" } else { "" };
-        format!("rill sim --experiment {} --runs {} --seed {}{strict}", self.experiment.name, self.runs, self.seed)
+        format!(
+            "rill sim --experiment {} --runs {} --seed {}{strict}",
+            self.experiment.name, self.runs, self.seed
+        )
     }
 
     fn spread(&self, arm: usize, column: usize) -> Spread {
@@ -88,7 +92,11 @@ impl Trial {
     /// For people, and for a page of results.
     pub(super) fn markdown(&self) -> String {
         let Experiment { question, series, x, .. } = self.experiment;
-        let runs = if self.runs == 1 { "1 run".to_owned() } else { format!("{} runs, median (10 %…90 %)", self.runs) };
+        let runs = if self.runs == 1 {
+            "1 run".to_owned()
+        } else {
+            format!("{} runs, median (10 %…90 %)", self.runs)
+        };
         let mut text = format!("{question} ({runs})\n\n| {series} | {x} |");
         for column in &self.columns {
             let _ = write!(text, " {}, {} |", column.label, column.unit);
@@ -101,7 +109,11 @@ impl Trial {
             for column in 0..self.columns.len() {
                 let Spread { low, median, high } = self.spread(at, column);
                 let (low, median, high) = (short(low), short(median), short(high));
-                let _ = if low == high { write!(text, " {median} |") } else { write!(text, " {median} ({low}…{high}) |") };
+                let _ = if low == high {
+                    write!(text, " {median} |")
+                } else {
+                    write!(text, " {median} ({low}…{high}) |")
+                };
             }
             text.push('\n');
         }
@@ -111,7 +123,8 @@ impl Trial {
 
     /// For programs: every value of every run.
     pub(super) fn object(&self) -> String {
-        let metric = |c: &Column| Object::new().str("name", c.name).str("label", c.label).str("unit", c.unit).end();
+        let metric =
+            |c: &Column| Object::new().str("name", c.name).str("label", c.label).str("unit", c.unit).end();
         let arm = |(at, arm): (usize, &Arm)| {
             let figures = self.columns.iter().enumerate().fold(Object::new(), |o, (column, c)| {
                 let Spread { low, median, high } = self.spread(at, column);
@@ -184,7 +197,13 @@ impl Trial {
 }
 
 fn columns(experiment: &Experiment) -> Vec<Column> {
-    let column = |m: &experiment::Metric| Column { name: m.name, label: m.label, unit: m.unit, log: m.log, ideal: m.ideal };
+    let column = |m: &experiment::Metric| Column {
+        name: m.name,
+        label: m.label,
+        unit: m.unit,
+        log: m.log,
+        ideal: m.ideal,
+    };
     let measured = if experiment.alone { &MEASURED[..] } else { &[] };
     experiment.metrics.iter().map(column).chain(measured.iter().copied()).collect()
 }
@@ -195,7 +214,9 @@ pub(super) fn find(typed: &Sim, name: &str) -> Result<Experiment, Failure> {
         .ok_or_else(|| refused(format!("there is no experiment '{name}' (rill sim --list names them)")))?;
     let foreign = typed.scenario.clone().or_else(|| flags(typed).into_iter().find(|flag| flag != "--strict"));
     if let Some(foreign) = foreign {
-        return Err(refused(format!("an experiment brings its own swarms, '{foreign}' changes nothing in them")));
+        return Err(refused(format!(
+            "an experiment brings its own swarms, '{foreign}' changes nothing in them"
+        )));
     }
     let columns = columns(&experiment);
     let mut units = Vec::new();
@@ -231,7 +252,8 @@ impl Memory {
     }
 }
 
-/// A kernel that does not let us leaves the peak of the whole process, which is still one of the greatest run so far.
+/// A kernel that does not let us leaves the peak of the whole process, which is still one of the greatest run
+/// so far.
 fn forget_peak() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }

@@ -56,7 +56,9 @@ pub(crate) fn rate_word(bytes_per_s: u64) -> String {
 
 /// `64M` where that is exact, else bytes.
 pub(crate) fn size_word(bytes: u64) -> String {
-    let whole = [(30, "G"), (20, "M"), (10, "K")].into_iter().find(|(shift, _)| bytes > 0 && bytes % (1 << shift) == 0);
+    let whole = [(30, "G"), (20, "M"), (10, "K")]
+        .into_iter()
+        .find(|(shift, _)| bytes > 0 && bytes % (1 << shift) == 0);
     whole.map_or_else(|| bytes.to_string(), |(shift, unit)| format!("{}{unit}", bytes >> shift))
 }
 
@@ -112,7 +114,8 @@ pub(crate) struct PartCount(pub(crate) PuppetRole, pub(crate) u32);
 impl PartCount {
     /// `slow=3`.
     pub(crate) fn parse(text: &str) -> Result<PartCount, String> {
-        let (name, count) = text.split_once('=').ok_or_else(|| format!("'{text}' is not a part and a number like slow=3"))?;
+        let (name, count) =
+            text.split_once('=').ok_or_else(|| format!("'{text}' is not a part and a number like slow=3"))?;
         let names = || PARTS.map(|(name, _)| name).join(", ");
         let part = PARTS.iter().find(|(known, _)| *known == name);
         let (_, part) = part.ok_or_else(|| format!("'{name}' is none of the parts {}", names()))?;
@@ -198,8 +201,9 @@ impl Fault {
             share.ok_or_else(|| format!("'{name}={value}': '{value}' is not a share from 0 to 1"))
         };
         let both = || {
-            let (first, second) =
-                value.split_once(',').ok_or_else(|| format!("'{text}' is not a share and a time like {name}=0.1,10s"))?;
+            let (first, second) = value
+                .split_once(',')
+                .ok_or_else(|| format!("'{text}' is not a share and a time like {name}=0.1,10s"))?;
             Ok::<_, String>((share(first)?, parse_duration(second)?))
         };
         Ok(match name {
@@ -265,9 +269,10 @@ mod tests {
             Rates::parse("512K, 10Mbit,1.5mbit,1Gbit,800bit"),
             Ok(Rates(vec![524_288, 1_250_000, 187_500, 125_000_000, 100]))
         );
-        for text in
-            ["", ",", "10Mbit,", "0", "0Mbit", "bit", "Mbit", "-1Mbit", "1e3bit", "infbit", "nanbit", "10Tbit", "fast", "ébit"]
-        {
+        for text in [
+            "", ",", "10Mbit,", "0", "0Mbit", "bit", "Mbit", "-1Mbit", "1e3bit", "infbit", "nanbit",
+            "10Tbit", "fast", "ébit",
+        ] {
             assert!(Rates::parse(text).is_err(), "{text}");
         }
     }
@@ -309,9 +314,18 @@ mod tests {
 
     #[test]
     fn a_mistyped_value_is_an_error() {
-        for text in
-            ["", "lose", "lose=", "lose=x", "silence=1.1", "silence=-1", "spikes=0.2", "spikes=0.2,", "spikes=2,3s", "fire=1"]
-        {
+        for text in [
+            "",
+            "lose",
+            "lose=",
+            "lose=x",
+            "silence=1.1",
+            "silence=-1",
+            "spikes=0.2",
+            "spikes=0.2,",
+            "spikes=2,3s",
+            "fire=1",
+        ] {
             assert!(Fault::parse(text).is_err(), "{text}");
         }
         for text in ["", "slow", "slow=", "slow=-1", "slow=x", "giant=1"] {

@@ -1,4 +1,5 @@
-//! Which senders are ignored for a while, and how much is answered: no sender can use us to flood another host (hazard D6).
+//! Which senders are ignored for a while, and how much is answered: no sender can use us to flood another
+//! host (hazard D6).
 
 use crate::engine::limits;
 use crate::units::{Instant, bytes_within};
@@ -43,8 +44,13 @@ impl Guard {
         if self.talkers.len() < limits::DHT_GUARDED_ADDRESSES {
             self.talkers.push(talker);
         } else {
-            // Ignored senders stay; of the others the one with the fewest packets gives way, and of those the oldest.
-            let quietest = self.talkers.iter_mut().filter(|t| t.silenced_until <= now).min_by_key(|t| (t.packets, t.since));
+            // Ignored senders stay; of the others the one with the fewest packets gives way, and of those the
+            // oldest.
+            let quietest = self
+                .talkers
+                .iter_mut()
+                .filter(|t| t.silenced_until <= now)
+                .min_by_key(|t| (t.packets, t.since));
             if let Some(quietest) = quietest {
                 *quietest = talker;
             }
@@ -131,7 +137,8 @@ mod tests {
 
     #[test]
     fn d6_answers_have_a_rate() {
-        let mut budget = Budget::new(at(0), limits::DHT_ANSWERS_PER_SECOND_BYTES, limits::DHT_ANSWERS_BURST_BYTES);
+        let mut budget =
+            Budget::new(at(0), limits::DHT_ANSWERS_PER_SECOND_BYTES, limits::DHT_ANSWERS_BURST_BYTES);
         let mut sent = 0;
         for ms in 0..60_000 {
             sent += if budget.take(at(ms), 300) { 300 } else { 0 };

@@ -1,4 +1,5 @@
-//! Finding the way to a place: ask the nearest known nodes for nearer ones until the nearest eight have answered (BEP 5).
+//! Finding the way to a place: ask the nearest known nodes for nearer ones until the nearest eight have
+//! answered (BEP 5).
 //!
 //! ```text
 //!   Fresh ──asked──▶ Waiting ──2 s──▶ Late (another is asked beside it)
@@ -7,9 +8,10 @@
 //!                       └── 12 s, refusal, another id ──▶ Dead
 //! ```
 //!
-//! Nodes whose id belongs to their address (BEP 42) decide when a lookup ends; the others are asked, but only so many of them, and they
-//! count only where no other node is. So a liar who invents nodes beside the target costs a few queries and no more (hazard D5).
-//! Pure bookkeeping: who sends, and what an answer brings, is the business of `asking`.
+//! Nodes whose id belongs to their address (BEP 42) decide when a lookup ends; the others are asked, but only
+//! so many of them, and they count only where no other node is. So a liar who invents nodes beside the target
+//! costs a few queries and no more (hazard D5). Pure bookkeeping: who sends, and what an answer brings, is
+//! the business of `asking`.
 
 use super::node::QueryPurpose;
 use super::table::{is_secure, one_network};
@@ -80,7 +82,9 @@ impl Lookup {
     /// A node that may be asked; `hops` answers led to it.
     pub(super) fn add(&mut self, id: NodeId, addr: SocketAddr, hops: u32) {
         let local = is_local(addr.ip());
-        let known = |c: &LookupNode| (c.id == id && !c.router) || c.addr == addr || (c.addr.ip() == addr.ip() && !local);
+        let known = |c: &LookupNode| {
+            (c.id == id && !c.router) || c.addr == addr || (c.addr.ip() == addr.ip() && !local)
+        };
         let network = self.contacts.iter().filter(|c| one_network(c.addr.ip(), addr.ip())).count();
         if self.contacts.iter().any(known) || network >= limits::DHT_NODES_PER_NETWORK {
             return;
@@ -102,7 +106,15 @@ impl Lookup {
     pub(super) fn add_router(&mut self, addr: SocketAddr) {
         if self.contacts.iter().all(|c| c.addr != addr) {
             let id = NodeId(self.target.0.map(|byte| !byte));
-            self.put(LookupNode { id, addr, state: NodeState::Fresh, router: true, secure: false, hops: 0, token: None });
+            self.put(LookupNode {
+                id,
+                addr,
+                state: NodeState::Fresh,
+                router: true,
+                secure: false,
+                hops: 0,
+                token: None,
+            });
         }
     }
 
@@ -133,15 +145,18 @@ impl Lookup {
             return None;
         }
         let front = self.front();
-        let end = if front.len() < limits::DHT_K { self.contacts.len() } else { front.last().map_or(0, |i| i + 1) };
+        let end =
+            if front.len() < limits::DHT_K { self.contacts.len() } else { front.last().map_or(0, |i| i + 1) };
         // Insecure ones that do not count take one place of the three: their silence delays no query.
-        let doubtful =
-            |(i, c): &(usize, &LookupNode)| !c.secure && !c.router && c.state != NodeState::Fresh && !front.contains(i);
+        let doubtful = |(i, c): &(usize, &LookupNode)| {
+            !c.secure && !c.router && c.state != NodeState::Fresh && !front.contains(i)
+        };
         let doubtful = || self.contacts.iter().enumerate().filter(doubtful);
-        let one_more =
-            doubtful().count() < limits::DHT_INSECURE_QUERIES && doubtful().all(|(_, c)| c.state != NodeState::Waiting);
-        let wanted =
-            |(i, c): &(usize, &mut LookupNode)| c.state == NodeState::Fresh && (front.contains(i) || c.router || one_more);
+        let one_more = doubtful().count() < limits::DHT_INSECURE_QUERIES
+            && doubtful().all(|(_, c)| c.state != NodeState::Waiting);
+        let wanted = |(i, c): &(usize, &mut LookupNode)| {
+            c.state == NodeState::Fresh && (front.contains(i) || c.router || one_more)
+        };
         let (_, contact) = self.contacts.iter_mut().enumerate().take(end).find(wanted)?;
         contact.state = NodeState::Waiting;
         self.cost.queries += 1;
@@ -160,7 +175,9 @@ impl Lookup {
     }
 
     fn contact(&mut self, addr: SocketAddr) -> Option<&mut LookupNode> {
-        self.contacts.iter_mut().find(|c| c.addr == addr && matches!(c.state, NodeState::Waiting | NodeState::Late))
+        self.contacts
+            .iter_mut()
+            .find(|c| c.addr == addr && matches!(c.state, NodeState::Waiting | NodeState::Late))
     }
 
     /// The node is slow: another one is queried beside it.

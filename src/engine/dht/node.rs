@@ -232,9 +232,15 @@ impl Dht {
         }
     }
 
-    /// Looks for a torrent's peers; with `announce`, says that we have it and listen at this TCP port. To be repeated every 15 minutes.
-    /// It begins once a node is known, and ends at once if there is none to query.
-    pub fn search(&mut self, now: Instant, info_hash: InfoHash, announce: Option<Announce>, out: &mut Vec<DhtAction>) {
+    /// Looks for a torrent's peers; with `announce`, says that we have it and listen at this TCP port. To be
+    /// repeated every 15 minutes. It begins once a node is known, and ends at once if there is none to query.
+    pub fn search(
+        &mut self,
+        now: Instant,
+        info_hash: InfoHash,
+        announce: Option<Announce>,
+        out: &mut Vec<DhtAction>,
+    ) {
         self.run(now, QueryPurpose { info_hash, scrape: false }, announce, out);
     }
 
@@ -243,7 +249,13 @@ impl Dht {
         self.run(now, QueryPurpose { info_hash, scrape: true }, None, out);
     }
 
-    fn run(&mut self, now: Instant, errand: QueryPurpose, announce: Option<Announce>, out: &mut Vec<DhtAction>) {
+    fn run(
+        &mut self,
+        now: Instant,
+        errand: QueryPurpose,
+        announce: Option<Announce>,
+        out: &mut Vec<DhtAction>,
+    ) {
         if let Some(search) = self.searches.get_mut(&errand) {
             search.announce = announce.or(search.announce);
             return;
@@ -297,7 +309,8 @@ impl Dht {
     pub fn stats(&self, now: Instant) -> DhtStats {
         let [v4, v6] = &self.families;
         let (stored_torrents, stored_peers) = self.store.len();
-        let family = |f: &Family| f.table.len_with_spares() + f.votes.len() + f.routers.len() + f.to_fill.len();
+        let family =
+            |f: &Family| f.table.len_with_spares() + f.votes.len() + f.routers.len() + f.to_fill.len();
         let contacts: usize = self.lookups.values().map(Lookup::len).sum();
         let found: usize = self.searches.values().map(|s| 1 + s.lookups.len() + s.found.len()).sum();
         DhtStats {
@@ -337,7 +350,13 @@ impl Dht {
     // ---- facts --------------------------------------------------------------------------------------------------------
 
     /// Handles a datagram. False if it is no packet of the DHT.
-    pub fn on_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8], out: &mut Vec<DhtAction>) -> bool {
+    pub fn on_datagram(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        bytes: &[u8],
+        out: &mut Vec<DhtAction>,
+    ) -> bool {
         if !claims_to_be(bytes) {
             return false;
         }
@@ -404,7 +423,14 @@ impl Dht {
     }
 
     /// A lookup of the table's upkeep ended: the next one.
-    pub(super) fn upkeep_ended(&mut self, now: Instant, lookup: u32, target: NodeId, v6: bool, out: &mut Vec<DhtAction>) {
+    pub(super) fn upkeep_ended(
+        &mut self,
+        now: Instant,
+        lookup: u32,
+        target: NodeId,
+        v6: bool,
+        out: &mut Vec<DhtAction>,
+    ) {
         let (family, rng) = (&mut self.families[usize::from(v6)], &mut self.rng);
         if family.upkeep != Some(lookup) {
             return;
@@ -434,7 +460,8 @@ impl Dht {
         }
     }
 
-    /// `voter` says that our address is `seen`. Enough voices give us another id, and the table is built around that one.
+    /// `voter` says that our address is `seen`. Enough voices give us another id, and the table is built
+    /// around that one.
     pub(super) fn on_vote(&mut self, now: Instant, voter: IpAddr, seen: IpAddr, out: &mut Vec<DhtAction>) {
         let (family, rng) = (&mut self.families[usize::from(voter.is_ipv6())], &mut self.rng);
         let Some(ours) = family.votes.vote(voter, seen) else { return };

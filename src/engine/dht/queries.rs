@@ -1,7 +1,8 @@
 //! Our questions and what comes of them.
 //!
-//! An answer is believed if it comes from the address that was asked and carries the transaction of the question (hazard D1); then its
-//! sender is there, and gets its place in the table. Everything else about an answer is a claim.
+//! An answer is believed if it comes from the address that was asked and carries the transaction of the
+//! question (hazard D1); then its sender is there, and gets its place in the table. Everything else about an
+//! answer is a claim.
 
 use super::lookup::Lookup;
 use super::node::{Announce, Dht, DhtAction, QueryPurpose, Search};
@@ -43,7 +44,13 @@ impl PendingQuery {
 
 impl Dht {
     /// Reads a packet; false if nothing in it was for us.
-    pub(super) fn take(&mut self, now: Instant, from: SocketAddr, bytes: &[u8], out: &mut Vec<DhtAction>) -> bool {
+    pub(super) fn take(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        bytes: &[u8],
+        out: &mut Vec<DhtAction>,
+    ) -> bool {
         let Ok(packet) = parse(bytes) else { return false };
         match packet.body {
             PacketBody::Query(query) => {
@@ -153,7 +160,14 @@ impl Dht {
     }
 
     /// What a lookup learns from an answer.
-    fn learn(&mut self, now: Instant, lookup: u32, from: SocketAddr, reply: &Response<'_>, out: &mut Vec<DhtAction>) {
+    fn learn(
+        &mut self,
+        now: Instant,
+        lookup: u32,
+        from: SocketAddr,
+        reply: &Response<'_>,
+        out: &mut Vec<DhtAction>,
+    ) {
         let Some(mut l) = self.lookups.remove(&lookup) else { return };
         let token = reply.token.filter(|t| t.len() <= KRPC_TOKEN_BYTES);
         if let Some(hops) = l.answered(reply.id, from, token) {
@@ -185,14 +199,15 @@ impl Dht {
         let found: Vec<SocketAddr> = reply.peers().filter_map(|peer| self.believable(from, peer)).collect();
         let Some(search) = self.searches.get_mut(&errand) else { return };
         let room = |s: &Search| s.found.len() < limits::DHT_FOUND_PEERS;
-        let peers: Vec<SocketAddr> = found.into_iter().filter(|peer| room(search) && search.found.insert(*peer)).collect();
+        let peers: Vec<SocketAddr> =
+            found.into_iter().filter(|peer| room(search) && search.found.insert(*peer)).collect();
         if !peers.is_empty() {
             out.push(DhtAction::Peers { info_hash: errand.info_hash, peers });
         }
     }
 
-    /// Joins what one node knows of a torrent's peers to what the others do. Who does not count them names some: not seeds, as far as
-    /// any node knows (BEP 33).
+    /// Joins what one node knows of a torrent's peers to what the others do. Who does not count them names
+    /// some: not seeds, as far as any node knows (BEP 33).
     fn count(&mut self, errand: Option<QueryPurpose>, reply: &Response<'_>) {
         let search = errand.and_then(|errand| self.searches.get_mut(&errand));
         let Some([seeds, peers]) = search.and_then(|s| s.filters.as_deref_mut()) else { return };
@@ -221,7 +236,8 @@ impl Dht {
 
     /// Looks which answers are late, and which will not come.
     pub(super) fn look_for_late(&mut self, now: Instant, out: &mut Vec<DhtAction>) {
-        let due: Vec<u16> = self.pending.iter().filter(|(_, p)| p.due() <= now).map(|(number, _)| *number).collect();
+        let due: Vec<u16> =
+            self.pending.iter().filter(|(_, p)| p.due() <= now).map(|(number, _)| *number).collect();
         for number in due {
             let Some(p) = self.pending.get_mut(&number) else { continue };
             match p.purpose {
@@ -249,8 +265,15 @@ impl Dht {
 
     // ---- lookups ------------------------------------------------------------------------------------------------------
 
-    /// Begins a lookup with the nearest nodes we know; `None` if there are too many already. It runs once it is advanced.
-    pub(super) fn start_lookup(&mut self, now: Instant, v6: bool, target: NodeId, errand: Option<QueryPurpose>) -> Option<u32> {
+    /// Begins a lookup with the nearest nodes we know; `None` if there are too many already. It runs once it
+    /// is advanced.
+    pub(super) fn start_lookup(
+        &mut self,
+        now: Instant,
+        v6: bool,
+        target: NodeId,
+        errand: Option<QueryPurpose>,
+    ) -> Option<u32> {
         if self.lookups.len() >= limits::DHT_LOOKUPS {
             return None;
         }
@@ -298,7 +321,12 @@ impl Dht {
         let mut asked = 0;
         if let Some(Announce { port, seed }) = self.searches.get(&errand).and_then(|s| s.announce) {
             for (addr, token) in l.announce_to() {
-                let question = Method::AnnouncePeer { info_hash: errand.info_hash, port: Some(port), seed, token: &token };
+                let question = Method::AnnouncePeer {
+                    info_hash: errand.info_hash,
+                    port: Some(port),
+                    seed,
+                    token: &token,
+                };
                 asked += usize::from(self.ask(now, addr, question, Purpose::Announce(errand), out));
             }
         }
@@ -323,11 +351,19 @@ impl Dht {
                 ready => ready,
             };
             let Some(ready) = ready else { continue };
-            let waiting = self.searches.iter().filter(|(_, s)| s.waits[usize::from(v6)]).map(|(errand, _)| *errand);
+            let waiting =
+                self.searches.iter().filter(|(_, s)| s.waits[usize::from(v6)]).map(|(errand, _)| *errand);
             for errand in waiting.collect::<Vec<_>>() {
                 // No room for another lookup: this search waits for one to end.
-                let lookup = if ready { self.start_lookup(now, v6, NodeId(errand.info_hash.0), Some(errand)) } else { None };
-                let Some(search) = self.searches.get_mut(&errand).filter(|_| lookup.is_some() || !ready) else { continue };
+                let lookup = if ready {
+                    self.start_lookup(now, v6, NodeId(errand.info_hash.0), Some(errand))
+                } else {
+                    None
+                };
+                let Some(search) = self.searches.get_mut(&errand).filter(|_| lookup.is_some() || !ready)
+                else {
+                    continue;
+                };
                 search.waits[usize::from(v6)] = false;
                 search.lookups.extend(lookup);
                 search.looked |= ready;
@@ -346,9 +382,11 @@ impl Dht {
         self.end_search(errand, out);
     }
 
-    /// A search has ended when nothing of it is under way. A family without nodes is not waited for if the other one searched.
+    /// A search has ended when nothing of it is under way. A family without nodes is not waited for if the
+    /// other one searched.
     fn end_search(&mut self, errand: QueryPurpose, out: &mut Vec<DhtAction>) {
-        let ended = |s: &Search| s.lookups.is_empty() && s.announces == 0 && (s.looked || s.waits == [false; 2]);
+        let ended =
+            |s: &Search| s.lookups.is_empty() && s.announces == 0 && (s.looked || s.waits == [false; 2]);
         if self.searches.get(&errand).is_some_and(ended) {
             out.extend(self.searches.remove(&errand).map(|search| search.outcome(errand)));
         }

@@ -1,16 +1,18 @@
-//! Other nodes' questions: answered from the table and the store, within a rate, and never larger than fits a packet.
+//! Other nodes' questions: answered from the table and the store, within a rate, and never larger than fits a
+//! packet.
 //!
-//! A question proves nothing about its sender, whose address may be forged. So it changes nothing in the table but the time of a node that
-//! is known; a new one is asked in turn, if there is room for it. What an announce claims is believed only with a token (hazard D3). And
-//! what goes to a stranger is at most three times what came from there, all together: forging senders gains little (hazard D6).
+//! A question proves nothing about its sender, whose address may be forged. So it changes nothing in the
+//! table but the time of a node that is known; a new one is asked in turn, if there is room for it. What an
+//! announce claims is believed only with a token (hazard D3). And what goes to a stranger is at most three
+//! times what came from there, all together: forging senders gains little (hazard D6).
 
 use super::node::{Dht, DhtAction};
 use crate::engine::limits;
 use crate::units::{InfoHash, Instant, NodeId};
 use crate::wire::compact::{V4_LEN, V6_LEN, may_name};
 use crate::wire::krpc::{
-    METHOD_UNKNOWN, Method, PROTOCOL_ERROR, Packet, Query, ResponseFields, WantedFamilies, write_error, write_node,
-    write_response,
+    METHOD_UNKNOWN, Method, PROTOCOL_ERROR, Packet, Query, ResponseFields, WantedFamilies, write_error,
+    write_node, write_response,
 };
 use std::net::{IpAddr, SocketAddr};
 
@@ -56,7 +58,8 @@ impl Dht {
         let most = if known { usize::MAX } else { limits::DHT_STRANGER_TIMES * asked };
         let room = most.saturating_sub(if probes { PROBE_BYTES } else { 0 }).min(limits::DHT_ANSWER_BYTES);
         let asker = QuerySource { from, t, want: query.want, known, room };
-        let nothing = ResponseFields { id: own, nodes: None, nodes6: None, token: None, peers: &[], filters: None };
+        let nothing =
+            ResponseFields { id: own, nodes: None, nodes6: None, token: None, peers: &[], filters: None };
         match query.method {
             Method::Ping => write_response(t, from, &nothing, &mut bytes),
             Method::FindNode { target } => {
@@ -64,12 +67,16 @@ impl Dht {
                 write_response(t, from, &nothing, &mut bytes);
                 cut(&mut nodes, asker.room.saturating_sub(bytes.len()));
                 bytes.clear();
-                let parts = ResponseFields { nodes: nodes[0].as_deref(), nodes6: nodes[1].as_deref(), ..nothing };
+                let parts =
+                    ResponseFields { nodes: nodes[0].as_deref(), nodes6: nodes[1].as_deref(), ..nothing };
                 write_response(t, from, &parts, &mut bytes);
             }
-            Method::GetPeers { info_hash, scrape } => self.tell_peers(now, asker, info_hash, scrape, &mut bytes),
+            Method::GetPeers { info_hash, scrape } => {
+                self.tell_peers(now, asker, info_hash, scrape, &mut bytes)
+            }
             Method::AnnouncePeer { info_hash, port, seed, token } => {
-                let peer = self.believable(from.ip(), SocketAddr::new(from.ip(), port.unwrap_or(from.port())));
+                let peer =
+                    self.believable(from.ip(), SocketAddr::new(from.ip(), port.unwrap_or(from.port())));
                 match peer.filter(|_| self.tokens.knows(now, from.ip(), token)) {
                     Some(peer) => {
                         self.store.announce(now, info_hash, peer, seed);
@@ -93,7 +100,14 @@ impl Dht {
         }
     }
 
-    fn tell_peers(&mut self, now: Instant, asker: QuerySource<'_>, info_hash: InfoHash, scrape: bool, bytes: &mut Vec<u8>) {
+    fn tell_peers(
+        &mut self,
+        now: Instant,
+        asker: QuerySource<'_>,
+        info_hash: InfoHash,
+        scrape: bool,
+        bytes: &mut Vec<u8>,
+    ) {
         let QuerySource { from, t, mut want, known, mut room } = asker;
         // Filters are long whatever was asked, so strangers get few of them.
         let filters = if scrape { self.store.filters(now, info_hash) } else { None };
@@ -106,7 +120,8 @@ impl Dht {
         let v6 = from.is_ipv6();
         let token = self.tokens.give(now, from.ip());
         let id = self.family(v6).own;
-        let mut parts = ResponseFields { id, nodes: None, nodes6: None, token: Some(&token), peers: &[], filters };
+        let mut parts =
+            ResponseFields { id, nodes: None, nodes6: None, token: Some(&token), peers: &[], filters };
         write_response(t, from, &parts, bytes);
         let free = room.saturating_sub(bytes.len());
         let mut peers = self.store.peers(now, info_hash, from.ip(), limits::DHT_PEERS_TOLD, &mut self.rng);
@@ -126,8 +141,15 @@ impl Dht {
         }
     }
 
-    /// The nearest nodes in compact form: of the families that are wanted, or of the one that the question came in (BEP 32).
-    fn nodes_near(&self, now: Instant, target: NodeId, want: WantedFamilies, asker: IpAddr) -> [Option<Vec<u8>>; 2] {
+    /// The nearest nodes in compact form: of the families that are wanted, or of the one that the question
+    /// came in (BEP 32).
+    fn nodes_near(
+        &self,
+        now: Instant,
+        target: NodeId,
+        want: WantedFamilies,
+        asker: IpAddr,
+    ) -> [Option<Vec<u8>>; 2] {
         let v6 = asker.is_ipv6();
         let wanted = if want == WantedFamilies::default() { [!v6, v6] } else { [want.v4, want.v6] };
         [0, 1].map(|i| {
@@ -149,7 +171,9 @@ fn cut(lists: &mut [Option<Vec<u8>>; 2], room: usize) {
         let taken = lists.iter().flatten().map(|list| LIST_BYTES + list.len()).sum::<usize>();
         let longer = usize::from(lens[1] > lens[0]);
         match &mut lists[longer] {
-            Some(list) if taken > room && !list.is_empty() => list.truncate(lens[longer] - NODE_BYTES[longer]),
+            Some(list) if taken > room && !list.is_empty() => {
+                list.truncate(lens[longer] - NODE_BYTES[longer])
+            }
             _ => return,
         }
     }

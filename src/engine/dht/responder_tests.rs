@@ -18,9 +18,15 @@ fn d6_a_stranger_is_sent_at_most_three_times_what_came_from_there() {
     }
     assert!(dht.nodes(at(1)).len() >= 16);
     for n in 0..60 {
-        let told = ask(&mut dht, at(100 + n as u64), addr(100 + n), Method::GetPeers { info_hash: HASH, scrape: false });
+        let told = ask(
+            &mut dht,
+            at(100 + n as u64),
+            addr(100 + n),
+            Method::GetPeers { info_hash: HASH, scrape: false },
+        );
         let PacketBody::Response(r) = answer(&told).body else { panic!() };
-        let announce = Method::AnnouncePeer { info_hash: HASH, port: Some(4000), seed: false, token: r.token.unwrap() };
+        let announce =
+            Method::AnnouncePeer { info_hash: HASH, port: Some(4000), seed: false, token: r.token.unwrap() };
         ask(&mut dht, at(100 + n as u64), addr(100 + n), announce);
     }
     let both = WantedFamilies { v4: true, v6: true };
@@ -35,7 +41,9 @@ fn d6_a_stranger_is_sent_at_most_three_times_what_came_from_there() {
     let mut rng = Rng::new(1);
     for (i, question) in questions.into_iter().cycle().take(500).enumerate() {
         let from = addr(1000 + i);
-        for (read_only, want) in [(true, WantedFamilies::default()), (false, WantedFamilies::default()), (false, both)] {
+        for (read_only, want) in
+            [(true, WantedFamilies::default()), (false, WantedFamilies::default()), (false, both)]
+        {
             let (mut bytes, mut out) = (Vec::new(), Vec::new());
             write_query(
                 b"q",
@@ -44,7 +52,8 @@ fn d6_a_stranger_is_sent_at_most_three_times_what_came_from_there() {
                 &mut bytes,
             );
             dht.on_datagram(at(1000 + i as u64), from, &bytes, &mut out);
-            let went: usize = sent(&out).iter().filter(|(to, _)| *to == from).map(|(_, bytes)| bytes.len()).sum();
+            let went: usize =
+                sent(&out).iter().filter(|(to, _)| *to == from).map(|(_, bytes)| bytes.len()).sum();
             assert!(went > 0 && went <= 3 * bytes.len(), "{question:?}: {} bytes drew {went}", bytes.len());
         }
     }
@@ -83,7 +92,8 @@ fn d6_answers_are_small_and_a_flood_is_not_answered() {
         let now = at(1 + n as u64 / 4);
         let told = ask(&mut dht, now, addr(100 + n), Method::GetPeers { info_hash, scrape: false });
         let PacketBody::Response(r) = answer(&told).body else { panic!() };
-        let announce = Method::AnnouncePeer { info_hash, port: Some(4000), seed: false, token: r.token.unwrap() };
+        let announce =
+            Method::AnnouncePeer { info_hash, port: Some(4000), seed: false, token: r.token.unwrap() };
         ask(&mut dht, now, addr(100 + n), announce);
         // A stranger learns of some; the node that has answered us, of as many as fit.
         let of_them = r.peers().count();
@@ -99,7 +109,12 @@ fn d6_answers_are_small_and_a_flood_is_not_answered() {
     assert_eq!(answers as u32, limits::DHT_GUARD_PACKETS);
     let mut bytes = 0;
     for n in 0..5000 {
-        let told = ask(&mut dht, at(300 + n / 500), addr(2000 + n as usize), Method::GetPeers { info_hash, scrape: false });
+        let told = ask(
+            &mut dht,
+            at(300 + n / 500),
+            addr(2000 + n as usize),
+            Method::GetPeers { info_hash, scrape: false },
+        );
         bytes += sent(&told).iter().map(|(_, b)| b.len() as u64).sum::<u64>();
     }
     assert!(bytes <= limits::DHT_ANSWERS_BURST_BYTES + 10 * limits::DHT_ANSWERS_PER_SECOND_BYTES, "{bytes}");

@@ -1,7 +1,8 @@
-//! What others announced to us: peers by torrent, for a while (BEP 5, hazard D7), and how many they are (BEP 33).
+//! What others announced to us: peers by torrent, for a while (BEP 5, hazard D7), and how many they are (BEP
+//! 33).
 //!
-//! Bounded three ways: torrents, peers a torrent, peers in all. A torrent that does not fit pushes out the one with the fewest peers; a
-//! peer that does not fit pushes out the one that announced longest ago.
+//! Bounded three ways: torrents, peers a torrent, peers in all. A torrent that does not fit pushes out the
+//! one with the fewest peers; a peer that does not fit pushes out the one that announced longest ago.
 
 use crate::engine::limits;
 use crate::units::{InfoHash, Instant, Rng};
@@ -23,7 +24,8 @@ impl Stored {
         now.since(self.at) < limits::DHT_PEER_EXPIRES
     }
 
-    /// Whether both are one host's announce: a host has one place, but behind a local address there may be many programs (BEP 33).
+    /// Whether both are one host's announce: a host has one place, but behind a local address there may be
+    /// many programs (BEP 33).
     fn is_of(&self, peer: SocketAddr) -> bool {
         self.peer.ip() == peer.ip() && (self.peer.port() == peer.port() || !is_local(peer.ip()))
     }
@@ -69,16 +71,27 @@ impl PeerStore {
     }
 
     fn drop_smallest(&mut self) {
-        let smallest = self.torrents.iter().min_by_key(|(_, a)| (a.peers.len(), a.peers.last().map(|p| p.at)));
-        if let Some(announced) = smallest.map(|(hash, _)| *hash).and_then(|hash| self.torrents.remove(&hash)) {
+        let smallest =
+            self.torrents.iter().min_by_key(|(_, a)| (a.peers.len(), a.peers.last().map(|p| p.at)));
+        if let Some(announced) = smallest.map(|(hash, _)| *hash).and_then(|hash| self.torrents.remove(&hash))
+        {
             self.peers -= announced.peers.len();
         }
     }
 
     /// Some of the torrent's peers of the asker's family, in any order.
-    pub(super) fn peers(&self, now: Instant, info_hash: InfoHash, asker: IpAddr, most: usize, rng: &mut Rng) -> Vec<SocketAddr> {
+    pub(super) fn peers(
+        &self,
+        now: Instant,
+        info_hash: InfoHash,
+        asker: IpAddr,
+        most: usize,
+        rng: &mut Rng,
+    ) -> Vec<SocketAddr> {
         let Some(announced) = self.torrents.get(&info_hash) else { return Vec::new() };
-        let fit = |p: &&Stored| p.peer.is_ipv6() == asker.is_ipv6() && may_name(asker, p.peer.ip()) && p.is_fresh(now);
+        let fit = |p: &&Stored| {
+            p.peer.is_ipv6() == asker.is_ipv6() && may_name(asker, p.peer.ip()) && p.is_fresh(now)
+        };
         let mut peers: Vec<SocketAddr> = announced.peers.iter().filter(fit).map(|p| p.peer).collect();
         rng.shuffle(&mut peers);
         peers.truncate(most);
@@ -155,7 +168,11 @@ mod tests {
             store.announce(at(2), hash(n), peer(n), false);
         }
         assert_eq!(store.len().0, limits::DHT_STORED_TORRENTS);
-        assert_eq!(told(&store, at(3), 0).len(), limits::DHT_STORED_PEERS, "a torrent that many have outlives a flood");
+        assert_eq!(
+            told(&store, at(3), 0).len(),
+            limits::DHT_STORED_PEERS,
+            "a torrent that many have outlives a flood"
+        );
         for n in 0..400 * limits::DHT_STORED_PEERS as u32 {
             store.announce(at(3), hash(n % 400), peer(n / 400), false);
         }
@@ -174,7 +191,10 @@ mod tests {
         assert_eq!(told(&store, at(2399), 1).len(), 2);
         assert_eq!(told(&store, at(2400), 1), [peer(1)]);
         assert_eq!(told(&store, at(2700), 1), []);
-        assert_eq!(store.peers(at(901), hash(2), "2001:db8::2".parse().unwrap(), 9, &mut Rng::new(1)).len(), 1);
+        assert_eq!(
+            store.peers(at(901), hash(2), "2001:db8::2".parse().unwrap(), 9, &mut Rng::new(1)).len(),
+            1
+        );
         assert!(told(&store, at(901), 2).is_empty());
         while store.next_sweep() < Instant::NEVER {
             let now = store.next_sweep();

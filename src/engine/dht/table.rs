@@ -6,9 +6,11 @@
 //!   last one   everything nearer; when it is full it splits in two
 //! ```
 //!
-//! Invariants: every node here, spares included, has answered a query of ours; no two have one address's host, and no bucket has more than
+//! Invariants: every node here, spares included, has answered a query of ours; no two have one address's
+//! host, and no bucket has more than
 //! [`DHT_NODES_PER_NETWORK`](limits::DHT_NODES_PER_NETWORK) of one network, unless they are local (hazard D5). A full bucket takes a new node in
-//! place of a bad one, or of one whose id does not belong to its address (BEP 42); otherwise the new node waits as a spare.
+//! place of a bad one, or of one whose id does not belong to its address (BEP 42); otherwise the new node
+//! waits as a spare.
 
 use crate::engine::limits;
 use crate::units::{Distance, Instant, NodeId, Rng};
@@ -147,14 +149,16 @@ impl RoutingTable {
     }
 
     fn insert(&mut self, now: Instant, node: Node) {
-        let one_host = |n: &Node| n.id == node.id || (n.addr.ip() == node.addr.ip() && !is_local(node.addr.ip()));
+        let one_host =
+            |n: &Node| n.id == node.id || (n.addr.ip() == node.addr.ip() && !is_local(node.addr.ip()));
         if self.buckets.iter().any(|b| b.nodes.iter().chain(&b.spares).any(one_host)) {
             return;
         }
         loop {
             let (index, last) = (self.index(node.id), self.buckets.len() - 1);
             let bucket = &mut self.buckets[index];
-            let of_network = |nodes: &[Node]| nodes.iter().filter(|n| one_network(n.addr.ip(), node.addr.ip())).count();
+            let of_network =
+                |nodes: &[Node]| nodes.iter().filter(|n| one_network(n.addr.ip(), node.addr.ip())).count();
             if of_network(&bucket.nodes) + of_network(&bucket.spares) >= limits::DHT_NODES_PER_NETWORK {
                 return;
             }
@@ -162,7 +166,8 @@ impl RoutingTable {
                 return bucket.nodes.push(node);
             }
             let secure = node.is_secure();
-            let worse = bucket.nodes.iter_mut().find(|n| n.health(now) == Health::Bad || (secure && !n.is_secure()));
+            let worse =
+                bucket.nodes.iter_mut().find(|n| n.health(now) == Health::Bad || (secure && !n.is_secure()));
             if let Some(worse) = worse {
                 *worse = node;
                 return;
@@ -227,7 +232,9 @@ impl RoutingTable {
         let secure = is_secure(id, addr.ip());
         let replaceable = |n: &Node| n.health(now) == Health::Bad || (secure && !n.is_secure());
         let bucket = &self.buckets[index];
-        bucket.nodes.len() < limits::DHT_K || index + 1 == self.buckets.len() || bucket.nodes.iter().any(replaceable)
+        bucket.nodes.len() < limits::DHT_K
+            || index + 1 == self.buckets.len()
+            || bucket.nodes.iter().any(replaceable)
     }
 
     /// The nodes nearest to a place: good ones, and questionable ones where these do not suffice.

@@ -4,8 +4,8 @@ use super::node::{Announce, Dht, DhtAction, NodeConfig};
 use crate::engine::limits;
 use crate::units::{InfoHash, Instant, NodeId, Rng};
 use crate::wire::krpc::{
-    Method, Packet, PacketBody, Query, ResponseFields, WantedFamilies, parse, write_error, write_node, write_query,
-    write_response,
+    Method, Packet, PacketBody, Query, ResponseFields, WantedFamilies, parse, write_error, write_node,
+    write_query, write_response,
 };
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -59,7 +59,14 @@ fn refusal(out: &[DhtAction]) -> i64 {
 pub(super) fn reply(n: usize, query: &[u8], nodes: &[(NodeId, SocketAddr)], peers: &[SocketAddr]) -> Vec<u8> {
     let mut list = Vec::new();
     nodes.iter().for_each(|(id, addr)| write_node(*id, *addr, &mut list));
-    let parts = ResponseFields { id: id(n), nodes: Some(&list), nodes6: None, token: Some(b"token"), peers, filters: None };
+    let parts = ResponseFields {
+        id: id(n),
+        nodes: Some(&list),
+        nodes6: None,
+        token: Some(b"token"),
+        peers,
+        filters: None,
+    };
     let mut bytes = Vec::new();
     write_response(parse(query).unwrap().transaction, "5.5.5.5:5".parse().unwrap(), &parts, &mut bytes);
     bytes
@@ -108,7 +115,12 @@ fn d1_nothing_is_said_to_answers_and_errors_that_nobody_asked_for() {
     let mut error = Vec::new();
     write_error(b"zz", addr(1), 201, "no", &mut error);
     dht.on_datagram(at(1), addr(1), &error, &mut out);
-    dht.on_datagram(at(1), addr(1), &reply(1, b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe", &[], &[]), &mut out);
+    dht.on_datagram(
+        at(1),
+        addr(1),
+        &reply(1, b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe", &[], &[]),
+        &mut out,
+    );
     assert!(out.is_empty());
 }
 
@@ -121,8 +133,13 @@ fn d2_nodes_that_cannot_be_are_not_asked() {
     out.clear();
     let own = dht.id(false);
     let a = |text: &str| text.parse::<SocketAddr>().unwrap();
-    let nodes =
-        [(id(5), a("127.0.0.1:7")), (id(6), a("192.168.1.1:7")), (own, addr(7)), (id(8), a("0.0.0.0:7")), (id(9), addr(9))];
+    let nodes = [
+        (id(5), a("127.0.0.1:7")),
+        (id(6), a("192.168.1.1:7")),
+        (own, addr(7)),
+        (id(8), a("0.0.0.0:7")),
+        (id(9), addr(9)),
+    ];
     let peers = [a("10.0.0.1:7"), addr(20), a("127.0.0.1:9")];
     dht.on_datagram(at(1), addr(1), &reply(1, &query, &nodes, &peers), &mut out);
     assert_eq!(sent(&out).iter().map(|(to, _)| *to).collect::<Vec<_>>(), [addr(9)]);
@@ -141,7 +158,10 @@ fn d3_an_announce_needs_a_token_of_its_own_address() {
     assert_eq!(refusal(&ask(&mut dht, at(2), addr(4), announce(token))), 203);
     assert_eq!(refusal(&ask(&mut dht, at(700), addr(3), announce(token))), 203);
     assert_eq!(dht.stats(at(700)).stored_peers, 0);
-    assert!(matches!(answer(&ask(&mut dht, at(299), addr(3), announce(token))).body, PacketBody::Response(_)));
+    assert!(matches!(
+        answer(&ask(&mut dht, at(299), addr(3), announce(token))).body,
+        PacketBody::Response(_)
+    ));
     let told = ask(&mut dht, at(300), addr(4), Method::GetPeers { info_hash, scrape: false });
     let PacketBody::Response(r) = answer(&told).body else { panic!() };
     assert!(r.peers().eq([SocketAddr::new(addr(3).ip(), 4000)]));
@@ -160,7 +180,14 @@ fn d4_a_silly_transaction_is_not_echoed_and_a_silly_token_is_not_kept() {
     dht.search(at(1), HASH, Some(Announce { port: 7, seed: false }), &mut out);
     let query = sent(&out)[0].1.to_vec();
     let token = [b'x'; 100];
-    let parts = ResponseFields { id: id(1), nodes: None, nodes6: None, token: Some(&token), peers: &[], filters: None };
+    let parts = ResponseFields {
+        id: id(1),
+        nodes: None,
+        nodes6: None,
+        token: Some(&token),
+        peers: &[],
+        filters: None,
+    };
     let mut bytes = Vec::new();
     write_response(parse(&query).unwrap().transaction, addr(0), &parts, &mut bytes);
     out.clear();
@@ -187,8 +214,7 @@ fn d5_four_nodes_that_see_the_same_address_give_us_its_id() {
     assert!(out.is_empty(), "we do not ask ourselves");
     dht.on_deadline(at(0), &mut out);
     let own = dht.id(false);
-    let looks =
-        |bytes| matches!(parse(bytes).unwrap().body, PacketBody::Query(q) if q.method == Method::FindNode { target: own });
+    let looks = |bytes| matches!(parse(bytes).unwrap().body, PacketBody::Query(q) if q.method == Method::FindNode { target: own });
     assert!(sent(&out).iter().any(|(_, bytes)| looks(bytes)), "it looks for its new neighbours");
 }
 
@@ -206,7 +232,8 @@ fn d9_bytes_of_other_protocols_are_left_to_others() {
 fn unknown_methods_and_broken_arguments_are_refused_by_number() {
     let mut dht = acquainted();
     let mut out = Vec::new();
-    for (q, code) in [("4:vote", 204), ("9:get_peers", 203), ("9:find_node", 203), ("13:announce_peer", 203)] {
+    for (q, code) in [("4:vote", 204), ("9:get_peers", 203), ("9:find_node", 203), ("13:announce_peer", 203)]
+    {
         out.clear();
         let packet = format!("d1:ad2:id20:abcdefghij0123456789e1:q{q}2:roi1e1:t2:aa1:y1:qe");
         dht.on_datagram(at(1), addr(3), packet.as_bytes(), &mut out);
@@ -219,7 +246,12 @@ fn who_asks_is_asked_and_read_only_nodes_are_left_alone() {
     let mut dht = acquainted();
     assert_eq!(sent(&ask(&mut dht, at(1), addr(3), Method::Ping)).len(), 1, "read-only");
     let (mut bytes, mut out) = (Vec::new(), Vec::new());
-    write_query(b"q1", &Query { id: id(4), want: WantedFamilies::default(), method: Method::Ping }, false, &mut bytes);
+    write_query(
+        b"q1",
+        &Query { id: id(4), want: WantedFamilies::default(), method: Method::Ping },
+        false,
+        &mut bytes,
+    );
     dht.on_datagram(at(1), addr(4), &bytes, &mut out);
     assert_eq!(sent(&out).len(), 2);
     let ping = sent(&out)[1].1.to_vec();
@@ -257,7 +289,8 @@ fn a_slow_node_is_passed_by_after_two_seconds_and_given_up_after_twelve() {
         dht.on_deadline(next, &mut out);
     }
     let is_announce = |bytes: &[u8]| bytes.windows(13).any(|w| w == b"announce_peer");
-    let mut told: Vec<_> = sent(&out).into_iter().filter(|(_, bytes)| is_announce(bytes)).map(|(to, _)| to).collect();
+    let mut told: Vec<_> =
+        sent(&out).into_iter().filter(|(_, bytes)| is_announce(bytes)).map(|(to, _)| to).collect();
     told.sort_unstable();
     assert_eq!(told, [addr(1), addr(who)], "those that gave a token");
 }
@@ -325,7 +358,9 @@ fn d6_a_hundred_thousand_hostile_packets_leave_memory_flat_and_say_little() {
         0 => Method::Ping,
         1 => Method::FindNode { target: NodeId(place) },
         2 => Method::GetPeers { info_hash: InfoHash(place), scrape: place[0] % 2 == 0 },
-        _ => Method::AnnouncePeer { info_hash: InfoHash(place), port: Some(1), seed: true, token: b"12345678" },
+        _ => {
+            Method::AnnouncePeer { info_hash: InfoHash(place), port: Some(1), seed: true, token: b"12345678" }
+        }
     };
     for n in 0..40 {
         let mut bytes = Vec::new();
@@ -355,7 +390,11 @@ fn d6_a_hundred_thousand_hostile_packets_leave_memory_flat_and_say_little() {
                 packet[0] = b'd';
             }
         }
-        let from = if n % 3 == 0 { addr(rng.below(40)) } else { SocketAddr::from((rng.u32().to_be_bytes(), rng.u32() as u16)) };
+        let from = if n % 3 == 0 {
+            addr(rng.below(40))
+        } else {
+            SocketAddr::from((rng.u32().to_be_bytes(), rng.u32() as u16))
+        };
         now = now + Duration::from_millis(20);
         dht.on_datagram(now, from, &packet, &mut out);
         while dht.next_deadline() <= now {
@@ -408,7 +447,8 @@ fn a_scrape_joins_what_all_nodes_count() {
     for (n, seed) in [(1, true), (2, true), (2, true), (3, false)] {
         let told = ask(&mut dht, at(1), addr(30 + n), Method::GetPeers { info_hash: HASH, scrape: false });
         let PacketBody::Response(r) = answer(&told).body else { panic!() };
-        let announce = Method::AnnouncePeer { info_hash: HASH, port: Some(4000), seed, token: r.token.unwrap() };
+        let announce =
+            Method::AnnouncePeer { info_hash: HASH, port: Some(4000), seed, token: r.token.unwrap() };
         ask(&mut dht, at(1), addr(30 + n), announce);
     }
     let told = ask(&mut dht, at(2), addr(3), Method::GetPeers { info_hash: HASH, scrape: true });
@@ -427,7 +467,14 @@ fn a_scrape_joins_what_all_nodes_count() {
     let mut list = Vec::new();
     nodes.iter().for_each(|(id, addr)| write_node(*id, *addr, &mut list));
     let transaction = parse(&query).unwrap().transaction;
-    let parts = ResponseFields { id: id(1), nodes: Some(&list), nodes6: None, token: None, peers: &[], filters: Some(&filters) };
+    let parts = ResponseFields {
+        id: id(1),
+        nodes: Some(&list),
+        nodes6: None,
+        token: None,
+        peers: &[],
+        filters: Some(&filters),
+    };
     let mut bytes = Vec::new();
     write_response(transaction, addr(0), &parts, &mut bytes);
     out.clear();

@@ -1,7 +1,8 @@
 //! Tokens: a node may announce only to whom it asked before, from the same address (BEP 5, hazard D3).
 //!
-//! A token is a digest of the address and a secret. The secret is a digest of the seed and of the five minutes that it serves, so there
-//! is nothing to store and nothing to renew; the seed cannot be found out from tokens, because SHA-1 goes one way.
+//! A token is a digest of the address and a secret. The secret is a digest of the seed and of the five
+//! minutes that it serves, so there is nothing to store and nothing to renew; the seed cannot be found out
+//! from tokens, because SHA-1 goes one way.
 
 use crate::engine::limits;
 use crate::units::Instant;
@@ -30,7 +31,8 @@ impl Tokens {
     /// Whether `token` was given to `ip`, under the present secret or the one before.
     pub(super) fn knows(&self, now: Instant, ip: IpAddr, token: &[u8]) -> bool {
         let period = period(now);
-        token == self.token(period, ip) || period.checked_sub(1).is_some_and(|before| token == self.token(before, ip))
+        token == self.token(period, ip)
+            || period.checked_sub(1).is_some_and(|before| token == self.token(before, ip))
     }
 
     fn token(&self, period: u64, ip: IpAddr) -> [u8; TOKEN_BYTES] {

@@ -1,4 +1,5 @@
-//! The set of pieces that a peer may have while choked (BEP 6): any two clients compute the same set from the peer's address.
+//! The set of pieces that a peer may have while choked (BEP 6): any two clients compute the same set from the
+//! peer's address.
 
 use crate::units::{Geometry, InfoHash, PieceIndex};
 use sha1::{Digest, Sha1};
@@ -6,9 +7,9 @@ use std::net::IpAddr;
 
 /// At most `k` different pieces; none for an IPv6 address, for which BEP 6 has no rule.
 ///
-/// BEP 6 takes the address without its last byte, so that the owner of a whole network gets one set. On a private network that
-/// would mean the same few pieces for all machines of a household: a swarm that begins there would ask its seed for nothing else. There
-/// each address has its own set.
+/// BEP 6 takes the address without its last byte, so that the owner of a whole network gets one set. On a
+/// private network that would mean the same few pieces for all machines of a household: a swarm that begins
+/// there would ask its seed for nothing else. There each address has its own set.
 pub fn allowed_fast(geometry: &Geometry, info_hash: &InfoHash, ip: IpAddr, k: usize) -> Vec<PieceIndex> {
     let IpAddr::V4(ip) = ip.to_canonical() else { return Vec::new() };
     let [a, b, c, d] = ip.octets();
@@ -53,9 +54,12 @@ mod tests {
         let g = Geometry::new(1313, 1).unwrap();
         let set = |ip: &str| allowed_fast(&g, &InfoHash([0xaa; 20]), ip.parse().unwrap(), 9);
         assert_eq!(set("80.4.4.200"), set("80.4.4.7"));
-        for (a, b) in
-            [("192.168.1.2", "192.168.1.3"), ("10.0.0.1", "10.0.0.2"), ("169.254.9.9", "169.254.9.8"), ("127.0.0.1", "127.0.0.2")]
-        {
+        for (a, b) in [
+            ("192.168.1.2", "192.168.1.3"),
+            ("10.0.0.1", "10.0.0.2"),
+            ("169.254.9.9", "169.254.9.8"),
+            ("127.0.0.1", "127.0.0.2"),
+        ] {
             assert_ne!(set(a), set(b));
         }
     }

@@ -16,8 +16,8 @@ use crate::wire::{Decoder, Encoder, ExtensionIds, Message, ReadAhead};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// A connection: the stream that is read, and everything else. They stand apart because a message that is still in the
-/// decoder's buffer changes the rest.
+/// A connection: the stream that is read, and everything else. They stand apart because a message that is
+/// still in the decoder's buffer changes the rest.
 #[derive(Debug)]
 pub struct Connection {
     /// The reading half of the stream.
@@ -100,7 +100,14 @@ pub struct Source {
 }
 
 impl Source {
-    fn new(now: Instant, key: PeerKey, addr: SocketAddr, origin: Origin, torrent: Option<TorrentKey>, policy: &Policy) -> Source {
+    fn new(
+        now: Instant,
+        key: PeerKey,
+        addr: SocketAddr,
+        origin: Origin,
+        torrent: Option<TorrentKey>,
+        policy: &Policy,
+    ) -> Source {
         Source {
             key,
             torrent,
@@ -143,7 +150,8 @@ impl Source {
     /// The block that arrives under its lease, and the time in which the rest of it may be expected.
     pub fn being_sent(&self, now: Instant) -> Option<(BlockSpan, Duration)> {
         let Reading::Block { rest, block, .. } = self.reading else { return None };
-        let wait = Duration::from_micros(u64::from(rest.len()) * 1_000_000 / self.down.per_second(now).max(1));
+        let wait =
+            Duration::from_micros(u64::from(rest.len()) * 1_000_000 / self.down.per_second(now).max(1));
         Some((block, wait.max(now.since(self.last_in))))
     }
 
@@ -280,7 +288,10 @@ impl Peer {
         torrent: Option<TorrentKey>,
         policy: &Policy,
     ) -> Peer {
-        Peer { source: Source::new(now, key, addr, origin, torrent, policy), wire: Wire::new(now, origin != Origin::Incoming) }
+        Peer {
+            source: Source::new(now, key, addr, origin, torrent, policy),
+            wire: Wire::new(now, origin != Origin::Incoming),
+        }
     }
 
     /// Sends a message.
@@ -302,7 +313,8 @@ impl Peer {
         self.wire.flush_queued = false;
     }
 
-    /// How far the stream may be read along with framing: no further than a block's header while blocks may come.
+    /// How far the stream may be read along with framing: no further than a block's header while blocks may
+    /// come.
     pub fn read_ahead(&self) -> ReadAhead {
         if self.source.requests.in_flight() > 0 { ReadAhead::Header } else { ReadAhead::Full }
     }

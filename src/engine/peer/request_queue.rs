@@ -7,8 +7,8 @@
 //!
 //! The [`Policy`](crate::engine::Policy) sets both times, or a fixed size instead.
 //!
-//! Requests that were given up (choke, cancel, snub, too old) may still be answered: they are remembered apart, so that such a block
-//! counts as asked for, and the peer is not blamed for our change of mind.
+//! Requests that were given up (choke, cancel, snub, too old) may still be answered: they are remembered
+//! apart, so that such a block counts as asked for, and the peer is not blamed for our change of mind.
 
 use crate::engine::limits;
 use crate::engine::policy::WindowRule;
@@ -77,7 +77,8 @@ impl RequestQueue {
         self.reqq = reqq.max(1);
     }
 
-    /// Blocks that may be asked for now. Nothing until a useful number may go at once, so that requests travel together.
+    /// Blocks that may be asked for now. Nothing until a useful number may go at once, so that requests
+    /// travel together.
     pub fn room(&self) -> u32 {
         let goal = self.goal();
         let room = goal.saturating_sub(self.in_flight.len() as u32);
@@ -98,23 +99,30 @@ impl RequestQueue {
         self.in_flight.iter().any(|a| a.block == block)
     }
 
-    /// The blocks owed, the last one asked for first, each with the time in which it may be expected at this rate. Who has been
-    /// silent is expected to stay so for as long again.
+    /// The blocks owed, the last one asked for first, each with the time in which it may be expected at this
+    /// rate. Who has been silent is expected to stay so for as long again.
     pub fn expected(&self, now: Instant, rate: u64) -> impl Iterator<Item = (BlockSpan, Duration)> + '_ {
         let silence = now.since(self.last_block_at);
-        let of =
-            move |at: usize| Duration::from_micros((at as u64 + 1) * u64::from(BLOCK_LEN) * 1_000_000 / rate.max(1)).max(silence);
+        let of = move |at: usize| {
+            Duration::from_micros((at as u64 + 1) * u64::from(BLOCK_LEN) * 1_000_000 / rate.max(1))
+                .max(silence)
+        };
         self.in_flight.iter().enumerate().rev().map(move |(at, a)| (a.block, of(at)))
     }
 
-    /// Whether so much is owed before this block that the peer has not begun with it, so that a cancel comes in time.
+    /// Whether so much is owed before this block that the peer has not begun with it, so that a cancel comes
+    /// in time.
     pub fn is_far_behind(&self, block: BlockSpan) -> bool {
         self.in_flight.iter().skip(limits::QUEUED_BEYOND_RECALL).any(|a| a.block == block)
     }
 
     /// How long a request takes as a rule; the least time-out while nothing is known.
     pub fn response(&self) -> Duration {
-        if self.mean_us == 0.0 { limits::REQUEST_TIMEOUT_MIN } else { Duration::from_micros(self.mean_us as u64) }
+        if self.mean_us == 0.0 {
+            limits::REQUEST_TIMEOUT_MIN
+        } else {
+            Duration::from_micros(self.mean_us as u64)
+        }
     }
 
     /// Given-up requests that are remembered.
@@ -149,8 +157,9 @@ impl RequestQueue {
         }
     }
 
-    /// The block has arrived, or was skipped because another peer brought it. Peers serve in order: requests before this one
-    /// were passed over, and those of them that are overdue as well are given up and returned.
+    /// The block has arrived, or was skipped because another peer brought it. Peers serve in order: requests
+    /// before this one were passed over, and those of them that are overdue as well are given up and
+    /// returned.
     pub fn done(&mut self, now: Instant, block: BlockSpan, rate: &Rate) -> Vec<BlockSpan> {
         self.last_block_at = now;
         if std::mem::take(&mut self.snubbed) {
@@ -224,7 +233,9 @@ impl RequestQueue {
     /// When the peer is snubbing us, unless a block comes.
     pub fn snub_at(&self) -> Instant {
         match self.snub_after {
-            Some(after) if !self.in_flight.is_empty() && !self.snubbed => self.last_block_at + self.timeout().max(after),
+            Some(after) if !self.in_flight.is_empty() && !self.snubbed => {
+                self.last_block_at + self.timeout().max(after)
+            }
             _ => Instant::NEVER,
         }
     }
@@ -305,7 +316,8 @@ mod tests {
         Instant::from_micros(n * 1000)
     }
 
-    /// A peer that answers each request after `latency_ms`, at most `per_ms` blocks a millisecond: the window after `time_ms`.
+    /// A peer that answers each request after `latency_ms`, at most `per_ms` blocks a millisecond: the window
+    /// after `time_ms`.
     fn steady_window(w: RequestQueue, latency_ms: u64, every_ms: u64, time_ms: u64) -> u32 {
         let (mut w, mut rate, mut next, mut due) = (w, Rate::default(), 0, VecDeque::new());
         let mut free_at = 0;
@@ -335,7 +347,9 @@ mod tests {
 
     #[test]
     fn the_time_that_the_window_covers_and_its_most_are_the_rules() {
-        let with = |time_s, max| RequestQueue::new(WindowRule::Adaptive { time: Duration::from_secs(time_s), max }, None);
+        let with = |time_s, max| {
+            RequestQueue::new(WindowRule::Adaptive { time: Duration::from_secs(time_s), max }, None)
+        };
         let w = steady_window(with(1, 500), 50, 25, 30_000);
         assert!((30..=50).contains(&w), "{w}");
         let w = steady_window(with(3, 60), 50, 25, 30_000);
@@ -382,7 +396,8 @@ mod tests {
             w.asked(ms(0), block(i));
         }
         // In order, ever later: the peer has a limit.
-        let cancelled: usize = (0..400).map(|i| w.done(ms(u64::from(i) * 60), block(i), &Rate::default()).len()).sum();
+        let cancelled: usize =
+            (0..400).map(|i| w.done(ms(u64::from(i) * 60), block(i), &Rate::default()).len()).sum();
         assert_eq!(cancelled, 0);
     }
 

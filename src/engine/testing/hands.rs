@@ -1,4 +1,5 @@
-//! The world's hands: they move bytes, carry out actions, answer for the disk, let time pass, and hold the oracle's law.
+//! The world's hands: they move bytes, carry out actions, answer for the disk, let time pass, and hold the
+//! oracle's law.
 
 use super::{Job, TestPeer, TestWorld, truth};
 use crate::engine::{Action, HashVerdict, Want};
@@ -16,7 +17,9 @@ impl TestWorld {
     /// Moves a peer's bytes into the engine as far as it wants them.
     pub fn deliver(&mut self, p: PeerKey) {
         loop {
-            let Some(puppet) = self.puppets.get_mut(&p).filter(|p| p.closed.is_none() && p.up) else { return };
+            let Some(puppet) = self.puppets.get_mut(&p).filter(|p| p.closed.is_none() && p.up) else {
+                return;
+            };
             let most = self.cut.map_or(usize::MAX, |cut| 1 + self.rng.below(cut)).min(puppet.to_engine.len());
             let mut write = None;
             let n = match self.engine.want(p) {
@@ -54,8 +57,14 @@ impl TestWorld {
     /// The oracle: payload lands.
     fn write(&mut self, p: PeerKey, span: BlockSpan, bytes: &[u8]) {
         assert!(!self.hashing.contains(&span.piece()), "{span} was written while it was being hashed");
-        assert!(!self.engine.have(self.torrent).unwrap().has(span.piece()), "{span} was written although it is had");
-        assert!(!self.jobs.contains(&Job::Prepare(span.piece())), "{span} was written before its piece was prepared");
+        assert!(
+            !self.engine.have(self.torrent).unwrap().has(span.piece()),
+            "{span} was written although it is had"
+        );
+        assert!(
+            !self.jobs.contains(&Job::Prepare(span.piece())),
+            "{span} was written before its piece was prepared"
+        );
         let block = (span.piece(), span.begin() / BLOCK_LEN);
         let leased_to = self.engine.swarms.torrents.get(self.torrent).and_then(|t| t.pieces.writer(span));
         assert_eq!(leased_to, Some(p), "{span} is written without a lease");
@@ -98,7 +107,10 @@ impl TestWorld {
             }
             Action::Prepare { piece, .. } => self.job(Job::Prepare(piece)),
             Action::Hash { piece, digests, .. } => {
-                assert!(!self.writers.keys().any(|(p, _)| *p == piece), "piece {piece} is hashed while somebody writes");
+                assert!(
+                    !self.writers.keys().any(|(p, _)| *p == piece),
+                    "piece {piece} is hashed while somebody writes"
+                );
                 self.hashing.insert(piece);
                 self.job(Job::Hash(piece, digests));
             }
@@ -116,23 +128,37 @@ impl TestWorld {
     /// Writes what the engine plans, as far as the peer reads.
     pub fn flush(&mut self, p: PeerKey) {
         loop {
-            let Some(puppet) = self.puppets.get_mut(&p).filter(|p| p.closed.is_none() && p.up && p.reads) else { return };
+            let Some(puppet) = self.puppets.get_mut(&p).filter(|p| p.closed.is_none() && p.up && p.reads)
+            else {
+                return;
+            };
             let mut plan = WritePlan::default();
             self.engine.plan(p, 64 * 1024, &mut plan);
             let mut bytes = Vec::new();
-            let Some(crate::engine::peer::Connection { peer, .. }) = self.engine.swarms.connections.get(p) else { return };
-            let spans =
-                plan.segments.iter().filter_map(|part| if let Segment::Payload(span) = part { Some(*span) } else { None });
+            let Some(crate::engine::peer::Connection { peer, .. }) = self.engine.swarms.connections.get(p)
+            else {
+                return;
+            };
+            let spans = plan
+                .segments
+                .iter()
+                .filter_map(|part| if let Segment::Payload(span) = part { Some(*span) } else { None });
             // The first may be the rest of a block that had begun before the choke.
             for span in spans.skip(1).filter(|_| peer.wire.we_choke) {
-                assert!(peer.wire.fast_to_them.iter().any(|(fast, _)| *fast == span.piece()), "{span} is sent to a choked peer");
+                assert!(
+                    peer.wire.fast_to_them.iter().any(|(fast, _)| *fast == span.piece()),
+                    "{span} is sent to a choked peer"
+                );
             }
             for part in &plan.segments {
                 match part {
                     Segment::Control(range) => bytes.extend_from_slice(&plan.control[range.clone()]),
                     Segment::Payload(span) => {
                         let at = self.geometry.offset(*span) as usize;
-                        assert!(self.engine.have(self.torrent).unwrap().has(span.piece()), "{span} is served and not had");
+                        assert!(
+                            self.engine.have(self.torrent).unwrap().has(span.piece()),
+                            "{span} is served and not had"
+                        );
                         bytes.extend_from_slice(&self.content[at..at + span.len() as usize]);
                     }
                 }
@@ -159,7 +185,9 @@ impl TestWorld {
     pub fn answer_disk(&mut self) {
         let Some(job) = self.jobs.pop_front() else { return };
         match job {
-            Job::Prepare(piece) => self.engine.on_prepared(self.now, self.torrent, piece, true, &mut self.out),
+            Job::Prepare(piece) => {
+                self.engine.on_prepared(self.now, self.torrent, piece, true, &mut self.out)
+            }
             Job::Save => self.engine.on_saved(self.now, self.torrent, &mut self.out),
             Job::Hash(piece, digests) => {
                 let at = self.geometry.piece_offset(piece);

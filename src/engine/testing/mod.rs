@@ -1,16 +1,21 @@
-//! A world in memory for the engine's tests: puppet peers that speak raw bytes, virtual time, a disk that answers at once
-//! or when told, and an oracle that watches every byte of payload.
+//! A world in memory for the engine's tests: puppet peers that speak raw bytes, virtual time, a disk that
+//! answers at once or when told, and an oracle that watches every byte of payload.
 //!
-//! The oracle's law, checked at each write: one writer a block, no write to a piece that is being hashed or verified, and what was
-//! verified is what the torrent says. A world is built in one line; whatever breaks the law panics at once.
+//! The oracle's law, checked at each write: one writer a block, no write to a piece that is being hashed or
+//! verified, and what was verified is what the torrent says. A world is built in one line; whatever breaks
+//! the law panics at once.
 
 mod hands;
 mod puppet;
 
 pub use puppet::{METADATA_ID, PEX_ID, Received, TestPeer, block, handshake, header, raw};
 
-use super::{Action, Actions, DisconnectReason, Engine, EngineConfig, Notice, Policy, TorrentInfo, TorrentSpec};
-use crate::units::{BLOCK_LEN, Bitfield, Geometry, InfoHash, Instant, PeerId, PeerKey, PieceIndex, Rng, TorrentKey};
+use super::{
+    Action, Actions, DisconnectReason, Engine, EngineConfig, Notice, Policy, TorrentInfo, TorrentSpec,
+};
+use crate::units::{
+    BLOCK_LEN, Bitfield, Geometry, InfoHash, Instant, PeerId, PeerKey, PieceIndex, Rng, TorrentKey,
+};
 use crate::wire::{Message, RawSpan};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -95,7 +100,12 @@ impl TestWorld {
         };
         let spec = TorrentSpec {
             info_hash: HASH,
-            shape: Some(TorrentInfo { geometry, wanted: Bitfield::full(geometry.pieces()), private: false, info: None }),
+            shape: Some(TorrentInfo {
+                geometry,
+                wanted: Bitfield::full(geometry.pieces()),
+                private: false,
+                info: None,
+            }),
             trackers: Vec::new(),
             peers: Vec::new(),
             sequential: false,
@@ -240,7 +250,8 @@ impl TestWorld {
         self.send(p, &bytes);
     }
 
-    /// What the peer heard since it was last asked. Requests are also kept in `requests`, without those cancelled.
+    /// What the peer heard since it was last asked. Requests are also kept in `requests`, without those
+    /// cancelled.
     pub fn heard(&mut self, p: PeerKey) -> Vec<Received> {
         self.puppets.get_mut(&p).unwrap().listen(self.geometry.pieces())
     }

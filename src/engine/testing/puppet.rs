@@ -69,11 +69,12 @@ impl TestPeer {
             if buffered > 0 {
                 self.heard.buffered_taken(buffered as u32);
             }
-            let next = self.heard.next_frame().expect("the engine speaks the protocol").map(|frame| match frame {
-                Frame::Handshake(_) => Received::Handshake,
-                Frame::Block { piece, begin, len } => Received::Block(RawSpan { piece, begin, len }),
-                Frame::Message(m) => Received::from(m),
-            });
+            let next =
+                self.heard.next_frame().expect("the engine speaks the protocol").map(|frame| match frame {
+                    Frame::Handshake(_) => Received::Handshake,
+                    Frame::Block { piece, begin, len } => Received::Block(RawSpan { piece, begin, len }),
+                    Frame::Message(m) => Received::from(m),
+                });
             match next {
                 Some(s) => said.push(s),
                 None if self.heard.payload_left() > 0 && !self.from_engine.is_empty() => {
@@ -129,7 +130,9 @@ impl From<Message<'_>> for Received {
 
 /// A handshake of the peer named after `host`, for the world's torrent.
 pub fn handshake(host: u8, fast: bool) -> Vec<u8> {
-    Handshake { info_hash: HASH, peer_id: PeerId([host; 20]), fast, extended: false, dht: false }.to_bytes().to_vec()
+    Handshake { info_hash: HASH, peer_id: PeerId([host; 20]), fast, extended: false, dht: false }
+        .to_bytes()
+        .to_vec()
 }
 
 pub fn raw(piece: u32, begin: u32, len: u32) -> RawSpan {

@@ -219,7 +219,10 @@ fn three_silent_peers_do_not_keep_a_block_from_a_fourth() {
     assert!(silent.iter().all(|p| w.requests(*p).len() == 1), "all three owe it");
     let fourth = w.server(4);
     w.pass(1.5);
-    assert!(silent.iter().any(|p| w.heard(*p).contains(&Received::Cancel(block(0, 0)))), "one gave its place up");
+    assert!(
+        silent.iter().any(|p| w.heard(*p).contains(&Received::Cancel(block(0, 0)))),
+        "one gave its place up"
+    );
     w.serve_all(fourth);
     assert!(w.is_complete());
 }
@@ -242,13 +245,16 @@ fn endgame_cancels_elsewhere_what_has_arrived() {
 #[test]
 fn endgame_moves_what_lies_far_behind_in_a_queue_and_doubles_only_what_may_be_on_its_way() {
     let len = 10 * u64::from(BLOCK_LEN);
-    let mut w = TestWorld::with_geometry(Geometry::new(len, len).unwrap(), |s| s.config.policy.window = WindowRule::Fixed(10));
+    let mut w = TestWorld::with_geometry(Geometry::new(len, len).unwrap(), |s| {
+        s.config.policy.window = WindowRule::Fixed(10)
+    });
     let p = w.server(1);
     assert_eq!(w.requests(p).len(), 10);
     let q = w.server(2);
     let asked: Vec<u32> = w.requests(q).iter().map(|r| r.begin / BLOCK_LEN).collect();
     assert_eq!(asked, [9, 8, 7, 6]);
-    let cancelled: Vec<Received> = w.heard(p).into_iter().filter(|said| matches!(said, Received::Cancel(_))).collect();
+    let cancelled: Vec<Received> =
+        w.heard(p).into_iter().filter(|said| matches!(said, Received::Cancel(_))).collect();
     assert_eq!(cancelled, [Received::Cancel(block(0, 9)), Received::Cancel(block(0, 8))]);
 }
 
@@ -277,9 +283,10 @@ fn nothing_is_written_before_its_piece_is_prepared() {
 
 #[test]
 fn a_verdict_from_before_a_pause_judges_nothing_that_came_after() {
-    for (verdict, expected) in
-        [(HashVerdict::Good { digests: None }, vec![0]), (HashVerdict::Bad { digests: Box::new([0; 4]) }, vec![])]
-    {
+    for (verdict, expected) in [
+        (HashVerdict::Good { digests: None }, vec![0]),
+        (HashVerdict::Bad { digests: Box::new([0; 4]) }, vec![]),
+    ] {
         let mut w = TestWorld::built(|s| {
             s.slow_disk = true;
             s.spec.shape.as_mut().unwrap().wanted = Bitfield::from_wire(&[0x80], 4).unwrap();
@@ -311,8 +318,11 @@ fn a_piece_that_is_good_is_told_to_those_who_lack_it() {
     w.say(lacks, &[Message::HaveNone]);
     w.serve_all(p);
     assert!(!w.heard(p).iter().any(|s| matches!(s, Received::Have(_))));
-    let mut told: Vec<u32> =
-        w.heard(lacks).iter().filter_map(|s| if let Received::Have(n) = s { Some(*n) } else { None }).collect();
+    let mut told: Vec<u32> = w
+        .heard(lacks)
+        .iter()
+        .filter_map(|s| if let Received::Have(n) = s { Some(*n) } else { None })
+        .collect();
     told.sort_unstable();
     assert_eq!(told, [0, 1, 2, 3]);
     assert_eq!(w.puppets[&p].closed, Some(None), "two seeds have nothing to say to each other");

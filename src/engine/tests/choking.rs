@@ -7,7 +7,9 @@ use crate::wire::{MAX_BLOCK_LEN, Message, RawSpan};
 
 /// A torrent with pieces of 256 KiB, so that long requests have room.
 fn big_seed() -> TestWorld {
-    TestWorld::with_geometry(Geometry::new(4 << 18, 1 << 18).unwrap(), |s| s.have = Bitfield::from_wire(&[0xe0], 4).unwrap())
+    TestWorld::with_geometry(Geometry::new(4 << 18, 1 << 18).unwrap(), |s| {
+        s.have = Bitfield::from_wire(&[0xe0], 4).unwrap()
+    })
 }
 
 fn ask(w: &mut TestWorld, p: PeerKey, s: RawSpan) -> Vec<Received> {
@@ -73,7 +75,10 @@ fn p10_three_hundred_requests_that_cannot_be_served_are_enough() {
     assert!(w.is_open(p));
     w.say(p, &[Message::Request(raw(4, 0, 1))]);
     let last = raw(4, 0, 1);
-    assert_eq!(w.why(p), Some(ProtocolViolation::InvalidRequests { count: limits::INVALID_REQUESTS, last }.into()));
+    assert_eq!(
+        w.why(p),
+        Some(ProtocolViolation::InvalidRequests { count: limits::INVALID_REQUESTS, last }.into())
+    );
 }
 
 #[test]
@@ -81,8 +86,18 @@ fn p10_a_choked_peers_requests_are_rejected_and_forgiven_only_while_the_choke_is
     let mut w = TestWorld::seed();
     let p = choked(&mut w);
     // Piece 0…3 may be allowed fast in so small a torrent: take one that is not.
-    let fast: Vec<u32> =
-        w.engine.swarms.connections.get(p).unwrap().peer.wire.fast_to_them.iter().map(|(p, _)| p.get()).collect();
+    let fast: Vec<u32> = w
+        .engine
+        .swarms
+        .connections
+        .get(p)
+        .unwrap()
+        .peer
+        .wire
+        .fast_to_them
+        .iter()
+        .map(|(p, _)| p.get())
+        .collect();
     let Some(not_fast) = (0..4).find(|n| !fast.contains(n)) else { return };
     for _ in 0..limits::INVALID_REQUESTS + 10 {
         ask(&mut w, p, block(not_fast, 0));
@@ -122,12 +137,19 @@ fn p10_the_queue_of_one_peer_has_a_limit_and_the_rest_is_rejected() {
     let all: Vec<_> = (0..600).map(|n| Message::Request(raw(n / 6, n % 6 * 1000, 1000))).collect();
     w.say(p, &all);
     w.say(p, &all[..10]);
-    assert_eq!(w.engine.swarms.connections.get(p).unwrap().peer.wire.encoder.blocks(), limits::REQQ_OURS_BLOCKS);
+    assert_eq!(
+        w.engine.swarms.connections.get(p).unwrap().peer.wire.encoder.blocks(),
+        limits::REQQ_OURS_BLOCKS
+    );
     w.puppets.get_mut(&p).unwrap().reads = true;
     w.flush(p);
     let heard = w.heard(p);
     let count = |f: fn(&Received) -> bool| heard.iter().filter(|s| f(s)).count();
-    assert_eq!(count(|s| matches!(s, Received::Block(_))), limits::REQQ_OURS_BLOCKS, "asked for twice, sent once");
+    assert_eq!(
+        count(|s| matches!(s, Received::Block(_))),
+        limits::REQQ_OURS_BLOCKS,
+        "asked for twice, sent once"
+    );
     assert_eq!(count(|s| matches!(s, Received::Reject(_))), 100);
 }
 
@@ -176,7 +198,8 @@ fn p14_what_waits_for_a_peer_that_never_reads_is_bounded_when_others_make_us_tal
     w.puppets.get_mut(&deaf).unwrap().reads = false;
     let mut most = 0;
     while w.is_open(giver) && w.serve_one(giver) && w.is_open(deaf) {
-        most = most.max(w.engine.swarms.connections.get(deaf).map_or(0, |c| c.peer.wire.encoder.control_bytes()));
+        most = most
+            .max(w.engine.swarms.connections.get(deaf).map_or(0, |c| c.peer.wire.encoder.control_bytes()));
     }
     assert!(!w.is_open(deaf) && most <= limits::OUTBOX_CONTROL_BYTES + 16, "{most} bytes");
 }
@@ -202,7 +225,10 @@ fn a_choke_takes_back_what_has_not_begun() {
     w.say(p, &[Message::Request(block(0, 0)), Message::Request(block(0, 1)), Message::NotInterested]);
     w.puppets.get_mut(&p).unwrap().reads = true;
     w.flush(p);
-    assert_eq!(w.heard(p), [Received::Word("Choke"), Received::Reject(block(0, 0)), Received::Reject(block(0, 1))]);
+    assert_eq!(
+        w.heard(p),
+        [Received::Word("Choke"), Received::Reject(block(0, 0)), Received::Reject(block(0, 1))]
+    );
 }
 
 #[test]
@@ -212,11 +238,15 @@ fn slots_are_given_at_once_and_anew_every_ten_seconds() {
     for p in &peers {
         w.say(*p, &[Message::HaveNone, Message::Interested]);
     }
-    let unchoked =
-        |w: &TestWorld| peers.iter().filter(|p| !w.engine.swarms.connections.get(**p).unwrap().peer.wire.we_choke).count();
+    let unchoked = |w: &TestWorld| {
+        peers.iter().filter(|p| !w.engine.swarms.connections.get(**p).unwrap().peer.wire.we_choke).count()
+    };
     assert_eq!(unchoked(&w), limits::UPLOAD_SLOTS);
     w.pass(11.0);
-    assert!((limits::UPLOAD_SLOTS + 1..=limits::UPLOAD_SLOTS + 2).contains(&unchoked(&w)), "an optimistic one");
+    assert!(
+        (limits::UPLOAD_SLOTS + 1..=limits::UPLOAD_SLOTS + 2).contains(&unchoked(&w)),
+        "an optimistic one"
+    );
     let mut served = std::collections::BTreeSet::new();
     for _ in 0..60 {
         w.pass(10.0);
@@ -290,6 +320,7 @@ fn the_download_limit_holds_over_a_minute_and_blames_nobody() {
     let s = w.engine.stats(w.now, w.torrent).unwrap();
     assert!((1_150_000..1_250_000).contains(&s.downloaded), "{} in a minute", s.downloaded);
     assert_eq!(s.wasted, 0, "nothing was asked for twice because of our own limit");
-    let snubbed = |p: &&PeerKey| w.engine.swarms.connections.get(**p).unwrap().peer.source.requests.is_snubbed();
+    let snubbed =
+        |p: &&PeerKey| w.engine.swarms.connections.get(**p).unwrap().peer.source.requests.is_snubbed();
     assert_eq!(peers.iter().filter(snubbed).count(), 0);
 }

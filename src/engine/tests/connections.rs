@@ -127,14 +127,19 @@ fn p19_a_second_connection_of_the_same_peer_is_dropped() {
 
 #[test]
 fn p19_when_both_dial_both_keep_the_same_one() {
-    // Our name is 0x55…: of a peer with a smaller name we keep the connection that we dialed, of a greater one its own.
+    // Our name is 0x55…: of a peer with a smaller name we keep the connection that we dialed, of a greater
+    // one its own.
     for (theirs, ours_stays) in [(0x10, true), (0x99, false)] {
         for incoming_first in [true, false] {
             let (mut w, dialed) = dialing(1);
             let incoming = w.connect(1);
             let order = if incoming_first { [incoming, dialed] } else { [dialed, incoming] };
             order.iter().for_each(|p| w.send(*p, &named(theirs)));
-            assert_eq!((w.is_open(dialed), w.is_open(incoming)), (ours_stays, !ours_stays), "{theirs:#x} {incoming_first}");
+            assert_eq!(
+                (w.is_open(dialed), w.is_open(incoming)),
+                (ours_stays, !ours_stays),
+                "{theirs:#x} {incoming_first}"
+            );
             assert_eq!(w.engine.connections(), 1);
         }
     }

@@ -1,4 +1,5 @@
-//! The engine and its node of the DHT: when it joins, what it searches for, whom it tells; private torrents stay out (T28).
+//! The engine and its node of the DHT: when it joins, what it searches for, whom it tells; private torrents
+//! stay out (T28).
 
 use crate::engine::testing::{HASH, Received, TestWorld};
 use crate::engine::{Action, DhtSetup, Notice, TorrentInfo, limits};
@@ -21,7 +22,14 @@ fn id(n: u8) -> NodeId {
 
 fn setup(nodes: &[SocketAddr], routers: &[(&str, u16)]) -> DhtSetup {
     let routers = routers.iter().map(|(host, port)| ((*host).to_owned(), *port)).collect();
-    DhtSetup { port: NODE_PORT, seed: 5, read_only: false, nodes: nodes.to_vec(), bootstrap: Vec::new(), routers }
+    DhtSetup {
+        port: NODE_PORT,
+        seed: 5,
+        read_only: false,
+        nodes: nodes.to_vec(),
+        bootstrap: Vec::new(),
+        routers,
+    }
 }
 
 fn join(w: &mut TestWorld, setup: DhtSetup) {
@@ -34,7 +42,9 @@ fn datagrams(w: &mut TestWorld) -> Vec<(SocketAddr, Vec<u8>)> {
     let (sent, rest) = w.log.drain(..).partition(|a| matches!(a, Action::Datagram { .. }));
     w.log = rest;
     let sent: Vec<Action> = sent;
-    sent.into_iter().filter_map(|a| if let Action::Datagram { to, bytes } = a { Some((to, bytes)) } else { None }).collect()
+    sent.into_iter()
+        .filter_map(|a| if let Action::Datagram { to, bytes } = a { Some((to, bytes)) } else { None })
+        .collect()
 }
 
 fn question(bytes: &[u8]) -> Method<'_> {
@@ -44,7 +54,8 @@ fn question(bytes: &[u8]) -> Method<'_> {
     }
 }
 
-/// Every node that is asked answers: these nodes are known, and these are the torrent's peers. Returns what was asked.
+/// Every node that is asked answers: these nodes are known, and these are the torrent's peers. Returns what
+/// was asked.
 fn play(w: &mut TestWorld, known: &[u8], peers: &[SocketAddr]) -> Vec<String> {
     let mut asked = Vec::new();
     loop {
@@ -60,7 +71,14 @@ fn play(w: &mut TestWorld, known: &[u8], peers: &[SocketAddr]) -> Vec<String> {
             let mut list = Vec::new();
             known.iter().for_each(|n| write_node(id(*n), node(*n), &mut list));
             let peers = if matches!(question, Method::GetPeers { .. }) { peers } else { &[] };
-            let parts = ResponseFields { id: id(n), nodes: Some(&list), nodes6: None, token: Some(b"tok"), peers, filters: None };
+            let parts = ResponseFields {
+                id: id(n),
+                nodes: Some(&list),
+                nodes6: None,
+                token: Some(b"tok"),
+                peers,
+                filters: None,
+            };
             let (mut reply, us) = (Vec::new(), "5.5.5.5:6881".parse().unwrap());
             write_response(parse(&bytes).unwrap().transaction, us, &parts, &mut reply);
             w.engine.on_datagram(w.now, to, &reply, &mut w.out);
@@ -86,7 +104,8 @@ fn searches(asked: &[String]) -> usize {
 /// A peer whose handshake says that it has a DHT node.
 fn peer_with_node(w: &mut TestWorld, host: u8) -> PeerKey {
     let p = w.connect(host);
-    let theirs = Handshake { info_hash: HASH, peer_id: PeerId([host; 20]), fast: true, extended: false, dht: true };
+    let theirs =
+        Handshake { info_hash: HASH, peer_id: PeerId([host; 20]), fast: true, extended: false, dht: true };
     w.send(p, &theirs.to_bytes());
     p
 }
@@ -105,7 +124,8 @@ fn a_torrent_is_searched_for_once_somebody_answers_and_beside_a_peer_again_after
     w.pass(0.0);
     let asked = play(&mut w, &[1, 2, 3], &[found]);
     assert_eq!(searches(&asked), 3, "{asked:?}");
-    let announced = asked.iter().filter(|q| q.starts_with("AnnouncePeer") && q.contains("Some(6881), seed: false"));
+    let announced =
+        asked.iter().filter(|q| q.starts_with("AnnouncePeer") && q.contains("Some(6881), seed: false"));
     assert_eq!(announced.count(), 3);
     w.pass(0.1);
     assert!(w.dials.iter().any(|(_, addr)| *addr == found), "{:?}", w.dials);
@@ -194,12 +214,18 @@ fn routers_are_looked_up_only_when_no_node_of_the_last_run_answers() {
     w.pass(1.9);
     assert_eq!((datagrams(&mut w).len(), resolves(&w)), (0, 0), "they have some time");
     w.pass(2.2);
-    assert_eq!((datagrams(&mut w).len(), resolves(&w)), (24, 1), "the others are tried, and beside them the router");
+    assert_eq!(
+        (datagrams(&mut w).len(), resolves(&w)),
+        (24, 1),
+        "the others are tried, and beside them the router"
+    );
     let Some(Action::Resolve { id: query, host, port }) = w.log.pop() else { panic!("{:?}", w.log) };
     assert_eq!((host.as_str(), port), ("router.example", 6881));
     w.engine.on_resolved(w.now, query, Err("no network".into()), &mut w.out);
     w.pass(limits::DHT_BOOTSTRAP_RETRY.as_secs_f64() + 0.1);
-    let Some(Action::Resolve { id: query, .. }) = w.log.pop() else { panic!("it is tried again: {:?}", w.log) };
+    let Some(Action::Resolve { id: query, .. }) = w.log.pop() else {
+        panic!("it is tried again: {:?}", w.log)
+    };
     w.engine.on_resolved(w.now, query, Ok(vec![node(99)]), &mut w.out);
     w.pass(0.0);
     assert!(datagrams(&mut w).iter().any(|(to, _)| *to == node(99)));
@@ -219,7 +245,14 @@ fn a_node_that_the_user_names_is_a_node_like_any_other() {
 
 #[test]
 fn d2_a_torrent_file_sends_us_to_no_service_of_this_machine_unless_the_user_did() {
-    let places = ["127.0.0.1:53", "127.9.9.9:6881", "[::1]:6881", "169.254.169.254:80", "192.168.1.9:6881", "8.8.4.4:6881"];
+    let places = [
+        "127.0.0.1:53",
+        "127.9.9.9:6881",
+        "[::1]:6881",
+        "169.254.169.254:80",
+        "192.168.1.9:6881",
+        "8.8.4.4:6881",
+    ];
     let asked = |named: Vec<(String, u16)>| {
         let mut w = TestWorld::leech();
         join(&mut w, DhtSetup { bootstrap: named, ..setup(&[node(1)], &[]) });
@@ -246,7 +279,10 @@ fn a_peer_s_node_is_asked_and_ours_is_told() {
     let asked: Vec<SocketAddr> = datagrams(&mut w).into_iter().map(|(to, _)| to).collect();
     assert_eq!(asked, ["10.0.0.9:999".parse().unwrap()], "once a connection");
     let plain = w.greeted(8);
-    assert!(!w.heard(plain).iter().any(|s| matches!(s, Received::Word("Port"))), "who has no node is not told of ours");
+    assert!(
+        !w.heard(plain).iter().any(|s| matches!(s, Received::Word("Port"))),
+        "who has no node is not told of ours"
+    );
 }
 
 #[test]
@@ -274,7 +310,8 @@ fn t28_a_magnet_that_turns_out_to_be_private_lets_go_of_whom_the_dht_named() {
     let stats = w.engine.stats(w.now, w.torrent).unwrap();
     assert_eq!(stats.known_peers, 2);
     let (p, _) = *w.dials.iter().find(|(_, addr)| *addr == found).unwrap();
-    w.engine.swarms.torrents.get_mut(w.torrent).unwrap().metadata = crate::engine::torrent::Metadata::HandedOn;
+    w.engine.swarms.torrents.get_mut(w.torrent).unwrap().metadata =
+        crate::engine::torrent::Metadata::HandedOn;
     let shape = TorrentInfo { geometry: w.geometry, wanted: Bitfield::full(4), private: true, info: None };
     w.engine.on_metadata(w.now, w.torrent, shape, &mut w.out);
     w.turn();
@@ -289,7 +326,9 @@ fn what_is_known_is_kept_now_and_then_and_at_the_end() {
     join(&mut w, setup(&[node(1)], &[]));
     play(&mut w, &[], &[]);
     live(&mut w, limits::DHT_SAVE_INTERVAL + Duration::from_secs(1), &[]);
-    let kept = |w: &TestWorld| w.log.iter().filter(|a| matches!(a, Action::KeepNodes { nodes } if *nodes == [node(1)])).count();
+    let kept = |w: &TestWorld| {
+        w.log.iter().filter(|a| matches!(a, Action::KeepNodes { nodes } if *nodes == [node(1)])).count()
+    };
     assert_eq!(kept(&w), 1);
     w.engine.shut_down(w.now, &mut w.out);
     w.turn();
@@ -302,7 +341,8 @@ fn what_is_known_is_kept_now_and_then_and_at_the_end() {
 fn only_answers(w: &mut TestWorld, n: u8) {
     let asked = datagrams(w);
     let (to, bytes) = asked.iter().find(|(to, _)| *to == node(n)).unwrap();
-    let parts = ResponseFields { id: id(n), nodes: None, nodes6: None, token: None, peers: &[], filters: None };
+    let parts =
+        ResponseFields { id: id(n), nodes: None, nodes6: None, token: None, peers: &[], filters: None };
     let mut reply = Vec::new();
     write_response(parse(bytes).unwrap().transaction, "5.5.5.5:6881".parse().unwrap(), &parts, &mut reply);
     w.engine.on_datagram(w.now, *to, &reply, &mut w.out);
@@ -412,7 +452,9 @@ fn a_peer_that_the_dht_named_is_counted_as_such() {
 fn a_torrent_is_counted_in_the_dht_as_soon_as_somebody_answers_and_a_private_one_never() {
     let counts = |w: &TestWorld| {
         let of = |a: &Action| match a {
-            Action::Notice(Notice::Scraped { source, result, .. }) => Some((source.to_string(), result.clone().unwrap().peers)),
+            Action::Notice(Notice::Scraped { source, result, .. }) => {
+                Some((source.to_string(), result.clone().unwrap().peers))
+            }
             _ => None,
         };
         w.log.iter().filter_map(of).collect::<Vec<_>>()

@@ -1,4 +1,5 @@
-//! Calls on the local network: who is called out and when, who is believed, and what a flood of them costs (BEP 14, BEP 27).
+//! Calls on the local network: who is called out and when, who is believed, and what a flood of them costs
+//! (BEP 14, BEP 27).
 
 use crate::engine::testing::{HASH, Setup, TestWorld};
 use crate::engine::{Action, TorrentSpec, limits};
@@ -37,7 +38,8 @@ fn another(w: &mut TestWorld, n: u32) -> InfoHash {
 
 /// Calls over IPv4 since the last time, read as a neighbour reads them; the other family was sent the same.
 fn calls(w: &mut TestWorld) -> Vec<LsdAnnounce> {
-    let (sent, rest): (Vec<Action>, Vec<Action>) = w.log.drain(..).partition(|a| matches!(a, Action::Multicast { .. }));
+    let (sent, rest): (Vec<Action>, Vec<Action>) =
+        w.log.drain(..).partition(|a| matches!(a, Action::Multicast { .. }));
     w.log = rest;
     let of = |wanted: Group| -> Vec<LsdAnnounce> {
         let read = |a: &Action| match a {
@@ -140,8 +142,11 @@ fn the_zone_of_a_link_local_neighbour_is_kept() {
 fn our_own_call_comes_back_and_nobody_is_dialed() {
     let mut w = world(|_| {});
     w.pass(1.0);
-    let own =
-        w.log.iter().find_map(|a| if let Action::Multicast { bytes, .. } = a { Some(bytes.clone()) } else { None }).unwrap();
+    let own = w
+        .log
+        .iter()
+        .find_map(|a| if let Action::Multicast { bytes, .. } = a { Some(bytes.clone()) } else { None })
+        .unwrap();
     w.engine.on_multicast(w.now, neighbour(1), &own);
     w.pass(1.0);
     assert!(w.dials.is_empty() && known(&w) == 0);

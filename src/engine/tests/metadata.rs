@@ -1,4 +1,5 @@
-//! Torrents that are known by their hash alone, and metadata for others: P17, M9 up to the point where it is read.
+//! Torrents that are known by their hash alone, and metadata for others: P17, M9 up to the point where it is
+//! read.
 
 use crate::engine::testing::{METADATA_ID, PIECE_LEN, Received, TestWorld};
 use crate::engine::{Action, DisconnectReason, TorrentInfo, limits};
@@ -33,7 +34,8 @@ fn seed() -> TestWorld {
 /// A peer that speaks `ut_metadata`, and says that the metadata is so long.
 fn speaker(w: &mut TestWorld, host: u8, size: Option<u32>) -> PeerKey {
     let p = w.connect(host);
-    let theirs = Handshake { info_hash: hash(), peer_id: PeerId([host; 20]), fast: true, extended: true, dht: false };
+    let theirs =
+        Handshake { info_hash: hash(), peer_id: PeerId([host; 20]), fast: true, extended: true, dht: false };
     w.send(p, &theirs.to_bytes());
     let ids = ExtensionIds { ut_metadata: METADATA_ID, ..ExtensionIds::default() };
     let hello = ExtendedHandshake { ids, metadata_size: size, ..ExtendedHandshake::default() }.encode();
@@ -43,9 +45,12 @@ fn speaker(w: &mut TestWorld, host: u8, size: Option<u32>) -> PeerKey {
 
 fn asks(w: &mut TestWorld, p: PeerKey) -> Vec<u32> {
     let said = w.heard(p);
-    let metadata =
-        said.iter().filter_map(|s| if let Received::Metadata(payload) = s { MetadataMessage::parse(payload) } else { None });
-    metadata.filter_map(|m| if let MetadataMessage::Request { piece } = m { Some(piece) } else { None }).collect()
+    let metadata = said.iter().filter_map(|s| {
+        if let Received::Metadata(payload) = s { MetadataMessage::parse(payload) } else { None }
+    });
+    metadata
+        .filter_map(|m| if let MetadataMessage::Request { piece } = m { Some(piece) } else { None })
+        .collect()
 }
 
 fn tell(w: &mut TestWorld, p: PeerKey, message: &MetadataMessage<'_>) {
@@ -61,7 +66,11 @@ fn answer(w: &mut TestWorld, peers: &[(PeerKey, &[u8])]) {
                 idle = false;
                 let from = (piece * METADATA_PIECE_LEN) as usize;
                 let to = (from + METADATA_PIECE_LEN as usize).min(bytes.len());
-                tell(w, *p, &MetadataMessage::Data { piece, total_size: bytes.len() as u32, bytes: &bytes[from..to] });
+                tell(
+                    w,
+                    *p,
+                    &MetadataMessage::Data { piece, total_size: bytes.len() as u32, bytes: &bytes[from..to] },
+                );
             }
         }
         if idle {
@@ -71,13 +80,17 @@ fn answer(w: &mut TestWorld, peers: &[(PeerKey, &[u8])]) {
 }
 
 fn handed_on(w: &TestWorld) -> Vec<Arc<[u8]>> {
-    w.log.iter().filter_map(|a| if let Action::Metadata { info, .. } = a { Some(info.clone()) } else { None }).collect()
+    w.log
+        .iter()
+        .filter_map(|a| if let Action::Metadata { info, .. } = a { Some(info.clone()) } else { None })
+        .collect()
 }
 
 /// What the session does with it: it is read, and the disk is looked at.
 fn understand(w: &mut TestWorld, have: Bitfield) {
     let geometry = Geometry::new(4 * PIECE_LEN, PIECE_LEN).unwrap();
-    let shape = TorrentInfo { geometry, wanted: Bitfield::full(4), private: false, info: Some(info().into()) };
+    let shape =
+        TorrentInfo { geometry, wanted: Bitfield::full(4), private: false, info: Some(info().into()) };
     w.engine.on_metadata(w.now, w.torrent, shape, &mut w.out);
     w.engine.on_opened(w.now, w.torrent, have, &mut w.out);
     w.turn();
@@ -112,7 +125,12 @@ fn what_is_wanted_may_be_said_again_until_the_torrent_is_open() {
     w.say(p, &[Message::HaveAll, Message::Unchoke]);
     answer(&mut w, &[(p, &info)]);
     let geometry = Geometry::new(4 * PIECE_LEN, PIECE_LEN).unwrap();
-    let shape = |bits| TorrentInfo { geometry, wanted: Bitfield::from_wire(&[bits], 4).unwrap(), private: false, info: None };
+    let shape = |bits| TorrentInfo {
+        geometry,
+        wanted: Bitfield::from_wire(&[bits], 4).unwrap(),
+        private: false,
+        info: None,
+    };
     w.engine.on_metadata(w.now, w.torrent, shape(0b1111_0000), &mut w.out);
     w.turn();
     w.engine.on_metadata(w.now, w.torrent, shape(0b0010_0000), &mut w.out);
@@ -176,7 +194,8 @@ fn p17_who_spoiled_a_whole_of_several_is_found_before_anybody_is_let_go() {
     let mut lie = truth.clone();
     lie[5] ^= 1;
     let mut w = magnet();
-    let (liar, good) = (speaker(&mut w, 1, Some(truth.len() as u32)), speaker(&mut w, 2, Some(truth.len() as u32)));
+    let (liar, good) =
+        (speaker(&mut w, 1, Some(truth.len() as u32)), speaker(&mut w, 2, Some(truth.len() as u32)));
     answer(&mut w, &[(liar, &lie), (good, &truth)]);
     assert_eq!(handed_on(&w), [Arc::from(truth)]);
     assert!(w.is_open(good), "an honest peer beside a liar is not taken for one");
@@ -208,7 +227,9 @@ fn r6_bitfields_that_nobody_can_check_are_bounded_and_heard_another_time() {
 
 #[test]
 fn p5_a_bitfield_from_before_the_shape_was_known_must_fit_it() {
-    for (bytes, fits) in [(&[0b1111_0000][..], true), (&[0xff], true), (&[0xff, 0], false), (&[0; 9000], false)] {
+    for (bytes, fits) in
+        [(&[0b1111_0000][..], true), (&[0xff], true), (&[0xff, 0], false), (&[0; 9000], false)]
+    {
         let mut w = magnet();
         let info = info();
         let (p, q) = (speaker(&mut w, 1, Some(info.len() as u32)), speaker(&mut w, 2, None));
@@ -277,7 +298,10 @@ fn p17_a_flood_of_requests_for_metadata_is_held_back() {
         tell(&mut w, p, &MetadataMessage::Request { piece: 0 });
     }
     let waiting = w.engine.swarms.connections.get(p).unwrap().peer.wire.encoder.control_bytes();
-    assert!(waiting <= limits::OUTBOX_STOP_READING_BYTES + 2 * METADATA_PIECE_LEN as usize, "{waiting} bytes wait");
+    assert!(
+        waiting <= limits::OUTBOX_STOP_READING_BYTES + 2 * METADATA_PIECE_LEN as usize,
+        "{waiting} bytes wait"
+    );
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The engine against puppets: one file for each kind of trouble, tests named after the hazard they stand for.
+//! The engine against puppets: one file for each kind of trouble, tests named after the hazard they stand
+//! for.
 
 mod blocks;
 mod choking;

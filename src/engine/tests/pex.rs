@@ -3,7 +3,9 @@
 use crate::engine::limits;
 use crate::engine::testing::{HASH, PEX_ID, Received, TestWorld};
 use crate::units::{Origin, PeerId, PeerKey};
-use crate::wire::{ExtendedHandshake, ExtensionIds, Handshake, Message, PEX_REACHABLE, PEX_SEED, PexMessage, write_pex};
+use crate::wire::{
+    ExtendedHandshake, ExtensionIds, Handshake, Message, PEX_REACHABLE, PEX_SEED, PexMessage, write_pex,
+};
 use std::net::SocketAddr;
 
 /// A peer that speaks PEX, at 20.0.0.`host`, and says that it listens at this port.
@@ -14,7 +16,8 @@ fn speaker(w: &mut TestWorld, host: u8, listen_port: Option<u16>) -> PeerKey {
 }
 
 fn greet(w: &mut TestWorld, p: PeerKey, host: u8, port: Option<u16>) {
-    let theirs = Handshake { info_hash: HASH, peer_id: PeerId([host; 20]), fast: true, extended: true, dht: false };
+    let theirs =
+        Handshake { info_hash: HASH, peer_id: PeerId([host; 20]), fast: true, extended: true, dht: false };
     w.send(p, &theirs.to_bytes());
     let ids = ExtensionIds { ut_pex: PEX_ID, ..ExtensionIds::default() };
     let hello = ExtendedHandshake { ids, port, ..ExtendedHandshake::default() }.encode();
@@ -24,7 +27,9 @@ fn greet(w: &mut TestWorld, p: PeerKey, host: u8, port: Option<u16>) {
 /// Who was added in what the peer heard, message by message.
 fn told(w: &mut TestWorld, p: PeerKey) -> Vec<Vec<(SocketAddr, u8)>> {
     let said = w.heard(p);
-    let pex = said.iter().filter_map(|s| if let Received::Pex(payload) = s { PexMessage::parse(payload) } else { None });
+    let pex = said
+        .iter()
+        .filter_map(|s| if let Received::Pex(payload) = s { PexMessage::parse(payload) } else { None });
     pex.map(|m| m.added().collect()).collect()
 }
 
@@ -64,7 +69,11 @@ fn whom_we_dialed_is_reachable_and_who_has_everything_is_a_seed() {
     w.say(p, &[Message::HaveAll]);
     let a = speaker(&mut w, 1, Some(1001));
     w.pass(2.0);
-    assert_eq!(told(&mut w, a), [vec![(seed, PEX_REACHABLE | PEX_SEED)]], "where we reached it, whatever it says");
+    assert_eq!(
+        told(&mut w, a),
+        [vec![(seed, PEX_REACHABLE | PEX_SEED)]],
+        "where we reached it, whatever it says"
+    );
 }
 
 #[test]
@@ -83,7 +92,10 @@ fn later_messages_come_a_minute_apart_and_say_only_what_is_new() {
     assert_eq!(told(&mut w, a), Vec::<Vec<_>>::new(), "not yet");
     w.pass(20.0);
     let said = w.heard(a);
-    let pex: Vec<_> = said.iter().filter_map(|s| if let Received::Pex(payload) = s { Some(payload) } else { None }).collect();
+    let pex: Vec<_> = said
+        .iter()
+        .filter_map(|s| if let Received::Pex(payload) = s { Some(payload) } else { None })
+        .collect();
     let [payload] = pex[..] else { panic!("{said:?}") };
     assert_eq!(PexMessage::parse(payload).unwrap().added().count(), 6);
     assert!(payload.windows(9).any(|w| w == b"7:dropped"), "and who is gone");
@@ -108,7 +120,12 @@ fn whom_peers_name_is_dialed_and_counted_as_named() {
 fn p18_what_a_stranger_cannot_know_is_not_believed() {
     let mut w = TestWorld::leech();
     let public = speaker(&mut w, 1, None);
-    tell(&mut w, public, &[addr("192.168.1.1:80"), addr("127.0.0.1:80"), addr("20.1.1.1:0"), addr("20.1.1.2:7")], 0);
+    tell(
+        &mut w,
+        public,
+        &[addr("192.168.1.1:80"), addr("127.0.0.1:80"), addr("20.1.1.1:0"), addr("20.1.1.2:7")],
+        0,
+    );
     assert_eq!(known(&w), 1);
     let local = w.connect_from(addr("192.168.1.9:5000"));
     greet(&mut w, local, 99, None);

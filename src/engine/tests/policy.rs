@@ -240,7 +240,11 @@ fn pieces_that_are_asked_for_in_full_keep_nobody_from_beginning_others() {
     });
     let peers: Vec<_> = (1..=4).map(|host| w.server(host)).collect();
     for p in peers {
-        assert_eq!(w.requests(p).len(), 250, "as many as its window holds, whatever others have been asked for");
+        assert_eq!(
+            w.requests(p).len(),
+            250,
+            "as many as its window holds, whatever others have been asked for"
+        );
     }
 }
 
@@ -251,7 +255,10 @@ fn trackers_are_asked_for_as_many_peers_as_the_policy_says() {
         s.config.policy.numwant = 7;
     });
     w.pass(0.01);
-    let asked = w.log.iter().find_map(|a| if let Action::Announce { url, .. } = a { Some(url.clone()) } else { None });
+    let asked = w
+        .log
+        .iter()
+        .find_map(|a| if let Action::Announce { url, .. } = a { Some(url.clone()) } else { None });
     let url = asked.unwrap();
     assert!(url.split(['?', '&']).any(|pair| pair == "numwant=7"), "{url}");
 }
@@ -261,7 +268,8 @@ fn trackers_are_asked_for_as_many_peers_as_the_policy_says() {
 #[test]
 fn as_many_are_served_as_the_policy_has_slots_and_one_more_if_it_is_optimistic() {
     for (upload_slots, optimistic) in [(2, false), (2, true), (5, false)] {
-        let mut w = seed(|p| (p.upload_slots, p.upload_slots_max, p.optimistic) = (upload_slots, 0, optimistic));
+        let mut w =
+            seed(|p| (p.upload_slots, p.upload_slots_max, p.optimistic) = (upload_slots, 0, optimistic));
         (1..=20).for_each(|h| wants(&mut w, h));
         assert_eq!(unchoked(&w), upload_slots, "at once");
         w.pass(60.5);
@@ -304,7 +312,10 @@ fn without_slots_nobody_is_served_in_any_way() {
     }
     w.say(p, &[Message::Request(block(0, 0))]);
     let heard = w.heard(p);
-    assert!(heard.contains(&Received::Reject(block(0, 0))) && !heard.contains(&Received::Block(block(0, 0))), "{heard:?}");
+    assert!(
+        heard.contains(&Received::Reject(block(0, 0))) && !heard.contains(&Received::Block(block(0, 0))),
+        "{heard:?}"
+    );
     assert_eq!(w.engine.stats(w.now, w.torrent).unwrap().uploaded, 0);
 }
 
@@ -366,7 +377,10 @@ pub fn any_policy(rng: &mut Rng) -> Policy {
         upload_slots_max: one_of(4),
         window: [
             WindowRule::Fixed(1 + one_of(600) as u32),
-            WindowRule::Adaptive { time: Duration::from_millis(one_of(9000) as u64), max: 1 + one_of(500) as u32 },
+            WindowRule::Adaptive {
+                time: Duration::from_millis(one_of(9000) as u64),
+                max: 1 + one_of(500) as u32,
+            },
         ][one_of(2)],
         own_piece_within: Duration::from_millis(one_of(60_000) as u64),
         numwant: one_of(300) as u32,

@@ -1,4 +1,5 @@
-//! Counts asked of trackers: each answers once, the torrent may be paused, and trackers learn nothing of us (BEP 48, BEP 15).
+//! Counts asked of trackers: each answers once, the torrent may be paused, and trackers learn nothing of us
+//! (BEP 48, BEP 15).
 
 use crate::engine::testing::{HASH, TestWorld};
 use crate::engine::{Action, Notice, TorrentSpec};
@@ -37,13 +38,23 @@ fn asked(urls: &[&str]) -> (TestWorld, TorrentKey) {
 }
 
 fn resolve(w: &mut TestWorld, addresses: &[&str]) {
-    let id = w.log.iter().rev().find_map(|a| if let Action::Resolve { id, .. } = a { Some(*id) } else { None }).unwrap();
+    let id = w
+        .log
+        .iter()
+        .rev()
+        .find_map(|a| if let Action::Resolve { id, .. } = a { Some(*id) } else { None })
+        .unwrap();
     w.engine.on_resolved(w.now, id, Ok(addresses.iter().map(|a| a.parse().unwrap()).collect()), &mut w.out);
     w.turn();
 }
 
 fn datagrams(w: &TestWorld) -> Vec<(SocketAddr, Vec<u8>)> {
-    w.log.iter().filter_map(|a| if let Action::Datagram { to, bytes } = a { Some((*to, bytes.clone())) } else { None }).collect()
+    w.log
+        .iter()
+        .filter_map(
+            |a| if let Action::Datagram { to, bytes } = a { Some((*to, bytes.clone())) } else { None },
+        )
+        .collect()
 }
 
 fn hear(w: &mut TestWorld, from: &str, words: &[u32], tail: &[u8]) {
@@ -65,7 +76,9 @@ fn question(w: &mut TestWorld) -> Vec<u8> {
 
 /// What was told so far: each tracker's answer, and how often that it is over.
 fn told(w: &TestWorld) -> (Vec<Result<SwarmCounts, AnnounceError>>, usize) {
-    let answer = |a: &Action| if let Action::Notice(Notice::Scraped { result, .. }) = a { Some(result.clone()) } else { None };
+    let answer = |a: &Action| {
+        if let Action::Notice(Notice::Scraped { result, .. }) = a { Some(result.clone()) } else { None }
+    };
     let over = |a: &&Action| matches!(a, Action::Notice(Notice::ScrapeDone { .. }));
     (w.log.iter().filter_map(answer).collect(), w.log.iter().filter(over).count())
 }
@@ -73,11 +86,15 @@ fn told(w: &TestWorld) -> (Vec<Result<SwarmCounts, AnnounceError>>, usize) {
 #[test]
 fn http_and_udp_trackers_of_a_resting_torrent_are_asked_and_nothing_else_is_done() {
     let (mut w, _) = asked(&["http://a.example/x/announce?k=1", "udp://b.example:80/announce"]);
-    let Some(Action::Scrape { id, url, info_hash, .. }) = w.log.iter().find(|a| matches!(a, Action::Scrape { .. })).cloned()
+    let Some(Action::Scrape { id, url, info_hash, .. }) =
+        w.log.iter().find(|a| matches!(a, Action::Scrape { .. })).cloned()
     else {
         panic!("{:?}", w.log)
     };
-    assert_eq!((info_hash, url.starts_with("http://a.example/x/scrape?k=1&info_hash=%08%08")), (InfoHash([8; 20]), true));
+    assert_eq!(
+        (info_hash, url.starts_with("http://a.example/x/scrape?k=1&info_hash=%08%08")),
+        (InfoHash([8; 20]), true)
+    );
     resolve(&mut w, &[TRACKER]);
     let asked = question(&mut w);
     assert_eq!((&asked[8..12], &asked[16..]), (&[0, 0, 0, 2][..], &[8; 20][..]));
@@ -116,7 +133,8 @@ fn k12_silent_trackers_are_given_up_after_half_a_minute_however_many_addresses_t
 #[test]
 fn a_name_that_leads_nowhere_is_an_answer() {
     let (mut w, _) = asked(&["udp://b.example:80"]);
-    let id = w.log.iter().find_map(|a| if let Action::Resolve { id, .. } = a { Some(*id) } else { None }).unwrap();
+    let id =
+        w.log.iter().find_map(|a| if let Action::Resolve { id, .. } = a { Some(*id) } else { None }).unwrap();
     w.engine.on_resolved(w.now, id, Err("none".into()), &mut w.out);
     w.turn();
     assert_eq!(told(&w), (vec![Err(AnnounceError::NoAddress("none".into()))], 1));

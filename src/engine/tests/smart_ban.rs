@@ -50,7 +50,8 @@ fn among_three_the_one_that_lied_is_banned_when_the_piece_is_good() {
     answer(&mut w, peers[2], block(0, 3), false);
     assert_eq!((w.banned(), w.have()), (vec![], vec![]), "three are suspect, nobody is convicted");
     for round in 0..2 {
-        let asked: Vec<_> = peers.iter().copied().filter(|p| w.is_open(*p) && !w.requests(*p).is_empty()).collect();
+        let asked: Vec<_> =
+            peers.iter().copied().filter(|p| w.is_open(*p) && !w.requests(*p).is_empty()).collect();
         if round == 0 {
             assert_eq!(asked.len(), 1, "a piece that failed is asked of one peer alone");
         }
@@ -126,7 +127,11 @@ fn a_checkpoint_comes_by_itself_while_pieces_come_in() {
     w.pass(46.0);
     assert_eq!(w.log.iter().filter(|a| matches!(a, Action::Save { .. })).count(), 1);
     w.pass(100.0);
-    assert_eq!(w.log.iter().filter(|a| matches!(a, Action::Save { .. })).count(), 1, "nothing new, nothing to save");
+    assert_eq!(
+        w.log.iter().filter(|a| matches!(a, Action::Save { .. })).count(),
+        1,
+        "nothing new, nothing to save"
+    );
 }
 
 #[test]

@@ -32,9 +32,21 @@ fn p2_a_block_longer_than_any_request_ends_the_connection() {
 
 #[test]
 fn p3_fixed_messages_of_another_length_end_the_connection() {
-    for (id, right) in
-        [(0u8, 0u32), (1, 0), (2, 0), (3, 0), (4, 4), (6, 12), (8, 12), (9, 2), (13, 4), (14, 0), (15, 0), (16, 12), (17, 4)]
-    {
+    for (id, right) in [
+        (0u8, 0u32),
+        (1, 0),
+        (2, 0),
+        (3, 0),
+        (4, 4),
+        (6, 12),
+        (8, 12),
+        (9, 2),
+        (13, 4),
+        (14, 0),
+        (15, 0),
+        (16, 12),
+        (17, 4),
+    ] {
         for body in [right + 1, right + 100] {
             let mut w = TestWorld::leech();
             let p = w.peer(1);
@@ -109,7 +121,10 @@ fn p6_the_same_have_twice_counts_once() {
     w.say(q, &[Message::Unchoke]);
     w.serve_all(q);
     assert_eq!(w.have(), [1]);
-    assert!(!w.engine.swarms.connections.get(q).unwrap().peer.source.we_want, "nothing of it is wanted_pieces any more");
+    assert!(
+        !w.engine.swarms.connections.get(q).unwrap().peer.source.we_want,
+        "nothing of it is wanted_pieces any more"
+    );
 }
 
 #[test]
@@ -137,8 +152,9 @@ fn p7_without_agreement_we_say_nothing_of_the_fast_extension_either() {
     w.say(p, &[Message::Interested, Message::Request(raw(9, 0, 1)), Message::NotInterested]);
     let heard = w.heard(p);
     assert!(heard.contains(&Received::Bitfield(vec![0xf0])));
-    let fast =
-        |s: &Received| matches!(s, Received::Reject(_) | Received::AllowedFast(_) | Received::Word("HaveAll" | "HaveNone"));
+    let fast = |s: &Received| {
+        matches!(s, Received::Reject(_) | Received::AllowedFast(_) | Received::Word("HaveAll" | "HaveNone"))
+    };
     assert!(!heard.iter().any(fast), "{heard:?}");
 }
 
@@ -262,7 +278,9 @@ fn p16_nonsense_in_the_extension_handshake_is_passed_over_and_numbers_are_clampe
     let mut w = TestWorld::leech();
     let p = w.peer(1);
     let deep = [b"d1:m".to_vec(), vec![b'l'; 30_000]].concat();
-    for payload in [&b"garbage"[..], b"d", b"", &deep, b"d4:reqqi-5ee", b"d1:md6:ut_pexi300e11:ut_metadatai-1eee"] {
+    for payload in
+        [&b"garbage"[..], b"d", b"", &deep, b"d4:reqqi-5ee", b"d1:md6:ut_pexi300e11:ut_metadatai-1eee"]
+    {
         w.say(p, &[Message::Extended { id: 0, payload }, Message::Extended { id: 77, payload }]);
     }
     w.say(p, &[Message::Extended { id: 0, payload: b"d4:reqqi0ee" }, Message::HaveAll, Message::Unchoke]);

@@ -43,7 +43,8 @@ impl Pair {
             to.send(q, &bytes);
             !bytes.is_empty()
         };
-        one_way(&mut self.a, self.at_a, &mut self.b, self.at_b) | one_way(&mut self.b, self.at_b, &mut self.a, self.at_a)
+        one_way(&mut self.a, self.at_a, &mut self.b, self.at_b)
+            | one_way(&mut self.b, self.at_b, &mut self.a, self.at_a)
     }
 
     /// Until both have everything; virtual seconds that it took.

@@ -1,4 +1,5 @@
-//! Asking trackers: falling through tiers, HTTP beside UDP, and the UDP exchange with everything that can go wrong in it.
+//! Asking trackers: falling through tiers, HTTP beside UDP, and the UDP exchange with everything that can go
+//! wrong in it.
 
 use crate::engine::testing::TestWorld;
 use crate::engine::{Action, Notice, limits};
@@ -14,8 +15,9 @@ fn addr(s: &str) -> SocketAddr {
 }
 
 fn world(tiers: &[&[&str]]) -> TestWorld {
-    let mut w =
-        TestWorld::built(|s| s.spec.trackers = tiers.iter().map(|t| t.iter().map(|u| (*u).to_string()).collect()).collect());
+    let mut w = TestWorld::built(|s| {
+        s.spec.trackers = tiers.iter().map(|t| t.iter().map(|u| (*u).to_string()).collect()).collect()
+    });
     w.pass(0.01);
     w
 }
@@ -39,7 +41,10 @@ fn resolve(w: &mut TestWorld, addresses: &[&str]) {
 /// The datagrams since last time.
 fn datagrams(w: &mut TestWorld) -> Vec<(SocketAddr, Vec<u8>)> {
     let taken = std::mem::take(&mut w.log);
-    taken.into_iter().filter_map(|a| if let Action::Datagram { to, bytes } = a { Some((to, bytes)) } else { None }).collect()
+    taken
+        .into_iter()
+        .filter_map(|a| if let Action::Datagram { to, bytes } = a { Some((to, bytes)) } else { None })
+        .collect()
 }
 
 fn only(w: &mut TestWorld) -> (SocketAddr, Vec<u8>) {
@@ -64,7 +69,9 @@ fn known(w: &TestWorld) -> usize {
 }
 
 fn failed(w: &TestWorld) -> Option<&AnnounceError> {
-    w.log.iter().find_map(|a| if let Action::Notice(Notice::TrackerFailed { error, .. }) = a { Some(error) } else { None })
+    w.log.iter().find_map(|a| {
+        if let Action::Notice(Notice::TrackerFailed { error, .. }) = a { Some(error) } else { None }
+    })
 }
 
 /// Connects and answers the announce with one peer.
@@ -79,7 +86,10 @@ fn start_udp_transaction(w: &mut TestWorld, from: &str) {
 fn the_udp_exchange_brings_peers() {
     let mut w = udp(&[TRACKER]);
     let (to, connect) = only(&mut w);
-    assert_eq!((to, connect.len(), &connect[..8]), (addr(TRACKER), 16, &0x0417_2710_1980u64.to_be_bytes()[..]));
+    assert_eq!(
+        (to, connect.len(), &connect[..8]),
+        (addr(TRACKER), 16, &0x0417_2710_1980u64.to_be_bytes()[..])
+    );
     hear(&mut w, TRACKER, &[0, transaction(&connect), 0xaaaa, 0xbbbb], &[]);
     let (to, announce) = only(&mut w);
     assert_eq!((to, &announce[..8]), (addr(TRACKER), &0xaaaa_0000_bbbbu64.to_be_bytes()[..]));
@@ -88,7 +98,10 @@ fn the_udp_exchange_brings_peers() {
     w.pass(1795.0);
     assert!(!w.log.iter().any(|a| matches!(a, Action::Resolve { .. })));
     w.pass(10.0);
-    assert!(w.log.iter().any(|a| matches!(a, Action::Resolve { .. })), "asked again when its interval is over");
+    assert!(
+        w.log.iter().any(|a| matches!(a, Action::Resolve { .. })),
+        "asked again when its interval is over"
+    );
 }
 
 #[test]
@@ -203,7 +216,9 @@ fn tiers_fall_through_from_http_to_udp_and_peers_are_dialed() {
     });
     let (id, url, timeout) = asked.unwrap();
     assert!(
-        url.starts_with("http://a/announce?info_hash=") && url.contains("event=started") && timeout == limits::ANNOUNCE_TIMEOUT
+        url.starts_with("http://a/announce?info_hash=")
+            && url.contains("event=started")
+            && timeout == limits::ANNOUNCE_TIMEOUT
     );
     assert!(!w.log.iter().any(|a| matches!(a, Action::Resolve { .. })), "one question at a time");
     w.engine.on_announced(w.now, id, Err(AnnounceError::Status(500)), &mut w.out);
@@ -233,7 +248,11 @@ fn a_stopped_torrent_tells_the_udp_tracker_and_waits_five_seconds_at_most() {
     w.turn();
     resolve(&mut w, &[TRACKER]);
     let (_, packet) = only(&mut w);
-    assert_eq!((packet.len() > 90, &packet[80..84]), (true, &3u32.to_be_bytes()[..]), "stopped, under the old connection id");
+    assert_eq!(
+        (packet.len() > 90, &packet[80..84]),
+        (true, &3u32.to_be_bytes()[..]),
+        "stopped, under the old connection id"
+    );
     assert!(!w.engine.is_idle());
     w.pass(5.1);
     assert!(w.engine.is_idle());
@@ -243,8 +262,11 @@ fn a_stopped_torrent_tells_the_udp_tracker_and_waits_five_seconds_at_most() {
 fn a_reply_with_a_wild_interval_does_not_make_us_ask_all_the_time() {
     let mut w = world(&[&["http://a/announce"]]);
     for _ in 0..10 {
-        let ids: Vec<u64> =
-            w.log.drain(..).filter_map(|a| if let Action::Announce { id, .. } = a { Some(id) } else { None }).collect();
+        let ids: Vec<u64> = w
+            .log
+            .drain(..)
+            .filter_map(|a| if let Action::Announce { id, .. } = a { Some(id) } else { None })
+            .collect();
         assert!(ids.len() <= 1);
         for id in ids {
             let reply = AnnounceReply { interval: Some(Duration::ZERO), ..AnnounceReply::default() };

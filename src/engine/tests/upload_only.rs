@@ -1,4 +1,5 @@
-//! What changes while a connection lasts: who wants nothing any more (BEP 21), and pieces that are gone again (BEP 54).
+//! What changes while a connection lasts: who wants nothing any more (BEP 21), and pieces that are gone again
+//! (BEP 54).
 
 use crate::engine::testing::{HASH, PIECE_LEN, Received, TestWorld, block};
 use crate::engine::{Action, DisconnectReason, Notice, ProtocolViolation, TorrentInfo, limits};
@@ -9,7 +10,11 @@ use proptest::prelude::*;
 /// A peer that speaks the extension protocol.
 fn speaker(w: &mut TestWorld, host: u8) -> PeerKey {
     let p = w.connect(host);
-    w.send(p, &Handshake { info_hash: HASH, peer_id: PeerId([host; 20]), fast: true, extended: true, dht: false }.to_bytes());
+    w.send(
+        p,
+        &Handshake { info_hash: HASH, peer_id: PeerId([host; 20]), fast: true, extended: true, dht: false }
+            .to_bytes(),
+    );
     p
 }
 
@@ -24,7 +29,9 @@ fn dont_have(w: &mut TestWorld, p: PeerKey, piece: u32) {
 
 /// What we said in extension handshakes since the peer last listened.
 fn hellos(w: &mut TestWorld, p: PeerKey) -> Vec<ExtendedHandshake> {
-    let of = |said: Received| if let Received::Hello(payload) = said { ExtendedHandshake::parse(&payload).ok() } else { None };
+    let of = |said: Received| {
+        if let Received::Hello(payload) = said { ExtendedHandshake::parse(&payload).ok() } else { None }
+    };
     w.heard(p).into_iter().filter_map(of).collect()
 }
 
@@ -105,7 +112,11 @@ fn two_who_want_nothing_part_whichever_of_them_comes_to_it_last() {
     assert_eq!(w.why(p), Some(DisconnectReason::Uninteresting));
     let seed = speaker(&mut w, 2);
     w.say(seed, &[Message::HaveAll]);
-    assert_eq!(w.why(seed), Some(DisconnectReason::Uninteresting), "a seed wants nothing of us, and we nothing of it");
+    assert_eq!(
+        w.why(seed),
+        Some(DisconnectReason::Uninteresting),
+        "a seed wants nothing of us, and we nothing of it"
+    );
 
     let mut w = partial(false);
     let p = speaker(&mut w, 1);
@@ -207,7 +218,10 @@ fn a_piece_that_does_not_exist_cannot_be_gone() {
         let mut w = TestWorld::leech();
         let p = w.server(1);
         dont_have(&mut w, p, piece);
-        assert_eq!(w.why(p), Some(DisconnectReason::ProtocolViolation(ProtocolViolation::NoSuchPiece(piece))));
+        assert_eq!(
+            w.why(p),
+            Some(DisconnectReason::ProtocolViolation(ProtocolViolation::NoSuchPiece(piece)))
+        );
     }
 }
 
@@ -225,7 +239,17 @@ fn what_was_gone_before_the_shape_was_known_is_not_believed_to_be_there() {
     (0..2 * limits::DEFERRED_HAVES as u32).for_each(|piece| dont_have(&mut w, r, piece));
     understand(&mut w, Bitfield::empty(4));
     let has = |w: &TestWorld, p| {
-        w.engine.swarms.connections.get(p).unwrap().peer.source.has.iter().map(|p| p.get()).collect::<Vec<_>>()
+        w.engine
+            .swarms
+            .connections
+            .get(p)
+            .unwrap()
+            .peer
+            .source
+            .has
+            .iter()
+            .map(|p| p.get())
+            .collect::<Vec<_>>()
     };
     assert_eq!((has(&w, p), has(&w, q)), (vec![0, 2, 3], vec![2, 3]));
     assert_eq!(w.why(r), None);

@@ -1,8 +1,9 @@
 //! How many peers have each piece, and the candidates for the next one, sorted by it.
 //!
-//! Candidates (missing pieces that have not begun) stand in one array in buckets of equal count, rarest first; the order inside
-//! a bucket is random from the start and stays so by swapping. A HAVE moves one piece over one border; beginning a piece moves
-//! one piece a bucket. Seeds are one number, not a count in every piece.
+//! Candidates (missing pieces that have not begun) stand in one array in buckets of equal count, rarest
+//! first; the order inside a bucket is random from the start and stays so by swapping. A HAVE moves one piece
+//! over one border; beginning a piece moves one piece a bucket. Seeds are one number, not a count in every
+//! piece.
 
 use crate::units::{Bitfield, Geometry, PieceIndex, Rng};
 
@@ -59,13 +60,18 @@ impl Availability {
         }
     }
 
-    /// A peer that has `has` now lost this piece: with `as_seed` it had joined with everything, and is counted by its pieces from now on.
+    /// A peer that has `has` now lost this piece: with `as_seed` it had joined with everything, and is
+    /// counted by its pieces from now on.
     pub fn lose(&mut self, piece: PieceIndex, has: &Bitfield, as_seed: bool) {
         if !as_seed {
             return self.subtract(piece);
         }
         self.seeds -= 1;
-        has.iter().filter(|p| !self.is_candidate(*p)).collect::<Vec<_>>().into_iter().for_each(|p| self.add(p));
+        has.iter()
+            .filter(|p| !self.is_candidate(*p))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .for_each(|p| self.add(p));
         // From the last to the first, so that candidates of equal count keep their order, which is random.
         let candidates: Vec<PieceIndex> = self.order.iter().rev().copied().filter(|p| has.has(*p)).collect();
         candidates.into_iter().for_each(|p| self.add(p));
@@ -189,7 +195,11 @@ mod tests {
         let counts: Vec<u16> = a.order.iter().map(|p| a.counts[p.as_usize()]).collect();
         assert!(counts.is_sorted(), "{counts:?}");
         for (c, &border) in a.borders.iter().enumerate() {
-            assert_eq!(counts.iter().filter(|&&k| usize::from(k) <= c).count() as u32, border, "border {c} of {counts:?}");
+            assert_eq!(
+                counts.iter().filter(|&&k| usize::from(k) <= c).count() as u32,
+                border,
+                "border {c} of {counts:?}"
+            );
         }
     }
 

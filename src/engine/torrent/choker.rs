@@ -1,9 +1,11 @@
 //! Who may download from us: upload slots, given anew every ten seconds (BEP 3).
 //!
-//! Leeching, the peers that send us most keep a slot. Seeding, every peer has a turn: it keeps its slot until it got
+//! Leeching, the peers that send us most keep a slot. Seeding, every peer has a turn: it keeps its slot until
+//! it got
 //! [`SEED_TURN_BYTES`](limits::SEED_TURN_BYTES) or [`SEED_TURN`](limits::SEED_TURN), then the peer that waited longest comes first. One slot more is
-//! optimistic: every third round a random waiting peer gets it, new ones three times as likely. The [`Policy`] says how many slots there are, whether one
-//! is optimistic, and whether giving counts. A pure function of what it is told.
+//! optimistic: every third round a random waiting peer gets it, new ones three times as likely. The
+//! [`Policy`] says how many slots there are, whether one is optimistic, and whether giving counts. A pure
+//! function of what it is told.
 
 use crate::engine::{Policy, limits};
 use crate::units::{Instant, PeerKey, Rng};
@@ -64,8 +66,8 @@ impl Choker {
         self.optimistic
     }
 
-    /// One round: who is to be unchoked from now on, among those that want something. `upload_unused` says that the line
-    /// was not full although every slot was given: then there is one slot more.
+    /// One round: who is to be unchoked from now on, among those that want something. `upload_unused` says
+    /// that the line was not full although every slot was given: then there is one slot more.
     pub fn round(
         &mut self,
         now: Instant,

@@ -1,10 +1,11 @@
-//! The info dictionary of a torrent that is known by its hash alone: who says that it is how long, who is asked for which piece of it,
-//! and who is believed (BEP 9).
+//! The info dictionary of a torrent that is known by its hash alone: who says that it is how long, who is
+//! asked for which piece of it, and who is believed (BEP 9).
 //!
-//! A peer may lie about the length and about every byte, and only the whole can be checked. So the length that most peers claim is
-//! tried first, from all of them at once. If metadata from several peers fails its hash, the culprit is unknown: from then on
-//! a single peer is asked for all of it, and is the culprit if it fails again. A silent peer is set aside for a while.
-//! No number that a peer wrote sizes anything: memory grows by the pieces that came.
+//! A peer may lie about the length and about every byte, and only the whole can be checked. So the length
+//! that most peers claim is tried first, from all of them at once. If metadata from several peers fails its
+//! hash, the culprit is unknown: from then on a single peer is asked for all of it, and is the culprit if it
+//! fails again. A silent peer is set aside for a while. No number that a peer wrote sizes anything: memory
+//! grows by the pieces that came.
 
 use crate::engine::limits;
 use crate::units::{Instant, PeerKey};
@@ -97,12 +98,18 @@ impl MetadataFetch {
     /// The piece to ask this peer for now, if any.
     pub fn ask(&mut self, now: Instant, peer: PeerKey) -> Option<u32> {
         self.choose_draft(now, peer);
-        let source = self.sources.get(&peer).filter(|s| s.may_be_asked(now) && s.owed.len() < limits::METADATA_REQUESTS)?;
-        let draft = self.draft.as_ref().filter(|d| d.size == source.size && d.only.is_none_or(|p| p == peer))?;
-        let owed = |piece: u32| self.sources.values().flat_map(|s| &s.owed).filter(|(p, _)| *p == piece).count();
+        let source = self
+            .sources
+            .get(&peer)
+            .filter(|s| s.may_be_asked(now) && s.owed.len() < limits::METADATA_REQUESTS)?;
+        let draft =
+            self.draft.as_ref().filter(|d| d.size == source.size && d.only.is_none_or(|p| p == peer))?;
+        let owed =
+            |piece: u32| self.sources.values().flat_map(|s| &s.owed).filter(|(p, _)| *p == piece).count();
         let missing = (0..).zip(&draft.pieces).filter(|(_, p)| p.is_none()).map(|(n, _)| n);
         let free = missing.filter(|n| !source.owed.iter().any(|(p, _)| p == n));
-        // A piece that was requested is requested from one more peer at most: the last pieces do not wait for the slowest peer.
+        // A piece that was requested is requested from one more peer at most: the last pieces do not wait for
+        // the slowest peer.
         let piece = free.map(|n| (owed(n), n)).filter(|(owed, _)| *owed < 2).min()?.1;
         self.sources.get_mut(&peer)?.owed.push((piece, now));
         Some(piece)
@@ -129,7 +136,8 @@ impl MetadataFetch {
             return false;
         }
         let size = source.size;
-        let Some(draft) = self.draft.as_mut().filter(|d| d.size == size && d.only.is_none_or(|p| p == peer)) else {
+        let Some(draft) = self.draft.as_mut().filter(|d| d.size == size && d.only.is_none_or(|p| p == peer))
+        else {
             return false;
         };
         if let Some(place) = draft.pieces.get_mut(piece as usize) {
@@ -141,10 +149,14 @@ impl MetadataFetch {
     /// The whole, once all of it came. Say [`wrong`](Fetch::wrong) if it is not what the hash says.
     pub fn whole(&self) -> Option<Vec<u8>> {
         let pieces = self.draft.as_ref()?.pieces.iter();
-        pieces.map(|p| p.as_ref().map(|(_, bytes)| &bytes[..])).collect::<Option<Vec<_>>>().map(|p| p.concat())
+        pieces
+            .map(|p| p.as_ref().map(|(_, bytes)| &bytes[..]))
+            .collect::<Option<Vec<_>>>()
+            .map(|p| p.concat())
     }
 
-    /// The whole was wrong: it begins anew, with more caution. Who lied, if all of it came from one peer that is still here.
+    /// The whole was wrong: it begins anew, with more caution. Who lied, if all of it came from one peer that
+    /// is still here.
     pub fn wrong(&mut self) -> Option<PeerKey> {
         let draft = self.draft.take()?;
         let mut senders = draft.pieces.iter().flatten().map(|(peer, _)| *peer);
@@ -192,7 +204,12 @@ impl MetadataFetch {
         }
         let votes = |size: u32| self.sources.values().filter(may).filter(|s| s.size == size).count();
         // Among lengths with as many votes the shorter one is sooner found out.
-        let best = self.sources.values().filter(may).map(|s| s.size).max_by_key(|size| (votes(*size), std::cmp::Reverse(*size)));
+        let best = self
+            .sources
+            .values()
+            .filter(may)
+            .map(|s| s.size)
+            .max_by_key(|size| (votes(*size), std::cmp::Reverse(*size)));
         let alone = self.sources.get(&peer).filter(|s| self.one_at_a_time && s.may_be_asked(now));
         let (size, only) = match (alone, best) {
             (Some(source), _) => (source.size, Some(peer)),
@@ -341,7 +358,9 @@ mod tests {
     #[test]
     fn p17_pieces_of_the_wrong_length_or_another_total_are_lies() {
         let truth = truth();
-        for (total, bytes) in [(SIZE, &truth[..5]), (SIZE + 1, &truth[..PIECE]), (0, &truth[..PIECE]), (SIZE, &[])] {
+        for (total, bytes) in
+            [(SIZE, &truth[..5]), (SIZE + 1, &truth[..PIECE]), (0, &truth[..PIECE]), (SIZE, &[])]
+        {
             let [a] = peers();
             let mut f = MetadataFetch::default();
             f.claims(a, SIZE);
@@ -359,7 +378,9 @@ mod tests {
         f.claims(a, 100);
         assert!(!f.came(a, 0, 100, &[0; 100]) && f.whole().is_none());
         assert_eq!(f.ask(at(0), a), Some(0));
-        assert!(!f.came(b, 0, 100, &[0; 100]) && !f.came(a, 9, 100, &[0; 100]) && !f.came(a, u32::MAX, 100, &[]));
+        assert!(
+            !f.came(b, 0, 100, &[0; 100]) && !f.came(a, 9, 100, &[0; 100]) && !f.came(a, u32::MAX, 100, &[])
+        );
         assert!(f.came(a, 0, 100, &[0; 100]));
     }
 

@@ -1,8 +1,10 @@
-//! Addresses that we might connect to: where they came from is remembered and does not matter, how they behaved does.
+//! Addresses that we might connect to: where they came from is remembered and does not matter, how they
+//! behaved does.
 //!
-//! At most [`KNOWN_ADDRESSES`](limits::KNOWN_ADDRESSES) are kept; when full, one that failed gives way, and otherwise the new one does. An address that
-//! failed is tried once more soon, then waits a minute a failure. Among those that may be dialed the ones with fewer failures go first, then BEP 40's
-//! canonical priority, which gives both ends of a connection the same opinion of it.
+//! At most [`KNOWN_ADDRESSES`](limits::KNOWN_ADDRESSES) are kept; when full, one that failed gives way, and
+//! otherwise the new one does. An address that failed is tried once more soon, then waits a minute a failure.
+//! Among those that may be dialed the ones with fewer failures go first, then BEP 40's canonical priority,
+//! which gives both ends of a connection the same opinion of it.
 
 use crate::engine::limits;
 use crate::units::{Instant, Origin, crc32c};
@@ -52,7 +54,10 @@ impl PeerList {
             }
         }
         let priority = self.ours.map_or(0, |ours| priority(ours, addr));
-        self.known.insert(addr, Candidate { origin, failures: 0, not_before: Instant::ZERO, connected: false, priority });
+        self.known.insert(
+            addr,
+            Candidate { origin, failures: 0, not_before: Instant::ZERO, connected: false, priority },
+        );
         true
     }
 
@@ -72,13 +77,19 @@ impl PeerList {
         self.known.values().filter(|c| !c.connected).map(|c| c.not_before).min()
     }
 
-    /// The connection is gone. `failed`: it never got to a handshake, was over as soon as it stood, or ended by the peer's fault. An address
-    /// is as good as its last connection: who lets us in and hangs up at once waits longer each time, too.
+    /// The connection is gone. `failed`: it never got to a handshake, was over as soon as it stood, or ended
+    /// by the peer's fault. An address is as good as its last connection: who lets us in and hangs up at once
+    /// waits longer each time, too.
     pub fn lost(&mut self, now: Instant, addr: SocketAddr, failed: bool) {
         let Some(c) = self.known.get_mut(&addr) else { return };
         c.connected = false;
         c.failures = if failed { c.failures + 1 } else { 0 };
-        c.not_before = now + if failed && c.failures == 1 { limits::REDIAL_SOON } else { limits::REDIAL * c.failures.max(1) };
+        c.not_before = now
+            + if failed && c.failures == 1 {
+                limits::REDIAL_SOON
+            } else {
+                limits::REDIAL * c.failures.max(1)
+            };
         if c.failures >= limits::DIAL_FAILURES {
             self.known.remove(&addr);
         }
@@ -138,11 +149,14 @@ fn priority(a: SocketAddr, b: SocketAddr) -> u32 {
             (IpAddr::V6(x), IpAddr::V6(y)) => (x.octets().to_vec(), y.octets().to_vec()),
             _ => return (Vec::new(), Vec::new()),
         };
-        // Bytes that are kept whole: half of an IPv4 address (48 bits of IPv6), one more for each step of nearness.
+        // Bytes that are kept whole: half of an IPv4 address (48 bits of IPv6), one more for each step of
+        // nearness.
         let near = if x.len() == 4 { 2 } else { 6 };
         let same = x.iter().zip(&y).take_while(|(a, b)| a == b).count();
         let whole = if same < near { near } else { (same + 1).min(x.len()) };
-        let mask = |v: Vec<u8>| v.into_iter().enumerate().map(|(i, b)| if i < whole { b } else { b & 0x55 }).collect();
+        let mask = |v: Vec<u8>| {
+            v.into_iter().enumerate().map(|(i, b)| if i < whole { b } else { b & 0x55 }).collect()
+        };
         (mask(x), mask(y))
     };
     let (x, y) = match a.ip() == b.ip() {
@@ -208,7 +222,11 @@ mod tests {
     fn the_table_has_a_limit_and_failures_give_way() {
         let mut c = PeerList::default();
         for i in 0..limits::KNOWN_ADDRESSES {
-            assert!(c.learn(at(0), SocketAddr::from(([10, 0, (i / 250) as u8, (i % 250) as u8], 7)), Origin::Given));
+            assert!(c.learn(
+                at(0),
+                SocketAddr::from(([10, 0, (i / 250) as u8, (i % 250) as u8], 7)),
+                Origin::Given
+            ));
         }
         assert!(!c.learn(at(0), addr("11.0.0.1:7"), Origin::Given));
         let (a, _) = c.take(at(0)).unwrap();

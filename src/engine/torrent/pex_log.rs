@@ -1,4 +1,5 @@
-//! What peers are told of a torrent's other peers (BEP 11): one timeline for all, and for each peer only how far it has heard it.
+//! What peers are told of a torrent's other peers (BEP 11): one timeline for all, and for each peer only how
+//! far it has heard it.
 //!
 //! ```text
 //!   joins and leaves   … +a +b −a +c −d │ +e
@@ -6,8 +7,9 @@
 //!                          one peer     another: has heard all but the last
 //! ```
 //!
-//! A newcomer hears who is there; later messages are what has happened since, without what undid itself. So a peer costs one number
-//! here, whichever peers come and go. The timeline has a length; a peer that has been told too little of it begins anew.
+//! A newcomer hears who is there; later messages are what has happened since, without what undid itself. So a
+//! peer costs one number here, whichever peers come and go. The timeline has a length; a peer that has been
+//! told too little of it begins anew.
 
 use crate::engine::limits;
 use crate::units::Instant;
@@ -102,8 +104,14 @@ impl PexLog {
         heard.upto.is_none_or(|upto| upto < self.ends())
     }
 
-    /// What the peer, reached at `me`, is to be told now, of those who are `present`; it has heard it when this returns.
-    pub fn news(&self, heard: &mut PexCursor, me: Option<SocketAddr>, present: impl Iterator<Item = PexPeer>) -> PexDelta {
+    /// What the peer, reached at `me`, is to be told now, of those who are `present`; it has heard it when
+    /// this returns.
+    pub fn news(
+        &self,
+        heard: &mut PexCursor,
+        me: Option<SocketAddr>,
+        present: impl Iterator<Item = PexPeer>,
+    ) -> PexDelta {
         match heard.upto.and_then(|upto| upto.checked_sub(self.begins)) {
             None => {
                 heard.upto = Some(self.ends());
@@ -149,7 +157,10 @@ mod tests {
     }
 
     fn names(news: &PexDelta) -> (Vec<u16>, Vec<u16>) {
-        (news.added.iter().map(|(a, _)| a.port()).collect(), news.dropped.iter().map(SocketAddr::port).collect())
+        (
+            news.added.iter().map(|(a, _)| a.port()).collect(),
+            news.dropped.iter().map(SocketAddr::port).collect(),
+        )
     }
 
     fn told(x: &PexLog, heard: &mut PexCursor, me: u16, present: &[u16]) -> (Vec<u16>, Vec<u16>) {

@@ -1,9 +1,11 @@
 //! Which block to ask this peer for next.
 //!
-//! In this order: the piece it is at; a piece of its own that has begun; if it is fast, a new piece for itself; a piece that
-//! slower peers share; a new piece; another peer's piece. When every wanted block is requested, endgame begins: the engine then
-//! looks for peers that would bring a block sooner. A piece that failed once is requested from a single peer. New pieces are random for the first
-//! few, then rarest first unless the [`Policy`] says otherwise; what the peer suggested (BEP 6) goes before that; `sequential` takes them in order.
+//! In this order: the piece it is at; a piece of its own that has begun; if it is fast, a new piece for
+//! itself; a piece that slower peers share; a new piece; another peer's piece. When every wanted block is
+//! requested, endgame begins: the engine then looks for peers that would bring a block sooner. A piece that
+//! failed once is requested from a single peer. New pieces are random for the first few, then rarest first
+//! unless the [`Policy`] says otherwise; what the peer suggested (BEP 6) goes before that; `sequential` takes
+//! them in order.
 
 use super::availability::Availability;
 use super::pieces::{Pieces, Stage};
@@ -75,7 +77,9 @@ impl Picker {
     /// A picker of the missing pieces.
     pub fn new(pieces: &Pieces, sequential: bool, policy: &Policy, rng: &mut Rng) -> Picker {
         let mut missing = Vec::with_capacity(pieces.missing() as usize);
-        missing.extend(pieces.geometry().all_pieces().filter(|p| pieces.is_missing(*p) && pieces.get(*p).is_none()));
+        missing.extend(
+            pieces.geometry().all_pieces().filter(|p| pieces.is_missing(*p) && pieces.get(*p).is_none()),
+        );
         let random_left = policy.random_first.saturating_sub(pieces.have().ones());
         let availability = Availability::new(pieces.geometry(), missing, rng);
         Picker { availability, sequential, picking: policy.picking, random_left, priorities: None }
@@ -96,14 +100,23 @@ impl Picker {
         self.sequential
     }
 
-    /// The next block for this peer, marked as asked for. `partial_limit` bounds the pieces that are asked for in part; those of which
-    /// all is asked for are bounded by what peers may owe.
-    pub fn pick(&mut self, pieces: &mut Pieces, input: &PickInput<'_>, partial_limit: usize, rng: &mut Rng) -> Option<Pick> {
+    /// The next block for this peer, marked as asked for. `partial_limit` bounds the pieces that are asked
+    /// for in part; those of which all is asked for are bounded by what peers may owe.
+    pub fn pick(
+        &mut self,
+        pieces: &mut Pieces,
+        input: &PickInput<'_>,
+        partial_limit: usize,
+        rng: &mut Rng,
+    ) -> Option<Pick> {
         if let Some(block) = input.at.filter(|p| usable(pieces, input, *p)).and_then(|p| pieces.ask_free(p)) {
             return Some(Pick { block, begun: false });
         }
         let continued = |pieces: &mut Pieces, rank: fn(&PickInput<'_>, Option<PeerKey>) -> bool| {
-            let piece = pieces.partial().find(|(p, o)| rank(input, o.owner) && usable(pieces, input, *p)).map(|(p, _)| p)?;
+            let piece = pieces
+                .partial()
+                .find(|(p, o)| rank(input, o.owner) && usable(pieces, input, *p))
+                .map(|(p, _)| p)?;
             Some(Pick { block: pieces.ask_free(piece)?, begun: false })
         };
         let own = continued(pieces, |input, owner| owner == Some(input.peer));
@@ -115,7 +128,13 @@ impl Picker {
         chosen.or_else(|| continued(pieces, |_, _| true))
     }
 
-    fn begin(&mut self, pieces: &mut Pieces, input: &PickInput<'_>, partial_limit: usize, rng: &mut Rng) -> Option<Pick> {
+    fn begin(
+        &mut self,
+        pieces: &mut Pieces,
+        input: &PickInput<'_>,
+        partial_limit: usize,
+        rng: &mut Rng,
+    ) -> Option<Pick> {
         if pieces.partial_count() >= partial_limit {
             return None;
         }
@@ -132,10 +151,9 @@ impl Picker {
         }
         if let Some(priorities) = &self.priorities {
             let of = |urgent: PiecePriority| {
-                let mut candidates = self
-                    .availability
-                    .rarest_first()
-                    .filter(|p| priorities.get(p.as_usize()).copied().unwrap_or_default() == urgent && input.has.has(*p));
+                let mut candidates = self.availability.rarest_first().filter(|p| {
+                    priorities.get(p.as_usize()).copied().unwrap_or_default() == urgent && input.has.has(*p)
+                });
                 if self.sequential { candidates.min() } else { candidates.next() }
             };
             return PiecePriority::ALL.into_iter().find_map(of);
@@ -143,7 +161,9 @@ impl Picker {
         if self.sequential {
             return self.availability.rarest_first().filter(|p| input.has.has(*p)).min();
         }
-        if let Some(p) = input.suggested.iter().copied().find(|p| self.availability.is_candidate(*p) && input.has.has(*p)) {
+        if let Some(p) =
+            input.suggested.iter().copied().find(|p| self.availability.is_candidate(*p) && input.has.has(*p))
+        {
             return Some(p);
         }
         if self.random_left > 0 || self.picking == Picking::Random {
@@ -158,7 +178,13 @@ impl Picker {
     }
 
     /// Whether endgame may ask this peer for a block that others owe us, fewer than `holders` of them.
-    pub fn may_ask_again(&self, pieces: &Pieces, input: &PickInput<'_>, block: BlockSpan, holders: u16) -> bool {
+    pub fn may_ask_again(
+        &self,
+        pieces: &Pieces,
+        input: &PickInput<'_>,
+        block: BlockSpan,
+        holders: u16,
+    ) -> bool {
         usable(pieces, input, block.piece()) && pieces.may_ask_again(block, holders)
     }
 }
@@ -166,7 +192,9 @@ impl Picker {
 /// Whether this peer may be asked for blocks of this open piece.
 fn usable(pieces: &Pieces, input: &PickInput<'_>, piece: PieceIndex) -> bool {
     input.may(piece)
-        && pieces.get(piece).is_some_and(|o| o.stage != Stage::Hashing && o.reserved.is_none_or(|only| only == input.peer))
+        && pieces
+            .get(piece)
+            .is_some_and(|o| o.stage != Stage::Hashing && o.reserved.is_none_or(|only| only == input.peer))
 }
 
 #[cfg(test)]
@@ -228,8 +256,9 @@ mod tests {
         let mut w = world(true);
         let full = Bitfield::full(10);
         let a = input(&w, 0, &full, false);
-        let order: Vec<u32> =
-            std::iter::from_fn(|| w.picker.pick(&mut w.pieces, &a, 99, &mut w.rng)).map(|p| p.block.piece().get()).collect();
+        let order: Vec<u32> = std::iter::from_fn(|| w.picker.pick(&mut w.pieces, &a, 99, &mut w.rng))
+            .map(|p| p.block.piece().get())
+            .collect();
         assert_eq!(order.len(), 40);
         assert!(order.is_sorted());
     }

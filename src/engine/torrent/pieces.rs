@@ -10,8 +10,9 @@
 //!                └───────── release ────────┘
 //! ```
 //!
-//! `asked` counts the peers that owe us a block; it is no permission. The lease is: taken when a block's header comes in, one
-//! at a time, and never for a block that has arrived, a piece that is being hashed, or a piece that we have.
+//! `asked` counts the peers that owe us a block; it is no permission. The lease is: taken when a block's
+//! header comes in, one at a time, and never for a block that has arrived, a piece that is being hashed, or a
+//! piece that we have.
 
 mod audit;
 
@@ -42,7 +43,8 @@ struct BlockState {
     content: BlockContent,
     /// Its last writer gave it up half-way.
     abandoned: bool,
-    /// It was taken from a slow writer. Once is enough, or two slow ones would take it from each other for ever.
+    /// It was taken from a slow writer. Once is enough, or two slow ones would take it from each other for
+    /// ever.
     relieved: bool,
     /// Peers that owe us this block.
     asked: u16,
@@ -64,7 +66,8 @@ pub struct OpenPiece {
     /// Peers that owe us blocks of it: the sum of `asked`.
     owed: u32,
     senders: Vec<IpAddr>,
-    /// The only peer that may be asked: the piece failed before, and the culprit of a second failure is certain.
+    /// The only peer that may be asked: the piece failed before, and the culprit of a second failure is
+    /// certain.
     pub reserved: Option<PeerKey>,
     /// The peer that began it and is fast enough to bring all of it.
     pub owner: Option<PeerKey>,
@@ -156,7 +159,9 @@ impl Pieces {
     /// Bytes of the wanted pieces, and of those that we have among them.
     pub fn wanted_bytes(&self) -> (u64, u64) {
         let len = |p| u64::from(self.geometry.piece_len(p));
-        self.wanted.iter().fold((0, 0), |(all, had), p| (all + len(p), had + if self.have.has(p) { len(p) } else { 0 }))
+        self.wanted
+            .iter()
+            .fold((0, 0), |(all, had), p| (all + len(p), had + if self.have.has(p) { len(p) } else { 0 }))
     }
 
     /// The pieces on their way, in order.
@@ -194,7 +199,13 @@ impl Pieces {
         assert!(self.is_missing(piece) && !self.open.contains_key(&piece), "piece {piece} cannot begin");
         let n = self.geometry.blocks(piece);
         self.partial.insert(piece);
-        let block = BlockState { content: BlockContent::Missing, abandoned: false, relieved: false, asked: 0, sender: 0 };
+        let block = BlockState {
+            content: BlockContent::Missing,
+            abandoned: false,
+            relieved: false,
+            asked: 0,
+            sender: 0,
+        };
         self.open.entry(piece).or_insert(OpenPiece {
             stage: Stage::Preparing,
             blocks: vec![block; n as usize].into_boxed_slice(),
@@ -270,7 +281,8 @@ impl Pieces {
         });
     }
 
-    /// Takes the lease of this block, unless a peer has it, the block has arrived, or its piece is closed to writers.
+    /// Takes the lease of this block, unless a peer has it, the block has arrived, or its piece is closed to
+    /// writers.
     pub fn lease(&mut self, block: BlockSpan, peer: PeerKey) -> bool {
         self.with(block, |o, i| {
             let free = o.stage != Stage::Hashing && o.blocks[i].content == BlockContent::Missing;
@@ -317,7 +329,8 @@ impl Pieces {
         .unwrap_or(false)
     }
 
-    /// The last byte of a leased block is in. `asked` says whether the sender owed it (a given-up request was not owed).
+    /// The last byte of a leased block is in. `asked` says whether the sender owed it (a given-up request was
+    /// not owed).
     pub fn arrived(&mut self, block: BlockSpan, peer: PeerKey, from: IpAddr, asked: bool) -> Arrival {
         self.with(block, |o, i| {
             assert_eq!(o.blocks[i].content, BlockContent::Receiving(peer), "{block} arrived without a lease");
@@ -373,7 +386,8 @@ impl Pieces {
         untouched
     }
 
-    /// This peer sends nothing any more: its own pieces are free for others. True if a piece was reserved for it.
+    /// This peer sends nothing any more: its own pieces are free for others. True if a piece was reserved for
+    /// it.
     pub fn clear_owner(&mut self, peer: PeerKey) -> bool {
         let mut reserved = false;
         for o in self.open.values_mut() {
@@ -393,10 +407,11 @@ impl Pieces {
         reserved
     }
 
-    /// Every piece on its way is forgotten: the torrent is paused. But for those that are being hashed: the hasher reads
-    /// them still, so no block may be written there before its verdict.
+    /// Every piece on its way is forgotten: the torrent is paused. But for those that are being hashed: the
+    /// hasher reads them still, so no block may be written there before its verdict.
     pub fn close_all(&mut self) -> Vec<PieceIndex> {
-        let (kept, closed) = std::mem::take(&mut self.open).into_iter().partition(|(_, o)| o.stage == Stage::Hashing);
+        let (kept, closed) =
+            std::mem::take(&mut self.open).into_iter().partition(|(_, o)| o.stage == Stage::Hashing);
         self.open = kept;
         self.partial.clear(); // nothing is free in a piece that is being hashed
         let closed: BTreeMap<PieceIndex, OpenPiece> = closed;

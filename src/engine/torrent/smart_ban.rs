@@ -1,8 +1,9 @@
 //! Who sent the bad data: one sender is convicted at once, several when the piece comes in right.
 //!
-//! When a piece with several senders fails, eight bytes of each block's SHA-1 are kept beside its sender, and the piece is asked of one
-//! peer alone. When it is good, the senders of differing blocks are named. At most [`SUSPECT_PIECES`](limits::SUSPECT_PIECES) failed pieces are
-//! remembered. Hashes that our own disk spoiled never get here.
+//! When a piece with several senders fails, eight bytes of each block's SHA-1 are kept beside its sender, and
+//! the piece is asked of one peer alone. When it is good, the senders of differing blocks are named. At most
+//! [`SUSPECT_PIECES`](limits::SUSPECT_PIECES) failed pieces are remembered. Hashes that our own disk spoiled
+//! never get here.
 
 use super::pieces::OpenPiece;
 use crate::engine::limits;
@@ -39,7 +40,8 @@ impl SmartBan {
         if room {
             let evidence = self.failed.entry(piece).or_default();
             if evidence.len() < FAILURES_PER_PIECE {
-                evidence.push(Evidence { blocks: open.sender_of_each().zip(digests.iter().copied()).collect() });
+                evidence
+                    .push(Evidence { blocks: open.sender_of_each().zip(digests.iter().copied()).collect() });
             }
         }
         None

@@ -1,7 +1,9 @@
-//! When to ask which tracker (BEP 12, 31): tiers in order, shuffled inside; the first that answers is asked again and moves to
-//! its tier's front. A tracker that fails waits longer each time, and the next one is asked at once.
+//! When to ask which tracker (BEP 12, 31): tiers in order, shuffled inside; the first that answers is asked
+//! again and moves to its tier's front. A tracker that fails waits longer each time, and the next one is
+//! asked at once.
 //!
-//! `started` goes to a tracker that does not know us, `completed` once to the one that does, `stopped` to all that do.
+//! `started` goes to a tracker that does not know us, `completed` once to the one that does, `stopped` to all
+//! that do.
 
 use crate::engine::limits;
 use crate::engine::snapshots::TrackerStats;
@@ -122,20 +124,29 @@ impl TrackerList {
     }
 
     /// The answer to a question. A late one, to a question that was withdrawn, changes nothing.
-    pub fn answered(&mut self, now: Instant, question: &PlannedAnnounce, result: &Result<AnnounceReply, AnnounceError>) {
+    pub fn answered(
+        &mut self,
+        now: Instant,
+        question: &PlannedAnnounce,
+        result: &Result<AnnounceReply, AnnounceError>,
+    ) {
         if self.asking.as_ref() != Some(&question.url) || question.event == AnnounceEvent::Stopped {
             return;
         }
         self.asking = None;
         let url = question.url.clone();
         let Some(tracker) = self.all().find(|t| t.url == url) else { return };
-        tracker.last = Some(result.as_ref().map(|reply| reply.peers.len()).map_err(|error| error.to_string().into()));
+        tracker.last =
+            Some(result.as_ref().map(|reply| reply.peers.len()).map_err(|error| error.to_string().into()));
         tracker.asked_at = now;
         match result {
             Ok(reply) => {
                 tracker.failures = 0;
                 tracker.knows_us = true;
-                let interval = reply.interval.unwrap_or(limits::ANNOUNCE_DEFAULT).max(reply.min_interval.unwrap_or_default());
+                let interval = reply
+                    .interval
+                    .unwrap_or(limits::ANNOUNCE_DEFAULT)
+                    .max(reply.min_interval.unwrap_or_default());
                 tracker.not_before = now + interval.clamp(limits::ANNOUNCE_MIN, limits::ANNOUNCE_MAX);
                 if reply.tracker_id.is_some() {
                     tracker.id.clone_from(&reply.tracker_id);
@@ -159,7 +170,8 @@ impl TrackerList {
         }
     }
 
-    /// Replaces the trackers. Those that stay keep their state; returned are announces of `stopped` to those that are gone and know us.
+    /// Replaces the trackers. Those that stay keep their state; returned are announces of `stopped` to those
+    /// that are gone and know us.
     pub fn replace(&mut self, tiers: Vec<Vec<String>>) -> Vec<PlannedAnnounce> {
         let mut old: Vec<TrackerEntry> = std::mem::take(&mut self.tiers).into_iter().flatten().collect();
         let mut entry = |url: String| match old.iter().position(|t| *t.url == *url) {
@@ -167,7 +179,8 @@ impl TrackerList {
             None => TrackerEntry::new(url.into()),
         };
         self.tiers = tiers.into_iter().map(|tier| tier.into_iter().map(&mut entry).collect()).collect();
-        let is_gone = |url: &Option<Arc<str>>| url.as_ref().is_some_and(|url| old.iter().any(|t| t.url == *url));
+        let is_gone =
+            |url: &Option<Arc<str>>| url.as_ref().is_some_and(|url| old.iter().any(|t| t.url == *url));
         if is_gone(&self.asking) {
             self.asking = None;
         }
@@ -177,10 +190,12 @@ impl TrackerList {
         old.iter().filter(|t| t.knows_us).map(TrackerEntry::stopped).collect()
     }
 
-    /// Announces soon: to a tracker that failed at once, to one that answered no sooner than the least interval after its last answer.
+    /// Announces soon: to a tracker that failed at once, to one that answered no sooner than the least
+    /// interval after its last answer.
     pub fn reannounce(&mut self, now: Instant) {
         for t in self.all() {
-            let earliest = if t.failures > 0 || t.last.is_none() { now } else { t.asked_at + limits::ANNOUNCE_MIN };
+            let earliest =
+                if t.failures > 0 || t.last.is_none() { now } else { t.asked_at + limits::ANNOUNCE_MIN };
             t.not_before = t.not_before.min(earliest.max(now));
         }
     }
@@ -192,7 +207,10 @@ impl TrackerList {
         let stats = |(tier, t): (usize, &TrackerEntry)| TrackerStats {
             url: t.url.clone(),
             tier,
-            last: t.last.as_ref().map(|last| last.as_ref().map(|peers| *peers).map_err(|error| error.to_string())),
+            last: t
+                .last
+                .as_ref()
+                .map(|last| last.as_ref().map(|peers| *peers).map_err(|error| error.to_string())),
             announcing: self.asking.as_ref() == Some(&t.url),
             next: (t.not_before < Instant::NEVER).then(|| t.not_before.since(now)),
         };
@@ -245,7 +263,10 @@ mod tests {
         let of: Vec<_> = stats.iter().map(|s| (&*s.url, s.tier, s.last.clone())).collect();
         assert_eq!(of, [("c", 0, None), ("a", 1, Some(Ok(0)))]);
         let gone = t.replace(tiers(&["c"]));
-        assert_eq!(gone.iter().map(|p| (&*p.url, p.event)).collect::<Vec<_>>(), [("a", AnnounceEvent::Stopped)]);
+        assert_eq!(
+            gone.iter().map(|p| (&*p.url, p.event)).collect::<Vec<_>>(),
+            [("a", AnnounceEvent::Stopped)]
+        );
         assert_eq!(&*t.ask(at(2)).unwrap().url, "c");
     }
 
@@ -263,7 +284,10 @@ mod tests {
     }
 
     fn trackers(tiers: &[&[&str]]) -> TrackerList {
-        TrackerList::new(tiers.iter().map(|t| t.iter().map(|u| (*u).to_string()).collect()).collect(), &mut Rng::new(3))
+        TrackerList::new(
+            tiers.iter().map(|t| t.iter().map(|u| (*u).to_string()).collect()).collect(),
+            &mut Rng::new(3),
+        )
     }
 
     fn ok(interval_s: u64) -> Result<AnnounceReply, AnnounceError> {
@@ -290,7 +314,11 @@ mod tests {
         t.answered(at(2), &q, &ok(1800));
         assert_eq!(t.next(), at(1802));
         let q = t.ask(at(1802)).unwrap();
-        assert_eq!((&*q.url, q.event), ("a", AnnounceEvent::Started), "the first tier is tried again when its time has come");
+        assert_eq!(
+            (&*q.url, q.event),
+            ("a", AnnounceEvent::Started),
+            "the first tier is tried again when its time has come"
+        );
     }
 
     #[test]

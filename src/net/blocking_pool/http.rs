@@ -1,13 +1,16 @@
 //! One announce or scrape over HTTP or HTTPS, from URL to reply, within one deadline.
 //!
-//! Redirects are followed here and not by ureq, because each hop has its own check: http or https only, never from
-//! https to http, never from outside to a private address, at most [`REDIRECTS`]. We send no credentials and no
-//! cookies, so none can be forwarded. The body is cut off at its limit after inflation.
+//! Redirects are followed here and not by ureq, because each hop has its own check: http or https only, never
+//! from https to http, never from outside to a private address, at most [`REDIRECTS`]. We send no credentials
+//! and no cookies, so none can be forwarded. The body is cut off at its limit after inflation.
 
 use super::lookup::{GuardedResolver, Lookups};
 use crate::units::InfoHash;
 use crate::wire::limits::TRACKER_REPLY_BYTES;
-use crate::wire::{AnnounceError, AnnounceReply, Scheme, SwarmCounts, UrlParts, parse_counts, parse_reply, printable, url_parts};
+use crate::wire::{
+    AnnounceError, AnnounceReply, Scheme, SwarmCounts, UrlParts, parse_counts, parse_reply, printable,
+    url_parts,
+};
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,7 +29,11 @@ const USER_AGENT: &str = concat!("rill/", env!("CARGO_PKG_VERSION"));
 const EARLIEST: Duration = Duration::from_secs(1_704_067_200);
 
 /// Asks the tracker at `url`, our question included, and reads its answer.
-pub(super) fn announce(url: &str, deadline: Instant, lookups: &Arc<Lookups>) -> Result<AnnounceReply, AnnounceError> {
+pub(super) fn announce(
+    url: &str,
+    deadline: Instant,
+    lookups: &Arc<Lookups>,
+) -> Result<AnnounceReply, AnnounceError> {
     ask(url, deadline, lookups, parse_reply)
 }
 
@@ -50,7 +57,12 @@ fn ask<T>(
     let mut local_allowed = is_plain_question(&http_parts(&url).ok_or(AnnounceError::Url)?);
     for _ in 0..=REDIRECTS {
         let found_local = Arc::new(AtomicBool::new(false));
-        let resolver = GuardedResolver { lookups: lookups.clone(), deadline, local_allowed, found_local: found_local.clone() };
+        let resolver = GuardedResolver {
+            lookups: lookups.clone(),
+            deadline,
+            local_allowed,
+            found_local: found_local.clone(),
+        };
         let response = get(&url, deadline, resolver)?;
         if !response.status().is_redirection() {
             return read(response, parse);
@@ -78,7 +90,10 @@ fn get(url: &str, deadline: Instant, resolver: GuardedResolver) -> Result<Respon
 }
 
 /// Some trackers refuse with a status *and* say why in bencode; the words are worth more than the number.
-fn read<T>(response: Response<Body>, parse: impl Fn(&[u8]) -> Result<T, AnnounceError>) -> Result<T, AnnounceError> {
+fn read<T>(
+    response: Response<Body>,
+    parse: impl Fn(&[u8]) -> Result<T, AnnounceError>,
+) -> Result<T, AnnounceError> {
     let status = response.status();
     let mut body = Vec::new();
     let limit = TRACKER_REPLY_BYTES;
@@ -130,7 +145,8 @@ fn http_parts(url: &str) -> Option<UrlParts<'_>> {
     url_parts(url).filter(|parts| matches!(parts.scheme, Scheme::Http | Scheme::Https))
 }
 
-/// Whether the URL can only be an announce or a scrape: nothing on a private network should take it for a command.
+/// Whether the URL can only be an announce or a scrape: nothing on a private network should take it for a
+/// command.
 fn is_plain_question(parts: &UrlParts<'_>) -> bool {
     let (path, query) = parts.path_and_query.split_once('?').unwrap_or((parts.path_and_query, ""));
     matches!(path, "/announce" | "/scrape") && (query.is_empty() || query.starts_with("info_hash="))

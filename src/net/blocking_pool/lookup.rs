@@ -1,7 +1,8 @@
 //! Looking up names with a deadline, and with a word on which addresses a tracker may have.
 //!
-//! The system's resolver cannot be interrupted, so each lookup runs on a thread that may be left behind. There are
-//! never more of these than a fixed number: once all hang, further lookups fail at once until one returns.
+//! The system's resolver cannot be interrupted, so each lookup runs on a thread that may be left behind.
+//! There are never more of these than a fixed number: once all hang, further lookups fail at once until one
+//! returns.
 
 use crate::wire::AnnounceError;
 use crate::wire::compact::is_local;
@@ -34,7 +35,12 @@ impl Lookups {
     }
 
     /// The addresses of `host`, at least one. An address in place of a name needs no lookup.
-    pub fn find(self: &Arc<Self>, host: &str, port: u16, deadline: Instant) -> Result<Vec<SocketAddr>, AnnounceError> {
+    pub fn find(
+        self: &Arc<Self>,
+        host: &str,
+        port: u16,
+        deadline: Instant,
+    ) -> Result<Vec<SocketAddr>, AnnounceError> {
         if let Ok(ip) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(ip, port)]);
         }
@@ -48,13 +54,15 @@ impl Lookups {
         deadline: Instant,
         lookup: impl FnOnce() -> std::io::Result<Vec<SocketAddr>> + Send + 'static,
     ) -> Result<Vec<SocketAddr>, AnnounceError> {
-        let place = LookupPermit::take(self).ok_or_else(|| AnnounceError::NoAddress("all lookups hang".into()))?;
+        let place =
+            LookupPermit::take(self).ok_or_else(|| AnnounceError::NoAddress("all lookups hang".into()))?;
         let (answer, answers) = sync_channel(1);
-        let spawned = thread::Builder::new().name("rill-lookup".into()).stack_size(STACK_BYTES).spawn(move || {
-            let _place = place;
-            // After the deadline the receiver is gone.
-            answer.send(lookup()).ok();
-        });
+        let spawned =
+            thread::Builder::new().name("rill-lookup".into()).stack_size(STACK_BYTES).spawn(move || {
+                let _place = place;
+                // After the deadline the receiver is gone.
+                answer.send(lookup()).ok();
+            });
         spawned.map_err(|e| AnnounceError::NoAddress(e.to_string()))?;
         match answers.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(Ok(found)) if found.is_empty() => Err(AnnounceError::NoAddress("it has none".into())),
@@ -82,9 +90,9 @@ impl Drop for LookupPermit {
     }
 }
 
-/// The resolver that ureq asks, on every hop of one announce. A .torrent file can name any address as its tracker, and
-/// a tracker can redirect to any; so addresses of this machine and of private networks are found only where
-/// `local_allowed` says so.
+/// The resolver that ureq asks, on every hop of one announce. A .torrent file can name any address as its
+/// tracker, and a tracker can redirect to any; so addresses of this machine and of private networks are found
+/// only where `local_allowed` says so.
 #[derive(Clone, Debug)]
 pub(super) struct GuardedResolver {
     pub lookups: Arc<Lookups>,
@@ -95,10 +103,16 @@ pub(super) struct GuardedResolver {
 }
 
 impl Resolver for GuardedResolver {
-    fn resolve(&self, uri: &Uri, config: &ureq::config::Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &ureq::config::Config,
+        _: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let host = uri.host().ok_or(ureq::Error::HostNotFound)?.trim_matches(['[', ']']);
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-        let mut found = self.lookups.find(host, port, self.deadline).map_err(|e| ureq::Error::Other(Box::new(e)))?;
+        let mut found =
+            self.lookups.find(host, port, self.deadline).map_err(|e| ureq::Error::Other(Box::new(e)))?;
         // The user's own proxy may be anywhere.
         if config.proxy().is_none_or(|proxy| proxy.uri().host() != uri.host()) {
             if !self.local_allowed {
@@ -137,13 +151,19 @@ mod tests {
             };
             assert_eq!(lookups.run(soon(), hangs), Err(AnnounceError::Timeout));
         }
-        assert_eq!(lookups.run(soon(), || Ok(Vec::new())), Err(AnnounceError::NoAddress("all lookups hang".into())));
+        assert_eq!(
+            lookups.run(soon(), || Ok(Vec::new())),
+            Err(AnnounceError::NoAddress("all lookups hang".into()))
+        );
         drop(release);
         let patience = Instant::now() + Duration::from_secs(2);
         while lookups.under_way.load(Ordering::Relaxed) > 0 && Instant::now() < patience {
             thread::yield_now();
         }
-        assert_eq!(lookups.run(soon(), || Ok(Vec::new())), Err(AnnounceError::NoAddress("it has none".into())));
+        assert_eq!(
+            lookups.run(soon(), || Ok(Vec::new())),
+            Err(AnnounceError::NoAddress("it has none".into()))
+        );
     }
 
     #[test]

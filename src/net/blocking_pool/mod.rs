@@ -1,16 +1,18 @@
-//! Errands that block: announces and scrapes over HTTP(S) and lookups of host names, each on a thread of its own, a few at a time.
+//! Errands that block: announces and scrapes over HTTP(S) and lookups of host names, each on a thread of its
+//! own, a few at a time.
 //!
 //! ```text
 //!   announce, scrape, resolve ──▶ waiting ──▶ running (at most `workers`) ──channel, wake──▶ next_done
 //!                                     └─ full: answered at once
 //! ```
 //!
-//! A tracker is asked twice an hour, so a thread lives as long as its errand and an idle announcer has none. Every
-//! errand ends in exactly one [`BlockingReply`], within its time: the deadline covers name lookup, connection, TLS, redirects
-//! and body. Nothing joins a thread, so leaving never waits for a tracker.
+//! A tracker is asked twice an hour, so a thread lives as long as its errand and an idle announcer has none.
+//! Every errand ends in exactly one [`BlockingReply`], within its time: the deadline covers name lookup,
+//! connection, TLS, redirects and body. Nothing joins a thread, so leaving never waits for a tracker.
 //!
-//! Proxies: the environment is obeyed (`ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, and lower case). The proxy
-//! then looks up names, so the check of addresses below is its business. UDP trackers and peers know no proxy.
+//! Proxies: the environment is obeyed (`ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, and lower case).
+//! The proxy then looks up names, so the check of addresses below is its business. UDP trackers and peers
+//! know no proxy.
 
 mod http;
 mod lookup;
@@ -27,11 +29,13 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Errands that may wait for a free worker; beyond it they are refused at once. Four torrents with full tracker lists.
+/// Errands that may wait for a free worker; beyond it they are refused at once. Four torrents with full
+/// tracker lists.
 const WAITING: usize = 512;
 
-/// Bytes of a worker's stack. Measured in a release build: 64 KiB are enough for HTTP and for a TLS handshake, 48 are
-/// not; the rest is for long certificate chains and debug builds. What is not touched costs no memory.
+/// Bytes of a worker's stack. Measured in a release build: 64 KiB are enough for HTTP and for a TLS
+/// handshake, 48 are not; the rest is for long certificate chains and debug builds. What is not touched costs
+/// no memory.
 const STACK_BYTES: usize = 256 << 10;
 
 /// Time that a lookup for a UDP tracker may take.
@@ -109,14 +113,18 @@ impl BlockingPool {
         }
     }
 
-    /// Asks the HTTP tracker with this complete URL; all of it takes at most `total_timeout` from when a worker is free.
+    /// Asks the HTTP tracker with this complete URL; all of it takes at most `total_timeout` from when a
+    /// worker is free.
     pub fn announce(&mut self, id: u64, url: String, total_timeout: Duration) {
         self.enqueue(QueuedRequest { id, errand: BlockingRequest::Announce { url, timeout: total_timeout } });
     }
 
     /// Asks the HTTP tracker with this complete URL how many have the torrent; the same time.
     pub fn scrape(&mut self, id: u64, url: String, info_hash: InfoHash, total_timeout: Duration) {
-        self.enqueue(QueuedRequest { id, errand: BlockingRequest::Scrape { url, info_hash, timeout: total_timeout } });
+        self.enqueue(QueuedRequest {
+            id,
+            errand: BlockingRequest::Scrape { url, info_hash, timeout: total_timeout },
+        });
     }
 
     /// Looks up the addresses of a UDP tracker.
@@ -163,7 +171,11 @@ impl BlockingPool {
     fn start(&mut self, job: QueuedRequest) {
         let name = format!("rill-tracker-{}", self.started % 1_000);
         self.started += 1;
-        let report = ReplyGuard { done: Some(job.failed(worker_died())), to: self.report.clone(), wake: self.wake.clone() };
+        let report = ReplyGuard {
+            done: Some(job.failed(worker_died())),
+            to: self.report.clone(),
+            wake: self.wake.clone(),
+        };
         let lookups = self.lookups.clone();
         let spawned = thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || {
             let mut report = report;
@@ -181,12 +193,14 @@ impl QueuedRequest {
     fn run(self, lookups: &Arc<Lookups>) -> BlockingReply {
         let id = self.id;
         match self.errand {
-            BlockingRequest::Announce { url, timeout } => {
-                BlockingReply::Announced { id, result: http::announce(&url, Instant::now() + timeout, lookups) }
-            }
-            BlockingRequest::Scrape { url, info_hash, timeout } => {
-                BlockingReply::Scraped { id, result: http::scrape(&url, &info_hash, Instant::now() + timeout, lookups) }
-            }
+            BlockingRequest::Announce { url, timeout } => BlockingReply::Announced {
+                id,
+                result: http::announce(&url, Instant::now() + timeout, lookups),
+            },
+            BlockingRequest::Scrape { url, info_hash, timeout } => BlockingReply::Scraped {
+                id,
+                result: http::scrape(&url, &info_hash, Instant::now() + timeout, lookups),
+            },
             BlockingRequest::Resolve { host, port } => {
                 let found = lookups.find(&host, port, Instant::now() + LOOKUP_TIMEOUT);
                 BlockingReply::Resolved { id, result: found.map_err(|e| e.to_string()) }
@@ -208,7 +222,8 @@ fn worker_died() -> AnnounceError {
     AnnounceError::Connection("the worker died".into())
 }
 
-/// Reports when it goes, whatever it holds then: so an errand whose thread panics, or never starts, is reported too.
+/// Reports when it goes, whatever it holds then: so an errand whose thread panics, or never starts, is
+/// reported too.
 struct ReplyGuard {
     done: Option<BlockingReply>,
     to: Sender<BlockingReply>,

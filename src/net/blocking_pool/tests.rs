@@ -39,7 +39,10 @@ fn serving(bytes: impl Into<Vec<u8>>) -> SocketAddr {
 }
 
 fn redirecting_to(location: impl Into<String>) -> SocketAddr {
-    serving(format!("HTTP/1.1 302 Found\r\nLocation: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", location.into()))
+    serving(format!(
+        "HTTP/1.1 302 Found\r\nLocation: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        location.into()
+    ))
 }
 
 /// A pool that wakes no loop.
@@ -88,7 +91,10 @@ fn we_say_who_we_are_and_nothing_else_about_us() {
     let head = asked.recv().unwrap();
     assert!(head.starts_with("get /announce?info_hash=x http/1.1\r\n"), "{head}");
     assert!(head.contains(&format!("user-agent: rill/{}\r\n", env!("CARGO_PKG_VERSION"))), "{head}");
-    assert!(!head.contains("cookie") && !head.contains("authorization") && !head.contains("referer"), "{head}");
+    assert!(
+        !head.contains("cookie") && !head.contains("authorization") && !head.contains("referer"),
+        "{head}"
+    );
 }
 
 #[test]
@@ -198,7 +204,9 @@ fn k4_a_redirect_loop_ends() {
     let counter = hops.clone();
     let addr = server(move |_, stream| {
         counter.fetch_add(1, Ordering::Relaxed);
-        stream.write_all(b"HTTP/1.1 301 Moved\r\nLocation: /announce\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        stream.write_all(
+            b"HTTP/1.1 301 Moved\r\nLocation: /announce\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        )
     });
     assert_eq!(ask(addr), Err(AnnounceError::Redirect("more than 5 times")));
     assert_eq!(hops.load(Ordering::Relaxed), 6);
@@ -206,9 +214,18 @@ fn k4_a_redirect_loop_ends() {
 
 #[test]
 fn k4_a_redirect_to_anything_but_http_is_refused() {
-    for location in ["file:///etc/passwd", "ftp://127.0.0.1/", "http://user:password@127.0.0.1/", "udp://127.0.0.1:1/", "data:,x"]
-    {
-        assert_eq!(ask(redirecting_to(location)), Err(AnnounceError::Redirect("to something that is not http")), "{location}");
+    for location in [
+        "file:///etc/passwd",
+        "ftp://127.0.0.1/",
+        "http://user:password@127.0.0.1/",
+        "udp://127.0.0.1:1/",
+        "data:,x",
+    ] {
+        assert_eq!(
+            ask(redirecting_to(location)),
+            Err(AnnounceError::Redirect("to something that is not http")),
+            "{location}"
+        );
     }
     let nowhere = serving(answer("302 Found", b""));
     assert_eq!(ask(nowhere), Err(AnnounceError::Redirect("without saying where")));
@@ -218,7 +235,10 @@ fn k4_a_redirect_to_anything_but_http_is_refused() {
 fn k10_a_private_address_is_asked_only_by_a_plain_announce() {
     let good = serving(good());
     assert_eq!(ask_url(format!("http://{good}/reboot?info_hash=x"), 5_000), Err(AnnounceError::LocalAddress));
-    assert_eq!(ask_url(format!("http://[::ffff:127.0.0.1]:{}/x", good.port()), 5_000), Err(AnnounceError::LocalAddress));
+    assert_eq!(
+        ask_url(format!("http://[::ffff:127.0.0.1]:{}/x", good.port()), 5_000),
+        Err(AnnounceError::LocalAddress)
+    );
     assert!(ask_url(format!("http://{good}/announce?info_hash=x"), 5_000).is_ok());
 }
 
@@ -275,7 +295,10 @@ fn k12_the_queue_is_bounded_and_leaving_joins_nobody() {
     for id in 0..WAITING as u64 + 3 {
         announcer.announce(id, format!("http://{silent}/announce"), Duration::from_secs(5));
     }
-    assert!(matches!(announcer.next_done(), Some(BlockingReply::Announced { result: Err(AnnounceError::Busy), .. })));
+    assert!(matches!(
+        announcer.next_done(),
+        Some(BlockingReply::Announced { result: Err(AnnounceError::Busy), .. })
+    ));
     let begun = Instant::now();
     drop(announcer);
     assert!(begun.elapsed() < Duration::from_millis(500));
@@ -291,7 +314,10 @@ fn a_worker_that_dies_is_reported() {
         std::panic::resume_unwind(Box::new("a test's panic"));
     });
     died.unwrap().join().unwrap_err();
-    assert!(matches!(done.recv(), Ok(BlockingReply::Announced { id: 3, result: Err(AnnounceError::Connection(_)) })));
+    assert!(matches!(
+        done.recv(),
+        Ok(BlockingReply::Announced { id: 3, result: Err(AnnounceError::Connection(_)) })
+    ));
 }
 
 // ---- counts ---------------------------------------------------------------------------------------------------------
@@ -307,7 +333,8 @@ fn count(url: String) -> Result<SwarmCounts, AnnounceError> {
 
 #[test]
 fn counts_are_read_from_a_local_tracker() {
-    let addr = serving(answer("200 OK", b"d5:filesd20:aaaaaaaaaaaaaaaaaaaad10:incompletei2e8:completei1eeee"));
+    let addr =
+        serving(answer("200 OK", b"d5:filesd20:aaaaaaaaaaaaaaaaaaaad10:incompletei2e8:completei1eeee"));
     let counts = SwarmCounts { seeds: Some(1), peers: Some(2), completed: None };
     assert_eq!(count(format!("http://{addr}/scrape?info_hash=x")), Ok(counts));
     assert_eq!(count(format!("http://{addr}/x/scrape?info_hash=x")), Err(AnnounceError::LocalAddress), "K10");

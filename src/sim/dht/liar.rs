@@ -1,6 +1,8 @@
-//! Nodes that lie: each kind breaks one promise of the protocol, and all of them say that the asker lives elsewhere.
+//! Nodes that lie: each kind breaks one promise of the protocol, and all of them say that the asker lives
+//! elsewhere.
 //!
-//! A liar joins and keeps its own table as every node does, so it gets into the tables of others; only its answers are wrong.
+//! A liar joins and keeps its own table as every node does, so it gets into the tables of others; only its
+//! answers are wrong.
 
 use crate::units::{NodeId, Rng};
 use crate::wire::krpc::{Method, PacketBody, ResponseFields, parse, write_node, write_response};
@@ -45,7 +47,9 @@ impl Lie {
             let near = target.unwrap_or(own).random_at(100 + n, rng);
             match self {
                 Lie::Invents => write_node(near, anywhere(rng), &mut nodes),
-                Lie::Poses => write_node(near, SocketAddr::from(([192, 168, 0, n as u8 + 1], 6881)), &mut nodes),
+                Lie::Poses => {
+                    write_node(near, SocketAddr::from(([192, 168, 0, n as u8 + 1], 6881)), &mut nodes)
+                }
                 Lie::Lures => {
                     peers.push(anywhere(rng));
                     if let Some(accomplice) = accomplices.get(rng.below(accomplices.len())) {
@@ -58,8 +62,14 @@ impl Lie {
         if self == Lie::Poses {
             id = NodeId::random(rng);
         }
-        let parts =
-            ResponseFields { id, nodes: Some(&nodes), nodes6: None, token: Some(b"trust me"), peers: &peers, filters: None };
+        let parts = ResponseFields {
+            id,
+            nodes: Some(&nodes),
+            nodes6: None,
+            token: Some(b"trust me"),
+            peers: &peers,
+            filters: None,
+        };
         let mut answer = Vec::new();
         let elsewhere = SocketAddr::from(([66, 66, 66, 66], from.port()));
         write_response(packet.transaction, elsewhere, &parts, &mut answer);

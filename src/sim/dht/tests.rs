@@ -32,7 +32,8 @@ fn five_hundred_nodes_find_whoever_announced() {
 
 #[test]
 fn five_hundred_nodes_find_whoever_announced_among_liars_with_losses_and_churn() {
-    let hard = DhtScenario { loss_percent: 5, liars_percent: 20, stay: Some(Duration::from_secs(3600)), ..CALM };
+    let hard =
+        DhtScenario { loss_percent: 5, liars_percent: 20, stay: Some(Duration::from_secs(3600)), ..CALM };
     check(&hard, &run(&hard));
 }
 

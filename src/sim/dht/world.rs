@@ -47,7 +47,9 @@ pub struct Percentiles {
 impl Percentiles {
     fn of(mut figures: Vec<u64>) -> Percentiles {
         figures.sort_unstable();
-        let at = |part: usize| figures.get((figures.len() * part / 100).min(figures.len().saturating_sub(1))).copied();
+        let at = |part: usize| {
+            figures.get((figures.len() * part / 100).min(figures.len().saturating_sub(1))).copied()
+        };
         let [median, p99, most] = [50, 99, 100].map(|part| at(part).unwrap_or_default());
         Percentiles { median, p99, most }
     }
@@ -164,7 +166,8 @@ pub fn run(scenario: &DhtScenario) -> DhtReport {
         world.torrents.push(DhtTorrent::default());
         world.push(start + scenario.settling + Duration::from_millis(100 * n as u64), DhtEvent::Announce(n));
     }
-    let end = start + scenario.settling + Duration::from_millis(100 * scenario.torrents as u64) + scenario.wait;
+    let end =
+        start + scenario.settling + Duration::from_millis(100 * scenario.torrents as u64) + scenario.wait;
     world.run(end + Duration::from_secs(120));
     world.finish(start)
 }
@@ -220,14 +223,26 @@ impl DhtWorld {
         let index = self.members.len();
         let n = index as u32;
         // No two nodes share a network.
-        let ip = [20 + (n % 79) as u8, (n / 79 % 256) as u8, (n / (79 * 256)) as u8, 1 + (n.wrapping_mul(97) % 250) as u8];
+        let ip = [
+            20 + (n % 79) as u8,
+            (n / 79 % 256) as u8,
+            (n / (79 * 256)) as u8,
+            1 + (n.wrapping_mul(97) % 250) as u8,
+        ];
         let addr = SocketAddr::from((ip, 6881));
         let lies = self.rng.below(100) < self.scenario.liars_percent as usize && index > 4;
         let lie = lies.then(|| Lie::of(self.rng.below(4)));
         let config = NodeConfig { seed: self.rng.u64(), port: 6881, read_only: false };
         let latency_us = 10_000 + self.rng.below(80_000) as u64;
         let dht = Dht::new(self.now, config);
-        self.members.push(Some(Member { dht, addr, lie, latency_us, wakes_at: Instant::NEVER, joined_at: self.now }));
+        self.members.push(Some(Member {
+            dht,
+            addr,
+            lie,
+            latency_us,
+            wakes_at: Instant::NEVER,
+            joined_at: self.now,
+        }));
         self.by_addr.insert(addr, index);
         if lies {
             self.liars.push(addr);
@@ -245,7 +260,8 @@ impl DhtWorld {
 
     fn anybody_honest(&mut self) -> Option<usize> {
         // Who has just come has no table yet.
-        let settled = |m: &Member, now: Instant| m.lie.is_none() && now.since(m.joined_at) > Duration::from_secs(60);
+        let settled =
+            |m: &Member, now: Instant| m.lie.is_none() && now.since(m.joined_at) > Duration::from_secs(60);
         (0..1000).find_map(|_| {
             let (index, _) = self.anybody()?;
             self.members[index].as_ref().filter(|m| settled(m, self.now)).map(|_| index)
@@ -295,8 +311,9 @@ impl DhtWorld {
         self.wire_digest.datagram(from, to, &bytes);
         assert!(bytes.len() <= 1024, "a packet of {} bytes", bytes.len());
         let lost = self.rng.below(100) < self.scenario.loss_percent as usize;
-        let end =
-            |world: &DhtWorld, addr| world.by_addr.get(&addr).and_then(|i| world.members[*i].as_ref()).map(|m| m.latency_us);
+        let end = |world: &DhtWorld, addr| {
+            world.by_addr.get(&addr).and_then(|i| world.members[*i].as_ref()).map(|m| m.latency_us)
+        };
         let (Some(a), Some(b), false) = (end(self, from), end(self, to), lost) else { return };
         let latency = Duration::from_micros(a + b + self.rng.below(10_000) as u64);
         self.push(self.now + latency, DhtEvent::Packet { from, to, bytes });
@@ -324,7 +341,9 @@ impl DhtWorld {
         let peer = self.members[index].as_ref().map(|m| SocketAddr::new(m.addr.ip(), 7000));
         self.torrents[torrent].peer = peer;
         self.push(self.now + self.scenario.wait, DhtEvent::Search(torrent));
-        self.with(index, |m, now, out| m.dht.search(now, info_hash(torrent), Some(Announce { port: 7000, seed: false }), out));
+        self.with(index, |m, now, out| {
+            m.dht.search(now, info_hash(torrent), Some(Announce { port: 7000, seed: false }), out)
+        });
     }
 
     fn search(&mut self, torrent: usize) {
@@ -362,7 +381,9 @@ impl DhtWorld {
     }
 
     fn finish(mut self, start: Instant) -> DhtReport {
-        let of = |figure: fn(&LookupCost) -> u64, costs: &[LookupCost]| Percentiles::of(costs.iter().map(figure).collect());
+        let of = |figure: fn(&LookupCost) -> u64, costs: &[LookupCost]| {
+            Percentiles::of(costs.iter().map(figure).collect())
+        };
         self.report.rounds = of(|c| c.rounds.into(), &self.costs);
         self.report.hops = of(|c| c.hops.into(), &self.costs);
         self.report.queries = of(|c| c.queries.into(), &self.costs);
@@ -376,7 +397,8 @@ impl DhtWorld {
         let secure = old.iter().filter(|m| m.dht.id(false).is_secure_for(m.addr.ip())).count();
         self.report.secure_percent = (100 * secure / old.len().max(1)) as u64;
         let sent = |m: &Member| stats(m).sent_bytes / self.now.since(m.joined_at).as_secs().max(1);
-        self.report.sent_per_second_bytes = old.iter().map(|m| sent(m)).sum::<u64>() / old.len().max(1) as u64;
+        self.report.sent_per_second_bytes =
+            old.iter().map(|m| sent(m)).sum::<u64>() / old.len().max(1) as u64;
         self.report.wire_digest = self.wire_digest.get();
         self.report
     }

@@ -1,6 +1,8 @@
 //! What engines do to one another: endgame, snubbing, picking, choking.
 
-use super::{COMPLETE, Experiment, FROM_SEEDS, LAST, LAST_PERCENT, LAST_PERCENT_WORST, MEDIAN, Metric, WASTED};
+use super::{
+    COMPLETE, Experiment, FROM_SEEDS, LAST, LAST_PERCENT, LAST_PERCENT_WORST, MEDIAN, Metric, WASTED,
+};
 use super::{grid, household, metric, plain, times_fluid};
 use crate::engine::{Endgame, Picking, Policy};
 use crate::sim::{MIB, PuppetRole, Report, Scenario};
@@ -17,11 +19,19 @@ pub(super) const ENDGAME: Experiment = Experiment {
     runs: 20,
     alone: false,
     arms: || {
-        let series = [("off", Endgame::Off), ("bounded", Policy::default().endgame), ("unbounded", Endgame::Unbounded)];
+        let series = [
+            ("off", Endgame::Off),
+            ("bounded", Policy::default().endgame),
+            ("unbounded", Endgame::Unbounded),
+        ];
         grid(&series, &[0.0, 4.0, 8.0, 16.0, 24.0], |endgame, disturbing| {
             let half = disturbing as u32 / 2;
             let policy = Policy { endgame, ..Policy::default() };
-            Scenario { puppets: vec![(PuppetRole::Slow, half), (PuppetRole::Snubber, half)], policy, ..household(40, 64 * MIB) }
+            Scenario {
+                puppets: vec![(PuppetRole::Slow, half), (PuppetRole::Snubber, half)],
+                policy,
+                ..household(40, 64 * MIB)
+            }
         })
     },
 };
@@ -44,7 +54,11 @@ pub(super) const SNUBBING: Experiment = Experiment {
         grid(&series, &[0.0, 10.0, 20.0, 30.0, 40.0, 50.0], |snub_after, silent| {
             let policy = Policy { snub_after, ..Policy::default() };
             let snubbers = (f64::from(FAITHFUL) * silent / (100.0 - silent)).round() as u32;
-            Scenario { puppets: vec![(PuppetRole::Snubber, snubbers)], policy, ..household(FAITHFUL, 64 * MIB) }
+            Scenario {
+                puppets: vec![(PuppetRole::Snubber, snubbers)],
+                policy,
+                ..household(FAITHFUL, 64 * MIB)
+            }
         })
     },
 };
@@ -60,7 +74,9 @@ pub(super) const PICKING: Experiment = Experiment {
     x_log: false,
     metrics: &[
         COMPLETE,
-        plain("had", "bytes had in the end", "%", |_, r| 100.0 * r.samples.last().map_or(f64::NAN, |s| s.have)),
+        plain("had", "bytes had in the end", "%", |_, r| {
+            100.0 * r.samples.last().map_or(f64::NAN, |s| s.have)
+        }),
         MEDIAN,
         LAST,
     ],
@@ -99,7 +115,9 @@ pub(super) const CHOKING: Experiment = Experiment {
         times_fluid("free-riders", "median free rider", |_, r| group(r, true)),
         Metric {
             ideal: None,
-            ..plain("penalty", "free rider's time over contributor's", "times", |_, r| group(r, true) / group(r, false))
+            ..plain("penalty", "free rider's time over contributor's", "times", |_, r| {
+                group(r, true) / group(r, false)
+            })
         },
         LAST,
     ],
@@ -110,7 +128,12 @@ pub(super) const CHOKING: Experiment = Experiment {
         grid(&series, &[0.0, 10.0, 20.0, 30.0, 40.0], |tit_for_tat, share| {
             let crowd = household(50, 128 * MIB);
             let free_riders = (f64::from(crowd.peers) * share / 100.0).round() as u32;
-            Scenario { free_riders, piece_len: 512 * 1024, policy: Policy { tit_for_tat, ..Policy::default() }, ..crowd }
+            Scenario {
+                free_riders,
+                piece_len: 512 * 1024,
+                policy: Policy { tit_for_tat, ..Policy::default() },
+                ..crowd
+            }
         })
     },
 };

@@ -2,7 +2,8 @@
 //!
 //! What is on its way fills the line if it is as much as bandwidth × round trip. No rule gets beyond
 //! [`GIVEN_UP_BLOCKS`](limits::GIVEN_UP_BLOCKS), nor beyond what the other side queues
-//! ([`REQQ_OURS_BLOCKS`](limits::REQQ_OURS_BLOCKS)), so there is nothing to try above 500 blocks. Above 4 MiB on their way it is the TCP window that ends it.
+//! ([`REQQ_OURS_BLOCKS`](limits::REQQ_OURS_BLOCKS)), so there is nothing to try above 500 blocks. Above 4 MiB
+//! on their way it is the TCP window that ends it.
 
 use super::{Arm, Experiment, metric, plain};
 use crate::engine::{Policy, WindowRule, limits};
@@ -23,13 +24,16 @@ pub(super) const WINDOW: Experiment = Experiment {
     x: "bandwidth x round trip, KiB",
     x_log: true,
     metrics: &[
-        plain("link", "share of the line that was used", "%", |_, r| 100.0 / metric::times_fluid(r, metric::complete_s(r, 1.0))),
+        plain("link", "share of the line that was used", "%", |_, r| {
+            100.0 / metric::times_fluid(r, metric::complete_s(r, 1.0))
+        }),
         plain("wasted", "received in vain", "%", |_, r| metric::wasted_percent(r)),
     ],
     runs: 20,
     alone: false,
     arms: || {
-        let adaptive = |s| WindowRule::Adaptive { time: Duration::from_secs(s), max: limits::WINDOW_MAX_BLOCKS };
+        let adaptive =
+            |s| WindowRule::Adaptive { time: Duration::from_secs(s), max: limits::WINDOW_MAX_BLOCKS };
         let series = [
             ("1 s of blocks", adaptive(1)),
             ("3 s of blocks", adaptive(3)),
@@ -39,7 +43,8 @@ pub(super) const WINDOW: Experiment = Experiment {
             ("250 blocks", WindowRule::Fixed(250)),
             ("500 blocks", WindowRule::Fixed(limits::WINDOW_MAX_BLOCKS)),
         ];
-        let mut pairs: Vec<(u64, u64)> = RATES.iter().flat_map(|rate| ROUND_TRIPS_MS.map(|ms| (*rate, ms))).collect();
+        let mut pairs: Vec<(u64, u64)> =
+            RATES.iter().flat_map(|rate| ROUND_TRIPS_MS.map(|ms| (*rate, ms))).collect();
         pairs.sort_by_key(|(rate, ms)| rate * ms);
         let arm = |name: &str, window, (rate, ms): (u64, u64)| Arm {
             series: name.to_owned(),

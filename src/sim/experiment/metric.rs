@@ -4,17 +4,26 @@
 
 use crate::sim::{PeerReport, Report};
 
-/// The time in which this share of the peers was complete, seconds: 0 asks for the first peer, 1 for the last.
+/// The time in which this share of the peers was complete, seconds: 0 asks for the first peer, 1 for the
+/// last.
 pub fn complete_s(report: &Report, share: f64) -> f64 {
     group_s(report, share, |_| true)
 }
 
 /// The same among those peers alone whom `belongs` names.
 pub fn group_s(report: &Report, share: f64, belongs: impl Fn(&PeerReport) -> bool) -> f64 {
-    ranked(report.peers.iter().filter(|p| belongs(p)).map(|p| p.complete.map_or(f64::INFINITY, |t| t.as_secs_f64())), share)
+    ranked(
+        report
+            .peers
+            .iter()
+            .filter(|p| belongs(p))
+            .map(|p| p.complete.map_or(f64::INFINITY, |t| t.as_secs_f64())),
+        share,
+    )
 }
 
-/// From 99 % of its bytes to the last of them, seconds, for the peer at this rank among those who came so far.
+/// From 99 % of its bytes to the last of them, seconds, for the peer at this rank among those who came so
+/// far.
 pub fn last_percent_s(report: &Report, share: f64) -> f64 {
     let of = |p: &PeerReport| {
         let nearly = p.nearly?;
@@ -89,7 +98,10 @@ mod tests {
     fn who_is_never_complete_counts_as_the_last() {
         let r = report(&[Some(4), Some(2), None, Some(8)]);
         assert_eq!([0.0, 0.25, 0.5, 0.75].map(|share| complete_s(&r, share)), [2.0, 2.0, 4.0, 8.0]);
-        assert_eq!((complete_s(&r, 1.0), last_percent_s(&r, 0.5), complete_percent(&r)), (f64::INFINITY, 3.0, 75.0));
+        assert_eq!(
+            (complete_s(&r, 1.0), last_percent_s(&r, 0.5), complete_percent(&r)),
+            (f64::INFINITY, 3.0, 75.0)
+        );
         assert_eq!(times_fluid(&r, 8.0), 4.0);
     }
 

@@ -1,7 +1,8 @@
 //! Experiments: questions to the engine's choices, each answered by many scenarios that differ in one thing.
 //!
-//! Pure data. An experiment says which scenarios to run and what to ask of their reports; running them with many seeds, and telling
-//! the answer, is for others. Every one is small enough to be run in minutes: a swarm of a few dozen engines, a minute of its time.
+//! Pure data. An experiment says which scenarios to run and what to ask of their reports; running them with
+//! many seeds, and telling the answer, is for others. Every one is small enough to be run in minutes: a swarm
+//! of a few dozen engines, a minute of its time.
 
 mod behaviour;
 mod link;
@@ -119,22 +120,34 @@ const fn times_fluid(name: &'static str, label: &'static str, of: fn(&Scenario, 
     Metric { name, label, unit: "x fluid limit", log: false, ideal: Some(1.0), of }
 }
 
-const MEDIAN: Metric =
-    times_fluid("median", "time of the median peer", |_, r| metric::times_fluid(r, metric::complete_s(r, 0.5)));
-const LAST: Metric = times_fluid("last", "time of the last peer", |_, r| metric::times_fluid(r, metric::complete_s(r, 1.0)));
+const MEDIAN: Metric = times_fluid("median", "time of the median peer", |_, r| {
+    metric::times_fluid(r, metric::complete_s(r, 0.5))
+});
+const LAST: Metric =
+    times_fluid("last", "time of the last peer", |_, r| metric::times_fluid(r, metric::complete_s(r, 1.0)));
 
-const fn plain(name: &'static str, label: &'static str, unit: &'static str, of: fn(&Scenario, &Report) -> f64) -> Metric {
+const fn plain(
+    name: &'static str,
+    label: &'static str,
+    unit: &'static str,
+    of: fn(&Scenario, &Report) -> f64,
+) -> Metric {
     Metric { name, label, unit, log: false, ideal: None, of }
 }
 
 const WASTED: Metric = plain("wasted", "received in vain", "%", |_, r| metric::wasted_percent(r));
-const COMPLETE: Metric = plain("complete", "peers that are complete", "%", |_, r| metric::complete_percent(r));
+const COMPLETE: Metric =
+    plain("complete", "peers that are complete", "%", |_, r| metric::complete_percent(r));
 const FROM_SEEDS: Metric = plain("from-seeds", "sent by the seed", "%", |_, r| metric::seeds_percent(r));
-const LAST_PERCENT: Metric =
-    Metric { log: true, ..plain("last-percent", "last percent of the median peer", "s", |_, r| metric::last_percent_s(r, 0.5)) };
+const LAST_PERCENT: Metric = Metric {
+    log: true,
+    ..plain("last-percent", "last percent of the median peer", "s", |_, r| metric::last_percent_s(r, 0.5))
+};
 const LAST_PERCENT_WORST: Metric = Metric {
     log: true,
-    ..plain("last-percent-worst", "last percent of the worst peer", "s", |_, r| metric::last_percent_s(r, 1.0))
+    ..plain("last-percent-worst", "last percent of the worst peer", "s", |_, r| {
+        metric::last_percent_s(r, 1.0)
+    })
 };
 
 #[cfg(test)]
@@ -159,9 +172,15 @@ mod tests {
         for e in ALL {
             let mut places = BTreeSet::new();
             for Arm { series, x, scenario, .. } in e.arms() {
-                assert!(Geometry::new(scenario.size, scenario.piece_len.into()).is_ok() && scenario.peers > 0, "{}", e.name);
                 assert!(
-                    x.is_finite() && (!e.x_log || x > 0.0) && scenario.patience <= Duration::from_secs(3600 * 3),
+                    Geometry::new(scenario.size, scenario.piece_len.into()).is_ok() && scenario.peers > 0,
+                    "{}",
+                    e.name
+                );
+                assert!(
+                    x.is_finite()
+                        && (!e.x_log || x > 0.0)
+                        && scenario.patience <= Duration::from_secs(3600 * 3),
                     "{}",
                     e.name
                 );
@@ -174,7 +193,11 @@ mod tests {
     #[test]
     fn every_experiment_takes_minutes_and_not_hours() {
         for e in ALL {
-            let blocks: u64 = e.arms().iter().map(|a| u64::from(a.scenario.peers) * a.scenario.size / u64::from(BLOCK_LEN)).sum();
+            let blocks: u64 = e
+                .arms()
+                .iter()
+                .map(|a| u64::from(a.scenario.peers) * a.scenario.size / u64::from(BLOCK_LEN))
+                .sum();
             let all = blocks * u64::from(e.runs);
             // A block takes some 3 µs of one processor.
             assert!(all <= 120_000_000, "{} moves {all} blocks", e.name);

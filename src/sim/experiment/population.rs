@@ -1,4 +1,5 @@
-//! Who meets whom, and how many: the degree of the graph, who can be dialed, how many addresses one learns, the size of the swarm.
+//! Who meets whom, and how many: the degree of the graph, who can be dialed, how many addresses one learns,
+//! the size of the swarm.
 
 use super::{COMPLETE, Experiment, FROM_SEEDS, LAST, MEDIAN, grid, household};
 use crate::sim::{MIB, Scenario};

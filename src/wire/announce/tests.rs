@@ -54,18 +54,30 @@ fn k1_refuses_a_body_that_is_not_a_reply() {
     assert_eq!(refused(b"\n <html><body>404"), AnnounceError::Html);
     assert_eq!(refused(b"le"), AnnounceError::NotADictionary);
     assert_eq!(refused(b"i5e"), AnnounceError::NotADictionary);
-    assert!(matches!(refused(b"d5:peers99:abce"), AnnounceError::NotBencode(BencodeError::StringTooLong { .. })));
+    assert!(matches!(
+        refused(b"d5:peers99:abce"),
+        AnnounceError::NotBencode(BencodeError::StringTooLong { .. })
+    ));
     for open in ["l", "d1:a"] {
         let bomb = open.repeat(100_000);
-        assert!(matches!(refused(bomb.as_bytes()), AnnounceError::NotBencode(BencodeError::TooDeep { limit: 8, .. })));
+        assert!(matches!(
+            refused(bomb.as_bytes()),
+            AnnounceError::NotBencode(BencodeError::TooDeep { limit: 8, .. })
+        ));
     }
 }
 
 #[test]
 fn k5_sanitizes_a_failure_and_ignores_its_peers() {
-    let failure =
-        refused(&dict([("failure reason", s("\x1b[31mno\nway")), ("peers", s([1, 2, 3, 4, 0, 5])), ("retry in", s("never"))]));
-    assert_eq!(failure, AnnounceError::Failure { reason: "[31mno way".into(), retry_in: Some(RetryIn::Never) });
+    let failure = refused(&dict([
+        ("failure reason", s("\x1b[31mno\nway")),
+        ("peers", s([1, 2, 3, 4, 0, 5])),
+        ("retry in", s("never")),
+    ]));
+    assert_eq!(
+        failure,
+        AnnounceError::Failure { reason: "[31mno way".into(), retry_in: Some(RetryIn::Never) }
+    );
     for (retry, expected) in [
         (i(5), Some(RetryIn::After(Duration::from_secs(300)))),
         (s("5"), Some(RetryIn::After(Duration::from_secs(300)))),
@@ -82,11 +94,15 @@ fn k5_sanitizes_a_failure_and_ignores_its_peers() {
 
 #[test]
 fn k6_drops_peers_that_cannot_be_dialed() {
-    let compact = [&[1, 2, 3, 4, 0, 5][..], &[0; 6], &[9, 9, 9, 9, 0, 0], &[224, 0, 0, 1, 0, 5], &[1, 2]].concat();
+    let compact =
+        [&[1, 2, 3, 4, 0, 5][..], &[0; 6], &[9, 9, 9, 9, 0, 0], &[224, 0, 0, 1, 0, 5], &[1, 2]].concat();
     let mut six = vec![0x20; 16];
     six.extend([0, 7, 1, 2, 3]);
     let got = reply(vec![("peers", s(compact)), ("peers6", s(six))]);
-    assert_eq!(got.peers, ["1.2.3.4:5".parse().unwrap(), "[2020:2020:2020:2020:2020:2020:2020:2020]:7".parse().unwrap()]);
+    assert_eq!(
+        got.peers,
+        ["1.2.3.4:5".parse().unwrap(), "[2020:2020:2020:2020:2020:2020:2020:2020]:7".parse().unwrap()]
+    );
     assert!(reply(vec![("peers", i(5)), ("peers6", list([]))]).peers.is_empty());
 }
 
@@ -105,12 +121,18 @@ fn k6_skips_malformed_peer_dictionaries() {
         list([]),
         entry("2001:db8::1", i(6)),
     ]);
-    assert_eq!(reply(vec![("peers", peers)]).peers, ["1.2.3.4:5".parse().unwrap(), "[2001:db8::1]:6".parse().unwrap()]);
+    assert_eq!(
+        reply(vec![("peers", peers)]).peers,
+        ["1.2.3.4:5".parse().unwrap(), "[2001:db8::1]:6".parse().unwrap()]
+    );
 }
 
 #[test]
 fn k6_caps_a_hundred_thousand_peers() {
-    let got = reply(vec![("peers", s([1, 2, 3, 4, 0, 5].repeat(100_000))), ("peers6", s([0x20; 18].repeat(5_000)))]);
+    let got = reply(vec![
+        ("peers", s([1, 2, 3, 4, 0, 5].repeat(100_000))),
+        ("peers6", s([0x20; 18].repeat(5_000))),
+    ]);
     assert_eq!(got.peers.len(), PEERS);
     let long = list(std::iter::repeat_n(dict([("ip", s("1.2.3.4")), ("port", i(5))]), 20_000));
     assert_eq!(reply(vec![("peers", long)]).peers.len(), PEERS);
@@ -138,7 +160,10 @@ fn k8_accepts_unsorted_and_repeated_keys() {
         ("complete", i(4)),
         ("incomplete", i(-1)),
     ]);
-    assert_eq!((got.peers.len(), got.interval, got.seeders, got.leechers), (1, Some(Duration::from_secs(60)), Some(3), None));
+    assert_eq!(
+        (got.peers.len(), got.interval, got.seeders, got.leechers),
+        (1, Some(Duration::from_secs(60)), Some(3), None)
+    );
 }
 
 #[test]

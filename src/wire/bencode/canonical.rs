@@ -27,8 +27,8 @@ pub fn canonicalize<'a>(scanned: &Scanned<'a>) -> Canonical<'a> {
     Canonical(Cow::Owned(out))
 }
 
-/// Returns an error if any dictionary inside the value has a key twice. Takes no time for a canonical value, whose keys the scanner has
-/// seen to differ.
+/// Returns an error if any dictionary inside the value has a key twice. Takes no time for a canonical value,
+/// whose keys the scanner has seen to differ.
 pub fn refuse_repeated_keys(scanned: &Scanned<'_>) -> Result<(), BencodeError> {
     if scanned.is_canonical { Ok(()) } else { refuse_repeated(scanned.value) }
 }
@@ -108,12 +108,16 @@ mod tests {
     const STRICT: Rules = Rules { strict: true, ..TOLERANT };
 
     fn canonical(text: &str) -> String {
-        String::from_utf8(canonicalize(&scan(text.as_bytes(), &TOLERANT).unwrap()).value().raw().to_vec()).unwrap()
+        String::from_utf8(canonicalize(&scan(text.as_bytes(), &TOLERANT).unwrap()).value().raw().to_vec())
+            .unwrap()
     }
 
     #[test]
     fn sorts_keys_and_rewrites_numbers_at_every_level() {
-        assert_eq!(canonical("d1:bl05:hellod1:zi-0e1:yi+07eee1:ai00ee"), "d1:ai0e1:bl5:hellod1:yi7e1:zi0eeee");
+        assert_eq!(
+            canonical("d1:bl05:hellod1:zi-0e1:yi+07eee1:ai00ee"),
+            "d1:ai0e1:bl5:hellod1:yi7e1:zi0eeee"
+        );
     }
 
     #[test]

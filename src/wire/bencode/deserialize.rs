@@ -1,12 +1,14 @@
 //! Reading with serde: a [`Value`] is a [`Deserializer`] for structs, tuples, strings and integers.
 //!
-//! It borrows from the scanned bytes and allocates nothing. Recursion follows the Rust types, none of which contains itself. The span of
-//! a value is split off before the value is read, so the fields after one of the wrong type can still be read.
+//! It borrows from the scanned bytes and allocates nothing. Recursion follows the Rust types, none of which
+//! contains itself. The span of a value is split off before the value is read, so the fields after one of the
+//! wrong type can still be read.
 //!
-//! - Keys that the struct does not name are skipped by span, and so are repeated keys: the first counts. Fields are looked up in the list
-//!   of names that `derive` passes to the deserializer.
-//! - A list is read as a tuple, whose length is fixed, or as a [`List`](super::List), which yields its items one at a time. `Vec`, maps,
-//!   enums, `untagged` and `flatten` are not supported, so that the input never decides how much memory is allocated.
+//! - Keys that the struct does not name are skipped by span, and so are repeated keys: the first counts.
+//!   Fields are looked up in the list of names that `derive` passes to the deserializer.
+//! - A list is read as a tuple, whose length is fixed, or as a [`List`](super::List), which yields its items
+//!   one at a time. `Vec`, maps, enums, `untagged` and `flatten` are not supported, so that the input never
+//!   decides how much memory is allocated.
 
 use super::value::{split_string, split_value};
 use super::{Encoded, Value};
@@ -21,7 +23,8 @@ use thiserror::Error;
 #[error("a value of another type was expected")]
 pub struct TypeMismatch;
 
-/// Drops serde's message: the code that reads the field decides what a wrong type means, and formatting would cost time.
+/// Drops serde's message: the code that reads the field decides what a wrong type means, and formatting would
+/// cost time.
 impl serde::de::Error for TypeMismatch {
     fn custom<T: Display>(_: T) -> TypeMismatch {
         TypeMismatch
@@ -57,8 +60,16 @@ impl<'de> Deserializer<'de> for Value<'de> {
     }
 
     /// A [`Value`] is passed as written.
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, TypeMismatch> {
-        if name == Encoded::NAME { visitor.visit_borrowed_bytes(self.raw()) } else { visitor.visit_newtype_struct(self) }
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, TypeMismatch> {
+        if name == Encoded::NAME {
+            visitor.visit_borrowed_bytes(self.raw())
+        } else {
+            visitor.visit_newtype_struct(self)
+        }
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -76,7 +87,12 @@ impl<'de> Deserializer<'de> for Value<'de> {
         visitor.visit_seq(Elements { rest: self.inside(b'l').ok_or(TypeMismatch)? })
     }
 
-    fn deserialize_tuple_struct<V: Visitor<'de>>(self, _: &'static str, n: usize, visitor: V) -> Result<V::Value, TypeMismatch> {
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        n: usize,
+        visitor: V,
+    ) -> Result<V::Value, TypeMismatch> {
         self.deserialize_tuple(n, visitor)
     }
 
@@ -148,7 +164,10 @@ struct Elements<'de> {
 impl<'de> SeqAccess<'de> for Elements<'de> {
     type Error = TypeMismatch;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, TypeMismatch> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, TypeMismatch> {
         let Some((value, rest)) = split_value(self.rest) else { return Ok(None) };
         self.rest = rest;
         seed.deserialize(value).map(Some)
@@ -179,7 +198,8 @@ mod tests {
 
     #[test]
     fn finds_fields_in_any_order_and_skips_unknown_keys() {
-        let got: Dictionary = read("d4:text2:hi4:junkld1:a1:bee6:numberi7e6:a pairl1:xi-5e5:extrae3:rawd1:zleee").unwrap();
+        let got: Dictionary =
+            read("d4:text2:hi4:junkld1:a1:bee6:numberi7e6:a pairl1:xi-5e5:extrae3:rawd1:zleee").unwrap();
         let (pair, text) = (Lenient(Some(TextAndNumber(Bytes(b"x"), -5))), Lenient(Some("hi")));
         assert_eq!((got.number, got.pair, got.text), (Some(7), pair, text));
         assert_eq!(got.raw.map(Value::raw), Some(&b"d1:zlee"[..]));
@@ -197,16 +217,23 @@ mod tests {
 
     #[test]
     fn a_field_of_the_wrong_type_fails_its_struct_unless_it_is_lenient() {
-        for wrong in
-            ["d6:number1:7e", "d6:numberi65536ee", "d6:numberi-1ee", "d6:numberi99999999999999999999ee", "le", "i7e", "0:"]
-        {
+        for wrong in [
+            "d6:number1:7e",
+            "d6:numberi65536ee",
+            "d6:numberi-1ee",
+            "d6:numberi99999999999999999999ee",
+            "le",
+            "i7e",
+            "0:",
+        ] {
             assert_eq!(read::<Dictionary>(wrong), Err(TypeMismatch), "{wrong}");
         }
         for absent in ["d4:textle6:a pairlee", "d6:a pairl1:xe4:textdee", "d6:a pairli1ei1eee"] {
             let got: Dictionary = read(absent).unwrap_or_else(|_| panic!("{absent}"));
             assert_eq!(got.pair, Lenient(None), "{absent}");
         }
-        let invalid = scan(b"d4:text2:\xff\xfee", &Rules { depth: 4, tokens: 9, strict: false }).unwrap().value;
+        let invalid =
+            scan(b"d4:text2:\xff\xfee", &Rules { depth: 4, tokens: 9, strict: false }).unwrap().value;
         assert_eq!(invalid.read::<Dictionary>().unwrap().text, Lenient(None), "text that is not UTF-8");
     }
 
@@ -223,9 +250,13 @@ mod tests {
         let deep = |levels| format!("d4:junk{}{}4:text2:hie", "l".repeat(levels), "e".repeat(levels));
         let read = move || {
             assert_eq!(read::<Dictionary>(&deep(31)).unwrap().text, Lenient(Some("hi")));
-            scan(deep(32).as_bytes(), &Rules { depth: 32, tokens: 10_000, strict: false }).map(|scanned| scanned.value.is_dict())
+            scan(deep(32).as_bytes(), &Rules { depth: 32, tokens: 10_000, strict: false })
+                .map(|scanned| scanned.value.is_dict())
         };
         let refused = small.spawn(read).unwrap().join().unwrap();
-        assert!(matches!(refused, Err(crate::wire::bencode::BencodeError::TooDeep { limit: 32, .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(crate::wire::bencode::BencodeError::TooDeep { limit: 32, .. })),
+            "{refused:?}"
+        );
     }
 }

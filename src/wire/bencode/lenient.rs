@@ -4,9 +4,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A field for which a wrong type counts as absent: both are `None`, and the rest of the dictionary is read.
 ///
-/// Peers, trackers and torrent files contain strings in place of integers, and the reverse. A field of a plain type fails the whole
-/// struct; a `Lenient` one does not. `Option<Lenient<T>>` tells an absent field from a wrong one. `None` is not written, nor is its
-/// key.
+/// Peers, trackers and torrent files contain strings in place of integers, and the reverse. A field of a
+/// plain type fails the whole struct; a `Lenient` one does not. `Option<Lenient<T>>` tells an absent field
+/// from a wrong one. `None` is not written, nor is its key.
 ///
 /// ```text
 ///   #[derive(Deserialize, Serialize)]
@@ -25,7 +25,8 @@ impl<T> Default for Lenient<T> {
 }
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Lenient<T> {
-    /// Never fails. serde reads an absent field from a deserializer that refuses every type, which gives `None` as well.
+    /// Never fails. serde reads an absent field from a deserializer that refuses every type, which gives
+    /// `None` as well.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Lenient<T>, D::Error> {
         Ok(Lenient(T::deserialize(deserializer).ok()))
     }

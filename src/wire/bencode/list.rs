@@ -4,8 +4,8 @@ use super::{Lenient, TypeMismatch, Value};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::marker::PhantomData;
 
-/// A list of `T`, kept as its span. Iteration reads one item at a time, so the list takes no memory; code that collects items must
-/// limit their number.
+/// A list of `T`, kept as its span. Iteration reads one item at a time, so the list takes no memory; code
+/// that collects items must limit their number.
 ///
 /// With `LONE`, a value that is not a list counts as a list of one item: see [`OneOrMany`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +17,11 @@ pub type OneOrMany<'a, T> = List<'a, T, true>;
 impl<'de: 'a, 'a, T, const LONE: bool> Deserialize<'de> for List<'a, T, LONE> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
-        if LONE || value.is_list() { Ok(List(value, PhantomData)) } else { Err(serde::de::Error::custom(TypeMismatch)) }
+        if LONE || value.is_list() {
+            Ok(List(value, PhantomData))
+        } else {
+            Err(serde::de::Error::custom(TypeMismatch))
+        }
     }
 }
 
@@ -48,7 +52,11 @@ mod tests {
     use crate::wire::bencode::{Bytes, Rules, scan};
 
     fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Lenient<T> {
-        scan(text.as_bytes(), &Rules { depth: 32, tokens: 10_000, strict: false }).unwrap().value.read().unwrap()
+        scan(text.as_bytes(), &Rules { depth: 32, tokens: 10_000, strict: false })
+            .unwrap()
+            .value
+            .read()
+            .unwrap()
     }
 
     #[test]

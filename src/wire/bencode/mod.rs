@@ -1,16 +1,19 @@
-//! Untrusted bencode (BEP 3): a tolerant scanner, and types with derived `Deserialize` and `Serialize` on top of it.
+//! Untrusted bencode (BEP 3): a tolerant scanner, and types with derived `Deserialize` and `Serialize` on top
+//! of it.
 //!
 //! ```text
 //!   bytes ──scan──▶ Value (span, checked) ──read──▶ a struct with #[derive(Deserialize)], which borrows from the bytes
 //!                                         ◀─write── the same struct with #[derive(Serialize)], keys in ascending order
 //! ```
 //!
-//! Many programs write unsorted keys, repeated keys and leading zeros. The scanner accepts these, checks depth, tokens and lengths
-//! without recursion or allocation, and finds the span of every value *as written*, over which the info hash is computed. The
-//! deserializer reads these spans in place, so it needs no checks of its own.
+//! Many programs write unsorted keys, repeated keys and leading zeros. The scanner accepts these, checks
+//! depth, tokens and lengths without recursion or allocation, and finds the span of every value *as written*,
+//! over which the info hash is computed. The deserializer reads these spans in place, so it needs no checks
+//! of its own.
 //!
-//! Each dictionary that rill reads or writes is one struct, in the file of the protocol it belongs to. A field whose absence is
-//! harmless is [`Lenient`]: with a wrong type it counts as absent. A list whose length the sender chooses is a [`List`] or a
+//! Each dictionary that rill reads or writes is one struct, in the file of the protocol it belongs to. A
+//! field whose absence is harmless is [`Lenient`]: with a wrong type it counts as absent. A list whose length
+//! the sender chooses is a [`List`] or a
 //! [`OneOrMany`]: it is iterated in place, never collected. A [`Value`] keeps a part as written.
 //!
 //! What is accepted:

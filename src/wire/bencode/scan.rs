@@ -1,7 +1,8 @@
-//! One pass over untrusted bytes: finds a whole bencode value, its length, and whether it is in canonical form.
+//! One pass over untrusted bytes: finds a whole bencode value, its length, and whether it is in canonical
+//! form.
 //!
-//! Uses no recursion and no allocation, and takes time linear in the input. A string's length is compared with the bytes that follow.
-//! What a value means is left to the types that read it.
+//! Uses no recursion and no allocation, and takes time linear in the input. A string's length is compared
+//! with the bytes that follow. What a value means is left to the types that read it.
 
 use super::Value;
 use super::value::length;
@@ -103,7 +104,8 @@ pub struct Scanned<'a> {
     pub value: Value<'a>,
     /// Bytes after it.
     pub rest: &'a [u8],
-    /// Whether it is in canonical form: keys ascend strictly, and numbers have no leading zeros or plus signs.
+    /// Whether it is in canonical form: keys ascend strictly, and numbers have no leading zeros or plus
+    /// signs.
     pub is_canonical: bool,
 }
 
@@ -134,7 +136,8 @@ pub fn scan<'a>(bytes: &'a [u8], rules: &Rules) -> Result<Scanned<'a>, BencodeEr
     }
     debug_assert!(rules.depth <= Rules::MAX_DEPTH);
     let stack = [Container::List; Rules::MAX_DEPTH];
-    let mut s = Scanner { rest: bytes, whole: bytes.len(), is_canonical: true, rules: *rules, stack, depth: 0 };
+    let mut s =
+        Scanner { rest: bytes, whole: bytes.len(), is_canonical: true, rules: *rules, stack, depth: 0 };
     for _ in 0..rules.tokens {
         s.token()?;
         if s.depth == 0 {

@@ -1,8 +1,9 @@
-//! Writing with serde: a struct becomes a dictionary. Its fields are declared in ascending order of their keys, as bencode
-//! requires it; debug builds check that, so that a test that writes the struct finds a mistake.
+//! Writing with serde: a struct becomes a dictionary. Its fields are declared in ascending order of their
+//! keys, as bencode requires it; debug builds check that, so that a test that writes the struct finds a
+//! mistake.
 //!
-//! Supports structs, lists, tuples, strings, integers and [`Encoded`] values. A field that is `None` is left out with its key. Appends
-//! to a buffer and allocates nothing else.
+//! Supports structs, lists, tuples, strings, integers and [`Encoded`] values. A field that is `None` is left
+//! out with its key. Appends to a buffer and allocates nothing else.
 
 use super::Bytes;
 use serde::ser::{Impossible, SerializeSeq, SerializeStruct, SerializeTuple, SerializeTupleStruct};
@@ -158,7 +159,11 @@ impl<'w, 'o> Serializer for &'w mut Writer<'o> {
         value.serialize(self)
     }
 
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<(), Unsupported> {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<(), Unsupported> {
         self.as_written = name == Encoded::NAME;
         value.serialize(self)
     }
@@ -230,7 +235,11 @@ macro_rules! write_items {
     )*};
 }
 
-write_items!(SerializeSeq::serialize_element, SerializeTuple::serialize_element, SerializeTupleStruct::serialize_field);
+write_items!(
+    SerializeSeq::serialize_element,
+    SerializeTuple::serialize_element,
+    SerializeTupleStruct::serialize_field
+);
 
 /// Writes the pairs of a dictionary.
 struct DictionaryWriter<'w, 'o> {
@@ -243,7 +252,11 @@ impl SerializeStruct for DictionaryWriter<'_, '_> {
     type Ok = ();
     type Error = Unsupported;
 
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), Unsupported> {
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        key: &'static str,
+        value: &T,
+    ) -> Result<(), Unsupported> {
         debug_assert!(self.last < key || self.last.is_empty(), "`{key}` is declared after `{}`", self.last);
         self.last = key;
         self.writer.key = Some(key);
@@ -310,8 +323,14 @@ mod tests {
     #[test]
     fn refuses_types_that_bencode_cannot_express() {
         let mut out = Vec::new();
-        assert_eq!(1.5f64.serialize(&mut Writer { out: &mut out, key: None, as_written: false }), Err(Unsupported));
-        assert_eq!(().serialize(&mut Writer { out: &mut out, key: None, as_written: false }), Err(Unsupported));
+        assert_eq!(
+            1.5f64.serialize(&mut Writer { out: &mut out, key: None, as_written: false }),
+            Err(Unsupported)
+        );
+        assert_eq!(
+            ().serialize(&mut Writer { out: &mut out, key: None, as_written: false }),
+            Err(Unsupported)
+        );
     }
 
     proptest! {

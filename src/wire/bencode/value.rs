@@ -1,7 +1,7 @@
 //! A scanned value, read in place without a copy, an allocation or another check.
 //!
-//! Invariant: the bytes are exactly one well-formed value of bounded depth, because only the scanner creates a [`Value`]. Iteration
-//! needs no recursion.
+//! Invariant: the bytes are exactly one well-formed value of bounded depth, because only the scanner creates
+//! a [`Value`]. Iteration needs no recursion.
 
 use super::{Encoded, TypeMismatch};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};

@@ -60,4 +60,7 @@ pub struct ReturnValues<'a, V = List<'a, Bytes<'a>>> {
 
 /// An error: a list of its code and its text.
 #[derive(Deserialize, Serialize)]
-pub struct ErrorList<'a>(#[serde(default)] pub Lenient<i64>, #[serde(borrow, default)] pub Lenient<Bytes<'a>>);
+pub struct ErrorList<'a>(
+    #[serde(default)] pub Lenient<i64>,
+    #[serde(borrow, default)] pub Lenient<Bytes<'a>>,
+);

@@ -31,9 +31,14 @@ fn reads_the_examples_of_bep_5() {
     let ping = b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe";
     let packet = parse(ping).unwrap();
     assert_eq!((packet.transaction, packet.external_ip, packet.read_only), (&b"aa"[..], None, false));
-    assert_eq!(packet.body, PacketBody::Query(Query { id: ID, want: WantedFamilies::default(), method: Method::Ping }));
     assert_eq!(
-        method(b"d1:ad2:id20:abcdefghij01234567896:target20:mnopqrstuvwxyz123456e1:q9:find_node1:t2:aa1:y1:qe"),
+        packet.body,
+        PacketBody::Query(Query { id: ID, want: WantedFamilies::default(), method: Method::Ping })
+    );
+    assert_eq!(
+        method(
+            b"d1:ad2:id20:abcdefghij01234567896:target20:mnopqrstuvwxyz123456e1:q9:find_node1:t2:aa1:y1:qe"
+        ),
         Method::FindNode { target: OTHER }
     );
     assert_eq!(
@@ -42,11 +47,15 @@ fn reads_the_examples_of_bep_5() {
     );
     let announce = b"d1:ad2:id20:abcdefghij012345678912:implied_porti1e9:info_hash20:mnopqrstuvwxyz123456\
         4:porti6881e5:token8:aoeusnthe1:q13:announce_peer1:t2:aa1:y1:qe";
-    assert_eq!(method(announce), Method::AnnouncePeer { info_hash: HASH, port: None, seed: false, token: b"aoeusnth" });
+    assert_eq!(
+        method(announce),
+        Method::AnnouncePeer { info_hash: HASH, port: None, seed: false, token: b"aoeusnth" }
+    );
     let peers = b"d1:rd2:id20:abcdefghij01234567895:token8:aoeusnth6:valuesl6:axje.u6:idhtnmee1:t2:aa1:y1:re";
     let reply = reply_of(peers);
     assert_eq!((reply.id, reply.token), (ID, Some(&b"aoeusnth"[..])));
-    let expected: [SocketAddr; 2] = ["97.120.106.101:11893".parse().unwrap(), "105.100.104.116:28269".parse().unwrap()];
+    let expected: [SocketAddr; 2] =
+        ["97.120.106.101:11893".parse().unwrap(), "105.100.104.116:28269".parse().unwrap()];
     assert!(reply.peers().eq(expected));
     assert_eq!(
         body(b"d1:eli201e23:A Generic Error Ocurrede1:t2:aa1:y1:ee"),
@@ -81,7 +90,14 @@ fn d2_ignores_node_lists_of_odd_length_and_unusable_addresses() {
     };
     let read = |list: &[u8]| {
         let mut bytes = Vec::new();
-        let parts = ResponseFields { id: ID, nodes: Some(list), nodes6: None, token: None, peers: &[], filters: None };
+        let parts = ResponseFields {
+            id: ID,
+            nodes: Some(list),
+            nodes6: None,
+            token: None,
+            peers: &[],
+            filters: None,
+        };
         write_response(b"aa", "1.2.3.4:5".parse().unwrap(), &parts, &mut bytes);
         reply_of(&bytes).nodes(false).collect::<Vec<_>>()
     };
@@ -96,7 +112,8 @@ fn d2_ignores_node_lists_of_odd_length_and_unusable_addresses() {
 
 #[test]
 fn d4_refuses_a_transaction_id_too_long_to_echo() {
-    let ping = |len: usize| format!("d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t{len}:{}1:y1:qe", "x".repeat(len));
+    let ping =
+        |len: usize| format!("d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t{len}:{}1:y1:qe", "x".repeat(len));
     assert!(parse(ping(0).as_bytes()).is_ok() && parse(ping(KRPC_TRANSACTION_BYTES).as_bytes()).is_ok());
     assert_eq!(parse(ping(KRPC_TRANSACTION_BYTES + 1).as_bytes()), Err(KrpcError::Transaction));
     assert_eq!(parse(b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:y1:qe"), Err(KrpcError::Transaction));

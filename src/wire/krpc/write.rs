@@ -101,7 +101,9 @@ pub fn write_query(transaction: &[u8], query: &Query<'_>, read_only: bool, out: 
 
 /// Appends a response to `to`; it contains that address (BEP 42).
 pub fn write_response(transaction: &[u8], to: SocketAddr, reply: &ResponseFields<'_>, out: &mut Vec<u8>) {
-    let [seeds, peers] = reply.filters.map_or([None, None], |filters| filters.each_ref().map(|filter| Some(filter.as_bytes())));
+    let [seeds, peers] = reply
+        .filters
+        .map_or([None, None], |filters| filters.each_ref().map(|filter| Some(filter.as_bytes())));
     let results = ReturnValues {
         peers_filter: Lenient::of(peers),
         seeds_filter: Lenient::of(seeds),
@@ -112,7 +114,10 @@ pub fn write_response(transaction: &[u8], to: SocketAddr, reply: &ResponseFields
         values: Lenient(Some(Values(reply.peers)).filter(|_| !reply.peers.is_empty())),
     };
     let to = CompactAddr::from(to);
-    write(&KrpcMessage { ip: bytes(to.address()), r: Lenient(Some(results)), ..message(transaction, b"r") }, out);
+    write(
+        &KrpcMessage { ip: bytes(to.address()), r: Lenient(Some(results)), ..message(transaction, b"r") },
+        out,
+    );
 }
 
 /// Appends an error to `to`; it contains that address (BEP 42).

@@ -11,7 +11,8 @@ use crate::wire::bencode::{Bytes, Lenient, to_bytes};
 use serde::{Serialize, Serializer};
 use thiserror::Error;
 
-/// The number of pieces to aim for: with fewer, a peer waits longer until it has a piece to share; with more, the file grows.
+/// The number of pieces to aim for: with fewer, a peer waits longer until it has a piece to share; with more,
+/// the file grows.
 const GOOD_PIECES: u64 = 1_500;
 /// The shortest piece length that [`piece_len_for`] chooses, 16 KiB: one block.
 const SHORTEST: u64 = 16 << 10;
@@ -47,7 +48,8 @@ pub enum BuildError {
 pub struct Builder {
     /// The name of the file, or of the directory around all files.
     pub name: String,
-    /// Path below the directory and length in bytes of each file, in order. A file without a directory is one entry with an empty path.
+    /// Path below the directory and length in bytes of each file, in order. A file without a directory is one
+    /// entry with an empty path.
     pub files: Vec<(Vec<String>, u64)>,
     /// Bytes per piece; see [`piece_len_for`].
     pub piece_len: u32,
@@ -68,7 +70,12 @@ pub struct Builder {
 impl Builder {
     /// Starts a torrent of one file without a directory.
     pub fn single(name: impl Into<String>, length: u64) -> Builder {
-        Builder { name: name.into(), files: vec![(Vec::new(), length)], piece_len: piece_len_for(length), ..Builder::default() }
+        Builder {
+            name: name.into(),
+            files: vec![(Vec::new(), length)],
+            piece_len: piece_len_for(length),
+            ..Builder::default()
+        }
     }
 
     /// Starts a torrent of a directory with files.

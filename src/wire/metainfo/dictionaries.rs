@@ -1,14 +1,21 @@
 //! The dictionaries of a .torrent file (BEP 3, 5, 12, 19, 27, 47), unvalidated.
 //!
-//! One type per dictionary, for reading and for writing. The type parameters stand for lists, which are read in place and written from our
-//! own data. A field of the wrong type counts as absent; [`super::parse`] decides which fields are required.
+//! One type per dictionary, for reading and for writing. The type parameters stand for lists, which are read
+//! in place and written from our own data. A field of the wrong type counts as absent; [`super::parse`]
+//! decides which fields are required.
 
 use crate::wire::bencode::{Bytes, Lenient, List, OneOrMany, Value};
 use serde::{Deserialize, Serialize};
 
 /// The outer dictionary.
 #[derive(Deserialize, Serialize)]
-pub struct TorrentFile<'a, I = Value<'a>, T = Tiers<'a>, N = OneOrMany<'a, NamedNode<'a>>, U = OneOrMany<'a, Bytes<'a>>> {
+pub struct TorrentFile<
+    'a,
+    I = Value<'a>,
+    T = Tiers<'a>,
+    N = OneOrMany<'a, NamedNode<'a>>,
+    U = OneOrMany<'a, Bytes<'a>>,
+> {
     #[serde(borrow)]
     pub announce: Lenient<Bytes<'a>>,
     #[serde(rename = "announce-list")]

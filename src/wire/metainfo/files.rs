@@ -1,6 +1,7 @@
 //! The list of a torrent's files, compact enough for two hundred thousand files on a router.
 //!
-//! All file names are in one string, a directory is stored once for consecutive files in it, and a file takes sixteen bytes beside its name.
+//! All file names are in one string, a directory is stored once for consecutive files in it, and a file takes
+//! sixteen bytes beside its name.
 //! [`FileEntry`] is a view that is created on demand. Invariants: the files are contiguous; names contain no `/`, which the caller of
 //! [`FilesBuilder::push`] ensures.
 
@@ -10,10 +11,11 @@ use std::sync::Arc;
 /// The attributes of a file (BEP 47).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FileAttributes {
-    /// A pad file (`p`): zeros that align the next file. It is hashed and served as zeros, and never written to disk.
+    /// A pad file (`p`): zeros that align the next file. It is hashed and served as zeros, and never written
+    /// to disk.
     pub pad: bool,
-    /// A symbolic link (`l`), only with length 0; with a length it is an ordinary file. rill never creates links, because a link could
-    /// lead out of the download directory.
+    /// A symbolic link (`l`), only with length 0; with a length it is an ordinary file. rill never creates
+    /// links, because a link could lead out of the download directory.
     pub symlink: bool,
     /// Executable (`x`).
     pub executable: bool,
@@ -36,7 +38,8 @@ pub struct FileEntry<'a> {
 }
 
 impl<'a> FileEntry<'a> {
-    /// The components of its path below the download directory: plain names, starting with the torrent's name if there is a directory.
+    /// The components of its path below the download directory: plain names, starting with the torrent's name
+    /// if there is a directory.
     pub fn path(&self) -> impl DoubleEndedIterator<Item = &'a str> + Clone + use<'a> {
         let dirs = self.dir.split('/');
         [self.root].into_iter().chain(dirs).chain([self.name]).filter(|name| !name.is_empty())
@@ -165,19 +168,32 @@ impl FilesBuilder {
     ) -> Result<(), FileListOverflow> {
         let table = &mut self.0;
         let start = table.files.last().map_or(0, |last| last.end);
-        let end = start.checked_add(length).filter(|end| i64::try_from(*end).is_ok()).ok_or(FileListOverflow)?;
+        let end =
+            start.checked_add(length).filter(|end| i64::try_from(*end).is_ok()).ok_or(FileListOverflow)?;
         let mut dirs = path;
         let name = dirs.next_back().unwrap_or_default();
-        let name_end =
-            table.names.len().checked_add(name.len()).and_then(|end| u32::try_from(end).ok()).ok_or(FileListOverflow)?;
-        let known = table.dirs.last().is_some_and(|last| last.split('/').filter(|name| !name.is_empty()).eq(dirs.clone()));
+        let name_end = table
+            .names
+            .len()
+            .checked_add(name.len())
+            .and_then(|end| u32::try_from(end).ok())
+            .ok_or(FileListOverflow)?;
+        let known = table
+            .dirs
+            .last()
+            .is_some_and(|last| last.split('/').filter(|name| !name.is_empty()).eq(dirs.clone()));
         let dir = if known { table.dirs.len().saturating_sub(1) } else { table.dirs.len() };
-        let dir = u32::try_from(dir).ok().filter(|dir| *dir <= u32::MAX >> ATTRIBUTE_BITS).ok_or(FileListOverflow)?;
+        let dir = u32::try_from(dir)
+            .ok()
+            .filter(|dir| *dir <= u32::MAX >> ATTRIBUTE_BITS)
+            .ok_or(FileListOverflow)?;
         if !known {
             table.dirs.push(dirs.collect::<Vec<_>>().join("/"));
         }
         let bit = |is_set, bit| if is_set { bit } else { 0 };
-        let bits = bit(attributes.pad, PAD) | bit(attributes.symlink, SYMLINK) | bit(attributes.executable, EXECUTABLE);
+        let bits = bit(attributes.pad, PAD)
+            | bit(attributes.symlink, SYMLINK)
+            | bit(attributes.executable, EXECUTABLE);
         table.names.push_str(name);
         table.files.push(FileRecord { end, name_end, dir_and_attributes: dir << ATTRIBUTE_BITS | bits });
         Ok(())
@@ -219,9 +235,12 @@ mod tests {
         let mut builder = FilesBuilder::below("top");
         let pad = FileAttributes { pad: true, ..FileAttributes::default() };
         let run = FileAttributes { executable: true, ..FileAttributes::default() };
-        for (path, length, attributes) in
-            [("a/b/x", 5, FileAttributes::default()), ("a/b/y", 0, run), ("z", 7, pad), ("a/b/w", 1, FileAttributes::default())]
-        {
+        for (path, length, attributes) in [
+            ("a/b/x", 5, FileAttributes::default()),
+            ("a/b/y", 0, run),
+            ("z", 7, pad),
+            ("a/b/w", 1, FileAttributes::default()),
+        ] {
             builder.push(path.split('/'), length, attributes).unwrap();
         }
         let files = builder.finish();
@@ -236,7 +255,10 @@ mod tests {
             ]
         );
         assert_eq!((files.total(), files.len()), (13, 4));
-        assert_eq!([0, 4, 5, 11, 12, 13].map(|at| files.at(at)), [Some(0), Some(0), Some(2), Some(2), Some(3), None]);
+        assert_eq!(
+            [0, 4, 5, 11, 12, 13].map(|at| files.at(at)),
+            [Some(0), Some(0), Some(2), Some(2), Some(3), None]
+        );
         assert_eq!(files.get(0).unwrap().path().rev().collect::<Vec<_>>(), ["x", "b", "a", "top"]);
         assert!(files.get(4).is_none());
     }
@@ -246,7 +268,10 @@ mod tests {
         let mut builder = FilesBuilder::default();
         builder.push(["a"].into_iter(), i64::MAX as u64, FileAttributes::default()).unwrap();
         assert_eq!(builder.push(["b"].into_iter(), 1, FileAttributes::default()), Err(FileListOverflow));
-        assert_eq!(builder.push(["b"].into_iter(), u64::MAX, FileAttributes::default()), Err(FileListOverflow));
+        assert_eq!(
+            builder.push(["b"].into_iter(), u64::MAX, FileAttributes::default()),
+            Err(FileListOverflow)
+        );
         let files = builder.finish();
         assert_eq!((files.len(), files.get(0).unwrap().path_text()), (1, "a".to_owned()));
     }

@@ -1,8 +1,9 @@
 //! A validated torrent (BEP 3, 12, 19, 27, 47; of a hybrid torrent, BEP 52, the v1 half).
 //!
-//! Invariants of every [`Metainfo`], from a file as from a peer's metadata: the info hash is computed over the info dictionary as written;
-//! every path consists of plain names and stays below its directory; no two files have the same path; the files are contiguous and their
-//! lengths add up to the geometry's total; there is one hash per piece; trackers have an allowed scheme.
+//! Invariants of every [`Metainfo`], from a file as from a peer's metadata: the info hash is computed over
+//! the info dictionary as written; every path consists of plain names and stays below its directory; no two
+//! files have the same path; the files are contiguous and their lengths add up to the geometry's total; there
+//! is one hash per piece; trackers have an allowed scheme.
 
 mod builder;
 mod dictionaries;
@@ -36,7 +37,8 @@ pub struct Repairs {
     pub bytes_cut: usize,
 }
 
-/// The SHA-1 hashes of a torrent's pieces, twenty bytes each: a part of the info dictionary, or a copy. Cloning copies a pointer.
+/// The SHA-1 hashes of a torrent's pieces, twenty bytes each: a part of the info dictionary, or a copy.
+/// Cloning copies a pointer.
 #[derive(Clone)]
 pub struct PieceHashes {
     bytes: Arc<[u8]>,
@@ -95,19 +97,24 @@ impl Metainfo {
         Metainfo::parse_with_info_limit(bytes, usize::MAX)
     }
 
-    /// Reads a .torrent file like [`parse`](Metainfo::parse), but does not keep an info dictionary of more than `info_bytes` bytes, which
-    /// saves memory. Such a torrent cannot send its metadata to peers.
+    /// Reads a .torrent file like [`parse`](Metainfo::parse), but does not keep an info dictionary of more
+    /// than `info_bytes` bytes, which saves memory. Such a torrent cannot send its metadata to peers.
     pub fn parse_with_info_limit(bytes: &[u8], info_bytes: usize) -> Result<Metainfo, MetainfoError> {
         parse::from_file(bytes, info_bytes).map(|parts| Metainfo(Arc::new(parts)))
     }
 
-    /// Reads an info dictionary that peers sent (BEP 9), with the trackers and web seeds of the magnet link. It is validated like a file;
-    /// the caller must compare the info hash.
-    pub fn from_info(info: &[u8], trackers: Vec<Vec<String>>, web_seeds: Vec<String>) -> Result<Metainfo, MetainfoError> {
+    /// Reads an info dictionary that peers sent (BEP 9), with the trackers and web seeds of the magnet link.
+    /// It is validated like a file; the caller must compare the info hash.
+    pub fn from_info(
+        info: &[u8],
+        trackers: Vec<Vec<String>>,
+        web_seeds: Vec<String>,
+    ) -> Result<Metainfo, MetainfoError> {
         parse::from_info(info, trackers, web_seeds).map(|parts| Metainfo(Arc::new(parts)))
     }
 
-    /// Returns a .torrent file with the same info dictionary, trackers, web seeds and nodes. `None` if the info dictionary was not kept.
+    /// Returns a .torrent file with the same info dictionary, trackers, web seeds and nodes. `None` if the
+    /// info dictionary was not kept.
     pub fn to_file(&self) -> Option<Vec<u8>> {
         self.0.info.as_deref().map(|info| torrent_file::file(self, info))
     }
@@ -133,9 +140,16 @@ impl Metainfo {
     }
 
     /// The SHA-1 hash of a piece.
-    #[expect(clippy::expect_used, reason = "a PieceIndex is valid for its torrent, and each piece has a hash")]
+    #[expect(
+        clippy::expect_used,
+        reason = "a PieceIndex is valid for its torrent, and each piece has a hash"
+    )]
     pub fn piece_hash(&self, piece: PieceIndex) -> PieceHash {
-        self.piece_hashes().chunks_exact(20).nth(piece.as_usize()).and_then(PieceHash::from_slice).expect("a hash for each piece")
+        self.piece_hashes()
+            .chunks_exact(20)
+            .nth(piece.as_usize())
+            .and_then(PieceHash::from_slice)
+            .expect("a hash for each piece")
     }
 
     /// The SHA-1 hashes of all pieces, twenty bytes each.

@@ -1,7 +1,7 @@
 //! Validates .torrent files and metadata from peers.
 //!
-//! Sums are checked 64-bit sums, counts are compared with limits before anything is stored, and no number from the input sizes an
-//! allocation.
+//! Sums are checked 64-bit sums, counts are compared with limits before anything is stored, and no number
+//! from the input sizes an allocation.
 
 use super::dictionaries::{FileDictionary, InfoDictionary, NamedNode, TorrentFile};
 use super::files::{FileAttributes, FileListOverflow, Files, FilesBuilder};
@@ -9,8 +9,8 @@ use super::{MetainfoData, MetainfoError, PieceHashes, Repairs, path};
 use crate::units::{Geometry, InfoHash};
 use crate::wire::bencode::{Bytes, Lenient, Rules, TypeMismatch, refuse_repeated_keys, scan};
 use crate::wire::limits::{
-    COMMENT_CHARS, HOST_BYTES, METAINFO_BYTES, METAINFO_DEPTH, METAINFO_FILES, METAINFO_PIECES, METAINFO_TOKENS, TORRENT_NODES,
-    TRACKERS, WEB_SEEDS,
+    COMMENT_CHARS, HOST_BYTES, METAINFO_BYTES, METAINFO_DEPTH, METAINFO_FILES, METAINFO_PIECES,
+    METAINFO_TOKENS, TORRENT_NODES, TRACKERS, WEB_SEEDS,
 };
 use crate::wire::text::printable;
 use crate::wire::url::{host_and_port, tracker_url, web_seed_url};
@@ -23,8 +23,8 @@ const INFO_RULES: Rules = Rules { strict: true, ..FILE_RULES };
 
 pub(super) fn from_file(bytes: &[u8], info_bytes: usize) -> Result<MetainfoData, MetainfoError> {
     check_size(bytes)?;
-    let scanned =
-        scan(bytes, &FILE_RULES).map_err(|e| if is_html(bytes) { MetainfoError::Html } else { MetainfoError::NotBencode(e) })?;
+    let scanned = scan(bytes, &FILE_RULES)
+        .map_err(|e| if is_html(bytes) { MetainfoError::Html } else { MetainfoError::NotBencode(e) })?;
     let outer: TorrentFile = scanned.value.read().map_err(|TypeMismatch| MetainfoError::NotADictionary)?;
     let mut parts = read_info(outer.info.ok_or(MetainfoError::NoInfo)?.raw(), info_bytes)?;
     add_outer(&mut parts, &outer);
@@ -32,7 +32,11 @@ pub(super) fn from_file(bytes: &[u8], info_bytes: usize) -> Result<MetainfoData,
     Ok(parts)
 }
 
-pub(super) fn from_info(info: &[u8], trackers: Vec<Vec<String>>, web_seeds: Vec<String>) -> Result<MetainfoData, MetainfoError> {
+pub(super) fn from_info(
+    info: &[u8],
+    trackers: Vec<Vec<String>>,
+    web_seeds: Vec<String>,
+) -> Result<MetainfoData, MetainfoError> {
     check_size(info)?;
     let mut parts = read_info(info, usize::MAX)?;
     let tiers = trackers.iter().map(|tier| tier.iter().map(String::as_bytes));
@@ -54,7 +58,8 @@ fn is_html(bytes: &[u8]) -> bool {
     bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start().starts_with(b"<")
 }
 
-/// Validates an info dictionary, and keeps it if it has at most `info_bytes` bytes. The fields from outside `info` stay empty.
+/// Validates an info dictionary, and keeps it if it has at most `info_bytes` bytes. The fields from outside
+/// `info` stay empty.
 fn read_info(raw: &[u8], info_bytes: usize) -> Result<MetainfoData, MetainfoError> {
     let scanned = scan(raw, &INFO_RULES).map_err(MetainfoError::BadInfo)?;
     if !scanned.rest.is_empty() {
@@ -125,7 +130,9 @@ fn read_files(info: &InfoDictionary<'_>, name: &str) -> Result<Files, MetainfoEr
     }
     match problem {
         _ if count == 0 => Err(MetainfoError::NoFiles),
-        _ if count > METAINFO_FILES => Err(MetainfoError::TooManyFiles { files: count, limit: METAINFO_FILES }),
+        _ if count > METAINFO_FILES => {
+            Err(MetainfoError::TooManyFiles { files: count, limit: METAINFO_FILES })
+        }
         Some(problem) => Err(problem),
         None => Ok(files.finish()),
     }
@@ -143,7 +150,8 @@ fn add<'n>(
     length: i64,
     attr: Lenient<Bytes<'_>>,
 ) -> Result<(), MetainfoError> {
-    let length = u64::try_from(length).map_err(|_| MetainfoError::FileLength { file: number(files.count()), length })?;
+    let length = u64::try_from(length)
+        .map_err(|_| MetainfoError::FileLength { file: number(files.count()), length })?;
     let has = |letter| has_attr(attr, letter);
     let pad = has(b'p');
     let attributes = FileAttributes { pad, symlink: !pad && length == 0 && has(b'l'), executable: has(b'x') };
@@ -163,9 +171,13 @@ impl FileDictionary<'_> {
         add(files, path.iter().map(String::as_str), length, self.attr)
     }
 
-    /// The components of its path: `path.utf-8` if it is UTF-8, otherwise `path`. A list with an item of the wrong type counts as absent.
+    /// The components of its path: `path.utf-8` if it is UTF-8, otherwise `path`. A list with an item of the
+    /// wrong type counts as absent.
     fn names(&self, at: usize) -> Option<Vec<String>> {
-        let twin = self.path_utf8.0.filter(|path| path.iter().next().is_some() && path.iter().all(|name| name.is_ok()));
+        let twin = self
+            .path_utf8
+            .0
+            .filter(|path| path.iter().next().is_some() && path.iter().all(|name| name.is_ok()));
         if let Some(twin) = twin {
             return Some(path::components(twin.iter().flatten().map(str::as_bytes)));
         }
@@ -182,13 +194,19 @@ fn read_geometry(info: &InfoDictionary<'_>, total: u64) -> Result<Geometry, Meta
     let piece_len = u64::try_from(written).map_err(|_| MetainfoError::PieceLength(written))?;
     let geometry = Geometry::new(total, piece_len)?;
     match geometry.pieces() {
-        pieces if pieces > METAINFO_PIECES => Err(MetainfoError::TooManyPieces { pieces, limit: METAINFO_PIECES }),
+        pieces if pieces > METAINFO_PIECES => {
+            Err(MetainfoError::TooManyPieces { pieces, limit: METAINFO_PIECES })
+        }
         _ => Ok(geometry),
     }
 }
 
 /// The range of the piece hashes inside the raw info dictionary.
-fn pieces_range(raw: &[u8], info: &InfoDictionary<'_>, geometry: Geometry) -> Result<Range<usize>, MetainfoError> {
+fn pieces_range(
+    raw: &[u8],
+    info: &InfoDictionary<'_>,
+    geometry: Geometry,
+) -> Result<Range<usize>, MetainfoError> {
     let hashes = info.pieces.bytes().ok_or(MetainfoError::Field("pieces"))?;
     let (got, expected) = (hashes.len(), (geometry.pieces() as usize).saturating_mul(20));
     if got != expected {
@@ -204,11 +222,13 @@ fn add_outer(parts: &mut MetainfoData, outer: &TorrentFile<'_>) {
     parts.comment = outer.comment_utf8.bytes().or(outer.comment.bytes()).and_then(shown);
     parts.created_by = outer.created_by.bytes().and_then(shown);
     parts.creation_date = outer.creation_date.0;
-    let listed = outer.announce_list.good_items().map(|tier| Lenient(Some(tier)).good_items().map(|Bytes(url)| url));
+    let listed =
+        outer.announce_list.good_items().map(|tier| Lenient(Some(tier)).good_items().map(|Bytes(url)| url));
     parts.trackers = clean_tiers(listed, &mut parts.repairs);
     // BEP 12: `announce` is ignored if there is a usable `announce-list`.
     if parts.trackers.is_empty() {
-        parts.trackers = clean_tiers(outer.announce.bytes().iter().map(|url| [*url].into_iter()), &mut parts.repairs);
+        parts.trackers =
+            clean_tiers(outer.announce.bytes().iter().map(|url| [*url].into_iter()), &mut parts.repairs);
     }
     parts.web_seeds = clean_web_seeds(outer.url_list.good_items().map(|Bytes(url)| url), &mut parts.repairs);
     parts.nodes = outer.nodes.good_items().filter_map(named_node).take(TORRENT_NODES).collect();
@@ -222,7 +242,10 @@ fn named_node(NamedNode(Bytes(host), port): NamedNode<'_>) -> Option<(String, u1
 }
 
 /// Removes refused and repeated URLs and empty tiers; keeps at most [`TRACKERS`] URLs.
-fn clean_tiers<'a>(tiers: impl Iterator<Item = impl Iterator<Item = &'a [u8]>>, repairs: &mut Repairs) -> Vec<Vec<String>> {
+fn clean_tiers<'a>(
+    tiers: impl Iterator<Item = impl Iterator<Item = &'a [u8]>>,
+    repairs: &mut Repairs,
+) -> Vec<Vec<String>> {
     let mut kept: Vec<Vec<String>> = Vec::new();
     let mut count = 0usize;
     for tier in tiers {

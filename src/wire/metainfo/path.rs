@@ -1,11 +1,13 @@
 //! Turns untrusted names into paths; all names of torrents and magnet links pass through here.
 //!
-//! A path is a list of components, each a plain name: not empty, not `.` or `..`, without `/`, NUL, control or invisible characters, at most
+//! A path is a list of components, each a plain name: not empty, not `.` or `..`, without `/`, NUL, control
+//! or invisible characters, at most
 //! [`COMPONENT_BYTES`] long, and not one of rill's own file names. Joined to a directory, the path stays below it. No two files of a torrent
 //! have the same path, and no file's path is a directory of another's.
 //!
-//! `CON` and `a:b` are valid names on Linux file systems but not on FAT and Windows shares: [`for_fat`] replaces them. The disk floor, which
-//! knows the file system, decides when; it also guards against symlinks on disk by opening paths component by component.
+//! `CON` and `a:b` are valid names on Linux file systems but not on FAT and Windows shares: [`for_fat`]
+//! replaces them. The disk floor, which knows the file system, decides when; it also guards against symlinks
+//! on disk by opening paths component by component.
 
 use super::MetainfoError;
 use super::files::{FileEntry, Files, FilesBuilder};
@@ -34,7 +36,8 @@ pub fn component(written: &[u8]) -> Option<String> {
     Some(with_suffix(name, ""))
 }
 
-/// Turns names into the components of a path below the torrent's directory. Names of which nothing is left are dropped.
+/// Turns names into the components of a path below the torrent's directory. Names of which nothing is left
+/// are dropped.
 pub fn components<'a>(written: impl IntoIterator<Item = &'a [u8]>) -> Vec<String> {
     let mut path: Vec<String> = written.into_iter().filter_map(component).collect();
     if path.is_empty() {
@@ -43,8 +46,8 @@ pub fn components<'a>(written: impl IntoIterator<Item = &'a [u8]>) -> Vec<String
     path
 }
 
-/// Inserts `suffix` before the extension. The result has at most [`COMPONENT_BYTES`] bytes: the end of the stem is cut off, at a character
-/// boundary.
+/// Inserts `suffix` before the extension. The result has at most [`COMPONENT_BYTES`] bytes: the end of the
+/// stem is cut off, at a character boundary.
 fn with_suffix(name: String, suffix: &str) -> String {
     if suffix.is_empty() && name.len() <= COMPONENT_BYTES {
         return name;
@@ -79,10 +82,16 @@ pub(super) fn rename_collisions(files: Files) -> (Files, usize) {
     renamed(&files, str::to_owned, |path| path.join("/"))
 }
 
-/// Applies `name` to every component, then renames files whose paths have the same `key`; returns how many were renamed.
-fn renamed(files: &Files, name: impl Fn(&str) -> String, key: impl Fn(&[String]) -> String) -> (Files, usize) {
+/// Applies `name` to every component, then renames files whose paths have the same `key`; returns how many
+/// were renamed.
+fn renamed(
+    files: &Files,
+    name: impl Fn(&str) -> String,
+    key: impl Fn(&[String]) -> String,
+) -> (Files, usize) {
     let mut paths: Vec<Vec<String>> = files.iter().map(|file| file.path().map(&name).collect()).collect();
-    let mut on_disk: Vec<_> = paths.iter_mut().zip(files.iter()).filter(|(_, f)| f.lands_on_disk()).map(|(p, _)| p).collect();
+    let mut on_disk: Vec<_> =
+        paths.iter_mut().zip(files.iter()).filter(|(_, f)| f.lands_on_disk()).map(|(p, _)| p).collect();
     let count = make_unique(&mut on_disk, key);
     let mut renamed = FilesBuilder::default();
     for (path, file) in paths.iter().zip(files.iter()) {
@@ -93,10 +102,11 @@ fn renamed(files: &Files, name: impl Fn(&str) -> String, key: impl Fn(&[String])
     (renamed.finish(), count)
 }
 
-/// Whether two files that land on the disk have equal paths, or the path of one is a directory of another's. Such pairs are adjacent in
-/// sorted order.
+/// Whether two files that land on the disk have equal paths, or the path of one is a directory of another's.
+/// Such pairs are adjacent in sorted order.
 fn collide(files: &Files) -> bool {
-    let mut order: Vec<u32> = (0..).zip(files.iter()).filter(|(_, file)| file.lands_on_disk()).map(|(at, _)| at).collect();
+    let mut order: Vec<u32> =
+        (0..).zip(files.iter()).filter(|(_, file)| file.lands_on_disk()).map(|(at, _)| at).collect();
     let path = |at: &u32| files.get(*at as usize).into_iter().flat_map(|file| file.path());
     order.sort_unstable_by(|a, b| path(a).cmp(path(b)));
     order.iter().zip(order.iter().skip(1)).any(|(a, b)| {
@@ -105,15 +115,17 @@ fn collide(files: &Files) -> bool {
     })
 }
 
-/// Returns the files with names that FAT, exFAT and Windows shares accept: no reserved names or characters, no dot or blank at the end,
-/// and no two paths that differ only in case. Order, lengths and attributes are unchanged.
+/// Returns the files with names that FAT, exFAT and Windows shares accept: no reserved names or characters,
+/// no dot or blank at the end, and no two paths that differ only in case. Order, lengths and attributes are
+/// unchanged.
 pub fn for_fat(files: &Files) -> Files {
     renamed(files, fat_component, |path| path.join("/").to_lowercase()).0
 }
 
 /// Turns a plain name into one that FAT accepts.
 fn fat_component(name: &str) -> String {
-    let mapped: String = name.chars().map(|c| if r#"<>:"\|?*"#.contains(c) { REPLACEMENT } else { c }).collect();
+    let mapped: String =
+        name.chars().map(|c| if r#"<>:"\|?*"#.contains(c) { REPLACEMENT } else { c }).collect();
     let kept = mapped.trim_end_matches(['.', ' ']);
     let mut mapped = if kept.is_empty() { REPLACEMENT.to_string() } else { kept.to_owned() };
     if is_reserved(&mapped) {
@@ -126,18 +138,23 @@ fn fat_component(name: &str) -> String {
 fn is_reserved(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or(name).trim_end().to_ascii_uppercase();
     let numbered = |device: &str| {
-        stem.strip_prefix(device)
-            .is_some_and(|n| matches!(n, "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9" | "¹" | "²" | "³"))
+        stem.strip_prefix(device).is_some_and(|n| {
+            matches!(n, "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9" | "¹" | "²" | "³")
+        })
     };
-    matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL" | "CLOCK$" | "CONIN$" | "CONOUT$") || numbered("COM") || numbered("LPT")
+    matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL" | "CLOCK$" | "CONIN$" | "CONOUT$")
+        || numbered("COM")
+        || numbered("LPT")
 }
 
-/// Renames until no two paths have the same key and no path is a directory of another. Cheap without collisions.
+/// Renames until no two paths have the same key and no path is a directory of another. Cheap without
+/// collisions.
 fn make_unique(paths: &mut [&mut Vec<String>], key: impl Fn(&[String]) -> String) -> usize {
     if !any_collision(paths, &key) {
         return 0;
     }
-    let directories: BTreeSet<String> = paths.iter().flat_map(|p| (1..p.len()).filter_map(|n| Some(key(p.get(..n)?)))).collect();
+    let directories: BTreeSet<String> =
+        paths.iter().flat_map(|p| (1..p.len()).filter_map(|n| Some(key(p.get(..n)?)))).collect();
     // A new name must differ from all original names, including those of later files.
     let mut taken: BTreeSet<String> = paths.iter().map(|p| key(p)).collect();
     let mut seen = BTreeSet::new();
@@ -169,7 +186,7 @@ fn any_collision(paths: &[&mut Vec<String>], key: &impl Fn(&[String]) -> String)
     // With '/' mapped below every character of a component, a directory sorts directly before its content.
     let mut keys: Vec<String> = paths.iter().map(|p| key(p).replace('/', "\0")).collect();
     keys.sort_unstable();
-    keys.iter()
-        .zip(keys.iter().skip(1))
-        .any(|(a, b)| b.strip_prefix(a.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('\0')))
+    keys.iter().zip(keys.iter().skip(1)).any(|(a, b)| {
+        b.strip_prefix(a.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('\0'))
+    })
 }

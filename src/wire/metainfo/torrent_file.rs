@@ -1,4 +1,5 @@
-//! Writes .torrent files (BEP 3, 5, 12, 19), around an existing info dictionary, which is written unchanged to keep its hash, or a new one.
+//! Writes .torrent files (BEP 3, 5, 12, 19), around an existing info dictionary, which is written unchanged
+//! to keep its hash, or a new one.
 
 use super::Metainfo;
 use super::dictionaries::TorrentFile;
@@ -8,7 +9,11 @@ use crate::wire::bencode::{Bytes, Encoded, Lenient, write};
 pub(super) type WrittenFile<'a, I> = TorrentFile<'a, I, &'a [Vec<String>], &'a [(String, u16)], &'a [String]>;
 
 /// A .torrent file with this info dictionary, trackers in tiers, and web seeds.
-pub(super) fn around<'a, I>(info: I, trackers: &'a [Vec<String>], web_seeds: &'a [String]) -> WrittenFile<'a, I> {
+pub(super) fn around<'a, I>(
+    info: I,
+    trackers: &'a [Vec<String>],
+    web_seeds: &'a [String],
+) -> WrittenFile<'a, I> {
     let mut urls = trackers.iter().flatten();
     let announce = urls.next().map(|url| Bytes(url.as_bytes()));
     TorrentFile {

@@ -1,4 +1,5 @@
-//! A library that is preloaded before libc and makes system calls fail on purpose. Only tests use it; `binary.rs` compiles it.
+//! A library that is preloaded before libc and makes system calls fail on purpose. Only tests use it;
+//! `binary.rs` compiles it.
 //!
 //! ```text
 //! RILL_FAULT=pwrite:3:ENOSPC             the third call fails; more rules after a comma, four at most
@@ -11,10 +12,10 @@
 //! RILL_FAULT_LIE=1                       fdatasync does nothing and succeeds
 //! ```
 //!
-//! The process makes all calls through libc (`--cfg rustix_use_libc`), so the symbols here intercept them; the real functions
-//! are the next ones of the same name. Nothing here allocates or locks: descriptors and windows are in fixed tables of
-//! atomics. Each journal entry has two numbers of one counter, taken before and after the call, since threads make calls at
-//! the same time.
+//! The process makes all calls through libc (`--cfg rustix_use_libc`), so the symbols here intercept them;
+//! the real functions are the next ones of the same name. Nothing here allocates or locks: descriptors and
+//! windows are in fixed tables of atomics. Each journal entry has two numbers of one counter, taken before
+//! and after the call, since threads make calls at the same time.
 
 #![allow(non_camel_case_types, unused_imports, unused_unsafe)]
 

@@ -1,6 +1,7 @@
 //! Where a number stands on an axis, and which numbers are written beside it.
 //!
-//! A scale covers every finite value that it was made of (a logarithmic one every positive value), and is never empty.
+//! A scale covers every finite value that it was made of (a logarithmic one every positive value), and is
+//! never empty.
 
 /// A stretch of numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,13 +23,16 @@ impl Scale {
         match (low, high) {
             _ if low < high => Scale { low, high, log },
             _ if log && low == high => Scale { low: low / 2.0, high: high * 2.0, log },
-            _ if low == high => Scale { low: low - 0.5 * low.abs().max(1.0), high: high + 0.5 * high.abs().max(1.0), log },
+            _ if low == high => {
+                Scale { low: low - 0.5 * low.abs().max(1.0), high: high + 0.5 * high.abs().max(1.0), log }
+            }
             _ if log => Scale { low: 1.0, high: 10.0, log },
             _ => Scale { low: 0.0, high: 1.0, log },
         }
     }
 
-    /// The same with a little room; an even one from tick to tick, and from 0 unless that leaves half of the chart empty.
+    /// The same with a little room; an even one from tick to tick, and from 0 unless that leaves half of the
+    /// chart empty.
     pub(super) fn round(values: impl Iterator<Item = f64>, log: bool) -> Scale {
         let values: Vec<f64> = values.collect();
         let mut scale = Scale::tight(values.iter().copied(), log);
@@ -118,7 +122,10 @@ mod tests {
         assert_eq!(labels(&[0.0, 100.0], false), "0 20 40 60 80 100");
         assert_eq!(labels(&[1.0, 1.7], false), "1 1.1 1.2 1.3 1.4 1.5 1.6 1.7");
         assert_eq!(labels(&[1.0, 1.3], false), "1 1.05 1.1 1.15 1.2 1.25 1.3");
-        assert_eq!(labels(&[20_000.0, 61_000.0], false), "0 10,000 20,000 30,000 40,000 50,000 60,000 70,000");
+        assert_eq!(
+            labels(&[20_000.0, 61_000.0], false),
+            "0 10,000 20,000 30,000 40,000 50,000 60,000 70,000"
+        );
         assert_eq!(labels(&[4.0, 80.0], true), "5 10 20 50");
         assert_eq!(labels(&[0.6, 37_500.0], true), "1 10 100 1000 10,000");
         assert_eq!(labels(&[3.0, 4.0], true), "3 3.2 3.4 3.6 3.8 4");
@@ -126,13 +133,26 @@ mod tests {
 
     #[test]
     fn a_scale_is_never_empty() {
-        for values in
-            [&[][..], &[f64::NAN], &[f64::INFINITY, f64::NEG_INFINITY], &[0.0], &[0.0, 0.0], &[5.0], &[-3.0], &[1e300, -1e300]]
-        {
+        for values in [
+            &[][..],
+            &[f64::NAN],
+            &[f64::INFINITY, f64::NEG_INFINITY],
+            &[0.0],
+            &[0.0, 0.0],
+            &[5.0],
+            &[-3.0],
+            &[1e300, -1e300],
+        ] {
             for log in [false, true] {
-                for scale in [Scale::tight(values.iter().copied(), log), Scale::round(values.iter().copied(), log)] {
+                for scale in
+                    [Scale::tight(values.iter().copied(), log), Scale::round(values.iter().copied(), log)]
+                {
                     assert!(scale.low < scale.high, "{values:?} {scale:?}");
-                    assert!((2..=12).contains(&scale.ticks().len()), "{values:?} {scale:?} {:?}", scale.ticks());
+                    assert!(
+                        (2..=12).contains(&scale.ticks().len()),
+                        "{values:?} {scale:?} {:?}",
+                        scale.ticks()
+                    );
                     assert!(values.iter().all(|v| (-1.0..=2.0).contains(&scale.place(*v)) || v.is_nan()));
                 }
             }
@@ -142,7 +162,10 @@ mod tests {
     #[test]
     fn places_go_from_0_to_1() {
         let scale = Scale::tight([1.0, 100.0].into_iter(), true);
-        assert_eq!([1.0, 10.0, 100.0, f64::INFINITY, 0.0].map(|v| scale.place(v)), [0.0, 0.5, 1.0, 2.0, -1.0]);
+        assert_eq!(
+            [1.0, 10.0, 100.0, f64::INFINITY, 0.0].map(|v| scale.place(v)),
+            [0.0, 0.5, 1.0, 2.0, -1.0]
+        );
     }
 
     #[test]

@@ -45,19 +45,32 @@ fn a_chart_is_well_formed_and_the_same_every_time() {
     let svg = chart.svg();
     assert_well_formed(&svg);
     assert_eq!(svg, chart.clone().svg());
-    for part in
-        [">A title<", ">one<", ">two<", ">here<", ">there<", ">a note<", ">all of them<", "fill=\"#ffffff\"", "sans-serif"]
-    {
+    for part in [
+        ">A title<",
+        ">one<",
+        ">two<",
+        ">here<",
+        ">there<",
+        ">a note<",
+        ">all of them<",
+        "fill=\"#ffffff\"",
+        "sans-serif",
+    ] {
         assert!(svg.contains(part), "{part} in\n{svg}");
     }
-    assert_eq!((svg.matches("<polyline").count(), svg.matches("<polygon").count(), svg.matches("<circle").count()), (2, 2, 5));
+    assert_eq!(
+        (svg.matches("<polyline").count(), svg.matches("<polygon").count(), svg.matches("<circle").count()),
+        (2, 2, 5)
+    );
 }
 
 #[test]
 fn no_data_still_make_a_chart() {
     assert_well_formed(&chart(Vec::new()).svg());
     assert_well_formed(&chart(vec![series("nothing", &[])]).svg());
-    assert_well_formed(&chart(vec![series("no number", &[f64::NAN, f64::NEG_INFINITY]), series("0", &[0.0, -1.0])]).svg());
+    assert_well_formed(
+        &chart(vec![series("no number", &[f64::NAN, f64::NEG_INFINITY]), series("0", &[0.0, -1.0])]).svg(),
+    );
     assert_well_formed(&Chart { marks: Vec::new(), ..chart(Vec::new()) }.svg());
 }
 
@@ -76,7 +89,11 @@ fn whatever_a_label_holds_it_stays_a_label() {
 fn what_is_endless_is_a_triangle_and_said_so() {
     let svg = chart(vec![series("one", &[1.0, f64::INFINITY, 3.0])]).svg();
     assert_well_formed(&svg);
-    assert_eq!((svg.matches("l5 9h-10z").count(), svg.matches("<polyline").count()), (2, 2), "in the chart and in the legend");
+    assert_eq!(
+        (svg.matches("l5 9h-10z").count(), svg.matches("<polyline").count()),
+        (2, 2),
+        "in the chart and in the legend"
+    );
     assert!(svg.contains(">never<"));
 }
 

@@ -23,8 +23,15 @@ fn trial(name: &str, runs: u32) -> Trial {
 
 #[test]
 fn what_does_not_go_with_an_experiment_is_refused() {
-    for line in ["nothing", "endgame --peers 3", "endgame flash", "endgame --metric luck", "endgame --metric wasted,last"] {
-        let failure = find(&typed(&format!("--experiment {line}")), line.split(' ').next().unwrap()).expect_err(line);
+    for line in [
+        "nothing",
+        "endgame --peers 3",
+        "endgame flash",
+        "endgame --metric luck",
+        "endgame --metric wasted,last",
+    ] {
+        let failure =
+            find(&typed(&format!("--experiment {line}")), line.split(' ').next().unwrap()).expect_err(line);
         assert_eq!(failure.exit.code(), 28, "{line}");
     }
     for line in [
@@ -33,7 +40,10 @@ fn what_does_not_go_with_an_experiment_is_refused() {
         "choking --metric contributors,free-riders",
         "scale --metric memory",
     ] {
-        assert!(find(&typed(&format!("--experiment {line}")), line.split(' ').next().unwrap()).is_ok(), "{line}");
+        assert!(
+            find(&typed(&format!("--experiment {line}")), line.split(' ').next().unwrap()).is_ok(),
+            "{line}"
+        );
     }
 }
 

@@ -1,4 +1,5 @@
-//! T21 to T23, T25 to T28, T30: key order, garbage, wrong types, trackers and versions; and torrents that rill writes.
+//! T21 to T23, T25 to T28, T30: key order, garbage, wrong types, trackers and versions; and torrents that
+//! rill writes.
 
 use super::super::{BuildError, Builder, MetainfoError as E};
 use super::parse;
@@ -12,7 +13,10 @@ use sha1::{Digest, Sha1};
 
 #[test]
 fn t21_accepts_unsorted_keys_and_hashes_the_bytes_as_written() {
-    let torrent = SampleTorrent::single().info("a late key", i(1)).outer("z", i(1)).outer("announce", s("http://t.example/a"));
+    let torrent = SampleTorrent::single()
+        .info("a late key", i(1))
+        .outer("z", i(1))
+        .outer("announce", s("http://t.example/a"));
     let info = parse(&torrent).unwrap();
     assert_eq!(info.info_hash(), InfoHash(Sha1::digest(torrent.info_bytes()).into()));
     assert_eq!(&info.info().unwrap()[..], torrent.info_bytes());
@@ -78,7 +82,10 @@ fn t26_ignores_optional_fields_of_the_wrong_type() {
         .outer("nodes", s(""))
         .outer("url-list", i(7));
     let info = parse(&torrent.info("private", s("yes")).info("attr", i(1)).info("name.utf-8", i(1))).unwrap();
-    assert_eq!((info.comment(), info.created_by(), info.creation_date(), info.private()), (None, None, None, false));
+    assert_eq!(
+        (info.comment(), info.created_by(), info.creation_date(), info.private()),
+        (None, None, None, false)
+    );
     assert!(info.web_seeds().is_empty());
     assert_eq!(info.trackers(), [["http://t.example/"]], "a URL in place of the list is a list of one");
     let mixed = list([i(5), list([i(1), s("http://a.example/")]), s("http://b.example/")]);
@@ -101,7 +108,11 @@ fn keeps_dht_nodes_with_a_valid_host_and_port() {
     let nodes = list(good.into_iter().chain(bad));
     let info = parse(&SampleTorrent::single().outer("nodes", nodes)).unwrap();
     let expected = [("router.example", 6881), ("192.0.2.1", 1), ("2001:db8::1", 65_535)];
-    assert!(info.nodes().iter().map(|(host, port)| (host.as_str(), *port)).eq(expected), "{:?}", info.nodes());
+    assert!(
+        info.nodes().iter().map(|(host, port)| (host.as_str(), *port)).eq(expected),
+        "{:?}",
+        info.nodes()
+    );
     let many = list((0..1000).map(|n| node(&format!("n{n}.example"), 1)));
     assert_eq!(parse(&SampleTorrent::single().outer("nodes", many)).unwrap().nodes().len(), TORRENT_NODES);
 }
@@ -111,13 +122,18 @@ fn a_file_written_from_metadata_reads_back() {
     let urls = list([list([s("http://a.example/"), s("udp://b.example:1")]), list([s("http://c.example/")])]);
     let full = SampleTorrent::single().outer("announce-list", urls).outer("url-list", s("http://w.example/"));
     let nodes = list([list([s("router.example"), i(6881)])]);
-    for torrent in
-        [full.outer("nodes", nodes), SampleTorrent::single(), SampleTorrent::single().outer("announce", s("http://a.example/"))]
-    {
+    for torrent in [
+        full.outer("nodes", nodes),
+        SampleTorrent::single(),
+        SampleTorrent::single().outer("announce", s("http://a.example/")),
+    ] {
         let info = parse(&torrent).unwrap();
         let again = Metainfo::parse(&info.to_file().unwrap()).unwrap();
         assert_eq!((again.info_hash(), again.info()), (info.info_hash(), info.info()));
-        assert_eq!((again.trackers(), again.web_seeds(), again.nodes()), (info.trackers(), info.web_seeds(), info.nodes()));
+        assert_eq!(
+            (again.trackers(), again.web_seeds(), again.nodes()),
+            (info.trackers(), info.web_seeds(), info.nodes())
+        );
     }
 }
 
@@ -127,9 +143,15 @@ fn t26_names_required_fields_of_the_wrong_type() {
     assert_eq!(parse(&SampleTorrent::single().info("files", s("x"))).unwrap_err(), E::Field("files"));
     assert_eq!(parse(&SampleTorrent::of([s("x")])).unwrap_err(), E::Field("files"));
     let pathless = dict([("length", i(3))]);
-    assert_eq!(parse(&SampleTorrent::of([file(&["a"], 1), pathless])).unwrap_err(), E::FileField { file: 2, field: "path" });
+    assert_eq!(
+        parse(&SampleTorrent::of([file(&["a"], 1), pathless])).unwrap_err(),
+        E::FileField { file: 2, field: "path" }
+    );
     let lengthless = dict([("path", list([s("x")]))]);
-    assert_eq!(parse(&SampleTorrent::of([lengthless])).unwrap_err(), E::FileField { file: 1, field: "length" });
+    assert_eq!(
+        parse(&SampleTorrent::of([lengthless])).unwrap_err(),
+        E::FileField { file: 1, field: "length" }
+    );
     let mixed_path = dict([("length", i(3)), ("path", list([s("x"), i(3)]))]);
     assert_eq!(parse(&SampleTorrent::of([mixed_path])).unwrap_err(), E::FileField { file: 1, field: "path" });
 }
@@ -139,9 +161,16 @@ fn t27_drops_and_counts_refused_trackers() {
     let tiers = list([
         list([s("file:///etc/passwd"), s("http://good.example/a"), s("http://x.example/\r\nX: y")]),
         list([s("ftp://x.example/"), s("http://x.example:0/"), s("http://x.example:99999/")]),
-        list([s("http://user:password@x.example/"), s("udp://good.example:1"), s("http://good.example/a"), s("")]),
+        list([
+            s("http://user:password@x.example/"),
+            s("udp://good.example:1"),
+            s("http://good.example/a"),
+            s(""),
+        ]),
     ]);
-    let info = parse(&SampleTorrent::single().outer("announce-list", tiers).outer("url-list", s("file:///etc"))).unwrap();
+    let info =
+        parse(&SampleTorrent::single().outer("announce-list", tiers).outer("url-list", s("file:///etc")))
+            .unwrap();
     assert_eq!(info.trackers(), [["http://good.example/a"], ["udp://good.example:1"]]);
     assert_eq!(info.repairs().urls_dropped, 7);
 }
@@ -164,7 +193,10 @@ fn t27_uses_announce_only_without_a_usable_list() {
         [["http://b.example/"]]
     );
     for empty in [list([]), list([list([])]), list([list([s("")])])] {
-        assert_eq!(parse(&announce().outer("announce-list", empty)).unwrap().trackers(), [["http://a.example/"]]);
+        assert_eq!(
+            parse(&announce().outer("announce-list", empty)).unwrap().trackers(),
+            [["http://a.example/"]]
+        );
     }
 }
 
@@ -172,7 +204,10 @@ fn t27_uses_announce_only_without_a_usable_list() {
 fn t28_reads_the_private_flag() {
     assert!(parse(&SampleTorrent::single().info("private", i(1))).unwrap().private());
     assert!(!parse(&SampleTorrent::single().info("private", i(0))).unwrap().private());
-    assert!(!parse(&SampleTorrent::single().outer("private", i(1))).unwrap().private(), "BEP 27: only inside info");
+    assert!(
+        !parse(&SampleTorrent::single().outer("private", i(1))).unwrap().private(),
+        "BEP 27: only inside info"
+    );
 }
 
 #[test]
@@ -187,8 +222,10 @@ fn t30_refuses_v2_with_its_own_error_and_reads_a_hybrid_as_v1() {
 
 #[test]
 fn t4_sanitizes_text_for_display() {
-    let info =
-        parse(&SampleTorrent::single().outer("comment", s("\x1b[2Jhi\n")).outer("created by", s("x".repeat(5_000)))).unwrap();
+    let info = parse(
+        &SampleTorrent::single().outer("comment", s("\x1b[2Jhi\n")).outer("created by", s("x".repeat(5_000))),
+    )
+    .unwrap();
     assert_eq!(info.comment(), Some("[2Jhi"));
     assert!(info.created_by().unwrap().len() < 2_000);
 }
@@ -196,8 +233,12 @@ fn t4_sanitizes_text_for_display() {
 #[test]
 fn m9_validates_metadata_from_peers_like_a_file() {
     let torrent = SampleTorrent::with_paths(&[&["..", "x"]]);
-    let info =
-        Metainfo::from_info(&torrent.info_bytes(), vec![vec!["http://t.example/".into()]], vec!["file:///x".into()]).unwrap();
+    let info = Metainfo::from_info(
+        &torrent.info_bytes(),
+        vec![vec!["http://t.example/".into()]],
+        vec!["file:///x".into()],
+    )
+    .unwrap();
     assert_eq!(info.files().get(0).unwrap().path_text(), "name/x");
     assert_eq!((info.trackers().len(), info.web_seeds().len()), (1, 0));
     assert_eq!(Metainfo::from_info(b"le", vec![], vec![]).unwrap_err(), E::NoInfo);
@@ -223,7 +264,10 @@ fn the_magnet_link_of_a_torrent_has_its_hash() {
 fn the_builder_refuses_what_would_not_read_back() {
     let hashes = [PieceHash([1; 20])];
     assert_eq!(Builder::single("..", 5).finish(&hashes), Err(BuildError::Name("..".into())));
-    assert_eq!(Builder::multi("d", vec![(vec!["a/b".into()], 5)]).finish(&hashes), Err(BuildError::Name("a/b".into())));
+    assert_eq!(
+        Builder::multi("d", vec![(vec!["a/b".into()], 5)]).finish(&hashes),
+        Err(BuildError::Name("a/b".into()))
+    );
     assert_eq!(Builder::single("x", 5).finish(&[]), Err(BuildError::Hashes { got: 0, expected: 1 }));
     assert!(matches!(Builder::single("x", 0).finish(&[]), Err(BuildError::Geometry(_))));
 }

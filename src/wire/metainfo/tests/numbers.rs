@@ -13,13 +13,17 @@ fn t13_refuses_an_invalid_piece_length() {
     assert_eq!(with(i(0)), E::Geometry(GeometryError::PieceLen(0)));
     assert_eq!(with(i(-16384)), E::PieceLength(-16384));
     assert_eq!(with(s("16384")), E::Field("piece length"));
-    assert_eq!(parse(&SampleTorrent::single().without("piece length")).unwrap_err(), E::Field("piece length"));
+    assert_eq!(
+        parse(&SampleTorrent::single().without("piece length")).unwrap_err(),
+        E::Field("piece length")
+    );
 }
 
 #[test]
 fn t14_accepts_odd_piece_lengths() {
     for (len, pieces) in [(1, 100), (7, 15), (99, 2), (100, 1), (33_000, 1)] {
-        let torrent = SampleTorrent::single().info("piece length", i(len)).info("pieces", s(vec![1; pieces * 20]));
+        let torrent =
+            SampleTorrent::single().info("piece length", i(len)).info("pieces", s(vec![1; pieces * 20]));
         assert_eq!(parse(&torrent).unwrap().geometry().pieces() as usize, pieces);
     }
 }
@@ -38,16 +42,26 @@ fn t16_refuses_lengths_whose_sum_overflows() {
     let with = |value| parse(&SampleTorrent::single().info("length", value)).unwrap_err();
     assert_eq!(with(i(-1)), E::FileLength { file: 1, length: -1 });
     assert!(matches!(with(i("9223372036854775808")), E::BadInfo(BencodeError::Number { .. })));
-    assert_eq!(with(i((1u64 << 32) + 10)), E::Pieces { got: 20, expected: 262_145 * 20 }, "lengths have 64 bits");
+    assert_eq!(
+        with(i((1u64 << 32) + 10)),
+        E::Pieces { got: 20, expected: 262_145 * 20 },
+        "lengths have 64 bits"
+    );
     let max = i64::MAX as u64;
-    assert_eq!(parse(&SampleTorrent::of([file(&["a"], max), file(&["b"], max), file(&["c"], 102)])).unwrap_err(), E::TotalLength);
+    assert_eq!(
+        parse(&SampleTorrent::of([file(&["a"], max), file(&["b"], max), file(&["c"], 102)])).unwrap_err(),
+        E::TotalLength
+    );
     assert_eq!(
         parse(&SampleTorrent::of([file(&["a"], max), file(&["b"], 1)])).unwrap_err(),
         E::TotalLength,
         "offsets have 63 bits"
     );
     let negative = dict([("length", i(-5)), ("path", list([s("b")]))]);
-    assert_eq!(parse(&SampleTorrent::of([file(&["a"], 105), negative])).unwrap_err(), E::FileLength { file: 2, length: -5 });
+    assert_eq!(
+        parse(&SampleTorrent::of([file(&["a"], 105), negative])).unwrap_err(),
+        E::FileLength { file: 2, length: -5 }
+    );
 }
 
 #[test]
@@ -69,18 +83,26 @@ fn t17_refuses_repeated_hashes() {
 
 #[test]
 fn t18_refuses_an_empty_torrent_but_accepts_empty_files() {
-    assert_eq!(parse(&SampleTorrent::single().info("length", i(0))).unwrap_err(), E::Geometry(GeometryError::Empty));
+    assert_eq!(
+        parse(&SampleTorrent::single().info("length", i(0))).unwrap_err(),
+        E::Geometry(GeometryError::Empty)
+    );
     assert_eq!(parse(&SampleTorrent::of([])).unwrap_err(), E::NoFiles);
     assert_eq!(parse(&SampleTorrent::of([file(&["a"], 0)])).unwrap_err(), E::Geometry(GeometryError::Empty));
     let info = parse(&SampleTorrent::of([file(&["a"], 0), file(&["b"], 5), file(&["c"], 0)])).unwrap();
-    assert_eq!(info.files().iter().map(|f| (f.offset, f.length)).collect::<Vec<_>>(), [(0, 0), (0, 5), (5, 0)]);
+    assert_eq!(
+        info.files().iter().map(|f| (f.offset, f.length)).collect::<Vec<_>>(),
+        [(0, 0), (0, 5), (5, 0)]
+    );
 }
 
 #[test]
 fn t19_refuses_too_many_pieces() {
     let pieces = (1 << 21) + 1;
-    let many_pieces =
-        SampleTorrent::single().info("length", i(pieces)).info("piece length", i(1)).info("pieces", s(vec![0; pieces * 20]));
+    let many_pieces = SampleTorrent::single()
+        .info("length", i(pieces))
+        .info("piece length", i(1))
+        .info("pieces", s(vec![0; pieces * 20]));
     assert_eq!(parse(&many_pieces).unwrap_err(), E::TooManyPieces { pieces: pieces as u32, limit: 1 << 21 });
 }
 
@@ -93,7 +115,10 @@ fn t19_refuses_too_many_files() {
 #[test]
 fn t19_refuses_too_many_tokens_or_bytes() {
     let many_tokens = SampleTorrent::single().outer("junk", list(std::iter::repeat_n(i(1), 4_500_000)));
-    assert_eq!(parse(&many_tokens).unwrap_err(), E::NotBencode(BencodeError::TooManyTokens { limit: 4_500_000 }));
+    assert_eq!(
+        parse(&many_tokens).unwrap_err(),
+        E::NotBencode(BencodeError::TooManyTokens { limit: 4_500_000 })
+    );
     let bytes = (64 << 20) + 1;
     assert_eq!(Metainfo::parse(&vec![b'd'; bytes]).unwrap_err(), E::TooBig { bytes, limit: 64 << 20 });
 }
@@ -101,8 +126,10 @@ fn t19_refuses_too_many_tokens_or_bytes() {
 #[test]
 fn t19_accepts_two_million_pieces() {
     let pieces = 1 << 21;
-    let torrent =
-        SampleTorrent::single().info("length", i(pieces)).info("piece length", i(1)).info("pieces", s(vec![0; pieces * 20]));
+    let torrent = SampleTorrent::single()
+        .info("length", i(pieces))
+        .info("piece length", i(1))
+        .info("pieces", s(vec![0; pieces * 20]));
     assert_eq!(parse(&torrent).unwrap().geometry().pieces(), 1 << 21);
 }
 
@@ -119,7 +146,10 @@ fn t20_refuses_depth_bombs_and_giant_strings() {
     }
     for len in ["18446744073709551615", "9223372036854775807", "4294967296", "99999999999999999999999999"] {
         let bytes = format!("d4:info{len}:abc").into_bytes();
-        assert!(matches!(Metainfo::parse(&bytes).unwrap_err(), E::NotBencode(BencodeError::StringTooLong { at: 7 })));
+        assert!(matches!(
+            Metainfo::parse(&bytes).unwrap_err(),
+            E::NotBencode(BencodeError::StringTooLong { at: 7 })
+        ));
     }
 }
 
@@ -140,13 +170,22 @@ fn t20_a_depth_bomb_needs_no_more_than_64_kib_of_stack() {
 fn t24_refuses_unusual_integers_only_inside_info() {
     for odd in ["007", "-0", "+5", "00"] {
         assert!(
-            matches!(parse(&SampleTorrent::single().info("x", i(odd))).unwrap_err(), E::BadInfo(BencodeError::Number { .. })),
+            matches!(
+                parse(&SampleTorrent::single().info("x", i(odd))).unwrap_err(),
+                E::BadInfo(BencodeError::Number { .. })
+            ),
             "{odd}"
         );
         assert!(parse(&SampleTorrent::single().outer("x", i(odd))).is_ok(), "{odd}");
     }
-    assert_eq!(parse(&SampleTorrent::single().outer("creation date", i("+0123"))).unwrap().creation_date(), Some(123));
+    assert_eq!(
+        parse(&SampleTorrent::single().outer("creation date", i("+0123"))).unwrap().creation_date(),
+        Some(123)
+    );
     let huge = "9".repeat(50);
     assert!(parse(&SampleTorrent::single().info("x", i(&huge))).is_err());
-    assert_eq!(parse(&SampleTorrent::single().outer("creation date", i(&huge))).unwrap().creation_date(), None);
+    assert_eq!(
+        parse(&SampleTorrent::single().outer("creation date", i(&huge))).unwrap().creation_date(),
+        None
+    );
 }

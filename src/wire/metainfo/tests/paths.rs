@@ -15,10 +15,14 @@ fn t1_removes_dots() {
 
 #[test]
 fn t1_removes_dots_from_names_and_utf8_fields() {
-    let torrent =
-        SampleTorrent::of([dict([("length", i(1)), ("path.utf-8", list([s(".."), s("x")]))])]).info("name.utf-8", s("../up"));
+    let torrent = SampleTorrent::of([dict([("length", i(1)), ("path.utf-8", list([s(".."), s("x")]))])])
+        .info("name.utf-8", s("../up"));
     assert_eq!(paths(&torrent), [".._up/x"]);
-    assert_eq!(parse(&SampleTorrent::single().info("name", s(".."))).unwrap().name().len(), 40, "the info hash");
+    assert_eq!(
+        parse(&SampleTorrent::single().info("name", s(".."))).unwrap().name().len(),
+        40,
+        "the info hash"
+    );
 }
 
 #[test]
@@ -75,7 +79,9 @@ fn t6_replaces_empty_names() {
 
 #[test]
 fn t7_replaces_bytes_that_are_not_utf8() {
-    let raw = |bytes: &[u8]| paths(&SampleTorrent::of([dict([("length", i(1)), ("path", list([s(bytes)]))])]))[0].clone();
+    let raw = |bytes: &[u8]| {
+        paths(&SampleTorrent::of([dict([("length", i(1)), ("path", list([s(bytes)]))])]))[0].clone()
+    };
     assert_eq!(raw(b"caf\xe9.txt"), "name/caf_.txt");
     assert_eq!(raw(b"..\xc0\xaf.."), "name/..__..", "an overlong slash");
     assert_eq!(raw(b"\xf8\x88\x80\x80\xaf"), "name/_____", "a five-byte form");
@@ -106,7 +112,9 @@ fn t8_cuts_a_long_component_at_a_character_and_keeps_its_extension() {
 #[test]
 fn t8_a_counter_or_replacement_keeps_the_length_limit() {
     let long = format!("{}.mkv", "x".repeat(251));
-    let info = parse(&SampleTorrent::with_paths(&[&[&long], &[&long], &[&format!("aux.{}", "x".repeat(251))]])).unwrap();
+    let info =
+        parse(&SampleTorrent::with_paths(&[&[&long], &[&long], &[&format!("aux.{}", "x".repeat(251))]]))
+            .unwrap();
     assert_eq!(info.files().get(1).unwrap().path().nth(1).unwrap(), format!("{}.1.mkv", "x".repeat(249)));
     assert_eq!(paths_on_fat(&info)[2].len(), 255);
 }
@@ -121,9 +129,15 @@ fn t8_refuses_a_path_too_long_for_system_calls() {
 
 #[test]
 fn t9_replaces_reserved_names_only_for_fat() {
-    let info =
-        parse(&SampleTorrent::with_paths(&[&["CON"], &["lpt1.txt"], &["a<b>?.x"], &["dir. ", "f"], &["console"], &[".. ."]]))
-            .unwrap();
+    let info = parse(&SampleTorrent::with_paths(&[
+        &["CON"],
+        &["lpt1.txt"],
+        &["a<b>?.x"],
+        &["dir. ", "f"],
+        &["console"],
+        &[".. ."],
+    ]))
+    .unwrap();
     let linux: Vec<_> = info.files().iter().map(|f| f.path().skip(1).collect::<Vec<_>>().join("/")).collect();
     assert_eq!(linux, ["CON", "lpt1.txt", "a<b>?.x", "dir. /f", "console", ".. ."]);
     assert_eq!(paths_on_fat(&info), ["_CON", "_lpt1.txt", "a_b__.x", "dir/f", "console", "_"]);
@@ -147,14 +161,23 @@ fn t10_renames_a_file_that_is_also_a_directory() {
 
 #[test]
 fn t10_renames_names_that_differ_in_case_only_for_fat() {
-    let info = parse(&SampleTorrent::with_paths(&[&["A.txt"], &["a.txt"], &["D", "x"], &["d", "y"], &["É"], &["é"]])).unwrap();
+    let info = parse(&SampleTorrent::with_paths(&[
+        &["A.txt"],
+        &["a.txt"],
+        &["D", "x"],
+        &["d", "y"],
+        &["É"],
+        &["é"],
+    ]))
+    .unwrap();
     assert_eq!(info.repairs().files_renamed, 0, "different names on Linux");
     assert_eq!(paths_on_fat(&info), ["A.txt", "a.1.txt", "D/x", "d/y", "É", "é.1"]);
 }
 
 #[test]
 fn t10_renames_twenty_thousand_equal_names_in_little_time() {
-    let torrent = SampleTorrent::of(std::iter::repeat_n(file(&["a"], 1), 20_000)).info("pieces", s(vec![0; 20 * 2]));
+    let torrent =
+        SampleTorrent::of(std::iter::repeat_n(file(&["a"], 1), 20_000)).info("pieces", s(vec![0; 20 * 2]));
     assert_eq!(parse(&torrent).unwrap().repairs().files_renamed, 19_999);
 }
 
@@ -168,9 +191,18 @@ fn t11_never_creates_symlinks() {
             ("symlink path", list(target.iter().map(s).collect::<Vec<_>>())),
         ])
     };
-    let info = parse(&SampleTorrent::of([link(&["..", "..", "etc"]), file(&["link", "passwd"], 10), file(&["f"], 5)])).unwrap();
+    let info = parse(&SampleTorrent::of([
+        link(&["..", "..", "etc"]),
+        file(&["link", "passwd"], 10),
+        file(&["f"], 5),
+    ]))
+    .unwrap();
     assert!(info.files().get(0).unwrap().attributes.symlink && !info.files().get(0).unwrap().lands_on_disk());
-    assert_eq!(info.files().get(1).unwrap().path_text(), "name/link/passwd", "a path below a symlink is an ordinary directory");
+    assert_eq!(
+        info.files().get(1).unwrap().path_text(),
+        "name/link/passwd",
+        "a path below a symlink is an ordinary directory"
+    );
     assert_eq!(info.files().get(2).unwrap().offset, 10);
 }
 
@@ -185,7 +217,10 @@ fn t12_every_component_is_a_plain_name() {
     let torrent = SampleTorrent::with_paths(&[&["a/b", "..", "/c", "d\0"], &["e", "f/"]]);
     for file in parse(&torrent).unwrap().files().iter() {
         for name in file.path() {
-            assert!(!name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0']), "{name:?}");
+            assert!(
+                !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0']),
+                "{name:?}"
+            );
         }
     }
 }
@@ -196,8 +231,18 @@ fn t29_pad_files_have_an_offset_but_are_not_created() {
     let last = file_with_attr("p", &[".pad", "7"], 7);
     let twice = file_with_attr("xp", &[".pad", "7"], 7);
     let info = parse(&SampleTorrent::of([file(&["a"], 5), nameless, twice, file(&["b"], 5), last])).unwrap();
-    let seen: Vec<_> = info.files().iter().map(|f| (f.offset, f.length, f.attributes.pad, f.lands_on_disk())).collect();
-    assert_eq!(seen, [(0, 5, false, true), (5, 3, true, false), (8, 7, true, false), (15, 5, false, true), (20, 7, true, false)]);
+    let seen: Vec<_> =
+        info.files().iter().map(|f| (f.offset, f.length, f.attributes.pad, f.lands_on_disk())).collect();
+    assert_eq!(
+        seen,
+        [
+            (0, 5, false, true),
+            (5, 3, true, false),
+            (8, 7, true, false),
+            (15, 5, false, true),
+            (20, 7, true, false)
+        ]
+    );
     assert_eq!(info.geometry().total(), 27);
     assert_eq!(info.repairs().files_renamed, 0, "pad files are not renamed");
 }
@@ -206,7 +251,9 @@ fn t29_pad_files_have_an_offset_but_are_not_created() {
 fn t31_a_torrent_cannot_use_rills_own_file_names() {
     assert_eq!(one_path(&[".rill-resume"]), "_rill-resume");
     assert_eq!(one_path(&["d", ".RILL-lock"]), "d/_RILL-lock");
-    assert!(parse(&SampleTorrent::single().info("name", s(".\u{200b}rill-x"))).unwrap().name().starts_with('_'));
+    assert!(
+        parse(&SampleTorrent::single().info("name", s(".\u{200b}rill-x"))).unwrap().name().starts_with('_')
+    );
     assert_eq!(one_path(&[".rilly"]), ".rilly");
     assert_eq!(OWN_PREFIX, ".rill-");
 }
