@@ -173,7 +173,7 @@ fn an_upward_or_sideways_import_is_found() {
         0
     );
     assert_eq!(found("use crate::disk::Store;"), 1);
-    assert_eq!(found("use crate::{units::Instant, net::Socket};"), 1);
+    assert_eq!(found("use crate::{units::Instant, net::TcpSocket};"), 1);
     assert_eq!(found("use crate::{units::{Instant, Rng}, session, disk::{Store, Done}};"), 3);
     assert_eq!(found("fn f() { crate::session::Session::start() }"), 1);
     assert_eq!(found("use super::super::disk::Store;"), 1, "climbing out by super");
@@ -183,7 +183,7 @@ fn an_upward_or_sideways_import_is_found() {
         "out of an inner module, not out of the floor"
     );
     assert_eq!(found("mod a { mod b {} use super::super::super::disk::Store; }"), 1);
-    assert_eq!(found("#[cfg(test)] mod tests { use crate::net::Socket; }"), 1, "tests point down as well");
+    assert_eq!(found("#[cfg(test)] mod tests { use crate::net::TcpSocket; }"), 1, "tests point down as well");
     let sim = |code: &str| faults("sim/world.rs", &format!("//! x\n{code}"), false).len();
     assert_eq!(
         (sim("use crate::engine::Engine;"), sim("use crate::net::Clock;"), sim("use crate::disk::Store;")),

@@ -1,21 +1,32 @@
-//! Floor 4, hands for the network: sockets, clocks, and what blocks.
+//! Floor 4: sockets, clocks, and the threads for what blocks.
 //!
-//! Carries out what the engine decided and tells it what happened; decides nothing itself. The loop thread
-//! never waits here: what can only be asked by waiting (an HTTP tracker, a host name) is asked by threads of
-//! the [`BlockingPool`].
+//! Carries out what the engine decided and reports results; decides nothing itself. The loop thread never waits
+//! here: HTTP trackers and name servers, which can only be asked by waiting, are asked by threads of the
+//! [`BlockingPool`].
 
+mod bind;
 mod blocking_pool;
 mod clock;
 mod descriptors;
-mod listen;
+mod listeners;
 mod multicast;
-mod socket;
 mod sys;
+mod tcp_socket;
+mod transport;
+mod udp;
 
+pub use bind::bind;
 pub use blocking_pool::{BlockingPool, BlockingReply};
 pub use clock::{Clock, thread_cpu};
 pub use descriptors::connections_within;
-pub use listen::{Accepted, Listeners};
+pub use listeners::{Accepted, TcpListeners};
 pub use multicast::MulticastSockets;
-pub use socket::{DialError, Socket, Transfer};
 pub use sys::Batch;
+pub use tcp_socket::TcpSocket;
+pub use transport::{DialError, Transfer, Transport};
+pub use udp::Udp;
+
+/// Returns whether the call may succeed once a descriptor or memory is released.
+fn out_of_resources(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}

@@ -1,16 +1,18 @@
-//! The multicast groups of the local network: heard and called on every interface that can (BEP 14).
+//! The multicast sockets of local service discovery (BEP 14): they receive and send on every interface that
+//! can multicast.
 //!
-//! One socket a family, bound to the group's own address: on Linux such a socket hears its group alone, so
-//! nothing that is sent to us by name, from the Internet or elsewhere, gets in here. The port is shared with
-//! every other client of this machine. Calls go out of each interface in turn and no further than its link
-//! (one hop): a neighbour is a host that is reached without a router. They come back to this machine, so that
-//! two programs on it meet; the loopback interface is like any other, and by default cannot multicast.
+//! One socket a family, bound to the group's own address: on Linux such a socket receives only datagrams to
+//! its group, so unicast from elsewhere never arrives here. The port is shared with every other client of the
+//! machine. Announcements leave through each interface in turn with a hop limit of one, so they reach hosts on
+//! the same link only. They are looped back, so that two programs on one machine find each other; the loopback
+//! interface is treated like any other, and by default cannot multicast.
 //!
-//! Nothing here is needed: without interface, family or permission there is one line in the log and no call.
-//! Interfaces are looked up at every call, so one that comes later is joined then. Who listens at certain
-//! addresses alone calls from these alone.
+//! Multicast is optional: without an interface, a family or permission one line is logged and no announcement
+//! sent. Interfaces are listed at every announcement, so one that appears later is joined then. A session that
+//! listens on certain addresses announces from these addresses only.
 
 use super::sys::Batch;
+use super::udp;
 use crate::wire::lsd::Group;
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
@@ -22,119 +24,123 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-/// Interfaces that are joined, lowest number first: Linux allows a socket 20 memberships, and a host of a
-/// thousand containers has no neighbours behind them.
+/// Interfaces that are joined, lowest index first. Linux allows a socket 20 memberships, and the virtual
+/// interfaces of a container host lead to no other hosts.
 const INTERFACES: usize = 16;
-/// Routers that a call passes: none.
+/// The hop limit (TTL): an announcement passes no router.
 const HOPS: u32 = 1;
-/// Errors of earlier datagrams that are passed over at a time.
-const ICMP_ERRORS: usize = 64;
 /// Where Linux lists its interfaces.
-const LIST: &str = "/sys/class/net";
-/// Flags of an interface: up, and able to multicast (`if.h`).
+const INTERFACE_LIST: &str = "/sys/class/net";
+/// `IFF_UP | IFF_MULTICAST` (`if.h`).
 const UP_AND_MULTICAST: u32 = 0x1 | 0x1000;
 
-/// One way out of this machine.
+/// Where an announcement leaves the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum MulticastInterface {
-    /// The interface with this number.
+    /// The interface with this index.
     Interface(u32),
     /// The interface with this address.
     Address(Ipv4Addr),
 }
 
-/// One family's socket.
+/// The socket of one family.
 #[derive(Debug)]
 struct GroupSocket {
     group: Group,
     udp: UdpSocket,
-    /// The only addresses to call from; none: every interface.
+    /// The addresses to announce from; if empty, every interface.
     only: Vec<Ipv4Addr>,
     joined: BTreeSet<MulticastInterface>,
-    /// Datagrams may wait.
+    /// Datagrams may wait to be received.
     pending: bool,
 }
 
-/// Both groups' sockets. Tokens from `first_token` on, one a group.
-#[derive(Debug)]
+/// The sockets of both groups.
+#[derive(Debug, Default)]
 pub struct MulticastSockets {
     sockets: Vec<GroupSocket>,
-    first_token: usize,
 }
 
 impl MulticastSockets {
-    /// Deaf and mute.
-    pub fn none(first_token: usize) -> MulticastSockets {
-        MulticastSockets { sockets: Vec::new(), first_token }
-    }
-
-    /// Listens to the groups of those families that `addresses` has.
-    pub fn join(addresses: &[IpAddr], registry: &Registry, first_token: usize) -> MulticastSockets {
-        let mut groups = MulticastSockets::none(first_token);
+    /// Joins the groups of the families of `addresses`. A family that does not work is left out. Without a
+    /// call of this function nothing is received or sent.
+    pub fn join(addresses: &[IpAddr]) -> MulticastSockets {
+        let mut multicast = MulticastSockets::default();
         for group in Group::BOTH {
-            let Some(only) = ways(group, addresses) else { continue };
-            match GroupSocket::new(group, only, registry, Token(first_token + groups.sockets.len())) {
-                Ok(socket) => groups.sockets.push(socket),
-                Err(e) => log::info!("the local network is not called over {group:?}: {e}"),
+            let Some(only) = source_addresses(group, addresses) else { continue };
+            match GroupSocket::new(group, only) {
+                Ok(socket) => multicast.sockets.push(socket),
+                Err(e) => log::info!("local service discovery over {group:?} is off: {e}"),
             }
         }
-        groups.look_for_interfaces();
-        if groups.sockets.iter().all(|socket| socket.joined.is_empty()) {
-            log::info!("no interface can multicast, so nobody is looked for on the local network");
+        multicast.update_interfaces();
+        if multicast.sockets.iter().all(|socket| socket.joined.is_empty()) {
+            log::info!("no interface can multicast: local service discovery finds no peers");
         }
-        groups
+        multicast
     }
 
-    /// One past the last token.
-    pub fn tokens_end(&self) -> usize {
-        self.first_token + self.sockets.len()
+    /// Registers the sockets; `token` maps the index of a socket to its token.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl(2)`.
+    pub fn register(&mut self, registry: &Registry, token: impl Fn(usize) -> Token) -> io::Result<()> {
+        for (index, socket) in self.sockets.iter_mut().enumerate() {
+            registry.register(&mut socket.udp, token(index), Interest::READABLE)?;
+        }
+        Ok(())
     }
 
-    /// Something waits at this token; false if the token is none of ours.
-    pub fn on_ready(&mut self, token: usize) -> bool {
-        let socket = token.checked_sub(self.first_token).and_then(|at| self.sockets.get_mut(at));
-        socket.map(|socket| socket.pending = true).is_some()
+    /// Notes that datagrams may wait at the socket with this index; an unknown index is ignored.
+    pub fn on_ready(&mut self, index: usize) {
+        if let Some(socket) = self.sockets.get_mut(index) {
+            socket.pending = true;
+        }
     }
 
-    /// Whether datagrams may wait.
+    /// Returns whether datagrams may wait to be received.
     pub fn pending(&self) -> bool {
         self.sockets.iter().any(|socket| socket.pending)
     }
 
-    /// Takes some datagrams that wait; their number.
+    /// Receives some of the datagrams that wait; returns their number, 0 if there is none.
     pub fn receive(&mut self, batch: &mut Batch) -> usize {
-        self.sockets
-            .iter_mut()
-            .filter(|socket| socket.pending)
-            .map(|socket| socket.receive(batch))
-            .find(|n| *n > 0)
-            .unwrap_or(0)
+        for socket in self.sockets.iter_mut().filter(|socket| socket.pending) {
+            let received = udp::receive(&socket.udp, batch);
+            if received > 0 {
+                return received;
+            }
+            socket.pending = false;
+        }
+        0
     }
 
-    /// Sends a datagram to the group, from every interface. What cannot go now is lost, as any may be.
+    /// Sends a datagram to the group through every interface. A datagram that the kernel refuses is dropped:
+    /// announcements are repeated.
     pub fn send(&mut self, group: Group, bytes: &[u8]) {
-        self.look_for_interfaces();
+        self.update_interfaces();
         for socket in self.sockets.iter().filter(|socket| socket.group == group) {
-            for way in &socket.joined {
-                if let Err(e) = socket.send(*way, bytes) {
-                    log::debug!("call to {group:?} through {way:?} lost: {e}");
+            for interface in &socket.joined {
+                if let Err(e) = socket.send(*interface, bytes) {
+                    log::debug!("announcement to {group:?} through {interface:?} dropped: {e}");
                 }
             }
         }
     }
 
-    /// Joins on interfaces that have come, and forgets those that have gone.
-    fn look_for_interfaces(&mut self) {
-        let found = interfaces(Path::new(LIST));
+    /// Joins the groups on new interfaces, and forgets interfaces that are gone.
+    fn update_interfaces(&mut self) {
+        let found = interfaces(Path::new(INTERFACE_LIST));
         for socket in &mut self.sockets {
-            let ways: BTreeSet<MulticastInterface> = match &socket.only[..] {
-                [] => found.iter().copied().map(MulticastInterface::Interface).collect(),
-                only => only.iter().copied().map(MulticastInterface::Address).collect(),
+            let current: BTreeSet<MulticastInterface> = if socket.only.is_empty() {
+                found.iter().copied().map(MulticastInterface::Interface).collect()
+            } else {
+                socket.only.iter().copied().map(MulticastInterface::Address).collect()
             };
-            socket.joined.retain(|way| ways.contains(way));
-            for way in ways {
-                if !socket.joined.contains(&way) && socket.join(way) {
-                    socket.joined.insert(way);
+            socket.joined.retain(|interface| current.contains(interface));
+            for interface in current {
+                if !socket.joined.contains(&interface) && socket.join(interface) {
+                    socket.joined.insert(interface);
                 }
             }
         }
@@ -142,21 +148,21 @@ impl MulticastSockets {
 }
 
 impl GroupSocket {
-    fn new(group: Group, only: Vec<Ipv4Addr>, registry: &Registry, token: Token) -> io::Result<GroupSocket> {
+    fn new(group: Group, only: Vec<Ipv4Addr>) -> io::Result<GroupSocket> {
         let addr = group.addr();
         let socket = socket2::Socket::new(
             Domain::for_address(addr),
             Type::DGRAM.nonblocking().cloexec(),
             Some(Protocol::UDP),
         )?;
-        // Other clients listen here, too: some ask for the one, some for the other.
+        // Other clients share the port: some set one of the options, some the other.
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
         match group {
             Group::V4 => {
                 socket.set_multicast_loop_v4(true)?;
                 socket.set_multicast_ttl_v4(HOPS)?;
-                // Otherwise datagrams arrive through interfaces that another program joined.
+                // Otherwise datagrams arrive through interfaces that only another program joined.
                 socket.set_multicast_all_v4(false)?;
             }
             Group::V6 => {
@@ -168,15 +174,14 @@ impl GroupSocket {
             }
         }
         socket.bind(&SockAddr::from(addr))?;
-        let mut udp = UdpSocket::from_std(socket.into());
-        registry.register(&mut udp, token, Interest::READABLE)?;
+        let udp = UdpSocket::from_std(socket.into());
         Ok(GroupSocket { group, udp, only, joined: BTreeSet::new(), pending: false })
     }
 
-    /// Whether the group is heard there now.
-    fn join(&self, way: MulticastInterface) -> bool {
+    /// Joins the group on an interface; returns whether the socket is a member now.
+    fn join(&self, interface: MulticastInterface) -> bool {
         let socket = SockRef::from(&self.udp);
-        let done = match (self.group.addr().ip(), way) {
+        let done = match (self.group.addr().ip(), interface) {
             (IpAddr::V4(group), MulticastInterface::Interface(n)) => {
                 socket.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(n))
             }
@@ -188,18 +193,18 @@ impl GroupSocket {
         };
         match done {
             Ok(()) => true,
-            // It went away, came back under the same number, and the kernel had kept our place.
+            // The interface was removed and came back under its index: the kernel kept the membership.
             Err(e) if e.kind() == ErrorKind::AddrInUse => true,
             Err(e) => {
-                log::debug!("{:?} is not joined through {way:?}: {e}", self.group);
+                log::debug!("cannot join {:?} through {interface:?}: {e}", self.group);
                 false
             }
         }
     }
 
-    fn send(&self, way: MulticastInterface, bytes: &[u8]) -> io::Result<()> {
+    fn send(&self, interface: MulticastInterface, bytes: &[u8]) -> io::Result<()> {
         let socket = SockRef::from(&self.udp);
-        match (self.group, way) {
+        match (self.group, interface) {
             (Group::V4, MulticastInterface::Interface(n)) => {
                 let any = Ipv4Addr::UNSPECIFIED;
                 set_ip_multicast_if_with_ifindex(self.udp.as_fd(), &any, &any, n)?;
@@ -210,27 +215,12 @@ impl GroupSocket {
         }
         self.udp.send_to(bytes, self.group.addr()).map(|_| ())
     }
-
-    fn receive(&mut self, batch: &mut Batch) -> usize {
-        for _ in 0..ICMP_ERRORS {
-            match batch.receive(self.udp.as_fd()) {
-                Ok(n) => return n,
-                Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                    self.pending = false;
-                    return 0;
-                }
-                // An ICMP error of an earlier datagram: the next one may be fine.
-                Err(_) => {}
-            }
-        }
-        0
-    }
 }
 
-/// The addresses that alone may be called from, none if any may; `None` if the family is not listened on, or
-/// where that cannot be said. An address of this machine alone has no neighbours, and an IPv6 address does
-/// not say which interface is its own.
-fn ways(group: Group, addresses: &[IpAddr]) -> Option<Vec<Ipv4Addr>> {
+/// Returns the addresses to announce from, none if every interface will do; `None` if the family is not
+/// listened on, or only on loopback (which has no other hosts) or on certain IPv6 addresses (which do not tell
+/// their interface).
+fn source_addresses(group: Group, addresses: &[IpAddr]) -> Option<Vec<Ipv4Addr>> {
     let any = |ip: &IpAddr| match (group, ip) {
         (Group::V4, IpAddr::V4(ip)) => *ip == Ipv4Addr::UNSPECIFIED,
         (Group::V6, IpAddr::V6(ip)) => *ip == Ipv6Addr::UNSPECIFIED,
@@ -247,44 +237,52 @@ fn ways(group: Group, addresses: &[IpAddr]) -> Option<Vec<Ipv4Addr>> {
     (!certain.is_empty()).then_some(certain)
 }
 
-/// The numbers of all interfaces that are up and can multicast. Reads a few lines from the kernel's memory;
-/// no disk is waited for.
+/// Returns the indices of all interfaces that are up and can multicast, at most [`INTERFACES`]. `list` is a
+/// directory of sysfs, which lies in memory: nothing here waits for a disk.
 fn interfaces(list: &Path) -> Vec<u32> {
     let Ok(entries) = std::fs::read_dir(list) else { return Vec::new() };
-    let number = |path: &Path| -> Option<u32> {
+    let index = |path: &Path| -> Option<u32> {
         let field = |name: &str| std::fs::read_to_string(path.join(name)).ok();
         let flags = u32::from_str_radix(field("flags")?.trim().strip_prefix("0x")?, 16).ok()?;
-        let number = field("ifindex")?.trim().parse().ok()?;
-        (flags & UP_AND_MULTICAST == UP_AND_MULTICAST).then_some(number)
+        let index = field("ifindex")?.trim().parse().ok()?;
+        (flags & UP_AND_MULTICAST == UP_AND_MULTICAST).then_some(index)
     };
-    let mut numbers: Vec<u32> = entries.flatten().filter_map(|entry| number(&entry.path())).collect();
-    numbers.sort_unstable();
-    numbers.truncate(INTERFACES);
-    numbers
+    let mut indices: Vec<u32> = entries.flatten().filter_map(|entry| index(&entry.path())).collect();
+    indices.sort_unstable();
+    indices.truncate(INTERFACES);
+    indices
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mio::{Events, Poll};
     use std::time::{Duration, Instant};
 
-    fn anywhere() -> [IpAddr; 2] {
+    fn unspecified() -> [IpAddr; 2] {
         [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]
     }
 
-    /// Everything that is heard until these bytes are among it, or two seconds are over.
-    fn hears(poll: &mut mio::Poll, sockets: &mut MulticastSockets, bytes: &[u8]) -> bool {
-        let (begun, mut events, mut batch) =
-            (Instant::now(), mio::Events::with_capacity(8), Batch::default());
+    fn joined_and_registered(poll: &Poll) -> MulticastSockets {
+        let mut sockets = MulticastSockets::join(&unspecified());
+        sockets.register(poll.registry(), Token).unwrap();
+        sockets
+    }
+
+    fn wait(poll: &mut Poll, sockets: &mut MulticastSockets, timeout: Duration) {
+        let mut events = Events::with_capacity(8);
+        poll.poll(&mut events, Some(timeout)).unwrap();
+        events.iter().for_each(|event| sockets.on_ready(event.token().0));
+    }
+
+    /// Returns whether a datagram of these bytes arrives within two seconds.
+    fn receives(poll: &mut Poll, sockets: &mut MulticastSockets, bytes: &[u8]) -> bool {
+        let begun = Instant::now();
+        let mut batch = Batch::default();
         while begun.elapsed() < Duration::from_secs(2) {
-            poll.poll(&mut events, Some(Duration::from_millis(50))).unwrap();
-            for event in &events {
-                assert!(sockets.on_ready(event.token().0));
-            }
-            while sockets.pending() {
-                if sockets.receive(&mut batch) > 0
-                    && batch.iter().any(|(heard, from)| heard == bytes && !from.ip().is_unspecified())
-                {
+            wait(poll, sockets, Duration::from_millis(50));
+            while sockets.receive(&mut batch) > 0 {
+                if batch.iter().any(|(received, from)| received == bytes && !from.ip().is_unspecified()) {
                     return true;
                 }
             }
@@ -293,45 +291,43 @@ mod tests {
     }
 
     #[test]
-    fn two_programs_on_one_machine_hear_each_other() {
-        let (quiet, mut poll) = (mio::Poll::new().unwrap(), mio::Poll::new().unwrap());
-        let mut speaker = MulticastSockets::join(&anywhere(), quiet.registry(), 5);
-        let mut hearer = MulticastSockets::join(&anywhere(), poll.registry(), 7);
-        for at in 0..hearer.sockets.len() {
-            let group = hearer.sockets[at].group;
-            if hearer.sockets[at].joined.is_empty() {
-                continue; // a machine without such an interface
+    fn two_programs_on_one_machine_receive_each_others_announcements() {
+        let mut poll = Poll::new().unwrap();
+        let mut sender = MulticastSockets::join(&unspecified());
+        let mut receiver = joined_and_registered(&poll);
+        for at in 0..receiver.sockets.len() {
+            let group = receiver.sockets[at].group;
+            if receiver.sockets[at].joined.is_empty() {
+                continue; // no interface of this machine can multicast
             }
             let bytes = format!("{group:?} from {}", std::process::id()).into_bytes();
-            speaker.send(group, &bytes);
-            let sent =
-                speaker.sockets[at].joined.iter().any(|way| speaker.sockets[at].send(*way, &bytes).is_ok());
-            assert!(!sent || hears(&mut poll, &mut hearer, &bytes), "{group:?} was not heard");
+            sender.send(group, &bytes);
+            let socket = &sender.sockets[at];
+            let sent = socket.joined.iter().any(|interface| socket.send(*interface, &bytes).is_ok());
+            assert!(!sent || receives(&mut poll, &mut receiver, &bytes), "{group:?}: nothing received");
         }
     }
 
     #[test]
-    fn what_is_sent_to_this_machine_by_name_is_not_heard() {
-        let mut poll = mio::Poll::new().unwrap();
-        let mut hearer = MulticastSockets::join(&anywhere(), poll.registry(), 0);
-        let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        // No program has that port, or another one: an ICMP error or nothing, either is fine.
-        let _ = stranger.send_to(b"by name", "127.0.0.1:6771");
-        let (mut events, mut batch) = (mio::Events::with_capacity(8), Batch::default());
-        poll.poll(&mut events, Some(Duration::from_millis(200))).unwrap();
-        events.iter().for_each(|event| assert!(hearer.on_ready(event.token().0)));
-        while hearer.pending() {
-            hearer.receive(&mut batch);
-            assert!(batch.iter().all(|(bytes, _)| bytes != b"by name"));
+    fn a_unicast_datagram_does_not_arrive_at_a_group_socket() {
+        let mut poll = Poll::new().unwrap();
+        let mut receiver = joined_and_registered(&poll);
+        let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        // Fails with an ICMP error if no program has that port.
+        let _ = sender.send_to(b"unicast", "127.0.0.1:6771");
+        let mut batch = Batch::default();
+        wait(&mut poll, &mut receiver, Duration::from_millis(200));
+        while receiver.receive(&mut batch) > 0 {
+            assert!(batch.iter().all(|(bytes, _)| bytes != b"unicast"));
         }
     }
 
     #[test]
-    fn only_what_is_up_and_can_multicast_is_an_interface() {
+    fn lists_interfaces_that_are_up_and_can_multicast() {
         let dir = tempfile::tempdir().unwrap();
-        let interface = |name: &str, number: &str, flags: &str| {
+        let interface = |name: &str, index: &str, flags: &str| {
             std::fs::create_dir(dir.path().join(name)).unwrap();
-            std::fs::write(dir.path().join(name).join("ifindex"), number).unwrap();
+            std::fs::write(dir.path().join(name).join("ifindex"), index).unwrap();
             std::fs::write(dir.path().join(name).join("flags"), flags).unwrap();
         };
         interface("eth0", "7\n", "0x1003\n");
@@ -347,24 +343,23 @@ mod tests {
     }
 
     #[test]
-    fn who_listens_at_certain_addresses_calls_from_these_alone() {
+    fn a_session_on_certain_addresses_announces_from_these_only() {
         let ips = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpAddr>>();
-        assert_eq!(ways(Group::V4, &anywhere()), Some(vec![]));
-        assert_eq!(ways(Group::V6, &anywhere()), Some(vec![]));
-        assert_eq!(ways(Group::V6, &ips(&["0.0.0.0"])), None);
-        assert_eq!(
-            ways(Group::V4, &ips(&["127.0.0.1", "192.0.2.7"])),
-            Some(vec![Ipv4Addr::new(192, 0, 2, 7)])
-        );
-        assert_eq!(ways(Group::V4, &ips(&["127.0.0.1"])), None);
-        assert_eq!(ways(Group::V6, &ips(&["2001:db8::1"])), None);
+        let v4 = |texts: &[&str]| source_addresses(Group::V4, &ips(texts));
+        let v6 = |texts: &[&str]| source_addresses(Group::V6, &ips(texts));
+        assert_eq!(source_addresses(Group::V4, &unspecified()), Some(vec![]));
+        assert_eq!(source_addresses(Group::V6, &unspecified()), Some(vec![]));
+        assert_eq!(v6(&["0.0.0.0"]), None);
+        assert_eq!(v4(&["127.0.0.1", "192.0.2.7"]), Some(vec![Ipv4Addr::new(192, 0, 2, 7)]));
+        assert_eq!(v4(&["127.0.0.1"]), None);
+        assert_eq!(v6(&["2001:db8::1"]), None);
     }
 
     #[test]
-    fn a_token_of_somebody_else_is_left_alone() {
-        let mut none = MulticastSockets::none(9);
-        assert!(!none.on_ready(9) && !none.on_ready(3) && !none.pending());
-        assert_eq!(none.tokens_end(), 9);
-        none.send(Group::V4, b"into the air");
+    fn without_sockets_nothing_is_pending_and_nothing_sent() {
+        let mut none = MulticastSockets::default();
+        none.on_ready(3);
+        assert!(!none.pending() && none.receive(&mut Batch::default()) == 0);
+        none.send(Group::V4, b"no socket");
     }
 }

@@ -1,4 +1,4 @@
-//! The system calls that safe Rust cannot say: `readv` into memory to which no reference may exist, and
+//! The system calls without a safe wrapper: `readv` into memory to which no reference may exist, and
 //! `recvmmsg`.
 //!
 //! A [`RawRange`] lies in a mapped file that other programs may change. Only the kernel touches it: `readv`
@@ -13,9 +13,9 @@ use std::mem::{size_of, zeroed};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// Datagrams taken with one call.
+/// Datagrams received with one call.
 const BATCH: usize = 8;
-/// Bytes of one; the rest of a longer one is lost. No packet of ours or of the DHT is longer.
+/// Bytes kept of a datagram; the kernel discards the rest. No valid packet of DHT or trackers is longer.
 const DATAGRAM_BYTES: usize = 4096;
 
 /// Reads up to `range.len() + spill.len()` bytes, first into the range and then into the spill.
@@ -35,27 +35,27 @@ pub fn read_into(fd: BorrowedFd<'_>, range: &RawRange<'_>, spill: &mut [u8]) -> 
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
-/// Datagrams that came together.
+/// Datagrams received with one system call.
 #[derive(Debug)]
 pub struct Batch {
     bytes: Box<[[u8; DATAGRAM_BYTES]; BATCH]>,
-    came: [Option<(usize, SocketAddr)>; BATCH],
+    /// Length and sender of each datagram.
+    received: [Option<(usize, SocketAddr)>; BATCH],
 }
 
 impl Default for Batch {
     fn default() -> Batch {
-        Batch { bytes: Box::new([[0; DATAGRAM_BYTES]; BATCH]), came: [None; BATCH] }
+        Batch { bytes: Box::new([[0; DATAGRAM_BYTES]; BATCH]), received: [None; BATCH] }
     }
 }
 
 impl Batch {
-    /// Takes what waits at the socket, as much as fits; those that were here are gone. The number of
-    /// datagrams, at least 1.
+    /// Receives up to eight datagrams in place of those of the last call; returns their number, at least 1.
     ///
     /// # Errors
     /// Those of `recvmmsg(2)`; `EAGAIN` if nothing waits.
     pub fn receive(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
-        self.came = [None; BATCH];
+        self.received = [None; BATCH];
         // SAFETY: for both types all bytes zero is a value: null pointers, lengths of nothing, the family
         // "unspecified".
         let (mut headers, mut names): ([libc::mmsghdr; BATCH], [libc::sockaddr_storage; BATCH]) =
@@ -77,19 +77,19 @@ impl Batch {
             libc::recvmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), BATCH as _, flags as _, std::ptr::null_mut())
         };
         let n = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
-        for ((came, header), name) in self.came.iter_mut().zip(&headers).zip(&names).take(n) {
+        for ((received, header), name) in self.received.iter_mut().zip(&headers).zip(&names).take(n) {
             // SAFETY: the kernel has written an address of this length, or none and left the length 0.
             let from = unsafe { SockAddr::new(std::mem::transmute_copy(name), header.msg_hdr.msg_namelen) };
-            *came = from.as_socket().map(|from| ((header.msg_len as usize).min(DATAGRAM_BYTES), from));
+            *received = from.as_socket().map(|from| ((header.msg_len as usize).min(DATAGRAM_BYTES), from));
         }
         Ok(n)
     }
 
-    /// Those that came, and from where.
+    /// Iterates over the datagrams and their senders.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], SocketAddr)> {
         self.bytes
             .iter()
-            .zip(&self.came)
-            .filter_map(|(bytes, came)| came.map(|(len, from)| (&bytes[..len], from)))
+            .zip(&self.received)
+            .filter_map(|(bytes, received)| received.map(|(len, from)| (&bytes[..len], from)))
     }
 }

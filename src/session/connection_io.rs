@@ -6,9 +6,10 @@
 
 use super::event::Event;
 use super::event_loop::{EventLoop, OpenConnection, SEND_BUFFER_BYTES};
+use super::tokens::Owner;
 use crate::disk::{Access, DiskFault, FaultKind, Load};
 use crate::engine::{DialFailure, DisconnectReason, Want};
-use crate::net::{Socket, Transfer};
+use crate::net::{Transfer, Transport};
 use crate::units::{BlockSpan, PeerKey, TorrentKey};
 use crate::wire::Segment;
 use std::io::IoSlice;
@@ -63,7 +64,7 @@ impl EventLoop {
     /// Whether the dialed connection stands now.
     fn finish_dial(&mut self, key: PeerKey) -> bool {
         let Some(connection) = self.connection(key).filter(|l| l.writable) else { return false };
-        match connection.socket.established() {
+        match connection.transport.established() {
             None => false,
             Some(Ok(())) => {
                 connection.connecting = false;
@@ -101,11 +102,11 @@ impl EventLoop {
                 connection.read_paused = true;
                 return Err(Halt::Wait);
             }
-            Want::Control { room } => connection.socket.read(room),
+            Want::Control { room } => connection.transport.read(room),
             Want::Skip { len } => {
                 self.scratch.resize(SCRATCH_BYTES, 0);
                 let len = (len as usize).min(SCRATCH_BYTES);
-                connection.socket.read(&mut self.scratch[..len])
+                connection.transport.read(&mut self.scratch[..len])
             }
             Want::Copy { torrent, span, bytes } => {
                 if !self.store.copy(torrent, span, bytes) {
@@ -131,13 +132,13 @@ impl EventLoop {
                 // A window may end before the block does; the bytes behind the target are then payload, and
                 // no spill.
                 let whole = target.len() == span.len() as usize;
-                let transfer = connection.socket.read_into(target, if whole { spill } else { &mut [] });
+                let transfer = connection.transport.read_into(target, if whole { spill } else { &mut [] });
                 if let Transfer::Moved { bytes, .. } = transfer {
                     let landed = bytes.min(span.len() as usize);
                     if landed > 0 {
                         self.store.received(torrent, span.first(landed as u32));
                     }
-                } else if transfer == Transfer::BadRoom {
+                } else if transfer == Transfer::BadTarget {
                     self.store.bad_window(torrent, span.piece());
                     return Ok(0);
                 }
@@ -157,7 +158,7 @@ impl EventLoop {
                 connection.readable = false;
                 Err(Halt::Wait)
             }
-            Transfer::Ended | Transfer::BadRoom => {
+            Transfer::Ended | Transfer::BadTarget => {
                 self.engine.on_lost(self.now, key, &mut self.actions);
                 Err(Halt::Gone)
             }
@@ -260,7 +261,7 @@ impl EventLoop {
             offered += slice.len();
         }
         let Some(Some(connection)) = self.connections.get_mut(key.slot()) else { return false };
-        match connection.socket.write(&slices[..ready.parts]) {
+        match connection.transport.write(&slices[..ready.parts]) {
             // A signal came between; the socket may have room still, and will not say so again.
             Transfer::Moved { bytes: 0, .. } => true,
             Transfer::Moved { bytes, .. } => {
@@ -279,7 +280,7 @@ impl EventLoop {
                 connection.writable = false;
                 false
             }
-            Transfer::Ended | Transfer::BadRoom => {
+            Transfer::Ended | Transfer::BadTarget => {
                 self.drop_connection(key);
                 self.engine.on_lost(self.now, key, &mut self.actions);
                 false
@@ -310,13 +311,13 @@ impl EventLoop {
     // ---- lines ----------------------------------------------------------------------------------------------------
 
     /// Takes a connection's socket in.
-    pub(super) fn add_connection(&mut self, key: PeerKey, socket: Socket, connecting: bool) {
+    pub(super) fn add_connection(&mut self, key: PeerKey, transport: Transport, connecting: bool) {
         if self.connections.len() <= key.slot() {
             self.connections.resize_with(key.slot() + 1, || None);
         }
         self.connections[key.slot()] = Some(OpenConnection {
             key,
-            socket,
+            transport,
             connecting,
             readable: false,
             closing: false,
@@ -339,8 +340,9 @@ impl EventLoop {
 
     /// Dials an address that the engine chose.
     pub(super) fn dial(&mut self, key: PeerKey, addr: std::net::SocketAddr) {
-        match Socket::dial(addr, self.poll.registry(), self.token_of(key)) {
-            Ok(socket) => self.add_connection(key, socket, true),
+        let token = Owner::Connection(key.slot()).token();
+        match Transport::dial(addr, self.poll.registry(), token) {
+            Ok(transport) => self.add_connection(key, transport, true),
             Err(e) => {
                 if e.failure() == DialFailure::OutOfResources {
                     log::warn!("cannot dial: {e:?}");

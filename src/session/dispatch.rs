@@ -5,9 +5,10 @@ use super::error::CommandError;
 use super::event::{Event, Progress, TorrentId};
 use super::event_loop::{ACCEPTS_PER_TURN, Command, EventLoop, NODES_FILE, Setting};
 use super::registry::{ContentSource, DiskState, RegisteredTorrent};
+use super::tokens::Owner;
 use crate::disk::{DiskEvent, OpenTorrent};
 use crate::engine::{Action, HashVerdict, Notice, SlowReason, TorrentSpec};
-use crate::net::{Accepted, BlockingReply, Socket, thread_cpu};
+use crate::net::{Accepted, BlockingReply, Transport, thread_cpu};
 use crate::units::TorrentKey;
 use crate::wire::{Metainfo, printable, write_nodes};
 use std::time::Duration;
@@ -61,7 +62,7 @@ impl EventLoop {
                 self.blocking_pool.scrape(id, url, info_hash, timeout)
             }
             Action::Resolve { id, host, port } => self.blocking_pool.resolve(id, host, port),
-            Action::Datagram { to, bytes } => self.listeners.send(to, &bytes),
+            Action::Datagram { to, bytes } => self.udp.send(to, bytes, self.poll.registry()),
             Action::Multicast { group, bytes } => self.multicast.send(group, &bytes),
             Action::KeepNodes { nodes } => self.store.write_state_file(NODES_FILE, write_nodes(&nodes)),
             Action::Metadata { torrent, info } => self.on_metadata(torrent, &info),
@@ -438,9 +439,9 @@ impl EventLoop {
                     let Some(key) = self.engine.on_accepted(self.now, addr, &mut self.actions) else {
                         continue;
                     };
-                    let token = self.token_of(key);
-                    match Socket::register(stream, self.poll.registry(), token) {
-                        Ok(socket) => self.add_connection(key, socket, false),
+                    let token = Owner::Connection(key.slot()).token();
+                    match Transport::accepted(stream, self.poll.registry(), token) {
+                        Ok(transport) => self.add_connection(key, transport, false),
                         Err(_) => self.engine.on_lost(self.now, key, &mut self.actions),
                     }
                 }

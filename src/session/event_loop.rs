@@ -16,12 +16,15 @@ use super::memory::{MemoryBudget, pool_share};
 use super::questions::{Question, Reply};
 use super::registry::Registry;
 use super::status::FilePriority;
+use super::tokens::Owner;
 use crate::disk::{Store, StoreConfig, read_state_file};
 use crate::engine::{Actions, DhtSetup, Engine, EngineConfig, Policy};
-use crate::net::{Batch, BlockingPool, Clock, Listeners, MulticastSockets, Socket, connections_within};
+use crate::net::{
+    Batch, BlockingPool, Clock, MulticastSockets, TcpListeners, Transport, Udp, bind, connections_within,
+};
 use crate::units::{BlockSpan, Instant, PeerId, PeerKey, Rng, TorrentKey};
 use crate::wire::{Metainfo, WritePlan, read_nodes};
-use mio::{Events, Poll, Token, Waker};
+use mio::{Events, Poll, Waker};
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
@@ -50,9 +53,6 @@ pub(super) const SEND_BUFFER_BYTES: usize = 256 * 1024;
 pub(super) const NODES_FILE: &str = "dht.nodes";
 /// Bytes of it that are read: 400 nodes of each family take 10 KB.
 const NODES_FILE_BYTES: u64 = 64 * 1024;
-
-const WAKE: Token = Token(0);
-const FIRST_LISTENER: usize = 1;
 
 /// What the user's thread asks for.
 #[derive(Debug)]
@@ -112,7 +112,7 @@ pub enum Setting {
 #[derive(Debug)]
 pub(super) struct OpenConnection {
     pub key: PeerKey,
-    pub socket: Socket,
+    pub transport: Transport,
     pub connecting: bool,
     pub readable: bool,
     /// The other side has sent its last byte: a short read is not the end of what there is.
@@ -137,7 +137,8 @@ pub struct EventLoop {
     pub(super) store: Store,
     memory: MemoryBudget,
     pub(super) blocking_pool: BlockingPool,
-    pub(super) listeners: Listeners,
+    pub(super) listeners: TcpListeners,
+    pub(super) udp: Udp,
     pub(super) multicast: MulticastSockets,
     pub(super) accept_retry_at: Option<Instant>,
     pub(super) connections: Vec<Option<OpenConnection>>,
@@ -167,21 +168,18 @@ impl EventLoop {
         events: EventSender,
     ) -> Result<EventLoop, StartError> {
         let poll = Poll::new()?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+        let waker = Arc::new(Waker::new(poll.registry(), Owner::Waker.token())?);
         let (first, last) = (*config.listen_ports.start(), *config.listen_ports.end());
         let udp_port = config.dht.as_ref().and_then(|dht| dht.port);
-        let listeners = Listeners::bind(
-            &config.listen_on,
-            config.listen_ports.clone(),
-            udp_port,
-            poll.registry(),
-            FIRST_LISTENER,
-        )
-        .map_err(|source| StartError::Listen { first, last, source })?;
-        let multicast = match config.lsd {
-            true => MulticastSockets::join(&config.listen_on, poll.registry(), listeners.tokens_end()),
-            false => MulticastSockets::none(listeners.tokens_end()),
-        };
+        let (mut listeners, mut udp) = bind(&config.listen_on, config.listen_ports.clone(), udp_port)
+            .map_err(|source| StartError::Listen { first, last, source })?;
+        listeners.register(poll.registry(), |index| Owner::TcpListener(index).token())?;
+        udp.register(poll.registry(), |index| Owner::Udp(index).token())?;
+        let mut multicast = MulticastSockets::default();
+        if config.lsd {
+            multicast = MulticastSockets::join(&config.listen_on);
+            multicast.register(poll.registry(), |index| Owner::Multicast(index).token())?;
+        }
         let wake_loop: Arc<dyn Fn() + Send + Sync> = {
             let waker = waker.clone();
             Arc::new(move || {
@@ -206,7 +204,7 @@ impl EventLoop {
         let memory = MemoryBudget::new(config.max_memory);
         let store = Store::new(store_config(&config, &memory), wake_loop.clone())?;
         let mut actions = Actions::default();
-        if let Some(setup) = dht_setup(&config, listeners.udp_port(), seed)? {
+        if let Some(setup) = dht_setup(&config, udp.port(), seed)? {
             engine.join_dht(Instant::ZERO, setup, &mut actions);
         }
         Ok(EventLoop {
@@ -219,6 +217,7 @@ impl EventLoop {
             store,
             memory,
             listeners,
+            udp,
             multicast,
             accept_retry_at: None,
             connections: Vec::new(),
@@ -292,7 +291,7 @@ impl EventLoop {
 
     fn timeout(&mut self) -> Duration {
         if !self.ready_queue.is_empty()
-            || self.listeners.datagrams_pending()
+            || self.udp.pending()
             || self.multicast.pending()
             || (self.listeners.pending() && self.accept_retry_at.is_none())
         {
@@ -311,16 +310,21 @@ impl EventLoop {
     }
 
     fn on_readiness(&mut self, event: &mio::event::Event) {
-        let token = event.token().0;
-        if event.token() == WAKE {
-            return; // commands and answers are heard every turn
+        match Owner::of(event.token()) {
+            // Commands and replies are polled every turn.
+            Some(Owner::Waker) | None => {}
+            Some(Owner::TcpListener(index)) => self.listeners.on_ready(index),
+            Some(Owner::Udp(index)) => {
+                let readable = event.is_readable() || event.is_error();
+                self.udp.on_ready(index, readable, event.is_writable(), self.poll.registry());
+            }
+            Some(Owner::Multicast(index)) => self.multicast.on_ready(index),
+            Some(Owner::Connection(slot)) => self.on_connection_readiness(slot, event),
         }
-        if self.listeners.on_ready(token) || self.multicast.on_ready(token) {
-            return;
-        }
-        let Some(Some(connection)) = self.connections.get_mut(token - self.multicast.tokens_end()) else {
-            return;
-        };
+    }
+
+    fn on_connection_readiness(&mut self, slot: usize, event: &mio::event::Event) {
+        let Some(Some(connection)) = self.connections.get_mut(slot) else { return };
         connection.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         connection.closing |= event.is_read_closed() || event.is_error();
         connection.writable |= event.is_writable() || event.is_error();
@@ -341,10 +345,6 @@ impl EventLoop {
         self.connections.get_mut(key.slot())?.as_mut().filter(|l| l.key == key)
     }
 
-    pub(super) fn token_of(&self, key: PeerKey) -> Token {
-        Token(self.multicast.tokens_end() + key.slot())
-    }
-
     fn poll_commands(&mut self) {
         while let Ok(command) = self.commands.try_recv() {
             // A command of another handle after the stop is dropped with its reply: its caller finds the
@@ -357,8 +357,8 @@ impl EventLoop {
 
     fn poll_datagrams(&mut self) {
         let mut left = DATAGRAMS_PER_TURN;
-        while left > 0 && self.listeners.datagrams_pending() {
-            left = left.saturating_sub(self.listeners.receive(&mut self.datagrams).max(1));
+        while left > 0 && self.udp.pending() {
+            left = left.saturating_sub(self.udp.receive(&mut self.datagrams).max(1));
             for (bytes, from) in self.datagrams.iter() {
                 let from = SocketAddr::new(from.ip().to_canonical(), from.port());
                 self.engine.on_datagram(self.now, from, bytes, &mut self.actions);

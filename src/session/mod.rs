@@ -19,6 +19,7 @@ mod metadata;
 mod questions;
 mod registry;
 mod status;
+mod tokens;
 
 pub use crate::engine::PartialPiece;
 pub use crate::engine::{ScrapeSource, SlowReason};

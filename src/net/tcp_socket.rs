@@ -1,8 +1,8 @@
-//! One connection's socket: bytes in and out without waiting, and what an error of it means.
+//! A TCP connection: moves bytes without waiting, and says what its errors mean.
 
 use super::sys;
+use super::transport::{DialError, Transfer};
 use crate::disk::Target;
-use crate::engine::DialFailure;
 use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -10,65 +10,26 @@ use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
-/// What came of an attempt to move bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transfer {
-    /// This many went; `drained` says that the socket has no more to take or give for now.
-    Moved {
-        /// At least 1.
-        bytes: usize,
-        /// Wait for readiness.
-        drained: bool,
-    },
-    /// Nothing now: wait for readiness.
-    NotNow,
-    /// The memory to read into is bad; nothing was taken from the stream.
-    BadRoom,
-    /// The stream is over.
-    Ended,
-}
-
-/// Why no connection was even tried, or it failed.
+/// A non-blocking TCP connection, registered with the loop's poll.
 #[derive(Debug)]
-pub struct DialError(io::Error);
-
-impl DialError {
-    /// Whose fault it is.
-    pub fn failure(&self) -> DialFailure {
-        match self.0.raw_os_error() {
-            Some(
-                libc::EMFILE
-                | libc::ENFILE
-                | libc::ENOBUFS
-                | libc::ENOMEM
-                | libc::EADDRNOTAVAIL
-                | libc::EAGAIN,
-            ) => DialFailure::OutOfResources,
-            _ => DialFailure::Refused,
-        }
-    }
-}
-
-/// A connection's socket.
-#[derive(Debug)]
-pub struct Socket {
+pub struct TcpSocket {
     stream: TcpStream,
 }
 
-impl Socket {
+impl TcpSocket {
     /// Begins to connect; the first writable event tells how it went: ask
-    /// [`established`](Socket::established).
-    pub fn dial(addr: SocketAddr, registry: &Registry, token: Token) -> Result<Socket, DialError> {
+    /// [`established`](TcpSocket::established).
+    pub fn dial(addr: SocketAddr, registry: &Registry, token: Token) -> Result<TcpSocket, DialError> {
         let stream = TcpStream::connect(addr).map_err(DialError)?;
-        Socket::register(stream, registry, token).map_err(DialError)
+        TcpSocket::register(stream, registry, token).map_err(DialError)
     }
 
     /// Takes an accepted stream over.
-    pub fn register(mut stream: TcpStream, registry: &Registry, token: Token) -> io::Result<Socket> {
+    pub fn register(mut stream: TcpStream, registry: &Registry, token: Token) -> io::Result<TcpSocket> {
         stream.register(registry, token, Interest::READABLE | Interest::WRITABLE)?;
         // Requests are small and waited for. A socket that refuses the option works without it.
         let _ = stream.set_nodelay(true);
-        Ok(Socket { stream })
+        Ok(TcpSocket { stream })
     }
 
     /// Whether a dialed connection stands: `None` while that is open.
@@ -124,7 +85,7 @@ fn transfer(result: io::Result<usize>, wanted: usize) -> Transfer {
         Err(e) if e.kind() == ErrorKind::WouldBlock => Transfer::NotNow,
         // A signal came between; nothing moved, and the socket may be ready still.
         Err(e) if e.kind() == ErrorKind::Interrupted => Transfer::Moved { bytes: 0, drained: false },
-        Err(e) if e.raw_os_error() == Some(libc::EFAULT) => Transfer::BadRoom,
+        Err(e) if e.raw_os_error() == Some(libc::EFAULT) => Transfer::BadTarget,
         Err(_) => Transfer::Ended,
     }
 }
@@ -181,7 +142,8 @@ mod tests {
             let (mut store, key, geometry) = store(mode, dir.path());
             let poll = mio::Poll::new().unwrap();
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            let mut socket = Socket::dial(listener.local_addr().unwrap(), poll.registry(), Token(0)).unwrap();
+            let mut socket =
+                TcpSocket::dial(listener.local_addr().unwrap(), poll.registry(), Token(0)).unwrap();
             let (mut peer, _) = listener.accept().unwrap();
             peer.write_all(&[1; 100]).unwrap();
             let mut read = || {

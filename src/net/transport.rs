@@ -1,0 +1,103 @@
+//! What carries a connection's bytes: a TCP socket today. Its four verbs (established, read, read_into, write)
+//! are all that the loop uses, so another transport is another variant, and a cipher a layer over either.
+
+use super::tcp_socket::TcpSocket;
+use crate::disk::Target;
+use crate::engine::DialFailure;
+use mio::net::TcpStream;
+use mio::{Registry, Token};
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+
+/// The result of an attempt to move bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transfer {
+    /// Bytes moved.
+    Moved {
+        /// Their number; 0 if a signal interrupted the call.
+        bytes: usize,
+        /// The transport has no more to take or give for now: wait for readiness.
+        drained: bool,
+    },
+    /// Nothing moved: wait for readiness.
+    NotNow,
+    /// The target's memory cannot be written (`EFAULT`); nothing was taken from the stream.
+    BadTarget,
+    /// The stream has ended.
+    Ended,
+}
+
+/// Why a connection could not be dialed.
+#[derive(Debug)]
+pub struct DialError(pub(super) io::Error);
+
+impl DialError {
+    /// Returns whether this machine or the other side is the cause.
+    pub fn failure(&self) -> DialFailure {
+        match self.0.raw_os_error() {
+            Some(
+                libc::EMFILE
+                | libc::ENFILE
+                | libc::ENOBUFS
+                | libc::ENOMEM
+                | libc::EADDRNOTAVAIL
+                | libc::EAGAIN,
+            ) => DialFailure::OutOfResources,
+            _ => DialFailure::Refused,
+        }
+    }
+}
+
+/// What carries a connection's bytes.
+#[derive(Debug)]
+pub enum Transport {
+    /// A TCP socket.
+    Tcp(TcpSocket),
+}
+
+impl Transport {
+    /// Begins to connect over TCP. The first writable event says that the attempt is over:
+    /// [`established`](Transport::established) then tells its result.
+    ///
+    /// # Errors
+    /// Those of `socket(2)`, `connect(2)` and `epoll_ctl(2)`.
+    pub fn dial(addr: SocketAddr, registry: &Registry, token: Token) -> Result<Transport, DialError> {
+        TcpSocket::dial(addr, registry, token).map(Transport::Tcp)
+    }
+
+    /// Takes over an accepted TCP stream.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl(2)`.
+    pub fn accepted(stream: TcpStream, registry: &Registry, token: Token) -> io::Result<Transport> {
+        TcpSocket::register(stream, registry, token).map(Transport::Tcp)
+    }
+
+    /// Returns the result of dialing, `None` while it is pending.
+    pub fn established(&self) -> Option<Result<(), DialError>> {
+        match self {
+            Transport::Tcp(socket) => socket.established(),
+        }
+    }
+
+    /// Reads control bytes.
+    pub fn read(&mut self, room: &mut [u8]) -> Transfer {
+        match self {
+            Transport::Tcp(socket) => socket.read(room),
+        }
+    }
+
+    /// Reads payload into its target, and the bytes that follow it into `spill`.
+    pub fn read_into(&mut self, target: Target<'_>, spill: &mut [u8]) -> Transfer {
+        match self {
+            Transport::Tcp(socket) => socket.read_into(target, spill),
+        }
+    }
+
+    /// Writes as much of the slices as the transport takes.
+    pub fn write(&mut self, slices: &[IoSlice<'_>]) -> Transfer {
+        match self {
+            Transport::Tcp(socket) => socket.write(slices),
+        }
+    }
+}
