@@ -1,23 +1,22 @@
-//! How many connections this process may have beside everything else that needs a descriptor.
+//! The number of connections that leave enough descriptors for everything else.
 //!
-//! Peers decide how many connections there are. They must never take the descriptors that files, trackers and
-//! the poll itself need: a download that cannot open its file fails.
+//! Peers open connections. They must not exhaust the descriptors that files, trackers and the poll need: a
+//! download that cannot open its file fails.
 
 use rustix::process::{Resource, getrlimit};
 
-/// Descriptors that are not for connections: 16 for standing sockets and pipes, 16 files of the loop, 24 for
-/// each of two workers, and 16 for trackers.
+/// Descriptors for other purposes: 16 for listening sockets and pipes, 16 for files of the loop, 24 for each
+/// of two workers, and 16 for trackers.
 const OTHERS: usize = 96;
 
-/// As many connections as `wanted`, or fewer if the system does not let this process have so many
-/// descriptors.
+/// Returns the number of connections: `wanted`, or fewer if the process may not open as many descriptors.
 pub fn connections_within(wanted: usize) -> usize {
     let limit =
         getrlimit(Resource::Nofile).current.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
     share_of(limit).min(wanted)
 }
 
-/// All but those for others; of few descriptors, half.
+/// Returns the share of connections: all but [`OTHERS`], and at least half.
 fn share_of(limit: usize) -> usize {
     limit.saturating_sub(OTHERS).max(limit / 2)
 }

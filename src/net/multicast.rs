@@ -3,13 +3,13 @@
 //!
 //! One socket a family, bound to the group's own address: on Linux such a socket receives only datagrams to
 //! its group, so unicast from elsewhere never arrives here. The port is shared with every other client of the
-//! machine. Announcements leave through each interface in turn with a hop limit of one, so they reach hosts on
-//! the same link only. They are looped back, so that two programs on one machine find each other; the loopback
-//! interface is treated like any other, and by default cannot multicast.
+//! machine. Announcements leave through each interface in turn with a hop limit of one, so they reach hosts
+//! on the same link only. They are looped back, so that two programs on one machine find each other; the
+//! loopback interface is treated like any other, and by default cannot multicast.
 //!
 //! Multicast is optional: without an interface, a family or permission one line is logged and no announcement
-//! sent. Interfaces are listed at every announcement, so one that appears later is joined then. A session that
-//! listens on certain addresses announces from these addresses only.
+//! sent. Interfaces are listed at every announcement, so one that appears later is joined then. A session
+//! that listens on certain addresses announces from these addresses only.
 
 use super::sys::Batch;
 use super::udp;
@@ -218,8 +218,8 @@ impl GroupSocket {
 }
 
 /// Returns the addresses to announce from, none if every interface will do; `None` if the family is not
-/// listened on, or only on loopback (which has no other hosts) or on certain IPv6 addresses (which do not tell
-/// their interface).
+/// listened on, or only on loopback (which has no other hosts) or on certain IPv6 addresses (which do not
+/// tell their interface).
 fn source_addresses(group: Group, addresses: &[IpAddr]) -> Option<Vec<Ipv4Addr>> {
     let any = |ip: &IpAddr| match (group, ip) {
         (Group::V4, IpAddr::V4(ip)) => *ip == Ipv4Addr::UNSPECIFIED,

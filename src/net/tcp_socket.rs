@@ -17,22 +17,22 @@ pub struct TcpSocket {
 }
 
 impl TcpSocket {
-    /// Begins to connect; the first writable event tells how it went: ask
-    /// [`established`](TcpSocket::established).
+    /// Begins to connect. The first writable event says that the attempt is over:
+    /// [`established`](TcpSocket::established) then tells its result.
     pub fn dial(addr: SocketAddr, registry: &Registry, token: Token) -> Result<TcpSocket, DialError> {
         let stream = TcpStream::connect(addr).map_err(DialError)?;
         TcpSocket::register(stream, registry, token).map_err(DialError)
     }
 
-    /// Takes an accepted stream over.
+    /// Takes over an accepted stream.
     pub fn register(mut stream: TcpStream, registry: &Registry, token: Token) -> io::Result<TcpSocket> {
         stream.register(registry, token, Interest::READABLE | Interest::WRITABLE)?;
-        // Requests are small and waited for. A socket that refuses the option works without it.
+        // Requests are small, and a delay of them delays the blocks. A socket without the option works too.
         let _ = stream.set_nodelay(true);
         Ok(TcpSocket { stream })
     }
 
-    /// Whether a dialed connection stands: `None` while that is open.
+    /// Returns the result of dialing, `None` while it is pending.
     pub fn established(&self) -> Option<Result<(), DialError>> {
         match self.stream.take_error() {
             Ok(Some(e)) | Err(e) => return Some(Err(DialError(e))),
@@ -51,7 +51,7 @@ impl TcpSocket {
         transfer(n, room.len())
     }
 
-    /// Reads payload into its target, and the bytes behind it into the spill.
+    /// Reads payload into its target, and the bytes that follow it into `spill`.
     pub fn read_into(&mut self, target: Target<'_>, spill: &mut [u8]) -> Transfer {
         let wanted = target.len() + spill.len();
         match target {
@@ -62,8 +62,8 @@ impl TcpSocket {
             }
             Target::Mapped(range) => {
                 match transfer(sys::read_into(self.stream.as_fd(), &range, spill), wanted) {
-                    // The read may have stopped before a bad page, with more bytes in the socket: only the
-                    // next read can tell.
+                    // The kernel stops before a page that it cannot write, with bytes left in the socket:
+                    // only the next read can tell.
                     Transfer::Moved { bytes, .. } => Transfer::Moved { bytes, drained: false },
                     other => other,
                 }
@@ -83,7 +83,7 @@ fn transfer(result: io::Result<usize>, wanted: usize) -> Transfer {
         Ok(0) => Transfer::Ended,
         Ok(bytes) => Transfer::Moved { bytes, drained: bytes < wanted },
         Err(e) if e.kind() == ErrorKind::WouldBlock => Transfer::NotNow,
-        // A signal came between; nothing moved, and the socket may be ready still.
+        // A signal interrupted the call: nothing moved, and the socket may still be ready.
         Err(e) if e.kind() == ErrorKind::Interrupted => Transfer::Moved { bytes: 0, drained: false },
         Err(e) if e.raw_os_error() == Some(libc::EFAULT) => Transfer::BadTarget,
         Err(_) => Transfer::Ended,
@@ -102,7 +102,7 @@ mod tests {
 
     const PIECE_LEN: u64 = 256 * 1024;
 
-    /// A store with one torrent of one piece, which is ready to be received.
+    /// Returns a store with one torrent of one piece, which is prepared for receiving.
     fn store(mode: StorageMode, dir: &std::path::Path) -> (Store, TorrentKey, Geometry) {
         let (wake, woken) = channel();
         let config = StoreConfig { mode, workers: 1, ..StoreConfig::default() };
@@ -132,11 +132,11 @@ mod tests {
         }
     }
 
-    /// The kernel copies one received segment after another and stops at a page that it cannot write, be
-    /// there more or not. A caller that took that for a dry socket would wait for readiness that was told
-    /// already.
+    /// The kernel copies one received segment after another and stops at a page that it cannot write, whether
+    /// or not more bytes wait. A caller that took this for an empty socket would wait for readiness that was
+    /// reported already.
     #[test]
-    fn f2_a_short_read_into_a_window_does_not_say_that_the_socket_is_dry() {
+    fn f2_a_short_read_into_a_window_does_not_mark_the_socket_as_drained() {
         for (mode, dry) in [(StorageMode::Mapped, false), (StorageMode::Plain, true)] {
             let dir = tempfile::tempdir().unwrap();
             let (mut store, key, geometry) = store(mode, dir.path());
@@ -157,7 +157,7 @@ mod tests {
                 first = read();
             }
             assert_eq!(first, Transfer::Moved { bytes: 100, drained: dry });
-            assert_eq!(read(), Transfer::NotNow, "only now the socket is known to be dry");
+            assert_eq!(read(), Transfer::NotNow, "only now the socket is known to be empty");
         }
     }
 }

@@ -1,5 +1,6 @@
-//! What carries a connection's bytes: a TCP socket today. Its four verbs (established, read, read_into, write)
-//! are all that the loop uses, so another transport is another variant, and a cipher a layer over either.
+//! What carries a connection's bytes: a TCP socket today. Its four verbs (established, read, read_into,
+//! write) are all that the loop uses, so another transport is another variant, and a cipher a layer over
+//! either.
 
 use super::tcp_socket::TcpSocket;
 use crate::disk::Target;

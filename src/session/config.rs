@@ -1,4 +1,4 @@
-//! What a session and a torrent are told at their start. Defaults are those of the command line.
+//! The parameters of a session and of a torrent. Defaults are those of the command line.
 
 use super::memory::default_max_memory;
 use crate::disk::{OpenTorrent, StorageMode};
@@ -10,39 +10,40 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How a session is to run.
+/// The parameters of a session. Build one with `..Config::default()`: later versions add fields.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Ports to try, in order, for TCP and UDP alike; `0..=0` takes any free one.
+    /// Ports to try, in order, for TCP and UDP; `0..=0` is any free port.
     pub listen_ports: RangeInclusive<u16>,
-    /// Addresses to listen on. A family that the machine does not have is done without.
+    /// Addresses to listen on. Those that the machine lacks are left out as long as one works.
     pub listen_on: Vec<IpAddr>,
-    /// Connections in all.
+    /// The most connections of all torrents. Fewer if the process may not open as many descriptors.
     pub max_peers: usize,
-    /// Connections a torrent.
+    /// The most connections of one torrent.
     pub max_peers_per_torrent: usize,
-    /// All downloads together, bytes a second.
+    /// The limit of all downloads together, bytes a second; `None` is unlimited.
     pub download_limit: Option<u64>,
-    /// All uploads together, bytes a second.
+    /// The limit of all uploads together, bytes a second; `None` is unlimited.
     pub upload_limit: Option<u64>,
     /// How bytes reach the files.
     pub storage: StorageMode,
-    /// Bytes that private memory and windows may take together. A torrent that needs more than that for
-    /// itself gets it, and the rest of the session then makes do with next to nothing.
+    /// The most bytes of private memory and windows together. It bounds buffers and windows; what a torrent
+    /// itself needs (metadata, pieces) is allocated even beyond it.
     pub max_memory: usize,
-    /// Threads that hash and talk to the disk; 0 chooses by the machine.
+    /// Threads that hash and access the disk; 0 chooses by the number of cores.
     pub workers: usize,
-    /// Where resume records live; `None` keeps none, and existing content is hashed at every start.
+    /// The directory of resume records, metadata of magnet links and DHT nodes. With `None` nothing is kept,
+    /// and existing content is hashed at every start.
     pub state_dir: Option<PathBuf>,
-    /// How often [`Event::Progress`](super::Event::Progress) comes for each torrent.
+    /// The interval of [`Event::Progress`](super::Event::Progress) of each torrent, at least 10 ms.
     pub progress_every: Duration,
-    /// Peers tell each other of peers (BEP 11); never those of a private torrent.
+    /// Peer exchange (BEP 11); never used for a private torrent.
     pub pex: bool,
-    /// Peers of the local network are called and answered (BEP 14); never those of a private torrent.
+    /// Local service discovery (BEP 14); never used for a private torrent.
     pub lsd: bool,
-    /// Peers are found in the DHT (BEP 5), never those of a private torrent; `None` stays out of it.
+    /// The DHT (BEP 5), never used for a private torrent; `None` disables it.
     pub dht: Option<DhtConfig>,
-    /// What choices among equals come from; `None` takes it from the system.
+    /// The seed of random choices and of the peer id; `None` takes one from the system.
     pub seed: Option<u64>,
 }
 
@@ -68,17 +69,17 @@ impl Default for Config {
     }
 }
 
-/// How a session takes part in the DHT.
+/// The parameters of the DHT.
 #[derive(Clone, Debug)]
 pub struct DhtConfig {
-    /// The UDP port; `None` is the listening port. UDP trackers are asked from it, too.
+    /// The UDP port, which is also the source port of requests to UDP trackers; `None` is the listening port.
     pub port: Option<u16>,
-    /// Host and port of nodes to start from. Like [`routers`](DhtConfig::routers), they are asked if no node
-    /// of an earlier run answers.
+    /// Host and port of nodes to start from. They are queried if no node of an earlier run answers.
     pub bootstrap: Vec<(String, u16)>,
-    /// Host and port of nodes that live for newcomers alone.
+    /// Host and port of bootstrap nodes: queried like [`bootstrap`](DhtConfig::bootstrap), never inserted
+    /// into the routing table.
     pub routers: Vec<(String, u16)>,
-    /// Ask, and never answer (BEP 43).
+    /// Send queries and answer none (BEP 43).
     pub read_only: bool,
 }
 
@@ -98,56 +99,55 @@ impl Default for DhtConfig {
     }
 }
 
-/// What names a torrent.
+/// A torrent file or a magnet link.
 #[derive(Clone, Debug)]
 pub enum TorrentSource {
-    /// A torrent file, or the metadata that it would hold.
+    /// A torrent file, or metadata with trackers.
     Metainfo(Metainfo),
-    /// A link: what is in the torrent is asked of peers (BEP 9).
+    /// A magnet link: the metadata is fetched from peers (BEP 9).
     Magnet(Magnet),
 }
 
-/// A torrent, where its content lives, and how it is to be treated.
+/// A torrent to add, and its parameters.
 #[derive(Clone, Debug)]
 pub struct AddTorrent {
-    /// What names it.
+    /// The torrent file or magnet link.
     pub source: TorrentSource,
-    /// The directory that its files are under.
+    /// The directory of its files; created if missing, unless `seed_only`.
     pub dir: PathBuf,
-    /// Indices of the wanted files; `None` for all.
+    /// Indices of the wanted files; `None` for all, or those that the magnet link selects (BEP 53).
     pub wanted_files: Option<Vec<usize>>,
-    /// A link's files are chosen once it is known which there are: after
-    /// [`Event::Metadata`](super::Event::Metadata) nothing happens until
-    /// [`Session::choose`](super::Session::choose).
+    /// After [`Event::Metadata`](super::Event::Metadata) of a magnet link, wait for
+    /// [`Session::choose`](super::Session::choose) before any file is touched.
     pub choose_later: bool,
-    /// It rests until [`Session::resume`](super::Session::resume): content is checked, and no tracker or peer
-    /// learns of us.
+    /// Start paused: content is checked, and no tracker or peer is contacted until
+    /// [`Session::resume`](super::Session::resume).
     pub paused: bool,
-    /// Peers known from elsewhere.
+    /// Addresses of peers to dial.
     pub peers: Vec<SocketAddr>,
-    /// Trackers besides the torrent's own, each a tier.
+    /// Announce URLs besides the torrent's own, each a tier (BEP 12).
     pub trackers: Vec<String>,
-    /// Serve what is there; never write to the content.
+    /// Serve existing content; never write to it.
     pub seed_only: bool,
-    /// Hash what is there, whatever a record says.
+    /// Hash existing content and ignore the resume record.
     pub check: bool,
-    /// Pieces in order rather than rarest first.
+    /// Request pieces in order rather than rarest first.
     pub sequential: bool,
-    /// Bytes a second.
+    /// The download limit, bytes a second; `None` is unlimited.
     pub download_limit: Option<u64>,
-    /// Bytes a second.
+    /// The upload limit, bytes a second; `None` is unlimited.
     pub upload_limit: Option<u64>,
 }
 
 impl AddTorrent {
-    /// All of the torrent, into `dir`, the usual way.
+    /// Returns parameters to download all files into `dir`.
     pub fn new(metainfo: Metainfo, dir: impl Into<PathBuf>) -> AddTorrent {
         AddTorrent::of(TorrentSource::Metainfo(metainfo), dir)
     }
 
-    /// The files that the link wants, into `dir`. Peers and trackers that it names are asked, and what is in
-    /// the torrent comes as
-    /// [`Event::Metadata`](super::Event::Metadata).
+    /// Returns parameters to fetch the metadata of a magnet link, which
+    /// [`Event::Metadata`](super::Event::Metadata) reports, and to download the files that it selects into
+    /// `dir`.
     pub fn magnet(magnet: Magnet, dir: impl Into<PathBuf>) -> AddTorrent {
         AddTorrent::of(TorrentSource::Magnet(magnet), dir)
     }
@@ -169,7 +169,7 @@ impl AddTorrent {
         }
     }
 
-    /// The torrent's name in the swarm.
+    /// Returns the info hash (BEP 3).
     pub fn info_hash(&self) -> InfoHash {
         match &self.source {
             TorrentSource::Metainfo(metainfo) => metainfo.info_hash(),
@@ -177,7 +177,7 @@ impl AddTorrent {
         }
     }
 
-    /// Trackers in tiers, those that were added last.
+    /// Returns all trackers in tiers: the torrent's own, then the added ones.
     pub(super) fn all_trackers(&self) -> Vec<Vec<String>> {
         let mut tiers = match &self.source {
             TorrentSource::Metainfo(metainfo) => metainfo.trackers().to_vec(),
@@ -187,15 +187,15 @@ impl AddTorrent {
         tiers
     }
 
-    /// Peers that it names and those that were added.
+    /// Returns the peers of the magnet link and the added ones.
     pub(super) fn all_peers(&self) -> Vec<SocketAddr> {
         let named =
             if let TorrentSource::Magnet(magnet) = &self.source { magnet.peers.as_slice() } else { &[] };
         named.iter().chain(&self.peers).copied().collect()
     }
 
-    /// What is wanted of it, in the engine's words.
-    pub(super) fn shape(&self, metainfo: &Metainfo) -> TorrentInfo {
+    /// Returns the engine's description of the torrent.
+    pub(super) fn torrent_info(&self, metainfo: &Metainfo) -> TorrentInfo {
         TorrentInfo {
             geometry: metainfo.geometry(),
             wanted: self.wanted_pieces(metainfo),
@@ -204,8 +204,8 @@ impl AddTorrent {
         }
     }
 
-    /// Whether each file is wanted; `None` if all are. What was chosen here counts for more than what a link
-    /// chose, and a link that chooses no file that there is has chosen nothing (M6).
+    /// Returns whether each file is wanted; `None` if all are. `wanted_files` overrides the link's selection,
+    /// and a selection without any existing file is ignored (M6).
     fn chosen(&self, metainfo: &Metainfo) -> Option<Vec<bool>> {
         let mut chosen = vec![false; metainfo.files().len()];
         match (&self.wanted_files, &self.source) {
@@ -229,8 +229,7 @@ impl AddTorrent {
         }
     }
 
-    /// The pieces that hold bytes of wanted files. Padding files are never wanted, but fill up the pieces
-    /// beside them.
+    /// Returns the pieces that hold bytes of wanted files, none if the torrent is only seeded.
     pub(super) fn wanted_pieces(&self, metainfo: &Metainfo) -> Bitfield {
         let geometry = metainfo.geometry();
         if self.seed_only {
@@ -240,7 +239,7 @@ impl AddTorrent {
         chosen_pieces(&geometry, metainfo.files(), &chosen)
     }
 
-    /// The same, in the disk's words.
+    /// Returns the disk's parameters for opening the content.
     pub(super) fn to_open(&self, metainfo: &Metainfo) -> OpenTorrent {
         OpenTorrent {
             info_hashes: metainfo.info_hash().into(),
@@ -255,8 +254,8 @@ impl AddTorrent {
     }
 }
 
-/// The pieces that hold bytes of chosen files; padding files count only as part of the pieces that they share
-/// (BEP 47).
+/// Returns the pieces that hold bytes of chosen files. Pad files are never chosen: they are part of the
+/// pieces that they share with other files (BEP 47).
 pub(super) fn chosen_pieces(geometry: &Geometry, files: &Files, chosen: &[bool]) -> Bitfield {
     let mut wanted = Bitfield::empty(geometry.pieces());
     for (file, _) in files.iter().zip(chosen).filter(|(file, chosen)| !file.attributes.pad && **chosen) {

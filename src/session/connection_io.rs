@@ -1,8 +1,8 @@
-//! One connection's share of a turn: read where the engine says, write what it plans.
+//! One connection's share of a turn: reads into the memory that the engine names, writes what it plans.
 //!
-//! Reading stops when the socket is dry, the budget is used up (then the connection goes to the back of the
-//! ring), the engine says pause, or the disk has no room. Writing stops when the socket is full, there is
-//! nothing more, or a block is not in the page cache.
+//! Reading stops when the transport has no more bytes, the budget is spent (the connection then goes to the
+//! back of the ready queue), the engine pauses it, or the store has no buffer. Writing stops when the
+//! transport is full, the plan is empty, or a block is not in the page cache.
 
 use super::event::Event;
 use super::event_loop::{EventLoop, OpenConnection, SEND_BUFFER_BYTES};
@@ -14,36 +14,36 @@ use crate::units::{BlockSpan, PeerKey, TorrentKey};
 use crate::wire::Segment;
 use std::io::IoSlice;
 
-/// Bytes read from one connection before others have their turn.
+/// Bytes read from one connection in a turn.
 const READ_BUDGET_BYTES: usize = 512 * 1024;
-/// Reads from one connection before others have their turn, however small.
+/// Reads from one connection in a turn.
 const READ_BUDGET_CALLS: usize = 64;
-/// Bytes thrown away at a time.
+/// Bytes discarded with one read.
 const SCRATCH_BYTES: usize = 16 * 1024;
 /// Slices in one `writev`.
 const WRITE_SLICES: usize = 64;
-/// Payload offered to a socket at least and at most.
+/// The least payload bytes of a connection's [`OpenConnection::send_budget`].
 const SEND_BUDGET_MIN_BYTES: usize = 32 * 1024;
 
-/// Why a connection is not read on.
+/// Why reading from a connection stops.
 #[derive(Debug, PartialEq, Eq)]
 enum Halt {
-    /// The socket is dry, or something else must happen first.
+    /// Until readiness, a wake-up, or a free buffer.
     Wait,
-    /// Its share of the turn is used up.
+    /// Until the next turn: its budget is spent.
     Budget,
-    /// It is over.
+    /// For good: the connection is closed.
     Gone,
 }
 
-/// How much of a plan is ready to be written.
+/// The part of a plan that can be written: its segments, and the payload bytes of these.
 struct Ready {
     parts: usize,
     payload: usize,
 }
 
 impl EventLoop {
-    /// Gives a connection its share.
+    /// Reads from and writes to a connection, within its budget.
     pub(super) fn serve(&mut self, key: PeerKey) {
         let Some(connection) = self.connection(key) else { return };
         connection.queued = false;
@@ -61,7 +61,7 @@ impl EventLoop {
         self.write(key);
     }
 
-    /// Whether the dialed connection stands now.
+    /// Returns whether a dialed connection is established now.
     fn finish_dial(&mut self, key: PeerKey) -> bool {
         let Some(connection) = self.connection(key).filter(|l| l.writable) else { return false };
         match connection.transport.established() {
@@ -93,7 +93,7 @@ impl EventLoop {
         Halt::Budget
     }
 
-    /// One read, or one copy; the bytes that it moved.
+    /// Reads or copies once; returns the number of bytes.
     fn read_once(&mut self, key: PeerKey) -> Result<usize, Halt> {
         let Some(Some(connection)) = self.connections.get_mut(key.slot()) else { return Err(Halt::Gone) };
         let transfer = match self.engine.want(key) {
@@ -129,14 +129,13 @@ impl EventLoop {
                     self.engine.on_held_back(key);
                     return Err(Halt::Wait);
                 };
-                // A window may end before the block does; the bytes behind the target are then payload, and
-                // no spill.
+                // A window may end before the block does: the bytes after the target are then payload.
                 let whole = target.len() == span.len() as usize;
                 let transfer = connection.transport.read_into(target, if whole { spill } else { &mut [] });
                 if let Transfer::Moved { bytes, .. } = transfer {
-                    let landed = bytes.min(span.len() as usize);
-                    if landed > 0 {
-                        self.store.received(torrent, span.first(landed as u32));
+                    let received = bytes.min(span.len() as usize);
+                    if received > 0 {
+                        self.store.received(torrent, span.first(received as u32));
                     }
                 } else if transfer == Transfer::BadTarget {
                     self.store.bad_window(torrent, span.piece());
@@ -167,7 +166,7 @@ impl EventLoop {
 
     // ---- writing --------------------------------------------------------------------------------------------------
 
-    /// Writes what the engine plans, as long as the socket takes it.
+    /// Writes what the engine plans, as long as the transport takes it.
     pub(super) fn write(&mut self, key: PeerKey) {
         loop {
             let Some(connection) = self.connection(key).filter(|l| l.writable && !l.connecting) else {
@@ -193,11 +192,11 @@ impl EventLoop {
         }
     }
 
-    /// Brings the plan's payload into the send buffer, as far as it is there without waiting.
+    /// Reads the plan's payload into the send buffer, as far as it is in the page cache.
     fn load_payload(&mut self, key: PeerKey, torrent: TorrentKey) -> Result<Ready, DiskFault> {
         let mut ready = Ready { parts: 0, payload: 0 };
         let parts = self.plan.segments.len().min(WRITE_SLICES);
-        // Bytes in the buffer that are ready and belong to no part yet.
+        // Bytes in the buffer that were read ahead for the next segments.
         let mut cached = 0;
         while ready.parts < parts {
             if let Segment::Payload(span) = self.plan.segments[ready.parts] {
@@ -235,8 +234,8 @@ impl EventLoop {
         Ok(ready)
     }
 
-    /// Reads what is cached of blocks that follow each other into the send buffer, and sees to it that all of
-    /// them have room there: no more than the plan's budget.
+    /// Reads the cached bytes of consecutive blocks into the send buffer, which grows to hold all of them: at
+    /// most the plan's budget. Returns their number.
     fn load_run(&mut self, torrent: TorrentKey, run: Option<BlockSpan>, at: usize) -> usize {
         let Some(run) = run else { return 0 };
         let end = at + run.len() as usize;
@@ -246,10 +245,11 @@ impl EventLoop {
         self.store.load_cached(torrent, run, &mut self.send_buffer[at..end])
     }
 
-    /// Writes; whether it is worth planning again.
+    /// Writes the ready segments; returns whether the transport may take more.
     fn write_ready(&mut self, key: PeerKey, ready: &Ready) -> bool {
         let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
-        let (mut at, mut offered) = (0, 0);
+        let mut at = 0;
+        let mut offered = 0;
         for (slice, part) in slices.iter_mut().zip(&self.plan.segments[..ready.parts]) {
             *slice = match part {
                 Segment::Control(range) => IoSlice::new(&self.plan.control[range.clone()]),
@@ -262,16 +262,16 @@ impl EventLoop {
         }
         let Some(Some(connection)) = self.connections.get_mut(key.slot()) else { return false };
         match connection.transport.write(&slices[..ready.parts]) {
-            // A signal came between; the socket may have room still, and will not say so again.
+            // A signal interrupted the write: the socket may have room, and its readiness was reported
+            // already.
             Transfer::Moved { bytes: 0, .. } => true,
             Transfer::Moved { bytes, .. } => {
                 self.engine.sent(self.now, key, bytes, &mut self.actions);
                 let all = bytes == offered;
-                connection.send_budget = match all {
-                    true => (connection.send_budget * 2).min(SEND_BUFFER_BYTES),
-                    false => {
-                        bytes.next_multiple_of(16 * 1024).clamp(SEND_BUDGET_MIN_BYTES, SEND_BUFFER_BYTES)
-                    }
+                connection.send_budget = if all {
+                    (connection.send_budget * 2).min(SEND_BUFFER_BYTES)
+                } else {
+                    bytes.next_multiple_of(16 * 1024).clamp(SEND_BUDGET_MIN_BYTES, SEND_BUFFER_BYTES)
                 };
                 connection.writable = all;
                 all
@@ -288,7 +288,7 @@ impl EventLoop {
         }
     }
 
-    /// A span was loaded and may be in the page cache now: connections that wait for it go on.
+    /// Handles a loaded span: it is in the page cache now, and connections that wait for it continue.
     pub(super) fn on_fetched(&mut self, torrent: TorrentKey, span: BlockSpan) {
         for slot in 0..self.connections.len() {
             let Some(connection) = self.connections[slot].as_mut().filter(|l| l.loading == Some(span)) else {
@@ -308,9 +308,9 @@ impl EventLoop {
         self.fail(torrent, fault);
     }
 
-    // ---- lines ----------------------------------------------------------------------------------------------------
+    // ---- connections ----------------------------------------------------------------------------------------------------
 
-    /// Takes a connection's socket in.
+    /// Stores a connection's transport.
     pub(super) fn add_connection(&mut self, key: PeerKey, transport: Transport, connecting: bool) {
         if self.connections.len() <= key.slot() {
             self.connections.resize_with(key.slot() + 1, || None);
@@ -329,7 +329,7 @@ impl EventLoop {
         });
     }
 
-    /// Closes a connection's socket.
+    /// Closes a connection's transport.
     pub(super) fn drop_connection(&mut self, key: PeerKey) {
         if self.connection(key).is_some() {
             self.connections[key.slot()] = None;
@@ -352,10 +352,10 @@ impl EventLoop {
         }
     }
 
-    /// The disk does not let a torrent go on.
+    /// Pauses a torrent after a disk fault, and reports the first fault.
     pub(super) fn fail(&mut self, torrent: TorrentKey, fault: DiskFault) {
         self.engine.on_unreadable(self.now, torrent, &mut self.actions);
-        let Some(entry) = self.entries.get_mut(torrent) else { return };
+        let Some(entry) = self.registry.get_mut(torrent) else { return };
         let id = entry.id;
         if entry.fault.is_some() {
             return;
@@ -364,14 +364,14 @@ impl EventLoop {
         if fault.kind == FaultKind::NoSpace {
             self.on_full(torrent, fault);
         } else {
-            // It does not wait for room any more: this is another fault.
+            // The new fault is another one: the torrent no longer waits for room.
             entry.full = None;
             self.emit(Event::Failed { torrent: id, fault });
         }
     }
 }
 
-/// The first block of these parts and those that follow it in its piece, as one.
+/// Returns the first block of these segments joined with those that follow it in its piece.
 fn run_of(parts: &[Segment]) -> Option<BlockSpan> {
     let mut run: Option<BlockSpan> = None;
     for part in parts {

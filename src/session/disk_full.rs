@@ -1,14 +1,14 @@
-//! Full disks: a torrent whose disk is full rests, and goes on by itself when there is room again.
+//! Full disks: a torrent whose disk is full is paused, and restarted when there is room again.
 //!
 //! ```text
-//!   running ──no space──► resting ──look──► room ──► opened again, running
-//!                            ▲      │ none    │
-//!                            └──────┴─────────┘ full again at once: rests twice as long
+//!   running ──no space──► waiting ──check──► room ──► opened again, running
+//!                            ▲       │ none    │
+//!                            └───────┴─────────┘ full again at once: the wait doubles
 //! ```
 //!
-//! Checking is a question to a worker: no peer is dialed and no tracker is told for it. Since a quota or a
-//! table of inodes may refuse what the file system calls free, each try that ends in the same fault before a
-//! piece was verified doubles the rest.
+//! A worker checks the free space; no peer or tracker is contacted for it. A quota or an exhausted inode
+//! table may refuse writes although the file system reports free space, so each restart that fails again
+//! before a piece is verified doubles the wait.
 
 use super::event::Event;
 use super::event_loop::EventLoop;
@@ -18,33 +18,33 @@ use crate::units::{Instant, TorrentKey};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How often free space is checked: soon enough for a user that has just made room, and no work for the disk.
+/// The interval of checks of the free space: short for a user who has just made room, and cheap for the disk.
 const SPACE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// The longest rest after tries in vain.
+/// The longest wait after failed restarts.
 const BACKOFF_MAX: Duration = Duration::from_secs(300);
-/// Bytes that must be free even if less is missing: records and directories need some, too.
+/// Bytes that must be free even if fewer are missing, for records and directories.
 const ROOM_MIN_BYTES: u64 = 256 * 1024;
 
 /// A full disk that a torrent waits for.
 #[derive(Debug)]
 pub struct FullDisk {
-    /// What could not be written.
+    /// The file whose write failed.
     path: PathBuf,
     /// When to check next.
     check_at: Instant,
-    /// How long it rests after the next fault.
+    /// The wait after the next fault.
     backoff: Duration,
-    /// Verified pieces when it was found full.
+    /// Verified pieces at the time of the fault.
     pieces_have: u32,
 }
 
 impl EventLoop {
-    /// A torrent's disk is full: it is paused, the user is told, and free space is checked from now on.
+    /// Handles a full disk: reports it, and checks the free space from now on. The torrent is paused already.
     pub(super) fn on_full(&mut self, torrent: TorrentKey, fault: DiskFault) {
         let pieces_have = self.engine.stats(self.now, torrent).map_or(0, |s| s.pieces_have);
-        let Some(entry) = self.entries.get_mut(torrent) else { return };
-        let in_vain = entry.full.as_ref().filter(|full| pieces_have <= full.pieces_have);
-        let backoff = in_vain.map_or(SPACE_CHECK_INTERVAL, |full| full.backoff);
+        let Some(entry) = self.registry.get_mut(torrent) else { return };
+        let repeated = entry.full.as_ref().filter(|full| pieces_have <= full.pieces_have);
+        let backoff = repeated.map_or(SPACE_CHECK_INTERVAL, |full| full.backoff);
         let next = (backoff * 2).min(BACKOFF_MAX);
         entry.full = Some(FullDisk {
             path: fault.path.clone(),
@@ -56,15 +56,15 @@ impl EventLoop {
         self.emit(Event::DiskFull { torrent: id, fault });
     }
 
-    /// When to check free space next.
+    /// Returns when to check the free space next.
     pub(super) fn next_space_check(&self) -> Option<Instant> {
-        self.entries.iter().filter_map(|(_, entry)| entry.waits_for_room()).min()
+        self.registry.iter().filter_map(|(_, entry)| entry.waits_for_room()).min()
     }
 
-    /// Asks how much room there is, for whom it is time.
+    /// Queries the free space for each waiting torrent whose check is due.
     pub(super) fn check_disk_space(&mut self) {
         let now = self.now;
-        for (key, entry) in self.entries.iter_mut() {
+        for (key, entry) in self.registry.iter_mut() {
             if entry.waits_for_room().is_some_and(|at| at <= now) {
                 if let Some(full) = &mut entry.full {
                     full.check_at = now + SPACE_CHECK_INTERVAL;
@@ -74,11 +74,11 @@ impl EventLoop {
         }
     }
 
-    /// So much room there is. If it is enough for two pieces, or for all that is missing, the torrent goes
-    /// on.
+    /// Handles the reply of a check: restarts the torrent if there is room for two pieces, or for all missing
+    /// bytes.
     pub(super) fn on_space(&mut self, torrent: TorrentKey, bytes: u64) {
         let Some(stats) = self.engine.stats(self.now, torrent) else { return };
-        let Some(entry) = self.entries.get(torrent).filter(|entry| entry.waits_for_room().is_some()) else {
+        let Some(entry) = self.registry.get(torrent).filter(|entry| entry.waits_for_room().is_some()) else {
             return;
         };
         let ContentSource::Known(content) = &entry.content else { return };
@@ -91,7 +91,7 @@ impl EventLoop {
 }
 
 impl RegisteredTorrent {
-    /// When to look for room, if that is what it waits for.
+    /// Returns when to check the free space, if the torrent waits for room.
     fn waits_for_room(&self) -> Option<Instant> {
         let idle = self.fault.is_some() && !self.paused && !self.removing && !self.reopen;
         self.full.as_ref().filter(|_| idle).map(|full| full.check_at)

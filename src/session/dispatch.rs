@@ -27,7 +27,7 @@ pub(super) struct SessionFigures {
 impl EventLoop {
     // ---- the engine's actions -------------------------------------------------------------------------------------
 
-    /// Carries out the engine's actions, and those that follow from them.
+    /// Carries out the engine's actions, and the actions that they cause.
     pub(super) fn run_actions(&mut self) {
         let mut batch = Vec::new();
         while !self.actions.is_empty() {
@@ -74,7 +74,7 @@ impl EventLoop {
         match notice {
             Notice::Verified { .. } => {}
             Notice::Complete { torrent } => {
-                if let Some(entry) = self.entries.get_mut(torrent) {
+                if let Some(entry) = self.registry.get_mut(torrent) {
                     entry.announce_completion = true;
                 }
             }
@@ -114,7 +114,7 @@ impl EventLoop {
     // ---- the user's commands --------------------------------------------------------------------------------------
 
     pub(super) fn handle_command(&mut self, command: Command) {
-        // The caller may have stopped waiting for the answer.
+        // Sending a reply fails if the caller has stopped waiting.
         match command {
             Command::Add(id, torrent, kept) => self.add(id, torrent, kept),
             Command::Choose(id, files, reply) => _ = reply.send(self.choose(id, files)),
@@ -139,8 +139,8 @@ impl EventLoop {
         self.deadline = Some(self.now + within);
         self.engine.shut_down(self.now, &mut self.actions);
         self.run_actions();
-        for key in self.entries.keys() {
-            if let Some(entry) = self.entries.get_mut(key) {
+        for key in self.registry.keys() {
+            if let Some(entry) = self.registry.get_mut(key) {
                 // Cancels reopening, after a full disk and after a fault.
                 entry.full = None;
                 entry.reopen = false;
@@ -150,14 +150,14 @@ impl EventLoop {
     }
 
     fn remove(&mut self, key: TorrentKey) {
-        if let Some(entry) = self.entries.get_mut(key) {
+        if let Some(entry) = self.registry.get_mut(key) {
             entry.removing = true;
         }
         self.close_torrent(key);
     }
 
     fn pause(&mut self, key: TorrentKey) {
-        if let Some(entry) = self.entries.get_mut(key) {
+        if let Some(entry) = self.registry.get_mut(key) {
             entry.paused = true;
         }
         self.engine.pause(self.now, key, &mut self.actions);
@@ -184,7 +184,7 @@ impl EventLoop {
             if let TorrentSource::Metainfo(metainfo) = &torrent.source { Some(metainfo) } else { None };
         let spec = TorrentSpec {
             info_hash: torrent.info_hash(),
-            shape: metainfo.map(|m| torrent.shape(m)),
+            shape: metainfo.map(|m| torrent.torrent_info(m)),
             trackers: torrent.all_trackers(),
             peers: torrent.all_peers(),
             sequential: torrent.sequential,
@@ -198,7 +198,8 @@ impl EventLoop {
             self.engine.add_nodes(metainfo.nodes(), &mut self.actions);
         }
         let paused = torrent.paused;
-        let (info_hash, dir) = (torrent.info_hash(), torrent.dir.clone());
+        let info_hash = torrent.info_hash();
+        let dir = torrent.dir.clone();
         let name = match &torrent.source {
             TorrentSource::Metainfo(metainfo) => Some(printable(metainfo.name(), NAME_CHARS)),
             TorrentSource::Magnet(magnet) => magnet.name.as_ref().map(|name| printable(name, NAME_CHARS)),
@@ -215,7 +216,7 @@ impl EventLoop {
                 (ContentSource::Awaited(torrent), DiskState::Closed)
             }
         };
-        self.entries.insert(
+        self.registry.insert(
             key,
             RegisteredTorrent {
                 id,
@@ -241,7 +242,7 @@ impl EventLoop {
     }
 
     fn resume(&mut self, key: TorrentKey) {
-        if let Some(entry) = self.entries.get_mut(key) {
+        if let Some(entry) = self.registry.get_mut(key) {
             entry.paused = false;
         }
         self.restart(key);
@@ -249,7 +250,7 @@ impl EventLoop {
 
     /// Resumes a torrent. After a fault the content is checked again, because the unsynced part is unknown.
     pub(super) fn restart(&mut self, key: TorrentKey) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Some(entry) = self.registry.get_mut(key) else { return };
         match entry.disk {
             DiskState::Open if entry.fault.is_some() => {
                 entry.reopen = true;
@@ -265,7 +266,7 @@ impl EventLoop {
     }
 
     pub(super) fn reopen_torrent(&mut self, key: TorrentKey) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Some(entry) = self.registry.get_mut(key) else { return };
         let ContentSource::Known(content) = &entry.content else { return };
         let content = OpenTorrent { check: content.check || entry.recheck, ..content.clone() };
         entry.disk = DiskState::Opening;
@@ -280,7 +281,7 @@ impl EventLoop {
     pub(super) fn close_torrent(&mut self, key: TorrentKey) {
         self.engine.pause(self.now, key, &mut self.actions);
         self.run_actions();
-        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Some(entry) = self.registry.get_mut(key) else { return };
         match (entry.disk, self.engine.have(key)) {
             (DiskState::Opening | DiskState::Open, Some(have)) => {
                 entry.disk = DiskState::Closing;
@@ -293,7 +294,7 @@ impl EventLoop {
 
     fn forget(&mut self, key: TorrentKey) {
         self.engine.remove_torrent(self.now, key, &mut self.actions);
-        if let Some(entry) = self.entries.remove(key) {
+        if let Some(entry) = self.registry.remove(key) {
             self.emit(Event::Removed { torrent: entry.id });
         }
     }
@@ -322,7 +323,7 @@ impl EventLoop {
     fn on_disk(&mut self, event: DiskEvent) {
         match event {
             DiskEvent::Opened { torrent, result: Ok(opened) } => {
-                let Some(entry) = self.entries.get_mut(torrent).filter(|e| e.disk == DiskState::Opening)
+                let Some(entry) = self.registry.get_mut(torrent).filter(|e| e.disk == DiskState::Opening)
                 else {
                     return;
                 };
@@ -335,7 +336,7 @@ impl EventLoop {
                     self.engine.pause(self.now, torrent, &mut self.actions);
                 }
                 if let Some(priorities) = priorities {
-                    // The engine dropped them together with its earlier verified pieces.
+                    // Opening reset them in the engine together with its verified pieces.
                     let _ = self.set_files(torrent_id, priorities.into());
                 }
                 self.emit(Event::Opened { torrent: torrent_id, have, pieces, notes: opened.notes });
@@ -345,13 +346,13 @@ impl EventLoop {
                 }
             }
             DiskEvent::Opened { torrent, result: Err(fault) } => {
-                if let Some(entry) = self.entries.get_mut(torrent) {
+                if let Some(entry) = self.registry.get_mut(torrent) {
                     entry.disk = DiskState::Closed;
                 }
                 self.fail(torrent, fault);
             }
             DiskEvent::Checking { torrent, checked, pieces } => {
-                if let Some(entry) = self.entries.get_mut(torrent) {
+                if let Some(entry) = self.registry.get_mut(torrent) {
                     entry.checking = (checked, pieces);
                 }
                 self.emit_for(torrent, |torrent| Event::Checking { torrent, checked, pieces })
@@ -398,11 +399,11 @@ impl EventLoop {
         match result {
             Ok(()) => {
                 let complete = self.engine.stats(self.now, torrent).is_some_and(|s| s.complete);
-                let told = self
-                    .entries
+                let announce = self
+                    .registry
                     .get_mut(torrent)
                     .is_some_and(|e| complete && std::mem::take(&mut e.announce_completion));
-                if told {
+                if announce {
                     self.emit_progress_of(torrent, self.session_figures());
                     self.emit_for(torrent, |torrent| Event::Completed { torrent });
                 }
@@ -412,14 +413,14 @@ impl EventLoop {
     }
 
     fn on_closed(&mut self, torrent: TorrentKey, saved: bool) {
-        let Some(entry) = self.entries.get_mut(torrent) else { return };
+        let Some(entry) = self.registry.get_mut(torrent) else { return };
         entry.disk = DiskState::Closed;
-        // A torrent that is opened again will write another record.
+        // A torrent that is reopened writes another record.
         self.clean &= saved || entry.reopen;
-        match () {
-            () if entry.removing => self.forget(torrent),
-            () if entry.reopen => self.reopen_torrent(torrent),
-            () => {}
+        if entry.removing {
+            self.forget(torrent);
+        } else if entry.reopen {
+            self.reopen_torrent(torrent);
         }
     }
 
@@ -449,9 +450,9 @@ impl EventLoop {
         }
     }
 
-    // ---- what the user sees ---------------------------------------------------------------------------------------
+    // ---- progress ---------------------------------------------------------------------------------------
 
-    /// Returns the current state.
+    /// Returns the figures that all torrents share.
     pub(super) fn session_figures(&self) -> SessionFigures {
         SessionFigures {
             dht_nodes: self.engine.dht_stats(self.now).map(|s| s.nodes_v4 + s.nodes_v6),

@@ -1,4 +1,4 @@
-//! Why a session does not start, or does not answer any more.
+//! Errors of starting a session and of its commands.
 
 use crate::disk::DiskFault;
 use std::io;
@@ -7,25 +7,25 @@ use thiserror::Error;
 /// Why a session could not start.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// No port to listen on.
+    /// No port could be bound.
     #[error("cannot listen on port {first}{}: {source}", if .first == .last { String::new() } else { format!(" to {}", .last) })]
     Listen {
         /// The first port tried.
         first: u16,
-        /// The last.
+        /// The last port tried.
         last: u16,
         /// The last port's error.
         source: io::Error,
     },
-    /// The system refused what every session needs.
+    /// The system refused a descriptor, a thread or memory.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
-    /// The state directory, or memory for buffers.
+    /// The state directory is unusable, or there is no memory for buffers.
     #[error("{0}")]
     Disk(#[from] DiskFault),
 }
 
-/// The loop has ended; why, its last event says.
+/// The session has ended; its last event gives the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the session has ended")]
 pub struct SessionGone;

@@ -144,7 +144,7 @@ pub struct Progress {
     pub torrent: TorrentId,
     /// Bytes of the wanted pieces.
     pub wanted_bytes: u64,
-    /// Those of them that are verified.
+    /// Bytes of verified wanted pieces.
     pub have_bytes: u64,
     /// Verified pieces.
     pub pieces_have: u32,
@@ -156,13 +156,13 @@ pub struct Progress {
     pub uploaded: u64,
     /// Payload received and discarded, bytes.
     pub wasted: u64,
-    /// Bytes a second.
+    /// Current download rate, payload bytes a second.
     pub download_rate: u64,
-    /// Bytes a second.
+    /// Current upload rate, payload bytes a second.
     pub upload_rate: u64,
     /// Peers that have sent their handshakes.
     pub peers: usize,
-    /// Those of them that are seeds.
+    /// Connected seeds.
     pub seeds: usize,
     /// The number of peers by the source of their address, indexed by [`Origin`].
     pub peers_by_origin: [usize; Origin::ALL.len()],
@@ -172,9 +172,9 @@ pub struct Progress {
     pub known_peers: usize,
     /// Remaining time at the current rate; `None` without a rate.
     pub eta: Option<Duration>,
-    /// Every wanted piece is verified.
+    /// Whether every wanted piece is verified.
     pub complete: bool,
-    /// The reason that it is slow, if known.
+    /// Why the download is slow, if known.
     pub slow: Option<SlowReason>,
     /// CPU time of the loop thread so far.
     pub loop_cpu: Duration,

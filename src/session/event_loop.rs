@@ -1,7 +1,7 @@
 //! The loop: one thread, one poll, one turn after another.
 //!
 //! ```text
-//!   poll ─▶ readiness, commands, answers ─▶ deadlines ─▶ the ready ring ─▶ actions ─▶ writes ─▶ the workers' batch ─▶ poll
+//!   poll ─▶ readiness, commands, replies ─▶ deadlines ─▶ ready queue ─▶ actions ─▶ writes ─▶ disk requests ─▶ poll
 //! ```
 //!
 //! Readiness is edge-triggered: a connection that used up its budget goes to the back of the ready queue,
@@ -32,48 +32,48 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-/// Readiness events taken from the system at once.
+/// Readiness events of one poll.
 const EVENTS: usize = 256;
 /// Threads that wait for HTTP trackers and name servers.
 const TRACKER_WORKERS: usize = 4;
-/// Connections accepted a turn, so that a flood does not keep the others waiting.
+/// Connections accepted in a turn, so that a flood of them does not delay the others.
 pub(super) const ACCEPTS_PER_TURN: usize = 16;
-/// Datagrams taken a turn, for the same reason.
+/// Datagrams received in a turn, for the same reason.
 const DATAGRAMS_PER_TURN: usize = 256;
-/// Calls of neighbours taken a turn: a hundred neighbours call once in three seconds.
+/// LSD announcements received in a turn: a hundred hosts announce once in three seconds.
 const MULTICAST_PER_TURN: usize = 32;
-/// The longest poll, so that progress is told.
+/// The longest poll.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// How soon accepting is tried again after descriptors ran out, if nothing closes before.
+/// When accepting is retried after descriptors ran out, if no socket closes before.
 const ACCEPT_RETRY: Duration = Duration::from_secs(1);
-/// Bytes read from the cache for upload at a time.
+/// Bytes of the buffer for blocks to upload.
 pub(super) const SEND_BUFFER_BYTES: usize = 256 * 1024;
 
-/// The file in the state directory that holds nodes of the DHT.
+/// The file of DHT nodes in the state directory.
 pub(super) const NODES_FILE: &str = "dht.nodes";
-/// Bytes of it that are read: 400 nodes of each family take 10 KB.
+/// The most bytes read from it: 400 nodes of each family take 10 KB.
 const NODES_FILE_BYTES: u64 = 64 * 1024;
 
-/// What the user's thread asks for.
+/// A command or question of the handle.
 #[derive(Debug)]
 pub enum Command {
-    /// Take a torrent in; of a link, an earlier run may have kept the metadata.
+    /// Add a torrent. The last field is metadata of a magnet link that an earlier run saved.
     Add(TorrentId, Box<AddTorrent>, Option<Metainfo>),
-    /// These files of it are wanted; `None`: those that the link wants.
+    /// Choose the files of a magnet link's torrent.
     Choose(TorrentId, Option<Vec<usize>>, Reply<()>),
-    /// Take it out.
+    /// Remove a torrent.
     Remove(TorrentId, Reply<()>),
-    /// Pause it.
+    /// Pause a torrent.
     Pause(TorrentId, Reply<()>),
-    /// Let it go on.
+    /// Resume a torrent.
     Resume(TorrentId, Reply<()>),
-    /// Ask its trackers for the counts of its swarm.
+    /// Scrape a torrent.
     Scrape(TorrentId, Reply<()>),
     /// Change a setting of a torrent.
     Set(TorrentId, Setting, Reply<()>),
     /// Answer a question.
     Ask(Question),
-    /// New limits, bytes a second.
+    /// Set the session's limits, bytes a second.
     SetLimits {
         /// Of all downloads.
         download: Option<u64>,
@@ -82,9 +82,9 @@ pub enum Command {
         /// Where the answer goes.
         reply: Reply<()>,
     },
-    /// End everything.
+    /// Stop the session.
     Stop {
-        /// In this time.
+        /// The time for writing records and announcing to trackers.
         within: Duration,
     },
 }
@@ -92,42 +92,47 @@ pub enum Command {
 /// A setting of one torrent.
 #[derive(Debug)]
 pub enum Setting {
-    /// Its limits, bytes a second.
+    /// Limits, bytes a second.
     Limits { download: Option<u64>, upload: Option<u64> },
-    /// How urgently each file is wanted.
+    /// The priority of each file.
     Files(Vec<FilePriority>),
-    /// Pieces in order rather than rarest first.
+    /// Whether pieces are requested in order rather than rarest first.
     Sequential(bool),
-    /// Its trackers, in tiers.
+    /// Announce URLs, in tiers.
     Trackers(Vec<Vec<String>>),
-    /// More addresses of peers.
+    /// Addresses of peers to add.
     Peers(Vec<SocketAddr>),
-    /// Hash its content again.
+    /// Hash the content again.
     Recheck,
-    /// Announce it soon.
+    /// Announce as soon as the trackers allow.
     Reannounce,
 }
 
-/// A connection as the loop sees it: the socket, and what is known of its readiness.
+/// A connection's transport and its state in the loop.
 #[derive(Debug)]
 pub(super) struct OpenConnection {
     pub key: PeerKey,
     pub transport: Transport,
+    /// Dialed and not established yet.
     pub connecting: bool,
+    /// Bytes may wait to be read.
     pub readable: bool,
-    /// The other side has sent its last byte: a short read is not the end of what there is.
+    /// The peer has sent its last byte. A short read then does not mean that the next would block: it may
+    /// return the end of the stream.
     pub closing: bool,
+    /// The transport may take bytes.
     pub writable: bool,
+    /// It is in the ready queue.
     pub queued: bool,
-    /// `want` said pause, or the disk has no room: not read until woken.
+    /// Reading waits for an [`Action::Wake`](crate::engine::Action::Wake) or for a free buffer.
     pub read_paused: bool,
-    /// A block that it is to be sent is being fetched from the disk.
+    /// The block that a worker loads into the page cache for it.
     pub loading: Option<BlockSpan>,
-    /// Payload bytes to offer the socket next time: what it took last time, and some more.
+    /// Payload bytes to offer in the next write; grows while the transport takes all of them.
     pub send_budget: usize,
 }
 
-/// Everything that the loop thread owns.
+/// The state of the loop thread.
 pub struct EventLoop {
     pub(super) poll: Poll,
     waker: Arc<Waker>,
@@ -143,15 +148,15 @@ pub struct EventLoop {
     pub(super) accept_retry_at: Option<Instant>,
     pub(super) connections: Vec<Option<OpenConnection>>,
     pub(super) ready_queue: VecDeque<PeerKey>,
-    /// Connections that wait for room in the store's pool.
+    /// Connections that wait for a buffer of the store.
     pub(super) waiting_for_buffer: BTreeSet<PeerKey>,
     pub(super) actions: Actions,
     pub(super) plan: WritePlan,
     pub(super) send_buffer: Vec<u8>,
     pub(super) scratch: Vec<u8>,
-    /// Datagrams that have just come.
+    /// The memory for received datagrams.
     datagrams: Batch,
-    pub(super) entries: Registry,
+    pub(super) registry: Registry,
     pub(super) events: EventSender,
     commands: Receiver<Command>,
     progress_every: Duration,
@@ -161,7 +166,7 @@ pub struct EventLoop {
 }
 
 impl EventLoop {
-    /// Binds, and makes everything ready to run.
+    /// Binds the sockets and creates engine, store and pools.
     pub fn new(
         config: Config,
         commands: Receiver<Command>,
@@ -169,10 +174,12 @@ impl EventLoop {
     ) -> Result<EventLoop, StartError> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), Owner::Waker.token())?);
-        let (first, last) = (*config.listen_ports.start(), *config.listen_ports.end());
         let udp_port = config.dht.as_ref().and_then(|dht| dht.port);
         let (mut listeners, mut udp) = bind(&config.listen_on, config.listen_ports.clone(), udp_port)
-            .map_err(|source| StartError::Listen { first, last, source })?;
+            .map_err(|source| {
+                let (first, last) = config.listen_ports.clone().into_inner();
+                StartError::Listen { first, last, source }
+            })?;
         listeners.register(poll.registry(), |index| Owner::TcpListener(index).token())?;
         udp.register(poll.registry(), |index| Owner::Udp(index).token())?;
         let mut multicast = MulticastSockets::default();
@@ -183,7 +190,7 @@ impl EventLoop {
         let wake_loop: Arc<dyn Fn() + Send + Sync> = {
             let waker = waker.clone();
             Arc::new(move || {
-                // The eventfd is full: the loop is awake already.
+                // Fails only if the eventfd is full, and then the loop is awake.
                 let _ = waker.wake();
             })
         };
@@ -228,7 +235,7 @@ impl EventLoop {
             send_buffer: Vec::new(),
             scratch: Vec::new(),
             datagrams: Batch::default(),
-            entries: Registry::default(),
+            registry: Registry::default(),
             events,
             commands,
             progress_every: config.progress_every.max(Duration::from_millis(10)),
@@ -238,17 +245,17 @@ impl EventLoop {
         })
     }
 
-    /// Wakes this loop from another thread.
+    /// Returns the waker of this loop, for other threads.
     pub fn waker(&self) -> Arc<Waker> {
         self.waker.clone()
     }
 
-    /// The port that it listens on.
+    /// Returns the port of the listening sockets.
     pub fn port(&self) -> u16 {
         self.listeners.port()
     }
 
-    /// Turns until told to stop; whether everything was put away in time.
+    /// Runs until the stop command; returns whether every record was written and every tracker told in time.
     pub fn run(mut self) -> io::Result<bool> {
         let mut events = Events::with_capacity(EVENTS);
         loop {
@@ -286,7 +293,7 @@ impl EventLoop {
     }
 
     fn is_done(&self) -> bool {
-        self.engine.is_idle() && self.entries.all_closed()
+        self.engine.is_idle() && self.registry.all_closed()
     }
 
     fn timeout(&mut self) -> Duration {
@@ -297,7 +304,7 @@ impl EventLoop {
         {
             return Duration::ZERO;
         }
-        let progress = (!self.entries.keys().is_empty()).then_some(self.next_progress);
+        let progress = (!self.registry.keys().is_empty()).then_some(self.next_progress);
         let next = [
             self.engine.next_deadline(),
             progress,
@@ -332,7 +339,7 @@ impl EventLoop {
         self.enqueue(key);
     }
 
-    /// Puts a connection that has something to do into the ring, unless it is there.
+    /// Puts a connection into the ready queue, unless it is there.
     pub(super) fn enqueue(&mut self, key: PeerKey) {
         if let Some(connection) = self.connection(key) {
             if !std::mem::replace(&mut connection.queued, true) {
@@ -383,21 +390,21 @@ impl EventLoop {
         self.next_progress = self.now + self.progress_every;
         self.store.set_window_budget(self.memory.windows());
         let session_figures = self.session_figures();
-        for key in self.entries.keys() {
+        for key in self.registry.keys() {
             self.emit_progress_of(key, session_figures);
         }
     }
 
-    /// Tells the user; one who has gone away does not want to know.
+    /// Sends an event to every subscriber.
     pub(super) fn emit(&self, event: Event) {
         self.events.send(event);
     }
 
     pub(super) fn id_of(&self, key: TorrentKey) -> Option<TorrentId> {
-        self.entries.get(key).map(|e| e.id)
+        self.registry.get(key).map(|e| e.id)
     }
 
-    /// Descriptors ran out: accepting rests until something closes, or for a while.
+    /// Stops accepting until a connection closes, or for [`ACCEPT_RETRY`].
     pub(super) fn pause_accepting(&mut self) {
         self.accept_retry_at = Some(self.now + ACCEPT_RETRY);
     }
@@ -413,8 +420,7 @@ fn store_config(config: &Config, memory: &MemoryBudget) -> StoreConfig {
     }
 }
 
-/// What the engine is told about the DHT. Its secrets come from the system, unless everything is to be
-/// repeatable.
+/// Returns the parameters of the DHT. Its secrets come from the system, unless the user gave a seed.
 fn dht_setup(config: &Config, port: u16, seed: u64) -> io::Result<Option<DhtSetup>> {
     let Some(dht) = &config.dht else { return Ok(None) };
     let kept = config.state_dir.as_deref().and_then(|dir| read_state_file(dir, NODES_FILE, NODES_FILE_BYTES));
@@ -428,7 +434,7 @@ fn dht_setup(config: &Config, port: u16, seed: u64) -> io::Result<Option<DhtSetu
     }))
 }
 
-/// BEP 20: the client and its version, then randomness.
+/// Returns the peer id: client and version, then random characters (BEP 20).
 fn peer_id(seed: u64) -> PeerId {
     let mut id = *b"-RL0100-............";
     let mut rng = Rng::new(seed ^ 0x7065_6572);

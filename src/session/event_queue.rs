@@ -2,8 +2,8 @@
 //!
 //! A newer [`Event::Progress`] or [`Event::Checking`] of a torrent replaces the older one that still waits.
 //! When [`CAPACITY`] events wait, events about single trackers and peers are dropped, and [`Event::Missed`]
-//! counts them; events that say what became of a torrent are kept always, and there are only as many of them
-//! as there were commands and changes of state.
+//! counts them. Other events are always kept: their number is bounded by the commands and the changes of a
+//! torrent's state.
 
 use super::event::{Event, TorrentId};
 use std::collections::{BTreeMap, VecDeque};
@@ -36,7 +36,7 @@ struct State {
 }
 
 impl State {
-    /// Queues an event; whether the queue was empty.
+    /// Queues an event; returns whether the queue was empty.
     fn push(&mut self, event: Event) -> bool {
         let was_empty = self.waiting.is_empty() && self.missed == 0;
         match event {
@@ -114,12 +114,12 @@ impl Events {
     }
 }
 
-/// The loop's end of every queue.
+/// The sending end of every queue, held by the loop.
 #[derive(Clone, Default)]
 pub struct EventSender(Arc<Mutex<Vec<Weak<Queue>>>>);
 
 impl EventSender {
-    /// A new queue, which gets every event from now on. `on_event` is called by the loop thread when an event
+    /// Opens a queue that gets every event from now on. The loop thread calls `on_event` when an event
     /// arrives in the empty queue.
     pub fn subscribe(&self, on_event: Option<OnEvent>) -> Events {
         let queue = Arc::new(Queue { state: Mutex::default(), arrived: Condvar::new(), on_event });
@@ -133,7 +133,7 @@ impl EventSender {
             |queue, event| {
                 let was_empty = queue.lock().push(event);
                 queue.arrived.notify_all();
-                if let (true, Some(on_event)) = (was_empty, &queue.on_event) {
+                if let Some(on_event) = queue.on_event.as_ref().filter(|_| was_empty) {
                     on_event();
                 }
             },
@@ -141,7 +141,7 @@ impl EventSender {
         );
     }
 
-    /// No event will follow.
+    /// Closes every queue: no event follows.
     pub fn close(&self) {
         for queue in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade) {
             queue.lock().closed = true;
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_figure_replaces_the_one_that_waits() {
+    fn a_newer_figure_replaces_the_older_one_in_the_queue() {
         let sender = EventSender::default();
         let events = sender.subscribe(None);
         [checking(1, 1), Event::Removed { torrent: id(2) }, checking(1, 5), checking(3, 1)]
@@ -193,9 +193,10 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_subscriber_misses_peers_and_never_the_end_of_a_torrent() {
+    fn a_slow_subscriber_misses_events_about_peers_and_never_a_completion() {
         let sender = EventSender::default();
-        let (slow, quick) = (sender.subscribe(None), sender.subscribe(None));
+        let slow = sender.subscribe(None);
+        let quick = sender.subscribe(None);
         for n in 0..2 * CAPACITY as u64 {
             sender.send(banned(n));
             assert!(quick.next(Duration::ZERO).is_some(), "each subscriber has a queue of its own");
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn the_callback_comes_once_for_what_waits_together() {
+    fn the_callback_is_called_once_until_the_queue_is_empty_again() {
         let sender = EventSender::default();
         let calls = Arc::new(AtomicUsize::new(0));
         let counter = calls.clone();
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_queue_gives_what_waits_and_then_nothing_at_once() {
+    fn a_closed_queue_hands_out_its_events_and_then_returns_none_at_once() {
         let sender = EventSender::default();
         let events = sender.subscribe(None);
         sender.send(banned(1));

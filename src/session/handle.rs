@@ -1,8 +1,7 @@
-//! The session as its user holds it: a handle that sends commands and receives events.
+//! The handle of a session: sends commands and questions, receives events.
 //!
-//! Commands and questions are answered by the loop thread within its turn, which never waits for a disk or a
-//! name server.
-//! [`Session::next_event`] and [`Session::stop`] wait as long as they are told.
+//! The loop thread answers commands and questions within a turn, which never waits for a disk or a name
+//! server. Only [`Session::next_event`] and [`Session::stop`] wait, up to their timeout.
 
 use super::config::{AddTorrent, Config, TorrentSource};
 use super::error::{CommandError, SessionGone, StartError};
@@ -24,7 +23,7 @@ use std::time::Duration;
 /// How a session stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopped {
-    /// Every torrent's record was written, and every tracker that knew us was told, in time.
+    /// Whether every record was written and every stop announced to its trackers in time.
     pub clean: bool,
 }
 
@@ -62,7 +61,8 @@ impl Session {
         let events = subscribers.subscribe(None);
         let state_dir = config.state_dir.clone();
         let event_loop = EventLoop::new(config, inbox, subscribers.clone())?;
-        let (waker, port) = (event_loop.waker(), event_loop.port());
+        let waker = event_loop.waker();
+        let port = event_loop.port();
         let sender = subscribers.clone();
         let thread = std::thread::Builder::new().name("rill-loop".into()).spawn(move || {
             let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| event_loop.run()));
@@ -78,25 +78,24 @@ impl Session {
             sender.close();
             false
         })?;
-        let (thread, next_id) = (Mutex::new(Some(thread)), Mutex::new(1));
         Ok(Session(Arc::new(Shared {
             commands,
             events,
             subscribers,
             waker,
-            thread,
-            next_id,
+            thread: Mutex::new(Some(thread)),
+            next_id: Mutex::new(1),
             port,
             state_dir,
         })))
     }
 
-    /// The port that others reach us at.
+    /// Returns the port of the listening sockets.
     pub fn local_port(&self) -> u16 {
         self.0.port
     }
 
-    /// Adds a torrent. What becomes of it comes as events: `Opened`, or `Failed` or `Duplicate`.
+    /// Adds a torrent. The result is an event: `Opened`, `Failed`, or `Duplicate`.
     ///
     /// # Errors
     /// [`SessionGone`] if the loop has ended.
@@ -119,9 +118,8 @@ impl Session {
         id
     }
 
-    /// Chooses the files of a link's torrent, by index; `None`: those that the link wants. Waited for after
-    /// [`Event::Metadata`] if
-    /// [`AddTorrent::choose_later`] says so.
+    /// Chooses the files of a magnet link's torrent by index, after [`Event::Metadata`] of a torrent with
+    /// [`AddTorrent::choose_later`]; `None` chooses those that the link selects.
     ///
     /// # Errors
     /// [`CommandError`]: no such torrent or file, no metadata yet, or nothing to choose.
@@ -129,8 +127,8 @@ impl Session {
         self.ask(|reply| Command::Choose(id, files, reply))
     }
 
-    /// Removes a torrent: its record is written, trackers are told. Its content stays. Ends in
-    /// [`Event::Removed`].
+    /// Removes a torrent: its record is written, its stop announced, its content kept. [`Event::Removed`]
+    /// follows.
     ///
     /// # Errors
     /// [`CommandError::UnknownTorrent`], [`CommandError::Gone`].
@@ -154,9 +152,9 @@ impl Session {
         self.ask(|reply| Command::Resume(id, reply))
     }
 
-    /// Asks the torrent's trackers and the DHT for the counts of its swarm (BEP 48, 33); trackers learn
-    /// nothing of us, and the torrent may be paused. Each answer comes as [`Event::Scraped`], and
-    /// [`Event::ScrapeDone`] after the last, within half a minute.
+    /// Scrapes the torrent's trackers and the DHT: the counts of its swarm, without an announce (BEP 48, 33).
+    /// The torrent may be paused. Each answer is an [`Event::Scraped`]; [`Event::ScrapeDone`] follows the
+    /// last one within half a minute.
     ///
     /// # Errors
     /// [`CommandError::UnknownTorrent`], [`CommandError::Gone`].
@@ -185,7 +183,7 @@ impl Session {
         self.set(id, Setting::Limits { download, upload })
     }
 
-    /// Sets how urgently each file is wanted, one entry a file. Pieces that have begun are finished.
+    /// Sets the priority of each file, one entry a file. Partial pieces are completed.
     ///
     /// # Errors
     /// [`CommandError`]: no such torrent, no metadata yet, content being checked, only seeded, or another number of files.
@@ -201,8 +199,8 @@ impl Session {
         self.set(id, Setting::Sequential(sequential))
     }
 
-    /// Replaces a torrent's trackers, in tiers (BEP 12). Those that stay keep their state; those that are
-    /// gone are told that we stopped.
+    /// Replaces a torrent's trackers, in tiers (BEP 12). Trackers in both lists keep their state; the stop is
+    /// announced to those that are removed.
     ///
     /// # Errors
     /// [`CommandError::NotATracker`], [`CommandError::UnknownTorrent`], [`CommandError::Gone`].
@@ -218,7 +216,7 @@ impl Session {
         self.set(id, Setting::Peers(peers))
     }
 
-    /// Hashes a torrent's content again, whatever its record says; [`Event::Opened`] tells the result.
+    /// Hashes a torrent's content again and ignores its record; [`Event::Opened`] reports the result.
     ///
     /// # Errors
     /// [`CommandError`]: no such torrent, no metadata yet, or being checked already.
@@ -226,7 +224,7 @@ impl Session {
         self.set(id, Setting::Recheck)
     }
 
-    /// Announces a torrent as soon as its trackers' least intervals allow.
+    /// Announces a torrent as soon as its trackers' minimum intervals allow.
     ///
     /// # Errors
     /// [`CommandError::UnknownTorrent`], [`CommandError::Gone`].
@@ -236,7 +234,7 @@ impl Session {
 
     // ---- questions ------------------------------------------------------------------------------------------------
 
-    /// Returns every torrent and what it is doing, in the order of their ids.
+    /// Returns every torrent with its state, in the order of their ids.
     ///
     /// # Errors
     /// [`CommandError::Gone`].
@@ -291,8 +289,8 @@ impl Session {
         self.0.subscribers.subscribe(on_event)
     }
 
-    /// Stops: records are written, connections closed, trackers told, all within the given time. Other
-    /// handles find the session gone.
+    /// Stops the session within the given time: writes the records, closes the connections, announces the
+    /// stop to trackers. Other handles then get [`CommandError::Gone`].
     pub fn stop(self, within: Duration) -> Stopped {
         self.0.end(within)
     }

@@ -6,8 +6,8 @@
 //!                  └──────── no choice is awaited ──────────▲
 //! ```
 //!
-//! The same rules hold for it as for a file. What came is kept in the state directory as a torrent file, so
-//! that the next run of the same link needs no peer for it.
+//! The metadata is validated like a torrent file, and saved in the state directory as one, so the next run of
+//! the link needs no peer for it.
 
 use super::config::{AddTorrent, TorrentSource};
 use super::dispatch::NAME_CHARS;
@@ -37,7 +37,7 @@ fn file_name(info_hash: InfoHash) -> String {
 impl EventLoop {
     /// Handles metadata that peers sent and whose hash matches.
     pub(super) fn on_metadata(&mut self, key: TorrentKey, info: &[u8]) {
-        let Some(entry) = self.entries.get(key) else { return };
+        let Some(entry) = self.registry.get(key) else { return };
         let ContentSource::Awaited(order) = &entry.content else { return };
         let TorrentSource::Magnet(magnet) = &order.source else { return };
         let torrent = entry.id;
@@ -57,16 +57,17 @@ impl EventLoop {
 
     /// Handles known metadata of a magnet link.
     pub(super) fn on_metainfo(&mut self, key: TorrentKey, metainfo: Metainfo) {
-        let Some(entry) = self.entries.get(key) else { return };
+        let Some(entry) = self.registry.get(key) else { return };
         let ContentSource::Awaited(order) = &entry.content else { return };
-        let (torrent, order) = (entry.id, order.clone());
+        let torrent = entry.id;
+        let order = order.clone();
         self.emit(Event::Metadata { torrent, metainfo: metainfo.clone() });
         if !order.choose_later {
             return self.begin(key, &order, &metainfo);
         }
         // Only a private torrent's own trackers may learn of it, however long the choice takes.
-        self.engine.on_metadata(self.now, key, order.shape(&metainfo), &mut self.actions);
-        if let Some(entry) = self.entries.get_mut(key) {
+        self.engine.on_metadata(self.now, key, order.torrent_info(&metainfo), &mut self.actions);
+        if let Some(entry) = self.registry.get_mut(key) {
             entry.content = ContentSource::Undecided(order, metainfo);
         }
     }
@@ -74,7 +75,7 @@ impl EventLoop {
     /// Applies the user's choice of a link's files.
     pub(super) fn choose(&mut self, id: TorrentId, files: Option<Vec<usize>>) -> Result<(), CommandError> {
         let key = self.key(id)?;
-        let entry = self.entries.get(key).ok_or(CommandError::UnknownTorrent)?;
+        let entry = self.registry.get(key).ok_or(CommandError::UnknownTorrent)?;
         let (order, metainfo) = match &entry.content {
             ContentSource::Undecided(order, metainfo) => (order, metainfo),
             ContentSource::Awaited(_) => return Err(CommandError::NoMetadata),
@@ -84,19 +85,20 @@ impl EventLoop {
         if let Some(index) = files.iter().flatten().copied().find(|index| *index >= count) {
             return Err(CommandError::NoSuchFile { index, files: count });
         }
-        let (order, metainfo) = (AddTorrent { wanted_files: files, ..(**order).clone() }, metainfo.clone());
+        let order = AddTorrent { wanted_files: files, ..(**order).clone() };
+        let metainfo = metainfo.clone();
         self.begin(key, &order, &metainfo);
         Ok(())
     }
 
     /// Passes the wanted pieces to the engine and has the disk open the content.
     fn begin(&mut self, key: TorrentKey, order: &AddTorrent, metainfo: &Metainfo) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Some(entry) = self.registry.get_mut(key) else { return };
         let content = order.to_open(metainfo);
         entry.disk = DiskState::Opening;
         entry.content = ContentSource::Known(content.clone());
         entry.name = Some(printable(metainfo.name(), NAME_CHARS));
-        self.engine.on_metadata(self.now, key, order.shape(metainfo), &mut self.actions);
+        self.engine.on_metadata(self.now, key, order.torrent_info(metainfo), &mut self.actions);
         self.store.open(key, content);
     }
 }

@@ -1,9 +1,8 @@
 //! Floor 5, the session: the loop thread that owns the engine, and the handle on the user's thread.
 //!
-//! A turn of the loop: wait for readiness, commands and answers; tell the engine; serve the ready connections
-//! in a ring, each within a budget, so that none starves; carry out the engine's actions; write; hand the
-//! workers their batch. Users and workers talk to the loop through channels alone; nothing is shared and
-//! locked.
+//! A turn of the loop: wait for readiness, commands and replies; pass them to the engine; serve the ready
+//! connections, each within a budget; carry out the engine's actions; write; submit the disk requests to the
+//! workers. The handle and the workers reach the loop through channels; the engine is never shared or locked.
 
 mod config;
 mod connection_io;

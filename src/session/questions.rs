@@ -36,12 +36,12 @@ pub enum Question {
 
 impl EventLoop {
     pub(super) fn answer(&self, question: Question) {
-        // A caller that does not wait any more does not want the answer.
+        // Sending fails if the caller has stopped waiting.
         match question {
             Question::Torrents(reply) => {
                 // The figures that all torrents share are read once.
                 let figures = self.session_figures();
-                let statuses = self.entries.keys().into_iter().filter_map(|key| self.status(key, figures));
+                let statuses = self.registry.keys().into_iter().filter_map(|key| self.status(key, figures));
                 _ = reply.send(Ok(statuses.collect()));
             }
             Question::Files(id, reply) => _ = reply.send(self.key(id).and_then(|key| self.files(key))),
@@ -51,13 +51,13 @@ impl EventLoop {
         }
     }
 
-    /// The engine's key of a torrent.
+    /// Returns the engine's key of a torrent.
     pub(super) fn key(&self, id: TorrentId) -> Result<TorrentKey, CommandError> {
-        self.entries.key_of(id).ok_or(CommandError::UnknownTorrent)
+        self.registry.key_of(id).ok_or(CommandError::UnknownTorrent)
     }
 
     fn status(&self, key: TorrentKey, figures: SessionFigures) -> Option<TorrentStatus> {
-        let entry = self.entries.get(key)?;
+        let entry = self.registry.get(key)?;
         let progress = self.progress(key, figures)?;
         let state = match (&entry.content, entry.disk) {
             _ if entry.full.is_some() && entry.fault.is_some() => {
@@ -74,8 +74,14 @@ impl EventLoop {
             _ if progress.complete => TorrentState::Seeding,
             _ => TorrentState::Downloading,
         };
-        let (info_hash, name, dir) = (entry.info_hash, entry.name.clone(), entry.dir.clone());
-        Some(TorrentStatus { id: entry.id, info_hash, name, dir, state, progress })
+        Some(TorrentStatus {
+            id: entry.id,
+            info_hash: entry.info_hash,
+            name: entry.name.clone(),
+            dir: entry.dir.clone(),
+            state,
+            progress,
+        })
     }
 
     fn files(&self, key: TorrentKey) -> Result<Vec<FileStatus>, CommandError> {
@@ -105,12 +111,12 @@ impl EventLoop {
         Ok(PieceStatus { piece_len: open.geometry.nominal_piece_len(), have: have.clone(), partial })
     }
 
-    /// A torrent whose files are known, and its verified pieces.
+    /// Returns a torrent with known files, and its verified pieces.
     fn open_content(
         &self,
         key: TorrentKey,
     ) -> Result<(&RegisteredTorrent, &OpenTorrent, &Bitfield), CommandError> {
-        let entry = self.entries.get(key).ok_or(CommandError::UnknownTorrent)?;
+        let entry = self.registry.get(key).ok_or(CommandError::UnknownTorrent)?;
         let ContentSource::Known(open) = &entry.content else { return Err(CommandError::NoMetadata) };
         let have = self.engine.have(key).ok_or(CommandError::UnknownTorrent)?;
         Ok((entry, open, have))
@@ -118,14 +124,14 @@ impl EventLoop {
 
     // ---- settings -------------------------------------------------------------------------------------------------
 
-    /// Sets how urgently each file is wanted.
+    /// Sets the priority of each file.
     pub(super) fn set_files(
         &mut self,
         id: TorrentId,
         priorities: Vec<FilePriority>,
     ) -> Result<(), CommandError> {
         let key = self.key(id)?;
-        let entry = self.entries.get_mut(key).ok_or(CommandError::UnknownTorrent)?;
+        let entry = self.registry.get_mut(key).ok_or(CommandError::UnknownTorrent)?;
         let disk = entry.disk;
         let ContentSource::Known(open) = &mut entry.content else { return Err(CommandError::NoMetadata) };
         if disk != DiskState::Open {
@@ -147,10 +153,10 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Hashes a torrent's content again, whatever its record says.
+    /// Hashes a torrent's content again and ignores its record.
     pub(super) fn recheck(&mut self, id: TorrentId) -> Result<(), CommandError> {
         let key = self.key(id)?;
-        let entry = self.entries.get_mut(key).ok_or(CommandError::UnknownTorrent)?;
+        let entry = self.registry.get_mut(key).ok_or(CommandError::UnknownTorrent)?;
         if !matches!(entry.content, ContentSource::Known(_)) {
             return Err(CommandError::NoMetadata);
         }
@@ -195,7 +201,7 @@ impl RegisteredTorrent {
     }
 }
 
-/// Bytes of a file that lie in verified pieces.
+/// Returns the bytes of a file that lie in verified pieces.
 fn have_bytes(open: &OpenTorrent, have: &Bitfield, file: &FileEntry<'_>) -> u64 {
     let end = file.offset + file.length;
     let verified = open.geometry.pieces_of(file.offset, end).filter(|piece| have.has(*piece));
@@ -207,7 +213,7 @@ fn have_bytes(open: &OpenTorrent, have: &Bitfield, file: &FileEntry<'_>) -> u64 
     verified.map(inside).sum()
 }
 
-/// The priority of each piece: that of its most urgent file; `None` if all are normal.
+/// Returns the priority of each piece, which is the highest of its files; `None` if all are normal.
 fn piece_priorities(open: &OpenTorrent, files: &[FilePriority]) -> Option<Box<[PiecePriority]>> {
     let differ = files.iter().any(|p| matches!(p, FilePriority::Low | FilePriority::High));
     if !differ {

@@ -63,12 +63,12 @@ pub struct TorrentStatus {
 pub enum FilePriority {
     /// Not wanted.
     Skip,
-    /// After all normal files.
+    /// Requested after all normal files.
     Low,
-    /// In the torrent's piece order.
+    /// Requested in the torrent's piece order.
     #[default]
     Normal,
-    /// Before all normal files.
+    /// Requested before all normal files.
     High,
 }
 

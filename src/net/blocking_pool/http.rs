@@ -1,8 +1,8 @@
 //! One announce or scrape over HTTP or HTTPS, from URL to reply, within one deadline.
 //!
-//! Redirects are followed here and not by ureq, because each hop has its own check: http or https only, never
-//! from https to http, never from outside to a private address, at most [`REDIRECTS`]. We send no credentials
-//! and no cookies, so none can be forwarded. The body is cut off at its limit after inflation.
+//! Redirects are followed here and not by ureq, because each hop is checked: http or https only, never from
+//! https to http, never from a public to a private address, at most [`REDIRECTS`]. The request carries no
+//! credentials or cookies, so a redirect forwards none. The limit of the body applies after inflation.
 
 use super::lookup::{GuardedResolver, Lookups};
 use crate::units::InfoHash;
@@ -19,42 +19,42 @@ use ureq::http::{Response, header::LOCATION};
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
 
-/// Hops that are followed.
+/// The most redirects of one request.
 const REDIRECTS: usize = 5;
 
-/// How we introduce ourselves.
+/// The `User-Agent` header.
 const USER_AGENT: &str = concat!("rill/", env!("CARGO_PKG_VERSION"));
 
-/// 1 January 2024, in seconds since 1970: this program is younger, so a clock before it is wrong.
+/// 1 January 2024, in seconds since 1970. The program is younger, so an earlier clock is wrong.
 const EARLIEST: Duration = Duration::from_secs(1_704_067_200);
 
-/// Asks the tracker at `url`, our question included, and reads its answer.
+/// Sends the announce at `url` and parses the reply.
 pub(super) fn announce(
     url: &str,
     deadline: Instant,
     lookups: &Arc<Lookups>,
 ) -> Result<AnnounceReply, AnnounceError> {
-    ask(url, deadline, lookups, parse_reply)
+    request(url, deadline, lookups, parse_reply)
 }
 
-/// Asks at `url` how many have a torrent.
+/// Sends the scrape at `url` and parses the counts of the torrent.
 pub(super) fn scrape(
     url: &str,
     info_hash: &InfoHash,
     deadline: Instant,
     lookups: &Arc<Lookups>,
 ) -> Result<SwarmCounts, AnnounceError> {
-    ask(url, deadline, lookups, |body| parse_counts(body, info_hash))
+    request(url, deadline, lookups, |body| parse_counts(body, info_hash))
 }
 
-fn ask<T>(
+fn request<T>(
     url: &str,
     deadline: Instant,
     lookups: &Arc<Lookups>,
     parse: impl Fn(&[u8]) -> Result<T, AnnounceError>,
 ) -> Result<T, AnnounceError> {
     let mut url = url.to_owned();
-    let mut local_allowed = is_plain_question(&http_parts(&url).ok_or(AnnounceError::Url)?);
+    let mut local_allowed = is_plain_request(&http_parts(&url).ok_or(AnnounceError::Url)?);
     for _ in 0..=REDIRECTS {
         let found_local = Arc::new(AtomicBool::new(false));
         let resolver = GuardedResolver {
@@ -89,7 +89,8 @@ fn get(url: &str, deadline: Instant, resolver: GuardedResolver) -> Result<Respon
     Agent::with_parts(config, DefaultConnector::new(), resolver).get(url).call().map_err(explain)
 }
 
-/// Some trackers refuse with a status *and* say why in bencode; the words are worth more than the number.
+/// Parses a reply. Some trackers refuse with an error status and a bencoded reason: the reason is reported
+/// then.
 fn read<T>(
     response: Response<Body>,
     parse: impl Fn(&[u8]) -> Result<T, AnnounceError>,
@@ -109,7 +110,7 @@ fn read<T>(
     }
 }
 
-/// Where a redirect leads, if we go there.
+/// Returns the URL that a redirect leads to, if it is allowed.
 fn next_hop(from: &str, location: Option<&str>) -> Result<String, AnnounceError> {
     let location = location.ok_or(AnnounceError::Redirect("without saying where"))?;
     let here = http_parts(from).ok_or(AnnounceError::Url)?;
@@ -121,7 +122,7 @@ fn next_hop(from: &str, location: Option<&str>) -> Result<String, AnnounceError>
     }
 }
 
-/// A location that may be relative to where it was given.
+/// Resolves a `Location` header, which may be relative, against the URL that returned it.
 fn join(from: &str, here: &UrlParts<'_>, location: &str) -> String {
     let location = location.split('#').next().unwrap_or_default();
     let scheme_end = from.find("://").map_or(0, |at| at + 1);
@@ -145,14 +146,14 @@ fn http_parts(url: &str) -> Option<UrlParts<'_>> {
     url_parts(url).filter(|parts| matches!(parts.scheme, Scheme::Http | Scheme::Https))
 }
 
-/// Whether the URL can only be an announce or a scrape: nothing on a private network should take it for a
-/// command.
-fn is_plain_question(parts: &UrlParts<'_>) -> bool {
+/// Returns whether the URL can only be an announce or a scrape, which no device on a private network takes
+/// for a command.
+fn is_plain_request(parts: &UrlParts<'_>) -> bool {
     let (path, query) = parts.path_and_query.split_once('?').unwrap_or((parts.path_and_query, ""));
     matches!(path, "/announce" | "/scrape") && (query.is_empty() || query.starts_with("info_hash="))
 }
 
-/// ureq's error in our words.
+/// Converts an error of ureq.
 fn explain(error: ureq::Error) -> AnnounceError {
     match error {
         ureq::Error::Timeout(_) => AnnounceError::Timeout,
@@ -161,7 +162,7 @@ fn explain(error: ureq::Error) -> AnnounceError {
             Err(other) => connection(&other),
         },
         ureq::Error::Io(e) if is_timeout(&e) => AnnounceError::Timeout,
-        // rustls reports what it found in a certificate as invalid data of the stream.
+        // rustls reports a bad certificate as invalid data of the stream.
         ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::InvalidData && e.get_ref().is_some() => tls(&e),
         ureq::Error::Tls(reason) => tls(&reason),
         #[cfg(feature = "tls")]
@@ -190,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn relative_locations_are_joined_to_where_they_were_given() {
+    fn relative_locations_are_resolved_against_their_url() {
         let from = "http://t.example:8080/a/announce?x=/y";
         let here = http_parts(from).unwrap();
         for (location, to) in [
@@ -217,7 +218,7 @@ mod tests {
 
     #[test]
     fn k10_only_a_plain_announce_may_go_to_a_private_address() {
-        let plain = |url| is_plain_question(&http_parts(url).unwrap());
+        let plain = |url| is_plain_request(&http_parts(url).unwrap());
         assert!(plain("http://10.0.0.1/announce?info_hash=x") && plain("http://10.0.0.1/announce"));
         assert!(!plain("http://10.0.0.1/reboot?info_hash=x"));
         assert!(!plain("http://10.0.0.1/announce?cmd=reboot&info_hash=x"));

@@ -1,8 +1,7 @@
-//! Looking up names with a deadline, and with a word on which addresses a tracker may have.
+//! Lookups of host names with a deadline, and the check of which addresses a tracker may have.
 //!
-//! The system's resolver cannot be interrupted, so each lookup runs on a thread that may be left behind.
-//! There are never more of these than a fixed number: once all hang, further lookups fail at once until one
-//! returns.
+//! The system's resolver cannot be interrupted, so each lookup runs on a thread that is abandoned at the
+//! deadline. The number of these threads is limited: while all of them hang, further lookups fail at once.
 
 use crate::wire::AnnounceError;
 use crate::wire::compact::is_local;
@@ -16,13 +15,13 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-/// Bytes of a lookup thread's stack; C libraries put whole packets there.
+/// Bytes of a lookup thread's stack; resolvers of C libraries keep whole packets on it.
 const STACK_BYTES: usize = 256 << 10;
 
-/// Addresses kept of one name.
+/// The most addresses of one name.
 const ADDRESSES: usize = 16;
 
-/// Counts the lookups under way, those left behind included.
+/// Limits the number of running lookups, abandoned ones included.
 #[derive(Debug)]
 pub(super) struct Lookups {
     under_way: AtomicUsize,
@@ -34,7 +33,7 @@ impl Lookups {
         Lookups { under_way: AtomicUsize::new(0), limit }
     }
 
-    /// The addresses of `host`, at least one. An address in place of a name needs no lookup.
+    /// Returns the addresses of `host`, at least one. A literal address needs no lookup.
     pub fn find(
         self: &Arc<Self>,
         host: &str,
@@ -48,18 +47,18 @@ impl Lookups {
         self.run(deadline, move || Ok((host.as_str(), port).to_socket_addrs()?.take(ADDRESSES).collect()))
     }
 
-    /// Runs one blocking lookup, and leaves it behind at the deadline.
+    /// Runs one blocking lookup and abandons it at the deadline.
     fn run(
         self: &Arc<Self>,
         deadline: Instant,
         lookup: impl FnOnce() -> std::io::Result<Vec<SocketAddr>> + Send + 'static,
     ) -> Result<Vec<SocketAddr>, AnnounceError> {
-        let place =
+        let permit =
             LookupPermit::take(self).ok_or_else(|| AnnounceError::NoAddress("all lookups hang".into()))?;
         let (answer, answers) = sync_channel(1);
         let spawned =
             thread::Builder::new().name("rill-lookup".into()).stack_size(STACK_BYTES).spawn(move || {
-                let _place = place;
+                let _permit = permit;
                 // After the deadline the receiver is gone.
                 answer.send(lookup()).ok();
             });
@@ -73,7 +72,7 @@ impl Lookups {
     }
 }
 
-/// One of the places for lookups; free again when it goes.
+/// The right to run one lookup; returned when dropped.
 struct LookupPermit(Arc<Lookups>);
 
 impl LookupPermit {
@@ -90,9 +89,9 @@ impl Drop for LookupPermit {
     }
 }
 
-/// The resolver that ureq asks, on every hop of one announce. A .torrent file can name any address as its
-/// tracker, and a tracker can redirect to any; so addresses of this machine and of private networks are found
-/// only where `local_allowed` says so.
+/// The resolver for every hop of one request. A torrent file can name any address as its tracker, and a
+/// tracker can redirect to any, so addresses of this machine and of private networks are returned only if
+/// `local_allowed`.
 #[derive(Clone, Debug)]
 pub(super) struct GuardedResolver {
     pub lookups: Arc<Lookups>,
@@ -113,7 +112,7 @@ impl Resolver for GuardedResolver {
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
         let mut found =
             self.lookups.find(host, port, self.deadline).map_err(|e| ureq::Error::Other(Box::new(e)))?;
-        // The user's own proxy may be anywhere.
+        // The address of the user's own proxy is not restricted.
         if config.proxy().is_none_or(|proxy| proxy.uri().host() != uri.host()) {
             if !self.local_allowed {
                 found.retain(|addr| !is_local(addr.ip()));
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn k12_a_lookup_that_hangs_is_left_behind_and_counted() {
+    fn k12_a_lookup_that_hangs_is_abandoned_and_counted() {
         let lookups = Arc::new(Lookups::new(2));
         let (release, gate) = sync_channel::<()>(0);
         let gate = Arc::new(std::sync::Mutex::new(gate));

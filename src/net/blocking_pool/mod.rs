@@ -1,18 +1,18 @@
-//! Errands that block: announces and scrapes over HTTP(S) and lookups of host names, each on a thread of its
+//! Requests that block: announces and scrapes over HTTP(S) and lookups of host names, each on a thread of its
 //! own, a few at a time.
 //!
 //! ```text
 //!   announce, scrape, resolve ──▶ waiting ──▶ running (at most `workers`) ──channel, wake──▶ next_done
-//!                                     └─ full: answered at once
+//!                                     └─ full: refused at once
 //! ```
 //!
-//! A tracker is asked twice an hour, so a thread lives as long as its errand and an idle announcer has none.
-//! Every errand ends in exactly one [`BlockingReply`], within its time: the deadline covers name lookup,
-//! connection, TLS, redirects and body. Nothing joins a thread, so leaving never waits for a tracker.
+//! A tracker gets about two announces an hour, so a thread lives as long as its request, and an idle pool has
+//! none. Every request ends in exactly one [`BlockingReply`] by its deadline, which covers name lookup,
+//! connection, TLS, redirects and body. No thread is joined, so dropping the pool never waits for a tracker.
 //!
-//! Proxies: the environment is obeyed (`ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, and lower case).
-//! The proxy then looks up names, so the check of addresses below is its business. UDP trackers and peers
-//! know no proxy.
+//! Proxies come from the environment (`ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, also in lower
+//! case). A proxy resolves the names itself, so private addresses are not checked here then. UDP trackers and
+//! peers are reached without a proxy.
 
 mod http;
 mod lookup;
@@ -29,43 +29,42 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Errands that may wait for a free worker; beyond it they are refused at once. Four torrents with full
-/// tracker lists.
+/// Requests that may wait for a worker: the trackers of four torrents with full lists. More are refused at
+/// once.
 const WAITING: usize = 512;
 
-/// Bytes of a worker's stack. Measured in a release build: 64 KiB are enough for HTTP and for a TLS
-/// handshake, 48 are not; the rest is for long certificate chains and debug builds. What is not touched costs
-/// no memory.
+/// Bytes of a worker's stack. Measured in a release build: 64 KiB suffice for HTTP and for a TLS handshake,
+/// 48 do not; the rest is for long certificate chains and debug builds. Untouched pages cost no memory.
 const STACK_BYTES: usize = 256 << 10;
 
-/// Time that a lookup for a UDP tracker may take.
+/// The timeout of a lookup for a UDP tracker.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Called when there is something for [`BlockingPool::next_done`]; any thread calls it.
+/// Called by a worker when [`BlockingPool::next_done`] has a reply.
 type Wake = Arc<dyn Fn() + Send + Sync>;
 
-/// An errand that is over.
+/// The result of a request.
 #[derive(Debug)]
 pub enum BlockingReply {
-    /// An HTTP tracker answered, or did not.
+    /// Of an announce to an HTTP tracker.
     Announced {
         /// As given to [`BlockingPool::announce`].
         id: u64,
-        /// What came of it.
+        /// The reply, or the reason of the failure.
         result: Result<AnnounceReply, AnnounceError>,
     },
-    /// An HTTP tracker said how many have a torrent, or did not.
+    /// Of a scrape of an HTTP tracker.
     Scraped {
         /// As given to [`BlockingPool::scrape`].
         id: u64,
-        /// What came of it.
+        /// The reply, or the reason of the failure.
         result: Result<SwarmCounts, AnnounceError>,
     },
-    /// A host name was looked up.
+    /// Of a lookup of a host name.
     Resolved {
         /// As given to [`BlockingPool::resolve`].
         id: u64,
-        /// At least one address, or why there is none.
+        /// At least one address, or the reason of the failure, a sentence.
         result: Result<Vec<SocketAddr>, String>,
     },
 }
@@ -78,15 +77,15 @@ enum BlockingRequest {
 
 struct QueuedRequest {
     id: u64,
-    errand: BlockingRequest,
+    request: BlockingRequest,
 }
 
-/// Runs errands and hands back what came of them.
+/// Runs blocking requests on threads and returns their replies.
 pub struct BlockingPool {
     workers: usize,
     running: usize,
     waiting: VecDeque<QueuedRequest>,
-    /// Answers that needed no thread.
+    /// Replies to refused requests.
     refused: VecDeque<BlockingReply>,
     done: Receiver<BlockingReply>,
     report: Sender<BlockingReply>,
@@ -96,7 +95,8 @@ pub struct BlockingPool {
 }
 
 impl BlockingPool {
-    /// An announcer that runs at most `workers` errands at once (at least one) and calls `wake` after each.
+    /// Returns a pool that runs at most `workers` requests at once (at least one) and calls `wake` after
+    /// each.
     pub fn new(workers: usize, wake: Arc<dyn Fn() + Send + Sync>) -> BlockingPool {
         let workers = workers.max(1);
         let (report, done) = channel();
@@ -113,26 +113,29 @@ impl BlockingPool {
         }
     }
 
-    /// Asks the HTTP tracker with this complete URL; all of it takes at most `total_timeout` from when a
-    /// worker is free.
+    /// Announces to the HTTP tracker at this URL, query included. `total_timeout` runs from the start of the
+    /// request on a worker.
     pub fn announce(&mut self, id: u64, url: String, total_timeout: Duration) {
-        self.enqueue(QueuedRequest { id, errand: BlockingRequest::Announce { url, timeout: total_timeout } });
-    }
-
-    /// Asks the HTTP tracker with this complete URL how many have the torrent; the same time.
-    pub fn scrape(&mut self, id: u64, url: String, info_hash: InfoHash, total_timeout: Duration) {
         self.enqueue(QueuedRequest {
             id,
-            errand: BlockingRequest::Scrape { url, info_hash, timeout: total_timeout },
+            request: BlockingRequest::Announce { url, timeout: total_timeout },
         });
     }
 
-    /// Looks up the addresses of a UDP tracker.
-    pub fn resolve(&mut self, id: u64, host: String, port: u16) {
-        self.enqueue(QueuedRequest { id, errand: BlockingRequest::Resolve { host, port } });
+    /// Scrapes the HTTP tracker at this URL, query included, with the same timeout.
+    pub fn scrape(&mut self, id: u64, url: String, info_hash: InfoHash, total_timeout: Duration) {
+        self.enqueue(QueuedRequest {
+            id,
+            request: BlockingRequest::Scrape { url, info_hash, timeout: total_timeout },
+        });
     }
 
-    /// The next errand that is over, if one is; never waits.
+    /// Looks up the addresses of a host, within 15 s.
+    pub fn resolve(&mut self, id: u64, host: String, port: u16) {
+        self.enqueue(QueuedRequest { id, request: BlockingRequest::Resolve { host, port } });
+    }
+
+    /// Returns the next reply, if there is one; never waits.
     pub fn next_done(&mut self) -> Option<BlockingReply> {
         if let Some(done) = self.refused.pop_front() {
             return Some(done);
@@ -143,7 +146,7 @@ impl BlockingPool {
         Some(done)
     }
 
-    /// Errands that [`next_done`](BlockingPool::next_done) has yet to hand back.
+    /// Returns the number of requests without a reply from [`next_done`](BlockingPool::next_done) so far.
     pub fn in_flight(&self) -> usize {
         self.running + self.waiting.len() + self.refused.len()
     }
@@ -181,7 +184,7 @@ impl BlockingPool {
             let mut report = report;
             report.done = Some(job.run(&lookups));
         });
-        // If there is no thread, dropping the closure reports the failure through the same channel.
+        // If no thread starts, dropping the closure reports the failure through the same channel.
         self.running += 1;
         if let Err(error) = spawned {
             log::warn!("no thread for a tracker: {error}");
@@ -192,7 +195,7 @@ impl BlockingPool {
 impl QueuedRequest {
     fn run(self, lookups: &Arc<Lookups>) -> BlockingReply {
         let id = self.id;
-        match self.errand {
+        match self.request {
             BlockingRequest::Announce { url, timeout } => BlockingReply::Announced {
                 id,
                 result: http::announce(&url, Instant::now() + timeout, lookups),
@@ -210,7 +213,7 @@ impl QueuedRequest {
 
     fn failed(&self, error: AnnounceError) -> BlockingReply {
         let id = self.id;
-        match self.errand {
+        match self.request {
             BlockingRequest::Announce { .. } => BlockingReply::Announced { id, result: Err(error) },
             BlockingRequest::Scrape { .. } => BlockingReply::Scraped { id, result: Err(error) },
             BlockingRequest::Resolve { .. } => BlockingReply::Resolved { id, result: Err(error.to_string()) },
@@ -222,8 +225,7 @@ fn worker_died() -> AnnounceError {
     AnnounceError::Connection("the worker died".into())
 }
 
-/// Reports when it goes, whatever it holds then: so an errand whose thread panics, or never starts, is
-/// reported too.
+/// Sends its reply when it is dropped, so a request whose thread panics or never starts gets one too.
 struct ReplyGuard {
     done: Option<BlockingReply>,
     to: Sender<BlockingReply>,
@@ -232,7 +234,7 @@ struct ReplyGuard {
 
 impl Drop for ReplyGuard {
     fn drop(&mut self) {
-        // Without a pool there is no receiver, and no loop to wake.
+        // If the pool is gone there is no receiver, and no loop to wake.
         if self.done.take().is_some_and(|done| self.to.send(done).is_ok()) {
             (self.wake)();
         }

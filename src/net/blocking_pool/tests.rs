@@ -1,21 +1,21 @@
-//! K2 to K4, K8, K10, K12 against small servers on the loopback that answer as badly as they can.
+//! Hazards K2 to K4, K8, K10 and K12, against servers on loopback that misbehave.
 
 use super::*;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A whole answer with this status line and body.
+/// Returns a complete response with this status line and body.
 fn answer(status: &str, body: &[u8]) -> Vec<u8> {
     [format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes(), body].concat()
 }
 
-/// What a tracker should say, though not in order.
+/// A valid reply whose keys are not sorted.
 fn good() -> Vec<u8> {
     answer("200 OK", b"d5:peers6:\x01\x02\x03\x04\x00\x058:intervali60e1:ai1ee\n")
 }
 
-/// A server that reads each request's head and lets `respond` do the rest; returns its address.
+/// Starts a server that reads each request's head and calls `respond`; returns its address.
 fn server(respond: impl Fn(&str, &mut TcpStream) -> std::io::Result<()> + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
@@ -45,26 +45,26 @@ fn redirecting_to(location: impl Into<String>) -> SocketAddr {
     ))
 }
 
-/// A pool that wakes no loop.
-fn announcer() -> BlockingPool {
+/// Returns a pool that wakes no loop.
+fn pool() -> BlockingPool {
     BlockingPool::new(2, Arc::new(|| {}))
 }
 
-fn wait(announcer: &mut BlockingPool) -> BlockingReply {
+fn wait(pool: &mut BlockingPool) -> BlockingReply {
     let patience = Instant::now() + Duration::from_secs(10);
     loop {
-        if let Some(done) = announcer.next_done() {
+        if let Some(done) = pool.next_done() {
             return done;
         }
-        assert!(Instant::now() < patience, "nothing came back");
+        assert!(Instant::now() < patience, "no reply");
         thread::sleep(Duration::from_millis(2));
     }
 }
 
 fn ask_url(url: String, timeout_ms: u64) -> Result<AnnounceReply, AnnounceError> {
-    let mut announcer = announcer();
-    announcer.announce(7, url, Duration::from_millis(timeout_ms));
-    match wait(&mut announcer) {
+    let mut pool = pool();
+    pool.announce(7, url, Duration::from_millis(timeout_ms));
+    match wait(&mut pool) {
         BlockingReply::Announced { id: 7, result } => result,
         other => panic!("{other:?}"),
     }
@@ -81,14 +81,14 @@ fn k8_an_unsorted_reply_is_read() {
 }
 
 #[test]
-fn we_say_who_we_are_and_nothing_else_about_us() {
-    let (heads, asked) = channel();
+fn a_request_carries_the_user_agent_and_no_credentials() {
+    let (heads, received) = channel();
     let addr = server(move |head, stream| {
         heads.send(head.to_ascii_lowercase()).unwrap();
         stream.write_all(&good())
     });
     ask(addr).unwrap();
-    let head = asked.recv().unwrap();
+    let head = received.recv().unwrap();
     assert!(head.starts_with("get /announce?info_hash=x http/1.1\r\n"), "{head}");
     assert!(head.contains(&format!("user-agent: rill/{}\r\n", env!("CARGO_PKG_VERSION"))), "{head}");
     assert!(
@@ -131,7 +131,7 @@ fn k2_an_endless_body_is_cut_off() {
 fn k2_a_gzip_bomb_is_cut_off_after_inflation() {
     let addr = server(|_, stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b\x08\0\0\0\0\0\0\xff")?;
-        // A fixed-Huffman block: literal 0, then ever the same match of 258 bytes at distance 1.
+        // A fixed-Huffman block: literal 0, then matches of 258 bytes at distance 1 without end.
         let mut bits = BitWriter::default();
         bits.push(0b011, 3);
         bits.push_code(0b0011_0000, 8);
@@ -146,7 +146,7 @@ fn k2_a_gzip_bomb_is_cut_off_after_inflation() {
     assert_eq!(ask(addr), Err(AnnounceError::TooBig { limit: 1 << 20 }));
 }
 
-/// Bits in deflate's order.
+/// Writes bits in the order of deflate.
 #[derive(Default)]
 struct BitWriter {
     bytes: Vec<u8>,
@@ -161,12 +161,13 @@ impl BitWriter {
             self.count += 1;
             if self.count == 8 {
                 self.bytes.push(self.pending as u8);
-                (self.pending, self.count) = (0, 0);
+                self.pending = 0;
+                self.count = 0;
             }
         }
     }
 
-    /// Huffman codes go with their high bit first.
+    /// Writes a Huffman code, high bit first.
     fn push_code(&mut self, code: u32, len: u32) {
         self.push(code.reverse_bits() >> (32 - len), len);
     }
@@ -243,31 +244,31 @@ fn k10_a_private_address_is_asked_only_by_a_plain_announce() {
 }
 
 #[test]
-fn what_is_no_http_url_is_refused_without_a_word_sent() {
+fn a_url_that_is_not_http_is_refused() {
     for url in ["udp://127.0.0.1:1/announce", "file:///etc/passwd", "http://", "nonsense"] {
         assert_eq!(ask_url(url.into(), 1_000), Err(AnnounceError::Url), "{url}");
     }
 }
 
 #[test]
-fn nobody_at_home_is_an_error_and_not_a_hang() {
+fn a_closed_port_is_an_error_at_once() {
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     assert!(matches!(ask(gone), Err(AnnounceError::Connection(_))));
 }
 
 #[test]
-fn errands_beyond_the_workers_wait_their_turn_and_all_come_back() {
+fn requests_beyond_the_workers_wait_and_all_get_a_reply() {
     let woken = Arc::new(AtomicUsize::new(0));
     let counter = woken.clone();
-    let mut announcer = BlockingPool::new(2, Arc::new(move || _ = counter.fetch_add(1, Ordering::Relaxed)));
+    let mut pool = BlockingPool::new(2, Arc::new(move || _ = counter.fetch_add(1, Ordering::Relaxed)));
     let good = serving(good());
     for id in 0..9 {
-        announcer.announce(id, format!("http://{good}/announce"), Duration::from_secs(5));
+        pool.announce(id, format!("http://{good}/announce"), Duration::from_secs(5));
     }
-    announcer.resolve(9, "127.0.0.1".into(), 6969);
-    assert_eq!(announcer.in_flight(), 10);
+    pool.resolve(9, "127.0.0.1".into(), 6969);
+    assert_eq!(pool.in_flight(), 10);
     let mut ids: Vec<u64> = (0..10)
-        .map(|_| match wait(&mut announcer) {
+        .map(|_| match wait(&mut pool) {
             BlockingReply::Announced { id, result } => {
                 assert!(result.is_ok());
                 id
@@ -276,31 +277,31 @@ fn errands_beyond_the_workers_wait_their_turn_and_all_come_back() {
                 assert_eq!(result, Ok(vec!["127.0.0.1:6969".parse().unwrap()]));
                 id
             }
-            BlockingReply::Scraped { .. } => panic!("no scrape was asked for"),
+            BlockingReply::Scraped { .. } => panic!("no scrape was requested"),
         })
         .collect();
     ids.sort_unstable();
     assert_eq!(ids, (0..10).collect::<Vec<_>>());
-    assert_eq!(announcer.in_flight(), 0);
+    assert_eq!(pool.in_flight(), 0);
     assert!(woken.load(Ordering::Relaxed) >= 9);
 }
 
 #[test]
-fn k12_the_queue_is_bounded_and_leaving_joins_nobody() {
+fn k12_the_queue_is_bounded_and_dropping_the_pool_waits_for_no_thread() {
     let silent = server(|_, stream| match stream.read(&mut [0]) {
         Err(e) if e.kind() != ErrorKind::Interrupted => Err(e),
         _ => Ok(()),
     });
-    let mut announcer = announcer();
+    let mut pool = pool();
     for id in 0..WAITING as u64 + 3 {
-        announcer.announce(id, format!("http://{silent}/announce"), Duration::from_secs(5));
+        pool.announce(id, format!("http://{silent}/announce"), Duration::from_secs(5));
     }
     assert!(matches!(
-        announcer.next_done(),
+        pool.next_done(),
         Some(BlockingReply::Announced { result: Err(AnnounceError::Busy), .. })
     ));
     let begun = Instant::now();
-    drop(announcer);
+    drop(pool);
     assert!(begun.elapsed() < Duration::from_millis(500));
 }
 
@@ -323,9 +324,9 @@ fn a_worker_that_dies_is_reported() {
 // ---- counts ---------------------------------------------------------------------------------------------------------
 
 fn count(url: String) -> Result<SwarmCounts, AnnounceError> {
-    let mut announcer = announcer();
-    announcer.scrape(8, url, InfoHash([b'a'; 20]), Duration::from_secs(5));
-    match wait(&mut announcer) {
+    let mut pool = pool();
+    pool.scrape(8, url, InfoHash([b'a'; 20]), Duration::from_secs(5));
+    match wait(&mut pool) {
         BlockingReply::Scraped { id: 8, result } => result,
         other => panic!("{other:?}"),
     }
