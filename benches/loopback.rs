@@ -9,8 +9,8 @@
 mod support;
 
 use divan::{Bencher, counter::BytesCount};
-use rill::disk::StorageMode;
 use rill::session::Event;
+use rill::session::StorageMode;
 use support::{download, seeder, session_with, single, wait};
 
 const BYTES: usize = 64 << 20;

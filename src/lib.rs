@@ -140,9 +140,15 @@
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
+#[cfg(not(feature = "internals"))]
+mod disk;
+#[cfg(feature = "internals")]
 pub mod disk;
+#[cfg(not(feature = "internals"))]
+mod engine;
+#[cfg(feature = "internals")]
 pub mod engine;
-pub mod net;
+mod net;
 pub mod session;
 #[cfg(feature = "sim")]
 pub mod sim;

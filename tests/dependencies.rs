@@ -189,9 +189,11 @@ fn no_package_is_there_twice_without_a_reason() {
 fn the_packages_that_we_name_are_those_that_we_mean() {
     let metadata = metadata();
     let ours = packages(&metadata).find(|p| is_ours(p)).unwrap();
-    let named: BTreeSet<&str> = ours["dependencies"].as_array().unwrap().iter().map(name).collect();
+    // rill itself is among its dev-dependencies: that enables the features that its tests need.
+    let others = ours["dependencies"].as_array().unwrap().iter().filter(|package| !is_ours(package));
+    let named: BTreeSet<&str> = others.clone().map(name).collect();
     assert_eq!(named.into_iter().collect::<Vec<_>>(), NAMED.map(|(name, _)| name));
-    for dependency in ours["dependencies"].as_array().unwrap() {
+    for dependency in others {
         assert_ne!(dependency["req"].as_str(), Some("*"), "any version of {}", name(dependency));
         assert_eq!(dependency["source"].as_str(), Some(REGISTRY), "{}", name(dependency));
     }

@@ -3,7 +3,7 @@
 
 mod support;
 
-use rill::disk::StorageMode;
+use rill::session::StorageMode;
 use rill::session::{AddTorrent, Event};
 use rill::wire::Magnet;
 use support::{assert_same, download, multi, seeder, session, session_with, single, wait};

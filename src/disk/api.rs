@@ -118,8 +118,6 @@ pub enum DiskEvent {
     Saved {
         /// The torrent.
         torrent: TorrentKey,
-        /// The pieces that the record claims, if the result is `Ok`.
-        have: Bitfield,
         /// After a fault nothing since the checkpoint before is known to be safe, and no later checkpoint
         /// succeeds until the torrent was closed and opened again.
         result: Result<(), DiskFault>,

@@ -99,9 +99,7 @@ impl WorkerJob {
             WorkerJob::Hash { torrent, piece, .. } => Some((*torrent, PendingReply::Hashed(*piece))),
             WorkerJob::Load { torrent, span, .. } => Some((*torrent, PendingReply::Loaded(*span))),
             WorkerJob::Sync(key) => Some((*key, PendingReply::Synced)),
-            WorkerJob::SaveRecord { torrent, have, .. } => {
-                Some((*torrent, PendingReply::RecordSaved(have.clone())))
-            }
+            WorkerJob::SaveRecord { torrent, .. } => Some((*torrent, PendingReply::RecordSaved)),
             WorkerJob::Attach(_)
             | WorkerJob::Unmap(..)
             | WorkerJob::AddStamps(..)
@@ -121,7 +119,7 @@ pub(super) enum PendingReply {
     Hashed(PieceIndex),
     Loaded(BlockSpan),
     Synced,
-    RecordSaved(Bitfield),
+    RecordSaved,
     Detached,
     /// The job replies only if it fails.
     OnlyFault,
@@ -138,7 +136,7 @@ impl PendingReply {
                 WorkerReply::Loaded { torrent, span, result: Err(fault), files: Vec::new() }
             }
             PendingReply::Synced => WorkerReply::Synced(torrent, Err(fault)),
-            PendingReply::RecordSaved(have) => WorkerReply::RecordSaved(torrent, have, Err(fault)),
+            PendingReply::RecordSaved => WorkerReply::RecordSaved(torrent, Err(fault)),
             PendingReply::Detached => WorkerReply::Detached(torrent),
             PendingReply::OnlyFault => WorkerReply::Fault(torrent, fault),
         }
@@ -172,7 +170,7 @@ pub(super) enum WorkerReply {
     /// Stamps of files that this worker closed or synced, for the home of their torrent.
     Stamps(TorrentKey, Vec<SeenFile>),
     Synced(TorrentKey, Result<(), DiskFault>),
-    RecordSaved(TorrentKey, Bitfield, Result<(), DiskFault>),
+    RecordSaved(TorrentKey, Result<(), DiskFault>),
     /// This worker has forgotten the torrent.
     Detached(TorrentKey),
     Fault(TorrentKey, DiskFault),

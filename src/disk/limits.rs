@@ -46,9 +46,11 @@ pub const BATCH_BLOCKS: usize = 16;
 pub const READ_BYTES: usize = 128 * 1024;
 
 /// Bytes of one read in a pass over whole files: long enough for a spinning disk to stream.
+#[cfg(any(feature = "cli", test))]
 pub const SWEEP_BYTES: usize = 1024 * 1024;
 
 /// Threads of such a pass: one reads while the other hashes. More would make a spinning disk seek.
+#[cfg(any(feature = "cli", test))]
 pub const SWEEP_THREADS: usize = 2;
 
 /// Loads under way at most; above this the caller has to ask again, and no new job is queued.

@@ -21,6 +21,7 @@ mod atomic_file;
 mod buffer_pool;
 mod dir;
 mod fault;
+#[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod hasher;
@@ -41,6 +42,7 @@ mod storage_mode;
 mod store;
 mod target;
 mod torrent_files;
+#[cfg(any(feature = "cli", test))]
 mod verify;
 mod waker;
 mod worker;
@@ -57,7 +59,7 @@ mod tests_fault;
 #[cfg(test)]
 mod tests_resume;
 
-pub use api::{DiskEvent, OpenTorrent, OpenedTorrent, StoreConfig, StoreStats};
+pub use api::{DiskEvent, OpenTorrent, StoreConfig};
 pub use atomic_file::read_state_file;
 pub use fault::{DiskFault, FaultKind};
 pub use memory::RawRange;
@@ -65,4 +67,5 @@ pub use read_path::Load;
 pub use storage_mode::StorageMode;
 pub use store::Store;
 pub use target::{Access, Target};
+#[cfg(any(feature = "cli", test))]
 pub use verify::{FileReport, FileState, VerifyReport, hash_content, verify};

@@ -82,7 +82,7 @@ impl Store {
                 }
             }
             WorkerReply::Synced(torrent, result) => self.on_synced(torrent, result),
-            WorkerReply::RecordSaved(torrent, have, result) => self.on_record_saved(torrent, have, result),
+            WorkerReply::RecordSaved(torrent, result) => self.on_record_saved(torrent, result),
             WorkerReply::Detached(torrent) => self.on_detached(torrent),
             // Asked for a torrent that is not open, because its disk is full.
             WorkerReply::FreeSpace(torrent, bytes) => {
@@ -132,14 +132,15 @@ impl Store {
         if checkpoint.workers_left > 0 {
             return;
         }
-        let (have, closing) = (checkpoint.have.clone(), checkpoint.closing);
-        match checkpoint.failed.take() {
-            Some(fault) => self.on_record_saved(key, have, Err(fault)),
-            None => self.workers.queue(t.home, WorkerJob::SaveRecord { torrent: key, have, closing }),
+        if let Some(fault) = checkpoint.failed.take() {
+            return self.on_record_saved(key, Err(fault));
         }
+        let have = checkpoint.have.clone();
+        let closing = checkpoint.closing;
+        self.workers.queue(t.home, WorkerJob::SaveRecord { torrent: key, have, closing });
     }
 
-    fn on_record_saved(&mut self, key: TorrentKey, have: Bitfield, result: Result<(), DiskFault>) {
+    fn on_record_saved(&mut self, key: TorrentKey, result: Result<(), DiskFault>) {
         let Some(t) = self.torrents.get_mut(&key) else { return };
         let Some(checkpoint) = t.checkpoint.take() else { return };
         let next = t.next_checkpoint.take();
@@ -147,7 +148,7 @@ impl Store {
             self.begin_detach(key, result);
             return;
         }
-        self.events.push_back(DiskEvent::Saved { torrent: key, have, result });
+        self.events.push_back(DiskEvent::Saved { torrent: key, result });
         if let Some((have, closing)) = next {
             self.begin_checkpoint(key, have, closing);
         }

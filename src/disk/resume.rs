@@ -88,6 +88,7 @@ impl ResumeRecord {
     }
 
     /// The bytes of its file; `None` if this format cannot name the torrent.
+    #[cfg(feature = "fuzzing")]
     fn encode(&self, torrent: &RecordIdentity, format: Format) -> Option<Vec<u8>> {
         let mut bytes = torrent.head(format, self.sequence, self.running)?;
         bytes.extend_from_slice(self.have.as_bytes());
@@ -144,6 +145,7 @@ impl RecordIdentity {
 /// The body of the fuzz target for records: a record that is read fits its torrent and survives being written
 /// again. The first byte chooses torrent and format. The rest is read as it stands, and again laid over a
 /// blank record with a right sum.
+#[cfg(feature = "fuzzing")]
 pub(super) fn fuzz(bytes: &[u8]) {
     let (choice, written) = bytes.split_first().unwrap_or((&0, bytes));
     let total = [1, 16_384, 100_001, 3_000_000][usize::from(choice % 4)];

@@ -1,11 +1,12 @@
 //! A torrent with known bytes, a directory for it, and a store: the surroundings of most tests of this floor.
 
+use super::api::OpenedTorrent;
 use super::dir::Dir;
 use super::fault::DiskFault;
 use super::memory::read_into_range;
 use super::resume::{RecordFile, ResumeRecord};
 use super::torrent_files::TorrentFiles;
-use super::{Access, DiskEvent, Load, OpenTorrent, OpenedTorrent, StorageMode, Store, StoreConfig, Target};
+use super::{Access, DiskEvent, Load, OpenTorrent, StorageMode, Store, StoreConfig, Target};
 use crate::engine::HashVerdict;
 use crate::units::{Bitfield, BlockSpan, Geometry, InfoHash, PieceIndex, Rng, SlotMap, TorrentKey};
 use crate::wire::{FileAttributes, Files, FilesBuilder};

@@ -57,6 +57,7 @@ impl FileState {
 
 impl FileReport {
     /// Whether the file is long enough and has no bad piece.
+    #[cfg(test)]
     pub fn is_good(&self) -> bool {
         self.bad == 0 && self.state.is_long_enough()
     }
@@ -73,6 +74,7 @@ pub struct VerifyReport {
 
 impl VerifyReport {
     /// Whether every piece and every file is good.
+    #[cfg(test)]
     pub fn is_good(&self) -> bool {
         self.have.is_full() && self.files.iter().all(FileReport::is_good)
     }

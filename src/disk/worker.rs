@@ -349,7 +349,7 @@ impl Worker {
                 result = state.check_wanted_files(&have);
             }
         }
-        self.reply(WorkerReply::RecordSaved(key, have, result));
+        self.reply(WorkerReply::RecordSaved(key, result));
     }
 
     fn write_state_file(&self, name: &str, bytes: &[u8]) {

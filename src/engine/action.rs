@@ -252,6 +252,7 @@ impl Actions {
     }
 
     /// The actions so far.
+    #[cfg(feature = "oracle")]
     pub fn as_slice(&self) -> &[Action] {
         &self.0
     }

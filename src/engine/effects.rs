@@ -45,6 +45,7 @@ impl Effects {
     }
 
     /// Whether none waits.
+    #[cfg(feature = "oracle")]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -9,11 +9,9 @@
 //! one block requested, silent peers not counted. The [`Policy`](super::Policy) may choose another endgame,
 //! or none.
 
-use super::effects::Effect;
 use super::limits;
-use super::peer::{Connection, Peer, Reading, RequestState, Source};
+use super::peer::{Connection, Reading, RequestState, Source};
 use super::policy::Endgame;
-use super::requests::request;
 use super::swarms::Connections;
 use super::timers::Timer;
 use super::torrent::{PickInput, Torrent};
@@ -22,8 +20,12 @@ use crate::units::{BlockSpan, Instant, PeerKey};
 use crate::wire::Message;
 use std::time::Duration;
 
-/// What the policy's endgame has the peer do after its queue was filled; `requested`: the picker still found
-/// blocks for it.
+/// Applies the policy's endgame to a peer whose queue was just filled. `requested` says whether the picker
+/// still found blocks for it.
+#[cfg_attr(
+    not(feature = "sim"),
+    expect(unused_variables, reason = "only unbounded endgame needs `requested`")
+)]
 pub(super) fn help(
     turn: &mut Turn<'_>,
     t: &mut Torrent,
@@ -31,19 +33,17 @@ pub(super) fn help(
     key: PeerKey,
     requested: bool,
 ) {
-    let policy = &turn.config.policy;
-    match policy.endgame {
-        Endgame::Off => {}
+    match turn.config.policy.endgame {
         Endgame::Bounded { holders, blocks } => {
-            let blocks = blocks.min(policy.window.most() as usize);
+            let blocks = blocks.min(turn.config.policy.window.most() as usize);
             assist_slow_peers(turn, t, connections, key, u16::from(holders), blocks);
         }
-        Endgame::Unbounded if !t.picker.is_endgame(&t.pieces) => {}
-        // Endgame began with this peer's last request; the other peers have to learn of it.
-        Endgame::Unbounded if requested => turn.effects.push_once(Effect::TopUp { torrent: t.key }),
+        #[cfg(feature = "sim")]
+        Endgame::Off => {}
+        #[cfg(feature = "sim")]
         Endgame::Unbounded => {
-            if let Some(Connection { peer, .. }) = connections.get_mut(key) {
-                request_everything(turn, t, peer);
+            if t.picker.is_endgame(&t.pieces) {
+                unbounded::help(turn, t, connections, key, requested);
             }
         }
     }
@@ -170,24 +170,50 @@ pub(super) fn take_over_block(
     }
 }
 
-/// The endgame of the original client: requests every block that no peer is sending yet, as far as the peer's
-/// queue goes.
-fn request_everything(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer) {
-    let room = peer.source.requests.room() as usize;
-    if room == 0 || !peer.source.may_be_asked() {
-        return;
+/// The endgame of the original client, for comparison.
+#[cfg(feature = "sim")]
+mod unbounded {
+    use super::*;
+    use crate::engine::effects::Effect;
+    use crate::engine::peer::Peer;
+    use crate::engine::requests::request;
+
+    pub fn help(
+        turn: &mut Turn<'_>,
+        t: &mut Torrent,
+        connections: &mut Connections,
+        key: PeerKey,
+        requested: bool,
+    ) {
+        if requested {
+            // Endgame began with this peer's last request: the other peers request again, too.
+            turn.effects.push_once(Effect::TopUp { torrent: t.key });
+        } else if let Some(Connection { peer, .. }) = connections.get_mut(key) {
+            request_everything(turn, t, peer);
+        }
     }
-    let (input, holders) = (peer.source.pick_input(false), Endgame::Unbounded.holders());
-    let unsent = |b: &BlockSpan| t.pieces.writer(*b).is_none();
-    let fits = |b: &BlockSpan| {
-        unsent(b) && t.picker.may_ask_again(&t.pieces, &input, *b, holders) && !peer.source.requests.owes(*b)
-    };
-    let mut blocks: Vec<BlockSpan> =
-        t.pieces.open().flat_map(|(p, _)| t.pieces.blocks(p)).filter(fits).collect();
-    // Peers that began at the same end would bring the same blocks.
-    turn.rng.shuffle(&mut blocks);
-    for block in blocks.into_iter().take(room) {
-        t.pieces.ask_again(block);
-        request(turn, peer, block);
+
+    /// Requests every block that no peer is sending yet, as far as the peer's queue goes.
+    fn request_everything(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer) {
+        let room = peer.source.requests.room() as usize;
+        if room == 0 || !peer.source.may_be_asked() {
+            return;
+        }
+        let input = peer.source.pick_input(false);
+        let holders = Endgame::Unbounded.holders();
+        let requests = &peer.source.requests;
+        let fits = |block: &BlockSpan| {
+            t.pieces.writer(*block).is_none()
+                && t.picker.may_ask_again(&t.pieces, &input, *block, holders)
+                && !requests.owes(*block)
+        };
+        let mut blocks: Vec<BlockSpan> =
+            t.pieces.open().flat_map(|(piece, _)| t.pieces.blocks(piece)).filter(fits).collect();
+        // Peers that start with the same block would send the same blocks.
+        turn.rng.shuffle(&mut blocks);
+        for block in blocks.into_iter().take(room) {
+            t.pieces.ask_again(block);
+            request(turn, peer, block);
+        }
     }
 }

@@ -374,6 +374,7 @@ impl Engine {
     }
 
     /// Every torrent.
+    #[cfg(feature = "fuzzing")]
     pub fn torrents(&self) -> impl Iterator<Item = TorrentKey> + '_ {
         self.swarms.torrents.keys()
     }
@@ -384,6 +385,7 @@ impl Engine {
     }
 
     /// The number of connections, those without a handshake included.
+    #[cfg(test)]
     pub fn connections(&self) -> usize {
         self.swarms.connections.len()
     }

@@ -17,14 +17,17 @@
 //!   [`Engine::next_deadline`] says when it is due.
 
 mod action;
+#[cfg(feature = "oracle")]
+mod audit;
 mod bandwidth;
+#[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod bench_support;
 mod choking;
 mod config;
 mod connections;
 mod deferred;
-pub mod dht;
+pub(crate) mod dht;
 mod dht_client;
 mod dialer;
 mod disconnect;
@@ -35,12 +38,13 @@ mod endgame;
 #[expect(clippy::module_inception, reason = "the file is named for the type that it holds, as every other")]
 mod engine;
 mod extended_handshake;
-mod fuzz_audit;
+#[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzz_dht;
+#[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzz_engine;
-pub mod limits;
+pub(crate) mod limits;
 mod lsd;
 mod messages;
 mod metadata_exchange;
@@ -68,9 +72,15 @@ mod upload_only;
 pub use self::engine::Engine;
 pub use action::{Action, Actions, DialFailure, HashVerdict, Notice, ScrapeSource};
 pub use config::{DhtSetup, EngineConfig, TorrentInfo, TorrentSpec};
-pub use disconnect::{DisconnectReason, ProtocolViolation};
-pub use policy::{Endgame, Picking, Policy, WindowRule};
+pub use disconnect::DisconnectReason;
+#[cfg(test)]
+pub use disconnect::ProtocolViolation;
+#[cfg(feature = "sim")]
+pub use policy::{Endgame, WindowRule};
+pub use policy::{Picking, Policy};
 pub use snapshots::{PartialPiece, PeerStats, TrackerStats};
-pub use stats::{SlowReason, TorrentStats};
+pub use stats::SlowReason;
+#[cfg(feature = "sim")]
+pub use stats::TorrentStats;
 pub use stream::Want;
 pub use torrent::PiecePriority;

@@ -1,10 +1,9 @@
 //! What the protocol leaves open and we have an opinion on: the choices of [`limits`], as one value that an
 //! engine is started with.
 //!
-//! [`Policy::default`] is what rill does. The other values exist to be compared with it, by a simulator that runs whole swarms of
-//! engines, and some of them are bad manners or a bad idea on purpose: serving no peer, endgame without a
-//! bound. None of them loosens what keeps data safe: leases, verdicts and the limits of every queue stay as
-//! they are.
+//! rill runs [`Policy::default`]. Other values are for experiments of the simulator (feature `sim`), and some of
+//! them are bad on purpose: serving no peer, endgame without a bound. None of them weakens data safety: leases,
+//! verdicts and the limits of every queue stay as they are.
 
 use super::limits;
 use std::time::Duration;
@@ -46,6 +45,7 @@ pub struct Policy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endgame {
     /// Nothing: no block is requested from a second peer.
+    #[cfg(feature = "sim")]
     Off,
     /// A peer with little left to do takes over what would come last, within bounds.
     Bounded {
@@ -56,6 +56,7 @@ pub enum Endgame {
     },
     /// Every block that a peer has and that no peer is sending yet is requested from it, in any order, as far
     /// as its queue goes.
+    #[cfg(feature = "sim")]
     Unbounded,
 }
 
@@ -65,6 +66,7 @@ pub enum Picking {
     /// The one that the fewest peers have.
     RarestFirst,
     /// Any.
+    #[cfg(feature = "sim")]
     Random,
 }
 
@@ -81,6 +83,7 @@ pub enum WindowRule {
         max: u32,
     },
     /// Always this many.
+    #[cfg(feature = "sim")]
     Fixed(u32),
 }
 
@@ -115,12 +118,26 @@ impl Policy {
     }
 }
 
+impl Picking {
+    /// Returns whether each piece is picked at random.
+    pub(super) fn is_random(self) -> bool {
+        match self {
+            Picking::RarestFirst => false,
+            #[cfg(feature = "sim")]
+            Picking::Random => true,
+        }
+    }
+}
+
 impl Endgame {
     /// Peers that may owe us the same block, endgame or not.
+    #[cfg(feature = "oracle")]
     pub(super) fn holders(self) -> u16 {
         match self {
+            #[cfg(feature = "sim")]
             Endgame::Off => 1,
             Endgame::Bounded { holders, .. } => u16::from(holders.max(1)),
+            #[cfg(feature = "sim")]
             Endgame::Unbounded => u16::MAX,
         }
     }
@@ -129,7 +146,11 @@ impl Endgame {
 impl WindowRule {
     /// The most requests out to one peer. A late answer to any of them must still be known for one.
     pub(super) fn most(self) -> u32 {
-        let (WindowRule::Adaptive { max: most, .. } | WindowRule::Fixed(most)) = self;
+        let most = match self {
+            WindowRule::Adaptive { max, .. } => max,
+            #[cfg(feature = "sim")]
+            WindowRule::Fixed(size) => size,
+        };
         most.min(limits::CANCELLED_REQUESTS as u32)
     }
 }

@@ -23,8 +23,7 @@ pub use descriptors::connections_within;
 pub use listeners::{Accepted, TcpListeners};
 pub use multicast::MulticastSockets;
 pub use sys::Batch;
-pub use tcp_socket::TcpSocket;
-pub use transport::{DialError, Transfer, Transport};
+pub use transport::{Transfer, Transport};
 pub use udp::Udp;
 
 /// Returns whether the call may succeed once a descriptor or memory is released.

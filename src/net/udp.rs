@@ -28,6 +28,7 @@ const ICMP_ERRORS: usize = 64;
 pub struct Udp {
     sockets: Vec<DatagramSocket>,
     port: u16,
+    /// Datagrams dropped since the start.
     dropped: u64,
 }
 
@@ -67,11 +68,6 @@ impl Udp {
     /// Returns the port, the same on every address.
     pub fn port(&self) -> u16 {
         self.port
-    }
-
-    /// Returns the number of datagrams that were dropped since the start instead of sent.
-    pub fn dropped(&self) -> u64 {
-        self.dropped
     }
 
     /// Notes the readiness of the socket with this index, and sends what waits if it is writable. An unknown
@@ -251,10 +247,10 @@ mod tests {
         let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         udp.send("[::1]:9".parse().unwrap(), vec![1], poll.registry());
         udp.send("192.0.2.1:9".parse().unwrap(), vec![2], poll.registry());
-        assert_eq!(udp.dropped(), 2, "no socket of that family, no route from loopback");
+        assert_eq!(udp.dropped, 2, "no socket of that family, no route from loopback");
         udp.send(receiver.local_addr().unwrap(), vec![3], poll.registry());
         let mut bytes = [0; 8];
-        assert_eq!((receiver.recv(&mut bytes).unwrap(), bytes[0], udp.dropped()), (1, 3, 2));
+        assert_eq!((receiver.recv(&mut bytes).unwrap(), bytes[0], udp.dropped), (1, 3, 2));
     }
 
     #[test]
@@ -340,7 +336,7 @@ mod tests {
         let interfaces = std::fs::read_to_string("/proc/self/net/dev").unwrap();
         let far = interfaces.lines().find(|line| line.trim().starts_with("far:")).unwrap();
         let received = far.split_whitespace().nth(2).unwrap();
-        assert_eq!((received, udp.dropped()), ("40", 0), "after {wakes} wake-ups");
+        assert_eq!((received, udp.dropped), ("40", 0), "after {wakes} wake-ups");
         udp.send("10.9.9.2:9".parse().unwrap(), vec![0; 10], poll.registry());
         poll.poll(&mut events, Some(Duration::from_millis(100))).unwrap();
         assert!(events.is_empty(), "a datagram that has left wakes the poll: {events:?}");

@@ -72,7 +72,7 @@ impl EventLoop {
 
     fn publish(&mut self, notice: Notice) {
         match notice {
-            Notice::Verified { .. } => {}
+            Notice::Verified { torrent, piece } => log::trace!("{torrent:?}: piece {piece} is verified"),
             Notice::Complete { torrent } => {
                 if let Some(entry) = self.registry.get_mut(torrent) {
                     entry.announce_completion = true;
@@ -379,7 +379,7 @@ impl EventLoop {
                     self.fail(torrent, fault);
                 }
             }
-            DiskEvent::Saved { torrent, result, .. } => self.on_saved(torrent, result),
+            DiskEvent::Saved { torrent, result } => self.on_saved(torrent, result),
             DiskEvent::Closed { torrent, result } => self.on_closed(torrent, result.is_ok()),
             DiskEvent::BufferFreed => {
                 for key in std::mem::take(&mut self.waiting_for_buffer) {

@@ -10,7 +10,8 @@ use super::event_loop::{Command, EventLoop, Setting};
 use super::event_queue::{EventSender, Events, OnEvent};
 use super::metadata::kept_metadata;
 use super::questions::{Question, Reply};
-use super::status::{FilePriority, FileStatus, PeerStatus, PieceStatus, TorrentStatus, TrackerStatus};
+use super::status::{FilePriority, FileStatus, PieceStatus, TorrentStatus};
+use crate::engine::{PeerStats, TrackerStats};
 use mio::Waker;
 use std::fmt;
 use std::net::SocketAddr;
@@ -254,7 +255,7 @@ impl Session {
     ///
     /// # Errors
     /// [`CommandError::UnknownTorrent`], [`CommandError::Gone`].
-    pub fn peers(&self, id: TorrentId) -> Result<Vec<PeerStatus>, CommandError> {
+    pub fn peers(&self, id: TorrentId) -> Result<Vec<PeerStats>, CommandError> {
         self.ask(|reply| Command::Ask(Question::Peers(id, reply)))
     }
 
@@ -262,7 +263,7 @@ impl Session {
     ///
     /// # Errors
     /// [`CommandError::UnknownTorrent`], [`CommandError::Gone`].
-    pub fn trackers(&self, id: TorrentId) -> Result<Vec<TrackerStatus>, CommandError> {
+    pub fn trackers(&self, id: TorrentId) -> Result<Vec<TrackerStats>, CommandError> {
         self.ask(|reply| Command::Ask(Question::Trackers(id, reply)))
     }
 

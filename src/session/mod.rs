@@ -20,8 +20,10 @@ mod registry;
 mod status;
 mod tokens;
 
-pub use crate::engine::PartialPiece;
-pub use crate::engine::{ScrapeSource, SlowReason};
+pub use crate::disk::{DiskFault, FaultKind, StorageMode};
+pub use crate::engine::{
+    PartialPiece, PeerStats as PeerStatus, ScrapeSource, SlowReason, TrackerStats as TrackerStatus,
+};
 pub use crate::units::Bitfield;
 pub use crate::units::Origin;
 pub use crate::wire::SwarmCounts;
@@ -32,6 +34,4 @@ pub use event_queue::{Events, OnEvent};
 pub use handle::{Session, Stopped};
 pub use memory::{default_max_memory, info_share};
 pub use metadata::kept_metadata;
-pub use status::{
-    FilePriority, FileStatus, PeerStatus, PieceStatus, TorrentState, TorrentStatus, TrackerStatus,
-};
+pub use status::{FilePriority, FileStatus, PieceStatus, TorrentState, TorrentStatus};

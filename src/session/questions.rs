@@ -7,11 +7,9 @@ use super::error::CommandError;
 use super::event::TorrentId;
 use super::event_loop::EventLoop;
 use super::registry::{ContentSource, DiskState, RegisteredTorrent};
-use super::status::{
-    FilePriority, FileStatus, PeerStatus, PieceStatus, TorrentState, TorrentStatus, TrackerStatus,
-};
+use super::status::{FilePriority, FileStatus, PieceStatus, TorrentState, TorrentStatus};
 use crate::disk::OpenTorrent;
-use crate::engine::PiecePriority;
+use crate::engine::{PeerStats, PiecePriority, TrackerStats};
 use crate::units::{Bitfield, TorrentKey};
 use crate::wire::FileEntry;
 use std::sync::mpsc::SyncSender;
@@ -27,9 +25,9 @@ pub enum Question {
     /// A torrent's files.
     Files(TorrentId, Reply<Vec<FileStatus>>),
     /// A torrent's peers.
-    Peers(TorrentId, Reply<Vec<PeerStatus>>),
+    Peers(TorrentId, Reply<Vec<PeerStats>>),
     /// A torrent's trackers.
-    Trackers(TorrentId, Reply<Vec<TrackerStatus>>),
+    Trackers(TorrentId, Reply<Vec<TrackerStats>>),
     /// A torrent's pieces.
     Pieces(TorrentId, Reply<PieceStatus>),
 }
@@ -97,11 +95,11 @@ impl EventLoop {
         Ok(open.files.iter().enumerate().map(status).collect())
     }
 
-    fn peers(&self, key: TorrentKey) -> Vec<PeerStatus> {
+    fn peers(&self, key: TorrentKey) -> Vec<PeerStats> {
         self.engine.peer_stats(self.now, key).unwrap_or_default()
     }
 
-    fn trackers(&self, key: TorrentKey) -> Vec<TrackerStatus> {
+    fn trackers(&self, key: TorrentKey) -> Vec<TrackerStats> {
         self.engine.tracker_stats(self.now, key).unwrap_or_default()
     }
 

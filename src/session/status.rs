@@ -3,7 +3,7 @@
 
 use super::event::{Progress, TorrentId};
 use crate::disk::DiskFault;
-use crate::engine::{PartialPiece, PeerStats, TrackerStats};
+use crate::engine::PartialPiece;
 use crate::units::{Bitfield, InfoHash};
 use std::path::PathBuf;
 
@@ -101,8 +101,3 @@ pub struct PieceStatus {
     /// Pieces of which blocks are requested or have arrived.
     pub partial: Vec<PartialPiece>,
 }
-
-/// One connected peer.
-pub type PeerStatus = PeerStats;
-/// One tracker.
-pub type TrackerStatus = TrackerStats;

@@ -41,11 +41,13 @@ impl WritePlan {
     }
 
     /// Bytes of all segments.
+    #[cfg(feature = "oracle")]
     pub fn bytes(&self) -> usize {
         self.payload_bytes().saturating_add(self.control.len())
     }
 
     /// Bytes of payload in all segments.
+    #[cfg(feature = "oracle")]
     pub fn payload_bytes(&self) -> usize {
         self.segments.iter().map(|p| if let Segment::Payload(s) = p { s.len() as usize } else { 0 }).sum()
     }
@@ -77,8 +79,6 @@ pub struct Encoder {
     blocks: VecDeque<BlockSpan>,
     /// Bytes of the first block that have been sent, header included.
     begun: u32,
-    /// Bytes of payload of all queued blocks, including those already sent of the first block.
-    queued_payload: u64,
 }
 
 impl Encoder {
@@ -102,18 +102,12 @@ impl Encoder {
 
     /// Queues a block.
     pub fn push_block(&mut self, span: BlockSpan) {
-        self.queued_payload = self.queued_payload.saturating_add(span.len().into());
         self.blocks.push_back(span);
     }
 
     /// Whether nothing is queued.
     pub fn is_empty(&self) -> bool {
         self.control.is_empty() && self.blocks.is_empty()
-    }
-
-    /// Whether control bytes are queued.
-    pub fn has_control(&self) -> bool {
-        !self.control.is_empty()
     }
 
     /// Control bytes in the queue.
@@ -124,11 +118,6 @@ impl Encoder {
     /// Blocks in the queue, including the one being sent.
     pub fn blocks(&self) -> usize {
         self.blocks.len()
-    }
-
-    /// Bytes of payload in the queue, including those already sent of the first block.
-    pub fn payload_bytes(&self) -> u64 {
-        self.queued_payload
     }
 
     /// Whether exactly this span is queued.
@@ -143,7 +132,6 @@ impl Encoder {
             return false;
         };
         self.blocks.remove(at);
-        self.dequeued(span);
         true
     }
 
@@ -151,13 +139,7 @@ impl Encoder {
     pub fn take_back_all(&mut self) -> impl Iterator<Item = BlockSpan> + use<> {
         let fixed = usize::from(self.begun > 0).min(self.blocks.len());
         let taken = self.blocks.split_off(fixed);
-        taken.iter().for_each(|span| self.dequeued(*span));
         taken.into_iter()
-    }
-
-    /// Accounts for a block that left the queue.
-    fn dequeued(&mut self, span: BlockSpan) {
-        self.queued_payload = self.queued_payload.saturating_sub(span.len().into());
     }
 
     /// Appends the bytes to send next to `plan`: all control bytes, and at most `payload_budget` bytes of
@@ -210,7 +192,7 @@ impl Encoder {
         sent.payload = sent.payload.saturating_add(payload);
         if self.begun == whole {
             sent.blocks = sent.blocks.saturating_add(1);
-            self.blocks.pop_front().into_iter().for_each(|span| self.dequeued(span));
+            self.blocks.pop_front();
             self.begun = 0;
         }
         n.saturating_sub(step as usize)
@@ -288,7 +270,7 @@ mod tests {
         o.sent(1);
         assert!(!o.take_back(a));
         assert!(o.take_back(b) && !o.take_back(b));
-        assert_eq!(o.payload_bytes(), u64::from(a.len()));
+        assert_eq!(o.blocks(), 1);
         assert_eq!(o.take_back_all().count(), 0);
         assert_eq!(o.sent(12 + a.len() as usize), Sent { payload: a.len(), blocks: 1 });
         assert!(o.is_empty());

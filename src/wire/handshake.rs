@@ -33,7 +33,7 @@ pub struct Handshake {
 
 impl Handshake {
     /// Returns the handshake as sent.
-    pub fn to_bytes(&self) -> [u8; HANDSHAKE_LEN] {
+    pub fn to_bytes(self) -> [u8; HANDSHAKE_LEN] {
         let mut reserved = [0; RESERVED_LEN];
         for (feature, on) in [(FAST, self.fast), (EXTENDED, self.extended), (DHT, self.dht)] {
             if on {

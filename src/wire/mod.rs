@@ -4,24 +4,79 @@
 //! cannot leave their directory. Piece and block indices stay raw numbers until [`crate::units::Geometry`]
 //! checks them. This floor makes no decisions and does no I/O.
 
-// Files and links.
-pub mod bencode;
-pub mod limits;
+//!
+//! Public API: [`Metainfo`], [`Magnet`] and [`metainfo`]. The rest is private to the crate, and public with the
+//! feature `internals`.
+
+mod announce;
+pub(crate) mod bencode;
+pub(crate) mod bloom;
+pub(crate) mod compact;
+mod datagram;
+mod decoder;
+mod dont_have;
+mod encoder;
+mod extended_handshake;
+mod handshake;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod krpc;
+#[cfg(feature = "internals")]
+pub mod krpc;
+pub(crate) mod limits;
+pub(crate) mod lsd;
 mod magnet;
+mod message;
+mod metadata;
 pub mod metainfo;
-pub mod percent;
+mod node_cache;
+pub(crate) mod percent;
+mod pex;
+mod scrape;
 #[cfg(test)]
 pub(crate) mod testing;
 mod text;
+pub(crate) mod udp_tracker;
 mod url;
 
 pub use magnet::{Magnet, MagnetError};
-pub use metainfo::{
-    FileAttributes, FileEntry, Files, FilesBuilder, Metainfo, MetainfoError, PieceHashes, for_fat,
-};
-pub use text::printable;
-pub use url::{Scheme, UrlParts, host_and_port, tracker_url, url_parts, web_seed_url};
+pub use metainfo::{FileAttributes, FileEntry, Files, Metainfo, MetainfoError, PieceHashes};
+pub use scrape::SwarmCounts;
 
+#[cfg(not(feature = "internals"))]
+pub(crate) use internals::*;
+#[cfg(feature = "internals")]
+pub use internals::*;
+
+mod internals {
+    // Files and links.
+    #[cfg(test)]
+    pub use super::metainfo::FilesBuilder;
+    pub use super::metainfo::for_fat;
+    pub use super::text::printable;
+    pub use super::url::{Scheme, UrlParts, tracker_url, url_parts};
+    #[cfg(feature = "cli")]
+    pub use super::url::{host_and_port, web_seed_url};
+    // Trackers, the DHT and the extension handshake.
+    pub use super::announce::{
+        AnnounceError, AnnounceEvent, AnnounceReply, AnnounceRequest, RetryIn, parse_reply,
+    };
+    pub use super::datagram::Datagram;
+    pub use super::dont_have::{read_dont_have, write_dont_have};
+    pub use super::extended_handshake::{ExtendedHandshake, ExtensionIds, HANDSHAKE_ID};
+    pub use super::metadata::{METADATA_PIECE_LEN, MetadataMessage};
+    pub use super::node_cache::{read_nodes, write_nodes};
+    pub use super::pex::{PEX_REACHABLE, PEX_SEED, PexMessage, write_pex};
+    pub use super::scrape::{parse_counts, scrape_url};
+    // Between peers.
+    pub use super::decoder::{Decoder, Frame, ReadAhead};
+    pub use super::encoder::{Encoder, Segment, WritePlan};
+    #[cfg(any(feature = "internals", feature = "sim"))]
+    pub use super::handshake::HANDSHAKE_LEN;
+    pub use super::handshake::Handshake;
+    pub use super::message::{FrameError, MAX_BLOCK_LEN, Message, RawSpan};
+}
+
+#[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 #[expect(
     clippy::arithmetic_side_effects,
@@ -30,6 +85,7 @@ pub use url::{Scheme, UrlParts, host_and_port, tracker_url, url_parts, web_seed_
     reason = "a fuzz target reports a violation by panicking"
 )]
 pub mod fuzz_metainfo;
+#[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 #[expect(
     clippy::expect_used,
@@ -38,34 +94,7 @@ pub mod fuzz_metainfo;
     reason = "a fuzz target reports a violation by panicking"
 )]
 pub mod fuzz_packets;
-
-// Trackers, the DHT and the extension handshake.
-mod announce;
-pub mod bloom;
-pub mod compact;
-mod datagram;
-mod dont_have;
-mod extended_handshake;
-pub mod krpc;
-pub mod lsd;
-mod metadata;
-mod node_cache;
-mod pex;
-mod scrape;
-pub mod udp_tracker;
-
-pub use announce::{AnnounceError, AnnounceEvent, AnnounceReply, AnnounceRequest, RetryIn, parse_reply};
-pub use datagram::Datagram;
-pub use dont_have::{read_dont_have, write_dont_have};
-pub use extended_handshake::{ExtendedHandshake, ExtensionIds, HANDSHAKE_ID};
-pub use metadata::{METADATA_PIECE_LEN, MetadataMessage};
-pub use node_cache::{read_nodes, write_nodes};
-pub use pex::{PEX_REACHABLE, PEX_SEED, PexMessage, write_pex};
-pub use scrape::{SwarmCounts, parse_counts, scrape_url};
-
-// Between peers.
-mod decoder;
-mod encoder;
+#[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 #[expect(
     clippy::arithmetic_side_effects,
@@ -74,10 +103,3 @@ mod encoder;
     reason = "a fuzz target reports a violation by panicking"
 )]
 pub mod fuzz_peer_stream;
-mod handshake;
-mod message;
-
-pub use decoder::{Decoder, Frame, ReadAhead};
-pub use encoder::{Encoder, Segment, Sent, WritePlan};
-pub use handshake::{HANDSHAKE_LEN, Handshake};
-pub use message::{FrameError, MAX_BLOCK_LEN, Message, PIECE_HEADER_LEN, RawSpan};

@@ -16,7 +16,7 @@ use crate::lab::{Lab, free_port};
 use crate::rig::{Endless, Target};
 use crate::web::{Server, reply, with_peers};
 use crate::wire::{Line, connect};
-use rill::disk::StorageMode;
+use rill::session::StorageMode;
 use rill::session::{AddTorrent, Event, TorrentId};
 use rill::units::Rng;
 use rill::wire::Metainfo;

@@ -143,6 +143,7 @@ fn manifest(all: &str, used: &[String]) -> String {
     let dependencies: Vec<&str> = lines.filter(named).collect();
     format!(
         "[package]\nname = \"mutant\"\nversion = \"0.0.0\"\nedition = \"2024\"\npublish = false\n\n[workspace]\n\n\
+         [features]\ndefault = [\"sim\", \"oracle\"]\nsim = []\noracle = []\n\n\
          [profile.dev]\nopt-level = 1\ndebug = false\ndebug-assertions = true\noverflow-checks = true\nincremental = true\n\n\
          [dependencies]\n{}\n",
         dependencies.join("\n")

@@ -34,4 +34,5 @@ mod tests;
 mod token;
 
 pub use self::node::{Announce, Dht, DhtAction, DhtStats, NodeConfig};
+#[cfg(feature = "sim")]
 pub use lookup::LookupCost;

@@ -301,6 +301,7 @@ impl Dht {
     }
 
     /// Our id in one family.
+    #[cfg(feature = "oracle")]
     pub fn id(&self, v6: bool) -> NodeId {
         self.families[usize::from(v6)].own
     }
@@ -331,7 +332,7 @@ impl Dht {
     }
 
     /// Panics if a limit is not held.
-    #[doc(hidden)]
+    #[cfg(feature = "fuzzing")]
     pub fn check(&self) {
         self.families.iter().for_each(|f| f.table.check());
         assert!(self.pending.len() <= limits::DHT_PENDING && self.lookups.len() <= limits::DHT_LOOKUPS);

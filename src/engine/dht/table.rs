@@ -301,6 +301,7 @@ impl RoutingTable {
     }
 
     /// Panics if an invariant is broken.
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn check(&self) {
         assert!(self.buckets.len() <= 160);
         for (depth, bucket) in self.buckets.iter().enumerate() {

@@ -126,6 +126,7 @@ impl RequestQueue {
     }
 
     /// Given-up requests that are remembered.
+    #[cfg(feature = "oracle")]
     pub fn cancelled(&self) -> usize {
         self.cancelled.len()
     }
@@ -196,7 +197,11 @@ impl RequestQueue {
     }
 
     fn grow(&mut self, now: Instant, rate: &Rate) {
-        let WindowRule::Adaptive { time, max } = self.rule else { return };
+        let (time, max) = match self.rule {
+            WindowRule::Adaptive { time, max } => (time, max),
+            #[cfg(feature = "sim")]
+            WindowRule::Fixed(_) => return,
+        };
         if self.slow_start {
             self.size = (self.size + 1).min(max);
         }
@@ -291,6 +296,7 @@ impl RequestQueue {
 fn start(rule: WindowRule) -> u32 {
     match rule {
         WindowRule::Adaptive { .. } => limits::WINDOW_START_BLOCKS,
+        #[cfg(feature = "sim")]
         WindowRule::Fixed(size) => size,
     }
 }

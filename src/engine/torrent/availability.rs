@@ -38,6 +38,7 @@ impl Availability {
     }
 
     /// Peers that have this piece.
+    #[cfg(feature = "oracle")]
     pub fn count(&self, piece: PieceIndex) -> u32 {
         u32::from(self.counts[piece.as_usize()]) + self.seeds
     }

@@ -166,7 +166,7 @@ impl Picker {
         {
             return Some(p);
         }
-        if self.random_left > 0 || self.picking == Picking::Random {
+        if self.random_left > 0 || self.picking.is_random() {
             return self.availability.any(input.has, rng);
         }
         self.availability.rarest_first().find(|p| input.has.has(*p))

@@ -14,6 +14,7 @@
 //! header comes in, one at a time, and never for a block that has arrived, a piece that is being hashed, or a
 //! piece that we have.
 
+#[cfg(feature = "oracle")]
 mod audit;
 
 use crate::units::{BLOCK_LEN, Bitfield, BlockSpan, Geometry, PeerKey, PieceIndex};
@@ -170,6 +171,7 @@ impl Pieces {
     }
 
     /// The blocks of a piece, in order.
+    #[cfg(feature = "sim")]
     pub fn blocks(&self, piece: PieceIndex) -> impl Iterator<Item = BlockSpan> + '_ {
         (0..self.geometry.blocks(piece)).map(move |n| self.geometry.block(piece, n))
     }

@@ -147,7 +147,8 @@ impl BlockingPool {
     }
 
     /// Returns the number of requests without a reply from [`next_done`](BlockingPool::next_done) so far.
-    pub fn in_flight(&self) -> usize {
+    #[cfg(test)]
+    fn in_flight(&self) -> usize {
         self.running + self.waiting.len() + self.refused.len()
     }
 

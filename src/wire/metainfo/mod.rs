@@ -15,6 +15,7 @@ mod path;
 mod tests;
 mod torrent_file;
 
+pub use crate::wire::bencode::BencodeError;
 pub use builder::{BuildError, Builder, piece_len_for};
 pub use error::MetainfoError;
 pub use files::{FileAttributes, FileEntry, FileListOverflow, Files, FilesBuilder};
