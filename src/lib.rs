@@ -1,7 +1,7 @@
 //! rill: a BitTorrent engine in which one thread serves every connection.
 //!
-//! One loop thread multiplexes every socket with [`mio`](https://docs.rs/mio) and owns the [`engine`], which
-//! decides and never acts; a few workers hash pieces and access the [`disk`]; payload goes from the socket to
+//! One loop thread multiplexes every socket with [`mio`](https://docs.rs/mio) and owns the `engine`, which
+//! decides and never acts; a few workers hash pieces and access the `disk`; payload goes from the socket to
 //! its buffer or file without passing through the engine. Users hold a [`session::Session`] on their own
 //! threads: they send commands, ask questions and receive events.
 //!
@@ -77,10 +77,10 @@
 //! |---|---|---|
 //! | 6 | `cli` | the command line |
 //! | 5 | [`session`] | the loop thread, and the handle on the user's thread |
-//! | 4 | [`net`] | sockets, readiness, blocking workers |
+//! | 4 | `net` | sockets, readiness, blocking workers |
 //! | 4 | `sim` | the virtual world: the same engines by the thousand, on virtual time |
-//! | 3 | [`disk`] | files, mapped windows, workers, resume records |
-//! | 2 | [`engine`] | decisions: peers, pieces, choking, announcing |
+//! | 3 | `disk` | files, mapped windows, workers, resume records |
+//! | 2 | `engine` | decisions: peers, pieces, choking, announcing |
 //! | 1 | [`wire`] | formats: bencode, torrent files, messages, packets of trackers and the DHT |
 //! | 0 | [`units`] | instants, indices, spans, keys, digests |
 //!
