@@ -132,7 +132,7 @@ fn late_block(
     let silent = slow.requests.is_silent(now);
     let fits = |block: &BlockSpan| {
         let holders = holders + u16::from(silent && slow.requests.owes(*block));
-        source.requests.lookup(*block) == RequestState::No
+        source.requests.lookup(*block) == RequestState::Unrequested
             && t.picker.may_ask_again(&t.pieces, input, *block, holders)
     };
     let in_flight = slow.requests.expected(now, slow.down.per_second(now));

@@ -1,9 +1,9 @@
 //! What the protocol leaves open and we have an opinion on: the choices of [`limits`], as one value that an
 //! engine is started with.
 //!
-//! rill runs [`Policy::default`]. Other values are for experiments of the simulator (feature `sim`), and some of
-//! them are bad on purpose: serving no peer, endgame without a bound. None of them weakens data safety: leases,
-//! verdicts and the limits of every queue stay as they are.
+//! rill runs [`Policy::default`]. Other values are for experiments of the simulator (feature `sim`), and some
+//! of them are bad on purpose: serving no peer, endgame without a bound. None of them weakens data safety:
+//! leases, verdicts and the limits of every queue stay as they are.
 
 use super::limits;
 use std::time::Duration;

@@ -299,10 +299,10 @@ fn begin_block(
         Ok(span) if span.begin() % BLOCK_LEN == 0 && span.len() <= BLOCK_LEN => Some(span),
         _ => None, // never asked for: we ask for whole blocks of real pieces
     };
-    let asked = block.map_or(RequestState::No, |b| peer.source.requests.lookup(b));
+    let asked = block.map_or(RequestState::Unrequested, |b| peer.source.requests.lookup(b));
     match (block, asked) {
-        (Some(block), RequestState::Yes | RequestState::Cancelled) => {
-            let owed = asked == RequestState::Yes;
+        (Some(block), RequestState::InFlight | RequestState::Cancelled) => {
+            let owed = asked == RequestState::InFlight;
             // A duplicate in endgame, or a late answer for a piece that is being hashed, gets no lease.
             match t.pieces.lease(block, peer.source.key) {
                 true => {

@@ -5,8 +5,8 @@
 //! checks them. This floor makes no decisions and does no I/O.
 
 //!
-//! Public API: [`Metainfo`], [`Magnet`] and [`metainfo`]. The rest is private to the crate, and public with the
-//! feature `internals`.
+//! Public API: [`Metainfo`], [`Magnet`] and [`metainfo`]. The rest is private to the crate, and public with
+//! the feature `internals`.
 
 mod announce;
 pub(crate) mod bencode;

@@ -5,20 +5,20 @@ use crate::units::{Geometry, InfoHash, PieceIndex};
 use sha1::{Digest, Sha1};
 use std::net::IpAddr;
 
-/// At most `k` different pieces; none for an IPv6 address, for which BEP 6 has no rule.
+/// Returns at most `k` different pieces; none for an IPv6 address, for which BEP 6 has no rule.
 ///
-/// BEP 6 takes the address without its last byte, so that the owner of a whole network gets one set. On a
-/// private network that would mean the same few pieces for all machines of a household: a swarm that begins
-/// there would ask its seed for nothing else. There each address has its own set.
+/// BEP 6 ignores the last byte of the address, so that all addresses of a network get one set. On a private
+/// network all peers would then request the same few pieces of a new torrent, so there each address has its
+/// own set.
 pub fn allowed_fast(geometry: &Geometry, info_hash: &InfoHash, ip: IpAddr, k: usize) -> Vec<PieceIndex> {
     let IpAddr::V4(ip) = ip.to_canonical() else { return Vec::new() };
     let [a, b, c, d] = ip.octets();
-    let at_home = ip.is_private() || ip.is_link_local() || ip.is_loopback();
+    let private = ip.is_private() || ip.is_link_local() || ip.is_loopback();
     let k = k.min(geometry.pieces() as usize);
     let mut set = Vec::with_capacity(k);
-    let seed = [a, b, c, if at_home { d } else { 0 }];
+    let seed = [a, b, c, if private { d } else { 0 }];
     let mut x: [u8; 20] = Sha1::new().chain_update(seed).chain_update(info_hash.as_bytes()).finalize().into();
-    // Each round gives five draws; a small torrent repeats itself, so the rounds are bounded.
+    // Each round yields five numbers. In a small torrent they repeat, so the rounds are bounded.
     for _ in 0..64 {
         for draw in x.chunks_exact(4) {
             let number = u32::from_be_bytes([draw[0], draw[1], draw[2], draw[3]]) % geometry.pieces();
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_on_the_internet_have_one_set_and_those_at_home_one_each() {
+    fn public_neighbours_share_a_set_and_private_addresses_have_their_own() {
         let g = Geometry::new(1313, 1).unwrap();
         let set = |ip: &str| allowed_fast(&g, &InfoHash([0xaa; 20]), ip.parse().unwrap(), 9);
         assert_eq!(set("80.4.4.200"), set("80.4.4.7"));
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_torrent_does_not_loop_for_ever() {
+    fn a_small_torrent_does_not_loop_forever() {
         let g = Geometry::new(3, 1).unwrap();
         assert!(allowed_fast(&g, &InfoHash([1; 20]), "80.4.4.200".parse().unwrap(), 10).len() <= 3);
     }

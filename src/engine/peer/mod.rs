@@ -1,4 +1,4 @@
-//! One connection: what it said, what it may do, what it owes us and we owe it.
+//! One connection: its stream decoder, the peer as a source of blocks, and the BitTorrent conversation.
 
 mod allowed_fast;
 mod request_queue;
@@ -16,44 +16,44 @@ use crate::wire::{Decoder, Encoder, ExtensionIds, Message, ReadAhead};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// A connection: the stream that is read, and everything else. They stand apart because a message that is
-/// still in the decoder's buffer changes the rest.
+/// A connection. The decoder is a field of its own because a message that borrows from its buffer changes the
+/// peer.
 #[derive(Debug)]
 pub struct Connection {
-    /// The reading half of the stream.
+    /// Splits the received bytes into messages.
     pub decoder: Decoder,
-    /// The rest.
+    /// The rest of the connection.
     pub peer: Peer,
 }
 
-/// How far a connection is.
+/// The phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Dialed, not answered.
+    /// Dialed, not established.
     Connecting,
-    /// Connected; the other side has not said who it is.
+    /// Established; the peer's handshake is missing.
     Handshaking,
-    /// Both have.
+    /// Both handshakes are done.
     Up,
 }
 
-/// What the payload that is coming in is to us.
+/// The payload that is arriving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
     /// No payload.
     Nothing,
-    /// A leased block: where the next byte goes, and the block. `owed`: it was asked for and not given up.
+    /// A block whose lease the peer has.
     Block {
-        /// What is still to come.
+        /// The bytes that are still to arrive.
         rest: BlockSpan,
-        /// All of it.
+        /// The whole block.
         block: BlockSpan,
-        /// Still owed when it began.
+        /// Whether it was in flight when its header arrived, and not cancelled.
         owed: bool,
     },
-    /// An unwanted block, which is skipped.
+    /// An unwanted block, which is discarded.
     Unwanted {
-        /// The block as it was owed, if it was.
+        /// The block, if it was in flight.
         owed: Option<BlockSpan>,
     },
 }
@@ -67,15 +67,15 @@ pub struct Source {
     pub torrent: Option<TorrentKey>,
     /// Its address; of a peer that we dialed, the address where it listens.
     pub addr: SocketAddr,
-    /// How its address came to us.
+    /// The source of its address.
     pub origin: Origin,
-    /// Pieces that it has.
+    /// Its pieces.
     pub has: Bitfield,
-    /// The number of pieces that it has and we miss.
+    /// The number of its pieces that we miss.
     pub wanted_pieces: u32,
-    /// It has a piece that we miss, and was told so.
+    /// It has a missing piece, and we sent `interested`.
     pub we_want: bool,
-    /// It does not serve us.
+    /// It chokes us.
     pub they_choke: bool,
     /// Pieces that it serves while it chokes us (BEP 6).
     pub fast_to_us: Vec<PieceIndex>,
@@ -83,15 +83,15 @@ pub struct Source {
     pub suggested: Vec<PieceIndex>,
     /// Blocks requested from it.
     pub requests: RequestQueue,
-    /// Payload that it sends, bytes a second.
+    /// Its upload rate to us, payload bytes a second.
     pub down: Rate,
     /// The payload that is arriving.
     pub reading: Reading,
-    /// When the leased block that is arriving began.
+    /// When the first byte of the arriving block was received.
     pub block_began: Instant,
-    /// When its last byte arrived.
+    /// When the last byte was received.
     pub last_in: Instant,
-    /// Its stream is not read until it is woken.
+    /// Its stream is not read until [`Action::Wake`].
     pub read_paused: bool,
     /// Requests that it rejected since its last block.
     pub rejects: u32,
@@ -130,12 +130,13 @@ impl Source {
         }
     }
 
-    /// Whether a request may be sent to it now: it serves us, or some pieces in spite of choking us.
+    /// Returns whether a request may be sent to it now: it does not choke us, or allows some pieces
+    /// nevertheless.
     pub fn may_be_asked(&self) -> bool {
         self.we_want && (!self.they_choke || !self.fast_to_us.is_empty())
     }
 
-    /// The picker's input.
+    /// Returns the picker's input.
     pub fn pick_input(&self, is_fast: bool) -> PickInput<'_> {
         PickInput {
             peer: self.key,
@@ -147,7 +148,7 @@ impl Source {
         }
     }
 
-    /// The block that arrives under its lease, and the time in which the rest of it may be expected.
+    /// Returns the block that is arriving, and the expected time until its last byte.
     pub fn being_sent(&self, now: Instant) -> Option<(BlockSpan, Duration)> {
         let Reading::Block { rest, block, .. } = self.reading else { return None };
         let wait =
@@ -155,7 +156,7 @@ impl Source {
         Some((block, wait.max(now.since(self.last_in))))
     }
 
-    /// When the block that is arriving has taken too long.
+    /// Returns when the arriving block times out.
     pub fn block_due(&self) -> Instant {
         match self.reading {
             Reading::Block { .. } => self.block_began + limits::BLOCK_TIMEOUT,
@@ -163,7 +164,7 @@ impl Source {
         }
     }
 
-    /// Its silence until now was our doing.
+    /// Restarts every timeout: we caused its silence until now.
     pub fn reset_timeouts(&mut self, now: Instant) {
         self.requests.reset_timeouts(now);
         self.last_in = now;
@@ -171,12 +172,12 @@ impl Source {
     }
 }
 
-/// The BitTorrent conversation with a peer: what was said, and what we serve it.
+/// The state of the BitTorrent conversation with a peer, and of our uploads to it.
 #[derive(Debug)]
 pub struct Wire {
-    /// We dialed it.
+    /// We dialed the connection.
     pub dialed: bool,
-    /// How far the connection is.
+    /// The phase of the connection.
     pub phase: Phase,
     /// When this phase began.
     pub since: Instant,
@@ -187,7 +188,7 @@ pub struct Wire {
     /// Messages and blocks to send.
     pub encoder: Encoder,
     flush_queued: bool,
-    /// An upload limit keeps its blocks back.
+    /// An upload limit holds its blocks back.
     pub upload_throttled: bool,
     /// Its peer id, once known.
     pub id: Option<PeerId>,
@@ -197,13 +198,13 @@ pub struct Wire {
     pub joined_as_seed: bool,
     /// It has sent its bitfield, or another message that had to come after it.
     pub sent_have_info: bool,
-    /// We do not serve it.
+    /// We choke it.
     pub we_choke: bool,
-    /// We have a piece that it misses, and it said so.
+    /// It sent `interested`.
     pub they_want: bool,
-    /// Payload that we send, bytes a second.
+    /// Our upload rate to it, payload bytes a second.
     pub up: Rate,
-    /// Pieces that it may request while we choke it, and the bytes that it took that way (BEP 6).
+    /// Pieces that it may request while we choke it, and the bytes sent of each (BEP 6).
     pub fast_to_them: Vec<(PieceIndex, u64)>,
     /// When we last choked or unchoked it.
     pub choke_changed: Instant,
@@ -215,19 +216,19 @@ pub struct Wire {
     pub reported_our_ip: bool,
     /// It has reported its DHT node; only its first report counts.
     pub reported_dht_port: bool,
-    /// The port where it listens, as it says.
+    /// The port where it listens, from its extension handshake.
     pub listen_port: Option<u16>,
     /// Other peers are told of it (BEP 11).
     pub advertised: bool,
-    /// What it was told of other peers (BEP 11).
+    /// The part of the PEX log that it has received (BEP 11).
     pub pex_cursor: PexCursor,
     /// Message ids of the extensions that it speaks (BEP 10).
     pub extensions: ExtensionIds,
-    /// The client's name and version, as it says (BEP 10).
+    /// The name and version of its client (BEP 10).
     pub client: Option<Box<str>>,
-    /// It says that it is upload-only (BEP 21).
+    /// It is upload-only (BEP 21).
     pub upload_only: bool,
-    /// What we last said of ourselves about that; `None` if it does not speak the extension protocol.
+    /// Our upload-only state as it last received it; `None` if it does not support the extension protocol.
     pub sent_upload_only: Option<bool>,
     /// Messages that wait for the metadata.
     pub deferred: DeferredMessages,
@@ -272,14 +273,14 @@ impl Wire {
 /// A peer: a source of blocks, and the conversation that brings them.
 #[derive(Debug)]
 pub struct Peer {
-    /// What is requested from it.
+    /// Its side as a source of blocks.
     pub source: Source,
-    /// What is said.
+    /// Its side as a partner of the protocol.
     pub wire: Wire,
 }
 
 impl Peer {
-    /// A peer of which only the address is known.
+    /// Returns a peer of which only the address is known.
     pub fn new(
         now: Instant,
         key: PeerKey,
@@ -300,7 +301,7 @@ impl Peer {
         self.flush(out);
     }
 
-    /// There is something to write.
+    /// Announces with [`Action::Flush`] that there is something to write.
     pub fn flush(&mut self, out: &mut Actions) {
         if !self.wire.flush_queued {
             self.wire.flush_queued = true;
@@ -308,18 +309,18 @@ impl Peer {
         }
     }
 
-    /// The hands ask what to write: the next message needs another [`Action::Flush`].
+    /// Notes that the caller asks what to write: the next message needs another [`Action::Flush`].
     pub fn flushing(&mut self) {
         self.wire.flush_queued = false;
     }
 
-    /// How far the stream may be read along with framing: no further than a block's header while blocks may
-    /// come.
+    /// Returns how far the decoder may read ahead: not past a block's header while blocks are in flight, so
+    /// that payload is read into its target.
     pub fn read_ahead(&self) -> ReadAhead {
         if self.source.requests.in_flight() > 0 { ReadAhead::Header } else { ReadAhead::Full }
     }
 
-    /// Says whether we want something of it, if that changed.
+    /// Sends `interested` or `not interested`, if that changed.
     pub fn set_we_want(&mut self, now: Instant, want: bool, out: &mut Actions) {
         if self.source.we_want != want && self.wire.phase == Phase::Up {
             self.source.we_want = want;
@@ -328,7 +329,8 @@ impl Peer {
         }
     }
 
-    /// Begins or ends serving it. What it had asked for and has not begun is dropped, or rejected (BEP 6).
+    /// Chokes or unchokes it. Choking drops its queued blocks, and rejects them with the Fast extension (BEP
+    /// 6).
     pub fn set_we_choke(&mut self, now: Instant, choke: bool, out: &mut Actions) {
         if self.wire.we_choke == choke {
             return;
@@ -346,7 +348,7 @@ impl Peer {
         }
     }
 
-    /// When something has to be said or done about its silence, and ours.
+    /// Returns the time of its next timeout or keep-alive.
     pub fn next_deadline(&self) -> Instant {
         match self.wire.phase {
             Phase::Connecting => self.wire.since + limits::CONNECT_TIMEOUT,
@@ -359,16 +361,18 @@ impl Peer {
         }
     }
 
-    /// Whether it is our limit or our disk that keeps us from reading, and not its own refusal to read.
+    /// Returns whether our limit or disk pauses reading, rather than the peer, which does not read our
+    /// replies.
     pub fn is_held_back(&self) -> bool {
         self.source.read_paused && self.wire.encoder.control_bytes() <= limits::OUTBOX_STOP_READING_BYTES
     }
 
-    /// When neither side will have wanted a piece for too long.
+    /// Returns when the connection is closed because neither side has wanted a piece.
     pub fn uninteresting_at(&self) -> Instant {
-        match self.source.we_want || self.wire.they_want {
-            true => Instant::NEVER,
-            false => self.wire.last_wanted + limits::UNINTERESTING_TIMEOUT,
+        if self.source.we_want || self.wire.they_want {
+            Instant::NEVER
+        } else {
+            self.wire.last_wanted + limits::UNINTERESTING_TIMEOUT
         }
     }
 }

@@ -1,14 +1,14 @@
-//! How many blocks one peer owes us: the request window.
+//! The request queue of one peer: the blocks in flight, and how many there may be.
 //!
 //! ```text
-//!   slow start ──rate stops growing──▶ steady ──nothing for 20 s──▶ snubbed (1) ──a block──▶ slow start
+//!   slow start ──rate stops growing──▶ steady ──no block for 20 s──▶ snubbed (1) ──a block──▶ slow start
 //!   +1 a block                         3 s × rate
 //! ```
 //!
 //! The [`Policy`](crate::engine::Policy) sets both times, or a fixed size instead.
 //!
-//! Requests that were given up (choke, cancel, snub, too old) may still be answered: they are remembered
-//! apart, so that such a block counts as asked for, and the peer is not blamed for our change of mind.
+//! Cancelled requests (by choke, cancel, snub or timeout) may still be answered. They are remembered apart,
+//! so that such a block does not count as sent without a request.
 
 use crate::engine::limits;
 use crate::engine::policy::WindowRule;
@@ -22,18 +22,18 @@ struct SentRequest {
     at: Instant,
 }
 
-/// What a block that comes in was to us.
+/// The state of the request for an arriving block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestState {
-    /// It is owed.
-    Yes,
-    /// It was asked for once, and given up.
+    /// It is in flight.
+    InFlight,
+    /// It was requested and cancelled.
     Cancelled,
     /// It was never requested.
-    No,
+    Unrequested,
 }
 
-/// The request window of one peer.
+/// The request queue of one peer.
 #[derive(Debug)]
 pub struct RequestQueue {
     rule: WindowRule,
@@ -46,14 +46,14 @@ pub struct RequestQueue {
     snubbed: bool,
     sampled_at: Instant,
     sampled_rate: u64,
-    /// When the last block came, or the first was asked for after none was owed.
+    /// When the last block arrived, or a request was added to the empty queue.
     last_block_at: Instant,
     mean_us: f64,
     deviation_us: f64,
 }
 
 impl RequestQueue {
-    /// A window for a peer of unknown speed.
+    /// Returns the queue of a peer of unknown speed.
     pub fn new(rule: WindowRule, snub_after: Option<Duration>) -> RequestQueue {
         RequestQueue {
             rule,
@@ -72,12 +72,12 @@ impl RequestQueue {
         }
     }
 
-    /// The peer said how many requests it queues.
+    /// Sets the number of requests that the peer queues (BEP 10 `reqq`).
     pub fn set_reqq(&mut self, reqq: u32) {
         self.reqq = reqq.max(1);
     }
 
-    /// Blocks that may be asked for now. Nothing until a useful number may go at once, so that requests
+    /// Returns the number of blocks to request now: 0 until an eighth of the window is free, so that requests
     /// travel together.
     pub fn room(&self) -> u32 {
         let goal = self.goal();
@@ -89,34 +89,34 @@ impl RequestQueue {
         if self.snubbed { 1 } else { self.size.min(self.reqq).min(self.rule.most()) }
     }
 
-    /// Blocks owed.
+    /// Returns the number of blocks in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()
     }
 
-    /// Whether this very block is owed.
+    /// Returns whether this block is in flight.
     pub fn owes(&self, block: BlockSpan) -> bool {
         self.in_flight.iter().any(|a| a.block == block)
     }
 
-    /// The blocks owed, the last one asked for first, each with the time in which it may be expected at this
-    /// rate. Who has been silent is expected to stay so for as long again.
+    /// Iterates over the blocks in flight, the last requested first, each with the expected time until it
+    /// arrives at `rate`, bytes a second. A silent peer is expected to be silent for as long again.
     pub fn expected(&self, now: Instant, rate: u64) -> impl Iterator<Item = (BlockSpan, Duration)> + '_ {
         let silence = now.since(self.last_block_at);
-        let of = move |at: usize| {
+        let wait = move |at: usize| {
             Duration::from_micros((at as u64 + 1) * u64::from(BLOCK_LEN) * 1_000_000 / rate.max(1))
                 .max(silence)
         };
-        self.in_flight.iter().enumerate().rev().map(move |(at, a)| (a.block, of(at)))
+        self.in_flight.iter().enumerate().rev().map(move |(at, request)| (request.block, wait(at)))
     }
 
-    /// Whether so much is owed before this block that the peer has not begun with it, so that a cancel comes
-    /// in time.
+    /// Returns whether so many blocks are in flight before this one that the peer has not begun to send it,
+    /// and a cancel arrives in time.
     pub fn is_far_behind(&self, block: BlockSpan) -> bool {
         self.in_flight.iter().skip(limits::QUEUED_BEYOND_RECALL).any(|a| a.block == block)
     }
 
-    /// How long a request takes as a rule; the least time-out while nothing is known.
+    /// Returns the mean time from request to block; the shortest timeout while it is unknown.
     pub fn response(&self) -> Duration {
         if self.mean_us == 0.0 {
             limits::REQUEST_TIMEOUT_MIN
@@ -125,23 +125,23 @@ impl RequestQueue {
         }
     }
 
-    /// Given-up requests that are remembered.
+    /// Returns the number of remembered cancelled requests.
     #[cfg(feature = "oracle")]
     pub fn cancelled(&self) -> usize {
         self.cancelled.len()
     }
 
-    /// The piece of the last request.
+    /// Returns the piece of the last request.
     pub fn at(&self) -> Option<PieceIndex> {
         self.in_flight.back().map(|a| a.block.piece())
     }
 
-    /// Whether the peer owes blocks and sends none.
+    /// Returns whether the peer snubs us: blocks are in flight and none arrives.
     pub fn is_snubbed(&self) -> bool {
         self.snubbed
     }
 
-    /// A block was asked for.
+    /// Notes a sent request.
     pub fn asked(&mut self, now: Instant, block: BlockSpan) {
         if self.in_flight.is_empty() {
             self.last_block_at = now;
@@ -149,18 +149,20 @@ impl RequestQueue {
         self.in_flight.push_back(SentRequest { block, at: now });
     }
 
-    /// What a block that begins to come in is to us. It stays owed until it has arrived.
+    /// Returns the state of the request for a block whose header arrived. It stays in flight until its last
+    /// byte.
     pub fn lookup(&self, block: BlockSpan) -> RequestState {
-        match () {
-            () if self.owes(block) => RequestState::Yes,
-            () if self.cancelled.contains(&block) => RequestState::Cancelled,
-            () => RequestState::No,
+        if self.owes(block) {
+            RequestState::InFlight
+        } else if self.cancelled.contains(&block) {
+            RequestState::Cancelled
+        } else {
+            RequestState::Unrequested
         }
     }
 
-    /// The block has arrived, or was skipped because another peer brought it. Peers serve in order: requests
-    /// before this one were passed over, and those of them that are overdue as well are given up and
-    /// returned.
+    /// Notes that the block arrived, or was discarded because another peer sent it. Peers serve in order, so
+    /// the peer skipped earlier requests; those that have also timed out are cancelled and returned.
     pub fn done(&mut self, now: Instant, block: BlockSpan, rate: &Rate) -> Vec<BlockSpan> {
         self.last_block_at = now;
         if std::mem::take(&mut self.snubbed) {
@@ -172,8 +174,8 @@ impl RequestQueue {
             self.cancelled.retain(|b| *b != block);
             return overdue;
         };
-        if let Some(ask) = self.in_flight.remove(at) {
-            self.learn(now.since(ask.at));
+        if let Some(request) = self.in_flight.remove(at) {
+            self.sample(now.since(request.at));
             self.grow(now, rate);
         }
         let limit = self.timeout();
@@ -186,10 +188,11 @@ impl RequestQueue {
         overdue
     }
 
-    fn learn(&mut self, took: Duration) {
-        let sample = took.as_micros() as f64;
+    fn sample(&mut self, response: Duration) {
+        let sample = response.as_micros() as f64;
         if self.mean_us == 0.0 {
-            (self.mean_us, self.deviation_us) = (sample, sample / 2.0);
+            self.mean_us = sample;
+            self.deviation_us = sample / 2.0;
         } else {
             self.deviation_us += ((sample - self.mean_us).abs() - self.deviation_us) / 16.0;
             self.mean_us += (sample - self.mean_us) / 16.0;
@@ -210,7 +213,7 @@ impl RequestQueue {
         }
         self.sampled_at = now;
         let rate = rate.per_second(now);
-        // Still growing means a twentieth more than a second ago.
+        // The rate still grows if it is a twentieth higher than at the last sample.
         self.slow_start &= rate > self.sampled_rate + self.sampled_rate / 20;
         self.sampled_rate = rate;
         if !self.slow_start {
@@ -219,23 +222,23 @@ impl RequestQueue {
         }
     }
 
-    /// The longest that a request may take: mean and four deviations.
+    /// Returns the timeout of a request: the mean and four deviations.
     pub fn timeout(&self) -> Duration {
         Duration::from_micros((self.mean_us + 4.0 * self.deviation_us) as u64)
             .clamp(limits::REQUEST_TIMEOUT_MIN, limits::REQUEST_TIMEOUT_MAX)
     }
 
-    /// Whether blocks are owed and none has come for longer than a request may take.
+    /// Returns whether blocks are in flight and none arrived within the timeout of a request.
     pub fn is_silent(&self, now: Instant) -> bool {
         !self.in_flight.is_empty() && now.since(self.last_block_at) > self.timeout()
     }
 
-    /// No block could come until now: the peer is not to blame.
+    /// Restarts the timeouts: no block could arrive until now.
     pub fn reset_timeouts(&mut self, now: Instant) {
         self.last_block_at = now;
     }
 
-    /// When the peer is snubbing us, unless a block comes.
+    /// Returns when the peer counts as snubbing us unless a block arrives.
     pub fn snub_at(&self) -> Instant {
         match self.snub_after {
             Some(after) if !self.in_flight.is_empty() && !self.snubbed => {
@@ -245,13 +248,13 @@ impl RequestQueue {
         }
     }
 
-    /// Nothing came for too long: what it owed, all given up.
+    /// Marks the peer as snubbing us; cancels and returns every request.
     pub fn snub(&mut self) -> Vec<BlockSpan> {
         self.snubbed = true;
         self.give_up_all(|_| false)
     }
 
-    /// The peer will not send this block: true if it was owed.
+    /// Removes a request that the peer will not serve; returns whether it was in flight.
     pub fn rejected(&mut self, block: BlockSpan) -> bool {
         self.cancelled.retain(|b| *b != block);
         let at = self.in_flight.iter().position(|a| a.block == block);
@@ -261,7 +264,7 @@ impl RequestQueue {
         at.is_some()
     }
 
-    /// We do not want this block any more; true if it was owed.
+    /// Cancels a request; returns whether it was in flight.
     pub fn give_up(&mut self, block: BlockSpan) -> bool {
         let in_flight = self.rejected(block);
         if in_flight {
@@ -270,7 +273,7 @@ impl RequestQueue {
         in_flight
     }
 
-    /// Everything owed is given up, but for the pieces that `keep` names.
+    /// Cancels and returns every request, except those of pieces that `keep` accepts.
     pub fn give_up_all(&mut self, keep: impl Fn(PieceIndex) -> bool) -> Vec<BlockSpan> {
         let (kept, gone): (VecDeque<SentRequest>, VecDeque<SentRequest>) =
             self.in_flight.drain(..).partition(|a| keep(a.block.piece()));
@@ -279,7 +282,7 @@ impl RequestQueue {
         gone.into_iter().map(|a| a.block).collect()
     }
 
-    /// Everything owed, for good: the peer is gone.
+    /// Removes and returns every request: the connection is closed.
     pub fn drain(&mut self) -> Vec<BlockSpan> {
         self.in_flight.drain(..).map(|a| a.block).collect()
     }
@@ -292,7 +295,7 @@ impl RequestQueue {
     }
 }
 
-/// The size while the peer's speed is unknown.
+/// Returns the window of a peer of unknown speed, blocks.
 fn start(rule: WindowRule) -> u32 {
     match rule {
         WindowRule::Adaptive { .. } => limits::WINDOW_START_BLOCKS,
@@ -307,7 +310,7 @@ mod tests {
     use crate::engine::Policy;
     use crate::units::Geometry;
 
-    /// As rill asks.
+    /// Returns a queue with the default policy.
     fn window() -> RequestQueue {
         let policy = Policy::default();
         RequestQueue::new(policy.window, policy.snub_after)
@@ -322,10 +325,13 @@ mod tests {
         Instant::from_micros(n * 1000)
     }
 
-    /// A peer that answers each request after `latency_ms`, at most `per_ms` blocks a millisecond: the window
-    /// after `time_ms`.
+    /// Returns the window after `time_ms` of a peer that serves each request after `latency_ms`, and one
+    /// block every `every_ms`.
     fn steady_window(w: RequestQueue, latency_ms: u64, every_ms: u64, time_ms: u64) -> u32 {
-        let (mut w, mut rate, mut next, mut due) = (w, Rate::default(), 0, VecDeque::new());
+        let mut w = w;
+        let mut rate = Rate::default();
+        let mut next = 0;
+        let mut due = VecDeque::new();
         let mut free_at = 0;
         for t in 0..time_ms {
             for _ in 0..w.room() {
@@ -352,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_that_the_window_covers_and_its_most_are_the_rules() {
+    fn the_policy_sets_the_time_and_the_maximum_of_the_window() {
         let with = |time_s, max| {
             RequestQueue::new(WindowRule::Adaptive { time: Duration::from_secs(time_s), max }, None)
         };
@@ -363,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fixed_window_follows_nothing_but_what_the_peer_queues() {
+    fn a_fixed_window_is_limited_by_the_peers_reqq_only() {
         assert_eq!(steady_window(RequestQueue::new(WindowRule::Fixed(7), None), 50, 25, 30_000), 7);
         let mut w = RequestQueue::new(WindowRule::Fixed(2000), None);
         w.set_reqq(300);
@@ -373,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_never_exceeds_what_the_peer_queues() {
+    fn the_window_never_exceeds_the_peers_reqq() {
         let mut w = window();
         w.set_reqq(3);
         assert_eq!(w.room(), 3);
@@ -383,32 +389,32 @@ mod tests {
     }
 
     #[test]
-    fn a_snubbed_peer_owes_one_block_until_it_sends_one() {
+    fn a_snubbing_peer_gets_one_request_until_it_sends_a_block() {
         let mut w = window();
         w.asked(ms(0), block(0));
         w.asked(ms(0), block(1));
         assert_eq!(w.snub_at(), ms(0) + limits::SNUB_AFTER);
         assert_eq!(w.snub(), [block(0), block(1)]);
         assert_eq!(w.room(), 1);
-        assert_eq!(w.lookup(block(1)), RequestState::Cancelled, "a late answer is not an offence");
+        assert_eq!(w.lookup(block(1)), RequestState::Cancelled, "a late block is not a violation");
         w.done(ms(30_000), block(1), &Rate::default());
         assert!(!w.is_snubbed() && w.room() > 1);
     }
 
     #[test]
-    fn a_queue_that_grows_slower_is_not_overdue() {
+    fn a_peer_that_slows_down_is_not_overdue() {
         let mut w = window();
         for i in 0..400 {
             w.asked(ms(0), block(i));
         }
-        // In order, ever later: the peer has a limit.
+        // In order and ever later: the peer has an upload limit.
         let cancelled: usize =
             (0..400).map(|i| w.done(ms(u64::from(i) * 60), block(i), &Rate::default()).len()).sum();
         assert_eq!(cancelled, 0);
     }
 
     #[test]
-    fn a_request_that_is_passed_over_is_given_up() {
+    fn a_request_that_the_peer_skips_is_cancelled() {
         let mut w = window();
         w.asked(ms(0), block(0));
         let mut cancelled = Vec::new();
@@ -420,13 +426,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_of_given_up_requests_has_a_limit() {
+    fn remembered_cancelled_requests_have_a_limit() {
         let mut w = window();
         for i in 0..2000 {
             w.asked(ms(0), block(i));
             w.give_up(block(i));
         }
         assert_eq!(w.cancelled.len(), limits::CANCELLED_REQUESTS);
-        assert_eq!(w.lookup(block(0)), RequestState::No);
+        assert_eq!(w.lookup(block(0)), RequestState::Unrequested);
     }
 }

@@ -1,13 +1,13 @@
-//! How many peers have each piece, and the candidates for the next one, sorted by it.
+//! The number of peers that have each piece, and the candidates for the next piece sorted by it.
 //!
-//! Candidates (missing pieces that have not begun) stand in one array in buckets of equal count, rarest
-//! first; the order inside a bucket is random from the start and stays so by swapping. A HAVE moves one piece
-//! over one border; beginning a piece moves one piece a bucket. Seeds are one number, not a count in every
-//! piece.
+//! Candidates (missing pieces that are not open) lie in one array in buckets of equal count, rarest first.
+//! The order inside a bucket is random from the start and stays random, because pieces move by swaps. A
+//! `have` moves one piece across one border; opening a piece moves one piece a bucket. Seeds are one number
+//! instead of a count in every piece.
 
 use crate::units::{Bitfield, Geometry, PieceIndex, Rng};
 
-/// The place of a piece that is no candidate.
+/// The position of a piece that is no candidate.
 const NOWHERE: u32 = u32::MAX;
 
 /// Counts and candidates of one torrent.
@@ -16,7 +16,7 @@ pub struct Availability {
     counts: Box<[u16]>,
     /// Candidates, rarest first.
     order: Vec<PieceIndex>,
-    /// Where each piece stands in `order`.
+    /// The position of each piece in `order`.
     place: Box<[u32]>,
     /// `borders[c]` is where the candidates with more than `c` holders begin.
     borders: Vec<u32>,
@@ -24,7 +24,7 @@ pub struct Availability {
 }
 
 impl Availability {
-    /// The candidates are `missing`; no peer has any piece yet.
+    /// Returns the state without peers; the candidates are `missing`.
     pub fn new(geometry: &Geometry, missing: Vec<PieceIndex>, rng: &mut Rng) -> Availability {
         let n = geometry.pieces() as usize;
         let mut order = missing;
@@ -37,13 +37,13 @@ impl Availability {
         Availability { counts: vec![0; n].into_boxed_slice(), order, place, borders, seeds: 0 }
     }
 
-    /// Peers that have this piece.
+    /// Returns the number of peers that have this piece.
     #[cfg(feature = "oracle")]
     pub fn count(&self, piece: PieceIndex) -> u32 {
         u32::from(self.counts[piece.as_usize()]) + self.seeds
     }
 
-    /// A peer with these pieces came.
+    /// Adds a peer with these pieces.
     pub fn join(&mut self, has: &Bitfield) {
         if has.is_full() {
             self.seeds += 1;
@@ -52,7 +52,7 @@ impl Availability {
         }
     }
 
-    /// A peer went: with `as_seed` it had joined with everything, else with `has` of today.
+    /// Removes a peer. `as_seed`: it was added with all pieces; otherwise it is counted by `has`.
     pub fn leave(&mut self, has: &Bitfield, as_seed: bool) {
         if as_seed {
             self.seeds -= 1;
@@ -61,7 +61,7 @@ impl Availability {
         }
     }
 
-    /// A peer that has `has` now lost this piece: with `as_seed` it had joined with everything, and is
+    /// Removes a piece of a peer that now has `has` (BEP 54). `as_seed`: it was added with all pieces, and is
     /// counted by its pieces from now on.
     pub fn lose(&mut self, piece: PieceIndex, has: &Bitfield, as_seed: bool) {
         if !as_seed {
@@ -73,12 +73,12 @@ impl Availability {
             .collect::<Vec<_>>()
             .into_iter()
             .for_each(|p| self.add(p));
-        // From the last to the first, so that candidates of equal count keep their order, which is random.
+        // From last to first, so that candidates of equal count keep their random order.
         let candidates: Vec<PieceIndex> = self.order.iter().rev().copied().filter(|p| has.has(*p)).collect();
         candidates.into_iter().for_each(|p| self.add(p));
     }
 
-    /// One more peer has this piece.
+    /// Adds a piece of a peer.
     pub fn add(&mut self, piece: PieceIndex) {
         let count = usize::from(self.counts[piece.as_usize()]);
         if count == usize::from(u16::MAX) {
@@ -95,7 +95,7 @@ impl Availability {
         }
     }
 
-    /// One peer fewer has this piece.
+    /// Removes a piece of a peer.
     fn subtract(&mut self, piece: PieceIndex) {
         let Some(count) = usize::from(self.counts[piece.as_usize()]).checked_sub(1) else { return };
         self.counts[piece.as_usize()] -= 1;
@@ -106,13 +106,13 @@ impl Availability {
         }
     }
 
-    /// The piece has begun, or is not wanted any more.
+    /// Removes a candidate: it is open, or no longer wanted.
     pub fn withdraw(&mut self, piece: PieceIndex) {
         let at = std::mem::replace(&mut self.place[piece.as_usize()], NOWHERE);
         if at == NOWHERE {
             return;
         }
-        // The hole moves to the end of each bucket in turn, and so out of the array.
+        // The hole moves to the end of each bucket in turn, and then out of the array.
         let mut hole = at;
         for c in usize::from(self.counts[piece.as_usize()])..self.borders.len() {
             self.borders[c] -= 1;
@@ -127,7 +127,7 @@ impl Availability {
         self.order.pop();
     }
 
-    /// The piece is a candidate again.
+    /// Makes a piece a candidate again.
     pub fn restore(&mut self, piece: PieceIndex) {
         if self.place[piece.as_usize()] != NOWHERE {
             return;
@@ -136,7 +136,7 @@ impl Availability {
         while self.borders.len() <= count {
             self.borders.push(self.order.len() as u32);
         }
-        // A hole comes in at the end and moves to the end of the piece's own bucket.
+        // The hole enters at the end of the array and moves to the end of the piece's own bucket.
         self.order.push(piece);
         let mut hole = self.order.len() as u32 - 1;
         for c in (count + 1..self.borders.len()).rev() {
@@ -154,32 +154,33 @@ impl Availability {
         self.place[piece.as_usize()] = hole;
     }
 
-    /// Candidates, rarest first.
+    /// Iterates over the candidates, rarest first.
     pub fn rarest_first(&self) -> impl Iterator<Item = PieceIndex> + '_ {
         self.order.iter().copied()
     }
 
-    /// Whether the piece could begin.
+    /// Returns whether the piece is a candidate.
     pub fn is_candidate(&self, piece: PieceIndex) -> bool {
         self.place[piece.as_usize()] != NOWHERE
     }
 
-    /// Number of candidates.
+    /// Returns the number of candidates.
     pub fn candidates(&self) -> usize {
         self.order.len()
     }
 
-    /// Any candidate that `has` has, each as likely as the other.
+    /// Returns a candidate in `has`, each with equal probability.
     pub fn any(&self, has: &Bitfield, rng: &mut Rng) -> Option<PieceIndex> {
-        let had = || self.order.iter().copied().filter(|p| has.has(*p));
-        had().nth(rng.below(had().count()))
+        let candidates = || self.order.iter().copied().filter(|p| has.has(*p));
+        candidates().nth(rng.below(candidates().count()))
     }
 
     fn swap(&mut self, a: u32, b: u32) {
-        let (pa, pb) = (self.order[a as usize], self.order[b as usize]);
+        let at_a = self.order[a as usize];
+        let at_b = self.order[b as usize];
         self.order.swap(a as usize, b as usize);
-        self.place[pa.as_usize()] = b;
-        self.place[pb.as_usize()] = a;
+        self.place[at_a.as_usize()] = b;
+        self.place[at_b.as_usize()] = a;
     }
 }
 
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rarest_comes_first_and_a_seed_changes_nothing() {
+    fn the_rarest_is_first_and_a_seed_does_not_change_the_order() {
         let g = Geometry::new(4, 1).unwrap();
         let mut a = Availability::new(&g, g.all_pieces().collect(), &mut Rng::new(1));
         let p = |i| g.piece(i).unwrap();
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_that_loses_a_piece_is_counted_by_the_others_and_the_order_stays_as_random_as_it_was() {
+    fn a_seed_that_loses_a_piece_is_counted_by_its_pieces_and_the_order_stays_random() {
         let g = Geometry::new(50, 1).unwrap();
         let mut a = Availability::new(&g, g.all_pieces().collect(), &mut Rng::new(1));
         let mut has = Bitfield::full(50);
@@ -233,18 +234,18 @@ mod tests {
         assert_eq!((a.count(lost), a.count(begun), a.count(rest[0])), (0, 1, 1));
         assert_eq!(a.order[0], lost);
         let moved = a.order[1..].iter().zip(&rest).filter(|(now, then)| now != then).count();
-        assert!(moved <= 1 + rest.len() / 2, "{moved} of {} stand elsewhere", rest.len());
+        assert!(moved <= 1 + rest.len() / 2, "{moved} of {} moved", rest.len());
         a.leave(&has, false);
         check(&a);
         assert!(g.all_pieces().all(|p| a.count(p) == 0));
     }
 
     #[test]
-    fn a_random_choice_does_not_favour_what_stands_alone() {
+    fn a_random_choice_does_not_favour_a_piece_without_neighbours() {
         let g = Geometry::new(100, 1).unwrap();
         let mut rng = Rng::new(1);
         let a = Availability::new(&g, g.all_pieces().collect(), &mut rng);
-        // Two that stand next to each other, and one far behind.
+        // Two that are next to each other, and one far behind.
         let order: Vec<PieceIndex> = a.rarest_first().collect();
         let mut has = Bitfield::empty(100);
         assert!([10, 11, 90].into_iter().all(|at: usize| has.set(order[at])));
@@ -255,7 +256,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_happens_the_order_stays_sorted(seed in any::<u64>(), steps in proptest::collection::vec((0u8..4, 0u32..30), 0..300)) {
+        fn the_order_stays_sorted_after_any_steps(seed in any::<u64>(), steps in proptest::collection::vec((0u8..4, 0u32..30), 0..300)) {
             let g = Geometry::new(30, 1).unwrap();
             let mut a = Availability::new(&g, g.all_pieces().collect(), &mut Rng::new(seed));
             for (step, piece) in steps {

@@ -1,31 +1,31 @@
-//! Who may download from us: upload slots, given anew every ten seconds (BEP 3).
+//! Choking: the peers that get upload slots, chosen every ten seconds (BEP 3).
 //!
-//! Leeching, the peers that send us most keep a slot. Seeding, every peer has a turn: it keeps its slot until
-//! it got
-//! [`SEED_TURN_BYTES`](limits::SEED_TURN_BYTES) or [`SEED_TURN`](limits::SEED_TURN), then the peer that waited longest comes first. One slot more is
-//! optimistic: every third round a random waiting peer gets it, new ones three times as likely. The
-//! [`Policy`] says how many slots there are, whether one is optimistic, and whether giving counts. A pure
-//! function of what it is told.
+//! While leeching, the peers with the highest upload rate to us get the slots. While seeding, peers take
+//! turns: a peer keeps its slot for [`SEED_TURN_BYTES`](limits::SEED_TURN_BYTES) or
+//! [`SEED_TURN`](limits::SEED_TURN), then the peer that has waited longest gets it. One more slot is
+//! optimistic: every third round it goes to a random waiting peer, to a new one with three times the
+//! probability. The [`Policy`] sets the number of slots, and whether there is an optimistic slot and tit for
+//! tat.
 
 use crate::engine::{Policy, limits};
 use crate::units::{Instant, PeerKey, Rng};
 
-/// What the choker knows of one peer that wants something.
+/// The choker's view of one interested peer.
 #[derive(Clone, Copy, Debug)]
 pub struct ChokeCandidate {
-    /// Who.
+    /// The peer.
     pub peer: PeerKey,
-    /// Bytes a second that it gives us.
+    /// Its upload rate to us, bytes a second.
     pub gives: u64,
-    /// We choke it now.
+    /// Whether we choke it now.
     pub we_choke: bool,
     /// When it was last choked or unchoked.
     pub changed: Instant,
-    /// Bytes it got since it was unchoked.
+    /// Bytes sent to it since it was unchoked.
     pub got: u64,
-    /// When it connected.
+    /// When its connection began.
     pub since: Instant,
-    /// It snubs us: no reward for that.
+    /// Whether it snubs us.
     pub snubs: bool,
 }
 
@@ -42,7 +42,7 @@ pub struct Choker {
 }
 
 impl Choker {
-    /// A choker that has not been asked yet.
+    /// Returns a choker before its first round.
     pub fn new(policy: &Policy) -> Choker {
         Choker {
             least: policy.upload_slots,
@@ -55,37 +55,38 @@ impl Choker {
         }
     }
 
-    /// Slots besides the optimistic one.
+    /// Returns the number of slots without the optimistic one.
     pub fn slots(&self) -> usize {
         self.slots
     }
 
-    /// Who has the optimistic slot.
+    /// Returns the peer in the optimistic slot.
     #[cfg(test)]
     fn optimistic(&self) -> Option<PeerKey> {
         self.optimistic
     }
 
-    /// One round: who is to be unchoked from now on, among those that want something. `upload_unused` says
-    /// that the line was not full although every slot was given: then there is one slot more.
+    /// Runs one round: returns the peers to unchoke, out of the interested ones. `upload_unused` says that
+    /// upload bandwidth was left although every slot was taken: it opens one more slot.
     pub fn round(
         &mut self,
         now: Instant,
         seeding: bool,
-        applicants: &[ChokeCandidate],
+        candidates: &[ChokeCandidate],
         upload_unused: bool,
         rng: &mut Rng,
     ) -> Vec<PeerKey> {
-        let unchoked = applicants.iter().filter(|a| !a.we_choke).count();
-        self.slots = match upload_unused && unchoked >= self.slots && applicants.len() > unchoked {
-            true => (self.slots + 1).min(self.most),
-            false if unchoked + 1 < self.slots => self.least,
-            false => self.slots,
-        };
-        let mut ranked: Vec<&ChokeCandidate> = applicants.iter().collect();
-        match seeding || !self.tit_for_tat {
-            true => ranked.sort_by_key(|a| seeding_rank(now, a)),
-            false => ranked.sort_by_key(|a| (a.snubs, std::cmp::Reverse(a.gives), a.we_choke, a.changed)),
+        let unchoked = candidates.iter().filter(|a| !a.we_choke).count();
+        if upload_unused && unchoked >= self.slots && candidates.len() > unchoked {
+            self.slots = (self.slots + 1).min(self.most);
+        } else if unchoked + 1 < self.slots {
+            self.slots = self.least;
+        }
+        let mut ranked: Vec<&ChokeCandidate> = candidates.iter().collect();
+        if seeding || !self.tit_for_tat {
+            ranked.sort_by_key(|a| seeding_rank(now, a));
+        } else {
+            ranked.sort_by_key(|a| (a.snubs, std::cmp::Reverse(a.gives), a.we_choke, a.changed));
         }
         let mut chosen: Vec<PeerKey> = ranked.iter().take(self.slots).map(|a| a.peer).collect();
         let waiting: Vec<&ChokeCandidate> = ranked.iter().skip(self.slots).copied().collect();
@@ -101,10 +102,10 @@ impl Choker {
     }
 }
 
-/// Peers in the middle of their turn first, then those that waited longest.
+/// Ranks peers during their turn first, then those that have waited longest.
 fn seeding_rank(now: Instant, a: &ChokeCandidate) -> (bool, Instant) {
     let in_turn = !a.we_choke && a.got < limits::SEED_TURN_BYTES && now.since(a.changed) < limits::SEED_TURN;
-    // A peer whose turn is over stands behind every peer that was choked before it.
+    // A peer whose turn is over ranks after every choked peer.
     let waits_since = if a.we_choke { a.changed } else { now };
     (!in_turn, if in_turn { Instant::ZERO } else { waits_since })
 }
@@ -128,7 +129,7 @@ mod tests {
     use crate::units::SlotMap;
     use std::time::Duration;
 
-    /// As rill chokes.
+    /// Returns a choker with the default policy.
     fn choker() -> Choker {
         Choker::new(&Policy::default())
     }
@@ -152,13 +153,15 @@ mod tests {
         for a in crowd {
             let choke = !chosen.contains(&a.peer);
             if a.we_choke != choke {
-                (a.we_choke, a.changed, a.got) = (choke, now, 0);
+                a.we_choke = choke;
+                a.changed = now;
+                a.got = 0;
             }
         }
     }
 
     #[test]
-    fn leeching_the_best_givers_have_the_slots() {
+    fn while_leeching_the_fastest_uploaders_get_the_slots() {
         let crowd = crowd(20);
         let chosen = choker().round(Instant::ZERO, false, &crowd, false, &mut Rng::new(1));
         assert_eq!(chosen.len(), limits::UPLOAD_SLOTS + 1);
@@ -168,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snubbing_peer_is_not_rewarded() {
+    fn a_snubbing_peer_gets_no_regular_slot() {
         let mut crowd = crowd(20);
         crowd[19].snubs = true;
         let mut choker = choker();
@@ -177,9 +180,11 @@ mod tests {
     }
 
     #[test]
-    fn seeding_everybody_has_a_turn() {
+    fn while_seeding_every_peer_has_a_turn() {
         let mut crowd = crowd(40);
-        let (mut choker, mut rng, mut served) = (choker(), Rng::new(1), std::collections::BTreeSet::new());
+        let mut choker = choker();
+        let mut rng = Rng::new(1);
+        let mut served = std::collections::BTreeSet::new();
         let mut now = Instant::ZERO;
         for _ in 0..40 {
             now = now + limits::CHOKE_ROUND;
@@ -197,7 +202,8 @@ mod tests {
         let mut crowd = crowd(20);
         let now = Instant::ZERO + Duration::from_secs(1000);
         crowd[0].since = now;
-        let (mut choker, mut rng) = (choker(), Rng::new(1));
+        let mut choker = choker();
+        let mut rng = Rng::new(1);
         for _ in 0..rounds {
             let before = choker.optimistic();
             let _ = choker.round(now, false, &crowd, false, &mut rng);
@@ -207,15 +213,16 @@ mod tests {
                 assert_eq!(choker.optimistic(), before, "moved too early");
             }
         }
-        // Twelve wait; the new one holds 3 tickets of 14.
+        // Twelve peers wait; the new one has 3 of 14 tickets.
         let expected = rounds / 3 * 3 / 14;
         assert!((expected * 8 / 10..expected * 12 / 10).contains(&hits), "{hits} of about {expected}");
     }
 
     #[test]
-    fn unused_upload_opens_one_slot_a_round_and_not_without_end() {
+    fn unused_upload_opens_one_slot_a_round_up_to_the_maximum() {
         let mut crowd = crowd(60);
-        let (mut choker, mut rng) = (choker(), Rng::new(1));
+        let mut choker = choker();
+        let mut rng = Rng::new(1);
         for i in 0..40 {
             let before = choker.slots();
             let chosen = choker.round(Instant::ZERO, false, &crowd, true, &mut rng);

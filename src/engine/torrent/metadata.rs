@@ -1,11 +1,10 @@
-//! The info dictionary of a torrent that is known by its hash alone: who says that it is how long, who is
-//! asked for which piece of it, and who is believed (BEP 9).
+//! The fetch of a magnet link's info dictionary from peers (BEP 9).
 //!
-//! A peer may lie about the length and about every byte, and only the whole can be checked. So the length
-//! that most peers claim is tried first, from all of them at once. If metadata from several peers fails its
-//! hash, the culprit is unknown: from then on a single peer is asked for all of it, and is the culprit if it
-//! fails again. A silent peer is set aside for a while. No number that a peer wrote sizes anything: memory
-//! grows by the pieces that came.
+//! A peer may lie about the length and about every byte, and only the complete dictionary can be verified. So
+//! the length that most peers claim is fetched first, from all of them at once. If metadata from several
+//! peers fails its hash, the culprit is unknown: from then on all pieces are requested from a single peer,
+//! which is the culprit if the hash fails again. A silent peer is set aside for a while. No length claimed by
+//! a peer sizes an allocation beyond the table of pieces: memory grows by the received pieces.
 
 use crate::engine::limits;
 use crate::units::{Instant, PeerKey};
@@ -13,123 +12,125 @@ use crate::wire::METADATA_PIECE_LEN;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What is here of a torrent's info dictionary.
+/// The state of a torrent's info dictionary.
 #[derive(Debug)]
 pub enum Metadata {
-    /// All of it; others may have it.
+    /// Known, and served to peers.
     Known(Arc<[u8]>),
-    /// All that we need of it, which is not for others.
+    /// Known, and not served: it is private or too long to keep.
     Kept,
-    /// Nothing that could be believed.
+    /// Unknown: it is being fetched.
     Wanted(MetadataFetch),
-    /// All of it was handed on, and what it means is being found out.
+    /// Fetched and handed to the caller, which parses it.
     HandedOn,
 }
 
 impl Metadata {
-    /// What is here of it once it is understood: all, if others may have it.
+    /// Returns the state after parsing; `info` is the dictionary if it may be served.
     pub fn of(info: Option<Arc<[u8]>>) -> Metadata {
         info.map_or(Metadata::Kept, Metadata::Known)
     }
 
-    /// Whether it is not known what is in the torrent.
+    /// Returns whether the metadata is unknown.
     pub fn is_wanted(&self) -> bool {
         matches!(self, Metadata::Wanted(_) | Metadata::HandedOn)
     }
 
-    /// How long it is, if others may have it.
+    /// Returns its length in bytes, if it is served.
     pub fn len(&self) -> Option<u32> {
         if let Metadata::Known(info) = self { u32::try_from(info.len()).ok() } else { None }
     }
 
-    /// A piece of it, if others may have it and there is such a piece.
+    /// Returns a piece of it, if it is served and has such a piece.
     pub fn piece(&self, piece: u32) -> Option<&[u8]> {
         let Metadata::Known(info) = self else { return None };
         info.chunks(METADATA_PIECE_LEN as usize).nth(piece as usize)
     }
 }
 
-/// A peer that says that it has the metadata.
+/// A peer that claims to have the metadata.
 #[derive(Debug)]
 struct MetadataPeer {
     size: u32,
-    owed: Vec<(u32, Instant)>,
-    /// It was silent, or refused: not asked before this.
+    /// Requested pieces, and when.
+    requested: Vec<(u32, Instant)>,
+    /// No request before this time: it was silent, or rejected a request.
     not_before: Instant,
     lied: bool,
 }
 
-/// A whole that is being put together.
+/// A dictionary that is being assembled.
 #[derive(Debug)]
 struct Draft {
     size: u32,
     pieces: Vec<Option<(PeerKey, Box<[u8]>)>>,
-    /// The one peer that all of it is asked of.
+    /// The only peer that pieces are requested from, after a failure.
     only: Option<PeerKey>,
 }
 
-/// The search for one torrent's metadata.
+/// The fetch of one torrent's metadata.
 #[derive(Debug, Default)]
 pub struct MetadataFetch {
     sources: BTreeMap<PeerKey, MetadataPeer>,
     draft: Option<Draft>,
-    /// A whole from several peers was wrong.
+    /// A dictionary from several peers failed its hash.
     one_at_a_time: bool,
 }
 
 impl MetadataFetch {
-    /// A peer says how long the metadata is.
+    /// Notes the length that a peer claims, bytes.
     pub fn claims(&mut self, peer: PeerKey, size: u32) {
-        let source = MetadataPeer { size, owed: Vec::new(), not_before: Instant::ZERO, lied: false };
+        let source = MetadataPeer { size, requested: Vec::new(), not_before: Instant::ZERO, lied: false };
         let known = self.sources.entry(peer).or_insert(source);
         if known.size != size {
-            // Two lengths: at least one of them is a lie.
+            // At least one of its two claims is wrong.
             known.lied = true;
             self.abandon(peer);
         }
     }
 
-    /// The peer is gone. What it brought may be good all the same.
+    /// Removes a peer; its pieces are kept.
     pub fn gone(&mut self, peer: PeerKey) {
         self.sources.remove(&peer);
         self.abandon(peer);
     }
 
-    /// The piece to ask this peer for now, if any.
+    /// Returns the piece to request from this peer now, and marks it as requested.
     pub fn ask(&mut self, now: Instant, peer: PeerKey) -> Option<u32> {
         self.choose_draft(now, peer);
         let source = self
             .sources
             .get(&peer)
-            .filter(|s| s.may_be_asked(now) && s.owed.len() < limits::METADATA_REQUESTS)?;
+            .filter(|s| s.is_usable(now) && s.requested.len() < limits::METADATA_REQUESTS)?;
         let draft =
             self.draft.as_ref().filter(|d| d.size == source.size && d.only.is_none_or(|p| p == peer))?;
-        let owed =
-            |piece: u32| self.sources.values().flat_map(|s| &s.owed).filter(|(p, _)| *p == piece).count();
+        let holders = |piece: u32| {
+            self.sources.values().flat_map(|s| &s.requested).filter(|(p, _)| *p == piece).count()
+        };
         let missing = (0..).zip(&draft.pieces).filter(|(_, p)| p.is_none()).map(|(n, _)| n);
-        let free = missing.filter(|n| !source.owed.iter().any(|(p, _)| p == n));
-        // A piece that was requested is requested from one more peer at most: the last pieces do not wait for
-        // the slowest peer.
-        let piece = free.map(|n| (owed(n), n)).filter(|(owed, _)| *owed < 2).min()?.1;
-        self.sources.get_mut(&peer)?.owed.push((piece, now));
+        let free = missing.filter(|n| !source.requested.iter().any(|(p, _)| p == n));
+        // A piece is requested from at most two peers: the last pieces do not wait for the slowest peer.
+        let piece = free.map(|n| (holders(n), n)).filter(|(holders, _)| *holders < 2).min()?.1;
+        self.sources.get_mut(&peer)?.requested.push((piece, now));
         Some(piece)
     }
 
-    /// The peer will not send it.
+    /// Handles a rejected request.
     pub fn rejected(&mut self, now: Instant, peer: PeerKey, piece: u32) {
         let Some(source) = self.sources.get_mut(&peer) else { return };
-        let before = source.owed.len();
-        source.owed.retain(|(p, _)| *p != piece);
-        if source.owed.len() < before {
+        let before = source.requested.len();
+        source.requested.retain(|(p, _)| *p != piece);
+        if source.requested.len() < before {
             self.set_aside(now, peer);
         }
     }
 
-    /// A piece came; true if it was the last that was missing. What was not asked for means nothing.
+    /// Handles a received piece; returns whether the dictionary is complete. A piece without a request is
+    /// ignored.
     pub fn came(&mut self, peer: PeerKey, piece: u32, total_size: u32, bytes: &[u8]) -> bool {
         let Some(source) = self.sources.get_mut(&peer) else { return false };
-        let Some(at) = source.owed.iter().position(|(p, _)| *p == piece) else { return false };
-        source.owed.remove(at);
+        let Some(at) = source.requested.iter().position(|(p, _)| *p == piece) else { return false };
+        source.requested.remove(at);
         if total_size != source.size || bytes.len() != piece_len(source.size, piece) {
             source.lied = true;
             self.abandon(peer);
@@ -146,7 +147,7 @@ impl MetadataFetch {
         draft.pieces.iter().all(Option::is_some)
     }
 
-    /// The whole, once all of it came. Say [`wrong`](Fetch::wrong) if it is not what the hash says.
+    /// Returns the dictionary once it is complete. Call [`wrong`](MetadataFetch::wrong) if it fails its hash.
     pub fn whole(&self) -> Option<Vec<u8>> {
         let pieces = self.draft.as_ref()?.pieces.iter();
         pieces
@@ -155,13 +156,13 @@ impl MetadataFetch {
             .map(|p| p.concat())
     }
 
-    /// The whole was wrong: it begins anew, with more caution. Who lied, if all of it came from one peer that
-    /// is still here.
+    /// Discards a dictionary that failed its hash. Returns the culprit, if a single peer that is still
+    /// connected sent all of it.
     pub fn wrong(&mut self) -> Option<PeerKey> {
         let draft = self.draft.take()?;
         let mut senders = draft.pieces.iter().flatten().map(|(peer, _)| *peer);
         let first = senders.next();
-        self.sources.values_mut().for_each(|s| s.owed.clear());
+        self.sources.values_mut().for_each(|s| s.requested.clear());
         let Some(alone) = first.filter(|first| senders.all(|s| s == *first)) else {
             self.one_at_a_time = true;
             return None;
@@ -170,34 +171,36 @@ impl MetadataFetch {
         Some(alone)
     }
 
-    /// Sets silent peers aside; returns when to look again, if a request is in flight.
+    /// Sets silent peers aside; returns when to call it again, if a request is in flight or a peer set aside.
     pub fn look(&mut self, now: Instant) -> Option<Instant> {
-        let late = |s: &MetadataPeer| s.owed.iter().any(|(_, at)| now.since(*at) >= limits::METADATA_TIMEOUT);
+        let late =
+            |s: &MetadataPeer| s.requested.iter().any(|(_, at)| now.since(*at) >= limits::METADATA_TIMEOUT);
         let silent: Vec<PeerKey> = self.sources.iter().filter(|(_, s)| late(s)).map(|(p, _)| *p).collect();
         for peer in silent {
             self.set_aside(now, peer);
         }
-        let owed = self.sources.values().flat_map(|s| &s.owed).map(|(_, at)| *at + limits::METADATA_TIMEOUT);
+        let requested =
+            self.sources.values().flat_map(|s| &s.requested).map(|(_, at)| *at + limits::METADATA_TIMEOUT);
         let aside = self.sources.values().filter(|s| !s.lied && s.not_before > now).map(|s| s.not_before);
-        owed.chain(aside).min()
+        requested.chain(aside).min()
     }
 
     fn set_aside(&mut self, now: Instant, peer: PeerKey) {
         if let Some(source) = self.sources.get_mut(&peer) {
-            source.owed.clear();
+            source.requested.clear();
             source.not_before = now + limits::METADATA_ASIDE;
         }
         self.abandon(peer);
     }
 
-    /// A whole that was to come from this peer alone will not come.
+    /// Discards the dictionary that was fetched from this peer only.
     fn abandon(&mut self, peer: PeerKey) {
         self.draft = self.draft.take().filter(|d| d.only != Some(peer));
     }
 
     /// Chooses the length to fetch, of those that peers claim.
     fn choose_draft(&mut self, now: Instant, peer: PeerKey) {
-        let may = |s: &&MetadataPeer| s.may_be_asked(now);
+        let may = |s: &&MetadataPeer| s.is_usable(now);
         let alive = |d: &Draft| self.sources.values().filter(may).any(|s| s.size == d.size);
         if self.draft.as_ref().is_some_and(alive) {
             return;
@@ -210,7 +213,7 @@ impl MetadataFetch {
             .filter(may)
             .map(|s| s.size)
             .max_by_key(|size| (votes(*size), std::cmp::Reverse(*size)));
-        let alone = self.sources.get(&peer).filter(|s| self.one_at_a_time && s.may_be_asked(now));
+        let alone = self.sources.get(&peer).filter(|s| self.one_at_a_time && s.is_usable(now));
         let (size, only) = match (alone, best) {
             (Some(source), _) => (source.size, Some(peer)),
             (None, Some(size)) if !self.one_at_a_time => (size, None),
@@ -223,12 +226,12 @@ impl MetadataFetch {
 }
 
 impl MetadataPeer {
-    fn may_be_asked(&self, now: Instant) -> bool {
+    fn is_usable(&self, now: Instant) -> bool {
         !self.lied && self.not_before <= now
     }
 }
 
-/// Bytes of this piece of metadata of so many bytes; 0 if there is no such piece.
+/// Returns the length of a piece of metadata of `size` bytes; 0 if there is no such piece.
 fn piece_len(size: u32, piece: u32) -> usize {
     let begin = u64::from(piece) * u64::from(METADATA_PIECE_LEN);
     u64::from(size).saturating_sub(begin).min(u64::from(METADATA_PIECE_LEN)) as usize
@@ -261,7 +264,8 @@ mod tests {
         f.came(peer, piece, bytes.len() as u32, &bytes[from..(from + PIECE).min(bytes.len())])
     }
 
-    /// All that the peers are asked for comes at once, from each as `bytes` says; the whole in the end.
+    /// Answers every request at once, each peer with its own version of the metadata; returns the first
+    /// complete dictionary.
     fn play(f: &mut MetadataFetch, now: Instant, bytes: &[(PeerKey, &[u8])]) -> Option<Vec<u8>> {
         for _ in 0..100 {
             for (peer, bytes) in bytes {
@@ -276,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn several_peers_are_asked_for_different_pieces() {
+    fn different_pieces_are_requested_from_several_peers() {
         let [a, b] = peers();
         let mut f = MetadataFetch::default();
         f.claims(a, SIZE);
@@ -289,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn the_length_that_most_claim_is_tried_first() {
+    fn the_length_that_most_peers_claim_is_fetched_first() {
         let [a, b, c] = peers();
         let mut f = MetadataFetch::default();
         f.claims(a, 77);
@@ -300,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn p17_a_liar_is_found_out_beside_one_good_peer() {
+    fn p17_a_lying_peer_is_found_beside_one_good_peer() {
         let [good, liar] = peers();
         let truth = truth();
         let mut lie = truth.clone();
@@ -310,7 +314,7 @@ mod tests {
         f.claims(liar, SIZE);
         let mut tries = 0;
         loop {
-            let whole = play(&mut f, at(0), &[(liar, &lie), (good, &truth)]).expect("somebody brings it");
+            let whole = play(&mut f, at(0), &[(liar, &lie), (good, &truth)]).expect("complete metadata");
             tries += 1;
             if whole == truth {
                 break;
@@ -321,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn p17_a_liar_about_the_length_costs_one_try() {
+    fn p17_a_wrong_length_costs_one_attempt() {
         for lied in [1, 100, SIZE - 1, SIZE + 1, crate::wire::limits::METADATA_BYTES] {
             let [good, liar] = peers();
             let mut f = MetadataFetch::default();
@@ -341,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn p17_who_is_silent_is_left_aside_and_another_length_is_tried() {
+    fn p17_a_silent_peer_is_set_aside_and_another_length_is_fetched() {
         let [silent, other, good] = peers();
         let mut f = MetadataFetch::default();
         f.claims(silent, 1000);
@@ -351,12 +355,12 @@ mod tests {
         let late = f.look(at(0)).unwrap();
         f.look(late);
         assert_eq!(f.ask(late, good), Some(0));
-        assert_eq!(play(&mut f, late, &[(good, &truth())]), None, "the first piece is owed still");
-        assert!(!send(&mut f, silent, 0, &[0; 1000]), "it comes too late");
+        assert_eq!(play(&mut f, late, &[(good, &truth())]), None, "the first piece is still requested");
+        assert!(!send(&mut f, silent, 0, &[0; 1000]), "the piece is too late");
     }
 
     #[test]
-    fn p17_pieces_of_the_wrong_length_or_another_total_are_lies() {
+    fn p17_a_piece_of_the_wrong_length_or_total_disqualifies_its_peer() {
         let truth = truth();
         for (total, bytes) in
             [(SIZE, &truth[..5]), (SIZE + 1, &truth[..PIECE]), (0, &truth[..PIECE]), (SIZE, &[])]
@@ -371,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_asked_for_means_nothing() {
+    fn a_piece_without_a_request_is_ignored() {
         let [a, b] = peers();
         let mut f = MetadataFetch::default();
         assert!(!send(&mut f, a, 0, &truth()));
@@ -385,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_refuses_or_goes_leaves_its_share_to_others() {
+    fn the_pieces_of_a_peer_that_rejects_or_disconnects_are_requested_from_others() {
         let [a, b, c] = peers();
         let mut f = MetadataFetch::default();
         [a, b, c].iter().for_each(|p| f.claims(*p, SIZE));

@@ -1,4 +1,4 @@
-//! One torrent: its pieces, its peers, its trackers, and whom it believes.
+//! One torrent: its pieces, peers and trackers, and the evidence of bad data.
 
 mod availability;
 mod choker;
@@ -25,16 +25,16 @@ use super::limits;
 use crate::units::{BLOCK_LEN, Bitfield, InfoHash, Instant, Origin, PeerKey, PieceIndex, Rate, TorrentKey};
 use std::time::Duration;
 
-/// What a torrent is about at the moment.
+/// The activity of a torrent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activity {
-    /// It has no connections.
+    /// Paused: it has no connections.
     Paused,
-    /// It is not known what is in it, or what of it is here.
+    /// The metadata or the verified pieces are unknown yet.
     Opening,
     /// Pieces are missing.
     Leeching,
-    /// Every wanted piece is had.
+    /// Every wanted piece is verified.
     Seeding,
 }
 
@@ -43,94 +43,98 @@ pub enum Activity {
 pub struct Torrent {
     /// Its key.
     pub key: TorrentKey,
-    /// Its name.
+    /// Its info hash.
     pub info_hash: InfoHash,
-    /// Whether it is talked about at all.
+    /// Whether it runs: false while it is paused.
     pub running: bool,
     /// Peers come from its own trackers alone (BEP 27).
     pub private: bool,
-    /// What it is made of, for peers who ask.
+    /// Its info dictionary, or the fetch of it.
     pub metadata: Metadata,
-    /// What peers have of it, as they say, while its pieces mean nothing.
+    /// Bitfields received before it was open.
     pub deferred_bitfields: DeferredBitfields,
-    /// The disk has said what of it is here; until then its pieces mean nothing.
+    /// The disk has reported the verified pieces; before that `pieces` is meaningless.
     pub open: bool,
     /// Pieces and leases.
     pub pieces: Pieces,
-    /// What to ask for next.
+    /// Chooses the next block to request.
     pub picker: Picker,
-    /// Who may download.
+    /// Chooses the peers to unchoke.
     pub choker: Choker,
-    /// Whom to dial.
+    /// Known addresses.
     pub peer_list: PeerList,
-    /// Whom to ask for peers.
+    /// Its trackers.
     pub trackers: TrackerList,
-    /// Who sent bad data.
+    /// Evidence of failed pieces.
     pub smart_ban: SmartBan,
-    /// What peers are told of other peers.
+    /// Joins and leaves, for PEX.
     pub pex_log: PexLog,
-    /// When the DHT is searched again, peers or not.
+    /// When the DHT is searched next.
     pub search_due: Instant,
     /// The wait between searches while there is no peer.
     pub search_wait: Duration,
-    /// Its connections, in the order they came.
+    /// Its connections, in the order of their beginning.
     pub peers: Vec<PeerKey>,
     /// Download limit.
     pub down: TokenBucket,
     /// Upload limit.
     pub up: TokenBucket,
-    /// Speeds.
+    /// Download rate, payload bytes a second.
     pub down_rate: Rate,
-    /// See `down_rate`.
+    /// Upload rate, payload bytes a second.
     pub up_rate: Rate,
-    /// Payload received, what was wasted included; bytes.
+    /// Payload received, bytes, wasted bytes included.
     pub downloaded: u64,
-    /// Payload sent; bytes.
+    /// Payload sent, bytes.
     pub uploaded: u64,
-    /// Payload received in vain; bytes.
+    /// Payload received and discarded, bytes.
     pub wasted: u64,
-    /// Verified since the last checkpoint; bytes.
+    /// Bytes verified since the last checkpoint.
     pub unsaved_bytes: u64,
-    /// The last checkpoint.
+    /// When the last checkpoint began.
     pub last_checkpoint: Instant,
     /// A checkpoint is being written.
     pub saving: bool,
 }
 
 impl Torrent {
-    /// Whether peers may come from there.
+    /// Returns whether addresses of this origin may be used (BEP 27).
     pub fn allows(&self, origin: Origin) -> bool {
         !self.private || origin.is_for_private()
     }
 
-    /// The DHT is to be searched at once, and soon again while there is no peer.
+    /// Makes a DHT search due now, and soon again while there is no peer.
     pub fn restart_search(&mut self, now: Instant) {
-        (self.search_due, self.search_wait) = (now, limits::DHT_SEARCH_RETRY);
+        self.search_due = now;
+        self.search_wait = limits::DHT_SEARCH_RETRY;
     }
 
-    /// What the torrent is about.
+    /// Returns the activity.
     pub fn activity(&self) -> Activity {
-        match self.running {
-            false => Activity::Paused,
-            true if !self.open => Activity::Opening,
-            true if self.pieces.missing() > 0 => Activity::Leeching,
-            true => Activity::Seeding,
+        if !self.running {
+            Activity::Paused
+        } else if !self.open {
+            Activity::Opening
+        } else if self.pieces.missing() > 0 {
+            Activity::Leeching
+        } else {
+            Activity::Seeding
         }
     }
 
-    /// Pieces of `has` that we want and miss.
+    /// Returns the number of missing pieces in `has`.
     pub fn wanted_pieces(&self, has: &Bitfield) -> u32 {
         has.iter().filter(|p| self.pieces.is_missing(*p)).count() as u32
     }
 
-    /// Bytes that are still to be had, for trackers.
+    /// Returns the missing bytes, for trackers (BEP 3 `left`).
     pub fn left(&self) -> u64 {
         let (wanted, had) = self.pieces.wanted_bytes();
         // While the metadata is unknown, trackers must see that something is missing.
         if self.open { wanted - had } else { (wanted - had).max(u64::from(BLOCK_LEN)) }
     }
 
-    /// The piece goes back among those that can begin.
+    /// Makes a piece a candidate again, if it is missing and not open.
     pub fn reopen(&mut self, piece: PieceIndex) {
         if self.pieces.is_missing(piece) && self.pieces.get(piece).is_none() {
             self.picker.availability.restore(piece);

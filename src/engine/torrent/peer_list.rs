@@ -1,10 +1,9 @@
-//! Addresses that we might connect to: where they came from is remembered and does not matter, how they
-//! behaved does.
+//! The known addresses of a torrent: which to dial next, and which are banned.
 //!
-//! At most [`KNOWN_ADDRESSES`](limits::KNOWN_ADDRESSES) are kept; when full, one that failed gives way, and
-//! otherwise the new one does. An address that failed is tried once more soon, then waits a minute a failure.
-//! Among those that may be dialed the ones with fewer failures go first, then BEP 40's canonical priority,
-//! which gives both ends of a connection the same opinion of it.
+//! At most [`KNOWN_ADDRESSES`](limits::KNOWN_ADDRESSES) are kept. A new address replaces one that failed, and
+//! is dropped if none did. After its first failure an address is dialed again soon, then after a minute a
+//! failure. Addresses with fewer failures are dialed first, then by canonical peer priority (BEP 40), which
+//! is the same on both ends of a connection.
 
 use crate::engine::limits;
 use crate::units::{Instant, Origin, crc32c};
@@ -29,7 +28,7 @@ pub struct PeerList {
 }
 
 impl PeerList {
-    /// Our own address as others see it, for BEP 40; priorities follow it.
+    /// Sets our external address, and computes the priorities anew (BEP 40).
     pub fn set_ours(&mut self, ours: SocketAddr) {
         if self.ours.replace(ours) != Some(ours) {
             for (addr, c) in &mut self.known {
@@ -38,7 +37,7 @@ impl PeerList {
         }
     }
 
-    /// Learns an address; false if it was known, is banned, or there is no room.
+    /// Adds an address; returns false if it is known or banned, or there is no room.
     pub fn learn(&mut self, now: Instant, addr: SocketAddr, origin: Origin) -> bool {
         if addr.port() == 0 || self.known.contains_key(&addr) || self.is_banned(now, addr.ip()) {
             return false;
@@ -61,7 +60,7 @@ impl PeerList {
         true
     }
 
-    /// Takes the best address that may be dialed now, and counts it as connected; and who told us of it.
+    /// Returns the best address that may be dialed now and its origin, and marks it as connected.
     pub fn take(&mut self, now: Instant) -> Option<(SocketAddr, Origin)> {
         let (addr, c) = self
             .known
@@ -72,14 +71,14 @@ impl PeerList {
         Some((*addr, c.origin))
     }
 
-    /// When the next address may be dialed, if there is one.
+    /// Returns when the next address may be dialed, if there is one.
     pub fn next(&self) -> Option<Instant> {
         self.known.values().filter(|c| !c.connected).map(|c| c.not_before).min()
     }
 
-    /// The connection is gone. `failed`: it never got to a handshake, was over as soon as it stood, or ended
-    /// by the peer's fault. An address is as good as its last connection: who lets us in and hangs up at once
-    /// waits longer each time, too.
+    /// Handles the end of a connection. `failed`: it had no handshake, ended right after it, or ended through
+    /// the peer's fault. A success resets the failures, so a peer that accepts and closes at once must count
+    /// as failed.
     pub fn lost(&mut self, now: Instant, addr: SocketAddr, failed: bool) {
         let Some(c) = self.known.get_mut(&addr) else { return };
         c.connected = false;
@@ -95,7 +94,7 @@ impl PeerList {
         }
     }
 
-    /// We hung up because the torrent rests: when it goes on, the address is as good as it was.
+    /// Handles a connection that we closed because the torrent was paused: its failures are unchanged.
     pub fn closed_by_us(&mut self, now: Instant, addr: SocketAddr) {
         if let Some(c) = self.known.get_mut(&addr) {
             c.connected = false;
@@ -103,7 +102,7 @@ impl PeerList {
         }
     }
 
-    /// The dial failed for a reason of ours: as if it had not been tried.
+    /// Handles a dial that failed on this machine: its failures are unchanged.
     pub fn undo_take(&mut self, now: Instant, addr: SocketAddr) {
         if let Some(c) = self.known.get_mut(&addr) {
             c.connected = false;
@@ -111,12 +110,12 @@ impl PeerList {
         }
     }
 
-    /// Never again: it is ourselves.
+    /// Removes an address: it is our own.
     pub fn forget(&mut self, addr: SocketAddr) {
         self.known.remove(&addr);
     }
 
-    /// This host sent bad data.
+    /// Bans a host that sent bad data, and removes its addresses.
     pub fn ban(&mut self, now: Instant, ip: IpAddr) {
         if self.banned.len() >= limits::BANNED_ADDRESSES {
             self.banned.pop_front();
@@ -125,23 +124,23 @@ impl PeerList {
         self.known.retain(|addr, _| addr.ip() != ip);
     }
 
-    /// Whether this host is not talked to.
+    /// Returns whether a host is banned.
     pub fn is_banned(&self, now: Instant, ip: IpAddr) -> bool {
         self.banned.iter().any(|(b, until)| *b == ip && now < *until)
     }
 
-    /// Forgets every address that came from elsewhere than `allowed` says.
+    /// Removes the addresses of every origin that is not `allowed`.
     pub fn retain_origins(&mut self, allowed: impl Fn(Origin) -> bool) {
         self.known.retain(|_, c| allowed(c.origin));
     }
 
-    /// Addresses known.
+    /// Returns the number of known addresses.
     pub fn len(&self) -> usize {
         self.known.len()
     }
 }
 
-/// BEP 40: the same number whichever of the two computes it.
+/// Returns the canonical peer priority of a connection, the same on both ends (BEP 40).
 fn priority(a: SocketAddr, b: SocketAddr) -> u32 {
     let masked = |x: IpAddr, y: IpAddr| -> (Vec<u8>, Vec<u8>) {
         let (x, y) = match (x, y) {
@@ -149,19 +148,20 @@ fn priority(a: SocketAddr, b: SocketAddr) -> u32 {
             (IpAddr::V6(x), IpAddr::V6(y)) => (x.octets().to_vec(), y.octets().to_vec()),
             _ => return (Vec::new(), Vec::new()),
         };
-        // Bytes that are kept whole: half of an IPv4 address (48 bits of IPv6), one more for each step of
-        // nearness.
-        let near = if x.len() == 4 { 2 } else { 6 };
+        // Unmasked leading bytes: 2 of an IPv4 and 6 of an IPv6 address, or one more than both have in
+        // common.
+        let least = if x.len() == 4 { 2 } else { 6 };
         let same = x.iter().zip(&y).take_while(|(a, b)| a == b).count();
-        let whole = if same < near { near } else { (same + 1).min(x.len()) };
+        let whole = if same < least { least } else { (same + 1).min(x.len()) };
         let mask = |v: Vec<u8>| {
             v.into_iter().enumerate().map(|(i, b)| if i < whole { b } else { b & 0x55 }).collect()
         };
         (mask(x), mask(y))
     };
-    let (x, y) = match a.ip() == b.ip() {
-        true => (a.port().to_be_bytes().to_vec(), b.port().to_be_bytes().to_vec()),
-        false => masked(a.ip(), b.ip()),
+    let (x, y) = if a.ip() == b.ip() {
+        (a.port().to_be_bytes().to_vec(), b.port().to_be_bytes().to_vec())
+    } else {
+        masked(a.ip(), b.ip())
     };
     let (low, high) = if x <= y { (x, y) } else { (y, x) };
     crc32c(low.iter().chain(&high))
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_address_waits_longer_each_time_and_is_forgotten_in_the_end() {
+    fn a_failed_address_waits_longer_each_time_and_is_removed_at_last() {
         let mut c = PeerList::default();
         let a = addr("10.0.0.1:5");
         assert!(c.learn(at(0), a, Origin::Given) && !c.learn(at(0), a, Origin::Given));
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn whom_we_let_go_is_called_again_as_soon_as_anybody() {
+    fn a_connection_that_we_closed_counts_no_failure() {
         let mut c = PeerList::default();
         let a = addr("10.0.0.1:5");
         c.learn(at(0), a, Origin::Given);
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_a_limit_and_failures_give_way() {
+    fn a_full_list_replaces_addresses_that_failed() {
         let mut c = PeerList::default();
         for i in 0..limits::KNOWN_ADDRESSES {
             assert!(c.learn(
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_banned_host_is_not_learnt_again_until_the_ban_ends() {
+    fn a_banned_host_is_not_added_again_until_the_ban_ends() {
         let mut c = PeerList::default();
         c.learn(at(0), addr("10.0.0.1:5"), Origin::Given);
         c.ban(at(0), addr("10.0.0.1:5").ip());

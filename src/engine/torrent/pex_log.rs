@@ -1,151 +1,151 @@
-//! What peers are told of a torrent's other peers (BEP 11): one timeline for all, and for each peer only how
-//! far it has heard it.
+//! Peer exchange (BEP 11): one log of joins and leaves a torrent, and for each peer a cursor into it.
 //!
 //! ```text
 //!   joins and leaves   … +a +b −a +c −d │ +e
 //!                          ▲            ▲
-//!                          one peer     another: has heard all but the last
+//!                          one cursor   another: all but the last event are sent
 //! ```
 //!
-//! A newcomer hears who is there; later messages are what has happened since, without what undid itself. So a
-//! peer costs one number here, whichever peers come and go. The timeline has a length; a peer that has been
-//! told too little of it begins anew.
+//! A new peer is sent the connected peers; later messages hold the changes since, without pairs that cancel
+//! out. So a peer costs one number. The log has a maximum length; a peer whose cursor falls behind its
+//! beginning starts over.
 
 use crate::engine::limits;
 use crate::units::Instant;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-/// A peer that others may be told of: where it listens, and what BEP 11 calls its flags.
+/// A peer in a PEX message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PexPeer {
     /// Where it listens.
     pub addr: SocketAddr,
-    /// BEP 11's flags.
+    /// Its flags (BEP 11).
     pub flags: u8,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Moment {
-    contact: PexPeer,
+struct LogEntry {
+    peer: PexPeer,
     joined: bool,
 }
 
-/// What one peer has heard, and said.
+/// The PEX state of one peer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PexCursor {
-    /// The first moment that it has not heard of; `None`: not even who was there.
+    /// The number of the first entry that is not sent yet; `None`: nothing is sent yet.
     upto: Option<u64>,
-    /// When the next message may go to it.
+    /// When the next message may be sent to it.
     pub not_before: Instant,
-    /// Messages of its own that counted.
+    /// Messages received from it that were used.
     pub told_us: u32,
 }
 
-/// A message that is due.
+/// The content of a PEX message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PexDelta {
-    /// Who is there.
+    /// Peers that joined, with their flags.
     pub added: Vec<(SocketAddr, u8)>,
-    /// Who is no longer.
+    /// Peers that left.
     pub dropped: Vec<SocketAddr>,
 }
 
 impl PexDelta {
-    /// Whether there is nothing to tell.
+    /// Returns whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.dropped.is_empty()
     }
 }
 
-/// The timeline of one torrent.
+/// The log of one torrent.
 #[derive(Debug)]
 pub struct PexLog {
-    /// Whether peers are told at all, if the torrent is not private.
+    /// Whether PEX is enabled; a private torrent never uses it.
     pub enabled: bool,
-    timeline: VecDeque<Moment>,
-    /// The number of its first moment.
+    entries: VecDeque<LogEntry>,
+    /// The number of the first entry.
     begins: u64,
 }
 
 impl PexLog {
-    /// An empty log.
+    /// Returns an empty log.
     pub fn new(enabled: bool) -> PexLog {
-        PexLog { enabled, timeline: VecDeque::new(), begins: 0 }
+        PexLog { enabled, entries: VecDeque::new(), begins: 0 }
     }
 
-    /// A peer is advertised from now on.
-    pub fn joined(&mut self, contact: PexPeer) {
-        self.note(Moment { contact, joined: true });
+    /// Logs that a peer joined.
+    pub fn joined(&mut self, peer: PexPeer) {
+        self.note(LogEntry { peer, joined: true });
     }
 
-    /// A peer is gone.
-    pub fn left(&mut self, contact: PexPeer) {
-        self.note(Moment { contact, joined: false });
+    /// Logs that a peer left.
+    pub fn left(&mut self, peer: PexPeer) {
+        self.note(LogEntry { peer, joined: false });
     }
 
-    fn note(&mut self, moment: Moment) {
+    fn note(&mut self, entry: LogEntry) {
         if !self.enabled {
             return;
         }
-        if self.timeline.len() >= limits::PEX_TIMELINE {
-            self.timeline.pop_front();
+        if self.entries.len() >= limits::PEX_TIMELINE {
+            self.entries.pop_front();
             self.begins += 1;
         }
-        self.timeline.push_back(moment);
+        self.entries.push_back(entry);
     }
 
     fn ends(&self) -> u64 {
-        self.begins + self.timeline.len() as u64
+        self.begins + self.entries.len() as u64
     }
 
-    /// Whether something has happened that the peer has not heard of.
-    pub fn has_news(&self, heard: &PexCursor) -> bool {
-        heard.upto.is_none_or(|upto| upto < self.ends())
+    /// Returns whether there are entries after the cursor.
+    pub fn has_news(&self, cursor: &PexCursor) -> bool {
+        cursor.upto.is_none_or(|upto| upto < self.ends())
     }
 
-    /// What the peer, reached at `me`, is to be told now, of those who are `present`; it has heard it when
-    /// this returns.
+    /// Returns the next message for the peer at `recipient` and advances its cursor. `present` are the
+    /// connected peers, for its first message.
     pub fn news(
         &self,
-        heard: &mut PexCursor,
-        me: Option<SocketAddr>,
+        cursor: &mut PexCursor,
+        recipient: Option<SocketAddr>,
         present: impl Iterator<Item = PexPeer>,
     ) -> PexDelta {
-        match heard.upto.and_then(|upto| upto.checked_sub(self.begins)) {
+        match cursor.upto.and_then(|upto| upto.checked_sub(self.begins)) {
             None => {
-                heard.upto = Some(self.ends());
-                let others = present.filter(|c| Some(c.addr) != me).take(limits::PEX_PEERS);
+                cursor.upto = Some(self.ends());
+                let others = present.filter(|c| Some(c.addr) != recipient).take(limits::PEX_PEERS);
                 PexDelta { added: others.map(|c| (c.addr, c.flags)).collect(), dropped: Vec::new() }
             }
             Some(from) => {
-                let from = usize::try_from(from).unwrap_or(usize::MAX).min(self.timeline.len());
-                let to = (from + limits::PEX_PEERS).min(self.timeline.len());
-                heard.upto = Some(self.begins + to as u64);
-                since(self.timeline.range(from..to), me)
+                let from = usize::try_from(from).unwrap_or(usize::MAX).min(self.entries.len());
+                let to = (from + limits::PEX_PEERS).min(self.entries.len());
+                cursor.upto = Some(self.begins + to as u64);
+                since(self.entries.range(from..to), recipient)
             }
         }
     }
 }
 
-/// What these moments come to: of each address the last one, unless it undoes the first.
-fn since<'a>(moments: impl Iterator<Item = &'a Moment>, me: Option<SocketAddr>) -> PexDelta {
-    // First and last moment of each address, in the order of the first ones.
-    let mut changes: Vec<(bool, Moment)> = Vec::new();
-    for moment in moments.filter(|m| Some(m.contact.addr) != me) {
-        match changes.iter_mut().find(|(_, last)| last.contact.addr == moment.contact.addr) {
-            Some((_, last)) => *last = *moment,
-            None => changes.push((moment.joined, *moment)),
+/// Combines entries: the last one of each address, unless it cancels the first.
+fn since<'a>(entries: impl Iterator<Item = &'a LogEntry>, recipient: Option<SocketAddr>) -> PexDelta {
+    // The first and the last entry of each address, in the order of the first ones.
+    let mut changes: Vec<(bool, LogEntry)> = Vec::new();
+    for entry in entries.filter(|m| Some(m.peer.addr) != recipient) {
+        match changes.iter_mut().find(|(_, last)| last.peer.addr == entry.peer.addr) {
+            Some((_, last)) => *last = *entry,
+            None => changes.push((entry.joined, *entry)),
         }
     }
-    let mut news = PexDelta::default();
-    for (_, Moment { contact, joined }) in changes.into_iter().filter(|(first, last)| *first == last.joined) {
-        match joined {
-            true => news.added.push((contact.addr, contact.flags)),
-            false => news.dropped.push(contact.addr),
+    let mut delta = PexDelta::default();
+    for (_, LogEntry { peer, joined }) in changes.into_iter().filter(|(first, last)| *first == last.joined) {
+        if joined {
+            delta.added.push((peer.addr, peer.flags));
+        } else {
+            delta.dropped.push(peer.addr);
         }
     }
-    news
+    delta
 }
 
 #[cfg(test)]
@@ -156,69 +156,73 @@ mod tests {
         PexPeer { addr: SocketAddr::from(([8, 8, 8, 8], n)), flags: n as u8 }
     }
 
-    fn names(news: &PexDelta) -> (Vec<u16>, Vec<u16>) {
+    fn names(delta: &PexDelta) -> (Vec<u16>, Vec<u16>) {
         (
-            news.added.iter().map(|(a, _)| a.port()).collect(),
-            news.dropped.iter().map(SocketAddr::port).collect(),
+            delta.added.iter().map(|(a, _)| a.port()).collect(),
+            delta.dropped.iter().map(SocketAddr::port).collect(),
         )
     }
 
-    fn told(x: &PexLog, heard: &mut PexCursor, me: u16, present: &[u16]) -> (Vec<u16>, Vec<u16>) {
-        names(&x.news(heard, Some(contact(me).addr), present.iter().map(|n| contact(*n))))
+    fn sent(x: &PexLog, cursor: &mut PexCursor, recipient: u16, present: &[u16]) -> (Vec<u16>, Vec<u16>) {
+        names(&x.news(cursor, Some(contact(recipient).addr), present.iter().map(|n| contact(*n))))
     }
 
     #[test]
-    fn a_newcomer_hears_who_is_there_and_then_what_changes() {
-        let (mut x, mut heard) = (PexLog::new(true), PexCursor::default());
+    fn a_new_peer_is_sent_the_connected_peers_and_then_changes() {
+        let mut x = PexLog::new(true);
+        let mut cursor = PexCursor::default();
         [1, 2, 3].into_iter().for_each(|n| x.joined(contact(n)));
-        assert!(x.has_news(&heard));
-        assert_eq!(told(&x, &mut heard, 3, &[1, 2, 3]), (vec![1, 2], vec![]));
-        assert!(!x.has_news(&heard));
+        assert!(x.has_news(&cursor));
+        assert_eq!(sent(&x, &mut cursor, 3, &[1, 2, 3]), (vec![1, 2], vec![]));
+        assert!(!x.has_news(&cursor));
         x.joined(contact(4));
         x.left(contact(1));
-        assert_eq!(told(&x, &mut heard, 3, &[]), (vec![4], vec![1]));
-        assert_eq!(told(&x, &mut heard, 3, &[]), (vec![], vec![]));
+        assert_eq!(sent(&x, &mut cursor, 3, &[]), (vec![4], vec![1]));
+        assert_eq!(sent(&x, &mut cursor, 3, &[]), (vec![], vec![]));
     }
 
     #[test]
-    fn what_undid_itself_is_not_told_and_nobody_is_added_and_dropped_at_once() {
-        let (mut x, mut heard) = (PexLog::new(true), PexCursor::default());
+    fn changes_that_cancel_out_are_not_sent_and_no_peer_is_added_and_dropped_at_once() {
+        let mut x = PexLog::new(true);
+        let mut cursor = PexCursor::default();
         x.joined(contact(1));
-        told(&x, &mut heard, 9, &[1]);
+        sent(&x, &mut cursor, 9, &[1]);
         x.joined(contact(2));
         x.left(contact(2));
         x.left(contact(1));
         x.joined(contact(1));
         x.left(contact(1));
         x.joined(contact(9));
-        assert_eq!(told(&x, &mut heard, 9, &[]), (vec![], vec![1]), "and nobody is told of itself");
+        assert_eq!(sent(&x, &mut cursor, 9, &[]), (vec![], vec![1]), "the recipient itself is left out");
     }
 
     #[test]
-    fn p15_a_message_has_a_limit_and_the_rest_waits_for_the_next() {
-        let (mut x, mut heard) = (PexLog::new(true), PexCursor::default());
-        told(&x, &mut heard, 9999, &[]);
+    fn p15_a_message_has_a_limit_and_the_rest_is_sent_in_the_next() {
+        let mut x = PexLog::new(true);
+        let mut cursor = PexCursor::default();
+        sent(&x, &mut cursor, 9999, &[]);
         (0..120).for_each(|n| x.joined(contact(n + 1)));
-        let counts: Vec<usize> = (0..4).map(|_| told(&x, &mut heard, 9999, &[]).0.len()).collect();
+        let counts: Vec<usize> = (0..4).map(|_| sent(&x, &mut cursor, 9999, &[]).0.len()).collect();
         assert_eq!(counts, [50, 50, 20, 0]);
         let present: Vec<u16> = (1..200).collect();
-        assert_eq!(told(&x, &mut PexCursor::default(), 9999, &present).0.len(), 50);
+        assert_eq!(sent(&x, &mut PexCursor::default(), 9999, &present).0.len(), 50);
     }
 
     #[test]
-    fn the_timeline_has_a_length_and_who_slept_through_it_begins_anew() {
-        let (mut x, mut heard) = (PexLog::new(true), PexCursor::default());
-        told(&x, &mut heard, 9999, &[]);
+    fn the_log_has_a_maximum_length_and_a_cursor_before_it_starts_over() {
+        let mut x = PexLog::new(true);
+        let mut cursor = PexCursor::default();
+        sent(&x, &mut cursor, 9999, &[]);
         (0..5000).for_each(|n| x.joined(contact(n + 1)));
-        assert_eq!(x.timeline.len(), limits::PEX_TIMELINE);
-        assert_eq!(told(&x, &mut heard, 9999, &[7, 8]), (vec![7, 8], vec![]));
-        assert!(!x.has_news(&heard));
+        assert_eq!(x.entries.len(), limits::PEX_TIMELINE);
+        assert_eq!(sent(&x, &mut cursor, 9999, &[7, 8]), (vec![7, 8], vec![]));
+        assert!(!x.has_news(&cursor));
     }
 
     #[test]
-    fn who_does_not_exchange_keeps_nothing() {
+    fn a_disabled_log_keeps_nothing() {
         let mut x = PexLog::new(false);
         x.joined(contact(1));
-        assert_eq!(x.timeline.len(), 0);
+        assert_eq!(x.entries.len(), 0);
     }
 }

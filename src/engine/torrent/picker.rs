@@ -1,31 +1,31 @@
-//! Which block to ask this peer for next.
+//! The piece picker: chooses the next block to request from a peer.
 //!
-//! In this order: the piece it is at; a piece of its own that has begun; if it is fast, a new piece for
-//! itself; a piece that slower peers share; a new piece; another peer's piece. When every wanted block is
-//! requested, endgame begins: the engine then looks for peers that would bring a block sooner. A piece that
-//! failed once is requested from a single peer. New pieces are random for the first few, then rarest first
-//! unless the [`Policy`] says otherwise; what the peer suggested (BEP 6) goes before that; `sequential` takes
-//! them in order.
+//! In this order: the piece of its last request; an open piece that it owns; if it is fast, a new piece of
+//! its own; an open piece without an owner; a new piece; another peer's piece. When every wanted block is
+//! requested, endgame begins: the engine then looks for peers that would send a block sooner. A piece that
+//! failed once is requested from a single peer. The first new pieces are random, later ones rarest first
+//! unless the [`Policy`] says otherwise; suggested pieces (BEP 6) go before that, and a sequential torrent
+//! takes pieces in order.
 
 use super::availability::Availability;
 use super::pieces::{Pieces, Stage};
 use crate::engine::{Picking, Policy};
 use crate::units::{Bitfield, BlockSpan, PeerKey, PieceIndex, Rng};
 
-/// What the picker knows of the peer that asks.
+/// The picker's view of a peer.
 #[derive(Debug)]
 pub struct PickInput<'a> {
-    /// Who.
+    /// The peer.
     pub peer: PeerKey,
-    /// Pieces that it has.
+    /// Its pieces.
     pub has: &'a Bitfield,
-    /// Only these may be asked for: it chokes us, but these are allowed fast.
+    /// If it chokes us: the only pieces that may be requested, those allowed fast (BEP 6).
     pub only: Option<&'a [PieceIndex]>,
-    /// What it suggested.
+    /// Pieces that it suggested (BEP 6).
     pub suggested: &'a [PieceIndex],
-    /// The piece that its last request was for.
+    /// The piece of its last request.
     pub at: Option<PieceIndex>,
-    /// Fast enough to bring a whole piece soon.
+    /// Whether it is fast enough for pieces of its own.
     pub is_fast: bool,
 }
 
@@ -35,19 +35,19 @@ impl PickInput<'_> {
     }
 }
 
-/// A choice.
+/// A block to request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pick {
-    /// Ask for this.
+    /// The block.
     pub block: BlockSpan,
-    /// Its piece has just begun: prepare it.
+    /// Whether its piece was opened for it: the disk has to prepare it.
     pub begun: bool,
 }
 
-/// The choosing of one torrent.
+/// The picker of one torrent.
 #[derive(Debug)]
 pub struct Picker {
-    /// What could begin.
+    /// The candidates for new pieces.
     pub availability: Availability,
     sequential: bool,
     picking: Picking,
@@ -56,25 +56,25 @@ pub struct Picker {
     priorities: Option<Box<[PiecePriority]>>,
 }
 
-/// How urgently a wanted piece is requested.
+/// The priority of a wanted piece.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PiecePriority {
-    /// After all normal pieces.
+    /// Requested after all normal pieces.
     Low,
-    /// As the picker decides.
+    /// Requested in the picker's order.
     #[default]
     Normal,
-    /// Before all normal pieces.
+    /// Requested before all normal pieces.
     High,
 }
 
 impl PiecePriority {
-    /// The most urgent first.
+    /// All priorities, highest first.
     const ALL: [PiecePriority; 3] = [PiecePriority::High, PiecePriority::Normal, PiecePriority::Low];
 }
 
 impl Picker {
-    /// A picker of the missing pieces.
+    /// Returns a picker of the missing pieces.
     pub fn new(pieces: &Pieces, sequential: bool, policy: &Policy, rng: &mut Rng) -> Picker {
         let mut missing = Vec::with_capacity(pieces.missing() as usize);
         missing.extend(
@@ -85,23 +85,23 @@ impl Picker {
         Picker { availability, sequential, picking: policy.picking, random_left, priorities: None }
     }
 
-    /// Requests pieces in order, or rarest first.
+    /// Sets whether pieces are requested in order.
     pub fn set_sequential(&mut self, sequential: bool) {
         self.sequential = sequential;
     }
 
-    /// Sets how urgent each piece is; `None` if all are normal.
+    /// Sets the priority of each piece; `None` if all are normal.
     pub fn set_priorities(&mut self, priorities: Option<Box<[PiecePriority]>>) {
         self.priorities = priorities;
     }
 
-    /// Whether pieces go in order.
+    /// Returns whether pieces are requested in order.
     pub fn is_sequential(&self) -> bool {
         self.sequential
     }
 
-    /// The next block for this peer, marked as asked for. `partial_limit` bounds the pieces that are asked
-    /// for in part; those of which all is asked for are bounded by what peers may owe.
+    /// Returns the next block for this peer and marks it as requested. `partial_limit` bounds the pieces with
+    /// blocks that are not requested; fully requested pieces are bounded by the request queues.
     pub fn pick(
         &mut self,
         pieces: &mut Pieces,
@@ -121,9 +121,10 @@ impl Picker {
         };
         let own = continued(pieces, |input, owner| owner == Some(input.peer));
         let shared = |pieces: &mut Pieces| continued(pieces, |_, owner| owner.is_none());
-        let chosen = match input.is_fast {
-            true => own.or_else(|| self.begin(pieces, input, partial_limit, rng)).or_else(|| shared(pieces)),
-            false => own.or_else(|| shared(pieces)).or_else(|| self.begin(pieces, input, partial_limit, rng)),
+        let chosen = if input.is_fast {
+            own.or_else(|| self.begin(pieces, input, partial_limit, rng)).or_else(|| shared(pieces))
+        } else {
+            own.or_else(|| shared(pieces)).or_else(|| self.begin(pieces, input, partial_limit, rng))
         };
         chosen.or_else(|| continued(pieces, |_, _| true))
     }
@@ -150,13 +151,13 @@ impl Picker {
             return only.iter().copied().find(|p| self.availability.is_candidate(*p) && input.has.has(*p));
         }
         if let Some(priorities) = &self.priorities {
-            let of = |urgent: PiecePriority| {
+            let first_of = |priority: PiecePriority| {
                 let mut candidates = self.availability.rarest_first().filter(|p| {
-                    priorities.get(p.as_usize()).copied().unwrap_or_default() == urgent && input.has.has(*p)
+                    priorities.get(p.as_usize()).copied().unwrap_or_default() == priority && input.has.has(*p)
                 });
                 if self.sequential { candidates.min() } else { candidates.next() }
             };
-            return PiecePriority::ALL.into_iter().find_map(of);
+            return PiecePriority::ALL.into_iter().find_map(first_of);
         }
         if self.sequential {
             return self.availability.rarest_first().filter(|p| input.has.has(*p)).min();
@@ -172,12 +173,13 @@ impl Picker {
         self.availability.rarest_first().find(|p| input.has.has(*p))
     }
 
-    /// Whether every wanted block is asked for or here.
+    /// Returns whether every wanted block is requested or has arrived.
     pub fn is_endgame(&self, pieces: &Pieces) -> bool {
         self.availability.candidates() == 0 && pieces.partial().all(|(_, o)| o.reserved.is_some())
     }
 
-    /// Whether endgame may ask this peer for a block that others owe us, fewer than `holders` of them.
+    /// Returns whether endgame may request a block from this peer that is in flight from fewer than `holders`
+    /// peers.
     pub fn may_ask_again(
         &self,
         pieces: &Pieces,
@@ -189,7 +191,7 @@ impl Picker {
     }
 }
 
-/// Whether this peer may be asked for blocks of this open piece.
+/// Returns whether blocks of this open piece may be requested from this peer.
 fn usable(pieces: &Pieces, input: &PickInput<'_>, piece: PieceIndex) -> bool {
     input.may(piece)
         && pieces
@@ -211,7 +213,7 @@ mod tests {
         peers: Vec<PeerKey>,
     }
 
-    /// Ten pieces of four blocks.
+    /// Returns a torrent of ten pieces of four blocks.
     fn world(sequential: bool) -> PickerFixture {
         let g = Geometry::new(10 * 65536, 65536).unwrap();
         let pieces = Pieces::new(g, Bitfield::empty(10), Bitfield::full(10));
@@ -226,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_that_has_begun_is_finished_before_another_begins() {
+    fn an_open_piece_is_finished_before_another_is_opened() {
         let mut w = world(false);
         let full = Bitfield::full(10);
         let slow = input(&w, 0, &full, false);
@@ -240,10 +242,11 @@ mod tests {
     }
 
     #[test]
-    fn fast_peers_do_not_share_pieces_while_there_are_enough() {
+    fn fast_peers_share_no_pieces_while_there_are_enough() {
         let mut w = world(false);
         let full = Bitfield::full(10);
-        let (a, b) = (input(&w, 0, &full, true), input(&w, 1, &full, true));
+        let a = input(&w, 0, &full, true);
+        let b = input(&w, 1, &full, true);
         let x = w.picker.pick(&mut w.pieces, &a, 99, &mut w.rng).unwrap().block.piece();
         let y = w.picker.pick(&mut w.pieces, &b, 99, &mut w.rng).unwrap().block.piece();
         assert_ne!(x, y);
@@ -252,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn sequential_goes_in_order() {
+    fn a_sequential_torrent_is_requested_in_order() {
         let mut w = world(true);
         let full = Bitfield::full(10);
         let a = input(&w, 0, &full, false);
@@ -264,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn after_the_first_pieces_the_rarest_goes_first() {
+    fn after_the_first_pieces_the_rarest_is_requested_first() {
         let mut w = world(false);
         w.picker.random_left = 0;
         let full = Bitfield::full(10);
@@ -277,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn endgame_begins_when_every_block_is_asked_for_and_stops_at_three_holders() {
+    fn endgame_begins_when_every_block_is_requested_and_stops_at_three_holders() {
         let mut w = world(false);
         let full = Bitfield::full(10);
         let a = input(&w, 0, &full, false);
@@ -298,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reserved_piece_is_asked_of_one_peer_alone() {
+    fn a_reserved_piece_is_requested_from_one_peer_only() {
         let mut w = world(false);
         let full = Bitfield::full(10);
         let a = input(&w, 0, &full, false);
@@ -310,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_is_never_asked_for_what_it_does_not_have() {
+    fn a_piece_is_never_requested_from_a_peer_without_it() {
         let mut w = world(false);
         let mut has = Bitfield::empty(10);
         has.set(w.g.piece(3).unwrap());

@@ -1,7 +1,7 @@
-//! Which pieces we have, which are on their way, and who may write where: the leases.
+//! The pieces of a torrent: verified, missing or open, and the leases of the open ones' blocks.
 //!
 //! ```text
-//!   missing ──open──▶ Preparing ──prepared──▶ Open ──every block arrived──▶ Hashing ──good──▶ had
+//!   missing ──open──▶ Preparing ──prepared──▶ Open ──every block arrived──▶ Hashing ──good──▶ verified
 //!                          ▲                   ▲                               │
 //!                          └── closed when empty                          bad: all blocks missing again
 //!
@@ -10,9 +10,9 @@
 //!                └───────── release ────────┘
 //! ```
 //!
-//! `asked` counts the peers that owe us a block; it is no permission. The lease is: taken when a block's
-//! header comes in, one at a time, and never for a block that has arrived, a piece that is being hashed, or a
-//! piece that we have.
+//! `asked` counts the peers that have a block in flight; it permits nothing. A lease permits to write: it is
+//! taken when a block's header arrives, by one peer at a time, and never for a block that has arrived, a
+//! piece that is being hashed, or a verified piece.
 
 #[cfg(feature = "oracle")]
 mod audit;
@@ -21,14 +21,14 @@ use crate::units::{BLOCK_LEN, Bitfield, BlockSpan, Geometry, PeerKey, PieceIndex
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// How far a piece is.
+/// The stage of an open piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Files and memory are being made ready; blocks may be asked for but not written.
+    /// The disk prepares files and memory: blocks may be requested and not written.
     Preparing,
     /// Blocks may be written.
     Open,
-    /// Every block has arrived; the hasher reads.
+    /// Every block has arrived and the hasher reads them.
     Hashing,
 }
 
@@ -42,21 +42,21 @@ enum BlockContent {
 #[derive(Clone, Copy, Debug)]
 struct BlockState {
     content: BlockContent,
-    /// Its last writer gave it up half-way.
+    /// Its last writer released it before the last byte.
     abandoned: bool,
-    /// It was taken from a slow writer. Once is enough, or two slow ones would take it from each other for
-    /// ever.
+    /// Its lease was taken from a slow writer. Once only: two slow peers would take it from each other
+    /// forever.
     relieved: bool,
-    /// Peers that owe us this block.
+    /// Peers that have this block in flight.
     asked: u16,
-    /// Who sent it, as an index into `OpenPiece::senders`.
+    /// Its sender, an index into `OpenPiece::senders`.
     sender: u16,
 }
 
-/// A piece on its way.
+/// A piece of which blocks are requested or have arrived.
 #[derive(Debug)]
 pub struct OpenPiece {
-    /// How far it is.
+    /// Its stage.
     pub stage: Stage,
     blocks: Box<[BlockState]>,
     /// Missing blocks that are requested from no peer.
@@ -64,28 +64,28 @@ pub struct OpenPiece {
     arrived: u32,
     /// No free block lies before this one.
     first_free: u32,
-    /// Peers that owe us blocks of it: the sum of `asked`.
+    /// Blocks in flight, counted once for each peer: the sum of `asked`.
     owed: u32,
     senders: Vec<IpAddr>,
-    /// The only peer that may be asked: the piece failed before, and the culprit of a second failure is
-    /// certain.
+    /// The only peer that blocks are requested from: the piece failed before, and a single sender identifies
+    /// the culprit of another failure.
     pub reserved: Option<PeerKey>,
-    /// The peer that began it and is fast enough to bring all of it.
+    /// The fast peer that it was opened for.
     pub owner: Option<PeerKey>,
 }
 
 impl OpenPiece {
-    /// Blocks that have arrived.
+    /// Returns the number of blocks that have arrived.
     pub fn arrived(&self) -> u32 {
         self.arrived
     }
 
-    /// The senders of the blocks that arrived.
+    /// Returns the senders of the blocks that have arrived.
     pub fn senders(&self) -> &[IpAddr] {
         &self.senders
     }
 
-    /// Who sent each block.
+    /// Iterates over the sender of each block.
     pub fn sender_of_each(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.blocks.iter().map(|b| self.senders[usize::from(b.sender)])
     }
@@ -95,12 +95,12 @@ impl OpenPiece {
     }
 }
 
-/// What the arrival of a block's last byte meant.
+/// The effect of a block's last byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// Others owe us this block, too: cancel there.
+    /// Other peers have this block in flight: cancel it there.
     pub others_owe: bool,
-    /// It was the piece's last: hash.
+    /// Every block of the piece has arrived: hash it.
     pub piece_full: bool,
 }
 
@@ -112,23 +112,23 @@ pub struct Pieces {
     wanted: Bitfield,
     missing: u32,
     open: BTreeMap<PieceIndex, OpenPiece>,
-    /// Those of them that have free blocks.
+    /// Open pieces with free blocks.
     partial: BTreeSet<PieceIndex>,
 }
 
 impl Pieces {
-    /// `have` of these pieces are good, `wanted` are to be got.
+    /// Returns the state with the verified and the wanted pieces.
     pub fn new(geometry: Geometry, have: Bitfield, wanted: Bitfield) -> Pieces {
         let missing = wanted.iter().filter(|p| !have.has(*p)).count() as u32;
         Pieces { geometry, have, wanted, missing, open: BTreeMap::new(), partial: BTreeSet::new() }
     }
 
-    /// What is there and good, as the disk found it. No verdict from before will come any more.
+    /// Sets the verified pieces that the disk found. Verdicts of earlier hashing no longer arrive.
     pub fn set_have(&mut self, have: Bitfield) {
         *self = Pieces::new(self.geometry, have, self.wanted.clone());
     }
 
-    /// Other pieces are wanted now. A partial piece stays wanted until it is verified.
+    /// Sets the wanted pieces. An open piece stays wanted until it is verified.
     pub fn set_wanted(&mut self, wanted: Bitfield) {
         self.wanted = wanted;
         for piece in self.open.keys() {
@@ -137,27 +137,27 @@ impl Pieces {
         self.missing = self.wanted.iter().filter(|p| !self.have.has(*p)).count() as u32;
     }
 
-    /// The torrent's shape.
+    /// Returns the torrent's geometry.
     pub fn geometry(&self) -> &Geometry {
         &self.geometry
     }
 
-    /// The verified pieces.
+    /// Returns the verified pieces.
     pub fn have(&self) -> &Bitfield {
         &self.have
     }
 
-    /// Whether this piece is wanted and not had.
+    /// Returns whether this piece is wanted and not verified.
     pub fn is_missing(&self, piece: PieceIndex) -> bool {
         self.wanted.has(piece) && !self.have.has(piece)
     }
 
-    /// Pieces that are wanted and not had.
+    /// Returns the number of missing pieces.
     pub fn missing(&self) -> u32 {
         self.missing
     }
 
-    /// Bytes of the wanted pieces, and of those that we have among them.
+    /// Returns the bytes of the wanted pieces, and of the verified ones among them.
     pub fn wanted_bytes(&self) -> (u64, u64) {
         let len = |p| u64::from(self.geometry.piece_len(p));
         self.wanted
@@ -165,40 +165,40 @@ impl Pieces {
             .fold((0, 0), |(all, had), p| (all + len(p), had + if self.have.has(p) { len(p) } else { 0 }))
     }
 
-    /// The pieces on their way, in order.
+    /// Iterates over the open pieces, in order.
     pub fn open(&self) -> impl Iterator<Item = (PieceIndex, &OpenPiece)> {
         self.open.iter().map(|(p, o)| (*p, o))
     }
 
-    /// The blocks of a piece, in order.
+    /// Iterates over the blocks of a piece, in order.
     #[cfg(feature = "sim")]
     pub fn blocks(&self, piece: PieceIndex) -> impl Iterator<Item = BlockSpan> + '_ {
         (0..self.geometry.blocks(piece)).map(move |n| self.geometry.block(piece, n))
     }
 
-    /// Open pieces that have blocks without a request, in order.
+    /// Iterates over the open pieces with free blocks, in order.
     pub fn partial(&self) -> impl Iterator<Item = (PieceIndex, &OpenPiece)> {
         self.partial.iter().filter_map(|p| Some((*p, self.open.get(p)?)))
     }
 
-    /// Number of such pieces.
+    /// Returns the number of open pieces with free blocks.
     pub fn partial_count(&self) -> usize {
         self.partial.len()
     }
 
-    /// A piece on its way.
+    /// Returns an open piece.
     pub fn get(&self, piece: PieceIndex) -> Option<&OpenPiece> {
         self.open.get(&piece)
     }
 
-    /// A piece on its way.
+    /// Returns an open piece.
     pub fn get_mut(&mut self, piece: PieceIndex) -> Option<&mut OpenPiece> {
         self.open.get_mut(&piece)
     }
 
-    /// Begins a missing piece. Panics if it is not missing or has begun.
+    /// Opens a missing piece. Panics if it is not missing or is open.
     pub fn begin(&mut self, piece: PieceIndex) -> &mut OpenPiece {
-        assert!(self.is_missing(piece) && !self.open.contains_key(&piece), "piece {piece} cannot begin");
+        assert!(self.is_missing(piece) && !self.open.contains_key(&piece), "piece {piece} cannot be opened");
         let n = self.geometry.blocks(piece);
         self.partial.insert(piece);
         let block = BlockState {
@@ -221,14 +221,14 @@ impl Pieces {
         })
     }
 
-    /// Files and memory are ready.
+    /// Handles that the disk has prepared the piece.
     pub fn prepared(&mut self, piece: PieceIndex) {
         if let Some(o) = self.open.get_mut(&piece).filter(|o| o.stage == Stage::Preparing) {
             o.stage = Stage::Open;
         }
     }
 
-    /// Takes the first block without a request: now one peer has it requested.
+    /// Returns the first free block and marks it as requested.
     pub fn ask_free(&mut self, piece: PieceIndex) -> Option<BlockSpan> {
         let o = self.open.get_mut(&piece)?;
         if o.free == 0 || o.stage == Stage::Hashing {
@@ -246,7 +246,8 @@ impl Pieces {
         Some(self.geometry.block(piece, at as u32))
     }
 
-    /// Whether endgame may ask for this block once more: it has not arrived, and fewer than `holders` owe it.
+    /// Returns whether endgame may request this block once more: it has not arrived, and fewer than `holders`
+    /// peers have it in flight.
     pub fn may_ask_again(&self, block: BlockSpan, holders: u16) -> bool {
         self.open.get(&block.piece()).is_some_and(|o| {
             let b = &o.blocks[(block.begin() / BLOCK_LEN) as usize];
@@ -254,7 +255,7 @@ impl Pieces {
         })
     }
 
-    /// Who has the lease of this block.
+    /// Returns the peer that has the lease of this block.
     pub fn writer(&self, block: BlockSpan) -> Option<PeerKey> {
         match self.open.get(&block.piece())?.blocks.get((block.begin() / BLOCK_LEN) as usize)?.content {
             BlockContent::Receiving(peer) => Some(peer),
@@ -262,7 +263,7 @@ impl Pieces {
         }
     }
 
-    /// One more peer owes us this block.
+    /// Notes a request for this block to one more peer.
     pub fn ask_again(&mut self, block: BlockSpan) {
         self.with(block, |o, i| {
             if o.blocks[i].content == BlockContent::Missing && o.blocks[i].asked == 0 {
@@ -273,18 +274,18 @@ impl Pieces {
         });
     }
 
-    /// A peer does not owe us this block any more, without having sent it.
+    /// Notes that a request for this block ended without it.
     pub fn cancel_request(&mut self, block: BlockSpan) {
         self.with(block, |o, i| {
-            debug_assert!(o.blocks[i].asked > 0, "{block} was not asked for");
+            debug_assert!(o.blocks[i].asked > 0, "{block} was not requested");
             o.blocks[i].asked = o.blocks[i].asked.saturating_sub(1);
             o.owed = o.owed.saturating_sub(1);
             o.note_free(i);
         });
     }
 
-    /// Takes the lease of this block, unless a peer has it, the block has arrived, or its piece is closed to
-    /// writers.
+    /// Takes the lease of this block; returns false if a peer has it, the block has arrived, or its piece is
+    /// being hashed.
     pub fn lease(&mut self, block: BlockSpan, peer: PeerKey) -> bool {
         self.with(block, |o, i| {
             let free = o.stage != Stage::Hashing && o.blocks[i].content == BlockContent::Missing;
@@ -299,25 +300,25 @@ impl Pieces {
         .unwrap_or(false)
     }
 
-    /// Whether the block may be taken from the peer that sends it.
+    /// Returns whether the lease may be taken from its writer.
     pub fn can_steal_lease(&self, block: BlockSpan) -> bool {
         let at = (block.begin() / BLOCK_LEN) as usize;
         self.open.get(&block.piece()).and_then(|o| o.blocks.get(at)).is_some_and(|b| !b.relieved)
     }
 
-    /// Takes the block from the peer that sends it; false if that one has no lease, or it was done before.
+    /// Takes the lease from its writer; returns false if that peer has no lease, or it was taken before.
     pub fn steal_lease(&mut self, block: BlockSpan, writer: PeerKey) -> bool {
         let relieved = self.can_steal_lease(block) && self.release(block, writer);
         self.with(block, |o, i| o.blocks[i].relieved |= relieved);
         relieved
     }
 
-    /// Whether a leased block had a writer before who gave it up half-way; said once.
+    /// Returns whether an earlier writer released the block before its last byte; resets it.
     pub fn was_abandoned(&mut self, block: BlockSpan) -> bool {
         self.with(block, |o, i| std::mem::take(&mut o.blocks[i].abandoned)).unwrap_or(false)
     }
 
-    /// The writer gives the block up before its last byte; false if it had no lease.
+    /// Releases the lease before the last byte; returns false if the peer has no lease.
     pub fn release(&mut self, block: BlockSpan, peer: PeerKey) -> bool {
         self.with(block, |o, i| {
             let held = o.blocks[i].content == BlockContent::Receiving(peer);
@@ -331,8 +332,7 @@ impl Pieces {
         .unwrap_or(false)
     }
 
-    /// The last byte of a leased block is in. `asked` says whether the sender owed it (a given-up request was
-    /// not owed).
+    /// Handles the last byte of a leased block. `asked`: it was in flight from the sender, and not cancelled.
     pub fn arrived(&mut self, block: BlockSpan, peer: PeerKey, from: IpAddr, asked: bool) -> Arrival {
         self.with(block, |o, i| {
             assert_eq!(o.blocks[i].content, BlockContent::Receiving(peer), "{block} arrived without a lease");
@@ -358,7 +358,7 @@ impl Pieces {
         .unwrap_or(Arrival { others_owe: false, piece_full: false })
     }
 
-    /// The piece is good: it is had, and never leases again.
+    /// Handles a good hash: the piece is verified and has no leases from now on.
     pub fn verified(&mut self, piece: PieceIndex) -> Option<OpenPiece> {
         let open = self.judged(piece)?;
         if self.have.set(piece) && self.wanted.has(piece) {
@@ -367,18 +367,18 @@ impl Pieces {
         Some(open)
     }
 
-    /// The piece is not good: it is missing again, all of it.
+    /// Handles a bad hash: the whole piece is missing again.
     pub fn spoiled(&mut self, piece: PieceIndex) -> Option<OpenPiece> {
         self.judged(piece)
     }
 
-    /// A verdict means something for a piece that is being hashed, and for no other.
+    /// Closes a piece that is being hashed; `None` for any other.
     fn judged(&mut self, piece: PieceIndex) -> Option<OpenPiece> {
         self.open.get(&piece).filter(|o| o.stage == Stage::Hashing)?;
         self.open.remove(&piece)
     }
 
-    /// Closes the piece if nothing of it has arrived or is requested; true if it was closed.
+    /// Closes the piece if none of its blocks has arrived or is requested; returns whether it was closed.
     pub fn close_if_untouched(&mut self, piece: PieceIndex) -> bool {
         let untouched = self.open.get(&piece).is_some_and(|o| o.stage == Stage::Open && o.is_untouched());
         if untouched {
@@ -388,8 +388,8 @@ impl Pieces {
         untouched
     }
 
-    /// This peer sends nothing any more: its own pieces are free for others. True if a piece was reserved for
-    /// it.
+    /// Removes a peer as owner of its pieces: it sends no more blocks. Returns whether a piece was reserved
+    /// for it.
     pub fn clear_owner(&mut self, peer: PeerKey) -> bool {
         let mut reserved = false;
         for o in self.open.values_mut() {
@@ -400,7 +400,7 @@ impl Pieces {
         reserved
     }
 
-    /// The same of one piece alone.
+    /// Removes a peer as owner of one piece; returns whether the piece was reserved for it.
     pub fn clear_owner_of(&mut self, piece: PieceIndex, peer: PeerKey) -> bool {
         let Some(o) = self.open.get_mut(&piece) else { return false };
         let reserved = o.reserved == Some(peer);
@@ -409,13 +409,13 @@ impl Pieces {
         reserved
     }
 
-    /// Every piece on its way is forgotten: the torrent is paused. But for those that are being hashed: the
-    /// hasher reads them still, so no block may be written there before its verdict.
+    /// Closes and returns every open piece: the torrent is paused. Pieces that are being hashed stay open,
+    /// because the hasher still reads them: no block may be written there before its verdict.
     pub fn close_all(&mut self) -> Vec<PieceIndex> {
         let (kept, closed) =
             std::mem::take(&mut self.open).into_iter().partition(|(_, o)| o.stage == Stage::Hashing);
         self.open = kept;
-        self.partial.clear(); // nothing is free in a piece that is being hashed
+        self.partial.clear(); // a piece that is being hashed has no free blocks
         let closed: BTreeMap<PieceIndex, OpenPiece> = closed;
         closed.into_keys().collect()
     }
@@ -425,8 +425,12 @@ impl Pieces {
         let before = o.free;
         let result = f(o, (block.begin() / BLOCK_LEN) as usize);
         match (before, o.free) {
-            (0, 1..) => drop(self.partial.insert(block.piece())),
-            (1.., 0) => drop(self.partial.remove(&block.piece())),
+            (0, 1..) => {
+                self.partial.insert(block.piece());
+            }
+            (1.., 0) => {
+                self.partial.remove(&block.piece());
+            }
             _ => {}
         }
         Some(result)
@@ -456,7 +460,7 @@ mod tests {
 
     const IP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
 
-    /// One open piece of two blocks, two peers.
+    /// Returns an open piece of two blocks, and two peers.
     fn world() -> PiecesFixture {
         let g = Geometry::new(64 * 1024, 32 * 1024).unwrap();
         let mut t: SlotMap<PeerKey, ()> = SlotMap::default();
@@ -474,13 +478,13 @@ mod tests {
         p.ask_again(block);
         assert!(p.lease(block, a));
         assert!(!p.lease(block, b), "a second writer");
-        assert!(!p.release(block, b), "released by somebody else");
+        assert!(!p.release(block, b), "released by another peer");
         assert!(p.release(block, a));
-        assert!(p.lease(block, b), "the next writer after the first gave up");
+        assert!(p.lease(block, b), "the next writer after the first released it");
     }
 
     #[test]
-    fn p24_late_duplicate_never_touches_a_piece_that_is_being_hashed_or_had() {
+    fn p24_a_late_duplicate_never_writes_to_a_piece_that_is_being_hashed_or_verified() {
         let PiecesFixture { mut p, a, b, piece } = world();
         let blocks: Vec<_> = std::iter::from_fn(|| p.ask_free(piece)).collect();
         p.ask_again(blocks[0]);
@@ -496,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_that_arrived_is_not_asked_for_again() {
+    fn a_block_that_arrived_is_not_requested_again() {
         let PiecesFixture { mut p, a, piece, .. } = world();
         let first = p.ask_free(piece).unwrap();
         p.lease(first, a);
@@ -506,20 +510,21 @@ mod tests {
     }
 
     #[test]
-    fn what_a_lost_peer_owed_is_free_again() {
+    fn the_blocks_in_flight_of_a_lost_peer_are_free_again() {
         let PiecesFixture { mut p, a, piece, .. } = world();
-        let (x, y) = (p.ask_free(piece).unwrap(), p.ask_free(piece).unwrap());
+        let x = p.ask_free(piece).unwrap();
+        let y = p.ask_free(piece).unwrap();
         assert_eq!(p.ask_free(piece), None);
         p.lease(x, a);
         p.cancel_request(x);
         p.cancel_request(y);
-        assert_eq!(p.ask_free(piece), Some(y), "the one being received is not free");
+        assert_eq!(p.ask_free(piece), Some(y), "the block that is being received is not free");
         p.release(x, a);
         assert_eq!(p.ask_free(piece), Some(x));
     }
 
     #[test]
-    fn a_spoiled_piece_is_missing_from_its_first_block() {
+    fn a_piece_with_a_bad_hash_is_missing_from_its_first_block() {
         let PiecesFixture { mut p, a, piece, .. } = world();
         while let Some(block) = p.ask_free(piece) {
             p.lease(block, a);
@@ -537,7 +542,7 @@ mod tests {
         assert!(!p.close_if_untouched(piece));
         p.lease(block, a);
         p.cancel_request(block);
-        assert!(!p.close_if_untouched(piece), "somebody writes");
+        assert!(!p.close_if_untouched(piece), "a peer writes");
         p.release(block, a);
         assert!(p.close_if_untouched(piece));
     }

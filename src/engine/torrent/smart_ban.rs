@@ -1,9 +1,11 @@
-//! Who sent the bad data: one sender is convicted at once, several when the piece comes in right.
+//! Smart ban: finds the sender of bad data. A single sender of a failed piece is known at once, one of
+//! several when the piece is verified later.
 //!
-//! When a piece with several senders fails, eight bytes of each block's SHA-1 are kept beside its sender, and
-//! the piece is asked of one peer alone. When it is good, the senders of differing blocks are named. At most
-//! [`SUSPECT_PIECES`](limits::SUSPECT_PIECES) failed pieces are remembered. Hashes that our own disk spoiled
-//! never get here.
+//! When a piece with several senders fails, eight bytes of each block's SHA-1 are kept with its sender, and
+//! the piece is then requested from a single peer. Once it is verified, the senders of differing blocks are
+//! banned. At most
+//! [`SUSPECT_PIECES`](limits::SUSPECT_PIECES) failed pieces are remembered. Failures of our own disk are no evidence and
+//! never reach this file.
 
 use super::pieces::OpenPiece;
 use crate::engine::limits;
@@ -22,16 +24,16 @@ pub struct SmartBan {
     failed: BTreeMap<PieceIndex, Vec<Evidence>>,
 }
 
-/// Failures of one piece that are remembered.
+/// The most failures of one piece that are remembered.
 const FAILURES_PER_PIECE: usize = 4;
 
 impl SmartBan {
-    /// Whether this piece failed before, so that its blocks' digests are wanted when it is hashed.
+    /// Returns whether this piece failed before: the digests of its blocks are then needed when it is hashed.
     pub fn is_suspect(&self, piece: PieceIndex) -> bool {
         self.failed.contains_key(&piece)
     }
 
-    /// The piece failed: the sender that this alone convicts.
+    /// Notes a failed piece; returns its sender if there is only one.
     pub fn failed(&mut self, piece: PieceIndex, open: &OpenPiece, digests: &[u64]) -> Option<IpAddr> {
         if let [only] = open.senders() {
             return Some(*only);
@@ -47,7 +49,7 @@ impl SmartBan {
         None
     }
 
-    /// The piece is good after all: the senders of differing blocks.
+    /// Handles a verified piece; returns the senders of blocks that differed in earlier failures.
     pub fn verified(&mut self, piece: PieceIndex, digests: Option<&[u64]>) -> Vec<IpAddr> {
         let mut liars = Vec::new();
         let (Some(failures), Some(digests)) = (self.failed.remove(&piece), digests) else { return liars };
@@ -72,11 +74,12 @@ mod tests {
         IpAddr::from([10, 0, 0, n])
     }
 
-    /// A full piece of four blocks from these senders.
+    /// Returns a complete piece of four blocks from these senders.
     fn full_piece(senders: [u8; 4]) -> (PieceIndex, OpenPiece) {
         let g = Geometry::new(65536, 65536).unwrap();
         let mut t: SlotMap<PeerKey, ()> = SlotMap::default();
-        let (peer, piece) = (t.insert(()), g.piece(0).unwrap());
+        let peer = t.insert(());
+        let piece = g.piece(0).unwrap();
         let mut p = Pieces::new(g, Bitfield::empty(1), Bitfield::full(1));
         p.begin(piece);
         p.prepared(piece);
@@ -89,13 +92,13 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_sender_is_convicted_at_once() {
+    fn a_single_sender_is_returned_at_once() {
         let (piece, open) = full_piece([7; 4]);
         assert_eq!(SmartBan::default().failed(piece, &open, &[1, 2, 3, 4]), Some(ip(7)));
     }
 
     #[test]
-    fn among_several_the_one_whose_block_differs_is_named_when_the_piece_is_good() {
+    fn the_sender_of_a_differing_block_is_returned_when_the_piece_is_verified() {
         let mut b = SmartBan::default();
         let (piece, open) = full_piece([1, 2, 3, 2]);
         assert_eq!(b.failed(piece, &open, &[10, 99, 30, 40]), None);
@@ -105,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_named_without_evidence() {
+    fn no_sender_is_returned_without_evidence() {
         let mut b = SmartBan::default();
         let (piece, open) = full_piece([1, 2, 3, 4]);
         assert!(b.verified(piece, Some(&[1])).is_empty());

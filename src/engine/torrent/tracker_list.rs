@@ -1,8 +1,8 @@
-//! When to ask which tracker (BEP 12, 31): tiers in order, shuffled inside; the first that answers is asked
-//! again and moves to its tier's front. A tracker that fails waits longer each time, and the next one is
-//! asked at once.
+//! The order of announces (BEP 12, 31): tiers in order, each shuffled. The first tracker that answers moves
+//! to the front of its tier and gets the next announces. A tracker that fails waits longer each time, and the
+//! next one gets the announce at once.
 //!
-//! `started` goes to a tracker that does not know us, `completed` once to the one that does, `stopped` to all
+//! `started` is sent to a tracker that does not know us, `completed` once to one that does, `stopped` to all
 //! that do.
 
 use crate::engine::limits;
@@ -17,18 +17,26 @@ struct TrackerEntry {
     url: Arc<str>,
     failures: u32,
     not_before: Instant,
+    /// It answered an announce, and no `stopped` was sent since.
     knows_us: bool,
     id: Option<Box<[u8]>>,
-    /// What the last announce came to: the number of addresses, or why there are none.
+    /// The result of the last announce: the number of addresses, or the reason of the failure.
     last: Option<Result<usize, Box<str>>>,
-    /// When it was announced to last.
+    /// When the last announce was answered or failed.
     asked_at: Instant,
 }
 
 impl TrackerEntry {
     fn new(url: Arc<str>) -> TrackerEntry {
-        let (not_before, asked_at) = (Instant::ZERO, Instant::ZERO);
-        TrackerEntry { url, failures: 0, not_before, knows_us: false, id: None, last: None, asked_at }
+        TrackerEntry {
+            url,
+            failures: 0,
+            not_before: Instant::ZERO,
+            knows_us: false,
+            id: None,
+            last: None,
+            asked_at: Instant::ZERO,
+        }
     }
 
     fn stopped(&self) -> PlannedAnnounce {
@@ -36,14 +44,14 @@ impl TrackerEntry {
     }
 }
 
-/// A question to put to a tracker.
+/// An announce to send.
 #[derive(Clone, Debug)]
 pub struct PlannedAnnounce {
-    /// Which tracker.
+    /// The tracker.
     pub url: Arc<str>,
-    /// What happened.
+    /// The event.
     pub event: AnnounceEvent,
-    /// What it gave us to send along (BEP 3 `tracker id`).
+    /// The tracker id of its last reply, which is sent back.
     pub tracker_id: Option<Box<[u8]>>,
 }
 
@@ -51,13 +59,16 @@ pub struct PlannedAnnounce {
 #[derive(Debug)]
 pub struct TrackerList {
     tiers: Vec<Vec<TrackerEntry>>,
+    /// The tracker whose reply is awaited.
     asking: Option<Arc<str>>,
+    /// The tracker that answered last, if the last announce did not fail.
     current: Option<Arc<str>>,
+    /// `completed` is to be sent.
     completed: bool,
 }
 
 impl TrackerList {
-    /// These tiers, each in random order.
+    /// Returns a list of these tiers, each shuffled.
     pub fn new(tiers: Vec<Vec<String>>, rng: &mut Rng) -> TrackerList {
         let tiers = tiers
             .into_iter()
@@ -69,7 +80,7 @@ impl TrackerList {
         TrackerList { tiers, asking: None, current: None, completed: false }
     }
 
-    /// Where they are, tier by tier.
+    /// Iterates over the announce URLs, tier by tier.
     pub fn urls(&self) -> impl Iterator<Item = &Arc<str>> {
         self.tiers.iter().flatten().map(|t| &t.url)
     }
@@ -78,7 +89,8 @@ impl TrackerList {
         self.tiers.iter_mut().flatten()
     }
 
-    /// When to ask next; [`Instant::NEVER`] while an answer is awaited, or if there is no tracker.
+    /// Returns when the next announce is due; [`Instant::NEVER`] while a reply is awaited, or without a
+    /// tracker.
     pub fn next(&self) -> Instant {
         if self.asking.is_some() {
             return Instant::NEVER;
@@ -92,7 +104,7 @@ impl TrackerList {
         }
     }
 
-    /// The question that is due now, if one is. An answer must follow.
+    /// Returns the announce that is due now, if one is. [`answered`](TrackerList::answered) must follow.
     pub fn ask(&mut self, now: Instant) -> Option<PlannedAnnounce> {
         if self.next() > now {
             return None;
@@ -103,38 +115,42 @@ impl TrackerList {
             Some(url) => self.all().find(|t| t.url == url),
             None => self.all().find(|t| t.not_before <= now),
         }?;
-        let event = match () {
-            () if !tracker.knows_us => AnnounceEvent::Started,
-            () if completed => AnnounceEvent::Completed,
-            () => AnnounceEvent::None,
+        let event = if !tracker.knows_us {
+            AnnounceEvent::Started
+        } else if completed {
+            AnnounceEvent::Completed
+        } else {
+            AnnounceEvent::None
         };
-        let question = PlannedAnnounce { url: tracker.url.clone(), event, tracker_id: tracker.id.clone() };
-        self.asking = Some(question.url.clone());
-        Some(question)
+        let announce = PlannedAnnounce { url: tracker.url.clone(), event, tracker_id: tracker.id.clone() };
+        self.asking = Some(announce.url.clone());
+        Some(announce)
     }
 
-    /// The last wanted piece came in. Told only to a tracker that saw us start, or is just being told.
+    /// Notes that the download completed. `completed` is sent only to a tracker that got `started`, or gets
+    /// it now.
     pub fn complete(&mut self) {
         self.completed = self.asking.is_some() || self.tiers.iter().flatten().any(|t| t.knows_us);
     }
 
-    /// The news that the last piece came in, if a tracker is still to be told. An answer must follow.
+    /// Returns the announce of `completed`, if it is still to be sent. [`answered`](TrackerList::answered)
+    /// must follow.
     pub fn ask_completed(&mut self, now: Instant) -> Option<PlannedAnnounce> {
         (self.completed && self.current.is_some()).then(|| self.ask(now)).flatten()
     }
 
-    /// The answer to a question. A late one, to a question that was withdrawn, changes nothing.
+    /// Handles the result of an announce. A late one, of an announce before a stop, is ignored.
     pub fn answered(
         &mut self,
         now: Instant,
-        question: &PlannedAnnounce,
+        announce: &PlannedAnnounce,
         result: &Result<AnnounceReply, AnnounceError>,
     ) {
-        if self.asking.as_ref() != Some(&question.url) || question.event == AnnounceEvent::Stopped {
+        if self.asking.as_ref() != Some(&announce.url) || announce.event == AnnounceEvent::Stopped {
             return;
         }
         self.asking = None;
-        let url = question.url.clone();
+        let url = announce.url.clone();
         let Some(tracker) = self.all().find(|t| t.url == url) else { return };
         tracker.last =
             Some(result.as_ref().map(|reply| reply.peers.len()).map_err(|error| error.to_string().into()));
@@ -152,7 +168,7 @@ impl TrackerList {
                     tracker.id.clone_from(&reply.tracker_id);
                 }
                 self.current = Some(url.clone());
-                self.completed &= question.event != AnnounceEvent::Completed;
+                self.completed &= announce.event != AnnounceEvent::Completed;
                 self.move_to_front(&url);
             }
             Err(error) => {
@@ -170,8 +186,8 @@ impl TrackerList {
         }
     }
 
-    /// Replaces the trackers. Those that stay keep their state; returned are announces of `stopped` to those
-    /// that are gone and know us.
+    /// Replaces the trackers. Trackers in both lists keep their state. Returns the announces of `stopped` to
+    /// removed trackers that know us.
     pub fn replace(&mut self, tiers: Vec<Vec<String>>) -> Vec<PlannedAnnounce> {
         let mut old: Vec<TrackerEntry> = std::mem::take(&mut self.tiers).into_iter().flatten().collect();
         let mut entry = |url: String| match old.iter().position(|t| *t.url == *url) {
@@ -190,8 +206,8 @@ impl TrackerList {
         old.iter().filter(|t| t.knows_us).map(TrackerEntry::stopped).collect()
     }
 
-    /// Announces soon: to a tracker that failed at once, to one that answered no sooner than the least
-    /// interval after its last answer.
+    /// Makes announces due soon: at once for a tracker that failed, and the shortest interval after its last
+    /// reply for one that answered.
     pub fn reannounce(&mut self, now: Instant) {
         for t in self.all() {
             let earliest =
@@ -200,7 +216,7 @@ impl TrackerList {
         }
     }
 
-    /// The state of every tracker, tier by tier.
+    /// Returns the state of every tracker, tier by tier.
     pub fn stats(&self, now: Instant) -> Vec<TrackerStats> {
         let tiers = self.tiers.iter().enumerate();
         let entries = tiers.flat_map(|(tier, entries)| entries.iter().map(move |entry| (tier, entry)));
@@ -225,18 +241,18 @@ impl TrackerList {
         }
     }
 
-    /// The torrent stops: announces of `stopped` to every tracker that knows us. Afterwards none does.
+    /// Returns the announces of `stopped` to every tracker that knows us, and forgets that they do.
     pub fn stop(&mut self) -> Vec<PlannedAnnounce> {
         self.current = None;
         self.completed = false;
         if let Some(asking) = self.asking.take() {
-            // It may have heard us, though we have not heard it.
+            // It may have received the announce although its reply did not arrive.
             self.all().filter(|t| t.url == asking).for_each(|t| t.knows_us = true);
         }
         self.all().filter_map(|t| std::mem::take(&mut t.knows_us).then(|| t.stopped())).collect()
     }
 
-    /// The torrent runs again: every tracker may be asked at once.
+    /// Makes an announce to every tracker due: the torrent runs again.
     pub fn restart(&mut self) {
         self.all().for_each(|t| t.not_before = Instant::ZERO);
     }
@@ -252,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replaced_trackers_keep_their_state_and_hear_that_we_stopped() {
+    fn kept_trackers_keep_their_state_and_removed_ones_get_stopped() {
         let mut t = trackers(&[&["a"], &["b"]]);
         let q = t.ask(at(0)).unwrap();
         t.answered(at(1), &q, &ok(1800));
@@ -271,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reannounce_keeps_the_least_interval_and_retries_a_failed_tracker_at_once() {
+    fn a_reannounce_keeps_the_shortest_interval_and_retries_a_failed_tracker_at_once() {
         let mut t = trackers(&[&["a"]]);
         let q = t.ask(at(0)).unwrap();
         t.answered(at(1), &q, &ok(1800));
@@ -303,11 +319,11 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_first_tier_falls_through_to_the_second_at_once() {
+    fn after_a_failed_first_tier_the_second_is_announced_to_at_once() {
         let mut t = trackers(&[&["a"], &["b"]]);
         let q = t.ask(at(0)).unwrap();
         assert_eq!((&*q.url, q.event), ("a", AnnounceEvent::Started));
-        assert!(t.ask(at(0)).is_none(), "one question at a time");
+        assert!(t.ask(at(0)).is_none(), "one announce at a time");
         t.answered(at(1), &q, &failed(None));
         let q = t.ask(at(1)).unwrap();
         assert_eq!(&*q.url, "b");
@@ -317,12 +333,12 @@ mod tests {
         assert_eq!(
             (&*q.url, q.event),
             ("a", AnnounceEvent::Started),
-            "the first tier is tried again when its time has come"
+            "the first tier is tried again when it is due"
         );
     }
 
     #[test]
-    fn the_one_that_answered_moves_to_the_front() {
+    fn a_tracker_that_answered_moves_to_the_front() {
         let mut t = trackers(&[&["a", "b", "c"]]);
         let first = t.ask(at(0)).unwrap();
         t.answered(at(0), &first, &failed(None));
@@ -332,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn completed_is_told_once_and_stopped_to_those_who_know_us() {
+    fn completed_is_sent_once_and_stopped_to_trackers_that_know_us() {
         let mut t = trackers(&[&["a"], &["b"]]);
         let q = t.ask(at(0)).unwrap();
         t.answered(at(0), &q, &ok(1800));
@@ -347,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_to_a_last_word_is_not_taken_for_one_to_the_next_question() {
+    fn the_reply_to_stopped_is_not_taken_for_one_to_the_next_announce() {
         let mut t = trackers(&[&["a"]]);
         let q = t.ask(at(0)).unwrap();
         t.answered(at(0), &q, &ok(1800));
@@ -355,13 +371,13 @@ mod tests {
         t.restart();
         let again = t.ask(at(1)).unwrap();
         t.answered(at(2), &last, &ok(60));
-        assert_eq!(t.next(), Instant::NEVER, "the new question is still out");
+        assert_eq!(t.next(), Instant::NEVER, "the reply to the new announce is still awaited");
         t.answered(at(3), &again, &ok(1800));
         assert_eq!(t.next(), at(1803));
     }
 
     #[test]
-    fn completed_is_told_even_if_it_came_before_the_first_answer() {
+    fn completed_is_sent_even_if_the_download_ends_before_the_first_reply() {
         let mut t = trackers(&[&["a"]]);
         let q = t.ask(at(0)).unwrap();
         t.complete();
@@ -370,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn completed_goes_before_stopped_and_only_once() {
+    fn completed_is_sent_before_stopped_and_only_once() {
         let mut t = trackers(&[&["a"]]);
         let q = t.ask(at(0)).unwrap();
         t.answered(at(0), &q, &ok(1800));
@@ -378,12 +394,12 @@ mod tests {
         let q = t.ask_completed(at(1)).unwrap();
         assert_eq!(q.event, AnnounceEvent::Completed);
         t.answered(at(1), &q, &failed(None));
-        assert!(t.ask_completed(at(1)).is_none(), "a tracker that is gone is not told again");
+        assert!(t.ask_completed(at(1)).is_none(), "it is not sent again after a failure");
         assert_eq!(t.stop().len(), 1);
     }
 
     #[test]
-    fn completed_is_not_told_to_a_tracker_that_never_saw_us_start() {
+    fn completed_is_not_sent_to_a_tracker_that_never_got_started() {
         let mut t = trackers(&[&["a"]]);
         t.complete();
         assert_eq!(t.ask(at(0)).unwrap().event, AnnounceEvent::Started);
@@ -391,16 +407,16 @@ mod tests {
 
     #[test]
     fn k7_intervals_are_clamped() {
-        for (said, waits) in [(0, 60), (1, 60), (u64::MAX / 1_000_000_000, 24 * 3600)] {
+        for (interval, waits) in [(0, 60), (1, 60), (u64::MAX / 1_000_000_000, 24 * 3600)] {
             let mut t = trackers(&[&["a"]]);
             let q = t.ask(at(0)).unwrap();
-            t.answered(at(0), &q, &ok(said));
-            assert_eq!(t.next(), at(waits), "{said}");
+            t.answered(at(0), &q, &ok(interval));
+            assert_eq!(t.next(), at(waits), "{interval}");
         }
     }
 
     #[test]
-    fn k5_a_tracker_that_says_never_is_not_asked_again() {
+    fn k5_a_tracker_that_replies_never_gets_no_more_announces() {
         let mut t = trackers(&[&["a"]]);
         let q = t.ask(at(0)).unwrap();
         t.answered(at(0), &q, &failed(Some(RetryIn::Never)));

@@ -1,11 +1,11 @@
-//! Counting everything again: what the pieces remember agrees with what the peers do. For tests and fuzzing.
+//! The audit of the pieces: their counters agree with the peers' request queues. For tests and fuzzing.
 
 use super::{BlockContent, Pieces, Stage};
 use crate::units::{BlockSpan, PeerKey};
 
 impl Pieces {
-    /// Panics unless every count is right. `holders` is the most peers that may owe us one block, `owed_by`
-    /// says how many do, `received_by` who is sending it now.
+    /// Panics if a counter is wrong. `holders` is the most peers that may have one block in flight, `owed_by`
+    /// counts those that have, and `received_by` returns those that are sending it.
     pub fn audit(
         &self,
         holders: u16,
@@ -16,15 +16,17 @@ impl Pieces {
         assert_eq!(missing, self.missing as usize, "missing pieces");
         assert!(
             self.partial.iter().all(|p| self.open.contains_key(p)),
-            "a piece with free blocks is not on its way"
+            "a piece with free blocks is not open"
         );
         for (&piece, o) in &self.open {
-            assert!(!self.have.has(piece), "piece {piece} is had and on its way");
-            let (mut free, mut arrived, mut owed) = (0, 0, 0);
+            assert!(!self.have.has(piece), "piece {piece} is verified and open");
+            let mut free = 0;
+            let mut arrived = 0;
+            let mut owed = 0;
             for (i, b) in o.blocks.iter().enumerate() {
                 let block = self.geometry.block(piece, i as u32);
-                assert_eq!(usize::from(b.asked), owed_by(block), "peers that owe {block}");
-                assert!(b.asked <= holders, "{} peers owe {block}", b.asked);
+                assert_eq!(usize::from(b.asked), owed_by(block), "peers with {block} in flight");
+                assert!(b.asked <= holders, "{} peers have {block} in flight", b.asked);
                 let writers = received_by(block);
                 match b.content {
                     BlockContent::Receiving(peer) => assert_eq!(writers, [peer], "the writer of {block}"),
@@ -32,7 +34,7 @@ impl Pieces {
                 }
                 assert!(
                     o.stage != Stage::Hashing || b.content == BlockContent::Arrived,
-                    "{block} is hashed and not here"
+                    "{block} is hashed and has not arrived"
                 );
                 let is_free = b.content == BlockContent::Missing && b.asked == 0;
                 assert!(!is_free || i as u32 >= o.first_free, "{block} is free before the first free one");
