@@ -133,7 +133,7 @@ fn unbounded_endgame_counts_more_holders_than_a_byte_does() {
 }
 
 #[test]
-#[should_panic(expected = "peers owe")]
+#[should_panic(expected = "peers have")]
 fn the_audit_knows_the_policy() {
     let mut w = two_blocks(Endgame::Unbounded);
     for host in 1..=3 {
