@@ -1,4 +1,4 @@
-//! What the engine wants done: the only way out of it.
+//! The actions of the engine: its only output.
 
 use crate::units::{BlockSpan, InfoHash, PeerKey, PieceIndex, TorrentKey};
 use crate::wire::lsd::Group;
@@ -8,160 +8,159 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// One thing to do. All of a turn's may be done together at its end, in order.
+/// One action. Those of a turn may be carried out together at its end, in order.
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// Connect; answer with `on_dialed` or `on_dial_failed`.
+    /// Connect; report with `on_dialed` or `on_dial_failed`.
     Dial {
         /// The connection's key from now on.
         peer: PeerKey,
-        /// Where to.
+        /// The address to dial.
         addr: SocketAddr,
     },
-    /// There is something to write: ask `plan`, until it names nothing or the socket is full.
+    /// There is something to write: call `plan` until it plans nothing or the transport is full.
     Flush {
-        /// To whom.
+        /// The connection.
         peer: PeerKey,
     },
-    /// What made `want` say [`Pause`](super::Want::Pause) may be over: ask again.
+    /// The cause of a [`Pause`](super::Want::Pause) may have ended: call `want` again.
     Wake {
-        /// Whose stream.
+        /// The connection.
         peer: PeerKey,
     },
-    /// Hang up. The key is dead already.
+    /// Close the connection. Its key is invalid already.
     Close {
-        /// On whom.
+        /// The connection.
         peer: PeerKey,
     },
-    /// Make files and memory ready for this piece; answer with `on_prepared`.
+    /// Prepare files and memory for a piece; report with `on_prepared`.
     Prepare {
-        /// Whose piece.
+        /// The torrent.
         torrent: TorrentKey,
-        /// Which.
+        /// The piece.
         piece: PieceIndex,
     },
-    /// The writer of this block is gone before its last byte: what arrived of it is worthless. Retracted if
-    /// another peer begins to write the block before it is carried out.
+    /// Discard the received part of a block: its writer released it before the last byte. Retracted if
+    /// another peer begins to write the block before this is carried out.
     Release {
-        /// Whose block.
+        /// The torrent.
         torrent: TorrentKey,
         /// The whole block.
         block: BlockSpan,
     },
-    /// Every block has arrived and no lease is out: check the piece; answer with `on_hashed`.
+    /// Hash a piece of which every block has arrived; report with `on_hashed`.
     Hash {
-        /// Whose piece.
+        /// The torrent.
         torrent: TorrentKey,
-        /// Which.
+        /// The piece.
         piece: PieceIndex,
-        /// Whether a digest of each block is wanted even if the piece is good.
+        /// Whether digests of the blocks are needed even if the piece is good.
         digests: bool,
     },
-    /// Make what is verified durable; answer with `on_saved`.
+    /// Make the verified pieces durable and write the record; report with `on_saved`.
     Save {
-        /// Whose record.
+        /// The torrent.
         torrent: TorrentKey,
     },
-    /// Ask an HTTP tracker; answer with `on_announced`.
+    /// Announce to an HTTP tracker; report with `on_announced`.
     Announce {
-        /// Names the question.
+        /// The id of the request.
         id: u64,
-        /// The whole URL, query included.
+        /// The URL with its query.
         url: String,
-        /// Time for all of it.
+        /// The timeout of the whole request.
         timeout: Duration,
     },
-    /// Ask an HTTP tracker how many have a torrent; answer with `on_scraped`.
+    /// Scrape an HTTP tracker; report with `on_scraped`.
     Scrape {
-        /// Names the question.
+        /// The id of the request.
         id: u64,
-        /// The whole URL, query included.
+        /// The URL with its query.
         url: String,
-        /// Which torrent of the answer is meant.
+        /// The torrent to look for in the reply.
         info_hash: InfoHash,
-        /// Time for all of it.
+        /// The timeout of the whole request.
         timeout: Duration,
     },
-    /// Look a name up; answer with `on_resolved`.
+    /// Look up a host name; report with `on_resolved`.
     Resolve {
-        /// Names the question.
+        /// The id of the request.
         id: u64,
-        /// The name, or an address in text.
+        /// The name, or a literal address.
         host: String,
-        /// Goes along into the answer.
+        /// The port of the reported addresses.
         port: u16,
     },
-    /// Send one datagram.
+    /// Send a datagram.
     Datagram {
-        /// Where to.
+        /// The destination.
         to: SocketAddr,
-        /// What.
+        /// The payload.
         bytes: Vec<u8>,
     },
-    /// Send one datagram to this multicast group on the local network.
+    /// Send a datagram to a multicast group on the local network.
     Multicast {
-        /// Which.
+        /// The group.
         group: Group,
-        /// What.
+        /// The payload.
         bytes: Vec<u8>,
     },
-    /// Keep these nodes of the DHT for the next run.
+    /// Save DHT nodes for the next run.
     KeepNodes {
-        /// Where they are reached.
+        /// Their addresses.
         nodes: Vec<SocketAddr>,
     },
-    /// A torrent's info dictionary came from peers, and its hash is right: what does it say? Answer with
-    /// `on_metadata`.
+    /// Parse an info dictionary that peers sent and whose hash is right; report with `on_metadata`.
     Metadata {
-        /// Whose.
+        /// The torrent.
         torrent: TorrentKey,
-        /// All of it.
+        /// The info dictionary.
         info: Arc<[u8]>,
     },
-    /// Something that people want to know.
+    /// Report an event to the user.
     Notice(Notice),
 }
 
-/// Something that people want to know.
+/// An event for the user.
 #[derive(Clone, Debug)]
 pub enum Notice {
-    /// A piece is good.
+    /// A piece is verified.
     Verified {
-        /// Whose.
+        /// The torrent.
         torrent: TorrentKey,
-        /// Which.
+        /// The piece.
         piece: PieceIndex,
     },
-    /// Every wanted piece is good; not yet durable.
+    /// Every wanted piece is verified, and not durable yet.
     Complete {
-        /// Which torrent.
+        /// The torrent.
         torrent: TorrentKey,
     },
-    /// A peer sent bad data and is not talked to again.
+    /// A peer sent bad data and is banned.
     Banned {
-        /// In which torrent.
+        /// The torrent.
         torrent: TorrentKey,
-        /// Who.
+        /// The peer.
         addr: SocketAddr,
     },
     /// A tracker answered.
     TrackerReplied {
-        /// About which torrent.
+        /// The torrent.
         torrent: TorrentKey,
-        /// Which tracker.
+        /// The tracker.
         url: Arc<str>,
-        /// Addresses that it gave.
+        /// The number of addresses in its reply.
         peers: usize,
-        /// What it wanted to be shown.
+        /// The tracker's warning message.
         warning: Option<String>,
     },
     /// A tracker did not answer, or refused.
     TrackerFailed {
-        /// About which torrent.
+        /// The torrent.
         torrent: TorrentKey,
-        /// Which tracker.
+        /// The tracker.
         url: Arc<str>,
-        /// Why.
+        /// The reason.
         error: AnnounceError,
     },
     /// A scrape was answered, refused or timed out.
@@ -170,17 +169,17 @@ pub enum Notice {
         torrent: TorrentKey,
         /// The tracker, or the DHT.
         source: ScrapeSource,
-        /// How many, or why it is not known.
+        /// The counts of the swarm, or the reason of the failure.
         result: Result<SwarmCounts, AnnounceError>,
     },
-    /// Every tracker that was asked how many there are has answered, or never will.
+    /// A scrape is over: every tracker answered, refused or timed out.
     ScrapeDone {
-        /// Which torrent.
+        /// The torrent.
         torrent: TorrentKey,
     },
 }
 
-/// What was asked for the counts of a swarm.
+/// The source of a scrape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScrapeSource {
     /// The tracker with this announce URL (BEP 48, 15).
@@ -190,7 +189,7 @@ pub enum ScrapeSource {
 }
 
 impl fmt::Display for ScrapeSource {
-    /// The tracker's URL, or `DHT`.
+    /// Writes the tracker's URL, or `DHT`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ScrapeSource::Tracker(url) => f.write_str(url),
@@ -199,29 +198,29 @@ impl fmt::Display for ScrapeSource {
     }
 }
 
-/// Why a connection did not come about.
+/// Why a dial failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DialFailure {
-    /// The other side, or the way there.
+    /// The peer or the network refused it.
     Refused,
-    /// This machine is out of descriptors, ports or memory: not the address's fault.
+    /// This machine is out of descriptors, ports or memory.
     OutOfResources,
 }
 
-/// What the hasher found.
+/// The result of hashing a piece.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HashVerdict {
-    /// The piece is what the torrent says.
+    /// The hash matches.
     Good {
-        /// First 8 bytes of each block's SHA-1, if they were wanted.
+        /// The first 8 bytes of each block's SHA-1, if they were requested.
         digests: Option<Box<[u64]>>,
     },
-    /// It is not.
+    /// The hash differs.
     Bad {
-        /// First 8 bytes of each block's SHA-1.
+        /// The first 8 bytes of each block's SHA-1.
         digests: Box<[u64]>,
     },
-    /// The disk did not let it be read; no peer is to blame.
+    /// The piece could not be read; no peer is the cause.
     Unreadable,
 }
 
@@ -230,28 +229,28 @@ pub enum HashVerdict {
 pub struct Actions(Vec<Action>);
 
 impl Actions {
-    /// Appends one.
+    /// Appends an action.
     pub fn push(&mut self, action: Action) {
         self.0.push(action);
     }
 
-    /// What a new writer begins is not to be released in the name of the one before.
+    /// Removes a pending release of a block: a new writer has its lease.
     pub(super) fn retract_release(&mut self, of: TorrentKey, block: BlockSpan) {
         self.0
             .retain(|a| !matches!(a, Action::Release { torrent, block: b } if *torrent == of && *b == block));
     }
 
-    /// Takes all, leaving the memory.
+    /// Removes all actions and keeps the memory.
     pub fn drain(&mut self) -> impl Iterator<Item = Action> + '_ {
         self.0.drain(..)
     }
 
-    /// Whether there is nothing to do.
+    /// Returns whether there is no action.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The actions so far.
+    /// Returns the actions so far.
     #[cfg(feature = "oracle")]
     pub fn as_slice(&self) -> &[Action] {
         &self.0

@@ -1,16 +1,15 @@
-//! What must hold of an engine between any two calls: the oracle of its fuzz target, of its tests and of the
-//! simulator.
+//! The invariants of an engine between two calls: the oracle of the fuzz target, the tests and the simulator.
 
 use super::peer::{Phase, Reading};
 use super::{Engine, limits};
 use crate::units::{BlockSpan, PeerKey};
 
 impl Engine {
-    /// Counts everything again; panics if a count is wrong or a queue is longer than its limit.
+    /// Recomputes every counter; panics if one is wrong or a queue exceeds its limit.
     #[doc(hidden)]
     pub fn audit(&self) {
         let policy = &self.context.config.policy;
-        assert!(self.context.effects.is_empty(), "something is left to be done");
+        assert!(self.context.effects.is_empty(), "an effect is not applied");
         assert!(self.swarms.connections.len() <= self.context.config.max_peers);
         let connecting =
             self.swarms.connections.iter().filter(|(_, c)| c.peer.wire.phase == Phase::Connecting).count();
@@ -21,10 +20,10 @@ impl Engine {
                 p.source.requests.in_flight() <= policy.window.most() as usize
                     && p.source.requests.cancelled() <= limits::CANCELLED_REQUESTS
             );
-            assert!(policy.fast || !p.wire.fast, "a peer speaks the Fast extension with us and we do not");
+            assert!(policy.fast || !p.wire.fast, "the Fast extension is in use against the policy");
             assert!(
                 policy.snub_after.is_some() || !p.source.requests.is_snubbed(),
-                "a snubber where there are none"
+                "a snubbing peer against the policy"
             );
             assert!(
                 p.wire.encoder.blocks() <= limits::REQQ_OURS_BLOCKS
@@ -34,7 +33,7 @@ impl Engine {
                 p.source.fast_to_us.len() <= limits::ALLOWED_FAST_REMEMBERED
                     && p.wire.fast_to_them.len() <= limits::ALLOWED_FAST_PIECES
             );
-            assert!(p.wire.encoder.control_bytes() <= 2 * limits::OUTBOX_CONTROL_BYTES);
+            assert!(p.wire.encoder.control_bytes() <= 2 * limits::ENCODER_CONTROL_BYTES);
         }
         for (key, t) in self.swarms.torrents.iter() {
             let named = |p: &PeerKey| {
@@ -53,7 +52,7 @@ impl Engine {
             let served = up.iter().filter(|p| !p.wire.we_choke).count();
             assert!(
                 served <= policy.most_slots() + usize::from(policy.optimistic && policy.serves()),
-                "{served} are served"
+                "{served} peers are served"
             );
             assert!(
                 policy.serves()
@@ -71,14 +70,14 @@ impl Engine {
                 assert_eq!(
                     t.picker.availability.is_candidate(piece),
                     candidate,
-                    "whether piece {piece} may begin"
+                    "whether piece {piece} is a candidate"
                 );
             }
             for p in up {
                 assert_eq!(
                     p.source.wanted_pieces,
                     t.wanted_pieces(&p.source.has),
-                    "wanted_pieces pieces of {:?}",
+                    "missing pieces of {:?}",
                     p.source.key
                 );
                 assert!(p.source.we_want == (p.source.wanted_pieces > 0));

@@ -1,14 +1,14 @@
-//! Rate limits: token buckets for all torrents together and for each alone, downloading and uploading.
+//! Rate limits: token buckets for all torrents together and for each torrent, for download and for upload.
 //!
-//! A bucket without a rate lets everything pass. Tokens may go below zero by what was on its way already; the
-//! debt is paid before anything more passes. There is no tick: a bucket is filled when its deadline comes or
-//! when it is used.
+//! A bucket without a rate passes everything. Tokens may become negative, by bytes that were already in
+//! flight; more bytes pass only once they are positive again. There is no tick: a bucket is filled at its
+//! deadline or when it is used.
 
 use super::limits;
 use crate::units::Instant;
 use std::time::Duration;
 
-/// One limit.
+/// The token bucket of one limit.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TokenBucket {
     rate: Option<u64>,
@@ -17,7 +17,7 @@ pub struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// A limit of `rate` bytes a second; `None` for no limit.
+    /// Returns a bucket of `rate` bytes a second; `None` is unlimited.
     pub fn new(rate: Option<u64>) -> TokenBucket {
         let mut b = TokenBucket { rate: rate.map(|r| r.max(1)), tokens: 0, at: Instant::ZERO };
         b.tokens = b.burst();
@@ -30,7 +30,7 @@ impl TokenBucket {
         i64::try_from(burst.max(limits::BURST_MIN_BYTES)).unwrap_or(i64::MAX)
     }
 
-    /// Bytes that may pass at once.
+    /// Returns the bytes that may pass now.
     pub fn allowance(&self) -> u64 {
         match self.rate {
             None => u64::MAX,
@@ -38,7 +38,7 @@ impl TokenBucket {
         }
     }
 
-    /// Counts bytes that passed.
+    /// Removes tokens for bytes that passed.
     pub fn take(&mut self, now: Instant, bytes: u64) {
         if self.rate.is_some() {
             self.fill(now);
@@ -46,7 +46,7 @@ impl TokenBucket {
         }
     }
 
-    /// Fills up to `now`.
+    /// Adds the tokens since the last call.
     pub fn fill(&mut self, now: Instant) {
         let Some(rate) = self.rate else { return };
         let gained = (now.since(self.at).as_micros().saturating_mul(u128::from(rate)) / 1_000_000) as u64;
@@ -56,7 +56,7 @@ impl TokenBucket {
         }
     }
 
-    /// When something may pass again that is worth a wake-up; `None` if it may now.
+    /// Returns the time until half a burst may pass, which is worth a wake-up; `None` if bytes may pass now.
     pub fn wait(&self) -> Option<Duration> {
         let rate = self.rate?;
         if self.tokens > 0 {
@@ -76,9 +76,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn over_a_minute_the_limit_holds_within_a_burst() {
+    fn the_limit_holds_over_a_minute_to_within_a_burst() {
         let mut b = TokenBucket::new(Some(100_000));
-        let (mut now, mut passed) = (Instant::ZERO, 0u64);
+        let mut now = Instant::ZERO;
+        let mut passed = 0u64;
         while now < Instant::from_micros(60_000_000) {
             b.fill(now);
             match b.wait() {
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_debt_is_paid_before_anything_passes() {
+    fn nothing_passes_while_tokens_are_negative() {
         let mut b = TokenBucket::new(Some(1000));
         b.take(Instant::ZERO, 100_000);
         assert_eq!(b.allowance(), 0);
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_32_bit_number_holds_may_pass_all_the_same() {
+    fn an_allowance_may_exceed_32_bits() {
         let b = TokenBucket::new(Some(1 << 40));
         assert_eq!(b.allowance(), 1 << 38);
     }

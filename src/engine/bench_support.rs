@@ -1,6 +1,4 @@
-//! What the benches measure of this floor: a download as the picker sees it. Not for other callers.
-//!
-//! It promises nothing to users of the library.
+//! A download as the picker sees it, for the benches.
 
 use super::policy::Policy;
 use super::torrent::{PickInput, Picker, Pieces};
@@ -17,7 +15,7 @@ pub struct Download {
 }
 
 impl Download {
-    /// Nothing is here yet.
+    /// Returns a download without pieces.
     pub fn new(pieces: u32, peers: usize) -> Download {
         let piece_len = 16 * u64::from(BLOCK_LEN);
         let g = Geometry::new(u64::from(pieces) * piece_len, piece_len).expect("a geometry");
@@ -37,7 +35,8 @@ impl Download {
         Download { pieces, picker, peers, rng }
     }
 
-    /// Every peer in turn asks for a block and brings it, until nothing is left; the number of picks.
+    /// Picks a block for each peer in turn, which sends it at once, until no piece is missing; returns the
+    /// number of picks.
     pub fn run(&mut self) -> u32 {
         let mut picks = 0;
         let from = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -45,9 +44,9 @@ impl Download {
         loop {
             let before = picks;
             for (peer, has, at) in &mut self.peers {
-                let asker =
+                let input =
                     PickInput { peer: *peer, has, only: None, suggested: &[], at: *at, is_fast: false };
-                let Some(pick) = self.picker.pick(&mut self.pieces, &asker, open_limit, &mut self.rng) else {
+                let Some(pick) = self.picker.pick(&mut self.pieces, &input, open_limit, &mut self.rng) else {
                     continue;
                 };
                 picks += 1;
@@ -65,7 +64,7 @@ impl Download {
         }
     }
 
-    /// One HAVE from every peer: a piece has one holder more, and one fewer again.
+    /// Handles a `have` of this piece from every peer.
     pub fn haves(&mut self, piece: u32) {
         if let Some(piece) = self.pieces.geometry().piece(piece) {
             for _ in &self.peers {

@@ -8,10 +8,11 @@ use super::timers::Timer;
 use super::torrent::{Activity, ChokeCandidate, Torrent};
 use super::turn::Turn;
 
-/// Decides anew which peers are unchoked; ten seconds later again.
+/// Runs a choking round, and arms the timer of the next.
 pub(super) fn choke_round(turn: &mut Turn<'_>, t: &mut Torrent, connections: &mut Connections) {
     let mut candidates = Vec::new();
-    let (mut served, mut waiting_for_requests) = (0, 0);
+    let mut served = 0;
+    let mut waiting_for_requests = 0;
     for key in &t.peers {
         if let Some(c) =
             connections.get_mut(*key).filter(|c| turn.now.since(c.peer.source.last_in) >= limits::CHOKE_ROUND)

@@ -1,49 +1,49 @@
-//! What the engine is told: at its start, about a torrent, and about the DHT.
+//! The parameters of the engine, of a torrent, and of the DHT.
 
 use super::policy::Policy;
 use crate::units::{Bitfield, Geometry, InfoHash, PeerId};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// What an engine is told at its start.
+/// The parameters of an engine.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
-    /// What we call ourselves (BEP 20).
+    /// Our peer id (BEP 20).
     pub peer_id: PeerId,
-    /// The TCP port that others reach us at.
+    /// Our listening port; 0 if there is none.
     pub port: u16,
-    /// Connections in all.
+    /// The most connections of all torrents.
     pub max_peers: usize,
-    /// Connections a torrent.
+    /// The most connections of one torrent.
     pub max_peers_per_torrent: usize,
     /// Limit of all downloads together, bytes a second.
     pub download_limit: Option<u64>,
     /// Limit of all uploads together, bytes a second.
     pub upload_limit: Option<u64>,
-    /// What all choices among equals come from.
+    /// The seed of random choices.
     pub seed: u64,
-    /// What we call ourselves to people (BEP 10 `v`).
+    /// Our client name and version (BEP 10 `v`).
     pub version: String,
-    /// What the protocol leaves open.
+    /// The choices that the protocol leaves open.
     pub policy: Policy,
-    /// Peers tell each other of peers (BEP 11).
+    /// Peer exchange (BEP 11).
     pub pex: bool,
-    /// Peers of the local network are called and answered (BEP 14).
+    /// Local service discovery (BEP 14).
     pub lsd: bool,
 }
 
-/// What an engine is told about a torrent.
+/// The parameters of a torrent.
 #[derive(Clone, Debug)]
 pub struct TorrentSpec {
-    /// Its name.
+    /// Its info hash.
     pub info_hash: InfoHash,
-    /// What it is made of; `None` asks peers for its metadata (BEP 9).
-    pub shape: Option<TorrentInfo>,
+    /// Its pieces and metadata; `None` fetches the metadata from peers (BEP 9).
+    pub torrent_info: Option<TorrentInfo>,
     /// Trackers, in tiers.
     pub trackers: Vec<Vec<String>>,
-    /// Addresses known from elsewhere.
+    /// Addresses of peers.
     pub peers: Vec<SocketAddr>,
-    /// Pieces in order rather than rarest first.
+    /// Whether pieces are requested in order rather than rarest first.
     pub sequential: bool,
     /// Download limit, bytes a second.
     pub download_limit: Option<u64>,
@@ -51,33 +51,33 @@ pub struct TorrentSpec {
     pub upload_limit: Option<u64>,
 }
 
-/// What a torrent is made of.
+/// The pieces and metadata of a torrent.
 #[derive(Clone, Debug)]
 pub struct TorrentInfo {
-    /// Its pieces.
+    /// Its geometry.
     pub geometry: Geometry,
-    /// Pieces that are to be got.
+    /// Its wanted pieces.
     pub wanted: Bitfield,
-    /// Peers come from its own trackers alone (BEP 27).
+    /// Whether it is private: peers come from its own trackers only (BEP 27).
     pub private: bool,
-    /// Its info dictionary, if peers may have it from us.
+    /// Its info dictionary, if it is served to peers.
     pub info: Option<Arc<[u8]>>,
 }
 
 impl TorrentInfo {
-    /// The shape of a torrent of which nothing is known: nothing of it is wanted.
+    /// Returns a placeholder while the metadata is unknown: no piece is wanted.
     pub(super) fn unknown() -> TorrentInfo {
-        let geometry = Geometry::new(1, 1).expect("one byte is a shape");
+        let geometry = Geometry::new(1, 1).expect("one byte has a geometry");
         TorrentInfo { geometry, wanted: Bitfield::empty(1), private: false, info: None }
     }
 }
 
-/// How an engine takes part in the DHT.
+/// The parameters of the DHT node.
 #[derive(Clone, Debug, Default)]
 pub struct DhtSetup {
-    /// The UDP port that our node is reached at.
+    /// The UDP port of our node.
     pub port: u16,
-    /// The source of the node's choices and secrets: must not be known to others.
+    /// The seed of the node's random choices and secrets: must not be known to others.
     pub seed: u64,
     /// Sends queries and answers none (BEP 43).
     pub read_only: bool,

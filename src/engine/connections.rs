@@ -1,4 +1,4 @@
-//! Connections' beginnings and ends: who is dialed, who is let in, and what is put back when one is lost.
+//! The beginning and end of connections: dialing, accepting, handshakes and teardown.
 
 use super::action::{Action, DialFailure};
 use super::config::EngineConfig;
@@ -21,7 +21,7 @@ use std::cmp::Reverse;
 use std::net::SocketAddr;
 
 impl Swarms {
-    /// Dials one address, of the torrent whose turn it is, and arms the timer of the next dial.
+    /// Dials one address of the torrent whose turn it is, and arms the timer of the next dial.
     pub(super) fn dial(&mut self, turn: &mut Turn<'_>, dialer: &mut Dialer) {
         if let Some(at) = dialer.wait_until(turn.now) {
             return turn.timers.arm(Timer::Dial, at);
@@ -68,20 +68,21 @@ impl Swarms {
         turn.out.push(Action::Dial { peer: key, addr });
     }
 
-    /// The connection that was dialed stands.
+    /// Handles an established dialed connection.
     pub fn on_dialed(&mut self, turn: &mut Turn<'_>, key: PeerKey) {
         let Some(c) = self.connections.get_mut(key).filter(|c| c.peer.wire.phase == Phase::Connecting) else {
             return;
         };
         self.half_open -= 1;
         c.peer.wire.phase = Phase::Handshaking;
-        (c.peer.wire.since, c.peer.source.last_in) = (turn.now, turn.now);
+        c.peer.wire.since = turn.now;
+        c.peer.source.last_in = turn.now;
         self.send_handshake(turn, key);
         self.arm_peer(turn, key);
         turn.timers.arm(Timer::Dial, turn.now);
     }
 
-    /// The connection that was dialed does not come about.
+    /// Handles a failed dial; returns whether the connection was known.
     pub fn on_dial_failed(
         &mut self,
         turn: &mut Turn<'_>,
@@ -105,7 +106,7 @@ impl Swarms {
         true
     }
 
-    /// A peer connected to us. `None`: no room, close the connection.
+    /// Handles an incoming connection. `None`: there is no room, close it.
     pub fn on_accepted(&mut self, turn: &mut Turn<'_>, addr: SocketAddr) -> Option<PeerKey> {
         let peers = || self.connections.iter().map(|(_, c)| &c.peer);
         let same_host = peers().filter(|p| p.source.addr.ip() == addr.ip()).count();
@@ -128,9 +129,9 @@ impl Swarms {
     /// Evicts the oldest connection without a handshake of the address that holds most of them: an honest
     /// peer sends its handshake at once, so an attacker that only holds places loses its own.
     fn evict_silent_connection(&mut self, turn: &mut Turn<'_>) {
-        let unnamed = || self.connections.iter().map(|(_, c)| &c.peer).filter(|p| p.source.torrent.is_none());
-        let of_host = |peer: &Peer| unnamed().filter(|p| p.source.addr.ip() == peer.source.addr.ip()).count();
-        let oldest = unnamed().min_by_key(|p| (Reverse(of_host(p)), p.wire.since)).map(|p| p.source.key);
+        let silent = || self.connections.iter().map(|(_, c)| &c.peer).filter(|p| p.source.torrent.is_none());
+        let of_host = |peer: &Peer| silent().filter(|p| p.source.addr.ip() == peer.source.addr.ip()).count();
+        let oldest = silent().min_by_key(|p| (Reverse(of_host(p)), p.wire.since)).map(|p| p.source.key);
         if let Some(key) = oldest {
             self.disconnect(turn, key, DisconnectReason::Full);
         }
@@ -148,7 +149,7 @@ impl Swarms {
         c.peer.flush(turn.out);
     }
 
-    /// The other side said who it is.
+    /// Handles the peer's handshake.
     pub(super) fn on_handshake(
         &mut self,
         turn: &mut Turn<'_>,
@@ -168,7 +169,7 @@ impl Swarms {
         }
         if theirs.peer_id == turn.config.peer_id {
             t.peer_list.forget(addr);
-            // If the other end of it is where we dialed from, the address that we dialed is ours, too.
+            // An incoming connection to ourselves is one that we dialed: forget the dialed address too.
             let port = turn.config.port;
             let dialed = t
                 .peers
@@ -191,7 +192,7 @@ impl Swarms {
             .map(|c| &c.peer)
             .find(|p| p.source.key != key && p.wire.id == Some(theirs.peer_id));
         if let Some((twin, twin_dialed)) = twin.map(|p| (p.source.key, p.wire.dialed)) {
-            // Both dialed at the same time: both keep the connection of the one with the greater name.
+            // Both sides dialed at the same time: both keep the connection dialed by the greater peer id.
             let ours_stays = turn.config.peer_id > theirs.peer_id;
             if dialed == twin_dialed || dialed != ours_stays {
                 return Err(DisconnectReason::Duplicate);
@@ -209,16 +210,19 @@ impl Swarms {
         log::info!("{addr} is a peer ({})", origin.word());
         let geometry = *t.pieces.geometry();
         let Some(c) = self.connections.get_mut(key) else { return Ok(()) };
-        match t.metadata.is_wanted() {
-            true => c.decoder.set_bitfield_most(METAINFO_PIECES.div_ceil(8) as usize),
-            false => c.decoder.set_bitfield_len(geometry.pieces().div_ceil(8) as usize),
+        if t.metadata.is_wanted() {
+            c.decoder.set_bitfield_most(METAINFO_PIECES.div_ceil(8) as usize);
+        } else {
+            c.decoder.set_bitfield_len(geometry.pieces().div_ceil(8) as usize);
         }
         let peer = &mut c.peer;
         peer.source.torrent = Some(torrent);
         peer.wire.id = Some(theirs.peer_id);
         peer.wire.fast = theirs.fast && turn.config.policy.fast;
         peer.source.has = crate::units::Bitfield::empty(geometry.pieces());
-        (peer.wire.phase, peer.wire.since, peer.wire.last_wanted) = (Phase::Up, turn.now, turn.now);
+        peer.wire.phase = Phase::Up;
+        peer.wire.since = turn.now;
+        peer.wire.last_wanted = turn.now;
         if !dialed {
             self.send_handshake(turn, key);
         }
@@ -229,7 +233,8 @@ impl Swarms {
         Ok(())
     }
 
-    /// What every connection begins with: who we are, what we have, what may be had at once.
+    /// Sends the messages after the handshake: our pieces, the extension handshake, the DHT port, the allowed
+    /// fast set.
     fn send_initial_messages(&mut self, turn: &mut Turn<'_>, key: PeerKey, theirs: &Handshake) {
         let dht_port = self.dht_port;
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
@@ -259,7 +264,7 @@ impl Swarms {
         peer.wire.last_out = turn.now;
     }
 
-    // ---- ends -----------------------------------------------------------------------------------------------------
+    // ---- teardown -----------------------------------------------------------------------------------------------------
 
     /// Closes a connection.
     pub(super) fn disconnect(&mut self, turn: &mut Turn<'_>, key: PeerKey, why: DisconnectReason) {
@@ -270,7 +275,7 @@ impl Swarms {
         }
     }
 
-    /// Takes a connection out of everything that knows it.
+    /// Removes a connection and all state that refers to it.
     pub(super) fn remove_connection(&mut self, turn: &mut Turn<'_>, key: PeerKey, why: DisconnectReason) {
         let Some(Connection { mut peer, .. }) = self.connections.remove(key) else { return };
         turn.timers.disarm(Timer::Peer(key));
@@ -285,8 +290,8 @@ impl Swarms {
             fetch.gone(key);
             turn.effects.push(Effect::AskMetadata { torrent: t.key });
         }
-        if let Some(contact) = peer.contact().filter(|_| peer.wire.advertised) {
-            t.pex_log.left(contact);
+        if let Some(pex_peer) = peer.pex_peer().filter(|_| peer.wire.advertised) {
+            t.pex_log.left(pex_peer);
             turn.effects.push(Effect::Pex { torrent: t.key });
         }
         if peer.wire.phase == Phase::Up {
@@ -295,8 +300,8 @@ impl Swarms {
         if peer.wire.dialed && why == DisconnectReason::Stopped {
             t.peer_list.closed_by_us(turn.now, peer.source.addr);
         } else if peer.wire.dialed && why != DisconnectReason::OutOfResources {
-            // Two who dial each other at once may lose both connections, each side another one: one of them
-            // tries again soon.
+            // Two peers that dial each other at once may both close a connection, each a different one. A
+            // duplicate counts as a failure, so one of them dials again soon.
             let brief =
                 why == DisconnectReason::Lost && turn.now.since(peer.wire.since) < limits::BRIEF_CONNECTION;
             let failed = peer.wire.phase != Phase::Up
@@ -316,30 +321,29 @@ impl Swarms {
                 turn.out.push(Action::Release { torrent, block });
             }
         }
-        let owed = peer.source.requests.drain();
-        self.release_requests(Some(torrent), &owed);
+        let blocks = peer.source.requests.drain();
+        self.release_requests(Some(torrent), &blocks);
         let Some(t) = self.torrents.get_mut(torrent) else { return };
         t.pieces.clear_owner(key);
         turn.effects.push(Effect::TopUp { torrent });
         turn.effects.push(Effect::FillSlots { torrent });
     }
 
-    /// Blocks that a peer owed and will not send are free for others. A piece of which nothing came begins
-    /// anew some day.
-    pub(super) fn release_requests(&mut self, torrent: Option<TorrentKey>, owed: &[BlockSpan]) {
+    /// Makes blocks that a peer will not send free for other peers, and closes pieces without any block.
+    pub(super) fn release_requests(&mut self, torrent: Option<TorrentKey>, blocks: &[BlockSpan]) {
         let Some(t) = torrent.and_then(|t| self.torrents.get_mut(t)) else { return };
-        for block in owed {
+        for block in blocks {
             t.pieces.cancel_request(*block);
         }
-        for block in owed {
+        for block in blocks {
             if t.pieces.close_if_untouched(block.piece()) {
                 t.picker.availability.restore(block.piece());
             }
         }
     }
 
-    /// Closes connections on which neither side can make progress any more, and tells the other peers whether
-    /// we are upload-only.
+    /// Closes connections on which neither side can make progress, and sends the other peers our upload-only
+    /// state.
     pub(super) fn update_upload_only(&mut self, turn: &mut Turn<'_>, torrent: TorrentKey) {
         let Some(t) = self.torrents.get(torrent) else { return };
         for key in t.peers.clone() {

@@ -1,10 +1,10 @@
 //! Messages about pieces that arrive before the metadata is known (BEP 9): kept unchecked, each kind with a
 //! limit, and replayed later.
 //!
-//! Until then a torrent has a placeholder shape in which no piece is wanted and no index is valid. Bitfields
-//! are long, so one limit holds for all of a torrent's together: a peer whose bitfield does not fit is
-//! disconnected once the metadata is known, and says it again when it is dialed the next time.
-//! [`metadata_exchange`](super::metadata_exchange) replays what was kept.
+//! Until then a torrent has a placeholder geometry in which no piece is wanted and no index is valid.
+//! Bitfields are long, so one limit holds for all of a torrent's: a peer whose bitfield does not fit is
+//! disconnected once the metadata is known, and sends its bitfield again when it is dialed the next time.
+//! [`replay`](super::replay) handles the kept messages.
 
 use super::limits;
 use super::peer::Peer;
@@ -13,7 +13,7 @@ use crate::units::PeerKey;
 use crate::wire::Message;
 use std::collections::BTreeMap;
 
-/// What a peer said of pieces before the torrent's pieces were known.
+/// Messages of one peer about pieces, received before the metadata.
 #[derive(Debug, Default)]
 pub struct DeferredMessages {
     pub(super) has: DeferredHave,
@@ -27,18 +27,18 @@ pub(super) enum DeferredHave {
     #[default]
     Unknown,
     All,
-    /// The bits are kept with the torrent.
+    /// Kept in the torrent's [`DeferredBitfields`].
     Bits,
-    /// There was no room for the bits.
+    /// Not kept, for lack of room.
     Lost,
 }
 
-/// Bitfields of one torrent that cannot be checked yet: [`limits::DEFERRED_BITFIELDS_BYTES`] at most.
+/// The unchecked bitfields of one torrent, at most [`limits::DEFERRED_BITFIELDS_BYTES`].
 #[derive(Debug, Default)]
 pub struct DeferredBitfields(BTreeMap<PeerKey, Box<[u8]>>);
 
 impl DeferredBitfields {
-    /// Bytes kept.
+    /// Returns their bytes.
     pub fn bytes(&self) -> usize {
         self.0.values().map(|bits| bits.len()).sum()
     }
@@ -51,14 +51,13 @@ impl DeferredBitfields {
         DeferredHave::Bits
     }
 
-    /// The peer's bitfield, which is kept no longer.
+    /// Removes and returns the bitfield of a peer.
     pub fn take(&mut self, peer: PeerKey) -> Option<Box<[u8]>> {
         self.0.remove(&peer)
     }
 }
 
-/// Keeps what a message says, if it says something that will count later. `first`: it is the peer's first
-/// word about pieces.
+/// Keeps a message that matters later. `first`: it is the peer's first message about pieces.
 pub(super) fn defer(t: &mut Torrent, peer: &mut Peer, message: &Message<'_>, first: bool) {
     let deferred = &mut peer.wire.deferred;
     match *message {
@@ -67,10 +66,14 @@ pub(super) fn defer(t: &mut Torrent, peer: &mut Peer, message: &Message<'_>, fir
         Message::Interested => peer.wire.they_want = true,
         Message::NotInterested => peer.wire.they_want = false,
         Message::Bitfield { bytes } if first => {
-            (deferred.has, deferred.gone) = (t.deferred_bitfields.defer(peer.source.key, bytes), Vec::new())
+            deferred.has = t.deferred_bitfields.defer(peer.source.key, bytes);
+            deferred.gone.clear();
         }
-        Message::HaveAll if first => (deferred.has, deferred.gone) = (DeferredHave::All, Vec::new()),
-        // What is beyond the limit is lost: the peer has more than we know, and no harm is done.
+        Message::HaveAll if first => {
+            deferred.has = DeferredHave::All;
+            deferred.gone.clear();
+        }
+        // Beyond the limit the peer has more pieces than we know, which does no harm.
         Message::Have { piece } => {
             deferred.gone.retain(|gone| *gone != piece);
             if deferred.haves.len() < limits::DEFERRED_HAVES {
@@ -84,19 +87,20 @@ pub(super) fn defer(t: &mut Torrent, peer: &mut Peer, message: &Message<'_>, fir
     }
 }
 
-/// Keeps that a piece is gone again (BEP 54). Of a peer that loses more pieces than can be kept nothing is
-/// believed: it has more than we know.
+/// Keeps that a peer lost a piece (BEP 54). If it loses more pieces than can be kept, all its messages about
+/// pieces are dropped: it then has more pieces than we know, never fewer.
 pub(super) fn defer_dont_have(t: &mut Torrent, peer: &mut Peer, piece: u32) {
     let deferred = &mut peer.wire.deferred;
     deferred.haves.retain(|have| *have != piece);
     if deferred.gone.contains(&piece) {
         return;
     }
-    match deferred.gone.len() < limits::DEFERRED_HAVES {
-        true => deferred.gone.push(piece),
-        false => {
-            t.deferred_bitfields.take(peer.source.key);
-            (deferred.has, deferred.haves, deferred.gone) = (DeferredHave::Unknown, Vec::new(), Vec::new());
-        }
+    if deferred.gone.len() < limits::DEFERRED_HAVES {
+        deferred.gone.push(piece);
+    } else {
+        t.deferred_bitfields.take(peer.source.key);
+        deferred.has = DeferredHave::Unknown;
+        deferred.haves = Vec::new();
+        deferred.gone = Vec::new();
     }
 }

@@ -1,10 +1,9 @@
-//! The engine's DHT node (BEP 5): when it joins, which torrents it searches for and when, and what its
-//! answers mean.
+//! The engine's DHT node (BEP 5): its bootstrap, its searches and scrapes, and their results.
 //!
 //! ```text
 //!   no node known ──nodes of an earlier run, of torrent files and peers──▶ a node answers ──▶ joined
-//!        │  ▲                                                                                │  every running torrent is searched for
-//!        │  └──────────────────────────── all nodes fell silent ◀────────────────────────────┘  and announced, at once and every 15 min
+//!        │  ▲                                                                                │  every running torrent is searched
+//!        │  └──────────────────────────── no node answers ◀────────────────────────────┘  and announced, at once and every 15 min
 //!        └──still none──▶ the bootstrap nodes' names are resolved, and they are queried
 //! ```
 //!
@@ -27,7 +26,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// What a resolved name is to the node.
+/// The role of a resolved name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NodeRole {
     /// A bootstrap node: queried, never inserted into the routing table.
@@ -38,7 +37,7 @@ enum NodeRole {
     OfFile,
 }
 
-/// What the engine learns from the DHT.
+/// A result of the DHT for the engine.
 #[derive(Debug)]
 pub enum DhtOutcome {
     /// A node knows peers of a torrent.
@@ -57,7 +56,7 @@ pub enum DhtOutcome {
     },
     /// Our external address, as most nodes see it.
     OurAddress(IpAddr),
-    /// The first node answered, or the first since all fell silent: torrents are to be searched for.
+    /// The first node answered, or the first after none did: searches may begin.
     Joined,
 }
 
@@ -80,7 +79,7 @@ pub struct DhtClient {
     bootstrap_at: Instant,
     /// The wait after that.
     bootstrap_wait: Duration,
-    /// A node answers.
+    /// At least one node answers.
     joined: bool,
     next_search: Instant,
     /// Torrents to scrape, and the ids of their requests.
@@ -141,7 +140,7 @@ impl DhtClient {
         (!self.read_only).then_some(self.port)
     }
 
-    /// What the engine has to know next, if there is anything.
+    /// Returns the next result, if there is one.
     pub fn next_outcome(&mut self) -> Option<DhtOutcome> {
         self.outcomes.pop_front()
     }
@@ -186,7 +185,7 @@ impl DhtClient {
         }
     }
 
-    /// A name was resolved to these addresses, or to none. Ids of other owners are ignored.
+    /// Handles the addresses of a resolved name. Ids of other owners are ignored.
     pub fn on_resolved(&mut self, turn: &mut Turn<'_>, id: u64, found: &[SocketAddr]) {
         let Some(role) = self.resolving.remove(&id) else { return };
         for addr in found {
@@ -203,14 +202,14 @@ impl DhtClient {
         self.finish(turn);
     }
 
-    /// A peer announced a node at this address (BEP 5 `port`).
+    /// Handles a DHT port that a peer sent (BEP 5 `port`).
     pub fn on_port(&mut self, turn: &mut Turn<'_>, node: SocketAddr) {
         self.dht.add_node(turn.now, node, &mut self.out);
         self.finish(turn);
     }
 
-    /// Has the caller keep the nodes that answer, for the next start. A run too short to know many keeps some
-    /// of an earlier run behind them.
+    /// Has the caller save the nodes that answer, for the next run; if they are few, also some of an earlier
+    /// run.
     pub fn keep_nodes(&mut self, turn: &mut Turn<'_>) {
         let mut nodes: Vec<SocketAddr> = self.dht.nodes(turn.now).into_iter().map(|(_, addr)| addr).collect();
         if !nodes.is_empty() {
@@ -220,8 +219,8 @@ impl DhtClient {
                 self.earlier.iter().filter(|node| !nodes.contains(node)).take(few).copied().collect();
             nodes.extend(others);
             turn.out.push(Action::KeepNodes { nodes });
-            // Other nodes answer, so the network works: one that was queried and does not answer until the
-            // next time is gone.
+            // Other nodes answer, so the network works: a node that was queried and has not answered by the
+            // next time is dropped.
             self.earlier.retain(|node| self.untried.contains(node));
         }
         turn.timers.arm(Timer::KeepNodes, turn.now + limits::DHT_SAVE_INTERVAL);
@@ -246,7 +245,7 @@ impl DhtClient {
             self.dht.search(turn.now, t.info_hash, announce, &mut self.out);
             t.search_due = turn.now + limits::DHT_SEARCH_INTERVAL;
         }
-        // However many torrents search again soon, each other torrent has a search in between.
+        // With many torrents the retries are spaced, so that every other torrent has a search in between.
         let spacing = limits::DHT_SEARCH_SPACING * 2 * torrents as u32;
         let wait = t.search_wait.max(spacing);
         t.search_wait = (2 * wait).min(limits::DHT_SEARCH_INTERVAL);
@@ -268,19 +267,19 @@ impl DhtClient {
         self.finish(turn);
     }
 
-    /// A packet of the DHT protocol arrived.
+    /// Handles a packet of the DHT protocol.
     pub fn on_datagram(&mut self, turn: &mut Turn<'_>, from: SocketAddr, packet: &[u8]) {
         self.dht.on_datagram(turn.now, from, packet, &mut self.out);
         self.finish(turn);
     }
 
-    /// A deadline of the node passed.
+    /// Handles a passed deadline of the node.
     pub fn on_deadline(&mut self, turn: &mut Turn<'_>) {
         self.dht.on_deadline(turn.now, &mut self.out);
         self.finish(turn);
     }
 
-    /// Passes on what the node wants, and arms its next deadline.
+    /// Dispatches the node's actions, and arms its next deadline.
     fn finish(&mut self, turn: &mut Turn<'_>) {
         let joined_before = std::mem::replace(&mut self.joined, self.dht.known_nodes() > 0);
         turn.timers.arm(Timer::Dht, self.dht.next_deadline());

@@ -1,10 +1,10 @@
-//! The dialer: how fast addresses may be dialed, and which torrent's turn it is.
+//! The dialer: the rate limit of dials, and the turns of the torrents.
 
 use super::limits;
 use crate::units::Instant;
 use std::time::Duration;
 
-/// Time between two dials in the long run.
+/// The average time between two dials.
 pub(super) const DIAL_STEP: Duration = Duration::from_micros(1_000_000 / limits::DIALS_PER_SECOND as u64);
 /// How far a burst may run ahead of that rate.
 const DIAL_LEAD: Duration = DIAL_STEP.saturating_mul(limits::DIALS_AT_ONCE - 1);
@@ -19,13 +19,13 @@ pub struct Dialer {
 }
 
 impl Dialer {
-    /// When the next address may be dialed, unless that is now.
+    /// Returns when the next address may be dialed; `None` if now.
     pub fn wait_until(&self, now: Instant) -> Option<Instant> {
         let ahead = self.paid_until.since(now);
         (ahead > DIAL_LEAD).then(|| now + (ahead - DIAL_LEAD))
     }
 
-    /// The torrents in the order of their turns.
+    /// Iterates over the torrents in the order of their turns.
     pub fn in_turns<'a, T>(&self, torrents: &'a [T]) -> impl Iterator<Item = (usize, &'a T)> + use<'a, T> {
         let start = self.next.min(torrents.len());
         let numbered =
@@ -33,13 +33,13 @@ impl Dialer {
         numbered(start, &torrents[start..]).chain(numbered(0, &torrents[..start]))
     }
 
-    /// An address of the torrent at this place is dialed: the next one has its turn after it.
+    /// Notes a dial for the torrent at this position: the next torrent is the one after it.
     pub fn on_dial(&mut self, now: Instant, at: usize) {
         self.next = at + 1;
         self.paid_until = self.paid_until.max(now) + DIAL_STEP;
     }
 
-    /// The system is out of descriptors, ports or memory: no dial for a second.
+    /// Pauses dialing for a second: the system is out of descriptors, ports or memory.
     pub fn pause(&mut self, now: Instant) {
         self.paid_until = now + DIAL_LEAD + Duration::from_secs(1);
     }
@@ -51,7 +51,8 @@ mod tests {
 
     #[test]
     fn a_burst_is_followed_by_the_long_run_rate() {
-        let (mut dialer, now) = (Dialer::default(), Instant::from_micros(10_000_000));
+        let mut dialer = Dialer::default();
+        let now = Instant::from_micros(10_000_000);
         for _ in 0..limits::DIALS_AT_ONCE {
             assert_eq!(dialer.wait_until(now), None);
             dialer.on_dial(now, 0);
@@ -69,6 +70,6 @@ mod tests {
         dialer.on_dial(Instant::ZERO, 1);
         assert_eq!(order(&dialer), "cab");
         dialer.on_dial(Instant::ZERO, 2);
-        assert_eq!(order(&dialer), "abc", "there is no fourth");
+        assert_eq!(order(&dialer), "abc", "the first follows the last");
     }
 }

@@ -1,10 +1,9 @@
-//! Why a connection is closed: a violation of the protocol, with the number that shows it, or a reason that
-//! is no peer's fault.
+//! Why a connection is closed: a violation of the protocol with its figure, or another reason.
 
 use crate::wire::{FrameError, RawSpan};
 use thiserror::Error;
 
-/// What a peer did that the protocol does not allow.
+/// A violation of the protocol by a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ProtocolViolation {
     /// The framing is wrong.
@@ -13,27 +12,29 @@ pub enum ProtocolViolation {
     /// A piece that does not exist.
     #[error("piece {0} does not exist")]
     NoSuchPiece(u32),
-    /// A message of the Fast extension without having said that it speaks it (BEP 6).
-    #[error("a message of the Fast extension, which was not agreed on")]
+    /// A message of the Fast extension, which was not negotiated (BEP 6).
+    #[error("a message of the Fast extension, which was not negotiated")]
     NotFast,
-    /// Blocks without a request, again and again.
+    /// More than [`UNASKED_BLOCKS`](super::limits::UNASKED_BLOCKS) blocks without a request.
     #[error("{0} blocks without a request")]
     Unasked(u32),
-    /// Requests that cannot be served, again and again.
+    /// [`INVALID_REQUESTS`](super::limits::INVALID_REQUESTS) requests that cannot be served.
     #[error("{count} requests that cannot be served, the last for {} bytes at {} of piece {}", .last.len, .last.begin, .last.piece)]
     InvalidRequests {
-        /// How many.
+        /// Their number.
         count: u32,
-        /// The last one.
+        /// The last of them.
         last: RawSpan,
     },
-    /// An allowed-fast block taken over and over.
-    #[error("an allowed-fast block taken {0} times")]
+    /// An allowed-fast piece requested more than [`ALLOWED_FAST_TIMES`](super::limits::ALLOWED_FAST_TIMES)
+    /// times.
+    #[error("an allowed-fast piece requested {0} times")]
     FastAbuse(u32),
-    /// Lets us ask, and rejects every request.
+    /// More than [`REJECTS_ONLY`](super::limits::REJECTS_ONLY) rejected requests without a block in between.
     #[error("{0} requests rejected without a block in between")]
     RejectsOnly(u32),
-    /// Does not read what we send, and asks for more.
+    /// The peer does not read, and more than [`ENCODER_CONTROL_BYTES`](super::limits::ENCODER_CONTROL_BYTES)
+    /// wait for it.
     #[error("{0} bytes wait for a peer that does not read")]
     NotReading(usize),
 }
@@ -44,47 +45,47 @@ pub enum DisconnectReason {
     /// The peer broke the protocol.
     #[error("{0}")]
     ProtocolViolation(#[from] ProtocolViolation),
-    /// A torrent that we do not have, or that is paused.
+    /// Its handshake names a torrent that is unknown or paused.
     #[error("an unknown torrent")]
     UnknownTorrent,
-    /// The other end is ourselves.
+    /// The peer is ourselves.
     #[error("a connection to ourselves")]
     Ourselves,
-    /// Connected to this peer already.
+    /// There is another connection to this peer.
     #[error("a second connection to the same peer")]
     Duplicate,
-    /// It sent bad data before.
+    /// It sent bad data.
     #[error("banned")]
     Banned,
-    /// Another torrent answered than the one dialed for.
-    #[error("another torrent than the one asked for")]
+    /// Its handshake names another torrent than ours.
+    #[error("another torrent than the one dialed for")]
     WrongTorrent,
-    /// No room for another connection.
+    /// There is no room for another connection.
     #[error("no room")]
     Full,
-    /// Did not get through in time.
+    /// The dial timed out.
     #[error("no connection in time")]
     ConnectTimeout,
-    /// Did not say who it is in time.
+    /// The handshake timed out.
     #[error("no handshake in time")]
     HandshakeTimeout,
-    /// Silence.
-    #[error("silence")]
+    /// No byte was received for [`IDLE_TIMEOUT`](super::limits::IDLE_TIMEOUT).
+    #[error("no message in time")]
     Idle,
-    /// A block that began and never ended.
-    #[error("a block that does not end")]
+    /// A block took longer than [`BLOCK_TIMEOUT`](super::limits::BLOCK_TIMEOUT).
+    #[error("a block that does not end in time")]
     Stalled,
-    /// Neither side wants anything of the other.
-    #[error("nothing to give or take")]
+    /// Neither side can make progress.
+    #[error("neither side wants a piece of the other")]
     Uninteresting,
-    /// This machine has no descriptor, port or memory for it.
+    /// This machine is out of descriptors, ports or memory.
     #[error("no resources for a connection")]
     OutOfResources,
     /// The torrent was paused or removed, or the session ends.
-    #[error("the torrent stopped")]
+    #[error("the torrent is paused")]
     Stopped,
     /// The torrent turned out to be private, and the peer was not found through its trackers.
-    #[error("a peer that a private torrent may not know")]
+    #[error("a peer that a private torrent must not use")]
     Private,
     /// The stream ended, or the network failed.
     #[error("connection lost")]

@@ -19,7 +19,7 @@ use std::sync::Arc;
 impl Engine {
     // ---- packets and names ----------------------------------------------------------------------------------------
 
-    /// A datagram arrived at the socket that trackers and the DHT share.
+    /// Handles a datagram of the UDP socket.
     pub fn on_datagram(&mut self, now: Instant, from: SocketAddr, packet: &[u8], out: &mut Actions) {
         match Datagram::of(packet) {
             Datagram::Dht => {
@@ -36,7 +36,7 @@ impl Engine {
         }
     }
 
-    /// A name was resolved, or was not.
+    /// Handles the result of a lookup.
     pub fn on_resolved(
         &mut self,
         now: Instant,
@@ -62,7 +62,7 @@ impl Engine {
         }
     }
 
-    /// Announces a torrent as soon as its trackers' least intervals allow.
+    /// Announces a torrent as soon as its trackers' minimum intervals allow.
     pub fn reannounce(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         if let Some(t) = self.swarms.torrents.get_mut(key) {
             t.trackers.reannounce(now);
@@ -70,7 +70,7 @@ impl Engine {
         }
     }
 
-    /// Replaces a torrent's trackers, in tiers; those that are gone are sent `stopped`.
+    /// Replaces a torrent's trackers, in tiers; removed ones are sent `stopped`.
     pub fn set_trackers(
         &mut self,
         now: Instant,
@@ -84,7 +84,7 @@ impl Engine {
         }
     }
 
-    /// An HTTP tracker answered an announce, or did not.
+    /// Handles the result of an announce over HTTP.
     pub fn on_announced(
         &mut self,
         now: Instant,
@@ -96,10 +96,9 @@ impl Engine {
         self.on_tracker_outcomes(now, out);
     }
 
-    /// Asks every tracker of a torrent, and the DHT unless the torrent is private, for the counts of its
-    /// swarm; each sends one
-    /// [`Notice::Scraped`], and [`Notice::ScrapeDone`] follows the last. Sources whose answer is still awaited are not asked again. Trackers
-    /// learn nothing of us.
+    /// Scrapes every tracker of a torrent, and the DHT unless the torrent is private. Each result is a
+    /// [`Notice::Scraped`]; [`Notice::ScrapeDone`] follows the last. A source whose result is still awaited is not scraped
+    /// again.
     pub fn scrape(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         let Some(t) = self.swarms.torrents.get(key) else { return };
         let info_hash = t.info_hash;
@@ -115,7 +114,7 @@ impl Engine {
             return self.end_scrape(key, out);
         }
         let turn = &mut self.context.turn(now, out);
-        // All are registered before the first can fail, so that none is taken for the last.
+        // All are registered before the first can fail: otherwise its result would count as the last.
         let begun: Vec<(u64, ScrapeSource)> = sources
             .into_iter()
             .map(|source| (self.trackers.begin_scrape(turn, key, source.clone()), source))
@@ -132,7 +131,7 @@ impl Engine {
         }
     }
 
-    /// An HTTP tracker answered a scrape, or did not.
+    /// Handles the result of a scrape over HTTP.
     pub fn on_scraped(
         &mut self,
         now: Instant,
@@ -208,7 +207,7 @@ impl Engine {
         }
     }
 
-    /// Tells that a torrent's scrape is over, unless an answer is still awaited.
+    /// Reports the end of a torrent's scrape, unless a result is still awaited.
     fn end_scrape(&self, key: TorrentKey, out: &mut Actions) {
         if !self.trackers.is_scraping(key, None) {
             out.push(Action::Notice(Notice::ScrapeDone { torrent: key }));
@@ -232,12 +231,12 @@ impl Engine {
         }
     }
 
-    /// Figures of our node, if there is one.
+    /// Returns statistics of our DHT node, if there is one.
     pub fn dht_stats(&self, now: Instant) -> Option<DhtStats> {
         self.dht.as_ref().map(|dht| dht.stats(now))
     }
 
-    /// Nodes that a torrent file names by host and port (BEP 5 `nodes`).
+    /// Adds nodes that a torrent file names by host and port (BEP 5 `nodes`).
     pub fn add_nodes(&mut self, named: &[(String, u16)], out: &mut Actions) {
         if let Some(dht) = &mut self.dht {
             dht.add_nodes(&mut self.context.ids, named, out);
@@ -276,7 +275,7 @@ impl Engine {
         self.on_dht_outcomes(now, out);
     }
 
-    /// Handles what the DHT found.
+    /// Handles results of the DHT.
     fn on_dht_outcomes(&mut self, now: Instant, out: &mut Actions) {
         while let Some(outcome) = self.dht.as_mut().and_then(DhtClient::next_outcome) {
             let turn = &mut self.context.turn(now, out);
@@ -302,7 +301,7 @@ impl Engine {
 
     // ---- the local network ----------------------------------------------------------------------------------------
 
-    /// A packet came to one of the multicast groups of local service discovery (BEP 14).
+    /// Handles a packet to a multicast group of local service discovery (BEP 14).
     pub fn on_multicast(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
         if !self.context.config.lsd {
             return;

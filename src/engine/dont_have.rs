@@ -1,4 +1,4 @@
-//! Lost pieces (BEP 54): a peer says that it has a piece no longer.
+//! Lost pieces (BEP 54 `lt_donthave`).
 //!
 //! The piece is taken out of every count, and blocks of it that were requested from the peer become free. An
 //! index that does not exist is a protocol violation. We never send the message: a torrent whose content
@@ -13,8 +13,8 @@ use super::turn::Turn;
 use crate::units::PieceIndex;
 use crate::wire::read_dont_have;
 
-/// The peer lost a piece: requests for it will not be answered. With the Fast extension the peer may reject
-/// each of them as well; a second rejection changes nothing.
+/// Handles a lost piece: its requests are cancelled. With the Fast extension the peer may also reject each of
+/// them, which then changes nothing.
 pub(super) fn on_dont_have(
     turn: &mut Turn<'_>,
     t: &mut Torrent,
@@ -30,7 +30,7 @@ pub(super) fn on_dont_have(
     if !peer.source.has.clear(piece) {
         return Ok(());
     }
-    // A peer that joined as a seed was counted as one number; from now on it is counted piece by piece.
+    // A peer that was counted as a seed is counted piece by piece from now on.
     let as_seed = std::mem::take(&mut peer.wire.joined_as_seed);
     t.picker.availability.lose(piece, &peer.source.has, as_seed);
     peer.source.fast_to_us.retain(|p| *p != piece);
@@ -43,11 +43,11 @@ pub(super) fn on_dont_have(
     Ok(())
 }
 
-/// Frees what was requested of this piece from the peer, or reserved for it, for other peers.
+/// Makes requested and reserved blocks of this piece free for other peers.
 fn release_requests(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, piece: PieceIndex) {
-    let given_up = peer.source.requests.give_up_all(|owed| owed != piece);
-    given_up.iter().for_each(|block| t.pieces.cancel_request(*block));
-    if t.pieces.clear_owner_of(piece, peer.source.key) || !given_up.is_empty() {
+    let cancelled = peer.source.requests.give_up_all(|other| other != piece);
+    cancelled.iter().for_each(|block| t.pieces.cancel_request(*block));
+    if t.pieces.clear_owner_of(piece, peer.source.key) || !cancelled.is_empty() {
         turn.effects.push_once(Effect::TopUp { torrent: t.key });
     }
     if t.pieces.close_if_untouched(piece) {

@@ -1,13 +1,13 @@
-//! What one connection's turn means for others: queued while that connection is borrowed, applied when its
-//! turn is over.
+//! Effects of one connection's turn on others: queued while the connection is borrowed, applied at the end of
+//! the turn.
 
 use crate::units::{BlockSpan, PeerKey, PieceIndex, TorrentKey};
 use std::net::SocketAddr;
 
-/// A consequence for other connections, or for the torrent as a whole.
+/// An effect on other connections, or on the torrent as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Other peers need not send this block any more.
+    /// Cancel this block at every peer but one.
     Cancel { torrent: TorrentKey, block: BlockSpan, but: PeerKey },
     /// Every block of the piece has arrived.
     Hash { torrent: TorrentKey, piece: PieceIndex },
@@ -27,7 +27,7 @@ pub enum Effect {
     Dial,
 }
 
-/// Effects waiting to be applied; the latest comes first.
+/// Effects to apply, the latest first.
 #[derive(Debug, Default)]
 pub struct Effects(Vec<Effect>);
 
@@ -44,13 +44,13 @@ impl Effects {
         }
     }
 
-    /// Whether none waits.
+    /// Returns whether there is no effect.
     #[cfg(feature = "oracle")]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Takes the effect that was queued last.
+    /// Removes and returns the latest effect.
     pub fn pop(&mut self) -> Option<Effect> {
         self.0.pop()
     }

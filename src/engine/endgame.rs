@@ -1,13 +1,12 @@
-//! Endgame: what a peer with nothing left to request takes from slower ones once every wanted block is
-//! requested.
+//! Endgame: once every wanted block is requested, a peer with nothing left to request takes blocks from
+//! slower ones.
 //!
-//! It takes blocks from the end of the longest queue, those that would arrive last. A block so far back in a
-//! queue that its peer has not begun to send it is cancelled there at once; a block that may be under way is
-//! requested from both peers, and the slower one is sent a cancel when the faster one has brought it. A block
-//! that arrives so slowly that another peer would bring all of it sooner is requested from that one as well,
-//! which takes its lease over when it begins. At most [`ENDGAME_HOLDERS`](limits::ENDGAME_HOLDERS) peers have
-//! one block requested, silent peers not counted. The [`Policy`](super::Policy) may choose another endgame,
-//! or none.
+//! It takes the blocks that would arrive last: from the end of the longest queue. A block so far back in a
+//! queue that its peer has not begun to send it is cancelled there at once. A block that may be in transit is
+//! requested from both peers; the slower one is sent a cancel when the faster one has sent it. A block that
+//! arrives so slowly that another peer would send all of it sooner is requested from that peer as well, which
+//! takes over the lease when it begins. A block is in flight from at most
+//! [`ENDGAME_HOLDERS`](limits::ENDGAME_HOLDERS) peers, silent ones not counted.
 
 use super::limits;
 use super::peer::{Connection, Reading, RequestState, Source};
@@ -52,14 +51,14 @@ pub(super) fn help(
 /// A block to take from a slower peer.
 struct LateBlock {
     block: BlockSpan,
-    /// When it would arrive there.
+    /// The time until it would arrive from the slower peer.
     wait: Duration,
     /// The slow peer, if the block is to be cancelled there at once.
     cancel_at: Option<PeerKey>,
 }
 
-/// Requests blocks from a peer with an almost empty queue that others would bring later; they are cancelled
-/// there, at once or when the first of the two peers has brought them.
+/// Requests blocks from a peer with an almost empty queue that other peers would send later. They are
+/// cancelled there, at once or when one of the two peers has sent them.
 fn assist_slow_peers(
     turn: &mut Turn<'_>,
     t: &mut Torrent,
@@ -89,7 +88,7 @@ fn assist_slow_peers(
             })
             .max_by_key(|late| late.wait);
         let Some(LateBlock { block, cancel_at, .. }) = latest else {
-            // No block is late yet. One may become so, and no message will say it.
+            // No block is late yet. One may become late without any message: check again.
             return turn.timers.arm(Timer::Endgame(t.key), turn.now + limits::ENDGAME_INTERVAL);
         };
         if let Some(c) =
@@ -108,8 +107,8 @@ fn assist_slow_peers(
     }
 }
 
-/// The first block of the `slow` source's queue, from its end, that `source` would bring sooner and may be
-/// asked for. `is_held_back`: the slow source is not read, by our doing.
+/// Returns the last block in the queue of `slow` that `source` would send sooner and that may be requested
+/// from it. `is_held_back`: we have paused reading from `slow`.
 fn late_block(
     now: Instant,
     t: &Torrent,
@@ -122,13 +121,13 @@ fn late_block(
     let soon = source.requests.response();
     let is_late = |(block, wait): &(BlockSpan, Duration)| match t.pieces.writer(*block) {
         None => *wait > soon,
-        // A block that arrives already would be received twice for a while, so the gain must be worth it.
+        // A block that is arriving would be received twice for a while, so the gain must be large.
         Some(writer) => {
             let is_slow = writer == slow.key && !is_held_back && *wait > soon * limits::TAKE_OVER_FACTOR;
             is_slow && t.pieces.can_steal_lease(*block)
         }
     };
-    // A silent peer does not count as a holder, or three of them would keep a block from every other peer.
+    // A silent peer does not count as a holder: three of them would block every other peer.
     let silent = slow.requests.is_silent(now);
     let fits = |block: &BlockSpan| {
         let holders = holders + u16::from(silent && slow.requests.owes(*block));
@@ -142,8 +141,8 @@ fn late_block(
     Some(LateBlock { block, wait, cancel_at: cancel.then_some(slow.key) })
 }
 
-/// Hands the lease of a block that another, much slower peer is sending to this peer, which begins to send it
-/// now; the rest of what the slow peer sends of it is skipped.
+/// Moves the lease of a block from a much slower peer to this peer, which begins to send it now. The rest of
+/// the slow peer's block is discarded.
 pub(super) fn take_over_block(
     now: Instant,
     t: &mut Torrent,

@@ -1,8 +1,8 @@
-//! The engine: its public doors, the order in which its parts are called, and its deadlines.
+//! The engine: its public functions, the order in which its parts are called, and its deadlines.
 //!
-//! Each door makes one [`Turn`](super::turn::Turn), hands it to the part concerned, and applies the effects
-//! for other connections. What trackers, the DHT and the local network find stands in
-//! [`discovery`](super::discovery).
+//! Each public function makes one [`Turn`](super::turn::Turn), passes it to the part concerned, and applies
+//! the effects on other connections. [`discovery`](super::discovery) has the functions for trackers, the DHT
+//! and the local network.
 
 use super::action::{Actions, DialFailure, HashVerdict};
 use super::bandwidth::TokenBucket;
@@ -26,7 +26,7 @@ use crate::units::{Bitfield, Instant, Origin, PeerKey, PieceIndex, TorrentKey};
 use crate::wire::WritePlan;
 use std::net::SocketAddr;
 
-/// The decisions. See the [module](super) for the rules.
+/// The engine. See the [module](super) for its contract.
 pub struct Engine {
     pub(super) context: Context,
     pub(super) swarms: Swarms,
@@ -37,7 +37,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine without torrents.
+    /// Returns an engine without torrents.
     pub fn new(config: EngineConfig) -> Engine {
         Engine {
             swarms: Swarms::new(config.download_limit, config.upload_limit),
@@ -51,16 +51,16 @@ impl Engine {
 
     // ---- torrents -------------------------------------------------------------------------------------------------
 
-    /// Adds a torrent. It is paused until [`on_opened`](Engine::on_opened) says which pieces are there, or
+    /// Adds a torrent. It is paused until [`on_opened`](Engine::on_opened) reports the verified pieces, or
     /// until
-    /// [`resume`](Engine::resume) if its metadata has to be fetched first. `None` if its info hash is here already.
+    /// [`resume`](Engine::resume) if its metadata has to be fetched first. `None` if its info hash is known already.
     pub fn add_torrent(&mut self, now: Instant, spec: TorrentSpec) -> Option<TorrentKey> {
         let mut none = Actions::default();
         self.swarms.add(&mut self.context.turn(now, &mut none), spec)
     }
 
-    /// The disk says which pieces are verified: the torrent begins, or goes on with the peers that brought
-    /// its metadata.
+    /// Handles the verified pieces that the disk found: the torrent starts, or continues with the peers that
+    /// sent its metadata.
     pub fn on_opened(&mut self, now: Instant, key: TorrentKey, have: Bitfield, out: &mut Actions) {
         let turn = &mut self.context.turn(now, out);
         let Some(t) = self.swarms.torrents.get_mut(key).filter(|t| !t.running || !t.open) else { return };
@@ -72,8 +72,8 @@ impl Engine {
         self.apply_effects(now, out);
     }
 
-    /// A torrent's metadata is known. The torrent goes on once [`on_opened`](Engine::on_opened) says which
-    /// pieces are there; until then this may be called again, with other pieces wanted.
+    /// Handles known metadata. The torrent continues once [`on_opened`](Engine::on_opened) reports the
+    /// verified pieces; until then this may be called again with other wanted pieces.
     pub fn on_metadata(&mut self, now: Instant, key: TorrentKey, info: TorrentInfo, out: &mut Actions) {
         let turn = &mut self.context.turn(now, out);
         if !self.swarms.on_metadata(turn, key, info) {
@@ -86,13 +86,13 @@ impl Engine {
         self.apply_effects(now, out);
     }
 
-    /// Lets a torrent run: peers are dialed and trackers asked.
+    /// Starts a paused torrent: peers are dialed, and it is announced to trackers.
     pub fn resume(&mut self, now: Instant, key: TorrentKey) {
         let mut none = Actions::default();
         self.swarms.resume(&mut self.context.turn(now, &mut none), key);
     }
 
-    /// Pauses a torrent: its connections are closed, trackers told, partial pieces forgotten.
+    /// Pauses a torrent: its connections are closed, its stop is announced, partial pieces are dropped.
     pub fn pause(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         self.stop_torrent(now, key, out);
         self.apply_effects(now, out);
@@ -113,8 +113,7 @@ impl Engine {
         self.swarms.save(&mut self.context.turn(now, out), key);
     }
 
-    /// Removes a torrent, after the last messages to its peers and trackers. Closing its record is the
-    /// caller's matter.
+    /// Pauses and removes a torrent. The caller closes its record.
     pub fn remove_torrent(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         self.pause(now, key, out);
         self.trackers.withdraw_scrapes(Some(key));
@@ -123,8 +122,8 @@ impl Engine {
         }
     }
 
-    /// Pauses every torrent and closes every connection; new ones are refused. [`is_idle`](Engine::is_idle)
-    /// says when all is done.
+    /// Pauses every torrent, closes every connection and refuses new ones. [`is_idle`](Engine::is_idle) tells
+    /// when the last announces have ended.
     pub fn shut_down(&mut self, now: Instant, out: &mut Actions) {
         self.swarms.stopping = true;
         self.trackers.withdraw_scrapes(None);
@@ -152,7 +151,7 @@ impl Engine {
         self.swarms.refill(&mut self.context.turn(now, out));
     }
 
-    /// Adds addresses that the user knows to a torrent.
+    /// Adds addresses of peers to a torrent.
     pub fn add_peers(&mut self, now: Instant, key: TorrentKey, peers: &[SocketAddr]) {
         let mut none = Actions::default();
         self.swarms.learn_peers(&mut self.context.turn(now, &mut none), key, peers, Origin::Given);
@@ -170,8 +169,8 @@ impl Engine {
         self.swarms.set_torrent_limits(&mut self.context.turn(now, out), key, down, up);
     }
 
-    /// Sets which pieces of a torrent are wanted, and how urgent each piece is; `None` if all are normal.
-    /// Pieces that have begun are finished.
+    /// Sets the wanted pieces of a torrent and the priority of each piece; `None` if all are normal. Open
+    /// pieces are completed.
     pub fn set_wanted(
         &mut self,
         now: Instant,
@@ -196,41 +195,41 @@ impl Engine {
 
     // ---- connections ----------------------------------------------------------------------------------------------
 
-    /// A dialed connection is established.
+    /// Handles an established dialed connection.
     pub fn on_dialed(&mut self, now: Instant, key: PeerKey, out: &mut Actions) {
         self.swarms.on_dialed(&mut self.context.turn(now, out), key);
     }
 
-    /// A dialed connection failed.
+    /// Handles a failed dial.
     pub fn on_dial_failed(&mut self, now: Instant, key: PeerKey, failure: DialFailure, out: &mut Actions) {
         if self.swarms.on_dial_failed(&mut self.context.turn(now, out), &mut self.dialer, key, failure) {
             self.apply_effects(now, out);
         }
     }
 
-    /// A peer connected to us. `None`: no room; close the connection.
+    /// Handles an incoming connection. `None`: there is no room, close it.
     pub fn on_accepted(&mut self, now: Instant, addr: SocketAddr, out: &mut Actions) -> Option<PeerKey> {
         self.swarms.on_accepted(&mut self.context.turn(now, out), addr)
     }
 
-    /// The stream ended, or the network failed.
+    /// Handles the end of a stream, or a failure of the network.
     pub fn on_lost(&mut self, now: Instant, key: PeerKey, out: &mut Actions) {
         self.swarms.remove_connection(&mut self.context.turn(now, out), key, DisconnectReason::Lost);
         self.apply_effects(now, out);
     }
 
-    /// Where the next bytes of this stream belong.
+    /// Returns where the next bytes of this stream belong.
     pub fn want(&mut self, key: PeerKey) -> Want<'_> {
         self.swarms.want(key)
     }
 
-    /// The caller has no room for what [`want`](Engine::want) named and does not read until it has: the
-    /// peer's silence is not its fault. The caller asks again by itself.
+    /// Notes that the caller has no room for the bytes that [`want`](Engine::want) named, and does not read
+    /// until it has: the peer's timeouts do not run meanwhile. The caller calls `want` again by itself.
     pub fn on_held_back(&mut self, key: PeerKey) {
         self.swarms.on_held_back(key);
     }
 
-    /// `n` bytes arrived where [`want`](Engine::want) said.
+    /// Handles `n` bytes that were read to where [`want`](Engine::want) said.
     ///
     /// # Errors
     /// The reason to close the connection; the engine has forgotten it already.
@@ -252,15 +251,14 @@ impl Engine {
         self.swarms.plan(key, payload_budget, plan);
     }
 
-    /// `n` bytes of the plan were written.
+    /// Handles `n` written bytes of the plan.
     pub fn sent(&mut self, now: Instant, key: PeerKey, n: usize, out: &mut Actions) {
         self.swarms.sent(&mut self.context.turn(now, out), key, n);
     }
 
     // ---- pieces ---------------------------------------------------------------------------------------------------
 
-    /// Files and memory for a piece are ready, or cannot be had: then the torrent is paused, which is no
-    /// peer's fault.
+    /// Handles a prepared piece. If the disk failed (`ready` is false) the torrent is paused.
     pub fn on_prepared(
         &mut self,
         now: Instant,
@@ -276,7 +274,7 @@ impl Engine {
         }
     }
 
-    /// The hasher's verdict on a piece. It counts for a paused torrent, too.
+    /// Handles the result of hashing a piece, even of a paused torrent.
     pub fn on_hashed(
         &mut self,
         now: Instant,
@@ -291,19 +289,19 @@ impl Engine {
         self.apply_effects(now, out);
     }
 
-    /// Content could not be read for an upload: the torrent is paused, which is no peer's fault.
+    /// Handles a read error of the disk: the torrent is paused.
     pub fn on_unreadable(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         self.pause(now, key, out);
     }
 
-    /// The checkpoint is on stable storage, or failed.
+    /// Handles the end of a checkpoint, successful or not.
     pub fn on_saved(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         self.swarms.on_saved(&mut self.context.turn(now, out), key);
     }
 
     // ---- effects and time -----------------------------------------------------------------------------------------
 
-    /// Applies what the last turns mean for other connections.
+    /// Applies the queued effects.
     pub(super) fn apply_effects(&mut self, now: Instant, out: &mut Actions) {
         while let Some(effect) = self.context.effects.pop() {
             let turn = &mut self.context.turn(now, out);
@@ -329,12 +327,12 @@ impl Engine {
         }
     }
 
-    /// When [`on_deadline`](Engine::on_deadline) has to be called next.
+    /// Returns when to call [`on_deadline`](Engine::on_deadline) next.
     pub fn next_deadline(&mut self) -> Option<Instant> {
         self.context.timers.next()
     }
 
-    /// The time of at least one deadline has come.
+    /// Handles every deadline that has passed.
     pub fn on_deadline(&mut self, now: Instant, out: &mut Actions) {
         while let Some(timer) = self.context.timers.due(now) {
             let turn = &mut self.context.turn(now, out);

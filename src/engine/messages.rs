@@ -1,7 +1,6 @@
-//! What each message means: a peer's word against our books, and the answer to it.
+//! Handles the messages of a peer.
 //!
-//! Everything here concerns one peer and its torrent; what follows for others leaves as an effect, done when
-//! the turn is over.
+//! Each function changes one peer and its torrent. Consequences for other connections are queued as effects.
 
 use super::deferred::defer;
 use super::disconnect::{DisconnectReason, ProtocolViolation};
@@ -41,7 +40,7 @@ pub(super) fn on_message(
         return Err(ProtocolViolation::NotFast.into());
     }
     let first = match message {
-        // The extension handshake may come before the bitfield, and often does.
+        // These may precede the bitfield, and the extension handshake often does.
         Message::KeepAlive | Message::Extended { .. } | Message::Port { .. } => false,
         _ => !std::mem::replace(&mut peer.wire.sent_have_info, true),
     };
@@ -74,7 +73,7 @@ pub(super) fn on_message(
             let piece = t.pieces.geometry().piece(piece).ok_or(ProtocolViolation::NoSuchPiece(piece))?;
             on_have(turn, t, peer, piece)?;
         }
-        // A second bitfield, or a late one, is not believed: what was counted would be counted twice.
+        // A second or late bitfield is ignored: its pieces would be counted twice.
         Message::Bitfield { bytes } if first => {
             if let Ok(has) = Bitfield::from_wire(bytes, t.pieces.geometry().pieces()) {
                 on_have_set(turn, t, peer, has)?;
@@ -101,7 +100,7 @@ pub(super) fn on_message(
                 if peer.source.rejects > limits::REJECTS_ONLY {
                     return Err(ProtocolViolation::RejectsOnly(peer.source.rejects).into());
                 }
-                // What it rejects while choking us is not allowed fast after all.
+                // A piece that it rejects while choking us is not allowed fast.
                 peer.source.fast_to_us.retain(|p| *p != block.piece());
                 turn.effects.push_once(Effect::TopUp { torrent: t.key });
             }
@@ -119,7 +118,7 @@ pub(super) fn on_message(
     Ok(())
 }
 
-/// Keeps the first `limit` different pieces.
+/// Adds a piece to a list of at most `limit` different pieces.
 fn remember(list: &mut Vec<PieceIndex>, piece: PieceIndex, limit: usize) {
     if list.len() < limit && !list.contains(&piece) {
         list.push(piece);
@@ -129,17 +128,17 @@ fn remember(list: &mut Vec<PieceIndex>, piece: PieceIndex, limit: usize) {
 fn on_choke(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer) {
     peer.source.they_choke = true;
     let Source { requests, fast_to_us, .. } = &mut peer.source;
-    let given_up = requests.give_up_all(|piece| fast_to_us.contains(&piece));
-    for block in &given_up {
+    let cancelled = requests.give_up_all(|piece| fast_to_us.contains(&piece));
+    for block in &cancelled {
         t.pieces.cancel_request(*block);
     }
-    // Pieces reserved for this peer are free for others now, or it could hold up the torrent by choking us.
-    if t.pieces.clear_owner(peer.source.key) || !given_up.is_empty() {
+    // Otherwise a peer could hold up the torrent by choking us while pieces are reserved for it.
+    if t.pieces.clear_owner(peer.source.key) || !cancelled.is_empty() {
         turn.effects.push_once(Effect::TopUp { torrent: t.key });
     }
 }
 
-/// The peer has one piece more.
+/// Handles a new piece of the peer.
 fn on_have(
     turn: &mut Turn<'_>,
     t: &mut Torrent,
@@ -159,7 +158,7 @@ fn on_have(
     check_mutual_interest(t, peer)
 }
 
-/// The peer says all that it has.
+/// Handles the complete set of the peer's pieces.
 fn on_have_set(
     turn: &mut Turn<'_>,
     t: &mut Torrent,
@@ -190,7 +189,7 @@ fn on_request(
         let allowed = peer.wire.fast_to_them.iter_mut().find(|(p, _)| *p == span.piece());
         let Some((piece, taken)) = allowed else {
             reject(turn, peer, raw);
-            // A request that crossed our choke on the wire is no offence.
+            // A request that crossed our choke in transit is no violation.
             return if turn.now.since(peer.wire.choke_changed) > limits::CHOKE_GRACE {
                 count_invalid(peer, raw)
             } else {
@@ -214,7 +213,7 @@ fn on_request(
     Ok(())
 }
 
-/// The peer's node of the DHT, once a connection: it is asked whether it is there.
+/// Queues a ping of the peer's DHT node, once for each connection.
 fn on_port(turn: &mut Turn<'_>, t: &Torrent, peer: &mut Peer, port: u16) {
     if t.allows(Origin::Dht) && port != 0 && !std::mem::replace(&mut peer.wire.reported_dht_port, true) {
         turn.effects.push_once(Effect::Node { addr: SocketAddr::new(peer.source.addr.ip(), port) });
@@ -230,12 +229,13 @@ fn reject(turn: &mut Turn<'_>, peer: &mut Peer, raw: RawSpan) {
 fn count_invalid(peer: &mut Peer, last: RawSpan) -> Result<(), DisconnectReason> {
     peer.wire.invalid_requests += 1;
     let waiting = peer.wire.encoder.control_bytes();
-    match peer.wire.invalid_requests {
-        _ if waiting > limits::OUTBOX_CONTROL_BYTES => Err(ProtocolViolation::NotReading(waiting).into()),
-        count if count >= limits::INVALID_REQUESTS => {
-            Err(ProtocolViolation::InvalidRequests { count, last }.into())
-        }
-        _ => Ok(()),
+    let count = peer.wire.invalid_requests;
+    if waiting > limits::ENCODER_CONTROL_BYTES {
+        Err(ProtocolViolation::NotReading(waiting).into())
+    } else if count >= limits::INVALID_REQUESTS {
+        Err(ProtocolViolation::InvalidRequests { count, last }.into())
+    } else {
+        Ok(())
     }
 }
 
@@ -255,7 +255,7 @@ fn on_extended(
                 on_metadata_message(turn, t, peer, message);
             }
         }
-        // No extension of ours has another number.
+        // We assigned no other message id.
         _ => {}
     }
     Ok(())

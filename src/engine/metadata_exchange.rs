@@ -1,12 +1,11 @@
-//! Metadata between peers (BEP 9): answers requests for ours, and fetches that of a torrent known by its hash
-//! alone.
+//! Metadata exchange (BEP 9): serves our info dictionary, and fetches that of a magnet link.
 //!
 //! ```text
 //!   Wanted ──complete, hash matches──▶ HandedOn ──on_metadata──▶ Known ──on_opened──▶ deferred messages are replayed
 //! ```
 //!
-//! If metadata from several peers fails its hash, the culprit is unknown: the next try asks a single peer,
-//! which is banned if it fails again.
+//! If metadata from several peers fails its hash, the culprit is unknown: it is fetched again from a single
+//! peer, which is banned if the hash fails again.
 
 use super::action::Action;
 use super::effects::Effect;
@@ -30,7 +29,7 @@ pub(super) fn on_metadata_message(
     match message {
         MetadataMessage::Request { piece } => {
             let total_size = t.metadata.len().unwrap_or(0);
-            let room = peer.wire.encoder.control_bytes() < limits::OUTBOX_STOP_READING_BYTES;
+            let room = peer.wire.encoder.control_bytes() < limits::ENCODER_PAUSE_BYTES;
             let answer = match t.metadata.piece(piece).filter(|_| room) {
                 Some(bytes) => MetadataMessage::Data { piece, total_size, bytes },
                 None => MetadataMessage::Reject { piece },
@@ -83,7 +82,7 @@ impl Swarms {
         }
     }
 
-    /// All of the metadata arrived: checks it against the info hash.
+    /// Verifies complete metadata against the info hash.
     pub(super) fn check_metadata(&mut self, turn: &mut Turn<'_>, key: TorrentKey) {
         let Some(t) = self.torrents.get_mut(key) else { return };
         let Metadata::Wanted(fetch) = &mut t.metadata else { return };

@@ -1,5 +1,4 @@
-//! The ends of pieces: prepared, hashed, verified or spoiled, made durable; and the ban of peers that spoiled
-//! one.
+//! Results of the disk: prepared and hashed pieces, checkpoints; and the ban of peers that sent bad data.
 
 use super::action::{Action, HashVerdict, Notice};
 use super::disconnect::{DisconnectReason, ProtocolViolation};
@@ -15,7 +14,7 @@ use std::net::IpAddr;
 use std::ops::ControlFlow;
 
 impl Swarms {
-    /// Files and memory for a piece are ready.
+    /// Handles a prepared piece.
     pub(super) fn on_prepared(&mut self, turn: &mut Turn<'_>, key: TorrentKey, piece: PieceIndex) {
         let Some(t) = self.torrents.get_mut(key) else { return };
         t.pieces.prepared(piece);
@@ -27,14 +26,14 @@ impl Swarms {
         }
     }
 
-    /// Every block of a piece has arrived: has it hashed.
+    /// Has a piece hashed: every block has arrived.
     pub(super) fn hash(&mut self, turn: &mut Turn<'_>, key: TorrentKey, piece: PieceIndex) {
         let digests = self.torrents.get(key).is_some_and(|t| t.smart_ban.is_suspect(piece));
         turn.out.push(Action::Hash { torrent: key, piece, digests });
     }
 
-    /// The hasher's verdict on a piece, which counts for a paused torrent, too; `Break` if the torrent has to
-    /// be paused.
+    /// Handles the result of hashing a piece, even of a paused torrent; `Break` if the torrent has to be
+    /// paused.
     pub(super) fn on_hashed(
         &mut self,
         turn: &mut Turn<'_>,
@@ -102,7 +101,7 @@ impl Swarms {
             if peer.source.has.has(piece) {
                 peer.source.wanted_pieces = peer.source.wanted_pieces.saturating_sub(1);
                 peer.set_we_want(turn.now, peer.source.wanted_pieces > 0, turn.out);
-            } else if waiting > limits::OUTBOX_CONTROL_BYTES {
+            } else if waiting > limits::ENCODER_CONTROL_BYTES {
                 self.disconnect(turn, key, ProtocolViolation::NotReading(waiting).into());
             } else {
                 peer.say(&Message::Have { piece: piece.get() }, turn.out);
@@ -111,12 +110,12 @@ impl Swarms {
         if complete {
             self.on_complete(turn, key);
         } else {
-            // There is room for another partial piece.
+            // Another partial piece may be opened.
             turn.effects.push(Effect::TopUp { torrent: key });
         }
     }
 
-    /// Every wanted piece is verified.
+    /// Handles the completion of a torrent: every wanted piece is verified.
     pub(super) fn on_complete(&mut self, turn: &mut Turn<'_>, key: TorrentKey) {
         let Some(t) = self.torrents.get_mut(key) else { return };
         t.trackers.complete();
@@ -137,7 +136,7 @@ impl Swarms {
         }
     }
 
-    /// The checkpoint is on stable storage, or is not.
+    /// Handles the end of a checkpoint, successful or not.
     pub(super) fn on_saved(&mut self, turn: &mut Turn<'_>, key: TorrentKey) {
         let Some(t) = self.torrents.get_mut(key) else { return };
         t.saving = false;

@@ -1,5 +1,4 @@
-//! What the protocol leaves open and we have an opinion on: the choices of [`limits`], as one value that an
-//! engine is started with.
+//! The policy of an engine: the choices that the protocol leaves open, as one value.
 //!
 //! rill runs [`Policy::default`]. Other values are for experiments of the simulator (feature `sim`), and some
 //! of them are bad on purpose: serving no peer, endgame without a bound. None of them weakens data safety:
@@ -11,75 +10,74 @@ use std::time::Duration;
 /// The choices of one engine, the same for all its torrents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Whether blocks that are owed already are asked of others once nothing else is left.
+    /// Whether and how blocks in flight are requested from other peers once every wanted block is requested.
     pub endgame: Endgame,
-    /// The silence after which a peer with requests in flight is snubbing us; `None`: never.
+    /// The time without a block, with requests in flight, after which a peer counts as snubbing us; `None`:
+    /// never.
     pub snub_after: Option<Duration>,
-    /// Which piece begins next. A torrent that is [`sequential`](super::TorrentSpec::sequential) has an order
-    /// of its own.
+    /// The order of new pieces. A [`sequential`](super::TorrentSpec::sequential) torrent ignores it.
     pub picking: Picking,
-    /// Pieces picked at random before [`picking`](Policy::picking) has its way.
+    /// Pieces picked at random before [`picking`](Policy::picking) applies.
     pub random_first: u32,
-    /// Whether one upload slot more goes to a random peer, whatever it gives.
+    /// Whether there is an optimistic upload slot.
     pub optimistic: bool,
-    /// Whether, leeching, the peers that send us most get the slots. Without it every peer has a turn, as
-    /// when seeding.
+    /// Whether, while leeching, the fastest uploaders get the slots. Without it peers take turns, as while
+    /// seeding.
     pub tit_for_tat: bool,
-    /// Whether we speak the Fast extension (BEP 6).
+    /// Whether we use the Fast extension (BEP 6).
     pub fast: bool,
-    /// Peers that we upload to at once in one torrent, besides the optimistic one. 0: no peer is served in
-    /// any way.
+    /// Upload slots of one torrent, besides the optimistic one. 0: no peer is served in any way.
     pub upload_slots: usize,
     /// The most slots that unused upload may open. Below [`upload_slots`](Policy::upload_slots) it opens
     /// none.
     pub upload_slots_max: usize,
-    /// How many requests are out to one peer.
+    /// The number of requests in flight to one peer.
     pub window: WindowRule,
     /// A peer that can deliver a whole piece in this time gets pieces of its own.
     pub own_piece_within: Duration,
-    /// Peers asked of a tracker.
+    /// Peers requested from a tracker.
     pub numwant: u32,
 }
 
-/// What is done when every wanted block is asked for and some are not here yet.
+/// The kind of endgame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endgame {
-    /// Nothing: no block is requested from a second peer.
+    /// None: no block is requested from a second peer.
     #[cfg(feature = "sim")]
     Off,
-    /// A peer with little left to do takes over what would come last, within bounds.
+    /// A peer with an almost empty queue takes over the blocks that would arrive last, within bounds.
     Bounded {
-        /// Peers that may owe us the same block.
+        /// Peers that may have the same block in flight.
         holders: u8,
-        /// Blocks that a peer may owe us and still be asked for another.
+        /// Blocks in flight below which a peer may be given another.
         blocks: usize,
     },
-    /// Every block that a peer has and that no peer is sending yet is requested from it, in any order, as far
-    /// as its queue goes.
+    /// Every block that no peer is sending yet is requested from every peer that has it, in random order, as
+    /// far as the request queues allow.
     #[cfg(feature = "sim")]
     Unbounded,
 }
 
-/// Which of the missing pieces begins next.
+/// The order of new pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Picking {
-    /// The one that the fewest peers have.
+    /// The piece that the fewest peers have is first.
     RarestFirst,
-    /// Any.
+    /// Random.
     #[cfg(feature = "sim")]
     Random,
 }
 
-/// How many requests are out to one peer: never more than it says it queues, nor than
-/// [`limits::CANCELLED_REQUESTS`], and one while it snubs us. A window is filled up once an eighth of it is
+/// The number of requests in flight to one peer: never more than its `reqq` or
+/// [`limits::CANCELLED_REQUESTS`], and one while it snubs us. A window is filled once an eighth of it is
 /// free, so that requests travel together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WindowRule {
-    /// Slow start, then as many as the peer serves in `time` at its speed.
+    /// Slow start, then as many as the peer serves in `time` at its rate.
     Adaptive {
-        /// Time that the window covers.
+        /// The time that the window covers.
         time: Duration,
-        /// The most, in blocks.
+        /// The most blocks.
         max: u32,
     },
     /// Always this many.
@@ -107,12 +105,12 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Whether any peer is served.
+    /// Returns whether any peer is served.
     pub(super) fn serves(&self) -> bool {
         self.upload_slots > 0
     }
 
-    /// Peers that may be served at once at the very most, besides the optimistic one.
+    /// Returns the most upload slots, besides the optimistic one.
     pub(super) fn most_slots(&self) -> usize {
         if self.serves() { self.upload_slots.max(self.upload_slots_max) } else { 0 }
     }
@@ -130,7 +128,7 @@ impl Picking {
 }
 
 impl Endgame {
-    /// Peers that may owe us the same block, endgame or not.
+    /// Returns the most peers that may have the same block in flight.
     #[cfg(feature = "oracle")]
     pub(super) fn holders(self) -> u16 {
         match self {
@@ -144,7 +142,7 @@ impl Endgame {
 }
 
 impl WindowRule {
-    /// The most requests out to one peer. A late answer to any of them must still be known for one.
+    /// Returns the most requests in flight to one peer; each must be remembered after it is cancelled.
     pub(super) fn most(self) -> u32 {
         let most = match self {
             WindowRule::Adaptive { max, .. } => max,

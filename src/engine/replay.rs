@@ -1,5 +1,4 @@
-//! When a torrent's pieces become known: peers that a private torrent must not use are dropped, and deferred
-//! messages are replayed.
+//! Known metadata: drops peers that a private torrent must not use, and replays deferred messages.
 
 use super::config::TorrentInfo;
 use super::deferred::{DeferredHave, DeferredMessages};
@@ -15,15 +14,14 @@ use crate::units::{Bitfield, Origin, PeerKey, TorrentKey};
 use crate::wire::{ExtensionIds, FrameError, Message, write_dont_have};
 
 impl Swarms {
-    /// Replaces the placeholder shape of a torrent whose metadata was unknown; whether it turns out to be
-    /// private.
-    pub(super) fn on_metadata(&mut self, turn: &mut Turn<'_>, key: TorrentKey, shape: TorrentInfo) -> bool {
+    /// Replaces the placeholder of a torrent without metadata; returns whether it turns out to be private.
+    pub(super) fn on_metadata(&mut self, turn: &mut Turn<'_>, key: TorrentKey, info: TorrentInfo) -> bool {
         let Some(t) = self.torrents.get_mut(key).filter(|t| !t.open) else { return false };
-        t.pieces = Pieces::new(shape.geometry, Bitfield::empty(shape.geometry.pieces()), shape.wanted);
+        t.pieces = Pieces::new(info.geometry, Bitfield::empty(info.geometry.pieces()), info.wanted);
         t.picker = Picker::new(&t.pieces, t.picker.is_sequential(), &turn.config.policy, turn.rng);
-        t.metadata = Metadata::of(shape.info);
-        t.private = shape.private;
-        shape.private
+        t.metadata = Metadata::of(info.info);
+        t.private = info.private;
+        info.private
     }
 
     /// Of a torrent that turns out to be private, drops the peers and addresses that a private torrent must
@@ -62,8 +60,7 @@ impl Swarms {
         let pieces = t.pieces.geometry().pieces();
         decoder.set_bitfield_len(pieces.div_ceil(8) as usize);
         peer.source.has = Bitfield::empty(pieces);
-        // A peer that would have to be sent too many HAVEs is disconnected; dialed again later, it gets one
-        // bitfield.
+        // Instead of too many `have` messages: disconnect, and send one bitfield when it is dialed again.
         if t.pieces.have().ones() > limits::REPLAYED_HAVES {
             return Err(DisconnectReason::Stopped);
         }
@@ -80,7 +77,8 @@ impl Swarms {
                 Some(Message::Bitfield { bytes: &bits })
             }
             DeferredHave::Bits => {
-                let (got, expected) = (bits.len() as u32, peer.source.has.as_bytes().len() as u32);
+                let got = bits.len() as u32;
+                let expected = peer.source.has.as_bytes().len() as u32;
                 return Err(ProtocolViolation::from(FrameError::Bitfield { got, expected }).into());
             }
             DeferredHave::Lost => return Err(DisconnectReason::Stopped),
@@ -90,7 +88,7 @@ impl Swarms {
         let gone =
             gone.iter().map(|payload| Message::Extended { id: ExtensionIds::OURS.lt_donthave, payload });
         let allowed = allowed_fast.into_iter().filter(|_| fast).map(|piece| Message::AllowedFast { piece });
-        // A bitfield is believed only as the first message about pieces, and the deferred one was that.
+        // A bitfield is accepted only as the first message about pieces, which the deferred one was.
         peer.wire.sent_have_info = has.is_none() && peer.wire.sent_have_info;
         has.into_iter()
             .chain(haves)

@@ -1,5 +1,6 @@
-//! The request pipeline: fills each peer's request queue with blocks, and hands peers that run dry to
-//! [`endgame`](super::endgame).
+//! The request pipeline: fills the request queue of each peer, and passes peers without anything to request
+//! to
+//! [`endgame`].
 
 use super::action::Action;
 use super::endgame;
@@ -22,7 +23,7 @@ pub(super) fn top_up(turn: &mut Turn<'_>, t: &mut Torrent, connections: &mut Con
     endgame::help(turn, t, connections, key, requested);
 }
 
-/// Requests blocks from every peer of the torrent: some may have become free.
+/// Requests blocks from every peer of the torrent: blocks may have become free.
 pub(super) fn top_up_all(turn: &mut Turn<'_>, t: &mut Torrent, connections: &mut Connections) {
     for key in t.peers.clone() {
         top_up(turn, t, connections, key);
@@ -39,7 +40,7 @@ pub(super) fn request(turn: &mut Turn<'_>, peer: &mut Peer, block: BlockSpan) {
     }
 }
 
-/// Fills a peer's request queue as the picker says; whether anything was requested.
+/// Fills a peer's request queue with the picker's blocks; returns whether there were any.
 fn fill_queue(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer) -> bool {
     let room = peer.source.requests.room();
     if room == 0 || !peer.source.may_be_asked() {

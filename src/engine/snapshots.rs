@@ -1,4 +1,4 @@
-//! Snapshots of a torrent's peers, trackers and pieces, computed when they are asked for.
+//! Snapshots of a torrent's peers, trackers and pieces, computed on request.
 
 use super::peer::{Peer, Phase};
 use super::swarms::Swarms;
@@ -7,37 +7,37 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Figures of one connected peer that sent its handshake.
+/// One connected peer that has sent its handshake.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct PeerStats {
     /// Its address; of a peer that we dialed, the address where it listens.
     pub addr: SocketAddr,
-    /// How its address came to us.
+    /// The source of its address.
     pub origin: Origin,
     /// Its peer id (BEP 20).
     pub peer_id: Option<PeerId>,
-    /// The client's name and version, as it says (BEP 10 `v`); short and fit for a terminal.
+    /// The name and version of its client (BEP 10 `v`): at most 40 printable characters.
     pub client: Option<String>,
-    /// The share of the torrent's pieces that it has, 0 to 1.
+    /// Its share of the torrent's pieces, 0 to 1.
     pub progress: f64,
-    /// Payload that it sends, bytes a second.
+    /// Payload received from it, bytes a second.
     pub download_rate: u64,
-    /// Payload that we send, bytes a second.
+    /// Payload sent to it, bytes a second.
     pub upload_rate: u64,
-    /// Blocks requested from it.
+    /// Blocks in flight from it.
     pub requests: usize,
-    /// Blocks that it requested and that wait to be sent.
+    /// Blocks that it requested and that are not sent yet.
     pub upload_queue: usize,
-    /// We do not serve it.
+    /// Whether we choke it.
     pub we_choke: bool,
-    /// It has a piece that we miss.
+    /// Whether it has a missing piece.
     pub we_want: bool,
-    /// It does not serve us.
+    /// Whether it chokes us.
     pub they_choke: bool,
-    /// We have a piece that it misses.
+    /// Whether it is interested in our pieces.
     pub they_want: bool,
-    /// It sends none of the blocks that are requested from it.
+    /// Whether it snubs us: it sends none of the requested blocks.
     pub snubbed: bool,
     /// Time since the handshake.
     pub connected: Duration,
@@ -51,11 +51,12 @@ pub struct TrackerStats {
     pub url: Arc<str>,
     /// Its tier, from 0 (BEP 12).
     pub tier: usize,
-    /// What the last announce came to: addresses that it gave, or a sentence. `None` before the first answer.
+    /// The result of the last announce: the number of addresses, or the reason of the failure, a sentence.
+    /// `None` before the first result.
     pub last: Option<Result<usize, String>>,
-    /// An announce awaits its answer.
+    /// Whether an announce awaits its reply.
     pub announcing: bool,
-    /// Time to the next announce; `None` if it will not be asked.
+    /// The time to the next announce; `None` if there will be none.
     pub next: Option<Duration>,
 }
 
@@ -63,11 +64,11 @@ pub struct TrackerStats {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PartialPiece {
-    /// Which.
+    /// The piece.
     pub piece: PieceIndex,
     /// Blocks that have arrived.
     pub arrived: u32,
-    /// All its blocks.
+    /// The number of its blocks.
     pub blocks: u32,
 }
 

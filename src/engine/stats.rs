@@ -1,11 +1,11 @@
-//! How a torrent is doing, as a snapshot.
+//! Statistics of a torrent.
 
 use super::peer::{Peer, Phase};
 use super::swarms::Swarms;
 use super::torrent::Activity;
 use crate::units::{Instant, Origin, TorrentKey};
 
-/// Figures of one torrent. Bytes are payload of this session.
+/// Statistics of one torrent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TorrentStats {
     /// Bytes of the wanted pieces.
@@ -16,29 +16,29 @@ pub struct TorrentStats {
     pub pieces: u32,
     /// Verified pieces.
     pub pieces_have: u32,
-    /// Received.
+    /// Payload received in this session, bytes.
     pub downloaded: u64,
-    /// Sent.
+    /// Payload sent in this session, bytes.
     pub uploaded: u64,
-    /// Received in vain: duplicates, blocks of bad pieces, blocks without a request.
+    /// Payload received and discarded, bytes: duplicates, blocks of bad pieces, blocks without a request.
     pub wasted: u64,
-    /// Bytes a second.
+    /// Download rate, payload bytes a second.
     pub download_rate: u64,
-    /// Bytes a second.
+    /// Upload rate, payload bytes a second.
     pub upload_rate: u64,
-    /// Peers that have said who they are.
+    /// Peers that have sent their handshakes.
     pub peers: usize,
-    /// Those of them that have everything.
+    /// Connected seeds.
     pub seeds: usize,
-    /// The peers by who told us of them; an [`Origin`]'s number is its place.
+    /// The number of peers by the source of their address, indexed by [`Origin`].
     pub peers_by_origin: [usize; Origin::ALL.len()],
-    /// Addresses known.
+    /// Known addresses.
     pub known_peers: usize,
-    /// Every wanted piece is had.
+    /// Whether every wanted piece is verified.
     pub complete: bool,
-    /// Not paused.
+    /// Whether it runs.
     pub running: bool,
-    /// Why it is not faster, if the engine knows.
+    /// Why the download is slow, if the engine knows.
     pub slow: Option<SlowReason>,
 }
 
@@ -51,14 +51,14 @@ pub enum SlowReason {
     NothingToGet,
     /// Every connected peer that has a missing piece chokes us.
     Choked,
-    /// The disk does not keep up; only the session can tell, the engine never says so.
+    /// The disk does not keep up. Set by the session, never by the engine.
     Disk,
-    /// A download limit that the user set.
+    /// The user's download limit.
     OwnLimit,
 }
 
 impl Swarms {
-    /// Figures of a torrent.
+    /// Returns the statistics of a torrent.
     pub(super) fn stats(&self, now: Instant, key: TorrentKey) -> Option<TorrentStats> {
         let t = self.torrents.get(key)?;
         let peers = t.peers.iter().filter_map(|p| self.connections.get(*p)).map(|c| &c.peer);

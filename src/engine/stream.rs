@@ -1,14 +1,15 @@
-//! Where the hands and the codec meet: what the next bytes of a stream are, and what they mean.
+//! The byte streams of connections: where the next bytes of a stream belong, and the handling of received
+//! bytes.
 //!
 //! ```text
 //!   want ──▶ Control ─┐
 //!        ──▶ Copy    ─┤
-//!        ──▶ Fill    ─┼─ the hands read ─▶ got(n) ──▶ frames ──▶ messages ──▶ requests topped up, actions pushed
+//!        ──▶ Fill    ─┼─ the caller reads ─▶ got(n) ──▶ frames ──▶ messages ──▶ requests topped up, actions pushed
 //!        ──▶ Skip    ─┘
-//!        ──▶ Pause   ──▶ nothing is read until Action::Wake
+//!        ──▶ Pause   ──▶ no read until Action::Wake
 //! ```
 //!
-//! `want` and `got` agree without a word on what is being read, because nothing changes it in between.
+//! `got` needs no description of the bytes: nothing changes the state between `want` and `got`.
 
 use super::disconnect::{DisconnectReason, ProtocolViolation};
 use super::effects::Effect;
@@ -26,38 +27,37 @@ use crate::wire::{Frame, Message, RawSpan, WritePlan};
 /// Where the next bytes of a stream belong.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Want<'a> {
-    /// Framing: read up to `room.len()` bytes here.
+    /// Control bytes: read up to `room.len()` bytes to `room`.
     Control {
         /// Never empty.
         room: &'a mut [u8],
     },
-    /// Payload: read up to the span's length to where it lives; what follows goes to `spill`, if the span was
-    /// filled.
+    /// Payload: read up to the span's length to its target, and the bytes that follow to `spill`.
     Fill {
-        /// Whose.
+        /// The torrent.
         torrent: TorrentKey,
-        /// The rest of a block, or less of it under a rate limit; then `spill` is empty.
+        /// The rest of a block, or a part of it under a rate limit; `spill` is then empty.
         span: BlockSpan,
         /// May be empty.
         spill: &'a mut [u8],
     },
-    /// Payload that came along with framing: put it where it lives.
+    /// Payload that was read together with control bytes: copy it to its target.
     Copy {
-        /// Whose.
+        /// The torrent.
         torrent: TorrentKey,
         /// As long as `bytes`.
         span: BlockSpan,
         /// Never empty.
         bytes: &'a [u8],
     },
-    /// Read up to `len` bytes and throw them away.
+    /// Read up to `len` bytes and discard them.
     Skip {
         /// At least 1.
         len: u32,
     },
     /// Read nothing until [`Action::Wake`](super::Action::Wake).
     Pause,
-    /// No such connection.
+    /// The connection is closed.
     Gone,
 }
 
@@ -68,7 +68,7 @@ impl Swarms {
     pub(super) fn want(&mut self, key: PeerKey) -> Want<'_> {
         let Some(Connection { decoder, peer }) = self.connections.get_mut(key) else { return Want::Gone };
         peer.source.read_paused = false;
-        if peer.wire.encoder.control_bytes() > limits::OUTBOX_STOP_READING_BYTES {
+        if peer.wire.encoder.control_bytes() > limits::ENCODER_PAUSE_BYTES {
             peer.source.read_paused = true;
             return Want::Pause;
         }
@@ -89,9 +89,9 @@ impl Swarms {
             return Want::Pause;
         }
         let torrent = t.key;
-        let came_along = decoder.buffered().len();
-        if came_along > 0 {
-            return Want::Copy { torrent, span: rest.first(came_along as u32), bytes: decoder.buffered() };
+        let buffered = decoder.buffered().len();
+        if buffered > 0 {
+            return Want::Copy { torrent, span: rest.first(buffered as u32), bytes: decoder.buffered() };
         }
         let span = rest.first(u32::try_from(allowance).unwrap_or(u32::MAX));
         let spill = if span == rest { decoder.spill(peer.read_ahead()) } else { &mut [] };
@@ -180,11 +180,11 @@ impl Swarms {
                     peer.source.reading = begin_block(turn, t, peer, RawSpan { piece, begin, len })?;
                     peer.source.block_began = turn.now;
                     if let Reading::Unwanted { .. } = peer.source.reading {
-                        let came_along = decoder.buffered().len() as u32;
-                        decoder.buffered_taken(came_along);
+                        let buffered = decoder.buffered().len() as u32;
+                        decoder.buffered_taken(buffered);
                         let done = decoder.payload_left() == 0;
-                        self.count_payload(turn, key, came_along);
-                        self.on_payload(turn, key, came_along, done);
+                        self.count_payload(turn, key, buffered);
+                        self.on_payload(turn, key, buffered, done);
                     }
                 }
             }
@@ -223,7 +223,7 @@ impl Swarms {
         done
     }
 
-    /// `n` bytes of the block at hand are in place.
+    /// Handles `n` payload bytes in their target.
     fn on_payload(&mut self, turn: &mut Turn<'_>, key: PeerKey, n: u32, done: bool) {
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
         let Some(t) = peer.source.torrent.and_then(|t| self.torrents.get_mut(t)) else { return };
@@ -261,10 +261,10 @@ impl Swarms {
     /// See [`Engine::sent`](super::Engine::sent).
     pub(super) fn sent(&mut self, turn: &mut Turn<'_>, key: PeerKey, n: usize) {
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
-        let was_stuck = peer.wire.encoder.control_bytes() > limits::OUTBOX_STOP_READING_BYTES;
+        let was_stuck = peer.wire.encoder.control_bytes() > limits::ENCODER_PAUSE_BYTES;
         let sent = peer.wire.encoder.sent(n);
-        let more_to_say = peer.wire.they_want && !peer.wire.we_choke || peer.source.requests.in_flight() > 0;
-        if !more_to_say {
+        let expects_more = peer.wire.they_want && !peer.wire.we_choke || peer.source.requests.in_flight() > 0;
+        if !expects_more {
             peer.wire.encoder.release_memory();
         }
         peer.wire.last_out = turn.now;
@@ -288,7 +288,7 @@ impl Swarms {
     }
 }
 
-/// What a block's header means: a lease, or unwanted payload.
+/// Handles the header of a block: takes its lease, or discards its payload.
 fn begin_block(
     turn: &mut Turn<'_>,
     t: &mut Torrent,
@@ -297,50 +297,48 @@ fn begin_block(
 ) -> Result<Reading, DisconnectReason> {
     let block = match t.pieces.geometry().span(raw.piece, raw.begin, raw.len) {
         Ok(span) if span.begin() % BLOCK_LEN == 0 && span.len() <= BLOCK_LEN => Some(span),
-        _ => None, // never asked for: we ask for whole blocks of real pieces
+        _ => None, // we request only whole blocks of existing pieces
     };
     let asked = block.map_or(RequestState::Unrequested, |b| peer.source.requests.lookup(b));
     match (block, asked) {
         (Some(block), RequestState::InFlight | RequestState::Cancelled) => {
             let owed = asked == RequestState::InFlight;
-            // A duplicate in endgame, or a late answer for a piece that is being hashed, gets no lease.
-            match t.pieces.lease(block, peer.source.key) {
-                true => {
-                    if t.pieces.was_abandoned(block) {
-                        turn.out.retract_release(t.key, block);
-                    }
-                    Ok(Reading::Block { rest: block, block, owed })
-                }
-                false => Ok(Reading::Unwanted { owed: Some(block) }),
+            // A duplicate in endgame, or a late block of a piece that is being hashed, gets no lease.
+            if !t.pieces.lease(block, peer.source.key) {
+                return Ok(Reading::Unwanted { owed: Some(block) });
             }
+            if t.pieces.was_abandoned(block) {
+                turn.out.retract_release(t.key, block);
+            }
+            Ok(Reading::Block { rest: block, block, owed })
         }
         _ => {
             peer.source.unasked_blocks += 1;
-            match peer.source.unasked_blocks > limits::UNASKED_BLOCKS {
-                true => Err(ProtocolViolation::Unasked(peer.source.unasked_blocks).into()),
-                false => Ok(Reading::Unwanted { owed: None }),
+            if peer.source.unasked_blocks > limits::UNASKED_BLOCKS {
+                return Err(ProtocolViolation::Unasked(peer.source.unasked_blocks).into());
             }
+            Ok(Reading::Unwanted { owed: None })
         }
     }
 }
 
-/// A request was answered, if only with an unwanted block: true if the request was still in flight, and not
-/// cancelled while it came in. Requests that the peer passed over and that are overdue are given up, and it
-/// is told so.
+/// Handles an answered request, even if its block was unwanted; returns whether it was still in flight, and
+/// not cancelled while the block arrived. Requests that the peer skipped and that have timed out are
+/// cancelled.
 fn answered(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, block: BlockSpan) -> bool {
-    let still_owed = peer.source.requests.owes(block);
+    let in_flight = peer.source.requests.owes(block);
     for late in peer.source.requests.done(turn.now, block, &peer.source.down) {
         t.pieces.cancel_request(late);
         peer.say(&Message::Cancel(late.into()), turn.out);
     }
-    still_owed
+    in_flight
 }
 
-/// A leased block is complete.
+/// Handles a complete leased block.
 fn on_block(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, block: BlockSpan) {
     peer.source.rejects = 0;
-    let still_owed = answered(turn, t, peer, block);
-    let arrival = t.pieces.arrived(block, peer.source.key, peer.source.addr.ip(), still_owed);
+    let in_flight = answered(turn, t, peer, block);
+    let arrival = t.pieces.arrived(block, peer.source.key, peer.source.addr.ip(), in_flight);
     if arrival.others_owe {
         turn.effects.push(Effect::Cancel { torrent: t.key, block, but: peer.source.key });
     }

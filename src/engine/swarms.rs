@@ -1,8 +1,8 @@
 //! Torrents and their connections: the state that nearly every decision reads and writes.
 //!
-//! Here are the torrents' lives and the rate limits. Connections begin and end in
-//! [`connections`](super::connections), bytes meet them in
-//! [`stream`](super::stream), pieces end in [`piece_results`](super::piece_results).
+//! This file starts, pauses and limits torrents. [`connections`](super::connections) handles the beginning
+//! and end of connections, [`stream`](super::stream) their bytes, [`piece_results`](super::piece_results) the
+//! results of the disk.
 
 use super::action::Action;
 use super::bandwidth::TokenBucket;
@@ -41,15 +41,15 @@ pub struct Swarms {
     pub up: TokenBucket,
     /// Dialed connections that are not established yet.
     pub half_open: usize,
-    /// The port of our DHT node, told to peers; `None` outside the DHT or if the node is read-only (BEP 5,
+    /// The port of our DHT node, sent to peers; `None` without the DHT or if the node is read-only (BEP 5,
     /// 43).
     pub dht_port: Option<u16>,
-    /// The engine shuts down: no connection begins any more.
+    /// The engine shuts down: no connection is dialed or accepted.
     pub stopping: bool,
 }
 
 impl Swarms {
-    /// No torrents, and these limits in bytes a second.
+    /// Returns a state without torrents; limits in bytes a second.
     pub fn new(download_limit: Option<u64>, upload_limit: Option<u64>) -> Swarms {
         Swarms {
             torrents: SlotMap::default(),
@@ -65,13 +65,14 @@ impl Swarms {
 
     // ---- torrents -------------------------------------------------------------------------------------------------
 
-    /// Adds a paused torrent. `None` if its info hash is here already.
+    /// Adds a paused torrent. `None` if its info hash is known already.
     pub fn add(&mut self, turn: &mut Turn<'_>, spec: TorrentSpec) -> Option<TorrentKey> {
         if self.by_hash.contains_key(&spec.info_hash) {
             return None;
         }
-        let known = spec.shape.is_some();
-        let TorrentInfo { geometry, wanted, private, info } = spec.shape.unwrap_or_else(TorrentInfo::unknown);
+        let known = spec.torrent_info.is_some();
+        let TorrentInfo { geometry, wanted, private, info } =
+            spec.torrent_info.unwrap_or_else(TorrentInfo::unknown);
         let pieces = Pieces::new(geometry, Bitfield::empty(geometry.pieces()), wanted);
         let policy = &turn.config.policy;
         let picker = Picker::new(&pieces, spec.sequential, policy, turn.rng);
@@ -110,7 +111,7 @@ impl Swarms {
         Some(key)
     }
 
-    /// Lets a paused torrent run: peers are dialed, trackers and the DHT asked.
+    /// Starts a paused torrent: arms the timers of dials, announces and searches.
     pub fn resume(&mut self, turn: &mut Turn<'_>, key: TorrentKey) {
         let Some(t) = self.torrents.get_mut(key).filter(|t| !t.running) else { return };
         t.running = true;
@@ -125,7 +126,7 @@ impl Swarms {
         turn.timers.arm(Timer::Dial, turn.now);
     }
 
-    /// Pauses a torrent: its connections are closed and partial pieces forgotten. False if it was paused
+    /// Pauses a torrent: closes its connections and drops partial pieces. Returns false if it was paused
     /// already.
     pub fn pause(&mut self, turn: &mut Turn<'_>, key: TorrentKey) -> bool {
         let Some(t) = self.torrents.get_mut(key).filter(|t| t.running) else { return false };
@@ -152,7 +153,7 @@ impl Swarms {
         true
     }
 
-    /// Adds addresses to a torrent's peer list, if it takes peers of that origin.
+    /// Adds addresses to a torrent's peer list, if it allows their origin.
     pub fn learn_peers(
         &mut self,
         turn: &mut Turn<'_>,
@@ -167,7 +168,7 @@ impl Swarms {
         }
     }
 
-    /// The torrent of a connection, once known.
+    /// Returns the torrent of a connection, once known.
     pub fn torrent_of(&self, key: PeerKey) -> Option<TorrentKey> {
         self.connections.get(key)?.peer.source.torrent
     }
@@ -200,7 +201,7 @@ impl Swarms {
         }
     }
 
-    /// Our external address, as the DHT sees it.
+    /// Sets our external address, as the DHT reports it.
     pub fn set_our_address(&mut self, addr: SocketAddr) {
         for (_, t) in self.torrents.iter_mut() {
             t.peer_list.set_ours(addr);
@@ -209,7 +210,7 @@ impl Swarms {
 
     // ---- rate limits ----------------------------------------------------------------------------------------------
 
-    /// Has the caller read a connection again whose reading was paused.
+    /// Resumes reading from a connection, if it was paused.
     pub fn wake(&mut self, turn: &mut Turn<'_>, key: PeerKey) {
         if let Some(c) = self.connections.get_mut(key) {
             if std::mem::take(&mut c.peer.source.read_paused) {
@@ -218,7 +219,7 @@ impl Swarms {
         }
     }
 
-    /// Fills the buckets of all limits and wakes the connections that waited for them.
+    /// Fills all token buckets and wakes the connections that waited for them.
     pub fn refill(&mut self, turn: &mut Turn<'_>) {
         self.down.fill(turn.now);
         self.up.fill(turn.now);
@@ -226,7 +227,7 @@ impl Swarms {
             t.down.fill(turn.now);
             t.up.fill(turn.now);
         }
-        // The first connection may take the whole bucket: begin with another one every time.
+        // The first connection may take the whole bucket: start with a random one.
         let mut keys: Vec<PeerKey> = self.connections.keys().collect();
         let first = turn.rng.below(keys.len());
         keys.rotate_left(first);

@@ -1,51 +1,50 @@
-//! When the engine wants to be called again, and why: one heap, one name a timer.
+//! The timers of the engine: one heap, one variant for each cause.
 //!
-//! A timer that is armed twice keeps the earlier time; its owner looks at the clock when it fires and arms it
-//! again if it was too early. So pushing a deadline back, which happens with every message, costs nothing.
+//! A timer that is armed twice keeps the earlier time. When it fires, its owner checks the clock and arms it
+//! again if it was too early. So postponing a deadline, which happens with every message, costs nothing.
 
 use crate::units::{Instant, PeerKey, TorrentKey};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-/// Entries of the heap, 32 bytes each, that may belong to timers that were disarmed or armed anew, besides
-/// one for each that is armed. Ten thousand connections that come and go in a second leave as many behind,
-/// each for its whole time-out.
+/// Stale heap entries, 32 bytes each, that are kept besides one for each armed timer: entries of timers that
+/// were disarmed or armed for an earlier time. Ten thousand short connections leave as many.
 const SPARE_ENTRIES: usize = 1024;
 
-/// Why the engine wakes.
+/// The cause of a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Timer {
     /// A peer's next time-out: connect, handshake, idle, keep-alive, snub.
     Peer(PeerKey),
-    /// Upload slots of a torrent are given anew.
+    /// A torrent's next choking round.
     ChokeRound(TorrentKey),
     /// A torrent's next announce.
     Announce(TorrentKey),
     /// A torrent's next checkpoint.
     Checkpoint(TorrentKey),
-    /// Peers with nothing to do look again who is late in a torrent's endgame.
+    /// The next look for late blocks in a torrent's endgame.
     Endgame(TorrentKey),
-    /// A peer that was asked for a torrent's metadata may have been silent for too long.
+    /// The timeout of a metadata request.
     Metadata(TorrentKey),
-    /// A torrent's peers are to be told of others.
+    /// A torrent's next PEX messages.
     Pex(TorrentKey),
-    /// A torrent's next search in the DHT.
+    /// A torrent's next DHT search.
     Search(TorrentKey),
-    /// Our node of the DHT has something to do.
+    /// The next deadline of our DHT node.
     Dht,
-    /// When to query the bootstrap nodes again.
+    /// The next bootstrap attempt of the DHT.
     JoinDht,
-    /// Nodes of the DHT are kept for the next run.
+    /// The next saving of DHT nodes.
     KeepNodes,
-    /// The next connection may be dialed.
+    /// The next dial.
     Dial,
-    /// A rate limit has something to give again.
+    /// A rate limit has tokens again.
     Refill,
-    /// A tracker datagram is sent again or given up.
+    /// The next retransmission or timeout of a UDP tracker transaction.
     UdpTracker,
-    /// Trackers that were asked for counts and did not answer are given up.
+    /// The timeout of scrapes.
     Scrape,
-    /// Torrents are called out on the local network.
+    /// The next LSD announcement.
     Lsd,
 }
 
@@ -57,7 +56,7 @@ pub struct Timers {
 }
 
 impl Timers {
-    /// Fires `timer` at `at`, or earlier if it was armed for earlier already.
+    /// Arms a timer; it fires at `at`, or earlier if it was armed for an earlier time.
     pub fn arm(&mut self, timer: Timer, at: Instant) {
         if at == Instant::NEVER || self.armed.get(&timer).is_some_and(|t| *t <= at) {
             return;
@@ -69,12 +68,12 @@ impl Timers {
         }
     }
 
-    /// Forgets a timer whose owner is gone.
+    /// Disarms a timer.
     pub fn disarm(&mut self, timer: Timer) {
         self.armed.remove(&timer);
     }
 
-    /// When the next timer fires.
+    /// Returns when the next timer fires.
     pub fn next(&mut self) -> Option<Instant> {
         while let Some(&Reverse((at, timer))) = self.heap.peek() {
             if self.armed.get(&timer) == Some(&at) {
@@ -85,7 +84,7 @@ impl Timers {
         None
     }
 
-    /// Takes one timer that is due.
+    /// Removes and returns one timer that is due.
     pub fn due(&mut self, now: Instant) -> Option<Timer> {
         let at = self.next().filter(|at| *at <= now)?;
         let Reverse((_, timer)) = self.heap.pop()?;
@@ -118,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn p13_timers_of_a_hundred_thousand_that_came_and_went_take_no_room() {
+    fn p13_timers_of_a_hundred_thousand_closed_connections_take_no_memory() {
         let mut t = Timers::default();
         t.arm(Timer::Dial, at(20));
         let mut peers = crate::units::SlotMap::default();
@@ -137,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disarmed_timer_does_not_wake_anybody() {
+    fn a_disarmed_timer_does_not_fire() {
         let mut t = Timers::default();
         t.arm(Timer::Dial, at(5));
         t.disarm(Timer::Dial);

@@ -2,13 +2,13 @@
 //! UDP (BEP 15, 41, 48).
 //!
 //! ```text
-//!   UDP:  Resolving ──address──▶ Connecting ──connection id──▶ Requesting ──▶ answer
+//!   UDP:  Resolving ──address──▶ Connecting ──connection id──▶ Requesting ──▶ response
 //!                                    │  ▲                          │
 //!                                    └──┴── sent again after 15 s, 30 s …; at the deadline the next address, or failure
 //! ```
 //!
-//! A datagram is accepted only from the address that was asked and with the transaction id of the request.
-//! Every request ends in exactly one [`TrackerOutcome`], unless it is withdrawn.
+//! A datagram is accepted only from the address of the request and with its transaction id. Every request
+//! ends in exactly one [`TrackerOutcome`], unless it is withdrawn.
 
 use super::action::{Action, ScrapeSource};
 use super::limits;
@@ -28,16 +28,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// What a tracker was asked for.
+/// The kind of a request.
 #[derive(Debug)]
 enum RequestKind {
-    /// Peers, and it was told of us.
+    /// An announce.
     Announce(PlannedAnnounce),
-    /// The counts of a swarm, until this moment.
+    /// A scrape with its deadline.
     Scrape { source: ScrapeSource, until: Instant },
 }
 
-/// A request that awaits its answer.
+/// A request without a result so far.
 #[derive(Debug)]
 struct PendingRequest {
     torrent: TorrentKey,
@@ -58,7 +58,7 @@ enum UdpRequest {
     Scrape(InfoHash),
 }
 
-/// The answer to a [`UdpRequest`].
+/// The response to a [`UdpRequest`].
 enum UdpResponse {
     Announce(AnnounceReply),
     Scrape(SwarmCounts),
@@ -112,21 +112,21 @@ struct UdpTransaction {
     packet: Vec<u8>,
     resends: u32,
     resend_at: Instant,
-    /// Time for each address.
+    /// The timeout of each address.
     timeout: Duration,
     deadline: Instant,
 }
 
-/// What a request came to.
+/// The result of a request.
 #[derive(Debug)]
 pub enum TrackerOutcome {
     /// An announce was answered, refused or timed out.
     Announced {
         /// The torrent.
         torrent: TorrentKey,
-        /// What was announced.
+        /// The announce.
         announce: PlannedAnnounce,
-        /// The reply, or why there is none.
+        /// The reply, or the reason of the failure.
         result: Result<AnnounceReply, AnnounceError>,
     },
     /// A scrape was answered, refused or timed out.
@@ -135,7 +135,7 @@ pub enum TrackerOutcome {
         torrent: TorrentKey,
         /// The tracker, or the DHT.
         source: ScrapeSource,
-        /// The counts, or why there are none.
+        /// The counts, or the reason of the failure.
         result: Result<SwarmCounts, AnnounceError>,
     },
 }
@@ -165,12 +165,12 @@ impl TrackerClient {
         }
     }
 
-    /// Whether no request awaits an answer.
+    /// Returns whether no request is pending.
     pub fn is_idle(&self) -> bool {
         self.pending.is_empty()
     }
 
-    /// What the next request came to, if one has ended.
+    /// Returns the next result, if there is one.
     pub fn next_outcome(&mut self) -> Option<TrackerOutcome> {
         self.outcomes.pop_front()
     }
@@ -185,9 +185,9 @@ impl TrackerClient {
         arm_announce(turn, t);
     }
 
-    /// Sends `stopped` to every tracker that knows us, after a `completed` that is due or under way.
+    /// Sends `stopped` to every tracker that knows us, after a `completed` that is due or pending.
     pub fn announce_stopped(&mut self, turn: &mut Turn<'_>, t: &mut Torrent) {
-        // A tracker that gets `completed` after `stopped` takes us for present.
+        // A tracker that gets `completed` after `stopped` would list us again.
         if let Some(announce) = t.trackers.ask_completed(turn.now) {
             self.send_announce(turn, t, announce);
         }
@@ -196,19 +196,19 @@ impl TrackerClient {
                 self.send_announce(turn, t, announce);
             }
         }
-        // Other announces are withdrawn: their replies would bring peers that are not dialed any more.
-        let is_idle = |p: &PendingRequest| {
+        // Other announces are withdrawn: their replies contain peers that are no longer dialed.
+        let is_obsolete = |p: &PendingRequest| {
             p.is_announce(t.key, AnnounceEvent::None) || p.is_announce(t.key, AnnounceEvent::Started)
         };
         let withdrawn: Vec<u64> =
-            self.pending.iter().filter(|(_, p)| is_idle(p)).map(|(id, _)| *id).collect();
+            self.pending.iter().filter(|(_, p)| is_obsolete(p)).map(|(id, _)| *id).collect();
         for id in withdrawn {
             self.pending.remove(&id);
             self.transactions.remove(&id);
         }
     }
 
-    /// Replaces a torrent's trackers; those that are gone and know us are sent `stopped`.
+    /// Replaces a torrent's trackers; removed ones that know us are sent `stopped`.
     pub fn replace(&mut self, turn: &mut Turn<'_>, t: &mut Torrent, tiers: Vec<Vec<String>>) {
         for announce in t.trackers.replace(tiers) {
             self.send_announce(turn, t, announce);
@@ -244,7 +244,7 @@ impl TrackerClient {
         }
     }
 
-    /// An announce ended.
+    /// Handles the result of an announce.
     pub fn on_announced(&mut self, id: u64, result: Result<AnnounceReply, AnnounceError>) {
         let Some(RequestKind::Announce(_)) = self.pending.get(&id).map(|p| &p.kind) else { return };
         self.transactions.remove(&id);
@@ -265,10 +265,11 @@ impl TrackerClient {
 
     // ---- scrapes --------------------------------------------------------------------------------------------------
 
-    /// Registers a scrape that is answered by [`on_scraped`](TrackerClient::on_scraped) or given up when it
-    /// is overdue; returns its id.
+    /// Registers a scrape and returns its id. It ends by [`on_scraped`](TrackerClient::on_scraped) or a
+    /// timeout.
     pub fn begin_scrape(&mut self, turn: &mut Turn<'_>, torrent: TorrentKey, source: ScrapeSource) -> u64 {
-        let (id, until) = (turn.ids.next(), turn.now + limits::ANNOUNCE_TIMEOUT);
+        let id = turn.ids.next();
+        let until = turn.now + limits::ANNOUNCE_TIMEOUT;
         self.pending.insert(id, PendingRequest { torrent, kind: RequestKind::Scrape { source, until } });
         turn.timers.arm(Timer::Scrape, until);
         id
@@ -295,19 +296,19 @@ impl TrackerClient {
         }
     }
 
-    /// Whether a scrape of this torrent is under way; of this source, if one is given.
+    /// Returns whether a scrape of this torrent is pending, at this source if one is given.
     pub fn is_scraping(&self, key: TorrentKey, of: Option<&ScrapeSource>) -> bool {
         self.scrapes().any(|(_, torrent, source, _)| torrent == key && of.is_none_or(|of| of == source))
     }
 
-    /// A scrape ended.
+    /// Handles the result of a scrape.
     pub fn on_scraped(&mut self, id: u64, result: Result<SwarmCounts, AnnounceError>) {
         if let Some((torrent, source)) = self.take_scrape(id) {
             self.outcomes.push_back(TrackerOutcome::Scraped { torrent, source, result });
         }
     }
 
-    /// Gives overdue scrapes up.
+    /// Ends scrapes that have timed out.
     pub fn on_scrape_deadline(&mut self, turn: &mut Turn<'_>) {
         let overdue: Vec<u64> =
             self.scrapes().filter(|(.., until)| *until <= turn.now).map(|(id, ..)| id).collect();
@@ -319,7 +320,7 @@ impl TrackerClient {
         }
     }
 
-    /// Forgets scrapes whose answers are not wanted any more: those of one torrent, or all.
+    /// Withdraws the scrapes of one torrent, or all.
     pub fn withdraw_scrapes(&mut self, of: Option<TorrentKey>) {
         let withdrawn = self.scrapes().filter(|(_, torrent, ..)| of.is_none_or(|key| key == *torrent));
         for id in withdrawn.map(|(id, ..)| id).collect::<Vec<_>>() {
@@ -345,7 +346,7 @@ impl TrackerClient {
 
     // ---- UDP ------------------------------------------------------------------------------------------------------
 
-    /// Begins a transaction with a UDP tracker; `timeout` is for each of its addresses.
+    /// Begins a transaction with a UDP tracker; `timeout` applies to each of its addresses.
     fn start_transaction(
         &mut self,
         turn: &mut Turn<'_>,
@@ -373,7 +374,7 @@ impl TrackerClient {
         self.arm(turn);
     }
 
-    /// A tracker's name was resolved to these addresses, or to none. Ids of other owners are ignored.
+    /// Handles the addresses of a resolved name. Ids of other owners are ignored.
     pub fn on_resolved(&mut self, turn: &mut Turn<'_>, id: u64, result: Result<Vec<SocketAddr>, String>) {
         let Some(t) = self.transactions.get_mut(&id).filter(|t| t.stage == UdpStage::Resolving) else {
             return;
@@ -381,7 +382,7 @@ impl TrackerClient {
         match result {
             Ok(addresses) => {
                 if let UdpRequest::Scrape(_) = t.request {
-                    // The time-out is for the whole scrape: each address gets an equal share.
+                    // The timeout is for the whole scrape: each address gets an equal share.
                     t.timeout /= u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
                     t.deadline = turn.now + t.timeout;
                 }
@@ -436,7 +437,7 @@ impl TrackerClient {
         self.arm(turn);
     }
 
-    /// A datagram of a UDP tracker arrived. One that answers no transaction is ignored.
+    /// Handles a datagram of a UDP tracker. One without a transaction is ignored.
     pub fn on_datagram(&mut self, turn: &mut Turn<'_>, from: SocketAddr, packet: &[u8]) {
         let Some(transaction) = transaction_of(packet) else { return };
         let Some((&id, t)) = self.transactions.iter().find(|(_, t)| t.stage.awaits(from, transaction)) else {
@@ -465,14 +466,14 @@ impl TrackerClient {
         }
     }
 
-    /// Only a refusal by the tracker ends a transaction: a broken packet may be forged.
+    /// Ends the transaction if the tracker refused. A malformed packet is ignored: it may be forged.
     fn on_bad_packet(&mut self, id: u64, error: PacketError) {
         if let PacketError::Refused(reason) = error {
             self.on_failed(id, AnnounceError::Failure { reason, retry_in: None });
         }
     }
 
-    /// Sends packets again that were not answered, and gives addresses up.
+    /// Retransmits packets without a response, and moves to the next address after a timeout.
     pub fn on_udp_deadline(&mut self, turn: &mut Turn<'_>) {
         for id in self.transactions.keys().copied().collect::<Vec<_>>() {
             let Some(t) = self.transactions.get_mut(&id) else { continue };

@@ -1,4 +1,4 @@
-//! The context of one call into the engine: the time, and what every decision may use besides its own state.
+//! The context of one call into the engine: the time, and the state that all parts share.
 
 use super::action::Actions;
 use super::config::EngineConfig;
@@ -6,27 +6,27 @@ use super::effects::Effects;
 use super::timers::Timers;
 use crate::units::{Instant, Rng};
 
-/// What decisions share for as long as the engine lives.
+/// The state that all parts of the engine share.
 #[derive(Debug)]
 pub struct Context {
-    /// What the engine was told at its start.
+    /// The engine's parameters.
     pub config: EngineConfig,
-    /// The source of every choice among equals.
+    /// The source of random choices.
     pub rng: Rng,
-    /// When the engine is to be called again, and why.
+    /// The armed deadlines.
     pub timers: Timers,
-    /// Consequences that wait until the current connection's turn is over.
+    /// Effects on other connections, applied at the end of the turn.
     pub effects: Effects,
     /// Ids of requests to trackers and name servers.
     pub ids: RequestIds,
 }
 
-/// Hands out ids of requests; none is used twice.
+/// Issues ids of requests; none is used twice.
 #[derive(Debug, Default)]
 pub struct RequestIds(u64);
 
 impl RequestIds {
-    /// An id that no other request has.
+    /// Returns an id that no other request has.
     pub fn next(&mut self) -> u64 {
         self.0 += 1;
         self.0
@@ -34,7 +34,7 @@ impl RequestIds {
 }
 
 impl Context {
-    /// A context without timers or effects.
+    /// Returns a context without timers and effects.
     pub fn new(config: EngineConfig) -> Context {
         Context {
             rng: Rng::new(config.seed),
@@ -45,27 +45,27 @@ impl Context {
         }
     }
 
-    /// The context of a call at `now` whose actions go to `out`.
+    /// Returns the context of a call at `now` whose actions go to `out`.
     pub fn turn<'a>(&'a mut self, now: Instant, out: &'a mut Actions) -> Turn<'a> {
         let Context { config, rng, timers, effects, ids } = self;
         Turn { now, config, rng, timers, effects, ids, out }
     }
 }
 
-/// One call into the engine; made at each public door and handed down.
+/// One call into the engine; made by each public function and passed to the parts.
 pub struct Turn<'a> {
-    /// The caller's clock reading; serves the whole call.
+    /// The time of the call.
     pub now: Instant,
-    /// What the engine was told at its start.
+    /// The engine's parameters.
     pub config: &'a EngineConfig,
-    /// The source of every choice among equals.
+    /// The source of random choices.
     pub rng: &'a mut Rng,
-    /// When the engine is to be called again, and why.
+    /// The armed deadlines.
     pub timers: &'a mut Timers,
-    /// Consequences for other connections, applied at the end of the call.
+    /// Effects on other connections, applied at the end of the call.
     pub effects: &'a mut Effects,
     /// Ids of requests to trackers and name servers.
     pub ids: &'a mut RequestIds,
-    /// What the caller has to do.
+    /// The actions for the caller.
     pub out: &'a mut Actions,
 }

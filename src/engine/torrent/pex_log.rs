@@ -38,7 +38,7 @@ pub struct PexCursor {
     /// When the next message may be sent to it.
     pub not_before: Instant,
     /// Messages received from it that were used.
-    pub told_us: u32,
+    pub accepted: u32,
 }
 
 /// The content of a PEX message.
@@ -99,13 +99,13 @@ impl PexLog {
     }
 
     /// Returns whether there are entries after the cursor.
-    pub fn has_news(&self, cursor: &PexCursor) -> bool {
+    pub fn has_changes(&self, cursor: &PexCursor) -> bool {
         cursor.upto.is_none_or(|upto| upto < self.ends())
     }
 
     /// Returns the next message for the peer at `recipient` and advances its cursor. `present` are the
     /// connected peers, for its first message.
-    pub fn news(
+    pub fn next_message(
         &self,
         cursor: &mut PexCursor,
         recipient: Option<SocketAddr>,
@@ -164,7 +164,7 @@ mod tests {
     }
 
     fn sent(x: &PexLog, cursor: &mut PexCursor, recipient: u16, present: &[u16]) -> (Vec<u16>, Vec<u16>) {
-        names(&x.news(cursor, Some(contact(recipient).addr), present.iter().map(|n| contact(*n))))
+        names(&x.next_message(cursor, Some(contact(recipient).addr), present.iter().map(|n| contact(*n))))
     }
 
     #[test]
@@ -172,9 +172,9 @@ mod tests {
         let mut x = PexLog::new(true);
         let mut cursor = PexCursor::default();
         [1, 2, 3].into_iter().for_each(|n| x.joined(contact(n)));
-        assert!(x.has_news(&cursor));
+        assert!(x.has_changes(&cursor));
         assert_eq!(sent(&x, &mut cursor, 3, &[1, 2, 3]), (vec![1, 2], vec![]));
-        assert!(!x.has_news(&cursor));
+        assert!(!x.has_changes(&cursor));
         x.joined(contact(4));
         x.left(contact(1));
         assert_eq!(sent(&x, &mut cursor, 3, &[]), (vec![4], vec![1]));
@@ -216,7 +216,7 @@ mod tests {
         (0..5000).for_each(|n| x.joined(contact(n + 1)));
         assert_eq!(x.entries.len(), limits::PEX_TIMELINE);
         assert_eq!(sent(&x, &mut cursor, 9999, &[7, 8]), (vec![7, 8], vec![]));
-        assert!(!x.has_news(&cursor));
+        assert!(!x.has_changes(&cursor));
     }
 
     #[test]
