@@ -99,8 +99,8 @@ impl SimNode {
     }
 }
 
-/// Distance between the addresses of nodes with consecutive numbers. Engines treat addresses of one /24
-/// alike, so consecutive addresses would put a small swarm into one network.
+/// Distance between the addresses of nodes with consecutive numbers. It spreads a small swarm over many
+/// networks, as on the Internet; the peer priority of BEP 40 depends on common prefixes.
 const STRIDE: u32 = 0x0101 * 3;
 /// Inverse of `STRIDE`: `STRIDE * BACK` is 1 modulo 2¹⁷.
 const BACK: u32 = inverse(STRIDE);

@@ -18,7 +18,7 @@ const DIALED_FROM: u16 = 40_000;
 const HANDSHAKE_TRIPS: u32 = 3;
 
 impl World {
-    // ---- dialing --------------------------------------------------------------------------------------------------
+    // ---- dialing ------------------------------------------------------------------------------------------
 
     /// Dials an address; `key` is the engine's key of the connection.
     pub(super) fn dial(&mut self, from: NodeId, key: Option<PeerKey>, addr: SocketAddr) {
@@ -111,7 +111,7 @@ impl World {
         }
     }
 
-    // ---- lines ----------------------------------------------------------------------------------------------------
+    // ---- lines --------------------------------------------------------------------------------------------
 
     /// Fills a pipe from the encoder of its sending end, as far as the send buffer goes, and starts the line.
     pub(super) fn fill_pipe(&mut self, pipe: PipeId) {
@@ -309,7 +309,7 @@ impl World {
         }
     }
 
-    // ---- reading --------------------------------------------------------------------------------------------------
+    // ---- reading ------------------------------------------------------------------------------------------
 
     /// Reads from this pipe as far as its reading end wants.
     pub(super) fn read(&mut self, pipe: PipeId) {
@@ -496,7 +496,7 @@ impl World {
         }
     }
 
-    // ---- teardown -------------------------------------------------------------------------------------------------
+    // ---- teardown -----------------------------------------------------------------------------------------
 
     /// Closes the sending end of this pipe. The other end learns of it one latency later; unread bytes are
     /// lost.

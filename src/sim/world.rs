@@ -257,7 +257,7 @@ impl World {
         if self.scenario.one_network { address_at_home(number) } else { address(number) }
     }
 
-    // ---- time -----------------------------------------------------------------------------------------------------
+    // ---- time ---------------------------------------------------------------------------------------------
 
     /// Runs until every peer is complete, no event is left, or `Scenario::patience` ends.
     fn run_until_complete(&mut self) {
@@ -408,7 +408,7 @@ impl World {
         self.queue.push(self.now + step, SimEvent::Sample);
     }
 
-    // ---- shutdown -------------------------------------------------------------------------------------------------
+    // ---- shutdown -----------------------------------------------------------------------------------------
 
     /// Shuts a node down; it sends its last messages and closes its connections.
     pub(super) fn leave(&mut self, node: NodeId) {

@@ -154,7 +154,7 @@ impl TestWorld {
         w
     }
 
-    // ---- peers ----------------------------------------------------------------------------------------------------
+    // ---- peers --------------------------------------------------------------------------------------------
 
     /// A peer connects to us from host 10.0.0.`host`; `None` if it is refused.
     pub fn try_connect(&mut self, host: u8) -> Option<PeerKey> {
@@ -297,7 +297,7 @@ impl TestWorld {
         self.turn();
     }
 
-    // ---- questions ------------------------------------------------------------------------------------------------
+    // ---- questions ----------------------------------------------------------------------------------------
 
     pub fn have(&self) -> Vec<u32> {
         self.engine.have(self.torrent).unwrap().iter().map(PieceIndex::get).collect()

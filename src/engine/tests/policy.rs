@@ -47,7 +47,7 @@ fn is_snubbed(w: &TestWorld, p: PeerKey) -> bool {
     w.engine.swarms.connections.get(p).unwrap().peer.source.requests.is_snubbed()
 }
 
-// ---- endgame ----------------------------------------------------------------------------------------------------------
+// ---- endgame ----------------------------------------------------------------------------------------------
 
 #[test]
 fn endgame_asks_as_many_for_a_block_as_the_policy_lets_it() {
@@ -143,7 +143,7 @@ fn the_audit_knows_the_policy() {
     w.engine.audit();
 }
 
-// ---- what is asked of whom --------------------------------------------------------------------------------------------
+// ---- what is asked of whom --------------------------------------------------------------------------------
 
 #[test]
 fn a_silent_peer_is_a_snubber_when_the_policy_says_so_and_never_without_it() {
@@ -263,7 +263,7 @@ fn trackers_are_asked_for_as_many_peers_as_the_policy_says() {
     assert!(url.split(['?', '&']).any(|pair| pair == "numwant=7"), "{url}");
 }
 
-// ---- what others may take ---------------------------------------------------------------------------------------------
+// ---- what others may take ---------------------------------------------------------------------------------
 
 #[test]
 fn as_many_are_served_as_the_policy_has_slots_and_one_more_if_it_is_optimistic() {
@@ -354,7 +354,7 @@ fn without_the_fast_extension_none_of_its_messages_is_sent_or_taken() {
     }
 }
 
-// ---- all of them together ---------------------------------------------------------------------------------------------
+// ---- all of them together ---------------------------------------------------------------------------------
 
 /// Some policy; all but a window of nothing, with which nothing is got.
 pub fn any_policy(rng: &mut Rng) -> Policy {

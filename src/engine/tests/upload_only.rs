@@ -74,7 +74,7 @@ fn was_let_go(w: &TestWorld, p: PeerKey) -> bool {
     !w.is_open(p)
 }
 
-// ---- BEP 21 ---------------------------------------------------------------------------------------------------------
+// ---- BEP 21 -----------------------------------------------------------------------------------------------
 
 #[test]
 fn the_handshake_says_whether_we_want_anything_and_again_when_that_changes() {
@@ -157,7 +157,7 @@ fn a_link_whose_content_is_here_already_says_so_when_it_knows_what_it_is() {
     assert!(was_let_go(&w, seed));
 }
 
-// ---- BEP 54 ---------------------------------------------------------------------------------------------------------
+// ---- BEP 54 -----------------------------------------------------------------------------------------------
 
 #[test]
 fn a_piece_that_is_gone_is_not_asked_of_that_peer_and_what_it_owed_of_it_is_asked_of_others() {

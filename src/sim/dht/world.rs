@@ -336,7 +336,7 @@ impl DhtWorld {
         }
     }
 
-    // ---- measurement ----------------------------------------------------------------------------------------------
+    // ---- measurement --------------------------------------------------------------------------------------
 
     fn announce(&mut self, torrent: usize) {
         let Some(index) = self.random_settled_honest() else { return };
