@@ -186,7 +186,8 @@ mod tests {
     /// Writes the first 100 bytes of the block as peer `a`, calls `f` and returns whether it panicked.
     fn panics(f: impl FnOnce(&mut DiskFixture)) -> bool {
         let mut w = world();
-        let (a, block) = (w.a, w.block.first(100));
+        let a = w.a;
+        let block = w.block.first(100);
         put(&mut w, a, block, block);
         catch_unwind(std::panic::AssertUnwindSafe(|| f(&mut w))).is_err()
     }

@@ -153,7 +153,8 @@ impl Stream {
     /// payload. The payload is kept until [`Stream::take_read_ahead`].
     pub(super) fn read_into(&mut self, room: &mut [u8], most: u32) -> (u32, u32) {
         let goal = (room.len() as u64).min(u64::from(most)).min(self.arrived) as usize;
-        let (mut n, mut taken) = (0, 0);
+        let mut n = 0;
+        let mut taken = 0;
         // The receiver reads again only after it has placed or skipped the payload of the last read.
         self.read_ahead.clear();
         while n < goal {
@@ -196,7 +197,8 @@ impl Stream {
     /// Removes up to `most` bytes of payload from the front.
     fn cut_payload(&mut self, most: u32) -> Option<Payload> {
         let Some(ByteRun::Payload { span, garbage }) = self.runs.front_mut() else { return None };
-        let (part, garbage) = (span.first(most), *garbage);
+        let part = span.first(most);
+        let garbage = *garbage;
         match span.after(part.len()) {
             Some(rest) => *span = rest,
             None => {
@@ -208,7 +210,8 @@ impl Stream {
 
     /// Skips up to `most` arrived bytes. Returns the number of bytes and how many of them are payload.
     pub(super) fn skip(&mut self, most: u32) -> (u32, u32) {
-        let (mut n, mut payload) = (0, 0);
+        let mut n = 0;
+        let mut payload = 0;
         while n < most && self.arrived > 0 {
             let left = u64::from(most - n).min(self.arrived) as u32;
             let part = match self.runs.front_mut() {

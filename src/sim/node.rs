@@ -109,7 +109,8 @@ const NETWORK: u32 = 0x0001_ffff;
 
 /// Returns the multiplicative inverse of `odd` modulo 2³² (Newton's iteration).
 const fn inverse(odd: u32) -> u32 {
-    let (mut x, mut step) = (odd, 0);
+    let mut x = odd;
+    let mut step = 0;
     while step < 5 {
         x = x.wrapping_mul(2u32.wrapping_sub(odd.wrapping_mul(x)));
         step += 1;

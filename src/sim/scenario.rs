@@ -154,7 +154,8 @@ impl Scenario {
     /// send one copy from the seeds, the time to receive one over the slowest line, and the time to send
     /// every peer's copy over all lines together.
     pub fn fluid_limit(&self) -> Duration {
-        let (size, n) = (self.size as f64, f64::from(self.peers));
+        let size = self.size as f64;
+        let n = f64::from(self.peers);
         let seeds_up: f64 = (0..self.seeds).map(|i| self.seed_line(i).up as f64).sum();
         let peers_up: f64 =
             (0..self.peers.saturating_sub(self.free_riders)).map(|i| self.line(i).up as f64).sum();

@@ -60,7 +60,8 @@ mod trials {
 #[test]
 fn the_same_seed_is_the_same_run() {
     let s = Scenario { seed: 7, ..named("motley").expect("a trial") };
-    let (a, b) = (run(&s), run(&s));
+    let a = run(&s);
+    let b = run(&s);
     assert_eq!(a, b);
     assert_ne!(a.fingerprint, run(&Scenario { seed: 8, ..s }).fingerprint);
 }

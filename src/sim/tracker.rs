@@ -104,7 +104,8 @@ impl Tracker {
     /// Returns the reply to a datagram; `None` if it is no valid request.
     pub(super) fn udp(&mut self, from: SocketAddr, packet: &[u8], rng: &mut Rng) -> Option<Vec<u8>> {
         let word = |at: usize| packet.get(at..at + 4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
-        let (action, transaction) = (word(8)?, word(12)?);
+        let action = word(8)?;
+        let transaction = word(12)?;
         let mut reply = [action.to_be_bytes(), transaction.to_be_bytes()].concat();
         match action {
             0 => {
@@ -113,7 +114,8 @@ impl Tracker {
             }
             1 => {
                 const STOPPED: u32 = 3;
-                let (event, numwant) = (word(80)?, word(92)?);
+                let event = word(80)?;
+                let numwant = word(92)?;
                 let compact = self.announce(from, event == STOPPED, numwant as usize, rng);
                 reply.extend([INTERVAL_S, 0, 0].map(u32::to_be_bytes).concat());
                 reply.extend(compact);
@@ -135,7 +137,8 @@ mod tests {
 
     #[test]
     fn a_requester_gets_other_addresses_and_at_most_numwant() {
-        let (mut t, mut rng) = (Tracker::new(10), Rng::new(1));
+        let mut t = Tracker::new(10);
+        let mut rng = Rng::new(1);
         let url = format!("{HTTP_URL}?info_hash=x&numwant=80&event=started");
         assert!(parse_reply(&t.http(addr(0), &url, &mut rng)).unwrap().peers.is_empty());
         for n in 1..100 {
@@ -147,7 +150,8 @@ mod tests {
 
     #[test]
     fn a_stopped_peer_is_not_returned() {
-        let (mut t, mut rng) = (Tracker::new(10), Rng::new(1));
+        let mut t = Tracker::new(10);
+        let mut rng = Rng::new(1);
         for n in 0..3 {
             t.announce_puppet(addr(n), 0, &mut rng);
         }

@@ -48,7 +48,8 @@ impl World {
     pub(super) fn dialed(&mut self, link: u32) {
         let pipe = PipeId::new(link, 0);
         let Some(end) = self.link(pipe).map(|l| &l.ends[0]).filter(|e| e.open) else { return };
-        let (node, key) = (end.node, end.key);
+        let node = end.node;
+        let key = end.key;
         match (&mut self.nodes[node as usize].body, key) {
             (Body::Engine(_), Some(key)) => {
                 self.with_engine(node, |now, e| e.engine.on_dialed(now, key, &mut e.out))
@@ -78,7 +79,8 @@ impl World {
         let pipe = PipeId::new(link, 1);
         let now = self.now;
         let Some(l) = self.link(pipe) else { return };
-        let (dialer, node) = (l.ends[0].node, l.ends[1].node);
+        let dialer = l.ends[0].node;
+        let node = l.ends[1].node;
         let mut from = self.nodes[dialer as usize].addr;
         from.set_port(DIALED_FROM + (link % 20_000) as u16);
         let n = &mut self.nodes[node as usize];

@@ -109,7 +109,8 @@ impl MessageParser {
         }
         let kind = *self.bytes.get(4)?;
         if kind == 7 {
-            let (piece, begin) = (word(&self.bytes, 5)?, word(&self.bytes, 9)?);
+            let piece = word(&self.bytes, 5)?;
+            let begin = word(&self.bytes, 9)?;
             self.bytes.drain(..13);
             self.payload = len as u32 - 9;
             let buffered = self.take_payload(self.bytes.len() as u32);

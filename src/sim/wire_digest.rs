@@ -98,7 +98,8 @@ mod tests {
     fn depends_on_bytes_lengths_and_connection_but_not_on_segments() {
         let geometry = Geometry::new(1 << 20, 1 << 18).unwrap();
         let block = geometry.block(geometry.piece(1).unwrap(), 2);
-        let (head, tail) = (Segment::Payload(block.first(100)), Segment::Payload(block.after(100).unwrap()));
+        let head = Segment::Payload(block.first(100));
+        let tail = Segment::Payload(block.after(100).unwrap());
         let whole = digest(1, b"abcd", &[Segment::Control(0..4), Segment::Payload(block)]);
         assert_eq!(
             digest(1, b"abcd", &[Segment::Control(0..1), Segment::Control(1..4), head.clone(), tail]),

@@ -161,7 +161,8 @@ impl World {
             let addr = self.address(number);
             self.nodes.push(SimNode::new(addr, LineState::new(line), true, body));
         }
-        let (total, leeching) = (self.nodes.len() as u32, s.peers);
+        let total = self.nodes.len() as u32;
+        let leeching = s.peers;
         for n in 0..total {
             let rank = n.saturating_sub(s.seeds);
             let after = if n < s.seeds {
@@ -465,7 +466,9 @@ impl World {
         let first = self.scenario.seeds;
         for number in 0..self.scenario.peers {
             let n = &mut self.nodes[(first + number) as usize];
-            let (dialable, arrived, line) = (n.dialable, n.arrived, self.scenario.line(number));
+            let dialable = n.dialable;
+            let arrived = n.arrived;
+            let line = self.scenario.line(number);
             let Some(e) = n.engine() else { continue };
             let stats = e.engine.stats(now, e.torrent);
             let of = |f: fn(&crate::engine::TorrentStats) -> u64| stats.as_ref().map_or(0, f);

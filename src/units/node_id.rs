@@ -20,7 +20,8 @@ impl Distance {
 impl NodeId {
     /// Returns the distance to `other`.
     pub fn distance(self, other: NodeId) -> Distance {
-        let (high, low) = (self.halves(), other.halves());
+        let high = self.halves();
+        let low = other.halves();
         Distance(high.0 ^ low.0, high.1 ^ low.1)
     }
 

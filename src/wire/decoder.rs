@@ -280,7 +280,8 @@ impl Decoder {
                         BodyKind::Piece { payload } => {
                             let Some((piece, rest)) = rest.split_first_chunk() else { return Ok(None) };
                             let Some(begin) = rest.first_chunk() else { return Ok(None) };
-                            let (piece, begin) = (u32::from_be_bytes(*piece), u32::from_be_bytes(*begin));
+                            let piece = u32::from_be_bytes(*piece);
+                            let begin = u32::from_be_bytes(*begin);
                             self.consume(PIECE_HEADER_LEN);
                             self.state = DecoderState::Payload { left: payload };
                             return Ok(Some(Frame::Block { piece, begin, len: payload }));
@@ -288,7 +289,8 @@ impl Decoder {
                     }
                 }
                 DecoderState::Whole { .. } => {
-                    let (start, whole) = (self.start, self.needed());
+                    let start = self.start;
+                    let whole = self.needed();
                     if self.pending().len() < whole {
                         return Ok(None);
                     }
@@ -407,7 +409,8 @@ mod tests {
             stream.extend(vec![7; span.len() as usize]);
         }
         let mut d = after_handshake();
-        let (mut at, mut blocks) = (0, 0);
+        let mut at = 0;
+        let mut blocks = 0;
         while at < stream.len() {
             if d.payload_left() > 0 {
                 assert_eq!(d.buffered(), [], "payload in the control buffer");

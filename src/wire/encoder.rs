@@ -281,7 +281,8 @@ mod tests {
     #[test]
     fn withdraws_a_block_only_before_its_first_byte_is_sent() {
         let g = geometry();
-        let (a, b) = (g.block(g.piece(0).unwrap(), 0), g.block(g.piece(0).unwrap(), 1));
+        let a = g.block(g.piece(0).unwrap(), 0);
+        let b = g.block(g.piece(0).unwrap(), 1);
         let mut o = Encoder::default();
         o.push_block(a);
         o.push_block(b);
@@ -312,7 +313,8 @@ mod tests {
             let expected = render(&plan);
             let mut o = Encoder::default();
             fill(&mut o);
-            let (mut stream, mut payload) = (Vec::new(), 0);
+            let mut stream = Vec::new();
+            let mut payload = 0;
             while !o.is_empty() {
                 plan.clear();
                 o.plan(budget, &mut plan);

@@ -133,7 +133,9 @@ pub fn krpc(bytes: &[u8]) {
                 nodes.iter().for_each(|(id, addr)| write_node(*id, *addr, &mut list));
                 list
             };
-            let (list, list6, filters) = (compact(nodes), compact(nodes6), reply.filters());
+            let list = compact(nodes);
+            let list6 = compact(nodes6);
+            let filters = reply.filters();
             let written = ResponseFields {
                 id: reply.id,
                 nodes: Some(&list),

@@ -20,7 +20,8 @@ pub fn decode_cut(stream: &[u8], cuts: &[usize], ahead: ReadAhead) -> Vec<Decode
     let mut d = Decoder::default();
     d.set_bitfield_len(3);
     let mut seen = Vec::new();
-    let (mut rest, mut cut) = (stream, cuts.iter().cycle());
+    let mut rest = stream;
+    let mut cut = cuts.iter().cycle();
     while !rest.is_empty() {
         let available = (*cut.next().unwrap_or(&usize::MAX)).max(1).min(rest.len());
         let payload = (d.payload_left() as usize).min(available);

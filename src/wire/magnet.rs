@@ -195,7 +195,8 @@ fn digit_value(digit: u8, bits: u32) -> Option<u64> {
 fn parse_range(text: &[u8]) -> Option<RangeInclusive<u32>> {
     let text = std::str::from_utf8(text).ok()?;
     let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+    let first = first.parse().ok()?;
+    let last = last.parse().ok()?;
     (first <= last).then_some(first..=last)
 }
 

@@ -146,7 +146,9 @@ pub fn parse_connect(packet: &[u8], transaction: u32) -> Result<u64, PacketError
 /// Reads the response to [`announce_request`]. The peers have the address family of the packet.
 pub fn parse_announce(packet: &[u8], transaction: u32, over_v6: bool) -> Result<AnnounceReply, PacketError> {
     check_head(packet, transaction, ANNOUNCE)?;
-    let (interval, leechers, seeders) = (u32_at(packet, 8)?, u32_at(packet, 12)?, u32_at(packet, 16)?);
+    let interval = u32_at(packet, 8)?;
+    let leechers = u32_at(packet, 12)?;
+    let seeders = u32_at(packet, 16)?;
     let list = packet.get(20..).unwrap_or_default();
     Ok(AnnounceReply {
         // The field is signed on the wire.
@@ -165,13 +167,16 @@ pub fn parse_announce(packet: &[u8], transaction: u32, over_v6: bool) -> Result<
 /// Reads the response to [`scrape_request`].
 pub fn parse_scrape(packet: &[u8], transaction: u32) -> Result<SwarmCounts, PacketError> {
     check_head(packet, transaction, SCRAPE)?;
-    let (seeds, completed, peers) = (u32_at(packet, 8)?, u32_at(packet, 12)?, u32_at(packet, 16)?);
+    let seeds = u32_at(packet, 8)?;
+    let completed = u32_at(packet, 12)?;
+    let peers = u32_at(packet, 16)?;
     Ok(SwarmCounts { seeds: Some(seeds), peers: Some(peers), completed: Some(completed) })
 }
 
 /// Checks transaction id and action.
 fn check_head(packet: &[u8], transaction: u32, expected: u32) -> Result<(), PacketError> {
-    let (action, answered) = (u32_at(packet, 0)?, u32_at(packet, 4)?);
+    let action = u32_at(packet, 0)?;
+    let answered = u32_at(packet, 4)?;
     if answered != transaction {
         return Err(PacketError::Transaction { got: answered });
     }

@@ -51,7 +51,8 @@ impl Dht {
         let mut bytes = Vec::with_capacity(512);
         let t = packet.transaction;
         let family = self.family(from.is_ipv6());
-        let (own, known) = (family.own, family.table.contains(from));
+        let own = family.own;
+        let known = family.table.contains(from);
         family.table.on_query(now, query.id, from);
         let newcomer = !packet.read_only && family.table.has_room_for(now, query.id, from);
         let probes = newcomer && self.check_address(from.ip(), from).is_some();

@@ -31,7 +31,7 @@ fn d6_an_unknown_address_is_sent_at_most_three_times_the_bytes_received_from_it(
     }
     let both = WantedFamilies { v4: true, v6: true };
     let target = NodeId([1; 20]);
-    let questions = [
+    let methods = [
         Method::Ping,
         Method::FindNode { target },
         Method::GetPeers { info_hash: InfoHash([8; 20]), scrape: false },
@@ -39,15 +39,16 @@ fn d6_an_unknown_address_is_sent_at_most_three_times_the_bytes_received_from_it(
         Method::AnnouncePeer { info_hash: HASH, port: None, seed: false, token: b"" },
     ];
     let mut rng = Rng::new(1);
-    for (i, question) in questions.into_iter().cycle().take(500).enumerate() {
+    for (i, method) in methods.into_iter().cycle().take(500).enumerate() {
         let from = addr(1000 + i);
         for (read_only, want) in
             [(true, WantedFamilies::default()), (false, WantedFamilies::default()), (false, both)]
         {
-            let (mut bytes, mut out) = (Vec::new(), Vec::new());
+            let mut bytes = Vec::new();
+            let mut out = Vec::new();
             write_query(
                 b"q",
-                &Query { id: NodeId::random_for(from.ip(), &mut rng), want, method: question },
+                &Query { id: NodeId::random_for(from.ip(), &mut rng), want, method },
                 read_only,
                 &mut bytes,
             );
@@ -56,7 +57,7 @@ fn d6_an_unknown_address_is_sent_at_most_three_times_the_bytes_received_from_it(
                 sent(&out).iter().filter(|(to, _)| *to == from).map(|(_, bytes)| bytes.len()).sum();
             assert!(
                 sent_bytes > 0 && sent_bytes <= 3 * bytes.len(),
-                "{question:?}: {} bytes received, {sent_bytes} sent",
+                "{method:?}: {} bytes received, {sent_bytes} sent",
                 bytes.len()
             );
         }
@@ -113,8 +114,9 @@ fn d6_responses_are_small_and_a_flood_of_queries_is_not_answered() {
             assert!(sent(&actions)[0].1.len() <= limits::DHT_ANSWER_BYTES);
         }
     }
-    let answers = (0..200).filter(|_| !on_query(&mut dht, at(200), addr(3), Method::Ping).is_empty()).count();
-    assert_eq!(answers as u32, limits::DHT_GUARD_PACKETS);
+    let responses =
+        (0..200).filter(|_| !on_query(&mut dht, at(200), addr(3), Method::Ping).is_empty()).count();
+    assert_eq!(responses as u32, limits::DHT_GUARD_PACKETS);
     let mut bytes = 0;
     for n in 0..5000 {
         let actions = on_query(

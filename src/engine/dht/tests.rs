@@ -36,14 +36,10 @@ pub(super) fn sent(out: &[DhtAction]) -> Vec<(SocketAddr, &[u8])> {
 }
 
 /// Handles a query of a read-only node and returns the actions.
-pub(super) fn on_query(
-    dht: &mut Dht,
-    now: Instant,
-    from: SocketAddr,
-    question: Method<'_>,
-) -> Vec<DhtAction> {
-    let (mut bytes, mut out) = (Vec::new(), Vec::new());
-    let query = Query { id: NodeId([9; 20]), want: WantedFamilies::default(), method: question };
+pub(super) fn on_query(dht: &mut Dht, now: Instant, from: SocketAddr, method: Method<'_>) -> Vec<DhtAction> {
+    let mut bytes = Vec::new();
+    let mut out = Vec::new();
+    let query = Query { id: NodeId([9; 20]), want: WantedFamilies::default(), method };
     write_query(b"q1", &query, true, &mut bytes);
     assert!(dht.on_datagram(now, from, &bytes, &mut out));
     out
@@ -86,7 +82,8 @@ pub(super) fn response(
 
 /// Returns a node that knows node 1 and has finished its bootstrap.
 pub(super) fn with_one_node() -> Dht {
-    let (mut dht, mut out) = (Dht::new(at(0), CONFIG), Vec::new());
+    let mut dht = Dht::new(at(0), CONFIG);
+    let mut out = Vec::new();
     dht.add_node(at(0), addr(1), &mut out);
     let ping = sent(&out)[0].1.to_vec();
     assert!(dht.on_datagram(at(0), addr(1), &response(1, &ping, &[], &[]), &mut Vec::new()));
@@ -101,7 +98,8 @@ pub(super) fn with_one_node() -> Dht {
 
 #[test]
 fn d1_a_response_is_accepted_only_from_the_queried_address_with_its_transaction() {
-    let (mut dht, mut out) = (Dht::new(at(0), CONFIG), Vec::new());
+    let mut dht = Dht::new(at(0), CONFIG);
+    let mut out = Vec::new();
     dht.add_node(at(0), addr(1), &mut out);
     let good = response(1, sent(&out)[0].1, &[], &[]);
     let mut other = good.clone();
@@ -212,7 +210,8 @@ fn d4_an_overlong_transaction_is_not_echoed_and_an_overlong_token_is_not_stored(
 
 #[test]
 fn d5_our_id_changes_when_four_nodes_agree_on_our_address() {
-    let (mut dht, mut out) = (Dht::new(at(0), CONFIG), Vec::new());
+    let mut dht = Dht::new(at(0), CONFIG);
+    let mut out = Vec::new();
     let ours: SocketAddr = "5.5.5.5:5".parse().unwrap();
     let before = dht.id(false);
     for n in 1..=4 {
@@ -240,7 +239,8 @@ fn d5_our_id_changes_when_four_nodes_agree_on_our_address() {
 
 #[test]
 fn d9_packets_of_other_protocols_are_not_dht_packets() {
-    let (mut dht, mut out) = (with_one_node(), Vec::new());
+    let mut dht = with_one_node();
+    let mut out = Vec::new();
     for alien in [&b"\x41\x00\x12\x34 utp"[..], &[0, 0, 0, 1, 0, 0, 0, 9], b"", b"le", b"hello"] {
         assert!(!dht.on_datagram(at(1), addr(1), alien, &mut out));
     }
@@ -265,7 +265,8 @@ fn unknown_methods_and_malformed_arguments_get_error_codes() {
 fn a_querying_node_is_pinged_unless_it_is_read_only() {
     let mut dht = with_one_node();
     assert_eq!(sent(&on_query(&mut dht, at(1), addr(3), Method::Ping)).len(), 1, "read-only");
-    let (mut bytes, mut out) = (Vec::new(), Vec::new());
+    let mut bytes = Vec::new();
+    let mut out = Vec::new();
     write_query(
         b"q1",
         &Query { id: id(4), want: WantedFamilies::default(), method: Method::Ping },
@@ -321,7 +322,8 @@ fn a_lookup_queries_another_node_after_two_seconds_and_fails_a_query_after_twelv
 
 #[test]
 fn a_search_waits_for_the_bootstrap_and_ends_at_once_without_any_node() {
-    let (mut dht, mut out) = (Dht::new(at(0), CONFIG), Vec::new());
+    let mut dht = Dht::new(at(0), CONFIG);
+    let mut out = Vec::new();
     dht.search(at(0), HASH, None, &mut out);
     assert_eq!(out, [DhtAction::Done { info_hash: HASH }]);
     assert_eq!(dht.next_deadline(), Instant::NEVER);
@@ -361,9 +363,10 @@ fn each_family_has_a_table_and_responses_contain_the_requested_families() {
     let stats = dht.stats(at(1));
     assert_eq!((stats.nodes_v4, stats.nodes_v6), (1, 1));
     let mut find = |from: SocketAddr, want: WantedFamilies| {
-        let (mut bytes, mut out) = (Vec::new(), Vec::new());
-        let question = Method::FindNode { target: NodeId([3; 20]) };
-        write_query(b"q1", &Query { id: id(9), want, method: question }, true, &mut bytes);
+        let mut bytes = Vec::new();
+        let mut out = Vec::new();
+        let method = Method::FindNode { target: NodeId([3; 20]) };
+        write_query(b"q1", &Query { id: id(9), want, method }, true, &mut bytes);
         dht.on_datagram(at(2), from, &bytes, &mut out);
         let PacketBody::Response(r) = only_packet(&out).body else { panic!() };
         (r.nodes(false).map(|n| n.1).collect::<Vec<_>>(), r.nodes(true).map(|n| n.1).collect::<Vec<_>>())
@@ -385,7 +388,7 @@ fn d6_memory_and_responses_stay_bounded_under_a_hundred_thousand_hostile_packets
     let mut rng = Rng::new(5);
     let mut out: Vec<DhtAction> = Vec::new();
     let mut seeds: Vec<Vec<u8>> = Vec::new();
-    let question = |n: usize, place: [u8; 20]| match n % 4 {
+    let method = |n: usize, place: [u8; 20]| match n % 4 {
         0 => Method::Ping,
         1 => Method::FindNode { target: NodeId(place) },
         2 => Method::GetPeers { info_hash: InfoHash(place), scrape: place[0] % 2 == 0 },
@@ -397,7 +400,7 @@ fn d6_memory_and_responses_stay_bounded_under_a_hundred_thousand_hostile_packets
         let mut bytes = Vec::new();
         write_query(
             b"tt",
-            &Query { id: id(n), want: WantedFamilies::default(), method: question(n, id(n).0) },
+            &Query { id: id(n), want: WantedFamilies::default(), method: method(n, id(n).0) },
             n % 8 == 0,
             &mut bytes,
         );
@@ -452,7 +455,8 @@ fn d6_memory_and_responses_stay_bounded_under_a_hundred_thousand_hostile_packets
 
 /// Returns a node that knows one node with a local address and has started a search.
 fn with_local_node(local: SocketAddr) -> (Dht, Vec<DhtAction>) {
-    let (mut dht, mut out) = (Dht::new(at(0), CONFIG), Vec::new());
+    let mut dht = Dht::new(at(0), CONFIG);
+    let mut out = Vec::new();
     dht.add_node(at(0), local, &mut out);
     let ping = sent(&out)[0].1.to_vec();
     dht.on_datagram(at(0), local, &response(1, &ping, &[], &[]), &mut Vec::new());

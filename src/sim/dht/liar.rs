@@ -27,7 +27,7 @@ impl Lie {
     }
 
     /// Returns the response to a query; `None` if `bytes` is no query or the node ignores it.
-    pub(super) fn answer(
+    pub(super) fn respond(
         self,
         own: NodeId,
         from: SocketAddr,
@@ -42,7 +42,9 @@ impl Lie {
             Method::GetPeers { info_hash, .. } => Some(NodeId(info_hash.0)),
             _ => None,
         };
-        let (mut nodes, mut peers, mut id) = (Vec::new(), Vec::new(), own);
+        let mut nodes = Vec::new();
+        let mut peers = Vec::new();
+        let mut id = own;
         for n in 0..if target.is_some() { 8 } else { 0 } {
             let near = target.unwrap_or(own).random_at(100 + n, rng);
             match self {
@@ -70,10 +72,10 @@ impl Lie {
             peers: &peers,
             filters: None,
         };
-        let mut answer = Vec::new();
+        let mut response = Vec::new();
         let elsewhere = SocketAddr::from(([66, 66, 66, 66], from.port()));
-        write_response(packet.transaction, elsewhere, &parts, &mut answer);
-        Some(answer)
+        write_response(packet.transaction, elsewhere, &parts, &mut response);
+        Some(response)
     }
 }
 

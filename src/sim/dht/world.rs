@@ -328,8 +328,8 @@ impl DhtWorld {
         match member.lie.filter(|_| is_query) {
             Some(lie) => {
                 let own = member.dht.id(false);
-                if let Some(answer) = lie.answer(own, from, bytes, &self.liars, &mut self.rng) {
-                    self.send(to, from, answer.into());
+                if let Some(response) = lie.respond(own, from, bytes, &self.liars, &mut self.rng) {
+                    self.send(to, from, response.into());
                 }
             }
             None => self.with_member(index, |m, now, out| assert!(m.dht.on_datagram(now, from, bytes, out))),

@@ -95,7 +95,8 @@ pub fn write_query(transaction: &[u8], query: &Query<'_>, read_only: bool, out: 
             "announce_peer"
         }
     };
-    let (q, ro) = (bytes(method.as_bytes()), flag(read_only));
+    let q = bytes(method.as_bytes());
+    let ro = flag(read_only);
     write(&KrpcMessage { a: Lenient(Some(arguments)), q, ro, ..message(transaction, b"q") }, out);
 }
 

@@ -208,7 +208,8 @@ fn pieces_range(
     geometry: Geometry,
 ) -> Result<Range<usize>, MetainfoError> {
     let hashes = info.pieces.bytes().ok_or(MetainfoError::Field("pieces"))?;
-    let (got, expected) = (hashes.len(), (geometry.pieces() as usize).saturating_mul(20));
+    let got = hashes.len();
+    let expected = (geometry.pieces() as usize).saturating_mul(20);
     if got != expected {
         return Err(MetainfoError::Pieces { got, expected });
     }

@@ -106,7 +106,8 @@ fn after_15_minutes_nodes_are_pinged_and_buckets_refreshed() {
 
 #[test]
 fn d5_a_host_has_one_node_and_a_network_two() {
-    let (mut table, mut rng) = (RoutingTable::new(at(0), OWN), Rng::new(2));
+    let mut table = RoutingTable::new(at(0), OWN);
+    let mut rng = Rng::new(2);
     for n in 0..9 {
         table.on_response(at(0), OWN.random_at(0, &mut rng), SocketAddr::from(([8, 8, 8, 8], 1000 + n)));
     }
@@ -127,7 +128,8 @@ fn d5_a_host_has_one_node_and_a_network_two() {
 
 #[test]
 fn d5_a_node_with_a_secure_id_replaces_one_with_an_insecure_id() {
-    let (mut table, mut rng) = (RoutingTable::new(at(0), OWN), Rng::new(2));
+    let mut table = RoutingTable::new(at(0), OWN);
+    let mut rng = Rng::new(2);
     for n in 0..8 {
         table.on_response(at(0), OWN.random_at(0, &mut rng), addr(n));
     }
