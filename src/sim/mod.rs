@@ -19,8 +19,8 @@
 //! that repeats the run. Its checks:
 //! - `disk`: each block has one writer, which writes it in order and under a lease;
 //! - `wire_checker` (strict runs): an engine announces only verified pieces, serves a choked peer only
-//! allowed-fast pieces, requests no block that it has, and cancels every request whose block arrived from
-//! another peer;
+//!   allowed-fast pieces, requests no block that it has, and cancels every request whose block arrived from
+//!   another peer;
 //! - `rate_checker`: an engine sends and receives no more payload than its limits allow;
 //! - engines ban only puppets that send wrong data, and report protocol violations only of puppets;
 //! - the engine's counters equal a recount (strict runs);

@@ -7,9 +7,9 @@
 //! - only verified pieces are announced or served;
 //! - a peer that chokes the engine is asked only for its allowed-fast pieces;
 //! - no block is requested that the engine has, or twice from one peer, or beyond the limit of requests in
-//! flight;
+//!   flight;
 //! - when a block has arrived, its requests to other peers are cancelled, unless they expired because the
-//! peer sent nothing for too long.
+//!   peer sent nothing for too long.
 //!
 //! It has its own parser, so that a bug in the engine's decoder cannot hide a bug in the engine.
 

@@ -8,10 +8,9 @@
 //! ```
 //!
 //! The caller reads control bytes into `room`, reports them with `advance`, and takes frames from
-//! `next_frame`. After
-//! [`Frame::Block`] the caller reads the payload itself: first the bytes that were read along with framing
-//! ([`Decoder::buffered`], reported with `buffered_taken`), then from the socket (reported with
-//! `payload_taken`).
+//! `next_frame`. After [`Frame::Block`] the caller reads the payload itself: first the bytes that were read
+//! along with framing ([`Decoder::buffered`], reported with `buffered_taken`), then from the socket (reported
+//! with `payload_taken`).
 //!
 //! The buffer has [`BUFFER_LEN`] bytes. It grows only as the bytes of a long control message arrive, shrinks
 //! back afterwards, and is released while the connection is idle. The frames do not depend on how the stream

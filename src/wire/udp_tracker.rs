@@ -38,7 +38,7 @@ const URL_DATA_BYTES: usize = 510;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PacketError {
     /// The packet is too short for its action.
-    #[error("a packet of {got} bytes instead of at least {needed}")]
+    #[error("the packet has {got} bytes instead of at least {needed}")]
     Short {
         /// Bytes received.
         got: usize,
@@ -46,13 +46,13 @@ pub enum PacketError {
         needed: usize,
     },
     /// The packet answers another request, or is forged. Ignore it.
-    #[error("transaction {got:#x} matches no request")]
+    #[error("the transaction id {got:#x} matches no request")]
     Transaction {
         /// The transaction id received.
         got: u32,
     },
     /// The packet has another action than the request.
-    #[error("action {got} instead of {expected}")]
+    #[error("the packet has action {got} instead of {expected}")]
     Action {
         /// The action received.
         got: u32,

@@ -1,4 +1,5 @@
-//! [`Lenient`] marks fields for which a wrong type counts as absent; [`Bytes`] is a byte string, which serde lacks.
+//! [`Lenient`] marks fields for which a wrong type counts as absent; [`Bytes`] is a byte string, which serde
+//! lacks.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

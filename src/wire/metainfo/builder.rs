@@ -1,7 +1,8 @@
 //! Creates .torrent files (BEP 3, 12, 19, 27) of BitTorrent v1 with exactly the requested fields.
 //!
-//! [`Metainfo::parse`](super::Metainfo::parse) reads the result back with the same names and lengths; otherwise [`Builder::finish`] fails.
-//! Uses neither a clock nor the file system: the caller measures and hashes the content.
+//! [`Metainfo::parse`](super::Metainfo::parse) reads the result back with the same names and lengths;
+//! otherwise [`Builder::finish`] fails. Uses neither a clock nor the file system: the caller measures and
+//! hashes the content.
 
 use super::dictionaries::{FileDictionary, InfoDictionary};
 use super::path::component;

@@ -1,9 +1,8 @@
 //! The list of a torrent's files, compact enough for two hundred thousand files on a router.
 //!
 //! All file names are in one string, a directory is stored once for consecutive files in it, and a file takes
-//! sixteen bytes beside its name.
-//! [`FileEntry`] is a view that is created on demand. Invariants: the files are contiguous; names contain no `/`, which the caller of
-//! [`FilesBuilder::push`] ensures.
+//! sixteen bytes beside its name. [`FileEntry`] is a view that is created on demand. Invariants: the files
+//! are contiguous; names contain no `/`, which the caller of [`FilesBuilder::push`] ensures.
 
 use std::path::PathBuf;
 use std::sync::Arc;

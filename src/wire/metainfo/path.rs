@@ -1,9 +1,9 @@
 //! Turns untrusted names into paths; all names of torrents and magnet links pass through here.
 //!
 //! A path is a list of components, each a plain name: not empty, not `.` or `..`, without `/`, NUL, control
-//! or invisible characters, at most
-//! [`COMPONENT_BYTES`] long, and not one of rill's own file names. Joined to a directory, the path stays below it. No two files of a torrent
-//! have the same path, and no file's path is a directory of another's.
+//! or invisible characters, at most [`COMPONENT_BYTES`] long, and not one of rill's own file names. Joined to
+//! a directory, the path stays below it. No two files of a torrent have the same path, and no file's path is
+//! a directory of another's.
 //!
 //! `CON` and `a:b` are valid names on Linux file systems but not on FAT and Windows shares: [`for_fat`]
 //! replaces them. The disk floor, which knows the file system, decides when; it also guards against symlinks
