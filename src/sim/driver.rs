@@ -105,6 +105,7 @@ impl World {
         }
     }
 
+    /// Runs one action, or schedules its result.
     fn run_action(&mut self, node: NodeId, action: Action) {
         let now = self.now;
         let Some(e) = self.nodes[node as usize].engine() else { return };
@@ -250,7 +251,7 @@ impl World {
                 e.verified_bytes += bytes;
                 e.first_piece.get_or_insert(now);
                 if e.verified_bytes * 100 >= size * 99 {
-                    e.nearly.get_or_insert(now);
+                    e.at_99_percent.get_or_insert(now);
                 }
                 self.have_bytes += bytes;
             }

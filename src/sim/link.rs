@@ -155,7 +155,7 @@ impl Stream {
         let goal = (room.len() as u64).min(u64::from(most)).min(self.arrived) as usize;
         let mut n = 0;
         let mut taken = 0;
-        // The receiver reads again only after it has placed or skipped the payload of the last read.
+        // The receiver reads again only after it has stored or skipped the payload of the last read.
         self.read_ahead.clear();
         while n < goal {
             let left = goal - n;
@@ -258,6 +258,7 @@ pub(super) struct LineState {
     pub(super) line: Line,
     /// Connections that wait to send, served round-robin.
     pub(super) ring: VecDeque<PipeId>,
+    /// A transfer is in progress.
     pub(super) sending: bool,
     /// Bytes of small transfers that did not wait; their time is added to the next transfer.
     pub(super) small_bytes: u64,

@@ -22,6 +22,7 @@ pub(super) struct SimNode {
     pub(super) dialable: bool,
     /// It has joined and not left.
     pub(super) present: bool,
+    /// When it joined.
     pub(super) arrived: Instant,
     pub(super) body: Body,
 }
@@ -37,6 +38,7 @@ pub(super) enum Body {
 pub(super) struct EngineNode {
     pub(super) engine: Engine,
     pub(super) torrent: TorrentKey,
+    /// Actions that are not run yet.
     pub(super) out: Actions,
     pub(super) disk: Disk,
     /// For each connection the pipe into which the engine sends.
@@ -57,10 +59,14 @@ pub(super) struct EngineNode {
     pub(super) rate_checkers: RateCheckers,
     /// It had every piece at the start.
     pub(super) is_seed: bool,
+    /// Its policy has no upload slots.
     pub(super) free_rider: bool,
     pub(super) verified_bytes: u64,
+    /// When it verified its first piece.
     pub(super) first_piece: Option<Instant>,
-    pub(super) nearly: Option<Instant>,
+    /// When it had 99 % of its bytes.
+    pub(super) at_99_percent: Option<Instant>,
+    /// When it was complete.
     pub(super) complete: Option<Instant>,
 }
 
@@ -120,13 +126,13 @@ const fn inverse(odd: u32) -> u32 {
 
 /// Returns the address of a node in a shared private network, where consecutive nodes have consecutive
 /// addresses.
-pub(super) fn address_at_home(number: u32) -> SocketAddr {
+pub(super) fn private_address(number: u32) -> SocketAddr {
     let [_, b, c, d] = (number + 1).to_be_bytes();
     SocketAddr::from(([10, b, c, d], PORT))
 }
 
 /// Returns the public address of a node.
-pub(super) fn address(number: u32) -> SocketAddr {
+pub(super) fn public_address(number: u32) -> SocketAddr {
     let [_, b, c, d] = ((number + 1).wrapping_mul(STRIDE) & NETWORK).to_be_bytes();
     SocketAddr::from(([198, 18 + b, c, d], PORT))
 }
@@ -149,12 +155,12 @@ mod tests {
     #[test]
     fn every_node_has_an_address_of_its_own() {
         for n in [0, 1, 254, 255, 256, 65_534, 65_535, 100_000] {
-            assert_eq!(number(address(n)), Some(n));
-            assert_eq!(number(address_at_home(n)), Some(n));
+            assert_eq!(number(public_address(n)), Some(n));
+            assert_eq!(number(private_address(n)), Some(n));
         }
         assert_eq!(number(SocketAddr::from(([192, 0, 2, 1], 6881))), None);
         let households: std::collections::BTreeSet<[u8; 3]> = (0..100)
-            .map(|n| match address(n) {
+            .map(|n| match public_address(n) {
                 SocketAddr::V4(a) => [a.ip().octets()[0], a.ip().octets()[1], a.ip().octets()[2]],
                 SocketAddr::V6(_) => unreachable!("there are none"),
             })

@@ -75,7 +75,7 @@ fn swarm(name: &str) -> Option<Scenario> {
         "crowd" => Scenario { peers: 1000, size: 256 * MIB, ..base },
         "multitude" => Scenario { peers: 10_000, ..base },
         "exchange" => {
-            Scenario { pex: true, by_acquaintance: true, arrive_within: Duration::from_secs(10), ..base }
+            Scenario { pex: true, one_known_peer: true, arrive_within: Duration::from_secs(10), ..base }
         }
         "household" => {
             let cable = Line { latency: Duration::from_micros(200), ..Line::mbit(100, 100) };
@@ -180,7 +180,7 @@ fn trial(name: &str) -> Option<Scenario> {
         // takes a minute. With PEX it takes 17 s at most.
         "chain" => Scenario {
             pex: true,
-            by_acquaintance: true,
+            one_known_peer: true,
             arrive_within: s(5),
             peers: 12,
             patience: s(25),

@@ -49,6 +49,7 @@ pub(super) struct Puppet {
     /// Pieces that are not requested yet, in the order of their requests.
     missing: Vec<PieceIndex>,
     id: PeerId,
+    /// Number of blocks with wrong data sent so far.
     lies: u32,
 }
 
@@ -56,8 +57,11 @@ pub(super) struct Puppet {
 #[derive(Debug)]
 struct Fetch {
     piece: PieceIndex,
+    /// Number of blocks requested.
     next: u32,
+    /// Number of blocks received.
     arrived: u32,
+    /// Not 0 if a block has wrong data.
     garbage: u32,
 }
 
@@ -74,6 +78,7 @@ pub(super) struct PuppetConnection {
     they_have: Bitfield,
     we_are_interested: bool,
     fetch: Option<Fetch>,
+    /// Number of blocks served.
     served: u32,
     /// Number of the wrong data in the block being sent; 0 if the block is correct.
     garbage: u32,
@@ -120,6 +125,7 @@ impl PuppetConnection {
 
 /// Result of the input that a puppet processed.
 pub(super) enum PuppetResult {
+    /// The puppet needs more input.
     Nothing,
     /// The puppet completed a piece and announces it on every connection.
     Piece(PieceIndex),

@@ -83,18 +83,19 @@ impl Ord for Entry {
     }
 }
 
-/// The events to come.
+/// Future events.
 #[derive(Default)]
 pub(super) struct Queue {
     heap: BinaryHeap<Entry>,
-    made: u64,
+    /// Number of events inserted so far.
+    pushed: u64,
 }
 
 impl Queue {
     /// Inserts an event.
     pub(super) fn push(&mut self, at: Instant, event: SimEvent) {
-        self.made += 1;
-        self.heap.push(Entry { at, number: self.made, event });
+        self.pushed += 1;
+        self.heap.push(Entry { at, number: self.pushed, event });
     }
 
     /// Removes the earliest event and its time.

@@ -76,7 +76,7 @@ pub struct Scenario {
     /// Engines use PEX (BEP 11).
     pub pex: bool,
     /// There is no tracker; each peer knows only the address of one that joined earlier.
-    pub by_acquaintance: bool,
+    pub one_known_peer: bool,
     /// The peers join within this time, evenly spread.
     pub arrive_within: Duration,
     /// The seeds leave after they have sent this many copies.
@@ -119,7 +119,7 @@ impl Default for Scenario {
             handout: 80,
             udp_tracker: false,
             pex: false,
-            by_acquaintance: false,
+            one_known_peer: false,
             arrive_within: Duration::ZERO,
             seeds_leave_after: None,
             leave_when_done: false,

@@ -11,7 +11,7 @@
 use super::disk::Disk;
 use super::faults::{FaultCounts, chance};
 use super::link::{LineState, Link, PipeId};
-use super::node::{Body, EngineNode, PuppetNode, RateCheckers, SimNode, address, address_at_home};
+use super::node::{Body, EngineNode, PuppetNode, RateCheckers, SimNode, private_address, public_address};
 use super::puppet::{Puppet, PuppetRole};
 use super::queue::{Fingerprint, NodeId, Queue, SimEvent};
 use super::rate_checker::RateChecker;
@@ -182,7 +182,7 @@ impl World {
         let s = &self.scenario;
         let number = self.nodes.len() as u32;
         let known_peer =
-            if s.by_acquaintance && number > 0 { Some(self.rng.below(number as usize) as u32) } else { None };
+            if s.one_known_peer && number > 0 { Some(self.rng.below(number as usize) as u32) } else { None };
         let known_peer = known_peer.map(|known_peer| self.address(known_peer));
         let s = &self.scenario;
         let mut peer_id = *b"-ri0100-000000000000";
@@ -218,7 +218,7 @@ impl World {
                 private: false,
                 info: None,
             }),
-            trackers: if s.by_acquaintance { Vec::new() } else { vec![vec![tracker.to_owned()]] },
+            trackers: if s.one_known_peer { Vec::new() } else { vec![vec![tracker.to_owned()]] },
             peers: known_peer.into_iter().collect(),
             sequential: s.sequential,
             download_limit: None,
@@ -246,7 +246,7 @@ impl World {
             free_rider,
             verified_bytes: 0,
             first_piece: None,
-            nearly: None,
+            at_99_percent: None,
             complete: None,
         };
         let line = if s.limit_in_engine { Line { latency: line.latency, ..MACHINE } } else { line };
@@ -255,7 +255,7 @@ impl World {
     }
 
     fn address(&self, number: u32) -> SocketAddr {
-        if self.scenario.one_network { address_at_home(number) } else { address(number) }
+        if self.scenario.one_network { private_address(number) } else { public_address(number) }
     }
 
     // ---- time ---------------------------------------------------------------------------------------------
@@ -479,7 +479,7 @@ impl World {
                 dialable,
                 free_rider: e.free_rider,
                 first_piece: since(e.first_piece),
-                nearly: since(e.nearly),
+                nearly: since(e.at_99_percent),
                 complete: since(e.complete),
                 downloaded: of(|s| s.downloaded),
                 uploaded: of(|s| s.uploaded),

@@ -95,7 +95,7 @@ impl Bitfield {
         reason = "each piece of the torrent has a bit; a piece of another torrent is a bug of the caller"
     )]
     pub fn has(&self, piece: PieceIndex) -> bool {
-        let (at, bit) = place(piece);
+        let (at, bit) = bit_position(piece);
         self.bytes[at] & bit != 0
     }
 
@@ -108,7 +108,7 @@ impl Bitfield {
     pub fn set(&mut self, piece: PieceIndex) -> bool {
         let new = !self.has(piece);
         if new {
-            let (at, bit) = place(piece);
+            let (at, bit) = bit_position(piece);
             self.bytes[at] |= bit;
             self.ones += 1;
         }
@@ -124,7 +124,7 @@ impl Bitfield {
     pub fn clear(&mut self, piece: PieceIndex) -> bool {
         let present = self.has(piece);
         if present {
-            let (at, bit) = place(piece);
+            let (at, bit) = bit_position(piece);
             self.bytes[at] &= !bit;
             self.ones -= 1;
         }
@@ -142,7 +142,7 @@ impl Bitfield {
 }
 
 /// Returns the index of the byte that holds a piece's bit, and the bit's mask.
-fn place(piece: PieceIndex) -> (usize, u8) {
+fn bit_position(piece: PieceIndex) -> (usize, u8) {
     let i = piece.as_usize();
     (i / 8, 0x80 >> (i % 8))
 }

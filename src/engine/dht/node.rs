@@ -205,13 +205,13 @@ impl Dht {
         &mut self.families[usize::from(v6)]
     }
 
-    /// Checks an address that `teller` sent. Returns the usable form of the address; `None` if no node or
-    /// peer can be there, if `teller` may not name it, or if it is our own.
-    pub(super) fn check_address(&self, teller: IpAddr, addr: SocketAddr) -> Option<SocketAddr> {
+    /// Checks an address that `source` sent. Returns the usable form of the address; `None` if no node or
+    /// peer can be there, if `source` may not name it, or if it is our own.
+    pub(super) fn check_address(&self, source: IpAddr, addr: SocketAddr) -> Option<SocketAddr> {
         let addr = usable(addr.ip(), addr.port())?;
         let external = self.families[usize::from(addr.is_ipv6())].external;
         let is_own = external == Some(addr.ip()) && addr.port() == self.config.port;
-        (!is_own && may_name(teller, addr.ip())).then_some(addr)
+        (!is_own && may_name(source, addr.ip())).then_some(addr)
     }
 
     // ---- commands -----------------------------------------------------------------------------------------

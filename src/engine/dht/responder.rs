@@ -29,12 +29,12 @@ const LIST_BYTES: usize = 12;
 #[derive(Clone, Copy)]
 struct QuerySource<'a> {
     from: SocketAddr,
-    t: &'a [u8],
+    transaction: &'a [u8],
     want: WantedFamilies,
     /// The sender is in the routing table: its address is verified.
     known: bool,
     /// Largest size of the response, bytes.
-    room: usize,
+    max_bytes: usize,
 }
 
 impl Dht {
@@ -58,7 +58,7 @@ impl Dht {
         let probes = newcomer && self.check_address(from.ip(), from).is_some();
         let most = if known { usize::MAX } else { limits::DHT_STRANGER_TIMES * query_len };
         let room = most.saturating_sub(if probes { PROBE_BYTES } else { 0 }).min(limits::DHT_ANSWER_BYTES);
-        let source = QuerySource { from, t, want: query.want, known, room };
+        let source = QuerySource { from, transaction: t, want: query.want, known, max_bytes: room };
         let empty =
             ResponseFields { id: own, nodes: None, nodes6: None, token: None, peers: &[], filters: None };
         match query.method {
@@ -66,7 +66,7 @@ impl Dht {
             Method::FindNode { target } => {
                 let mut nodes = self.nodes_near(now, target, query.want, from.ip());
                 write_response(t, from, &empty, &mut bytes);
-                cut(&mut nodes, source.room.saturating_sub(bytes.len()));
+                cut(&mut nodes, source.max_bytes.saturating_sub(bytes.len()));
                 bytes.clear();
                 let fields =
                     ResponseFields { nodes: nodes[0].as_deref(), nodes6: nodes[1].as_deref(), ..empty };
@@ -109,7 +109,7 @@ impl Dht {
         scrape: bool,
         bytes: &mut Vec<u8>,
     ) {
-        let QuerySource { from, t, mut want, known, mut room } = source;
+        let QuerySource { from, transaction: t, mut want, known, max_bytes: mut room } = source;
         // Filters are long regardless of the query, so unknown nodes get few of them.
         let filters = if scrape { self.store.filters(now, info_hash) } else { None };
         let filters = filters.filter(|_| known || self.scrapes.take(now, limits::DHT_ANSWER_BYTES));

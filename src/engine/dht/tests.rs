@@ -388,13 +388,16 @@ fn d6_memory_and_responses_stay_bounded_under_a_hundred_thousand_hostile_packets
     let mut rng = Rng::new(5);
     let mut out: Vec<DhtAction> = Vec::new();
     let mut seeds: Vec<Vec<u8>> = Vec::new();
-    let method = |n: usize, place: [u8; 20]| match n % 4 {
+    let method = |n: usize, target: [u8; 20]| match n % 4 {
         0 => Method::Ping,
-        1 => Method::FindNode { target: NodeId(place) },
-        2 => Method::GetPeers { info_hash: InfoHash(place), scrape: place[0] % 2 == 0 },
-        _ => {
-            Method::AnnouncePeer { info_hash: InfoHash(place), port: Some(1), seed: true, token: b"12345678" }
-        }
+        1 => Method::FindNode { target: NodeId(target) },
+        2 => Method::GetPeers { info_hash: InfoHash(target), scrape: target[0] % 2 == 0 },
+        _ => Method::AnnouncePeer {
+            info_hash: InfoHash(target),
+            port: Some(1),
+            seed: true,
+            token: b"12345678",
+        },
     };
     for n in 0..40 {
         let mut bytes = Vec::new();

@@ -70,11 +70,13 @@ impl TestPeer {
                 self.decoder.buffered_taken(buffered as u32);
             }
             let next =
-                self.decoder.next_frame().expect("the engine speaks the protocol").map(|frame| match frame {
-                    Frame::Handshake(_) => Received::Handshake,
-                    Frame::Block { piece, begin, len } => Received::Block(RawSpan { piece, begin, len }),
-                    Frame::Message(m) => Received::from(m),
-                });
+                self.decoder.next_frame().expect("the engine follows the protocol").map(
+                    |frame| match frame {
+                        Frame::Handshake(_) => Received::Handshake,
+                        Frame::Block { piece, begin, len } => Received::Block(RawSpan { piece, begin, len }),
+                        Frame::Message(m) => Received::from(m),
+                    },
+                );
             match next {
                 Some(s) => messages.push(s),
                 None if self.decoder.payload_left() > 0 && !self.from_engine.is_empty() => {
