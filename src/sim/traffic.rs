@@ -207,7 +207,7 @@ impl World {
         }
     }
 
-    /// The line sends the next quantum of whichever connection's turn it is.
+    /// Sends from a node's line, one quantum per connection in turn, until a transfer occupies the line.
     pub(super) fn transmit(&mut self, node: NodeId) {
         let rate = self.nodes[node as usize].line.line.up;
         while let Some(pipe) = self.nodes[node as usize].line.ring.pop_front() {
@@ -222,7 +222,7 @@ impl World {
             }
             let n = end.out.sendable().min(quantum(rate, self.rng.u32()));
             if n == 0 {
-                end.out.blocked = true; // until its reader reads
+                end.out.blocked = true; // until the receiver reads
                 continue;
             }
             let waits_until = self.nodes[to as usize].line.down_free_at;

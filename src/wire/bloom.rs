@@ -27,7 +27,7 @@ impl Filter {
         bytes.try_into().ok().map(Filter)
     }
 
-    /// The filter as sent.
+    /// Returns the filter as sent.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }

@@ -25,7 +25,7 @@ pub enum Datagram {
 }
 
 impl Datagram {
-    /// The protocol that these bytes belong to.
+    /// Returns the protocol that these bytes belong to.
     pub fn of(bytes: &[u8]) -> Datagram {
         match bytes {
             [b'd', ..] => Datagram::Dht,

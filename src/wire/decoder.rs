@@ -111,12 +111,12 @@ impl Decoder {
         }
     }
 
-    /// Buffered bytes that are not part of a frame yet.
+    /// Returns the buffered bytes that are not part of a frame yet.
     fn pending(&self) -> &[u8] {
         self.buf.get(self.start..self.end).unwrap_or_default()
     }
 
-    /// Bytes that must be buffered to make progress with the current message.
+    /// Returns the number of bytes that must be buffered to make progress with the current message.
     fn needed(&self) -> usize {
         match self.state {
             DecoderState::Handshake => HANDSHAKE_LEN,
@@ -131,8 +131,8 @@ impl Decoder {
         }
     }
 
-    /// The buffer for the next control bytes; never empty. Inside a payload, use [`spill`](Decoder::spill)
-    /// instead.
+    /// Returns the buffer for the next control bytes; never empty. Inside a payload, use
+    /// [`spill`](Decoder::spill) instead.
     #[expect(
         clippy::arithmetic_side_effects,
         clippy::indexing_slicing,
@@ -163,7 +163,7 @@ impl Decoder {
         &mut self.buf[self.end..limit.max(self.end + 1)]
     }
 
-    /// How far the buffer may be filled without payload bytes in it.
+    /// Returns how far the buffer may be filled without payload bytes in it.
     fn header_limit(&self, needed: usize) -> usize {
         match self.state {
             // The current message may be a block: no further than its header.
@@ -172,8 +172,8 @@ impl Decoder {
         }
     }
 
-    /// The buffer for bytes that are read along with the rest of a payload: the header of the next message,
-    /// or as much as fits.
+    /// Returns the buffer for bytes that are read along with the rest of a payload: the header of the next
+    /// message, or as much as fits.
     pub fn spill(&mut self, ahead: ReadAhead) -> &mut [u8] {
         debug_assert!(self.start == self.end, "spill before the buffered payload was taken");
         self.start = 0;
@@ -199,17 +199,18 @@ impl Decoder {
         self.start = self.start.saturating_add(n).min(self.end);
     }
 
-    /// Bytes of the current block's payload that have not been taken; 0 outside a block.
+    /// Returns the number of bytes of the current block's payload that have not been taken; 0 outside a
+    /// block.
     pub fn payload_left(&self) -> u32 {
         if let DecoderState::Payload { left } = self.state { left } else { 0 }
     }
 
-    /// Bytes left of a message that is being skipped; 0 outside one.
+    /// Returns the number of bytes left of a message that is being skipped; 0 outside one.
     pub fn skip_left(&self) -> u32 {
         if let DecoderState::Skip { left } = self.state { left } else { 0 }
     }
 
-    /// Payload bytes of the current block that were read along with framing.
+    /// Returns the payload bytes of the current block that were read along with framing.
     pub fn buffered(&self) -> &[u8] {
         let pending = self.pending();
         pending.get(..self.payload_left() as usize).unwrap_or(pending)

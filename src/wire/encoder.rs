@@ -40,12 +40,12 @@ impl WritePlan {
         self.segments.clear();
     }
 
-    /// Bytes of all segments.
+    /// Returns the number of bytes of all segments.
     pub fn bytes(&self) -> usize {
         self.payload_bytes().saturating_add(self.control.len())
     }
 
-    /// Bytes of payload in all segments.
+    /// Returns the number of payload bytes in all segments.
     pub fn payload_bytes(&self) -> usize {
         self.segments.iter().map(|p| if let Segment::Payload(s) = p { s.len() as usize } else { 0 }).sum()
     }
@@ -106,32 +106,32 @@ impl Encoder {
         self.blocks.push_back(span);
     }
 
-    /// Whether nothing is queued.
+    /// Returns whether nothing is queued.
     pub fn is_empty(&self) -> bool {
         self.control.is_empty() && self.blocks.is_empty()
     }
 
-    /// Whether control bytes are queued.
+    /// Returns whether control bytes are queued.
     pub fn has_control(&self) -> bool {
         !self.control.is_empty()
     }
 
-    /// Control bytes in the queue.
+    /// Returns the number of control bytes in the queue.
     pub fn control_bytes(&self) -> usize {
         self.control.len()
     }
 
-    /// Blocks in the queue, including the one being sent.
+    /// Returns the number of blocks in the queue, including the one being sent.
     pub fn blocks(&self) -> usize {
         self.blocks.len()
     }
 
-    /// Bytes of payload in the queue, including those already sent of the first block.
+    /// Returns the number of payload bytes in the queue, including those already sent of the first block.
     pub fn payload_bytes(&self) -> u64 {
         self.queued_payload
     }
 
-    /// Whether exactly this span is queued.
+    /// Returns whether exactly this span is queued.
     pub fn contains(&self, span: BlockSpan) -> bool {
         self.blocks.contains(&span)
     }
@@ -243,7 +243,7 @@ mod tests {
         Geometry::new(10 << 18, 1 << 18).unwrap()
     }
 
-    /// The planned bytes as sent; a payload byte is derived from its offset in the torrent.
+    /// Returns the planned bytes as sent; a payload byte is derived from its offset in the torrent.
     fn render(plan: &WritePlan) -> Vec<u8> {
         let mut out = Vec::new();
         for part in &plan.segments {

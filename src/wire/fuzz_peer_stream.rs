@@ -83,7 +83,7 @@ fn take(seen: &mut [DecodedFrame], bytes: &[u8]) {
     }
 }
 
-/// The fuzz target: the first 8 bytes choose the cuts, the rest is the stream.
+/// Runs the fuzz target: the first 8 bytes choose the cuts, the rest is the stream.
 pub fn peer_stream(data: &[u8]) {
     let (cuts, stream) = data.split_at(data.len().min(8));
     let cuts: Vec<usize> = cuts.iter().map(|&b| usize::from(b) * 37 + 1).collect();

@@ -41,7 +41,7 @@ impl Group {
     /// Both groups.
     pub const BOTH: [Group; 2] = [Group::V4, Group::V6];
 
-    /// The group's address and port.
+    /// Returns the group's address and port.
     pub const fn addr(self) -> SocketAddr {
         match self {
             Group::V4 => SocketAddr::new(IpAddr::V4(Ipv4Addr::new(239, 192, 152, 143)), PORT),

@@ -178,7 +178,7 @@ pub(super) fn parse(id: u8, body: &[u8]) -> Option<Message<'_>> {
     })
 }
 
-/// The header before a block's payload.
+/// Returns the header before a block's payload.
 pub(super) fn piece_header(span: BlockSpan) -> [u8; PIECE_HEADER_LEN] {
     let mut h = [0; PIECE_HEADER_LEN];
     h[..4].copy_from_slice(&span.len().saturating_add(9).to_be_bytes());

@@ -36,7 +36,8 @@ impl<'a> PexMessage<'a> {
         scan(payload, &RULES).ok()?.value.read().ok()
     }
 
-    /// The added peers that can be dialed, with their flags; at most [`PEX_PEERS`] of each address family.
+    /// Returns the added peers that can be dialed, with their flags; at most [`PEX_PEERS`] of each address
+    /// family.
     pub fn added(&self) -> impl Iterator<Item = (SocketAddr, u8)> + 'a {
         let bytes = |list: Lenient<Bytes<'a>>| list.bytes().unwrap_or_default();
         let v4 = bytes(self.added).chunks_exact(V4_LEN).map(|entry| peers_v4(entry).next());

@@ -132,7 +132,8 @@ pub fn scrape_request(connection_id: u64, transaction: u32, info_hash: &InfoHash
     packet
 }
 
-/// The transaction id of a packet, by which the engine finds the request; `None` if the packet is too short.
+/// Returns the transaction id of a packet, by which the engine finds the request; `None` if the packet is too
+/// short.
 pub fn transaction_of(packet: &[u8]) -> Option<u32> {
     u32_at(packet, 4).ok()
 }
@@ -216,7 +217,7 @@ mod tests {
         }
     }
 
-    /// A packet of these words and bytes.
+    /// Returns a packet of these words and bytes.
     fn packet(words: &[u32], bytes: &[u8]) -> Vec<u8> {
         words.iter().flat_map(|w| w.to_be_bytes()).chain(bytes.iter().copied()).collect()
     }

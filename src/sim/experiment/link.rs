@@ -1,9 +1,9 @@
 //! One peer and one seed: the utilization of a line under several request windows.
 //!
-//! Requests fill the line if the data in flight is bandwidth × round trip. No rule has more in flight than
-//! [`GIVEN_UP_BLOCKS`](limits::GIVEN_UP_BLOCKS) or than the other side queues
-//! ([`REQQ_OURS_BLOCKS`](limits::REQQ_OURS_BLOCKS)), so windows above 500 blocks are not tried. Above 4 MiB
-//! in flight the TCP window is the limit.
+//! Requests fill the line if the data in flight is bandwidth × round trip. Under any rule the requests in
+//! flight are limited by [`CANCELLED_REQUESTS`](limits::CANCELLED_REQUESTS) and by the queue of the other
+//! side ([`REQQ_OURS_BLOCKS`](limits::REQQ_OURS_BLOCKS)), so windows above 500 blocks are not tried. Above 4
+//! MiB in flight the TCP window is the limit.
 
 use super::{Arm, Experiment, metric, plain};
 use crate::engine::{Policy, WindowRule, limits};

@@ -125,7 +125,7 @@ impl Fields<'_> {
         find(after).map(|place| place.saturating_add(self.expected)).or_else(|| find(before))
     }
 
-    /// The index in `names` of the next key that names a field not found before.
+    /// Returns the index in `names` of the next key that names a field not found before.
     fn next_field(&mut self) -> Option<u64> {
         loop {
             let (key, after) = split_string(self.rest)?;

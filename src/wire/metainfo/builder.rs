@@ -85,7 +85,7 @@ impl Builder {
         Builder { name: name.into(), files, piece_len: piece_len_for(total), ..Builder::default() }
     }
 
-    /// The sizes of the pieces to hash before [`finish`](Builder::finish).
+    /// Returns the sizes of the pieces to hash before [`finish`](Builder::finish).
     pub fn geometry(&self) -> Result<Geometry, GeometryError> {
         let total = self.files.iter().fold(0u64, |sum, (_, length)| sum.saturating_add(*length));
         Geometry::new(total, u64::from(self.piece_len))
@@ -128,7 +128,7 @@ impl Builder {
         }
     }
 
-    /// The length of the only file, if there is no directory.
+    /// Returns the length of the only file, if there is no directory.
     fn only_length(&self) -> Option<u64> {
         match self.files.as_slice() {
             [(path, length)] if path.is_empty() => Some(*length),
