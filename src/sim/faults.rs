@@ -1,47 +1,48 @@
-//! What goes wrong by intention: how often, drawn from the run's seed, and counted so that a test can prove
-//! that it happened.
+//! Injected faults: their frequency, drawn from the run's seed, and their count, so that a test can check
+//! that they occurred.
 
 use crate::units::Rng;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What goes wrong. The default is nothing.
+/// Faults to inject. The default injects none.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Faults {
-    /// Mean time between two lost connections, anywhere, in the middle of whatever is said.
+    /// Mean time between two lost connections in the whole swarm; a connection can be lost in the middle of a
+    /// block.
     pub lose_connections: Option<Duration>,
-    /// Share of the verdicts that come late, and how late at most.
+    /// Share of the hash verdicts that are delayed, 0 to 1, and the longest delay.
     pub hash_spikes: Option<(f64, Duration)>,
-    /// Share of the verdicts that are none: the disk cannot be read.
+    /// Share of the hash verdicts that report a read error, 0 to 1.
     pub unreadable: f64,
-    /// Share of the pieces for which the disk is full. The torrent goes on after this time.
+    /// Share of the pieces for which the disk is full, 0 to 1, and the time until the torrent is resumed.
     pub disk_full: Option<(f64, Duration)>,
-    /// Share of the questions that the tracker never answers.
+    /// Share of the announces over HTTP that the tracker does not answer, 0 to 1.
     pub tracker_silence: f64,
-    /// Share of the datagrams that are lost.
+    /// Share of the datagrams that are lost, 0 to 1.
     pub datagram_loss: f64,
-    /// The most that a datagram is late: they overtake one another.
+    /// Longest extra delay of a datagram; datagrams with different delays arrive out of order.
     pub datagram_delay: Duration,
-    /// Actions are carried out up to so much later than they are asked for, as by a loop that is busy.
+    /// Longest delay between an action and its execution, as if the driver's loop were busy.
     pub late_actions: Option<Duration>,
-    /// Dials that are refused although the node is there, as a share.
+    /// Share of the dials that are refused although the node is reachable, 0 to 1.
     pub refused_dials: f64,
-    /// The clock stands this far before its end when the run begins.
+    /// Time from the start of the run to the clock's largest value. `None`: the clock starts near zero.
     pub clock_before_end: Option<Duration>,
 }
 
-/// What went wrong, by name.
+/// Number of injected faults by name.
 #[derive(Debug, Default)]
-pub(super) struct Tally(BTreeMap<&'static str, u64>);
+pub(super) struct FaultCounts(BTreeMap<&'static str, u64>);
 
-impl Tally {
-    /// It happened.
+impl FaultCounts {
+    /// Counts one occurrence.
     pub(super) fn count(&mut self, name: &'static str) {
         *self.0.entry(name).or_default() += 1;
     }
 
-    /// Draws: true in `share` of all cases, and counts those.
-    pub(super) fn strikes(&mut self, rng: &mut Rng, share: f64, name: &'static str) -> bool {
+    /// Draws whether the fault occurs, with probability `share`, and counts it if it does.
+    pub(super) fn draw(&mut self, rng: &mut Rng, share: f64, name: &'static str) -> bool {
         let hit = share > 0.0 && chance(rng, share);
         if hit {
             self.count(name);
@@ -54,13 +55,13 @@ impl Tally {
     }
 }
 
-/// True in `share` of all cases.
+/// Returns true with probability `share`.
 pub(super) fn chance(rng: &mut Rng, share: f64) -> bool {
     f64::from(rng.u32()) < share * 4_294_967_296.0
 }
 
-/// Any time up to `most`.
-pub(super) fn up_to(rng: &mut Rng, most: Duration) -> Duration {
+/// Returns a random duration from zero to below `most`.
+pub(super) fn random_up_to(rng: &mut Rng, most: Duration) -> Duration {
     let most = u64::try_from(most.as_micros()).unwrap_or(u64::MAX);
     Duration::from_micros(if most == 0 { 0 } else { rng.u64() % most })
 }

@@ -1,14 +1,14 @@
-//! Connections and lines: how bytes get from one node to another.
+//! Connections and lines: the transfer of bytes from one node to another.
 //!
 //! ```text
 //!   sender's engine ──plan──▶ queued ──sender's line──▶ on the wire ──receiver's line──▶ arrived ──want/got──▶ receiver's engine
-//!                             ≤ send buffer             ≤ TCP window, what arrived unread included
+//!                             ≤ send buffer             ≤ TCP window, including arrived unread bytes
 //! ```
 //!
-//! A sender's line serves its connections in turn, a random quantum of bytes each, so streams are cut
-//! anywhere. A receiver's line is one queue, through which bytes pass while they arrive; when it holds more
-//! than [`LINE_BUFFER`], senders wait. Control bytes are kept as they are; payload is a span and a length.
-//! The stages of a stream are three counters over one queue, because nothing overtakes anything in it.
+//! A sender's line serves its connections round-robin, a random quantum of bytes each, so streams are cut at
+//! arbitrary bytes. A receiver's line is one queue that forwards bytes while they arrive; when it holds more
+//! than [`LINE_BUFFER`], senders wait. Control bytes are kept; payload is a span and a length. The stages of
+//! a stream are three counters over one queue, because bytes of a stream stay in order.
 
 use super::queue::NodeId;
 use super::scenario::Line;
@@ -16,23 +16,23 @@ use crate::units::{BlockSpan, Instant, PeerKey};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Bytes on the wire and unread at the receiver: Linux's usual largest receive window is about this.
+/// Largest number of bytes on the wire and unread at the receiver, per stream. Linux's usual largest receive
+/// window is about this.
 pub(super) const TCP_WINDOW: u64 = 4 * 1024 * 1024;
-/// Time's worth of bytes that wait before a receiver's line, as in a router's buffer.
+/// Largest queue before a receiver's line, as transmission time; as in a router's buffer.
 pub(super) const LINE_BUFFER: Duration = Duration::from_millis(100);
-/// The least and the most that one connection sends in its turn, bytes: 16 ms of its line, within these
-/// bounds, on average.
+/// Bounds in bytes of the quantum that one connection sends in its turn: on average 16 ms of its line.
 const QUANTUM: (u64, u64) = (8 * 1024, 64 * 1024);
-/// A packet's worth, bytes: what is smaller slips in between the packets of others, as requests and haves do.
-/// Its time on the line is added to that of the next sender.
+/// Payload of a packet, bytes. A smaller transfer, such as a request or a have, does not wait for the line.
+/// Its transmission time is added to that of the next sender.
 pub(super) const PACKET: u64 = 1400;
 
-/// One direction of a connection: the link's number, and which end sends.
+/// One direction of a connection: the number of the link and the sending end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PipeId(u32);
 
 impl PipeId {
-    /// The direction of `link` in which its dialing end (0) or its accepting end (1) sends.
+    /// Returns the direction of `link` in which the dialing end (0) or the accepting end (1) sends.
     pub(super) fn new(link: u32, side: usize) -> PipeId {
         PipeId(link << 1 | side as u32)
     }
@@ -41,12 +41,12 @@ impl PipeId {
         (self.0 >> 1) as usize
     }
 
-    /// The end that sends.
+    /// Returns the sending end, 0 or 1.
     pub(super) fn side(self) -> usize {
         (self.0 & 1) as usize
     }
 
-    /// The other direction.
+    /// Returns the other direction.
     pub(super) fn back(self) -> PipeId {
         PipeId(self.0 ^ 1)
     }
@@ -56,11 +56,11 @@ impl PipeId {
     }
 }
 
-/// A connection.
+/// A connection between two nodes.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) ends: [LinkEnd; 2],
-    /// One way.
+    /// One-way latency.
     pub(super) latency: Duration,
 }
 
@@ -68,52 +68,52 @@ pub(super) struct Link {
 #[derive(Debug)]
 pub(super) struct LinkEnd {
     pub(super) node: NodeId,
-    /// What the node's engine calls it, once it knows of it.
+    /// The engine's key of the connection; `None` for a puppet, before the accept and after the close.
     pub(super) key: Option<PeerKey>,
-    /// It reads and writes.
+    /// The end is connected: it reads and writes.
     pub(super) open: bool,
     pub(super) out: Stream,
 }
 
-/// What a stretch of a stream is.
+/// A run of bytes of one kind in a stream.
 #[derive(Clone, Copy, Debug)]
 enum ByteRun {
     Control(u32),
-    /// `garbage` is 0 for the torrent's own bytes, and else names the lie.
+    /// `garbage` is 0 for correct bytes; any other number identifies the wrong data of a liar.
     Payload {
         span: BlockSpan,
         garbage: u32,
     },
 }
 
-/// Payload that landed somewhere, or was passed over.
+/// Payload that was read or skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Payload {
     pub(super) span: BlockSpan,
     pub(super) garbage: u32,
 }
 
-/// One direction's bytes, from the oldest that is unread to the newest that is unsent.
+/// The bytes of one direction, from the oldest unread byte to the newest unsent byte.
 #[derive(Debug, Default)]
 pub(super) struct Stream {
     control: VecDeque<u8>,
     runs: VecDeque<ByteRun>,
-    /// Not sent yet.
+    /// Bytes in the sender's send buffer.
     pub(super) queued: u64,
-    /// Between the two lines.
+    /// Bytes between the sender's line and the end of the receiver's line.
     pub(super) on_wire: u64,
-    /// Not read yet.
+    /// Bytes in the receiver's buffer that are not read.
     pub(super) arrived: u64,
-    /// It waits in its sender's ring.
+    /// The stream is in the ring of its sender's line.
     pub(super) in_ring: bool,
-    /// It may not send until it is unblocked.
+    /// The stream waits for `SimEvent::Unblock`.
     pub(super) blocked: bool,
-    /// Its reader does not read.
+    /// The receiving engine has paused reading.
     pub(super) paused: bool,
-    /// Its sender had more to plan than the send buffer could hold.
+    /// The send buffer is full; the sender may have more to plan.
     pub(super) more: bool,
-    /// Payload that came along with framing and has not been placed.
-    carried: VecDeque<Payload>,
+    /// Payload that was read together with message headers and is not written yet.
+    read_ahead: VecDeque<Payload>,
 }
 
 impl Stream {
@@ -128,7 +128,7 @@ impl Stream {
 
     pub(super) fn push_payload(&mut self, span: BlockSpan, garbage: u32) {
         self.queued += u64::from(span.len());
-        // Between two blocks stands a header, so what adjoins is the rest of one block.
+        // A header separates two blocks, so adjacent payload is the rest of the same block.
         if let Some(ByteRun::Payload { span: last, .. }) = self.runs.back_mut() {
             *last = last.joined(span).unwrap_or_else(|| panic!("{span} follows {last} without a header"));
             return;
@@ -136,12 +136,12 @@ impl Stream {
         self.runs.push_back(ByteRun::Payload { span, garbage });
     }
 
-    /// Bytes that may be sent now, by the window's rule.
+    /// Returns the number of bytes that the TCP window allows to send now.
     pub(super) fn sendable(&self) -> u64 {
         self.queued.min(TCP_WINDOW.saturating_sub(self.on_wire + self.arrived))
     }
 
-    /// Payload bytes in it.
+    /// Returns the number of payload bytes in the stream.
     pub(super) fn payload_bytes(&self) -> u64 {
         self.runs
             .iter()
@@ -149,13 +149,14 @@ impl Stream {
             .sum()
     }
 
-    /// Reads up to `most` of the arrived bytes into `room`: how many, and how many of them were payload.
-    /// Payload is remembered until it is placed.
+    /// Reads up to `most` arrived bytes into `room`. Returns the number of bytes and how many of them are
+    /// payload. The payload is kept until [`Stream::take_read_ahead`].
     pub(super) fn read_into(&mut self, room: &mut [u8], most: u32) -> (u32, u32) {
         let goal = (room.len() as u64).min(u64::from(most)).min(self.arrived) as usize;
-        let (mut n, mut taken) = (0, 0);
-        // Reading goes on only when the bytes that came along are placed, or skipped as unwanted.
-        self.carried.clear();
+        let mut n = 0;
+        let mut taken = 0;
+        // The receiver reads again only after it has stored or skipped the payload of the last read.
+        self.read_ahead.clear();
         while n < goal {
             let left = goal - n;
             match self.runs.front_mut() {
@@ -174,7 +175,7 @@ impl Stream {
                     let Some(payload) = self.cut_payload(left as u32) else { break };
                     let part = payload.span.len() as usize;
                     room[n..n + part].fill(0);
-                    self.carried.push_back(payload);
+                    self.read_ahead.push_back(payload);
                     n += part;
                     taken += part;
                 }
@@ -185,7 +186,7 @@ impl Stream {
         (n as u32, taken as u32)
     }
 
-    /// Reads up to `most` bytes of payload to where they live; `None` if what comes next is no payload.
+    /// Reads up to `most` bytes of payload into their block; `None` if the next byte is not payload.
     pub(super) fn read_payload(&mut self, most: u32) -> Option<Payload> {
         let most = u64::from(most).min(self.arrived) as u32;
         let payload = if most > 0 { self.cut_payload(most)? } else { return None };
@@ -193,20 +194,24 @@ impl Stream {
         Some(payload)
     }
 
-    /// Takes payload from the front.
+    /// Removes up to `most` bytes of payload from the front.
     fn cut_payload(&mut self, most: u32) -> Option<Payload> {
         let Some(ByteRun::Payload { span, garbage }) = self.runs.front_mut() else { return None };
-        let (part, garbage) = (span.first(most), *garbage);
+        let part = span.first(most);
+        let garbage = *garbage;
         match span.after(part.len()) {
             Some(rest) => *span = rest,
-            None => drop(self.runs.pop_front()),
+            None => {
+                self.runs.pop_front();
+            }
         }
         Some(Payload { span: part, garbage })
     }
 
-    /// Passes over up to `most` arrived bytes: how many, and how many of them were payload.
+    /// Skips up to `most` arrived bytes. Returns the number of bytes and how many of them are payload.
     pub(super) fn skip(&mut self, most: u32) -> (u32, u32) {
-        let (mut n, mut payload) = (0, 0);
+        let mut n = 0;
+        let mut payload = 0;
         while n < most && self.arrived > 0 {
             let left = u64::from(most - n).min(self.arrived) as u32;
             let part = match self.runs.front_mut() {
@@ -232,11 +237,14 @@ impl Stream {
         (n, payload)
     }
 
-    /// Payload that came along with framing and belongs at `span`.
-    pub(super) fn place_carried(&mut self, span: BlockSpan) -> Payload {
+    /// Returns the payload at `span` that was read together with message headers.
+    pub(super) fn take_read_ahead(&mut self, span: BlockSpan) -> Payload {
         loop {
-            let p = self.carried.pop_front().unwrap_or_else(|| panic!("nothing came along for {span}"));
-            // The bytes that came along before were of an unwanted block.
+            let p = self
+                .read_ahead
+                .pop_front()
+                .unwrap_or_else(|| panic!("no payload of {span} was read with the headers"));
+            // Earlier entries belong to an unwanted block.
             if (p.span.piece(), p.span.begin()) == (span.piece(), span.begin()) {
                 return p;
             }
@@ -244,26 +252,27 @@ impl Stream {
     }
 }
 
-/// A node's line at work.
+/// State of a node's line.
 #[derive(Debug)]
 pub(super) struct LineState {
     pub(super) line: Line,
-    /// Connections that have something to send, in turn.
+    /// Connections that wait to send, served round-robin.
     pub(super) ring: VecDeque<PipeId>,
+    /// A transfer is in progress.
     pub(super) sending: bool,
-    /// Small packets that slipped in since, bytes: the next sender pays for them.
-    pub(super) slipped_in: u64,
-    /// When the last byte that has arrived will have passed.
-    pub(super) down_free: Instant,
+    /// Bytes of small transfers that did not wait; their time is added to the next transfer.
+    pub(super) small_bytes: u64,
+    /// When the last byte in the queue of the receiving direction will have passed.
+    pub(super) down_free_at: Instant,
 }
 
 impl LineState {
     pub(super) fn new(line: Line) -> LineState {
-        LineState { line, ring: VecDeque::new(), sending: false, slipped_in: 0, down_free: Instant::ZERO }
+        LineState { line, ring: VecDeque::new(), sending: false, small_bytes: 0, down_free_at: Instant::ZERO }
     }
 }
 
-/// How long `bytes` take at `rate` bytes a second.
+/// Returns the transmission time of `bytes` at `rate` bytes per second.
 pub(super) fn time_for(bytes: u64, rate: u64) -> Duration {
     match rate {
         u64::MAX => Duration::ZERO,
@@ -271,7 +280,8 @@ pub(super) fn time_for(bytes: u64, rate: u64) -> Duration {
     }
 }
 
-/// How much one connection sends in its turn over a line that sends `rate` bytes a second: `random` decides.
+/// Returns the bytes that one connection sends in its turn over a line of `rate` bytes per second; `random`
+/// varies it.
 pub(super) fn quantum(rate: u64, random: u32) -> u64 {
     let mean = (rate / 64).clamp(QUANTUM.0 * 2, QUANTUM.1);
     mean / 2 + u64::from(random) % mean
@@ -283,25 +293,25 @@ mod tests {
     use crate::units::Geometry;
 
     #[test]
-    fn what_is_read_is_what_was_sent_however_it_is_cut() {
+    fn reads_return_the_sent_bytes_at_any_cut() {
         let g = Geometry::new(1 << 20, 1 << 18).unwrap();
         let block = g.block(g.piece(1).unwrap(), 2);
         let mut s = Stream::default();
         s.push_control(b"before");
         s.push_payload(block, 0);
         s.push_control(b"after");
-        (s.queued, s.arrived) = (0, s.queued);
+        s.arrived = std::mem::take(&mut s.queued);
         let mut room = [9; 10];
         assert_eq!(s.read_into(&mut room, 3), (3, 0));
-        assert_eq!(s.read_into(&mut room, 10), (10, 7), "the rest of the word, and payload along with it");
+        assert_eq!(s.read_into(&mut room, 10), (10, 7), "the rest of the word and payload");
         assert_eq!(&room, b"ore\0\0\0\0\0\0\0");
-        assert_eq!(s.place_carried(block.first(7)), Payload { span: block.first(7), garbage: 0 });
+        assert_eq!(s.take_read_ahead(block.first(7)), Payload { span: block.first(7), garbage: 0 });
         assert_eq!(s.payload_bytes(), u64::from(block.len()) - 7);
         assert_eq!(s.read_payload(5), Some(Payload { span: block.after(7).unwrap().first(5), garbage: 0 }));
         assert_eq!(
             s.skip(block.len()),
             (block.len() - 12 + 5, block.len() - 12),
-            "the rest of it and what stands behind"
+            "the rest of the block and the control bytes after it"
         );
         assert_eq!((s.arrived, s.read_payload(1)), (0, None));
     }
@@ -310,7 +320,8 @@ mod tests {
     fn nothing_is_sent_beyond_the_window() {
         let mut s = Stream { queued: TCP_WINDOW * 2, ..Stream::default() };
         assert_eq!(s.sendable(), TCP_WINDOW);
-        (s.on_wire, s.arrived) = (TCP_WINDOW / 2, TCP_WINDOW / 4);
+        s.on_wire = TCP_WINDOW / 2;
+        s.arrived = TCP_WINDOW / 4;
         assert_eq!(s.sendable(), TCP_WINDOW / 4);
     }
 }

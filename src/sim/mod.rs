@@ -1,25 +1,32 @@
-//! Floor 4, the virtual world: real engines by the thousand, on virtual time, from one seed.
+//! Floor 4: simulates swarms of up to thousands of real engines on virtual time, reproducibly from one seed.
 //!
-//! The simulator is another pair of hands for the same engine: it calls the same methods with times from an
-//! event queue, carries control bytes as they are and payload by its length alone. No byte of content exists.
-//! Same scenario, same seed, same commit: the same run, on any machine, as [`Report::fingerprint`] shows.
+//! The simulator is a driver of the engine, as the session is: it calls the same methods, with times from an
+//! event queue. It transfers control bytes unchanged and payload as spans with a length; payload has no
+//! content. The same scenario and seed give the same run on every machine with the same commit;
+//! [`Report::fingerprint`] shows it.
 //!
 //! ```text
 //!   Scenario ──▶ World ──▶ Report
-//!                  │  queue    what happens next
-//!                  │  node     engines with their hands' knowledge, puppets with theirs
-//!                  │  link     lines, pipes: latency, rates up and down, loss of connection
-//!                  │  traffic  bytes from plan to want/got
-//!                  │  hands    actions, answers of disk and tracker, late and wrong where faults say so
-//!                  └─ disk, tap, cap: the oracle
+//!                  │  queue    events in the order of their time
+//!                  │  node     engines and puppets, each with the state of its driver
+//!                  │  link     lines and pipes: latency, upload and download rates, lost connections
+//!                  │  traffic  bytes from the sender's `plan` to the receiver's `want` and `got`
+//!                  │  driver   actions of engines, replies of disk and tracker, delays and errors of `Faults`
+//!                  └─ disk, wire_checker, rate_checker: the oracle
 //! ```
 //!
-//! The **oracle** holds its laws at every step and ends the run at once when one is broken, naming the
-//! command that repeats it: one writer a block, in order, under a lease (`disk`); nothing said that is not
-//! so, nothing sent to the choked, nothing asked in vain, every cancel said (`tap`, in strict runs); no more
-//! sent or received than a limit allows (`cap`); only liars banned, no engine accused by another; every book
-//! of the engine recounted (strict runs); payload out is payload in, lost, or on its way; time never goes
-//! back and no deadline stays due; at the end every node is idle.
+//! The **oracle** checks invariants at every step and ends the run at the first violation, with the command
+//! that repeats the run. Its checks:
+//! - `disk`: each block has one writer, which writes it in order and under a lease;
+//! - `wire_checker` (strict runs): an engine announces only verified pieces, serves a choked peer only
+//!   allowed-fast pieces, requests no block that it has, and cancels every request whose block arrived from
+//!   another peer;
+//! - `rate_checker`: an engine sends and receives no more payload than its limits allow;
+//! - engines ban only puppets that send wrong data, and report protocol violations only of puppets;
+//! - the engine's counters equal a recount (strict runs);
+//! - payload sent is payload received, lost or in transit;
+//! - time never decreases, and no deadline remains due after the engine handled it;
+//! - at the end every engine is idle.
 
 pub mod dht;
 mod disk;

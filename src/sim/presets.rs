@@ -1,7 +1,7 @@
-//! Scenarios that have a name: swarms to look at, and trials in which something goes wrong.
+//! Named scenarios: swarms to look at, and trials with injected faults.
 //!
-//! A trial is a small swarm under the whole oracle. In each of them every peer is complete in the end, from
-//! any seed, and where waiting too long would be the fault, in time.
+//! A trial is a small swarm with every check of the oracle. With any seed every peer must complete, within
+//! `Scenario::patience`, which is short where a stall would be the bug.
 
 use super::faults::Faults;
 use super::puppet::PuppetRole;
@@ -9,7 +9,7 @@ use super::scenario::{Line, MIB, Scenario};
 use crate::engine::{Endgame, Policy, WindowRule};
 use std::time::Duration;
 
-/// Swarms to look at: what each is called, and what it is about.
+/// Swarms to look at: name and description.
 pub const NAMES: [(&str, &str); 6] = [
     ("flash", "fifty peers come at once to one seed, over asymmetric lines"),
     ("crowd", "the same with a thousand peers and 256 MiB"),
@@ -25,7 +25,7 @@ pub const NAMES: [(&str, &str); 6] = [
     ),
 ];
 
-/// Trials: what each is called, what goes wrong in it, and the names under which that is counted.
+/// Trials: name, description, and the names of the faults that must have occurred.
 pub const TRIALS: [(&str, &str, &[&str]); 22] = [
     ("plain", "nothing goes wrong", &[]),
     ("motley", "two of every kind of scripted peer are there", &["lies", "whims", "bans"]),
@@ -48,7 +48,7 @@ pub const TRIALS: [(&str, &str, &[&str]); 22] = [
     ),
     (
         "late",
-        "actions are carried out up to 200 ms after they were asked for, and connections are lost",
+        "actions are read_ahead out up to 200 ms after they were asked for, and connections are lost",
         &["late turns", "lost mid-block"],
     ),
     ("refused", "every other dial is refused", &["refused dials"]),
@@ -63,7 +63,7 @@ pub const TRIALS: [(&str, &str, &[&str]); 22] = [
     ("suspects", "liars spoil pieces that the silent are then asked for alone", &["lies", "bans"]),
 ];
 
-/// The swarm or the trial of this name.
+/// Returns the swarm or the trial of this name.
 pub fn named(name: &str) -> Option<Scenario> {
     swarm(name).or_else(|| trial(name)).map(|s| Scenario { name: name.to_owned(), ..s })
 }
@@ -75,7 +75,7 @@ fn swarm(name: &str) -> Option<Scenario> {
         "crowd" => Scenario { peers: 1000, size: 256 * MIB, ..base },
         "multitude" => Scenario { peers: 10_000, ..base },
         "exchange" => {
-            Scenario { pex: true, by_acquaintance: true, arrive_within: Duration::from_secs(10), ..base }
+            Scenario { pex: true, one_known_peer: true, arrive_within: Duration::from_secs(10), ..base }
         }
         "household" => {
             let cable = Line { latency: Duration::from_micros(200), ..Line::mbit(100, 100) };
@@ -91,8 +91,8 @@ fn swarm(name: &str) -> Option<Scenario> {
                 seed_lines: vec![own(2048)],
                 lines,
                 limit_in_engine: true,
-                // Linux lets a socket grow with its use, from 30 KiB to 700 KiB of payload as measured in
-                // this very swarm.
+                // Linux grows a socket's send buffer with its use: from 30 KiB to 700 KiB of payload,
+                // measured in this swarm as processes.
                 send_buffer: 128 * 1024,
                 ..base
             }
@@ -131,13 +131,14 @@ fn trial(name: &str) -> Option<Scenario> {
         }
         "lose" => with(Faults { lose_connections: Some(s(1)), ..none }),
         "liars" => beside(&[(PuppetRole::Liar, 3)]),
-        // Choked in the middle of everything, a third comes in vain at the most: what was given up and comes
-        // all the same is taken.
+        // Chokes cancel requests whose blocks are on their way, so blocks arrive twice: at most a third of
+        // the payload is wasted, because the engine keeps blocks that arrive after their request was
+        // cancelled.
         "storms" => Scenario { most_waste: 0.33, ..beside(&[(PuppetRole::Flapper, 6)]) },
         "silent" => {
             let policy = Policy { endgame: Endgame::Off, ..Policy::default() };
-            // One block each is left with them until they are let go, two minutes after their last word. More
-            // would take longer.
+            // Each snubber holds one block until the engine disconnects it, two minutes after its last
+            // message. More blocks per snubber would take longer.
             Scenario { policy, patience: s(180), ..beside(&[(PuppetRole::Snubber, 6)]) }
         }
         "spikes" => with(Faults { hash_spikes: Some((0.3, s(8))), ..none }),
@@ -150,8 +151,8 @@ fn trial(name: &str) -> Option<Scenario> {
         }
         "late" => {
             let ms = Duration::from_millis;
-            // Another peer with the same request may begin the block at once, and with this endgame many have
-            // it.
+            // With unbounded endgame many peers are asked for one block, so another peer may start it right
+            // after a release.
             let policy = Policy { endgame: Endgame::Unbounded, ..Policy::default() };
             Scenario {
                 policy,
@@ -175,17 +176,17 @@ fn trial(name: &str) -> Option<Scenario> {
         }
         "greedy" => Scenario { size: 8 * MIB, ..beside(&[(PuppetRole::Greedy, 2)]) },
         "slow" => beside(&[(PuppetRole::Slow, 6)]),
-        // Without exchange it would be a tree, in which the slowest line is in the way of all behind it: that
-        // takes a minute, and this 17 s at most.
+        // Without PEX the swarm would be a tree, in which the slowest line delays every peer below it: that
+        // takes a minute. With PEX it takes 17 s at most.
         "chain" => Scenario {
             pex: true,
-            by_acquaintance: true,
+            one_known_peer: true,
             arrive_within: s(5),
             peers: 12,
             patience: s(25),
             ..base
         },
-        // Who waits for the silent waits for two minutes, until they are let go.
+        // An engine that waited for snubbers would wait two minutes, until it disconnects them.
         "suspects" => {
             Scenario { patience: s(90), ..beside(&[(PuppetRole::Liar, 3), (PuppetRole::Snubber, 6)]) }
         }

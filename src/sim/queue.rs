@@ -1,4 +1,4 @@
-//! What happens next: events in the order of their time, and of their making where times are equal.
+//! The event queue: events in the order of their time, and of their insertion at equal times.
 
 use super::link::PipeId;
 use crate::engine::HashVerdict;
@@ -8,51 +8,51 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::net::SocketAddr;
 
-/// The number of a node.
+/// Number of a node.
 pub(super) type NodeId = u32;
 
-/// Something that happens at a moment.
+/// An event of the simulation.
 #[derive(Debug)]
 pub(super) enum SimEvent {
-    /// A node comes.
+    /// A node joins.
     Join(NodeId),
-    /// An engine's deadline, or a puppet's.
+    /// The deadline of an engine or a puppet.
     Wake(NodeId),
-    /// A busy loop gets round to its actions.
+    /// A delayed turn: the driver runs the actions of an engine.
     Turn(NodeId),
-    /// The node's line has sent what it was sending.
+    /// The node's line has finished its transfer.
     LineFree(NodeId),
-    /// Bytes have crossed the network and reach the receiver's line.
+    /// Bytes reach the receiver's line.
     Arrive(PipeId, u32),
     /// Bytes have passed the receiver's line.
     Deliver(PipeId, u32),
-    /// The receiver's line, or its reader, may have room again.
+    /// The receiver's line or buffer may have space again.
     Unblock(PipeId),
-    /// The other side's system has accepted the connection.
+    /// The dialing end is connected: the other side's kernel has accepted.
     Dialed(u32),
-    /// The accepting side's loop hears of it.
+    /// The accepting node takes the connection.
     Accepted(u32),
-    /// No node takes this connection.
+    /// The dial is refused.
     Refused(u32),
-    /// The end that reads from this pipe hears that the connection is gone.
+    /// The end that reads from this pipe learns that the connection is closed.
     Lost(PipeId),
-    /// Files and memory for a piece are ready, or are not.
+    /// A piece is prepared, or the disk is full (`false`).
     Prepared(NodeId, PieceIndex, bool),
-    /// The hasher is done.
+    /// The hash verdict of a piece is ready.
     Hashed(NodeId, Box<(PieceIndex, HashVerdict)>),
-    /// The record is written.
+    /// The resume record is written.
     Saved(NodeId),
-    /// The tracker answers.
+    /// The reply to an HTTP announce, or its failure.
     Announced(NodeId, u64, Box<Result<AnnounceReply, AnnounceError>>),
-    /// A name is found.
+    /// The reply to a name lookup.
     Resolved(NodeId, u64, SocketAddr),
-    /// A datagram from the first reaches the second.
+    /// A datagram from the first address reaches the second.
     Datagram(SocketAddr, SocketAddr, Box<[u8]>),
-    /// A torrent that rested because of a fault goes on.
+    /// A torrent that was paused by a disk fault resumes.
     Resume(NodeId),
-    /// Some connection is lost.
-    LoseOne,
-    /// The curve gets a point.
+    /// A random connection is cut.
+    CutConnection,
+    /// The completion curve is sampled.
     Sample,
 }
 
@@ -78,32 +78,33 @@ impl PartialOrd for Entry {
 
 impl Ord for Entry {
     fn cmp(&self, other: &Entry) -> Ordering {
-        // The heap gives its greatest first.
+        // `BinaryHeap` pops its greatest element; reversed, the earliest event is popped.
         (other.at, other.number).cmp(&(self.at, self.number))
     }
 }
 
-/// Everything that is to happen.
+/// Future events.
 #[derive(Default)]
 pub(super) struct Queue {
     heap: BinaryHeap<Entry>,
-    made: u64,
+    /// Number of events inserted so far.
+    pushed: u64,
 }
 
 impl Queue {
-    /// This will happen then.
+    /// Inserts an event.
     pub(super) fn push(&mut self, at: Instant, event: SimEvent) {
-        self.made += 1;
-        self.heap.push(Entry { at, number: self.made, event });
+        self.pushed += 1;
+        self.heap.push(Entry { at, number: self.pushed, event });
     }
 
-    /// What happens next, and when.
+    /// Removes the earliest event and its time.
     pub(super) fn pop(&mut self) -> Option<(Instant, SimEvent)> {
         self.heap.pop().map(|e| (e.at, e.event))
     }
 }
 
-/// A digest of a run: every event goes in, so two runs with the same digest are the same.
+/// A digest of all events of a run. Two runs with the same digest are the same run.
 #[derive(Debug)]
 pub(super) struct Fingerprint(u64);
 
@@ -114,9 +115,9 @@ impl Default for Fingerprint {
 }
 
 impl Fingerprint {
-    /// Takes one event in.
+    /// Adds one event.
     pub(super) fn add(&mut self, at: Instant, event: &SimEvent) {
-        let (kind, who, what) = match event {
+        let (kind, subject, detail) = match event {
             SimEvent::Join(n) => (0, *n, 0),
             SimEvent::Wake(n) => (1, *n, 0),
             SimEvent::Turn(n) => (2, *n, 0),
@@ -137,10 +138,10 @@ impl Fingerprint {
             SimEvent::Resolved(n, id, _) => (15, *n, *id as u32),
             SimEvent::Datagram(_, to, bytes) => (16, u32::from(to.port()), bytes.len() as u32),
             SimEvent::Resume(n) => (17, *n, 0),
-            SimEvent::LoseOne => (18, 0, 0),
+            SimEvent::CutConnection => (18, 0, 0),
             SimEvent::Sample => (19, 0, 0),
         };
-        for word in [at.as_micros(), kind, u64::from(who) << 32 | u64::from(what)] {
+        for word in [at.as_micros(), kind, u64::from(subject) << 32 | u64::from(detail)] {
             self.0 = (self.0 ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
         }
     }
@@ -150,5 +151,5 @@ impl Fingerprint {
     }
 }
 
-/// A connection that a node has.
+/// The connections of an engine: for each key the pipe into which it sends.
 pub(super) type PeerConnections = std::collections::BTreeMap<PeerKey, PipeId>;

@@ -1,11 +1,11 @@
-//! What a run gave: every peer's times and bytes, the curve of completion, what went wrong, and what the run
-//! itself cost.
+//! The result of a run: times and bytes of every peer, the completion curve, the injected faults, and the
+//! cost of the run.
 
 use super::scenario::Line;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// One engine that began with nothing.
+/// An engine that started without pieces.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PeerReport {
     /// Its number among the peers.
@@ -14,26 +14,26 @@ pub struct PeerReport {
     pub line: Line,
     /// It could be dialed.
     pub dialable: bool,
-    /// It served no peer, by policy.
+    /// It served no peer: its policy has no upload slots.
     pub free_rider: bool,
-    /// From its arrival to its first verified piece.
+    /// Time from its arrival to its first verified piece.
     pub first_piece: Option<Duration>,
-    /// From its arrival to 99 % of its bytes.
+    /// Time from its arrival to 99 % of its bytes.
     pub nearly: Option<Duration>,
-    /// From its arrival to its last verified piece.
+    /// Time from its arrival to its last verified piece.
     pub complete: Option<Duration>,
-    /// Payload received, bytes, what was wasted included.
+    /// Payload bytes received, wasted bytes included.
     pub downloaded: u64,
-    /// Payload sent, bytes.
+    /// Payload bytes sent.
     pub uploaded: u64,
-    /// Payload received in vain, bytes.
+    /// Payload bytes received and not used.
     pub wasted: u64,
 }
 
-/// How far the swarm was at one moment.
+/// Progress of the swarm at one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sample {
-    /// Since the run began.
+    /// Time since the start of the run.
     pub at: Duration,
     /// Share of all peers' bytes that are verified, 0 to 1.
     pub have: f64,
@@ -41,37 +41,38 @@ pub struct Sample {
     pub complete: f64,
 }
 
-/// What a run gave.
+/// The result of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// Every engine that began with nothing, in order.
+    /// The engines that started without pieces, in the order of their numbers.
     pub peers: Vec<PeerReport>,
-    /// Payload sent by the seeds, bytes.
+    /// Payload bytes sent by the seeds.
     pub seeds_uploaded: u64,
-    /// The curve of completion.
+    /// The completion curve.
     pub samples: Vec<Sample>,
-    /// What no policy can do sooner.
+    /// Lower bound of the last peer's time under any policy
+    /// ([`Scenario::fluid_limit`](super::Scenario::fluid_limit)).
     pub fluid_limit: Duration,
-    /// How long the run took, virtually.
+    /// Virtual duration of the run.
     pub lasted: Duration,
-    /// Events that happened.
+    /// Number of events.
     pub events: u64,
-    /// What went wrong by intention, and how often.
+    /// Injected faults: name and count.
     pub faults: BTreeMap<&'static str, u64>,
-    /// A digest of every event in order: two runs are the same run if this is the same.
+    /// A digest of every event in order: two runs are the same if their digests are equal.
     pub fingerprint: u64,
-    /// A digest of all bytes on the wire: control bytes, lengths of payload, questions to the tracker and
-    /// datagrams, in order.
+    /// A digest of all bytes on the wire in order: control bytes, lengths of payload, announces, tracker
+    /// replies and datagrams.
     pub wire_digest: u64,
 }
 
 impl Report {
-    /// Whether every peer has everything.
+    /// Returns whether every peer is complete.
     pub fn all_complete(&self) -> bool {
         self.peers.iter().all(|p| p.complete.is_some())
     }
 
-    /// Completion times in seconds, shortest first; incomplete peers are left out.
+    /// Returns the completion times in seconds, shortest first, without incomplete peers.
     pub fn times(&self) -> Vec<f64> {
         let mut times: Vec<f64> =
             self.peers.iter().filter_map(|p| p.complete).map(|t| t.as_secs_f64()).collect();
@@ -79,12 +80,12 @@ impl Report {
         times
     }
 
-    /// The median peer's time, seconds; endless if it has none.
+    /// Returns the median peer's time in seconds; infinity if that peer is incomplete.
     pub fn median(&self) -> f64 {
         self.time_of(self.peers.len().saturating_sub(1) / 2)
     }
 
-    /// The last peer's time, seconds; endless if it has none.
+    /// Returns the last peer's time in seconds; infinity if a peer is incomplete.
     pub fn last(&self) -> f64 {
         self.time_of(self.peers.len().saturating_sub(1))
     }
@@ -93,14 +94,14 @@ impl Report {
         self.times().get(rank).copied().unwrap_or(f64::INFINITY)
     }
 
-    /// Share of the received payload that was received in vain, 0 to 1.
+    /// Returns the wasted share of the received payload, 0 to 1.
     pub fn waste(&self) -> f64 {
         let of = |f: fn(&PeerReport) -> u64| self.peers.iter().map(f).sum::<u64>() as f64;
         of(|p| p.wasted) / of(|p| p.downloaded).max(1.0)
     }
 }
 
-/// The value below which `share` (0 to 1) of the sorted `values` lie; the nearest one that there is.
+/// Returns the value at the rank nearest to `share` (0 to 1) of the sorted `values`; NaN if there is none.
 pub fn quantile(values: &[f64], share: f64) -> f64 {
     let at = (share * values.len().saturating_sub(1) as f64).round() as usize;
     values.get(at).copied().unwrap_or(f64::NAN)

@@ -1,100 +1,101 @@
-//! What one run is: who takes part, over which lines, by which policy, and what goes wrong.
+//! The input of a run: nodes, lines, policy and faults.
 //!
-//! A scenario and its seed are all that decides a run. The default is a flash crowd on good lines; everything
-//! else is that, changed in one place.
+//! A scenario and its seed determine a run. The default is a flash crowd on good lines; other scenarios
+//! change a few of its fields.
 
 use super::faults::Faults;
 use super::puppet::PuppetRole;
 use crate::engine::Policy;
 use std::time::Duration;
 
-/// One million bits, in bytes: what lines are sold in.
+/// One million bits in bytes: the unit of line rates.
 pub const MBIT: u64 = 125_000;
-/// 1024² bytes: what torrents are counted in.
+/// 1024² bytes: the unit of torrent sizes.
 pub const MIB: u64 = 1 << 20;
 
 /// A peer's line to the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// What it can send, bytes a second.
+    /// Upload rate, bytes per second.
     pub up: u64,
-    /// What it can receive, bytes a second.
+    /// Download rate, bytes per second.
     pub down: u64,
-    /// From the peer to the middle of the network, one way. Between two peers both their latencies add up.
+    /// One-way latency from the peer to the middle of the network. The latency between two peers is the sum
+    /// of both.
     pub latency: Duration,
 }
 
 impl Line {
-    /// A line of so many megabits a second, with 10 ms to the middle.
+    /// Returns a line with these rates in Mbit/s and 10 ms to the middle.
     pub const fn mbit(up: u64, down: u64) -> Line {
         Line { up: up * MBIT, down: down * MBIT, latency: Duration::from_millis(10) }
     }
 
-    /// A line that is never the reason for anything.
+    /// Returns a line with unlimited rates.
     pub const fn endless() -> Line {
         Line { up: u64::MAX, down: u64::MAX, latency: Duration::from_micros(50) }
     }
 }
 
-/// All that decides a run.
+/// All parameters of a run.
 #[derive(Clone, Debug)]
 pub struct Scenario {
-    /// What it is called, and how it is asked for again.
+    /// Name of the scenario, also in the command that repeats it.
     pub name: String,
-    /// What every choice comes from: the world's, and each engine's.
+    /// Seed of every random choice, of the world and of each engine.
     pub seed: u64,
     /// Bytes of content.
     pub size: u64,
-    /// Bytes a piece.
+    /// Bytes per piece.
     pub piece_len: u32,
-    /// Engines that have everything.
+    /// Number of engines that start with every piece.
     pub seeds: u32,
-    /// Engines that have nothing.
+    /// Number of engines that start without pieces.
     pub peers: u32,
-    /// How many of the peers, the last ones, serve no other.
+    /// Number of the peers, counted from the last, that serve no other peer.
     pub free_riders: u32,
-    /// Scripted peers beside the engines.
+    /// Scripted peers: role and number.
     pub puppets: Vec<(PuppetRole, u32)>,
-    /// The seeds' lines, dealt in turn.
+    /// Lines of the seeds, assigned round-robin.
     pub seed_lines: Vec<Line>,
-    /// The other peers' lines, dealt in turn.
+    /// Lines of the peers, assigned round-robin.
     pub lines: Vec<Line>,
-    /// Whether the engines' own limits hold the rates and the lines have room for everything, as among
-    /// processes on one machine.
+    /// Whether the engines' own limits enforce the rates of the lines while the lines themselves are fast, as
+    /// with processes on one machine.
     pub limit_in_engine: bool,
-    /// Connections of one engine.
+    /// Largest number of connections of one engine.
     pub max_peers: u32,
-    /// Whether they all are in one private network, their addresses side by side.
+    /// Whether all nodes are in one private network with consecutive addresses.
     pub one_network: bool,
     /// Share of the peers that cannot be dialed, 0 to 1.
     pub undialable: f64,
-    /// Addresses that the tracker hands out at once.
+    /// Addresses in one reply of the tracker.
     pub handout: u32,
-    /// The tracker is reached over UDP.
+    /// Engines announce over UDP.
     pub udp_tracker: bool,
-    /// Engines tell each other of engines (BEP 11).
+    /// Engines use PEX (BEP 11).
     pub pex: bool,
-    /// There is no tracker: each peer knows the address of one that came before, and nothing else.
-    pub by_acquaintance: bool,
-    /// The peers come within this time, evenly spread.
+    /// There is no tracker; each peer knows only the address of one that joined earlier.
+    pub one_known_peer: bool,
+    /// The peers join within this time, evenly spread.
     pub arrive_within: Duration,
-    /// The seeds leave when they have sent so many copies.
+    /// The seeds leave after they have sent this many copies.
     pub seeds_leave_after: Option<f64>,
-    /// A complete peer leaves.
+    /// A peer leaves when it is complete.
     pub leave_when_done: bool,
-    /// How engines decide.
+    /// Policy of the engines.
     pub policy: Policy,
-    /// Pieces in order.
+    /// Engines download pieces in order.
     pub sequential: bool,
-    /// What goes wrong.
+    /// Injected faults.
     pub faults: Faults,
-    /// Bytes that a sender's system holds for one connection.
+    /// Send buffer of one connection, bytes.
     pub send_buffer: u32,
-    /// The oracle reads every message and counts everything again, beside the laws that are always held.
+    /// Whether the oracle also checks every message and audits the engines.
     pub strict: bool,
-    /// How long the run may take, virtually.
+    /// Longest virtual duration of the run.
     pub patience: Duration,
-    /// Share of the received payload that may be received in vain, 0 to 1; more breaks a law.
+    /// Largest allowed share of received payload that is wasted, 0 to 1; a larger share fails the run.
     pub most_waste: f64,
 }
 
@@ -118,7 +119,7 @@ impl Default for Scenario {
             handout: 80,
             udp_tracker: false,
             pex: false,
-            by_acquaintance: false,
+            one_known_peer: false,
             arrive_within: Duration::ZERO,
             seeds_leave_after: None,
             leave_when_done: false,
@@ -134,26 +135,27 @@ impl Default for Scenario {
 }
 
 impl Scenario {
-    /// The command that runs it again.
+    /// Returns the command that repeats the run.
     pub fn command(&self) -> String {
         format!("rill sim {} --seed {}", self.name, self.seed)
     }
 
-    /// The line of the seed with this number.
+    /// Returns the line of the seed with this number.
     pub fn seed_line(&self, number: u32) -> Line {
         dealt(&self.seed_lines, number)
     }
 
-    /// The line of the peer with this number.
+    /// Returns the line of the peer with this number.
     pub fn line(&self, number: u32) -> Line {
         dealt(&self.lines, number)
     }
 
-    /// No policy ends the last peer's download sooner: the greatest of the time to send one copy from the
-    /// seeds, the time to receive one over the slowest line, and the time to send every peer's copy over all
-    /// lines together.
+    /// Returns a lower bound of the last peer's completion time under any policy: the greatest of the time to
+    /// send one copy from the seeds, the time to receive one over the slowest line, and the time to send
+    /// every peer's copy over all lines together.
     pub fn fluid_limit(&self) -> Duration {
-        let (size, n) = (self.size as f64, f64::from(self.peers));
+        let size = self.size as f64;
+        let n = f64::from(self.peers);
         let seeds_up: f64 = (0..self.seeds).map(|i| self.seed_line(i).up as f64).sum();
         let peers_up: f64 =
             (0..self.peers.saturating_sub(self.free_riders)).map(|i| self.line(i).up as f64).sum();
@@ -175,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_fluid_limit_is_the_narrowest_place() {
+    fn the_fluid_limit_is_the_tightest_bound() {
         let base = Scenario { size: 100 * MBIT, peers: 10, ..Scenario::default() };
         let seed_up = Scenario {
             seed_lines: vec![Line::mbit(1, 100)],

@@ -1,22 +1,25 @@
-//! Whole runs under the whole oracle: every trial from two hundred seeds, and the same seed is the same run.
+//! Runs every trial with two hundred seeds and all checks of the oracle, and checks that a seed determines
+//! its run.
 
 use super::*;
 use std::collections::BTreeMap;
 
-/// Seeds of every trial. A longer run: `rill sim TRIAL --seed 200 --runs 10000`.
+/// Seeds per trial. For a longer run use `rill sim TRIAL --seed 200 --runs 10000`.
 const SEEDS: u64 = 200;
 
-/// Runs a trial from every seed. What goes wrong in it must have gone wrong, and every peer must be complete.
+/// Runs a trial with every seed. Every peer must complete, and each fault of the trial must occur often
+/// enough.
 fn holds(name: &str) {
     let base = named(name).expect("a trial");
     let mut faults = BTreeMap::new();
     for seed in 0..SEEDS {
         let s = Scenario { seed, ..base.clone() };
         let report = run(&s);
-        let left: Vec<u32> = report.peers.iter().filter(|p| p.complete.is_none()).map(|p| p.number).collect();
+        let incomplete: Vec<u32> =
+            report.peers.iter().filter(|p| p.complete.is_none()).map(|p| p.number).collect();
         assert!(
-            left.is_empty(),
-            "after {:?} peers {left:?} are not complete\nreplay: {}",
+            incomplete.is_empty(),
+            "after {:?} peers {incomplete:?} are not complete\nreplay: {}",
             report.lasted,
             s.command()
         );
@@ -27,7 +30,7 @@ fn holds(name: &str) {
     let (.., expected) = TRIALS.iter().find(|t| t.0 == name).expect("a trial");
     for fault in *expected {
         let happened = faults.get(fault).copied().unwrap_or(0);
-        assert!(happened >= SEEDS / 4, "{fault}: {happened} times in {SEEDS} runs of {name}");
+        assert!(happened >= SEEDS / 4, "{fault} occurred {happened} times in {SEEDS} runs of {name}");
     }
 }
 
@@ -39,7 +42,7 @@ macro_rules! trials {
         })*
 
         #[test]
-        fn every_trial_is_held() {
+        fn every_trial_has_a_test() {
             assert_eq!([$(stringify!($name)),*], TRIALS.map(|t| t.0));
         }
     };
@@ -57,12 +60,13 @@ mod trials {
 #[test]
 fn the_same_seed_is_the_same_run() {
     let s = Scenario { seed: 7, ..named("motley").expect("a trial") };
-    let (a, b) = (run(&s), run(&s));
+    let a = run(&s);
+    let b = run(&s);
     assert_eq!(a, b);
     assert_ne!(a.fingerprint, run(&Scenario { seed: 8, ..s }).fingerprint);
 }
 
-/// Times are differences: where the clock stands changes nothing.
+/// Only differences of times matter: a clock near its largest value changes nothing.
 #[test]
 fn a_run_from_the_end_of_the_clock_is_the_run_from_its_beginning() {
     let from_start = run(&Scenario { seed: 3, ..named("plain").expect("a trial") });
@@ -72,7 +76,7 @@ fn a_run_from_the_end_of_the_clock_is_the_run_from_its_beginning() {
 }
 
 #[test]
-fn seeds_that_leave_after_three_copies_leave_a_swarm_that_ends_by_itself() {
+fn a_swarm_completes_after_its_seeds_left() {
     let s = Scenario { seeds_leave_after: Some(3.0), ..named("plain").expect("a trial") };
     for seed in 0..20 {
         let report = run(&Scenario { seed, ..s.clone() });
@@ -81,23 +85,20 @@ fn seeds_that_leave_after_three_copies_leave_a_swarm_that_ends_by_itself() {
     }
 }
 
-/// No peer knows more than one address, and yet it takes no longer than with a tracker. Without exchange it
-/// takes longer.
+/// Every peer knows one address, and the swarm completes as fast as with a tracker. Without PEX it takes
+/// longer.
 #[test]
-fn one_address_each_is_enough_where_peers_tell_each_other_of_peers() {
+fn with_pex_one_known_address_per_peer_is_enough() {
     let s = named("exchange").expect("a swarm");
-    let last = |s: &Scenario| *run(s).times().last().expect("everybody is complete");
-    let (mut with, mut without) = (0.0, 0.0);
+    let last = |s: &Scenario| *run(s).times().last().expect("every peer is complete");
+    let mut with = 0.0;
+    let mut without = 0.0;
     for seed in 1..=3 {
         let s = Scenario { seed, ..s.clone() };
-        let with_exchange = last(&s);
-        assert!(
-            with_exchange <= 1.6 * s.fluid_limit().as_secs_f64(),
-            "{with_exchange} s\nreplay: {}",
-            s.command()
-        );
-        with += with_exchange;
+        let with_pex = last(&s);
+        assert!(with_pex <= 1.6 * s.fluid_limit().as_secs_f64(), "{with_pex} s\nreplay: {}", s.command());
+        with += with_pex;
         without += last(&Scenario { pex: false, ..s });
     }
-    assert!(without > 1.5 * with, "{without} s in all without, {with} s with");
+    assert!(without > 1.5 * with, "{without} s in total without PEX, {with} s with it");
 }

@@ -1,26 +1,27 @@
-//! The tracker of a virtual world: it knows who has come and hands out some of them, over HTTP or UDP (BEP 3,
-//! 15, 23).
+//! The tracker of a simulated swarm: it knows the present nodes and returns some of them, over HTTP or UDP
+//! (BEP 3, 15, 23).
 //!
-//! It reads the questions that real engines write and answers in the bytes that real trackers send.
+//! It parses the requests of real engines and replies with the bytes that a real tracker sends.
 
 use crate::units::Rng;
 use crate::wire::compact::write_compact;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-/// Where the HTTP tracker lives.
+/// Announce URL of the HTTP tracker.
 pub(super) const HTTP_URL: &str = "http://tracker.sim/announce";
-/// Where the UDP tracker lives, by name.
+/// Announce URL of the UDP tracker.
 pub(super) const UDP_URL: &str = "udp://tracker.sim:6969/announce";
-/// Its interval, seconds: short, so that peers without addresses soon ask again.
+/// Announce interval in seconds; short, so that peers without addresses announce again soon.
 const INTERVAL_S: u32 = 120;
 
-/// Who is there.
+/// State of the tracker.
 #[derive(Debug, Default)]
 pub(super) struct Tracker {
-    /// Those who may be handed out, in the order they came, and where each stands in it.
+    /// Addresses of the present nodes; a removal moves the last one into the gap.
     present: Vec<SocketAddr>,
-    place: BTreeMap<SocketAddr, usize>,
+    /// Index of each address in `present`.
+    positions: BTreeMap<SocketAddr, usize>,
     connections: u64,
     handout: usize,
 }
@@ -30,63 +31,65 @@ impl Tracker {
         Tracker { handout: handout as usize, ..Tracker::default() }
     }
 
-    fn come(&mut self, addr: SocketAddr) {
-        if !self.place.contains_key(&addr) {
-            self.place.insert(addr, self.present.len());
+    fn insert(&mut self, addr: SocketAddr) {
+        if !self.positions.contains_key(&addr) {
+            self.positions.insert(addr, self.present.len());
             self.present.push(addr);
         }
     }
 
-    fn go(&mut self, addr: SocketAddr) {
-        if let Some(at) = self.place.remove(&addr) {
+    fn remove(&mut self, addr: SocketAddr) {
+        if let Some(at) = self.positions.remove(&addr) {
             self.present.swap_remove(at);
             if let Some(moved) = self.present.get(at) {
-                self.place.insert(*moved, at);
+                self.positions.insert(*moved, at);
             }
         }
     }
 
-    /// Some of those who are there, but not who asks.
-    fn some(&self, asks: SocketAddr, numwant: usize, rng: &mut Rng) -> Vec<SocketAddr> {
+    /// Returns up to `numwant` random present addresses other than the requester's.
+    fn pick_addresses(&self, from: SocketAddr, numwant: usize, rng: &mut Rng) -> Vec<SocketAddr> {
         let goal = numwant.min(self.handout);
-        let mut chosen: Vec<usize> = match self.present.len() <= 2 * goal {
-            true => {
-                let mut all: Vec<usize> = (0..self.present.len()).collect();
-                rng.shuffle(&mut all);
-                all
-            }
-            false => {
-                let mut drawn: Vec<usize> = (0..goal * 2).map(|_| rng.below(self.present.len())).collect();
-                drawn.sort_unstable();
-                drawn.dedup();
-                rng.shuffle(&mut drawn);
-                drawn
-            }
+        let mut chosen: Vec<usize> = if self.present.len() <= 2 * goal {
+            (0..self.present.len()).collect()
+        } else {
+            let mut drawn: Vec<usize> = (0..goal * 2).map(|_| rng.below(self.present.len())).collect();
+            drawn.sort_unstable();
+            drawn.dedup();
+            drawn
         };
-        chosen.retain(|at| self.present[*at] != asks);
+        rng.shuffle(&mut chosen);
+        chosen.retain(|at| self.present[*at] != from);
         chosen.truncate(goal);
         chosen.into_iter().map(|at| self.present[at]).collect()
     }
 
-    /// One announce: who asks, what happened, how many it wants.
-    fn announce(&mut self, asks: SocketAddr, stopped: bool, numwant: usize, rng: &mut Rng) -> Vec<u8> {
+    /// Handles an announce. Returns the addresses for the requester in compact form (BEP 23).
+    fn announce(&mut self, from: SocketAddr, stopped: bool, numwant: usize, rng: &mut Rng) -> Vec<u8> {
         if stopped {
-            self.go(asks);
+            self.remove(from);
             return Vec::new();
         }
-        self.come(asks);
+        self.insert(from);
         let mut compact = Vec::new();
-        self.some(asks, numwant, rng).into_iter().for_each(|addr| write_compact(addr, &mut compact));
+        self.pick_addresses(from, numwant, rng)
+            .into_iter()
+            .for_each(|addr| write_compact(addr, &mut compact));
         compact
     }
 
-    /// A puppet announces; it gets addresses as every peer.
-    pub(super) fn enter(&mut self, addr: SocketAddr, numwant: usize, rng: &mut Rng) -> Vec<SocketAddr> {
-        self.come(addr);
-        self.some(addr, numwant, rng)
+    /// Handles the announce of a puppet. Returns addresses, as for any peer.
+    pub(super) fn announce_puppet(
+        &mut self,
+        addr: SocketAddr,
+        numwant: usize,
+        rng: &mut Rng,
+    ) -> Vec<SocketAddr> {
+        self.insert(addr);
+        self.pick_addresses(addr, numwant, rng)
     }
 
-    /// The body of the reply to an announce over HTTP.
+    /// Returns the body of the reply to an announce over HTTP.
     pub(super) fn http(&mut self, from: SocketAddr, url: &str, rng: &mut Rng) -> Vec<u8> {
         let value =
             |key: &str| url.split(['?', '&']).find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
@@ -98,10 +101,11 @@ impl Tracker {
         body
     }
 
-    /// The reply to a datagram, if it deserves one.
+    /// Returns the reply to a datagram; `None` if it is no valid request.
     pub(super) fn udp(&mut self, from: SocketAddr, packet: &[u8], rng: &mut Rng) -> Option<Vec<u8>> {
         let word = |at: usize| packet.get(at..at + 4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
-        let (action, transaction) = (word(8)?, word(12)?);
+        let action = word(8)?;
+        let transaction = word(12)?;
         let mut reply = [action.to_be_bytes(), transaction.to_be_bytes()].concat();
         match action {
             0 => {
@@ -110,7 +114,8 @@ impl Tracker {
             }
             1 => {
                 const STOPPED: u32 = 3;
-                let (event, numwant) = (word(80)?, word(92)?);
+                let event = word(80)?;
+                let numwant = word(92)?;
                 let compact = self.announce(from, event == STOPPED, numwant as usize, rng);
                 reply.extend([INTERVAL_S, 0, 0].map(u32::to_be_bytes).concat());
                 reply.extend(compact);
@@ -131,8 +136,9 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_gets_others_and_no_more_than_it_wants() {
-        let (mut t, mut rng) = (Tracker::new(10), Rng::new(1));
+    fn a_requester_gets_other_addresses_and_at_most_numwant() {
+        let mut t = Tracker::new(10);
+        let mut rng = Rng::new(1);
         let url = format!("{HTTP_URL}?info_hash=x&numwant=80&event=started");
         assert!(parse_reply(&t.http(addr(0), &url, &mut rng)).unwrap().peers.is_empty());
         for n in 1..100 {
@@ -143,12 +149,13 @@ mod tests {
     }
 
     #[test]
-    fn who_left_is_not_handed_out() {
-        let (mut t, mut rng) = (Tracker::new(10), Rng::new(1));
+    fn a_stopped_peer_is_not_returned() {
+        let mut t = Tracker::new(10);
+        let mut rng = Rng::new(1);
         for n in 0..3 {
-            t.enter(addr(n), 0, &mut rng);
+            t.announce_puppet(addr(n), 0, &mut rng);
         }
         t.http(addr(1), "http://t/?event=stopped&numwant=0", &mut rng);
-        assert_eq!(t.enter(addr(0), 9, &mut rng), [addr(2)]);
+        assert_eq!(t.announce_puppet(addr(0), 9, &mut rng), [addr(2)]);
     }
 }

@@ -1,10 +1,9 @@
-//! Connections at work: dialing, bytes through lines and pipes, reading and writing at both ends, and the
-//! loss of it all.
+//! Connections: dialing, transfer through lines and pipes, reading and writing at both ends, and teardown.
 
 use super::faults::chance;
 use super::link::{LINE_BUFFER, Link, LinkEnd, PACKET, PipeId, Stream, quantum, time_for};
 use super::node::{Body, number};
-use super::puppet::{HeardMessage, Talk};
+use super::puppet::{PuppetConnection, PuppetResult};
 use super::queue::{NodeId, SimEvent};
 use super::world::{INFO_HASH, World};
 use crate::engine::{DialFailure, DisconnectReason, Want};
@@ -13,15 +12,15 @@ use crate::wire::{ReadAhead, Segment};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// The port from which a node dials: no node listens there.
+/// First source port of dials; no node listens there.
 const DIALED_FROM: u16 = 40_000;
-/// What the first three packets of a connection are to its latency.
+/// The accepting side takes the connection after three one-way latencies: SYN, SYN-ACK, ACK.
 const HANDSHAKE_TRIPS: u32 = 3;
 
 impl World {
-    // ---- dialing --------------------------------------------------------------------------------------------------
+    // ---- dialing ------------------------------------------------------------------------------------------
 
-    /// A node dials an address; an engine's key goes along.
+    /// Dials an address; `key` is the engine's key of the connection.
     pub(super) fn dial(&mut self, from: NodeId, key: Option<PeerKey>, addr: SocketAddr) {
         let Some(to) = number(addr).filter(|to| (*to as usize) < self.nodes.len() && *to != from) else {
             return;
@@ -33,13 +32,13 @@ impl World {
         if let (Some(key), Some(e)) = (key, self.nodes[from as usize].engine()) {
             e.connections.insert(key, PipeId::new(link, 0));
         }
-        // A packet to an absent node, or to one behind a router without a mapping, gets no answer.
+        // A SYN to an absent node, or to one behind a router without a port mapping, gets no answer.
         let there = &self.nodes[to as usize];
         if !there.present || !there.dialable {
             return;
         }
         let refused = self.scenario.faults.refused_dials;
-        if self.tally.strikes(&mut self.rng, refused, "refused dials") {
+        if self.fault_counts.draw(&mut self.rng, refused, "refused dials") {
             return self.queue.push(self.now + latency * 2, SimEvent::Refused(link));
         }
         self.queue.push(self.now + latency * 2, SimEvent::Dialed(link));
@@ -49,16 +48,17 @@ impl World {
     pub(super) fn dialed(&mut self, link: u32) {
         let pipe = PipeId::new(link, 0);
         let Some(end) = self.link(pipe).map(|l| &l.ends[0]).filter(|e| e.open) else { return };
-        let (node, key) = (end.node, end.key);
+        let node = end.node;
+        let key = end.key;
         match (&mut self.nodes[node as usize].body, key) {
             (Body::Engine(_), Some(key)) => {
                 self.with_engine(node, |now, e| e.engine.on_dialed(now, key, &mut e.out))
             }
             (Body::Puppet(p), _) => {
-                let mut talk = Talk::default();
-                p.puppet.greet(&mut talk, INFO_HASH);
-                p.talks.insert(pipe, talk);
-                self.pull(pipe);
+                let mut conn = PuppetConnection::default();
+                p.puppet.send_handshake(&mut conn, INFO_HASH);
+                p.connections.insert(pipe, conn);
+                self.fill_pipe(pipe);
             }
             _ => {}
         }
@@ -79,7 +79,8 @@ impl World {
         let pipe = PipeId::new(link, 1);
         let now = self.now;
         let Some(l) = self.link(pipe) else { return };
-        let (dialer, node) = (l.ends[0].node, l.ends[1].node);
+        let dialer = l.ends[0].node;
+        let node = l.ends[1].node;
         let mut from = self.nodes[dialer as usize].addr;
         from.set_port(DIALED_FROM + (link % 20_000) as u16);
         let n = &mut self.nodes[node as usize];
@@ -94,9 +95,9 @@ impl World {
                 }
             }
             Body::Puppet(p) => {
-                let mut talk = Talk::default();
-                p.puppet.greet(&mut talk, INFO_HASH);
-                p.talks.insert(pipe, talk);
+                let mut conn = PuppetConnection::default();
+                p.puppet.send_handshake(&mut conn, INFO_HASH);
+                p.connections.insert(pipe, conn);
             }
         }
         if let Some(l) = self.link(pipe) {
@@ -108,15 +109,14 @@ impl World {
         }
         match key {
             Some(_) => self.turn(node),
-            None => self.pull(pipe),
+            None => self.fill_pipe(pipe),
         }
     }
 
-    // ---- lines ----------------------------------------------------------------------------------------------------
+    // ---- lines --------------------------------------------------------------------------------------------
 
-    /// Moves what an end has to say into its pipe, as far as its send buffer goes, and sees to it that the
-    /// line sends.
-    pub(super) fn pull(&mut self, pipe: PipeId) {
+    /// Fills a pipe from the encoder of its sending end, as far as the send buffer goes, and starts the line.
+    pub(super) fn fill_pipe(&mut self, pipe: PipeId) {
         let now = self.now;
         let buffer = u64::from(self.scenario.send_buffer);
         let Some(link) = self.links.get_mut(pipe.link()).and_then(|l| l.as_deref_mut()) else { return };
@@ -137,8 +137,8 @@ impl World {
             match (&mut n.body, *key) {
                 (Body::Engine(e), Some(key)) => e.engine.plan(key, budget, &mut plan),
                 (Body::Puppet(p), _) => {
-                    if let Some(talk) = p.talks.get_mut(&pipe) {
-                        talk.encoder.plan(budget, &mut plan);
+                    if let Some(conn) = p.connections.get_mut(&pipe) {
+                        conn.encoder.plan(budget, &mut plan);
                     }
                 }
                 _ => {}
@@ -149,8 +149,8 @@ impl World {
             }
             self.wire_digest.plan(pipe, &plan);
             let mut payload = 0;
-            if let (Some(taps), Body::Engine(e)) = (&mut self.taps, &n.body) {
-                taps.out(now, pipe, &plan, e);
+            if let (Some(wire_checker), Body::Engine(e)) = (&mut self.wire_checker, &n.body) {
+                wire_checker.out(now, pipe, &plan, e);
             }
             for part in &plan.segments {
                 match part {
@@ -162,14 +162,14 @@ impl World {
                             Body::Engine(e) => {
                                 assert!(
                                     e.disk.verified().has(span.piece()),
-                                    "{span} is served by node {node} and not verified there"
+                                    "node {node} serves {span}, which it has not verified"
                                 );
                             }
                             Body::Puppet(p) => {
-                                if let Some(talk) = p.talks.get_mut(&pipe) {
-                                    garbage = p.puppet.garbage(talk, *span, &mut self.rng);
+                                if let Some(conn) = p.connections.get_mut(&pipe) {
+                                    garbage = p.puppet.next_garbage(conn, *span, &mut self.rng);
                                     if garbage > 0 && span.begin() % BLOCK_LEN == 0 {
-                                        self.tally.count("lies");
+                                        self.fault_counts.count("lies");
                                     }
                                 }
                             }
@@ -178,11 +178,11 @@ impl World {
                     }
                 }
             }
-            self.payload.out += payload;
+            self.payload.sent += payload;
             match (&mut n.body, *key) {
                 (Body::Engine(e), Some(key)) => {
-                    if let Some(cap) = &mut e.caps.up {
-                        cap.pass(now, payload, "sent");
+                    if let Some(checker) = &mut e.rate_checkers.up {
+                        checker.count(now, payload, "sent");
                     }
                     e.engine.sent(now, key, bytes, &mut e.out);
                     if e.is_seed {
@@ -190,8 +190,8 @@ impl World {
                     }
                 }
                 (Body::Puppet(p), _) => {
-                    if let Some(talk) = p.talks.get_mut(&pipe) {
-                        talk.encoder.sent(bytes);
+                    if let Some(conn) = p.connections.get_mut(&pipe) {
+                        conn.encoder.sent(bytes);
                     }
                 }
                 _ => {}
@@ -207,7 +207,7 @@ impl World {
         }
     }
 
-    /// The line sends the next quantum of whichever connection's turn it is.
+    /// Sends from a node's line, one quantum per connection in turn, until a transfer occupies the line.
     pub(super) fn transmit(&mut self, node: NodeId) {
         let rate = self.nodes[node as usize].line.line.up;
         while let Some(pipe) = self.nodes[node as usize].line.ring.pop_front() {
@@ -222,10 +222,10 @@ impl World {
             }
             let n = end.out.sendable().min(quantum(rate, self.rng.u32()));
             if n == 0 {
-                end.out.blocked = true; // until its reader reads
+                end.out.blocked = true; // until the receiver reads
                 continue;
             }
-            let waits_until = self.nodes[to as usize].line.down_free;
+            let waits_until = self.nodes[to as usize].line.down_free_at;
             if waits_until > now + LINE_BUFFER {
                 end.out.blocked = true;
                 self.queue.push(
@@ -242,10 +242,11 @@ impl World {
                 end.out.in_ring = true;
                 line.ring.push_back(pipe);
             }
-            line.slipped_in += n;
-            let sent = match n < PACKET {
-                true => now,
-                false => now + time_for(std::mem::take(&mut line.slipped_in), line.line.up),
+            line.small_bytes += n;
+            let sent = if n < PACKET {
+                now
+            } else {
+                now + time_for(std::mem::take(&mut line.small_bytes), line.line.up)
             };
             line.sending = sent > now;
             self.queue.push(sent + latency, SimEvent::Arrive(pipe, n as u32));
@@ -253,7 +254,7 @@ impl World {
                 self.queue.push(sent, SimEvent::LineFree(node));
             }
             if more {
-                self.pull(pipe);
+                self.fill_pipe(pipe);
                 self.turn(node);
             }
             if sent > now {
@@ -276,27 +277,31 @@ impl World {
         }
     }
 
-    /// Bytes reach the receiver's line.
+    /// Handles bytes that reach the receiver's line.
     pub(super) fn arrive(&mut self, pipe: PipeId, n: u32) {
         let Some(to) = self.link(pipe).map(|l| l.ends[1 - pipe.side()].node) else { return };
         let now = self.now;
         let line = &mut self.nodes[to as usize].line;
-        // They pass while they arrive: the last one is through now, unless the line is busy with others'.
-        let (before, took) = (line.down_free, time_for(u64::from(n), line.line.down));
+        // The line forwards bytes while they arrive: the last one is through now, unless other bytes occupy
+        // the line.
+        let before = line.down_free_at;
+        let took = time_for(u64::from(n), line.line.down);
         let began = Instant::from_micros(now.as_micros().saturating_sub(took.as_micros() as u64));
-        line.down_free = before.max(began) + took;
-        let passed = line.down_free;
-        match passed <= now || u64::from(n) < PACKET {
-            true => self.deliver(pipe, n),
-            false => self.queue.push(passed, SimEvent::Deliver(pipe, n)),
+        line.down_free_at = before.max(began) + took;
+        let passed = line.down_free_at;
+        if passed <= now || u64::from(n) < PACKET {
+            self.deliver(pipe, n);
+        } else {
+            self.queue.push(passed, SimEvent::Deliver(pipe, n));
         }
     }
 
-    /// Bytes are there to be read.
+    /// Moves bytes into the receiver's buffer.
     pub(super) fn deliver(&mut self, pipe: PipeId, n: u32) {
         let Some(link) = self.link(pipe) else { return };
         let reader = &link.ends[1 - pipe.side()];
-        let (node, open) = (reader.node, reader.open);
+        let node = reader.node;
+        let open = reader.open;
         let out = &mut link.ends[pipe.side()].out;
         out.on_wire -= u64::from(n);
         out.arrived += u64::from(n);
@@ -306,9 +311,9 @@ impl World {
         }
     }
 
-    // ---- reading --------------------------------------------------------------------------------------------------
+    // ---- reading ------------------------------------------------------------------------------------------
 
-    /// The end that reads from this pipe reads what there is, as far as it wants.
+    /// Reads from this pipe as far as its reading end wants.
     pub(super) fn read(&mut self, pipe: PipeId) {
         let before = self.link(pipe).map_or(0, |l| l.ends[pipe.side()].out.arrived);
         let Some(reader) = self.link(pipe).map(|l| l.ends[1 - pipe.side()].node) else { return };
@@ -320,7 +325,7 @@ impl World {
         let Some(link) = self.link(pipe) else { return };
         let latency = link.latency;
         let end = &link.ends[pipe.side()];
-        // The sender hears a way later that there is room again.
+        // The sender learns one latency later that the buffer has space.
         if end.out.arrived < before && end.out.blocked {
             self.queue.push(now + latency, SimEvent::Unblock(pipe));
         }
@@ -342,7 +347,7 @@ impl World {
             if cuts && most > 0 && chance(&mut self.rng, 0.5) {
                 most = 1 + self.rng.u32() % most;
             }
-            let mut landed = None;
+            let mut received = None;
             let mut taken = 0;
             let n = match e.engine.want(key) {
                 Want::Pause => {
@@ -351,185 +356,186 @@ impl World {
                 }
                 Want::Gone => return,
                 Want::Copy { span, .. } => {
-                    landed = Some((span, stream.place_carried(span)));
+                    received = Some((span, stream.take_read_ahead(span)));
                     span.len()
                 }
                 _ if most == 0 => return,
                 Want::Control { room } => {
                     let (n, payload) = stream.read_into(room, most);
                     taken = payload;
-                    if let Some(taps) = &mut self.taps {
-                        taps.read(now, pipe.back(), 0, &room[..n as usize]);
+                    if let Some(wire_checker) = &mut self.wire_checker {
+                        wire_checker.read(now, pipe.back(), 0, &room[..n as usize]);
                     }
                     n
                 }
                 Want::Skip { len } => {
                     let (n, payload) = stream.skip(len.min(most));
                     taken = payload;
-                    if let Some(taps) = &mut self.taps {
-                        taps.read(now, pipe.back(), n, &[]);
+                    if let Some(wire_checker) = &mut self.wire_checker {
+                        wire_checker.read(now, pipe.back(), n, &[]);
                     }
                     n
                 }
                 Want::Fill { span, spill, .. } => {
                     let payload = stream.read_payload(span.len().min(most));
-                    let payload =
-                        payload.unwrap_or_else(|| panic!("{span} is expected, and what comes is no payload"));
+                    let payload = payload
+                        .unwrap_or_else(|| panic!("{span} is expected, but the next byte is not payload"));
                     let filled = payload.span.len();
-                    landed = Some((span.first(filled), payload));
-                    let (n, along) = match filled == span.len() && most > filled && !spill.is_empty() {
-                        true => stream.read_into(spill, most - filled),
-                        false => (0, 0),
+                    received = Some((span.first(filled), payload));
+                    let (n, spilled_payload) = if filled == span.len() && most > filled && !spill.is_empty() {
+                        stream.read_into(spill, most - filled)
+                    } else {
+                        (0, 0)
                     };
-                    taken = filled + along;
-                    if let Some(taps) = &mut self.taps {
-                        taps.read(now, pipe.back(), filled, &spill[..n as usize]);
+                    taken = filled + spilled_payload;
+                    if let Some(wire_checker) = &mut self.wire_checker {
+                        wire_checker.read(now, pipe.back(), filled, &spill[..n as usize]);
                     }
                     filled + n
                 }
             };
-            self.payload.taken += u64::from(taken);
-            if let Some((span, came)) = landed {
-                assert_eq!(came.span.len(), span.len(), "what came along for {span} is not all of it");
-                if let Some(cap) = &mut e.caps.down {
-                    cap.pass(now, u64::from(span.len()), "received");
+            self.payload.received += u64::from(taken);
+            if let Some((span, payload)) = received {
+                assert_eq!(payload.span.len(), span.len(), "the payload read for {span} is incomplete");
+                if let Some(checker) = &mut e.rate_checkers.down {
+                    checker.count(now, u64::from(span.len()), "received");
                 }
-                let complete = e.disk.write(key, span, came);
-                if let (true, Some(taps)) = (complete, &mut self.taps) {
-                    taps.block_complete(now, pipe.back(), span, e);
+                let complete = e.disk.write(key, span, payload);
+                if let (true, Some(wire_checker)) = (complete, &mut self.wire_checker) {
+                    wire_checker.block_complete(now, pipe.back(), span, e);
                 }
             }
-            if let Err(why) = e.engine.got(now, key, n as usize, &mut e.out) {
+            if let Err(reason) = e.engine.got(now, key, n as usize, &mut e.out) {
                 e.connections.remove(&key);
-                self.accused(pipe, reader, why);
+                self.on_disconnect(pipe, reader, reason);
                 return self.close(pipe.back());
             }
         }
     }
 
-    /// An engine hangs up on who sends into this pipe. Engines have no reason to find fault with one another.
-    fn accused(&mut self, pipe: PipeId, by: NodeId, why: DisconnectReason) {
-        let DisconnectReason::ProtocolViolation(misconduct) = why else { return };
+    /// Checks a disconnect by an engine: an engine must not report a protocol violation of another engine.
+    fn on_disconnect(&mut self, pipe: PipeId, by: NodeId, reason: DisconnectReason) {
+        let DisconnectReason::ProtocolViolation(violation) = reason else { return };
         let Some(node) = self.link(pipe).map(|l| l.ends[pipe.side()].node) else { return };
-        assert!(self.nodes[node as usize].puppet().is_some(), "node {by} says of node {node}: {misconduct}");
-        self.tally.count("accusations");
+        assert!(
+            self.nodes[node as usize].puppet().is_some(),
+            "node {by} reports a protocol violation of the engine of node {node}: {violation}"
+        );
+        self.fault_counts.count("accusations");
     }
 
     fn read_puppet(&mut self, pipe: PipeId, reader: NodeId) {
         let geometry = self.geometry;
-        let mut news = None;
         loop {
             let Some(link) = self.links.get_mut(pipe.link()).and_then(|l| l.as_deref_mut()) else { return };
             let stream = &mut link.ends[pipe.side()].out;
             let Some(p) = self.nodes[reader as usize].puppet() else { return };
-            let Some(talk) = p.talks.get_mut(&pipe.back()) else { return };
-            let left = talk.decoder.payload_left();
-            let skip = talk.decoder.skip_left();
-            let heard = if left > 0 && skip == 0 {
-                let came_along = talk.decoder.buffered().len() as u32;
-                let garbage = match came_along > 0 {
-                    true => {
-                        talk.decoder.buffered_taken(came_along);
-                        0
-                    }
-                    false => {
-                        let Some(payload) = stream.read_payload(left) else { break };
-                        talk.decoder.payload_taken(payload.span.len());
-                        self.payload.taken += u64::from(payload.span.len());
-                        payload.garbage
-                    }
+            let Some(conn) = p.connections.get_mut(&pipe.back()) else { return };
+            let left = conn.decoder.payload_left();
+            let skip = conn.decoder.skip_left();
+            let result = if left > 0 && skip == 0 {
+                let buffered = conn.decoder.buffered().len() as u32;
+                let garbage = if buffered > 0 {
+                    conn.decoder.buffered_taken(buffered);
+                    0
+                } else {
+                    let Some(payload) = stream.read_payload(left) else { break };
+                    conn.decoder.payload_taken(payload.span.len());
+                    self.payload.received += u64::from(payload.span.len());
+                    payload.garbage
                 };
-                p.puppet.taken(talk, garbage, &geometry)
+                p.puppet.on_payload(conn, garbage, &geometry)
             } else if skip > 0 {
                 let (n, payload) = stream.skip(skip);
                 if n == 0 {
                     break;
                 }
-                talk.decoder.payload_taken(n);
-                self.payload.taken += u64::from(payload);
-                HeardMessage::Nothing
+                conn.decoder.payload_taken(n);
+                self.payload.received += u64::from(payload);
+                PuppetResult::Nothing
             } else {
-                let (n, payload) = stream.read_into(talk.decoder.room(ReadAhead::Header), u32::MAX);
-                self.payload.taken += u64::from(payload);
+                let (n, payload) = stream.read_into(conn.decoder.room(ReadAhead::Header), u32::MAX);
+                self.payload.received += u64::from(payload);
                 if n == 0 {
                     break;
                 }
-                talk.decoder.advance(n as usize);
-                p.puppet.hear(talk, &geometry)
+                conn.decoder.advance(n as usize);
+                p.puppet.on_bytes(conn, &geometry)
             };
-            match heard {
-                HeardMessage::Nothing => {}
-                HeardMessage::Piece(piece) => news = Some(piece),
-                HeardMessage::Nonsense => return self.close(pipe.back()),
-            }
-            if let Some(piece) = news.take() {
-                for talk in p.talks.values_mut() {
-                    talk.tell(piece);
+            match result {
+                PuppetResult::Nothing => {}
+                PuppetResult::Piece(piece) => {
+                    for conn in p.connections.values_mut() {
+                        conn.announce_piece(piece);
+                    }
+                    let all: Vec<PipeId> = p.connections.keys().copied().collect();
+                    all.into_iter().for_each(|p| self.fill_pipe(p));
                 }
-                let all: Vec<PipeId> = p.talks.keys().copied().collect();
-                all.into_iter().for_each(|p| self.pull(p));
+                PuppetResult::Invalid => return self.close(pipe.back()),
             }
         }
-        self.pull(pipe.back());
+        self.fill_pipe(pipe.back());
     }
 
-    /// A flapper's whims, about all of its connections.
-    pub(super) fn whims(&mut self, node: NodeId) {
+    /// Runs the actions of a flapper on each of its connections.
+    pub(super) fn flap_connections(&mut self, node: NodeId) {
         let Some(p) = self.nodes[node as usize].puppet() else { return };
-        let all: Vec<PipeId> = p.talks.keys().copied().collect();
+        let all: Vec<PipeId> = p.connections.keys().copied().collect();
         for pipe in all {
             let Some(p) = self.nodes[node as usize].puppet() else { return };
-            let Some(talk) = p.talks.get_mut(&pipe) else { continue };
-            let hangs_up = p.puppet.whim(talk, &mut self.rng);
-            self.tally.count("whims");
-            match hangs_up {
-                true => {
-                    let other = self.link(pipe).map(|l| l.ends[1 - pipe.side()].node);
-                    self.close(pipe);
-                    if let Some(addr) = other.map(|n| self.nodes[n as usize].addr) {
-                        self.dial(node, None, addr);
-                    }
+            let Some(conn) = p.connections.get_mut(&pipe) else { continue };
+            let disconnect = p.puppet.flap(conn, &mut self.rng);
+            self.fault_counts.count("whims");
+            if disconnect {
+                let other = self.link(pipe).map(|l| l.ends[1 - pipe.side()].node);
+                self.close(pipe);
+                if let Some(addr) = other.map(|n| self.nodes[n as usize].addr) {
+                    self.dial(node, None, addr);
                 }
-                false => self.pull(pipe),
+            } else {
+                self.fill_pipe(pipe);
             }
         }
     }
 
-    // ---- ends -----------------------------------------------------------------------------------------------------
+    // ---- teardown -----------------------------------------------------------------------------------------
 
-    /// The end that sends into this pipe hangs up. The other end hears of it; what it has sent is lost.
+    /// Closes the sending end of this pipe. The other end learns of it one latency later; unread bytes are
+    /// lost.
     pub(super) fn close(&mut self, pipe: PipeId) {
         let now = self.now;
         let Some(link) = self.link(pipe) else { return };
         let latency = link.latency;
         let end = &mut link.ends[pipe.side()];
-        (end.open, end.key) = (false, None);
+        end.open = false;
+        end.key = None;
         let node = end.node;
         let other_open = link.ends[1 - pipe.side()].open;
         if let Some(p) = self.nodes[node as usize].puppet() {
-            if let Some(mut talk) = p.talks.remove(&pipe) {
-                p.puppet.give_up(&mut talk);
+            if let Some(mut conn) = p.connections.remove(&pipe) {
+                p.puppet.abandon_fetch(&mut conn);
             }
         }
         if other_open {
             self.queue.push(now + latency, SimEvent::Lost(pipe));
         } else {
-            self.bury(pipe);
+            self.remove_link(pipe);
         }
     }
 
-    /// The end that reads from this pipe hears that it is gone.
+    /// Closes the reading end of this pipe after the sending end was closed or the connection was cut.
     pub(super) fn lost(&mut self, pipe: PipeId) {
         let back = pipe.back();
         let Some(end) = self.link(back).map(|l| &mut l.ends[back.side()]).filter(|e| e.open) else { return };
         end.open = false;
-        let (node, key) = (end.node, end.key.take());
+        let node = end.node;
+        let key = end.key.take();
         if self.link(pipe).is_some_and(|l| !l.ends[pipe.side()].open) {
-            self.bury(pipe);
+            self.remove_link(pipe);
         }
         if let Some(p) = self.nodes[node as usize].puppet() {
-            if let Some(mut talk) = p.talks.remove(&back) {
-                p.puppet.give_up(&mut talk);
+            if let Some(mut conn) = p.connections.remove(&back) {
+                p.puppet.abandon_fetch(&mut conn);
             }
         }
         if let Some(key) = key {
@@ -540,27 +546,27 @@ impl World {
         }
     }
 
-    /// Both ends have left this link: what was on it is lost.
-    fn bury(&mut self, pipe: PipeId) {
+    /// Removes a link whose ends are both closed, and counts its payload as lost.
+    fn remove_link(&mut self, pipe: PipeId) {
         if let Some(link) = self.links[pipe.link()].take() {
             self.payload.lost += link.ends.iter().map(|e| e.out.payload_bytes()).sum::<u64>();
-            if let Some(taps) = &mut self.taps {
-                taps.forget(pipe);
+            if let Some(wire_checker) = &mut self.wire_checker {
+                wire_checker.forget(pipe);
             }
         }
     }
 
-    /// Some connection is cut, wherever its streams stand.
-    pub(super) fn lose_one(&mut self) {
+    /// Cuts a random connection at the current position of its streams.
+    pub(super) fn cut_random_connection(&mut self) {
         let is_open = |l: &Option<Box<Link>>| l.as_ref().is_some_and(|l| l.ends.iter().all(|e| e.open));
         let open: Vec<usize> =
             self.links.iter().enumerate().filter(|(_, l)| is_open(l)).map(|(n, _)| n).collect();
         let Some(link) = open.get(self.rng.below(open.len())).copied() else { return };
         let Some(l) = self.links[link].as_deref() else { return };
         let mid_block = l.ends.iter().any(|e| e.out.payload_bytes() > 0);
-        self.tally.count("lost connections");
+        self.fault_counts.count("lost connections");
         if mid_block {
-            self.tally.count("lost mid-block");
+            self.fault_counts.count("lost mid-block");
         }
         for side in [0, 1] {
             self.queue.push(self.now, SimEvent::Lost(PipeId::new(link as u32, side)));

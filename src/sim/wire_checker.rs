@@ -1,13 +1,17 @@
-//! The oracle on the wire: it reads every message that an engine sends and holds it to what that engine
-//! knows.
+//! The oracle on the wire: reads every message that an engine sends and compares it with the state of that
+//! engine.
 //!
-//! Its laws, held in strict runs: no block goes to a peer that is choked, but for pieces that it was allowed,
-//! so many times; nothing is claimed or served that is not verified; nothing is asked of a peer that chokes
-//! us, but for pieces that it allowed; nothing is asked that is here, or twice of the same peer, or of more
-//! peers than endgame may, or beyond the limit of requests; and who owes a block that has come from elsewhere
-//! is told to cancel, unless it has brought nothing for so long that it was given up.
+//! Its invariants, checked in strict runs:
 //!
-//! It has a parser of its own, so that an engine is not believed by its own decoder.
+//! - a choked peer gets only blocks of allowed-fast pieces, and each piece a limited number of times;
+//! - only verified pieces are announced or served;
+//! - a peer that chokes the engine is asked only for its allowed-fast pieces;
+//! - no block is requested that the engine has, or twice from one peer, or beyond the limit of requests in
+//!   flight;
+//! - when a block has arrived, its requests to other peers are cancelled, unless they expired because the
+//!   peer sent nothing for too long.
+//!
+//! It has its own parser, so that a bug in the engine's decoder cannot hide a bug in the engine.
 
 use super::link::PipeId;
 use super::node::EngineNode;
@@ -18,36 +22,37 @@ use crate::wire::{HANDSHAKE_LEN, Segment, WritePlan};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// A raw span: piece, first byte, length.
+/// A block as on the wire: piece, first byte, length.
 type Raw = (u32, u32, u32);
 
-/// Time without a whole block after which a request may have been given up without a word: the peer is taken
-/// for a snubber then. Half of that, because requests wait in the engine's encoder before they are seen here.
-const GIVEN_UP_AFTER: Duration = limits::SNUB_AFTER.checked_div(2).expect("two is not zero");
-/// Time that requests may take from the engine's encoder to its send buffer: those that stand there when a
-/// choke comes still go out, and only the engine knows which of them it has cancelled.
-const UNDERWAY: Duration = Duration::from_secs(10);
+/// Time without a whole block after which the engine may have dropped its requests without a cancel, because
+/// it considers the peer a snubber. Half the engine's value, because requests wait in the encoder before they
+/// are seen here.
+const EXPIRE_AFTER: Duration = limits::SNUB_AFTER.checked_div(2).expect("two is not zero");
+/// Longest time of a request between the engine's encoder and its send buffer. Requests in the encoder at the
+/// time of a choke are still sent, and only the engine knows which of them it has dropped.
+const IN_ENCODER: Duration = Duration::from_secs(10);
 
-/// Reads one direction.
+/// Parser of one direction.
 #[derive(Debug)]
-struct Reader {
+struct MessageParser {
     bytes: Vec<u8>,
     handshake: bool,
-    /// Payload of the block at hand that is still to come.
+    /// Payload bytes of the current block still to come.
     payload: u32,
-    /// A block has ended since the last look.
+    /// A block has ended since the last check.
     block_ended: bool,
 }
 
-impl Default for Reader {
-    fn default() -> Reader {
-        Reader { bytes: Vec::new(), handshake: true, payload: 0, block_ended: false }
+impl Default for MessageParser {
+    fn default() -> MessageParser {
+        MessageParser { bytes: Vec::new(), handshake: true, payload: 0, block_ended: false }
     }
 }
 
-/// A message as the tap reads it.
+/// A parsed message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Said {
+enum SeenMessage {
     Choke,
     Unchoke,
     Have(u32),
@@ -61,20 +66,21 @@ enum Said {
     Other,
 }
 
-impl Reader {
-    /// `n` bytes that were not read: a block's payload, or the body of a message that is skipped.
+impl MessageParser {
+    /// Skips `n` bytes of unknown content: payload of a block, or the body of a message that the receiver
+    /// skips.
     fn pass(&mut self, n: u32) {
         let payload = self.take_payload(n);
         self.bytes.resize(self.bytes.len() + (n - payload) as usize, 0);
     }
 
-    /// Bytes as they are, payload among them.
+    /// Adds bytes, which may contain payload.
     fn feed(&mut self, bytes: &[u8]) {
         let payload = self.take_payload(bytes.len() as u32);
         self.bytes.extend(&bytes[payload as usize..]);
     }
 
-    /// Up to `n` bytes of the block at hand; how many.
+    /// Takes up to `n` bytes as payload of the current block. Returns their number.
     fn take_payload(&mut self, n: u32) -> u32 {
         let taken = n.min(self.payload);
         self.payload -= taken;
@@ -82,8 +88,8 @@ impl Reader {
         taken
     }
 
-    /// The next message, if all of it is there.
-    fn next(&mut self) -> Option<Said> {
+    /// Returns the next complete message.
+    fn next(&mut self) -> Option<SeenMessage> {
         let word =
             |b: &[u8], at: usize| b.get(at..at + 4).map(|w| u32::from_be_bytes([w[0], w[1], w[2], w[3]]));
         if self.handshake {
@@ -99,16 +105,17 @@ impl Reader {
         let len = word(&self.bytes, 0)? as usize;
         if len == 0 {
             self.bytes.drain(..4);
-            return Some(Said::Other);
+            return Some(SeenMessage::Other);
         }
         let kind = *self.bytes.get(4)?;
         if kind == 7 {
-            let (piece, begin) = (word(&self.bytes, 5)?, word(&self.bytes, 9)?);
+            let piece = word(&self.bytes, 5)?;
+            let begin = word(&self.bytes, 9)?;
             self.bytes.drain(..13);
             self.payload = len as u32 - 9;
-            let along = self.take_payload(self.bytes.len() as u32);
-            self.bytes.drain(..along as usize);
-            return Some(Said::Block((piece, begin, len as u32 - 9)));
+            let buffered = self.take_payload(self.bytes.len() as u32);
+            self.bytes.drain(..buffered as usize);
+            return Some(SeenMessage::Block((piece, begin, len as u32 - 9)));
         }
         if self.bytes.len() < 4 + len {
             return None;
@@ -116,242 +123,258 @@ impl Reader {
         let message: Vec<u8> = self.bytes.drain(..4 + len).collect();
         let raw = || Some((word(&message, 5)?, word(&message, 9)?, word(&message, 13)?));
         Some(match kind {
-            0 => Said::Choke,
-            1 => Said::Unchoke,
-            4 => Said::Have(word(&message, 5)?),
-            5 => Said::Bitfield(message[5..].to_vec()),
-            6 => Said::Request(raw()?),
-            8 => Said::Cancel(raw()?),
-            14 => Said::HaveAll,
-            16 => Said::Reject(raw()?),
-            17 => Said::AllowedFast(word(&message, 5)?),
-            _ => Said::Other,
+            0 => SeenMessage::Choke,
+            1 => SeenMessage::Unchoke,
+            4 => SeenMessage::Have(word(&message, 5)?),
+            5 => SeenMessage::Bitfield(message[5..].to_vec()),
+            6 => SeenMessage::Request(raw()?),
+            8 => SeenMessage::Cancel(raw()?),
+            14 => SeenMessage::HaveAll,
+            16 => SeenMessage::Reject(raw()?),
+            17 => SeenMessage::AllowedFast(word(&message, 5)?),
+            _ => SeenMessage::Other,
         })
     }
 }
 
-/// What an engine and one peer have said to each other.
+/// State of a connection between an engine and one peer, derived from their messages.
 #[derive(Debug)]
-struct Tap {
-    out: Reader,
-    incoming: Reader,
+struct CheckedConnection {
+    sent: MessageParser,
+    received: MessageParser,
     /// The engine chokes the peer.
-    chokes: bool,
-    /// Pieces that it lets it have all the same, and the bytes of them that it has let it have so.
-    allows: BTreeMap<u32, u64>,
-    /// Since when the peer chokes the engine.
-    choked_since: Option<Instant>,
-    /// When it last began to.
-    last_choke: Instant,
-    /// Blocks that came or were rejected although they had been given up, by a choke or a cancel: if they are
-    /// requested again, it is unknown which request they answer.
-    late: BTreeSet<Raw>,
-    /// Pieces that it lets it have all the same.
-    allowed: BTreeSet<u32>,
-    /// Requests that nothing has come of yet.
-    asked: BTreeSet<Raw>,
-    /// Of these, blocks that have come from elsewhere.
+    we_choke: bool,
+    /// Pieces that the engine allows the choked peer (BEP 6), and the bytes of each that it sent while
+    /// choking.
+    granted: BTreeMap<u32, u64>,
+    /// Since when the peer chokes the engine; `None` if it does not.
+    they_choke_since: Option<Instant>,
+    /// When the peer last sent a choke.
+    last_choke_at: Instant,
+    /// Blocks that arrived or were rejected after their request was dropped by a choke or a cancel. If one is
+    /// requested again, it is unknown which request the answer belongs to.
+    answered_late: BTreeSet<Raw>,
+    /// Pieces that the choking peer allows the engine (BEP 6).
+    allowed_by_peer: BTreeSet<u32>,
+    /// Unanswered requests of the engine.
+    in_flight: BTreeSet<Raw>,
+    /// Those of them whose block arrived from another peer.
     to_cancel: BTreeSet<Raw>,
-    /// When a block last came from there to its end, or the first request went there.
-    heard: Instant,
-    /// When a block last came from there that was wanted.
-    served: Instant,
+    /// When the last block from the peer ended, or the first request was sent.
+    last_block_at: Instant,
+    /// When a block from the peer was last written completely.
+    last_stored_block_at: Instant,
 }
 
-impl Tap {
-    fn new(now: Instant) -> Tap {
-        Tap {
-            out: Reader::default(),
-            incoming: Reader::default(),
-            chokes: true,
-            allows: BTreeMap::new(),
-            choked_since: Some(now),
-            last_choke: Instant::ZERO,
-            late: BTreeSet::new(),
-            allowed: BTreeSet::new(),
-            asked: BTreeSet::new(),
+impl CheckedConnection {
+    fn new(now: Instant) -> CheckedConnection {
+        CheckedConnection {
+            sent: MessageParser::default(),
+            received: MessageParser::default(),
+            we_choke: true,
+            granted: BTreeMap::new(),
+            they_choke_since: Some(now),
+            last_choke_at: Instant::ZERO,
+            answered_late: BTreeSet::new(),
+            allowed_by_peer: BTreeSet::new(),
+            in_flight: BTreeSet::new(),
             to_cancel: BTreeSet::new(),
-            heard: now,
-            served: now,
+            last_block_at: now,
+            last_stored_block_at: now,
         }
     }
 }
 
-/// Every direction in which an engine speaks.
+/// State of every connection, by the pipe into which an engine sends.
 #[derive(Debug, Default)]
-pub(super) struct Taps {
-    taps: BTreeMap<PipeId, Tap>,
+pub(super) struct WireChecker {
+    connections: BTreeMap<PipeId, CheckedConnection>,
 }
 
-impl Taps {
-    /// An engine writes into this pipe.
+impl WireChecker {
+    /// Checks what an engine writes into this pipe.
     pub(super) fn out(&mut self, now: Instant, pipe: PipeId, plan: &WritePlan, e: &EngineNode) {
-        let tap = self.taps.entry(pipe).or_insert_with(|| Tap::new(now));
+        let conn = self.connections.entry(pipe).or_insert_with(|| CheckedConnection::new(now));
         for part in &plan.segments {
             match part {
                 Segment::Control(range) => {
-                    assert_eq!(tap.out.payload, 0, "control bytes inside a block's payload");
-                    tap.out.feed(&plan.control[range.clone()]);
-                    while let Some(said) = tap.out.next() {
-                        tap.hold(now, said, e);
+                    assert_eq!(conn.sent.payload, 0, "control bytes inside a block's payload");
+                    conn.sent.feed(&plan.control[range.clone()]);
+                    while let Some(message) = conn.sent.next() {
+                        conn.on_sent(now, message, e);
                     }
                 }
                 Segment::Payload(span) => {
-                    assert!(tap.out.payload >= span.len(), "{span} is more than its header said");
-                    tap.out.pass(span.len());
+                    assert!(conn.sent.payload >= span.len(), "{span} exceeds the length in its header");
+                    conn.sent.pass(span.len());
                 }
             }
         }
     }
 
-    /// The engine that writes into this pipe read these bytes, or passed over so many, on the way back.
+    /// Notes what the engine that writes into `pipe` received from its peer: `passed` skipped bytes, then
+    /// `bytes`.
     pub(super) fn read(&mut self, now: Instant, pipe: PipeId, passed: u32, bytes: &[u8]) {
-        let tap = self.taps.entry(pipe).or_insert_with(|| Tap::new(now));
-        tap.incoming.pass(passed);
-        tap.incoming.feed(bytes);
-        while let Some(said) = tap.incoming.next() {
-            tap.hear(now, said);
+        let conn = self.connections.entry(pipe).or_insert_with(|| CheckedConnection::new(now));
+        conn.received.pass(passed);
+        conn.received.feed(bytes);
+        while let Some(message) = conn.received.next() {
+            conn.on_received(now, message);
         }
-        if std::mem::take(&mut tap.incoming.block_ended) {
-            // Before it came the peer may have been given up, and with it all that it was asked for.
-            if now.since(tap.heard) >= GIVEN_UP_AFTER {
-                tap.late.append(&mut tap.asked);
-                tap.to_cancel.clear();
+        if std::mem::take(&mut conn.received.block_ended) {
+            // Before this block arrived, the engine may have considered the peer a snubber and dropped its
+            // requests.
+            if now.since(conn.last_block_at) >= EXPIRE_AFTER {
+                conn.answered_late.append(&mut conn.in_flight);
+                conn.to_cancel.clear();
             }
-            tap.heard = now;
+            conn.last_block_at = now;
         }
     }
 
-    /// A block's last byte came in from the peer that `from` speaks to.
+    /// Notes the last byte of a block, received from the peer that `from` sends to.
     pub(super) fn block_complete(&mut self, now: Instant, from: PipeId, span: BlockSpan, e: &EngineNode) {
         let whole = block_of(span);
         for pipe in e.connections.values() {
-            let Some(tap) = self.taps.get_mut(pipe) else { continue };
+            let Some(conn) = self.connections.get_mut(pipe) else { continue };
             if *pipe == from {
-                tap.served = now;
+                conn.last_stored_block_at = now;
             }
             let of_block = |raw: &&Raw| (raw.0, raw.1) == whole;
-            let Some(raw) = tap.asked.iter().find(of_block).copied() else { continue };
+            let Some(raw) = conn.in_flight.iter().find(of_block).copied() else { continue };
             if *pipe == from {
-                tap.asked.remove(&raw);
-                tap.to_cancel.remove(&raw);
-            } else if now.since(tap.heard.min(tap.served)) < GIVEN_UP_AFTER {
-                tap.to_cancel.insert(raw);
+                conn.in_flight.remove(&raw);
+                conn.to_cancel.remove(&raw);
+            } else if now.since(conn.last_block_at.min(conn.last_stored_block_at)) < EXPIRE_AFTER {
+                conn.to_cancel.insert(raw);
             } else {
-                tap.asked.remove(&raw);
+                conn.in_flight.remove(&raw);
             }
         }
     }
 
-    /// The engine's turn is over, and all that it had to say here is said.
-    pub(super) fn turn_over(&mut self, node: NodeId, pipe: PipeId) {
-        // In the middle of a block that a limit holds back nothing can be said.
-        let tap = self.taps.get(&pipe).filter(|t| t.out.payload == 0);
-        if let Some(raw) = tap.and_then(|t| t.to_cancel.first()) {
-            panic!("node {node} has block {raw:?} from elsewhere and did not cancel it");
+    /// Checks after a turn, when every planned message is in the pipe, that no cancel is missing.
+    pub(super) fn check_cancels(&mut self, node: NodeId, pipe: PipeId) {
+        // In the middle of a block that a rate limit delays, no message can be sent.
+        let conn = self.connections.get(&pipe).filter(|t| t.sent.payload == 0);
+        if let Some(raw) = conn.and_then(|t| t.to_cancel.first()) {
+            panic!("node {node} has received block {raw:?} from another peer and did not cancel it");
         }
     }
 
-    /// The connection is gone.
+    /// Drops the state of a closed connection.
     pub(super) fn forget(&mut self, pipe: PipeId) {
-        self.taps.remove(&pipe);
-        self.taps.remove(&pipe.back());
+        self.connections.remove(&pipe);
+        self.connections.remove(&pipe.back());
     }
 }
 
-/// Piece and first byte of the block that a span lies in.
+/// Returns piece and first byte of the block that contains a span.
 fn block_of(span: BlockSpan) -> (u32, u32) {
     (span.piece().get(), span.begin() / crate::units::BLOCK_LEN * crate::units::BLOCK_LEN)
 }
 
-impl Tap {
-    fn hold(&mut self, now: Instant, said: Said, e: &EngineNode) {
+impl CheckedConnection {
+    fn on_sent(&mut self, now: Instant, message: SeenMessage, e: &EngineNode) {
         let verified = |raw: u32| e.disk.has(raw);
-        match said {
-            Said::Choke => self.chokes = true,
-            Said::Unchoke => self.chokes = false,
-            Said::AllowedFast(piece) => drop(self.allows.entry(piece).or_default()),
-            Said::Block((piece, begin, len)) => {
-                if self.chokes {
-                    let taken = self.allows.get_mut(&piece);
+        match message {
+            SeenMessage::Choke => self.we_choke = true,
+            SeenMessage::Unchoke => self.we_choke = false,
+            SeenMessage::AllowedFast(piece) => {
+                self.granted.entry(piece).or_default();
+            }
+            SeenMessage::Block((piece, begin, len)) => {
+                if self.we_choke {
+                    let taken = self.granted.get_mut(&piece);
                     let taken = taken.unwrap_or_else(|| {
-                        panic!("piece {piece} byte {begin} goes to a peer that is choked")
+                        panic!("the engine sends piece {piece} byte {begin} to a choked peer")
                     });
                     *taken += u64::from(len);
                     let most = u64::from(limits::ALLOWED_FAST_TIMES) * e.disk.piece_len(piece);
                     assert!(
                         *taken <= most,
-                        "{taken} bytes of piece {piece} go to a peer that is choked, and {most} may"
+                        "the engine sends {taken} bytes of piece {piece} to a choked peer, allowed are {most}"
                     );
                 }
-                assert!(verified(piece), "piece {piece} is served and not verified");
+                assert!(verified(piece), "piece {piece} is served but not verified");
             }
-            Said::Have(piece) => assert!(verified(piece), "piece {piece} is claimed and not verified"),
-            Said::Bitfield(bytes) => {
+            SeenMessage::Have(piece) => {
+                assert!(verified(piece), "piece {piece} is announced but not verified")
+            }
+            SeenMessage::Bitfield(bytes) => {
                 let claimed = |p: usize| bytes.get(p / 8).is_some_and(|b| b >> (7 - p % 8) & 1 == 1);
-                let lie = (0..bytes.len() * 8).find(|p| claimed(*p) && !verified(*p as u32));
-                assert_eq!(lie, None, "a piece is claimed and not verified");
+                let unverified = (0..bytes.len() * 8).find(|p| claimed(*p) && !verified(*p as u32));
+                assert_eq!(unverified, None, "a piece in the bitfield is not verified");
             }
-            Said::HaveAll => assert!(e.disk.verified().is_full(), "everything is claimed and not verified"),
-            Said::Request(raw) => {
-                let choked = self.choked_since.filter(|_| !self.allowed.contains(&raw.0));
-                let late = choked.is_some_and(|since| now.since(since) > UNDERWAY);
-                assert!(!late, "{raw:?} is asked of a peer that chokes");
-                // It stood in the encoder when the choke came: it is given up already.
-                let crossed = self.last_choke > Instant::ZERO && now.since(self.last_choke) < UNDERWAY;
-                if choked.is_some() || crossed || self.late.contains(&raw) {
+            SeenMessage::HaveAll => {
+                assert!(e.disk.verified().is_full(), "have all is sent without all pieces")
+            }
+            SeenMessage::Request(raw) => {
+                let choked = self.they_choke_since.filter(|_| !self.allowed_by_peer.contains(&raw.0));
+                let late = choked.is_some_and(|since| now.since(since) > IN_ENCODER);
+                assert!(!late, "{raw:?} is requested from a peer that chokes");
+                // It was in the encoder when the choke arrived: the engine has dropped it already.
+                let crossed =
+                    self.last_choke_at > Instant::ZERO && now.since(self.last_choke_at) < IN_ENCODER;
+                if choked.is_some() || crossed || self.answered_late.contains(&raw) {
                     return;
                 }
-                // What stood there while the piece came from elsewhere still goes out, and its cancel behind
-                // it.
+                // A request in the encoder is still sent after the piece arrived from other peers; its cancel
+                // follows.
                 if verified(raw.0) {
                     self.to_cancel.insert(raw);
                 }
-                if self.asked.is_empty() {
-                    self.heard = now;
+                if self.in_flight.is_empty() {
+                    self.last_block_at = now;
                 }
-                // What was asked long ago and not answered may have been given up; then it may be asked
-                // again.
-                let again = !self.asked.insert(raw) && now.since(self.heard) < GIVEN_UP_AFTER;
-                assert!(!again, "{raw:?} is asked for twice");
+                // An old unanswered request may have been dropped; then the block may be requested again.
+                let repeated = !self.in_flight.insert(raw) && now.since(self.last_block_at) < EXPIRE_AFTER;
+                assert!(!repeated, "{raw:?} is requested twice");
                 let most = e.most_requests;
-                assert!(self.asked.len() <= most, "{} requests are out, and {most} may be", self.asked.len());
+                assert!(
+                    self.in_flight.len() <= most,
+                    "{} requests in flight, allowed are {most}",
+                    self.in_flight.len()
+                );
             }
-            Said::Cancel(raw) => {
+            SeenMessage::Cancel(raw) => {
                 self.to_cancel.remove(&raw);
-                // It comes already.
-                if !self.asked.remove(&raw) {
-                    self.late.insert(raw);
+                // The block is on its way already.
+                if !self.in_flight.remove(&raw) {
+                    self.answered_late.insert(raw);
                 }
             }
-            Said::Reject(_) | Said::Other => {}
+            SeenMessage::Reject(_) | SeenMessage::Other => {}
         }
     }
 
-    fn hear(&mut self, now: Instant, said: Said) {
-        match said {
-            Said::Choke => {
-                self.choked_since.get_or_insert(now);
-                self.last_choke = now;
-                let Tap { asked, to_cancel, allowed, .. } = self;
-                asked.retain(|raw| allowed.contains(&raw.0));
-                to_cancel.retain(|raw| allowed.contains(&raw.0));
+    fn on_received(&mut self, now: Instant, message: SeenMessage) {
+        match message {
+            SeenMessage::Choke => {
+                self.they_choke_since.get_or_insert(now);
+                self.last_choke_at = now;
+                let CheckedConnection { in_flight, to_cancel, allowed_by_peer, .. } = self;
+                in_flight.retain(|raw| allowed_by_peer.contains(&raw.0));
+                to_cancel.retain(|raw| allowed_by_peer.contains(&raw.0));
             }
-            Said::Unchoke => self.choked_since = None,
-            Said::AllowedFast(piece) => drop(self.allowed.insert(piece)),
-            Said::Reject(raw) => {
-                // What it rejects is not allowed after all.
-                match self.asked.remove(&raw) {
-                    true => drop(self.allowed.remove(&raw.0)),
-                    // It rejects what was cancelled. The engine may have asked for it again meanwhile, and
-                    // takes that for rejected.
-                    false => drop(self.late.insert(raw)),
+            SeenMessage::Unchoke => self.they_choke_since = None,
+            SeenMessage::AllowedFast(piece) => {
+                self.allowed_by_peer.insert(piece);
+            }
+            SeenMessage::Reject(raw) => {
+                if self.in_flight.remove(&raw) {
+                    // The peer no longer allows a piece of which it rejects a block.
+                    self.allowed_by_peer.remove(&raw.0);
+                } else {
+                    // The peer rejects a cancelled request. If the engine has requested the block again
+                    // meanwhile, it takes the new request for rejected.
+                    self.answered_late.insert(raw);
                 }
                 self.to_cancel.remove(&raw);
             }
-            Said::Block(raw) => {
-                if !self.asked.remove(&raw) {
-                    self.late.insert(raw);
+            SeenMessage::Block(raw) => {
+                if !self.in_flight.remove(&raw) {
+                    self.answered_late.insert(raw);
                 }
                 self.to_cancel.remove(&raw);
             }
@@ -367,7 +390,7 @@ mod tests {
     use crate::wire::{Handshake, Message, RawSpan};
 
     #[test]
-    fn messages_are_read_however_they_are_cut() {
+    fn parses_messages_byte_by_byte() {
         let mut bytes = Handshake {
             info_hash: InfoHash([1; 20]),
             peer_id: PeerId([2; 20]),
@@ -387,15 +410,21 @@ mod tests {
         ] {
             m.write(&mut bytes);
         }
-        let mut reader = Reader::default();
-        let mut said = Vec::new();
+        let mut reader = MessageParser::default();
+        let mut messages = Vec::new();
         for byte in bytes {
             reader.feed(&[byte]);
-            said.extend(reader.next());
+            messages.extend(reader.next());
         }
         assert_eq!(
-            said,
-            [Said::Unchoke, Said::Have(9), Said::Other, Said::Request((1, 2, 3)), Said::HaveAll]
+            messages,
+            [
+                SeenMessage::Unchoke,
+                SeenMessage::Have(9),
+                SeenMessage::Other,
+                SeenMessage::Request((1, 2, 3)),
+                SeenMessage::HaveAll
+            ]
         );
     }
 }

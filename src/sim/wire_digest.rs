@@ -1,8 +1,7 @@
 //! Digest of all bytes that cross the virtual network, to compare what two versions of the program send.
 //!
-//! Two runs with the same digest put the same bytes into the same connections in the same order, and sent the
-//! same questions to the tracker and the same datagrams. Payload has no content here, so its length stands
-//! for it.
+//! Two runs with the same digest sent the same bytes over the same connections in the same order, and the
+//! same announces and datagrams. Payload has no content here, so only its length counts.
 
 use super::link::PipeId;
 use crate::wire::{Segment, WritePlan};
@@ -18,14 +17,14 @@ impl Default for WireDigest {
     }
 }
 
-/// Marks that keep one kind of record from being read as another.
+/// Prefixes that keep records of different kinds apart.
 const CONNECTION: u8 = 1;
 const PAYLOAD: u8 = 2;
-const QUESTION: u8 = 3;
+const HTTP: u8 = 3;
 const DATAGRAM: u8 = 4;
 
 impl WireDigest {
-    /// Adds what one end of a connection sends at once. How the plan cuts it into parts makes no difference.
+    /// Adds a write of one end of a connection. The division of the plan into segments does not matter.
     pub(super) fn plan(&mut self, pipe: PipeId, plan: &WritePlan) {
         self.bytes(&[CONNECTION]);
         self.bytes(&pipe.raw().to_be_bytes());
@@ -42,14 +41,14 @@ impl WireDigest {
         self.payload(payload);
     }
 
-    /// Adds what an HTTP tracker is asked, or answers.
-    pub(super) fn http(&mut self, asks: SocketAddr, text: &[u8]) {
-        self.bytes(&[QUESTION]);
-        self.text(asks.to_string().as_bytes());
+    /// Adds an announce URL or a reply of the HTTP tracker; `node` is the requesting node.
+    pub(super) fn http(&mut self, node: SocketAddr, text: &[u8]) {
+        self.bytes(&[HTTP]);
+        self.text(node.to_string().as_bytes());
         self.text(text);
     }
 
-    /// Adds a datagram, whether it arrives or not.
+    /// Adds a datagram, lost or not.
     pub(super) fn datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         self.bytes(&[DATAGRAM]);
         self.text(from.to_string().as_bytes());
@@ -57,7 +56,7 @@ impl WireDigest {
         self.text(bytes);
     }
 
-    /// The digest of everything so far.
+    /// Returns the digest of all bytes so far.
     pub(super) fn get(self) -> u64 {
         self.0
     }
@@ -86,17 +85,21 @@ mod tests {
     use super::*;
     use crate::units::Geometry;
 
-    fn digest(pipe: u32, control: &[u8], parts: &[Segment]) -> u64 {
+    fn digest(pipe: u32, control: &[u8], segments: &[Segment]) -> u64 {
         let mut digest = WireDigest::default();
-        digest.plan(PipeId::new(pipe, 0), &WritePlan { control: control.to_vec(), segments: parts.to_vec() });
+        digest.plan(
+            PipeId::new(pipe, 0),
+            &WritePlan { control: control.to_vec(), segments: segments.to_vec() },
+        );
         digest.get()
     }
 
     #[test]
-    fn every_byte_length_and_connection_counts_and_no_cut_between_parts() {
+    fn depends_on_bytes_lengths_and_connection_but_not_on_segments() {
         let geometry = Geometry::new(1 << 20, 1 << 18).unwrap();
         let block = geometry.block(geometry.piece(1).unwrap(), 2);
-        let (head, tail) = (Segment::Payload(block.first(100)), Segment::Payload(block.after(100).unwrap()));
+        let head = Segment::Payload(block.first(100));
+        let tail = Segment::Payload(block.after(100).unwrap());
         let whole = digest(1, b"abcd", &[Segment::Control(0..4), Segment::Payload(block)]);
         assert_eq!(
             digest(1, b"abcd", &[Segment::Control(0..1), Segment::Control(1..4), head.clone(), tail]),

@@ -1,24 +1,24 @@
-//! The virtual world: nodes, connections, a clock that jumps from event to event, and nothing that is not
-//! decided by the seed.
+//! The simulated world: nodes, connections, and a clock that jumps from event to event. The seed determines
+//! everything.
 //!
 //! ```text
-//!   queue ──event──▶ a fact for one node ──▶ its engine ──actions──▶ bytes into pipes, answers of disk and tracker ──▶ queue
+//!   queue ──event──▶ one node ──▶ its engine ──actions──▶ bytes into pipes, replies of disk and tracker ──▶ queue
 //! ```
 //!
-//! What connections carry is in `traffic`, what engines want done in `hands`; here nodes come and go, and
-//! time passes.
+//! `traffic` moves bytes, `driver` runs the actions of engines; this file adds and removes nodes and advances
+//! time.
 
 use super::disk::Disk;
-use super::faults::{Tally, chance};
+use super::faults::{FaultCounts, chance};
 use super::link::{LineState, Link, PipeId};
-use super::node::{Body, Caps, EngineNode, PuppetNode, SimNode, address, address_at_home};
+use super::node::{Body, EngineNode, PuppetNode, RateCheckers, SimNode, private_address, public_address};
 use super::puppet::{Puppet, PuppetRole};
 use super::queue::{Fingerprint, NodeId, Queue, SimEvent};
-use super::rate_checker::Cap;
+use super::rate_checker::RateChecker;
 use super::report::{PeerReport, Report, Sample};
 use super::scenario::{Line, MBIT, Scenario};
 use super::tracker::{HTTP_URL, Tracker, UDP_URL};
-use super::wire_checker::Taps;
+use super::wire_checker::WireChecker;
 use super::wire_digest::WireDigest;
 use crate::engine::{Actions, Engine, EngineConfig, TorrentInfo, TorrentSpec, WindowRule};
 use crate::units::{Bitfield, Geometry, InfoHash, Instant, PeerId, Rng};
@@ -29,42 +29,44 @@ use std::time::Duration;
 
 /// The torrent of every run.
 pub(super) const INFO_HASH: InfoHash = InfoHash(*b"a torrent that's not");
-/// When the first thing happens, unless the clock is near its end.
-const BEGINNING: Instant = Instant::from_micros(1_000_000);
-/// Points of the curve before the fluid limit.
+/// Time of the first event, unless `Faults::clock_before_end` sets another.
+const START: Instant = Instant::from_micros(1_000_000);
+/// Points of the completion curve before the fluid limit.
 const SAMPLES: u32 = 100;
-/// Addresses that a puppet dials when it comes.
+/// Addresses that a puppet dials when it joins.
 const PUPPET_DIALS: usize = 4;
-/// Time that engines have to become idle when they are told to.
-const LAST_WORDS: Duration = Duration::from_secs(60);
-/// The line between processes on one machine: never the reason for anything, but not without end either. What
-/// an upload limit lets go at once is more than a socket takes at once, so the rest of it goes to others;
-/// over an endless line one peer would have it all.
+/// Time within which engines must become idle after shutdown.
+const SHUTDOWN_TIME: Duration = Duration::from_secs(60);
+/// A line between processes on one machine: fast but not unlimited. An upload limit releases more bytes at
+/// once than a socket takes, so the rest goes to other peers; over an unlimited line one peer would get all
+/// of it.
 const MACHINE: Line = Line { up: 10_000 * MBIT, down: 10_000 * MBIT, latency: Duration::ZERO };
-/// What a slow puppet sends, bytes a second.
+/// Upload rate of a slow puppet, bytes per second.
 const SLOW: u64 = 2048;
 
-/// Everything that there is.
+/// State of a run.
 pub(super) struct World {
     pub(super) scenario: Scenario,
     pub(super) now: Instant,
-    pub(super) begun: Instant,
+    pub(super) started_at: Instant,
     pub(super) queue: Queue,
     pub(super) nodes: Vec<SimNode>,
-    /// Connections by number; numbers are not used again.
+    /// Connections by number; numbers are not reused.
     pub(super) links: Vec<Option<Box<Link>>>,
     pub(super) geometry: Geometry,
     pub(super) rng: Rng,
     pub(super) tracker: Tracker,
-    pub(super) tally: Tally,
-    pub(super) taps: Option<Taps>,
-    /// One plan for all, cleared each time.
+    pub(super) fault_counts: FaultCounts,
+    pub(super) wire_checker: Option<WireChecker>,
+    /// A plan that is reused, to save allocations.
     pub(super) plan: WritePlan,
-    /// Payload that engines planned, that engines took in, and that was lost on its way, bytes.
-    pub(super) payload: Conserved,
-    /// Bytes that peers have verified, and peers that are complete.
+    /// Payload totals of all nodes.
+    pub(super) payload: PayloadTotals,
+    /// Bytes that peers have verified.
     pub(super) have_bytes: u64,
+    /// Number of complete peers.
     pub(super) complete: u32,
+    /// Payload bytes sent by the seeds.
     pub(super) seeds_uploaded: u64,
     pub(super) wire_digest: WireDigest,
     fingerprint: Fingerprint,
@@ -72,29 +74,29 @@ pub(super) struct World {
     samples: Vec<Sample>,
 }
 
-/// Payload is made and lost only where it is counted.
+/// Totals of payload bytes: sent by any node, received by any node, lost in transit.
 #[derive(Debug, Default)]
-pub(super) struct Conserved {
-    pub(super) out: u64,
-    pub(super) taken: u64,
+pub(super) struct PayloadTotals {
+    pub(super) sent: u64,
+    pub(super) received: u64,
     pub(super) lost: u64,
 }
 
 /// Runs a scenario to its end.
 ///
 /// # Panics
-/// If a law of the oracle is broken, which is a bug of the engine's or the simulator's. The message names the
-/// command that shows it again.
+/// If a check of the oracle fails, which is a bug in the engine or the simulator. The replay command is
+/// printed to stderr.
 pub fn run(scenario: &Scenario) -> Report {
     let replay = Replay(scenario);
     let mut world = World::new(scenario.clone());
-    world.live();
-    let report = world.end();
+    world.run_until_complete();
+    let report = world.shut_down();
     drop(replay);
     report
 }
 
-/// Says, if a law is broken, how to see it again.
+/// Prints the replay command when a check fails.
 struct Replay<'a>(&'a Scenario);
 
 impl Drop for Replay<'_> {
@@ -111,21 +113,21 @@ impl World {
             Geometry::new(scenario.size, u64::from(scenario.piece_len)).expect("a scenario has content");
         let now = match scenario.faults.clock_before_end {
             Some(left) => Instant::from_micros(u64::MAX - left.as_micros() as u64),
-            None => BEGINNING,
+            None => START,
         };
         let mut world = World {
             now,
-            begun: now,
+            started_at: now,
             queue: Queue::default(),
             nodes: Vec::new(),
             links: Vec::new(),
             geometry,
             rng: Rng::new(scenario.seed),
             tracker: Tracker::new(scenario.handout),
-            tally: Tally::default(),
-            taps: scenario.strict.then(Taps::default),
+            fault_counts: FaultCounts::default(),
+            wire_checker: scenario.strict.then(WireChecker::default),
             plan: WritePlan::default(),
-            payload: Conserved::default(),
+            payload: PayloadTotals::default(),
             have_bytes: 0,
             complete: 0,
             seeds_uploaded: 0,
@@ -135,12 +137,12 @@ impl World {
             samples: Vec::new(),
             scenario,
         };
-        world.cast();
+        world.add_nodes();
         world
     }
 
-    /// Every node that takes part, and when it comes.
-    fn cast(&mut self) {
+    /// Adds every node and schedules its arrival.
+    fn add_nodes(&mut self) {
         let s = self.scenario.clone();
         for n in 0..s.seeds {
             self.add_engine(s.seed_line(n), true, true, false);
@@ -149,17 +151,18 @@ impl World {
             let dialable = !chance(&mut self.rng, s.undialable);
             self.add_engine(s.line(n), false, dialable, n >= s.peers - s.free_riders.min(s.peers));
         }
-        let puppets = s.puppets.iter().flat_map(|(part, count)| (0..*count).map(|n| (*part, n)));
-        for (part, n) in puppets {
+        let puppets = s.puppets.iter().flat_map(|(role, count)| (0..*count).map(|n| (*role, n)));
+        for (role, n) in puppets {
             let number = self.nodes.len() as u32;
             let line = s.line(n);
-            let line = if part == PuppetRole::Slow { Line { up: SLOW, ..line } } else { line };
-            let puppet = Puppet::new(part, number, &self.geometry, &mut self.rng);
-            let body = Body::Puppet(Box::new(PuppetNode { puppet, talks: BTreeMap::new() }));
+            let line = if role == PuppetRole::Slow { Line { up: SLOW, ..line } } else { line };
+            let puppet = Puppet::new(role, number, &self.geometry, &mut self.rng);
+            let body = Body::Puppet(Box::new(PuppetNode { puppet, connections: BTreeMap::new() }));
             let addr = self.address(number);
             self.nodes.push(SimNode::new(addr, LineState::new(line), true, body));
         }
-        let (total, leeching) = (self.nodes.len() as u32, s.peers);
+        let total = self.nodes.len() as u32;
+        let leeching = s.peers;
         for n in 0..total {
             let rank = n.saturating_sub(s.seeds);
             let after = if n < s.seeds {
@@ -167,9 +170,9 @@ impl World {
             } else {
                 s.arrive_within * rank.min(leeching) / leeching.max(1)
             };
-            self.queue.push(self.begun + after, SimEvent::Join(n));
+            self.queue.push(self.started_at + after, SimEvent::Join(n));
         }
-        self.queue.push(self.begun, SimEvent::Sample);
+        self.queue.push(self.started_at, SimEvent::Sample);
         if s.faults.lose_connections.is_some() {
             self.next_loss();
         }
@@ -178,9 +181,9 @@ impl World {
     fn add_engine(&mut self, line: Line, is_seed: bool, dialable: bool, free_rider: bool) {
         let s = &self.scenario;
         let number = self.nodes.len() as u32;
-        let friend =
-            if s.by_acquaintance && number > 0 { Some(self.rng.below(number as usize) as u32) } else { None };
-        let friend = friend.map(|friend| self.address(friend));
+        let known_peer =
+            if s.one_known_peer && number > 0 { Some(self.rng.below(number as usize) as u32) } else { None };
+        let known_peer = known_peer.map(|known_peer| self.address(known_peer));
         let s = &self.scenario;
         let mut peer_id = *b"-ri0100-000000000000";
         peer_id[8..12].copy_from_slice(&number.to_be_bytes());
@@ -215,8 +218,8 @@ impl World {
                 private: false,
                 info: None,
             }),
-            trackers: if s.by_acquaintance { Vec::new() } else { vec![vec![tracker.to_owned()]] },
-            peers: friend.into_iter().collect(),
+            trackers: if s.one_known_peer { Vec::new() } else { vec![vec![tracker.to_owned()]] },
+            peers: known_peer.into_iter().collect(),
             sequential: s.sequential,
             download_limit: None,
             upload_limit: None,
@@ -231,16 +234,19 @@ impl World {
             connections: BTreeMap::new(),
             to_read: Vec::new(),
             wake_at: Instant::NEVER,
-            acting: false,
+            running_actions: false,
             turn_due: false,
             turns: 0,
             most_requests: most_requests as usize,
-            caps: Caps { up: Cap::new(limit(line.up), self.now), down: Cap::new(limit(line.down), self.now) },
+            rate_checkers: RateCheckers {
+                up: RateChecker::new(limit(line.up), self.now),
+                down: RateChecker::new(limit(line.down), self.now),
+            },
             is_seed,
             free_rider,
             verified_bytes: 0,
             first_piece: None,
-            nearly: None,
+            at_99_percent: None,
             complete: None,
         };
         let line = if s.limit_in_engine { Line { latency: line.latency, ..MACHINE } } else { line };
@@ -249,30 +255,30 @@ impl World {
     }
 
     fn address(&self, number: u32) -> SocketAddr {
-        if self.scenario.one_network { address_at_home(number) } else { address(number) }
+        if self.scenario.one_network { private_address(number) } else { public_address(number) }
     }
 
-    // ---- time -----------------------------------------------------------------------------------------------------
+    // ---- time ---------------------------------------------------------------------------------------------
 
-    /// Lets time pass until every peer is complete, nothing happens any more, or patience ends.
-    fn live(&mut self) {
-        let end = self.begun + self.scenario.patience;
-        while !self.is_over() {
+    /// Runs until every peer is complete, no event is left, or `Scenario::patience` ends.
+    fn run_until_complete(&mut self) {
+        let end = self.started_at + self.scenario.patience;
+        while !self.all_complete() {
             let Some((at, event)) = self.queue.pop() else { break };
             if at > end {
                 self.queue.push(at, event);
                 break;
             }
-            self.happen(at, event);
+            self.handle_event(at, event);
         }
     }
 
-    fn is_over(&self) -> bool {
+    fn all_complete(&self) -> bool {
         self.complete == self.scenario.peers
     }
 
-    fn happen(&mut self, at: Instant, event: SimEvent) {
-        assert!(at >= self.now, "time goes back from {:?} to {at:?}", self.now);
+    fn handle_event(&mut self, at: Instant, event: SimEvent) {
+        assert!(at >= self.now, "time decreases from {:?} to {at:?}", self.now);
         self.now = at;
         self.events += 1;
         self.fingerprint.add(at, &event);
@@ -288,7 +294,7 @@ impl World {
             SimEvent::LineFree(node) => {
                 self.nodes[node as usize].line.sending = false;
                 self.transmit(node);
-                self.let_seeds_go();
+                self.remove_seeds();
             }
             SimEvent::Arrive(pipe, n) => self.arrive(pipe, n),
             SimEvent::Deliver(pipe, n) => self.deliver(pipe, n),
@@ -310,15 +316,15 @@ impl World {
             }
             SimEvent::Datagram(from, to, bytes) => self.datagram(from, to, &bytes),
             SimEvent::Resume(node) => self.with_engine(node, |now, e| e.engine.resume(now, e.torrent)),
-            SimEvent::LoseOne => {
-                self.lose_one();
+            SimEvent::CutConnection => {
+                self.cut_random_connection();
                 self.next_loss();
             }
             SimEvent::Sample => self.sample(),
         }
     }
 
-    /// A fact for an engine, and what comes of it.
+    /// Calls an engine with the current time, then runs its actions.
     pub(super) fn with_engine(&mut self, node: NodeId, fact: impl FnOnce(Instant, &mut EngineNode)) {
         let now = self.now;
         if let Some(e) = self.nodes[node as usize].engine() {
@@ -330,7 +336,8 @@ impl World {
     fn join(&mut self, node: NodeId) {
         let now = self.now;
         let n = &mut self.nodes[node as usize];
-        (n.present, n.arrived) = (true, now);
+        n.present = true;
+        n.arrived = now;
         match &mut n.body {
             Body::Engine(e) => {
                 e.engine.on_opened(now, e.torrent, e.disk.verified().clone(), &mut e.out);
@@ -338,10 +345,10 @@ impl World {
             }
             Body::Puppet(_) => {
                 let addr = n.addr;
-                for peer in self.tracker.enter(addr, PUPPET_DIALS, &mut self.rng) {
+                for peer in self.tracker.announce_puppet(addr, PUPPET_DIALS, &mut self.rng) {
                     self.dial(node, None, peer);
                 }
-                self.next_whim(node);
+                self.schedule_flap(node);
             }
         }
     }
@@ -351,25 +358,22 @@ impl World {
         match &mut self.nodes[node as usize].body {
             Body::Engine(e) => {
                 if e.wake_at != now {
-                    return; // it was woken earlier, for an earlier deadline
+                    return; // a wake-up that an earlier one replaced
                 }
                 e.wake_at = Instant::NEVER;
                 e.engine.on_deadline(now, &mut e.out);
                 let next = e.engine.next_deadline();
-                assert!(
-                    next.is_none_or(|at| at > now),
-                    "a deadline at {next:?} is met at {now:?} and stays due"
-                );
+                assert!(next.is_none_or(|at| at > now), "a deadline at {next:?} remains due at {now:?}");
                 self.turn(node);
             }
             Body::Puppet(_) => {
-                self.whims(node);
-                self.next_whim(node);
+                self.flap_connections(node);
+                self.schedule_flap(node);
             }
         }
     }
 
-    /// Sees to it that the engine is woken in time.
+    /// Schedules the next wake-up of an engine.
     pub(super) fn arm(&mut self, node: NodeId) {
         let now = self.now;
         let Some(e) = self.nodes[node as usize].engine() else { return };
@@ -381,23 +385,23 @@ impl World {
         }
     }
 
-    fn next_whim(&mut self, node: NodeId) {
+    fn schedule_flap(&mut self, node: NodeId) {
         let now = self.now;
-        if let Some(at) = self.nodes[node as usize].puppet().and_then(|p| p.puppet.next_whim(now)) {
+        if let Some(at) = self.nodes[node as usize].puppet().and_then(|p| p.puppet.next_flap(now)) {
             self.queue.push(at, SimEvent::Wake(node));
         }
     }
 
     fn next_loss(&mut self) {
         let Some(mean) = self.scenario.faults.lose_connections else { return };
-        let wait = super::faults::up_to(&mut self.rng, mean * 2) + Duration::from_micros(1);
-        self.queue.push(self.now + wait, SimEvent::LoseOne);
+        let wait = super::faults::random_up_to(&mut self.rng, mean * 2) + Duration::from_micros(1);
+        self.queue.push(self.now + wait, SimEvent::CutConnection);
     }
 
     fn sample(&mut self) {
         let all = self.scenario.size * u64::from(self.scenario.peers);
         self.samples.push(Sample {
-            at: self.now.since(self.begun),
+            at: self.now.since(self.started_at),
             have: self.have_bytes as f64 / all.max(1) as f64,
             complete: f64::from(self.complete) / f64::from(self.scenario.peers.max(1)),
         });
@@ -405,9 +409,9 @@ impl World {
         self.queue.push(self.now + step, SimEvent::Sample);
     }
 
-    // ---- the end --------------------------------------------------------------------------------------------------
+    // ---- shutdown -----------------------------------------------------------------------------------------
 
-    /// A node leaves: its last messages go out, and every other node learns that it is gone.
+    /// Shuts a node down; it sends its last messages and closes its connections.
     pub(super) fn leave(&mut self, node: NodeId) {
         let now = self.now;
         let n = &mut self.nodes[node as usize];
@@ -418,38 +422,41 @@ impl World {
         }
     }
 
-    /// Shuts every node down, and checks that each becomes idle.
-    fn end(mut self) -> Report {
+    /// Shuts every node down and checks that each becomes idle.
+    fn shut_down(mut self) -> Report {
         self.sample();
-        let lasted = self.now.since(self.begun);
+        let lasted = self.now.since(self.started_at);
         for node in 0..self.nodes.len() as u32 {
             self.leave(node);
         }
-        let end = self.now + LAST_WORDS;
+        let end = self.now + SHUTDOWN_TIME;
         while let Some((at, event)) = self.queue.pop().filter(|(at, _)| *at <= end) {
-            if !matches!(event, SimEvent::Sample | SimEvent::LoseOne) {
-                self.happen(at, event);
+            if !matches!(event, SimEvent::Sample | SimEvent::CutConnection) {
+                self.handle_event(at, event);
             }
         }
         for (number, n) in self.nodes.iter_mut().enumerate() {
             if let Body::Engine(e) = &mut n.body {
                 assert!(e.engine.is_idle(), "node {number} was shut down and is not idle");
-                assert!(!e.disk.has_writers(), "node {number} was shut down and somebody writes");
+                assert!(
+                    !e.disk.has_writers(),
+                    "node {number} was shut down, but a peer still writes a block"
+                );
             }
         }
         self.check_payload();
         self.report(lasted)
     }
 
-    /// Payload that came in, or was lost, or is on its way, is payload that went out.
+    /// Checks that payload sent is payload received, lost or in transit.
     pub(super) fn check_payload(&self) {
         let on_its_way: u64 =
             self.links.iter().flatten().flat_map(|l| &l.ends).map(|e| e.out.payload_bytes()).sum();
-        let Conserved { out, taken, lost } = self.payload;
+        let PayloadTotals { sent, received, lost } = self.payload;
         assert_eq!(
-            out,
-            taken + lost + on_its_way,
-            "payload: {out} out, {taken} in, {lost} lost, {on_its_way} on its way"
+            sent,
+            received + lost + on_its_way,
+            "payload: {sent} sent, {received} received, {lost} lost, {on_its_way} in transit"
         );
     }
 
@@ -459,7 +466,9 @@ impl World {
         let first = self.scenario.seeds;
         for number in 0..self.scenario.peers {
             let n = &mut self.nodes[(first + number) as usize];
-            let (dialable, arrived, line) = (n.dialable, n.arrived, self.scenario.line(number));
+            let dialable = n.dialable;
+            let arrived = n.arrived;
+            let line = self.scenario.line(number);
             let Some(e) = n.engine() else { continue };
             let stats = e.engine.stats(now, e.torrent);
             let of = |f: fn(&crate::engine::TorrentStats) -> u64| stats.as_ref().map_or(0, f);
@@ -470,7 +479,7 @@ impl World {
                 dialable,
                 free_rider: e.free_rider,
                 first_piece: since(e.first_piece),
-                nearly: since(e.nearly),
+                nearly: since(e.at_99_percent),
                 complete: since(e.complete),
                 downloaded: of(|s| s.downloaded),
                 uploaded: of(|s| s.uploaded),
@@ -485,24 +494,24 @@ impl World {
             fluid_limit: self.scenario.fluid_limit(),
             lasted,
             events: self.events,
-            faults: self.tally.into_counts(),
+            faults: self.fault_counts.into_counts(),
             fingerprint: self.fingerprint.get(),
             wire_digest: self.wire_digest.get(),
         };
         assert!(
             report.waste() <= most_waste,
-            "{} of what came came in vain, and {most_waste} may",
+            "{} of the received payload was wasted, allowed is {most_waste}",
             report.waste()
         );
         report
     }
 
-    /// How long one way between two nodes takes.
+    /// Returns the one-way latency between two nodes.
     pub(super) fn latency(&self, a: NodeId, b: NodeId) -> Duration {
         self.nodes[a as usize].line.line.latency + self.nodes[b as usize].line.line.latency
     }
 
-    /// The pipe and its other end, if the link is still there.
+    /// Returns the link of a pipe, if it still exists.
     pub(super) fn link(&mut self, pipe: PipeId) -> Option<&mut Link> {
         self.links.get_mut(pipe.link())?.as_deref_mut()
     }

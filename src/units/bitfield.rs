@@ -1,17 +1,17 @@
-//! One bit a piece, kept in wire order (BEP 3: the high bit of the first byte is piece 0).
+//! A set of pieces, one bit per piece, in wire order (BEP 3: the high bit of the first byte is piece 0).
 //!
-//! Invariants: spare bits are 0, and the count of set bits is kept, so `is_full` costs nothing.
+//! Invariants: spare bits are 0; `ones` is the number of set bits, so `is_full` takes constant time.
 
 use super::PieceIndex;
 use thiserror::Error;
 
-/// Why a peer's bitfield was not taken.
+/// A bitfield of the wrong length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("a bitfield of {got} bytes where {expected} belong")]
+#[error("the bitfield has {got} bytes instead of {expected}")]
 pub struct BitfieldError {
-    /// Bytes that came.
+    /// Bytes received.
     pub got: usize,
-    /// Bytes that this torrent's bitfield has.
+    /// Bytes of a bitfield of this torrent.
     pub expected: usize,
 }
 
@@ -24,12 +24,12 @@ pub struct Bitfield {
 }
 
 impl Bitfield {
-    /// No piece of `pieces`.
+    /// Returns an empty set for a torrent of `pieces` pieces.
     pub fn empty(pieces: u32) -> Bitfield {
         Bitfield { bytes: vec![0; pieces.div_ceil(8) as usize].into_boxed_slice(), pieces, ones: 0 }
     }
 
-    /// Every piece of `pieces`.
+    /// Returns the set of all `pieces` pieces.
     pub fn full(pieces: u32) -> Bitfield {
         let mut b = Bitfield {
             bytes: vec![0xff; pieces.div_ceil(8) as usize].into_boxed_slice(),
@@ -40,7 +40,10 @@ impl Bitfield {
         b
     }
 
-    /// A set from wire bytes; the length must fit, spare bits are cleared and never count as pieces.
+    /// Parses wire bytes. Spare bits are cleared.
+    ///
+    /// # Errors
+    /// If the length does not match `pieces`.
     pub fn from_wire(bytes: &[u8], pieces: u32) -> Result<Bitfield, BitfieldError> {
         let expected = pieces.div_ceil(8) as usize;
         if bytes.len() != expected {
@@ -61,42 +64,42 @@ impl Bitfield {
         }
     }
 
-    /// The bytes as they go over the wire.
+    /// Returns the wire bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Number of pieces that the set could hold.
+    /// Returns the number of pieces of the torrent.
     pub fn pieces(&self) -> u32 {
         self.pieces
     }
 
-    /// Number of pieces in the set.
+    /// Returns the number of pieces in the set.
     pub fn ones(&self) -> u32 {
         self.ones
     }
 
-    /// Whether every piece is in the set.
+    /// Returns whether every piece is in the set.
     pub fn is_full(&self) -> bool {
         self.ones == self.pieces
     }
 
-    /// Whether no piece is in the set.
+    /// Returns whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.ones == 0
     }
 
-    /// Whether this piece is in the set.
+    /// Returns whether a piece is in the set.
     #[expect(
         clippy::indexing_slicing,
-        reason = "a piece that exists has its bit; asking for another torrent's is a mistake of ours"
+        reason = "each piece of the torrent has a bit; a piece of another torrent is a bug of the caller"
     )]
     pub fn has(&self, piece: PieceIndex) -> bool {
-        let (at, bit) = place(piece);
+        let (at, bit) = bit_position(piece);
         self.bytes[at] & bit != 0
     }
 
-    /// Puts the piece in; true if it was not there.
+    /// Adds a piece. Returns whether it was missing.
     #[expect(
         clippy::arithmetic_side_effects,
         clippy::indexing_slicing,
@@ -105,30 +108,30 @@ impl Bitfield {
     pub fn set(&mut self, piece: PieceIndex) -> bool {
         let new = !self.has(piece);
         if new {
-            let (at, bit) = place(piece);
+            let (at, bit) = bit_position(piece);
             self.bytes[at] |= bit;
             self.ones += 1;
         }
         new
     }
 
-    /// Takes the piece out; true if it was there.
+    /// Removes a piece. Returns whether it was in the set.
     #[expect(
         clippy::arithmetic_side_effects,
         clippy::indexing_slicing,
         reason = "a piece that exists has its bit, and the count follows what was just seen of it"
     )]
     pub fn clear(&mut self, piece: PieceIndex) -> bool {
-        let there = self.has(piece);
-        if there {
-            let (at, bit) = place(piece);
+        let present = self.has(piece);
+        if present {
+            let (at, bit) = bit_position(piece);
             self.bytes[at] &= !bit;
             self.ones -= 1;
         }
-        there
+        present
     }
 
-    /// The pieces in the set, in order; whole bytes of zeros are passed over at once.
+    /// Iterates over the pieces in the set in ascending order; bytes of zeros are skipped.
     pub fn iter(&self) -> impl Iterator<Item = PieceIndex> + '_ {
         self.bytes.iter().enumerate().filter(|(_, b)| **b != 0).flat_map(|(at, &byte)| {
             (0..8u32)
@@ -138,8 +141,8 @@ impl Bitfield {
     }
 }
 
-/// The byte that holds a piece's bit, and the bit.
-fn place(piece: PieceIndex) -> (usize, u8) {
+/// Returns the index of the byte that holds a piece's bit, and the bit's mask.
+fn bit_position(piece: PieceIndex) -> (usize, u8) {
     let i = piece.as_usize();
     (i / 8, 0x80 >> (i % 8))
 }

@@ -1,5 +1,5 @@
-//! Digests and identifiers of fixed length: info hashes, a piece's SHA-1, a peer's id. The types keep them
-//! apart.
+//! Digests and identifiers of fixed length, each with its own type: info hashes, piece hashes, peer ids, node
+//! ids.
 
 use std::fmt;
 
@@ -10,18 +10,18 @@ macro_rules! fixed_bytes {
         pub struct $name(pub [u8; $len]);
 
         impl $name {
-            /// The bytes, if their number is right.
+            /// Converts a slice; `None` if its length is wrong.
             pub fn from_slice(bytes: &[u8]) -> Option<$name> {
                 bytes.try_into().ok().map($name)
             }
 
-            /// The bytes.
+            /// Returns the bytes.
             pub const fn as_bytes(&self) -> &[u8; $len] {
                 &self.0
             }
         }
 
-        /// Two hexadecimal digits a byte.
+        /// Writes two hexadecimal digits per byte.
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
@@ -37,27 +37,27 @@ macro_rules! fixed_bytes {
 }
 
 fixed_bytes!(
-    /// SHA-1 of the info dictionary as it was written: the name of a v1 torrent (BEP 3).
+    /// SHA-1 of the bytes of the info dictionary: identifies a v1 torrent (BEP 3).
     InfoHash,
     20
 );
 fixed_bytes!(
-    /// SHA-256 of the info dictionary as it was written: the name of a v2 torrent (BEP 52).
+    /// SHA-256 of the bytes of the info dictionary: identifies a v2 torrent (BEP 52).
     InfoHashV2,
     32
 );
 fixed_bytes!(
-    /// SHA-1 of one piece (BEP 3).
+    /// SHA-1 of a piece (BEP 3).
     PieceHash,
     20
 );
 fixed_bytes!(
-    /// A peer's id (BEP 20); arbitrary bytes, never shown raw.
+    /// A peer id (BEP 20). It contains arbitrary bytes and is never printed unescaped.
     PeerId,
     20
 );
 fixed_bytes!(
-    /// The position of a DHT node or of a lookup's target (BEP 5); an info hash is a position, too.
+    /// The id of a DHT node or the target of a lookup (BEP 5); an info hash can be a target.
     NodeId,
     20
 );
@@ -70,17 +70,17 @@ pub struct TorrentHashes {
 }
 
 impl TorrentHashes {
-    /// The hashes of one torrent; `None` if there is neither.
+    /// Returns the hashes of one torrent; `None` if both are absent.
     pub fn new(v1: Option<InfoHash>, v2: Option<InfoHashV2>) -> Option<TorrentHashes> {
         (v1.is_some() || v2.is_some()).then_some(TorrentHashes { v1, v2 })
     }
 
-    /// The v1 hash.
+    /// Returns the v1 hash.
     pub const fn v1(&self) -> Option<InfoHash> {
         self.v1
     }
 
-    /// The v2 hash.
+    /// Returns the v2 hash.
     pub const fn v2(&self) -> Option<InfoHashV2> {
         self.v2
     }
@@ -92,7 +92,8 @@ impl From<InfoHash> for TorrentHashes {
     }
 }
 
-/// The v1 hash where there is one, else the v2 hash: the name of the torrent's files in the state directory.
+/// Writes the v1 hash, or the v2 hash of a v2-only torrent. This is the name of the torrent's files in the
+/// state directory.
 impl fmt::Display for TorrentHashes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.v1, self.v2) {

@@ -1,53 +1,53 @@
-//! The shape of a torrent's bytes, and the one door through which raw numbers become indices (BEP 3).
+//! Sizes of a torrent and its pieces, and the only conversion of raw numbers to indices (BEP 3).
 //!
-//! Invariants: at least one byte, at least one piece, piece length in 1…[`MAX_PIECE_LEN`], the last
-//! piece may be shorter. Every method is total: a number that does not fit gives an error, never a panic.
+//! Invariants: at least one byte and one piece; a piece length in 1…[`MAX_PIECE_LEN`]; the last piece may be
+//! shorter. Numbers out of range give an error, never a panic.
 
 use super::{BlockSpan, PieceIndex};
 use thiserror::Error;
 
-/// The request unit, 16 KiB: what every client asks for and serves.
+/// Block length, 16 KiB: the request size that every client uses and serves.
 pub const BLOCK_LEN: u32 = 16 * 1024;
 
-/// The longest piece that rill takes, 512 MiB: libtorrent's own limit; real torrents end at 64 MiB.
+/// Largest accepted piece length, 512 MiB: libtorrent's limit. Real torrents have at most 64 MiB.
 pub const MAX_PIECE_LEN: u32 = 512 * 1024 * 1024;
 
-/// Why no geometry can be made of these numbers.
+/// Invalid sizes of a torrent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum GeometryError {
-    /// There is nothing to transfer.
+    /// The torrent has no bytes.
     #[error("total size is 0")]
     Empty,
     /// The piece length is 0 or above [`MAX_PIECE_LEN`].
     #[error("piece length {0} is not in 1…536870912")]
     PieceLen(u64),
-    /// More pieces than a 32-bit index can name.
-    #[error("{0} pieces are more than the protocol can number")]
+    /// There are more pieces than a 32-bit index can address.
+    #[error("{0} pieces exceed the protocol's 32-bit piece index")]
     Pieces(u64),
 }
 
-/// What is wrong with a span from outside.
+/// An invalid span in a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SpanError {
-    /// No such piece.
+    /// The piece does not exist.
     #[error("piece {0} does not exist")]
     Piece(u32),
-    /// Length 0.
-    #[error("an empty span")]
+    /// The length is 0.
+    #[error("the span is empty")]
     Empty,
-    /// Reaches past the end of its piece.
-    #[error("bytes {begin}+{len} reach past the end of piece {piece}")]
+    /// The span exceeds the end of its piece.
+    #[error("{len} bytes at {begin} exceed the end of piece {piece}")]
     PastEnd {
-        /// The piece, which exists.
+        /// The piece.
         piece: u32,
-        /// First byte asked for.
+        /// First byte.
         begin: u32,
-        /// Bytes asked for.
+        /// Length in bytes.
         len: u32,
     },
 }
 
-/// Piece length, total size, and what follows from them.
+/// Total size and piece length of a torrent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
     total: u64,
@@ -56,7 +56,10 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// The geometry of `total` bytes cut into pieces of `piece_len` bytes.
+    /// Returns the geometry of `total` bytes in pieces of `piece_len` bytes.
+    ///
+    /// # Errors
+    /// If a size is 0 or exceeds its limit.
     pub fn new(total: u64, piece_len: u64) -> Result<Geometry, GeometryError> {
         if piece_len == 0 || piece_len > u64::from(MAX_PIECE_LEN) {
             return Err(GeometryError::PieceLen(piece_len));
@@ -71,32 +74,32 @@ impl Geometry {
         }
     }
 
-    /// All bytes, pad files included.
+    /// Returns the total size in bytes, pad files included.
     pub const fn total(&self) -> u64 {
         self.total
     }
 
-    /// Number of pieces, at least 1.
+    /// Returns the number of pieces, at least 1.
     pub const fn pieces(&self) -> u32 {
         self.pieces
     }
 
-    /// The nominal piece length in bytes; the last piece may be shorter.
+    /// Returns the nominal piece length in bytes; the last piece may be shorter.
     pub const fn nominal_piece_len(&self) -> u32 {
         self.piece_len
     }
 
-    /// The piece that `raw` names, if there is one.
+    /// Returns the piece with this index; `None` if there is none.
     pub const fn piece(&self, raw: u32) -> Option<PieceIndex> {
         if raw < self.pieces { Some(PieceIndex(raw)) } else { None }
     }
 
-    /// Every piece, in order.
+    /// Iterates over all pieces in order.
     pub fn all_pieces(&self) -> impl DoubleEndedIterator<Item = PieceIndex> + ExactSizeIterator + use<> {
         (0..self.pieces).map(PieceIndex)
     }
 
-    /// Bytes in this piece.
+    /// Returns the length of a piece in bytes.
     #[expect(
         clippy::arithmetic_side_effects,
         reason = "a piece that exists lies inside the total, and that is a 64-bit number"
@@ -109,7 +112,7 @@ impl Geometry {
         }
     }
 
-    /// Where the piece starts, in bytes from the torrent's start.
+    /// Returns the offset of a piece from the torrent's start, bytes.
     #[expect(
         clippy::arithmetic_side_effects,
         reason = "a piece that exists lies inside the total, and that is a 64-bit number"
@@ -118,7 +121,7 @@ impl Geometry {
         piece.0 as u64 * self.piece_len as u64
     }
 
-    /// Where the span starts, in bytes from the torrent's start.
+    /// Returns the offset of a span from the torrent's start, bytes.
     #[expect(
         clippy::arithmetic_side_effects,
         reason = "a piece that exists lies inside the total, and that is a 64-bit number"
@@ -127,7 +130,10 @@ impl Geometry {
         self.piece_offset(span.piece) + span.begin as u64
     }
 
-    /// The span that three raw numbers name, if it lies inside one piece.
+    /// Returns the span with these numbers.
+    ///
+    /// # Errors
+    /// If it is empty or not inside one piece.
     pub fn span(&self, piece: u32, begin: u32, len: u32) -> Result<BlockSpan, SpanError> {
         let index = self.piece(piece).ok_or(SpanError::Piece(piece))?;
         if len == 0 {
@@ -139,18 +145,20 @@ impl Geometry {
         }
     }
 
-    /// The whole piece as one span.
+    /// Returns the whole piece as a span.
     pub const fn whole(&self, piece: PieceIndex) -> BlockSpan {
         BlockSpan { piece, begin: 0, len: self.piece_len(piece) }
     }
 
-    /// Number of blocks in this piece, at least 1.
+    /// Returns the number of blocks in a piece, at least 1.
     pub const fn blocks(&self, piece: PieceIndex) -> u32 {
         self.piece_len(piece).div_ceil(BLOCK_LEN)
     }
 
-    /// Block number `block` of this piece. Panics if there is no such block: block numbers are ours, not the
-    /// wire's.
+    /// Returns block number `block` of a piece.
+    ///
+    /// # Panics
+    /// If there is no such block: block numbers never come from the wire.
     #[expect(
         clippy::arithmetic_side_effects,
         reason = "a block that exists begins inside its piece, and that is below 2^32"
@@ -161,7 +169,7 @@ impl Geometry {
         BlockSpan { piece, begin, len: (self.piece_len(piece) - begin).min(BLOCK_LEN) }
     }
 
-    /// The pieces that hold bytes of `start..end` (torrent offsets); empty for an empty range.
+    /// Returns the pieces that overlap the torrent offsets `start..end`; none for an empty range.
     #[expect(clippy::arithmetic_side_effects, reason = "a piece length is never 0")]
     pub fn pieces_of(&self, start: u64, end: u64) -> impl Iterator<Item = PieceIndex> + use<> {
         let end = end.min(self.total);
@@ -183,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_piece_is_as_short_as_it_must_be() {
+    fn the_last_piece_has_the_remaining_length() {
         let g = geometry();
         assert_eq!(g.pieces(), 3);
         assert_eq!(g.piece_len(g.piece(0).unwrap()), 40_000);
@@ -192,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_cover_the_piece_and_nothing_else() {
+    fn the_blocks_of_a_piece_cover_it_exactly() {
         let g = geometry();
         for p in g.all_pieces() {
             let mut at = 0;
@@ -205,18 +213,18 @@ mod tests {
     }
 
     #[test]
-    fn nothing_past_the_end_becomes_a_span() {
+    fn a_span_outside_its_piece_is_refused() {
         let g = geometry();
         assert_eq!(g.span(3, 0, 1), Err(SpanError::Piece(3)));
         assert_eq!(g.span(u32::MAX, 0, 1), Err(SpanError::Piece(u32::MAX)));
         assert_eq!(g.span(0, 0, 0), Err(SpanError::Empty));
         assert!(g.span(2, 20_000, 1).is_ok());
         assert!(g.span(2, 20_000, 2).is_err());
-        assert!(g.span(0, u32::MAX, 2).is_err(), "begin + length wraps");
+        assert!(g.span(0, u32::MAX, 2).is_err(), "begin + length overflows");
     }
 
     #[test]
-    fn hostile_sizes_are_refused() {
+    fn sizes_out_of_range_are_refused() {
         assert_eq!(Geometry::new(0, 1), Err(GeometryError::Empty));
         assert_eq!(Geometry::new(1, 0), Err(GeometryError::PieceLen(0)));
         assert!(Geometry::new(1, 1 << 62).is_err());
@@ -225,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_of_a_range_are_those_it_touches() {
+    fn pieces_of_returns_the_overlapping_pieces() {
         let g = geometry();
         let of = |a, b| g.pieces_of(a, b).map(PieceIndex::get).collect::<Vec<_>>();
         assert!(of(0, 0).is_empty());

@@ -1,7 +1,6 @@
-//! Indices that have passed the door: a `PieceIndex` or `BlockSpan` in hand is known to lie inside its
-//! torrent.
+//! Validated indices: a `PieceIndex` or `BlockSpan` always lies inside its torrent.
 //!
-//! Both are made by [`Geometry`](super::Geometry) alone; there is no public constructor from a raw number.
+//! Only [`Geometry`](super::Geometry) creates them; there is no public constructor from a raw number.
 
 use std::fmt;
 
@@ -10,12 +9,12 @@ use std::fmt;
 pub struct PieceIndex(pub(super) u32);
 
 impl PieceIndex {
-    /// The number as it stands on the wire.
+    /// Returns the number as on the wire.
     pub const fn get(self) -> u32 {
         self.0
     }
 
-    /// The number as an index into a table with one entry a piece.
+    /// Returns the number as an index into a table with one entry per piece.
     pub const fn as_usize(self) -> usize {
         self.0 as usize
     }
@@ -27,7 +26,7 @@ impl fmt::Display for PieceIndex {
     }
 }
 
-/// A run of bytes inside one piece: never empty, never past the piece's end.
+/// A range of bytes inside one piece; never empty and never beyond the piece's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BlockSpan {
     pub(super) piece: PieceIndex,
@@ -36,23 +35,23 @@ pub struct BlockSpan {
 }
 
 impl BlockSpan {
-    /// The piece that the bytes belong to.
+    /// Returns the piece.
     pub const fn piece(self) -> PieceIndex {
         self.piece
     }
 
-    /// First byte, counted from the piece's start.
+    /// Returns the offset of the first byte in the piece.
     pub const fn begin(self) -> u32 {
         self.begin
     }
 
-    /// Bytes in the span, at least 1.
+    /// Returns the length in bytes, at least 1.
     #[allow(clippy::len_without_is_empty)] // a span is never empty
     pub const fn len(self) -> u32 {
         self.len
     }
 
-    /// One past the last byte, counted from the piece's start.
+    /// Returns the offset after the last byte in the piece.
     #[expect(
         clippy::arithmetic_side_effects,
         reason = "a span lies inside its piece, and that is below 2^32 bytes"
@@ -61,7 +60,7 @@ impl BlockSpan {
         self.begin + self.len
     }
 
-    /// The part that is left after the first `n` bytes, or `None` if nothing is.
+    /// Returns the span without its first `n` bytes; `None` if no byte remains.
     #[expect(
         clippy::arithmetic_side_effects,
         reason = "a span lies inside its piece, and that is below 2^32 bytes"
@@ -74,7 +73,7 @@ impl BlockSpan {
         }
     }
 
-    /// This span and `next` as one, if `next` begins where it ends.
+    /// Returns this span joined with `next`; `None` if `next` does not start at its end.
     #[expect(
         clippy::arithmetic_side_effects,
         reason = "a span lies inside its piece, and that is below 2^32 bytes"
@@ -84,7 +83,7 @@ impl BlockSpan {
         adjoins.then_some(BlockSpan { len: self.len + next.len, ..self })
     }
 
-    /// The first `n` bytes, or the whole span if it is shorter; `n` of 0 gives 1 byte.
+    /// Returns the first `n` bytes, or the whole span if it is shorter; 1 byte if `n` is 0.
     pub const fn first(self, n: u32) -> BlockSpan {
         let len = if n == 0 {
             1

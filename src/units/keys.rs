@@ -1,16 +1,16 @@
-//! Keys that survive lateness: a slot in a table and the generation that lived there when the key was made.
+//! Slot map with generational keys: a key is a slot and the generation of its value.
 //!
-//! An answer about a closed peer finds another generation, or none, and is a no-op. Tables iterate in
-//! slot order, so that a run is the same every time.
+//! A late reply about a closed peer has a key of an older generation, finds no value and is ignored.
+//! Iteration is in slot order, so runs are reproducible.
 
 use slab::Slab;
 use std::marker::PhantomData;
 
-/// What a [`SlotMap`] needs of its key.
+/// A key of a [`SlotMap`].
 pub trait Key: Copy {
-    /// A key from its two halves.
+    /// Returns the key of a slot and a generation.
     fn from_parts(slot: u32, generation: u32) -> Self;
-    /// The two halves: slot and generation.
+    /// Returns slot and generation.
     fn parts(self) -> (u32, u32);
 }
 
@@ -34,7 +34,7 @@ macro_rules! key {
         }
 
         impl $name {
-            /// The slot alone: small, dense, reused; an index for tables that stand beside the engine's.
+            /// Returns the slot: a small index that is reused, for tables beside the engine's.
             pub const fn slot(self) -> usize {
                 self.slot as usize
             }
@@ -43,15 +43,15 @@ macro_rules! key {
 }
 
 key!(
-    /// Names one connection, from its dial or accept to its loss.
+    /// Key of a connection, from its dial or accept to its end.
     PeerKey
 );
 key!(
-    /// Names one torrent, from its adding to its removal.
+    /// Key of a torrent, from its addition to its removal.
     TorrentKey
 );
 
-/// A slab whose keys carry a generation.
+/// A slab whose keys contain a generation.
 #[derive(Debug)]
 pub struct SlotMap<K, T> {
     slots: Slab<(u32, T)>,
@@ -66,57 +66,57 @@ impl<K: Key, T> Default for SlotMap<K, T> {
 }
 
 impl<K: Key, T> SlotMap<K, T> {
-    /// The key that the next [`insert`](SlotMap::insert) will return.
+    /// Returns the key that the next [`insert`](SlotMap::insert) will return.
     pub fn next_key(&self) -> K {
         K::from_parts(self.slots.vacant_key() as u32, self.generation.wrapping_add(1))
     }
 
-    /// Puts `value` into a free slot under a key that no earlier value had.
+    /// Inserts a value. Returns a key that no earlier value had.
     pub fn insert(&mut self, value: T) -> K {
         self.generation = self.generation.wrapping_add(1);
         let slot = self.slots.insert((self.generation, value));
         K::from_parts(slot as u32, self.generation)
     }
 
-    /// The value, unless it is gone.
+    /// Returns the value; `None` if it was removed.
     pub fn get(&self, key: K) -> Option<&T> {
         let (slot, generation) = key.parts();
         self.slots.get(slot as usize).filter(|(g, _)| *g == generation).map(|(_, v)| v)
     }
 
-    /// The value, unless it is gone.
+    /// Returns the value; `None` if it was removed.
     pub fn get_mut(&mut self, key: K) -> Option<&mut T> {
         let (slot, generation) = key.parts();
         self.slots.get_mut(slot as usize).filter(|(g, _)| *g == generation).map(|(_, v)| v)
     }
 
-    /// Takes the value out, unless it is gone already.
+    /// Removes and returns the value; `None` if it was removed before.
     pub fn remove(&mut self, key: K) -> Option<T> {
         self.get(key)?;
         self.slots.try_remove(key.parts().0 as usize).map(|(_, v)| v)
     }
 
-    /// Values in the table.
+    /// Returns the number of values.
     pub fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Whether the table holds nothing.
+    /// Returns whether the map is empty.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
-    /// Every key and value, in slot order.
+    /// Iterates over keys and values in slot order.
     pub fn iter(&self) -> impl Iterator<Item = (K, &T)> {
         self.slots.iter().map(|(slot, (g, v))| (K::from_parts(slot as u32, *g), v))
     }
 
-    /// Every key and value, in slot order.
+    /// Iterates over keys and values in slot order.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut T)> {
         self.slots.iter_mut().map(|(slot, (g, v))| (K::from_parts(slot as u32, *g), v))
     }
 
-    /// Every key, in slot order.
+    /// Iterates over the keys in slot order.
     pub fn keys(&self) -> impl Iterator<Item = K> + '_ {
         self.iter().map(|(k, _)| k)
     }
@@ -127,11 +127,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_late_key_does_not_find_the_slots_new_tenant() {
+    fn a_key_of_a_removed_value_does_not_find_the_slots_new_value() {
         let mut t: SlotMap<PeerKey, &str> = SlotMap::default();
-        let foreseen = t.next_key();
+        let next = t.next_key();
         let old = t.insert("old");
-        assert_eq!(foreseen, old);
+        assert_eq!(next, old);
         assert_eq!(t.remove(old), Some("old"));
         let new = t.insert("new");
         assert_eq!(old.slot(), new.slot());

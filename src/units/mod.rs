@@ -1,7 +1,7 @@
-//! Floor 0, the words that every other floor speaks: time, indices, spans, keys, digests, randomness.
+//! Floor 0: the basic types of every other floor: time, indices, spans, keys, digests, random numbers.
 //!
-//! Nothing here decides anything or touches the outside. A raw number from the wire becomes an index
-//! through [`Geometry`] and nowhere else; an [`Instant`] is handed in by the caller.
+//! The code does no I/O and has no policy. A raw number from the wire becomes an index only through
+//! [`Geometry`]; the caller provides each [`Instant`].
 
 mod bitfield;
 mod crc32c;

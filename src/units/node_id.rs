@@ -1,26 +1,27 @@
-//! Distances between places in the DHT (BEP 5), and ids that belong to an address (BEP 42).
+//! Distances between DHT ids (BEP 5), and ids derived from an address (BEP 42).
 //!
-//! Distance is XOR, read as a number: two places are near if many of their first bits agree. BEP 42 ties the
-//! first 21 bits of a node's id to its address, so that no node can choose its place.
+//! The distance of two ids is their XOR as a number: ids with more leading bits in common are closer. BEP 42
+//! derives the first 21 bits of a node id from its address, so that a node cannot choose its position.
 
 use super::{NodeId, Rng, crc32c};
 use std::net::IpAddr;
 
-/// How far two places lie apart; smaller is nearer.
+/// Distance of two ids; smaller is closer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Distance(u128, u32);
 
 impl Distance {
-    /// The first bits that both places have in common; 160 if they are one.
+    /// Returns the number of leading bits in common; 160 if the ids are equal.
     pub const fn common_bits(self) -> u32 {
         if self.0 != 0 { self.0.leading_zeros() } else { self.1.leading_zeros().saturating_add(128) }
     }
 }
 
 impl NodeId {
-    /// How far `other` is from here.
+    /// Returns the distance to `other`.
     pub fn distance(self, other: NodeId) -> Distance {
-        let (high, low) = (self.halves(), other.halves());
+        let high = self.halves();
+        let low = other.halves();
         Distance(high.0 ^ low.0, high.1 ^ low.1)
     }
 
@@ -32,14 +33,14 @@ impl NodeId {
         )
     }
 
-    /// Any place.
+    /// Returns a random id.
     pub fn random(rng: &mut Rng) -> NodeId {
         let mut id = [0; 20];
         rng.fill(&mut id);
         NodeId(id)
     }
 
-    /// Any place that has the first `bits` bits in common with this one, and not the bit after them.
+    /// Returns a random id that shares exactly the first `bits` bits with this one.
     pub fn random_at(self, bits: u32, rng: &mut Rng) -> NodeId {
         let mut id = NodeId::random(rng).0;
         let mut left = bits;
@@ -57,23 +58,26 @@ impl NodeId {
         NodeId(id)
     }
 
-    /// An id that belongs to `ip` as BEP 42 wants it.
+    /// Returns a random id that matches `ip` (BEP 42).
     pub fn random_for(ip: IpAddr, rng: &mut Rng) -> NodeId {
         let mut id = NodeId::random(rng).0;
         let crc = address_crc(ip, id[19]).to_be_bytes();
-        (id[0], id[1], id[2]) = (crc[0], crc[1], (crc[2] & 0xf8) | (id[2] & 7));
+        id[0] = crc[0];
+        id[1] = crc[1];
+        id[2] = (crc[2] & 0xf8) | (id[2] & 7);
         NodeId(id)
     }
 
-    /// Whether the id belongs to `ip` as BEP 42 wants it: 21 bits come from the address. Local networks are
-    /// not excepted here.
+    /// Returns whether the id matches `ip` (BEP 42): its first 21 bits are derived from the address. The
+    /// exemption of local addresses is the caller's task.
     pub fn is_secure_for(self, ip: IpAddr) -> bool {
         let crc = address_crc(ip, self.0[19]).to_be_bytes();
         (self.0[0], self.0[1], self.0[2] & 0xf8) == (crc[0], crc[1], crc[2] & 0xf8)
     }
 }
 
-/// What the first 21 bits of an id are taken from: the address's leading bits and three bits of choice.
+/// Returns the checksum whose first 21 bits begin the id: of the address's leading bits and three chosen
+/// bits.
 fn address_crc(ip: IpAddr, choice: u8) -> u32 {
     let choice = choice & 7;
     match ip.to_canonical() {
@@ -116,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn d5_an_id_made_for_an_address_belongs_to_it() {
+    fn d5_an_id_created_for_an_address_is_secure_for_it() {
         let mut rng = Rng::new(1);
         for address in ["8.8.8.8", "::ffff:8.8.8.8", "2001:db8:1:2:3::4"] {
             for _ in 0..50 {
@@ -126,11 +130,11 @@ mod tests {
             }
         }
         let id = NodeId::random_for(ip("2001:db8:1:2::1"), &mut rng);
-        assert!(id.is_secure_for(ip("2001:db8:1:2:ffff::7")), "a network has one id, not a host");
+        assert!(id.is_secure_for(ip("2001:db8:1:2:ffff::7")), "only the /64 counts");
     }
 
     #[test]
-    fn distance_is_the_first_bit_that_differs() {
+    fn common_bits_ends_at_the_first_different_bit() {
         let zero = NodeId([0; 20]);
         for bit in 0..160 {
             let mut id = [0; 20];
@@ -139,11 +143,11 @@ mod tests {
         }
         assert_eq!(zero.distance(zero).common_bits(), 160);
         let at = |b: u8| NodeId([b; 20]).distance(NodeId([8; 20]));
-        assert!(at(9) < at(12) && at(12) < at(0), "nearer is smaller");
+        assert!(at(9) < at(12) && at(12) < at(0), "closer is smaller");
     }
 
     #[test]
-    fn a_place_at_a_depth_shares_that_many_bits_and_no_more() {
+    fn random_at_shares_exactly_the_given_bits() {
         let mut rng = Rng::new(3);
         let own = NodeId::random(&mut rng);
         for bits in 0..160 {

@@ -1,11 +1,11 @@
-//! Where an address of a peer came from.
+//! Source of a peer's address.
 
-/// Who told us of a peer, first of all.
+/// First source of a peer's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Origin {
     /// The user, a magnet link, or an earlier run.
     Given,
-    /// None: the peer connected to us.
+    /// The peer connected to us.
     Incoming,
     /// A tracker.
     Tracker,
@@ -13,7 +13,7 @@ pub enum Origin {
     Dht,
     /// Another peer (BEP 11).
     Pex,
-    /// The peer itself, on the local network (BEP 14).
+    /// Local service discovery (BEP 14).
     Lsd,
 }
 
@@ -22,12 +22,12 @@ impl Origin {
     pub const ALL: [Origin; 6] =
         [Origin::Given, Origin::Incoming, Origin::Tracker, Origin::Dht, Origin::Pex, Origin::Lsd];
 
-    /// Its place in [`ALL`](Origin::ALL).
+    /// Returns the index in [`ALL`](Origin::ALL).
     pub const fn number(self) -> usize {
         self as usize
     }
 
-    /// The word for it, as scripts read it.
+    /// Returns the name in JSON output.
     pub const fn word(self) -> &'static str {
         match self {
             Origin::Given => "given",
@@ -39,7 +39,7 @@ impl Origin {
         }
     }
 
-    /// Whether a private torrent may use it (BEP 27).
+    /// Returns whether a private torrent may use this source (BEP 27).
     pub const fn is_for_private(self) -> bool {
         matches!(self, Origin::Given | Origin::Incoming | Origin::Tracker)
     }
@@ -50,9 +50,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_places_in_the_list() {
-        for (place, origin) in Origin::ALL.into_iter().enumerate() {
-            assert_eq!(origin.number(), place);
+    fn numbers_are_indices_in_all() {
+        for (index, origin) in Origin::ALL.into_iter().enumerate() {
+            assert_eq!(origin.number(), index);
         }
     }
 }

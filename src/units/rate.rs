@@ -1,16 +1,16 @@
-//! How fast bytes have been passing: a moving figure without a tick.
+//! Transfer rate: an exponentially decaying average without a timer.
 //!
-//! The rate decays exponentially with the time since the last sample, so asking late needs no timer. Only the
-//! four operations that IEEE 754 rounds the same everywhere are used: a library's `exp` differs in its last
-//! bits from one machine to the next, and a run would with it.
+//! The average decays with the time since the last sample, when it is read. Only operations that IEEE 754
+//! rounds identically everywhere are used: the `exp` of the C library differs in its last bits between
+//! machines, and then simulated runs would differ.
 
 use super::Instant;
 use std::time::Duration;
 
-/// Time in which an old sample loses two thirds of its weight.
+/// Time in which the weight of a sample decays to 1/e.
 const MEMORY: Duration = Duration::from_secs(4);
 
-/// Bytes a second, smoothed over about four seconds.
+/// Bytes per second, averaged over about four seconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rate {
     weight: f64,
@@ -19,7 +19,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Counts `bytes` that passed at `now`.
+    /// Counts `bytes` transferred at `now`.
     pub fn add(&mut self, now: Instant, bytes: u64) {
         self.since.get_or_insert(now);
         self.decay(now);
@@ -34,8 +34,8 @@ impl Rate {
         }
     }
 
-    /// Bytes a second as of `now`. A young rate is divided by its own age, so the first seconds are not
-    /// understated.
+    /// Returns the rate in bytes per second at `now`. In the first seconds the average is over the age of the
+    /// rate, so it is not too low.
     pub fn per_second(&self, now: Instant) -> u64 {
         let Some(since) = self.since else { return 0 };
         let mut copy = *self;
@@ -46,11 +46,12 @@ impl Rate {
     }
 }
 
-/// e to the power of `-x`, for `x` of 0 or more: the series for the part of `x` that is small, squared as
-/// often as it was halved.
+/// Returns e⁻ˣ for `x` ≥ 0: halves `x` until it is small, evaluates the series and squares the result as
+/// often.
 fn exp_of_minus(x: f64) -> f64 {
     const SMALL: f64 = 1.0 / 16.0;
-    let (mut y, mut halvings) = (x, 0u32);
+    let mut y = x;
+    let mut halvings = 0u32;
     while y > SMALL {
         y *= 0.5;
         halvings = halvings.saturating_add(1);
@@ -63,7 +64,7 @@ fn exp_of_minus(x: f64) -> f64 {
     power
 }
 
-/// Bytes that pass in `time` at `per_second`; no more than 64 bits hold.
+/// Returns the bytes transferred in `time` at `per_second`; saturates at 64 bits.
 pub fn bytes_within(per_second: u64, time: Duration) -> u64 {
     let time_us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     per_second.saturating_mul(time_us) / 1_000_000
@@ -78,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_steady_stream_shows_its_speed_young_and_old() {
+    fn the_rate_of_a_steady_stream_is_right_from_the_first_second() {
         let mut r = Rate::default();
         for i in 0..600 {
             r.add(at(i * 100), 1000);
@@ -90,16 +91,18 @@ mod tests {
     }
 
     #[test]
-    fn the_decay_is_that_of_the_exponential_function() {
+    fn exp_of_minus_matches_the_library_function() {
         for x in (0..4000).map(|i| f64::from(i) * f64::from(i) / 20_000.0) {
-            let (is, should) = (exp_of_minus(x), (-x).exp());
-            assert!((is - should).abs() <= should * 1e-10 + f64::MIN_POSITIVE, "{is} for {should} at {x}");
+            let value = exp_of_minus(x);
+            let expected = (-x).exp();
+            let error = (value - expected).abs();
+            assert!(error <= expected * 1e-10 + f64::MIN_POSITIVE, "{value}, not {expected}, at {x}");
         }
         assert_eq!(exp_of_minus(u64::MAX as f64), 0.0);
     }
 
     #[test]
-    fn a_rate_is_the_same_on_every_machine_to_its_last_bit() {
+    fn a_rate_is_bit_identical_on_every_machine() {
         let mut r = Rate::default();
         for i in 0..1000 {
             r.add(Instant::from_micros(i * i * 37), 1000 + i * 17);
@@ -108,14 +111,14 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_in_a_time_does_not_wrap() {
+    fn bytes_within_saturates() {
         assert_eq!(bytes_within(1000, Duration::from_millis(1500)), 1500);
         assert_eq!(bytes_within(u64::MAX, Duration::MAX), u64::MAX / 1_000_000);
         assert_eq!((bytes_within(0, Duration::MAX), bytes_within(u64::MAX, Duration::ZERO)), (0, 0));
     }
 
     #[test]
-    fn silence_fades_to_nothing() {
+    fn the_rate_decays_to_zero_without_transfer() {
         let mut r = Rate::default();
         r.add(at(0), 1 << 20);
         assert!(r.per_second(at(60_000)) < 10);

@@ -1,41 +1,41 @@
-//! Randomness that comes from a seed: the same seed gives the same run on every machine.
+//! Seeded random numbers: the same seed gives the same numbers on every machine.
 //!
-//! For choices among equals (which piece, which peer), never for secrets. Every number is drawn from 64 bits:
-//! drawn as a `usize`, or in the machine's byte order, it would be another one elsewhere.
+//! For choices among equals (pieces, peers), never for secrets. Every number is drawn from 64 bits: a draw of
+//! `usize` or in native byte order would differ between machines.
 
-/// A seeded generator of choices.
+/// A seeded random number generator.
 #[derive(Clone, Debug)]
 pub struct Rng(fastrand::Rng);
 
 impl Rng {
-    /// The generator that `seed` stands for.
+    /// Returns a generator with this seed.
     pub fn new(seed: u64) -> Rng {
         Rng(fastrand::Rng::with_seed(seed))
     }
 
-    /// A number in `0..n`; 0 if `n` is 0.
+    /// Returns a number in `0..n`; 0 if `n` is 0.
     pub fn below(&mut self, n: usize) -> usize {
         if n == 0 { 0 } else { self.0.u64(..n as u64) as usize }
     }
 
-    /// Any 32 bits.
+    /// Returns 32 random bits.
     pub fn u32(&mut self) -> u32 {
         self.0.u32(..)
     }
 
-    /// Any 64 bits.
+    /// Returns 64 random bits.
     pub fn u64(&mut self) -> u64 {
         self.0.u64(..)
     }
 
-    /// Fills `bytes` with any bits.
+    /// Fills `bytes` with random bits.
     pub fn fill(&mut self, bytes: &mut [u8]) {
         for part in bytes.chunks_mut(8) {
             part.iter_mut().zip(self.0.u64(..).to_le_bytes()).for_each(|(to, byte)| *to = byte);
         }
     }
 
-    /// Puts `items` into any order.
+    /// Shuffles `items`.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in 1..items.len() {
             items.swap(i, self.below(i.saturating_add(1)));
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_means_the_same_on_every_machine() {
+    fn a_seed_gives_the_same_numbers_on_every_machine() {
         let mut rng = Rng::new(7);
         let below: Vec<usize> = (1..=8).map(|n| rng.below(n * 1000)).collect();
         let mut order = [0, 1, 2, 3, 4, 5, 6, 7];

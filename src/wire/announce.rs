@@ -213,7 +213,7 @@ pub(super) fn canonical_body(body: &[u8]) -> Result<Canonical<'_>, AnnounceError
     Ok(canonicalize(&scanned))
 }
 
-/// The tracker's failure, if the reply has one (BEP 3, 31).
+/// Returns the tracker's failure, if the reply has one (BEP 3, 31).
 pub(super) fn refusal(
     reason: Lenient<TextOrNumber<'_>>,
     retry: Lenient<TextOrNumber<'_>>,

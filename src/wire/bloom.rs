@@ -27,7 +27,7 @@ impl Filter {
         bytes.try_into().ok().map(Filter)
     }
 
-    /// The filter as sent.
+    /// Returns the filter as sent.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -78,7 +78,8 @@ mod tests {
 
     #[test]
     fn counts_an_address_in_two_filters_once() {
-        let (mut a, mut b) = (Filter::default(), Filter::default());
+        let mut a = Filter::default();
+        let mut b = Filter::default();
         assert_eq!(a.estimate(), 0.0);
         (0..100).for_each(|n| a.insert(IpAddr::from([10, 0, 0, n])));
         (50..150).for_each(|n| b.insert(IpAddr::from([10, 0, 0, n])));

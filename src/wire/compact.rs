@@ -14,7 +14,7 @@ pub const V4_LEN: usize = 6;
 /// Bytes of an IPv6 address and port.
 pub const V6_LEN: usize = 18;
 
-/// The usable addresses of a compact IPv4 list. An incomplete entry at its end is ignored.
+/// Returns the usable addresses of a compact IPv4 list. An incomplete entry at its end is ignored.
 pub fn peers_v4(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> + '_ {
     bytes.chunks_exact(V4_LEN).filter_map(|entry| {
         let (ip, port) = entry.split_first_chunk::<4>()?;
@@ -22,7 +22,7 @@ pub fn peers_v4(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> + '_ {
     })
 }
 
-/// The usable addresses of a compact IPv6 list. An incomplete entry at its end is ignored.
+/// Returns the usable addresses of a compact IPv6 list. An incomplete entry at its end is ignored.
 pub fn peers_v6(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> + '_ {
     bytes.chunks_exact(V6_LEN).filter_map(|entry| {
         let (ip, port) = entry.split_first_chunk::<16>()?;
@@ -58,8 +58,8 @@ fn is_one_host_v6(ip: Ipv6Addr) -> bool {
     !ip.is_unspecified() && !ip.is_multicast() && !ip.is_unicast_link_local()
 }
 
-/// Whether the address belongs to this machine or to a private network, which remote peers must not direct us
-/// to.
+/// Returns whether the address belongs to this machine or to a private network, which remote peers must not
+/// direct us to.
 pub fn is_local(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
@@ -72,9 +72,9 @@ pub fn is_local(ip: IpAddr) -> bool {
     }
 }
 
-/// Whether an address received from the host `source` may be used: private addresses only from hosts with a
-/// private address, loopback addresses only from loopback. Otherwise the address is a mistake, or an attempt
-/// to make us attack a local host.
+/// Returns whether an address received from the host `source` may be used: private addresses only from hosts
+/// with a private address, loopback addresses only from loopback. Otherwise the address is a mistake, or an
+/// attempt to make us attack a local host.
 pub fn may_name(source: IpAddr, addr: IpAddr) -> bool {
     if addr.to_canonical().is_loopback() {
         source.to_canonical().is_loopback()
@@ -83,9 +83,9 @@ pub fn may_name(source: IpAddr, addr: IpAddr) -> bool {
     }
 }
 
-/// Whether an address in a .torrent file may be used. Private addresses may, because the file can come from
-/// that network. Loopback and link-local addresses may not: services there trust every client that reaches
-/// them.
+/// Returns whether an address in a .torrent file may be used. Private addresses may, because the file can
+/// come from that network. Loopback and link-local addresses may not: services there trust every client that
+/// reaches them.
 pub fn torrent_may_name(addr: IpAddr) -> bool {
     match addr.to_canonical() {
         IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
@@ -110,7 +110,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for TrackerPeers<'a> {
 }
 
 impl TrackerPeers<'_> {
-    /// The usable addresses, at most [`PEERS`].
+    /// Returns the usable addresses, at most [`PEERS`].
     pub fn addresses(self) -> Vec<SocketAddr> {
         match self {
             TrackerPeers::Compact(compact) => peers_v4(compact).take(PEERS).collect(),

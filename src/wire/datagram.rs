@@ -1,4 +1,4 @@
-//! Whose packet is it: tells the protocols that share our UDP sockets apart by their first bytes.
+//! Classifies the datagrams of the protocols that share our UDP sockets, by their first bytes.
 //!
 //! | protocol | first bytes | source |
 //! |---|---|---|
@@ -25,7 +25,7 @@ pub enum Datagram {
 }
 
 impl Datagram {
-    /// The protocol that these bytes belong to.
+    /// Returns the protocol that these bytes belong to.
     pub fn of(bytes: &[u8]) -> Datagram {
         match bytes {
             [b'd', ..] => Datagram::Dht,
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reply_is_unknown() {
+    fn a_packet_of_no_known_protocol_is_unknown() {
         for bytes in [&b""[..], b"\0", b"x", &[0x51, 0], &[0x02, 0x01], &[0x12, 0]] {
             assert_eq!(Datagram::of(bytes), Datagram::Unknown, "{bytes:?}");
         }

@@ -8,10 +8,9 @@
 //! ```
 //!
 //! The caller reads control bytes into `room`, reports them with `advance`, and takes frames from
-//! `next_frame`. After
-//! [`Frame::Block`] the caller reads the payload itself: first the bytes that were read along with framing
-//! ([`Decoder::buffered`], reported with `buffered_taken`), then from the socket (reported with
-//! `payload_taken`).
+//! `next_frame`. After [`Frame::Block`] the caller reads the payload itself: first the bytes that were read
+//! along with framing ([`Decoder::buffered`], reported with `buffered_taken`), then from the socket (reported
+//! with `payload_taken`).
 //!
 //! The buffer has [`BUFFER_LEN`] bytes. It grows only as the bytes of a long control message arrive, shrinks
 //! back afterwards, and is released while the connection is idle. The frames do not depend on how the stream
@@ -112,12 +111,12 @@ impl Decoder {
         }
     }
 
-    /// Buffered bytes that are not part of a frame yet.
+    /// Returns the buffered bytes that are not part of a frame yet.
     fn pending(&self) -> &[u8] {
         self.buf.get(self.start..self.end).unwrap_or_default()
     }
 
-    /// Bytes that must be buffered to make progress with the current message.
+    /// Returns the number of bytes that must be buffered to make progress with the current message.
     fn needed(&self) -> usize {
         match self.state {
             DecoderState::Handshake => HANDSHAKE_LEN,
@@ -132,8 +131,8 @@ impl Decoder {
         }
     }
 
-    /// The buffer for the next control bytes; never empty. Inside a payload, use [`spill`](Decoder::spill)
-    /// instead.
+    /// Returns the buffer for the next control bytes; never empty. Inside a payload, use
+    /// [`spill`](Decoder::spill) instead.
     #[expect(
         clippy::arithmetic_side_effects,
         clippy::indexing_slicing,
@@ -164,7 +163,7 @@ impl Decoder {
         &mut self.buf[self.end..limit.max(self.end + 1)]
     }
 
-    /// How far the buffer may be filled without payload bytes in it.
+    /// Returns how far the buffer may be filled without payload bytes in it.
     fn header_limit(&self, needed: usize) -> usize {
         match self.state {
             // The current message may be a block: no further than its header.
@@ -173,8 +172,8 @@ impl Decoder {
         }
     }
 
-    /// The buffer for bytes that are read along with the rest of a payload: the header of the next message,
-    /// or as much as fits.
+    /// Returns the buffer for bytes that are read along with the rest of a payload: the header of the next
+    /// message, or as much as fits.
     pub fn spill(&mut self, ahead: ReadAhead) -> &mut [u8] {
         debug_assert!(self.start == self.end, "spill before the buffered payload was taken");
         self.start = 0;
@@ -200,17 +199,18 @@ impl Decoder {
         self.start = self.start.saturating_add(n).min(self.end);
     }
 
-    /// Bytes of the current block's payload that have not been taken; 0 outside a block.
+    /// Returns the number of bytes of the current block's payload that have not been taken; 0 outside a
+    /// block.
     pub fn payload_left(&self) -> u32 {
         if let DecoderState::Payload { left } = self.state { left } else { 0 }
     }
 
-    /// Bytes left of a message that is being skipped; 0 outside one.
+    /// Returns the number of bytes left of a message that is being skipped; 0 outside one.
     pub fn skip_left(&self) -> u32 {
         if let DecoderState::Skip { left } = self.state { left } else { 0 }
     }
 
-    /// Payload bytes of the current block that were read along with framing.
+    /// Returns the payload bytes of the current block that were read along with framing.
     pub fn buffered(&self) -> &[u8] {
         let pending = self.pending();
         pending.get(..self.payload_left() as usize).unwrap_or(pending)
@@ -280,7 +280,8 @@ impl Decoder {
                         BodyKind::Piece { payload } => {
                             let Some((piece, rest)) = rest.split_first_chunk() else { return Ok(None) };
                             let Some(begin) = rest.first_chunk() else { return Ok(None) };
-                            let (piece, begin) = (u32::from_be_bytes(*piece), u32::from_be_bytes(*begin));
+                            let piece = u32::from_be_bytes(*piece);
+                            let begin = u32::from_be_bytes(*begin);
                             self.consume(PIECE_HEADER_LEN);
                             self.state = DecoderState::Payload { left: payload };
                             return Ok(Some(Frame::Block { piece, begin, len: payload }));
@@ -288,7 +289,8 @@ impl Decoder {
                     }
                 }
                 DecoderState::Whole { .. } => {
-                    let (start, whole) = (self.start, self.needed());
+                    let start = self.start;
+                    let whole = self.needed();
                     if self.pending().len() < whole {
                         return Ok(None);
                     }
@@ -407,7 +409,8 @@ mod tests {
             stream.extend(vec![7; span.len() as usize]);
         }
         let mut d = after_handshake();
-        let (mut at, mut blocks) = (0, 0);
+        let mut at = 0;
+        let mut blocks = 0;
         while at < stream.len() {
             if d.payload_left() > 0 {
                 assert_eq!(d.buffered(), [], "payload in the control buffer");

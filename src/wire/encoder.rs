@@ -40,14 +40,12 @@ impl WritePlan {
         self.segments.clear();
     }
 
-    /// Bytes of all segments.
-    #[cfg(feature = "oracle")]
+    /// Returns the number of bytes of all segments.
     pub fn bytes(&self) -> usize {
         self.payload_bytes().saturating_add(self.control.len())
     }
 
-    /// Bytes of payload in all segments.
-    #[cfg(feature = "oracle")]
+    /// Returns the number of payload bytes in all segments.
     pub fn payload_bytes(&self) -> usize {
         self.segments.iter().map(|p| if let Segment::Payload(s) = p { s.len() as usize } else { 0 }).sum()
     }
@@ -105,22 +103,32 @@ impl Encoder {
         self.blocks.push_back(span);
     }
 
-    /// Whether nothing is queued.
+    /// Returns whether nothing is queued.
     pub fn is_empty(&self) -> bool {
         self.control.is_empty() && self.blocks.is_empty()
     }
 
-    /// Control bytes in the queue.
+    /// Returns whether control bytes are queued.
+    pub fn has_control(&self) -> bool {
+        !self.control.is_empty()
+    }
+
+    /// Returns the number of control bytes in the queue.
     pub fn control_bytes(&self) -> usize {
         self.control.len()
     }
 
-    /// Blocks in the queue, including the one being sent.
+    /// Returns the number of blocks in the queue, including the one being sent.
     pub fn blocks(&self) -> usize {
         self.blocks.len()
     }
 
-    /// Whether exactly this span is queued.
+    /// Returns the number of payload bytes in the queue, including those already sent of the first block.
+    pub fn payload_bytes(&self) -> u64 {
+        self.queued_payload
+    }
+
+    /// Returns whether exactly this span is queued.
     pub fn contains(&self, span: BlockSpan) -> bool {
         self.blocks.contains(&span)
     }
@@ -225,7 +233,7 @@ mod tests {
         Geometry::new(10 << 18, 1 << 18).unwrap()
     }
 
-    /// The planned bytes as sent; a payload byte is derived from its offset in the torrent.
+    /// Returns the planned bytes as sent; a payload byte is derived from its offset in the torrent.
     fn render(plan: &WritePlan) -> Vec<u8> {
         let mut out = Vec::new();
         for part in &plan.segments {
@@ -263,7 +271,8 @@ mod tests {
     #[test]
     fn withdraws_a_block_only_before_its_first_byte_is_sent() {
         let g = geometry();
-        let (a, b) = (g.block(g.piece(0).unwrap(), 0), g.block(g.piece(0).unwrap(), 1));
+        let a = g.block(g.piece(0).unwrap(), 0);
+        let b = g.block(g.piece(0).unwrap(), 1);
         let mut o = Encoder::default();
         o.push_block(a);
         o.push_block(b);
@@ -294,7 +303,8 @@ mod tests {
             let expected = render(&plan);
             let mut o = Encoder::default();
             fill(&mut o);
-            let (mut stream, mut payload) = (Vec::new(), 0);
+            let mut stream = Vec::new();
+            let mut payload = 0;
             while !o.is_empty() {
                 plan.clear();
                 o.plan(budget, &mut plan);

@@ -12,7 +12,7 @@ use crate::units::PieceHash;
 use bendy::decoding::{Decoder, Error as BendyError, Object};
 use std::collections::BTreeSet;
 
-/// A .torrent file, or metadata from a peer.
+/// Checks a .torrent file, or metadata from a peer.
 pub fn metainfo(bytes: &[u8]) {
     Metainfo::from_info(bytes, Vec::new(), Vec::new()).iter().for_each(check_torrent);
     match Metainfo::parse(bytes) {
@@ -21,7 +21,7 @@ pub fn metainfo(bytes: &[u8]) {
     }
 }
 
-/// A magnet link.
+/// Checks a magnet link.
 pub fn magnet(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     match Magnet::parse(text) {
@@ -41,8 +41,8 @@ pub fn magnet(bytes: &[u8]) {
     }
 }
 
-/// Any bencode. The canonical form of every value that scans is canonical again, and bendy, a strict decoder,
-/// reads it as the same value. The scanner reads every value that bendy accepts as the same value.
+/// Checks any bencode. The canonical form of every value that scans is canonical again, and bendy, a strict
+/// decoder, reads it as the same value. The scanner reads every value that bendy accepts as the same value.
 pub fn bencode(bytes: &[u8]) {
     let rules = Rules { depth: METAINFO_DEPTH, tokens: 100_000, strict: false };
     let scanned = scan(bytes, &rules);
@@ -150,7 +150,7 @@ fn check_torrent(info: &Metainfo) {
     check_rewritten(info);
 }
 
-/// A torrent that the builder writes with the same names and lengths has the same files.
+/// Checks that a torrent that the builder writes with the same names and lengths has the same files.
 fn check_rewritten(info: &Metainfo) {
     let skip = usize::from(!info.is_single_file());
     let builder = Builder {
@@ -179,7 +179,8 @@ fn check_rewritten(info: &Metainfo) {
     }
 }
 
-/// No two files that land on the disk have the same path, and no file's path is a directory of another's.
+/// Checks that no two files that land on the disk have the same path, and no file's path is a directory of
+/// another's.
 fn check_apart(paths: impl Iterator<Item = String>, files: &Files) {
     let paths: Vec<String> = paths
         .zip(files.iter())
@@ -194,7 +195,7 @@ fn check_apart(paths: impl Iterator<Item = String>, files: &Files) {
     }
 }
 
-/// A plain name is safe to join to a directory and to show.
+/// Checks that a plain name is safe to join to a directory and to show.
 fn check_component(name: &str) {
     assert!(!name.is_empty() && name != "." && name != ".." && name.len() <= 255, "{name:?}");
     assert!(!name.contains(['/', '\0']) && !name.chars().any(char::is_control), "{name:?}");

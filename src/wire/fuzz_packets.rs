@@ -22,7 +22,7 @@ use super::{
 use crate::units::{InfoHash, NodeId};
 use std::net::SocketAddr;
 
-/// An HTTP tracker's reply, read as one to an announce and to a scrape.
+/// Checks an HTTP tracker's reply, read as one to an announce and to a scrape.
 pub fn http_tracker(bytes: &[u8]) {
     match parse_reply(bytes) {
         Ok(reply) => {
@@ -42,7 +42,7 @@ pub fn http_tracker(bytes: &[u8]) {
     }
 }
 
-/// A datagram: a UDP tracker's packet, or an LSD announce.
+/// Checks a datagram: a UDP tracker's packet, or an LSD announce.
 pub fn datagrams(bytes: &[u8]) {
     if let Some(call) = lsd::parse_announce(bytes) {
         assert!(call.port != 0 && (1..=LSD_HASHES).contains(&call.hashes.len()));
@@ -63,7 +63,7 @@ pub fn datagrams(bytes: &[u8]) {
     }
 }
 
-/// The payload of an extension message: a handshake, `ut_metadata` or `lt_donthave`.
+/// Checks the payload of an extension message: a handshake, `ut_metadata` or `lt_donthave`.
 pub fn extended(bytes: &[u8]) {
     if let Ok(theirs) = ExtendedHandshake::parse(bytes) {
         assert!(theirs.reqq.is_none_or(|n| (1..=REQQ).contains(&n)));
@@ -84,7 +84,7 @@ pub fn extended(bytes: &[u8]) {
     }
 }
 
-/// A PEX message.
+/// Checks a PEX message.
 pub fn pex(bytes: &[u8]) {
     let Some(message) = PexMessage::parse(bytes) else { return };
     let added: Vec<(SocketAddr, u8)> = message.added().collect();
@@ -100,7 +100,7 @@ pub fn pex(bytes: &[u8]) {
     assert_eq!(read.added().collect::<Vec<_>>(), expected, "a written message reads back");
 }
 
-/// A DHT packet.
+/// Checks a DHT packet.
 pub fn krpc(bytes: &[u8]) {
     let Ok(packet) = krpc::parse(bytes) else { return };
     assert!(krpc::claims_to_be(bytes) && bytes.len() <= KRPC_BYTES);
@@ -133,7 +133,9 @@ pub fn krpc(bytes: &[u8]) {
                 nodes.iter().for_each(|(id, addr)| write_node(*id, *addr, &mut list));
                 list
             };
-            let (list, list6, filters) = (compact(nodes), compact(nodes6), reply.filters());
+            let list = compact(nodes);
+            let list6 = compact(nodes6);
+            let filters = reply.filters();
             let written = ResponseFields {
                 id: reply.id,
                 nodes: Some(&list),
@@ -158,7 +160,7 @@ pub fn krpc(bytes: &[u8]) {
 
 type Nodes = Vec<(NodeId, SocketAddr)>;
 
-/// The nodes and peers that rill reads from a response, each node in the list of its address family.
+/// Returns the nodes and peers that rill reads from a response, each node in the list of its address family.
 fn parts_of(reply: &Response<'_>) -> (Nodes, Nodes, Vec<SocketAddr>) {
     let nodes = |v6: bool| {
         let all: Vec<_> = reply.nodes(v6).collect();

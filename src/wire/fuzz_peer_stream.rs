@@ -20,7 +20,8 @@ pub fn decode_cut(stream: &[u8], cuts: &[usize], ahead: ReadAhead) -> Vec<Decode
     let mut d = Decoder::default();
     d.set_bitfield_len(3);
     let mut seen = Vec::new();
-    let (mut rest, mut cut) = (stream, cuts.iter().cycle());
+    let mut rest = stream;
+    let mut cut = cuts.iter().cycle();
     while !rest.is_empty() {
         let available = (*cut.next().unwrap_or(&usize::MAX)).max(1).min(rest.len());
         let payload = (d.payload_left() as usize).min(available);
@@ -82,7 +83,7 @@ fn take(seen: &mut [DecodedFrame], bytes: &[u8]) {
     }
 }
 
-/// The fuzz target: the first 8 bytes choose the cuts, the rest is the stream.
+/// Runs the fuzz target: the first 8 bytes choose the cuts, the rest is the stream.
 pub fn peer_stream(data: &[u8]) {
     let (cuts, stream) = data.split_at(data.len().min(8));
     let cuts: Vec<usize> = cuts.iter().map(|&b| usize::from(b) * 37 + 1).collect();

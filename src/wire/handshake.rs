@@ -46,7 +46,7 @@ impl Handshake {
         out
     }
 
-    /// Whether `bytes` could be the start of a handshake.
+    /// Returns whether `bytes` could be the start of a handshake.
     pub fn could_begin(bytes: &[u8]) -> bool {
         bytes.iter().zip(PROTOCOL).all(|(got, wanted)| got == wanted)
     }

@@ -146,8 +146,8 @@ pub struct Response<'a> {
 }
 
 impl<'a> Response<'a> {
-    /// The nodes of one address family that can be queried, at most [`KRPC_NODES`]. A list of odd length
-    /// counts as absent.
+    /// Returns the nodes of one address family that can be queried, at most [`KRPC_NODES`]. A list of odd
+    /// length counts as absent.
     pub fn nodes(&self, v6: bool) -> impl Iterator<Item = (NodeId, SocketAddr)> + 'a {
         let (list, entry_len) =
             if v6 { (self.nodes6, ID_LEN + V6_LEN) } else { (self.nodes, ID_LEN + V4_LEN) };
@@ -159,12 +159,12 @@ impl<'a> Response<'a> {
         })
     }
 
-    /// The Bloom filters of seeds and of other peers, if the node counted them (BEP 33).
+    /// Returns the Bloom filters of seeds and of other peers, if the node counted them (BEP 33).
     pub fn filters(&self) -> Option<[Filter; 2]> {
         Some([Filter::from_slice(self.seeds_filter?)?, Filter::from_slice(self.peers_filter?)?])
     }
 
-    /// The peers that can be dialed.
+    /// Returns the peers that can be dialed.
     pub fn peers(&self) -> impl Iterator<Item = SocketAddr> + 'a {
         self.values.good_items().filter_map(|Bytes(address)| address_of(address))
     }
@@ -181,7 +181,7 @@ fn ip_of(bytes: &[u8]) -> Option<IpAddr> {
     v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok().map(|ip| ip.to_canonical())
 }
 
-/// Whether the bytes start like a DHT packet. Packets of uTP and of trackers start with another byte.
+/// Returns whether the bytes start like a DHT packet. Packets of uTP and of trackers start with another byte.
 pub fn claims_to_be(bytes: &[u8]) -> bool {
     bytes.first() == Some(&b'd')
 }

@@ -41,7 +41,7 @@ impl Group {
     /// Both groups.
     pub const BOTH: [Group; 2] = [Group::V4, Group::V6];
 
-    /// The group's address and port.
+    /// Returns the group's address and port.
     pub const fn addr(self) -> SocketAddr {
         match self {
             Group::V4 => SocketAddr::new(IpAddr::V4(Ipv4Addr::new(239, 192, 152, 143)), PORT),
@@ -80,7 +80,9 @@ pub fn parse_announce(packet: &[u8]) -> Option<LsdAnnounce> {
     if !first.get(..VERB.len())?.eq_ignore_ascii_case(VERB) {
         return None;
     }
-    let (mut port, mut cookie, mut hashes) = (None, None, Vec::new());
+    let mut port = None;
+    let mut cookie = None;
+    let mut hashes = Vec::new();
     for line in lines {
         let mut halves = line.splitn(2, |b| *b == b':').map(<[u8]>::trim_ascii);
         let (Some(name), Some(value)) = (halves.next(), halves.next()) else { continue };
@@ -168,7 +170,9 @@ mod tests {
 
     #[test]
     fn ignores_malformed_hashes_and_keeps_the_others() {
-        let (good, long, odd) = ("11".repeat(20), "11".repeat(21), "zz".repeat(20));
+        let good = "11".repeat(20);
+        let long = "11".repeat(21);
+        let odd = "zz".repeat(20);
         let signs = "+1".repeat(20);
         let text = format!(
             "BT-SEARCH * HTTP/1.1\r\nPort: 1\r\nInfohash: {long}\r\nInfohash: {odd}\r\nInfohash: {signs}\r\nInfohash:\r\nInfohash: {good}\r\n"

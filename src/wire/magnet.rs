@@ -59,7 +59,7 @@ pub enum MagnetError {
 }
 
 impl Magnet {
-    /// A link with nothing but an info hash.
+    /// Returns a link with nothing but an info hash.
     pub fn new(info_hash: InfoHash) -> Magnet {
         Magnet {
             info_hash,
@@ -71,7 +71,7 @@ impl Magnet {
         }
     }
 
-    /// Whether the text starts like a magnet link.
+    /// Returns whether the text starts like a magnet link.
     pub fn looks_like(text: &str) -> bool {
         text.trim_start().get(..7).is_some_and(|head| head.eq_ignore_ascii_case("magnet:"))
     }
@@ -93,7 +93,7 @@ impl Magnet {
         Ok(magnet)
     }
 
-    /// Whether `so` selects the file with this number; without `so` every file is selected.
+    /// Returns whether `so` selects the file with this number; without `so` every file is selected.
     pub fn selects(&self, file: u32) -> bool {
         self.select_only.is_empty() || self.select_only.iter().any(|range| range.contains(&file))
     }
@@ -129,8 +129,8 @@ fn keep<T: PartialEq>(list: &mut Vec<T>, item: Option<T>, limit: usize) {
     }
 }
 
-/// The parameters: keys in lower case, without the number that some programs append (`tr.1`), and decoded
-/// values.
+/// Returns the parameters: keys in lower case, without the number that some programs append (`tr.1`), and
+/// decoded values.
 fn parameters(query: &str) -> impl Iterator<Item = (String, Vec<u8>)> + '_ {
     query.split('&').filter_map(|pair| {
         // Links copied from the source of a web page have `&amp;` between parameters.
@@ -142,7 +142,7 @@ fn parameters(query: &str) -> impl Iterator<Item = (String, Vec<u8>)> + '_ {
     })
 }
 
-/// The first `xt` that names a v1 torrent.
+/// Returns the info hash of the first `xt` that names a v1 torrent.
 fn find_hash(query: &str) -> Result<InfoHash, MagnetError> {
     let mut failure = MagnetError::NoHash;
     for (_, topic) in parameters(query).filter(|(key, _)| key == "xt") {
@@ -195,7 +195,8 @@ fn digit_value(digit: u8, bits: u32) -> Option<u64> {
 fn parse_range(text: &[u8]) -> Option<RangeInclusive<u32>> {
     let text = std::str::from_utf8(text).ok()?;
     let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+    let first = first.parse().ok()?;
+    let last = last.parse().ok()?;
     (first <= last).then_some(first..=last)
 }
 
@@ -240,7 +241,7 @@ mod tests {
         Magnet::parse(&format!("magnet:?xt=urn:btih:{HEX}")).unwrap().info_hash
     }
 
-    /// The link with a valid hash and these parameters.
+    /// Returns the link with a valid hash and these parameters.
     fn with(parameters: &str) -> Magnet {
         Magnet::parse(&format!("magnet:?xt=urn:btih:{HEX}&{parameters}")).unwrap()
     }

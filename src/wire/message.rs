@@ -86,10 +86,10 @@ pub enum FrameError {
     #[error("not a BitTorrent handshake")]
     NotHandshake,
     /// The length prefix is above `MAX_MESSAGE_LEN`, 1 MiB.
-    #[error("a message of {0} bytes")]
+    #[error("the message has {0} bytes, more than 1 MiB")]
     TooLong(u32),
     /// A message of fixed length has another length.
-    #[error("message {id} with a body of {len} bytes")]
+    #[error("message {id} has a body of {len} bytes, which its type does not allow")]
     BadLength {
         /// Message id.
         id: u8,
@@ -97,7 +97,7 @@ pub enum FrameError {
         len: u32,
     },
     /// A bitfield has a length that does not fit the torrent.
-    #[error("a bitfield of {got} bytes instead of {expected}")]
+    #[error("the bitfield has {got} bytes instead of {expected}")]
     Bitfield {
         /// Bytes that the length prefix announces.
         got: u32,
@@ -178,7 +178,7 @@ pub(super) fn parse(id: u8, body: &[u8]) -> Option<Message<'_>> {
     })
 }
 
-/// The header before a block's payload.
+/// Returns the header before a block's payload.
 pub(super) fn piece_header(span: BlockSpan) -> [u8; PIECE_HEADER_LEN] {
     let mut h = [0; PIECE_HEADER_LEN];
     h[..4].copy_from_slice(&span.len().saturating_add(9).to_be_bytes());

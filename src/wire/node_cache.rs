@@ -29,7 +29,8 @@ pub fn write_nodes(nodes: &[SocketAddr]) -> Vec<u8> {
             .for_each(|n| write_compact(*n, &mut list));
         list
     };
-    let (v4, v6) = (of_family(false), of_family(true));
+    let v4 = of_family(false);
+    let v6 = of_family(true);
     to_bytes(&NodeCache { nodes: Lenient(Some(Bytes(&v4))), nodes6: Lenient(Some(Bytes(&v6))) })
 }
 

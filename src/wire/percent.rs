@@ -36,7 +36,7 @@ pub fn decode(text: &str) -> Vec<u8> {
     out
 }
 
-/// The value of a hexadecimal digit, in either case.
+/// Returns the value of a hexadecimal digit, in either case.
 fn nibble(digit: u8) -> Option<u8> {
     (digit as char).to_digit(16).map(|value| value as u8)
 }

@@ -36,7 +36,8 @@ impl<'a> PexMessage<'a> {
         scan(payload, &RULES).ok()?.value.read().ok()
     }
 
-    /// The added peers that can be dialed, with their flags; at most [`PEX_PEERS`] of each address family.
+    /// Returns the added peers that can be dialed, with their flags; at most [`PEX_PEERS`] of each address
+    /// family.
     pub fn added(&self) -> impl Iterator<Item = (SocketAddr, u8)> + 'a {
         let bytes = |list: Lenient<Bytes<'a>>| list.bytes().unwrap_or_default();
         let v4 = bytes(self.added).chunks_exact(V4_LEN).map(|entry| peers_v4(entry).next());
@@ -58,8 +59,9 @@ pub fn write_pex(added: &[(SocketAddr, u8)], dropped: &[SocketAddr]) -> Vec<u8> 
     let of_family = |v6| added.iter().filter(move |(peer, _)| peer.is_ipv6() == v6);
     let peers = |v6| compact_list(of_family(v6).map(|(peer, _)| *peer));
     let flags = |v6| of_family(v6).map(|(_, flags)| *flags).collect();
-    let gone = |v6| compact_list(dropped.iter().copied().filter(|peer| peer.is_ipv6() == v6));
-    let lists: [Vec<u8>; 6] = [peers(false), flags(false), peers(true), flags(true), gone(false), gone(true)];
+    let dropped_list = |v6| compact_list(dropped.iter().copied().filter(|peer| peer.is_ipv6() == v6));
+    let lists: [Vec<u8>; 6] =
+        [peers(false), flags(false), peers(true), flags(true), dropped_list(false), dropped_list(true)];
     let [added, added_flags, added6, added6_flags, dropped, dropped6] =
         lists.each_ref().map(|list| Lenient(Some(Bytes(list)).filter(|_| !list.is_empty())));
     to_bytes(&PexMessage { added, added_flags, added6, added6_flags, dropped, dropped6 })

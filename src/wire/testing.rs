@@ -1,22 +1,22 @@
 //! Writes bencode for tests, valid or not: with keys in any order, repeated keys and wrong types.
 
-/// A string.
+/// Returns a string.
 pub fn s(text: impl AsRef<[u8]>) -> Vec<u8> {
     let text = text.as_ref();
     [format!("{}:", text.len()).as_bytes(), text].concat()
 }
 
-/// An integer, or any other text between `i` and `e`.
+/// Returns an integer, or any other text between `i` and `e`.
 pub fn i(number: impl std::fmt::Display) -> Vec<u8> {
     format!("i{number}e").into_bytes()
 }
 
-/// A list of values.
+/// Returns a list of values.
 pub fn list(items: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
     [b"l".to_vec(), items.into_iter().collect::<Vec<_>>().concat(), b"e".to_vec()].concat()
 }
 
-/// A dictionary with its keys in the given order.
+/// Returns a dictionary with its keys in the given order.
 pub fn dict<'a>(pairs: impl IntoIterator<Item = (&'a str, Vec<u8>)>) -> Vec<u8> {
     let inside: Vec<_> = pairs.into_iter().map(|(key, value)| [s(key), value].concat()).collect();
     [b"d".to_vec(), inside.concat(), b"e".to_vec()].concat()
@@ -29,19 +29,19 @@ pub struct SampleTorrent {
 }
 
 impl SampleTorrent {
-    /// A single file `name`, without trackers.
+    /// Returns a single file `name`, without trackers.
     pub fn single() -> SampleTorrent {
         let info =
             vec![("length", i(100)), ("name", s("name")), ("piece length", i(16384)), ("pieces", s([7; 20]))];
         SampleTorrent { outer: Vec::new(), info }
     }
 
-    /// A directory `name` with these entries of `files`.
+    /// Returns a directory `name` with these entries of `files`.
     pub fn of(files: impl IntoIterator<Item = Vec<u8>>) -> SampleTorrent {
         SampleTorrent::single().without("length").info("files", list(files))
     }
 
-    /// A directory `name` with one file of 10 bytes at each of these paths.
+    /// Returns a directory `name` with one file of 10 bytes at each of these paths.
     pub fn with_paths(paths: &[&[&str]]) -> SampleTorrent {
         SampleTorrent::of(paths.iter().map(|path| file(path, 10)))
     }
@@ -84,12 +84,12 @@ impl SampleTorrent {
     }
 }
 
-/// An entry of `files`.
+/// Returns an entry of `files`.
 pub fn file(path: &[&str], length: u64) -> Vec<u8> {
     dict([("length", i(length)), ("path", list(path.iter().map(s)))])
 }
 
-/// An entry of `files` with attributes (BEP 47).
+/// Returns an entry of `files` with attributes (BEP 47).
 pub fn file_with_attr(attr: &str, path: &[&str], length: u64) -> Vec<u8> {
     dict([("attr", s(attr)), ("length", i(length)), ("path", list(path.iter().map(s)))])
 }

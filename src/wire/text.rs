@@ -32,8 +32,8 @@ pub fn printable(text: impl AsRef<[u8]>, max_chars: usize) -> String {
     shown
 }
 
-/// The characters of `bytes`, with U+FFFD for each run that is not UTF-8. Lazy, so that a long text is read
-/// only as far as needed.
+/// Returns the characters of `bytes`, with U+FFFD for each run that is not UTF-8. Lazy, so that a long text
+/// is read only as far as needed.
 pub(super) fn lossy_chars(bytes: &[u8]) -> impl Iterator<Item = char> + '_ {
     bytes.utf8_chunks().flat_map(|part| {
         let bad = (!part.invalid().is_empty()).then_some(char::REPLACEMENT_CHARACTER);
@@ -41,9 +41,9 @@ pub(super) fn lossy_chars(bytes: &[u8]) -> impl Iterator<Item = char> + '_ {
     })
 }
 
-/// Whether `c` has no width or changes the direction of the text around it: zero-width marks, direction
-/// marks, soft hyphens, line separators, fillers, tags. Variation selectors do not count, because emoji need
-/// them.
+/// Returns whether `c` has no width or changes the direction of the text around it: zero-width marks,
+/// direction marks, soft hyphens, line separators, fillers, tags. Variation selectors do not count, because
+/// emoji need them.
 pub(super) fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180e}'

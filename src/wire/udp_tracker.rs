@@ -38,7 +38,7 @@ const URL_DATA_BYTES: usize = 510;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PacketError {
     /// The packet is too short for its action.
-    #[error("a packet of {got} bytes instead of at least {needed}")]
+    #[error("the packet has {got} bytes instead of at least {needed}")]
     Short {
         /// Bytes received.
         got: usize,
@@ -46,13 +46,13 @@ pub enum PacketError {
         needed: usize,
     },
     /// The packet answers another request, or is forged. Ignore it.
-    #[error("transaction {got:#x} matches no request")]
+    #[error("the transaction id {got:#x} matches no request")]
     Transaction {
         /// The transaction id received.
         got: u32,
     },
     /// The packet has another action than the request.
-    #[error("action {got} instead of {expected}")]
+    #[error("the packet has action {got} instead of {expected}")]
     Action {
         /// The action received.
         got: u32,
@@ -132,7 +132,8 @@ pub fn scrape_request(connection_id: u64, transaction: u32, info_hash: &InfoHash
     packet
 }
 
-/// The transaction id of a packet, by which the engine finds the request; `None` if the packet is too short.
+/// Returns the transaction id of a packet, by which the engine finds the request; `None` if the packet is too
+/// short.
 pub fn transaction_of(packet: &[u8]) -> Option<u32> {
     u32_at(packet, 4).ok()
 }
@@ -146,7 +147,9 @@ pub fn parse_connect(packet: &[u8], transaction: u32) -> Result<u64, PacketError
 /// Reads the response to [`announce_request`]. The peers have the address family of the packet.
 pub fn parse_announce(packet: &[u8], transaction: u32, over_v6: bool) -> Result<AnnounceReply, PacketError> {
     check_head(packet, transaction, ANNOUNCE)?;
-    let (interval, leechers, seeders) = (u32_at(packet, 8)?, u32_at(packet, 12)?, u32_at(packet, 16)?);
+    let interval = u32_at(packet, 8)?;
+    let leechers = u32_at(packet, 12)?;
+    let seeders = u32_at(packet, 16)?;
     let list = packet.get(20..).unwrap_or_default();
     Ok(AnnounceReply {
         // The field is signed on the wire.
@@ -165,13 +168,16 @@ pub fn parse_announce(packet: &[u8], transaction: u32, over_v6: bool) -> Result<
 /// Reads the response to [`scrape_request`].
 pub fn parse_scrape(packet: &[u8], transaction: u32) -> Result<SwarmCounts, PacketError> {
     check_head(packet, transaction, SCRAPE)?;
-    let (seeds, completed, peers) = (u32_at(packet, 8)?, u32_at(packet, 12)?, u32_at(packet, 16)?);
+    let seeds = u32_at(packet, 8)?;
+    let completed = u32_at(packet, 12)?;
+    let peers = u32_at(packet, 16)?;
     Ok(SwarmCounts { seeds: Some(seeds), peers: Some(peers), completed: Some(completed) })
 }
 
 /// Checks transaction id and action.
 fn check_head(packet: &[u8], transaction: u32, expected: u32) -> Result<(), PacketError> {
-    let (action, answered) = (u32_at(packet, 0)?, u32_at(packet, 4)?);
+    let action = u32_at(packet, 0)?;
+    let answered = u32_at(packet, 4)?;
     if answered != transaction {
         return Err(PacketError::Transaction { got: answered });
     }
@@ -211,7 +217,7 @@ mod tests {
         }
     }
 
-    /// A packet of these words and bytes.
+    /// Returns a packet of these words and bytes.
     fn packet(words: &[u32], bytes: &[u8]) -> Vec<u8> {
         words.iter().flat_map(|w| w.to_be_bytes()).chain(bytes.iter().copied()).collect()
     }

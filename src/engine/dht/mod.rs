@@ -1,23 +1,22 @@
-//! The DHT: finding peers without a tracker (BEP 5; IPv6 by BEP 32, scrape by BEP 33, ids by BEP 42,
-//! read-only nodes by BEP 43).
+//! The DHT: finds peers without a tracker (BEP 5; IPv6 by BEP 32, scrape by BEP 33, ids by BEP 42, read-only
+//! nodes by BEP 43).
 //!
 //! ```text
-//!   on_datagram ──▶ guard ──▶ query ─────▶ answering ──▶ store, tokens, table
-//!                     │       reply, error ▶ asking ────▶ lookups ──▶ table, Peers, Done
-//!                     └─ silence
-//!   on_deadline ──▶ late and lost answers, pings, refreshes, bootstrap
-//!   search ───────▶ get_peers to the nearest, then announce_peer to eight of them
+//!   on_datagram ──▶ guard ──▶ query ──────────▶ responder ──▶ store, tokens, table
+//!                     │       response, error ▶ queries ────▶ lookups ──▶ table, Peers, Done
+//!                     └─ ignored
+//!   on_deadline ──▶ slow and lost responses, pings, refreshes, bootstrap
+//!   search ───────▶ get_peers to the closest nodes, then announce_peer to eight of them
 //! ```
 //!
-//! Pure decisions: no socket, no clock, no thread; `now` comes in, [`DhtAction`]s go out, choices come from a
-//! seed. One [`Dht`] serves both families with a table and an id each; a family is used once an address of it
-//! is known.
+//! The code has no socket, no clock and no thread: `now` comes in, [`DhtAction`]s go out, random choices come
+//! from a seed. One [`Dht`] serves IPv4 and IPv6, with a table and an id for each; a family is used once a
+//! node of it is known.
 //!
-//! Nothing that a stranger says is believed but this: an answer from the address that was asked, with the
-//! transaction of the question; a node that answered is there. Only such nodes enter the table, and answers
-//! to forged senders are few and small.
+//! A response is accepted only from the queried address with the transaction id of the query; only a node
+//! that responded enters the table. Responses to queries, whose source may be forged, are few and small.
 //!
-//! Left out: BEP 44's items, BEP 51's samples. A query of theirs gets error 204.
+//! Not implemented: items (BEP 44) and samples (BEP 51). Such a query gets error 204.
 
 mod guard;
 mod identity;

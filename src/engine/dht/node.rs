@@ -1,4 +1,4 @@
-//! The state of the DHT, its wishes and its clockwork.
+//! State of a DHT node, its public methods, its timers, and the maintenance of the routing tables.
 
 use super::guard::{Budget, Guard};
 use super::identity::{Votes, better_id};
@@ -16,128 +16,129 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// What a DHT node is told at its start.
+/// Configuration of a DHT node.
 #[derive(Clone, Copy, Debug)]
 pub struct NodeConfig {
-    /// Where all choices come from; unpredictable in earnest, chosen in tests.
+    /// Seed of all random choices and of the tokens; must be unpredictable except in tests.
     pub seed: u64,
-    /// The UDP port that we are reached at: it tells us apart from a neighbour behind the same address.
+    /// Our UDP port. With the external address it identifies us in lists of nodes.
     pub port: u16,
-    /// Asks and never answers (BEP 43).
+    /// Sends queries and never responds to any (BEP 43).
     pub read_only: bool,
 }
 
-/// What the DHT wants done.
+/// An action or a result of the DHT.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DhtAction {
-    /// A packet is to be sent.
+    /// Send a packet.
     Send {
-        /// To whom.
+        /// Destination address.
         to: SocketAddr,
-        /// What.
+        /// The packet.
         bytes: Box<[u8]>,
     },
-    /// A node knows peers of a torrent that is searched for; no peer comes twice in one search.
+    /// A node returned peers of a torrent. Each peer is reported once per search.
     Peers {
         /// The torrent.
         info_hash: InfoHash,
-        /// Its peers, a stranger's claim.
+        /// Its peers, unverified.
         peers: Vec<SocketAddr>,
     },
-    /// A search, and its announce if there is one, has ended.
+    /// A search, and its announce if requested, has ended.
     Done {
         /// The torrent.
         info_hash: InfoHash,
     },
-    /// A scrape has ended: about so many hosts announced that they have the torrent (BEP 33).
+    /// A scrape has ended. The numbers are estimates of the hosts that announced the torrent (BEP 33).
     Scraped {
         /// The torrent.
         info_hash: InfoHash,
-        /// With all of it.
+        /// Complete peers.
         seeds: u32,
-        /// With less.
+        /// Incomplete peers.
         peers: u32,
     },
-    /// Enough others agree on our address.
+    /// Enough nodes agree on our external address.
     External {
-        /// It.
+        /// Our external address.
         ip: IpAddr,
     },
 }
 
-/// What a search says of us while it is at it.
+/// What a search announces about us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Announce {
-    /// The TCP port that we listen at.
+    /// Our listening TCP port.
     pub port: u16,
-    /// We have everything (BEP 33).
+    /// We are a seed (BEP 33).
     pub seed: bool,
 }
 
-/// What a lookup of the DHT's users is for: a torrent's peers, or their number.
+/// Key of a search: the torrent, and whether its peers are searched for or counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct QueryPurpose {
+pub(super) struct SearchKey {
     pub(super) info_hash: InfoHash,
     pub(super) scrape: bool,
 }
 
-/// The DHT in figures.
+/// Statistics of a DHT node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DhtStats {
     /// Good nodes of IPv4.
     pub nodes_v4: usize,
     /// Good nodes of IPv6.
     pub nodes_v6: usize,
-    /// Torrents whose peers we keep for others.
+    /// Torrents in the peer store.
     pub stored_torrents: usize,
-    /// Peers that we keep for others.
+    /// Peers in the peer store.
     pub stored_peers: usize,
-    /// Bytes of packets that came.
+    /// Bytes of received packets.
     pub received_bytes: u64,
-    /// Bytes of packets that went.
+    /// Bytes of sent packets.
     pub sent_bytes: u64,
-    /// Packets that came and were passed over: broken, forged, or too many.
+    /// Received packets that were ignored: malformed, unsolicited, or beyond the rate limit of their sender.
     pub dropped_packets: u64,
-    /// Answers that were not given because the rate of answers was used up.
+    /// Responses that were not sent because of the rate limit.
     pub withheld_answers: u64,
-    /// Everything that is kept, counted: what has a limit each has one together.
+    /// Number of stored items of every kind, to check that memory is bounded.
     pub items: usize,
-    /// Lookups that have ended, refreshes included.
+    /// Completed lookups, refreshes included.
     pub lookups: u64,
-    /// What the last search of a torrent's peers cost.
+    /// Cost of the last lookup of a torrent's peers.
     pub last_search: LookupCost,
 }
 
-/// One family of addresses.
+/// State of one address family.
 #[derive(Debug)]
 pub(super) struct Family {
     pub(super) own: NodeId,
     pub(super) table: RoutingTable,
     pub(super) votes: Votes,
-    /// Our address, once enough others agree on it.
+    /// Our external address, once enough nodes agree on it.
     external: Option<IpAddr>,
     routers: Vec<SocketAddr>,
-    /// When to search for our own id again; never, once a node is known.
+    /// When to look up our own id again; [`Instant::NEVER`] when enough nodes are known.
     bootstrap_at: Instant,
     bootstrap_wait: Duration,
     ping_at: Instant,
-    /// Places still to look at after the bootstrap.
+    /// Targets of lookups that are to fill sparse buckets after the bootstrap.
     to_fill: Vec<NodeId>,
-    /// The lookup that looks after the table.
-    upkeep: Option<u32>,
+    /// The lookup that maintains the table, if one is in progress.
+    maintenance: Option<u32>,
 }
 
-/// An errand under way.
+/// A search or scrape in progress.
 #[derive(Debug)]
 pub(super) struct Search {
     pub(super) announce: Option<Announce>,
-    /// Seeds and other peers, as those who were asked count them.
+    /// Bloom filters of seeds and of other peers, merged from the responses; only in a scrape.
     pub(super) filters: Option<Box<[Filter; 2]>>,
-    /// Address families without a known node.
-    pub(super) waits: [bool; 2],
-    /// Whether a family could look.
-    pub(super) looked: bool,
+    /// Address families whose lookup is not started yet.
+    pub(super) waiting: [bool; 2],
+    /// Whether a lookup was started in any family.
+    pub(super) started: bool,
     pub(super) lookups: BTreeSet<u32>,
+    /// Announces in flight.
     pub(super) announces: usize,
     pub(super) found: BTreeSet<SocketAddr>,
 }
@@ -151,20 +152,21 @@ pub struct Dht {
     pub(super) pending: BTreeMap<u16, PendingQuery>,
     pub(super) lookups: BTreeMap<u32, Lookup>,
     pub(super) next_lookup: u32,
-    pub(super) searches: BTreeMap<QueryPurpose, Search>,
+    pub(super) searches: BTreeMap<SearchKey, Search>,
     pub(super) store: PeerStore,
     pub(super) tokens: Tokens,
     guard: Guard,
     pub(super) budget: Budget,
-    /// Of this, what goes to strangers who ask for counts.
+    /// Rate limit of scrape responses to unknown nodes, within `budget`.
     pub(super) scrapes: Budget,
     pub(super) stats: DhtStats,
 }
 
 impl Dht {
-    /// A node with an empty routing table.
+    /// Creates a node with empty routing tables.
     pub fn new(now: Instant, config: NodeConfig) -> Dht {
-        // Choices are seen by strangers; the seed, which tokens are made of, must not follow from them.
+        // Other nodes see random choices (ids, transactions). The seed, from which tokens are derived, must
+        // not follow from them.
         let sum = digest(&[b"dht choices", &config.seed.to_be_bytes()]);
         let mut rng = Rng::new(u64::from_be_bytes(*sum.first_chunk().unwrap_or(&[0; 8])));
         let families = [(); 2].map(|()| {
@@ -179,7 +181,7 @@ impl Dht {
                 bootstrap_wait: limits::DHT_BOOTSTRAP,
                 ping_at: now,
                 to_fill: Vec::new(),
-                upkeep: None,
+                maintenance: None,
             }
         });
         Dht {
@@ -203,15 +205,16 @@ impl Dht {
         &mut self.families[usize::from(v6)]
     }
 
-    /// Whether a node or a peer may be where `teller` says, and is not we.
-    pub(super) fn believable(&self, teller: IpAddr, addr: SocketAddr) -> Option<SocketAddr> {
+    /// Checks an address that `source` sent. Returns the usable form of the address; `None` if no node or
+    /// peer can be there, if `source` may not name it, or if it is our own.
+    pub(super) fn check_address(&self, source: IpAddr, addr: SocketAddr) -> Option<SocketAddr> {
         let addr = usable(addr.ip(), addr.port())?;
         let external = self.families[usize::from(addr.is_ipv6())].external;
-        let is_we = external == Some(addr.ip()) && addr.port() == self.config.port;
-        (!is_we && may_name(teller, addr.ip())).then_some(addr)
+        let is_own = external == Some(addr.ip()) && addr.port() == self.config.port;
+        (!is_own && may_name(source, addr.ip())).then_some(addr)
     }
 
-    // ---- wishes -------------------------------------------------------------------------------------------------------
+    // ---- commands -----------------------------------------------------------------------------------------
 
     /// Adds a bootstrap node: queried while no other node is known, never inserted into the routing table.
     pub fn add_router(&mut self, now: Instant, addr: SocketAddr) {
@@ -225,15 +228,16 @@ impl Dht {
         }
     }
 
-    /// A node that may be there: it is asked, and enters the table if it answers.
+    /// Pings a node; it enters the routing table if it responds.
     pub fn add_node(&mut self, now: Instant, addr: SocketAddr, out: &mut Vec<DhtAction>) {
-        if let Some(addr) = self.believable(addr.ip(), addr) {
+        if let Some(addr) = self.check_address(addr.ip(), addr) {
             self.probe(now, addr, out);
         }
     }
 
-    /// Looks for a torrent's peers; with `announce`, says that we have it and listen at this TCP port. To be
-    /// repeated every 15 minutes. It begins once a node is known, and ends at once if there is none to query.
+    /// Searches for peers of a torrent, and announces us to the closest nodes if `announce` is set. The
+    /// caller repeats it every 15 minutes. The search starts once a node is known, and ends at once if there
+    /// is no node to query.
     pub fn search(
         &mut self,
         now: Instant,
@@ -241,78 +245,78 @@ impl Dht {
         announce: Option<Announce>,
         out: &mut Vec<DhtAction>,
     ) {
-        self.run(now, QueryPurpose { info_hash, scrape: false }, announce, out);
+        self.start_search(now, SearchKey { info_hash, scrape: false }, announce, out);
     }
 
-    /// Asks how many have a torrent (BEP 33), with the same rules; ends in [`DhtAction::Scraped`].
+    /// Counts the peers of a torrent (BEP 33). It starts and ends as [`Dht::search`] and results in
+    /// [`DhtAction::Scraped`].
     pub fn scrape(&mut self, now: Instant, info_hash: InfoHash, out: &mut Vec<DhtAction>) {
-        self.run(now, QueryPurpose { info_hash, scrape: true }, None, out);
+        self.start_search(now, SearchKey { info_hash, scrape: true }, None, out);
     }
 
-    fn run(
+    fn start_search(
         &mut self,
         now: Instant,
-        errand: QueryPurpose,
+        key: SearchKey,
         announce: Option<Announce>,
         out: &mut Vec<DhtAction>,
     ) {
-        if let Some(search) = self.searches.get_mut(&errand) {
+        if let Some(search) = self.searches.get_mut(&key) {
             search.announce = announce.or(search.announce);
             return;
         }
         let search = Search {
             announce,
-            filters: errand.scrape.then(Box::default),
-            waits: [true; 2],
-            looked: false,
+            filters: key.scrape.then(Box::default),
+            waiting: [true; 2],
+            started: false,
             lookups: BTreeSet::new(),
             announces: 0,
             found: BTreeSet::new(),
         };
         if self.searches.len() >= limits::DHT_SEARCHES {
-            return out.push(search.outcome(errand));
+            return out.push(search.outcome(key));
         }
-        self.searches.insert(errand, search);
+        self.searches.insert(key, search);
         self.start_searches(now, out);
     }
 
-    /// Ends a search without a word.
+    /// Cancels a search without [`DhtAction::Done`].
     pub fn forget(&mut self, info_hash: InfoHash) {
-        if let Some(search) = self.searches.remove(&QueryPurpose { info_hash, scrape: false }) {
+        if let Some(search) = self.searches.remove(&SearchKey { info_hash, scrape: false }) {
             self.lookups.retain(|id, _| !search.lookups.contains(id));
         }
     }
 
-    // ---- questions ----------------------------------------------------------------------------------------------------
+    // ---- state --------------------------------------------------------------------------------------------
 
-    /// Good nodes, for the next run.
+    /// Returns the good nodes, to be saved for the next start.
     pub fn nodes(&self, now: Instant) -> Vec<(NodeId, SocketAddr)> {
         self.families.iter().flat_map(|f| f.table.good(now)).map(|n| (n.id, n.addr)).collect()
     }
 
-    /// Nodes that have answered, good or not.
+    /// Returns the number of nodes in the routing tables, good or not.
     pub fn known_nodes(&self) -> usize {
         self.families.iter().map(|f| f.table.len()).sum()
     }
 
-    /// Whether another search would be begun.
+    /// Returns whether another search could start now.
     pub fn has_room(&self) -> bool {
         self.searches.len() < limits::DHT_SEARCHES && self.lookups.len() + 2 <= limits::DHT_LOOKUPS
     }
 
-    /// Our id in one family.
-    #[cfg(feature = "oracle")]
+    /// Returns our id in one address family.
     pub fn id(&self, v6: bool) -> NodeId {
         self.families[usize::from(v6)].own
     }
 
-    /// Figures.
+    /// Returns the statistics.
     pub fn stats(&self, now: Instant) -> DhtStats {
         let [v4, v6] = &self.families;
         let (stored_torrents, stored_peers) = self.store.len();
         let family =
             |f: &Family| f.table.len_with_spares() + f.votes.len() + f.routers.len() + f.to_fill.len();
-        let contacts: usize = self.lookups.values().map(Lookup::len).sum();
+        let lookup_nodes: usize = self.lookups.values().map(Lookup::len).sum();
         let found: usize = self.searches.values().map(|s| 1 + s.lookups.len() + s.found.len()).sum();
         DhtStats {
             nodes_v4: v4.table.good(now).count(),
@@ -321,7 +325,7 @@ impl Dht {
             stored_peers,
             items: family(v4)
                 + family(v6)
-                + contacts
+                + lookup_nodes
                 + found
                 + self.pending.len()
                 + self.guard.len()
@@ -331,8 +335,11 @@ impl Dht {
         }
     }
 
-    /// Panics if a limit is not held.
-    #[cfg(feature = "fuzzing")]
+    /// Checks the limits of the state.
+    ///
+    /// # Panics
+    /// If a limit is exceeded.
+    #[doc(hidden)]
     pub fn check(&self) {
         self.families.iter().for_each(|f| f.table.check());
         assert!(self.pending.len() <= limits::DHT_PENDING && self.lookups.len() <= limits::DHT_LOOKUPS);
@@ -341,16 +348,16 @@ impl Dht {
         assert!(self.guard.len() <= limits::DHT_GUARDED_ADDRESSES);
     }
 
-    /// When something is to be done; [`Instant::NEVER`] as long as no node is known.
+    /// Returns when to call [`Dht::on_deadline`]; [`Instant::NEVER`] if there is nothing to do.
     pub fn next_deadline(&self) -> Instant {
         let pending = self.pending.values().map(PendingQuery::due);
-        let families = self.families.iter().flat_map(|f| [f.bootstrap_at, f.next_upkeep()]);
+        let families = self.families.iter().flat_map(|f| [f.bootstrap_at, f.next_maintenance()]);
         pending.chain(families).chain([self.store.next_sweep()]).min().unwrap_or(Instant::NEVER)
     }
 
-    // ---- facts --------------------------------------------------------------------------------------------------------
+    // ---- events -------------------------------------------------------------------------------------------
 
-    /// Handles a datagram. False if it is no packet of the DHT.
+    /// Handles a datagram. Returns false if it is no DHT packet.
     pub fn on_datagram(
         &mut self,
         now: Instant,
@@ -363,15 +370,16 @@ impl Dht {
         }
         self.stats.received_bytes += bytes.len() as u64;
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-        let taken = from.port() != 0 && self.guard.hears(now, from) && self.take(now, from, bytes, out);
-        self.stats.dropped_packets += u64::from(!taken);
+        let accepted =
+            from.port() != 0 && self.guard.accepts(now, from) && self.on_packet(now, from, bytes, out);
+        self.stats.dropped_packets += u64::from(!accepted);
         self.start_searches(now, out);
         true
     }
 
-    /// It is time.
+    /// Handles everything that is due.
     pub fn on_deadline(&mut self, now: Instant, out: &mut Vec<DhtAction>) {
-        self.look_for_late(now, out);
+        self.check_timeouts(now, out);
         if self.store.next_sweep() <= now {
             self.store.sweep(now);
         }
@@ -379,15 +387,15 @@ impl Dht {
             if self.family(v6).bootstrap_at <= now {
                 self.bootstrap(now, v6, out);
             }
-            self.look_after_table(now, v6, out);
+            self.maintain_table(now, v6, out);
         }
         self.start_searches(now, out);
     }
 
-    // ---- the table's upkeep -------------------------------------------------------------------------------------------
+    // ---- maintenance of the tables ------------------------------------------------------------------------
 
-    /// The first node answered, or our id is new: searches for the nodes around us.
-    pub(super) fn wake(&mut self, now: Instant, v6: bool) {
+    /// Schedules a lookup of our own id: the first node responded, the last node was lost, or our id changed.
+    pub(super) fn schedule_bootstrap(&mut self, now: Instant, v6: bool) {
         let family = self.family(v6);
         family.bootstrap_at = family.bootstrap_at.min(now);
     }
@@ -395,13 +403,13 @@ impl Dht {
     fn bootstrap(&mut self, now: Instant, v6: bool, out: &mut Vec<DhtAction>) {
         let family = self.family(v6);
         family.bootstrap_at = Instant::NEVER;
-        if family.upkeep.is_some() {
-            // One at a time.
+        if family.maintenance.is_some() {
+            // The current maintenance lookup must end first.
             family.bootstrap_at = now + limits::DHT_BOOTSTRAP;
             return;
         }
         if family.table.len() < limits::DHT_K {
-            // Again and again, until enough are known; those who call this on their own are not slowed down.
+            // Repeat with growing intervals until enough nodes are known; `schedule_bootstrap` is not delayed.
             family.bootstrap_at = now + family.bootstrap_wait;
             family.bootstrap_wait = (family.bootstrap_wait * 2).min(limits::DHT_BOOTSTRAP_MAX);
         } else {
@@ -412,19 +420,19 @@ impl Dht {
             return;
         }
         let own = family.own;
-        self.start_upkeep(now, v6, own, out);
+        self.start_maintenance(now, v6, own, out);
     }
 
-    fn start_upkeep(&mut self, now: Instant, v6: bool, place: NodeId, out: &mut Vec<DhtAction>) {
-        let lookup = self.start_lookup(now, v6, place, None);
-        self.family(v6).upkeep = lookup;
+    fn start_maintenance(&mut self, now: Instant, v6: bool, target: NodeId, out: &mut Vec<DhtAction>) {
+        let lookup = self.start_lookup(now, v6, target, None);
+        self.family(v6).maintenance = lookup;
         if let Some(lookup) = lookup {
             self.advance(now, lookup, 0, out);
         }
     }
 
-    /// A lookup of the table's upkeep ended: the next one.
-    pub(super) fn upkeep_ended(
+    /// Handles the end of a maintenance lookup and starts the next one.
+    pub(super) fn on_maintenance_ended(
         &mut self,
         now: Instant,
         lookup: u32,
@@ -432,55 +440,55 @@ impl Dht {
         v6: bool,
         out: &mut Vec<DhtAction>,
     ) {
-        let (family, rng) = (&mut self.families[usize::from(v6)], &mut self.rng);
-        if family.upkeep != Some(lookup) {
+        let family = &mut self.families[usize::from(v6)];
+        if family.maintenance != Some(lookup) {
             return;
         }
-        family.upkeep = None;
+        family.maintenance = None;
         if target == family.own {
-            family.to_fill = family.table.sparse(rng);
+            family.to_fill = family.table.sparse(&mut self.rng);
         }
-        if let Some(place) = family.to_fill.pop() {
-            self.start_upkeep(now, v6, place, out);
+        if let Some(target) = family.to_fill.pop() {
+            self.start_maintenance(now, v6, target, out);
         }
     }
 
-    fn look_after_table(&mut self, now: Instant, v6: bool, out: &mut Vec<DhtAction>) {
+    fn maintain_table(&mut self, now: Instant, v6: bool, out: &mut Vec<DhtAction>) {
         let family = self.family(v6);
         if family.table.next_ping().max(family.ping_at) <= now {
             family.ping_at = now + limits::DHT_PING_EVERY;
             if let Some(addr) = family.table.ping(now) {
-                self.ask(now, addr, Method::Ping, Purpose::Ping, out);
+                self.query(now, addr, Method::Ping, Purpose::Ping, out);
             }
         }
-        let (family, rng) = (&mut self.families[usize::from(v6)], &mut self.rng);
-        if family.upkeep.is_none() && family.next_refresh() <= now {
-            if let Some(place) = family.table.refresh(now, rng) {
-                self.start_upkeep(now, v6, place, out);
+        let family = &mut self.families[usize::from(v6)];
+        if family.maintenance.is_none() && family.next_refresh() <= now {
+            if let Some(target) = family.table.refresh(now, &mut self.rng) {
+                self.start_maintenance(now, v6, target, out);
             }
         }
     }
 
-    /// `voter` says that our address is `seen`. Enough voices give us another id, and the table is built
-    /// around that one.
+    /// Counts the vote of a node on our address. If an address is accepted that does not match our id, takes
+    /// a new id and rebuilds the table around it.
     pub(super) fn on_vote(&mut self, now: Instant, voter: IpAddr, seen: IpAddr, out: &mut Vec<DhtAction>) {
-        let (family, rng) = (&mut self.families[usize::from(voter.is_ipv6())], &mut self.rng);
+        let family = &mut self.families[usize::from(voter.is_ipv6())];
         let Some(ours) = family.votes.vote(voter, seen) else { return };
         if family.external.replace(ours) != Some(ours) {
             out.push(DhtAction::External { ip: ours });
         }
-        if let Some(id) = better_id(family.own, ours, rng) {
+        if let Some(id) = better_id(family.own, ours, &mut self.rng) {
             family.own = id;
-            family.table.move_to(now, id);
+            family.table.set_own_id(now, id);
             family.to_fill.clear();
-            self.wake(now, voter.is_ipv6());
+            self.schedule_bootstrap(now, voter.is_ipv6());
         }
     }
 }
 
 impl Search {
-    /// What came of it.
-    pub(super) fn outcome(&self, QueryPurpose { info_hash, .. }: QueryPurpose) -> DhtAction {
+    /// Returns the action that reports the end of the search.
+    pub(super) fn outcome(&self, SearchKey { info_hash, .. }: SearchKey) -> DhtAction {
         match self.filters.as_deref() {
             None => DhtAction::Done { info_hash },
             Some([seeds, peers]) => {
@@ -496,12 +504,12 @@ impl Family {
         if self.table.len() == 0 { Instant::NEVER } else { self.table.next_refresh() }
     }
 
-    fn next_upkeep(&self) -> Instant {
-        let refresh = if self.upkeep.is_some() { Instant::NEVER } else { self.next_refresh() };
+    fn next_maintenance(&self) -> Instant {
+        let refresh = if self.maintenance.is_some() { Instant::NEVER } else { self.next_refresh() };
         refresh.min(self.table.next_ping().max(self.ping_at))
     }
 
-    /// Whether a node of this address family is known.
+    /// Returns whether a node of this family is known, bootstrap nodes included.
     pub(super) fn is_used(&self) -> bool {
         self.table.len() > 0 || !self.routers.is_empty()
     }
@@ -510,9 +518,10 @@ impl Family {
         &self.routers
     }
 
-    /// Whether a search would get anywhere now; `None`: not now, but soon.
+    /// Returns whether a search can start (`true`) or has no node to query (`false`); `None` if the bootstrap
+    /// is not finished.
     pub(super) fn is_ready(&self) -> Option<bool> {
-        match (self.table.len(), self.upkeep, self.bootstrap_at) {
+        match (self.table.len(), self.maintenance, self.bootstrap_at) {
             (1.., None, _) => Some(true),
             (1.., Some(_), _) if self.table.len() >= limits::DHT_K => Some(true),
             (0, None, Instant::NEVER) => Some(false),

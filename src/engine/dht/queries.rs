@@ -1,31 +1,30 @@
-//! Our questions and what comes of them.
+//! Our queries and their responses, lookups and searches.
 //!
-//! An answer is believed if it comes from the address that was asked and carries the transaction of the
-//! question (hazard D1); then its sender is there, and gets its place in the table. Everything else about an
-//! answer is a claim.
+//! A response is accepted if it comes from the queried address and carries the transaction id of the query
+//! (hazard D1); then its sender enters the routing table. The rest of a response is unverified.
 
 use super::lookup::Lookup;
-use super::node::{Announce, Dht, DhtAction, QueryPurpose, Search};
+use super::node::{Announce, Dht, DhtAction, Search, SearchKey};
 use crate::engine::limits;
 use crate::units::{Instant, NodeId};
 use crate::wire::krpc::{Method, Packet, PacketBody, Query, Response, WantedFamilies, parse, write_query};
 use crate::wire::limits::KRPC_TOKEN_BYTES;
 use std::net::{IpAddr, SocketAddr};
 
-/// Why a question was asked.
+/// Reason of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// Is a node of the table still there?
+    /// Checks a node of the table.
     Ping,
-    /// Is a node there that we heard of?
+    /// Checks a node that another node or a user named.
     Probe,
-    /// A lookup, and which of its queries one after the other this is.
+    /// A query of a lookup; `round` is its position in a chain of queries.
     Lookup { lookup: u32, round: u32 },
-    /// An announce, for this errand.
-    Announce(QueryPurpose),
+    /// An announce of this search.
+    Announce(SearchKey),
 }
 
-/// A question that awaits its answer.
+/// A query without a response yet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PendingQuery {
     to: SocketAddr,
@@ -35,7 +34,7 @@ pub(super) struct PendingQuery {
 }
 
 impl PendingQuery {
-    /// When something is to be done about it.
+    /// Returns when the query counts as slow or, later, as failed.
     pub(super) fn due(&self) -> Instant {
         let waits = matches!(self.purpose, Purpose::Lookup { .. }) && !self.is_late;
         self.sent_at + if waits { limits::DHT_LATE } else { limits::DHT_TIMEOUT }
@@ -43,8 +42,8 @@ impl PendingQuery {
 }
 
 impl Dht {
-    /// Reads a packet; false if nothing in it was for us.
-    pub(super) fn take(
+    /// Handles a packet. Returns false if it is malformed or unsolicited.
+    pub(super) fn on_packet(
         &mut self,
         now: Instant,
         from: SocketAddr,
@@ -55,20 +54,20 @@ impl Dht {
         match packet.body {
             PacketBody::Query(query) => {
                 if !self.config.read_only {
-                    self.answer(now, from, bytes.len(), &packet, &query, out);
+                    self.on_query(now, from, bytes.len(), &packet, &query, out);
                 }
                 true
             }
-            PacketBody::Response(reply) => match self.asked(from, packet.transaction) {
+            PacketBody::Response(response) => match self.take_pending(from, packet.transaction) {
                 Some(pending) => {
-                    self.on_reply(now, pending, &packet, &reply, bytes.len(), out);
+                    self.on_response(now, pending, &packet, &response, bytes.len(), out);
                     true
                 }
                 None => false,
             },
-            PacketBody::Error { .. } => match self.asked(from, packet.transaction) {
+            PacketBody::Error { .. } => match self.take_pending(from, packet.transaction) {
                 Some(pending) => {
-                    self.on_no_answer(now, pending, out);
+                    self.on_failure(now, pending, out);
                     true
                 }
                 None => false,
@@ -76,19 +75,19 @@ impl Dht {
         }
     }
 
-    /// The question that this answers.
-    fn asked(&mut self, from: SocketAddr, transaction: &[u8]) -> Option<PendingQuery> {
+    /// Removes and returns the query that a packet answers.
+    fn take_pending(&mut self, from: SocketAddr, transaction: &[u8]) -> Option<PendingQuery> {
         let number = u16::from_be_bytes(transaction.try_into().ok()?);
         self.pending.get(&number).filter(|p| p.to == from)?;
         self.pending.remove(&number)
     }
 
-    /// Asks; false if too many questions are on their way.
-    pub(super) fn ask(
+    /// Sends a query. Returns false if too many are in flight.
+    pub(super) fn query(
         &mut self,
         now: Instant,
         to: SocketAddr,
-        question: Method<'_>,
+        method: Method<'_>,
         purpose: Purpose,
         out: &mut Vec<DhtAction>,
     ) -> bool {
@@ -101,10 +100,10 @@ impl Dht {
         }
         let v6 = to.is_ipv6();
         let own = self.family(v6).own;
-        // Who looks for its own place has few nodes yet, and takes them from either family.
-        let for_itself = matches!(question, Method::FindNode { target } if target == own);
+        // A node that looks up its own id knows few nodes yet, so it asks for nodes of both families.
+        let for_itself = matches!(method, Method::FindNode { target } if target == own);
         let both = for_itself && self.family(!v6).is_used();
-        let query = Query { id: own, want: WantedFamilies { v4: both, v6: both }, method: question };
+        let query = Query { id: own, want: WantedFamilies { v4: both, v6: both }, method };
         let mut bytes = Vec::with_capacity(128);
         write_query(&number.to_be_bytes(), &query, self.config.read_only, &mut bytes);
         self.pending.insert(number, PendingQuery { to, sent_at: now, is_late: false, purpose });
@@ -117,20 +116,20 @@ impl Dht {
         out.push(DhtAction::Send { to, bytes: bytes.into() });
     }
 
-    /// Asks a node that we only heard of whether it is there.
+    /// Pings a node that has not responded to us before.
     pub(super) fn probe(&mut self, now: Instant, addr: SocketAddr, out: &mut Vec<DhtAction>) {
         let probes = self.pending.values().filter(|p| p.purpose == Purpose::Probe).count();
         if probes < limits::DHT_PROBES && self.pending.values().all(|p| p.to != addr) {
-            self.ask(now, addr, Method::Ping, Purpose::Probe, out);
+            self.query(now, addr, Method::Ping, Purpose::Probe, out);
         }
     }
 
-    fn on_reply(
+    fn on_response(
         &mut self,
         now: Instant,
         p: PendingQuery,
         packet: &Packet<'_>,
-        reply: &Response<'_>,
+        response: &Response<'_>,
         len: usize,
         out: &mut Vec<DhtAction>,
     ) {
@@ -141,9 +140,9 @@ impl Dht {
         let family = self.family(v6);
         if !family.routers().contains(&p.to) && !packet.read_only {
             let first = family.table.len() == 0;
-            family.table.answered(now, reply.id, p.to);
+            family.table.on_response(now, response.id, p.to);
             if first {
-                self.wake(now, v6);
+                self.schedule_bootstrap(now, v6);
             }
         }
         match p.purpose {
@@ -152,90 +151,97 @@ impl Dht {
                 if let Some(l) = self.lookups.get_mut(&lookup) {
                     l.cost.bytes += len as u64;
                 }
-                self.learn(now, lookup, p.to, reply, out);
+                self.on_lookup_response(now, lookup, p.to, response, out);
                 self.advance(now, lookup, round, out);
             }
-            Purpose::Announce(errand) => self.announced(errand, out),
+            Purpose::Announce(key) => self.on_announce_ended(key, out),
         }
     }
 
-    /// What a lookup learns from an answer.
-    fn learn(
+    /// Adds the nodes, peers or counts of a response to its lookup.
+    fn on_lookup_response(
         &mut self,
         now: Instant,
         lookup: u32,
         from: SocketAddr,
-        reply: &Response<'_>,
+        response: &Response<'_>,
         out: &mut Vec<DhtAction>,
     ) {
         let Some(mut l) = self.lookups.remove(&lookup) else { return };
-        let token = reply.token.filter(|t| t.len() <= KRPC_TOKEN_BYTES);
-        if let Some(hops) = l.answered(reply.id, from, token) {
+        let token = response.token.filter(|t| t.len() <= KRPC_TOKEN_BYTES);
+        if let Some(hops) = l.on_response(response.id, from, token) {
             let own = self.family(l.v6).own;
-            for (id, addr) in reply.nodes(l.v6) {
-                if let Some(addr) = self.believable(from.ip(), addr).filter(|_| id != own) {
+            for (id, addr) in response.nodes(l.v6) {
+                if let Some(addr) = self.check_address(from.ip(), addr).filter(|_| id != own) {
                     l.add(id, addr, hops + 1);
                 }
             }
             if l.target == own {
-                for (id, addr) in reply.nodes(!l.v6).take(limits::DHT_K) {
+                for (id, addr) in response.nodes(!l.v6).take(limits::DHT_K) {
                     let wanted = self.family(!l.v6).table.has_room_for(now, id, addr);
-                    if let Some(addr) = self.believable(from.ip(), addr).filter(|_| wanted) {
+                    if let Some(addr) = self.check_address(from.ip(), addr).filter(|_| wanted) {
                         self.probe(now, addr, out);
                     }
                 }
             }
-            match l.errand {
-                Some(QueryPurpose { scrape: true, .. }) => self.count(l.errand, reply),
-                Some(errand) => self.find(errand, from.ip(), reply, out),
+            match l.search {
+                Some(SearchKey { scrape: true, .. }) => self.merge_counts(l.search, response),
+                Some(key) => self.report_peers(key, from.ip(), response, out),
                 None => {}
             }
         }
         self.lookups.insert(lookup, l);
     }
 
-    /// Reports peers that are new.
-    fn find(&mut self, errand: QueryPurpose, from: IpAddr, reply: &Response<'_>, out: &mut Vec<DhtAction>) {
-        let found: Vec<SocketAddr> = reply.peers().filter_map(|peer| self.believable(from, peer)).collect();
-        let Some(search) = self.searches.get_mut(&errand) else { return };
+    /// Reports the peers of a response that this search has not reported yet.
+    fn report_peers(
+        &mut self,
+        key: SearchKey,
+        from: IpAddr,
+        response: &Response<'_>,
+        out: &mut Vec<DhtAction>,
+    ) {
+        let found: Vec<SocketAddr> =
+            response.peers().filter_map(|peer| self.check_address(from, peer)).collect();
+        let Some(search) = self.searches.get_mut(&key) else { return };
         let room = |s: &Search| s.found.len() < limits::DHT_FOUND_PEERS;
         let peers: Vec<SocketAddr> =
             found.into_iter().filter(|peer| room(search) && search.found.insert(*peer)).collect();
         if !peers.is_empty() {
-            out.push(DhtAction::Peers { info_hash: errand.info_hash, peers });
+            out.push(DhtAction::Peers { info_hash: key.info_hash, peers });
         }
     }
 
-    /// Joins what one node knows of a torrent's peers to what the others do. Who does not count them names
-    /// some: not seeds, as far as any node knows (BEP 33).
-    fn count(&mut self, errand: Option<QueryPurpose>, reply: &Response<'_>) {
-        let search = errand.and_then(|errand| self.searches.get_mut(&errand));
+    /// Merges the counts of a response into a scrape. Peers from a node without BEP 33 count as incomplete,
+    /// because their state is unknown.
+    fn merge_counts(&mut self, search: Option<SearchKey>, response: &Response<'_>) {
+        let search = search.and_then(|key| self.searches.get_mut(&key));
         let Some([seeds, peers]) = search.and_then(|s| s.filters.as_deref_mut()) else { return };
-        match reply.filters() {
+        match response.filters() {
             Some([more_seeds, more_peers]) => {
                 seeds.join(&more_seeds);
                 peers.join(&more_peers);
             }
-            None => reply.peers().for_each(|peer| peers.insert(peer.ip())),
+            None => response.peers().for_each(|peer| peers.insert(peer.ip())),
         }
     }
 
-    /// A question will not be answered.
-    fn on_no_answer(&mut self, now: Instant, p: PendingQuery, out: &mut Vec<DhtAction>) {
+    /// Handles a query that failed: an error or a timeout.
+    fn on_failure(&mut self, now: Instant, p: PendingQuery, out: &mut Vec<DhtAction>) {
         match p.purpose {
             Purpose::Ping | Purpose::Probe => {}
             Purpose::Lookup { lookup, round } => {
                 if let Some(l) = self.lookups.get_mut(&lookup) {
-                    l.dead(p.to);
+                    l.mark_failed(p.to);
                 }
                 self.advance(now, lookup, round, out);
             }
-            Purpose::Announce(errand) => self.announced(errand, out),
+            Purpose::Announce(key) => self.on_announce_ended(key, out),
         }
     }
 
-    /// Looks which answers are late, and which will not come.
-    pub(super) fn look_for_late(&mut self, now: Instant, out: &mut Vec<DhtAction>) {
+    /// Marks slow queries and fails the ones that timed out.
+    pub(super) fn check_timeouts(&mut self, now: Instant, out: &mut Vec<DhtAction>) {
         let due: Vec<u16> =
             self.pending.iter().filter(|(_, p)| p.due() <= now).map(|(number, _)| *number).collect();
         for number in due {
@@ -245,7 +251,7 @@ impl Dht {
                     p.is_late = true;
                     let to = p.to;
                     if let Some(l) = self.lookups.get_mut(&lookup) {
-                        l.late(to);
+                        l.mark_slow(to);
                     }
                     self.advance(now, lookup, round, out);
                 }
@@ -253,35 +259,35 @@ impl Dht {
                     let Some(p) = self.pending.remove(&number) else { continue };
                     let family = self.family(p.to.is_ipv6());
                     let before = family.table.len();
-                    family.table.failed(now, p.to);
+                    family.table.on_timeout(now, p.to);
                     if before > 0 && family.table.len() == 0 {
-                        self.wake(now, p.to.is_ipv6());
+                        self.schedule_bootstrap(now, p.to.is_ipv6());
                     }
-                    self.on_no_answer(now, p, out);
+                    self.on_failure(now, p, out);
                 }
             }
         }
     }
 
-    // ---- lookups ------------------------------------------------------------------------------------------------------
+    // ---- lookups ------------------------------------------------------------------------------------------
 
-    /// Begins a lookup with the nearest nodes we know; `None` if there are too many already. It runs once it
-    /// is advanced.
+    /// Creates a lookup from the closest known nodes; `None` if there are too many lookups. [`Dht::advance`]
+    /// sends its queries.
     pub(super) fn start_lookup(
         &mut self,
         now: Instant,
         v6: bool,
         target: NodeId,
-        errand: Option<QueryPurpose>,
+        search: Option<SearchKey>,
     ) -> Option<u32> {
         if self.lookups.len() >= limits::DHT_LOOKUPS {
             return None;
         }
-        let mut lookup = Lookup::new(target, v6, errand);
+        let mut lookup = Lookup::new(target, v6, search);
         let family = self.family(v6);
         let nearest = family.table.nearest(now, target, 2 * limits::DHT_K);
         nearest.iter().for_each(|n| lookup.add(n.id, n.addr, 0));
-        if nearest.len() < limits::DHT_K && errand.is_none() {
+        if nearest.len() < limits::DHT_K && search.is_none() {
             family.routers().iter().for_each(|router| lookup.add_router(*router));
         }
         self.next_lookup = self.next_lookup.wrapping_add(1);
@@ -289,22 +295,22 @@ impl Dht {
         Some(self.next_lookup)
     }
 
-    /// Queries the next nodes after query `round` ended; ends the lookup if there are none.
+    /// Sends the next queries of a lookup after query `round` ended; ends the lookup if it is complete.
     pub(super) fn advance(&mut self, now: Instant, lookup: u32, round: u32, out: &mut Vec<DhtAction>) {
         while let Some((l, to)) = self.lookups.get_mut(&lookup).and_then(|l| l.next().map(|to| (l, to))) {
             let round = round + 1;
             l.cost.rounds = l.cost.rounds.max(round);
-            let question = match l.errand {
-                Some(QueryPurpose { info_hash, scrape }) => Method::GetPeers { info_hash, scrape },
+            let method = match l.search {
+                Some(SearchKey { info_hash, scrape }) => Method::GetPeers { info_hash, scrape },
                 None => Method::FindNode { target: l.target },
             };
             let before = self.stats.sent_bytes;
-            let asked = self.ask(now, to, question, Purpose::Lookup { lookup, round }, out);
+            let sent = self.query(now, to, method, Purpose::Lookup { lookup, round }, out);
             let bytes = self.stats.sent_bytes - before;
             if let Some(l) = self.lookups.get_mut(&lookup) {
                 l.cost.bytes += bytes;
-                if !asked {
-                    l.dead(to);
+                if !sent {
+                    l.mark_failed(to);
                 }
             }
         }
@@ -316,79 +322,70 @@ impl Dht {
     fn end_lookup(&mut self, now: Instant, lookup: u32, out: &mut Vec<DhtAction>) {
         let Some(mut l) = self.lookups.remove(&lookup) else { return };
         self.stats.lookups += 1;
-        let Some(errand) = l.errand else { return self.upkeep_ended(now, lookup, l.target, l.v6, out) };
+        let Some(key) = l.search else { return self.on_maintenance_ended(now, lookup, l.target, l.v6, out) };
         self.stats.last_search = l.cost;
-        let mut asked = 0;
-        if let Some(Announce { port, seed }) = self.searches.get(&errand).and_then(|s| s.announce) {
-            for (addr, token) in l.announce_to() {
-                let question = Method::AnnouncePeer {
-                    info_hash: errand.info_hash,
-                    port: Some(port),
-                    seed,
-                    token: &token,
-                };
-                asked += usize::from(self.ask(now, addr, question, Purpose::Announce(errand), out));
+        let mut announces = 0;
+        if let Some(Announce { port, seed }) = self.searches.get(&key).and_then(|s| s.announce) {
+            for (addr, token) in l.take_announce_targets() {
+                let method =
+                    Method::AnnouncePeer { info_hash: key.info_hash, port: Some(port), seed, token: &token };
+                announces += usize::from(self.query(now, addr, method, Purpose::Announce(key), out));
             }
         }
-        if let Some(search) = self.searches.get_mut(&errand) {
+        if let Some(search) = self.searches.get_mut(&key) {
             search.lookups.remove(&lookup);
-            search.announces += asked;
+            search.announces += announces;
         }
-        self.end_search(errand, out);
+        self.end_search(key, out);
     }
 
-    // ---- searches -----------------------------------------------------------------------------------------------------
+    // ---- searches -----------------------------------------------------------------------------------------
 
-    /// Starts searches in every address family that knows a node by now.
+    /// Starts waiting searches in every address family that is ready.
     pub(super) fn start_searches(&mut self, now: Instant, out: &mut Vec<DhtAction>) {
-        if self.searches.values().all(|s| s.waits == [false; 2]) {
+        if self.searches.values().all(|s| s.waiting == [false; 2]) {
             return;
         }
         for v6 in [false, true] {
             let probing = self.pending.values().any(|p| p.purpose == Purpose::Probe && p.to.is_ipv6() == v6);
-            let ready = match self.family(v6).is_ready() {
-                Some(false) if probing => None,
-                ready => ready,
-            };
-            let Some(ready) = ready else { continue };
+            let Some(ready) = self.family(v6).is_ready() else { continue };
+            if !ready && probing {
+                continue;
+            }
             let waiting =
-                self.searches.iter().filter(|(_, s)| s.waits[usize::from(v6)]).map(|(errand, _)| *errand);
-            for errand in waiting.collect::<Vec<_>>() {
-                // No room for another lookup: this search waits for one to end.
-                let lookup = if ready {
-                    self.start_lookup(now, v6, NodeId(errand.info_hash.0), Some(errand))
-                } else {
-                    None
-                };
-                let Some(search) = self.searches.get_mut(&errand).filter(|_| lookup.is_some() || !ready)
-                else {
+                self.searches.iter().filter(|(_, s)| s.waiting[usize::from(v6)]).map(|(key, _)| *key);
+            for key in waiting.collect::<Vec<_>>() {
+                // With too many lookups in progress this search keeps waiting.
+                let lookup =
+                    if ready { self.start_lookup(now, v6, NodeId(key.info_hash.0), Some(key)) } else { None };
+                let Some(search) = self.searches.get_mut(&key).filter(|_| lookup.is_some() || !ready) else {
                     continue;
                 };
-                search.waits[usize::from(v6)] = false;
+                search.waiting[usize::from(v6)] = false;
                 search.lookups.extend(lookup);
-                search.looked |= ready;
+                search.started |= ready;
                 match lookup {
                     Some(lookup) => self.advance(now, lookup, 0, out),
-                    None => self.end_search(errand, out),
+                    None => self.end_search(key, out),
                 }
             }
         }
     }
 
-    fn announced(&mut self, errand: QueryPurpose, out: &mut Vec<DhtAction>) {
-        if let Some(search) = self.searches.get_mut(&errand) {
+    fn on_announce_ended(&mut self, key: SearchKey, out: &mut Vec<DhtAction>) {
+        if let Some(search) = self.searches.get_mut(&key) {
             search.announces = search.announces.saturating_sub(1);
         }
-        self.end_search(errand, out);
+        self.end_search(key, out);
     }
 
-    /// A search has ended when nothing of it is under way. A family without nodes is not waited for if the
-    /// other one searched.
-    fn end_search(&mut self, errand: QueryPurpose, out: &mut Vec<DhtAction>) {
+    /// Reports the end of a search when its lookups and announces have ended. It does not wait for a family
+    /// without nodes if the other family was searched.
+    fn end_search(&mut self, key: SearchKey, out: &mut Vec<DhtAction>) {
         let ended =
-            |s: &Search| s.lookups.is_empty() && s.announces == 0 && (s.looked || s.waits == [false; 2]);
-        if self.searches.get(&errand).is_some_and(ended) {
-            out.extend(self.searches.remove(&errand).map(|search| search.outcome(errand)));
+            |s: &Search| s.lookups.is_empty() && s.announces == 0 && (s.started || s.waiting == [false; 2]);
+        if self.searches.get(&key).is_some_and(ended) {
+            out.extend(self.searches.remove(&key).map(|search| search.outcome(key)));
         }
     }
 }

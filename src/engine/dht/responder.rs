@@ -1,10 +1,10 @@
-//! Other nodes' questions: answered from the table and the store, within a rate, and never larger than fits a
-//! packet.
+//! Responses to queries of other nodes, from the routing table and the peer store, within a rate limit and
+//! the size of a packet.
 //!
-//! A question proves nothing about its sender, whose address may be forged. So it changes nothing in the
-//! table but the time of a node that is known; a new one is asked in turn, if there is room for it. What an
-//! announce claims is believed only with a token (hazard D3). And what goes to a stranger is at most three
-//! times what came from there, all together: forging senders gains little (hazard D6).
+//! The source address of a query may be forged. So a query only updates the time of a known node; an unknown
+//! node is pinged if the table has space for it. An announce is accepted only with a valid token (hazard D3).
+//! An unknown address is sent at most three times the bytes received from it, so forging gains little (hazard
+//! D6).
 
 use super::node::{Dht, DhtAction};
 use crate::engine::limits;
@@ -16,34 +16,34 @@ use crate::wire::krpc::{
 };
 use std::net::{IpAddr, SocketAddr};
 
-/// Bytes of a ping, which is what a question of a stranger may cost beside its answer.
+/// Bytes of the ping to an unknown node, in addition to the response.
 const PROBE_BYTES: usize = 72;
 
-/// Bytes of a node in a list, by family.
+/// Bytes of a node in a list: IPv4, IPv6.
 const NODE_BYTES: [usize; 2] = [20 + V4_LEN, 20 + V6_LEN];
 
-/// Bytes of a list beside what is in it: `6:nodes6304:`.
+/// Bytes of a list without its entries: `6:nodes6304:`.
 const LIST_BYTES: usize = 12;
 
-/// Who asks, and how much may be answered.
+/// The sender of a query, and the limits of the response.
 #[derive(Clone, Copy)]
 struct QuerySource<'a> {
     from: SocketAddr,
-    t: &'a [u8],
+    transaction: &'a [u8],
     want: WantedFamilies,
-    /// It has answered a question of ours: it is where it says it is.
+    /// The sender is in the routing table: its address is verified.
     known: bool,
-    /// Bytes of an answer.
-    room: usize,
+    /// Largest size of the response, bytes.
+    max_bytes: usize,
 }
 
 impl Dht {
-    /// Answers a question that took `asked` bytes, if the rate allows.
-    pub(super) fn answer(
+    /// Responds to a query of `query_len` bytes, if the rate limit allows.
+    pub(super) fn on_query(
         &mut self,
         now: Instant,
         from: SocketAddr,
-        asked: usize,
+        query_len: usize,
         packet: &Packet<'_>,
         query: &Query<'_>,
         out: &mut Vec<DhtAction>,
@@ -51,36 +51,37 @@ impl Dht {
         let mut bytes = Vec::with_capacity(512);
         let t = packet.transaction;
         let family = self.family(from.is_ipv6());
-        let (own, known) = (family.own, family.table.knows(from));
-        family.table.asked(now, query.id, from);
+        let own = family.own;
+        let known = family.table.contains(from);
+        family.table.on_query(now, query.id, from);
         let newcomer = !packet.read_only && family.table.has_room_for(now, query.id, from);
-        let probes = newcomer && self.believable(from.ip(), from).is_some();
-        let most = if known { usize::MAX } else { limits::DHT_STRANGER_TIMES * asked };
+        let probes = newcomer && self.check_address(from.ip(), from).is_some();
+        let most = if known { usize::MAX } else { limits::DHT_STRANGER_TIMES * query_len };
         let room = most.saturating_sub(if probes { PROBE_BYTES } else { 0 }).min(limits::DHT_ANSWER_BYTES);
-        let asker = QuerySource { from, t, want: query.want, known, room };
-        let nothing =
+        let source = QuerySource { from, transaction: t, want: query.want, known, max_bytes: room };
+        let empty =
             ResponseFields { id: own, nodes: None, nodes6: None, token: None, peers: &[], filters: None };
         match query.method {
-            Method::Ping => write_response(t, from, &nothing, &mut bytes),
+            Method::Ping => write_response(t, from, &empty, &mut bytes),
             Method::FindNode { target } => {
                 let mut nodes = self.nodes_near(now, target, query.want, from.ip());
-                write_response(t, from, &nothing, &mut bytes);
-                cut(&mut nodes, asker.room.saturating_sub(bytes.len()));
+                write_response(t, from, &empty, &mut bytes);
+                cut(&mut nodes, source.max_bytes.saturating_sub(bytes.len()));
                 bytes.clear();
-                let parts =
-                    ResponseFields { nodes: nodes[0].as_deref(), nodes6: nodes[1].as_deref(), ..nothing };
-                write_response(t, from, &parts, &mut bytes);
+                let fields =
+                    ResponseFields { nodes: nodes[0].as_deref(), nodes6: nodes[1].as_deref(), ..empty };
+                write_response(t, from, &fields, &mut bytes);
             }
             Method::GetPeers { info_hash, scrape } => {
-                self.tell_peers(now, asker, info_hash, scrape, &mut bytes)
+                self.respond_get_peers(now, source, info_hash, scrape, &mut bytes)
             }
             Method::AnnouncePeer { info_hash, port, seed, token } => {
                 let peer =
-                    self.believable(from.ip(), SocketAddr::new(from.ip(), port.unwrap_or(from.port())));
-                match peer.filter(|_| self.tokens.knows(now, from.ip(), token)) {
+                    self.check_address(from.ip(), SocketAddr::new(from.ip(), port.unwrap_or(from.port())));
+                match peer.filter(|_| self.tokens.verify(now, from.ip(), token)) {
                     Some(peer) => {
                         self.store.announce(now, info_hash, peer, seed);
-                        write_response(t, from, &nothing, &mut bytes);
+                        write_response(t, from, &empty, &mut bytes);
                     }
                     None => write_error(t, from, PROTOCOL_ERROR, "bad token", &mut bytes),
                 }
@@ -100,49 +101,51 @@ impl Dht {
         }
     }
 
-    fn tell_peers(
+    fn respond_get_peers(
         &mut self,
         now: Instant,
-        asker: QuerySource<'_>,
+        source: QuerySource<'_>,
         info_hash: InfoHash,
         scrape: bool,
         bytes: &mut Vec<u8>,
     ) {
-        let QuerySource { from, t, mut want, known, mut room } = asker;
-        // Filters are long whatever was asked, so strangers get few of them.
+        let QuerySource { from, transaction: t, mut want, known, max_bytes: mut room } = source;
+        // Filters are long regardless of the query, so unknown nodes get few of them.
         let filters = if scrape { self.store.filters(now, info_hash) } else { None };
         let filters = filters.filter(|_| known || self.scrapes.take(now, limits::DHT_ANSWER_BYTES));
         let filters = filters.as_ref();
         if filters.is_some() {
-            // Both filters and the nodes of both families do not fit into one packet.
-            (want, room) = (WantedFamilies::default(), limits::DHT_ANSWER_BYTES);
+            // Both filters and nodes of both families do not fit into one packet.
+            want = WantedFamilies::default();
+            room = limits::DHT_ANSWER_BYTES;
         }
         let v6 = from.is_ipv6();
-        let token = self.tokens.give(now, from.ip());
+        let token = self.tokens.issue(now, from.ip());
         let id = self.family(v6).own;
-        let mut parts =
+        let mut fields =
             ResponseFields { id, nodes: None, nodes6: None, token: Some(&token), peers: &[], filters };
-        write_response(t, from, &parts, bytes);
+        write_response(t, from, &fields, bytes);
         let free = room.saturating_sub(bytes.len());
         let mut peers = self.store.peers(now, info_hash, from.ip(), limits::DHT_PEERS_TOLD, &mut self.rng);
-        // A peer takes its address and the digits of its length; the list takes ten bytes.
+        // An entry is an address with its length prefix; the list itself takes ten bytes.
         let entry_len = if v6 { V6_LEN + 3 } else { V4_LEN + 2 };
         let for_peers = if peers.is_empty() { 0 } else { (10 + entry_len * peers.len()).min(free / 2) };
         let mut nodes = self.nodes_near(now, NodeId(info_hash.0), want, from.ip());
         cut(&mut nodes, free - for_peers);
-        (parts.nodes, parts.nodes6) = (nodes[0].as_deref(), nodes[1].as_deref());
+        fields.nodes = nodes[0].as_deref();
+        fields.nodes6 = nodes[1].as_deref();
         bytes.clear();
-        write_response(t, from, &parts, bytes);
+        write_response(t, from, &fields, bytes);
         peers.truncate(room.saturating_sub(bytes.len() + 10) / entry_len);
         if !peers.is_empty() {
-            parts.peers = &peers;
+            fields.peers = &peers;
             bytes.clear();
-            write_response(t, from, &parts, bytes);
+            write_response(t, from, &fields, bytes);
         }
     }
 
-    /// The nearest nodes in compact form: of the families that are wanted, or of the one that the question
-    /// came in (BEP 32).
+    /// Returns the closest nodes in compact form: of the requested families, or of the family of the query if
+    /// it requests none (BEP 32).
     fn nodes_near(
         &self,
         now: Instant,
@@ -156,15 +159,15 @@ impl Dht {
             wanted[i].then(|| {
                 let mut list = Vec::with_capacity(limits::DHT_K * NODE_BYTES[i]);
                 let nearest = self.families[i].table.nearest(now, target, limits::DHT_K);
-                let known_there = nearest.iter().filter(|n| may_name(asker, n.addr.ip()));
-                known_there.for_each(|n| write_node(n.id, n.addr, &mut list));
+                let allowed = nearest.iter().filter(|n| may_name(asker, n.addr.ip()));
+                allowed.for_each(|n| write_node(n.id, n.addr, &mut list));
                 list
             })
         })
     }
 }
 
-/// Leaves the farthest nodes out until both lists together take no more than `room` bytes.
+/// Removes the farthest nodes until both lists together take at most `room` bytes.
 fn cut(lists: &mut [Option<Vec<u8>>; 2], room: usize) {
     loop {
         let lens = [0, 1].map(|i| lists[i].as_ref().map_or(0, Vec::len));

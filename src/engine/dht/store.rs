@@ -1,8 +1,8 @@
-//! What others announced to us: peers by torrent, for a while (BEP 5, hazard D7), and how many they are (BEP
-//! 33).
+//! Peers that other nodes announced to us, by torrent, for a limited time (BEP 5, hazard D7), and their
+//! number (BEP 33).
 //!
-//! Bounded three ways: torrents, peers a torrent, peers in all. A torrent that does not fit pushes out the
-//! one with the fewest peers; a peer that does not fit pushes out the one that announced longest ago.
+//! Three limits: torrents, peers per torrent, and peers in total. A torrent above the limit replaces the one
+//! with the fewest peers; a peer above the limit replaces the one with the oldest announce.
 
 use crate::engine::limits;
 use crate::units::{InfoHash, Instant, Rng};
@@ -11,7 +11,7 @@ use crate::wire::compact::{is_local, may_name};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-/// One who announced.
+/// An announced peer.
 #[derive(Clone, Copy, Debug)]
 struct Stored {
     peer: SocketAddr,
@@ -24,20 +24,20 @@ impl Stored {
         now.since(self.at) < limits::DHT_PEER_EXPIRES
     }
 
-    /// Whether both are one host's announce: a host has one place, but behind a local address there may be
-    /// many programs (BEP 33).
+    /// Returns whether `peer` replaces this entry: each host has one entry, but a local address may run
+    /// several clients (BEP 33).
     fn is_of(&self, peer: SocketAddr) -> bool {
         self.peer.ip() == peer.ip() && (self.peer.port() == peer.port() || !is_local(peer.ip()))
     }
 }
 
-/// Peers that announced, oldest first.
+/// Announced peers of a torrent, oldest first.
 #[derive(Debug, Default)]
 struct Announced {
     peers: Vec<Stored>,
 }
 
-/// Everything that was announced to us.
+/// The peer store.
 #[derive(Debug)]
 pub(super) struct PeerStore {
     torrents: BTreeMap<InfoHash, Announced>,
@@ -50,7 +50,7 @@ impl PeerStore {
         PeerStore { torrents: BTreeMap::new(), peers: 0, next_sweep: Instant::NEVER }
     }
 
-    /// `peer` has the torrent, it says, or all of it.
+    /// Stores an announce; `seed` means that the peer is complete.
     pub(super) fn announce(&mut self, now: Instant, info_hash: InfoHash, peer: SocketAddr, seed: bool) {
         if !self.torrents.contains_key(&info_hash) && self.torrents.len() >= limits::DHT_STORED_TORRENTS {
             self.drop_smallest();
@@ -79,7 +79,7 @@ impl PeerStore {
         }
     }
 
-    /// Some of the torrent's peers of the asker's family, in any order.
+    /// Returns up to `most` random peers of the torrent, of the requester's address family.
     pub(super) fn peers(
         &self,
         now: Instant,
@@ -98,7 +98,7 @@ impl PeerStore {
         peers
     }
 
-    /// The torrent's seeds, and its other peers, to be counted; `None` if no peer announced it.
+    /// Returns Bloom filters of the torrent's seeds and of its other peers; `None` if no peer announced it.
     pub(super) fn filters(&self, now: Instant, info_hash: InfoHash) -> Option<[Filter; 2]> {
         let announced = self.torrents.get(&info_hash)?;
         let mut filters = [Filter::default(), Filter::default()];
@@ -108,12 +108,12 @@ impl PeerStore {
         Some(filters)
     }
 
-    /// When something may have expired.
+    /// Returns when a peer may expire.
     pub(super) fn next_sweep(&self) -> Instant {
         self.next_sweep
     }
 
-    /// Forgets what expired.
+    /// Removes expired peers.
     pub(super) fn sweep(&mut self, now: Instant) {
         let mut oldest = Instant::NEVER;
         self.peers = 0;
@@ -129,7 +129,7 @@ impl PeerStore {
         }
     }
 
-    /// Torrents and peers that are kept.
+    /// Returns the numbers of torrents and of peers.
     pub(super) fn len(&self) -> (usize, usize) {
         (self.torrents.len(), self.peers)
     }
@@ -153,7 +153,7 @@ mod tests {
         SocketAddr::from(((0x0800_0000 + n).to_be_bytes(), 6881))
     }
 
-    fn told(store: &PeerStore, now: Instant, n: u32) -> Vec<SocketAddr> {
+    fn stored(store: &PeerStore, now: Instant, n: u32) -> Vec<SocketAddr> {
         store.peers(now, hash(n), peer(0).ip(), 1000, &mut Rng::new(1))
     }
 
@@ -169,9 +169,9 @@ mod tests {
         }
         assert_eq!(store.len().0, limits::DHT_STORED_TORRENTS);
         assert_eq!(
-            told(&store, at(3), 0).len(),
+            stored(&store, at(3), 0).len(),
             limits::DHT_STORED_PEERS,
-            "a torrent that many have outlives a flood"
+            "a flood does not displace a popular torrent"
         );
         for n in 0..400 * limits::DHT_STORED_PEERS as u32 {
             store.announce(at(3), hash(n % 400), peer(n / 400), false);
@@ -181,21 +181,21 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_is_told_for_half_an_hour_after_its_last_announce() {
+    fn a_peer_is_returned_for_half_an_hour_after_its_last_announce() {
         let mut store = PeerStore::new();
         store.announce(at(0), hash(1), peer(1), false);
         store.announce(at(600), hash(1), peer(2), false);
         store.announce(at(900), hash(1), peer(1), false);
         store.announce(at(900), hash(2), "[2001:db8::1]:7".parse().unwrap(), true);
         assert_eq!(store.len(), (2, 3));
-        assert_eq!(told(&store, at(2399), 1).len(), 2);
-        assert_eq!(told(&store, at(2400), 1), [peer(1)]);
-        assert_eq!(told(&store, at(2700), 1), []);
+        assert_eq!(stored(&store, at(2399), 1).len(), 2);
+        assert_eq!(stored(&store, at(2400), 1), [peer(1)]);
+        assert_eq!(stored(&store, at(2700), 1), []);
         assert_eq!(
             store.peers(at(901), hash(2), "2001:db8::2".parse().unwrap(), 9, &mut Rng::new(1)).len(),
             1
         );
-        assert!(told(&store, at(901), 2).is_empty());
+        assert!(stored(&store, at(901), 2).is_empty());
         while store.next_sweep() < Instant::NEVER {
             let now = store.next_sweep();
             store.sweep(now);
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_stored_once_and_counted_as_what_it_was_last() {
+    fn a_host_is_stored_once_with_its_latest_state() {
         let mut store = PeerStore::new();
         store.announce(at(0), hash(1), peer(1), false);
         store.announce(at(1), hash(1), SocketAddr::new(peer(1).ip(), 7), true);
@@ -217,11 +217,11 @@ mod tests {
     }
 
     #[test]
-    fn strangers_are_not_told_of_private_networks() {
+    fn private_addresses_are_returned_only_within_their_network() {
         let mut store = PeerStore::new();
         store.announce(at(0), hash(1), "192.168.1.5:7".parse().unwrap(), false);
         store.announce(at(0), hash(1), "192.168.1.5:8".parse().unwrap(), false);
-        assert!(told(&store, at(1), 1).is_empty());
+        assert!(stored(&store, at(1), 1).is_empty());
         assert_eq!(store.peers(at(1), hash(1), "192.168.1.9".parse().unwrap(), 9, &mut Rng::new(1)).len(), 2);
     }
 }

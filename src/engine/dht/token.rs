@@ -1,8 +1,8 @@
-//! Tokens: a node may announce only to whom it asked before, from the same address (BEP 5, hazard D3).
+//! Tokens: a node may announce only with a token that it got in a response to the same address (BEP 5, hazard
+//! D3).
 //!
-//! A token is a digest of the address and a secret. The secret is a digest of the seed and of the five
-//! minutes that it serves, so there is nothing to store and nothing to renew; the seed cannot be found out
-//! from tokens, because SHA-1 goes one way.
+//! A token is a digest of the address and a secret. The secret is a digest of the seed and of the current
+//! five-minute period, so no state is stored. SHA-1 is one-way, so tokens do not reveal the seed.
 
 use crate::engine::limits;
 use crate::units::Instant;
@@ -12,7 +12,7 @@ use std::net::IpAddr;
 /// Bytes of a token: too many to be guessed within ten minutes.
 pub(super) const TOKEN_BYTES: usize = 8;
 
-/// Gives tokens out and knows them again.
+/// Issues and verifies tokens.
 #[derive(Debug)]
 pub(super) struct Tokens {
     seed: u64,
@@ -23,13 +23,13 @@ impl Tokens {
         Tokens { seed }
     }
 
-    /// The token for `ip` now.
-    pub(super) fn give(&self, now: Instant, ip: IpAddr) -> [u8; TOKEN_BYTES] {
+    /// Returns the current token of `ip`.
+    pub(super) fn issue(&self, now: Instant, ip: IpAddr) -> [u8; TOKEN_BYTES] {
         self.token(period(now), ip)
     }
 
-    /// Whether `token` was given to `ip`, under the present secret or the one before.
-    pub(super) fn knows(&self, now: Instant, ip: IpAddr, token: &[u8]) -> bool {
+    /// Returns whether `token` was issued to `ip` in the current or the previous period.
+    pub(super) fn verify(&self, now: Instant, ip: IpAddr, token: &[u8]) -> bool {
         let period = period(now);
         token == self.token(period, ip)
             || period.checked_sub(1).is_some_and(|before| token == self.token(before, ip))
@@ -50,7 +50,7 @@ fn period(now: Instant) -> u64 {
     now.as_micros() / limits::DHT_SECRET.as_micros() as u64
 }
 
-/// SHA-1 of the parts, one after the other.
+/// Returns the SHA-1 of the concatenated parts.
 pub(super) fn digest(parts: &[&[u8]]) -> [u8; 20] {
     parts.iter().fold(Sha1::new(), |sum, part| sum.chain_update(part)).finalize().into()
 }
@@ -64,16 +64,19 @@ mod tests {
     }
 
     #[test]
-    fn d3_a_token_is_good_for_five_to_ten_minutes_and_one_address() {
+    fn d3_a_token_is_valid_for_five_to_ten_minutes_and_one_address() {
         let tokens = Tokens::new(7);
-        let (ip, other): (IpAddr, IpAddr) = ("1.2.3.4".parse().unwrap(), "1.2.3.5".parse().unwrap());
-        for given in [0, 1, 299, 300, 451, 599] {
-            let token = tokens.give(at(given), ip);
-            assert!(tokens.knows(at(given), ip, &token) && tokens.knows(at(given + 300), ip, &token));
-            assert!(!tokens.knows(at(given + 600), ip, &token));
-            assert!(!tokens.knows(at(given), other, &token) && !tokens.knows(at(given), ip, b""));
-            assert!(!Tokens::new(8).knows(at(given), ip, &token));
+        let ip: IpAddr = "1.2.3.4".parse().unwrap();
+        let other: IpAddr = "1.2.3.5".parse().unwrap();
+        for issued_at in [0, 1, 299, 300, 451, 599] {
+            let token = tokens.issue(at(issued_at), ip);
+            assert!(
+                tokens.verify(at(issued_at), ip, &token) && tokens.verify(at(issued_at + 300), ip, &token)
+            );
+            assert!(!tokens.verify(at(issued_at + 600), ip, &token));
+            assert!(!tokens.verify(at(issued_at), other, &token) && !tokens.verify(at(issued_at), ip, b""));
+            assert!(!Tokens::new(8).verify(at(issued_at), ip, &token));
         }
-        assert_ne!(tokens.give(at(0), ip), tokens.give(at(300), ip));
+        assert_ne!(tokens.issue(at(0), ip), tokens.issue(at(300), ip));
     }
 }

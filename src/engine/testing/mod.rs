@@ -1,11 +1,10 @@
-//! A world in memory for the engine's tests: puppet peers that speak raw bytes, virtual time, a disk that
-//! answers at once or when told, and an oracle that watches every byte of payload.
+//! An in-memory world for the engine's tests: scripted peers that send raw bytes, virtual time, a disk that
+//! replies at once or on command, and checks of every write of payload.
 //!
-//! The oracle's law, checked at each write: one writer a block, no write to a piece that is being hashed or
-//! verified, and what was verified is what the torrent says. A world is built in one line; whatever breaks
-//! the law panics at once.
+//! Checked at each write: a block has one writer; a piece is not written while it is hashed or after it is
+//! verified; verified bytes are the torrent's. A violation panics.
 
-mod hands;
+mod driver;
 mod puppet;
 
 pub use puppet::{METADATA_ID, PEX_ID, Received, TestPeer, block, handshake, header, raw};
@@ -23,7 +22,7 @@ use std::net::SocketAddr;
 pub const HASH: InfoHash = InfoHash([7; 20]);
 pub const PIECE_LEN: u64 = 4 * BLOCK_LEN as u64;
 
-/// What the disk has not been told to answer.
+/// A disk job without a reply yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Job {
     Prepare(PieceIndex),
@@ -31,14 +30,14 @@ pub enum Job {
     Save,
 }
 
-/// How a world begins.
+/// Initial state of a world.
 pub struct Setup {
     pub have: Bitfield,
     pub config: EngineConfig,
     pub spec: TorrentSpec,
-    /// The disk waits for `answer_disk`.
+    /// The disk replies only on [`TestWorld::finish_disk_job`].
     pub slow_disk: bool,
-    /// Longest run of bytes that passes at once.
+    /// Largest number of bytes that is transferred at once.
     pub cut: Option<usize>,
 }
 
@@ -52,7 +51,8 @@ pub struct TestWorld {
     pub jobs: VecDeque<Job>,
     pub slow_disk: bool,
     pub dials: Vec<(PeerKey, SocketAddr)>,
-    /// Announces, datagrams, names to resolve, notices, saves: in order, until taken.
+    /// Actions that the world does not run itself, such as announces, datagrams, name lookups, notices and
+    /// saves, in order.
     pub log: Vec<Action>,
     pub out: Actions,
     pub cut: Option<usize>,
@@ -62,24 +62,24 @@ pub struct TestWorld {
     next_port: u16,
 }
 
-/// The torrent's byte at `offset`.
-pub fn truth(offset: u64) -> u8 {
+/// Returns the torrent's byte at `offset`.
+pub fn content_byte(offset: u64) -> u8 {
     (offset ^ (offset >> 8) ^ (offset >> 14)) as u8
 }
 
 impl TestWorld {
-    /// Four pieces of four blocks, none of them here.
+    /// Creates a world with four pieces of four blocks, none of which is present.
     pub fn leech() -> TestWorld {
-        TestWorld::built(|_| {})
+        TestWorld::with_setup(|_| {})
     }
 
-    /// The same, all of them here.
+    /// Creates a world with four pieces, all of them present.
     pub fn seed() -> TestWorld {
-        TestWorld::built(|s| s.have = Bitfield::full(4))
+        TestWorld::with_setup(|s| s.have = Bitfield::full(4))
     }
 
-    /// The same, changed.
-    pub fn built(change: impl FnOnce(&mut Setup)) -> TestWorld {
+    /// Creates a world with four pieces and a changed setup.
+    pub fn with_setup(change: impl FnOnce(&mut Setup)) -> TestWorld {
         let geometry = Geometry::new(4 * PIECE_LEN, PIECE_LEN).unwrap();
         TestWorld::with_geometry(geometry, change)
     }
@@ -124,13 +124,14 @@ impl TestWorld {
         for piece in s.have.iter() {
             let from = geometry.piece_offset(piece);
             for at in from..from + u64::from(geometry.piece_len(piece)) {
-                content[at as usize] = truth(at);
+                content[at as usize] = content_byte(at);
             }
         }
         let mut out = Actions::default();
-        match known {
-            true => engine.on_opened(now, torrent, s.have, &mut out),
-            false => engine.resume(now, torrent),
+        if known {
+            engine.on_opened(now, torrent, s.have, &mut out);
+        } else {
+            engine.resume(now, torrent);
         }
         let mut w = TestWorld {
             engine,
@@ -150,13 +151,13 @@ impl TestWorld {
             hashing: BTreeSet::new(),
             next_port: 10_000,
         };
-        w.turn();
+        w.run_actions();
         w
     }
 
-    // ---- peers ----------------------------------------------------------------------------------------------------
+    // ---- peers --------------------------------------------------------------------------------------------
 
-    /// A peer connects to us from host 10.0.0.`host`; `None` if it is refused.
+    /// Connects a peer from host 10.0.0.`host`; `None` if the engine refuses it.
     pub fn try_connect(&mut self, host: u8) -> Option<PeerKey> {
         self.next_port += 1;
         self.try_connect_from(SocketAddr::from(([10, 0, 0, host], self.next_port)))
@@ -167,11 +168,11 @@ impl TestWorld {
         if let Some(key) = key {
             self.puppets.insert(key, TestPeer::new(true));
         }
-        self.turn();
+        self.run_actions();
         key
     }
 
-    /// A peer connects to us from there.
+    /// Connects a peer from this address.
     pub fn connect_from(&mut self, addr: SocketAddr) -> PeerKey {
         self.try_connect_from(addr).unwrap()
     }
@@ -180,61 +181,61 @@ impl TestWorld {
         self.try_connect(host).unwrap()
     }
 
-    /// A peer that connected and shook hands, named after its host; what we greeted it with was heard.
+    /// Connects a peer whose id is its host number and exchanges handshakes.
     pub fn peer(&mut self, host: u8) -> PeerKey {
-        let p = self.greeted(host);
-        self.heard(p);
+        let p = self.connect_with_handshake(host);
+        self.received(p);
         p
     }
 
-    /// The same, the greeting unheard.
-    pub fn greeted(&mut self, host: u8) -> PeerKey {
+    /// Connects a peer and sends its handshake, but does not read the engine's.
+    pub fn connect_with_handshake(&mut self, host: u8) -> PeerKey {
         let p = self.connect(host);
         self.send(p, &handshake(host, true));
         p
     }
 
-    /// A peer that does not speak the Fast extension.
-    pub fn plain_peer(&mut self, host: u8) -> PeerKey {
+    /// Connects a peer without the Fast extension.
+    pub fn peer_without_fast(&mut self, host: u8) -> PeerKey {
         let p = self.connect(host);
         self.send(p, &handshake(host, false));
-        self.heard(p);
+        self.received(p);
         p
     }
 
-    /// A peer that has everything and serves us.
-    pub fn server(&mut self, host: u8) -> PeerKey {
+    /// Connects a peer that has every piece and unchokes the engine.
+    pub fn unchoking_seed(&mut self, host: u8) -> PeerKey {
         let p = self.peer(host);
-        self.say(p, &[Message::HaveAll, Message::Unchoke]);
+        self.send_messages(p, &[Message::HaveAll, Message::Unchoke]);
         p
     }
 
-    /// A peer that wants what we have and was unchoked.
-    pub fn taker(&mut self, host: u8) -> PeerKey {
+    /// Connects a peer without pieces that is interested and unchoked.
+    pub fn unchoked_leech(&mut self, host: u8) -> PeerKey {
         let p = self.peer(host);
-        self.say(p, &[Message::HaveNone, Message::Interested]);
-        assert!(self.heard(p).contains(&Received::Word("Unchoke")));
+        self.send_messages(p, &[Message::HaveNone, Message::Interested]);
+        assert!(self.received(p).contains(&Received::Simple("Unchoke")));
         p
     }
 
-    /// Bytes from a peer to the engine.
+    /// Sends bytes from a peer to the engine.
     pub fn send(&mut self, p: PeerKey, bytes: &[u8]) {
         self.puppets.get_mut(&p).unwrap().to_engine.extend(bytes);
         self.deliver(p);
-        self.turn();
+        self.run_actions();
     }
 
-    pub fn say(&mut self, p: PeerKey, messages: &[Message<'_>]) {
+    pub fn send_messages(&mut self, p: PeerKey, messages: &[Message<'_>]) {
         let mut bytes = Vec::new();
         messages.iter().for_each(|m| m.write(&mut bytes));
         self.send(p, &bytes);
     }
 
-    /// The true bytes of a block, with its header.
+    /// Returns the header and the correct bytes of a block.
     pub fn block_bytes(&self, s: RawSpan) -> Vec<u8> {
         let mut bytes = header(s);
         let from = u64::from(s.piece) * u64::from(self.geometry.nominal_piece_len()) + u64::from(s.begin);
-        bytes.extend((from..from + u64::from(s.len)).map(truth));
+        bytes.extend((from..from + u64::from(s.len)).map(content_byte));
         bytes
     }
 
@@ -243,26 +244,26 @@ impl TestWorld {
         self.send(p, &bytes);
     }
 
-    /// A block whose bytes are all wrong.
-    pub fn send_lie(&mut self, p: PeerKey, s: RawSpan) {
+    /// Sends a block whose bytes are all wrong.
+    pub fn send_wrong_block(&mut self, p: PeerKey, s: RawSpan) {
         let mut bytes = self.block_bytes(s);
         bytes[13..].iter_mut().for_each(|b| *b ^= 0xff);
         self.send(p, &bytes);
     }
 
-    /// What the peer heard since it was last asked. Requests are also kept in `requests`, without those
-    /// cancelled.
-    pub fn heard(&mut self, p: PeerKey) -> Vec<Received> {
-        self.puppets.get_mut(&p).unwrap().listen(self.geometry.pieces())
+    /// Returns the messages that the peer received since the last call. Requests are also kept in `requests`,
+    /// without cancelled ones.
+    pub fn received(&mut self, p: PeerKey) -> Vec<Received> {
+        self.puppets.get_mut(&p).unwrap().read_messages(self.geometry.pieces())
     }
 
-    /// The requests that are out to this peer.
+    /// Returns the engine's requests in flight to this peer.
     pub fn requests(&mut self, p: PeerKey) -> Vec<RawSpan> {
-        self.heard(p);
+        self.received(p);
         self.puppets[&p].requests.clone()
     }
 
-    /// The peer answers its oldest request truly; false if it has none.
+    /// Sends the block of the oldest request. Returns false if there is none.
     pub fn serve_one(&mut self, p: PeerKey) -> bool {
         let Some(&s) = self.requests(p).first() else { return false };
         self.puppets.get_mut(&p).unwrap().requests.remove(0);
@@ -270,7 +271,7 @@ impl TestWorld {
         true
     }
 
-    /// The peer answers all requests, and those that come of it.
+    /// Sends the blocks of all requests, including those that the blocks cause.
     pub fn serve_all(&mut self, p: PeerKey) {
         while self.is_open(p) && self.serve_one(p) {}
     }
@@ -279,25 +280,25 @@ impl TestWorld {
         self.puppets[&p].closed.is_none()
     }
 
-    /// Why the engine hung up while it read.
-    pub fn why(&self, p: PeerKey) -> Option<DisconnectReason> {
+    /// Returns why the engine closed the connection while reading.
+    pub fn disconnect_reason(&self, p: PeerKey) -> Option<DisconnectReason> {
         self.puppets[&p].closed.flatten()
     }
 
-    pub fn lose(&mut self, p: PeerKey) {
+    pub fn disconnect(&mut self, p: PeerKey) {
         self.engine.on_lost(self.now, p, &mut self.out);
         self.puppets.get_mut(&p).unwrap().closed = Some(None);
-        self.turn();
+        self.run_actions();
     }
 
-    /// The connection that was dialed stands.
+    /// Completes a dial.
     pub fn dialed(&mut self, p: PeerKey) {
-        self.puppets.get_mut(&p).unwrap().up = true;
+        self.puppets.get_mut(&p).unwrap().connected = true;
         self.engine.on_dialed(self.now, p, &mut self.out);
-        self.turn();
+        self.run_actions();
     }
 
-    // ---- questions ------------------------------------------------------------------------------------------------
+    // ---- state ----------------------------------------------------------------------------------------
 
     pub fn have(&self) -> Vec<u32> {
         self.engine.have(self.torrent).unwrap().iter().map(PieceIndex::get).collect()
@@ -311,7 +312,7 @@ impl TestWorld {
         self.geometry.piece(n).unwrap()
     }
 
-    /// Who was banned, by host.
+    /// Returns the host numbers of the banned peers.
     pub fn banned(&self) -> Vec<u8> {
         let of = |a: &Action| match a {
             Action::Notice(Notice::Banned { addr: SocketAddr::V4(a), .. }) => Some(a.ip().octets()[3]),

@@ -1,5 +1,5 @@
-//! The engine and its node of the DHT: when it joins, what it searches for, whom it tells; private torrents
-//! stay out (T28).
+//! The engine's DHT client: bootstrap, searches, announces, saved nodes; private torrents stay out (hazard
+//! T28).
 
 use crate::engine::testing::{HASH, Received, TestWorld};
 use crate::engine::{Action, DhtSetup, Notice, TorrentInfo, limits};
@@ -34,10 +34,10 @@ fn setup(nodes: &[SocketAddr], routers: &[(&str, u16)]) -> DhtSetup {
 
 fn join(w: &mut TestWorld, setup: DhtSetup) {
     w.engine.join_dht(w.now, setup, &mut w.out);
-    w.turn();
+    w.run_actions();
 }
 
-/// Datagrams since the last time, and to whom.
+/// Returns the datagrams since the last call, with their destinations.
 fn datagrams(w: &mut TestWorld) -> Vec<(SocketAddr, Vec<u8>)> {
     let (sent, rest) = w.log.drain(..).partition(|a| matches!(a, Action::Datagram { .. }));
     w.log = rest;
@@ -47,30 +47,29 @@ fn datagrams(w: &mut TestWorld) -> Vec<(SocketAddr, Vec<u8>)> {
         .collect()
 }
 
-fn question(bytes: &[u8]) -> Method<'_> {
+fn query_method(bytes: &[u8]) -> Method<'_> {
     match parse(bytes).unwrap().body {
         PacketBody::Query(query) => query.method,
         other => panic!("{other:?}"),
     }
 }
 
-/// Every node that is asked answers: these nodes are known, and these are the torrent's peers. Returns what
-/// was asked.
-fn play(w: &mut TestWorld, known: &[u8], peers: &[SocketAddr]) -> Vec<String> {
-    let mut asked = Vec::new();
+/// Responds to every query with these nodes and peers until there are no more. Returns the queries.
+fn respond(w: &mut TestWorld, known: &[u8], peers: &[SocketAddr]) -> Vec<String> {
+    let mut queried = Vec::new();
     loop {
         let sent = datagrams(w);
         if sent.is_empty() {
-            return asked;
+            return queried;
         }
         for (to, bytes) in sent {
             let SocketAddr::V4(v4) = to else { continue };
             let n = v4.ip().octets()[1];
-            let question = question(&bytes);
-            asked.push(format!("{question:?}"));
+            let method = query_method(&bytes);
+            queried.push(format!("{method:?}"));
             let mut list = Vec::new();
             known.iter().for_each(|n| write_node(id(*n), node(*n), &mut list));
-            let peers = if matches!(question, Method::GetPeers { .. }) { peers } else { &[] };
+            let peers = if matches!(method, Method::GetPeers { .. }) { peers } else { &[] };
             let parts = ResponseFields {
                 id: id(n),
                 nodes: Some(&list),
@@ -79,29 +78,30 @@ fn play(w: &mut TestWorld, known: &[u8], peers: &[SocketAddr]) -> Vec<String> {
                 peers,
                 filters: None,
             };
-            let (mut reply, us) = (Vec::new(), "5.5.5.5:6881".parse().unwrap());
+            let mut reply = Vec::new();
+            let us = "5.5.5.5:6881".parse().unwrap();
             write_response(parse(&bytes).unwrap().transaction, us, &parts, &mut reply);
             w.engine.on_datagram(w.now, to, &reply, &mut w.out);
-            w.turn();
+            w.run_actions();
         }
     }
 }
 
-/// Time passes, and every queried node answers. Returns what was asked.
-fn live(w: &mut TestWorld, time: Duration, known: &[u8]) -> Vec<String> {
-    let mut asked = Vec::new();
+/// Advances time second by second and responds to every query. Returns the queries.
+fn advance_and_respond(w: &mut TestWorld, time: Duration, known: &[u8]) -> Vec<String> {
+    let mut queried = Vec::new();
     for _ in 0..time.as_secs() {
-        w.pass(1.0);
-        asked.extend(play(w, known, &[]));
+        w.advance(1.0);
+        queried.extend(respond(w, known, &[]));
     }
-    asked
+    queried
 }
 
-fn searches(asked: &[String]) -> usize {
-    asked.iter().filter(|q| q.starts_with("GetPeers")).count()
+fn count_searches(queried: &[String]) -> usize {
+    queried.iter().filter(|q| q.starts_with("GetPeers")).count()
 }
 
-/// A peer whose handshake says that it has a DHT node.
+/// Connects a peer whose handshake announces a DHT node.
 fn peer_with_node(w: &mut TestWorld, host: u8) -> PeerKey {
     let p = w.connect(host);
     let theirs =
@@ -110,57 +110,58 @@ fn peer_with_node(w: &mut TestWorld, host: u8) -> PeerKey {
     p
 }
 
-fn private() -> TestWorld {
-    TestWorld::built(|s| s.spec.torrent_info.as_mut().unwrap().private = true)
+fn private_torrent() -> TestWorld {
+    TestWorld::with_setup(|s| s.spec.shape.as_mut().unwrap().private = true)
 }
 
 #[test]
-fn a_torrent_is_searched_for_once_somebody_answers_and_beside_a_peer_again_after_a_quarter_of_an_hour() {
+fn a_search_starts_with_the_first_node_and_repeats_every_15_minutes_while_peers_are_connected() {
     let mut w = TestWorld::leech();
     let found: SocketAddr = "30.1.2.3:4567".parse().unwrap();
     join(&mut w, setup(&[node(1)], &[("router.example", 1)]));
-    let asked = play(&mut w, &[1, 2, 3], &[found]);
-    assert_eq!(searches(&asked), 0, "it begins in the next turn");
-    w.pass(0.0);
-    let asked = play(&mut w, &[1, 2, 3], &[found]);
-    assert_eq!(searches(&asked), 3, "{asked:?}");
+    let queried = respond(&mut w, &[1, 2, 3], &[found]);
+    assert_eq!(count_searches(&queried), 0, "the search starts in the next turn");
+    w.advance(0.0);
+    let queried = respond(&mut w, &[1, 2, 3], &[found]);
+    assert_eq!(count_searches(&queried), 3, "{queried:?}");
     let announced =
-        asked.iter().filter(|q| q.starts_with("AnnouncePeer") && q.contains("Some(6881), seed: false"));
+        queried.iter().filter(|q| q.starts_with("AnnouncePeer") && q.contains("Some(6881), seed: false"));
     assert_eq!(announced.count(), 3);
-    w.pass(0.1);
+    w.advance(0.1);
     assert!(w.dials.iter().any(|(_, addr)| *addr == found), "{:?}", w.dials);
     assert_eq!(w.engine.stats(w.now, w.torrent).unwrap().known_peers, 1);
-    assert!(w.log.iter().all(|a| !matches!(a, Action::Resolve { .. })), "nobody needs a router");
+    assert!(w.log.iter().all(|a| !matches!(a, Action::Resolve { .. })), "no bootstrap node is resolved");
     let (p, _) = *w.dials.iter().find(|(_, addr)| *addr == found).unwrap();
     w.dialed(p);
     w.send(p, &crate::engine::testing::handshake(77, true));
-    w.say(p, &[Message::HaveAll]);
-    let mut asked = Vec::new();
+    w.send_messages(p, &[Message::HaveAll]);
+    let mut counts = Vec::new();
     for _ in 0..limits::DHT_SEARCH_INTERVAL.as_secs() {
-        w.say(p, &[Message::KeepAlive]);
-        asked.push(searches(&live(&mut w, Duration::from_secs(1), &[1, 2, 3])));
+        w.send_messages(p, &[Message::KeepAlive]);
+        counts.push(count_searches(&advance_and_respond(&mut w, Duration::from_secs(1), &[1, 2, 3])));
     }
     assert!(w.is_open(p));
-    let last = asked.pop().unwrap();
-    assert_eq!((asked.iter().sum::<usize>(), last), (0, 3));
+    let last = counts.pop().unwrap();
+    assert_eq!((counts.iter().sum::<usize>(), last), (0, 3));
 }
 
-/// Joins, and the torrent is searched for in the next turn; no node knows peers.
+/// Joins the DHT and completes the first search; no node knows peers.
 fn join_and_search(w: &mut TestWorld) {
     join(w, setup(&[node(1)], &[]));
-    play(w, &[1, 2, 3], &[]);
-    w.pass(0.0);
-    assert_eq!(searches(&play(w, &[1, 2, 3], &[])), 3);
+    respond(w, &[1, 2, 3], &[]);
+    w.advance(0.0);
+    assert_eq!(count_searches(&respond(w, &[1, 2, 3], &[])), 3);
 }
 
-/// Seconds after which a torrent was searched for again.
+/// Returns the seconds at which a torrent was searched for.
 fn search_times(w: &mut TestWorld, time: Duration) -> Vec<u64> {
-    let searched = |w: &mut TestWorld| searches(&live(w, Duration::from_secs(1), &[1, 2, 3])) > 0;
+    let searched =
+        |w: &mut TestWorld| count_searches(&advance_and_respond(w, Duration::from_secs(1), &[1, 2, 3])) > 0;
     (1..=time.as_secs()).filter(|_| searched(w)).collect()
 }
 
 #[test]
-fn a_torrent_without_peers_is_searched_for_again_soon_and_then_less_and_less_often() {
+fn a_torrent_without_peers_is_searched_for_at_growing_intervals() {
     let mut w = TestWorld::leech();
     join_and_search(&mut w);
     let times = search_times(&mut w, 4 * limits::DHT_SEARCH_INTERVAL);
@@ -168,84 +169,84 @@ fn a_torrent_without_peers_is_searched_for_again_soon_and_then_less_and_less_oft
 }
 
 #[test]
-fn a_torrent_that_rested_or_a_dht_that_was_gone_begins_anew() {
+fn the_search_intervals_start_again_after_a_pause_or_an_outage_of_the_dht() {
     let mut w = TestWorld::leech();
     join(&mut w, setup(&[node(1)], &[]));
-    play(&mut w, &[1, 2, 3], &[]);
+    respond(&mut w, &[1, 2, 3], &[]);
     search_times(&mut w, Duration::from_secs(100));
     w.engine.pause(w.now, w.torrent, &mut w.out);
     w.engine.resume(w.now, w.torrent);
     assert_eq!(search_times(&mut w, Duration::from_secs(20)), [1, 5, 15]);
-    // No node answers any more.
-    w.pass(600.0);
+    // An outage: no node responds.
+    w.advance(600.0);
     datagrams(&mut w);
     assert_eq!(search_times(&mut w, limits::DHT_SEARCH_INTERVAL), []);
     w.engine.on_dht_port(w.now, node(1), &mut w.out);
-    w.turn();
-    play(&mut w, &[1, 2, 3], &[]);
+    w.run_actions();
+    respond(&mut w, &[1, 2, 3], &[]);
     assert_eq!(search_times(&mut w, Duration::from_secs(20)), [1, 5, 15]);
 }
 
 #[test]
-fn a_seed_that_is_alone_is_in_no_hurry() {
+fn a_seed_without_peers_announces_every_15_minutes() {
     let mut w = TestWorld::seed();
     join_and_search(&mut w);
     assert_eq!(search_times(&mut w, 2 * limits::DHT_SEARCH_INTERVAL), [900, 1800]);
 }
 
 #[test]
-fn a_seed_announces_itself_as_one() {
+fn a_seed_announces_itself_as_a_seed() {
     let mut w = TestWorld::seed();
     join(&mut w, setup(&[node(1)], &[]));
-    play(&mut w, &[], &[]);
-    w.pass(0.0);
-    let asked = play(&mut w, &[], &[]);
-    assert!(asked.iter().any(|q| q.starts_with("AnnouncePeer") && q.contains("seed: true")), "{asked:?}");
+    respond(&mut w, &[], &[]);
+    w.advance(0.0);
+    let queried = respond(&mut w, &[], &[]);
+    assert!(queried.iter().any(|q| q.starts_with("AnnouncePeer") && q.contains("seed: true")), "{queried:?}");
 }
 
 #[test]
-fn routers_are_looked_up_only_when_no_node_of_the_last_run_answers() {
+fn bootstrap_nodes_are_resolved_only_if_no_saved_node_responds() {
     let mut w = TestWorld::leech();
     let old: Vec<SocketAddr> = (1..=40).map(node).collect();
     join(&mut w, setup(&old, &[("router.example", 6881)]));
     let tried = datagrams(&mut w).len();
     assert_eq!(tried, limits::DHT_PINGS_AT_ONCE);
     let resolves = |w: &TestWorld| w.log.iter().filter(|a| matches!(a, Action::Resolve { .. })).count();
-    w.pass(1.9);
-    assert_eq!((datagrams(&mut w).len(), resolves(&w)), (0, 0), "they have some time");
-    w.pass(2.2);
+    w.advance(1.9);
+    assert_eq!((datagrams(&mut w).len(), resolves(&w)), (0, 0), "the saved nodes have some time");
+    w.advance(2.2);
     assert_eq!(
         (datagrams(&mut w).len(), resolves(&w)),
         (24, 1),
-        "the others are tried, and beside them the router"
+        "the other saved nodes are pinged and the bootstrap node is resolved"
     );
     let Some(Action::Resolve { id: query, host, port }) = w.log.pop() else { panic!("{:?}", w.log) };
     assert_eq!((host.as_str(), port), ("router.example", 6881));
     w.engine.on_resolved(w.now, query, Err("no network".into()), &mut w.out);
-    w.pass(limits::DHT_BOOTSTRAP_RETRY.as_secs_f64() + 0.1);
+    w.advance(limits::DHT_BOOTSTRAP_RETRY.as_secs_f64() + 0.1);
     let Some(Action::Resolve { id: query, .. }) = w.log.pop() else {
-        panic!("it is tried again: {:?}", w.log)
+        panic!("no second lookup: {:?}", w.log)
     };
     w.engine.on_resolved(w.now, query, Ok(vec![node(99)]), &mut w.out);
-    w.pass(0.0);
+    w.advance(0.0);
     assert!(datagrams(&mut w).iter().any(|(to, _)| *to == node(99)));
 }
 
 #[test]
-fn a_node_that_the_user_names_is_a_node_like_any_other() {
+fn a_node_named_by_the_user_is_inserted_into_the_table() {
     let mut w = TestWorld::leech();
-    join(&mut w, DhtSetup { bootstrap: vec![("friend.example".into(), 6881)], ..setup(&[], &[]) });
+    join(&mut w, DhtSetup { bootstrap: vec![("node.example".into(), 6881)], ..setup(&[], &[]) });
     let Some(Action::Resolve { id, .. }) = w.log.pop() else { panic!("{:?}", w.log) };
     w.engine.on_resolved(w.now, id, Ok(vec![node(1)]), &mut w.out);
-    w.turn();
-    play(&mut w, &[], &[]);
-    w.pass(0.0);
-    assert_eq!(searches(&play(&mut w, &[], &[])), 1, "though it knows nobody else");
+    w.run_actions();
+    respond(&mut w, &[], &[]);
+    w.advance(0.0);
+    assert_eq!(count_searches(&respond(&mut w, &[], &[])), 1, "the only known node is queried");
 }
 
 #[test]
-fn d2_a_torrent_file_sends_us_to_no_service_of_this_machine_unless_the_user_did() {
-    let places = [
+fn d2_nodes_of_a_torrent_file_reach_loopback_only_if_the_user_named_a_loopback_node() {
+    let addresses = [
         "127.0.0.1:53",
         "127.9.9.9:6881",
         "[::1]:6881",
@@ -253,60 +254,71 @@ fn d2_a_torrent_file_sends_us_to_no_service_of_this_machine_unless_the_user_did(
         "192.168.1.9:6881",
         "8.8.4.4:6881",
     ];
-    let asked = |named: Vec<(String, u16)>| {
+    let queried = |named: Vec<(String, u16)>| {
         let mut w = TestWorld::leech();
         join(&mut w, DhtSetup { bootstrap: named, ..setup(&[node(1)], &[]) });
         datagrams(&mut w);
         w.engine.add_nodes(&[("nodes.example".into(), 6881)], &mut w.out);
-        w.turn();
+        w.run_actions();
         let Some(Action::Resolve { id, .. }) = w.log.pop() else { panic!("{:?}", w.log) };
-        w.engine.on_resolved(w.now, id, Ok(places.iter().map(|a| a.parse().unwrap()).collect()), &mut w.out);
-        w.turn();
+        w.engine.on_resolved(
+            w.now,
+            id,
+            Ok(addresses.iter().map(|a| a.parse().unwrap()).collect()),
+            &mut w.out,
+        );
+        w.run_actions();
         datagrams(&mut w).into_iter().map(|(to, _)| to.to_string()).collect::<Vec<_>>()
     };
-    assert_eq!(asked(vec![("friend.example".into(), 6881)]), ["192.168.1.9:6881", "8.8.4.4:6881"]);
-    let at_home = asked(vec![("127.0.0.1".into(), 7001)]);
-    assert_eq!(at_home, ["127.0.0.1:53", "127.9.9.9:6881", "[::1]:6881", "192.168.1.9:6881", "8.8.4.4:6881"]);
-}
-
-#[test]
-fn a_peer_s_node_is_asked_and_ours_is_told() {
-    let mut w = TestWorld::leech();
-    join(&mut w, setup(&[], &[]));
-    let p = peer_with_node(&mut w, 9);
-    assert!(w.heard(p).iter().any(|s| matches!(s, Received::Word("Port"))), "ours");
-    w.say(p, &[Message::Port { port: 999 }, Message::Port { port: 998 }, Message::Port { port: 997 }]);
-    let asked: Vec<SocketAddr> = datagrams(&mut w).into_iter().map(|(to, _)| to).collect();
-    assert_eq!(asked, ["10.0.0.9:999".parse().unwrap()], "once a connection");
-    let plain = w.greeted(8);
-    assert!(
-        !w.heard(plain).iter().any(|s| matches!(s, Received::Word("Port"))),
-        "who has no node is not told of ours"
+    assert_eq!(queried(vec![("node.example".into(), 6881)]), ["192.168.1.9:6881", "8.8.4.4:6881"]);
+    let with_loopback = queried(vec![("127.0.0.1".into(), 7001)]);
+    assert_eq!(
+        with_loopback,
+        ["127.0.0.1:53", "127.9.9.9:6881", "[::1]:6881", "192.168.1.9:6881", "8.8.4.4:6881"]
     );
 }
 
 #[test]
-fn t28_a_private_torrent_is_never_searched_for_and_says_nothing_of_our_node() {
-    let mut w = private();
-    join(&mut w, setup(&[node(1)], &[]));
-    play(&mut w, &[1, 2], &[]);
-    assert_eq!(searches(&live(&mut w, Duration::from_secs(3600), &[1, 2])), 0);
+fn port_messages_are_exchanged_with_peers_that_have_a_node() {
+    let mut w = TestWorld::leech();
+    join(&mut w, setup(&[], &[]));
     let p = peer_with_node(&mut w, 9);
-    assert!(!w.heard(p).iter().any(|s| matches!(s, Received::Word("Port"))));
+    assert!(w.received(p).iter().any(|s| matches!(s, Received::Simple("Port"))), "our port");
+    w.send_messages(
+        p,
+        &[Message::Port { port: 999 }, Message::Port { port: 998 }, Message::Port { port: 997 }],
+    );
+    let queried: Vec<SocketAddr> = datagrams(&mut w).into_iter().map(|(to, _)| to).collect();
+    assert_eq!(queried, ["10.0.0.9:999".parse().unwrap()], "one port message per connection counts");
+    let plain = w.connect_with_handshake(8);
+    assert!(
+        !w.received(plain).iter().any(|s| matches!(s, Received::Simple("Port"))),
+        "a peer without a DHT node gets no port message"
+    );
+}
+
+#[test]
+fn t28_a_private_torrent_is_not_searched_for_and_sends_no_port_message() {
+    let mut w = private_torrent();
+    join(&mut w, setup(&[node(1)], &[]));
+    respond(&mut w, &[1, 2], &[]);
+    assert_eq!(count_searches(&advance_and_respond(&mut w, Duration::from_secs(3600), &[1, 2])), 0);
+    let p = peer_with_node(&mut w, 9);
+    assert!(!w.received(p).iter().any(|s| matches!(s, Received::Simple("Port"))));
     datagrams(&mut w);
-    w.say(p, &[Message::Port { port: 999 }]);
+    w.send_messages(p, &[Message::Port { port: 999 }]);
     assert!(datagrams(&mut w).iter().all(|(to, _)| to.port() != 999));
 }
 
 #[test]
-fn t28_a_magnet_that_turns_out_to_be_private_lets_go_of_whom_the_dht_named() {
-    let mut w = TestWorld::built(|s| s.spec.torrent_info = None);
+fn t28_a_magnet_link_of_a_private_torrent_drops_the_peers_from_the_dht() {
+    let mut w = TestWorld::with_setup(|s| s.spec.shape = None);
     let found: SocketAddr = "30.1.2.3:4567".parse().unwrap();
     join(&mut w, setup(&[node(1)], &[]));
-    play(&mut w, &[], &[found, "30.1.2.4:4567".parse().unwrap()]);
-    w.pass(0.0);
-    play(&mut w, &[], &[found, "30.1.2.4:4567".parse().unwrap()]);
-    w.pass(0.0);
+    respond(&mut w, &[], &[found, "30.1.2.4:4567".parse().unwrap()]);
+    w.advance(0.0);
+    respond(&mut w, &[], &[found, "30.1.2.4:4567".parse().unwrap()]);
+    w.advance(0.0);
     let stats = w.engine.stats(w.now, w.torrent).unwrap();
     assert_eq!(stats.known_peers, 2);
     let (p, _) = *w.dials.iter().find(|(_, addr)| *addr == found).unwrap();
@@ -314,90 +326,90 @@ fn t28_a_magnet_that_turns_out_to_be_private_lets_go_of_whom_the_dht_named() {
         crate::engine::torrent::Metadata::HandedOn;
     let shape = TorrentInfo { geometry: w.geometry, wanted: Bitfield::full(4), private: true, info: None };
     w.engine.on_metadata(w.now, w.torrent, shape, &mut w.out);
-    w.turn();
+    w.run_actions();
     assert!(!w.is_open(p));
     assert_eq!(w.engine.stats(w.now, w.torrent).unwrap().known_peers, 0);
-    assert_eq!(searches(&live(&mut w, Duration::from_secs(3600), &[])), 0);
+    assert_eq!(count_searches(&advance_and_respond(&mut w, Duration::from_secs(3600), &[])), 0);
 }
 
 #[test]
-fn what_is_known_is_kept_now_and_then_and_at_the_end() {
+fn nodes_are_saved_at_intervals_and_at_shutdown() {
     let mut w = TestWorld::leech();
     join(&mut w, setup(&[node(1)], &[]));
-    play(&mut w, &[], &[]);
-    live(&mut w, limits::DHT_SAVE_INTERVAL + Duration::from_secs(1), &[]);
-    let kept = |w: &TestWorld| {
+    respond(&mut w, &[], &[]);
+    advance_and_respond(&mut w, limits::DHT_SAVE_INTERVAL + Duration::from_secs(1), &[]);
+    let saved = |w: &TestWorld| {
         w.log.iter().filter(|a| matches!(a, Action::KeepNodes { nodes } if *nodes == [node(1)])).count()
     };
-    assert_eq!(kept(&w), 1);
+    assert_eq!(saved(&w), 1);
     w.engine.shut_down(w.now, &mut w.out);
-    w.turn();
-    assert_eq!(kept(&w), 2);
+    w.run_actions();
+    assert_eq!(saved(&w), 2);
     assert!(w.engine.is_idle() && w.engine.dht_stats(w.now).is_none());
-    assert_eq!(w.engine.next_deadline(), None, "nothing is left to wake for");
+    assert_eq!(w.engine.next_deadline(), None, "no deadline remains");
 }
 
-/// This node alone answers what it is asked.
-fn only_answers(w: &mut TestWorld, n: u8) {
-    let asked = datagrams(w);
-    let (to, bytes) = asked.iter().find(|(to, _)| *to == node(n)).unwrap();
+/// Responds as node `n` to the query that it was sent.
+fn respond_as(w: &mut TestWorld, n: u8) {
+    let queried = datagrams(w);
+    let (to, bytes) = queried.iter().find(|(to, _)| *to == node(n)).unwrap();
     let parts =
         ResponseFields { id: id(n), nodes: None, nodes6: None, token: None, peers: &[], filters: None };
     let mut reply = Vec::new();
     write_response(parse(bytes).unwrap().transaction, "5.5.5.5:6881".parse().unwrap(), &parts, &mut reply);
     w.engine.on_datagram(w.now, *to, &reply, &mut w.out);
-    w.turn();
+    w.run_actions();
 }
 
-/// What was kept last.
-fn kept(w: &TestWorld) -> Vec<SocketAddr> {
+/// Returns the nodes of the last save.
+fn saved_nodes(w: &TestWorld) -> Vec<SocketAddr> {
     let of = |a: &Action| if let Action::KeepNodes { nodes } = a { Some(nodes.clone()) } else { None };
     w.log.iter().rev().find_map(of).unwrap()
 }
 
 #[test]
-fn a_run_that_is_too_short_to_get_to_know_many_keeps_those_of_the_one_before() {
+fn a_short_run_keeps_the_saved_nodes_of_the_run_before() {
     let old: Vec<SocketAddr> = (1..=100).map(node).collect();
     let mut w = TestWorld::leech();
     join(&mut w, setup(&old, &[]));
-    only_answers(&mut w, 9);
+    respond_as(&mut w, 9);
     w.engine.shut_down(w.now, &mut w.out);
-    w.turn();
+    w.run_actions();
     let rest: Vec<SocketAddr> = (1..=64).filter(|n| *n != 9).map(node).collect();
-    assert_eq!(kept(&w), [&[node(9)], &rest[..]].concat());
+    assert_eq!(saved_nodes(&w), [&[node(9)], &rest[..]].concat());
 }
 
 #[test]
-fn who_did_not_answer_while_nobody_did_is_not_given_up() {
+fn saved_nodes_are_kept_if_no_node_responded_during_an_outage() {
     let old: Vec<SocketAddr> = (1..=12).map(node).collect();
     let mut w = TestWorld::leech();
     join(&mut w, setup(&old, &[]));
-    w.pass(3.0 * limits::DHT_SAVE_INTERVAL.as_secs_f64()); // no network
+    w.advance(3.0 * limits::DHT_SAVE_INTERVAL.as_secs_f64()); // no network
     datagrams(&mut w);
     w.engine.on_dht_port(w.now, node(9), &mut w.out);
-    w.turn();
-    only_answers(&mut w, 9);
+    w.run_actions();
+    respond_as(&mut w, 9);
     w.engine.shut_down(w.now, &mut w.out);
-    w.turn();
-    assert_eq!(kept(&w).len(), 12);
+    w.run_actions();
+    assert_eq!(saved_nodes(&w).len(), 12);
 }
 
 #[test]
-fn a_run_that_is_long_enough_lets_go_of_who_never_answered() {
+fn a_long_run_drops_saved_nodes_that_never_responded() {
     let old: Vec<SocketAddr> = (1..=12).map(node).collect();
     let mut w = TestWorld::leech();
     join(&mut w, setup(&old, &[]));
-    only_answers(&mut w, 9);
-    live(&mut w, limits::DHT_SAVE_INTERVAL + Duration::from_secs(1), &[9]);
-    assert_eq!(kept(&w).len(), 12);
-    live(&mut w, limits::DHT_SAVE_INTERVAL, &[9]);
-    assert_eq!(kept(&w), [node(9)]);
+    respond_as(&mut w, 9);
+    advance_and_respond(&mut w, limits::DHT_SAVE_INTERVAL + Duration::from_secs(1), &[9]);
+    assert_eq!(saved_nodes(&w).len(), 12);
+    advance_and_respond(&mut w, limits::DHT_SAVE_INTERVAL, &[9]);
+    assert_eq!(saved_nodes(&w), [node(9)]);
 }
 
 #[test]
-fn searches_of_many_torrents_begin_one_after_the_other() {
+fn searches_of_many_torrents_are_spread_over_time() {
     let mut w = TestWorld::leech();
-    w.engine.context.config.port = 0; // nothing is announced: the only node would hear too much of one address
+    w.engine.context.config.port = 0; // no announces: they would exceed the guard's limit at the only node
     for n in 0..200u32 {
         let mut spec = crate::engine::TorrentSpec {
             info_hash: HASH,
@@ -413,34 +425,38 @@ fn searches_of_many_torrents_begin_one_after_the_other() {
         w.engine.resume(w.now, key);
     }
     join(&mut w, setup(&[node(1)], &[]));
-    play(&mut w, &[], &[]);
-    let (mut begun, step) = (0, limits::DHT_SEARCH_SPACING.as_secs_f64());
+    respond(&mut w, &[], &[]);
+    let mut started = 0;
+    let step = limits::DHT_SEARCH_SPACING.as_secs_f64();
     for _ in 0..40 {
-        w.pass(step);
-        let now = searches(&play(&mut w, &[], &[]));
+        w.advance(step);
+        let now = count_searches(&respond(&mut w, &[], &[]));
         assert!(now <= 2, "{now} at once");
-        begun += now;
+        started += now;
     }
-    assert!((38..=42).contains(&begun), "{begun}");
-    assert!(Duration::from_secs_f64(201.0 * step) < limits::DHT_SEARCH_INTERVAL / 4, "there is time for all");
-    // None of them has a peer; one that searches again does not push the others back.
+    assert!((38..=42).contains(&started), "{started}");
+    assert!(
+        Duration::from_secs_f64(201.0 * step) < limits::DHT_SEARCH_INTERVAL / 4,
+        "all torrents fit into a quarter of the interval"
+    );
+    // No torrent has peers; repeated searches of one torrent do not delay the others.
     let mut searched = BTreeSet::new();
     for _ in 0..205 {
-        w.pass(4.0 * step);
-        searched.extend(play(&mut w, &[], &[]).into_iter().filter(|q| q.starts_with("GetPeers")));
+        w.advance(4.0 * step);
+        searched.extend(respond(&mut w, &[], &[]).into_iter().filter(|q| q.starts_with("GetPeers")));
     }
     assert_eq!(searched.len(), 201);
 }
 
 #[test]
-fn a_peer_that_the_dht_named_is_counted_as_such() {
+fn a_peer_from_the_dht_counts_under_that_origin() {
     let mut w = TestWorld::leech();
     let found: SocketAddr = "30.1.2.3:4567".parse().unwrap();
     join(&mut w, setup(&[node(1)], &[]));
-    play(&mut w, &[], &[found]);
-    w.pass(0.0);
-    play(&mut w, &[], &[found]);
-    w.pass(0.0);
+    respond(&mut w, &[], &[found]);
+    w.advance(0.0);
+    respond(&mut w, &[], &[found]);
+    w.advance(0.0);
     let (p, _) = *w.dials.iter().find(|(_, addr)| *addr == found).unwrap();
     w.dialed(p);
     w.send(p, &crate::engine::testing::handshake(77, true));
@@ -449,7 +465,7 @@ fn a_peer_that_the_dht_named_is_counted_as_such() {
 }
 
 #[test]
-fn a_torrent_is_counted_in_the_dht_as_soon_as_somebody_answers_and_a_private_one_never() {
+fn a_scrape_asks_the_dht_unless_the_torrent_is_private() {
     let counts = |w: &TestWorld| {
         let of = |a: &Action| match a {
             Action::Notice(Notice::Scraped { source, result, .. }) => {
@@ -464,16 +480,16 @@ fn a_torrent_is_counted_in_the_dht_as_soon_as_somebody_answers_and_a_private_one
     w.engine.pause(w.now, w.torrent, &mut w.out);
     join(&mut w, setup(&[node(1)], &[]));
     w.engine.scrape(w.now, w.torrent, &mut w.out);
-    w.turn();
+    w.run_actions();
     assert!(!done(&w));
-    play(&mut w, &[], &["30.1.2.3:1".parse().unwrap(), "30.1.2.4:1".parse().unwrap()]);
+    respond(&mut w, &[], &["30.1.2.3:1".parse().unwrap(), "30.1.2.4:1".parse().unwrap()]);
     assert_eq!((counts(&w), done(&w)), (vec![("DHT".to_string(), Some(2))], true));
     assert!(w.dials.is_empty());
 
-    let mut w = private();
+    let mut w = private_torrent();
     join(&mut w, setup(&[node(1)], &[]));
-    play(&mut w, &[], &[]);
+    respond(&mut w, &[], &[]);
     w.engine.scrape(w.now, w.torrent, &mut w.out);
-    w.turn();
-    assert!(done(&w) && searches(&play(&mut w, &[], &[])) == 0);
+    w.run_actions();
+    assert!(done(&w) && count_searches(&respond(&mut w, &[], &[])) == 0);
 }

@@ -1,5 +1,5 @@
-//! The engine against puppets: one file for each kind of trouble, tests named after the hazard they stand
-//! for.
+//! Tests of the engine with scripted peers, one file per subject. Tests with a hazard code belong to a row of
+//! `tests/HAZARDS.md`.
 
 mod blocks;
 mod choking;

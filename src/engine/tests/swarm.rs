@@ -1,13 +1,13 @@
-//! Two engines and nothing else: whole torrents exchanged through pipes that are cut anywhere.
+//! Two engines exchange whole torrents through pipes that cut the streams at random bytes.
 
 use super::policy::any_policy;
 use crate::engine::Policy;
-use crate::engine::testing::{TestWorld, truth};
+use crate::engine::testing::{TestWorld, content_byte};
 use crate::units::{Bitfield, Geometry, PeerId, PeerKey, Rng};
 use proptest::prelude::*;
 use std::net::SocketAddr;
 
-/// Two worlds of one torrent, connected to each other.
+/// Two worlds of one torrent that are connected to each other.
 struct Pair {
     a: TestWorld,
     b: TestWorld,
@@ -29,15 +29,15 @@ fn pair(geometry: Geometry, have: [&Bitfield; 2], policy: [Policy; 2], cut: usiz
     let mut a = world(1, have[0], policy[0], Vec::new());
     let mut b = world(2, have[1], policy[1], vec!["10.0.0.1:6881".parse().unwrap()]);
     let at_a = a.connect(2);
-    b.pass(0.01);
+    b.advance(0.01);
     let at_b = b.dials[0].0;
     b.dialed(at_b);
     Pair { a, b, at_a, at_b }
 }
 
 impl Pair {
-    /// Moves what is on its way, in both directions; whether anything was.
-    fn carry(&mut self) -> bool {
+    /// Transfers the bytes in transit in both directions. Returns whether there were any.
+    fn transfer(&mut self) -> bool {
         let one_way = |from: &mut TestWorld, p: PeerKey, to: &mut TestWorld, q: PeerKey| {
             let bytes: Vec<u8> = from.puppets.get_mut(&p).unwrap().from_engine.drain(..).collect();
             to.send(q, &bytes);
@@ -47,14 +47,14 @@ impl Pair {
             | one_way(&mut self.b, self.at_b, &mut self.a, self.at_a)
     }
 
-    /// Until both have everything; virtual seconds that it took.
+    /// Runs until both engines are complete. Returns the virtual seconds.
     fn run(&mut self) -> f64 {
         let mut seconds = 0.0;
         while !(self.a.is_complete() && self.b.is_complete()) {
             assert!(seconds < 300.0, "{:?} and {:?} after five minutes", self.a.have(), self.b.have());
-            if !self.carry() {
-                self.a.pass(0.25);
-                self.b.pass(0.25);
+            if !self.transfer() {
+                self.a.advance(0.25);
+                self.b.advance(0.25);
                 seconds += 0.25;
             }
         }
@@ -65,38 +65,40 @@ impl Pair {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
-    fn whatever_two_have_between_them_both_get_byte_for_byte(
+    fn two_engines_complete_each_other_byte_for_byte(
         pieces in 1u64..12,
         piece_len in 1u64..100_000,
         last in 0.0f64..1.0,
         at_a in any::<u16>(),
         cut in 1usize..40_000,
         seed in any::<u64>(),
-        as_rill in any::<bool>(),
+        default_policy in any::<bool>(),
     ) {
         let total = (pieces - 1) * piece_len + 1 + ((piece_len - 1) as f64 * last) as u64;
         let g = Geometry::new(total, piece_len).unwrap();
-        let (mut have_a, mut have_b) = (Bitfield::empty(g.pieces()), Bitfield::empty(g.pieces()));
+        let mut have_a = Bitfield::empty(g.pieces());
+        let mut have_b = Bitfield::empty(g.pieces());
         for p in g.all_pieces() {
             if at_a >> p.get() & 1 != 0 { have_a.set(p) } else { have_b.set(p) };
         }
         let cut = if total > 200_000 { cut.max(500) } else { cut };
         let mut rng = Rng::new(seed);
-        let policy = [(); 2].map(|()| match as_rill {
-            true => Policy::default(),
-            false => Policy { upload_slots: 1 + rng.below(3), ..any_policy(&mut rng) },
+        let policy = [(); 2].map(|()| if default_policy {
+            Policy::default()
+        } else {
+            Policy { upload_slots: 1 + rng.below(3), ..any_policy(&mut rng) }
         });
         let mut pair = pair(g, [&have_a, &have_b], policy, cut, seed);
         pair.run();
         for w in [&pair.a, &pair.b] {
-            prop_assert!(w.content.iter().enumerate().all(|(i, b)| *b == truth(i as u64)));
+            prop_assert!(w.content.iter().enumerate().all(|(i, b)| *b == content_byte(i as u64)));
             prop_assert_eq!(w.engine.stats(w.now, w.torrent).unwrap().wasted, 0);
         }
     }
 }
 
 #[test]
-fn a_seed_and_a_leech_are_done_without_waiting_for_a_clock() {
+fn a_seed_completes_a_leech_within_a_second() {
     let g = Geometry::new(2 << 20, 1 << 18).unwrap();
     let mut p = pair(g, [&Bitfield::full(8), &Bitfield::empty(8)], [Policy::default(); 2], 20_000, 1);
     assert!(p.run() < 1.0);

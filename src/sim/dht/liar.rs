@@ -1,23 +1,23 @@
-//! Nodes that lie: each kind breaks one promise of the protocol, and all of them say that the asker lives
-//! elsewhere.
+//! Lying DHT nodes: each kind violates the protocol in one way, and all of them report a wrong external
+//! address to the querying node (BEP 42).
 //!
-//! A liar joins and keeps its own table as every node does, so it gets into the tables of others; only its
-//! answers are wrong.
+//! A liar joins and maintains its table like an honest node, so it gets into other tables; only its responses
+//! are wrong.
 
 use crate::units::{NodeId, Rng};
 use crate::wire::krpc::{Method, PacketBody, ResponseFields, parse, write_node, write_response};
 use std::net::SocketAddr;
 
-/// How a node lies.
+/// Behaviour of a lying node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lie {
-    /// Names nodes beside the target that do not exist.
+    /// Returns nonexistent nodes with ids close to the target.
     Invents,
-    /// Answers under a new id every time, and names nodes of the asker's own network.
+    /// Responds with a new id every time, and returns nodes of a private network.
     Poses,
-    /// Names peers that have nothing, and other liars' addresses under ids beside the target.
+    /// Returns nonexistent peers, and the addresses of other liars under ids close to the target.
     Lures,
-    /// Answers pings alone.
+    /// Responds only to queries without a target, such as pings.
     Ignores,
 }
 
@@ -26,8 +26,8 @@ impl Lie {
         [Lie::Invents, Lie::Poses, Lie::Lures, Lie::Ignores][number % 4]
     }
 
-    /// The answer to a query; `None` if there is none, and `bytes` is not a query at all: false.
-    pub(super) fn answer(
+    /// Returns the response to a query; `None` if `bytes` is no query or the node ignores it.
+    pub(super) fn respond(
         self,
         own: NodeId,
         from: SocketAddr,
@@ -42,7 +42,9 @@ impl Lie {
             Method::GetPeers { info_hash, .. } => Some(NodeId(info_hash.0)),
             _ => None,
         };
-        let (mut nodes, mut peers, mut id) = (Vec::new(), Vec::new(), own);
+        let mut nodes = Vec::new();
+        let mut peers = Vec::new();
+        let mut id = own;
         for n in 0..if target.is_some() { 8 } else { 0 } {
             let near = target.unwrap_or(own).random_at(100 + n, rng);
             match self {
@@ -70,14 +72,14 @@ impl Lie {
             peers: &peers,
             filters: None,
         };
-        let mut answer = Vec::new();
+        let mut response = Vec::new();
         let elsewhere = SocketAddr::from(([66, 66, 66, 66], from.port()));
-        write_response(packet.transaction, elsewhere, &parts, &mut answer);
-        Some(answer)
+        write_response(packet.transaction, elsewhere, &parts, &mut response);
+        Some(response)
     }
 }
 
-/// An address without a node.
+/// Returns an address without a node.
 fn anywhere(rng: &mut Rng) -> SocketAddr {
     let [a, b, c, d] = rng.u32().to_be_bytes();
     SocketAddr::from(([130 + a % 30, b, c, d], 6881))

@@ -1,7 +1,9 @@
-//! A virtual DHT: the same `Dht` by the thousand, on virtual time, from one seed.
+//! A simulated DHT: thousands of [`Dht`](crate::engine::dht::Dht) nodes on virtual time, reproducible from
+//! one seed.
 //!
-//! Nodes come and go, packets are late and lost, and a share of the nodes lie. Some nodes announce torrents,
-//! others look for them later; the [`DhtReport`] says who found what, and at which cost.
+//! Nodes join and leave, packets are delayed and lost, and a share of the nodes lie. Some nodes announce
+//! torrents, others search for them later; the [`DhtReport`] gives the success rate and the cost of the
+//! searches.
 
 mod liar;
 #[cfg(test)]

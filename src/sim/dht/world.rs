@@ -1,4 +1,4 @@
-//! The network between virtual nodes, and what happens on it when.
+//! The simulated DHT network: events, packet delivery, and the measurement of searches.
 
 use super::super::wire_digest::WireDigest;
 use super::liar::Lie;
@@ -10,37 +10,37 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// A world to be run.
+/// Parameters of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct DhtScenario {
-    /// Where all chance comes from.
+    /// Seed of every random choice.
     pub seed: u64,
-    /// Nodes, once all have come.
+    /// Number of nodes after all have joined.
     pub nodes: usize,
-    /// Packets that are lost, in a hundred.
+    /// Lost packets, percent.
     pub loss_percent: u32,
-    /// Nodes that lie, in a hundred.
+    /// Lying nodes, percent.
     pub liars_percent: u32,
-    /// How long a node stays on average; who leaves is replaced. `None`: for ever.
+    /// Average lifetime of a node; a leaving node is replaced. `None`: nodes never leave.
     pub stay: Option<Duration>,
-    /// The time in which all nodes come.
+    /// Time within which all nodes join.
     pub arrival: Duration,
-    /// The time from then on until the first announce, for tables to settle.
+    /// Time from then on until the first announce, so that routing tables can settle.
     pub settling: Duration,
-    /// Torrents that are announced, one every tenth of a second, and looked for later.
+    /// Number of torrents: one is announced every 100 ms, and searched for later.
     pub torrents: usize,
-    /// Time from an announce's end to the search.
+    /// Time from an announce to its search.
     pub wait: Duration,
 }
 
-/// The middle and the edge of some figures.
+/// Percentiles of a set of figures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Percentiles {
-    /// Half are below.
+    /// The median.
     pub median: u64,
-    /// One in a hundred is above.
+    /// The 99th percentile.
     pub p99: u64,
-    /// None is above.
+    /// The maximum.
     pub most: u64,
 }
 
@@ -55,34 +55,34 @@ impl Percentiles {
     }
 }
 
-/// What came of it.
+/// The result of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DhtReport {
-    /// Searches that ended.
+    /// Completed searches.
     pub searches: usize,
-    /// Of these, those that brought the peer that announced.
+    /// Completed searches that found the announced peer.
     pub found: usize,
-    /// Queries one after the other, a search.
+    /// Sequential rounds of queries per search.
     pub rounds: Percentiles,
-    /// Answers one after the other that led to the nearest node.
+    /// Length of the chain of responses that led to the closest node, per search.
     pub hops: Percentiles,
-    /// Queries a search.
+    /// Queries per search.
     pub queries: Percentiles,
-    /// Bytes of queries and answers, a search.
+    /// Bytes of queries and responses per search.
     pub bytes: Percentiles,
-    /// Milliseconds from the search to its first true peer.
+    /// Milliseconds from the start of a search to the announced peer.
     pub found_ms: Percentiles,
-    /// Milliseconds from the search to its end.
+    /// Milliseconds from the start of a search to its end.
     pub ended_ms: Percentiles,
-    /// Good nodes in honest tables.
+    /// Good IPv4 nodes per routing table of the honest nodes.
     pub nodes: Percentiles,
-    /// Honest nodes whose id belongs to their address (BEP 42), in a hundred.
+    /// Honest nodes whose id matches their address (BEP 42), percent.
     pub secure_percent: u64,
-    /// Packets that were sent by all.
+    /// Packets sent by all nodes.
     pub packets: u64,
-    /// Bytes a second that an honest node sent, on average over nodes and their lives.
+    /// Bytes per second sent by an honest node, averaged over its lifetime and over the nodes.
     pub sent_per_second_bytes: u64,
-    /// A digest of every packet that was sent, in order.
+    /// A digest of every packet sent, in order.
     pub wire_digest: u64,
 }
 
@@ -104,7 +104,7 @@ struct Member {
     joined_at: Instant,
 }
 
-/// A torrent of the world.
+/// A torrent that is announced and searched for.
 #[derive(Default)]
 struct DhtTorrent {
     peer: Option<SocketAddr>,
@@ -117,7 +117,7 @@ struct DhtWorld {
     scenario: DhtScenario,
     rng: Rng,
     now: Instant,
-    made: u64,
+    pushed: u64,
     queue: BinaryHeap<Reverse<(Instant, u64, usize)>>,
     events: Vec<Option<DhtEvent>>,
     free: Vec<usize>,
@@ -139,7 +139,7 @@ pub fn run(scenario: &DhtScenario) -> DhtReport {
         scenario: *scenario,
         rng: Rng::new(scenario.seed),
         now: Instant::ZERO,
-        made: 0,
+        pushed: 0,
         queue: BinaryHeap::new(),
         events: Vec::new(),
         free: Vec::new(),
@@ -189,8 +189,8 @@ impl DhtWorld {
             }
         };
         self.events[slot] = Some(event);
-        self.made += 1;
-        self.queue.push(Reverse((at, self.made, slot)));
+        self.pushed += 1;
+        self.queue.push(Reverse((at, self.pushed, slot)));
     }
 
     fn run(&mut self, end: Instant) {
@@ -198,17 +198,17 @@ impl DhtWorld {
             if at > end {
                 break;
             }
-            assert!(at >= self.now, "time goes back");
+            assert!(at >= self.now, "time decreases");
             self.now = at;
             self.free.push(slot);
             match self.events[slot].take() {
                 Some(DhtEvent::Join) => self.join(),
                 Some(DhtEvent::Leave) => self.leave(),
-                Some(DhtEvent::Wake(member)) => self.with(member, |m, now, out| {
+                Some(DhtEvent::Wake(member)) => self.with_member(member, |m, now, out| {
                     if m.wakes_at <= now {
                         m.wakes_at = Instant::NEVER;
                         m.dht.on_deadline(now, out);
-                        assert!(m.dht.next_deadline() > now, "a deadline stays due");
+                        assert!(m.dht.next_deadline() > now, "a deadline remains due");
                     }
                 }),
                 Some(DhtEvent::Packet { from, to, bytes }) => self.deliver(from, to, &bytes),
@@ -222,7 +222,7 @@ impl DhtWorld {
     fn join(&mut self) {
         let index = self.members.len();
         let n = index as u32;
-        // No two nodes share a network.
+        // The first three octets differ for up to 5 million nodes: no two nodes share a /24.
         let ip = [
             20 + (n % 79) as u8,
             (n / 79 % 256) as u8,
@@ -247,23 +247,24 @@ impl DhtWorld {
         if lies {
             self.liars.push(addr);
         }
-        // As many as a file of an earlier run or the peers of a torrent bring.
-        let friends: Vec<SocketAddr> = (0..8).filter_map(|_| self.anybody()).map(|(_, addr)| addr).collect();
+        // As many nodes as a node cache or the peers of a torrent provide.
+        let known: Vec<SocketAddr> =
+            (0..8).filter_map(|_| self.random_member()).map(|(_, addr)| addr).collect();
         self.alive.push(index);
-        self.with(index, |m, now, out| friends.iter().for_each(|friend| m.dht.add_node(now, *friend, out)));
+        self.with_member(index, |m, now, out| known.iter().for_each(|addr| m.dht.add_node(now, *addr, out)));
     }
 
-    fn anybody(&mut self) -> Option<(usize, SocketAddr)> {
+    fn random_member(&mut self) -> Option<(usize, SocketAddr)> {
         let index = *self.alive.get(self.rng.below(self.alive.len()))?;
         Some((index, self.members[index].as_ref()?.addr))
     }
 
-    fn anybody_honest(&mut self) -> Option<usize> {
-        // Who has just come has no table yet.
+    fn random_settled_honest(&mut self) -> Option<usize> {
+        // A node that has just joined has no routing table yet.
         let settled =
             |m: &Member, now: Instant| m.lie.is_none() && now.since(m.joined_at) > Duration::from_secs(60);
         (0..1000).find_map(|_| {
-            let (index, _) = self.anybody()?;
+            let (index, _) = self.random_member()?;
             self.members[index].as_ref().filter(|m| settled(m, self.now)).map(|_| index)
         })
     }
@@ -273,7 +274,7 @@ impl DhtWorld {
         if !self.alive.is_empty() {
             let at = self.rng.below(self.alive.len());
             let index = self.alive[at];
-            // Who searches stays until it is done: the others measure what churn does.
+            // A searching node stays until its search is done; the other nodes are enough to measure churn.
             if !self.torrents.iter().any(|t| t.searcher == Some(index)) {
                 self.alive.swap_remove(at);
                 if let Some(member) = self.members[index].take() {
@@ -286,12 +287,13 @@ impl DhtWorld {
         self.push(self.now + stay / self.scenario.nodes.max(1) as u32, DhtEvent::Leave);
     }
 
-    /// Does something with a member, and what it wants done.
-    fn with(&mut self, index: usize, does: impl FnOnce(&mut Member, Instant, &mut Vec<DhtAction>)) {
+    /// Calls `f` with a node, schedules its next wake-up and runs its actions.
+    fn with_member(&mut self, index: usize, f: impl FnOnce(&mut Member, Instant, &mut Vec<DhtAction>)) {
         let Some(member) = &mut self.members[index] else { return };
         let mut out = Vec::new();
-        does(member, self.now, &mut out);
-        let (addr, next) = (member.addr, member.dht.next_deadline());
+        f(member, self.now, &mut out);
+        let addr = member.addr;
+        let next = member.dht.next_deadline();
         if next < member.wakes_at {
             member.wakes_at = next;
             self.push(next.max(self.now), DhtEvent::Wake(index));
@@ -326,32 +328,33 @@ impl DhtWorld {
         match member.lie.filter(|_| is_query) {
             Some(lie) => {
                 let own = member.dht.id(false);
-                if let Some(answer) = lie.answer(own, from, bytes, &self.liars, &mut self.rng) {
-                    self.send(to, from, answer.into());
+                if let Some(response) = lie.respond(own, from, bytes, &self.liars, &mut self.rng) {
+                    self.send(to, from, response.into());
                 }
             }
-            None => self.with(index, |m, now, out| assert!(m.dht.on_datagram(now, from, bytes, out))),
+            None => self.with_member(index, |m, now, out| assert!(m.dht.on_datagram(now, from, bytes, out))),
         }
     }
 
-    // ---- what is measured ---------------------------------------------------------------------------------------------
+    // ---- measurement --------------------------------------------------------------------------------------
 
     fn announce(&mut self, torrent: usize) {
-        let Some(index) = self.anybody_honest() else { return };
+        let Some(index) = self.random_settled_honest() else { return };
         let peer = self.members[index].as_ref().map(|m| SocketAddr::new(m.addr.ip(), 7000));
         self.torrents[torrent].peer = peer;
         self.push(self.now + self.scenario.wait, DhtEvent::Search(torrent));
-        self.with(index, |m, now, out| {
+        self.with_member(index, |m, now, out| {
             m.dht.search(now, info_hash(torrent), Some(Announce { port: 7000, seed: false }), out)
         });
     }
 
     fn search(&mut self, torrent: usize) {
-        let Some(index) = self.anybody_honest() else { return };
+        let Some(index) = self.random_settled_honest() else { return };
         let now = self.now;
         let t = &mut self.torrents[torrent];
-        (t.searcher, t.began) = (Some(index), now);
-        self.with(index, |m, now, out| m.dht.search(now, info_hash(torrent), None, out));
+        t.searcher = Some(index);
+        t.began = now;
+        self.with_member(index, |m, now, out| m.dht.search(now, info_hash(torrent), None, out));
     }
 
     fn torrent(&mut self, searcher: usize, hash: InfoHash) -> Option<&mut DhtTorrent> {
@@ -372,7 +375,8 @@ impl DhtWorld {
         let cost = self.members[index].as_ref().map(|m| m.dht.stats(now).last_search);
         let Some(t) = self.torrent(index, hash) else { return };
         t.searcher = None;
-        let (found, began) = (t.found, t.began);
+        let found = t.found;
+        let began = t.began;
         self.report.searches += 1;
         self.report.found += usize::from(found.is_some());
         self.costs.extend(cost);

@@ -1,4 +1,4 @@
-//! What engines do to one another: endgame, snubbing, picking, choking.
+//! Experiments on endgame, snubbing, picking and choking.
 
 use super::{
     COMPLETE, Experiment, FROM_SEEDS, LAST, LAST_PERCENT, LAST_PERCENT_WORST, MEDIAN, Metric, WASTED,
@@ -8,7 +8,7 @@ use crate::engine::{Endgame, Picking, Policy};
 use crate::sim::{MIB, PuppetRole, Report, Scenario};
 use std::time::Duration;
 
-/// Half of those who disturb are slow, half fall silent.
+/// Half of the disturbing puppets are slow, half are snubbers.
 pub(super) const ENDGAME: Experiment = Experiment {
     name: "endgame",
     question: "What does endgame save at the end, and what does it waste?",
@@ -24,8 +24,8 @@ pub(super) const ENDGAME: Experiment = Experiment {
             ("bounded", Policy::default().endgame),
             ("unbounded", Endgame::Unbounded),
         ];
-        grid(&series, &[0.0, 4.0, 8.0, 16.0, 24.0], |endgame, disturbing| {
-            let half = disturbing as u32 / 2;
+        grid(&series, &[0.0, 4.0, 8.0, 16.0, 24.0], |endgame, puppets| {
+            let half = puppets as u32 / 2;
             let policy = Policy { endgame, ..Policy::default() };
             Scenario {
                 puppets: vec![(PuppetRole::Slow, half), (PuppetRole::Snubber, half)],
@@ -36,7 +36,7 @@ pub(super) const ENDGAME: Experiment = Experiment {
     },
 };
 
-/// Engines before those who fall silent are added.
+/// Number of engines; snubbers are added to them.
 const FAITHFUL: u32 = 30;
 
 pub(super) const SNUBBING: Experiment = Experiment {
@@ -63,7 +63,7 @@ pub(super) const SNUBBING: Experiment = Experiment {
     },
 };
 
-/// How one picks, and whether in order.
+/// The picking policy, and whether pieces are downloaded in order.
 type Order = (Picking, bool);
 
 pub(super) const PICKING: Experiment = Experiment {
@@ -92,14 +92,14 @@ pub(super) const PICKING: Experiment = Experiment {
             seeds_leave_after: Some(copies),
             policy: Policy { picking, ..Policy::default() },
             sequential,
-            // A peer that is not complete by then never will be: no peer has the missing pieces.
+            // A peer that is incomplete after this time stays incomplete: no peer has the missing pieces.
             patience: Duration::from_secs(1200),
             ..household(40, 64 * MIB)
         })
     },
 };
 
-/// The median time of the peers that serve no other, or of the others.
+/// Returns the median time of the free riders, or of the other peers, in fluid limits.
 fn group(report: &Report, free_riders: bool) -> f64 {
     metric::times_fluid(report, metric::group_s(report, 0.5, |p| p.free_rider == free_riders))
 }

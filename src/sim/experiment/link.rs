@@ -1,20 +1,20 @@
-//! One peer behind one seed: how much of a line the request window fills.
+//! One peer and one seed: the utilization of a line under several request windows.
 //!
-//! What is on its way fills the line if it is as much as bandwidth × round trip. No rule gets beyond
-//! [`GIVEN_UP_BLOCKS`](limits::GIVEN_UP_BLOCKS), nor beyond what the other side queues
-//! ([`REQQ_OURS_BLOCKS`](limits::REQQ_OURS_BLOCKS)), so there is nothing to try above 500 blocks. Above 4 MiB
-//! on their way it is the TCP window that ends it.
+//! Requests fill the line if the data in flight is bandwidth × round trip. Under any rule the requests in
+//! flight are limited by [`CANCELLED_REQUESTS`](limits::CANCELLED_REQUESTS) and by the queue of the other
+//! side ([`REQQ_OURS_BLOCKS`](limits::REQQ_OURS_BLOCKS)), so windows above 500 blocks are not tried. Above 4
+//! MiB in flight the TCP window is the limit.
 
 use super::{Arm, Experiment, metric, plain};
 use crate::engine::{Policy, WindowRule, limits};
 use crate::sim::{Line, MBIT, Scenario};
 use std::time::Duration;
 
-/// Lines, Mbit/s.
+/// Rates of the lines, Mbit/s.
 const RATES: [u64; 4] = [1, 10, 100, 1000];
-/// Round trips. No two pairs of rate and round trip have the same product.
+/// Round-trip times, milliseconds. Each pair of rate and round trip has a different product.
 const ROUND_TRIPS_MS: [u64; 4] = [5, 20, 80, 300];
-/// How long the download takes at least.
+/// Shortest duration of the download, seconds.
 const TRANSFER_S: u64 = 20;
 
 pub(super) const WINDOW: Experiment = Experiment {
@@ -58,7 +58,7 @@ pub(super) const WINDOW: Experiment = Experiment {
 
 fn scenario(window: WindowRule, rate: u64, round_trip: Duration) -> Scenario {
     let size = rate * TRANSFER_S;
-    // A round trip leads four times from an end to the middle or back.
+    // A round trip passes between an end and the middle four times.
     let line = Line { up: rate, down: rate, latency: round_trip / 4 };
     Scenario {
         size,
@@ -67,7 +67,7 @@ fn scenario(window: WindowRule, rate: u64, round_trip: Duration) -> Scenario {
         seed_lines: vec![line],
         lines: vec![line],
         policy: Policy { window, ..Policy::default() },
-        // The sender's system keeps the line busy between two looks of the engine.
+        // The send buffer keeps the line busy between two calls of the engine.
         send_buffer: (rate / 50).clamp(64 << 10, 4 << 20) as u32,
         patience: Duration::from_secs(3 * 3600),
         ..Scenario::default()
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_product_is_one_pair() {
+    fn every_x_belongs_to_one_pair_of_rate_and_round_trip() {
         let arms = WINDOW.arms();
         let first: Vec<_> = arms.iter().filter(|a| a.series == arms[0].series).collect();
         assert_eq!(first.len(), RATES.len() * ROUND_TRIPS_MS.len());
@@ -88,6 +88,6 @@ mod tests {
             let product = line.up as f64 * 4.0 * line.latency.as_secs_f64() / 1024.0;
             assert!((product - arm.x).abs() < 1e-6, "{product} at {}", arm.x);
         }
-        assert!(first.windows(2).all(|pair| pair[0].x < pair[1].x), "from left to right");
+        assert!(first.windows(2).all(|pair| pair[0].x < pair[1].x), "the arms are in ascending order of x");
     }
 }

@@ -1,16 +1,15 @@
-//! Figures of one run: pure questions to a report, each with its unit in its name.
+//! Figures of one run, as pure functions of its report; the unit is in the name.
 //!
-//! An event that never happened has an infinite time (`INFINITY`); a figure that no peer could have is `NAN`.
+//! The time of an event that did not occur is `INFINITY`; a figure of an empty group is `NAN`.
 
 use crate::sim::{PeerReport, Report};
 
-/// The time in which this share of the peers was complete, seconds: 0 asks for the first peer, 1 for the
-/// last.
+/// Returns the time in seconds until this share of the peers was complete: 0 is the first peer, 1 the last.
 pub fn complete_s(report: &Report, share: f64) -> f64 {
     group_s(report, share, |_| true)
 }
 
-/// The same among those peers alone whom `belongs` names.
+/// Returns the same as [`complete_s`] for the peers that `belongs` selects.
 pub fn group_s(report: &Report, share: f64, belongs: impl Fn(&PeerReport) -> bool) -> f64 {
     ranked(
         report
@@ -22,8 +21,8 @@ pub fn group_s(report: &Report, share: f64, belongs: impl Fn(&PeerReport) -> boo
     )
 }
 
-/// From 99 % of its bytes to the last of them, seconds, for the peer at this rank among those who came so
-/// far.
+/// Returns the time in seconds from 99 % of the bytes to completion, at this rank of the peers that reached
+/// 99 %.
 pub fn last_percent_s(report: &Report, share: f64) -> f64 {
     let of = |p: &PeerReport| {
         let nearly = p.nearly?;
@@ -32,29 +31,29 @@ pub fn last_percent_s(report: &Report, share: f64) -> f64 {
     ranked(report.peers.iter().filter_map(of), share)
 }
 
-/// How many times the fluid limit this time is.
+/// Returns a time as a multiple of the fluid limit.
 pub fn times_fluid(report: &Report, seconds: f64) -> f64 {
     seconds / report.fluid_limit.as_secs_f64()
 }
 
-/// Share of the peers that have everything, percent.
+/// Returns the share of the complete peers, percent.
 pub fn complete_percent(report: &Report) -> f64 {
     let complete = report.peers.iter().filter(|p| p.complete.is_some()).count();
     100.0 * complete as f64 / report.peers.len() as f64
 }
 
-/// Share of the received payload that was received in vain, percent.
+/// Returns the wasted share of the received payload, percent.
 pub fn wasted_percent(report: &Report) -> f64 {
     100.0 * report.waste()
 }
 
-/// Share of the engines' upload that came from the seeds, percent.
+/// Returns the seeds' share of the engines' upload, percent.
 pub fn seeds_percent(report: &Report) -> f64 {
     let peers: u64 = report.peers.iter().map(|p| p.uploaded).sum();
     100.0 * report.seeds_uploaded as f64 / (report.seeds_uploaded + peers) as f64
 }
 
-/// The value that this share of all values does not exceed; the smallest for 0.
+/// Returns the smallest value that at least this share of all values does not exceed; the minimum for 0.
 fn ranked(values: impl Iterator<Item = f64>, share: f64) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
@@ -95,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_never_complete_counts_as_the_last() {
+    fn an_incomplete_peer_ranks_last_with_infinite_time() {
         let r = report(&[Some(4), Some(2), None, Some(8)]);
         assert_eq!([0.0, 0.25, 0.5, 0.75].map(|share| complete_s(&r, share)), [2.0, 2.0, 4.0, 8.0]);
         assert_eq!(
@@ -106,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_is_asked_alone_and_nobody_has_no_time() {
+    fn a_group_ranks_only_its_peers_and_an_empty_group_is_nan() {
         let r = report(&[Some(4), Some(2)]);
         assert_eq!(group_s(&r, 1.0, |p| p.free_rider), 4.0);
         assert_eq!(group_s(&r, 1.0, |p| !p.free_rider), 2.0);
@@ -114,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_of_what_moved() {
+    fn shares_are_computed_from_totals() {
         let r = report(&[Some(4), Some(2)]);
         assert_eq!((wasted_percent(&r), seeds_percent(&r)), (5.0, 40.0));
     }

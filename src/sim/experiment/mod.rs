@@ -1,8 +1,9 @@
-//! Experiments: questions to the engine's choices, each answered by many scenarios that differ in one thing.
+//! Experiments: questions about the engine's policies, each answered by scenarios that differ in one
+//! parameter.
 //!
-//! Pure data. An experiment says which scenarios to run and what to ask of their reports; running them with
-//! many seeds, and telling the answer, is for others. Every one is small enough to be run in minutes: a swarm
-//! of a few dozen engines, a minute of its time.
+//! An experiment is pure data: the scenarios to run and the figures to compute from their reports. `cli::sim`
+//! runs them with many seeds and prints the results. Each takes minutes: a swarm of a few dozen engines for
+//! about a minute of virtual time.
 
 mod behaviour;
 mod link;
@@ -12,24 +13,24 @@ mod population;
 use super::{Line, Report, Scenario};
 use std::time::Duration;
 
-/// A question, and the runs that answer it.
+/// A question and the scenarios that answer it.
 #[derive(Clone, Copy, Debug)]
 pub struct Experiment {
-    /// What it is called.
+    /// Name on the command line.
     pub name: &'static str,
-    /// What it asks.
+    /// The question.
     pub question: &'static str,
-    /// What tells the series apart.
+    /// The parameter that differs between the series.
     pub series: &'static str,
-    /// What changes from left to right.
+    /// The parameter on the x axis.
     pub x: &'static str,
-    /// Whether that goes by factors and not by steps.
+    /// Whether the x axis is logarithmic.
     pub x_log: bool,
-    /// What is asked of every run; the first is what it is about.
+    /// Figures of every run; the first is the main one.
     pub metrics: &'static [Metric],
-    /// Seeds for each arm, by default.
+    /// Default number of seeds per arm.
     pub runs: u32,
-    /// It is about what the simulation itself costs: nothing may run beside it.
+    /// Runs must not be in parallel, because the experiment measures the cost of the simulation.
     pub alone: bool,
     arms: fn() -> Vec<Arm>,
 }
@@ -37,35 +38,35 @@ pub struct Experiment {
 /// A figure of one run.
 #[derive(Clone, Copy, Debug)]
 pub struct Metric {
-    /// What it is called on a command line.
+    /// Name on the command line.
     pub name: &'static str,
-    /// What it is.
+    /// Description.
     pub label: &'static str,
-    /// What it counts in.
+    /// Unit.
     pub unit: &'static str,
-    /// Whether it is better seen by factors.
+    /// Whether a logarithmic axis suits it.
     pub log: bool,
-    /// What no policy can beat.
+    /// Lower bound under any policy.
     pub ideal: Option<f64>,
-    /// The figure.
+    /// Computes the figure.
     pub of: fn(&Scenario, &Report) -> f64,
 }
 
 /// One scenario of an experiment, without its seed.
 #[derive(Clone, Debug)]
 pub struct Arm {
-    /// The series that it belongs to.
+    /// The series of the arm.
     pub series: String,
-    /// Where it stands in the series.
+    /// Position on the x axis.
     pub x: f64,
-    /// The same in words.
+    /// The position as text.
     pub at: String,
-    /// What is run.
+    /// The scenario to run.
     pub scenario: Scenario,
 }
 
 impl Experiment {
-    /// Everything that is run, series by series, each from left to right.
+    /// Returns the arms, series by series, each in ascending order of x.
     pub fn arms(&self) -> Vec<Arm> {
         let mut arms = (self.arms)();
         arms.iter_mut().for_each(|arm| arm.scenario.name = format!("--experiment {}", self.name));
@@ -73,7 +74,7 @@ impl Experiment {
     }
 }
 
-/// Every experiment.
+/// All experiments.
 pub const ALL: [Experiment; 10] = [
     behaviour::ENDGAME,
     behaviour::SNUBBING,
@@ -87,12 +88,12 @@ pub const ALL: [Experiment; 10] = [
     population::SCALE,
 ];
 
-/// The experiment of this name.
+/// Returns the experiment of this name.
 pub fn experiment(name: &str) -> Option<Experiment> {
     ALL.into_iter().find(|e| e.name == name)
 }
 
-/// Who takes part where nothing else is said: people at home, and one of them has everything.
+/// Returns the default swarm of the experiments: peers on home lines, and one seed.
 fn household(peers: u32, size: u64) -> Scenario {
     Scenario {
         size,
@@ -105,7 +106,7 @@ fn household(peers: u32, size: u64) -> Scenario {
     }
 }
 
-/// The arms of every series at every x.
+/// Returns an arm for each series and x.
 fn grid<S: Copy>(series: &[(&str, S)], xs: &[f64], scenario: impl Fn(S, f64) -> Scenario) -> Vec<Arm> {
     let arm = |(name, choice): &(&str, S), x: f64| Arm {
         series: (*name).to_owned(),
@@ -157,7 +158,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn names_are_found_and_are_one_experiments_each() {
+    fn names_of_experiments_and_metrics_are_unique() {
         for e in ALL {
             assert_eq!(experiment(e.name).map(|found| found.question), Some(e.question));
             let names: BTreeSet<&str> = e.metrics.iter().map(|m| m.name).collect();
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn every_arm_can_be_run_and_has_a_place_of_its_own() {
+    fn every_arm_is_valid_and_has_its_own_position() {
         for e in ALL {
             let mut places = BTreeSet::new();
             for Arm { series, x, scenario, .. } in e.arms() {
@@ -184,14 +185,14 @@ mod tests {
                     "{}",
                     e.name
                 );
-                assert!(places.insert((series, x.to_bits())), "{} says the same twice at {x}", e.name);
+                assert!(places.insert((series, x.to_bits())), "{} has two arms at {x}", e.name);
             }
             assert!(places.len() > 2, "{}", e.name);
         }
     }
 
     #[test]
-    fn every_experiment_takes_minutes_and_not_hours() {
+    fn every_experiment_takes_minutes() {
         for e in ALL {
             let blocks: u64 = e
                 .arms()
@@ -199,7 +200,7 @@ mod tests {
                 .map(|a| u64::from(a.scenario.peers) * a.scenario.size / u64::from(BLOCK_LEN))
                 .sum();
             let all = blocks * u64::from(e.runs);
-            // A block takes some 3 µs of one processor.
+            // The simulation of a block takes about 3 µs of one core.
             assert!(all <= 120_000_000, "{} moves {all} blocks", e.name);
         }
     }

@@ -1,4 +1,4 @@
-//! Who meets whom, and how many: the degree of the graph, who can be dialed, how many addresses one learns,
+//! Experiments on the number of connections, peers that cannot be dialed, the number of known addresses, and
 //! the size of the swarm.
 
 use super::{COMPLETE, Experiment, FROM_SEEDS, LAST, MEDIAN, grid, household};

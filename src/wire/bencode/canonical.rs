@@ -10,7 +10,7 @@ use std::borrow::Cow;
 pub struct Canonical<'a>(Cow<'a, [u8]>);
 
 impl Canonical<'_> {
-    /// The value, which borrows from the canonical bytes.
+    /// Returns the value, which borrows from the canonical bytes.
     pub fn value(&self) -> Value<'_> {
         Value::checked(&self.0)
     }
@@ -49,7 +49,7 @@ fn refuse_repeated(value: Value<'_>) -> Result<(), BencodeError> {
     }
 }
 
-/// The pairs of a dictionary, sorted by key; equal keys keep the order written.
+/// Returns the pairs of a dictionary, sorted by key; equal keys keep the order written.
 fn sorted(dictionary: Value<'_>) -> Vec<(&[u8], Value<'_>)> {
     let mut pairs: Vec<_> = dictionary.pairs().into_iter().flatten().collect();
     pairs.sort_by_key(|(key, _)| *key);

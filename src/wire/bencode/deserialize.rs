@@ -125,7 +125,7 @@ impl Fields<'_> {
         find(after).map(|place| place.saturating_add(self.expected)).or_else(|| find(before))
     }
 
-    /// The index in `names` of the next key that names a field not found before.
+    /// Returns the index in `names` of the next key that names a field not found before.
     fn next_field(&mut self) -> Option<u64> {
         loop {
             let (key, after) = split_string(self.rest)?;
@@ -200,7 +200,8 @@ mod tests {
     fn finds_fields_in_any_order_and_skips_unknown_keys() {
         let got: Dictionary =
             read("d4:text2:hi4:junkld1:a1:bee6:numberi7e6:a pairl1:xi-5e5:extrae3:rawd1:zleee").unwrap();
-        let (pair, text) = (Lenient(Some(TextAndNumber(Bytes(b"x"), -5))), Lenient(Some("hi")));
+        let pair = Lenient(Some(TextAndNumber(Bytes(b"x"), -5)));
+        let text = Lenient(Some("hi"));
         assert_eq!((got.number, got.pair, got.text), (Some(7), pair, text));
         assert_eq!(got.raw.map(Value::raw), Some(&b"d1:zlee"[..]));
         assert_eq!(

@@ -1,4 +1,5 @@
-//! [`Lenient`] marks fields for which a wrong type counts as absent; [`Bytes`] is a byte string, which serde lacks.
+//! [`Lenient`] marks fields for which a wrong type counts as absent; [`Bytes`] is a byte string, which serde
+//! lacks.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -42,19 +43,19 @@ impl<T: Serialize> Serialize for Lenient<T> {
 }
 
 impl Lenient<i64> {
-    /// Whether it is an integer other than 0: flags are written as `i1e`.
+    /// Returns whether it is an integer other than 0: flags are written as `i1e`.
     pub fn is_set(self) -> bool {
         self.0.is_some_and(|flag| flag != 0)
     }
 }
 
 impl<'a> Lenient<Bytes<'a>> {
-    /// A string to write, or an absent field.
+    /// Returns a string to write, or an absent field.
     pub fn of(bytes: Option<&'a [u8]>) -> Lenient<Bytes<'a>> {
         Lenient(bytes.map(Bytes))
     }
 
-    /// The string, if there is one.
+    /// Returns the string, if there is one.
     pub fn bytes(self) -> Option<&'a [u8]> {
         self.0.map(|Bytes(bytes)| bytes)
     }

@@ -32,7 +32,7 @@ impl<T, const LONE: bool> Serialize for List<'_, T, LONE> {
 }
 
 impl<'a, T: Deserialize<'a>, const LONE: bool> List<'a, T, LONE> {
-    /// Every item, or [`TypeMismatch`] for an item of the wrong type.
+    /// Iterates over the items, with [`TypeMismatch`] for an item of the wrong type.
     pub fn iter(&self) -> impl Iterator<Item = Result<T, TypeMismatch>> + use<'a, T, LONE> {
         let lone = (!self.0.is_list()).then_some(self.0);
         self.0.items().into_iter().flatten().chain(lone).map(Value::read)
@@ -40,7 +40,7 @@ impl<'a, T: Deserialize<'a>, const LONE: bool> List<'a, T, LONE> {
 }
 
 impl<'a, T: Deserialize<'a>, const LONE: bool> Lenient<List<'a, T, LONE>> {
-    /// The items of the right type; none if the field is absent or not a list.
+    /// Returns the items of the right type; none if the field is absent or not a list.
     pub fn good_items(&self) -> impl Iterator<Item = T> + use<'a, T, LONE> {
         self.0.as_ref().map(List::iter).into_iter().flatten().filter_map(Result::ok)
     }

@@ -13,8 +13,8 @@
 //!
 //! Each dictionary that rill reads or writes is one struct, in the file of the protocol it belongs to. A
 //! field whose absence is harmless is [`Lenient`]: with a wrong type it counts as absent. A list whose length
-//! the sender chooses is a [`List`] or a
-//! [`OneOrMany`]: it is iterated in place, never collected. A [`Value`] keeps a part as written.
+//! the sender chooses is a [`List`] or a [`OneOrMany`]: it is iterated in place, never collected. A [`Value`]
+//! keeps a part as written.
 //!
 //! What is accepted:
 //!

@@ -173,7 +173,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Position of the next byte.
+    /// Returns the position of the next byte.
     fn at(&self) -> usize {
         self.whole.saturating_sub(self.rest.len())
     }

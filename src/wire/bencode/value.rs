@@ -18,7 +18,7 @@ impl<'a> Value<'a> {
         Value(bytes)
     }
 
-    /// The value as written.
+    /// Returns the value as written.
     pub fn raw(self) -> &'a [u8] {
         self.0
     }
@@ -28,17 +28,17 @@ impl<'a> Value<'a> {
         T::deserialize(self)
     }
 
-    /// The string, if the value is one.
+    /// Returns the string, if the value is one.
     pub fn string(self) -> Option<&'a [u8]> {
         split_string(self.0).map(|(text, _)| text)
     }
 
-    /// The integer, if the value is one and fits 64 bits.
+    /// Returns the integer, if the value is one and fits 64 bits.
     pub fn int(self) -> Option<i64> {
         Value::parse_int(self.digits()?)
     }
 
-    /// Sign and digits as written, if the value is an integer.
+    /// Returns sign and digits as written, if the value is an integer.
     pub fn digits(self) -> Option<&'a [u8]> {
         self.inside(b'i')
     }
@@ -47,22 +47,22 @@ impl<'a> Value<'a> {
         std::str::from_utf8(digits).ok()?.parse().ok()
     }
 
-    /// Whether the value is a dictionary.
+    /// Returns whether the value is a dictionary.
     pub fn is_dict(self) -> bool {
         self.0.first() == Some(&b'd')
     }
 
-    /// Whether the value is a list.
+    /// Returns whether the value is a list.
     pub fn is_list(self) -> bool {
         self.0.first() == Some(&b'l')
     }
 
-    /// The first value with this key, if the value is a dictionary that has it.
+    /// Returns the first value with this key, if the value is a dictionary that has it.
     pub fn get(self, key: &[u8]) -> Option<Value<'a>> {
         self.pairs()?.find(|(k, _)| *k == key).map(|(_, v)| v)
     }
 
-    /// Keys and values in the order written, if the value is a dictionary.
+    /// Returns keys and values in the order written, if the value is a dictionary.
     pub fn pairs(self) -> Option<impl Iterator<Item = (&'a [u8], Value<'a>)>> {
         let mut rest = self.inside(b'd')?;
         Some(std::iter::from_fn(move || {
@@ -73,7 +73,7 @@ impl<'a> Value<'a> {
         }))
     }
 
-    /// The items, if the value is a list.
+    /// Returns the items, if the value is a list.
     pub fn items(self) -> Option<impl Iterator<Item = Value<'a>>> {
         let mut rest = self.inside(b'l')?;
         Some(std::iter::from_fn(move || {
@@ -83,7 +83,7 @@ impl<'a> Value<'a> {
         }))
     }
 
-    /// The bytes between the first, which must be `kind`, and the last.
+    /// Returns the bytes between the first, which must be `kind`, and the last.
     pub(super) fn inside(self, kind: u8) -> Option<&'a [u8]> {
         match self.0 {
             [first, inside @ .., _] if *first == kind => Some(inside),
@@ -137,7 +137,7 @@ fn decimal_digit(byte: u8) -> Option<usize> {
     byte.is_ascii_digit().then_some(usize::from(byte & 0x0f))
 }
 
-/// The length in these digits, unless it overflows.
+/// Returns the length in these digits, unless it overflows.
 pub(super) fn length(digits: &[u8]) -> Option<usize> {
     digits.iter().try_fold(0usize, |len, digit| len.checked_mul(10)?.checked_add(usize::from(digit & 0x0f)))
 }

@@ -133,7 +133,8 @@ fn d9_tells_packets_of_other_protocols_from_malformed_ones() {
 
 prop_compose! {
     fn any_query()(id: [u8; 20], v4: bool, v6: bool, kind in 0..4, place: [u8; 20], port in 1u16.., implied: bool) -> Query<'static> {
-        let (target, info_hash) = (NodeId(place), InfoHash(place));
+        let target = NodeId(place);
+        let info_hash = InfoHash(place);
         let method = match kind {
             0 => Method::Ping,
             1 => Method::FindNode { target },
@@ -164,7 +165,8 @@ proptest! {
             0 => SocketAddr::from(([1, 2, 3, n], 1000)),
             _ => SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(n)], 1000)),
         }).collect();
-        let (mut nodes, mut nodes6) = (Vec::new(), Vec::new());
+        let mut nodes = Vec::new();
+        let mut nodes6 = Vec::new();
         let v4 = |n: usize| SocketAddr::from(([1, 1, 1, n as u8], 77));
         let v6 = |n: usize| SocketAddr::from(([0x2001, 0, 0, 0, 0, 0, 0, n as u16], 77));
         for (n, id) in ids.iter().enumerate() {
@@ -175,7 +177,8 @@ proptest! {
         let mut filters = [Filter::default(), Filter::default()];
         peers.iter().for_each(|peer| filters[usize::from(peer.is_ipv6())].insert(peer.ip()));
         let filters = count.then_some(filters);
-        let (nodes, nodes6) = (Some(&nodes[..]), Some(&nodes6[..]));
+        let nodes = Some(&nodes[..]);
+        let nodes6 = Some(&nodes6[..]);
         let parts = ResponseFields { id: NodeId(id), nodes, nodes6, token, peers: &peers, filters: filters.as_ref() };
         let mut bytes = Vec::new();
         write_response(b"xy", to, &parts, &mut bytes);
@@ -203,7 +206,8 @@ proptest! {
     fn no_bytes_make_the_reader_panic(bytes: Vec<u8>, cut in 0usize..200, at in 0usize..200, byte: u8) {
         let walk = |bytes: &[u8]| {
             let Ok(Packet { body: PacketBody::Response(reply), .. }) = parse(bytes) else { return };
-            let (nodes, peers) = (reply.nodes(false).chain(reply.nodes(true)).count(), reply.peers().count());
+            let nodes = reply.nodes(false).chain(reply.nodes(true)).count();
+            let peers = reply.peers().count();
             assert!(nodes <= 2 * KRPC_NODES && peers <= KRPC_TOKENS);
         };
         walk(&bytes);

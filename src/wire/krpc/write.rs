@@ -36,12 +36,12 @@ fn bytes(bytes: &[u8]) -> Lenient<Bytes<'_>> {
     Lenient(Some(Bytes(bytes)))
 }
 
-/// A flag that is written only if it is set.
+/// Returns a flag that is written only if it is set.
 fn flag(is_set: bool) -> Lenient<i64> {
     Lenient(is_set.then_some(1))
 }
 
-/// A packet with the fields that all kinds have.
+/// Returns a packet with the fields that all kinds have.
 fn message<'a>(transaction: &'a [u8], kind: &'a [u8]) -> WrittenMessage<'a> {
     KrpcMessage {
         a: Lenient(None),
@@ -95,7 +95,8 @@ pub fn write_query(transaction: &[u8], query: &Query<'_>, read_only: bool, out: 
             "announce_peer"
         }
     };
-    let (q, ro) = (bytes(method.as_bytes()), flag(read_only));
+    let q = bytes(method.as_bytes());
+    let ro = flag(read_only);
     write(&KrpcMessage { a: Lenient(Some(arguments)), q, ro, ..message(transaction, b"q") }, out);
 }
 
@@ -168,7 +169,7 @@ impl CompactAddr {
         }
     }
 
-    /// The address and port without the string's length prefix.
+    /// Returns the address and port without the string's length prefix.
     fn address(&self) -> &[u8] {
         match self {
             CompactAddr::V4([_, _, address @ ..]) => address,

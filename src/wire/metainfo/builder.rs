@@ -1,7 +1,8 @@
 //! Creates .torrent files (BEP 3, 12, 19, 27) of BitTorrent v1 with exactly the requested fields.
 //!
-//! [`Metainfo::parse`](super::Metainfo::parse) reads the result back with the same names and lengths; otherwise [`Builder::finish`] fails.
-//! Uses neither a clock nor the file system: the caller measures and hashes the content.
+//! [`Metainfo::parse`](super::Metainfo::parse) reads the result back with the same names and lengths;
+//! otherwise [`Builder::finish`] fails. Uses neither a clock nor the file system: the caller measures and
+//! hashes the content.
 
 use super::dictionaries::{FileDictionary, InfoDictionary};
 use super::path::component;
@@ -84,7 +85,7 @@ impl Builder {
         Builder { name: name.into(), files, piece_len: piece_len_for(total), ..Builder::default() }
     }
 
-    /// The sizes of the pieces to hash before [`finish`](Builder::finish).
+    /// Returns the sizes of the pieces to hash before [`finish`](Builder::finish).
     pub fn geometry(&self) -> Result<Geometry, GeometryError> {
         let total = self.files.iter().fold(0u64, |sum, (_, length)| sum.saturating_add(*length));
         Geometry::new(total, u64::from(self.piece_len))
@@ -127,7 +128,7 @@ impl Builder {
         }
     }
 
-    /// The length of the only file, if there is no directory.
+    /// Returns the length of the only file, if there is no directory.
     fn only_length(&self) -> Option<u64> {
         match self.files.as_slice() {
             [(path, length)] if path.is_empty() => Some(*length),

@@ -106,7 +106,7 @@ pub enum MetainfoError {
 }
 
 impl MetainfoError {
-    /// Whether the bytes are not bencode, as opposed to bencode that is not a usable torrent.
+    /// Returns whether the bytes are not bencode, as opposed to bencode that is not a usable torrent.
     pub fn is_not_bencode(&self) -> bool {
         matches!(self, MetainfoError::Empty | MetainfoError::Html | MetainfoError::NotBencode(_))
     }

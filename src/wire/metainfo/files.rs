@@ -1,9 +1,8 @@
 //! The list of a torrent's files, compact enough for two hundred thousand files on a router.
 //!
 //! All file names are in one string, a directory is stored once for consecutive files in it, and a file takes
-//! sixteen bytes beside its name.
-//! [`FileEntry`] is a view that is created on demand. Invariants: the files are contiguous; names contain no `/`, which the caller of
-//! [`FilesBuilder::push`] ensures.
+//! sixteen bytes beside its name. [`FileEntry`] is a view that is created on demand. Invariants: the files
+//! are contiguous; names contain no `/`, which the caller of [`FilesBuilder::push`] ensures.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,14 +37,14 @@ pub struct FileEntry<'a> {
 }
 
 impl<'a> FileEntry<'a> {
-    /// The components of its path below the download directory: plain names, starting with the torrent's name
-    /// if there is a directory.
+    /// Returns the components of its path below the download directory: plain names, starting with the
+    /// torrent's name if there is a directory.
     pub fn path(&self) -> impl DoubleEndedIterator<Item = &'a str> + Clone + use<'a> {
         let dirs = self.dir.split('/');
         [self.root].into_iter().chain(dirs).chain([self.name]).filter(|name| !name.is_empty())
     }
 
-    /// Its path below the download directory, joined by `/`.
+    /// Returns its path below the download directory, joined by `/`.
     pub fn path_text(&self) -> String {
         let mut text = String::new();
         for name in self.path() {
@@ -57,12 +56,12 @@ impl<'a> FileEntry<'a> {
         text
     }
 
-    /// Its path relative to the download directory.
+    /// Returns its path relative to the download directory.
     pub fn to_path(&self) -> PathBuf {
         self.path_text().into()
     }
 
-    /// Whether the file is created on disk: not for pad files and symlinks.
+    /// Returns whether the file is created on disk: not for pad files and symlinks.
     pub fn lands_on_disk(&self) -> bool {
         !self.attributes.pad && !self.attributes.symlink
     }
@@ -97,17 +96,17 @@ struct FileTable {
 pub struct Files(Arc<FileTable>);
 
 impl Files {
-    /// Number of files.
+    /// Returns the number of files.
     pub fn len(&self) -> usize {
         self.0.files.len()
     }
 
-    /// Whether there are no files.
+    /// Returns whether there are no files.
     pub fn is_empty(&self) -> bool {
         self.0.files.is_empty()
     }
 
-    /// The file with this index.
+    /// Returns the file with this index.
     pub fn get(&self, index: usize) -> Option<FileEntry<'_>> {
         let table = &*self.0;
         let kept = table.files.get(index)?;
@@ -125,17 +124,17 @@ impl Files {
         })
     }
 
-    /// All files.
+    /// Iterates over all files.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = FileEntry<'_>> {
         (0..self.len()).filter_map(|index| self.get(index))
     }
 
-    /// Total length in bytes.
+    /// Returns the total length in bytes.
     pub fn total(&self) -> u64 {
         self.0.files.last().map_or(0, |last| last.end)
     }
 
-    /// The index of the first file that ends after `offset`; `None` after the last file.
+    /// Returns the index of the first file that ends after `offset`; `None` after the last file.
     pub fn at(&self, offset: u64) -> Option<usize> {
         let index = self.0.files.partition_point(|file| file.end <= offset);
         (index < self.len()).then_some(index)
@@ -199,7 +198,7 @@ impl FilesBuilder {
         Ok(())
     }
 
-    /// Number of files so far.
+    /// Returns the number of files so far.
     pub(super) fn count(&self) -> usize {
         self.0.files.len()
     }

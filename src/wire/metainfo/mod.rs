@@ -120,27 +120,27 @@ impl Metainfo {
         self.0.info.as_deref().map(|info| torrent_file::file(self, info))
     }
 
-    /// The SHA-1 hash of the info dictionary as written.
+    /// Returns the SHA-1 hash of the info dictionary as written.
     pub fn info_hash(&self) -> InfoHash {
         self.0.info_hash
     }
 
-    /// The info dictionary as written, for peers that request it (BEP 9), if it was kept.
+    /// Returns the info dictionary as written, for peers that request it (BEP 9), if it was kept.
     pub fn info(&self) -> Option<Arc<[u8]>> {
         self.0.info.clone()
     }
 
-    /// The name: one plain path component.
+    /// Returns the name: one plain path component.
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// The sizes of the torrent and of its pieces.
+    /// Returns the sizes of the torrent and of its pieces.
     pub fn geometry(&self) -> Geometry {
         self.0.geometry
     }
 
-    /// The SHA-1 hash of a piece.
+    /// Returns the SHA-1 hash of a piece.
     #[expect(
         clippy::expect_used,
         reason = "a PieceIndex is valid for its torrent, and each piece has a hash"
@@ -153,62 +153,62 @@ impl Metainfo {
             .expect("a hash for each piece")
     }
 
-    /// The SHA-1 hashes of all pieces, twenty bytes each.
+    /// Returns the SHA-1 hashes of all pieces, twenty bytes each.
     pub fn piece_hashes(&self) -> &[u8] {
         &self.0.hashes
     }
 
-    /// The hashes of all pieces, as a shared value.
+    /// Returns the hashes of all pieces, as a shared value.
     pub fn hashes(&self) -> PieceHashes {
         self.0.hashes.clone()
     }
 
-    /// The files in the torrent's order, including pad files and symlinks; at least one.
+    /// Returns the files in the torrent's order, including pad files and symlinks; at least one.
     pub fn files(&self) -> &Files {
         &self.0.files
     }
 
-    /// Whether the torrent is a single file without a directory.
+    /// Returns whether the torrent is a single file without a directory.
     pub fn is_single_file(&self) -> bool {
         self.0.files.len() == 1 && self.0.files.iter().all(|file| file.path().count() == 1)
     }
 
-    /// Whether only the torrent's own trackers may be sources of peers (BEP 27).
+    /// Returns whether only the torrent's own trackers may be sources of peers (BEP 27).
     pub fn private(&self) -> bool {
         self.0.private
     }
 
-    /// Tracker URLs in tiers (BEP 12), in the order written. No tier is empty.
+    /// Returns the tracker URLs in tiers (BEP 12), in the order written. No tier is empty.
     pub fn trackers(&self) -> &[Vec<String>] {
         &self.0.trackers
     }
 
-    /// Web seeds (BEP 19).
+    /// Returns the web seeds (BEP 19).
     pub fn web_seeds(&self) -> &[String] {
         &self.0.web_seeds
     }
 
-    /// Hosts and ports of DHT nodes (BEP 5).
+    /// Returns hosts and ports of DHT nodes (BEP 5).
     pub fn nodes(&self) -> &[(String, u16)] {
         &self.0.nodes
     }
 
-    /// The comment, sanitized for display.
+    /// Returns the comment, sanitized for display.
     pub fn comment(&self) -> Option<&str> {
         self.0.comment.as_deref()
     }
 
-    /// The program that created the torrent, sanitized for display.
+    /// Returns the program that created the torrent, sanitized for display.
     pub fn created_by(&self) -> Option<&str> {
         self.0.created_by.as_deref()
     }
 
-    /// The creation date in seconds since 1970, unchecked.
+    /// Returns the creation date in seconds since 1970, unchecked.
     pub fn creation_date(&self) -> Option<i64> {
         self.0.creation_date
     }
 
-    /// What was dropped or changed to make the torrent usable.
+    /// Returns what was dropped or changed to make the torrent usable.
     pub fn repairs(&self) -> Repairs {
         self.0.repairs
     }

@@ -53,7 +53,7 @@ fn check_size(bytes: &[u8]) -> Result<(), MetainfoError> {
     }
 }
 
-/// Whether a web server sent a page instead of the file.
+/// Returns whether a web server sent a page instead of the file.
 fn is_html(bytes: &[u8]) -> bool {
     bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start().starts_with(b"<")
 }
@@ -138,7 +138,7 @@ fn read_files(info: &InfoDictionary<'_>, name: &str) -> Result<Files, MetainfoEr
     }
 }
 
-/// The number of a file in error messages, counted from 1.
+/// Returns the number of a file in error messages, counted from 1.
 fn number(at: usize) -> usize {
     at.saturating_add(1)
 }
@@ -171,8 +171,8 @@ impl FileDictionary<'_> {
         add(files, path.iter().map(String::as_str), length, self.attr)
     }
 
-    /// The components of its path: `path.utf-8` if it is UTF-8, otherwise `path`. A list with an item of the
-    /// wrong type counts as absent.
+    /// Returns the components of its path: `path.utf-8` if it is UTF-8, otherwise `path`. A list with an item
+    /// of the wrong type counts as absent.
     fn names(&self, at: usize) -> Option<Vec<String>> {
         let twin = self
             .path_utf8
@@ -201,14 +201,15 @@ fn read_geometry(info: &InfoDictionary<'_>, total: u64) -> Result<Geometry, Meta
     }
 }
 
-/// The range of the piece hashes inside the raw info dictionary.
+/// Returns the range of the piece hashes inside the raw info dictionary.
 fn pieces_range(
     raw: &[u8],
     info: &InfoDictionary<'_>,
     geometry: Geometry,
 ) -> Result<Range<usize>, MetainfoError> {
     let hashes = info.pieces.bytes().ok_or(MetainfoError::Field("pieces"))?;
-    let (got, expected) = (hashes.len(), (geometry.pieces() as usize).saturating_mul(20));
+    let got = hashes.len();
+    let expected = (geometry.pieces() as usize).saturating_mul(20);
     if got != expected {
         return Err(MetainfoError::Pieces { got, expected });
     }
@@ -234,7 +235,7 @@ fn add_outer(parts: &mut MetainfoData, outer: &TorrentFile<'_>) {
     parts.nodes = outer.nodes.good_items().filter_map(named_node).take(TORRENT_NODES).collect();
 }
 
-/// A DHT node with a valid host and port.
+/// Returns a DHT node with a valid host and port.
 fn named_node(NamedNode(Bytes(host), port): NamedNode<'_>) -> Option<(String, u16)> {
     let host = std::str::from_utf8(host).ok().filter(|host| host.len() <= HOST_BYTES)?;
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };

@@ -1,9 +1,9 @@
 //! Turns untrusted names into paths; all names of torrents and magnet links pass through here.
 //!
 //! A path is a list of components, each a plain name: not empty, not `.` or `..`, without `/`, NUL, control
-//! or invisible characters, at most
-//! [`COMPONENT_BYTES`] long, and not one of rill's own file names. Joined to a directory, the path stays below it. No two files of a torrent
-//! have the same path, and no file's path is a directory of another's.
+//! or invisible characters, at most [`COMPONENT_BYTES`] long, and not one of rill's own file names. Joined to
+//! a directory, the path stays below it. No two files of a torrent have the same path, and no file's path is
+//! a directory of another's.
 //!
 //! `CON` and `a:b` are valid names on Linux file systems but not on FAT and Windows shares: [`for_fat`]
 //! replaces them. The disk floor, which knows the file system, decides when; it also guards against symlinks
@@ -102,8 +102,8 @@ fn renamed(
     (renamed.finish(), count)
 }
 
-/// Whether two files that land on the disk have equal paths, or the path of one is a directory of another's.
-/// Such pairs are adjacent in sorted order.
+/// Returns whether two files that land on the disk have equal paths, or the path of one is a directory of
+/// another's. Such pairs are adjacent in sorted order.
 fn collide(files: &Files) -> bool {
     let mut order: Vec<u32> =
         (0..).zip(files.iter()).filter(|(_, file)| file.lands_on_disk()).map(|(at, _)| at).collect();
@@ -134,7 +134,7 @@ fn fat_component(name: &str) -> String {
     with_suffix(mapped, "")
 }
 
-/// Whether Windows reserves the name for a device, with any extension.
+/// Returns whether Windows reserves the name for a device, with any extension.
 fn is_reserved(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or(name).trim_end().to_ascii_uppercase();
     let numbered = |device: &str| {
@@ -181,7 +181,8 @@ fn make_unique(paths: &mut [&mut Vec<String>], key: impl Fn(&[String]) -> String
     renamed
 }
 
-/// Whether two paths are equal or one is a directory of another. Such pairs are adjacent in sorted order.
+/// Returns whether two paths are equal or one is a directory of another. Such pairs are adjacent in sorted
+/// order.
 fn any_collision(paths: &[&mut Vec<String>], key: &impl Fn(&[String]) -> String) -> bool {
     // With '/' mapped below every character of a component, a directory sorts directly before its content.
     let mut keys: Vec<String> = paths.iter().map(|p| key(p).replace('/', "\0")).collect();

@@ -8,7 +8,7 @@ use crate::wire::bencode::{Bytes, Encoded, Lenient, write};
 /// A .torrent file to write, with our own types for its lists.
 pub(super) type WrittenFile<'a, I> = TorrentFile<'a, I, &'a [Vec<String>], &'a [(String, u16)], &'a [String]>;
 
-/// A .torrent file with this info dictionary, trackers in tiers, and web seeds.
+/// Returns a .torrent file with this info dictionary, trackers in tiers, and web seeds.
 pub(super) fn around<'a, I>(
     info: I,
     trackers: &'a [Vec<String>],

@@ -12,12 +12,12 @@ fn parse(torrent: &SampleTorrent) -> Result<Metainfo, MetainfoError> {
     Metainfo::parse(&torrent.bytes())
 }
 
-/// The paths of all files, joined by `/`.
+/// Returns the paths of all files, joined by `/`.
 fn paths(torrent: &SampleTorrent) -> Vec<String> {
     parse(torrent).unwrap().files().iter().map(|f| f.path_text()).collect()
 }
 
-/// The path that a file with these components gets, below the torrent's directory.
+/// Returns the path that a file with these components gets, below the torrent's directory.
 fn one_path(components: &[&str]) -> String {
     paths(&SampleTorrent::with_paths(&[components]))[0].strip_prefix("name/").unwrap().to_owned()
 }

@@ -33,7 +33,7 @@ fn t2_makes_absolute_paths_relative() {
     assert_eq!(parse(&SampleTorrent::single().info("name", s("/root/x"))).unwrap().name(), "root_x");
 }
 
-/// The paths for FAT, below the torrent's directory.
+/// Returns the paths for FAT, below the torrent's directory.
 fn paths_on_fat(info: &Metainfo) -> Vec<String> {
     for_fat(info.files()).iter().map(|file| file.path().skip(1).collect::<Vec<_>>().join("/")).collect()
 }

@@ -1,7 +1,7 @@
-//! The world's hands: they move bytes, carry out actions, answer for the disk, let time pass, and hold the
-//! oracle's law.
+//! The driver of a test world: moves bytes, runs actions, replies for the disk, advances time, and checks
+//! every write of payload.
 
-use super::{Job, TestPeer, TestWorld, truth};
+use super::{Job, TestPeer, TestWorld, content_byte};
 use crate::engine::{Action, HashVerdict, Want};
 use crate::units::{BLOCK_LEN, BlockSpan, PeerKey, PieceIndex};
 use crate::wire::{Segment, WritePlan};
@@ -12,12 +12,12 @@ fn digest(block: &[u8]) -> u64 {
 }
 
 impl TestWorld {
-    // ---- the hands ------------------------------------------------------------------------------------------------
+    // ---- bytes ----------------------------------------------------------------------------------------
 
-    /// Moves a peer's bytes into the engine as far as it wants them.
+    /// Delivers a peer's bytes to the engine as far as it wants them.
     pub fn deliver(&mut self, p: PeerKey) {
         loop {
-            let Some(puppet) = self.puppets.get_mut(&p).filter(|p| p.closed.is_none() && p.up) else {
+            let Some(puppet) = self.puppets.get_mut(&p).filter(|p| p.closed.is_none() && p.connected) else {
                 return;
             };
             let most = self.cut.map_or(usize::MAX, |cut| 1 + self.rng.below(cut)).min(puppet.to_engine.len());
@@ -48,28 +48,28 @@ impl TestWorld {
             if let Some((span, bytes)) = write {
                 self.write(p, span, &bytes);
             }
-            if let Err(why) = self.engine.got(self.now, p, n, &mut self.out) {
-                self.puppets.get_mut(&p).unwrap().closed = Some(Some(why));
+            if let Err(reason) = self.engine.got(self.now, p, n, &mut self.out) {
+                self.puppets.get_mut(&p).unwrap().closed = Some(Some(reason));
             }
         }
     }
 
-    /// The oracle: payload lands.
+    /// Checks a write of payload and stores the bytes.
     fn write(&mut self, p: PeerKey, span: BlockSpan, bytes: &[u8]) {
-        assert!(!self.hashing.contains(&span.piece()), "{span} was written while it was being hashed");
+        assert!(!self.hashing.contains(&span.piece()), "{span} is written while its piece is hashed");
         assert!(
             !self.engine.have(self.torrent).unwrap().has(span.piece()),
-            "{span} was written although it is had"
+            "{span} is written although its piece is verified"
         );
         assert!(
             !self.jobs.contains(&Job::Prepare(span.piece())),
-            "{span} was written before its piece was prepared"
+            "{span} is written before its piece is prepared"
         );
         let block = (span.piece(), span.begin() / BLOCK_LEN);
         let leased_to = self.engine.swarms.torrents.get(self.torrent).and_then(|t| t.pieces.writer(span));
         assert_eq!(leased_to, Some(p), "{span} is written without a lease");
         if span.begin() % BLOCK_LEN == 0 {
-            self.writers.insert(block, p); // who begins anew has taken the block over
+            self.writers.insert(block, p); // a peer that starts the block again takes it over
         }
         assert_eq!(self.writers.get(&block), Some(&p), "{span} has two writers");
         if span.end() == self.geometry.block(block.0, block.1).end() {
@@ -79,22 +79,22 @@ impl TestWorld {
         self.content[at..at + bytes.len()].copy_from_slice(bytes);
     }
 
-    /// Carries out everything that the engine wants, until it wants no more.
-    pub fn turn(&mut self) {
+    /// Runs actions of the engine until there are none.
+    pub fn run_actions(&mut self) {
         loop {
             let actions: Vec<Action> = self.out.drain().collect();
             if actions.is_empty() {
-                // Counting everything again takes its time.
+                // The audit takes time proportional to the number of pieces.
                 if self.geometry.pieces() <= 1000 {
                     self.engine.audit();
                 }
                 return;
             }
-            actions.into_iter().for_each(|action| self.act(action));
+            actions.into_iter().for_each(|action| self.run_action(action));
         }
     }
 
-    fn act(&mut self, action: Action) {
+    fn run_action(&mut self, action: Action) {
         match action {
             Action::Flush { peer } => self.flush(peer),
             Action::Wake { peer } => self.deliver(peer),
@@ -109,7 +109,7 @@ impl TestWorld {
             Action::Hash { piece, digests, .. } => {
                 assert!(
                     !self.writers.keys().any(|(p, _)| *p == piece),
-                    "piece {piece} is hashed while somebody writes"
+                    "piece {piece} is hashed while a peer writes to it"
                 );
                 self.hashing.insert(piece);
                 self.job(Job::Hash(piece, digests));
@@ -125,10 +125,11 @@ impl TestWorld {
         }
     }
 
-    /// Writes what the engine plans, as far as the peer reads.
+    /// Reads what the engine plans to send, as far as the peer reads.
     pub fn flush(&mut self, p: PeerKey) {
         loop {
-            let Some(puppet) = self.puppets.get_mut(&p).filter(|p| p.closed.is_none() && p.up && p.reads)
+            let Some(puppet) =
+                self.puppets.get_mut(&p).filter(|p| p.closed.is_none() && p.connected && p.reads)
             else {
                 return;
             };
@@ -143,7 +144,7 @@ impl TestWorld {
                 .segments
                 .iter()
                 .filter_map(|part| if let Segment::Payload(span) = part { Some(*span) } else { None });
-            // The first may be the rest of a block that had begun before the choke.
+            // The first span may be the rest of a block that was started before the choke.
             for span in spans.skip(1).filter(|_| peer.wire.we_choke) {
                 assert!(
                     peer.wire.fast_to_them.iter().any(|(fast, _)| *fast == span.piece()),
@@ -157,7 +158,7 @@ impl TestWorld {
                         let at = self.geometry.offset(*span) as usize;
                         assert!(
                             self.engine.have(self.torrent).unwrap().has(span.piece()),
-                            "{span} is served and not had"
+                            "{span} is served but not verified"
                         );
                         bytes.extend_from_slice(&self.content[at..at + span.len() as usize]);
                     }
@@ -172,17 +173,17 @@ impl TestWorld {
         }
     }
 
-    // ---- disk and time --------------------------------------------------------------------------------------------
+    // ---- disk and time ------------------------------------------------------------------------------------
 
     fn job(&mut self, job: Job) {
         self.jobs.push_back(job);
         if !self.slow_disk {
-            self.answer_disk();
+            self.finish_disk_job();
         }
     }
 
-    /// The disk answers its oldest job as it is.
-    pub fn answer_disk(&mut self) {
+    /// Completes the oldest disk job with its true result.
+    pub fn finish_disk_job(&mut self) {
         let Some(job) = self.jobs.pop_front() else { return };
         match job {
             Job::Prepare(piece) => {
@@ -192,42 +193,43 @@ impl TestWorld {
             Job::Hash(piece, digests) => {
                 let at = self.geometry.piece_offset(piece);
                 let bytes = &self.content[at as usize..at as usize + self.geometry.piece_len(piece) as usize];
-                let good = bytes.iter().enumerate().all(|(i, b)| *b == truth(at + i as u64));
+                let good = bytes.iter().enumerate().all(|(i, b)| *b == content_byte(at + i as u64));
                 let blocks: Box<[u64]> = bytes.chunks(BLOCK_LEN as usize).map(digest).collect();
                 self.hashed(
                     piece,
-                    &match good {
-                        true => HashVerdict::Good { digests: digests.then_some(blocks) },
-                        false => HashVerdict::Bad { digests: blocks },
+                    &if good {
+                        HashVerdict::Good { digests: digests.then_some(blocks) }
+                    } else {
+                        HashVerdict::Bad { digests: blocks }
                     },
                 );
             }
         }
-        self.turn();
+        self.run_actions();
     }
 
-    /// This verdict and no other.
+    /// Delivers a hash verdict, whatever the disk holds.
     pub fn hashed(&mut self, piece: PieceIndex, verdict: &HashVerdict) {
         self.hashing.remove(&piece);
         self.engine.on_hashed(self.now, self.torrent, piece, verdict, &mut self.out);
-        self.turn();
+        self.run_actions();
     }
 
-    pub fn answer_all(&mut self) {
+    pub fn finish_disk_jobs(&mut self) {
         while !self.jobs.is_empty() {
-            self.answer_disk();
+            self.finish_disk_job();
         }
     }
 
-    /// Time passes; every deadline is met when it is due.
-    pub fn pass(&mut self, seconds: f64) {
+    /// Advances time; the engine handles every deadline when it is due.
+    pub fn advance(&mut self, seconds: f64) {
         let end = self.now + Duration::from_secs_f64(seconds);
         for turns in 0.. {
-            assert!(turns < 1_000_000, "the engine wakes without end");
+            assert!(turns < 1_000_000, "the engine has deadlines without end");
             let Some(at) = self.engine.next_deadline().filter(|at| *at <= end) else { break };
             self.now = self.now.max(at);
             self.engine.on_deadline(self.now, &mut self.out);
-            self.turn();
+            self.run_actions();
         }
         self.now = end;
     }
