@@ -41,11 +41,13 @@ impl WritePlan {
     }
 
     /// Returns the number of bytes of all segments.
+    #[cfg(feature = "oracle")]
     pub fn bytes(&self) -> usize {
         self.payload_bytes().saturating_add(self.control.len())
     }
 
     /// Returns the number of payload bytes in all segments.
+    #[cfg(feature = "oracle")]
     pub fn payload_bytes(&self) -> usize {
         self.segments.iter().map(|p| if let Segment::Payload(s) = p { s.len() as usize } else { 0 }).sum()
     }
@@ -108,11 +110,6 @@ impl Encoder {
         self.control.is_empty() && self.blocks.is_empty()
     }
 
-    /// Returns whether control bytes are queued.
-    pub fn has_control(&self) -> bool {
-        !self.control.is_empty()
-    }
-
     /// Returns the number of control bytes in the queue.
     pub fn control_bytes(&self) -> usize {
         self.control.len()
@@ -121,11 +118,6 @@ impl Encoder {
     /// Returns the number of blocks in the queue, including the one being sent.
     pub fn blocks(&self) -> usize {
         self.blocks.len()
-    }
-
-    /// Returns the number of payload bytes in the queue, including those already sent of the first block.
-    pub fn payload_bytes(&self) -> u64 {
-        self.queued_payload
     }
 
     /// Returns whether exactly this span is queued.

@@ -69,13 +69,13 @@ pub const FAULTS: &[Fault] = &[
     Fault {
         what: "what a peer owed when it choked us stays owed",
         file: "engine/messages.rs",
-        old: "for block in &given_up {\n        t.pieces.cancel_request(*block);\n    }",
+        old: "for block in &cancelled {\n        t.pieces.cancel_request(*block);\n    }",
         new: "",
     },
     Fault {
         what: "what a lost peer owed stays owed",
         file: "engine/connections.rs",
-        old: "self.release_requests(Some(torrent), &owed);",
+        old: "self.release_requests(Some(torrent), &blocks);",
         new: "let _ = &owed;",
     },
     Fault {

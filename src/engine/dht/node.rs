@@ -306,6 +306,7 @@ impl Dht {
     }
 
     /// Returns our id in one address family.
+    #[cfg(feature = "oracle")]
     pub fn id(&self, v6: bool) -> NodeId {
         self.families[usize::from(v6)].own
     }
@@ -339,7 +340,7 @@ impl Dht {
     ///
     /// # Panics
     /// If a limit is exceeded.
-    #[doc(hidden)]
+    #[cfg(feature = "fuzzing")]
     pub fn check(&self) {
         self.families.iter().for_each(|f| f.table.check());
         assert!(self.pending.len() <= limits::DHT_PENDING && self.lookups.len() <= limits::DHT_LOOKUPS);

@@ -307,6 +307,7 @@ impl RoutingTable {
     ///
     /// # Panics
     /// If an invariant does not hold.
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn check(&self) {
         assert!(self.buckets.len() <= 160);
         for (depth, bucket) in self.buckets.iter().enumerate() {

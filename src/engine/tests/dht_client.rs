@@ -111,7 +111,7 @@ fn peer_with_node(w: &mut TestWorld, host: u8) -> PeerKey {
 }
 
 fn private_torrent() -> TestWorld {
-    TestWorld::with_setup(|s| s.spec.shape.as_mut().unwrap().private = true)
+    TestWorld::with_setup(|s| s.spec.torrent_info.as_mut().unwrap().private = true)
 }
 
 #[test]
@@ -312,7 +312,7 @@ fn t28_a_private_torrent_is_not_searched_for_and_sends_no_port_message() {
 
 #[test]
 fn t28_a_magnet_link_of_a_private_torrent_drops_the_peers_from_the_dht() {
-    let mut w = TestWorld::with_setup(|s| s.spec.shape = None);
+    let mut w = TestWorld::with_setup(|s| s.spec.torrent_info = None);
     let found: SocketAddr = "30.1.2.3:4567".parse().unwrap();
     join(&mut w, setup(&[node(1)], &[]));
     respond(&mut w, &[], &[found, "30.1.2.4:4567".parse().unwrap()]);

@@ -19,7 +19,7 @@ fn hash() -> InfoHash {
 /// Creates a world that knows only the info hash.
 fn magnet() -> TestWorld {
     TestWorld::with_setup(|s| {
-        s.spec.shape = None;
+        s.spec.torrent_info = None;
         s.spec.info_hash = hash();
     })
 }
@@ -313,7 +313,7 @@ fn p17_a_flood_of_metadata_requests_stops_reading() {
     }
     let waiting = w.engine.swarms.connections.get(p).unwrap().peer.wire.encoder.control_bytes();
     assert!(
-        waiting <= limits::OUTBOX_STOP_READING_BYTES + 2 * METADATA_PIECE_LEN as usize,
+        waiting <= limits::ENCODER_PAUSE_BYTES + 2 * METADATA_PIECE_LEN as usize,
         "{waiting} bytes are queued"
     );
 }

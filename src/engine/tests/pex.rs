@@ -179,7 +179,7 @@ fn t28_pex_is_neither_sent_nor_accepted_if_private_or_disabled() {
 
 #[test]
 fn pex_works_before_the_metadata_is_known() {
-    let mut w = TestWorld::with_setup(|s| s.spec.shape = None);
+    let mut w = TestWorld::with_setup(|s| s.spec.torrent_info = None);
     let a = pex_peer(&mut w, 1, None);
     send_pex(&mut w, a, &[addr("20.5.5.5:55")], 0);
     assert_eq!(known(&w), 1);

@@ -52,7 +52,7 @@ fn bits(bits: u8) -> Bitfield {
 /// Creates a world in which two pieces are wanted, which are all present or all missing.
 fn partial(complete: bool) -> TestWorld {
     TestWorld::with_setup(|s| {
-        s.spec.shape.as_mut().unwrap().wanted = bits(0b1100_0000);
+        s.spec.torrent_info.as_mut().unwrap().wanted = bits(0b1100_0000);
         if complete {
             s.have = bits(0b1100_0000);
         }
@@ -149,7 +149,7 @@ fn an_upload_only_peer_is_no_seed_and_serves_us() {
 
 #[test]
 fn a_magnet_link_with_complete_content_sends_upload_only_after_the_metadata() {
-    let mut w = TestWorld::with_setup(|s| s.spec.shape = None);
+    let mut w = TestWorld::with_setup(|s| s.spec.torrent_info = None);
     let p = extended_peer(&mut w, 1);
     let seed = extended_peer(&mut w, 2);
     receive_upload_only(&mut w, seed, true);
@@ -229,7 +229,7 @@ fn dont_have_of_a_nonexistent_piece_ends_the_connection() {
 
 #[test]
 fn dont_have_before_the_metadata_is_applied() {
-    let mut w = TestWorld::with_setup(|s| s.spec.shape = None);
+    let mut w = TestWorld::with_setup(|s| s.spec.torrent_info = None);
     let p = extended_peer(&mut w, 1);
     let q = extended_peer(&mut w, 2);
     let r = extended_peer(&mut w, 3);
