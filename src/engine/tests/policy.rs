@@ -136,7 +136,7 @@ fn unbounded_endgame_handles_more_than_255_holders() {
 }
 
 #[test]
-#[should_panic(expected = "peers owe")]
+#[should_panic(expected = "peers have")]
 fn the_audit_panics_on_more_holders_than_the_policy_allows() {
     let mut w = two_blocks(Endgame::Unbounded);
     for host in 1..=3 {
