@@ -403,7 +403,10 @@ fn metadata_alone_is_saved_once_and_nothing_else_is_touched() {
     assert_eq!(save(&[]).0, Some(0), "the same again is no harm");
     fs::write(w.at("out/t.torrent"), "another program's").unwrap();
     let (code, _, said) = save(&[]);
-    assert!(code == Some(13) && said.contains("out/t.torrent: another file of that name is there"), "{said}");
+    assert!(
+        code == Some(13) && said.contains("out/t.torrent: a different file of that name exists"),
+        "{said}"
+    );
     assert_eq!(fs::read(w.at("out/t.torrent")).unwrap(), b"another program's");
     let of_a_file =
         rill(w.dir.path()).args(["get", "--metadata-only", "-d", "other", "t.torrent"]).output().unwrap();

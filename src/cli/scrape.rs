@@ -9,8 +9,8 @@ use super::exit::{Exit, Failure};
 use super::get::start_failure;
 use super::json::Object;
 use super::progress::{Glyphs, fit};
-use super::signals::Stop;
-use super::source::Found;
+use super::signals::StopFlag;
+use super::source::LoadedSource;
 use super::{out, plan};
 use crate::session::{AddTorrent, Config, Event, Session, SwarmCounts};
 use crate::wire::{Magnet, Metainfo, printable};
@@ -18,7 +18,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 /// The longest that a signal waits to be seen.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Columns before a line's value, as in the table above it.
 const INDENT: usize = 12;
 /// Characters of a tracker's address or words in one line, if there is no terminal to fit into.
@@ -31,16 +31,16 @@ pub(crate) struct ScrapeRequest {
 }
 
 /// Which sources to ask about which torrent. Only its own trackers are asked about a private torrent.
-pub(crate) fn of(found: &Found, typed: &args::Show) -> Result<ScrapeRequest, Failure> {
+pub(crate) fn of(found: &LoadedSource, options: &args::Show) -> Result<ScrapeRequest, Failure> {
     let (info_hash, trackers) = match found {
-        Found::Torrent(metainfo) => (metainfo.info_hash(), metainfo.trackers().concat()),
-        Found::Magnet(magnet) => (magnet.info_hash, magnet.trackers.clone()),
+        LoadedSource::Torrent(metainfo) => (metainfo.info_hash(), metainfo.trackers().concat()),
+        LoadedSource::Magnet(magnet) => (magnet.info_hash, magnet.trackers.clone()),
     };
-    let mut config = plan::discover(&typed.discovery, Config::default())?;
+    let mut config = plan::discover(&options.discovery, Config::default())?;
     config.dht = config.dht.filter(|_| !found.metainfo().is_some_and(Metainfo::private));
-    config.state_dir = plan::state_dir(&typed.state, |name| std::env::var(name).ok());
+    config.state_dir = plan::state_dir(&options.state, |name| std::env::var(name).ok());
     let mut all: Vec<String> = Vec::new();
-    for url in trackers.into_iter().chain(plan::trackers(&typed.discovery)?) {
+    for url in trackers.into_iter().chain(plan::trackers(&options.discovery)?) {
         if !all.contains(&url) {
             all.push(url);
         }
@@ -49,18 +49,18 @@ pub(crate) fn of(found: &Found, typed: &args::Show) -> Result<ScrapeRequest, Fai
 }
 
 /// Prints what there is to show, and what the trackers say.
-pub(crate) fn show(text: &str, asking: &ScrapeRequest, typed: &args::Show) -> Result<Exit, Failure> {
+pub(crate) fn show(text: &str, request: &ScrapeRequest, options: &args::Show) -> Result<Exit, Failure> {
     let mut answers = Vec::new();
-    let end = match typed.json {
+    let end = match options.json {
         true => {
-            let end = ask(asking, typed.timeout, |url, result| answers.push((url, result)));
-            out::data(&with_answers(text, &asking.torrent, &answers));
+            let end = ask(request, options.timeout, |url, result| answers.push((url, result)));
+            out::data(&with_answers(text, &request.torrent, &answers));
             end
         }
         false => {
             out::data(text);
             let width = if std::io::stdout().is_terminal() { out::Terminal::extent().0 } else { usize::MAX };
-            ask(asking, typed.timeout, |url, result| {
+            ask(request, options.timeout, |url, result| {
                 out::data(&(line(&url, &result, width) + "\n"));
                 answers.push((url, result));
             })
@@ -76,27 +76,27 @@ pub(crate) fn show(text: &str, asking: &ScrapeRequest, typed: &args::Show) -> Re
 
 /// Asks every source and hands over each answer as it comes.
 fn ask(
-    asking: &ScrapeRequest,
+    request: &ScrapeRequest,
     timeout: Duration,
     mut each: impl FnMut(String, Result<SwarmCounts, String>),
 ) -> Result<(), Failure> {
-    let stop =
-        Stop::on_signals(Exit::Stopped).map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
-    let config = Config { listen_ports: 0..=0, lsd: false, pex: false, workers: 1, ..asking.config.clone() };
+    let stop = StopFlag::on_signals(Exit::Stopped)
+        .map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
+    let config = Config { listen_ports: 0..=0, lsd: false, pex: false, workers: 1, ..request.config.clone() };
     let session = Session::start(config).map_err(start_failure)?;
-    let order =
-        AddTorrent { paused: true, choose_later: true, ..AddTorrent::magnet(asking.torrent.clone(), "") };
-    let id = session.add(order).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
+    let add =
+        AddTorrent { paused: true, choose_later: true, ..AddTorrent::magnet(request.torrent.clone(), "") };
+    let id = session.add(add).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
     session.scrape(id).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
     let begun = Instant::now();
     while begun.elapsed() < timeout {
-        match session.next_event(LOOK_EVERY) {
+        match session.next_event(POLL_INTERVAL) {
             Some(Event::Scraped { source, result, .. }) => each(source.to_string(), result),
             Some(Event::ScrapeDone { .. }) => return Ok(()),
             Some(Event::Died { reason }) => return Err(Failure::new(Exit::Other, reason)),
             _ => {}
         }
-        if stop.asked() {
+        if stop.requested() {
             return Err(Failure::new(Exit::Stopped, "stopped before every tracker has answered"));
         }
     }
@@ -106,7 +106,7 @@ fn ask(
 /// `Scrape:     http://t.example/announce: 3 seeds, 5 peers, 4 completed`; if it is too long, the address
 /// gives way.
 fn line(url: &str, result: &Result<SwarmCounts, String>, width: usize) -> String {
-    let said = match result {
+    let text = match result {
         Ok(counts) => {
             let seeds = count(counts.seeds, "seed", "seeds");
             let peers = count(counts.peers, "peer", "peers");
@@ -115,9 +115,9 @@ fn line(url: &str, result: &Result<SwarmCounts, String>, width: usize) -> String
         Err(error) => printable(error, LINE_CHARS),
     };
     let glyphs = Glyphs::new(out::Terminal::of_stdout().utf8);
-    let room = width.saturating_sub(INDENT + 2 + said.chars().count()).max(12);
+    let room = width.saturating_sub(INDENT + 2 + text.chars().count()).max(12);
     let url = fit(&printable(url, LINE_CHARS), room, glyphs);
-    fit(&format!("{:<INDENT$}{url}: {said}", "Scrape:"), width, glyphs)
+    fit(&format!("{:<INDENT$}{url}: {text}", "Scrape:"), width, glyphs)
 }
 
 fn count(n: Option<u32>, one: &str, many: &str) -> String {

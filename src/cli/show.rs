@@ -4,7 +4,7 @@ use super::args;
 use super::exit::{Exit, Failure};
 use super::fetch_metadata::{self, MetadataRequest};
 use super::json::{Object, array, string};
-use super::source::{self, Found, SourceArg};
+use super::source::{self, LoadedSource, SourceArg};
 use super::{format, out, plan, scrape};
 use crate::session::{Config, kept_metadata};
 use crate::wire::{FileEntry, Magnet, Metainfo, printable};
@@ -12,20 +12,20 @@ use std::fmt::Write;
 use std::time::Duration;
 
 /// Does it.
-pub(crate) fn run(typed: &args::Show) -> Result<Exit, Failure> {
-    let found = match source::open(&SourceArg::parse(&typed.source))? {
-        Found::Magnet(magnet) => look_into(magnet, typed)?,
+pub(crate) fn run(options: &args::Show) -> Result<Exit, Failure> {
+    let found = match source::open(&SourceArg::parse(&options.source))? {
+        LoadedSource::Magnet(magnet) => look_into(magnet, options)?,
         found => found,
     };
-    let swarm = if typed.scrape { Some(scrape::of(&found, typed)?) } else { None };
-    let text = match (found, typed.json) {
-        (Found::Torrent(metainfo), false) => table(&metainfo),
-        (Found::Torrent(metainfo), true) => object(&metainfo) + "\n",
-        (Found::Magnet(magnet), false) => magnet_table(&magnet),
-        (Found::Magnet(magnet), true) => magnet_object(&magnet) + "\n",
+    let swarm = if options.scrape { Some(scrape::of(&found, options)?) } else { None };
+    let text = match (found, options.json) {
+        (LoadedSource::Torrent(metainfo), false) => table(&metainfo),
+        (LoadedSource::Torrent(metainfo), true) => object(&metainfo) + "\n",
+        (LoadedSource::Magnet(magnet), false) => magnet_table(&magnet),
+        (LoadedSource::Magnet(magnet), true) => magnet_object(&magnet) + "\n",
     };
     match swarm {
-        Some(swarm) => scrape::show(&text, &swarm, typed),
+        Some(swarm) => scrape::show(&text, &swarm, options),
         None => {
             out::data(&text);
             Ok(Exit::Done)
@@ -34,21 +34,21 @@ pub(crate) fn run(typed: &args::Show) -> Result<Exit, Failure> {
 }
 
 /// A link's torrent, if an earlier run has kept what is in it, or peers are to be asked; otherwise the link.
-fn look_into(magnet: Magnet, typed: &args::Show) -> Result<Found, Failure> {
-    let state_dir = plan::state_dir(&typed.state, |name| std::env::var(name).ok());
+fn look_into(magnet: Magnet, options: &args::Show) -> Result<LoadedSource, Failure> {
+    let state_dir = plan::state_dir(&options.state, |name| std::env::var(name).ok());
     if let Some(metainfo) = state_dir.as_deref().and_then(|dir| kept_metadata(dir, &magnet)) {
-        return Ok(Found::Torrent(metainfo));
+        return Ok(LoadedSource::Torrent(metainfo));
     }
-    if !typed.fetch {
-        return Ok(Found::Magnet(magnet));
+    if !options.fetch {
+        return Ok(LoadedSource::Magnet(magnet));
     }
-    let config = Config { state_dir, ..plan::discover(&typed.discovery, Config::default())? };
-    let (peers, trackers) = (typed.discovery.peer.clone(), plan::trackers(&typed.discovery)?);
+    let config = Config { state_dir, ..plan::discover(&options.discovery, Config::default())? };
+    let (peers, trackers) = (options.discovery.peer.clone(), plan::trackers(&options.discovery)?);
     fetch_metadata::metadata(
         &magnet,
-        MetadataRequest { config, peers, trackers, timeout: typed.timeout, silent: typed.json },
+        MetadataRequest { config, peers, trackers, timeout: options.timeout, silent: options.json },
     )
-    .map(Found::Torrent)
+    .map(LoadedSource::Torrent)
 }
 
 /// A field and its value, aligned.

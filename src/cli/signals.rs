@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether a signal asked us to stop.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Stop(Arc<AtomicBool>);
+pub(crate) struct StopFlag(Arc<AtomicBool>);
 
-impl Stop {
+impl StopFlag {
     /// Installs the handlers; `second` is the exit code of a process that is told twice.
-    pub(crate) fn on_signals(second: Exit) -> io::Result<Stop> {
-        let stop = Stop::default();
+    pub(crate) fn on_signals(second: Exit) -> io::Result<StopFlag> {
+        let stop = StopFlag::default();
         let ignored = ignored_at_start();
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             if signal == SIGHUP && ignored & (1 << (SIGHUP - 1)) != 0 {
@@ -31,7 +31,7 @@ impl Stop {
     }
 
     /// Returns whether the first signal has arrived.
-    pub(crate) fn asked(&self) -> bool {
+    pub(crate) fn requested(&self) -> bool {
         self.0.load(Ordering::SeqCst)
     }
 }

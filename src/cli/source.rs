@@ -39,25 +39,25 @@ impl SourceArg {
 
 /// What a source turned out to be.
 #[derive(Debug)]
-pub(crate) enum Found {
+pub(crate) enum LoadedSource {
     Torrent(Metainfo),
     Magnet(Magnet),
 }
 
-impl Found {
+impl LoadedSource {
     /// The torrent's name in the swarm.
     pub(crate) fn info_hash(&self) -> InfoHash {
         match self {
-            Found::Torrent(metainfo) => metainfo.info_hash(),
-            Found::Magnet(magnet) => magnet.info_hash,
+            LoadedSource::Torrent(metainfo) => metainfo.info_hash(),
+            LoadedSource::Magnet(magnet) => magnet.info_hash,
         }
     }
 
     /// What people call it, as far as is known.
     pub(crate) fn name(&self) -> String {
         match self {
-            Found::Torrent(metainfo) => printable(metainfo.name(), 80),
-            Found::Magnet(magnet) => {
+            LoadedSource::Torrent(metainfo) => printable(metainfo.name(), 80),
+            LoadedSource::Magnet(magnet) => {
                 magnet.name.as_deref().map_or(magnet.info_hash.to_string(), |name| printable(name, 80))
             }
         }
@@ -65,22 +65,22 @@ impl Found {
 
     /// What is in it, if that is known.
     pub(crate) fn metainfo(&self) -> Option<&Metainfo> {
-        if let Found::Torrent(metainfo) = self { Some(metainfo) } else { None }
+        if let LoadedSource::Torrent(metainfo) = self { Some(metainfo) } else { None }
     }
 }
 
 /// What is behind the source.
-pub(crate) fn open(source: &SourceArg) -> Result<Found, Failure> {
+pub(crate) fn open(source: &SourceArg) -> Result<LoadedSource, Failure> {
     read(source, usize::MAX).map(|(found, _)| found)
 }
 
 /// The same, with the bytes of a torrent file as they came. An info dictionary of more than `info_bytes` is
 /// not kept.
-pub(crate) fn read(source: &SourceArg, info_bytes: usize) -> Result<(Found, Vec<u8>), Failure> {
+pub(crate) fn read(source: &SourceArg, info_bytes: usize) -> Result<(LoadedSource, Vec<u8>), Failure> {
     let (bytes, name) = match source {
         SourceArg::Magnet(link) => {
             let magnet = Magnet::parse(link).map_err(|e| Failure::new(Exit::Magnet, e.to_string()))?;
-            return Ok((Found::Magnet(magnet), Vec::new()));
+            return Ok((LoadedSource::Magnet(magnet), Vec::new()));
         }
         SourceArg::File(path) => (read_file(path)?, shown(path)),
         SourceArg::Stdin => (read_stdin()?, "standard input".to_string()),
@@ -90,17 +90,17 @@ pub(crate) fn read(source: &SourceArg, info_bytes: usize) -> Result<(Found, Vec<
         let exit = if e.is_not_bencode() { Exit::Bencode } else { Exit::Torrent };
         Failure::new(exit, format!("{name}: {e}"))
     })?;
-    Ok((Found::Torrent(metainfo), bytes))
+    Ok((LoadedSource::Torrent(metainfo), bytes))
 }
 
 /// Reads a source that must hold a whole torrent.
 pub(crate) fn torrent(source: &SourceArg) -> Result<Metainfo, Failure> {
     match open(source)? {
-        Found::Torrent(metainfo) => {
-            remark(&metainfo);
+        LoadedSource::Torrent(metainfo) => {
+            report_repairs(&metainfo);
             Ok(metainfo)
         }
-        Found::Magnet(_) => {
+        LoadedSource::Magnet(_) => {
             let sentence = "a magnet link holds no hashes; give a .torrent file, or save one with: rill get --metadata-only LINK";
             Err(Failure::new(Exit::Option, sentence))
         }
@@ -108,7 +108,7 @@ pub(crate) fn torrent(source: &SourceArg) -> Result<Metainfo, Failure> {
 }
 
 /// Says on stderr what had to be changed for the torrent to be usable.
-pub(crate) fn remark(metainfo: &Metainfo) {
+pub(crate) fn report_repairs(metainfo: &Metainfo) {
     let repairs = metainfo.repairs();
     let name = printable(metainfo.name(), 80);
     if repairs.files_renamed > 0 {

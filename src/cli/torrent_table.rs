@@ -9,7 +9,7 @@
 //! ```
 
 use super::exit::{Exit, Failure};
-use super::plan::ContentTarget;
+use super::plan::SeedGoal;
 use super::progress::{DisplayPhase, Row};
 use crate::session::{Event, Progress, SlowReason, TorrentId};
 use crate::wire::Metainfo;
@@ -17,15 +17,15 @@ use std::time::{Duration, Instant};
 
 /// One torrent under watch.
 #[derive(Debug)]
-pub(crate) struct Watched {
+pub(crate) struct TableEntry {
     pub(crate) id: TorrentId,
     pub(crate) failure: Option<Failure>,
     /// Its disk is full and it waits for room; what to say if it does so in vain.
-    full: Option<Failure>,
+    disk_full: Option<Failure>,
     /// Its metadata, once known.
     pub(crate) metainfo: Option<Metainfo>,
     complete_since: Option<Instant>,
-    over: bool,
+    finished: bool,
 }
 
 /// The change that an event makes.
@@ -51,27 +51,27 @@ pub(crate) enum Change {
 
 /// All torrents of a command.
 #[derive(Debug)]
-pub(crate) struct Watch {
-    torrents: Vec<Watched>,
+pub(crate) struct TorrentTable {
+    torrents: Vec<TableEntry>,
     pub(crate) rows: Vec<Row>,
     seed_only: bool,
     seeding_follows: bool,
     /// When payload last came in or a check moved on.
-    moved_at: Instant,
+    last_progress_at: Instant,
     /// What a tracker said last, if it was a complaint.
     pub(crate) tracker_error: Option<String>,
 }
 
-impl Watch {
+impl TorrentTable {
     /// Nothing yet.
-    pub(crate) fn new(seed_only: bool, goal: ContentTarget, now: Instant) -> Watch {
+    pub(crate) fn new(seed_only: bool, goal: SeedGoal, now: Instant) -> TorrentTable {
         let seeding_follows = seed_only || goal.is_some();
-        Watch {
+        TorrentTable {
             torrents: Vec::new(),
             rows: Vec::new(),
             seed_only,
             seeding_follows,
-            moved_at: now,
+            last_progress_at: now,
             tracker_error: None,
         }
     }
@@ -82,13 +82,13 @@ impl Watch {
             self.torrents.last().is_none_or(|last| last.id < id),
             "later torrents have greater names"
         );
-        self.torrents.push(Watched {
+        self.torrents.push(TableEntry {
             id,
             failure: None,
-            full: None,
+            disk_full: None,
             metainfo,
             complete_since: None,
-            over: false,
+            finished: false,
         });
         self.rows.push(row);
     }
@@ -103,17 +103,17 @@ impl Watch {
         match event {
             Event::Checking { torrent, checked, pieces } => {
                 if let Some(i) = self.find(torrent) {
-                    self.moved_at = now;
+                    self.last_progress_at = now;
                     self.rows[i].phase = DisplayPhase::Checking { checked, pieces };
                 }
                 Change::None
             }
             Event::Opened { torrent, have, pieces, notes } => self.find(torrent).map_or(Change::None, |i| {
                 // Another try after a full disk brings nothing yet.
-                if self.torrents[i].full.take().is_none() {
-                    self.moved_at = now;
+                if self.torrents[i].disk_full.take().is_none() {
+                    self.last_progress_at = now;
                 }
-                self.rows[i].why = None;
+                self.rows[i].slow_reason = None;
                 self.rows[i].phase =
                     if self.seed_only { DisplayPhase::Seeding } else { DisplayPhase::Downloading };
                 (self.rows[i].pieces_have, self.rows[i].pieces) = (have, pieces);
@@ -124,7 +124,7 @@ impl Watch {
                 Change::Notes(i, notes)
             }),
             Event::Metadata { torrent, metainfo } => self.find(torrent).map_or(Change::None, |i| {
-                self.moved_at = now;
+                self.last_progress_at = now;
                 self.rows[i] = Row { phase: DisplayPhase::Starting, ..Row::of(&metainfo) };
                 self.torrents[i].metainfo = Some(metainfo);
                 Change::Metadata(i)
@@ -141,18 +141,18 @@ impl Watch {
                 let first = self.torrents[i].complete_since.is_none();
                 self.torrents[i].complete_since.get_or_insert(now);
                 let row = &mut self.rows[i];
-                (row.have_bytes, row.eta, row.why) = (row.wanted_bytes, None, None);
+                (row.have_bytes, row.eta, row.slow_reason) = (row.wanted_bytes, None, None);
                 row.phase = if self.seeding_follows { DisplayPhase::Seeding } else { DisplayPhase::Done };
                 if first && !self.seed_only { Change::Completed(i) } else { Change::None }
             }),
             Event::Failed { torrent, fault } => self.find(torrent).map_or(Change::None, |i| {
                 self.fail(i, Failure::new(super::fault_exit(&fault), fault.to_string()));
-                self.rows[i].why = Some("disk");
+                self.rows[i].slow_reason = Some("disk");
                 Change::Failed(i)
             }),
             Event::DiskFull { torrent, fault } => self.find(torrent).map_or(Change::None, |i| {
-                self.rows[i].why = Some(DISK_FULL);
-                self.torrents[i].full = Some(Failure::new(super::fault_exit(&fault), fault.to_string()));
+                self.rows[i].slow_reason = Some(DISK_FULL);
+                self.torrents[i].disk_full = Some(Failure::new(super::fault_exit(&fault), fault.to_string()));
                 Change::DiskFull(i, fault.to_string())
             }),
             Event::TrackerFailed { url, error, .. } => {
@@ -174,7 +174,7 @@ impl Watch {
             }
             Event::Removed { torrent } | Event::Duplicate { torrent } => {
                 if let Some(i) = self.find(torrent) {
-                    self.torrents[i].over = true;
+                    self.torrents[i].finished = true;
                 }
                 Change::None
             }
@@ -186,11 +186,11 @@ impl Watch {
     fn on_progress(&mut self, i: usize, p: &Progress, now: Instant) {
         let row = &mut self.rows[i];
         if p.downloaded > row.downloaded {
-            self.moved_at = now;
+            self.last_progress_at = now;
         }
         row.dht_nodes = p.dht_nodes;
         if row.phase == DisplayPhase::Metadata {
-            (row.peers, row.why) = (p.peers, p.slow.map(why));
+            (row.peers, row.slow_reason) = (p.peers, p.slow.map(slow_reason));
             row.peers_by_origin = p.peers_by_origin;
             return;
         }
@@ -202,38 +202,38 @@ impl Watch {
         (row.downloaded, row.uploaded, row.wasted) = (p.downloaded, p.uploaded, p.wasted);
         (row.download_rate, row.upload_rate) = (p.download_rate, p.upload_rate);
         (row.peers, row.seeds, row.peers_by_origin, row.eta) = (p.peers, p.seeds, p.peers_by_origin, p.eta);
-        if row.phase == DisplayPhase::Downloading && self.torrents[i].full.is_none() {
-            row.why = p.slow.map(why);
+        if row.phase == DisplayPhase::Downloading && self.torrents[i].disk_full.is_none() {
+            row.slow_reason = p.slow.map(slow_reason);
         }
     }
 
     /// Torrents whose goal is reached by now and that were not over before.
-    pub(crate) fn newly_over(&mut self, goal: ContentTarget, now: Instant) -> Vec<usize> {
-        let mut found = Vec::new();
-        for (i, torrent) in self.torrents.iter_mut().enumerate().filter(|(_, t)| !t.over) {
+    pub(crate) fn newly_finished(&mut self, goal: SeedGoal, now: Instant) -> Vec<usize> {
+        let mut sources = Vec::new();
+        for (i, torrent) in self.torrents.iter_mut().enumerate().filter(|(_, t)| !t.finished) {
             let Some(since) = torrent.complete_since else { continue };
             // `seed` without a goal goes on until it is told to stop.
             let endless = self.seed_only && !goal.is_some();
             if !endless && goal.reached(self.rows[i].ratio(), now.duration_since(since)) {
-                torrent.over = true;
+                torrent.finished = true;
                 self.rows[i].phase = DisplayPhase::Done;
-                found.push(i);
+                sources.push(i);
             }
         }
-        found
+        sources
     }
 
     /// This torrent cannot go on, and why.
     pub(crate) fn fail(&mut self, i: usize, failure: Failure) {
         self.rows[i].phase = DisplayPhase::Failed;
-        (self.torrents[i].failure, self.torrents[i].over) = (Some(failure), true);
+        (self.torrents[i].failure, self.torrents[i].finished) = (Some(failure), true);
     }
 
     /// Nothing more is wanted of this torrent.
     pub(crate) fn finish(&mut self, i: usize, now: Instant) {
         self.rows[i].phase = DisplayPhase::Done;
         self.torrents[i].complete_since.get_or_insert(now);
-        self.torrents[i].over = true;
+        self.torrents[i].finished = true;
     }
 
     /// Returns the torrent's metadata, if known.
@@ -247,8 +247,8 @@ impl Watch {
     }
 
     /// Whether nothing is left to do.
-    pub(crate) fn all_over(&self) -> bool {
-        self.torrents.iter().all(|t| t.over)
+    pub(crate) fn all_finished(&self) -> bool {
+        self.torrents.iter().all(|t| t.finished)
     }
 
     /// Whether everything wanted is there, whatever is left to seed.
@@ -258,13 +258,13 @@ impl Watch {
 
     /// How long nothing has come in although something is wanted.
     pub(crate) fn stalled_for(&self, now: Instant) -> Duration {
-        let waiting = self.torrents.iter().any(|t| !t.over && t.complete_since.is_none());
-        if waiting { now.duration_since(self.moved_at) } else { Duration::ZERO }
+        let waiting = self.torrents.iter().any(|t| !t.finished && t.complete_since.is_none());
+        if waiting { now.duration_since(self.last_progress_at) } else { Duration::ZERO }
     }
 
     /// Why a torrent waits for room, if one does.
     pub(crate) fn waits_for_room(&self) -> Option<&Failure> {
-        self.torrents.iter().find_map(|t| t.full.as_ref().filter(|_| !t.over))
+        self.torrents.iter().find_map(|t| t.disk_full.as_ref().filter(|_| !t.finished))
     }
 
     /// The first torrent that failed, and why.
@@ -280,7 +280,7 @@ impl Watch {
 const DISK_FULL: &str = "disk full";
 
 /// The word that goes on the display.
-fn why(slow: SlowReason) -> &'static str {
+fn slow_reason(slow: SlowReason) -> &'static str {
     match slow {
         SlowReason::NoPeers => "no peers",
         SlowReason::NothingToGet => "no peer has the missing pieces",

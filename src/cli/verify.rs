@@ -17,13 +17,13 @@ use std::fmt::Write;
 use std::path::Path;
 
 /// Does it.
-pub(crate) fn run(typed: &args::Verify) -> Result<Exit, Failure> {
-    let metainfo = source::torrent(&SourceArg::parse(&typed.source))?;
-    let found = hash(&metainfo, &typed.dir, typed.quiet || typed.json)?;
+pub(crate) fn run(options: &args::Verify) -> Result<Exit, Failure> {
+    let metainfo = source::torrent(&SourceArg::parse(&options.source))?;
+    let found = hash(&metainfo, &options.dir, options.quiet || options.json)?;
     let reports = judge(&metainfo, &found);
     let good = found.have.is_full() && reports.iter().all(|r| r.state == FileVerdict::Good);
-    if !typed.quiet {
-        out::data(&if typed.json {
+    if !options.quiet {
+        out::data(&if options.json {
             object(&metainfo, &found.have, &reports, good)
         } else {
             table(&metainfo, &found.have, &reports)

@@ -14,7 +14,7 @@ mod floor;
 mod part;
 mod process;
 mod table;
-mod workplace;
+mod work_dir;
 
 pub(crate) use part::run as run_part;
 
@@ -23,12 +23,12 @@ use super::exit::{Exit, Failure, reason};
 use super::out::{self, Terminal};
 use super::plan::storage_mode;
 use super::progress::{DisplayPhase, Glyphs, Row};
-use super::signals::Stop;
+use super::signals::StopFlag;
 use cost::Cost;
-use process::{BenchProcess, Told};
+use process::{BenchProcess, PartMessage};
 use std::time::{Duration, Instant};
-use table::{Figures, Setting};
-use workplace::Workplace;
+use table::{BenchSetup, Figures};
+use work_dir::WorkDir;
 
 /// Bytes a piece: what torrents of this size usually have.
 const PIECE_BYTES: u64 = 1 << 20;
@@ -38,16 +38,16 @@ const LEAST_BYTES: u64 = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Does it.
-pub(crate) fn run(typed: &args::Bench) -> Result<Exit, Failure> {
-    if typed.size < LEAST_BYTES || typed.rounds == 0 {
+pub(crate) fn run(options: &args::Bench) -> Result<Exit, Failure> {
+    if options.size < LEAST_BYTES || options.rounds == 0 {
         return Err(Failure::new(Exit::Option, "a bench needs at least 1M and one round"));
     }
     super::log::start(0, false);
-    let stop =
-        Stop::on_signals(Exit::Stopped).map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
-    let mut show = TablePrinter::new(typed.json);
-    let mut bench = BenchRun { typed, stop: &stop, show: &mut show };
-    match bench.go() {
+    let stop = StopFlag::on_signals(Exit::Stopped)
+        .map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
+    let mut show = TablePrinter::new(options.json);
+    let mut bench = BenchRun { options, stop: &stop, show: &mut show };
+    match bench.run() {
         Ok(text) => {
             show.clear();
             out::data(&text);
@@ -55,40 +55,40 @@ pub(crate) fn run(typed: &args::Bench) -> Result<Exit, Failure> {
         }
         Err(failure) => {
             show.clear();
-            if stop.asked() { Ok(Exit::Stopped) } else { Err(failure) }
+            if stop.requested() { Ok(Exit::Stopped) } else { Err(failure) }
         }
     }
 }
 
 struct BenchRun<'a> {
-    typed: &'a args::Bench,
-    stop: &'a Stop,
+    options: &'a args::Bench,
+    stop: &'a StopFlag,
     show: &'a mut TablePrinter,
 }
 
 impl BenchRun<'_> {
-    fn go(&mut self) -> Result<String, Failure> {
-        let size = self.typed.size;
-        let place = Workplace::make(self.typed.dir.as_deref(), size)?;
+    fn run(&mut self) -> Result<String, Failure> {
+        let size = self.options.size;
+        let place = WorkDir::make(self.options.dir.as_deref(), size)?;
         self.show.step("making content", 0, size);
         let torrent = place.fill(size, PIECE_BYTES, |done| {
             self.show.step("making content", done, size);
-            !self.stop.asked()
+            !self.stop.requested()
         })?;
         let mut rounds = Vec::new();
-        for number in 1..=self.typed.rounds {
+        for number in 1..=self.options.rounds {
             let floor = self.floor(&place)?;
             let (download, upload) = self.transfer(&place, &torrent, number)?;
             rounds.push(Figures { floor, download, upload });
         }
-        let setting = Setting {
+        let setting = BenchSetup {
             bytes: size,
             piece_bytes: PIECE_BYTES,
-            storage: format!("{:?}", storage_mode(self.typed.storage)).to_lowercase(),
+            storage: format!("{:?}", storage_mode(self.options.storage)).to_lowercase(),
             filesystem: place.filesystem().to_string(),
             dir: super::source::shown(place.parent()),
         };
-        Ok(if self.typed.json {
+        Ok(if self.options.json {
             table::object(&setting, &rounds) + "\n"
         } else {
             table::text(&setting, &rounds)
@@ -96,8 +96,8 @@ impl BenchRun<'_> {
     }
 
     /// What receiving, writing and hashing cost at the very least.
-    fn floor(&mut self, place: &Workplace) -> Result<Cost, Failure> {
-        let size = self.typed.size;
+    fn floor(&mut self, place: &WorkDir) -> Result<Cost, Failure> {
+        let size = self.options.size;
         self.show.step("measuring the floor", 0, size);
         let mut part = BenchProcess::spawn(&["floor", &place.path("floor"), &size.to_string()])?;
         let port = self.port(&mut part)?;
@@ -111,62 +111,65 @@ impl BenchRun<'_> {
     }
 
     /// One torrent through two engines; what it cost the fetching one and the serving one.
-    fn transfer(&mut self, place: &Workplace, torrent: &str, number: u32) -> Result<(Cost, Cost), Failure> {
-        let storage = format!("{:?}", storage_mode(self.typed.storage)).to_lowercase();
-        let step = format!("round {number} of {}", self.typed.rounds);
-        self.show.step(&step, 0, self.typed.size);
+    fn transfer(&mut self, place: &WorkDir, torrent: &str, number: u32) -> Result<(Cost, Cost), Failure> {
+        let storage = format!("{:?}", storage_mode(self.options.storage)).to_lowercase();
+        let step = format!("round {number} of {}", self.options.rounds);
+        self.show.step(&step, 0, self.options.size);
         let mut seeder = BenchProcess::spawn(&["seed", torrent, &place.path("seed"), &storage])?;
         let port = self.port(&mut seeder)?;
         let mut getter =
             BenchProcess::spawn(&["get", torrent, &place.path("get"), &storage, &port.to_string()])?;
         let download = self.cost(&mut getter, &step)?;
         getter.end();
-        seeder.ask();
+        seeder.request_end();
         let mut upload = self.cost(&mut seeder, &step)?;
         seeder.end();
         // Both ran for the same transfer; only the getter knows when it began and ended.
         upload.wall = download.wall;
-        self.show.step("comparing", 0, self.typed.size);
+        self.show.step("comparing", 0, self.options.size);
         place.compare("seed/payload", "get/payload")?;
         place.remove("get");
         Ok((download, upload))
     }
 
     fn port(&mut self, part: &mut BenchProcess) -> Result<u16, Failure> {
-        self.until(part, |told, _| if let Told::Port(port) = told { Some(port) } else { None })
+        self.wait_for(
+            part,
+            |message, _| if let PartMessage::Port(port) = message { Some(port) } else { None },
+        )
     }
 
     fn cost(&mut self, part: &mut BenchProcess, step: &str) -> Result<Cost, Failure> {
-        let size = self.typed.size;
-        self.until(part, |told, show| match told {
-            Told::Cost(cost) => Some(cost),
-            Told::Have(bytes) => {
+        let size = self.options.size;
+        self.wait_for(part, |message, show| match message {
+            PartMessage::Cost(cost) => Some(cost),
+            PartMessage::Have(bytes) => {
                 show.step(step, bytes, size);
                 None
             }
-            Told::Port(_) => None,
+            PartMessage::Port(_) => None,
         })
     }
 
     /// Listens to a part until `wanted` has what it wants.
-    fn until<T>(
+    fn wait_for<T>(
         &mut self,
         part: &mut BenchProcess,
-        mut wanted: impl FnMut(Told, &mut TablePrinter) -> Option<T>,
+        mut wanted: impl FnMut(PartMessage, &mut TablePrinter) -> Option<T>,
     ) -> Result<T, Failure> {
-        let mut heard = Instant::now();
+        let mut last_message_at = Instant::now();
         loop {
-            if self.stop.asked() {
+            if self.stop.requested() {
                 return Err(Failure::new(Exit::Stopped, "stopped"));
             }
             match part.listen(Duration::from_millis(100)) {
-                Ok(Some(told)) => {
-                    heard = Instant::now();
-                    if let Some(found) = wanted(told, self.show) {
+                Ok(Some(message)) => {
+                    last_message_at = Instant::now();
+                    if let Some(found) = wanted(message, self.show) {
                         return Ok(found);
                     }
                 }
-                Ok(None) if heard.elapsed() < PATIENCE => {}
+                Ok(None) if last_message_at.elapsed() < PATIENCE => {}
                 Ok(None) => {
                     return Err(Failure::new(
                         Exit::TimedOut,

@@ -15,18 +15,18 @@ use std::time::Duration;
 
 /// One line of a part.
 #[derive(Debug, PartialEq)]
-pub(super) enum Told {
+pub(super) enum PartMessage {
     Port(u16),
     Have(u64),
     Cost(Cost),
 }
 
-impl Told {
-    fn parse(line: &str) -> Option<Told> {
+impl PartMessage {
+    fn parse(line: &str) -> Option<PartMessage> {
         match line.split_once(' ')? {
-            ("port", port) => port.parse().ok().map(Told::Port),
-            ("have", bytes) => bytes.parse().ok().map(Told::Have),
-            ("cost", numbers) => Cost::parse(numbers).map(Told::Cost),
+            ("port", port) => port.parse().ok().map(PartMessage::Port),
+            ("have", bytes) => bytes.parse().ok().map(PartMessage::Have),
+            ("cost", numbers) => Cost::parse(numbers).map(PartMessage::Cost),
             _ => None,
         }
     }
@@ -37,7 +37,7 @@ pub(super) struct BenchProcess {
     child: Child,
     stdin: Option<ChildStdin>,
     lines: Receiver<String>,
-    complaints: Option<JoinHandle<String>>,
+    stderr_text: Option<JoinHandle<String>>,
 }
 
 impl BenchProcess {
@@ -60,36 +60,36 @@ impl BenchProcess {
                 BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| tx.send(line))
             });
         }
-        let complaints = child.stderr.take().map(|mut stderr| {
+        let stderr_text = child.stderr.take().map(|mut stderr| {
             std::thread::spawn(move || {
                 let mut text = Vec::new();
                 let _ = stderr.read_to_end(&mut text);
                 String::from_utf8_lossy(&text).into_owned()
             })
         });
-        Ok(BenchProcess { stdin: child.stdin.take(), child, lines, complaints })
+        Ok(BenchProcess { stdin: child.stdin.take(), child, lines, stderr_text })
     }
 
     /// The next line, if one comes in this time. A part that has ended is a failure with its own words.
-    pub(super) fn listen(&mut self, timeout: Duration) -> Result<Option<Told>, Failure> {
+    pub(super) fn listen(&mut self, timeout: Duration) -> Result<Option<PartMessage>, Failure> {
         match self.lines.recv_timeout(timeout) {
-            Ok(line) => Ok(Told::parse(&line)),
+            Ok(line) => Ok(PartMessage::parse(&line)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => Err(self.last_words()),
+            Err(RecvTimeoutError::Disconnected) => Err(self.failure()),
         }
     }
 
-    fn last_words(&mut self) -> Failure {
+    fn failure(&mut self) -> Failure {
         self.stdin = None;
         let status = self.child.wait().map_or_else(|e| e.to_string(), |status| status.to_string());
-        let words = self.complaints.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
+        let words = self.stderr_text.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
         let words = words.lines().next_back().unwrap_or_default().trim_start_matches("rill: ").to_string();
         let words = if words.is_empty() { status } else { words };
         Failure::new(Exit::Other, format!("a part of the bench failed: {words}"))
     }
 
     /// Lets a part that waits for its stdin to close go on to its end.
-    pub(super) fn ask(&mut self) {
+    pub(super) fn request_end(&mut self) {
         self.stdin = None;
     }
 
@@ -112,10 +112,10 @@ mod tests {
 
     #[test]
     fn lines_of_a_part_are_understood_and_others_ignored() {
-        assert_eq!(Told::parse("port 6881"), Some(Told::Port(6881)));
-        assert_eq!(Told::parse("have 123"), Some(Told::Have(123)));
-        assert!(matches!(Told::parse("cost 1 2 3 4 5 6"), Some(Told::Cost(_))));
-        assert_eq!(Told::parse("port 99999"), None);
-        assert_eq!(Told::parse("hello"), None);
+        assert_eq!(PartMessage::parse("port 6881"), Some(PartMessage::Port(6881)));
+        assert_eq!(PartMessage::parse("have 123"), Some(PartMessage::Have(123)));
+        assert!(matches!(PartMessage::parse("cost 1 2 3 4 5 6"), Some(PartMessage::Cost(_))));
+        assert_eq!(PartMessage::parse("port 99999"), None);
+        assert_eq!(PartMessage::parse("hello"), None);
     }
 }

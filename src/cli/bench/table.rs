@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 /// What was measured where.
 #[derive(Clone, Debug)]
-pub(super) struct Setting {
+pub(super) struct BenchSetup {
     pub(super) bytes: u64,
     pub(super) piece_bytes: u64,
     pub(super) storage: String,
@@ -23,7 +23,7 @@ pub(super) struct Figures {
     pub(super) upload: Cost,
 }
 
-impl Setting {
+impl BenchSetup {
     fn gib(&self) -> f64 {
         self.bytes as f64 / (1u64 << 30) as f64
     }
@@ -81,10 +81,10 @@ fn conclusion(rounds: &[Figures]) -> String {
 }
 
 /// The table for people.
-pub(super) fn text(setting: &Setting, rounds: &[Figures]) -> String {
+pub(super) fn text(setting: &BenchSetup, rounds: &[Figures]) -> String {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let Setting { bytes, piece_bytes, storage, filesystem, dir } = setting;
+    let BenchSetup { bytes, piece_bytes, storage, filesystem, dir } = setting;
     let mut text = format!(
         "{} in pieces of {}, one peer over loopback, storage {storage}, {filesystem} at {dir}\nLinux {}, {cpus} CPU{}, {}\n\n",
         format::size(*bytes),
@@ -129,7 +129,7 @@ pub(super) fn text(setting: &Setting, rounds: &[Figures]) -> String {
 }
 
 /// One object for programs, every round in it.
-pub(super) fn object(setting: &Setting, rounds: &[Figures]) -> String {
+pub(super) fn object(setting: &BenchSetup, rounds: &[Figures]) -> String {
     let cost = |c: &Cost| {
         let gib = setting.gib();
         let o = Object::new().dec("mib_per_s", setting.mib_per_s(c)).dec("wall_s", c.wall.as_secs_f64());
@@ -173,8 +173,8 @@ mod tests {
         Figures { floor: cost(floor_s), download: cost(download_s), upload: cost(0.5) }
     }
 
-    fn setting() -> Setting {
-        Setting {
+    fn setting() -> BenchSetup {
+        BenchSetup {
             bytes: 1 << 29,
             piece_bytes: 1 << 20,
             storage: "auto".into(),

@@ -31,54 +31,54 @@ use trial::Trial;
 const MOST_RUNS: u32 = 10_000;
 
 /// Does it.
-pub(crate) fn run(typed: &Sim) -> Result<Exit, Failure> {
-    if typed.list {
-        out::data(&list(typed.json));
+pub(crate) fn run(options: &Sim) -> Result<Exit, Failure> {
+    if options.list {
+        out::data(&list(options.json));
         return Ok(Exit::Done);
     }
-    if let Some(runs) = typed.runs.filter(|runs| !(1..=MOST_RUNS).contains(runs)) {
+    if let Some(runs) = options.runs.filter(|runs| !(1..=MOST_RUNS).contains(runs)) {
         return Err(refused(format!("--runs {runs} is not a number from 1 to {MOST_RUNS}")));
     }
     signals::end_at_once(Exit::Stopped).map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
-    match &typed.experiment {
-        Some(name) => experiment(typed, name),
-        None => swarm(typed),
+    match &options.experiment {
+        Some(name) => experiment(options, name),
+        None => swarm(options),
     }
 }
 
 /// Every arm of an experiment with many seeds. A peer that is not complete is a result like another.
-fn experiment(typed: &Sim, name: &str) -> Result<Exit, Failure> {
-    let asked = trial::find(typed, name)?;
-    plot_is_possible(typed.plot.as_deref())?;
-    let trial = Trial::run(typed, asked)?;
-    out::data(&if typed.json { trial.object() + "\n" } else { trial.markdown() });
-    if let Some(file) = &typed.plot {
-        draw(file, &trial.chart(&typed.metric))?;
+fn experiment(options: &Sim, name: &str) -> Result<Exit, Failure> {
+    let asked = trial::find(options, name)?;
+    plot_is_possible(options.plot.as_deref())?;
+    let trial = Trial::run(options, asked)?;
+    out::data(&if options.json { trial.object() + "\n" } else { trial.markdown() });
+    if let Some(file) = &options.plot {
+        draw(file, &trial.chart(&options.metric))?;
     }
     Ok(Exit::Done)
 }
 
 /// One scenario, once or with several seeds.
-fn swarm(typed: &Sim) -> Result<Exit, Failure> {
-    if !typed.metric.is_empty() {
+fn swarm(options: &Sim) -> Result<Exit, Failure> {
+    if !options.metric.is_empty() {
         return Err(refused("--metric belongs to an experiment"));
     }
-    let scenario = plan::scenario(typed)?;
-    plot_is_possible(typed.plot.as_deref())?;
-    let seeds = (0..u64::from(typed.runs.unwrap_or(1))).map(|n| typed.seed.wrapping_add(n));
+    let scenario = plan::scenario(options)?;
+    plot_is_possible(options.plot.as_deref())?;
+    let seeds = (0..u64::from(options.runs.unwrap_or(1))).map(|n| options.seed.wrapping_add(n));
     let jobs: Vec<_> = seeds.map(|seed| sim::Scenario { seed, ..scenario.clone() }).collect();
-    let mut show = RunProgress::new(typed.json);
+    let mut show = RunProgress::new(options.json);
     let outcomes = runs::each(&jobs, runs::at_once(), &mut show, |job, report, took| Outcome {
         seed: job.seed,
         report,
         took,
     })?;
-    out::data(&if typed.json {
+    out::data(&if options.json {
         table::object(&scenario, &outcomes) + "\n"
     } else {
         table::text(&scenario, &outcomes)
     });
-    if let Some(file) = &typed.plot {
+    if let Some(file) = &options.plot {
         draw(file, &plot::chart(&scenario, &outcomes))?;
     }
     match table::incomplete(&scenario, &outcomes) {

@@ -16,24 +16,24 @@ const MOST_PEERS: u64 = 100_000;
 const USUAL: &str = "flash";
 
 /// The scenario that was asked for, with its first seed.
-pub(super) fn scenario(typed: &Sim) -> Result<Scenario, Failure> {
-    let name = typed.scenario.as_deref().unwrap_or(USUAL);
+pub(super) fn scenario(options: &Sim) -> Result<Scenario, Failure> {
+    let name = options.scenario.as_deref().unwrap_or(USUAL);
     let named = sim::named(name)
         .ok_or_else(|| refused(format!("there is no scenario '{name}' (rill sim --list names them)")))?;
-    let mut scenario = changed(named, typed)?;
-    scenario.name = [name.to_owned()].into_iter().chain(flags(typed)).collect::<Vec<_>>().join(" ");
+    let mut scenario = changed(named, options)?;
+    scenario.name = [name.to_owned()].into_iter().chain(flags(options)).collect::<Vec<_>>().join(" ");
     check(&scenario)?;
     Ok(scenario)
 }
 
-fn changed(mut s: Scenario, typed: &Sim) -> Result<Scenario, Failure> {
-    let (swarm, conduct) = (&typed.swarm, &typed.conduct);
+fn changed(mut s: Scenario, options: &Sim) -> Result<Scenario, Failure> {
+    let (swarm, behavior) = (&options.swarm, &options.behavior);
     let set = |field: &mut u32, value: Option<u32>| *field = value.unwrap_or(*field);
     set(&mut s.peers, swarm.peers);
     set(&mut s.seeds, swarm.seeds);
     set(&mut s.free_riders, swarm.free_riders);
     set(&mut s.handout, swarm.addresses);
-    set(&mut s.max_peers, conduct.connectivity);
+    set(&mut s.max_peers, behavior.connectivity);
     s.size = swarm.size.unwrap_or(s.size);
     if let Some(bytes) = swarm.piece {
         s.piece_len =
@@ -42,25 +42,25 @@ fn changed(mut s: Scenario, typed: &Sim) -> Result<Scenario, Failure> {
     s.undialable = swarm.undialable.map_or(s.undialable, |p| p.share());
     s.arrive_within = swarm.arrive_within.unwrap_or(s.arrive_within);
     s.patience = swarm.patience.unwrap_or(s.patience);
-    lines(&mut s, typed);
+    lines(&mut s, options);
     for puppet in &swarm.puppet {
         s.puppets.push((puppet.0, puppet.1));
     }
-    s.policy.upload_slots = conduct.slots.map_or(s.policy.upload_slots, |n| n as usize);
-    for part in &conduct.without {
+    s.policy.upload_slots = behavior.slots.map_or(s.policy.upload_slots, |n| n as usize);
+    for part in &behavior.without {
         part.apply(&mut s);
     }
-    for fault in &conduct.fault {
+    for fault in &behavior.fault {
         fault.apply(&mut s);
     }
-    s.seed = typed.seed;
-    s.strict |= typed.strict;
+    s.seed = options.seed;
+    s.strict |= options.strict;
     Ok(s)
 }
 
 /// The i-th rate up goes with the i-th down, the shorter list begins again.
-fn lines(s: &mut Scenario, typed: &Sim) {
-    let swarm = &typed.swarm;
+fn lines(s: &mut Scenario, options: &Sim) {
+    let swarm = &options.swarm;
     let usual = |of: fn(&Line) -> u64, lines: &[Line]| -> Vec<u64> { lines.iter().map(of).collect() };
     if swarm.up.is_some() || swarm.down.is_some() {
         let up = swarm.up.as_ref().map_or_else(|| usual(|l| l.up, &s.lines), |rates| rates.0.clone());
@@ -84,8 +84,8 @@ fn in_turn(rates: &[u64], i: usize) -> u64 {
 }
 
 /// The flags that make this run another than the named one, in the order of the help.
-pub(super) fn flags(typed: &Sim) -> Vec<String> {
-    let (swarm, conduct) = (&typed.swarm, &typed.conduct);
+pub(super) fn flags(options: &Sim) -> Vec<String> {
+    let (swarm, behavior) = (&options.swarm, &options.behavior);
     let mut flags = Vec::new();
     let mut flag =
         |name: &str, value: Option<String>| flags.extend(value.map(|value| format!("--{name} {value}")));
@@ -103,11 +103,11 @@ pub(super) fn flags(typed: &Sim) -> Vec<String> {
     flag("addresses", text(&swarm.addresses));
     flag("arrive-within", swarm.arrive_within.map(time_word));
     flag("patience", swarm.patience.map(time_word));
-    flag("connectivity", text(&conduct.connectivity));
-    flag("slots", text(&conduct.slots));
-    conduct.without.iter().for_each(|part| flag("without", Some(part.to_string())));
-    conduct.fault.iter().for_each(|fault| flag("fault", Some(fault.to_string())));
-    flags.extend(typed.strict.then(|| "--strict".to_owned()));
+    flag("connectivity", text(&behavior.connectivity));
+    flag("slots", text(&behavior.slots));
+    behavior.without.iter().for_each(|part| flag("without", Some(part.to_string())));
+    behavior.fault.iter().for_each(|fault| flag("fault", Some(fault.to_string())));
+    flags.extend(options.strict.then(|| "--strict".to_owned()));
     flags
 }
 
@@ -181,16 +181,16 @@ mod tests {
     use crate::sim::MBIT;
     use std::time::Duration;
 
-    fn typed(line: &str) -> Sim {
+    fn options(line: &str) -> Sim {
         let words = ["rill", "sim"].into_iter().chain(line.split_whitespace()).map(Into::into);
         match CliArgs::parse_words(words).unwrap().command {
-            CliCommand::Sim(typed) => *typed,
+            CliCommand::Sim(options) => *options,
             other => panic!("{other:?}"),
         }
     }
 
     fn planned(line: &str) -> Scenario {
-        scenario(&typed(line)).unwrap()
+        scenario(&options(line)).unwrap()
     }
 
     #[test]
@@ -263,9 +263,9 @@ mod tests {
             "--peers 4000000000",
             "--size 100G --piece 1",
         ] {
-            let failure = scenario(&typed(line)).expect_err(line);
+            let failure = scenario(&options(line)).expect_err(line);
             assert_eq!(failure.exit, Exit::Option, "{line}");
         }
-        assert!(scenario(&typed("--seeds 0 --puppet seed=1")).is_ok());
+        assert!(scenario(&options("--seeds 0 --puppet seed=1")).is_ok());
     }
 }

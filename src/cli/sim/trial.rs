@@ -51,11 +51,11 @@ const MEASURED: [Column; 3] = [
 
 impl Trial {
     /// Runs the experiment that [`find`] found.
-    pub(super) fn run(typed: &Sim, experiment: Experiment) -> Result<Trial, Failure> {
+    pub(super) fn run(options: &Sim, experiment: Experiment) -> Result<Trial, Failure> {
         let arms = experiment.arms();
-        let runs = typed.runs.unwrap_or(experiment.runs);
-        let seeds = || (0..u64::from(runs)).map(|n| typed.seed.wrapping_add(n));
-        let job = |arm: &Arm, seed| Scenario { seed, strict: typed.strict, ..arm.scenario.clone() };
+        let runs = options.runs.unwrap_or(experiment.runs);
+        let seeds = || (0..u64::from(runs)).map(|n| options.seed.wrapping_add(n));
+        let job = |arm: &Arm, seed| Scenario { seed, strict: options.strict, ..arm.scenario.clone() };
         let jobs: Vec<Scenario> =
             arms.iter().flat_map(|arm| seeds().map(move |seed| job(arm, seed))).collect();
         let threads = if experiment.alone { 1 } else { runs::at_once() };
@@ -70,9 +70,10 @@ impl Trial {
             }
             figures
         };
-        let all = runs::each(&jobs, threads, &mut RunProgress::new(typed.json), keep)?;
+        let all = runs::each(&jobs, threads, &mut RunProgress::new(options.json), keep)?;
         let values = all.chunks(runs as usize).map(<[_]>::to_vec).collect();
-        let (columns, seed, strict, took) = (columns(&experiment), typed.seed, typed.strict, begun.elapsed());
+        let (columns, seed, strict, took) =
+            (columns(&experiment), options.seed, options.strict, begun.elapsed());
         Ok(Trial { experiment, arms, columns, values, seed, runs, strict, took })
     }
 
@@ -209,10 +210,11 @@ fn columns(experiment: &Experiment) -> Vec<Column> {
 }
 
 /// The experiment, if everything else that was typed goes with it.
-pub(super) fn find(typed: &Sim, name: &str) -> Result<Experiment, Failure> {
+pub(super) fn find(options: &Sim, name: &str) -> Result<Experiment, Failure> {
     let experiment = experiment::experiment(name)
         .ok_or_else(|| refused(format!("there is no experiment '{name}' (rill sim --list names them)")))?;
-    let foreign = typed.scenario.clone().or_else(|| flags(typed).into_iter().find(|flag| flag != "--strict"));
+    let foreign =
+        options.scenario.clone().or_else(|| flags(options).into_iter().find(|flag| flag != "--strict"));
     if let Some(foreign) = foreign {
         return Err(refused(format!(
             "an experiment brings its own swarms, '{foreign}' changes nothing in them"
@@ -220,7 +222,7 @@ pub(super) fn find(typed: &Sim, name: &str) -> Result<Experiment, Failure> {
     }
     let columns = columns(&experiment);
     let mut units = Vec::new();
-    for asked in &typed.metric {
+    for asked in &options.metric {
         let Some(column) = columns.iter().find(|c| c.name == asked) else {
             let names = columns.iter().map(|c| c.name).collect::<Vec<_>>().join(", ");
             return Err(refused(format!("'{asked}' is none of the metrics of {name}: {names}")));

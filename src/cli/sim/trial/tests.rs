@@ -3,10 +3,10 @@
 use super::*;
 use crate::cli::args::{CliArgs, CliCommand};
 
-fn typed(line: &str) -> Sim {
+fn options(line: &str) -> Sim {
     let words = ["rill", "sim"].into_iter().chain(line.split_whitespace()).map(Into::into);
     match CliArgs::parse_words(words).unwrap().command {
-        CliCommand::Sim(typed) => *typed,
+        CliCommand::Sim(options) => *options,
         other => panic!("{other:?}"),
     }
 }
@@ -31,7 +31,7 @@ fn what_does_not_go_with_an_experiment_is_refused() {
         "endgame --metric wasted,last",
     ] {
         let failure =
-            find(&typed(&format!("--experiment {line}")), line.split(' ').next().unwrap()).expect_err(line);
+            find(&options(&format!("--experiment {line}")), line.split(' ').next().unwrap()).expect_err(line);
         assert_eq!(failure.exit.code(), 28, "{line}");
     }
     for line in [
@@ -41,7 +41,7 @@ fn what_does_not_go_with_an_experiment_is_refused() {
         "scale --metric memory",
     ] {
         assert!(
-            find(&typed(&format!("--experiment {line}")), line.split(' ').next().unwrap()).is_ok(),
+            find(&options(&format!("--experiment {line}")), line.split(' ').next().unwrap()).is_ok(),
             "{line}"
         );
     }

@@ -13,19 +13,19 @@ use std::path::{Path, PathBuf};
 
 /// A new directory and what lies in it.
 #[derive(Debug)]
-pub(super) struct Workplace {
+pub(super) struct WorkDir {
     parent: PathBuf,
     dir: PathBuf,
 }
 
-impl Workplace {
+impl WorkDir {
     /// A directory below `wanted`, or below the best place there is, with room for `size` bytes twice and a
     /// bit.
-    pub(super) fn make(wanted: Option<&Path>, size: u64) -> Result<Workplace, Failure> {
+    pub(super) fn make(wanted: Option<&Path>, size: u64) -> Result<WorkDir, Failure> {
         let need = size.saturating_mul(2).saturating_add(64 << 20);
         let parent = match wanted {
             Some(dir) => dir.to_path_buf(),
-            None => best_place(need).ok_or_else(|| no_room(Path::new("/var/tmp, /tmp and here"), need))?,
+            None => best_parent(need).ok_or_else(|| no_room(Path::new("/var/tmp, /tmp and here"), need))?,
         };
         if free_bytes(&parent).is_some_and(|free| free < need) {
             return Err(no_room(&parent, need));
@@ -33,7 +33,7 @@ impl Workplace {
         let dir = parent.join(format!("rill-bench-{}", std::process::id()));
         let failed = |e: io::Error| Failure::os(Exit::Create, shown(&dir), &e);
         fs::create_dir(&dir).map_err(failed)?;
-        let place = Workplace { parent, dir: dir.clone() };
+        let place = WorkDir { parent, dir: dir.clone() };
         fs::create_dir(dir.join("seed")).and_then(|()| fs::create_dir(dir.join("get"))).map_err(failed)?;
         Ok(place)
     }
@@ -111,7 +111,7 @@ impl Workplace {
     }
 }
 
-impl Drop for Workplace {
+impl Drop for WorkDir {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.dir);
     }
@@ -127,16 +127,16 @@ fn no_room(place: &Path, need: u64) -> Failure {
 }
 
 /// A directory on a disk if there is one with room, else one in memory with room.
-fn best_place(need: u64) -> Option<PathBuf> {
+fn best_parent(need: u64) -> Option<PathBuf> {
     let temporary = std::env::var_os("TMPDIR").map(PathBuf::from);
     let places = temporary.into_iter().chain(["/var/tmp", "/tmp", "."].map(PathBuf::from));
-    let usable = |place: &PathBuf| free_bytes(place).is_some_and(|free| free >= need) && may_write(place);
+    let usable = |place: &PathBuf| free_bytes(place).is_some_and(|free| free >= need) && is_writable(place);
     let (disk, memory): (Vec<PathBuf>, Vec<PathBuf>) =
         places.filter(usable).partition(|place| !in_memory(place));
     disk.into_iter().chain(memory).next()
 }
 
-fn may_write(place: &Path) -> bool {
+fn is_writable(place: &Path) -> bool {
     rustix::fs::access(place, rustix::fs::Access::WRITE_OK).is_ok()
 }
 
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn the_work_directory_goes_away() {
         let dir = tempfile::tempdir().unwrap();
-        let place = Workplace::make(Some(dir.path()), 1 << 20).unwrap();
+        let place = WorkDir::make(Some(dir.path()), 1 << 20).unwrap();
         place.fill((1 << 20) + 1, 1 << 18, |_| true).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         drop(place);
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn too_large_a_bench_is_refused_before_it_fills_the_disk() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Workplace::make(Some(dir.path()), u64::MAX / 4).unwrap_err().exit, Exit::NoSpace);
-        assert_eq!(Workplace::make(Some(&dir.path().join("no")), 1).unwrap_err().exit, Exit::Create);
+        assert_eq!(WorkDir::make(Some(dir.path()), u64::MAX / 4).unwrap_err().exit, Exit::NoSpace);
+        assert_eq!(WorkDir::make(Some(&dir.path().join("no")), 1).unwrap_err().exit, Exit::Create);
     }
 }
