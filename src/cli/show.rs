@@ -1,4 +1,4 @@
-//! `rill show`: what is in a torrent or a magnet link, as a table or as one JSON object.
+//! `rill show`: prints the content of a torrent or a magnet link as a table or as one JSON object.
 
 use super::args;
 use super::exit::{Exit, Failure};
@@ -11,7 +11,7 @@ use crate::wire::{FileEntry, Magnet, Metainfo, printable};
 use std::fmt::Write;
 use std::time::Duration;
 
-/// Does it.
+/// Runs `rill show`.
 pub(crate) fn run(options: &args::Show) -> Result<Exit, Failure> {
     let found = match source::open(&SourceArg::parse(&options.source))? {
         LoadedSource::Magnet(magnet) => look_into(magnet, options)?,
@@ -33,7 +33,8 @@ pub(crate) fn run(options: &args::Show) -> Result<Exit, Failure> {
     }
 }
 
-/// A link's torrent, if an earlier run has kept what is in it, or peers are to be asked; otherwise the link.
+/// Returns the torrent of a magnet link if its metadata is in the state directory or, with `--fetch`, comes
+/// from peers. Otherwise returns the link.
 fn look_into(magnet: Magnet, options: &args::Show) -> Result<LoadedSource, Failure> {
     let state_dir = plan::state_dir(&options.state, |name| std::env::var(name).ok());
     if let Some(metainfo) = state_dir.as_deref().and_then(|dir| kept_metadata(dir, &magnet)) {
@@ -43,7 +44,8 @@ fn look_into(magnet: Magnet, options: &args::Show) -> Result<LoadedSource, Failu
         return Ok(LoadedSource::Magnet(magnet));
     }
     let config = Config { state_dir, ..plan::discover(&options.discovery, Config::default())? };
-    let (peers, trackers) = (options.discovery.peer.clone(), plan::trackers(&options.discovery)?);
+    let peers = options.discovery.peer.clone();
+    let trackers = plan::trackers(&options.discovery)?;
     fetch_metadata::metadata(
         &magnet,
         MetadataRequest { config, peers, trackers, timeout: options.timeout, silent: options.json },
@@ -51,7 +53,7 @@ fn look_into(magnet: Magnet, options: &args::Show) -> Result<LoadedSource, Failu
     .map(LoadedSource::Torrent)
 }
 
-/// A field and its value, aligned.
+/// Appends a line with a field's name and its value, aligned.
 fn field(text: &mut String, name: &str, value: &str) {
     let _ = writeln!(text, "{:<11} {value}", format!("{name}:"));
 }
@@ -93,7 +95,8 @@ fn table(m: &Metainfo) -> String {
     text
 }
 
-/// The files with the numbers that `--select` takes; pads and links are left out, but keep their numbers.
+/// Lists the files with the numbers that `--select` takes. Pad files and symbolic links are left out, but
+/// have numbers.
 fn files(m: &Metainfo) -> String {
     let digits = m.files().len().to_string().len().max(3);
     let mut text = String::new();
@@ -103,7 +106,7 @@ fn files(m: &Metainfo) -> String {
     text
 }
 
-/// A file's path for people.
+/// Returns a file's path without control characters.
 pub(crate) fn path_of(file: FileEntry<'_>) -> String {
     printable(file.path_text(), 4096)
 }
@@ -175,12 +178,12 @@ fn magnet_object(magnet: &Magnet) -> String {
         .end()
 }
 
-/// `2009-02-13 23:31:30 UTC`; nothing for moments before 1970 or after the year 9999.
+/// Formats a Unix time as `2009-02-13 23:31:30 UTC`. Returns `None` before 1970 and after the year 9999.
 fn date(unix_s: i64) -> Option<String> {
     let since_epoch = Duration::from_secs(u64::try_from(unix_s).ok().filter(|s| *s < 253_402_300_800)?);
     let (days, s) = (since_epoch.as_secs() / 86_400, since_epoch.as_secs() % 86_400);
-    // Years are counted from March, so that the leap day is a year's last; an era is 400 of them, 146,097
-    // days.
+    // Years are counted from March, so that the leap day is the last day of a year. An era is 400 years,
+    // 146,097 days.
     let from_march = days + 719_468;
     let (era, day) = (from_march / 146_097, from_march % 146_097);
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
@@ -202,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_calendar_dates() {
+    fn unix_times_become_calendar_dates() {
         assert_eq!(date(0).unwrap(), "1970-01-01 00:00:00 UTC");
         assert_eq!(date(1_234_567_890).unwrap(), "2009-02-13 23:31:30 UTC");
         assert_eq!(date(951_782_400).unwrap(), "2000-02-29 00:00:00 UTC");

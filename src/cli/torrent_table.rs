@@ -1,11 +1,11 @@
-//! The torrents of a command, updated from the session's events: rows of the display, failures, and the end.
+//! The torrents of a command, updated from the session's events: display rows, failures, and completion.
 //!
-//! A fold: events and moments go in, [`Change`] and questions come out; nothing is printed and nothing is
-//! waited for here. A torrent's way:
+//! The table takes events and the current time and returns a [`Change`] for the caller to handle; it does not
+//! print and does not wait. States of a torrent:
 //!
 //! ```text
-//!   (metadata) ──► starting ──► checking ──► downloading ──► complete ──► over (goal reached)
-//!        └──────────────┴────────────┴─────────────┴────► failed, over
+//!   (metadata) ──► starting ──► checking ──► downloading ──► complete ──► finished (goal reached)
+//!        └──────────────┴────────────┴─────────────┴────► failed, finished
 //! ```
 
 use super::exit::{Exit, Failure};
@@ -15,35 +15,36 @@ use crate::session::{Event, Progress, SlowReason, TorrentId};
 use crate::wire::Metainfo;
 use std::time::{Duration, Instant};
 
-/// One torrent under watch.
+/// One torrent of the table.
 #[derive(Debug)]
 pub(crate) struct TableEntry {
     pub(crate) id: TorrentId,
     pub(crate) failure: Option<Failure>,
-    /// Its disk is full and it waits for room; what to say if it does so in vain.
+    /// Set while the torrent waits for free disk space: the failure to report if the command ends before
+    /// there is any.
     disk_full: Option<Failure>,
-    /// Its metadata, once known.
+    /// Metadata, once known.
     pub(crate) metainfo: Option<Metainfo>,
     complete_since: Option<Instant>,
     finished: bool,
 }
 
-/// The change that an event makes.
+/// Effect of an event that the caller has to handle. Numbers are indices of rows.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// Nothing to tell beyond the rows.
+    /// Nothing beyond the updated rows.
     None,
-    /// A second of this torrent is over.
+    /// The progress report of this torrent, due once a second.
     Second(usize),
     /// Lines for stderr about this torrent.
     Notes(usize, Vec<String>),
     /// Every wanted piece is verified and durable.
     Completed(usize),
-    /// A link's metadata is known.
+    /// A magnet link's metadata has arrived.
     Metadata(usize),
-    /// It failed.
+    /// The torrent failed.
     Failed(usize),
-    /// Its disk is full, and it waits for room.
+    /// The torrent's disk is full, and the torrent waits for free space; with the sentence about it.
     DiskFull(usize, String),
     /// The session has ended.
     Died(String),
@@ -56,14 +57,14 @@ pub(crate) struct TorrentTable {
     pub(crate) rows: Vec<Row>,
     seed_only: bool,
     seeding_follows: bool,
-    /// When payload last came in or a check moved on.
+    /// When payload last arrived or a check last made progress.
     last_progress_at: Instant,
-    /// What a tracker said last, if it was a complaint.
+    /// The last tracker error, if no tracker has replied since.
     pub(crate) tracker_error: Option<String>,
 }
 
 impl TorrentTable {
-    /// Nothing yet.
+    /// Returns an empty table.
     pub(crate) fn new(seed_only: bool, goal: SeedGoal, now: Instant) -> TorrentTable {
         let seeding_follows = seed_only || goal.is_some();
         TorrentTable {
@@ -76,11 +77,12 @@ impl TorrentTable {
         }
     }
 
-    /// A torrent that was handed to the session, and what is in it if that is known.
+    /// Adds a torrent that was added to the session, with its metadata if known. Torrents are added in
+    /// order of their ids.
     pub(crate) fn add(&mut self, id: TorrentId, metainfo: Option<Metainfo>, row: Row) {
         debug_assert!(
             self.torrents.last().is_none_or(|last| last.id < id),
-            "later torrents have greater names"
+            "torrents are added in order of their ids"
         );
         self.torrents.push(TableEntry {
             id,
@@ -94,11 +96,11 @@ impl TorrentTable {
     }
 
     fn find(&self, id: TorrentId) -> Option<usize> {
-        // Later ones have greater names.
+        // `add` keeps the order of ids.
         self.torrents.binary_search_by_key(&id, |t| t.id).ok()
     }
 
-    /// Takes one event in.
+    /// Updates the table with one event.
     pub(crate) fn on_event(&mut self, event: Event, now: Instant) -> Change {
         match event {
             Event::Checking { torrent, checked, pieces } => {
@@ -109,16 +111,17 @@ impl TorrentTable {
                 Change::None
             }
             Event::Opened { torrent, have, pieces, notes } => self.find(torrent).map_or(Change::None, |i| {
-                // Another try after a full disk brings nothing yet.
+                // Opening the torrent again after a full disk is no progress.
                 if self.torrents[i].disk_full.take().is_none() {
                     self.last_progress_at = now;
                 }
                 self.rows[i].slow_reason = None;
                 self.rows[i].phase =
                     if self.seed_only { DisplayPhase::Seeding } else { DisplayPhase::Downloading };
-                (self.rows[i].pieces_have, self.rows[i].pieces) = (have, pieces);
+                self.rows[i].pieces_have = have;
+                self.rows[i].pieces = pieces;
                 if self.seed_only {
-                    // The clock of a seeding goal starts now, even if something is missing.
+                    // The time of a seeding goal starts now, even if pieces are missing.
                     self.torrents[i].complete_since.get_or_insert(now);
                 }
                 Change::Notes(i, notes)
@@ -141,7 +144,9 @@ impl TorrentTable {
                 let first = self.torrents[i].complete_since.is_none();
                 self.torrents[i].complete_since.get_or_insert(now);
                 let row = &mut self.rows[i];
-                (row.have_bytes, row.eta, row.slow_reason) = (row.wanted_bytes, None, None);
+                row.have_bytes = row.wanted_bytes;
+                row.eta = None;
+                row.slow_reason = None;
                 row.phase = if self.seeding_follows { DisplayPhase::Seeding } else { DisplayPhase::Done };
                 if first && !self.seed_only { Change::Completed(i) } else { Change::None }
             }),
@@ -190,29 +195,38 @@ impl TorrentTable {
         }
         row.dht_nodes = p.dht_nodes;
         if row.phase == DisplayPhase::Metadata {
-            (row.peers, row.slow_reason) = (p.peers, p.slow.map(slow_reason));
+            row.peers = p.peers;
+            row.slow_reason = p.slow.map(slow_reason);
             row.peers_by_origin = p.peers_by_origin;
             return;
         }
         if !self.seed_only {
-            // Who only serves wants nothing, but its content has a size.
-            (row.wanted_bytes, row.have_bytes) = (p.wanted_bytes, p.have_bytes);
+            // With `seed` no piece is wanted; the row keeps the size of the whole content.
+            row.wanted_bytes = p.wanted_bytes;
+            row.have_bytes = p.have_bytes;
         }
-        (row.pieces, row.pieces_have) = (p.pieces, p.pieces_have);
-        (row.downloaded, row.uploaded, row.wasted) = (p.downloaded, p.uploaded, p.wasted);
-        (row.download_rate, row.upload_rate) = (p.download_rate, p.upload_rate);
-        (row.peers, row.seeds, row.peers_by_origin, row.eta) = (p.peers, p.seeds, p.peers_by_origin, p.eta);
+        row.pieces = p.pieces;
+        row.pieces_have = p.pieces_have;
+        row.downloaded = p.downloaded;
+        row.uploaded = p.uploaded;
+        row.wasted = p.wasted;
+        row.download_rate = p.download_rate;
+        row.upload_rate = p.upload_rate;
+        row.peers = p.peers;
+        row.seeds = p.seeds;
+        row.peers_by_origin = p.peers_by_origin;
+        row.eta = p.eta;
         if row.phase == DisplayPhase::Downloading && self.torrents[i].disk_full.is_none() {
             row.slow_reason = p.slow.map(slow_reason);
         }
     }
 
-    /// Torrents whose goal is reached by now and that were not over before.
+    /// Marks torrents that have reached the goal as finished and returns the newly marked ones.
     pub(crate) fn newly_finished(&mut self, goal: SeedGoal, now: Instant) -> Vec<usize> {
         let mut sources = Vec::new();
         for (i, torrent) in self.torrents.iter_mut().enumerate().filter(|(_, t)| !t.finished) {
             let Some(since) = torrent.complete_since else { continue };
-            // `seed` without a goal goes on until it is told to stop.
+            // `seed` without a goal goes on until a signal stops it.
             let endless = self.seed_only && !goal.is_some();
             if !endless && goal.reached(self.rows[i].ratio(), now.duration_since(since)) {
                 torrent.finished = true;
@@ -223,13 +237,14 @@ impl TorrentTable {
         sources
     }
 
-    /// This torrent cannot go on, and why.
+    /// Marks a torrent as failed and finished.
     pub(crate) fn fail(&mut self, i: usize, failure: Failure) {
         self.rows[i].phase = DisplayPhase::Failed;
-        (self.torrents[i].failure, self.torrents[i].finished) = (Some(failure), true);
+        self.torrents[i].failure = Some(failure);
+        self.torrents[i].finished = true;
     }
 
-    /// Nothing more is wanted of this torrent.
+    /// Marks a torrent as complete and finished.
     pub(crate) fn finish(&mut self, i: usize, now: Instant) {
         self.rows[i].phase = DisplayPhase::Done;
         self.torrents[i].complete_since.get_or_insert(now);
@@ -241,33 +256,33 @@ impl TorrentTable {
         self.torrents[i].metainfo.as_ref()
     }
 
-    /// The session's name of the torrent.
+    /// Returns the session's id of the torrent.
     pub(crate) fn id(&self, i: usize) -> TorrentId {
         self.torrents[i].id
     }
 
-    /// Whether nothing is left to do.
+    /// Returns whether every torrent is finished.
     pub(crate) fn all_finished(&self) -> bool {
         self.torrents.iter().all(|t| t.finished)
     }
 
-    /// Whether everything wanted is there, whatever is left to seed.
+    /// Returns whether every torrent is complete; some may still be seeding.
     pub(crate) fn all_complete(&self) -> bool {
         self.torrents.iter().all(|t| t.complete_since.is_some())
     }
 
-    /// How long nothing has come in although something is wanted.
+    /// Returns the time without progress, or zero if no torrent is incomplete.
     pub(crate) fn stalled_for(&self, now: Instant) -> Duration {
         let waiting = self.torrents.iter().any(|t| !t.finished && t.complete_since.is_none());
         if waiting { now.duration_since(self.last_progress_at) } else { Duration::ZERO }
     }
 
-    /// Why a torrent waits for room, if one does.
+    /// Returns the failure of the first torrent that waits for free disk space.
     pub(crate) fn waits_for_room(&self) -> Option<&Failure> {
         self.torrents.iter().find_map(|t| t.disk_full.as_ref().filter(|_| !t.finished))
     }
 
-    /// The first torrent that failed, and why.
+    /// Returns the first failed torrent and its failure.
     pub(crate) fn first_failure(&self) -> Option<(&Row, &Failure)> {
         self.torrents
             .iter()
@@ -276,10 +291,10 @@ impl TorrentTable {
     }
 }
 
-/// What the display says of a torrent that waits for room.
+/// Display text for a torrent that waits for free disk space.
 const DISK_FULL: &str = "disk full";
 
-/// The word that goes on the display.
+/// Returns the display text of a reason.
 fn slow_reason(slow: SlowReason) -> &'static str {
     match slow {
         SlowReason::NoPeers => "no peers",

@@ -1,11 +1,11 @@
-//! `rill bench`: this machine's own figures, without network and without arguments.
+//! `rill bench`: measures transfers on this machine, over loopback.
 //!
-//! A round is: the floor, then one process that seeds and one that fetches from it over loopback, both this
-//! very program with the engine that `get` and `seed` use. What was fetched is compared byte by byte. The
-//! work directory goes away however the bench ends.
+//! One round measures the floor, then a seeder and a downloader: two processes of this program with the
+//! engine that `get` and `seed` use. The downloaded content is compared byte by byte. The work directory is
+//! removed at the end, also after an error.
 //!
 //! ```text
-//!   bench ──spawns──► part floor   receive, write, SHA-1: what no client can undercut
+//!   bench ──spawns──► part floor   receive, hash, write: a lower bound for every client
 //!         ──spawns──► part seed  ◄──loopback──  part get ◄──spawns── bench
 //! ```
 
@@ -30,14 +30,14 @@ use std::time::{Duration, Instant};
 use table::{BenchSetup, Figures};
 use work_dir::WorkDir;
 
-/// Bytes a piece: what torrents of this size usually have.
+/// Piece length in bytes, usual for torrents of this size.
 const PIECE_BYTES: u64 = 1 << 20;
-/// The least that says anything.
+/// Smallest content, in bytes, that gives a useful figure.
 const LEAST_BYTES: u64 = 1 << 20;
-/// A part that says nothing for so long has failed.
+/// A process that prints nothing for this long has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Does it.
+/// Runs `rill bench`.
 pub(crate) fn run(options: &args::Bench) -> Result<Exit, Failure> {
     if options.size < LEAST_BYTES || options.rounds == 0 {
         return Err(Failure::new(Exit::Option, "a bench needs at least 1M and one round"));
@@ -45,7 +45,7 @@ pub(crate) fn run(options: &args::Bench) -> Result<Exit, Failure> {
     super::log::start(0, false);
     let stop = StopFlag::on_signals(Exit::Stopped)
         .map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
-    let mut show = TablePrinter::new(options.json);
+    let mut show = BenchProgress::new(options.json);
     let mut bench = BenchRun { options, stop: &stop, show: &mut show };
     match bench.run() {
         Ok(text) => {
@@ -63,7 +63,7 @@ pub(crate) fn run(options: &args::Bench) -> Result<Exit, Failure> {
 struct BenchRun<'a> {
     options: &'a args::Bench,
     stop: &'a StopFlag,
-    show: &'a mut TablePrinter,
+    show: &'a mut BenchProgress,
 }
 
 impl BenchRun<'_> {
@@ -95,7 +95,7 @@ impl BenchRun<'_> {
         })
     }
 
-    /// What receiving, writing and hashing cost at the very least.
+    /// Measures the floor.
     fn floor(&mut self, place: &WorkDir) -> Result<Cost, Failure> {
         let size = self.options.size;
         self.show.step("measuring the floor", 0, size);
@@ -110,7 +110,7 @@ impl BenchRun<'_> {
         Ok(cost)
     }
 
-    /// One torrent through two engines; what it cost the fetching one and the serving one.
+    /// Transfers the torrent once. Returns the costs of the downloader and of the seeder.
     fn transfer(&mut self, place: &WorkDir, torrent: &str, number: u32) -> Result<(Cost, Cost), Failure> {
         let storage = format!("{:?}", storage_mode(self.options.storage)).to_lowercase();
         let step = format!("round {number} of {}", self.options.rounds);
@@ -124,7 +124,7 @@ impl BenchRun<'_> {
         seeder.request_end();
         let mut upload = self.cost(&mut seeder, &step)?;
         seeder.end();
-        // Both ran for the same transfer; only the getter knows when it began and ended.
+        // Only the downloader knows when the transfer began and ended.
         upload.wall = download.wall;
         self.show.step("comparing", 0, self.options.size);
         place.compare("seed/payload", "get/payload")?;
@@ -151,18 +151,18 @@ impl BenchRun<'_> {
         })
     }
 
-    /// Listens to a part until `wanted` has what it wants.
+    /// Reads messages of a process until `wanted` returns a value for one.
     fn wait_for<T>(
         &mut self,
         part: &mut BenchProcess,
-        mut wanted: impl FnMut(PartMessage, &mut TablePrinter) -> Option<T>,
+        mut wanted: impl FnMut(PartMessage, &mut BenchProgress) -> Option<T>,
     ) -> Result<T, Failure> {
         let mut last_message_at = Instant::now();
         loop {
             if self.stop.requested() {
                 return Err(Failure::new(Exit::Stopped, "stopped"));
             }
-            match part.listen(Duration::from_millis(100)) {
+            match part.next_message(Duration::from_millis(100)) {
                 Ok(Some(message)) => {
                     last_message_at = Instant::now();
                     if let Some(found) = wanted(message, self.show) {
@@ -173,7 +173,7 @@ impl BenchRun<'_> {
                 Ok(None) => {
                     return Err(Failure::new(
                         Exit::TimedOut,
-                        format!("a part of the bench said nothing for {PATIENCE:?}"),
+                        format!("a process of the bench printed nothing for {PATIENCE:?}"),
                     ));
                 }
                 Err(failure) => return Err(failure),
@@ -182,18 +182,18 @@ impl BenchRun<'_> {
     }
 }
 
-/// The live line: which step, and how far.
-struct TablePrinter {
+/// Live line with the current step and its progress bar.
+struct BenchProgress {
     live: bool,
     glyphs: Glyphs,
     drawn: Option<Instant>,
     step: String,
 }
 
-impl TablePrinter {
-    fn new(json: bool) -> TablePrinter {
+impl BenchProgress {
+    fn new(json: bool) -> BenchProgress {
         let terminal = Terminal::of_stdout();
-        TablePrinter {
+        BenchProgress {
             live: terminal.live && !json,
             glyphs: Glyphs::new(terminal.utf8),
             drawn: None,
@@ -206,7 +206,8 @@ impl TablePrinter {
         if !self.live || (soon && step == self.step) {
             return;
         }
-        (self.drawn, self.step) = (Some(Instant::now()), step.to_string());
+        self.drawn = Some(Instant::now());
+        self.step = step.to_string();
         let row = Row {
             name: format!("bench: {step}"),
             phase: DisplayPhase::Downloading,

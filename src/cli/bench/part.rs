@@ -1,7 +1,7 @@
-//! The bench's other processes, seen from inside: the floor's receiver, the seeder, the fetcher.
+//! The processes that the bench spawns, `rill bench-part`: the floor's receiver, the seeder, the downloader.
 //!
-//! Each measures itself, because only the process itself can tell its threads apart before they end. What is
-//! paid before the torrent is open (startup, hashing what is there) does not count.
+//! Each process measures itself, because the CPU time of its threads must be read before they end. Costs
+//! before the torrent is open (startup, hashing existing content) do not count.
 
 use super::super::args;
 use super::super::exit::{Exit, Failure};
@@ -19,12 +19,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How often memory is looked at and progress told.
+/// Interval of memory samples and progress reports.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// How long a session may take to stop.
+/// Time limit of the session's end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Plays the part that the words name.
+/// Runs the process that the options name.
 pub(crate) fn run(options: &args::BenchPart) -> Result<Exit, Failure> {
     let end_requested = watch_stdin();
     match &options.part {
@@ -45,7 +45,7 @@ fn print_line(line: impl std::fmt::Display) {
     out::data(&format!("{line}\n"));
 }
 
-/// A flag that goes up when stdin closes: the bench is gone, or has asked for the end.
+/// Returns a flag that is set when stdin closes: the bench has ended, or wants this process to end.
 fn watch_stdin() -> Arc<AtomicBool> {
     let closed = Arc::new(AtomicBool::new(false));
     let flag = closed.clone();
@@ -57,7 +57,7 @@ fn watch_stdin() -> Arc<AtomicBool> {
     closed
 }
 
-/// Seeds, or fetches from the seeder at `port`.
+/// Seeds, or downloads from the seeder at `port`.
 fn engine(
     torrent: &Path,
     dir: &Path,
@@ -94,7 +94,7 @@ fn engine(
             }
             Some(Event::Progress(progress)) if fetching => {
                 if !moving && progress.downloaded == 0 {
-                    // Still connecting and waiting for the unchoke: not what is measured.
+                    // Connecting and waiting for the unchoke is not measured.
                     gauge = Gauge::start();
                 }
                 moving |= progress.downloaded > 0;

@@ -1,8 +1,7 @@
-//! The bench's other processes, seen from the bench: spawned, listened to, and always ended.
+//! Handles of the processes that the bench spawns.
 //!
-//! A part speaks in lines on its stdout: `port N`, `have BYTES`, `cost …`. It lives until its stdin closes,
-//! so none outlives the bench, however that ends. Its own process group keeps Ctrl-C from it: the bench
-//! decides.
+//! A process writes lines to its stdout: `port N`, `have BYTES`, `cost …`. It ends when its stdin closes, so
+//! it cannot outlive the bench. It has its own process group, so that Ctrl-C reaches the bench alone.
 
 use super::super::exit::{Exit, Failure, reason};
 use super::cost::Cost;
@@ -13,7 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// One line of a part.
+/// One line of a process.
 #[derive(Debug, PartialEq)]
 pub(super) enum PartMessage {
     Port(u16),
@@ -32,7 +31,7 @@ impl PartMessage {
     }
 }
 
-/// A running part.
+/// A running process. It is killed when the handle is dropped.
 pub(super) struct BenchProcess {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -41,11 +40,11 @@ pub(super) struct BenchProcess {
 }
 
 impl BenchProcess {
-    /// Starts this program as a part; `RILL_BENCH_RUNNER` may name a program to run it with, an emulator for
-    /// example.
+    /// Starts this program with `bench-part` and these words. `RILL_BENCH_RUNNER` may name a program to
+    /// run it with, such as an emulator.
     pub(super) fn spawn(words: &[&str]) -> Result<BenchProcess, Failure> {
         let failed = |e: std::io::Error| {
-            Failure::new(Exit::Other, format!("cannot start a part of the bench: {}", reason(&e)))
+            Failure::new(Exit::Other, format!("cannot start a process of the bench: {}", reason(&e)))
         };
         let me = std::env::current_exe().map_err(failed)?;
         let runner = std::env::var("RILL_BENCH_RUNNER").unwrap_or_default();
@@ -70,8 +69,9 @@ impl BenchProcess {
         Ok(BenchProcess { stdin: child.stdin.take(), child, lines, stderr_text })
     }
 
-    /// The next line, if one comes in this time. A part that has ended is a failure with its own words.
-    pub(super) fn listen(&mut self, timeout: Duration) -> Result<Option<PartMessage>, Failure> {
+    /// Returns the next message, or `None` if none arrives within `timeout`. If the process has ended,
+    /// returns a failure with the last line of its stderr.
+    pub(super) fn next_message(&mut self, timeout: Duration) -> Result<Option<PartMessage>, Failure> {
         match self.lines.recv_timeout(timeout) {
             Ok(line) => Ok(PartMessage::parse(&line)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
@@ -85,22 +85,22 @@ impl BenchProcess {
         let words = self.stderr_text.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
         let words = words.lines().next_back().unwrap_or_default().trim_start_matches("rill: ").to_string();
         let words = if words.is_empty() { status } else { words };
-        Failure::new(Exit::Other, format!("a part of the bench failed: {words}"))
+        Failure::new(Exit::Other, format!("a process of the bench failed: {words}"))
     }
 
-    /// Lets a part that waits for its stdin to close go on to its end.
+    /// Closes the process's stdin, which makes it print its cost and end.
     pub(super) fn request_end(&mut self) {
         self.stdin = None;
     }
 
-    /// Ends it.
+    /// Ends the process.
     pub(super) fn end(self) {}
 }
 
 impl Drop for BenchProcess {
     fn drop(&mut self) {
         self.stdin = None;
-        // It may have ended by itself; the wait collects it either way.
+        // The process may have ended already; the wait reaps it in both cases.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_a_part_are_understood_and_others_ignored() {
+    fn known_lines_of_a_process_are_parsed_and_others_ignored() {
         assert_eq!(PartMessage::parse("port 6881"), Some(PartMessage::Port(6881)));
         assert_eq!(PartMessage::parse("have 123"), Some(PartMessage::Have(123)));
         assert!(matches!(PartMessage::parse("cost 1 2 3 4 5 6"), Some(PartMessage::Cost(_))));

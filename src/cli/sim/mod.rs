@@ -1,8 +1,8 @@
-//! `rill sim`: whole swarms of rill's own engine in virtual time, one scenario or an experiment over many.
+//! `rill sim`: simulates swarms of rill's engine in virtual time, one scenario or an experiment over many.
 //!
 //! ```text
-//!   typed ──plan──► Scenario ──runs──► Report ──figures──► table | object | plot ──► chart
-//!         ──trial──► Experiment: many of them
+//!   options ──plan──► Scenario ──runs──► Report ──figures──► table | object | plot ──► chart
+//!           ──trial──► Experiment: many scenarios
 //! ```
 
 mod chart;
@@ -27,10 +27,10 @@ use std::fs;
 use std::path::Path;
 use trial::Trial;
 
-/// More runs say nothing more, and all their reports are held at once.
+/// Most runs of a scenario: all their reports are in memory at once.
 const MOST_RUNS: u32 = 10_000;
 
-/// Does it.
+/// Runs `rill sim`.
 pub(crate) fn run(options: &Sim) -> Result<Exit, Failure> {
     if options.list {
         out::data(&list(options.json));
@@ -46,7 +46,7 @@ pub(crate) fn run(options: &Sim) -> Result<Exit, Failure> {
     }
 }
 
-/// Every arm of an experiment with many seeds. A peer that is not complete is a result like another.
+/// Runs every arm of an experiment with many seeds. An incomplete peer is a result, not an error.
 fn experiment(options: &Sim, name: &str) -> Result<Exit, Failure> {
     let asked = trial::find(options, name)?;
     plot_is_possible(options.plot.as_deref())?;
@@ -58,7 +58,7 @@ fn experiment(options: &Sim, name: &str) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// One scenario, once or with several seeds.
+/// Runs one scenario, once or with several seeds.
 fn swarm(options: &Sim) -> Result<Exit, Failure> {
     if !options.metric.is_empty() {
         return Err(refused("--metric belongs to an experiment"));
@@ -87,7 +87,7 @@ fn swarm(options: &Sim) -> Result<Exit, Failure> {
     }
 }
 
-/// Finds out before the work begins whether its chart can be kept.
+/// Checks before the runs that the chart's file can be written.
 fn plot_is_possible(file: Option<&Path>) -> Result<(), Failure> {
     let open = |file| fs::OpenOptions::new().append(true).create(true).open(file).map(drop);
     file.map_or(Ok(()), |file| open(file).map_err(|e| Failure::os(Exit::Create, file.display(), &e)))
@@ -97,7 +97,7 @@ fn draw(file: &Path, chart: &Chart) -> Result<(), Failure> {
     fs::write(file, chart.svg()).map_err(|e| Failure::os(Exit::Io, file.display(), &e))
 }
 
-/// What there is to run.
+/// Lists all scenarios and experiments.
 fn list(json: bool) -> String {
     let experiments = ALL.map(|e| (e.name, e.question));
     let trials = sim::TRIALS.map(|(name, about, _)| (name, about));

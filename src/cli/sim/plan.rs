@@ -1,7 +1,7 @@
-//! From what was typed to the scenario that is run, with the text that asks for it again.
+//! Turns the options into a scenario, and a scenario into the command that runs it again.
 //!
-//! A named scenario, changed by flags. What cannot be run is refused with one sentence before anything
-//! begins.
+//! A scenario is a named one, changed by flags. One that cannot be run is refused with one sentence before
+//! the first run.
 
 use super::values::{rate_word, size_word, time_word};
 use crate::cli::args::Sim;
@@ -10,12 +10,12 @@ use crate::sim::{self, Line, PuppetRole, Scenario};
 use crate::units::Geometry;
 use std::fmt::Display;
 
-/// More engines and scripted peers than this fit into no machine that rill is meant for.
+/// Most engines and scripted peers of a swarm: more do not fit into memory.
 const MOST_PEERS: u64 = 100_000;
-/// The scenario if none is named.
+/// Scenario that is run if none is named.
 const USUAL: &str = "flash";
 
-/// The scenario that was asked for, with its first seed.
+/// Returns the scenario that the options ask for, with its first seed.
 pub(super) fn scenario(options: &Sim) -> Result<Scenario, Failure> {
     let name = options.scenario.as_deref().unwrap_or(USUAL);
     let named = sim::named(name)
@@ -58,7 +58,8 @@ fn changed(mut s: Scenario, options: &Sim) -> Result<Scenario, Failure> {
     Ok(s)
 }
 
-/// The i-th rate up goes with the i-th down, the shorter list begins again.
+/// Sets the lines of peers and seeds. The i-th upload rate goes with the i-th download rate; the shorter list
+/// is repeated.
 fn lines(s: &mut Scenario, options: &Sim) {
     let swarm = &options.swarm;
     let usual = |of: fn(&Line) -> u64, lines: &[Line]| -> Vec<u64> { lines.iter().map(of).collect() };
@@ -78,12 +79,12 @@ fn lines(s: &mut Scenario, options: &Sim) {
     }
 }
 
-/// The rate with this number; a list that is empty stands for a line without end.
+/// Returns the i-th rate of a list that is repeated; an empty list means an unlimited line.
 fn in_turn(rates: &[u64], i: usize) -> u64 {
     if rates.is_empty() { u64::MAX } else { rates[i % rates.len()] }
 }
 
-/// The flags that make this run another than the named one, in the order of the help.
+/// Returns the flags that change the named scenario, in the order of the help.
 pub(super) fn flags(options: &Sim) -> Vec<String> {
     let (swarm, behavior) = (&options.swarm, &options.behavior);
     let mut flags = Vec::new();
@@ -143,12 +144,12 @@ fn check(s: &Scenario) -> Result<(), Failure> {
     Err(refused(wrong))
 }
 
-/// An option that cannot be meant.
+/// Returns the failure for an option that cannot be used.
 pub(super) fn refused(sentence: impl Into<String>) -> Failure {
     Failure::new(Exit::Option, sentence)
 }
 
-/// Who takes part, over which lines, in a few words.
+/// Describes the swarm and its lines in two lines of text.
 pub(super) fn description(s: &Scenario) -> String {
     let some = |n: u32, name: &str| format!("{n} {name}{}", if n == 1 { "" } else { "s" });
     let mut words = format!(
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_word_it_is_the_flash_crowd() {
+    fn the_default_scenario_is_the_flash_crowd() {
         let (s, usual) = (planned(""), sim::named("flash").unwrap());
         assert_eq!(
             (s.name.as_str(), s.seed, s.peers, s.lines.len()),
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_changes_what_it_names() {
+    fn every_flag_changes_its_field() {
         let s = planned(
             "--peers 7 --seeds 2 --free-riders 3 --size 3M --piece 64K --undialable 30 --addresses 9 --arrive-within 1m --patience 1h \
              --connectivity 11 --slots 5 --seed 42 --strict --puppet slow=2 --puppet liar=1 --without endgame,rarest --without snub \
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_paired_and_the_shorter_list_begins_again() {
+    fn rates_are_paired_and_the_shorter_list_is_repeated() {
         let s = planned("--up 1Mbit,2Mbit,3Mbit --down 10Mbit,20Mbit --latency 5ms --seed-up 9Mbit");
         let lines: Vec<_> = s.lines.iter().map(|l| (l.up / MBIT, l.down / MBIT)).collect();
         assert_eq!(lines, [(1, 10), (2, 20), (3, 10)]);
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_repeats_the_run() {
+    fn a_scenarios_name_parses_to_the_same_scenario() {
         let line = "flash --peers 7 --puppet slow=2 --size 3M --up 10Mbit,1001 --latency 5ms --undialable 12.5 --without snub \
                     --fault lose=5s --fault full=0.1,10s --strict";
         let s = planned(&format!("{line} --seed 9 --runs 3 --json --plot x.svg"));
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_run_is_refused_in_a_sentence() {
+    fn refuses_scenarios_that_cannot_be_run() {
         for line in [
             "nowhere",
             "--peers 0",

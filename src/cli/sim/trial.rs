@@ -1,6 +1,7 @@
-//! An experiment, carried out: every arm with many seeds, a Markdown table, a chart, an object for programs.
+//! Runs an experiment: every arm with many seeds. The results are a Markdown table, a chart, or a JSON
+//! object.
 //!
-//! What the simulation itself costs is measured around the runs; then they go one at a time.
+//! An experiment that measures the simulation's own cost runs one job at a time.
 
 use super::chart::{Axis, Chart, Mark, Point, Series};
 use super::figures::{Spread, json_number, short};
@@ -16,15 +17,15 @@ use crate::sim::{Report, Scenario};
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-/// Share of the runs left out on each side of a spread.
+/// Share of the runs that a spread leaves out at each end.
 const TAIL: f64 = 0.1;
 
-/// An experiment and what it gave.
+/// An experiment and its results.
 pub(super) struct Trial {
     experiment: Experiment,
     arms: Vec<Arm>,
     columns: Vec<Column>,
-    /// For each arm, for each seed, one figure a column.
+    /// Figures by arm, seed and column.
     values: Vec<Vec<Vec<f64>>>,
     seed: u64,
     runs: u32,
@@ -32,7 +33,7 @@ pub(super) struct Trial {
     took: Duration,
 }
 
-/// One figure of every run.
+/// One column of the table: a figure that every run has.
 #[derive(Clone, Copy)]
 struct Column {
     name: &'static str,
@@ -42,7 +43,7 @@ struct Column {
     ideal: Option<f64>,
 }
 
-/// What is measured around a run that has the machine to itself.
+/// Columns of the simulation's own cost, for experiments that run one job at a time.
 const MEASURED: [Column; 3] = [
     Column { name: "real", label: "real time", unit: "s", log: true, ideal: None },
     Column { name: "speed", label: "simulated", unit: "events/s", log: false, ideal: None },
@@ -77,7 +78,7 @@ impl Trial {
         Ok(Trial { experiment, arms, columns, values, seed, runs, strict, took })
     }
 
-    /// The command that gives this table again.
+    /// Returns the command that repeats this table.
     fn command(&self) -> String {
         let strict = if self.strict { " --strict" } else { "" };
         format!(
@@ -90,7 +91,7 @@ impl Trial {
         Spread::of(self.values[arm].iter().map(|figures| figures[column]), TAIL)
     }
 
-    /// For people, and for a page of results.
+    /// Formats the results as a Markdown table.
     pub(super) fn markdown(&self) -> String {
         let Experiment { question, series, x, .. } = self.experiment;
         let runs = if self.runs == 1 {
@@ -122,7 +123,7 @@ impl Trial {
         text
     }
 
-    /// For programs: every value of every run.
+    /// Formats one JSON object with every value of every run.
     pub(super) fn object(&self) -> String {
         let metric =
             |c: &Column| Object::new().str("name", c.name).str("label", c.label).str("unit", c.unit).end();
@@ -156,7 +157,7 @@ impl Trial {
             .end()
     }
 
-    /// The chart of these metrics, or of the first.
+    /// Returns the chart of these metrics, or of the first metric if none is named.
     pub(super) fn chart(&self, metrics: &[String]) -> Chart {
         let asked = |c: &Column| metrics.iter().any(|name| name == c.name);
         let all = self.columns.iter().enumerate();
@@ -209,7 +210,7 @@ fn columns(experiment: &Experiment) -> Vec<Column> {
     experiment.metrics.iter().map(column).chain(measured.iter().copied()).collect()
 }
 
-/// The experiment, if everything else that was typed goes with it.
+/// Returns the named experiment. Refuses options that do not apply to it.
 pub(super) fn find(options: &Sim, name: &str) -> Result<Experiment, Failure> {
     let experiment = experiment::experiment(name)
         .ok_or_else(|| refused(format!("there is no experiment '{name}' (rill sim --list names them)")))?;
@@ -235,7 +236,7 @@ pub(super) fn find(options: &Sim, name: &str) -> Result<Experiment, Failure> {
     Ok(experiment)
 }
 
-/// The process's memory above what it had at the start.
+/// Measures the process's memory above its size at the start.
 struct Memory {
     before_kib: f64,
 }
@@ -246,7 +247,7 @@ impl Memory {
         Memory { before_kib: status_kib("VmRSS:") as f64 }
     }
 
-    /// The most since it was asked last.
+    /// Returns the peak since the last call.
     fn peak_kib(&self) -> f64 {
         let peak = status_kib("VmHWM:") as f64;
         forget_peak();
@@ -254,8 +255,8 @@ impl Memory {
     }
 }
 
-/// A kernel that does not let us leaves the peak of the whole process, which is still one of the greatest run
-/// so far.
+/// Resets the kernel's peak of the resident set. If the kernel refuses, the peak stays that of the largest
+/// run so far.
 fn forget_peak() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }

@@ -1,4 +1,4 @@
-//! What is refused, and what a table and a chart of an experiment hold.
+//! Refused options, and the content of an experiment's table and chart.
 
 use super::*;
 use crate::cli::args::{CliArgs, CliCommand};
@@ -11,7 +11,7 @@ fn options(line: &str) -> Sim {
     }
 }
 
-/// A trial of which only the figures are made up: 1, 2, 3… by arm, column and seed.
+/// Returns a trial with made-up figures: 1, 2, 3… by arm, column and seed.
 fn trial(name: &str, runs: u32) -> Trial {
     let experiment = experiment::experiment(name).unwrap();
     let (arms, columns) = (experiment.arms(), columns(&experiment));
@@ -22,7 +22,7 @@ fn trial(name: &str, runs: u32) -> Trial {
 }
 
 #[test]
-fn what_does_not_go_with_an_experiment_is_refused() {
+fn refuses_options_that_do_not_apply_to_an_experiment() {
     for line in [
         "nothing",
         "endgame --peers 3",
@@ -48,7 +48,7 @@ fn what_does_not_go_with_an_experiment_is_refused() {
 }
 
 #[test]
-fn the_table_has_a_row_for_every_arm_and_says_how_to_get_it_again() {
+fn the_table_has_a_row_for_every_arm_and_the_command_that_repeats_it() {
     let trial = trial("endgame", 20);
     let text = trial.markdown();
     let rows: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
@@ -82,7 +82,7 @@ fn the_chart_has_a_curve_for_every_series_and_metric() {
 }
 
 #[test]
-fn only_what_runs_alone_is_measured() {
+fn only_experiments_that_run_alone_have_columns_of_cost() {
     assert!(trial("scale", 1).columns.iter().any(|c| c.name == "memory"));
     assert!(trial("endgame", 1).columns.iter().all(|c| c.name != "memory"));
 }
@@ -96,7 +96,7 @@ fn the_object_holds_every_value() {
 }
 
 #[test]
-fn memory_is_what_came_on_top() {
+fn memory_counts_only_the_growth_since_the_start() {
     let memory = Memory::watch();
     let block = std::hint::black_box(vec![1u8; 32 << 20]);
     let peak = memory.peak_kib();
