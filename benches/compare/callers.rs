@@ -31,11 +31,13 @@ impl Callers {
     /// Calls as each of these numbers, until all are there or the other side takes no more.
     pub fn call(networks: &Networks, info_hash: [u8; 20], numbers: Range<u32>) -> Result<Callers> {
         let call = move || {
-            let (mut callers, begun) = (Vec::new(), Instant::now());
+            let mut callers = Vec::new();
+            let begun = Instant::now();
             for some in numbers.collect::<Vec<_>>().chunks(AT_ONCE) {
                 go_on()?;
                 let some: Vec<_> = some.iter().filter_map(|number| dial(*number, info_hash).ok()).collect();
-                let (before, until) = (callers.len(), Instant::now() + PATIENCE);
+                let before = callers.len();
+                let until = Instant::now() + PATIENCE;
                 callers.extend(some.into_iter().filter_map(|stream| answered(stream, info_hash, until).ok()));
                 if callers.len() == before || begun.elapsed() > CALLING {
                     break;
@@ -60,9 +62,11 @@ impl Callers {
 /// Waits until a client answers for each of these torrents; for how many it did before the patience was over.
 pub fn answers_for(networks: &Networks, info_hashes: Vec<[u8; 20]>, patience: Duration) -> Result<usize> {
     let ask = move || {
-        let (all, begun) = (info_hashes.len(), Instant::now());
+        let all = info_hashes.len();
+        let begun = Instant::now();
         // A torrent that was asked for in vain goes to the end; no address connects twice soon.
-        let (mut open, mut callers) = (VecDeque::from(info_hashes), (0..CALLERS).cycle());
+        let mut open = VecDeque::from(info_hashes);
+        let mut callers = (0..CALLERS).cycle();
         while !open.is_empty() && begun.elapsed() < patience {
             pause(2)?;
             let some: Vec<_> = open.drain(..open.len().min(AT_ONCE)).collect();

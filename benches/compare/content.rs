@@ -36,7 +36,8 @@ pub struct Content {
 impl Content {
     /// Makes both in `at`, which must be empty; the torrent is made by `rill create`.
     pub fn make(at: &Path, shape: Shape, rill: &Path) -> Result<Content> {
-        let (dir, torrent) = (at.join("content"), at.join("payload.torrent"));
+        let dir = at.join("content");
+        let torrent = at.join("payload.torrent");
         let files: Vec<PathBuf> = match shape.files {
             1 => vec![NAME.into()],
             n => (0..n).map(|i| Path::new(NAME).join(format!("{i:04}.bin"))).collect(),
@@ -93,11 +94,13 @@ impl Content {
 
 /// Whether two files hold the same.
 fn same(ours: &Path, theirs: &Path) -> Result<std::result::Result<(), String>> {
-    let (mut a, mut b) = (Parts::open(ours)?, Parts::open(theirs)?);
+    let mut a = Parts::open(ours)?;
+    let mut b = Parts::open(theirs)?;
     let mut at = 0;
     loop {
         go_on()?;
-        let (x, y) = (a.next()?, b.next()?);
+        let x = a.next()?;
+        let y = b.next()?;
         if x != y {
             let offset = x.iter().zip(y).take_while(|(x, y)| x == y).count();
             return Ok(Err(format!("differs from byte {} on", at + offset)));

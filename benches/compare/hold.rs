@@ -101,7 +101,8 @@ impl Lab {
 /// Lets a process do nothing, and says what that takes; the inner failure says why it does not.
 fn idle(process: &mut Process) -> Result<std::result::Result<Idle, String>> {
     rest(REST)?;
-    let (before, begun) = (process.cpu_now(), Instant::now());
+    let before = process.cpu_now();
+    let begun = Instant::now();
     rest(LOOK)?;
     let cpu = (process.cpu_now() - before).max(0.0) / begun.elapsed().as_secs_f64();
     match process.ended() {

@@ -68,14 +68,16 @@ impl Installed {
 
 /// Another program than the one that fetches.
 fn transmission_daemon(holes: &Holes, state: &Path) -> Result<Command> {
-    let (torrents, records) = (new_dir(state, "torrents")?, new_dir(state, "resume")?);
+    let torrents = new_dir(state, "torrents")?;
+    let records = new_dir(state, "resume")?;
     for hole in &holes.list {
         // One that is called otherwise is new to it, and hashed.
         let name = format!("{}.{}", hole.name, &hole.hex()[..16]);
         let to = torrents.join(format!("{name}.torrent"));
         fs::copy(&hole.torrent, &to).map_err(Fault::at(to.display()))?;
         // Checked after the file was written.
-        let (dir, checked) = (text(&holes.dir), modified(hole, &holes.dir)? + 1);
+        let dir = text(&holes.dir);
+        let checked = modified(hole, &holes.dir)? + 1;
         let record =
             format!("d11:destination{dir}6:pausedi0e8:progressd6:blocks3:all12:time-checkedli{checked}eeee");
         write(&records.join(format!("{name}.resume")), &record)?;

@@ -194,7 +194,8 @@ fn works(options: &Options, libtorrent: bool) -> Vec<Work> {
 /// The other clients that were asked for and are here; says which are not.
 fn others(options: &Options) -> Vec<Installed> {
     let asked = if options.against.is_empty() { Client::value_variants() } else { &options.against };
-    let (mut found, mut missing) = (Vec::new(), Vec::new());
+    let mut found = Vec::new();
+    let mut missing = Vec::new();
     for client in asked {
         match Installed::find(*client) {
             Some(installed) => found.push(installed),

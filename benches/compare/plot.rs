@@ -68,7 +68,8 @@ impl Sheet {
             Some(all) => {
                 let colour = COLOURS[["rill", "floor"].iter().position(|who| *who == row.who).unwrap_or(2)];
                 let [low, median, high] = [all.low, all.median, all.high].map(|value| LEFT + value * scale);
-                let (width, middle) = (median - LEFT, top + BAR / 2.0);
+                let width = median - LEFT;
+                let middle = top + BAR / 2.0;
                 let _ = writeln!(
                     self.text,
                     "<rect x=\"{LEFT:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{BAR:.1}\" fill=\"{colour}\"/>\n\

@@ -75,7 +75,9 @@ impl Process {
         unsafe { command.pre_exec(prepare) };
         let child = command.spawn().map_err(Fault::at(format_args!("cannot start {name}")))?;
         let pid = Pid::from_child(&child);
-        let (log, members, looked) = (log.to_owned(), vec![pid.as_raw_pid()], Instant::now());
+        let log = log.to_owned();
+        let members = vec![pid.as_raw_pid()];
+        let looked = Instant::now();
         Ok(Process { pid, log, ended: None, members, looked, memory: Memory::default() })
     }
 

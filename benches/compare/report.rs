@@ -57,7 +57,8 @@ pub struct Spread {
 impl Spread {
     fn of(mut values: Vec<f64>) -> Option<Spread> {
         values.sort_by(f64::total_cmp);
-        let (low, high) = (*values.first()?, *values.last()?);
+        let low = *values.first()?;
+        let high = *values.last()?;
         let middle = values.len() / 2;
         let median =
             if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
@@ -110,7 +111,8 @@ impl<'a> Row<'a> {
         let or_dash = |text: Option<String>| text.unwrap_or("-".to_owned());
         let median =
             |measure: &Measure| or_dash(self.spread(*measure).map(|spread| measure.shown(spread.median)));
-        let (good, all) = (self.good.len(), self.good.len() + self.reasons.len());
+        let good = self.good.len();
+        let all = self.good.len() + self.reasons.len();
         let mut cells = vec![self.who.to_owned()];
         if let [first, others @ ..] = self.columns {
             let leading = self.leading();

@@ -112,7 +112,8 @@ impl Lab {
     fn fetch(&self, work: Work, client: &Installed, content: &Content, place: &Path) -> Result<Outcome> {
         self.tracker.forget();
         let _source = self.source(work, content, place)?;
-        let (dir, state) = (new_dir(place, "out")?, new_dir(place, "state")?);
+        let dir = new_dir(place, "out")?;
+        let state = new_dir(place, "state")?;
         let job = Job { torrent: &content.torrent, dir: &dir, state: &state };
         let warm = Warm::take(content.shape.bytes)?;
         let mut process = self.start(&mut client.fetch(job)?, Side::Fetch, &place.join("log"))?;
@@ -143,7 +144,8 @@ impl Lab {
             Ok(transfer) => transfer,
             Err(reason) => return Ok(Err(reason)),
         };
-        let (cpu, memory) = (seeder.cpu().since(before), seeder.memory());
+        let cpu = seeder.cpu().since(before);
+        let memory = seeder.memory();
         let same = content.compare(&dir)?;
         Ok(same.map(|()| transfer.figures(content.shape.bytes, cpu, memory)))
     }
@@ -170,14 +172,16 @@ impl Lab {
     /// not.
     pub fn wait_until_ready(&self, seeder: &mut Process) -> Result<std::result::Result<(), String>> {
         let begun = Instant::now();
-        let (mut used, mut since) = (0.0, begun);
+        let mut used = 0.0;
+        let mut since = begun;
         loop {
             if let Some((status, _)) = seeder.ended() {
                 return Ok(Err(format!("ended with {status} before it seeded; {}", seeder.last_words())));
             }
             let now = seeder.cpu().total();
             if now - used > IDLE_CPU {
-                (used, since) = (now, Instant::now());
+                used = now;
+                since = Instant::now();
             }
             let (all, complete) = self.tracker.count();
             let announced = complete > 0 || (all > 0 && begun.elapsed() > INCOMPLETE_PATIENCE);

@@ -51,7 +51,7 @@ impl Display {
     pub(crate) fn announce(&mut self, row: &Row, files: Option<usize>) {
         if self.mode == OutputMode::Plain {
             let Some(files) = files else {
-                return out::offer(&format!("{}: asking peers what is in it", row.name), Duration::ZERO);
+                return out::offer(&format!("{}: asking peers for its metadata", row.name), Duration::ZERO);
             };
             let s = if files == 1 { "" } else { "s" };
             let size = format::size(row.wanted_bytes);

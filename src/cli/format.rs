@@ -84,7 +84,9 @@ impl Selection {
 /// `[!a-z]` a set. Needs linear memory and at most quadratic time for every pattern.
 pub(crate) fn glob(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
-    let (mut p, mut t, mut star) = (0, 0, None);
+    let mut p = 0;
+    let mut t = 0;
+    let mut star = None;
     while t < text.len() {
         if pattern.get(p) == Some(&'*') {
             star = Some((p, t));

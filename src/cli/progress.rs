@@ -287,7 +287,8 @@ pub(crate) fn bar(have: u64, all: u64, cells: usize, g: Glyphs) -> String {
     let steps = cells as u64 * steps_a_cell;
     let filled =
         if have >= all { steps } else { (u128::from(steps) * u128::from(have) / u128::from(all)) as u64 };
-    let (whole, rest) = ((filled / steps_a_cell) as usize, (filled % steps_a_cell) as usize);
+    let whole = (filled / steps_a_cell) as usize;
+    let rest = (filled % steps_a_cell) as usize;
     let part = (rest > 0).then(|| g.part[rest - 1]);
     let empty = cells - whole - usize::from(part.is_some());
     std::iter::repeat_n(g.full, whole).chain(part).chain(std::iter::repeat_n(g.empty, empty)).collect()

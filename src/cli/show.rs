@@ -181,11 +181,13 @@ fn magnet_object(magnet: &Magnet) -> String {
 /// Formats a Unix time as `2009-02-13 23:31:30 UTC`. Returns `None` before 1970 and after the year 9999.
 fn date(unix_s: i64) -> Option<String> {
     let since_epoch = Duration::from_secs(u64::try_from(unix_s).ok().filter(|s| *s < 253_402_300_800)?);
-    let (days, s) = (since_epoch.as_secs() / 86_400, since_epoch.as_secs() % 86_400);
+    let days = since_epoch.as_secs() / 86_400;
+    let s = since_epoch.as_secs() % 86_400;
     // Years are counted from March, so that the leap day is the last day of a year. An era is 400 years,
     // 146,097 days.
     let from_march = days + 719_468;
-    let (era, day) = (from_march / 146_097, from_march % 146_097);
+    let era = from_march / 146_097;
+    let day = from_march % 146_097;
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
     let day = day - (365 * year + year / 4 - year / 100);
     let month = (5 * day + 2) / 153;

@@ -190,9 +190,11 @@ pub(super) fn map_piece(
     torrent: &Arc<TorrentFiles>,
     piece: PieceIndex,
 ) -> Result<Vec<Window>, DiskFault> {
-    let (mut windows, mut begin) = (Vec::new(), 0u32);
+    let mut windows = Vec::new();
+    let mut begin = 0u32;
     for span in torrent.file_spans(torrent.geometry.whole(piece)) {
-        let (at, end) = (begin, begin + span.len as u32);
+        let at = begin;
+        let end = begin + span.len as u32;
         begin = end;
         if span.pad || span.len < limits::WINDOW_MIN {
             continue;

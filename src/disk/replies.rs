@@ -132,7 +132,8 @@ impl Store {
         if checkpoint.workers_left > 0 {
             return;
         }
-        let (have, closing) = (checkpoint.have.clone(), checkpoint.closing);
+        let have = checkpoint.have.clone();
+        let closing = checkpoint.closing;
         match checkpoint.failed.take() {
             Some(fault) => self.on_record_saved(key, have, Err(fault)),
             None => self.workers.queue(t.home, WorkerJob::SaveRecord { torrent: key, have, closing }),

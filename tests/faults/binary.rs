@@ -54,7 +54,8 @@ fn here() -> &'static Path {
 
 fn build() -> Built {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults");
-    let (crate_dir, target) = (dir.join("crate"), dir.join("target"));
+    let crate_dir = dir.join("crate");
+    let target = dir.join("target");
     mirror(&here().join("src"), &crate_dir.join("src"), "src");
     let manifest = fs::read_to_string(here().join("Cargo.toml")).unwrap();
     write_if_different(&crate_dir.join("Cargo.toml"), without_benches(&manifest).as_bytes());
@@ -118,7 +119,8 @@ fn mirror(from: &Path, to: &Path, name: &str) {
         }
     }
     for entry in fs::read_dir(from).unwrap().flatten() {
-        let (path, to) = (entry.path(), to.join(entry.file_name()));
+        let path = entry.path();
+        let to = to.join(entry.file_name());
         let name = format!("{name}/{}", entry.file_name().to_string_lossy());
         if entry.file_type().unwrap().is_dir() {
             mirror(&path, &to, &name);

@@ -123,7 +123,8 @@ pub fn crash_made_up_disks(storage: &str, lives: usize, lie: bool, states: usize
 }
 
 fn judge(stage: &Stage, disk: &Path, crash: &Crash, came: &mut Crashes) {
-    let (down, state) = (disk.join("down"), disk.join("state"));
+    let down = disk.join("down");
+    let state = disk.join("state");
     came.states += 1;
     if let Some(record) = Record::read(&state, &stage.truth.torrent) {
         let claims = stage.truth.verdict(&down, |piece| record.claims(piece));

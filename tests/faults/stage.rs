@@ -119,7 +119,8 @@ impl Stage {
     /// Starts a process.
     pub fn start(&self, mut command: Command) -> Process {
         let n = self.starts.fetch_add(1, Relaxed);
-        let (log, counts) = (self.at(&format!("log-{n}")), self.at(&format!("counts-{n}")));
+        let log = self.at(&format!("log-{n}"));
+        let counts = self.at(&format!("counts-{n}"));
         let file = File::create(&log).unwrap();
         command.env("RILL_FAULT_COUNTS", &counts);
         command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
@@ -314,7 +315,8 @@ impl Process {
         // Ended and not yet reaped: the kernel still has its CPU time.
         let id = WaitId::Pid(Pid::from_child(&self.child));
         waitid(id, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
-        let (wall, cpu) = (self.begun.elapsed(), cpu_of(self.pid()));
+        let wall = self.begun.elapsed();
+        let cpu = cpu_of(self.pid());
         let status = self.child.wait().unwrap();
         self.ended = true;
         End {

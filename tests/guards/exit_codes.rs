@@ -284,7 +284,8 @@ fn every_cause_has_the_code_that_it_had() {
             .replace("WEB", &web);
         words.replace("UDP", &udp).replace("LINK", &format!("magnet:?xt=urn:btih:{hash}"))
     };
-    let (next, codes) = (AtomicUsize::new(0), Mutex::new(vec![0; CASES.len()]));
+    let next = AtomicUsize::new(0);
+    let codes = Mutex::new(vec![0; CASES.len()]);
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {

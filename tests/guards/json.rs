@@ -120,7 +120,8 @@ fn create_show_and_verify_print_the_keys_that_they_printed() {
     let w = World::with_content();
     let mut found = Paths::default();
     let web = web(Vec::new());
-    let (good, bad) = (udp_tracker(), format!("{web}/announce"));
+    let good = udp_tracker();
+    let bad = format!("{web}/announce");
     let words = [
         "create",
         "t/a",

@@ -83,8 +83,8 @@ impl Record {
             if self.bytes[at] == 0 {
                 continue;
             }
-            let (len, time) =
-                (self.word(at + 9, 8), Duration::new(self.word(at + 17, 8), self.word(at + 25, 4) as u32));
+            let len = self.word(at + 9, 8);
+            let time = Duration::new(self.word(at + 17, 8), self.word(at + 25, 4) as u32);
             let file = dir.join(name);
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(&file, vec![0x55; len as usize]).unwrap();
@@ -174,7 +174,8 @@ fn pieces_that_a_record_claims_are_not_hashed() {
     for (state, running) in [("state", false), ("killed", true)] {
         let old = Old::new(state);
         let record = Record::read(&old.record_of_t());
-        let (claimed, pieces) = (record.claimed(), record.pieces());
+        let claimed = record.claimed();
+        let pieces = record.pieces();
         assert!(0 < claimed && claimed < pieces && record.was_running() == running, "{claimed} of {pieces}");
         record.furnish(&FILES_OF_T, &old.w.at("out"), &old.record_of_t());
         assert_eq!(old.pieces_of_t(), claimed, "{state}");
@@ -287,7 +288,8 @@ fn write_the_state_of_0_1_0() {
     }
     let hash = w.rill(["show", "--json", "m.torrent"]).json()["info_hash"].as_str().unwrap().to_owned();
     let of_m = w.seed("m.torrent", "0");
-    let (link, bootstrap) = (format!("magnet:?xt=urn:btih:{hash}"), format!("127.0.0.1:{}", node()));
+    let link = format!("magnet:?xt=urn:btih:{hash}");
+    let bootstrap = format!("127.0.0.1:{}", node());
     let mut get = w.command();
     get.env_remove("RILL_NO_DHT").args([
         "get",

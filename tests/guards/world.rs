@@ -206,7 +206,8 @@ pub fn web(torrent: Vec<u8>) -> String {
 }
 
 fn answer(mut stream: TcpStream, torrent: &[u8]) {
-    let (mut head, mut byte) = (Vec::new(), [0]);
+    let mut head = Vec::new();
+    let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read(&mut byte) {
             Ok(1) => head.push(byte[0]),

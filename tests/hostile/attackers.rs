@@ -37,7 +37,8 @@ impl Attackers {
     ) -> Attackers {
         let stop = Arc::new(AtomicBool::new(false));
         let thread = |number| {
-            let (stop, attack) = (stop.clone(), attack.clone());
+            let stop = stop.clone();
+            let attack = attack.clone();
             std::thread::spawn(move || attack(number, &stop))
         };
         Attackers { threads: numbers.map(thread).collect(), stop }
@@ -70,7 +71,10 @@ pub struct Words {
 
 /// So many peers that talk as fast as they can.
 pub fn flood(target: Target<'_>, peers: u8, words: &Words, done: &Done) -> Attackers {
-    let (to, hash, words, done) = (target.address(), target.info_hash, words.clone(), done.clone());
+    let to = target.address();
+    let hash = target.info_hash;
+    let words = words.clone();
+    let done = done.clone();
     Attackers::start(0..peers, move |n, stop| {
         while !stop.load(Relaxed) {
             if let Ok(stream) = connect(address(60, n, 1), to) {
@@ -121,7 +125,8 @@ fn talk(
 
 /// Connects and hangs up, as fast as it can: every other time with a reset.
 pub fn storm(target: Target<'_>, done: &Done) -> Attackers {
-    let (to, done) = (target.address(), done.clone());
+    let to = target.address();
+    let done = done.clone();
     Attackers::start(0..2, move |n, stop| {
         for i in 0u32.. {
             if stop.load(Relaxed) {
@@ -186,7 +191,10 @@ impl Slow {
         let Ok(mut stream) = connect(self.from, to) else { return };
         done.connections.fetch_add(1, Relaxed);
         if stream.set_nonblocking(true).is_ok() && stream.write_all(&at_once).is_ok() {
-            (self.stream, self.rest, self.at, self.next) = (Some(stream), rest, 0, Instant::now());
+            self.stream = Some(stream);
+            self.rest = rest;
+            self.at = 0;
+            self.next = Instant::now();
         }
     }
 }
@@ -194,7 +202,9 @@ impl Slow {
 /// So many connections, each begun in one of these ways and then as slow as can be; from as many addresses as
 /// it takes.
 pub fn slow_loris(target: Target<'_>, connections: u8, ways: &'static [Beginning], done: &Done) -> Attackers {
-    let (to, hash, done) = (target.address(), target.info_hash, done.clone());
+    let to = target.address();
+    let hash = target.info_hash;
+    let done = done.clone();
     Attackers::start(0..1, move |_, stop| {
         let slow = |i: u8| Slow {
             from: address(62, 0, i / 4),

@@ -58,10 +58,14 @@ impl Seed {
             asked: Arc::default(),
         };
         let info_hash = torrent.metainfo.info_hash();
-        let (count, resting, asked) = (seed.given.clone(), seed.rests.clone(), seed.asked.clone());
+        let count = seed.given.clone();
+        let resting = seed.rests.clone();
+        let asked = seed.asked.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (count, resting, asked) = (count.clone(), resting.clone(), asked.clone());
+                let count = count.clone();
+                let resting = resting.clone();
+                let asked = asked.clone();
                 std::thread::spawn(move || {
                     let go_on = || {
                         asked.store(true, Relaxed);
@@ -82,7 +86,8 @@ impl Seed {
 
 /// Says that it has everything, and answers requests as long as it may.
 pub fn give(mut line: Line, rate: u64, given: &AtomicU64, go_on: impl Fn() -> bool) -> io::Result<()> {
-    let (piece, mut pace) = (piece(), Pace::new(rate));
+    let piece = piece();
+    let mut pace = Pace::new(rate);
     line.say(&[Message::HaveAll, Message::Unchoke])?;
     while go_on() {
         let (id, body) = line.hear()?;
@@ -90,7 +95,8 @@ pub fn give(mut line: Line, rate: u64, given: &AtomicU64, go_on: impl Fn() -> bo
             continue;
         }
         let number = |at: usize| u32::from_be_bytes(body[at..at + 4].try_into().unwrap());
-        let (begin, len) = (number(4), number(8));
+        let begin = number(4);
+        let len = number(8);
         assert!(begin + len <= PIECE, "rill asks outside a piece");
         pace.wait(len);
         line.raw(
@@ -111,9 +117,12 @@ pub struct Leech {
 impl Leech {
     /// One that lives at 127.0.0.`last`.
     pub fn start(last: u8, to: SocketAddr, torrent: &Endless) -> Leech {
-        let (taken, stop) = (Gauge::default(), Arc::new(AtomicBool::new(false)));
-        let (count, stopped) = (taken.clone(), stop.clone());
-        let (info_hash, pieces) = (torrent.metainfo.info_hash(), torrent.metainfo.geometry().pieces());
+        let taken = Gauge::default();
+        let stop = Arc::new(AtomicBool::new(false));
+        let count = taken.clone();
+        let stopped = stop.clone();
+        let info_hash = torrent.metainfo.info_hash();
+        let pieces = torrent.metainfo.geometry().pieces();
         std::thread::spawn(move || {
             // rill may hang up on it, which shows in what it has taken.
             let _ = Line::dial(Ipv4Addr::new(127, 0, 0, last).into(), to, info_hash)

@@ -60,7 +60,8 @@ fn churn_leaves_nothing_behind() {
 /// it gives nothing and takes nothing.
 fn be_watched(place: &Path) {
     let torrent = |name: &str| Metainfo::parse(&std::fs::read(place.join(name)).unwrap()).unwrap();
-    let (given, taken) = (torrent("given.torrent"), torrent("taken.torrent"));
+    let given = torrent("given.torrent");
+    let taken = torrent("taken.torrent");
     let port: u16 = std::fs::read_to_string(place.join("port")).unwrap().parse().unwrap();
     let session = crate::support::session_with("127.0.0.1", |config| {
         config.listen_ports = port..=port;
@@ -71,7 +72,10 @@ fn be_watched(place: &Path) {
     let give = session.add(seed).unwrap();
     let leech = || AddTorrent::new(taken.clone(), place.join("taken"));
     let mut take: Option<TorrentId> = None;
-    let (mut rng, mut completed, mut next, mut rested) = (Rng::new(1), 0, Instant::now(), false);
+    let mut rng = Rng::new(1);
+    let mut completed = 0;
+    let mut next = Instant::now();
+    let mut rested = false;
     while !place.join("end").exists() {
         match session.next_event(Duration::from_millis(20)) {
             Some(Event::Completed { torrent }) if Some(torrent) == take => session.remove(torrent).unwrap(),
@@ -186,19 +190,22 @@ fn watch() {
 
 /// A look when descriptors and threads have not changed for so long that no errand of a tracker can be left.
 fn rest(session: Target<'_>) -> Look {
-    let (mut last, mut since) = (look(session), Instant::now());
+    let mut last = look(session);
+    let mut since = Instant::now();
     while since.elapsed() < 2 * SILENCE {
         std::thread::sleep(LOOK);
         let now = look(session);
         if (now.descriptors, now.threads) != (last.descriptors, last.threads) {
-            (last, since) = (now, Instant::now());
+            last = now;
+            since = Instant::now();
         }
     }
     last
 }
 
 fn watch_for(time: Duration, session: Target<'_>) -> Vec<Look> {
-    let (begun, mut looks) = (Instant::now(), Vec::new());
+    let begun = Instant::now();
+    let mut looks = Vec::new();
     while begun.elapsed() < time {
         looks.push(look(session));
         std::thread::sleep(LOOK);
@@ -218,9 +225,11 @@ fn thirds(looks: &[Look]) -> (&[Look], &[Look]) {
 
 fn must_be_flat(looks: &[Look], rested: Look) {
     let (first, last) = thirds(looks);
-    let (before, after) = (most(first, |l| l.memory), most(last, |l| l.memory));
+    let before = most(first, |l| l.memory);
+    let after = most(last, |l| l.memory);
     assert!(after <= before + MEMORY_MARGIN, "memory grew from {before} to {after} bytes");
-    let (before, after) = (most(first, |l| l.descriptors), most(last, |l| l.descriptors));
+    let before = most(first, |l| l.descriptors);
+    let after = most(last, |l| l.descriptors);
     // Every peer that came at once has a connection; which are there at one moment is chance.
     assert!(after <= before + usize::from(PEERS) / 4, "descriptors grew from {before} to {after}");
     let threads = most(looks, |l| l.threads);
@@ -249,7 +258,8 @@ fn report(looks: &[Look], rested: Look, rests: Look, what: &str) {
     let n = looks.len() as f64;
     let mean_x = (n - 1.0) / 2.0;
     let mean_y = looks.iter().map(|l| l.memory as f64).sum::<f64>() / n;
-    let (mut xy, mut xx) = (0.0, 0.0);
+    let mut xy = 0.0;
+    let mut xx = 0.0;
     for (i, l) in looks.iter().enumerate() {
         xy += (i as f64 - mean_x) * (l.memory as f64 - mean_y);
         xx += (i as f64 - mean_x).powi(2);
@@ -285,15 +295,19 @@ impl Crowd {
         let mut crowd =
             Crowd { stop: Arc::default(), came: Arc::default(), moved: Arc::default(), threads: Vec::new() };
         for n in 0..PEERS {
-            let (stop, came, moved) = (crowd.stop.clone(), crowd.came.clone(), crowd.moved.clone());
-            let (given, taken) = (given.metainfo.info_hash(), taken.metainfo.info_hash());
+            let stop = crowd.stop.clone();
+            let came = crowd.came.clone();
+            let moved = crowd.moved.clone();
+            let given = given.metainfo.info_hash();
+            let taken = taken.metainfo.info_hash();
             crowd.threads.push(std::thread::spawn(move || {
                 let mut rng = Rng::new(u64::from(n));
                 while !stop.load(Relaxed) {
                     came.fetch_add(1, Relaxed);
                     let from = Ipv4Addr::new(127, 121, n, 1 + rng.below(200) as u8).into();
                     let until = Instant::now() + Duration::from_millis(100 + rng.below(6000) as u64);
-                    let (kind, abrupt) = (rng.below(8), rng.below(2) == 0);
+                    let kind = rng.below(8);
+                    let abrupt = rng.below(2) == 0;
                     let hash = if kind <= 4 { taken } else { given };
                     let line = || {
                         let line = Line::dial(from, to, hash)?;

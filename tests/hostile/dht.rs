@@ -47,7 +47,8 @@ fn network() -> SocketAddr {
     let mut list = Vec::new();
     nodes.iter().for_each(|(socket, id)| write_node(*id, socket.local_addr().unwrap(), &mut list));
     for n in 0..nodes.len() {
-        let (nodes, list) = (nodes.clone(), list.clone());
+        let nodes = nodes.clone();
+        let list = list.clone();
         std::thread::spawn(move || {
             let (socket, id) = &nodes[n];
             let mut packet = [0; 2048];
@@ -200,11 +201,13 @@ fn d6_a_forged_question_draws_no_more_than_three_times_its_bytes() {
     make_popular(target);
     for (i, (what, question)) in questions().into_iter().enumerate() {
         // The rate of answers is never what holds them back.
-        let (flow, victims) = (Flow::default(), &victims(90 + i as u8)[..40]);
+        let flow = Flow::default();
+        let victims = &victims(90 + i as u8)[..40];
         std::thread::sleep(Duration::from_secs(1));
         forge(victims, &question, target.address(), Duration::from_millis(20), &flow, || false);
         drain(victims, &flow);
-        let (sent, came) = (flow.sent.load(Relaxed), flow.came.load(Relaxed));
+        let sent = flow.sent.load(Relaxed);
+        let came = flow.came.load(Relaxed);
         let times = came as f64 / sent as f64;
         println!("{what}: {} bytes draw {times:.2} times as many", question.len());
         assert!(came > 0, "{what}: no query was answered, so nothing was tested");
@@ -220,12 +223,16 @@ fn d6_a_flood_of_forged_questions_draws_8000_bytes_a_second_and_costs_the_good_p
     let target = node(&lab, &torrent);
     make_popular(target);
     let leech = Leech::start(9, target.address(), &torrent);
-    let (victims, unharmed) = (Arc::new(victims(89)), Unharmed::default());
+    let victims = Arc::new(victims(89));
+    let unharmed = Unharmed::default();
     for (what, question) in questions() {
-        let (flow, begun) = (Flow::default(), Instant::now());
+        let flow = Flow::default();
+        let begun = Instant::now();
         let cost = trial(target, &leech.taken, &unharmed, || {
-            let (victims, question, flow, to) =
-                (victims.clone(), question.clone(), flow.clone(), target.address());
+            let victims = victims.clone();
+            let question = question.clone();
+            let flow = flow.clone();
+            let to = target.address();
             Attackers::start(0..1, move |_, stop| {
                 while !stop.load(Relaxed) {
                     forge(&victims, &question, to, Duration::ZERO, &flow, || stop.load(Relaxed));
@@ -233,7 +240,9 @@ fn d6_a_flood_of_forged_questions_draws_8000_bytes_a_second_and_costs_the_good_p
             })
         });
         drain(&victims, &flow);
-        let (sent, came, time) = (flow.sent.load(Relaxed), flow.came.load(Relaxed), begun.elapsed());
+        let sent = flow.sent.load(Relaxed);
+        let came = flow.came.load(Relaxed);
+        let time = begun.elapsed();
         println!("{what}: {sent} bytes in {time:.1?} drew {came}");
         assert!(sent > 500_000, "{what}: only {sent} bytes were sent");
         assert!(came as f64 <= MOST_TIMES * sent as f64);

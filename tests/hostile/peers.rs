@@ -99,7 +99,8 @@ fn p15_a_flood_of_any_small_message_costs_the_good_peer_nothing() {
             let done = Done::default();
             let words = Words { hello, burst, reads: true };
             let cost = trial(target, &seed.given, unharmed, || flood(target, FLOODERS, &words, &done));
-            let (sent, came) = (done.bytes.load(Relaxed), done.connections.load(Relaxed));
+            let sent = done.bytes.load(Relaxed);
+            let came = done.connections.load(Relaxed);
             println!("{what}: {came} connections, {} KiB", sent / 1024);
             // Either it may say that as often as it likes, or it is thrown out and comes back.
             assert!(sent > 8 << 20 || came > 50, "{what}: only {sent} bytes in {came} connections");
@@ -126,7 +127,8 @@ fn p10_a_flood_of_requests_costs_the_good_peer_nothing() {
         for (what, burst) in
             [("valid requests", valid), ("requests and cancels", cancelled), ("requests of nothing", nowhere)]
         {
-            let (done, words) = (Done::default(), Words { hello: hello.clone(), burst, reads: true });
+            let done = Done::default();
+            let words = Words { hello: hello.clone(), burst, reads: true };
             let cost = trial(target, &leech.taken, unharmed, || flood(target, FLOODERS, &words, &done));
             assert!(done.bytes.load(Relaxed) > 100_000, "{what}: nothing was sent");
             cost.must_be_small(what);
@@ -147,8 +149,8 @@ fn p14_peers_that_ask_and_never_read_cost_the_good_peer_nothing() {
         let metadata =
             bytes(&[Message::Extended { id: IDS.ut_metadata, payload: b"d8:msg_typei0e5:piecei0ee" }]);
         for (what, burst) in [("for blocks", requests), ("for metadata", metadata)] {
-            let (done, words) =
-                (Done::default(), Words { hello: hello.clone(), burst: again(&burst), reads: false });
+            let done = Done::default();
+            let words = Words { hello: hello.clone(), burst: again(&burst), reads: false };
             let cost = trial(target, &leech.taken, unharmed, || flood(target, 7, &words, &done));
             assert!(done.bytes.load(Relaxed) > 50_000, "nothing was sent");
             cost.must_be_small(&format!("peers that ask {what} and never read"));
@@ -177,7 +179,8 @@ fn p16_giant_extension_handshakes_cost_the_good_peer_nothing() {
             let done = Done::default();
             let words = Words { hello: bytes(&[Message::HaveNone]), burst, reads: true };
             let cost = trial(target, &seed.given, unharmed, || flood(target, FLOODERS, &words, &done));
-            let (sent, came) = (done.bytes.load(Relaxed), done.connections.load(Relaxed));
+            let sent = done.bytes.load(Relaxed);
+            let came = done.connections.load(Relaxed);
             assert!(sent > 8 << 20 || came > 50, "{what}: only {sent} bytes in {came} connections");
             cost.must_be_small(what);
         }

@@ -37,7 +37,8 @@ fn r1_every_signal_stops_with_a_record_a_last_word_to_the_tracker_and_code_7() {
         let tracker = Server::saying(with_peers(1800, &[]));
         let torrent = Endless::new(&lab, 64, &[vec![tracker.url()]]);
         let seed = Seed::start(9, &torrent);
-        let (state, out) = (lab.new_dir("state"), lab.new_dir("out"));
+        let state = lab.new_dir("state");
+        let out = lab.new_dir("out");
         let mut command = rill();
         command.env_remove("RILL_NO_STATE").env("RILL_STATE_DIR", &state);
         let target = Target::getting_to(&lab, command, &torrent, &out, &[seed.address]);
@@ -165,7 +166,8 @@ fn r9_a_download_ends_whether_its_words_are_read_or_not() {
         let (writer, other) = full_pipe(&lab);
         let other = Some(other).filter(|_| reader == Reader::Asleep);
         command.arg(&torrent.file).stdin(Stdio::null()).stderr(writer.try_clone().unwrap()).stdout(writer);
-        let (mut child, begun) = (command.spawn().unwrap(), Instant::now());
+        let mut child = command.spawn().unwrap();
+        let begun = Instant::now();
         drop(command);
         let status = loop {
             if let Some(status) = child.try_wait().unwrap() {
@@ -228,7 +230,8 @@ fn answer_to(target: Target<'_>, bytes: &[u8]) -> (Vec<u8>, Duration) {
     let begun = Instant::now();
     // It may hang up before the last of them.
     let _ = stream.write_all(bytes);
-    let (mut said, mut some) = (Vec::new(), [0; 4096]);
+    let mut said = Vec::new();
+    let mut some = [0; 4096];
     loop {
         match stream.read(&mut some) {
             Ok(0) => break,
@@ -268,7 +271,9 @@ fn p22_an_encrypted_handshake_is_not_answered_and_over_within_the_time_for_hands
 
 /// A rill that knows the torrent's hash alone, and no peer with its metadata.
 fn following_a_link<'a>(lab: &'a Lab, torrent: &Endless) -> Target<'a> {
-    let (port, out, hash) = (free_port(), lab.new_dir("out"), torrent.metainfo.info_hash());
+    let port = free_port();
+    let out = lab.new_dir("out");
+    let hash = torrent.metainfo.info_hash();
     let mut command = rill();
     command
         .args(["get", "--json", "--listen-port", &port.to_string(), "-d"])
@@ -338,7 +343,8 @@ fn p21_the_v2_bit_and_hash_messages_on_a_v1_link_and_a_v1_torrent_are_passed_ove
 fn p9_a_last_block_that_is_too_long_does_not_extend_the_file() {
     const LEN: usize = 100_001;
     let lab = Lab::on_loopback();
-    let (from, out) = (lab.new_dir("content"), lab.new_dir("out"));
+    let from = lab.new_dir("content");
+    let out = lab.new_dir("out");
     let torrent = crate::support::single(&from, "odd", LEN, 32 << 10);
     let content = fs::read(from.join("odd")).unwrap();
     let file = lab.at("odd.torrent");
@@ -356,7 +362,8 @@ fn p9_a_last_block_that_is_too_long_does_not_extend_the_file() {
                 continue;
             }
             let number = |at: usize| u32::from_be_bytes(body[at..at + 4].try_into().unwrap()) as usize;
-            let (at, len) = (number(0) * (32 << 10) + number(4), number(8));
+            let at = number(0) * (32 << 10) + number(4);
+            let len = number(8);
             let block = |bytes: &[u8]| {
                 [&(9 + bytes.len() as u32).to_be_bytes()[..], &[7], &body[..8], bytes].concat()
             };

@@ -252,7 +252,8 @@ pub fn trial(target: Target<'_>, good: &Gauge, unharmed: &Unharmed, attack: impl
         );
         std::thread::sleep(Duration::from_millis(5));
     }
-    let (mut quiet, mut attacked) = (Vec::new(), Vec::new());
+    let mut quiet = Vec::new();
+    let mut attacked = Vec::new();
     for _ in 0..ROUNDS {
         quiet.push(phase(target, good));
         unharmed.0.get_or_init(|| quiet[0].memory);
@@ -262,7 +263,8 @@ pub fn trial(target: Target<'_>, good: &Gauge, unharmed: &Unharmed, attack: impl
     }
     let before = unharmed.0.get().copied().unwrap_or_default();
     let most = attacked.iter().map(|p| p.memory).max().unwrap_or_default();
-    let (kept, quiet_rate) = (median(&attacked) / median(&quiet), median(&quiet));
+    let kept = median(&attacked) / median(&quiet);
+    let quiet_rate = median(&quiet);
     Cost { kept, quiet_rate, grown: most.saturating_sub(before) }
 }
 
@@ -270,7 +272,8 @@ impl Cost {
     /// The bars: nine tenths of the rate, and the memory of a quiet run.
     pub fn must_be_small(&self, what: &str) {
         let Cost { kept, quiet_rate, grown } = self;
-        let (quiet, grown) = (quiet_rate / (1 << 20) as f64, grown / 1024);
+        let quiet = quiet_rate / (1 << 20) as f64;
+        let grown = grown / 1024;
         println!(
             "{what}: the good peer keeps {:.0} % of {quiet:.1} MiB/s, memory +{grown} KiB",
             kept * 100.0

@@ -31,7 +31,9 @@ fn run(tiers: &[Vec<String>]) -> Run {
     let seed = Seed::start(9, &torrent);
     let target = Target::getting(&lab, rill(), &torrent, &[seed.address]);
     lab.wait_for("it downloads", || seed.given.load(Relaxed) > GOOD_RATE / 16);
-    let (begun, before, mut memory) = (Instant::now(), seed.given.load(Relaxed), 0);
+    let begun = Instant::now();
+    let before = seed.given.load(Relaxed);
+    let mut memory = 0;
     while begun.elapsed() < WATCHED {
         memory = memory.max(target.memory());
         std::thread::sleep(Duration::from_millis(10));
@@ -45,7 +47,8 @@ fn run(tiers: &[Vec<String>]) -> Run {
 
 /// The same without and with what attacks, whose trackers must have been asked.
 fn compare(what: &str, attackers: &[Server], tiers: &[Vec<String>]) {
-    let (quiet, attacked) = (run(&[]), run(tiers));
+    let quiet = run(&[]);
+    let attacked = run(tiers);
     let kept = attacked.rate / quiet.rate;
     let grown = attacked.memory.saturating_sub(quiet.memory);
     println!(
@@ -122,7 +125,8 @@ fn k12_ten_thousand_tiers_of_trackers_that_misbehave_cost_the_download_nothing()
 #[test]
 fn k10_a_local_address_with_another_path_is_never_connected_to() {
     let lab = Lab::on_loopback();
-    let (router, tracker) = (Server::saying(reply(b"de")), Server::saying(with_peers(1800, &[])));
+    let router = Server::saying(reply(b"de"));
+    let tracker = Server::saying(with_peers(1800, &[]));
     let commands = ["/reboot", "/announce?cmd=reboot", "/cgi/announce"]
         .map(|path| vec![format!("http://{}{path}", router.address)]);
     let torrent = Endless::new(&lab, 1, &[&commands[..], &[vec![tracker.url()]]].concat());
@@ -134,8 +138,8 @@ fn k10_a_local_address_with_another_path_is_never_connected_to() {
 #[test]
 fn k4_a_tracker_that_redirects_to_a_file_or_in_circles_is_asked_six_times_at_most() {
     let lab = Lab::on_loopback();
-    let (circle, file) =
-        (Server::saying(redirect("/announce")), Server::saying(redirect("file:///etc/passwd")));
+    let circle = Server::saying(redirect("/announce"));
+    let file = Server::saying(redirect("file:///etc/passwd"));
     let last = Server::saying(with_peers(1800, &[]));
     let torrent = Endless::new(&lab, 1, &[vec![circle.url()], vec![file.url()], vec![last.url()]]);
     Target::getting(&lab, rill(), &torrent, &[]);

@@ -23,12 +23,14 @@ impl Server {
         answer: impl Fn(&mut TcpStream, usize) -> io::Result<()> + Send + Sync + 'static,
     ) -> Server {
         let listener = TcpListener::bind((ip, 0)).unwrap();
-        let (address, asked, answer) =
-            (listener.local_addr().unwrap(), Arc::<Mutex<Vec<String>>>::default(), Arc::new(answer));
+        let address = listener.local_addr().unwrap();
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let answer = Arc::new(answer);
         let seen = asked.clone();
         std::thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
-                let (seen, answer) = (seen.clone(), answer.clone());
+                let seen = seen.clone();
+                let answer = answer.clone();
                 std::thread::spawn(move || {
                     let Ok(head) = head(&mut stream) else { return };
                     let number = {
@@ -63,7 +65,8 @@ impl Server {
 
 fn head(stream: &mut TcpStream) -> io::Result<String> {
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    let (mut head, mut byte) = (Vec::new(), [0]);
+    let mut head = Vec::new();
+    let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") && head.len() < 16 << 10 {
         stream.read_exact(&mut byte)?;
         head.push(byte[0]);

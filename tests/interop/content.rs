@@ -99,7 +99,8 @@ impl Torrent {
     /// Whether the same bytes lie below `dir`, and how they differ if not.
     pub fn compare(&self, dir: &Path) -> Result<(), String> {
         for piece in self.shape.files.iter().filter(|f| !f.pad) {
-            let (here, there) = (place(&self.dir, &self.shape, piece), place(dir, &self.shape, piece));
+            let here = place(&self.dir, &self.shape, piece);
+            let there = place(dir, &self.shape, piece);
             same(&here, &there).map_err(|e| format!("{}: {e}", there.display()))?;
         }
         Ok(())
@@ -150,9 +151,10 @@ fn hash(dir: &Path, shape: &Shape) -> Vec<u8> {
     let mut missing = shape.piece_len;
     let mut buffer = vec![0; 1 << 16];
     for file in &shape.files {
-        let mut left: Box<dyn Read> = match file.pad {
-            true => Box::new(std::io::repeat(0).take(file.len)),
-            false => Box::new(File::open(place(dir, shape, file)).unwrap()),
+        let mut left: Box<dyn Read> = if file.pad {
+            Box::new(std::io::repeat(0).take(file.len))
+        } else {
+            Box::new(File::open(place(dir, shape, file)).unwrap())
         };
         loop {
             let room = missing.min(buffer.len() as u64) as usize;
@@ -213,12 +215,15 @@ impl Noise {
 /// Whether two files hold the same.
 pub fn same(one: &Path, other: &Path) -> Result<(), String> {
     let open = |path: &Path| File::open(path).map_err(|e| format!("cannot open: {e}"));
-    let (mut a, mut b) = (open(one)?, open(other)?);
-    let (len_a, len_b) = (a.metadata().unwrap().len(), b.metadata().unwrap().len());
+    let mut a = open(one)?;
+    let mut b = open(other)?;
+    let len_a = a.metadata().unwrap().len();
+    let len_b = b.metadata().unwrap().len();
     if len_a != len_b {
         return Err(format!("{len_b} bytes instead of {len_a}"));
     }
-    let (mut x, mut y) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    let mut x = vec![0; 1 << 20];
+    let mut y = vec![0; 1 << 20];
     let mut at = 0;
     while at < len_a {
         let part = (len_a - at).min(1 << 20) as usize;

@@ -24,7 +24,8 @@ impl World {
         let torrent = Torrent::make(&lab, Shape::single(32 << 20, 128 << 10), &[]);
         let port = free_port();
         rill_at(&lab, &torrent, port, rate);
-        let (out, state) = (lab.new_dir("out"), lab.new_dir("state"));
+        let out = lab.new_dir("out");
+        let state = lab.new_dir("state");
         World { lab, torrent, port, out, state }
     }
 

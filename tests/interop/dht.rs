@@ -139,7 +139,8 @@ impl<'a> Network<'a> {
     /// rill with these words, in this network alone.
     fn rill(&self, words: &[&str], more: &[&Path]) -> Kid<'a> {
         let mut command = rill();
-        let (port, bootstrap) = (free_port().to_string(), format!("127.77.0.1:{}", self.port));
+        let port = free_port().to_string();
+        let bootstrap = format!("127.77.0.1:{}", self.port);
         command
             .env_remove("RILL_NO_DHT")
             .env("RILL_NO_PEX", "1")
@@ -177,9 +178,11 @@ fn a_magnet_without_trackers_is_found_through_one_node() {
     let torrent = trackerless(&lab, 4 << 20);
     let network = Network::new(&lab, &[&torrent]);
     let link = magnet(&torrent);
-    let (mut metadata, mut whole) = (Vec::new(), Vec::new());
+    let mut metadata = Vec::new();
+    let mut whole = Vec::new();
     for _ in 0..RUNS {
-        let (begun, out) = (Instant::now(), lab.new_dir("out"));
+        let begun = Instant::now();
+        let out = lab.new_dir("out");
         let kid = network.rill(&["get", "--no-state", &link, "-d"], &[&out]);
         lab.wait_for("there is metadata", || knows_what_it_is(&kid) || kid.ended().is_some());
         metadata.push(begun.elapsed().as_secs_f64());
@@ -187,7 +190,8 @@ fn a_magnet_without_trackers_is_found_through_one_node() {
         whole.push(begun.elapsed().as_secs_f64());
         torrent.must_be_in(&out, &lab);
     }
-    let (metadata, whole) = (median(metadata), median(whole));
+    let metadata = median(metadata);
+    let whole = median(whole);
     println!(
         "a magnet link among {NODES} nodes: metadata after {metadata:.2} s, all of 4 MiB after {whole:.2} s (medians of {RUNS})"
     );
@@ -199,11 +203,13 @@ fn a_magnet_without_trackers_is_found_through_one_node() {
 fn the_second_start_needs_no_bootstrap_node() {
     need!("libtorrent");
     let lab = Lab::new();
-    let (first, second) = (trackerless(&lab, 1 << 20), trackerless(&lab, 2 << 20));
+    let first = trackerless(&lab, 1 << 20);
+    let second = trackerless(&lab, 2 << 20);
     let network = Network::new(&lab, &[&first, &second]);
     let state = lab.new_dir("state");
     let start = |torrent: &Torrent, more: &[&str]| {
-        let (link, out) = (magnet(torrent), lab.new_dir("out"));
+        let link = magnet(torrent);
+        let out = lab.new_dir("out");
         let words = ["get", &link, "--state-dir", state.to_str().unwrap(), "-d", out.to_str().unwrap()];
         (network.rill(&[&words, more].concat(), &[]), out)
     };
@@ -232,7 +238,8 @@ fn libtorrent_finds_what_rill_seeds() {
     let torrent = trackerless(&lab, 4 << 20);
     let network = Network::new(&lab, &[]);
     network.rill(&["seed", "--no-state", "-d"], &[&torrent.dir, &torrent.file]);
-    let (begun, out) = (Instant::now(), lab.new_dir("out"));
+    let begun = Instant::now();
+    let out = lab.new_dir("out");
     let mut fetch = Command::new("python3");
     fetch.args(["-W", "ignore", "-c", FETCH, &network.port.to_string(), &magnet(&torrent)]).arg(&out);
     assert_eq!(lab.start(&mut fetch).code(), 0, "{}", lab.words());
@@ -254,7 +261,8 @@ fn nodes_that_a_torrent_names_are_enough() {
     // `info` is the only key of the plain one: the other goes behind it.
     let bytes = [&plain[..plain.len() - 1], b"5:nodes", &named.encode(), b"e"].concat();
     fs::write(&with_nodes, bytes).unwrap();
-    let (out, unused) = (lab.new_dir("out"), format!("127.0.0.1:{}", free_port()));
+    let out = lab.new_dir("out");
+    let unused = format!("127.0.0.1:{}", free_port());
     let mut get = rill();
     get.env_remove("RILL_NO_DHT").args([
         "get",

@@ -100,7 +100,8 @@ fn a_dozen_real_processes_take_as_long_as_the_simulator_says() {
     let s = sim::named("dozen").expect("a swarm of the simulator's");
     assert_eq!((s.seeds, s.limit_in_engine), (1, true), "another scenario than this test plays");
     let Some(networks) = Networks::new("rilldozen", 78, Family::V4, s.seeds + s.peers) else { return };
-    let (real, simulated) = (real(&s, &networks), simulated(&s));
+    let real = real(&s, &networks);
+    let simulated = simulated(&s);
     println!("place    real s    simulated s    apart");
     for (place, (r, v)) in real.iter().zip(&simulated).enumerate() {
         println!("{:>5}  {r:>8.1}  {v:>13.1}  {:>+6.1} %", place + 1, (r / v - 1.0) * 100.0);

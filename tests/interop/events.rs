@@ -95,7 +95,8 @@ fn ctrl_c_ends_a_download_with_7_within_five_seconds_and_keeps_what_is_there() {
     let url = format!("http://{}/announce", mute.local_addr().unwrap());
     let torrent = Torrent::make(&lab, Shape::single(16 << 20, 128 << 10), &[&[&url]]);
     rill_at(&lab, &torrent, port, "2M");
-    let (out, state) = (lab.new_dir("out"), lab.new_dir("state"));
+    let out = lab.new_dir("out");
+    let state = lab.new_dir("state");
     let more = ["--peer", &format!("127.0.0.1:{port}"), "--json", "--state-dir", state.to_str().unwrap()];
     let kid = get(&lab, &torrent, &out, &more);
     lab.wait_for("a quarter is there", || pieces_have(&kid) >= 32);

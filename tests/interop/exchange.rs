@@ -128,7 +128,8 @@ fn two_halves_make_a_whole_for_everyone() {
     let torrent = Torrent::make(&lab, Shape::single(8 << 20, 256 << 10), &[&[&tracker.http()]]);
     tracker.start(&lab, &[&torrent]);
     let whole = fs::read(torrent.path(&torrent.dir, 0)).unwrap();
-    let (even, odd) = (lab.new_dir("even"), lab.new_dir("odd"));
+    let even = lab.new_dir("even");
+    let odd = lab.new_dir("odd");
     for (dir, remainder) in [(&even, 0), (&odd, 1)] {
         let mut half = whole.clone();
         for (_, piece) in half.chunks_mut(256 << 10).enumerate().filter(|(i, _)| i % 2 != remainder) {

@@ -111,7 +111,8 @@ fn neighbours_meet(family: Family) {
     let Some(networks) = Networks::new("rilllsd", 79, family, 2) else { return };
     for seed_is_first in [true, false] {
         let lab = Lab::new();
-        let (torrent, out) = (content(&lab), lab.new_dir("out"));
+        let torrent = content(&lab);
+        let out = lab.new_dir("out");
         let begin_seed = || _ = seed(&lab, &networks, &[&torrent]);
         if seed_is_first {
             begin_seed();
@@ -145,7 +146,8 @@ fn rill_gets_from_a_libtorrent_next_door() {
     need!("libtorrent", "ip");
     let Some(networks) = Networks::new("rilllsd", 79, Family::V4, 2) else { return };
     let lab = Lab::new();
-    let (torrent, out) = (content(&lab), lab.new_dir("out"));
+    let torrent = content(&lab);
+    let out = lab.new_dir("out");
     libtorrent(&lab, &networks, 0, "seed", &torrent, &torrent.dir);
     std::thread::sleep(Duration::from_secs(3));
     let kid = get(&lab, &networks, &torrent, &out, "60s");
@@ -158,7 +160,8 @@ fn libtorrent_gets_from_a_rill_next_door() {
     need!("libtorrent", "ip");
     let Some(networks) = Networks::new("rilllsd", 79, Family::V4, 2) else { return };
     let lab = Lab::new();
-    let (torrent, out) = (content(&lab), lab.new_dir("out"));
+    let torrent = content(&lab);
+    let out = lab.new_dir("out");
     seed(&lab, &networks, &[&torrent]);
     std::thread::sleep(Duration::from_secs(2));
     let kid = libtorrent(&lab, &networks, 1, "fetch", &torrent, &out);
@@ -172,7 +175,9 @@ fn private_twin(torrent: &Torrent) -> Torrent {
     let info = [&plain[info_at..plain.len() - 2], b"7:privatei1ee"].concat();
     let file = torrent.file.with_extension("private.torrent");
     fs::write(&file, [&plain[..info_at], &info, b"e"].concat()).unwrap();
-    let (dir, shape, hashes) = (torrent.dir.clone(), torrent.shape.clone(), torrent.hashes.clone());
+    let dir = torrent.dir.clone();
+    let shape = torrent.shape.clone();
+    let hashes = torrent.hashes.clone();
     Torrent { dir, file, shape, info_hash: Sha1::digest(&info).into(), hashes }
 }
 
@@ -182,7 +187,8 @@ fn p18_a_private_torrent_is_not_heard_of_on_the_local_network() {
     need!("ip", "python3");
     let Some(networks) = Networks::new("rilllsd", 79, Family::V4, 3) else { return };
     let lab = Lab::new();
-    let (public, out) = (content(&lab), lab.new_dir("out"));
+    let public = content(&lab);
+    let out = lab.new_dir("out");
     let private = private_twin(&public);
     let mut listen = Command::new("python3");
     listen.args(["-c", LISTEN, &networks.address_of(2)]);

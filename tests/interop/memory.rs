@@ -35,7 +35,8 @@ struct Group {
 
 impl Group {
     fn with_limit(name: &str, bytes: u64) -> Option<Group> {
-        let (v1, v2) = (Path::new("/sys/fs/cgroup/memory"), Path::new("/sys/fs/cgroup"));
+        let v1 = Path::new("/sys/fs/cgroup/memory");
+        let v2 = Path::new("/sys/fs/cgroup");
         let first_version = v1.join("memory.limit_in_bytes").exists();
         let dir = if first_version { v1 } else { v2 }.join(format!("rill-{name}-{}", std::process::id()));
         let limit = if first_version { "memory.limit_in_bytes" } else { "memory.max" };
@@ -103,7 +104,8 @@ fn download_in(
     storage: &str,
     peers: &[String],
 ) -> u64 {
-    let (out, state) = (lab.new_dir("out"), lab.new_dir("state"));
+    let out = lab.new_dir("out");
+    let state = lab.new_dir("state");
     let mut get = rill();
     get.args([
         "get",

@@ -12,7 +12,8 @@ fn opentracker_is_scraped_over_http_and_udp() {
     need!("opentracker");
     let lab = Lab::new();
     let tracker = OpenTracker::new();
-    let (http, udp) = (tracker.http(), tracker.udp());
+    let http = tracker.http();
+    let udp = tracker.udp();
     let torrent = Torrent::make(&lab, Shape::single(1 << 20, 64 << 10), &[&[&http], &[&udp]]);
     tracker.start(&lab, &[&torrent]);
     let rows = || {

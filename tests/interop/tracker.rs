@@ -36,7 +36,8 @@ impl OpenTracker {
         let list: String = torrents.iter().map(|t| t.hex() + "\n").collect();
         std::fs::write(lab.at("white"), list).unwrap();
         let mut command = std::process::Command::new("opentracker");
-        let (ip, port) = (self.ip.to_string(), self.port.to_string());
+        let ip = self.ip.to_string();
+        let port = self.port.to_string();
         command.args(["-i", &ip, "-p", &port, "-P", &port, "-d"]).arg(lab.at("")).args(["-w", "/white"]);
         lab.start(&mut command);
         lab.wait_for("opentracker answers", || TcpStream::connect((self.ip, self.port)).is_ok());
@@ -129,7 +130,8 @@ impl Listening {
 }
 
 fn peers_reply(peers: &[SocketAddr]) -> Vec<u8> {
-    let (mut v4, mut v6) = (Vec::new(), Vec::new());
+    let mut v4 = Vec::new();
+    let mut v6 = Vec::new();
     for peer in peers {
         match peer.ip() {
             IpAddr::V4(ip) => v4.extend(ip.octets().into_iter().chain(peer.port().to_be_bytes())),

@@ -230,7 +230,8 @@ fn f4_a_file_that_is_moved_away_for_a_link_is_noticed_and_the_link_is_not_follow
         let lab = Lab::new();
         let story = Story::begin(&lab, storage, 24, "8M", lab.new_dir("out"));
         let kid = story.get_well_on(&[]);
-        let (precious, away) = (lab.at("precious"), lab.at("away"));
+        let precious = lab.at("precious");
+        let away = lab.at("away");
         fs::write(&precious, "precious").unwrap();
         fs::rename(story.file(), &away).unwrap();
         std::os::unix::fs::symlink(&precious, story.file()).unwrap();
@@ -320,7 +321,8 @@ struct Freezer {
 
 impl Freezer {
     fn start(mounted: &Path) -> Freezer {
-        let (stop, at) = (Arc::new(AtomicBool::new(false)), mounted.to_path_buf());
+        let stop = Arc::new(AtomicBool::new(false));
+        let at = mounted.to_path_buf();
         let told = stop.clone();
         let thread = std::thread::spawn(move || {
             let freeze =

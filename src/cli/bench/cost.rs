@@ -88,7 +88,8 @@ fn spent() -> [Duration; 3] {
     let of_process = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     let of_process =
         Duration::new(of_process.tv_sec.try_into().unwrap_or(0), of_process.tv_nsec.try_into().unwrap_or(0));
-    let (mut of_loop, mut of_disk) = (Duration::ZERO, Duration::ZERO);
+    let mut of_loop = Duration::ZERO;
+    let mut of_disk = Duration::ZERO;
     for task in fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
         let path = task.path();
         let Ok(name) = fs::read_to_string(path.join("comm")) else { continue };

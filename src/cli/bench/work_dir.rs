@@ -171,9 +171,11 @@ fn name_of(magic: u64) -> &'static str {
 }
 
 fn same(mut one: impl Read, mut other: impl Read) -> io::Result<bool> {
-    let (mut a, mut b) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    let mut a = vec![0; 1 << 20];
+    let mut b = vec![0; 1 << 20];
     loop {
-        let (n, m) = (fill(&mut one, &mut a)?, fill(&mut other, &mut b)?);
+        let n = fill(&mut one, &mut a)?;
+        let m = fill(&mut other, &mut b)?;
         if a[..n] != b[..m] {
             return Ok(false);
         }

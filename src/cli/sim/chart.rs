@@ -159,7 +159,8 @@ impl Sheet<'_> {
 
     /// Draws title, grid, ticks and labels, and defines the clip path of the curves.
     fn frame(&mut self) {
-        let (chart, right) = (self.chart, self.right);
+        let chart = self.chart;
+        let right = self.right;
         // A long title gets a smaller font.
         let size = (WIDTH - 2.0 * 16.0) / (chart.title.chars().count().max(1) as f64 * 0.6);
         self.words(
@@ -178,7 +179,8 @@ impl Sheet<'_> {
             self.put(format_args!("<path d=\"M{:.1} {y:.1}H{right:.1}\" stroke=\"#e4e4e4\"/>", LEFT - 5.0));
             self.words(LEFT - 9.0, y + 4.0, " text-anchor=\"end\"", &label);
         }
-        let (width, height) = (right - LEFT, BOTTOM - TOP);
+        let width = right - LEFT;
+        let height = BOTTOM - TOP;
         let area = format!("x=\"{LEFT:.1}\" y=\"{TOP:.1}\" width=\"{width:.1}\" height=\"{height:.1}\"");
         self.put(format_args!("<rect {area} fill=\"none\" stroke=\"#888888\"/>"));
         self.put(format_args!("<clipPath id=\"area\"><rect {area}/></clipPath>"));

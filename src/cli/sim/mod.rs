@@ -110,7 +110,9 @@ fn list(json: bool) -> String {
     let lines = |names: &[(&str, &str)]| {
         names.iter().map(|(name, about)| format!("  {name:<26}{about}\n")).collect::<String>()
     };
-    let (scenarios, trials, experiments) = (lines(&sim::NAMES), lines(&trials), lines(&experiments));
+    let scenarios = lines(&sim::NAMES);
+    let trials = lines(&trials);
+    let experiments = lines(&experiments);
     format!(
         "Scenarios: rill sim NAME\n{scenarios}\nTrials, small and under the whole oracle: rill sim NAME\n{trials}\n\
          Experiments: rill sim --experiment NAME\n{experiments}"

@@ -27,7 +27,8 @@ pub(super) fn scenario(options: &Sim) -> Result<Scenario, Failure> {
 }
 
 fn changed(mut s: Scenario, options: &Sim) -> Result<Scenario, Failure> {
-    let (swarm, behavior) = (&options.swarm, &options.behavior);
+    let swarm = &options.swarm;
+    let behavior = &options.behavior;
     let set = |field: &mut u32, value: Option<u32>| *field = value.unwrap_or(*field);
     set(&mut s.peers, swarm.peers);
     set(&mut s.seeds, swarm.seeds);
@@ -86,7 +87,8 @@ fn in_turn(rates: &[u64], i: usize) -> u64 {
 
 /// Returns the flags that change the named scenario, in the order of the help.
 pub(super) fn flags(options: &Sim) -> Vec<String> {
-    let (swarm, behavior) = (&options.swarm, &options.behavior);
+    let swarm = &options.swarm;
+    let behavior = &options.behavior;
     let mut flags = Vec::new();
     let mut flag =
         |name: &str, value: Option<String>| flags.extend(value.map(|value| format!("--{name} {value}")));
@@ -196,7 +198,8 @@ mod tests {
 
     #[test]
     fn the_default_scenario_is_the_flash_crowd() {
-        let (s, usual) = (planned(""), sim::named("flash").unwrap());
+        let s = planned("");
+        let usual = sim::named("flash").unwrap();
         assert_eq!(
             (s.name.as_str(), s.seed, s.peers, s.lines.len()),
             ("flash", 1, usual.peers, usual.lines.len())
@@ -231,7 +234,8 @@ mod tests {
         assert_eq!(lines, [(1, 10), (2, 20), (3, 10)]);
         assert!(s.lines.iter().chain(&s.seed_lines).all(|l| l.latency == Duration::from_millis(5)));
         assert_eq!((s.seed_lines.len(), s.seed_line(0).up), (1, 9 * MBIT));
-        let (s, usual) = (planned("--up 1Mbit"), sim::named("flash").unwrap());
+        let s = planned("--up 1Mbit");
+        let usual = sim::named("flash").unwrap();
         assert!(s.lines.iter().all(|l| l.up == MBIT));
         assert_eq!(s.line(0).down, usual.line(0).down);
     }

@@ -44,7 +44,8 @@ pub(super) fn chart(scenario: &Scenario, outcomes: &[Outcome]) -> Chart {
 /// Returns the curve's value at a time: linear between samples, constant before the first and after the last.
 fn value_at(samples: &[Sample], at: f64, of: fn(&Sample) -> f64) -> f64 {
     let after = samples.partition_point(|s| s.at.as_secs_f64() < at);
-    let (left, right) = (samples.get(after.wrapping_sub(1)), samples.get(after));
+    let left = samples.get(after.wrapping_sub(1));
+    let right = samples.get(after);
     match (left, right) {
         (Some(left), Some(right)) => {
             let from = left.at.as_secs_f64();

@@ -38,7 +38,8 @@ pub(super) fn each<T: Send>(
         let (done, results) = channel();
         for _ in 0..threads.clamp(1, jobs.len().max(1)) {
             let done = done.clone();
-            let (next, keep) = (&next, &keep);
+            let next = &next;
+            let keep = &keep;
             scope.spawn(move || work(jobs, next, keep, done));
         }
         drop(done);

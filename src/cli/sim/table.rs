@@ -60,7 +60,9 @@ pub(super) fn text(scenario: &Scenario, outcomes: &[Outcome]) -> String {
 /// Formats a spread, as in `12.3 (11.9 to 13.0)`, or one number if all are equal.
 fn spread(outcomes: &[Outcome], of: impl Fn(&Outcome) -> f64) -> String {
     let Spread { low, median, high } = Spread::of(outcomes.iter().map(of), 0.0);
-    let (low, median, high) = (short(low), short(median), short(high));
+    let low = short(low);
+    let median = short(median);
+    let high = short(high);
     if low == high { median } else { format!("{median} ({low} to {high})") }
 }
 

@@ -73,8 +73,10 @@ impl Trial {
         };
         let all = runs::each(&jobs, threads, &mut RunProgress::new(options.json), keep)?;
         let values = all.chunks(runs as usize).map(<[_]>::to_vec).collect();
-        let (columns, seed, strict, took) =
-            (columns(&experiment), options.seed, options.strict, begun.elapsed());
+        let columns = columns(&experiment);
+        let seed = options.seed;
+        let strict = options.strict;
+        let took = begun.elapsed();
         Ok(Trial { experiment, arms, columns, values, seed, runs, strict, took })
     }
 
@@ -110,7 +112,9 @@ impl Trial {
             let _ = write!(text, "| {} | {} |", arm.series, arm.at);
             for column in 0..self.columns.len() {
                 let Spread { low, median, high } = self.spread(at, column);
-                let (low, median, high) = (short(low), short(median), short(high));
+                let low = short(low);
+                let median = short(median);
+                let high = short(high);
                 let _ = if low == high {
                     write!(text, " {median} |")
                 } else {

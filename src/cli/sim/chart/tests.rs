@@ -79,7 +79,9 @@ fn a_chart_without_data_is_well_formed() {
 fn labels_are_escaped() {
     let evil = "</text><script>\"&'\u{1b}\u{0}é\u{ffff}";
     let mut chart = chart(vec![series(evil, &[1.0])]);
-    (chart.title, chart.x.label, chart.y.label) = (evil.to_owned(), evil.to_owned(), evil.to_owned());
+    chart.title = evil.to_owned();
+    chart.x.label = evil.to_owned();
+    chart.y.label = evil.to_owned();
     chart.marks.push(Mark::Vertical(0.5, evil.to_owned()));
     let svg = chart.svg();
     assert_well_formed(&svg);

@@ -14,7 +14,8 @@ fn options(line: &str) -> Sim {
 /// Returns a trial with made-up figures: 1, 2, 3… by arm, column and seed.
 fn trial(name: &str, runs: u32) -> Trial {
     let experiment = experiment::experiment(name).unwrap();
-    let (arms, columns) = (experiment.arms(), columns(&experiment));
+    let arms = experiment.arms();
+    let columns = columns(&experiment);
     let value = |arm: usize, run: u32, column: usize| (1 + arm * 100 + column * 10) as f64 + f64::from(run);
     let of_run = |arm, run| (0..columns.len()).map(|column| value(arm, run, column)).collect();
     let values = (0..arms.len()).map(|arm| (0..runs).map(|run| of_run(arm, run)).collect()).collect();
@@ -67,7 +68,8 @@ fn one_run_has_no_spread() {
 
 #[test]
 fn the_chart_has_a_curve_for_every_series_and_metric() {
-    let (choking, scale) = (trial("choking", 3), trial("scale", 3));
+    let choking = trial("choking", 3);
+    let scale = trial("scale", 3);
     let names = |chart: &Chart| chart.series.iter().map(|s| s.name.clone()).collect::<Vec<_>>();
     assert_eq!(names(&choking.chart(&[])), ["who gives most", "everybody in turn"]);
     assert_eq!(choking.chart(&[]).y.label, "median contributor, x fluid limit");
