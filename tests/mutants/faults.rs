@@ -154,7 +154,7 @@ pub const FAULTS: &[Fault] = &[
         new: "    if false {\n        let allowed",
     },
     Fault {
-        what: "a choked peer is served pieces that are not allowed fast",
+        what: "allowed fast pieces are served without an AllowedFast message",
         file: "engine/connections.rs",
         old: "peer.say(&Message::AllowedFast { piece: piece.get() }, turn.out);",
         new: "",
