@@ -143,15 +143,15 @@ impl GetRun {
         loop {
             let mut event = self.session.next_event(POLL_INTERVAL);
             let now = Instant::now();
-            // The code below visits every torrent, so it runs once for a batch of events and not
-            // after each of a thousand.
-            let mut left = self.table.rows.len();
+            // The code after this loop visits every torrent, so it runs once for a batch of
+            // events and not after each event.
+            let mut batch = self.table.rows.len();
             while let Some(change) = event.map(|event| self.table.on_event(event, now)) {
                 if let Some(end) = self.handle_change(change) {
                     return end;
                 }
-                event = if left > 0 { self.session.next_event(Duration::ZERO) } else { None };
-                left = left.saturating_sub(1);
+                event = if batch > 0 { self.session.next_event(Duration::ZERO) } else { None };
+                batch = batch.saturating_sub(1);
             }
             self.hooks.reap();
             for i in self.table.newly_finished(self.plan.goal, now) {

@@ -226,7 +226,7 @@ impl TorrentTable {
         let mut sources = Vec::new();
         for (i, torrent) in self.torrents.iter_mut().enumerate().filter(|(_, t)| !t.finished) {
             let Some(since) = torrent.complete_since else { continue };
-            // `seed` without a goal goes on until a signal stops it.
+            // `seed` without a goal runs until a signal stops it.
             let endless = self.seed_only && !goal.is_some();
             if !endless && goal.reached(self.rows[i].ratio(), now.duration_since(since)) {
                 torrent.finished = true;

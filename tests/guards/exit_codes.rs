@@ -270,8 +270,8 @@ fn exit_codes_are_those_of_the_fixture() {
     let holder =
         holder.args(["get", "t.torrent", "-d", "held", "--state-dir", "state", "--listen-port", "0"]);
     let mut holder = holder.stdout(Stdio::piped()).spawn().unwrap();
-    let mut said = lines(&mut holder);
-    said.next();
+    let mut output = lines(&mut holder);
+    output.next();
     wait("the torrent is not locked", || {
         fs::exists(w.at("state").join(format!("{hash}.lock"))).unwrap().then_some(())
     });

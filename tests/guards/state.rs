@@ -218,7 +218,7 @@ fn saved_metadata_of_a_link_is_used_and_its_content_is_not_hashed() {
     let torrent = old.get(&old.link());
     assert_eq!((&torrent["pieces_have"], &torrent["downloaded_bytes"]), (&torrent["pieces"], &0.into()));
     fs::remove_file(old.w.at("state").join(format!("{}.torrent", old.hash_of_m))).unwrap();
-    assert_eq!(old.get(&old.link())["state"], "metadata", "without what was kept nothing is known");
+    assert_eq!(old.get(&old.link())["state"], "metadata", "without the saved metadata the link has none");
 }
 
 #[test]
@@ -242,10 +242,10 @@ fn saved_dht_nodes_are_queried() {
     get.args(["--state-dir", "state", "--listen-port", "0", "--dht-bootstrap", "127.0.0.1:1", "-q"]);
     let mut get = get.spawn().unwrap();
     let mut packet = [0; 2048];
-    let asked = socket.recv(&mut packet);
+    let query = socket.recv(&mut packet);
     get.kill().unwrap();
     get.wait().unwrap();
-    let packet = &packet[..asked.expect("no query came")];
+    let packet = &packet[..query.expect("no query came")];
     assert!(packet.starts_with(b"d1:ad") && packet.ends_with(b"1:y1:qe"), "{}", packet.escape_ascii());
 }
 
@@ -311,10 +311,10 @@ fn write_the_state_of_0_1_0() {
         let mut get: Command = w.command();
         get.args(["get", "t.torrent", "-d", "out", "--state-dir", "state", "--peer", &of_t.addr(), "--json"]);
         let mut get = get.args(["--listen-port", "0"]).stdout(Stdio::piped()).spawn().unwrap();
-        let mut said = lines(&mut get);
+        let mut output = lines(&mut get);
         let pieces = |line: String| serde_json::from_str::<Value>(&line).unwrap()["pieces_have"].as_u64();
-        said.find_map(|line| pieces(line).filter(|have| *have > 4)).unwrap();
-        (get, said)
+        output.find_map(|line| pieces(line).filter(|have| *have > 4)).unwrap();
+        (get, output)
     };
     let (mut get, _said) = begun();
     assert_eq!(end_by(&mut get, "INT"), 7);

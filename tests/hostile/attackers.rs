@@ -70,17 +70,17 @@ pub struct FloodMessages {
 }
 
 /// Starts `peers` attackers that send their messages as fast as they can.
-pub fn flood(target: Target<'_>, peers: u8, words: &FloodMessages, done: &Done) -> Attackers {
+pub fn flood(target: Target<'_>, peers: u8, messages: &FloodMessages, done: &Done) -> Attackers {
     let to = target.address();
     let hash = target.info_hash;
-    let words = words.clone();
+    let messages = messages.clone();
     let done = done.clone();
     Attackers::start(0..peers, move |n, stop| {
         while !stop.load(Relaxed) {
             if let Ok(stream) = connect(address(60, n, 1), to) {
                 done.connections.fetch_add(1, Relaxed);
                 // The connection ends when rill closes it.
-                let _ = send_flood(stream, hash, &words, stop, &done);
+                let _ = send_flood(stream, hash, &messages, stop, &done);
             }
         }
     })
@@ -89,11 +89,11 @@ pub fn flood(target: Target<'_>, peers: u8, words: &FloodMessages, done: &Done) 
 fn send_flood(
     mut stream: TcpStream,
     hash: InfoHash,
-    words: &FloodMessages,
+    messages: &FloodMessages,
     stop: &AtomicBool,
     done: &Done,
 ) -> std::io::Result<()> {
-    if words.reads {
+    if messages.reads {
         let mut reading = stream.try_clone()?;
         std::thread::spawn(move || {
             let mut scratch = vec![0; 64 << 10];
@@ -104,12 +104,12 @@ fn send_flood(
     }
     stream.set_write_timeout(Some(WRITE_PATIENCE))?;
     let outcome = (|| {
-        stream.write_all(&[&handshake(hash)[..], &words.first].concat())?;
+        stream.write_all(&[&handshake(hash)[..], &messages.first].concat())?;
         let mut at = 0;
         while !stop.load(Relaxed) {
-            match stream.write(&words.burst[at..]) {
+            match stream.write(&messages.burst[at..]) {
                 Ok(n) => {
-                    at = (at + n) % words.burst.len();
+                    at = (at + n) % messages.burst.len();
                     done.bytes.fetch_add(n as u64, Relaxed);
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {}

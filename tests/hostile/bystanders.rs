@@ -44,7 +44,7 @@ pub struct Seed {
     /// While this is set the seed answers no request.
     pub paused: Arc<AtomicBool>,
     /// A handshake is complete.
-    pub asked: Arc<AtomicBool>,
+    pub connected: Arc<AtomicBool>,
 }
 
 impl Seed {
@@ -55,20 +55,20 @@ impl Seed {
             address: listener.local_addr().unwrap(),
             uploaded: Arc::default(),
             paused: Arc::default(),
-            asked: Arc::default(),
+            connected: Arc::default(),
         };
         let info_hash = torrent.metainfo.info_hash();
         let count = seed.uploaded.clone();
         let resting = seed.paused.clone();
-        let asked = seed.asked.clone();
+        let connected = seed.connected.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let count = count.clone();
                 let resting = resting.clone();
-                let asked = asked.clone();
+                let connected = connected.clone();
                 std::thread::spawn(move || {
                     let go_on = || {
-                        asked.store(true, Relaxed);
+                        connected.store(true, Relaxed);
                         while resting.load(Relaxed) {
                             std::thread::sleep(Duration::from_millis(10));
                         }

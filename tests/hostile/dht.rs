@@ -57,10 +57,10 @@ fn network() -> SocketAddr {
                     continue;
                 };
                 let from_here = n % 3 * 208;
-                let told = Some(&list[from_here..from_here + 208]);
+                let nodes = Some(&list[from_here..from_here + 208]);
                 let parts = ResponseFields {
                     id: *id,
-                    nodes: told,
+                    nodes: nodes,
                     nodes6: None,
                     token: Some(b"token"),
                     peers: &[],

@@ -97,8 +97,8 @@ fn p15_a_flood_of_any_small_message_costs_the_good_peer_nothing() {
     with_a_seed(|_, seed, target, unharmed| {
         for (what, first, burst) in small_messages() {
             let done = Done::default();
-            let words = FloodMessages { first, burst, reads: true };
-            let cost = trial(target, &seed.uploaded, unharmed, || flood(target, FLOODERS, &words, &done));
+            let messages = FloodMessages { first, burst, reads: true };
+            let cost = trial(target, &seed.uploaded, unharmed, || flood(target, FLOODERS, &messages, &done));
             let sent = done.bytes.load(Relaxed);
             let connections = done.connections.load(Relaxed);
             println!("{what}: {connections} connections, {} KiB", sent / 1024);
@@ -132,8 +132,9 @@ fn p10_a_flood_of_requests_costs_the_good_peer_nothing() {
             [("valid requests", valid), ("requests and cancels", cancelled), ("requests of nothing", nowhere)]
         {
             let done = Done::default();
-            let words = FloodMessages { first: first.clone(), burst, reads: true };
-            let cost = trial(target, &leech.downloaded, unharmed, || flood(target, FLOODERS, &words, &done));
+            let messages = FloodMessages { first: first.clone(), burst, reads: true };
+            let cost =
+                trial(target, &leech.downloaded, unharmed, || flood(target, FLOODERS, &messages, &done));
             assert!(done.bytes.load(Relaxed) > 100_000, "{what}: nothing was sent");
             cost.assert_small(what);
         }
@@ -154,8 +155,8 @@ fn p14_peers_that_ask_and_never_read_cost_the_good_peer_nothing() {
             bytes(&[Message::Extended { id: IDS.ut_metadata, payload: b"d8:msg_typei0e5:piecei0ee" }]);
         for (what, burst) in [("for blocks", requests), ("for metadata", metadata)] {
             let done = Done::default();
-            let words = FloodMessages { first: first.clone(), burst: again(&burst), reads: false };
-            let cost = trial(target, &leech.downloaded, unharmed, || flood(target, 7, &words, &done));
+            let messages = FloodMessages { first: first.clone(), burst: again(&burst), reads: false };
+            let cost = trial(target, &leech.downloaded, unharmed, || flood(target, 7, &messages, &done));
             assert!(done.bytes.load(Relaxed) > 50_000, "nothing was sent");
             cost.assert_small(&format!("peers that ask {what} and never read"));
         }
@@ -181,8 +182,8 @@ fn p16_giant_extension_handshakes_cost_the_good_peer_nothing() {
             ("1 MiB of names", handshake(vec![b'd'; (1 << 20) - 2])),
         ] {
             let done = Done::default();
-            let words = FloodMessages { first: bytes(&[Message::HaveNone]), burst, reads: true };
-            let cost = trial(target, &seed.uploaded, unharmed, || flood(target, FLOODERS, &words, &done));
+            let messages = FloodMessages { first: bytes(&[Message::HaveNone]), burst, reads: true };
+            let cost = trial(target, &seed.uploaded, unharmed, || flood(target, FLOODERS, &messages, &done));
             let sent = done.bytes.load(Relaxed);
             let connections = done.connections.load(Relaxed);
             assert!(
@@ -298,7 +299,7 @@ fn r5_incoming_connections_leave_descriptors_for_the_files() {
     let seed = Seed::start(9, &torrent);
     seed.paused.store(true, Relaxed);
     let target = Target::getting(&lab, rill_with_descriptors(48), &torrent, &[seed.address]);
-    lab.wait_for("it asks the seed", || seed.asked.load(Relaxed));
+    lab.wait_for("rill connects to the seed", || seed.connected.load(Relaxed));
     // The file is opened when the first block arrives; at that time there are more peers than
     // descriptors.
     let _held = open_connections(target, 60);

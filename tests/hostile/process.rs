@@ -46,10 +46,10 @@ fn r1_every_signal_stops_with_a_record_a_last_word_to_the_tracker_and_code_7() {
         });
         let had =
             target.json_objects().iter().filter_map(|object| object["pieces_have"].as_u64()).max().unwrap();
-        let told = Instant::now();
+        let signalled_at = Instant::now();
         target.kid.signal(signal);
         assert_eq!(target.kid.code(), 7, "{signal}: {}", lab.words());
-        assert!(told.elapsed() < STOP, "{signal}: {:?}", told.elapsed());
+        assert!(signalled_at.elapsed() < STOP, "{signal}: {:?}", signalled_at.elapsed());
         let events: Vec<String> = tracker.requests();
         assert!(
             events[0].contains("event=started") && events.last().unwrap().contains("event=stopped"),
@@ -105,20 +105,20 @@ fn r1_a_silent_tracker_holds_the_end_up_for_five_seconds_and_a_second_signal_end
         target
     };
     let patient = start();
-    let told = Instant::now();
+    let signalled_at = Instant::now();
     patient.kid.signal("TERM");
     assert_eq!(patient.kid.code(), 7);
-    assert!(told.elapsed() < STOP, "{:?}", told.elapsed());
+    assert!(signalled_at.elapsed() < STOP, "{:?}", signalled_at.elapsed());
     let impatient = start();
     impatient.kid.signal("TERM");
     let requests = tracker.requests().len();
     lab.wait_for("rill sends the last announce", || {
         tracker.requests().len() >= requests && tracker.requests().last().unwrap().contains("stopped")
     });
-    let told = Instant::now();
+    let signalled_at = Instant::now();
     impatient.kid.signal("INT");
     assert_eq!(impatient.kid.code(), 7);
-    assert!(told.elapsed() < Duration::from_secs(1), "{:?}", told.elapsed());
+    assert!(signalled_at.elapsed() < Duration::from_secs(1), "{:?}", signalled_at.elapsed());
 }
 
 // ---- R9, R10 --------------------------------------------------------------------------------------------------------------
@@ -306,7 +306,7 @@ fn p21_the_v2_bit_and_hash_messages_on_a_v1_link_and_a_v1_torrent_are_passed_ove
     ];
     for target in targets {
         let open = ["metadata", "downloading", "seeding"];
-        lab.wait_for("it lets peers in", || open.iter().any(|state| target.has_been(state)));
+        lab.wait_for("rill accepts peers", || open.iter().any(|state| target.has_been(state)));
         let mut stream = connect(Ipv4Addr::new(127, 0, 0, 8).into(), target.address()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         stream.write_all(&handshake_of_v2(target)).unwrap();
@@ -404,7 +404,7 @@ fn p20_a_seed_in_name_alone_is_nothing_that_is_remembered() {
     let last = || target.json_objects().pop().unwrap_or_default();
     lab.wait_for("rill counts the seed", || last()["seeds"] == 1);
     drop(liar);
-    lab.wait_for("it counts no more", || last()["seeds"] == 0);
+    lab.wait_for("rill no longer counts the seed", || last()["seeds"] == 0);
     let last = last();
     assert_eq!((&last["pieces_have"], &last["downloaded_bytes"]), (&0.into(), &0.into()));
     let words = last.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");

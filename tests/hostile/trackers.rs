@@ -39,10 +39,10 @@ fn run(tiers: &[Vec<String>]) -> Run {
         std::thread::sleep(Duration::from_millis(10));
     }
     let rate = (seed.uploaded.load(Relaxed) - before) as f64 / begun.elapsed().as_secs_f64();
-    let told = Instant::now();
+    let signalled_at = Instant::now();
     target.kid.signal("INT");
     assert_eq!(target.kid.code(), 7, "{}", lab.words());
-    Run { rate, memory, stop: told.elapsed() }
+    Run { rate, memory, stop: signalled_at.elapsed() }
 }
 
 /// Compares a download without and with attacking trackers, which must have received a request.

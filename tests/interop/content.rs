@@ -99,9 +99,9 @@ impl Torrent {
     /// Compares the content with that below `dir`. The error describes the difference.
     pub fn compare(&self, dir: &Path) -> Result<(), String> {
         for piece in self.shape.files.iter().filter(|f| !f.pad) {
-            let here = place(&self.dir, &self.shape, piece);
-            let there = place(dir, &self.shape, piece);
-            same(&here, &there).map_err(|e| format!("{}: {e}", there.display()))?;
+            let ours = place(&self.dir, &self.shape, piece);
+            let theirs = place(dir, &self.shape, piece);
+            same(&ours, &theirs).map_err(|e| format!("{}: {e}", theirs.display()))?;
         }
         Ok(())
     }

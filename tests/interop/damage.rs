@@ -81,9 +81,9 @@ fn r2_a_download_killed_at_any_moment_continues_and_fetches_little_twice() {
         let kid = world.get();
         std::thread::sleep(Duration::from_millis(wait_ms));
         kid.kill();
-        let said = objects(&kid);
-        fetched += said.iter().filter_map(|o| o["downloaded_bytes"].as_u64()).max().unwrap_or(0);
-        let claimed = said.iter().filter_map(|o| o["pieces_have"].as_u64()).max().unwrap_or(0);
+        let reports = objects(&kid);
+        fetched += reports.iter().filter_map(|o| o["downloaded_bytes"].as_u64()).max().unwrap_or(0);
+        let claimed = reports.iter().filter_map(|o| o["pieces_have"].as_u64()).max().unwrap_or(0);
         let good = good_pieces(&world);
         assert!(good >= claimed, "{claimed} pieces claimed, {good} good\n{}", world.lab.words());
     }

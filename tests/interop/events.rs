@@ -106,7 +106,7 @@ fn ctrl_c_ends_a_download_with_7_within_five_seconds_and_keeps_its_pieces() {
     assert_eq!(kid.code_within(Duration::from_secs(7)), 7, "{}", lab.words());
     assert!(begun.elapsed() < Duration::from_secs(6), "it took {:?}", begun.elapsed());
     let again = get(&lab, &torrent, &out, &more);
-    lab.wait_for("it goes on", || pieces_have(&again) > 0);
+    lab.wait_for("the download continues", || pieces_have(&again) > 0);
     let first = objects(&again).iter().find_map(|o| o["pieces_have"].as_u64().filter(|n| *n > 0)).unwrap();
     assert!(first + 1 >= had, "{first} pieces claimed at once, but {had} were there\n{}", lab.words());
     assert_eq!(again.code(), 0, "{}", lab.words());

@@ -42,7 +42,7 @@ pub(super) struct BenchProcess {
 impl BenchProcess {
     /// Starts this program with `bench-part` and these words. `RILL_BENCH_RUNNER` may name a program to
     /// run it with, such as an emulator.
-    pub(super) fn spawn(words: &[&str]) -> Result<BenchProcess, Failure> {
+    pub(super) fn spawn(message: &[&str]) -> Result<BenchProcess, Failure> {
         let failed = |e: std::io::Error| {
             Failure::new(Exit::Other, format!("cannot start a process of the bench: {}", reason(&e)))
         };
@@ -50,7 +50,7 @@ impl BenchProcess {
         let runner = std::env::var("RILL_BENCH_RUNNER").unwrap_or_default();
         let mut line = runner.split_whitespace().map(Into::into).chain([me.into_os_string()]);
         let mut command = Command::new(line.next().unwrap_or_default());
-        command.args(line).arg("bench-part").args(words);
+        command.args(line).arg("bench-part").args(message);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child = command.spawn().map_err(failed)?;
         let (tx, lines) = channel();
@@ -82,10 +82,11 @@ impl BenchProcess {
     fn failure(&mut self) -> Failure {
         self.stdin = None;
         let status = self.child.wait().map_or_else(|e| e.to_string(), |status| status.to_string());
-        let words = self.stderr_text.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
-        let words = words.lines().next_back().unwrap_or_default().trim_start_matches("rill: ").to_string();
-        let words = if words.is_empty() { status } else { words };
-        Failure::new(Exit::Other, format!("a process of the bench failed: {words}"))
+        let message = self.stderr_text.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
+        let message =
+            message.lines().next_back().unwrap_or_default().trim_start_matches("rill: ").to_string();
+        let message = if message.is_empty() { status } else { message };
+        Failure::new(Exit::Other, format!("a process of the bench failed: {message}"))
     }
 
     /// Closes the process's stdin, which makes it print its cost and end.

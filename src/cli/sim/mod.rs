@@ -48,9 +48,9 @@ pub(crate) fn run(options: &Sim) -> Result<Exit, Failure> {
 
 /// Runs every arm of an experiment with many seeds. An incomplete peer is a result, not an error.
 fn experiment(options: &Sim, name: &str) -> Result<Exit, Failure> {
-    let asked = trial::find(options, name)?;
+    let experiment = trial::find(options, name)?;
     plot_is_possible(options.plot.as_deref())?;
-    let trial = Trial::run(options, asked)?;
+    let trial = Trial::run(options, experiment)?;
     out::data(&if options.json { trial.object() + "\n" } else { trial.markdown() });
     if let Some(file) = &options.plot {
         draw(file, &trial.chart(&options.metric))?;

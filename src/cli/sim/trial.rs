@@ -163,10 +163,13 @@ impl Trial {
 
     /// Returns the chart of these metrics, or of the first metric if none is named.
     pub(super) fn chart(&self, metrics: &[String]) -> Chart {
-        let asked = |c: &Column| metrics.iter().any(|name| name == c.name);
+        let is_drawn = |c: &Column| metrics.iter().any(|name| name == c.name);
         let all = self.columns.iter().enumerate();
-        let drawn: Vec<(usize, &Column)> =
-            if metrics.is_empty() { all.take(1).collect() } else { all.filter(|(_, c)| asked(c)).collect() };
+        let drawn: Vec<(usize, &Column)> = if metrics.is_empty() {
+            all.take(1).collect()
+        } else {
+            all.filter(|(_, c)| is_drawn(c)).collect()
+        };
         let mut names: Vec<&str> = self.arms.iter().map(|arm| arm.series.as_str()).collect();
         names.dedup();
         let mut series = Vec::new();
@@ -227,10 +230,10 @@ pub(super) fn find(options: &Sim, name: &str) -> Result<Experiment, Failure> {
     }
     let columns = columns(&experiment);
     let mut units = Vec::new();
-    for asked in &options.metric {
-        let Some(column) = columns.iter().find(|c| c.name == asked) else {
+    for is_drawn in &options.metric {
+        let Some(column) = columns.iter().find(|c| c.name == is_drawn) else {
             let names = columns.iter().map(|c| c.name).collect::<Vec<_>>().join(", ");
-            return Err(refused(format!("'{asked}' is none of the metrics of {name}: {names}")));
+            return Err(refused(format!("'{is_drawn}' is none of the metrics of {name}: {names}")));
         };
         units.push(column.unit);
     }
