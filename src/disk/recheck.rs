@@ -415,9 +415,9 @@ fn stamp_of(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FileChange {
     None,
-    /// As writes of rill after the record would change it.
+        /// The change that writes of rill after the record make.
     Ours,
-    /// In another way.
+        /// Any other change.
     Theirs,
 }
 
