@@ -78,8 +78,9 @@ fn the_code_of_every_fault_occurs_once() {
 #[test]
 fn code_is_found_regardless_of_white_space_and_comments() {
     let source = "fn f() {\n    // a comment\n    g(1, // one\n      2);\n}\n";
-    assert_eq!(scratch::places(source, "g(1, 2)"), [30..50]);
-    assert_eq!(scratch::places(source, "g(1,2);\n}"), [30..53]);
+    let only = |code| <[_; 1]>::try_from(scratch::places(source, code)).unwrap()[0].clone();
+    assert_eq!(only("g(1, 2)"), 30..50);
+    assert_eq!(only("g(1,2);\n}"), 30..53);
     assert_eq!(scratch::places(source, "a comment"), []);
     assert_eq!(scratch::places("ab ab", "ab"), [0..2, 3..5]);
 }

@@ -109,7 +109,7 @@ pub enum DiskEvent {
     Loaded {
         /// The torrent.
         torrent: TorrentKey,
-                /// The requested span.
+        /// The requested span.
         span: BlockSpan,
         /// Whether it could be read.
         result: Result<(), DiskFault>,

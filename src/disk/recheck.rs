@@ -415,9 +415,9 @@ fn stamp_of(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FileChange {
     None,
-        /// The change that writes of rill after the record make.
+    /// The change that writes of rill after the record make.
     Ours,
-        /// Any other change.
+    /// Any other change.
     Theirs,
 }
 

@@ -17,14 +17,14 @@ use super::store::{PendingCheckpoint, PendingClose, Store, StoredTorrent};
 use crate::units::{Bitfield, PieceIndex, TorrentKey};
 
 impl Store {
-        /// Reads all pending replies.
+    /// Reads all pending replies.
     pub(super) fn poll_replies(&mut self) {
         self.waker.acknowledge();
         self.drain_replies();
         let refilled = |store: &Store| store.pool.free() >= store.pool.total() / limits::REFILL_PART;
         if self.exhausted && !refilled(self) {
-                        // Too few slots to read from the sockets again. Slots returned from now on wake the
-                        // loop; reading once more finds those returned before.
+            // Too few slots to read from the sockets again. Slots returned from now on wake the
+            // loop; reading once more finds those returned before.
             self.waker.request_slots();
             self.drain_replies();
         }

@@ -60,7 +60,7 @@ fn network() -> SocketAddr {
                 let nodes = Some(&list[from_here..from_here + 208]);
                 let parts = ResponseFields {
                     id: *id,
-                    nodes: nodes,
+                    nodes,
                     nodes6: None,
                     token: Some(b"token"),
                     peers: &[],
