@@ -146,8 +146,8 @@ pub(crate) struct Place {
     /// How bytes reach the disk: memory maps, plain writes, or the cheaper of the two as measured
     #[arg(long, value_name = "WAY", env = "RILL_STORAGE", default_value = "auto")]
     pub(crate) storage: Storage,
-    /// Memory limit, private memory and maps together [default: an eighth of the machine's memory up to
-    /// 256 MiB, else 32M]
+    /// Memory limit, private memory and maps together [default: an eighth of the memory on a machine with up
+    /// to 256 MiB, else 32M]
     #[arg(long, value_name = "SIZE", env = "RILL_MAX_MEMORY", value_parser = parse_size)]
     pub(crate) max_memory: Option<u64>,
 }

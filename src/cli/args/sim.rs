@@ -110,10 +110,11 @@ pub(crate) struct Behavior {
     /// Turn off a part of the engine; may be repeated
     #[arg(long, value_name = "WHAT", env = "RILL_WITHOUT", value_delimiter = ',')]
     pub(crate) without: Vec<Without>,
-    /// Faults to inject: lose=5s (a connection breaks every 5 s), refuse=0.2 (share of dials refused),
-    /// late=5ms (all actions delayed), spikes=0.2,3s (piece checks delayed), unreadable=0.1 (piece checks
-    /// that fail to read), full=0.1,10s (disk full), silence=0.3 (tracker does not answer), loss=0.3 and
-    /// delay=50ms (tracker datagrams), clock=1h (start this long before the clock wraps); may be repeated
+    /// Faults to inject: lose=5s (a connection breaks every 5 s on average), refuse=0.2 (share of dials
+    /// refused), late=5ms (actions delayed by up to 5 ms), spikes=0.2,3s (piece checks delayed),
+    /// unreadable=0.1 (piece checks that fail to read), full=0.1,10s (disk full), silence=0.3 (tracker does
+    /// not answer), loss=0.3 and delay=50ms (tracker datagrams), clock=1h (start this long before the clock
+    /// wraps); may be repeated
     #[arg(long, value_name = "NAME=VALUE", env = "RILL_FAULT", value_delimiter = ' ', value_parser = Fault::parse)]
     pub(crate) fault: Vec<Fault>,
 }
