@@ -84,7 +84,8 @@ fn krpc_response_read(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn krpc_response_write(bencher: Bencher<'_, '_>) {
-    let (peers, mut out) = (peers(50), Vec::with_capacity(4096));
+    let peers = peers(50);
+    let mut out = Vec::with_capacity(4096);
     bencher.bench_local(|| {
         out.clear();
         write_nodes_and_peers(black_box(&peers), &mut out);
@@ -94,7 +95,8 @@ fn krpc_response_write(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn krpc_error_write(bencher: Bencher<'_, '_>) {
-    let (to, mut out) = (SocketAddr::from(([81, 2, 69, 1], 6881)), Vec::with_capacity(4096));
+    let to = SocketAddr::from(([81, 2, 69, 1], 6881));
+    let mut out = Vec::with_capacity(4096);
     bencher.bench_local(|| {
         out.clear();
         krpc::write_error(b"aa", to, krpc::PROTOCOL_ERROR, "bad token", black_box(&mut out));

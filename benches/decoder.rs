@@ -25,7 +25,8 @@ fn handshake() -> Vec<u8> {
 /// frames.
 fn decode(stream: &[u8], ahead: ReadAhead) -> usize {
     let mut d = Decoder::default();
-    let (mut rest, mut frames) = (stream, 0);
+    let mut rest = stream;
+    let mut frames = 0;
     loop {
         while let Some(frame) = d.next_frame().expect("a valid stream") {
             frames += 1;

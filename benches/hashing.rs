@@ -1,7 +1,6 @@
-//! The floor under every download: SHA-1 of what comes in. Run with `cargo bench --bench hashing`.
+//! SHA-1 of payload, which every download needs. Run with `cargo bench --bench hashing`.
 //!
-//! A machine that shows 1 GB/s here spends a second of some core on each downloaded gigabyte, whatever else
-//! it does.
+//! A machine that shows 1 GB/s here spends at least a second of CPU time on each downloaded gigabyte.
 
 use divan::{Bencher, counter::BytesCount};
 use sha1::{Digest, Sha1};
@@ -16,7 +15,7 @@ fn sha1_of_bytes(bencher: Bencher<'_, '_>, len: usize) {
     bencher.counter(BytesCount::new(len)).bench(|| Sha1::digest(divan::black_box(&bytes)));
 }
 
-/// As a worker does it: block after block into one hasher.
+/// Hashes a piece as a disk worker does, block after block with one hasher.
 #[divan::bench]
 fn sha1_of_a_piece_in_blocks(bencher: Bencher<'_, '_>) {
     let block = vec![7u8; 16 * 1024];

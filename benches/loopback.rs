@@ -1,9 +1,8 @@
-//! Everything at once: two sessions in one process, 64 MiB over loopback, from one directory to another, each
-//! way that bytes can reach a disk. Run with `cargo bench --bench loopback`; `TMPDIR` chooses the file
-//! system.
+//! A whole transfer: two sessions in one process, 64 MiB over loopback, in both storage modes. Run with
+//! `cargo bench --bench loopback`; `TMPDIR` selects the file system.
 //!
-//! The time is from adding the torrent to its completion, hashing and records included; making content and
-//! seeding are not.
+//! The time is from adding the torrent to its completion, with hashing and resume records, without creating
+//! the content and starting the seed.
 
 #[path = "../tests/support/mod.rs"]
 mod support;

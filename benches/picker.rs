@@ -1,5 +1,5 @@
-//! What choosing costs: 4,000 pieces of 16 blocks, 50 peers with half of them each. Run with `cargo bench
-//! --bench picker`.
+//! The cost of the picker: 4,000 pieces of 16 blocks, 50 peers with half of the pieces each. Run with `cargo
+//! bench --bench picker`.
 //!
 //! `whole_download` counts every pick, lease and arrival of 64,000 blocks; `haves` one HAVE of each of 50
 //! peers for one piece.

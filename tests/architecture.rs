@@ -1,12 +1,11 @@
-//! The floors hold: every file of `src` is read, and a path that leads up or sideways fails, as does a word
-//! that would make a decision impure, or `unsafe` outside the two files that may say it.
+//! Checks the layers ("floors") of `src`. A file may import only from lower floors; floors 0 to 2 may not use
+//! the machine, clocks or randomly ordered tables; `unsafe` is allowed in two files.
 //!
 //! ```text
 //!   6 cli   5 session   4 net | sim   3 disk   2 engine   1 wire   0 units
 //! ```
-//!
-//! Comments and texts are not code. Tests inside `src` may use clocks and threads, but their imports point
-//! down as well.
+//! Comments and string literals are ignored. Tests inside `src` may use clocks and threads, but the rule for
+//! imports holds for them as well.
 
 #[path = "architecture/scan.rs"]
 mod scan;
@@ -14,7 +13,7 @@ mod scan;
 use scan::{blank_comments_and_texts, blank_tests, full_paths, test_modules, words};
 use std::path::{Path, PathBuf};
 
-/// Where a module stands; `None` for a module that no floor knows.
+/// Returns the floor of a module, or `None` for an unknown module.
 fn floor(module: &str) -> Option<u32> {
     let floors = [
         ("units", 0),
@@ -29,11 +28,11 @@ fn floor(module: &str) -> Option<u32> {
     floors.iter().find(|(name, _)| *name == module).map(|(_, floor)| *floor)
 }
 
-/// The simulator is another pair of hands: it never touches the machine.
+/// Imports that are forbidden although the floor is lower or equal: the simulator replaces disk and network.
 const NEVER_MEET: [(&str, &str); 2] = [("sim", "disk"), ("sim", "net")];
 
-/// Words that no decision needs: the machine itself, its clocks, and tables whose order changes from run to
-/// run.
+/// Words that may not occur on floors 0 to 2: the operating system, clocks, and tables whose order differs
+/// from run to run.
 const IMPURE: [&str; 15] = [
     "SystemTime",
     "mio",
@@ -51,15 +50,15 @@ const IMPURE: [&str; 15] = [
     "HashSet",
     "RandomState",
 ];
-/// Parts of the standard library that no decision needs.
-/// `units::Instant` is a number, `std::time::Instant` a clock.
+/// Paths of the standard library that may not occur on floors 0 to 2. `units::Instant` is a number,
+/// `std::time::Instant` a clock.
 const IMPURE_STD: [&str; 6] =
     ["std::fs", "std::thread", "std::env", "std::process", "std::os", "std::time::Instant"];
 
-/// The only files that may say `unsafe`: one maps, one makes raw system calls.
+/// The only files with `unsafe`: one maps memory, one makes raw system calls.
 const MAY_BE_UNSAFE: [&str; 2] = ["disk/memory.rs", "net/sys.rs"];
 
-/// What is wrong with one file; `path` is below `src`.
+/// Returns the violations of one file; `path` is relative to `src`.
 fn faults(path: &str, source: &str, is_test: bool) -> Vec<String> {
     let mut faults = Vec::new();
     if !source.starts_with("//!") {
@@ -79,13 +78,13 @@ fn faults(path: &str, source: &str, is_test: bool) -> Vec<String> {
                 None => false,
             };
             if !allowed {
-                faults.push(format!("{path} ({home}) reaches for {found}"));
+                faults.push(format!("{path} ({home}) imports {found}"));
             }
         }
         if own <= 2 && !is_test {
             let code = blank_tests(&code);
             let impure = words(&code).into_iter().filter(|w| IMPURE.contains(&w.as_str()));
-            faults.extend(impure.map(|word| format!("{path} says {word}")));
+            faults.extend(impure.map(|word| format!("{path} uses the word {word}")));
             let below = |path: &str, part: &str| {
                 path == part || path.strip_prefix(part).is_some_and(|r| r.starts_with("::"))
             };
@@ -101,7 +100,7 @@ fn faults(path: &str, source: &str, is_test: bool) -> Vec<String> {
     faults
 }
 
-/// Every Rust file below `dir`, as path below it and source.
+/// Returns the relative path and the source of every Rust file below `dir`.
 fn files(dir: &Path) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut open: Vec<PathBuf> = vec![dir.to_path_buf()];
@@ -137,8 +136,9 @@ fn imports_point_down_and_decisions_are_pure() {
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
-/// What is decided is decided by the monotonic clock, which neither a jump nor a board without a battery
-/// touches. The wall clock dates a new torrent, and is blamed when no certificate is valid yet.
+/// All decisions use the monotonic clock, which neither a clock adjustment nor a board without a battery
+/// disturbs. The wall clock gives the creation date of a new torrent, and explains certificates that are not
+/// valid yet.
 #[test]
 fn r4_the_wall_clock_decides_nothing() {
     let files = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
@@ -151,17 +151,17 @@ fn r4_the_wall_clock_decides_nothing() {
 }
 
 #[test]
-fn every_floor_is_there_or_known_to_come() {
+fn every_module_of_src_has_a_floor() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     for (path, _) in files(&src) {
         let top = path.split('/').next().unwrap();
-        assert!(floor(top).is_some() || ["lib.rs", "main.rs"].contains(&top), "src/{top} stands on no floor");
+        assert!(floor(top).is_some() || ["lib.rs", "main.rs"].contains(&top), "src/{top} has no floor");
     }
 }
 
-// ---- the scanner can fail -------------------------------------------------------------------------------------------
+// ---- tests of the scanner -------------------------------------------------------------------------------------------
 
-/// What is found in a file of the engine that says this.
+/// Returns the number of violations in a file of the engine with this code.
 fn found(code: &str) -> usize {
     faults("engine/engine.rs", &format!("//! x\n{code}"), false).len()
 }
@@ -183,7 +183,11 @@ fn an_upward_or_sideways_import_is_found() {
         "out of an inner module, not out of the floor"
     );
     assert_eq!(found("mod a { mod b {} use super::super::super::disk::Store; }"), 1);
-    assert_eq!(found("#[cfg(test)] mod tests { use crate::net::TcpSocket; }"), 1, "tests point down as well");
+    assert_eq!(
+        found("#[cfg(test)] mod tests { use crate::net::Socket; }"),
+        1,
+        "tests may import only lower floors as well"
+    );
     let sim = |code: &str| faults("sim/world.rs", &format!("//! x\n{code}"), false).len();
     assert_eq!(
         (sim("use crate::engine::Engine;"), sim("use crate::net::Clock;"), sim("use crate::disk::Store;")),
@@ -216,7 +220,7 @@ fn an_impure_word_is_found() {
 }
 
 #[test]
-fn comments_texts_and_tests_are_no_code() {
+fn comments_literals_and_tests_are_ignored() {
     for good in [
         "// use crate::disk::Store; Instant, unsafe\n/* std::fs /* nested */ mio */",
         "/// A HashMap would change order.\nfn f() {}",
@@ -235,7 +239,7 @@ fn comments_texts_and_tests_are_no_code() {
     }
     assert!(
         found("#[cfg(test)] mod tests { fn f() {} }\nuse std::time::Instant;") > 0,
-        "code behind tests is code"
+        "code after a test module is checked"
     );
 }
 
@@ -249,13 +253,13 @@ fn unsafe_is_found_outside_its_two_files() {
 }
 
 #[test]
-fn a_file_without_a_word_about_itself_is_found() {
+fn a_file_without_module_documentation_is_found() {
     assert_eq!(faults("units/x.rs", "use std::fmt;", false).len(), 1);
     assert_eq!(faults("units/x.rs", "//! What it is.\nuse std::fmt;", false).len(), 0);
 }
 
 #[test]
-fn a_module_for_tests_alone_is_known() {
+fn modules_under_cfg_test_are_found() {
     let of = |path, source: &str| test_modules(path, source);
     assert_eq!(of("disk/mod.rs", "//! x\n#[cfg(test)]\nmod tests;\nmod store;"), ["disk/tests"]);
     assert_eq!(of("wire/announce.rs", "//! x\n#[cfg(test)]\npub(crate) mod tests;"), ["wire/announce/tests"]);

@@ -1,6 +1,6 @@
-//! The real binary, as a shell sees it: what it prints, where, and how it ends.
+//! Runs the program and checks stdout, stderr and exit codes.
 //!
-//! Only what needs no second program and no network; the world outside is in `interop`.
+//! These tests need no other program and no network; tests with other programs are in `interop`.
 
 use serde_json::Value;
 use std::ffi::OsStr;
@@ -10,13 +10,13 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// A directory with content `t/{a,sub/b,empty}` and its torrent `t.torrent`, gone at the end of the test.
+/// A temporary directory with content `t/{a,sub/b,empty}` and its torrent `t.torrent`.
 struct World {
     dir: tempfile::TempDir,
 }
 
-/// How a command ended.
-struct Ended {
+/// Result of a command.
+struct CommandResult {
     code: i32,
     stdout: String,
     stderr: String,
@@ -37,7 +37,7 @@ impl World {
         self.dir.path().join(path)
     }
 
-    /// A rill that knows nothing of the world: no home, no locale, a dumb terminal.
+    /// Returns a command for rill without home directory and locale, with a dumb terminal.
     fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rill"));
         command
@@ -48,29 +48,30 @@ impl World {
         command
     }
 
-    fn rill<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Ended {
-        end(self.command().args(words))
+    fn rill<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> CommandResult {
+        run(self.command().args(args))
     }
 }
 
-fn end(command: &mut Command) -> Ended {
+fn run(command: &mut Command) -> CommandResult {
     let out = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("rill prints UTF-8");
-    Ended {
+    CommandResult {
         code: out.status.code().expect("rill ends by itself"),
         stdout: text(out.stdout),
         stderr: text(out.stderr),
     }
 }
 
-impl Ended {
-    fn expect(self, code: i32) -> Ended {
+impl CommandResult {
+    fn expect(self, code: i32) -> CommandResult {
         assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
         self
     }
 
-    /// Ended with this code, nothing on stdout, and one clean sentence on stderr.
-    fn complains(self, code: i32) -> String {
+    /// Asserts this exit code, an empty stdout, and one line without control characters on stderr, and
+    /// returns that line.
+    fn fails_with(self, code: i32) -> String {
         let ended = self.expect(code);
         assert_eq!(ended.stdout, "");
         assert!(ended.stderr.starts_with("rill: ") && ended.stderr.lines().count() == 1, "{}", ended.stderr);
@@ -110,17 +111,17 @@ fn create_makes_a_torrent_that_show_reads() {
 #[test]
 fn the_same_content_gives_the_same_torrent() {
     let w = World::new();
-    let words = ["create", "t", "-p", "16K", "-a", "http://127.0.0.1:1/announce", "--no-date", "-o", "-"];
-    let again = w.command().args(words).output().unwrap();
+    let args = ["create", "t", "-p", "16K", "-a", "http://127.0.0.1:1/announce", "--no-date", "-o", "-"];
+    let again = w.command().args(args).output().unwrap();
     assert_eq!(again.stdout, fs::read(w.at("t.torrent")).unwrap());
-    // With the torrent on stdout the rest goes to stderr.
+    // With the torrent on stdout the summary goes to stderr.
     assert!(String::from_utf8(again.stderr).unwrap().contains("Info hash: "));
 }
 
 #[test]
-fn create_takes_every_field() {
+fn create_writes_every_field_that_an_option_sets() {
     let w = World::new();
-    let words = [
+    let args = [
         "create",
         "t/a",
         "-o",
@@ -132,7 +133,7 @@ fn create_takes_every_field() {
     ];
     let more =
         ["-t", "http://c.example/announce,http://d.example/announce", "-P", "-c", "hello", "-n", "renamed"];
-    let ended = w.rill(words.into_iter().chain(more).chain(["--web-seed", "http://w.example/a"])).expect(0);
+    let ended = w.rill(args.into_iter().chain(more).chain(["--web-seed", "http://w.example/a"])).expect(0);
     assert!(ended.stdout.starts_with("f.torrent: 97.7 KiB in 1 file, "), "{}", ended.stdout);
     let show = w.rill(["show", "--json", "f.torrent"]).expect(0).json();
     assert_eq!(
@@ -146,27 +147,27 @@ fn create_takes_every_field() {
 }
 
 #[test]
-fn create_overwrites_only_when_told() {
+fn create_overwrites_only_with_force() {
     let w = World::new();
     let before = fs::read(w.at("t.torrent")).unwrap();
-    assert!(w.rill(["create", "t"]).complains(13).contains("--force"));
+    assert!(w.rill(["create", "t"]).fails_with(13).contains("--force"));
     assert_eq!(fs::read(w.at("t.torrent")).unwrap(), before);
     w.rill(["create", "t", "--force", "-c", "new"]).expect(0);
     assert_ne!(fs::read(w.at("t.torrent")).unwrap(), before);
 }
 
 #[test]
-fn create_says_what_it_cannot_do() {
+fn create_fails_with_the_exit_code_of_the_cause() {
     let w = World::new();
-    w.rill(["create", "nowhere"]).complains(15);
-    w.rill(["create", "t/empty"]).complains(1);
-    w.rill(["create", "t", "-o", "no/such/dir.torrent"]).complains(16);
-    w.rill(["create", "t", "-p", "1K", "-o", "x"]).complains(28);
-    w.rill(["create", "t", "-a", "file:///etc/passwd", "-o", "x"]).complains(28);
+    w.rill(["create", "nowhere"]).fails_with(15);
+    w.rill(["create", "t/empty"]).fails_with(1);
+    w.rill(["create", "t", "-o", "no/such/dir.torrent"]).fails_with(16);
+    w.rill(["create", "t", "-p", "1K", "-o", "x"]).fails_with(28);
+    w.rill(["create", "t", "-a", "file:///etc/passwd", "-o", "x"]).fails_with(28);
 }
 
 #[test]
-fn verify_says_yes_when_everything_is_there() {
+fn verify_of_complete_content_ends_with_0() {
     let w = World::new();
     let ended = w.rill(["verify", "t.torrent"]).expect(0);
     assert!(ended.stdout.ends_with("t: 10 of 10 pieces and 3 of 3 files are good\n"), "{}", ended.stdout);
@@ -203,14 +204,14 @@ fn verify_tells_missing_short_and_long_files_apart() {
 }
 
 #[test]
-fn verify_of_nothing_is_a_mismatch_and_makes_nothing() {
+fn verify_of_a_missing_directory_is_a_mismatch_and_creates_nothing() {
     let w = World::new();
     w.rill(["verify", "t.torrent", "-d", "elsewhere"]).expect(32);
     assert!(!w.at("elsewhere").exists());
 }
 
 #[test]
-fn a_file_that_is_no_torrent_has_its_code() {
+fn a_file_that_is_no_torrent_ends_with_25_or_26() {
     let w = World::new();
     let cases: [(&[u8], i32); 6] = [
         (b"", 25),
@@ -223,32 +224,32 @@ fn a_file_that_is_no_torrent_has_its_code() {
     for (bytes, code) in cases {
         fs::write(w.at("bad.torrent"), bytes).unwrap();
         for command in ["show", "verify", "get", "seed"] {
-            let sentence = w.rill([command, "bad.torrent"]).complains(code);
+            let sentence = w.rill([command, "bad.torrent"]).fails_with(code);
             assert!(sentence.contains("bad.torrent: "), "{sentence}");
         }
     }
-    w.rill(["show", "no.torrent"]).complains(15);
-    w.rill(["show", "t"]).complains(15);
+    w.rill(["show", "no.torrent"]).fails_with(15);
+    w.rill(["show", "t"]).fails_with(15);
 }
 
 #[test]
-fn escapes_in_names_never_reach_the_terminal() {
+fn control_characters_of_a_torrent_are_not_printed() {
     let w = World::new();
     let evil = b"d7:comment10:\x1b]0;own\x07\xc2\x9b13:announce-list4:junk4:infod6:lengthi1e4:name12:a\x1b[2J\x07\n\x7f\xe2\x80\xaeb12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
     fs::write(w.at("evil.torrent"), evil).unwrap();
     let clean = |text: &str| !text.contains(|c: char| c != '\n' && (c.is_control() || c == '\u{202e}'));
-    for words in
+    for args in
         [&["show", "evil.torrent"][..], &["show", "--json", "evil.torrent"], &["verify", "evil.torrent"]]
     {
-        let ended = w.rill(words);
+        let ended = w.rill(args);
         assert!(
             clean(&ended.stdout) && clean(&ended.stderr),
-            "{words:?}: {:?} {:?}",
+            "{args:?}: {:?} {:?}",
             ended.stdout,
             ended.stderr
         );
     }
-    let sentence = w.rill(["show", "no\x1b[2Jsuch\nfile"]).complains(15);
+    let sentence = w.rill(["show", "no\x1b[2Jsuch\nfile"]).fails_with(15);
     assert!(clean(&sentence));
 }
 
@@ -267,13 +268,13 @@ fn bad_options_end_with_28_and_one_sentence() {
         &["show"],
         &["show", "a", "b"],
     ];
-    for words in cases {
-        w.rill(words).complains(28);
+    for args in cases {
+        w.rill(args).fails_with(28);
     }
 }
 
 #[test]
-fn sim_lists_what_there_is_to_run() {
+fn sim_lists_scenarios_and_experiments() {
     let w = World::new();
     let list = w.rill(["sim", "--list"]).expect(0).stdout;
     assert!(list.lines().any(|line| line.trim_start().starts_with("flash ")), "{list}");
@@ -283,7 +284,7 @@ fn sim_lists_what_there_is_to_run() {
     assert!(json["experiments"].as_array().unwrap().iter().any(|s| s["name"] == "endgame"));
 }
 
-/// A swarm that is over at once.
+/// A swarm that completes within milliseconds.
 const SMALL: [&str; 9] = ["sim", "--peers", "3", "--size", "512K", "--piece", "64K", "--up", "10Mbit,1Gbit"];
 
 #[test]
@@ -302,7 +303,7 @@ fn sim_prints_a_table_that_begins_with_the_command() {
     assert_eq!(
         fingerprint(&w.rill(again).expect(0).stdout),
         fingerprint(&table),
-        "the same words give the same run"
+        "the printed command repeats the run"
     );
 }
 
@@ -323,12 +324,12 @@ fn sim_draws_completion_over_time() {
     let svg = fs::read_to_string(w.at("p.svg")).unwrap();
     assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n") && svg.contains(">fluid limit<"), "{svg}");
     assert!(
-        w.rill(SMALL.into_iter().chain(["--plot", "no/such/p.svg"])).complains(16).contains("no/such/p.svg")
+        w.rill(SMALL.into_iter().chain(["--plot", "no/such/p.svg"])).fails_with(16).contains("no/such/p.svg")
     );
 }
 
 #[test]
-fn sim_refuses_what_cannot_be_run() {
+fn sim_refuses_impossible_options() {
     let w = World::new();
     let cases: [&[&str]; 15] = [
         &["nowhere"],
@@ -347,35 +348,35 @@ fn sim_refuses_what_cannot_be_run() {
         &["--experiment", "endgame", "--peers", "3"],
         &["--experiment", "endgame", "--metric", "luck"],
     ];
-    for words in cases {
-        w.rill(["sim"].iter().chain(words)).complains(28);
+    for args in cases {
+        w.rill(["sim"].iter().chain(args)).fails_with(28);
     }
 }
 
 #[test]
-fn the_environment_twin_of_an_option_works_and_the_command_line_wins() {
+fn an_environment_variable_sets_an_option_and_the_command_line_overrides_it() {
     let w = World::new();
-    let json = end(w.command().args(["show", "t.torrent"]).env("RILL_JSON", "1")).expect(0);
+    let json = run(w.command().args(["show", "t.torrent"]).env("RILL_JSON", "1")).expect(0);
     json.json();
-    let table = end(w.command().args(["show", "t.torrent"]).env("RILL_JSON", "0")).expect(0);
+    let table = run(w.command().args(["show", "t.torrent"]).env("RILL_JSON", "0")).expect(0);
     assert!(table.stdout.starts_with("Name:"));
-    end(w.command().args(["verify", "t.torrent"]).env("RILL_DIR", "elsewhere")).expect(32);
-    end(w.command().args(["verify", "t.torrent", "-d", "."]).env("RILL_DIR", "elsewhere")).expect(0);
-    end(w.command().args(["get", "t.torrent"]).env("RILL_STORAGE", "tape")).complains(28);
+    run(w.command().args(["verify", "t.torrent"]).env("RILL_DIR", "elsewhere")).expect(32);
+    run(w.command().args(["verify", "t.torrent", "-d", "."]).env("RILL_DIR", "elsewhere")).expect(0);
+    run(w.command().args(["get", "t.torrent"]).env("RILL_STORAGE", "tape")).fails_with(28);
 }
 
 #[test]
-fn help_goes_to_stdout_and_is_no_error() {
+fn help_goes_to_stdout_and_ends_with_0() {
     let w = World::new();
-    for words in [&["--help"][..], &["get", "--help"], &["help", "create"]] {
-        let ended = w.rill(words).expect(0);
+    for args in [&["--help"][..], &["get", "--help"], &["help", "create"]] {
+        let ended = w.rill(args).expect(0);
         assert!(ended.stdout.contains("Usage: rill") && ended.stderr.is_empty());
     }
     assert!(w.rill(["--version"]).expect(0).stdout.starts_with("rill "));
 }
 
 #[test]
-fn a_magnet_link_is_shown_and_a_bad_one_has_its_code() {
+fn show_prints_a_magnet_link_and_refuses_a_bad_one_with_27() {
     let w = World::new();
     let link = format!(
         "magnet:?xt=urn:btih:{}&dn=a%1b%5b2Jb&tr=udp://a.example:1&x.pe=192.0.2.1:6881",
@@ -384,40 +385,39 @@ fn a_magnet_link_is_shown_and_a_bad_one_has_its_code() {
     let show = w.rill(["show", "--json", &link]).expect(0).json();
     assert_eq!((&show["info_hash"], &show["peers"][0]), (&"ab".repeat(20).into(), &"192.0.2.1:6881".into()));
     for command in ["show", "get", "seed", "verify"] {
-        w.rill([command, "magnet:?xt=urn:btih:abc"]).complains(27);
+        w.rill([command, "magnet:?xt=urn:btih:abc"]).fails_with(27);
     }
 }
 
 #[test]
-fn a_torrent_can_come_through_a_pipe() {
+fn a_torrent_is_read_from_stdin() {
     let w = World::new();
     let file = fs::File::open(w.at("t.torrent")).unwrap();
-    let ended = end(w.command().args(["show", "--json", "-"]).stdin(file)).expect(0);
+    let ended = run(w.command().args(["show", "--json", "-"]).stdin(file)).expect(0);
     assert_eq!(ended.json()["name"], "t");
 }
 
 #[test]
-fn a_closed_pipe_is_no_panic() {
+fn a_closed_pipe_causes_no_panic() {
     let w = World::new();
-    for words in [
+    for args in [
         &["show", "t.torrent"][..],
         &["verify", "t.torrent"],
         &["--help"],
         &["create", "t", "-o", "n.torrent"],
     ] {
-        let mut child =
-            w.command().args(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = w.command().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         let mut stderr = String::new();
         child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
-        assert_eq!((child.wait().unwrap().code(), stderr.as_str()), (Some(0), ""), "{words:?}");
+        assert_eq!((child.wait().unwrap().code(), stderr.as_str()), (Some(0), ""), "{args:?}");
     }
     let mut child = w.command().args(["show", "nowhere"]).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stderr.take());
     assert_eq!(child.wait().unwrap().code(), Some(15));
 }
 
-/// A web server for one connection after another, each answered with the next reply.
+/// Starts a web server that answers each connection with the next of the replies. Returns its URL.
 fn serve(replies: Vec<Vec<u8>>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -427,14 +427,14 @@ fn serve(replies: Vec<Vec<u8>>) -> String {
             if head_of(&mut stream).is_empty() {
                 return;
             }
-            // The client may hang up early, which is its right.
+            // The client may close the connection early, so errors are ignored.
             let _ = stream.write_all(&reply);
         }
     });
     url
 }
 
-/// The head of a request; nothing if the stream ends inside it.
+/// Reads the head of a request. Returns an empty string if the stream ends inside it.
 fn head_of(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -461,18 +461,18 @@ fn a_torrent_is_fetched_over_http_through_a_redirect() {
 }
 
 #[test]
-fn k14_the_proxies_of_the_environment_are_obeyed_and_the_help_says_so() {
+fn k14_proxies_of_the_environment_are_used_and_the_help_names_them() {
     let w = World::new();
     let help = w.rill(["--help"]).expect(0).stdout;
     assert!(
         ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"].iter().all(|name| help.contains(name)),
         "{help}"
     );
-    // The proxy answers for a host that only it knows: first that it is connected, then the file there.
+    // The proxy answers for a host that does not exist: first the CONNECT, then the request for the file.
     let torrent = fs::read(w.at("t.torrent")).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let proxy = format!("http://{}", listener.local_addr().unwrap());
-    let asked = std::thread::spawn(move || {
+    let request = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let head = head_of(&mut stream);
         if head.starts_with("CONNECT ") {
@@ -482,28 +482,28 @@ fn k14_the_proxies_of_the_environment_are_obeyed_and_the_help_says_so() {
         stream.write_all(&reply("200 OK", &torrent)).unwrap();
         head
     });
-    let ended = end(w.command().env("HTTP_PROXY", &proxy).args([
+    let ended = run(w.command().env("HTTP_PROXY", &proxy).args([
         "show",
         "--json",
         "http://nobody.invalid/t.torrent",
     ]));
     assert_eq!(ended.expect(0).json()["name"], "t");
-    let asked = asked.join().unwrap();
-    assert!(asked.contains("nobody.invalid"), "{asked}");
+    let request = request.join().unwrap();
+    assert!(request.contains("nobody.invalid"), "{request}");
 }
 
 #[test]
-fn a_server_that_misbehaves_is_a_network_error() {
+fn errors_of_a_web_server_end_with_6() {
     let w = World::new();
     let missing = serve(vec![reply("404 Not Found", b"")]);
-    assert!(w.rill(["show", &missing]).complains(6).contains("404"));
+    assert!(w.rill(["show", &missing]).fails_with(6).contains("404"));
     let page = serve(vec![reply("200 OK", b"<html>log in</html>")]);
-    w.rill(["show", &page]).complains(25);
+    w.rill(["show", &page]).fails_with(25);
     let circle = serve(vec![reply("302 Found\r\nLocation: /again", b""); 10]);
-    assert!(w.rill(["show", &circle]).complains(6).contains("redirects"));
+    assert!(w.rill(["show", &circle]).fails_with(6).contains("redirects"));
     let local_file = serve(vec![reply("302 Found\r\nLocation: file:///etc/passwd", b"")]);
-    w.rill(["show", &local_file]).complains(6);
+    w.rill(["show", &local_file]).fails_with(6);
     let flood = serve(vec![reply("200 OK", &vec![b'x'; 11 << 20])]);
-    assert!(w.rill(["show", &flood]).complains(6).contains("10 MiB"));
-    w.rill(["show", "http://127.0.0.1:1/x"]).complains(6);
+    assert!(w.rill(["show", &flood]).fails_with(6).contains("10 MiB"));
+    w.rill(["show", "http://127.0.0.1:1/x"]).fails_with(6);
 }

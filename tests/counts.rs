@@ -1,10 +1,10 @@
-//! What a block costs, in counts that do not depend on how fast a machine is: allocations, system calls,
+//! The cost of a block in counts that do not depend on the machine's speed: allocations, system calls,
 //! instructions.
 //!
-//! Each count is of a large transfer less that of a small one, so that start and end cancel out. The ceilings
-//! are what was counted when they were written, and a fifth more for instructions, half more for the others,
-//! because how much comes at once depends on the moment. A change that goes over one has made every block
-//! dearer; one that stays well below may lower it.
+//! A count is that of a large transfer minus that of a small one, so that costs of start and end cancel out.
+//! A ceiling is the count at the time of writing plus a fifth for instructions, plus half for the others,
+//! because the bytes that one read returns vary. A change that exceeds a ceiling has made every block more
+//! expensive; a change that stays well below may lower the ceiling.
 //!
 //! ```text
 //! cargo test --test counts -- --ignored --nocapture --test-threads 1
@@ -36,7 +36,7 @@ struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
-// SAFETY: everything is passed on to the system's allocator as it came.
+// SAFETY: every call is passed unchanged to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Relaxed);
@@ -56,7 +56,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Content to seed, its torrent, and room for what belongs to the one who gets it.
+/// Content to seed, its torrent, and a directory for the downloader.
 struct Work {
     from: TempDir,
     to: TempDir,
@@ -66,37 +66,39 @@ struct Work {
 
 impl Work {
     fn of(bytes: usize) -> Work {
-        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let from = tempfile::tempdir().unwrap();
+        let to = tempfile::tempdir().unwrap();
         let torrent = single(from.path(), "content", bytes, MIB as u32);
         let file = to.path().join("the.torrent");
         fs::write(&file, torrent.to_file().unwrap()).unwrap();
         Work { from, to, torrent, file }
     }
 
-    fn must_have_arrived(&self) {
+    fn assert_complete(&self) {
         assert_same(&self.from.path().join("content"), &self.to.path().join("content"));
     }
 }
 
-/// What one more block costs, and the most that it may.
-fn holds(what: &str, ceiling: f64, count: impl Fn(&Work) -> u64) {
-    let (small, large) = (count(&Work::of(SMALL)), count(&Work::of(LARGE)));
+/// Asserts that the cost of one more block is at most `ceiling`.
+fn assert_cost_per_block(what: &str, ceiling: f64, count: impl Fn(&Work) -> u64) {
+    let small = count(&Work::of(SMALL));
+    let large = count(&Work::of(LARGE));
     let each = (large as f64 - small as f64) / BLOCKS;
     println!("{what} a block: {each:.2} (ceiling {ceiling})");
     assert!(each <= ceiling, "{what} a block: {each:.2}, more than {ceiling}");
 }
 
-/// Runs `rill get` inside of another program, from a seeder in this process.
+/// Runs `rill get` under the program `outer`, with a seeder in this process.
 fn get_inside(work: &Work, outer: &mut Command) {
     let (_seeder, addr) = seeder("127.0.0.1", &work.torrent, work.from.path());
     let rill =
         [env!("CARGO_BIN_EXE_rill"), "get", "-q", "--no-state", "--no-dht", "--no-lsd", "--listen-port", "0"];
     outer.args(rill).arg("--peer").arg(addr.to_string()).arg("-d").arg(work.to.path()).arg(&work.file);
     assert!(outer.status().unwrap().success());
-    work.must_have_arrived();
+    work.assert_complete();
 }
 
-/// Runs `rill seed` inside of another program until a session in this process has everything.
+/// Runs `rill seed` under the program `outer` until a session in this process has downloaded all content.
 fn seed_inside(work: &Work, outer: &mut Command) {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let addr = SocketAddr::from(([127, 0, 0, 1], port));
@@ -111,19 +113,19 @@ fn seed_inside(work: &Work, outer: &mut Command) {
         .arg(&work.file);
     let mut kid = outer.spawn().unwrap();
     let begun = Instant::now();
-    while !answers(addr, &work.torrent) {
-        assert!(begun.elapsed() < support::PATIENCE, "no peer seeds");
+    while !has_torrent_open(addr, &work.torrent) {
+        assert!(begun.elapsed() < support::PATIENCE, "rill seed does not accept a handshake");
         std::thread::sleep(Duration::from_millis(50));
     }
     let session = session_with("127.0.0.2", |_| {});
     download(&session, &work.torrent, work.to.path(), &[addr]);
     wait(&session, |event| matches!(event, Event::Completed { .. }));
-    work.must_have_arrived();
+    work.assert_complete();
     assert!(kid.wait().unwrap().success());
 }
 
-/// Whether the client at this address has the torrent open.
-fn answers(addr: SocketAddr, torrent: &Metainfo) -> bool {
+/// Returns whether the client at this address answers a handshake for the torrent.
+fn has_torrent_open(addr: SocketAddr, torrent: &Metainfo) -> bool {
     let Ok(mut socket) = TcpStream::connect(addr) else { return false };
     let handshake =
         [b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0", &torrent.info_hash().0[..], &[b'x'; 20]].concat();
@@ -137,24 +139,23 @@ fn strace(out: &Path) -> Command {
     command
 }
 
-/// The calls that a summary of strace adds up to.
+/// Returns the total number of calls in a summary of strace.
 fn calls(out: &Path) -> u64 {
     let text = fs::read_to_string(out).unwrap();
-    let total =
-        text.lines().find(|line| line.trim_end().ends_with("total")).expect("a line that adds it all up");
+    let total = text.lines().find(|line| line.trim_end().ends_with("total")).expect("a line with the total");
     total.split_whitespace().nth(3).unwrap().parse().unwrap()
 }
 
 #[test]
-fn both_ends_of_a_transfer_allocate_next_to_nothing_for_a_block() {
-    holds("allocations of both ends for", 1.0, |work| {
+fn both_ends_of_a_transfer_allocate_at_most_once_per_block() {
+    assert_cost_per_block("allocations of both ends for", 1.0, |work| {
         let (_seeder, addr) = seeder("127.0.0.1", &work.torrent, work.from.path());
         let session = session_with("127.0.0.2", |c| c.progress_every = Duration::from_secs(60));
         let before = ALLOCATIONS.load(Relaxed);
         download(&session, &work.torrent, work.to.path(), &[addr]);
         wait(&session, |event| matches!(event, Event::Completed { .. }));
         let count = ALLOCATIONS.load(Relaxed) - before;
-        work.must_have_arrived();
+        work.assert_complete();
         count
     });
 }
@@ -162,7 +163,7 @@ fn both_ends_of_a_transfer_allocate_next_to_nothing_for_a_block() {
 #[test]
 #[ignore = "needs strace"]
 fn a_download_makes_few_system_calls() {
-    holds("system calls of a download for", 2.0, |work| {
+    assert_cost_per_block("system calls of a download for", 2.0, |work| {
         let out = work.to.path().join("calls");
         get_inside(work, &mut strace(&out));
         calls(&out)
@@ -172,7 +173,7 @@ fn a_download_makes_few_system_calls() {
 #[test]
 #[ignore = "needs strace"]
 fn a_seed_makes_few_system_calls() {
-    holds("system calls of a seed for", 0.6, |work| {
+    assert_cost_per_block("system calls of a seed for", 0.6, |work| {
         let out = work.to.path().join("calls");
         seed_inside(work, &mut strace(&out));
         calls(&out)
@@ -182,8 +183,8 @@ fn a_seed_makes_few_system_calls() {
 #[test]
 #[ignore = "needs valgrind"]
 fn a_download_needs_few_instructions() {
-    // The hashing thread does nothing else worth counting, and more than all others together.
-    holds("instructions of a download, hashing aside, for", 7000.0, |work| {
+    // The thread with the most instructions is the worker that hashes; it is left out.
+    assert_cost_per_block("instructions of a download, hashing aside, for", 7000.0, |work| {
         let name = "profile";
         let mut command = Command::new("valgrind");
         command.args(["--quiet", "--tool=callgrind", "--separate-threads=yes"]);
@@ -193,12 +194,12 @@ fn a_download_needs_few_instructions() {
         let profiles = profiles
             .filter(|path| path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(name)));
         let threads: Vec<u64> = profiles.filter_map(|path| instructions(&path)).collect();
-        assert!(threads.len() >= 3, "a manager, a loop and a worker: {threads:?}");
+        assert!(threads.len() >= 3, "expected a main thread, a loop and a worker: {threads:?}");
         threads.iter().sum::<u64>() - threads.iter().max().unwrap()
     });
 }
 
-/// The instructions of one thread; the file of no thread says none.
+/// Returns the instruction count of one thread's profile, or `None` for the file that belongs to no thread.
 fn instructions(profile: &Path) -> Option<u64> {
     let text = fs::read_to_string(profile).unwrap();
     text.lines().find_map(|line| line.strip_prefix("totals: ")).map(|total| total.trim().parse().unwrap())

@@ -1,15 +1,14 @@
-//! What rill is built from: every package comes from the registry, under a licence that a binary may be given
-//! away with, in one version unless there is a reason, and those that `Cargo.toml` names are those that we
-//! mean.
+//! Checks rill's dependencies: every package comes from the registry, has a licence that allows to distribute
+//! the binary, and occurs in one version unless a reason is given. The packages named in `Cargo.toml` are on
+//! a list.
 //!
-//! Asks `cargo metadata` and no network. What only the network knows (advisories that came out since) is not
-//! asked here.
+//! The data comes from `cargo metadata` without the network. Security advisories are not checked here.
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-/// Licences that ask for no more than to be named.
+/// Permissive licences: a binary may be distributed if it names them.
 const LICENCES: [&str; 11] = [
     "0BSD",
     "Apache-2.0",
@@ -26,7 +25,8 @@ const LICENCES: [&str; 11] = [
 
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
-/// What `Cargo.toml` names, and what for. A name that is nearly one of these is another author's package.
+/// The dependencies in `Cargo.toml` and their purposes. The list catches a misspelled name, which could be a
+/// package of another author.
 const NAMED: [(&str, &str); 21] = [
     ("bendy", "the strict reader that ours is compared with"),
     ("clap", "the command line"),
@@ -51,13 +51,13 @@ const NAMED: [(&str, &str); 21] = [
     ("ureq", "HTTP to trackers"),
 ];
 
-/// Packages that are there in more than one version, how many, and whose doing it is.
+/// Packages with more than one version, the number of versions, and the packages that need them.
 const TWICE: [(&str, usize, &str); 2] = [
     ("getrandom", 3, "0.2 is ring's; the others belong to proptest and tempfile, which are in no binary"),
     ("syn", 2, "runs at build time only: divan's macros are a version behind those of clap and thiserror"),
 ];
 
-/// What cargo knows of everything that is built on this machine.
+/// Returns the metadata of all packages that are built for this machine.
 fn metadata() -> Value {
     let rustc = Command::new("rustc").arg("-vV").output().expect("rustc runs");
     let version = String::from_utf8(rustc.stdout).unwrap();
@@ -92,9 +92,9 @@ fn is_ours(package: &Value) -> bool {
     name(package) == "rill-torrent"
 }
 
-/// Whether a licence expression (SPDX) can be met with [`LICENCES`] alone.
+/// Returns whether an SPDX licence expression is satisfied by [`LICENCES`].
 fn can_be_met(expression: &str) -> bool {
-    // Some packages still write the old way.
+    // Some packages use the old syntax `MIT/Apache-2.0`.
     let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let words: Vec<&str> = spaced.split_whitespace().collect();
     let mut rest = &words[..];
@@ -141,7 +141,7 @@ fn one(rest: &mut &[&str]) -> bool {
 }
 
 #[test]
-fn licence_expressions_are_understood() {
+fn licence_expressions_are_evaluated() {
     for met in [
         "MIT",
         "MIT OR GPL-3.0",
@@ -159,7 +159,7 @@ fn licence_expressions_are_understood() {
 }
 
 #[test]
-fn every_package_has_a_licence_that_we_can_meet() {
+fn every_package_has_a_permissive_licence() {
     for package in packages(&metadata()) {
         let licence = package["license"].as_str().unwrap_or_default();
         assert!(can_be_met(licence), "{}: {licence:?}", name(package));
@@ -174,7 +174,7 @@ fn every_package_comes_from_the_registry() {
 }
 
 #[test]
-fn no_package_is_there_twice_without_a_reason() {
+fn packages_with_several_versions_are_on_the_list() {
     let metadata = metadata();
     let mut versions: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for package in packages(&metadata) {
@@ -186,7 +186,7 @@ fn no_package_is_there_twice_without_a_reason() {
 }
 
 #[test]
-fn the_packages_that_we_name_are_those_that_we_mean() {
+fn the_dependencies_in_cargo_toml_are_on_the_list() {
     let metadata = metadata();
     let ours = packages(&metadata).find(|p| is_ours(p)).unwrap();
     // rill itself is among its dev-dependencies: that enables the features that its tests need.

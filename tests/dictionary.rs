@@ -1,15 +1,15 @@
-//! The words of the house: a sentence names its actor. Words that name none are counted in all comments and
-//! documents, at most one in ten thousand words; quoted output of programs and code are not counted.
+//! Counts vague words ("nobody" and the like), which name no actor, in all comments and documents: at most
+//! one per ten thousand words. Code and quoted output of programs are not counted.
 
 use std::path::{Path, PathBuf};
 
-/// Words that stand where an actor should be named.
+/// Words that hide an actor.
 const VAGUE: [&str; 5] = ["nobody", "somebody", "everybody", "anybody", "whoever"];
 
-/// Words of text for one vague word.
+/// Words of text per allowed vague word.
 const WORDS_FOR_ONE: usize = 10_000;
 
-/// The comment of a line of Rust, without code before it; what stands in backquotes is code.
+/// Returns the comment of a line of Rust, without the code before it.
 fn comment(line: &str) -> &str {
     let mut in_text = false;
     let mut before = '\0';
@@ -17,7 +17,7 @@ fn comment(line: &str) -> &str {
         if c == '"' && before != '\\' && before != '\'' {
             in_text = !in_text;
         }
-        // `https://` is an address, whether in a text or not.
+        // `https://` is part of an address, in a literal as in code.
         if !in_text && before != ':' && line[at..].starts_with("//") {
             return &line[at..];
         }
@@ -26,7 +26,7 @@ fn comment(line: &str) -> &str {
     ""
 }
 
-/// A line of Markdown, unless it is part of a fenced block or a row of figures.
+/// Returns a line of Markdown, or an empty text for lines of fenced blocks and tables.
 fn prose<'a>(line: &'a str, fenced: &mut bool) -> &'a str {
     if line.trim_start().starts_with("```") {
         *fenced = !*fenced;
@@ -35,7 +35,7 @@ fn prose<'a>(line: &'a str, fenced: &mut bool) -> &'a str {
     if *fenced || line.starts_with('|') { "" } else { line }
 }
 
-/// The words of a text, code in backquotes left out.
+/// Returns the words of a text in lower case, without code in backquotes.
 fn words(text: &str) -> impl Iterator<Item = String> + '_ {
     let outside_code = text.split('`').step_by(2);
     outside_code
@@ -82,8 +82,8 @@ fn count(path: &Path, count: &mut Count) {
     let is_rust = path.extension().is_some_and(|e| e == "rs");
     let mut fenced = false;
     for (at, line) in text.lines().enumerate() {
-        let said = if is_rust { comment(line) } else { prose(line, &mut fenced) };
-        count.add(&format!("{}:{}", path.display(), at + 1), said);
+        let text = if is_rust { comment(line) } else { prose(line, &mut fenced) };
+        count.add(&format!("{}:{}", path.display(), at + 1), text);
     }
 }
 
@@ -94,7 +94,7 @@ fn sentences_name_their_actor() {
     for dir in ["src", "tests", "benches", "fuzz", ".github"] {
         files(&root.join(dir), &mut found);
     }
-    // This file has to name the words.
+    // This file contains the words.
     found.retain(|path| !path.ends_with("tests/dictionary.rs") && path.exists());
     let mut all = Count::default();
     found.iter().for_each(|path| count(path, &mut all));

@@ -1,4 +1,4 @@
-//! A program outside the repository that uses the library without feature `cli`: it builds, and it adds,
+//! Builds and runs a program outside the repository that uses the library without feature `cli`: it adds,
 //! lists, limits, pauses and removes a torrent.
 
 use std::fs;
@@ -31,7 +31,7 @@ fn a_program_outside_the_repository_uses_the_library() {
         .current_dir(&dir)
         .env("CARGO_TARGET_DIR", dir.join("target"));
     let built = cargo.output().unwrap();
-    assert!(built.status.success(), "it does not build:\n{}", text(&built));
+    assert!(built.status.success(), "the program does not build:\n{}", text(&built));
     let mut cargo = Command::new(env!("CARGO"));
     let tree = cargo
         .args(["tree", "--offline", "--edges", "normal", "--prefix", "none"])
@@ -50,6 +50,6 @@ fn a_program_outside_the_repository_uses_the_library() {
     let content = tempfile::tempdir().unwrap();
     let ran = Command::new(dir.join("target/debug/embedder")).arg(content.path()).output().unwrap();
     assert!(ran.status.success(), "{}", text(&ran));
-    let said = "added 1\npeers 1\ncomplete true\nfiles [1048576, 2097152]\npaused true\nremoved, 0 left\nstopped true\n";
-    assert_eq!(String::from_utf8_lossy(&ran.stdout), said);
+    let printed = "added 1\npeers 1\ncomplete true\nfiles [1048576, 2097152]\npaused true\nremoved, 0 left\nstopped true\n";
+    assert_eq!(String::from_utf8_lossy(&ran.stdout), printed);
 }

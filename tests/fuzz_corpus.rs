@@ -1,14 +1,15 @@
-//! The committed seeds of the fuzz targets, and what becomes of each when it is cut or a byte of it changes,
-//! keep every promise that the targets check. So each `cargo test` fuzzes a little, without a fuzzer.
+//! Runs the fuzz targets with the committed seeds, with every seed truncated, and with single bytes of them
+//! replaced. So `cargo test` runs every target without a fuzzer.
 
 use rill::disk::fuzzing as disk_fuzzing;
 use rill::engine::{fuzz_dht, fuzz_engine};
 use rill::wire::{fuzz_metainfo, fuzz_packets, fuzz_peer_stream};
 use std::path::Path;
 
-/// What a byte turns into: brackets of bencode, digits, a separator, and bytes that are no text.
+/// Replacement bytes: bencode brackets, digits, a path separator, and bytes that are not text.
 const SPOILERS: [u8; 8] = [b'd', b'e', b'i', b'0', b'9', b'/', 0, 0xff];
-/// Changes to one seed: a long one is changed here and there, so that a corpus takes seconds and not minutes.
+/// Positions of a seed that are changed. Long seeds are changed at some positions only, so that a corpus
+/// takes seconds.
 const CHANGES: usize = 600;
 
 fn run_corpus(target: &str, body: fn(&[u8])) {
@@ -31,61 +32,61 @@ fn run_corpus(target: &str, body: fn(&[u8])) {
 }
 
 #[test]
-fn no_torrent_breaks_a_promise() {
+fn metainfo_parser_holds_its_invariants() {
     run_corpus("metainfo", fuzz_metainfo::metainfo);
 }
 
 #[test]
-fn no_bencode_is_read_in_two_ways() {
+fn bencode_is_never_read_in_two_ways() {
     run_corpus("bencode", fuzz_metainfo::bencode);
 }
 
 #[test]
-fn no_magnet_link_breaks_a_promise() {
+fn magnet_parser_holds_its_invariants() {
     run_corpus("magnet", fuzz_metainfo::magnet);
 }
 
 #[test]
-fn no_reply_of_a_web_tracker_breaks_a_promise() {
+fn http_tracker_parser_holds_its_invariants() {
     run_corpus("http_tracker", fuzz_packets::http_tracker);
 }
 
 #[test]
-fn no_datagram_of_a_tracker_or_neighbour_breaks_a_promise() {
+fn datagram_parsers_hold_their_invariants() {
     run_corpus("datagrams", fuzz_packets::datagrams);
 }
 
 #[test]
-fn no_extension_message_breaks_a_promise() {
+fn extension_message_parser_holds_its_invariants() {
     run_corpus("extended", fuzz_packets::extended);
 }
 
 #[test]
-fn no_message_of_peer_exchange_breaks_a_promise() {
+fn pex_parser_holds_its_invariants() {
     run_corpus("pex", fuzz_packets::pex);
 }
 
 #[test]
-fn no_packet_of_the_dht_breaks_a_promise() {
+fn krpc_parser_holds_its_invariants() {
     run_corpus("krpc", fuzz_packets::krpc);
 }
 
 #[test]
-fn no_way_of_cutting_a_peers_stream_breaks_a_promise() {
+fn peer_stream_decoder_holds_its_invariants_for_all_splits() {
     run_corpus("peer_stream", fuzz_peer_stream::peer_stream);
 }
 
 #[test]
-fn nothing_that_happens_to_the_engine_breaks_a_promise() {
+fn the_engine_holds_its_invariants_for_all_inputs() {
     run_corpus("engine", fuzz_engine::engine);
 }
 
 #[test]
-fn no_packets_of_strangers_break_a_promise_of_the_dht() {
+fn the_dht_node_holds_its_invariants_for_all_packets() {
     run_corpus("dht", fuzz_dht::dht);
 }
 
 #[test]
-fn no_resume_record_claims_what_cannot_be() {
+fn the_resume_record_parser_holds_its_invariants() {
     run_corpus("resume", disk_fuzzing::resume);
 }

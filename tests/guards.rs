@@ -1,5 +1,5 @@
-//! Guards: what rill did before a change that must not be seen from outside, as committed fixtures, and tests
-//! that compare.
+//! Guards: compare rill's behaviour with committed fixtures, so that a refactoring cannot change it
+//! unnoticed.
 //!
 //! | fixture in `tests/guards/` | contents | made by |
 //! |---|---|---|
@@ -8,10 +8,9 @@
 //! | `json.txt` | `COMMAND.PATH: TYPE` of every key of every object that `--json` prints | the program, with small worlds on loopback |
 //! | `exit_codes.txt` | `CODE  CAUSE: COMMAND` | the program |
 //! | `state-0.1.0/` | torrents and state directories as rill 0.1.0 left them: `state` after SIGINT, `killed` after SIGKILL | the program |
-//!
-//! What takes minutes is ignored: `cargo test --test guards -- --ignored`. `RILL_WRITE_GUARDS=1` makes each
-//! test that runs write its fixture, or its lines of it, instead of comparing; `state-0.1.0` is only ever
-//! written by rill 0.1.0. Names of the library stand in `library.rs` alone.
+//! Tests that take minutes are ignored: `cargo test --test guards -- --ignored`. With `RILL_WRITE_GUARDS=1` a
+//! test writes its fixture, or its lines of it, instead of comparing; `state-0.1.0` is written by rill 0.1.0
+//! alone. Only `library.rs` uses the library.
 
 #[path = "guards/exit_codes.rs"]
 mod exit_codes;

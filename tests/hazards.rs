@@ -1,15 +1,15 @@
-//! `tests/HAZARDS.md` and the tests agree: every hazard has a test that is named after it, or says that its
-//! part is not built.
+//! Checks that `tests/HAZARDS.md` and the tests agree: every hazard has a test named after it, or is marked
+//! as "not built".
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// The rows that there are: a letter, and how many.
+/// The rows of the table: a letter and the number of rows with it.
 const ROWS: [(char, u32); 8] =
     [('T', 31), ('M', 9), ('K', 14), ('P', 24), ('D', 9), ('U', 1), ('F', 12), ('R', 10)];
 
-/// Names of tests below `dir` that begin with a row, in small letters.
+/// Collects the names of tests below `dir` that begin with a row in lower case.
 fn named_tests(dir: &Path, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(dir).unwrap().flatten() {
         let path = entry.path();
@@ -25,7 +25,7 @@ fn named_tests(dir: &Path, found: &mut BTreeSet<String>) {
     }
 }
 
-/// The row that a test is named after: `p3_what_it_says` after P3.
+/// Returns the row that a test is named after: P3 for `p3_the_claim`.
 fn row_of(test: &str) -> Option<String> {
     let (row, rest) = test.split_once('_')?;
     let (letter, number) = row.split_at_checked(1)?;
@@ -36,7 +36,7 @@ fn row_of(test: &str) -> Option<String> {
     (is_row && !rest.is_empty()).then(|| row.to_uppercase())
 }
 
-/// Row by row, what the table says: its tests, and whether the part is not built.
+/// Parses the table: for each row its tests, and whether it is marked as "not built".
 fn table(text: &str) -> BTreeMap<String, (Vec<String>, bool)> {
     let mut rows = BTreeMap::new();
     for line in text.lines() {
@@ -46,14 +46,14 @@ fn table(text: &str) -> BTreeMap<String, (Vec<String>, bool)> {
         {
             let names = tests.split('`').skip(1).step_by(2).map(str::to_owned).collect();
             let before = rows.insert(row.to_owned(), (names, tests.contains("not built")));
-            assert!(before.is_none(), "{row} stands twice in the table");
+            assert!(before.is_none(), "{row} occurs twice in the table");
         }
     }
     rows
 }
 
 #[test]
-fn every_hazard_has_a_test_that_is_named_after_it() {
+fn every_hazard_has_a_test_named_after_it() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let rows = table(&fs::read_to_string(root.join("tests/HAZARDS.md")).unwrap());
     let mut tests = BTreeSet::new();
@@ -63,10 +63,7 @@ fn every_hazard_has_a_test_that_is_named_after_it() {
         for number in 1..=count {
             let row = format!("{letter}{number}");
             let (names, not_built) = rows.get(&row).unwrap_or_else(|| panic!("{row} is not in the table"));
-            assert!(
-                names.is_empty() == *not_built,
-                "{row} must have a test, or say that its part is not built"
-            );
+            assert!(names.is_empty() == *not_built, "{row} must have a test, or be marked as not built");
             for name in names {
                 assert!(tests.contains(name), "{row}: there is no test {name}");
                 assert_eq!(row_of(name).as_ref(), Some(&row), "{name} is not named after {row}");
@@ -75,5 +72,5 @@ fn every_hazard_has_a_test_that_is_named_after_it() {
     }
     let listed: BTreeSet<&String> = rows.values().flat_map(|(names, _)| names).collect();
     let missing: Vec<_> = tests.iter().filter(|name| !listed.contains(name)).collect();
-    assert!(missing.is_empty(), "tests that are named after a hazard and not in the table: {missing:?}");
+    assert!(missing.is_empty(), "tests named after a hazard that are not in the table: {missing:?}");
 }

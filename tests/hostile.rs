@@ -1,16 +1,13 @@
-//! The real `rill` on loopback among peers, trackers and nodes of the DHT that mean it harm, and on a machine
-//! that does not help.
-//!
-//! What measures is `#[ignore]`d, because it wants the machine for itself:
+//! Runs `rill` on loopback among hostile peers, trackers and DHT nodes, and in hostile environments. Tests
+//! that measure are ignored by default, because they need the machine for themselves:
 //!
 //! ```text
 //!   cargo test --test hostile                                                  half a minute, part of `cargo test`
 //!   cargo test --test hostile -- --ignored --test-threads 1                    seven minutes: the attacks, and a little churn
-//!   CHURN_SECONDS=1800 cargo test --test hostile -- --ignored --nocapture churn     half an hour of it, and its figures
+//!   CHURN_SECONDS=1800 cargo test --test hostile -- --ignored --nocapture churn     half an hour of churn, and its figures
 //! ```
-//!
-//! Nothing but rill itself is needed, but for a certificate (`openssl`) and a public address (root,
-//! `unshare`, `ip`). Names begin with the hazard that they prove.
+//! Two tests need other programs: one creates a certificate (`openssl`), one adds a public address (root,
+//! `unshare`, `ip`). A test's name begins with its row in `tests/HAZARDS.md`.
 
 #[allow(dead_code)] // the programs and addresses of `interop` are not needed here
 #[path = "interop/lab.rs"]

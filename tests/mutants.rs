@@ -1,15 +1,13 @@
-//! Does the simulator notice? Engines that are broken on purpose, one place at a time, and each of them must
-//! fail a trial.
+//! Mutation tests: the simulator must catch each of the injected bugs.
 //!
 //! ```text
 //! cargo test --test mutants -- --ignored --nocapture          all of them, some minutes
-//! MUTANT=lease cargo test --test mutants -- --ignored --nocapture    those whose fault is so named
+//! MUTANT=lease cargo test --test mutants -- --ignored --nocapture    those whose description has this word
 //! ```
-//!
-//! The engine has no hooks for this: floors 0 to 2 and the simulator are copied into a crate of their own, a
-//! text is replaced by another, and what comes of it is built and run through every trial. The copy as it is
-//! must pass. A fault that no trial notices is a hole in the oracle: then a law or a trial is missing, and
-//! the list below stays as it is.
+//! The engine has no hooks for this: floors 0 to 2 and the simulator are copied into a crate of their own,
+//! one piece of code is replaced, and the crate is built and run through every trial. The unchanged copy must
+//! pass. If no trial catches a bug, an invariant check or a trial is missing: add it, and keep the bug on the
+//! list.
 
 #[path = "mutants/faults.rs"]
 mod faults;
@@ -25,7 +23,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 fn every_broken_engine_is_caught_by_a_trial() {
     let only = std::env::var("MUTANT").unwrap_or_default();
     let faults = FAULTS.iter().filter(|fault| fault.what.contains(&only)).map(Some);
-    // The engine as it is comes first: without it, nothing means anything.
+    // The unchanged engine comes first: if it fails, the other results mean nothing.
     let jobs: Vec<Option<&Fault>> = std::iter::once(None).chain(faults).collect();
     let next = AtomicUsize::new(0);
     let work = |number| {
@@ -36,7 +34,7 @@ fn every_broken_engine_is_caught_by_a_trial() {
         }
         missed
     };
-    // A build and its trials keep one core busy.
+    // A build with its trials uses one core.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let missed: Vec<&str> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..cores).map(|number| scope.spawn(move || work(number))).collect();
@@ -45,30 +43,31 @@ fn every_broken_engine_is_caught_by_a_trial() {
     assert!(missed.is_empty(), "no trial noticed: {missed:#?}");
 }
 
-/// The fault's name, if no trial notices it; the engine as it is must pass all of them.
+/// Returns the fault's description if no trial catches it. Without a fault, asserts that the unchanged engine
+/// passes every trial.
 fn missed_by_all_trials(scratch: &Scratch, fault: Option<&Fault>) -> Option<&'static str> {
     let Some(fault) = fault else {
-        assert_eq!(scratch.run(), Outcome::Held, "the engine as it is");
+        assert_eq!(scratch.run(), Outcome::Passed, "the unchanged engine");
         return None;
     };
-    scratch.breaks(fault);
+    scratch.inject(fault);
     let outcome = scratch.run();
-    scratch.heals(fault);
+    scratch.restore(fault);
     match outcome {
         Outcome::Caught { trial, seed, words } => {
             println!("{}\n    {trial}, seed {seed}: {words}", fault.what);
             None
         }
-        Outcome::Held => {
+        Outcome::Passed => {
             println!("{}\n    NOT CAUGHT", fault.what);
             Some(fault.what)
         }
     }
 }
 
-/// A fault that two places share, or none any more, would be another fault than its words say.
+/// If the code of a fault occurred twice or not at all, the injected bug would not be the described one.
 #[test]
-fn every_fault_has_its_one_place() {
+fn the_code_of_every_fault_occurs_once() {
     for fault in FAULTS {
         let source =
             std::fs::read_to_string(scratch::source().join(fault.file)).expect("a file of the engine");
@@ -77,12 +76,11 @@ fn every_fault_has_its_one_place() {
 }
 
 #[test]
-fn a_place_is_found_whatever_its_white_space_and_comments() {
+fn code_is_found_regardless_of_white_space_and_comments() {
     let source = "fn f() {\n    // a comment\n    g(1, // one\n      2);\n}\n";
-    let found =
-        |source, code| scratch::places(source, code).into_iter().map(|p| &source[p]).collect::<Vec<_>>();
-    assert_eq!(found(source, "g(1, 2)"), ["g(1, // one\n      2)"]);
-    assert_eq!(found(source, "g(1,2);\n}"), ["g(1, // one\n      2);\n}"]);
-    assert!(found(source, "a comment").is_empty());
-    assert_eq!(found("ab ab", "a b"), ["ab", "ab"]);
+    let only = |code| <[_; 1]>::try_from(scratch::places(source, code)).unwrap()[0].clone();
+    assert_eq!(only("g(1, 2)"), 30..50);
+    assert_eq!(only("g(1,2);\n}"), 30..53);
+    assert_eq!(scratch::places(source, "a comment"), []);
+    assert_eq!(scratch::places("ab ab", "ab"), [0..2, 3..5]);
 }

@@ -1,6 +1,5 @@
-//! What a session says on the wire about a private torrent (BEP 27): nothing to the DHT, and nothing to peers
-//! that would help them find others. A public torrent beside it shows that the same session would have said
-//! it.
+//! Private torrents (BEP 27): the session neither searches nor announces them in the DHT, and sends peers
+//! neither a DHT port nor PEX. A public torrent in the same session is the control.
 
 mod support;
 
@@ -17,10 +16,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use support::content;
 
-/// How long the session has to say what it must not.
-const WATCHED: Duration = Duration::from_secs(4);
+/// How long the packets of the session are observed.
+const OBSERVED_FOR: Duration = Duration::from_secs(4);
 
-/// One file and its torrent.
+/// Writes one file and returns its torrent.
 fn torrent(dir: &Path, name: &str, private: bool) -> Metainfo {
     let bytes = content(40_000, u64::from(private));
     std::fs::write(dir.join(name), &bytes).unwrap();
@@ -30,10 +29,13 @@ fn torrent(dir: &Path, name: &str, private: bool) -> Metainfo {
     Metainfo::parse(&builder.finish(&hashes).unwrap()).unwrap()
 }
 
-/// A node of the DHT that answers everything and remembers every torrent that it was asked about or told of.
-fn listen(socket: &UdpSocket, until: Instant) -> (BTreeSet<InfoHash>, BTreeSet<InfoHash>) {
-    let (mut searched, mut announced) = (BTreeSet::new(), BTreeSet::new());
-    let (id, us) = (NodeId([0x33; 20]), socket.local_addr().unwrap());
+/// Runs a DHT node that answers every query. Returns the info hashes of the `get_peers` and of the
+/// `announce_peer` queries.
+fn collect_queries(socket: &UdpSocket, until: Instant) -> (BTreeSet<InfoHash>, BTreeSet<InfoHash>) {
+    let mut searched = BTreeSet::new();
+    let mut announced = BTreeSet::new();
+    let id = NodeId([0x33; 20]);
+    let us = socket.local_addr().unwrap();
     let mut packet = [0; 2048];
     socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     while Instant::now() < until {
@@ -44,8 +46,12 @@ fn listen(socket: &UdpSocket, until: Instant) -> (BTreeSet<InfoHash>, BTreeSet<I
             continue;
         };
         match query.method {
-            Method::GetPeers { info_hash, .. } => drop(searched.insert(info_hash)),
-            Method::AnnouncePeer { info_hash, .. } => drop(announced.insert(info_hash)),
+            Method::GetPeers { info_hash, .. } => {
+                searched.insert(info_hash);
+            }
+            Method::AnnouncePeer { info_hash, .. } => {
+                announced.insert(info_hash);
+            }
             _ => {}
         }
         let mut nodes = Vec::new();
@@ -65,9 +71,9 @@ fn listen(socket: &UdpSocket, until: Instant) -> (BTreeSet<InfoHash>, BTreeSet<I
     (searched, announced)
 }
 
-/// What the session sends to a peer that connects for this torrent: its handshake, and all bytes of its first
-/// second.
-fn greeting(port: u16, info_hash: InfoHash) -> (Handshake, Vec<u8>) {
+/// Connects to the session for this torrent. Returns the session's handshake and all bytes that it sends
+/// within a second.
+fn connect(port: u16, info_hash: InfoHash) -> (Handshake, Vec<u8>) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let ours = Handshake {
         info_hash,
@@ -78,21 +84,22 @@ fn greeting(port: u16, info_hash: InfoHash) -> (Handshake, Vec<u8>) {
     };
     stream.write_all(&ours.to_bytes()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-    let mut said = Vec::new();
-    // It ends with the time-out.
-    let _ = stream.read_to_end(&mut said);
-    let theirs = Handshake::parse(said[..HANDSHAKE_LEN].try_into().unwrap()).unwrap();
-    (theirs, said.split_off(HANDSHAKE_LEN))
+    let mut received = Vec::new();
+    // The read ends with the time-out.
+    let _ = stream.read_to_end(&mut received);
+    let theirs = Handshake::parse(received[..HANDSHAKE_LEN].try_into().unwrap()).unwrap();
+    (theirs, received.split_off(HANDSHAKE_LEN))
 }
 
-fn says(bytes: &[u8], word: &[u8]) -> bool {
+fn contains(bytes: &[u8], word: &[u8]) -> bool {
     bytes.windows(word.len()).any(|w| w == word)
 }
 
 #[test]
 fn t28_a_private_torrent_uses_neither_the_dht_nor_pex() {
     let dir = tempfile::tempdir().unwrap();
-    let (public, private) = (torrent(dir.path(), "public", false), torrent(dir.path(), "private", true));
+    let public = torrent(dir.path(), "public", false);
+    let private = torrent(dir.path(), "private", true);
     assert!(private.private() && !public.private());
     let node = UdpSocket::bind("127.0.0.1:0").unwrap();
     let config = Config {
@@ -109,21 +116,27 @@ fn t28_a_private_torrent_uses_neither_the_dht_nor_pex() {
     for torrent in [&public, &private] {
         session.add(AddTorrent { seed_only: true, ..AddTorrent::new(torrent.clone(), dir.path()) }).unwrap();
     }
-    let (searched, announced) = listen(&node, Instant::now() + WATCHED);
+    let (searched, announced) = collect_queries(&node, Instant::now() + OBSERVED_FOR);
     assert!(searched.contains(&public.info_hash()), "the session is in the DHT: {searched:?}");
     assert!(!searched.contains(&private.info_hash()) && !announced.contains(&private.info_hash()));
 
-    let (theirs, said) = greeting(session.local_port(), public.info_hash());
+    let (theirs, received) = connect(session.local_port(), public.info_hash());
     let port = [&[0, 0, 0, 3, 9][..], &session.local_port().to_be_bytes()].concat();
-    assert!(theirs.dht && says(&said, &port) && says(&said, b"ut_pex"));
-    let (theirs, said) = greeting(session.local_port(), private.info_hash());
-    assert!(!theirs.dht && !says(&said, &port) && !says(&said, b"ut_pex") && says(&said, b"ut_metadata"));
+    assert!(theirs.dht && contains(&received, &port) && contains(&received, b"ut_pex"));
+    let (theirs, received) = connect(session.local_port(), private.info_hash());
+    assert!(
+        !theirs.dht
+            && !contains(&received, &port)
+            && !contains(&received, b"ut_pex")
+            && contains(&received, b"ut_metadata")
+    );
 }
 
 #[test]
-fn t28_a_link_known_to_be_private_from_an_earlier_run_stays_private_while_its_files_are_chosen() {
+fn t28_a_link_with_saved_private_metadata_is_not_searched_in_the_dht_before_its_files_are_chosen() {
     let dir = tempfile::tempdir().unwrap();
-    let (public, private) = (torrent(dir.path(), "public", false), torrent(dir.path(), "private", true));
+    let public = torrent(dir.path(), "public", false);
+    let private = torrent(dir.path(), "private", true);
     for torrent in [&public, &private] {
         std::fs::write(
             dir.path().join(format!("{}.torrent", torrent.info_hash())),
@@ -146,7 +159,7 @@ fn t28_a_link_known_to_be_private_from_an_earlier_run_stays_private_while_its_fi
         let link = Magnet::new(torrent.info_hash());
         session.add(AddTorrent { choose_later: true, ..AddTorrent::magnet(link, dir.path()) }).unwrap();
     }
-    let (searched, _) = listen(&node, Instant::now() + WATCHED);
+    let (searched, _) = collect_queries(&node, Instant::now() + OBSERVED_FOR);
     assert!(
         searched.contains(&public.info_hash()) && !searched.contains(&private.info_hash()),
         "{searched:?}"

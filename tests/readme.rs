@@ -1,11 +1,10 @@
-//! README's first session works as written: each command is run, and prints what README says. Rates and times
-//! may differ.
+//! Runs the commands of the first session in README.md and compares their output. Rates and times may differ.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The commands of the `console` block, each with the lines that it prints.
+/// Returns the commands of the `console` block, each with its output lines.
 fn session() -> Vec<(String, Vec<String>)> {
     let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
     let block =
@@ -20,7 +19,7 @@ fn session() -> Vec<(String, Vec<String>)> {
     commands
 }
 
-/// A line without what the moment decides: `after 3s` and rates.
+/// Removes the variable parts of a line: the time in `after 3s` and rates.
 fn steady(line: &str) -> String {
     let words: Vec<&str> = line.split(' ').collect();
     let mut steady: Vec<&str> = Vec::new();
@@ -34,7 +33,7 @@ fn steady(line: &str) -> String {
     steady.join(" ")
 }
 
-/// Kills the seeder at the end, also when an assertion fails.
+/// Processes in the background, killed at the end, also after a failed assertion.
 struct Background(Vec<Child>);
 
 impl Drop for Background {
@@ -61,7 +60,7 @@ fn shell(command: &str, dir: &Path) -> Command {
 }
 
 #[test]
-fn the_first_session_prints_what_readme_says() {
+fn the_first_session_prints_the_output_in_readme() {
     let dir = tempfile::tempdir().unwrap();
     let mut background = Background(Vec::new());
     let commands = session();
@@ -73,7 +72,8 @@ fn the_first_session_prints_what_readme_says() {
                 .stderr(Stdio::null())
                 .spawn();
             background.0.push(child.unwrap());
-            // A person types the next command later than this; a test waits for the port.
+            // A user types the next command after a moment; the test waits until the port is
+            // open.
             let begun = Instant::now();
             while std::net::TcpStream::connect("127.0.0.1:7001").is_err() {
                 assert!(begun.elapsed() < Duration::from_secs(30), "{command} does not listen");
@@ -82,13 +82,13 @@ fn the_first_session_prints_what_readme_says() {
             continue;
         }
         let output = shell(&command, dir.path()).output().unwrap();
-        let said =
+        let printed =
             format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "{command}: {}\n{said}", output.status);
+        assert!(output.status.success(), "{command}: {}\n{printed}", output.status);
         for line in &expected {
             assert!(
-                said.lines().any(|l| steady(l) == steady(line)),
-                "{command} does not print {line:?}, but:\n{said}"
+                printed.lines().any(|l| steady(l) == steady(line)),
+                "{command} does not print {line:?}, but:\n{printed}"
             );
         }
     }
@@ -99,7 +99,7 @@ fn the_first_session_prints_what_readme_says() {
 }
 
 #[test]
-fn only_what_the_moment_decides_is_left_out() {
+fn only_times_and_rates_are_removed_from_a_line() {
     let line = "film.bin: 100% of 57.2 MiB after 0s, received 57.2 MiB (89.1 MiB/s), sent 0 B";
     assert_eq!(steady(line), "film.bin: 100% of 57.2 MiB after received 57.2 MiB sent 0 B");
 }

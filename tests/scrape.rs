@@ -1,4 +1,4 @@
-//! Counts of a swarm, asked of scripted trackers over loopback: by a session, and by `rill show --scrape`.
+//! Scrapes of scripted trackers over loopback, by a session and by `rill show --scrape`.
 
 mod support;
 
@@ -15,20 +15,22 @@ use support::{session, single, wait};
 const HASH: InfoHash = InfoHash([b'a'; 20]);
 const COUNTS: SwarmCounts = SwarmCounts { seeds: Some(3), peers: Some(5), completed: Some(4) };
 
-/// What the trackers were asked, one line each.
-type Asked = Arc<Mutex<Vec<String>>>;
+/// Requests that the trackers received, one line each.
+type Requests = Arc<Mutex<Vec<String>>>;
 
-/// An HTTP tracker that answers every question with this body.
-fn http(body: &'static [u8], asked: &Asked) -> String {
-    let (listener, asked) = (TcpListener::bind("127.0.0.1:0").unwrap(), asked.clone());
+/// Starts an HTTP tracker that answers every request with this body. Returns its URL.
+fn http(body: &'static [u8], requests: &Requests) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let requests = requests.clone();
     let addr = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            let (mut head, mut byte) = (Vec::new(), [0]);
+            let mut head = Vec::new();
+            let mut byte = [0];
             while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n == 1) {
                 head.push(byte[0]);
             }
-            asked
+            requests
                 .lock()
                 .unwrap()
                 .push(String::from_utf8_lossy(&head).lines().next().unwrap_or_default().to_owned());
@@ -39,16 +41,18 @@ fn http(body: &'static [u8], asked: &Asked) -> String {
     format!("http://{addr}/announce")
 }
 
-/// A UDP tracker that knows 3 seeds, 4 completed downloads and 5 peers of anything.
-fn udp(asked: &Asked) -> String {
-    let (socket, asked) = (UdpSocket::bind("127.0.0.1:0").unwrap(), asked.clone());
+/// Starts a UDP tracker that counts 3 seeds, 4 completed downloads and 5 peers for every torrent. Returns its
+/// URL.
+fn udp(requests: &Requests) -> String {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let requests = requests.clone();
     let addr = socket.local_addr().unwrap();
     std::thread::spawn(move || {
         let mut packet = [0; 2048];
         while let Ok((n, from)) = socket.recv_from(&mut packet) {
             let packet = &packet[..n];
             let action = packet.get(8..12).map_or(9, |b| b[3]);
-            asked.lock().unwrap().push(format!("udp action {action}"));
+            requests.lock().unwrap().push(format!("udp action {action}"));
             let mut answer = vec![0, 0, 0, action];
             answer.extend_from_slice(&packet[12..16]);
             let words: &[u32] = if action == 0 { &[1, 2] } else { &[3, 4, 5] };
@@ -62,9 +66,9 @@ fn udp(asked: &Asked) -> String {
 const GOOD: &[u8] = b"d5:filesd20:aaaaaaaaaaaaaaaaaaaad10:incompletei5e8:completei3e10:downloadedi4eeee";
 
 #[test]
-fn a_resting_torrent_is_counted_and_undialed_hears_of_us() {
-    let asked = Asked::default();
-    let trackers = vec![http(GOOD, &asked), udp(&asked), "http://127.0.0.1:1/a".to_owned()];
+fn a_paused_torrent_is_scraped_without_announcing_or_dialing() {
+    let requests = Requests::default();
+    let trackers = vec![http(GOOD, &requests), udp(&requests), "http://127.0.0.1:1/a".to_owned()];
     let undialed = TcpListener::bind("127.0.0.1:0").unwrap();
     undialed.set_nonblocking(true).unwrap();
     let s = session("127.0.0.1");
@@ -87,19 +91,20 @@ fn a_resting_torrent_is_counted_and_undialed_hears_of_us() {
     assert_eq!((of(&trackers[0]), of(&trackers[1])), (Ok(COUNTS), Ok(COUNTS)));
     assert!(of(&trackers[2]).unwrap_err().contains("/announce"));
     std::thread::sleep(Duration::from_millis(300));
-    let asked = asked.lock().unwrap().clone();
+    let requests = requests.lock().unwrap().clone();
     let scraped = format!("GET /scrape?info_hash={} HTTP/1.1", "a".repeat(20));
     assert!(
-        asked.len() == 3 && asked.contains(&scraped) && asked.contains(&"udp action 2".to_owned()),
-        "{asked:?}"
+        requests.len() == 3 && requests.contains(&scraped) && requests.contains(&"udp action 2".to_owned()),
+        "{requests:?}"
     );
     assert!(undialed.accept().is_err(), "a peer was dialed");
     assert!(s.stop(Duration::from_secs(5)).clean);
 }
 
 #[test]
-fn a_torrent_that_was_added_resting_goes_on_when_it_is_told_to() {
-    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+fn a_torrent_added_as_paused_downloads_only_after_resume() {
+    let from = tempfile::tempdir().unwrap();
+    let to = tempfile::tempdir().unwrap();
     let torrent = single(from.path(), "a", 200_000, 16 << 10);
     let (_seed, addr): (_, SocketAddr) = support::seeder("127.0.0.1", &torrent, from.path());
     let s = session("127.0.0.2");
@@ -109,7 +114,7 @@ fn a_torrent_that_was_added_resting_goes_on_when_it_is_told_to() {
     let begun = std::time::Instant::now();
     while begun.elapsed() < Duration::from_millis(500) {
         if let Some(Event::Progress(p)) = s.next_event(Duration::from_millis(50)) {
-            assert_eq!((p.peers, p.downloaded), (0, 0), "it does not rest");
+            assert_eq!((p.peers, p.downloaded), (0, 0), "the paused torrent has a peer or payload");
         }
     }
     s.resume(id).unwrap();
@@ -138,10 +143,11 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn show_prints_a_line_for_each_tracker_behind_the_rest() {
-    let asked = Asked::default();
-    let (good, bad) = (http(GOOD, &asked), http(b"d14:failure reason9:no\x1b[2J\r\nxe", &asked));
-    let ended = show(&[bad.clone(), good.clone(), udp(&asked)], &[]);
+fn show_prints_a_line_for_each_tracker_after_the_table() {
+    let requests = Requests::default();
+    let good = http(GOOD, &requests);
+    let bad = http(b"d14:failure reason9:no\x1b[2J\r\nxe", &requests);
+    let ended = show(&[bad.clone(), good.clone(), udp(&requests)], &[]);
     let stdout = text(&ended.stdout);
     assert_eq!(ended.status.code(), Some(0), "{stdout}{}", text(&ended.stderr));
     let lines: Vec<&str> = stdout.lines().collect();
@@ -152,9 +158,9 @@ fn show_prints_a_line_for_each_tracker_behind_the_rest() {
 }
 
 #[test]
-fn show_gives_the_same_as_json() {
-    let asked = Asked::default();
-    let trackers = [udp(&asked), "http://127.0.0.1:1/announce".to_owned()];
+fn show_prints_the_scrape_as_a_json_field() {
+    let requests = Requests::default();
+    let trackers = [udp(&requests), "http://127.0.0.1:1/announce".to_owned()];
     let ended = show(&trackers, &["--json"]);
     assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
     let object: serde_json::Value = serde_json::from_str(&text(&ended.stdout)).unwrap();
@@ -170,7 +176,7 @@ fn show_gives_the_same_as_json() {
 }
 
 #[test]
-fn show_fails_with_one_sentence_if_undialed_answers() {
+fn show_fails_with_one_sentence_if_no_tracker_answers() {
     for (trackers, sentence) in [
         (vec!["http://127.0.0.1:1/announce".to_owned()], "rill: no tracker has answered\n"),
         (vec![], "rill: there is no tracker to ask\n"),

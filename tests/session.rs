@@ -1,5 +1,5 @@
-//! A session that can be asked: states, files, peers, trackers and pieces of running torrents, settings that
-//! change while they run, and errors for what does not exist.
+//! Queries and commands of a session: states, files, peers, trackers and pieces of running torrents, settings
+//! that change while running, and errors for unknown torrents.
 
 mod support;
 
@@ -25,12 +25,12 @@ fn status(s: &Session, id: TorrentId) -> TorrentStatus {
     s.torrents().unwrap().into_iter().find(|t| t.id == id).unwrap()
 }
 
-/// Asks again until the state is as wished.
-fn wait_state(s: &Session, id: TorrentId, wished: impl Fn(&TorrentState) -> bool) -> TorrentStatus {
+/// Polls until the torrent has the expected state.
+fn wait_state(s: &Session, id: TorrentId, expected: impl Fn(&TorrentState) -> bool) -> TorrentStatus {
     let begun = Instant::now();
     loop {
         let status = status(s, id);
-        if wished(&status.state) {
+        if expected(&status.state) {
             return status;
         }
         assert!(begun.elapsed() < PATIENCE, "{:?}", status.state);
@@ -39,17 +39,18 @@ fn wait_state(s: &Session, id: TorrentId, wished: impl Fn(&TorrentState) -> bool
 }
 
 #[test]
-fn a_download_can_be_asked_how_it_goes() {
-    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+fn a_running_download_reports_status_files_pieces_and_peers() {
+    let from = tempfile::tempdir().unwrap();
+    let to = tempfile::tempdir().unwrap();
     let torrent = multi(from.path(), "t", &[("a", MIB), ("b/c", 2 * MIB), ("d", MIB)], 64 * 1024);
     let (_seed, addr) = seeder("127.0.0.1", &torrent, from.path());
     let s = session("127.0.0.2");
-    let order = AddTorrent {
+    let request = AddTorrent {
         peers: vec![addr],
         download_limit: Some(256 * 1024),
         ..AddTorrent::new(torrent.clone(), to.path())
     };
-    let id = s.add(order).unwrap();
+    let id = s.add(request).unwrap();
     let status = wait_state(&s, id, |state| matches!(state, TorrentState::Downloading));
     assert_eq!(
         (status.info_hash, status.name.as_deref(), status.dir.as_path()),
@@ -62,7 +63,8 @@ fn a_download_can_be_asked_how_it_goes() {
         assert!(begun.elapsed() < PATIENCE);
         std::thread::sleep(Duration::from_millis(5));
     }
-    let (files, pieces) = (s.files(id).unwrap(), s.pieces(id).unwrap());
+    let files = s.files(id).unwrap();
+    let pieces = s.pieces(id).unwrap();
     let lengths: Vec<_> = files.iter().map(|f| (f.path.to_str().unwrap(), f.length, f.priority)).collect();
     let mib = MIB as u64;
     let normal = FilePriority::Normal;
@@ -81,13 +83,14 @@ fn a_download_can_be_asked_how_it_goes() {
 }
 
 #[test]
-fn files_are_wanted_and_skipped_while_it_runs() {
-    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+fn file_priorities_can_change_while_running() {
+    let from = tempfile::tempdir().unwrap();
+    let to = tempfile::tempdir().unwrap();
     let torrent = multi(from.path(), "t", &[("a", MIB), ("b", MIB), ("c", MIB)], 32 * 1024);
     let (_seed, addr) = seeder("127.0.0.1", &torrent, from.path());
     let s = session("127.0.0.2");
     let id = s.add(AddTorrent { wanted_files: Some(vec![]), ..AddTorrent::new(torrent, to.path()) }).unwrap();
-    // With no file wanted there is nothing to wait for.
+    // Without a wanted file the torrent is complete at once.
     wait(&s, |e| matches!(e, Event::Completed { .. }));
     assert!(matches!(status(&s, id).state, TorrentState::Seeding));
     let priorities = |s: &Session| s.files(id).unwrap().iter().map(|f| f.priority).collect::<Vec<_>>();
@@ -110,8 +113,9 @@ fn files_are_wanted_and_skipped_while_it_runs() {
 }
 
 #[test]
-fn urgent_files_come_first() {
-    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+fn files_of_high_priority_are_downloaded_first() {
+    let from = tempfile::tempdir().unwrap();
+    let to = tempfile::tempdir().unwrap();
     let torrent = multi(from.path(), "t", &[("a", 2 * MIB), ("b", MIB), ("c", 2 * MIB)], 32 * 1024);
     let (_seed, addr) = seeder("127.0.0.1", &torrent, from.path());
     let s = session("127.0.0.2");
@@ -129,15 +133,16 @@ fn urgent_files_come_first() {
         assert!(begun.elapsed() < PATIENCE, "{have:?}");
         std::thread::sleep(Duration::from_millis(2));
     };
-    // Allowed fast pieces (BEP 6), ten at most, come while the seed still chokes us; then the urgent file.
-    // Its last pieces are on their way while the next file begins.
+    // At most ten allowed fast pieces (BEP 6) arrive while the seed still chokes us, then the urgent
+    // file. Pieces of the next file are requested while the last ones of the urgent file are in flight.
     let allowed_fast = 10 * 32 * 1024;
     assert!(have[0] <= allowed_fast && have[1] < MIB as u64, "{have:?}");
 }
 
 #[test]
-fn a_paused_torrent_says_so_and_a_recheck_finds_a_bad_piece() {
-    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+fn a_paused_torrent_is_reported_as_paused_and_a_recheck_finds_a_bad_piece() {
+    let from = tempfile::tempdir().unwrap();
+    let to = tempfile::tempdir().unwrap();
     let torrent = single(from.path(), "one", MIB, 64 * 1024);
     std::fs::copy(from.path().join("one"), to.path().join("one")).unwrap();
     let s = session("127.0.0.2");
@@ -158,7 +163,7 @@ fn a_paused_torrent_says_so_and_a_recheck_finds_a_bad_piece() {
 }
 
 #[test]
-fn trackers_are_replaced_and_a_failure_is_told() {
+fn trackers_can_be_replaced_and_their_failures_are_reported() {
     let to = tempfile::tempdir().unwrap();
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let from = tempfile::tempdir().unwrap();
@@ -188,7 +193,7 @@ fn trackers_are_replaced_and_a_failure_is_told() {
 }
 
 #[test]
-fn what_does_not_exist_is_an_error_and_never_silence() {
+fn commands_for_unknown_torrents_and_missing_metadata_are_errors() {
     let s = session("127.0.0.2");
     let link = Magnet::new(rill::units::InfoHash([7; 20]));
     let id = s.add(AddTorrent { choose_later: true, ..AddTorrent::magnet(link, "/nonexistent") }).unwrap();
@@ -199,26 +204,26 @@ fn what_does_not_exist_is_an_error_and_never_silence() {
     assert_eq!(s.peers(id), Ok(vec![]));
     s.remove(id).unwrap();
     wait(&s, |e| matches!(e, Event::Removed { .. }));
-    for gone in
+    for result in
         [s.pause(id), s.resume(id), s.remove(id), s.scrape(id), s.recheck(id), s.set_sequential(id, true)]
     {
-        assert_eq!(gone, Err(CommandError::UnknownTorrent));
+        assert_eq!(result, Err(CommandError::UnknownTorrent));
     }
     assert!(s.torrents().unwrap().is_empty());
 
     let other = s.clone();
-    // A command that arrives while the session stops is not carried out: a torrent is not opened again.
+    // A command that arrives while the session stops is refused: the torrent is not opened again.
     let again = s.clone();
     let resuming = std::thread::spawn(move || while again.resume(id) != Err(CommandError::Gone) {});
     assert!(s.stop(Duration::from_secs(5)).clean);
     resuming.join().unwrap();
     assert_eq!(other.pause(id), Err(CommandError::Gone));
     assert!(other.add(AddTorrent::magnet(Magnet::new(rill::units::InfoHash([8; 20])), "")).is_err());
-    assert!(other.next_event(PATIENCE).is_none(), "the queue is closed, so nothing is waited for");
+    assert!(other.next_event(PATIENCE).is_none(), "the queue is closed, so the call returns at once");
 }
 
 #[test]
-fn every_subscriber_gets_every_event_and_is_called_for_it() {
+fn every_subscriber_gets_every_event_and_its_callback_is_called() {
     let from = tempfile::tempdir().unwrap();
     let torrent = single(from.path(), "one", MIB, 64 * 1024);
     let s = session("127.0.0.2");

@@ -1,4 +1,4 @@
-//! `get`, `seed` and `bench` with the real binary over loopback, without any other program.
+//! Runs `get`, `seed` and `bench` over loopback, without other programs.
 
 use serde_json::Value;
 use std::ffi::OsStr;
@@ -11,7 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// Content `t/{a,sub/b,empty}`, its torrent, and a rill that seeds it.
+/// A temporary directory with content `t/{a,sub/b,empty}`, its torrent, and a `rill seed` that seeds it.
 struct World {
     dir: tempfile::TempDir,
     seed: Child,
@@ -23,7 +23,7 @@ impl World {
         World::seeding_at("0")
     }
 
-    /// With a seed that sends so many bytes a second; 0 is as many as it can.
+    /// Returns a world whose seed has this upload limit; 0 is no limit.
     fn seeding_at(rate: &str) -> World {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("t/sub")).unwrap();
@@ -67,7 +67,7 @@ impl Drop for World {
     }
 }
 
-/// A port that no other test takes, below those that the kernel gives to outgoing connections.
+/// Returns a port that no other test uses, below the kernel's range for outgoing connections.
 fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
@@ -111,7 +111,7 @@ fn signal(child: &Child, name: &str) {
 }
 
 #[test]
-fn get_fetches_everything_and_says_so_in_plain_lines() {
+fn get_downloads_all_files_and_prints_plain_lines() {
     let w = World::new();
     let output = w.get(["--no-state"]).output().unwrap();
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
@@ -123,7 +123,7 @@ fn get_fetches_everything_and_says_so_in_plain_lines() {
 }
 
 #[test]
-fn json_ends_with_one_object_that_carries_the_exit_code() {
+fn the_last_json_object_has_the_exit_code() {
     let w = World::new();
     let output = w.get(["--no-state", "--json"]).output().unwrap();
     let objects = objects(&output);
@@ -144,12 +144,12 @@ fn only_the_selected_files_are_fetched() {
     assert!(w.same("t/sub/b") && !w.same("t/a"));
     let output = w.get(["--no-state", "--select", "1"]).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert!(w.same("t/sub/b") && w.same("t/a"), "what was there is kept");
+    assert!(w.same("t/sub/b") && w.same("t/a"), "existing content is kept");
     assert_eq!(w.get(["--no-state", "--select", "9"]).output().unwrap().status.code(), Some(28));
 }
 
 #[test]
-fn what_is_there_is_not_fetched_again() {
+fn existing_content_is_not_downloaded_again() {
     let w = World::new();
     for (state, twice) in [("--state-dir=state", 0), ("--no-state", 0)] {
         assert!(w.get([state, "-q"]).status().unwrap().success());
@@ -162,7 +162,7 @@ fn what_is_there_is_not_fetched_again() {
 }
 
 #[test]
-fn the_hook_runs_once_with_the_torrents_facts() {
+fn the_on_complete_program_runs_once_with_path_and_variables() {
     let w = World::new();
     let hook = w.at("hook");
     let script = "#!/bin/sh\nprintf '%s\\n' \"$1\" \"$RILL_TORRENT_NAME\" \"$RILL_TORRENT_BYTES\" \"$RILL_TORRENT_DIR\" >> seen\necho talk\n";
@@ -176,7 +176,7 @@ fn the_hook_runs_once_with_the_torrents_facts() {
     assert_eq!(
         (stderr(&output).as_str(), stdout(&output).lines().count()),
         ("talk\n", 1),
-        "its words do not mix with ours"
+        "the program's output goes to stderr"
     );
     let output = w.get(["--no-state", "-q", "--on-complete", "./no-such-program"]).output().unwrap();
     assert_eq!(output.status.code(), Some(0));
@@ -184,7 +184,7 @@ fn the_hook_runs_once_with_the_torrents_facts() {
 }
 
 #[test]
-fn a_seeding_goal_keeps_it_there_until_it_is_reached() {
+fn get_seeds_until_the_goal_is_reached() {
     let w = World::new();
     let begun = Instant::now();
     let output = w.get(["--no-state", "--json", "-q", "--seed-time", "0.03"]).output().unwrap();
@@ -227,14 +227,14 @@ fn a_torrent_without_peers_times_out_with_2() {
 }
 
 #[test]
-fn a_reader_who_leaves_or_sleeps_does_not_stop_the_download() {
+fn a_closed_or_full_stdout_does_not_stop_the_download() {
     let w = World::new();
     let mut get = w.get(["--no-state", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
     drop(get.stdout.take());
     assert_eq!(get.wait().unwrap().code(), Some(0));
     assert!(w.same("t/a"));
     fs::remove_dir_all(w.at("out")).unwrap();
-    // Held open and never read: the pipe may fill, the download must not care.
+    // The pipe is held open and never read; it may fill without stopping the download.
     let mut get = w.get(["--no-state", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
     let held = get.stdout.take();
     assert_eq!(get.wait().unwrap().code(), Some(0));
@@ -242,7 +242,7 @@ fn a_reader_who_leaves_or_sleeps_does_not_stop_the_download() {
 }
 
 #[test]
-fn seed_of_nothing_is_a_mismatch_and_makes_nothing() {
+fn seed_of_a_missing_directory_fails_and_creates_nothing() {
     let w = World::new();
     let output = rill(w.dir.path())
         .args(["seed", "t.torrent", "-d", "none", "--no-state", "--listen-port", "0"])
@@ -265,7 +265,7 @@ fn a_taken_port_is_a_network_error() {
 }
 
 #[test]
-fn the_bench_measures_and_cleans_up() {
+fn the_bench_prints_figures_and_removes_its_directory() {
     let dir = tempfile::tempdir().unwrap();
     let output = rill(dir.path())
         .args(["bench", "--size", "4M", "--rounds", "1", "--json", "-d", "."])
@@ -279,7 +279,7 @@ fn the_bench_measures_and_cleans_up() {
 }
 
 #[test]
-fn an_interrupted_bench_leaves_nothing_behind() {
+fn an_interrupted_bench_removes_its_directory() {
     let dir = tempfile::tempdir().unwrap();
     let mut bench = rill(dir.path())
         .args(["bench", "--size", "64M", "--rounds", "100", "-d", "."])
@@ -296,7 +296,7 @@ fn an_interrupted_bench_leaves_nothing_behind() {
 
 // ---- links ------------------------------------------------------------------------------------------------------------
 
-/// `rill get LINK` from the world's seed, the way of `get`.
+/// Returns the command `rill get LINK` for the world's torrent.
 fn get_link(w: &World, words: &[&str]) -> Command {
     let torrent = rill::wire::Metainfo::parse(&fs::read(w.at("t.torrent")).unwrap()).unwrap();
     let mut get = rill(w.dir.path());
@@ -313,17 +313,17 @@ fn get_link(w: &World, words: &[&str]) -> Command {
 }
 
 #[test]
-fn a_magnet_link_brings_everything() {
+fn a_magnet_link_downloads_all_files() {
     let w = World::new();
     let peer = format!("127.0.0.1:{}", w.port);
     let ended = get_link(&w, &["-d", "out", "--peer", &peer, "--state-dir", "state"]).output().unwrap();
     assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
-    let said = stdout(&ended);
-    let lines: Vec<&str> = said.lines().collect();
-    assert!(lines[0].ends_with(": asking peers what is in it"), "{said}");
-    assert!(lines[1].starts_with("t: 1.2 MiB in 3 files, 40 pieces"), "{said}");
+    let printed = stdout(&ended);
+    let lines: Vec<&str> = printed.lines().collect();
+    assert!(lines[0].ends_with(": asking peers for its metadata"), "{printed}");
+    assert!(lines[1].starts_with("t: 1.2 MiB in 3 files, 40 pieces"), "{printed}");
     assert!(w.same("t/a") && w.same("t/sub/b") && w.same("t/empty"));
-    // Another run knows what is in it, and that it is there, without asking a peer.
+    // Another run takes metadata and pieces from the state directory, without a peer.
     let again = get_link(&w, &["-d", "out", "--state-dir", "state", "--json"]).output().unwrap();
     assert_eq!(again.status.code(), Some(0), "{}", String::from_utf8_lossy(&again.stderr));
     let shown =
@@ -337,7 +337,7 @@ fn link(w: &World) -> String {
 }
 
 #[test]
-fn files_of_a_link_are_chosen_once_they_are_known() {
+fn files_of_a_link_are_selected_when_its_metadata_arrives() {
     let w = World::new();
     let peer = format!("127.0.0.1:{}", w.port);
     let ended =
@@ -347,16 +347,16 @@ fn files_of_a_link_are_chosen_once_they_are_known() {
     let ended =
         get_link(&w, &["-d", "none", "--no-state", "--peer", &peer, "--select", "9"]).output().unwrap();
     assert_eq!(ended.status.code(), Some(28));
-    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    let printed = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert!(
-        said.contains("--select names file 9, but there are only 3") && said.lines().count() == 1,
-        "{said}"
+        printed.contains("--select names file 9, but there are only 3") && printed.lines().count() == 1,
+        "{printed}"
     );
     assert!(!w.at("none").exists());
 }
 
 #[test]
-fn m6_a_link_that_selects_no_file_that_there_is_selects_nothing() {
+fn m6_a_link_that_selects_only_missing_files_selects_all() {
     let w = World::new();
     let mut get = rill(w.dir.path());
     get.args([
@@ -381,11 +381,11 @@ fn a_link_without_metadata_says_so_at_the_end() {
     let ended = rill(dir.path()).args(words).args(["--listen-port", "0", "--timeout", "1"]).output().unwrap();
     assert_eq!(ended.status.code(), Some(2));
     assert_eq!(stderr(&ended), "rill: no metadata within 1s (no peers)\n");
-    assert_eq!(stdout(&ended), "a name: asking peers what is in it\na name: no metadata after 1s\n");
+    assert_eq!(stdout(&ended), "a name: asking peers for its metadata\na name: no metadata after 1s\n");
 }
 
 #[test]
-fn metadata_alone_is_saved_once_and_nothing_else_is_touched() {
+fn metadata_only_saves_one_torrent_file_and_no_content() {
     let w = World::new();
     let peer = format!("127.0.0.1:{}", w.port);
     let save = |words: &[&str]| {
@@ -400,23 +400,26 @@ fn metadata_alone_is_saved_once_and_nothing_else_is_touched() {
     assert_eq!(names, ["t.torrent"]);
     let saved = rill::wire::Metainfo::parse(&fs::read(w.at("out/t.torrent")).unwrap()).unwrap();
     assert_eq!(link(&w), format!("magnet:?xt=urn:btih:{}", saved.info_hash()));
-    assert_eq!(save(&[]).0, Some(0), "the same again is no harm");
+    assert_eq!(save(&[]).0, Some(0), "saving the same file again is no error");
     fs::write(w.at("out/t.torrent"), "another program's").unwrap();
-    let (code, _, said) = save(&[]);
-    assert!(code == Some(13) && said.contains("out/t.torrent: another file of that name is there"), "{said}");
+    let (code, _, printed) = save(&[]);
+    assert!(
+        code == Some(13) && printed.contains("out/t.torrent: a different file of that name exists"),
+        "{printed}"
+    );
     assert_eq!(fs::read(w.at("out/t.torrent")).unwrap(), b"another program's");
     let of_a_file =
         rill(w.dir.path()).args(["get", "--metadata-only", "-d", "other", "t.torrent"]).output().unwrap();
     assert_eq!(
         fs::read(w.at("other/t.torrent")).unwrap(),
         fs::read(w.at("t.torrent")).unwrap(),
-        "as it came"
+        "the bytes are those of the source"
     );
     assert_eq!((of_a_file.status.code(), stdout(&of_a_file)), (Some(0), "other/t.torrent\n".to_string()));
 }
 
 #[test]
-fn show_asks_peers_when_told_to() {
+fn show_fetches_metadata_with_fetch() {
     let w = World::new();
     let peer = format!("127.0.0.1:{}", w.port);
     let show = |words: &[&str]| {
@@ -477,5 +480,9 @@ fn m9_names_from_peers_stay_in_the_directory() {
     assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
     assert_eq!(fs::read(w.at("deep/er/to").join(&place)).unwrap(), bytes);
     let count = |dir: &str| fs::read_dir(w.at(dir)).unwrap().count();
-    assert_eq!((count("deep"), count("deep/er"), count("deep/er/to")), (1, 1, 1), "nothing beside it");
+    assert_eq!(
+        (count("deep"), count("deep/er"), count("deep/er/to")),
+        (1, 1, 1),
+        "no other file was written"
+    );
 }

@@ -1,10 +1,9 @@
-//! The clients: whether they are here, which version, and how each is started to fetch or to seed.
+//! The clients: finds them with their versions, and starts them to download or to seed.
 //!
-//! All are treated alike. Peers come from the tracker alone (no DHT, no local discovery, no peer exchange
-//! where it can be turned off), over TCP (no uTP), in the clear, without limits. No client reads a
-//! configuration of the user's. What would cost a client CPU without need is off: aria2 would write the whole
-//! file once before it begins, rtorrent would hash everything again at the end. Everything else is the
-//! client's default.
+//! All clients have the same conditions. Peers come from the tracker alone (no DHT, no LSD, no PEX where it
+//! can be turned off), over TCP (no uTP), unencrypted, without limits. No client reads the user's
+//! configuration. Features that cost CPU without need are off: aria2 would write the whole file before the
+//! download, rtorrent would hash all content again at the end. Everything else is the client's default.
 
 use crate::fault::{Fault, Result};
 use crate::networks::{FETCHER, server};
@@ -17,13 +16,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Where every client listens.
+/// Port of every client.
 pub const PORT: u16 = 6881;
-/// The same, as it is typed.
+/// Port of every client as text.
 pub const PORT_TEXT: &str = "6881";
-/// What rill is told in any work.
+/// Options of rill in every work.
 pub const RILL: [&str; 6] = ["-q", "--no-dht", "--no-lsd", "--no-pex", "--listen-port", PORT_TEXT];
-/// What aria2 is told in any work.
+/// Options of aria2 in every work.
 pub const ARIA2: [&str; 8] = [
     "--no-conf",
     "-q",
@@ -34,10 +33,10 @@ pub const ARIA2: [&str; 8] = [
     "--listen-port",
     PORT_TEXT,
 ];
-/// What rqbit is told in any work.
+/// Options of rqbit in every work.
 pub const RQBIT: [&str; 5] =
     ["--disable-dht", "--disable-lsd", "--disable-upnp-port-forward", "--listen-port", PORT_TEXT];
-/// A libtorrent client, for Python.
+/// A libtorrent client in Python.
 const LIBTORRENT: &str = include_str!("libtorrent.py");
 
 /// A client that can be measured.
@@ -65,36 +64,37 @@ impl fmt::Display for Client {
     }
 }
 
-/// A client that is here.
+/// An installed client.
 #[derive(Clone, Debug)]
 pub struct Installed {
     pub client: Client,
-    /// What its rows are called.
+    /// Name of its rows.
     pub name: String,
-    /// For libtorrent the Python that has it.
+    /// Path of the program; for libtorrent the Python interpreter.
     pub program: PathBuf,
     pub version: String,
 }
 
-/// What a client works on.
+/// Torrent and directories of one run.
 #[derive(Clone, Copy, Debug)]
 pub struct Job<'a> {
     pub torrent: &'a Path,
-    /// Where the content is, or will be.
+    /// Directory of the content.
     pub dir: &'a Path,
-    /// An empty directory for what the client keeps.
+    /// An empty directory for the client's state.
     pub state: &'a Path,
 }
 
 impl Job<'_> {
-    /// A file that appears when the download is complete, from clients that do not end then.
+    /// Returns the path of a file that clients create when the download is complete, if they do not end
+    /// by themselves.
     pub fn mark(&self) -> PathBuf {
         self.state.join("complete")
     }
 }
 
 impl Installed {
-    /// Another build of rill, under the name of its file.
+    /// Returns another build of rill, named after its file.
     pub fn another_rill(program: &Path) -> Result<Installed> {
         let program =
             program.canonicalize().map_err(Fault::at(format_args!("no rill at {}", program.display())))?;
@@ -102,7 +102,7 @@ impl Installed {
         Ok(Installed { name, ..Installed::rill(&program)? })
     }
 
-    /// rill at this path.
+    /// Returns rill at this path.
     pub fn rill(program: &Path) -> Result<Installed> {
         let version = first_line(program, &["--version"])
             .ok_or_else(|| Fault::Wrong(format!("cannot run {}", program.display())))?;
@@ -114,7 +114,7 @@ impl Installed {
         })
     }
 
-    /// Another client, if it is here.
+    /// Returns another client if it is installed.
     pub fn find(client: Client) -> Option<Installed> {
         let (name, asks): (&str, &[&str]) = match client {
             Client::Rill => return None,
@@ -128,7 +128,7 @@ impl Installed {
         Some(Installed { client, name: client.to_string(), program: name.into(), version })
     }
 
-    /// The interpreter itself: what is called python3 may be a script that would be measured too.
+    /// Returns the interpreter itself: `python3` may be a script, which would be measured as well.
     fn python() -> Option<Installed> {
         let ask =
             "import sys, libtorrent; print(sys.executable, libtorrent.__version__, sys.version.split()[0])";
@@ -143,7 +143,8 @@ impl Installed {
         })
     }
 
-    /// Fetches the torrent. It ends when it is complete, or makes the job's mark.
+    /// Returns the command that downloads the torrent. It ends when the download is complete, or creates
+    /// the job's mark.
     pub fn fetch(&self, job: Job<'_>) -> Result<Command> {
         let mut command = self.command(job.state);
         match self.client {
@@ -169,8 +170,8 @@ impl Installed {
         Ok(command)
     }
 
-    /// Checks what is there and serves it until it is killed; where `peers` is given, to so many at once if
-    /// they come.
+    /// Returns the command that checks and seeds the content until it is killed. `peers` is the number of
+    /// connections that the client must allow.
     pub fn seed(&self, job: Job<'_>, peers: Option<usize>) -> Result<Command> {
         let mut command = self.command(job.state);
         let limit = |name: &str| peers.map(|peers| format!("{name}{peers}"));
@@ -187,10 +188,10 @@ impl Installed {
                 rtorrent(&mut command, job, &limits.join("\n"))?;
             }
             Client::Libtorrent => {
-                // It says that there are too many at two thirds of its limit.
+                // rtorrent refuses connections at two thirds of its limit.
                 let limit = peers.map(|peers| (2 * peers).to_string());
-                let words: Vec<String> = std::iter::once(server(0).to_string()).chain(limit).collect();
-                libtorrent(&mut command, "seed", job.torrent, job.dir, &words);
+                let args: Vec<String> = std::iter::once(server(0).to_string()).chain(limit).collect();
+                libtorrent(&mut command, "seed", job.torrent, job.dir, &args);
             }
             Client::Rqbit => {
                 command.args(limit("--peer-limit="));
@@ -200,20 +201,20 @@ impl Installed {
         Ok(command)
     }
 
-    /// libtorrent serving from each of these addresses, `up` bytes a second at most (0: no limit), without
-    /// checking first.
+    /// Returns the command for a libtorrent that seeds from each of these addresses with this upload
+    /// limit in bytes a second (0: no limit), without checking the content.
     pub fn source(&self, job: Job<'_>, addresses: &[Ipv4Addr], up: u64) -> Command {
         let mut command = self.command(job.state);
-        let words = std::iter::once(up.to_string()).chain(addresses.iter().map(Ipv4Addr::to_string));
-        libtorrent(&mut command, "source", job.torrent, job.dir, &words.collect::<Vec<_>>());
+        let args = std::iter::once(up.to_string()).chain(addresses.iter().map(Ipv4Addr::to_string));
+        libtorrent(&mut command, "source", job.torrent, job.dir, &args.collect::<Vec<_>>());
         command
     }
 
-    /// The program, with `state` for a home.
+    /// Returns the program with `state` as home directory.
     pub fn command(&self, state: &Path) -> Command {
         let mut command = Command::new(&self.program);
         command.env("LC_ALL", "C");
-        // Python looks there for its modules.
+        // Python finds its user modules through HOME.
         if self.client != Client::Libtorrent {
             command.env("HOME", state).env_remove("XDG_CONFIG_HOME").env_remove("XDG_STATE_HOME");
         }
@@ -232,7 +233,7 @@ fn aria2(command: &mut Command, job: Job<'_>) {
 
 fn transmission(command: &mut Command, job: Job<'_>, peers: Option<usize>) -> Result<()> {
     transmission_settings(job.state, peers)?;
-    // No limit either way, no port mapping.
+    // No upload or download limit, no port mapping.
     command
         .args(["-D", "-U", "-M", "-p", PORT_TEXT, "-g"])
         .arg(job.state)
@@ -242,7 +243,7 @@ fn transmission(command: &mut Command, job: Job<'_>, peers: Option<usize>) -> Re
     Ok(())
 }
 
-/// What Transmission finds in its directory when it starts.
+/// Writes Transmission's settings.
 pub fn transmission_settings(state: &Path, peers: Option<usize>) -> Result<()> {
     let off = [
         "dht-enabled",
@@ -271,7 +272,7 @@ fn rtorrent(command: &mut Command, job: Job<'_>, more: &str) -> Result<()> {
     )
 }
 
-/// rtorrent with these commands after those that every work has.
+/// Configures rtorrent with the commands of every work and then these.
 pub fn rtorrent_settings(command: &mut Command, dir: &Path, state: &Path, more: &str) -> Result<()> {
     let session = new_dir(state, "session")?;
     let lines = [
@@ -287,33 +288,34 @@ pub fn rtorrent_settings(command: &mut Command, dir: &Path, state: &Path, more: 
     Ok(())
 }
 
-/// libtorrent in this role for this torrent, or directory of torrents.
-pub fn libtorrent(command: &mut Command, role: &str, torrent: &Path, dir: &Path, words: &[String]) {
-    command.args(["-c", LIBTORRENT, role]).arg(torrent).arg(dir).args(words);
+/// Adds the arguments of libtorrent.py: role, torrent or directory of torrents, content, and more.
+pub fn libtorrent(command: &mut Command, role: &str, torrent: &Path, dir: &Path, args: &[String]) {
+    command.args(["-c", LIBTORRENT, role]).arg(torrent).arg(dir).args(args);
 }
 
-fn rqbit(command: &mut Command, job: Job<'_>, words: &[&str]) {
-    command.args(RQBIT).args(["download", "--overwrite", "-o"]).arg(job.dir).args(words).arg(job.torrent);
+fn rqbit(command: &mut Command, job: Job<'_>, args: &[&str]) {
+    command.args(RQBIT).args(["download", "--overwrite", "-o"]).arg(job.dir).args(args).arg(job.torrent);
 }
 
-/// Writes a whole file.
+/// Writes a file.
 pub fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).map_err(Fault::at(path.display()))
 }
 
-/// Makes a directory in this place.
+/// Creates a directory in `place`.
 pub fn new_dir(place: &Path, name: &str) -> Result<PathBuf> {
     let path = place.join(name);
     fs::create_dir(&path).map_err(Fault::at(path.display()))?;
     Ok(path)
 }
 
-/// The first line that a program prints when asked with these words; none if it cannot be started or says no.
-fn first_line(program: impl AsRef<OsStr>, words: &[&str]) -> Option<String> {
-    let output = Command::new(program).args(words).stdin(Stdio::null()).env("LC_ALL", "C").output().ok()?;
-    // Which of the two a version goes to differs; rtorrent says its own at the head of its help.
-    let said = [output.stdout, output.stderr].concat();
-    let line = String::from_utf8_lossy(&said)
+/// Returns the first line that a program prints with these arguments, or `None` if it cannot be started or
+/// fails.
+fn first_line(program: impl AsRef<OsStr>, args: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(args).stdin(Stdio::null()).env("LC_ALL", "C").output().ok()?;
+    // Some programs print their version on stdout, some on stderr; rtorrent prints it in its help.
+    let output = [output.stdout, output.stderr].concat();
+    let line = String::from_utf8_lossy(&output)
         .lines()
         .map(str::trim)
         .find(|line| !line.is_empty())?

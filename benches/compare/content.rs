@@ -1,6 +1,6 @@
-//! What is exchanged: noise in one file or in many, its torrent, and the comparison at the end.
+//! Content: random bytes in one file or in many, its torrent, and the comparison after a transfer.
 
-use crate::fault::{Fault, Result, go_on};
+use crate::fault::{Fault, Result, check_signals};
 use crate::tracker::Tracker;
 use rill::wire::Metainfo;
 use std::fs::{self, File};
@@ -10,10 +10,10 @@ use std::process::Command;
 
 /// Name of the file or of the directory of files.
 const NAME: &str = "payload";
-/// Bytes that are made or compared at once.
+/// Bytes written or compared at once.
 const PART: usize = 1 << 20;
 
-/// What the content is like.
+/// Size of the content.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     pub files: u64,
@@ -22,7 +22,7 @@ pub struct Shape {
     pub piece_bytes: u64,
 }
 
-/// Content below a directory of its own, and its torrent beside it.
+/// Content in its own directory, and its torrent.
 #[derive(Debug)]
 pub struct Content {
     pub shape: Shape,
@@ -34,9 +34,10 @@ pub struct Content {
 }
 
 impl Content {
-    /// Makes both in `at`, which must be empty; the torrent is made by `rill create`.
+    /// Writes the content below `at`, an empty directory, and creates the torrent with `rill create`.
     pub fn make(at: &Path, shape: Shape, rill: &Path) -> Result<Content> {
-        let (dir, torrent) = (at.join("content"), at.join("payload.torrent"));
+        let dir = at.join("content");
+        let torrent = at.join("payload.torrent");
         let files: Vec<PathBuf> = match shape.files {
             1 => vec![NAME.into()],
             n => (0..n).map(|i| Path::new(NAME).join(format!("{i:04}.bin"))).collect(),
@@ -45,7 +46,7 @@ impl Content {
             .map_err(Fault::at(dir.display()))?;
         let mut noise = Noise(shape.bytes | 1);
         for (i, file) in files.iter().enumerate() {
-            // The first file takes what does not divide evenly.
+            // The first file takes the remainder.
             let rest = if i == 0 { shape.bytes % shape.files } else { 0 };
             noise.fill(&dir.join(file), shape.bytes / shape.files + rest)?;
         }
@@ -69,16 +70,16 @@ impl Content {
         }
         let bytes = fs::read(&torrent).map_err(Fault::at(torrent.display()))?;
         let info_hash = Metainfo::parse(&bytes)
-            .map_err(|e| Fault::Wrong(format!("rill create made nonsense: {e}")))?
+            .map_err(|e| Fault::Wrong(format!("rill create wrote an invalid torrent: {e}")))?
             .info_hash()
             .0;
         Ok(Content { shape, dir, torrent, info_hash, files })
     }
 
-    /// Whether the same bytes lie below `dir`; the inner failure says what differs.
+    /// Compares the content with that below `dir`. The inner error describes the difference.
     pub fn compare(&self, dir: &Path) -> Result<std::result::Result<(), String>> {
         for file in &self.files {
-            // rqbit leaves the torrent's own directory out.
+            // rqbit omits the directory with the torrent's name.
             let there = [dir.join(file), dir.join(file.strip_prefix(NAME).unwrap_or(file))]
                 .into_iter()
                 .find(|path| path.is_file());
@@ -91,13 +92,15 @@ impl Content {
     }
 }
 
-/// Whether two files hold the same.
+/// Compares two files. The inner error describes the first difference.
 fn same(ours: &Path, theirs: &Path) -> Result<std::result::Result<(), String>> {
-    let (mut a, mut b) = (Parts::open(ours)?, Parts::open(theirs)?);
+    let mut a = Parts::open(ours)?;
+    let mut b = Parts::open(theirs)?;
     let mut at = 0;
     loop {
-        go_on()?;
-        let (x, y) = (a.next()?, b.next()?);
+        check_signals()?;
+        let x = a.next()?;
+        let y = b.next()?;
         if x != y {
             let offset = x.iter().zip(y).take_while(|(x, y)| x == y).count();
             return Ok(Err(format!("differs from byte {} on", at + offset)));
@@ -109,7 +112,7 @@ fn same(ours: &Path, theirs: &Path) -> Result<std::result::Result<(), String>> {
     }
 }
 
-/// A file, part by part.
+/// Reads a file part by part.
 struct Parts<'a> {
     path: &'a Path,
     file: File,
@@ -122,7 +125,7 @@ impl Parts<'_> {
         Ok(Parts { path, file, buffer: Vec::new() })
     }
 
-    /// The next part; empty at the end.
+    /// Returns the next part; empty at the end.
     fn next(&mut self) -> Result<&[u8]> {
         self.buffer.clear();
         let mut part = Read::by_ref(&mut self.file).take(PART as u64);
@@ -131,7 +134,7 @@ impl Parts<'_> {
     }
 }
 
-/// Bytes in which no client finds anything to spare; the same for the same seed (xorshift64).
+/// Pseudorandom bytes, which cannot be compressed; the same for the same seed (xorshift64).
 struct Noise(u64);
 
 impl Noise {
@@ -146,7 +149,7 @@ impl Noise {
         let mut file = File::create_new(path).map_err(Fault::at(path.display()))?;
         let mut part = vec![0; PART];
         while left > 0 {
-            go_on()?;
+            check_signals()?;
             part.chunks_exact_mut(8).for_each(|word| word.copy_from_slice(&self.next()));
             let len = left.min(PART as u64);
             file.write_all(&part[..len as usize]).map_err(Fault::at(path.display()))?;

@@ -1,4 +1,4 @@
-//! What ends the comparison early, and the signals that ask for it.
+//! Errors and signals that end the comparison early.
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::fmt::Display;
@@ -6,45 +6,50 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// Why nothing more can be measured.
+/// Reason why the comparison ends.
 #[derive(Debug)]
 pub enum Fault {
-    /// A signal asked for it.
+    /// A signal arrived.
     Stopped,
-    /// This is wrong: one sentence.
+    /// An error, as one sentence.
     Wrong(String),
 }
 
-/// What a step gives if it goes well.
+/// Result of a step.
 pub type Result<T> = std::result::Result<T, Fault>;
 
 impl Fault {
-    /// A sentence of what was tried and why it failed.
+    /// Returns a function that makes a sentence of the failed step and the error.
     pub fn at(what: impl Display) -> impl FnOnce(std::io::Error) -> Fault {
         move |e| Fault::Wrong(format!("{what}: {e}"))
     }
 }
 
-static ASKED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+static SIGNALLED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// From here on Ctrl-C and its like are noticed by [`go_on`], so that everything is taken down on the way
-/// out.
+/// Installs handlers for SIGINT and other signals, which [`check_signals`] reports, so that destructors clean
+/// up.
 pub fn watch_signals() -> Result<()> {
-    let asked = ASKED.get_or_init(Arc::default);
+    let signalled = SIGNALLED.get_or_init(Arc::default);
     for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register(signal, asked.clone()).map_err(Fault::at("cannot watch for signals"))?;
+        signal_hook::flag::register(signal, signalled.clone())
+            .map_err(Fault::at("cannot watch for signals"))?;
     }
     Ok(())
 }
 
-/// Fails once a signal has asked for the end.
-pub fn go_on() -> Result<()> {
-    if ASKED.get().is_some_and(|asked| asked.load(Relaxed)) { Err(Fault::Stopped) } else { Ok(()) }
+/// Fails if a signal has arrived.
+pub fn check_signals() -> Result<()> {
+    if SIGNALLED.get().is_some_and(|signalled| signalled.load(Relaxed)) {
+        Err(Fault::Stopped)
+    } else {
+        Ok(())
+    }
 }
 
-/// Sleeps for a moment, unless it is time to stop.
+/// Sleeps. Fails if a signal has arrived.
 pub fn pause(millis: u64) -> Result<()> {
-    go_on()?;
+    check_signals()?;
     std::thread::sleep(Duration::from_millis(millis));
     Ok(())
 }

@@ -1,36 +1,35 @@
-//! What a run has shown, and how that is written: under a key and in base units for programs, in handy units
-//! for people.
+//! Measures of a run: their keys and base units in JSON, their heads and units in the tables.
 
-/// Something that is measured.
+/// A measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
-    /// CPU seconds for each GiB that was moved, and its two parts.
+    /// CPU seconds per GiB of payload, and its two parts.
     CpuPerGib,
     UserPerGib,
     SystemPerGib,
-    /// Bytes a second, from the first payload byte until complete.
+    /// Bytes a second, from the first payload byte to completion.
     Rate,
-    /// Seconds from the start of the fetching program until complete.
+    /// Seconds from the start of the downloading program to completion.
     Wall,
-    /// Bytes: the most that was resident, files that are mapped included.
+    /// Peak resident bytes, mapped files included.
     PeakResident,
-    /// Bytes: the most private (anonymous) memory.
+    /// Peak bytes of private (anonymous) memory.
     PeakPrivate,
-    /// Seconds until everything that it holds has answered: torrents from the program's start on, connections
-    /// from the first call on.
+    /// Seconds until all answer: idle torrents from the program's start, idle connections from the first
+    /// connection.
     Ready,
-    /// Bytes of private memory while it idles.
+    /// Bytes of private memory while idle.
     Private,
-    /// Bytes of private memory for each thing that it holds.
+    /// Bytes of private memory for each torrent or connection.
     PrivateEach,
-    /// CPU seconds a second while it idles.
+    /// CPU seconds a second while idle.
     IdleCpu,
-    /// How many things it still holds in the end.
+    /// Number of torrents or connections at the end.
     Held,
 }
 
 impl Measure {
-    /// Its name in JSON.
+    /// Returns the key in JSON.
     pub fn key(self) -> &'static str {
         match self {
             Measure::CpuPerGib => "cpu_s_per_gib",
@@ -48,7 +47,7 @@ impl Measure {
         }
     }
 
-    /// Its name with the unit in which [`Measure::shown`] gives it.
+    /// Returns the name with the unit of [`Measure::shown`].
     pub fn head(self) -> &'static str {
         match self {
             Measure::CpuPerGib => "CPU s/GiB",
@@ -66,7 +65,7 @@ impl Measure {
         }
     }
 
-    /// A value for people, without its unit.
+    /// Formats a value for a table, without its unit.
     pub fn shown(self, value: f64) -> String {
         let (unit, digits) = match self {
             Measure::CpuPerGib | Measure::UserPerGib | Measure::SystemPerGib | Measure::Ready => (1.0, 2),
@@ -81,16 +80,16 @@ impl Measure {
     }
 }
 
-/// Values, each of another measure.
+/// Values of different measures.
 #[derive(Clone, Debug)]
 pub struct Figures(pub Vec<(Measure, f64)>);
 
 impl Figures {
-    /// The value of this measure, if it was measured.
+    /// Returns the value of this measure, if it was measured.
     pub fn get(&self, measure: Measure) -> Option<f64> {
         self.0.iter().find(|(is, _)| *is == measure).map(|(_, value)| *value)
     }
 }
 
-/// Figures, or why there are none.
+/// Figures, or the reason why the run failed.
 pub type Outcome = std::result::Result<Figures, String>;

@@ -1,9 +1,9 @@
-"""libtorrent as a client that one command starts.
+"""A libtorrent client.
 
-source TORRENT DIR UP ADDRESS...  serves what is surely there from each address, UP bytes a second each (0: no limit), until killed
-seed TORRENT DIR ADDRESS [PEERS]  checks what is there and serves it until killed, to PEERS at once if they come
-keep TORRENTS DIR ADDRESS         serves every torrent of a directory, told that all is there, until killed
-fetch TORRENT DIR ADDRESS         ends when it is complete
+source TORRENT DIR UP ADDRESS...  seeds without a check from each address, UP bytes a second each (0: no limit), until killed
+seed TORRENT DIR ADDRESS [PEERS]  checks the content and seeds it until killed, with at most PEERS connections
+keep TORRENTS DIR ADDRESS         seeds every torrent of a directory without a check until killed
+fetch TORRENT DIR ADDRESS         downloads, and ends when it is complete
 """
 
 import os
@@ -13,7 +13,7 @@ import time
 import libtorrent as lt
 
 OFF = ["enable_dht", "enable_lsd", "enable_upnp", "enable_natpmp", "enable_incoming_utp", "enable_outgoing_utp"]
-# The source must not be what limits a fast client.
+# The source must not limit a fast client.
 FAST = {"send_buffer_watermark": 4 << 20, "send_buffer_watermark_factor": 150, "unchoke_slots_limit": 500}
 
 
@@ -38,7 +38,7 @@ if role == "source":
         handle.set_upload_limit(int(up))
 elif role == "keep":
     session = start(rest[0], {})
-    # By itself it would have five torrents on at once.
+    # Auto-managed torrents would be limited to five active ones.
     without = lt.torrent_flags.auto_managed | lt.torrent_flags.paused
     for name in sorted(os.listdir(torrent)):
         add(session, place, os.path.join(torrent, name), lt.torrent_flags.seed_mode, without)

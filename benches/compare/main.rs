@@ -1,41 +1,40 @@
-//! rill beside the other BitTorrent clients of this machine, in one run, so that every claim can be repeated.
+//! Compares rill with the other BitTorrent clients on this machine in one run.
 //!
 //! ```text
 //! cargo bench --bench compare -- --size 256 --rounds 3 --plot compare.svg
 //! ```
+//! Needs root, because each side of the wire has its own network namespace. Clients take turns within every
+//! round, so that slow changes of the machine affect all of them. Every download is compared byte by byte; a
+//! wrong or late one is shown as failed and is in no median. Figures are those of the measured client alone:
+//! the other side is libtorrent (or rill if libtorrent is missing), the same for every client.
 //!
-//! Needs root, because both sides of the wire get a network of their own. Clients take turns within every
-//! round, so what drifts with the hour hits all alike. Every download is compared byte for byte; one that is
-//! wrong, or late, is shown as failed and enters no median. Figures are those of the measured client alone:
-//! the other side is libtorrent (or rill where that is missing), the same for every client.
+//! A client that ends when it is complete is measured to its end; one that does not (Transmission, rtorrent)
+//! is measured until it reports completion. libtorrent runs in Python: the start of the interpreter is part
+//! of its CPU time, and the interpreter is part of its memory. The CPU time of a seeding client is that of
+//! the transfer, its peak memory that of the whole process.
 //!
-//! What the figures hold and what not: a client that ends when it is complete is measured to its end, one
-//! that does not (Transmission, rtorrent) to its own word that it is complete. libtorrent runs inside Python,
-//! whose start is in its CPU and whose interpreter is in its memory. When a client seeds, its CPU is that of
-//! the transfer, its peak memory that of its life.
-//!
-//! Two works move nothing: a thousand connections that keep still, and a thousand idle torrents.
+//! Two works transfer nothing: a thousand idle connections, and a thousand idle torrents.
 //!
 //! ```text
 //! cargo bench --bench compare -- --work connections,torrents --rounds 5
 //! ```
 
-mod callers;
 mod clients;
 mod content;
 mod fault;
 mod figures;
-mod hold;
-mod holes;
-mod keep;
+mod handshakers;
+mod idle;
+mod idle_torrents;
 mod networks;
 mod options;
+mod page_cache;
 mod plot;
 mod process;
 mod report;
 mod run;
+mod sparse_torrents;
 mod tracker;
-mod warm;
 mod work;
 
 use clap::{Parser, ValueEnum};
@@ -43,11 +42,11 @@ use clients::{Client, Installed};
 use content::Content;
 use fault::{Fault, Result};
 use figures::Outcome;
-use holes::Holes;
 use networks::Networks;
 use options::Options;
 use report::{Run, Setting};
 use run::Lab;
+use sparse_torrents::SparseTorrents;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -73,7 +72,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Help goes to stdout; anything else is one sentence on stderr.
+/// Prints help on stdout, and errors of the parser as one line on stderr.
 fn refuse(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
     if !error.use_stderr() {
@@ -114,7 +113,7 @@ fn compare(options: &Options) -> Result<()> {
     let mut runs = Vec::new();
     for work in &works {
         measure(&lab, *work, &clients, options, &mut runs, &mut outputs)?;
-        // Apart from the lines of progress, which may go elsewhere.
+        // Tables go to stdout, lines of progress to stderr.
         eprintln!();
         println!("{}; {}", work.describe(options.size), rounds(options.rounds));
         println!("\n{}", report::table(&runs, *work));
@@ -127,10 +126,10 @@ fn rounds(rounds: u32) -> String {
     if rounds == 1 { "1 round".to_owned() } else { format!("medians of {rounds} rounds") }
 }
 
-/// What a client does in its turn.
+/// Measures a client once.
 type Turn<'a> = Box<dyn Fn(&Installed) -> Result<Outcome> + 'a>;
 
-/// All rounds of one work.
+/// Runs all rounds of one work.
 fn measure(
     lab: &Lab,
     work: Work,
@@ -143,8 +142,8 @@ fn measure(
     let make = || Content::make(place.path(), work.shape(options.size), &lab.rill.program);
     let turn: Turn<'_> = match work {
         Work::Torrents => {
-            let holes = Holes::make(place.path())?;
-            Box::new(move |client| lab.torrents(client, &holes))
+            let sparse_torrents = SparseTorrents::make(place.path())?;
+            Box::new(move |client| lab.torrents(client, &sparse_torrents))
         }
         Work::Connections => {
             let content = make()?;
@@ -156,8 +155,8 @@ fn measure(
         }
     };
     for round in 1..=options.rounds {
-        let mut note = |who: String, outcome| {
-            let run = Run { work, round, who, outcome };
+        let mut note = |client: String, outcome| {
+            let run = Run { work, round, client, outcome };
             eprintln!("{}", run.line(options.rounds));
             outputs.run(&run)?;
             runs.push(run);
@@ -173,7 +172,7 @@ fn measure(
     Ok(())
 }
 
-/// The works that were asked for and can be done.
+/// Returns the requested works that are possible on this machine.
 fn works(options: &Options, libtorrent: bool) -> Vec<Work> {
     let mut works: Vec<Work> = Vec::new();
     for work in &options.work {
@@ -182,20 +181,21 @@ fn works(options: &Options, libtorrent: bool) -> Vec<Work> {
         }
     }
     if !libtorrent {
-        eprintln!("libtorrent for Python is not here, so rill is on the other side of the wire");
+        eprintln!("libtorrent for Python is not installed, so rill is on the other side of the wire");
         if works.contains(&Work::Many) {
-            eprintln!("skipped: many (its seeders need libtorrent, which gives each an address of its own)");
+            eprintln!("skipped: many (its seeders need libtorrent, which can give each its own address)");
         }
         works.retain(|work| *work != Work::Many);
     }
     works
 }
 
-/// The other clients that were asked for and are here; says which are not.
+/// Returns the other requested clients that are installed; prints the missing ones.
 fn others(options: &Options) -> Vec<Installed> {
-    let asked = if options.against.is_empty() { Client::value_variants() } else { &options.against };
-    let (mut found, mut missing) = (Vec::new(), Vec::new());
-    for client in asked {
+    let signalled = if options.against.is_empty() { Client::value_variants() } else { &options.against };
+    let mut found = Vec::new();
+    let mut missing = Vec::new();
+    for client in signalled {
         match Installed::find(*client) {
             Some(installed) => found.push(installed),
             None => missing.push(client.to_string()),
@@ -207,7 +207,7 @@ fn others(options: &Options) -> Vec<Installed> {
     found
 }
 
-/// What was asked for, or what cargo has built: it lies two directories above its benches.
+/// Returns the requested rill, or the one that cargo built, which is two directories above its benches.
 fn rill_path(options: &Options) -> Result<PathBuf> {
     if let Some(path) = &options.rill {
         return path.canonicalize().map_err(Fault::at(format_args!("no rill at {}", path.display())));
@@ -221,7 +221,7 @@ fn rill_path(options: &Options) -> Result<PathBuf> {
     })
 }
 
-/// A directory to work in, if there is room.
+/// Creates the work directory. Fails if there is too little space.
 fn scratch(options: &Options) -> Result<tempfile::TempDir> {
     let usual = || {
         std::env::var_os("TMPDIR")
@@ -232,7 +232,7 @@ fn scratch(options: &Options) -> Result<tempfile::TempDir> {
     };
     let dir = options.dir.clone().or_else(usual).unwrap_or_else(|| "/tmp".into());
     let room = rustix::fs::statvfs(&dir).map_err(|e| Fault::at(dir.display())(e.into()))?;
-    // The content, what is fetched, and what `rill bench` needs besides.
+    // The content, its download, and the files of `rill bench`.
     let needed = 3 * options.size + 64;
     if (room.f_bavail * room.f_frsize) >> 20 < needed {
         return Err(Fault::Wrong(format!(
@@ -244,14 +244,14 @@ fn scratch(options: &Options) -> Result<tempfile::TempDir> {
     tempfile::Builder::new().prefix("rill-compare-").tempdir_in(&dir).map_err(Fault::at(dir.display()))
 }
 
-/// A new file at this path, if there is one.
+/// Creates a file at this path, if one is given.
 fn create(path: Option<&Path>) -> Result<Option<(File, &Path)>> {
     let Some(path) = path else { return Ok(None) };
     let file = File::create(path).map_err(Fault::at(format_args!("cannot write {}", path.display())))?;
     Ok(Some((file, path)))
 }
 
-/// The files that were asked for; opened before anything is measured, so that nothing is measured in vain.
+/// The output files. They are created before the first measurement, so that an error is found early.
 struct Outputs<'a> {
     json: Option<(File, &'a Path)>,
     plot: Option<(File, &'a Path)>,

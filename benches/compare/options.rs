@@ -1,4 +1,4 @@
-//! What was typed.
+//! The command line.
 
 use crate::clients::Client;
 use crate::work::Work;
@@ -25,7 +25,7 @@ pub struct Options {
     /// MiB to transfer in each run; half of it for `many`
     #[arg(long, value_name = "MIB", default_value = "1024", value_parser = clap::value_parser!(u64).range(2..=1 << 20))]
     pub size: u64,
-    /// Rounds, in each of which every client has its turn
+    /// Number of rounds; every client runs once in each
     #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
     /// Seconds after which a run has failed
@@ -44,10 +44,10 @@ pub struct Options {
     /// Write one JSON object a run to this file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Draw the medians of what is compared into this file (SVG)
+    /// Draw the medians of the leading measures into this file (SVG)
     #[arg(long, value_name = "FILE")]
     pub plot: Option<PathBuf>,
-    /// What cargo adds to every bench
+    /// Option that cargo adds to every bench
     #[arg(long, hide = true)]
     pub bench: bool,
 }

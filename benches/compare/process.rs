@@ -1,7 +1,7 @@
-//! A client's process group: started in a network of its own, watched through /proc, ended as a whole.
+//! A client's process group: started in a network namespace, measured through /proc, killed as a whole.
 //!
-//! CPU time comes from the kernel's account when the client ends by itself (microseconds), and from /proc
-//! before it is killed (ticks, 10 ms mostly).
+//! If the client ends by itself, its CPU time comes from `wait4` (microseconds); if it is killed, from /proc
+//! before (ticks, mostly 10 ms).
 
 use crate::fault::{Fault, Result, pause};
 use crate::networks::enter;
@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// How often the group is looked for again; its members hardly change, and looking costs the CPU that is
-/// measured.
+/// Interval in which the members of the group are listed: they hardly change, and listing costs CPU time
+/// during the measurement.
 const MEMBERS_EVERY: Duration = Duration::from_secs(1);
 
 /// CPU time in seconds.
@@ -24,12 +24,12 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// Both together.
+    /// Returns the sum of both.
     pub fn total(self) -> f64 {
         self.user + self.system
     }
 
-    /// What came after `earlier`.
+    /// Returns the CPU time since `earlier`.
     pub fn since(self, earlier: Cpu) -> Cpu {
         Cpu { user: (self.user - earlier.user).max(0.0), system: (self.system - earlier.system).max(0.0) }
     }
@@ -38,9 +38,9 @@ impl Cpu {
 /// Memory in bytes, all processes of a group together.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Memory {
-    /// The most that has been resident, files that are mapped included.
+    /// Peak resident memory, mapped files included.
     pub peak_resident: u64,
-    /// The most private (anonymous) memory that was seen.
+    /// Largest sample of private (anonymous) memory.
     pub peak_private: u64,
 }
 
@@ -51,35 +51,37 @@ pub struct Process {
     log: PathBuf,
     ended: Option<(ExitStatus, Cpu)>,
     members: Vec<i32>,
-    looked: Instant,
+    members_at: Instant,
     memory: Memory,
 }
 
 impl Process {
-    /// Starts a command in a network; what it says goes to the file `log`.
+    /// Starts a command in a network; its output goes to the file `log`.
     pub fn start(command: &mut Command, network: File, log: &Path) -> Result<Process> {
         let name = command.get_program().to_string_lossy().into_owned();
-        let words = File::create(log).map_err(Fault::at(log.display()))?;
-        let errors = words.try_clone().map_err(Fault::at(log.display()))?;
-        command.stdin(Stdio::null()).stdout(words).stderr(errors).process_group(0);
+        let output = File::create(log).map_err(Fault::at(log.display()))?;
+        let errors = output.try_clone().map_err(Fault::at(log.display()))?;
+        command.stdin(Stdio::null()).stdout(output).stderr(errors).process_group(0);
         for proxy in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
             command.env_remove(proxy);
         }
         let prepare = move || {
             enter(&network)?;
-            // Even if this program is killed, no client goes on.
+            // The client is killed if this program is killed.
             Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
         };
-        // SAFETY: between fork and exec only two system calls are made, on a descriptor that the closure
-        // owns.
+        // SAFETY: between fork and exec the closure makes only two system calls, on a descriptor that
+        // it owns.
         unsafe { command.pre_exec(prepare) };
         let child = command.spawn().map_err(Fault::at(format_args!("cannot start {name}")))?;
         let pid = Pid::from_child(&child);
-        let (log, members, looked) = (log.to_owned(), vec![pid.as_raw_pid()], Instant::now());
-        Ok(Process { pid, log, ended: None, members, looked, memory: Memory::default() })
+        let log = log.to_owned();
+        let members = vec![pid.as_raw_pid()];
+        let members_at = Instant::now();
+        Ok(Process { pid, log, ended: None, members, members_at, memory: Memory::default() })
     }
 
-    /// How it ended and the CPU that it took, if it has ended by itself.
+    /// Returns the exit status and the CPU time if the process has ended by itself.
     pub fn ended(&mut self) -> Option<(ExitStatus, Cpu)> {
         if self.ended.is_none() {
             self.ended = collect(self.pid, libc::WNOHANG);
@@ -87,9 +89,9 @@ impl Process {
         self.ended
     }
 
-    /// CPU of the group until now.
+    /// Returns the CPU time of the group so far.
     pub fn cpu(&mut self) -> Cpu {
-        self.look();
+        self.refresh_members();
         let mut sum = Cpu::default();
         for cpu in self.members.iter().filter_map(|pid| cpu_of(&stat(*pid)?)) {
             sum = Cpu { user: sum.user + cpu.user, system: sum.system + cpu.system };
@@ -97,10 +99,10 @@ impl Process {
         sum
     }
 
-    /// CPU of the threads that the group has now, until now, in seconds: to the nanosecond where the kernel
-    /// keeps such an account.
+    /// Returns the CPU time in seconds of the threads that exist now; in nanosecond resolution if the
+    /// kernel has schedstat.
     pub fn cpu_now(&mut self) -> f64 {
-        self.look();
+        self.refresh_members();
         let tasks = self
             .members
             .iter()
@@ -112,16 +114,16 @@ impl Process {
         if nanos.is_empty() { self.cpu().total() } else { nanos.iter().sum::<f64>() / 1e9 }
     }
 
-    /// Bytes of private memory that the group has now.
+    /// Returns the group's private memory in bytes.
     pub fn private_now(&mut self) -> u64 {
-        self.look();
+        self.refresh_members();
         self.memory_now().peak_private
     }
 
-    /// Asks it to end, and waits for that; whether it did.
+    /// Sends SIGINT and waits. Returns whether the process ended within `patience`.
     pub fn interrupt(&mut self, patience: Duration) -> Result<bool> {
         let begun = Instant::now();
-        // It may have ended by itself.
+        // The process may have ended already.
         let _ = kill_process_group(self.pid, Signal::INT);
         while self.ended().is_none() && begun.elapsed() < patience {
             pause(2)?;
@@ -129,22 +131,22 @@ impl Process {
         Ok(self.ended.is_some())
     }
 
-    /// Looks at the group's memory once.
+    /// Samples the group's memory.
     pub fn sample(&mut self) {
-        if self.looked.elapsed() > MEMBERS_EVERY {
-            self.look();
+        if self.members_at.elapsed() > MEMBERS_EVERY {
+            self.refresh_members();
         }
         let now = self.memory_now();
         self.memory.peak_resident = self.memory.peak_resident.max(now.peak_resident);
         self.memory.peak_private = self.memory.peak_private.max(now.peak_private);
     }
 
-    /// The largest of all samples.
+    /// Returns the largest samples.
     pub fn memory(&self) -> Memory {
         self.memory
     }
 
-    /// Bytes that have come over the wire to the network that it lives in.
+    /// Returns the bytes received by the process's network namespace.
     pub fn received(&self) -> u64 {
         let table =
             fs::read_to_string(format!("/proc/{}/net/dev", self.pid.as_raw_pid())).unwrap_or_default();
@@ -152,15 +154,16 @@ impl Process {
         wire.and_then(|numbers| numbers.split_whitespace().next()?.parse().ok()).unwrap_or(0)
     }
 
-    /// All that it has said.
-    pub fn words(&self) -> String {
+    /// Returns the output so far.
+    pub fn output(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// The last line of it, if any.
-    pub fn last_words(&self) -> String {
-        let said = self.words();
-        let last = said.split(['\r', '\n']).map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
+    /// Returns the last line of the output.
+    pub fn last_line(&self) -> String {
+        let output = self.output();
+        let last =
+            output.split(['\r', '\n']).map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
         last.chars().filter(|c| !c.is_control()).take(160).collect()
     }
 
@@ -175,7 +178,7 @@ impl Process {
         now
     }
 
-    fn look(&mut self) {
+    fn refresh_members(&mut self) {
         let group = self.pid.as_raw_pid();
         let pids = fs::read_dir("/proc")
             .into_iter()
@@ -185,13 +188,13 @@ impl Process {
         self.members = pids
             .filter(|pid: &i32| stat(*pid).is_some_and(|fields| fields.get(2) == Some(&group.to_string())))
             .collect();
-        self.looked = Instant::now();
+        self.members_at = Instant::now();
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // The leader may be gone and others of its group not.
+        // Other processes of the group may run after its leader has ended.
         let _ = kill_process_group(self.pid, Signal::KILL);
         if self.ended.is_none() {
             collect(self.pid, 0);
@@ -199,33 +202,33 @@ impl Drop for Process {
     }
 }
 
-/// Waits for a child; CPU includes the children that it has waited for itself.
+/// Waits for a child. Its CPU time includes that of its own reaped children.
 fn collect(pid: Pid, options: i32) -> Option<(ExitStatus, Cpu)> {
     let mut status = 0;
-    // SAFETY: `rusage` is numbers alone, for which zeros are a value.
+    // SAFETY: `rusage` consists of integers, for which zero bytes are valid.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: both pointers are to live variables of the right types.
+    // SAFETY: both pointers point to live variables of the right types.
     let waited = unsafe { libc::wait4(pid.as_raw_pid(), &mut status, options, &mut usage) };
     let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
     let cpu = Cpu { user: seconds(usage.ru_utime), system: seconds(usage.ru_stime) };
     (waited == pid.as_raw_pid()).then(|| (ExitStatus::from_raw(status), cpu))
 }
 
-/// The fields of /proc/PID/stat from the state on, which is number 3 in proc(5) and 0 here.
+/// Returns the fields of /proc/PID/stat from the state on, which is field 3 in proc(5) and index 0 here.
 fn stat(pid: i32) -> Option<Vec<String>> {
     let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // A program's name may hold spaces and brackets.
+    // A program's name may contain spaces and parentheses.
     Some(line.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())
 }
 
-/// utime and cutime, stime and cstime.
+/// Returns utime + cutime and stime + cstime.
 fn cpu_of(fields: &[String]) -> Option<Cpu> {
     let second = rustix::param::clock_ticks_per_second() as f64;
     let ticks = |number: usize| fields.get(number)?.parse::<f64>().ok();
     Some(Cpu { user: (ticks(11)? + ticks(13)?) / second, system: (ticks(12)? + ticks(14)?) / second })
 }
 
-/// A line of /proc/PID/status, in bytes.
+/// Returns a memory figure of /proc/PID/status in bytes.
 fn kib(status: &str, name: &str) -> u64 {
     let value = status
         .lines()

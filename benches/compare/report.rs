@@ -1,4 +1,4 @@
-//! What is printed: a table for each work, and below all of them where and with what it was measured.
+//! Output: a table for each work, then the machine and the versions.
 
 use crate::clients::Installed;
 use crate::figures::{Figures, Measure, Outcome};
@@ -8,21 +8,21 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// One run, as it is kept.
+/// Result of one run.
 #[derive(Clone, Debug)]
 pub struct Run {
     pub work: Work,
-    /// From 1.
+    /// Number of the round, from 1.
     pub round: u32,
     /// The client, or `floor`.
-    pub who: String,
+    pub client: String,
     pub outcome: Outcome,
 }
 
 impl Run {
-    /// One JSON object, without the end of the line.
+    /// Returns one JSON object without a newline.
     pub fn json(&self) -> String {
-        let mut object = json!({ "work": self.work.name(), "round": self.round, "client": self.who, "ok": self.outcome.is_ok() });
+        let mut object = json!({ "work": self.work.name(), "round": self.round, "client": self.client, "ok": self.outcome.is_ok() });
         match &self.outcome {
             Err(reason) => object["reason"] = json!(reason),
             Ok(figures) => figures.0.iter().for_each(|(measure, value)| object[measure.key()] = json!(value)),
@@ -30,9 +30,9 @@ impl Run {
         object.to_string()
     }
 
-    /// A line to read while the next one runs.
+    /// Returns a line of progress.
     pub fn line(&self, rounds: u32) -> String {
-        let Run { work, round, who, .. } = self;
+        let Run { work, round, client, .. } = self;
         let what = match &self.outcome {
             Ok(figures) => {
                 let shown = |measure: &Measure| {
@@ -42,11 +42,11 @@ impl Run {
             }
             Err(reason) => format!("FAILED: {reason}"),
         };
-        format!("{} {round}/{rounds} {who}: {what}", work.name())
+        format!("{} {round}/{rounds} {client}: {what}", work.name())
     }
 }
 
-/// Median, least and most of some numbers.
+/// Median, smallest and greatest of some numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
     pub median: f64,
@@ -57,7 +57,8 @@ pub struct Spread {
 impl Spread {
     fn of(mut values: Vec<f64>) -> Option<Spread> {
         values.sort_by(f64::total_cmp);
-        let (low, high) = (*values.first()?, *values.last()?);
+        let low = *values.first()?;
+        let high = *values.last()?;
         let middle = values.len() / 2;
         let median =
             if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
@@ -68,20 +69,20 @@ impl Spread {
 /// All runs of one client at one work.
 #[derive(Debug)]
 pub struct Row<'a> {
-    pub who: &'a str,
+    pub client: &'a str,
     columns: &'static [Measure],
     good: Vec<&'a Figures>,
     pub reasons: Vec<&'a str>,
 }
 
 impl<'a> Row<'a> {
-    /// The rows of a work, in the order of their first run.
+    /// Returns the rows of a work, in the order of their first run.
     pub fn all(runs: &'a [Run], work: Work) -> Vec<Row<'a>> {
         let mut rows: Vec<Row<'a>> = Vec::new();
         for run in runs.iter().filter(|run| run.work == work) {
-            let at = rows.iter().position(|row| row.who == run.who).unwrap_or_else(|| {
+            let at = rows.iter().position(|row| row.client == run.client).unwrap_or_else(|| {
                 rows.push(Row {
-                    who: &run.who,
+                    client: &run.client,
                     columns: work.columns(),
                     good: Vec::new(),
                     reasons: Vec::new(),
@@ -96,12 +97,12 @@ impl<'a> Row<'a> {
         rows
     }
 
-    /// Of the runs that went well; none if none did.
+    /// Returns the spread of a measure over the successful runs, or `None` without any.
     fn spread(&self, measure: Measure) -> Option<Spread> {
         Spread::of(self.good.iter().filter_map(|figures| figures.get(measure)).collect())
     }
 
-    /// Of what clients are compared by.
+    /// Returns the spread of the leading measure.
     pub fn leading(&self) -> Option<Spread> {
         self.spread(*self.columns.first()?)
     }
@@ -110,8 +111,9 @@ impl<'a> Row<'a> {
         let or_dash = |text: Option<String>| text.unwrap_or("-".to_owned());
         let median =
             |measure: &Measure| or_dash(self.spread(*measure).map(|spread| measure.shown(spread.median)));
-        let (good, all) = (self.good.len(), self.good.len() + self.reasons.len());
-        let mut cells = vec![self.who.to_owned()];
+        let good = self.good.len();
+        let all = self.good.len() + self.reasons.len();
+        let mut cells = vec![self.client.to_owned()];
         if let [first, others @ ..] = self.columns {
             let leading = self.leading();
             cells.push(median(first));
@@ -124,10 +126,10 @@ impl<'a> Row<'a> {
     }
 }
 
-/// The table of a work, and why runs of it failed.
+/// Formats the table of a work, and the reasons of failed runs.
 pub fn table(runs: &[Run], work: Work) -> String {
     let rows = Row::all(runs, work);
-    let rill = rows.iter().find(|row| row.who == "rill").and_then(|row| Some(row.leading()?.median));
+    let rill = rows.iter().find(|row| row.client == "rill").and_then(|row| Some(row.leading()?.median));
     let mut heads: Vec<&str> = work.columns().iter().map(|measure| measure.head()).collect();
     heads.splice(1..1, ["[min…max]", "× rill"]);
     let heads = std::iter::once("").chain(heads).chain(["runs"]).map(str::to_owned).collect();
@@ -139,7 +141,7 @@ pub fn table(runs: &[Run], work: Work) -> String {
         reasons.dedup();
         text += &format!(
             "{} failed in {} of {}: {}\n",
-            row.who,
+            row.client,
             row.reasons.len(),
             row.reasons.len() + row.good.len(),
             reasons.join("; ")
@@ -148,7 +150,7 @@ pub fn table(runs: &[Run], work: Work) -> String {
     text
 }
 
-/// Columns of equal width: the first begins at the left, the others end at the right.
+/// Aligns columns: the first to the left, the others to the right.
 fn aligned(lines: &[Vec<String>]) -> String {
     let columns = lines.first().map_or(0, Vec::len);
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
@@ -164,7 +166,7 @@ fn aligned(lines: &[Vec<String>]) -> String {
     text
 }
 
-/// Where, when and with what.
+/// Machine, time and versions of the comparison.
 #[derive(Debug)]
 pub struct Setting {
     machine: String,
@@ -177,12 +179,12 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// As it is now.
+    /// Returns the setting of this process.
     pub fn now(clients: &[Installed], dir: &Path) -> Setting {
         let versions = clients.iter().map(|c| {
             if c.version.contains(&c.name) { c.version.clone() } else { format!("{}: {}", c.name, c.version) }
         });
-        let words = std::env::args().skip(1).filter(|word| word != "--bench");
+        let args = std::env::args().skip(1).filter(|word| word != "--bench");
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         Setting {
@@ -196,18 +198,18 @@ impl Setting {
                 .collect::<Vec<_>>()
                 .join(" "),
             versions: versions.collect::<Vec<_>>().join("; "),
-            command: format!("cargo bench --bench compare -- {}", words.collect::<Vec<_>>().join(" "))
+            command: format!("cargo bench --bench compare -- {}", args.collect::<Vec<_>>().join(" "))
                 .trim_end()
                 .to_owned(),
         }
     }
 
-    /// Processor, kernel and file system in one line.
+    /// Returns processor, kernel and file system in one line.
     pub fn place(&self) -> String {
         format!("{}, {}", self.machine, self.filesystem)
     }
 
-    /// The lines below the tables.
+    /// Returns the lines below the tables.
     pub fn text(&self) -> String {
         let Setting { date, load, versions, command, .. } = self;
         format!("{}\n{date}, load before it began {load}\n{versions}\n{command}\n", self.place())
@@ -223,7 +225,7 @@ fn processor() -> String {
     named("model name").or_else(|| named("Hardware")).unwrap_or_else(|| std::env::consts::ARCH.to_owned())
 }
 
-/// The type of the file system in which a directory lies: that of the longest mount point above it.
+/// Returns the type of a directory's file system, which is that of the longest mount point above it.
 fn filesystem(dir: &Path) -> String {
     let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();

@@ -3,12 +3,12 @@
 
 use crate::clients::{Client, Installed, Job, new_dir};
 use crate::content::Content;
-use crate::fault::{Fault, Result, go_on, pause};
+use crate::fault::{Fault, Result, check_signals, pause};
 use crate::figures::{Figures, Measure, Outcome};
 use crate::networks::{Networks, Side, server};
+use crate::page_cache::PageReserve;
 use crate::process::{Cpu, Memory, Process};
 use crate::tracker::Tracker;
-use crate::warm::Warm;
 use crate::work::Work;
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
@@ -16,26 +16,26 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// How often it is looked whether the client is complete.
-const LOOK_MILLIS: u64 = 2;
-/// How often memory is sampled.
+/// Interval in milliseconds in which the client is polled for completion.
+const POLL_MILLIS: u64 = 2;
+/// Interval of memory samples.
 const SAMPLE_EVERY: Duration = Duration::from_millis(20);
-/// So many bytes over the wire are more than 40 handshakes and bitfields: payload has begun.
+/// Bytes on the wire after which payload has begun: more than 40 handshakes and bitfields.
 const HANDSHAKES: u64 = 64 << 10;
-/// How long our own seeders may take to announce themselves.
+/// Time limit for the announces of the seeders on the other side.
 const SEEDERS_PATIENCE: Duration = Duration::from_secs(60);
-/// A seeder is ready when it has been idle for so long …
+/// A seeder is ready when it has been idle for this long.
 const IDLE_FOR: Duration = Duration::from_millis(500);
-/// … which is when it has used no more CPU than this, in seconds.
+/// A seeder is idle when it has used at most this CPU time in [`IDLE_FOR`], in seconds.
 const IDLE_CPU: f64 = 0.021;
-/// How long one is waited for that has announced itself, but not as complete.
+/// Time limit for a seeder that has announced itself, but not as complete.
 const INCOMPLETE_PATIENCE: Duration = Duration::from_secs(15);
 
-/// A transfer that has come to its end.
+/// A finished transfer.
 struct Transfer {
     begun: Duration,
     complete: Duration,
-    /// CPU of the fetching program.
+    /// CPU time of the downloading program.
     cpu: Cpu,
 }
 
@@ -54,21 +54,21 @@ impl Transfer {
     }
 }
 
-/// Everything that runs share.
+/// Environment of all runs.
 #[derive(Debug)]
 pub struct Lab {
     // Dropped in this order, after every process.
     pub networks: Networks,
     pub tracker: Tracker,
     pub scratch: tempfile::TempDir,
-    /// Serves and fetches where another client is measured: libtorrent, or rill if that is missing.
+    /// Client on the other side of the wire: libtorrent, or rill if libtorrent is missing.
     pub counterpart: Installed,
     pub rill: Installed,
     pub timeout: Duration,
 }
 
 impl Lab {
-    /// A client's turn at moving this content.
+    /// Measures a client that transfers this content.
     pub fn transfer(&self, work: Work, client: &Installed, content: &Content) -> Result<Outcome> {
         self.clean(|place| match work {
             Work::Seed => self.seed(client, content, place),
@@ -76,13 +76,13 @@ impl Lab {
         })
     }
 
-    /// The floor of this machine, as `rill bench` measures it: bytes received, hashed and written in a plain
-    /// loop. 256 MiB at most, because more takes longer than given memory stays as it was.
+    /// Measures the floor of this machine with `rill bench`: bytes received, hashed and written in a
+    /// plain loop. At most 256 MiB, because a longer run loses the effect of [`PageReserve`].
     pub fn floor(&self, bytes: u64) -> Result<Outcome> {
         let bytes = bytes.min(256 << 20);
         self.clean(|place| {
-            // Its content and its own download come first.
-            drop(Warm::take(3 * bytes)?);
+            // `rill bench` writes its content and measures its own download first.
+            drop(PageReserve::take(3 * bytes)?);
             let mut bench = Command::new(&self.rill.program);
             bench.args(["bench", "--json", "--rounds", "1", "--size", &bytes.to_string(), "-d"]).arg(place);
             let mut process = self.start(&mut bench, Side::Fetch, &place.join("log"))?;
@@ -91,14 +91,15 @@ impl Lab {
                 if begun.elapsed() > self.timeout {
                     return Ok(Err(format!("not complete after {} s", self.timeout.as_secs())));
                 }
-                pause(LOOK_MILLIS)?;
+                pause(POLL_MILLIS)?;
             }
-            Ok(floor_of(&process.words())
-                .ok_or_else(|| format!("rill bench gave none: {}", process.last_words())))
+            Ok(floor_of(&process.output())
+                .ok_or_else(|| format!("rill bench gave none: {}", process.last_line())))
         })
     }
 
-    /// Runs something in an empty directory that is gone afterwards, on a disk that has nothing left to do.
+    /// Runs a function with an empty directory, which is removed afterwards, after all writes to the disk
+    /// have finished.
     pub fn clean(&self, run: impl FnOnce(&Path) -> Result<Outcome>) -> Result<Outcome> {
         let place = self.scratch.path().join("run");
         fs::create_dir(&place).map_err(Fault::at(place.display()))?;
@@ -112,11 +113,12 @@ impl Lab {
     fn fetch(&self, work: Work, client: &Installed, content: &Content, place: &Path) -> Result<Outcome> {
         self.tracker.forget();
         let _source = self.source(work, content, place)?;
-        let (dir, state) = (new_dir(place, "out")?, new_dir(place, "state")?);
+        let dir = new_dir(place, "out")?;
+        let state = new_dir(place, "state")?;
         let job = Job { torrent: &content.torrent, dir: &dir, state: &state };
-        let warm = Warm::take(content.shape.bytes)?;
+        let page_reserve = PageReserve::take(content.shape.bytes)?;
         let mut process = self.start(&mut client.fetch(job)?, Side::Fetch, &place.join("log"))?;
-        let transfer = match self.watch(&mut process, None, &job.mark(), warm)? {
+        let transfer = match self.watch(&mut process, None, &job.mark(), page_reserve)? {
             Ok(transfer) => transfer,
             Err(reason) => return Ok(Err(reason)),
         };
@@ -135,20 +137,21 @@ impl Lab {
         }
         let dir = new_dir(place, "out")?;
         let job = Job { torrent: &content.torrent, dir: &dir, state: &new_dir(place, "fetching")? };
-        let warm = Warm::take(content.shape.bytes)?;
+        let page_reserve = PageReserve::take(content.shape.bytes)?;
         let before = seeder.cpu();
         let mut fetcher =
             self.start(&mut self.counterpart.fetch(job)?, Side::Fetch, &place.join("log-fetcher"))?;
-        let transfer = match self.watch(&mut fetcher, Some(&mut seeder), &job.mark(), warm)? {
+        let transfer = match self.watch(&mut fetcher, Some(&mut seeder), &job.mark(), page_reserve)? {
             Ok(transfer) => transfer,
             Err(reason) => return Ok(Err(reason)),
         };
-        let (cpu, memory) = (seeder.cpu().since(before), seeder.memory());
+        let cpu = seeder.cpu().since(before);
+        let memory = seeder.memory();
         let same = content.compare(&dir)?;
         Ok(same.map(|()| transfer.figures(content.shape.bytes, cpu, memory)))
     }
 
-    /// Who serves to the client that is measured; there when this returns.
+    /// Starts the seeder for the measured client and waits until it is ready.
     fn source(&self, work: Work, content: &Content, place: &Path) -> Result<Process> {
         let job = Job { torrent: &content.torrent, dir: &content.dir, state: &new_dir(place, "serving")? };
         let addresses: Vec<Ipv4Addr> = (0..work.seeders()).map(server).collect();
@@ -162,22 +165,24 @@ impl Lab {
     }
 
     pub fn start(&self, command: &mut Command, side: Side, log: &Path) -> Result<Process> {
-        go_on()?;
+        check_signals()?;
         Process::start(command, self.networks.handle(side)?, log)
     }
 
-    /// Waits until a seeder has checked what it has and announced itself; the inner failure says why it has
+    /// Waits until a seeder has checked its content and announced itself. The inner error says why it has
     /// not.
     pub fn wait_until_ready(&self, seeder: &mut Process) -> Result<std::result::Result<(), String>> {
         let begun = Instant::now();
-        let (mut used, mut since) = (0.0, begun);
+        let mut used = 0.0;
+        let mut since = begun;
         loop {
             if let Some((status, _)) = seeder.ended() {
-                return Ok(Err(format!("ended with {status} before it seeded; {}", seeder.last_words())));
+                return Ok(Err(format!("ended with {status} before it seeded; {}", seeder.last_line())));
             }
             let now = seeder.cpu().total();
             if now - used > IDLE_CPU {
-                (used, since) = (now, Instant::now());
+                used = now;
+                since = Instant::now();
             }
             let (all, complete) = self.tracker.count();
             let announced = complete > 0 || (all > 0 && begun.elapsed() > INCOMPLETE_PATIENCE);
@@ -191,17 +196,17 @@ impl Lab {
         }
     }
 
-    /// Waits until the fetching program is complete; samples the memory of the seeder if there is one, else
-    /// of the fetcher.
+    /// Waits until the downloading program is complete. Samples the memory of the seeder if one is given,
+    /// else of the downloader.
     fn watch(
         &self,
         fetcher: &mut Process,
         mut seeder: Option<&mut Process>,
         mark: &Path,
-        mut warm: Warm,
+        mut page_reserve: PageReserve,
     ) -> Result<std::result::Result<Transfer, String>> {
         let start = Instant::now();
-        // The wire has carried earlier runs.
+        // The counter includes earlier runs.
         let before = fetcher.received();
         let mut begun = None;
         let mut sampled = None;
@@ -211,7 +216,7 @@ impl Lab {
             match fetcher.ended() {
                 Some((status, cpu)) if status.success() => return Ok(Ok(done(cpu))),
                 Some((status, _)) => {
-                    return Ok(Err(format!("ended with {status}; {}", fetcher.last_words())));
+                    return Ok(Err(format!("ended with {status}; {}", fetcher.last_line())));
                 }
                 None if mark.exists() => return Ok(Ok(done(fetcher.cpu()))),
                 None => {}
@@ -219,7 +224,7 @@ impl Lab {
             let received = fetcher.received().saturating_sub(before);
             if received > HANDSHAKES {
                 begun = begun.or(Some(now));
-                warm.give(received);
+                page_reserve.give(received);
             }
             if now > self.timeout {
                 let reason = format!(
@@ -233,14 +238,14 @@ impl Lab {
                 sampled = Some(now);
                 seeder.as_deref_mut().unwrap_or(fetcher).sample();
             }
-            pause(LOOK_MILLIS)?;
+            pause(POLL_MILLIS)?;
         }
     }
 }
 
-/// The floor in what `rill bench --json` printed.
-fn floor_of(words: &str) -> Option<Figures> {
-    let all: serde_json::Value = serde_json::from_str(words.lines().next_back()?).ok()?;
+/// Parses the floor in the output of `rill bench --json`.
+fn floor_of(output: &str) -> Option<Figures> {
+    let all: serde_json::Value = serde_json::from_str(output.lines().next_back()?).ok()?;
     let floor = all.get("rounds")?.get(0)?.get("floor")?;
     let number = |name: &str| floor.get(name)?.as_f64();
     Some(Figures(vec![

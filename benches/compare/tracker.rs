@@ -1,5 +1,5 @@
-//! The tracker through which all meet: HTTP, compact IPv4 peers (BEP 3, BEP 23), one torrent at a time, or
-//! a thousand that one client has.
+//! The tracker of all clients: HTTP, compact IPv4 peers (BEP 3, BEP 23). It does not tell torrents apart:
+//! there is one at a time, or a thousand of one client.
 
 use crate::fault::{Fault, Result, pause};
 use crate::networks::{Networks, server};
@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const PORT: u16 = 6969;
-/// Seconds until a client should ask again, as trackers have it: longer than a run, so that all meet at the
-/// first announce.
+/// Announce interval in seconds, as trackers usually have it. It is longer than a run, so clients find each
+/// other at the first announce.
 const INTERVAL: u32 = 1800;
-/// How long a connection may stay silent.
+/// Time limit of a silent connection.
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// A peer as it announced itself.
@@ -29,7 +29,7 @@ type Peers = Arc<Mutex<Vec<Peer>>>;
 pub struct Tracker(Peers);
 
 impl Tracker {
-    /// Starts one on the serving side.
+    /// Starts the tracker on the serving side.
     pub fn start(networks: &Networks) -> Result<Tracker> {
         let listener = networks.listen(SocketAddrV4::new(server(0), PORT))?;
         let peers = Peers::default();
@@ -38,23 +38,23 @@ impl Tracker {
         Ok(Tracker(peers))
     }
 
-    /// Where it listens.
+    /// Returns the announce URL.
     pub fn url() -> String {
         format!("http://{}:{PORT}/announce", server(0))
     }
 
-    /// Forgets every peer.
+    /// Removes all peers.
     pub fn forget(&self) {
         locked(&self.0).clear();
     }
 
-    /// How many have announced themselves, and how many of them as complete.
+    /// Returns the number of peers, and of those that are complete.
     pub fn count(&self) -> (usize, usize) {
         let peers = locked(&self.0);
         (peers.len(), peers.iter().filter(|p| p.complete).count())
     }
 
-    /// Waits until so many have announced themselves as complete.
+    /// Waits until this number of peers is complete.
     pub fn wait_for_seeds(&self, seeds: usize, patience: Duration) -> Result<()> {
         let begun = Instant::now();
         while self.count().1 < seeds {
@@ -77,12 +77,12 @@ fn locked(peers: &Peers) -> std::sync::MutexGuard<'_, Vec<Peer>> {
 fn accept(listener: &TcpListener, peers: &Peers) {
     for stream in listener.incoming().flatten() {
         let peers = peers.clone();
-        // A client that connects and says nothing keeps no other client waiting.
+        // Each connection has its own thread, so a silent client does not delay others.
         std::thread::spawn(move || answer(stream, &peers));
     }
 }
 
-/// Answers one request and hangs up; what is no announce gets nothing.
+/// Answers one announce and closes the connection. Other requests get no answer.
 fn answer(mut stream: TcpStream, peers: &Peers) -> Option<()> {
     stream.set_read_timeout(Some(SILENCE)).ok()?;
     let IpAddr::V4(ip) = stream.peer_addr().ok()?.ip() else { return None };
@@ -101,7 +101,7 @@ fn answer(mut stream: TcpStream, peers: &Peers) -> Option<()> {
     stream.write_all(&[head.as_bytes(), &body].concat()).ok()
 }
 
-/// Notes the announcing peer, and answers with all others.
+/// Records the announcing peer. Returns all others.
 fn note(peers: &Peers, peer: Peer, stopped: bool) -> Vec<SocketAddrV4> {
     let mut peers = locked(peers);
     peers.retain(|p| p.address != peer.address);

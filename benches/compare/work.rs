@@ -1,32 +1,32 @@
-//! The works: what each moves, and from how many, or what each holds.
+//! The works: size and seeders of each transfer, or the number of idle connections or torrents.
 
 use crate::content::Shape;
 use crate::figures::Measure;
 use crate::hold::CONNECTIONS;
-use crate::holes::TORRENTS;
+use crate::sparse_torrents::TORRENTS;
 use clap::ValueEnum;
 
 const MIB: u64 = 1 << 20;
 
-/// Something that is measured.
+/// A workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Work {
     /// One file from one fast seeder
     Download,
     /// 200 files from one fast seeder
     Files,
-    /// Half as much from 40 seeders of 1 MiB/s
+    /// Half the size from 40 seeders of 1 MiB/s
     Many,
     /// The client seeds one file to another client
     Seed,
-    /// The client holds 1,000 connections that keep still
+    /// The client has 1,000 idle connections
     Connections,
-    /// The client holds 1,000 idle torrents of 1 GiB
+    /// The client has 1,000 idle torrents of 1 GiB
     Torrents,
 }
 
 impl Work {
-    /// As it is typed.
+    /// Returns the name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Work::Download => "download",
@@ -38,7 +38,7 @@ impl Work {
         }
     }
 
-    /// What its table shows; clients are compared by the first.
+    /// Returns the columns of the table; clients are compared by the first.
     pub fn columns(self) -> &'static [Measure] {
         match self {
             Work::Connections => {
@@ -49,7 +49,7 @@ impl Work {
         }
     }
 
-    /// What is moved when `size` MiB are asked for.
+    /// Returns the shape of the content for the option `--size`, in MiB.
     pub fn shape(self, size: u64) -> Shape {
         let bytes = size * MIB;
         match self {
@@ -60,17 +60,17 @@ impl Work {
         }
     }
 
-    /// How many serve, besides the client that is measured.
+    /// Returns the number of seeders on the other side.
     pub fn seeders(self) -> u8 {
         if self == Work::Many { crate::networks::SERVING } else { 1 }
     }
 
-    /// Bytes a second that each of them sends at most; 0 is no limit.
+    /// Returns the upload limit of each seeder in bytes a second; 0 is no limit.
     pub fn limit(self) -> u64 {
         if self == Work::Many { MIB } else { 0 }
     }
 
-    /// The heading of its table: everything but who served.
+    /// Returns the heading of the table, without the name of the other side.
     pub fn describe(self, size: u64) -> String {
         let name = self.name();
         match self {

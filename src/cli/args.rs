@@ -1,8 +1,7 @@
-//! What was typed: the commands, their options and the `RILL_…` environment twins, and nothing of what they
-//! mean.
+//! The command line as clap parses it: commands, their options and the `RILL_…` environment variables.
 //!
-//! Meaning is made in `plan`, from these structs alone. Option names are those that aria2 and Transmission
-//! users already type. Flags of parts that rill does not have yet are accepted and say so in their help.
+//! These structs only hold the values; `plan` turns them into a session's configuration. Where aria2 or
+//! Transmission has the same option, its name is used here.
 
 #[cfg(feature = "sim")]
 mod sim;
@@ -24,7 +23,7 @@ Exit codes: 0 done, 1 other error, 2 timed out, 6 network, 7 stopped by a signal
 13 a file is in the way, 15 cannot open, 16 cannot create, 17 file I/O, 25 not bencode, 26 not a usable torrent, \
 27 bad magnet link, 28 bad option, 32 content does not match.
 
-Every option has an environment twin: RILL_DIR for --dir, RILL_NO_STATE for --no-state, and so on; \
+Every option can be set by an environment variable: RILL_DIR for --dir, RILL_NO_STATE for --no-state, and so on; \
 the command line wins. Sizes take K, M, G (1024); times take ms, s, m, h, d. \
 HTTP(S) trackers and URLs of torrents are reached through the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY \
 names, unless NO_PROXY lists them; UDP trackers, the DHT and peers are always reached directly.";
@@ -39,8 +38,8 @@ pub(crate) struct CliArgs {
 }
 
 impl CliArgs {
-    /// Parses a command line, its own name first. The help names the rule of the environment twins, not each
-    /// twin.
+    /// Parses a command line; its first word is the program's name. The help states the rule for environment
+    /// variables once and hides the variable of each option.
     pub(crate) fn parse_words(words: impl IntoIterator<Item = OsString>) -> Result<CliArgs, clap::Error> {
         let command =
             CliArgs::command().mut_subcommands(|command| command.mut_args(|arg| arg.hide_env(true)));
@@ -52,20 +51,20 @@ impl CliArgs {
 pub(crate) enum CliCommand {
     /// Download torrents; exit when they are complete
     Get(Get),
-    /// Serve content that is already there; never write to it
+    /// Seed content that is already on the disk; never write to it
     Seed(Seed),
     /// Make a torrent of a file or a directory
     Create(Create),
-    /// Print what is in a torrent or a magnet link
+    /// Print the content of a torrent or a magnet link
     Show(Show),
-    /// Hash content and say which pieces and files are good
+    /// Hash content and print which pieces and files are good
     Verify(Verify),
-    /// Measure what this machine can do, against itself
+    /// Measure transfer speed and CPU cost on this machine, without a network
     Bench(Bench),
-    /// Run a swarm of engines in virtual time and say how it went
+    /// Simulate a swarm of engines in virtual time and print its figures
     #[cfg(feature = "sim")]
     Sim(Box<Sim>),
-    /// A process of the bench
+    /// Run one of the processes that `rill bench` spawns
     #[command(hide = true)]
     BenchPart(BenchPart),
 }
@@ -85,10 +84,10 @@ pub(crate) struct Get {
     /// Fetch only files whose name matches (or whose path, if GLOB has a /); may be repeated
     #[arg(long, value_name = "GLOB", env = "RILL_SELECT_NAME", help_heading = "What")]
     pub(crate) select_name: Vec<String>,
-    /// Save what is in each torrent as NAME.torrent in the directory, and fetch nothing of it
+    /// Save each torrent's metadata as NAME.torrent in the directory; download no content
     #[arg(long, env = "RILL_METADATA_ONLY", value_parser = FalseyValueParser::new(), help_heading = "What")]
     pub(crate) metadata_only: bool,
-    /// Fetch pieces in order, to begin using a file early
+    /// Fetch pieces in order, so that a file can be used before it is complete
     #[arg(long, env = "RILL_SEQUENTIAL", value_parser = FalseyValueParser::new(), help_heading = "What")]
     pub(crate) sequential: bool,
 
@@ -104,12 +103,12 @@ pub(crate) struct Get {
     /// Give up (exit code 2) after this long
     #[arg(long, value_name = "TIME", env = "RILL_TIMEOUT", value_parser = parse_duration, help_heading = "When to stop")]
     pub(crate) timeout: Option<Duration>,
-    /// Give up (exit code 2) when nothing has arrived for this long; a full disk is waited for as long (exit
-    /// code 9)
+    /// Give up when no payload has arrived for this long (exit code 2), or when the disk has been full
+    /// for this long (exit code 9)
     #[arg(long, value_name = "TIME", env = "RILL_STALL_TIMEOUT", value_parser = parse_duration, help_heading = "When to stop")]
     pub(crate) stall_timeout: Option<Duration>,
-    /// Run PROGRAM when a torrent is complete, with the content's path as its argument and
-    /// RILL_TORRENT_NAME, _HASH, _DIR, _PATH and _BYTES in its environment; no shell is involved
+    /// Run PROGRAM without a shell when a torrent is complete, with the content's path as its argument
+    /// and RILL_TORRENT_NAME, _HASH, _DIR, _PATH and _BYTES in its environment
     #[arg(long, value_name = "PROGRAM", env = "RILL_ON_COMPLETE", help_heading = "When to stop")]
     pub(crate) on_complete: Option<PathBuf>,
 
@@ -132,23 +131,23 @@ pub(crate) struct Seed {
     pub(crate) output: Output,
 }
 
-/// Where content and records live, and how bytes get there.
+/// Directories of content and state, and how content is read and written.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Where")]
 pub(crate) struct Place {
     /// Directory of the content
     #[arg(short, long, value_name = "DIR", env = "RILL_DIR", default_value = ".", hide_default_value = true)]
     pub(crate) dir: PathBuf,
-    /// Hash what is there, whatever the record of an earlier run says
+    /// Hash existing content again, even if the resume record of an earlier run vouches for it
     #[arg(long, env = "RILL_CHECK", value_parser = FalseyValueParser::new())]
     pub(crate) check: bool,
     #[command(flatten)]
     pub(crate) state: State,
-    /// How bytes reach the disk: through memory maps, plain writes, or whichever measures cheaper
+    /// How bytes reach the disk: memory maps, plain writes, or the cheaper of the two as measured
     #[arg(long, value_name = "WAY", env = "RILL_STORAGE", default_value = "auto")]
     pub(crate) storage: Storage,
-    /// Memory that rill may take: private memory and maps together; by default an eighth of a machine with up
-    /// to 256 MiB, and 32M of a larger one
+    /// Memory limit, private memory and maps together [default: an eighth of the memory on a machine with up
+    /// to 256 MiB, else 32M]
     #[arg(long, value_name = "SIZE", env = "RILL_MAX_MEMORY", value_parser = parse_size)]
     pub(crate) max_memory: Option<u64>,
 }
@@ -160,67 +159,68 @@ pub(crate) enum Storage {
     Plain,
 }
 
-/// What outlives a run.
+/// Files that a later run reads.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Where")]
 pub(crate) struct State {
-    /// Directory of resume records, metadata and nodes [default: $XDG_STATE_HOME/rill or ~/.local/state/rill]
+    /// Directory of resume records, metadata of magnet links and DHT nodes [default: $XDG_STATE_HOME/rill
+    /// or ~/.local/state/rill]
     #[arg(long, value_name = "DIR", env = "RILL_STATE_DIR")]
     pub(crate) state_dir: Option<PathBuf>,
-    /// Keep nothing; what is there is hashed again next time
+    /// Write no state; the next run hashes existing content again
     #[arg(long, env = "RILL_NO_STATE", value_parser = FalseyValueParser::new())]
     pub(crate) no_state: bool,
 }
 
-/// Ports and connections.
+/// Upload limit, listening port, connections.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Network")]
 pub(crate) struct Network {
     /// Send at most RATE bytes a second
     #[arg(short = 'u', long, value_name = "RATE", env = "RILL_MAX_UPLOAD_LIMIT", value_parser = parse_size, help_heading = "How fast")]
     pub(crate) max_upload_limit: Option<u64>,
-    /// Port to listen on, or the range to choose from; 0 is any free port
+    /// Port to listen on, or a range of which the first free port is taken; 0 is any free port
     #[arg(long, value_name = "PORT", env = "RILL_LISTEN_PORT", default_value = "6881-6999", value_parser = parse_ports)]
     pub(crate) listen_port: (u16, u16),
-    /// Connections for each torrent; all torrents together have at most 200 or this
+    /// Most connections of one torrent; all torrents together have at most 200, or N if that is more
     #[arg(long, value_name = "N", env = "RILL_MAX_PEERS", default_value_t = 55, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) max_peers: u16,
     #[command(flatten)]
     pub(crate) discovery: Discovery,
 }
 
-/// Where peers come from.
+/// Sources of peers.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Network")]
 pub(crate) struct Discovery {
     /// Connect to this peer, 192.0.2.1:6881 or [2001:db8::1]:6881; may be repeated
     #[arg(long, value_name = "ADDR", env = "RILL_PEER", value_delimiter = ',')]
     pub(crate) peer: Vec<SocketAddr>,
-    /// Announce to this tracker too; may be repeated
+    /// Announce to this tracker as well; may be repeated
     #[arg(long, value_name = "URL", env = "RILL_TRACKER", value_delimiter = ' ')]
     pub(crate) tracker: Vec<String>,
-    /// Stay out of the DHT
+    /// Do not join the DHT
     #[arg(long, env = "RILL_NO_DHT", value_parser = FalseyValueParser::new())]
     pub(crate) no_dht: bool,
-    /// Join the DHT through this node, router.example:6881, instead of the usual ones; may be repeated
+    /// Join the DHT through this node, router.example:6881, instead of the built-in ones; may be repeated
     #[arg(long, value_name = "HOST:PORT", env = "RILL_DHT_BOOTSTRAP", value_delimiter = ',', value_parser = parse_node)]
     pub(crate) dht_bootstrap: Vec<(String, u16)>,
     /// UDP port of the DHT and of UDP trackers [default: the listening port]
     #[arg(long, value_name = "PORT", env = "RILL_DHT_PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) dht_port: Option<u16>,
-    /// Do not exchange addresses of peers with peers
+    /// Do not exchange peer addresses with peers (BEP 11)
     #[arg(long, env = "RILL_NO_PEX", value_parser = FalseyValueParser::new())]
     pub(crate) no_pex: bool,
-    /// Do not look for peers on the local network
+    /// Do not look for peers on the local network (BEP 14)
     #[arg(long, env = "RILL_NO_LSD", value_parser = FalseyValueParser::new())]
     pub(crate) no_lsd: bool,
 }
 
-/// How long to go on when everything is there.
+/// When seeding ends.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "When to stop")]
 pub(crate) struct Goal {
-    /// Seed until this many times the content has been sent
+    /// Seed until the uploaded bytes are R times the content
     #[arg(long, value_name = "R", env = "RILL_SEED_RATIO", value_parser = parse_ratio)]
     pub(crate) seed_ratio: Option<f64>,
     /// Seed for this many minutes; with --seed-ratio, whichever comes first
@@ -228,17 +228,17 @@ pub(crate) struct Goal {
     pub(crate) seed_time: Option<Duration>,
 }
 
-/// What is printed.
+/// Output on stdout and stderr.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct Output {
-    /// Print one JSON object a second, and a last one with the outcome
+    /// Print one JSON object a second for each torrent, and a last one with the outcome
     #[arg(long, env = "RILL_JSON", value_parser = FalseyValueParser::new())]
     pub(crate) json: bool,
-    /// Print nothing but errors; with --json only the last object
+    /// Print only errors; with --json only the last object
     #[arg(short, long, env = "RILL_QUIET", value_parser = FalseyValueParser::new())]
     pub(crate) quiet: bool,
-    /// Say more on stderr; -vv says everything
+    /// Log more on stderr; -vv and -vvv log more still
     #[arg(short, long, env = "RILL_VERBOSE", action = ArgAction::Count)]
     pub(crate) verbose: u8,
 }
@@ -248,7 +248,7 @@ pub(crate) struct Create {
     /// File or directory to share
     #[arg(value_name = "PATH")]
     pub(crate) path: PathBuf,
-    /// Where to write the torrent; - is stdout [default: NAME.torrent]
+    /// File to write the torrent to; - is stdout [default: NAME.torrent]
     #[arg(short, long, value_name = "FILE", env = "RILL_OUTPUT")]
     pub(crate) output: Option<PathBuf>,
     /// Overwrite FILE
@@ -263,7 +263,7 @@ pub(crate) struct Create {
     /// Web seed (BEP 19); may be repeated
     #[arg(long, value_name = "URL", env = "RILL_WEB_SEED", value_delimiter = ' ')]
     pub(crate) web_seed: Vec<String>,
-    /// Bytes in a piece [default: by size, 32K to 16M]
+    /// Bytes of a piece [default: 32K to 16M, chosen by the content's size]
     #[arg(short, long, value_name = "SIZE", env = "RILL_PIECE_LENGTH", value_parser = parse_size)]
     pub(crate) piece_length: Option<u64>,
     /// Private: peers come from these trackers alone (BEP 27)
@@ -272,10 +272,10 @@ pub(crate) struct Create {
     /// Comment
     #[arg(short, long, value_name = "TEXT", env = "RILL_COMMENT")]
     pub(crate) comment: Option<String>,
-    /// Name of the torrent, if not the name of PATH
+    /// Name of the torrent [default: the name of PATH]
     #[arg(short, long, value_name = "NAME", env = "RILL_NAME")]
     pub(crate) name: Option<String>,
-    /// Leave the creation date out; SOURCE_DATE_EPOCH sets it
+    /// Write no creation date; without this option SOURCE_DATE_EPOCH overrides the current time
     #[arg(long, env = "RILL_NO_DATE", value_parser = FalseyValueParser::new())]
     pub(crate) no_date: bool,
     /// Print one JSON object instead of lines
@@ -291,10 +291,10 @@ pub(crate) struct Show {
     /// Torrent file, http(s) URL of one, or magnet link
     #[arg(value_name = "SOURCE")]
     pub(crate) source: String,
-    /// Ask peers what is in a magnet link's torrent
+    /// Fetch a magnet link's metadata from peers
     #[arg(long, env = "RILL_FETCH", value_parser = FalseyValueParser::new())]
     pub(crate) fetch: bool,
-    /// Ask the trackers and the DHT how many have the torrent, without telling them of us
+    /// Ask the trackers and the DHT for the number of seeds and peers, without announcing to them
     #[arg(long, env = "RILL_SCRAPE", value_parser = FalseyValueParser::new())]
     pub(crate) scrape: bool,
     /// Give up (exit code 2) after this long
@@ -320,20 +320,21 @@ pub(crate) struct Verify {
     /// Print one JSON object instead of a table
     #[arg(long, env = "RILL_JSON", value_parser = FalseyValueParser::new())]
     pub(crate) json: bool,
-    /// Print nothing; the exit code says it
+    /// Print nothing; the exit code is the result
     #[arg(short, long, env = "RILL_QUIET", value_parser = FalseyValueParser::new())]
     pub(crate) quiet: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
-    /// Bytes to transfer in each round
+    /// Bytes transferred in each round
     #[arg(long, value_name = "SIZE", env = "RILL_SIZE", default_value = "512M", value_parser = parse_size)]
     pub(crate) size: u64,
-    /// Rounds; medians are printed
+    /// Number of rounds; the table shows medians
     #[arg(long, value_name = "N", env = "RILL_ROUNDS", default_value_t = 3)]
     pub(crate) rounds: u32,
-    /// Directory to work in [default: $TMPDIR, /var/tmp, /tmp or here, a disk before memory]
+    /// Directory to work in [default: $TMPDIR, /var/tmp, /tmp or the current directory, a disk before a
+    /// tmpfs]
     #[arg(short, long, value_name = "DIR", env = "RILL_DIR")]
     pub(crate) dir: Option<PathBuf>,
     /// How bytes reach the disk
@@ -387,12 +388,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_contradicts_itself_nowhere() {
+    fn clap_finds_no_error_in_the_command_definitions() {
         CliArgs::command().debug_assert();
     }
 
     #[test]
-    fn every_option_has_its_environment_twin() {
+    fn every_option_has_an_environment_variable_of_its_name() {
         for command in CliArgs::command().get_subcommands() {
             for arg in command
                 .get_arguments()
@@ -411,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_one_or_a_range() {
+    fn ports_are_a_number_or_a_range() {
         assert_eq!(parse_ports("6881-6999"), Ok((6881, 6999)));
         assert_eq!(parse_ports("0"), Ok((0, 0)));
         for text in ["", "-", "1-", "9-1", "70000", "0-5", "a"] {
@@ -420,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn seeding_goals_are_plain_numbers() {
+    fn ratios_and_minutes_are_plain_decimal_numbers() {
         assert_eq!(parse_ratio("1.5"), Ok(1.5));
         assert_eq!(parse_minutes("0.5"), Ok(Duration::from_secs(30)));
         for text in ["", "-1", "inf", "nan", "1e300", "x"] {

@@ -1,8 +1,8 @@
 //! `rill create`: a torrent of a file or a directory.
 //!
-//! Files go in by name, in byte order of their paths, so that the same directory gives the same torrent
-//! anywhere. Symbolic links and special files are left out, and it is said. The torrent appears at its place
-//! complete or not at all, and never over another file unless told so.
+//! Files are listed in byte order of their names, directory by directory, so that the same directory gives
+//! the same torrent on every machine. Symbolic links and special files are left out with a line on stderr.
+//! The torrent file appears complete or not at all, and replaces an existing file only with `--force`.
 
 use super::args;
 use super::exit::{Exit, Failure};
@@ -18,41 +18,42 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A piece cannot usefully be shorter than one request.
+/// Shortest piece length, in bytes: one block of 16 KiB.
 const LEAST_PIECE_BYTES: u64 = 16 << 10;
-/// Longer pieces are refused or mistrusted by other programs.
+/// Longest piece length, in bytes: some other clients refuse longer pieces.
 const MOST_PIECE_BYTES: u64 = 128 << 20;
 
-/// Does it.
-pub(crate) fn run(typed: &args::Create) -> Result<Exit, Failure> {
-    let content = InputPath::find(&typed.path)?;
-    let name = typed.name.clone().map_or_else(|| name_of(&typed.path), Ok)?;
-    let target = OutputTarget::new(typed, &name)?;
-    let builder = builder(typed, name, &content)?;
-    let hashes = hash(&builder, &content, typed.quiet || typed.json)?;
+/// Runs `rill create`.
+pub(crate) fn run(options: &args::Create) -> Result<Exit, Failure> {
+    let content = InputPath::find(&options.path)?;
+    let name = options.name.clone().map_or_else(|| name_of(&options.path), Ok)?;
+    let target = OutputTarget::new(options, &name)?;
+    let builder = builder(options, name, &content)?;
+    let hashes = hash(&builder, &content, options.quiet || options.json)?;
     let bytes = builder.finish(&hashes).map_err(|e| Failure::new(Exit::Torrent, e.to_string()))?;
     let metainfo = Metainfo::parse(&bytes).map_err(|e| Failure::new(Exit::Torrent, e.to_string()))?;
     target.write(&bytes)?;
-    if !typed.quiet {
-        tell(typed.json, &target, &metainfo, content.files.len());
+    if !options.quiet {
+        print_summary(options.json, &target, &metainfo, content.files.len());
     }
     Ok(Exit::Done)
 }
 
-/// What is to be shared.
+/// The content of the torrent.
 #[derive(Debug, Default)]
 struct InputPath {
-    /// Path below the torrent's name, and length.
+    /// Path below the torrent's name, and length in bytes.
     files: Vec<(Vec<String>, u64)>,
-    /// The directory that they lie below, and the name of a lone file in it.
+    /// Directory that holds the files.
     dir: PathBuf,
-    lone: Option<String>,
+    /// Name of the file in `dir`, if the content is one file.
+    single_file: Option<String>,
 }
 
 impl InputPath {
     fn find(path: &Path) -> Result<InputPath, Failure> {
         let failed = |e: io::Error| Failure::os(Exit::Open, shown(path), &e);
-        // The path itself may be a link; what it leads to is shared.
+        // The path itself may be a link; its target is shared.
         let real = path.canonicalize().map_err(failed)?;
         let meta = real.metadata().map_err(failed)?;
         let mut content = InputPath::default();
@@ -60,7 +61,7 @@ impl InputPath {
             (Some(parent), Some(name)) if meta.is_file() => {
                 content.dir = parent.to_path_buf();
                 content.files.push((Vec::new(), meta.len()));
-                content.lone = Some(name.to_str().ok_or_else(|| not_utf8(path))?.to_owned());
+                content.single_file = Some(name.to_str().ok_or_else(|| not_utf8(path))?.to_owned());
             }
             _ if meta.is_dir() => {
                 content.dir.clone_from(&real);
@@ -74,14 +75,14 @@ impl InputPath {
             }
         }
         match content.files.iter().map(|(_, len)| len).sum::<u64>() {
-            0 => Err(Failure::new(Exit::Other, format!("{}: there is nothing in it to share", shown(path)))),
+            0 => Err(Failure::new(Exit::Other, format!("{}: holds no bytes to share", shown(path)))),
             _ => Ok(content),
         }
     }
 
-    /// The same files as they lie below `dir`.
+    /// Returns the files with their paths below `dir`.
     fn on_disk(&self) -> Files {
-        match (&self.lone, self.files.as_slice()) {
+        match (&self.single_file, self.files.as_slice()) {
             (Some(name), [(_, length)]) => Files::from_iter([(name, *length)]),
             (_, files) => files.iter().map(|(path, length)| (path.join("/"), *length)).collect(),
         }
@@ -97,7 +98,7 @@ impl InputPath {
             let Ok(name) = entry.file_name().into_string() else {
                 return Err(not_utf8(&path));
             };
-            // Not following links: what a link points to may be anywhere.
+            // Links are not followed: their targets may lie outside of the directory.
             let meta = entry.metadata().map_err(|e| Failure::os(Exit::Open, shown(&path), &e))?;
             let below: Vec<String> = below.iter().cloned().chain([name]).collect();
             if meta.is_dir() {
@@ -117,7 +118,7 @@ fn not_utf8(path: &Path) -> Failure {
 }
 
 fn name_of(path: &Path) -> Result<String, Failure> {
-    // "." and ".." have names only after resolving; a link keeps its own.
+    // "." and ".." have a name only after they are resolved; a link keeps its own name.
     let resolved = if path.file_name().is_none() { path.canonicalize().ok() } else { None };
     let name = resolved.as_deref().unwrap_or(path).file_name();
     let name = name.and_then(|name| name.to_str()).map(str::to_string);
@@ -129,12 +130,12 @@ fn name_of(path: &Path) -> Result<String, Failure> {
     })
 }
 
-fn builder(typed: &args::Create, name: String, content: &InputPath) -> Result<Builder, Failure> {
+fn builder(options: &args::Create, name: String, content: &InputPath) -> Result<Builder, Failure> {
     let mut builder = match content.files.as_slice() {
         [(below, len)] if below.is_empty() => Builder::single(name, *len),
         files => Builder::multi(name, files.to_vec()),
     };
-    if let Some(len) = typed.piece_length {
+    if let Some(len) = options.piece_length {
         if !(LEAST_PIECE_BYTES..=MOST_PIECE_BYTES).contains(&len) {
             return Err(Failure::new(
                 Exit::Option,
@@ -146,18 +147,21 @@ fn builder(typed: &args::Create, name: String, content: &InputPath) -> Result<Bu
         }
         builder.piece_len = len as u32;
     }
-    let single = typed.announce.iter().map(|url| vec![url.as_str()]);
-    let shared = typed.tier.iter().map(|tier| tier.split(',').collect());
+    let single = options.announce.iter().map(|url| vec![url.as_str()]);
+    let shared = options.tier.iter().map(|tier| tier.split(',').collect());
     builder.trackers = single
         .chain(shared)
         .map(|tier: Vec<&str>| tier.into_iter().map(usable_tracker).collect())
         .collect::<Result<_, _>>()?;
-    builder.web_seeds = typed.web_seed.iter().map(|url| usable_web_seed(url)).collect::<Result<_, _>>()?;
-    builder.private = typed.private;
-    builder.comment.clone_from(&typed.comment);
+    builder.web_seeds = options.web_seed.iter().map(|url| usable_web_seed(url)).collect::<Result<_, _>>()?;
+    builder.private = options.private;
+    builder.comment.clone_from(&options.comment);
     builder.created_by = Some(concat!("rill/", env!("CARGO_PKG_VERSION")).to_string());
-    builder.creation_date =
-        if typed.no_date { None } else { creation_date(std::env::var("SOURCE_DATE_EPOCH").ok().as_deref()) };
+    builder.creation_date = if options.no_date {
+        None
+    } else {
+        creation_date(std::env::var("SOURCE_DATE_EPOCH").ok().as_deref())
+    };
     Ok(builder)
 }
 
@@ -183,28 +187,30 @@ fn hash(builder: &Builder, content: &InputPath, silent: bool) -> Result<Vec<Piec
     Ok(hashes.chunks_exact(20).filter_map(PieceHash::from_slice).collect())
 }
 
-/// Where the torrent goes.
+/// Destination of the torrent file.
 enum OutputTarget {
     Stdout,
     File { path: PathBuf, force: bool },
 }
 
 impl OutputTarget {
-    fn new(typed: &args::Create, name: &str) -> Result<OutputTarget, Failure> {
-        let path = match &typed.output {
+    fn new(options: &args::Create, name: &str) -> Result<OutputTarget, Failure> {
+        let path = match &options.output {
             Some(path) if path.as_os_str() == "-" => return Ok(OutputTarget::Stdout),
             Some(path) => path.clone(),
             None => PathBuf::from(format!("{}.torrent", name.replace('/', "_"))),
         };
-        let target = OutputTarget::File { path, force: typed.force };
-        // Hashing takes long: what can be known now is said now.
+        let target = OutputTarget::File { path, force: options.force };
+        // Hashing takes long, so an existing file is refused before it.
         target.refuse_existing()?;
         Ok(target)
     }
 
     fn refuse_existing(&self) -> Result<(), Failure> {
         match self {
-            OutputTarget::File { path, force: false } if path.symlink_metadata().is_ok() => Err(exists(path)),
+            OutputTarget::File { path, force: false } if path.symlink_metadata().is_ok() => {
+                Err(already_exists(path))
+            }
             _ => Ok(()),
         }
     }
@@ -235,8 +241,8 @@ impl OutputTarget {
             fs::rename(temporary, path)
         } else {
             match renameat_with(CWD, temporary, CWD, path, RenameFlags::NOREPLACE) {
-                Err(Errno::EXIST) => return Err(exists(path)),
-                // File systems that cannot: the look before is all there is.
+                Err(Errno::EXIST) => return Err(already_exists(path)),
+                // The file system has no RENAME_NOREPLACE: look first, then rename.
                 Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
                     self.refuse_existing()?;
                     fs::rename(temporary, path)
@@ -248,7 +254,7 @@ impl OutputTarget {
     }
 }
 
-fn exists(path: &Path) -> Failure {
+fn already_exists(path: &Path) -> Failure {
     Failure::new(Exit::Exists, format!("{}: exists already; --force overwrites it", shown(path)))
 }
 
@@ -258,7 +264,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_data()
 }
 
-fn tell(json: bool, target: &OutputTarget, m: &Metainfo, files: usize) {
+fn print_summary(json: bool, target: &OutputTarget, m: &Metainfo, files: usize) {
     let place = match target {
         OutputTarget::Stdout => "-".to_string(),
         OutputTarget::File { path, .. } => shown(path),
@@ -288,7 +294,7 @@ fn tell(json: bool, target: &OutputTarget, m: &Metainfo, files: usize) {
         )
     };
     match target {
-        // The torrent itself has stdout.
+        // Stdout carries the torrent itself.
         OutputTarget::Stdout => text.lines().for_each(out::note),
         OutputTarget::File { .. } => {
             out::data(&(text + "\n"));
@@ -301,7 +307,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_lists_in_byte_order_and_without_links() {
+    fn files_of_a_directory_are_in_byte_order_without_links() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         fs::create_dir(at("b")).unwrap();
@@ -317,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_share_is_an_error() {
+    fn refuses_empty_content_and_missing_paths() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("empty"), "").unwrap();
         assert_eq!(InputPath::find(dir.path()).unwrap_err().exit, Exit::Other);
@@ -325,13 +331,13 @@ mod tests {
     }
 
     #[test]
-    fn the_build_date_can_be_fixed() {
+    fn source_date_epoch_sets_the_creation_date() {
         assert_eq!(creation_date(Some("12345")), Some(12345));
         assert!(creation_date(Some("soon")).unwrap() > 1_700_000_000);
     }
 
     #[test]
-    fn a_torrent_never_lands_on_another_file() {
+    fn an_existing_file_is_replaced_only_with_force() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.torrent");
         let target = |force| OutputTarget::File { path: path.clone(), force };
@@ -340,6 +346,6 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"one");
         target(true).write(b"three").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"three");
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
     }
 }

@@ -1,7 +1,6 @@
-//! How the state of all torrents reaches the person: redrawn in place, as plain lines now and then, as JSON,
-//! or not at all.
+//! Output about torrents: a live block on a terminal, plain lines every ten seconds, JSON, or nothing.
 //!
-//! Decides only *when* something is printed; what it looks like is `progress`'s.
+//! This module decides when something is printed; `progress` formats it.
 
 use super::format;
 use super::json::{Object, array};
@@ -11,10 +10,10 @@ use super::progress::{Glyphs, Row, block};
 use super::{exit::Exit, json};
 use std::time::{Duration, Instant};
 
-/// Between two plain lines about the same torrent.
+/// Interval of plain progress lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
-/// How long the last word waits for a slow reader.
-const LAST_WORD_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the last lines wait for a slow reader of stdout.
+const LAST_LINE_PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OutputMode {
@@ -24,9 +23,9 @@ enum OutputMode {
     Json,
 }
 
-/// What is printed about torrents, and when.
+/// Prints the state of torrents.
 pub(crate) struct Display {
-    manner: OutputMode,
+    mode: OutputMode,
     style: Style,
     glyphs: Glyphs,
     begun: Instant,
@@ -35,24 +34,24 @@ pub(crate) struct Display {
 }
 
 impl Display {
-    /// A display in this style, for the stdout that we have.
+    /// Returns a display in this style for this process's stdout.
     pub(crate) fn new(style: Style, now: Instant) -> Display {
         let terminal = Terminal::of_stdout();
-        let manner = match style {
+        let mode = match style {
             Style { quiet: true, .. } => OutputMode::Silent,
             Style { json: true, .. } => OutputMode::Json,
             _ if terminal.live => OutputMode::Live,
             Style { brief: true, .. } => OutputMode::Silent,
             _ => OutputMode::Plain,
         };
-        Display { manner, style, glyphs: Glyphs::new(terminal.utf8), begun: now, plain_at: now }
+        Display { mode, style, glyphs: Glyphs::new(terminal.utf8), begun: now, plain_at: now }
     }
 
-    /// A torrent of `files` files is about to start, or a link of which that is not known.
-    pub(crate) fn begin(&mut self, row: &Row, files: Option<usize>) {
-        if self.manner == OutputMode::Plain {
+    /// Prints a line about a torrent that starts. `files` is `None` for a link without metadata.
+    pub(crate) fn announce(&mut self, row: &Row, files: Option<usize>) {
+        if self.mode == OutputMode::Plain {
             let Some(files) = files else {
-                return out::offer(&format!("{}: asking peers what is in it", row.name), Duration::ZERO);
+                return out::offer(&format!("{}: asking peers for its metadata", row.name), Duration::ZERO);
             };
             let s = if files == 1 { "" } else { "s" };
             let size = format::size(row.wanted_bytes);
@@ -63,9 +62,10 @@ impl Display {
         }
     }
 
-    /// Something about `rows` is new. Call it as often as it happens.
-    pub(crate) fn tick(&mut self, rows: &[Row], now: Instant) {
-        match self.manner {
+    /// Redraws the live block, or prints plain lines if their interval is over. Call it after every
+    /// change of `rows`.
+    pub(crate) fn refresh(&mut self, rows: &[Row], now: Instant) {
+        match self.mode {
             OutputMode::Live => self.draw(rows),
             OutputMode::Plain if now.duration_since(self.plain_at) >= PLAIN_EVERY => {
                 self.plain_at = now;
@@ -77,30 +77,30 @@ impl Display {
         }
     }
 
-    /// One torrent's second is over.
-    pub(crate) fn second(&mut self, row: &Row) {
-        if self.manner == OutputMode::Json {
+    /// Prints the JSON object that is due once a second for each torrent.
+    pub(crate) fn on_second(&mut self, row: &Row) {
+        if self.mode == OutputMode::Json {
             out::offer(&row.json("progress").end(), Duration::ZERO);
         }
     }
 
-    /// One torrent has come to something: `complete`, `failed`, `goal`.
-    pub(crate) fn moment(&mut self, row: &Row, what: &str) {
-        match self.manner {
-            OutputMode::Plain => out::offer(&format!("{}: {what}", row.name), Duration::ZERO),
-            OutputMode::Json => out::offer(&row.json(what).end(), LAST_WORD_PATIENCE),
+    /// Prints an event of one torrent: `complete`, `failed`, `done`, `disk full`.
+    pub(crate) fn event(&mut self, row: &Row, event: &str) {
+        match self.mode {
+            OutputMode::Plain => out::offer(&format!("{}: {event}", row.name), Duration::ZERO),
+            OutputMode::Json => out::offer(&row.json(event).end(), LAST_LINE_PATIENCE),
             OutputMode::Live | OutputMode::Silent => {}
         }
     }
 
-    /// The end of everything.
+    /// Prints the end of the run: the last JSON object, or a summary of each torrent.
     pub(crate) fn end(&mut self, rows: &[Row], exit: Exit, reason: Option<&str>, now: Instant) {
         let elapsed = now.duration_since(self.begun);
         if self.style.json {
-            out::offer(&last_object(rows, exit, reason, elapsed), LAST_WORD_PATIENCE);
+            out::offer(&last_object(rows, exit, reason, elapsed), LAST_LINE_PATIENCE);
             return;
         }
-        match self.manner {
+        match self.mode {
             OutputMode::Live if self.style.brief => out::redraw(Vec::new()),
             OutputMode::Live => {
                 self.draw(rows);
@@ -108,7 +108,7 @@ impl Display {
             }
             OutputMode::Plain => {
                 for row in rows {
-                    out::offer(&summary(row, elapsed), LAST_WORD_PATIENCE);
+                    out::offer(&summary(row, elapsed), LAST_LINE_PATIENCE);
                 }
             }
             OutputMode::Silent | OutputMode::Json => {}
@@ -117,7 +117,7 @@ impl Display {
 
     fn draw(&self, rows: &[Row]) {
         let (width, height) = Terminal::extent();
-        // The last column stays free: some terminals wrap as soon as it is written.
+        // The last column stays empty: some terminals wrap as soon as it is written.
         out::redraw(block(rows, width.saturating_sub(1), height, self.glyphs));
     }
 }
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_line_of_a_pipe_sums_up() {
+    fn the_summary_gives_share_size_time_and_rate() {
         let row = Row {
             name: "a".into(),
             wanted_bytes: 100 << 20,
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_without_metadata_has_no_summary() {
+    fn the_summary_of_a_link_without_metadata_says_so() {
         let row = Row { name: "a".into(), phase: DisplayPhase::Metadata, ..Row::default() };
         assert_eq!(summary(&row, Duration::from_secs(10)), "a: no metadata after 10s");
     }

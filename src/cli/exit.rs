@@ -1,41 +1,41 @@
-//! How rill ends: one code of a short list, and at most one sentence on stderr.
+//! Exit codes, and the error that a command ends with.
 //!
-//! The numbers are aria2's where aria2 has one, so that scripts which know the one know the other. A
-//! [`Failure`] is the only way a command reports that it could not do its work.
+//! Where aria2 has an exit code for the same cause, the number is the same, so that scripts work with both. A
+//! command reports every error as a [`Failure`]: an exit code and one sentence for stderr.
 
 use crate::disk::{DiskFault, FaultKind};
 use std::fmt;
 use std::io;
 
-/// What the process tells its parent.
+/// Exit code of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Exit {
-    /// What was asked for is done.
+    /// The command did its work.
     Done = 0,
-    /// Anything that has no number of its own.
+    /// An error without a code of its own.
     Other = 1,
-    /// `--timeout` or `--stall-timeout` struck.
+    /// `--timeout` or `--stall-timeout` passed.
     TimedOut = 2,
-    /// A URL could not be fetched, a port not be opened.
+    /// A URL could not be fetched, or a port could not be opened.
     Network = 6,
-    /// Stopped by a signal before the end; progress is kept.
+    /// A signal stopped the command before its end; progress is kept.
     Stopped = 7,
     /// No disk space.
     NoSpace = 9,
-    /// A file is in the way and it is not ours.
+    /// An existing file that is not part of the torrent is in the way.
     Exists = 13,
     /// A file cannot be opened.
     Open = 15,
-    /// A file cannot be created or cut to size.
+    /// A file cannot be created or set to its length.
     Create = 16,
     /// Reading or writing failed.
     Io = 17,
     /// Not bencode at all.
     Bencode = 25,
-    /// Bencode, but not a torrent that can be used.
+    /// Valid bencode, but not a usable torrent.
     Torrent = 26,
-    /// Not a magnet link that can be used.
+    /// Not a usable magnet link.
     Magnet = 27,
     /// The command line is wrong.
     Option = 28,
@@ -44,13 +44,13 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
-    /// The number.
+    /// Returns the number.
     pub(crate) const fn code(self) -> u8 {
         self as u8
     }
 }
 
-/// The exit code of a command that ends because of this disk fault.
+/// Returns the exit code of a command that ends because of this disk fault.
 pub(crate) const fn fault_exit(fault: &DiskFault) -> Exit {
     match fault.kind {
         FaultKind::Locked | FaultKind::Internal => Exit::Other,
@@ -62,7 +62,7 @@ pub(crate) const fn fault_exit(fault: &DiskFault) -> Exit {
     }
 }
 
-/// Why a command gave up: the code, and the sentence that goes after `rill: `.
+/// Error that ends a command: the exit code, and the sentence that is printed after `rill: `.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
@@ -70,12 +70,13 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// A failure with its sentence; no final stop, no newline.
+    /// Returns a failure. The sentence ends without a full stop and without a newline.
     pub(crate) fn new(exit: Exit, sentence: impl Into<String>) -> Failure {
         Failure { exit, sentence: sentence.into() }
     }
 
-    /// What an operating system error on `what` means; `otherwise` is the code when it is nothing special.
+    /// Returns the failure for an operating system error on the file `what`. Its exit code is
+    /// [`Exit::NoSpace`] if the disk or the quota is full, else `otherwise`.
     pub(crate) fn os(otherwise: Exit, what: impl fmt::Display, error: &io::Error) -> Failure {
         let exit = match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Exit::NoSpace,
@@ -85,7 +86,7 @@ impl Failure {
     }
 }
 
-/// The reason alone, in small letters, without "(os error 2)".
+/// Returns the error's text with a small first letter and without "(os error 2)".
 pub(crate) fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
@@ -101,19 +102,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_os_error_reads_as_part_of_a_sentence() {
+    fn an_os_error_becomes_part_of_a_sentence() {
         let e = io::Error::from_raw_os_error(libc::ENOENT);
         assert_eq!(Failure::os(Exit::Open, "x.torrent", &e).sentence, "x.torrent: no such file or directory");
     }
 
     #[test]
-    fn a_full_disk_has_its_own_code_wherever_it_shows() {
+    fn a_full_disk_overrides_the_exit_code_of_the_caller() {
         let e = io::Error::from_raw_os_error(libc::ENOSPC);
         assert_eq!(Failure::os(Exit::Io, "x", &e).exit, Exit::NoSpace);
     }
 
     #[test]
-    fn every_kind_of_disk_fault_has_its_code() {
+    fn every_disk_fault_maps_to_its_documented_exit_code() {
         let codes = [
             (FaultKind::Locked, 1),
             (FaultKind::Internal, 1),
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_are_the_promised_numbers() {
+    fn exit_codes_are_the_documented_numbers() {
         let all = [
             (Exit::Done, 0),
             (Exit::Other, 1),

@@ -1,8 +1,8 @@
-//! A torrent over http(s): a short, bounded, suspicious GET.
+//! Fetches a torrent file over http(s) with limits.
 //!
-//! One deadline for everything, [`MAX_TORRENT_BYTES`] after inflation, at most [`MAX_HOPS`] redirects and
-//! only to http or https; never from https to http, and never from a public server to an address of this
-//! machine or this network, whatever its name resolves to. No credentials travel to another host.
+//! All requests together have one deadline, the file at most [`MAX_TORRENT_BYTES`] after decompression. At
+//! most [`MAX_HOPS`] redirects are followed, to http and https only, never from https to http, and never from
+//! a public address to a private one. A redirect carries no credentials.
 
 use super::exit::{Exit, Failure};
 use std::net::IpAddr;
@@ -13,21 +13,23 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
-/// The largest torrent file that is fetched, in bytes: real ones end at about 8 MiB.
+/// Largest torrent file that is fetched, in bytes after decompression: real files have at most about 8 MiB.
 const MAX_TORRENT_BYTES: u64 = 10 << 20;
-/// Redirects that are followed.
+/// Most redirects that are followed.
 const MAX_HOPS: usize = 5;
-/// For all hops together: a person is waiting.
+/// Time limit of all requests together: a user is waiting.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// The body of the file at `url`.
+/// Returns the body of the file at `url`.
 pub(crate) fn fetch(url: &str) -> Result<Vec<u8>, Failure> {
     let until = Instant::now() + DEADLINE;
     let mut uri: Uri = url.parse().map_err(|_| network(url, "not a URL that can be fetched"))?;
-    let met_public = Arc::new(AtomicBool::new(false));
+    let saw_public = Arc::new(AtomicBool::new(false));
     for _ in 0..=MAX_HOPS {
-        let resolver =
-            Suspicious { public_only: met_public.load(Ordering::Relaxed), met_public: met_public.clone() };
+        let resolver = PrivateAddressGuard {
+            public_only: saw_public.load(Ordering::Relaxed),
+            saw_public: saw_public.clone(),
+        };
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(until.saturating_duration_since(Instant::now())))
             .max_redirects(0)
@@ -46,7 +48,7 @@ pub(crate) fn fetch(url: &str) -> Result<Vec<u8>, Failure> {
             return body.map_err(|e| network(url, &explain(&e)));
         }
         let next = reply.headers().get("location").and_then(|l| l.to_str().ok()).and_then(|l| join(&uri, l));
-        let next = next.ok_or_else(|| network(url, "the server redirects to nowhere"))?;
+        let next = next.ok_or_else(|| network(url, "the server redirects without a usable address"))?;
         if uri.scheme_str() == Some("https") && next.scheme_str() != Some("https") {
             return Err(network(url, "the server redirects from https to http"));
         }
@@ -74,14 +76,16 @@ fn explain(error: &ureq::Error) -> String {
     }
 }
 
-/// Resolves names, remembers whether a public address came out, and refuses all others when told to.
+/// Resolver that refuses private addresses after a request has reached a public one.
 #[derive(Debug)]
-struct Suspicious {
+struct PrivateAddressGuard {
+    /// Refuse a name if one of its addresses is not public.
     public_only: bool,
-    met_public: Arc<AtomicBool>,
+    /// Set when a name resolves to public addresses only.
+    saw_public: Arc<AtomicBool>,
 }
 
-impl Resolver for Suspicious {
+impl Resolver for PrivateAddressGuard {
     fn resolve(
         &self,
         uri: &Uri,
@@ -93,12 +97,13 @@ impl Resolver for Suspicious {
         if self.public_only && !all_public {
             return Err(ureq::Error::Io(std::io::ErrorKind::PermissionDenied.into()));
         }
-        self.met_public.fetch_or(all_public, Ordering::Relaxed);
+        self.saw_public.fetch_or(all_public, Ordering::Relaxed);
         Ok(found)
     }
 }
 
-/// Whether the address is out in the world: not this host, not this network, not a group.
+/// Returns whether the address is reachable from the Internet: not loopback, private, link-local, multicast
+/// or reserved.
 fn is_public(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
@@ -122,7 +127,8 @@ fn is_public(ip: IpAddr) -> bool {
     }
 }
 
-/// Where `location` leads from `base`; only http and https, and without credentials.
+/// Resolves a `Location` header against `base`. Returns `None` for schemes but http and https and for URLs
+/// with credentials. The user information of `base` is dropped.
 fn join(base: &Uri, location: &str) -> Option<Uri> {
     let location = location.split('#').next().unwrap_or_default();
     let scheme = base.scheme_str()?;
@@ -155,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn redirects_lead_where_a_browser_would_go() {
+    fn redirects_resolve_as_in_a_browser() {
         let base = "http://u:p@a.example/x/y?z";
         assert_eq!(joined(base, "https://b.example/t"), Some("https://b.example/t".into()));
         assert_eq!(joined(base, "//b.example/t"), Some("http://b.example/t".into()));
@@ -174,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn private_addresses_are_known_as_such() {
+    fn private_and_public_addresses_are_told_apart() {
         for ip in [
             "127.0.0.1",
             "10.1.2.3",

@@ -5,16 +5,16 @@ use super::format;
 use super::get::start_failure;
 use super::out::{self, Terminal};
 use super::progress::{Glyphs, Row};
-use super::signals::Stop;
+use super::signals::StopFlag;
 use crate::session::{AddTorrent, Config, Event, Progress, Session};
 use crate::wire::{Magnet, Metainfo};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// Longest delay before a signal is noticed.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Time limit of the last announces.
-const STOP_WITHIN: Duration = Duration::from_secs(2);
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Sources of peers beside those in the link, and the time limit.
 pub(crate) struct MetadataRequest {
@@ -26,19 +26,20 @@ pub(crate) struct MetadataRequest {
     pub(crate) silent: bool,
 }
 
-/// Asks until a peer has sent the metadata.
-pub(crate) fn metadata(magnet: &Magnet, asking: MetadataRequest) -> Result<Metainfo, Failure> {
-    let MetadataRequest { config, peers, trackers, timeout, silent } = asking;
-    let stop =
-        Stop::on_signals(Exit::Stopped).map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
+/// Asks peers for the metadata until one has sent it.
+pub(crate) fn metadata(magnet: &Magnet, request: MetadataRequest) -> Result<Metainfo, Failure> {
+    let MetadataRequest { config, peers, trackers, timeout, silent } = request;
+    let stop = StopFlag::on_signals(Exit::Stopped)
+        .map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
     let session = Session::start(config).map_err(start_failure)?;
     // The session awaits a choice of files that is never made, so it opens no content.
-    let order = AddTorrent { choose_later: true, peers, trackers, ..AddTorrent::magnet(magnet.clone(), "") };
-    session.add(order).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
+    let request =
+        AddTorrent { choose_later: true, peers, trackers, ..AddTorrent::magnet(magnet.clone(), "") };
+    session.add(request).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
     let begun = Instant::now();
-    let mut wait = Wait::new(magnet, silent);
+    let mut wait = WaitDisplay::new(magnet, silent);
     let answer = loop {
-        match session.next_event(LOOK_EVERY) {
+        match session.next_event(POLL_INTERVAL) {
             Some(Event::Metadata { metainfo, .. }) => break Ok(metainfo),
             Some(Event::BadMetadata { error, .. }) => {
                 break Err(Failure::new(Exit::Torrent, error.to_string()));
@@ -47,7 +48,7 @@ pub(crate) fn metadata(magnet: &Magnet, asking: MetadataRequest) -> Result<Metai
             Some(Event::Died { reason }) => break Err(Failure::new(Exit::Other, reason)),
             _ => {}
         }
-        if stop.asked() {
+        if stop.requested() {
             break Err(Failure::new(Exit::Stopped, "stopped before a peer sent the metadata"));
         }
         if begun.elapsed() >= timeout {
@@ -58,24 +59,28 @@ pub(crate) fn metadata(magnet: &Magnet, asking: MetadataRequest) -> Result<Metai
         }
     };
     drop(wait);
-    session.stop(STOP_WITHIN);
+    session.stop(STOP_TIMEOUT);
     answer
 }
 
-/// What a terminal shows while no peer has answered.
-struct Wait {
+/// Live display while no peer has sent the metadata.
+struct WaitDisplay {
     row: Row,
     terminal: Terminal,
 }
 
-impl Wait {
-    fn new(magnet: &Magnet, silent: bool) -> Wait {
+impl WaitDisplay {
+    fn new(magnet: &Magnet, silent: bool) -> WaitDisplay {
         let terminal = Terminal::of_stdout();
-        Wait { row: Row::of_link(magnet), terminal: Terminal { live: terminal.live && !silent, ..terminal } }
+        WaitDisplay {
+            row: Row::of_link(magnet),
+            terminal: Terminal { live: terminal.live && !silent, ..terminal },
+        }
     }
 
     fn show(&mut self, progress: &Progress) {
-        (self.row.peers, self.row.dht_nodes) = (progress.peers, progress.dht_nodes);
+        self.row.peers = progress.peers;
+        self.row.dht_nodes = progress.dht_nodes;
         if self.terminal.live {
             let width = Terminal::extent().0.saturating_sub(1);
             out::redraw(self.row.live(width, Glyphs::new(self.terminal.utf8)).into());
@@ -83,9 +88,9 @@ impl Wait {
     }
 }
 
-impl Drop for Wait {
+impl Drop for WaitDisplay {
     fn drop(&mut self) {
-        // The answer is printed in its place.
+        // The answer is printed in the place of the live display.
         if self.terminal.live {
             out::redraw(Vec::new());
         }

@@ -1,12 +1,12 @@
-//! Numbers as people type and read them: sizes, durations, file selections, and the widths of text.
+//! Parses and prints sizes, durations and shares, parses file selections and matches globs.
 //!
-//! Parsing is strict (a typo is an error, never another number); printing is short.
+//! Parsing is strict: a typo is an error, never another number. Printed numbers have few digits.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Bytes from `1048576`, `512K`, `1.5M`, `2G`, `1T`: the suffix means powers of 1024; `KiB`, `MB` and the
-/// like read the same.
+/// Parses bytes from `1048576`, `512K`, `1.5M`, `2G`, `1T`. Suffixes are powers of 1024; `KiB`, `KB` and `K`
+/// mean the same.
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -27,7 +27,7 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     if shift == 0 || !bytes.is_finite() || bytes >= u64::MAX as f64 { Err(bad()) } else { Ok(bytes as u64) }
 }
 
-/// A length of time: plain seconds, or with `ms`, `s`, `m`, `h` or `d` after it.
+/// Parses a duration: a number of seconds, or a number followed by `ms`, `s`, `m`, `h` or `d`.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let bad = || format!("'{text}' is not a time like 90, 90s, 15m or 2h");
     const UNITS: [(&str, f64); 5] = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86400.0)];
@@ -38,13 +38,13 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(value * unit_s).ok().filter(|d| d.as_secs() < 1 << 40).ok_or_else(bad)
 }
 
-/// File numbers from `1-3,7`: one-based as `rill show` prints them, both ends included; `5-` means to the
-/// end.
+/// File numbers as in `1-3,7`: one-based as `rill show` prints them, both ends included; `5-` means up to the
+/// last file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Selection(Vec<(usize, usize)>);
 
 impl Selection {
-    /// The selection that was typed.
+    /// Parses a selection.
     pub(crate) fn parse(text: &str) -> Result<Selection, String> {
         let bad = || format!("'{text}' is not a list of file numbers like 1-3,7");
         let number = |t: &str| t.parse::<usize>().ok().filter(|n| *n > 0).ok_or_else(bad);
@@ -63,7 +63,11 @@ impl Selection {
         Ok(Selection(ranges))
     }
 
-    /// Adds the zero-based indices below `files` that are selected; a number that names no file is an error.
+    /// Adds the zero-based indices of the selected files to `into`.
+    ///
+    /// # Errors
+    ///
+    /// A selected number is greater than `files`.
     pub(crate) fn pick(&self, files: usize, into: &mut BTreeSet<usize>) -> Result<(), String> {
         for &(first, last) in &self.0 {
             let last_named = if last == usize::MAX { first } else { last };
@@ -76,11 +80,13 @@ impl Selection {
     }
 }
 
-/// Whether `text` matches the shell-like `pattern`: `*` any run, `?` any character, `[a-z]` and `[!a-z]` a
-/// set. Linear memory, at most quadratic time, whatever the pattern.
+/// Returns whether `text` matches the shell pattern: `*` matches any run, `?` any character, `[a-z]` and
+/// `[!a-z]` a set. Needs linear memory and at most quadratic time for every pattern.
 pub(crate) fn glob(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
-    let (mut p, mut t, mut star) = (0, 0, None);
+    let mut p = 0;
+    let mut t = 0;
+    let mut star = None;
     while t < text.len() {
         if pattern.get(p) == Some(&'*') {
             star = Some((p, t));
@@ -89,7 +95,7 @@ pub(crate) fn glob(pattern: &str, text: &str) -> bool {
             p = next;
             t += 1;
         } else if let Some((at, from)) = star {
-            // The last star swallows one character more.
+            // Backtrack: the last star matches one character more.
             star = Some((at, from + 1));
             p = at + 1;
             t = from + 1;
@@ -100,7 +106,7 @@ pub(crate) fn glob(pattern: &str, text: &str) -> bool {
     pattern[p..].iter().all(|c| *c == '*')
 }
 
-/// Where the pattern goes on if its element at `p` takes `c`.
+/// Returns the index after the pattern's element at `p` if that element matches `c`.
 fn glob_one(pattern: &[char], p: usize, c: char) -> Option<usize> {
     match *pattern.get(p)? {
         '?' => Some(p + 1),
@@ -144,13 +150,13 @@ fn in_unit(bytes: u64, unit: usize) -> String {
     if unit == 0 { format!("{bytes}") } else { format!("{:.1}", bytes as f64 / (1u64 << (10 * unit)) as f64) }
 }
 
-/// `9.8 GiB`.
+/// Formats bytes, as in `9.8 GiB`.
 pub(crate) fn size(bytes: u64) -> String {
     let unit = unit_of(bytes);
     format!("{} {}", in_unit(bytes, unit), UNITS[unit])
 }
 
-/// `1 MiB` where that is exact, else bytes.
+/// Formats bytes without rounding: `1 MiB` or `16 KiB` if it divides evenly, else bytes.
 pub(crate) fn exact(bytes: u64) -> String {
     match bytes {
         b if b > 0 && b % (1 << 20) == 0 => format!("{} MiB", b >> 20),
@@ -159,18 +165,18 @@ pub(crate) fn exact(bytes: u64) -> String {
     }
 }
 
-/// `1.2/9.8 GiB`: both in the unit of the larger.
+/// Formats a part of a total, as in `1.2/9.8 GiB`, in the unit of the total.
 pub(crate) fn size_of(have: u64, all: u64) -> String {
     let unit = unit_of(all);
     format!("{}/{} {}", in_unit(have, unit), in_unit(all, unit), UNITS[unit])
 }
 
-/// `12.1 MiB/s`.
+/// Formats a rate, as in `12.1 MiB/s`.
 pub(crate) fn rate(bytes_per_s: u64) -> String {
     format!("{}/s", size(bytes_per_s))
 }
 
-/// `42s`, `4m10s`, `3h05m`, `2d04h`; two units at most.
+/// Formats a duration in at most two units: `42s`, `4m10s`, `3h05m`, `2d04h`.
 pub(crate) fn duration(d: Duration) -> String {
     let s = d.as_secs();
     match s {
@@ -182,7 +188,7 @@ pub(crate) fn duration(d: Duration) -> String {
     }
 }
 
-/// `12.3%`; 100 only when everything is there.
+/// Formats a share, as in `12.3%`; rounds down, so that 100% means complete.
 pub(crate) fn percent(have: u64, all: u64) -> String {
     if have >= all {
         return "100%".to_string();
@@ -231,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_seconds_unless_they_say_otherwise() {
+    fn a_duration_without_unit_is_in_seconds() {
         for (text, s) in [
             ("90", 90.0),
             ("90s", 90.0),
@@ -290,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hostile_glob_ends_soon() {
+    fn a_glob_with_many_stars_ends_in_quadratic_time() {
         assert!(!glob(
             &"*a".repeat(50),
             &"a".repeat(5000).replace("aaaaaaaaaa", "aaaaaaaaab")[..].replace('a', "c")
@@ -299,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_print_short() {
+    fn sizes_rates_durations_and_shares_are_short() {
         assert_eq!(size(0), "0 B");
         assert_eq!(size(1023), "1023 B");
         assert_eq!(size(1024 * 1024 - 1), "1.0 MiB");
@@ -314,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn piece_lengths_print_exactly() {
+    fn piece_lengths_are_not_rounded() {
         assert_eq!(exact(1 << 20), "1 MiB");
         assert_eq!(exact(16 << 10), "16 KiB");
         assert_eq!(exact(1_000_000), "1000000 bytes");

@@ -1,73 +1,74 @@
-//! `rill get`, and the run that `rill seed` shares: torrents into a session, events out, and one exit code.
+//! `rill get`, and the run that `rill seed` shares: adds torrents to a session, handles its events, and
+//! returns one exit code.
 //!
 //! ```text
-//!   sources ──► torrents, links ──► session ──► events ──► watch ──► display
+//!   sources ──► torrents, links ──► session ──► events ──► table ──► display
 //!                                    │  ▲                    │
 //!                                    │  └── files chosen ◄───┤ metadata
-//!                                    └──── stop ◄── over, signal, time-out, death
+//!                                    └──── stop ◄── all finished, signal, time-out, session died
 //! ```
 //!
-//! Everything that can be wrong with the command line or a source is found before the session starts; what is
-//! in a link's torrent comes later, and is then held to the same.
+//! Errors of the command line and of the sources are found before the session starts. The metadata of a
+//! magnet link arrives later; the same checks are made then.
 
 use super::display::Display;
 use super::exit::{Exit, Failure};
 use super::on_complete::Hooks;
 use super::plan::Plan;
 use super::progress::{DisplayPhase, Row};
-use super::signals::Stop;
-use super::source::Found;
-use super::torrent_table::{Change, Watch};
+use super::signals::StopFlag;
+use super::source::LoadedSource;
+use super::torrent_table::{Change, TorrentTable};
 use super::{args, format, log, out, save_torrent, source};
 use crate::session::{Session, StartError, TorrentId, info_share};
 use crate::wire::Metainfo;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-/// The longest that a signal or a time-out waits to be seen.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How long records and last announces may take at the end.
-const STOP_WITHIN: Duration = Duration::from_secs(5);
+/// Longest delay before a signal or a time-out is noticed.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Time limit of the last records and announces at the end.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Does what `get` was told.
-pub(crate) fn run(typed: args::Get) -> Result<Exit, Failure> {
-    go(Plan::get(typed, |name| std::env::var(name).ok())?)
+/// Runs `rill get`.
+pub(crate) fn run(options: args::Get) -> Result<Exit, Failure> {
+    run_plan(Plan::get(options, |name| std::env::var(name).ok())?)
 }
 
-/// Does what the plan says.
-pub(crate) fn go(plan: Plan) -> Result<Exit, Failure> {
+/// Runs a plan of `get` or `seed` until it ends.
+pub(crate) fn run_plan(plan: Plan) -> Result<Exit, Failure> {
     log::start(plan.style.verbose, plan.style.quiet);
-    let told_twice = if plan.seed_only { Exit::Done } else { Exit::Stopped };
-    let stop =
-        Stop::on_signals(told_twice).map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
-    let found = found(&plan)?;
-    if plan.metadata_only && found.is_empty() {
+    let second_signal_exit = if plan.seed_only { Exit::Done } else { Exit::Stopped };
+    let stop = StopFlag::on_signals(second_signal_exit)
+        .map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
+    let sources = read_sources(&plan)?;
+    if plan.metadata_only && sources.is_empty() {
         return Ok(Exit::Done);
     }
-    let orders = found.iter().map(|found| plan.order(found)).collect::<Result<Vec<_>, _>>()?;
+    let requests = sources.iter().map(|source| plan.add_request(source)).collect::<Result<Vec<_>, _>>()?;
     if !plan.style.quiet {
         plan.remarks.iter().for_each(out::error);
     }
     let session = Session::start(plan.config.clone()).map_err(start_failure)?;
     let now = Instant::now();
-    let mut watch = Watch::new(plan.seed_only, plan.goal, now);
+    let mut table = TorrentTable::new(plan.seed_only, plan.goal, now);
     let mut display = Display::new(plan.style, now);
-    for (order, found) in orders.into_iter().zip(found) {
-        let id = session.add(order).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
-        let (metainfo, row) = match found {
-            Found::Torrent(metainfo) => (Some(metainfo.clone()), Row::of(&metainfo)),
-            Found::Magnet(magnet) => (None, Row::of_link(&magnet)),
+    for (request, source) in requests.into_iter().zip(sources) {
+        let id = session.add(request).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
+        let (metainfo, row) = match source {
+            LoadedSource::Torrent(metainfo) => (Some(metainfo.clone()), Row::of(&metainfo)),
+            LoadedSource::Magnet(magnet) => (None, Row::of_link(&magnet)),
         };
-        display.begin(&row, metainfo.as_ref().map(files_on_disk));
-        watch.add(id, metainfo, row);
+        display.announce(&row, metainfo.as_ref().map(files_on_disk));
+        table.add(id, metainfo, row);
     }
     let mut run =
-        GetRun { display, hooks: Hooks::default(), saved: String::new(), begun: now, plan, watch, session };
-    let end = run.pump(&stop);
+        GetRun { display, hooks: Hooks::default(), saved: String::new(), begun: now, plan, table, session };
+    let end = run.run_until_end(&stop);
     run.finish(end)
 }
 
-/// What a session that does not start means for the exit code.
+/// Returns the failure of a session that does not start.
 pub(crate) fn start_failure(error: StartError) -> Failure {
     let exit = match &error {
         StartError::Listen { .. } => Exit::Network,
@@ -77,21 +78,23 @@ pub(crate) fn start_failure(error: StartError) -> Failure {
     Failure::new(exit, error.to_string())
 }
 
-/// What is behind all sources, each torrent once. If files of them are all that is wanted, those that are
-/// here already are saved at once.
-fn found(plan: &Plan) -> Result<Vec<Found>, Failure> {
+/// Reads all sources, each torrent once. With `--metadata-only`, torrent files are saved here and only magnet
+/// links are returned.
+fn read_sources(plan: &Plan) -> Result<Vec<LoadedSource>, Failure> {
     let mut seen = BTreeSet::new();
     let mut all = Vec::new();
     for source in &plan.sources {
-        let (found, bytes) = source::read(source, info_share(plan.config.max_memory))?;
-        found.metainfo().into_iter().for_each(source::remark);
-        if !seen.insert(found.info_hash()) {
-            out::error(format_args!("{} is given twice", found.name()));
+        let (loaded, bytes) = source::read(source, info_share(plan.config.max_memory))?;
+        loaded.metainfo().into_iter().for_each(source::report_repairs);
+        if !seen.insert(loaded.info_hash()) {
+            out::error(format_args!("{} is given twice", loaded.name()));
             continue;
         }
-        match found.metainfo().filter(|_| plan.metadata_only) {
-            Some(metainfo) => drop(out::data(&save_torrent::save(plan.dir(), metainfo, &bytes, plan.style)?)),
-            None => all.push(found),
+        match loaded.metainfo().filter(|_| plan.metadata_only) {
+            Some(metainfo) => {
+                out::data(&save_torrent::save(plan.dir(), metainfo, &bytes, plan.style)?);
+            }
+            None => all.push(loaded),
         }
     }
     Ok(all)
@@ -101,7 +104,7 @@ fn files_on_disk(metainfo: &Metainfo) -> usize {
     metainfo.files().iter().filter(|file| file.lands_on_disk()).count()
 }
 
-/// Why the pump stopped, and the sentence about it if there is anything to explain.
+/// Exit code of the run, and a sentence for stderr unless the code needs none.
 struct GetOutcome {
     exit: Exit,
     sentence: Option<String>,
@@ -112,68 +115,68 @@ impl GetOutcome {
         GetOutcome { exit, sentence: None }
     }
 
-    fn because(exit: Exit, sentence: impl Into<String>) -> GetOutcome {
+    fn with_reason(exit: Exit, sentence: impl Into<String>) -> GetOutcome {
         GetOutcome { exit, sentence: Some(sentence.into()) }
     }
 }
 
-/// A session at work for one command.
+/// A running session of one command.
 struct GetRun {
     plan: Plan,
     session: Session,
-    watch: Watch,
+    table: TorrentTable,
     display: Display,
     hooks: Hooks,
-    /// What is to be printed of files that were saved, once progress is over.
+    /// Lines about the saved torrent files, printed after the live block is gone.
     saved: String,
     begun: Instant,
 }
 
 impl GetRun {
-    /// Removes a torrent from the session; one that the session does not have any more needs no removal.
+    /// Removes a torrent from the session. It may be removed already, which is no error.
     fn remove(&self, id: TorrentId) {
         let _ = self.session.remove(id);
     }
 
-    /// Turns events into rows until there is a reason to end.
-    fn pump(&mut self, stop: &Stop) -> GetOutcome {
+    /// Handles events until the run ends.
+    fn run_until_end(&mut self, stop: &StopFlag) -> GetOutcome {
         loop {
-            let mut event = self.session.next_event(LOOK_EVERY);
+            let mut event = self.session.next_event(POLL_INTERVAL);
             let now = Instant::now();
-            // What follows looks at every torrent: once for all that has happened, and not for each of a
-            // thousand events.
-            let mut left = self.watch.rows.len();
-            while let Some(news) = event.map(|event| self.watch.on_event(event, now)) {
-                if let Some(end) = self.tell(news) {
+            // The code after this loop visits every torrent, so it runs once for a batch of
+            // events and not after each event.
+            let mut batch = self.table.rows.len();
+            while let Some(change) = event.map(|event| self.table.on_event(event, now)) {
+                if let Some(end) = self.handle_change(change) {
                     return end;
                 }
-                event = if left > 0 { self.session.next_event(Duration::ZERO) } else { None };
-                left = left.saturating_sub(1);
+                event = if batch > 0 { self.session.next_event(Duration::ZERO) } else { None };
+                batch = batch.saturating_sub(1);
             }
             self.hooks.reap();
-            for i in self.watch.newly_over(self.plan.goal, now) {
+            for i in self.table.newly_finished(self.plan.goal, now) {
                 if self.plan.goal.is_some() {
-                    self.display.moment(&self.watch.rows[i], "done");
+                    self.display.event(&self.table.rows[i], "done");
                 }
-                // The last one goes with the session itself.
-                if !self.watch.all_over() {
-                    self.remove(self.watch.id(i));
+                // The end of the session removes the last torrent.
+                if !self.table.all_finished() {
+                    self.remove(self.table.id(i));
                 }
             }
-            self.display.tick(&self.watch.rows, now);
-            if let Some(end) = self.reason_to_end(stop, now) {
+            self.display.refresh(&self.table.rows, now);
+            if let Some(end) = self.end_reason(stop, now) {
                 return end;
             }
         }
     }
 
-    /// Tells the person what is worth telling; some news are the end.
-    fn tell(&mut self, news: Change) -> Option<GetOutcome> {
-        match news {
+    /// Prints a change of the torrent table. Returns an outcome if the change ends the run.
+    fn handle_change(&mut self, change: Change) -> Option<GetOutcome> {
+        match change {
             Change::None => {}
-            Change::Second(i) => self.display.second(&self.watch.rows[i]),
+            Change::Second(i) => self.display.on_second(&self.table.rows[i]),
             Change::Notes(i, notes) => {
-                let row = &self.watch.rows[i];
+                let row = &self.table.rows[i];
                 notes
                     .iter()
                     .filter(|_| !self.plan.style.quiet)
@@ -181,23 +184,23 @@ impl GetRun {
                 if self.plan.seed_only && row.pieces_have < row.pieces {
                     let sentence =
                         format!("{}: only {} of {} pieces are there", row.name, row.pieces_have, row.pieces);
-                    if row.pieces_have == 0 && self.watch.rows.len() == 1 {
-                        return Some(GetOutcome::because(Exit::Mismatch, sentence));
+                    if row.pieces_have == 0 && self.table.rows.len() == 1 {
+                        return Some(GetOutcome::with_reason(Exit::Mismatch, sentence));
                     }
                     out::error(sentence);
                 }
             }
             Change::Completed(i) => {
-                self.display.moment(&self.watch.rows[i], "complete");
+                self.display.event(&self.table.rows[i], "complete");
                 let hook = self.plan.on_complete.as_ref().filter(|_| !self.plan.seed_only);
-                if let Some((program, metainfo)) = hook.zip(self.watch.metainfo(i)) {
+                if let Some((program, metainfo)) = hook.zip(self.table.metainfo(i)) {
                     self.hooks.start(program, metainfo, self.plan.dir());
                 }
             }
             Change::Failed(i) => {
-                self.display.moment(&self.watch.rows[i], "failed");
-                // With one torrent the sentence comes at the end anyway.
-                if let (Some((row, failure)), true) = (self.watch.first_failure(), self.watch.rows.len() > 1)
+                self.display.event(&self.table.rows[i], "failed");
+                // The failure of a single torrent is printed at the end of the run.
+                if let (Some((row, failure)), true) = (self.table.first_failure(), self.table.rows.len() > 1)
                 {
                     out::error(format_args!("{}: {}", row.name, failure.sentence));
                 }
@@ -206,101 +209,103 @@ impl GetRun {
                 if !self.plan.style.quiet {
                     out::error(format_args!("{sentence}; waiting for room"));
                 }
-                self.display.moment(&self.watch.rows[i], "disk full");
+                self.display.event(&self.table.rows[i], "disk full");
             }
             Change::Metadata(i) => {
-                if let Err(failure) = self.on_metadata(i) {
-                    self.remove(self.watch.id(i));
-                    self.watch.fail(i, failure);
-                    return self.tell(Change::Failed(i));
+                if let Err(failure) = self.choose_files_of_link(i) {
+                    self.remove(self.table.id(i));
+                    self.table.fail(i, failure);
+                    return self.handle_change(Change::Failed(i));
                 }
             }
-            Change::Died(reason) => return Some(GetOutcome::because(Exit::Other, reason)),
+            Change::Died(reason) => return Some(GetOutcome::with_reason(Exit::Other, reason)),
         }
         None
     }
 
-    /// It is known what is in a link's torrent: files are chosen, or that was all that was wanted.
-    fn on_metadata(&mut self, i: usize) -> Result<(), Failure> {
-        let (Some(metainfo), id) = (self.watch.metainfo(i), self.watch.id(i)) else { return Ok(()) };
+    /// Handles the metadata of a magnet link: chooses its files, or saves it with `--metadata-only`.
+    fn choose_files_of_link(&mut self, i: usize) -> Result<(), Failure> {
+        let (Some(metainfo), id) = (self.table.metainfo(i), self.table.id(i)) else { return Ok(()) };
         if self.plan.metadata_only {
             let file = metainfo.to_file().unwrap_or_default();
             self.saved.push_str(&save_torrent::save(self.plan.dir(), metainfo, &file, self.plan.style)?);
-            self.watch.finish(i, Instant::now());
-            // The last one goes with the session itself.
-            if !self.watch.all_over() {
+            self.table.finish(i, Instant::now());
+            // The end of the session removes the last torrent.
+            if !self.table.all_finished() {
                 self.remove(id);
             }
             return Ok(());
         }
-        source::remark(metainfo);
+        source::report_repairs(metainfo);
         let chosen = self.session.choose(id, self.plan.choose(metainfo)?);
         chosen.map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
-        self.display.begin(&self.watch.rows[i], Some(files_on_disk(metainfo)));
+        self.display.announce(&self.table.rows[i], Some(files_on_disk(metainfo)));
         Ok(())
     }
 
-    fn reason_to_end(&self, stop: &Stop, now: Instant) -> Option<GetOutcome> {
-        if self.watch.all_over() {
-            let failure = self.watch.first_failure();
+    fn end_reason(&self, stop: &StopFlag, now: Instant) -> Option<GetOutcome> {
+        if self.table.all_finished() {
+            let failure = self.table.first_failure();
             return Some(failure.map_or(GetOutcome::silent(Exit::Done), |(_, f)| {
-                GetOutcome::because(f.exit, f.sentence.clone())
+                GetOutcome::with_reason(f.exit, f.sentence.clone())
             }));
         }
         let waited = |exit| {
-            self.watch
+            self.table
                 .waits_for_room()
-                .map(|f| GetOutcome::because(f.exit, f.sentence.clone()))
+                .map(|f| GetOutcome::with_reason(f.exit, f.sentence.clone()))
                 .unwrap_or(exit)
         };
-        if stop.asked() {
-            let finished = self.plan.seed_only || self.watch.all_complete();
+        if stop.requested() {
+            let finished = self.plan.seed_only || self.table.all_complete();
             return Some(waited(GetOutcome::silent(if finished { Exit::Done } else { Exit::Stopped })));
         }
         if self.plan.timeout.is_some_and(|limit| now.duration_since(self.begun) >= limit) {
-            if self.watch.all_complete() {
+            if self.table.all_complete() {
                 return Some(GetOutcome::silent(Exit::Done));
             }
-            return Some(waited(GetOutcome::because(
+            return Some(waited(GetOutcome::with_reason(
                 Exit::TimedOut,
                 self.explain(self.unfinished("not complete"), self.plan.timeout),
             )));
         }
-        if self.plan.stall_timeout.is_some_and(|limit| self.watch.stalled_for(now) >= limit) {
+        if self.plan.stall_timeout.is_some_and(|limit| self.table.stalled_for(now) >= limit) {
             let sentence = self.explain(self.unfinished("nothing arrived"), self.plan.stall_timeout);
-            return Some(waited(GetOutcome::because(Exit::TimedOut, sentence)));
+            return Some(waited(GetOutcome::with_reason(Exit::TimedOut, sentence)));
         }
         None
     }
 
-    /// What has not come to pass: before anything else, metadata.
+    /// Returns what a time-out waited for: metadata if a link has none yet, else `otherwise`.
     fn unfinished(&self, otherwise: &'static str) -> &'static str {
-        if self.watch.rows.iter().any(|row| row.phase == DisplayPhase::Metadata) {
+        if self.table.rows.iter().any(|row| row.phase == DisplayPhase::Metadata) {
             "no metadata"
         } else {
             otherwise
         }
     }
 
-    /// `nothing arrived within 60s (no peers; the tracker said: not found)`.
+    /// Formats a time-out, as in `nothing arrived within 60s (no peers; the tracker said: not found)`.
     fn explain(&self, what: &str, limit: Option<Duration>) -> String {
-        let why = self.watch.rows.iter().find_map(|row| row.why).map(str::to_string);
-        let tracker = self.watch.tracker_error.as_ref().map(|error| format!("the tracker said: {error}"));
-        let details: Vec<String> = why.into_iter().chain(tracker).collect();
+        let slow_reason = self.table.rows.iter().find_map(|row| row.slow_reason).map(str::to_string);
+        let tracker = self.table.tracker_error.as_ref().map(|error| format!("the tracker said: {error}"));
+        let details: Vec<String> = slow_reason.into_iter().chain(tracker).collect();
         let details = if details.is_empty() { String::new() } else { format!(" ({})", details.join("; ")) };
         format!("{what} within {}{details}", format::duration(limit.unwrap_or_default()))
     }
 
-    /// Stops the session, says the last words, gives the code.
+    /// Stops the session, prints the end of the run and returns its exit code.
     fn finish(mut self, end: GetOutcome) -> Result<Exit, Failure> {
-        let stopped = self.session.stop(STOP_WITHIN);
+        let stopped = self.session.stop(STOP_TIMEOUT);
         if self.plan.style.json {
             out::data(&std::mem::take(&mut self.saved));
         }
-        self.display.end(&self.watch.rows, end.exit, end.sentence.as_deref(), Instant::now());
+        self.display.end(&self.table.rows, end.exit, end.sentence.as_deref(), Instant::now());
         out::data(&self.saved);
         if !stopped.clean {
-            ::log::info!("a record could not be written or a tracker not be told in {STOP_WITHIN:?}");
+            ::log::info!(
+                "a resume record could not be written, or a tracker did not answer the last announce, within {STOP_TIMEOUT:?}"
+            );
         }
         self.hooks.wait();
         match end.sentence {

@@ -1,7 +1,7 @@
-//! Just enough JSON to print: one object or array on one line, ASCII outside strings.
+//! Writes JSON objects and arrays, each on one line.
 //!
-//! Strings may hold anything; control characters leave as `\u00XX`, so a line is always one line. (A full
-//! JSON crate costs 47 KB of binary; this prints a handful of flat objects.)
+//! Control characters in strings are escaped as `\u00XX`, so that a string cannot break the line. A JSON
+//! crate would add 47 KB to the binary; rill prints a few flat objects.
 
 use std::fmt::Write;
 
@@ -12,7 +12,7 @@ pub(crate) struct Object {
 }
 
 impl Object {
-    /// `{}` so far.
+    /// Returns an empty object.
     pub(crate) fn new() -> Object {
         Object::default()
     }
@@ -53,7 +53,7 @@ impl Object {
         self
     }
 
-    /// Adds a truth value.
+    /// Adds a boolean.
     pub(crate) fn bool(self, key: &str, value: bool) -> Object {
         self.raw(key, if value { "true" } else { "false" })
     }
@@ -70,7 +70,7 @@ impl Object {
         self.raw(key, &array(values))
     }
 
-    /// The finished text, one line without newline.
+    /// Returns the object as one line without a newline.
     pub(crate) fn end(mut self) -> String {
         if self.text.is_empty() {
             self.text.push('{');
@@ -80,12 +80,12 @@ impl Object {
     }
 }
 
-/// An array of values that are JSON already.
+/// Returns an array of values that are JSON already.
 pub(crate) fn array(values: impl IntoIterator<Item = String>) -> String {
     format!("[{}]", values.into_iter().collect::<Vec<_>>().join(","))
 }
 
-/// A string as JSON.
+/// Returns a string as JSON.
 pub(crate) fn string(value: &str) -> String {
     let mut text = String::with_capacity(value.len() + 2);
     push_string(&mut text, value);
@@ -100,7 +100,8 @@ fn push_string(text: &mut String, value: &str) {
             '\\' => text.push_str("\\\\"),
             '\n' => text.push_str("\\n"),
             '\t' => text.push_str("\\t"),
-            // Control characters, and the two line separators that some readers split at.
+            // Control characters, and two Unicode line separators at which some readers split
+            // lines.
             c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => {
                 let _ = write!(text, "\\u{:04x}", u32::from(c));
             }
@@ -130,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_and_lists_stand_as_json_has_them() {
+    fn numbers_and_lists_are_valid_json() {
         let line = Object::new()
             .dec("x", f64::NAN)
             .dec("y", 1.0 / 3.0)

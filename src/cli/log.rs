@@ -1,7 +1,7 @@
-//! Where the library's log goes: stderr, one clean line a record, `-v` for what a person may want to know and
-//! `-vv` for all.
+//! Writes the library's log records to stderr, one line each: warnings by default, `-v` adds level info,
+//! `-vv` debug, `-vvv` trace.
 //!
-//! A back end of thirty lines, because the usual one would add 36 KB and colours.
+//! The usual logger crate would add 36 KB to the binary.
 
 use super::out;
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -27,7 +27,7 @@ impl Log for Stderr {
     fn flush(&self) {}
 }
 
-/// Begins logging; `verbose` is how often `-v` was given.
+/// Installs the logger. `verbose` is the number of `-v` options.
 pub(crate) fn start(verbose: u8, quiet: bool) {
     let level = match verbose {
         0 if quiet => LevelFilter::Error,
@@ -36,7 +36,7 @@ pub(crate) fn start(verbose: u8, quiet: bool) {
         2 => LevelFilter::Debug,
         _ => LevelFilter::Trace,
     };
-    // Only a second call could fail, and then the first one's back end stands.
+    // Only a second call fails; the logger of the first call stays in use.
     if log::set_logger(&Stderr).is_ok() {
         log::set_max_level(level);
     }

@@ -1,7 +1,7 @@
-//! Floor 6, what a person types and sees.
+//! Floor 6: the command line program.
 //!
-//! The way of a command: `args` holds what was typed, a command's own file makes a plan of it, does the work
-//! and returns an `Exit` or a `Failure`; `out` is the only way to the terminal. Nothing here knows the
+//! `args` parses the command line. Each command has its own file, which makes a plan of the options, does the
+//! work and returns an `Exit` or a `Failure`. All output goes through `out`. This floor knows nothing of the
 //! protocol.
 
 mod args;
@@ -36,35 +36,35 @@ use exit::{Exit, Failure, fault_exit};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// Runs the program with this command line, its name first, and says how it ended.
+/// Runs the program with this command line, whose first word is the program's name. Returns the exit code.
 pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     let exit = match CliArgs::parse_words(words) {
-        Ok(typed) => obey(typed.command).unwrap_or_else(|failure| {
+        Ok(options) => run_command(options.command).unwrap_or_else(|failure| {
             out::error(failure.sentence);
             failure.exit
         }),
-        Err(error) => refuse(&error),
+        Err(error) => report_usage_error(&error),
     };
     ExitCode::from(exit.code())
 }
 
-fn obey(command: CliCommand) -> Result<Exit, Failure> {
+fn run_command(command: CliCommand) -> Result<Exit, Failure> {
     signals::survive_file_size_limit();
     match command {
-        CliCommand::Get(typed) => get::run(typed),
-        CliCommand::Seed(typed) => seed::run(typed),
-        CliCommand::Show(typed) => show::run(&typed),
-        CliCommand::Create(typed) => create::run(&typed),
-        CliCommand::Bench(typed) => bench::run(&typed),
+        CliCommand::Get(options) => get::run(options),
+        CliCommand::Seed(options) => seed::run(options),
+        CliCommand::Show(options) => show::run(&options),
+        CliCommand::Create(options) => create::run(&options),
+        CliCommand::Bench(options) => bench::run(&options),
         #[cfg(feature = "sim")]
-        CliCommand::Sim(typed) => sim::run(&typed),
-        CliCommand::BenchPart(typed) => bench::run_part(&typed),
-        CliCommand::Verify(typed) => verify::run(&typed),
+        CliCommand::Sim(options) => sim::run(&options),
+        CliCommand::BenchPart(options) => bench::run_part(&options),
+        CliCommand::Verify(options) => verify::run(&options),
     }
 }
 
-/// Help goes to stdout; anything else is one sentence on stderr.
-fn refuse(error: &clap::Error) -> Exit {
+/// Prints help and version on stdout, and any other result of the parser as one line on stderr.
+fn report_usage_error(error: &clap::Error) -> Exit {
     use clap::error::ErrorKind;
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         out::data(&error.render().to_string());
@@ -75,7 +75,7 @@ fn refuse(error: &clap::Error) -> Exit {
     Exit::Option
 }
 
-/// The first paragraph as one line, without the word "error:".
+/// Returns the first paragraph as one line, without the word "error:".
 fn first_paragraph(text: &str) -> String {
     let lines = text.trim_start_matches("error: ").lines().map(str::trim).take_while(|line| !line.is_empty());
     lines.collect::<Vec<_>>().join(" ")
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_complaint_of_the_parser_becomes_one_line() {
+    fn an_error_of_the_parser_becomes_one_line() {
         let text =
             "error: the following required arguments were not provided:\n  <SOURCE>...\n\nUsage: rill get\n";
         assert_eq!(first_paragraph(text), "the following required arguments were not provided: <SOURCE>...");

@@ -1,7 +1,9 @@
-//! `--on-complete`: one program with one argument and a few variables; no shell, no string to be misread.
+//! `--on-complete`: runs a program for each complete torrent, with one argument, a few environment variables
+//! and no shell.
 //!
-//! The variables are called RILL_TORRENT_… so that none is an option's environment twin in a rill that the
-//! program itself may start. The program's stdout is our stderr: ours may be JSON that another program reads.
+//! The variables begin with RILL_TORRENT_, so that none of them sets an option of a rill that the program
+//! starts. The program's stdout is connected to rill's stderr, because rill's stdout may be JSON that another
+//! program reads.
 
 use super::{out, source};
 use crate::wire::Metainfo;
@@ -10,14 +12,14 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-/// The programs that were started and have not ended.
+/// Running programs.
 #[derive(Debug, Default)]
 pub(crate) struct Hooks(Vec<Child>);
 
 impl Hooks {
-    /// Starts the program for a torrent that lies complete below `dir`.
+    /// Starts the program for a torrent that is complete in `dir`.
     pub(crate) fn start(&mut self, program: &Path, metainfo: &Metainfo, dir: &Path) {
-        // Relative paths would mean nothing to a program that changes its directory.
+        // The program may change its working directory, so its paths are absolute.
         let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_path_buf());
         let top = metainfo.files().get(0).and_then(|file| file.path().next());
         let path = top.map_or(dir.clone(), |top| dir.join(top));
@@ -43,7 +45,7 @@ impl Hooks {
         }
     }
 
-    /// Takes note of those that have ended.
+    /// Reports the programs that have ended since the last call, if they failed.
     pub(crate) fn reap(&mut self) {
         self.0.retain_mut(|child| match child.try_wait() {
             Ok(Some(status)) => {
@@ -55,7 +57,7 @@ impl Hooks {
         });
     }
 
-    /// Waits for the rest; a second signal ends the wait with the process.
+    /// Waits for all running programs to end. A second signal ends the process and with it the wait.
     pub(crate) fn wait(self) {
         self.0.into_iter().filter_map(|mut child| child.wait().ok()).for_each(report);
     }

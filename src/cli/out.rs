@@ -1,8 +1,10 @@
-//! Where text leaves: data on stdout, diagnostics on stderr, and on a terminal one live block between them.
+//! Writes to the terminal: data on stdout, diagnostics on stderr, and on a terminal one live block of
+//! progress.
 //!
-//! Invariants: a closed pipe ends the printing and nothing else, never with a panic; progress never waits for
-//! a reader who does not read ([`offer`]), and a diagnostic not for long ([`note`]); a diagnostic never lands
-//! in the middle of the live block; no control byte but newline and rill's own cursor moves gets out.
+//! - A closed pipe ends the printing, without a panic and without ending the command.
+//! - Progress does not wait for a reader that does not read ([`offer`]); a diagnostic waits at most [`NOTE_PATIENCE`] ([`note`]).
+//! - A diagnostic is never printed in the middle of the live block.
+//! - Of control bytes, only newlines and rill's own cursor moves are printed.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -11,29 +13,29 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-/// A pipe takes this much at once when it is writable at all (PIPE_BUF on Linux).
+/// Bytes that a writable pipe takes without blocking (PIPE_BUF on Linux).
 const ATOMIC_WRITE_BYTES: usize = 4096;
 
-/// How long a diagnostic waits for a reader of stderr who has no room for it.
+/// How long a diagnostic waits for room in stderr's pipe.
 const NOTE_PATIENCE: Duration = Duration::from_millis(500);
 
-/// What is on the screen; one for the process, because the log and the display share the terminal.
+/// State of the output; one per process, because the log and the display share the terminal.
 struct Screen {
-    /// The live block's lines as drawn.
+    /// Lines of the live block as drawn.
     block: Vec<String>,
     stdout_closed: bool,
-    /// The reader of stderr did not read in time: it is not waited for again until it has.
-    stderr_asleep: bool,
+    /// The last diagnostic found no room in stderr within [`NOTE_PATIENCE`]; the next one does not wait.
+    stderr_blocked: bool,
 }
 
 static SCREEN: Mutex<Screen> =
-    Mutex::new(Screen { block: Vec::new(), stdout_closed: false, stderr_asleep: false });
+    Mutex::new(Screen { block: Vec::new(), stdout_closed: false, stderr_blocked: false });
 
 fn screen() -> MutexGuard<'static, Screen> {
     SCREEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Prints data on stdout, all of it, waiting as long as it takes. False when the reader is gone.
+/// Prints data on stdout and waits for the reader as long as it takes. Returns false if stdout is closed.
 pub(crate) fn data(text: &str) -> bool {
     let mut screen = screen();
     if !screen.stdout_closed {
@@ -49,8 +51,7 @@ pub(crate) fn raw_data(bytes: &[u8]) -> io::Result<()> {
     out.write_all(bytes).and_then(|()| out.flush())
 }
 
-/// Prints one line of progress on stdout, unless the reader is not keeping up; `patience` is how long to wait
-/// for it.
+/// Prints one line of progress on stdout. Drops it if the reader makes no room within `patience`.
 pub(crate) fn offer(line: &str, patience: Duration) {
     let mut screen = screen();
     if screen.stdout_closed {
@@ -75,11 +76,12 @@ fn writable(fd: BorrowedFd<'_>, patience: Duration) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let mut fds = [PollFd::new(&fd, PollFlags::OUT)];
     let timeout = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: patience.subsec_nanos().into() };
-    // An error on the descriptor shows at the write; a signal counts as "not now".
+    // An error of the descriptor makes it writable and shows at the write. A poll that a signal
+    // interrupts counts as "not writable".
     matches!(poll(&mut fds, Some(&timeout)), Ok(n) if n > 0)
 }
 
-/// Draws the live block anew, over the one before. Only for terminals.
+/// Draws the live block over the previous one. Only for terminals.
 pub(crate) fn redraw(lines: Vec<String>) {
     let mut screen = screen();
     if screen.stdout_closed || screen.block == lines || !writable(io::stdout().as_fd(), Duration::ZERO) {
@@ -91,28 +93,28 @@ pub(crate) fn redraw(lines: Vec<String>) {
     screen.block = lines;
 }
 
-/// Leaves the live block where it stands; what follows is printed below it.
+/// Leaves the live block on the screen; later output is printed below it.
 pub(crate) fn keep_block() {
     screen().block.clear();
 }
 
-/// Prints one diagnostic line on stderr, unless the reader is not keeping up; the live block moves down. The
-/// loop's own log comes this way, so waiting for the reader would hold up every connection.
+/// Prints one diagnostic line on stderr, above the live block. Drops it if stderr has no room: the session's
+/// loop logs through this function, and a long wait would delay every connection.
 pub(crate) fn note(line: impl Display) {
     let mut screen = screen();
-    let patience = if screen.stderr_asleep { Duration::ZERO } else { NOTE_PATIENCE };
-    screen.stderr_asleep = !writable(io::stderr().as_fd(), patience);
-    if screen.stderr_asleep {
+    let patience = if screen.stderr_blocked { Duration::ZERO } else { NOTE_PATIENCE };
+    screen.stderr_blocked = !writable(io::stderr().as_fd(), patience);
+    if screen.stderr_blocked {
         return;
     }
     let line = clean(&line.to_string()).into_owned();
-    let over = io::stderr().is_terminal() && !screen.block.is_empty();
-    let text = if over {
+    let redraw_below = io::stderr().is_terminal() && !screen.block.is_empty();
+    let text = if redraw_below {
         format!("{}{line}\n{}", erase(screen.block.len()), joined(&screen.block))
     } else {
         line + "\n"
     };
-    // If stderr is closed the error cannot be told.
+    // If stderr is closed there is no other place for the error.
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
@@ -122,7 +124,7 @@ pub(crate) fn error(sentence: impl Display) {
 }
 
 fn erase(lines: usize) -> String {
-    // Up to the block's first line, then clear to the end of the screen.
+    // Move up to the block's first line, then clear to the end of the screen.
     if lines == 0 { String::new() } else { format!("\r\x1b[{lines}A\x1b[J") }
 }
 
@@ -130,7 +132,7 @@ fn joined(lines: &[String]) -> String {
     lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
 }
 
-/// The text without control characters and marks that turn the writing around.
+/// Replaces control characters, invisible characters and bidirectional marks with U+FFFD.
 pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     let bad = |c: char| {
         c.is_control()
@@ -143,24 +145,24 @@ pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// What stdout is, and so how progress may look.
+/// Capabilities of stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Terminal {
-    /// A live block may be drawn.
+    /// Stdout is a terminal that can redraw lines.
     pub(crate) live: bool,
-    /// Arrows and blocks may be drawn; otherwise ASCII.
+    /// The locale is UTF-8, so arrows and block characters can be drawn.
     pub(crate) utf8: bool,
 }
 
 impl Terminal {
-    /// As the process finds it.
+    /// Returns the capabilities of this process's stdout.
     pub(crate) fn of_stdout() -> Terminal {
         let var = |name| std::env::var(name).ok().filter(|v| !v.is_empty());
         let locale = var("LC_ALL").or_else(|| var("LC_CTYPE")).or_else(|| var("LANG"));
-        Terminal::judge(io::stdout().is_terminal(), var("TERM").as_deref(), locale.as_deref())
+        Terminal::detect(io::stdout().is_terminal(), var("TERM").as_deref(), locale.as_deref())
     }
 
-    fn judge(tty: bool, term: Option<&str>, locale: Option<&str>) -> Terminal {
+    fn detect(tty: bool, term: Option<&str>, locale: Option<&str>) -> Terminal {
         let locale = locale.unwrap_or("C").to_ascii_lowercase();
         Terminal {
             live: tty && !matches!(term, None | Some("dumb")),
@@ -168,7 +170,7 @@ impl Terminal {
         }
     }
 
-    /// Columns and rows of the terminal now.
+    /// Returns the columns and rows of the terminal.
     pub(crate) fn extent() -> (usize, usize) {
         terminal_size::terminal_size().map_or((80, 24), |(w, h)| (usize::from(w.0), usize::from(h.0)))
     }
@@ -180,18 +182,18 @@ mod tests {
 
     #[test]
     fn a_dumb_terminal_and_a_pipe_get_no_live_block() {
-        assert!(Terminal::judge(true, Some("xterm"), None).live);
-        assert!(!Terminal::judge(true, Some("dumb"), None).live);
-        assert!(!Terminal::judge(true, None, None).live);
-        assert!(!Terminal::judge(false, Some("xterm"), None).live);
+        assert!(Terminal::detect(true, Some("xterm"), None).live);
+        assert!(!Terminal::detect(true, Some("dumb"), None).live);
+        assert!(!Terminal::detect(true, None, None).live);
+        assert!(!Terminal::detect(false, Some("xterm"), None).live);
     }
 
     #[test]
     fn the_c_locale_gets_ascii() {
-        assert!(!Terminal::judge(true, None, None).utf8);
-        assert!(!Terminal::judge(true, None, Some("C")).utf8);
-        assert!(Terminal::judge(true, None, Some("C.UTF-8")).utf8);
-        assert!(Terminal::judge(true, None, Some("de_AT.utf8")).utf8);
+        assert!(!Terminal::detect(true, None, None).utf8);
+        assert!(!Terminal::detect(true, None, Some("C")).utf8);
+        assert!(Terminal::detect(true, None, Some("C.UTF-8")).utf8);
+        assert!(Terminal::detect(true, None, Some("de_AT.utf8")).utf8);
     }
 
     #[test]

@@ -1,13 +1,13 @@
-//! What the typed options of `get` and `seed` mean: a session's configuration, a template for each torrent,
-//! and when to stop.
+//! Plans of `get` and `seed`: turns their options into a session's configuration, the request for each
+//! torrent, and the conditions that end the run.
 //!
-//! Pure but for the environment that is handed in; everything that contradicts itself is found here, before
-//! anything is opened.
+//! Contradicting options are refused here, before a file or a socket is opened. The only input besides the
+//! options is the environment, which the caller passes in.
 
 use super::args;
 use super::exit::{Exit, Failure};
 use super::format::{self, Selection};
-use super::source::{Found, SourceArg, usable_tracker};
+use super::source::{LoadedSource, SourceArg, usable_tracker};
 use crate::disk::StorageMode;
 use crate::session::{AddTorrent, Config, DhtConfig};
 use crate::wire::{FileEntry, Files, Metainfo};
@@ -15,29 +15,29 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Below this a session cannot hold a block for every peer.
+/// Smallest `--max-memory`: with less, a session cannot hold one block for every peer.
 const LEAST_MEMORY_BYTES: u64 = 4 << 20;
 
-/// How to print.
+/// Amount and format of output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Style {
     pub(crate) json: bool,
     pub(crate) quiet: bool,
     pub(crate) verbose: u8,
-    /// Progress is for a person who looks on; stdout gets what was asked for and nothing else.
+    /// Progress is shown on a terminal only, and erased at the end; stdout holds nothing but results.
     pub(crate) brief: bool,
 }
 
-/// How long to go on when everything is there.
+/// Conditions that end seeding. Without any, a complete torrent ends at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct ContentTarget {
+pub(crate) struct SeedGoal {
     pub(crate) ratio: Option<f64>,
     pub(crate) time: Option<Duration>,
 }
 
-impl ContentTarget {
-    /// Whether a torrent that has been complete for `seeding` and sent `ratio` times its content may stop.
-    /// Without a goal that is at once.
+impl SeedGoal {
+    /// Returns whether seeding ends for a torrent that has been complete for `seeding` and has sent
+    /// `ratio` times its content.
     pub(crate) fn reached(&self, ratio: f64, seeding: Duration) -> bool {
         match (self.ratio, self.time) {
             (None, None) => true,
@@ -45,27 +45,27 @@ impl ContentTarget {
         }
     }
 
-    /// Whether there is any.
+    /// Returns whether there is a condition.
     pub(crate) fn is_some(&self) -> bool {
         self.ratio.is_some() || self.time.is_some()
     }
 }
 
-/// Everything that `get` or `seed` was told.
+/// Plan of a `get` or `seed` command.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) sources: Vec<SourceArg>,
     pub(crate) config: Config,
     pub(crate) style: Style,
-    pub(crate) goal: ContentTarget,
+    pub(crate) goal: SeedGoal,
     pub(crate) timeout: Option<Duration>,
     pub(crate) stall_timeout: Option<Duration>,
     pub(crate) on_complete: Option<PathBuf>,
-    /// Save what is in each torrent as a file, and fetch nothing of it.
+    /// Save each torrent's metadata as a file and download no content.
     pub(crate) metadata_only: bool,
-    /// `seed`: serve only, end without complaint when told to.
+    /// The command is `seed`: download nothing; a signal ends it with exit code 0.
     pub(crate) seed_only: bool,
-    /// Said once on stderr, because it is not what one would expect.
+    /// Warnings that are printed once on stderr before the session starts.
     pub(crate) remarks: Vec<String>,
     dir: PathBuf,
     check: bool,
@@ -77,27 +77,41 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// What `get` means.
-    pub(crate) fn get(typed: args::Get, env: impl Fn(&str) -> Option<String>) -> Result<Plan, Failure> {
-        let mut plan =
-            Plan::common(&typed.sources, typed.place, typed.network, typed.goal, &typed.output, env)?;
-        plan.config.download_limit = typed.max_download_limit.filter(|rate| *rate > 0);
-        plan.timeout = typed.timeout.filter(|t| !t.is_zero());
-        plan.stall_timeout = typed.stall_timeout.filter(|t| !t.is_zero());
-        plan.on_complete = typed.on_complete;
-        plan.sequential = typed.sequential;
-        (plan.metadata_only, plan.style.brief) = (typed.metadata_only, typed.metadata_only);
-        if plan.sources.len() > 1 && typed.select.is_some() {
+    /// Returns the plan of a `get` command.
+    pub(crate) fn get(options: args::Get, env: impl Fn(&str) -> Option<String>) -> Result<Plan, Failure> {
+        let mut plan = Plan::common(
+            &options.sources,
+            options.place,
+            options.network,
+            options.goal,
+            &options.output,
+            env,
+        )?;
+        plan.config.download_limit = options.max_download_limit.filter(|rate| *rate > 0);
+        plan.timeout = options.timeout.filter(|t| !t.is_zero());
+        plan.stall_timeout = options.stall_timeout.filter(|t| !t.is_zero());
+        plan.on_complete = options.on_complete;
+        plan.sequential = options.sequential;
+        plan.metadata_only = options.metadata_only;
+        plan.style.brief = options.metadata_only;
+        if plan.sources.len() > 1 && options.select.is_some() {
             return Err(option("--select counts the files of one torrent, but several are given"));
         }
-        (plan.select, plan.select_name) = (typed.select, typed.select_name);
+        plan.select = options.select;
+        plan.select_name = options.select_name;
         Ok(plan)
     }
 
-    /// What `seed` means.
-    pub(crate) fn seed(typed: args::Seed, env: impl Fn(&str) -> Option<String>) -> Result<Plan, Failure> {
-        let mut plan =
-            Plan::common(&typed.sources, typed.place, typed.network, typed.goal, &typed.output, env)?;
+    /// Returns the plan of a `seed` command.
+    pub(crate) fn seed(options: args::Seed, env: impl Fn(&str) -> Option<String>) -> Result<Plan, Failure> {
+        let mut plan = Plan::common(
+            &options.sources,
+            options.place,
+            options.network,
+            options.goal,
+            &options.output,
+            env,
+        )?;
         plan.seed_only = true;
         Ok(plan)
     }
@@ -146,7 +160,7 @@ impl Plan {
             sources: sources.iter().map(|text| SourceArg::parse(text)).collect(),
             config,
             style: Style { json: output.json, quiet: output.quiet, verbose: output.verbose, brief: false },
-            goal: ContentTarget { ratio: goal.seed_ratio, time: goal.seed_time },
+            goal: SeedGoal { ratio: goal.seed_ratio, time: goal.seed_time },
             timeout: None,
             stall_timeout: None,
             on_complete: None,
@@ -163,64 +177,66 @@ impl Plan {
         })
     }
 
-    /// Where content lies.
+    /// Returns the directory of the content.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The files of it that were chosen by number or name; `None` if none were.
+    /// Returns the indices of the files chosen by number or name, or `None` for all files.
     pub(crate) fn choose(&self, metainfo: &Metainfo) -> Result<Option<Vec<usize>>, Failure> {
         choose(metainfo.files(), self.select.as_ref(), &self.select_name)
     }
 
-    /// The order for one torrent.
-    pub(crate) fn order(&self, found: &Found) -> Result<AddTorrent, Failure> {
-        let mut order = match found {
-            Found::Torrent(metainfo) => AddTorrent {
+    /// Returns the request that adds this torrent or link to the session.
+    pub(crate) fn add_request(&self, source: &LoadedSource) -> Result<AddTorrent, Failure> {
+        let mut request = match source {
+            LoadedSource::Torrent(metainfo) => AddTorrent {
                 wanted_files: self.choose(metainfo)?,
                 ..AddTorrent::new(metainfo.clone(), self.dir.clone())
             },
-            Found::Magnet(magnet) => {
+            LoadedSource::Magnet(magnet) => {
                 AddTorrent { choose_later: true, ..AddTorrent::magnet(magnet.clone(), self.dir.clone()) }
             }
         };
-        order.peers.clone_from(&self.peers);
-        order.trackers.clone_from(&self.trackers);
-        order.seed_only = self.seed_only;
-        order.check = self.check;
-        order.sequential = self.sequential;
-        Ok(order)
+        request.peers.clone_from(&self.peers);
+        request.trackers.clone_from(&self.trackers);
+        request.seed_only = self.seed_only;
+        request.check = self.check;
+        request.sequential = self.sequential;
+        Ok(request)
     }
 }
 
-/// A configuration that finds peers in these ways.
+/// Returns the configuration with these sources of peers.
 pub(crate) fn discover(discovery: &args::Discovery, otherwise: Config) -> Result<Config, Failure> {
     Ok(Config { dht: dht(discovery)?, pex: !discovery.no_pex, lsd: !discovery.no_lsd, ..otherwise })
 }
 
-/// The trackers that were typed.
+/// Returns the trackers given as options.
 pub(crate) fn trackers(discovery: &args::Discovery) -> Result<Vec<String>, Failure> {
     discovery.tracker.iter().map(|url| usable_tracker(url)).collect()
 }
 
-/// How the DHT is joined, if it is.
+/// Returns the configuration of the DHT, or `None` with `--no-dht`.
 fn dht(discovery: &args::Discovery) -> Result<Option<DhtConfig>, Failure> {
     if discovery.no_dht {
-        return match discovery.dht_bootstrap.is_empty() {
-            true => Ok(None),
-            false => Err(option("--no-dht and --dht-bootstrap contradict each other")),
+        return if discovery.dht_bootstrap.is_empty() {
+            Ok(None)
+        } else {
+            Err(option("--no-dht and --dht-bootstrap contradict each other"))
         };
     }
     let mut dht = DhtConfig { port: discovery.dht_port, ..DhtConfig::default() };
     if !discovery.dht_bootstrap.is_empty() {
-        (dht.bootstrap, dht.routers) = (discovery.dht_bootstrap.clone(), Vec::new());
+        dht.bootstrap = discovery.dht_bootstrap.clone();
+        dht.routers = Vec::new();
     }
     Ok(Some(dht))
 }
 
-/// The way of the bytes that was typed.
-pub(crate) fn storage_mode(typed: args::Storage) -> StorageMode {
-    match typed {
+/// Returns the storage mode of the option `--storage`.
+pub(crate) fn storage_mode(options: args::Storage) -> StorageMode {
+    match options {
         args::Storage::Auto => StorageMode::Auto,
         args::Storage::Mapped => StorageMode::Mapped,
         args::Storage::Plain => StorageMode::Plain,
@@ -231,7 +247,7 @@ fn option(sentence: impl Into<String>) -> Failure {
     Failure::new(Exit::Option, sentence)
 }
 
-/// Which files are wanted; `None` is all of them. Both ways of choosing add up.
+/// Returns the indices of the files that a number or a glob selects, or `None` for all files.
 fn choose(
     files: &Files,
     numbers: Option<&Selection>,
@@ -246,12 +262,13 @@ fn choose(
     }
     for pattern in globs {
         let before = chosen.len();
-        let matches = |file: &FileEntry<'_>| match pattern.contains('/') {
-            true => {
+        let matches = |file: &FileEntry<'_>| {
+            if pattern.contains('/') {
                 let below: Vec<&str> = file.path().skip(1).collect();
                 format::glob(pattern, &file.path_text()) || format::glob(pattern, &below.join("/"))
+            } else {
+                file.path().next_back().is_some_and(|name| format::glob(pattern, name))
             }
-            false => file.path().next_back().is_some_and(|name| format::glob(pattern, name)),
         };
         chosen.extend(files.iter().enumerate().filter(|(_, file)| matches(file)).map(|(i, _)| i));
         if chosen.len() == before && !files.iter().any(|file| matches(&file)) {
@@ -261,12 +278,12 @@ fn choose(
     Ok(Some(chosen.into_iter().collect()))
 }
 
-/// Where what outlives a run is kept, if it is.
-pub(crate) fn state_dir(typed: &args::State, env: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
-    if typed.no_state { None } else { typed.state_dir.clone().or_else(|| default_state_dir(env)) }
+/// Returns the state directory, or `None` if no state is kept.
+pub(crate) fn state_dir(options: &args::State, env: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    if options.no_state { None } else { options.state_dir.clone().or_else(|| default_state_dir(env)) }
 }
 
-/// Where records go by default: as the XDG rules have it.
+/// Returns the default state directory of the XDG Base Directory specification.
 fn default_state_dir(env: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
     let absolute = |name: &str| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
@@ -284,14 +301,14 @@ mod tests {
 
     fn plan_with(words: &str, env: impl Fn(&str) -> Option<String>) -> Result<Plan, Failure> {
         match CliArgs::parse_words(words.split(' ').map(Into::into)).unwrap().command {
-            CliCommand::Get(typed) => Plan::get(typed, env),
-            CliCommand::Seed(typed) => Plan::seed(typed, env),
+            CliCommand::Get(options) => Plan::get(options, env),
+            CliCommand::Seed(options) => Plan::seed(options, env),
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn defaults_are_those_of_the_manual() {
+    fn defaults_are_the_documented_ones() {
         let plan = plan("rill get x").unwrap();
         assert_eq!(plan.config.listen_ports, 6881..=6999);
         assert_eq!((plan.config.max_peers, plan.config.max_peers_per_torrent), (200, 55));
@@ -301,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_home_nothing_is_recorded_and_it_is_said() {
+    fn without_a_home_directory_no_state_is_kept_and_a_warning_says_so() {
         let plan = plan_with("rill get x", |_| None).unwrap();
         assert_eq!((plan.config.state_dir, plan.remarks.len()), (None, 1));
         let plan = plan_with("rill get --no-state x", |_| None).unwrap();
@@ -311,20 +328,20 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_of_nothing_is_no_limit() {
+    fn a_limit_of_zero_is_no_limit() {
         let plan = plan("rill get --max-download-limit 0 -u 64K --timeout 0 x").unwrap();
         assert_eq!((plan.config.download_limit, plan.config.upload_limit), (None, Some(64 << 10)));
         assert_eq!(plan.timeout, None);
     }
 
     #[test]
-    fn more_peers_for_a_torrent_are_more_for_all() {
+    fn max_peers_above_200_raises_the_limit_of_all_torrents() {
         assert_eq!(plan("rill get --max-peers 500 x").unwrap().config.max_peers, 500);
         assert_eq!(plan("rill get --max-peers 5 x").unwrap().config.max_peers, 200);
     }
 
     #[test]
-    fn contradictions_are_bad_options() {
+    fn contradicting_options_are_refused() {
         for words in [
             "rill get --select 1 a b",
             "rill get --max-memory 1K a",

@@ -1,9 +1,7 @@
-//! How a torrent's state looks: the live block of a terminal, the plain line of a pipe, the JSON object of a
-//! script.
+//! Formats a torrent's state as the live block of a terminal, as a plain line, and as a JSON object.
 //!
-//! Pure: a [`Row`] and a width go in, text comes out; nothing here knows what a terminal is. Names are
-//! cleaned where a row is made. A line never gets wider than asked for, counted in columns and not in
-//! characters.
+//! Pure functions from a [`Row`] and a width to text. Names are cleaned when a row is made. No line of the
+//! live block is wider than the given width, counted in terminal columns.
 
 use super::format;
 use super::json::Object;
@@ -12,23 +10,23 @@ use crate::wire::{Magnet, Metainfo, printable};
 use std::time::Duration;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// What a torrent is doing.
+/// State of a torrent as it is displayed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum DisplayPhase {
-    /// Nothing is known yet.
+    /// The session has not reported about the torrent yet.
     #[default]
     Starting,
-    /// Peers are asked what is in the torrent.
+    /// Metadata is being fetched from peers.
     Metadata,
     /// Existing content is being hashed.
     Checking { checked: u32, pieces: u32 },
-    /// Fetching.
+    /// Wanted pieces are missing.
     Downloading,
-    /// Everything wanted is there, and is served.
+    /// All wanted pieces are complete, and the torrent is seeded.
     Seeding,
-    /// Everything wanted is there.
+    /// All wanted pieces are complete, and nothing is left to do.
     Done,
-    /// Paused because something is wrong.
+    /// An error stopped the torrent.
     Failed,
 }
 
@@ -46,10 +44,10 @@ impl DisplayPhase {
     }
 }
 
-/// One torrent as the display knows it.
+/// State of one torrent on the display. Rates are in bytes a second.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Row {
-    /// Cleaned already.
+    /// Name without control characters.
     pub(crate) name: String,
     pub(crate) info_hash: String,
     pub(crate) phase: DisplayPhase,
@@ -64,16 +62,16 @@ pub(crate) struct Row {
     pub(crate) upload_rate: u64,
     pub(crate) peers: usize,
     pub(crate) seeds: usize,
-    /// The peers by who told us of them; an [`Origin`]'s number is its place.
+    /// Number of peers by the source of their address, indexed by [`Origin::number`].
     pub(crate) peers_by_origin: [usize; Origin::ALL.len()],
-    /// Nodes of the DHT that answer us, if we are in it.
+    /// Responding nodes in the DHT routing table; `None` without a DHT.
     pub(crate) dht_nodes: Option<usize>,
     pub(crate) eta: Option<Duration>,
-    /// Why it is slow, when it is.
-    pub(crate) why: Option<&'static str>,
+    /// Reason why the download is slow, if it is.
+    pub(crate) slow_reason: Option<&'static str>,
 }
 
-/// The signs that the terminal can show.
+/// Characters that the display draws with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Glyphs {
     down: &'static str,
@@ -85,7 +83,7 @@ pub(crate) struct Glyphs {
 }
 
 impl Glyphs {
-    /// Arrows and blocks, or ASCII.
+    /// Returns arrows and block characters, or ASCII without `utf8`.
     pub(crate) const fn new(utf8: bool) -> Glyphs {
         if utf8 {
             Glyphs {
@@ -103,7 +101,7 @@ impl Glyphs {
 }
 
 impl Row {
-    /// A torrent of which nothing has happened yet.
+    /// Returns the row of a torrent that has not started.
     pub(crate) fn of(metainfo: &Metainfo) -> Row {
         Row {
             name: printable(metainfo.name(), 200),
@@ -114,30 +112,31 @@ impl Row {
         }
     }
 
-    /// A link of which it is not known yet what is in its torrent.
+    /// Returns the row of a magnet link without metadata.
     pub(crate) fn of_link(magnet: &Magnet) -> Row {
         let info_hash = magnet.info_hash.to_string();
         let name = magnet.name.as_deref().map_or(info_hash.clone(), |name| printable(name, 200));
         Row { name, info_hash, phase: DisplayPhase::Metadata, ..Row::default() }
     }
 
-    /// Whether its metadata is unknown.
+    /// Returns whether the torrent's metadata is unknown.
     pub(crate) fn is_unknown(&self) -> bool {
         self.phase == DisplayPhase::Metadata || self.pieces == 0 && self.phase == DisplayPhase::Failed
     }
 
-    fn done_of(&self) -> (u64, u64) {
+    fn done_and_total(&self) -> (u64, u64) {
         match self.phase {
             DisplayPhase::Checking { checked, pieces } => (checked.into(), pieces.into()),
-            // The size is unknown, so there is no share of it either.
+            // The size is unknown: show an empty bar.
             _ if self.is_unknown() => (0, 1),
             _ => (self.have_bytes, self.wanted_bytes),
         }
     }
 
-    /// The facts, most important first, so that a narrow terminal loses the least.
+    /// Returns the parts of the status line, most important first: a narrow terminal cuts off the last
+    /// ones.
     fn facts(&self, g: Glyphs) -> Vec<String> {
-        let (have, all) = self.done_of();
+        let (have, all) = self.done_and_total();
         let peers = || format!("{} peer{}", self.peers, if self.peers == 1 { "" } else { "s" });
         let mut facts = Vec::with_capacity(6);
         match self.phase {
@@ -176,20 +175,22 @@ impl Row {
         facts
     }
 
-    /// Why it is slow, unless the facts say it already.
+    /// Returns why the download is slow, in parentheses, unless [`facts`](Row::facts) says so already.
     fn reason(&self) -> Option<String> {
-        self.why.filter(|_| self.phase != DisplayPhase::Metadata).map(|why| format!("({why})"))
+        self.slow_reason
+            .filter(|_| self.phase != DisplayPhase::Metadata)
+            .map(|slow_reason| format!("({slow_reason})"))
     }
 
-    /// Payload sent, in units of the wanted content.
+    /// Returns the payload sent as a multiple of the wanted content.
     pub(crate) fn ratio(&self) -> f64 {
         if self.wanted_bytes == 0 { 0.0 } else { self.uploaded as f64 / self.wanted_bytes as f64 }
     }
 
-    /// Two lines of at most `width` columns: name and bar, then the facts and why it is slow.
+    /// Returns two lines of at most `width` columns: name and progress bar, then the status.
     pub(crate) fn live(&self, width: usize, g: Glyphs) -> [String; 2] {
         let width = width.max(1);
-        let (have, all) = self.done_of();
+        let (have, all) = self.done_and_total();
         let bar_cells = (width / 3).clamp(4, 40);
         let first = if width < 16 {
             fit(&self.name, width, g)
@@ -213,19 +214,20 @@ impl Row {
         [first, second]
     }
 
-    /// One line without an end of its own: `name: 12.3% 1.2/9.8 GiB …`.
+    /// Returns one line without a newline: `name: 12.3% 1.2/9.8 GiB …`.
     pub(crate) fn plain(&self, g: Glyphs) -> String {
         let facts: Vec<String> = self.facts(g).into_iter().chain(self.reason()).collect();
         format!("{}: {}", self.name, facts.join(" "))
     }
 
-    fn by_source(&self) -> Object {
+    fn peers_by_source(&self) -> Object {
         let count =
             |o: Object, origin: &Origin| o.num(origin.word(), self.peers_by_origin[origin.number()] as u64);
         Origin::ALL.iter().fold(Object::new(), count)
     }
 
-    /// One object; `event` is what the line is for: `progress`, `complete`, `end` …
+    /// Returns the JSON object of this row. `event` names the reason for the line: `progress`,
+    /// `complete`, `failed` …
     pub(crate) fn json(&self, event: &str) -> Object {
         let o = Object::new().str("event", event).str("info_hash", &self.info_hash).str("name", &self.name);
         let o = o
@@ -245,14 +247,15 @@ impl Row {
             .num("upload_rate", self.upload_rate)
             .num("peers", self.peers as u64)
             .num("seeds", self.seeds as u64)
-            .raw("peers_by_source", &self.by_source().end())
+            .raw("peers_by_source", &self.peers_by_source().end())
             .opt("dht_nodes", self.dht_nodes.map(|n| n as u64))
             .opt("eta_s", self.eta.map(|eta| eta.as_secs()))
-            .raw("slow", &self.why.map_or("null".to_string(), super::json::string))
+            .raw("slow", &self.slow_reason.map_or("null".to_string(), super::json::string))
     }
 }
 
-/// The live block of several torrents in at most `rows` lines; those that move come first when not all fit.
+/// Returns the live block of several torrents in at most `rows` lines (three if `rows` is less). If not all
+/// fit, the torrents with the highest rates come first.
 pub(crate) fn block(torrents: &[Row], width: usize, rows: usize, g: Glyphs) -> Vec<String> {
     let room = (rows.saturating_sub(1) / 2).max(1);
     if torrents.len() <= room {
@@ -278,20 +281,21 @@ pub(crate) fn block(torrents: &[Row], width: usize, rows: usize, g: Glyphs) -> V
     lines
 }
 
-/// `have` of `all` as a bar of `cells` columns; full only when everything is there.
+/// Returns a progress bar of `cells` columns. It is full only if `have` is at least `all`.
 pub(crate) fn bar(have: u64, all: u64, cells: usize, g: Glyphs) -> String {
     let steps_a_cell = g.part.len() as u64 + 1;
     let steps = cells as u64 * steps_a_cell;
     let filled =
         if have >= all { steps } else { (u128::from(steps) * u128::from(have) / u128::from(all)) as u64 };
-    let (whole, rest) = ((filled / steps_a_cell) as usize, (filled % steps_a_cell) as usize);
+    let whole = (filled / steps_a_cell) as usize;
+    let rest = (filled % steps_a_cell) as usize;
     let part = (rest > 0).then(|| g.part[rest - 1]);
     let empty = cells - whole - usize::from(part.is_some());
     std::iter::repeat_n(g.full, whole).chain(part).chain(std::iter::repeat_n(g.empty, empty)).collect()
 }
 
-/// The text, cut to `width` columns; the cut shows, and the end (with its extension) stays when there is
-/// room.
+/// Cuts the text to `width` columns. An ellipsis marks the cut; if there is room, the end of the text with
+/// the file's extension is kept.
 pub(crate) fn fit(text: &str, width: usize, g: Glyphs) -> String {
     if text.width() <= width {
         return text.to_string();
@@ -347,15 +351,15 @@ mod tests {
     }
 
     #[test]
-    fn a_wide_terminal_sees_everything() {
+    fn a_wide_terminal_shows_all_facts() {
         let [first, second] = row().live(100, UTF8);
         assert!(first.starts_with("debian-13.0.0-amd64-netinst.iso ") && first.contains("█"), "{first}");
         assert_eq!(second, "12.2% 1.2/9.8 GiB ↓ 12.1 MiB/s ↑ 409.6 KiB/s 23 peers ETA 4m10s");
     }
 
     #[test]
-    fn a_word_says_why_it_is_slow() {
-        let slow = Row { why: Some("no peers"), eta: None, ..row() };
+    fn the_reason_of_a_slow_download_is_shown_in_all_formats() {
+        let slow = Row { slow_reason: Some("no peers"), eta: None, ..row() };
         assert!(slow.live(100, UTF8)[1].ends_with("(no peers)"));
         assert!(slow.plain(UTF8).ends_with("(no peers)"));
         assert!(slow.json("progress").end().contains(r#""slow":"no peers""#));
@@ -380,7 +384,7 @@ mod tests {
                 DisplayPhase::Seeding,
                 DisplayPhase::Checking { checked: 3, pieces: 7 },
             ] {
-                let row = Row { name: name.into(), phase, why: Some("no peers"), ..row() };
+                let row = Row { name: name.into(), phase, slow_reason: Some("no peers"), ..row() };
                 for width in 0..130 {
                     for line in [UTF8, ASCII].iter().flat_map(|g| row.live(width, *g)) {
                         assert!(line.width() <= width.max(1), "{width}: {line}");
@@ -412,13 +416,13 @@ mod tests {
     }
 
     #[test]
-    fn ascii_means_ascii() {
+    fn the_ascii_display_is_ascii() {
         let [first, second] = row().live(80, ASCII);
         assert!(first.is_ascii() && second.is_ascii() && row().plain(ASCII).is_ascii());
     }
 
     #[test]
-    fn a_plain_line_stands_alone() {
+    fn a_plain_line_names_the_torrent_and_all_facts() {
         assert_eq!(
             row().plain(ASCII),
             "debian-13.0.0-amd64-netinst.iso: 12.2% 1.2/9.8 GiB down 12.1 MiB/s up 409.6 KiB/s 23 peers ETA 4m10s"
@@ -426,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn json_rows_carry_the_numbers() {
+    fn json_rows_hold_the_numbers_unrounded() {
         let checking = Row { phase: DisplayPhase::Checking { checked: 3, pieces: 9 }, ..row() };
         let line = checking.json("progress").end();
         assert!(
@@ -439,14 +443,18 @@ mod tests {
     }
 
     #[test]
-    fn a_link_says_whom_it_asks() {
-        let asking = Row { phase: DisplayPhase::Metadata, peers: 3, dht_nodes: Some(1), ..Row::default() };
-        let [first, second] = asking.live(80, ASCII);
+    fn a_link_without_metadata_shows_its_peers_and_dht_nodes() {
+        let request = Row { phase: DisplayPhase::Metadata, peers: 3, dht_nodes: Some(1), ..Row::default() };
+        let [first, second] = request.live(80, ASCII);
         assert_eq!(second, "metadata, 3 peers (1 DHT node)");
         assert!(first.ends_with("......") && !first.contains('#'), "{first}");
-        assert_eq!(Row { dht_nodes: None, ..asking.clone() }.plain(ASCII), ": metadata, 3 peers");
-        let alone = Row { peers: 0, dht_nodes: Some(120), why: Some("no peers"), ..asking.clone() };
-        assert_eq!(alone.live(39, UTF8)[1], "metadata, no peers yet (120 DHT nodes)", "once is enough");
+        assert_eq!(Row { dht_nodes: None, ..request.clone() }.plain(ASCII), ": metadata, 3 peers");
+        let alone = Row { peers: 0, dht_nodes: Some(120), slow_reason: Some("no peers"), ..request.clone() };
+        assert_eq!(
+            alone.live(39, UTF8)[1],
+            "metadata, no peers yet (120 DHT nodes)",
+            "the lack of peers is shown once"
+        );
         let failed = Row { phase: DisplayPhase::Failed, ..alone };
         assert!(
             failed.live(80, ASCII)[0].ends_with("......") && !failed.plain(ASCII).contains('%'),
@@ -455,7 +463,7 @@ mod tests {
         );
         let mut by = [0; 6];
         by[Origin::Dht.number()] = 2;
-        let line = Row { peers_by_origin: by, ..asking }.json("progress").end();
+        let line = Row { peers_by_origin: by, ..request }.json("progress").end();
         let sources = r#""peers_by_source":{"given":0,"incoming":0,"tracker":0,"dht":2,"pex":0,"lsd":0},"dht_nodes":1,"#;
         assert!(line.contains(sources) && line.contains(r#""state":"metadata""#), "{line}");
     }

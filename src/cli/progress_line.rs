@@ -1,15 +1,14 @@
-//! The live line of a command that hashes: `create` and `verify`. Only on a terminal; a pipe gets the result
-//! alone.
+//! Live progress of the commands that hash, `create` and `verify`. It is shown on a terminal only.
 
 use super::out::{self, Terminal};
 use super::progress::{DisplayPhase, Glyphs, Row};
 use crate::wire::printable;
 use std::time::{Duration, Instant};
 
-/// Between two redraws.
+/// Shortest interval between two redraws.
 const EVERY: Duration = Duration::from_millis(200);
 
-/// A count of pieces on the screen.
+/// Live display of a hashing command.
 pub(crate) struct ProgressLine {
     row: Row,
     pieces: u32,
@@ -19,7 +18,7 @@ pub(crate) struct ProgressLine {
 }
 
 impl ProgressLine {
-    /// Nothing done of `pieces`; `silent` shows nothing ever.
+    /// Returns a display that has drawn nothing; with `silent` it never draws.
     pub(crate) fn new(name: &str, pieces: u32, silent: bool) -> ProgressLine {
         let terminal = Terminal::of_stdout();
         let row = Row { name: printable(name, 200), ..Row::default() };
@@ -32,7 +31,7 @@ impl ProgressLine {
         }
     }
 
-    /// `done` of `all` bytes are hashed.
+    /// Shows that `done` of `all` bytes are hashed.
     pub(crate) fn show(&mut self, done: u64, all: u64) {
         let now = Instant::now();
         if self.live && (done == all || self.drawn.is_none_or(|at| now.duration_since(at) >= EVERY)) {
@@ -47,7 +46,7 @@ impl ProgressLine {
 
 impl Drop for ProgressLine {
     fn drop(&mut self) {
-        // What comes next is printed in the place of the bar.
+        // The result is printed in the place of the bar.
         if self.drawn.is_some() {
             out::redraw(Vec::new());
         }

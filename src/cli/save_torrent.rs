@@ -1,5 +1,5 @@
-//! `--metadata-only`: a torrent file of what is in a torrent, named after it. Never overwrites: a file that
-//! is there and says the same is as good as written, any other is kept.
+//! `--metadata-only`: saves a torrent's metadata as a torrent file named after the torrent. An existing file
+//! is never overwritten: one with the same bytes counts as saved, any other is an error.
 
 use super::exit::{Exit, Failure};
 use super::json::Object;
@@ -10,17 +10,18 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
-/// Bytes of a name that leave room for the ending on every file system.
+/// Most bytes of the torrent's name in the file name: with `.torrent` they stay below 255, the limit of most
+/// file systems.
 const NAME_BYTES: usize = 240;
 
-/// Writes the file's bytes as `NAME.torrent` into `dir`; returns what to print about it.
+/// Writes `bytes` as `NAME.torrent` into `dir`. Returns the text to print about it.
 pub(crate) fn save(dir: &Path, metainfo: &Metainfo, bytes: &[u8], style: Style) -> Result<String, Failure> {
     let path = dir.join(format!("{}.torrent", shortened(metainfo.name())));
     let name = shown(&path);
     fs::create_dir_all(dir).map_err(|e| Failure::os(Exit::Create, shown(dir), &e))?;
     match OpenOptions::new().write(true).create_new(true).open(&path) {
         Ok(file) => write(file, bytes).map_err(|e| {
-            // A part of a torrent file is worse than none.
+            // An incomplete torrent file is worse than none.
             let _ = fs::remove_file(&path);
             Failure::os(Exit::Io, &name, &e)
         })?,
@@ -28,7 +29,7 @@ pub(crate) fn save(dir: &Path, metainfo: &Metainfo, bytes: &[u8], style: Style) 
             if !holds(&path, bytes) {
                 return Err(Failure::new(
                     Exit::Exists,
-                    format!("{name}: another file of that name is there"),
+                    format!("{name}: a different file of that name exists"),
                 ));
             }
         }
@@ -44,7 +45,7 @@ pub(crate) fn save(dir: &Path, metainfo: &Metainfo, bytes: &[u8], style: Style) 
     })
 }
 
-/// Whether there is a regular file of exactly these bytes. What is longer is not read.
+/// Returns whether `path` is a regular file with exactly these bytes. A file of another length is not read.
 fn holds(path: &Path, bytes: &[u8]) -> bool {
     let same_length = fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() == bytes.len() as u64);
     same_length && fs::read(path).is_ok_and(|there| there == bytes)

@@ -1,46 +1,46 @@
-//! `rill show --scrape`: how many have the torrent, as each of its trackers counts them, and the DHT.
+//! `rill show --scrape`: the number of seeds and peers as each tracker and the DHT count them.
 //!
-//! A session that lives for nothing else asks: the torrent rests in it, so trackers learn nothing of us, no
-//! peer is dialed and no content is touched. What there is to show comes first; then a line for each tracker
-//! as it answers, or one more field of the JSON object. It is a failure if no tracker answered.
+//! A session of its own sends the scrapes. Its torrent is paused, so nothing is announced, no peer is dialed
+//! and no content is opened. The output of `rill show` comes first, then a line for each tracker as it
+//! answers, or one more field of the JSON object. The command fails if no tracker and no DHT node answers.
 
 use super::args;
 use super::exit::{Exit, Failure};
 use super::get::start_failure;
 use super::json::Object;
 use super::progress::{Glyphs, fit};
-use super::signals::Stop;
-use super::source::Found;
+use super::signals::StopFlag;
+use super::source::LoadedSource;
 use super::{out, plan};
 use crate::session::{AddTorrent, Config, Event, Session, SwarmCounts};
 use crate::wire::{Magnet, Metainfo, printable};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-/// The longest that a signal waits to be seen.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// Columns before a line's value, as in the table above it.
+/// Longest delay before a signal is noticed.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Columns before a line's value, as in the table of `rill show`.
 const INDENT: usize = 12;
-/// Characters of a tracker's address or words in one line, if there is no terminal to fit into.
+/// Most characters of a tracker's URL or error in one line.
 const LINE_CHARS: usize = 500;
 
-/// What to ask about, and how.
+/// The torrent with its trackers, and the session's configuration.
 pub(crate) struct ScrapeRequest {
     torrent: Magnet,
     config: Config,
 }
 
-/// Which sources to ask about which torrent. Only its own trackers are asked about a private torrent.
-pub(crate) fn of(found: &Found, typed: &args::Show) -> Result<ScrapeRequest, Failure> {
+/// Returns the request to scrape a torrent. The DHT is not asked about a private torrent (BEP 27).
+pub(crate) fn of(found: &LoadedSource, options: &args::Show) -> Result<ScrapeRequest, Failure> {
     let (info_hash, trackers) = match found {
-        Found::Torrent(metainfo) => (metainfo.info_hash(), metainfo.trackers().concat()),
-        Found::Magnet(magnet) => (magnet.info_hash, magnet.trackers.clone()),
+        LoadedSource::Torrent(metainfo) => (metainfo.info_hash(), metainfo.trackers().concat()),
+        LoadedSource::Magnet(magnet) => (magnet.info_hash, magnet.trackers.clone()),
     };
-    let mut config = plan::discover(&typed.discovery, Config::default())?;
+    let mut config = plan::discover(&options.discovery, Config::default())?;
     config.dht = config.dht.filter(|_| !found.metainfo().is_some_and(Metainfo::private));
-    config.state_dir = plan::state_dir(&typed.state, |name| std::env::var(name).ok());
+    config.state_dir = plan::state_dir(&options.state, |name| std::env::var(name).ok());
     let mut all: Vec<String> = Vec::new();
-    for url in trackers.into_iter().chain(plan::trackers(&typed.discovery)?) {
+    for url in trackers.into_iter().chain(plan::trackers(&options.discovery)?) {
         if !all.contains(&url) {
             all.push(url);
         }
@@ -48,65 +48,63 @@ pub(crate) fn of(found: &Found, typed: &args::Show) -> Result<ScrapeRequest, Fai
     Ok(ScrapeRequest { torrent: Magnet { trackers: all, ..Magnet::new(info_hash) }, config })
 }
 
-/// Prints what there is to show, and what the trackers say.
-pub(crate) fn show(text: &str, asking: &ScrapeRequest, typed: &args::Show) -> Result<Exit, Failure> {
+/// Prints the output of `rill show` and the results of the scrape.
+pub(crate) fn show(text: &str, request: &ScrapeRequest, options: &args::Show) -> Result<Exit, Failure> {
     let mut answers = Vec::new();
-    let end = match typed.json {
-        true => {
-            let end = ask(asking, typed.timeout, |url, result| answers.push((url, result)));
-            out::data(&with_answers(text, &asking.torrent, &answers));
-            end
-        }
-        false => {
-            out::data(text);
-            let width = if std::io::stdout().is_terminal() { out::Terminal::extent().0 } else { usize::MAX };
-            ask(asking, typed.timeout, |url, result| {
-                out::data(&(line(&url, &result, width) + "\n"));
-                answers.push((url, result));
-            })
-        }
+    let end = if options.json {
+        let end = scrape(request, options.timeout, |url, result| answers.push((url, result)));
+        out::data(&with_answers(text, &request.torrent, &answers));
+        end
+    } else {
+        out::data(text);
+        let width = if std::io::stdout().is_terminal() { out::Terminal::extent().0 } else { usize::MAX };
+        scrape(request, options.timeout, |url, result| {
+            out::data(&(line(&url, &result, width) + "\n"));
+            answers.push((url, result));
+        })
     };
     end?;
-    match answers.iter().any(|(_, result)| result.is_ok()) {
-        true => Ok(Exit::Done),
-        false if answers.is_empty() => Err(Failure::new(Exit::Network, "there is no tracker to ask")),
-        false => Err(Failure::new(Exit::Network, "no tracker has answered")),
+    if answers.iter().any(|(_, result)| result.is_ok()) {
+        Ok(Exit::Done)
+    } else if answers.is_empty() {
+        Err(Failure::new(Exit::Network, "there is no tracker to ask"))
+    } else {
+        Err(Failure::new(Exit::Network, "no tracker has answered"))
     }
 }
 
-/// Asks every source and hands over each answer as it comes.
-fn ask(
-    asking: &ScrapeRequest,
+/// Scrapes every tracker and the DHT, and calls `on_answer` for each answer as it arrives.
+fn scrape(
+    request: &ScrapeRequest,
     timeout: Duration,
-    mut each: impl FnMut(String, Result<SwarmCounts, String>),
+    mut on_answer: impl FnMut(String, Result<SwarmCounts, String>),
 ) -> Result<(), Failure> {
-    let stop =
-        Stop::on_signals(Exit::Stopped).map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
-    let config = Config { listen_ports: 0..=0, lsd: false, pex: false, workers: 1, ..asking.config.clone() };
+    let stop = StopFlag::on_signals(Exit::Stopped)
+        .map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
+    let config = Config { listen_ports: 0..=0, lsd: false, pex: false, workers: 1, ..request.config.clone() };
     let session = Session::start(config).map_err(start_failure)?;
-    let order =
-        AddTorrent { paused: true, choose_later: true, ..AddTorrent::magnet(asking.torrent.clone(), "") };
-    let id = session.add(order).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
+    let add =
+        AddTorrent { paused: true, choose_later: true, ..AddTorrent::magnet(request.torrent.clone(), "") };
+    let id = session.add(add).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
     session.scrape(id).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
     let begun = Instant::now();
     while begun.elapsed() < timeout {
-        match session.next_event(LOOK_EVERY) {
-            Some(Event::Scraped { source, result, .. }) => each(source.to_string(), result),
+        match session.next_event(POLL_INTERVAL) {
+            Some(Event::Scraped { source, result, .. }) => on_answer(source.to_string(), result),
             Some(Event::ScrapeDone { .. }) => return Ok(()),
             Some(Event::Died { reason }) => return Err(Failure::new(Exit::Other, reason)),
             _ => {}
         }
-        if stop.asked() {
-            return Err(Failure::new(Exit::Stopped, "stopped before every tracker has answered"));
+        if stop.requested() {
+            return Err(Failure::new(Exit::Stopped, "stopped before every tracker answered"));
         }
     }
     Ok(())
 }
 
-/// `Scrape:     http://t.example/announce: 3 seeds, 5 peers, 4 completed`; if it is too long, the address
-/// gives way.
+/// Formats a line such as `Scrape:     http://t.example/announce: 3 seeds, 5 peers, 4 completed`. If it is wider than `width`, the URL is cut.
 fn line(url: &str, result: &Result<SwarmCounts, String>, width: usize) -> String {
-    let said = match result {
+    let text = match result {
         Ok(counts) => {
             let seeds = count(counts.seeds, "seed", "seeds");
             let peers = count(counts.peers, "peer", "peers");
@@ -115,9 +113,9 @@ fn line(url: &str, result: &Result<SwarmCounts, String>, width: usize) -> String
         Err(error) => printable(error, LINE_CHARS),
     };
     let glyphs = Glyphs::new(out::Terminal::of_stdout().utf8);
-    let room = width.saturating_sub(INDENT + 2 + said.chars().count()).max(12);
+    let room = width.saturating_sub(INDENT + 2 + text.chars().count()).max(12);
     let url = fit(&printable(url, LINE_CHARS), room, glyphs);
-    fit(&format!("{:<INDENT$}{url}: {said}", "Scrape:"), width, glyphs)
+    fit(&format!("{:<INDENT$}{url}: {text}", "Scrape:"), width, glyphs)
 }
 
 fn count(n: Option<u32>, one: &str, many: &str) -> String {
@@ -128,8 +126,8 @@ fn count(n: Option<u32>, one: &str, many: &str) -> String {
     }
 }
 
-/// The finished object with one field more: the trackers in the torrent's order, and then who else has
-/// answered.
+/// Adds the field `scrape` to the finished JSON object: the trackers in the torrent's order, then other
+/// sources that answered.
 fn with_answers(object: &str, torrent: &Magnet, answers: &[(String, Result<SwarmCounts, String>)]) -> String {
     let others = answers.iter().map(|(url, _)| url).filter(|url| !torrent.trackers.contains(url));
     let rows = torrent.trackers.iter().chain(others).map(|url| {
@@ -164,13 +162,13 @@ mod tests {
     const COUNTS: SwarmCounts = SwarmCounts { seeds: Some(1), peers: Some(5), completed: None };
 
     #[test]
-    fn a_line_says_it_all() {
+    fn a_line_gives_url_and_counts() {
         let line = line("http://t.example/announce", &Ok(COUNTS), usize::MAX);
         assert_eq!(line, "Scrape:     http://t.example/announce: 1 seed, 5 peers, ? completed");
     }
 
     #[test]
-    fn no_line_is_wider_than_the_terminal_and_the_numbers_stay() {
+    fn a_long_url_is_cut_and_the_counts_are_kept() {
         let url = format!("http://t.example/{}/announce", "x".repeat(300));
         for width in [60, 80, 120] {
             let line = line(&url, &Ok(COUNTS), width);
@@ -180,13 +178,13 @@ mod tests {
     }
 
     #[test]
-    fn no_control_byte_gets_through() {
+    fn control_bytes_of_a_tracker_are_not_printed() {
         let line = line("http://t.example/announce", &Err("no\x1b[2J\r\n".into()), usize::MAX);
         assert!(!line.contains(char::is_control), "{line:?}");
     }
 
     #[test]
-    fn the_object_gets_one_field_more_in_the_torrents_order() {
+    fn the_field_scrape_lists_trackers_in_the_torrents_order() {
         let trackers = vec![
             "udp://a.example:1".to_owned(),
             "udp://b.example:1".to_owned(),

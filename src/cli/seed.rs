@@ -1,12 +1,12 @@
-//! `rill seed`: the run of `get`, only that nothing is fetched, nothing is written, and being told to stop is
-//! the good end.
+//! `rill seed`: the run of `get` without downloading and without writing to the content; a signal ends it
+//! with exit code 0.
 
 use super::args;
 use super::exit::{Exit, Failure};
 use super::get;
 use super::plan::Plan;
 
-/// Does what `seed` was told.
-pub(crate) fn run(typed: args::Seed) -> Result<Exit, Failure> {
-    get::go(Plan::seed(typed, |name| std::env::var(name).ok())?)
+/// Runs `rill seed`.
+pub(crate) fn run(options: args::Seed) -> Result<Exit, Failure> {
+    get::run_plan(Plan::seed(options, |name| std::env::var(name).ok())?)
 }

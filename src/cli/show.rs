@@ -1,31 +1,31 @@
-//! `rill show`: what is in a torrent or a magnet link, as a table or as one JSON object.
+//! `rill show`: prints the content of a torrent or a magnet link as a table or as one JSON object.
 
 use super::args;
 use super::exit::{Exit, Failure};
 use super::fetch_metadata::{self, MetadataRequest};
 use super::json::{Object, array, string};
-use super::source::{self, Found, SourceArg};
+use super::source::{self, LoadedSource, SourceArg};
 use super::{format, out, plan, scrape};
 use crate::session::{Config, kept_metadata};
 use crate::wire::{FileEntry, Magnet, Metainfo, printable};
 use std::fmt::Write;
 use std::time::Duration;
 
-/// Does it.
-pub(crate) fn run(typed: &args::Show) -> Result<Exit, Failure> {
-    let found = match source::open(&SourceArg::parse(&typed.source))? {
-        Found::Magnet(magnet) => look_into(magnet, typed)?,
+/// Runs `rill show`.
+pub(crate) fn run(options: &args::Show) -> Result<Exit, Failure> {
+    let found = match source::open(&SourceArg::parse(&options.source))? {
+        LoadedSource::Magnet(magnet) => look_into(magnet, options)?,
         found => found,
     };
-    let swarm = if typed.scrape { Some(scrape::of(&found, typed)?) } else { None };
-    let text = match (found, typed.json) {
-        (Found::Torrent(metainfo), false) => table(&metainfo),
-        (Found::Torrent(metainfo), true) => object(&metainfo) + "\n",
-        (Found::Magnet(magnet), false) => magnet_table(&magnet),
-        (Found::Magnet(magnet), true) => magnet_object(&magnet) + "\n",
+    let swarm = if options.scrape { Some(scrape::of(&found, options)?) } else { None };
+    let text = match (found, options.json) {
+        (LoadedSource::Torrent(metainfo), false) => table(&metainfo),
+        (LoadedSource::Torrent(metainfo), true) => object(&metainfo) + "\n",
+        (LoadedSource::Magnet(magnet), false) => magnet_table(&magnet),
+        (LoadedSource::Magnet(magnet), true) => magnet_object(&magnet) + "\n",
     };
     match swarm {
-        Some(swarm) => scrape::show(&text, &swarm, typed),
+        Some(swarm) => scrape::show(&text, &swarm, options),
         None => {
             out::data(&text);
             Ok(Exit::Done)
@@ -33,25 +33,27 @@ pub(crate) fn run(typed: &args::Show) -> Result<Exit, Failure> {
     }
 }
 
-/// A link's torrent, if an earlier run has kept what is in it, or peers are to be asked; otherwise the link.
-fn look_into(magnet: Magnet, typed: &args::Show) -> Result<Found, Failure> {
-    let state_dir = plan::state_dir(&typed.state, |name| std::env::var(name).ok());
+/// Returns the torrent of a magnet link if its metadata is in the state directory or, with `--fetch`, comes
+/// from peers. Otherwise returns the link.
+fn look_into(magnet: Magnet, options: &args::Show) -> Result<LoadedSource, Failure> {
+    let state_dir = plan::state_dir(&options.state, |name| std::env::var(name).ok());
     if let Some(metainfo) = state_dir.as_deref().and_then(|dir| kept_metadata(dir, &magnet)) {
-        return Ok(Found::Torrent(metainfo));
+        return Ok(LoadedSource::Torrent(metainfo));
     }
-    if !typed.fetch {
-        return Ok(Found::Magnet(magnet));
+    if !options.fetch {
+        return Ok(LoadedSource::Magnet(magnet));
     }
-    let config = Config { state_dir, ..plan::discover(&typed.discovery, Config::default())? };
-    let (peers, trackers) = (typed.discovery.peer.clone(), plan::trackers(&typed.discovery)?);
+    let config = Config { state_dir, ..plan::discover(&options.discovery, Config::default())? };
+    let peers = options.discovery.peer.clone();
+    let trackers = plan::trackers(&options.discovery)?;
     fetch_metadata::metadata(
         &magnet,
-        MetadataRequest { config, peers, trackers, timeout: typed.timeout, silent: typed.json },
+        MetadataRequest { config, peers, trackers, timeout: options.timeout, silent: options.json },
     )
-    .map(Found::Torrent)
+    .map(LoadedSource::Torrent)
 }
 
-/// A field and its value, aligned.
+/// Appends a line with a field's name and its value, aligned.
 fn field(text: &mut String, name: &str, value: &str) {
     let _ = writeln!(text, "{:<11} {value}", format!("{name}:"));
 }
@@ -93,7 +95,8 @@ fn table(m: &Metainfo) -> String {
     text
 }
 
-/// The files with the numbers that `--select` takes; pads and links are left out, but keep their numbers.
+/// Lists the files with the numbers that `--select` takes. Pad files and symbolic links are left out, but
+/// have numbers.
 fn files(m: &Metainfo) -> String {
     let digits = m.files().len().to_string().len().max(3);
     let mut text = String::new();
@@ -103,7 +106,7 @@ fn files(m: &Metainfo) -> String {
     text
 }
 
-/// A file's path for people.
+/// Returns a file's path without control characters.
 pub(crate) fn path_of(file: FileEntry<'_>) -> String {
     printable(file.path_text(), 4096)
 }
@@ -175,14 +178,16 @@ fn magnet_object(magnet: &Magnet) -> String {
         .end()
 }
 
-/// `2009-02-13 23:31:30 UTC`; nothing for moments before 1970 or after the year 9999.
+/// Formats a Unix time as `2009-02-13 23:31:30 UTC`. Returns `None` before 1970 and after the year 9999.
 fn date(unix_s: i64) -> Option<String> {
     let since_epoch = Duration::from_secs(u64::try_from(unix_s).ok().filter(|s| *s < 253_402_300_800)?);
-    let (days, s) = (since_epoch.as_secs() / 86_400, since_epoch.as_secs() % 86_400);
-    // Years are counted from March, so that the leap day is a year's last; an era is 400 of them, 146,097
-    // days.
+    let days = since_epoch.as_secs() / 86_400;
+    let s = since_epoch.as_secs() % 86_400;
+    // Years are counted from March, so that the leap day is the last day of a year. An era is 400 years,
+    // 146,097 days.
     let from_march = days + 719_468;
-    let (era, day) = (from_march / 146_097, from_march % 146_097);
+    let era = from_march / 146_097;
+    let day = from_march % 146_097;
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
     let day = day - (365 * year + year / 4 - year / 100);
     let month = (5 * day + 2) / 153;
@@ -202,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_calendar_dates() {
+    fn unix_times_become_calendar_dates() {
         assert_eq!(date(0).unwrap(), "1970-01-01 00:00:00 UTC");
         assert_eq!(date(1_234_567_890).unwrap(), "2009-02-13 23:31:30 UTC");
         assert_eq!(date(951_782_400).unwrap(), "2000-02-29 00:00:00 UTC");

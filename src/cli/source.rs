@@ -1,4 +1,4 @@
-//! A SOURCE of the command line: a file, standard input, a URL, or a magnet link; and the torrent behind it.
+//! Sources on the command line: a file, standard input, a URL, or a magnet link.
 
 use super::exit::{Exit, Failure};
 use super::{fetch, out};
@@ -8,10 +8,11 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// Bytes of a local torrent file that are read: more than the parser takes, so that it is the one to say no.
+/// Most bytes of a local torrent file that are read: one more than the parser's limit, so that the parser
+/// refuses a larger file.
 const MAX_FILE_BYTES: u64 = (64 << 20) + 1;
 
-/// What kind of thing was typed.
+/// A source as it was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SourceArg {
     File(PathBuf),
@@ -21,7 +22,7 @@ pub(crate) enum SourceArg {
 }
 
 impl SourceArg {
-    /// The kind that the text means.
+    /// Tells the kind of a source from its text.
     pub(crate) fn parse(text: &str) -> SourceArg {
         let scheme =
             |scheme: &str| text.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme));
@@ -37,50 +38,50 @@ impl SourceArg {
     }
 }
 
-/// What a source turned out to be.
+/// A source that has been read.
 #[derive(Debug)]
-pub(crate) enum Found {
+pub(crate) enum LoadedSource {
     Torrent(Metainfo),
     Magnet(Magnet),
 }
 
-impl Found {
-    /// The torrent's name in the swarm.
+impl LoadedSource {
+    /// Returns the torrent's info hash.
     pub(crate) fn info_hash(&self) -> InfoHash {
         match self {
-            Found::Torrent(metainfo) => metainfo.info_hash(),
-            Found::Magnet(magnet) => magnet.info_hash,
+            LoadedSource::Torrent(metainfo) => metainfo.info_hash(),
+            LoadedSource::Magnet(magnet) => magnet.info_hash,
         }
     }
 
-    /// What people call it, as far as is known.
+    /// Returns the torrent's name without control characters, or the info hash of a link without a name.
     pub(crate) fn name(&self) -> String {
         match self {
-            Found::Torrent(metainfo) => printable(metainfo.name(), 80),
-            Found::Magnet(magnet) => {
+            LoadedSource::Torrent(metainfo) => printable(metainfo.name(), 80),
+            LoadedSource::Magnet(magnet) => {
                 magnet.name.as_deref().map_or(magnet.info_hash.to_string(), |name| printable(name, 80))
             }
         }
     }
 
-    /// What is in it, if that is known.
+    /// Returns the metainfo, unless this is a magnet link.
     pub(crate) fn metainfo(&self) -> Option<&Metainfo> {
-        if let Found::Torrent(metainfo) = self { Some(metainfo) } else { None }
+        if let LoadedSource::Torrent(metainfo) = self { Some(metainfo) } else { None }
     }
 }
 
-/// What is behind the source.
-pub(crate) fn open(source: &SourceArg) -> Result<Found, Failure> {
+/// Reads a source.
+pub(crate) fn open(source: &SourceArg) -> Result<LoadedSource, Failure> {
     read(source, usize::MAX).map(|(found, _)| found)
 }
 
-/// The same, with the bytes of a torrent file as they came. An info dictionary of more than `info_bytes` is
-/// not kept.
-pub(crate) fn read(source: &SourceArg, info_bytes: usize) -> Result<(Found, Vec<u8>), Failure> {
+/// Reads a source and returns it together with the bytes of its torrent file. The metainfo does not keep an
+/// info dictionary of more than `info_bytes`.
+pub(crate) fn read(source: &SourceArg, info_bytes: usize) -> Result<(LoadedSource, Vec<u8>), Failure> {
     let (bytes, name) = match source {
         SourceArg::Magnet(link) => {
             let magnet = Magnet::parse(link).map_err(|e| Failure::new(Exit::Magnet, e.to_string()))?;
-            return Ok((Found::Magnet(magnet), Vec::new()));
+            return Ok((LoadedSource::Magnet(magnet), Vec::new()));
         }
         SourceArg::File(path) => (read_file(path)?, shown(path)),
         SourceArg::Stdin => (read_stdin()?, "standard input".to_string()),
@@ -90,25 +91,25 @@ pub(crate) fn read(source: &SourceArg, info_bytes: usize) -> Result<(Found, Vec<
         let exit = if e.is_not_bencode() { Exit::Bencode } else { Exit::Torrent };
         Failure::new(exit, format!("{name}: {e}"))
     })?;
-    Ok((Found::Torrent(metainfo), bytes))
+    Ok((LoadedSource::Torrent(metainfo), bytes))
 }
 
-/// Reads a source that must hold a whole torrent.
+/// Reads a source that must be a torrent, not a magnet link.
 pub(crate) fn torrent(source: &SourceArg) -> Result<Metainfo, Failure> {
     match open(source)? {
-        Found::Torrent(metainfo) => {
-            remark(&metainfo);
+        LoadedSource::Torrent(metainfo) => {
+            report_repairs(&metainfo);
             Ok(metainfo)
         }
-        Found::Magnet(_) => {
+        LoadedSource::Magnet(_) => {
             let sentence = "a magnet link holds no hashes; give a .torrent file, or save one with: rill get --metadata-only LINK";
             Err(Failure::new(Exit::Option, sentence))
         }
     }
 }
 
-/// Says on stderr what had to be changed for the torrent to be usable.
-pub(crate) fn remark(metainfo: &Metainfo) {
+/// Prints on stderr what was repaired in the torrent.
+pub(crate) fn report_repairs(metainfo: &Metainfo) {
     let repairs = metainfo.repairs();
     let name = printable(metainfo.name(), 80);
     if repairs.files_renamed > 0 {
@@ -128,14 +129,14 @@ pub(crate) fn remark(metainfo: &Metainfo) {
     }
 }
 
-/// The URL, if a tracker can be asked by it.
+/// Returns the URL if it is one of a tracker, or a failure.
 pub(crate) fn usable_tracker(url: &str) -> Result<String, Failure> {
     tracker_url(url.as_bytes()).ok_or_else(|| {
         Failure::new(Exit::Option, format!("'{url}' is not a tracker's URL; http, https and udp are known"))
     })
 }
 
-/// A path for people.
+/// Returns a path without control characters, for messages.
 pub(crate) fn shown(path: &Path) -> String {
     out::clean(&path.to_string_lossy()).into_owned()
 }
@@ -164,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_source_is_known_by_its_first_letters() {
+    fn the_kind_of_a_source_shows_in_its_first_letters() {
         assert_eq!(SourceArg::parse("-"), SourceArg::Stdin);
         assert_eq!(SourceArg::parse("a.torrent"), SourceArg::File("a.torrent".into()));
         assert_eq!(SourceArg::parse("http"), SourceArg::File("http".into()));

@@ -1,49 +1,50 @@
-//! The torrents of a command, updated from the session's events: rows of the display, failures, and the end.
+//! The torrents of a command, updated from the session's events: display rows, failures, and completion.
 //!
-//! A fold: events and moments go in, [`Change`] and questions come out; nothing is printed and nothing is
-//! waited for here. A torrent's way:
+//! The table takes events and the current time and returns a [`Change`] for the caller to handle; it does not
+//! print and does not wait. States of a torrent:
 //!
 //! ```text
-//!   (metadata) ──► starting ──► checking ──► downloading ──► complete ──► over (goal reached)
-//!        └──────────────┴────────────┴─────────────┴────► failed, over
+//!   (metadata) ──► starting ──► checking ──► downloading ──► complete ──► finished (goal reached)
+//!        └──────────────┴────────────┴─────────────┴────► failed, finished
 //! ```
 
 use super::exit::{Exit, Failure};
-use super::plan::ContentTarget;
+use super::plan::SeedGoal;
 use super::progress::{DisplayPhase, Row};
 use crate::session::{Event, Progress, SlowReason, TorrentId};
 use crate::wire::Metainfo;
 use std::time::{Duration, Instant};
 
-/// One torrent under watch.
+/// One torrent of the table.
 #[derive(Debug)]
-pub(crate) struct Watched {
+pub(crate) struct TableEntry {
     pub(crate) id: TorrentId,
     pub(crate) failure: Option<Failure>,
-    /// Its disk is full and it waits for room; what to say if it does so in vain.
-    full: Option<Failure>,
-    /// Its metadata, once known.
+    /// Set while the torrent waits for free disk space: the failure to report if the command ends before
+    /// there is any.
+    disk_full: Option<Failure>,
+    /// Metadata, once known.
     pub(crate) metainfo: Option<Metainfo>,
     complete_since: Option<Instant>,
-    over: bool,
+    finished: bool,
 }
 
-/// The change that an event makes.
+/// Effect of an event that the caller has to handle. Numbers are indices of rows.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// Nothing to tell beyond the rows.
+    /// Nothing beyond the updated rows.
     None,
-    /// A second of this torrent is over.
+    /// The progress report of this torrent, due once a second.
     Second(usize),
     /// Lines for stderr about this torrent.
     Notes(usize, Vec<String>),
     /// Every wanted piece is verified and durable.
     Completed(usize),
-    /// A link's metadata is known.
+    /// A magnet link's metadata has arrived.
     Metadata(usize),
-    /// It failed.
+    /// The torrent failed.
     Failed(usize),
-    /// Its disk is full, and it waits for room.
+    /// The torrent's disk is full, and the torrent waits for free space; with the sentence about it.
     DiskFull(usize, String),
     /// The session has ended.
     Died(String),
@@ -51,80 +52,82 @@ pub(crate) enum Change {
 
 /// All torrents of a command.
 #[derive(Debug)]
-pub(crate) struct Watch {
-    torrents: Vec<Watched>,
+pub(crate) struct TorrentTable {
+    torrents: Vec<TableEntry>,
     pub(crate) rows: Vec<Row>,
     seed_only: bool,
     seeding_follows: bool,
-    /// When payload last came in or a check moved on.
-    moved_at: Instant,
-    /// What a tracker said last, if it was a complaint.
+    /// When payload last arrived or a check last made progress.
+    last_progress_at: Instant,
+    /// The last tracker error, if no tracker has replied since.
     pub(crate) tracker_error: Option<String>,
 }
 
-impl Watch {
-    /// Nothing yet.
-    pub(crate) fn new(seed_only: bool, goal: ContentTarget, now: Instant) -> Watch {
+impl TorrentTable {
+    /// Returns an empty table.
+    pub(crate) fn new(seed_only: bool, goal: SeedGoal, now: Instant) -> TorrentTable {
         let seeding_follows = seed_only || goal.is_some();
-        Watch {
+        TorrentTable {
             torrents: Vec::new(),
             rows: Vec::new(),
             seed_only,
             seeding_follows,
-            moved_at: now,
+            last_progress_at: now,
             tracker_error: None,
         }
     }
 
-    /// A torrent that was handed to the session, and what is in it if that is known.
+    /// Adds a torrent that was added to the session, with its metadata if known. Torrents are added in
+    /// order of their ids.
     pub(crate) fn add(&mut self, id: TorrentId, metainfo: Option<Metainfo>, row: Row) {
         debug_assert!(
             self.torrents.last().is_none_or(|last| last.id < id),
-            "later torrents have greater names"
+            "torrents are added in order of their ids"
         );
-        self.torrents.push(Watched {
+        self.torrents.push(TableEntry {
             id,
             failure: None,
-            full: None,
+            disk_full: None,
             metainfo,
             complete_since: None,
-            over: false,
+            finished: false,
         });
         self.rows.push(row);
     }
 
     fn find(&self, id: TorrentId) -> Option<usize> {
-        // Later ones have greater names.
+        // `add` keeps the order of ids.
         self.torrents.binary_search_by_key(&id, |t| t.id).ok()
     }
 
-    /// Takes one event in.
+    /// Updates the table with one event.
     pub(crate) fn on_event(&mut self, event: Event, now: Instant) -> Change {
         match event {
             Event::Checking { torrent, checked, pieces } => {
                 if let Some(i) = self.find(torrent) {
-                    self.moved_at = now;
+                    self.last_progress_at = now;
                     self.rows[i].phase = DisplayPhase::Checking { checked, pieces };
                 }
                 Change::None
             }
             Event::Opened { torrent, have, pieces, notes } => self.find(torrent).map_or(Change::None, |i| {
-                // Another try after a full disk brings nothing yet.
-                if self.torrents[i].full.take().is_none() {
-                    self.moved_at = now;
+                // Opening the torrent again after a full disk is no progress.
+                if self.torrents[i].disk_full.take().is_none() {
+                    self.last_progress_at = now;
                 }
-                self.rows[i].why = None;
+                self.rows[i].slow_reason = None;
                 self.rows[i].phase =
                     if self.seed_only { DisplayPhase::Seeding } else { DisplayPhase::Downloading };
-                (self.rows[i].pieces_have, self.rows[i].pieces) = (have, pieces);
+                self.rows[i].pieces_have = have;
+                self.rows[i].pieces = pieces;
                 if self.seed_only {
-                    // The clock of a seeding goal starts now, even if something is missing.
+                    // The time of a seeding goal starts now, even if pieces are missing.
                     self.torrents[i].complete_since.get_or_insert(now);
                 }
                 Change::Notes(i, notes)
             }),
             Event::Metadata { torrent, metainfo } => self.find(torrent).map_or(Change::None, |i| {
-                self.moved_at = now;
+                self.last_progress_at = now;
                 self.rows[i] = Row { phase: DisplayPhase::Starting, ..Row::of(&metainfo) };
                 self.torrents[i].metainfo = Some(metainfo);
                 Change::Metadata(i)
@@ -141,18 +144,20 @@ impl Watch {
                 let first = self.torrents[i].complete_since.is_none();
                 self.torrents[i].complete_since.get_or_insert(now);
                 let row = &mut self.rows[i];
-                (row.have_bytes, row.eta, row.why) = (row.wanted_bytes, None, None);
+                row.have_bytes = row.wanted_bytes;
+                row.eta = None;
+                row.slow_reason = None;
                 row.phase = if self.seeding_follows { DisplayPhase::Seeding } else { DisplayPhase::Done };
                 if first && !self.seed_only { Change::Completed(i) } else { Change::None }
             }),
             Event::Failed { torrent, fault } => self.find(torrent).map_or(Change::None, |i| {
                 self.fail(i, Failure::new(super::fault_exit(&fault), fault.to_string()));
-                self.rows[i].why = Some("disk");
+                self.rows[i].slow_reason = Some("disk");
                 Change::Failed(i)
             }),
             Event::DiskFull { torrent, fault } => self.find(torrent).map_or(Change::None, |i| {
-                self.rows[i].why = Some(DISK_FULL);
-                self.torrents[i].full = Some(Failure::new(super::fault_exit(&fault), fault.to_string()));
+                self.rows[i].slow_reason = Some(DISK_FULL);
+                self.torrents[i].disk_full = Some(Failure::new(super::fault_exit(&fault), fault.to_string()));
                 Change::DiskFull(i, fault.to_string())
             }),
             Event::TrackerFailed { url, error, .. } => {
@@ -174,7 +179,7 @@ impl Watch {
             }
             Event::Removed { torrent } | Event::Duplicate { torrent } => {
                 if let Some(i) = self.find(torrent) {
-                    self.torrents[i].over = true;
+                    self.torrents[i].finished = true;
                 }
                 Change::None
             }
@@ -186,54 +191,64 @@ impl Watch {
     fn on_progress(&mut self, i: usize, p: &Progress, now: Instant) {
         let row = &mut self.rows[i];
         if p.downloaded > row.downloaded {
-            self.moved_at = now;
+            self.last_progress_at = now;
         }
         row.dht_nodes = p.dht_nodes;
         if row.phase == DisplayPhase::Metadata {
-            (row.peers, row.why) = (p.peers, p.slow.map(why));
+            row.peers = p.peers;
+            row.slow_reason = p.slow.map(slow_reason);
             row.peers_by_origin = p.peers_by_origin;
             return;
         }
         if !self.seed_only {
-            // Who only serves wants nothing, but its content has a size.
-            (row.wanted_bytes, row.have_bytes) = (p.wanted_bytes, p.have_bytes);
+            // With `seed` no piece is wanted; the row keeps the size of the whole content.
+            row.wanted_bytes = p.wanted_bytes;
+            row.have_bytes = p.have_bytes;
         }
-        (row.pieces, row.pieces_have) = (p.pieces, p.pieces_have);
-        (row.downloaded, row.uploaded, row.wasted) = (p.downloaded, p.uploaded, p.wasted);
-        (row.download_rate, row.upload_rate) = (p.download_rate, p.upload_rate);
-        (row.peers, row.seeds, row.peers_by_origin, row.eta) = (p.peers, p.seeds, p.peers_by_origin, p.eta);
-        if row.phase == DisplayPhase::Downloading && self.torrents[i].full.is_none() {
-            row.why = p.slow.map(why);
+        row.pieces = p.pieces;
+        row.pieces_have = p.pieces_have;
+        row.downloaded = p.downloaded;
+        row.uploaded = p.uploaded;
+        row.wasted = p.wasted;
+        row.download_rate = p.download_rate;
+        row.upload_rate = p.upload_rate;
+        row.peers = p.peers;
+        row.seeds = p.seeds;
+        row.peers_by_origin = p.peers_by_origin;
+        row.eta = p.eta;
+        if row.phase == DisplayPhase::Downloading && self.torrents[i].disk_full.is_none() {
+            row.slow_reason = p.slow.map(slow_reason);
         }
     }
 
-    /// Torrents whose goal is reached by now and that were not over before.
-    pub(crate) fn newly_over(&mut self, goal: ContentTarget, now: Instant) -> Vec<usize> {
-        let mut found = Vec::new();
-        for (i, torrent) in self.torrents.iter_mut().enumerate().filter(|(_, t)| !t.over) {
+    /// Marks torrents that have reached the goal as finished and returns the newly marked ones.
+    pub(crate) fn newly_finished(&mut self, goal: SeedGoal, now: Instant) -> Vec<usize> {
+        let mut sources = Vec::new();
+        for (i, torrent) in self.torrents.iter_mut().enumerate().filter(|(_, t)| !t.finished) {
             let Some(since) = torrent.complete_since else { continue };
-            // `seed` without a goal goes on until it is told to stop.
+            // `seed` without a goal runs until a signal stops it.
             let endless = self.seed_only && !goal.is_some();
             if !endless && goal.reached(self.rows[i].ratio(), now.duration_since(since)) {
-                torrent.over = true;
+                torrent.finished = true;
                 self.rows[i].phase = DisplayPhase::Done;
-                found.push(i);
+                sources.push(i);
             }
         }
-        found
+        sources
     }
 
-    /// This torrent cannot go on, and why.
+    /// Marks a torrent as failed and finished.
     pub(crate) fn fail(&mut self, i: usize, failure: Failure) {
         self.rows[i].phase = DisplayPhase::Failed;
-        (self.torrents[i].failure, self.torrents[i].over) = (Some(failure), true);
+        self.torrents[i].failure = Some(failure);
+        self.torrents[i].finished = true;
     }
 
-    /// Nothing more is wanted of this torrent.
+    /// Marks a torrent as complete and finished.
     pub(crate) fn finish(&mut self, i: usize, now: Instant) {
         self.rows[i].phase = DisplayPhase::Done;
         self.torrents[i].complete_since.get_or_insert(now);
-        self.torrents[i].over = true;
+        self.torrents[i].finished = true;
     }
 
     /// Returns the torrent's metadata, if known.
@@ -241,33 +256,33 @@ impl Watch {
         self.torrents[i].metainfo.as_ref()
     }
 
-    /// The session's name of the torrent.
+    /// Returns the session's id of the torrent.
     pub(crate) fn id(&self, i: usize) -> TorrentId {
         self.torrents[i].id
     }
 
-    /// Whether nothing is left to do.
-    pub(crate) fn all_over(&self) -> bool {
-        self.torrents.iter().all(|t| t.over)
+    /// Returns whether every torrent is finished.
+    pub(crate) fn all_finished(&self) -> bool {
+        self.torrents.iter().all(|t| t.finished)
     }
 
-    /// Whether everything wanted is there, whatever is left to seed.
+    /// Returns whether every torrent is complete; some may still be seeding.
     pub(crate) fn all_complete(&self) -> bool {
         self.torrents.iter().all(|t| t.complete_since.is_some())
     }
 
-    /// How long nothing has come in although something is wanted.
+    /// Returns the time without progress, or zero if no torrent is incomplete.
     pub(crate) fn stalled_for(&self, now: Instant) -> Duration {
-        let waiting = self.torrents.iter().any(|t| !t.over && t.complete_since.is_none());
-        if waiting { now.duration_since(self.moved_at) } else { Duration::ZERO }
+        let waiting = self.torrents.iter().any(|t| !t.finished && t.complete_since.is_none());
+        if waiting { now.duration_since(self.last_progress_at) } else { Duration::ZERO }
     }
 
-    /// Why a torrent waits for room, if one does.
+    /// Returns the failure of the first torrent that waits for free disk space.
     pub(crate) fn waits_for_room(&self) -> Option<&Failure> {
-        self.torrents.iter().find_map(|t| t.full.as_ref().filter(|_| !t.over))
+        self.torrents.iter().find_map(|t| t.disk_full.as_ref().filter(|_| !t.finished))
     }
 
-    /// The first torrent that failed, and why.
+    /// Returns the first failed torrent and its failure.
     pub(crate) fn first_failure(&self) -> Option<(&Row, &Failure)> {
         self.torrents
             .iter()
@@ -276,11 +291,11 @@ impl Watch {
     }
 }
 
-/// What the display says of a torrent that waits for room.
+/// Display text for a torrent that waits for free disk space.
 const DISK_FULL: &str = "disk full";
 
-/// The word that goes on the display.
-fn why(slow: SlowReason) -> &'static str {
+/// Returns the display text of a reason.
+fn slow_reason(slow: SlowReason) -> &'static str {
     match slow {
         SlowReason::NoPeers => "no peers",
         SlowReason::NothingToGet => "no peer has the missing pieces",

@@ -1,7 +1,8 @@
-//! `rill verify`: hashes what is there and says which pieces and files are good; the exit code says it all.
+//! `rill verify`: hashes content and prints which pieces and files are good.
 //!
-//! A file is good when every piece that touches it is good and it has exactly its length; an empty file when
-//! it is there. Nothing is written, no record is read.
+//! A file is good if every piece that overlaps it is good and its length is exact; an empty file is good if
+//! it exists. The exit code is 0 if all pieces and files are good, else 32. Nothing is written and no resume
+//! record is read.
 
 use super::args;
 use super::exit::{Exit, Failure};
@@ -16,14 +17,14 @@ use crate::wire::{FileEntry, Metainfo, printable};
 use std::fmt::Write;
 use std::path::Path;
 
-/// Does it.
-pub(crate) fn run(typed: &args::Verify) -> Result<Exit, Failure> {
-    let metainfo = source::torrent(&SourceArg::parse(&typed.source))?;
-    let found = hash(&metainfo, &typed.dir, typed.quiet || typed.json)?;
+/// Runs `rill verify`.
+pub(crate) fn run(options: &args::Verify) -> Result<Exit, Failure> {
+    let metainfo = source::torrent(&SourceArg::parse(&options.source))?;
+    let found = hash(&metainfo, &options.dir, options.quiet || options.json)?;
     let reports = judge(&metainfo, &found);
     let good = found.have.is_full() && reports.iter().all(|r| r.state == FileVerdict::Good);
-    if !typed.quiet {
-        out::data(&if typed.json {
+    if !options.quiet {
+        out::data(&if options.json {
             object(&metainfo, &found.have, &reports, good)
         } else {
             table(&metainfo, &found.have, &reports)
@@ -46,20 +47,21 @@ fn hash(metainfo: &Metainfo, dir: &Path, silent: bool) -> Result<VerifyReport, F
     };
     let mut meter = ProgressLine::new(metainfo.name(), geometry.pieces(), silent);
     crate::disk::verify(torrent, &mut |done, all| meter.show(done, all)).map_err(|fault| match fault.kind {
-        // No directory: nothing of the torrent is there, which is an answer and not an error of ours.
+        // Without the directory no file of the torrent exists, which is a result of the check and not
+        // an error.
         FaultKind::Missing => Failure::new(Exit::Mismatch, fault.to_string()),
         _ => Failure::new(fault_exit(&fault), fault.to_string()),
     })
 }
 
-/// How a file stands.
+/// State of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FileVerdict {
     Good,
     Missing,
-    /// Something is there, but no regular file.
+    /// Not a regular file.
     Odd,
-    /// Bytes too many; what belongs to the torrent may be good or not.
+    /// Longer than in the torrent; the torrent's part of it may be good or bad.
     Longer,
     Shorter,
     Bad,
@@ -78,7 +80,7 @@ impl FileVerdict {
     }
 }
 
-/// What is known of one file.
+/// Result for one file.
 #[derive(Debug)]
 struct FileSummary<'a> {
     file: FileEntry<'a>,

@@ -63,7 +63,7 @@ pub struct OpenTorrent {
 pub struct OpenedTorrent {
     /// The good pieces.
     pub have: Bitfield,
-    /// Sentences for the user, one a file that is not as it was left.
+    /// Sentences for the user, about files that differ from the record or a record that cannot be written.
     pub notes: Vec<String>,
 }
 
@@ -77,7 +77,7 @@ pub enum DiskEvent {
         /// Its content.
         result: Result<OpenedTorrent, DiskFault>,
     },
-    /// A recheck before opening goes on.
+    /// Progress of a recheck before opening.
     Checking {
         /// The torrent.
         torrent: TorrentKey,
@@ -86,7 +86,7 @@ pub enum DiskEvent {
         /// Pieces to hash.
         pieces: u32,
     },
-    /// Targets may be asked for in this piece.
+    /// [`Store::target`](super::Store::target) may be called for this piece.
     Prepared {
         /// The torrent.
         torrent: TorrentKey,
@@ -101,15 +101,15 @@ pub enum DiskEvent {
         torrent: TorrentKey,
         /// The piece.
         piece: PieceIndex,
-        /// The verdict. After a fault nothing is known of the piece: no peer is to blame, and all its blocks
-        /// must come again.
+        /// Result of the hash. After a fault the piece is lost: no peer is to blame, and all its blocks must
+        /// be received again.
         result: Result<HashVerdict, DiskFault>,
     },
     /// A load that needed a worker is over: call `load` again.
     Loaded {
         /// The torrent.
         torrent: TorrentKey,
-        /// The span as it was asked for.
+        /// The requested span.
         span: BlockSpan,
         /// Whether it could be read.
         result: Result<(), DiskFault>,
@@ -118,8 +118,10 @@ pub enum DiskEvent {
     Saved {
         /// The torrent.
         torrent: TorrentKey,
-        /// After a fault nothing since the checkpoint before is known to be safe, and no later checkpoint
-        /// succeeds until the torrent was closed and opened again.
+        /// The pieces that the record claims, if the result is `Ok`.
+        have: Bitfield,
+        /// After a fault, no piece since the previous checkpoint is known to be durable, and no later
+        /// checkpoint succeeds until the torrent is closed and opened again.
         result: Result<(), DiskFault>,
     },
     /// The torrent is closed and its lock is free.

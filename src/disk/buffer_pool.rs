@@ -86,7 +86,8 @@ impl BufferPool {
             Some(i) => i,
             None => {
                 let slot = self.take_slot()?;
-                let (begin, end) = (span.begin(), span.begin());
+                let begin = span.begin();
+                let end = span.begin();
                 self.partial.push(PartialBlock {
                     torrent,
                     piece: span.piece(),

@@ -60,7 +60,8 @@ impl Layout {
     /// The file spans of `len` bytes from torrent offset `offset` on, in order; empty files have none.
     pub fn file_spans(&self, offset: u64, len: u64) -> impl Iterator<Item = FileSpan> + '_ {
         let end = (offset + len).min(self.0.total());
-        let (mut next, mut at) = (self.0.at(offset), offset);
+        let mut next = self.0.at(offset);
+        let mut at = offset;
         std::iter::from_fn(move || {
             while at < end {
                 let index = next?;

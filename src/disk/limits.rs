@@ -22,7 +22,7 @@ pub const WINDOW_BYTES: usize = 8 * 1024 * 1024;
 /// Plain bytes before `auto` tries windows for the first time: enough to be past the start of the download.
 pub const PROBE_FIRST_BYTES: u64 = 32 * 1024 * 1024;
 
-/// Bytes that are sent the other way for a comparison, at least one piece: more would cost more than a wrong
+/// Bytes written in the other mode for a comparison, at least one piece: more would cost more than a wrong
 /// choice.
 pub const PROBE_BYTES: u64 = 2 * 1024 * 1024;
 
@@ -53,7 +53,7 @@ pub const SWEEP_BYTES: usize = 1024 * 1024;
 #[cfg(any(feature = "cli", test))]
 pub const SWEEP_THREADS: usize = 2;
 
-/// Loads under way at most; above this the caller has to ask again, and no new job is queued.
+/// Most loads under way. Above this no new job is queued, and the caller has to call again.
 pub const LOADS_WAITING: usize = 256;
 
 /// Descriptors that the loop keeps for uploads.

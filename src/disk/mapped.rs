@@ -1,4 +1,4 @@
-//! The mapped way: payload lands in windows of the file itself, without a buffer or a write of ours.
+//! Mapped storage: payload lands in mapped windows of the file, without a buffer and without a write call.
 //!
 //! ```text
 //!   loop    begin_piece ──► Mapping ──on_mapped──► Mapped ──take_windows──► (hash job, or unmap job)
@@ -6,10 +6,10 @@
 //!   worker  map_piece: presize, reserve blocks, map, advise, populate       unmap: mark the files unsynced
 //! ```
 //!
-//! The loop's half is [`Mapper`]: the budget of address space and the choice of the way. The worker's half
-//! are the functions below it. Invariants: a window never reaches past the end of its file (there the kernel
-//! would take the bytes of the last page and drop the rest); a piece that had windows leaves its files
-//! unsynced; windows are unmapped by a worker.
+//! The loop's part is [`Mapper`]: the budget of address space and the storage mode of each piece. The
+//! worker's part are the functions below it. Invariants: a window never reaches past the end of its file
+//! (there the kernel would take the bytes of the last page and drop the rest); a piece that had windows
+//! leaves its files unsynced; windows are unmapped by a worker.
 
 use super::fault::{DiskFault, Operation};
 use super::layout::FileSpan;
@@ -68,7 +68,7 @@ impl Window {
     }
 }
 
-/// The way of one piece that is being received.
+/// Storage mode of one piece that is being received.
 pub(super) enum PieceMode {
     /// Through slots of the buffer pool.
     Plain,
@@ -190,9 +190,11 @@ pub(super) fn map_piece(
     torrent: &Arc<TorrentFiles>,
     piece: PieceIndex,
 ) -> Result<Vec<Window>, DiskFault> {
-    let (mut windows, mut begin) = (Vec::new(), 0u32);
+    let mut windows = Vec::new();
+    let mut begin = 0u32;
     for span in torrent.file_spans(torrent.geometry.whole(piece)) {
-        let (at, end) = (begin, begin + span.len as u32);
+        let at = begin;
+        let end = begin + span.len as u32;
         begin = end;
         if span.pad || span.len < limits::WINDOW_MIN {
             continue;

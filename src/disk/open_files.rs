@@ -431,7 +431,8 @@ mod tests {
         let names: Vec<String> = (0..FILES).map(|i| format!("f{i}")).collect();
         let shape: Vec<_> = names.iter().map(|n| (n.as_str(), 8192)).collect();
         let disk = TestDisk::new(StorageMode::Plain, 4096, &shape);
-        let (torrent, both) = (torrent_on(&disk, FsKind::Native), std::sync::Barrier::new(2));
+        let torrent = torrent_on(&disk, FsKind::Native);
+        let both = std::sync::Barrier::new(2);
         let write_half = |at: usize| {
             let mut files = OpenFiles::new(4, true);
             let write_one = |i: usize| {

@@ -128,7 +128,8 @@ impl Recheck {
     /// Looks at every file without reading content. Pieces that have to be hashed are left to
     /// [`step`](Self::step).
     pub fn begin(key: TorrentKey, open: OpenTorrent, state_dir: Option<&Path>) -> Result<Recheck, DiskFault> {
-        let (check, wanted) = (open.check, open.wanted.clone());
+        let check = open.check;
+        let wanted = open.wanted.clone();
         let mut notes = Notes::default();
         let mut record_file = None;
         if let Some(dir) = state_dir {
@@ -173,7 +174,8 @@ impl Recheck {
     fn compare_files(&mut self, running: bool) -> Result<BTreeSet<PieceIndex>, DiskFault> {
         let torrent = self.state.torrent.clone();
         let mut stats = StatMany::new(&torrent.dir);
-        let (mut todo, mut touched) = (BTreeSet::new(), Vec::new());
+        let mut todo = BTreeSet::new();
+        let mut touched = Vec::new();
         for (file, f) in torrent.layout.on_disk() {
             let now = stamp_of(&torrent, &mut stats, file, self.state.wants(file))?;
             let then = self.state.stamps.replace(file, now);
@@ -413,9 +415,9 @@ fn stamp_of(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FileChange {
     None,
-    /// As writes of rill after the record would change it.
+    /// The change that writes of rill after the record make.
     Ours,
-    /// In another way.
+    /// Any other change.
     Theirs,
 }
 

@@ -17,14 +17,14 @@ use super::store::{PendingCheckpoint, PendingClose, Store, StoredTorrent};
 use crate::units::{Bitfield, PieceIndex, TorrentKey};
 
 impl Store {
-    /// Reads all replies that are there.
+    /// Reads all pending replies.
     pub(super) fn poll_replies(&mut self) {
         self.waker.acknowledge();
         self.drain_replies();
         let refilled = |store: &Store| store.pool.free() >= store.pool.total() / limits::REFILL_PART;
         if self.exhausted && !refilled(self) {
-            // Too few slots to go back to the sockets. Slots that come from now on wake the loop; those that
-            // came before are found by reading once more.
+            // Too few slots to read from the sockets again. Slots returned from now on wake the
+            // loop; reading once more finds those returned before.
             self.waker.request_slots();
             self.drain_replies();
         }
@@ -132,8 +132,11 @@ impl Store {
         if checkpoint.workers_left > 0 {
             return;
         }
-        if let Some(fault) = checkpoint.failed.take() {
-            return self.on_record_saved(key, Err(fault));
+        let have = checkpoint.have.clone();
+        let closing = checkpoint.closing;
+        match checkpoint.failed.take() {
+            Some(fault) => self.on_record_saved(key, have, Err(fault)),
+            None => self.workers.queue(t.home, WorkerJob::SaveRecord { torrent: key, have, closing }),
         }
         let have = checkpoint.have.clone();
         let closing = checkpoint.closing;

@@ -123,7 +123,8 @@ impl RecordIdentity {
         match format {
             Format::V1 => head.extend_from_slice(self.hashes.v1()?.as_bytes()),
             Format::V2 => {
-                let (v1, v2) = (self.hashes.v1(), self.hashes.v2());
+                let v1 = self.hashes.v1();
+                let v2 = self.hashes.v2();
                 head.push(u8::from(v1.is_some()) | u8::from(v2.is_some()) << 1);
                 head.extend(v1.iter().flat_map(|hash| hash.as_bytes()));
                 head.extend(v2.iter().flat_map(|hash| hash.as_bytes()));
@@ -315,7 +316,8 @@ mod tests {
 
     #[test]
     fn a_record_of_one_kind_of_hash_is_none_for_another_kind() {
-        let (v1, v2) = (InfoHash([7; 20]), InfoHashV2([7; 32]));
+        let v1 = InfoHash([7; 20]);
+        let v2 = InfoHashV2([7; 32]);
         let identity = |v1, v2| {
             let hashes = TorrentHashes::new(v1, v2).unwrap();
             RecordIdentity { hashes, geometry: Geometry::new(50_000, 16_384).unwrap(), files: 1 }

@@ -134,7 +134,8 @@ impl ModeChooser {
     /// Chooses the cheaper way. Windows must be cheaper by a tenth, since they need address space.
     fn choose(&mut self, usual: ModeCost, probed: ModeCost) {
         let (plain, mapped) = if self.mapped { (probed, usual) } else { (usual, probed) };
-        let (plain, mapped) = (plain.us_per_mib(), mapped.us_per_mib());
+        let plain = plain.us_per_mib();
+        let mapped = mapped.us_per_mib();
         self.mapped = mapped.saturating_mul(10) < plain.saturating_mul(9);
         let chosen = if self.mapped { "mapped" } else { "plain" };
         log::debug!("storage: {chosen} from now on; a MiB costs {plain} us plain and {mapped} us mapped");

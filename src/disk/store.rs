@@ -201,13 +201,14 @@ impl Store {
         true
     }
 
-    /// Drops what was received of this block: its peer is gone, and the block will come again from its start.
+    /// Drops the received bytes of this block: its peer has disconnected, and the block will be received
+    /// again from its start.
     pub fn abandon(&mut self, key: TorrentKey, span: BlockSpan) {
         self.pool.abandon(key, span);
     }
 
     /// A read into a mapped target failed with `EFAULT`. It took nothing from the socket, so ask for a target
-    /// again. The piece goes on without windows; if the disk is at fault, a `DiskEvent::Fault` follows.
+    /// again. The piece continues with plain writes; if the disk is at fault, a `DiskEvent::Fault` follows.
     pub fn bad_window(&mut self, key: TorrentKey, piece: PieceIndex) {
         let windows = self.fall_back(key, piece);
         if !windows.is_empty() {
@@ -342,8 +343,8 @@ impl Store {
         }
     }
 
-    /// No slot is free: has all queued and held blocks written, and if those are too few, the half received
-    /// ones, too.
+    /// Called when no slot is free: queues the write of all held blocks, and if they are too few, also that
+    /// of the half received ones.
     fn on_exhausted(&mut self) {
         if self.exhausted {
             return;

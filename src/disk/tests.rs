@@ -50,7 +50,8 @@ fn a_corrupt_block_is_named_by_its_digest() {
     for mode in MODES {
         let mut disk = TestDisk::new(mode, 200_000, &[("x", 500_000)]);
         disk.open();
-        let (g, p) = (disk.geometry(), disk.piece(1));
+        let g = disk.geometry();
+        let p = disk.piece(1);
         disk.prepare(p);
         let bad = disk.geometry().block(p, 3);
         for b in (0..g.blocks(p)).rev() {
@@ -81,7 +82,8 @@ fn a_block_that_another_peer_begins_anew_holds_only_that_peers_bytes() {
         disk.config.pool_bytes = 16 * 16_384;
         disk.restart();
         disk.open();
-        let (g, p) = (disk.geometry(), disk.piece(0));
+        let g = disk.geometry();
+        let p = disk.piece(0);
         disk.prepare(p);
         // The first peers send wrong bytes, and disconnect after those were written because the pool was
         // exhausted.
@@ -208,7 +210,8 @@ fn closing_one_torrent_does_not_disturb_another() {
             dir: disk.torrent.dir.join("second"),
             ..disk.torrent.clone()
         };
-        let (key, other) = (disk.key, disk.keys.insert(()));
+        let key = disk.key;
+        let other = disk.keys.insert(());
         disk.store.open(other, second);
         disk.wait_for(|e| matches!(e, DiskEvent::Opened { .. }).then_some(()));
         let g = disk.geometry();

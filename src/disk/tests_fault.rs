@@ -78,7 +78,8 @@ fn f1_a_full_disk_is_named_and_later_room_is_used() {
 fn f4_a_file_cut_under_a_window_is_our_fault_and_no_signal() {
     let mut disk = TestDisk::new(StorageMode::Mapped, 1 << 20, &[("x", 2 << 20)]);
     disk.open();
-    let (g, p) = (disk.geometry(), disk.piece(1));
+    let g = disk.geometry();
+    let p = disk.piece(1);
     disk.prepare(p);
     disk.receive_block(g.block(p, 0));
     assert!(disk.store.stats().mapped_bytes > 0);
@@ -99,7 +100,8 @@ fn f4_a_file_cut_under_a_window_is_our_fault_and_no_signal() {
 fn a_window_that_fails_on_a_sound_disk_goes_on_plain_in_the_middle_of_a_block() {
     let mut disk = TestDisk::new(StorageMode::Mapped, 1 << 20, &[("x", 1 << 20)]);
     disk.open();
-    let (g, p) = (disk.geometry(), disk.piece(0));
+    let g = disk.geometry();
+    let p = disk.piece(0);
     disk.prepare(p);
     let rest = disk.receive(g.block(p, 0), 5000).unwrap();
     disk.store.bad_window(disk.key, p);

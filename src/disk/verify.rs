@@ -194,7 +194,8 @@ fn for_each_piece<T: Send>(
     let mut done = 0;
     progress(0, total);
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(limits::SWEEP_THREADS);
-    let (next, stop) = (AtomicU32::new(0), AtomicBool::new(false));
+    let next = AtomicU32::new(0);
+    let stop = AtomicBool::new(false);
     let work = |results: Sender<(PieceIndex, Result<T, DiskFault>)>| {
         let mut open_files = OpenFiles::new(limits::WORKER_FILES_MIN, false);
         let mut checker = PieceChecker::new(limits::SWEEP_BYTES);

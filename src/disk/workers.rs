@@ -38,7 +38,8 @@ impl Workers {
         for n in 0..count {
             let (send, jobs) = channel();
             let stats = Arc::new(SharedWorkerStats::default());
-            let (config, shared_stats) = (config(), stats.clone());
+            let config = config();
+            let shared_stats = stats.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("rill-disk-{n}"))
                 .stack_size(limits::WORKER_STACK)

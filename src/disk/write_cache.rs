@@ -201,7 +201,8 @@ impl WriteCache {
             while torrent == key && i < piece.held.len() {
                 let run = piece.run_around(i);
                 i = run.end;
-                let (begin, end) = (piece.held[run.start].begin, piece.held[run.end - 1].end);
+                let begin = piece.held[run.start].begin;
+                let end = piece.held[run.end - 1].end;
                 let worth = (end <= piece.hashed, end - begin);
                 if best.as_ref().is_none_or(|(w, ..)| worth > *w) {
                     best = Some((worth, index, run));
@@ -221,7 +222,8 @@ impl WriteCache {
         run: Range<usize>,
     ) -> Result<(), DiskFault> {
         let Some(piece) = self.pieces.get_mut(&key) else { return Ok(()) };
-        let (begin, end) = (piece.held[run.start].begin, piece.held[run.end - 1].end);
+        let begin = piece.held[run.start].begin;
+        let end = piece.held[run.end - 1].end;
         let slices: Vec<&[u8]> = piece.held[run.clone()].iter().map(ReceivedBlock::bytes).collect();
         let offset = cx.torrent.geometry.piece_offset(key.1) + u64::from(begin);
         if let Err(fault) = cx.open_files.write(cx.torrent, offset, &slices) {

@@ -1,7 +1,6 @@
-//! Just enough of Rust's grammar to tell code from comments, texts and tests, and to write out the paths that
-//! code names.
+//! A small scanner for Rust: tells code from comments, literals and tests, and expands the paths in code.
 
-/// The source with comments, string and character literals turned into blanks; lines stay lines.
+/// Replaces comments, string and character literals by blanks; line ends are kept.
 pub fn blank_comments_and_texts(source: &str) -> String {
     let s: Vec<char> = source.chars().collect();
     let mut out = String::with_capacity(s.len());
@@ -19,7 +18,7 @@ pub fn blank_comments_and_texts(source: &str) -> String {
     out
 }
 
-/// The source's comments, with everything else turned into blanks; lines stay lines.
+/// Replaces all but the comments by blanks; line ends are kept.
 #[allow(dead_code)] // The dictionary test uses it.
 pub fn comments(source: &str) -> String {
     let s: Vec<char> = source.chars().collect();
@@ -39,19 +38,27 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// Characters of the comment or literal that begins here; 0 if none does. `inside`: a word goes on here.
+/// Returns the length in characters of the comment or literal at the start of `s`, or 0. `inside` means that
+/// the previous character is part of a word, so no raw string begins here.
 fn literal_len(s: &[char], inside: bool) -> usize {
     let starts = |text: &str| s.len() >= text.chars().count() && text.chars().zip(s).all(|(a, b)| a == *b);
     if starts("//") {
         return s.iter().position(|c| *c == '\n').unwrap_or(s.len());
     }
     if starts("/*") {
-        let (mut depth, mut at) = (0, 0);
+        let mut depth = 0;
+        let mut at = 0;
         while at < s.len() {
             match s[at..] {
-                ['/', '*', ..] => (depth, at) = (depth + 1, at + 2),
+                ['/', '*', ..] => {
+                    depth += 1;
+                    at += 2;
+                }
                 ['*', '/', ..] if depth == 1 => return at + 2,
-                ['*', '/', ..] => (depth, at) = (depth - 1, at + 2),
+                ['*', '/', ..] => {
+                    depth -= 1;
+                    at += 2;
+                }
                 _ => at += 1,
             }
         }
@@ -89,7 +96,7 @@ fn quoted_len(s: &[char], quote: char) -> usize {
     (at + 1).min(s.len())
 }
 
-/// The code with every item under `#[cfg(test)]` turned into blanks.
+/// Replaces every item under `#[cfg(test)]` by blanks.
 pub fn blank_tests(code: &str) -> String {
     let mut out = code.to_string();
     while let Some(at) = out.find("#[cfg(test)]") {
@@ -100,7 +107,8 @@ pub fn blank_tests(code: &str) -> String {
     out
 }
 
-/// Bytes up to the end of the item that begins here, attributes included: its `;` or its closing brace.
+/// Returns the length in bytes of the item at the start of `code`, attributes included, up to its `;` or its
+/// closing brace.
 fn item_len(code: &str) -> usize {
     let mut depth = 0i32;
     for (at, c) in code.char_indices() {
@@ -116,7 +124,7 @@ fn item_len(code: &str) -> usize {
     code.len()
 }
 
-/// Modules that this file declares for tests alone, as paths below `src` without `.rs`.
+/// Returns the modules that this file declares under `#[cfg(test)]`, as paths below `src` without `.rs`.
 pub fn test_modules(path: &str, source: &str) -> Vec<String> {
     let code = blank_comments_and_texts(source);
     let dir = path.trim_end_matches(".rs").trim_end_matches("/mod");
@@ -133,13 +141,13 @@ pub fn test_modules(path: &str, source: &str) -> Vec<String> {
     found
 }
 
-/// Every word of the code.
+/// Returns the words of the code.
 pub fn words(code: &str) -> Vec<String> {
     code.split(|c| !is_word(c)).filter(|w| !w.is_empty()).map(str::to_string).collect()
 }
 
-/// Every path that the code names, groups written out, `super` followed from `module` and the modules inside
-/// it.
+/// Returns every path in the code, with groups expanded and `super` resolved from `module` and the modules
+/// inside the file.
 pub fn full_paths(code: &str, module: &[&str]) -> Vec<String> {
     let tokens = tokens(code);
     let mut home: Vec<String> = module.iter().map(|m| (*m).to_string()).collect();
@@ -175,7 +183,8 @@ pub fn full_paths(code: &str, module: &[&str]) -> Vec<String> {
 
 fn tokens(code: &str) -> Vec<String> {
     let c: Vec<char> = code.chars().collect();
-    let (mut out, mut at) = (Vec::new(), 0);
+    let mut out = Vec::new();
+    let mut at = 0;
     while at < c.len() {
         let end = match c[at] {
             x if is_word(x) => at + c[at..].iter().take_while(|x| is_word(**x)).count(),
@@ -191,7 +200,7 @@ fn tokens(code: &str) -> Vec<String> {
     out
 }
 
-/// Writes out the path that begins at token `at` behind `prefix`; where it ends.
+/// Expands the path at token `at` with this prefix. Returns the index after its last token.
 fn follow(tokens: &[String], mut at: usize, prefix: &mut Vec<String>, found: &mut Vec<Vec<String>>) -> usize {
     let depth = prefix.len();
     while at < tokens.len() && tokens[at].chars().all(is_word) {

@@ -1,6 +1,5 @@
-//! A program of someone else's that uses the library without its command line: two sessions on loopback, of
-//! which one seeds what the other downloads. Prints one line for each thing that it did; `tests/embedder.rs`
-//! builds and runs it.
+//! A program outside the repository that uses the library without feature `cli`: one session seeds, another
+//! downloads over loopback. It prints one line for each step; `tests/embedder.rs` builds and runs it.
 
 use rill::session::{AddTorrent, Config, Event, Session, TorrentState};
 use rill::units::PieceHash;
@@ -34,7 +33,8 @@ fn torrent(dir: &Path) -> Result<Metainfo, Box<dyn Error>> {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let dir = std::env::args_os().nth(1).ok_or("no directory")?;
-    let (from, to) = (Path::new(&dir).join("from"), Path::new(&dir).join("to"));
+    let from = Path::new(&dir).join("from");
+    let to = Path::new(&dir).join("to");
     std::fs::create_dir(&from)?;
     std::fs::create_dir(&to)?;
     let torrent = torrent(&from)?;
@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let addr = ([127, 0, 0, 1], seeder.local_port()).into();
 
     let session = Session::start(config("127.0.0.2"))?;
-    // Another loop would wait for a descriptor that this callback writes to.
+        // A program with an event loop of its own would write to a descriptor in this callback and poll it.
     let (wake, woken) = channel();
     let events = session.subscribe(Some(Box::new(move || wake.send(()).unwrap_or_default())));
     let id = session.add(AddTorrent { peers: vec![addr], download_limit: Some(1 << 20), ..AddTorrent::new(torrent, &to) })?;

@@ -48,19 +48,20 @@ pub fn built() -> &'static Built {
     BUILT.get_or_init(build)
 }
 
-fn here() -> &'static Path {
+fn source_root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 fn build() -> Built {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults");
-    let (crate_dir, target) = (dir.join("crate"), dir.join("target"));
-    mirror(&here().join("src"), &crate_dir.join("src"), "src");
-    let manifest = fs::read_to_string(here().join("Cargo.toml")).unwrap();
+    let crate_dir = dir.join("crate");
+    let target = dir.join("target");
+    mirror(&source_root().join("src"), &crate_dir.join("src"), "src");
+    let manifest = fs::read_to_string(source_root().join("Cargo.toml")).unwrap();
     write_if_different(&crate_dir.join("Cargo.toml"), without_benches(&manifest).as_bytes());
     // Copied each time, because cargo may write to it.
-    fs::copy(here().join("Cargo.lock"), crate_dir.join("Cargo.lock")).unwrap();
-    fs::copy(here().join("README.md"), crate_dir.join("README.md")).unwrap();
+    fs::copy(source_root().join("Cargo.lock"), crate_dir.join("Cargo.lock")).unwrap();
+    fs::copy(source_root().join("README.md"), crate_dir.join("README.md")).unwrap();
     let mut cargo = Command::new(env!("CARGO"));
     cargo
         .args([
@@ -81,7 +82,7 @@ fn build() -> Built {
     rustc
         .args(["--edition", "2024", "--crate-type", "cdylib", "-C", "panic=abort", "-O", "-o"])
         .arg(&preload);
-    run(rustc.arg(here().join("tests/faults/preload/lib.rs")));
+    run(rustc.arg(source_root().join("tests/faults/preload/lib.rs")));
     Built { rill: target.join("debug/rill"), preload }
 }
 
@@ -110,15 +111,16 @@ fn without_benches(manifest: &str) -> String {
 fn mirror(from: &Path, to: &Path, name: &str) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(to).unwrap().flatten() {
-        let gone = !from.join(entry.file_name()).exists();
-        if gone && entry.file_type().unwrap().is_dir() {
+        let removed = !from.join(entry.file_name()).exists();
+        if removed && entry.file_type().unwrap().is_dir() {
             fs::remove_dir_all(entry.path()).unwrap();
-        } else if gone {
+        } else if removed {
             fs::remove_file(entry.path()).unwrap();
         }
     }
     for entry in fs::read_dir(from).unwrap().flatten() {
-        let (path, to) = (entry.path(), to.join(entry.file_name()));
+        let path = entry.path();
+        let to = to.join(entry.file_name());
         let name = format!("{name}/{}", entry.file_name().to_string_lossy());
         if entry.file_type().unwrap().is_dir() {
             mirror(&path, &to, &name);
@@ -142,7 +144,7 @@ fn write_if_different(path: &Path, bytes: &[u8]) {
 #[test]
 fn every_replaced_interval_occurs_once() {
     for (file, old, _) in SHORTER_INTERVALS {
-        let source = fs::read_to_string(here().join(file)).unwrap();
+        let source = fs::read_to_string(source_root().join(file)).unwrap();
         assert_eq!(source.matches(old).count(), 1, "{old} in {file}");
     }
 }

@@ -97,7 +97,8 @@ impl Crash {
                     stopped.insert(page);
                     continue;
                 }
-                let (from, to) = ((page * PAGE).max(*at), ((page + 1) * PAGE).min(end).min(len));
+                let from = (page * PAGE).max(*at);
+                let to = ((page + 1) * PAGE).min(end).min(len);
                 if from < to {
                     file[from as usize..to as usize]
                         .copy_from_slice(&bytes[(from - at) as usize..(to - at) as usize]);

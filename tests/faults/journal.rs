@@ -94,7 +94,9 @@ fn entries(bytes: &[u8], later_by: Moment) -> Vec<Entry<'_>> {
         let len = u32_at(4) as usize;
         let Some(payload) = rest.get(HEAD_LEN..HEAD_LEN + len) else { break };
         let span = Span { begin: u64_at(8) + later_by, end: u64_at(16) + later_by };
-        let (a, b, c) = (u64_at(24) as i64, u64_at(32) as i64, u64_at(40) as i64);
+        let a = u64_at(24) as i64;
+        let b = u64_at(32) as i64;
+        let c = u64_at(40) as i64;
         found.push(Entry { what: u32_at(0), span, a, b, c, payload });
         rest = &rest[HEAD_LEN + len..];
     }

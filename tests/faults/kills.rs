@@ -20,9 +20,9 @@ const RATE: u64 = 1 << 20;
 const LIFE_MS: usize = 300;
 
 /// Kills a download `kills` times at random moments, then lets it finish.
-pub fn kill_again_and_again(storage: &str, kills: usize, seed: u64) -> Killed {
-    // A process lives half of LIFE_MS on average; the factor and the sum are for what the rate limit saves up
-    // between processes.
+pub fn kill_repeatedly(storage: &str, kills: usize, seed: u64) -> Killed {
+    // A process lives half of LIFE_MS on average; the factor and the summand allow for bytes that the
+    // rate limiter accumulates between processes.
     let size = kills * LIFE_MS / 2 * (RATE as usize) / 1000 * 3 / 2 + (3 << 20);
     let files = [("one.bin", size / 2), ("sub/two.bin", size / 3), ("sub/three.bin", size / 6), ("four", 5)];
     let stage = Stage::with(&files, 64 << 10);
@@ -31,34 +31,34 @@ pub fn kill_again_and_again(storage: &str, kills: usize, seed: u64) -> Killed {
     assert!(seeder.listens(port), "{}", seeder.output());
     let addr = crate::stage::address(port);
     let mut rng = Rng::new(seed);
-    let mut came = Killed { total: stage.truth.bytes.len() as u64, ..Killed::default() };
+    let mut result = Killed { total: stage.truth.bytes.len() as u64, ..Killed::default() };
     let mut claimed = 0;
-    while came.kills < kills {
+    while result.kills < kills {
         let get = stage.get(addr, None, &["--storage", storage]);
         assert!(
             !get.ends_within(Duration::from_millis(rng.below(LIFE_MS) as u64)),
             "the download ended after {} kills",
-            came.kills
+            result.kills
         );
         get.kill();
-        came.kills += 1;
-        let when = format!("{storage}, kill {} of seed {seed}", came.kills);
+        result.kills += 1;
+        let when = format!("{storage}, kill {} of seed {seed}", result.kills);
         let now = stage.must_hold(&when);
         assert!(now >= claimed, "{when}: {claimed} pieces were claimed before, {now} now");
         claimed = now;
     }
-    came.fetched = uploaded(seeder);
+    result.fetched = uploaded(seeder);
     // The rest without a rate limit.
     let (_seeder, addr) = stage.seeder();
     let end = stage.get(addr, None, &["--storage", storage, "--json"]).end();
     assert_eq!(end.code, Some(0), "after the last kill: {end:?}");
     stage.must_be_whole("after the last kill");
-    came.fetched += last_number(&end.output, "downloaded_bytes");
+    result.fetched += last_number(&end.output, "downloaded_bytes");
     assert!(
         !stage.state().join(format!("{}.lock", stage.truth.torrent.info_hash())).exists(),
         "the lock was not removed"
     );
-    came
+    result
 }
 
 /// The bytes that a seeder has sent. It reports once a second, so two more reports are awaited.
@@ -68,7 +68,7 @@ fn uploaded(seeder: Process) -> u64 {
     while reports() < before + 2 {
         assert!(!seeder.ends_within(Duration::from_millis(20)), "the seeder ended: {}", seeder.output());
     }
-    seeder.ask_to_end();
+    seeder.send_sigterm();
     last_number(&seeder.end().output, "uploaded_bytes")
 }
 
@@ -85,7 +85,7 @@ pub fn bound(killed: &Killed) -> u64 {
 }
 
 /// Checks the number of fetched bytes.
-pub fn judge(killed: &Killed) {
+pub fn check(killed: &Killed) {
     println!("{killed:?}: {:.3} of the content", killed.fetched as f64 / killed.total as f64);
     assert!(killed.fetched >= killed.total, "{killed:?}: more bytes are on the disk than were sent");
     assert!(killed.fetched <= bound(killed), "{killed:?}: too many bytes were fetched twice");

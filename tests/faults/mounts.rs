@@ -27,8 +27,8 @@ impl Format {
 /// Whether this process may mount and has these programs. If not, prints so, or fails under `CI=true`.
 pub fn can_mount(programs: &[&str]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let here = |p: &&str| std::env::split_paths(&path).any(|dir| dir.join(p).is_file());
-    let missing: Vec<&str> = programs.iter().copied().filter(|p| !here(p)).collect();
+    let is_installed = |p: &&str| std::env::split_paths(&path).any(|dir| dir.join(p).is_file());
+    let missing: Vec<&str> = programs.iter().copied().filter(|p| !is_installed(p)).collect();
     let root = rustix::process::geteuid().is_root();
     if root && missing.is_empty() {
         return true;

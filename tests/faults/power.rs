@@ -1,4 +1,4 @@
-//! Power cuts during a download: on real file systems, and on disks made up from a journal.
+//! Power cuts during a download: on real file systems, and on disks simulated from a journal of system calls.
 
 use crate::crash::{Crash, claims_of_rill};
 use crate::journal::History;
@@ -44,38 +44,38 @@ pub fn cut_real_disks(format: Format, cuts: usize, restart_every: usize, seed: u
     enter_mount_namespace();
     let mut disk = Disk::new(&stage.at("disks"), format);
     let mut rng = Rng::new(seed);
-    let mut came = Cuts::default();
+    let mut result = Cuts::default();
     for round in 0.. {
-        if came.cuts >= cuts {
+        if result.cuts >= cuts {
             break;
         }
         let home = disk.path().join(format!("round-{round}"));
         let storage = if round % 2 == 0 { "mapped" } else { "plain" };
         let get = stage.get_in(&home, addr, None, &["--max-download-limit", "2M", "--storage", storage]);
-        while came.cuts < cuts && !get.ends_within(Duration::from_millis(50 + rng.below(400) as u64)) {
+        while result.cuts < cuts && !get.ends_within(Duration::from_millis(50 + rng.below(400) as u64)) {
             let cut = disk.cut();
             let found = cut.mount();
             let home = found.path().join(format!("round-{round}"));
-            came.cuts += 1;
-            let when = format!("{format:?}, {storage}, cut {} of seed {seed}", came.cuts);
+            result.cuts += 1;
+            let when = format!("{format:?}, {storage}, cut {} of seed {seed}", result.cuts);
             let claims = stage.truth.must_hold(&home.join("down"), &home.join("state"), &when);
-            came.claimed += u64::from(claims);
-            came.with_record +=
+            result.claimed += u64::from(claims);
+            result.with_record +=
                 usize::from(Record::read(&home.join("state"), &stage.truth.torrent).is_some());
-            if came.cuts % restart_every == 0 {
+            if result.cuts % restart_every == 0 {
                 let end = stage.get_in(&home, addr, None, &[]).end();
                 assert_eq!(end.code, Some(0), "{when}, started again: {end:?}");
                 stage.must_be_whole_in(&home.join("down"), &when);
-                came.restarts += 1;
+                result.restarts += 1;
             }
         }
         get.kill();
         fs::remove_dir_all(&home).unwrap();
     }
-    Some(came)
+    Some(result)
 }
 
-/// The result of crashes made up from a journal.
+/// The result of crashes simulated from a journal.
 #[derive(Debug, Default)]
 pub struct Crashes {
     pub states: usize,
@@ -86,15 +86,21 @@ pub struct Crashes {
 }
 
 /// Downloads in `lives` processes, all but the last of them killed, and makes up `states` disks from their
-/// journal. `lie`: the device ignores flushes.
-pub fn crash_made_up_disks(storage: &str, lives: usize, lie: bool, states: usize, seed: u64) -> Crashes {
+/// journal. `ignore_flushes`: the device ignores flushes.
+pub fn crash_simulated_disks(
+    storage: &str,
+    lives: usize,
+    ignore_flushes: bool,
+    states: usize,
+    seed: u64,
+) -> Crashes {
     let stage = Stage::with(&FILES, 32 << 10);
     let (_seeder, addr) = stage.seeder();
     let mut history = History::new();
     let mut rng = Rng::new(seed);
     for life in 0..lives {
         let journal = stage.at(&format!("journal-{life}"));
-        let trouble = Trouble { rules: String::new(), journal: Some(journal.clone()), lie };
+        let trouble = Trouble { rules: String::new(), journal: Some(journal.clone()), ignore_flushes };
         let get = stage.get(addr, Some(&trouble), &["--storage", storage, "--max-download-limit", "3M"]);
         if life + 1 < lives {
             assert!(
@@ -108,52 +114,56 @@ pub fn crash_made_up_disks(storage: &str, lives: usize, lie: bool, states: usize
         }
         history.take(&stage.in_box(""), &fs::read(&journal).unwrap());
     }
-    let mut came = Crashes::default();
-    // In memory, if there is such a place.
+    let mut result = Crashes::default();
+    // In memory, if the machine has a tmpfs.
     let shm = Path::new("/dev/shm");
     let place = tempfile::tempdir_in(if shm.is_dir() { shm } else { stage.dir() }).unwrap();
     for _ in 0..states {
         let crash = Crash::any(&history, &mut rng);
         let disk = place.path().join("made-up");
         crash.build(&history, &disk);
-        judge(&stage, &disk, &crash, &mut came);
+        check(&stage, &disk, &crash, &mut result);
         fs::remove_dir_all(&disk).unwrap();
     }
-    came
+    result
 }
 
-fn judge(stage: &Stage, disk: &Path, crash: &Crash, came: &mut Crashes) {
-    let (down, state) = (disk.join("down"), disk.join("state"));
-    came.states += 1;
+fn check(stage: &Stage, disk: &Path, crash: &Crash, result: &mut Crashes) {
+    let down = disk.join("down");
+    let state = disk.join("state");
+    result.states += 1;
     if let Some(record) = Record::read(&state, &stage.truth.torrent) {
         let claims = stage.truth.verdict(&down, |piece| record.claims(piece));
-        came.with_record += 1;
-        came.claimed += u64::from(claims.good);
+        result.with_record += 1;
+        result.claimed += u64::from(claims.good);
         // A claim to a missing or too short file is not false if rill notices the file: see below.
         if !claims.bad.is_empty() {
-            came.lies.push(format!("{crash:?}: the record claims {:?}", claims.bad));
+            result.lies.push(format!("{crash:?}: the record claims {:?}", claims.bad));
         }
     }
     let claims = claims_of_rill(&stage.truth, &down, &state);
     if !claims.bad.is_empty() || !claims.gone.is_empty() {
-        came.lies.push(format!("{crash:?}: rill claims {claims:?}"));
+        result.lies.push(format!("{crash:?}: rill claims {claims:?}"));
     }
 }
 
 /// Prints the result; fails if too few records made claims for it to mean anything.
-pub fn judge_cuts(came: Option<Cuts>) {
-    let Some(came) = came else { return };
-    println!("{came:?}");
-    assert!(came.with_record * 2 > came.cuts && came.claimed > came.cuts as u64, "too few claims: {came:?}");
-    assert!(came.restarts > 0);
+pub fn check_cuts(result: Option<Cuts>) {
+    let Some(result) = result else { return };
+    println!("{result:?}");
+    assert!(
+        result.with_record * 2 > result.cuts && result.claimed > result.cuts as u64,
+        "too few claims: {result:?}"
+    );
+    assert!(result.restarts > 0);
 }
 
 /// The same, and fails on a false claim.
-pub fn judge_crashes(came: &Crashes) {
-    println!("{} disks, {} with a record, {} claims", came.states, came.with_record, came.claimed);
-    assert!(came.lies.is_empty(), "{} false claims:\n{}", came.lies.len(), came.lies.join("\n"));
+pub fn check_crashes(result: &Crashes) {
+    println!("{} disks, {} with a record, {} claims", result.states, result.with_record, result.claimed);
+    assert!(result.lies.is_empty(), "{} false claims:\n{}", result.lies.len(), result.lies.join("\n"));
     assert!(
-        came.with_record * 4 > came.states && came.claimed > came.states as u64,
-        "too few claims: {came:?}"
+        result.with_record * 4 > result.states && result.claimed > result.states as u64,
+        "too few claims: {result:?}"
     );
 }

@@ -89,7 +89,8 @@ impl Truth {
     fn are_right(&self, dir: &Path, start: u64, end: u64) -> Option<bool> {
         let mut right = true;
         for file in self.torrent.files().iter() {
-            let (from, to) = (start.max(file.offset), end.min(file.offset + file.length));
+            let from = start.max(file.offset);
+            let to = end.min(file.offset + file.length);
             if from < to {
                 let mut found = vec![0; (to - from) as usize];
                 let handle = fs::File::open(dir.join(file.to_path())).ok()?;

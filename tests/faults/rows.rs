@@ -2,7 +2,7 @@
 
 use crate::mounts::{Mounted, can_mount, enter_mount_namespace};
 use crate::stage::{End, Stage, Trouble, address, cpu_of, free_port};
-use crate::sweep::must_be_tidy;
+use crate::sweep::assert_orderly_end;
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -14,8 +14,9 @@ fn fetch(stage: &Stage, from: std::net::SocketAddr, storage: &str, rules: &str) 
     stage.get(from, Some(&Trouble::rules(rules)), &["--storage", storage, "--stall-timeout", "5"]).end()
 }
 
-/// A read into a bad window fails with EFAULT; the reason in the message is that of the file.
-pub fn the_true_reason_is_told() {
+/// A read into a window that the kernel cannot write fails with EFAULT; the message has the reason that the
+/// file system gives.
+pub fn the_message_has_the_reason_of_the_file() {
     // One piece, so that the second `fallocate` is the one that looks for the reason of the fault.
     let stage = Stage::with(&[("one", 128 << 10)], 128 << 10);
     let (_seeder, addr) = stage.seeder();
@@ -38,8 +39,8 @@ pub fn the_true_reason_is_told() {
     }
 }
 
-/// The file has no fault: the block is received again, the plain way.
-pub fn a_fault_without_a_reason_is_got_through() {
+/// If the file has no fault, the block is received again into a buffer and written plainly.
+pub fn blocks_of_a_bad_window_are_written_plainly() {
     let stage = Stage::new();
     let (_seeder, addr) = stage.seeder();
     let end = fetch(&stage, addr, "mapped", "window:2+:EFAULT");
@@ -49,7 +50,7 @@ pub fn a_fault_without_a_reason_is_got_through() {
 }
 
 /// Bytes that a flush could not write are claimed neither now nor after a later flush that succeeds.
-pub fn a_failed_flush_is_believed() {
+pub fn a_failed_flush_claims_nothing() {
     let stage = Stage::new();
     let (_seeder, addr) = stage.seeder();
     for storage in ["mapped", "plain"] {
@@ -57,15 +58,16 @@ pub fn a_failed_flush_is_believed() {
         // The fifth flush belongs to a checkpoint in the middle of the download.
         stage.clear();
         let end = stage.get(addr, Some(&Trouble::rules("fdatasync:5:EIO")), &limit).end();
-        must_be_tidy(&end, &[17]);
+        assert_orderly_end(&end, &[17]);
         assert!(end.output.contains("Input/output"), "{end:?}");
         stage.must_hold("after a flush that failed");
         stage.must_finish(addr, &limit[..2], "after a flush that failed");
     }
 }
 
-/// A failed read ends the seeder's torrent with the name of the file, and the downloader gets no wrong byte.
-pub fn a_read_error_is_told_by_name() {
+/// A failed read ends the seeder's torrent with a message that names the file, and the downloader gets no
+/// wrong byte.
+pub fn a_read_error_names_the_file() {
     let stage = Stage::new();
     // Consecutive blocks are read from the page cache with one call. After a failure each block is read on
     // its own, so the second rule fails all later calls.
@@ -75,17 +77,17 @@ pub fn a_read_error_is_told_by_name() {
         let mut seeder = stage.seed(port, Some(&Trouble::rules(rules)), &[]);
         if seeder.listens(port) {
             let get = stage.get(address(port), None, &["--stall-timeout", "1"]).end();
-            must_be_tidy(&get, &[2]);
+            assert_orderly_end(&get, &[2]);
             stage.must_hold("fetched from a seeder that could not read");
         }
         let end = seeder.end();
-        must_be_tidy(&end, &[17]);
+        assert_orderly_end(&end, &[17]);
         assert!(end.output.contains(".bin") && end.output.contains("Input/output"), "{rules}: {end:?}");
     }
 }
 
-/// Without `fallocate` the download works, with windows.
-pub fn a_file_system_without_fallocate_serves() {
+/// Without `fallocate` the download still uses windows.
+pub fn a_file_system_without_fallocate_works() {
     let stage = Stage::new();
     let (_seeder, addr) = stage.seeder();
     for errno in ["EOPNOTSUPP", "EINVAL", "ENOSYS"] {
@@ -99,8 +101,8 @@ pub fn a_file_system_without_fallocate_serves() {
     }
 }
 
-/// Without address space pieces go the plain way: all of them, or those without a window.
-pub fn without_address_space_it_goes_the_plain_way() {
+/// Without address space for a window, a piece is written plainly.
+pub fn without_address_space_storage_is_plain() {
     let stage = Stage::new();
     let (_seeder, addr) = stage.seeder();
     for (rules, windows) in
@@ -114,8 +116,8 @@ pub fn without_address_space_it_goes_the_plain_way() {
     }
 }
 
-/// On a file system without shared maps all pieces go the plain way.
-pub fn where_maps_are_refused_it_goes_the_plain_way() {
+/// On a file system without shared maps all pieces are written plainly.
+pub fn a_file_system_without_shared_maps_uses_plain_storage() {
     let stage = Stage::new();
     let (_seeder, addr) = stage.seeder();
     for errno in ["ENODEV", "EINVAL"] {
@@ -129,8 +131,8 @@ pub fn where_maps_are_refused_it_goes_the_plain_way() {
     }
 }
 
-/// A seeder with few descriptors gets more connections than those; once they are closed, it serves again.
-pub fn out_of_descriptors_it_waits_without_running_in_circles() {
+/// A seeder gets more connections than it has descriptors; once they are closed, it serves again.
+pub fn a_seeder_without_descriptors_does_not_busy_wait() {
     let stage = Stage::new();
     let port = free_port();
     let mut command = stage.seed_command(port, None, &["--no-state"]);
@@ -153,8 +155,8 @@ pub fn out_of_descriptors_it_waits_without_running_in_circles() {
     let end = stage.get(address(port), None, &["--stall-timeout", "10"]).end();
     assert_eq!(end.code, Some(0), "{end:?}");
     stage.must_be_whole("from a seeder that was out of descriptors");
-    seeder.ask_to_end();
-    must_be_tidy(&seeder.end(), &[0]);
+    seeder.send_sigterm();
+    assert_orderly_end(&seeder.end(), &[0]);
 }
 
 /// Without a descriptor for a file or a socket a download ends with one sentence.
@@ -166,7 +168,7 @@ pub fn without_descriptors_a_download_ends() {
     {
         stage.clear();
         let end = stage.get(addr, Some(&Trouble::rules(rules)), &["--stall-timeout", "2"]).end();
-        must_be_tidy(&end, codes);
+        assert_orderly_end(&end, codes);
         stage.must_hold(rules);
         stage.must_finish(addr, &[], rules);
     }
@@ -188,7 +190,7 @@ pub fn without_inodes_the_disk_is_full() {
         let get =
             || stage.get_in(disk.path(), addr, None, &["--storage", storage, "--stall-timeout", "2"]).end();
         let end = get();
-        must_be_tidy(&end, &[9]);
+        assert_orderly_end(&end, &[9]);
         assert!(end.output.contains("space") && end.output.contains("/it/d"), "{end:?}");
         stage.truth.must_hold(&disk.path().join("down"), &disk.path().join("state"), "out of inodes");
         disk.remount("nr_inodes=100");
@@ -198,7 +200,7 @@ pub fn without_inodes_the_disk_is_full() {
 }
 
 /// A read-only disk ends a download before the first connection; seeding from it works.
-pub fn a_read_only_disk_is_told_before_the_network_starts() {
+pub fn a_read_only_disk_is_reported_before_the_first_connection() {
     if !can_mount(&["mount", "umount"]) {
         return;
     }
@@ -214,7 +216,7 @@ pub fn a_read_only_disk_is_told_before_the_network_starts() {
     );
     disk.remount("ro");
     let end = stage.get_in(disk.path(), addr, Some(&Trouble::default()), &[]).end();
-    must_be_tidy(&end, &[15, 16]);
+    assert_orderly_end(&end, &[15, 16]);
     assert!(end.output.contains("Read-only"), "{end:?}");
     assert_eq!(end.counts.of("connect"), 0, "{end:?}");
     let port = free_port();

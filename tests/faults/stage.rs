@@ -22,7 +22,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub const FILES: [(&str, usize); 5] =
     [("a.bin", 700_000), ("sub/b.bin", 300_000), ("sub/deep/one", 1), ("none", 0), ("z.bin", 572_863)];
 
-/// A temporary directory with all of it.
+/// A temporary directory with the torrent and the directories.
 pub struct Stage {
     dir: tempfile::TempDir,
     pub truth: Truth,
@@ -37,7 +37,7 @@ pub struct Trouble {
     /// The file for the journal of all calls.
     pub journal: Option<PathBuf>,
     /// `fdatasync` does nothing and succeeds.
-    pub lie: bool,
+    pub ignore_flushes: bool,
 }
 
 impl Trouble {
@@ -109,7 +109,7 @@ impl Stage {
             if let Some(journal) = &trouble.journal {
                 command.env("RILL_FAULT_JOURNAL", journal);
             }
-            if trouble.lie {
+            if trouble.ignore_flushes {
                 command.env("RILL_FAULT_LIE", "1");
             }
         }
@@ -119,7 +119,8 @@ impl Stage {
     /// Starts a process.
     pub fn start(&self, mut command: Command) -> Process {
         let n = self.starts.fetch_add(1, Relaxed);
-        let (log, counts) = (self.at(&format!("log-{n}")), self.at(&format!("counts-{n}")));
+        let log = self.at(&format!("log-{n}"));
+        let counts = self.at(&format!("counts-{n}"));
         let file = File::create(&log).unwrap();
         command.env("RILL_FAULT_COUNTS", &counts);
         command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
@@ -200,7 +201,7 @@ impl Stage {
         self.must_be_whole_in(&self.down(), when);
     }
 
-    /// The same for a download to another place.
+    /// Panics unless every byte of the download in `down` is right.
     pub fn must_be_whole_in(&self, down: &Path, when: &str) {
         let same = std::panic::catch_unwind(|| assert_same(&self.in_box("content"), down));
         assert!(same.is_ok(), "{when}: the download has wrong bytes");
@@ -256,28 +257,28 @@ pub struct End {
 }
 
 impl Process {
-    /// Its process id.
+    /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Its output so far.
+    /// Returns the output so far.
     pub fn output(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// Its calls so far.
+    /// Returns the intercepted calls so far.
     pub fn counts(&self) -> Counts {
         Counts::read(&self.counts)
     }
 
-    /// Whether it ends within this time.
+    /// Returns whether the process ends within this time.
     pub fn ends_within(&self, patience: Duration) -> bool {
         let timeout = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: patience.subsec_nanos().into() };
         poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&timeout)).unwrap() > 0
     }
 
-    /// Waits until it listens at this port; false if it ends before.
+    /// Waits until the process listens at this port. Returns false if it ends before.
     pub fn listens(&mut self, port: u16) -> bool {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
@@ -294,7 +295,7 @@ impl Process {
     }
 
     /// Sends SIGTERM.
-    pub fn ask_to_end(&self) {
+    pub fn send_sigterm(&self) {
         let _ = rustix::process::kill_process(Pid::from_child(&self.child), rustix::process::Signal::TERM);
     }
 
@@ -305,7 +306,7 @@ impl Process {
         self.ended = true;
     }
 
-    /// Waits for its end; after [`PATIENCE`] it is killed.
+    /// Waits for the end of the process; after [`PATIENCE`] kills it.
     pub fn end(mut self) -> End {
         let in_time = self.ends_within(PATIENCE);
         if !in_time {
@@ -314,7 +315,8 @@ impl Process {
         // Ended and not yet reaped: the kernel still has its CPU time.
         let id = WaitId::Pid(Pid::from_child(&self.child));
         waitid(id, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
-        let (wall, cpu) = (self.begun.elapsed(), cpu_of(self.pid()));
+        let wall = self.begun.elapsed();
+        let cpu = cpu_of(self.pid());
         let status = self.child.wait().unwrap();
         self.ended = true;
         End {

@@ -71,7 +71,8 @@ const CALL_FAULTS: [CallFaults; 27] = [
     call_faults("fdatasync", &["EIO", "ENOSPC", "KILL"], &["EINTR"], &[9, 17]),
     call_faults("flock", &["EIO"], &["ENOSYS", "EINTR"], &[15]),
     call_faults("window", &["ECONNRESET", "KILL"], &["EFAULT", "EINTR", "short:1", "short:5000"], &[]),
-    // On a real socket a short read means that it is dry, so a short count here may stall the transfer.
+    // A short read of a socket means that no more bytes are there, so a simulated short read may stall
+    // the transfer.
     call_faults("readv", &["ECONNRESET", "short:5000", "KILL"], &["EINTR"], &[]),
     call_faults("recv", &["ECONNRESET", "short:1", "ENOMEM"], &["EINTR"], &[]),
     call_faults("writev", &["ECONNRESET", "short:1", "ENOMEM", "KILL"], &["EINTR"], &[]),
@@ -158,13 +159,13 @@ pub fn sweep(roles: &[Role], points: Points, only: &str) -> Outcome {
                     let case = queue.lock().unwrap().next();
                     let Some(case) = case else { return };
                     let begun = Instant::now();
-                    let came = catch_unwind(AssertUnwindSafe(|| worker.play(&case)));
+                    let result = catch_unwind(AssertUnwindSafe(|| worker.play(&case)));
                     let mut outcome = outcome.lock().unwrap();
                     outcome.runs += 1;
                     outcome.longest.push((begun.elapsed(), case.name()));
                     outcome.longest.sort_by(|a, b| b.cmp(a));
                     outcome.longest.truncate(12);
-                    match came {
+                    match result {
                         Ok((struck, finished)) => {
                             outcome.struck += usize::from(struck);
                             outcome.finished += usize::from(finished);
@@ -285,7 +286,7 @@ impl Worker {
         let stopped =
             !seeder.ends_within(Duration::from_millis(if seeder_is_fine(&fetched) { 0 } else { 300 }));
         if stopped {
-            seeder.ask_to_end();
+            seeder.send_sigterm();
         }
         (seeder.end(), fetched)
     }
@@ -300,7 +301,7 @@ impl Worker {
                 let (end, fetched) = self.serve(&case.trouble(), stall);
                 let finished = seeder_is_fine(&fetched);
                 if let Some(fetched) = &fetched {
-                    must_be_tidy(fetched, &[2, 0]);
+                    assert_orderly_end(fetched, &[2, 0]);
                     if finished {
                         self.stage.must_be_whole("downloaded from a seeder with faults");
                     }
@@ -320,7 +321,7 @@ impl Worker {
         if case.error == "KILL" && struck {
             assert_eq!(end.signal, Some(9), "{end:?}");
         } else {
-            must_be_tidy(&end, &[&[0, 2], case.codes].concat());
+            assert_orderly_end(&end, &[&[0, 2], case.codes].concat());
         }
         assert!(!case.survives || finished && end.code == Some(0), "the transfer did not finish: {end:?}");
         self.stage.must_hold("after the trouble");
@@ -335,7 +336,7 @@ fn seeder_is_fine(fetched: &Option<End>) -> bool {
 
 /// Panics unless the process ended by itself, with one sentence if its code is not 0, and without busy
 /// waiting.
-pub fn must_be_tidy(end: &End, codes: &[i32]) {
+pub fn assert_orderly_end(end: &End, codes: &[i32]) {
     assert!(end.in_time, "it hangs: {end:?}");
     assert!(end.signal.is_none(), "ended by a signal: {end:?}");
     assert!(
@@ -353,7 +354,7 @@ pub fn must_be_tidy(end: &End, codes: &[i32]) {
 }
 
 /// Prints the result; fails if a run was wrong.
-pub fn judge(outcome: &Outcome) {
+pub fn check(outcome: &Outcome) {
     println!("{} runs, {} with the fault, {} finished", outcome.runs, outcome.struck, outcome.finished);
     println!("longest: {:?}", outcome.longest);
     let mut by_kind: BTreeMap<&str, usize> = BTreeMap::new();

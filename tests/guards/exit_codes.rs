@@ -1,7 +1,5 @@
-//! How the program ends, by cause.
-//!
-//! Every code has a cause here. Code 9 by a disk that is full while a torrent is fetched is in
-//! `tests/faults`.
+//! Exit codes by cause. Every code has a cause here. Code 9 of a disk that is full during a download is
+//! tested in `tests/faults`.
 
 use super::fixture;
 use super::world::{World, end, end_by, free_port, lines, pattern, udp_tracker, wait, wait_for_handler, web};
@@ -12,23 +10,24 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How a command is run.
+/// How a command is started and ended.
 #[derive(Clone, Copy)]
 enum Run {
-    /// To its end.
+    /// The command runs to its end.
     Plain,
-    /// Told by this signal to end, as soon as it listens to signals.
+    /// This signal is sent as soon as its handler is installed.
     Signal(&'static str),
-    /// With a directory as its standard input.
+    /// Stdin is a directory.
     DirectoryAsInput,
-    /// With a standard output that takes nothing.
+    /// Writes to stdout fail.
     FullOutput,
-    /// With a limit of 8 KiB for files.
+    /// The length of files is limited to 8 KiB.
     FileLimit,
 }
 use Run::*;
 
-/// Cause, run, and command; words in capitals stand for what differs from run to run.
+/// Cause, run, and command; words in capitals are placeholders for addresses and names that differ from run
+/// to run.
 const CASES: &[(&str, Run, &str)] = &[
     // ---- 0 ----
     ("done", Plain, "get t.torrent -d done --no-state --listen-port 0 --peer PEER --timeout 60"),
@@ -195,8 +194,8 @@ const CASES: &[(&str, Run, &str)] = &[
     ("nothing good to serve", Plain, "seed t.torrent -d bad --no-state --listen-port 0"),
 ];
 
-/// What the cases need besides content and torrent.
-fn furnish(w: &World) {
+/// Creates the files that the cases need besides content and torrent.
+fn create_files(w: &World) {
     fs::create_dir_all(w.at("way/t/a")).unwrap();
     fs::create_dir_all(w.at("link")).unwrap();
     symlink("/tmp", w.at("link/t")).unwrap();
@@ -215,7 +214,7 @@ fn furnish(w: &World) {
         .unwrap();
 }
 
-/// The code of one case.
+/// Runs one case. Returns its exit code.
 fn code(w: &World, run: Run, words: &str) -> i32 {
     let mut command = match run {
         FileLimit => limited(w),
@@ -226,7 +225,7 @@ fn code(w: &World, run: Run, words: &str) -> i32 {
         .env_remove("RILL_NO_DHT")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    // The DHT stays off but where `--no-dht` itself is the point.
+    // The DHT is off, except in the case of `--no-dht` itself.
     if !words.contains("dht") {
         command.env("RILL_NO_DHT", "1");
     }
@@ -245,7 +244,7 @@ fn code(w: &World, run: Run, words: &str) -> i32 {
     }
 }
 
-/// The program under a shell that limits the length of files.
+/// Returns a command for the program under a shell that limits the length of files.
 fn limited(w: &World) -> Command {
     let rill = w.command();
     let mut shell = Command::new("/bin/sh");
@@ -258,9 +257,9 @@ fn limited(w: &World) -> Command {
 }
 
 #[test]
-fn every_cause_has_the_code_that_it_had() {
+fn exit_codes_are_those_of_the_fixture() {
     let w = World::with_content();
-    furnish(&w);
+    create_files(&w);
     let seed = w.seed("t.torrent", "0");
     let web = web(fs::read(w.at("t.torrent")).unwrap());
     let udp = udp_tracker();
@@ -271,8 +270,8 @@ fn every_cause_has_the_code_that_it_had() {
     let holder =
         holder.args(["get", "t.torrent", "-d", "held", "--state-dir", "state", "--listen-port", "0"]);
     let mut holder = holder.stdout(Stdio::piped()).spawn().unwrap();
-    let mut said = lines(&mut holder);
-    said.next();
+    let mut output = lines(&mut holder);
+    output.next();
     wait("the torrent is not locked", || {
         fs::exists(w.at("state").join(format!("{hash}.lock"))).unwrap().then_some(())
     });
@@ -284,7 +283,8 @@ fn every_cause_has_the_code_that_it_had() {
             .replace("WEB", &web);
         words.replace("UDP", &udp).replace("LINK", &format!("magnet:?xt=urn:btih:{hash}"))
     };
-    let (next, codes) = (AtomicUsize::new(0), Mutex::new(vec![0; CASES.len()]));
+    let next = AtomicUsize::new(0);
+    let codes = Mutex::new(vec![0; CASES.len()]);
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -307,5 +307,5 @@ fn every_cause_has_the_code_that_it_had() {
         format!("{code:>2}  {cause}{how}: rill {words}")
     };
     let found: Vec<String> = CASES.iter().zip(codes.lock().unwrap().iter()).map(line).collect();
-    fixture::hold("exit_codes.txt", &found, |_| true);
+    fixture::compare_or_write("exit_codes.txt", &found, |_| true);
 }

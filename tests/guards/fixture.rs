@@ -1,24 +1,24 @@
-//! Comparing with a fixture, or writing it.
+//! Compares with a fixture, or writes it.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-/// Tests of one process write lines of the same file.
+/// Serialises tests of one process that write lines of the same file.
 static WRITING: Mutex<()> = Mutex::new(());
 
-/// The place of a fixture.
+/// Returns the path of a fixture.
 pub fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/guards").join(name)
 }
 
-/// Whether fixtures are to be written.
+/// Returns whether fixtures are written.
 pub fn writing() -> bool {
     std::env::var("RILL_WRITE_GUARDS").is_ok_and(|value| value == "1")
 }
 
-/// The lines of a fixture; none if it is not there yet and about to be written.
+/// Returns the lines of a fixture, or none if it does not exist and fixtures are written.
 pub fn lines(name: &str) -> Vec<String> {
     match fs::read_to_string(path(name)) {
         Ok(text) => text.lines().map(str::to_owned).collect(),
@@ -32,9 +32,8 @@ pub fn write(name: &str, lines: &[String]) {
     fs::write(path(name), lines.join("\n") + "\n").unwrap();
 }
 
-/// Compares those lines of a fixture that `is_ours` chooses with what was found, in order; or writes them in
-/// their place.
-pub fn hold(name: &str, found: &[String], is_ours: impl Fn(&str) -> bool) {
+/// Compares the lines of a fixture that `is_ours` selects with `found`, in order, or replaces them.
+pub fn compare_or_write(name: &str, found: &[String], is_ours: impl Fn(&str) -> bool) {
     if writing() {
         let _guard = WRITING.lock().unwrap();
         let before = lines(name);
@@ -48,7 +47,7 @@ pub fn hold(name: &str, found: &[String], is_ours: impl Fn(&str) -> bool) {
     assert!(expected == found, "{}", difference(name, &expected, found));
 }
 
-/// What the two do not share.
+/// Describes the lines that only one of the two has.
 pub fn difference(name: &str, expected: &[String], found: &[String]) -> String {
     let (before, now): (BTreeSet<&String>, BTreeSet<&String>) =
         (expected.iter().collect(), found.iter().collect());

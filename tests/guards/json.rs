@@ -1,7 +1,7 @@
-//! Keys and types of all that `--json` prints.
+//! Keys and types of all JSON output.
 //!
-//! `disk full` of `get` needs a disk that is full, and a torrent that is being checked the right moment: the
-//! first is the same object as the other events, the second has `checked_pieces` besides.
+//! Two objects of `get` are not printed here: the event `disk full`, which has the keys of the other events,
+//! and the progress of a torrent that is being checked, which also has `checked_pieces`.
 
 use super::fixture;
 use super::world::{World, end, lines, pattern, signal, udp_tracker, web};
@@ -10,13 +10,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Stdio;
 
-/// Types that were seen at each path.
+/// Types seen at each path.
 #[derive(Default)]
 struct Paths(BTreeMap<String, BTreeSet<&'static str>>);
 
-/// Only there while content is checked, which a fast machine does between two lines.
+/// Key that is printed only while content is checked; on a fast machine the check ends between two lines.
 const FLEETING: &str = "checked_pieces";
-/// What is null or of this type as the moment has it.
+/// Keys whose value is null or of this type, depending on timing.
 const OF_THE_MOMENT: [(&str, &str); 4] =
     [("eta_s", "number"), ("slow", "string"), ("dht_nodes", "number"), ("reason", "string")];
 
@@ -47,7 +47,7 @@ impl Paths {
         }
     }
 
-    /// Lines of `get` and `seed`, each below its event.
+    /// Adds lines of `get` and `seed`, each below its event.
     fn add_events(&mut self, command: &str, events: impl IntoIterator<Item = Value>) {
         for event in events {
             self.add(&format!("{command}.{}", event["event"].as_str().unwrap()), &event);
@@ -62,15 +62,15 @@ impl Paths {
     }
 }
 
-/// Compares with the lines of these commands.
+/// Compares with the fixture's lines of these commands.
 fn hold(commands: &[&str], found: &Paths) {
-    fixture::hold("json.txt", &found.lines(), |line| {
+    fixture::compare_or_write("json.txt", &found.lines(), |line| {
         commands.contains(&line.split(['.', ':']).next().unwrap_or_default())
     });
 }
 
 #[test]
-fn get_and_seed_print_the_keys_that_they_printed() {
+fn json_keys_of_get_and_seed_are_those_of_the_fixture() {
     let w = World::with_content();
     let mut found = Paths::default();
     let seed = w.seed("t.torrent", "400K");
@@ -116,11 +116,12 @@ fn get_and_seed_print_the_keys_that_they_printed() {
 }
 
 #[test]
-fn create_show_and_verify_print_the_keys_that_they_printed() {
+fn json_keys_of_create_show_and_verify_are_those_of_the_fixture() {
     let w = World::with_content();
     let mut found = Paths::default();
     let web = web(Vec::new());
-    let (good, bad) = (udp_tracker(), format!("{web}/announce"));
+    let good = udp_tracker();
+    let bad = format!("{web}/announce");
     let words = [
         "create",
         "t/a",
@@ -158,7 +159,7 @@ fn create_show_and_verify_print_the_keys_that_they_printed() {
 }
 
 #[test]
-fn bench_prints_the_keys_that_it_printed() {
+fn json_keys_of_bench_are_those_of_the_fixture() {
     let w = World::new();
     let mut found = Paths::default();
     found.add(
@@ -170,7 +171,7 @@ fn bench_prints_the_keys_that_it_printed() {
 
 #[cfg(feature = "sim")]
 #[test]
-fn sim_prints_the_keys_that_it_printed() {
+fn json_keys_of_sim_are_those_of_the_fixture() {
     let w = World::new();
     let mut found = Paths::default();
     let sim = |words: &[&str], code| w.rill(["sim", "--json"].iter().chain(words)).expect(code).json();
@@ -187,7 +188,7 @@ fn sim_prints_the_keys_that_it_printed() {
 #[cfg(feature = "sim")]
 #[test]
 #[ignore = "minutes: every experiment but scale, which takes many"]
-fn experiments_print_the_keys_that_they_printed() {
+fn json_keys_of_experiments_are_those_of_the_fixture() {
     const NAMES: [&str; 8] = [
         "endgame",
         "snubbing",

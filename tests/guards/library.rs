@@ -1,20 +1,20 @@
-//! All that the guards need of the library: runs of the simulator.
+//! The guards' only use of the library: runs of the simulator.
 
 use rill::sim::experiment::ALL;
 use rill::sim::{Scenario, TRIALS, dht, named, run};
 use std::time::Duration;
 
-/// The names of all trials.
+/// Returns the names of all trials.
 pub fn trials() -> Vec<&'static str> {
     TRIALS.iter().map(|(name, ..)| *name).collect()
 }
 
-/// The digest of all bytes that a named scenario sends.
+/// Returns the digest of all bytes that a named scenario sends.
 pub fn wire_digest(name: &str, seed: u64) -> u64 {
     run(&Scenario { seed, ..named(name).expect("a scenario") }).wire_digest
 }
 
-/// The same of sixty nodes of a DHT, some of which lie, with losses and churn.
+/// Returns the digest of all bytes that sixty DHT nodes send, with lying nodes, losses and churn.
 pub fn dht_digest(seed: u64) -> u64 {
     let scenario = dht::DhtScenario {
         seed,
@@ -30,8 +30,8 @@ pub fn dht_digest(seed: u64) -> u64 {
     dht::run(&scenario).wire_digest
 }
 
-/// `EXPERIMENT/SERIES/AT` and the fingerprint of every arm of every experiment but `scale`, which repeats big
-/// scenarios.
+/// Returns `EXPERIMENT/SERIES/AT` and the fingerprint of every arm of every experiment but `scale`, which
+/// repeats large scenarios.
 pub fn experiments(seed: u64) -> Vec<(String, u64)> {
     let arms =
         ALL.iter().filter(|e| e.name != "scale").flat_map(|e| e.arms().into_iter().map(|arm| (e.name, arm)));

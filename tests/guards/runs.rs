@@ -1,4 +1,4 @@
-//! Fingerprints of runs of the simulator, and digests of what they send.
+//! Fingerprints of simulator runs, and digests of the bytes that they send.
 
 use super::world::World;
 use super::{fixture, library};
@@ -6,10 +6,10 @@ use super::{fixture, library};
 const SEEDS: [u64; 3] = [1, 2, 3];
 /// Scenarios that take seconds.
 const QUICK: [&str; 3] = ["flash", "exchange", "dozen"];
-/// Scenarios that take longer.
+/// Scenarios that take minutes.
 const BIG: [&str; 3] = ["household", "crowd", "multitude"];
 
-/// `NAME SEED FINGERPRINT`, as the program says.
+/// Returns lines `NAME SEED FINGERPRINT` from the program's JSON output.
 fn fingerprints(name: &str) -> Vec<String> {
     let w = World::new();
     let runs = SEEDS.len().to_string();
@@ -23,7 +23,7 @@ fn fingerprints(name: &str) -> Vec<String> {
 
 fn hold(file: &str, found: &[String]) {
     let name_of = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
-    fixture::hold(file, found, |line| found.iter().any(|found| name_of(found) == name_of(line)));
+    fixture::compare_or_write(file, found, |line| found.iter().any(|found| name_of(found) == name_of(line)));
 }
 
 fn hold_scenarios(names: &[&str]) {
@@ -32,36 +32,36 @@ fn hold_scenarios(names: &[&str]) {
 }
 
 #[test]
-fn trials_run_as_before() {
+fn fingerprints_of_trials_are_those_of_the_fixture() {
     hold_scenarios(&library::trials());
 }
 
 #[test]
-fn quick_scenarios_run_as_before() {
+fn fingerprints_of_quick_scenarios_are_those_of_the_fixture() {
     hold_scenarios(&QUICK);
 }
 
 #[test]
 #[ignore = "seconds a seed, three seeds: a hundred machines of one network, three seeds"]
-fn household_runs_as_before() {
+fn fingerprints_of_household_are_those_of_the_fixture() {
     hold_scenarios(&["household"]);
 }
 
 #[test]
 #[ignore = "minutes a seed, three seeds: a thousand peers"]
-fn crowd_runs_as_before() {
+fn fingerprints_of_crowd_are_those_of_the_fixture() {
     hold_scenarios(&["crowd"]);
 }
 
 #[test]
 #[ignore = "many minutes and 3 GB a seed, three seeds: ten thousand peers"]
-fn multitude_runs_as_before() {
+fn fingerprints_of_multitude_are_those_of_the_fixture() {
     hold_scenarios(&["multitude"]);
 }
 
 #[test]
 #[ignore = "minutes: every arm of every experiment with three seeds"]
-fn experiments_run_as_before() {
+fn fingerprints_of_experiments_are_those_of_the_fixture() {
     let of_seed = |seed| move |(arm, fingerprint)| format!("{arm} {seed} {fingerprint:016x}");
     let found: Vec<String> =
         SEEDS.iter().flat_map(|&seed| library::experiments(seed).into_iter().map(of_seed(seed))).collect();
@@ -69,7 +69,7 @@ fn experiments_run_as_before() {
 }
 
 #[test]
-fn every_scenario_and_trial_has_its_lines() {
+fn the_fixture_has_lines_for_every_scenario_and_trial() {
     let list = World::new().rill(["sim", "--list", "--json"]).expect(0).json();
     let names = |of: &str| {
         list[of]
@@ -99,10 +99,10 @@ fn every_scenario_and_trial_has_its_lines() {
 }
 
 #[test]
-fn trials_send_the_same_bytes_as_before() {
+fn wire_digests_of_trials_are_those_of_the_fixture() {
     let of_trial =
         |name: &str| SEEDS.map(|seed| format!("{name} {seed} {:016x}", library::wire_digest(name, seed)));
     let mut found: Vec<String> = library::trials().iter().flat_map(|name| of_trial(name)).collect();
     found.extend(SEEDS.map(|seed| format!("dht {seed} {:016x}", library::dht_digest(seed))));
-    fixture::hold("wire.txt", &found, |_| true);
+    fixture::compare_or_write("wire.txt", &found, |_| true);
 }

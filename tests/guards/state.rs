@@ -1,15 +1,14 @@
-//! State directories of rill 0.1.0: what they claim is believed, and used.
+//! State directories written by rill 0.1.0 are read and used.
 //!
 //! ```text
-//!   t.torrent              t/{a,empty,sub/b}, of which some pieces had come
-//!   m.torrent              m, of which all had come, by a magnet link
-//!   state/                 both records, what was in the link's torrent, one node of the DHT; ended by SIGINT
+//!   t.torrent              t/{a,empty,sub/b}, partly downloaded
+//!   m.torrent              m, completely downloaded from a magnet link
+//!   state/                 both records, the link's metadata, one DHT node; ended by SIGINT
 //!   killed/                the record of t and its lock file; started again, ended by SIGKILL
 //! ```
-//!
-//! A record knows each file's inode, length and time. Content is not committed: files of that length and time
-//! are made, full of bytes that are wrong in every piece, and the record is told the new inode. So a piece
-//! that is hashed is a piece that is lost.
+//! A record has the inode, length and modification time of each file. Content is not committed: the tests
+//! create files of the same length and time with wrong bytes in every piece, and write the new inodes into
+//! the record. So a piece that is hashed counts as missing.
 
 use super::fixture;
 use super::world::{World, end, end_by, lines, pattern};
@@ -21,15 +20,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-/// Of torrent `t`: its files in order.
+/// Files of torrent `t` in order.
 const FILES_OF_T: [&str; 3] = ["t/a", "t/empty", "t/sub/b"];
 
 // ---- the format of 0.1.0 ----------------------------------------------------------------------------------------------
 
-/// A record's bytes before its bitfield: `rillrsm1`, whether it was running, a sequence number, the info
-/// hash, content and piece length, the numbers of pieces and files.
+/// Bytes of a record before its bitfield: `rillrsm1`, a flag for a running process, a sequence number, the
+/// info hash, content and piece length, the numbers of pieces and files.
 const HEAD_LEN: usize = 8 + 1 + 8 + 20 + 8 + 4 + 4 + 4;
-/// A file's stamp: whether it was there, inode, length, seconds and nanoseconds of its time, little-endian.
+/// Bytes of a file's stamp: a flag for an existing file, inode, length, seconds and nanoseconds of its
+/// modification time, little-endian.
 const STAMP_LEN: usize = 1 + 8 + 8 + 8 + 4;
 const SUM_LEN: usize = 20;
 
@@ -64,7 +64,7 @@ impl Record {
         self.word(HEAD_LEN - 8, 4)
     }
 
-    /// How many pieces it claims.
+    /// Returns the number of pieces that the record claims.
     fn claimed(&self) -> u64 {
         let bitfield = &self.bytes[HEAD_LEN..HEAD_LEN + self.pieces().div_ceil(8) as usize];
         bitfield.iter().map(|byte| u64::from(byte.count_ones())).sum()
@@ -74,17 +74,17 @@ impl Record {
         HEAD_LEN + self.pieces().div_ceil(8) as usize + file * STAMP_LEN
     }
 
-    /// Makes the files below `dir` as the record saw them, full of what belongs to no piece, and writes it to
-    /// `path` with their inodes.
-    fn furnish(mut self, files: &[&str], dir: &Path, path: &Path) {
+    /// Creates the record's files below `dir` with wrong bytes, and writes the record with their inodes
+    /// to `path`.
+    fn create_files(mut self, files: &[&str], dir: &Path, path: &Path) {
         assert_eq!(self.bytes.len(), self.stamp_at(files.len()) + SUM_LEN);
         for (number, name) in files.iter().enumerate() {
             let at = self.stamp_at(number);
             if self.bytes[at] == 0 {
                 continue;
             }
-            let (len, time) =
-                (self.word(at + 9, 8), Duration::new(self.word(at + 17, 8), self.word(at + 25, 4) as u32));
+            let len = self.word(at + 9, 8);
+            let time = Duration::new(self.word(at + 17, 8), self.word(at + 25, 4) as u32);
             let file = dir.join(name);
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(&file, vec![0x55; len as usize]).unwrap();
@@ -141,7 +141,7 @@ impl Old {
         self.w.at("state").join(format!("{}.resume", self.hash_of_t))
     }
 
-    /// The torrent as `get` finds it without any peer, once the disk has been looked at.
+    /// Runs `get` without peers. Returns the torrent's JSON object after the files were checked.
     fn get(&self, source: &str) -> Value {
         let mut get = self.w.command();
         get.args(["get", source, "-d", "out", "--state-dir", "state", "--listen-port", "0", "--json"]);
@@ -159,7 +159,7 @@ impl Old {
         found.expect("a torrent that is open")
     }
 
-    /// Pieces of `t` that are there.
+    /// Returns the number of pieces of `t` that the program takes as complete.
     fn pieces_of_t(&self) -> u64 {
         self.get("t.torrent")["pieces_have"].as_u64().unwrap()
     }
@@ -174,14 +174,15 @@ fn pieces_that_a_record_claims_are_not_hashed() {
     for (state, running) in [("state", false), ("killed", true)] {
         let old = Old::new(state);
         let record = Record::read(&old.record_of_t());
-        let (claimed, pieces) = (record.claimed(), record.pieces());
+        let claimed = record.claimed();
+        let pieces = record.pieces();
         assert!(0 < claimed && claimed < pieces && record.was_running() == running, "{claimed} of {pieces}");
-        record.furnish(&FILES_OF_T, &old.w.at("out"), &old.record_of_t());
+        record.create_files(&FILES_OF_T, &old.w.at("out"), &old.record_of_t());
         assert_eq!(old.pieces_of_t(), claimed, "{state}");
     }
 }
 
-/// The test above can fail: where nothing vouches for the content it is hashed, and is wrong.
+/// Control for the test above: without a record the content is hashed, and no piece is good.
 #[test]
 fn pieces_that_no_record_claims_are_hashed() {
     let spoilers: [fn(&Old); 3] = [
@@ -199,35 +200,35 @@ fn pieces_that_no_record_claims_are_hashed() {
     ];
     for spoil in spoilers {
         let old = Old::new("state");
-        Record::read(&old.record_of_t()).furnish(&FILES_OF_T, &old.w.at("out"), &old.record_of_t());
+        Record::read(&old.record_of_t()).create_files(&FILES_OF_T, &old.w.at("out"), &old.record_of_t());
         spoil(&old);
         assert_eq!(old.pieces_of_t(), 0);
     }
 }
 
 #[test]
-fn what_is_in_a_links_torrent_is_known_and_its_content_is_not_hashed() {
+fn saved_metadata_of_a_link_is_used_and_its_content_is_not_hashed() {
     let old = Old::new("state");
     let shown = old.w.rill(["show", "--json", "--state-dir", "state", &old.link()]).expect(0).json();
     assert_eq!((&shown["name"], &shown["files"][0]["bytes"]), (&"m".into(), &100_000.into()));
     let path = old.w.at("state").join(format!("{}.resume", old.hash_of_m));
     let record = Record::read(&path);
     assert_eq!(record.claimed(), record.pieces());
-    record.furnish(&["m"], &old.w.at("out"), &path);
+    record.create_files(&["m"], &old.w.at("out"), &path);
     let torrent = old.get(&old.link());
     assert_eq!((&torrent["pieces_have"], &torrent["downloaded_bytes"]), (&torrent["pieces"], &0.into()));
     fs::remove_file(old.w.at("state").join(format!("{}.torrent", old.hash_of_m))).unwrap();
-    assert_eq!(old.get(&old.link())["state"], "metadata", "without what was kept nothing is known");
+    assert_eq!(old.get(&old.link())["state"], "metadata", "without the saved metadata the link has none");
 }
 
 #[test]
-fn nodes_of_the_last_run_are_asked() {
+fn saved_dht_nodes_are_queried() {
     let old = Old::new("state");
     let file = old.w.at("state/dht.nodes");
     let mut bytes = fs::read(&file).unwrap();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(super::world::PATIENCE)).unwrap();
-    // The only node that is known had another port.
+    // The port of the only saved node is replaced by that of this test's node.
     let at = bytes.windows(4).position(|window| window == [127, 0, 0, 1]).expect("a node on loopback") + 4;
     bytes[at..at + 2].copy_from_slice(&socket.local_addr().unwrap().port().to_be_bytes());
     fs::write(&file, bytes).unwrap();
@@ -241,16 +242,16 @@ fn nodes_of_the_last_run_are_asked() {
     get.args(["--state-dir", "state", "--listen-port", "0", "--dht-bootstrap", "127.0.0.1:1", "-q"]);
     let mut get = get.spawn().unwrap();
     let mut packet = [0; 2048];
-    let asked = socket.recv(&mut packet);
+    let query = socket.recv(&mut packet);
     get.kill().unwrap();
     get.wait().unwrap();
-    let packet = &packet[..asked.expect("no query came")];
+    let packet = &packet[..query.expect("no query came")];
     assert!(packet.starts_with(b"d1:ad") && packet.ends_with(b"1:y1:qe"), "{}", packet.escape_ascii());
 }
 
 // ---- how the fixture was made -----------------------------------------------------------------------------------------
 
-/// A node of a DHT that answers every query with its id. Its port.
+/// Starts a DHT node that answers every query with its id. Returns its port.
 fn node() -> u16 {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = socket.local_addr().unwrap().port();
@@ -287,7 +288,8 @@ fn write_the_state_of_0_1_0() {
     }
     let hash = w.rill(["show", "--json", "m.torrent"]).json()["info_hash"].as_str().unwrap().to_owned();
     let of_m = w.seed("m.torrent", "0");
-    let (link, bootstrap) = (format!("magnet:?xt=urn:btih:{hash}"), format!("127.0.0.1:{}", node()));
+    let link = format!("magnet:?xt=urn:btih:{hash}");
+    let bootstrap = format!("127.0.0.1:{}", node());
     let mut get = w.command();
     get.env_remove("RILL_NO_DHT").args([
         "get",
@@ -303,16 +305,16 @@ fn write_the_state_of_0_1_0() {
     get.args(["--listen-port", "0", "--seed-time", "0.05", "--dht-bootstrap", &bootstrap]);
     let objects = end(&mut get).expect(0).objects();
     assert!(objects.iter().any(|object| object["dht_nodes"] == 1), "{objects:?}");
-    // Some pieces of t, ended by a signal.
+    // Download some pieces of t, then send a signal.
     let of_t = w.seed("t.torrent", "100K");
     let begun = || {
         let mut get: Command = w.command();
         get.args(["get", "t.torrent", "-d", "out", "--state-dir", "state", "--peer", &of_t.addr(), "--json"]);
         let mut get = get.args(["--listen-port", "0"]).stdout(Stdio::piped()).spawn().unwrap();
-        let mut said = lines(&mut get);
+        let mut output = lines(&mut get);
         let pieces = |line: String| serde_json::from_str::<Value>(&line).unwrap()["pieces_have"].as_u64();
-        said.find_map(|line| pieces(line).filter(|have| *have > 4)).unwrap();
-        (get, said)
+        output.find_map(|line| pieces(line).filter(|have| *have > 4)).unwrap();
+        (get, output)
     };
     let (mut get, _said) = begun();
     assert_eq!(end_by(&mut get, "INT"), 7);

@@ -1,4 +1,4 @@
-//! Small worlds on loopback: content, its torrent, the program, servers that misbehave.
+//! Test environment on loopback: content, its torrent, the program, and scripted servers.
 
 use serde_json::Value;
 use std::ffi::OsStr;
@@ -10,15 +10,15 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// The longest wait for anything.
+/// Time limit of every wait.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A directory that is removed at the end, and a program that knows nothing of the world outside it.
+/// A temporary directory, in which the program runs without home directory and environment.
 pub struct World {
     dir: tempfile::TempDir,
 }
 
-/// How a command ended.
+/// Result of a command.
 pub struct Ended {
     pub code: i32,
     pub stdout: String,
@@ -26,12 +26,12 @@ pub struct Ended {
 }
 
 impl World {
-    /// An empty directory.
+    /// Returns an empty world.
     pub fn new() -> World {
         World { dir: tempfile::tempdir().unwrap() }
     }
 
-    /// Content `t/{a,empty,sub/b}` and `t.torrent`.
+    /// Returns a world with content `t/{a,empty,sub/b}` and `t.torrent`.
     pub fn with_content() -> World {
         let w = World::new();
         w.make_content(".");
@@ -52,7 +52,7 @@ impl World {
         self.dir.path().join(path)
     }
 
-    /// The program, without home, locale, terminal, DHT and local discovery.
+    /// Returns a command for the program, without home, locale, terminal, DHT and LSD.
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rill"));
         command
@@ -68,8 +68,8 @@ impl World {
         end(self.command().args(words))
     }
 
-    /// Serves `torrent` from this directory, at most `rate` bytes a second (0: no limit), until it is
-    /// dropped.
+    /// Starts a seed of `torrent` in this directory with this upload limit (0: no limit). It ends when it
+    /// is dropped.
     pub fn seed(&self, torrent: &str, rate: &str) -> Seed {
         let port = free_port();
         let mut seed = self.command();
@@ -80,7 +80,7 @@ impl World {
     }
 }
 
-/// A process that serves.
+/// A seeding process.
 pub struct Seed {
     pub child: Child,
     pub port: u16,
@@ -116,24 +116,24 @@ impl Ended {
         self
     }
 
-    /// The only object that was printed.
+    /// Parses stdout as one JSON object.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {}{}", self.stdout, self.stderr))
     }
 
-    /// One object a line.
+    /// Parses each line of stdout as a JSON object.
     pub fn objects(&self) -> Vec<Value> {
         self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
 
-/// Lines of a running program's stdout.
+/// Returns the lines of a running program's stdout.
 pub fn lines(child: &mut Child) -> impl Iterator<Item = String> + use<> {
     let stdout: ChildStdout = child.stdout.take().expect("a pipe");
     BufReader::new(stdout).lines().map_while(Result::ok)
 }
 
-/// Asks again and again until there is an answer.
+/// Polls until `answer` returns a value.
 pub fn wait<T>(what: &str, mut answer: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
@@ -145,7 +145,7 @@ pub fn wait<T>(what: &str, mut answer: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Sends a signal by its name.
+/// Sends a signal by name.
 pub fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap().success());
 }
@@ -165,8 +165,8 @@ pub fn wait_for_handler(child: &Child, name: &str) {
     wait("the process does not catch signals", || catches(fs::read_to_string(&status).unwrap_or_default()));
 }
 
-/// Ends a process by a signal, and says its code. The first signal may come between two steps of the
-/// handlers' installation; then there is another.
+/// Ends a process with a signal. Returns its exit code. The signal is repeated, because the first one may
+/// arrive while the handlers are being installed.
 pub fn end_by(child: &mut Child, name: &str) -> i32 {
     loop {
         signal(child, name);
@@ -180,7 +180,7 @@ pub fn end_by(child: &mut Child, name: &str) -> i32 {
     }
 }
 
-/// A port that no other test takes, below those that the kernel gives to outgoing connections.
+/// Returns a port that no other test uses, below the kernel's range for outgoing connections.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
@@ -196,8 +196,8 @@ pub fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 31 + i / 251) as u8).collect()
 }
 
-/// A web server: `/t.torrent` is `torrent`, `/page` no torrent, `/circle` leads to itself, `/announce` and
-/// `/scrape` refuse, and nothing else is there. Its base URL.
+/// Starts a web server and returns its base URL: `/t.torrent` is `torrent`, `/page` is no torrent, `/circle`
+/// redirects to itself, `/announce` and `/scrape` refuse, other paths do not exist.
 pub fn web(torrent: Vec<u8>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
@@ -206,7 +206,8 @@ pub fn web(torrent: Vec<u8>) -> String {
 }
 
 fn answer(mut stream: TcpStream, torrent: &[u8]) {
-    let (mut head, mut byte) = (Vec::new(), [0]);
+    let mut head = Vec::new();
+    let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read(&mut byte) {
             Ok(1) => head.push(byte[0]),
@@ -227,7 +228,8 @@ fn answer(mut stream: TcpStream, torrent: &[u8]) {
     let _ = stream.write_all(body);
 }
 
-/// A UDP tracker that counts 3 seeds, 4 completed downloads and 5 peers of any torrent. Its URL.
+/// Starts a UDP tracker that counts 3 seeds, 4 completed downloads and 5 peers for every torrent. Returns its
+/// URL.
 pub fn udp_tracker() -> String {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let url = format!("udp://{}/announce", socket.local_addr().unwrap());

@@ -1,4 +1,4 @@
-//! Peers that attack, each kind until it is disconnected; then it comes back.
+//! Attacking peers: each attacks until rill disconnects it, then it connects again.
 
 use crate::rig::Target;
 use crate::wire::{connect, handshake};
@@ -11,33 +11,34 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Between two looks of an attacker with many connections.
+/// Interval in which an attacker with many connections serves them.
 const TICK: Duration = Duration::from_millis(50);
-/// How long a write may wait before the attacker looks whether it is over.
+/// Time limit of a write, after which the attacker checks its stop flag.
 const WRITE_PATIENCE: Duration = Duration::from_millis(100);
 
-/// What an attack has done so far, all its rounds together.
+/// Totals of an attack over all its rounds.
 #[derive(Clone, Default)]
 pub struct Done {
     pub bytes: Arc<AtomicU64>,
     pub connections: Arc<AtomicU64>,
 }
 
-/// Threads that attack.
+/// Attacking threads, stopped when this is dropped.
 pub struct Attackers {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Attackers {
-    /// One thread for each number, which runs until it is told to stop.
+    /// Starts one thread for each number.
     pub fn start(
         numbers: std::ops::Range<u8>,
         attack: impl Fn(u8, &AtomicBool) + Clone + Send + 'static,
     ) -> Attackers {
         let stop = Arc::new(AtomicBool::new(false));
         let thread = |number| {
-            let (stop, attack) = (stop.clone(), attack.clone());
+            let stop = stop.clone();
+            let attack = attack.clone();
             std::thread::spawn(move || attack(number, &stop))
         };
         Attackers { threads: numbers.map(thread).collect(), stop }
@@ -48,48 +49,51 @@ impl Drop for Attackers {
     fn drop(&mut self) {
         self.stop.store(true, Relaxed);
         for thread in self.threads.drain(..) {
-            // A panic in there fails nothing by itself; the figures will.
+            // A panic of an attacker does not fail the test by itself; its missing bytes do.
             let _ = thread.join();
         }
     }
 }
 
-/// An address for each attacker, of a network of this kind of attack.
+/// Returns the address of an attacker, in a network of its kind of attack.
 pub fn address(network: u8, host: u8, n: u8) -> IpAddr {
     Ipv4Addr::new(127, network, host, n.max(1)).into()
 }
 
-/// What a flood says: once after the handshake, and then again and again.
+/// Messages of a flood: `first` once after the handshake, then `burst` repeatedly.
 #[derive(Clone)]
-pub struct Words {
-    pub hello: Vec<u8>,
+pub struct FloodMessages {
+    pub first: Vec<u8>,
     pub burst: Vec<u8>,
-    /// Whether it reads what rill says.
+    /// The attacker reads rill's messages.
     pub reads: bool,
 }
 
-/// So many peers that talk as fast as they can.
-pub fn flood(target: Target<'_>, peers: u8, words: &Words, done: &Done) -> Attackers {
-    let (to, hash, words, done) = (target.address(), target.info_hash, words.clone(), done.clone());
+/// Starts `peers` attackers that send their messages as fast as they can.
+pub fn flood(target: Target<'_>, peers: u8, messages: &FloodMessages, done: &Done) -> Attackers {
+    let to = target.address();
+    let hash = target.info_hash;
+    let messages = messages.clone();
+    let done = done.clone();
     Attackers::start(0..peers, move |n, stop| {
         while !stop.load(Relaxed) {
             if let Ok(stream) = connect(address(60, n, 1), to) {
                 done.connections.fetch_add(1, Relaxed);
-                // It ends when rill has had enough.
-                let _ = talk(stream, hash, &words, stop, &done);
+                // The connection ends when rill closes it.
+                let _ = send_flood(stream, hash, &messages, stop, &done);
             }
         }
     })
 }
 
-fn talk(
+fn send_flood(
     mut stream: TcpStream,
     hash: InfoHash,
-    words: &Words,
+    messages: &FloodMessages,
     stop: &AtomicBool,
     done: &Done,
 ) -> std::io::Result<()> {
-    if words.reads {
+    if messages.reads {
         let mut reading = stream.try_clone()?;
         std::thread::spawn(move || {
             let mut scratch = vec![0; 64 << 10];
@@ -100,12 +104,12 @@ fn talk(
     }
     stream.set_write_timeout(Some(WRITE_PATIENCE))?;
     let outcome = (|| {
-        stream.write_all(&[&handshake(hash)[..], &words.hello].concat())?;
+        stream.write_all(&[&handshake(hash)[..], &messages.first].concat())?;
         let mut at = 0;
         while !stop.load(Relaxed) {
-            match stream.write(&words.burst[at..]) {
+            match stream.write(&messages.burst[at..]) {
                 Ok(n) => {
-                    at = (at + n) % words.burst.len();
+                    at = (at + n) % messages.burst.len();
                     done.bytes.fetch_add(n as u64, Relaxed);
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {}
@@ -114,33 +118,35 @@ fn talk(
         }
         Ok(())
     })();
-    // The reader ends with it.
+    // The shutdown ends the reader as well.
     let _ = stream.shutdown(std::net::Shutdown::Both);
     outcome
 }
 
-/// Connects and hangs up, as fast as it can: every other time with a reset.
+/// Connects and closes as fast as it can, every other connection with a reset.
 pub fn storm(target: Target<'_>, done: &Done) -> Attackers {
-    let (to, done) = (target.address(), done.clone());
+    let to = target.address();
+    let done = done.clone();
     Attackers::start(0..2, move |n, stop| {
         for i in 0u32.. {
             if stop.load(Relaxed) {
                 return;
             }
-            match come_and_go(address(61, n, (i % 250) as u8), to, i % 2 == 0) {
+            match connect_and_close(address(61, n, (i % 250) as u8), to, i % 2 == 0) {
                 Ok(true) => drop(done.connections.fetch_add(1, Relaxed)),
-                // The queue is full: waiting for the system to try again would take a second.
+                // The accept queue is full: the kernel would retry only after a second.
                 _ => std::thread::sleep(Duration::from_millis(1)),
             }
         }
     })
 }
 
-/// Whether the connection stood; on loopback it does at once, or there is no room for it.
-fn come_and_go(from: IpAddr, to: SocketAddr, abrupt: bool) -> std::io::Result<bool> {
+/// Connects and closes. Returns whether the connection was established; on loopback that happens at once or,
+/// if the accept queue is full, not at all.
+fn connect_and_close(from: IpAddr, to: SocketAddr, abrupt: bool) -> std::io::Result<bool> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None)?;
     socket.bind(&SocketAddr::new(from, 0).into())?;
-    // "In progress" is no error.
+    // EINPROGRESS is not an error.
     let _ = socket.connect(&to.into());
     let stands = socket.peer_addr().is_ok();
     if abrupt {
@@ -149,10 +155,10 @@ fn come_and_go(from: IpAddr, to: SocketAddr, abrupt: bool) -> std::io::Result<bo
     Ok(stands)
 }
 
-/// How a connection that does nothing began: these bytes at once, then those, one a second.
+/// Bytes of a slow connection: the first part is sent at once, the second one byte a second.
 pub type Beginning = fn(InfoHash) -> (Vec<u8>, Vec<u8>);
 
-/// One connection of a slow attacker.
+/// One slow connection.
 struct Slow {
     from: IpAddr,
     begin: Beginning,
@@ -186,15 +192,20 @@ impl Slow {
         let Ok(mut stream) = connect(self.from, to) else { return };
         done.connections.fetch_add(1, Relaxed);
         if stream.set_nonblocking(true).is_ok() && stream.write_all(&at_once).is_ok() {
-            (self.stream, self.rest, self.at, self.next) = (Some(stream), rest, 0, Instant::now());
+            self.stream = Some(stream);
+            self.rest = rest;
+            self.at = 0;
+            self.next = Instant::now();
         }
     }
 }
 
-/// So many connections, each begun in one of these ways and then as slow as can be; from as many addresses as
-/// it takes.
+/// Starts an attacker with `connections` slow connections, which begin in these ways in turn, from as many
+/// addresses as needed.
 pub fn slow_loris(target: Target<'_>, connections: u8, ways: &'static [Beginning], done: &Done) -> Attackers {
-    let (to, hash, done) = (target.address(), target.info_hash, done.clone());
+    let to = target.address();
+    let hash = target.info_hash;
+    let done = done.clone();
     Attackers::start(0..1, move |_, stop| {
         let slow = |i: u8| Slow {
             from: address(62, 0, i / 4),

@@ -1,9 +1,9 @@
-//! A node of the DHT that others want to use against another host: whatever they send and wherever it seems
-//! to come from, no more than three times as much goes there, never more than 8,000 bytes a second, and the
-//! download beside it does not notice.
+//! Attackers that try to use rill's DHT node for amplification: queries with forged source addresses draw at
+//! most three times their bytes and at most 8,000 bytes a second, and a transfer at the same time keeps its
+//! rate.
 //!
 //! ```text
-//!   127.77.1.1 … 127.77.24.1   nodes that answer, so that rill knows nodes to tell of
+//!   127.77.1.1 … 127.77.24.1   nodes that answer, so that rill has nodes for its responses
 //!   127.78.…                   peers of one torrent, announced to rill
 //!   127.88.…                   the forged senders
 //! ```
@@ -24,17 +24,17 @@ use std::time::{Duration, Instant};
 
 /// Nodes of the network.
 const NODES: u8 = 24;
-/// Senders that are forged.
+/// Number of forged senders.
 const VICTIMS: usize = 400;
-/// The most that a forged question may draw, as times its own bytes.
+/// Limit of the bytes that a forged query draws, as a multiple of its own.
 const MOST_TIMES: f64 = 3.0;
-/// What may go out a second, and what unused seconds leave over for the first.
+/// Limit of responses in bytes a second, and the burst after idle seconds.
 const RATE: u64 = 8_000;
 const BURST: u64 = 3 * RATE;
-/// A torrent that fifty peers have announced to rill.
+/// Info hash of a torrent that fifty peers have announced to rill.
 const POPULAR: InfoHash = InfoHash([0x55; 20]);
 
-/// Nodes that know each other and answer everything; they live as long as the process.
+/// Starts nodes that know each other and answer every query until the process ends. Returns one address.
 fn network() -> SocketAddr {
     let mut rng = Rng::new(7);
     let socket = |n: u8| UdpSocket::bind((Ipv4Addr::new(127, 77, n, 1), 0)).unwrap();
@@ -47,7 +47,8 @@ fn network() -> SocketAddr {
     let mut list = Vec::new();
     nodes.iter().for_each(|(socket, id)| write_node(*id, socket.local_addr().unwrap(), &mut list));
     for n in 0..nodes.len() {
-        let (nodes, list) = (nodes.clone(), list.clone());
+        let nodes = nodes.clone();
+        let list = list.clone();
         std::thread::spawn(move || {
             let (socket, id) = &nodes[n];
             let mut packet = [0; 2048];
@@ -56,10 +57,10 @@ fn network() -> SocketAddr {
                     continue;
                 };
                 let from_here = n % 3 * 208;
-                let told = Some(&list[from_here..from_here + 208]);
+                let nodes = Some(&list[from_here..from_here + 208]);
                 let parts = ResponseFields {
                     id: *id,
-                    nodes: told,
+                    nodes,
                     nodes6: None,
                     token: Some(b"token"),
                     peers: &[],
@@ -74,12 +75,14 @@ fn network() -> SocketAddr {
     nodes[0].0.local_addr().unwrap()
 }
 
-/// A rill that seeds, and knows nodes of the network.
+/// Starts a rill that seeds and knows nodes of the network.
 fn node<'a>(lab: &'a Lab, torrent: &Endless) -> Target<'a> {
     let mut command = rill();
     command.env_remove("RILL_NO_DHT").env("RILL_DHT_BOOTSTRAP", network().to_string());
     let target = Target::seeding(lab, command, torrent);
-    lab.wait_for("it knows nodes", || target.said().iter().any(|said| said["dht_nodes"].as_u64() >= Some(8)));
+    lab.wait_for("rill knows nodes", || {
+        target.json_objects().iter().any(|object| object["dht_nodes"].as_u64() >= Some(8))
+    });
     target
 }
 
@@ -89,13 +92,13 @@ fn question(question: Method<'_>, want: WantedFamilies) -> Vec<u8> {
     bytes
 }
 
-/// Peers of the popular torrent: as many as one answer has room for.
+/// Announces as many peers of the popular torrent as one response can hold.
 fn make_popular(target: Target<'_>) {
     for n in 0..50 {
         let peer = UdpSocket::bind((Ipv4Addr::new(127, 78, n, 1), 0)).unwrap();
         peer.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        // A node that is not answered, because the rate of responses is used up, queries again; and a ping of
-        // rill's own may come between.
+        // A query is repeated if rill does not answer it because its rate of responses is used up. A ping
+        // by rill may arrive in between.
         let ask = |bytes: &[u8]| loop {
             peer.send_to(bytes, target.address()).unwrap();
             let mut packet = [0; 2048];
@@ -113,7 +116,7 @@ fn make_popular(target: Target<'_>) {
     }
 }
 
-/// Questions that draw more than they take.
+/// Queries whose responses are larger than the query.
 fn questions() -> Vec<(&'static str, Vec<u8>)> {
     let both = WantedFamilies { v4: true, v6: true };
     vec![
@@ -135,14 +138,14 @@ fn questions() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// What went to rill and what came of it.
+/// Bytes sent to rill, and bytes of its responses.
 #[derive(Clone, Default)]
 struct Flow {
     sent: Arc<AtomicU64>,
-    came: Arc<AtomicU64>,
+    received: Arc<AtomicU64>,
 }
 
-/// Senders that never asked: rill has not heard of them before.
+/// Returns sockets that have not sent to rill before.
 fn victims(network: u8) -> Vec<UdpSocket> {
     let victim = |n: usize| {
         let socket = UdpSocket::bind((Ipv4Addr::new(127, network, n as u8, (n >> 8) as u8 + 1), 0)).unwrap();
@@ -152,7 +155,7 @@ fn victims(network: u8) -> Vec<UdpSocket> {
     (0..VICTIMS).map(victim).collect()
 }
 
-/// Sends it once from each of these addresses, and takes the responses.
+/// Sends a query from each of these addresses and counts the responses.
 fn forge(
     victims: &[UdpSocket],
     question: &[u8],
@@ -163,7 +166,7 @@ fn forge(
 ) {
     let mut packet = [0; 2048];
     let mut question = question.to_vec();
-    // Every packet begins with `d1:ad2:id20:` and the sender's name.
+    // Every packet begins with `d1:ad2:id20:` and the sender's node id.
     let name = 12..32;
     for victim in victims {
         if stop() {
@@ -176,18 +179,18 @@ fn forge(
         }
         std::thread::sleep(pause);
         while let Ok(len) = victim.recv(&mut packet) {
-            flow.came.fetch_add(len as u64, Relaxed);
+            flow.received.fetch_add(len as u64, Relaxed);
         }
     }
 }
 
-/// Takes what is still on its way.
+/// Counts responses that are still on their way.
 fn drain(victims: &[UdpSocket], flow: &Flow) {
     let mut packet = [0; 2048];
     std::thread::sleep(Duration::from_millis(300));
     for victim in victims {
         while let Ok(len) = victim.recv(&mut packet) {
-            flow.came.fetch_add(len as u64, Relaxed);
+            flow.received.fetch_add(len as u64, Relaxed);
         }
     }
 }
@@ -199,16 +202,18 @@ fn d6_a_forged_question_draws_no_more_than_three_times_its_bytes() {
     let target = node(&lab, &torrent);
     make_popular(target);
     for (i, (what, question)) in questions().into_iter().enumerate() {
-        // The rate of answers is never what holds them back.
-        let (flow, victims) = (Flow::default(), &victims(90 + i as u8)[..40]);
+        // The pause keeps the responses below their rate limit.
+        let flow = Flow::default();
+        let victims = &victims(90 + i as u8)[..40];
         std::thread::sleep(Duration::from_secs(1));
         forge(victims, &question, target.address(), Duration::from_millis(20), &flow, || false);
         drain(victims, &flow);
-        let (sent, came) = (flow.sent.load(Relaxed), flow.came.load(Relaxed));
-        let times = came as f64 / sent as f64;
+        let sent = flow.sent.load(Relaxed);
+        let received = flow.received.load(Relaxed);
+        let times = received as f64 / sent as f64;
         println!("{what}: {} bytes draw {times:.2} times as many", question.len());
-        assert!(came > 0, "{what}: no query was answered, so nothing was tested");
-        assert!(times <= MOST_TIMES, "{what}: {sent} bytes drew {came}");
+        assert!(received > 0, "{what}: no query was answered, so nothing was tested");
+        assert!(times <= MOST_TIMES, "{what}: {sent} bytes drew {received}");
     }
 }
 
@@ -220,12 +225,16 @@ fn d6_a_flood_of_forged_questions_draws_8000_bytes_a_second_and_costs_the_good_p
     let target = node(&lab, &torrent);
     make_popular(target);
     let leech = Leech::start(9, target.address(), &torrent);
-    let (victims, unharmed) = (Arc::new(victims(89)), Unharmed::default());
+    let victims = Arc::new(victims(89));
+    let unharmed = Unharmed::default();
     for (what, question) in questions() {
-        let (flow, begun) = (Flow::default(), Instant::now());
-        let cost = trial(target, &leech.taken, &unharmed, || {
-            let (victims, question, flow, to) =
-                (victims.clone(), question.clone(), flow.clone(), target.address());
+        let flow = Flow::default();
+        let begun = Instant::now();
+        let cost = trial(target, &leech.downloaded, &unharmed, || {
+            let victims = victims.clone();
+            let question = question.clone();
+            let flow = flow.clone();
+            let to = target.address();
             Attackers::start(0..1, move |_, stop| {
                 while !stop.load(Relaxed) {
                     forge(&victims, &question, to, Duration::ZERO, &flow, || stop.load(Relaxed));
@@ -233,14 +242,16 @@ fn d6_a_flood_of_forged_questions_draws_8000_bytes_a_second_and_costs_the_good_p
             })
         });
         drain(&victims, &flow);
-        let (sent, came, time) = (flow.sent.load(Relaxed), flow.came.load(Relaxed), begun.elapsed());
-        println!("{what}: {sent} bytes in {time:.1?} drew {came}");
+        let sent = flow.sent.load(Relaxed);
+        let received = flow.received.load(Relaxed);
+        let time = begun.elapsed();
+        println!("{what}: {sent} bytes in {time:.1?} drew {received}");
         assert!(sent > 500_000, "{what}: only {sent} bytes were sent");
-        assert!(came as f64 <= MOST_TIMES * sent as f64);
+        assert!(received as f64 <= MOST_TIMES * sent as f64);
         assert!(
-            came <= BURST + (RATE as f64 * time.as_secs_f64()) as u64,
-            "{what}: {came} bytes in {time:?}"
+            received <= BURST + (RATE as f64 * time.as_secs_f64()) as u64,
+            "{what}: {received} bytes in {time:?}"
         );
-        cost.must_be_small(what);
+        cost.assert_small(what);
     }
 }

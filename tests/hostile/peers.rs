@@ -1,7 +1,7 @@
-//! Peers that attack while a good peer gives or takes: the good one keeps nine tenths of its rate, memory
-//! stays within 4 MiB of quiet, and when it is over rill sleeps.
+//! Peers that attack during the transfer of a good peer: the good peer keeps nine tenths of its rate, memory
+//! grows by at most 4 MiB, and rill is idle after the attack.
 
-use crate::attackers::{Beginning, Done, Words, flood, slow_loris, storm};
+use crate::attackers::{Beginning, Done, FloodMessages, flood, slow_loris, storm};
 use crate::bystanders::{BLOCK, Leech, Seed};
 use crate::lab::Lab;
 use crate::rig::{Endless, Target, Unharmed, rill, rill_with_descriptors, trial};
@@ -12,11 +12,11 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// A torrent that no test here comes to the end of.
+/// Pieces of a torrent that no test downloads completely.
 const PIECES: u32 = 8192;
 /// Bytes of messages that are written at a time.
 const BURST: usize = 64 << 10;
-/// The numbers under which rill wants to hear extension messages.
+/// Message ids under which rill receives extension messages.
 const IDS: ExtensionIds = ExtensionIds::OURS;
 /// Peers of a flood.
 const FLOODERS: u8 = 4;
@@ -37,7 +37,7 @@ fn with_a_leech(test: impl Fn(&Leech, Target<'_>, &Unharmed)) {
     test(&Leech::start(9, target.address(), &torrent), target, &Unharmed::default());
 }
 
-/// The same bytes again and again, as many as go into one burst.
+/// Repeats the bytes up to the length of one burst.
 fn again(bytes: &[u8]) -> Vec<u8> {
     bytes.repeat((BURST / bytes.len()).max(1))
 }
@@ -48,7 +48,7 @@ fn block(n: u32) -> RawSpan {
 
 // ---- floods -----------------------------------------------------------------------------------------------------------
 
-/// Every small message there is, in bursts.
+/// Returns bursts of every kind of small message.
 fn small_messages() -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
     let none = bytes(&[Message::HaveNone]);
     let all = bytes(&[Message::HaveAll]);
@@ -95,18 +95,23 @@ fn small_messages() -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
 #[ignore = "measures: wants the machine for itself"]
 fn p15_a_flood_of_any_small_message_costs_the_good_peer_nothing() {
     with_a_seed(|_, seed, target, unharmed| {
-        for (what, hello, burst) in small_messages() {
+        for (what, first, burst) in small_messages() {
             let done = Done::default();
-            let words = Words { hello, burst, reads: true };
-            let cost = trial(target, &seed.given, unharmed, || flood(target, FLOODERS, &words, &done));
-            let (sent, came) = (done.bytes.load(Relaxed), done.connections.load(Relaxed));
-            println!("{what}: {came} connections, {} KiB", sent / 1024);
-            // Either it may say that as often as it likes, or it is thrown out and comes back.
-            assert!(sent > 8 << 20 || came > 50, "{what}: only {sent} bytes in {came} connections");
-            cost.must_be_small(what);
+            let messages = FloodMessages { first, burst, reads: true };
+            let cost = trial(target, &seed.uploaded, unharmed, || flood(target, FLOODERS, &messages, &done));
+            let sent = done.bytes.load(Relaxed);
+            let connections = done.connections.load(Relaxed);
+            println!("{what}: {connections} connections, {} KiB", sent / 1024);
+            // rill either accepts the flood or disconnects the attacker, which then connects
+            // again.
+            assert!(
+                sent > 8 << 20 || connections > 50,
+                "{what}: only {sent} bytes in {connections} connections"
+            );
+            cost.assert_small(what);
         }
-        seed.rests.store(true, Relaxed);
-        target.must_be_idle();
+        seed.paused.store(true, Relaxed);
+        target.assert_idle();
     });
 }
 
@@ -114,7 +119,7 @@ fn p15_a_flood_of_any_small_message_costs_the_good_peer_nothing() {
 #[ignore = "measures: wants the machine for itself"]
 fn p10_a_flood_of_requests_costs_the_good_peer_nothing() {
     with_a_leech(|leech, target, unharmed| {
-        let hello = bytes(&[Message::HaveNone, Message::Interested]);
+        let first = bytes(&[Message::HaveNone, Message::Interested]);
         let valid = again(&(0..512).flat_map(|n| bytes(&[Message::Request(block(n))])).collect::<Vec<_>>());
         let cancelled = again(
             &(0..512)
@@ -126,10 +131,12 @@ fn p10_a_flood_of_requests_costs_the_good_peer_nothing() {
         for (what, burst) in
             [("valid requests", valid), ("requests and cancels", cancelled), ("requests of nothing", nowhere)]
         {
-            let (done, words) = (Done::default(), Words { hello: hello.clone(), burst, reads: true });
-            let cost = trial(target, &leech.taken, unharmed, || flood(target, FLOODERS, &words, &done));
+            let done = Done::default();
+            let messages = FloodMessages { first: first.clone(), burst, reads: true };
+            let cost =
+                trial(target, &leech.downloaded, unharmed, || flood(target, FLOODERS, &messages, &done));
             assert!(done.bytes.load(Relaxed) > 100_000, "{what}: nothing was sent");
-            cost.must_be_small(what);
+            cost.assert_small(what);
         }
     });
 }
@@ -139,7 +146,7 @@ fn p10_a_flood_of_requests_costs_the_good_peer_nothing() {
 fn p14_peers_that_ask_and_never_read_cost_the_good_peer_nothing() {
     with_a_leech(|leech, target, unharmed| {
         let requests = (0..512).flat_map(|n| bytes(&[Message::Request(block(n))])).collect::<Vec<_>>();
-        let hello = bytes(&[
+        let first = bytes(&[
             Message::HaveNone,
             Message::Interested,
             Message::Extended { id: 0, payload: b"d1:md11:ut_metadatai2eee" },
@@ -147,11 +154,11 @@ fn p14_peers_that_ask_and_never_read_cost_the_good_peer_nothing() {
         let metadata =
             bytes(&[Message::Extended { id: IDS.ut_metadata, payload: b"d8:msg_typei0e5:piecei0ee" }]);
         for (what, burst) in [("for blocks", requests), ("for metadata", metadata)] {
-            let (done, words) =
-                (Done::default(), Words { hello: hello.clone(), burst: again(&burst), reads: false });
-            let cost = trial(target, &leech.taken, unharmed, || flood(target, 7, &words, &done));
+            let done = Done::default();
+            let messages = FloodMessages { first: first.clone(), burst: again(&burst), reads: false };
+            let cost = trial(target, &leech.downloaded, unharmed, || flood(target, 7, &messages, &done));
             assert!(done.bytes.load(Relaxed) > 50_000, "nothing was sent");
-            cost.must_be_small(&format!("peers that ask {what} and never read"));
+            cost.assert_small(&format!("peers that ask {what} and never read"));
         }
     });
 }
@@ -175,24 +182,28 @@ fn p16_giant_extension_handshakes_cost_the_good_peer_nothing() {
             ("1 MiB of names", handshake(vec![b'd'; (1 << 20) - 2])),
         ] {
             let done = Done::default();
-            let words = Words { hello: bytes(&[Message::HaveNone]), burst, reads: true };
-            let cost = trial(target, &seed.given, unharmed, || flood(target, FLOODERS, &words, &done));
-            let (sent, came) = (done.bytes.load(Relaxed), done.connections.load(Relaxed));
-            assert!(sent > 8 << 20 || came > 50, "{what}: only {sent} bytes in {came} connections");
-            cost.must_be_small(what);
+            let messages = FloodMessages { first: bytes(&[Message::HaveNone]), burst, reads: true };
+            let cost = trial(target, &seed.uploaded, unharmed, || flood(target, FLOODERS, &messages, &done));
+            let sent = done.bytes.load(Relaxed);
+            let connections = done.connections.load(Relaxed);
+            assert!(
+                sent > 8 << 20 || connections > 50,
+                "{what}: only {sent} bytes in {connections} connections"
+            );
+            cost.assert_small(what);
         }
-        seed.rests.store(true, Relaxed);
-        target.must_be_idle();
+        seed.paused.store(true, Relaxed);
+        target.assert_idle();
     });
 }
 
 // ---- connections --------------------------------------------------------------------------------------------------------
 
-/// Ways of beginning and never getting on.
+/// Beginnings of slow connections.
 static SLOWNESS: [Beginning; 4] = [
     |hash| (Vec::new(), handshake(hash).to_vec()),
     |hash| ([&handshake(hash)[..], &[0, 0, 0, 13]].concat(), Vec::new()),
-    // A megabyte of an unknown message, and 32 KiB of an extension message, of which a byte comes a second.
+    // An unknown message of a megabyte and an extension message of 32 KiB, sent one byte a second.
     |hash| ([&handshake(hash)[..], &(1u32 << 20).to_be_bytes(), &[200]].concat(), vec![0; 600]),
     |hash| ([&handshake(hash)[..], &(32u32 << 10).to_be_bytes(), &[20, 0, b'd']].concat(), vec![b'1'; 600]),
 ];
@@ -202,19 +213,18 @@ static SLOWNESS: [Beginning; 4] = [
 fn p12_two_hundred_slow_connections_cost_the_good_peer_nothing() {
     with_a_seed(|_, seed, target, unharmed| {
         let done = Done::default();
-        let cost = trial(target, &seed.given, unharmed, || slow_loris(target, 200, &SLOWNESS, &done));
+        let cost = trial(target, &seed.uploaded, unharmed, || slow_loris(target, 200, &SLOWNESS, &done));
         assert!(done.connections.load(Relaxed) >= 600, "not all came");
-        cost.must_be_small("two hundred slow connections");
-        // While they are there and nothing else happens there is nothing to do.
-        seed.rests.store(true, Relaxed);
+        cost.assert_small("two hundred slow connections");
+        // While the slow connections are open and nothing else happens, rill is idle.
+        seed.paused.store(true, Relaxed);
         let _attack = slow_loris(target, 200, &SLOWNESS[1..], &done);
         std::thread::sleep(Duration::from_millis(500));
-        target.must_be_idle();
+        target.assert_idle();
     });
 }
 
-/// A peer that connects while attackers fill the queue is accepted within a few tries, as a client makes
-/// them.
+/// A peer that connects while attackers fill the accept queue is accepted within ten attempts.
 #[test]
 #[ignore = "measures: wants the machine for itself"]
 fn p12_a_newcomer_gets_in_beside_two_hundred_connections_that_never_say_who_they_are() {
@@ -237,24 +247,24 @@ fn p13_ten_thousand_connects_and_closes_with_64_descriptors_cost_the_good_peer_n
     let torrent = Endless::new(&lab, PIECES, &[]);
     let seed = Seed::start(9, &torrent);
     let target = Target::getting(&lab, rill_with_descriptors(64), &torrent, &[seed.address]);
-    lab.wait_for("it downloads", || seed.given.load(Relaxed) > 0);
+    lab.wait_for("it downloads", || seed.uploaded.load(Relaxed) > 0);
     let before = target.descriptors();
     let done = Done::default();
-    let cost = trial(target, &seed.given, &Unharmed::default(), || storm(target, &done));
-    let came = done.connections.load(Relaxed);
-    println!("{came} connections");
-    assert!(came >= 10_000, "only {came} connections");
-    cost.must_be_small("a storm of connections");
-    lab.wait_for("all that is left is what was there", || target.descriptors() <= before + 1);
-    seed.rests.store(true, Relaxed);
-    target.must_be_idle();
+    let cost = trial(target, &seed.uploaded, &Unharmed::default(), || storm(target, &done));
+    let connections = done.connections.load(Relaxed);
+    println!("{connections} connections");
+    assert!(connections >= 10_000, "only {connections} connections");
+    cost.assert_small("a storm of connections");
+    lab.wait_for("the descriptors of the storm are closed", || target.descriptors() <= before + 1);
+    seed.paused.store(true, Relaxed);
+    target.assert_idle();
 }
 
-/// Peers that say who they are, so that nothing but descriptors limits them.
-fn hold(target: Target<'_>, connections: u8) -> Vec<TcpStream> {
+/// Opens connections and completes their handshakes, so that only descriptors limit them.
+fn open_connections(target: Target<'_>, connections: u8) -> Vec<TcpStream> {
     let dial = |n: u8| {
         let mut stream = connect(Ipv4Addr::new(127, 63, 0, n).into(), target.address()).unwrap();
-        // If there is no room for it, it may be gone already.
+        // Without a free descriptor, rill may have closed the connection already.
         let _ = stream.write_all(&handshake(target.info_hash));
         stream
     };
@@ -267,15 +277,15 @@ fn r5_without_descriptors_the_loop_accepts_no_peer_does_not_spin_and_recovers_wh
     let torrent = Endless::new(&lab, PIECES, &[]);
     let seed = Seed::start(9, &torrent);
     let target = Target::getting(&lab, rill(), &torrent, &[seed.address]);
-    lab.wait_for("it downloads", || seed.given.load(Relaxed) > 1 << 20);
+    lab.wait_for("it downloads", || seed.uploaded.load(Relaxed) > 1 << 20);
     let limit = target.limit_descriptors(6);
-    let mut held = hold(target, 20);
-    lab.wait_for("there are no descriptors left", || target.has_all_below(limit));
-    let given = seed.given.load(Relaxed);
-    lab.wait_for("the download goes on", || seed.given.load(Relaxed) > given + (1 << 20));
-    seed.rests.store(true, Relaxed);
-    target.must_be_idle();
-    // A peer that waits in the queue is accepted when others leave.
+    let mut held = open_connections(target, 20);
+    lab.wait_for("rill has no descriptor left", || target.has_all_below(limit));
+    let uploaded = seed.uploaded.load(Relaxed);
+    lab.wait_for("the download goes on", || seed.uploaded.load(Relaxed) > uploaded + (1 << 20));
+    seed.paused.store(true, Relaxed);
+    target.assert_idle();
+    // A peer in the accept queue is accepted when other connections close.
     held.drain(..16).for_each(drop);
     let last = held.last_mut().unwrap();
     last.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -287,12 +297,15 @@ fn r5_incoming_connections_leave_descriptors_for_the_files() {
     let lab = Lab::on_loopback();
     let torrent = Endless::new(&lab, PIECES, &[]);
     let seed = Seed::start(9, &torrent);
-    seed.rests.store(true, Relaxed);
+    seed.paused.store(true, Relaxed);
     let target = Target::getting(&lab, rill_with_descriptors(48), &torrent, &[seed.address]);
-    lab.wait_for("it asks the seed", || seed.asked.load(Relaxed));
-    // The file is opened when the first block is there, and then there are more peers than descriptors.
-    let _held = hold(target, 60);
+    lab.wait_for("rill connects to the seed", || seed.connected.load(Relaxed));
+    // The file is opened when the first block arrives; at that time there are more peers than
+    // descriptors.
+    let _held = open_connections(target, 60);
     lab.wait_for("they have come", || target.descriptors() >= 30);
-    seed.rests.store(false, Relaxed);
-    lab.wait_for("it downloads", || target.said().iter().any(|said| said["pieces_have"].as_u64() > Some(4)));
+    seed.paused.store(false, Relaxed);
+    lab.wait_for("rill downloads", || {
+        target.json_objects().iter().any(|object| object["pieces_have"].as_u64() > Some(4))
+    });
 }

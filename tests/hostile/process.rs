@@ -1,5 +1,5 @@
-//! The process on a machine that does not help: signals, pipes without a reader, no home, no locale; and
-//! peers that speak other dialects.
+//! The process in hostile environments (signals, pipes without a reader, no home directory, no locale), and
+//! peers with other versions of the protocol.
 
 use crate::bystanders::Seed;
 use crate::lab::{Lab, free_port};
@@ -16,13 +16,12 @@ use std::process::Stdio;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// What a stop may take: the last announce has five seconds, the process around it a little.
+/// Time limit of a stop: the last announce has five seconds, the rest of the process half a second.
 const STOP: Duration = Duration::from_millis(5_500);
 
 // ---- R1 -----------------------------------------------------------------------------------------------------------------
 
-/// The signals that stop rill. Who runs the tests under `nohup` has HUP ignored by everything below, rill
-/// included.
+/// Returns the signals that stop rill. Under `nohup`, HUP is ignored by the tests and by rill.
 fn stopping() -> Vec<&'static str> {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
@@ -34,27 +33,29 @@ fn stopping() -> Vec<&'static str> {
 fn r1_every_signal_stops_with_a_record_a_last_word_to_the_tracker_and_code_7() {
     for signal in stopping() {
         let lab = Lab::on_loopback();
-        let tracker = Server::saying(with_peers(1800, &[]));
+        let tracker = Server::answering(with_peers(1800, &[]));
         let torrent = Endless::new(&lab, 64, &[vec![tracker.url()]]);
         let seed = Seed::start(9, &torrent);
-        let (state, out) = (lab.new_dir("state"), lab.new_dir("out"));
+        let state = lab.new_dir("state");
+        let out = lab.new_dir("out");
         let mut command = rill();
         command.env_remove("RILL_NO_STATE").env("RILL_STATE_DIR", &state);
         let target = Target::getting_to(&lab, command, &torrent, &out, &[seed.address]);
-        lab.wait_for("some of it is there", || {
-            target.said().iter().any(|said| said["pieces_have"].as_u64() > Some(4))
+        lab.wait_for("rill has some pieces", || {
+            target.json_objects().iter().any(|object| object["pieces_have"].as_u64() > Some(4))
         });
-        let had = target.said().iter().filter_map(|said| said["pieces_have"].as_u64()).max().unwrap();
-        let told = Instant::now();
+        let had =
+            target.json_objects().iter().filter_map(|object| object["pieces_have"].as_u64()).max().unwrap();
+        let signalled_at = Instant::now();
         target.kid.signal(signal);
         assert_eq!(target.kid.code(), 7, "{signal}: {}", lab.words());
-        assert!(told.elapsed() < STOP, "{signal}: {:?}", told.elapsed());
-        let events: Vec<String> = tracker.asked();
+        assert!(signalled_at.elapsed() < STOP, "{signal}: {:?}", signalled_at.elapsed());
+        let events: Vec<String> = tracker.requests();
         assert!(
             events[0].contains("event=started") && events.last().unwrap().contains("event=stopped"),
             "{signal}: {events:?}"
         );
-        // What it had it claims at once, without looking, from its record.
+        // The next run takes the pieces from the resume record without hashing.
         let mut again = rill();
         again.env_remove("RILL_NO_STATE").env("RILL_STATE_DIR", &state).args([
             "get",
@@ -66,11 +67,13 @@ fn r1_every_signal_stops_with_a_record_a_last_word_to_the_tracker_and_code_7() {
             "-d",
         ]);
         let again = again.arg(&out).arg(&torrent.file).output().unwrap();
-        let said = String::from_utf8(again.stdout).unwrap();
-        // Its last word: a slow machine may say something before it has looked into the record.
-        let end: serde_json::Value = serde_json::from_str(said.lines().last().unwrap_or_default()).unwrap();
+        let printed = String::from_utf8(again.stdout).unwrap();
+        // The last object counts: on a slow machine an object may be printed before the record is
+        // read.
+        let end: serde_json::Value =
+            serde_json::from_str(printed.lines().last().unwrap_or_default()).unwrap();
         let has = end["torrents"][0]["pieces_have"].as_u64();
-        assert!(has >= Some(had), "{signal}: {had} pieces were there, {has:?} are claimed\n{said}");
+        assert!(has >= Some(had), "{signal}: {had} pieces were there, {has:?} are claimed\n{printed}");
     }
 }
 
@@ -88,7 +91,7 @@ fn r1_a_seed_ends_with_code_0() {
 #[test]
 fn r1_a_silent_tracker_holds_the_end_up_for_five_seconds_and_a_second_signal_ends_it_at_once() {
     let lab = Lab::on_loopback();
-    // It answers the first announce, and the last one never.
+    // The tracker answers the first announce and never the last one.
     let tracker = Server::start(|stream, number| match number {
         0 => stream.write_all(&with_peers(1800, &[])),
         _ => silence(stream),
@@ -96,48 +99,48 @@ fn r1_a_silent_tracker_holds_the_end_up_for_five_seconds_and_a_second_signal_end
     let torrent = Endless::new(&lab, 4, &[vec![tracker.url()]]);
     let start = || {
         let target = Target::getting(&lab, rill(), &torrent, &[]);
-        let asked = tracker.asked().len();
-        lab.wait_for("the tracker is asked", || tracker.asked().len() > asked);
-        lab.wait_for("it says something", || !target.said().is_empty());
+        let requests = tracker.requests().len();
+        lab.wait_for("the tracker is asked", || tracker.requests().len() > requests);
+        lab.wait_for("rill prints an object", || !target.json_objects().is_empty());
         target
     };
     let patient = start();
-    let told = Instant::now();
+    let signalled_at = Instant::now();
     patient.kid.signal("TERM");
     assert_eq!(patient.kid.code(), 7);
-    assert!(told.elapsed() < STOP, "{:?}", told.elapsed());
+    assert!(signalled_at.elapsed() < STOP, "{:?}", signalled_at.elapsed());
     let impatient = start();
     impatient.kid.signal("TERM");
-    let asked = tracker.asked().len();
-    lab.wait_for("it says goodbye to the tracker", || {
-        tracker.asked().len() >= asked && tracker.asked().last().unwrap().contains("stopped")
+    let requests = tracker.requests().len();
+    lab.wait_for("rill sends the last announce", || {
+        tracker.requests().len() >= requests && tracker.requests().last().unwrap().contains("stopped")
     });
-    let told = Instant::now();
+    let signalled_at = Instant::now();
     impatient.kid.signal("INT");
     assert_eq!(impatient.kid.code(), 7);
-    assert!(told.elapsed() < Duration::from_secs(1), "{:?}", told.elapsed());
+    assert!(signalled_at.elapsed() < Duration::from_secs(1), "{:?}", signalled_at.elapsed());
 }
 
 // ---- R9, R10 --------------------------------------------------------------------------------------------------------------
 
-/// Pieces of a download of a few seconds: long enough to say a few things.
+/// Pieces of a download that takes a few seconds, long enough for several lines of output.
 const SHORT: u32 = 64;
 
-/// Where a program's words go.
+/// Reader of the program's output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reader {
-    /// The other end is closed.
+    /// The reading end is closed.
     Gone,
-    /// The other end is open and never read, and there is no room for one more byte.
+    /// The reading end is open and never read, and the pipe is full.
     Asleep,
 }
 
-/// A pipe without room: its end to write to, and the other.
+/// Returns the writing and the reading end of a full pipe.
 fn full_pipe(lab: &Lab) -> (File, File) {
     let path = lab.new_dir("pipe").join("pipe");
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
         .unwrap();
-    // On Linux a pipe may be opened for both at once, and then does not wait for the other side.
+    // On Linux a FIFO can be opened for reading and writing, which does not block.
     let mut both = File::options()
         .read(true)
         .write(true)
@@ -165,7 +168,8 @@ fn r9_a_download_ends_whether_its_words_are_read_or_not() {
         let (writer, other) = full_pipe(&lab);
         let other = Some(other).filter(|_| reader == Reader::Asleep);
         command.arg(&torrent.file).stdin(Stdio::null()).stderr(writer.try_clone().unwrap()).stdout(writer);
-        let (mut child, begun) = (command.spawn().unwrap(), Instant::now());
+        let mut child = command.spawn().unwrap();
+        let begun = Instant::now();
         drop(command);
         let status = loop {
             if let Some(status) = child.try_wait().unwrap() {
@@ -173,7 +177,7 @@ fn r9_a_download_ends_whether_its_words_are_read_or_not() {
             }
             if begun.elapsed() > Duration::from_secs(20) {
                 child.kill().unwrap();
-                panic!("{words}, reader {reader:?}: it waits for its reader");
+                panic!("{words}, reader {reader:?}: rill waits for its reader");
             }
             std::thread::sleep(Duration::from_millis(10));
         };
@@ -190,7 +194,7 @@ fn r10_without_locale_terminal_or_home_a_download_works() {
     let seed = Seed::start(9, &torrent);
     let read_only = lab.new_dir("home");
     fs::set_permissions(&read_only, fs::Permissions::from_mode(0o555)).unwrap();
-    // Root may write anywhere, but not below a file.
+    // Root may write to any directory, but no directory can be created below a file.
     let file = lab.at("file");
     fs::write(&file, "").unwrap();
     let homes = [
@@ -212,32 +216,35 @@ fn r10_without_locale_terminal_or_home_a_download_works() {
             .arg(&out)
             .arg(&torrent.file);
         let ended = command.output().unwrap();
-        let said = String::from_utf8([ended.stdout, ended.stderr].concat()).unwrap();
-        assert_eq!(ended.status.code(), Some(0), "home {home:?}: {said}");
-        assert!(said.is_ascii() && !said.contains('\x1b'), "home {home:?}: {said}");
+        let printed = String::from_utf8([ended.stdout, ended.stderr].concat()).unwrap();
+        assert_eq!(ended.status.code(), Some(0), "home {home:?}: {printed}");
+        assert!(printed.is_ascii() && !printed.contains('\x1b'), "home {home:?}: {printed}");
         assert!(fs::read(out.join("endless")).unwrap() == piece().repeat(8));
     }
 }
 
-// ---- other dialects -------------------------------------------------------------------------------------------------------
+// ---- other versions of the protocol ---------------------------------------------------------------------------------------
 
-/// What rill sends to a peer that sends these bytes, and how long it takes until it closes the connection.
+/// Sends these bytes to rill. Returns rill's bytes and the time until rill closes the connection.
 fn answer_to(target: Target<'_>, bytes: &[u8]) -> (Vec<u8>, Duration) {
     let mut stream = connect(Ipv4Addr::LOCALHOST.into(), target.address()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let begun = Instant::now();
-    // It may hang up before the last of them.
+    // rill may close the connection before the last of the bytes.
     let _ = stream.write_all(bytes);
-    let (mut said, mut some) = (Vec::new(), [0; 4096]);
+    let mut received = Vec::new();
+    let mut some = [0; 4096];
     loop {
         match stream.read(&mut some) {
             Ok(0) => break,
-            Ok(n) => said.extend_from_slice(&some[..n]),
-            Err(e) if e.kind() == ErrorKind::WouldBlock => panic!("after half a minute it has not hung up"),
+            Ok(n) => received.extend_from_slice(&some[..n]),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                panic!("rill has not closed the connection after half a minute")
+            }
             Err(_) => break,
         }
     }
-    (said, begun.elapsed())
+    (received, begun.elapsed())
 }
 
 #[test]
@@ -245,8 +252,8 @@ fn p22_an_encrypted_handshake_is_not_answered_and_over_within_the_time_for_hands
     let lab = Lab::on_loopback();
     let target = Target::seeding(&lab, rill(), &Endless::new(&lab, 4, &[]));
     let noise = |len: usize, first: u8| [&[first][..], &crate::support::content(len - 1, 3)].concat();
-    // A key of Diffie and Hellman has 96 bytes, pads at most 512; others try 65,535, or send what begins like
-    // a plain handshake.
+    // A Diffie-Hellman key has 96 bytes and at most 512 bytes of padding. Other cases have 65,535 bytes,
+    // or begin like a plain handshake.
     let cases = [
         noise(96, 0xd7),
         noise(96 + 512, 0),
@@ -256,19 +263,21 @@ fn p22_an_encrypted_handshake_is_not_answered_and_over_within_the_time_for_hands
         vec![0; 96],
     ];
     for (i, bytes) in cases.iter().enumerate() {
-        let (said, took) = answer_to(target, bytes);
-        assert_eq!(said, [0; 0], "case {i} was answered");
+        let (json_objects, took) = answer_to(target, bytes);
+        assert_eq!(json_objects, [0; 0], "case {i} was answered");
         assert!(took < Duration::from_secs(11), "case {i} was open for {took:?}");
     }
     assert!(
         Line::dial(Ipv4Addr::LOCALHOST.into(), target.address(), target.info_hash).is_ok(),
-        "a plain one is answered as ever"
+        "a plain handshake is answered"
     );
 }
 
-/// A rill that knows the torrent's hash alone, and no peer with its metadata.
+/// Starts a rill with the torrent's magnet link and without a peer that has its metadata.
 fn following_a_link<'a>(lab: &'a Lab, torrent: &Endless) -> Target<'a> {
-    let (port, out, hash) = (free_port(), lab.new_dir("out"), torrent.metainfo.info_hash());
+    let port = free_port();
+    let out = lab.new_dir("out");
+    let hash = torrent.metainfo.info_hash();
     let mut command = rill();
     command
         .args(["get", "--json", "--listen-port", &port.to_string(), "-d"])
@@ -277,7 +286,7 @@ fn following_a_link<'a>(lab: &'a Lab, torrent: &Endless) -> Target<'a> {
     Target::process(lab.start(&mut command), port, hash)
 }
 
-/// Handshake bytes in which the sender says that it knows v2 torrents (BEP 52).
+/// Returns a handshake with the bit for v2 torrents (BEP 52).
 fn handshake_of_v2(target: Target<'_>) -> [u8; HANDSHAKE_LEN] {
     let mut bytes = handshake(target.info_hash);
     bytes[20 + 7] |= 0x10;
@@ -289,7 +298,7 @@ fn p21_the_v2_bit_and_hash_messages_on_a_v1_link_and_a_v1_torrent_are_passed_ove
     let lab = Lab::on_loopback();
     let torrent = Endless::new(&lab, 8, &[]);
     let seed = Seed::start(9, &torrent);
-    seed.rests.store(true, Relaxed);
+    seed.paused.store(true, Relaxed);
     let targets = [
         following_a_link(&lab, &torrent),
         Target::getting(&lab, rill(), &torrent, &[seed.address]),
@@ -297,14 +306,14 @@ fn p21_the_v2_bit_and_hash_messages_on_a_v1_link_and_a_v1_torrent_are_passed_ove
     ];
     for target in targets {
         let open = ["metadata", "downloading", "seeding"];
-        lab.wait_for("it lets peers in", || open.iter().any(|state| target.has_been(state)));
+        lab.wait_for("rill accepts peers", || open.iter().any(|state| target.has_been(state)));
         let mut stream = connect(Ipv4Addr::new(127, 0, 0, 8).into(), target.address()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         stream.write_all(&handshake_of_v2(target)).unwrap();
         stream.read_exact(&mut [0; HANDSHAKE_LEN]).unwrap();
         for id in [21, 22, 23] {
-            // Root, base layer, index, length, proof layers: right, far outside, too short, and with more
-            // hashes than there are.
+            // Root, base layer, index, length, proof layers: valid, far out of range, too short, and
+            // with more hashes than exist.
             let numbers = |n: [u32; 4]| [&[7; 32][..], &n.map(u32::to_be_bytes).concat()].concat();
             for body in [
                 numbers([0, 0, 2, 0]),
@@ -318,27 +327,27 @@ fn p21_the_v2_bit_and_hash_messages_on_a_v1_link_and_a_v1_torrent_are_passed_ove
                     .unwrap();
             }
         }
-        // A keep-alive's worth of proof that the connection lives on: an interest is answered by a choke or
-        // an unchoke, or not at all, but the stream does not end.
+        // The connection must stay open: rill may answer `interested` with a choke, an unchoke or
+        // nothing, but the stream does not end.
         let mut bytes = Vec::new();
         Message::Interested.write(&mut bytes);
         stream.write_all(&bytes).unwrap();
         stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
         let mut rest = Vec::new();
         let end = stream.read_to_end(&mut rest);
-        assert!(end.is_err_and(|e| e.kind() == ErrorKind::WouldBlock), "rill hung up on it");
+        assert!(end.is_err_and(|e| e.kind() == ErrorKind::WouldBlock), "rill closed the connection");
         assert_eq!(target.kid.ended(), None, "{}", lab.words());
     }
 }
 
-/// The last block of the last piece is shorter than a block. A peer that sends more of it, with all that a
-/// block may have or with one byte too many, before it sends what was asked for, writes nothing behind the
-/// end.
+/// The last block of the last piece is shorter than 16 KiB. A peer first sends it too long, with 16 KiB or
+/// with one byte too many, then as requested; the file must not become longer.
 #[test]
 fn p9_a_last_block_that_is_too_long_does_not_extend_the_file() {
     const LEN: usize = 100_001;
     let lab = Lab::on_loopback();
-    let (from, out) = (lab.new_dir("content"), lab.new_dir("out"));
+    let from = lab.new_dir("content");
+    let out = lab.new_dir("out");
     let torrent = crate::support::single(&from, "odd", LEN, 32 << 10);
     let content = fs::read(from.join("odd")).unwrap();
     let file = lab.at("odd.torrent");
@@ -348,15 +357,16 @@ fn p9_a_last_block_that_is_too_long_does_not_extend_the_file() {
     let hash = torrent.info_hash();
     let liar = std::thread::spawn(move || -> std::io::Result<u32> {
         let mut line = Line::answer(listener.accept()?.0, hash)?;
-        line.say(&[Message::HaveAll, Message::Unchoke])?;
+        line.send(&[Message::HaveAll, Message::Unchoke])?;
         let mut lies = 0;
-        // It ends when rill has everything and hangs up.
-        while let Ok((id, body)) = line.hear() {
+        // The connection ends when rill is complete and closes it.
+        while let Ok((id, body)) = line.receive() {
             if id != 6 {
                 continue;
             }
             let number = |at: usize| u32::from_be_bytes(body[at..at + 4].try_into().unwrap()) as usize;
-            let (at, len) = (number(0) * (32 << 10) + number(4), number(8));
+            let at = number(0) * (32 << 10) + number(4);
+            let len = number(8);
             let block = |bytes: &[u8]| {
                 [&(9 + bytes.len() as u32).to_be_bytes()[..], &[7], &body[..8], bytes].concat()
             };
@@ -380,8 +390,8 @@ fn p9_a_last_block_that_is_too_long_does_not_extend_the_file() {
     assert!(fs::read(out.join("odd")).unwrap() == fs::read(from.join("odd")).unwrap());
 }
 
-/// rill keeps no "last seen complete"; what it tells of a swarm is who is there now, and a seed that gives
-/// nothing counts as one until it is gone, and then no more.
+/// rill keeps no "last seen complete": its output counts connected peers only. A seed that uploads nothing
+/// counts as a seed while it is connected and not afterwards.
 #[test]
 fn p20_a_seed_in_name_alone_is_nothing_that_is_remembered() {
     let lab = Lab::on_loopback();
@@ -390,11 +400,11 @@ fn p20_a_seed_in_name_alone_is_nothing_that_is_remembered() {
     lab.wait_for("it downloads", || target.has_been("downloading"));
     let mut liar =
         Line::dial(Ipv4Addr::new(127, 0, 0, 8).into(), target.address(), target.info_hash).unwrap();
-    liar.say(&[Message::HaveAll]).unwrap();
-    let last = || target.said().pop().unwrap_or_default();
-    lab.wait_for("it counts as a seed", || last()["seeds"] == 1);
+    liar.send(&[Message::HaveAll]).unwrap();
+    let last = || target.json_objects().pop().unwrap_or_default();
+    lab.wait_for("rill counts the seed", || last()["seeds"] == 1);
     drop(liar);
-    lab.wait_for("it counts no more", || last()["seeds"] == 0);
+    lab.wait_for("rill no longer counts the seed", || last()["seeds"] == 0);
     let last = last();
     assert_eq!((&last["pieces_have"], &last["downloaded_bytes"]), (&0.into(), &0.into()));
     let words = last.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");

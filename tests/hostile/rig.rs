@@ -1,11 +1,10 @@
-//! One rill under attack, a good peer beside it, and what the attack costs both.
+//! Measures what an attack costs a rill and a good peer that transfers with it.
 //!
 //! ```text
 //!   quiet │ attack │ quiet │ attack │ quiet │ attack        the good peer's bytes and rill's memory in each
 //! ```
-//!
-//! Phases alternate, so that whatever else the machine does falls on both sides, and medians are compared.
-//! The good peer is slow enough for any machine: what is measured is whether it is kept waiting, not who gets
+//! Phases alternate, so that other load on the machine affects both, and medians are compared. The rate of
+//! the good peer is low enough for every machine: the test measures whether rill delays it, not the share of
 //! the processor.
 
 use crate::attackers::Attackers;
@@ -27,28 +26,28 @@ use std::time::{Duration, Instant};
 
 /// Bytes of a piece.
 pub const PIECE: u32 = 256 << 10;
-/// What the good peer gives or takes, bytes a second.
+/// Rate of the good peer in bytes a second.
 pub const GOOD_RATE: u64 = 8 << 20;
-/// What memory may grow by under an attack.
+/// Most bytes by which memory may grow under an attack.
 pub const MEMORY_MARGIN: u64 = 4 << 20;
-/// Of one core, what rill may use while nothing happens.
+/// Share of one core that an idle rill may use.
 pub const IDLE_SHARE: f64 = 0.05;
 
 /// Attacks of one trial, each between two quiet phases.
 const ROUNDS: usize = 3;
-/// One phase.
+/// Duration of a phase.
 const PHASE: Duration = Duration::from_millis(700);
-/// Between two phases: connections come and go.
+/// Time between two phases, for connections to open and close.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// A torrent whose pieces are all the same, so that it may be as large as it likes.
+/// A torrent with equal pieces, so that peers can serve any size from one buffer.
 pub struct Endless {
     pub metainfo: Metainfo,
     pub file: PathBuf,
 }
 
 impl Endless {
-    /// `pieces` of it, with these trackers.
+    /// Creates a torrent with this number of pieces and these trackers.
     pub fn new(lab: &Lab, pieces: u32, trackers: &[Vec<String>]) -> Endless {
         let builder = Builder {
             piece_len: PIECE,
@@ -70,12 +69,12 @@ impl Endless {
     }
 }
 
-/// The bytes of every piece.
+/// Returns the bytes of every piece.
 pub fn piece() -> Vec<u8> {
     crate::support::content(PIECE as usize, 7)
 }
 
-/// The program, in the plainest of environments; it finds no peer by itself.
+/// Returns a command for rill without environment variables, DHT and LSD.
 pub fn rill() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rill"));
     command.env_clear().envs([("LC_ALL", "C"), ("PATH", "/usr/bin:/bin")]);
@@ -88,7 +87,7 @@ pub fn rill() -> Command {
     command
 }
 
-/// The same with so few descriptors.
+/// Returns a command for rill with at most `most` descriptors.
 pub fn rill_with_descriptors(most: u32) -> Command {
     let plain = rill();
     let mut command = Command::new("/bin/sh");
@@ -97,7 +96,7 @@ pub fn rill_with_descriptors(most: u32) -> Command {
     command
 }
 
-/// A running rill that is watched.
+/// A running rill that is measured.
 #[derive(Clone, Copy)]
 pub struct Target<'a> {
     pub kid: Kid<'a>,
@@ -106,12 +105,12 @@ pub struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// Downloads `torrent` from these peers; `command` may have options already.
+    /// Starts a download of `torrent` from these peers; `command` may have options already.
     pub fn getting(lab: &'a Lab, command: Command, torrent: &Endless, peers: &[SocketAddr]) -> Target<'a> {
         Target::getting_to(lab, command, torrent, &lab.new_dir("out"), peers)
     }
 
-    /// The same, into this directory.
+    /// Starts a download of `torrent` into this directory.
     pub fn getting_to(
         lab: &'a Lab,
         mut command: Command,
@@ -126,30 +125,30 @@ impl<'a> Target<'a> {
         Target { kid, port, info_hash: torrent.metainfo.info_hash() }
     }
 
-    /// Seeds `torrent`, and listens already.
+    /// Starts a seed of `torrent` and waits until it seeds.
     pub fn seeding(lab: &'a Lab, mut command: Command, torrent: &Endless) -> Target<'a> {
         let port = free_port();
         command.args(["seed", "--json", "--listen-port", &port.to_string()]);
         let kid = lab.start(command.arg("-d").arg(torrent.write(lab)).arg(&torrent.file));
         let target = Target { kid, port, info_hash: torrent.metainfo.info_hash() };
-        lab.wait_for("it seeds", || target.has_been("seeding"));
+        lab.wait_for("rill seeds", || target.has_been("seeding"));
         target
     }
 
-    /// Where it listens.
+    /// Returns the address at which rill listens.
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
-    /// The JSON objects that it has printed.
-    pub fn said(&self) -> Vec<serde_json::Value> {
+    /// Returns the JSON objects that rill has printed.
+    pub fn json_objects(&self) -> Vec<serde_json::Value> {
         self.kid.words().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// Whether it has said that it is so far. It listens before, and refuses peers of a torrent that it still
-    /// checks.
+    /// Returns whether rill has printed this state. rill listens before it seeds, and refuses peers of a
+    /// torrent that is being checked.
     pub fn has_been(&self, state: &str) -> bool {
-        self.said().iter().any(|said| said["state"] == state)
+        self.json_objects().iter().any(|object| object["state"] == state)
     }
 
     fn proc(&self, name: &str) -> String {
@@ -157,29 +156,29 @@ impl<'a> Target<'a> {
             .unwrap_or_else(|e| panic!("{name}: {e}"))
     }
 
-    /// A process that is no command of the program: it is watched alone.
+    /// Wraps a process that prints no JSON objects; only its resources are measured.
     pub fn process(kid: Kid<'a>, port: u16, info_hash: InfoHash) -> Target<'a> {
         Target { kid, port, info_hash }
     }
 
-    /// Memory that is its own, in bytes: what the kernel calls anonymous.
+    /// Returns the anonymous memory of the process in bytes.
     pub fn memory(&self) -> u64 {
         let status = self.proc("status");
         let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
-    /// Processor time so far.
+    /// Returns the CPU time so far.
     pub fn cpu(&self) -> Duration {
         let stat = self.proc("stat");
-        // Behind the name in brackets: state is the first field, user time the twelfth, system time the
-        // thirteenth.
+        // Fields after the name in parentheses: state is the first, user time the twelfth, system
+        // time the thirteenth.
         let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
         let ticks: u64 = fields[11..13].iter().map(|n| n.parse::<u64>().unwrap()).sum();
         Duration::from_millis(ticks * 10)
     }
 
-    /// Open descriptors.
+    /// Returns the number of open descriptors.
     pub fn descriptors(&self) -> usize {
         self.numbers().len()
     }
@@ -189,7 +188,7 @@ impl<'a> Target<'a> {
         open.map(|entry| entry.file_name().to_str().unwrap().parse().unwrap()).collect()
     }
 
-    /// From here on it gets no more than so many new ones; the limit, for
+    /// Lowers the limit of descriptors so that `new` more can be opened. Returns the limit, for
     /// [`has_all_below`](Target::has_all_below).
     pub fn limit_descriptors(&self, new: usize) -> u64 {
         let open = self.numbers();
@@ -199,60 +198,62 @@ impl<'a> Target<'a> {
         limit
     }
 
-    /// Whether it has them all.
+    /// Returns whether all descriptors below the limit are open.
     pub fn has_all_below(&self, limit: u64) -> bool {
         self.numbers().range(..limit).count() as u64 == limit
     }
 
-    /// Threads.
+    /// Returns the number of threads.
     pub fn threads(&self) -> usize {
         fs::read_dir(format!("/proc/{}/task", self.kid.pid())).unwrap().count()
     }
 
-    /// The share of one core that it takes in this time.
+    /// Measures the CPU time for this duration. Returns the share of one core.
     pub fn share(&self, time: Duration) -> f64 {
         let before = self.cpu();
         std::thread::sleep(time);
         (self.cpu() - before).as_secs_f64() / time.as_secs_f64()
     }
 
-    /// Fails unless it is as good as asleep.
-    pub fn must_be_idle(&self) {
+    /// Asserts that the process is idle.
+    pub fn assert_idle(&self) {
         let share = self.share(Duration::from_secs(2));
-        assert!(share < IDLE_SHARE, "it does nothing and takes {:.0} % of a core", share * 100.0);
+        assert!(share < IDLE_SHARE, "rill is idle and takes {:.0} % of a core", share * 100.0);
     }
 }
 
-/// Bytes that the good peer has given or taken.
+/// Payload bytes of the good peer.
 pub type Gauge = Arc<AtomicU64>;
 
-/// What an attack cost.
+/// Cost of an attack.
 #[derive(Debug)]
 pub struct Cost {
     /// The good peer's rate under attack, as a share of the quiet one.
     pub kept: f64,
-    /// The quiet one, bytes a second.
+    /// The good peer's rate without attack, in bytes a second.
     pub quiet_rate: f64,
-    /// The most memory under attack beyond the most before any attack, bytes.
+    /// Peak memory under attack minus peak memory before the first attack, in bytes.
     pub grown: u64,
 }
 
-/// The most memory of a process before its first attack: later ones find what the first has left in the heap.
+/// Peak memory of a process before its first attack. Later quiet phases include heap memory that an attack
+/// has left.
 #[derive(Default)]
 pub struct Unharmed(OnceCell<u64>);
 
-/// Alternates between quiet and attack.
+/// Measures quiet and attacked phases in turn.
 pub fn trial(target: Target<'_>, good: &Gauge, unharmed: &Unharmed, attack: impl Fn() -> Attackers) -> Cost {
     let begun = Instant::now();
     while good.load(Relaxed) < GOOD_RATE / 4 {
         assert!(
             begun.elapsed() < Duration::from_secs(30),
-            "the good peer never got going: {:?}",
-            target.said().pop()
+            "the good peer transferred nothing: {:?}",
+            target.json_objects().pop()
         );
         std::thread::sleep(Duration::from_millis(5));
     }
-    let (mut quiet, mut attacked) = (Vec::new(), Vec::new());
+    let mut quiet = Vec::new();
+    let mut attacked = Vec::new();
     for _ in 0..ROUNDS {
         quiet.push(phase(target, good));
         unharmed.0.get_or_init(|| quiet[0].memory);
@@ -262,22 +263,25 @@ pub fn trial(target: Target<'_>, good: &Gauge, unharmed: &Unharmed, attack: impl
     }
     let before = unharmed.0.get().copied().unwrap_or_default();
     let most = attacked.iter().map(|p| p.memory).max().unwrap_or_default();
-    let (kept, quiet_rate) = (median(&attacked) / median(&quiet), median(&quiet));
+    let kept = median(&attacked) / median(&quiet);
+    let quiet_rate = median(&quiet);
     Cost { kept, quiet_rate, grown: most.saturating_sub(before) }
 }
 
 impl Cost {
-    /// The bars: nine tenths of the rate, and the memory of a quiet run.
-    pub fn must_be_small(&self, what: &str) {
+    /// Asserts that the good peer keeps nine tenths of its rate and that memory grows by at most
+    /// [`MEMORY_MARGIN`].
+    pub fn assert_small(&self, what: &str) {
         let Cost { kept, quiet_rate, grown } = self;
-        let (quiet, grown) = (quiet_rate / (1 << 20) as f64, grown / 1024);
+        let quiet = quiet_rate / (1 << 20) as f64;
+        let grown = grown / 1024;
         println!(
             "{what}: the good peer keeps {:.0} % of {quiet:.1} MiB/s, memory +{grown} KiB",
             kept * 100.0
         );
         assert!(
             *quiet_rate > GOOD_RATE as f64 * 0.5,
-            "{what}: {quiet:.1} MiB/s in quiet, so nothing can be said"
+            "{what}: {quiet:.1} MiB/s without attack, which is too slow to compare"
         );
         assert!(*kept >= 0.9, "{what}: the good peer keeps {:.0} % of its rate", kept * 100.0);
         assert!(self.grown <= MEMORY_MARGIN, "{what}: memory grew by {grown} KiB");

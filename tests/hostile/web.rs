@@ -1,34 +1,36 @@
-//! A web server that answers every request in its own way, and remembers what it was asked.
+//! Web servers with scripted answers, which record the requests.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// A running one.
+/// A running server.
 pub struct Server {
     pub address: SocketAddr,
-    asked: Arc<Mutex<Vec<String>>>,
+    requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
-    /// One that answers like this; the number counts requests from 0.
+    /// Starts a server that calls `answer` for each request, with the number of the request from 0.
     pub fn start(answer: impl Fn(&mut TcpStream, usize) -> io::Result<()> + Send + Sync + 'static) -> Server {
         Server::at(Ipv4Addr::LOCALHOST, answer)
     }
 
-    /// The same, at another address of this machine.
+    /// Starts a server at another address of this machine.
     pub fn at(
         ip: Ipv4Addr,
         answer: impl Fn(&mut TcpStream, usize) -> io::Result<()> + Send + Sync + 'static,
     ) -> Server {
         let listener = TcpListener::bind((ip, 0)).unwrap();
-        let (address, asked, answer) =
-            (listener.local_addr().unwrap(), Arc::<Mutex<Vec<String>>>::default(), Arc::new(answer));
-        let seen = asked.clone();
+        let address = listener.local_addr().unwrap();
+        let requests = Arc::<Mutex<Vec<String>>>::default();
+        let answer = Arc::new(answer);
+        let seen = requests.clone();
         std::thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
-                let (seen, answer) = (seen.clone(), answer.clone());
+                let seen = seen.clone();
+                let answer = answer.clone();
                 std::thread::spawn(move || {
                     let Ok(head) = head(&mut stream) else { return };
                     let number = {
@@ -41,29 +43,30 @@ impl Server {
                 });
             }
         });
-        Server { address, asked }
+        Server { address, requests }
     }
 
-    /// One that gives these bytes.
-    pub fn saying(bytes: impl Into<Vec<u8>>) -> Server {
+    /// Starts a server that answers with these bytes.
+    pub fn answering(bytes: impl Into<Vec<u8>>) -> Server {
         let bytes = bytes.into();
         Server::start(move |stream, _| stream.write_all(&bytes))
     }
 
-    /// The URL to announce to.
+    /// Returns the announce URL.
     pub fn url(&self) -> String {
         format!("http://{}/announce", self.address)
     }
 
-    /// The first lines of all requests.
-    pub fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+    /// Returns the first lines of all requests.
+    pub fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
     }
 }
 
 fn head(stream: &mut TcpStream) -> io::Result<String> {
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    let (mut head, mut byte) = (Vec::new(), [0]);
+    let mut head = Vec::new();
+    let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") && head.len() < 16 << 10 {
         stream.read_exact(&mut byte)?;
         head.push(byte[0]);
@@ -71,19 +74,19 @@ fn head(stream: &mut TcpStream) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
-/// A whole answer.
+/// Returns a complete response with this body.
 pub fn reply(body: &[u8]) -> Vec<u8> {
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
     [head.as_bytes(), body].concat()
 }
 
-/// "Look there."
+/// Returns a redirect.
 pub fn redirect(location: &str) -> Vec<u8> {
     format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         .into_bytes()
 }
 
-/// A body without end.
+/// Sends an endless body.
 pub fn endless(stream: &mut TcpStream) -> io::Result<()> {
     stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
     let zeros = vec![b'0'; 64 << 10];
@@ -92,11 +95,11 @@ pub fn endless(stream: &mut TcpStream) -> io::Result<()> {
     }
 }
 
-/// Zeros without end, packed a thousand to one.
+/// Sends endless zeros, compressed a thousand to one.
 pub fn bomb(stream: &mut TcpStream) -> io::Result<()> {
     stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b\x08\0\0\0\0\0\0\xff")?;
-    // A deflate block with fixed codes: the literal 0, and then for ever 258 bytes from one byte before.
-    // Eight of these take 13 bytes, and from the third byte on it is the same 13 bytes again and again.
+    // A deflate block with fixed codes: the literal 0, then endless copies of 258 bytes at distance one.
+    // Eight copies take 13 bytes, and from the third byte on the same 13 bytes repeat.
     let bits =
         "11000110000".bytes().chain("1100010100000".bytes().cycle()).take(8 * (2 + 13)).collect::<Vec<_>>();
     let packed: Vec<u8> =
@@ -108,8 +111,8 @@ pub fn bomb(stream: &mut TcpStream) -> io::Result<()> {
     }
 }
 
-/// One byte of a good answer every so often.
-pub fn drip(stream: &mut TcpStream, every: Duration) -> io::Result<()> {
+/// Sends a valid answer, one byte per interval.
+pub fn send_slowly(stream: &mut TcpStream, every: Duration) -> io::Result<()> {
     stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")?;
     for byte in b"d8:intervali1800e5:peers99000:".iter().chain(std::iter::repeat(&b'1')) {
         stream.write_all(&[*byte])?;
@@ -118,13 +121,13 @@ pub fn drip(stream: &mut TcpStream, every: Duration) -> io::Result<()> {
     Ok(())
 }
 
-/// Says nothing until the other side has had enough.
+/// Sends nothing until the other side closes the connection.
 pub fn silence(stream: &mut TcpStream) -> io::Result<()> {
     stream.set_read_timeout(None)?;
     stream.read(&mut [0]).map(drop)
 }
 
-/// A tracker's answer with these peers, in compact form.
+/// Returns a tracker's response with these peers in compact form.
 pub fn with_peers(interval: u32, peers: &[SocketAddr]) -> Vec<u8> {
     let mut list = Vec::new();
     for peer in peers {

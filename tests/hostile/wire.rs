@@ -1,4 +1,4 @@
-//! One connection to rill, spoken by hand: as much of the protocol as a test wants, byte by byte if it wants.
+//! A peer connection to rill, over which a test sends messages or raw bytes.
 
 use rill::units::{InfoHash, PeerId};
 use rill::wire::{HANDSHAKE_LEN, Handshake, Message};
@@ -8,15 +8,15 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-/// How long a peer here waits for a byte.
+/// Time limit of a read.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A stream, before or after the handshake.
+/// A connection after the handshake.
 pub struct Line {
     stream: TcpStream,
 }
 
-/// A connection from this address: loopback has sixteen million.
+/// Connects from this address, one of the sixteen million loopback addresses.
 pub fn connect(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
     let socket = socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::STREAM, None)?;
     socket.bind(&SocketAddr::new(from, 0).into())?;
@@ -24,7 +24,7 @@ pub fn connect(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
     Ok(socket.into())
 }
 
-/// What a peer says first; every one has another name.
+/// Returns a handshake with a peer id that no other connection has.
 pub fn handshake(info_hash: InfoHash) -> [u8; HANDSHAKE_LEN] {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let mut peer_id = *b"-XX0000-............";
@@ -32,7 +32,7 @@ pub fn handshake(info_hash: InfoHash) -> [u8; HANDSHAKE_LEN] {
     Handshake { info_hash, peer_id: PeerId(peer_id), fast: true, extended: true, dht: false }.to_bytes()
 }
 
-/// Messages as bytes.
+/// Encodes messages.
 pub fn bytes(messages: &[Message<'_>]) -> Vec<u8> {
     let mut bytes = Vec::new();
     messages.iter().for_each(|m| m.write(&mut bytes));
@@ -40,7 +40,7 @@ pub fn bytes(messages: &[Message<'_>]) -> Vec<u8> {
 }
 
 impl Line {
-    /// Dials, and shakes hands.
+    /// Connects and completes the handshake.
     pub fn dial(from: IpAddr, to: SocketAddr, info_hash: InfoHash) -> io::Result<Line> {
         let mut line = Line { stream: connect(from, to)? };
         line.raw(&handshake(info_hash))?;
@@ -48,7 +48,7 @@ impl Line {
         Ok(line)
     }
 
-    /// Answers one who has dialed.
+    /// Completes the handshake of an incoming connection.
     pub fn answer(stream: TcpStream, info_hash: InfoHash) -> io::Result<Line> {
         let mut line = Line { stream };
         line.their_handshake()?;
@@ -62,18 +62,18 @@ impl Line {
         self.stream.read_exact(&mut [0; HANDSHAKE_LEN])
     }
 
-    /// Says this.
-    pub fn say(&mut self, messages: &[Message<'_>]) -> io::Result<()> {
+    /// Sends messages.
+    pub fn send(&mut self, messages: &[Message<'_>]) -> io::Result<()> {
         self.raw(&bytes(messages))
     }
 
-    /// Sends these bytes.
+    /// Sends raw bytes.
     pub fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
 
-    /// The next message but keep-alives: its number and its body.
-    pub fn hear(&mut self) -> io::Result<(u8, Vec<u8>)> {
+    /// Returns the id and the body of the next message that is not a keep-alive.
+    pub fn receive(&mut self) -> io::Result<(u8, Vec<u8>)> {
         loop {
             let mut len = [0; 4];
             self.stream.read_exact(&mut len)?;
@@ -86,7 +86,7 @@ impl Line {
         }
     }
 
-    /// From here on it waits for a byte no longer than this, and if it is abrupt, its end is a reset.
+    /// Sets the time limit of reads; if `abrupt`, closing the connection sends a reset.
     pub fn limit(&self, patience: Duration, abrupt: bool) -> io::Result<()> {
         self.stream.set_read_timeout(Some(patience))?;
         self.stream.set_write_timeout(Some(patience))?;

@@ -1,21 +1,21 @@
-//! Just enough bencode to write the odd torrents that no tool would make.
+//! A small bencode encoder, for unusual torrents that no tool creates.
 
 /// A value.
 pub enum Value {
     Int(i64),
     Bytes(Vec<u8>),
     List(Vec<Value>),
-    /// Keys in the order that they are written.
+    /// Entries in the order in which they are encoded.
     Dict(Vec<(&'static str, Value)>),
 }
 
 impl Value {
-    /// A string.
+    /// Returns a string.
     pub fn text(text: impl AsRef<[u8]>) -> Value {
         Value::Bytes(text.as_ref().to_vec())
     }
 
-    /// The bytes.
+    /// Encodes the value.
     pub fn encode(&self) -> Vec<u8> {
         match self {
             Value::Int(n) => format!("i{n}e").into_bytes(),

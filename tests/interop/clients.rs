@@ -1,6 +1,6 @@
-//! How each client is started without a screen: to seed what is there, or to fetch and be watched.
+//! Starts the other clients without a user interface, to seed or to download.
 //!
-//! Everything that would look for peers elsewhere is off: they meet through the torrent's tracker alone.
+//! DHT, LSD, PEX and port forwarding are off: clients find each other through the torrent's tracker alone.
 
 use crate::content::Torrent;
 use crate::lab::{Kid, Lab, free_port, host, other_host};
@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The clients that rill must get along with.
+/// The clients that rill is tested with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
     Libtorrent,
@@ -19,7 +19,7 @@ pub enum Client {
     Rill,
 }
 
-/// A session that adds one torrent, may set pieces aside, and says when it is whole.
+/// A libtorrent session that adds one torrent, may leave pieces out, and prints when it is complete.
 const LIBTORRENT: &str = r#"
 import sys, time, libtorrent as lt
 role, torrent, place, address, port, skip = sys.argv[1:7]
@@ -42,7 +42,7 @@ while True:
 "#;
 
 impl Client {
-    /// What must be installed for it.
+    /// Returns the program that must be installed.
     pub fn program(self) -> &'static str {
         match self {
             Client::Libtorrent => "libtorrent",
@@ -53,12 +53,12 @@ impl Client {
         }
     }
 
-    /// Serves `torrent` from `dir`.
+    /// Seeds `torrent` from `dir`.
     pub fn seed<'a>(self, lab: &'a Lab, torrent: &Torrent, dir: &Path) -> Kid<'a> {
         self.seed_told(lab, torrent, dir, &[])
     }
 
-    /// The same; rill gets these options besides.
+    /// Seeds `torrent` from `dir`; rill also gets these options.
     pub fn seed_told<'a>(
         self,
         lab: &'a Lab,
@@ -86,12 +86,12 @@ impl Client {
         lab.start(&mut command)
     }
 
-    /// Fetches `torrent` into `dir` and waits until it believes to have everything.
+    /// Downloads `torrent` into `dir` and waits until the client reports completion.
     pub fn fetch(self, lab: &Lab, torrent: &Torrent, dir: &Path) {
         self.fetch_at(lab, torrent, dir, free_port());
     }
 
-    /// The same, listening at this port.
+    /// Downloads `torrent` into `dir`, listening at this port.
     pub fn fetch_at(self, lab: &Lab, torrent: &Torrent, dir: &Path, port: u16) {
         let port = port.to_string();
         let mark = lab.new_dir("mark").join("whole");
@@ -128,7 +128,7 @@ impl Client {
             Client::Transmission | Client::Rtorrent => {
                 lab.wait_for(&format!("{self:?} is done"), || mark.exists() || kid.ended().is_some());
                 assert!(mark.exists(), "{self:?} gave up\n{}", lab.words());
-                // What it still holds in memory goes to the disk when it ends.
+                // The client writes the rest of its memory to the disk when it ends.
                 kid.signal("TERM");
                 kid.code();
             }
@@ -137,24 +137,24 @@ impl Client {
     }
 }
 
-/// The binary under test. It searches for peers on its own only where a test takes these options back.
+/// Returns a command for the binary under test, with DHT and LSD off.
 pub fn rill() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rill"));
     command.env("LC_ALL", "C").env_remove("HOME").env("RILL_NO_DHT", "1").env("RILL_NO_LSD", "1");
     command
 }
 
-/// rill serving `torrent` at this port, `rate` bytes a second at most; there when this returns.
+/// Starts a rill that seeds `torrent` at this port with this upload limit, and waits until it listens.
 pub fn rill_at<'a>(lab: &'a Lab, torrent: &Torrent, port: u16, rate: &str) -> Kid<'a> {
     let mut seed = rill();
     seed.args(["seed", "--no-state", "-u", rate, "--listen-port", &port.to_string(), "-d"]);
     let kid = lab.start(seed.arg(&torrent.dir).arg(&torrent.file));
-    // Who is dialled too early is left alone for a minute.
+    // A client does not dial again for a minute after a failed attempt.
     lab.wait_for("rill listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
     kid
 }
 
-/// libtorrent with every `of`-th piece from `part` on, and only those.
+/// Starts a libtorrent that has and wants only a part of the pieces.
 pub fn libtorrent_part<'a>(lab: &'a Lab, torrent: &Torrent, dir: &Path, part: &str) -> Kid<'a> {
     lab.start(&mut libtorrent("seed", torrent, dir, &free_port().to_string(), part))
 }
@@ -224,7 +224,7 @@ fn rtorrent(lab: &Lab, torrent: &Torrent, dir: &Path, port: &str, more: &str) ->
     command
 }
 
-/// A script that makes `mark`.
+/// Writes a script that creates `mark`.
 fn script(mark: &Path) -> PathBuf {
     use std::os::unix::fs::PermissionsExt;
     let path = mark.with_extension("sh");

@@ -1,4 +1,4 @@
-//! Content to exchange, in all shapes, with its torrent; and the comparison at the end.
+//! Content in various shapes with its torrent, and the comparison after a transfer.
 
 use crate::bencode::Value;
 use crate::lab::Lab;
@@ -7,18 +7,18 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// One file to be.
+/// One file of the content.
 #[derive(Clone)]
 pub struct Piece {
     pub path: String,
     pub len: u64,
-    /// Zeros that exist in the torrent alone (BEP 47).
+    /// The file is a pad file, which exists in the torrent alone (BEP 47).
     pub pad: bool,
-    /// Mostly holes.
+    /// The file is sparse.
     pub sparse: bool,
 }
 
-/// What the content is like.
+/// Files and piece length of the content.
 #[derive(Clone)]
 pub struct Shape {
     pub name: &'static str,
@@ -27,12 +27,12 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// One file.
+    /// Returns the shape of a single file.
     pub fn single(len: u64, piece_len: u64) -> Shape {
         Shape { name: "payload.bin", files: vec![file("", len)], piece_len }
     }
 
-    /// A directory of files.
+    /// Returns the shape of a directory of files.
     pub fn multi(files: Vec<Piece>, piece_len: u64) -> Shape {
         Shape { name: "payload", files, piece_len }
     }
@@ -41,23 +41,23 @@ impl Shape {
         self.files.len() == 1 && self.files[0].path.is_empty()
     }
 
-    /// All bytes.
+    /// Returns the number of bytes, pad files included.
     pub fn total(&self) -> u64 {
         self.files.iter().map(|f| f.len).sum()
     }
 }
 
-/// A plain file.
+/// Returns a regular file.
 pub fn file(path: impl Into<String>, len: u64) -> Piece {
     Piece { path: path.into(), len, pad: false, sparse: false }
 }
 
-/// A pad file.
+/// Returns a pad file.
 pub fn pad(len: u64) -> Piece {
     Piece { path: format!(".pad/{len}"), len, pad: true, sparse: false }
 }
 
-/// Content that lies in `dir`, and its torrent.
+/// Content in `dir`, and its torrent.
 pub struct Torrent {
     pub dir: PathBuf,
     pub file: PathBuf,
@@ -67,7 +67,7 @@ pub struct Torrent {
 }
 
 impl Torrent {
-    /// Makes the content and the torrent, with these tracker tiers.
+    /// Writes the content and the torrent with these tracker tiers.
     pub fn make(lab: &Lab, shape: Shape, tiers: &[&[&str]]) -> Torrent {
         let dir = lab.new_dir("content");
         let mut noise = Noise(shape.total() | 1);
@@ -91,28 +91,29 @@ impl Torrent {
         Torrent { dir, file: path, shape, info_hash, hashes }
     }
 
-    /// The hash as forty digits.
+    /// Returns the info hash in hexadecimal.
     pub fn hex(&self) -> String {
         self.info_hash.iter().map(|b| format!("{b:02x}")).collect()
     }
 
-    /// Whether the same bytes lie below `dir`, and how they differ if not.
+    /// Compares the content with that below `dir`. The error describes the difference.
     pub fn compare(&self, dir: &Path) -> Result<(), String> {
         for piece in self.shape.files.iter().filter(|f| !f.pad) {
-            let (here, there) = (place(&self.dir, &self.shape, piece), place(dir, &self.shape, piece));
-            same(&here, &there).map_err(|e| format!("{}: {e}", there.display()))?;
+            let ours = place(&self.dir, &self.shape, piece);
+            let theirs = place(dir, &self.shape, piece);
+            same(&ours, &theirs).map_err(|e| format!("{}: {e}", theirs.display()))?;
         }
         Ok(())
     }
 
-    /// Fails the test unless the same bytes lie below `dir`.
+    /// Asserts that the same content is below `dir`.
     pub fn must_be_in(&self, dir: &Path, lab: &Lab) {
         if let Err(difference) = self.compare(dir) {
             panic!("{difference}\n{}", lab.words());
         }
     }
 
-    /// The path of a file below `dir`.
+    /// Returns the path of a file below `dir`.
     pub fn path(&self, dir: &Path, file: usize) -> PathBuf {
         place(dir, &self.shape, &self.shape.files[file])
     }
@@ -143,16 +144,17 @@ fn info(shape: &Shape, hashes: &[u8]) -> Value {
     Value::Dict([first, name].into_iter().chain(rest).collect())
 }
 
-/// SHA-1 of every piece, read as a client would.
+/// Returns the SHA-1 of every piece, read from the files.
 fn hash(dir: &Path, shape: &Shape) -> Vec<u8> {
     let mut hashes = Vec::new();
     let mut piece = Sha1::new();
     let mut missing = shape.piece_len;
     let mut buffer = vec![0; 1 << 16];
     for file in &shape.files {
-        let mut left: Box<dyn Read> = match file.pad {
-            true => Box::new(std::io::repeat(0).take(file.len)),
-            false => Box::new(File::open(place(dir, shape, file)).unwrap()),
+        let mut left: Box<dyn Read> = if file.pad {
+            Box::new(std::io::repeat(0).take(file.len))
+        } else {
+            Box::new(File::open(place(dir, shape, file)).unwrap())
         };
         loop {
             let room = missing.min(buffer.len() as u64) as usize;
@@ -174,7 +176,7 @@ fn hash(dir: &Path, shape: &Shape) -> Vec<u8> {
     hashes
 }
 
-/// Bytes that no compression finds anything in; the same for the same seed.
+/// Pseudorandom bytes, which cannot be compressed; the same for the same seed.
 struct Noise(u64);
 
 impl Noise {
@@ -210,15 +212,18 @@ impl Noise {
     }
 }
 
-/// Whether two files hold the same.
+/// Compares two files. The error describes the first difference.
 pub fn same(one: &Path, other: &Path) -> Result<(), String> {
     let open = |path: &Path| File::open(path).map_err(|e| format!("cannot open: {e}"));
-    let (mut a, mut b) = (open(one)?, open(other)?);
-    let (len_a, len_b) = (a.metadata().unwrap().len(), b.metadata().unwrap().len());
+    let mut a = open(one)?;
+    let mut b = open(other)?;
+    let len_a = a.metadata().unwrap().len();
+    let len_b = b.metadata().unwrap().len();
     if len_a != len_b {
         return Err(format!("{len_b} bytes instead of {len_a}"));
     }
-    let (mut x, mut y) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    let mut x = vec![0; 1 << 20];
+    let mut y = vec![0; 1 << 20];
     let mut at = 0;
     while at < len_a {
         let part = (len_a - at).min(1 << 20) as usize;

@@ -1,4 +1,4 @@
-//! What happens between two runs: a kill at any moment, content that changed, went or grew.
+//! Restarts after a kill, and after content was changed, removed or extended between two runs.
 
 use crate::clients::{rill, rill_at};
 use crate::content::{Shape, Torrent};
@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A seed, a torrent of 32 MiB in pieces of 128 KiB, and a place to download to.
+/// A seed, a torrent of 32 MiB in pieces of 128 KiB, and directories for the download.
 struct World {
     lab: Lab,
     torrent: Torrent,
@@ -24,7 +24,8 @@ impl World {
         let torrent = Torrent::make(&lab, Shape::single(32 << 20, 128 << 10), &[]);
         let port = free_port();
         rill_at(&lab, &torrent, port, rate);
-        let (out, state) = (lab.new_dir("out"), lab.new_dir("state"));
+        let out = lab.new_dir("out");
+        let state = lab.new_dir("state");
         World { lab, torrent, port, out, state }
     }
 
@@ -43,7 +44,7 @@ impl World {
         self.lab.start(&mut get)
     }
 
-    /// Runs the command to its end; how many payload bytes it fetched.
+    /// Runs the download to its end. Returns the payload bytes that it received.
     fn finish(&self) -> u64 {
         let kid = self.get();
         assert_eq!(kid.code(), 0, "{}", self.lab.words());
@@ -57,7 +58,7 @@ impl World {
     }
 }
 
-/// The pieces of a file whose hash is right.
+/// Returns the number of pieces with the right hash.
 fn good_pieces(world: &World) -> u64 {
     let verify = rill()
         .args(["verify", "--json"])
@@ -72,22 +73,22 @@ fn good_pieces(world: &World) -> u64 {
 
 #[test]
 #[ignore = "takes long"]
-fn r2_killed_at_any_moment_it_goes_on_and_fetches_little_twice() {
+fn r2_a_download_killed_at_any_moment_continues_and_fetches_little_twice() {
     let world = World::new("8M");
     let mut fetched = 0;
-    // Odd moments, from before the first block to the middle.
+    // Moments from before the first block to the middle of the download.
     for wait_ms in [30, 170, 410, 730, 1210, 333] {
         let kid = world.get();
         std::thread::sleep(Duration::from_millis(wait_ms));
         kid.kill();
-        let said = objects(&kid);
-        fetched += said.iter().filter_map(|o| o["downloaded_bytes"].as_u64()).max().unwrap_or(0);
-        let claimed = said.iter().filter_map(|o| o["pieces_have"].as_u64()).max().unwrap_or(0);
+        let reports = objects(&kid);
+        fetched += reports.iter().filter_map(|o| o["downloaded_bytes"].as_u64()).max().unwrap_or(0);
+        let claimed = reports.iter().filter_map(|o| o["pieces_have"].as_u64()).max().unwrap_or(0);
         let good = good_pieces(&world);
         assert!(good >= claimed, "{claimed} pieces claimed, {good} good\n{}", world.lab.words());
     }
     fetched += world.finish();
-    // Each kill may lose the pieces in flight, which a second at 8 MiB/s bounds.
+    // A kill loses at most the bytes of a second at 8 MiB/s.
     assert!(fetched <= (32 << 20) + 6 * (8 << 20), "{fetched} bytes fetched for 32 MiB");
 }
 
@@ -96,7 +97,7 @@ fn r2_killed_at_any_moment_it_goes_on_and_fetches_little_twice() {
 fn fetches_only_the_pieces_that_changed_between_two_runs() {
     let world = World::new("0");
     assert!(world.finish() >= 32 << 20);
-    std::thread::sleep(Duration::from_millis(1100)); // so that the time stamp differs on every file system
+    std::thread::sleep(Duration::from_millis(1100)); // the modification time must differ on every file system
     let file = File::options().write(true).open(world.file()).unwrap();
     file.write_all_at(&[0x5a; 300], (9 << 20) + 17).unwrap();
     drop(file);
@@ -116,7 +117,7 @@ fn a_shortened_file_is_completed() {
 
 #[test]
 #[ignore = "takes long"]
-fn a_missing_file_is_fetched_whatever_the_record_says() {
+fn a_missing_file_is_fetched_although_the_record_claims_it() {
     let world = World::new("0");
     world.finish();
     fs::remove_file(world.file()).unwrap();
@@ -134,12 +135,12 @@ fn f9_a_longer_file_keeps_its_tail() {
     let kid = world.get();
     assert_eq!(kid.code(), 0, "{}", world.lab.words());
     content[5 << 20] ^= 1;
-    assert!(fs::read(world.file()).unwrap() == content, "the content is repaired and the tail is as it was");
+    assert!(fs::read(world.file()).unwrap() == content, "the content is repaired and the tail is unchanged");
 }
 
 #[test]
 #[ignore = "takes long"]
-fn a_damaged_record_costs_a_check_and_nothing_more() {
+fn a_damaged_record_costs_a_check_and_no_download() {
     let world = World::new("0");
     world.finish();
     for entry in walk(&world.state) {
@@ -151,7 +152,7 @@ fn a_damaged_record_costs_a_check_and_nothing_more() {
 
 #[test]
 #[ignore = "takes long"]
-fn leaves_an_existing_directory_in_the_way_alone() {
+fn a_directory_in_the_place_of_a_file_is_left_alone() {
     let world = World::new("0");
     fs::create_dir(world.file()).unwrap();
     let kid = world.get();

@@ -1,13 +1,11 @@
-//! rill in a DHT of libtorrent nodes: it finds the peers of a torrent, and is found, with no tracker
-//! anywhere.
+//! rill in a DHT of libtorrent nodes: it finds peers and is found without a tracker.
 //!
 //! ```text
-//!   127.77.0.1        the bootstrap node, a process of its own that can be killed
+//!   127.77.0.1            the bootstrap node, in its own process so that it can be killed
 //!   127.77.0.2 … 24   the other nodes, all in one process; the last one seeds
 //!   127.0.0.1         rill
 //! ```
-//!
-//! No client knows more of the network than one node's address, or what an earlier run has kept of it.
+//! A client knows the address of one node, or the nodes that an earlier run saved.
 
 use crate::bencode::Value;
 use crate::clients::rill;
@@ -24,12 +22,13 @@ use std::time::{Duration, Instant};
 const NODES: u32 = 24;
 /// Downloads that are timed.
 const RUNS: usize = 10;
-/// How long a magnet link may take to its metadata, and to its first byte, in the median.
+/// Limit of the median time from start to the metadata of a magnet link, and to its first byte.
 const SOON: Duration = Duration::from_secs(10);
-/// How long rill's cost is watched while nothing happens.
+/// How long the CPU time of an idle rill is measured.
 const WATCHED: Duration = Duration::from_secs(120);
 
-/// Nodes FIRST to LAST of the network, at this port; the last one seeds what is named as TORRENT DIR …
+/// Runs the nodes FIRST to LAST of the network at this port; the last one seeds the torrents given as TORRENT
+/// DIR …
 const NETWORK: &str = r#"
 import sys, time, libtorrent as lt
 first, last, port = map(int, sys.argv[1:4])
@@ -61,7 +60,7 @@ while True:
     time.sleep(3)
 "#;
 
-/// A session that knows one node, and fetches a magnet link into a directory.
+/// Runs a session that knows one node, and downloads a magnet link into a directory.
 const FETCH: &str = r#"
 import sys, time, libtorrent as lt
 off = dict.fromkeys(["enable_lsd", "enable_upnp", "enable_natpmp", "enable_incoming_utp", "enable_outgoing_utp",
@@ -81,7 +80,7 @@ while not handle.status().is_seeding:
         handle.force_dht_announce()
 "#;
 
-/// A session that does nothing, in the DHT or not.
+/// Runs an idle session, with or without DHT.
 const IDLE: &str = r#"
 import sys, time, libtorrent as lt
 off = dict.fromkeys(["enable_lsd", "enable_upnp", "enable_natpmp", "enable_incoming_utp", "enable_outgoing_utp",
@@ -99,7 +98,7 @@ while True:
     time.sleep(60)
 "#;
 
-/// A DHT of real nodes.
+/// A DHT of libtorrent nodes.
 struct Network<'a> {
     lab: &'a Lab,
     port: u16,
@@ -107,7 +106,8 @@ struct Network<'a> {
 }
 
 impl<'a> Network<'a> {
-    /// All nodes, one of which seeds these torrents; a query for them finds that out.
+    /// Starts all nodes, the last of which seeds these torrents, and waits until the DHT returns it as a
+    /// peer.
     fn new(lab: &'a Lab, seeded: &[&Torrent]) -> Network<'a> {
         let port = free_port();
         let start = |first: u32, last: u32, seeded: &[&Torrent]| {
@@ -120,7 +120,7 @@ impl<'a> Network<'a> {
             command.args(seeded.iter().flat_map(|torrent| [&torrent.file, &torrent.dir]));
             lab.start(&mut command)
         };
-        let joined = |kid: Kid<'_>| lab.wait_for("the network stands", || kid.words().contains("joined"));
+        let joined = |kid: Kid<'_>| lab.wait_for("the nodes have joined", || kid.words().contains("joined"));
         let bootstrap = start(1, 1, &[]);
         joined(bootstrap);
         joined(start(2, NODES, seeded));
@@ -136,10 +136,11 @@ impl<'a> Network<'a> {
         kid.code() == 0 && kid.words().contains("DHT: 1 seed, 0 peers")
     }
 
-    /// rill with these words, in this network alone.
+    /// Starts rill with these arguments and this network's bootstrap node alone.
     fn rill(&self, words: &[&str], more: &[&Path]) -> Kid<'a> {
         let mut command = rill();
-        let (port, bootstrap) = (free_port().to_string(), format!("127.77.0.1:{}", self.port));
+        let port = free_port().to_string();
+        let bootstrap = format!("127.77.0.1:{}", self.port);
         command
             .env_remove("RILL_NO_DHT")
             .env("RILL_NO_PEX", "1")
@@ -154,7 +155,7 @@ fn magnet(torrent: &Torrent) -> String {
     format!("magnet:?xt=urn:btih:{}", torrent.hex())
 }
 
-/// Content of its own for each `size`.
+/// Returns a torrent without trackers; each size has its own content.
 fn trackerless(lab: &Lab, size: u64) -> Torrent {
     Torrent::make(lab, Shape::single(size, 64 << 10), &[])
 }
@@ -164,8 +165,8 @@ fn median(mut times: Vec<f64>) -> f64 {
     times[times.len() / 2]
 }
 
-/// The line that says what is in the torrent: it comes with the metadata.
-fn knows_what_it_is(kid: &Kid<'_>) -> bool {
+/// Returns whether rill has printed the line about the torrent's files, which follows the metadata.
+fn has_metadata(kid: &Kid<'_>) -> bool {
     kid.words().lines().any(|line| line.starts_with("payload.bin: ") && line.contains(" in 1 file"))
 }
 
@@ -177,17 +178,20 @@ fn a_magnet_without_trackers_is_found_through_one_node() {
     let torrent = trackerless(&lab, 4 << 20);
     let network = Network::new(&lab, &[&torrent]);
     let link = magnet(&torrent);
-    let (mut metadata, mut whole) = (Vec::new(), Vec::new());
+    let mut metadata = Vec::new();
+    let mut whole = Vec::new();
     for _ in 0..RUNS {
-        let (begun, out) = (Instant::now(), lab.new_dir("out"));
+        let begun = Instant::now();
+        let out = lab.new_dir("out");
         let kid = network.rill(&["get", "--no-state", &link, "-d"], &[&out]);
-        lab.wait_for("there is metadata", || knows_what_it_is(&kid) || kid.ended().is_some());
+        lab.wait_for("there is metadata", || has_metadata(&kid) || kid.ended().is_some());
         metadata.push(begun.elapsed().as_secs_f64());
         assert_eq!(kid.code(), 0, "{}", lab.words());
         whole.push(begun.elapsed().as_secs_f64());
         torrent.must_be_in(&out, &lab);
     }
-    let (metadata, whole) = (median(metadata), median(whole));
+    let metadata = median(metadata);
+    let whole = median(whole);
     println!(
         "a magnet link among {NODES} nodes: metadata after {metadata:.2} s, all of 4 MiB after {whole:.2} s (medians of {RUNS})"
     );
@@ -199,18 +203,20 @@ fn a_magnet_without_trackers_is_found_through_one_node() {
 fn the_second_start_needs_no_bootstrap_node() {
     need!("libtorrent");
     let lab = Lab::new();
-    let (first, second) = (trackerless(&lab, 1 << 20), trackerless(&lab, 2 << 20));
+    let first = trackerless(&lab, 1 << 20);
+    let second = trackerless(&lab, 2 << 20);
     let network = Network::new(&lab, &[&first, &second]);
     let state = lab.new_dir("state");
     let start = |torrent: &Torrent, more: &[&str]| {
-        let (link, out) = (magnet(torrent), lab.new_dir("out"));
+        let link = magnet(torrent);
+        let out = lab.new_dir("out");
         let words = ["get", &link, "--state-dir", state.to_str().unwrap(), "-d", out.to_str().unwrap()];
         (network.rill(&[&words, more].concat(), &[]), out)
     };
     let nodes = |kid: &Kid<'_>| objects(kid).iter().rev().find_map(|o| o["dht_nodes"].as_u64()).unwrap_or(0);
     let is_seeding = |kid: &Kid<'_>| objects(kid).iter().any(|o| o["state"] == "seeding");
     let (kid, out) = start(&first, &["--seed-time", "9", "--json"]);
-    lab.wait_for("it seeds, and there are eight nodes to keep", || is_seeding(&kid) && nodes(&kid) >= 8);
+    lab.wait_for("rill seeds and knows eight nodes", || is_seeding(&kid) && nodes(&kid) >= 8);
     kid.signal("INT");
     assert_eq!(kid.code(), 0, "{}", lab.words());
     first.must_be_in(&out, &lab);
@@ -232,17 +238,18 @@ fn libtorrent_finds_what_rill_seeds() {
     let torrent = trackerless(&lab, 4 << 20);
     let network = Network::new(&lab, &[]);
     network.rill(&["seed", "--no-state", "-d"], &[&torrent.dir, &torrent.file]);
-    let (begun, out) = (Instant::now(), lab.new_dir("out"));
+    let begun = Instant::now();
+    let out = lab.new_dir("out");
     let mut fetch = Command::new("python3");
     fetch.args(["-W", "ignore", "-c", FETCH, &network.port.to_string(), &magnet(&torrent)]).arg(&out);
     assert_eq!(lab.start(&mut fetch).code(), 0, "{}", lab.words());
     torrent.must_be_in(&out, &lab);
-    println!("libtorrent had it after {:.2} s", begun.elapsed().as_secs_f64());
+    println!("libtorrent was complete after {:.2} s", begun.elapsed().as_secs_f64());
 }
 
 #[test]
 #[ignore = "needs other programs"]
-fn nodes_that_a_torrent_names_are_enough() {
+fn nodes_in_a_torrent_file_are_used_for_bootstrap() {
     need!("libtorrent");
     let lab = Lab::new();
     let torrent = trackerless(&lab, 1 << 20);
@@ -251,10 +258,11 @@ fn nodes_that_a_torrent_names_are_enough() {
         Value::List(vec![Value::List(vec![Value::text("127.77.0.9"), Value::Int(network.port.into())])]);
     let with_nodes = lab.at("nodes.torrent");
     let plain = fs::read(&torrent.file).unwrap();
-    // `info` is the only key of the plain one: the other goes behind it.
+    // `info` is the only key of the plain torrent, so `nodes` follows it in sorted order.
     let bytes = [&plain[..plain.len() - 1], b"5:nodes", &named.encode(), b"e"].concat();
     fs::write(&with_nodes, bytes).unwrap();
-    let (out, unused) = (lab.new_dir("out"), format!("127.0.0.1:{}", free_port()));
+    let out = lab.new_dir("out");
+    let unused = format!("127.0.0.1:{}", free_port());
     let mut get = rill();
     get.env_remove("RILL_NO_DHT").args([
         "get",
@@ -271,7 +279,7 @@ fn nodes_that_a_torrent_names_are_enough() {
     torrent.must_be_in(&out, &lab);
 }
 
-/// Private memory in bytes, and CPU time in seconds, of a process.
+/// Returns the private memory in bytes and the CPU time in seconds of a process.
 fn cost(pid: u32) -> (u64, f64) {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let anon = status.lines().find_map(|line| {
@@ -290,8 +298,7 @@ fn cost(pid: u32) -> (u64, f64) {
     (anon.unwrap_or(0) * 1024, ticks / 100.0)
 }
 
-/// What being in the DHT costs rill while nothing happens, beside the same without, and what it costs
-/// libtorrent.
+/// Measures the cost of an idle rill and of an idle libtorrent, each with and without DHT.
 #[test]
 #[ignore = "takes minutes, and measures"]
 fn the_cost_of_an_idle_node() {
@@ -331,7 +338,7 @@ fn the_cost_of_an_idle_node() {
         "rill in the DHT",
         "rill not in it",
         "libtorrent in the DHT (Python included)",
-        "libtorrent not in it",
+        "libtorrent without DHT",
     ];
     for (n, what) in names.into_iter().enumerate() {
         let share = (after[n].1 - before[n].1) / WATCHED.as_secs_f64() * 100.0;
@@ -345,7 +352,7 @@ fn the_cost_of_an_idle_node() {
 
 #[test]
 #[ignore = "needs other programs"]
-fn the_dht_says_how_many_there_are() {
+fn the_dht_counts_seeds_and_peers() {
     need!("libtorrent");
     let lab = Lab::new();
     let torrent = trackerless(&lab, 1 << 20);

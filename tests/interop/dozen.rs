@@ -1,16 +1,14 @@
-//! Is the simulator right? The swarm that it calls `dozen`, as it computes it and as twelve real processes do
-//! it.
+//! Compares the simulator with reality: the scenario `dozen`, simulated and with twelve real processes.
 //!
 //! ```text
 //!   opentracker ── bridge ──┬── network 1: rill seed -u 2M
-//!                           ├── network 2: rill get -u 512K        every process has a network and an address of its own,
-//!                           ├── network 3: rill get -u 768K        because an engine lets only so many in from one address
+//!                           ├── network 2: rill get -u 512K        every process has its own network and address, because
+//!                           ├── network 3: rill get -u 768K        the engine limits the connections from one address
 //!                           └── … twelve in all
 //! ```
-//!
-//! Everything is the scenario's: sizes, limits, how many there are. All meet through the tracker, and
-//! complete peers stay. The median peer and the last one may differ by 15 % from the median of simulated
-//! runs.
+//! Sizes, limits and the number of peers are those of the scenario. The peers find each other through the
+//! tracker, and complete peers stay. The times of the median peer and of the last one may differ by 15 % from
+//! the median of simulated runs.
 
 use crate::clients::rill;
 use crate::content::{Shape, Torrent};
@@ -21,15 +19,15 @@ use crate::tracker::OpenTracker;
 use rill::sim::{self, Scenario};
 use std::time::{Duration, Instant};
 
-/// Simulated runs, each from a seed of its own.
+/// Simulated runs, each with its own seed.
 const RUNS: u64 = 15;
-/// How far reality and simulator may be apart, as a share.
+/// Largest relative difference of reality and simulator.
 const TOLERANCE: f64 = 0.15;
-/// How long the real swarm may take.
+/// Time limit of the real swarm.
 const PATIENCE: Duration = Duration::from_secs(240);
 /// The port of every client.
 const PORT: &str = "6881";
-/// Seconds from each peer's start to its completion, shortest first: the real thing.
+/// Runs the real swarm. Returns the seconds from each peer's start to its completion, shortest first.
 fn real(s: &Scenario, networks: &Networks) -> Vec<f64> {
     let lab = Lab::new();
     let tracker = OpenTracker::new();
@@ -81,7 +79,8 @@ fn real(s: &Scenario, networks: &Networks) -> Vec<f64> {
     times
 }
 
-/// The same as the simulator has it: for each place in the order of completion the median of all runs.
+/// Runs the simulated swarm. Returns for each place in the order of completion the median seconds of all
+/// runs.
 fn simulated(s: &Scenario) -> Vec<f64> {
     let runs: Vec<Vec<f64>> =
         (1..=RUNS).map(|seed| sim::run(&Scenario { seed, ..s.clone() }).times()).collect();
@@ -98,9 +97,10 @@ fn simulated(s: &Scenario) -> Vec<f64> {
 fn a_dozen_real_processes_take_as_long_as_the_simulator_says() {
     need!("opentracker", "ip");
     let s = sim::named("dozen").expect("a swarm of the simulator's");
-    assert_eq!((s.seeds, s.limit_in_engine), (1, true), "another scenario than this test plays");
+    assert_eq!((s.seeds, s.limit_in_engine), (1, true), "the scenario is not the one that this test runs");
     let Some(networks) = Networks::new("rilldozen", 78, Family::V4, s.seeds + s.peers) else { return };
-    let (real, simulated) = (real(&s, &networks), simulated(&s));
+    let real = real(&s, &networks);
+    let simulated = simulated(&s);
     println!("place    real s    simulated s    apart");
     for (place, (r, v)) in real.iter().zip(&simulated).enumerate() {
         println!("{:>5}  {r:>8.1}  {v:>13.1}  {:>+6.1} %", place + 1, (r / v - 1.0) * 100.0);

@@ -1,4 +1,4 @@
-//! Trackers as rill sees them: the three events, tiers, IPv6; and how a signal ends a download.
+//! Announces to trackers (the three events, tiers, IPv6), and signals during a download.
 
 use crate::clients::{Client, rill, rill_at};
 use crate::content::{Shape, Torrent};
@@ -20,7 +20,7 @@ fn get<'a>(lab: &'a Lab, torrent: &Torrent, out: &Path, more: &[&str]) -> Kid<'a
 
 #[test]
 #[ignore = "takes long"]
-fn started_completed_and_stopped_reach_the_tracker_with_true_numbers() {
+fn the_tracker_gets_started_completed_and_stopped_with_the_right_numbers() {
     let lab = Lab::new();
     let port = free_port();
     let tracker = Listening::start(V4, vec![(V4, port).into()]);
@@ -56,7 +56,7 @@ fn a_dead_first_tier_falls_to_the_second() {
 
 #[test]
 #[ignore = "takes long"]
-fn everything_works_over_ipv6() {
+fn a_transfer_works_over_ipv6() {
     let lab = Lab::new();
     let port = free_port();
     let tracker = Listening::start(V6, vec![(V6, port).into()]);
@@ -87,25 +87,26 @@ fn opentracker_counts_rill_over_http_and_udp() {
 
 #[test]
 #[ignore = "takes long"]
-fn ctrl_c_ends_a_download_with_7_within_five_seconds_and_keeps_what_is_there() {
+fn ctrl_c_ends_a_download_with_7_within_five_seconds_and_keeps_its_pieces() {
     let lab = Lab::new();
     let port = free_port();
-    // A tracker that never answers must not hold up the end.
+    // A tracker that never answers must not delay the end.
     let mute = std::net::TcpListener::bind((V4, 0)).unwrap();
     let url = format!("http://{}/announce", mute.local_addr().unwrap());
     let torrent = Torrent::make(&lab, Shape::single(16 << 20, 128 << 10), &[&[&url]]);
     rill_at(&lab, &torrent, port, "2M");
-    let (out, state) = (lab.new_dir("out"), lab.new_dir("state"));
+    let out = lab.new_dir("out");
+    let state = lab.new_dir("state");
     let more = ["--peer", &format!("127.0.0.1:{port}"), "--json", "--state-dir", state.to_str().unwrap()];
     let kid = get(&lab, &torrent, &out, &more);
-    lab.wait_for("a quarter is there", || pieces_have(&kid) >= 32);
+    lab.wait_for("rill has a quarter of the pieces", || pieces_have(&kid) >= 32);
     let had = pieces_have(&kid);
     kid.signal("INT");
     let begun = Instant::now();
     assert_eq!(kid.code_within(Duration::from_secs(7)), 7, "{}", lab.words());
     assert!(begun.elapsed() < Duration::from_secs(6), "it took {:?}", begun.elapsed());
     let again = get(&lab, &torrent, &out, &more);
-    lab.wait_for("it goes on", || pieces_have(&again) > 0);
+    lab.wait_for("the download continues", || pieces_have(&again) > 0);
     let first = objects(&again).iter().find_map(|o| o["pieces_have"].as_u64().filter(|n| *n > 0)).unwrap();
     assert!(first + 1 >= had, "{first} pieces claimed at once, but {had} were there\n{}", lab.words());
     assert_eq!(again.code(), 0, "{}", lab.words());
@@ -114,7 +115,7 @@ fn ctrl_c_ends_a_download_with_7_within_five_seconds_and_keeps_what_is_there() {
 
 #[test]
 #[ignore = "takes long"]
-fn a_second_signal_ends_it_at_once() {
+fn a_second_signal_ends_a_download_at_once() {
     let lab = Lab::new();
     let mute = std::net::TcpListener::bind((V4, 0)).unwrap();
     let url = format!("http://{}/announce", mute.local_addr().unwrap());
@@ -139,12 +140,12 @@ fn a_torrent_without_peers_times_out() {
     }
 }
 
-/// The JSON objects that it has printed so far.
+/// Returns the JSON objects that rill has printed so far.
 pub fn objects(kid: &Kid<'_>) -> Vec<serde_json::Value> {
     kid.words().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-/// How many pieces it said it has.
+/// Returns the number of pieces in the last JSON object.
 pub fn pieces_have(kid: &Kid<'_>) -> u64 {
     objects(kid).iter().filter_map(|o| o["pieces_have"].as_u64()).max().unwrap_or(0)
 }

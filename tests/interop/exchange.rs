@@ -1,4 +1,4 @@
-//! rill fetches from each client, each client fetches from rill, and halves find together.
+//! Transfers between rill and each client in both directions, and through rill between two partial seeds.
 
 use crate::clients::{Client, libtorrent_part};
 use crate::content::{Shape, Torrent, file};
@@ -7,7 +7,7 @@ use crate::need;
 use crate::tracker::OpenTracker;
 use std::fs;
 
-/// A directory of a few files, 12 MiB and a bit.
+/// Returns the shape of a directory with some files, a little over 12 MiB.
 fn shape() -> Shape {
     Shape::multi(
         vec![
@@ -20,7 +20,7 @@ fn shape() -> Shape {
     )
 }
 
-/// `from` has everything, `to` gets everything, over `scheme`.
+/// Transfers content from `from` to `to`; the tracker's URL has this scheme.
 fn exchange_over(scheme: &str, from: Client, to: Client) {
     need!("opentracker", from.program(), to.program());
     let lab = Lab::new();
@@ -29,7 +29,7 @@ fn exchange_over(scheme: &str, from: Client, to: Client) {
     let torrent = Torrent::make(&lab, shape(), &[&[&url]]);
     tracker.start(&lab, &[&torrent]);
     let port = free_port();
-    // If the tracker names rtorrent itself first, rtorrent dials only itself: rill has to come to it.
+    // If the tracker lists rtorrent itself first, rtorrent dials only itself, so rill must dial rtorrent.
     let meet = format!("--peer={}:{port}", host());
     let told = if to == Client::Rtorrent { vec![meet] } else { Vec::new() };
     from.seed_told(&lab, &torrent, &torrent.dir, &told);
@@ -37,7 +37,7 @@ fn exchange_over(scheme: &str, from: Client, to: Client) {
     let out = lab.new_dir("out");
     to.fetch_at(&lab, &torrent, &out, port);
     if to == Client::Transmission {
-        // It makes no empty files; that is its own affair.
+        // rtorrent creates no empty files, so they are not compared.
         fs::write(torrent.path(&out, 2), "").unwrap();
     }
     torrent.must_be_in(&out, &lab);
@@ -49,19 +49,19 @@ fn exchange(from: Client, to: Client) {
 
 #[test]
 #[ignore = "needs other programs"]
-fn the_lab_itself_works_aria2_fetches_from_libtorrent() {
+fn control_aria2_fetches_from_libtorrent() {
     exchange(Client::Libtorrent, Client::Aria2);
 }
 
 #[test]
 #[ignore = "needs other programs"]
-fn the_lab_itself_works_libtorrent_fetches_from_transmission() {
+fn control_libtorrent_fetches_from_transmission() {
     exchange(Client::Transmission, Client::Libtorrent);
 }
 
 #[test]
 #[ignore = "needs other programs"]
-fn the_lab_itself_works_transmission_fetches_from_rtorrent() {
+fn control_transmission_fetches_from_rtorrent() {
     exchange(Client::Rtorrent, Client::Transmission);
 }
 
@@ -121,14 +121,15 @@ fn rill_finds_rill_through_a_udp_tracker() {
 
 #[test]
 #[ignore = "needs other programs"]
-fn two_halves_make_a_whole_for_everyone() {
+fn two_partial_seeds_complete_each_other_through_rill() {
     need!("opentracker", "libtorrent", "aria2c");
     let lab = Lab::new();
     let tracker = OpenTracker::new();
     let torrent = Torrent::make(&lab, Shape::single(8 << 20, 256 << 10), &[&[&tracker.http()]]);
     tracker.start(&lab, &[&torrent]);
     let whole = fs::read(torrent.path(&torrent.dir, 0)).unwrap();
-    let (even, odd) = (lab.new_dir("even"), lab.new_dir("odd"));
+    let even = lab.new_dir("even");
+    let odd = lab.new_dir("odd");
     for (dir, remainder) in [(&even, 0), (&odd, 1)] {
         let mut half = whole.clone();
         for (_, piece) in half.chunks_mut(256 << 10).enumerate().filter(|(i, _)| i % 2 != remainder) {
@@ -136,7 +137,7 @@ fn two_halves_make_a_whole_for_everyone() {
         }
         fs::write(torrent.path(dir, 0), half).unwrap();
     }
-    // libtorrent wants no more than its half, so the other half can only come from aria2 by way of rill.
+    // libtorrent wants only its half, so aria2's half can reach the other client only through rill.
     libtorrent_part(&lab, &torrent, &even, "0/2");
     Client::Aria2.seed(&lab, &torrent, &odd);
     lab.wait_for("both halves are announced", || {
@@ -145,5 +146,5 @@ fn two_halves_make_a_whole_for_everyone() {
     let out = lab.new_dir("out");
     Client::Rill.fetch(&lab, &torrent, &out);
     torrent.must_be_in(&out, &lab);
-    lab.wait_for("aria2 is whole too", || torrent.compare(&odd).is_ok());
+    lab.wait_for("aria2 is complete as well", || torrent.compare(&odd).is_ok());
 }

@@ -1,4 +1,5 @@
-//! A lab: one temporary directory, some programs, an address to meet at; all gone when it is dropped.
+//! A lab: a temporary directory, running programs and addresses for them; everything is removed when it is
+//! dropped.
 
 use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
@@ -10,10 +11,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// How long anything may take before the test gives up.
+/// Time limit of every wait.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Where one test plays.
+/// Environment of one test.
 pub struct Lab {
     dir: tempfile::TempDir,
     kids: RefCell<Vec<Child>>,
@@ -21,12 +22,11 @@ pub struct Lab {
     has_addresses: bool,
 }
 
-/// Two addresses that only this machine knows, for as long as a lab lives; only root can make them.
-/// Transmission keeps one peer for each address, so it needs one for itself, and libtorrent talks to its own
-/// network alone.
+/// Two addresses that are added to this machine while a lab exists, which needs root. Transmission accepts
+/// one peer per address, so it needs an address of its own; libtorrent connects only within its own network.
 const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 77, 77, 1), Ipv4Addr::new(10, 77, 77, 2)];
 
-/// A program of a lab, by its place in the list.
+/// A program that runs in a lab.
 #[derive(Clone, Copy)]
 pub struct Kid<'a> {
     lab: &'a Lab,
@@ -34,7 +34,7 @@ pub struct Kid<'a> {
 }
 
 impl Lab {
-    /// An empty lab; where the disk is, because memory is scarcer.
+    /// Returns an empty lab. Its directory is on a disk, because a tmpfs would use memory.
     pub fn new() -> Lab {
         let mut lab = Lab::on_loopback();
         addresses("add");
@@ -42,20 +42,20 @@ impl Lab {
         lab
     }
 
-    /// One in which every client has an address 127.x.y.z.
+    /// Returns a lab in which every client has an address 127.x.y.z.
     pub fn on_loopback() -> Lab {
         let dir = tempfile::Builder::new().prefix("rill-interop-").tempdir_in(std::env::temp_dir()).unwrap();
-        // opentracker gives up its rights before it reads its list.
+        // opentracker drops root before it reads its list, so the directory must be readable.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         Lab { dir, kids: RefCell::default(), names: Cell::new(0), has_addresses: false }
     }
 
-    /// A path in the lab.
+    /// Returns a path in the lab.
     pub fn at(&self, name: impl AsRef<Path>) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// A new empty directory whose name begins with `name`.
+    /// Creates an empty directory whose name begins with `name`.
     pub fn new_dir(&self, name: &str) -> PathBuf {
         self.names.set(self.names.get() + 1);
         let path = self.at(format!("{name}-{}", self.names.get()));
@@ -63,7 +63,7 @@ impl Lab {
         path
     }
 
-    /// Starts a program; its words go to a file that [`Lab::words`] prints.
+    /// Starts a program. Its output goes to a file, which [`Lab::words`] reads.
     pub fn start(&self, command: &mut Command) -> Kid<'_> {
         for variable in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
             command.env_remove(variable);
@@ -76,7 +76,7 @@ impl Lab {
         Kid { lab: self, index }
     }
 
-    /// The last things that every program has said, for a failing test.
+    /// Returns the last output of every program, for a failing test.
     pub fn words(&self) -> String {
         (0..self.kids.borrow().len()).map(|i| format!("program {i}:\n{}", self.last_words(i))).collect()
     }
@@ -84,22 +84,22 @@ impl Lab {
     fn last_words(&self, index: usize) -> String {
         let said = fs::read(self.at(format!("log-{index}"))).unwrap_or_default();
         let said = String::from_utf8_lossy(&said);
-        // Some redraw a line for ever.
+        // Some programs redraw a line, so the output is cut.
         let lines: Vec<&str> =
             said.split(['\r', '\n']).map(str::trim).filter(|line| !line.is_empty()).collect();
         lines[lines.len().saturating_sub(12)..].iter().map(|line| format!("    {line:.200}\n")).collect()
     }
 
-    /// Waits until `done` says so.
+    /// Waits until `done` returns true.
     pub fn wait_for(&self, what: &str, mut done: impl FnMut() -> bool) {
         self.wait_up_to(PATIENCE, what, &mut done);
     }
 
-    /// Waits until `done` says so, at most so long.
+    /// Waits until `done` returns true. Panics after `patience`.
     pub fn wait_up_to(&self, patience: Duration, what: &str, done: &mut dyn FnMut() -> bool) {
         let begun = Instant::now();
         while !done() {
-            assert!(begun.elapsed() < patience, "waited {patience:?} in vain until {what}\n{}", self.words());
+            assert!(begun.elapsed() < patience, "not within {patience:?}: {what}\n{}", self.words());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -123,7 +123,7 @@ fn is_root() -> bool {
 
 fn addresses(what: &str) {
     for address in ADDRESSES.iter().filter(|_| is_root()) {
-        // Whether it worked shows at the next bind.
+        // A failure shows at the next bind.
         let _ = Command::new("ip")
             .args(["addr", what, &format!("{address}/24"), "dev", "lo"])
             .stderr(Stdio::null())
@@ -136,17 +136,17 @@ impl Kid<'_> {
         f(&mut self.lab.kids.borrow_mut()[self.index])
     }
 
-    /// How it ended, if it has.
+    /// Returns the exit status if the program has ended.
     pub fn ended(&self) -> Option<ExitStatus> {
         self.child(|child| child.try_wait().unwrap())
     }
 
-    /// Waits for its end and gives its exit code; -1 for a death by signal.
+    /// Waits for the program's end. Returns its exit code, or -1 if a signal killed it.
     pub fn code(&self) -> i32 {
         self.code_within(PATIENCE)
     }
 
-    /// Waits for its end for so long.
+    /// Waits at most `patience` for the program's end. Returns its exit code.
     pub fn code_within(&self, patience: Duration) -> i32 {
         let mut status = None;
         self.lab.wait_up_to(patience, &format!("program {} ends", self.index), &mut || {
@@ -156,7 +156,7 @@ impl Kid<'_> {
         status.and_then(|s| s.code()).unwrap_or(-1)
     }
 
-    /// Its number.
+    /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.child(|child| child.id())
     }
@@ -166,19 +166,19 @@ impl Kid<'_> {
         self.child(|child| signal(child, name));
     }
 
-    /// Ends it at once and waits for that.
+    /// Kills the program and waits for its end.
     pub fn kill(&self) {
         self.signal("KILL");
         self.child(|child| child.wait().unwrap());
     }
 
-    /// What it has said so far.
+    /// Returns the program's output so far.
     pub fn words(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.lab.at(format!("log-{}", self.index))).unwrap()).into_owned()
     }
 }
 
-/// A signal to the child's whole process group; one that is gone does not mind.
+/// Sends a signal to the child's process group. Errors are ignored, because the group may have ended.
 fn signal(child: &mut Child, name: &str) {
     if matches!(child.try_wait(), Ok(None)) {
         let group = format!("-{}", child.id());
@@ -186,24 +186,25 @@ fn signal(child: &mut Child, name: &str) {
     }
 }
 
-/// The address of every client but Transmission. Never 127.0.0.1 if there is another: some clients accept no
-/// peer there.
+/// Returns the address of every client but Transmission. It is 127.0.0.1 only if there is no other, because
+/// some clients accept no peer there.
 pub fn host() -> IpAddr {
     if is_root() {
         return ADDRESSES[0].into();
     }
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-    // Connecting a datagram socket sends nothing; it only chooses a way, and with it an address.
+    // Connecting a UDP socket sends nothing; it makes the kernel choose a route and with it the local
+    // address.
     let address = socket.connect((Ipv4Addr::new(203, 0, 113, 1), 9)).and_then(|()| socket.local_addr());
     address.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip())
 }
 
-/// Where Transmission lives.
+/// Returns Transmission's address.
 pub fn other_host() -> IpAddr {
     ADDRESSES[1].into()
 }
 
-/// A free port, for TCP and UDP; below those that the kernel gives to outgoing connections.
+/// Returns a free port for TCP and UDP, below the kernel's range for outgoing connections.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
@@ -217,7 +218,7 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// Whether everything named is installed. If not, says so, and under CI fails.
+/// Returns whether all programs are installed. If not, prints the missing ones, and panics under `CI=true`.
 pub fn have(programs: &[&str]) -> bool {
     let missing: Vec<&str> = programs.iter().copied().filter(|p| !installed(p)).collect();
     if !missing.is_empty() {
@@ -230,7 +231,7 @@ pub fn have(programs: &[&str]) -> bool {
 
 fn installed(program: &str) -> bool {
     if program == "transmission-cli" && !is_root() {
-        return false; // it needs an address of its own
+        return false; // Transmission needs an address of its own
     }
     if program == "libtorrent" {
         let import = Command::new("python3").args(["-c", "import libtorrent"]).stderr(Stdio::null()).status();
@@ -240,7 +241,7 @@ fn installed(program: &str) -> bool {
     std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
 
-/// Ends the test early when a program is missing.
+/// Ends the test early if a program is missing.
 #[macro_export]
 macro_rules! need {
     ($($program:expr),+) => {

@@ -1,4 +1,4 @@
-//! Peers that lie: among good ones they cost a little, alone they get nothing believed.
+//! Peers that send wrong blocks: among good peers they cost little, and alone they complete no piece.
 
 use crate::clients::{rill, rill_at};
 use crate::content::{Shape, Torrent};
@@ -7,14 +7,14 @@ use crate::puppet::Liar;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-/// Another loopback address for each: a ban goes by address.
+/// Returns a loopback address; each peer has its own, because bans are per address.
 fn address(last: u8) -> IpAddr {
     Ipv4Addr::new(127, 0, 0, last).into()
 }
 
 #[test]
 #[ignore = "takes long"]
-fn a_liar_among_three_good_seeds_spoils_nothing() {
+fn a_liar_among_three_good_seeds_is_banned_and_the_download_completes() {
     let lab = Lab::new();
     let torrent = Torrent::make(&lab, Shape::single(16 << 20, 256 << 10), &[]);
     let liar = Liar::start(address(9), &torrent);
@@ -39,15 +39,15 @@ fn a_liar_among_three_good_seeds_spoils_nothing() {
     let kid = lab.start(get.arg("-d").arg(&out).arg(&torrent.file));
     assert_eq!(kid.code(), 0, "{}", lab.words());
     torrent.must_be_in(&out, &lab);
-    assert!(liar.served() > 0, "the liar was never asked, so nothing was tested");
-    // Sixteen blocks a piece: a liar that is found out after a few pieces has not served a quarter of them
-    // all.
-    assert!(liar.served() < 256, "the liar served {} blocks and was still asked", liar.served());
+    assert!(liar.served() > 0, "rill requested nothing from the liar, so nothing was tested");
+    // A piece has sixteen blocks: a liar that is banned after a few pieces has served less than a quarter
+    // of all blocks.
+    assert!(liar.served() < 256, "rill requested {} blocks from the liar", liar.served());
 }
 
 #[test]
 #[ignore = "takes long"]
-fn a_lone_liar_is_never_believed() {
+fn no_piece_is_completed_from_a_lone_liar() {
     let lab = Lab::new();
     let torrent = Torrent::make(&lab, Shape::single(2 << 20, 256 << 10), &[]);
     let liar = Liar::start(address(9), &torrent);

@@ -1,10 +1,10 @@
-//! Neighbours find each other by calling on the local network (BEP 14), with no tracker, no DHT and no known
-//! address.
+//! Local service discovery (BEP 14): clients on one network find each other without tracker, DHT and known
+//! addresses.
 //!
 //! ```text
-//!   bridge ──┬── network 0: who seeds
-//!            ├── network 1: who gets
-//!            └── network 2: who only listens
+//!   bridge ──┬── network 0: the seed
+//!            ├── network 1: the downloader
+//!            └── network 2: a listener
 //! ```
 
 use crate::clients::rill;
@@ -18,14 +18,14 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// Where rill listens, and the other client.
+/// Port of rill and of the other client.
 const PORT: &str = "6881";
-/// How long neighbours may take from the start of the second to the last byte of 4 MiB.
+/// Time limit from the start of the second client to the last byte of 4 MiB.
 const SOON: Duration = Duration::from_secs(10);
-/// How long those who must not meet are watched: ten times what neighbours need.
+/// How long clients that must not find each other are observed: ten times what a transfer needs.
 const WATCHED: Duration = Duration::from_secs(8);
 
-/// A libtorrent that finds peers on the local network alone: ROLE TORRENT DIR ADDRESS.
+/// Runs a libtorrent that uses LSD alone: ROLE TORRENT DIR ADDRESS.
 const LIBTORRENT: &str = r#"
 import sys, time, libtorrent as lt
 role, torrent, place, address = sys.argv[1:5]
@@ -39,7 +39,7 @@ while role == "seed" or not handle.status().is_seeding:
     time.sleep(0.05)
 "#;
 
-/// Prints every hash that is called for in the IPv4 group, as heard at ADDRESS.
+/// Prints every info hash announced in the IPv4 multicast group, as received at ADDRESS.
 const LISTEN: &str = r#"
 import re, socket, sys
 ear = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -53,7 +53,7 @@ while True:
         print(found.decode().lower(), "from", sender[0], flush=True)
 "#;
 
-/// rill with nothing but the local network to find peers.
+/// Returns a command for rill that uses LSD alone.
 fn rill_told(words: &[&str], more: &[&Path]) -> Command {
     let mut command = rill();
     command.env_remove("RILL_NO_LSD").args(words).args([
@@ -92,7 +92,7 @@ fn libtorrent<'a>(
     lab.start(&mut networks.inside(n, &command))
 }
 
-/// The second to start finds the first soon, and completes.
+/// Asserts that the client started second completes in time.
 fn must_arrive(lab: &Lab, torrent: &Torrent, out: &Path, kid: Kid<'_>, what: &str) {
     let begun = Instant::now();
     assert_eq!(kid.code(), 0, "{what}\n{}", lab.words());
@@ -105,18 +105,20 @@ fn content(lab: &Lab) -> Torrent {
     Torrent::make(lab, Shape::single(4 << 20, 64 << 10), &[])
 }
 
-/// Two that have never heard of each other, over this family; first the one calls last, then the other.
+/// Transfers between two rills over this address family, once with the seed started first and once with the
+/// downloader started first.
 fn neighbours_meet(family: Family) {
     need!("ip");
     let Some(networks) = Networks::new("rilllsd", 79, family, 2) else { return };
     for seed_is_first in [true, false] {
         let lab = Lab::new();
-        let (torrent, out) = (content(&lab), lab.new_dir("out"));
+        let torrent = content(&lab);
+        let out = lab.new_dir("out");
         let begin_seed = || _ = seed(&lab, &networks, &[&torrent]);
         if seed_is_first {
             begin_seed();
         }
-        // The first one's call is long over when the second one comes.
+        // The first client's announce is long over when the second client starts.
         std::thread::sleep(if seed_is_first { Duration::from_secs(2) } else { Duration::ZERO });
         let kid = get(&lab, &networks, &torrent, &out, "60s");
         if !seed_is_first {
@@ -129,23 +131,24 @@ fn neighbours_meet(family: Family) {
 
 #[test]
 #[ignore = "needs other programs"]
-fn neighbours_meet_over_ipv4() {
+fn rill_finds_rill_over_ipv4() {
     neighbours_meet(Family::V4);
 }
 
 #[test]
 #[ignore = "needs other programs"]
-fn neighbours_meet_over_ipv6_alone() {
+fn rill_finds_rill_over_ipv6_alone() {
     neighbours_meet(Family::V6);
 }
 
 #[test]
 #[ignore = "needs other programs"]
-fn rill_gets_from_a_libtorrent_next_door() {
+fn rill_finds_a_libtorrent_seed() {
     need!("libtorrent", "ip");
     let Some(networks) = Networks::new("rilllsd", 79, Family::V4, 2) else { return };
     let lab = Lab::new();
-    let (torrent, out) = (content(&lab), lab.new_dir("out"));
+    let torrent = content(&lab);
+    let out = lab.new_dir("out");
     libtorrent(&lab, &networks, 0, "seed", &torrent, &torrent.dir);
     std::thread::sleep(Duration::from_secs(3));
     let kid = get(&lab, &networks, &torrent, &out, "60s");
@@ -154,35 +157,39 @@ fn rill_gets_from_a_libtorrent_next_door() {
 
 #[test]
 #[ignore = "needs other programs"]
-fn libtorrent_gets_from_a_rill_next_door() {
+fn libtorrent_finds_a_rill_seed() {
     need!("libtorrent", "ip");
     let Some(networks) = Networks::new("rilllsd", 79, Family::V4, 2) else { return };
     let lab = Lab::new();
-    let (torrent, out) = (content(&lab), lab.new_dir("out"));
+    let torrent = content(&lab);
+    let out = lab.new_dir("out");
     seed(&lab, &networks, &[&torrent]);
     std::thread::sleep(Duration::from_secs(2));
     let kid = libtorrent(&lab, &networks, 1, "fetch", &torrent, &out);
     must_arrive(&lab, &torrent, &out, kid, "libtorrent from rill");
 }
 
-/// The same content as a private torrent: another key in its info dictionary, and so another hash.
+/// Returns a private torrent of the same content; the key `private` changes its info hash.
 fn private_twin(torrent: &Torrent) -> Torrent {
     let plain = fs::read(&torrent.file).unwrap();
     let info_at = plain.windows(6).position(|w| w == b"4:info").unwrap() + 6;
     let info = [&plain[info_at..plain.len() - 2], b"7:privatei1ee"].concat();
     let file = torrent.file.with_extension("private.torrent");
     fs::write(&file, [&plain[..info_at], &info, b"e"].concat()).unwrap();
-    let (dir, shape, hashes) = (torrent.dir.clone(), torrent.shape.clone(), torrent.hashes.clone());
+    let dir = torrent.dir.clone();
+    let shape = torrent.shape.clone();
+    let hashes = torrent.hashes.clone();
     Torrent { dir, file, shape, info_hash: Sha1::digest(&info).into(), hashes }
 }
 
 #[test]
 #[ignore = "needs other programs"]
-fn p18_a_private_torrent_is_not_heard_of_on_the_local_network() {
+fn p18_a_private_torrent_is_not_announced_on_the_local_network() {
     need!("ip", "python3");
     let Some(networks) = Networks::new("rilllsd", 79, Family::V4, 3) else { return };
     let lab = Lab::new();
-    let (public, out) = (content(&lab), lab.new_dir("out"));
+    let public = content(&lab);
+    let out = lab.new_dir("out");
     let private = private_twin(&public);
     let mut listen = Command::new("python3");
     listen.args(["-c", LISTEN, &networks.address_of(2)]);

@@ -1,13 +1,11 @@
-//! rill among real programs: libtorrent, aria2, Transmission, rtorrent and opentracker, on this machine
-//! alone.
+//! Tests with other programs on this machine: libtorrent, aria2, Transmission, rtorrent and opentracker.
 //!
 //! ```text
 //! cargo test --test interop -- --ignored --test-threads 1
 //! ```
-//!
-//! Every test is `#[ignore]`d, so that a plain `cargo test` needs nothing installed. A program that is
-//! missing skips its tests with a word, but under `CI=true` it fails them. Every program runs below a
-//! [`lab::Lab`], which ends it and removes its files however the test ends. Content is compared byte by byte.
+//! Every test is ignored by default, so that `cargo test` needs no other program. If a program is missing,
+//! its tests print a line and pass; under `CI=true` they fail. Every program runs in a [`lab::Lab`], which
+//! ends it and removes its files, also after a failure. Content is compared byte by byte.
 
 mod bencode;
 mod clients;

@@ -1,7 +1,7 @@
-//! One promise about memory, held in a cgroup whose kernel kills a process that breaks it: `--max-memory N`
-//! in N and 8 MiB, page cache included.
+//! Memory limits: with `--max-memory N` rill runs in a cgroup of N plus 8 MiB, page cache included. The
+//! kernel kills a process that exceeds it.
 //!
-//! The short forms are part of the usual run; the long ones, with the sizes that the promise is made for, are
+//! The short forms are part of the usual run. The long ones, with large torrents, are
 //!
 //! ```text
 //! RILL_LONG=1 cargo test --release --test interop -- --ignored --nocapture --test-threads 1 max_memory
@@ -20,14 +20,14 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
-/// What the kernel and the program's own pages may take besides.
+/// Memory for the kernel and the program's own pages, in bytes.
 const MARGIN: u64 = 8 * MIB;
 
 fn is_long() -> bool {
     std::env::var_os("RILL_LONG").is_some()
 }
 
-/// A cgroup with a limit; gone when dropped.
+/// A cgroup with a limit, removed when it is dropped.
 struct Group {
     dir: PathBuf,
     first_version: bool,
@@ -35,7 +35,8 @@ struct Group {
 
 impl Group {
     fn with_limit(name: &str, bytes: u64) -> Option<Group> {
-        let (v1, v2) = (Path::new("/sys/fs/cgroup/memory"), Path::new("/sys/fs/cgroup"));
+        let v1 = Path::new("/sys/fs/cgroup/memory");
+        let v2 = Path::new("/sys/fs/cgroup");
         let first_version = v1.join("memory.limit_in_bytes").exists();
         let dir = if first_version { v1 } else { v2 }.join(format!("rill-{name}-{}", std::process::id()));
         let limit = if first_version { "memory.limit_in_bytes" } else { "memory.max" };
@@ -48,7 +49,7 @@ impl Group {
         Some(Group { dir, first_version })
     }
 
-    /// The same command, inside.
+    /// Returns the command, run in the group.
     fn around(&self, command: &Command) -> Command {
         let mut inside = Command::new("sh");
         inside.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]).arg(self.dir.join("cgroup.procs"));
@@ -76,7 +77,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // Only an empty one goes; what was in it may need a moment.
+        // Only an empty group can be removed; its last process may need a moment to end.
         for _ in 0..50 {
             if fs::remove_dir(&self.dir).is_ok() {
                 return;
@@ -86,15 +87,14 @@ impl Drop for Group {
     }
 }
 
-/// Private memory of a process, KiB.
+/// Returns the private memory of a process in KiB.
 fn private_kib(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or_default();
     line.trim().trim_end_matches(" kB").parse().unwrap_or(0)
 }
 
-/// Downloads in a group until it is over, and once more from the record; the most private memory that was
-/// seen, KiB.
+/// Downloads in a group, and starts once more from the record. Returns the peak of private memory in KiB.
 fn download_in(
     group: &Group,
     lab: &Lab,
@@ -103,7 +103,8 @@ fn download_in(
     storage: &str,
     peers: &[String],
 ) -> u64 {
-    let (out, state) = (lab.new_dir("out"), lab.new_dir("state"));
+    let out = lab.new_dir("out");
+    let state = lab.new_dir("state");
     let mut get = rill();
     get.args([
         "get",
@@ -120,11 +121,11 @@ fn download_in(
     get.arg("--state-dir").arg(&state).arg("-d").arg(&out).arg(&torrent.file);
     let mut most = 0;
     for again in [false, true] {
-        // What the kernel remembers of files counts where it was first asked for them, and that should be in
-        // this group. Where caches cannot be dropped, the second run is easier than it should be.
+        // Page and inode caches are charged to the group that first used them, which must be this
+        // group. If caches cannot be dropped, the second run is easier.
         Command::new("sync").status().unwrap();
         if let Err(error) = fs::write("/proc/sys/vm/drop_caches", "3") {
-            eprintln!("caches stay: {error}");
+            eprintln!("caches cannot be dropped: {error}");
         }
         let kid: Kid<'_> = lab.start(&mut group.around(&get));
         let begun = Instant::now();
@@ -162,7 +163,7 @@ fn download_in(
 fn max_memory_holds_with_large_pieces_and_fifty_peers() {
     let lab = Lab::new();
     let mut shape = Shape::single(if is_long() { 4096 * MIB } else { 256 * MIB }, 16 * MIB);
-    shape.files[0].sparse = true; // what is read is zeros, what is written is written
+    shape.files[0].sparse = true; // reads return zeros, writes allocate blocks
     let torrent = Torrent::make(&lab, shape, &[]);
     let peers: Vec<_> =
         (2..52).map(|last| Liar::honest(IpAddr::from(Ipv4Addr::new(127, 0, 1, last)), &torrent)).collect();
@@ -188,12 +189,12 @@ fn max_memory_holds_with_very_many_files() {
     let torrent = Torrent::make(&lab, Shape::multi((0..files).map(entry).collect(), 256 << 10), &[]);
     let port = free_port();
     rill_at(&lab, &torrent, port, "0");
-    // It hashes all files before it accepts peers.
+    // rill hashes all files before it accepts peers.
     lab.wait_up_to(Duration::from_secs(300), "the seed serves", &mut || is_served(port, &torrent));
     for mib in if is_long() { vec![16, 32, 64] } else { vec![16] } {
         let Some(group) = Group::with_limit(&format!("files-{mib}"), mib * MIB + MARGIN) else { return };
         let most = download_in(&group, &lab, &torrent, mib, "auto", &[format!("127.0.0.1:{port}")]);
-        // While the torrent is read, its file is held besides.
+        // While the torrent is parsed, its file is in memory as well.
         let file = fs::metadata(&torrent.file).unwrap().len();
         assert!(most <= 16 * 1024 + file / 1024, "{most} KiB private");
     }

@@ -1,25 +1,23 @@
-//! Networks of their own for programs that must not share an address: namespaces on one bridge, and nothing
-//! else in the world.
+//! Network namespaces on one bridge, for programs that must not share an address.
 //!
 //! ```text
 //!   NAME (a bridge) ──┬── NAME0: 10.SUBNET.0.1 or fd00:SUBNET::1
 //!                     ├── NAME1: …2
 //!                     └── …
 //! ```
-//!
-//! The bridge has host number 254, so what runs on this machine itself is reached as well. Only root can make
-//! them.
+//! The bridge has host number 254, so programs outside the namespaces can be reached as well. Creating them
+//! needs root.
 
 use std::process::{Command, Stdio};
 
-/// What the networks speak.
+/// Address family of the networks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     V4,
     V6,
 }
 
-/// Networks with one address each, joined by a bridge; gone when it is dropped.
+/// Networks with one address each, joined by a bridge; removed when this is dropped.
 pub struct Networks {
     name: &'static str,
     subnet: u8,
@@ -28,10 +26,11 @@ pub struct Networks {
 }
 
 impl Networks {
-    /// So many; `None` if this machine does not let us, which fails the test under CI.
+    /// Creates `count` networks. Returns `None` if this machine does not allow it; under `CI=true`
+    /// panics.
     pub fn new(name: &'static str, subnet: u8, family: Family, count: u32) -> Option<Networks> {
         let networks = Networks { name, subnet, family, count };
-        networks.remove(); // of a run that was killed
+        networks.remove(); // left by a run that was killed
         let all = networks.bridge() && (0..count).all(|n| networks.join(n));
         assert!(all || std::env::var("CI").as_deref() != Ok("true"), "no networks can be made");
         if !all {
@@ -57,7 +56,7 @@ impl Networks {
             format!("netns add {network}"),
             format!("link add {name}{n} type veth peer name eth0 netns {network}"),
             format!("link set {name}{n} master {name} up"),
-            // A link-local address only where IPv6 is meant.
+            // A link-local address only for IPv6.
             format!(
                 "-n {network} link set eth0 addrgenmode {}",
                 if self.family == Family::V4 { "none" } else { "eui64" }
@@ -86,12 +85,12 @@ impl Networks {
         }
     }
 
-    /// The address of the network with this number.
+    /// Returns the address of network `n`.
     pub fn address_of(&self, n: u32) -> String {
         self.host(n + 1)
     }
 
-    /// This command, in the network with this number.
+    /// Returns the command, run in network `n`.
     pub fn inside(&self, n: u32, command: &Command) -> Command {
         let mut inside = Command::new("ip");
         inside
@@ -109,7 +108,8 @@ impl Networks {
 
     fn remove(&self) {
         for n in 0..self.count {
-            // A network goes when the kernel comes to it, a line at once: its name is free for the next test.
+            // The kernel removes a namespace some time later, but a link at once, so its name is free
+            // for the next test.
             ip(&format!("link del {}{n}", self.name));
             ip(&format!("netns del {}{n}", self.name));
         }
@@ -123,7 +123,7 @@ impl Drop for Networks {
     }
 }
 
-/// Runs `ip` with these words; whether it did it.
+/// Runs `ip` with these arguments. Returns whether it succeeded.
 fn ip(words: &str) -> bool {
     let status = Command::new("ip").args(words.split(' ')).stderr(Stdio::null()).status();
     status.is_ok_and(|status| status.success())

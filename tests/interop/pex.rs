@@ -1,5 +1,5 @@
-//! A knows B, and C knows B: A and C meet because B tells them (BEP 11). No tracker, no DHT, no local
-//! discovery; B is so slow that what C has at the end can only come from A.
+//! Peer exchange (BEP 11): A and C know only B, and find each other because B sends them addresses. There is
+//! no tracker, DHT or LSD. B is so slow that the content of C can only come from A.
 
 use crate::clients::rill;
 use crate::content::{Shape, Torrent};
@@ -10,13 +10,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// What B receives, bytes a second: all of it would take ten minutes.
+/// Download limit of B in bytes a second: the whole content would take ten minutes.
 const SLOW: &str = "8K";
-/// How long they may take: libtorrent tells of its peers once a minute.
+/// Time limit: libtorrent sends its peers once a minute.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// A session that connects to one peer, or waits for peers; receives so many bytes a second at most, and says
-/// when it is whole.
+/// Runs a libtorrent session that connects to one peer, or waits for peers, with this download limit, and
+/// prints when it is complete.
 const LIBTORRENT: &str = r#"
 import sys, time, libtorrent as lt
 torrent, place, address, port, peer, rate = sys.argv[1:7]
@@ -39,7 +39,7 @@ while True:
 struct Meeting<'a> {
     lab: &'a Lab,
     torrent: Torrent,
-    /// Where B listens.
+    /// Port of B.
     middle: u16,
 }
 
@@ -58,7 +58,7 @@ impl<'a> Meeting<'a> {
         self.lab.start(&mut command)
     }
 
-    /// rill that knows B.
+    /// Starts a rill that knows B.
     fn rill_beside(&self, what: &str, dir: &Path) -> Kid<'a> {
         let peer = format!("{}:{}", host(), self.middle);
         self.rill(&[what, "--peer", &peer, "--listen-port", &free_port().to_string()], dir)
@@ -74,7 +74,7 @@ impl<'a> Meeting<'a> {
         self.libtorrent(free_port(), &self.middle.to_string(), "0", dir)
     }
 
-    /// B is rill.
+    /// Starts rill as B.
     fn rill_between(&self) {
         let port = self.middle.to_string();
         self.rill(
@@ -84,17 +84,17 @@ impl<'a> Meeting<'a> {
         self.lab.wait_for("B listens", || TcpStream::connect((host(), self.middle)).is_ok());
     }
 
-    /// B is libtorrent.
+    /// Starts libtorrent as B.
     fn libtorrent_between(&self) {
         self.libtorrent(self.middle, "-", "8192", &self.lab.new_dir("between"));
         self.lab.wait_for("B listens", || TcpStream::connect((host(), self.middle)).is_ok());
     }
 
-    /// Waits until C has everything.
+    /// Waits until C is complete.
     fn meets(&self, c: Kid<'_>, out: &Path, is_whole: impl Fn(&Kid<'_>) -> bool) {
         let begun = Instant::now();
         self.lab.wait_up_to(PATIENCE, "C has everything", &mut || is_whole(&c));
-        println!("they met and were done after {:.1} s", begun.elapsed().as_secs_f64());
+        println!("C is complete after {:.1} s", begun.elapsed().as_secs_f64());
         self.torrent.must_be_in(out, self.lab);
     }
 }
@@ -105,7 +105,7 @@ fn ended_well(kid: &Kid<'_>) -> bool {
 
 #[test]
 #[ignore = "needs other programs"]
-fn two_rills_meet_through_libtorrent() {
+fn rill_finds_rill_through_libtorrent() {
     need!("libtorrent");
     let lab = Lab::new();
     let m = Meeting::new(&lab);
@@ -119,7 +119,7 @@ fn two_rills_meet_through_libtorrent() {
 
 #[test]
 #[ignore = "needs other programs"]
-fn rill_meets_libtorrent_through_rill() {
+fn rill_finds_libtorrent_through_rill() {
     need!("libtorrent");
     let lab = Lab::new();
     let m = Meeting::new(&lab);
@@ -133,7 +133,7 @@ fn rill_meets_libtorrent_through_rill() {
 
 #[test]
 #[ignore = "needs other programs"]
-fn libtorrent_meets_rill_through_rill() {
+fn libtorrent_finds_rill_through_rill() {
     need!("libtorrent");
     let lab = Lab::new();
     let m = Meeting::new(&lab);

@@ -1,7 +1,7 @@
-//! A peer in this process that speaks just enough of the protocol to be believed, and lies.
+//! A scripted seed in this process that sends wrong blocks.
 //!
-//! It claims to have everything, unchokes at once and answers each request with bytes that are wrong in one
-//! place of every block, or right ones when it is told to be honest.
+//! It sends a full bitfield, unchokes at once and answers each request with a block that has one wrong byte;
+//! an honest one answers with right blocks.
 
 use crate::content::Torrent;
 use sha1::{Digest, Sha1};
@@ -19,25 +19,25 @@ pub struct Liar {
     served: Arc<AtomicU64>,
 }
 
-/// What each connection needs to know.
+/// Data of each connection.
 #[derive(Clone)]
 struct Script {
     info_hash: [u8; 20],
     pieces: usize,
     piece_len: u64,
     content: Arc<File>,
-    /// What every block differs by from what it should be.
+    /// Value by which one byte of every block is changed; 0 for an honest seed.
     twist: u8,
     served: Arc<AtomicU64>,
 }
 
 impl Liar {
-    /// One that listens at this address.
+    /// Starts a lying seed at this address.
     pub fn start(ip: IpAddr, torrent: &Torrent) -> Liar {
         Liar::twisting(ip, torrent, 0x55)
     }
 
-    /// One that tells the truth.
+    /// Starts an honest seed at this address.
     pub fn honest(ip: IpAddr, torrent: &Torrent) -> Liar {
         Liar::twisting(ip, torrent, 0)
     }
@@ -57,14 +57,14 @@ impl Liar {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let script = script.clone();
-                // A connection that breaks is what it came for.
+                // rill closes the connection when it bans the liar.
                 std::thread::spawn(move || script.play(stream));
             }
         });
         Liar { address, served }
     }
 
-    /// Blocks that it got rid of.
+    /// Returns the number of blocks sent.
     pub fn served(&self) -> u64 {
         self.served.load(Ordering::SeqCst)
     }
@@ -103,13 +103,13 @@ impl Script {
     }
 }
 
-/// A handshake without extensions, with this peer id.
+/// Returns a handshake without extensions, with a peer id made from `name`.
 fn greeting(info_hash: &[u8; 20], name: &str) -> Vec<u8> {
     [&b"\x13BitTorrent protocol"[..], &[0; 8], info_hash, &Sha1::digest(name.as_bytes())].concat()
 }
 
-/// Whether a client at this port serves the torrent by now. A client that is dialed too early is not dialed
-/// again for a minute.
+/// Returns whether the client at this port answers a handshake for the torrent. Clients wait a minute after a
+/// failed dial, so a test waits for this first.
 pub fn is_served(port: u16, torrent: &Torrent) -> bool {
     let greet = || -> io::Result<()> {
         let mut stream = TcpStream::connect(("127.0.0.1", port))?;
@@ -126,7 +126,7 @@ pub struct Prober {
 }
 
 impl Prober {
-    /// Connected, interested and unchoked.
+    /// Connects, sends `interested` and waits for the unchoke.
     pub fn meet(address: SocketAddr, torrent: &Torrent, patience: Duration) -> io::Result<Prober> {
         let mut stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
@@ -138,7 +138,7 @@ impl Prober {
         Ok(prober)
     }
 
-    /// Asks for a piece's first block and waits for it.
+    /// Requests the first block of a piece and waits for it. Returns the time that it took.
     pub fn probe(&mut self, piece: u32) -> io::Result<Duration> {
         let begun = Instant::now();
         self.stream

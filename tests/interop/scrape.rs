@@ -1,4 +1,4 @@
-//! Counts as opentracker keeps them, over HTTP and over UDP: before a peer came, and while one seeds.
+//! Scrapes of opentracker over HTTP and UDP, without peers and with one seed.
 
 use crate::clients::{Client, rill};
 use crate::content::{Shape, Torrent};
@@ -12,7 +12,8 @@ fn opentracker_is_scraped_over_http_and_udp() {
     need!("opentracker");
     let lab = Lab::new();
     let tracker = OpenTracker::new();
-    let (http, udp) = (tracker.http(), tracker.udp());
+    let http = tracker.http();
+    let udp = tracker.udp();
     let torrent = Torrent::make(&lab, Shape::single(1 << 20, 64 << 10), &[&[&http], &[&udp]]);
     tracker.start(&lab, &[&torrent]);
     let rows = || {
@@ -24,11 +25,11 @@ fn opentracker_is_scraped_over_http_and_udp() {
         let rows: Vec<_> = object["scrape"].as_array().unwrap().iter().map(numbers).collect();
         (show.status.code(), rows)
     };
-    // Of a torrent without peers, opentracker says nothing over HTTP, and zeros over UDP.
+    // opentracker leaves out a torrent without peers over HTTP, and returns zeros over UDP.
     let (code, empty) = rows();
     assert_eq!((code, &empty[1]), (Some(0), &(udp.clone().into(), Some(0), Some(0))), "{empty:?}");
     assert!(matches!(empty[0].1, None | Some(0)), "{empty:?}");
-    // Asking has not made us one of them.
+    // The scrape has not added us to the swarm.
     assert_eq!(tracker.scrape(&torrent), (0, 0));
     Client::Rill.seed(&lab, &torrent, &torrent.dir);
     tracker.wait_for_seeds(&lab, &torrent, 1);

@@ -1,5 +1,4 @@
-//! Content in all shapes, from libtorrent (which made up half of these) to rill, and on from rill to
-//! libtorrent.
+//! Content in various shapes, transferred from libtorrent to rill, and from rill to another libtorrent.
 
 use crate::clients::Client;
 use crate::content::{Piece, Shape, Torrent, file, pad};
@@ -7,7 +6,7 @@ use crate::lab::Lab;
 use crate::need;
 use crate::tracker::OpenTracker;
 
-/// libtorrent has it, rill fetches it, then a new libtorrent fetches it from what rill has.
+/// Transfers content from libtorrent to rill, then from rill to a new libtorrent.
 fn travel(shape: Shape) {
     need!("opentracker", "libtorrent");
     let lab = Lab::new();

@@ -1,4 +1,4 @@
-//! Trackers: opentracker as it comes, and a small one that remembers every announce.
+//! Trackers: opentracker, and a small one in this process that records every announce.
 
 use crate::bencode::Value;
 use crate::content::Torrent;
@@ -9,47 +9,48 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// A running opentracker; make it before the torrents that name it.
+/// An opentracker. It is created before the torrents that have its URL, and started after them.
 pub struct OpenTracker {
     ip: IpAddr,
     port: u16,
 }
 
 impl OpenTracker {
-    /// A place for one.
+    /// Chooses address and port.
     pub fn new() -> OpenTracker {
         OpenTracker { ip: host(), port: free_port() }
     }
 
-    /// The URL to announce to over HTTP.
+    /// Returns the announce URL for HTTP.
     pub fn http(&self) -> String {
         format!("http://{}:{}/announce", self.ip, self.port)
     }
 
-    /// The URL to announce to over UDP.
+    /// Returns the announce URL for UDP.
     pub fn udp(&self) -> String {
         format!("udp://{}:{}/announce", self.ip, self.port)
     }
 
-    /// Starts it for these torrents; it knows no others.
+    /// Starts the tracker for these torrents alone.
     pub fn start(&self, lab: &Lab, torrents: &[&Torrent]) {
         let list: String = torrents.iter().map(|t| t.hex() + "\n").collect();
         std::fs::write(lab.at("white"), list).unwrap();
         let mut command = std::process::Command::new("opentracker");
-        let (ip, port) = (self.ip.to_string(), self.port.to_string());
+        let ip = self.ip.to_string();
+        let port = self.port.to_string();
         command.args(["-i", &ip, "-p", &port, "-P", &port, "-d"]).arg(lab.at("")).args(["-w", "/white"]);
         lab.start(&mut command);
         lab.wait_for("opentracker answers", || TcpStream::connect((self.ip, self.port)).is_ok());
     }
 
-    /// How many seeds and how many others it knows of.
+    /// Returns the tracker's numbers of seeds and of other peers.
     pub fn scrape(&self, torrent: &Torrent) -> (u64, u64) {
         let hash: String = torrent.info_hash.iter().map(|b| format!("%{b:02x}")).collect();
         let reply = get((self.ip, self.port).into(), &format!("/scrape?info_hash={hash}"));
         (number_after(&reply, b"8:completei"), number_after(&reply, b"10:incompletei"))
     }
 
-    /// Waits until it knows of so many seeds.
+    /// Waits until the tracker has this number of seeds.
     pub fn wait_for_seeds(&self, lab: &Lab, torrent: &Torrent, seeds: u64) {
         lab.wait_for(&format!("opentracker knows {seeds} seeds"), || {
             std::thread::sleep(Duration::from_millis(100));
@@ -83,14 +84,14 @@ pub struct Announce {
     pub port: u16,
 }
 
-/// A tracker in this process: answers with the peers that it was told, remembers everything.
+/// A tracker in this process, which answers with fixed peers and records every announce.
 pub struct Listening {
     pub address: SocketAddr,
     seen: Arc<Mutex<Vec<Announce>>>,
 }
 
 impl Listening {
-    /// One that listens at this address and knows these peers.
+    /// Starts a tracker at this address that answers with these peers.
     pub fn start(ip: IpAddr, peers: Vec<SocketAddr>) -> Listening {
         let listener = TcpListener::bind((ip, 0)).unwrap();
         let address = listener.local_addr().unwrap();
@@ -112,24 +113,25 @@ impl Listening {
         Listening { address, seen }
     }
 
-    /// The URL to announce to.
+    /// Returns the announce URL.
     pub fn url(&self) -> String {
         format!("http://{}/announce", self.address)
     }
 
-    /// Every announce so far.
+    /// Returns all announces so far.
     pub fn seen(&self) -> Vec<Announce> {
         self.seen.lock().unwrap().clone()
     }
 
-    /// The events so far, in order, without plain renewals.
+    /// Returns the events so far in order, without regular announces.
     pub fn events(&self) -> Vec<String> {
         self.seen().into_iter().map(|a| a.event).filter(|event| !event.is_empty()).collect()
     }
 }
 
 fn peers_reply(peers: &[SocketAddr]) -> Vec<u8> {
-    let (mut v4, mut v6) = (Vec::new(), Vec::new());
+    let mut v4 = Vec::new();
+    let mut v6 = Vec::new();
     for peer in peers {
         match peer.ip() {
             IpAddr::V4(ip) => v4.extend(ip.octets().into_iter().chain(peer.port().to_be_bytes())),

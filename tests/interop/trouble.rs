@@ -1,7 +1,7 @@
-//! A disk that gets into trouble while rill works on it: full and free again, cut, deleted, swapped,
-//! read-only, stuck.
+//! Disk faults during a transfer: a full disk, a file that is truncated, deleted or replaced, a read-only
+//! disk, a stuck disk.
 //!
-//! Both ways of storage go through all of it. Needs root, for mounts.
+//! All tests run with both storage modes. Some need root, for mounts.
 
 use crate::clients::{rill, rill_at};
 use crate::content::{Shape, Torrent};
@@ -20,17 +20,17 @@ use std::time::{Duration, Instant};
 
 const WAYS: [&str; 2] = ["plain", "mapped"];
 
-/// A file system of its own, unmounted in the end.
+/// A mounted file system, unmounted when it is dropped.
 pub struct Mounted(PathBuf);
 
 impl Mounted {
-    /// A tmpfs of so many bytes.
+    /// Mounts a tmpfs of this size.
     pub fn tmpfs(lab: &Lab, bytes: u64) -> Option<Mounted> {
         let options = format!("size={bytes}");
         Mounted::mount(lab, &["-t", "tmpfs", "-o", &options, "tmpfs"])
     }
 
-    /// An ext4 in a file of so many bytes.
+    /// Mounts an ext4 in a file of this size.
     fn ext4(lab: &Lab, bytes: u64) -> Option<Mounted> {
         let image = lab.new_dir("image").join("ext4");
         File::create(&image).unwrap().set_len(bytes).unwrap();
@@ -49,7 +49,7 @@ impl Mounted {
         mounted.then_some(Mounted(dir))
     }
 
-    /// Where it is.
+    /// Returns the mount point.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -61,7 +61,7 @@ impl Drop for Mounted {
     }
 }
 
-/// A seed, a torrent, and a download that goes on while something happens to its disk.
+/// A seed, a torrent, and the directories of a download.
 struct Story<'a> {
     lab: &'a Lab,
     torrent: Torrent,
@@ -96,11 +96,11 @@ impl<'a> Story<'a> {
             .start(get.arg("--state-dir").arg(&self.state).arg("-d").arg(&self.out).arg(&self.torrent.file))
     }
 
-    /// The same, and some of it has come.
+    /// Starts a download and waits until it has 24 pieces.
     fn get_well_on(&self, more: &[&str]) -> Kid<'a> {
         let kid = self.get(more);
-        self.lab.wait_for("some of it has come", || pieces_have(&kid) >= 24);
-        assert!(kid.ended().is_none(), "it was over before anything happened\n{}", self.lab.words());
+        self.lab.wait_for("rill has 24 pieces", || pieces_have(&kid) >= 24);
+        assert!(kid.ended().is_none(), "the download ended before the fault\n{}", self.lab.words());
         kid
     }
 
@@ -108,7 +108,7 @@ impl<'a> Story<'a> {
         self.torrent.path(&self.out, 0)
     }
 
-    /// It ends by itself with this code and one sentence.
+    /// Asserts that rill ends by itself with this code and one line that contains `words`.
     fn ends(&self, kid: Kid<'_>, code: i32, words: &str) {
         assert_eq!(kid.code(), code, "{}\n{}", self.storage, self.lab.words());
         let said = kid.words();
@@ -116,7 +116,7 @@ impl<'a> Story<'a> {
         assert!(complaints.len() == 1 && complaints[0].contains(words), "{}: {complaints:?}", self.storage);
     }
 
-    /// Another run finishes.
+    /// Asserts that another run completes the download.
     fn is_finished_by_another_run(&self) {
         assert_eq!(self.get(&[]).code(), 0, "{}\n{}", self.storage, self.lab.words());
         self.torrent.must_be_in(&self.out, self.lab);
@@ -125,7 +125,7 @@ impl<'a> Story<'a> {
 
 #[test]
 #[ignore = "needs root"]
-fn f1_a_full_disk_is_waited_for_and_the_download_goes_on_by_itself() {
+fn f1_a_download_waits_while_the_disk_is_full_and_continues_by_itself() {
     for storage in WAYS {
         let lab = Lab::new();
         let Some(disk) = Mounted::tmpfs(&lab, 32 << 20) else { return };
@@ -133,7 +133,7 @@ fn f1_a_full_disk_is_waited_for_and_the_download_goes_on_by_itself() {
         fs::write(&ballast, vec![1; 20 << 20]).unwrap();
         let story = Story::begin(&lab, storage, 24, "0", disk.path().to_path_buf());
         let kid = story.get(&[]);
-        lab.wait_for("it says that it waits", || kid.words().contains("waiting for room"));
+        lab.wait_for("rill prints that it waits", || kid.words().contains("waiting for room"));
         assert!(
             kid.words().contains("\"slow\":\"disk full\"") || kid.words().contains("\"event\":\"disk full\""),
             "{}",
@@ -148,27 +148,27 @@ fn f1_a_full_disk_is_waited_for_and_the_download_goes_on_by_itself() {
 
 #[test]
 #[ignore = "needs root"]
-fn f1_the_wait_for_a_full_disk_ends_at_the_users_time_limit() {
+fn f1_the_wait_for_a_full_disk_ends_at_the_time_limit() {
     for storage in WAYS {
         let lab = Lab::new();
         let Some(disk) = Mounted::tmpfs(&lab, 12 << 20) else { return };
         let story = Story::begin(&lab, storage, 24, "0", disk.path().to_path_buf());
         story.ends(story.get(&["--stall-timeout", "2", "-q"]), 9, "space");
         let kid = story.get(&[]);
-        lab.wait_for("it waits", || kid.words().contains("waiting for room"));
+        lab.wait_for("rill waits", || kid.words().contains("waiting for room"));
         kid.signal("INT");
         assert_eq!(kid.code(), 9, "{storage}\n{}", lab.words());
         let words = kid.words();
         assert!(
             words.lines().filter(|line| line.contains("no space left")).count() >= 2,
-            "once when it begins to wait, once at the end: {words}"
+            "one line when the wait begins, one at the end: {words}"
         );
     }
 }
 
 #[test]
 #[ignore = "takes long"]
-fn f6_a_limit_on_the_length_of_files_is_a_sentence_and_no_signal() {
+fn f6_the_file_size_limit_ends_with_a_message_and_no_signal() {
     for storage in WAYS {
         let lab = Lab::new();
         let story = Story::begin(&lab, storage, 24, "0", lab.new_dir("out"));
@@ -199,7 +199,7 @@ fn f6_a_limit_on_the_length_of_files_is_a_sentence_and_no_signal() {
 
 #[test]
 #[ignore = "takes long"]
-fn f4_a_file_that_is_cut_while_it_is_written_is_noticed_at_once() {
+fn f4_a_file_truncated_during_the_download_is_noticed_at_once() {
     for storage in WAYS {
         let lab = Lab::new();
         let story = Story::begin(&lab, storage, 64, "8M", lab.new_dir("out"));
@@ -212,7 +212,7 @@ fn f4_a_file_that_is_cut_while_it_is_written_is_noticed_at_once() {
 
 #[test]
 #[ignore = "takes long"]
-fn f4_a_file_that_is_deleted_while_it_is_written_is_noticed_at_once() {
+fn f4_a_file_deleted_during_the_download_is_noticed_at_once() {
     for storage in WAYS {
         let lab = Lab::new();
         let story = Story::begin(&lab, storage, 64, "8M", lab.new_dir("out"));
@@ -225,16 +225,17 @@ fn f4_a_file_that_is_deleted_while_it_is_written_is_noticed_at_once() {
 
 #[test]
 #[ignore = "takes long"]
-fn f4_a_file_that_is_moved_away_for_a_link_is_noticed_and_the_link_is_not_followed() {
+fn f4_a_file_replaced_by_a_link_is_noticed_and_the_link_is_not_followed() {
     for storage in WAYS {
         let lab = Lab::new();
         let story = Story::begin(&lab, storage, 24, "8M", lab.new_dir("out"));
         let kid = story.get_well_on(&[]);
-        let (precious, away) = (lab.at("precious"), lab.at("away"));
+        let precious = lab.at("precious");
+        let away = lab.at("away");
         fs::write(&precious, "precious").unwrap();
         fs::rename(story.file(), &away).unwrap();
         std::os::unix::fs::symlink(&precious, story.file()).unwrap();
-        // Its bytes go where they went before; the files are checked before anything is claimed.
+        // Bytes still go to the open file; the paths are checked before a checkpoint claims pieces.
         story.ends(kid, 17, "changed");
         assert_eq!(fs::read(&precious).unwrap(), b"precious");
         story.ends(story.get(&[]), 13, "in the way");
@@ -246,16 +247,16 @@ fn f4_a_file_that_is_moved_away_for_a_link_is_noticed_and_the_link_is_not_follow
 
 #[test]
 #[ignore = "needs root"]
-fn f5_a_disk_that_turns_read_only_ends_it_with_a_sentence() {
+fn f5_a_disk_that_turns_read_only_ends_the_download_with_a_message() {
     need!("mkfs.ext4", "mount");
     for storage in WAYS {
         let lab = Lab::new();
         let Some(disk) = Mounted::ext4(&lab, 128 << 20) else { return };
         let story = Story::begin(&lab, storage, 64, "8M", disk.path().join("out"));
         let kid = story.get_well_on(&[]);
-        // What the kernel does when the device fails.
+        // The kernel does the same when the device fails.
         let aborted = Command::new("mount").args(["-o", "remount,abort"]).arg(disk.path()).status();
-        assert!(aborted.is_ok_and(|status| status.success()), "ext4 cannot be made to give up here");
+        assert!(aborted.is_ok_and(|status| status.success()), "ext4 cannot be shut down on this machine");
         story.ends(kid, 17, "Read-only");
     }
 }
@@ -277,8 +278,8 @@ fn serves_beside_a_stuck_disk(storage: &'static str) {
     let piece = first_piece(&story);
     let freezer = Freezer::start(disk.path());
     let begun = Instant::now();
-    // Each probe has its time, whether the one before has been answered or not: what waits behind it waits,
-    // too.
+    // Probes are due at fixed times; a probe that waits for the previous answer counts this wait as
+    // its own.
     let waits: Vec<Duration> = (0..200)
         .map(|tick| {
             let due = begun + tick * Duration::from_millis(100);
@@ -294,25 +295,24 @@ fn serves_beside_a_stuck_disk(storage: &'static str) {
         waits.len(),
         waits.iter().max()
     );
-    // A window's page that was written out cannot be written to again before the disk moves, and the kernel
-    // does not ask whether we would rather wait elsewhere: forced to windows, the loop stands as long as the
-    // disk does, and no longer.
+    // The kernel blocks a write to a window's page that is being written back until the disk answers. With
+    // `--storage mapped` the loop therefore waits as long as the disk is frozen, and no longer.
     let most = if storage == "mapped" { waits.len() / 2 } else { waits.len() / 20 };
     assert!(late <= most, "{storage}: {late} of {} probes took more than a second", waits.len());
     kid.kill();
     story.is_finished_by_another_run();
 }
 
-/// A piece that lies on the disk.
+/// Returns a piece that is on the disk.
 fn first_piece(story: &Story<'_>) -> u32 {
     let len = 256 << 10;
     let content = fs::read(story.torrent.path(&story.torrent.dir, 0)).unwrap();
     let there = fs::read(story.file()).unwrap();
     let piece = content.chunks(len).zip(there.chunks(len)).position(|(wanted, found)| wanted == found);
-    piece.expect("some piece is there") as u32
+    piece.expect("a piece is on the disk") as u32
 }
 
-/// Holds up all writes to a file system for two seconds of every four.
+/// Freezes a file system for two seconds of every four.
 struct Freezer {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<()>,
@@ -320,7 +320,8 @@ struct Freezer {
 
 impl Freezer {
     fn start(mounted: &Path) -> Freezer {
-        let (stop, at) = (Arc::new(AtomicBool::new(false)), mounted.to_path_buf());
+        let stop = Arc::new(AtomicBool::new(false));
+        let at = mounted.to_path_buf();
         let told = stop.clone();
         let thread = std::thread::spawn(move || {
             let freeze =

@@ -30,13 +30,13 @@ pub const FAULTS: &[Fault] = &[
                 if o.blocks[i].asked == 0 && o.free > 0 {",
     },
     Fault {
-        what: "a lost writer keeps its lease",
+        what: "a disconnected peer keeps its lease",
         file: "engine/connections.rs",
         old: "if t.pieces.release(block, key) {",
         new: "if false {",
     },
     Fault {
-        what: "a release that is carried out late takes the new writer's bytes",
+        what: "a delayed release discards the bytes of the next writer",
         file: "engine/action.rs",
         old: "self.0.retain(|a| !matches!(a, Action::Release { torrent, block: b } if *torrent == of && *b == block));",
         new: "let _ = (of, block);",
@@ -48,50 +48,50 @@ pub const FAULTS: &[Fault] = &[
         new: "is_some();",
     },
     Fault {
-        what: "a pause forgets the pieces that the hasher reads",
+        what: "a pause drops the pieces that are being hashed",
         file: "engine/torrent/pieces.rs",
         old: ".partition(|(_, o)| o.stage == Stage::Hashing);",
         new: ".partition(|_| false);",
     },
     Fault {
-        what: "a bad piece is taken for good",
+        what: "a bad piece counts as good",
         file: "engine/piece_results.rs",
         old: "HashVerdict::Bad { digests } => self.on_bad(turn, key, piece, digests),",
         new: "HashVerdict::Bad { .. } => self.on_good(turn, key, piece, None),",
     },
-    // ---- what is asked
+    // ---- requests
     Fault {
-        what: "who chokes us is asked all the same",
+        what: "requests are sent to a peer that chokes us",
         file: "engine/messages.rs",
         old: "peer.source.they_choke = true;",
         new: "",
     },
     Fault {
-        what: "what a peer owed when it choked us stays owed",
+        what: "requests stay in flight after a choke",
         file: "engine/messages.rs",
         old: "for block in &cancelled {\n        t.pieces.cancel_request(*block);\n    }",
         new: "",
     },
     Fault {
-        what: "what a lost peer owed stays owed",
+        what: "requests to a disconnected peer stay in flight",
         file: "engine/connections.rs",
         old: "self.release_requests(Some(torrent), &blocks);",
         new: "let _ = &owed;",
     },
     Fault {
-        what: "a request that was given up is forgotten at once",
+        what: "a cancelled request is forgotten at once",
         file: "engine/peer/request_queue.rs",
         old: "self.cancelled.push_back(block);",
         new: "let _ = block;",
     },
     Fault {
-        what: "cancel is forgotten",
+        what: "no cancel is sent",
         file: "engine/engine.rs",
         old: "self.swarms.cancel_elsewhere(turn, torrent, block, but)",
         new: "let _ = (torrent, block, but);",
     },
     Fault {
-        what: "the limit of requests is ignored",
+        what: "the limit of requests in flight is ignored",
         file: "engine/peer/request_queue.rs",
         old: "let room = goal.saturating_sub(self.in_flight.len() as u32);",
         new: "let room = goal;",
@@ -103,7 +103,7 @@ pub const FAULTS: &[Fault] = &[
         new: "{\n        let _ = after;\n        Instant::NEVER\n    }",
     },
     Fault {
-        what: "the engine is never woken for a peer's sake",
+        what: "no timer is set for a peer",
         file: "engine/timers.rs",
         old: "if at == Instant::NEVER ||",
         new: "if matches!(timer, Timer::Peer(_)) || at == Instant::NEVER ||",
@@ -114,53 +114,53 @@ pub const FAULTS: &[Fault] = &[
         old: "self.availability.candidates() == 0 &&",
         new: "false &&",
     },
-    // ---- who has what
+    // ---- availability
     Fault {
-        what: "a piece that one more peer has is counted twice",
+        what: "a HAVE counts twice in the availability",
         file: "engine/torrent/availability.rs",
         old: "self.counts[piece.as_usize()] += 1;",
         new: "self.counts[piece.as_usize()] += 2;",
     },
     Fault {
-        what: "a piece is still counted for a peer that left",
+        what: "the pieces of a disconnected peer stay in the availability",
         file: "engine/torrent/availability.rs",
         old: "self.counts[piece.as_usize()] -= 1;",
         new: "",
     },
     Fault {
-        what: "have is said before the verdict",
+        what: "HAVE is sent before the piece is verified",
         file: "engine/stream.rs",
         old: "if arrival.piece_full {",
         new: "if arrival.piece_full {
         peer.say(&Message::Have { piece: block.piece().get() }, turn.out);",
     },
     Fault {
-        what: "have is said of the piece beside it",
+        what: "HAVE names the next piece",
         file: "engine/piece_results.rs",
         old: "Message::Have { piece: piece.get() }",
         new: "Message::Have { piece: piece.get() ^ 1 }",
     },
     Fault {
-        what: "a peer that comes is told that we have everything",
+        what: "a new peer is told that we have all pieces",
         file: "engine/connections.rs",
         old: "if peer.wire.fast && have.is_full() {",
         new: "if peer.wire.fast {",
     },
-    // ---- what is served
+    // ---- uploads
     Fault {
-        what: "who is choked is served",
+        what: "a choked peer is served",
         file: "engine/messages.rs",
         old: "    if peer.wire.we_choke {\n        let allowed",
         new: "    if false {\n        let allowed",
     },
     Fault {
-        what: "a choked peer is served pieces that it was never allowed",
+        what: "allowed fast pieces are served without an AllowedFast message",
         file: "engine/connections.rs",
         old: "peer.say(&Message::AllowedFast { piece: piece.get() }, turn.out);",
         new: "",
     },
     Fault {
-        what: "an allowed piece may be taken without end",
+        what: "an allowed fast piece may be requested without limit",
         file: "engine/messages.rs",
         old: "if *taken > u64::from(limits::ALLOWED_FAST_TIMES)",
         new: "if *taken > u64::from(u32::MAX)",
@@ -177,9 +177,9 @@ pub const FAULTS: &[Fault] = &[
         old: "let allowance = self.down.allowance().min(t.down.allowance());",
         new: "let allowance = u64::MAX;",
     },
-    // ---- whom it believes
+    // ---- smart ban
     Fault {
-        what: "the innocent is banned for the liar",
+        what: "an innocent peer is banned instead of the liar",
         file: "engine/torrent/smart_ban.rs",
         old: "if digest != good &&",
         new: "if digest == good &&",
@@ -196,15 +196,15 @@ pub const FAULTS: &[Fault] = &[
         old: "t.peer_list.ban(turn.now, ip);\n        for peer in t.peers.clone() {",
         new: "for peer in t.peers.clone().into_iter().filter(|_| false) {",
     },
-    // ---- who is met
+    // ---- peer sources
     Fault {
-        what: "what the tracker answers is ignored",
+        what: "the peers in a tracker's response are ignored",
         file: "engine/discovery.rs",
         old: "self.swarms.learn_peers(&mut self.context.turn(now, out), torrent, &reply.peers, Origin::Tracker);",
         new: "let _ = torrent;",
     },
     Fault {
-        what: "a tracker that was silent is never asked again",
+        what: "a tracker that did not answer is never announced to again",
         file: "engine/discovery.rs",
         old: "arm_announce(turn, t);",
         new: "let _ = (turn, t);",

@@ -1,8 +1,7 @@
-//! A crate with the floors that decide and the simulator in it, and nothing else: to be broken, built and
-//! run.
+//! A crate with floors 0 to 2 and the simulator, in which bugs are injected.
 //!
-//! It lives below the target directory and stays there, so that the crates it needs are built once. There may
-//! be several, side by side.
+//! The crate is kept below the target directory, so that its dependencies are built once. Several such crates
+//! can exist side by side.
 
 use crate::faults::Fault;
 use std::fs;
@@ -10,15 +9,16 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// What is copied.
+/// Modules that are copied.
 const FLOORS: [&str; 4] = ["units", "wire", "engine", "sim"];
-/// Runs of each trial. A fault of which a trial says that it happens must have happened in a quarter of them.
+/// Runs of each trial. A fault that a trial declares (connection lost, disk full, …) must have occurred in a
+/// quarter of the runs.
 const SEEDS: u64 = 200;
 
-/// What came of running all trials.
+/// Result of running all trials.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
-    Held,
+    Passed,
     Caught { trial: String, seed: String, words: String },
 }
 
@@ -26,13 +26,13 @@ pub struct Scratch {
     dir: PathBuf,
 }
 
-/// Where the real thing is.
+/// Returns the directory of rill's source.
 pub fn source() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))
 }
 
 impl Scratch {
-    /// A fresh copy; this is its number.
+    /// Creates copy number `number` anew.
     pub fn new(number: usize) -> Scratch {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("mutants{number}"));
         let src = dir.join("src");
@@ -45,8 +45,8 @@ impl Scratch {
         Scratch { dir }
     }
 
-    /// Breaks one place.
-    pub fn breaks(&self, fault: &Fault) {
+    /// Injects a bug.
+    pub fn inject(&self, fault: &Fault) {
         let path = self.dir.join("src").join(fault.file);
         let text = fs::read_to_string(&path).unwrap();
         let places = places(&text, fault.old);
@@ -56,35 +56,40 @@ impl Scratch {
         fs::write(path, [&text[..place.start], fault.new, &text[place.end..]].concat()).unwrap();
     }
 
-    /// Puts it right again.
-    pub fn heals(&self, fault: &Fault) {
+    /// Restores the file of a bug.
+    pub fn restore(&self, fault: &Fault) {
         let text = fs::read(source().join(fault.file)).unwrap();
         fs::write(self.dir.join("src").join(fault.file), text).unwrap();
     }
 
-    /// Builds it and runs every trial.
+    /// Builds the crate and runs every trial.
     pub fn run(&self) -> Outcome {
         let target = self.dir.join("target");
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--quiet", "--offline"]).current_dir(&self.dir).env("CARGO_TARGET_DIR", &target);
         let built = cargo.output().unwrap();
-        assert!(built.status.success(), "it does not build:\n{}", String::from_utf8_lossy(&built.stderr));
+        assert!(
+            built.status.success(),
+            "the crate does not build:\n{}",
+            String::from_utf8_lossy(&built.stderr)
+        );
         let Output { status, stdout, stderr } = Command::new(target.join("debug/mutant")).output().unwrap();
-        let said = String::from_utf8_lossy(&stdout);
-        let parts: Vec<&str> = said.trim().splitn(3, '\t').collect();
+        let printed = String::from_utf8_lossy(&stdout);
+        let parts: Vec<&str> = printed.trim().splitn(3, '\t').collect();
         match (status.code(), &parts[..]) {
-            (Some(0), _) => Outcome::Held,
+            (Some(0), _) => Outcome::Passed,
             (Some(1), &[trial, seed, words]) => {
                 Outcome::Caught { trial: trial.into(), seed: seed.into(), words: words.into() }
             }
-            _ => panic!("{status}, not an outcome:\n{said}\n{}", String::from_utf8_lossy(&stderr)),
+            _ => panic!("{status}, not an outcome:\n{printed}\n{}", String::from_utf8_lossy(&stderr)),
         }
     }
 }
 
 /// Returns where `code` occurs in `source`, whatever the white space and comments in either.
 pub fn places(source: &str, code: &str) -> Vec<Range<usize>> {
-    let (source, code) = (significant(source), significant(code));
+    let source = significant(source);
+    let code = significant(code);
     let equal = |at: &[(usize, char)]| at.iter().zip(&code).all(|((_, a), (_, b))| a == b);
     let found = source.windows(code.len()).filter(|at| equal(at));
     found.map(|at| at[0].0..at[at.len() - 1].0 + at[at.len() - 1].1.len_utf8()).collect()
@@ -107,15 +112,16 @@ fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().flatten() {
         let to = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &to),
-            // Written and not copied: what is built is what is newer than the last build.
-            false => fs::write(to, fs::read(entry.path()).unwrap()).unwrap(),
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            // A write sets the modification time, which makes cargo rebuild the crate.
+            fs::write(to, fs::read(entry.path()).unwrap()).unwrap();
         }
     }
 }
 
-/// Every path's first word in the copied files: `log` of `log::debug!`.
+/// Returns the word before every `::` in the copied files, such as `log` of `log::debug!`.
 fn words(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap().flatten() {
@@ -133,7 +139,7 @@ fn words(dir: &Path) -> Vec<String> {
     found
 }
 
-/// The real manifest's lines for the crates that are used.
+/// Returns a manifest with those of rill's dependencies that are used.
 fn manifest(all: &str, used: &[String]) -> String {
     let lines =
         all.lines().skip_while(|l| *l != "[dependencies]").skip(1).take_while(|l| !l.starts_with('['));
@@ -150,7 +156,8 @@ fn manifest(all: &str, used: &[String]) -> String {
     )
 }
 
-/// Every trial from every seed, the first seeds first: a broken engine is mostly caught soon.
+/// Returns the main program, which runs all trials with one seed before the next seed: most bugs are caught
+/// with the first seeds.
 fn main() -> String {
     let modules: String = FLOORS.iter().map(|floor| format!("pub mod {floor};\n")).collect();
     format!(

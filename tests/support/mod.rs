@@ -1,6 +1,6 @@
-//! What the whole-behaviour tests share: content, torrents, sessions on loopback.
+//! Helpers of the integration tests: content, torrents, sessions on loopback.
 
-#![allow(dead_code)] // each test file uses its own part
+#![allow(dead_code)] // each test file uses some of the helpers
 
 use rill::session::{AddTorrent, Config, Event, Session, TorrentId};
 use rill::units::{PieceHash, Rng};
@@ -11,27 +11,27 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// The longest that anything here may take.
+/// Time limit of every wait.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Files of a torrent: path below its name, and bytes.
+/// Files of a torrent: path below the torrent's name, and length in bytes.
 pub type Files<'a> = &'a [(&'a str, usize)];
 
-/// Bytes that look random and are the same every time.
+/// Returns pseudorandom bytes that depend only on `seed`.
 pub fn content(len: usize, seed: u64) -> Vec<u8> {
     let mut bytes = vec![0; len];
     Rng::new(seed).fill(&mut bytes);
     bytes
 }
 
-/// Writes one file named `name` of `len` bytes into `dir` and makes its torrent.
+/// Writes one file of `len` bytes into `dir`. Returns its torrent.
 pub fn single(dir: &Path, name: &str, len: usize, piece_len: u32) -> Metainfo {
     let bytes = content(len, 1);
     std::fs::write(dir.join(name), &bytes).unwrap();
     finish(Builder { piece_len, ..Builder::single(name, len as u64) }, &bytes)
 }
 
-/// Writes files below `dir/name` and makes their torrent.
+/// Writes files below `dir/name`. Returns their torrent.
 pub fn multi(dir: &Path, name: &str, files: Files<'_>, piece_len: u32) -> Metainfo {
     let mut all = Vec::new();
     let mut entries = Vec::new();
@@ -52,12 +52,12 @@ fn finish(builder: Builder, bytes: &[u8]) -> Metainfo {
     Metainfo::parse(&builder.finish(&hashes).unwrap()).unwrap()
 }
 
-/// A session on one loopback address, any port.
+/// Starts a session on a free port of this loopback address.
 pub fn session(ip: &str) -> Session {
     session_with(ip, |_| {})
 }
 
-/// The same, with other settings.
+/// Starts a session like [`session`], with changes to its configuration.
 pub fn session_with(ip: &str, change: impl FnOnce(&mut Config)) -> Session {
     let mut config = Config {
         listen_ports: 0..=0,
@@ -72,7 +72,7 @@ pub fn session_with(ip: &str, change: impl FnOnce(&mut Config)) -> Session {
     Session::start(config).unwrap()
 }
 
-/// A session that seeds, and its address.
+/// Starts a session that seeds the torrent. Returns it and its address.
 pub fn seeder(ip: &str, torrent: &Metainfo, dir: &Path) -> (Session, SocketAddr) {
     let s = session(ip);
     s.add(AddTorrent { seed_only: true, ..AddTorrent::new(torrent.clone(), dir) }).unwrap();
@@ -81,12 +81,12 @@ pub fn seeder(ip: &str, torrent: &Metainfo, dir: &Path) -> (Session, SocketAddr)
     (s, addr)
 }
 
-/// Adds a download from these peers.
+/// Adds a torrent with these peers.
 pub fn download(s: &Session, torrent: &Metainfo, dir: &Path, peers: &[SocketAddr]) -> TorrentId {
     s.add(AddTorrent { peers: peers.to_vec(), ..AddTorrent::new(torrent.clone(), dir) }).unwrap()
 }
 
-/// Waits for the event that `is` says yes to; panics after a minute, or at a failure that was not waited for.
+/// Waits for an event for which `is` returns true. Panics after a minute, or at an unexpected failure.
 pub fn wait(s: &Session, mut is: impl FnMut(&Event) -> bool) -> Event {
     let start = Instant::now();
     let mut last = None;
@@ -98,10 +98,10 @@ pub fn wait(s: &Session, mut is: impl FnMut(&Event) -> bool) -> Event {
         assert!(!matches!(e, Event::Failed { .. } | Event::Died { .. }), "{e:?}");
         last = Some(e);
     }
-    panic!("waited in vain; last was {last:?}");
+    panic!("the event did not come; the last one was {last:?}");
 }
 
-/// Every file of `a` is in `b`, byte for byte.
+/// Asserts that every file of `a` is in `b` with the same bytes.
 pub fn assert_same(a: &Path, b: &Path) {
     if a.is_dir() {
         for entry in std::fs::read_dir(a).unwrap() {

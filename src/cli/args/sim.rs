@@ -1,5 +1,4 @@
-//! What was typed after `rill sim`. Flags change a named scenario; what each means for it is in
-//! `cli::sim::plan`.
+//! The options of `rill sim`. They change a named scenario; `cli::sim::plan` applies them.
 
 use crate::cli::format::{parse_duration, parse_size};
 use crate::cli::sim::values::{Fault, PartCount, Percent, Rates, Without};
@@ -10,10 +9,10 @@ use std::time::Duration;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Sim {
-    /// Scenario to begin with; --list names them [default: flash]
+    /// Scenario to start from; --list names them [default: flash]
     #[arg(value_name = "SCENARIO")]
     pub(crate) scenario: Option<String>,
-    /// Print the names of scenarios and experiments, and what they are about
+    /// Print the names and descriptions of all scenarios and experiments
     #[arg(long, env = "RILL_LIST", value_parser = FalseyValueParser::new())]
     pub(crate) list: bool,
     /// Run an experiment instead: many scenarios that differ in one thing
@@ -23,15 +22,16 @@ pub(crate) struct Sim {
     #[command(flatten)]
     pub(crate) swarm: Swarm,
     #[command(flatten)]
-    pub(crate) conduct: Conduct,
+    pub(crate) behavior: Behavior,
 
-    /// What all randomness comes from; the same seed gives the same run
+    /// Seed of all randomness; the same seed gives the same run
     #[arg(long, value_name = "N", env = "RILL_SEED", default_value_t = 1, help_heading = "Runs")]
     pub(crate) seed: u64,
-    /// Runs, each with a seed of its own, counted from --seed [default: 1; as many as an experiment asks for]
+    /// Number of runs; each has its own seed, counted up from --seed [default: 1, or the experiment's own
+    /// number]
     #[arg(long, value_name = "N", env = "RILL_RUNS", help_heading = "Runs")]
     pub(crate) runs: Option<u32>,
-    /// Read every message and count everything again while it runs
+    /// Check every message and recount the engine's state during the run
     #[arg(long, env = "RILL_STRICT", value_parser = FalseyValueParser::new(), help_heading = "Runs")]
     pub(crate) strict: bool,
 
@@ -46,19 +46,19 @@ pub(crate) struct Sim {
     pub(crate) metric: Vec<String>,
 }
 
-/// Who takes part, over which lines.
+/// The peers of the swarm and their lines.
 #[derive(Clone, Debug, Args)]
 #[command(
     next_help_heading = "Swarm (RATES: 512K, 2M bytes a second or 10Mbit; several, with commas, are dealt in turn)"
 )]
 pub(crate) struct Swarm {
-    /// Engines that begin with nothing
+    /// Engines that start without content
     #[arg(long, value_name = "N", env = "RILL_PEERS")]
     pub(crate) peers: Option<u32>,
-    /// Engines that have everything
+    /// Engines that start with all content
     #[arg(long, value_name = "N", env = "RILL_SEEDS")]
     pub(crate) seeds: Option<u32>,
-    /// How many of the peers serve no other
+    /// Number of peers that upload nothing
     #[arg(long, value_name = "N", env = "RILL_FREE_RIDERS")]
     pub(crate) free_riders: Option<u32>,
     /// Scripted peers beside the engines: seed, slow, liar, snubber, flapper, leech, hoarder or greedy; may
@@ -71,48 +71,50 @@ pub(crate) struct Swarm {
     /// Bytes in a piece
     #[arg(long, value_name = "SIZE", env = "RILL_PIECE", value_parser = parse_size)]
     pub(crate) piece: Option<u64>,
-    /// What the peers' lines can send
+    /// Upload rates of the peers' lines
     #[arg(long, value_name = "RATES", env = "RILL_UP", value_parser = Rates::parse)]
     pub(crate) up: Option<Rates>,
-    /// What the peers' lines can receive; paired with --up, the first with the first
+    /// Download rates of the peers' lines; the first goes with the first of --up, and so on
     #[arg(long, value_name = "RATES", env = "RILL_DOWN", value_parser = Rates::parse)]
     pub(crate) down: Option<Rates>,
-    /// What the seeds' lines can send
+    /// Upload rates of the seeds' lines
     #[arg(long, value_name = "RATES", env = "RILL_SEED_UP", value_parser = Rates::parse)]
     pub(crate) seed_up: Option<Rates>,
-    /// From each peer to the middle of the network, one way; between two peers it counts twice
+    /// One-way latency from each peer to the middle of the network; between two peers it counts twice
     #[arg(long, value_name = "TIME", env = "RILL_LATENCY", value_parser = parse_duration)]
     pub(crate) latency: Option<Duration>,
     /// Share of the peers that cannot be dialed
     #[arg(long, value_name = "PERCENT", env = "RILL_UNDIALABLE", value_parser = Percent::parse)]
     pub(crate) undialable: Option<Percent>,
-    /// Addresses that the tracker hands out at once
+    /// Addresses in one reply of the tracker
     #[arg(long, value_name = "N", env = "RILL_ADDRESSES")]
     pub(crate) addresses: Option<u32>,
-    /// The peers come one after another within this time
+    /// Time over which the peers join, one after another
     #[arg(long, value_name = "TIME", env = "RILL_ARRIVE_WITHIN", value_parser = parse_duration)]
     pub(crate) arrive_within: Option<Duration>,
-    /// Give up (exit code 2) after so much virtual time
+    /// Give up (exit code 2) after this much virtual time
     #[arg(long, value_name = "TIME", env = "RILL_PATIENCE", value_parser = parse_duration)]
     pub(crate) patience: Option<Duration>,
 }
 
-/// What the engines do, and what goes wrong.
+/// Policies of the engines, and faults.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Conduct")]
-pub(crate) struct Conduct {
-    /// Connections of one engine
+#[command(next_help_heading = "Behaviour")]
+pub(crate) struct Behavior {
+    /// Most connections of one engine
     #[arg(long, value_name = "N", env = "RILL_CONNECTIVITY")]
     pub(crate) connectivity: Option<u32>,
     /// Upload slots of one engine, besides the optimistic one; unused upload may open more
     #[arg(long, value_name = "N", env = "RILL_SLOTS")]
     pub(crate) slots: Option<u32>,
-    /// Leave out a part of what rill does; may be repeated
+    /// Turn off a part of the engine; may be repeated
     #[arg(long, value_name = "WHAT", env = "RILL_WITHOUT", value_delimiter = ',')]
     pub(crate) without: Vec<Without>,
-    /// What goes wrong: lose=5s (a connection, each 5 s), refuse=0.2 (of the dials), late=5ms (all we do),
-    /// spikes=0.2,3s and unreadable=0.1 (verdicts), full=0.1,10s (disk), silence=0.3 (tracker), loss=0.3 and
-    /// delay=50ms (its datagrams), clock=1h (before its end); may be repeated
+    /// Faults to inject: lose=5s (a connection breaks every 5 s on average), refuse=0.2 (share of dials
+    /// refused), late=5ms (actions delayed by up to 5 ms), spikes=0.2,3s (piece checks delayed),
+    /// unreadable=0.1 (piece checks that fail to read), full=0.1,10s (disk full), silence=0.3 (tracker does
+    /// not answer), loss=0.3 and delay=50ms (tracker datagrams), clock=1h (start this long before the clock
+    /// wraps); may be repeated
     #[arg(long, value_name = "NAME=VALUE", env = "RILL_FAULT", value_delimiter = ' ', value_parser = Fault::parse)]
     pub(crate) fault: Vec<Fault>,
 }

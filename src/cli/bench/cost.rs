@@ -1,40 +1,39 @@
-//! What a process has spent: CPU time by thread, wall time, memory. Read from the kernel, by the process
-//! itself.
+//! Costs of a process: CPU time by thread, wall time, memory. The process reads its own figures from /proc.
 //!
-//! Threads are told apart by their names: `rill-loop` talks, `rill-disk-N` work for it, the rest is startup
-//! and display.
+//! Threads are told apart by their names: `rill-loop` is the session's loop, `rill-disk-N` are its disk
+//! workers, all others are startup and display.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// Costs of a stretch of work.
+/// Costs of one measurement.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Cost {
     pub(super) wall: Duration,
-    /// All CPU time of the process.
+    /// CPU time of the whole process.
     pub(super) cpu: Duration,
     pub(super) loop_cpu: Duration,
     pub(super) disk_cpu: Duration,
-    /// Largest resident set, with pages of mapped files.
+    /// Peak resident set, including pages of mapped files.
     pub(super) rss_kib: u64,
-    /// Largest private memory seen.
+    /// Largest sample of private memory.
     pub(super) private_kib: u64,
 }
 
 impl Cost {
-    /// CPU time of threads that are neither loop nor workers.
+    /// Returns the CPU time of threads that are neither the loop nor disk workers.
     pub(super) fn other_cpu(&self) -> Duration {
         self.cpu.saturating_sub(self.loop_cpu + self.disk_cpu)
     }
 
-    /// One line that [`Cost::parse`] reads.
+    /// Formats the line `cost …`, which [`Cost::parse`] reads without its first word.
     pub(super) fn line(&self) -> String {
         let us = |d: Duration| d.as_micros();
         let Cost { wall, cpu, loop_cpu, disk_cpu, rss_kib, private_kib } = self;
         format!("cost {} {} {} {} {rss_kib} {private_kib}", us(*wall), us(*cpu), us(*loop_cpu), us(*disk_cpu))
     }
 
-    /// The numbers after `cost `.
+    /// Parses the numbers after `cost `.
     pub(super) fn parse(text: &str) -> Option<Cost> {
         let numbers: Vec<u64> = text.split(' ').map(|n| n.parse().ok()).collect::<Option<_>>()?;
         let us = Duration::from_micros;
@@ -50,7 +49,7 @@ impl Cost {
     }
 }
 
-/// Measures this process from a moment on.
+/// Measures the costs of this process since [`Gauge::start`].
 #[derive(Debug)]
 pub(super) struct Gauge {
     begun: Instant,
@@ -59,17 +58,17 @@ pub(super) struct Gauge {
 }
 
 impl Gauge {
-    /// From now.
+    /// Starts a measurement.
     pub(super) fn start() -> Gauge {
         Gauge { begun: Instant::now(), before: spent(), private_kib: 0 }
     }
 
-    /// Looks at the memory; call it now and then.
+    /// Samples the private memory. The result is only as good as the samples are frequent.
     pub(super) fn sample(&mut self) {
         self.private_kib = self.private_kib.max(status_kib("RssAnon:"));
     }
 
-    /// What it has cost so far, since the start.
+    /// Returns the costs since the start of the measurement.
     pub(super) fn read(&mut self) -> Cost {
         self.sample();
         let [cpu, loop_cpu, disk_cpu] = spent();
@@ -84,12 +83,13 @@ impl Gauge {
     }
 }
 
-/// CPU time of the process, of the loop, of the workers.
+/// Returns the CPU time of the process, of the loop, and of the disk workers.
 fn spent() -> [Duration; 3] {
     let of_process = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     let of_process =
         Duration::new(of_process.tv_sec.try_into().unwrap_or(0), of_process.tv_nsec.try_into().unwrap_or(0));
-    let (mut of_loop, mut of_disk) = (Duration::ZERO, Duration::ZERO);
+    let mut of_loop = Duration::ZERO;
+    let mut of_disk = Duration::ZERO;
     for task in fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
         let path = task.path();
         let Ok(name) = fs::read_to_string(path.join("comm")) else { continue };
@@ -106,7 +106,7 @@ fn spent() -> [Duration; 3] {
     [of_process, of_loop, of_disk]
 }
 
-/// A line of `/proc/self/status` that counts memory; 0 if there is none.
+/// Returns a memory figure of `/proc/self/status` in KiB, or 0 if the field is missing.
 pub(in crate::cli) fn status_kib(field: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     kib_of(&status, field)
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cost_survives_the_pipe() {
+    fn a_cost_is_parsed_from_its_own_line() {
         let cost = Cost {
             wall: Duration::from_micros(7),
             cpu: Duration::from_secs(3),
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn work_costs_something_and_the_kernel_knows() {
+    fn a_busy_loop_costs_cpu_time_and_memory() {
         let mut gauge = Gauge::start();
         let mut x = 1u64;
         while gauge.begun.elapsed() < Duration::from_millis(30) {
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_lines_are_read() {
+    fn memory_fields_are_parsed() {
         assert_eq!(kib_of("VmHWM:\t    1234 kB\nRssAnon:\t 56 kB\n", "RssAnon:"), 56);
         assert_eq!(kib_of("", "RssAnon:"), 0);
     }

@@ -1,7 +1,9 @@
-//! The floor: bytes from a loopback socket into a file and through SHA-1, in the plainest loop there is.
+//! The floor: receives bytes from a loopback socket, hashes them with SHA-1 and writes them to a file in a
+//! plain loop.
 //!
-//! No client that checks what it stores can do with less on this machine, so its CPU time is the unit in
-//! which the engine's is given. One buffer that stays in the cache, big writes, no second thread.
+//! A client that checks and stores its content cannot spend less CPU time on this machine, so the engine's
+//! CPU time is given as a multiple of the floor's. The loop uses one buffer that stays in the cache, large
+//! writes and a single thread.
 
 use super::cost::{Cost, Gauge};
 use sha1::{Digest, Sha1};
@@ -10,10 +12,10 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 
-/// What is received, hashed and written at once.
+/// Bytes received, hashed and written at once.
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// Receives `bytes` into a new file; `on_port` is told where to send them.
+/// Receives `bytes` into a new file. `on_port` is called with the port that the sender must connect to.
 pub(super) fn receive(path: &Path, bytes: u64, on_port: impl FnOnce(u16)) -> io::Result<Cost> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let mut file = File::create_new(path)?;
@@ -34,7 +36,7 @@ pub(super) fn receive(path: &Path, bytes: u64, on_port: impl FnOnce(u16)) -> io:
     Ok(gauge.read())
 }
 
-/// Sends `bytes` of something to the port.
+/// Sends `bytes` bytes of a fixed pattern to the port.
 pub(super) fn send(port: u16, bytes: u64) -> io::Result<()> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     let buffer: Vec<u8> = (0..BUFFER_BYTES).map(|i| (i * 7) as u8).collect();
@@ -52,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_byte_arrives() {
+    fn the_file_has_every_byte_that_was_sent() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("floor");
         let bytes = BUFFER_BYTES as u64 * 3 + 1;

@@ -1,11 +1,11 @@
-//! `rill bench`: this machine's own figures, without network and without arguments.
+//! `rill bench`: measures transfers on this machine, over loopback.
 //!
-//! A round is: the floor, then one process that seeds and one that fetches from it over loopback, both this
-//! very program with the engine that `get` and `seed` use. What was fetched is compared byte by byte. The
-//! work directory goes away however the bench ends.
+//! One round measures the floor, then a seeder and a downloader: two processes of this program with the
+//! engine that `get` and `seed` use. The downloaded content is compared byte by byte. The work directory is
+//! removed at the end, also after an error.
 //!
 //! ```text
-//!   bench ──spawns──► part floor   receive, write, SHA-1: what no client can undercut
+//!   bench ──spawns──► part floor   receive, hash, write: a lower bound for every client
 //!         ──spawns──► part seed  ◄──loopback──  part get ◄──spawns── bench
 //! ```
 
@@ -14,7 +14,7 @@ mod floor;
 mod part;
 mod process;
 mod table;
-mod workplace;
+mod work_dir;
 
 pub(crate) use part::run as run_part;
 
@@ -23,31 +23,31 @@ use super::exit::{Exit, Failure, reason};
 use super::out::{self, Terminal};
 use super::plan::storage_mode;
 use super::progress::{DisplayPhase, Glyphs, Row};
-use super::signals::Stop;
+use super::signals::StopFlag;
 use cost::Cost;
-use process::{BenchProcess, Told};
+use process::{BenchProcess, PartMessage};
 use std::time::{Duration, Instant};
-use table::{Figures, Setting};
-use workplace::Workplace;
+use table::{BenchSetup, Figures};
+use work_dir::WorkDir;
 
-/// Bytes a piece: what torrents of this size usually have.
+/// Piece length in bytes, usual for torrents of this size.
 const PIECE_BYTES: u64 = 1 << 20;
-/// The least that says anything.
+/// Smallest content, in bytes, that gives a useful figure.
 const LEAST_BYTES: u64 = 1 << 20;
-/// A part that says nothing for so long has failed.
+/// A process that prints nothing for this long has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Does it.
-pub(crate) fn run(typed: &args::Bench) -> Result<Exit, Failure> {
-    if typed.size < LEAST_BYTES || typed.rounds == 0 {
+/// Runs `rill bench`.
+pub(crate) fn run(options: &args::Bench) -> Result<Exit, Failure> {
+    if options.size < LEAST_BYTES || options.rounds == 0 {
         return Err(Failure::new(Exit::Option, "a bench needs at least 1M and one round"));
     }
     super::log::start(0, false);
-    let stop =
-        Stop::on_signals(Exit::Stopped).map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
-    let mut show = TablePrinter::new(typed.json);
-    let mut bench = BenchRun { typed, stop: &stop, show: &mut show };
-    match bench.go() {
+    let stop = StopFlag::on_signals(Exit::Stopped)
+        .map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
+    let mut show = BenchProgress::new(options.json);
+    let mut bench = BenchRun { options, stop: &stop, show: &mut show };
+    match bench.run() {
         Ok(text) => {
             show.clear();
             out::data(&text);
@@ -55,49 +55,49 @@ pub(crate) fn run(typed: &args::Bench) -> Result<Exit, Failure> {
         }
         Err(failure) => {
             show.clear();
-            if stop.asked() { Ok(Exit::Stopped) } else { Err(failure) }
+            if stop.requested() { Ok(Exit::Stopped) } else { Err(failure) }
         }
     }
 }
 
 struct BenchRun<'a> {
-    typed: &'a args::Bench,
-    stop: &'a Stop,
-    show: &'a mut TablePrinter,
+    options: &'a args::Bench,
+    stop: &'a StopFlag,
+    show: &'a mut BenchProgress,
 }
 
 impl BenchRun<'_> {
-    fn go(&mut self) -> Result<String, Failure> {
-        let size = self.typed.size;
-        let place = Workplace::make(self.typed.dir.as_deref(), size)?;
+    fn run(&mut self) -> Result<String, Failure> {
+        let size = self.options.size;
+        let place = WorkDir::make(self.options.dir.as_deref(), size)?;
         self.show.step("making content", 0, size);
         let torrent = place.fill(size, PIECE_BYTES, |done| {
             self.show.step("making content", done, size);
-            !self.stop.asked()
+            !self.stop.requested()
         })?;
         let mut rounds = Vec::new();
-        for number in 1..=self.typed.rounds {
+        for number in 1..=self.options.rounds {
             let floor = self.floor(&place)?;
             let (download, upload) = self.transfer(&place, &torrent, number)?;
             rounds.push(Figures { floor, download, upload });
         }
-        let setting = Setting {
+        let setting = BenchSetup {
             bytes: size,
             piece_bytes: PIECE_BYTES,
-            storage: format!("{:?}", storage_mode(self.typed.storage)).to_lowercase(),
+            storage: format!("{:?}", storage_mode(self.options.storage)).to_lowercase(),
             filesystem: place.filesystem().to_string(),
             dir: super::source::shown(place.parent()),
         };
-        Ok(if self.typed.json {
+        Ok(if self.options.json {
             table::object(&setting, &rounds) + "\n"
         } else {
             table::text(&setting, &rounds)
         })
     }
 
-    /// What receiving, writing and hashing cost at the very least.
-    fn floor(&mut self, place: &Workplace) -> Result<Cost, Failure> {
-        let size = self.typed.size;
+    /// Measures the floor.
+    fn floor(&mut self, place: &WorkDir) -> Result<Cost, Failure> {
+        let size = self.options.size;
         self.show.step("measuring the floor", 0, size);
         let mut part = BenchProcess::spawn(&["floor", &place.path("floor"), &size.to_string()])?;
         let port = self.port(&mut part)?;
@@ -110,67 +110,70 @@ impl BenchRun<'_> {
         Ok(cost)
     }
 
-    /// One torrent through two engines; what it cost the fetching one and the serving one.
-    fn transfer(&mut self, place: &Workplace, torrent: &str, number: u32) -> Result<(Cost, Cost), Failure> {
-        let storage = format!("{:?}", storage_mode(self.typed.storage)).to_lowercase();
-        let step = format!("round {number} of {}", self.typed.rounds);
-        self.show.step(&step, 0, self.typed.size);
+    /// Transfers the torrent once. Returns the costs of the downloader and of the seeder.
+    fn transfer(&mut self, place: &WorkDir, torrent: &str, number: u32) -> Result<(Cost, Cost), Failure> {
+        let storage = format!("{:?}", storage_mode(self.options.storage)).to_lowercase();
+        let step = format!("round {number} of {}", self.options.rounds);
+        self.show.step(&step, 0, self.options.size);
         let mut seeder = BenchProcess::spawn(&["seed", torrent, &place.path("seed"), &storage])?;
         let port = self.port(&mut seeder)?;
         let mut getter =
             BenchProcess::spawn(&["get", torrent, &place.path("get"), &storage, &port.to_string()])?;
         let download = self.cost(&mut getter, &step)?;
         getter.end();
-        seeder.ask();
+        seeder.request_end();
         let mut upload = self.cost(&mut seeder, &step)?;
         seeder.end();
-        // Both ran for the same transfer; only the getter knows when it began and ended.
+        // Only the downloader knows when the transfer began and ended.
         upload.wall = download.wall;
-        self.show.step("comparing", 0, self.typed.size);
+        self.show.step("comparing", 0, self.options.size);
         place.compare("seed/payload", "get/payload")?;
         place.remove("get");
         Ok((download, upload))
     }
 
     fn port(&mut self, part: &mut BenchProcess) -> Result<u16, Failure> {
-        self.until(part, |told, _| if let Told::Port(port) = told { Some(port) } else { None })
+        self.wait_for(
+            part,
+            |message, _| if let PartMessage::Port(port) = message { Some(port) } else { None },
+        )
     }
 
     fn cost(&mut self, part: &mut BenchProcess, step: &str) -> Result<Cost, Failure> {
-        let size = self.typed.size;
-        self.until(part, |told, show| match told {
-            Told::Cost(cost) => Some(cost),
-            Told::Have(bytes) => {
+        let size = self.options.size;
+        self.wait_for(part, |message, show| match message {
+            PartMessage::Cost(cost) => Some(cost),
+            PartMessage::Have(bytes) => {
                 show.step(step, bytes, size);
                 None
             }
-            Told::Port(_) => None,
+            PartMessage::Port(_) => None,
         })
     }
 
-    /// Listens to a part until `wanted` has what it wants.
-    fn until<T>(
+    /// Reads messages of a process until `wanted` returns a value for one.
+    fn wait_for<T>(
         &mut self,
         part: &mut BenchProcess,
-        mut wanted: impl FnMut(Told, &mut TablePrinter) -> Option<T>,
+        mut wanted: impl FnMut(PartMessage, &mut BenchProgress) -> Option<T>,
     ) -> Result<T, Failure> {
-        let mut heard = Instant::now();
+        let mut last_message_at = Instant::now();
         loop {
-            if self.stop.asked() {
+            if self.stop.requested() {
                 return Err(Failure::new(Exit::Stopped, "stopped"));
             }
-            match part.listen(Duration::from_millis(100)) {
-                Ok(Some(told)) => {
-                    heard = Instant::now();
-                    if let Some(found) = wanted(told, self.show) {
+            match part.next_message(Duration::from_millis(100)) {
+                Ok(Some(message)) => {
+                    last_message_at = Instant::now();
+                    if let Some(found) = wanted(message, self.show) {
                         return Ok(found);
                     }
                 }
-                Ok(None) if heard.elapsed() < PATIENCE => {}
+                Ok(None) if last_message_at.elapsed() < PATIENCE => {}
                 Ok(None) => {
                     return Err(Failure::new(
                         Exit::TimedOut,
-                        format!("a part of the bench said nothing for {PATIENCE:?}"),
+                        format!("a process of the bench printed nothing for {PATIENCE:?}"),
                     ));
                 }
                 Err(failure) => return Err(failure),
@@ -179,18 +182,18 @@ impl BenchRun<'_> {
     }
 }
 
-/// The live line: which step, and how far.
-struct TablePrinter {
+/// Live line with the current step and its progress bar.
+struct BenchProgress {
     live: bool,
     glyphs: Glyphs,
     drawn: Option<Instant>,
     step: String,
 }
 
-impl TablePrinter {
-    fn new(json: bool) -> TablePrinter {
+impl BenchProgress {
+    fn new(json: bool) -> BenchProgress {
         let terminal = Terminal::of_stdout();
-        TablePrinter {
+        BenchProgress {
             live: terminal.live && !json,
             glyphs: Glyphs::new(terminal.utf8),
             drawn: None,
@@ -203,7 +206,8 @@ impl TablePrinter {
         if !self.live || (soon && step == self.step) {
             return;
         }
-        (self.drawn, self.step) = (Some(Instant::now()), step.to_string());
+        self.drawn = Some(Instant::now());
+        self.step = step.to_string();
         let row = Row {
             name: format!("bench: {step}"),
             phase: DisplayPhase::Downloading,

@@ -1,7 +1,7 @@
-//! The bench's other processes, seen from inside: the floor's receiver, the seeder, the fetcher.
+//! The processes that the bench spawns, `rill bench-part`: the floor's receiver, the seeder, the downloader.
 //!
-//! Each measures itself, because only the process itself can tell its threads apart before they end. What is
-//! paid before the torrent is open (startup, hashing what is there) does not count.
+//! Each process measures itself, because the CPU time of its threads must be read before they end. Costs
+//! before the torrent is open (startup, hashing existing content) do not count.
 
 use super::super::args;
 use super::super::exit::{Exit, Failure};
@@ -19,33 +19,33 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How often memory is looked at and progress told.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How long a session may take to stop.
-const STOP_WITHIN: Duration = Duration::from_secs(5);
+/// Interval of memory samples and progress reports.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Time limit of the session's end.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Plays the part that the words name.
-pub(crate) fn run(typed: &args::BenchPart) -> Result<Exit, Failure> {
-    let told_to_end = watch_stdin();
-    match &typed.part {
+/// Runs the process that the options name.
+pub(crate) fn run(options: &args::BenchPart) -> Result<Exit, Failure> {
+    let end_requested = watch_stdin();
+    match &options.part {
         args::Part::Floor { file, bytes } => {
-            let cost = floor::receive(file, *bytes, |port| say(format_args!("port {port}")));
+            let cost = floor::receive(file, *bytes, |port| print_line(format_args!("port {port}")));
             let cost = cost.map_err(|e| Failure::os(Exit::Io, source::shown(file), &e))?;
-            say(cost.line());
+            print_line(cost.line());
             Ok(Exit::Done)
         }
-        args::Part::Seed { torrent, dir, storage } => engine(torrent, dir, *storage, None, &told_to_end),
+        args::Part::Seed { torrent, dir, storage } => engine(torrent, dir, *storage, None, &end_requested),
         args::Part::Get { torrent, dir, storage, port } => {
-            engine(torrent, dir, *storage, Some(*port), &told_to_end)
+            engine(torrent, dir, *storage, Some(*port), &end_requested)
         }
     }
 }
 
-fn say(line: impl std::fmt::Display) {
+fn print_line(line: impl std::fmt::Display) {
     out::data(&format!("{line}\n"));
 }
 
-/// A flag that goes up when stdin closes: the bench is gone, or has asked for the end.
+/// Returns a flag that is set when stdin closes: the bench has ended, or wants this process to end.
 fn watch_stdin() -> Arc<AtomicBool> {
     let closed = Arc::new(AtomicBool::new(false));
     let flag = closed.clone();
@@ -57,13 +57,13 @@ fn watch_stdin() -> Arc<AtomicBool> {
     closed
 }
 
-/// Seeds, or fetches from the seeder at `port`.
+/// Seeds, or downloads from the seeder at `port`.
 fn engine(
     torrent: &Path,
     dir: &Path,
     storage: args::Storage,
     port: Option<u16>,
-    told_to_end: &AtomicBool,
+    end_requested: &AtomicBool,
 ) -> Result<Exit, Failure> {
     let fetching = port.is_some();
     let config = Config {
@@ -71,34 +71,34 @@ fn engine(
         listen_on: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
         storage: storage_mode(storage),
         state_dir: None,
-        progress_every: LOOK_EVERY,
+        progress_every: POLL_INTERVAL,
         lsd: false,
         dht: None,
         ..Config::default()
     };
     let session = Session::start(config).map_err(start_failure)?;
-    let mut order = AddTorrent::new(source::torrent(&SourceArg::File(torrent.into()))?, dir.to_path_buf());
-    order.seed_only = !fetching;
-    order.peers = port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).into_iter().collect();
-    session.add(order).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
+    let mut request = AddTorrent::new(source::torrent(&SourceArg::File(torrent.into()))?, dir.to_path_buf());
+    request.seed_only = !fetching;
+    request.peers = port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).into_iter().collect();
+    session.add(request).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
 
     let mut gauge = Gauge::start();
     let mut moving = false;
     loop {
-        match session.next_event(LOOK_EVERY) {
+        match session.next_event(POLL_INTERVAL) {
             Some(Event::Opened { .. }) => {
                 gauge = Gauge::start();
                 if !fetching {
-                    say(format_args!("port {}", session.local_port()));
+                    print_line(format_args!("port {}", session.local_port()));
                 }
             }
             Some(Event::Progress(progress)) if fetching => {
                 if !moving && progress.downloaded == 0 {
-                    // Still connecting and waiting for the unchoke: not what is measured.
+                    // Connecting and waiting for the unchoke is not measured.
                     gauge = Gauge::start();
                 }
                 moving |= progress.downloaded > 0;
-                say(format_args!("have {}", progress.have_bytes));
+                print_line(format_args!("have {}", progress.have_bytes));
             }
             Some(Event::Completed { .. }) if fetching => break,
             Some(Event::Failed { fault, .. } | Event::DiskFull { fault, .. }) => {
@@ -108,11 +108,11 @@ fn engine(
             _ => {}
         }
         gauge.sample();
-        if told_to_end.load(Ordering::SeqCst) {
+        if end_requested.load(Ordering::SeqCst) {
             break;
         }
     }
-    say(gauge.read().line());
-    session.stop(STOP_WITHIN);
+    print_line(gauge.read().line());
+    session.stop(STOP_TIMEOUT);
     Ok(Exit::Done)
 }

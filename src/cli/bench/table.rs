@@ -1,13 +1,13 @@
-//! What the bench prints: medians over the rounds as a table, or everything as one JSON object.
+//! Output of the bench: medians over the rounds as a table, or all figures as one JSON object.
 
 use super::super::format;
 use super::super::json::Object;
 use super::cost::Cost;
 use std::fmt::Write;
 
-/// What was measured where.
+/// Parameters of the bench.
 #[derive(Clone, Debug)]
-pub(super) struct Setting {
+pub(super) struct BenchSetup {
     pub(super) bytes: u64,
     pub(super) piece_bytes: u64,
     pub(super) storage: String,
@@ -15,7 +15,7 @@ pub(super) struct Setting {
     pub(super) dir: String,
 }
 
-/// One round.
+/// Costs of one round.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Figures {
     pub(super) floor: Cost,
@@ -23,7 +23,7 @@ pub(super) struct Figures {
     pub(super) upload: Cost,
 }
 
-impl Setting {
+impl BenchSetup {
     fn gib(&self) -> f64 {
         self.bytes as f64 / (1u64 << 30) as f64
     }
@@ -46,12 +46,11 @@ fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// The largest ratio of a round may be this many times the smallest; beyond that the rounds contradict each
-/// other.
+/// If the largest ratio of the rounds is more than this many times the smallest, no ratio is printed.
 const NOISE: f64 = 1.5;
 
-/// CPU time of the download over that of the floor, a ratio a round, smallest first. Each round has its own
-/// floor, so a busy moment counts on both sides.
+/// Returns the CPU time of the download over that of the floor for each round, smallest first. Each round has
+/// its own floor, so other load on the machine raises both.
 fn ratios(rounds: &[Figures]) -> Vec<f64> {
     let of = |f: &Figures| f.download.cpu.as_secs_f64() / f.floor.cpu.as_secs_f64().max(1e-9);
     let mut ratios: Vec<f64> = rounds.iter().map(of).collect();
@@ -59,7 +58,8 @@ fn ratios(rounds: &[Figures]) -> Vec<f64> {
     ratios
 }
 
-/// The sentence below the table: the ratio and its spread, or that the rounds contradict each other.
+/// Returns the sentence below the table: the ratio with its spread, or that the rounds differ too much to
+/// compare.
 fn conclusion(rounds: &[Figures]) -> String {
     let ratios = ratios(rounds);
     let what = "receiving, writing and hashing the same bytes in a plain loop";
@@ -80,11 +80,11 @@ fn conclusion(rounds: &[Figures]) -> String {
     }
 }
 
-/// The table for people.
-pub(super) fn text(setting: &Setting, rounds: &[Figures]) -> String {
+/// Formats the table.
+pub(super) fn text(setting: &BenchSetup, rounds: &[Figures]) -> String {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let Setting { bytes, piece_bytes, storage, filesystem, dir } = setting;
+    let BenchSetup { bytes, piece_bytes, storage, filesystem, dir } = setting;
     let mut text = format!(
         "{} in pieces of {}, one peer over loopback, storage {storage}, {filesystem} at {dir}\nLinux {}, {cpus} CPU{}, {}\n\n",
         format::size(*bytes),
@@ -128,8 +128,8 @@ pub(super) fn text(setting: &Setting, rounds: &[Figures]) -> String {
     text
 }
 
-/// One object for programs, every round in it.
-pub(super) fn object(setting: &Setting, rounds: &[Figures]) -> String {
+/// Formats one JSON object with all rounds.
+pub(super) fn object(setting: &BenchSetup, rounds: &[Figures]) -> String {
     let cost = |c: &Cost| {
         let gib = setting.gib();
         let o = Object::new().dec("mib_per_s", setting.mib_per_s(c)).dec("wall_s", c.wall.as_secs_f64());
@@ -173,8 +173,8 @@ mod tests {
         Figures { floor: cost(floor_s), download: cost(download_s), upload: cost(0.5) }
     }
 
-    fn setting() -> Setting {
-        Setting {
+    fn setting() -> BenchSetup {
+        BenchSetup {
             bytes: 1 << 29,
             piece_bytes: 1 << 20,
             storage: "auto".into(),
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_gives_speed_cost_and_the_distance_to_the_floor() {
+    fn the_table_gives_speed_cost_and_the_ratio_to_the_floor() {
         let text = text(&setting(), &[figures(1.0, 0.5), figures(1.1, 0.5), figures(0.8, 0.5)]);
         assert!(text.contains("download       256       2.00"), "{text}");
         assert!(
@@ -195,21 +195,21 @@ mod tests {
     }
 
     #[test]
-    fn rounds_that_contradict_each_other_give_no_ratio() {
+    fn rounds_that_differ_too_much_give_no_ratio() {
         let noisy = conclusion(&[figures(1.0, 0.5), figures(9.0, 0.5), figures(0.8, 0.5)]);
         assert!(noisy.starts_with("Too noisy to compare") && noisy.contains("1.60 to 18.00"), "{noisy}");
         assert!(conclusion(&[figures(1.0, 0.5)]).ends_with("One round says nothing about its spread."));
     }
 
     #[test]
-    fn medians_do_not_mind_one_bad_round() {
+    fn one_outlier_does_not_move_the_median() {
         assert_eq!(median(vec![3.0, 100.0, 1.0]), 3.0);
         assert_eq!(median(vec![1.0, 3.0]), 2.0);
         assert_eq!(median(vec![]), 0.0);
     }
 
     #[test]
-    fn the_object_holds_every_round() {
+    fn the_object_contains_all_rounds() {
         let text = object(&setting(), &[figures(1.0, 0.5), figures(1.0, 0.5)]);
         assert_eq!(text.matches(r#""cpu_s_per_gib":2.000"#).count(), 2, "{text}");
         assert!(text.contains(r#""times_floor":2.000"#));

@@ -1,15 +1,15 @@
-//! Line charts as SVG: a few named series over one axis, each point with the range around it.
+//! Line charts as SVG: named series over one axis, with a band for the range of each point.
 //!
-//! The text is the same for the same data, stands alone (own white background, no font but sans-serif) and is
-//! valid XML whatever the labels hold. A point that is no number interrupts its line; one that is endless is
-//! drawn as a triangle on the upper edge.
+//! The text depends on the data alone, needs no other file (white background, only sans-serif as font) and is
+//! valid XML for every label. A NaN interrupts its line; an infinite value is drawn as a triangle at the
+//! upper edge.
 
 mod scale;
 
 use scale::Scale;
 use std::fmt::Write;
 
-/// One place on a curve, and the range in which others lay.
+/// One point of a curve: the median `y`, and the range of the values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Point {
     pub(super) x: f64,
@@ -18,14 +18,14 @@ pub(super) struct Point {
     pub(super) high: f64,
 }
 
-/// A curve; its points go from left to right.
+/// A curve; its points are ordered by `x`.
 #[derive(Clone, Debug)]
 pub(super) struct Series {
     pub(super) name: String,
     pub(super) points: Vec<Point>,
 }
 
-/// What an axis says, and how it counts.
+/// Label and scale of an axis.
 #[derive(Clone, Debug)]
 pub(super) struct Axis {
     pub(super) label: String,
@@ -33,18 +33,18 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// An axis that counts evenly.
+    /// Returns a linear axis.
     pub(super) fn linear(label: &str) -> Axis {
         Axis { label: label.to_owned(), log: false }
     }
 }
 
-/// A line that no series draws, with its name.
+/// A straight reference line, with its name.
 #[derive(Clone, Debug)]
 pub(super) enum Mark {
-    /// At this x.
+    /// Vertical line at this x.
     Vertical(f64, String),
-    /// At this y.
+    /// Horizontal line at this y.
     Horizontal(f64, String),
 }
 
@@ -54,15 +54,15 @@ pub(super) struct Chart {
     pub(super) title: String,
     pub(super) x: Axis,
     pub(super) y: Axis,
-    /// What tells the series apart.
+    /// Heading of the legend.
     pub(super) legend: String,
     pub(super) series: Vec<Series>,
     pub(super) marks: Vec<Mark>,
-    /// Where it comes from, small below it.
+    /// Source of the data, in small print below the chart.
     pub(super) note: String,
 }
 
-/// Okabe and Ito's colours, which colour-blind people can tell apart.
+/// Colours of Okabe and Ito, which colour-blind readers can tell apart.
 const COLOURS: [&str; 8] =
     ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555", "#8c6d1f"];
 const WIDTH: f64 = 900.0;
@@ -70,15 +70,15 @@ const HEIGHT: f64 = 490.0;
 const LEFT: f64 = 72.0;
 const TOP: f64 = 48.0;
 const BOTTOM: f64 = HEIGHT - 66.0;
-/// About so wide is a character of 12 px.
+/// Approximate width of a character of 12 px.
 const LETTER: f64 = 6.8;
-/// Points are drawn as dots where a curve has no more of them.
+/// A curve with at most this many points is drawn with dots.
 const DOTS: usize = 40;
 /// See [`Sheet::inset`].
 const INSET: f64 = 14.0;
 
 impl Chart {
-    /// The whole file.
+    /// Returns the chart as an SVG file.
     pub(super) fn svg(&self) -> String {
         let mut sheet = Sheet::new(self);
         sheet.frame();
@@ -95,7 +95,7 @@ impl Chart {
         sheet.text + "</svg>\n"
     }
 
-    /// Whether a curve goes where no axis can.
+    /// Returns whether a curve has an infinite value.
     fn has_endless(&self) -> bool {
         self.series.iter().flat_map(|s| &s.points).any(|p| p.y == f64::INFINITY)
     }
@@ -105,13 +105,13 @@ fn colour(number: usize) -> &'static str {
     COLOURS[number % COLOURS.len()]
 }
 
-/// The chart as far as it is drawn.
+/// A chart being drawn.
 struct Sheet<'a> {
     chart: &'a Chart,
     x: Scale,
     y: Scale,
     right: f64,
-    /// Room between the frame and the first and last dot; curves without dots go from edge to edge.
+    /// Space between the frame and the first and last dot; 0 if no curve has dots.
     inset: f64,
     text: String,
 }
@@ -157,10 +157,11 @@ impl Sheet<'_> {
         BOTTOM - self.y.place(y) * (BOTTOM - TOP)
     }
 
-    /// Title, grid, ticks, labels, and where curves must stay.
+    /// Draws title, grid, ticks and labels, and defines the clip path of the curves.
     fn frame(&mut self) {
-        let (chart, right) = (self.chart, self.right);
-        // A long title is set smaller rather than cut.
+        let chart = self.chart;
+        let right = self.right;
+        // A long title gets a smaller font.
         let size = (WIDTH - 2.0 * 16.0) / (chart.title.chars().count().max(1) as f64 * 0.6);
         self.words(
             16.0,
@@ -178,7 +179,8 @@ impl Sheet<'_> {
             self.put(format_args!("<path d=\"M{:.1} {y:.1}H{right:.1}\" stroke=\"#e4e4e4\"/>", LEFT - 5.0));
             self.words(LEFT - 9.0, y + 4.0, " text-anchor=\"end\"", &label);
         }
-        let (width, height) = (right - LEFT, BOTTOM - TOP);
+        let width = right - LEFT;
+        let height = BOTTOM - TOP;
         let area = format!("x=\"{LEFT:.1}\" y=\"{TOP:.1}\" width=\"{width:.1}\" height=\"{height:.1}\"");
         self.put(format_args!("<rect {area} fill=\"none\" stroke=\"#888888\"/>"));
         self.put(format_args!("<clipPath id=\"area\"><rect {area}/></clipPath>"));
@@ -197,7 +199,7 @@ impl Sheet<'_> {
         self.words(20.0, middle, &turned, &chart.y.label);
     }
 
-    /// The range around a curve, unless there is none.
+    /// Draws the range around a curve, unless it is empty.
     fn band(&mut self, series: &Series, colour: &str) {
         for run in runs(&series.points, |p| p.low.is_finite() && !p.high.is_nan()) {
             if run.iter().all(|p| p.low == p.high) {
@@ -216,7 +218,7 @@ impl Sheet<'_> {
         }
     }
 
-    /// The curve, its dots, and triangles where it is endless.
+    /// Draws a curve, its dots, and triangles for infinite values.
     fn line(&mut self, series: &Series, colour: &str) {
         for run in runs(&series.points, |p| p.y.is_finite()) {
             let corners: Vec<String> =
@@ -261,7 +263,7 @@ impl Sheet<'_> {
         self.put(format_args!(
             "<path d=\"{path}\" stroke=\"#555555\" stroke-dasharray=\"6 4\" clip-path=\"url(#area)\"/>"
         ));
-        // The name stands on the side where there is room.
+        // The name is written on the side with more space.
         let (side, x) = if x > (LEFT + self.right) / 2.0 { ("end", x - 6.0) } else { ("start", x + 6.0) };
         self.words(x, y, &format!(" text-anchor=\"{side}\" fill=\"#555555\""), name);
     }
@@ -287,12 +289,12 @@ impl Sheet<'_> {
     }
 }
 
-/// The stretches of points for which `good` holds.
+/// Splits the points into runs in which `good` holds.
 fn runs(points: &[Point], good: impl Fn(&Point) -> bool) -> impl Iterator<Item = &[Point]> {
     points.split(move |p| !good(p)).filter(|run| !run.is_empty())
 }
 
-/// The text as XML has it; control characters, which XML does not have, are left out.
+/// Escapes a text for XML. Control characters are dropped, because XML cannot hold them.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {

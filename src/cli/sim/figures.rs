@@ -1,24 +1,24 @@
-//! What a run is judged by: named figures of one run, their spread over many, and numbers as text.
+//! Figures of simulator runs: their names and units, their spread over many runs, and number formats.
 
 use crate::sim::experiment::metric;
 use crate::sim::{Report, quantile};
 use std::time::Duration;
 
-/// One run that is over.
+/// One finished run.
 pub(super) struct Outcome {
     pub(super) seed: u64,
     pub(super) report: Report,
-    /// Real time.
+    /// Real time of the run.
     pub(super) took: Duration,
 }
 
 /// One figure of a run.
 pub(super) struct Figure {
-    /// For people.
+    /// Name in the table.
     pub(super) name: &'static str,
-    /// For programs, with its unit.
+    /// JSON key, which ends with the unit.
     pub(super) key: &'static str,
-    /// After the number, for people.
+    /// Unit after the number in the table.
     pub(super) unit: &'static str,
     pub(super) of: fn(&Outcome) -> f64,
 }
@@ -32,7 +32,7 @@ const fn figure(
     Figure { name, key, unit, of }
 }
 
-/// Virtual times, which are compared with the fluid limit.
+/// Virtual times; the table compares them with the fluid limit.
 pub(super) const TIMES: [Figure; 5] = [
     figure("fluid limit", "fluid_limit_s", "", |o| o.report.fluid_limit.as_secs_f64()),
     figure("first peer", "first_s", "", |o| metric::complete_s(&o.report, 0.0)),
@@ -41,7 +41,7 @@ pub(super) const TIMES: [Figure; 5] = [
     figure("last peer", "last_s", "", |o| metric::complete_s(&o.report, 1.0)),
 ];
 
-/// Everything else.
+/// All other figures.
 pub(super) const REST: [Figure; 9] = [
     figure("last percent, median peer", "last_percent_median_s", "s", |o| {
         metric::last_percent_s(&o.report, 0.5)
@@ -60,7 +60,7 @@ pub(super) const REST: [Figure; 9] = [
     }),
 ];
 
-/// Where values lie: the middle one and two others around it.
+/// Median of values, and a low and a high quantile.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Spread {
     pub(super) low: f64,
@@ -69,7 +69,7 @@ pub(super) struct Spread {
 }
 
 impl Spread {
-    /// The values at `share`, the middle, and 1 − `share` of all; what is no number is left out.
+    /// Returns the quantiles `share`, 0.5 and 1 − `share` of the values. NaNs are left out.
     pub(super) fn of(values: impl Iterator<Item = f64>, share: f64) -> Spread {
         let mut values: Vec<f64> = values.filter(|v| !v.is_nan()).collect();
         values.sort_by(f64::total_cmp);
@@ -81,8 +81,8 @@ impl Spread {
     }
 }
 
-/// A number with three digits that count: `0.12`, `12.3`, `1234`, `12.3 million`. What never happens is
-/// `never`, what is no number `-`.
+/// Formats a number with about three significant digits: `0.12`, `12.3`, `1234`, `12.3 million`. Infinity is
+/// `never`, NaN is `-`.
 pub(super) fn short(value: f64) -> String {
     match value {
         v if v.is_nan() => "-".to_owned(),
@@ -94,7 +94,7 @@ pub(super) fn short(value: f64) -> String {
     }
 }
 
-/// A number as JSON; `null` for what never happens and what is no number.
+/// Formats a number as JSON; infinity and NaN are `null`.
 pub(super) fn json_number(value: f64) -> String {
     if value.is_finite() { format!("{}", (value * 1e6).round() / 1e6) } else { "null".to_owned() }
 }
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_have_three_digits_that_count() {
+    fn numbers_have_three_significant_digits() {
         let numbers =
             [0.0, 0.123, 9.999, 12.34, 99.96, 1234.5, 12_345_678.0, f64::INFINITY, f64::NAN].map(short);
         assert_eq!(numbers, ["0.00", "0.12", "10.0", "12.3", "100", "1234", "12.3 million", "never", "-"]);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spread_ends_where_it_is_told_to() {
+    fn a_spread_covers_the_given_quantiles() {
         let values = || (0..=10).map(f64::from).chain([f64::NAN]);
         assert_eq!(Spread::of(values(), 0.0), Spread { low: 0.0, median: 5.0, high: 10.0 });
         assert_eq!(Spread::of(values(), 0.1), Spread { low: 1.0, median: 5.0, high: 9.0 });

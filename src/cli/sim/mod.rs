@@ -1,8 +1,8 @@
-//! `rill sim`: whole swarms of rill's own engine in virtual time, one scenario or an experiment over many.
+//! `rill sim`: simulates swarms of rill's engine in virtual time, one scenario or an experiment over many.
 //!
 //! ```text
-//!   typed ──plan──► Scenario ──runs──► Report ──figures──► table | object | plot ──► chart
-//!         ──trial──► Experiment: many of them
+//!   options ──plan──► Scenario ──runs──► Report ──figures──► table | object | plot ──► chart
+//!           ──trial──► Experiment: many scenarios
 //! ```
 
 mod chart;
@@ -27,58 +27,58 @@ use std::fs;
 use std::path::Path;
 use trial::Trial;
 
-/// More runs say nothing more, and all their reports are held at once.
+/// Most runs of a scenario: all their reports are in memory at once.
 const MOST_RUNS: u32 = 10_000;
 
-/// Does it.
-pub(crate) fn run(typed: &Sim) -> Result<Exit, Failure> {
-    if typed.list {
-        out::data(&list(typed.json));
+/// Runs `rill sim`.
+pub(crate) fn run(options: &Sim) -> Result<Exit, Failure> {
+    if options.list {
+        out::data(&list(options.json));
         return Ok(Exit::Done);
     }
-    if let Some(runs) = typed.runs.filter(|runs| !(1..=MOST_RUNS).contains(runs)) {
+    if let Some(runs) = options.runs.filter(|runs| !(1..=MOST_RUNS).contains(runs)) {
         return Err(refused(format!("--runs {runs} is not a number from 1 to {MOST_RUNS}")));
     }
     signals::end_at_once(Exit::Stopped).map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
-    match &typed.experiment {
-        Some(name) => experiment(typed, name),
-        None => swarm(typed),
+    match &options.experiment {
+        Some(name) => experiment(options, name),
+        None => swarm(options),
     }
 }
 
-/// Every arm of an experiment with many seeds. A peer that is not complete is a result like another.
-fn experiment(typed: &Sim, name: &str) -> Result<Exit, Failure> {
-    let asked = trial::find(typed, name)?;
-    plot_is_possible(typed.plot.as_deref())?;
-    let trial = Trial::run(typed, asked)?;
-    out::data(&if typed.json { trial.object() + "\n" } else { trial.markdown() });
-    if let Some(file) = &typed.plot {
-        draw(file, &trial.chart(&typed.metric))?;
+/// Runs every arm of an experiment with many seeds. An incomplete peer is a result, not an error.
+fn experiment(options: &Sim, name: &str) -> Result<Exit, Failure> {
+    let experiment = trial::find(options, name)?;
+    plot_is_possible(options.plot.as_deref())?;
+    let trial = Trial::run(options, experiment)?;
+    out::data(&if options.json { trial.object() + "\n" } else { trial.markdown() });
+    if let Some(file) = &options.plot {
+        draw(file, &trial.chart(&options.metric))?;
     }
     Ok(Exit::Done)
 }
 
-/// One scenario, once or with several seeds.
-fn swarm(typed: &Sim) -> Result<Exit, Failure> {
-    if !typed.metric.is_empty() {
+/// Runs one scenario, once or with several seeds.
+fn swarm(options: &Sim) -> Result<Exit, Failure> {
+    if !options.metric.is_empty() {
         return Err(refused("--metric belongs to an experiment"));
     }
-    let scenario = plan::scenario(typed)?;
-    plot_is_possible(typed.plot.as_deref())?;
-    let seeds = (0..u64::from(typed.runs.unwrap_or(1))).map(|n| typed.seed.wrapping_add(n));
+    let scenario = plan::scenario(options)?;
+    plot_is_possible(options.plot.as_deref())?;
+    let seeds = (0..u64::from(options.runs.unwrap_or(1))).map(|n| options.seed.wrapping_add(n));
     let jobs: Vec<_> = seeds.map(|seed| sim::Scenario { seed, ..scenario.clone() }).collect();
-    let mut show = RunProgress::new(typed.json);
+    let mut show = RunProgress::new(options.json);
     let outcomes = runs::each(&jobs, runs::at_once(), &mut show, |job, report, took| Outcome {
         seed: job.seed,
         report,
         took,
     })?;
-    out::data(&if typed.json {
+    out::data(&if options.json {
         table::object(&scenario, &outcomes) + "\n"
     } else {
         table::text(&scenario, &outcomes)
     });
-    if let Some(file) = &typed.plot {
+    if let Some(file) = &options.plot {
         draw(file, &plot::chart(&scenario, &outcomes))?;
     }
     match table::incomplete(&scenario, &outcomes) {
@@ -87,7 +87,7 @@ fn swarm(typed: &Sim) -> Result<Exit, Failure> {
     }
 }
 
-/// Finds out before the work begins whether its chart can be kept.
+/// Checks before the runs that the chart's file can be written.
 fn plot_is_possible(file: Option<&Path>) -> Result<(), Failure> {
     let open = |file| fs::OpenOptions::new().append(true).create(true).open(file).map(drop);
     file.map_or(Ok(()), |file| open(file).map_err(|e| Failure::os(Exit::Create, file.display(), &e)))
@@ -97,7 +97,7 @@ fn draw(file: &Path, chart: &Chart) -> Result<(), Failure> {
     fs::write(file, chart.svg()).map_err(|e| Failure::os(Exit::Io, file.display(), &e))
 }
 
-/// What there is to run.
+/// Lists all scenarios and experiments.
 fn list(json: bool) -> String {
     let experiments = ALL.map(|e| (e.name, e.question));
     let trials = sim::TRIALS.map(|(name, about, _)| (name, about));
@@ -110,7 +110,9 @@ fn list(json: bool) -> String {
     let lines = |names: &[(&str, &str)]| {
         names.iter().map(|(name, about)| format!("  {name:<26}{about}\n")).collect::<String>()
     };
-    let (scenarios, trials, experiments) = (lines(&sim::NAMES), lines(&trials), lines(&experiments));
+    let scenarios = lines(&sim::NAMES);
+    let trials = lines(&trials);
+    let experiments = lines(&experiments);
     format!(
         "Scenarios: rill sim NAME\n{scenarios}\nTrials, small and under the whole oracle: rill sim NAME\n{trials}\n\
          Experiments: rill sim --experiment NAME\n{experiments}"

@@ -1,7 +1,7 @@
-//! From what was typed to the scenario that is run, with the text that asks for it again.
+//! Turns the options into a scenario, and a scenario into the command that runs it again.
 //!
-//! A named scenario, changed by flags. What cannot be run is refused with one sentence before anything
-//! begins.
+//! A scenario is a named one, changed by flags. One that cannot be run is refused with one sentence before
+//! the first run.
 
 use super::values::{rate_word, size_word, time_word};
 use crate::cli::args::Sim;
@@ -10,30 +10,31 @@ use crate::sim::{self, Line, PuppetRole, Scenario};
 use crate::units::Geometry;
 use std::fmt::Display;
 
-/// More engines and scripted peers than this fit into no machine that rill is meant for.
+/// Most engines and scripted peers of a swarm: more do not fit into memory.
 const MOST_PEERS: u64 = 100_000;
-/// The scenario if none is named.
+/// Scenario that is run if none is named.
 const USUAL: &str = "flash";
 
-/// The scenario that was asked for, with its first seed.
-pub(super) fn scenario(typed: &Sim) -> Result<Scenario, Failure> {
-    let name = typed.scenario.as_deref().unwrap_or(USUAL);
+/// Returns the scenario that the options ask for, with its first seed.
+pub(super) fn scenario(options: &Sim) -> Result<Scenario, Failure> {
+    let name = options.scenario.as_deref().unwrap_or(USUAL);
     let named = sim::named(name)
         .ok_or_else(|| refused(format!("there is no scenario '{name}' (rill sim --list names them)")))?;
-    let mut scenario = changed(named, typed)?;
-    scenario.name = [name.to_owned()].into_iter().chain(flags(typed)).collect::<Vec<_>>().join(" ");
+    let mut scenario = changed(named, options)?;
+    scenario.name = [name.to_owned()].into_iter().chain(flags(options)).collect::<Vec<_>>().join(" ");
     check(&scenario)?;
     Ok(scenario)
 }
 
-fn changed(mut s: Scenario, typed: &Sim) -> Result<Scenario, Failure> {
-    let (swarm, conduct) = (&typed.swarm, &typed.conduct);
+fn changed(mut s: Scenario, options: &Sim) -> Result<Scenario, Failure> {
+    let swarm = &options.swarm;
+    let behavior = &options.behavior;
     let set = |field: &mut u32, value: Option<u32>| *field = value.unwrap_or(*field);
     set(&mut s.peers, swarm.peers);
     set(&mut s.seeds, swarm.seeds);
     set(&mut s.free_riders, swarm.free_riders);
     set(&mut s.handout, swarm.addresses);
-    set(&mut s.max_peers, conduct.connectivity);
+    set(&mut s.max_peers, behavior.connectivity);
     s.size = swarm.size.unwrap_or(s.size);
     if let Some(bytes) = swarm.piece {
         s.piece_len =
@@ -42,25 +43,26 @@ fn changed(mut s: Scenario, typed: &Sim) -> Result<Scenario, Failure> {
     s.undialable = swarm.undialable.map_or(s.undialable, |p| p.share());
     s.arrive_within = swarm.arrive_within.unwrap_or(s.arrive_within);
     s.patience = swarm.patience.unwrap_or(s.patience);
-    lines(&mut s, typed);
+    lines(&mut s, options);
     for puppet in &swarm.puppet {
         s.puppets.push((puppet.0, puppet.1));
     }
-    s.policy.upload_slots = conduct.slots.map_or(s.policy.upload_slots, |n| n as usize);
-    for part in &conduct.without {
+    s.policy.upload_slots = behavior.slots.map_or(s.policy.upload_slots, |n| n as usize);
+    for part in &behavior.without {
         part.apply(&mut s);
     }
-    for fault in &conduct.fault {
+    for fault in &behavior.fault {
         fault.apply(&mut s);
     }
-    s.seed = typed.seed;
-    s.strict |= typed.strict;
+    s.seed = options.seed;
+    s.strict |= options.strict;
     Ok(s)
 }
 
-/// The i-th rate up goes with the i-th down, the shorter list begins again.
-fn lines(s: &mut Scenario, typed: &Sim) {
-    let swarm = &typed.swarm;
+/// Sets the lines of peers and seeds. The i-th upload rate goes with the i-th download rate; the shorter list
+/// is repeated.
+fn lines(s: &mut Scenario, options: &Sim) {
+    let swarm = &options.swarm;
     let usual = |of: fn(&Line) -> u64, lines: &[Line]| -> Vec<u64> { lines.iter().map(of).collect() };
     if swarm.up.is_some() || swarm.down.is_some() {
         let up = swarm.up.as_ref().map_or_else(|| usual(|l| l.up, &s.lines), |rates| rates.0.clone());
@@ -78,14 +80,15 @@ fn lines(s: &mut Scenario, typed: &Sim) {
     }
 }
 
-/// The rate with this number; a list that is empty stands for a line without end.
+/// Returns the i-th rate of a list that is repeated; an empty list means an unlimited line.
 fn in_turn(rates: &[u64], i: usize) -> u64 {
     if rates.is_empty() { u64::MAX } else { rates[i % rates.len()] }
 }
 
-/// The flags that make this run another than the named one, in the order of the help.
-pub(super) fn flags(typed: &Sim) -> Vec<String> {
-    let (swarm, conduct) = (&typed.swarm, &typed.conduct);
+/// Returns the flags that change the named scenario, in the order of the help.
+pub(super) fn flags(options: &Sim) -> Vec<String> {
+    let swarm = &options.swarm;
+    let behavior = &options.behavior;
     let mut flags = Vec::new();
     let mut flag =
         |name: &str, value: Option<String>| flags.extend(value.map(|value| format!("--{name} {value}")));
@@ -103,11 +106,11 @@ pub(super) fn flags(typed: &Sim) -> Vec<String> {
     flag("addresses", text(&swarm.addresses));
     flag("arrive-within", swarm.arrive_within.map(time_word));
     flag("patience", swarm.patience.map(time_word));
-    flag("connectivity", text(&conduct.connectivity));
-    flag("slots", text(&conduct.slots));
-    conduct.without.iter().for_each(|part| flag("without", Some(part.to_string())));
-    conduct.fault.iter().for_each(|fault| flag("fault", Some(fault.to_string())));
-    flags.extend(typed.strict.then(|| "--strict".to_owned()));
+    flag("connectivity", text(&behavior.connectivity));
+    flag("slots", text(&behavior.slots));
+    behavior.without.iter().for_each(|part| flag("without", Some(part.to_string())));
+    behavior.fault.iter().for_each(|fault| flag("fault", Some(fault.to_string())));
+    flags.extend(options.strict.then(|| "--strict".to_owned()));
     flags
 }
 
@@ -143,12 +146,12 @@ fn check(s: &Scenario) -> Result<(), Failure> {
     Err(refused(wrong))
 }
 
-/// An option that cannot be meant.
+/// Returns the failure for an option that cannot be used.
 pub(super) fn refused(sentence: impl Into<String>) -> Failure {
     Failure::new(Exit::Option, sentence)
 }
 
-/// Who takes part, over which lines, in a few words.
+/// Describes the swarm and its lines in two lines of text.
 pub(super) fn description(s: &Scenario) -> String {
     let some = |n: u32, name: &str| format!("{n} {name}{}", if n == 1 { "" } else { "s" });
     let mut words = format!(
@@ -181,21 +184,22 @@ mod tests {
     use crate::sim::MBIT;
     use std::time::Duration;
 
-    fn typed(line: &str) -> Sim {
+    fn options(line: &str) -> Sim {
         let words = ["rill", "sim"].into_iter().chain(line.split_whitespace()).map(Into::into);
         match CliArgs::parse_words(words).unwrap().command {
-            CliCommand::Sim(typed) => *typed,
+            CliCommand::Sim(options) => *options,
             other => panic!("{other:?}"),
         }
     }
 
     fn planned(line: &str) -> Scenario {
-        scenario(&typed(line)).unwrap()
+        scenario(&options(line)).unwrap()
     }
 
     #[test]
-    fn without_a_word_it_is_the_flash_crowd() {
-        let (s, usual) = (planned(""), sim::named("flash").unwrap());
+    fn the_default_scenario_is_the_flash_crowd() {
+        let s = planned("");
+        let usual = sim::named("flash").unwrap();
         assert_eq!(
             (s.name.as_str(), s.seed, s.peers, s.lines.len()),
             ("flash", 1, usual.peers, usual.lines.len())
@@ -203,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_changes_what_it_names() {
+    fn every_flag_changes_its_field() {
         let s = planned(
             "--peers 7 --seeds 2 --free-riders 3 --size 3M --piece 64K --undialable 30 --addresses 9 --arrive-within 1m --patience 1h \
              --connectivity 11 --slots 5 --seed 42 --strict --puppet slow=2 --puppet liar=1 --without endgame,rarest --without snub \
@@ -224,19 +228,20 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_paired_and_the_shorter_list_begins_again() {
+    fn rates_are_paired_and_the_shorter_list_is_repeated() {
         let s = planned("--up 1Mbit,2Mbit,3Mbit --down 10Mbit,20Mbit --latency 5ms --seed-up 9Mbit");
         let lines: Vec<_> = s.lines.iter().map(|l| (l.up / MBIT, l.down / MBIT)).collect();
         assert_eq!(lines, [(1, 10), (2, 20), (3, 10)]);
         assert!(s.lines.iter().chain(&s.seed_lines).all(|l| l.latency == Duration::from_millis(5)));
         assert_eq!((s.seed_lines.len(), s.seed_line(0).up), (1, 9 * MBIT));
-        let (s, usual) = (planned("--up 1Mbit"), sim::named("flash").unwrap());
+        let s = planned("--up 1Mbit");
+        let usual = sim::named("flash").unwrap();
         assert!(s.lines.iter().all(|l| l.up == MBIT));
         assert_eq!(s.line(0).down, usual.line(0).down);
     }
 
     #[test]
-    fn the_name_repeats_the_run() {
+    fn a_scenarios_name_parses_to_the_same_scenario() {
         let line = "flash --peers 7 --puppet slow=2 --size 3M --up 10Mbit,1001 --latency 5ms --undialable 12.5 --without snub \
                     --fault lose=5s --fault full=0.1,10s --strict";
         let s = planned(&format!("{line} --seed 9 --runs 3 --json --plot x.svg"));
@@ -246,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_run_is_refused_in_a_sentence() {
+    fn refuses_scenarios_that_cannot_be_run() {
         for line in [
             "nowhere",
             "--peers 0",
@@ -263,9 +268,9 @@ mod tests {
             "--peers 4000000000",
             "--size 100G --piece 1",
         ] {
-            let failure = scenario(&typed(line)).expect_err(line);
+            let failure = scenario(&options(line)).expect_err(line);
             assert_eq!(failure.exit, Exit::Option, "{line}");
         }
-        assert!(scenario(&typed("--seeds 0 --puppet seed=1")).is_ok());
+        assert!(scenario(&options("--seeds 0 --puppet seed=1")).is_ok());
     }
 }

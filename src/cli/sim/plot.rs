@@ -1,15 +1,16 @@
-//! The curve of completion as a chart: how much is there, and how many are complete, over time.
+//! Chart of completion over time: the share of bytes that peers have, and the share of complete peers.
 //!
-//! With several runs each curve is the median at its moment, the band around it from the least to the most.
+//! With several runs each curve is the median at each time, and its band goes from the smallest to the
+//! greatest value.
 
 use super::chart::{Axis, Chart, Mark, Point, Series};
 use super::figures::{Outcome, Spread};
 use crate::sim::{Sample, Scenario};
 
-/// Points of a curve: more than the chart has pixels for would only make it large.
+/// Points of a curve: more would not be visible and only make the file larger.
 const POINTS: u32 = 200;
 
-/// The chart of these runs.
+/// Returns the chart of these runs.
 pub(super) fn chart(scenario: &Scenario, outcomes: &[Outcome]) -> Chart {
     let end = outcomes
         .iter()
@@ -40,15 +41,17 @@ pub(super) fn chart(scenario: &Scenario, outcomes: &[Outcome]) -> Chart {
     }
 }
 
-/// The curve's value at a moment: straight between samples, level before the first and after the last.
+/// Returns the curve's value at a time: linear between samples, constant before the first and after the last.
 fn value_at(samples: &[Sample], at: f64, of: fn(&Sample) -> f64) -> f64 {
     let after = samples.partition_point(|s| s.at.as_secs_f64() < at);
-    let (left, right) = (samples.get(after.wrapping_sub(1)), samples.get(after));
+    let left = samples.get(after.wrapping_sub(1));
+    let right = samples.get(after);
     match (left, right) {
         (Some(left), Some(right)) => {
-            let (from, to) = (left.at.as_secs_f64(), right.at.as_secs_f64());
-            let way = if to > from { (at - from) / (to - from) } else { 1.0 };
-            of(left) + way * (of(right) - of(left))
+            let from = left.at.as_secs_f64();
+            let to = right.at.as_secs_f64();
+            let share = if to > from { (at - from) / (to - from) } else { 1.0 };
+            of(left) + share * (of(right) - of(left))
         }
         (Some(only), None) | (None, Some(only)) => of(only),
         (None, None) => f64::NAN,
@@ -61,7 +64,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn between_samples_the_curve_is_straight() {
+    fn the_curve_is_linear_between_samples() {
         let sample = |s, have| Sample { at: Duration::from_secs(s), have, complete: 0.0 };
         let samples = [sample(2, 0.2), sample(4, 0.4), sample(4, 0.6)];
         let at = |t| (value_at(&samples, t, |s| s.have) * 1000.0).round();

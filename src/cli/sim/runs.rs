@@ -1,4 +1,4 @@
-//! Many runs, as many at once as there are processors, their results in the order of the jobs.
+//! Runs many scenarios in parallel and returns their results in the order of the jobs.
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::format;
@@ -10,16 +10,21 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The live line is redrawn at most this often.
+/// Shortest interval between two redraws of the live line.
 const REDRAW: Duration = Duration::from_millis(100);
 
-/// Threads that may run at once.
+/// Returns the number of threads that can run at once.
 pub(super) fn at_once() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Runs every job on `threads` threads; `keep` makes of each run what is kept, on the thread that ran it. A
-/// run that breaks one of the simulator's laws ends everything, with the words that repeat it.
+/// Runs every job on `threads` threads. `keep` turns each report into the value that is returned, on the
+/// thread of the run.
+///
+/// # Errors
+///
+/// A run panics because it violates an invariant of the simulator. No further run is started; the failure's
+/// sentence has the command that repeats the run.
 pub(super) fn each<T: Send>(
     jobs: &[Scenario],
     threads: usize,
@@ -28,32 +33,35 @@ pub(super) fn each<T: Send>(
 ) -> Result<Vec<T>, Failure> {
     let next = AtomicUsize::new(0);
     let mut kept: Vec<Option<T>> = jobs.iter().map(|_| None).collect();
-    let mut broken: Option<usize> = None;
+    let mut panicked: Option<usize> = None;
     thread::scope(|scope| {
         let (done, results) = channel();
         for _ in 0..threads.clamp(1, jobs.len().max(1)) {
             let done = done.clone();
-            let (next, keep) = (&next, &keep);
+            let next = &next;
+            let keep = &keep;
             scope.spawn(move || work(jobs, next, keep, done));
         }
         drop(done);
         for (count, (at, result)) in results.iter().enumerate() {
             match result {
                 Some(value) => kept[at] = Some(value),
-                None => broken = Some(broken.map_or(at, |first| first.min(at))),
+                None => panicked = Some(panicked.map_or(at, |first| first.min(at))),
             }
             show.step(count + 1, jobs.len());
         }
     });
     show.clear();
-    if let Some(job) = broken.map(|at| &jobs[at]) {
-        let sentence = format!("a run broke a law; rill sim {} --seed {} repeats it", job.name, job.seed);
+    if let Some(job) = panicked.map(|at| &jobs[at]) {
+        let sentence =
+            format!("a run violated an invariant; rill sim {} --seed {} repeats it", job.name, job.seed);
         return Err(Failure::new(Exit::Other, sentence));
     }
     Ok(kept.into_iter().flatten().collect())
 }
 
-/// Takes one job after another until none is left. What a broken law has to say is printed by its panic.
+/// Takes one job after another until none is left. The message of a violated invariant is printed by its
+/// panic.
 fn work<T>(
     jobs: &[Scenario],
     next: &AtomicUsize,
@@ -74,7 +82,7 @@ fn work<T>(
     }
 }
 
-/// The live line: how many runs are done, and how long the rest will take.
+/// Live line with the number of finished runs and the remaining time.
 pub(super) struct RunProgress {
     live: bool,
     begun: Instant,
@@ -82,7 +90,7 @@ pub(super) struct RunProgress {
 }
 
 impl RunProgress {
-    /// Nothing is drawn unless stdout is a terminal that can, and not for programs.
+    /// Returns a live line, which is drawn only on a terminal and without `--json`.
     pub(super) fn new(json: bool) -> RunProgress {
         RunProgress { live: Terminal::of_stdout().live && !json, begun: Instant::now(), drawn: None }
     }
@@ -126,12 +134,13 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_breaks_a_law_says_how_to_repeat_it() {
-        let failure = each(&jobs(1), 2, &mut RunProgress::new(true), |_, _, _| panic!("a law")).unwrap_err();
-        assert_eq!(failure.sentence, "a run broke a law; rill sim x --seed 0 repeats it");
+    fn the_failure_of_a_run_has_the_command_that_repeats_it() {
         let failure =
-            each(&jobs(2), 2, &mut RunProgress::new(true), |job, _, _| assert_eq!(job.seed, 0, "a law"))
+            each(&jobs(1), 2, &mut RunProgress::new(true), |_, _, _| panic!("invariant")).unwrap_err();
+        assert_eq!(failure.sentence, "a run violated an invariant; rill sim x --seed 0 repeats it");
+        let failure =
+            each(&jobs(2), 2, &mut RunProgress::new(true), |job, _, _| assert_eq!(job.seed, 0, "invariant"))
                 .unwrap_err();
-        assert_eq!(failure.sentence, "a run broke a law; rill sim x --seed 1 repeats it");
+        assert_eq!(failure.sentence, "a run violated an invariant; rill sim x --seed 1 repeats it");
     }
 }

@@ -1,5 +1,5 @@
-//! What `rill sim` prints: a table for people, medians with their spread where there are several runs, or one
-//! JSON object.
+//! Output of `rill sim`: a table, with medians and their spread if there are several runs, or one JSON
+//! object.
 
 use super::figures::{Figure, Outcome, REST, Spread, TIMES, json_number, short};
 use super::plan::description;
@@ -9,13 +9,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// The command that gives these runs again.
+/// Returns the command that repeats these runs.
 pub(super) fn command(scenario: &Scenario, outcomes: &[Outcome]) -> String {
     let runs = if outcomes.len() == 1 { String::new() } else { format!(" --runs {}", outcomes.len()) };
     format!("rill sim {} --seed {}{runs}", scenario.name, scenario.seed)
 }
 
-/// The table for people.
+/// Formats the table.
 pub(super) fn text(scenario: &Scenario, outcomes: &[Outcome]) -> String {
     let mut text = format!("{}\n{}\n", command(scenario, outcomes), description(scenario));
     if outcomes.len() > 1 {
@@ -42,7 +42,7 @@ pub(super) fn text(scenario: &Scenario, outcomes: &[Outcome]) -> String {
     text.push('\n');
     for Figure { name, unit, of, .. } in &REST {
         let words = spread(outcomes, of);
-        // A figure that never happens, or to no peer, has no unit.
+        // `never` and `-` have no unit.
         let unit = if words.starts_with(|c: char| c.is_ascii_digit()) { unit } else { "" };
         let line = format!("{name:<names$}{words} {unit}");
         let _ = writeln!(text, "{}", line.trim_end());
@@ -57,14 +57,16 @@ pub(super) fn text(scenario: &Scenario, outcomes: &[Outcome]) -> String {
     text
 }
 
-/// `12.3 (11.9 to 13.0)`; the number alone if there is but one.
+/// Formats a spread, as in `12.3 (11.9 to 13.0)`, or one number if all are equal.
 fn spread(outcomes: &[Outcome], of: impl Fn(&Outcome) -> f64) -> String {
     let Spread { low, median, high } = Spread::of(outcomes.iter().map(of), 0.0);
-    let (low, median, high) = (short(low), short(median), short(high));
+    let low = short(low);
+    let median = short(median);
+    let high = short(high);
     if low == high { median } else { format!("{median} ({low} to {high})") }
 }
 
-/// The run's own, or a digest of all runs' in order.
+/// Returns the fingerprint of a single run, or a digest of the fingerprints of all runs in order.
 fn fingerprint(outcomes: &[Outcome]) -> u64 {
     match outcomes {
         [only] => only.report.fingerprint,
@@ -74,7 +76,7 @@ fn fingerprint(outcomes: &[Outcome]) -> u64 {
     }
 }
 
-/// What went wrong by intention, in all runs together.
+/// Formats the counts of injected faults, summed over all runs.
 fn faults(outcomes: &[Outcome]) -> String {
     let mut all: BTreeMap<&str, u64> = BTreeMap::new();
     for (name, count) in outcomes.iter().flat_map(|o| &o.report.faults) {
@@ -83,7 +85,7 @@ fn faults(outcomes: &[Outcome]) -> String {
     all.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
 }
 
-/// The sentence about incomplete peers; `None` if all are complete.
+/// Returns the sentence about incomplete peers, or `None` if all are complete.
 pub(super) fn incomplete(scenario: &Scenario, outcomes: &[Outcome]) -> Option<String> {
     let missing: usize =
         outcomes.iter().map(|o| o.report.peers.iter().filter(|p| p.complete.is_none()).count()).sum();
@@ -100,7 +102,7 @@ pub(super) fn incomplete(scenario: &Scenario, outcomes: &[Outcome]) -> Option<St
     Some(format!("{missing} of {peers} peers were not complete within {patience} of virtual time{which}"))
 }
 
-/// One object for programs: what was run, the spread of every figure, every run with its peers.
+/// Formats one JSON object: the command, the spread of every figure, and every run with its peers.
 pub(super) fn object(scenario: &Scenario, outcomes: &[Outcome]) -> String {
     let figures = || TIMES.iter().chain(&REST);
     let summary = figures().fold(Object::new(), |o, figure| {
@@ -179,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_says_what_was_run_and_how_it_went() {
+    fn the_table_has_the_command_and_all_figures() {
         let (scenario, outcomes) = world();
         let text = text(&scenario, &outcomes[..1]);
         assert!(
@@ -207,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_complete_is_counted() {
+    fn incomplete_peers_are_counted() {
         let (scenario, mut outcomes) = world();
         assert_eq!(incomplete(&scenario, &outcomes), None);
         outcomes[1].report.peers[0].complete = None;

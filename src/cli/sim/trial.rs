@@ -1,6 +1,7 @@
-//! An experiment, carried out: every arm with many seeds, a Markdown table, a chart, an object for programs.
+//! Runs an experiment: every arm with many seeds. The results are a Markdown table, a chart, or a JSON
+//! object.
 //!
-//! What the simulation itself costs is measured around the runs; then they go one at a time.
+//! An experiment that measures the simulation's own cost runs one job at a time.
 
 use super::chart::{Axis, Chart, Mark, Point, Series};
 use super::figures::{Spread, json_number, short};
@@ -16,15 +17,15 @@ use crate::sim::{Report, Scenario};
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-/// Share of the runs left out on each side of a spread.
+/// Share of the runs that a spread leaves out at each end.
 const TAIL: f64 = 0.1;
 
-/// An experiment and what it gave.
+/// An experiment and its results.
 pub(super) struct Trial {
     experiment: Experiment,
     arms: Vec<Arm>,
     columns: Vec<Column>,
-    /// For each arm, for each seed, one figure a column.
+    /// Figures by arm, seed and column.
     values: Vec<Vec<Vec<f64>>>,
     seed: u64,
     runs: u32,
@@ -32,7 +33,7 @@ pub(super) struct Trial {
     took: Duration,
 }
 
-/// One figure of every run.
+/// One column of the table: a figure that every run has.
 #[derive(Clone, Copy)]
 struct Column {
     name: &'static str,
@@ -42,7 +43,7 @@ struct Column {
     ideal: Option<f64>,
 }
 
-/// What is measured around a run that has the machine to itself.
+/// Columns of the simulation's own cost, for experiments that run one job at a time.
 const MEASURED: [Column; 3] = [
     Column { name: "real", label: "real time", unit: "s", log: true, ideal: None },
     Column { name: "speed", label: "simulated", unit: "events/s", log: false, ideal: None },
@@ -51,11 +52,11 @@ const MEASURED: [Column; 3] = [
 
 impl Trial {
     /// Runs the experiment that [`find`] found.
-    pub(super) fn run(typed: &Sim, experiment: Experiment) -> Result<Trial, Failure> {
+    pub(super) fn run(options: &Sim, experiment: Experiment) -> Result<Trial, Failure> {
         let arms = experiment.arms();
-        let runs = typed.runs.unwrap_or(experiment.runs);
-        let seeds = || (0..u64::from(runs)).map(|n| typed.seed.wrapping_add(n));
-        let job = |arm: &Arm, seed| Scenario { seed, strict: typed.strict, ..arm.scenario.clone() };
+        let runs = options.runs.unwrap_or(experiment.runs);
+        let seeds = || (0..u64::from(runs)).map(|n| options.seed.wrapping_add(n));
+        let job = |arm: &Arm, seed| Scenario { seed, strict: options.strict, ..arm.scenario.clone() };
         let jobs: Vec<Scenario> =
             arms.iter().flat_map(|arm| seeds().map(move |seed| job(arm, seed))).collect();
         let threads = if experiment.alone { 1 } else { runs::at_once() };
@@ -70,13 +71,16 @@ impl Trial {
             }
             figures
         };
-        let all = runs::each(&jobs, threads, &mut RunProgress::new(typed.json), keep)?;
+        let all = runs::each(&jobs, threads, &mut RunProgress::new(options.json), keep)?;
         let values = all.chunks(runs as usize).map(<[_]>::to_vec).collect();
-        let (columns, seed, strict, took) = (columns(&experiment), typed.seed, typed.strict, begun.elapsed());
+        let columns = columns(&experiment);
+        let seed = options.seed;
+        let strict = options.strict;
+        let took = begun.elapsed();
         Ok(Trial { experiment, arms, columns, values, seed, runs, strict, took })
     }
 
-    /// The command that gives this table again.
+    /// Returns the command that repeats this table.
     fn command(&self) -> String {
         let strict = if self.strict { " --strict" } else { "" };
         format!(
@@ -89,7 +93,7 @@ impl Trial {
         Spread::of(self.values[arm].iter().map(|figures| figures[column]), TAIL)
     }
 
-    /// For people, and for a page of results.
+    /// Formats the results as a Markdown table.
     pub(super) fn markdown(&self) -> String {
         let Experiment { question, series, x, .. } = self.experiment;
         let runs = if self.runs == 1 {
@@ -108,7 +112,9 @@ impl Trial {
             let _ = write!(text, "| {} | {} |", arm.series, arm.at);
             for column in 0..self.columns.len() {
                 let Spread { low, median, high } = self.spread(at, column);
-                let (low, median, high) = (short(low), short(median), short(high));
+                let low = short(low);
+                let median = short(median);
+                let high = short(high);
                 let _ = if low == high {
                     write!(text, " {median} |")
                 } else {
@@ -121,7 +127,7 @@ impl Trial {
         text
     }
 
-    /// For programs: every value of every run.
+    /// Formats one JSON object with every value of every run.
     pub(super) fn object(&self) -> String {
         let metric =
             |c: &Column| Object::new().str("name", c.name).str("label", c.label).str("unit", c.unit).end();
@@ -155,12 +161,15 @@ impl Trial {
             .end()
     }
 
-    /// The chart of these metrics, or of the first.
+    /// Returns the chart of these metrics, or of the first metric if none is named.
     pub(super) fn chart(&self, metrics: &[String]) -> Chart {
-        let asked = |c: &Column| metrics.iter().any(|name| name == c.name);
+        let is_drawn = |c: &Column| metrics.iter().any(|name| name == c.name);
         let all = self.columns.iter().enumerate();
-        let drawn: Vec<(usize, &Column)> =
-            if metrics.is_empty() { all.take(1).collect() } else { all.filter(|(_, c)| asked(c)).collect() };
+        let drawn: Vec<(usize, &Column)> = if metrics.is_empty() {
+            all.take(1).collect()
+        } else {
+            all.filter(|(_, c)| is_drawn(c)).collect()
+        };
         let mut names: Vec<&str> = self.arms.iter().map(|arm| arm.series.as_str()).collect();
         names.dedup();
         let mut series = Vec::new();
@@ -208,11 +217,12 @@ fn columns(experiment: &Experiment) -> Vec<Column> {
     experiment.metrics.iter().map(column).chain(measured.iter().copied()).collect()
 }
 
-/// The experiment, if everything else that was typed goes with it.
-pub(super) fn find(typed: &Sim, name: &str) -> Result<Experiment, Failure> {
+/// Returns the named experiment. Refuses options that do not apply to it.
+pub(super) fn find(options: &Sim, name: &str) -> Result<Experiment, Failure> {
     let experiment = experiment::experiment(name)
         .ok_or_else(|| refused(format!("there is no experiment '{name}' (rill sim --list names them)")))?;
-    let foreign = typed.scenario.clone().or_else(|| flags(typed).into_iter().find(|flag| flag != "--strict"));
+    let foreign =
+        options.scenario.clone().or_else(|| flags(options).into_iter().find(|flag| flag != "--strict"));
     if let Some(foreign) = foreign {
         return Err(refused(format!(
             "an experiment brings its own swarms, '{foreign}' changes nothing in them"
@@ -220,10 +230,10 @@ pub(super) fn find(typed: &Sim, name: &str) -> Result<Experiment, Failure> {
     }
     let columns = columns(&experiment);
     let mut units = Vec::new();
-    for asked in &typed.metric {
-        let Some(column) = columns.iter().find(|c| c.name == asked) else {
+    for is_drawn in &options.metric {
+        let Some(column) = columns.iter().find(|c| c.name == is_drawn) else {
             let names = columns.iter().map(|c| c.name).collect::<Vec<_>>().join(", ");
-            return Err(refused(format!("'{asked}' is none of the metrics of {name}: {names}")));
+            return Err(refused(format!("'{is_drawn}' is none of the metrics of {name}: {names}")));
         };
         units.push(column.unit);
     }
@@ -233,7 +243,7 @@ pub(super) fn find(typed: &Sim, name: &str) -> Result<Experiment, Failure> {
     Ok(experiment)
 }
 
-/// The process's memory above what it had at the start.
+/// Measures the process's memory above its size at the start.
 struct Memory {
     before_kib: f64,
 }
@@ -244,7 +254,7 @@ impl Memory {
         Memory { before_kib: status_kib("VmRSS:") as f64 }
     }
 
-    /// The most since it was asked last.
+    /// Returns the peak since the last call.
     fn peak_kib(&self) -> f64 {
         let peak = status_kib("VmHWM:") as f64;
         forget_peak();
@@ -252,8 +262,8 @@ impl Memory {
     }
 }
 
-/// A kernel that does not let us leaves the peak of the whole process, which is still one of the greatest run
-/// so far.
+/// Resets the kernel's peak of the resident set. If the kernel refuses, the peak stays that of the largest
+/// run so far.
 fn forget_peak() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }

@@ -1,6 +1,7 @@
-//! The values of `rill sim`'s options, read and written: rates, scripted peers, faults, what is left out.
+//! Values of `rill sim`'s options, parsed and formatted: rates, scripted peers, faults, parts of the engine
+//! to turn off.
 //!
-//! Writing a value and reading it again gives the same value, so that the text of a run repeats the run.
+//! A formatted value parses to the same value, so that the printed command repeats the run.
 
 use crate::cli::format::{parse_duration, parse_size};
 use crate::engine::{Endgame, Picking};
@@ -9,12 +10,12 @@ use clap::ValueEnum;
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
-/// Bytes a second, dealt in turn; at least one, none of them 0.
+/// Rates in bytes a second, assigned to the peers in turn; at least one, none of them 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rates(pub(crate) Vec<u64>);
 
 impl Rates {
-    /// `512K,10Mbit`.
+    /// Parses rates such as `512K,10Mbit`.
     pub(crate) fn parse(text: &str) -> Result<Rates, String> {
         text.split(',').map(|word| parse_rate(word.trim())).collect::<Result<_, _>>().map(Rates)
     }
@@ -28,7 +29,7 @@ fn parse_rate(text: &str) -> Result<u64, String> {
     rate.filter(|r| *r > 0).ok_or_else(|| format!("'{text}' is not a rate like 512K, 2M or 10Mbit"))
 }
 
-/// Bytes from bits with a suffix that means powers of 1000.
+/// Parses bits with a suffix k, m or g, which are powers of 1000, and returns bytes.
 fn parse_bits(text: &str) -> Option<u64> {
     let unit = ["k", "m", "g"].iter().position(|unit| text.to_ascii_lowercase().ends_with(unit));
     let number = &text[..text.len() - usize::from(unit.is_some())];
@@ -45,7 +46,7 @@ impl Display for Rates {
     }
 }
 
-/// `10Mbit` where that is exact, else bytes.
+/// Formats a rate as `10Mbit` if that is exact, else in bytes.
 pub(crate) fn rate_word(bytes_per_s: u64) -> String {
     match bytes_per_s {
         r if r % 125_000_000 == 0 => format!("{}Gbit", r / 125_000_000),
@@ -54,7 +55,7 @@ pub(crate) fn rate_word(bytes_per_s: u64) -> String {
     }
 }
 
-/// `64M` where that is exact, else bytes.
+/// Formats bytes as `64M` if that is exact, else as a plain number.
 pub(crate) fn size_word(bytes: u64) -> String {
     let whole = [(30, "G"), (20, "M"), (10, "K")]
         .into_iter()
@@ -62,7 +63,7 @@ pub(crate) fn size_word(bytes: u64) -> String {
     whole.map_or_else(|| bytes.to_string(), |(shift, unit)| format!("{}{unit}", bytes >> shift))
 }
 
-/// `90s`, `20ms`, `0.05ms`.
+/// Formats a time as `90s`, `20ms` or `0.05ms`.
 pub(crate) fn time_word(time: Duration) -> String {
     match time.subsec_nanos() {
         0 => format!("{}s", time.as_secs()),
@@ -70,12 +71,12 @@ pub(crate) fn time_word(time: Duration) -> String {
     }
 }
 
-/// A share as people type it, 0 to 100.
+/// A share in percent, 0 to 100.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Percent(pub(crate) f64);
 
 impl Percent {
-    /// `30` or `30%`.
+    /// Parses `30` or `30%`.
     pub(crate) fn parse(text: &str) -> Result<Percent, String> {
         let number = text.strip_suffix('%').unwrap_or(text);
         let plain = number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
@@ -83,7 +84,7 @@ impl Percent {
         percent.map(Percent).ok_or_else(|| format!("'{text}' is not a percentage from 0 to 100"))
     }
 
-    /// 0 to 1.
+    /// Returns the share as a number from 0 to 1.
     pub(crate) fn share(self) -> f64 {
         self.0 / 100.0
     }
@@ -95,7 +96,7 @@ impl Display for Percent {
     }
 }
 
-/// Every part of a scripted peer and what it is called.
+/// Names of the roles of scripted peers.
 const PARTS: [(&str, PuppetRole); 8] = [
     ("seed", PuppetRole::Seed),
     ("slow", PuppetRole::Slow),
@@ -107,18 +108,18 @@ const PARTS: [(&str, PuppetRole); 8] = [
     ("greedy", PuppetRole::Greedy),
 ];
 
-/// So many scripted peers that play this part.
+/// A role and the number of scripted peers that have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PartCount(pub(crate) PuppetRole, pub(crate) u32);
 
 impl PartCount {
-    /// `slow=3`.
+    /// Parses a role and a number, as in `slow=3`.
     pub(crate) fn parse(text: &str) -> Result<PartCount, String> {
         let (name, count) =
-            text.split_once('=').ok_or_else(|| format!("'{text}' is not a part and a number like slow=3"))?;
+            text.split_once('=').ok_or_else(|| format!("'{text}' is not a role and a number like slow=3"))?;
         let names = || PARTS.map(|(name, _)| name).join(", ");
         let part = PARTS.iter().find(|(known, _)| *known == name);
-        let (_, part) = part.ok_or_else(|| format!("'{name}' is none of the parts {}", names()))?;
+        let (_, part) = part.ok_or_else(|| format!("'{name}' is none of the roles {}", names()))?;
         let count = count.parse().map_err(|_| format!("'{count}' is not a number of peers"))?;
         Ok(PartCount(*part, count))
     }
@@ -131,25 +132,25 @@ impl Display for PartCount {
     }
 }
 
-/// A part of what rill does that can be left out.
+/// A part of the engine that can be turned off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Without {
     /// No block is requested from a second peer
     Endgame,
-    /// No peer is ever taken for a snubber
+    /// No peer is ever treated as a snubber
     Snub,
     /// Pieces are picked at random
     Rarest,
-    /// Slots go to givers alone
+    /// No optimistic unchoke: upload slots go only to peers that upload to us
     Optimistic,
-    /// The Fast extension is not spoken
+    /// The Fast extension (BEP 6) is not used
     Fast,
-    /// Peers do not tell each other of peers
+    /// Peers do not exchange addresses (BEP 11)
     Pex,
 }
 
 impl Without {
-    /// Leaves it out.
+    /// Turns the part off in a scenario.
     pub(crate) fn apply(self, scenario: &mut Scenario) {
         let policy = &mut scenario.policy;
         match self {
@@ -176,7 +177,7 @@ impl Display for Without {
     }
 }
 
-/// One thing that goes wrong.
+/// One injected fault.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Fault {
     Lose(Duration),
@@ -192,7 +193,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    /// `lose=5s`, `full=0.1,10s`.
+    /// Parses a fault, as in `lose=5s` or `full=0.1,10s`.
     pub(crate) fn parse(text: &str) -> Result<Fault, String> {
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
         let share = |value: &str| {
@@ -224,7 +225,8 @@ impl Fault {
         })
     }
 
-    /// Makes it happen. What datagrams suffer needs a tracker that is asked by datagram.
+    /// Adds the fault to a scenario. Faults of datagrams also turn the scenario's tracker into a UDP
+    /// tracker.
     pub(crate) fn apply(self, scenario: &mut Scenario) {
         let faults = &mut scenario.faults;
         match self {
@@ -235,8 +237,14 @@ impl Fault {
             Fault::Unreadable(share) => faults.unreadable = share,
             Fault::Full(share, time) => faults.disk_full = Some((share, time)),
             Fault::Silence(share) => faults.tracker_silence = share,
-            Fault::Loss(share) => (faults.datagram_loss, scenario.udp_tracker) = (share, true),
-            Fault::Delay(most) => (faults.datagram_delay, scenario.udp_tracker) = (most, true),
+            Fault::Loss(share) => {
+                faults.datagram_loss = share;
+                scenario.udp_tracker = true;
+            }
+            Fault::Delay(most) => {
+                faults.datagram_delay = most;
+                scenario.udp_tracker = true;
+            }
             Fault::Clock(before) => faults.clock_before_end = Some(before),
         }
     }
@@ -278,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_reads_the_same() {
+    fn a_formatted_value_parses_to_the_same_value() {
         for text in ["10Mbit,2M,1Gbit,1001,512K", "125"] {
             assert_eq!(Rates::parse(text).unwrap().to_string(), text);
         }
@@ -338,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_datagram_needs_a_tracker_that_is_asked_by_datagram() {
+    fn faults_of_datagrams_select_a_udp_tracker() {
         let mut scenario = Scenario::default();
         Fault::Silence(0.5).apply(&mut scenario);
         assert!(!scenario.udp_tracker);

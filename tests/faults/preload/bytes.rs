@@ -32,7 +32,8 @@ pub(crate) fn writes(fd: c_int, parts: &[iovec], at: i64) -> isize {
     let mut few = [iovec { base: null_mut(), len: 0 }; SLICES];
     let all: usize = parts.iter().map(|p| p.len).sum();
     let call = |len: usize| {
-        let (mut used, mut left) = (0, len);
+        let mut used = 0;
+        let mut left = len;
         for part in parts.iter().take(SLICES).filter(|p| p.len > 0) {
             if left == 0 {
                 break;

@@ -20,7 +20,8 @@ pub(crate) fn classify(fd: c_int, class: u8) {
 
 /// Whether calls on this path count.
 pub(crate) fn counts(dir: c_int, path: *const c_char) -> bool {
-    let (path, under) = (bytes(path), bytes(UNDER.load(SeqCst)));
+    let path = bytes(path);
+    let under = bytes(UNDER.load(SeqCst));
     match path.first() {
         Some(b'/') => !under.is_empty() && path.starts_with(under),
         _ => class(dir) == DIR,

@@ -47,7 +47,8 @@ pub(crate) fn note(entry: Entry, begin: u64, [a, b, c]: [i64; 3], parts: &[iovec
     let head = Head { entry: entry as u32, len: len as u32, begin, end: moment(), a, b, c };
     let mut all = [iovec { base: null_mut(), len: 0 }; SLICES];
     all[0] = iovec { base: (&raw const head).cast_mut().cast(), len: size_of::<Head>() };
-    let (mut used, mut left) = (1, len);
+    let mut used = 1;
+    let mut left = len;
     for part in parts.iter().take(SLICES - 1) {
         let n = part.len.min(left);
         all[used] = iovec { base: part.base, len: n };

@@ -1,9 +1,9 @@
-//! Where a number stands on an axis, and which numbers are written beside it.
+//! Scales of a chart's axes: positions of values, and ticks.
 //!
-//! A scale covers every finite value that it was made of (a logarithmic one every positive value), and is
+//! A scale covers every finite value that it is built from (a logarithmic one every positive value), and is
 //! never empty.
 
-/// A stretch of numbers.
+/// Range of an axis.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Scale {
     low: f64,
@@ -11,11 +11,11 @@ pub(super) struct Scale {
     log: bool,
 }
 
-/// About so many steps between ticks make a good axis.
+/// Approximate number of steps between ticks.
 const STEPS: f64 = 6.0;
 
 impl Scale {
-    /// From the least value to the greatest.
+    /// Returns the scale from the smallest to the greatest value.
     pub(super) fn tight(values: impl Iterator<Item = f64>, log: bool) -> Scale {
         let values: Vec<f64> = values.filter(|v| v.is_finite() && (!log || *v > 0.0)).collect();
         let low = values.iter().copied().fold(f64::INFINITY, f64::min);
@@ -31,8 +31,8 @@ impl Scale {
         }
     }
 
-    /// The same with a little room; an even one from tick to tick, and from 0 unless that leaves half of the
-    /// chart empty.
+    /// Returns a scale with some space around the values. A linear one ends at ticks, and starts at 0
+    /// unless that leaves half of the chart empty.
     pub(super) fn round(values: impl Iterator<Item = f64>, log: bool) -> Scale {
         let values: Vec<f64> = values.collect();
         let mut scale = Scale::tight(values.iter().copied(), log);
@@ -48,7 +48,8 @@ impl Scale {
         Scale { low: (scale.low / step).floor() * step, high: (scale.high / step - 1e-9).ceil() * step, log }
     }
 
-    /// 0 at the low end, 1 at the high one; what lies outside stays at most one length outside.
+    /// Returns the position of a value: 0 at the low end, 1 at the high end. Values outside are clamped
+    /// to -1 to 2.
     pub(super) fn place(&self, value: f64) -> f64 {
         let place = if self.log {
             (value.max(f64::MIN_POSITIVE) / self.low).ln() / (self.high / self.low).ln()
@@ -58,10 +59,10 @@ impl Scale {
         place.clamp(-1.0, 2.0)
     }
 
-    /// What is written beside the axis, and where.
+    /// Returns the values and labels of the ticks.
     pub(super) fn ticks(&self) -> Vec<(f64, String)> {
         let logarithmic = if self.log { self.log_ticks() } else { Vec::new() };
-        // Within less than a decade there are too few: even steps say more.
+        // A logarithmic scale of less than a decade has too few ticks; linear steps give more.
         let values = if logarithmic.len() < 3 { self.even_ticks() } else { logarithmic };
         values.into_iter().map(|value| (value, number(value))).collect()
     }
@@ -89,7 +90,7 @@ impl Scale {
     }
 }
 
-/// A number without needless digits: `0.05`, `1.5`, `20`, `10,000`.
+/// Formats a number without trailing zeros and with grouped thousands: `0.05`, `1.5`, `20`, `10,000`.
 pub(super) fn number(value: f64) -> String {
     let text = format!("{value:.4}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn ticks_are_numbers_that_people_count_in() {
+    fn ticks_are_round_numbers() {
         assert_eq!(labels(&[0.0, 100.0], false), "0 20 40 60 80 100");
         assert_eq!(labels(&[1.0, 1.7], false), "1 1.1 1.2 1.3 1.4 1.5 1.6 1.7");
         assert_eq!(labels(&[1.0, 1.3], false), "1 1.05 1.1 1.15 1.2 1.25 1.3");

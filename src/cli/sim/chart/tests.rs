@@ -1,4 +1,4 @@
-//! Charts are well-formed and deterministic, whatever the data.
+//! Charts are well-formed and deterministic for all data.
 
 use super::*;
 
@@ -20,7 +20,8 @@ fn chart(series: Vec<Series>) -> Chart {
     }
 }
 
-/// Every element is closed in turn, and every `&` begins an entity.
+/// Asserts that elements are closed in the reverse order of their opening, and that every `&` begins an
+/// entity.
 fn assert_well_formed(svg: &str) {
     let mut open: Vec<&str> = Vec::new();
     for (at, _) in svg.match_indices('<') {
@@ -65,7 +66,7 @@ fn a_chart_is_well_formed_and_the_same_every_time() {
 }
 
 #[test]
-fn no_data_still_make_a_chart() {
+fn a_chart_without_data_is_well_formed() {
     assert_well_formed(&chart(Vec::new()).svg());
     assert_well_formed(&chart(vec![series("nothing", &[])]).svg());
     assert_well_formed(
@@ -75,10 +76,12 @@ fn no_data_still_make_a_chart() {
 }
 
 #[test]
-fn whatever_a_label_holds_it_stays_a_label() {
+fn labels_are_escaped() {
     let evil = "</text><script>\"&'\u{1b}\u{0}é\u{ffff}";
     let mut chart = chart(vec![series(evil, &[1.0])]);
-    (chart.title, chart.x.label, chart.y.label) = (evil.to_owned(), evil.to_owned(), evil.to_owned());
+    chart.title = evil.to_owned();
+    chart.x.label = evil.to_owned();
+    chart.y.label = evil.to_owned();
     chart.marks.push(Mark::Vertical(0.5, evil.to_owned()));
     let svg = chart.svg();
     assert_well_formed(&svg);
@@ -86,7 +89,7 @@ fn whatever_a_label_holds_it_stays_a_label() {
 }
 
 #[test]
-fn what_is_endless_is_a_triangle_and_said_so() {
+fn an_infinite_value_is_a_triangle_with_an_entry_in_the_legend() {
     let svg = chart(vec![series("one", &[1.0, f64::INFINITY, 3.0])]).svg();
     assert_well_formed(&svg);
     assert_eq!(

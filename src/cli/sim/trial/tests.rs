@@ -1,20 +1,21 @@
-//! What is refused, and what a table and a chart of an experiment hold.
+//! Refused options, and the content of an experiment's table and chart.
 
 use super::*;
 use crate::cli::args::{CliArgs, CliCommand};
 
-fn typed(line: &str) -> Sim {
+fn options(line: &str) -> Sim {
     let words = ["rill", "sim"].into_iter().chain(line.split_whitespace()).map(Into::into);
     match CliArgs::parse_words(words).unwrap().command {
-        CliCommand::Sim(typed) => *typed,
+        CliCommand::Sim(options) => *options,
         other => panic!("{other:?}"),
     }
 }
 
-/// A trial of which only the figures are made up: 1, 2, 3… by arm, column and seed.
+/// Returns a trial with made-up figures: 1, 2, 3… by arm, column and seed.
 fn trial(name: &str, runs: u32) -> Trial {
     let experiment = experiment::experiment(name).unwrap();
-    let (arms, columns) = (experiment.arms(), columns(&experiment));
+    let arms = experiment.arms();
+    let columns = columns(&experiment);
     let value = |arm: usize, run: u32, column: usize| (1 + arm * 100 + column * 10) as f64 + f64::from(run);
     let of_run = |arm, run| (0..columns.len()).map(|column| value(arm, run, column)).collect();
     let values = (0..arms.len()).map(|arm| (0..runs).map(|run| of_run(arm, run)).collect()).collect();
@@ -22,7 +23,7 @@ fn trial(name: &str, runs: u32) -> Trial {
 }
 
 #[test]
-fn what_does_not_go_with_an_experiment_is_refused() {
+fn refuses_options_that_do_not_apply_to_an_experiment() {
     for line in [
         "nothing",
         "endgame --peers 3",
@@ -31,7 +32,7 @@ fn what_does_not_go_with_an_experiment_is_refused() {
         "endgame --metric wasted,last",
     ] {
         let failure =
-            find(&typed(&format!("--experiment {line}")), line.split(' ').next().unwrap()).expect_err(line);
+            find(&options(&format!("--experiment {line}")), line.split(' ').next().unwrap()).expect_err(line);
         assert_eq!(failure.exit.code(), 28, "{line}");
     }
     for line in [
@@ -41,14 +42,14 @@ fn what_does_not_go_with_an_experiment_is_refused() {
         "scale --metric memory",
     ] {
         assert!(
-            find(&typed(&format!("--experiment {line}")), line.split(' ').next().unwrap()).is_ok(),
+            find(&options(&format!("--experiment {line}")), line.split(' ').next().unwrap()).is_ok(),
             "{line}"
         );
     }
 }
 
 #[test]
-fn the_table_has_a_row_for_every_arm_and_says_how_to_get_it_again() {
+fn the_table_has_a_row_for_every_arm_and_the_command_that_repeats_it() {
     let trial = trial("endgame", 20);
     let text = trial.markdown();
     let rows: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
@@ -67,7 +68,8 @@ fn one_run_has_no_spread() {
 
 #[test]
 fn the_chart_has_a_curve_for_every_series_and_metric() {
-    let (choking, scale) = (trial("choking", 3), trial("scale", 3));
+    let choking = trial("choking", 3);
+    let scale = trial("scale", 3);
     let names = |chart: &Chart| chart.series.iter().map(|s| s.name.clone()).collect::<Vec<_>>();
     assert_eq!(names(&choking.chart(&[])), ["who gives most", "everybody in turn"]);
     assert_eq!(choking.chart(&[]).y.label, "median contributor, x fluid limit");
@@ -82,7 +84,7 @@ fn the_chart_has_a_curve_for_every_series_and_metric() {
 }
 
 #[test]
-fn only_what_runs_alone_is_measured() {
+fn only_experiments_that_run_alone_have_columns_of_cost() {
     assert!(trial("scale", 1).columns.iter().any(|c| c.name == "memory"));
     assert!(trial("endgame", 1).columns.iter().all(|c| c.name != "memory"));
 }
@@ -96,7 +98,7 @@ fn the_object_holds_every_value() {
 }
 
 #[test]
-fn memory_is_what_came_on_top() {
+fn memory_counts_only_the_growth_since_the_start() {
     let memory = Memory::watch();
     let block = std::hint::black_box(vec![1u8; 32 << 20]);
     let peak = memory.peak_kib();

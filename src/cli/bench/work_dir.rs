@@ -1,4 +1,4 @@
-//! The bench's work directory: on a real disk if there is one, with room enough, and gone afterwards.
+//! The bench's work directory: on a disk if possible, with enough free space, removed when it is dropped.
 
 use super::super::exit::{Exit, Failure};
 use super::super::format;
@@ -11,21 +11,21 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// A new directory and what lies in it.
+/// A new directory with `seed`, `get` and the bench's torrent.
 #[derive(Debug)]
-pub(super) struct Workplace {
+pub(super) struct WorkDir {
     parent: PathBuf,
     dir: PathBuf,
 }
 
-impl Workplace {
-    /// A directory below `wanted`, or below the best place there is, with room for `size` bytes twice and a
-    /// bit.
-    pub(super) fn make(wanted: Option<&Path>, size: u64) -> Result<Workplace, Failure> {
+impl WorkDir {
+    /// Creates the directory below `wanted`, or below the best parent directory found, with free space
+    /// for `size` bytes twice and 64 MiB.
+    pub(super) fn make(wanted: Option<&Path>, size: u64) -> Result<WorkDir, Failure> {
         let need = size.saturating_mul(2).saturating_add(64 << 20);
         let parent = match wanted {
             Some(dir) => dir.to_path_buf(),
-            None => best_place(need).ok_or_else(|| no_room(Path::new("/var/tmp, /tmp and here"), need))?,
+            None => best_parent(need).ok_or_else(|| no_room(Path::new("/var/tmp, /tmp and here"), need))?,
         };
         if free_bytes(&parent).is_some_and(|free| free < need) {
             return Err(no_room(&parent, need));
@@ -33,17 +33,18 @@ impl Workplace {
         let dir = parent.join(format!("rill-bench-{}", std::process::id()));
         let failed = |e: io::Error| Failure::os(Exit::Create, shown(&dir), &e);
         fs::create_dir(&dir).map_err(failed)?;
-        let place = Workplace { parent, dir: dir.clone() };
+        let place = WorkDir { parent, dir: dir.clone() };
         fs::create_dir(dir.join("seed")).and_then(|()| fs::create_dir(dir.join("get"))).map_err(failed)?;
         Ok(place)
     }
 
-    /// Fills `seed/payload` with noise and writes its torrent; `go_on` hears how far it is and may end it.
+    /// Fills `seed/payload` with random bytes and writes its torrent. `on_progress` is called with the
+    /// bytes written and returns false to stop.
     pub(super) fn fill(
         &self,
         size: u64,
         piece_bytes: u64,
-        mut go_on: impl FnMut(u64) -> bool,
+        mut on_progress: impl FnMut(u64) -> bool,
     ) -> Result<String, Failure> {
         let path = self.dir.join("seed/payload");
         let failed = |e: io::Error| Failure::os(Exit::Create, shown(&path), &e);
@@ -58,11 +59,11 @@ impl Workplace {
             hashes.push(PieceHash(Sha1::digest(&*part).into()));
             file.write_all(part).map_err(failed)?;
             done += part.len() as u64;
-            if !go_on(done) {
+            if !on_progress(done) {
                 return Err(Failure::new(Exit::Stopped, "stopped"));
             }
         }
-        // Else the kernel writes it back while something is being measured.
+        // Without it the kernel would write the content back during the measurement.
         file.sync_data().map_err(failed)?;
         let builder = Builder { piece_len: piece_bytes as u32, ..Builder::single("payload", size) };
         let bytes = builder.finish(&hashes).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
@@ -70,7 +71,7 @@ impl Workplace {
         Ok(self.path("bench.torrent"))
     }
 
-    /// A path in here, as a word for a command line.
+    /// Returns a path in the directory, as a word for a command line.
     pub(super) fn path(&self, name: &str) -> String {
         self.dir.join(name).to_string_lossy().into_owned()
     }
@@ -83,16 +84,16 @@ impl Workplace {
             Ok(true) => Ok(()),
             Ok(false) => Err(Failure::new(
                 Exit::Mismatch,
-                "what was fetched is not what was served; this is a bug in rill",
+                "the downloaded content differs from the seeded content; this is a bug in rill",
             )),
             Err(e) => Err(Failure::os(Exit::Io, "comparing", &e)),
         }
     }
 
-    /// Removes a file, or a directory's content.
+    /// Removes a file, or the content of a directory.
     pub(super) fn remove(&self, name: &str) {
         let path = self.dir.join(name);
-        // What stays behind here goes with the whole directory.
+        // Errors are ignored: the whole directory is removed at the end.
         if path.is_dir() {
             let _ = fs::remove_dir_all(&path).and_then(|()| fs::create_dir(&path));
         } else {
@@ -100,18 +101,18 @@ impl Workplace {
         }
     }
 
-    /// Below which directory it lies.
+    /// Returns the parent directory.
     pub(super) fn parent(&self) -> &Path {
         &self.parent
     }
 
-    /// What kind of file system that is.
+    /// Returns the type of the file system.
     pub(super) fn filesystem(&self) -> &'static str {
         statfs(&self.dir).map_or("unknown file system", |s| name_of(s.f_type as u64))
     }
 }
 
-impl Drop for Workplace {
+impl Drop for WorkDir {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.dir);
     }
@@ -126,17 +127,17 @@ fn no_room(place: &Path, need: u64) -> Failure {
     Failure::new(Exit::NoSpace, sentence)
 }
 
-/// A directory on a disk if there is one with room, else one in memory with room.
-fn best_place(need: u64) -> Option<PathBuf> {
+/// Returns the first writable directory with enough free space; one on a disk is preferred to one in memory.
+fn best_parent(need: u64) -> Option<PathBuf> {
     let temporary = std::env::var_os("TMPDIR").map(PathBuf::from);
     let places = temporary.into_iter().chain(["/var/tmp", "/tmp", "."].map(PathBuf::from));
-    let usable = |place: &PathBuf| free_bytes(place).is_some_and(|free| free >= need) && may_write(place);
+    let usable = |place: &PathBuf| free_bytes(place).is_some_and(|free| free >= need) && is_writable(place);
     let (disk, memory): (Vec<PathBuf>, Vec<PathBuf>) =
         places.filter(usable).partition(|place| !in_memory(place));
     disk.into_iter().chain(memory).next()
 }
 
-fn may_write(place: &Path) -> bool {
+fn is_writable(place: &Path) -> bool {
     rustix::fs::access(place, rustix::fs::Access::WRITE_OK).is_ok()
 }
 
@@ -149,7 +150,7 @@ fn free_bytes(place: &Path) -> Option<u64> {
     (s.f_bavail as u64).checked_mul(s.f_bsize as u64)
 }
 
-/// The name behind a `statfs` magic number.
+/// Returns the name of a `statfs` magic number.
 fn name_of(magic: u64) -> &'static str {
     match magic & 0xffff_ffff {
         0xef53 => "ext4",
@@ -170,9 +171,11 @@ fn name_of(magic: u64) -> &'static str {
 }
 
 fn same(mut one: impl Read, mut other: impl Read) -> io::Result<bool> {
-    let (mut a, mut b) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    let mut a = vec![0; 1 << 20];
+    let mut b = vec![0; 1 << 20];
     loop {
-        let (n, m) = (fill(&mut one, &mut a)?, fill(&mut other, &mut b)?);
+        let n = fill(&mut one, &mut a)?;
+        let m = fill(&mut other, &mut b)?;
         if a[..n] != b[..m] {
             return Ok(false);
         }
@@ -182,7 +185,7 @@ fn same(mut one: impl Read, mut other: impl Read) -> io::Result<bool> {
     }
 }
 
-/// Reads until the buffer is full or the end has come.
+/// Reads until the buffer is full or the input ends. Returns the bytes read.
 fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut at = 0;
     while at < buffer.len() {
@@ -201,9 +204,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_work_directory_goes_away() {
+    fn dropping_the_work_directory_removes_it() {
         let dir = tempfile::tempdir().unwrap();
-        let place = Workplace::make(Some(dir.path()), 1 << 20).unwrap();
+        let place = WorkDir::make(Some(dir.path()), 1 << 20).unwrap();
         place.fill((1 << 20) + 1, 1 << 18, |_| true).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         drop(place);
@@ -211,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn one_wrong_byte_is_found() {
+    fn a_single_different_byte_is_found() {
         let long = vec![7u8; (1 << 20) + 5];
         let mut other = long.clone();
         assert!(same(&long[..], &other[..]).unwrap());
@@ -222,9 +225,9 @@ mod tests {
     }
 
     #[test]
-    fn too_large_a_bench_is_refused_before_it_fills_the_disk() {
+    fn a_bench_larger_than_the_free_space_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Workplace::make(Some(dir.path()), u64::MAX / 4).unwrap_err().exit, Exit::NoSpace);
-        assert_eq!(Workplace::make(Some(&dir.path().join("no")), 1).unwrap_err().exit, Exit::Create);
+        assert_eq!(WorkDir::make(Some(dir.path()), u64::MAX / 4).unwrap_err().exit, Exit::NoSpace);
+        assert_eq!(WorkDir::make(Some(&dir.path().join("no")), 1).unwrap_err().exit, Exit::Create);
     }
 }

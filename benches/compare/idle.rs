@@ -1,26 +1,26 @@
-//! What it costs to hold much and do nothing: idle connections, idle torrents.
+//! The cost of idle connections and idle torrents.
 
-use crate::callers::{Callers, answers_for};
 use crate::clients::{Installed, Job, new_dir};
 use crate::content::Content;
 use crate::fault::{Fault, Result, pause};
 use crate::figures::{Figures, Measure, Outcome};
-use crate::holes::Holes;
+use crate::handshakers::{Handshakers, count_answers};
 use crate::networks::Side;
 use crate::process::Process;
 use crate::run::Lab;
+use crate::sparse_torrents::SparseTorrents;
 use std::time::{Duration, Instant};
 
-/// Connections that are measured …
+/// Connections that are measured.
 pub const CONNECTIONS: u32 = 1000;
-/// … after these, with which everything comes that a client has but once.
+/// Connections opened before the measurement, so that one-time allocations of a client do not count.
 const FIRST: u32 = 50;
 /// How long all connections are silent before memory is read: clients free buffers after a while.
 const REST: Duration = Duration::from_secs(25);
-/// How long it is looked.
+/// Duration of the measurement.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// A process that does nothing.
+/// Costs of an idle process.
 struct Idle {
     private: u64,
     /// CPU seconds a second.
@@ -28,7 +28,7 @@ struct Idle {
 }
 
 impl Lab {
-    /// A client's turn at holding connections to the one torrent that it seeds.
+    /// Measures a client that seeds one torrent and has idle connections.
     pub fn connections(&self, client: &Installed, content: &Content) -> Result<Outcome> {
         self.clean(|place| {
             self.tracker.forget();
@@ -38,54 +38,63 @@ impl Lab {
             if let Err(reason) = self.wait_until_ready(&mut process)? {
                 return Ok(Err(reason));
             }
-            let first = Callers::call(&self.networks, content.info_hash, 0..FIRST)?;
+            let first = Handshakers::connect(&self.networks, content.info_hash, 0..FIRST)?;
             rest(Duration::from_secs(1))?;
             let before = process.private_now();
             let begun = Instant::now();
-            let mut callers = Callers::call(&self.networks, content.info_hash, FIRST..FIRST + CONNECTIONS)?;
+            let mut handshakers =
+                Handshakers::connect(&self.networks, content.info_hash, FIRST..FIRST + CONNECTIONS)?;
             let ready = begun.elapsed();
-            if callers.len() == 0 {
+            if handshakers.len() == 0 {
                 return Ok(Err(format!("takes no more than {} connections", first.len())));
             }
             Ok(idle(&mut process)?.map(|idle| {
                 Figures(vec![
-                    (Measure::PrivateEach, idle.private.saturating_sub(before) as f64 / callers.len() as f64),
+                    (
+                        Measure::PrivateEach,
+                        idle.private.saturating_sub(before) as f64 / handshakers.len() as f64,
+                    ),
                     (Measure::Private, idle.private as f64),
                     (Measure::IdleCpu, idle.cpu),
                     (Measure::Ready, ready.as_secs_f64()),
-                    (Measure::Held, callers.alive() as f64),
+                    (Measure::Held, handshakers.alive() as f64),
                 ])
             }))
         })
     }
 
-    /// A client's turn at holding a thousand torrents.
-    pub fn torrents(&self, client: &Installed, holes: &Holes) -> Result<Outcome> {
+    /// Measures a client that seeds a thousand idle torrents.
+    pub fn torrents(&self, client: &Installed, sparse_torrents: &SparseTorrents) -> Result<Outcome> {
         self.clean(|place| {
             self.tracker.forget();
             let state = new_dir(place, "state")?;
-            if client.remembers() {
-                let mut process =
-                    self.start(&mut client.keep(holes, &state)?, Side::Serve, &place.join("log-before"))?;
-                let served = answers_for(&self.networks, holes.hashes(), self.timeout)?;
-                if served < holes.list.len() || !process.interrupt(self.timeout)? {
-                    return Ok(Err(format!("leaves no records; {}", process.last_words())));
+            if client.saves_records() {
+                let mut process = self.start(
+                    &mut client.seed_all(sparse_torrents, &state)?,
+                    Side::Serve,
+                    &place.join("log-before"),
+                )?;
+                let served = count_answers(&self.networks, sparse_torrents.hashes(), self.timeout)?;
+                if served < sparse_torrents.list.len() || !process.interrupt(self.timeout)? {
+                    return Ok(Err(format!("leaves no records; {}", process.last_line())));
                 }
             }
-            let mut command = client.keep(holes, &state)?;
+            let mut command = client.seed_all(sparse_torrents, &state)?;
             let begun = Instant::now();
             let mut process = match self.start(&mut command, Side::Serve, &place.join("log")) {
-                // The program that serves may be another than the one that was found.
+                // The seeding program may be another than the downloading one
+                // (transmission-daemon).
                 Err(Fault::Wrong(reason)) => return Ok(Err(reason)),
                 started => started?,
             };
-            let served = answers_for(&self.networks, holes.hashes(), self.timeout)?;
+            let served = count_answers(&self.networks, sparse_torrents.hashes(), self.timeout)?;
             if served == 0 {
                 let reason =
-                    format!("answers for none after {} s; {}", self.timeout.as_secs(), process.last_words());
+                    format!("answers for none after {} s; {}", self.timeout.as_secs(), process.last_line());
                 return Ok(Err(reason));
             }
-            let ready = (served == holes.list.len()).then(|| (Measure::Ready, begun.elapsed().as_secs_f64()));
+            let ready = (served == sparse_torrents.list.len())
+                .then(|| (Measure::Ready, begun.elapsed().as_secs_f64()));
             Ok(idle(&mut process)?.map(|idle| {
                 let held = [
                     (Measure::Private, idle.private as f64),
@@ -98,15 +107,16 @@ impl Lab {
     }
 }
 
-/// Lets a process do nothing, and says what that takes; the inner failure says why it does not.
+/// Measures a process while it is idle. The inner error says why it ended.
 fn idle(process: &mut Process) -> Result<std::result::Result<Idle, String>> {
     rest(REST)?;
-    let (before, begun) = (process.cpu_now(), Instant::now());
+    let before = process.cpu_now();
+    let begun = Instant::now();
     rest(LOOK)?;
     let cpu = (process.cpu_now() - before).max(0.0) / begun.elapsed().as_secs_f64();
     match process.ended() {
         None => Ok(Ok(Idle { private: process.private_now(), cpu })),
-        Some((status, _)) => Ok(Err(format!("ended with {status}; {}", process.last_words()))),
+        Some((status, _)) => Ok(Err(format!("ended with {status}; {}", process.last_line()))),
     }
 }
 
