@@ -118,8 +118,6 @@ pub enum DiskEvent {
     Saved {
         /// The torrent.
         torrent: TorrentKey,
-        /// The pieces that the record claims, if the result is `Ok`.
-        have: Bitfield,
         /// After a fault, no piece since the previous checkpoint is known to be durable, and no later
         /// checkpoint succeeds until the torrent is closed and opened again.
         result: Result<(), DiskFault>,

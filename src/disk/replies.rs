@@ -132,11 +132,8 @@ impl Store {
         if checkpoint.workers_left > 0 {
             return;
         }
-        let have = checkpoint.have.clone();
-        let closing = checkpoint.closing;
-        match checkpoint.failed.take() {
-            Some(fault) => self.on_record_saved(key, have, Err(fault)),
-            None => self.workers.queue(t.home, WorkerJob::SaveRecord { torrent: key, have, closing }),
+        if let Some(fault) = checkpoint.failed.take() {
+            return self.on_record_saved(key, Err(fault));
         }
         let have = checkpoint.have.clone();
         let closing = checkpoint.closing;
