@@ -1,4 +1,4 @@
-//! What the engine wants done: the only way out of it.
+//! Actions: what the engine asks its caller to do. The engine has no other output.
 
 use crate::units::{BlockSpan, InfoHash, PeerKey, PieceIndex, TorrentKey};
 use crate::wire::lsd::Group;
@@ -8,160 +8,160 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// One thing to do. All of a turn's may be done together at its end, in order.
+/// One thing for the caller to do. The caller may carry out all actions of a turn together at its end, in order.
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// Connect; answer with `on_dialed` or `on_dial_failed`.
+    /// Connect to an address; answer with `on_dialed` or `on_dial_failed`.
     Dial {
-        /// The connection's key from now on.
+        /// The key of the new connection.
         peer: PeerKey,
-        /// Where to.
+        /// The address to connect to.
         addr: SocketAddr,
     },
-    /// There is something to write: ask `plan`, until it names nothing or the socket is full.
+    /// The connection has bytes to write: call `plan` until the plan is empty or the socket is full.
     Flush {
-        /// To whom.
+        /// The connection.
         peer: PeerKey,
     },
-    /// What made `want` say [`Pause`](super::Want::Pause) may be over: ask again.
+    /// The reason why `want` returned [`Pause`](super::Want::Pause) may no longer hold: call `want` again.
     Wake {
-        /// Whose stream.
+        /// The connection.
         peer: PeerKey,
     },
-    /// Hang up. The key is dead already.
+    /// Close the connection. Its key is invalid already.
     Close {
-        /// On whom.
+        /// The connection.
         peer: PeerKey,
     },
     /// Make files and memory ready for this piece; answer with `on_prepared`.
     Prepare {
-        /// Whose piece.
+        /// The torrent.
         torrent: TorrentKey,
-        /// Which.
+        /// The piece.
         piece: PieceIndex,
     },
-    /// The writer of this block is gone before its last byte: what arrived of it is worthless. Retracted if
-    /// another peer begins to write the block before it is carried out.
+    /// The peer that was sending this block left before the last byte: discard the received part. The engine
+    /// retracts the action if another peer begins to send the block before the caller carries it out.
     Release {
-        /// Whose block.
+        /// The torrent.
         torrent: TorrentKey,
         /// The whole block.
         block: BlockSpan,
     },
-    /// Every block has arrived and no lease is out: check the piece; answer with `on_hashed`.
+    /// Hash the piece: every block has arrived and no lease on it is out. Answer with `on_hashed`.
     Hash {
-        /// Whose piece.
+        /// The torrent.
         torrent: TorrentKey,
-        /// Which.
+        /// The piece.
         piece: PieceIndex,
-        /// Whether a digest of each block is wanted even if the piece is good.
+        /// Whether the answer has to carry the blocks' digests even if the piece is good.
         digests: bool,
     },
-    /// Make what is verified durable; answer with `on_saved`.
+    /// Make the verified pieces durable; answer with `on_saved`.
     Save {
-        /// Whose record.
+        /// The torrent.
         torrent: TorrentKey,
     },
-    /// Ask an HTTP tracker; answer with `on_announced`.
+    /// Send an announce to an HTTP tracker; answer with `on_announced`.
     Announce {
-        /// Names the question.
+        /// The id of the request; the answer carries it.
         id: u64,
         /// The whole URL, query included.
         url: String,
-        /// Time for all of it.
+        /// Time for the whole request.
         timeout: Duration,
     },
-    /// Ask an HTTP tracker how many have a torrent; answer with `on_scraped`.
+    /// Send a scrape to an HTTP tracker; answer with `on_scraped`.
     Scrape {
-        /// Names the question.
+        /// The id of the request; the answer carries it.
         id: u64,
         /// The whole URL, query included.
         url: String,
-        /// Which torrent of the answer is meant.
+        /// The torrent to take from the answer.
         info_hash: InfoHash,
-        /// Time for all of it.
+        /// Time for the whole request.
         timeout: Duration,
     },
-    /// Look a name up; answer with `on_resolved`.
+    /// Resolve a host name; answer with `on_resolved`.
     Resolve {
-        /// Names the question.
+        /// The id of the request; the answer carries it.
         id: u64,
-        /// The name, or an address in text.
+        /// The host name, or an IP address in text form.
         host: String,
-        /// Goes along into the answer.
+        /// The port of the addresses in the answer.
         port: u16,
     },
     /// Send one datagram.
     Datagram {
-        /// Where to.
+        /// The destination.
         to: SocketAddr,
-        /// What.
+        /// The payload.
         bytes: Vec<u8>,
     },
     /// Send one datagram to this multicast group on the local network.
     Multicast {
-        /// Which.
+        /// The group.
         group: Group,
-        /// What.
+        /// The payload.
         bytes: Vec<u8>,
     },
-    /// Keep these nodes of the DHT for the next run.
+    /// Save these DHT nodes for the next run.
     KeepNodes {
-        /// Where they are reached.
+        /// The nodes' addresses.
         nodes: Vec<SocketAddr>,
     },
-    /// A torrent's info dictionary came from peers, and its hash is right: what does it say? Answer with
+    /// Parse a torrent's info dictionary, which came from peers and matches the info hash; answer with
     /// `on_metadata`.
     Metadata {
-        /// Whose.
+        /// The torrent.
         torrent: TorrentKey,
-        /// All of it.
+        /// The whole info dictionary.
         info: Arc<[u8]>,
     },
-    /// Something that people want to know.
+    /// Report an event to the user.
     Notice(Notice),
 }
 
-/// Something that people want to know.
+/// An event that the caller may report to the user.
 #[derive(Clone, Debug)]
 pub enum Notice {
-    /// A piece is good.
+    /// A piece matches its hash.
     Verified {
-        /// Whose.
+        /// The torrent.
         torrent: TorrentKey,
-        /// Which.
+        /// The piece.
         piece: PieceIndex,
     },
-    /// Every wanted piece is good; not yet durable.
+    /// Every wanted piece is verified. The pieces are not durable yet.
     Complete {
-        /// Which torrent.
+        /// The torrent.
         torrent: TorrentKey,
     },
-    /// A peer sent bad data and is not talked to again.
+    /// A peer sent bad data; the torrent closed the connection and banned its address.
     Banned {
-        /// In which torrent.
+        /// The torrent.
         torrent: TorrentKey,
-        /// Who.
+        /// The peer's address.
         addr: SocketAddr,
     },
-    /// A tracker answered.
+    /// A tracker answered an announce.
     TrackerReplied {
-        /// About which torrent.
+        /// The torrent.
         torrent: TorrentKey,
-        /// Which tracker.
+        /// The tracker's announce URL.
         url: Arc<str>,
-        /// Addresses that it gave.
+        /// The number of addresses in the answer.
         peers: usize,
-        /// What it wanted to be shown.
+        /// The tracker's warning for the user.
         warning: Option<String>,
     },
-    /// A tracker did not answer, or refused.
+    /// A tracker did not answer an announce, or refused it.
     TrackerFailed {
-        /// About which torrent.
+        /// The torrent.
         torrent: TorrentKey,
-        /// Which tracker.
+        /// The tracker's announce URL.
         url: Arc<str>,
-        /// Why.
+        /// The reason.
         error: AnnounceError,
     },
     /// A scrape was answered, refused or timed out.
@@ -170,17 +170,17 @@ pub enum Notice {
         torrent: TorrentKey,
         /// The tracker, or the DHT.
         source: ScrapeSource,
-        /// How many, or why it is not known.
+        /// The counts, or the reason why there are none.
         result: Result<SwarmCounts, AnnounceError>,
     },
-    /// Every tracker that was asked how many there are has answered, or never will.
+    /// Every source of a torrent's scrape has answered, failed or timed out.
     ScrapeDone {
-        /// Which torrent.
+        /// The torrent.
         torrent: TorrentKey,
     },
 }
 
-/// What was asked for the counts of a swarm.
+/// The source of a swarm's counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScrapeSource {
     /// The tracker with this announce URL (BEP 48, 15).
@@ -190,7 +190,7 @@ pub enum ScrapeSource {
 }
 
 impl fmt::Display for ScrapeSource {
-    /// The tracker's URL, or `DHT`.
+    /// Writes the tracker's URL, or `DHT`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ScrapeSource::Tracker(url) => f.write_str(url),
@@ -199,29 +199,29 @@ impl fmt::Display for ScrapeSource {
     }
 }
 
-/// Why a connection did not come about.
+/// Why a dial failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DialFailure {
-    /// The other side, or the way there.
+    /// The peer refused the connection, or the network could not reach it.
     Refused,
-    /// This machine is out of descriptors, ports or memory: not the address's fault.
+    /// This machine is out of descriptors, ports or memory; the address may be good.
     OutOfResources,
 }
 
-/// What the hasher found.
+/// The hasher's verdict on a piece.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HashVerdict {
-    /// The piece is what the torrent says.
+    /// The piece matches its hash.
     Good {
-        /// First 8 bytes of each block's SHA-1, if they were wanted.
+        /// First 8 bytes of each block's SHA-1, if [`Action::Hash`] asked for them.
         digests: Option<Box<[u64]>>,
     },
-    /// It is not.
+    /// The piece does not match its hash.
     Bad {
         /// First 8 bytes of each block's SHA-1.
         digests: Box<[u64]>,
     },
-    /// The disk did not let it be read; no peer is to blame.
+    /// The disk could not read the piece; no peer is to blame.
     Unreadable,
 }
 
@@ -230,28 +230,29 @@ pub enum HashVerdict {
 pub struct Actions(Vec<Action>);
 
 impl Actions {
-    /// Appends one.
+    /// Appends an action.
     pub fn push(&mut self, action: Action) {
         self.0.push(action);
     }
 
-    /// What a new writer begins is not to be released in the name of the one before.
+    /// Removes the block's [`Action::Release`]: another peer writes the block now, and the release would discard
+    /// its bytes.
     pub(super) fn retract_release(&mut self, of: TorrentKey, block: BlockSpan) {
         self.0
             .retain(|a| !matches!(a, Action::Release { torrent, block: b } if *torrent == of && *b == block));
     }
 
-    /// Takes all, leaving the memory.
+    /// Removes and returns all actions; keeps the allocation.
     pub fn drain(&mut self) -> impl Iterator<Item = Action> + '_ {
         self.0.drain(..)
     }
 
-    /// Whether there is nothing to do.
+    /// Returns whether there is no action.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The actions so far.
+    /// Returns the actions so far.
     #[cfg(feature = "oracle")]
     pub fn as_slice(&self) -> &[Action] {
         &self.0

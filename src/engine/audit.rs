@@ -1,4 +1,4 @@
-//! What must hold of an engine between any two calls: the oracle of its fuzz target, of its tests and of the
+//! Invariants of an engine between any two calls: the oracle of its fuzz target, of its tests and of the
 //! simulator.
 
 use super::peer::{Phase, Reading};
@@ -6,11 +6,14 @@ use super::{Engine, limits};
 use crate::units::{BlockSpan, PeerKey};
 
 impl Engine {
-    /// Counts everything again; panics if a count is wrong or a queue is longer than its limit.
+    /// Recomputes every counter.
+    ///
+    /// # Panics
+    /// If a counter is wrong or a queue is longer than its limit.
     #[doc(hidden)]
     pub fn audit(&self) {
         let policy = &self.context.config.policy;
-        assert!(self.context.effects.is_empty(), "something is left to be done");
+        assert!(self.context.effects.is_empty(), "effects are left unapplied");
         assert!(self.swarms.connections.len() <= self.context.config.max_peers);
         let connecting =
             self.swarms.connections.iter().filter(|(_, c)| c.peer.wire.phase == Phase::Connecting).count();
@@ -21,10 +24,13 @@ impl Engine {
                 p.source.requests.in_flight() <= policy.window.most() as usize
                     && p.source.requests.cancelled() <= limits::CANCELLED_REQUESTS
             );
-            assert!(policy.fast || !p.wire.fast, "a peer speaks the Fast extension with us and we do not");
+            assert!(
+                policy.fast || !p.wire.fast,
+                "a connection uses the Fast extension although the policy disables it"
+            );
             assert!(
                 policy.snub_after.is_some() || !p.source.requests.is_snubbed(),
-                "a snubber where there are none"
+                "a peer is snubbed although the policy disables snubbing"
             );
             assert!(
                 p.wire.encoder.blocks() <= limits::REQQ_OURS_BLOCKS
@@ -34,13 +40,16 @@ impl Engine {
                 p.source.fast_to_us.len() <= limits::ALLOWED_FAST_REMEMBERED
                     && p.wire.fast_to_them.len() <= limits::ALLOWED_FAST_PIECES
             );
-            assert!(p.wire.encoder.control_bytes() <= 2 * limits::OUTBOX_CONTROL_BYTES);
+            assert!(p.wire.encoder.control_bytes() <= 2 * limits::ENCODER_CONTROL_BYTES);
         }
         for (key, t) in self.swarms.torrents.iter() {
-            let named = |p: &PeerKey| {
+            let is_of_torrent = |p: &PeerKey| {
                 self.swarms.connections.get(*p).is_some_and(|c| c.peer.source.torrent == Some(key))
             };
-            assert!(t.peers.iter().all(named) && t.peers.len() <= self.context.config.max_peers_per_torrent);
+            assert!(
+                t.peers.iter().all(is_of_torrent)
+                    && t.peers.len() <= self.context.config.max_peers_per_torrent
+            );
             assert!(t.peer_list.len() <= limits::KNOWN_ADDRESSES);
             assert!(
                 t.deferred_bitfields.bytes() <= if t.open { 0 } else { limits::DEFERRED_BITFIELDS_BYTES }
@@ -50,10 +59,10 @@ impl Engine {
             let up: Vec<_> = up.into_iter().filter(|p| p.wire.phase == Phase::Up).collect();
             let receives =
                 |r: &Reading, b: BlockSpan| matches!(r, Reading::Block { block, .. } if *block == b);
-            let served = up.iter().filter(|p| !p.wire.we_choke).count();
+            let unchoked = up.iter().filter(|p| !p.wire.we_choke).count();
             assert!(
-                served <= policy.most_slots() + usize::from(policy.optimistic && policy.serves()),
-                "{served} are served"
+                unchoked <= policy.most_slots() + usize::from(policy.optimistic && policy.serves()),
+                "{unchoked} peers are unchoked"
             );
             assert!(
                 policy.serves()
@@ -71,14 +80,14 @@ impl Engine {
                 assert_eq!(
                     t.picker.availability.is_candidate(piece),
                     candidate,
-                    "whether piece {piece} may begin"
+                    "whether piece {piece} is a candidate of the picker"
                 );
             }
             for p in up {
                 assert_eq!(
                     p.source.wanted_pieces,
                     t.wanted_pieces(&p.source.has),
-                    "wanted_pieces pieces of {:?}",
+                    "wanted pieces of {:?}",
                     p.source.key
                 );
                 assert!(p.source.we_want == (p.source.wanted_pieces > 0));

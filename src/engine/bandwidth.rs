@@ -1,14 +1,14 @@
-//! Rate limits: token buckets for all torrents together and for each alone, downloading and uploading.
+//! Rate limits: token buckets for all torrents together and for each torrent, one for each direction.
 //!
-//! A bucket without a rate lets everything pass. Tokens may go below zero by what was on its way already; the
-//! debt is paid before anything more passes. There is no tick: a bucket is filled when its deadline comes or
-//! when it is used.
+//! A bucket without a rate is unlimited. The tokens may become negative by the bytes that were under way
+//! already; the allowance stays zero until the debt is paid. There is no tick: a bucket is filled when its
+//! deadline comes or when it is used.
 
 use super::limits;
 use crate::units::Instant;
 use std::time::Duration;
 
-/// One limit.
+/// The token bucket of one limit; one token is one byte.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TokenBucket {
     rate: Option<u64>,
@@ -17,11 +17,11 @@ pub struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// A limit of `rate` bytes a second; `None` for no limit.
+    /// Returns a full bucket for `rate` bytes a second; `None` is unlimited.
     pub fn new(rate: Option<u64>) -> TokenBucket {
-        let mut b = TokenBucket { rate: rate.map(|r| r.max(1)), tokens: 0, at: Instant::ZERO };
-        b.tokens = b.burst();
-        b
+        let mut bucket = TokenBucket { rate: rate.map(|r| r.max(1)), tokens: 0, at: Instant::ZERO };
+        bucket.tokens = bucket.burst();
+        bucket
     }
 
     fn burst(&self) -> i64 {
@@ -30,7 +30,7 @@ impl TokenBucket {
         i64::try_from(burst.max(limits::BURST_MIN_BYTES)).unwrap_or(i64::MAX)
     }
 
-    /// Bytes that may pass at once.
+    /// Returns the number of bytes that may pass now.
     pub fn allowance(&self) -> u64 {
         match self.rate {
             None => u64::MAX,
@@ -38,7 +38,7 @@ impl TokenBucket {
         }
     }
 
-    /// Counts bytes that passed.
+    /// Takes the tokens of bytes that passed.
     pub fn take(&mut self, now: Instant, bytes: u64) {
         if self.rate.is_some() {
             self.fill(now);
@@ -46,7 +46,7 @@ impl TokenBucket {
         }
     }
 
-    /// Fills up to `now`.
+    /// Adds the tokens of the time up to `now`.
     pub fn fill(&mut self, now: Instant) {
         let Some(rate) = self.rate else { return };
         let gained = (now.since(self.at).as_micros().saturating_mul(u128::from(rate)) / 1_000_000) as u64;
@@ -56,7 +56,8 @@ impl TokenBucket {
         }
     }
 
-    /// When something may pass again that is worth a wake-up; `None` if it may now.
+    /// Returns the time until half a burst may pass, 1 ms to 60 s; `None` if bytes may pass now. A shorter wait
+    /// would wake the caller for few bytes.
     pub fn wait(&self) -> Option<Duration> {
         let rate = self.rate?;
         if self.tokens > 0 {
@@ -76,9 +77,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn over_a_minute_the_limit_holds_within_a_burst() {
+    fn the_bytes_of_a_minute_exceed_the_limit_by_less_than_two_percent() {
         let mut b = TokenBucket::new(Some(100_000));
-        let (mut now, mut passed) = (Instant::ZERO, 0u64);
+        let mut now = Instant::ZERO;
+        let mut passed = 0u64;
         while now < Instant::from_micros(60_000_000) {
             b.fill(now);
             match b.wait() {
@@ -94,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_debt_is_paid_before_anything_passes() {
+    fn no_byte_passes_before_the_debt_is_paid() {
         let mut b = TokenBucket::new(Some(1000));
         b.take(Instant::ZERO, 100_000);
         assert_eq!(b.allowance(), 0);
@@ -103,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_rate_everything_passes() {
+    fn a_bucket_without_a_rate_is_unlimited() {
         let mut b = TokenBucket::new(None);
         b.take(Instant::ZERO, u64::MAX);
         assert_eq!((b.allowance(), b.wait()), (u64::MAX, None));

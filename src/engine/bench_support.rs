@@ -1,13 +1,13 @@
-//! What the benches measure of this floor: a download as the picker sees it. Not for other callers.
+//! A download without a network, for the benches of the picker.
 //!
-//! It promises nothing to users of the library.
+//! Not part of the public API; it may change without notice.
 
 use super::policy::Policy;
 use super::torrent::{PickInput, Picker, Pieces};
 use crate::units::{BLOCK_LEN, Bitfield, Geometry, PeerKey, PieceIndex, Rng, SlotMap};
 use std::net::{IpAddr, Ipv4Addr};
 
-/// A torrent of pieces with 16 blocks, and peers that have half of it each.
+/// A torrent whose pieces have 16 blocks, and peers that each have about half of its pieces.
 #[derive(Debug)]
 pub struct Download {
     pieces: Pieces,
@@ -17,27 +17,28 @@ pub struct Download {
 }
 
 impl Download {
-    /// Nothing is here yet.
+    /// Returns a download without verified pieces.
     pub fn new(pieces: u32, peers: usize) -> Download {
         let piece_len = 16 * u64::from(BLOCK_LEN);
         let g = Geometry::new(u64::from(pieces) * piece_len, piece_len).expect("a geometry");
         let mut rng = Rng::new(1);
         let pieces = Pieces::new(g, Bitfield::empty(g.pieces()), Bitfield::full(g.pieces()));
         let mut picker = Picker::new(&pieces, false, &Policy::default(), &mut rng);
-        let mut table: SlotMap<PeerKey, ()> = SlotMap::default();
+        let mut keys: SlotMap<PeerKey, ()> = SlotMap::default();
         let peers = (0..peers).map(|_| {
             let mut has = Bitfield::empty(g.pieces());
             for p in g.all_pieces().filter(|_| rng.below(2) == 0) {
                 has.set(p);
             }
             picker.availability.join(&has);
-            (table.insert(()), has, None)
+            (keys.insert(()), has, None)
         });
         let peers = peers.collect();
         Download { pieces, picker, peers, rng }
     }
 
-    /// Every peer in turn asks for a block and brings it, until nothing is left; the number of picks.
+    /// Downloads the torrent: each peer in turn requests one block and delivers it at once. Returns the number
+    /// of picks.
     pub fn run(&mut self) -> u32 {
         let mut picks = 0;
         let from = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -45,9 +46,9 @@ impl Download {
         loop {
             let before = picks;
             for (peer, has, at) in &mut self.peers {
-                let asker =
+                let input =
                     PickInput { peer: *peer, has, only: None, suggested: &[], at: *at, is_fast: false };
-                let Some(pick) = self.picker.pick(&mut self.pieces, &asker, open_limit, &mut self.rng) else {
+                let Some(pick) = self.picker.pick(&mut self.pieces, &input, open_limit, &mut self.rng) else {
                     continue;
                 };
                 picks += 1;
@@ -65,7 +66,7 @@ impl Download {
         }
     }
 
-    /// One HAVE from every peer: a piece has one holder more, and one fewer again.
+    /// Counts one HAVE of every peer for a piece.
     pub fn haves(&mut self, piece: u32) {
         if let Some(piece) = self.pieces.geometry().piece(piece) {
             for _ in &self.peers {

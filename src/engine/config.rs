@@ -1,49 +1,49 @@
-//! What the engine is told: at its start, about a torrent, and about the DHT.
+//! Configuration of the engine, of a torrent and of the DHT node.
 
 use super::policy::Policy;
 use crate::units::{Bitfield, Geometry, InfoHash, PeerId};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// What an engine is told at its start.
+/// Configuration of an engine.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
-    /// What we call ourselves (BEP 20).
+    /// Our peer id (BEP 20).
     pub peer_id: PeerId,
-    /// The TCP port that others reach us at.
+    /// The TCP port where we accept connections; 0 if we accept none.
     pub port: u16,
-    /// Connections in all.
+    /// Most connections of all torrents together.
     pub max_peers: usize,
-    /// Connections a torrent.
+    /// Most connections of one torrent.
     pub max_peers_per_torrent: usize,
-    /// Limit of all downloads together, bytes a second.
+    /// Download limit of all torrents together, bytes a second.
     pub download_limit: Option<u64>,
-    /// Limit of all uploads together, bytes a second.
+    /// Upload limit of all torrents together, bytes a second.
     pub upload_limit: Option<u64>,
-    /// What all choices among equals come from.
+    /// Seed of the random number generator behind every choice among equals.
     pub seed: u64,
-    /// What we call ourselves to people (BEP 10 `v`).
+    /// Our client name and version for display (BEP 10 `v`).
     pub version: String,
-    /// What the protocol leaves open.
+    /// Choices that the protocol leaves open.
     pub policy: Policy,
-    /// Peers tell each other of peers (BEP 11).
+    /// Peer exchange (BEP 11) is enabled.
     pub pex: bool,
-    /// Peers of the local network are called and answered (BEP 14).
+    /// Local service discovery (BEP 14) is enabled.
     pub lsd: bool,
 }
 
-/// What an engine is told about a torrent.
+/// Description of a torrent to add.
 #[derive(Clone, Debug)]
 pub struct TorrentSpec {
-    /// Its name.
+    /// The info hash.
     pub info_hash: InfoHash,
-    /// What it is made of; `None` asks peers for its metadata (BEP 9).
-    pub shape: Option<TorrentInfo>,
-    /// Trackers, in tiers.
+    /// The torrent's pieces; `None` has the engine fetch the metadata from peers (BEP 9).
+    pub torrent_info: Option<TorrentInfo>,
+    /// Announce URLs of the trackers, in tiers (BEP 12).
     pub trackers: Vec<Vec<String>>,
-    /// Addresses known from elsewhere.
+    /// Peer addresses that the user or a magnet link gave.
     pub peers: Vec<SocketAddr>,
-    /// Pieces in order rather than rarest first.
+    /// Pieces are requested in order rather than rarest first.
     pub sequential: bool,
     /// Download limit, bytes a second.
     pub download_limit: Option<u64>,
@@ -51,35 +51,35 @@ pub struct TorrentSpec {
     pub upload_limit: Option<u64>,
 }
 
-/// What a torrent is made of.
+/// A torrent's pieces, and the parts of its metadata that the engine needs.
 #[derive(Clone, Debug)]
 pub struct TorrentInfo {
-    /// Its pieces.
+    /// Sizes and numbers of the pieces and blocks.
     pub geometry: Geometry,
-    /// Pieces that are to be got.
+    /// Pieces to download.
     pub wanted: Bitfield,
-    /// Peers come from its own trackers alone (BEP 27).
+    /// The torrent is private: peers come from its trackers only (BEP 27).
     pub private: bool,
-    /// Its info dictionary, if peers may have it from us.
+    /// The info dictionary, if we serve it to peers (BEP 9).
     pub info: Option<Arc<[u8]>>,
 }
 
 impl TorrentInfo {
-    /// The shape of a torrent of which nothing is known: nothing of it is wanted.
+    /// Returns a placeholder for a torrent without metadata: one piece of one byte, which is not wanted.
     pub(super) fn unknown() -> TorrentInfo {
-        let geometry = Geometry::new(1, 1).expect("one byte is a shape");
+        let geometry = Geometry::new(1, 1).expect("one byte is a valid length");
         TorrentInfo { geometry, wanted: Bitfield::empty(1), private: false, info: None }
     }
 }
 
-/// How an engine takes part in the DHT.
+/// Configuration of the engine's DHT node.
 #[derive(Clone, Debug, Default)]
 pub struct DhtSetup {
-    /// The UDP port that our node is reached at.
+    /// The UDP port of our node.
     pub port: u16,
-    /// The source of the node's choices and secrets: must not be known to others.
+    /// Seed of the node's random choices and token secrets; must stay secret.
     pub seed: u64,
-    /// Sends queries and answers none (BEP 43).
+    /// The node sends queries and answers none (BEP 43).
     pub read_only: bool,
     /// Nodes of an earlier run, the most recently seen first.
     pub nodes: Vec<SocketAddr>,

@@ -1,4 +1,4 @@
-//! Connections' beginnings and ends: who is dialed, who is let in, and what is put back when one is lost.
+//! The life of a connection: dial, accept, handshake, time-outs and teardown.
 
 use super::action::{Action, DialFailure};
 use super::config::EngineConfig;
@@ -21,7 +21,7 @@ use std::cmp::Reverse;
 use std::net::SocketAddr;
 
 impl Swarms {
-    /// Dials one address, of the torrent whose turn it is, and arms the timer of the next dial.
+    /// Dials one address of the torrent whose turn it is, and arms the timer of the next dial.
     pub(super) fn dial(&mut self, turn: &mut Turn<'_>, dialer: &mut Dialer) {
         if let Some(at) = dialer.wait_until(turn.now) {
             return turn.timers.arm(Timer::Dial, at);
@@ -30,18 +30,18 @@ impl Swarms {
             || self.half_open >= limits::HALF_OPEN
             || self.connections.len() >= turn.config.max_peers
         {
-            return; // a connection that is established or ends arms the timer again
+            return; // the timer is armed again when a connection is established or closed
         }
         let keys: Vec<TorrentKey> = self.torrents.keys().collect();
         let mut later: Option<Instant> = None;
         for (at, key) in dialer.in_turns(&keys) {
             let Some(t) = self.torrents.get_mut(*key).filter(|t| t.running) else { continue };
-            let most = match t.activity() {
+            let max_peers = match t.activity() {
                 Activity::Seeding => turn.config.policy.most_slots(),
                 Activity::Opening => limits::METADATA_PEERS,
                 Activity::Leeching | Activity::Paused => usize::MAX,
             };
-            if t.peers.len() >= most.min(turn.config.max_peers_per_torrent) {
+            if t.peers.len() >= max_peers.min(turn.config.max_peers_per_torrent) {
                 continue;
             }
             if let Some((addr, origin)) = t.peer_list.take(turn.now) {
@@ -68,20 +68,21 @@ impl Swarms {
         turn.out.push(Action::Dial { peer: key, addr });
     }
 
-    /// The connection that was dialed stands.
+    /// A dialed connection is established: sends our handshake.
     pub fn on_dialed(&mut self, turn: &mut Turn<'_>, key: PeerKey) {
         let Some(c) = self.connections.get_mut(key).filter(|c| c.peer.wire.phase == Phase::Connecting) else {
             return;
         };
         self.half_open -= 1;
         c.peer.wire.phase = Phase::Handshaking;
-        (c.peer.wire.since, c.peer.source.last_in) = (turn.now, turn.now);
+        c.peer.wire.since = turn.now;
+        c.peer.source.last_in = turn.now;
         self.send_handshake(turn, key);
         self.arm_peer(turn, key);
         turn.timers.arm(Timer::Dial, turn.now);
     }
 
-    /// The connection that was dialed does not come about.
+    /// A dial failed: removes the connection. Returns false if the connection was removed already.
     pub fn on_dial_failed(
         &mut self,
         turn: &mut Turn<'_>,
@@ -90,7 +91,8 @@ impl Swarms {
         failure: DialFailure,
     ) -> bool {
         let Some(c) = self.connections.get(key) else { return false };
-        let (addr, torrent) = (c.peer.source.addr, c.peer.source.torrent);
+        let addr = c.peer.source.addr;
+        let torrent = c.peer.source.torrent;
         let why = match failure {
             DialFailure::Refused => DisconnectReason::Lost,
             DialFailure::OutOfResources => DisconnectReason::OutOfResources,
@@ -105,7 +107,7 @@ impl Swarms {
         true
     }
 
-    /// A peer connected to us. `None`: no room, close the connection.
+    /// A peer connected to us. Returns `None` if there is no room; the caller closes the connection.
     pub fn on_accepted(&mut self, turn: &mut Turn<'_>, addr: SocketAddr) -> Option<PeerKey> {
         let peers = || self.connections.iter().map(|(_, c)| &c.peer);
         let same_host = peers().filter(|p| p.source.addr.ip() == addr.ip()).count();
@@ -126,11 +128,11 @@ impl Swarms {
     }
 
     /// Evicts the oldest connection without a handshake of the address that holds most of them: an honest
-    /// peer sends its handshake at once, so an attacker that only holds places loses its own.
+    /// peer sends its handshake at once, so an attacker that only occupies places loses its own connections.
     fn evict_silent_connection(&mut self, turn: &mut Turn<'_>) {
-        let unnamed = || self.connections.iter().map(|(_, c)| &c.peer).filter(|p| p.source.torrent.is_none());
-        let of_host = |peer: &Peer| unnamed().filter(|p| p.source.addr.ip() == peer.source.addr.ip()).count();
-        let oldest = unnamed().min_by_key(|p| (Reverse(of_host(p)), p.wire.since)).map(|p| p.source.key);
+        let silent = || self.connections.iter().map(|(_, c)| &c.peer).filter(|p| p.source.torrent.is_none());
+        let of_host = |peer: &Peer| silent().filter(|p| p.source.addr.ip() == peer.source.addr.ip()).count();
+        let oldest = silent().min_by_key(|p| (Reverse(of_host(p)), p.wire.since)).map(|p| p.source.key);
         if let Some(key) = oldest {
             self.disconnect(turn, key, DisconnectReason::Full);
         }
@@ -148,7 +150,10 @@ impl Swarms {
         c.peer.flush(turn.out);
     }
 
-    /// The other side said who it is.
+    /// The peer sent its handshake: assigns the connection to the torrent, and sends our first messages.
+    ///
+    /// # Errors
+    /// The reason to close the connection.
     pub(super) fn on_handshake(
         &mut self,
         turn: &mut Turn<'_>,
@@ -156,7 +161,9 @@ impl Swarms {
         theirs: &Handshake,
     ) -> Result<(), DisconnectReason> {
         let Some(c) = self.connections.get(key) else { return Ok(()) };
-        let (addr, dialed, origin) = (c.peer.source.addr, c.peer.wire.dialed, c.peer.source.origin);
+        let addr = c.peer.source.addr;
+        let dialed = c.peer.wire.dialed;
+        let origin = c.peer.source.origin;
         let torrent = match c.peer.source.torrent {
             Some(t) => t,
             None => *self.by_hash.get(&theirs.info_hash).ok_or(DisconnectReason::UnknownTorrent)?,
@@ -168,7 +175,8 @@ impl Swarms {
         }
         if theirs.peer_id == turn.config.peer_id {
             t.peer_list.forget(addr);
-            // If the other end of it is where we dialed from, the address that we dialed is ours, too.
+            // We connected to ourselves. This end may be the accepted one, whose address is not the dialed one:
+            // forget every dialed address with our port whose handshake is outstanding, too.
             let port = turn.config.port;
             let dialed = t
                 .peers
@@ -191,17 +199,18 @@ impl Swarms {
             .map(|c| &c.peer)
             .find(|p| p.source.key != key && p.wire.id == Some(theirs.peer_id));
         if let Some((twin, twin_dialed)) = twin.map(|p| (p.source.key, p.wire.dialed)) {
-            // Both dialed at the same time: both keep the connection of the one with the greater name.
-            let ours_stays = turn.config.peer_id > theirs.peer_id;
-            if dialed == twin_dialed || dialed != ours_stays {
+            // If both sides dialed each other at the same time, each side keeps the connection that the side
+            // with the greater peer id dialed.
+            let keep_ours = turn.config.peer_id > theirs.peer_id;
+            if dialed == twin_dialed || dialed != keep_ours {
                 return Err(DisconnectReason::Duplicate);
             }
             self.disconnect(turn, twin, DisconnectReason::Duplicate);
         }
         let Some(t) = self.torrents.get_mut(torrent) else { return Ok(()) };
         if !dialed {
-            let most = if t.open { usize::MAX } else { limits::METADATA_PEERS };
-            if t.peers.len() >= most.min(turn.config.max_peers_per_torrent) {
+            let max_peers = if t.open { usize::MAX } else { limits::METADATA_PEERS };
+            if t.peers.len() >= max_peers.min(turn.config.max_peers_per_torrent) {
                 return Err(DisconnectReason::Full);
             }
             t.peers.push(key);
@@ -209,16 +218,19 @@ impl Swarms {
         log::info!("{addr} is a peer ({})", origin.word());
         let geometry = *t.pieces.geometry();
         let Some(c) = self.connections.get_mut(key) else { return Ok(()) };
-        match t.metadata.is_wanted() {
-            true => c.decoder.set_bitfield_most(METAINFO_PIECES.div_ceil(8) as usize),
-            false => c.decoder.set_bitfield_len(geometry.pieces().div_ceil(8) as usize),
+        if t.metadata.is_wanted() {
+            c.decoder.set_bitfield_most(METAINFO_PIECES.div_ceil(8) as usize);
+        } else {
+            c.decoder.set_bitfield_len(geometry.pieces().div_ceil(8) as usize);
         }
         let peer = &mut c.peer;
         peer.source.torrent = Some(torrent);
         peer.wire.id = Some(theirs.peer_id);
         peer.wire.fast = theirs.fast && turn.config.policy.fast;
         peer.source.has = crate::units::Bitfield::empty(geometry.pieces());
-        (peer.wire.phase, peer.wire.since, peer.wire.last_wanted) = (Phase::Up, turn.now, turn.now);
+        peer.wire.phase = Phase::Up;
+        peer.wire.since = turn.now;
+        peer.wire.last_wanted = turn.now;
         if !dialed {
             self.send_handshake(turn, key);
         }
@@ -229,37 +241,38 @@ impl Swarms {
         Ok(())
     }
 
-    /// What every connection begins with: who we are, what we have, what may be had at once.
+    /// Sends the first messages of a connection: verified pieces, extension handshake, DHT port and allowed-fast
+    /// set.
     fn send_initial_messages(&mut self, turn: &mut Turn<'_>, key: PeerKey, theirs: &Handshake) {
         let dht_port = self.dht_port;
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
         let Some(t) = peer.source.torrent.and_then(|t| self.torrents.get(t)) else { return };
         let have = t.pieces.have();
         if peer.wire.fast && have.is_full() {
-            peer.say(&Message::HaveAll, turn.out);
+            peer.send(&Message::HaveAll, turn.out);
         } else if peer.wire.fast && have.is_empty() {
-            peer.say(&Message::HaveNone, turn.out);
+            peer.send(&Message::HaveNone, turn.out);
         } else if !have.is_empty() {
-            peer.say(&Message::Bitfield { bytes: have.as_bytes() }, turn.out);
+            peer.send(&Message::Bitfield { bytes: have.as_bytes() }, turn.out);
         }
         if theirs.extended {
             send_extended_handshake(turn, t, peer);
         }
         if let Some(port) = dht_port.filter(|_| theirs.dht && t.allows(Origin::Dht)) {
-            peer.say(&Message::Port { port }, turn.out);
+            peer.send(&Message::Port { port }, turn.out);
         }
         if peer.wire.fast && turn.config.policy.serves() {
             let k = limits::ALLOWED_FAST_PIECES;
             let set = super::peer::allowed_fast(t.pieces.geometry(), &t.info_hash, peer.source.addr.ip(), k);
             for piece in set.into_iter().filter(|p| have.has(*p)) {
                 peer.wire.fast_to_them.push((piece, 0));
-                peer.say(&Message::AllowedFast { piece: piece.get() }, turn.out);
+                peer.send(&Message::AllowedFast { piece: piece.get() }, turn.out);
             }
         }
         peer.wire.last_out = turn.now;
     }
 
-    // ---- ends -----------------------------------------------------------------------------------------------------
+    // ---- teardown -------------------------------------------------------------------------------------------------
 
     /// Closes a connection.
     pub(super) fn disconnect(&mut self, turn: &mut Turn<'_>, key: PeerKey, why: DisconnectReason) {
@@ -270,7 +283,7 @@ impl Swarms {
         }
     }
 
-    /// Takes a connection out of everything that knows it.
+    /// Removes a connection from all state: counters, peer list, availability, leases and requests.
     pub(super) fn remove_connection(&mut self, turn: &mut Turn<'_>, key: PeerKey, why: DisconnectReason) {
         let Some(Connection { mut peer, .. }) = self.connections.remove(key) else { return };
         turn.timers.disarm(Timer::Peer(key));
@@ -285,8 +298,8 @@ impl Swarms {
             fetch.gone(key);
             turn.effects.push(Effect::AskMetadata { torrent: t.key });
         }
-        if let Some(contact) = peer.contact().filter(|_| peer.wire.advertised) {
-            t.pex_log.left(contact);
+        if let Some(pex_peer) = peer.pex_peer().filter(|_| peer.wire.advertised) {
+            t.pex_log.left(pex_peer);
             turn.effects.push(Effect::Pex { torrent: t.key });
         }
         if peer.wire.phase == Phase::Up {
@@ -295,8 +308,8 @@ impl Swarms {
         if peer.wire.dialed && why == DisconnectReason::Stopped {
             t.peer_list.closed_by_us(turn.now, peer.source.addr);
         } else if peer.wire.dialed && why != DisconnectReason::OutOfResources {
-            // Two who dial each other at once may lose both connections, each side another one: one of them
-            // tries again soon.
+            // If two peers dial each other at once, each may close a different one of the two connections. A
+            // connection that is a duplicate or lost at once therefore counts as failed: its first retry comes soon.
             let brief =
                 why == DisconnectReason::Lost && turn.now.since(peer.wire.since) < limits::BRIEF_CONNECTION;
             let failed = peer.wire.phase != Phase::Up
@@ -316,30 +329,30 @@ impl Swarms {
                 turn.out.push(Action::Release { torrent, block });
             }
         }
-        let owed = peer.source.requests.drain();
-        self.release_requests(Some(torrent), &owed);
+        let in_flight = peer.source.requests.drain();
+        self.release_requests(Some(torrent), &in_flight);
         let Some(t) = self.torrents.get_mut(torrent) else { return };
         t.pieces.clear_owner(key);
         turn.effects.push(Effect::TopUp { torrent });
         turn.effects.push(Effect::FillSlots { torrent });
     }
 
-    /// Blocks that a peer owed and will not send are free for others. A piece of which nothing came begins
-    /// anew some day.
-    pub(super) fn release_requests(&mut self, torrent: Option<TorrentKey>, owed: &[BlockSpan]) {
+    /// Frees blocks that were requested from a peer that will not send them. A piece without any received or
+    /// requested block is closed: the picker may begin it again later.
+    pub(super) fn release_requests(&mut self, torrent: Option<TorrentKey>, blocks: &[BlockSpan]) {
         let Some(t) = torrent.and_then(|t| self.torrents.get_mut(t)) else { return };
-        for block in owed {
+        for block in blocks {
             t.pieces.cancel_request(*block);
         }
-        for block in owed {
+        for block in blocks {
             if t.pieces.close_if_untouched(block.piece()) {
                 t.picker.availability.restore(block.piece());
             }
         }
     }
 
-    /// Closes connections on which neither side can make progress any more, and tells the other peers whether
-    /// we are upload-only.
+    /// Closes connections on which neither side can make progress any more, and announces a change of our
+    /// upload-only state (BEP 21) to the other peers.
     pub(super) fn update_upload_only(&mut self, turn: &mut Turn<'_>, torrent: TorrentKey) {
         let Some(t) = self.torrents.get(torrent) else { return };
         for key in t.peers.clone() {
@@ -354,7 +367,8 @@ impl Swarms {
         }
     }
 
-    /// A time-out of a connection may have passed: it is closed, kept alive, or its requests are released.
+    /// A time-out of a connection may have passed: closes the connection, sends a keep-alive, or frees the
+    /// requests of a snubbing peer.
     pub(super) fn on_peer_deadline(&mut self, turn: &mut Turn<'_>, key: PeerKey) {
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
         let now = turn.now;
@@ -378,10 +392,11 @@ impl Swarms {
         if peer.wire.phase == Phase::Up {
             if now >= peer.wire.last_out + limits::KEEP_ALIVE {
                 peer.wire.last_out = now;
-                peer.say(&Message::KeepAlive, turn.out);
+                peer.send(&Message::KeepAlive, turn.out);
             }
             if now >= peer.source.requests.snub_at() {
-                let (torrent, released) = (peer.source.torrent, peer.source.requests.snub());
+                let torrent = peer.source.torrent;
+                let released = peer.source.requests.snub();
                 self.release_requests(torrent, &released);
                 if let Some(torrent) = torrent {
                     if let Some(t) = self.torrents.get_mut(torrent) {

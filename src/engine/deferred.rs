@@ -1,10 +1,10 @@
-//! Messages about pieces that arrive before the metadata is known (BEP 9): kept unchecked, each kind with a
-//! limit, and replayed later.
+//! Messages about pieces that arrive before the metadata is known (BEP 9): stored unchecked, with a limit for
+//! each kind, and replayed later.
 //!
-//! Until then a torrent has a placeholder shape in which no piece is wanted and no index is valid. Bitfields
-//! are long, so one limit holds for all of a torrent's together: a peer whose bitfield does not fit is
-//! disconnected once the metadata is known, and says it again when it is dialed the next time.
-//! [`metadata_exchange`](super::metadata_exchange) replays what was kept.
+//! Until then a torrent has a placeholder geometry in which no piece is wanted and no index is checked. Bitfields
+//! are long, so one limit holds for all bitfields of a torrent together: a peer whose bitfield does not fit is
+//! disconnected once the metadata is known, and sends its bitfield again when it is dialed the next time.
+//! [`replay`](super::replay) handles the stored messages.
 
 use super::limits;
 use super::peer::Peer;
@@ -13,52 +13,59 @@ use crate::units::PeerKey;
 use crate::wire::Message;
 use std::collections::BTreeMap;
 
-/// What a peer said of pieces before the torrent's pieces were known.
+/// One peer's messages about pieces from the time before the torrent's pieces were known.
 #[derive(Debug, Default)]
 pub struct DeferredMessages {
+    /// The first message about pieces.
     pub(super) has: DeferredHave,
+    /// Pieces of `have` messages.
     pub(super) haves: Vec<u32>,
-    pub(super) gone: Vec<u32>,
+    /// Pieces of `lt_donthave` messages (BEP 54).
+    pub(super) lost: Vec<u32>,
+    /// Pieces of `allowed fast` messages (BEP 6).
     pub(super) allowed_fast: Vec<u32>,
 }
 
+/// A peer's first message about pieces.
 #[derive(Debug, Default)]
 pub(super) enum DeferredHave {
+    /// Neither a bitfield nor a `have all`.
     #[default]
     Unknown,
+    /// A `have all` (BEP 6).
     All,
-    /// The bits are kept with the torrent.
+    /// A bitfield, which [`DeferredBitfields`] stores.
     Bits,
-    /// There was no room for the bits.
-    Lost,
+    /// A bitfield that exceeded the limit and was not stored.
+    Dropped,
 }
 
-/// Bitfields of one torrent that cannot be checked yet: [`limits::DEFERRED_BITFIELDS_BYTES`] at most.
+/// Unchecked bitfields of one torrent's peers, together at most [`limits::DEFERRED_BITFIELDS_BYTES`].
 #[derive(Debug, Default)]
 pub struct DeferredBitfields(BTreeMap<PeerKey, Box<[u8]>>);
 
 impl DeferredBitfields {
-    /// Bytes kept.
+    /// Returns the bytes of all bitfields together.
     pub fn bytes(&self) -> usize {
         self.0.values().map(|bits| bits.len()).sum()
     }
 
     fn defer(&mut self, peer: PeerKey, bits: &[u8]) -> DeferredHave {
         if self.bytes() + bits.len() > limits::DEFERRED_BITFIELDS_BYTES {
-            return DeferredHave::Lost;
+            return DeferredHave::Dropped;
         }
         self.0.insert(peer, bits.into());
         DeferredHave::Bits
     }
 
-    /// The peer's bitfield, which is kept no longer.
+    /// Removes and returns the peer's bitfield.
     pub fn take(&mut self, peer: PeerKey) -> Option<Box<[u8]>> {
         self.0.remove(&peer)
     }
 }
 
-/// Keeps what a message says, if it says something that will count later. `first`: it is the peer's first
-/// word about pieces.
+/// Stores a message for later, or applies it at once if it does not depend on the pieces. `first` says whether it is
+/// the peer's first message about pieces.
 pub(super) fn defer(t: &mut Torrent, peer: &mut Peer, message: &Message<'_>, first: bool) {
     let deferred = &mut peer.wire.deferred;
     match *message {
@@ -67,36 +74,41 @@ pub(super) fn defer(t: &mut Torrent, peer: &mut Peer, message: &Message<'_>, fir
         Message::Interested => peer.wire.they_want = true,
         Message::NotInterested => peer.wire.they_want = false,
         Message::Bitfield { bytes } if first => {
-            (deferred.has, deferred.gone) = (t.deferred_bitfields.defer(peer.source.key, bytes), Vec::new())
+            deferred.has = t.deferred_bitfields.defer(peer.source.key, bytes);
+            deferred.lost = Vec::new();
         }
-        Message::HaveAll if first => (deferred.has, deferred.gone) = (DeferredHave::All, Vec::new()),
-        // What is beyond the limit is lost: the peer has more than we know, and no harm is done.
+        Message::HaveAll if first => {
+            deferred.has = DeferredHave::All;
+            deferred.lost = Vec::new();
+        }
+        // Pieces beyond the limit are dropped: the peer then has more pieces than we know, which is harmless.
         Message::Have { piece } => {
-            deferred.gone.retain(|gone| *gone != piece);
+            deferred.lost.retain(|lost| *lost != piece);
             if deferred.haves.len() < limits::DEFERRED_HAVES {
                 deferred.haves.push(piece);
             }
         }
         Message::AllowedFast { piece } if deferred.allowed_fast.len() < limits::ALLOWED_FAST_REMEMBERED => {
-            deferred.allowed_fast.push(piece)
+            deferred.allowed_fast.push(piece);
         }
         _ => {}
     }
 }
 
-/// Keeps that a piece is gone again (BEP 54). Of a peer that loses more pieces than can be kept nothing is
-/// believed: it has more than we know.
+/// Stores that the peer lost a piece (BEP 54). If the peer loses more pieces than the limit, everything that is
+/// stored about its pieces is dropped: a piece that we do not know of is harmless, a lost one is not.
 pub(super) fn defer_dont_have(t: &mut Torrent, peer: &mut Peer, piece: u32) {
     let deferred = &mut peer.wire.deferred;
     deferred.haves.retain(|have| *have != piece);
-    if deferred.gone.contains(&piece) {
+    if deferred.lost.contains(&piece) {
         return;
     }
-    match deferred.gone.len() < limits::DEFERRED_HAVES {
-        true => deferred.gone.push(piece),
-        false => {
-            t.deferred_bitfields.take(peer.source.key);
-            (deferred.has, deferred.haves, deferred.gone) = (DeferredHave::Unknown, Vec::new(), Vec::new());
-        }
+    if deferred.lost.len() < limits::DEFERRED_HAVES {
+        deferred.lost.push(piece);
+    } else {
+        t.deferred_bitfields.take(peer.source.key);
+        deferred.has = DeferredHave::Unknown;
+        deferred.haves = Vec::new();
+        deferred.lost = Vec::new();
     }
 }

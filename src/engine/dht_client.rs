@@ -1,16 +1,16 @@
-//! The engine's DHT node (BEP 5): when it joins, which torrents it searches for and when, and what its
-//! answers mean.
+//! The engine's use of its DHT node (BEP 5): bootstrap, searches for torrents, scrapes, and the nodes that are
+//! saved for the next run.
 //!
 //! ```text
 //!   no node known ──nodes of an earlier run, of torrent files and peers──▶ a node answers ──▶ joined
 //!        │  ▲                                                                                │  every running torrent is searched for
-//!        │  └──────────────────────────── all nodes fell silent ◀────────────────────────────┘  and announced, at once and every 15 min
+//!        │  └──────────────────────────── no node answers ◀──────────────────────────────────┘  and announced, at once and every 15 min
 //!        └──still none──▶ the bootstrap nodes' names are resolved, and they are queried
 //! ```
 //!
-//! The [`dht`](super::dht) decides how lookups proceed. A private torrent is never searched for, its peers
-//! are not told of our node, and theirs are ignored (BEP 27). Searches begin one after the other, so that a
-//! thousand torrents do not query at once. A torrent with missing pieces and no peer is searched for again
+//! The [`dht`](super::dht) runs the lookups. A private torrent is never searched for, its peers do not get our
+//! node's port, and their nodes are ignored (BEP 27). Searches begin one after the other, so that a thousand
+//! torrents do not query at once. A torrent with missing pieces and no peer is searched for again
 //! after 5 s, 10 s, 20 s …
 
 use super::action::{Action, Actions};
@@ -27,18 +27,18 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// What a resolved name is to the node.
+/// The use of the addresses of a resolved name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NodeRole {
     /// A bootstrap node: queried, never inserted into the routing table.
     Router,
     /// A node that the user named.
     Node,
-    /// A node that a torrent file names: not trusted with local addresses.
+    /// A node that a torrent file names; addresses that a torrent may not name are ignored.
     OfFile,
 }
 
-/// What the engine learns from the DHT.
+/// A result of the DHT node for the engine.
 #[derive(Debug)]
 pub enum DhtOutcome {
     /// A node knows peers of a torrent.
@@ -50,26 +50,26 @@ pub enum DhtOutcome {
     },
     /// A scrape ended.
     Scraped {
-        /// As given to [`DhtClient::scrape`].
+        /// The id that [`DhtClient::scrape`] was given.
         id: u64,
-        /// Estimates.
+        /// The estimated counts.
         counts: SwarmCounts,
     },
     /// Our external address, as most nodes see it.
     OurAddress(IpAddr),
-    /// The first node answered, or the first since all fell silent: torrents are to be searched for.
+    /// A node answered while no answering node was known: the engine searches for its torrents.
     Joined,
 }
 
-/// The node, and its bootstrap.
+/// The DHT node and its bootstrap.
 #[derive(Debug)]
 pub struct DhtClient {
     dht: Dht,
     port: u16,
     read_only: bool,
-    /// Known addresses of nodes that were not queried yet; taken from the end.
+    /// Addresses of nodes to query during the bootstrap; taken from the end.
     untried: Vec<SocketAddr>,
-    /// Some nodes of an earlier run, queried or not.
+    /// Nodes of an earlier run to save again if this run finds few nodes.
     earlier: Vec<SocketAddr>,
     /// Names to resolve while no node is known.
     names: Vec<(String, u16, NodeRole)>,
@@ -78,10 +78,11 @@ pub struct DhtClient {
     on_loopback: bool,
     /// When to query the bootstrap nodes again.
     bootstrap_at: Instant,
-    /// The wait after that.
+    /// The wait after the next query of the bootstrap nodes.
     bootstrap_wait: Duration,
-    /// A node answers.
+    /// The routing table holds an answering node.
     joined: bool,
+    /// When the next search may begin.
     next_search: Instant,
     /// Torrents to scrape, and the ids of their requests.
     scrapes: BTreeMap<InfoHash, u64>,
@@ -99,7 +100,7 @@ impl DhtClient {
         let on_loopback = bootstrap.iter().chain(&routers).any(|(host, _)| is_loopback(host));
         let earlier = nodes.iter().take(limits::DHT_SAVED_NODES_MIN).copied().collect();
         let untried: Vec<SocketAddr> = nodes.into_iter().rev().collect();
-        // Known nodes get a while to answer before names are resolved.
+        // Names are resolved only if the known nodes do not answer in time.
         let head_start = if untried.is_empty() { Duration::ZERO } else { limits::DHT_PING_INTERVAL };
         let mut client = DhtClient {
             dht: Dht::new(turn.now, NodeConfig { seed, port, read_only }),
@@ -123,39 +124,39 @@ impl DhtClient {
         client
     }
 
-    /// Leaves the DHT; the known nodes are kept for the next run.
+    /// Leaves the DHT, and has the caller save the known nodes for the next run.
     pub fn leave(mut self, turn: &mut Turn<'_>) {
         self.keep_nodes(turn);
-        [Timer::Dht, Timer::JoinDht, Timer::KeepNodes]
-            .into_iter()
-            .for_each(|timer| turn.timers.disarm(timer));
+        for timer in [Timer::Dht, Timer::JoinDht, Timer::KeepNodes] {
+            turn.timers.disarm(timer);
+        }
     }
 
-    /// Figures of the node.
+    /// Returns the node's statistics.
     pub fn stats(&self, now: Instant) -> DhtStats {
         self.dht.stats(now)
     }
 
-    /// The port of the node, unless it is read-only (BEP 43).
+    /// Returns the port of the node, or `None` if it is read-only (BEP 43).
     pub fn port(&self) -> Option<u16> {
         (!self.read_only).then_some(self.port)
     }
 
-    /// What the engine has to know next, if there is anything.
+    /// Removes and returns the oldest outcome.
     pub fn next_outcome(&mut self) -> Option<DhtOutcome> {
         self.outcomes.pop_front()
     }
 
     // ---- bootstrap ----------------------------------------------------------------------------------------------------
 
-    /// While few nodes are known: pings known addresses, some at a time, and resolves the bootstrap nodes'
-    /// names if no node answers.
+    /// Pings known addresses, [`limits::DHT_PINGS_AT_ONCE`] at a time, and resolves the bootstrap nodes' names if no
+    /// node answers. Does nothing once [`limits::DHT_K`] nodes are known.
     pub fn bootstrap(&mut self, turn: &mut Turn<'_>) {
         if self.dht.known_nodes() >= limits::DHT_K {
             return;
         }
-        let some = self.untried.len().saturating_sub(limits::DHT_PINGS_AT_ONCE);
-        for node in self.untried.split_off(some) {
+        let rest = self.untried.len().saturating_sub(limits::DHT_PINGS_AT_ONCE);
+        for node in self.untried.split_off(rest) {
             self.dht.add_node(turn.now, node, &mut self.out);
         }
         if !self.untried.is_empty() {
@@ -176,8 +177,8 @@ impl DhtClient {
         self.finish(turn);
     }
 
-    /// Resolves nodes that a torrent file names (BEP 5 `nodes`). One on this machine's loopback is accepted
-    /// only where the user named one there, too.
+    /// Resolves nodes that a torrent file names (BEP 5 `nodes`). A loopback address is accepted only if the user
+    /// named a bootstrap node on loopback.
     pub fn add_nodes(&mut self, ids: &mut RequestIds, named: &[(String, u16)], out: &mut Actions) {
         for (host, port) in named.iter().take(limits::DHT_ROUTERS) {
             let id = ids.next();
@@ -186,7 +187,7 @@ impl DhtClient {
         }
     }
 
-    /// A name was resolved to these addresses, or to none. Ids of other owners are ignored.
+    /// A host name was resolved to these addresses; none if it failed. Ids of other modules are ignored.
     pub fn on_resolved(&mut self, turn: &mut Turn<'_>, id: u64, found: &[SocketAddr]) {
         let Some(role) = self.resolving.remove(&id) else { return };
         for addr in found {
@@ -209,8 +210,8 @@ impl DhtClient {
         self.finish(turn);
     }
 
-    /// Has the caller keep the nodes that answer, for the next start. A run too short to know many keeps some
-    /// of an earlier run behind them.
+    /// Has the caller save the answering nodes for the next run. If fewer than [`limits::DHT_SAVED_NODES_MIN`]
+    /// answer, nodes of an earlier run follow them.
     pub fn keep_nodes(&mut self, turn: &mut Turn<'_>) {
         let mut nodes: Vec<SocketAddr> = self.dht.nodes(turn.now).into_iter().map(|(_, addr)| addr).collect();
         if !nodes.is_empty() {
@@ -220,8 +221,8 @@ impl DhtClient {
                 self.earlier.iter().filter(|node| !nodes.contains(node)).take(few).copied().collect();
             nodes.extend(others);
             turn.out.push(Action::KeepNodes { nodes });
-            // Other nodes answer, so the network works: one that was queried and does not answer until the
-            // next time is gone.
+            // Other nodes answer, so our network works: an earlier node that was queried and does not answer is
+            // dead, and is not saved again.
             self.earlier.retain(|node| self.untried.contains(node));
         }
         turn.timers.arm(Timer::KeepNodes, turn.now + limits::DHT_SAVE_INTERVAL);
@@ -229,8 +230,8 @@ impl DhtClient {
 
     // ---- searches -----------------------------------------------------------------------------------------------------
 
-    /// Searches for a torrent's peers and announces us, if that is due; `alone`: the torrent has missing
-    /// pieces and no peer. `torrents` is the number of all torrents.
+    /// Searches for a torrent's peers and announces us, if a search is due. `alone` says that the torrent has
+    /// missing pieces and no peer, so a search is due at once. `torrents` is the number of all torrents.
     pub fn search(&mut self, turn: &mut Turn<'_>, t: &mut Torrent, alone: bool, torrents: usize) {
         if !self.joined {
             return;
@@ -246,7 +247,8 @@ impl DhtClient {
             self.dht.search(turn.now, t.info_hash, announce, &mut self.out);
             t.search_due = turn.now + limits::DHT_SEARCH_INTERVAL;
         }
-        // However many torrents search again soon, each other torrent has a search in between.
+        // The wait grows with the number of torrents, so that torrents that search again soon leave a turn to
+        // every other torrent.
         let spacing = limits::DHT_SEARCH_SPACING * 2 * torrents as u32;
         let wait = t.search_wait.max(spacing);
         t.search_wait = (2 * wait).min(limits::DHT_SEARCH_INTERVAL);
@@ -259,7 +261,7 @@ impl DhtClient {
         self.dht.forget(*info_hash);
     }
 
-    /// Estimates the size of a torrent's swarm (BEP 33) as soon as a node answers; the outcome carries `id`.
+    /// Estimates the size of a torrent's swarm (BEP 33), once a node answers; the outcome carries `id`.
     pub fn scrape(&mut self, turn: &mut Turn<'_>, id: u64, info_hash: InfoHash) {
         self.scrapes.insert(info_hash, id);
         if self.joined {
@@ -280,7 +282,7 @@ impl DhtClient {
         self.finish(turn);
     }
 
-    /// Passes on what the node wants, and arms its next deadline.
+    /// Turns the node's actions into actions and outcomes of the engine, and arms the node's next deadline.
     fn finish(&mut self, turn: &mut Turn<'_>) {
         let joined_before = std::mem::replace(&mut self.joined, self.dht.known_nodes() > 0);
         turn.timers.arm(Timer::Dht, self.dht.next_deadline());
@@ -312,7 +314,7 @@ impl DhtClient {
         }
     }
 
-    /// Starts scrapes that were wanted before a node answered.
+    /// Starts the scrapes that wait for the first answering node.
     fn start_waiting_scrapes(&mut self, turn: &mut Turn<'_>) {
         if self.scrapes.is_empty() {
             return;

@@ -1,90 +1,90 @@
-//! Why a connection is closed: a violation of the protocol, with the number that shows it, or a reason that
-//! is no peer's fault.
+//! The reasons for closing a connection: protocol violations, with the figure that proves them, and others.
 
 use crate::wire::{FrameError, RawSpan};
 use thiserror::Error;
 
-/// What a peer did that the protocol does not allow.
+/// A peer's violation of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ProtocolViolation {
-    /// The framing is wrong.
+    /// The framing is invalid.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// A piece that does not exist.
+    /// The peer named a piece that does not exist.
     #[error("piece {0} does not exist")]
     NoSuchPiece(u32),
-    /// A message of the Fast extension without having said that it speaks it (BEP 6).
-    #[error("a message of the Fast extension, which was not agreed on")]
+    /// The peer sent a message of the Fast extension (BEP 6) without having negotiated it.
+    #[error("a message of the Fast extension, which was not negotiated")]
     NotFast,
-    /// Blocks without a request, again and again.
+    /// The peer sent too many blocks without a request; the number of them.
     #[error("{0} blocks without a request")]
     Unasked(u32),
-    /// Requests that cannot be served, again and again.
+    /// The peer sent too many requests that cannot be served.
     #[error("{count} requests that cannot be served, the last for {} bytes at {} of piece {}", .last.len, .last.begin, .last.piece)]
     InvalidRequests {
-        /// How many.
+        /// The number of invalid requests.
         count: u32,
-        /// The last one.
+        /// The last invalid request.
         last: RawSpan,
     },
-    /// An allowed-fast block taken over and over.
-    #[error("an allowed-fast block taken {0} times")]
+    /// The choked peer requested the same allowed-fast piece too often; the number of times.
+    #[error("the same allowed-fast piece requested {0} times")]
     FastAbuse(u32),
-    /// Lets us ask, and rejects every request.
+    /// The peer unchoked us and rejects every request; the number of rejections.
     #[error("{0} requests rejected without a block in between")]
     RejectsOnly(u32),
-    /// Does not read what we send, and asks for more.
-    #[error("{0} bytes wait for a peer that does not read")]
+    /// The peer keeps sending messages that need an answer but does not read; the queued control bytes.
+    #[error("{0} bytes are queued for a peer that does not read")]
     NotReading(usize),
 }
 
-/// Why a connection ends.
+/// The reason for closing a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum DisconnectReason {
-    /// The peer broke the protocol.
+    /// The peer violated the protocol.
     #[error("{0}")]
     ProtocolViolation(#[from] ProtocolViolation),
-    /// A torrent that we do not have, or that is paused.
+    /// The handshake names a torrent that is unknown or paused.
     #[error("an unknown torrent")]
     UnknownTorrent,
-    /// The other end is ourselves.
+    /// We are connected to ourselves.
     #[error("a connection to ourselves")]
     Ourselves,
-    /// Connected to this peer already.
+    /// Another connection to the same peer exists.
     #[error("a second connection to the same peer")]
     Duplicate,
-    /// It sent bad data before.
+    /// The peer's address is banned: it sent bad data.
     #[error("banned")]
     Banned,
-    /// Another torrent answered than the one dialed for.
-    #[error("another torrent than the one asked for")]
+    /// The peer's handshake names another torrent than the one that we dialed for.
+    #[error("the handshake names another torrent")]
     WrongTorrent,
-    /// No room for another connection.
-    #[error("no room")]
+    /// The limit of connections is reached.
+    #[error("too many connections")]
     Full,
-    /// Did not get through in time.
+    /// The connection was not established in time.
     #[error("no connection in time")]
     ConnectTimeout,
-    /// Did not say who it is in time.
+    /// The peer did not complete its handshake in time.
     #[error("no handshake in time")]
     HandshakeTimeout,
-    /// Silence.
-    #[error("silence")]
+    /// The peer sent nothing for too long.
+    #[error("no message in time")]
     Idle,
-    /// A block that began and never ended.
-    #[error("a block that does not end")]
+    /// The peer did not complete a block in time.
+    #[error("a block was not completed in time")]
     Stalled,
-    /// Neither side wants anything of the other.
-    #[error("nothing to give or take")]
+    /// Neither side is interested in the other.
+    #[error("neither side is interested")]
     Uninteresting,
-    /// This machine has no descriptor, port or memory for it.
-    #[error("no resources for a connection")]
+    /// This machine is out of descriptors, ports or memory.
+    #[error("out of descriptors, ports or memory")]
     OutOfResources,
     /// The torrent was paused or removed, or the session ends.
     #[error("the torrent stopped")]
     Stopped,
-    /// The torrent turned out to be private, and the peer was not found through its trackers.
-    #[error("a peer that a private torrent may not know")]
+    /// The torrent turned out to be private, and the peer's address came from a source that a private torrent must
+    /// not use.
+    #[error("a peer that a private torrent must not use")]
     Private,
     /// The stream ended, or the network failed.
     #[error("connection lost")]

@@ -1,5 +1,5 @@
-//! Discovery: passes what trackers, the DHT and the local network find on to torrents, and the torrents'
-//! requests to them.
+//! Discovery: passes peers and counts from trackers, the DHT and the local network to the torrents, and the
+//! torrents' requests to these sources.
 
 use super::action::{Action, Actions, Notice, ScrapeSource};
 use super::config::DhtSetup;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 impl Engine {
     // ---- packets and names ----------------------------------------------------------------------------------------
 
-    /// A datagram arrived at the socket that trackers and the DHT share.
+    /// A datagram arrived at the UDP socket that the tracker client and the DHT share.
     pub fn on_datagram(&mut self, now: Instant, from: SocketAddr, packet: &[u8], out: &mut Actions) {
         match Datagram::of(packet) {
             Datagram::Dht => {
@@ -36,7 +36,7 @@ impl Engine {
         }
     }
 
-    /// A name was resolved, or was not.
+    /// A host name was resolved, or its resolution failed.
     pub fn on_resolved(
         &mut self,
         now: Instant,
@@ -62,7 +62,7 @@ impl Engine {
         }
     }
 
-    /// Announces a torrent as soon as its trackers' least intervals allow.
+    /// Announces a torrent as soon as its trackers' minimum intervals allow.
     pub fn reannounce(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         if let Some(t) = self.swarms.torrents.get_mut(key) {
             t.trackers.reannounce(now);
@@ -70,7 +70,7 @@ impl Engine {
         }
     }
 
-    /// Replaces a torrent's trackers, in tiers; those that are gone are sent `stopped`.
+    /// Replaces a torrent's trackers, in tiers; a removed tracker that knows us is sent `stopped`.
     pub fn set_trackers(
         &mut self,
         now: Instant,
@@ -84,7 +84,7 @@ impl Engine {
         }
     }
 
-    /// An HTTP tracker answered an announce, or did not.
+    /// An announce over HTTP was answered, or failed.
     pub fn on_announced(
         &mut self,
         now: Instant,
@@ -96,10 +96,9 @@ impl Engine {
         self.on_tracker_outcomes(now, out);
     }
 
-    /// Asks every tracker of a torrent, and the DHT unless the torrent is private, for the counts of its
-    /// swarm; each sends one
-    /// [`Notice::Scraped`], and [`Notice::ScrapeDone`] follows the last. Sources whose answer is still awaited are not asked again. Trackers
-    /// learn nothing of us.
+    /// Requests the counts of a torrent's swarm from every tracker, and from the DHT unless the torrent is
+    /// private. Each source results in one [`Notice::Scraped`], and [`Notice::ScrapeDone`] follows the last. A
+    /// source whose answer is outstanding is not asked again. A scrape does not announce us.
     pub fn scrape(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         let Some(t) = self.swarms.torrents.get(key) else { return };
         let info_hash = t.info_hash;
@@ -115,12 +114,12 @@ impl Engine {
             return self.end_scrape(key, out);
         }
         let turn = &mut self.context.turn(now, out);
-        // All are registered before the first can fail, so that none is taken for the last.
-        let begun: Vec<(u64, ScrapeSource)> = sources
+        // All scrapes are registered before the first one can fail: `ScrapeDone` follows the last one only.
+        let registered: Vec<(u64, ScrapeSource)> = sources
             .into_iter()
             .map(|source| (self.trackers.begin_scrape(turn, key, source.clone()), source))
             .collect();
-        for (id, source) in begun {
+        for (id, source) in registered {
             let turn = &mut self.context.turn(now, out);
             match (&source, &mut self.dht) {
                 (ScrapeSource::Tracker(url), _) => self.trackers.send_scrape(turn, id, info_hash, url),
@@ -132,7 +131,7 @@ impl Engine {
         }
     }
 
-    /// An HTTP tracker answered a scrape, or did not.
+    /// A scrape over HTTP was answered, or failed.
     pub fn on_scraped(
         &mut self,
         now: Instant,
@@ -167,7 +166,7 @@ impl Engine {
                 TrackerOutcome::Announced { torrent, announce, result } => {
                     let Some(t) = self.swarms.torrents.get_mut(torrent) else { continue };
                     t.trackers.answered(now, &announce, &result);
-                    let was_last = !t.running && announce.event == AnnounceEvent::Completed;
+                    let stop_next = !t.running && announce.event == AnnounceEvent::Completed;
                     match result {
                         Ok(reply) => self.on_reply(now, torrent, announce.url, reply, out),
                         Err(error) => {
@@ -177,7 +176,7 @@ impl Engine {
                     }
                     let Some(t) = self.swarms.torrents.get_mut(torrent) else { continue };
                     let turn = &mut self.context.turn(now, out);
-                    if was_last {
+                    if stop_next {
                         self.trackers.announce_stopped(turn, t);
                     } else {
                         arm_announce(turn, t);
@@ -208,7 +207,7 @@ impl Engine {
         }
     }
 
-    /// Tells that a torrent's scrape is over, unless an answer is still awaited.
+    /// Reports the end of a torrent's scrape, unless an answer is outstanding.
     fn end_scrape(&self, key: TorrentKey, out: &mut Actions) {
         if !self.trackers.is_scraping(key, None) {
             out.push(Action::Notice(Notice::ScrapeDone { torrent: key }));
@@ -232,12 +231,12 @@ impl Engine {
         }
     }
 
-    /// Figures of our node, if there is one.
+    /// Returns the statistics of our DHT node; `None` outside the DHT.
     pub fn dht_stats(&self, now: Instant) -> Option<DhtStats> {
         self.dht.as_ref().map(|dht| dht.stats(now))
     }
 
-    /// Nodes that a torrent file names by host and port (BEP 5 `nodes`).
+    /// Adds DHT nodes that a torrent file names by host and port (BEP 5 `nodes`).
     pub fn add_nodes(&mut self, named: &[(String, u16)], out: &mut Actions) {
         if let Some(dht) = &mut self.dht {
             dht.add_nodes(&mut self.context.ids, named, out);
@@ -262,7 +261,7 @@ impl Engine {
         self.on_dht_outcomes(now, out);
     }
 
-    /// Searches the DHT for a torrent's peers, if that is due.
+    /// Searches the DHT for a torrent's peers, if a search is due.
     pub(super) fn search_dht(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         let Some(dht) = &mut self.dht else { return };
         let torrents = self.swarms.torrents.len();
@@ -276,7 +275,7 @@ impl Engine {
         self.on_dht_outcomes(now, out);
     }
 
-    /// Handles what the DHT found.
+    /// Handles the outcomes of the DHT client.
     fn on_dht_outcomes(&mut self, now: Instant, out: &mut Actions) {
         while let Some(outcome) = self.dht.as_mut().and_then(DhtClient::next_outcome) {
             let turn = &mut self.context.turn(now, out);
@@ -302,7 +301,7 @@ impl Engine {
 
     // ---- the local network ----------------------------------------------------------------------------------------
 
-    /// A packet came to one of the multicast groups of local service discovery (BEP 14).
+    /// A packet arrived at one of the multicast groups of local service discovery (BEP 14).
     pub fn on_multicast(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
         if !self.context.config.lsd {
             return;
@@ -312,15 +311,16 @@ impl Engine {
         let turn = &mut self.context.turn(now, &mut none);
         for hash in &announcement.hashes {
             let Some(key) = self.swarms.by_hash.get(hash).copied() else { continue };
-            let known = |t: &Torrent| t.peer_list.len();
-            let Some(before) = self.swarms.torrents.get(key).filter(|t| is_announced(t)).map(known) else {
+            let known_peers = |t: &Torrent| t.peer_list.len();
+            let Some(before) = self.swarms.torrents.get(key).filter(|t| is_announced(t)).map(known_peers)
+            else {
                 continue;
             };
             if !self.lsd.has_room(now) {
                 continue;
             }
             self.swarms.learn_peers(turn, key, &[announcement.addr], Origin::Lsd);
-            let after = self.swarms.torrents.get(key).map_or(0, known);
+            let after = self.swarms.torrents.get(key).map_or(0, known_peers);
             self.lsd.count_accepted(after.saturating_sub(before));
         }
     }

@@ -1,6 +1,6 @@
-//! Lost pieces (BEP 54): a peer says that it has a piece no longer.
+//! Lost pieces (BEP 54): a peer announces that it no longer has a piece.
 //!
-//! The piece is taken out of every count, and blocks of it that were requested from the peer become free. An
+//! The piece is removed from every count, and its blocks that were requested from the peer become free. An
 //! index that does not exist is a protocol violation. We never send the message: a torrent whose content
 //! cannot be read is paused, which closes its connections.
 
@@ -13,8 +13,8 @@ use super::turn::Turn;
 use crate::units::PieceIndex;
 use crate::wire::read_dont_have;
 
-/// The peer lost a piece: requests for it will not be answered. With the Fast extension the peer may reject
-/// each of them as well; a second rejection changes nothing.
+/// The peer lost a piece: it will not answer requests for the piece. With the Fast extension the peer may
+/// reject each of them as well; such a rejection then changes nothing.
 pub(super) fn on_dont_have(
     turn: &mut Turn<'_>,
     t: &mut Torrent,
@@ -30,7 +30,8 @@ pub(super) fn on_dont_have(
     if !peer.source.has.clear(piece) {
         return Ok(());
     }
-    // A peer that joined as a seed was counted as one number; from now on it is counted piece by piece.
+    // Availability counts a peer that joined as a seed in one number; from now on it counts the peer piece by
+    // piece.
     let as_seed = std::mem::take(&mut peer.wire.joined_as_seed);
     t.picker.availability.lose(piece, &peer.source.has, as_seed);
     peer.source.fast_to_us.retain(|p| *p != piece);
@@ -43,11 +44,13 @@ pub(super) fn on_dont_have(
     Ok(())
 }
 
-/// Frees what was requested of this piece from the peer, or reserved for it, for other peers.
+/// Frees blocks of this piece that were requested from the peer or reserved for it.
 fn release_requests(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, piece: PieceIndex) {
-    let given_up = peer.source.requests.give_up_all(|owed| owed != piece);
-    given_up.iter().for_each(|block| t.pieces.cancel_request(*block));
-    if t.pieces.clear_owner_of(piece, peer.source.key) || !given_up.is_empty() {
+    let cancelled = peer.source.requests.give_up_all(|requested| requested != piece);
+    for block in &cancelled {
+        t.pieces.cancel_request(*block);
+    }
+    if t.pieces.clear_owner_of(piece, peer.source.key) || !cancelled.is_empty() {
         turn.effects.push_once(Effect::TopUp { torrent: t.key });
     }
     if t.pieces.close_if_untouched(piece) {

@@ -1,33 +1,33 @@
-//! What one connection's turn means for others: queued while that connection is borrowed, applied when its
-//! turn is over.
+//! Effects of one connection's turn on other connections: queued while that connection is borrowed, applied at the
+//! end of the turn.
 
 use crate::units::{BlockSpan, PeerKey, PieceIndex, TorrentKey};
 use std::net::SocketAddr;
 
-/// A consequence for other connections, or for the torrent as a whole.
+/// An effect on other connections, or on the torrent as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Other peers need not send this block any more.
+    /// The block arrived from the peer `but`: cancel it at every other peer.
     Cancel { torrent: TorrentKey, block: BlockSpan, but: PeerKey },
-    /// Every block of the piece has arrived.
+    /// Every block of the piece has arrived: hash it.
     Hash { torrent: TorrentKey, piece: PieceIndex },
-    /// Blocks may have become free to request.
+    /// Blocks may have become free to request: fill the peers' request queues.
     TopUp { torrent: TorrentKey },
-    /// An upload slot may have become free.
+    /// An upload slot may have become free: unchoke a waiting peer.
     FillSlots { torrent: TorrentKey },
-    /// A peer may be asked for metadata.
+    /// A peer may have room for requests of metadata.
     AskMetadata { torrent: TorrentKey },
-    /// The last piece of metadata arrived.
+    /// The last piece of metadata arrived: check it.
     Metadata { torrent: TorrentKey },
     /// A peer announced a DHT node at this address (BEP 5 `port`).
     Node { addr: SocketAddr },
-    /// Peers are to be sent a PEX message.
+    /// Changes may have to be sent to peers (BEP 11).
     Pex { torrent: TorrentKey },
     /// An address may be dialed.
     Dial,
 }
 
-/// Effects waiting to be applied; the latest comes first.
+/// Effects that wait to be applied; the last one queued is applied first.
 #[derive(Debug, Default)]
 pub struct Effects(Vec<Effect>);
 
@@ -37,20 +37,20 @@ impl Effects {
         self.0.push(effect);
     }
 
-    /// Queues an effect unless the same one waits already.
+    /// Queues an effect unless an equal one is queued already.
     pub fn push_once(&mut self, effect: Effect) {
         if !self.0.contains(&effect) {
             self.0.push(effect);
         }
     }
 
-    /// Whether none waits.
+    /// Returns whether no effect is queued.
     #[cfg(feature = "oracle")]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Takes the effect that was queued last.
+    /// Removes and returns the effect that was queued last.
     pub fn pop(&mut self) -> Option<Effect> {
         self.0.pop()
     }

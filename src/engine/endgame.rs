@@ -1,12 +1,12 @@
-//! Endgame: what a peer with nothing left to request takes from slower ones once every wanted block is
-//! requested.
+//! Endgame: once every wanted block is requested, a peer with an almost empty queue is sent requests for blocks
+//! that slower peers would deliver later.
 //!
-//! It takes blocks from the end of the longest queue, those that would arrive last. A block so far back in a
-//! queue that its peer has not begun to send it is cancelled there at once; a block that may be under way is
-//! requested from both peers, and the slower one is sent a cancel when the faster one has brought it. A block
-//! that arrives so slowly that another peer would bring all of it sooner is requested from that one as well,
-//! which takes its lease over when it begins. At most [`ENDGAME_HOLDERS`](limits::ENDGAME_HOLDERS) peers have
-//! one block requested, silent peers not counted. The [`Policy`](super::Policy) may choose another endgame,
+//! The blocks are taken from the end of a slow peer's queue: those that would arrive last. A block so far back in a
+//! queue that its peer has not begun to send it is cancelled there at once. A block that may be under way is
+//! requested from both peers, and the slower peer is sent a cancel when the faster one has delivered it. A block
+//! that arrives so slowly that a faster peer would deliver all of it sooner is requested from the faster peer as
+//! well, which takes the lease over when it begins to send. At most [`ENDGAME_HOLDERS`](limits::ENDGAME_HOLDERS) peers have
+//! the same block requested, silent peers not counted. The [`Policy`](super::Policy) may choose another endgame,
 //! or none.
 
 use super::limits;
@@ -52,14 +52,14 @@ pub(super) fn help(
 /// A block to take from a slower peer.
 struct LateBlock {
     block: BlockSpan,
-    /// When it would arrive there.
+    /// Expected time until the slow peer would deliver it.
     wait: Duration,
-    /// The slow peer, if the block is to be cancelled there at once.
+    /// The slow peer, if the block has to be cancelled there at once.
     cancel_at: Option<PeerKey>,
 }
 
-/// Requests blocks from a peer with an almost empty queue that others would bring later; they are cancelled
-/// there, at once or when the first of the two peers has brought them.
+/// Requests blocks that slower peers would deliver later from a peer with an almost empty queue. At the slower
+/// peer a block is cancelled at once, or when the other peer has delivered it.
 fn assist_slow_peers(
     turn: &mut Turn<'_>,
     t: &mut Torrent,
@@ -89,7 +89,7 @@ fn assist_slow_peers(
             })
             .max_by_key(|late| late.wait);
         let Some(LateBlock { block, cancel_at, .. }) = latest else {
-            // No block is late yet. One may become so, and no message will say it.
+            // No block is late yet. A block becomes late by the passing of time alone, so a timer looks again.
             return turn.timers.arm(Timer::Endgame(t.key), turn.now + limits::ENDGAME_INTERVAL);
         };
         if let Some(c) =
@@ -97,19 +97,20 @@ fn assist_slow_peers(
         {
             c.peer.source.requests.give_up(block);
             t.pieces.cancel_request(block);
-            c.peer.say(&Message::Cancel(block.into()), turn.out);
+            c.peer.send(&Message::Cancel(block.into()), turn.out);
         }
         if let Some(c) = connections.get_mut(key) {
             t.pieces.ask_again(block);
             c.peer.source.requests.asked(turn.now, block);
-            c.peer.say(&Message::Request(block.into()), turn.out);
+            c.peer.send(&Message::Request(block.into()), turn.out);
             turn.timers.arm(Timer::Peer(key), c.peer.next_deadline());
         }
     }
 }
 
-/// The first block of the `slow` source's queue, from its end, that `source` would bring sooner and may be
-/// asked for. `is_held_back`: the slow source is not read, by our doing.
+/// Returns the first block from the end of the `slow` source's queue that `source` would deliver sooner and may
+/// be requested from `source`. `is_held_back` says that our limit or our disk keeps us from reading the slow
+/// source.
 fn late_block(
     now: Instant,
     t: &Torrent,
@@ -122,13 +123,13 @@ fn late_block(
     let soon = source.requests.response();
     let is_late = |(block, wait): &(BlockSpan, Duration)| match t.pieces.writer(*block) {
         None => *wait > soon,
-        // A block that arrives already would be received twice for a while, so the gain must be worth it.
+        // A block that is arriving would be received twice for a while: take it over for a large gain only.
         Some(writer) => {
             let is_slow = writer == slow.key && !is_held_back && *wait > soon * limits::TAKE_OVER_FACTOR;
             is_slow && t.pieces.can_steal_lease(*block)
         }
     };
-    // A silent peer does not count as a holder, or three of them would keep a block from every other peer.
+    // A silent peer does not count as a holder; otherwise three of them would keep a block from every other peer.
     let silent = slow.requests.is_silent(now);
     let fits = |block: &BlockSpan| {
         let holders = holders + u16::from(silent && slow.requests.owes(*block));
@@ -142,8 +143,8 @@ fn late_block(
     Some(LateBlock { block, wait, cancel_at: cancel.then_some(slow.key) })
 }
 
-/// Hands the lease of a block that another, much slower peer is sending to this peer, which begins to send it
-/// now; the rest of what the slow peer sends of it is skipped.
+/// Moves the lease of a block from a much slower peer that is sending it to this peer, which begins to send it
+/// now. The slow peer's remaining bytes of the block are skipped.
 pub(super) fn take_over_block(
     now: Instant,
     t: &mut Torrent,
@@ -170,7 +171,7 @@ pub(super) fn take_over_block(
     }
 }
 
-/// The endgame of the original client, for comparison.
+/// The endgame of the original BitTorrent client, for comparison.
 #[cfg(feature = "sim")]
 mod unbounded {
     use super::*;
@@ -186,14 +187,14 @@ mod unbounded {
         requested: bool,
     ) {
         if requested {
-            // Endgame began with this peer's last request: the other peers request again, too.
+            // Endgame began with this peer's last request: fill the other peers' queues again, too.
             turn.effects.push_once(Effect::TopUp { torrent: t.key });
         } else if let Some(Connection { peer, .. }) = connections.get_mut(key) {
             request_everything(turn, t, peer);
         }
     }
 
-    /// Requests every block that no peer is sending yet, as far as the peer's queue goes.
+    /// Requests every block that no peer is sending yet, as many as the peer's queue has room for.
     fn request_everything(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer) {
         let room = peer.source.requests.room() as usize;
         if room == 0 || !peer.source.may_be_asked() {
@@ -209,7 +210,7 @@ mod unbounded {
         };
         let mut blocks: Vec<BlockSpan> =
             t.pieces.open().flat_map(|(piece, _)| t.pieces.blocks(piece)).filter(fits).collect();
-        // Peers that start with the same block would send the same blocks.
+        // Peers whose requests begin with the same block would send the same blocks.
         turn.rng.shuffle(&mut blocks);
         for block in blocks.into_iter().take(room) {
             t.pieces.ask_again(block);

@@ -1,7 +1,7 @@
-//! The engine: its public doors, the order in which its parts are called, and its deadlines.
+//! The engine: its public methods, the order in which its parts are called, and its deadlines.
 //!
-//! Each door makes one [`Turn`](super::turn::Turn), hands it to the part concerned, and applies the effects
-//! for other connections. What trackers, the DHT and the local network find stands in
+//! Each public method makes one [`Turn`](super::turn::Turn), passes it to the part concerned, and applies the
+//! effects on other connections. The methods for trackers, the DHT and the local network are in
 //! [`discovery`](super::discovery).
 
 use super::action::{Actions, DialFailure, HashVerdict};
@@ -26,7 +26,7 @@ use crate::units::{Bitfield, Instant, Origin, PeerKey, PieceIndex, TorrentKey};
 use crate::wire::WritePlan;
 use std::net::SocketAddr;
 
-/// The decisions. See the [module](super) for the rules.
+/// A BitTorrent engine without I/O. See the [module](super) for the rules.
 pub struct Engine {
     pub(super) context: Context,
     pub(super) swarms: Swarms,
@@ -37,7 +37,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine without torrents.
+    /// Returns an engine without torrents.
     pub fn new(config: EngineConfig) -> Engine {
         Engine {
             swarms: Swarms::new(config.download_limit, config.upload_limit),
@@ -51,16 +51,16 @@ impl Engine {
 
     // ---- torrents -------------------------------------------------------------------------------------------------
 
-    /// Adds a torrent. It is paused until [`on_opened`](Engine::on_opened) says which pieces are there, or
-    /// until
-    /// [`resume`](Engine::resume) if its metadata has to be fetched first. `None` if its info hash is here already.
+    /// Adds a torrent. It is paused until [`on_opened`](Engine::on_opened) reports the verified pieces, or until
+    /// [`resume`](Engine::resume) if its metadata has to be fetched first. Returns `None` if a torrent with the same
+    /// info hash exists.
     pub fn add_torrent(&mut self, now: Instant, spec: TorrentSpec) -> Option<TorrentKey> {
         let mut none = Actions::default();
         self.swarms.add(&mut self.context.turn(now, &mut none), spec)
     }
 
-    /// The disk says which pieces are verified: the torrent begins, or goes on with the peers that brought
-    /// its metadata.
+    /// The disk reported the verified pieces: the torrent starts, or continues with the peers that sent its
+    /// metadata.
     pub fn on_opened(&mut self, now: Instant, key: TorrentKey, have: Bitfield, out: &mut Actions) {
         let turn = &mut self.context.turn(now, out);
         let Some(t) = self.swarms.torrents.get_mut(key).filter(|t| !t.running || !t.open) else { return };
@@ -72,8 +72,8 @@ impl Engine {
         self.apply_effects(now, out);
     }
 
-    /// A torrent's metadata is known. The torrent goes on once [`on_opened`](Engine::on_opened) says which
-    /// pieces are there; until then this may be called again, with other pieces wanted.
+    /// A torrent's metadata is known. The torrent continues once [`on_opened`](Engine::on_opened) reports the
+    /// verified pieces; until then this may be called again, with other wanted pieces.
     pub fn on_metadata(&mut self, now: Instant, key: TorrentKey, info: TorrentInfo, out: &mut Actions) {
         let turn = &mut self.context.turn(now, out);
         if !self.swarms.on_metadata(turn, key, info) {
@@ -86,13 +86,14 @@ impl Engine {
         self.apply_effects(now, out);
     }
 
-    /// Lets a torrent run: peers are dialed and trackers asked.
+    /// Resumes a torrent: peers are dialed, trackers are announced to.
     pub fn resume(&mut self, now: Instant, key: TorrentKey) {
         let mut none = Actions::default();
         self.swarms.resume(&mut self.context.turn(now, &mut none), key);
     }
 
-    /// Pauses a torrent: its connections are closed, trackers told, partial pieces forgotten.
+    /// Pauses a torrent: its connections are closed, its trackers are sent `stopped`, its partial pieces are
+    /// dropped.
     pub fn pause(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         self.stop_torrent(now, key, out);
         self.apply_effects(now, out);
@@ -113,8 +114,7 @@ impl Engine {
         self.swarms.save(&mut self.context.turn(now, out), key);
     }
 
-    /// Removes a torrent, after the last messages to its peers and trackers. Closing its record is the
-    /// caller's matter.
+    /// Pauses and removes a torrent. The caller closes the torrent's resume record.
     pub fn remove_torrent(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         self.pause(now, key, out);
         self.trackers.withdraw_scrapes(Some(key));
@@ -123,8 +123,8 @@ impl Engine {
         }
     }
 
-    /// Pauses every torrent and closes every connection; new ones are refused. [`is_idle`](Engine::is_idle)
-    /// says when all is done.
+    /// Pauses every torrent and closes every connection; new connections are refused. [`is_idle`](Engine::is_idle)
+    /// returns true when the shutdown is complete.
     pub fn shut_down(&mut self, now: Instant, out: &mut Actions) {
         self.swarms.stopping = true;
         self.trackers.withdraw_scrapes(None);
@@ -152,7 +152,7 @@ impl Engine {
         self.swarms.refill(&mut self.context.turn(now, out));
     }
 
-    /// Adds addresses that the user knows to a torrent.
+    /// Adds peer addresses that the user gave to a torrent.
     pub fn add_peers(&mut self, now: Instant, key: TorrentKey, peers: &[SocketAddr]) {
         let mut none = Actions::default();
         self.swarms.learn_peers(&mut self.context.turn(now, &mut none), key, peers, Origin::Given);
@@ -170,8 +170,8 @@ impl Engine {
         self.swarms.set_torrent_limits(&mut self.context.turn(now, out), key, down, up);
     }
 
-    /// Sets which pieces of a torrent are wanted, and how urgent each piece is; `None` if all are normal.
-    /// Pieces that have begun are finished.
+    /// Sets which pieces of a torrent are wanted, and each piece's priority; `None` sets all to normal. Partial
+    /// pieces are finished in any case.
     pub fn set_wanted(
         &mut self,
         now: Instant,
@@ -208,32 +208,32 @@ impl Engine {
         }
     }
 
-    /// A peer connected to us. `None`: no room; close the connection.
+    /// A peer connected to us. Returns `None` if there is no room; the caller closes the connection.
     pub fn on_accepted(&mut self, now: Instant, addr: SocketAddr, out: &mut Actions) -> Option<PeerKey> {
         self.swarms.on_accepted(&mut self.context.turn(now, out), addr)
     }
 
-    /// The stream ended, or the network failed.
+    /// The peer closed the connection, or the network failed.
     pub fn on_lost(&mut self, now: Instant, key: PeerKey, out: &mut Actions) {
         self.swarms.remove_connection(&mut self.context.turn(now, out), key, DisconnectReason::Lost);
         self.apply_effects(now, out);
     }
 
-    /// Where the next bytes of this stream belong.
+    /// Returns where the next bytes of a connection belong.
     pub fn want(&mut self, key: PeerKey) -> Want<'_> {
         self.swarms.want(key)
     }
 
-    /// The caller has no room for what [`want`](Engine::want) named and does not read until it has: the
-    /// peer's silence is not its fault. The caller asks again by itself.
+    /// The caller has no room for the bytes that [`want`](Engine::want) named and stops reading: the peer's
+    /// time-outs do not count. The caller calls [`want`](Engine::want) again without an action.
     pub fn on_held_back(&mut self, key: PeerKey) {
         self.swarms.on_held_back(key);
     }
 
-    /// `n` bytes arrived where [`want`](Engine::want) said.
+    /// `n` bytes were read to the place that [`want`](Engine::want) named.
     ///
     /// # Errors
-    /// The reason to close the connection; the engine has forgotten it already.
+    /// The reason to close the connection; the engine has removed the connection already.
     pub fn got(
         &mut self,
         now: Instant,
@@ -246,8 +246,8 @@ impl Engine {
         result
     }
 
-    /// Appends to `plan` what to write next, with at most `payload_budget` bytes of payload. Changes nothing,
-    /// except that the next message pushes another [`Action::Flush`](super::Action::Flush).
+    /// Appends the next bytes to write to `plan`, with at most `payload_budget` bytes of payload. The bytes stay
+    /// queued until [`sent`](Engine::sent); the next message pushes another [`Action::Flush`](super::Action::Flush).
     pub fn plan(&mut self, key: PeerKey, payload_budget: usize, plan: &mut WritePlan) {
         self.swarms.plan(key, payload_budget, plan);
     }
@@ -259,8 +259,7 @@ impl Engine {
 
     // ---- pieces ---------------------------------------------------------------------------------------------------
 
-    /// Files and memory for a piece are ready, or cannot be had: then the torrent is paused, which is no
-    /// peer's fault.
+    /// Files and memory for a piece are ready. If they could not be made ready, the torrent is paused.
     pub fn on_prepared(
         &mut self,
         now: Instant,
@@ -276,7 +275,7 @@ impl Engine {
         }
     }
 
-    /// The hasher's verdict on a piece. It counts for a paused torrent, too.
+    /// A piece was hashed. The verdict counts for a paused torrent, too.
     pub fn on_hashed(
         &mut self,
         now: Instant,
@@ -291,19 +290,19 @@ impl Engine {
         self.apply_effects(now, out);
     }
 
-    /// Content could not be read for an upload: the torrent is paused, which is no peer's fault.
+    /// Content could not be read for an upload: the torrent is paused.
     pub fn on_unreadable(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         self.pause(now, key, out);
     }
 
-    /// The checkpoint is on stable storage, or failed.
+    /// A checkpoint is on stable storage, or failed.
     pub fn on_saved(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         self.swarms.on_saved(&mut self.context.turn(now, out), key);
     }
 
     // ---- effects and time -----------------------------------------------------------------------------------------
 
-    /// Applies what the last turns mean for other connections.
+    /// Applies the queued effects.
     pub(super) fn apply_effects(&mut self, now: Instant, out: &mut Actions) {
         while let Some(effect) = self.context.effects.pop() {
             let turn = &mut self.context.turn(now, out);
@@ -329,12 +328,12 @@ impl Engine {
         }
     }
 
-    /// When [`on_deadline`](Engine::on_deadline) has to be called next.
+    /// Returns when [`on_deadline`](Engine::on_deadline) has to be called next.
     pub fn next_deadline(&mut self) -> Option<Instant> {
         self.context.timers.next()
     }
 
-    /// The time of at least one deadline has come.
+    /// Handles every deadline that has passed.
     pub fn on_deadline(&mut self, now: Instant, out: &mut Actions) {
         while let Some(timer) = self.context.timers.due(now) {
             let turn = &mut self.context.turn(now, out);
@@ -361,51 +360,51 @@ impl Engine {
         self.apply_effects(now, out);
     }
 
-    // ---- questions ------------------------------------------------------------------------------------------------
+    // ---- queries --------------------------------------------------------------------------------------------------
 
-    /// Whether nothing is under way: no connection, no announce or scrape without an answer.
+    /// Returns whether nothing is under way: no connection, no announce or scrape without an answer.
     pub fn is_idle(&self) -> bool {
         self.swarms.connections.is_empty() && self.trackers.is_idle()
     }
 
-    /// A torrent's verified pieces.
+    /// Returns a torrent's verified pieces.
     pub fn have(&self, key: TorrentKey) -> Option<&Bitfield> {
         self.swarms.torrents.get(key).map(|t| t.pieces.have())
     }
 
-    /// Every torrent.
+    /// Returns the keys of all torrents.
     #[cfg(feature = "fuzzing")]
     pub fn torrents(&self) -> impl Iterator<Item = TorrentKey> + '_ {
         self.swarms.torrents.keys()
     }
 
-    /// The torrent of a connection, once known.
+    /// Returns the torrent of a connection, once known.
     pub fn torrent_of(&self, peer: PeerKey) -> Option<TorrentKey> {
         self.swarms.torrent_of(peer)
     }
 
-    /// The number of connections, those without a handshake included.
+    /// Returns the number of connections, those without a handshake included.
     #[cfg(test)]
     pub fn connections(&self) -> usize {
         self.swarms.connections.len()
     }
 
-    /// Figures of a torrent's peers that sent their handshakes.
+    /// Returns the statistics of a torrent's peers that sent their handshakes.
     pub fn peer_stats(&self, now: Instant, key: TorrentKey) -> Option<Vec<PeerStats>> {
         self.swarms.peer_stats(now, key)
     }
 
-    /// The state of a torrent's trackers, tier by tier.
+    /// Returns the state of a torrent's trackers, tier by tier.
     pub fn tracker_stats(&self, now: Instant, key: TorrentKey) -> Option<Vec<TrackerStats>> {
         self.swarms.torrents.get(key).map(|t| t.trackers.stats(now))
     }
 
-    /// A torrent's pieces of which blocks are requested or have arrived.
+    /// Returns a torrent's pieces of which blocks are requested or have arrived.
     pub fn partial_pieces(&self, key: TorrentKey) -> Option<Vec<PartialPiece>> {
         self.swarms.partial_pieces(key)
     }
 
-    /// Figures of a torrent.
+    /// Returns the statistics of a torrent.
     pub fn stats(&self, now: Instant, key: TorrentKey) -> Option<TorrentStats> {
         self.swarms.stats(now, key)
     }

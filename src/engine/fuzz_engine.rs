@@ -73,7 +73,12 @@ pub fn engine(input: &[u8]) {
     });
     let spec = TorrentSpec {
         info_hash: hash,
-        shape: (!by_hash).then(|| TorrentInfo { geometry, wanted: Bitfield::full(5), private: false, info }),
+        torrent_info: (!by_hash).then(|| TorrentInfo {
+            geometry,
+            wanted: Bitfield::full(5),
+            private: false,
+            info,
+        }),
         trackers: vec![vec!["http://t/announce".into(), "udp://t:1/announce".into()]],
         peers: vec![SocketAddr::from(([10, 1, 0, 1], 1))],
         sequential: false,

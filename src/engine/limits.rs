@@ -81,9 +81,9 @@ pub const INVALID_REQUESTS: u32 = 300;
 pub const CHOKE_GRACE: Duration = Duration::from_secs(2);
 /// Control bytes queued to a peer that does not read, 1 MiB, before it is let go: a bitfield of 2 million
 /// pieces is 256 KiB.
-pub const OUTBOX_CONTROL_BYTES: usize = 1024 * 1024;
+pub const ENCODER_CONTROL_BYTES: usize = 1024 * 1024;
 /// Control bytes queued at which we stop reading from a peer that does not read.
-pub const OUTBOX_STOP_READING_BYTES: usize = 64 * 1024;
+pub const ENCODER_STOP_READING_BYTES: usize = 64 * 1024;
 
 /// Pieces of metadata that one peer owes us at once (BEP 9).
 pub const METADATA_REQUESTS: usize = 4;

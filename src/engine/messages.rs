@@ -1,7 +1,8 @@
-//! What each message means: a peer's word against our books, and the answer to it.
+//! Handling of peer messages (BEP 3, 6, 10): checks each message against the state of its peer and torrent, and
+//! answers it.
 //!
-//! Everything here concerns one peer and its torrent; what follows for others leaves as an effect, done when
-//! the turn is over.
+//! The functions change one peer and its torrent only; effects on other connections are queued and applied at the
+//! end of the turn.
 
 use super::deferred::defer;
 use super::disconnect::{DisconnectReason, ProtocolViolation};
@@ -20,6 +21,10 @@ use crate::wire::{
 };
 use std::net::SocketAddr;
 
+/// Handles a message. Messages about pieces are deferred while the torrent's pieces are unknown.
+///
+/// # Errors
+/// The reason to close the connection.
 pub(super) fn on_message(
     turn: &mut Turn<'_>,
     t: &mut Torrent,
@@ -41,7 +46,7 @@ pub(super) fn on_message(
         return Err(ProtocolViolation::NotFast.into());
     }
     let first = match message {
-        // The extension handshake may come before the bitfield, and often does.
+        // The extension handshake often precedes the bitfield.
         Message::KeepAlive | Message::Extended { .. } | Message::Port { .. } => false,
         _ => !std::mem::replace(&mut peer.wire.sent_have_info, true),
     };
@@ -74,7 +79,7 @@ pub(super) fn on_message(
             let piece = t.pieces.geometry().piece(piece).ok_or(ProtocolViolation::NoSuchPiece(piece))?;
             on_have(turn, t, peer, piece)?;
         }
-        // A second bitfield, or a late one, is not believed: what was counted would be counted twice.
+        // A second or late bitfield is ignored: its pieces would be counted twice.
         Message::Bitfield { bytes } if first => {
             if let Ok(has) = Bitfield::from_wire(bytes, t.pieces.geometry().pieces()) {
                 on_have_set(turn, t, peer, has)?;
@@ -89,7 +94,7 @@ pub(super) fn on_message(
             let span = t.pieces.geometry().span(raw.piece, raw.begin, raw.len).ok();
             if let Some(span) = span.filter(|s| peer.wire.encoder.take_back(*s)) {
                 if peer.wire.fast {
-                    peer.say(&Message::Reject(span.into()), turn.out);
+                    peer.send(&Message::Reject(span.into()), turn.out);
                 }
             }
         }
@@ -101,7 +106,7 @@ pub(super) fn on_message(
                 if peer.source.rejects > limits::REJECTS_ONLY {
                     return Err(ProtocolViolation::RejectsOnly(peer.source.rejects).into());
                 }
-                // What it rejects while choking us is not allowed fast after all.
+                // A piece that the peer rejects is not allowed fast.
                 peer.source.fast_to_us.retain(|p| *p != block.piece());
                 turn.effects.push_once(Effect::TopUp { torrent: t.key });
             }
@@ -119,7 +124,7 @@ pub(super) fn on_message(
     Ok(())
 }
 
-/// Keeps the first `limit` different pieces.
+/// Appends a piece, unless the list holds it already or has `limit` pieces.
 fn remember(list: &mut Vec<PieceIndex>, piece: PieceIndex, limit: usize) {
     if list.len() < limit && !list.contains(&piece) {
         list.push(piece);
@@ -129,17 +134,17 @@ fn remember(list: &mut Vec<PieceIndex>, piece: PieceIndex, limit: usize) {
 fn on_choke(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer) {
     peer.source.they_choke = true;
     let Source { requests, fast_to_us, .. } = &mut peer.source;
-    let given_up = requests.give_up_all(|piece| fast_to_us.contains(&piece));
-    for block in &given_up {
+    let cancelled = requests.give_up_all(|piece| fast_to_us.contains(&piece));
+    for block in &cancelled {
         t.pieces.cancel_request(*block);
     }
-    // Pieces reserved for this peer are free for others now, or it could hold up the torrent by choking us.
-    if t.pieces.clear_owner(peer.source.key) || !given_up.is_empty() {
+    // Free the pieces reserved for this peer; otherwise it could hold up the torrent by choking us.
+    if t.pieces.clear_owner(peer.source.key) || !cancelled.is_empty() {
         turn.effects.push_once(Effect::TopUp { torrent: t.key });
     }
 }
 
-/// The peer has one piece more.
+/// The peer has got another piece.
 fn on_have(
     turn: &mut Turn<'_>,
     t: &mut Torrent,
@@ -159,7 +164,7 @@ fn on_have(
     check_mutual_interest(t, peer)
 }
 
-/// The peer says all that it has.
+/// The peer's first message about pieces lists all pieces that it has.
 fn on_have_set(
     turn: &mut Turn<'_>,
     t: &mut Torrent,
@@ -190,7 +195,7 @@ fn on_request(
         let allowed = peer.wire.fast_to_them.iter_mut().find(|(p, _)| *p == span.piece());
         let Some((piece, taken)) = allowed else {
             reject(turn, peer, raw);
-            // A request that crossed our choke on the wire is no offence.
+            // A request that crossed our choke on the wire is no violation.
             return if turn.now.since(peer.wire.choke_changed) > limits::CHOKE_GRACE {
                 count_invalid(peer, raw)
             } else {
@@ -214,7 +219,7 @@ fn on_request(
     Ok(())
 }
 
-/// The peer's node of the DHT, once a connection: it is asked whether it is there.
+/// The peer announced its DHT node (BEP 5 `port`). Only the first announcement of a connection counts.
 fn on_port(turn: &mut Turn<'_>, t: &Torrent, peer: &mut Peer, port: u16) {
     if t.allows(Origin::Dht) && port != 0 && !std::mem::replace(&mut peer.wire.reported_dht_port, true) {
         turn.effects.push_once(Effect::Node { addr: SocketAddr::new(peer.source.addr.ip(), port) });
@@ -223,7 +228,7 @@ fn on_port(turn: &mut Turn<'_>, t: &Torrent, peer: &mut Peer, port: u16) {
 
 fn reject(turn: &mut Turn<'_>, peer: &mut Peer, raw: RawSpan) {
     if peer.wire.fast {
-        peer.say(&Message::Reject(raw), turn.out);
+        peer.send(&Message::Reject(raw), turn.out);
     }
 }
 
@@ -231,7 +236,7 @@ fn count_invalid(peer: &mut Peer, last: RawSpan) -> Result<(), DisconnectReason>
     peer.wire.invalid_requests += 1;
     let waiting = peer.wire.encoder.control_bytes();
     match peer.wire.invalid_requests {
-        _ if waiting > limits::OUTBOX_CONTROL_BYTES => Err(ProtocolViolation::NotReading(waiting).into()),
+        _ if waiting > limits::ENCODER_CONTROL_BYTES => Err(ProtocolViolation::NotReading(waiting).into()),
         count if count >= limits::INVALID_REQUESTS => {
             Err(ProtocolViolation::InvalidRequests { count, last }.into())
         }
@@ -255,7 +260,7 @@ fn on_extended(
                 on_metadata_message(turn, t, peer, message);
             }
         }
-        // No extension of ours has another number.
+        // We announced no extension with another id.
         _ => {}
     }
     Ok(())
@@ -287,7 +292,8 @@ fn on_extended_handshake(
         fetch.claims(peer.source.key, size);
         turn.effects.push_once(Effect::AskMetadata { torrent: t.key });
     }
-    // Every change of it ranks a thousand addresses anew, so one opinion a connection is heard.
+    // Each change of our address recomputes the rank of up to a thousand addresses, so only the first `yourip` of a
+    // connection counts.
     if let Some(ip) = theirs.your_ip.filter(|_| !std::mem::replace(&mut peer.wire.reported_our_ip, true)) {
         t.peer_list.set_ours(SocketAddr::new(ip, 0));
     }

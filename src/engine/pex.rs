@@ -1,12 +1,12 @@
-//! Peers tell each other of peers (BEP 11): when a message goes out, and what of one that came is believed.
+//! Peer exchange (BEP 11): when messages are sent, and which addresses of received messages are accepted.
 //!
-//! Named are only those whom we are connected to and who shook hands, by the address where they listen: where
-//! we dialed them, or where their extension handshake says. A first message comes soon after a peer says that
-//! it speaks of peers, so that two who know the same third meet at once; later ones follow a minute apart, if
-//! there are changes. A torrent without changes arms no timer.
+//! Our messages contain only connected peers that sent their handshakes, with the address where they accept
+//! connections: the address that we dialed, or the port of their extension handshake. The first message follows soon
+//! after a peer announces `ut_pex`, so that two peers of ours connect to each other at once; later messages follow a
+//! minute apart, if there are changes. A torrent without changes arms no timer.
 //!
-//! Believed is a stranger's claim of an address, a few a minute, and none that leads into a network that the
-//! stranger cannot know (hazard P18). A private torrent neither tells nor believes (BEP 27).
+//! Received addresses are unverified: the rate of messages is limited, and addresses in a network that the sender
+//! cannot know are ignored (hazard P18). A private torrent neither sends nor accepts messages (BEP 27).
 
 use super::effects::Effect;
 use super::limits;
@@ -22,15 +22,16 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 impl Torrent {
-    /// Whether its peers tell each other of peers.
+    /// Returns whether the torrent takes part in peer exchange.
     pub(super) fn pex_enabled(&self) -> bool {
         self.pex_log.enabled && self.allows(Origin::Pex)
     }
 }
 
 impl Peer {
-    /// How others are told of it, if it is known where it listens.
-    pub(super) fn contact(&self) -> Option<PexPeer> {
+    /// Returns the peer's entry for messages to other peers; `None` if it is unknown where the peer accepts
+    /// connections.
+    pub(super) fn pex_peer(&self) -> Option<PexPeer> {
         let port = if self.wire.dialed { Some(self.source.addr.port()) } else { self.wire.listen_port };
         let flags = if self.wire.dialed { PEX_REACHABLE } else { 0 }
             | if self.is_upload_only() { PEX_SEED } else { 0 };
@@ -43,16 +44,16 @@ impl Peer {
     }
 }
 
-/// The peer can be named from now on, if it can.
+/// Adds the peer to the PEX log, once the address where it accepts connections is known.
 pub(super) fn advertise(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer) {
-    if let Some(contact) = peer.contact().filter(|_| !peer.wire.advertised && t.pex_enabled()) {
+    if let Some(pex_peer) = peer.pex_peer().filter(|_| !peer.wire.advertised && t.pex_enabled()) {
         peer.wire.advertised = true;
-        t.pex_log.joined(contact);
+        t.pex_log.joined(pex_peer);
         turn.effects.push_once(Effect::Pex { torrent: t.key });
     }
 }
 
-/// A peer tells us of others.
+/// Handles a PEX message. Messages beyond the permitted rate are ignored.
 pub(super) fn on_pex(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, payload: &[u8]) {
     let minutes = turn.now.since(peer.wire.since).as_micros() / limits::PEX_ACCEPT_INTERVAL.as_micros();
     if !t.pex_enabled()
@@ -65,9 +66,9 @@ pub(super) fn on_pex(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, payl
     let mut hosts = BTreeSet::new();
     let mut new = false;
     for (addr, flags) in message.added().filter(|(addr, _)| may_name(peer.source.addr.ip(), addr.ip())) {
-        // One host at many ports is a way to make us knock at all of them.
-        let first = hosts.insert(addr.ip()) || is_local(addr.ip());
-        if first && !(t.is_upload_only() && flags & PEX_SEED != 0) {
+        // Only one port of a host counts; otherwise a message could have us dial many ports of a victim.
+        let accepted = hosts.insert(addr.ip()) || is_local(addr.ip());
+        if accepted && !(t.is_upload_only() && flags & PEX_SEED != 0) {
             new |= t.peer_list.learn(turn.now, addr, Origin::Pex);
         }
     }
@@ -76,7 +77,7 @@ pub(super) fn on_pex(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, payl
     }
 }
 
-/// Sends a message to each peer for which one is due, and arms the timer for the others.
+/// Sends a message to each peer for which one is due, and arms the timer of the next message.
 pub(super) fn send(turn: &mut Turn<'_>, t: &Torrent, connections: &mut Connections) {
     if !t.pex_enabled() {
         return;
@@ -91,20 +92,21 @@ pub(super) fn send(turn: &mut Turn<'_>, t: &Torrent, connections: &mut Connectio
             next = next.min(peer.wire.pex_cursor.not_before);
             continue;
         }
-        let mut heard = peer.wire.pex_cursor;
-        let others = t.peers.iter().filter_map(|p| connections.get(*p)?.peer.contact());
-        let news = t.pex_log.news(&mut heard, peer.contact().map(|c| c.addr), others);
-        if !news.is_empty() {
-            heard.not_before = turn.now + limits::PEX_INTERVAL;
+        let mut cursor = peer.wire.pex_cursor;
+        let others = t.peers.iter().filter_map(|p| connections.get(*p)?.peer.pex_peer());
+        let delta = t.pex_log.news(&mut cursor, peer.pex_peer().map(|p| p.addr), others);
+        if !delta.is_empty() {
+            cursor.not_before = turn.now + limits::PEX_INTERVAL;
         }
-        if t.pex_log.has_news(&heard) {
-            next = next.min(heard.not_before.max(turn.now + limits::PEX_FIRST_DELAY));
+        if t.pex_log.has_news(&cursor) {
+            next = next.min(cursor.not_before.max(turn.now + limits::PEX_FIRST_DELAY));
         }
-        let (id, waiting) = (peer.wire.extensions.ut_pex, peer.wire.encoder.control_bytes());
+        let id = peer.wire.extensions.ut_pex;
+        let waiting = peer.wire.encoder.control_bytes();
         let Some(Connection { peer, .. }) = connections.get_mut(peer.source.key) else { continue };
-        peer.wire.pex_cursor = heard;
-        if !news.is_empty() && waiting < limits::OUTBOX_STOP_READING_BYTES {
-            peer.say(&Message::Extended { id, payload: &write_pex(&news.added, &news.dropped) }, turn.out);
+        peer.wire.pex_cursor = cursor;
+        if !delta.is_empty() && waiting < limits::ENCODER_STOP_READING_BYTES {
+            peer.send(&Message::Extended { id, payload: &write_pex(&delta.added, &delta.dropped) }, turn.out);
         }
     }
     turn.timers.arm(Timer::Pex(t.key), next);

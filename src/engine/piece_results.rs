@@ -1,5 +1,4 @@
-//! The ends of pieces: prepared, hashed, verified or spoiled, made durable; and the ban of peers that spoiled
-//! one.
+//! Results of disk jobs on pieces: prepared, hashed, saved; and the ban of peers that sent bad data.
 
 use super::action::{Action, HashVerdict, Notice};
 use super::disconnect::{DisconnectReason, ProtocolViolation};
@@ -27,14 +26,14 @@ impl Swarms {
         }
     }
 
-    /// Every block of a piece has arrived: has it hashed.
+    /// Every block of a piece has arrived: has the caller hash it.
     pub(super) fn hash(&mut self, turn: &mut Turn<'_>, key: TorrentKey, piece: PieceIndex) {
         let digests = self.torrents.get(key).is_some_and(|t| t.smart_ban.is_suspect(piece));
         turn.out.push(Action::Hash { torrent: key, piece, digests });
     }
 
-    /// The hasher's verdict on a piece, which counts for a paused torrent, too; `Break` if the torrent has to
-    /// be paused.
+    /// Handles the hasher's verdict on a piece, which counts for a paused torrent, too. Returns `Break` if the
+    /// torrent has to be paused.
     pub(super) fn on_hashed(
         &mut self,
         turn: &mut Turn<'_>,
@@ -61,9 +60,9 @@ impl Swarms {
         if t.pieces.verified(piece).is_none() {
             return;
         }
-        let liars = t.smart_ban.verified(piece, digests);
+        let culprits = t.smart_ban.verified(piece, digests);
         self.on_verified(turn, key, piece);
-        for ip in liars {
+        for ip in culprits {
             self.ban(turn, key, ip);
         }
     }
@@ -72,10 +71,10 @@ impl Swarms {
         let Some(t) = self.torrents.get_mut(key) else { return };
         let Some(open) = t.pieces.spoiled(piece) else { return };
         t.wasted += u64::from(t.pieces.geometry().piece_len(piece));
-        let liar = t.smart_ban.failed(piece, &open, digests);
+        let culprit = t.smart_ban.failed(piece, &open, digests);
         t.reopen(piece);
         log::debug!("piece {piece} failed its hash, {} senders", open.senders().len());
-        if let Some(ip) = liar {
+        if let Some(ip) = culprit {
             self.ban(turn, key, ip);
         }
         self.top_up_all(turn, key);
@@ -102,16 +101,16 @@ impl Swarms {
             if peer.source.has.has(piece) {
                 peer.source.wanted_pieces = peer.source.wanted_pieces.saturating_sub(1);
                 peer.set_we_want(turn.now, peer.source.wanted_pieces > 0, turn.out);
-            } else if waiting > limits::OUTBOX_CONTROL_BYTES {
+            } else if waiting > limits::ENCODER_CONTROL_BYTES {
                 self.disconnect(turn, key, ProtocolViolation::NotReading(waiting).into());
             } else {
-                peer.say(&Message::Have { piece: piece.get() }, turn.out);
+                peer.send(&Message::Have { piece: piece.get() }, turn.out);
             }
         }
         if complete {
             self.on_complete(turn, key);
         } else {
-            // There is room for another partial piece.
+            // The limit of partial pieces allows another piece.
             turn.effects.push(Effect::TopUp { torrent: key });
         }
     }
@@ -137,7 +136,7 @@ impl Swarms {
         }
     }
 
-    /// The checkpoint is on stable storage, or is not.
+    /// A checkpoint is on stable storage, or failed.
     pub(super) fn on_saved(&mut self, turn: &mut Turn<'_>, key: TorrentKey) {
         let Some(t) = self.torrents.get_mut(key) else { return };
         t.saving = false;
@@ -148,7 +147,7 @@ impl Swarms {
         }
     }
 
-    /// Bans an address from the torrent for a while: its connections are closed, and it is not dialed.
+    /// Bans an address from the torrent for [`limits::BAN`]: closes its connections and does not dial it.
     pub(super) fn ban(&mut self, turn: &mut Turn<'_>, key: TorrentKey, ip: IpAddr) {
         let Some(t) = self.torrents.get_mut(key) else { return };
         t.peer_list.ban(turn.now, ip);

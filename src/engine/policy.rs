@@ -1,9 +1,9 @@
-//! What the protocol leaves open and we have an opinion on: the choices of [`limits`], as one value that an
-//! engine is started with.
+//! The choices that the protocol leaves open, in one value for the start of an engine. The defaults are in
+//! [`limits`].
 //!
 //! rill runs [`Policy::default`]. Other values are for experiments of the simulator (feature `sim`), and some of
-//! them are bad on purpose: serving no peer, endgame without a bound. None of them weakens data safety: leases,
-//! verdicts and the limits of every queue stay as they are.
+//! them are bad on purpose: no upload, endgame without a bound. None of them weakens data safety: leases, hash
+//! checks and the limits of every queue do not depend on the policy.
 
 use super::limits;
 use std::time::Duration;
@@ -11,78 +11,78 @@ use std::time::Duration;
 /// The choices of one engine, the same for all its torrents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Whether blocks that are owed already are asked of others once nothing else is left.
+    /// Whether and how blocks are requested from a second peer once every wanted block is requested.
     pub endgame: Endgame,
-    /// The silence after which a peer with requests in flight is snubbing us; `None`: never.
+    /// Time without a block after which a peer with requests in flight counts as snubbing us; `None` disables
+    /// snubbing.
     pub snub_after: Option<Duration>,
-    /// Which piece begins next. A torrent that is [`sequential`](super::TorrentSpec::sequential) has an order
-    /// of its own.
+    /// Order in which pieces begin. A [`sequential`](super::TorrentSpec::sequential) torrent ignores it.
     pub picking: Picking,
-    /// Pieces picked at random before [`picking`](Policy::picking) has its way.
+    /// Number of pieces picked at random before [`picking`](Policy::picking) applies.
     pub random_first: u32,
-    /// Whether one upload slot more goes to a random peer, whatever it gives.
+    /// Whether one further upload slot goes to a random peer, regardless of its upload rate (optimistic unchoke).
     pub optimistic: bool,
-    /// Whether, leeching, the peers that send us most get the slots. Without it every peer has a turn, as
-    /// when seeding.
+    /// Whether a leeching torrent gives its slots to the peers that send us most. Otherwise peers take turns, as
+    /// they do when the torrent seeds.
     pub tit_for_tat: bool,
-    /// Whether we speak the Fast extension (BEP 6).
+    /// Whether we support the Fast extension (BEP 6).
     pub fast: bool,
-    /// Peers that we upload to at once in one torrent, besides the optimistic one. 0: no peer is served in
-    /// any way.
+    /// Peers that we upload to at once in one torrent, besides the optimistic one. 0 disables uploads
+    /// altogether.
     pub upload_slots: usize,
-    /// The most slots that unused upload may open. Below [`upload_slots`](Policy::upload_slots) it opens
-    /// none.
+    /// Upper bound of the upload slots when further slots open for unused upload. A value below
+    /// [`upload_slots`](Policy::upload_slots) opens none.
     pub upload_slots_max: usize,
-    /// How many requests are out to one peer.
+    /// Rule for the number of requests in flight to one peer.
     pub window: WindowRule,
-    /// A peer that can deliver a whole piece in this time gets pieces of its own.
+    /// A peer that can deliver a whole piece within this time gets pieces of its own.
     pub own_piece_within: Duration,
-    /// Peers asked of a tracker.
+    /// Number of peers requested from a tracker (`numwant`).
     pub numwant: u32,
 }
 
-/// What is done when every wanted block is asked for and some are not here yet.
+/// How blocks are requested once every wanted block is requested and some are outstanding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endgame {
-    /// Nothing: no block is requested from a second peer.
+    /// No block is requested from a second peer.
     #[cfg(feature = "sim")]
     Off,
-    /// A peer with little left to do takes over what would come last, within bounds.
+    /// A peer with an almost empty queue takes over blocks that would arrive last, within bounds.
     Bounded {
-        /// Peers that may owe us the same block.
+        /// Most peers that have the same block requested.
         holders: u8,
-        /// Blocks that a peer may owe us and still be asked for another.
+        /// Requests in flight below which a peer takes over another block.
         blocks: usize,
     },
-    /// Every block that a peer has and that no peer is sending yet is requested from it, in any order, as far
-    /// as its queue goes.
+    /// Every peer is sent requests in random order for all its blocks that no peer is sending yet, as many as its
+    /// queue has room for.
     #[cfg(feature = "sim")]
     Unbounded,
 }
 
-/// Which of the missing pieces begins next.
+/// Order in which missing pieces begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Picking {
-    /// The one that the fewest peers have.
+    /// The piece that the fewest peers have comes first.
     RarestFirst,
-    /// Any.
+    /// Random order.
     #[cfg(feature = "sim")]
     Random,
 }
 
-/// How many requests are out to one peer: never more than it says it queues, nor than
-/// [`limits::CANCELLED_REQUESTS`], and one while it snubs us. A window is filled up once an eighth of it is
-/// free, so that requests travel together.
+/// The number of requests in flight to one peer (the window): never more than the peer's `reqq` (BEP 10), nor than
+/// [`limits::CANCELLED_REQUESTS`], and one while the peer snubs us. A window is filled once an eighth of it is
+/// free, so that several requests share a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WindowRule {
-    /// Slow start, then as many as the peer serves in `time` at its speed.
+    /// Slow start, then the number of blocks that the peer sends in `time` at its current rate.
     Adaptive {
         /// Time that the window covers.
         time: Duration,
-        /// The most, in blocks.
+        /// Upper bound in blocks.
         max: u32,
     },
-    /// Always this many.
+    /// A constant number of blocks.
     #[cfg(feature = "sim")]
     Fixed(u32),
 }
@@ -107,12 +107,12 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Whether any peer is served.
+    /// Returns whether we upload at all.
     pub(super) fn serves(&self) -> bool {
         self.upload_slots > 0
     }
 
-    /// Peers that may be served at once at the very most, besides the optimistic one.
+    /// Returns the upper bound of peers that are unchoked at once, besides the optimistic one.
     pub(super) fn most_slots(&self) -> usize {
         if self.serves() { self.upload_slots.max(self.upload_slots_max) } else { 0 }
     }
@@ -130,7 +130,7 @@ impl Picking {
 }
 
 impl Endgame {
-    /// Peers that may owe us the same block, endgame or not.
+    /// Returns the most peers that may have the same block requested, in endgame or not.
     #[cfg(feature = "oracle")]
     pub(super) fn holders(self) -> u16 {
         match self {
@@ -144,7 +144,8 @@ impl Endgame {
 }
 
 impl WindowRule {
-    /// The most requests out to one peer. A late answer to any of them must still be known for one.
+    /// Returns the upper bound of requests in flight to one peer. All of them fit into the list of cancelled requests,
+    /// so that a late block is still recognized as requested.
     pub(super) fn most(self) -> u32 {
         let most = match self {
             WindowRule::Adaptive { max, .. } => max,

@@ -15,32 +15,29 @@ use crate::units::{Bitfield, Origin, PeerKey, TorrentKey};
 use crate::wire::{ExtensionIds, FrameError, Message, write_dont_have};
 
 impl Swarms {
-    /// Replaces the placeholder shape of a torrent whose metadata was unknown; whether it turns out to be
-    /// private.
-    pub(super) fn on_metadata(&mut self, turn: &mut Turn<'_>, key: TorrentKey, shape: TorrentInfo) -> bool {
+    /// Replaces the placeholder of a torrent whose metadata was unknown. Returns whether the torrent is private.
+    pub(super) fn on_metadata(&mut self, turn: &mut Turn<'_>, key: TorrentKey, info: TorrentInfo) -> bool {
         let Some(t) = self.torrents.get_mut(key).filter(|t| !t.open) else { return false };
-        t.pieces = Pieces::new(shape.geometry, Bitfield::empty(shape.geometry.pieces()), shape.wanted);
+        t.pieces = Pieces::new(info.geometry, Bitfield::empty(info.geometry.pieces()), info.wanted);
         t.picker = Picker::new(&t.pieces, t.picker.is_sequential(), &turn.config.policy, turn.rng);
-        t.metadata = Metadata::of(shape.info);
-        t.private = shape.private;
-        shape.private
+        t.metadata = Metadata::of(info.info);
+        t.private = info.private;
+        info.private
     }
 
-    /// Of a torrent that turns out to be private, drops the peers and addresses that a private torrent must
-    /// not use (BEP 27).
+    /// Drops the peers and addresses that a private torrent must not use (BEP 27).
     pub(super) fn drop_disallowed_peers(&mut self, turn: &mut Turn<'_>, key: TorrentKey) {
         let Some(t) = self.torrents.get_mut(key) else { return };
         t.peer_list.retain_origins(Origin::is_for_private);
-        let foreign =
+        let is_disallowed =
             |p: &PeerKey| self.connections.get(*p).is_some_and(|c| !c.peer.source.origin.is_for_private());
-        let foreign: Vec<PeerKey> = t.peers.iter().copied().filter(foreign).collect();
-        for peer in foreign {
+        let disallowed: Vec<PeerKey> = t.peers.iter().copied().filter(is_disallowed).collect();
+        for peer in disallowed {
             self.disconnect(turn, peer, DisconnectReason::Private);
         }
     }
 
-    /// The torrent's pieces are known: tells every peer what we have and handles the messages that were
-    /// deferred.
+    /// The torrent's pieces are known: sends our pieces to every peer, and handles the deferred messages.
     pub(super) fn replay_all_deferred(&mut self, turn: &mut Turn<'_>, key: TorrentKey) {
         let Some(t) = self.torrents.get(key) else { return };
         for peer in t.peers.clone() {
@@ -62,15 +59,14 @@ impl Swarms {
         let pieces = t.pieces.geometry().pieces();
         decoder.set_bitfield_len(pieces.div_ceil(8) as usize);
         peer.source.has = Bitfield::empty(pieces);
-        // A peer that would have to be sent too many HAVEs is disconnected; dialed again later, it gets one
-        // bitfield.
+        // Instead of sending too many `have` messages, close the connection: on the next one we send one bitfield.
         if t.pieces.have().ones() > limits::REPLAYED_HAVES {
             return Err(DisconnectReason::Stopped);
         }
         for piece in t.pieces.have().iter() {
-            peer.say(&Message::Have { piece: piece.get() }, turn.out);
+            peer.send(&Message::Have { piece: piece.get() }, turn.out);
         }
-        let DeferredMessages { has, haves, gone, allowed_fast } = std::mem::take(&mut peer.wire.deferred);
+        let DeferredMessages { has, haves, lost, allowed_fast } = std::mem::take(&mut peer.wire.deferred);
         let fast = peer.wire.fast;
         let bits = t.deferred_bitfields.take(key).unwrap_or_default();
         let has = match has {
@@ -80,21 +76,22 @@ impl Swarms {
                 Some(Message::Bitfield { bytes: &bits })
             }
             DeferredHave::Bits => {
-                let (got, expected) = (bits.len() as u32, peer.source.has.as_bytes().len() as u32);
+                let got = bits.len() as u32;
+                let expected = peer.source.has.as_bytes().len() as u32;
                 return Err(ProtocolViolation::from(FrameError::Bitfield { got, expected }).into());
             }
-            DeferredHave::Lost => return Err(DisconnectReason::Stopped),
+            DeferredHave::Dropped => return Err(DisconnectReason::Stopped),
         };
         let haves = haves.into_iter().map(|piece| Message::Have { piece });
-        let gone: Vec<[u8; 4]> = gone.into_iter().map(write_dont_have).collect();
-        let gone =
-            gone.iter().map(|payload| Message::Extended { id: ExtensionIds::OURS.lt_donthave, payload });
+        let lost: Vec<[u8; 4]> = lost.into_iter().map(write_dont_have).collect();
+        let lost =
+            lost.iter().map(|payload| Message::Extended { id: ExtensionIds::OURS.lt_donthave, payload });
         let allowed = allowed_fast.into_iter().filter(|_| fast).map(|piece| Message::AllowedFast { piece });
-        // A bitfield is believed only as the first message about pieces, and the deferred one was that.
+        // A bitfield is accepted only as the first message about pieces; the deferred one was the first.
         peer.wire.sent_have_info = has.is_none() && peer.wire.sent_have_info;
         has.into_iter()
             .chain(haves)
-            .chain(gone)
+            .chain(lost)
             .chain(allowed)
             .try_for_each(|message| on_message(turn, t, peer, message))
     }

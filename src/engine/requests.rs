@@ -1,5 +1,5 @@
-//! The request pipeline: fills each peer's request queue with blocks, and hands peers that run dry to
-//! [`endgame`](super::endgame).
+//! The request pipeline: fills each peer's request queue with blocks. [`endgame`] follows for peers whose queue
+//! stays almost empty.
 
 use super::action::Action;
 use super::endgame;
@@ -22,24 +22,25 @@ pub(super) fn top_up(turn: &mut Turn<'_>, t: &mut Torrent, connections: &mut Con
     endgame::help(turn, t, connections, key, requested);
 }
 
-/// Requests blocks from every peer of the torrent: some may have become free.
+/// Fills the request queue of every peer of the torrent: blocks may have become free.
 pub(super) fn top_up_all(turn: &mut Turn<'_>, t: &mut Torrent, connections: &mut Connections) {
     for key in t.peers.clone() {
         top_up(turn, t, connections, key);
     }
 }
 
-/// Sends a request for a block that the pieces count as requested already.
+/// Sends a request for a block that is counted as requested in [`Pieces`](super::torrent::Pieces) already.
 pub(super) fn request(turn: &mut Turn<'_>, peer: &mut Peer, block: BlockSpan) {
     let first = peer.source.requests.in_flight() == 0;
     peer.source.requests.asked(turn.now, block);
-    peer.say(&Message::Request(block.into()), turn.out);
+    peer.send(&Message::Request(block.into()), turn.out);
     if first {
         turn.timers.arm(Timer::Peer(peer.source.key), peer.next_deadline());
     }
 }
 
-/// Fills a peer's request queue as the picker says; whether anything was requested.
+/// Requests the blocks that the picker chooses for a peer until its queue is full. Returns whether a block was
+/// requested.
 fn fill_queue(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer) -> bool {
     let room = peer.source.requests.room();
     if room == 0 || !peer.source.may_be_asked() {

@@ -1,5 +1,5 @@
-//! Settings of a torrent that change while it runs: wanted pieces and their priorities, order, limits,
-//! trackers.
+//! Settings of a torrent that may change while it runs: wanted pieces and their priorities, piece order, rate
+//! limits.
 
 use super::bandwidth::TokenBucket;
 use super::effects::Effect;
@@ -11,9 +11,9 @@ use super::turn::Turn;
 use crate::units::{Bitfield, TorrentKey};
 
 impl Swarms {
-    /// Sets which pieces are wanted and how urgently; `priorities` has one entry a piece, or is `None` if all
-    /// are normal. A partial piece stays wanted until it is verified. Whether every wanted piece is verified
-    /// now and was not before. Ignored before the torrent's pieces are known.
+    /// Sets which pieces are wanted, and their priorities: one entry for each piece, or `None` if all are normal. A
+    /// partial piece stays wanted until it is verified. Returns whether the change completed the torrent: every
+    /// wanted piece is verified now and one was missing before. Ignored before the torrent's pieces are known.
     pub(super) fn set_wanted(
         &mut self,
         turn: &mut Turn<'_>,
@@ -22,7 +22,7 @@ impl Swarms {
         priorities: Option<Box<[PiecePriority]>>,
     ) -> bool {
         let Some(t) = self.torrents.get_mut(key).filter(|t| t.open) else { return false };
-        let missed = t.pieces.missing() > 0;
+        let was_incomplete = t.pieces.missing() > 0;
         t.pieces.set_wanted(wanted);
         let sequential = t.picker.is_sequential();
         t.picker = Picker::new(&t.pieces, sequential, &turn.config.policy, turn.rng);
@@ -39,7 +39,7 @@ impl Swarms {
         }
         turn.effects.push_once(Effect::TopUp { torrent: key });
         turn.timers.arm(Timer::Dial, turn.now);
-        missed && t.pieces.missing() == 0
+        was_incomplete && t.pieces.missing() == 0
     }
 
     /// Sets whether pieces are requested in order rather than rarest first.

@@ -68,7 +68,7 @@ impl Swarms {
     pub(super) fn want(&mut self, key: PeerKey) -> Want<'_> {
         let Some(Connection { decoder, peer }) = self.connections.get_mut(key) else { return Want::Gone };
         peer.source.read_paused = false;
-        if peer.wire.encoder.control_bytes() > limits::OUTBOX_STOP_READING_BYTES {
+        if peer.wire.encoder.control_bytes() > limits::ENCODER_STOP_READING_BYTES {
             peer.source.read_paused = true;
             return Want::Pause;
         }
@@ -261,7 +261,7 @@ impl Swarms {
     /// See [`Engine::sent`](super::Engine::sent).
     pub(super) fn sent(&mut self, turn: &mut Turn<'_>, key: PeerKey, n: usize) {
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
-        let was_stuck = peer.wire.encoder.control_bytes() > limits::OUTBOX_STOP_READING_BYTES;
+        let was_stuck = peer.wire.encoder.control_bytes() > limits::ENCODER_STOP_READING_BYTES;
         let sent = peer.wire.encoder.sent(n);
         let more_to_say = peer.wire.they_want && !peer.wire.we_choke || peer.source.requests.in_flight() > 0;
         if !more_to_say {
@@ -331,7 +331,7 @@ fn answered(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, block: BlockS
     let still_owed = peer.source.requests.owes(block);
     for late in peer.source.requests.done(turn.now, block, &peer.source.down) {
         t.pieces.cancel_request(late);
-        peer.say(&Message::Cancel(late.into()), turn.out);
+        peer.send(&Message::Cancel(late.into()), turn.out);
     }
     still_owed
 }

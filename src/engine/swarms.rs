@@ -70,8 +70,9 @@ impl Swarms {
         if self.by_hash.contains_key(&spec.info_hash) {
             return None;
         }
-        let known = spec.shape.is_some();
-        let TorrentInfo { geometry, wanted, private, info } = spec.shape.unwrap_or_else(TorrentInfo::unknown);
+        let known = spec.torrent_info.is_some();
+        let TorrentInfo { geometry, wanted, private, info } =
+            spec.torrent_info.unwrap_or_else(TorrentInfo::unknown);
         let pieces = Pieces::new(geometry, Bitfield::empty(geometry.pieces()), wanted);
         let policy = &turn.config.policy;
         let picker = Picker::new(&pieces, spec.sequential, policy, turn.rng);
@@ -188,7 +189,7 @@ impl Swarms {
             };
             if peer.source.requests.give_up(block) {
                 t.pieces.cancel_request(block);
-                peer.say(&Message::Cancel(block.into()), turn.out);
+                peer.send(&Message::Cancel(block.into()), turn.out);
             }
         }
     }

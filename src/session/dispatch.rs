@@ -184,7 +184,7 @@ impl EventLoop {
             if let TorrentSource::Metainfo(metainfo) = &torrent.source { Some(metainfo) } else { None };
         let spec = TorrentSpec {
             info_hash: torrent.info_hash(),
-            shape: metainfo.map(|m| torrent.torrent_info(m)),
+            torrent_info: metainfo.map(|m| torrent.torrent_info(m)),
             trackers: torrent.all_trackers(),
             peers: torrent.all_peers(),
             sequential: torrent.sequential,

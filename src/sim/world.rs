@@ -209,7 +209,7 @@ impl World {
         let tracker = if s.udp_tracker { UDP_URL } else { HTTP_URL };
         let spec = TorrentSpec {
             info_hash: INFO_HASH,
-            shape: Some(TorrentInfo {
+            torrent_info: Some(TorrentInfo {
                 geometry: self.geometry,
                 wanted: Bitfield::full(pieces),
                 private: false,

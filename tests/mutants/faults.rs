@@ -132,7 +132,7 @@ pub const FAULTS: &[Fault] = &[
         file: "engine/stream.rs",
         old: "if arrival.piece_full {",
         new: "if arrival.piece_full {
-        peer.say(&Message::Have { piece: block.piece().get() }, turn.out);",
+        peer.send(&Message::Have { piece: block.piece().get() }, turn.out);",
     },
     Fault {
         what: "have is said of the piece beside it",
@@ -156,7 +156,7 @@ pub const FAULTS: &[Fault] = &[
     Fault {
         what: "a choked peer is served pieces that it was never allowed",
         file: "engine/connections.rs",
-        old: "peer.say(&Message::AllowedFast { piece: piece.get() }, turn.out);",
+        old: "peer.send(&Message::AllowedFast { piece: piece.get() }, turn.out);",
         new: "",
     },
     Fault {

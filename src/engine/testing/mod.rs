@@ -100,7 +100,7 @@ impl TestWorld {
         };
         let spec = TorrentSpec {
             info_hash: HASH,
-            shape: Some(TorrentInfo {
+            torrent_info: Some(TorrentInfo {
                 geometry,
                 wanted: Bitfield::full(geometry.pieces()),
                 private: false,
@@ -118,7 +118,7 @@ impl TestWorld {
         let now = Instant::from_micros(1_000_000);
         let rng = Rng::new(s.config.seed);
         let mut engine = Engine::new(s.config);
-        let known = s.spec.shape.is_some();
+        let known = s.spec.torrent_info.is_some();
         let torrent = engine.add_torrent(now, s.spec).unwrap();
         let mut content = vec![0; geometry.total() as usize];
         for piece in s.have.iter() {

@@ -289,7 +289,7 @@ fn a_verdict_from_before_a_pause_judges_nothing_that_came_after() {
     ] {
         let mut w = TestWorld::built(|s| {
             s.slow_disk = true;
-            s.spec.shape.as_mut().unwrap().wanted = Bitfield::from_wire(&[0x80], 4).unwrap();
+            s.spec.torrent_info.as_mut().unwrap().wanted = Bitfield::from_wire(&[0x80], 4).unwrap();
         });
         let p = w.server(1);
         w.answer_all();

@@ -182,7 +182,7 @@ fn p14_a_peer_that_never_reads_is_not_read_from_either() {
     }
     flap(&mut w, p, 8_000);
     let waiting = w.engine.swarms.connections.get(p).unwrap().peer.wire.encoder.control_bytes();
-    assert!(waiting <= limits::OUTBOX_STOP_READING_BYTES + 16 * 1024, "{waiting} bytes wait for it");
+    assert!(waiting <= limits::ENCODER_STOP_READING_BYTES + 16 * 1024, "{waiting} bytes wait for it");
     assert!(!w.puppets[&p].to_engine.is_empty(), "its bytes stay with the kernel");
     w.pass(121.0);
     assert!(!w.is_open(p));
@@ -201,7 +201,7 @@ fn p14_what_waits_for_a_peer_that_never_reads_is_bounded_when_others_make_us_tal
         most = most
             .max(w.engine.swarms.connections.get(deaf).map_or(0, |c| c.peer.wire.encoder.control_bytes()));
     }
-    assert!(!w.is_open(deaf) && most <= limits::OUTBOX_CONTROL_BYTES + 16, "{most} bytes");
+    assert!(!w.is_open(deaf) && most <= limits::ENCODER_CONTROL_BYTES + 16, "{most} bytes");
 }
 
 #[test]

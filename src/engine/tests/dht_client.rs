@@ -111,7 +111,7 @@ fn peer_with_node(w: &mut TestWorld, host: u8) -> PeerKey {
 }
 
 fn private() -> TestWorld {
-    TestWorld::built(|s| s.spec.shape.as_mut().unwrap().private = true)
+    TestWorld::built(|s| s.spec.torrent_info.as_mut().unwrap().private = true)
 }
 
 #[test]
@@ -300,7 +300,7 @@ fn t28_a_private_torrent_is_never_searched_for_and_says_nothing_of_our_node() {
 
 #[test]
 fn t28_a_magnet_that_turns_out_to_be_private_lets_go_of_whom_the_dht_named() {
-    let mut w = TestWorld::built(|s| s.spec.shape = None);
+    let mut w = TestWorld::built(|s| s.spec.torrent_info = None);
     let found: SocketAddr = "30.1.2.3:4567".parse().unwrap();
     join(&mut w, setup(&[node(1)], &[]));
     play(&mut w, &[], &[found, "30.1.2.4:4567".parse().unwrap()]);
@@ -401,7 +401,7 @@ fn searches_of_many_torrents_begin_one_after_the_other() {
     for n in 0..200u32 {
         let mut spec = crate::engine::TorrentSpec {
             info_hash: HASH,
-            shape: None,
+            torrent_info: None,
             trackers: Vec::new(),
             peers: Vec::new(),
             sequential: false,

@@ -15,7 +15,7 @@ fn world(change: impl FnOnce(&mut Setup)) -> TestWorld {
 }
 
 fn private(s: &mut Setup) {
-    s.spec.shape.as_mut().unwrap().private = true;
+    s.spec.torrent_info.as_mut().unwrap().private = true;
 }
 
 /// Adds a torrent that is looked for without knowing what is in it.
@@ -24,7 +24,7 @@ fn another(w: &mut TestWorld, n: u32) -> InfoHash {
     hash[..4].copy_from_slice(&n.to_be_bytes());
     let spec = TorrentSpec {
         info_hash: InfoHash(hash),
-        shape: None,
+        torrent_info: None,
         trackers: Vec::new(),
         peers: Vec::new(),
         sequential: false,

@@ -19,7 +19,7 @@ fn hash() -> InfoHash {
 
 /// Nothing is known but the hash.
 fn magnet() -> TestWorld {
-    TestWorld::built(|s| (s.spec.shape, s.spec.info_hash) = (None, hash()))
+    TestWorld::built(|s| (s.spec.torrent_info, s.spec.info_hash) = (None, hash()))
 }
 
 /// Everything is here, the metadata too.
@@ -27,7 +27,7 @@ fn seed() -> TestWorld {
     TestWorld::built(|s| {
         s.have = Bitfield::full(4);
         s.spec.info_hash = hash();
-        s.spec.shape.as_mut().unwrap().info = Some(info().into());
+        s.spec.torrent_info.as_mut().unwrap().info = Some(info().into());
     })
 }
 
@@ -299,7 +299,7 @@ fn p17_a_flood_of_requests_for_metadata_is_held_back() {
     }
     let waiting = w.engine.swarms.connections.get(p).unwrap().peer.wire.encoder.control_bytes();
     assert!(
-        waiting <= limits::OUTBOX_STOP_READING_BYTES + 2 * METADATA_PIECE_LEN as usize,
+        waiting <= limits::ENCODER_STOP_READING_BYTES + 2 * METADATA_PIECE_LEN as usize,
         "{waiting} bytes wait"
     );
 }

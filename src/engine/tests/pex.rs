@@ -164,7 +164,7 @@ fn t28_private_torrents_and_those_who_do_not_want_it_neither_tell_nor_believe() 
     for private in [true, false] {
         let mut w = TestWorld::built(|s| {
             s.config.pex = private;
-            s.spec.shape.as_mut().unwrap().private = private;
+            s.spec.torrent_info.as_mut().unwrap().private = private;
         });
         let a = speaker(&mut w, 1, Some(1001));
         speaker(&mut w, 2, Some(1002));
@@ -176,7 +176,7 @@ fn t28_private_torrents_and_those_who_do_not_want_it_neither_tell_nor_believe() 
 
 #[test]
 fn a_link_finds_peers_through_peers_before_it_knows_what_is_in_it() {
-    let mut w = TestWorld::built(|s| s.spec.shape = None);
+    let mut w = TestWorld::built(|s| s.spec.torrent_info = None);
     let a = speaker(&mut w, 1, None);
     tell(&mut w, a, &[addr("20.5.5.5:55")], 0);
     assert_eq!(known(&w), 1);

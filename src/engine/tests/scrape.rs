@@ -14,7 +14,7 @@ const COUNTS: SwarmCounts = SwarmCounts { seeds: Some(3), peers: Some(5), comple
 fn resting(w: &mut TestWorld, urls: &[&str]) -> TorrentKey {
     let spec = TorrentSpec {
         info_hash: InfoHash([8; 20]),
-        shape: None,
+        torrent_info: None,
         trackers: urls.iter().map(|url| vec![(*url).to_owned()]).collect(),
         peers: vec!["10.0.0.9:1".parse().unwrap()],
         sequential: false,

@@ -7,7 +7,9 @@ use crate::wire::{Message, RawSpan};
 
 /// One wanted piece of four blocks.
 fn one_piece() -> TestWorld {
-    TestWorld::built(|s| s.spec.shape.as_mut().unwrap().wanted = Bitfield::from_wire(&[0x80], 4).unwrap())
+    TestWorld::built(|s| {
+        s.spec.torrent_info.as_mut().unwrap().wanted = Bitfield::from_wire(&[0x80], 4).unwrap()
+    })
 }
 
 /// Peers with one piece each, so that no peer becomes a seed.
@@ -80,7 +82,7 @@ fn a_piece_that_is_kept_for_one_peer_is_freed_when_that_peer_chokes_us() {
 fn a_disk_that_cannot_read_bans_nobody_and_pauses() {
     let mut w = TestWorld::built(|s| {
         s.slow_disk = true;
-        s.spec.shape.as_mut().unwrap().wanted = Bitfield::from_wire(&[0x80], 4).unwrap();
+        s.spec.torrent_info.as_mut().unwrap().wanted = Bitfield::from_wire(&[0x80], 4).unwrap();
     });
     let p = holder(&mut w, 1);
     w.answer_all();

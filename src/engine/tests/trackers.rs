@@ -169,7 +169,7 @@ fn a_connection_id_is_used_for_a_minute_and_not_longer() {
         w.log.clear();
         let mut spec = crate::engine::TorrentSpec {
             info_hash: crate::units::InfoHash([n; 20]),
-            shape: Some(crate::engine::TorrentInfo {
+            torrent_info: Some(crate::engine::TorrentInfo {
                 geometry: w.geometry,
                 wanted: crate::units::Bitfield::full(4),
                 private: false,

@@ -46,7 +46,7 @@ fn bits(bits: u8) -> Bitfield {
 /// Two pieces are wanted; they are here already, or none is.
 fn partial(complete: bool) -> TestWorld {
     TestWorld::built(|s| {
-        s.spec.shape.as_mut().unwrap().wanted = bits(0b1100_0000);
+        s.spec.torrent_info.as_mut().unwrap().wanted = bits(0b1100_0000);
         if complete {
             s.have = bits(0b1100_0000);
         }
@@ -148,7 +148,7 @@ fn who_wants_nothing_may_have_what_we_want_and_is_no_seed_for_that() {
 
 #[test]
 fn a_link_whose_content_is_here_already_says_so_when_it_knows_what_it_is() {
-    let mut w = TestWorld::built(|s| s.spec.shape = None);
+    let mut w = TestWorld::built(|s| s.spec.torrent_info = None);
     let (p, seed) = (speaker(&mut w, 1), speaker(&mut w, 2));
     says_upload_only(&mut w, seed, true);
     assert_eq!(sent_upload_only(&mut w, p), [Some(false)], "the pieces are not known yet");
@@ -227,7 +227,7 @@ fn a_piece_that_does_not_exist_cannot_be_gone() {
 
 #[test]
 fn what_was_gone_before_the_shape_was_known_is_not_believed_to_be_there() {
-    let mut w = TestWorld::built(|s| s.spec.shape = None);
+    let mut w = TestWorld::built(|s| s.spec.torrent_info = None);
     let (p, q, r) = (speaker(&mut w, 1), speaker(&mut w, 2), speaker(&mut w, 3));
     w.say(p, &[Message::HaveAll]);
     dont_have(&mut w, p, 1);
