@@ -1,4 +1,4 @@
-//! Snapshots of a torrent's peers, trackers and pieces, computed when they are asked for.
+//! Snapshots of a torrent's peers, trackers and pieces, computed on request.
 
 use super::peer::{Peer, Phase};
 use super::swarms::Swarms;
@@ -7,37 +7,37 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Figures of one connected peer that sent its handshake.
+/// Statistics of one connected peer that sent its handshake.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct PeerStats {
-    /// Its address; of a peer that we dialed, the address where it listens.
+    /// The peer's address; if we dialed the peer, the address where it accepts connections.
     pub addr: SocketAddr,
-    /// How its address came to us.
+    /// The source of the peer's address.
     pub origin: Origin,
-    /// Its peer id (BEP 20).
+    /// The peer id (BEP 20).
     pub peer_id: Option<PeerId>,
-    /// The client's name and version, as it says (BEP 10 `v`); short and fit for a terminal.
+    /// The client's name and version as the peer reports them (BEP 10 `v`); short, and safe to print to a terminal.
     pub client: Option<String>,
-    /// The share of the torrent's pieces that it has, 0 to 1.
+    /// The share of the torrent's pieces that the peer has, 0 to 1.
     pub progress: f64,
-    /// Payload that it sends, bytes a second.
+    /// Payload received from the peer, bytes a second.
     pub download_rate: u64,
-    /// Payload that we send, bytes a second.
+    /// Payload sent to the peer, bytes a second.
     pub upload_rate: u64,
-    /// Blocks requested from it.
+    /// Blocks requested from the peer.
     pub requests: usize,
-    /// Blocks that it requested and that wait to be sent.
+    /// Blocks that the peer requested and that are queued to be sent.
     pub upload_queue: usize,
-    /// We do not serve it.
+    /// We choke the peer.
     pub we_choke: bool,
-    /// It has a piece that we miss.
+    /// We are interested: the peer has a missing piece.
     pub we_want: bool,
-    /// It does not serve us.
+    /// The peer chokes us.
     pub they_choke: bool,
-    /// We have a piece that it misses.
+    /// The peer is interested in our pieces.
     pub they_want: bool,
-    /// It sends none of the blocks that are requested from it.
+    /// The peer snubs us: it sends none of the requested blocks.
     pub snubbed: bool,
     /// Time since the handshake.
     pub connected: Duration,
@@ -47,15 +47,16 @@ pub struct PeerStats {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TrackerStats {
-    /// Its announce URL.
+    /// The announce URL.
     pub url: Arc<str>,
-    /// Its tier, from 0 (BEP 12).
+    /// The tier, from 0 (BEP 12).
     pub tier: usize,
-    /// What the last announce came to: addresses that it gave, or a sentence. `None` before the first answer.
+    /// The result of the last announce: the number of addresses in the answer, or an error message. `None` before the
+    /// first answer.
     pub last: Option<Result<usize, String>>,
-    /// An announce awaits its answer.
+    /// An announce is outstanding.
     pub announcing: bool,
-    /// Time to the next announce; `None` if it will not be asked.
+    /// Time to the next announce; `None` if none is planned.
     pub next: Option<Duration>,
 }
 
@@ -63,11 +64,11 @@ pub struct TrackerStats {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PartialPiece {
-    /// Which.
+    /// The piece.
     pub piece: PieceIndex,
     /// Blocks that have arrived.
     pub arrived: u32,
-    /// All its blocks.
+    /// The number of the piece's blocks.
     pub blocks: u32,
 }
 

@@ -1,44 +1,44 @@
-//! How a torrent is doing, as a snapshot.
+//! Statistics of a torrent, computed on request.
 
 use super::peer::{Peer, Phase};
 use super::swarms::Swarms;
 use super::torrent::Activity;
 use crate::units::{Instant, Origin, TorrentKey};
 
-/// Figures of one torrent. Bytes are payload of this session.
+/// Statistics of one torrent. Bytes are payload since the torrent was added.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TorrentStats {
     /// Bytes of the wanted pieces.
     pub wanted_bytes: u64,
     /// Bytes of the wanted pieces that are verified.
     pub have_bytes: u64,
-    /// All pieces.
+    /// The number of pieces.
     pub pieces: u32,
-    /// Verified pieces.
+    /// The number of verified pieces.
     pub pieces_have: u32,
-    /// Received.
+    /// Bytes received.
     pub downloaded: u64,
-    /// Sent.
+    /// Bytes sent.
     pub uploaded: u64,
-    /// Received in vain: duplicates, blocks of bad pieces, blocks without a request.
+    /// Bytes received and discarded: duplicates, blocks of bad pieces, blocks without a request.
     pub wasted: u64,
-    /// Bytes a second.
+    /// Download rate, bytes a second.
     pub download_rate: u64,
-    /// Bytes a second.
+    /// Upload rate, bytes a second.
     pub upload_rate: u64,
-    /// Peers that have said who they are.
+    /// Connected peers that sent their handshakes.
     pub peers: usize,
-    /// Those of them that have everything.
+    /// Connected peers that have every piece.
     pub seeds: usize,
-    /// The peers by who told us of them; an [`Origin`]'s number is its place.
+    /// Connected peers by the source of their address, in the order of [`Origin::ALL`].
     pub peers_by_origin: [usize; Origin::ALL.len()],
-    /// Addresses known.
+    /// Addresses in the peer list.
     pub known_peers: usize,
-    /// Every wanted piece is had.
+    /// Every wanted piece is verified.
     pub complete: bool,
-    /// Not paused.
+    /// The torrent is not paused.
     pub running: bool,
-    /// Why it is not faster, if the engine knows.
+    /// The reason for a slow download, if the engine knows one.
     pub slow: Option<SlowReason>,
 }
 
@@ -51,14 +51,14 @@ pub enum SlowReason {
     NothingToGet,
     /// Every connected peer that has a missing piece chokes us.
     Choked,
-    /// The disk does not keep up; only the session can tell, the engine never says so.
+    /// The disk does not keep up. Only the session sets this reason, never the engine.
     Disk,
-    /// A download limit that the user set.
+    /// A download limit of the user holds the torrent back.
     OwnLimit,
 }
 
 impl Swarms {
-    /// Figures of a torrent.
+    /// Returns the statistics of a torrent.
     pub(super) fn stats(&self, now: Instant, key: TorrentKey) -> Option<TorrentStats> {
         let t = self.torrents.get(key)?;
         let peers = t.peers.iter().filter_map(|p| self.connections.get(*p)).map(|c| &c.peer);

@@ -1,14 +1,15 @@
-//! Where the hands and the codec meet: what the next bytes of a stream are, and what they mean.
+//! The bytes of a connection: where the caller reads the next bytes to, and which bytes it writes next.
 //!
 //! ```text
 //!   want ──▶ Control ─┐
 //!        ──▶ Copy    ─┤
-//!        ──▶ Fill    ─┼─ the hands read ─▶ got(n) ──▶ frames ──▶ messages ──▶ requests topped up, actions pushed
+//!        ──▶ Fill    ─┼─ the caller reads ─▶ got(n) ──▶ frames ──▶ messages ──▶ requests topped up, actions pushed
 //!        ──▶ Skip    ─┘
 //!        ──▶ Pause   ──▶ nothing is read until Action::Wake
 //! ```
 //!
-//! `want` and `got` agree without a word on what is being read, because nothing changes it in between.
+//! `got` does not name the place that `want` returned: no other call changes it in between, so both derive it from
+//! the same state.
 
 use super::disconnect::{DisconnectReason, ProtocolViolation};
 use super::effects::Effect;
@@ -26,38 +27,38 @@ use crate::wire::{Frame, Message, RawSpan, WritePlan};
 /// Where the next bytes of a stream belong.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Want<'a> {
-    /// Framing: read up to `room.len()` bytes here.
+    /// Framing: read up to `room.len()` bytes to `room`.
     Control {
-        /// Never empty.
+        /// The decoder's buffer; never empty.
         room: &'a mut [u8],
     },
-    /// Payload: read up to the span's length to where it lives; what follows goes to `spill`, if the span was
-    /// filled.
+    /// Payload: read up to the span's length to the span's place in the torrent. Once the span is full, further bytes
+    /// go to `spill`.
     Fill {
-        /// Whose.
+        /// The torrent.
         torrent: TorrentKey,
-        /// The rest of a block, or less of it under a rate limit; then `spill` is empty.
+        /// The rest of a block. Under a rate limit a part of the rest, with an empty `spill`.
         span: BlockSpan,
-        /// May be empty.
+        /// The decoder's buffer; may be empty.
         spill: &'a mut [u8],
     },
-    /// Payload that came along with framing: put it where it lives.
+    /// Payload that was read together with framing: copy it to the span's place in the torrent.
     Copy {
-        /// Whose.
+        /// The torrent.
         torrent: TorrentKey,
-        /// As long as `bytes`.
+        /// The span of the payload, as long as `bytes`.
         span: BlockSpan,
-        /// Never empty.
+        /// The payload; never empty.
         bytes: &'a [u8],
     },
-    /// Read up to `len` bytes and throw them away.
+    /// Read up to `len` bytes and discard them.
     Skip {
-        /// At least 1.
+        /// Bytes to discard, at least 1.
         len: u32,
     },
     /// Read nothing until [`Action::Wake`](super::Action::Wake).
     Pause,
-    /// No such connection.
+    /// The connection does not exist.
     Gone,
 }
 
@@ -89,9 +90,9 @@ impl Swarms {
             return Want::Pause;
         }
         let torrent = t.key;
-        let came_along = decoder.buffered().len();
-        if came_along > 0 {
-            return Want::Copy { torrent, span: rest.first(came_along as u32), bytes: decoder.buffered() };
+        let buffered = decoder.buffered().len();
+        if buffered > 0 {
+            return Want::Copy { torrent, span: rest.first(buffered as u32), bytes: decoder.buffered() };
         }
         let span = rest.first(u32::try_from(allowance).unwrap_or(u32::MAX));
         let spill = if span == rest { decoder.spill(peer.read_ahead()) } else { &mut [] };
@@ -180,11 +181,11 @@ impl Swarms {
                     peer.source.reading = begin_block(turn, t, peer, RawSpan { piece, begin, len })?;
                     peer.source.block_began = turn.now;
                     if let Reading::Unwanted { .. } = peer.source.reading {
-                        let came_along = decoder.buffered().len() as u32;
-                        decoder.buffered_taken(came_along);
+                        let buffered = decoder.buffered().len() as u32;
+                        decoder.buffered_taken(buffered);
                         let done = decoder.payload_left() == 0;
-                        self.count_payload(turn, key, came_along);
-                        self.on_payload(turn, key, came_along, done);
+                        self.count_payload(turn, key, buffered);
+                        self.on_payload(turn, key, buffered, done);
                     }
                 }
             }
@@ -192,7 +193,7 @@ impl Swarms {
         if let Some(t) = self.torrent_of(key).and_then(|t| self.torrents.get_mut(t)) {
             top_up(turn, t, &mut self.connections, key);
         }
-        // With no block requested on either side the connection may be silent for long: give buffers back.
+        // Without a requested block on either side the connection may be silent for long: release its buffers.
         if let Some(c) = self
             .connections
             .get_mut(key)
@@ -203,7 +204,7 @@ impl Swarms {
         Ok(())
     }
 
-    /// Counts payload in every figure and limit; whether it was an unwanted block's last.
+    /// Counts payload in every statistic and rate limit. Returns whether the payload ends its block's message.
     fn count_payload(&mut self, turn: &mut Turn<'_>, key: PeerKey, n: u32) -> bool {
         let Some(Connection { decoder, peer }) = self.connections.get_mut(key) else { return false };
         peer.source.down.add(turn.now, u64::from(n));
@@ -223,7 +224,7 @@ impl Swarms {
         done
     }
 
-    /// `n` bytes of the block at hand are in place.
+    /// `n` bytes of the current block were received. `done` says whether they end the block's message.
     fn on_payload(&mut self, turn: &mut Turn<'_>, key: PeerKey, n: u32, done: bool) {
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
         let Some(t) = peer.source.torrent.and_then(|t| self.torrents.get_mut(t)) else { return };
@@ -261,10 +262,10 @@ impl Swarms {
     /// See [`Engine::sent`](super::Engine::sent).
     pub(super) fn sent(&mut self, turn: &mut Turn<'_>, key: PeerKey, n: usize) {
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
-        let was_stuck = peer.wire.encoder.control_bytes() > limits::ENCODER_STOP_READING_BYTES;
+        let was_full = peer.wire.encoder.control_bytes() > limits::ENCODER_STOP_READING_BYTES;
         let sent = peer.wire.encoder.sent(n);
-        let more_to_say = peer.wire.they_want && !peer.wire.we_choke || peer.source.requests.in_flight() > 0;
-        if !more_to_say {
+        let is_active = peer.wire.they_want && !peer.wire.we_choke || peer.source.requests.in_flight() > 0;
+        if !is_active {
             peer.wire.encoder.release_memory();
         }
         peer.wire.last_out = turn.now;
@@ -282,13 +283,16 @@ impl Swarms {
                 }
             }
         }
-        if was_stuck {
+        if was_full {
             self.wake(turn, key);
         }
     }
 }
 
-/// What a block's header means: a lease, or unwanted payload.
+/// Decides on the header of a block: the payload gets a lease, or is unwanted.
+///
+/// # Errors
+/// The peer sent too many blocks without a request.
 fn begin_block(
     turn: &mut Turn<'_>,
     t: &mut Torrent,
@@ -297,50 +301,49 @@ fn begin_block(
 ) -> Result<Reading, DisconnectReason> {
     let block = match t.pieces.geometry().span(raw.piece, raw.begin, raw.len) {
         Ok(span) if span.begin() % BLOCK_LEN == 0 && span.len() <= BLOCK_LEN => Some(span),
-        _ => None, // never asked for: we ask for whole blocks of real pieces
+        _ => None, // never requested: we request only whole blocks
     };
-    let asked = block.map_or(RequestState::No, |b| peer.source.requests.lookup(b));
-    match (block, asked) {
+    let state = block.map_or(RequestState::No, |b| peer.source.requests.lookup(b));
+    match (block, state) {
         (Some(block), RequestState::Yes | RequestState::Cancelled) => {
-            let owed = asked == RequestState::Yes;
-            // A duplicate in endgame, or a late answer for a piece that is being hashed, gets no lease.
-            match t.pieces.lease(block, peer.source.key) {
-                true => {
-                    if t.pieces.was_abandoned(block) {
-                        turn.out.retract_release(t.key, block);
-                    }
-                    Ok(Reading::Block { rest: block, block, owed })
+            let owed = state == RequestState::Yes;
+            // A duplicate in endgame, or a late block of a piece that is being hashed, gets no lease.
+            if t.pieces.lease(block, peer.source.key) {
+                if t.pieces.was_abandoned(block) {
+                    turn.out.retract_release(t.key, block);
                 }
-                false => Ok(Reading::Unwanted { owed: Some(block) }),
+                Ok(Reading::Block { rest: block, block, owed })
+            } else {
+                Ok(Reading::Unwanted { owed: Some(block) })
             }
         }
         _ => {
             peer.source.unasked_blocks += 1;
-            match peer.source.unasked_blocks > limits::UNASKED_BLOCKS {
-                true => Err(ProtocolViolation::Unasked(peer.source.unasked_blocks).into()),
-                false => Ok(Reading::Unwanted { owed: None }),
+            if peer.source.unasked_blocks > limits::UNASKED_BLOCKS {
+                Err(ProtocolViolation::Unasked(peer.source.unasked_blocks).into())
+            } else {
+                Ok(Reading::Unwanted { owed: None })
             }
         }
     }
 }
 
-/// A request was answered, if only with an unwanted block: true if the request was still in flight, and not
-/// cancelled while it came in. Requests that the peer passed over and that are overdue are given up, and it
-/// is told so.
+/// A request was answered, be it with an unwanted block. Returns whether the request was still in flight, and not
+/// cancelled while its block arrived. Overdue requests that the peer skipped are cancelled.
 fn answered(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, block: BlockSpan) -> bool {
-    let still_owed = peer.source.requests.owes(block);
+    let was_in_flight = peer.source.requests.owes(block);
     for late in peer.source.requests.done(turn.now, block, &peer.source.down) {
         t.pieces.cancel_request(late);
         peer.send(&Message::Cancel(late.into()), turn.out);
     }
-    still_owed
+    was_in_flight
 }
 
 /// A leased block is complete.
 fn on_block(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, block: BlockSpan) {
     peer.source.rejects = 0;
-    let still_owed = answered(turn, t, peer, block);
-    let arrival = t.pieces.arrived(block, peer.source.key, peer.source.addr.ip(), still_owed);
+    let was_in_flight = answered(turn, t, peer, block);
+    let arrival = t.pieces.arrived(block, peer.source.key, peer.source.addr.ip(), was_in_flight);
     if arrival.others_owe {
         turn.effects.push(Effect::Cancel { torrent: t.key, block, but: peer.source.key });
     }

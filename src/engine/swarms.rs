@@ -1,8 +1,8 @@
-//! Torrents and their connections: the state that nearly every decision reads and writes.
+//! The torrents and their connections: the state that most modules of the engine read and write.
 //!
-//! Here are the torrents' lives and the rate limits. Connections begin and end in
-//! [`connections`](super::connections), bytes meet them in
-//! [`stream`](super::stream), pieces end in [`piece_results`](super::piece_results).
+//! This file adds, resumes and pauses torrents and keeps the rate limits. Other parts of `impl Swarms`:
+//! [`connections`](super::connections) opens and closes connections, [`stream`](super::stream) handles their bytes,
+//! [`piece_results`](super::piece_results) handles results of the disk.
 
 use super::action::Action;
 use super::bandwidth::TokenBucket;
@@ -26,7 +26,7 @@ use std::net::SocketAddr;
 /// Every connection of the engine.
 pub type Connections = SlotMap<PeerKey, Connection>;
 
-/// Torrents, their connections, and the limits that they share.
+/// The torrents, their connections, and the rate limits that they share.
 #[derive(Debug)]
 pub struct Swarms {
     /// Every torrent.
@@ -41,15 +41,15 @@ pub struct Swarms {
     pub up: TokenBucket,
     /// Dialed connections that are not established yet.
     pub half_open: usize,
-    /// The port of our DHT node, told to peers; `None` outside the DHT or if the node is read-only (BEP 5,
+    /// The port of our DHT node, which peers are sent; `None` outside the DHT or if the node is read-only (BEP 5,
     /// 43).
     pub dht_port: Option<u16>,
-    /// The engine shuts down: no connection begins any more.
+    /// The engine shuts down: no new connections.
     pub stopping: bool,
 }
 
 impl Swarms {
-    /// No torrents, and these limits in bytes a second.
+    /// Returns the state without torrents; limits in bytes a second.
     pub fn new(download_limit: Option<u64>, upload_limit: Option<u64>) -> Swarms {
         Swarms {
             torrents: SlotMap::default(),
@@ -65,7 +65,7 @@ impl Swarms {
 
     // ---- torrents -------------------------------------------------------------------------------------------------
 
-    /// Adds a paused torrent. `None` if its info hash is here already.
+    /// Adds a paused torrent. Returns `None` if a torrent with the same info hash exists.
     pub fn add(&mut self, turn: &mut Turn<'_>, spec: TorrentSpec) -> Option<TorrentKey> {
         if self.by_hash.contains_key(&spec.info_hash) {
             return None;
@@ -111,7 +111,7 @@ impl Swarms {
         Some(key)
     }
 
-    /// Lets a paused torrent run: peers are dialed, trackers and the DHT asked.
+    /// Resumes a paused torrent: arms the timers of its dials, announces and searches.
     pub fn resume(&mut self, turn: &mut Turn<'_>, key: TorrentKey) {
         let Some(t) = self.torrents.get_mut(key).filter(|t| !t.running) else { return };
         t.running = true;
@@ -126,8 +126,7 @@ impl Swarms {
         turn.timers.arm(Timer::Dial, turn.now);
     }
 
-    /// Pauses a torrent: its connections are closed and partial pieces forgotten. False if it was paused
-    /// already.
+    /// Pauses a torrent: closes its connections and drops its partial pieces. Returns false if it was paused already.
     pub fn pause(&mut self, turn: &mut Turn<'_>, key: TorrentKey) -> bool {
         let Some(t) = self.torrents.get_mut(key).filter(|t| t.running) else { return false };
         t.running = false;
@@ -153,7 +152,7 @@ impl Swarms {
         true
     }
 
-    /// Adds addresses to a torrent's peer list, if it takes peers of that origin.
+    /// Adds addresses to a torrent's peer list, unless the torrent must not use peers of that origin.
     pub fn learn_peers(
         &mut self,
         turn: &mut Turn<'_>,
@@ -168,7 +167,7 @@ impl Swarms {
         }
     }
 
-    /// The torrent of a connection, once known.
+    /// Returns the torrent of a connection, once known.
     pub fn torrent_of(&self, key: PeerKey) -> Option<TorrentKey> {
         self.connections.get(key)?.peer.source.torrent
     }
@@ -180,7 +179,7 @@ impl Swarms {
         }
     }
 
-    /// Sends cancels for a block to every peer that it is requested from, but for one.
+    /// Sends a cancel for a block to every peer that it is requested from, except `but`.
     pub fn cancel_elsewhere(&mut self, turn: &mut Turn<'_>, key: TorrentKey, block: BlockSpan, but: PeerKey) {
         let Some(t) = self.torrents.get_mut(key) else { return };
         for key in &t.peers {
@@ -201,7 +200,7 @@ impl Swarms {
         }
     }
 
-    /// Our external address, as the DHT sees it.
+    /// Sets our external address, as the DHT reports it.
     pub fn set_our_address(&mut self, addr: SocketAddr) {
         for (_, t) in self.torrents.iter_mut() {
             t.peer_list.set_ours(addr);
@@ -210,7 +209,7 @@ impl Swarms {
 
     // ---- rate limits ----------------------------------------------------------------------------------------------
 
-    /// Has the caller read a connection again whose reading was paused.
+    /// Has the caller read a connection again, if reading was paused.
     pub fn wake(&mut self, turn: &mut Turn<'_>, key: PeerKey) {
         if let Some(c) = self.connections.get_mut(key) {
             if std::mem::take(&mut c.peer.source.read_paused) {
@@ -227,7 +226,7 @@ impl Swarms {
             t.down.fill(turn.now);
             t.up.fill(turn.now);
         }
-        // The first connection may take the whole bucket: begin with another one every time.
+        // The first connection may take all tokens of the bucket: begin with a random one.
         let mut keys: Vec<PeerKey> = self.connections.keys().collect();
         let first = turn.rng.below(keys.len());
         keys.rotate_left(first);

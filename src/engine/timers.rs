@@ -1,55 +1,56 @@
-//! When the engine wants to be called again, and why: one heap, one name a timer.
+//! The engine's timers, in one heap.
 //!
-//! A timer that is armed twice keeps the earlier time; its owner looks at the clock when it fires and arms it
-//! again if it was too early. So pushing a deadline back, which happens with every message, costs nothing.
+//! A timer that is armed twice keeps the earlier time. When it fires, its owner compares the clock with the current
+//! deadline and arms the timer again if it fired too early. So a deadline is postponed at no cost, as happens with
+//! every message.
 
 use crate::units::{Instant, PeerKey, TorrentKey};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-/// Entries of the heap, 32 bytes each, that may belong to timers that were disarmed or armed anew, besides
-/// one for each that is armed. Ten thousand connections that come and go in a second leave as many behind,
-/// each for its whole time-out.
+/// Stale heap entries that are tolerated, 32 bytes each, besides one for each armed timer. An entry is stale if its
+/// timer was disarmed or armed again. Without the limit, ten thousand connections that open and close within a
+/// second would leave ten thousand stale entries, each for its whole time-out.
 const SPARE_ENTRIES: usize = 1024;
 
-/// Why the engine wakes.
+/// A timer: its purpose, and the peer or torrent that it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Timer {
     /// A peer's next time-out: connect, handshake, idle, keep-alive, snub.
     Peer(PeerKey),
-    /// Upload slots of a torrent are given anew.
+    /// A torrent's next choking round.
     ChokeRound(TorrentKey),
     /// A torrent's next announce.
     Announce(TorrentKey),
     /// A torrent's next checkpoint.
     Checkpoint(TorrentKey),
-    /// Peers with nothing to do look again who is late in a torrent's endgame.
+    /// A torrent's next search for late blocks in endgame.
     Endgame(TorrentKey),
-    /// A peer that was asked for a torrent's metadata may have been silent for too long.
+    /// The time-out of the oldest request for a torrent's metadata.
     Metadata(TorrentKey),
-    /// A torrent's peers are to be told of others.
+    /// A torrent's next PEX messages.
     Pex(TorrentKey),
     /// A torrent's next search in the DHT.
     Search(TorrentKey),
-    /// Our node of the DHT has something to do.
+    /// The next deadline of our DHT node.
     Dht,
     /// When to query the bootstrap nodes again.
     JoinDht,
-    /// Nodes of the DHT are kept for the next run.
+    /// The DHT nodes are saved for the next run.
     KeepNodes,
-    /// The next connection may be dialed.
+    /// The next dial.
     Dial,
-    /// A rate limit has something to give again.
+    /// A rate limit has tokens again.
     Refill,
-    /// A tracker datagram is sent again or given up.
+    /// The next resend or time-out of a UDP tracker request.
     UdpTracker,
-    /// Trackers that were asked for counts and did not answer are given up.
+    /// The next time-out of a scrape.
     Scrape,
-    /// Torrents are called out on the local network.
+    /// The next announcement to the local network.
     Lsd,
 }
 
-/// All timers of one engine.
+/// The timers of one engine.
 #[derive(Debug, Default)]
 pub struct Timers {
     heap: BinaryHeap<Reverse<(Instant, Timer)>>,
@@ -57,7 +58,7 @@ pub struct Timers {
 }
 
 impl Timers {
-    /// Fires `timer` at `at`, or earlier if it was armed for earlier already.
+    /// Arms `timer` for `at`; an earlier time that it is armed for stays. [`Instant::NEVER`] arms nothing.
     pub fn arm(&mut self, timer: Timer, at: Instant) {
         if at == Instant::NEVER || self.armed.get(&timer).is_some_and(|t| *t <= at) {
             return;
@@ -69,12 +70,12 @@ impl Timers {
         }
     }
 
-    /// Forgets a timer whose owner is gone.
+    /// Disarms a timer.
     pub fn disarm(&mut self, timer: Timer) {
         self.armed.remove(&timer);
     }
 
-    /// When the next timer fires.
+    /// Returns when the next timer fires.
     pub fn next(&mut self) -> Option<Instant> {
         while let Some(&Reverse((at, timer))) = self.heap.peek() {
             if self.armed.get(&timer) == Some(&at) {
@@ -85,7 +86,7 @@ impl Timers {
         None
     }
 
-    /// Takes one timer that is due.
+    /// Disarms and returns one timer that is due.
     pub fn due(&mut self, now: Instant) -> Option<Timer> {
         let at = self.next().filter(|at| *at <= now)?;
         let Reverse((_, timer)) = self.heap.pop()?;
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn p13_timers_of_a_hundred_thousand_that_came_and_went_take_no_room() {
+    fn p13_disarmed_timers_of_a_hundred_thousand_peers_take_no_memory() {
         let mut t = Timers::default();
         t.arm(Timer::Dial, at(20));
         let mut peers = crate::units::SlotMap::default();
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disarmed_timer_does_not_wake_anybody() {
+    fn a_disarmed_timer_does_not_fire() {
         let mut t = Timers::default();
         t.arm(Timer::Dial, at(5));
         t.disarm(Timer::Dial);

@@ -1,5 +1,5 @@
-//! The tracker client: announces and scrapes over HTTP, which the caller's blocking workers carry, and over
-//! UDP (BEP 15, 41, 48).
+//! The tracker client: announces and scrapes over HTTP, which the caller's blocking workers send, and over UDP
+//! (BEP 15, 41, 48).
 //!
 //! ```text
 //!   UDP:  Resolving ──address──▶ Connecting ──connection id──▶ Requesting ──▶ answer
@@ -7,7 +7,7 @@
 //!                                    └──┴── sent again after 15 s, 30 s …; at the deadline the next address, or failure
 //! ```
 //!
-//! A datagram is accepted only from the address that was asked and with the transaction id of the request.
+//! A datagram is accepted only from the address that the request was sent to, and with the request's transaction id.
 //! Every request ends in exactly one [`TrackerOutcome`], unless it is withdrawn.
 
 use super::action::{Action, ScrapeSource};
@@ -28,16 +28,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// What a tracker was asked for.
+/// The kind of a request to a tracker.
 #[derive(Debug)]
 enum RequestKind {
-    /// Peers, and it was told of us.
+    /// An announce.
     Announce(PlannedAnnounce),
-    /// The counts of a swarm, until this moment.
-    Scrape { source: ScrapeSource, until: Instant },
+    /// A scrape, which times out at `deadline`.
+    Scrape { source: ScrapeSource, deadline: Instant },
 }
 
-/// A request that awaits its answer.
+/// An unanswered request.
 #[derive(Debug)]
 struct PendingRequest {
     torrent: TorrentKey,
@@ -51,7 +51,7 @@ impl PendingRequest {
     }
 }
 
-/// A request as UDP carries it.
+/// The content of a request over UDP.
 #[derive(Debug)]
 enum UdpRequest {
     Announce(AnnounceRequest),
@@ -84,6 +84,7 @@ impl UdpRequest {
     }
 }
 
+/// The stage of a request over UDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum UdpStage {
     Resolving,
@@ -102,31 +103,34 @@ impl UdpStage {
     }
 }
 
-/// One conversation with a UDP tracker.
+/// A request to a UDP tracker, with its connection handshake and resends (BEP 15).
 #[derive(Debug)]
 struct UdpTransaction {
     stage: UdpStage,
     request: UdpRequest,
     path_and_query: String,
+    /// The tracker's addresses that were not tried yet; taken from the end.
     addresses: Vec<SocketAddr>,
+    /// The last packet sent, for resends.
     packet: Vec<u8>,
     resends: u32,
     resend_at: Instant,
     /// Time for each address.
     timeout: Duration,
+    /// When the current address, or the name resolution, times out.
     deadline: Instant,
 }
 
-/// What a request came to.
+/// The outcome of a request.
 #[derive(Debug)]
 pub enum TrackerOutcome {
     /// An announce was answered, refused or timed out.
     Announced {
         /// The torrent.
         torrent: TorrentKey,
-        /// What was announced.
+        /// The announce.
         announce: PlannedAnnounce,
-        /// The reply, or why there is none.
+        /// The reply, or the reason why there is none.
         result: Result<AnnounceReply, AnnounceError>,
     },
     /// A scrape was answered, refused or timed out.
@@ -135,24 +139,26 @@ pub enum TrackerOutcome {
         torrent: TorrentKey,
         /// The tracker, or the DHT.
         source: ScrapeSource,
-        /// The counts, or why there are none.
+        /// The counts, or the reason why there are none.
         result: Result<SwarmCounts, AnnounceError>,
     },
 }
 
-/// The requests of one engine, and the connections to UDP trackers.
+/// The unanswered requests of one engine, and the connection ids of UDP trackers.
 #[derive(Debug)]
 pub struct TrackerClient {
     pending: BTreeMap<u64, PendingRequest>,
     transactions: BTreeMap<u64, UdpTransaction>,
+    /// Connection ids of UDP trackers, and when they expire.
     connection_ids: BTreeMap<SocketAddr, (u64, Instant)>,
     outcomes: VecDeque<TrackerOutcome>,
+    /// The `key` of our announces: identifies us to a tracker if our address changes.
     key: u32,
     rng: Rng,
 }
 
 impl TrackerClient {
-    /// A client without requests. `seed` decides its transaction ids and the key that trackers know us by.
+    /// Returns a client without requests. `seed` determines the transaction ids and the `key` of announces.
     pub fn new(seed: u64) -> TrackerClient {
         let mut rng = Rng::new(seed ^ 0x7261_636b_6572_7321);
         TrackerClient {
@@ -165,19 +171,19 @@ impl TrackerClient {
         }
     }
 
-    /// Whether no request awaits an answer.
+    /// Returns whether every request has ended.
     pub fn is_idle(&self) -> bool {
         self.pending.is_empty()
     }
 
-    /// What the next request came to, if one has ended.
+    /// Removes and returns the oldest outcome.
     pub fn next_outcome(&mut self) -> Option<TrackerOutcome> {
         self.outcomes.pop_front()
     }
 
     // ---- announces ------------------------------------------------------------------------------------------------
 
-    /// Sends the announce that is due, if one is.
+    /// Sends the torrent's announce if one is due, and arms the timer of the next one.
     pub fn announce(&mut self, turn: &mut Turn<'_>, t: &mut Torrent) {
         if let Some(announce) = t.trackers.ask(turn.now) {
             self.send_announce(turn, t, announce);
@@ -187,7 +193,7 @@ impl TrackerClient {
 
     /// Sends `stopped` to every tracker that knows us, after a `completed` that is due or under way.
     pub fn announce_stopped(&mut self, turn: &mut Turn<'_>, t: &mut Torrent) {
-        // A tracker that gets `completed` after `stopped` takes us for present.
+        // A tracker that receives `completed` after `stopped` would count us as present.
         if let Some(announce) = t.trackers.ask_completed(turn.now) {
             self.send_announce(turn, t, announce);
         }
@@ -196,19 +202,19 @@ impl TrackerClient {
                 self.send_announce(turn, t, announce);
             }
         }
-        // Other announces are withdrawn: their replies would bring peers that are not dialed any more.
-        let is_idle = |p: &PendingRequest| {
+        // Other announces are withdrawn: a paused torrent does not dial the peers of their replies.
+        let is_periodic = |p: &PendingRequest| {
             p.is_announce(t.key, AnnounceEvent::None) || p.is_announce(t.key, AnnounceEvent::Started)
         };
         let withdrawn: Vec<u64> =
-            self.pending.iter().filter(|(_, p)| is_idle(p)).map(|(id, _)| *id).collect();
+            self.pending.iter().filter(|(_, p)| is_periodic(p)).map(|(id, _)| *id).collect();
         for id in withdrawn {
             self.pending.remove(&id);
             self.transactions.remove(&id);
         }
     }
 
-    /// Replaces a torrent's trackers; those that are gone and know us are sent `stopped`.
+    /// Replaces a torrent's trackers; a removed tracker that knows us is sent `stopped`.
     pub fn replace(&mut self, turn: &mut Turn<'_>, t: &mut Torrent, tiers: Vec<Vec<String>>) {
         for announce in t.trackers.replace(tiers) {
             self.send_announce(turn, t, announce);
@@ -265,12 +271,13 @@ impl TrackerClient {
 
     // ---- scrapes --------------------------------------------------------------------------------------------------
 
-    /// Registers a scrape that is answered by [`on_scraped`](TrackerClient::on_scraped) or given up when it
-    /// is overdue; returns its id.
+    /// Registers a scrape and returns its id. The scrape ends with [`on_scraped`](TrackerClient::on_scraped) or times
+    /// out.
     pub fn begin_scrape(&mut self, turn: &mut Turn<'_>, torrent: TorrentKey, source: ScrapeSource) -> u64 {
-        let (id, until) = (turn.ids.next(), turn.now + limits::ANNOUNCE_TIMEOUT);
-        self.pending.insert(id, PendingRequest { torrent, kind: RequestKind::Scrape { source, until } });
-        turn.timers.arm(Timer::Scrape, until);
+        let id = turn.ids.next();
+        let deadline = turn.now + limits::ANNOUNCE_TIMEOUT;
+        self.pending.insert(id, PendingRequest { torrent, kind: RequestKind::Scrape { source, deadline } });
+        turn.timers.arm(Timer::Scrape, deadline);
         id
     }
 
@@ -295,7 +302,7 @@ impl TrackerClient {
         }
     }
 
-    /// Whether a scrape of this torrent is under way; of this source, if one is given.
+    /// Returns whether a scrape of the torrent is unanswered; only scrapes of source `of` count, if one is given.
     pub fn is_scraping(&self, key: TorrentKey, of: Option<&ScrapeSource>) -> bool {
         self.scrapes().any(|(_, torrent, source, _)| torrent == key && of.is_none_or(|of| of == source))
     }
@@ -307,19 +314,19 @@ impl TrackerClient {
         }
     }
 
-    /// Gives overdue scrapes up.
+    /// Ends overdue scrapes with a time-out.
     pub fn on_scrape_deadline(&mut self, turn: &mut Turn<'_>) {
         let overdue: Vec<u64> =
-            self.scrapes().filter(|(.., until)| *until <= turn.now).map(|(id, ..)| id).collect();
+            self.scrapes().filter(|(.., deadline)| *deadline <= turn.now).map(|(id, ..)| id).collect();
         for id in overdue {
             self.on_scraped(id, Err(AnnounceError::Timeout));
         }
-        if let Some(until) = self.scrapes().map(|(.., until)| until).min() {
-            turn.timers.arm(Timer::Scrape, until);
+        if let Some(deadline) = self.scrapes().map(|(.., deadline)| deadline).min() {
+            turn.timers.arm(Timer::Scrape, deadline);
         }
     }
 
-    /// Forgets scrapes whose answers are not wanted any more: those of one torrent, or all.
+    /// Withdraws the unanswered scrapes of one torrent, or of all torrents.
     pub fn withdraw_scrapes(&mut self, of: Option<TorrentKey>) {
         let withdrawn = self.scrapes().filter(|(_, torrent, ..)| of.is_none_or(|key| key == *torrent));
         for id in withdrawn.map(|(id, ..)| id).collect::<Vec<_>>() {
@@ -329,7 +336,7 @@ impl TrackerClient {
 
     fn scrapes(&self) -> impl Iterator<Item = (u64, TorrentKey, &ScrapeSource, Instant)> {
         self.pending.iter().filter_map(|(id, p)| match &p.kind {
-            RequestKind::Scrape { source, until } => Some((*id, p.torrent, source, *until)),
+            RequestKind::Scrape { source, deadline } => Some((*id, p.torrent, source, *deadline)),
             RequestKind::Announce(_) => None,
         })
     }
@@ -345,7 +352,7 @@ impl TrackerClient {
 
     // ---- UDP ------------------------------------------------------------------------------------------------------
 
-    /// Begins a transaction with a UDP tracker; `timeout` is for each of its addresses.
+    /// Begins a transaction with a UDP tracker; `timeout` applies to each of its addresses.
     fn start_transaction(
         &mut self,
         turn: &mut Turn<'_>,
@@ -373,7 +380,7 @@ impl TrackerClient {
         self.arm(turn);
     }
 
-    /// A tracker's name was resolved to these addresses, or to none. Ids of other owners are ignored.
+    /// A tracker's host name was resolved, or its resolution failed. Ids of other modules are ignored.
     pub fn on_resolved(&mut self, turn: &mut Turn<'_>, id: u64, result: Result<Vec<SocketAddr>, String>) {
         let Some(t) = self.transactions.get_mut(&id).filter(|t| t.stage == UdpStage::Resolving) else {
             return;
@@ -381,7 +388,7 @@ impl TrackerClient {
         match result {
             Ok(addresses) => {
                 if let UdpRequest::Scrape(_) = t.request {
-                    // The time-out is for the whole scrape: each address gets an equal share.
+                    // The time-out of a scrape is for all addresses together: each gets an equal share.
                     t.timeout /= u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
                     t.deadline = turn.now + t.timeout;
                 }
@@ -436,7 +443,7 @@ impl TrackerClient {
         self.arm(turn);
     }
 
-    /// A datagram of a UDP tracker arrived. One that answers no transaction is ignored.
+    /// A datagram of a UDP tracker arrived. A datagram that answers no transaction is ignored.
     pub fn on_datagram(&mut self, turn: &mut Turn<'_>, from: SocketAddr, packet: &[u8]) {
         let Some(transaction) = transaction_of(packet) else { return };
         let Some((&id, t)) = self.transactions.iter().find(|(_, t)| t.stage.awaits(from, transaction)) else {
@@ -465,14 +472,15 @@ impl TrackerClient {
         }
     }
 
-    /// Only a refusal by the tracker ends a transaction: a broken packet may be forged.
+    /// Handles a packet without a valid answer. Only the tracker's refusal ends a transaction: an invalid packet may
+    /// be forged.
     fn on_bad_packet(&mut self, id: u64, error: PacketError) {
         if let PacketError::Refused(reason) = error {
             self.on_failed(id, AnnounceError::Failure { reason, retry_in: None });
         }
     }
 
-    /// Sends packets again that were not answered, and gives addresses up.
+    /// Sends unanswered packets again, and tries the next address of a tracker that timed out.
     pub fn on_udp_deadline(&mut self, turn: &mut Turn<'_>) {
         for id in self.transactions.keys().copied().collect::<Vec<_>>() {
             let Some(t) = self.transactions.get_mut(&id) else { continue };

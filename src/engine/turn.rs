@@ -1,4 +1,5 @@
-//! The context of one call into the engine: the time, and what every decision may use besides its own state.
+//! The context of one call into the engine: the time, the configuration, random numbers, timers, effects and
+//! actions.
 
 use super::action::Actions;
 use super::config::EngineConfig;
@@ -6,16 +7,16 @@ use super::effects::Effects;
 use super::timers::Timers;
 use crate::units::{Instant, Rng};
 
-/// What decisions share for as long as the engine lives.
+/// The part of the context that lives as long as the engine.
 #[derive(Debug)]
 pub struct Context {
-    /// What the engine was told at its start.
+    /// The engine's configuration.
     pub config: EngineConfig,
     /// The source of every choice among equals.
     pub rng: Rng,
-    /// When the engine is to be called again, and why.
+    /// The engine's timers.
     pub timers: Timers,
-    /// Consequences that wait until the current connection's turn is over.
+    /// Effects on other connections, applied at the end of the turn.
     pub effects: Effects,
     /// Ids of requests to trackers and name servers.
     pub ids: RequestIds,
@@ -26,7 +27,7 @@ pub struct Context {
 pub struct RequestIds(u64);
 
 impl RequestIds {
-    /// An id that no other request has.
+    /// Returns an id that no other request has.
     pub fn next(&mut self) -> u64 {
         self.0 += 1;
         self.0
@@ -34,7 +35,7 @@ impl RequestIds {
 }
 
 impl Context {
-    /// A context without timers or effects.
+    /// Returns a context without timers or effects.
     pub fn new(config: EngineConfig) -> Context {
         Context {
             rng: Rng::new(config.seed),
@@ -45,27 +46,27 @@ impl Context {
         }
     }
 
-    /// The context of a call at `now` whose actions go to `out`.
+    /// Returns the context of a call at `now` whose actions are appended to `out`.
     pub fn turn<'a>(&'a mut self, now: Instant, out: &'a mut Actions) -> Turn<'a> {
         let Context { config, rng, timers, effects, ids } = self;
         Turn { now, config, rng, timers, effects, ids, out }
     }
 }
 
-/// One call into the engine; made at each public door and handed down.
+/// The context of one call into the engine; each public method makes one and passes it on.
 pub struct Turn<'a> {
     /// The caller's clock reading; serves the whole call.
     pub now: Instant,
-    /// What the engine was told at its start.
+    /// The engine's configuration.
     pub config: &'a EngineConfig,
     /// The source of every choice among equals.
     pub rng: &'a mut Rng,
-    /// When the engine is to be called again, and why.
+    /// The engine's timers.
     pub timers: &'a mut Timers,
-    /// Consequences for other connections, applied at the end of the call.
+    /// Effects on other connections, applied at the end of the call.
     pub effects: &'a mut Effects,
     /// Ids of requests to trackers and name servers.
     pub ids: &'a mut RequestIds,
-    /// What the caller has to do.
+    /// The actions for the caller.
     pub out: &'a mut Actions,
 }
