@@ -69,14 +69,14 @@ pub const FAULTS: &[Fault] = &[
     Fault {
         what: "what a peer owed when it choked us stays owed",
         file: "engine/messages.rs",
-        old: "for block in &given_up {\n        t.pieces.cancel_request(*block);\n    }",
+        old: "for block in &cancelled {\n        t.pieces.cancel_request(*block);\n    }",
         new: "",
     },
     Fault {
         what: "what a lost peer owed stays owed",
         file: "engine/connections.rs",
-        old: "self.release_requests(Some(torrent), &owed);",
-        new: "let _ = &owed;",
+        old: "self.release_requests(Some(torrent), &in_flight);",
+        new: "let _ = &in_flight;",
     },
     Fault {
         what: "a request that was given up is forgotten at once",
