@@ -32,7 +32,7 @@ pub enum ProtocolViolation {
     /// The peer unchoked us and rejects every request; the number of rejections.
     #[error("{0} requests rejected without a block in between")]
     RejectsOnly(u32),
-    /// The peer keeps sending messages that need an answer but does not read; the queued control bytes.
+    /// The peer does not read: more control bytes are queued for it than the limit allows; the number of them.
     #[error("{0} bytes are queued for a peer that does not read")]
     NotReading(usize),
 }

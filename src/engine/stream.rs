@@ -32,8 +32,8 @@ pub enum Want<'a> {
         /// The decoder's buffer; never empty.
         room: &'a mut [u8],
     },
-    /// Payload: read up to the span's length to the span's place in the torrent. Once the span is full, further bytes
-    /// go to `spill`.
+    /// Payload: read up to the span's length to the span's place in the torrent. Bytes that follow a full span go to
+    /// `spill`.
     Fill {
         /// The torrent.
         torrent: TorrentKey,
