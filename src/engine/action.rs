@@ -13,7 +13,7 @@ use std::time::Duration;
 pub enum Action {
     /// Connect; report with `on_dialed` or `on_dial_failed`.
     Dial {
-        /// The connection's key from now on.
+        /// The key of the new connection.
         peer: PeerKey,
         /// The address to dial.
         addr: SocketAddr,
@@ -143,7 +143,7 @@ pub enum Notice {
         /// The peer.
         addr: SocketAddr,
     },
-    /// A tracker answered.
+    /// A tracker answered an announce.
     TrackerReplied {
         /// The torrent.
         torrent: TorrentKey,
@@ -154,7 +154,7 @@ pub enum Notice {
         /// The tracker's warning message.
         warning: Option<String>,
     },
-    /// A tracker did not answer, or refused.
+    /// A tracker did not answer an announce, or refused it.
     TrackerFailed {
         /// The torrent.
         torrent: TorrentKey,

@@ -36,10 +36,13 @@ impl Engine {
             assert!(p.wire.encoder.control_bytes() <= 2 * limits::ENCODER_CONTROL_BYTES);
         }
         for (key, t) in self.swarms.torrents.iter() {
-            let named = |p: &PeerKey| {
+            let is_of_torrent = |p: &PeerKey| {
                 self.swarms.connections.get(*p).is_some_and(|c| c.peer.source.torrent == Some(key))
             };
-            assert!(t.peers.iter().all(named) && t.peers.len() <= self.context.config.max_peers_per_torrent);
+            assert!(
+                t.peers.iter().all(is_of_torrent)
+                    && t.peers.len() <= self.context.config.max_peers_per_torrent
+            );
             assert!(t.peer_list.len() <= limits::KNOWN_ADDRESSES);
             assert!(
                 t.deferred_bitfields.bytes() <= if t.open { 0 } else { limits::DEFERRED_BITFIELDS_BYTES }
@@ -49,7 +52,7 @@ impl Engine {
             let up: Vec<_> = up.into_iter().filter(|p| p.wire.phase == Phase::Up).collect();
             let receives =
                 |r: &Reading, b: BlockSpan| matches!(r, Reading::Block { block, .. } if *block == b);
-            let served = up.iter().filter(|p| !p.wire.we_choke).count();
+            let unchoked = up.iter().filter(|p| !p.wire.we_choke).count();
             assert!(
                 served <= policy.most_slots() + usize::from(policy.optimistic && policy.serves()),
                 "{served} peers are served"

@@ -19,9 +19,9 @@ pub struct TokenBucket {
 impl TokenBucket {
     /// Returns a bucket of `rate` bytes a second; `None` is unlimited.
     pub fn new(rate: Option<u64>) -> TokenBucket {
-        let mut b = TokenBucket { rate: rate.map(|r| r.max(1)), tokens: 0, at: Instant::ZERO };
-        b.tokens = b.burst();
-        b
+        let mut bucket = TokenBucket { rate: rate.map(|r| r.max(1)), tokens: 0, at: Instant::ZERO };
+        bucket.tokens = bucket.burst();
+        bucket
     }
 
     fn burst(&self) -> i64 {
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_rate_everything_passes() {
+    fn a_bucket_without_a_rate_is_unlimited() {
         let mut b = TokenBucket::new(None);
         b.take(Instant::ZERO, u64::MAX);
         assert_eq!((b.allowance(), b.wait()), (u64::MAX, None));

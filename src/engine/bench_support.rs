@@ -5,7 +5,7 @@ use super::torrent::{PickInput, Picker, Pieces};
 use crate::units::{BLOCK_LEN, Bitfield, Geometry, PeerKey, PieceIndex, Rng, SlotMap};
 use std::net::{IpAddr, Ipv4Addr};
 
-/// A torrent of pieces with 16 blocks, and peers that have half of it each.
+/// A torrent whose pieces have 16 blocks, and peers that each have about half of its pieces.
 #[derive(Debug)]
 pub struct Download {
     pieces: Pieces,
@@ -22,14 +22,14 @@ impl Download {
         let mut rng = Rng::new(1);
         let pieces = Pieces::new(g, Bitfield::empty(g.pieces()), Bitfield::full(g.pieces()));
         let mut picker = Picker::new(&pieces, false, &Policy::default(), &mut rng);
-        let mut table: SlotMap<PeerKey, ()> = SlotMap::default();
+        let mut keys: SlotMap<PeerKey, ()> = SlotMap::default();
         let peers = (0..peers).map(|_| {
             let mut has = Bitfield::empty(g.pieces());
             for p in g.all_pieces().filter(|_| rng.below(2) == 0) {
                 has.set(p);
             }
             picker.availability.join(&has);
-            (table.insert(()), has, None)
+            (keys.insert(()), has, None)
         });
         let peers = peers.collect();
         Download { pieces, picker, peers, rng }

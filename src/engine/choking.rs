@@ -1,5 +1,5 @@
-//! Upload slots: the choker decides every ten seconds which peers are unchoked, and a slot that becomes free
-//! is given at once.
+//! Upload slots: the choker decides every ten seconds which peers are unchoked. Between two rounds a free slot
+//! goes to a waiting peer at once.
 
 use super::limits;
 use super::peer::{Connection, Phase};
@@ -26,8 +26,8 @@ pub(super) fn choke_round(turn: &mut Turn<'_>, t: &mut Torrent, connections: &mu
             continue;
         };
         if !peer.wire.we_choke {
-            served += 1;
-            waiting_for_requests += usize::from(peer.wire.encoder.blocks() == 0);
+            unchoked += 1;
+            without_request += usize::from(peer.wire.encoder.blocks() == 0);
         }
         candidates.push(ChokeCandidate {
             peer: peer.source.key,
@@ -39,7 +39,8 @@ pub(super) fn choke_round(turn: &mut Turn<'_>, t: &mut Torrent, connections: &mu
             snubs: peer.source.requests.is_snubbed(),
         });
     }
-    let unused = served > 0 && waiting_for_requests * 2 > served;
+    // If most unchoked peers request nothing, upload is unused and the choker may open further slots.
+    let unused = unchoked > 0 && without_request * 2 > unchoked;
     let chosen = t.choker.round(turn.now, t.activity() == Activity::Seeding, &candidates, unused, turn.rng);
     for candidate in candidates {
         if let Some(c) = connections.get_mut(candidate.peer) {
@@ -51,9 +52,9 @@ pub(super) fn choke_round(turn: &mut Turn<'_>, t: &mut Torrent, connections: &mu
 
 /// Gives free upload slots to waiting peers without waiting for the next round.
 pub(super) fn fill_slots(turn: &mut Turn<'_>, t: &Torrent, connections: &mut Connections) {
-    let served = |c: &Connection| c.peer.wire.they_want && !c.peer.wire.we_choke;
+    let takes_slot = |c: &Connection| c.peer.wire.they_want && !c.peer.wire.we_choke;
     let mut free = (t.choker.slots())
-        .saturating_sub(t.peers.iter().filter(|p| connections.get(**p).is_some_and(served)).count());
+        .saturating_sub(t.peers.iter().filter(|p| connections.get(**p).is_some_and(takes_slot)).count());
     for peer in t.peers.clone() {
         let Some(Connection { peer, .. }) = connections.get_mut(peer) else { continue };
         if free > 0 && peer.wire.they_want && peer.wire.we_choke && peer.wire.phase == Phase::Up {

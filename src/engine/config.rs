@@ -16,9 +16,9 @@ pub struct EngineConfig {
     pub max_peers: usize,
     /// The most connections of one torrent.
     pub max_peers_per_torrent: usize,
-    /// Limit of all downloads together, bytes a second.
+    /// Download limit of all torrents together, bytes a second.
     pub download_limit: Option<u64>,
-    /// Limit of all uploads together, bytes a second.
+    /// Upload limit of all torrents together, bytes a second.
     pub upload_limit: Option<u64>,
     /// The seed of random choices.
     pub seed: u64,
@@ -79,7 +79,7 @@ pub struct DhtSetup {
     pub port: u16,
     /// The seed of the node's random choices and secrets: must not be known to others.
     pub seed: u64,
-    /// Sends queries and answers none (BEP 43).
+    /// The node sends queries and answers none (BEP 43).
     pub read_only: bool,
     /// Nodes of an earlier run, the most recently seen first.
     pub nodes: Vec<SocketAddr>,

@@ -30,18 +30,18 @@ impl Swarms {
             || self.half_open >= limits::HALF_OPEN
             || self.connections.len() >= turn.config.max_peers
         {
-            return; // a connection that is established or ends arms the timer again
+            return; // the timer is armed again when a connection is established or closed
         }
         let keys: Vec<TorrentKey> = self.torrents.keys().collect();
         let mut later: Option<Instant> = None;
         for (at, key) in dialer.in_turns(&keys) {
             let Some(t) = self.torrents.get_mut(*key).filter(|t| t.running) else { continue };
-            let most = match t.activity() {
+            let max_peers = match t.activity() {
                 Activity::Seeding => turn.config.policy.most_slots(),
                 Activity::Opening => limits::METADATA_PEERS,
                 Activity::Leeching | Activity::Paused => usize::MAX,
             };
-            if t.peers.len() >= most.min(turn.config.max_peers_per_torrent) {
+            if t.peers.len() >= max_peers.min(turn.config.max_peers_per_torrent) {
                 continue;
             }
             if let Some((addr, origin)) = t.peer_list.take(turn.now) {
@@ -91,7 +91,8 @@ impl Swarms {
         failure: DialFailure,
     ) -> bool {
         let Some(c) = self.connections.get(key) else { return false };
-        let (addr, torrent) = (c.peer.source.addr, c.peer.source.torrent);
+        let addr = c.peer.source.addr;
+        let torrent = c.peer.source.torrent;
         let why = match failure {
             DialFailure::Refused => DisconnectReason::Lost,
             DialFailure::OutOfResources => DisconnectReason::OutOfResources,
@@ -127,7 +128,7 @@ impl Swarms {
     }
 
     /// Evicts the oldest connection without a handshake of the address that holds most of them: an honest
-    /// peer sends its handshake at once, so an attacker that only holds places loses its own.
+    /// peer sends its handshake at once, so an attacker that only occupies places loses its own connections.
     fn evict_silent_connection(&mut self, turn: &mut Turn<'_>) {
         let silent = || self.connections.iter().map(|(_, c)| &c.peer).filter(|p| p.source.torrent.is_none());
         let of_host = |peer: &Peer| silent().filter(|p| p.source.addr.ip() == peer.source.addr.ip()).count();
@@ -157,7 +158,9 @@ impl Swarms {
         theirs: &Handshake,
     ) -> Result<(), DisconnectReason> {
         let Some(c) = self.connections.get(key) else { return Ok(()) };
-        let (addr, dialed, origin) = (c.peer.source.addr, c.peer.wire.dialed, c.peer.source.origin);
+        let addr = c.peer.source.addr;
+        let dialed = c.peer.wire.dialed;
+        let origin = c.peer.source.origin;
         let torrent = match c.peer.source.torrent {
             Some(t) => t,
             None => *self.by_hash.get(&theirs.info_hash).ok_or(DisconnectReason::UnknownTorrent)?,
@@ -201,8 +204,8 @@ impl Swarms {
         }
         let Some(t) = self.torrents.get_mut(torrent) else { return Ok(()) };
         if !dialed {
-            let most = if t.open { usize::MAX } else { limits::METADATA_PEERS };
-            if t.peers.len() >= most.min(turn.config.max_peers_per_torrent) {
+            let max_peers = if t.open { usize::MAX } else { limits::METADATA_PEERS };
+            if t.peers.len() >= max_peers.min(turn.config.max_peers_per_torrent) {
                 return Err(DisconnectReason::Full);
             }
             t.peers.push(key);
@@ -241,24 +244,24 @@ impl Swarms {
         let Some(t) = peer.source.torrent.and_then(|t| self.torrents.get(t)) else { return };
         let have = t.pieces.have();
         if peer.wire.fast && have.is_full() {
-            peer.say(&Message::HaveAll, turn.out);
+            peer.send(&Message::HaveAll, turn.out);
         } else if peer.wire.fast && have.is_empty() {
-            peer.say(&Message::HaveNone, turn.out);
+            peer.send(&Message::HaveNone, turn.out);
         } else if !have.is_empty() {
-            peer.say(&Message::Bitfield { bytes: have.as_bytes() }, turn.out);
+            peer.send(&Message::Bitfield { bytes: have.as_bytes() }, turn.out);
         }
         if theirs.extended {
             send_extended_handshake(turn, t, peer);
         }
         if let Some(port) = dht_port.filter(|_| theirs.dht && t.allows(Origin::Dht)) {
-            peer.say(&Message::Port { port }, turn.out);
+            peer.send(&Message::Port { port }, turn.out);
         }
         if peer.wire.fast && turn.config.policy.serves() {
             let k = limits::ALLOWED_FAST_PIECES;
             let set = super::peer::allowed_fast(t.pieces.geometry(), &t.info_hash, peer.source.addr.ip(), k);
             for piece in set.into_iter().filter(|p| have.has(*p)) {
                 peer.wire.fast_to_them.push((piece, 0));
-                peer.say(&Message::AllowedFast { piece: piece.get() }, turn.out);
+                peer.send(&Message::AllowedFast { piece: piece.get() }, turn.out);
             }
         }
         peer.wire.last_out = turn.now;
@@ -358,7 +361,8 @@ impl Swarms {
         }
     }
 
-    /// A time-out of a connection may have passed: it is closed, kept alive, or its requests are released.
+    /// A time-out of a connection may have passed: closes the connection, sends a keep-alive, or frees the
+    /// requests of a snubbing peer.
     pub(super) fn on_peer_deadline(&mut self, turn: &mut Turn<'_>, key: PeerKey) {
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
         let now = turn.now;
@@ -382,10 +386,11 @@ impl Swarms {
         if peer.wire.phase == Phase::Up {
             if now >= peer.wire.last_out + limits::KEEP_ALIVE {
                 peer.wire.last_out = now;
-                peer.say(&Message::KeepAlive, turn.out);
+                peer.send(&Message::KeepAlive, turn.out);
             }
             if now >= peer.source.requests.snub_at() {
-                let (torrent, released) = (peer.source.torrent, peer.source.requests.snub());
+                let torrent = peer.source.torrent;
+                let released = peer.source.requests.snub();
                 self.release_requests(torrent, &released);
                 if let Some(torrent) = torrent {
                     if let Some(t) = self.torrents.get_mut(torrent) {

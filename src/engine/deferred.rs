@@ -1,5 +1,5 @@
-//! Messages about pieces that arrive before the metadata is known (BEP 9): kept unchecked, each kind with a
-//! limit, and replayed later.
+//! Messages about pieces that arrive before the metadata is known (BEP 9): stored unchecked, with a limit for
+//! each kind, and replayed later.
 //!
 //! Until then a torrent has a placeholder geometry in which no piece is wanted and no index is valid.
 //! Bitfields are long, so one limit holds for all of a torrent's: a peer whose bitfield does not fit is
@@ -16,16 +16,23 @@ use std::collections::BTreeMap;
 /// Messages of one peer about pieces, received before the metadata.
 #[derive(Debug, Default)]
 pub struct DeferredMessages {
+    /// The first message about pieces.
     pub(super) has: DeferredHave,
+    /// Pieces of `have` messages.
     pub(super) haves: Vec<u32>,
-    pub(super) gone: Vec<u32>,
+    /// Pieces of `lt_donthave` messages (BEP 54).
+    pub(super) lost: Vec<u32>,
+    /// Pieces of `allowed fast` messages (BEP 6).
     pub(super) allowed_fast: Vec<u32>,
 }
 
+/// A peer's first message about pieces.
 #[derive(Debug, Default)]
 pub(super) enum DeferredHave {
+    /// Neither a bitfield nor a `have all`.
     #[default]
     Unknown,
+    /// A `have all` (BEP 6).
     All,
     /// Kept in the torrent's [`DeferredBitfields`].
     Bits,
@@ -45,7 +52,7 @@ impl DeferredBitfields {
 
     fn defer(&mut self, peer: PeerKey, bits: &[u8]) -> DeferredHave {
         if self.bytes() + bits.len() > limits::DEFERRED_BITFIELDS_BYTES {
-            return DeferredHave::Lost;
+            return DeferredHave::Dropped;
         }
         self.0.insert(peer, bits.into());
         DeferredHave::Bits
@@ -75,13 +82,13 @@ pub(super) fn defer(t: &mut Torrent, peer: &mut Peer, message: &Message<'_>, fir
         }
         // Beyond the limit the peer has more pieces than we know, which does no harm.
         Message::Have { piece } => {
-            deferred.gone.retain(|gone| *gone != piece);
+            deferred.lost.retain(|lost| *lost != piece);
             if deferred.haves.len() < limits::DEFERRED_HAVES {
                 deferred.haves.push(piece);
             }
         }
         Message::AllowedFast { piece } if deferred.allowed_fast.len() < limits::ALLOWED_FAST_REMEMBERED => {
-            deferred.allowed_fast.push(piece)
+            deferred.allowed_fast.push(piece);
         }
         _ => {}
     }
@@ -92,7 +99,7 @@ pub(super) fn defer(t: &mut Torrent, peer: &mut Peer, message: &Message<'_>, fir
 pub(super) fn defer_dont_have(t: &mut Torrent, peer: &mut Peer, piece: u32) {
     let deferred = &mut peer.wire.deferred;
     deferred.haves.retain(|have| *have != piece);
-    if deferred.gone.contains(&piece) {
+    if deferred.lost.contains(&piece) {
         return;
     }
     if deferred.gone.len() < limits::DEFERRED_HAVES {

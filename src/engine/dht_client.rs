@@ -7,9 +7,9 @@
 //!        └──still none──▶ the bootstrap nodes' names are resolved, and they are queried
 //! ```
 //!
-//! The [`dht`](super::dht) decides how lookups proceed. A private torrent is never searched for, its peers
-//! are not told of our node, and theirs are ignored (BEP 27). Searches begin one after the other, so that a
-//! thousand torrents do not query at once. A torrent with missing pieces and no peer is searched for again
+//! The [`dht`](super::dht) runs the lookups. A private torrent is never searched for, its peers do not get our
+//! node's port, and their nodes are ignored (BEP 27). Searches begin one after the other, so that a thousand
+//! torrents do not query at once. A torrent with missing pieces and no peer is searched for again
 //! after 5 s, 10 s, 20 s …
 
 use super::action::{Action, Actions};
@@ -33,7 +33,7 @@ enum NodeRole {
     Router,
     /// A node that the user named.
     Node,
-    /// A node that a torrent file names: not trusted with local addresses.
+    /// A node that a torrent file names; addresses that a torrent may not name are ignored.
     OfFile,
 }
 
@@ -49,9 +49,9 @@ pub enum DhtOutcome {
     },
     /// A scrape ended.
     Scraped {
-        /// As given to [`DhtClient::scrape`].
+        /// The id that [`DhtClient::scrape`] was given.
         id: u64,
-        /// Estimates.
+        /// The estimated counts.
         counts: SwarmCounts,
     },
     /// Our external address, as most nodes see it.
@@ -60,15 +60,15 @@ pub enum DhtOutcome {
     Joined,
 }
 
-/// The node, and its bootstrap.
+/// The DHT node and its bootstrap.
 #[derive(Debug)]
 pub struct DhtClient {
     dht: Dht,
     port: u16,
     read_only: bool,
-    /// Known addresses of nodes that were not queried yet; taken from the end.
+    /// Addresses of nodes to query during the bootstrap; taken from the end.
     untried: Vec<SocketAddr>,
-    /// Some nodes of an earlier run, queried or not.
+    /// Nodes of an earlier run to save again if this run finds few nodes.
     earlier: Vec<SocketAddr>,
     /// Names to resolve while no node is known.
     names: Vec<(String, u16, NodeRole)>,
@@ -77,10 +77,11 @@ pub struct DhtClient {
     on_loopback: bool,
     /// When to query the bootstrap nodes again.
     bootstrap_at: Instant,
-    /// The wait after that.
+    /// The wait after the next query of the bootstrap nodes.
     bootstrap_wait: Duration,
     /// At least one node answers.
     joined: bool,
+    /// When the next search may begin.
     next_search: Instant,
     /// Torrents to scrape, and the ids of their requests.
     scrapes: BTreeMap<InfoHash, u64>,
@@ -98,7 +99,7 @@ impl DhtClient {
         let on_loopback = bootstrap.iter().chain(&routers).any(|(host, _)| is_loopback(host));
         let earlier = nodes.iter().take(limits::DHT_SAVED_NODES_MIN).copied().collect();
         let untried: Vec<SocketAddr> = nodes.into_iter().rev().collect();
-        // Known nodes get a while to answer before names are resolved.
+        // Names are resolved only if the known nodes do not answer in time.
         let head_start = if untried.is_empty() { Duration::ZERO } else { limits::DHT_PING_INTERVAL };
         let mut client = DhtClient {
             dht: Dht::new(turn.now, NodeConfig { seed, port, read_only }),
@@ -122,20 +123,20 @@ impl DhtClient {
         client
     }
 
-    /// Leaves the DHT; the known nodes are kept for the next run.
+    /// Leaves the DHT, and has the caller save the known nodes for the next run.
     pub fn leave(mut self, turn: &mut Turn<'_>) {
         self.keep_nodes(turn);
-        [Timer::Dht, Timer::JoinDht, Timer::KeepNodes]
-            .into_iter()
-            .for_each(|timer| turn.timers.disarm(timer));
+        for timer in [Timer::Dht, Timer::JoinDht, Timer::KeepNodes] {
+            turn.timers.disarm(timer);
+        }
     }
 
-    /// Figures of the node.
+    /// Returns the node's statistics.
     pub fn stats(&self, now: Instant) -> DhtStats {
         self.dht.stats(now)
     }
 
-    /// The port of the node, unless it is read-only (BEP 43).
+    /// Returns the port of the node, or `None` if it is read-only (BEP 43).
     pub fn port(&self) -> Option<u16> {
         (!self.read_only).then_some(self.port)
     }
@@ -147,14 +148,14 @@ impl DhtClient {
 
     // ---- bootstrap ----------------------------------------------------------------------------------------------------
 
-    /// While few nodes are known: pings known addresses, some at a time, and resolves the bootstrap nodes'
-    /// names if no node answers.
+    /// Pings known addresses, [`limits::DHT_PINGS_AT_ONCE`] at a time, and resolves the bootstrap nodes' names if no
+    /// node answers. Does nothing once [`limits::DHT_K`] nodes are known.
     pub fn bootstrap(&mut self, turn: &mut Turn<'_>) {
         if self.dht.known_nodes() >= limits::DHT_K {
             return;
         }
-        let some = self.untried.len().saturating_sub(limits::DHT_PINGS_AT_ONCE);
-        for node in self.untried.split_off(some) {
+        let rest = self.untried.len().saturating_sub(limits::DHT_PINGS_AT_ONCE);
+        for node in self.untried.split_off(rest) {
             self.dht.add_node(turn.now, node, &mut self.out);
         }
         if !self.untried.is_empty() {
@@ -175,8 +176,8 @@ impl DhtClient {
         self.finish(turn);
     }
 
-    /// Resolves nodes that a torrent file names (BEP 5 `nodes`). One on this machine's loopback is accepted
-    /// only where the user named one there, too.
+    /// Resolves nodes that a torrent file names (BEP 5 `nodes`). A loopback address is accepted only if the user
+    /// named a bootstrap node on loopback.
     pub fn add_nodes(&mut self, ids: &mut RequestIds, named: &[(String, u16)], out: &mut Actions) {
         for (host, port) in named.iter().take(limits::DHT_ROUTERS) {
             let id = ids.next();
@@ -228,8 +229,8 @@ impl DhtClient {
 
     // ---- searches -----------------------------------------------------------------------------------------------------
 
-    /// Searches for a torrent's peers and announces us, if that is due; `alone`: the torrent has missing
-    /// pieces and no peer. `torrents` is the number of all torrents.
+    /// Searches for a torrent's peers and announces us, if a search is due. `alone` says that the torrent has
+    /// missing pieces and no peer, so a search is due at once. `torrents` is the number of all torrents.
     pub fn search(&mut self, turn: &mut Turn<'_>, t: &mut Torrent, alone: bool, torrents: usize) {
         if !self.joined {
             return;
@@ -258,7 +259,7 @@ impl DhtClient {
         self.dht.forget(*info_hash);
     }
 
-    /// Estimates the size of a torrent's swarm (BEP 33) as soon as a node answers; the outcome carries `id`.
+    /// Estimates the size of a torrent's swarm (BEP 33), once a node answers; the outcome carries `id`.
     pub fn scrape(&mut self, turn: &mut Turn<'_>, id: u64, info_hash: InfoHash) {
         self.scrapes.insert(info_hash, id);
         if self.joined {
@@ -311,7 +312,7 @@ impl DhtClient {
         }
     }
 
-    /// Starts scrapes that were wanted before a node answered.
+    /// Starts the scrapes that wait for the first answering node.
     fn start_waiting_scrapes(&mut self, turn: &mut Turn<'_>) {
         if self.scrapes.is_empty() {
             return;

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 /// The average time between two dials.
 pub(super) const DIAL_STEP: Duration = Duration::from_micros(1_000_000 / limits::DIALS_PER_SECOND as u64);
-/// How far a burst may run ahead of that rate.
+/// How far the virtual clock may run ahead: a burst of [`limits::DIALS_AT_ONCE`] dials.
 const DIAL_LEAD: Duration = DIAL_STEP.saturating_mul(limits::DIALS_AT_ONCE - 1);
 
-/// The rate limiter of dials, and the order of torrents.
+/// The rate limiter of dials, and the round robin of torrents.
 #[derive(Debug, Default)]
 pub struct Dialer {
-    /// Virtual clock of the rate limit (GCRA): ahead of the time after a burst.
+    /// Virtual clock of the rate limit (GCRA): ahead of the real time after a burst.
     paid_until: Instant,
-    /// The slot of the torrent to dial for next.
+    /// Index of the torrent whose turn is next.
     next: usize,
 }
 
@@ -28,9 +28,9 @@ impl Dialer {
     /// Iterates over the torrents in the order of their turns.
     pub fn in_turns<'a, T>(&self, torrents: &'a [T]) -> impl Iterator<Item = (usize, &'a T)> + use<'a, T> {
         let start = self.next.min(torrents.len());
-        let numbered =
+        let with_index =
             move |from: usize, part: &'a [T]| part.iter().enumerate().map(move |(at, t)| (from + at, t));
-        numbered(start, &torrents[start..]).chain(numbered(0, &torrents[..start]))
+        with_index(start, &torrents[start..]).chain(with_index(0, &torrents[..start]))
     }
 
     /// Notes a dial for the torrent at this position: the next torrent is the one after it.

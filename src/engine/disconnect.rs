@@ -6,10 +6,10 @@ use thiserror::Error;
 /// A violation of the protocol by a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ProtocolViolation {
-    /// The framing is wrong.
+    /// The framing is invalid.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// A piece that does not exist.
+    /// The peer named a piece that does not exist.
     #[error("piece {0} does not exist")]
     NoSuchPiece(u32),
     /// A message of the Fast extension, which was not negotiated (BEP 6).
@@ -39,10 +39,10 @@ pub enum ProtocolViolation {
     NotReading(usize),
 }
 
-/// Why a connection ends.
+/// The reason for closing a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum DisconnectReason {
-    /// The peer broke the protocol.
+    /// The peer violated the protocol.
     #[error("{0}")]
     ProtocolViolation(#[from] ProtocolViolation),
     /// Its handshake names a torrent that is unknown or paused.

@@ -1,5 +1,5 @@
-//! Discovery: passes what trackers, the DHT and the local network find on to torrents, and the torrents'
-//! requests to them.
+//! Discovery: passes peers and counts from trackers, the DHT and the local network to the torrents, and the
+//! torrents' requests to these sources.
 
 use super::action::{Action, Actions, Notice, ScrapeSource};
 use super::config::DhtSetup;
@@ -119,7 +119,7 @@ impl Engine {
             .into_iter()
             .map(|source| (self.trackers.begin_scrape(turn, key, source.clone()), source))
             .collect();
-        for (id, source) in begun {
+        for (id, source) in registered {
             let turn = &mut self.context.turn(now, out);
             match (&source, &mut self.dht) {
                 (ScrapeSource::Tracker(url), _) => self.trackers.send_scrape(turn, id, info_hash, url),
@@ -166,7 +166,7 @@ impl Engine {
                 TrackerOutcome::Announced { torrent, announce, result } => {
                     let Some(t) = self.swarms.torrents.get_mut(torrent) else { continue };
                     t.trackers.answered(now, &announce, &result);
-                    let was_last = !t.running && announce.event == AnnounceEvent::Completed;
+                    let stop_next = !t.running && announce.event == AnnounceEvent::Completed;
                     match result {
                         Ok(reply) => self.on_reply(now, torrent, announce.url, reply, out),
                         Err(error) => {
@@ -176,7 +176,7 @@ impl Engine {
                     }
                     let Some(t) = self.swarms.torrents.get_mut(torrent) else { continue };
                     let turn = &mut self.context.turn(now, out);
-                    if was_last {
+                    if stop_next {
                         self.trackers.announce_stopped(turn, t);
                     } else {
                         arm_announce(turn, t);
@@ -261,7 +261,7 @@ impl Engine {
         self.on_dht_outcomes(now, out);
     }
 
-    /// Searches the DHT for a torrent's peers, if that is due.
+    /// Searches the DHT for a torrent's peers, if a search is due.
     pub(super) fn search_dht(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         let Some(dht) = &mut self.dht else { return };
         let torrents = self.swarms.torrents.len();
@@ -311,15 +311,16 @@ impl Engine {
         let turn = &mut self.context.turn(now, &mut none);
         for hash in &announcement.hashes {
             let Some(key) = self.swarms.by_hash.get(hash).copied() else { continue };
-            let known = |t: &Torrent| t.peer_list.len();
-            let Some(before) = self.swarms.torrents.get(key).filter(|t| is_announced(t)).map(known) else {
+            let known_peers = |t: &Torrent| t.peer_list.len();
+            let Some(before) = self.swarms.torrents.get(key).filter(|t| is_announced(t)).map(known_peers)
+            else {
                 continue;
             };
             if !self.lsd.has_room(now) {
                 continue;
             }
             self.swarms.learn_peers(turn, key, &[announcement.addr], Origin::Lsd);
-            let after = self.swarms.torrents.get(key).map_or(0, known);
+            let after = self.swarms.torrents.get(key).map_or(0, known_peers);
             self.lsd.count_accepted(after.saturating_sub(before));
         }
     }

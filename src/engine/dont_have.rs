@@ -1,6 +1,6 @@
 //! Lost pieces (BEP 54 `lt_donthave`).
 //!
-//! The piece is taken out of every count, and blocks of it that were requested from the peer become free. An
+//! The piece is removed from every count, and its blocks that were requested from the peer become free. An
 //! index that does not exist is a protocol violation. We never send the message: a torrent whose content
 //! cannot be read is paused, which closes its connections.
 

@@ -9,19 +9,19 @@ use std::net::SocketAddr;
 pub enum Effect {
     /// Cancel this block at every peer but one.
     Cancel { torrent: TorrentKey, block: BlockSpan, but: PeerKey },
-    /// Every block of the piece has arrived.
+    /// Every block of the piece has arrived: hash it.
     Hash { torrent: TorrentKey, piece: PieceIndex },
-    /// Blocks may have become free to request.
+    /// Blocks may have become free to request: fill the peers' request queues.
     TopUp { torrent: TorrentKey },
-    /// An upload slot may have become free.
+    /// An upload slot may have become free: unchoke a waiting peer.
     FillSlots { torrent: TorrentKey },
-    /// A peer may be asked for metadata.
+    /// A peer may have room for requests of metadata.
     AskMetadata { torrent: TorrentKey },
-    /// The last piece of metadata arrived.
+    /// The last piece of metadata arrived: check it.
     Metadata { torrent: TorrentKey },
     /// A peer announced a DHT node at this address (BEP 5 `port`).
     Node { addr: SocketAddr },
-    /// Peers are to be sent a PEX message.
+    /// Changes may have to be sent to peers (BEP 11).
     Pex { torrent: TorrentKey },
     /// An address may be dialed.
     Dial,
@@ -37,7 +37,7 @@ impl Effects {
         self.0.push(effect);
     }
 
-    /// Queues an effect unless the same one waits already.
+    /// Queues an effect unless an equal one is queued already.
     pub fn push_once(&mut self, effect: Effect) {
         if !self.0.contains(&effect) {
             self.0.push(effect);

@@ -53,7 +53,7 @@ struct LateBlock {
     block: BlockSpan,
     /// The time until it would arrive from the slower peer.
     wait: Duration,
-    /// The slow peer, if the block is to be cancelled there at once.
+    /// The slow peer, if the block has to be cancelled there at once.
     cancel_at: Option<PeerKey>,
 }
 
@@ -96,12 +96,12 @@ fn assist_slow_peers(
         {
             c.peer.source.requests.give_up(block);
             t.pieces.cancel_request(block);
-            c.peer.say(&Message::Cancel(block.into()), turn.out);
+            c.peer.send(&Message::Cancel(block.into()), turn.out);
         }
         if let Some(c) = connections.get_mut(key) {
             t.pieces.ask_again(block);
             c.peer.source.requests.asked(turn.now, block);
-            c.peer.say(&Message::Request(block.into()), turn.out);
+            c.peer.send(&Message::Request(block.into()), turn.out);
             turn.timers.arm(Timer::Peer(key), c.peer.next_deadline());
         }
     }
@@ -169,7 +169,7 @@ pub(super) fn take_over_block(
     }
 }
 
-/// The endgame of the original client, for comparison.
+/// The endgame of the original BitTorrent client, for comparison.
 #[cfg(feature = "sim")]
 mod unbounded {
     use super::*;
@@ -185,14 +185,14 @@ mod unbounded {
         requested: bool,
     ) {
         if requested {
-            // Endgame began with this peer's last request: the other peers request again, too.
+            // Endgame began with this peer's last request: fill the other peers' queues again, too.
             turn.effects.push_once(Effect::TopUp { torrent: t.key });
         } else if let Some(Connection { peer, .. }) = connections.get_mut(key) {
             request_everything(turn, t, peer);
         }
     }
 
-    /// Requests every block that no peer is sending yet, as far as the peer's queue goes.
+    /// Requests every block that no peer is sending yet, as many as the peer's queue has room for.
     fn request_everything(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer) {
         let room = peer.source.requests.room() as usize;
         if room == 0 || !peer.source.may_be_asked() {
@@ -208,7 +208,7 @@ mod unbounded {
         };
         let mut blocks: Vec<BlockSpan> =
             t.pieces.open().flat_map(|(piece, _)| t.pieces.blocks(piece)).filter(fits).collect();
-        // Peers that start with the same block would send the same blocks.
+        // Peers whose requests begin with the same block would send the same blocks.
         turn.rng.shuffle(&mut blocks);
         for block in blocks.into_iter().take(room) {
             t.pieces.ask_again(block);

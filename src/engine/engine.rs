@@ -232,7 +232,7 @@ impl Engine {
     /// Handles `n` bytes that were read to where [`want`](Engine::want) said.
     ///
     /// # Errors
-    /// The reason to close the connection; the engine has forgotten it already.
+    /// The reason to close the connection; the engine has removed the connection already.
     pub fn got(
         &mut self,
         now: Instant,
@@ -245,8 +245,8 @@ impl Engine {
         result
     }
 
-    /// Appends to `plan` what to write next, with at most `payload_budget` bytes of payload. Changes nothing,
-    /// except that the next message pushes another [`Action::Flush`](super::Action::Flush).
+    /// Appends the next bytes to write to `plan`, with at most `payload_budget` bytes of payload. The bytes stay
+    /// queued until [`sent`](Engine::sent); the next message pushes another [`Action::Flush`](super::Action::Flush).
     pub fn plan(&mut self, key: PeerKey, payload_budget: usize, plan: &mut WritePlan) {
         self.swarms.plan(key, payload_budget, plan);
     }
@@ -359,51 +359,51 @@ impl Engine {
         self.apply_effects(now, out);
     }
 
-    // ---- questions ------------------------------------------------------------------------------------------------
+    // ---- queries --------------------------------------------------------------------------------------------------
 
-    /// Whether nothing is under way: no connection, no announce or scrape without an answer.
+    /// Returns whether nothing is under way: no connection, no announce or scrape without an answer.
     pub fn is_idle(&self) -> bool {
         self.swarms.connections.is_empty() && self.trackers.is_idle()
     }
 
-    /// A torrent's verified pieces.
+    /// Returns a torrent's verified pieces.
     pub fn have(&self, key: TorrentKey) -> Option<&Bitfield> {
         self.swarms.torrents.get(key).map(|t| t.pieces.have())
     }
 
-    /// Every torrent.
+    /// Returns the keys of all torrents.
     #[cfg(feature = "fuzzing")]
     pub fn torrents(&self) -> impl Iterator<Item = TorrentKey> + '_ {
         self.swarms.torrents.keys()
     }
 
-    /// The torrent of a connection, once known.
+    /// Returns the torrent of a connection, once known.
     pub fn torrent_of(&self, peer: PeerKey) -> Option<TorrentKey> {
         self.swarms.torrent_of(peer)
     }
 
-    /// The number of connections, those without a handshake included.
+    /// Returns the number of connections, those without a handshake included.
     #[cfg(test)]
     pub fn connections(&self) -> usize {
         self.swarms.connections.len()
     }
 
-    /// Figures of a torrent's peers that sent their handshakes.
+    /// Returns the statistics of a torrent's peers that sent their handshakes.
     pub fn peer_stats(&self, now: Instant, key: TorrentKey) -> Option<Vec<PeerStats>> {
         self.swarms.peer_stats(now, key)
     }
 
-    /// The state of a torrent's trackers, tier by tier.
+    /// Returns the state of a torrent's trackers, tier by tier.
     pub fn tracker_stats(&self, now: Instant, key: TorrentKey) -> Option<Vec<TrackerStats>> {
         self.swarms.torrents.get(key).map(|t| t.trackers.stats(now))
     }
 
-    /// A torrent's pieces of which blocks are requested or have arrived.
+    /// Returns a torrent's pieces of which blocks are requested or have arrived.
     pub fn partial_pieces(&self, key: TorrentKey) -> Option<Vec<PartialPiece>> {
         self.swarms.partial_pieces(key)
     }
 
-    /// Figures of a torrent.
+    /// Returns the statistics of a torrent.
     pub fn stats(&self, now: Instant, key: TorrentKey) -> Option<TorrentStats> {
         self.swarms.stats(now, key)
     }

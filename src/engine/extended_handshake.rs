@@ -13,7 +13,7 @@ use std::net::IpAddr;
 pub(super) fn send_extended_handshake(turn: &mut Turn<'_>, t: &Torrent, peer: &mut Peer) {
     let handshake = extended_handshake(turn.config, peer.source.addr.ip(), t);
     peer.wire.sent_upload_only = handshake.upload_only;
-    peer.say(&Message::Extended { id: HANDSHAKE_ID, payload: &handshake.encode() }, turn.out);
+    peer.send(&Message::Extended { id: HANDSHAKE_ID, payload: &handshake.encode() }, turn.out);
 }
 
 /// Returns our extension handshake.

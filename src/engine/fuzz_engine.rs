@@ -1,7 +1,7 @@
-//! The body of the engine's fuzz target: bytes become facts, wishes and streams of a small engine, and after
-//! each of them every count is made again and every limit looked at.
+//! The body of the engine's fuzz target: the input becomes events, commands and received bytes of a small engine.
+//! After each step the audit recomputes every counter and checks every limit.
 //!
-//! It promises nothing to users of the library.
+//! Not part of the public API; it may change without notice.
 
 use super::{
     Action, Actions, DialFailure, Engine, EngineConfig, HashVerdict, Policy, TorrentInfo, TorrentSpec, Want,
@@ -20,11 +20,11 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 const HASH: InfoHash = InfoHash([7; 20]);
-/// Input that begins with this is about a torrent of which only the hash is known.
+/// Input that begins with this byte uses a torrent whose info hash alone is known.
 const BY_HASH: u8 = 0xff;
 const MAX_PEERS: usize = 12;
 
-/// What the hands know while they feed the engine.
+/// The engine's caller: its clock, the unread bytes of each connection, and the actions that await an answer.
 struct FuzzDriver<'a> {
     engine: Engine,
     out: Actions,
@@ -32,14 +32,15 @@ struct FuzzDriver<'a> {
     geometry: Geometry,
     torrent: TorrentKey,
     hash: InfoHash,
-    /// Metadata was handed to us, and is not understood yet.
-    handed_on: bool,
+    /// The engine passed the metadata on, and `on_metadata` has not answered yet.
+    metadata_pending: bool,
     input: &'a [u8],
     streams: BTreeMap<PeerKey, VecDeque<u8>>,
     dials: Vec<PeerKey>,
     preparing: Vec<PieceIndex>,
     hashing: Vec<PieceIndex>,
-    questions: Vec<u64>,
+    /// Ids of unanswered requests.
+    requests: Vec<u64>,
     writers: BTreeMap<(PieceIndex, u32), PeerKey>,
     flushes: BTreeSet<PeerKey>,
 }
@@ -48,7 +49,7 @@ struct FuzzDriver<'a> {
 static METADATA: LazyLock<Arc<[u8]>> =
     LazyLock::new(|| (0..2 * METADATA_PIECE_LEN + 100).map(|n| (n % 251) as u8).collect());
 
-/// Five small pieces, two of them here; anything may happen.
+/// Runs an engine with a torrent of five small pieces, two of them verified, on the steps that `input` encodes.
 pub fn engine(input: &[u8]) {
     let (by_hash, input) = match input {
         [BY_HASH, rest @ ..] => (true, rest),
@@ -93,38 +94,38 @@ pub fn engine(input: &[u8]) {
     } else {
         engine.on_opened(now, torrent, some_pieces(), &mut out);
     }
-    let mut h = FuzzDriver {
+    let mut driver = FuzzDriver {
         engine,
         out,
         now,
         geometry,
         torrent,
         hash,
-        handed_on: false,
+        metadata_pending: false,
         input,
         streams: BTreeMap::new(),
         dials: Vec::new(),
         preparing: Vec::new(),
         hashing: Vec::new(),
-        questions: Vec::new(),
+        requests: Vec::new(),
         writers: BTreeMap::new(),
         flushes: BTreeSet::new(),
     };
-    while !h.input.is_empty() {
-        h.step();
-        h.turn();
-        h.engine.audit();
+    while !driver.input.is_empty() {
+        driver.step();
+        driver.run_actions();
+        driver.engine.audit();
     }
-    h.engine.shut_down(h.now, &mut h.out);
-    h.turn();
-    for id in std::mem::take(&mut h.questions) {
-        h.engine.on_announced(h.now, id, Err(AnnounceError::Timeout), &mut h.out);
+    driver.engine.shut_down(driver.now, &mut driver.out);
+    driver.run_actions();
+    for id in std::mem::take(&mut driver.requests) {
+        driver.engine.on_announced(driver.now, id, Err(AnnounceError::Timeout), &mut driver.out);
     }
-    h.pass(Duration::from_secs(60));
-    assert!(h.engine.is_idle(), "shut down, but not idle");
+    driver.pass(Duration::from_secs(60));
+    assert!(driver.engine.is_idle(), "the engine is not idle a minute after the shutdown");
 }
 
-/// What is here from the start.
+/// Returns the pieces that are verified at the start.
 fn some_pieces() -> Bitfield {
     Bitfield::from_wire(&[0b0100_1000], 5).expect("five bits")
 }
@@ -143,17 +144,19 @@ impl FuzzDriver<'_> {
     }
 
     fn raw_span(&mut self) -> RawSpan {
-        let (piece, block, len) = (u32::from(self.byte() % 6), u32::from(self.byte() % 4), self.byte());
+        let piece = u32::from(self.byte() % 6);
+        let block = u32::from(self.byte() % 4);
+        let len = self.byte();
         let whole = if piece == 4 { 100 } else { BLOCK_LEN };
         RawSpan { piece, begin: block * BLOCK_LEN, len: if len < 224 { whole } else { u32::from(len) } }
     }
 
     fn step(&mut self) {
-        let what = match self.byte() {
+        let step = match self.byte() {
             n @ 240.. => return self.extended(n),
             n => n % 20,
         };
-        match what {
+        match step {
             0 => {
                 let host = self.byte() % 8;
                 if let Some(key) =
@@ -163,7 +166,8 @@ impl FuzzDriver<'_> {
                 }
             }
             1 => {
-                let (id, fast) = (self.byte() % 16, self.byte() % 4 > 0);
+                let id = self.byte() % 16;
+                let fast = self.byte() % 4 > 0;
                 let bytes = Handshake {
                     info_hash: self.hash,
                     peer_id: PeerId([id; 20]),
@@ -206,7 +210,7 @@ impl FuzzDriver<'_> {
                     self.engine.on_prepared(self.now, self.torrent, piece, ready, &mut self.out);
                 }
             }
-            14 => self.judge(),
+            14 => self.on_hashed(),
             15 => {
                 let n = u64::from(self.byte());
                 self.pass(Duration::from_millis(n * n * 4));
@@ -237,7 +241,7 @@ impl FuzzDriver<'_> {
                 }
             }
             18 => {
-                if let Some(id) = self.questions.pop() {
+                if let Some(id) = self.requests.pop() {
                     let host = self.byte();
                     let reply = AnnounceReply {
                         peers: vec![SocketAddr::from(([10, 2, 0, host], 9))],
@@ -260,10 +264,10 @@ impl FuzzDriver<'_> {
         let n = self.byte();
         let piece = u32::from(self.byte() % 6);
         let upload_only = [&b"d11:upload_onlyi0ee"[..], b"d11:upload_onlyi1ee"];
-        let gone = write_dont_have(piece);
+        let dont_have = write_dont_have(piece);
         let message = match n % 14 {
             _ if n >= 254 => Message::Extended { id: 0, payload: upload_only[usize::from(n % 2)] },
-            _ if n >= 252 => Message::Extended { id: ExtensionIds::OURS.lt_donthave, payload: &gone },
+            _ if n >= 252 => Message::Extended { id: ExtensionIds::OURS.lt_donthave, payload: &dont_have },
             0 => Message::Choke,
             1 | 2 => Message::Unchoke,
             3 => Message::Interested,
@@ -281,24 +285,25 @@ impl FuzzDriver<'_> {
         message.write(bytes);
     }
 
-    /// An extension message (BEP 9, 10, 11), or what is done with the metadata that came of them.
-    fn extended(&mut self, what: u8) {
-        let truth = &METADATA[..];
-        let (id, payload) = match what % 8 {
+    /// Receives an extension message (BEP 9, 10, 11), or answers the engine's pending metadata.
+    fn extended(&mut self, kind: u8) {
+        let metadata = &METADATA[..];
+        let (id, payload) = match kind % 8 {
             0 | 1 => {
-                let (bits, size) = (self.byte(), self.byte());
+                let bits = self.byte();
+                let size = self.byte();
                 let on = |bit: u8| bits & (1 << bit) != 0;
                 let ids = ExtensionIds {
                     ut_metadata: 3 * (bits & 1),
                     ut_pex: 4 * u8::from(on(1)),
                     lt_donthave: 5 * u8::from(on(2)),
                 };
-                let hello = ExtendedHandshake {
+                let handshake = ExtendedHandshake {
                     ids,
                     port: on(3).then_some(9),
                     reqq: on(4).then_some(u32::from(size) + 1),
                     metadata_size: on(0).then_some(if size < 192 {
-                        truth.len() as u32
+                        metadata.len() as u32
                     } else {
                         u32::from(size) * 100
                     }),
@@ -306,19 +311,20 @@ impl FuzzDriver<'_> {
                     your_ip: on(7).then_some([9, 9, 9, size].into()),
                     ..ExtendedHandshake::default()
                 };
-                (0, hello.encode())
+                (0, handshake.encode())
             }
             2 | 3 => {
-                let (piece, how) = (u32::from(self.byte() % 4), self.byte());
+                let piece = u32::from(self.byte() % 4);
+                let damage = self.byte();
                 let from = (piece * METADATA_PIECE_LEN) as usize;
                 let mut bytes: Vec<u8> =
-                    truth.iter().copied().skip(from).take(METADATA_PIECE_LEN as usize).collect();
-                match how % 16 {
+                    metadata.iter().copied().skip(from).take(METADATA_PIECE_LEN as usize).collect();
+                match damage % 16 {
                     0 => bytes.iter_mut().take(1).for_each(|b| *b ^= 1),
                     1 => bytes.truncate(5),
                     _ => {}
                 }
-                let total_size = if how % 16 == 2 { 7 } else { truth.len() as u32 };
+                let total_size = if damage % 16 == 2 { 7 } else { metadata.len() as u32 };
                 (
                     ExtensionIds::OURS.ut_metadata,
                     MetadataMessage::Data { piece, total_size, bytes: &bytes }.encode(),
@@ -326,9 +332,9 @@ impl FuzzDriver<'_> {
             }
             4 => {
                 let piece = u32::from(self.byte());
-                let refuses = piece % 2 == 1;
+                let rejects = piece % 2 == 1;
                 let piece = piece / 2;
-                let message = if refuses {
+                let message = if rejects {
                     MetadataMessage::Reject { piece }
                 } else {
                     MetadataMessage::Request { piece }
@@ -336,38 +342,40 @@ impl FuzzDriver<'_> {
                 (ExtensionIds::OURS.ut_metadata, message.encode())
             }
             5 => {
-                let (first, count) = (self.byte(), self.byte() % 64);
+                let first = self.byte();
+                let count = self.byte() % 64;
                 let host = |n: u8| (SocketAddr::from(([10, 3, first, n], 1 + u16::from(n))), n);
                 (ExtensionIds::OURS.ut_pex, write_pex(&(0..count).map(host).collect::<Vec<_>>(), &[]))
             }
             6 => {
-                let (id, len) = (self.byte(), usize::from(self.byte()).min(self.input.len()));
+                let id = self.byte();
+                let len = usize::from(self.byte()).min(self.input.len());
                 let (payload, rest) = self.input.split_at(len);
                 self.input = rest;
                 (id, payload.to_vec())
             }
-            _ => return self.understand(),
+            _ => return self.on_metadata(),
         };
         let mut bytes = Vec::new();
         Message::Extended { id, payload: &payload }.write(&mut bytes);
         self.feed(&bytes);
     }
 
-    /// The metadata that came is read, and the disk is looked at.
-    fn understand(&mut self) {
-        if std::mem::take(&mut self.handed_on) {
-            let shape = TorrentInfo {
+    /// Answers the engine's pending metadata, and reports the verified pieces.
+    fn on_metadata(&mut self) {
+        if std::mem::take(&mut self.metadata_pending) {
+            let info = TorrentInfo {
                 geometry: self.geometry,
                 wanted: Bitfield::full(5),
                 private: false,
                 info: Some(METADATA.clone()),
             };
-            self.engine.on_metadata(self.now, self.torrent, shape, &mut self.out);
+            self.engine.on_metadata(self.now, self.torrent, info, &mut self.out);
             self.engine.on_opened(self.now, self.torrent, some_pieces(), &mut self.out);
         }
     }
 
-    fn judge(&mut self) {
+    fn on_hashed(&mut self) {
         let Some(piece) = self.hashing.pop() else { return };
         let blocks = self.geometry.blocks(piece) as usize;
         let verdict = match self.byte() % 8 {
@@ -378,7 +386,7 @@ impl FuzzDriver<'_> {
         self.engine.on_hashed(self.now, self.torrent, piece, &verdict, &mut self.out);
     }
 
-    /// Gives bytes to a stream.
+    /// Appends bytes to the stream of a connection that the input chooses, and reads it.
     fn feed(&mut self, bytes: &[u8]) {
         let Some(key) = self.peer() else { return };
         if let Some(stream) = self.streams.get_mut(&key) {
@@ -391,7 +399,7 @@ impl FuzzDriver<'_> {
         loop {
             let Some(stream) = self.streams.get_mut(&key) else { return };
             let most = stream.len();
-            let mut landed = None;
+            let mut written = None;
             let n = match self.engine.want(key) {
                 Want::Pause => return,
                 Want::Gone => {
@@ -399,7 +407,7 @@ impl FuzzDriver<'_> {
                     return;
                 }
                 Want::Copy { span, bytes, .. } => {
-                    landed = Some(span);
+                    written = Some(span);
                     bytes.len()
                 }
                 _ if most == 0 => return,
@@ -413,12 +421,12 @@ impl FuzzDriver<'_> {
                     let filled = stream.drain(..most.min(span.len() as usize)).count();
                     let spilled = (most - filled).min(spill.len());
                     spill.iter_mut().zip(stream.drain(..spilled)).for_each(|(to, b)| *to = b);
-                    landed = Some(span.first(filled as u32));
+                    written = Some(span.first(filled as u32));
                     filled + spilled
                 }
             };
-            if let Some(span) = landed {
-                self.land(key, span);
+            if let Some(span) = written {
+                self.check_lease(key, span);
             }
             if self.engine.got(self.now, key, n, &mut self.out).is_err() {
                 self.streams.remove(&key);
@@ -426,18 +434,18 @@ impl FuzzDriver<'_> {
         }
     }
 
-    /// The lease: one writer a block, and none for what is hashed or had.
-    fn land(&mut self, key: PeerKey, span: BlockSpan) {
+    /// Checks the lease: a block has one writer, and none if its piece is being hashed or verified.
+    fn check_lease(&mut self, key: PeerKey, span: BlockSpan) {
         assert!(!self.hashing.contains(&span.piece()), "{span} was written while it was hashed");
         assert!(
             self.engine.have(self.torrent).is_some_and(|h| !h.has(span.piece())),
-            "{span} was written although it is had"
+            "{span} was written although its piece is verified"
         );
         let block = (span.piece(), span.begin() / BLOCK_LEN);
         let leased_to = self.engine.swarms.torrents.get(self.torrent).and_then(|t| t.pieces.writer(span));
         assert_eq!(leased_to, Some(key), "{span} is written without a lease");
         if span.begin() % BLOCK_LEN == 0 {
-            self.writers.insert(block, key); // who begins anew has taken the block over
+            self.writers.insert(block, key); // a peer that begins the block has taken its lease over
         }
         assert_eq!(self.writers.get(&block), Some(&key), "{span} has two writers");
         if span.end() == self.geometry.block(block.0, block.1).end() {
@@ -461,26 +469,31 @@ impl FuzzDriver<'_> {
         while let Some(at) = self.engine.next_deadline().filter(|at| *at <= end) {
             self.now = self.now.max(at);
             self.engine.on_deadline(self.now, &mut self.out);
-            self.turn();
+            self.run_actions();
             turns += 1;
-            assert!(turns < 100_000, "the engine wakes without end");
+            assert!(turns < 100_000, "the engine's deadlines do not advance");
         }
         self.now = end;
     }
 
-    fn turn(&mut self) {
+    /// Carries out the engine's actions, or stores them for a later step.
+    fn run_actions(&mut self) {
         while !self.out.is_empty() {
             for action in self.out.drain().collect::<Vec<_>>() {
                 match action {
                     Action::Dial { peer, .. } => self.dials.push(peer),
-                    Action::Flush { peer } => drop(self.flushes.insert(peer)),
-                    Action::Close { peer } => drop(self.streams.remove(&peer)),
+                    Action::Flush { peer } => {
+                        self.flushes.insert(peer);
+                    }
+                    Action::Close { peer } => {
+                        self.streams.remove(&peer);
+                    }
                     Action::Wake { peer } => self.read(peer),
                     Action::Prepare { piece, .. } => self.preparing.push(piece),
                     Action::Hash { piece, .. } => {
                         assert!(
                             !self.writers.keys().any(|(p, _)| *p == piece),
-                            "piece {piece} is hashed while somebody writes"
+                            "piece {piece} is hashed while a peer writes it"
                         );
                         self.hashing.push(piece);
                     }
@@ -488,15 +501,15 @@ impl FuzzDriver<'_> {
                         self.writers.remove(&(block.piece(), block.begin() / BLOCK_LEN));
                     }
                     Action::Announce { id, .. } | Action::Scrape { id, .. } | Action::Resolve { id, .. } => {
-                        self.questions.push(id)
+                        self.requests.push(id)
                     }
                     Action::Save { .. }
                     | Action::Datagram { .. }
                     | Action::KeepNodes { .. }
                     | Action::Multicast { .. } => {}
                     Action::Metadata { info, .. } => {
-                        assert_eq!(info[..], METADATA[..], "metadata that is not what the hash says");
-                        self.handed_on = true;
+                        assert_eq!(info[..], METADATA[..], "metadata that does not match the info hash");
+                        self.metadata_pending = true;
                     }
                     Action::Notice(_) => {}
                 }

@@ -29,7 +29,7 @@ pub const CANCELLED_REQUESTS: usize = 512;
 /// Rejected requests without a block in between before the peer is disconnected: requesting again would loop
 /// at the speed of the link. A peer that is out of queue may reject a whole window.
 pub const REJECTS_ONLY: u32 = 1000;
-/// Blocks without a request before the peer is disconnected: cancels cross blocks on the wire, but not this
+/// Blocks without a request before the peer is disconnected: a block may cross our cancel on the wire, but not this
 /// often.
 pub const UNASKED_BLOCKS: u32 = 64;
 
@@ -47,11 +47,11 @@ pub const TAKE_OVER_FACTOR: u32 = 4;
 pub const ENDGAME_INTERVAL: Duration = Duration::from_secs(1);
 /// Pieces picked at random before rarest first, to have complete pieces to trade soon (BEP 3).
 pub const RANDOM_FIRST_PIECES: u32 = 4;
-/// A peer that can deliver a whole piece in this time gets pieces of its own.
+/// A peer that can deliver a whole piece within this time gets pieces of its own.
 pub const OWN_PIECE_WITHIN: Duration = Duration::from_secs(30);
 /// Partial pieces with free blocks beyond two for each peer: bounds incomplete pieces.
 pub const PARTIAL_PIECES_SPARE: usize = 8;
-/// Suggestions remembered a peer (BEP 6).
+/// Suggested pieces remembered for one peer (BEP 6).
 pub const SUGGESTED_PIECES: usize = 16;
 /// The size of the allowed-fast set that we send (BEP 6).
 pub const ALLOWED_FAST_PIECES: usize = 5;
@@ -62,7 +62,7 @@ pub const ALLOWED_FAST_TIMES: u32 = 3;
 
 /// Upload slots of one torrent, besides the optimistic one.
 pub const UPLOAD_SLOTS: usize = 8;
-/// The most slots that unused upload may open.
+/// Upper bound of the upload slots when further slots open for unused upload.
 pub const UPLOAD_SLOTS_MAX: usize = 24;
 /// The interval of choking rounds (BEP 3).
 pub const CHOKE_ROUND: Duration = Duration::from_secs(10);
@@ -296,7 +296,7 @@ pub const DHT_SECRET: Duration = Duration::from_secs(5 * 60);
 
 /// The most bytes of a response (BEP 32), so that no path fragments it.
 pub const DHT_ANSWER_BYTES: usize = 1_024;
-/// Bytes of responses a second (libtorrent: 8,000), so that forged senders cannot make us flood a host.
+/// Bytes of responses a second (libtorrent: 8,000), so that queries with a forged sender cannot make us flood a host.
 pub const DHT_ANSWERS_PER_SECOND_BYTES: u64 = 8_000;
 /// The burst of responses after unused seconds, bytes.
 pub const DHT_ANSWERS_BURST_BYTES: u64 = 3 * DHT_ANSWERS_PER_SECOND_BYTES;
@@ -307,7 +307,7 @@ pub const DHT_STRANGER_TIMES: usize = 3;
 pub const DHT_SCRAPES_PER_SECOND_BYTES: u64 = DHT_ANSWER_BYTES as u64;
 /// The burst of scrape responses after unused seconds, bytes.
 pub const DHT_SCRAPES_BURST_BYTES: u64 = 3 * DHT_SCRAPES_PER_SECOND_BYTES;
-/// Addresses whose packets are counted.
+/// Addresses whose packets are counted for [`DHT_GUARD_PACKETS`].
 pub const DHT_GUARDED_ADDRESSES: usize = 20;
 /// Packets of one address in [`DHT_GUARD_TIME`] after which it is ignored for [`DHT_GUARD_SILENCE`].
 pub const DHT_GUARD_PACKETS: u32 = 50;

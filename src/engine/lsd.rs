@@ -2,7 +2,7 @@
 //! announcements are accepted.
 //!
 //! ```text
-//!   a torrent runs ──500 ms──▶ announced ──5 min──▶ announced again …      as many in one packet as fit, IPv4 and IPv6
+//!   a torrent runs ──500 ms──▶ announced ──5 min──▶ announced again …      as many in one packet as fit, over IPv4 and IPv6
 //! ```
 //!
 //! A private torrent is not announced, and announcements of it are ignored (BEP 27). An announcement is not
@@ -24,13 +24,14 @@ use std::net::SocketAddr;
 #[derive(Debug)]
 pub struct Lsd {
     cookie: u64,
-    /// When each torrent was announced last.
+    /// The time of each torrent's last announcement.
     announced: BTreeMap<TorrentKey, Instant>,
     /// Virtual clock of the rate limit (GCRA): each packet moves it a step ahead; [`limits::LSD_BURST`] steps
     /// are free.
     paid_until: Instant,
-    /// Addresses accepted since that moment.
+    /// Addresses accepted since `accepted_since`.
     accepted: usize,
+    /// Beginning of the current interval.
     accepted_since: Instant,
 }
 
@@ -38,7 +39,7 @@ pub struct Lsd {
 pub struct Announcement {
     /// The address where it listens.
     pub addr: SocketAddr,
-    /// Its torrents.
+    /// The announced torrents.
     pub hashes: Vec<InfoHash>,
 }
 
@@ -55,13 +56,13 @@ impl Lsd {
         }
     }
 
-    /// Announces every torrent that is due, and arms the timer of the next.
+    /// Announces every torrent that is due, and arms the timer of the next announcement.
     pub fn announce(&mut self, turn: &mut Turn<'_>, torrents: &SlotMap<TorrentKey, Torrent>) {
         self.announced.retain(|key, _| torrents.get(*key).is_some_and(is_announced));
         let due_at = |key| self.announced.get(&key).map_or(Instant::ZERO, |at| *at + limits::LSD_INTERVAL);
-        let open = torrents.iter().filter(|(_, t)| is_announced(t));
+        let announceable = torrents.iter().filter(|(_, t)| is_announced(t));
         let mut due: Vec<(Instant, TorrentKey, InfoHash)> =
-            open.map(|(key, t)| (due_at(key), key, t.info_hash)).collect();
+            announceable.map(|(key, t)| (due_at(key), key, t.info_hash)).collect();
         due.sort_unstable();
         let mut rest = &due[..];
         while rest.first().is_some_and(|(at, ..)| *at <= turn.now) && self.may_send_at() <= turn.now {

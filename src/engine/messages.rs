@@ -19,6 +19,10 @@ use crate::wire::{
 };
 use std::net::SocketAddr;
 
+/// Handles a message. Messages about pieces are deferred while the torrent's pieces are unknown.
+///
+/// # Errors
+/// The reason to close the connection.
 pub(super) fn on_message(
     turn: &mut Turn<'_>,
     t: &mut Torrent,
@@ -88,7 +92,7 @@ pub(super) fn on_message(
             let span = t.pieces.geometry().span(raw.piece, raw.begin, raw.len).ok();
             if let Some(span) = span.filter(|s| peer.wire.encoder.take_back(*s)) {
                 if peer.wire.fast {
-                    peer.say(&Message::Reject(span.into()), turn.out);
+                    peer.send(&Message::Reject(span.into()), turn.out);
                 }
             }
         }
@@ -222,7 +226,7 @@ fn on_port(turn: &mut Turn<'_>, t: &Torrent, peer: &mut Peer, port: u16) {
 
 fn reject(turn: &mut Turn<'_>, peer: &mut Peer, raw: RawSpan) {
     if peer.wire.fast {
-        peer.say(&Message::Reject(raw), turn.out);
+        peer.send(&Message::Reject(raw), turn.out);
     }
 }
 
@@ -287,7 +291,8 @@ fn on_extended_handshake(
         fetch.claims(peer.source.key, size);
         turn.effects.push_once(Effect::AskMetadata { torrent: t.key });
     }
-    // Every change of it ranks a thousand addresses anew, so one opinion a connection is heard.
+    // Each change of our address recomputes the rank of up to a thousand addresses, so only the first `yourip` of a
+    // connection counts.
     if let Some(ip) = theirs.your_ip.filter(|_| !std::mem::replace(&mut peer.wire.reported_our_ip, true)) {
         t.peer_list.set_ours(SocketAddr::new(ip, 0));
     }

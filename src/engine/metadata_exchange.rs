@@ -19,7 +19,7 @@ use crate::units::TorrentKey;
 use crate::wire::{Message, MetadataMessage};
 use sha1::{Digest, Sha1};
 
-/// Handles a `ut_metadata` message: a request is answered, data and rejections go to the fetch.
+/// Handles a `ut_metadata` message: answers a request, passes data and rejections to the fetch.
 pub(super) fn on_metadata_message(
     turn: &mut Turn<'_>,
     t: &mut Torrent,
@@ -38,8 +38,8 @@ pub(super) fn on_metadata_message(
         }
         MetadataMessage::Data { piece, total_size, bytes } => {
             let Metadata::Wanted(fetch) = &mut t.metadata else { return };
-            let whole = fetch.came(peer.source.key, piece, total_size, bytes);
-            turn.effects.push_once(if whole {
+            let complete = fetch.came(peer.source.key, piece, total_size, bytes);
+            turn.effects.push_once(if complete {
                 Effect::Metadata { torrent: t.key }
             } else {
                 Effect::AskMetadata { torrent: t.key }
@@ -57,7 +57,7 @@ pub(super) fn on_metadata_message(
 fn send_metadata_message(turn: &mut Turn<'_>, peer: &mut Peer, message: &MetadataMessage<'_>) {
     let id = peer.wire.extensions.ut_metadata;
     if id != 0 {
-        peer.say(&Message::Extended { id, payload: &message.encode() }, turn.out);
+        peer.send(&Message::Extended { id, payload: &message.encode() }, turn.out);
     }
 }
 
@@ -89,10 +89,10 @@ impl Swarms {
         let Some(info) = fetch.whole() else { return };
         if <[u8; 20]>::from(Sha1::digest(&info)) != *t.info_hash.as_bytes() {
             log::debug!("{} bytes of metadata do not match the info hash", info.len());
-            // A peer that sent all of it is certainly the culprit.
-            let liar =
-                fetch.wrong().and_then(|liar| self.connections.get(liar)).map(|c| c.peer.source.addr.ip());
-            if let Some(ip) = liar {
+            // If one peer sent all of the metadata, that peer is the culprit.
+            let culprit =
+                fetch.wrong().and_then(|peer| self.connections.get(peer)).map(|c| c.peer.source.addr.ip());
+            if let Some(ip) = culprit {
                 self.ban(turn, key, ip);
             }
             return self.ask_metadata(turn, key);

@@ -1,20 +1,20 @@
-//! Floor 2, decisions: who is dialed, what is asked of whom, who may ask us, who is to blame. Never acts.
+//! Floor 2, the BitTorrent engine: decides which addresses are dialed, which blocks are requested from which peer,
+//! which peers are unchoked and which are banned. It performs no I/O.
 //!
-//! The engine holds no file descriptor, no file, no thread and no clock. The rules of its contract:
+//! The engine holds no file descriptor, no file, no thread and no clock. The rules of its interface:
 //!
-//! * **Facts** are methods `on_…` with `now`; **wishes** are imperative; **questions** are nouns. Facts and
-//!   wishes may push
-//!   [`Action`]s. `now` never goes back; one clock reading serves a whole turn of the loop.
-//! * Actions of one turn may be carried out together at its end. Doing them late changes nothing but time.
-//! * Keys carry a generation: a late answer about a closed peer or a removed torrent is a no-op.
-//! * Stream bytes meet the engine at four places only: [`Engine::want`] says where the next bytes belong,
-//!   [`Engine::got`] takes what came, [`Engine::plan`] names what goes out, [`Engine::sent`] takes what went.
-//!   Payload itself never passes through.
-//! * **The lease**: at most one writer a block; a piece is hashed only when every block has arrived and no
-//!   lease is out; a verified piece never leases again. So no late duplicate lands on good data, and no block
-//!   is written while the hasher reads.
-//! * Every queue has a limit in [`limits`]; every timer is one name in one enum, and
-//!   [`Engine::next_deadline`] says when it is due.
+//! * **Events** are methods `on_…` with `now`, **commands** are imperative verbs, **queries** are nouns. Events and
+//!   commands may push [`Action`]s. `now` never goes back; one clock reading serves a whole turn of the event loop.
+//! * The caller may carry out the actions of one turn together at its end. A late action costs time only.
+//! * Keys carry a generation: a late answer about a closed connection or a removed torrent is a no-op.
+//! * The bytes of a connection pass through four methods only: [`Engine::want`] returns where the next bytes belong,
+//!   [`Engine::got`] takes the number of bytes read, [`Engine::plan`] returns the bytes to write, [`Engine::sent`]
+//!   takes the number of bytes written. The payload itself never passes through the engine.
+//! * **The lease**: a block has at most one writer. A piece is hashed only when every block has arrived and no lease
+//!   is out. A verified piece never grants a lease again. So no late duplicate overwrites good data, and no block is
+//!   written while the hasher reads.
+//! * Every queue has a limit in [`limits`]. Every deadline is a variant of one `Timer` enum, and
+//!   [`Engine::next_deadline`] returns the earliest one.
 
 mod action;
 #[cfg(feature = "oracle")]

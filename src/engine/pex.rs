@@ -76,7 +76,7 @@ pub(super) fn on_pex(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, payl
     }
 }
 
-/// Sends a message to each peer for which one is due, and arms the timer for the others.
+/// Sends a message to each peer for which one is due, and arms the timer of the next message.
 pub(super) fn send(turn: &mut Turn<'_>, t: &Torrent, connections: &mut Connections) {
     if !t.pex_enabled() {
         return;

@@ -60,9 +60,9 @@ impl Swarms {
         if t.pieces.verified(piece).is_none() {
             return;
         }
-        let liars = t.smart_ban.verified(piece, digests);
+        let culprits = t.smart_ban.verified(piece, digests);
         self.on_verified(turn, key, piece);
-        for ip in liars {
+        for ip in culprits {
             self.ban(turn, key, ip);
         }
     }
@@ -71,10 +71,10 @@ impl Swarms {
         let Some(t) = self.torrents.get_mut(key) else { return };
         let Some(open) = t.pieces.spoiled(piece) else { return };
         t.wasted += u64::from(t.pieces.geometry().piece_len(piece));
-        let liar = t.smart_ban.failed(piece, &open, digests);
+        let culprit = t.smart_ban.failed(piece, &open, digests);
         t.reopen(piece);
         log::debug!("piece {piece} failed its hash, {} senders", open.senders().len());
-        if let Some(ip) = liar {
+        if let Some(ip) = culprit {
             self.ban(turn, key, ip);
         }
         self.top_up_all(turn, key);
@@ -104,7 +104,7 @@ impl Swarms {
             } else if waiting > limits::ENCODER_CONTROL_BYTES {
                 self.disconnect(turn, key, ProtocolViolation::NotReading(waiting).into());
             } else {
-                peer.say(&Message::Have { piece: piece.get() }, turn.out);
+                peer.send(&Message::Have { piece: piece.get() }, turn.out);
             }
         }
         if complete {
@@ -147,7 +147,7 @@ impl Swarms {
         }
     }
 
-    /// Bans an address from the torrent for a while: its connections are closed, and it is not dialed.
+    /// Bans an address from the torrent for [`limits::BAN`]: closes its connections and does not dial it.
     pub(super) fn ban(&mut self, turn: &mut Turn<'_>, key: TorrentKey, ip: IpAddr) {
         let Some(t) = self.torrents.get_mut(key) else { return };
         t.peer_list.ban(turn.now, ip);

@@ -28,12 +28,12 @@ pub struct Policy {
     pub fast: bool,
     /// Upload slots of one torrent, besides the optimistic one. 0: no peer is served in any way.
     pub upload_slots: usize,
-    /// The most slots that unused upload may open. Below [`upload_slots`](Policy::upload_slots) it opens
-    /// none.
+    /// Upper bound of the upload slots when further slots open for unused upload. A value below
+    /// [`upload_slots`](Policy::upload_slots) opens none.
     pub upload_slots_max: usize,
     /// The number of requests in flight to one peer.
     pub window: WindowRule,
-    /// A peer that can deliver a whole piece in this time gets pieces of its own.
+    /// A peer that can deliver a whole piece within this time gets pieces of its own.
     pub own_piece_within: Duration,
     /// Peers requested from a tracker.
     pub numwant: u32,
@@ -80,7 +80,7 @@ pub enum WindowRule {
         /// The most blocks.
         max: u32,
     },
-    /// Always this many.
+    /// A constant number of blocks.
     #[cfg(feature = "sim")]
     Fixed(u32),
 }

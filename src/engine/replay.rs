@@ -24,21 +24,19 @@ impl Swarms {
         info.private
     }
 
-    /// Of a torrent that turns out to be private, drops the peers and addresses that a private torrent must
-    /// not use (BEP 27).
+    /// Drops the peers and addresses that a private torrent must not use (BEP 27).
     pub(super) fn drop_disallowed_peers(&mut self, turn: &mut Turn<'_>, key: TorrentKey) {
         let Some(t) = self.torrents.get_mut(key) else { return };
         t.peer_list.retain_origins(Origin::is_for_private);
-        let foreign =
+        let is_disallowed =
             |p: &PeerKey| self.connections.get(*p).is_some_and(|c| !c.peer.source.origin.is_for_private());
-        let foreign: Vec<PeerKey> = t.peers.iter().copied().filter(foreign).collect();
-        for peer in foreign {
+        let disallowed: Vec<PeerKey> = t.peers.iter().copied().filter(is_disallowed).collect();
+        for peer in disallowed {
             self.disconnect(turn, peer, DisconnectReason::Private);
         }
     }
 
-    /// The torrent's pieces are known: tells every peer what we have and handles the messages that were
-    /// deferred.
+    /// The torrent's pieces are known: sends our pieces to every peer, and handles the deferred messages.
     pub(super) fn replay_all_deferred(&mut self, turn: &mut Turn<'_>, key: TorrentKey) {
         let Some(t) = self.torrents.get(key) else { return };
         for peer in t.peers.clone() {
@@ -65,9 +63,9 @@ impl Swarms {
             return Err(DisconnectReason::Stopped);
         }
         for piece in t.pieces.have().iter() {
-            peer.say(&Message::Have { piece: piece.get() }, turn.out);
+            peer.send(&Message::Have { piece: piece.get() }, turn.out);
         }
-        let DeferredMessages { has, haves, gone, allowed_fast } = std::mem::take(&mut peer.wire.deferred);
+        let DeferredMessages { has, haves, lost, allowed_fast } = std::mem::take(&mut peer.wire.deferred);
         let fast = peer.wire.fast;
         let bits = t.deferred_bitfields.take(key).unwrap_or_default();
         let has = match has {
@@ -81,18 +79,18 @@ impl Swarms {
                 let expected = peer.source.has.as_bytes().len() as u32;
                 return Err(ProtocolViolation::from(FrameError::Bitfield { got, expected }).into());
             }
-            DeferredHave::Lost => return Err(DisconnectReason::Stopped),
+            DeferredHave::Dropped => return Err(DisconnectReason::Stopped),
         };
         let haves = haves.into_iter().map(|piece| Message::Have { piece });
-        let gone: Vec<[u8; 4]> = gone.into_iter().map(write_dont_have).collect();
-        let gone =
-            gone.iter().map(|payload| Message::Extended { id: ExtensionIds::OURS.lt_donthave, payload });
+        let lost: Vec<[u8; 4]> = lost.into_iter().map(write_dont_have).collect();
+        let lost =
+            lost.iter().map(|payload| Message::Extended { id: ExtensionIds::OURS.lt_donthave, payload });
         let allowed = allowed_fast.into_iter().filter(|_| fast).map(|piece| Message::AllowedFast { piece });
         // A bitfield is accepted only as the first message about pieces, which the deferred one was.
         peer.wire.sent_have_info = has.is_none() && peer.wire.sent_have_info;
         has.into_iter()
             .chain(haves)
-            .chain(gone)
+            .chain(lost)
             .chain(allowed)
             .try_for_each(|message| on_message(turn, t, peer, message))
     }

@@ -30,11 +30,11 @@ pub(super) fn top_up_all(turn: &mut Turn<'_>, t: &mut Torrent, connections: &mut
     }
 }
 
-/// Sends a request for a block that the pieces count as requested already.
+/// Sends a request for a block that is counted as requested in [`Pieces`](super::torrent::Pieces) already.
 pub(super) fn request(turn: &mut Turn<'_>, peer: &mut Peer, block: BlockSpan) {
     let first = peer.source.requests.in_flight() == 0;
     peer.source.requests.asked(turn.now, block);
-    peer.say(&Message::Request(block.into()), turn.out);
+    peer.send(&Message::Request(block.into()), turn.out);
     if first {
         turn.timers.arm(Timer::Peer(peer.source.key), peer.next_deadline());
     }

@@ -1,5 +1,5 @@
-//! Settings of a torrent that change while it runs: wanted pieces and their priorities, order, limits,
-//! trackers.
+//! Settings of a torrent that may change while it runs: wanted pieces and their priorities, piece order, rate
+//! limits.
 
 use super::bandwidth::TokenBucket;
 use super::effects::Effect;

@@ -11,11 +11,11 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct PeerStats {
-    /// Its address; of a peer that we dialed, the address where it listens.
+    /// The peer's address; if we dialed the peer, the address where it accepts connections.
     pub addr: SocketAddr,
     /// The source of its address.
     pub origin: Origin,
-    /// Its peer id (BEP 20).
+    /// The peer id (BEP 20).
     pub peer_id: Option<PeerId>,
     /// The name and version of its client (BEP 10 `v`): at most 40 printable characters.
     pub client: Option<String>,
@@ -47,9 +47,9 @@ pub struct PeerStats {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TrackerStats {
-    /// Its announce URL.
+    /// The announce URL.
     pub url: Arc<str>,
-    /// Its tier, from 0 (BEP 12).
+    /// The tier, from 0 (BEP 12).
     pub tier: usize,
     /// The result of the last announce: the number of addresses, or the reason of the failure, a sentence.
     /// `None` before the first result.

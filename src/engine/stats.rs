@@ -12,9 +12,9 @@ pub struct TorrentStats {
     pub wanted_bytes: u64,
     /// Bytes of the wanted pieces that are verified.
     pub have_bytes: u64,
-    /// All pieces.
+    /// The number of pieces.
     pub pieces: u32,
-    /// Verified pieces.
+    /// The number of verified pieces.
     pub pieces_have: u32,
     /// Payload received in this session, bytes.
     pub downloaded: u64,

@@ -29,7 +29,7 @@ use crate::wire::{Frame, Message, RawSpan, WritePlan};
 pub enum Want<'a> {
     /// Control bytes: read up to `room.len()` bytes to `room`.
     Control {
-        /// Never empty.
+        /// The decoder's buffer; never empty.
         room: &'a mut [u8],
     },
     /// Payload: read up to the span's length to its target, and the bytes that follow to `spill`.
@@ -38,21 +38,21 @@ pub enum Want<'a> {
         torrent: TorrentKey,
         /// The rest of a block, or a part of it under a rate limit; `spill` is then empty.
         span: BlockSpan,
-        /// May be empty.
+        /// The decoder's buffer; may be empty.
         spill: &'a mut [u8],
     },
     /// Payload that was read together with control bytes: copy it to its target.
     Copy {
         /// The torrent.
         torrent: TorrentKey,
-        /// As long as `bytes`.
+        /// The span of the payload, as long as `bytes`.
         span: BlockSpan,
-        /// Never empty.
+        /// The payload; never empty.
         bytes: &'a [u8],
     },
     /// Read up to `len` bytes and discard them.
     Skip {
-        /// At least 1.
+        /// Bytes to discard, at least 1.
         len: u32,
     },
     /// Read nothing until [`Action::Wake`](super::Action::Wake).
@@ -192,7 +192,7 @@ impl Swarms {
         if let Some(t) = self.torrent_of(key).and_then(|t| self.torrents.get_mut(t)) {
             top_up(turn, t, &mut self.connections, key);
         }
-        // With no block requested on either side the connection may be silent for long: give buffers back.
+        // Without a requested block on either side the connection may be silent for long: release its buffers.
         if let Some(c) = self
             .connections
             .get_mut(key)
@@ -203,7 +203,7 @@ impl Swarms {
         Ok(())
     }
 
-    /// Counts payload in every figure and limit; whether it was an unwanted block's last.
+    /// Counts payload in every statistic and rate limit. Returns whether the payload ends its block's message.
     fn count_payload(&mut self, turn: &mut Turn<'_>, key: PeerKey, n: u32) -> bool {
         let Some(Connection { decoder, peer }) = self.connections.get_mut(key) else { return false };
         peer.source.down.add(turn.now, u64::from(n));
@@ -282,7 +282,7 @@ impl Swarms {
                 }
             }
         }
-        if was_stuck {
+        if was_full {
             self.wake(turn, key);
         }
     }
@@ -329,7 +329,7 @@ fn answered(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, block: BlockS
     let in_flight = peer.source.requests.owes(block);
     for late in peer.source.requests.done(turn.now, block, &peer.source.down) {
         t.pieces.cancel_request(late);
-        peer.say(&Message::Cancel(late.into()), turn.out);
+        peer.send(&Message::Cancel(late.into()), turn.out);
     }
     in_flight
 }

@@ -1,4 +1,4 @@
-//! Torrents and their connections: the state that nearly every decision reads and writes.
+//! The torrents and their connections: the state that most modules of the engine read and write.
 //!
 //! This file starts, pauses and limits torrents. [`connections`](super::connections) handles the beginning
 //! and end of connections, [`stream`](super::stream) their bytes, [`piece_results`](super::piece_results) the
@@ -26,7 +26,7 @@ use std::net::SocketAddr;
 /// Every connection of the engine.
 pub type Connections = SlotMap<PeerKey, Connection>;
 
-/// Torrents, their connections, and the limits that they share.
+/// The torrents, their connections, and the rate limits that they share.
 #[derive(Debug)]
 pub struct Swarms {
     /// Every torrent.
@@ -180,7 +180,7 @@ impl Swarms {
         }
     }
 
-    /// Sends cancels for a block to every peer that it is requested from, but for one.
+    /// Sends a cancel for a block to every peer that it is requested from, except `but`.
     pub fn cancel_elsewhere(&mut self, turn: &mut Turn<'_>, key: TorrentKey, block: BlockSpan, but: PeerKey) {
         let Some(t) = self.torrents.get_mut(key) else { return };
         for key in &t.peers {
@@ -189,7 +189,7 @@ impl Swarms {
             };
             if peer.source.requests.give_up(block) {
                 t.pieces.cancel_request(block);
-                peer.say(&Message::Cancel(block.into()), turn.out);
+                peer.send(&Message::Cancel(block.into()), turn.out);
             }
         }
     }

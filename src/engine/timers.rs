@@ -48,7 +48,7 @@ pub enum Timer {
     Lsd,
 }
 
-/// All timers of one engine.
+/// The timers of one engine.
 #[derive(Debug, Default)]
 pub struct Timers {
     heap: BinaryHeap<Reverse<(Instant, Timer)>>,

@@ -1,5 +1,5 @@
-//! The tracker client: announces and scrapes over HTTP, which the caller's blocking workers carry, and over
-//! UDP (BEP 15, 41, 48).
+//! The tracker client: announces and scrapes over HTTP, which the caller's blocking workers send, and over UDP
+//! (BEP 15, 41, 48).
 //!
 //! ```text
 //!   UDP:  Resolving ──address──▶ Connecting ──connection id──▶ Requesting ──▶ response
@@ -51,7 +51,7 @@ impl PendingRequest {
     }
 }
 
-/// A request as UDP carries it.
+/// The content of a request over UDP.
 #[derive(Debug)]
 enum UdpRequest {
     Announce(AnnounceRequest),
@@ -84,6 +84,7 @@ impl UdpRequest {
     }
 }
 
+/// The stage of a request over UDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum UdpStage {
     Resolving,
@@ -102,18 +103,21 @@ impl UdpStage {
     }
 }
 
-/// One conversation with a UDP tracker.
+/// A request to a UDP tracker, with its connection handshake and resends (BEP 15).
 #[derive(Debug)]
 struct UdpTransaction {
     stage: UdpStage,
     request: UdpRequest,
     path_and_query: String,
+    /// The tracker's addresses that were not tried yet; taken from the end.
     addresses: Vec<SocketAddr>,
+    /// The last packet sent, for resends.
     packet: Vec<u8>,
     resends: u32,
     resend_at: Instant,
     /// The timeout of each address.
     timeout: Duration,
+    /// When the current address, or the name resolution, times out.
     deadline: Instant,
 }
 
@@ -140,19 +144,21 @@ pub enum TrackerOutcome {
     },
 }
 
-/// The requests of one engine, and the connections to UDP trackers.
+/// The unanswered requests of one engine, and the connection ids of UDP trackers.
 #[derive(Debug)]
 pub struct TrackerClient {
     pending: BTreeMap<u64, PendingRequest>,
     transactions: BTreeMap<u64, UdpTransaction>,
+    /// Connection ids of UDP trackers, and when they expire.
     connection_ids: BTreeMap<SocketAddr, (u64, Instant)>,
     outcomes: VecDeque<TrackerOutcome>,
+    /// The `key` of our announces: identifies us to a tracker if our address changes.
     key: u32,
     rng: Rng,
 }
 
 impl TrackerClient {
-    /// A client without requests. `seed` decides its transaction ids and the key that trackers know us by.
+    /// Returns a client without requests. `seed` determines the transaction ids and the `key` of announces.
     pub fn new(seed: u64) -> TrackerClient {
         let mut rng = Rng::new(seed ^ 0x7261_636b_6572_7321);
         TrackerClient {
@@ -177,7 +183,7 @@ impl TrackerClient {
 
     // ---- announces ------------------------------------------------------------------------------------------------
 
-    /// Sends the announce that is due, if one is.
+    /// Sends the torrent's announce if one is due, and arms the timer of the next one.
     pub fn announce(&mut self, turn: &mut Turn<'_>, t: &mut Torrent) {
         if let Some(announce) = t.trackers.ask(turn.now) {
             self.send_announce(turn, t, announce);
@@ -311,12 +317,12 @@ impl TrackerClient {
     /// Ends scrapes that have timed out.
     pub fn on_scrape_deadline(&mut self, turn: &mut Turn<'_>) {
         let overdue: Vec<u64> =
-            self.scrapes().filter(|(.., until)| *until <= turn.now).map(|(id, ..)| id).collect();
+            self.scrapes().filter(|(.., deadline)| *deadline <= turn.now).map(|(id, ..)| id).collect();
         for id in overdue {
             self.on_scraped(id, Err(AnnounceError::Timeout));
         }
-        if let Some(until) = self.scrapes().map(|(.., until)| until).min() {
-            turn.timers.arm(Timer::Scrape, until);
+        if let Some(deadline) = self.scrapes().map(|(.., deadline)| deadline).min() {
+            turn.timers.arm(Timer::Scrape, deadline);
         }
     }
 
@@ -330,7 +336,7 @@ impl TrackerClient {
 
     fn scrapes(&self) -> impl Iterator<Item = (u64, TorrentKey, &ScrapeSource, Instant)> {
         self.pending.iter().filter_map(|(id, p)| match &p.kind {
-            RequestKind::Scrape { source, until } => Some((*id, p.torrent, source, *until)),
+            RequestKind::Scrape { source, deadline } => Some((*id, p.torrent, source, *deadline)),
             RequestKind::Announce(_) => None,
         })
     }

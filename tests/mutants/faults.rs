@@ -132,7 +132,7 @@ pub const FAULTS: &[Fault] = &[
         file: "engine/stream.rs",
         old: "if arrival.piece_full {",
         new: "if arrival.piece_full {
-        peer.say(&Message::Have { piece: block.piece().get() }, turn.out);",
+        peer.send(&Message::Have { piece: block.piece().get() }, turn.out);",
     },
     Fault {
         what: "HAVE names the next piece",
@@ -156,7 +156,7 @@ pub const FAULTS: &[Fault] = &[
     Fault {
         what: "allowed fast pieces are served without an AllowedFast message",
         file: "engine/connections.rs",
-        old: "peer.say(&Message::AllowedFast { piece: piece.get() }, turn.out);",
+        old: "peer.send(&Message::AllowedFast { piece: piece.get() }, turn.out);",
         new: "",
     },
     Fault {

@@ -296,7 +296,7 @@ impl Peer {
     }
 
     /// Sends a message.
-    pub fn say(&mut self, message: &Message<'_>, out: &mut Actions) {
+    pub fn send(&mut self, message: &Message<'_>, out: &mut Actions) {
         self.wire.encoder.push(message);
         self.flush(out);
     }
@@ -325,7 +325,7 @@ impl Peer {
         if self.source.we_want != want && self.wire.phase == Phase::Up {
             self.source.we_want = want;
             self.wire.last_wanted = now;
-            self.say(if want { &Message::Interested } else { &Message::NotInterested }, out);
+            self.send(if want { &Message::Interested } else { &Message::NotInterested }, out);
         }
     }
 
@@ -338,11 +338,11 @@ impl Peer {
         self.wire.we_choke = choke;
         self.wire.choke_changed = now;
         self.wire.sent_since_change = 0;
-        self.say(if choke { &Message::Choke } else { &Message::Unchoke }, out);
+        self.send(if choke { &Message::Choke } else { &Message::Unchoke }, out);
         if choke {
             for span in self.wire.encoder.take_back_all() {
                 if self.wire.fast {
-                    self.say(&Message::Reject(span.into()), out);
+                    self.send(&Message::Reject(span.into()), out);
                 }
             }
         }
