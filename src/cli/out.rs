@@ -2,7 +2,8 @@
 //! progress.
 //!
 //! - A closed pipe ends the printing, without a panic and without ending the command.
-//! - Progress does not wait for a reader that does not read ([`offer`]); a diagnostic waits at most [`NOTE_PATIENCE`] ([`note`]).
+//! - Progress does not wait for a reader that does not read ([`offer`]); a diagnostic waits at most
+//!   [`NOTE_PATIENCE`] ([`note`]).
 //! - A diagnostic is never printed in the middle of the live block.
 //! - Of control bytes, only newlines and rill's own cursor moves are printed.
 

@@ -102,7 +102,8 @@ fn scrape(
     Ok(())
 }
 
-/// Formats a line such as `Scrape:     http://t.example/announce: 3 seeds, 5 peers, 4 completed`. If it is wider than `width`, the URL is cut.
+/// Formats a line such as `Scrape:     http://t.example/announce: 3 seeds, 5 peers, 4 completed`. If it is
+/// wider than `width`, the URL is cut.
 fn line(url: &str, result: &Result<SwarmCounts, String>, width: usize) -> String {
     let text = match result {
         Ok(counts) => {

@@ -1,4 +1,4 @@
-//! The actions of the engine: its only output.
+//! Actions: what the engine asks its caller to do. The engine has no other output.
 
 use crate::units::{BlockSpan, InfoHash, PeerKey, PieceIndex, TorrentKey};
 use crate::wire::lsd::Group;
@@ -8,22 +8,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// One action. Those of a turn may be carried out together at its end, in order.
+/// One thing for the caller to do. The caller may carry out all actions of a turn together at its end, in
+/// order.
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// Connect; report with `on_dialed` or `on_dial_failed`.
+    /// Connect to an address; answer with `on_dialed` or `on_dial_failed`.
     Dial {
         /// The key of the new connection.
         peer: PeerKey,
-        /// The address to dial.
+        /// The address to connect to.
         addr: SocketAddr,
     },
-    /// There is something to write: call `plan` until it plans nothing or the transport is full.
+    /// The connection has bytes to write: call `plan` until the plan is empty or the socket is full.
     Flush {
         /// The connection.
         peer: PeerKey,
     },
-    /// The cause of a [`Pause`](super::Want::Pause) may have ended: call `want` again.
+    /// The reason why `want` returned [`Pause`](super::Want::Pause) may no longer hold: call `want` again.
     Wake {
         /// The connection.
         peer: PeerKey,
@@ -33,132 +34,133 @@ pub enum Action {
         /// The connection.
         peer: PeerKey,
     },
-    /// Prepare files and memory for a piece; report with `on_prepared`.
+    /// Make files and memory ready for this piece; answer with `on_prepared`.
     Prepare {
         /// The torrent.
         torrent: TorrentKey,
         /// The piece.
         piece: PieceIndex,
     },
-    /// Discard the received part of a block: its writer released it before the last byte. Retracted if
-    /// another peer begins to write the block before this is carried out.
+    /// The peer that was sending this block left before the last byte: discard the received part. The engine
+    /// retracts the action if another peer begins to send the block before the caller carries it out.
     Release {
         /// The torrent.
         torrent: TorrentKey,
         /// The whole block.
         block: BlockSpan,
     },
-    /// Hash a piece of which every block has arrived; report with `on_hashed`.
+    /// Hash the piece: every block has arrived and no lease on it is out. Answer with `on_hashed`.
     Hash {
         /// The torrent.
         torrent: TorrentKey,
         /// The piece.
         piece: PieceIndex,
-        /// Whether digests of the blocks are needed even if the piece is good.
+        /// Whether the answer has to carry the blocks' digests even if the piece is good.
         digests: bool,
     },
-    /// Make the verified pieces durable and write the record; report with `on_saved`.
+    /// Make the verified pieces durable; answer with `on_saved`.
     Save {
         /// The torrent.
         torrent: TorrentKey,
     },
-    /// Announce to an HTTP tracker; report with `on_announced`.
+    /// Send an announce to an HTTP tracker; answer with `on_announced`.
     Announce {
-        /// The id of the request.
+        /// The id of the request; the answer carries it.
         id: u64,
-        /// The URL with its query.
+        /// The whole URL, query included.
         url: String,
-        /// The timeout of the whole request.
+        /// Time for the whole request.
         timeout: Duration,
     },
-    /// Scrape an HTTP tracker; report with `on_scraped`.
+    /// Send a scrape to an HTTP tracker; answer with `on_scraped`.
     Scrape {
-        /// The id of the request.
+        /// The id of the request; the answer carries it.
         id: u64,
-        /// The URL with its query.
+        /// The whole URL, query included.
         url: String,
-        /// The torrent to look for in the reply.
+        /// The torrent to take from the answer.
         info_hash: InfoHash,
-        /// The timeout of the whole request.
+        /// Time for the whole request.
         timeout: Duration,
     },
-    /// Look up a host name; report with `on_resolved`.
+    /// Resolve a host name; answer with `on_resolved`.
     Resolve {
-        /// The id of the request.
+        /// The id of the request; the answer carries it.
         id: u64,
-        /// The name, or a literal address.
+        /// The host name, or an IP address in text form.
         host: String,
-        /// The port of the reported addresses.
+        /// The port of the addresses in the answer.
         port: u16,
     },
-    /// Send a datagram.
+    /// Send one datagram.
     Datagram {
         /// The destination.
         to: SocketAddr,
         /// The payload.
         bytes: Vec<u8>,
     },
-    /// Send a datagram to a multicast group on the local network.
+    /// Send one datagram to this multicast group on the local network.
     Multicast {
         /// The group.
         group: Group,
         /// The payload.
         bytes: Vec<u8>,
     },
-    /// Save DHT nodes for the next run.
+    /// Save these DHT nodes for the next run.
     KeepNodes {
-        /// Their addresses.
+        /// The nodes' addresses.
         nodes: Vec<SocketAddr>,
     },
-    /// Parse an info dictionary that peers sent and whose hash is right; report with `on_metadata`.
+    /// Parse a torrent's info dictionary, which came from peers and matches the info hash; answer with
+    /// `on_metadata`.
     Metadata {
         /// The torrent.
         torrent: TorrentKey,
-        /// The info dictionary.
+        /// The whole info dictionary.
         info: Arc<[u8]>,
     },
     /// Report an event to the user.
     Notice(Notice),
 }
 
-/// An event for the user.
+/// An event that the caller may report to the user.
 #[derive(Clone, Debug)]
 pub enum Notice {
-    /// A piece is verified.
+    /// A piece matches its hash.
     Verified {
         /// The torrent.
         torrent: TorrentKey,
         /// The piece.
         piece: PieceIndex,
     },
-    /// Every wanted piece is verified, and not durable yet.
+    /// Every wanted piece is verified. The pieces are not durable yet.
     Complete {
         /// The torrent.
         torrent: TorrentKey,
     },
-    /// A peer sent bad data and is banned.
+    /// A peer sent bad data; the torrent closed the connection and banned its address.
     Banned {
         /// The torrent.
         torrent: TorrentKey,
-        /// The peer.
+        /// The peer's address.
         addr: SocketAddr,
     },
     /// A tracker answered an announce.
     TrackerReplied {
         /// The torrent.
         torrent: TorrentKey,
-        /// The tracker.
+        /// The tracker's announce URL.
         url: Arc<str>,
-        /// The number of addresses in its reply.
+        /// The number of addresses in the answer.
         peers: usize,
-        /// The tracker's warning message.
+        /// The tracker's warning for the user.
         warning: Option<String>,
     },
     /// A tracker did not answer an announce, or refused it.
     TrackerFailed {
         /// The torrent.
         torrent: TorrentKey,
-        /// The tracker.
+        /// The tracker's announce URL.
         url: Arc<str>,
         /// The reason.
         error: AnnounceError,
@@ -169,17 +171,17 @@ pub enum Notice {
         torrent: TorrentKey,
         /// The tracker, or the DHT.
         source: ScrapeSource,
-        /// The counts of the swarm, or the reason of the failure.
+        /// The counts, or the reason why there are none.
         result: Result<SwarmCounts, AnnounceError>,
     },
-    /// A scrape is over: every tracker answered, refused or timed out.
+    /// Every source of a torrent's scrape has answered, failed or timed out.
     ScrapeDone {
         /// The torrent.
         torrent: TorrentKey,
     },
 }
 
-/// The source of a scrape.
+/// The source of a swarm's counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScrapeSource {
     /// The tracker with this announce URL (BEP 48, 15).
@@ -201,26 +203,26 @@ impl fmt::Display for ScrapeSource {
 /// Why a dial failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DialFailure {
-    /// The peer or the network refused it.
+    /// The peer refused the connection, or the network could not reach it.
     Refused,
-    /// This machine is out of descriptors, ports or memory.
+    /// This machine is out of descriptors, ports or memory; the address may be good.
     OutOfResources,
 }
 
-/// The result of hashing a piece.
+/// The hasher's verdict on a piece.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HashVerdict {
-    /// The hash matches.
+    /// The piece matches its hash.
     Good {
-        /// The first 8 bytes of each block's SHA-1, if they were requested.
+        /// First 8 bytes of each block's SHA-1, if [`Action::Hash`] asked for them.
         digests: Option<Box<[u64]>>,
     },
-    /// The hash differs.
+    /// The piece does not match its hash.
     Bad {
-        /// The first 8 bytes of each block's SHA-1.
+        /// First 8 bytes of each block's SHA-1.
         digests: Box<[u64]>,
     },
-    /// The piece could not be read; no peer is the cause.
+    /// The disk could not read the piece; no peer is to blame.
     Unreadable,
 }
 
@@ -234,13 +236,14 @@ impl Actions {
         self.0.push(action);
     }
 
-    /// Removes a pending release of a block: a new writer has its lease.
+    /// Removes the block's [`Action::Release`]: another peer writes the block now, and the release would
+    /// discard its bytes.
     pub(super) fn retract_release(&mut self, of: TorrentKey, block: BlockSpan) {
         self.0
             .retain(|a| !matches!(a, Action::Release { torrent, block: b } if *torrent == of && *b == block));
     }
 
-    /// Removes all actions and keeps the memory.
+    /// Removes and returns all actions; keeps the allocation.
     pub fn drain(&mut self) -> impl Iterator<Item = Action> + '_ {
         self.0.drain(..)
     }

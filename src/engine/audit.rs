@@ -1,15 +1,19 @@
-//! The invariants of an engine between two calls: the oracle of the fuzz target, the tests and the simulator.
+//! Invariants of an engine between any two calls: the oracle of its fuzz target, of its tests and of the
+//! simulator.
 
 use super::peer::{Phase, Reading};
 use super::{Engine, limits};
 use crate::units::{BlockSpan, PeerKey};
 
 impl Engine {
-    /// Recomputes every counter; panics if one is wrong or a queue exceeds its limit.
+    /// Recomputes every counter.
+    ///
+    /// # Panics
+    /// If a counter is wrong or a queue is longer than its limit.
     #[doc(hidden)]
     pub fn audit(&self) {
         let policy = &self.context.config.policy;
-        assert!(self.context.effects.is_empty(), "an effect is not applied");
+        assert!(self.context.effects.is_empty(), "effects are left unapplied");
         assert!(self.swarms.connections.len() <= self.context.config.max_peers);
         let connecting =
             self.swarms.connections.iter().filter(|(_, c)| c.peer.wire.phase == Phase::Connecting).count();
@@ -20,10 +24,13 @@ impl Engine {
                 p.source.requests.in_flight() <= policy.window.most() as usize
                     && p.source.requests.cancelled() <= limits::CANCELLED_REQUESTS
             );
-            assert!(policy.fast || !p.wire.fast, "the Fast extension is in use against the policy");
+            assert!(
+                policy.fast || !p.wire.fast,
+                "a connection uses the Fast extension although the policy disables it"
+            );
             assert!(
                 policy.snub_after.is_some() || !p.source.requests.is_snubbed(),
-                "a snubbing peer against the policy"
+                "a peer is snubbed although the policy disables snubbing"
             );
             assert!(
                 p.wire.encoder.blocks() <= limits::REQQ_OURS_BLOCKS
@@ -54,8 +61,8 @@ impl Engine {
                 |r: &Reading, b: BlockSpan| matches!(r, Reading::Block { block, .. } if *block == b);
             let unchoked = up.iter().filter(|p| !p.wire.we_choke).count();
             assert!(
-                served <= policy.most_slots() + usize::from(policy.optimistic && policy.serves()),
-                "{served} peers are served"
+                unchoked <= policy.most_slots() + usize::from(policy.optimistic && policy.serves()),
+                "{unchoked} peers are unchoked"
             );
             assert!(
                 policy.serves()
@@ -73,14 +80,14 @@ impl Engine {
                 assert_eq!(
                     t.picker.availability.is_candidate(piece),
                     candidate,
-                    "whether piece {piece} is a candidate"
+                    "whether piece {piece} is a candidate of the picker"
                 );
             }
             for p in up {
                 assert_eq!(
                     p.source.wanted_pieces,
                     t.wanted_pieces(&p.source.has),
-                    "missing pieces of {:?}",
+                    "wanted pieces of {:?}",
                     p.source.key
                 );
                 assert!(p.source.we_want == (p.source.wanted_pieces > 0));

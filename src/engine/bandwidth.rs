@@ -1,14 +1,14 @@
-//! Rate limits: token buckets for all torrents together and for each torrent, for download and for upload.
+//! Rate limits: token buckets for all torrents together and for each torrent, one for each direction.
 //!
-//! A bucket without a rate passes everything. Tokens may become negative, by bytes that were already in
-//! flight; more bytes pass only once they are positive again. There is no tick: a bucket is filled at its
-//! deadline or when it is used.
+//! A bucket without a rate is unlimited. The tokens may become negative by the bytes that were under way
+//! already; the allowance stays zero until the debt is paid. There is no tick: a bucket is filled when its
+//! deadline comes or when it is used.
 
 use super::limits;
 use crate::units::Instant;
 use std::time::Duration;
 
-/// The token bucket of one limit.
+/// The token bucket of one limit; one token is one byte.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TokenBucket {
     rate: Option<u64>,
@@ -17,7 +17,7 @@ pub struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// Returns a bucket of `rate` bytes a second; `None` is unlimited.
+    /// Returns a full bucket for `rate` bytes a second; `None` is unlimited.
     pub fn new(rate: Option<u64>) -> TokenBucket {
         let mut bucket = TokenBucket { rate: rate.map(|r| r.max(1)), tokens: 0, at: Instant::ZERO };
         bucket.tokens = bucket.burst();
@@ -30,7 +30,7 @@ impl TokenBucket {
         i64::try_from(burst.max(limits::BURST_MIN_BYTES)).unwrap_or(i64::MAX)
     }
 
-    /// Returns the bytes that may pass now.
+    /// Returns the number of bytes that may pass now.
     pub fn allowance(&self) -> u64 {
         match self.rate {
             None => u64::MAX,
@@ -38,7 +38,7 @@ impl TokenBucket {
         }
     }
 
-    /// Removes tokens for bytes that passed.
+    /// Takes the tokens of bytes that passed.
     pub fn take(&mut self, now: Instant, bytes: u64) {
         if self.rate.is_some() {
             self.fill(now);
@@ -46,7 +46,7 @@ impl TokenBucket {
         }
     }
 
-    /// Adds the tokens since the last call.
+    /// Adds the tokens of the time up to `now`.
     pub fn fill(&mut self, now: Instant) {
         let Some(rate) = self.rate else { return };
         let gained = (now.since(self.at).as_micros().saturating_mul(u128::from(rate)) / 1_000_000) as u64;
@@ -56,7 +56,8 @@ impl TokenBucket {
         }
     }
 
-    /// Returns the time until half a burst may pass, which is worth a wake-up; `None` if bytes may pass now.
+    /// Returns the time until half a burst may pass, 1 ms to 60 s; `None` if bytes may pass now. A shorter
+    /// wait would wake the caller for few bytes.
     pub fn wait(&self) -> Option<Duration> {
         let rate = self.rate?;
         if self.tokens > 0 {
@@ -76,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_limit_holds_over_a_minute_to_within_a_burst() {
+    fn the_bytes_of_a_minute_exceed_the_limit_by_less_than_two_percent() {
         let mut b = TokenBucket::new(Some(100_000));
         let mut now = Instant::ZERO;
         let mut passed = 0u64;
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_passes_while_tokens_are_negative() {
+    fn no_byte_passes_before_the_debt_is_paid() {
         let mut b = TokenBucket::new(Some(1000));
         b.take(Instant::ZERO, 100_000);
         assert_eq!(b.allowance(), 0);
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn an_allowance_may_exceed_32_bits() {
+    fn what_no_32_bit_number_holds_may_pass_all_the_same() {
         let b = TokenBucket::new(Some(1 << 40));
         assert_eq!(b.allowance(), 1 << 38);
     }

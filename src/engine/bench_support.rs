@@ -1,4 +1,6 @@
-//! A download as the picker sees it, for the benches.
+//! A download without a network, for the benches of the picker.
+//!
+//! Not part of the public API; it may change without notice.
 
 use super::policy::Policy;
 use super::torrent::{PickInput, Picker, Pieces};
@@ -15,7 +17,7 @@ pub struct Download {
 }
 
 impl Download {
-    /// Returns a download without pieces.
+    /// Returns a download without verified pieces.
     pub fn new(pieces: u32, peers: usize) -> Download {
         let piece_len = 16 * u64::from(BLOCK_LEN);
         let g = Geometry::new(u64::from(pieces) * piece_len, piece_len).expect("a geometry");
@@ -35,7 +37,7 @@ impl Download {
         Download { pieces, picker, peers, rng }
     }
 
-    /// Picks a block for each peer in turn, which sends it at once, until no piece is missing; returns the
+    /// Downloads the torrent: each peer in turn requests one block and delivers it at once. Returns the
     /// number of picks.
     pub fn run(&mut self) -> u32 {
         let mut picks = 0;
@@ -64,7 +66,7 @@ impl Download {
         }
     }
 
-    /// Handles a `have` of this piece from every peer.
+    /// Counts one HAVE of every peer for a piece.
     pub fn haves(&mut self, piece: u32) {
         if let Some(piece) = self.pieces.geometry().piece(piece) {
             for _ in &self.peers {

@@ -1,5 +1,5 @@
-//! Upload slots: the choker decides every ten seconds which peers are unchoked. Between two rounds a free slot
-//! goes to a waiting peer at once.
+//! Upload slots: the choker decides every ten seconds which peers are unchoked. Between two rounds a free
+//! slot goes to a waiting peer at once.
 
 use super::limits;
 use super::peer::{Connection, Phase};
@@ -8,11 +8,12 @@ use super::timers::Timer;
 use super::torrent::{Activity, ChokeCandidate, Torrent};
 use super::turn::Turn;
 
-/// Runs a choking round, and arms the timer of the next.
+/// Runs a choking round of a torrent, and arms the timer of the next one. Releases the buffers of connections
+/// that received no byte since the last round.
 pub(super) fn choke_round(turn: &mut Turn<'_>, t: &mut Torrent, connections: &mut Connections) {
     let mut candidates = Vec::new();
-    let mut served = 0;
-    let mut waiting_for_requests = 0;
+    let mut unchoked = 0;
+    let mut without_request = 0;
     for key in &t.peers {
         if let Some(c) =
             connections.get_mut(*key).filter(|c| turn.now.since(c.peer.source.last_in) >= limits::CHOKE_ROUND)

@@ -1,49 +1,49 @@
-//! The parameters of the engine, of a torrent, and of the DHT.
+//! Configuration of the engine, of a torrent and of the DHT node.
 
 use super::policy::Policy;
 use crate::units::{Bitfield, Geometry, InfoHash, PeerId};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// The parameters of an engine.
+/// Configuration of an engine.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
     /// Our peer id (BEP 20).
     pub peer_id: PeerId,
-    /// Our listening port; 0 if there is none.
+    /// The TCP port where we accept connections; 0 if we accept none.
     pub port: u16,
-    /// The most connections of all torrents.
+    /// Most connections of all torrents together.
     pub max_peers: usize,
-    /// The most connections of one torrent.
+    /// Most connections of one torrent.
     pub max_peers_per_torrent: usize,
     /// Download limit of all torrents together, bytes a second.
     pub download_limit: Option<u64>,
     /// Upload limit of all torrents together, bytes a second.
     pub upload_limit: Option<u64>,
-    /// The seed of random choices.
+    /// Seed of the random number generator behind every choice among equals.
     pub seed: u64,
-    /// Our client name and version (BEP 10 `v`).
+    /// Our client name and version for display (BEP 10 `v`).
     pub version: String,
-    /// The choices that the protocol leaves open.
+    /// Choices that the protocol leaves open.
     pub policy: Policy,
-    /// Peer exchange (BEP 11).
+    /// Peer exchange (BEP 11) is enabled.
     pub pex: bool,
-    /// Local service discovery (BEP 14).
+    /// Local service discovery (BEP 14) is enabled.
     pub lsd: bool,
 }
 
-/// The parameters of a torrent.
+/// Description of a torrent to add.
 #[derive(Clone, Debug)]
 pub struct TorrentSpec {
-    /// Its info hash.
+    /// The info hash.
     pub info_hash: InfoHash,
-    /// Its pieces and metadata; `None` fetches the metadata from peers (BEP 9).
+    /// The torrent's pieces; `None` has the engine fetch the metadata from peers (BEP 9).
     pub torrent_info: Option<TorrentInfo>,
-    /// Trackers, in tiers.
+    /// Announce URLs of the trackers, in tiers (BEP 12).
     pub trackers: Vec<Vec<String>>,
-    /// Addresses of peers.
+    /// Peer addresses that the user or a magnet link gave.
     pub peers: Vec<SocketAddr>,
-    /// Whether pieces are requested in order rather than rarest first.
+    /// Pieces are requested in order rather than rarest first.
     pub sequential: bool,
     /// Download limit, bytes a second.
     pub download_limit: Option<u64>,
@@ -51,33 +51,33 @@ pub struct TorrentSpec {
     pub upload_limit: Option<u64>,
 }
 
-/// The pieces and metadata of a torrent.
+/// A torrent's pieces, and the parts of its metadata that the engine needs.
 #[derive(Clone, Debug)]
 pub struct TorrentInfo {
-    /// Its geometry.
+    /// Sizes and numbers of the pieces and blocks.
     pub geometry: Geometry,
-    /// Its wanted pieces.
+    /// Pieces to download.
     pub wanted: Bitfield,
-    /// Whether it is private: peers come from its own trackers only (BEP 27).
+    /// The torrent is private: peers come from its trackers only (BEP 27).
     pub private: bool,
-    /// Its info dictionary, if it is served to peers.
+    /// The info dictionary, if we serve it to peers (BEP 9).
     pub info: Option<Arc<[u8]>>,
 }
 
 impl TorrentInfo {
-    /// Returns a placeholder while the metadata is unknown: no piece is wanted.
+    /// Returns a placeholder for a torrent without metadata: one piece of one byte, which is not wanted.
     pub(super) fn unknown() -> TorrentInfo {
-        let geometry = Geometry::new(1, 1).expect("one byte has a geometry");
+        let geometry = Geometry::new(1, 1).expect("one byte is a valid length");
         TorrentInfo { geometry, wanted: Bitfield::empty(1), private: false, info: None }
     }
 }
 
-/// The parameters of the DHT node.
+/// Configuration of the engine's DHT node.
 #[derive(Clone, Debug, Default)]
 pub struct DhtSetup {
     /// The UDP port of our node.
     pub port: u16,
-    /// The seed of the node's random choices and secrets: must not be known to others.
+    /// Seed of the node's random choices and token secrets; must stay secret.
     pub seed: u64,
     /// The node sends queries and answers none (BEP 43).
     pub read_only: bool,

@@ -1,4 +1,4 @@
-//! The beginning and end of connections: dialing, accepting, handshakes and teardown.
+//! The life of a connection: dial, accept, handshake, time-outs and teardown.
 
 use super::action::{Action, DialFailure};
 use super::config::EngineConfig;
@@ -68,7 +68,7 @@ impl Swarms {
         turn.out.push(Action::Dial { peer: key, addr });
     }
 
-    /// Handles an established dialed connection.
+    /// A dialed connection is established: sends our handshake.
     pub fn on_dialed(&mut self, turn: &mut Turn<'_>, key: PeerKey) {
         let Some(c) = self.connections.get_mut(key).filter(|c| c.peer.wire.phase == Phase::Connecting) else {
             return;
@@ -82,7 +82,7 @@ impl Swarms {
         turn.timers.arm(Timer::Dial, turn.now);
     }
 
-    /// Handles a failed dial; returns whether the connection was known.
+    /// A dial failed: removes the connection. Returns false if the connection was removed already.
     pub fn on_dial_failed(
         &mut self,
         turn: &mut Turn<'_>,
@@ -107,7 +107,7 @@ impl Swarms {
         true
     }
 
-    /// Handles an incoming connection. `None`: there is no room, close it.
+    /// A peer connected to us. Returns `None` if there is no room; the caller closes the connection.
     pub fn on_accepted(&mut self, turn: &mut Turn<'_>, addr: SocketAddr) -> Option<PeerKey> {
         let peers = || self.connections.iter().map(|(_, c)| &c.peer);
         let same_host = peers().filter(|p| p.source.addr.ip() == addr.ip()).count();
@@ -150,7 +150,10 @@ impl Swarms {
         c.peer.flush(turn.out);
     }
 
-    /// Handles the peer's handshake.
+    /// The peer sent its handshake: assigns the connection to the torrent, and sends our first messages.
+    ///
+    /// # Errors
+    /// The reason to close the connection.
     pub(super) fn on_handshake(
         &mut self,
         turn: &mut Turn<'_>,
@@ -172,7 +175,8 @@ impl Swarms {
         }
         if theirs.peer_id == turn.config.peer_id {
             t.peer_list.forget(addr);
-            // An incoming connection to ourselves is one that we dialed: forget the dialed address too.
+            // We connected to ourselves. This end may be the accepted one, whose address is not the dialed
+            // one: forget every dialed address with our port whose handshake is outstanding, too.
             let port = turn.config.port;
             let dialed = t
                 .peers
@@ -195,9 +199,10 @@ impl Swarms {
             .map(|c| &c.peer)
             .find(|p| p.source.key != key && p.wire.id == Some(theirs.peer_id));
         if let Some((twin, twin_dialed)) = twin.map(|p| (p.source.key, p.wire.dialed)) {
-            // Both sides dialed at the same time: both keep the connection dialed by the greater peer id.
-            let ours_stays = turn.config.peer_id > theirs.peer_id;
-            if dialed == twin_dialed || dialed != ours_stays {
+            // If both sides dialed each other at the same time, each side keeps the connection that the side
+            // with the greater peer id dialed.
+            let keep_ours = turn.config.peer_id > theirs.peer_id;
+            if dialed == twin_dialed || dialed != keep_ours {
                 return Err(DisconnectReason::Duplicate);
             }
             self.disconnect(turn, twin, DisconnectReason::Duplicate);
@@ -236,8 +241,8 @@ impl Swarms {
         Ok(())
     }
 
-    /// Sends the messages after the handshake: our pieces, the extension handshake, the DHT port, the allowed
-    /// fast set.
+    /// Sends the first messages of a connection: verified pieces, extension handshake, DHT port and
+    /// allowed-fast set.
     fn send_initial_messages(&mut self, turn: &mut Turn<'_>, key: PeerKey, theirs: &Handshake) {
         let dht_port = self.dht_port;
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
@@ -267,7 +272,7 @@ impl Swarms {
         peer.wire.last_out = turn.now;
     }
 
-    // ---- teardown -----------------------------------------------------------------------------------------------------
+    // ---- teardown -------------------------------------------------------------------------------------------------
 
     /// Closes a connection.
     pub(super) fn disconnect(&mut self, turn: &mut Turn<'_>, key: PeerKey, why: DisconnectReason) {
@@ -278,7 +283,7 @@ impl Swarms {
         }
     }
 
-    /// Removes a connection and all state that refers to it.
+    /// Removes a connection from all state: counters, peer list, availability, leases and requests.
     pub(super) fn remove_connection(&mut self, turn: &mut Turn<'_>, key: PeerKey, why: DisconnectReason) {
         let Some(Connection { mut peer, .. }) = self.connections.remove(key) else { return };
         turn.timers.disarm(Timer::Peer(key));
@@ -303,8 +308,9 @@ impl Swarms {
         if peer.wire.dialed && why == DisconnectReason::Stopped {
             t.peer_list.closed_by_us(turn.now, peer.source.addr);
         } else if peer.wire.dialed && why != DisconnectReason::OutOfResources {
-            // Two peers that dial each other at once may both close a connection, each a different one. A
-            // duplicate counts as a failure, so one of them dials again soon.
+            // If two peers dial each other at once, each may close a different one of the two connections. A
+            // connection that is a duplicate or lost at once therefore counts as failed: its first retry
+            // comes soon.
             let brief =
                 why == DisconnectReason::Lost && turn.now.since(peer.wire.since) < limits::BRIEF_CONNECTION;
             let failed = peer.wire.phase != Phase::Up
@@ -324,15 +330,16 @@ impl Swarms {
                 turn.out.push(Action::Release { torrent, block });
             }
         }
-        let blocks = peer.source.requests.drain();
-        self.release_requests(Some(torrent), &blocks);
+        let in_flight = peer.source.requests.drain();
+        self.release_requests(Some(torrent), &in_flight);
         let Some(t) = self.torrents.get_mut(torrent) else { return };
         t.pieces.clear_owner(key);
         turn.effects.push(Effect::TopUp { torrent });
         turn.effects.push(Effect::FillSlots { torrent });
     }
 
-    /// Makes blocks that a peer will not send free for other peers, and closes pieces without any block.
+    /// Frees blocks that were requested from a peer that will not send them. A piece without any received or
+    /// requested block is closed: the picker may begin it again later.
     pub(super) fn release_requests(&mut self, torrent: Option<TorrentKey>, blocks: &[BlockSpan]) {
         let Some(t) = torrent.and_then(|t| self.torrents.get_mut(t)) else { return };
         for block in blocks {
@@ -345,8 +352,8 @@ impl Swarms {
         }
     }
 
-    /// Closes connections on which neither side can make progress, and sends the other peers our upload-only
-    /// state.
+    /// Closes connections on which neither side can make progress any more, and announces a change of our
+    /// upload-only state (BEP 21) to the other peers.
     pub(super) fn update_upload_only(&mut self, turn: &mut Turn<'_>, torrent: TorrentKey) {
         let Some(t) = self.torrents.get(torrent) else { return };
         for key in t.peers.clone() {

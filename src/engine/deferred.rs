@@ -1,10 +1,11 @@
 //! Messages about pieces that arrive before the metadata is known (BEP 9): stored unchecked, with a limit for
 //! each kind, and replayed later.
 //!
-//! Until then a torrent has a placeholder geometry in which no piece is wanted and no index is valid.
-//! Bitfields are long, so one limit holds for all of a torrent's: a peer whose bitfield does not fit is
-//! disconnected once the metadata is known, and sends its bitfield again when it is dialed the next time.
-//! [`replay`](super::replay) handles the kept messages.
+//! Until then a torrent has a placeholder geometry in which no piece is wanted and no index is checked.
+//! Bitfields are long, so one limit holds for all bitfields of a torrent together: a peer whose bitfield does
+//! not fit is disconnected once the metadata is known, and sends its bitfield again when it is dialed the
+//! next time.
+//! [`replay`](super::replay) handles the stored messages.
 
 use super::limits;
 use super::peer::Peer;
@@ -13,7 +14,7 @@ use crate::units::PeerKey;
 use crate::wire::Message;
 use std::collections::BTreeMap;
 
-/// Messages of one peer about pieces, received before the metadata.
+/// One peer's messages about pieces from the time before the torrent's pieces were known.
 #[derive(Debug, Default)]
 pub struct DeferredMessages {
     /// The first message about pieces.
@@ -34,18 +35,18 @@ pub(super) enum DeferredHave {
     Unknown,
     /// A `have all` (BEP 6).
     All,
-    /// Kept in the torrent's [`DeferredBitfields`].
+    /// A bitfield, which [`DeferredBitfields`] stores.
     Bits,
-    /// Not kept, for lack of room.
-    Lost,
+    /// A bitfield that exceeded the limit and was not stored.
+    Dropped,
 }
 
-/// The unchecked bitfields of one torrent, at most [`limits::DEFERRED_BITFIELDS_BYTES`].
+/// Unchecked bitfields of one torrent's peers, together at most [`limits::DEFERRED_BITFIELDS_BYTES`].
 #[derive(Debug, Default)]
 pub struct DeferredBitfields(BTreeMap<PeerKey, Box<[u8]>>);
 
 impl DeferredBitfields {
-    /// Returns their bytes.
+    /// Returns the bytes of all bitfields together.
     pub fn bytes(&self) -> usize {
         self.0.values().map(|bits| bits.len()).sum()
     }
@@ -58,13 +59,14 @@ impl DeferredBitfields {
         DeferredHave::Bits
     }
 
-    /// Removes and returns the bitfield of a peer.
+    /// Removes and returns the peer's bitfield.
     pub fn take(&mut self, peer: PeerKey) -> Option<Box<[u8]>> {
         self.0.remove(&peer)
     }
 }
 
-/// Keeps a message that matters later. `first`: it is the peer's first message about pieces.
+/// Stores a message for later, or applies it at once if it does not depend on the pieces. `first` says
+/// whether it is the peer's first message about pieces.
 pub(super) fn defer(t: &mut Torrent, peer: &mut Peer, message: &Message<'_>, first: bool) {
     let deferred = &mut peer.wire.deferred;
     match *message {
@@ -74,13 +76,13 @@ pub(super) fn defer(t: &mut Torrent, peer: &mut Peer, message: &Message<'_>, fir
         Message::NotInterested => peer.wire.they_want = false,
         Message::Bitfield { bytes } if first => {
             deferred.has = t.deferred_bitfields.defer(peer.source.key, bytes);
-            deferred.gone.clear();
+            deferred.lost = Vec::new();
         }
         Message::HaveAll if first => {
             deferred.has = DeferredHave::All;
-            deferred.gone.clear();
+            deferred.lost = Vec::new();
         }
-        // Beyond the limit the peer has more pieces than we know, which does no harm.
+        // Pieces beyond the limit are dropped: the peer then has more pieces than we know, which is harmless.
         Message::Have { piece } => {
             deferred.lost.retain(|lost| *lost != piece);
             if deferred.haves.len() < limits::DEFERRED_HAVES {
@@ -94,20 +96,20 @@ pub(super) fn defer(t: &mut Torrent, peer: &mut Peer, message: &Message<'_>, fir
     }
 }
 
-/// Keeps that a peer lost a piece (BEP 54). If it loses more pieces than can be kept, all its messages about
-/// pieces are dropped: it then has more pieces than we know, never fewer.
+/// Stores that the peer lost a piece (BEP 54). If the peer loses more pieces than the limit, everything that
+/// is stored about its pieces is dropped: a piece that we do not know of is harmless, a lost one is not.
 pub(super) fn defer_dont_have(t: &mut Torrent, peer: &mut Peer, piece: u32) {
     let deferred = &mut peer.wire.deferred;
     deferred.haves.retain(|have| *have != piece);
     if deferred.lost.contains(&piece) {
         return;
     }
-    if deferred.gone.len() < limits::DEFERRED_HAVES {
-        deferred.gone.push(piece);
+    if deferred.lost.len() < limits::DEFERRED_HAVES {
+        deferred.lost.push(piece);
     } else {
         t.deferred_bitfields.take(peer.source.key);
         deferred.has = DeferredHave::Unknown;
         deferred.haves = Vec::new();
-        deferred.gone = Vec::new();
+        deferred.lost = Vec::new();
     }
 }

@@ -1,15 +1,16 @@
-//! The engine's DHT node (BEP 5): its bootstrap, its searches and scrapes, and their results.
+//! The engine's use of its DHT node (BEP 5): bootstrap, searches for torrents, scrapes, and the nodes that
+//! are saved for the next run.
 //!
 //! ```text
 //!   no node known ──nodes of an earlier run, of torrent files and peers──▶ a node answers ──▶ joined
-//!        │  ▲                                                                                │  every running torrent is searched
-//!        │  └──────────────────────────── no node answers ◀────────────────────────────┘  and announced, at once and every 15 min
+//!        │  ▲                                                                                │  every running torrent is searched for
+//!        │  └──────────────────────────── no node answers ◀──────────────────────────────────┘  and announced, at once and every 15 min
 //!        └──still none──▶ the bootstrap nodes' names are resolved, and they are queried
 //! ```
 //!
-//! The [`dht`](super::dht) runs the lookups. A private torrent is never searched for, its peers do not get our
-//! node's port, and their nodes are ignored (BEP 27). Searches begin one after the other, so that a thousand
-//! torrents do not query at once. A torrent with missing pieces and no peer is searched for again
+//! The [`dht`](super::dht) runs the lookups. A private torrent is never searched for, its peers do not get
+//! our node's port, and their nodes are ignored (BEP 27). Searches begin one after the other, so that a
+//! thousand torrents do not query at once. A torrent with missing pieces and no peer is searched for again
 //! after 5 s, 10 s, 20 s …
 
 use super::action::{Action, Actions};
@@ -26,7 +27,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// The role of a resolved name.
+/// The use of the addresses of a resolved name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NodeRole {
     /// A bootstrap node: queried, never inserted into the routing table.
@@ -37,7 +38,7 @@ enum NodeRole {
     OfFile,
 }
 
-/// A result of the DHT for the engine.
+/// A result of the DHT node for the engine.
 #[derive(Debug)]
 pub enum DhtOutcome {
     /// A node knows peers of a torrent.
@@ -56,7 +57,7 @@ pub enum DhtOutcome {
     },
     /// Our external address, as most nodes see it.
     OurAddress(IpAddr),
-    /// The first node answered, or the first after none did: searches may begin.
+    /// A node answered while no answering node was known: the engine searches for its torrents.
     Joined,
 }
 
@@ -79,7 +80,7 @@ pub struct DhtClient {
     bootstrap_at: Instant,
     /// The wait after the next query of the bootstrap nodes.
     bootstrap_wait: Duration,
-    /// At least one node answers.
+    /// The routing table holds an answering node.
     joined: bool,
     /// When the next search may begin.
     next_search: Instant,
@@ -141,15 +142,15 @@ impl DhtClient {
         (!self.read_only).then_some(self.port)
     }
 
-    /// Returns the next result, if there is one.
+    /// Removes and returns the oldest outcome.
     pub fn next_outcome(&mut self) -> Option<DhtOutcome> {
         self.outcomes.pop_front()
     }
 
     // ---- bootstrap ----------------------------------------------------------------------------------------------------
 
-    /// Pings known addresses, [`limits::DHT_PINGS_AT_ONCE`] at a time, and resolves the bootstrap nodes' names if no
-    /// node answers. Does nothing once [`limits::DHT_K`] nodes are known.
+    /// Pings known addresses, [`limits::DHT_PINGS_AT_ONCE`] at a time, and resolves the bootstrap nodes'
+    /// names if no node answers. Does nothing once [`limits::DHT_K`] nodes are known.
     pub fn bootstrap(&mut self, turn: &mut Turn<'_>) {
         if self.dht.known_nodes() >= limits::DHT_K {
             return;
@@ -176,8 +177,8 @@ impl DhtClient {
         self.finish(turn);
     }
 
-    /// Resolves nodes that a torrent file names (BEP 5 `nodes`). A loopback address is accepted only if the user
-    /// named a bootstrap node on loopback.
+    /// Resolves nodes that a torrent file names (BEP 5 `nodes`). A loopback address is accepted only if the
+    /// user named a bootstrap node on loopback.
     pub fn add_nodes(&mut self, ids: &mut RequestIds, named: &[(String, u16)], out: &mut Actions) {
         for (host, port) in named.iter().take(limits::DHT_ROUTERS) {
             let id = ids.next();
@@ -186,7 +187,7 @@ impl DhtClient {
         }
     }
 
-    /// Handles the addresses of a resolved name. Ids of other owners are ignored.
+    /// A host name was resolved to these addresses; none if it failed. Ids of other modules are ignored.
     pub fn on_resolved(&mut self, turn: &mut Turn<'_>, id: u64, found: &[SocketAddr]) {
         let Some(role) = self.resolving.remove(&id) else { return };
         for addr in found {
@@ -203,14 +204,14 @@ impl DhtClient {
         self.finish(turn);
     }
 
-    /// Handles a DHT port that a peer sent (BEP 5 `port`).
+    /// A peer announced a node at this address (BEP 5 `port`).
     pub fn on_port(&mut self, turn: &mut Turn<'_>, node: SocketAddr) {
         self.dht.add_node(turn.now, node, &mut self.out);
         self.finish(turn);
     }
 
-    /// Has the caller save the nodes that answer, for the next run; if they are few, also some of an earlier
-    /// run.
+    /// Has the caller save the answering nodes for the next run. If fewer than
+    /// [`limits::DHT_SAVED_NODES_MIN`] answer, nodes of an earlier run follow them.
     pub fn keep_nodes(&mut self, turn: &mut Turn<'_>) {
         let mut nodes: Vec<SocketAddr> = self.dht.nodes(turn.now).into_iter().map(|(_, addr)| addr).collect();
         if !nodes.is_empty() {
@@ -220,8 +221,8 @@ impl DhtClient {
                 self.earlier.iter().filter(|node| !nodes.contains(node)).take(few).copied().collect();
             nodes.extend(others);
             turn.out.push(Action::KeepNodes { nodes });
-            // Other nodes answer, so the network works: a node that was queried and has not answered by the
-            // next time is dropped.
+            // Other nodes answer, so our network works: an earlier node that was queried and does not answer
+            // is dead, and is not saved again.
             self.earlier.retain(|node| self.untried.contains(node));
         }
         turn.timers.arm(Timer::KeepNodes, turn.now + limits::DHT_SAVE_INTERVAL);
@@ -246,7 +247,8 @@ impl DhtClient {
             self.dht.search(turn.now, t.info_hash, announce, &mut self.out);
             t.search_due = turn.now + limits::DHT_SEARCH_INTERVAL;
         }
-        // With many torrents the retries are spaced, so that every other torrent has a search in between.
+        // The wait grows with the number of torrents, so that torrents that search again soon leave a turn to
+        // every other torrent.
         let spacing = limits::DHT_SEARCH_SPACING * 2 * torrents as u32;
         let wait = t.search_wait.max(spacing);
         t.search_wait = (2 * wait).min(limits::DHT_SEARCH_INTERVAL);
@@ -268,19 +270,19 @@ impl DhtClient {
         self.finish(turn);
     }
 
-    /// Handles a packet of the DHT protocol.
+    /// A packet of the DHT protocol arrived.
     pub fn on_datagram(&mut self, turn: &mut Turn<'_>, from: SocketAddr, packet: &[u8]) {
         self.dht.on_datagram(turn.now, from, packet, &mut self.out);
         self.finish(turn);
     }
 
-    /// Handles a passed deadline of the node.
+    /// A deadline of the node passed.
     pub fn on_deadline(&mut self, turn: &mut Turn<'_>) {
         self.dht.on_deadline(turn.now, &mut self.out);
         self.finish(turn);
     }
 
-    /// Dispatches the node's actions, and arms its next deadline.
+    /// Turns the node's actions into actions and outcomes of the engine, and arms the node's next deadline.
     fn finish(&mut self, turn: &mut Turn<'_>) {
         let joined_before = std::mem::replace(&mut self.joined, self.dht.known_nodes() > 0);
         turn.timers.arm(Timer::Dht, self.dht.next_deadline());

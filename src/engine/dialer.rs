@@ -1,10 +1,10 @@
-//! The dialer: the rate limit of dials, and the turns of the torrents.
+//! The dialer: the rate limit of dials, and the order in which torrents dial.
 
 use super::limits;
 use crate::units::Instant;
 use std::time::Duration;
 
-/// The average time between two dials.
+/// Time between two dials in the long run.
 pub(super) const DIAL_STEP: Duration = Duration::from_micros(1_000_000 / limits::DIALS_PER_SECOND as u64);
 /// How far the virtual clock may run ahead: a burst of [`limits::DIALS_AT_ONCE`] dials.
 const DIAL_LEAD: Duration = DIAL_STEP.saturating_mul(limits::DIALS_AT_ONCE - 1);
@@ -19,13 +19,13 @@ pub struct Dialer {
 }
 
 impl Dialer {
-    /// Returns when the next address may be dialed; `None` if now.
+    /// Returns when the next address may be dialed; `None` if it may be dialed now.
     pub fn wait_until(&self, now: Instant) -> Option<Instant> {
         let ahead = self.paid_until.since(now);
         (ahead > DIAL_LEAD).then(|| now + (ahead - DIAL_LEAD))
     }
 
-    /// Iterates over the torrents in the order of their turns.
+    /// Returns the torrents and their indices in the order of their turns.
     pub fn in_turns<'a, T>(&self, torrents: &'a [T]) -> impl Iterator<Item = (usize, &'a T)> + use<'a, T> {
         let start = self.next.min(torrents.len());
         let with_index =
@@ -33,13 +33,13 @@ impl Dialer {
         with_index(start, &torrents[start..]).chain(with_index(0, &torrents[..start]))
     }
 
-    /// Notes a dial for the torrent at this position: the next torrent is the one after it.
+    /// Counts a dial of the torrent at index `at`; the turn passes to the torrent after it.
     pub fn on_dial(&mut self, now: Instant, at: usize) {
         self.next = at + 1;
         self.paid_until = self.paid_until.max(now) + DIAL_STEP;
     }
 
-    /// Pauses dialing for a second: the system is out of descriptors, ports or memory.
+    /// Delays the next dial by a second: the system is out of descriptors, ports or memory.
     pub fn pause(&mut self, now: Instant) {
         self.paid_until = now + DIAL_LEAD + Duration::from_secs(1);
     }
@@ -70,6 +70,6 @@ mod tests {
         dialer.on_dial(Instant::ZERO, 1);
         assert_eq!(order(&dialer), "cab");
         dialer.on_dial(Instant::ZERO, 2);
-        assert_eq!(order(&dialer), "abc", "the first follows the last");
+        assert_eq!(order(&dialer), "abc", "the turn wraps around after the last torrent");
     }
 }

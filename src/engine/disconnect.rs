@@ -1,9 +1,9 @@
-//! Why a connection is closed: a violation of the protocol with its figure, or another reason.
+//! The reasons for closing a connection: protocol violations, with the figure that proves them, and others.
 
 use crate::wire::{FrameError, RawSpan};
 use thiserror::Error;
 
-/// A violation of the protocol by a peer.
+/// A peer's violation of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ProtocolViolation {
     /// The framing is invalid.
@@ -12,30 +12,29 @@ pub enum ProtocolViolation {
     /// The peer named a piece that does not exist.
     #[error("piece {0} does not exist")]
     NoSuchPiece(u32),
-    /// A message of the Fast extension, which was not negotiated (BEP 6).
+    /// The peer sent a message of the Fast extension (BEP 6) without having negotiated it.
     #[error("a message of the Fast extension, which was not negotiated")]
     NotFast,
-    /// More than [`UNASKED_BLOCKS`](super::limits::UNASKED_BLOCKS) blocks without a request.
+    /// The peer sent too many blocks without a request; the number of them.
     #[error("{0} blocks without a request")]
     Unasked(u32),
-    /// [`INVALID_REQUESTS`](super::limits::INVALID_REQUESTS) requests that cannot be served.
+    /// The peer sent too many requests that cannot be served.
     #[error("{count} requests that cannot be served, the last for {} bytes at {} of piece {}", .last.len, .last.begin, .last.piece)]
     InvalidRequests {
-        /// Their number.
+        /// The number of invalid requests.
         count: u32,
-        /// The last of them.
+        /// The last invalid request.
         last: RawSpan,
     },
-    /// An allowed-fast piece requested more than [`ALLOWED_FAST_TIMES`](super::limits::ALLOWED_FAST_TIMES)
-    /// times.
-    #[error("an allowed-fast piece requested {0} times")]
+    /// The choked peer requested the same allowed-fast piece too often; the number of times.
+    #[error("the same allowed-fast piece requested {0} times")]
     FastAbuse(u32),
-    /// More than [`REJECTS_ONLY`](super::limits::REJECTS_ONLY) rejected requests without a block in between.
+    /// The peer unchoked us and rejects every request; the number of rejections.
     #[error("{0} requests rejected without a block in between")]
     RejectsOnly(u32),
-    /// The peer does not read, and more than [`ENCODER_CONTROL_BYTES`](super::limits::ENCODER_CONTROL_BYTES)
-    /// wait for it.
-    #[error("{0} bytes wait for a peer that does not read")]
+    /// The peer does not read: more control bytes are queued for it than the limit allows; the number of
+    /// them.
+    #[error("{0} bytes are queued for a peer that does not read")]
     NotReading(usize),
 }
 
@@ -45,46 +44,47 @@ pub enum DisconnectReason {
     /// The peer violated the protocol.
     #[error("{0}")]
     ProtocolViolation(#[from] ProtocolViolation),
-    /// Its handshake names a torrent that is unknown or paused.
+    /// The handshake names a torrent that is unknown or paused.
     #[error("an unknown torrent")]
     UnknownTorrent,
-    /// The peer is ourselves.
+    /// We are connected to ourselves.
     #[error("a connection to ourselves")]
     Ourselves,
-    /// There is another connection to this peer.
+    /// Another connection to the same peer exists.
     #[error("a second connection to the same peer")]
     Duplicate,
-    /// It sent bad data.
+    /// The peer's address is banned: it sent bad data.
     #[error("banned")]
     Banned,
-    /// Its handshake names another torrent than ours.
-    #[error("another torrent than the one dialed for")]
+    /// The peer's handshake names another torrent than the one that we dialed for.
+    #[error("the handshake names another torrent")]
     WrongTorrent,
-    /// There is no room for another connection.
-    #[error("no room")]
+    /// The limit of connections is reached.
+    #[error("too many connections")]
     Full,
-    /// The dial timed out.
+    /// The connection was not established in time.
     #[error("no connection in time")]
     ConnectTimeout,
-    /// The handshake timed out.
+    /// The peer did not complete its handshake in time.
     #[error("no handshake in time")]
     HandshakeTimeout,
-    /// No byte was received for [`IDLE_TIMEOUT`](super::limits::IDLE_TIMEOUT).
+    /// The peer sent nothing for too long.
     #[error("no message in time")]
     Idle,
-    /// A block took longer than [`BLOCK_TIMEOUT`](super::limits::BLOCK_TIMEOUT).
-    #[error("a block that does not end in time")]
+    /// The peer did not complete a block in time.
+    #[error("a block was not completed in time")]
     Stalled,
-    /// Neither side can make progress.
-    #[error("neither side wants a piece of the other")]
+    /// Neither side is interested in the other.
+    #[error("neither side is interested")]
     Uninteresting,
     /// This machine is out of descriptors, ports or memory.
-    #[error("no resources for a connection")]
+    #[error("out of descriptors, ports or memory")]
     OutOfResources,
     /// The torrent was paused or removed, or the session ends.
-    #[error("the torrent is paused")]
+    #[error("the torrent stopped")]
     Stopped,
-    /// The torrent turned out to be private, and the peer was not found through its trackers.
+    /// The torrent turned out to be private, and the peer's address came from a source that a private torrent
+    /// must not use.
     #[error("a peer that a private torrent must not use")]
     Private,
     /// The stream ended, or the network failed.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 impl Engine {
     // ---- packets and names ----------------------------------------------------------------------------------------
 
-    /// Handles a datagram of the UDP socket.
+    /// A datagram arrived at the UDP socket that the tracker client and the DHT share.
     pub fn on_datagram(&mut self, now: Instant, from: SocketAddr, packet: &[u8], out: &mut Actions) {
         match Datagram::of(packet) {
             Datagram::Dht => {
@@ -36,7 +36,7 @@ impl Engine {
         }
     }
 
-    /// Handles the result of a lookup.
+    /// A host name was resolved, or its resolution failed.
     pub fn on_resolved(
         &mut self,
         now: Instant,
@@ -70,7 +70,7 @@ impl Engine {
         }
     }
 
-    /// Replaces a torrent's trackers, in tiers; removed ones are sent `stopped`.
+    /// Replaces a torrent's trackers, in tiers; a removed tracker that knows us is sent `stopped`.
     pub fn set_trackers(
         &mut self,
         now: Instant,
@@ -84,7 +84,7 @@ impl Engine {
         }
     }
 
-    /// Handles the result of an announce over HTTP.
+    /// An announce over HTTP was answered, or failed.
     pub fn on_announced(
         &mut self,
         now: Instant,
@@ -96,9 +96,9 @@ impl Engine {
         self.on_tracker_outcomes(now, out);
     }
 
-    /// Scrapes every tracker of a torrent, and the DHT unless the torrent is private. Each result is a
-    /// [`Notice::Scraped`]; [`Notice::ScrapeDone`] follows the last. A source whose result is still awaited is not scraped
-    /// again.
+    /// Requests the counts of a torrent's swarm from every tracker, and from the DHT unless the torrent is
+    /// private. Each source results in one [`Notice::Scraped`], and [`Notice::ScrapeDone`] follows the last.
+    /// A source whose answer is outstanding is not asked again. A scrape does not announce us.
     pub fn scrape(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         let Some(t) = self.swarms.torrents.get(key) else { return };
         let info_hash = t.info_hash;
@@ -114,8 +114,8 @@ impl Engine {
             return self.end_scrape(key, out);
         }
         let turn = &mut self.context.turn(now, out);
-        // All are registered before the first can fail: otherwise its result would count as the last.
-        let begun: Vec<(u64, ScrapeSource)> = sources
+        // All scrapes are registered before the first one can fail: `ScrapeDone` follows the last one only.
+        let registered: Vec<(u64, ScrapeSource)> = sources
             .into_iter()
             .map(|source| (self.trackers.begin_scrape(turn, key, source.clone()), source))
             .collect();
@@ -131,7 +131,7 @@ impl Engine {
         }
     }
 
-    /// Handles the result of a scrape over HTTP.
+    /// A scrape over HTTP was answered, or failed.
     pub fn on_scraped(
         &mut self,
         now: Instant,
@@ -207,7 +207,7 @@ impl Engine {
         }
     }
 
-    /// Reports the end of a torrent's scrape, unless a result is still awaited.
+    /// Reports the end of a torrent's scrape, unless an answer is outstanding.
     fn end_scrape(&self, key: TorrentKey, out: &mut Actions) {
         if !self.trackers.is_scraping(key, None) {
             out.push(Action::Notice(Notice::ScrapeDone { torrent: key }));
@@ -231,12 +231,12 @@ impl Engine {
         }
     }
 
-    /// Returns statistics of our DHT node, if there is one.
+    /// Returns the statistics of our DHT node; `None` outside the DHT.
     pub fn dht_stats(&self, now: Instant) -> Option<DhtStats> {
         self.dht.as_ref().map(|dht| dht.stats(now))
     }
 
-    /// Adds nodes that a torrent file names by host and port (BEP 5 `nodes`).
+    /// Adds DHT nodes that a torrent file names by host and port (BEP 5 `nodes`).
     pub fn add_nodes(&mut self, named: &[(String, u16)], out: &mut Actions) {
         if let Some(dht) = &mut self.dht {
             dht.add_nodes(&mut self.context.ids, named, out);
@@ -275,7 +275,7 @@ impl Engine {
         self.on_dht_outcomes(now, out);
     }
 
-    /// Handles results of the DHT.
+    /// Handles the outcomes of the DHT client.
     fn on_dht_outcomes(&mut self, now: Instant, out: &mut Actions) {
         while let Some(outcome) = self.dht.as_mut().and_then(DhtClient::next_outcome) {
             let turn = &mut self.context.turn(now, out);
@@ -301,7 +301,7 @@ impl Engine {
 
     // ---- the local network ----------------------------------------------------------------------------------------
 
-    /// Handles a packet to a multicast group of local service discovery (BEP 14).
+    /// A packet arrived at one of the multicast groups of local service discovery (BEP 14).
     pub fn on_multicast(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
         if !self.context.config.lsd {
             return;

@@ -1,4 +1,4 @@
-//! Lost pieces (BEP 54 `lt_donthave`).
+//! Lost pieces (BEP 54): a peer announces that it no longer has a piece.
 //!
 //! The piece is removed from every count, and its blocks that were requested from the peer become free. An
 //! index that does not exist is a protocol violation. We never send the message: a torrent whose content
@@ -13,8 +13,8 @@ use super::turn::Turn;
 use crate::units::PieceIndex;
 use crate::wire::read_dont_have;
 
-/// Handles a lost piece: its requests are cancelled. With the Fast extension the peer may also reject each of
-/// them, which then changes nothing.
+/// The peer lost a piece: it will not answer requests for the piece. With the Fast extension the peer may
+/// reject each of them as well; such a rejection then changes nothing.
 pub(super) fn on_dont_have(
     turn: &mut Turn<'_>,
     t: &mut Torrent,
@@ -30,7 +30,8 @@ pub(super) fn on_dont_have(
     if !peer.source.has.clear(piece) {
         return Ok(());
     }
-    // A peer that was counted as a seed is counted piece by piece from now on.
+    // Availability counts a peer that joined as a seed in one number; from now on it counts the peer piece by
+    // piece.
     let as_seed = std::mem::take(&mut peer.wire.joined_as_seed);
     t.picker.availability.lose(piece, &peer.source.has, as_seed);
     peer.source.fast_to_us.retain(|p| *p != piece);
@@ -43,10 +44,12 @@ pub(super) fn on_dont_have(
     Ok(())
 }
 
-/// Makes requested and reserved blocks of this piece free for other peers.
+/// Frees blocks of this piece that were requested from the peer or reserved for it.
 fn release_requests(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, piece: PieceIndex) {
-    let cancelled = peer.source.requests.give_up_all(|other| other != piece);
-    cancelled.iter().for_each(|block| t.pieces.cancel_request(*block));
+    let cancelled = peer.source.requests.give_up_all(|requested| requested != piece);
+    for block in &cancelled {
+        t.pieces.cancel_request(*block);
+    }
     if t.pieces.clear_owner_of(piece, peer.source.key) || !cancelled.is_empty() {
         turn.effects.push_once(Effect::TopUp { torrent: t.key });
     }

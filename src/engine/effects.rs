@@ -1,5 +1,5 @@
-//! Effects of one connection's turn on others: queued while the connection is borrowed, applied at the end of
-//! the turn.
+//! Effects of one connection's turn on other connections: queued while that connection is borrowed, applied
+//! at the end of the turn.
 
 use crate::units::{BlockSpan, PeerKey, PieceIndex, TorrentKey};
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 /// An effect on other connections, or on the torrent as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Cancel this block at every peer but one.
+    /// The block arrived from the peer `but`: cancel it at every other peer.
     Cancel { torrent: TorrentKey, block: BlockSpan, but: PeerKey },
     /// Every block of the piece has arrived: hash it.
     Hash { torrent: TorrentKey, piece: PieceIndex },
@@ -27,7 +27,7 @@ pub enum Effect {
     Dial,
 }
 
-/// Effects to apply, the latest first.
+/// Effects that wait to be applied; the last one queued is applied first.
 #[derive(Debug, Default)]
 pub struct Effects(Vec<Effect>);
 
@@ -44,13 +44,13 @@ impl Effects {
         }
     }
 
-    /// Returns whether there is no effect.
+    /// Returns whether no effect is queued.
     #[cfg(feature = "oracle")]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Removes and returns the latest effect.
+    /// Removes and returns the effect that was queued last.
     pub fn pop(&mut self) -> Option<Effect> {
         self.0.pop()
     }

@@ -1,12 +1,13 @@
-//! Endgame: once every wanted block is requested, a peer with nothing left to request takes blocks from
-//! slower ones.
+//! Endgame: once every wanted block is requested, a peer with an almost empty queue is sent requests for
+//! blocks that slower peers would deliver later.
 //!
-//! It takes the blocks that would arrive last: from the end of the longest queue. A block so far back in a
-//! queue that its peer has not begun to send it is cancelled there at once. A block that may be in transit is
-//! requested from both peers; the slower one is sent a cancel when the faster one has sent it. A block that
-//! arrives so slowly that another peer would send all of it sooner is requested from that peer as well, which
-//! takes over the lease when it begins. A block is in flight from at most
-//! [`ENDGAME_HOLDERS`](limits::ENDGAME_HOLDERS) peers, silent ones not counted.
+//! The blocks are taken from the end of a slow peer's queue: those that would arrive last. A block so far
+//! back in a queue that its peer has not begun to send it is cancelled there at once. A block that may be
+//! under way is requested from both peers, and the slower peer is sent a cancel when the faster one has
+//! delivered it. A block that arrives so slowly that a faster peer would deliver all of it sooner is
+//! requested from the faster peer as well, which takes the lease over when it begins to send. At most
+//! [`ENDGAME_HOLDERS`](limits::ENDGAME_HOLDERS) peers have the same block requested, silent peers not
+//! counted. The [`Policy`](super::Policy) may choose another endgame, or none.
 
 use super::limits;
 use super::peer::{Connection, Reading, RequestState, Source};
@@ -51,14 +52,14 @@ pub(super) fn help(
 /// A block to take from a slower peer.
 struct LateBlock {
     block: BlockSpan,
-    /// The time until it would arrive from the slower peer.
+    /// Expected time until the slow peer would deliver it.
     wait: Duration,
     /// The slow peer, if the block has to be cancelled there at once.
     cancel_at: Option<PeerKey>,
 }
 
-/// Requests blocks from a peer with an almost empty queue that other peers would send later. They are
-/// cancelled there, at once or when one of the two peers has sent them.
+/// Requests blocks that slower peers would deliver later from a peer with an almost empty queue. At the
+/// slower peer a block is cancelled at once, or when the other peer has delivered it.
 fn assist_slow_peers(
     turn: &mut Turn<'_>,
     t: &mut Torrent,
@@ -88,7 +89,8 @@ fn assist_slow_peers(
             })
             .max_by_key(|late| late.wait);
         let Some(LateBlock { block, cancel_at, .. }) = latest else {
-            // No block is late yet. One may become late without any message: check again.
+            // No block is late yet. A block becomes late by the passing of time alone, so a timer looks
+            // again.
             return turn.timers.arm(Timer::Endgame(t.key), turn.now + limits::ENDGAME_INTERVAL);
         };
         if let Some(c) =
@@ -107,8 +109,9 @@ fn assist_slow_peers(
     }
 }
 
-/// Returns the last block in the queue of `slow` that `source` would send sooner and that may be requested
-/// from it. `is_held_back`: we have paused reading from `slow`.
+/// Returns the first block from the end of the `slow` source's queue that `source` would deliver sooner and
+/// may be requested from `source`. `is_held_back` says that our limit or our disk keeps us from reading the
+/// slow source.
 fn late_block(
     now: Instant,
     t: &Torrent,
@@ -121,13 +124,14 @@ fn late_block(
     let soon = source.requests.response();
     let is_late = |(block, wait): &(BlockSpan, Duration)| match t.pieces.writer(*block) {
         None => *wait > soon,
-        // A block that is arriving would be received twice for a while, so the gain must be large.
+        // A block that is arriving would be received twice for a while: take it over for a large gain only.
         Some(writer) => {
             let is_slow = writer == slow.key && !is_held_back && *wait > soon * limits::TAKE_OVER_FACTOR;
             is_slow && t.pieces.can_steal_lease(*block)
         }
     };
-    // A silent peer does not count as a holder: three of them would block every other peer.
+    // A silent peer does not count as a holder; otherwise three of them would keep a block from every other
+    // peer.
     let silent = slow.requests.is_silent(now);
     let fits = |block: &BlockSpan| {
         let holders = holders + u16::from(silent && slow.requests.owes(*block));
@@ -141,8 +145,8 @@ fn late_block(
     Some(LateBlock { block, wait, cancel_at: cancel.then_some(slow.key) })
 }
 
-/// Moves the lease of a block from a much slower peer to this peer, which begins to send it now. The rest of
-/// the slow peer's block is discarded.
+/// Moves the lease of a block from a much slower peer that is sending it to this peer, which begins to send
+/// it now. The slow peer's remaining bytes of the block are skipped.
 pub(super) fn take_over_block(
     now: Instant,
     t: &mut Torrent,

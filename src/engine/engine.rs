@@ -1,8 +1,8 @@
-//! The engine: its public functions, the order in which its parts are called, and its deadlines.
+//! The engine: its public methods, the order in which its parts are called, and its deadlines.
 //!
-//! Each public function makes one [`Turn`](super::turn::Turn), passes it to the part concerned, and applies
-//! the effects on other connections. [`discovery`](super::discovery) has the functions for trackers, the DHT
-//! and the local network.
+//! Each public method makes one [`Turn`](super::turn::Turn), passes it to the part concerned, and applies the
+//! effects on other connections. The methods for trackers, the DHT and the local network are in
+//! [`discovery`](super::discovery).
 
 use super::action::{Actions, DialFailure, HashVerdict};
 use super::bandwidth::TokenBucket;
@@ -26,7 +26,7 @@ use crate::units::{Bitfield, Instant, Origin, PeerKey, PieceIndex, TorrentKey};
 use crate::wire::WritePlan;
 use std::net::SocketAddr;
 
-/// The engine. See the [module](super) for its contract.
+/// A BitTorrent engine without I/O. See the [module](super) for the rules.
 pub struct Engine {
     pub(super) context: Context,
     pub(super) swarms: Swarms,
@@ -53,14 +53,15 @@ impl Engine {
 
     /// Adds a torrent. It is paused until [`on_opened`](Engine::on_opened) reports the verified pieces, or
     /// until
-    /// [`resume`](Engine::resume) if its metadata has to be fetched first. `None` if its info hash is known already.
+    /// [`resume`](Engine::resume) if its metadata has to be fetched first. Returns `None` if a torrent with the same
+    /// info hash exists.
     pub fn add_torrent(&mut self, now: Instant, spec: TorrentSpec) -> Option<TorrentKey> {
         let mut none = Actions::default();
         self.swarms.add(&mut self.context.turn(now, &mut none), spec)
     }
 
-    /// Handles the verified pieces that the disk found: the torrent starts, or continues with the peers that
-    /// sent its metadata.
+    /// The disk reported the verified pieces: the torrent starts, or continues with the peers that sent its
+    /// metadata.
     pub fn on_opened(&mut self, now: Instant, key: TorrentKey, have: Bitfield, out: &mut Actions) {
         let turn = &mut self.context.turn(now, out);
         let Some(t) = self.swarms.torrents.get_mut(key).filter(|t| !t.running || !t.open) else { return };
@@ -72,8 +73,8 @@ impl Engine {
         self.apply_effects(now, out);
     }
 
-    /// Handles known metadata. The torrent continues once [`on_opened`](Engine::on_opened) reports the
-    /// verified pieces; until then this may be called again with other wanted pieces.
+    /// A torrent's metadata is known. The torrent continues once [`on_opened`](Engine::on_opened) reports the
+    /// verified pieces; until then this may be called again, with other wanted pieces.
     pub fn on_metadata(&mut self, now: Instant, key: TorrentKey, info: TorrentInfo, out: &mut Actions) {
         let turn = &mut self.context.turn(now, out);
         if !self.swarms.on_metadata(turn, key, info) {
@@ -86,13 +87,14 @@ impl Engine {
         self.apply_effects(now, out);
     }
 
-    /// Starts a paused torrent: peers are dialed, and it is announced to trackers.
+    /// Resumes a torrent: peers are dialed, trackers are announced to.
     pub fn resume(&mut self, now: Instant, key: TorrentKey) {
         let mut none = Actions::default();
         self.swarms.resume(&mut self.context.turn(now, &mut none), key);
     }
 
-    /// Pauses a torrent: its connections are closed, its stop is announced, partial pieces are dropped.
+    /// Pauses a torrent: its connections are closed, its trackers are sent `stopped`, its partial pieces are
+    /// dropped.
     pub fn pause(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         self.stop_torrent(now, key, out);
         self.apply_effects(now, out);
@@ -113,7 +115,7 @@ impl Engine {
         self.swarms.save(&mut self.context.turn(now, out), key);
     }
 
-    /// Pauses and removes a torrent. The caller closes its record.
+    /// Pauses and removes a torrent. The caller closes the torrent's resume record.
     pub fn remove_torrent(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         self.pause(now, key, out);
         self.trackers.withdraw_scrapes(Some(key));
@@ -122,8 +124,8 @@ impl Engine {
         }
     }
 
-    /// Pauses every torrent, closes every connection and refuses new ones. [`is_idle`](Engine::is_idle) tells
-    /// when the last announces have ended.
+    /// Pauses every torrent and closes every connection; new connections are refused.
+    /// [`is_idle`](Engine::is_idle) returns true when the shutdown is complete.
     pub fn shut_down(&mut self, now: Instant, out: &mut Actions) {
         self.swarms.stopping = true;
         self.trackers.withdraw_scrapes(None);
@@ -151,7 +153,7 @@ impl Engine {
         self.swarms.refill(&mut self.context.turn(now, out));
     }
 
-    /// Adds addresses of peers to a torrent.
+    /// Adds peer addresses that the user gave to a torrent.
     pub fn add_peers(&mut self, now: Instant, key: TorrentKey, peers: &[SocketAddr]) {
         let mut none = Actions::default();
         self.swarms.learn_peers(&mut self.context.turn(now, &mut none), key, peers, Origin::Given);
@@ -169,8 +171,8 @@ impl Engine {
         self.swarms.set_torrent_limits(&mut self.context.turn(now, out), key, down, up);
     }
 
-    /// Sets the wanted pieces of a torrent and the priority of each piece; `None` if all are normal. Open
-    /// pieces are completed.
+    /// Sets which pieces of a torrent are wanted, and each piece's priority; `None` sets all to normal.
+    /// Partial pieces are finished in any case.
     pub fn set_wanted(
         &mut self,
         now: Instant,
@@ -195,41 +197,41 @@ impl Engine {
 
     // ---- connections ----------------------------------------------------------------------------------------------
 
-    /// Handles an established dialed connection.
+    /// A dialed connection is established.
     pub fn on_dialed(&mut self, now: Instant, key: PeerKey, out: &mut Actions) {
         self.swarms.on_dialed(&mut self.context.turn(now, out), key);
     }
 
-    /// Handles a failed dial.
+    /// A dialed connection failed.
     pub fn on_dial_failed(&mut self, now: Instant, key: PeerKey, failure: DialFailure, out: &mut Actions) {
         if self.swarms.on_dial_failed(&mut self.context.turn(now, out), &mut self.dialer, key, failure) {
             self.apply_effects(now, out);
         }
     }
 
-    /// Handles an incoming connection. `None`: there is no room, close it.
+    /// A peer connected to us. Returns `None` if there is no room; the caller closes the connection.
     pub fn on_accepted(&mut self, now: Instant, addr: SocketAddr, out: &mut Actions) -> Option<PeerKey> {
         self.swarms.on_accepted(&mut self.context.turn(now, out), addr)
     }
 
-    /// Handles the end of a stream, or a failure of the network.
+    /// The peer closed the connection, or the network failed.
     pub fn on_lost(&mut self, now: Instant, key: PeerKey, out: &mut Actions) {
         self.swarms.remove_connection(&mut self.context.turn(now, out), key, DisconnectReason::Lost);
         self.apply_effects(now, out);
     }
 
-    /// Returns where the next bytes of this stream belong.
+    /// Returns where the next bytes of a connection belong.
     pub fn want(&mut self, key: PeerKey) -> Want<'_> {
         self.swarms.want(key)
     }
 
-    /// Notes that the caller has no room for the bytes that [`want`](Engine::want) named, and does not read
-    /// until it has: the peer's timeouts do not run meanwhile. The caller calls `want` again by itself.
+    /// The caller has no room for the bytes that [`want`](Engine::want) named and stops reading: the peer's
+    /// time-outs do not count. The caller calls [`want`](Engine::want) again without an action.
     pub fn on_held_back(&mut self, key: PeerKey) {
         self.swarms.on_held_back(key);
     }
 
-    /// Handles `n` bytes that were read to where [`want`](Engine::want) said.
+    /// `n` bytes were read to the place that [`want`](Engine::want) named.
     ///
     /// # Errors
     /// The reason to close the connection; the engine has removed the connection already.
@@ -245,20 +247,21 @@ impl Engine {
         result
     }
 
-    /// Appends the next bytes to write to `plan`, with at most `payload_budget` bytes of payload. The bytes stay
-    /// queued until [`sent`](Engine::sent); the next message pushes another [`Action::Flush`](super::Action::Flush).
+    /// Appends the next bytes to write to `plan`, with at most `payload_budget` bytes of payload. The bytes
+    /// stay queued until [`sent`](Engine::sent); the next message pushes another
+    /// [`Action::Flush`](super::Action::Flush).
     pub fn plan(&mut self, key: PeerKey, payload_budget: usize, plan: &mut WritePlan) {
         self.swarms.plan(key, payload_budget, plan);
     }
 
-    /// Handles `n` written bytes of the plan.
+    /// `n` bytes of the plan were written.
     pub fn sent(&mut self, now: Instant, key: PeerKey, n: usize, out: &mut Actions) {
         self.swarms.sent(&mut self.context.turn(now, out), key, n);
     }
 
     // ---- pieces ---------------------------------------------------------------------------------------------------
 
-    /// Handles a prepared piece. If the disk failed (`ready` is false) the torrent is paused.
+    /// Files and memory for a piece are ready. If they could not be made ready, the torrent is paused.
     pub fn on_prepared(
         &mut self,
         now: Instant,
@@ -274,7 +277,7 @@ impl Engine {
         }
     }
 
-    /// Handles the result of hashing a piece, even of a paused torrent.
+    /// A piece was hashed. The verdict counts for a paused torrent, too.
     pub fn on_hashed(
         &mut self,
         now: Instant,
@@ -289,12 +292,12 @@ impl Engine {
         self.apply_effects(now, out);
     }
 
-    /// Handles a read error of the disk: the torrent is paused.
+    /// Content could not be read for an upload: the torrent is paused.
     pub fn on_unreadable(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         self.pause(now, key, out);
     }
 
-    /// Handles the end of a checkpoint, successful or not.
+    /// A checkpoint is on stable storage, or failed.
     pub fn on_saved(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         self.swarms.on_saved(&mut self.context.turn(now, out), key);
     }
@@ -327,7 +330,7 @@ impl Engine {
         }
     }
 
-    /// Returns when to call [`on_deadline`](Engine::on_deadline) next.
+    /// Returns when [`on_deadline`](Engine::on_deadline) has to be called next.
     pub fn next_deadline(&mut self) -> Option<Instant> {
         self.context.timers.next()
     }

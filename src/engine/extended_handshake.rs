@@ -1,5 +1,5 @@
-//! Our extension handshake (BEP 10): sent after the handshake, and again when our upload-only state changes
-//! (BEP 21).
+//! Our side of the extension handshake (BEP 10): sent after the handshake, and again when we become
+//! upload-only (BEP 21) or stop being it.
 
 use super::config::EngineConfig;
 use super::limits;
@@ -9,14 +9,14 @@ use super::turn::Turn;
 use crate::wire::{ExtendedHandshake, ExtensionIds, HANDSHAKE_ID, Message};
 use std::net::IpAddr;
 
-/// Sends our extension handshake.
+/// Sends our extension handshake, for the first time or again.
 pub(super) fn send_extended_handshake(turn: &mut Turn<'_>, t: &Torrent, peer: &mut Peer) {
     let handshake = extended_handshake(turn.config, peer.source.addr.ip(), t);
     peer.wire.sent_upload_only = handshake.upload_only;
     peer.send(&Message::Extended { id: HANDSHAKE_ID, payload: &handshake.encode() }, turn.out);
 }
 
-/// Returns our extension handshake.
+/// Our extension handshake.
 fn extended_handshake(config: &EngineConfig, their_ip: IpAddr, t: &Torrent) -> ExtendedHandshake {
     let ut_pex = if t.pex_enabled() { ExtensionIds::OURS.ut_pex } else { 0 };
     ExtendedHandshake {

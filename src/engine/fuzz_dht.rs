@@ -13,8 +13,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 const HASH: InfoHash = InfoHash([7; 20]);
-/// Header of each packet in the input: the sender, a byte for the time that passes before the packet and for its
-/// transaction id, and the length in two bytes.
+/// Header of each packet in the input: the sender, a byte for the time that passes before the packet and for
+/// its transaction id, and the length in two bytes.
 const HEADER_BYTES: usize = 4;
 
 /// Returns one of the senders: public, private and loopback IPv4 addresses, and IPv6 addresses.
@@ -74,8 +74,8 @@ impl DhtFuzzDriver {
         self.now = end;
     }
 
-    /// Passes a packet to the node. With `is_response`, the packet gets the transaction id of the last query to its
-    /// sender.
+    /// Passes a packet to the node. With `is_response`, the packet gets the transaction id of the last query
+    /// to its sender.
     fn receive(&mut self, from: SocketAddr, is_response: bool, bytes: &[u8]) {
         let mut bytes = bytes.to_vec();
         let place = bytes.windows(5).rposition(|w| w == b"1:t2:").map(|at| at + 5);

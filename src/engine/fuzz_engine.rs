@@ -1,5 +1,5 @@
-//! The body of the engine's fuzz target: the input becomes events, commands and received bytes of a small engine.
-//! After each step the audit recomputes every counter and checks every limit.
+//! The body of the engine's fuzz target: the input becomes events, commands and received bytes of a small
+//! engine. After each step the audit recomputes every counter and checks every limit.
 //!
 //! Not part of the public API; it may change without notice.
 
@@ -49,7 +49,8 @@ struct FuzzDriver<'a> {
 static METADATA: LazyLock<Arc<[u8]>> =
     LazyLock::new(|| (0..2 * METADATA_PIECE_LEN + 100).map(|n| (n % 251) as u8).collect());
 
-/// Runs an engine with a torrent of five small pieces, two of them verified, on the steps that `input` encodes.
+/// Runs an engine with a torrent of five small pieces, two of them verified, on the steps that `input`
+/// encodes.
 pub fn engine(input: &[u8]) {
     let (by_hash, input) = match input {
         [BY_HASH, rest @ ..] => (true, rest),

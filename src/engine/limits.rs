@@ -1,315 +1,326 @@
-//! The limits and intervals of the engine, each with its unit in the name or type, and its reason.
+//! The engine's limits, intervals and time-outs. The unit of each constant is in its name or its type.
 
 use std::time::Duration;
 
-/// Requests in flight to a peer of unknown speed (the start of libtorrent's slow start).
+/// Requests in flight to one peer at the start, before its rate is known (libtorrent's slow start).
 pub const WINDOW_START_BLOCKS: u32 = 4;
-/// The fewest requests in flight to a peer that serves: one being served, one in transit.
+/// Fewest requests in flight to a peer that sends: one being answered, one under way.
 pub const WINDOW_MIN_BLOCKS: u32 = 2;
-/// The most requests in flight to one peer, 8 MiB: 3 s at 2.7 MiB/s, or 20 ms at 400 MiB/s.
+/// Most requests in flight to one peer, 8 MiB: 3 s at 2.7 MiB/s, or 20 ms at 400 MiB/s.
 pub const WINDOW_MAX_BLOCKS: u32 = 500;
-/// The time that the request window covers at the peer's rate.
+/// Time that the window covers at the peer's rate.
 pub const WINDOW_TIME: Duration = Duration::from_secs(3);
-/// Requests that a peer without `reqq` is assumed to queue (BEP 10; libtorrent's default is 250).
+/// Requests that a peer queues if it does not announce `reqq` (BEP 10; libtorrent's default is 250).
 pub const REQQ_DEFAULT_BLOCKS: u32 = 250;
-/// Requests that we queue for one peer, sent as `reqq`: 8 MiB.
+/// Requests that we queue for one peer, and announce as `reqq`: 8 MiB.
 pub const REQQ_OURS_BLOCKS: usize = 500;
-/// The interval of samples of the rate during slow start.
+/// Interval at which slow start checks whether the peer's rate still grows.
 pub const WINDOW_SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The shortest timeout of a request.
+/// Lower bound of a request's time-out.
 pub const REQUEST_TIMEOUT_MIN: Duration = Duration::from_secs(2);
-/// The longest timeout of a request.
+/// Upper bound of a request's time-out.
 pub const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(60);
-/// The time without a block, with requests in flight, after which a peer counts as snubbing us (libtorrent:
-/// 60 s, too long for a small swarm).
+/// Time without a block after which a peer with requests in flight is snubbing us (libtorrent: 60 s, too long
+/// for a small swarm).
 pub const SNUB_AFTER: Duration = Duration::from_secs(20);
-/// Cancelled requests that are remembered for each peer, because they may still be answered.
+/// Cancelled requests of one peer that may still be answered and are remembered.
 pub const CANCELLED_REQUESTS: usize = 512;
-/// Rejected requests without a block in between before the peer is disconnected: requesting again would loop
-/// at the speed of the link. A peer that is out of queue may reject a whole window.
+/// Requests rejected one after another, without a block in between, before the peer is disconnected: such a
+/// peer sends nothing, and every rejection is followed by a new request. An overloaded peer may reject a
+/// whole window.
 pub const REJECTS_ONLY: u32 = 1000;
-/// Blocks without a request before the peer is disconnected: a block may cross our cancel on the wire, but not this
-/// often.
+/// Blocks without a request before the peer is disconnected: a block may cross our cancel on the wire, but
+/// not this often.
 pub const UNASKED_BLOCKS: u32 = 64;
 
-/// Peers that may have the same block in flight in endgame. Unbounded endgame wastes bandwidth; without
-/// endgame downloads stall at 99.9 %.
+/// Peers that may have the same block requested in endgame. An unbounded endgame wastes bandwidth; without
+/// endgame the last blocks wait for the slowest peers.
 pub const ENDGAME_HOLDERS: u8 = 3;
-/// Blocks in flight that endgame gives one peer: enough to keep it busy, few enough to waste little.
+/// Requests in flight that endgame gives one peer: enough to keep it busy, few enough to waste little.
 pub const ENDGAME_BLOCKS: usize = 4;
-/// Blocks that a peer may have written to its socket already, so that a cancel is too late.
+/// Blocks that a peer may have passed to its kernel already: they arrive, cancelled or not.
 pub const QUEUED_BEYOND_RECALL: usize = 8;
-/// A block that is arriving is requested from another peer in endgame if its rest takes this many times as
-/// long as that peer's response.
+/// A block that is being sent is requested once more in endgame if its rest takes this many times as long as
+/// another peer's answer.
 pub const TAKE_OVER_FACTOR: u32 = 4;
-/// The interval at which endgame looks for late blocks again.
+/// Interval of the search for late blocks in endgame.
 pub const ENDGAME_INTERVAL: Duration = Duration::from_secs(1);
-/// Pieces picked at random before rarest first, to have complete pieces to trade soon (BEP 3).
+/// Pieces picked at random before rarest-first, so that we soon have pieces to upload (BEP 3).
 pub const RANDOM_FIRST_PIECES: u32 = 4;
 /// A peer that can deliver a whole piece within this time gets pieces of its own.
 pub const OWN_PIECE_WITHIN: Duration = Duration::from_secs(30);
-/// Partial pieces with free blocks beyond two for each peer: bounds incomplete pieces.
+/// Partial pieces at once, beyond two for each peer.
 pub const PARTIAL_PIECES_SPARE: usize = 8;
 /// Suggested pieces remembered for one peer (BEP 6).
 pub const SUGGESTED_PIECES: usize = 16;
-/// The size of the allowed-fast set that we send (BEP 6).
+/// Size of the allowed-fast set that we grant (BEP 6).
 pub const ALLOWED_FAST_PIECES: usize = 5;
-/// Allowed-fast pieces remembered for each peer: some clients send ten (BEP 6).
+/// Allowed-fast pieces remembered for one peer: some clients grant ten (BEP 6).
 pub const ALLOWED_FAST_REMEMBERED: usize = 10;
-/// The number of times that a choked peer may download an allowed-fast piece.
+/// How many times a choked peer may download the same allowed-fast piece.
 pub const ALLOWED_FAST_TIMES: u32 = 3;
 
-/// Upload slots of one torrent, besides the optimistic one.
+/// Peers that we upload to at once in one torrent, besides the optimistic one.
 pub const UPLOAD_SLOTS: usize = 8;
 /// Upper bound of the upload slots when further slots open for unused upload.
 pub const UPLOAD_SLOTS_MAX: usize = 24;
-/// The interval of choking rounds (BEP 3).
+/// Interval of choking rounds (BEP 3).
 pub const CHOKE_ROUND: Duration = Duration::from_secs(10);
 /// Rounds after which another peer gets the optimistic slot (BEP 3: 30 s).
 pub const OPTIMISTIC_ROUNDS: u32 = 3;
 /// A peer younger than this is three times as likely to get the optimistic slot (BEP 3).
 pub const NEW_PEER: Duration = Duration::from_secs(60);
-/// While seeding, the bytes of one peer's turn.
+/// When seeding, bytes sent to one peer before the slot passes to another peer.
 pub const SEED_TURN_BYTES: u64 = 64 * 1024 * 1024;
-/// While seeding, the time of one peer's turn.
+/// When seeding, the least time that a peer keeps its slot.
 pub const SEED_TURN: Duration = Duration::from_secs(60);
 
-/// Invalid requests before a peer is disconnected (as libtorrent).
+/// Invalid requests before a peer is disconnected (libtorrent).
 pub const INVALID_REQUESTS: u32 = 300;
-/// The time after a choke in which requests are no violation: the choke may be in transit.
+/// Time after a choke in which requests are valid: they may cross the choke on the wire.
 pub const CHOKE_GRACE: Duration = Duration::from_secs(2);
-/// Control bytes queued for a peer that does not read before it is disconnected, 1 MiB: a bitfield of 2
+/// Control bytes queued for a peer that does not read, 1 MiB, before it is disconnected: a bitfield of 2
 /// million pieces is 256 KiB.
 pub const ENCODER_CONTROL_BYTES: usize = 1024 * 1024;
-/// Control bytes queued for a peer at which we pause reading from it.
-pub const ENCODER_PAUSE_BYTES: usize = 64 * 1024;
+/// Control bytes queued for a peer that does not read above which we stop reading from it.
+pub const ENCODER_STOP_READING_BYTES: usize = 64 * 1024;
 
-/// Metadata pieces in flight from one peer (BEP 9).
+/// Requests for pieces of metadata in flight to one peer (BEP 9).
 pub const METADATA_REQUESTS: usize = 4;
-/// The timeout of a metadata piece; its peer is then set aside.
+/// Time-out of a request for a piece of metadata; the peer is then skipped for [`METADATA_ASIDE`].
 pub const METADATA_TIMEOUT: Duration = Duration::from_secs(8);
-/// The time for which a peer that was silent or rejected a metadata request is set aside.
+/// How long a peer that timed out or rejected a request for metadata is skipped.
 pub const METADATA_ASIDE: Duration = Duration::from_secs(60);
-/// Connections of a torrent without metadata: each may be receiving a bitfield of 256 KiB that cannot be
-/// checked yet.
+/// Connections of a torrent whose metadata is unknown: each may be receiving a bitfield of 256 KiB that
+/// cannot be checked yet.
 pub const METADATA_PEERS: usize = 20;
-/// `have` messages, 9 bytes each, that a connected peer is sent for verified pieces when the metadata becomes
-/// known.
+/// Verified pieces that each connected peer is sent as `have` messages, 9 bytes each, when the metadata
+/// becomes known. If there are more, the connections are closed.
 pub const REPLAYED_HAVES: u32 = 1024;
-/// Deferred bitfields of all peers of a torrent without metadata, 1 MiB: four of the longest, or eighty of
-/// 100,000 pieces.
+/// Bytes of deferred bitfields of one torrent, all peers together, 1 MiB: four of the longest bitfields, or
+/// eighty of 100,000 pieces.
 pub const DEFERRED_BITFIELDS_BYTES: usize = 1024 * 1024;
-/// Deferred `have` messages, and deferred `lt_donthave` messages, of each peer; more are dropped.
+/// Deferred `have` messages of one peer, and deferred `lt_donthave` messages.
 pub const DEFERRED_HAVES: usize = 1024;
 
-/// Peers added by one PEX message, and peers dropped by it (BEP 11).
+/// Added peers in one PEX message, and dropped peers (BEP 11).
 pub const PEX_PEERS: usize = 50;
-/// The time between two PEX messages to one peer (BEP 11).
+/// Time between two PEX messages to one peer (BEP 11).
 pub const PEX_INTERVAL: Duration = Duration::from_secs(60);
-/// The delay of a PEX message, so that changes are sent together.
+/// Delay of a PEX message after the first change, so that several changes share a message.
 pub const PEX_FIRST_DELAY: Duration = Duration::from_secs(1);
-/// Entries of the PEX log of a torrent: a minute of a busy swarm, in 20 KB.
+/// Joins and leaves in the PEX log of one torrent: a minute of a busy swarm, in 20 KB.
 pub const PEX_TIMELINE: usize = 512;
-/// PEX messages of one peer that are accepted at once: some clients send a second one soon after the first.
+/// PEX messages that are accepted from one peer at once: some clients send a second one soon after the first.
 pub const PEX_ACCEPT_BURST: u32 = 2;
-/// The time after which one more PEX message is accepted: a minute (BEP 11) with tolerance for a fast clock.
+/// Time after which one more PEX message of a peer is accepted: a minute (BEP 11), less a margin for the
+/// peer's clock.
 pub const PEX_ACCEPT_INTERVAL: Duration = Duration::from_secs(55);
 
-/// The average number of dials a second: cheap routers fail at more (Transmission: 18).
+/// Dials a second in the long run: cheap routers fail at higher rates (Transmission: 18).
 pub const DIALS_PER_SECOND: u32 = 20;
-/// Dials that may begin at once after a pause, for the first peers of a swarm.
+/// Dials in a burst after an idle time, so that the first peers of a swarm are dialed at once.
 pub const DIALS_AT_ONCE: u32 = 40;
-/// Half-open connections.
+/// Dialed connections that are not established yet.
 pub const HALF_OPEN: usize = 50;
-/// Incoming connections from one address: enough for a household behind one router.
+/// Connections to one IP address at which a further incoming one is refused: enough for a household behind
+/// one router.
 pub const PEERS_PER_ADDRESS: usize = 8;
-/// Incoming connections without a handshake; one more evicts the oldest.
+/// Incoming connections without a handshake; one more evicts the oldest connection of the address that holds
+/// most of them.
 pub const INCOMING_WITHOUT_HANDSHAKE: usize = 32;
-/// Known addresses of a torrent.
+/// Addresses in the peer list of one torrent.
 pub const KNOWN_ADDRESSES: usize = 1000;
-/// The wait before an address is dialed again, times its failures.
+/// Wait before an address is dialed again, times the number of its failures.
 pub const REDIAL: Duration = Duration::from_secs(60);
-/// The wait after the first failure: short, for a user who has just started the other side.
+/// Wait after the first failure: the peer may be starting.
 pub const REDIAL_SOON: Duration = Duration::from_secs(5);
 /// A connection that the peer closes sooner than this counts as failed.
 pub const BRIEF_CONNECTION: Duration = Duration::from_secs(5);
-/// Failures after which an address is removed.
+/// Failures after which an address is removed from the peer list.
 pub const DIAL_FAILURES: u32 = 8;
-/// Banned addresses of a torrent; the oldest is removed first.
+/// Banned addresses of one torrent; the oldest ban is dropped first.
 pub const BANNED_ADDRESSES: usize = 500;
-/// The duration of a ban.
+/// How long a ban lasts.
 pub const BAN: Duration = Duration::from_secs(6 * 3600);
-/// Failed pieces whose block digests are kept for smart ban.
+/// Failed pieces whose block digests are kept to find the peer that sent bad data.
 pub const SUSPECT_PIECES: usize = 64;
 
-/// The timeout of a dial.
+/// Time to establish a connection.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The timeout of the handshake, until its last byte.
+/// Time from the connection to the handshake's last byte.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The timeout of a block from its header to its last byte. Only one peer has its lease, so a byte a minute
-/// would hold up the whole torrent: a peer slower than 140 bytes a second is disconnected.
+/// Time for one block from its header to its last byte: 140 bytes a second. The peer holds the only lease on
+/// the block, so a slower peer would hold up the torrent.
 pub const BLOCK_TIMEOUT: Duration = Duration::from_secs(120);
-/// The time without a received byte after which a peer is disconnected.
+/// Time without a byte from the peer after which it is disconnected.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
-/// The time after which a connection is closed if neither side is interested.
+/// Time after which a connection is closed if neither side is interested.
 pub const UNINTERESTING_TIMEOUT: Duration = Duration::from_secs(600);
-/// The time without a sent byte after which a keep-alive is sent.
+/// Time without a byte from us after which we send a keep-alive.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(100);
 
-/// Peers requested from a tracker (BEP 3 `numwant`).
+/// Peers requested from a tracker (`numwant`).
 pub const NUMWANT: u32 = 80;
-/// The shortest interval of announces.
+/// Lower bound of the time between two announces.
 pub const ANNOUNCE_MIN: Duration = Duration::from_secs(60);
-/// The longest interval of announces.
+/// Upper bound of the time between two announces.
 pub const ANNOUNCE_MAX: Duration = Duration::from_secs(24 * 3600);
-/// The interval of a tracker that gives none.
+/// Time between two announces to a tracker that names no interval.
 pub const ANNOUNCE_DEFAULT: Duration = Duration::from_secs(30 * 60);
-/// The wait after the n-th failure: this plus n² times [`ANNOUNCE_RETRY_STEP`], at most
+/// Wait after the n-th failed announce: this, plus n² times [`ANNOUNCE_RETRY_STEP`], at most
 /// [`ANNOUNCE_RETRY_MAX`].
 pub const ANNOUNCE_RETRY: Duration = Duration::from_secs(5);
 /// See [`ANNOUNCE_RETRY`].
 pub const ANNOUNCE_RETRY_STEP: Duration = Duration::from_millis(12_500);
 /// See [`ANNOUNCE_RETRY`].
 pub const ANNOUNCE_RETRY_MAX: Duration = Duration::from_secs(3600);
-/// The timeout of an announce, name lookup and body included.
+/// Time-out of an announce, name resolution and body included.
 pub const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The timeout of a scrape over HTTP on its thread: short, because other scrapes wait for the thread.
+/// Time-out of a scrape over HTTP from the moment that a thread begins it: a dead tracker must not use up the
+/// time of the scrapes that wait for the thread.
 pub const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The timeout of an announce of `stopped`.
+/// Time-out of a `stopped` announce.
 pub const STOPPED_TIMEOUT: Duration = Duration::from_secs(5);
-/// The first wait before a tracker datagram is sent again; doubles (BEP 15).
+/// First wait before a datagram to a tracker is sent again; doubles (BEP 15).
 pub const UDP_RESEND: Duration = Duration::from_secs(15);
-/// The lifetime of a UDP tracker's connection id (BEP 15).
+/// Lifetime of a UDP tracker's connection id (BEP 15).
 pub const UDP_CONNECTION: Duration = Duration::from_secs(60);
-/// Concurrent UDP tracker transactions.
+/// Requests to UDP trackers in flight at once.
 pub const UDP_EXCHANGES: usize = 64;
 
-/// The delay of a torrent's first LSD announcement, so that torrents started together share a packet.
+/// Delay of a resumed torrent's announcement to the local network, so that torrents that are resumed together
+/// share a packet.
 pub const LSD_FIRST_DELAY: Duration = Duration::from_millis(500);
-/// The interval of LSD announcements of a torrent (BEP 14: five minutes).
+/// Time between two announcements of the same torrent (BEP 14: five minutes).
 pub const LSD_INTERVAL: Duration = Duration::from_secs(5 * 60);
-/// The average time between two LSD announcements (BEP 14: one a minute), to not flood a large network.
+/// Time between two announcement packets in the long run (BEP 14: one a minute), so that a large network is
+/// not flooded.
 pub const LSD_SPACING: Duration = Duration::from_secs(60);
-/// LSD announcements that may be sent at once: 120 torrents at the start, or some that are added one by one.
+/// Announcement packets in a burst: 120 torrents at the start, or a few torrents that are added one by one.
 pub const LSD_BURST: u32 = 5;
-/// Addresses accepted from LSD announcements in [`LSD_INTERVAL`], for all torrents: hosts announce again, and
-/// an attacker with forged senders cannot make us dial arbitrary addresses.
+/// Addresses accepted from announcements in [`LSD_INTERVAL`], all torrents together: bounds the dials that an
+/// attacker with forged senders can cause. Other clients announce again in the next interval.
 pub const LSD_PEERS_PER_INTERVAL: usize = 100;
 
-/// The interval of checkpoints while pieces are verified.
+/// Time between two checkpoints while pieces are verified.
 pub const CHECKPOINT: Duration = Duration::from_secs(45);
-/// Newly verified bytes that trigger an earlier checkpoint.
+/// Newly verified bytes that bring a checkpoint forward.
 pub const CHECKPOINT_BYTES: u64 = 64 * 1024 * 1024;
-/// The shortest time between two checkpoints, so that fast downloads do not sync all the time.
+/// Least time between two checkpoints, so that fast links do not sync all the time.
 pub const CHECKPOINT_MIN: Duration = Duration::from_secs(10);
 
-/// The burst of a rate limit, as a share of a second.
+/// Burst of a rate limit: the bytes of this time.
 pub const BURST: Duration = Duration::from_millis(250);
-/// The smallest burst of a rate limit: one block.
+/// Least burst of a rate limit: one block.
 pub const BURST_MIN_BYTES: u64 = 16 * 1024;
 
 // ---- DHT ------------------------------------------------------------------------------------------------------------
 
-/// The interval of DHT searches of a torrent, each with an announce (BEP 5, libtorrent).
+/// Time between two searches for one torrent, each an announce (BEP 5, libtorrent).
 pub const DHT_SEARCH_INTERVAL: Duration = Duration::from_secs(15 * 60);
-/// The first interval while pieces or metadata are missing and no peer is connected: a peer may have
-/// announced just after our search, or to nodes that we did not know yet. Doubles up to
-/// [`DHT_SEARCH_INTERVAL`].
+/// First wait before the next search while pieces or metadata are missing and no peer is connected; doubles
+/// up to
+/// [`DHT_SEARCH_INTERVAL`]. A peer may have announced just after our search, or to nodes that we did not know yet.
 pub const DHT_SEARCH_RETRY: Duration = Duration::from_secs(5);
-/// The shortest time between the starts of two searches: a thousand torrents take four minutes.
+/// Least time between the starts of two searches: a thousand torrents take four minutes.
 pub const DHT_SEARCH_SPACING: Duration = Duration::from_millis(250);
 /// Nodes of an earlier run that are pinged at once.
 pub const DHT_PINGS_AT_ONCE: usize = 16;
-/// The time before the next of them are pinged.
+/// Time before the next nodes of an earlier run are pinged.
 pub const DHT_PING_INTERVAL: Duration = Duration::from_secs(2);
-/// The first wait before bootstrap nodes are resolved again; doubles up to [`DHT_BOOTSTRAP_MAX`].
+/// First wait before the bootstrap nodes' names are resolved again; doubles up to [`DHT_BOOTSTRAP_MAX`].
 pub const DHT_BOOTSTRAP_RETRY: Duration = Duration::from_secs(30);
-/// The fewest nodes saved for the next run: nodes of an earlier run are added if fewer have answered.
+/// Nodes that are saved for the next run at least; nodes of an earlier run are added if fewer have answered.
 pub const DHT_SAVED_NODES_MIN: usize = 64;
-/// The interval of saving nodes for the next run.
+/// Interval at which nodes are saved for the next run.
 pub const DHT_SAVE_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
-/// Nodes in a bucket, in a response, and for an announce: K of BEP 5.
+/// Nodes in a bucket, nodes in a response, nodes that are announced to: K of BEP 5.
 pub const DHT_K: usize = 8;
-/// Spare nodes of a full bucket.
+/// Replacement nodes of a full bucket.
 pub const DHT_SPARE_NODES: usize = 8;
-/// Nodes of one /24 (IPv6: /64) in a bucket or a lookup: one attacker may own a whole network.
+/// Nodes of one /24 (IPv6: /64) in a bucket or a lookup: the owner of a network has 256 addresses cheaply.
 pub const DHT_NODES_PER_NETWORK: usize = 2;
-/// The time without a packet after which a node is questionable and a bucket is refreshed (BEP 5).
+/// Time without a packet after which a node is questionable and a bucket is refreshed (BEP 5).
 pub const DHT_QUIET: Duration = Duration::from_secs(15 * 60);
-/// The shortest time between two pings of questionable nodes: a full table of 160 nodes takes 15 minutes at
-/// one every 5.6 s.
+/// Least time between two pings of questionable nodes: a full table of 160 nodes takes 15 minutes at one ping
+/// every 5.6 s.
 pub const DHT_PING_EVERY: Duration = Duration::from_secs(5);
-/// Unanswered queries in a row that make a node bad (BEP 5: "multiple").
+/// Queries in a row without an answer that make a node bad (BEP 5: "multiple").
 pub const DHT_FAILURES: u8 = 2;
-/// The time after which a lookup queries another node beside a slow one: three quarters of the responses take
-/// less than a second.
+/// Time after which a lookup queries another node besides the one that has not answered: three quarters of
+/// all responses arrive within a second.
 pub const DHT_LATE: Duration = Duration::from_secs(2);
-/// The timeout of a query.
+/// Time-out of a query; a later response is ignored.
 pub const DHT_TIMEOUT: Duration = Duration::from_secs(12);
-/// Queries of one lookup in flight, late ones not counted: alpha of Kademlia.
+/// Queries of one lookup in flight, late ones not counted: Kademlia's alpha.
 pub const DHT_ALPHA: usize = 3;
-/// Candidate nodes of a lookup: the 8 nearest, and others to replace dead ones.
+/// Nodes that a lookup remembers: the 8 closest, and replacements if these are dead.
 pub const DHT_LOOKUP_NODES: usize = 64;
-/// The most queries of one lookup. A lookup in a healthy network needs 20 to 40.
+/// Queries of one lookup. A lookup in a healthy network needs 20 to 40.
 pub const DHT_LOOKUP_QUERIES: usize = 120;
-/// The most queries of a lookup to nodes whose id does not match their address (BEP 42), if there are enough
-/// others.
+/// Queries that a lookup sends to nodes whose id does not match their address (BEP 42), if it knows enough
+/// other nodes.
 pub const DHT_INSECURE_QUERIES: usize = 8;
-/// Concurrent lookups, refreshes included; one more fails at once.
+/// Lookups at once, refreshes included; a further lookup ends at once without a result.
 pub const DHT_LOOKUPS: usize = 64;
-/// Concurrent searches; further ones wait for the caller's next attempt.
+/// Torrents that are searched for at once; a further search has to wait.
 pub const DHT_SEARCHES: usize = 256;
-/// The most peers reported by a search: as many as a torrent keeps.
+/// Peers reported by one search: as many as the peer list of a torrent holds.
 pub const DHT_FOUND_PEERS: usize = 1_000;
-/// Queries in flight, of all lookups and pings.
+/// Queries in flight, of all lookups and pings together.
 pub const DHT_PENDING: usize = 512;
-/// Pings among them of nodes that are not in the routing table: as many nodes of an earlier run as are pinged
-/// before the first times out.
+/// Of [`DHT_PENDING`], pings of nodes that have not answered us yet: as many nodes of an earlier run as are
+/// pinged before the first one times out.
 pub const DHT_PROBES: usize = 96;
 /// Bootstrap nodes that are queried when no node is known.
 pub const DHT_ROUTERS: usize = 16;
-/// The first wait before another bootstrap attempt; doubles up to [`DHT_BOOTSTRAP_MAX`].
+/// First wait before the bootstrap is repeated; doubles up to [`DHT_BOOTSTRAP_MAX`].
 pub const DHT_BOOTSTRAP: Duration = Duration::from_secs(5);
 /// See [`DHT_BOOTSTRAP`].
 pub const DHT_BOOTSTRAP_MAX: Duration = Duration::from_secs(5 * 60);
-/// Votes about our external address that are kept, one a voter (BEP 42).
+/// Votes on our own address that are kept, one for each voter (BEP 42).
 pub const DHT_VOTES: usize = 16;
-/// Agreeing voters, a majority, that are needed before we use an id for that address.
+/// Voters that must agree on our address before we take a node id for it; they must also outnumber all other
+/// voters.
 pub const DHT_VOTES_NEEDED: usize = 4;
 
-/// Torrents whose announced peers we store (libtorrent: 2,000).
+/// Torrents whose announced peers our node stores (libtorrent: 2,000).
 pub const DHT_STORED_TORRENTS: usize = 2_000;
-/// Stored peers of one torrent (libtorrent: 500).
+/// Announced peers that our node stores for one torrent (libtorrent: 500).
 pub const DHT_STORED_PEERS: usize = 500;
-/// Stored peers of all torrents, 3 MB: 2,000 torrents of 500 peers would take 50 MB.
+/// Announced peers that our node stores for all torrents, 3 MB; 2,000 torrents of 500 peers would take 50 MB.
 pub const DHT_STORED_IN_ALL: usize = 60_000;
-/// The lifetime of a stored peer; announces repeat about every 15 minutes.
+/// Lifetime of an announced peer; clients announce about every 15 minutes.
 pub const DHT_PEER_EXPIRES: Duration = Duration::from_secs(30 * 60);
-/// The shortest time between two sweeps of expired peers.
+/// Least time between two removals of expired peers.
 pub const DHT_SWEEP: Duration = Duration::from_secs(60);
-/// The most peers in one response.
+/// Peers in one response.
 pub const DHT_PEERS_TOLD: usize = 50;
-/// The lifetime of a token's secret; tokens of the previous one are accepted as well (BEP 5).
+/// Lifetime of a token's secret; the previous secret is accepted as well (BEP 5).
 pub const DHT_SECRET: Duration = Duration::from_secs(5 * 60);
 
-/// The most bytes of a response (BEP 32), so that no path fragments it.
+/// Most bytes of a response (BEP 32), so that no packet is fragmented.
 pub const DHT_ANSWER_BYTES: usize = 1_024;
-/// Bytes of responses a second (libtorrent: 8,000), so that queries with a forged sender cannot make us flood a host.
+/// Bytes of responses a second (libtorrent: 8,000), so that queries with a forged sender cannot make us flood
+/// a host.
 pub const DHT_ANSWERS_PER_SECOND_BYTES: u64 = 8_000;
-/// The burst of responses after unused seconds, bytes.
+/// Burst of responses after an idle time.
 pub const DHT_ANSWERS_BURST_BYTES: u64 = 3 * DHT_ANSWERS_PER_SECOND_BYTES;
-/// The most bytes of a response to an unknown address, as a multiple of its query: enough for 4 to 8 nodes,
-/// too little for an amplification attack.
+/// Most bytes of a response to an unverified sender, as a multiple of the query's bytes: enough for 4 to 8
+/// nodes, and too little amplification for a forged sender to pay.
 pub const DHT_STRANGER_TIMES: usize = 3;
-/// Bytes of scrape responses (BEP 33) a second to unknown addresses: a response is seven times its query.
+/// Bytes of scrape responses (BEP 33) a second to unverified senders: a response has seven times the bytes of
+/// its query, so only about one a second is sent.
 pub const DHT_SCRAPES_PER_SECOND_BYTES: u64 = DHT_ANSWER_BYTES as u64;
-/// The burst of scrape responses after unused seconds, bytes.
+/// Burst of scrape responses after an idle time.
 pub const DHT_SCRAPES_BURST_BYTES: u64 = 3 * DHT_SCRAPES_PER_SECOND_BYTES;
 /// Addresses whose packets are counted for [`DHT_GUARD_PACKETS`].
 pub const DHT_GUARDED_ADDRESSES: usize = 20;
-/// Packets of one address in [`DHT_GUARD_TIME`] after which it is ignored for [`DHT_GUARD_SILENCE`].
+/// Packets from one address in [`DHT_GUARD_TIME`] after which its packets are ignored for
+/// [`DHT_GUARD_SILENCE`].
 pub const DHT_GUARD_PACKETS: u32 = 50;
 /// See [`DHT_GUARD_PACKETS`].
 pub const DHT_GUARD_TIME: Duration = Duration::from_secs(10);

@@ -1,14 +1,14 @@
-//! Local service discovery (BEP 14): when torrents are announced to the local network, and which
-//! announcements are accepted.
+//! Local service discovery (BEP 14): which torrents are announced to the local network and when, and which
+//! announcements of other clients are accepted.
 //!
 //! ```text
 //!   a torrent runs ──500 ms──▶ announced ──5 min──▶ announced again …      as many in one packet as fit, over IPv4 and IPv6
 //! ```
 //!
 //! A private torrent is not announced, and announcements of it are ignored (BEP 27). An announcement is not
-//! answered: a client with one of its torrents dials the sender, so one announcement connects both hosts.
-//! Announcements are spaced as BEP 14 requires, the longest waiting torrents first. Our own packets are
-//! looped back and recognised by their cookie.
+//! answered: a client that has one of its torrents dials the sender, so one announcement connects both
+//! clients. Announcements are spaced as BEP 14 demands, the longest waiting torrents first. The multicast
+//! group delivers our own packets to us as well; their cookie identifies them.
 
 use super::action::Action;
 use super::limits;
@@ -20,7 +20,7 @@ use crate::wire::lsd::{Group, HASHES_PER_ANNOUNCE, parse_announce, write_announc
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-/// The state of local service discovery.
+/// State of the announcements, sent and received.
 #[derive(Debug)]
 pub struct Lsd {
     cookie: u64,
@@ -35,16 +35,16 @@ pub struct Lsd {
     accepted_since: Instant,
 }
 
-/// An announcement of another host.
+/// An announcement of another client.
 pub struct Announcement {
-    /// The address where it listens.
+    /// The address where the client accepts connections.
     pub addr: SocketAddr,
     /// The announced torrents.
     pub hashes: Vec<InfoHash>,
 }
 
 impl Lsd {
-    /// Returns the state before the first announcement; `seed` determines the cookie.
+    /// Returns the state without announcements; `seed` determines the cookie.
     pub fn new(seed: u64) -> Lsd {
         let cookie = Rng::new(seed ^ 0x6c6f_6361_6c21).u64();
         Lsd {
@@ -94,14 +94,14 @@ impl Lsd {
         Instant::ZERO + self.paid_until.since(Instant::ZERO).saturating_sub(free)
     }
 
-    /// Parses a packet to one of the groups; `None` if it is not an announcement of another client.
+    /// Parses a packet that arrived at one of the groups; `None` if it is not an announcement of another
+    /// client.
     pub fn parse(&self, from: SocketAddr, packet: &[u8]) -> Option<Announcement> {
-        let announcement =
-            parse_announce(packet).filter(|announcement| announcement.cookie != Some(self.cookie))?;
-        // A link-local address is reached only with the zone of the sender: change only the port.
+        let theirs = parse_announce(packet).filter(|theirs| theirs.cookie != Some(self.cookie))?;
+        // A link-local address needs the zone of the sender's address: replace the port only.
         let mut addr = from;
-        addr.set_port(announcement.port);
-        Some(Announcement { addr, hashes: announcement.hashes })
+        addr.set_port(theirs.port);
+        Some(Announcement { addr, hashes: theirs.hashes })
     }
 
     /// Returns whether another announced address may be accepted in this interval.
@@ -119,7 +119,7 @@ impl Lsd {
     }
 }
 
-/// Returns whether the torrent is announced to the local network.
+/// Returns whether the torrent takes part in local service discovery.
 pub fn is_announced(t: &Torrent) -> bool {
     t.running && t.allows(Origin::Lsd)
 }

@@ -1,6 +1,8 @@
-//! Handles the messages of a peer.
+//! Handling of peer messages (BEP 3, 6, 10): checks each message against the state of its peer and torrent,
+//! and answers it.
 //!
-//! Each function changes one peer and its torrent. Consequences for other connections are queued as effects.
+//! The functions change one peer and its torrent only; effects on other connections are queued and applied at
+//! the end of the turn.
 
 use super::deferred::defer;
 use super::disconnect::{DisconnectReason, ProtocolViolation};
@@ -44,7 +46,7 @@ pub(super) fn on_message(
         return Err(ProtocolViolation::NotFast.into());
     }
     let first = match message {
-        // These may precede the bitfield, and the extension handshake often does.
+        // The extension handshake often precedes the bitfield.
         Message::KeepAlive | Message::Extended { .. } | Message::Port { .. } => false,
         _ => !std::mem::replace(&mut peer.wire.sent_have_info, true),
     };
@@ -104,7 +106,7 @@ pub(super) fn on_message(
                 if peer.source.rejects > limits::REJECTS_ONLY {
                     return Err(ProtocolViolation::RejectsOnly(peer.source.rejects).into());
                 }
-                // A piece that it rejects while choking us is not allowed fast.
+                // A piece that the peer rejects is not allowed fast.
                 peer.source.fast_to_us.retain(|p| *p != block.piece());
                 turn.effects.push_once(Effect::TopUp { torrent: t.key });
             }
@@ -122,7 +124,7 @@ pub(super) fn on_message(
     Ok(())
 }
 
-/// Adds a piece to a list of at most `limit` different pieces.
+/// Appends a piece, unless the list holds it already or has `limit` pieces.
 fn remember(list: &mut Vec<PieceIndex>, piece: PieceIndex, limit: usize) {
     if list.len() < limit && !list.contains(&piece) {
         list.push(piece);
@@ -136,13 +138,13 @@ fn on_choke(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer) {
     for block in &cancelled {
         t.pieces.cancel_request(*block);
     }
-    // Otherwise a peer could hold up the torrent by choking us while pieces are reserved for it.
+    // Free the pieces reserved for this peer; otherwise it could hold up the torrent by choking us.
     if t.pieces.clear_owner(peer.source.key) || !cancelled.is_empty() {
         turn.effects.push_once(Effect::TopUp { torrent: t.key });
     }
 }
 
-/// Handles a new piece of the peer.
+/// The peer has got another piece.
 fn on_have(
     turn: &mut Turn<'_>,
     t: &mut Torrent,
@@ -162,7 +164,7 @@ fn on_have(
     check_mutual_interest(t, peer)
 }
 
-/// Handles the complete set of the peer's pieces.
+/// The peer's first message about pieces lists all pieces that it has.
 fn on_have_set(
     turn: &mut Turn<'_>,
     t: &mut Torrent,
@@ -193,7 +195,7 @@ fn on_request(
         let allowed = peer.wire.fast_to_them.iter_mut().find(|(p, _)| *p == span.piece());
         let Some((piece, taken)) = allowed else {
             reject(turn, peer, raw);
-            // A request that crossed our choke in transit is no violation.
+            // A request that crossed our choke on the wire is no violation.
             return if turn.now.since(peer.wire.choke_changed) > limits::CHOKE_GRACE {
                 count_invalid(peer, raw)
             } else {
@@ -217,7 +219,7 @@ fn on_request(
     Ok(())
 }
 
-/// Queues a ping of the peer's DHT node, once for each connection.
+/// The peer announced its DHT node (BEP 5 `port`). Only the first announcement of a connection counts.
 fn on_port(turn: &mut Turn<'_>, t: &Torrent, peer: &mut Peer, port: u16) {
     if t.allows(Origin::Dht) && port != 0 && !std::mem::replace(&mut peer.wire.reported_dht_port, true) {
         turn.effects.push_once(Effect::Node { addr: SocketAddr::new(peer.source.addr.ip(), port) });
@@ -233,13 +235,12 @@ fn reject(turn: &mut Turn<'_>, peer: &mut Peer, raw: RawSpan) {
 fn count_invalid(peer: &mut Peer, last: RawSpan) -> Result<(), DisconnectReason> {
     peer.wire.invalid_requests += 1;
     let waiting = peer.wire.encoder.control_bytes();
-    let count = peer.wire.invalid_requests;
-    if waiting > limits::ENCODER_CONTROL_BYTES {
-        Err(ProtocolViolation::NotReading(waiting).into())
-    } else if count >= limits::INVALID_REQUESTS {
-        Err(ProtocolViolation::InvalidRequests { count, last }.into())
-    } else {
-        Ok(())
+    match peer.wire.invalid_requests {
+        _ if waiting > limits::ENCODER_CONTROL_BYTES => Err(ProtocolViolation::NotReading(waiting).into()),
+        count if count >= limits::INVALID_REQUESTS => {
+            Err(ProtocolViolation::InvalidRequests { count, last }.into())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -259,7 +260,7 @@ fn on_extended(
                 on_metadata_message(turn, t, peer, message);
             }
         }
-        // We assigned no other message id.
+        // We announced no extension with another id.
         _ => {}
     }
     Ok(())
@@ -291,8 +292,8 @@ fn on_extended_handshake(
         fetch.claims(peer.source.key, size);
         turn.effects.push_once(Effect::AskMetadata { torrent: t.key });
     }
-    // Each change of our address recomputes the rank of up to a thousand addresses, so only the first `yourip` of a
-    // connection counts.
+    // Each change of our address recomputes the rank of up to a thousand addresses, so only the first
+    // `yourip` of a connection counts.
     if let Some(ip) = theirs.your_ip.filter(|_| !std::mem::replace(&mut peer.wire.reported_our_ip, true)) {
         t.peer_list.set_ours(SocketAddr::new(ip, 0));
     }

@@ -1,11 +1,12 @@
-//! Metadata exchange (BEP 9): serves our info dictionary, and fetches that of a magnet link.
+//! Metadata exchange (BEP 9): answers requests for metadata, and fetches the metadata of a torrent whose info
+//! hash alone is known.
 //!
 //! ```text
 //!   Wanted ──complete, hash matches──▶ HandedOn ──on_metadata──▶ Known ──on_opened──▶ deferred messages are replayed
 //! ```
 //!
-//! If metadata from several peers fails its hash, the culprit is unknown: it is fetched again from a single
-//! peer, which is banned if the hash fails again.
+//! If metadata from several peers fails its hash, the culprit is unknown: the next attempt fetches from a
+//! single peer, and bans that peer if the metadata fails again.
 
 use super::action::Action;
 use super::effects::Effect;
@@ -29,7 +30,7 @@ pub(super) fn on_metadata_message(
     match message {
         MetadataMessage::Request { piece } => {
             let total_size = t.metadata.len().unwrap_or(0);
-            let room = peer.wire.encoder.control_bytes() < limits::ENCODER_PAUSE_BYTES;
+            let room = peer.wire.encoder.control_bytes() < limits::ENCODER_STOP_READING_BYTES;
             let answer = match t.metadata.piece(piece).filter(|_| room) {
                 Some(bytes) => MetadataMessage::Data { piece, total_size, bytes },
                 None => MetadataMessage::Reject { piece },
@@ -82,7 +83,7 @@ impl Swarms {
         }
     }
 
-    /// Verifies complete metadata against the info hash.
+    /// All of the metadata arrived: checks it against the info hash.
     pub(super) fn check_metadata(&mut self, turn: &mut Turn<'_>, key: TorrentKey) {
         let Some(t) = self.torrents.get_mut(key) else { return };
         let Metadata::Wanted(fetch) = &mut t.metadata else { return };

@@ -1,18 +1,20 @@
-//! Floor 2, the BitTorrent engine: decides which addresses are dialed, which blocks are requested from which peer,
-//! which peers are unchoked and which are banned. It performs no I/O.
+//! Floor 2, the BitTorrent engine: decides which addresses are dialed, which blocks are requested from which
+//! peer, which peers are unchoked and which are banned. It performs no I/O.
 //!
 //! The engine holds no file descriptor, no file, no thread and no clock. The rules of its interface:
 //!
-//! * **Events** are methods `on_…` with `now`, **commands** are imperative verbs, **queries** are nouns. Events and
-//!   commands may push [`Action`]s. `now` never goes back; one clock reading serves a whole turn of the event loop.
+//! * **Events** are methods `on_…` with `now`, **commands** are imperative verbs, **queries** are nouns.
+//!   Events and commands may push [`Action`]s. `now` never goes back; one clock reading serves a whole turn
+//!   of the event loop.
 //! * The caller may carry out the actions of one turn together at its end. A late action costs time only.
 //! * Keys carry a generation: a late answer about a closed connection or a removed torrent is a no-op.
-//! * The bytes of a connection pass through four methods only: [`Engine::want`] returns where the next bytes belong,
+//! * The bytes of a connection pass through four methods only: [`Engine::want`] returns where the next bytes
+//!   belong,
 //!   [`Engine::got`] takes the number of bytes read, [`Engine::plan`] returns the bytes to write, [`Engine::sent`]
 //!   takes the number of bytes written. The payload itself never passes through the engine.
-//! * **The lease**: a block has at most one writer. A piece is hashed only when every block has arrived and no lease
-//!   is out. A verified piece never grants a lease again. So no late duplicate overwrites good data, and no block is
-//!   written while the hasher reads.
+//! * **The lease**: a block has at most one writer. A piece is hashed only when every block has arrived and
+//!   no lease is out. A verified piece never grants a lease again. So no late duplicate overwrites good data,
+//!   and no block is written while the hasher reads.
 //! * Every queue has a limit in [`limits`]. Every deadline is a variant of one `Timer` enum, and
 //!   [`Engine::next_deadline`] returns the earliest one.
 

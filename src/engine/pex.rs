@@ -1,12 +1,13 @@
-//! Peer exchange (BEP 11): when messages are sent, and which addresses of received ones are accepted.
+//! Peer exchange (BEP 11): when messages are sent, and which addresses of received messages are accepted.
 //!
-//! Messages name connected peers after their handshake, by the address where they listen: the address that we
-//! dialed, or the port of their extension handshake. The first message follows soon after a peer's extension
-//! handshake, so that two peers connected to us find each other at once; later ones are sent at most every
-//! minute, if there are changes. A torrent without changes arms no timer.
+//! Our messages contain only connected peers that sent their handshakes, with the address where they accept
+//! connections: the address that we dialed, or the port of their extension handshake. The first message
+//! follows soon after a peer announces `ut_pex`, so that two peers of ours connect to each other at once;
+//! later messages follow a minute apart, if there are changes. A torrent without changes arms no timer.
 //!
-//! A few received messages a minute are accepted, without addresses of networks that the sender cannot know
-//! (hazard P18). A private torrent uses no PEX (BEP 27).
+//! Received addresses are unverified: the rate of messages is limited, and addresses in a network that the
+//! sender cannot know are ignored (hazard P18). A private torrent neither sends nor accepts messages (BEP
+//! 27).
 
 use super::effects::Effect;
 use super::limits;
@@ -22,14 +23,15 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 impl Torrent {
-    /// Returns whether PEX is used for the torrent.
+    /// Returns whether the torrent takes part in peer exchange.
     pub(super) fn pex_enabled(&self) -> bool {
         self.pex_log.enabled && self.allows(Origin::Pex)
     }
 }
 
 impl Peer {
-    /// Returns how it is named in PEX messages; `None` if the address where it listens is unknown.
+    /// Returns the peer's entry for messages to other peers; `None` if it is unknown where the peer accepts
+    /// connections.
     pub(super) fn pex_peer(&self) -> Option<PexPeer> {
         let port = if self.wire.dialed { Some(self.source.addr.port()) } else { self.wire.listen_port };
         let flags = if self.wire.dialed { PEX_REACHABLE } else { 0 }
@@ -43,7 +45,7 @@ impl Peer {
     }
 }
 
-/// Adds a peer to the PEX log once the address where it listens is known.
+/// Adds the peer to the PEX log, once the address where it accepts connections is known.
 pub(super) fn advertise(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer) {
     if let Some(pex_peer) = peer.pex_peer().filter(|_| !peer.wire.advertised && t.pex_enabled()) {
         peer.wire.advertised = true;
@@ -52,7 +54,7 @@ pub(super) fn advertise(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer) {
     }
 }
 
-/// Handles a PEX message.
+/// Handles a PEX message. Messages beyond the permitted rate are ignored.
 pub(super) fn on_pex(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, payload: &[u8]) {
     let minutes = turn.now.since(peer.wire.since).as_micros() / limits::PEX_ACCEPT_INTERVAL.as_micros();
     if !t.pex_enabled()
@@ -65,9 +67,9 @@ pub(super) fn on_pex(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, payl
     let mut hosts = BTreeSet::new();
     let mut new = false;
     for (addr, flags) in message.added().filter(|(addr, _)| may_name(peer.source.addr.ip(), addr.ip())) {
-        // A message with many ports of one host could make us scan that host.
-        let first = hosts.insert(addr.ip()) || is_local(addr.ip());
-        if first && !(t.is_upload_only() && flags & PEX_SEED != 0) {
+        // Only one port of a host counts; otherwise a message could have us dial many ports of a victim.
+        let accepted = hosts.insert(addr.ip()) || is_local(addr.ip());
+        if accepted && !(t.is_upload_only() && flags & PEX_SEED != 0) {
             new |= t.peer_list.learn(turn.now, addr, Origin::Pex);
         }
     }
@@ -93,7 +95,7 @@ pub(super) fn send(turn: &mut Turn<'_>, t: &Torrent, connections: &mut Connectio
         }
         let mut cursor = peer.wire.pex_cursor;
         let others = t.peers.iter().filter_map(|p| connections.get(*p)?.peer.pex_peer());
-        let delta = t.pex_log.next_message(&mut cursor, peer.pex_peer().map(|c| c.addr), others);
+        let delta = t.pex_log.next_message(&mut cursor, peer.pex_peer().map(|p| p.addr), others);
         if !delta.is_empty() {
             cursor.not_before = turn.now + limits::PEX_INTERVAL;
         }
@@ -104,8 +106,8 @@ pub(super) fn send(turn: &mut Turn<'_>, t: &Torrent, connections: &mut Connectio
         let waiting = peer.wire.encoder.control_bytes();
         let Some(Connection { peer, .. }) = connections.get_mut(peer.source.key) else { continue };
         peer.wire.pex_cursor = cursor;
-        if !delta.is_empty() && waiting < limits::ENCODER_PAUSE_BYTES {
-            peer.say(&Message::Extended { id, payload: &write_pex(&delta.added, &delta.dropped) }, turn.out);
+        if !delta.is_empty() && waiting < limits::ENCODER_STOP_READING_BYTES {
+            peer.send(&Message::Extended { id, payload: &write_pex(&delta.added, &delta.dropped) }, turn.out);
         }
     }
     turn.timers.arm(Timer::Pex(t.key), next);

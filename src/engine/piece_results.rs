@@ -1,4 +1,4 @@
-//! Results of the disk: prepared and hashed pieces, checkpoints; and the ban of peers that sent bad data.
+//! Results of disk jobs on pieces: prepared, hashed, saved; and the ban of peers that sent bad data.
 
 use super::action::{Action, HashVerdict, Notice};
 use super::disconnect::{DisconnectReason, ProtocolViolation};
@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::ops::ControlFlow;
 
 impl Swarms {
-    /// Handles a prepared piece.
+    /// Files and memory for a piece are ready.
     pub(super) fn on_prepared(&mut self, turn: &mut Turn<'_>, key: TorrentKey, piece: PieceIndex) {
         let Some(t) = self.torrents.get_mut(key) else { return };
         t.pieces.prepared(piece);
@@ -26,14 +26,14 @@ impl Swarms {
         }
     }
 
-    /// Has a piece hashed: every block has arrived.
+    /// Every block of a piece has arrived: has the caller hash it.
     pub(super) fn hash(&mut self, turn: &mut Turn<'_>, key: TorrentKey, piece: PieceIndex) {
         let digests = self.torrents.get(key).is_some_and(|t| t.smart_ban.is_suspect(piece));
         turn.out.push(Action::Hash { torrent: key, piece, digests });
     }
 
-    /// Handles the result of hashing a piece, even of a paused torrent; `Break` if the torrent has to be
-    /// paused.
+    /// Handles the hasher's verdict on a piece, which counts for a paused torrent, too. Returns `Break` if
+    /// the torrent has to be paused.
     pub(super) fn on_hashed(
         &mut self,
         turn: &mut Turn<'_>,
@@ -110,12 +110,12 @@ impl Swarms {
         if complete {
             self.on_complete(turn, key);
         } else {
-            // Another partial piece may be opened.
+            // The limit of partial pieces allows another piece.
             turn.effects.push(Effect::TopUp { torrent: key });
         }
     }
 
-    /// Handles the completion of a torrent: every wanted piece is verified.
+    /// Every wanted piece is verified.
     pub(super) fn on_complete(&mut self, turn: &mut Turn<'_>, key: TorrentKey) {
         let Some(t) = self.torrents.get_mut(key) else { return };
         t.trackers.complete();
@@ -136,7 +136,7 @@ impl Swarms {
         }
     }
 
-    /// Handles the end of a checkpoint, successful or not.
+    /// A checkpoint is on stable storage, or failed.
     pub(super) fn on_saved(&mut self, turn: &mut Turn<'_>, key: TorrentKey) {
         let Some(t) = self.torrents.get_mut(key) else { return };
         t.saving = false;

@@ -1,8 +1,9 @@
-//! The policy of an engine: the choices that the protocol leaves open, as one value.
+//! The choices that the protocol leaves open, in one value for the start of an engine. The defaults are in
+//! [`limits`].
 //!
 //! rill runs [`Policy::default`]. Other values are for experiments of the simulator (feature `sim`), and some
-//! of them are bad on purpose: serving no peer, endgame without a bound. None of them weakens data safety:
-//! leases, verdicts and the limits of every queue stay as they are.
+//! of them are bad on purpose: no upload, endgame without a bound. None of them weakens data safety: leases,
+//! hash checks and the limits of every queue do not depend on the policy.
 
 use super::limits;
 use std::time::Duration;
@@ -10,74 +11,77 @@ use std::time::Duration;
 /// The choices of one engine, the same for all its torrents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Whether and how blocks in flight are requested from other peers once every wanted block is requested.
+    /// Whether and how blocks are requested from a second peer once every wanted block is requested.
     pub endgame: Endgame,
-    /// The time without a block, with requests in flight, after which a peer counts as snubbing us; `None`:
-    /// never.
+    /// Time without a block after which a peer with requests in flight counts as snubbing us; `None` disables
+    /// snubbing.
     pub snub_after: Option<Duration>,
-    /// The order of new pieces. A [`sequential`](super::TorrentSpec::sequential) torrent ignores it.
+    /// Order in which pieces begin. A [`sequential`](super::TorrentSpec::sequential) torrent ignores it.
     pub picking: Picking,
-    /// Pieces picked at random before [`picking`](Policy::picking) applies.
+    /// Number of pieces picked at random before [`picking`](Policy::picking) applies.
     pub random_first: u32,
-    /// Whether there is an optimistic upload slot.
+    /// Whether one further upload slot goes to a random peer, regardless of its upload rate (optimistic
+    /// unchoke).
     pub optimistic: bool,
-    /// Whether, while leeching, the fastest uploaders get the slots. Without it peers take turns, as while
-    /// seeding.
+    /// Whether a leeching torrent gives its slots to the peers that send us most. Otherwise peers take turns,
+    /// as they do when the torrent seeds.
     pub tit_for_tat: bool,
-    /// Whether we use the Fast extension (BEP 6).
+    /// Whether we support the Fast extension (BEP 6).
     pub fast: bool,
-    /// Upload slots of one torrent, besides the optimistic one. 0: no peer is served in any way.
+    /// Peers that we upload to at once in one torrent, besides the optimistic one. 0 disables uploads
+    /// altogether.
     pub upload_slots: usize,
     /// Upper bound of the upload slots when further slots open for unused upload. A value below
     /// [`upload_slots`](Policy::upload_slots) opens none.
     pub upload_slots_max: usize,
-    /// The number of requests in flight to one peer.
+    /// Rule for the number of requests in flight to one peer.
     pub window: WindowRule,
     /// A peer that can deliver a whole piece within this time gets pieces of its own.
     pub own_piece_within: Duration,
-    /// Peers requested from a tracker.
+    /// Number of peers requested from a tracker (`numwant`).
     pub numwant: u32,
 }
 
-/// The kind of endgame.
+/// How blocks are requested once every wanted block is requested and some are outstanding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endgame {
-    /// None: no block is requested from a second peer.
+    /// No block is requested from a second peer.
     #[cfg(feature = "sim")]
     Off,
-    /// A peer with an almost empty queue takes over the blocks that would arrive last, within bounds.
+    /// A peer with an almost empty queue takes over blocks that would arrive last, within bounds.
     Bounded {
-        /// Peers that may have the same block in flight.
+        /// Most peers that have the same block requested.
         holders: u8,
-        /// Blocks in flight below which a peer may be given another.
+        /// Requests in flight below which a peer takes over another block.
         blocks: usize,
     },
-    /// Every block that no peer is sending yet is requested from every peer that has it, in random order, as
-    /// far as the request queues allow.
+    /// Every peer is sent requests in random order for all its blocks that no peer is sending yet, as many as
+    /// its queue has room for.
     #[cfg(feature = "sim")]
     Unbounded,
 }
 
-/// The order of new pieces.
+/// Order in which missing pieces begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Picking {
-    /// The piece that the fewest peers have is first.
+    /// The piece that the fewest peers have comes first.
     RarestFirst,
-    /// Random.
+    /// Random order.
     #[cfg(feature = "sim")]
     Random,
 }
 
-/// The number of requests in flight to one peer: never more than its `reqq` or
-/// [`limits::CANCELLED_REQUESTS`], and one while it snubs us. A window is filled once an eighth of it is
-/// free, so that requests travel together.
+/// The number of requests in flight to one peer (the window): never more than the peer's `reqq` (BEP 10), nor
+/// than
+/// [`limits::CANCELLED_REQUESTS`], and one while the peer snubs us. A window is filled once an eighth of it is
+/// free, so that several requests share a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WindowRule {
-    /// Slow start, then as many as the peer serves in `time` at its rate.
+    /// Slow start, then the number of blocks that the peer sends in `time` at its current rate.
     Adaptive {
-        /// The time that the window covers.
+        /// Time that the window covers.
         time: Duration,
-        /// The most blocks.
+        /// Upper bound in blocks.
         max: u32,
     },
     /// A constant number of blocks.
@@ -105,12 +109,12 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Returns whether any peer is served.
+    /// Returns whether we upload at all.
     pub(super) fn serves(&self) -> bool {
         self.upload_slots > 0
     }
 
-    /// Returns the most upload slots, besides the optimistic one.
+    /// Returns the upper bound of peers that are unchoked at once, besides the optimistic one.
     pub(super) fn most_slots(&self) -> usize {
         if self.serves() { self.upload_slots.max(self.upload_slots_max) } else { 0 }
     }
@@ -128,7 +132,7 @@ impl Picking {
 }
 
 impl Endgame {
-    /// Returns the most peers that may have the same block in flight.
+    /// Returns the most peers that may have the same block requested, in endgame or not.
     #[cfg(feature = "oracle")]
     pub(super) fn holders(self) -> u16 {
         match self {
@@ -142,7 +146,8 @@ impl Endgame {
 }
 
 impl WindowRule {
-    /// Returns the most requests in flight to one peer; each must be remembered after it is cancelled.
+    /// Returns the upper bound of requests in flight to one peer. All of them fit into the list of cancelled
+    /// requests, so that a late block is still recognized as requested.
     pub(super) fn most(self) -> u32 {
         let most = match self {
             WindowRule::Adaptive { max, .. } => max,

@@ -1,4 +1,5 @@
-//! Known metadata: drops peers that a private torrent must not use, and replays deferred messages.
+//! When a torrent's pieces become known: peers that a private torrent must not use are dropped, and deferred
+//! messages are replayed.
 
 use super::config::TorrentInfo;
 use super::deferred::{DeferredHave, DeferredMessages};
@@ -14,7 +15,8 @@ use crate::units::{Bitfield, Origin, PeerKey, TorrentKey};
 use crate::wire::{ExtensionIds, FrameError, Message, write_dont_have};
 
 impl Swarms {
-    /// Replaces the placeholder of a torrent without metadata; returns whether it turns out to be private.
+    /// Replaces the placeholder of a torrent whose metadata was unknown. Returns whether the torrent is
+    /// private.
     pub(super) fn on_metadata(&mut self, turn: &mut Turn<'_>, key: TorrentKey, info: TorrentInfo) -> bool {
         let Some(t) = self.torrents.get_mut(key).filter(|t| !t.open) else { return false };
         t.pieces = Pieces::new(info.geometry, Bitfield::empty(info.geometry.pieces()), info.wanted);
@@ -58,7 +60,8 @@ impl Swarms {
         let pieces = t.pieces.geometry().pieces();
         decoder.set_bitfield_len(pieces.div_ceil(8) as usize);
         peer.source.has = Bitfield::empty(pieces);
-        // Instead of too many `have` messages: disconnect, and send one bitfield when it is dialed again.
+        // Instead of sending too many `have` messages, close the connection: on the next one we send one
+        // bitfield.
         if t.pieces.have().ones() > limits::REPLAYED_HAVES {
             return Err(DisconnectReason::Stopped);
         }
@@ -86,7 +89,7 @@ impl Swarms {
         let lost =
             lost.iter().map(|payload| Message::Extended { id: ExtensionIds::OURS.lt_donthave, payload });
         let allowed = allowed_fast.into_iter().filter(|_| fast).map(|piece| Message::AllowedFast { piece });
-        // A bitfield is accepted only as the first message about pieces, which the deferred one was.
+        // A bitfield is accepted only as the first message about pieces; the deferred one was the first.
         peer.wire.sent_have_info = has.is_none() && peer.wire.sent_have_info;
         has.into_iter()
             .chain(haves)

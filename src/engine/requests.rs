@@ -1,6 +1,5 @@
-//! The request pipeline: fills the request queue of each peer, and passes peers without anything to request
-//! to
-//! [`endgame`].
+//! The request pipeline: fills each peer's request queue with blocks. [`endgame`] follows for peers whose
+//! queue stays almost empty.
 
 use super::action::Action;
 use super::endgame;
@@ -23,7 +22,7 @@ pub(super) fn top_up(turn: &mut Turn<'_>, t: &mut Torrent, connections: &mut Con
     endgame::help(turn, t, connections, key, requested);
 }
 
-/// Requests blocks from every peer of the torrent: blocks may have become free.
+/// Fills the request queue of every peer of the torrent: blocks may have become free.
 pub(super) fn top_up_all(turn: &mut Turn<'_>, t: &mut Torrent, connections: &mut Connections) {
     for key in t.peers.clone() {
         top_up(turn, t, connections, key);
@@ -40,7 +39,8 @@ pub(super) fn request(turn: &mut Turn<'_>, peer: &mut Peer, block: BlockSpan) {
     }
 }
 
-/// Fills a peer's request queue with the picker's blocks; returns whether there were any.
+/// Requests the blocks that the picker chooses for a peer until its queue is full. Returns whether a block
+/// was requested.
 fn fill_queue(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer) -> bool {
     let room = peer.source.requests.room();
     if room == 0 || !peer.source.may_be_asked() {

@@ -11,9 +11,10 @@ use super::turn::Turn;
 use crate::units::{Bitfield, TorrentKey};
 
 impl Swarms {
-    /// Sets the wanted pieces and their priorities, one entry a piece, or `None` if all are normal. An open
-    /// piece stays wanted until it is verified. Returns whether this completes the torrent. Ignored before
-    /// the torrent is open.
+    /// Sets which pieces are wanted, and their priorities: one entry for each piece, or `None` if all are
+    /// normal. A partial piece stays wanted until it is verified. Returns whether the change completed the
+    /// torrent: every wanted piece is verified now and one was missing before. Ignored before the torrent's
+    /// pieces are known.
     pub(super) fn set_wanted(
         &mut self,
         turn: &mut Turn<'_>,

@@ -7,37 +7,38 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// One connected peer that has sent its handshake.
+/// Statistics of one connected peer that sent its handshake.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct PeerStats {
     /// The peer's address; if we dialed the peer, the address where it accepts connections.
     pub addr: SocketAddr,
-    /// The source of its address.
+    /// The source of the peer's address.
     pub origin: Origin,
     /// The peer id (BEP 20).
     pub peer_id: Option<PeerId>,
-    /// The name and version of its client (BEP 10 `v`): at most 40 printable characters.
+    /// The client's name and version as the peer reports them (BEP 10 `v`); short, and safe to print to a
+    /// terminal.
     pub client: Option<String>,
-    /// Its share of the torrent's pieces, 0 to 1.
+    /// The share of the torrent's pieces that the peer has, 0 to 1.
     pub progress: f64,
-    /// Payload received from it, bytes a second.
+    /// Payload received from the peer, bytes a second.
     pub download_rate: u64,
-    /// Payload sent to it, bytes a second.
+    /// Payload sent to the peer, bytes a second.
     pub upload_rate: u64,
-    /// Blocks in flight from it.
+    /// Blocks requested from the peer.
     pub requests: usize,
-    /// Blocks that it requested and that are not sent yet.
+    /// Blocks that the peer requested and that are queued to be sent.
     pub upload_queue: usize,
-    /// Whether we choke it.
+    /// We choke the peer.
     pub we_choke: bool,
-    /// Whether it has a missing piece.
+    /// We are interested: the peer has a missing piece.
     pub we_want: bool,
-    /// Whether it chokes us.
+    /// The peer chokes us.
     pub they_choke: bool,
-    /// Whether it is interested in our pieces.
+    /// The peer is interested in our pieces.
     pub they_want: bool,
-    /// Whether it snubs us: it sends none of the requested blocks.
+    /// The peer snubs us: it sends none of the requested blocks.
     pub snubbed: bool,
     /// Time since the handshake.
     pub connected: Duration,
@@ -51,12 +52,12 @@ pub struct TrackerStats {
     pub url: Arc<str>,
     /// The tier, from 0 (BEP 12).
     pub tier: usize,
-    /// The result of the last announce: the number of addresses, or the reason of the failure, a sentence.
-    /// `None` before the first result.
+    /// The result of the last announce: the number of addresses in the answer, or an error message. `None`
+    /// before the first answer.
     pub last: Option<Result<usize, String>>,
-    /// Whether an announce awaits its reply.
+    /// An announce is outstanding.
     pub announcing: bool,
-    /// The time to the next announce; `None` if there will be none.
+    /// Time to the next announce; `None` if none is planned.
     pub next: Option<Duration>,
 }
 
@@ -68,7 +69,7 @@ pub struct PartialPiece {
     pub piece: PieceIndex,
     /// Blocks that have arrived.
     pub arrived: u32,
-    /// The number of its blocks.
+    /// The number of the piece's blocks.
     pub blocks: u32,
 }
 

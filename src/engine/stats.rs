@@ -1,11 +1,11 @@
-//! Statistics of a torrent.
+//! Statistics of a torrent, computed on request.
 
 use super::peer::{Peer, Phase};
 use super::swarms::Swarms;
 use super::torrent::Activity;
 use crate::units::{Instant, Origin, TorrentKey};
 
-/// Statistics of one torrent.
+/// Statistics of one torrent. Bytes are payload since the torrent was added.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TorrentStats {
     /// Bytes of the wanted pieces.
@@ -16,29 +16,29 @@ pub struct TorrentStats {
     pub pieces: u32,
     /// The number of verified pieces.
     pub pieces_have: u32,
-    /// Payload received in this session, bytes.
+    /// Bytes received.
     pub downloaded: u64,
-    /// Payload sent in this session, bytes.
+    /// Bytes sent.
     pub uploaded: u64,
-    /// Payload received and discarded, bytes: duplicates, blocks of bad pieces, blocks without a request.
+    /// Bytes received and discarded: duplicates, blocks of bad pieces, blocks without a request.
     pub wasted: u64,
-    /// Download rate, payload bytes a second.
+    /// Download rate, bytes a second.
     pub download_rate: u64,
-    /// Upload rate, payload bytes a second.
+    /// Upload rate, bytes a second.
     pub upload_rate: u64,
-    /// Peers that have sent their handshakes.
+    /// Connected peers that sent their handshakes.
     pub peers: usize,
-    /// Connected seeds.
+    /// Connected peers that have every piece.
     pub seeds: usize,
-    /// The number of peers by the source of their address, indexed by [`Origin`].
+    /// Connected peers by the source of their address, in the order of [`Origin::ALL`].
     pub peers_by_origin: [usize; Origin::ALL.len()],
-    /// Known addresses.
+    /// Addresses in the peer list.
     pub known_peers: usize,
-    /// Whether every wanted piece is verified.
+    /// Every wanted piece is verified.
     pub complete: bool,
-    /// Whether it runs.
+    /// The torrent is not paused.
     pub running: bool,
-    /// Why the download is slow, if the engine knows.
+    /// The reason for a slow download, if the engine knows one.
     pub slow: Option<SlowReason>,
 }
 
@@ -51,9 +51,9 @@ pub enum SlowReason {
     NothingToGet,
     /// Every connected peer that has a missing piece chokes us.
     Choked,
-    /// The disk does not keep up. Set by the session, never by the engine.
+    /// The disk does not keep up. Only the session sets this reason, never the engine.
     Disk,
-    /// The user's download limit.
+    /// A download limit of the user holds the torrent back.
     OwnLimit,
 }
 

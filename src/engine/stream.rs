@@ -1,15 +1,15 @@
-//! The byte streams of connections: where the next bytes of a stream belong, and the handling of received
-//! bytes.
+//! The bytes of a connection: where the caller reads the next bytes to, and which bytes it writes next.
 //!
 //! ```text
 //!   want ──▶ Control ─┐
 //!        ──▶ Copy    ─┤
 //!        ──▶ Fill    ─┼─ the caller reads ─▶ got(n) ──▶ frames ──▶ messages ──▶ requests topped up, actions pushed
 //!        ──▶ Skip    ─┘
-//!        ──▶ Pause   ──▶ no read until Action::Wake
+//!        ──▶ Pause   ──▶ nothing is read until Action::Wake
 //! ```
 //!
-//! `got` needs no description of the bytes: nothing changes the state between `want` and `got`.
+//! `got` does not name the place that `want` returned: no other call changes it in between, so both derive it
+//! from the same state.
 
 use super::disconnect::{DisconnectReason, ProtocolViolation};
 use super::effects::Effect;
@@ -27,21 +27,22 @@ use crate::wire::{Frame, Message, RawSpan, WritePlan};
 /// Where the next bytes of a stream belong.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Want<'a> {
-    /// Control bytes: read up to `room.len()` bytes to `room`.
+    /// Framing: read up to `room.len()` bytes to `room`.
     Control {
         /// The decoder's buffer; never empty.
         room: &'a mut [u8],
     },
-    /// Payload: read up to the span's length to its target, and the bytes that follow to `spill`.
+    /// Payload: read up to the span's length to the span's place in the torrent. Bytes that follow a full
+    /// span go to `spill`.
     Fill {
         /// The torrent.
         torrent: TorrentKey,
-        /// The rest of a block, or a part of it under a rate limit; `spill` is then empty.
+        /// The rest of a block. Under a rate limit a part of the rest, with an empty `spill`.
         span: BlockSpan,
         /// The decoder's buffer; may be empty.
         spill: &'a mut [u8],
     },
-    /// Payload that was read together with control bytes: copy it to its target.
+    /// Payload that was read together with framing: copy it to the span's place in the torrent.
     Copy {
         /// The torrent.
         torrent: TorrentKey,
@@ -57,7 +58,7 @@ pub enum Want<'a> {
     },
     /// Read nothing until [`Action::Wake`](super::Action::Wake).
     Pause,
-    /// The connection is closed.
+    /// The connection does not exist.
     Gone,
 }
 
@@ -68,7 +69,7 @@ impl Swarms {
     pub(super) fn want(&mut self, key: PeerKey) -> Want<'_> {
         let Some(Connection { decoder, peer }) = self.connections.get_mut(key) else { return Want::Gone };
         peer.source.read_paused = false;
-        if peer.wire.encoder.control_bytes() > limits::ENCODER_PAUSE_BYTES {
+        if peer.wire.encoder.control_bytes() > limits::ENCODER_STOP_READING_BYTES {
             peer.source.read_paused = true;
             return Want::Pause;
         }
@@ -192,7 +193,8 @@ impl Swarms {
         if let Some(t) = self.torrent_of(key).and_then(|t| self.torrents.get_mut(t)) {
             top_up(turn, t, &mut self.connections, key);
         }
-        // Without a requested block on either side the connection may be silent for long: release its buffers.
+        // Without a requested block on either side the connection may be silent for long: release its
+        // buffers.
         if let Some(c) = self
             .connections
             .get_mut(key)
@@ -203,7 +205,8 @@ impl Swarms {
         Ok(())
     }
 
-    /// Counts payload in every statistic and rate limit. Returns whether the payload ends its block's message.
+    /// Counts payload in every statistic and rate limit. Returns whether the payload ends its block's
+    /// message.
     fn count_payload(&mut self, turn: &mut Turn<'_>, key: PeerKey, n: u32) -> bool {
         let Some(Connection { decoder, peer }) = self.connections.get_mut(key) else { return false };
         peer.source.down.add(turn.now, u64::from(n));
@@ -223,7 +226,7 @@ impl Swarms {
         done
     }
 
-    /// Handles `n` payload bytes in their target.
+    /// `n` bytes of the current block were received. `done` says whether they end the block's message.
     fn on_payload(&mut self, turn: &mut Turn<'_>, key: PeerKey, n: u32, done: bool) {
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
         let Some(t) = peer.source.torrent.and_then(|t| self.torrents.get_mut(t)) else { return };
@@ -261,10 +264,10 @@ impl Swarms {
     /// See [`Engine::sent`](super::Engine::sent).
     pub(super) fn sent(&mut self, turn: &mut Turn<'_>, key: PeerKey, n: usize) {
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
-        let was_stuck = peer.wire.encoder.control_bytes() > limits::ENCODER_PAUSE_BYTES;
+        let was_full = peer.wire.encoder.control_bytes() > limits::ENCODER_STOP_READING_BYTES;
         let sent = peer.wire.encoder.sent(n);
-        let expects_more = peer.wire.they_want && !peer.wire.we_choke || peer.source.requests.in_flight() > 0;
-        if !expects_more {
+        let is_active = peer.wire.they_want && !peer.wire.we_choke || peer.source.requests.in_flight() > 0;
+        if !is_active {
             peer.wire.encoder.release_memory();
         }
         peer.wire.last_out = turn.now;
@@ -288,7 +291,10 @@ impl Swarms {
     }
 }
 
-/// Handles the header of a block: takes its lease, or discards its payload.
+/// Decides on the header of a block: the payload gets a lease, or is unwanted.
+///
+/// # Errors
+/// The peer sent too many blocks without a request.
 fn begin_block(
     turn: &mut Turn<'_>,
     t: &mut Torrent,
@@ -297,48 +303,49 @@ fn begin_block(
 ) -> Result<Reading, DisconnectReason> {
     let block = match t.pieces.geometry().span(raw.piece, raw.begin, raw.len) {
         Ok(span) if span.begin() % BLOCK_LEN == 0 && span.len() <= BLOCK_LEN => Some(span),
-        _ => None, // we request only whole blocks of existing pieces
+        _ => None, // never requested: we request only whole blocks
     };
-    let asked = block.map_or(RequestState::Unrequested, |b| peer.source.requests.lookup(b));
-    match (block, asked) {
+    let state = block.map_or(RequestState::Unrequested, |b| peer.source.requests.lookup(b));
+    match (block, state) {
         (Some(block), RequestState::InFlight | RequestState::Cancelled) => {
-            let owed = asked == RequestState::InFlight;
+            let owed = state == RequestState::InFlight;
             // A duplicate in endgame, or a late block of a piece that is being hashed, gets no lease.
-            if !t.pieces.lease(block, peer.source.key) {
-                return Ok(Reading::Unwanted { owed: Some(block) });
+            if t.pieces.lease(block, peer.source.key) {
+                if t.pieces.was_abandoned(block) {
+                    turn.out.retract_release(t.key, block);
+                }
+                Ok(Reading::Block { rest: block, block, owed })
+            } else {
+                Ok(Reading::Unwanted { owed: Some(block) })
             }
-            if t.pieces.was_abandoned(block) {
-                turn.out.retract_release(t.key, block);
-            }
-            Ok(Reading::Block { rest: block, block, owed })
         }
         _ => {
             peer.source.unasked_blocks += 1;
             if peer.source.unasked_blocks > limits::UNASKED_BLOCKS {
-                return Err(ProtocolViolation::Unasked(peer.source.unasked_blocks).into());
+                Err(ProtocolViolation::Unasked(peer.source.unasked_blocks).into())
+            } else {
+                Ok(Reading::Unwanted { owed: None })
             }
-            Ok(Reading::Unwanted { owed: None })
         }
     }
 }
 
-/// Handles an answered request, even if its block was unwanted; returns whether it was still in flight, and
-/// not cancelled while the block arrived. Requests that the peer skipped and that have timed out are
-/// cancelled.
+/// A request was answered, be it with an unwanted block. Returns whether the request was still in flight, and
+/// not cancelled while its block arrived. Overdue requests that the peer skipped are cancelled.
 fn answered(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, block: BlockSpan) -> bool {
-    let in_flight = peer.source.requests.owes(block);
+    let was_in_flight = peer.source.requests.owes(block);
     for late in peer.source.requests.done(turn.now, block, &peer.source.down) {
         t.pieces.cancel_request(late);
         peer.send(&Message::Cancel(late.into()), turn.out);
     }
-    in_flight
+    was_in_flight
 }
 
-/// Handles a complete leased block.
+/// A leased block is complete.
 fn on_block(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, block: BlockSpan) {
     peer.source.rejects = 0;
-    let in_flight = answered(turn, t, peer, block);
-    let arrival = t.pieces.arrived(block, peer.source.key, peer.source.addr.ip(), in_flight);
+    let was_in_flight = answered(turn, t, peer, block);
+    let arrival = t.pieces.arrived(block, peer.source.key, peer.source.addr.ip(), was_in_flight);
     if arrival.others_owe {
         turn.effects.push(Effect::Cancel { torrent: t.key, block, but: peer.source.key });
     }

@@ -1,8 +1,8 @@
 //! The torrents and their connections: the state that most modules of the engine read and write.
 //!
-//! This file starts, pauses and limits torrents. [`connections`](super::connections) handles the beginning
-//! and end of connections, [`stream`](super::stream) their bytes, [`piece_results`](super::piece_results) the
-//! results of the disk.
+//! This file adds, resumes and pauses torrents and keeps the rate limits. Other parts of `impl Swarms`:
+//! [`connections`](super::connections) opens and closes connections, [`stream`](super::stream) handles their bytes,
+//! [`piece_results`](super::piece_results) handles results of the disk.
 
 use super::action::Action;
 use super::bandwidth::TokenBucket;
@@ -41,15 +41,15 @@ pub struct Swarms {
     pub up: TokenBucket,
     /// Dialed connections that are not established yet.
     pub half_open: usize,
-    /// The port of our DHT node, sent to peers; `None` without the DHT or if the node is read-only (BEP 5,
-    /// 43).
+    /// The port of our DHT node, which peers are sent; `None` outside the DHT or if the node is read-only
+    /// (BEP 5, 43).
     pub dht_port: Option<u16>,
-    /// The engine shuts down: no connection is dialed or accepted.
+    /// The engine shuts down: no new connections.
     pub stopping: bool,
 }
 
 impl Swarms {
-    /// Returns a state without torrents; limits in bytes a second.
+    /// Returns the state without torrents; limits in bytes a second.
     pub fn new(download_limit: Option<u64>, upload_limit: Option<u64>) -> Swarms {
         Swarms {
             torrents: SlotMap::default(),
@@ -65,7 +65,7 @@ impl Swarms {
 
     // ---- torrents -------------------------------------------------------------------------------------------------
 
-    /// Adds a paused torrent. `None` if its info hash is known already.
+    /// Adds a paused torrent. Returns `None` if a torrent with the same info hash exists.
     pub fn add(&mut self, turn: &mut Turn<'_>, spec: TorrentSpec) -> Option<TorrentKey> {
         if self.by_hash.contains_key(&spec.info_hash) {
             return None;
@@ -111,7 +111,7 @@ impl Swarms {
         Some(key)
     }
 
-    /// Starts a paused torrent: arms the timers of dials, announces and searches.
+    /// Resumes a paused torrent: arms the timers of its dials, announces and searches.
     pub fn resume(&mut self, turn: &mut Turn<'_>, key: TorrentKey) {
         let Some(t) = self.torrents.get_mut(key).filter(|t| !t.running) else { return };
         t.running = true;
@@ -126,7 +126,7 @@ impl Swarms {
         turn.timers.arm(Timer::Dial, turn.now);
     }
 
-    /// Pauses a torrent: closes its connections and drops partial pieces. Returns false if it was paused
+    /// Pauses a torrent: closes its connections and drops its partial pieces. Returns false if it was paused
     /// already.
     pub fn pause(&mut self, turn: &mut Turn<'_>, key: TorrentKey) -> bool {
         let Some(t) = self.torrents.get_mut(key).filter(|t| t.running) else { return false };
@@ -153,7 +153,7 @@ impl Swarms {
         true
     }
 
-    /// Adds addresses to a torrent's peer list, if it allows their origin.
+    /// Adds addresses to a torrent's peer list, unless the torrent must not use peers of that origin.
     pub fn learn_peers(
         &mut self,
         turn: &mut Turn<'_>,
@@ -210,7 +210,7 @@ impl Swarms {
 
     // ---- rate limits ----------------------------------------------------------------------------------------------
 
-    /// Resumes reading from a connection, if it was paused.
+    /// Has the caller read a connection again, if reading was paused.
     pub fn wake(&mut self, turn: &mut Turn<'_>, key: PeerKey) {
         if let Some(c) = self.connections.get_mut(key) {
             if std::mem::take(&mut c.peer.source.read_paused) {
@@ -219,7 +219,7 @@ impl Swarms {
         }
     }
 
-    /// Fills all token buckets and wakes the connections that waited for them.
+    /// Fills the buckets of all limits and wakes the connections that waited for them.
     pub fn refill(&mut self, turn: &mut Turn<'_>) {
         self.down.fill(turn.now);
         self.up.fill(turn.now);
@@ -227,7 +227,7 @@ impl Swarms {
             t.down.fill(turn.now);
             t.up.fill(turn.now);
         }
-        // The first connection may take the whole bucket: start with a random one.
+        // The first connection may take all tokens of the bucket: begin with a random one.
         let mut keys: Vec<PeerKey> = self.connections.keys().collect();
         let first = turn.rng.below(keys.len());
         keys.rotate_left(first);

@@ -1,17 +1,19 @@
-//! The timers of the engine: one heap, one variant for each cause.
+//! The engine's timers, in one heap.
 //!
-//! A timer that is armed twice keeps the earlier time. When it fires, its owner checks the clock and arms it
-//! again if it was too early. So postponing a deadline, which happens with every message, costs nothing.
+//! A timer that is armed twice keeps the earlier time. When it fires, its owner compares the clock with the
+//! current deadline and arms the timer again if it fired too early. So a deadline is postponed at no cost, as
+//! happens with every message.
 
 use crate::units::{Instant, PeerKey, TorrentKey};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-/// Stale heap entries, 32 bytes each, that are kept besides one for each armed timer: entries of timers that
-/// were disarmed or armed for an earlier time. Ten thousand short connections leave as many.
+/// Stale heap entries that are tolerated, 32 bytes each, besides one for each armed timer. An entry is stale
+/// if its timer was disarmed or armed again. Without the limit, ten thousand connections that open and close
+/// within a second would leave ten thousand stale entries, each for its whole time-out.
 const SPARE_ENTRIES: usize = 1024;
 
-/// The cause of a deadline.
+/// A timer: its purpose, and the peer or torrent that it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Timer {
     /// A peer's next time-out: connect, handshake, idle, keep-alive, snub.
@@ -22,29 +24,29 @@ pub enum Timer {
     Announce(TorrentKey),
     /// A torrent's next checkpoint.
     Checkpoint(TorrentKey),
-    /// The next look for late blocks in a torrent's endgame.
+    /// A torrent's next search for late blocks in endgame.
     Endgame(TorrentKey),
-    /// The timeout of a metadata request.
+    /// The time-out of the oldest request for a torrent's metadata.
     Metadata(TorrentKey),
     /// A torrent's next PEX messages.
     Pex(TorrentKey),
-    /// A torrent's next DHT search.
+    /// A torrent's next search in the DHT.
     Search(TorrentKey),
     /// The next deadline of our DHT node.
     Dht,
-    /// The next bootstrap attempt of the DHT.
+    /// When to query the bootstrap nodes again.
     JoinDht,
-    /// The next saving of DHT nodes.
+    /// The DHT nodes are saved for the next run.
     KeepNodes,
     /// The next dial.
     Dial,
     /// A rate limit has tokens again.
     Refill,
-    /// The next retransmission or timeout of a UDP tracker transaction.
+    /// The next resend or time-out of a UDP tracker request.
     UdpTracker,
-    /// The timeout of scrapes.
+    /// The next time-out of a scrape.
     Scrape,
-    /// The next LSD announcement.
+    /// The next announcement to the local network.
     Lsd,
 }
 
@@ -56,7 +58,7 @@ pub struct Timers {
 }
 
 impl Timers {
-    /// Arms a timer; it fires at `at`, or earlier if it was armed for an earlier time.
+    /// Arms `timer` for `at`; an earlier time that it is armed for stays. [`Instant::NEVER`] arms nothing.
     pub fn arm(&mut self, timer: Timer, at: Instant) {
         if at == Instant::NEVER || self.armed.get(&timer).is_some_and(|t| *t <= at) {
             return;
@@ -84,7 +86,7 @@ impl Timers {
         None
     }
 
-    /// Removes and returns one timer that is due.
+    /// Disarms and returns one timer that is due.
     pub fn due(&mut self, now: Instant) -> Option<Timer> {
         let at = self.next().filter(|at| *at <= now)?;
         let Reverse((_, timer)) = self.heap.pop()?;
@@ -117,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn p13_timers_of_a_hundred_thousand_closed_connections_take_no_memory() {
+    fn p13_disarmed_timers_of_a_hundred_thousand_peers_take_no_memory() {
         let mut t = Timers::default();
         t.arm(Timer::Dial, at(20));
         let mut peers = crate::units::SlotMap::default();

@@ -1,14 +1,14 @@
-//! The tracker client: announces and scrapes over HTTP, which the caller's blocking workers send, and over UDP
-//! (BEP 15, 41, 48).
+//! The tracker client: announces and scrapes over HTTP, which the caller's blocking workers send, and over
+//! UDP (BEP 15, 41, 48).
 //!
 //! ```text
-//!   UDP:  Resolving ──address──▶ Connecting ──connection id──▶ Requesting ──▶ response
+//!   UDP:  Resolving ──address──▶ Connecting ──connection id──▶ Requesting ──▶ answer
 //!                                    │  ▲                          │
 //!                                    └──┴── sent again after 15 s, 30 s …; at the deadline the next address, or failure
 //! ```
 //!
-//! A datagram is accepted only from the address of the request and with its transaction id. Every request
-//! ends in exactly one [`TrackerOutcome`], unless it is withdrawn.
+//! A datagram is accepted only from the address that the request was sent to, and with the request's
+//! transaction id. Every request ends in exactly one [`TrackerOutcome`], unless it is withdrawn.
 
 use super::action::{Action, ScrapeSource};
 use super::limits;
@@ -28,16 +28,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// The kind of a request.
+/// The kind of a request to a tracker.
 #[derive(Debug)]
 enum RequestKind {
     /// An announce.
     Announce(PlannedAnnounce),
-    /// A scrape with its deadline.
-    Scrape { source: ScrapeSource, until: Instant },
+    /// A scrape, which times out at `deadline`.
+    Scrape { source: ScrapeSource, deadline: Instant },
 }
 
-/// A request without a result so far.
+/// An unanswered request.
 #[derive(Debug)]
 struct PendingRequest {
     torrent: TorrentKey,
@@ -58,7 +58,7 @@ enum UdpRequest {
     Scrape(InfoHash),
 }
 
-/// The response to a [`UdpRequest`].
+/// The answer to a [`UdpRequest`].
 enum UdpResponse {
     Announce(AnnounceReply),
     Scrape(SwarmCounts),
@@ -115,13 +115,13 @@ struct UdpTransaction {
     packet: Vec<u8>,
     resends: u32,
     resend_at: Instant,
-    /// The timeout of each address.
+    /// Time for each address.
     timeout: Duration,
     /// When the current address, or the name resolution, times out.
     deadline: Instant,
 }
 
-/// The result of a request.
+/// The outcome of a request.
 #[derive(Debug)]
 pub enum TrackerOutcome {
     /// An announce was answered, refused or timed out.
@@ -130,7 +130,7 @@ pub enum TrackerOutcome {
         torrent: TorrentKey,
         /// The announce.
         announce: PlannedAnnounce,
-        /// The reply, or the reason of the failure.
+        /// The reply, or the reason why there is none.
         result: Result<AnnounceReply, AnnounceError>,
     },
     /// A scrape was answered, refused or timed out.
@@ -139,7 +139,7 @@ pub enum TrackerOutcome {
         torrent: TorrentKey,
         /// The tracker, or the DHT.
         source: ScrapeSource,
-        /// The counts, or the reason of the failure.
+        /// The counts, or the reason why there are none.
         result: Result<SwarmCounts, AnnounceError>,
     },
 }
@@ -171,12 +171,12 @@ impl TrackerClient {
         }
     }
 
-    /// Returns whether no request is pending.
+    /// Returns whether every request has ended.
     pub fn is_idle(&self) -> bool {
         self.pending.is_empty()
     }
 
-    /// Returns the next result, if there is one.
+    /// Removes and returns the oldest outcome.
     pub fn next_outcome(&mut self) -> Option<TrackerOutcome> {
         self.outcomes.pop_front()
     }
@@ -191,9 +191,9 @@ impl TrackerClient {
         arm_announce(turn, t);
     }
 
-    /// Sends `stopped` to every tracker that knows us, after a `completed` that is due or pending.
+    /// Sends `stopped` to every tracker that knows us, after a `completed` that is due or under way.
     pub fn announce_stopped(&mut self, turn: &mut Turn<'_>, t: &mut Torrent) {
-        // A tracker that gets `completed` after `stopped` would list us again.
+        // A tracker that receives `completed` after `stopped` would count us as present.
         if let Some(announce) = t.trackers.ask_completed(turn.now) {
             self.send_announce(turn, t, announce);
         }
@@ -202,19 +202,19 @@ impl TrackerClient {
                 self.send_announce(turn, t, announce);
             }
         }
-        // Other announces are withdrawn: their replies contain peers that are no longer dialed.
-        let is_obsolete = |p: &PendingRequest| {
+        // Other announces are withdrawn: a paused torrent does not dial the peers of their replies.
+        let is_periodic = |p: &PendingRequest| {
             p.is_announce(t.key, AnnounceEvent::None) || p.is_announce(t.key, AnnounceEvent::Started)
         };
         let withdrawn: Vec<u64> =
-            self.pending.iter().filter(|(_, p)| is_obsolete(p)).map(|(id, _)| *id).collect();
+            self.pending.iter().filter(|(_, p)| is_periodic(p)).map(|(id, _)| *id).collect();
         for id in withdrawn {
             self.pending.remove(&id);
             self.transactions.remove(&id);
         }
     }
 
-    /// Replaces a torrent's trackers; removed ones that know us are sent `stopped`.
+    /// Replaces a torrent's trackers; a removed tracker that knows us is sent `stopped`.
     pub fn replace(&mut self, turn: &mut Turn<'_>, t: &mut Torrent, tiers: Vec<Vec<String>>) {
         for announce in t.trackers.replace(tiers) {
             self.send_announce(turn, t, announce);
@@ -250,7 +250,7 @@ impl TrackerClient {
         }
     }
 
-    /// Handles the result of an announce.
+    /// An announce ended.
     pub fn on_announced(&mut self, id: u64, result: Result<AnnounceReply, AnnounceError>) {
         let Some(RequestKind::Announce(_)) = self.pending.get(&id).map(|p| &p.kind) else { return };
         self.transactions.remove(&id);
@@ -271,13 +271,13 @@ impl TrackerClient {
 
     // ---- scrapes --------------------------------------------------------------------------------------------------
 
-    /// Registers a scrape and returns its id. It ends by [`on_scraped`](TrackerClient::on_scraped) or a
-    /// timeout.
+    /// Registers a scrape and returns its id. The scrape ends with [`on_scraped`](TrackerClient::on_scraped)
+    /// or times out.
     pub fn begin_scrape(&mut self, turn: &mut Turn<'_>, torrent: TorrentKey, source: ScrapeSource) -> u64 {
         let id = turn.ids.next();
-        let until = turn.now + limits::ANNOUNCE_TIMEOUT;
-        self.pending.insert(id, PendingRequest { torrent, kind: RequestKind::Scrape { source, until } });
-        turn.timers.arm(Timer::Scrape, until);
+        let deadline = turn.now + limits::ANNOUNCE_TIMEOUT;
+        self.pending.insert(id, PendingRequest { torrent, kind: RequestKind::Scrape { source, deadline } });
+        turn.timers.arm(Timer::Scrape, deadline);
         id
     }
 
@@ -302,19 +302,20 @@ impl TrackerClient {
         }
     }
 
-    /// Returns whether a scrape of this torrent is pending, at this source if one is given.
+    /// Returns whether a scrape of the torrent is unanswered; only scrapes of source `of` count, if one is
+    /// given.
     pub fn is_scraping(&self, key: TorrentKey, of: Option<&ScrapeSource>) -> bool {
         self.scrapes().any(|(_, torrent, source, _)| torrent == key && of.is_none_or(|of| of == source))
     }
 
-    /// Handles the result of a scrape.
+    /// A scrape ended.
     pub fn on_scraped(&mut self, id: u64, result: Result<SwarmCounts, AnnounceError>) {
         if let Some((torrent, source)) = self.take_scrape(id) {
             self.outcomes.push_back(TrackerOutcome::Scraped { torrent, source, result });
         }
     }
 
-    /// Ends scrapes that have timed out.
+    /// Ends overdue scrapes with a time-out.
     pub fn on_scrape_deadline(&mut self, turn: &mut Turn<'_>) {
         let overdue: Vec<u64> =
             self.scrapes().filter(|(.., deadline)| *deadline <= turn.now).map(|(id, ..)| id).collect();
@@ -326,7 +327,7 @@ impl TrackerClient {
         }
     }
 
-    /// Withdraws the scrapes of one torrent, or all.
+    /// Withdraws the unanswered scrapes of one torrent, or of all torrents.
     pub fn withdraw_scrapes(&mut self, of: Option<TorrentKey>) {
         let withdrawn = self.scrapes().filter(|(_, torrent, ..)| of.is_none_or(|key| key == *torrent));
         for id in withdrawn.map(|(id, ..)| id).collect::<Vec<_>>() {
@@ -380,7 +381,7 @@ impl TrackerClient {
         self.arm(turn);
     }
 
-    /// Handles the addresses of a resolved name. Ids of other owners are ignored.
+    /// A tracker's host name was resolved, or its resolution failed. Ids of other modules are ignored.
     pub fn on_resolved(&mut self, turn: &mut Turn<'_>, id: u64, result: Result<Vec<SocketAddr>, String>) {
         let Some(t) = self.transactions.get_mut(&id).filter(|t| t.stage == UdpStage::Resolving) else {
             return;
@@ -388,7 +389,7 @@ impl TrackerClient {
         match result {
             Ok(addresses) => {
                 if let UdpRequest::Scrape(_) = t.request {
-                    // The timeout is for the whole scrape: each address gets an equal share.
+                    // The time-out of a scrape is for all addresses together: each gets an equal share.
                     t.timeout /= u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
                     t.deadline = turn.now + t.timeout;
                 }
@@ -443,7 +444,7 @@ impl TrackerClient {
         self.arm(turn);
     }
 
-    /// Handles a datagram of a UDP tracker. One without a transaction is ignored.
+    /// A datagram of a UDP tracker arrived. A datagram that answers no transaction is ignored.
     pub fn on_datagram(&mut self, turn: &mut Turn<'_>, from: SocketAddr, packet: &[u8]) {
         let Some(transaction) = transaction_of(packet) else { return };
         let Some((&id, t)) = self.transactions.iter().find(|(_, t)| t.stage.awaits(from, transaction)) else {
@@ -472,14 +473,15 @@ impl TrackerClient {
         }
     }
 
-    /// Ends the transaction if the tracker refused. A malformed packet is ignored: it may be forged.
+    /// Handles a packet without a valid answer. Only the tracker's refusal ends a transaction: an invalid
+    /// packet may be forged.
     fn on_bad_packet(&mut self, id: u64, error: PacketError) {
         if let PacketError::Refused(reason) = error {
             self.on_failed(id, AnnounceError::Failure { reason, retry_in: None });
         }
     }
 
-    /// Retransmits packets without a response, and moves to the next address after a timeout.
+    /// Sends unanswered packets again, and tries the next address of a tracker that timed out.
     pub fn on_udp_deadline(&mut self, turn: &mut Turn<'_>) {
         for id in self.transactions.keys().copied().collect::<Vec<_>>() {
             let Some(t) = self.transactions.get_mut(&id) else { continue };

@@ -1,4 +1,5 @@
-//! The context of one call into the engine: the time, and the state that all parts share.
+//! The context of one call into the engine: the time, the configuration, random numbers, timers, effects and
+//! actions.
 
 use super::action::Actions;
 use super::config::EngineConfig;
@@ -6,14 +7,14 @@ use super::effects::Effects;
 use super::timers::Timers;
 use crate::units::{Instant, Rng};
 
-/// The state that all parts of the engine share.
+/// The part of the context that lives as long as the engine.
 #[derive(Debug)]
 pub struct Context {
-    /// The engine's parameters.
+    /// The engine's configuration.
     pub config: EngineConfig,
-    /// The source of random choices.
+    /// The source of every choice among equals.
     pub rng: Rng,
-    /// The armed deadlines.
+    /// The engine's timers.
     pub timers: Timers,
     /// Effects on other connections, applied at the end of the turn.
     pub effects: Effects,
@@ -21,7 +22,7 @@ pub struct Context {
     pub ids: RequestIds,
 }
 
-/// Issues ids of requests; none is used twice.
+/// Hands out ids of requests; none is used twice.
 #[derive(Debug, Default)]
 pub struct RequestIds(u64);
 
@@ -34,7 +35,7 @@ impl RequestIds {
 }
 
 impl Context {
-    /// Returns a context without timers and effects.
+    /// Returns a context without timers or effects.
     pub fn new(config: EngineConfig) -> Context {
         Context {
             rng: Rng::new(config.seed),
@@ -45,22 +46,22 @@ impl Context {
         }
     }
 
-    /// Returns the context of a call at `now` whose actions go to `out`.
+    /// Returns the context of a call at `now` whose actions are appended to `out`.
     pub fn turn<'a>(&'a mut self, now: Instant, out: &'a mut Actions) -> Turn<'a> {
         let Context { config, rng, timers, effects, ids } = self;
         Turn { now, config, rng, timers, effects, ids, out }
     }
 }
 
-/// One call into the engine; made by each public function and passed to the parts.
+/// The context of one call into the engine; each public method makes one and passes it on.
 pub struct Turn<'a> {
-    /// The time of the call.
+    /// The caller's clock reading; serves the whole call.
     pub now: Instant,
-    /// The engine's parameters.
+    /// The engine's configuration.
     pub config: &'a EngineConfig,
-    /// The source of random choices.
+    /// The source of every choice among equals.
     pub rng: &'a mut Rng,
-    /// The armed deadlines.
+    /// The engine's timers.
     pub timers: &'a mut Timers,
     /// Effects on other connections, applied at the end of the call.
     pub effects: &'a mut Effects,

@@ -1,5 +1,5 @@
-//! The injected bugs: a name, the file below `src`, the code to replace (it occurs there once; white space and
-//! comments do not count) and its replacement.
+//! The injected bugs: a name, the file below `src`, the code to replace (it occurs there once; white space
+//! and comments do not count) and its replacement.
 //!
 //! Each is a mistake that a developer could make and the compiler would accept.
 

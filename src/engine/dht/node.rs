@@ -410,7 +410,8 @@ impl Dht {
             return;
         }
         if family.table.len() < limits::DHT_K {
-            // Repeat with growing intervals until enough nodes are known; `schedule_bootstrap` is not delayed.
+            // Repeat with growing intervals until enough nodes are known; `schedule_bootstrap` is not
+            // delayed.
             family.bootstrap_at = now + family.bootstrap_wait;
             family.bootstrap_wait = (family.bootstrap_wait * 2).min(limits::DHT_BOOTSTRAP_MAX);
         } else {

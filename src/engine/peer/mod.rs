@@ -364,7 +364,7 @@ impl Peer {
     /// Returns whether our limit or disk pauses reading, rather than the peer, which does not read our
     /// replies.
     pub fn is_held_back(&self) -> bool {
-        self.source.read_paused && self.wire.encoder.control_bytes() <= limits::ENCODER_PAUSE_BYTES
+        self.source.read_paused && self.wire.encoder.control_bytes() <= limits::ENCODER_STOP_READING_BYTES
     }
 
     /// Returns when the connection is closed because neither side has wanted a piece.

@@ -185,7 +185,7 @@ fn p14_the_engine_stops_reading_from_a_peer_that_never_reads() {
     }
     toggle_interest(&mut w, p, 8_000);
     let waiting = w.engine.swarms.connections.get(p).unwrap().peer.wire.encoder.control_bytes();
-    assert!(waiting <= limits::ENCODER_PAUSE_BYTES + 16 * 1024, "{waiting} bytes are queued");
+    assert!(waiting <= limits::ENCODER_STOP_READING_BYTES + 16 * 1024, "{waiting} bytes are queued");
     assert!(!w.puppets[&p].to_engine.is_empty(), "its bytes stay in the kernel's buffer");
     w.advance(121.0);
     assert!(!w.is_open(p));

@@ -313,7 +313,7 @@ fn p17_a_flood_of_metadata_requests_stops_reading() {
     }
     let waiting = w.engine.swarms.connections.get(p).unwrap().peer.wire.encoder.control_bytes();
     assert!(
-        waiting <= limits::ENCODER_PAUSE_BYTES + 2 * METADATA_PIECE_LEN as usize,
+        waiting <= limits::ENCODER_STOP_READING_BYTES + 2 * METADATA_PIECE_LEN as usize,
         "{waiting} bytes are queued"
     );
 }
