@@ -75,8 +75,8 @@ pub const FAULTS: &[Fault] = &[
     Fault {
         what: "requests to a disconnected peer stay in flight",
         file: "engine/connections.rs",
-        old: "self.release_requests(Some(torrent), &blocks);",
-        new: "let _ = &owed;",
+        old: "self.release_requests(Some(torrent), &in_flight);",
+        new: "let _ = &in_flight;",
     },
     Fault {
         what: "a cancelled request is forgotten at once",
