@@ -152,28 +152,5 @@ mod net;
 pub mod session;
 #[cfg(feature = "sim")]
 pub mod sim;
-#[cfg_attr(
-    not(test),
-    deny(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::unreachable,
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects
-    )
-)]
 pub mod units;
-// Bytes from outside: code that could panic is denied, and each exception states why it cannot.
-#[cfg_attr(
-    not(test),
-    deny(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::unreachable,
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects
-    )
-)]
 pub mod wire;

@@ -181,7 +181,7 @@ fn hash(builder: &Builder, content: &InputPath, silent: bool) -> Result<Vec<Piec
     let geometry = builder.geometry().map_err(|e| Failure::new(Exit::Torrent, e.to_string()))?;
     let mut meter = ProgressLine::new(&builder.name, geometry.pieces(), silent);
     let hashes = crate::disk::hash_content(&content.dir, content.on_disk(), geometry, &mut |done, all| {
-        meter.show(done, all)
+        meter.show(done, all);
     })
     .map_err(|fault| Failure::new(fault_exit(&fault), fault.to_string()))?;
     Ok(hashes.chunks_exact(20).filter_map(PieceHash::from_slice).collect())

@@ -64,7 +64,7 @@ impl Store {
             }
             WorkerReply::Mapped(torrent, piece, result) => self.on_mapped(torrent, piece, result),
             WorkerReply::Hashed(torrent, piece, result) => {
-                self.emit(torrent, DiskEvent::Hashed { torrent, piece, result })
+                self.emit(torrent, DiskEvent::Hashed { torrent, piece, result });
             }
             WorkerReply::Loaded { torrent, span, result, files } => {
                 if self.active_torrent(torrent).is_some() {
@@ -86,7 +86,7 @@ impl Store {
             WorkerReply::Detached(torrent) => self.on_detached(torrent),
             // Asked for a torrent that is not open, because its disk is full.
             WorkerReply::FreeSpace(torrent, bytes) => {
-                self.events.push_back(DiskEvent::FreeSpace { torrent, bytes })
+                self.events.push_back(DiskEvent::FreeSpace { torrent, bytes });
             }
             WorkerReply::Fault(torrent, fault) => self.emit(torrent, DiskEvent::Fault { torrent, fault }),
         }

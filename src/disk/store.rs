@@ -149,12 +149,9 @@ impl Store {
         if mapped && !self.pool.holds(key, span) {
             return self.torrents.get(&key)?.pieces.get(&span.piece())?.range(span).map(Target::Mapped);
         }
-        let reservation = match self.reserve(key, span, files.geometry) {
-            Some(reservation) => reservation,
-            None => {
-                self.on_exhausted();
-                return None;
-            }
+        let Some(reservation) = self.reserve(key, span, files.geometry) else {
+            self.on_exhausted();
+            return None;
         };
         Some(Target::Buffer(self.pool.buffer(reservation)))
     }

@@ -156,7 +156,7 @@ impl Worker {
             WorkerJob::Unmap(windows, key, piece) => self.unmap(key, piece, windows),
             WorkerJob::FindFault(windows, key, piece) => self.find_fault(key, piece, windows),
             WorkerJob::Hash { torrent, piece, want_blocks, windows } => {
-                self.hash(torrent, piece, want_blocks, windows)
+                self.hash(torrent, piece, want_blocks, windows);
             }
             WorkerJob::Load { torrent, span, send } => self.load(torrent, span, send),
             WorkerJob::Flush => self.flush(),
@@ -171,7 +171,7 @@ impl Worker {
             WorkerJob::Detach(key) => self.detach(key),
             WorkerJob::WriteStateFile(name, bytes) => self.write_state_file(&name, &bytes),
             WorkerJob::QueryFreeSpace(key, path) => {
-                self.reply(WorkerReply::FreeSpace(key, free_bytes(&path)))
+                self.reply(WorkerReply::FreeSpace(key, free_bytes(&path)));
             }
             #[cfg(test)]
             WorkerJob::Panic(_) => panic!("a bug, for a test"),

@@ -289,10 +289,10 @@ impl DhtClient {
         for action in self.out.drain(..) {
             match action {
                 DhtAction::Send { to, bytes } => {
-                    turn.out.push(Action::Datagram { to, bytes: bytes.into_vec() })
+                    turn.out.push(Action::Datagram { to, bytes: bytes.into_vec() });
                 }
                 DhtAction::Peers { info_hash, peers } => {
-                    self.outcomes.push_back(DhtOutcome::Peers { info_hash, peers })
+                    self.outcomes.push_back(DhtOutcome::Peers { info_hash, peers });
                 }
                 DhtAction::Done { .. } => {}
                 DhtAction::Scraped { info_hash, seeds, peers } => {

@@ -287,7 +287,7 @@ impl Engine {
                 }
                 DhtOutcome::Scraped { id, counts } => self.on_scraped(now, id, Ok(counts), out),
                 DhtOutcome::OurAddress(ip) => {
-                    self.swarms.set_our_address(SocketAddr::new(ip, turn.config.port))
+                    self.swarms.set_our_address(SocketAddr::new(ip, turn.config.port));
                 }
                 DhtOutcome::Joined => {
                     for (key, t) in self.swarms.torrents.iter_mut() {

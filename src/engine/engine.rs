@@ -310,7 +310,7 @@ impl Engine {
             let turn = &mut self.context.turn(now, out);
             match effect {
                 Effect::Cancel { torrent, block, but } => {
-                    self.swarms.cancel_elsewhere(turn, torrent, block, but)
+                    self.swarms.cancel_elsewhere(turn, torrent, block, but);
                 }
                 Effect::Hash { torrent, piece } => self.swarms.hash(turn, torrent, piece),
                 Effect::TopUp { torrent } => self.swarms.top_up_all(turn, torrent),
@@ -323,7 +323,7 @@ impl Engine {
                 Effect::Metadata { torrent } => self.swarms.check_metadata(turn, torrent),
                 Effect::Node { addr } => self.on_dht_port(now, addr, out),
                 Effect::Pex { torrent } => {
-                    turn.timers.arm(Timer::Pex(torrent), now + limits::PEX_FIRST_DELAY)
+                    turn.timers.arm(Timer::Pex(torrent), now + limits::PEX_FIRST_DELAY);
                 }
                 Effect::Dial => turn.timers.arm(Timer::Dial, now),
             }

@@ -502,7 +502,7 @@ impl FuzzDriver<'_> {
                         self.writers.remove(&(block.piece(), block.begin() / BLOCK_LEN));
                     }
                     Action::Announce { id, .. } | Action::Scrape { id, .. } | Action::Resolve { id, .. } => {
-                        self.requests.push(id)
+                        self.requests.push(id);
                     }
                     Action::Save { .. }
                     | Action::Datagram { .. }

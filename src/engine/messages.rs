@@ -86,7 +86,7 @@ pub(super) fn on_message(
             }
         }
         Message::HaveAll if first => {
-            on_have_set(turn, t, peer, Bitfield::full(t.pieces.geometry().pieces()))?
+            on_have_set(turn, t, peer, Bitfield::full(t.pieces.geometry().pieces()))?;
         }
         Message::Bitfield { .. } | Message::HaveAll | Message::HaveNone => {}
         Message::Request(raw) => on_request(turn, t, peer, raw)?,

@@ -295,7 +295,7 @@ impl TrackerClient {
             }
             _ => match scrape_url(url, &info_hash) {
                 Some(url) => {
-                    turn.out.push(Action::Scrape { id, url, info_hash, timeout: limits::SCRAPE_TIMEOUT })
+                    turn.out.push(Action::Scrape { id, url, info_hash, timeout: limits::SCRAPE_TIMEOUT });
                 }
                 None => self.on_scraped(id, Err(AnnounceError::NotScrapable)),
             },

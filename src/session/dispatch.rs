@@ -59,7 +59,7 @@ impl EventLoop {
             }
             Action::Announce { id, url, timeout } => self.blocking_pool.announce(id, url, timeout),
             Action::Scrape { id, url, info_hash, timeout } => {
-                self.blocking_pool.scrape(id, url, info_hash, timeout)
+                self.blocking_pool.scrape(id, url, info_hash, timeout);
             }
             Action::Resolve { id, host, port } => self.blocking_pool.resolve(id, host, port),
             Action::Datagram { to, bytes } => self.udp.send(to, bytes, self.poll.registry()),
@@ -79,7 +79,7 @@ impl EventLoop {
                 }
             }
             Notice::Banned { torrent, addr } => {
-                self.emit_for(torrent, |torrent| Event::PeerBanned { torrent, addr })
+                self.emit_for(torrent, |torrent| Event::PeerBanned { torrent, addr });
             }
             Notice::TrackerReplied { torrent, url, peers, warning } => {
                 self.emit_for(torrent, |torrent| Event::TrackerReplied {
@@ -257,7 +257,7 @@ impl EventLoop {
                 self.close_torrent(key);
             }
             DiskState::Closed if !matches!(entry.content, ContentSource::Known(_)) => {
-                self.engine.resume(self.now, key)
+                self.engine.resume(self.now, key);
             }
             DiskState::Closed => self.reopen_torrent(key),
             DiskState::Open => self.engine.resume(self.now, key),
@@ -308,13 +308,13 @@ impl EventLoop {
         while let Some(done) = self.blocking_pool.next_done() {
             match done {
                 BlockingReply::Announced { id, result } => {
-                    self.engine.on_announced(self.now, id, result, &mut self.actions)
+                    self.engine.on_announced(self.now, id, result, &mut self.actions);
                 }
                 BlockingReply::Scraped { id, result } => {
-                    self.engine.on_scraped(self.now, id, result, &mut self.actions)
+                    self.engine.on_scraped(self.now, id, result, &mut self.actions);
                 }
                 BlockingReply::Resolved { id, result } => {
-                    self.engine.on_resolved(self.now, id, result, &mut self.actions)
+                    self.engine.on_resolved(self.now, id, result, &mut self.actions);
                 }
             }
         }
@@ -355,7 +355,7 @@ impl EventLoop {
                 if let Some(entry) = self.registry.get_mut(torrent) {
                     entry.checking = (checked, pieces);
                 }
-                self.emit_for(torrent, |torrent| Event::Checking { torrent, checked, pieces })
+                self.emit_for(torrent, |torrent| Event::Checking { torrent, checked, pieces });
             }
             DiskEvent::Prepared { torrent, piece, result } => {
                 self.engine.on_prepared(self.now, torrent, piece, result.is_ok(), &mut self.actions);

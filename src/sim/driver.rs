@@ -145,7 +145,7 @@ impl World {
             Action::Save { .. } => self.queue.push(now + SAVE, SimEvent::Saved(node)),
             Action::Announce { id, url, timeout } => self.announce_over_http(node, id, &url, timeout),
             Action::Resolve { id, .. } => {
-                self.queue.push(now + TRACKER_LATENCY, SimEvent::Resolved(node, id, TRACKER))
+                self.queue.push(now + TRACKER_LATENCY, SimEvent::Resolved(node, id, TRACKER));
             }
             Action::Datagram { to, bytes } => {
                 let from = self.nodes[node as usize].addr;

@@ -52,7 +52,7 @@ impl World {
         let key = end.key;
         match (&mut self.nodes[node as usize].body, key) {
             (Body::Engine(_), Some(key)) => {
-                self.with_engine(node, |now, e| e.engine.on_dialed(now, key, &mut e.out))
+                self.with_engine(node, |now, e| e.engine.on_dialed(now, key, &mut e.out));
             }
             (Body::Puppet(p), _) => {
                 let mut conn = PuppetConnection::default();

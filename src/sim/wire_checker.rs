@@ -299,7 +299,7 @@ impl CheckedConnection {
                 assert!(verified(piece), "piece {piece} is served but not verified");
             }
             SeenMessage::Have(piece) => {
-                assert!(verified(piece), "piece {piece} is announced but not verified")
+                assert!(verified(piece), "piece {piece} is announced but not verified");
             }
             SeenMessage::Bitfield(bytes) => {
                 let claimed = |p: usize| bytes.get(p / 8).is_some_and(|b| b >> (7 - p % 8) & 1 == 1);
@@ -307,7 +307,7 @@ impl CheckedConnection {
                 assert_eq!(unverified, None, "a piece in the bitfield is not verified");
             }
             SeenMessage::HaveAll => {
-                assert!(e.disk.verified().is_full(), "have all is sent without all pieces")
+                assert!(e.disk.verified().is_full(), "have all is sent without all pieces");
             }
             SeenMessage::Request(raw) => {
                 let choked = self.they_choke_since.filter(|_| !self.allowed_by_peer.contains(&raw.0));

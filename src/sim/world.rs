@@ -306,10 +306,10 @@ impl World {
             SimEvent::Prepared(node, piece, ready) => self.prepared(node, piece, ready),
             SimEvent::Hashed(node, verdict) => self.hashed(node, verdict.0, &verdict.1),
             SimEvent::Saved(node) => {
-                self.with_engine(node, |now, e| e.engine.on_saved(now, e.torrent, &mut e.out))
+                self.with_engine(node, |now, e| e.engine.on_saved(now, e.torrent, &mut e.out));
             }
             SimEvent::Announced(node, id, result) => {
-                self.with_engine(node, |now, e| e.engine.on_announced(now, id, *result, &mut e.out))
+                self.with_engine(node, |now, e| e.engine.on_announced(now, id, *result, &mut e.out));
             }
             SimEvent::Resolved(node, id, addr) => {
                 self.with_engine(node, |now, e| e.engine.on_resolved(now, id, Ok(vec![addr]), &mut e.out));

@@ -3,6 +3,19 @@
 //! The code does no I/O and has no policy. A raw number from the wire becomes an index only through
 //! [`Geometry`]; the caller provides each [`Instant`].
 
+// Every floor builds on this one: code that could panic is denied, and each exception states why it cannot.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 mod bitfield;
 mod crc32c;
 mod digest;

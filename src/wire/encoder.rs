@@ -232,7 +232,7 @@ mod tests {
             match part {
                 Segment::Control(r) => out.extend_from_slice(&plan.control[r.clone()]),
                 Segment::Payload(s) => {
-                    out.extend((0..s.len()).map(|i| (geometry().offset(*s) + u64::from(i)) as u8))
+                    out.extend((0..s.len()).map(|i| (geometry().offset(*s) + u64::from(i)) as u8));
                 }
             }
         }

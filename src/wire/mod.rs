@@ -3,10 +3,22 @@
 //! Bytes from outside are parsed into types whose values are safe to use: lengths are bounded and paths
 //! cannot leave their directory. Piece and block indices stay raw numbers until [`crate::units::Geometry`]
 //! checks them. This floor makes no decisions and does no I/O.
-
 //!
 //! Public API: [`Metainfo`], [`Magnet`] and [`metainfo`]. The rest is private to the crate, and public with
 //! the feature `internals`.
+
+// Bytes from outside: code that could panic is denied, and each exception states why it cannot.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
 
 mod announce;
 pub(crate) mod bencode;

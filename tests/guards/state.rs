@@ -195,7 +195,7 @@ fn pieces_that_no_record_claims_are_hashed() {
         |old| {
             ["t/a", "t/sub/b"]
                 .iter()
-                .for_each(|name| set_time(&old.w.at("out").join(name), Duration::from_secs(1)))
+                .for_each(|name| set_time(&old.w.at("out").join(name), Duration::from_secs(1)));
         },
     ];
     for spoil in spoilers {

@@ -73,7 +73,7 @@ impl Dht {
                 write_response(t, from, &fields, &mut bytes);
             }
             Method::GetPeers { info_hash, scrape } => {
-                self.respond_get_peers(now, source, info_hash, scrape, &mut bytes)
+                self.respond_get_peers(now, source, info_hash, scrape, &mut bytes);
             }
             Method::AnnouncePeer { info_hash, port, seed, token } => {
                 let peer =
@@ -175,7 +175,7 @@ fn cut(lists: &mut [Option<Vec<u8>>; 2], room: usize) {
         let longer = usize::from(lens[1] > lens[0]);
         match &mut lists[longer] {
             Some(list) if taken > room && !list.is_empty() => {
-                list.truncate(lens[longer] - NODE_BYTES[longer])
+                list.truncate(lens[longer] - NODE_BYTES[longer]);
             }
             _ => return,
         }

@@ -187,7 +187,7 @@ impl TestWorld {
         let Some(job) = self.jobs.pop_front() else { return };
         match job {
             Job::Prepare(piece) => {
-                self.engine.on_prepared(self.now, self.torrent, piece, true, &mut self.out)
+                self.engine.on_prepared(self.now, self.torrent, piece, true, &mut self.out);
             }
             Job::Save => self.engine.on_saved(self.now, self.torrent, &mut self.out),
             Job::Hash(piece, digests) => {

@@ -256,7 +256,7 @@ fn endgame_cancels_the_other_requests_of_an_arrived_block() {
 fn endgame_moves_requests_from_the_end_of_a_long_queue_and_duplicates_the_next_ones() {
     let len = 10 * u64::from(BLOCK_LEN);
     let mut w = TestWorld::with_geometry(Geometry::new(len, len).unwrap(), |s| {
-        s.config.policy.window = WindowRule::Fixed(10)
+        s.config.policy.window = WindowRule::Fixed(10);
     });
     let p = w.unchoking_seed(1);
     assert_eq!(w.requests(p).len(), 10);

@@ -8,7 +8,7 @@ use crate::wire::{MAX_BLOCK_LEN, Message, RawSpan};
 /// Creates a seed of a torrent with 256 KiB pieces, so that long requests fit.
 fn big_seed() -> TestWorld {
     TestWorld::with_geometry(Geometry::new(4 << 18, 1 << 18).unwrap(), |s| {
-        s.have = Bitfield::from_wire(&[0xe0], 4).unwrap()
+        s.have = Bitfield::from_wire(&[0xe0], 4).unwrap();
     })
 }
 

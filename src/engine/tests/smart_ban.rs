@@ -8,7 +8,7 @@ use crate::wire::{Message, RawSpan};
 /// Creates a leech that wants one piece of four blocks.
 fn one_piece() -> TestWorld {
     TestWorld::with_setup(|s| {
-        s.spec.torrent_info.as_mut().unwrap().wanted = Bitfield::from_wire(&[0x80], 4).unwrap()
+        s.spec.torrent_info.as_mut().unwrap().wanted = Bitfield::from_wire(&[0x80], 4).unwrap();
     })
 }
 

@@ -15,7 +15,7 @@ fn addr(s: &str) -> SocketAddr {
 
 fn world(tiers: &[&[&str]]) -> TestWorld {
     let mut w = TestWorld::with_setup(|s| {
-        s.spec.trackers = tiers.iter().map(|t| t.iter().map(|u| (*u).to_string()).collect()).collect()
+        s.spec.trackers = tiers.iter().map(|t| t.iter().map(|u| (*u).to_string()).collect()).collect();
     });
     w.advance(0.01);
     w

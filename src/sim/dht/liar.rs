@@ -50,7 +50,7 @@ impl Lie {
             match self {
                 Lie::Invents => write_node(near, anywhere(rng), &mut nodes),
                 Lie::Poses => {
-                    write_node(near, SocketAddr::from(([192, 168, 0, n as u8 + 1], 6881)), &mut nodes)
+                    write_node(near, SocketAddr::from(([192, 168, 0, n as u8 + 1], 6881)), &mut nodes);
                 }
                 Lie::Lures => {
                     peers.push(anywhere(rng));
