@@ -193,8 +193,13 @@ pub(crate) struct Network {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Network")]
 pub(crate) struct Discovery {
-    /// Connect to this peer, 192.0.2.1:6881 or [2001:db8::1]:6881; may be repeated
-    #[arg(long, value_name = "ADDR", env = "RILL_PEER", value_delimiter = ',')]
+    #[arg(
+        help = "Connect to this peer, 192.0.2.1:6881 or [2001:db8::1]:6881; may be repeated",
+        long,
+        value_name = "ADDR",
+        env = "RILL_PEER",
+        value_delimiter = ','
+    )]
     pub(crate) peer: Vec<SocketAddr>,
     /// Announce to this tracker as well; may be repeated
     #[arg(long, value_name = "URL", env = "RILL_TRACKER", value_delimiter = ' ')]

@@ -1,4 +1,4 @@
-//! A simulated DHT: thousands of [`Dht`](crate::engine::dht::Dht) nodes on virtual time, reproducible from
+//! A simulated DHT: thousands of `Dht` nodes on virtual time, reproducible from
 //! one seed.
 //!
 //! Nodes join and leave, packets are delayed and lost, and a share of the nodes lie. Some nodes announce
