@@ -2,8 +2,7 @@
 //! slot goes to a waiting peer at once.
 
 use super::limits;
-use super::peer::{Connection, Phase};
-use super::swarms::Connections;
+use super::peer::{Connection, Connections, Phase};
 use super::timers::Timer;
 use super::torrent::{Activity, ChokeCandidate, Torrent};
 use super::turn::Turn;

@@ -8,62 +8,9 @@
 //! [`replay`](super::replay) handles the stored messages.
 
 use super::limits;
-use super::peer::Peer;
+use super::peer::{DeferredHave, Peer};
 use super::torrent::Torrent;
-use crate::units::PeerKey;
 use crate::wire::Message;
-use std::collections::BTreeMap;
-
-/// One peer's messages about pieces from the time before the torrent's pieces were known.
-#[derive(Debug, Default)]
-pub struct DeferredMessages {
-    /// The first message about pieces.
-    pub(super) has: DeferredHave,
-    /// Pieces of `have` messages.
-    pub(super) haves: Vec<u32>,
-    /// Pieces of `lt_donthave` messages (BEP 54).
-    pub(super) lost: Vec<u32>,
-    /// Pieces of `allowed fast` messages (BEP 6).
-    pub(super) allowed_fast: Vec<u32>,
-}
-
-/// A peer's first message about pieces.
-#[derive(Debug, Default)]
-pub(super) enum DeferredHave {
-    /// Neither a bitfield nor a `have all`.
-    #[default]
-    Unknown,
-    /// A `have all` (BEP 6).
-    All,
-    /// A bitfield, which [`DeferredBitfields`] stores.
-    Bits,
-    /// A bitfield that exceeded the limit and was not stored.
-    Dropped,
-}
-
-/// Unchecked bitfields of one torrent's peers, together at most [`limits::DEFERRED_BITFIELDS_BYTES`].
-#[derive(Debug, Default)]
-pub struct DeferredBitfields(BTreeMap<PeerKey, Box<[u8]>>);
-
-impl DeferredBitfields {
-    /// Returns the bytes of all bitfields together.
-    pub fn bytes(&self) -> usize {
-        self.0.values().map(|bits| bits.len()).sum()
-    }
-
-    fn defer(&mut self, peer: PeerKey, bits: &[u8]) -> DeferredHave {
-        if self.bytes() + bits.len() > limits::DEFERRED_BITFIELDS_BYTES {
-            return DeferredHave::Dropped;
-        }
-        self.0.insert(peer, bits.into());
-        DeferredHave::Bits
-    }
-
-    /// Removes and returns the peer's bitfield.
-    pub fn take(&mut self, peer: PeerKey) -> Option<Box<[u8]>> {
-        self.0.remove(&peer)
-    }
-}
 
 /// Stores a message for later, or applies it at once if it does not depend on the pieces. `first` says
 /// whether it is the peer's first message about pieces.
@@ -75,7 +22,8 @@ pub(super) fn defer(t: &mut Torrent, peer: &mut Peer, message: &Message<'_>, fir
         Message::Interested => peer.wire.they_want = true,
         Message::NotInterested => peer.wire.they_want = false,
         Message::Bitfield { bytes } if first => {
-            deferred.has = t.deferred_bitfields.defer(peer.source.key, bytes);
+            let stored = t.deferred_bitfields.insert(peer.source.key, bytes);
+            deferred.has = if stored { DeferredHave::Bits } else { DeferredHave::Dropped };
             deferred.lost = Vec::new();
         }
         Message::HaveAll if first => {

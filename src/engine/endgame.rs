@@ -10,9 +10,8 @@
 //! counted. The [`Policy`](super::Policy) may choose another endgame, or none.
 
 use super::limits;
-use super::peer::{Connection, Reading, RequestState, Source};
+use super::peer::{Connection, Connections, Reading, RequestState, Source};
 use super::policy::Endgame;
-use super::swarms::Connections;
 use super::timers::Timer;
 use super::torrent::{PickInput, Torrent};
 use super::turn::Turn;
@@ -179,7 +178,6 @@ mod unbounded {
     use super::*;
     use crate::engine::effects::Effect;
     use crate::engine::peer::Peer;
-    use crate::engine::requests::request;
 
     pub fn help(
         turn: &mut Turn<'_>,
@@ -216,7 +214,7 @@ mod unbounded {
         turn.rng.shuffle(&mut blocks);
         for block in blocks.into_iter().take(room) {
             t.pieces.ask_again(block);
-            request(turn, peer, block);
+            peer.request(turn, block);
         }
     }
 }

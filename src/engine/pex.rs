@@ -11,8 +11,7 @@
 
 use super::effects::Effect;
 use super::limits;
-use super::peer::{Connection, Peer, Phase};
-use super::swarms::Connections;
+use super::peer::{Connection, Connections, Peer, Phase};
 use super::timers::Timer;
 use super::torrent::{PexPeer, Torrent};
 use super::turn::Turn;

@@ -2,12 +2,11 @@
 //! messages are replayed.
 
 use super::config::TorrentInfo;
-use super::deferred::{DeferredHave, DeferredMessages};
 use super::disconnect::{DisconnectReason, ProtocolViolation};
 use super::effects::Effect;
 use super::limits;
 use super::messages::on_message;
-use super::peer::{Connection, Phase};
+use super::peer::{Connection, DeferredHave, DeferredMessages, Phase};
 use super::swarms::Swarms;
 use super::torrent::{Metadata, Picker, Pieces};
 use super::turn::Turn;

@@ -4,13 +4,10 @@
 use super::action::Action;
 use super::endgame;
 use super::limits;
-use super::peer::{Connection, Peer};
-use super::swarms::Connections;
-use super::timers::Timer;
+use super::peer::{Connection, Connections, Peer};
 use super::torrent::Torrent;
 use super::turn::Turn;
-use crate::units::{BlockSpan, PeerKey, bytes_within};
-use crate::wire::Message;
+use crate::units::{PeerKey, bytes_within};
 
 /// Requests as many blocks from the peer as its queue has room for.
 pub(super) fn top_up(turn: &mut Turn<'_>, t: &mut Torrent, connections: &mut Connections, key: PeerKey) {
@@ -26,16 +23,6 @@ pub(super) fn top_up(turn: &mut Turn<'_>, t: &mut Torrent, connections: &mut Con
 pub(super) fn top_up_all(turn: &mut Turn<'_>, t: &mut Torrent, connections: &mut Connections) {
     for key in t.peers.clone() {
         top_up(turn, t, connections, key);
-    }
-}
-
-/// Sends a request for a block that is counted as requested in [`Pieces`](super::torrent::Pieces) already.
-pub(super) fn request(turn: &mut Turn<'_>, peer: &mut Peer, block: BlockSpan) {
-    let first = peer.source.requests.in_flight() == 0;
-    peer.source.requests.asked(turn.now, block);
-    peer.send(&Message::Request(block.into()), turn.out);
-    if first {
-        turn.timers.arm(Timer::Peer(peer.source.key), peer.next_deadline());
     }
 }
 
@@ -66,7 +53,7 @@ fn fill_queue(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer) -> bool {
                 }
             }
         }
-        request(turn, peer, pick.block);
+        peer.request(turn, pick.block);
         requested = true;
     }
     requested

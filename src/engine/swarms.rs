@@ -7,24 +7,21 @@
 use super::action::Action;
 use super::bandwidth::TokenBucket;
 use super::config::{TorrentInfo, TorrentSpec};
-use super::deferred::DeferredBitfields;
 use super::disconnect::DisconnectReason;
 use super::limits;
-use super::peer::Connection;
+use super::peer::{Connection, Connections};
 use super::pex;
 use super::requests;
 use super::timers::Timer;
 use super::torrent::{
-    Choker, Metadata, MetadataFetch, PeerList, PexLog, Picker, Pieces, SmartBan, Torrent, TrackerList,
+    Choker, DeferredBitfields, Metadata, MetadataFetch, PeerList, PexLog, Picker, Pieces, SmartBan, Torrent,
+    TrackerList,
 };
 use super::turn::Turn;
 use crate::units::{Bitfield, BlockSpan, InfoHash, Origin, PeerKey, Rate, SlotMap, TorrentKey};
 use crate::wire::Message;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-
-/// Every connection of the engine.
-pub type Connections = SlotMap<PeerKey, Connection>;
 
 /// The torrents, their connections, and the rate limits that they share.
 #[derive(Debug)]

@@ -13,6 +13,7 @@ mod listeners;
 mod multicast;
 mod sys;
 mod tcp_socket;
+mod transfer;
 mod transport;
 mod udp;
 
@@ -23,7 +24,8 @@ pub use descriptors::connections_within;
 pub use listeners::{Accepted, TcpListeners};
 pub use multicast::MulticastSockets;
 pub use sys::Batch;
-pub use transport::{Transfer, Transport};
+pub use transfer::Transfer;
+pub use transport::Transport;
 pub use udp::Udp;
 
 /// Returns whether the call may succeed once a descriptor or memory is released.

@@ -1,7 +1,7 @@
 //! A TCP connection: moves bytes without waiting, and says what its errors mean.
 
 use super::sys;
-use super::transport::{DialError, Transfer};
+use super::transfer::{DialError, Transfer};
 use crate::disk::Target;
 use mio::event::Source;
 use mio::net::TcpStream;

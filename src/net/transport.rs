@@ -3,51 +3,12 @@
 //! either.
 
 use super::tcp_socket::TcpSocket;
+use super::transfer::{DialError, Transfer};
 use crate::disk::Target;
-use crate::engine::DialFailure;
 use mio::net::TcpStream;
 use mio::{Registry, Token};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-
-/// The result of an attempt to move bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transfer {
-    /// Bytes moved.
-    Moved {
-        /// Their number; 0 if a signal interrupted the call.
-        bytes: usize,
-        /// The transport has no more to take or give for now: wait for readiness.
-        drained: bool,
-    },
-    /// Nothing moved: wait for readiness.
-    NotNow,
-    /// The target's memory cannot be written (`EFAULT`); nothing was taken from the stream.
-    BadTarget,
-    /// The stream has ended.
-    Ended,
-}
-
-/// Why a connection could not be dialed.
-#[derive(Debug)]
-pub struct DialError(pub(super) io::Error);
-
-impl DialError {
-    /// Returns whether this machine or the other side is the cause.
-    pub fn failure(&self) -> DialFailure {
-        match self.0.raw_os_error() {
-            Some(
-                libc::EMFILE
-                | libc::ENFILE
-                | libc::ENOBUFS
-                | libc::ENOMEM
-                | libc::EADDRNOTAVAIL
-                | libc::EAGAIN,
-            ) => DialFailure::OutOfResources,
-            _ => DialFailure::Refused,
-        }
-    }
-}
 
 /// What carries a connection's bytes.
 #[derive(Debug)]

@@ -12,10 +12,9 @@
 
 use super::event::Event;
 use super::event_loop::EventLoop;
-use super::registry::{ContentSource, RegisteredTorrent};
+use super::registry::{ContentSource, FullDisk, RegisteredTorrent};
 use crate::disk::DiskFault;
 use crate::units::{Instant, TorrentKey};
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// The interval of checks of the free space: short for a user who has just made room, and cheap for the disk.
@@ -24,19 +23,6 @@ const SPACE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 const BACKOFF_MAX: Duration = Duration::from_secs(300);
 /// Bytes that must be free even if fewer are missing, for records and directories.
 const ROOM_MIN_BYTES: u64 = 256 * 1024;
-
-/// A full disk that a torrent waits for.
-#[derive(Debug)]
-pub struct FullDisk {
-    /// The file whose write failed.
-    path: PathBuf,
-    /// When to check next.
-    check_at: Instant,
-    /// The wait after the next fault.
-    backoff: Duration,
-    /// Verified pieces at the time of the fault.
-    pieces_have: u32,
-}
 
 impl EventLoop {
     /// Handles a full disk: reports it, and checks the free space from now on. The torrent is paused already.

@@ -1,10 +1,12 @@
 //! Dispatch of the engine's actions, the user's commands, and the replies of disk and trackers.
 
+use super::command::{Command, Setting};
 use super::config::{AddTorrent, TorrentSource};
 use super::error::CommandError;
 use super::event::{Event, Progress, TorrentId};
-use super::event_loop::{ACCEPTS_PER_TURN, Command, EventLoop, NODES_FILE, Setting};
+use super::event_loop::{ACCEPTS_PER_TURN, EventLoop, NODES_FILE};
 use super::registry::{ContentSource, DiskState, RegisteredTorrent};
+use super::status::SessionFigures;
 use super::tokens::Owner;
 use crate::disk::{DiskEvent, OpenTorrent};
 use crate::engine::{Action, HashVerdict, Notice, SlowReason, TorrentSpec};
@@ -15,14 +17,6 @@ use std::time::Duration;
 
 /// Longest displayed name of a torrent, characters.
 pub(super) const NAME_CHARS: usize = 255;
-
-/// Figures that the progress events of all torrents share, computed once.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct SessionFigures {
-    dht_nodes: Option<usize>,
-    loop_cpu: Duration,
-    worker_cpu: Duration,
-}
 
 impl EventLoop {
     // ---- the engine's actions -------------------------------------------------------------------------------------

@@ -8,14 +8,13 @@
 //! since the kernel reports it only once. While that queue is not empty the poll does not wait. One clock
 //! reading serves a turn.
 
-use super::config::{AddTorrent, Config};
+use super::command::Command;
+use super::config::Config;
 use super::error::StartError;
 use super::event::{Event, TorrentId};
 use super::event_queue::EventSender;
 use super::memory::{MemoryBudget, pool_share};
-use super::questions::{Question, Reply};
 use super::registry::Registry;
-use super::status::FilePriority;
 use super::tokens::Owner;
 use crate::disk::{Store, StoreConfig, read_state_file};
 use crate::engine::{Actions, DhtSetup, Engine, EngineConfig, Policy};
@@ -23,7 +22,7 @@ use crate::net::{
     Batch, BlockingPool, Clock, MulticastSockets, TcpListeners, Transport, Udp, bind, connections_within,
 };
 use crate::units::{BlockSpan, Instant, PeerId, PeerKey, Rng, TorrentKey};
-use crate::wire::{Metainfo, WritePlan, read_nodes};
+use crate::wire::{WritePlan, read_nodes};
 use mio::{Events, Poll, Waker};
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -53,60 +52,6 @@ pub(super) const SEND_BUFFER_BYTES: usize = 256 * 1024;
 pub(super) const NODES_FILE: &str = "dht.nodes";
 /// The most bytes read from it: 400 nodes of each family take 10 KB.
 const NODES_FILE_BYTES: u64 = 64 * 1024;
-
-/// A command or question of the handle.
-#[derive(Debug)]
-pub enum Command {
-    /// Add a torrent. The last field is metadata of a magnet link that an earlier run saved.
-    Add(TorrentId, Box<AddTorrent>, Option<Metainfo>),
-    /// Choose the files of a magnet link's torrent.
-    Choose(TorrentId, Option<Vec<usize>>, Reply<()>),
-    /// Remove a torrent.
-    Remove(TorrentId, Reply<()>),
-    /// Pause a torrent.
-    Pause(TorrentId, Reply<()>),
-    /// Resume a torrent.
-    Resume(TorrentId, Reply<()>),
-    /// Scrape a torrent.
-    Scrape(TorrentId, Reply<()>),
-    /// Change a setting of a torrent.
-    Set(TorrentId, Setting, Reply<()>),
-    /// Answer a question.
-    Ask(Question),
-    /// Set the session's limits, bytes a second.
-    SetLimits {
-        /// Of all downloads.
-        download: Option<u64>,
-        /// Of all uploads.
-        upload: Option<u64>,
-        /// Where the answer goes.
-        reply: Reply<()>,
-    },
-    /// Stop the session.
-    Stop {
-        /// The time for writing records and announcing to trackers.
-        within: Duration,
-    },
-}
-
-/// A setting of one torrent.
-#[derive(Debug)]
-pub enum Setting {
-    /// Limits, bytes a second.
-    Limits { download: Option<u64>, upload: Option<u64> },
-    /// The priority of each file.
-    Files(Vec<FilePriority>),
-    /// Whether pieces are requested in order rather than rarest first.
-    Sequential(bool),
-    /// Announce URLs, in tiers.
-    Trackers(Vec<Vec<String>>),
-    /// Addresses of peers to add.
-    Peers(Vec<SocketAddr>),
-    /// Hash the content again.
-    Recheck,
-    /// Announce as soon as the trackers allow.
-    Reannounce,
-}
 
 /// A connection's transport and its state in the loop.
 #[derive(Debug)]

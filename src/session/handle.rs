@@ -3,13 +3,13 @@
 //! The loop thread answers commands and questions within a turn, which never waits for a disk or a name
 //! server. Only [`Session::next_event`] and [`Session::stop`] wait, up to their timeout.
 
+use super::command::{Command, Question, Reply, Setting};
 use super::config::{AddTorrent, Config, TorrentSource};
 use super::error::{CommandError, SessionGone, StartError};
 use super::event::{Event, TorrentId};
-use super::event_loop::{Command, EventLoop, Setting};
+use super::event_loop::EventLoop;
 use super::event_queue::{EventSender, Events, OnEvent};
 use super::metadata::kept_metadata;
-use super::questions::{Question, Reply};
 use super::status::{FilePriority, FileStatus, PieceStatus, TorrentStatus};
 use crate::engine::{PeerStats, TrackerStats};
 use mio::Waker;

@@ -4,6 +4,7 @@
 //! connections, each within a budget; carry out the engine's actions; write; submit the disk requests to the
 //! workers. The handle and the workers reach the loop through channels; the engine is never shared or locked.
 
+mod command;
 mod config;
 mod connection_io;
 mod disk_full;

@@ -1,36 +1,17 @@
 //! Questions about torrents and their settings: answered on the loop thread from what the engine and the
 //! registry know.
 
+use super::command::Question;
 use super::config::chosen_pieces;
-use super::dispatch::SessionFigures;
 use super::error::CommandError;
 use super::event::TorrentId;
 use super::event_loop::EventLoop;
 use super::registry::{ContentSource, DiskState, RegisteredTorrent};
-use super::status::{FilePriority, FileStatus, PieceStatus, TorrentState, TorrentStatus};
+use super::status::{FilePriority, FileStatus, PieceStatus, SessionFigures, TorrentState, TorrentStatus};
 use crate::disk::OpenTorrent;
 use crate::engine::{PeerStats, PiecePriority, TrackerStats};
 use crate::units::{Bitfield, TorrentKey};
 use crate::wire::FileEntry;
-use std::sync::mpsc::SyncSender;
-
-/// Where the answer to a command goes; a caller that has given up is ignored.
-pub type Reply<T> = SyncSender<Result<T, CommandError>>;
-
-/// What can be asked of a session.
-#[derive(Debug)]
-pub enum Question {
-    /// Every torrent.
-    Torrents(Reply<Vec<TorrentStatus>>),
-    /// A torrent's files.
-    Files(TorrentId, Reply<Vec<FileStatus>>),
-    /// A torrent's peers.
-    Peers(TorrentId, Reply<Vec<PeerStats>>),
-    /// A torrent's trackers.
-    Trackers(TorrentId, Reply<Vec<TrackerStats>>),
-    /// A torrent's pieces.
-    Pieces(TorrentId, Reply<PieceStatus>),
-}
 
 impl EventLoop {
     pub(super) fn answer(&self, question: Question) {

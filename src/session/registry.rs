@@ -1,14 +1,14 @@
 //! The session's registry: each torrent's identifiers, its state on disk, and the user's pending requests.
 
 use super::config::AddTorrent;
-use super::disk_full::FullDisk;
 use super::event::TorrentId;
 use super::status::FilePriority;
 use crate::disk::{DiskFault, OpenTorrent};
-use crate::units::{InfoHash, TorrentKey};
+use crate::units::{InfoHash, Instant, TorrentKey};
 use crate::wire::Metainfo;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The state of a torrent's storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,19 @@ pub enum ContentSource {
     Awaited(Box<AddTorrent>),
     /// Its metadata; the user has to choose among its files.
     Undecided(Box<AddTorrent>, Metainfo),
+}
+
+/// A full disk that a torrent waits for.
+#[derive(Debug)]
+pub struct FullDisk {
+    /// The file whose write failed.
+    pub path: PathBuf,
+    /// When to check next.
+    pub check_at: Instant,
+    /// The wait after the next fault.
+    pub backoff: Duration,
+    /// Verified pieces at the time of the fault.
+    pub pieces_have: u32,
 }
 
 /// One torrent of the session.

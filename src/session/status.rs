@@ -6,6 +6,7 @@ use crate::disk::DiskFault;
 use crate::engine::PartialPiece;
 use crate::units::{Bitfield, InfoHash};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A torrent's state.
 #[derive(Clone, Debug)]
@@ -100,4 +101,15 @@ pub struct PieceStatus {
     pub have: Bitfield,
     /// Pieces of which blocks are requested or have arrived.
     pub partial: Vec<PartialPiece>,
+}
+
+/// Figures that the progress events of all torrents share, computed once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SessionFigures {
+    /// DHT nodes that answer, if the DHT is enabled.
+    pub dht_nodes: Option<usize>,
+    /// CPU time of the loop thread.
+    pub loop_cpu: Duration,
+    /// CPU time of all disk workers.
+    pub worker_cpu: Duration,
 }

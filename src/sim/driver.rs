@@ -2,8 +2,9 @@
 //! Every reply is an event at a later time.
 
 use super::faults::random_up_to;
+use super::link::NodeId;
 use super::puppet::PuppetRole;
-use super::queue::{NodeId, SimEvent};
+use super::queue::SimEvent;
 use super::world::World;
 use crate::engine::{Action, HashVerdict, Notice};
 use crate::units::{Instant, PieceIndex};

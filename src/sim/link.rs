@@ -10,7 +10,6 @@
 //! than [`LINE_BUFFER`], senders wait. Control bytes are kept; payload is a span and a length. The stages of
 //! a stream are three counters over one queue, because bytes of a stream stay in order.
 
-use super::queue::NodeId;
 use super::scenario::Line;
 use crate::units::{BlockSpan, Instant, PeerKey};
 use std::collections::VecDeque;
@@ -26,6 +25,9 @@ const QUANTUM: (u64, u64) = (8 * 1024, 64 * 1024);
 /// Payload of a packet, bytes. A smaller transfer, such as a request or a have, does not wait for the line.
 /// Its transmission time is added to that of the next sender.
 pub(super) const PACKET: u64 = 1400;
+
+/// Number of a node.
+pub(super) type NodeId = u32;
 
 /// One direction of a connection: the number of the link and the sending end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,15 +1,12 @@
 //! The event queue: events in the order of their time, and of their insertion at equal times.
 
-use super::link::PipeId;
+use super::link::{NodeId, PipeId};
 use crate::engine::HashVerdict;
 use crate::units::{Instant, PeerKey, PieceIndex};
 use crate::wire::{AnnounceError, AnnounceReply};
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::net::SocketAddr;
-
-/// Number of a node.
-pub(super) type NodeId = u32;
 
 /// An event of the simulation.
 #[derive(Debug)]

@@ -1,10 +1,11 @@
 //! Connections: dialing, transfer through lines and pipes, reading and writing at both ends, and teardown.
 
 use super::faults::chance;
+use super::link::NodeId;
 use super::link::{LINE_BUFFER, Link, LinkEnd, PACKET, PipeId, Stream, quantum, time_for};
 use super::node::{Body, number};
 use super::puppet::{PuppetConnection, PuppetResult};
-use super::queue::{NodeId, SimEvent};
+use super::queue::SimEvent;
 use super::world::{INFO_HASH, World};
 use crate::engine::{DialFailure, DisconnectReason, Want};
 use crate::units::{BLOCK_LEN, Instant, PeerKey};

@@ -13,9 +13,9 @@
 //!
 //! It has its own parser, so that a bug in the engine's decoder cannot hide a bug in the engine.
 
+use super::link::NodeId;
 use super::link::PipeId;
 use super::node::EngineNode;
-use super::queue::NodeId;
 use crate::engine::limits;
 use crate::units::{BlockSpan, Instant};
 use crate::wire::{HANDSHAKE_LEN, Segment, WritePlan};

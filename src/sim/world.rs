@@ -10,10 +10,11 @@
 
 use super::disk::Disk;
 use super::faults::{FaultCounts, chance};
+use super::link::NodeId;
 use super::link::{LineState, Link, PipeId};
 use super::node::{Body, EngineNode, PuppetNode, RateCheckers, SimNode, private_address, public_address};
 use super::puppet::{Puppet, PuppetRole};
-use super::queue::{Fingerprint, NodeId, Queue, SimEvent};
+use super::queue::{Fingerprint, Queue, SimEvent};
 use super::rate_checker::RateChecker;
 use super::report::{PeerReport, Report, Sample};
 use super::scenario::{Line, MBIT, Scenario};

@@ -13,7 +13,7 @@
 //! to the target costs only a few queries (hazard D5). This file only keeps the state of a lookup; `queries`
 //! sends the queries and handles the responses.
 
-use super::node::SearchKey;
+use super::pending::SearchKey;
 use super::table::{is_secure, same_network};
 use crate::engine::limits;
 use crate::units::NodeId;

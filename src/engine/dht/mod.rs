@@ -22,6 +22,7 @@ mod guard;
 mod identity;
 mod lookup;
 mod node;
+mod pending;
 mod queries;
 mod responder;
 #[cfg(test)]

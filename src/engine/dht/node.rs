@@ -3,7 +3,7 @@
 use super::guard::{Budget, Guard};
 use super::identity::{Votes, better_id};
 use super::lookup::{Lookup, LookupCost};
-use super::queries::{PendingQuery, Purpose};
+use super::pending::{PendingQuery, Purpose, SearchKey};
 use super::store::PeerStore;
 use super::table::RoutingTable;
 use super::token::{Tokens, digest};
@@ -72,13 +72,6 @@ pub struct Announce {
     pub port: u16,
     /// We are a seed (BEP 33).
     pub seed: bool,
-}
-
-/// Key of a search: the torrent, and whether its peers are searched for or counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct SearchKey {
-    pub(super) info_hash: InfoHash,
-    pub(super) scrape: bool,
 }
 
 /// Statistics of a DHT node.

@@ -4,42 +4,13 @@
 //! (hazard D1); then its sender enters the routing table. The rest of a response is unverified.
 
 use super::lookup::Lookup;
-use super::node::{Announce, Dht, DhtAction, Search, SearchKey};
+use super::node::{Announce, Dht, DhtAction, Search};
+use super::pending::{PendingQuery, Purpose, SearchKey};
 use crate::engine::limits;
 use crate::units::{Instant, NodeId};
 use crate::wire::krpc::{Method, Packet, PacketBody, Query, Response, WantedFamilies, parse, write_query};
 use crate::wire::limits::KRPC_TOKEN_BYTES;
 use std::net::{IpAddr, SocketAddr};
-
-/// Reason of a query.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// Checks a node of the table.
-    Ping,
-    /// Checks a node that another node or a user named.
-    Probe,
-    /// A query of a lookup; `round` is its position in a chain of queries.
-    Lookup { lookup: u32, round: u32 },
-    /// An announce of this search.
-    Announce(SearchKey),
-}
-
-/// A query without a response yet.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct PendingQuery {
-    to: SocketAddr,
-    sent_at: Instant,
-    is_late: bool,
-    purpose: Purpose,
-}
-
-impl PendingQuery {
-    /// Returns when the query counts as slow or, later, as failed.
-    pub(super) fn due(&self) -> Instant {
-        let waits = matches!(self.purpose, Purpose::Lookup { .. }) && !self.is_late;
-        self.sent_at + if waits { limits::DHT_LATE } else { limits::DHT_TIMEOUT }
-    }
-}
 
 impl Dht {
     /// Handles a packet. Returns false if it is malformed or unsolicited.

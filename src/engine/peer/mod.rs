@@ -1,17 +1,22 @@
 //! One connection: its stream decoder, the peer as a source of blocks, and the BitTorrent conversation.
 
 mod allowed_fast;
+mod deferred_messages;
 mod request_queue;
 
 pub use allowed_fast::allowed_fast;
+pub use deferred_messages::{DeferredHave, DeferredMessages};
 pub use request_queue::{RequestQueue, RequestState};
 
 use super::action::{Action, Actions};
-use super::deferred::DeferredMessages;
 use super::limits;
 use super::policy::Policy;
+use super::timers::Timer;
 use super::torrent::{PexCursor, PickInput};
-use crate::units::{Bitfield, BlockSpan, Instant, Origin, PeerId, PeerKey, PieceIndex, Rate, TorrentKey};
+use super::turn::Turn;
+use crate::units::{
+    Bitfield, BlockSpan, Instant, Origin, PeerId, PeerKey, PieceIndex, Rate, SlotMap, TorrentKey,
+};
 use crate::wire::{Decoder, Encoder, ExtensionIds, Message, ReadAhead};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -25,6 +30,9 @@ pub struct Connection {
     /// The rest of the connection.
     pub peer: Peer,
 }
+
+/// Every connection of the engine.
+pub type Connections = SlotMap<PeerKey, Connection>;
 
 /// The phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -312,6 +320,17 @@ impl Peer {
     /// Notes that the caller asks what to write: the next message needs another [`Action::Flush`].
     pub fn flushing(&mut self) {
         self.wire.flush_queued = false;
+    }
+
+    /// Sends a request for a block that is counted as requested in [`Pieces`](super::torrent::Pieces)
+    /// already.
+    pub fn request(&mut self, turn: &mut Turn<'_>, block: BlockSpan) {
+        let first = self.source.requests.in_flight() == 0;
+        self.source.requests.asked(turn.now, block);
+        self.send(&Message::Request(block.into()), turn.out);
+        if first {
+            turn.timers.arm(Timer::Peer(self.source.key), self.next_deadline());
+        }
     }
 
     /// Returns how far the decoder may read ahead: not past a block's header while blocks are in flight, so

@@ -2,6 +2,7 @@
 
 mod availability;
 mod choker;
+mod deferred_bitfields;
 mod metadata;
 mod peer_list;
 mod pex_log;
@@ -11,6 +12,7 @@ mod smart_ban;
 pub mod tracker_list;
 
 pub use choker::{ChokeCandidate, Choker};
+pub use deferred_bitfields::DeferredBitfields;
 pub use metadata::{Metadata, MetadataFetch};
 pub use peer_list::PeerList;
 pub use pex_log::{PexCursor, PexLog, PexPeer};
@@ -20,7 +22,6 @@ pub use smart_ban::SmartBan;
 pub use tracker_list::{PlannedAnnounce, TrackerList};
 
 use super::bandwidth::TokenBucket;
-use super::deferred::DeferredBitfields;
 use super::limits;
 use crate::units::{BLOCK_LEN, Bitfield, InfoHash, Instant, Origin, PeerKey, PieceIndex, Rate, TorrentKey};
 use std::time::Duration;
