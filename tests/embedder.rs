@@ -25,11 +25,10 @@ fn a_program_outside_the_repository_uses_the_library() {
     );
     fs::write(dir.join("Cargo.toml"), manifest).unwrap();
 
+    // In the target directory of the tests, whose dependencies are built already.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let mut cargo = Command::new(env!("CARGO"));
-    cargo
-        .args(["build", "--quiet", "--offline"])
-        .current_dir(&dir)
-        .env("CARGO_TARGET_DIR", dir.join("target"));
+    cargo.args(["build", "--quiet", "--offline"]).current_dir(&dir).env("CARGO_TARGET_DIR", target);
     let built = cargo.output().unwrap();
     assert!(built.status.success(), "the program does not build:\n{}", text(&built));
     let mut cargo = Command::new(env!("CARGO"));
@@ -48,7 +47,7 @@ fn a_program_outside_the_repository_uses_the_library() {
     }
 
     let content = tempfile::tempdir().unwrap();
-    let ran = Command::new(dir.join("target/debug/embedder")).arg(content.path()).output().unwrap();
+    let ran = Command::new(target.join("debug/embedder")).arg(content.path()).output().unwrap();
     assert!(ran.status.success(), "{}", text(&ran));
     let printed = "added 1\npeers 1\ncomplete true\nfiles [1048576, 2097152]\npaused true\nremoved, 0 left\nstopped true\n";
     assert_eq!(String::from_utf8_lossy(&ran.stdout), printed);
