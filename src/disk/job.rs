@@ -1,8 +1,9 @@
-//! Jobs of the workers and their replies: all that crosses between the loop's thread and a worker's.
+//! Jobs that the loop sends to the disk workers, and the workers' replies.
 //!
-//! Invariant: the content of a job belongs to the worker from then on, and that of a reply to the loop.
-//! Shared are only
-//! [`TorrentFiles`], which do not change, the waker and the counters.
+//! Invariant: a job's content moves to the worker and a reply's to the loop. Apart from immutable data, both
+//! threads use only a torrent's [`TorrentFiles`] and the open descriptors of [`WorkerReply::Loaded`].
+//!
+//! The home of a torrent is the worker that opened it: it alone holds the torrent's record and stamps.
 
 use super::api::OpenTorrent;
 use super::fault::DiskFault;
@@ -17,8 +18,8 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Payload that was received into a slot: the piece's bytes `begin..end`, in the slot from `begin % SLOT_LEN`
-/// on.
+/// Payload received into a slot: the piece's bytes `begin..end`, which start at `begin % SLOT_LEN` in the
+/// slot.
 #[derive(Debug)]
 pub(super) struct ReceivedBlock {
     pub piece: PieceIndex,
@@ -28,7 +29,7 @@ pub(super) struct ReceivedBlock {
 }
 
 impl ReceivedBlock {
-    /// The payload.
+    /// Returns the payload.
     pub fn bytes(&self) -> &[u8] {
         let from = self.begin as usize % super::limits::SLOT_LEN;
         &self.slot.bytes()[from..from + (self.end - self.begin) as usize]
@@ -37,45 +38,47 @@ impl ReceivedBlock {
 
 /// A job for one worker.
 pub(super) enum WorkerJob {
-    /// Open a torrent; this worker becomes its home and keeps its record.
+    /// Open a torrent and check its content; this worker becomes its home.
     Open(TorrentKey, Box<OpenTorrent>),
-    /// Another worker opened this torrent; from now on jobs may name it.
+    /// Accept jobs for this torrent, which another worker opened.
     Attach(Arc<TorrentFiles>),
-    /// Take a received block in.
+    /// Insert a received block into the write cache.
     Block(TorrentKey, ReceivedBlock),
-    /// Map a piece.
+    /// Map the piece's part of each file; the windows are in the reply.
     Map(TorrentKey, PieceIndex),
     /// Unmap windows of this piece.
     Unmap(Vec<Window>, TorrentKey, PieceIndex),
-    /// The kernel could not write to a window of this piece: unmap its windows and find the reason.
+    /// Unmap these windows of the piece and find out why the kernel could not write to one of them.
     FindFault(Vec<Window>, TorrentKey, PieceIndex),
-    /// Every block of the piece has arrived: hash it.
+    /// Hash a piece of which every block has arrived, and unmap its windows. The verdict on a bad piece has a
+    /// digest of each block; with `want_blocks` the verdict on a good piece has them, too.
     Hash { torrent: TorrentKey, piece: PieceIndex, want_blocks: bool, windows: Vec<Window> },
-    /// Read a span into the page cache; with `send`, reply with its bytes, too.
+    /// Read a span into the page cache; with `send`, its bytes are in the reply.
     Load { torrent: TorrentKey, span: BlockSpan, send: bool },
-    /// Write every block in hand: the loop has no slot left.
+    /// Write every block in the write cache and return the slots: the loop has no free slot.
     Flush,
-    /// Sync what this worker wrote for the torrent.
+    /// Sync the torrent's files that this worker wrote to.
     Sync(TorrentKey),
-    /// Stamps of the torrent's files that other workers took, for its home.
+    /// Sent to the torrent's home: add stamps of its files, taken by another worker.
     AddStamps(TorrentKey, Vec<SeenFile>),
-    /// Whether each file is wanted, from now on.
+    /// Sent to the torrent's home: set which of its files are wanted.
     SetWanted(TorrentKey, Vec<bool>),
-    /// Every worker has synced: write the record.
+    /// Sent to the torrent's home after every worker has synced: write the record, with `have` as the
+    /// verified pieces. `closing`: the torrent is closed next.
     SaveRecord { torrent: TorrentKey, have: Bitfield, closing: bool },
-    /// Forget the torrent.
+    /// Close the torrent: drop its cached blocks, descriptors and record.
     Detach(TorrentKey),
-    /// Write a file of the state directory; there is no reply.
+    /// Replace the file of this name in the state directory; there is no reply.
     WriteStateFile(String, Vec<u8>),
     /// Find the free bytes of the file system that holds this path.
     QueryFreeSpace(TorrentKey, PathBuf),
-    /// Panic, as a bug would.
+    /// Panic, to test how the loop learns of a bug in a job.
     #[cfg(test)]
     Panic(TorrentKey),
 }
 
 impl WorkerJob {
-    /// The class that the job's CPU time is charged to.
+    /// Returns the class that the job's CPU time is counted in.
     pub fn cost_class(&self) -> CostClass {
         match self {
             WorkerJob::Map(..) | WorkerJob::Unmap(..) => CostClass::Mapped,
@@ -85,7 +88,8 @@ impl WorkerJob {
         }
     }
 
-    /// The reply that the loop waits for, if any.
+    /// Returns the reply that the loop waits for; `None` if it does not wait. It does not wait for the reply
+    /// to `QueryFreeSpace`: the query is repeated until there is room.
     pub fn pending_reply(&self) -> Option<(TorrentKey, PendingReply)> {
         match self {
             WorkerJob::Open(key, _) => Some((*key, PendingReply::Opened)),
@@ -111,8 +115,8 @@ impl WorkerJob {
     }
 }
 
-/// A reply that a job owes, kept outside of the job: if the job panics, the loop gets this reply with a
-/// fault.
+/// The kind of reply that the loop waits for. The worker notes it before it runs the job: if the job panics,
+/// the loop gets this reply with a fault.
 pub(super) enum PendingReply {
     Opened,
     Mapped(PieceIndex),
@@ -126,7 +130,7 @@ pub(super) enum PendingReply {
 }
 
 impl PendingReply {
-    /// The reply of a job that failed.
+    /// Returns the reply for a job that failed. `Detached` has no room for the fault.
     pub fn failed(self, torrent: TorrentKey, fault: DiskFault) -> WorkerReply {
         match self {
             PendingReply::Opened => WorkerReply::Opened(torrent, Err(fault)),
@@ -143,37 +147,41 @@ impl PendingReply {
     }
 }
 
-/// A torrent that a worker has opened.
+/// An open torrent whose content is checked.
 pub(super) struct OpenedContent {
     pub files: Arc<TorrentFiles>,
+    /// The verified pieces.
     pub have: Bitfield,
+    /// Sentences for the user, about files that differ from the record or a record that cannot be written.
     pub notes: Vec<String>,
 }
 
 /// A reply of one worker.
 pub(super) enum WorkerReply {
-    /// Slots of blocks that are written or dropped.
+    /// Free slots: their blocks are written or dropped.
     FreedSlots(Vec<Slot>),
-    /// A recheck goes on: pieces hashed, pieces to hash.
+    /// Progress of a recheck: the number of pieces hashed, and of pieces to hash.
     Checking(TorrentKey, u32, u32),
     Opened(TorrentKey, Result<OpenedContent, DiskFault>),
-    /// No windows: the system refuses to map.
+    /// The piece's windows; none if the kernel refuses to map, or no part of the piece is worth a window.
     Mapped(TorrentKey, PieceIndex, Result<Vec<Window>, DiskFault>),
     Hashed(TorrentKey, PieceIndex, Result<HashVerdict, DiskFault>),
-    /// The descriptors that were used, for the loop to keep, and the bytes if they were asked for.
+    /// The span is in the page cache. `result` has its bytes if the job had `send`. `files` has the index and
+    /// descriptor of each file read, from which the loop reads later spans itself.
     Loaded {
         torrent: TorrentKey,
         span: BlockSpan,
         result: Result<Option<Box<[u8]>>, DiskFault>,
         files: Vec<(usize, Arc<OwnedFd>)>,
     },
-    /// Stamps of files that this worker closed or synced, for the home of their torrent.
+    /// Stamps of files that this worker closed or synced; the loop passes them to the torrent's home.
     Stamps(TorrentKey, Vec<SeenFile>),
     Synced(TorrentKey, Result<(), DiskFault>),
     RecordSaved(TorrentKey, Result<(), DiskFault>),
-    /// This worker has forgotten the torrent.
+    /// The torrent is closed on this worker.
     Detached(TorrentKey),
+    /// A job without another reply failed, or a job panicked.
     Fault(TorrentKey, DiskFault),
-    /// Free bytes of the file system that was asked about.
+    /// Free bytes of the queried file system.
     FreeSpace(TorrentKey, u64),
 }

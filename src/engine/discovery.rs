@@ -165,7 +165,7 @@ impl Engine {
                 }
                 TrackerOutcome::Announced { torrent, announce, result } => {
                     let Some(t) = self.swarms.torrents.get_mut(torrent) else { continue };
-                    t.trackers.answered(now, &announce, &result);
+                    t.trackers.on_result(now, &announce, &result);
                     let stop_next = !t.running && announce.event == AnnounceEvent::Completed;
                     match result {
                         Ok(reply) => self.on_reply(now, torrent, announce.url, reply, out),

@@ -118,7 +118,7 @@ impl Swarms {
     /// Every wanted piece is verified.
     pub(super) fn on_complete(&mut self, turn: &mut Turn<'_>, key: TorrentKey) {
         let Some(t) = self.torrents.get_mut(key) else { return };
-        t.trackers.complete();
+        t.trackers.on_completed();
         turn.timers.arm(Timer::Announce(key), turn.now);
         self.save(turn, key);
         turn.out.push(Action::Notice(Notice::Complete { torrent: key }));

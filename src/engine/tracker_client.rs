@@ -185,7 +185,7 @@ impl TrackerClient {
 
     /// Sends the torrent's announce if one is due, and arms the timer of the next one.
     pub fn announce(&mut self, turn: &mut Turn<'_>, t: &mut Torrent) {
-        if let Some(announce) = t.trackers.ask(turn.now) {
+        if let Some(announce) = t.trackers.begin_announce(turn.now) {
             self.send_announce(turn, t, announce);
         }
         arm_announce(turn, t);
@@ -194,7 +194,7 @@ impl TrackerClient {
     /// Sends `stopped` to every tracker that knows us, after a `completed` that is due or under way.
     pub fn announce_stopped(&mut self, turn: &mut Turn<'_>, t: &mut Torrent) {
         // A tracker that receives `completed` after `stopped` would count us as present.
-        if let Some(announce) = t.trackers.ask_completed(turn.now) {
+        if let Some(announce) = t.trackers.begin_completed(turn.now) {
             self.send_announce(turn, t, announce);
         }
         if !self.pending.values().any(|p| p.is_announce(t.key, AnnounceEvent::Completed)) {
@@ -511,7 +511,7 @@ impl TrackerClient {
 
 /// Arms the timer of a torrent's next announce.
 pub(super) fn arm_announce(turn: &mut Turn<'_>, t: &Torrent) {
-    let next = t.trackers.next();
+    let next = t.trackers.next_at();
     if t.running && next < Instant::NEVER {
         turn.timers.arm(Timer::Announce(t.key), next.max(turn.now));
     }

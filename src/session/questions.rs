@@ -1,5 +1,7 @@
-//! Questions about torrents and their settings: answered on the loop thread from what the engine and the
-//! registry know.
+//! The loop's answers to questions about torrents, and three of its commands: to set the file priorities, to
+//! set the trackers, and to check the content again.
+//!
+//! A question reads the engine and the registry; no peer, tracker or disk is contacted for it.
 
 use super::command::Question;
 use super::config::chosen_pieces;
@@ -14,11 +16,11 @@ use crate::units::{Bitfield, TorrentKey};
 use crate::wire::FileEntry;
 
 impl EventLoop {
+    /// Sends the answer to a question. A caller that no longer waits is ignored.
     pub(super) fn answer(&self, question: Question) {
-        // Sending fails if the caller has stopped waiting.
         match question {
             Question::Torrents(reply) => {
-                // The figures that all torrents share are read once.
+                // Computed once, because they are the same for every torrent.
                 let figures = self.session_figures();
                 let statuses = self.registry.keys().into_iter().filter_map(|key| self.status(key, figures));
                 _ = reply.send(Ok(statuses.collect()));
@@ -30,26 +32,27 @@ impl EventLoop {
         }
     }
 
-    /// Returns the engine's key of a torrent.
+    /// Returns the engine's key of the torrent with this id.
     pub(super) fn key(&self, id: TorrentId) -> Result<TorrentKey, CommandError> {
         self.registry.key_of(id).ok_or(CommandError::UnknownTorrent)
     }
 
+    /// Returns the status of a torrent; `None` if it is not registered.
     fn status(&self, key: TorrentKey, figures: SessionFigures) -> Option<TorrentStatus> {
         let entry = self.registry.get(key)?;
         let progress = self.progress(key, figures)?;
-        let state = match (&entry.content, entry.disk) {
-            _ if entry.full.is_some() && entry.fault.is_some() => {
-                TorrentState::WaitingForRoom { fault: entry.fault.clone()? }
+        let state = match (&entry.fault, &entry.content, entry.disk) {
+            (Some(fault), ..) if entry.full.is_some() => {
+                TorrentState::WaitingForRoom { fault: fault.clone() }
             }
-            _ if entry.fault.is_some() => TorrentState::Failed { fault: entry.fault.clone()? },
-            (_, DiskState::Opening) => {
+            (Some(fault), ..) => TorrentState::Failed { fault: fault.clone() },
+            (None, _, DiskState::Opening) => {
                 let (checked, pieces) = entry.checking;
                 TorrentState::Checking { checked, pieces }
             }
             _ if entry.paused => TorrentState::Paused,
-            (ContentSource::Awaited(_), _) => TorrentState::Metadata,
-            (ContentSource::Undecided(..), _) => TorrentState::Choosing,
+            (None, ContentSource::Awaited(_), _) => TorrentState::Metadata,
+            (None, ContentSource::Undecided(..), _) => TorrentState::Choosing,
             _ if progress.complete => TorrentState::Seeding,
             _ => TorrentState::Downloading,
         };
@@ -90,7 +93,10 @@ impl EventLoop {
         Ok(PieceStatus { piece_len: open.geometry.nominal_piece_len(), have: have.clone(), partial })
     }
 
-    /// Returns a torrent with known files, and its verified pieces.
+    /// Returns a torrent, its content and its verified pieces.
+    ///
+    /// # Errors
+    /// If the torrent is not registered, or its metadata is not known or its files are not chosen yet.
     fn open_content(
         &self,
         key: TorrentKey,
@@ -103,7 +109,7 @@ impl EventLoop {
 
     // ---- settings -------------------------------------------------------------------------------------------------
 
-    /// Sets the priority of each file.
+    /// Sets the priority of each file, in the torrent's order of files.
     pub(super) fn set_files(
         &mut self,
         id: TorrentId,
@@ -111,9 +117,9 @@ impl EventLoop {
     ) -> Result<(), CommandError> {
         let key = self.key(id)?;
         let entry = self.registry.get_mut(key).ok_or(CommandError::UnknownTorrent)?;
-        let disk = entry.disk;
+        let disk_state = entry.disk;
         let ContentSource::Known(open) = &mut entry.content else { return Err(CommandError::NoMetadata) };
-        if disk != DiskState::Open {
+        if disk_state != DiskState::Open {
             return Err(CommandError::Checking);
         }
         if priorities.len() != open.files.len() {
@@ -122,33 +128,39 @@ impl EventLoop {
         if open.read_only {
             return Err(CommandError::SeedOnly);
         }
-        let chosen: Vec<bool> = priorities.iter().map(|p| *p != FilePriority::Skip).collect();
-        let wanted = chosen_pieces(&open.geometry, &open.files, &chosen);
-        let pieces = piece_priorities(open, &priorities);
-        open.wanted = Some(chosen.clone());
+        let wanted_files: Vec<bool> = priorities.iter().map(|p| *p != FilePriority::Skip).collect();
+        let wanted_pieces = chosen_pieces(&open.geometry, &open.files, &wanted_files);
+        let piece_priorities = piece_priorities(open, &priorities);
+        open.wanted = Some(wanted_files.clone());
         entry.priorities = Some(priorities.into());
-        self.store.set_wanted(key, chosen);
-        self.engine.set_wanted(self.now, key, wanted, pieces, &mut self.actions);
+        self.store.set_wanted(key, wanted_files);
+        self.engine.set_wanted(self.now, key, wanted_pieces, piece_priorities, &mut self.actions);
         Ok(())
     }
 
-    /// Hashes a torrent's content again and ignores its record.
+    /// Reopens a torrent so that its whole content is hashed and its record ignored.
     pub(super) fn recheck(&mut self, id: TorrentId) -> Result<(), CommandError> {
         let key = self.key(id)?;
         let entry = self.registry.get_mut(key).ok_or(CommandError::UnknownTorrent)?;
         if !matches!(entry.content, ContentSource::Known(_)) {
             return Err(CommandError::NoMetadata);
         }
-        let disk = entry.disk;
-        if disk == DiskState::Opening {
-            return Err(CommandError::Checking);
-        }
-        entry.recheck = true;
-        entry.reopen = disk != DiskState::Closed;
-        match disk {
-            DiskState::Closed => self.reopen_torrent(key),
-            DiskState::Open => self.close_torrent(key),
-            DiskState::Opening | DiskState::Closing => {}
+        match entry.disk {
+            DiskState::Opening => return Err(CommandError::Checking),
+            DiskState::Closed => {
+                entry.recheck = true;
+                self.reopen_torrent(key);
+            }
+            // With `reopen` set, the torrent is reopened as soon as it is closed.
+            DiskState::Open => {
+                entry.recheck = true;
+                entry.reopen = true;
+                self.close_torrent(key);
+            }
+            DiskState::Closing => {
+                entry.recheck = true;
+                entry.reopen = true;
+            }
         }
         Ok(())
     }
@@ -171,31 +183,33 @@ impl EventLoop {
 }
 
 impl RegisteredTorrent {
+    /// Returns the priority of the file with this index. Until [`EventLoop::set_files`] sets it, a file is
+    /// skipped or normal, as it was chosen when the torrent was added.
     fn priority_of(&self, open: &OpenTorrent, file: usize) -> FilePriority {
-        match (&self.priorities, &open.wanted) {
-            (Some(priorities), _) => priorities.get(file).copied().unwrap_or_default(),
-            (None, Some(wanted)) if !wanted.get(file).copied().unwrap_or(true) => FilePriority::Skip,
-            (None, _) => FilePriority::Normal,
+        if let Some(priorities) = &self.priorities {
+            return priorities.get(file).copied().unwrap_or_default();
         }
+        let wanted = open.wanted.as_ref().and_then(|wanted| wanted.get(file).copied());
+        if wanted.unwrap_or(true) { FilePriority::Normal } else { FilePriority::Skip }
     }
 }
 
 /// Returns the bytes of a file that lie in verified pieces.
 fn have_bytes(open: &OpenTorrent, have: &Bitfield, file: &FileEntry<'_>) -> u64 {
-    let end = file.offset + file.length;
-    let verified = open.geometry.pieces_of(file.offset, end).filter(|piece| have.has(*piece));
-    let inside = |piece| -> u64 {
-        let from = open.geometry.piece_offset(piece);
-        let to = from + u64::from(open.geometry.piece_len(piece));
-        to.min(end) - from.max(file.offset)
+    let file_end = file.offset + file.length;
+    let verified = open.geometry.pieces_of(file.offset, file_end).filter(|piece| have.has(*piece));
+    let bytes_in_file = |piece| -> u64 {
+        let piece_start = open.geometry.piece_offset(piece);
+        let piece_end = piece_start + u64::from(open.geometry.piece_len(piece));
+        piece_end.min(file_end) - piece_start.max(file.offset)
     };
-    verified.map(inside).sum()
+    verified.map(bytes_in_file).sum()
 }
 
-/// Returns the priority of each piece, which is the highest of its files; `None` if all are normal.
+/// Returns the priority of each piece: the highest of the files in it, where a skipped file counts as low.
+/// `None` if no file is low or high: then all wanted pieces are normal.
 fn piece_priorities(open: &OpenTorrent, files: &[FilePriority]) -> Option<Box<[PiecePriority]>> {
-    let differ = files.iter().any(|p| matches!(p, FilePriority::Low | FilePriority::High));
-    if !differ {
+    if !files.iter().any(|p| matches!(p, FilePriority::Low | FilePriority::High)) {
         return None;
     }
     let mut pieces = vec![PiecePriority::Low; open.geometry.pieces() as usize];
@@ -206,8 +220,8 @@ fn piece_priorities(open: &OpenTorrent, files: &[FilePriority]) -> Option<Box<[P
             FilePriority::High => PiecePriority::High,
         };
         for piece in open.geometry.pieces_of(file.offset, file.offset + file.length) {
-            let of = &mut pieces[piece.as_usize()];
-            *of = (*of).max(priority);
+            let highest = &mut pieces[piece.as_usize()];
+            *highest = (*highest).max(priority);
         }
     }
     Some(pieces.into())

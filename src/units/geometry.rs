@@ -1,15 +1,18 @@
-//! Sizes of a torrent and its pieces, and the only conversion of raw numbers to indices (BEP 3).
+//! Sizes of a torrent and its pieces, and the conversion of numbers in messages to indices and spans
+//! (BEP 3).
 //!
 //! Invariants: at least one byte and one piece; a piece length in 1…[`MAX_PIECE_LEN`]; the last piece may be
-//! shorter. Numbers out of range give an error, never a panic.
+//! shorter. Numbers from messages and torrent files that are out of range give an error or `None`, never a
+//! panic. Only [`Geometry::block`] panics.
 
 use super::{BlockSpan, PieceIndex};
 use thiserror::Error;
 
-/// Block length, 16 KiB: the request size that every client uses and serves.
+/// Block length, 16 KiB: the length that every client requests, and the most that many clients serve (BEP 3).
 pub const BLOCK_LEN: u32 = 16 * 1024;
 
-/// Largest accepted piece length, 512 MiB: libtorrent's limit. Real torrents have at most 64 MiB.
+/// Largest accepted piece length, 512 MiB; `rill create` writes at most 128 MiB. Every offset inside a piece
+/// is below 2^32.
 pub const MAX_PIECE_LEN: u32 = 512 * 1024 * 1024;
 
 /// Invalid sizes of a torrent.
@@ -21,12 +24,12 @@ pub enum GeometryError {
     /// The piece length is 0 or above [`MAX_PIECE_LEN`].
     #[error("piece length {0} is not in 1…536870912")]
     PieceLen(u64),
-    /// There are more pieces than a 32-bit index can address.
-    #[error("{0} pieces exceed the protocol's 32-bit piece index")]
+    /// There are more than 2^32 - 2 pieces: an index has 32 bits (BEP 3), and `u32::MAX` is refused, too.
+    #[error("{0} pieces are more than 4294967294")]
     Pieces(u64),
 }
 
-/// An invalid span in a message.
+/// Why the piece, offset and length in a message are not a valid span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SpanError {
     /// The piece does not exist.
@@ -35,19 +38,19 @@ pub enum SpanError {
     /// The length is 0.
     #[error("the span is empty")]
     Empty,
-    /// The span exceeds the end of its piece.
+    /// The span ends after the end of its piece.
     #[error("{len} bytes at {begin} exceed the end of piece {piece}")]
     PastEnd {
         /// The piece.
         piece: u32,
-        /// First byte.
+        /// Offset of the first byte in the piece.
         begin: u32,
         /// Length in bytes.
         len: u32,
     },
 }
 
-/// Total size and piece length of a torrent.
+/// Total size, piece length and number of pieces of a torrent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
     total: u64,
@@ -59,7 +62,7 @@ impl Geometry {
     /// Returns the geometry of `total` bytes in pieces of `piece_len` bytes.
     ///
     /// # Errors
-    /// If a size is 0 or exceeds its limit.
+    /// If a size is 0, `piece_len` is above [`MAX_PIECE_LEN`], or there are too many pieces.
     pub fn new(total: u64, piece_len: u64) -> Result<Geometry, GeometryError> {
         if piece_len == 0 || piece_len > u64::from(MAX_PIECE_LEN) {
             return Err(GeometryError::PieceLen(piece_len));
@@ -89,9 +92,9 @@ impl Geometry {
         self.piece_len
     }
 
-    /// Returns the piece with this index; `None` if there is none.
-    pub const fn piece(&self, raw: u32) -> Option<PieceIndex> {
-        if raw < self.pieces { Some(PieceIndex(raw)) } else { None }
+    /// Returns the index of piece number `number`; `None` if the torrent has no such piece.
+    pub const fn piece(&self, number: u32) -> Option<PieceIndex> {
+        if number < self.pieces { Some(PieceIndex(number)) } else { None }
     }
 
     /// Iterates over all pieces in order.
@@ -102,7 +105,7 @@ impl Geometry {
     /// Returns the length of a piece in bytes.
     #[expect(
         clippy::arithmetic_side_effects,
-        reason = "a piece that exists lies inside the total, and that is a 64-bit number"
+        reason = "an index is below the number of pieces, so its piece begins before `total`, a 64-bit number"
     )]
     pub const fn piece_len(&self, piece: PieceIndex) -> u32 {
         if piece.0 + 1 == self.pieces {
@@ -112,28 +115,28 @@ impl Geometry {
         }
     }
 
-    /// Returns the offset of a piece from the torrent's start, bytes.
+    /// Returns the offset of a piece's first byte in the torrent, bytes.
     #[expect(
         clippy::arithmetic_side_effects,
-        reason = "a piece that exists lies inside the total, and that is a 64-bit number"
+        reason = "an index is below the number of pieces, so its piece begins before `total`, a 64-bit number"
     )]
     pub const fn piece_offset(&self, piece: PieceIndex) -> u64 {
         piece.0 as u64 * self.piece_len as u64
     }
 
-    /// Returns the offset of a span from the torrent's start, bytes.
+    /// Returns the offset of a span's first byte in the torrent, bytes.
     #[expect(
         clippy::arithmetic_side_effects,
-        reason = "a piece that exists lies inside the total, and that is a 64-bit number"
+        reason = "an index is below the number of pieces, so its piece begins before `total`, a 64-bit number"
     )]
     pub const fn offset(&self, span: BlockSpan) -> u64 {
         self.piece_offset(span.piece) + span.begin as u64
     }
 
-    /// Returns the span with these numbers.
+    /// Returns the span of `len` bytes from the offset `begin` in piece number `piece`.
     ///
     /// # Errors
-    /// If it is empty or not inside one piece.
+    /// If the piece does not exist, `len` is 0, or the span ends after the piece.
     pub fn span(&self, piece: u32, begin: u32, len: u32) -> Result<BlockSpan, SpanError> {
         let index = self.piece(piece).ok_or(SpanError::Piece(piece))?;
         if len == 0 {
@@ -158,10 +161,10 @@ impl Geometry {
     /// Returns block number `block` of a piece.
     ///
     /// # Panics
-    /// If there is no such block: block numbers never come from the wire.
+    /// If the piece has no such block. Block numbers are counted from [`Geometry::blocks`], never received.
     #[expect(
         clippy::arithmetic_side_effects,
-        reason = "a block that exists begins inside its piece, and that is below 2^32"
+        reason = "an existing block begins inside its piece, which is shorter than 2^32 bytes"
     )]
     pub fn block(&self, piece: PieceIndex, block: u32) -> BlockSpan {
         assert!(block < self.blocks(piece), "block {block} of piece {piece} does not exist");
@@ -169,16 +172,15 @@ impl Geometry {
         BlockSpan { piece, begin, len: (self.piece_len(piece) - begin).min(BLOCK_LEN) }
     }
 
-    /// Returns the pieces that overlap the torrent offsets `start..end`; none for an empty range.
+    /// Returns the pieces that overlap bytes `start..end` of the torrent, as far as it has them; none for an
+    /// empty range.
     #[expect(clippy::arithmetic_side_effects, reason = "a piece length is never 0")]
     pub fn pieces_of(&self, start: u64, end: u64) -> impl Iterator<Item = PieceIndex> + use<> {
         let end = end.min(self.total);
-        let (first, last) = if start >= end {
-            (0, 0)
-        } else {
-            ((start / u64::from(self.piece_len)) as u32, end.div_ceil(u64::from(self.piece_len)) as u32)
-        };
-        (first..last).map(PieceIndex)
+        let piece_len = u64::from(self.piece_len);
+        let pieces =
+            if start >= end { 0..0 } else { (start / piece_len) as u32..end.div_ceil(piece_len) as u32 };
+        pieces.map(PieceIndex)
     }
 }
 
@@ -203,12 +205,12 @@ mod tests {
     fn the_blocks_of_a_piece_cover_it_exactly() {
         let g = geometry();
         for p in g.all_pieces() {
-            let mut at = 0;
+            let mut covered = 0;
             for b in 0..g.blocks(p) {
-                assert_eq!(g.block(p, b).begin(), at);
-                at = g.block(p, b).end();
+                assert_eq!(g.block(p, b).begin(), covered);
+                covered = g.block(p, b).end();
             }
-            assert_eq!(at, g.piece_len(p));
+            assert_eq!(covered, g.piece_len(p));
         }
     }
 
@@ -235,10 +237,10 @@ mod tests {
     #[test]
     fn pieces_of_returns_the_overlapping_pieces() {
         let g = geometry();
-        let of = |a, b| g.pieces_of(a, b).map(PieceIndex::get).collect::<Vec<_>>();
-        assert!(of(0, 0).is_empty());
-        assert_eq!(of(0, 40_000), [0]);
-        assert_eq!(of(39_999, 40_001), [0, 1]);
-        assert_eq!(of(90_000, u64::MAX), [2]);
+        let overlapping = |start, end| g.pieces_of(start, end).map(PieceIndex::get).collect::<Vec<_>>();
+        assert!(overlapping(0, 0).is_empty());
+        assert_eq!(overlapping(0, 40_000), [0]);
+        assert_eq!(overlapping(39_999, 40_001), [0, 1]);
+        assert_eq!(overlapping(90_000, u64::MAX), [2]);
     }
 }

@@ -1,6 +1,8 @@
-//! The canonical form of a value: keys ascend strictly, numbers have no leading zeros or plus signs (BEP 3).
+//! The canonical form of a value (BEP 3): the keys of each dictionary ascend strictly, and numbers have no
+//! leading zeros, no plus sign and no `-0`.
 //!
-//! A value that is canonical already is not copied. The scanner's depth limit bounds the recursion.
+//! The replies of HTTP trackers are read in this form. A canonical value is borrowed, any other is copied.
+//! The recursion is no deeper than the scanner's limit on nesting.
 
 use super::{BencodeError, Bytes, Scanned, Value};
 use std::borrow::Cow;
@@ -10,71 +12,75 @@ use std::borrow::Cow;
 pub struct Canonical<'a>(Cow<'a, [u8]>);
 
 impl Canonical<'_> {
-    /// Returns the value, which borrows from the canonical bytes.
+    /// Returns the value. It borrows from this canonical form.
     pub fn value(&self) -> Value<'_> {
         Value::checked(&self.0)
     }
 }
 
-/// Returns a scanned value in canonical form. Of a repeated key the first value counts.
+/// Returns a scanned value in canonical form. Of a repeated key only the first value is kept.
 pub fn canonicalize<'a>(scanned: &Scanned<'a>) -> Canonical<'a> {
     let raw = scanned.value.raw();
     if scanned.is_canonical {
         return Canonical(Cow::Borrowed(raw));
     }
     let mut out = Vec::with_capacity(raw.len());
-    write(scanned.value, &mut out);
+    write_value(scanned.value, &mut out);
     Canonical(Cow::Owned(out))
 }
 
-/// Returns an error if any dictionary inside the value has a key twice. Takes no time for a canonical value,
-/// whose keys the scanner has seen to differ.
+/// Checks that no dictionary in the value, at any depth, has a key twice. A canonical value takes constant
+/// time: the scanner found that its keys ascend strictly.
+///
+/// # Errors
+/// [`BencodeError::DuplicateKey`] with one such key.
 pub fn refuse_repeated_keys(scanned: &Scanned<'_>) -> Result<(), BencodeError> {
-    if scanned.is_canonical { Ok(()) } else { refuse_repeated(scanned.value) }
+    if scanned.is_canonical { Ok(()) } else { refuse_repeated_keys_in(scanned.value) }
 }
 
-fn refuse_repeated(value: Value<'_>) -> Result<(), BencodeError> {
+fn refuse_repeated_keys_in(value: Value<'_>) -> Result<(), BencodeError> {
     if value.is_dict() {
         let mut previous = None;
-        for (key, value) in sorted(value) {
+        for (key, value) in sorted_pairs(value) {
             if previous == Some(key) {
                 return Err(BencodeError::duplicate(key));
             }
             previous = Some(key);
-            refuse_repeated(value)?;
+            refuse_repeated_keys_in(value)?;
         }
         Ok(())
     } else {
-        value.items().into_iter().flatten().try_for_each(refuse_repeated)
+        value.items().into_iter().flatten().try_for_each(refuse_repeated_keys_in)
     }
 }
 
-/// Returns the pairs of a dictionary, sorted by key; equal keys keep the order written.
-fn sorted(dictionary: Value<'_>) -> Vec<(&[u8], Value<'_>)> {
+/// Returns the pairs of a dictionary, sorted by key. Pairs with equal keys keep their order.
+fn sorted_pairs(dictionary: Value<'_>) -> Vec<(&[u8], Value<'_>)> {
     let mut pairs: Vec<_> = dictionary.pairs().into_iter().flatten().collect();
     pairs.sort_by_key(|(key, _)| *key);
     pairs
 }
 
-fn write(value: Value<'_>, out: &mut Vec<u8>) {
+fn write_value(value: Value<'_>, out: &mut Vec<u8>) {
     if value.is_dict() {
         out.push(b'd');
         let mut previous = None;
-        for (key, value) in sorted(value) {
+        for (key, value) in sorted_pairs(value) {
             if previous != Some(key) {
                 previous = Some(key);
                 write_string(key, out);
-                write(value, out);
+                write_value(value, out);
             }
         }
         out.push(b'e');
     } else if let Some(items) = value.items() {
         out.push(b'l');
-        items.for_each(|item| write(item, out));
+        items.for_each(|item| write_value(item, out));
         out.push(b'e');
     } else if let Some(text) = value.string() {
         write_string(text, out);
     } else {
+        // The scanner accepts no other type than these four.
         write_integer(value.digits().unwrap_or_default(), out);
     }
 }
@@ -83,8 +89,9 @@ fn write_string(text: &[u8], out: &mut Vec<u8>) {
     super::write(&Bytes(text), out);
 }
 
-fn write_integer(written: &[u8], out: &mut Vec<u8>) {
-    let (negative, digits) = match written {
+/// Writes an integer of any length, given as sign and digits.
+fn write_integer(number: &[u8], out: &mut Vec<u8>) {
+    let (negative, digits) = match number {
         [b'-', digits @ ..] => (true, digits),
         [b'+', digits @ ..] | digits => (false, digits),
     };
@@ -142,11 +149,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bendy_reads_the_canonical_form_of_every_value_that_scans(bytes in proptest::collection::vec(
-            prop_oneof![Just(b'd'), Just(b'l'), Just(b'e'), Just(b'i'), Just(b'1'), Just(b'0'), Just(b':'), Just(b'-'), Just(b'a')], 0..64)) {
+        // bendy is a decoder that accepts canonical values only.
+        fn bendy_reads_the_canonical_form_of_every_value_that_scans(
+            bytes in proptest::collection::vec(proptest::sample::select(b"dlei10:-a".to_vec()), 0..64)
+        ) {
             if let Ok(scanned) = scan(&bytes, &TOLERANT) {
                 let canonical = canonicalize(&scanned);
-                let tokens: Result<Vec<_>, _> = bendy::decoding::Decoder::new(canonical.value().raw()).with_max_depth(32).tokens().collect();
+                let decoder = bendy::decoding::Decoder::new(canonical.value().raw()).with_max_depth(32);
+                let tokens: Result<Vec<_>, _> = decoder.tokens().collect();
                 prop_assert!(tokens.is_ok(), "{:?} -> {:?}", bytes, canonical);
             }
         }
