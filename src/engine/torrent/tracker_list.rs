@@ -14,6 +14,7 @@ use crate::engine::limits;
 use crate::engine::snapshots::TrackerStats;
 use crate::units::{Instant, Rng};
 use crate::wire::{AnnounceError, AnnounceEvent, AnnounceReply, RetryIn};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,7 +80,7 @@ pub struct TrackerList {
 impl TrackerList {
     /// Returns a list of these tiers, each shuffled (BEP 12).
     pub fn new(tiers: Vec<Vec<String>>, rng: &mut Rng) -> TrackerList {
-        let tiers = tiers
+        let tiers = without_repeats(tiers)
             .into_iter()
             .map(|mut tier| {
                 rng.shuffle(&mut tier);
@@ -211,7 +212,8 @@ impl TrackerList {
             Some(at) => removed.swap_remove(at),
             None => TrackerEntry::new(url.into()),
         };
-        self.tiers = tiers.into_iter().map(|tier| tier.into_iter().map(&mut entry_of).collect()).collect();
+        let tiers = without_repeats(tiers).into_iter();
+        self.tiers = tiers.map(|tier| tier.into_iter().map(&mut entry_of).collect()).collect();
         let is_removed =
             |url: &Option<Arc<str>>| url.as_ref().is_some_and(|url| removed.iter().any(|t| t.url == *url));
         if is_removed(&self.awaited) {
@@ -278,6 +280,15 @@ impl TrackerList {
     pub fn restart(&mut self) {
         self.entries_mut().for_each(|t| t.due_at = Instant::ZERO);
     }
+}
+
+/// Keeps the first entry of each URL: a second one would stay due while the first waits after a failure.
+fn without_repeats(mut tiers: Vec<Vec<String>>) -> Vec<Vec<String>> {
+    let mut seen = BTreeSet::new();
+    for tier in &mut tiers {
+        tier.retain(|url| seen.insert(url.clone()));
+    }
+    tiers
 }
 
 /// Returns the wait after this many failed announces in a row.
@@ -446,6 +457,22 @@ mod tests {
         let announce = list.begin_announce(at(0)).unwrap();
         list.on_result(at(0), &announce, &failed(Some(RetryIn::Never)));
         assert_eq!(list.next_at(), Instant::NEVER);
+    }
+
+    #[test]
+    fn a_failing_tracker_that_is_listed_twice_waits_as_one() {
+        let twice = || vec![vec!["a".to_string(), "b".to_string()], vec!["a".to_string()]];
+        let mut list = TrackerList::new(twice(), &mut Rng::new(3));
+        assert_eq!(list.urls().count(), 2);
+        let mut replaced = trackers(&[&["c"]]);
+        replaced.replace(twice());
+        for list in [&mut list, &mut replaced] {
+            for _ in 0..2 {
+                let announce = list.begin_announce(at(0)).unwrap();
+                list.on_result(at(0), &announce, &failed(None));
+            }
+            assert!(list.begin_announce(at(1)).is_none(), "both wait");
+        }
     }
 
     #[test]
