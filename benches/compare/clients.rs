@@ -163,7 +163,7 @@ impl Installed {
                 rtorrent(&mut command, job, &mark)?;
             }
             Client::Libtorrent => {
-                libtorrent(&mut command, "fetch", job.torrent, job.dir, &[FETCHER.to_string()])
+                libtorrent(&mut command, "fetch", job.torrent, job.dir, &[FETCHER.to_string()]);
             }
             Client::Rqbit => rqbit(&mut command, job, &["--exit-on-finish"]),
         }
@@ -314,8 +314,8 @@ pub fn new_dir(place: &Path, name: &str) -> Result<PathBuf> {
 fn first_line(program: impl AsRef<OsStr>, args: &[&str]) -> Option<String> {
     let output = Command::new(program).args(args).stdin(Stdio::null()).env("LC_ALL", "C").output().ok()?;
     // Some programs print their version on stdout, some on stderr; rtorrent prints it in its help.
-    let output = [output.stdout, output.stderr].concat();
-    let line = String::from_utf8_lossy(&output)
+    let printed = [output.stdout, output.stderr].concat();
+    let line = String::from_utf8_lossy(&printed)
         .lines()
         .map(str::trim)
         .find(|line| !line.is_empty())?

@@ -2,7 +2,7 @@
 
 use crate::content::Shape;
 use crate::figures::Measure;
-use crate::hold::CONNECTIONS;
+use crate::idle::CONNECTIONS;
 use crate::sparse_torrents::TORRENTS;
 use clap::ValueEnum;
 
