@@ -485,11 +485,11 @@ fn k14_proxies_of_the_environment_are_used_and_the_help_names_them() {
     let ended = run(w.command().env("HTTP_PROXY", &proxy).args([
         "show",
         "--json",
-        "http://nobody.invalid/t.torrent",
+        "http://absent.invalid/t.torrent",
     ]));
     assert_eq!(ended.expect(0).json()["name"], "t");
     let request = request.join().unwrap();
-    assert!(request.contains("nobody.invalid"), "{request}");
+    assert!(request.contains("absent.invalid"), "{request}");
 }
 
 #[test]

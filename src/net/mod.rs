@@ -1,4 +1,4 @@
-//! Floor 4: sockets, clocks, and the threads for what blocks.
+//! Floor 4: sockets, clocks, and the threads for blocking requests.
 //!
 //! Carries out what the engine decided and reports results; decides nothing itself. The loop thread never
 //! waits here: HTTP trackers and name servers, which can only be asked by waiting, are asked by threads of

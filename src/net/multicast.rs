@@ -103,14 +103,15 @@ impl MulticastSockets {
         self.sockets.iter().any(|socket| socket.pending)
     }
 
-    /// Receives some of the datagrams that wait; returns their number, 0 if there is none.
+    /// Receives some of the datagrams that wait; returns their number. Datagrams may still wait while
+    /// [`pending`](MulticastSockets::pending) is true.
     pub fn receive(&mut self, batch: &mut Batch) -> usize {
         for socket in self.sockets.iter_mut().filter(|socket| socket.pending) {
-            let received = udp::receive(&socket.udp, batch);
-            if received > 0 {
-                return received;
+            match udp::receive(&socket.udp, batch) {
+                Some(0) => {}
+                Some(received) => return received,
+                None => socket.pending = false,
             }
-            socket.pending = false;
         }
         0
     }

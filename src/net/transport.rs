@@ -1,4 +1,4 @@
-//! What carries a connection's bytes: a TCP socket today. Its four verbs (established, read, read_into,
+//! The transport of a connection's bytes: a TCP socket today. Its four verbs (established, read, read_into,
 //! write) are all that the loop uses, so another transport is another variant, and a cipher a layer over
 //! either.
 
@@ -10,7 +10,7 @@ use mio::{Registry, Token};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
-/// What carries a connection's bytes.
+/// The transport of a connection's bytes.
 #[derive(Debug)]
 pub enum Transport {
     /// A TCP socket.

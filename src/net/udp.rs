@@ -5,9 +5,9 @@
 //! wakes a poll for each datagram that has left a UDP socket's send buffer, so every datagram sent would cost
 //! the loop a wake-up.
 //!
-//! The rule for what is dropped: a datagram that the kernel refuses for another reason (no route, no
-//! permission, no memory), one that finds [`SEND_QUEUE_BYTES`] waiting, and one of a family without a socket.
-//! Datagrams of one socket leave in the order of [`Udp::send`].
+//! A datagram is dropped, and counted, if the kernel refuses it for another reason (no route, no permission,
+//! no memory), if it does not fit into the [`SEND_QUEUE_BYTES`] of its socket's queue, or if no socket has
+//! its address family. The datagrams of one socket leave in the order of [`Udp::send`].
 
 use super::sys::Batch;
 use mio::net::UdpSocket;
@@ -70,7 +70,7 @@ impl Udp {
         self.port
     }
 
-    /// Notes the readiness of the socket with this index, and sends what waits if it is writable. An unknown
+    /// Notes the readiness of the socket with this index, and sends its queue if it is writable. An unknown
     /// index is ignored.
     pub fn on_ready(&mut self, index: usize, readable: bool, writable: bool, registry: &Registry) {
         let Some(socket) = self.sockets.get_mut(index) else { return };
@@ -96,14 +96,15 @@ impl Udp {
         }
     }
 
-    /// Receives some of the datagrams that wait; returns their number, 0 if there is none.
+    /// Receives some of the datagrams that wait; returns their number. Datagrams may still wait while
+    /// [`pending`](Udp::pending) is true.
     pub fn receive(&mut self, batch: &mut Batch) -> usize {
         for socket in self.sockets.iter_mut().filter(|socket| socket.pending) {
-            let received = receive(&socket.udp, batch);
-            if received > 0 {
-                return received;
+            match receive(&socket.udp, batch) {
+                Some(0) => {}
+                Some(received) => return received,
+                None => socket.pending = false,
             }
-            socket.pending = false;
         }
         0
     }
@@ -129,7 +130,7 @@ impl DatagramSocket {
         }
     }
 
-    /// Sends what waits; returns the number of datagrams that are dropped.
+    /// Sends the queue as far as the socket takes it; returns the number of dropped datagrams.
     fn flush(&mut self, registry: &Registry) -> u64 {
         let dropped = self.queue.flush(|to, bytes| self.udp.send_to(bytes, to).map(|_| ()));
         if self.queue.is_empty() {
@@ -140,17 +141,19 @@ impl DatagramSocket {
     }
 }
 
-/// Receives some of the datagrams that wait at a socket; returns their number, 0 if there is none.
-pub(super) fn receive(socket: &UdpSocket, batch: &mut Batch) -> usize {
+/// Receives some of the datagrams that wait at a socket; returns their number, `None` if none waits. It is 0
+/// after
+/// [`ICMP_ERRORS`] errors in a row: datagrams may wait behind them.
+pub(super) fn receive(socket: &UdpSocket, batch: &mut Batch) -> Option<usize> {
     for _ in 0..ICMP_ERRORS {
         match batch.receive(socket.as_fd()) {
-            Ok(n) => return n,
-            Err(e) if e.kind() == ErrorKind::WouldBlock => return 0,
+            Ok(n) => return Some(n),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return None,
             // An ICMP error of a datagram sent earlier: datagrams may wait behind it.
             Err(_) => {}
         }
     }
-    0
+    Some(0)
 }
 
 /// Datagrams that wait for their socket to become writable.

@@ -10,10 +10,10 @@ use std::net::SocketAddr;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-/// Where the answer to a command goes; a caller that has given up is ignored.
+/// The channel for the reply to a command or question. Sending fails if the caller has stopped waiting.
 pub type Reply<T> = SyncSender<Result<T, CommandError>>;
 
-/// What can be asked of a session.
+/// A question about the session's torrents.
 #[derive(Debug)]
 pub enum Question {
     /// Every torrent.
@@ -49,11 +49,11 @@ pub enum Command {
     Ask(Question),
     /// Set the session's limits, bytes a second.
     SetLimits {
-        /// Of all downloads.
+        /// The limit of all downloads together; `None` is unlimited.
         download: Option<u64>,
-        /// Of all uploads.
+        /// The limit of all uploads together; `None` is unlimited.
         upload: Option<u64>,
-        /// Where the answer goes.
+        /// The channel for the reply.
         reply: Reply<()>,
     },
     /// Stop the session.

@@ -1,8 +1,8 @@
-//! The one map between what owns a registered descriptor and its `mio` token.
+//! The one map between the owners of registered descriptors and `mio` tokens.
 
 use mio::Token;
 
-/// What a readiness event is about.
+/// The owner of a registered descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// Another thread woke the loop.

@@ -14,10 +14,7 @@ pub const NAMES: [(&str, &str); 6] = [
     ("flash", "fifty peers come at once to one seed, over asymmetric lines"),
     ("crowd", "the same with a thousand peers and 256 MiB"),
     ("multitude", "ten thousand peers and 64 MiB"),
-    (
-        "exchange",
-        "no tracker and no DHT: everybody knows one who came before, and peers tell each other of peers",
-    ),
+    ("exchange", "no tracker and no DHT: each peer knows one earlier peer, and PEX spreads the others"),
     ("household", "a hundred machines of one private network, whose addresses differ in the last byte only"),
     (
         "dozen",
@@ -58,8 +55,8 @@ pub const TRIALS: [(&str, &str, &[&str]); 22] = [
     ("slots", "two upload slots each, so that most are choked most of the time", &[]),
     ("narrow", "four requests to one peer at most", &[]),
     ("greedy", "some take what they are allowed without being served, over and over", &["accusations"]),
-    ("slow", "as many slow peers as others, and nobody waits for them in the end", &[]),
-    ("chain", "no tracker: everybody knows one who came before, and peers tell each other of peers", &[]),
+    ("slow", "as many slow peers as others, and no other peer waits for them at the end", &[]),
+    ("chain", "no tracker: each peer knows one earlier peer, and PEX spreads the others", &[]),
     ("suspects", "liars spoil pieces that the silent are then asked for alone", &["lies", "bans"]),
 ];
 

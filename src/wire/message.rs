@@ -228,26 +228,13 @@ impl Message<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::testing::FIXED_LENGTHS;
 
     const EXACTLY: (u32, u32) = (5, 5);
 
     #[test]
     fn p3_refuses_a_fixed_length_message_of_another_length() {
-        for (id, right) in [
-            (0, 0),
-            (1, 0),
-            (2, 0),
-            (3, 0),
-            (4, 4),
-            (6, 12),
-            (8, 12),
-            (9, 2),
-            (13, 4),
-            (14, 0),
-            (15, 0),
-            (16, 12),
-            (17, 4),
-        ] {
+        for (id, right) in FIXED_LENGTHS {
             for body in 0..40 {
                 assert_eq!(
                     body_kind(id, body, EXACTLY).is_ok(),

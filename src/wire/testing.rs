@@ -1,5 +1,22 @@
 //! Writes bencode for tests, valid or not: with keys in any order, repeated keys and wrong types.
 
+/// Each peer message of a fixed length (BEP 3, 5, 6): its id, and the length of its body in bytes.
+pub(crate) const FIXED_LENGTHS: [(u8, u32); 13] = [
+    (0, 0),
+    (1, 0),
+    (2, 0),
+    (3, 0),
+    (4, 4),
+    (6, 12),
+    (8, 12),
+    (9, 2),
+    (13, 4),
+    (14, 0),
+    (15, 0),
+    (16, 12),
+    (17, 4),
+];
+
 /// Returns a string.
 pub fn s(text: impl AsRef<[u8]>) -> Vec<u8> {
     let text = text.as_ref();

@@ -91,24 +91,36 @@ fn small_messages() -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
     ]
 }
 
+/// Floods rill while it downloads from the good seed, and checks that the seed and rill are not slowed down.
+fn assert_flood_costs_nothing(
+    what: &str,
+    messages: &FloodMessages,
+    seed: &Seed,
+    target: Target<'_>,
+    unharmed: &Unharmed,
+) {
+    let done = Done::default();
+    let cost = trial(target, &seed.uploaded, unharmed, || flood(target, FLOODERS, messages, &done));
+    let sent = done.bytes.load(Relaxed);
+    let connections = done.connections.load(Relaxed);
+    println!("{what}: {connections} connections, {} KiB", sent / 1024);
+    // rill either accepts the flood or disconnects the attacker, which then connects again.
+    assert!(sent > 8 << 20 || connections > 50, "{what}: only {sent} bytes in {connections} connections");
+    cost.assert_small(what);
+}
+
 #[test]
 #[ignore = "measures: wants the machine for itself"]
 fn p15_a_flood_of_any_small_message_costs_the_good_peer_nothing() {
     with_a_seed(|_, seed, target, unharmed| {
         for (what, first, burst) in small_messages() {
-            let done = Done::default();
-            let messages = FloodMessages { first, burst, reads: true };
-            let cost = trial(target, &seed.uploaded, unharmed, || flood(target, FLOODERS, &messages, &done));
-            let sent = done.bytes.load(Relaxed);
-            let connections = done.connections.load(Relaxed);
-            println!("{what}: {connections} connections, {} KiB", sent / 1024);
-            // rill either accepts the flood or disconnects the attacker, which then connects
-            // again.
-            assert!(
-                sent > 8 << 20 || connections > 50,
-                "{what}: only {sent} bytes in {connections} connections"
+            assert_flood_costs_nothing(
+                what,
+                &FloodMessages { first, burst, reads: true },
+                seed,
+                target,
+                unharmed,
             );
-            cost.assert_small(what);
         }
         seed.paused.store(true, Relaxed);
         target.assert_idle();
@@ -181,16 +193,8 @@ fn p16_giant_extension_handshakes_cost_the_good_peer_nothing() {
             ),
             ("1 MiB of names", handshake(vec![b'd'; (1 << 20) - 2])),
         ] {
-            let done = Done::default();
             let messages = FloodMessages { first: bytes(&[Message::HaveNone]), burst, reads: true };
-            let cost = trial(target, &seed.uploaded, unharmed, || flood(target, FLOODERS, &messages, &done));
-            let sent = done.bytes.load(Relaxed);
-            let connections = done.connections.load(Relaxed);
-            assert!(
-                sent > 8 << 20 || connections > 50,
-                "{what}: only {sent} bytes in {connections} connections"
-            );
-            cost.assert_small(what);
+            assert_flood_costs_nothing(what, &messages, seed, target, unharmed);
         }
         seed.paused.store(true, Relaxed);
         target.assert_idle();

@@ -3,6 +3,7 @@
 use crate::engine::testing::{HASH, Received, TestWorld, block, handshake, header, raw};
 use crate::engine::{DisconnectReason, ProtocolViolation, limits};
 use crate::units::{Bitfield, Geometry, PeerId};
+use crate::wire::testing::FIXED_LENGTHS;
 use crate::wire::{FrameError, Handshake, MAX_BLOCK_LEN, Message};
 
 fn frame_error(w: &TestWorld, p: crate::units::PeerKey) -> Option<FrameError> {
@@ -32,21 +33,7 @@ fn p2_a_block_longer_than_any_request_ends_the_connection() {
 
 #[test]
 fn p3_a_wrong_length_of_a_fixed_size_message_ends_the_connection() {
-    for (id, right) in [
-        (0u8, 0u32),
-        (1, 0),
-        (2, 0),
-        (3, 0),
-        (4, 4),
-        (6, 12),
-        (8, 12),
-        (9, 2),
-        (13, 4),
-        (14, 0),
-        (15, 0),
-        (16, 12),
-        (17, 4),
-    ] {
+    for (id, right) in FIXED_LENGTHS {
         for body in [right + 1, right + 100] {
             let mut w = TestWorld::leech();
             let p = w.peer(1);
