@@ -14,7 +14,7 @@ use super::disconnect::DisconnectReason;
 use super::effects::Effect;
 use super::limits;
 use super::lsd::Lsd;
-use super::snapshots::{PartialPiece, PeerStats, TrackerStats};
+use super::snapshots::{PartialPiece, PeerStatus, TrackerStatus};
 use super::stats::TorrentStats;
 use super::stream::Want;
 use super::swarms::Swarms;
@@ -392,12 +392,12 @@ impl Engine {
     }
 
     /// Returns the statistics of a torrent's peers that sent their handshakes.
-    pub fn peer_stats(&self, now: Instant, key: TorrentKey) -> Option<Vec<PeerStats>> {
+    pub fn peer_stats(&self, now: Instant, key: TorrentKey) -> Option<Vec<PeerStatus>> {
         self.swarms.peer_stats(now, key)
     }
 
     /// Returns the state of a torrent's trackers, tier by tier.
-    pub fn tracker_stats(&self, now: Instant, key: TorrentKey) -> Option<Vec<TrackerStats>> {
+    pub fn tracker_stats(&self, now: Instant, key: TorrentKey) -> Option<Vec<TrackerStatus>> {
         self.swarms.torrents.get(key).map(|t| t.trackers.stats(now))
     }
 

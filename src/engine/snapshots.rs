@@ -10,7 +10,7 @@ use std::time::Duration;
 /// Statistics of one connected peer that sent its handshake.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct PeerStats {
+pub struct PeerStatus {
     /// The peer's address; if we dialed the peer, the address where it accepts connections.
     pub addr: SocketAddr,
     /// The source of the peer's address.
@@ -47,7 +47,7 @@ pub struct PeerStats {
 /// The state of one tracker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct TrackerStats {
+pub struct TrackerStatus {
     /// The announce URL.
     pub url: Arc<str>,
     /// The tier, from 0 (BEP 12).
@@ -74,11 +74,11 @@ pub struct PartialPiece {
 }
 
 impl Swarms {
-    pub(super) fn peer_stats(&self, now: Instant, key: TorrentKey) -> Option<Vec<PeerStats>> {
+    pub(super) fn peer_stats(&self, now: Instant, key: TorrentKey) -> Option<Vec<PeerStatus>> {
         let t = self.torrents.get(key)?;
         let pieces = t.pieces.geometry().pieces();
         let peers = t.peers.iter().filter_map(|p| self.connections.get(*p)).map(|c| &c.peer);
-        let stats = |p: &Peer| PeerStats {
+        let stats = |p: &Peer| PeerStatus {
             addr: p.source.addr,
             origin: p.source.origin,
             peer_id: p.wire.id,

@@ -4,7 +4,7 @@ use super::config::AddTorrent;
 use super::error::CommandError;
 use super::event::TorrentId;
 use super::status::{FilePriority, FileStatus, PieceStatus, TorrentStatus};
-use crate::engine::{PeerStats, TrackerStats};
+use crate::engine::{PeerStatus, TrackerStatus};
 use crate::wire::Metainfo;
 use std::net::SocketAddr;
 use std::sync::mpsc::SyncSender;
@@ -21,9 +21,9 @@ pub enum Question {
     /// A torrent's files.
     Files(TorrentId, Reply<Vec<FileStatus>>),
     /// A torrent's peers.
-    Peers(TorrentId, Reply<Vec<PeerStats>>),
+    Peers(TorrentId, Reply<Vec<PeerStatus>>),
     /// A torrent's trackers.
-    Trackers(TorrentId, Reply<Vec<TrackerStats>>),
+    Trackers(TorrentId, Reply<Vec<TrackerStatus>>),
     /// A torrent's pieces.
     Pieces(TorrentId, Reply<PieceStatus>),
 }

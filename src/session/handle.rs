@@ -11,7 +11,7 @@ use super::event_loop::EventLoop;
 use super::event_queue::{EventSender, Events, OnEvent};
 use super::metadata::kept_metadata;
 use super::status::{FilePriority, FileStatus, PieceStatus, TorrentStatus};
-use crate::engine::{PeerStats, TrackerStats};
+use crate::engine::{PeerStatus, TrackerStatus};
 use mio::Waker;
 use std::fmt;
 use std::net::SocketAddr;
@@ -255,7 +255,7 @@ impl Session {
     ///
     /// # Errors
     /// [`CommandError::UnknownTorrent`], [`CommandError::Gone`].
-    pub fn peers(&self, id: TorrentId) -> Result<Vec<PeerStats>, CommandError> {
+    pub fn peers(&self, id: TorrentId) -> Result<Vec<PeerStatus>, CommandError> {
         self.ask(|reply| Command::Ask(Question::Peers(id, reply)))
     }
 
@@ -263,7 +263,7 @@ impl Session {
     ///
     /// # Errors
     /// [`CommandError::UnknownTorrent`], [`CommandError::Gone`].
-    pub fn trackers(&self, id: TorrentId) -> Result<Vec<TrackerStats>, CommandError> {
+    pub fn trackers(&self, id: TorrentId) -> Result<Vec<TrackerStatus>, CommandError> {
         self.ask(|reply| Command::Ask(Question::Trackers(id, reply)))
     }
 

@@ -22,9 +22,7 @@ mod status;
 mod tokens;
 
 pub use crate::disk::{DiskFault, FaultKind, StorageMode};
-pub use crate::engine::{
-    PartialPiece, PeerStats as PeerStatus, ScrapeSource, SlowReason, TrackerStats as TrackerStatus,
-};
+pub use crate::engine::{PartialPiece, PeerStatus, ScrapeSource, SlowReason, TrackerStatus};
 pub use crate::units::Bitfield;
 pub use crate::units::Origin;
 pub use crate::wire::SwarmCounts;

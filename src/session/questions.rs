@@ -11,7 +11,7 @@ use super::event_loop::EventLoop;
 use super::registry::{ContentSource, DiskState, RegisteredTorrent};
 use super::status::{FilePriority, FileStatus, PieceStatus, SessionFigures, TorrentState, TorrentStatus};
 use crate::disk::OpenTorrent;
-use crate::engine::{PeerStats, PiecePriority, TrackerStats};
+use crate::engine::{PeerStatus, PiecePriority, TrackerStatus};
 use crate::units::{Bitfield, TorrentKey};
 use crate::wire::FileEntry;
 
@@ -79,11 +79,11 @@ impl EventLoop {
         Ok(open.files.iter().enumerate().map(status).collect())
     }
 
-    fn peers(&self, key: TorrentKey) -> Vec<PeerStats> {
+    fn peers(&self, key: TorrentKey) -> Vec<PeerStatus> {
         self.engine.peer_stats(self.now, key).unwrap_or_default()
     }
 
-    fn trackers(&self, key: TorrentKey) -> Vec<TrackerStats> {
+    fn trackers(&self, key: TorrentKey) -> Vec<TrackerStatus> {
         self.engine.tracker_stats(self.now, key).unwrap_or_default()
     }
 

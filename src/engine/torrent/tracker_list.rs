@@ -11,7 +11,7 @@
 //! torrent is stopped. `stopped` goes to every tracker that knows us.
 
 use crate::engine::limits;
-use crate::engine::snapshots::TrackerStats;
+use crate::engine::snapshots::TrackerStatus;
 use crate::units::{Instant, Rng};
 use crate::wire::{AnnounceError, AnnounceEvent, AnnounceReply, RetryIn};
 use std::collections::BTreeSet;
@@ -239,10 +239,10 @@ impl TrackerList {
     }
 
     /// Returns the state of every tracker, tier by tier.
-    pub fn stats(&self, now: Instant) -> Vec<TrackerStats> {
+    pub fn stats(&self, now: Instant) -> Vec<TrackerStatus> {
         let tiers = self.tiers.iter().enumerate();
         let entries = tiers.flat_map(|(tier, entries)| entries.iter().map(move |entry| (tier, entry)));
-        let stats = |(tier, t): (usize, &TrackerEntry)| TrackerStats {
+        let stats = |(tier, t): (usize, &TrackerEntry)| TrackerStatus {
             url: t.url.clone(),
             tier,
             last: t
