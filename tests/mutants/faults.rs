@@ -12,6 +12,13 @@ pub struct Fault {
 }
 
 pub const FAULTS: &[Fault] = &[
+    // ---- first, because it is caught only by a count over all runs, which takes as long as ten others
+    Fault {
+        what: "a liar is never banned",
+        file: "engine/piece_results.rs",
+        old: "t.peer_list.ban(turn.now, ip);\n        for peer in t.peers.clone() {",
+        new: "for peer in t.peers.clone().into_iter().filter(|_| false) {",
+    },
     // ---- leases and pieces
     Fault {
         what: "a lease is given twice",
@@ -189,12 +196,6 @@ pub const FAULTS: &[Fault] = &[
         file: "engine/torrent/smart_ban.rs",
         old: "if let [only] = open.senders() {",
         new: "if let [only, ..] = open.senders() {",
-    },
-    Fault {
-        what: "a liar is never banned",
-        file: "engine/piece_results.rs",
-        old: "t.peer_list.ban(turn.now, ip);\n        for peer in t.peers.clone() {",
-        new: "for peer in t.peers.clone().into_iter().filter(|_| false) {",
     },
     // ---- peer sources
     Fault {
