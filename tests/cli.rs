@@ -2,6 +2,9 @@
 //!
 //! These tests need no other program and no network; tests with other programs are in `interop`.
 
+#[path = "cli/sources.rs"]
+mod sources;
+
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;

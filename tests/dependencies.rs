@@ -27,11 +27,12 @@ const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
 /// The dependencies in `Cargo.toml` and their purposes. The list catches a misspelled name, which could be a
 /// package of another author.
-const NAMED: [(&str, &str); 21] = [
+const NAMED: [(&str, &str); 22] = [
     ("bendy", "the strict reader that ours is compared with"),
     ("clap", "the command line"),
     ("divan", "benches"),
     ("fastrand", "choices among equals"),
+    ("flate2", "gzip bodies of trackers"),
     ("libc", "the few calls that rustix lacks"),
     ("log", "log lines"),
     ("memmap2", "windows into files"),

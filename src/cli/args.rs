@@ -10,6 +10,7 @@ mod sim;
 pub(crate) use sim::Sim;
 
 use super::format::{Selection, parse_duration, parse_size};
+use crate::session::PrivateHosts;
 use crate::wire::host_and_port;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -204,6 +205,11 @@ pub(crate) struct Discovery {
     /// Announce to this tracker as well; may be repeated
     #[arg(long, value_name = "URL", env = "RILL_TRACKER", value_delimiter = ' ')]
     pub(crate) tracker: Vec<String>,
+    /// Ask the trackers that torrents name in private networks with any path; with =loopback also on this
+    /// machine. Trackers given with --tracker are always asked
+    #[arg(long, value_name = "loopback", env = "RILL_ALLOW_PRIVATE_HOSTS", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true", value_parser = parse_private_hosts)]
+    pub(crate) allow_private_hosts: Option<PrivateHosts>,
     /// Do not join the DHT
     #[arg(long, env = "RILL_NO_DHT", value_parser = FalseyValueParser::new())]
     pub(crate) no_dht: bool,
@@ -375,6 +381,15 @@ fn parse_node(text: &str) -> Result<(String, u16), String> {
     host_and_port(text).ok_or_else(|| format!("'{text}' is not a host and a port like router.example:6881"))
 }
 
+fn parse_private_hosts(text: &str) -> Result<PrivateHosts, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "loopback" => Ok(PrivateHosts::AllowedWithLoopback),
+        "" | "0" | "false" | "no" | "n" | "off" | "f" => Ok(PrivateHosts::Refused),
+        "1" | "true" | "yes" | "y" | "on" | "t" => Ok(PrivateHosts::Allowed),
+        _ => Err(format!("'{text}' is not 'loopback'")),
+    }
+}
+
 fn parse_ratio(text: &str) -> Result<f64, String> {
     let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     text.parse().ok().filter(|_| plain).ok_or_else(|| format!("'{text}' is not a ratio like 1.5"))
@@ -423,6 +438,20 @@ mod tests {
         for text in ["", "-", "1-", "9-1", "70000", "0-5", "a"] {
             assert!(parse_ports(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn k10_private_hosts_are_allowed_with_and_without_loopback() {
+        let parsed =
+            |words: &str| match CliArgs::parse_words(words.split(' ').map(Into::into)).unwrap().command {
+                CliCommand::Get(get) => (get.network.discovery.allow_private_hosts, get.sources),
+                other => panic!("{other:?}"),
+            };
+        use PrivateHosts::*;
+        assert_eq!(parsed("rill get --allow-private-hosts x"), (Some(Allowed), vec!["x".into()]));
+        assert_eq!(parsed("rill get --allow-private-hosts=loopback x").0, Some(AllowedWithLoopback));
+        assert_eq!(parsed("rill get x").0, None);
+        assert!(parse_private_hosts("everything").is_err());
     }
 
     #[test]

@@ -90,6 +90,7 @@ fn read_sources(plan: &Plan) -> Result<Vec<LoadedSource>, Failure> {
             out::error(format_args!("{} is given twice", loaded.name()));
             continue;
         }
+        source::report_refused_trackers(&loaded);
         match loaded.metainfo().filter(|_| plan.metadata_only) {
             Some(metainfo) => {
                 out::data(&save_torrent::save(plan.dir(), metainfo, &bytes, plan.style)?);

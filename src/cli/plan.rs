@@ -209,7 +209,13 @@ impl Plan {
 
 /// Returns the configuration with these sources of peers.
 pub(crate) fn discover(discovery: &args::Discovery, otherwise: Config) -> Result<Config, Failure> {
-    Ok(Config { dht: dht(discovery)?, pex: !discovery.no_pex, lsd: !discovery.no_lsd, ..otherwise })
+    Ok(Config {
+        dht: dht(discovery)?,
+        pex: !discovery.no_pex,
+        lsd: !discovery.no_lsd,
+        private_hosts: discovery.allow_private_hosts.unwrap_or_default(),
+        ..otherwise
+    })
 }
 
 /// Returns the trackers given as options.

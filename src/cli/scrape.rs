@@ -13,7 +13,7 @@ use super::signals::StopFlag;
 use super::source::LoadedSource;
 use super::{out, plan};
 use crate::session::{AddTorrent, Config, Event, Session, SwarmCounts};
-use crate::wire::{Magnet, Metainfo, printable};
+use crate::wire::{Magnet, Metainfo, printable, without_user_info};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,8 @@ const LINE_CHARS: usize = 500;
 /// The torrent with its trackers, and the session's configuration.
 pub(crate) struct ScrapeRequest {
     torrent: Magnet,
+    /// The trackers that the user named; they are in `torrent` too.
+    typed: Vec<String>,
     config: Config,
 }
 
@@ -40,12 +42,13 @@ pub(crate) fn of(found: &LoadedSource, options: &args::Show) -> Result<ScrapeReq
     config.dht = config.dht.filter(|_| !found.metainfo().is_some_and(Metainfo::private));
     config.state_dir = plan::state_dir(&options.state, |name| std::env::var(name).ok());
     let mut all: Vec<String> = Vec::new();
-    for url in trackers.into_iter().chain(plan::trackers(&options.discovery)?) {
-        if !all.contains(&url) {
-            all.push(url);
+    let typed = plan::trackers(&options.discovery)?;
+    for url in trackers.iter().chain(&typed) {
+        if !all.contains(url) {
+            all.push(url.clone());
         }
     }
-    Ok(ScrapeRequest { torrent: Magnet { trackers: all, ..Magnet::new(info_hash) }, config })
+    Ok(ScrapeRequest { torrent: Magnet { trackers: all, ..Magnet::new(info_hash) }, typed, config })
 }
 
 /// Prints the output of `rill show` and the results of the scrape.
@@ -83,8 +86,12 @@ fn scrape(
         .map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
     let config = Config { listen_ports: 0..=0, lsd: false, pex: false, workers: 1, ..request.config.clone() };
     let session = Session::start(config).map_err(start_failure)?;
-    let add =
-        AddTorrent { paused: true, choose_later: true, ..AddTorrent::magnet(request.torrent.clone(), "") };
+    let add = AddTorrent {
+        paused: true,
+        choose_later: true,
+        trackers: request.typed.clone(),
+        ..AddTorrent::magnet(request.torrent.clone(), "")
+    };
     let id = session.add(add).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
     session.scrape(id).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
     let begun = Instant::now();
@@ -115,7 +122,7 @@ fn line(url: &str, result: &Result<SwarmCounts, String>, width: usize) -> String
     };
     let glyphs = Glyphs::new(out::Terminal::of_stdout().utf8);
     let room = width.saturating_sub(INDENT + 2 + text.chars().count()).max(12);
-    let url = fit(&printable(url, LINE_CHARS), room, glyphs);
+    let url = fit(&printable(without_user_info(url), LINE_CHARS), room, glyphs);
     fit(&format!("{:<INDENT$}{url}: {text}", "Scrape:"), width, glyphs)
 }
 

@@ -13,7 +13,9 @@ use std::time::Duration;
 
 /// Runs `rill show`.
 pub(crate) fn run(options: &args::Show) -> Result<Exit, Failure> {
-    let found = match source::open(&SourceArg::parse(&options.source))? {
+    let found = source::open(&SourceArg::parse(&options.source))?;
+    source::report_refused_trackers(&found);
+    let found = match found {
         LoadedSource::Magnet(magnet) => look_into(magnet, options)?,
         found => found,
     };

@@ -1,9 +1,12 @@
 //! Sources on the command line: a file, standard input, a URL, or a magnet link.
 
 use super::exit::{Exit, Failure};
-use super::{fetch, out};
+use super::fetch::{self, Fetched};
+use super::out;
 use crate::units::InfoHash;
-use crate::wire::{Magnet, Metainfo, printable, tracker_url};
+use crate::wire::{
+    Magnet, Metainfo, checked_tracker_url, origin_without_secrets, printable, url_without_secrets,
+};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -79,19 +82,24 @@ pub(crate) fn open(source: &SourceArg) -> Result<LoadedSource, Failure> {
 /// info dictionary of more than `info_bytes`.
 pub(crate) fn read(source: &SourceArg, info_bytes: usize) -> Result<(LoadedSource, Vec<u8>), Failure> {
     let (bytes, name) = match source {
-        SourceArg::Magnet(link) => {
-            let magnet = Magnet::parse(link).map_err(|e| Failure::new(Exit::Magnet, e.to_string()))?;
-            return Ok((LoadedSource::Magnet(magnet), Vec::new()));
-        }
+        SourceArg::Magnet(link) => return magnet(link),
         SourceArg::File(path) => (read_file(path)?, shown(path)),
         SourceArg::Stdin => (read_stdin()?, "standard input".to_string()),
-        SourceArg::Url(url) => (fetch::fetch(url)?, printable(url, 200)),
+        SourceArg::Url(url) => match fetch::fetch(url)? {
+            Fetched::File(bytes) => (bytes, url_without_secrets(url)),
+            Fetched::Magnet(link) => return magnet(&link),
+        },
     };
     let metainfo = Metainfo::parse_with_info_limit(&bytes, info_bytes).map_err(|e| {
         let exit = if e.is_not_bencode() { Exit::Bencode } else { Exit::Torrent };
         Failure::new(exit, format!("{name}: {e}"))
     })?;
     Ok((LoadedSource::Torrent(metainfo), bytes))
+}
+
+fn magnet(link: &str) -> Result<(LoadedSource, Vec<u8>), Failure> {
+    let magnet = Magnet::parse(link).map_err(|e| Failure::new(Exit::Magnet, e.to_string()))?;
+    Ok((LoadedSource::Magnet(magnet), Vec::new()))
 }
 
 /// Reads a source that must be a torrent, not a magnet link.
@@ -118,10 +126,10 @@ pub(crate) fn report_repairs(metainfo: &Metainfo) {
             repairs.files_renamed
         ));
     }
-    if repairs.urls_dropped > 0 {
+    let others = repairs.urls_dropped.saturating_sub(metainfo.refused_trackers().count());
+    if others > 0 {
         log::info!(
-            "{name}: {} trackers or web seeds left out, their addresses are unusable",
-            repairs.urls_dropped
+            "{name}: {others} trackers or web seeds left out, their addresses are unusable or too many"
         );
     }
     if repairs.bytes_cut > 0 {
@@ -129,10 +137,28 @@ pub(crate) fn report_repairs(metainfo: &Metainfo) {
     }
 }
 
+/// Prints on stderr which trackers of the source are left out, a few of them by name.
+pub(crate) fn report_refused_trackers(source: &LoadedSource) {
+    let refused = match source {
+        LoadedSource::Torrent(metainfo) => metainfo.refused_trackers(),
+        LoadedSource::Magnet(magnet) => &magnet.refused_trackers,
+    };
+    let name = source.name();
+    for tracker in refused.first() {
+        out::error(format_args!("{name}: tracker {} is left out: {}", tracker.url, tracker.error));
+    }
+    match refused.count() - refused.first().len() {
+        0 => {}
+        1 => out::error(format_args!("{name}: and 1 more tracker is left out")),
+        more => out::error(format_args!("{name}: and {more} more trackers are left out")),
+    }
+}
+
 /// Returns the URL if it is one of a tracker, or a failure.
 pub(crate) fn usable_tracker(url: &str) -> Result<String, Failure> {
-    tracker_url(url.as_bytes()).ok_or_else(|| {
-        Failure::new(Exit::Option, format!("'{url}' is not a tracker's URL; http, https and udp are known"))
+    checked_tracker_url(url.as_bytes()).map_err(|e| {
+        let shown = origin_without_secrets(url.as_bytes());
+        Failure::new(Exit::Option, format!("'{shown}' is not a tracker's URL: {e}"))
     })
 }
 

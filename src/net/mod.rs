@@ -2,23 +2,24 @@
 //!
 //! Carries out what the engine decided and reports results; decides nothing itself. The loop thread never
 //! waits here: HTTP trackers and name servers, which can only be asked by waiting, are asked by threads of
-//! the
-//! [`BlockingPool`].
+//! the [`BlockingPool`].
 
 mod bind;
 mod blocking_pool;
 mod clock;
 mod descriptors;
 mod listeners;
+mod mended_response;
 mod multicast;
 mod sys;
 mod tcp_socket;
 mod transfer;
 mod transport;
 mod udp;
+mod web;
 
 pub use bind::bind;
-pub use blocking_pool::{BlockingPool, BlockingReply};
+pub use blocking_pool::{BlockingPool, BlockingReply, PrivateHosts};
 pub use clock::{Clock, thread_cpu};
 pub use descriptors::connections_within;
 pub use listeners::{Accepted, TcpListeners};
@@ -27,6 +28,8 @@ pub use sys::Batch;
 pub use transfer::Transfer;
 pub use transport::Transport;
 pub use udp::Udp;
+#[cfg(feature = "cli")]
+pub use web::{MAX_REDIRECTS, RedirectError, RedirectTarget, WebUrl, read_body};
 
 /// Returns whether the call may succeed once a descriptor or memory is released.
 fn out_of_resources(error: &std::io::Error) -> bool {

@@ -3,6 +3,7 @@
 use super::memory::default_max_memory;
 use crate::disk::{OpenTorrent, StorageMode};
 use crate::engine::TorrentInfo;
+use crate::net::PrivateHosts;
 use crate::units::{Bitfield, Geometry, InfoHash};
 use crate::wire::{Files, Magnet, Metainfo};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -43,6 +44,10 @@ pub struct Config {
     pub lsd: bool,
     /// The DHT (BEP 5), never used for a private torrent; `None` disables it.
     pub dht: Option<DhtConfig>,
+    /// Private addresses that the trackers of a torrent may have with any path. Trackers in
+    /// [`AddTorrent::trackers`] and those of [`Session::set_trackers`](super::Session::set_trackers) may have
+    /// any address.
+    pub private_hosts: PrivateHosts,
     /// The seed of random choices and of the peer id; `None` takes one from the system.
     pub seed: Option<u64>,
 }
@@ -64,6 +69,7 @@ impl Default for Config {
             pex: true,
             lsd: true,
             dht: Some(DhtConfig::default()),
+            private_hosts: PrivateHosts::default(),
             seed: None,
         }
     }

@@ -174,6 +174,7 @@ impl EventLoop {
     }
 
     fn add(&mut self, id: TorrentId, torrent: Box<AddTorrent>, kept: Option<Metainfo>) {
+        torrent.trackers.iter().for_each(|url| self.blocking_pool.trust(url));
         let metainfo =
             if let TorrentSource::Metainfo(metainfo) = &torrent.source { Some(metainfo) } else { None };
         let spec = TorrentSpec {

@@ -160,7 +160,7 @@ impl EventLoop {
             engine.join_dht(Instant::ZERO, setup, &mut actions);
         }
         Ok(EventLoop {
-            blocking_pool: BlockingPool::new(TRACKER_WORKERS, wake_loop),
+            blocking_pool: BlockingPool::new(TRACKER_WORKERS, config.private_hosts, wake_loop),
             poll,
             waker,
             clock: Clock::start(),

@@ -23,6 +23,7 @@ mod tokens;
 
 pub use crate::disk::{DiskFault, FaultKind, StorageMode};
 pub use crate::engine::{PartialPiece, PeerStatus, ScrapeSource, SlowReason, TrackerStatus};
+pub use crate::net::PrivateHosts;
 pub use crate::units::Bitfield;
 pub use crate::units::Origin;
 pub use crate::wire::SwarmCounts;

@@ -177,6 +177,7 @@ impl EventLoop {
         {
             return Err(CommandError::NotATracker(url.clone()));
         }
+        tiers.iter().flatten().for_each(|url| self.blocking_pool.trust(url));
         self.engine.set_trackers(self.now, key, tiers, &mut self.actions);
         Ok(())
     }

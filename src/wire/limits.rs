@@ -34,6 +34,9 @@ pub const PATH_BYTES: usize = 3_072;
 /// Trackers kept from a torrent or a magnet link; lists of public trackers have about a hundred.
 pub const TRACKERS: usize = 128;
 
+/// Refused trackers of one torrent or link that are named.
+pub const REFUSED_TRACKERS: usize = 5;
+
 /// Web seeds kept from a torrent or a magnet link.
 pub const WEB_SEEDS: usize = 32;
 

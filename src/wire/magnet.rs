@@ -6,7 +6,7 @@
 use super::limits::{MAGNET_BYTES, MAGNET_PEERS, MAGNET_RANGES, TRACKERS, WEB_SEEDS};
 use super::metainfo::component;
 use super::percent;
-use super::url::{tracker_url, web_seed_url};
+use super::url::{RefusedTrackers, checked_tracker_url, web_seed_url};
 use crate::units::InfoHash;
 use std::fmt;
 use std::net::SocketAddr;
@@ -22,6 +22,8 @@ pub struct Magnet {
     pub name: Option<String>,
     /// Trackers (`tr`), each in a tier of its own.
     pub trackers: Vec<String>,
+    /// Trackers that were left out because their URLs are unusable.
+    pub refused_trackers: RefusedTrackers,
     /// Web seeds (`ws`).
     pub web_seeds: Vec<String>,
     /// Peers (`x.pe`); host names are ignored.
@@ -65,6 +67,7 @@ impl Magnet {
             info_hash,
             name: None,
             trackers: Vec::new(),
+            refused_trackers: RefusedTrackers::default(),
             web_seeds: Vec::new(),
             peers: Vec::new(),
             select_only: Vec::new(),
@@ -104,7 +107,11 @@ impl Magnet {
                 let spaced: Vec<u8> = value.iter().map(|b| if *b == b'+' { b' ' } else { *b }).collect();
                 self.name = component(&spaced);
             }
-            "tr" => keep(&mut self.trackers, tracker_url(value), TRACKERS),
+            "tr" if value.trim_ascii().is_empty() => {}
+            "tr" => match checked_tracker_url(value) {
+                Ok(url) => keep(&mut self.trackers, Some(url), TRACKERS),
+                Err(error) => self.refused_trackers.push(value, error),
+            },
             "ws" => keep(&mut self.web_seeds, web_seed_url(value), WEB_SEEDS),
             "x.pe" => {
                 let peer = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());

@@ -53,6 +53,7 @@ mod url;
 pub use magnet::{Magnet, MagnetError};
 pub use metainfo::{FileAttributes, FileEntry, Files, Metainfo, MetainfoError, PieceHashes};
 pub use scrape::SwarmCounts;
+pub use url::{RefusedTracker, RefusedTrackers, UrlError};
 
 #[cfg(not(feature = "internals"))]
 pub(crate) use internals::*;
@@ -61,13 +62,19 @@ pub use internals::*;
 
 mod internals {
     // Files and links.
+    pub use super::bencode::is_whole_bencode;
     #[cfg(test)]
     pub use super::metainfo::FilesBuilder;
     pub use super::metainfo::for_fat;
     pub use super::text::printable;
-    pub use super::url::{Scheme, UrlParts, tracker_url, url_parts};
+    pub use super::url::{
+        Scheme, UrlParts, resolve_reference, same_origin, tracker_url, url_parts, without_user_info,
+    };
     #[cfg(feature = "cli")]
-    pub use super::url::{host_and_port, web_seed_url};
+    pub use super::url::{
+        checked_http_url, checked_tracker_url, host_and_port, origin_without_secrets, url_without_secrets,
+        web_seed_url,
+    };
     // Trackers, the DHT and the extension handshake.
     pub use super::announce::{
         AnnounceError, AnnounceEvent, AnnounceReply, AnnounceRequest, RetryIn, parse_reply,

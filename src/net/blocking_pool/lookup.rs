@@ -89,14 +89,44 @@ impl Drop for LookupPermit {
     }
 }
 
+/// Which addresses of this machine and of private networks the trackers of a torrent may have with any path,
+/// and not only for a plain announce.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PrivateHosts {
+    /// None.
+    #[default]
+    Refused,
+    /// Those of private networks: 10/8, 172.16/12, 192.168/16, 100.64/10 and fc00::/7.
+    Allowed,
+    /// Those of private networks and loopback.
+    AllowedWithLoopback,
+}
+
+impl PrivateHosts {
+    /// Returns whether the local address is among them.
+    fn include(self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        let private = match ip {
+            IpAddr::V4(v4) => v4.is_private() || (v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64),
+            IpAddr::V6(v6) => v6.is_unique_local(),
+        };
+        match self {
+            PrivateHosts::Refused => false,
+            PrivateHosts::Allowed => private,
+            PrivateHosts::AllowedWithLoopback => private || ip.is_loopback(),
+        }
+    }
+}
+
 /// The resolver for every hop of one request. A torrent file can name any address as its tracker, and a
 /// tracker can redirect to any, so addresses of this machine and of private networks are returned only if
-/// `local_allowed`.
+/// `local_allowed`, or if `private_hosts` includes them.
 #[derive(Clone, Debug)]
 pub(super) struct GuardedResolver {
     pub lookups: Arc<Lookups>,
     pub deadline: Instant,
     pub local_allowed: bool,
+    pub private_hosts: PrivateHosts,
     /// Set when a local address was found and allowed.
     pub found_local: Arc<AtomicBool>,
 }
@@ -115,7 +145,7 @@ impl Resolver for GuardedResolver {
         // The address of the user's own proxy is not restricted.
         if config.proxy().is_none_or(|proxy| proxy.uri().host() != uri.host()) {
             if !self.local_allowed {
-                found.retain(|addr| !is_local(addr.ip()));
+                found.retain(|addr| !is_local(addr.ip()) || self.private_hosts.include(addr.ip()));
             }
             if found.is_empty() {
                 return Err(ureq::Error::Other(Box::new(AnnounceError::LocalAddress)));
@@ -170,5 +200,23 @@ mod tests {
         let lookups = Arc::new(Lookups::new(0));
         assert_eq!(lookups.find("::1", 5, soon()), Ok(vec!["[::1]:5".parse().unwrap()]));
         assert!(lookups.find("localhost", 5, soon()).is_err());
+    }
+
+    #[test]
+    fn k10_allowed_private_hosts_never_include_link_local_addresses() {
+        use PrivateHosts::*;
+        let included = |hosts: PrivateHosts, ip: &str| hosts.include(ip.parse().unwrap());
+        for ip in ["10.1.2.3", "172.16.0.1", "192.168.1.1", "100.64.0.1", "fd00::1", "::ffff:10.0.0.1"] {
+            assert!(
+                !included(Refused, ip) && included(Allowed, ip) && included(AllowedWithLoopback, ip),
+                "{ip}"
+            );
+        }
+        for ip in ["127.0.0.1", "::1"] {
+            assert!(!included(Allowed, ip) && included(AllowedWithLoopback, ip), "{ip}");
+        }
+        for ip in ["169.254.1.1", "fe80::1", "0.0.0.0", "::"] {
+            assert!(!included(AllowedWithLoopback, ip), "{ip}");
+        }
     }
 }

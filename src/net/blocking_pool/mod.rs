@@ -20,9 +20,11 @@ mod lookup;
 mod tests;
 
 use crate::units::InfoHash;
-use crate::wire::{AnnounceError, AnnounceReply, SwarmCounts};
+use crate::wire::{AnnounceError, AnnounceReply, SwarmCounts, scrape_url};
+use http::RequestLimits;
 use lookup::Lookups;
-use std::collections::VecDeque;
+pub use lookup::PrivateHosts;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -70,8 +72,8 @@ pub enum BlockingReply {
 }
 
 enum BlockingRequest {
-    Announce { url: String, timeout: Duration },
-    Scrape { url: String, info_hash: InfoHash, timeout: Duration },
+    Announce { url: String, trusted: bool, timeout: Duration },
+    Scrape { url: String, trusted: bool, info_hash: InfoHash, timeout: Duration },
     Resolve { host: String, port: u16 },
 }
 
@@ -91,13 +93,20 @@ pub struct BlockingPool {
     report: Sender<BlockingReply>,
     wake: Wake,
     lookups: Arc<Lookups>,
+    private_hosts: PrivateHosts,
+    /// Announce URLs that the user named.
+    trusted: BTreeSet<String>,
     started: u64,
 }
 
 impl BlockingPool {
     /// Returns a pool that runs at most `workers` requests at once (at least one) and calls `wake` after
-    /// each.
-    pub fn new(workers: usize, wake: Arc<dyn Fn() + Send + Sync>) -> BlockingPool {
+    /// each. `private_hosts` are allowed to every tracker.
+    pub fn new(
+        workers: usize,
+        private_hosts: PrivateHosts,
+        wake: Arc<dyn Fn() + Send + Sync>,
+    ) -> BlockingPool {
         let workers = workers.max(1);
         let (report, done) = channel();
         BlockingPool {
@@ -109,8 +118,15 @@ impl BlockingPool {
             report,
             wake,
             lookups: Arc::new(Lookups::new(2 * workers)),
+            private_hosts,
+            trusted: BTreeSet::new(),
             started: 0,
         }
+    }
+
+    /// Allows any address to the tracker with this announce URL, because the user named it.
+    pub fn trust(&mut self, tracker: &str) {
+        self.trusted.insert(tracker.to_owned());
     }
 
     /// Announces to the HTTP tracker at this URL, query included. `total_timeout` runs from the start of the
@@ -118,7 +134,11 @@ impl BlockingPool {
     pub fn announce(&mut self, id: u64, url: String, total_timeout: Duration) {
         self.enqueue(QueuedRequest {
             id,
-            request: BlockingRequest::Announce { url, timeout: total_timeout },
+            request: BlockingRequest::Announce {
+                trusted: self.trusted.iter().any(|tracker| is_announce_of(tracker, &url)),
+                url,
+                timeout: total_timeout,
+            },
         });
     }
 
@@ -126,7 +146,15 @@ impl BlockingPool {
     pub fn scrape(&mut self, id: u64, url: String, info_hash: InfoHash, total_timeout: Duration) {
         self.enqueue(QueuedRequest {
             id,
-            request: BlockingRequest::Scrape { url, info_hash, timeout: total_timeout },
+            request: BlockingRequest::Scrape {
+                trusted: self
+                    .trusted
+                    .iter()
+                    .any(|tracker| scrape_url(tracker, &info_hash).as_ref() == Some(&url)),
+                url,
+                info_hash,
+                timeout: total_timeout,
+            },
         });
     }
 
@@ -180,10 +208,10 @@ impl BlockingPool {
             to: self.report.clone(),
             wake: self.wake.clone(),
         };
-        let lookups = self.lookups.clone();
+        let (lookups, private_hosts) = (self.lookups.clone(), self.private_hosts);
         let spawned = thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || {
             let mut report = report;
-            report.done = Some(job.run(&lookups));
+            report.done = Some(job.run(&lookups, private_hosts));
         });
         // If no thread starts, dropping the closure reports the failure through the same channel.
         self.running += 1;
@@ -194,16 +222,21 @@ impl BlockingPool {
 }
 
 impl QueuedRequest {
-    fn run(self, lookups: &Arc<Lookups>) -> BlockingReply {
+    fn run(self, lookups: &Arc<Lookups>, private_hosts: PrivateHosts) -> BlockingReply {
         let id = self.id;
+        let limits = |trusted, timeout| RequestLimits {
+            deadline: Instant::now() + timeout,
+            lookups: lookups.clone(),
+            trusted,
+            private_hosts,
+        };
         match self.request {
-            BlockingRequest::Announce { url, timeout } => BlockingReply::Announced {
+            BlockingRequest::Announce { url, trusted, timeout } => {
+                BlockingReply::Announced { id, result: http::announce(&url, limits(trusted, timeout)) }
+            }
+            BlockingRequest::Scrape { url, trusted, info_hash, timeout } => BlockingReply::Scraped {
                 id,
-                result: http::announce(&url, Instant::now() + timeout, lookups),
-            },
-            BlockingRequest::Scrape { url, info_hash, timeout } => BlockingReply::Scraped {
-                id,
-                result: http::scrape(&url, &info_hash, Instant::now() + timeout, lookups),
+                result: http::scrape(&url, &info_hash, limits(trusted, timeout)),
             },
             BlockingRequest::Resolve { host, port } => {
                 let found = lookups.find(&host, port, Instant::now() + LOOKUP_TIMEOUT);
@@ -220,6 +253,11 @@ impl QueuedRequest {
             BlockingRequest::Resolve { .. } => BlockingReply::Resolved { id, result: Err(error.to_string()) },
         }
     }
+}
+
+/// Returns whether the URL is an announce to this tracker.
+fn is_announce_of(tracker: &str, url: &str) -> bool {
+    url.strip_prefix(tracker).is_some_and(|rest| rest.is_empty() || rest.starts_with(['?', '&']))
 }
 
 fn worker_died() -> AnnounceError {

@@ -47,7 +47,7 @@ fn redirecting_to(location: impl Into<String>) -> SocketAddr {
 
 /// Returns a pool that wakes no loop.
 fn pool() -> BlockingPool {
-    BlockingPool::new(2, Arc::new(|| {}))
+    BlockingPool::new(2, PrivateHosts::Refused, Arc::new(|| {}))
 }
 
 fn wait(pool: &mut BlockingPool) -> BlockingReply {
@@ -243,6 +243,121 @@ fn k10_a_private_address_is_asked_only_by_a_plain_announce() {
     assert!(ask_url(format!("http://{good}/announce?info_hash=x"), 5_000).is_ok());
 }
 
+/// Announces with these permissions, and returns the result.
+fn ask_with(private_hosts: PrivateHosts, trusted: &str, url: String) -> Result<AnnounceReply, AnnounceError> {
+    let mut pool = BlockingPool::new(2, private_hosts, Arc::new(|| {}));
+    pool.trust(trusted);
+    pool.announce(7, url, Duration::from_secs(5));
+    match wait(&mut pool) {
+        BlockingReply::Announced { id: 7, result } => result,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn k10_a_tracker_that_the_user_named_is_asked_at_any_address() {
+    use PrivateHosts::*;
+    let good = serving(good());
+    let url = format!("http://{good}/0123/announce?passkey=4");
+    assert!(ask_with(Refused, &url, format!("{url}&info_hash=x")).is_ok());
+    let other = format!("http://{good}/0123/announce?passkey=45&info_hash=x");
+    assert_eq!(ask_with(Refused, &url, other), Err(AnnounceError::LocalAddress), "another passkey");
+    let reboot = format!("http://{good}/reboot?info_hash=x");
+    assert_eq!(ask_with(Refused, &url, reboot.clone()), Err(AnnounceError::LocalAddress));
+    assert_eq!(ask_with(Allowed, "", reboot.clone()), Err(AnnounceError::LocalAddress), "loopback");
+    assert!(ask_with(AllowedWithLoopback, "", reboot).is_ok());
+}
+
+#[test]
+fn k10_a_scrape_of_a_tracker_that_the_user_named_is_sent() {
+    let addr =
+        serving(answer("200 OK", b"d5:filesd20:aaaaaaaaaaaaaaaaaaaad10:incompletei2e8:completei1eeee"));
+    let mut pool = pool();
+    let (tracker, info_hash) = (format!("http://{addr}/x/announce"), InfoHash([b'a'; 20]));
+    pool.trust(&tracker);
+    pool.scrape(8, scrape_url(&tracker, &info_hash).unwrap(), info_hash, Duration::from_secs(5));
+    assert!(matches!(wait(&mut pool), BlockingReply::Scraped { id: 8, result: Ok(_) }));
+}
+
+#[test]
+fn k16_user_info_is_decoded_and_never_sent_to_another_host() {
+    let (heads, received) = channel();
+    let other = heads.clone();
+    let second = server(move |head, stream| {
+        other.send(head.to_ascii_lowercase()).unwrap();
+        stream.write_all(&good())
+    });
+    let first = server(move |head, stream| {
+        heads.send(head.to_owned()).unwrap();
+        let location = if head.starts_with("GET /announce") {
+            "again".to_owned()
+        } else {
+            format!("http://{second}/announce")
+        };
+        write!(stream, "HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n")
+    });
+    ask_url(format!("http://user:p%40ss@{first}/announce?info_hash=x"), 5_000).unwrap();
+    let heads: Vec<String> = received.try_iter().collect();
+    let has_credentials = |head: &&String| head.to_ascii_lowercase().contains("authorization");
+    assert!(heads[0].contains("Basic dXNlcjpwQHNz\r\n"), "{heads:?}");
+    assert_eq!(heads.iter().map(|head| has_credentials(&head)).collect::<Vec<_>>(), [true, true, false]);
+}
+
+#[test]
+fn k15_gzip_is_recognised_by_its_first_bytes() {
+    use std::io::Write as _;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(b"d8:intervali60e5:peers6:\x01\x02\x03\x04\x00\x05e").unwrap();
+    let body = encoder.finish().unwrap();
+    for coding in ["Content-Encoding: gzip", "Content-Encoding: GZip", "content-encoding: X-GZIP", "X: y"] {
+        let head = format!("HTTP/1.1 200 OK\r\n{coding}\r\nContent-Length: {}\r\n\r\n", body.len());
+        let reply = ask(serving([head.as_bytes(), &body].concat()));
+        assert_eq!(reply.map(|reply| reply.peers.len()), Ok(1), "{coding}");
+    }
+}
+
+#[test]
+fn k15_a_whole_body_that_ends_before_its_length_is_read() {
+    let body = b"d8:intervali60e5:peers6:\x01\x02\x03\x04\x00\x05e";
+    let whole = [b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n".as_slice(), body].concat();
+    assert_eq!(ask(serving(whole.clone())).map(|reply| reply.peers.len()), Ok(1));
+    assert!(matches!(ask(serving(&whole[..whole.len() - 1])), Err(AnnounceError::NotBencode(_))));
+    let short = [b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n".as_slice(), body].concat();
+    assert_eq!(ask(serving(short)).map(|reply| reply.peers.len()), Ok(1));
+    let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n20\r\n".as_slice();
+    assert_eq!(body.len(), 0x20 - 1);
+    let chunked = [chunked, body, b"\n\r\n"].concat();
+    assert_eq!(ask(serving(chunked)).map(|reply| reply.peers.len()), Ok(1));
+}
+
+#[test]
+fn k15_folded_headers_and_bare_newlines_are_read() {
+    let body = b"d8:intervali60e5:peers6:\x01\x02\x03\x04\x00\x05e";
+    for head in [
+        "HTTP/1.1 200 OK\r\nX-Note: one\r\n two\r\nContent-Length: 31\r\n\r\n",
+        "HTTP/1.1 200 OK\nContent-Type: text/plain\n\n",
+        "HTTP/1.0 200 OK\r\nno header\r\n\r\n",
+    ] {
+        let answer = [head.as_bytes(), body].concat();
+        assert_eq!(ask(serving(answer)).map(|reply| reply.peers.len()), Ok(1), "{head:?}");
+    }
+    let to = serving(good());
+    let folded = format!("HTTP/1.1 302 Found\r\nLocation:\r\n\thttp://{to}/announce \r\nX: y\r\n\r\n");
+    assert!(ask(serving(folded)).is_ok());
+}
+
+#[test]
+fn k15_a_connection_that_is_kept_open_does_not_delay_the_reply() {
+    let addr = server(|_, stream| {
+        stream.write_all(&good())?;
+        thread::sleep(Duration::from_secs(4));
+        Ok(())
+    });
+    let begun = Instant::now();
+    assert!(ask(addr).is_ok());
+    assert!(begun.elapsed() < Duration::from_secs(2));
+}
+
 #[test]
 fn a_url_that_is_not_http_is_refused() {
     for url in ["udp://127.0.0.1:1/announce", "file:///etc/passwd", "http://", "nonsense"] {
@@ -260,7 +375,11 @@ fn a_closed_port_is_an_error_at_once() {
 fn requests_beyond_the_workers_wait_and_all_get_a_reply() {
     let woken = Arc::new(AtomicUsize::new(0));
     let counter = woken.clone();
-    let mut pool = BlockingPool::new(2, Arc::new(move || _ = counter.fetch_add(1, Ordering::Relaxed)));
+    let mut pool = BlockingPool::new(
+        2,
+        PrivateHosts::Refused,
+        Arc::new(move || _ = counter.fetch_add(1, Ordering::Relaxed)),
+    );
     let good = serving(good());
     for id in 0..9 {
         pool.announce(id, format!("http://{good}/announce"), Duration::from_secs(5));

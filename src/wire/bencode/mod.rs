@@ -41,3 +41,10 @@ pub use list::{List, OneOrMany};
 pub use scan::{BencodeError, Rules, Scanned, scan};
 pub use serialize::{Encoded, to_bytes, write};
 pub use value::Value;
+
+use super::limits::{METAINFO_DEPTH, METAINFO_TOKENS};
+
+/// Returns whether the bytes begin with a whole value, as far as a torrent file may nest.
+pub fn is_whole_bencode(bytes: &[u8]) -> bool {
+    scan(bytes, &Rules { depth: METAINFO_DEPTH, tokens: METAINFO_TOKENS, strict: false }).is_ok()
+}

@@ -24,6 +24,7 @@ pub use path::{OWN_PREFIX, for_fat};
 
 use crate::units::{Geometry, InfoHash, PieceHash, PieceIndex};
 use crate::wire::magnet::Magnet;
+use crate::wire::url::RefusedTrackers;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -77,6 +78,7 @@ struct MetainfoData {
     files: Files,
     private: bool,
     trackers: Vec<Vec<String>>,
+    refused_trackers: RefusedTrackers,
     web_seeds: Vec<String>,
     nodes: Vec<(String, u16)>,
     comment: Option<String>,
@@ -183,6 +185,11 @@ impl Metainfo {
         &self.0.trackers
     }
 
+    /// Returns the trackers that were left out because their URLs are unusable.
+    pub fn refused_trackers(&self) -> &RefusedTrackers {
+        &self.0.refused_trackers
+    }
+
     /// Returns the web seeds (BEP 19).
     pub fn web_seeds(&self) -> &[String] {
         &self.0.web_seeds
@@ -219,6 +226,7 @@ impl Metainfo {
             info_hash: self.info_hash(),
             name: Some(self.name().to_owned()),
             trackers: self.trackers().iter().flatten().cloned().collect(),
+            refused_trackers: RefusedTrackers::default(),
             web_seeds: self.web_seeds().to_vec(),
             peers: Vec::new(),
             select_only: Vec::new(),

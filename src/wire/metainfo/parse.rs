@@ -13,7 +13,7 @@ use crate::wire::limits::{
     METAINFO_TOKENS, TORRENT_NODES, TRACKERS, WEB_SEEDS,
 };
 use crate::wire::text::printable;
-use crate::wire::url::{host_and_port, tracker_url, web_seed_url};
+use crate::wire::url::{RefusedTrackers, checked_tracker_url, host_and_port, web_seed_url};
 use sha1::{Digest, Sha1};
 use std::ops::Range;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ pub(super) fn from_info(
     check_size(info)?;
     let mut parts = read_info(info, usize::MAX)?;
     let tiers = trackers.iter().map(|tier| tier.iter().map(String::as_bytes));
-    parts.trackers = clean_tiers(tiers, &mut parts.repairs);
+    parts.trackers = clean_tiers(tiers, &mut parts.repairs, &mut parts.refused_trackers);
     parts.web_seeds = clean_web_seeds(web_seeds.iter().map(String::as_bytes), &mut parts.repairs);
     Ok(parts)
 }
@@ -94,6 +94,7 @@ fn read_info(raw: &[u8], info_bytes: usize) -> Result<MetainfoData, MetainfoErro
         files,
         private: info.private.is_set(),
         trackers: Vec::new(),
+        refused_trackers: RefusedTrackers::default(),
         web_seeds: Vec::new(),
         nodes: Vec::new(),
         comment: None,
@@ -225,11 +226,12 @@ fn add_outer(parts: &mut MetainfoData, outer: &TorrentFile<'_>) {
     parts.creation_date = outer.creation_date.0;
     let listed =
         outer.announce_list.good_items().map(|tier| Lenient(Some(tier)).good_items().map(|Bytes(url)| url));
-    parts.trackers = clean_tiers(listed, &mut parts.repairs);
+    parts.trackers = clean_tiers(listed, &mut parts.repairs, &mut parts.refused_trackers);
     // BEP 12: `announce` is ignored if there is a usable `announce-list`.
     if parts.trackers.is_empty() {
-        parts.trackers =
-            clean_tiers(outer.announce.bytes().iter().map(|url| [*url].into_iter()), &mut parts.repairs);
+        let announce = outer.announce.bytes();
+        let tier = announce.iter().map(|url| [*url].into_iter());
+        parts.trackers = clean_tiers(tier, &mut parts.repairs, &mut parts.refused_trackers);
     }
     parts.web_seeds = clean_web_seeds(outer.url_list.good_items().map(|Bytes(url)| url), &mut parts.repairs);
     parts.nodes = outer.nodes.good_items().filter_map(named_node).take(TORRENT_NODES).collect();
@@ -246,19 +248,25 @@ fn named_node(NamedNode(Bytes(host), port): NamedNode<'_>) -> Option<(String, u1
 fn clean_tiers<'a>(
     tiers: impl Iterator<Item = impl Iterator<Item = &'a [u8]>>,
     repairs: &mut Repairs,
+    refused: &mut RefusedTrackers,
 ) -> Vec<Vec<String>> {
     let mut kept: Vec<Vec<String>> = Vec::new();
     let mut count = 0usize;
     for tier in tiers {
         let mut urls: Vec<String> = Vec::new();
         for written in tier.filter(|w| !w.trim_ascii().is_empty()) {
-            match tracker_url(written).filter(|_| count < TRACKERS) {
-                Some(url) if kept.iter().flatten().chain(&urls).any(|u| *u == url) => {}
-                Some(url) => {
-                    urls.push(url);
-                    count = count.saturating_add(1);
+            match checked_tracker_url(written) {
+                Ok(url) if count < TRACKERS => {
+                    if !kept.iter().flatten().chain(&urls).any(|u| *u == url) {
+                        urls.push(url);
+                        count = count.saturating_add(1);
+                    }
                 }
-                None => repairs.urls_dropped = repairs.urls_dropped.saturating_add(1),
+                Ok(_) => repairs.urls_dropped = repairs.urls_dropped.saturating_add(1),
+                Err(error) => {
+                    repairs.urls_dropped = repairs.urls_dropped.saturating_add(1);
+                    refused.push(written, error);
+                }
             }
         }
         if !urls.is_empty() {

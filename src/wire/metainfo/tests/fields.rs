@@ -162,8 +162,9 @@ fn t27_drops_and_counts_refused_trackers() {
         list([s("file:///etc/passwd"), s("http://good.example/a"), s("http://x.example/\r\nX: y")]),
         list([s("ftp://x.example/"), s("http://x.example:0/"), s("http://x.example:99999/")]),
         list([
-            s("http://user:password@x.example/"),
+            s("http://user:password@b\u{fc}cher.example/announce?passkey=1"),
             s("udp://good.example:1"),
+            s("http://user:password@good.example/"),
             s("http://good.example/a"),
             s(""),
         ]),
@@ -171,8 +172,28 @@ fn t27_drops_and_counts_refused_trackers() {
     let info =
         parse(&SampleTorrent::single().outer("announce-list", tiers).outer("url-list", s("file:///etc")))
             .unwrap();
-    assert_eq!(info.trackers(), [["http://good.example/a"], ["udp://good.example:1"]]);
+    let last_tier = ["udp://good.example:1", "http://user:password@good.example/"];
+    assert_eq!(info.trackers(), [&["http://good.example/a"][..], &last_tier]);
     assert_eq!(info.repairs().urls_dropped, 7);
+    assert_eq!(info.refused_trackers().count(), 6);
+    let named: Vec<_> = info.refused_trackers().first().iter().map(|r| r.url.as_str()).collect();
+    let expected = [
+        "file:///…",
+        "http://x.example/…",
+        "ftp://x.example/",
+        "http://x.example:0/",
+        "http://x.example:99999/",
+    ];
+    assert_eq!(named, expected);
+}
+
+#[test]
+fn t27_names_a_refused_tracker_without_its_secrets() {
+    let url = "http://user:password@b\u{fc}cher.example/announce?passkey=1";
+    let info = parse(&SampleTorrent::single().outer("announce", s(url))).unwrap();
+    let refused = info.refused_trackers().first();
+    assert_eq!(refused[0].url, "http://b\u{fc}cher.example/announce");
+    assert_eq!(refused[0].error, crate::wire::UrlError::Internationalized);
 }
 
 #[test]
