@@ -2,6 +2,8 @@
 //!
 //! These tests need no other program and no network; tests with other programs are in `interop`.
 
+#[path = "cli/outputs.rs"]
+mod outputs;
 #[path = "cli/sources.rs"]
 mod sources;
 

@@ -38,9 +38,6 @@ pub(crate) fn run(options: args::Get) -> Result<Exit, Failure> {
 /// Runs a plan of `get` or `seed` until it ends.
 pub(crate) fn run_plan(plan: Plan) -> Result<Exit, Failure> {
     log::start(plan.style.verbose, plan.style.quiet);
-    let second_signal_exit = if plan.seed_only { Exit::Done } else { Exit::Stopped };
-    let stop = StopFlag::on_signals(second_signal_exit)
-        .map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
     let sources = read_sources(&plan)?;
     if plan.metadata_only && sources.is_empty() {
         return Ok(Exit::Done);
@@ -49,6 +46,10 @@ pub(crate) fn run_plan(plan: Plan) -> Result<Exit, Failure> {
     if !plan.style.quiet {
         plan.remarks.iter().for_each(out::error);
     }
+    // Until here a signal ends the process.
+    let second_signal_exit = if plan.seed_only { Exit::Done } else { Exit::Stopped };
+    let stop = StopFlag::on_signals(second_signal_exit)
+        .map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
     let session = Session::start(plan.config.clone()).map_err(start_failure)?;
     let now = Instant::now();
     let mut table = TorrentTable::new(plan.seed_only, plan.goal, now);

@@ -45,11 +45,27 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         }),
         Err(error) => report_usage_error(&error),
     };
-    ExitCode::from(exit.code())
+    ExitCode::from(after_output(exit).code())
+}
+
+/// Returns the exit code of a command: that of its output if it could not be written.
+fn after_output(exit: Exit) -> Exit {
+    let Some(failure) = out::failure() else { return exit };
+    out::error(failure.sentence);
+    if exit == Exit::Done { failure.exit } else { exit }
 }
 
 fn run_command(command: CliCommand) -> Result<Exit, Failure> {
     signals::survive_file_size_limit();
+    let ends_at_once = match command {
+        // It removes its directory at a signal.
+        CliCommand::Bench(_) | CliCommand::BenchPart(_) => None,
+        CliCommand::Seed(_) => Some(Exit::Done),
+        _ => Some(Exit::Stopped),
+    };
+    if let Some(exit) = ends_at_once {
+        signals::end_at_once(exit).map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
+    }
     match command {
         CliCommand::Get(options) => get::run(options),
         CliCommand::Seed(options) => seed::run(options),

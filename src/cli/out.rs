@@ -1,12 +1,14 @@
 //! Writes to the terminal: data on stdout, diagnostics on stderr, and on a terminal one live block of
 //! progress.
 //!
-//! - A closed pipe ends the printing, without a panic and without ending the command.
+//! - A closed pipe ends the printing, without a panic and without ending the command. After any other error of
+//!   stdout the command fails at its end ([`failure`]).
 //! - Progress does not wait for a reader that does not read ([`offer`]); a diagnostic waits at most
 //!   [`NOTE_PATIENCE`] ([`note`]).
 //! - A diagnostic is never printed in the middle of the live block.
 //! - Of control bytes, only newlines and rill's own cursor moves are printed.
 
+use super::exit::{Exit, Failure, reason};
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
@@ -25,12 +27,29 @@ struct Screen {
     /// Lines of the live block as drawn.
     block: Vec<String>,
     stdout_closed: bool,
+    /// Why data could not be written to stdout, unless its reader is gone.
+    stdout_error: Option<String>,
     /// The last diagnostic found no room in stderr within [`NOTE_PATIENCE`]; the next one does not wait.
     stderr_blocked: bool,
 }
 
 static SCREEN: Mutex<Screen> =
-    Mutex::new(Screen { block: Vec::new(), stdout_closed: false, stderr_blocked: false });
+    Mutex::new(Screen { block: Vec::new(), stdout_closed: false, stdout_error: None, stderr_blocked: false });
+
+impl Screen {
+    /// Writes to stdout. After an error nothing more is written.
+    fn write(&mut self, bytes: &[u8]) {
+        if self.stdout_closed {
+            return;
+        }
+        if let Err(error) = write_all(bytes) {
+            self.stdout_closed = true;
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                self.stdout_error = Some(reason(&error));
+            }
+        }
+    }
+}
 
 fn screen() -> MutexGuard<'static, Screen> {
     SCREEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -38,18 +57,39 @@ fn screen() -> MutexGuard<'static, Screen> {
 
 /// Prints data on stdout and waits for the reader as long as it takes. Returns false if stdout is closed.
 pub(crate) fn data(text: &str) -> bool {
+    raw_data(text.as_bytes())
+}
+
+/// Prints bytes on stdout as they are, like [`data`].
+pub(crate) fn raw_data(bytes: &[u8]) -> bool {
     let mut screen = screen();
-    if !screen.stdout_closed {
-        let mut out = io::stdout().lock();
-        screen.stdout_closed = out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err();
-    }
+    screen.write(bytes);
     !screen.stdout_closed
 }
 
-/// Prints bytes on stdout as they are.
-pub(crate) fn raw_data(bytes: &[u8]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(bytes).and_then(|()| out.flush())
+/// Returns the failure of a command whose output could not be written; `None` if all of it was, or if its
+/// reader closed the pipe.
+pub(crate) fn failure() -> Option<Failure> {
+    let reason = screen().stdout_error.clone()?;
+    Some(Failure::new(Exit::Io, format!("standard output: {reason}")))
+}
+
+/// Writes to stdout without a buffer, and waits if another process has made it non-blocking.
+fn write_all(mut bytes: &[u8]) -> io::Result<()> {
+    use rustix::io::Errno;
+    let stdout = io::stdout();
+    while !bytes.is_empty() {
+        match rustix::io::write(stdout.as_fd(), bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                writable(stdout.as_fd(), NOTE_PATIENCE);
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Prints one line of progress on stdout. Drops it if the reader makes no room within `patience`.
@@ -65,11 +105,7 @@ pub(crate) fn offer(line: &str, patience: Duration) {
         if !writable(stdout.as_fd(), patience) {
             return;
         }
-        let mut out = stdout.lock();
-        if out.write_all(part).and_then(|()| out.flush()).is_err() {
-            screen.stdout_closed = true;
-            return;
-        }
+        screen.write(part);
     }
 }
 
@@ -89,8 +125,7 @@ pub(crate) fn redraw(lines: Vec<String>) {
         return;
     }
     let text = erase(screen.block.len()) + &joined(&lines);
-    let mut out = io::stdout().lock();
-    screen.stdout_closed = out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err();
+    screen.write(text.as_bytes());
     screen.block = lines;
 }
 

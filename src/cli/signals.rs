@@ -1,34 +1,46 @@
-//! Signals: the first one stops the command in an orderly way, the second ends the process at once.
+//! Signals: while a command has nothing that needs care, the first one ends the process; later the first stops
+//! the command in an orderly way, and the second ends the process.
 //!
-//! The handler of INT, TERM and HUP sets a flag that the command's loop polls; if the flag is set already,
-//! the handler ends the process. HUP stays ignored if it was ignored at the start (`nohup`). XFSZ gets an
-//! empty handler, so that a write past the limit fails with `EFBIG` and does not kill the process. Rust's
+//! [`end_at_once`] makes the handler of INT, TERM and HUP end the process, so no read of a URL, a pipe or a
+//! terminal and no hashing has to look for a signal. While a [`StopFlag`] exists, the first signal sets it
+//! instead; the command's loop polls it. HUP stays ignored if it was ignored at the start (`nohup`). XFSZ gets
+//! an empty handler, so that a write past the limit fails with `EFBIG` and does not kill the process. Rust's
 //! runtime ignores PIPE before `main`.
 
 use super::exit::Exit;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// Whether the first signal ends the process; absent before [`end_at_once`].
+static AT_ONCE: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+/// Makes the first signal end the process with this code, unless a [`StopFlag`] exists.
+pub(crate) fn end_at_once(exit: Exit) -> io::Result<()> {
+    let at_once = AT_ONCE.get_or_init(|| Arc::new(AtomicBool::new(true)));
+    for signal in stop_signals() {
+        signal_hook::flag::register_conditional_shutdown(signal, exit.code().into(), at_once.clone())?;
+    }
+    Ok(())
+}
 
 /// Flag that the first signal sets.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct StopFlag(Arc<AtomicBool>);
 
 impl StopFlag {
     /// Installs the handlers. `second` is the exit code of a process that receives a second signal.
     pub(crate) fn on_signals(second: Exit) -> io::Result<StopFlag> {
-        let stop = StopFlag::default();
-        let ignored = ignored_at_start();
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
-            if signal == SIGHUP && ignored & (1 << (SIGHUP - 1)) != 0 {
-                continue;
-            }
+        let stop = StopFlag(Arc::default());
+        for signal in stop_signals() {
             // The order matters: the first signal must find the flag cleared, and set it
             // afterwards.
             signal_hook::flag::register_conditional_shutdown(signal, second.code().into(), stop.0.clone())?;
             signal_hook::flag::register(signal, stop.0.clone())?;
         }
+        // A signal before this line ends the process, so none is lost.
+        set_at_once(false);
         Ok(stop)
     }
 
@@ -38,17 +50,24 @@ impl StopFlag {
     }
 }
 
-/// Makes the first signal end the process with this code: for commands that have nothing to clean up.
-#[cfg(feature = "sim")]
-pub(crate) fn end_at_once(exit: Exit) -> io::Result<()> {
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(
-            signal,
-            exit.code().into(),
-            Arc::new(AtomicBool::new(true)),
-        )?;
+impl Drop for StopFlag {
+    fn drop(&mut self) {
+        set_at_once(true);
     }
-    Ok(())
+}
+
+fn set_at_once(on: bool) {
+    if let Some(at_once) = AT_ONCE.get() {
+        at_once.store(on, Ordering::SeqCst);
+    }
+}
+
+/// Returns the signals that stop a command: INT, TERM, and HUP unless it is ignored.
+fn stop_signals() -> impl Iterator<Item = i32> {
+    let ignored = ignored_at_start();
+    [SIGINT, SIGTERM, SIGHUP]
+        .into_iter()
+        .filter(move |signal| *signal != SIGHUP || ignored & (1 << (SIGHUP - 1)) == 0)
 }
 
 /// Makes a file that grows past RLIMIT_FSIZE an error of the write instead of the end of the process.

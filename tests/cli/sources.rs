@@ -1,10 +1,13 @@
-//! URLs as sources: redirects, credentials, codings; trackers that are left out.
+//! URLs as sources: redirects, credentials, codings; trackers that are left out; signals while a source is
+//! read.
 
 use super::{World, head_of, reply};
 use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
 const HASH: &str = "0123456789abcdef0123456789abcdef01234567";
 
@@ -163,4 +166,67 @@ fn k10_a_tracker_on_the_command_line_is_asked_in_the_own_network() {
         let head = heads.try_recv().expect("the tracker is asked");
         assert!(head.starts_with(&format!("GET {path}")), "{head}");
     }
+}
+
+/// Sends a signal and returns the exit code; the process must end within a second.
+fn end_by(mut child: Child, signal: &str) -> Option<i32> {
+    let sent = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    let begun = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        if begun.elapsed() > Duration::from_secs(1) {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("the process is still there after a second");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Waits until the process has a handler for SIGTERM.
+fn wait_for_handler(child: &Child) {
+    let begun = Instant::now();
+    let caught = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let mask =
+            status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0").trim().to_owned();
+        u64::from_str_radix(&mask, 16).unwrap() & 1 << 14 != 0
+    };
+    while !caught() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "no handler");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn r11_the_first_signal_ends_the_reading_of_a_source_and_hashing() {
+    let w = World::new();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/x.torrent", silent.local_addr().unwrap());
+    assert!(Command::new("mkfifo").arg(w.at("pipe")).status().unwrap().success());
+    fs::create_dir(w.at("big")).unwrap();
+    fs::File::create(w.at("big/hole")).unwrap().set_len(1 << 36).unwrap();
+    for (args, signal, code) in [
+        (&["get", &url][..], "TERM", 7),
+        (&["get", &url], "INT", 7),
+        (&["show", &url], "TERM", 7),
+        (&["verify", &url], "INT", 7),
+        (&["seed", &url], "TERM", 0),
+        (&["get", "-"], "TERM", 7),
+        (&["get", "pipe"], "INT", 7),
+        (&["create", "big", "-o", "big.torrent"], "TERM", 7),
+        (&["create", "t", "-o", "pipe"], "INT", 7),
+    ] {
+        let mut command = w.command();
+        let child = command.args(args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = child.spawn().unwrap();
+        wait_for_handler(&child);
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(end_by(child, signal), Some(code), "{args:?}");
+    }
+    let names: Vec<_> = fs::read_dir(w.dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(names.iter().all(|name| !name.to_string_lossy().contains("rill")), "{names:?}");
 }

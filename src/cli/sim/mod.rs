@@ -17,7 +17,7 @@ pub(crate) mod values;
 use super::args::Sim;
 use super::exit::{Exit, Failure};
 use super::json::Object;
-use super::{out, signals};
+use super::out;
 use crate::sim::{self, experiment::ALL};
 use chart::Chart;
 use figures::Outcome;
@@ -39,7 +39,6 @@ pub(crate) fn run(options: &Sim) -> Result<Exit, Failure> {
     if let Some(runs) = options.runs.filter(|runs| !(1..=MOST_RUNS).contains(runs)) {
         return Err(refused(format!("--runs {runs} is not a number from 1 to {MOST_RUNS}")));
     }
-    signals::end_at_once(Exit::Stopped).map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
     match &options.experiment {
         Some(name) => experiment(options, name),
         None => swarm(options),
