@@ -1,11 +1,11 @@
 //! `rill verify`: hashes content and prints which pieces and files are good.
 //!
 //! A file is good if every piece that overlaps it is good and its length is exact; an empty file is good if
-//! it exists. The exit code is 0 if all pieces and files are good, else 32. Nothing is written and no resume
-//! record is read.
+//! it exists. The exit code is 0 if all pieces and files are good, 15 if nothing is wrong but that files cannot
+//! be opened, else 32. Nothing is written and no resume record is read.
 
 use super::args;
-use super::exit::{Exit, Failure};
+use super::exit::{Exit, Failure, reason};
 use super::json::{Object, array};
 use super::progress_line::ProgressLine;
 use super::show::path_of;
@@ -15,6 +15,7 @@ use crate::disk::{FaultKind, FileState, OpenTorrent, VerifyReport};
 use crate::units::Bitfield;
 use crate::wire::{FileEntry, Metainfo, printable};
 use std::fmt::Write;
+use std::io;
 use std::path::Path;
 
 /// Runs `rill verify`.
@@ -30,7 +31,31 @@ pub(crate) fn run(options: &args::Verify) -> Result<Exit, Failure> {
             table(&metainfo, &found.have, &reports)
         });
     }
-    Ok(if good { Exit::Done } else { Exit::Mismatch })
+    Ok(if good { Exit::Done } else { verdict(&metainfo, &found.have, &reports) })
+}
+
+/// Returns the exit code of content that is not all good: [`Exit::Open`] if every bad piece and file is one
+/// that cannot be opened.
+fn verdict(metainfo: &Metainfo, have: &Bitfield, reports: &[FileSummary<'_>]) -> Exit {
+    let unreadable = |r: &FileSummary<'_>| matches!(r.state, FileVerdict::CannotOpen(_));
+    let geometry = metainfo.geometry();
+    let mut unknown = Bitfield::empty(geometry.pieces());
+    let mut start = 0;
+    let mut summaries = reports.iter().peekable();
+    for (i, file) in metainfo.files().iter().enumerate() {
+        let end = start + file.length;
+        if let Some(summary) = summaries.next_if(|r| r.number == i + 1) {
+            if unreadable(summary) {
+                geometry.pieces_of(start, end).for_each(|piece| _ = unknown.set(piece));
+            }
+        }
+        start = end;
+    }
+    let all_explained = geometry.all_pieces().all(|piece| have.has(piece) || unknown.has(piece));
+    // A neighbour that shares a piece with such a file is called bad, though nothing is known of it.
+    let files_explained =
+        reports.iter().all(|r| unreadable(r) || matches!(r.state, FileVerdict::Good | FileVerdict::Bad));
+    if all_explained && files_explained { Exit::Open } else { Exit::Mismatch }
 }
 
 fn hash(metainfo: &Metainfo, dir: &Path, silent: bool) -> Result<VerifyReport, Failure> {
@@ -65,6 +90,8 @@ enum FileVerdict {
     Longer,
     Shorter,
     Bad,
+    /// It cannot be opened, for the reason with this number of the system.
+    CannotOpen(i32),
 }
 
 impl FileVerdict {
@@ -76,7 +103,14 @@ impl FileVerdict {
             FileVerdict::Longer => "longer",
             FileVerdict::Shorter => "shorter",
             FileVerdict::Bad => "bad",
+            FileVerdict::CannotOpen(_) => "unread",
         }
+    }
+
+    /// Returns why the content is not known, if it is not.
+    fn reason(self) -> Option<String> {
+        let FileVerdict::CannotOpen(errno) = self else { return None };
+        Some(format!("cannot open: {}", reason(&io::Error::from_raw_os_error(errno))))
     }
 }
 
@@ -97,6 +131,7 @@ fn judge<'a>(metainfo: &'a Metainfo, found: &VerifyReport) -> Vec<FileSummary<'a
             FileState::NotAFile => FileVerdict::Odd,
             FileState::TooLong => FileVerdict::Longer,
             FileState::TooShort => FileVerdict::Shorter,
+            FileState::CannotOpen(errno) => FileVerdict::CannotOpen(errno),
             FileState::Present if r.bad > 0 => FileVerdict::Bad,
             FileState::Present => FileVerdict::Good,
         };
@@ -109,7 +144,9 @@ fn judge<'a>(metainfo: &'a Metainfo, found: &VerifyReport) -> Vec<FileSummary<'a
 fn table(metainfo: &Metainfo, have: &Bitfield, reports: &[FileSummary<'_>]) -> String {
     let mut text = String::new();
     for r in reports {
-        let part = if r.pieces_good < r.pieces {
+        let part = if let Some(reason) = r.state.reason() {
+            format!(" ({reason})")
+        } else if r.pieces_good < r.pieces {
             format!(" ({} of {} pieces good)", r.pieces_good, r.pieces)
         } else {
             String::new()
@@ -140,10 +177,14 @@ fn object(metainfo: &Metainfo, have: &Bitfield, reports: &[FileSummary<'_>], goo
             .num("number", r.number as u64)
             .str("path", &r.file.path_text())
             .num("bytes", r.file.length);
-        o.str("state", r.state.word())
+        let o = o
+            .str("state", r.state.word())
             .num("pieces", r.pieces.into())
-            .num("pieces_good", r.pieces_good.into())
-            .end()
+            .num("pieces_good", r.pieces_good.into());
+        match r.state.reason() {
+            Some(reason) => o.str("reason", &reason).end(),
+            None => o.end(),
+        }
     });
     let bad =
         metainfo.geometry().all_pieces().filter(|piece| !have.has(*piece)).map(|piece| piece.to_string());
@@ -208,5 +249,28 @@ mod tests {
         let reports = judge(&m, &found);
         assert!(table(&m, &found.have, &reports).ends_with("t: 4 of 4 pieces and 2 of 3 files are good\n"));
         assert!(object(&m, &found.have, &reports, false).contains(r#""state":"missing""#));
+    }
+
+    #[test]
+    fn r13_a_file_that_cannot_be_opened_is_not_called_bad() {
+        use FileState::{CannotOpen, Missing, Present};
+        let m = torrent();
+        let exit = |have: &[u32], states| {
+            let mut bits = Bitfield::empty(4);
+            have.iter().for_each(|piece| _ = bits.set(m.geometry().piece(*piece).unwrap()));
+            let found = found(bits, states);
+            verdict(&m, &found.have, &judge(&m, &found))
+        };
+        let denied = CannotOpen(libc::EACCES);
+        assert_eq!(exit(&[2, 3], [(2, 2, denied), (0, 0, Present), (2, 0, Present)]), Exit::Open);
+        assert_eq!(exit(&[2], [(2, 2, denied), (0, 0, Present), (2, 1, Present)]), Exit::Mismatch);
+        assert_eq!(exit(&[2, 3], [(2, 2, denied), (0, 0, Missing), (2, 0, Present)]), Exit::Mismatch);
+        let found = found(Bitfield::empty(4), [(2, 2, denied), (0, 0, Present), (2, 2, Present)]);
+        let reports = judge(&m, &found);
+        let line = "unread          20 B t/a (cannot open: permission denied)\n";
+        assert!(table(&m, &found.have, &reports).starts_with(line), "{}", table(&m, &found.have, &reports));
+        let reason =
+            r#""state":"unread","pieces":2,"pieces_good":0,"reason":"cannot open: permission denied""#;
+        assert!(object(&m, &found.have, &reports, false).contains(reason));
     }
 }

@@ -1,8 +1,8 @@
 //! A directory, and everything below it: opening, creating and looking at files without ever leaving it.
 //!
 //! Invariants: no symbolic link below the directory is followed, whether a torrent or another program put it
-//! there; nothing existing is truncated; only regular files are opened. The directory itself is the user's
-//! choice and may be reached through links.
+//! there, unless the directory is [for reading](Dir::for_reading) alone; nothing existing is truncated; only
+//! regular files are opened. The directory itself is the user's choice and may be reached through links.
 
 use super::fault::{DiskFault, FaultKind, Operation};
 use super::limits::FAT_FILE_MAX;
@@ -65,6 +65,7 @@ pub(super) struct Dir {
     device: u64,
     /// The kernel has no `openat2` (Linux before 5.6, or a sandbox without it).
     no_openat2: AtomicBool,
+    follow_links: bool,
 }
 
 /// A regular file that was opened.
@@ -99,7 +100,18 @@ impl Dir {
         };
         let root = root.map_err(|e| DiskFault::new(Operation::Open, path, e))?;
         let device = rustix::fs::fstat(&root).map_err(|e| DiskFault::new(Operation::Open, path, e))?.st_dev;
-        Ok(Dir { root, path: path.to_path_buf(), device, no_openat2: AtomicBool::new(false) })
+        Ok(Dir {
+            root,
+            path: path.to_path_buf(),
+            device,
+            no_openat2: AtomicBool::new(false),
+            follow_links: false,
+        })
+    }
+
+    /// The same directory, whose symbolic links are followed, also out of it. Nothing can be created in it.
+    pub fn for_reading(self) -> Dir {
+        Dir { follow_links: true, ..self }
     }
 
     /// The descriptor of the directory.
@@ -114,6 +126,13 @@ impl Dir {
 
     fn open_below(&self, rel: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
         let mode = if flags.contains(OFlags::CREATE) { Mode::from_raw_mode(0o666) } else { Mode::empty() };
+        if self.follow_links {
+            if flags.contains(OFlags::CREATE) || rel.components().any(|c| !matches!(c, Component::Normal(_)))
+            {
+                return Err(Errno::XDEV);
+            }
+            return rustix::fs::openat(&self.root, rel, (flags | OFlags::CLOEXEC) - OFlags::NOFOLLOW, mode);
+        }
         if !self.no_openat2.load(Relaxed) {
             let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
             match rustix::fs::openat2(&self.root, rel, flags | OFlags::CLOEXEC, mode, how) {
@@ -219,9 +238,11 @@ impl Dir {
         Ok(())
     }
 
-    /// The `stat` of this path, without following a link at its end; `None` if nothing is there.
+    /// The `stat` of this path; `None` if nothing is there. A link at its end is followed only if the
+    /// directory is for reading.
     pub fn stat(&self, rel: &Path) -> Result<Option<Stat>, DiskFault> {
-        match rustix::fs::statat(&self.root, rel, AtFlags::SYMLINK_NOFOLLOW) {
+        let flags = if self.follow_links { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
+        match rustix::fs::statat(&self.root, rel, flags) {
             Ok(stat) => Ok(Some(stat)),
             Err(Errno::NOENT) => Ok(None),
             Err(e) => Err(self.fault(Operation::Open, rel, e)),
@@ -335,6 +356,32 @@ mod tests {
             }
             assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
         });
+    }
+
+    #[test]
+    fn t12_a_directory_for_reading_follows_links_to_regular_files_and_creates_nothing() {
+        let (outside, temp) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::write(outside.path().join("x"), "abc").unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, outside.path().join("p"), FileType::Fifo, Mode::RUSR, 0)
+            .unwrap();
+        std::os::unix::fs::symlink(outside.path(), temp.path().join("dir")).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("x"), temp.path().join("file")).unwrap();
+        std::os::unix::fs::symlink("nothing", temp.path().join("gone")).unwrap();
+        std::os::unix::fs::symlink("loop", temp.path().join("loop")).unwrap();
+        let dir = Dir::open(temp.path(), false).unwrap().for_reading();
+        for rel in ["dir/x", "file"] {
+            assert_eq!(dir.open_file(Path::new(rel)).unwrap().size, 3, "{rel}");
+            assert_eq!(dir.stat(Path::new(rel)).unwrap().unwrap().st_size, 3, "{rel}");
+        }
+        assert!(dir.stat(Path::new("gone")).unwrap().is_none());
+        let kind = |rel: &str| dir.open_file(Path::new(rel)).err().unwrap().kind;
+        assert_eq!(kind("gone"), FaultKind::Missing);
+        assert_eq!(
+            (kind("dir/p"), kind("loop"), kind("../x")),
+            (FaultKind::Exists, FaultKind::Exists, FaultKind::Exists)
+        );
+        assert!(dir.open_or_create(Path::new("new")).is_err());
+        assert!(!temp.path().join("new").exists());
     }
 
     #[test]

@@ -85,6 +85,12 @@ impl fmt::Display for DiskFault {
         match self.kind {
             FaultKind::NoSpace => write!(f, "no space left on the disk for {path}")?,
             FaultKind::TooLarge => write!(f, "{path} is longer than its file system allows")?,
+            FaultKind::Exists if self.errno == Errno::LOOP.raw_os_error() => {
+                return write!(
+                    f,
+                    "{path} is a symbolic link or lies behind one; move it away or choose another directory"
+                );
+            }
             FaultKind::Exists => write!(f, "{path} is in the way: it is not a regular file of this torrent")?,
             FaultKind::CannotOpen => write!(f, "cannot open {path}")?,
             FaultKind::CannotCreate => write!(f, "cannot create {path}")?,
@@ -140,6 +146,12 @@ mod tests {
         let fault = DiskFault::new(Operation::Open, Path::new("x"), Errno::ISDIR);
         let text = "x is in the way: it is not a regular file of this torrent: Is a directory; move it away or choose another directory";
         assert_eq!(fault.to_string(), text);
+    }
+
+    #[test]
+    fn t12_a_link_in_the_way_is_called_a_link() {
+        let fault = DiskFault::new(Operation::Open, Path::new("x"), Errno::LOOP);
+        assert!(fault.to_string().starts_with("x is a symbolic link"), "{fault}");
     }
 
     #[test]

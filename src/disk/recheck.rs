@@ -404,6 +404,9 @@ fn stamp_of(
         return Err(torrent.fault_without_errno(FaultKind::TooLarge, file));
     }
     match stats.stat(&f.to_path())? {
+        Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
+            Err(torrent.fault(Operation::Open, file, Errno::LOOP))
+        }
         Some(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => {
             Err(torrent.fault_without_errno(FaultKind::Exists, file))
         }

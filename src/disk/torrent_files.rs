@@ -56,6 +56,7 @@ impl TorrentFiles {
     /// Opens the torrent's directory; `create` creates it if it does not exist.
     pub fn open(key: TorrentKey, open: OpenTorrent, create: bool) -> Result<TorrentFiles, DiskFault> {
         let dir = Dir::open(&open.dir, create)?;
+        let dir = if open.read_only { dir.for_reading() } else { dir };
         let fs = FsKind::of(dir.root());
         TorrentFiles::in_dir(fs, dir, key, open)
     }

@@ -14,7 +14,7 @@ use super::stat_many::StatMany;
 use super::torrent_files::TorrentFiles;
 use crate::units::{Bitfield, Geometry, InfoHash, PieceIndex, SlotMap, TorrentKey};
 use crate::wire::Files;
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Stat};
 use std::cmp::Ordering;
 use std::path::Path;
 use std::sync::Arc;
@@ -47,19 +47,15 @@ pub enum FileState {
     TooLong,
     /// Something else than a regular file is at its path.
     NotAFile,
-}
-
-impl FileState {
-    fn is_long_enough(self) -> bool {
-        matches!(self, FileState::Present | FileState::TooLong)
-    }
+    /// It cannot be opened, for the reason with this number of the system; nothing is known of its content.
+    CannotOpen(i32),
 }
 
 impl FileReport {
     /// Whether the file is long enough and has no bad piece.
     #[cfg(test)]
     pub fn is_good(&self) -> bool {
-        self.bad == 0 && self.state.is_long_enough()
+        self.bad == 0 && matches!(self.state, FileState::Present | FileState::TooLong)
     }
 }
 
@@ -80,18 +76,19 @@ impl VerifyReport {
     }
 }
 
-/// Hashes the content of a torrent. `progress` gets the bytes hashed and the bytes to hash. An unreadable
-/// file is reported as bad.
+/// Hashes the content of a torrent. `progress` gets the bytes hashed and the bytes to hash. A file
+/// that cannot be opened is reported with the reason.
 ///
 /// # Errors
 /// The directory does not exist, or the disk fails.
 pub fn verify(torrent: OpenTorrent, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, DiskFault> {
     let torrent = TorrentFiles::open(any_key(), OpenTorrent { read_only: true, ..torrent }, false)?;
-    let states = file_states(&torrent)?;
+    let on_disk = files_on_disk(&torrent)?;
     let torrent = Arc::new(torrent);
     let geometry = &torrent.geometry;
+    // The pieces in front of the end of a truncated file may be good.
     let is_readable = |p: PieceIndex| {
-        torrent.file_spans(geometry.whole(p)).all(|s| s.pad || states[s.file].is_long_enough())
+        torrent.file_spans(geometry.whole(p)).all(|s| s.pad || s.at + s.len <= on_disk[s.file].readable)
     };
     let todo: Vec<_> = geometry.all_pieces().filter(|&p| is_readable(p)).collect();
     let mut have = Bitfield::empty(geometry.pieces());
@@ -112,7 +109,7 @@ pub fn verify(torrent: OpenTorrent, progress: &mut dyn FnMut(u64, u64)) -> Resul
         let (start, end) = torrent.layout.range(file);
         let pieces = geometry.pieces_of(start, end).count() as u32;
         let bad = geometry.pieces_of(start, end).filter(|&p| !have.has(p)).count() as u32;
-        FileReport { file, pieces, bad, state: states[file] }
+        FileReport { file, pieces, bad, state: on_disk[file].state }
     });
     let files = files.collect();
     Ok(VerifyReport { have, files })
@@ -156,25 +153,48 @@ fn any_key() -> TorrentKey {
     SlotMap::<TorrentKey, ()>::default().next_key()
 }
 
-fn file_states(torrent: &TorrentFiles) -> Result<Vec<FileState>, DiskFault> {
-    let mut states = vec![FileState::Present; torrent.layout.len()];
+/// A file as it is on the disk.
+#[derive(Clone, Copy)]
+struct FileOnDisk {
+    state: FileState,
+    /// Bytes from its start that can be read.
+    readable: u64,
+}
+
+/// Looks at every file, and opens those that are regular.
+fn files_on_disk(torrent: &TorrentFiles) -> Result<Vec<FileOnDisk>, DiskFault> {
+    let mut files = vec![FileOnDisk { state: FileState::Present, readable: 0 }; torrent.layout.len()];
     let mut stats = StatMany::new(&torrent.dir);
     for (file, f) in torrent.layout.on_disk() {
-        states[file] = match stats.stat(&f.to_path()) {
-            Ok(None) => FileState::Missing,
-            Ok(Some(stat)) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => {
-                FileState::NotAFile
+        let path = f.to_path();
+        let found = stats.stat(&path).and_then(|stat| {
+            let is_regular = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+            Ok(match stat {
+                None => FileOnDisk { state: FileState::Missing, readable: 0 },
+                Some(stat) if !is_regular(&stat) => FileOnDisk { state: FileState::NotAFile, readable: 0 },
+                Some(_) => {
+                    let readable = torrent.dir.open_file(&path)?.size;
+                    let state = match readable.cmp(&f.length) {
+                        Ordering::Less => FileState::TooShort,
+                        Ordering::Equal => FileState::Present,
+                        Ordering::Greater => FileState::TooLong,
+                    };
+                    FileOnDisk { state, readable }
+                }
+            })
+        });
+        files[file] = found.or_else(|fault| match fault.kind {
+            // `Exists`: one of its directories is a file.
+            FaultKind::Missing | FaultKind::Exists => {
+                Ok(FileOnDisk { state: FileState::Missing, readable: 0 })
             }
-            Ok(Some(stat)) => match (stat.st_size as u64).cmp(&f.length) {
-                Ordering::Less => FileState::TooShort,
-                Ordering::Equal => FileState::Present,
-                Ordering::Greater => FileState::TooLong,
-            },
-            Err(fault) if fault.kind == FaultKind::Exists => FileState::Missing, // one of its directories is a file
-            Err(fault) => return Err(fault),
-        };
+            FaultKind::CannotOpen => {
+                Ok(FileOnDisk { state: FileState::CannotOpen(fault.errno), readable: 0 })
+            }
+            _ => Err(fault),
+        })?;
     }
-    Ok(states)
+    Ok(files)
 }
 
 /// The work on one piece.
@@ -270,6 +290,33 @@ mod tests {
         use FileState::*;
         assert_eq!(states, [(0, 1, Present), (1, 1, TooShort), (3, 0, TooLong), (4, 0, Missing)]);
         assert!(report.files[2].is_good() && !report.is_good());
+    }
+
+    #[test]
+    fn r13_the_good_pieces_of_a_truncated_file_count() {
+        let disk = complete_content();
+        fs::write(disk.path("a"), &disk.bytes[..65_535]).unwrap();
+        fs::write(disk.path("d/c"), &disk.bytes[131_072..191_071]).unwrap();
+        let torrent = OpenTorrent { geometry: disk.geometry(), ..disk.torrent.clone() };
+        let report = verify(torrent, &mut |_, _| ()).unwrap();
+        assert_eq!(report.have.ones(), 1);
+        let disk = TestDisk::new(StorageMode::Plain, 16_384, &[("a", 65_536)]);
+        fs::create_dir_all(&disk.torrent.dir).unwrap();
+        fs::write(disk.path("a"), &disk.bytes[..50_000]).unwrap();
+        let report = verify(disk.torrent.clone(), &mut |_, _| ()).unwrap();
+        assert_eq!(report.have.iter().map(PieceIndex::get).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(report.files[0], FileReport { file: 0, pieces: 4, bad: 1, state: FileState::TooShort });
+    }
+
+    #[test]
+    fn t12_content_behind_links_is_verified() {
+        let disk = complete_content();
+        let store = tempfile::tempdir().unwrap();
+        fs::rename(disk.path("d"), store.path().join("d")).unwrap();
+        std::os::unix::fs::symlink(store.path().join("d"), disk.path("d")).unwrap();
+        fs::rename(disk.path("a"), store.path().join("a")).unwrap();
+        std::os::unix::fs::symlink(store.path().join("a"), disk.path("a")).unwrap();
+        assert!(verify(disk.torrent.clone(), &mut |_, _| ()).unwrap().is_good());
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Output of commands: files, devices, pipes and links as the output of `create`, output that cannot be
-//! written.
+//! written, and files that `verify` cannot read.
 
-use super::{World, run};
+use super::{World, pattern, run};
 use std::fs::{self, File};
-use std::os::unix::fs::{FileTypeExt, symlink};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::process::Command;
 use std::time::Instant;
 
@@ -97,4 +97,55 @@ fn r12_output_that_cannot_be_written_fails_every_command() {
         let last = ended.stderr.lines().last().unwrap_or_default();
         assert_eq!(last, "rill: standard output: no space left on device", "{args:?}");
     }
+}
+
+#[test]
+fn r13_a_file_that_cannot_be_opened_is_named_with_the_reason() {
+    let w = World::new();
+    fs::set_permissions(w.at("t/a"), PermissionsExt::from_mode(0o000)).unwrap();
+    // Root may open every file, so the command runs as another user then.
+    let root = File::open(w.at("t/a")).is_ok();
+    fs::set_permissions(w.dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let rill = |args: &[&str]| {
+        let mut command = w.command();
+        if root {
+            command = Command::new("setpriv");
+            command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
+            command.arg(env!("CARGO_BIN_EXE_rill")).current_dir(w.dir.path());
+        }
+        run(command.args(args))
+    };
+    let ended = rill(&["verify", "t.torrent"]).expect(15);
+    let line = ended.stdout.lines().find(|line| line.starts_with("unread ")).unwrap();
+    assert!(line.ends_with(" 97.7 KiB t/a (cannot open: permission denied)"), "{line}");
+    let object = rill(&["verify", "--json", "t.torrent"]).expect(15).json();
+    let file = object["files"].as_array().unwrap().iter().find(|f| f["path"] == "t/a").unwrap().clone();
+    assert_eq!(
+        (file["state"].as_str(), file["reason"].as_str()),
+        (Some("unread"), Some("cannot open: permission denied"))
+    );
+    fs::remove_file(w.at("t/empty")).unwrap();
+    rill(&["verify", "t.torrent"]).expect(32);
+}
+
+#[test]
+fn t12_content_behind_links_is_verified_and_served_and_never_written() {
+    let w = World::new();
+    fs::create_dir_all(w.at("one")).unwrap();
+    fs::create_dir_all(w.at("two/t")).unwrap();
+    symlink(w.at("t"), w.at("one/t")).unwrap();
+    symlink(w.at("t/a"), w.at("two/t/a")).unwrap();
+    symlink(w.at("t/sub"), w.at("two/t/sub")).unwrap();
+    fs::write(w.at("two/t/empty"), "").unwrap();
+    for dir in ["one", "two"] {
+        w.rill(["verify", "t.torrent", "-d", dir]).expect(0);
+        let seed =
+            ["seed", "t.torrent", "--no-state", "--listen-port", "0", "--seed-time", "0.001", "-d", dir];
+        w.rill(seed).expect(0);
+        let get =
+            w.rill(["get", "t.torrent", "--no-state", "--listen-port", "0", "--timeout", "5s", "-d", dir]);
+        assert!(get.expect(13).stderr.contains("is a symbolic link"));
+    }
+    fs::write(w.at("t/a"), pattern(10)).unwrap();
+    w.rill(["verify", "t.torrent", "-d", "two"]).expect(32);
 }
