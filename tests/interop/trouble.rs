@@ -295,9 +295,10 @@ fn serves_beside_a_stuck_disk(storage: &'static str) {
         waits.len(),
         waits.iter().max()
     );
-    // The kernel blocks a write to a window's page that is being written back until the disk answers. With
-    // `--storage mapped` the loop therefore waits as long as the disk is frozen, and no longer.
-    let most = if storage == "mapped" { waits.len() / 2 } else { waits.len() / 20 };
+    // The kernel blocks a write to a window's page that is being written back until the disk answers. Through
+    // windows the loop therefore waits as long as the disk is frozen, and no longer; `auto` may have judged
+    // them cheaper, which depends on the load of the machine.
+    let most = if storage == "plain" { waits.len() / 20 } else { waits.len() / 2 };
     assert!(late <= most, "{storage}: {late} of {} probes took more than a second", waits.len());
     kid.kill();
     story.is_finished_by_another_run();
