@@ -186,8 +186,14 @@ fn trackers_can_be_replaced_and_their_failures_are_reported() {
     assert!(
         failed[0].last.as_ref().unwrap().is_err() && failed[0].next.is_some_and(|next| next > Duration::ZERO)
     );
+    wait(&s, |e| matches!(e, Event::TrackerFailed { .. }));
+    let begun = Instant::now();
     s.reannounce(id).unwrap();
-    assert!(s.trackers(id).unwrap()[0].next.is_some_and(|next| next < Duration::from_secs(1)));
+    wait(&s, |e| matches!(e, Event::TrackerFailed { .. }));
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "without the command the next announce is due after 17 s"
+    );
     let bad = s.set_trackers(id, vec![vec!["ftp://x.example/".into()]]);
     assert_eq!(bad, Err(CommandError::NotATracker("ftp://x.example/".into())));
 }
