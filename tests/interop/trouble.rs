@@ -238,7 +238,7 @@ fn f4_a_file_replaced_by_a_link_is_noticed_and_the_link_is_not_followed() {
         // Bytes still go to the open file; the paths are checked before a checkpoint claims pieces.
         story.ends(kid, 17, "changed");
         assert_eq!(fs::read(&precious).unwrap(), b"precious");
-        story.ends(story.get(&[]), 13, "in the way");
+        story.ends(story.get(&[]), 13, "is a symbolic link");
         fs::remove_file(story.file()).unwrap();
         fs::rename(&away, story.file()).unwrap();
         story.is_finished_by_another_run();
