@@ -12,7 +12,7 @@ use super::exit::{Exit, Failure};
 use super::plan::SeedGoal;
 use super::progress::{DisplayPhase, Row};
 use crate::session::{Event, Progress, SlowReason, TorrentId};
-use crate::wire::Metainfo;
+use crate::wire::{Metainfo, origin_without_secrets};
 use std::time::{Duration, Instant};
 
 /// One torrent of the table.
@@ -161,13 +161,14 @@ impl TorrentTable {
                 Change::DiskFull(i, fault.to_string())
             }),
             Event::TrackerFailed { url, error, .. } => {
-                log::info!("tracker {url}: {error}");
+                log::info!("tracker {}: {error}", origin_without_secrets(url.as_bytes()));
                 self.tracker_error = Some(error);
                 Change::None
             }
             Event::TrackerReplied { url, peers, warning, .. } => {
                 log::info!(
-                    "tracker {url}: {peers} peers{}",
+                    "tracker {}: {peers} peers{}",
+                    origin_without_secrets(url.as_bytes()),
                     warning.map(|w| format!(" and a warning: {w}")).unwrap_or_default()
                 );
                 self.tracker_error = None;

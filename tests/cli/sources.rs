@@ -104,6 +104,16 @@ fn k16_a_password_is_decoded_and_neither_forwarded_nor_shown() {
     assert!(sentence.contains("ftp://t.example") && !sentence.contains("secret"), "{sentence}");
 }
 
+#[test]
+fn k16_verbose_lines_about_trackers_have_no_secrets() {
+    let w = World::new();
+    fs::write(w.at("t.torrent"), torrent_with(&[])).unwrap();
+    let tracker = "http://user:secret@127.0.0.1:9/secret/announce?key=secret";
+    let options = "get t.torrent -d o -v --no-dht --no-lsd --no-state --listen-port 0 --timeout 2s --tracker";
+    let lines = w.rill(options.split(' ').chain([tracker])).expect(2).stderr;
+    assert!(lines.contains("tracker http://127.0.0.1:9/\u{2026}: ") && !lines.contains("secret"), "{lines}");
+}
+
 /// Returns a torrent of one byte with these trackers, each a tier.
 fn torrent_with(trackers: &[&str]) -> Vec<u8> {
     let tiers: String = trackers.iter().map(|url| format!("l{}:{url}e", url.len())).collect();
