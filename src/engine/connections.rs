@@ -322,7 +322,17 @@ impl Swarms {
                         | DisconnectReason::Idle
                         | DisconnectReason::Uninteresting
                 );
-            t.peer_list.lost(turn.now, peer.source.addr, failed);
+            if peer.wire.phase == Phase::Up {
+                t.peer_list.set_reliable(peer.source.addr, !failed);
+            }
+            let is_up =
+                |p: &PeerKey| self.connections.get(*p).is_some_and(|c| c.peer.wire.phase == Phase::Up);
+            let needs_peers = matches!(t.activity(), Activity::Leeching | Activity::Opening);
+            if needs_peers && why != DisconnectReason::Uninteresting && !t.peers.iter().any(is_up) {
+                t.peer_list.lost_only(turn.now, peer.source.addr, failed);
+            } else {
+                t.peer_list.lost(turn.now, peer.source.addr, failed);
+            }
         }
         let torrent = t.key;
         if let Reading::Block { block, .. } = peer.source.reading {

@@ -13,7 +13,7 @@ use super::torrent::Torrent;
 use crate::wire::Message;
 
 /// Stores a message for later, or applies it at once if it does not depend on the pieces. `first` says
-/// whether it is the peer's first message about pieces.
+/// whether it is the peer's first set of pieces.
 pub(super) fn defer(t: &mut Torrent, peer: &mut Peer, message: &Message<'_>, first: bool) {
     let deferred = &mut peer.wire.deferred;
     match *message {

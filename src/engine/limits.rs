@@ -136,6 +136,8 @@ pub const KNOWN_ADDRESSES: usize = 1000;
 pub const REDIAL: Duration = Duration::from_secs(60);
 /// Wait after the first failure: the peer may be starting.
 pub const REDIAL_SOON: Duration = Duration::from_secs(5);
+/// Longest wait before a peer is dialed again while pieces are missing and no other peer is connected.
+pub const REDIAL_ONLY_MAX: Duration = Duration::from_secs(15);
 /// A connection that the peer closes sooner than this counts as failed.
 pub const BRIEF_CONNECTION: Duration = Duration::from_secs(5);
 /// Failures after which an address is removed from the peer list.

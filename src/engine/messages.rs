@@ -46,9 +46,10 @@ pub(super) fn on_message(
         return Err(ProtocolViolation::NotFast.into());
     }
     let first = match message {
-        // The extension handshake often precedes the bitfield.
-        Message::KeepAlive | Message::Extended { .. } | Message::Port { .. } => false,
-        _ => !std::mem::replace(&mut peer.wire.sent_have_info, true),
+        Message::Bitfield { .. } | Message::HaveAll | Message::HaveNone => {
+            !std::mem::replace(&mut peer.wire.sent_have_set, true)
+        }
+        _ => false,
     };
     if let Message::Port { port } = message {
         on_port(turn, t, peer, port);
@@ -79,7 +80,7 @@ pub(super) fn on_message(
             let piece = t.pieces.geometry().piece(piece).ok_or(ProtocolViolation::NoSuchPiece(piece))?;
             on_have(turn, t, peer, piece)?;
         }
-        // A second or late bitfield is ignored: its pieces would be counted twice.
+        // A second one is ignored. A late one counts, as in other clients, whatever came before it.
         Message::Bitfield { bytes } if first => {
             if let Ok(has) = Bitfield::from_wire(bytes, t.pieces.geometry().pieces()) {
                 on_have_set(turn, t, peer, has)?;
@@ -164,13 +165,19 @@ fn on_have(
     check_mutual_interest(t, peer)
 }
 
-/// The peer's first message about pieces lists all pieces that it has.
+/// The peer sent the set of its pieces. Pieces of earlier `have` messages are added to it.
 fn on_have_set(
     turn: &mut Turn<'_>,
     t: &mut Torrent,
     peer: &mut Peer,
-    has: Bitfield,
+    mut has: Bitfield,
 ) -> Result<(), DisconnectReason> {
+    if !peer.source.has.is_empty() {
+        t.picker.availability.leave(&peer.source.has, peer.wire.joined_as_seed);
+        for piece in peer.source.has.iter() {
+            has.set(piece);
+        }
+    }
     peer.wire.joined_as_seed = has.is_full();
     t.picker.availability.join(&has);
     peer.source.wanted_pieces = t.wanted_pieces(&has);
@@ -272,7 +279,10 @@ fn on_extended_handshake(
     peer: &mut Peer,
     payload: &[u8],
 ) -> Result<(), DisconnectReason> {
-    let Some(theirs) = ExtendedHandshake::parse(payload).ok() else { return Ok(()) };
+    let mut theirs = ExtendedHandshake { ids: peer.wire.extensions, ..ExtendedHandshake::default() };
+    if theirs.update(payload).is_err() {
+        return Ok(());
+    }
     if let Some(reqq) = theirs.reqq {
         peer.source.requests.set_reqq(reqq);
     }
@@ -286,10 +296,12 @@ fn on_extended_handshake(
     if theirs.ids.ut_pex != 0 {
         turn.effects.push_once(Effect::Pex { torrent: t.key });
     }
-    if let (Metadata::Wanted(fetch), Some(size), true) =
-        (&mut t.metadata, theirs.metadata_size, theirs.ids.ut_metadata != 0)
-    {
-        fetch.claims(peer.source.key, size);
+    peer.wire.metadata_size = theirs.metadata_size.or(peer.wire.metadata_size);
+    if let Metadata::Wanted(fetch) = &mut t.metadata {
+        match peer.wire.metadata_size.filter(|_| theirs.ids.ut_metadata != 0) {
+            Some(size) => fetch.claims(peer.source.key, size),
+            None => fetch.disabled(peer.source.key),
+        }
         turn.effects.push_once(Effect::AskMetadata { torrent: t.key });
     }
     // Each change of our address recomputes the rank of up to a thousand addresses, so only the first

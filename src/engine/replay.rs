@@ -88,8 +88,8 @@ impl Swarms {
         let lost =
             lost.iter().map(|payload| Message::Extended { id: ExtensionIds::OURS.lt_donthave, payload });
         let allowed = allowed_fast.into_iter().filter(|_| fast).map(|piece| Message::AllowedFast { piece });
-        // A bitfield is accepted only as the first message about pieces; the deferred one was the first.
-        peer.wire.sent_have_info = has.is_none() && peer.wire.sent_have_info;
+        // Only the first bitfield is accepted; the deferred one was the first.
+        peer.wire.sent_have_set = has.is_none() && peer.wire.sent_have_set;
         has.into_iter()
             .chain(haves)
             .chain(lost)

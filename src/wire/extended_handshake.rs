@@ -82,6 +82,7 @@ impl ExtendedHandshake {
     }
 
     /// Reads a peer's first handshake.
+    #[cfg(any(test, feature = "fuzzing"))]
     pub fn parse(payload: &[u8]) -> Result<ExtendedHandshake, BencodeError> {
         let mut handshake = ExtendedHandshake::default();
         handshake.update(payload)?;

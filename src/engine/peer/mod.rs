@@ -204,8 +204,8 @@ pub struct Wire {
     pub fast: bool,
     /// It was counted as a seed when it sent its bitfield.
     pub joined_as_seed: bool,
-    /// It has sent its bitfield, or another message that had to come after it.
-    pub sent_have_info: bool,
+    /// It has sent its bitfield, `have all` or `have none`.
+    pub sent_have_set: bool,
     /// We choke it.
     pub we_choke: bool,
     /// It sent `interested`.
@@ -232,6 +232,8 @@ pub struct Wire {
     pub pex_cursor: PexCursor,
     /// Message ids of the extensions that it speaks (BEP 10).
     pub extensions: ExtensionIds,
+    /// The length of the metadata, as it says (BEP 9).
+    pub metadata_size: Option<u32>,
     /// The name and version of its client (BEP 10).
     pub client: Option<Box<str>>,
     /// It is upload-only (BEP 21).
@@ -256,7 +258,7 @@ impl Wire {
             id: None,
             fast: false,
             joined_as_seed: false,
-            sent_have_info: false,
+            sent_have_set: false,
             we_choke: true,
             they_want: false,
             up: Rate::default(),
@@ -270,6 +272,7 @@ impl Wire {
             advertised: false,
             pex_cursor: PexCursor::default(),
             extensions: ExtensionIds::default(),
+            metadata_size: None,
             client: None,
             upload_only: false,
             sent_upload_only: None,

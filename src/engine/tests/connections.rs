@@ -305,3 +305,36 @@ fn a_peer_that_disconnects_at_once_is_redialed_at_growing_intervals() {
     let waits: Vec<u64> = dialed_at.windows(2).map(|pair| pair[1].since(pair[0]).as_secs()).collect();
     assert_eq!(waits, [5, 120, 180]);
 }
+
+#[test]
+fn the_only_peer_is_dialed_again_within_seconds_while_pieces_are_missing() {
+    let dials_after = |w: &mut TestWorld, seconds: f64| {
+        w.dials.clear();
+        w.advance(seconds);
+        w.dials.len()
+    };
+    for others in [false, true] {
+        let mut w = TestWorld::leech();
+        w.engine.add_peers(w.now, w.torrent, &["10.0.0.1:6881".parse().unwrap()]);
+        w.advance(1.0);
+        let (p, _) = w.dials.remove(0);
+        w.dialed(p);
+        w.send(p, &handshake(1, true));
+        if others {
+            w.peer(2);
+        }
+        w.advance(30.0);
+        w.disconnect(p);
+        assert_eq!(dials_after(&mut w, 10.0), usize::from(!others), "other peers: {others}");
+        if others {
+            continue;
+        }
+        // It is not back yet: the dials go on, and stay frequent.
+        for _ in 0..20 {
+            let (key, _) = w.dials.pop().unwrap();
+            w.engine.on_dial_failed(w.now, key, DialFailure::Refused, &mut w.out);
+            w.run_actions();
+            assert_eq!(dials_after(&mut w, 20.0), 1);
+        }
+    }
+}

@@ -337,3 +337,41 @@ fn block_requests_before_the_metadata_are_rejected() {
     w.advance(60.0);
     assert!(w.is_open(p));
 }
+
+#[test]
+fn p16_an_extension_that_is_disabled_and_enabled_again_is_used_at_once() {
+    let handshake = |m: &str| format!("d1:md11:ut_metadatai{m}eee").into_bytes();
+    // The peer disables the extension while requests are out, or before the first one.
+    for disabled_first in [false, true] {
+        let mut w = magnet();
+        let size = info().len() as u32;
+        let p = if disabled_first {
+            let p = metadata_peer(&mut w, 1, None);
+            w.send_messages(p, &[Message::Extended { id: 0, payload: &handshake("0") }]);
+            let named = format!("d13:metadata_sizei{size}ee");
+            w.send_messages(p, &[Message::Extended { id: 0, payload: named.as_bytes() }]);
+            p
+        } else {
+            let p = metadata_peer(&mut w, 1, Some(size));
+            assert!(!metadata_requests(&mut w, p).is_empty());
+            w.send_messages(p, &[Message::Extended { id: 0, payload: &handshake("0") }]);
+            p
+        };
+        w.advance(10.0);
+        assert_eq!(metadata_requests(&mut w, p), [], "nothing is requested while it is disabled");
+        let again = handshake(&METADATA_ID.to_string());
+        w.send_messages(p, &[Message::Extended { id: 0, payload: &again }]);
+        w.advance(1.0);
+        serve_metadata(&mut w, &[(p, &info())]);
+        assert_eq!(metadata_results(&w).len(), 1, "disabled first: {disabled_first}");
+    }
+}
+
+#[test]
+fn p16_a_later_handshake_without_ids_leaves_them_enabled() {
+    let mut w = magnet();
+    let p = metadata_peer(&mut w, 1, Some(info().len() as u32));
+    w.send_messages(p, &[Message::Extended { id: 0, payload: b"d11:upload_onlyi0ee" }]);
+    serve_metadata(&mut w, &[(p, &info())]);
+    assert_eq!(metadata_results(&w).len(), 1);
+}

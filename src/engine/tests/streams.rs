@@ -72,7 +72,33 @@ fn p5_spare_bits_never_count_as_pieces() {
 }
 
 #[test]
-fn p5_a_second_or_late_bitfield_is_ignored() {
+fn p5_a_late_bitfield_counts_whatever_came_before_it() {
+    let first: [&[Message<'_>]; 6] = [
+        &[],
+        &[Message::Unchoke],
+        &[Message::Interested, Message::Choke],
+        &[Message::AllowedFast { piece: 0 }],
+        &[Message::Have { piece: 1 }],
+        &[Message::Have { piece: 2 }, Message::Have { piece: 0 }],
+    ];
+    for before in first {
+        for all in [false, true] {
+            let mut w = TestWorld::leech();
+            let p = w.peer(1);
+            w.send_messages(p, before);
+            let set = if all { Message::HaveAll } else { Message::Bitfield { bytes: &[0xf0] } };
+            w.send_messages(p, &[set, Message::Unchoke]);
+            w.serve_all(p);
+            assert!(w.is_complete(), "{before:?}, all {all}");
+            // The pieces of the peer are counted once: with it they all go.
+            w.disconnect(p);
+            w.engine.audit();
+        }
+    }
+}
+
+#[test]
+fn p5_a_second_bitfield_is_ignored() {
     let mut w = TestWorld::leech();
     let p = w.peer(1);
     w.send_messages(
@@ -80,11 +106,11 @@ fn p5_a_second_or_late_bitfield_is_ignored() {
         &[Message::Bitfield { bytes: &[0] }, Message::Bitfield { bytes: &[0xf0] }, Message::HaveAll],
     );
     assert_eq!(w.received(p), []);
-    let late = w.peer(2);
-    w.send_messages(late, &[Message::Unchoke, Message::Bitfield { bytes: &[0xf0] }]);
-    assert_eq!(w.received(late), []);
+    let none = w.peer(2);
+    w.send_messages(none, &[Message::HaveNone, Message::Bitfield { bytes: &[0xf0] }]);
+    assert_eq!(w.received(none), []);
     w.disconnect(p);
-    w.disconnect(late);
+    w.disconnect(none);
     // The ignored bitfields were not counted: only the piece of the third peer is requested.
     let q = w.peer(3);
     w.send_messages(q, &[Message::Bitfield { bytes: &[0x20] }, Message::Unchoke]);

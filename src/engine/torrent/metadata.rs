@@ -57,6 +57,8 @@ struct MetadataPeer {
     /// No request before this time: it was silent, or rejected a request.
     not_before: Instant,
     lied: bool,
+    /// It disabled the extension: it is asked again once it enables it.
+    disabled: bool,
 }
 
 /// A dictionary that is being assembled.
@@ -80,12 +82,28 @@ pub struct MetadataFetch {
 impl MetadataFetch {
     /// Notes the length that a peer claims, bytes.
     pub fn claims(&mut self, peer: PeerKey, size: u32) {
-        let source = MetadataPeer { size, requested: Vec::new(), not_before: Instant::ZERO, lied: false };
+        let source = MetadataPeer {
+            size,
+            requested: Vec::new(),
+            not_before: Instant::ZERO,
+            lied: false,
+            disabled: false,
+        };
         let known = self.sources.entry(peer).or_insert(source);
+        known.disabled = false;
         if known.size != size {
             // At least one of its two claims is wrong.
             known.lied = true;
             self.abandon(peer);
+        }
+    }
+
+    /// Handles that a peer disables the extension: its requests are taken back, and none is sent to it until it
+    /// claims a length again.
+    pub fn disabled(&mut self, peer: PeerKey) {
+        if let Some(source) = self.sources.get_mut(&peer) {
+            source.disabled = true;
+            source.requested.clear();
         }
     }
 
@@ -227,7 +245,7 @@ impl MetadataFetch {
 
 impl MetadataPeer {
     fn is_usable(&self, now: Instant) -> bool {
-        !self.lied && self.not_before <= now
+        !self.lied && !self.disabled && self.not_before <= now
     }
 }
 

@@ -16,6 +16,8 @@ struct Candidate {
     failures: u32,
     not_before: Instant,
     connected: bool,
+    /// Its last connection with a handshake lasted, and ended without its fault.
+    reliable: bool,
     priority: u32,
 }
 
@@ -55,7 +57,14 @@ impl PeerList {
         let priority = self.ours.map_or(0, |ours| priority(ours, addr));
         self.known.insert(
             addr,
-            Candidate { origin, failures: 0, not_before: Instant::ZERO, connected: false, priority },
+            Candidate {
+                origin,
+                failures: 0,
+                not_before: Instant::ZERO,
+                connected: false,
+                reliable: false,
+                priority,
+            },
         );
         true
     }
@@ -91,6 +100,26 @@ impl PeerList {
             };
         if c.failures >= limits::DIAL_FAILURES {
             self.known.remove(&addr);
+        }
+    }
+
+    /// Notes whether the last connection with this peer lasted, and ended without the peer's fault.
+    pub fn set_reliable(&mut self, addr: SocketAddr, reliable: bool) {
+        if let Some(c) = self.known.get_mut(&addr) {
+            c.reliable = reliable;
+        }
+    }
+
+    /// The same as [`lost`](PeerList::lost) while pieces are missing and no other peer is connected. A reliable
+    /// peer is dialed again within [`REDIAL_ONLY_MAX`](limits::REDIAL_ONLY_MAX), and kept.
+    pub fn lost_only(&mut self, now: Instant, addr: SocketAddr, failed: bool) {
+        match self.known.get_mut(&addr) {
+            Some(c) if c.reliable => {
+                c.connected = false;
+                c.failures = if failed { (c.failures + 1).min(limits::DIAL_FAILURES - 1) } else { 0 };
+                c.not_before = now + (limits::REDIAL_SOON * c.failures.max(1)).min(limits::REDIAL_ONLY_MAX);
+            }
+            _ => self.lost(now, addr, failed),
         }
     }
 
@@ -203,6 +232,29 @@ mod tests {
         c.take(now);
         c.lost(now, a, true);
         assert_eq!(c.len(), 0);
+    }
+
+    #[test]
+    fn the_only_peer_is_dialed_again_within_half_a_minute_and_kept() {
+        let mut c = PeerList::default();
+        let a = addr("10.0.0.1:5");
+        c.learn(at(0), a, Origin::Given);
+        c.take(at(0));
+        c.set_reliable(a, true);
+        c.lost_only(at(100), a, false);
+        assert_eq!(c.next(), Some(at(100) + limits::REDIAL_SOON));
+        for n in 0..50 {
+            c.take(at(1000 * n));
+            c.lost_only(at(1000 * n), a, true);
+            assert!(c.next().unwrap() <= at(1000 * n) + limits::REDIAL_ONLY_MAX);
+        }
+        let never = addr("10.0.0.2:5");
+        c.learn(at(0), never, Origin::Given);
+        c.take(at(0));
+        for _ in 0..limits::DIAL_FAILURES {
+            c.lost_only(at(0), never, true);
+        }
+        assert_eq!(c.len(), 1, "an address without a lasting connection is removed");
     }
 
     #[test]
