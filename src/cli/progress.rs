@@ -57,6 +57,8 @@ pub(crate) struct Row {
     pub(crate) pieces_have: u32,
     pub(crate) downloaded: u64,
     pub(crate) uploaded: u64,
+    /// Bytes sent in this and earlier runs.
+    pub(crate) total_uploaded: u64,
     pub(crate) wasted: u64,
     pub(crate) download_rate: u64,
     pub(crate) upload_rate: u64,
@@ -182,9 +184,9 @@ impl Row {
             .map(|slow_reason| format!("({slow_reason})"))
     }
 
-    /// Returns the payload sent as a multiple of the wanted content.
+    /// Returns the payload sent in all runs as a multiple of the wanted content.
     pub(crate) fn ratio(&self) -> f64 {
-        if self.wanted_bytes == 0 { 0.0 } else { self.uploaded as f64 / self.wanted_bytes as f64 }
+        if self.wanted_bytes == 0 { 0.0 } else { self.total_uploaded as f64 / self.wanted_bytes as f64 }
     }
 
     /// Returns two lines of at most `width` columns: name and progress bar, then the status.

@@ -210,6 +210,7 @@ impl TorrentTable {
         row.pieces_have = p.pieces_have;
         row.downloaded = p.downloaded;
         row.uploaded = p.uploaded;
+        row.total_uploaded = p.total_uploaded;
         row.wasted = p.wasted;
         row.download_rate = p.download_rate;
         row.upload_rate = p.upload_rate;

@@ -5,7 +5,7 @@
 use super::fault::DiskFault;
 use super::limits;
 use super::storage_mode::StorageMode;
-use crate::engine::HashVerdict;
+use crate::engine::{HashVerdict, History};
 use crate::units::{Bitfield, BlockSpan, Geometry, PieceIndex, TorrentHashes, TorrentKey};
 use crate::wire::{Files, PieceHashes};
 use std::path::PathBuf;
@@ -63,6 +63,8 @@ pub struct OpenTorrent {
 pub struct OpenedTorrent {
     /// The good pieces.
     pub have: Bitfield,
+    /// The torrent's past, from its record.
+    pub history: History,
     /// Sentences for the user, about files that differ from the record or a record that cannot be written.
     pub notes: Vec<String>,
 }
@@ -118,6 +120,8 @@ pub enum DiskEvent {
     Saved {
         /// The torrent.
         torrent: TorrentKey,
+        /// [`History::completed`] of the checkpoint.
+        completed: bool,
         /// After a fault, no piece since the previous checkpoint is known to be durable, and no later
         /// checkpoint succeeds until the torrent is closed and opened again.
         result: Result<(), DiskFault>,
@@ -126,6 +130,8 @@ pub enum DiskEvent {
     Closed {
         /// The torrent; the store has forgotten the key.
         torrent: TorrentKey,
+        /// [`History::completed`] of the last checkpoint.
+        completed: bool,
         /// The result of the last checkpoint.
         result: Result<(), DiskFault>,
     },

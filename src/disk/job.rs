@@ -12,7 +12,7 @@ use super::memory::Slot;
 use super::stamp::SeenFile;
 use super::torrent_files::TorrentFiles;
 use super::worker_stats::CostClass;
-use crate::engine::HashVerdict;
+use crate::engine::{Checkpoint, HashVerdict, History};
 use crate::units::{Bitfield, BlockSpan, PieceIndex, TorrentKey};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -63,9 +63,9 @@ pub(super) enum WorkerJob {
     AddStamps(TorrentKey, Vec<SeenFile>),
     /// Sent to the torrent's home: set which of its files are wanted.
     SetWanted(TorrentKey, Vec<bool>),
-    /// Sent to the torrent's home after every worker has synced: write the record, with `have` as the
-    /// verified pieces. `closing`: the torrent is closed next.
-    SaveRecord { torrent: TorrentKey, have: Bitfield, closing: bool },
+    /// Sent to the torrent's home after every worker has synced: write the record. `closing`: the torrent is
+    /// closed next.
+    SaveRecord { torrent: TorrentKey, checkpoint: Checkpoint, closing: bool },
     /// Close the torrent: drop its cached blocks, descriptors and record.
     Detach(TorrentKey),
     /// Replace the file of this name in the state directory; there is no reply.
@@ -152,6 +152,8 @@ pub(super) struct OpenedContent {
     pub files: Arc<TorrentFiles>,
     /// The verified pieces.
     pub have: Bitfield,
+    /// The torrent's past, from its record.
+    pub history: History,
     /// Sentences for the user, about files that differ from the record or a record that cannot be written.
     pub notes: Vec<String>,
 }

@@ -107,3 +107,5 @@ pub const FAT_FILE_MAX: u64 = u32::MAX as u64;
 
 /// Slices in one vectored write: the kernel's limit, `IOV_MAX`.
 pub const WRITE_SLICES: usize = 1024;
+/// Files that are looked at to find out whether a record under an old name is of this directory.
+pub const OLD_RECORD_STATS: usize = 64;

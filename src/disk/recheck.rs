@@ -21,6 +21,7 @@ use super::resume::RecordFile;
 use super::stamp::{FileStamp, StampTable};
 use super::stat_many::StatMany;
 use super::torrent_files::TorrentFiles;
+use crate::engine::Checkpoint;
 use crate::units::{Bitfield, PieceIndex, TorrentKey};
 use crate::wire::FileEntry;
 use rustix::fs::{Access, AtFlags, FileType, Stat};
@@ -133,7 +134,7 @@ impl Recheck {
         let mut notes = Notes::default();
         let mut record_file = None;
         if let Some(dir) = state_dir {
-            match RecordFile::lock(dir, &open.info_hashes) {
+            match RecordFile::lock(dir, &open.info_hashes, &open.dir) {
                 Ok(locked) => record_file = Some(locked),
                 Err(fault) if fault.kind == FaultKind::Locked => return Err(fault),
                 Err(fault) => notes.add(|| format!("no resume record will be written: {fault}")),
@@ -384,7 +385,8 @@ impl Recheck {
         for piece in bad {
             claimed.clear(piece);
         }
-        if let Err(fault) = record.save(&self.state.torrent, &claimed, &self.state.stamps, true) {
+        let checkpoint = Checkpoint { have: claimed, history: record.history() };
+        if let Err(fault) = record.save(&self.state.torrent, &checkpoint, &self.state.stamps, true) {
             // Not fatal: after a crash more content will be hashed.
             self.notes.add(|| format!("the resume record could not be renewed: {fault}"));
         }

@@ -14,7 +14,8 @@ use super::job::{WorkerJob, WorkerReply};
 use super::limits;
 use super::mapped::{PieceMode, Window};
 use super::store::{PendingCheckpoint, PendingClose, Store, StoredTorrent};
-use crate::units::{Bitfield, PieceIndex, TorrentKey};
+use crate::engine::Checkpoint;
+use crate::units::{PieceIndex, TorrentKey};
 
 impl Store {
     /// Reads all pending replies.
@@ -53,7 +54,8 @@ impl Store {
                 for worker in (0..self.workers.count()).filter(|&worker| worker != home) {
                     self.workers.queue(worker, WorkerJob::Attach(content.files.clone()));
                 }
-                let result = Ok(OpenedTorrent { have: content.have, notes: content.notes });
+                let result =
+                    Ok(OpenedTorrent { have: content.have, history: content.history, notes: content.notes });
                 self.events.push_back(DiskEvent::Opened { torrent, result });
             }
             WorkerReply::Opened(torrent, Err(fault)) => {
@@ -110,15 +112,15 @@ impl Store {
         self.events.push_back(DiskEvent::Prepared { torrent, piece, result });
     }
 
-    pub(super) fn begin_checkpoint(&mut self, key: TorrentKey, have: Bitfield, closing: bool) {
+    pub(super) fn begin_checkpoint(&mut self, key: TorrentKey, checkpoint: Checkpoint, closing: bool) {
         let workers_left = self.workers.count();
         let Some(t) = self.active_torrent(key) else { return };
         if t.checkpoint.is_some() {
             let closing = closing || t.next_checkpoint.as_ref().is_some_and(|(_, closing)| *closing);
-            t.next_checkpoint = Some((have, closing));
+            t.next_checkpoint = Some((checkpoint, closing));
             return;
         }
-        t.checkpoint = Some(PendingCheckpoint { have, closing, workers_left, failed: None });
+        t.checkpoint = Some(PendingCheckpoint { checkpoint, closing, workers_left, failed: None });
         self.workers.queue_for_all(|| WorkerJob::Sync(key));
     }
 
@@ -135,31 +137,32 @@ impl Store {
         if let Some(fault) = checkpoint.failed.take() {
             return self.on_record_saved(key, Err(fault));
         }
-        let have = checkpoint.have.clone();
         let closing = checkpoint.closing;
-        self.workers.queue(t.home, WorkerJob::SaveRecord { torrent: key, have, closing });
+        let checkpoint = checkpoint.checkpoint.clone();
+        self.workers.queue(t.home, WorkerJob::SaveRecord { torrent: key, checkpoint, closing });
     }
 
     fn on_record_saved(&mut self, key: TorrentKey, result: Result<(), DiskFault>) {
         let Some(t) = self.torrents.get_mut(&key) else { return };
         let Some(checkpoint) = t.checkpoint.take() else { return };
         let next = t.next_checkpoint.take();
+        let completed = checkpoint.checkpoint.history.completed;
         if checkpoint.closing {
-            self.begin_detach(key, result);
+            self.begin_detach(key, completed, result);
             return;
         }
-        self.events.push_back(DiskEvent::Saved { torrent: key, result });
-        if let Some((have, closing)) = next {
-            self.begin_checkpoint(key, have, closing);
+        self.events.push_back(DiskEvent::Saved { torrent: key, completed, result });
+        if let Some((checkpoint, closing)) = next {
+            self.begin_checkpoint(key, checkpoint, closing);
         }
     }
 
-    pub(super) fn begin_detach(&mut self, key: TorrentKey, result: Result<(), DiskFault>) {
+    pub(super) fn begin_detach(&mut self, key: TorrentKey, completed: bool, result: Result<(), DiskFault>) {
         self.workers.queue_for_all(|| WorkerJob::Detach(key));
         self.read_path.forget(key);
         if let Some(t) = self.torrents.get_mut(&key) {
             t.files = None;
-            t.close = Some(PendingClose { workers_left: self.workers.count(), result });
+            t.close = Some(PendingClose { workers_left: self.workers.count(), completed, result });
         }
     }
 
@@ -168,7 +171,11 @@ impl Store {
         close.workers_left -= 1;
         if close.workers_left == 0 {
             if let Some(close) = self.torrents.remove(&key).and_then(|t| t.close) {
-                self.events.push_back(DiskEvent::Closed { torrent: key, result: close.result });
+                self.events.push_back(DiskEvent::Closed {
+                    torrent: key,
+                    completed: close.completed,
+                    result: close.result,
+                });
             }
         }
     }

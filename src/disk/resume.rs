@@ -1,30 +1,47 @@
-//! Resume records: one file a torrent, and the lock that keeps a second process away from it.
+//! Resume records: one file for a torrent in a directory, and the lock that keeps a second process away from it.
 //!
 //! ```text
-//!   "rillrsm2"  flags: 1  sequence: 8  hash kinds: 1 (1 v1, 2 v2)  v1: 20  v2: 32  total: 8  piece length: 4  pieces: 4
-//!   files: 4  have: a bit a piece  stamps: 29 a file  SHA-1 of all before: 20             little-endian, absent hashes absent
-//!   "rillrsm1", written by 0.1.0: the same without the kinds, always with v1
+//!   "rillrsm3"  flags: 1  sequence: 8  hash kinds: 1 (1 v1, 2 v2)  v1: 20  v2: 32  total: 8  piece length: 4  pieces: 4
+//!   files: 4  downloaded: 8  uploaded: 8  device: 8
+//!   have: a bit a piece  stamps: 29 a file  SHA-1 of all before: 20             little-endian, absent hashes absent
+//!   "rillrsm2": the same without the bytes transferred and the device
+//!   "rillrsm1", written by 0.1.0: "rillrsm2" without the kinds, always with v1
 //! ```
+//!
+//! Flags: 1, the torrent was open for writing; 2 (format 3 only), `completed` is announced.
+//!
+//! The name is the hash and the first 8 hex digits of the SHA-1 of the canonical directory, so one torrent in two
+//! directories has two records. A record that is named by its hash alone, as older versions did, is renamed at
+//! the first load in the directory that its stamps fit.
 //!
 //! The caller syncs the files before it claims their pieces; [`replace`] then makes the record safe. On FAT,
 //! where a rename is not safe at power loss, two slots take turns and the newest good one counts. A record is
-//! untrusted input: one wrong byte rejects all of it. Nothing here touches the content.
+//! untrusted input: one wrong byte rejects all of it. Nothing here changes the content.
 
 use super::atomic_file::{open_locked, replace};
 use super::dir::{Dir, FsKind, read_exact_at};
 use super::fault::DiskFault;
-use super::stamp::{STAMP_LEN, StampTable};
+use super::limits;
+use super::stamp::{FileStamp, STAMP_LEN, StampTable};
 use super::torrent_files::TorrentFiles;
+use crate::engine::{Checkpoint, History};
 use crate::units::{Bitfield, Geometry, TorrentHashes};
 use rustix::fs::AtFlags;
 use sha1::{Digest, Sha1};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Flags and sequence stand behind the magic in every format.
 const FLAGS_AT: usize = 8;
 const SEQUENCE_AT: usize = 9;
 const SUM_LEN: usize = 20;
+/// The torrent was open for writing.
+const RUNNING: u8 = 1;
+/// `completed` is announced.
+const COMPLETED: u8 = 2;
+/// Bytes of format 3 between the files and the pieces.
+const TAIL_LEN: usize = 24;
 
 /// The formats of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,14 +50,27 @@ enum Format {
     V1,
     /// Says which hashes it is about.
     V2,
+    /// Has the torrent's past and the device of its directory.
+    V3,
 }
 
 impl Format {
+    const ALL: [Format; 3] = [Format::V1, Format::V2, Format::V3];
+
     fn magic(self) -> &'static [u8; 8] {
         match self {
             Format::V1 => b"rillrsm1",
             Format::V2 => b"rillrsm2",
+            Format::V3 => b"rillrsm3",
         }
+    }
+
+    fn flags(self) -> u8 {
+        if self == Format::V3 { RUNNING | COMPLETED } else { RUNNING }
+    }
+
+    fn tail_len(self) -> usize {
+        if self == Format::V3 { TAIL_LEN } else { 0 }
     }
 }
 
@@ -51,6 +81,10 @@ pub(super) struct ResumeRecord {
     pub sequence: u64,
     /// The torrent was open for writing, so this process may have changed files after the save.
     pub running: bool,
+    /// The torrent's past.
+    pub history: History,
+    /// The device of the content's directory; 0 before format 3.
+    pub device: u64,
     /// The pieces that were on the disk, synced.
     pub have: Bitfield,
     /// The files as they were.
@@ -60,7 +94,7 @@ pub(super) struct ResumeRecord {
 impl ResumeRecord {
     /// Decodes the bytes of a record's file; `None` unless all of them are right for this torrent.
     fn decode(mut bytes: Vec<u8>, torrent: &RecordIdentity) -> Option<ResumeRecord> {
-        let format = [Format::V1, Format::V2].into_iter().find(|format| bytes.starts_with(format.magic()))?;
+        let format = Format::ALL.into_iter().find(|format| bytes.starts_with(format.magic()))?;
         if Some(bytes.len()) != torrent.encoded_len(format) {
             return None;
         }
@@ -68,35 +102,59 @@ impl ResumeRecord {
         if Sha1::digest(body).as_slice() != sum {
             return None;
         }
-        let running = match body[FLAGS_AT] {
-            0 => false,
-            1 => true,
-            _ => return None,
-        };
-        let sequence = u64::from_le_bytes(body[SEQUENCE_AT..SEQUENCE_AT + 8].try_into().ok()?);
-        let head = torrent.head(format, sequence, running)?;
+        let flags = body[FLAGS_AT];
+        if flags & !format.flags() != 0 {
+            return None;
+        }
+        let u64_at = |at: usize| Some(u64::from_le_bytes(body.get(at..at + 8)?.try_into().ok()?));
+        let sequence = u64_at(SEQUENCE_AT)?;
+        let head = torrent.head(format, sequence, flags)?;
         if !body.starts_with(&head) {
             return None;
         }
+        let completed = flags & COMPLETED != 0;
+        let (history, device) = if format == Format::V3 {
+            let (downloaded, uploaded) = (u64_at(head.len())?, u64_at(head.len() + 8)?);
+            (History { completed, downloaded, uploaded }, u64_at(head.len() + 16)?)
+        } else {
+            (History::default(), 0)
+        };
         let pieces = torrent.geometry.pieces();
-        let stamps_at = head.len() + pieces.div_ceil(8) as usize;
-        let have = Bitfield::from_wire(&body[head.len()..stamps_at], pieces).ok()?;
+        let have_at = head.len() + format.tail_len();
+        let stamps_at = have_at + pieces.div_ceil(8) as usize;
+        let have = Bitfield::from_wire(&body[have_at..stamps_at], pieces).ok()?;
         // The bytes become the table in place: of a torrent with very many files there is no memory for two.
         bytes.truncate(bytes.len() - SUM_LEN);
         bytes.drain(..stamps_at);
-        Some(ResumeRecord { sequence, running, have, stamps: StampTable::from_bytes(bytes) })
+        let stamps = StampTable::from_bytes(bytes);
+        let running = flags & RUNNING != 0;
+        Some(ResumeRecord { sequence, running, history, device, have, stamps })
     }
 
     /// The bytes of its file; `None` if this format cannot name the torrent.
     #[cfg(feature = "fuzzing")]
     fn encode(&self, torrent: &RecordIdentity, format: Format) -> Option<Vec<u8>> {
-        let mut bytes = torrent.head(format, self.sequence, self.running)?;
+        let flags = flags_of(self.running, &self.history) & format.flags();
+        let mut bytes = torrent.head(format, self.sequence, flags)?;
+        bytes.extend_from_slice(&tail_of(&self.history, self.device)[..format.tail_len()]);
         bytes.extend_from_slice(self.have.as_bytes());
         bytes.extend_from_slice(self.stamps.as_bytes());
         let sum = Sha1::digest(&bytes);
         bytes.extend_from_slice(&sum);
         Some(bytes)
     }
+}
+
+fn flags_of(running: bool, history: &History) -> u8 {
+    u8::from(running) * RUNNING | u8::from(history.completed) * COMPLETED
+}
+
+fn tail_of(history: &History, device: u64) -> [u8; TAIL_LEN] {
+    let mut tail = [0; TAIL_LEN];
+    for (to, figure) in tail.chunks_exact_mut(8).zip([history.downloaded, history.uploaded, device]) {
+        to.copy_from_slice(&figure.to_le_bytes());
+    }
+    tail
 }
 
 /// The torrent that a record is about.
@@ -115,14 +173,14 @@ impl RecordIdentity {
         }
     }
 
-    /// The bytes before the bits of the pieces; `None` if this format cannot name the torrent.
-    fn head(&self, format: Format, sequence: u64, running: bool) -> Option<Vec<u8>> {
+    /// The bytes before the bits of the pieces, but for [`tail_of`]; `None` if this format cannot name the torrent.
+    fn head(&self, format: Format, sequence: u64, flags: u8) -> Option<Vec<u8>> {
         let mut head = format.magic().to_vec();
-        head.push(u8::from(running));
+        head.push(flags);
         head.extend_from_slice(&sequence.to_le_bytes());
         match format {
             Format::V1 => head.extend_from_slice(self.hashes.v1()?.as_bytes()),
-            Format::V2 => {
+            Format::V2 | Format::V3 => {
                 let v1 = self.hashes.v1();
                 let v2 = self.hashes.v2();
                 head.push(u8::from(v1.is_some()) | u8::from(v2.is_some()) << 1);
@@ -138,8 +196,14 @@ impl RecordIdentity {
     }
 
     fn encoded_len(&self, format: Format) -> Option<usize> {
-        let head_len = self.head(format, 0, false)?.len();
-        Some(head_len + self.geometry.pieces().div_ceil(8) as usize + self.files * STAMP_LEN + SUM_LEN)
+        let head_len = self.head(format, 0, 0)?.len();
+        Some(
+            head_len
+                + format.tail_len()
+                + self.geometry.pieces().div_ceil(8) as usize
+                + self.files * STAMP_LEN
+                + SUM_LEN,
+        )
     }
 }
 
@@ -153,7 +217,7 @@ pub(super) fn fuzz(bytes: &[u8]) {
     let geometry = Geometry::new(total, 16_384).expect("a geometry");
     let hashes = crate::units::InfoHash([7; 20]).into();
     let torrent = RecordIdentity { hashes, geometry, files: usize::from(choice / 4 % 4) };
-    let format = if choice / 16 % 2 == 0 { Format::V2 } else { Format::V1 };
+    let format = [Format::V2, Format::V1, Format::V3, Format::V3][usize::from(choice / 16 % 4)];
     let check = |record: ResumeRecord| {
         assert_eq!(
             (record.have.pieces(), record.stamps.as_bytes().len()),
@@ -161,15 +225,21 @@ pub(super) fn fuzz(bytes: &[u8]) {
         );
         assert!(record.have.iter().all(|piece| geometry.piece(piece.get()) == Some(piece)));
         assert_eq!(record.have.iter().count(), record.have.ones() as usize);
-        for format in [Format::V1, Format::V2] {
+        for format in Format::ALL {
             let encoded = record.encode(&torrent, format).expect("a v1 torrent");
-            assert_eq!(ResumeRecord::decode(encoded, &torrent).as_ref(), Some(&record));
+            let mut expected = record.clone();
+            if format != Format::V3 {
+                (expected.history, expected.device) = (History::default(), 0);
+            }
+            assert_eq!(ResumeRecord::decode(encoded, &torrent), Some(expected));
         }
     };
     ResumeRecord::decode(written.to_vec(), &torrent).into_iter().for_each(check);
     let blank = ResumeRecord {
         sequence: 0,
         running: false,
+        history: History::default(),
+        device: 0,
         have: Bitfield::empty(geometry.pieces()),
         stamps: StampTable::none(torrent.files),
     };
@@ -184,24 +254,65 @@ pub(super) fn fuzz(bytes: &[u8]) {
     ResumeRecord::decode(fitting, &torrent).into_iter().for_each(check);
 }
 
-/// The file of one torrent's record. The torrent is locked as long as this lives.
+/// The file of the record of one torrent in one directory. The torrent is locked there as long as this lives.
 #[derive(Debug)]
 pub(super) struct RecordFile {
     dir: Dir,
     name: String,
+    /// The name that older versions gave the record.
+    old_name: String,
     slots: bool,
     sequence: u64,
+    history: History,
     _lock: OwnedFd,
 }
 
+/// The name of the record of a torrent in this directory, without an ending.
+pub(super) fn record_name(torrent: &TorrentHashes, content_dir: &Path) -> String {
+    let digest = Sha1::digest(canonical(content_dir).as_os_str().as_bytes());
+    format!("{torrent}-{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3])
+}
+
+/// The canonical path of a directory that may not exist yet.
+fn canonical(dir: &Path) -> PathBuf {
+    let absolute = std::path::absolute(dir).unwrap_or_else(|_| dir.to_path_buf());
+    let existing = absolute.ancestors().find_map(|part| Some((part, std::fs::canonicalize(part).ok()?)));
+    match existing {
+        Some((part, canonical)) => match absolute.strip_prefix(part) {
+            // `join` of an empty path would append a slash.
+            Ok(rest) if !rest.as_os_str().is_empty() => canonical.join(rest),
+            _ => canonical,
+        },
+        None => absolute,
+    }
+}
+
 impl RecordFile {
-    /// Locks the torrent in this state directory; the fault `Locked` if another process works on it.
-    pub fn lock(state_dir: &Path, torrent: &TorrentHashes) -> Result<RecordFile, DiskFault> {
+    /// Locks the torrent with content in this directory; the fault `Locked` if another process works on it.
+    pub fn lock(
+        state_dir: &Path,
+        torrent: &TorrentHashes,
+        content_dir: &Path,
+    ) -> Result<RecordFile, DiskFault> {
         let dir = Dir::open(state_dir, true)?;
         let slots = matches!(FsKind::of(dir.root()), FsKind::Fat { .. });
-        let name = torrent.to_string();
+        let name = record_name(torrent, content_dir);
         let lock = open_locked(&dir, &PathBuf::from(format!("{name}.lock")))?;
-        Ok(RecordFile { dir, name, slots, sequence: 0, _lock: lock })
+        let history = History::default();
+        Ok(RecordFile { dir, name, old_name: torrent.to_string(), slots, sequence: 0, history, _lock: lock })
+    }
+
+    /// The torrent's past, as the newest good record says.
+    pub fn history(&self) -> History {
+        self.history
+    }
+
+    fn file_names(&self, of: &str) -> Vec<PathBuf> {
+        if self.slots {
+            (0..2).map(|slot| format!("{of}.resume.{slot}").into()).collect()
+        } else {
+            vec![format!("{of}.resume").into()]
+        }
     }
 
     fn file_name(&self, sequence: u64) -> PathBuf {
@@ -214,18 +325,34 @@ impl RecordFile {
 
     /// The newest good record; `None` if there is none.
     pub fn load(&mut self, torrent: &TorrentFiles) -> Option<ResumeRecord> {
-        let slots = if self.slots { 0..2 } else { 0..1 };
-        let found =
-            slots.filter_map(|slot| self.read(&self.file_name(slot), torrent)).max_by_key(|r| r.sequence);
+        let newest = |of: &str| {
+            let found = self.file_names(of).into_iter().filter_map(|name| self.read(&name, torrent));
+            found.max_by_key(|record| record.sequence)
+        };
+        let mut found = newest(&self.name);
+        if found.is_none() {
+            found = newest(&self.old_name).filter(|record| fits(torrent, record));
+            if found.is_some() {
+                self.adopt_old_name();
+            }
+        }
         self.sequence = found.as_ref().map_or(0, |r| r.sequence);
+        self.history = found.as_ref().map(|r| r.history).unwrap_or_default();
         found
+    }
+
+    /// Renames the record of an older version. If that fails, the next save writes one under the new name.
+    fn adopt_old_name(&self) {
+        for (old, new) in self.file_names(&self.old_name).into_iter().zip(self.file_names(&self.name)) {
+            let _ = rustix::fs::renameat(self.dir.root(), old, self.dir.root(), new);
+        }
     }
 
     fn read(&self, name: &Path, torrent: &TorrentFiles) -> Option<ResumeRecord> {
         let opened = self.dir.open_file(name).ok()?;
         let torrent = RecordIdentity::of(torrent);
         // Only the lengths that the formats have: a hostile file makes us allocate nothing.
-        let lens = [Format::V1, Format::V2].map(|format| torrent.encoded_len(format));
+        let lens = Format::ALL.map(|format| torrent.encoded_len(format));
         let len = lens.into_iter().flatten().find(|len| opened.size == *len as u64)?;
         let mut bytes = vec![0; len];
         read_exact_at(&opened.fd, &mut bytes, 0).ok()?;
@@ -236,7 +363,7 @@ impl RecordFile {
     pub fn save(
         &mut self,
         torrent: &TorrentFiles,
-        have: &Bitfield,
+        checkpoint: &Checkpoint,
         stamps: &StampTable,
         running: bool,
     ) -> Result<(), DiskFault> {
@@ -245,16 +372,40 @@ impl RecordFile {
         let temporary =
             if self.slots { name.clone() } else { PathBuf::from(format!("{}.resume.tmp", self.name)) };
         let file = self.dir.open_or_create(&temporary)?;
-        let head = RecordIdentity::of(torrent)
-            .head(Format::V2, sequence, running)
-            .expect("format 2 names any torrent");
+        let mut head = RecordIdentity::of(torrent)
+            .head(Format::V3, sequence, flags_of(running, &checkpoint.history))
+            .expect("format 3 names any torrent");
+        head.extend_from_slice(&tail_of(&checkpoint.history, device_of(torrent)));
         // Written in parts, since the table may be many megabytes long.
-        let parts: [&[u8]; 3] = [&head, have.as_bytes(), stamps.as_bytes()];
+        let parts: [&[u8]; 3] = [&head, checkpoint.have.as_bytes(), stamps.as_bytes()];
         let sum = parts.iter().fold(Sha1::new(), |sum, part| sum.chain_update(part)).finalize();
         replace(&self.dir, &name, &temporary, &file.fd, &[parts[0], parts[1], parts[2], &sum])?;
         self.sequence = sequence;
+        self.history = checkpoint.history;
         Ok(())
     }
+}
+
+/// The device of the torrent's directory; 0 if it is unknown.
+#[allow(clippy::unnecessary_cast)] // the field's width differs between machines
+fn device_of(torrent: &TorrentFiles) -> u64 {
+    rustix::fs::fstat(torrent.dir.root()).map_or(0, |stat| stat.st_dev as u64)
+}
+
+/// Whether the stamps of a record are of files in the torrent's directory: one of the first files that the
+/// record knows is there. Inode numbers decide, or size and time where the file system makes those up.
+fn fits(torrent: &TorrentFiles, record: &ResumeRecord) -> bool {
+    let known = torrent.layout.on_disk().filter_map(|(file, f)| Some((f, record.stamps.get(file)?)));
+    let is_there = |(f, then): (crate::wire::FileEntry<'_>, FileStamp)| {
+        let Ok(Some(stat)) = torrent.dir.stat(&f.to_path()) else { return false };
+        let now = FileStamp::of(&stat);
+        if torrent.fs.sparse() {
+            now.inode == then.inode
+        } else {
+            (now.size, now.mtime_s) == (then.size, then.mtime_s)
+        }
+    };
+    known.take(limits::OLD_RECORD_STATS).any(is_there)
 }
 
 impl Drop for RecordFile {
@@ -308,10 +459,69 @@ mod tests {
         let opened = disk.open();
         assert_eq!((&opened.have, opened.notes), (&record.have, Vec::new()));
         disk.close(&record.have);
+        assert!(!name.exists(), "the record has its new name");
+        let name = disk.record_path();
         let bytes = std::fs::read(&name).unwrap();
-        assert_eq!(bytes[..8], *b"rillrsm2");
+        assert_eq!(bytes[..8], *b"rillrsm3");
         assert_eq!((bytes[17], &bytes[18..38]), (1, &[7; 20][..]), "one hash, of version 1");
         assert_eq!(disk.open().have, record.have);
+    }
+
+    #[test]
+    fn a3_an_old_record_stays_as_it_is_for_the_directory_that_its_stamps_fit() {
+        let mut disk = torrent_of_0_1_0();
+        disk.open();
+        disk.receive_piece(disk.piece(0));
+        let mut have = Bitfield::empty(3);
+        have.set(disk.piece(0));
+        disk.close(&have);
+        let old = disk.state.path().join(format!("{}.resume", disk.torrent.info_hashes));
+        std::fs::rename(disk.record_path(), &old).unwrap();
+        let there = std::mem::replace(&mut disk.torrent.dir, disk.state.path().join("elsewhere"));
+        assert!(disk.open().have.is_empty(), "its files are not in this directory");
+        assert!(old.exists());
+        disk.close(&Bitfield::empty(3));
+        assert!(disk.record_path().exists(), "a record of its own");
+        disk.torrent.dir = there;
+        assert_eq!(disk.open().have, have);
+        assert!(!old.exists());
+    }
+
+    #[test]
+    fn a3_two_directories_of_one_torrent_have_two_records_and_two_locks() {
+        let mut disk = torrent_of_0_1_0();
+        disk.open();
+        let other = disk.state.path().join("other");
+        let lock = |dir: &Path| RecordFile::lock(disk.state.path(), &disk.torrent.info_hashes, dir);
+        assert_eq!(lock(&disk.torrent.dir).unwrap_err().kind, super::super::fault::FaultKind::Locked);
+        let theirs = lock(&other).unwrap();
+        assert_ne!(theirs.name, record_name(&disk.torrent.info_hashes, &disk.torrent.dir));
+        // Another spelling of the directory names the same record, also before the directory exists.
+        std::os::unix::fs::symlink(disk.state.path(), disk.torrent.dir.join("link")).unwrap();
+        let spelled = disk.torrent.dir.join("link/./other/");
+        assert_eq!(lock(&spelled).unwrap_err().kind, super::super::fault::FaultKind::Locked);
+        std::fs::create_dir(&other).unwrap();
+        assert_eq!(record_name(&disk.torrent.info_hashes, &other), theirs.name);
+    }
+
+    #[test]
+    fn a3_the_past_of_a_torrent_survives_restarts_kills_and_a_check_of_its_content() {
+        let mut disk = torrent_of_0_1_0();
+        assert_eq!(disk.open().history, History::default());
+        let history = History { completed: true, downloaded: 1 << 40, uploaded: 3 };
+        disk.store.checkpoint(disk.key, Checkpoint { have: Bitfield::empty(3), history });
+        let saved = disk.wait_for(|e| match e {
+            crate::disk::DiskEvent::Saved { completed, result, .. } => Some((completed, result)),
+            _ => None,
+        });
+        assert_eq!(saved, (true, Ok(())));
+        for check in [false, true, false] {
+            disk.restart();
+            disk.torrent.check = check;
+            assert_eq!(disk.open().history, history, "check: {check}");
+        }
+        disk.restart();
+        assert_ne!(disk.record().unwrap().device, 0);
     }
 
     #[test]
@@ -323,10 +533,16 @@ mod tests {
             RecordIdentity { hashes, geometry: Geometry::new(50_000, 16_384).unwrap(), files: 1 }
         };
         let all = [identity(Some(v1), None), identity(None, Some(v2)), identity(Some(v1), Some(v2))];
-        let record =
-            ResumeRecord { sequence: 9, running: true, have: Bitfield::full(4), stamps: StampTable::none(1) };
+        let record = ResumeRecord {
+            sequence: 9,
+            running: true,
+            history: History { completed: true, downloaded: 5, uploaded: 6 },
+            device: 7,
+            have: Bitfield::full(4),
+            stamps: StampTable::none(1),
+        };
         for (i, written) in all.iter().enumerate() {
-            let bytes = record.encode(written, Format::V2).unwrap();
+            let bytes = record.encode(written, Format::V3).unwrap();
             for (j, read) in all.iter().enumerate() {
                 assert_eq!(ResumeRecord::decode(bytes.clone(), read).is_some(), i == j, "{i} read as {j}");
             }
@@ -338,7 +554,7 @@ mod tests {
     fn r3_on_fat_two_slots_take_turns_and_a_torn_one_leaves_the_other() {
         let disk = TestDisk::new(StorageMode::Plain, 16_384, &[("x", 50_000)]);
         let torrent = disk.torrent_files();
-        let mut file = RecordFile::lock(disk.state.path(), &torrent.info_hashes).unwrap();
+        let mut file = RecordFile::lock(disk.state.path(), &torrent.info_hashes, &disk.torrent.dir).unwrap();
         file.slots = true;
         let have = |n: usize| {
             let mut have = Bitfield::empty(4);
@@ -348,7 +564,7 @@ mod tests {
             have
         };
         for n in 0..=3 {
-            file.save(&torrent, &have(n), &StampTable::none(1), true).unwrap();
+            file.save(&torrent, &Checkpoint::of(have(n)), &StampTable::none(1), true).unwrap();
             assert_eq!(file.load(&torrent).unwrap().have, have(n));
         }
         // Power fails in the middle of the next save: its slot is torn.
@@ -362,8 +578,8 @@ mod tests {
         let disk = TestDisk::new(StorageMode::Plain, 16_384, &[("x", 50_000)]);
         let other = TestDisk::new(StorageMode::Plain, 16_385, &[("x", 50_000)]);
         let torrent = disk.torrent_files();
-        let mut file = RecordFile::lock(disk.state.path(), &torrent.info_hashes).unwrap();
-        file.save(&torrent, &Bitfield::full(4), &StampTable::none(1), false).unwrap();
+        let mut file = RecordFile::lock(disk.state.path(), &torrent.info_hashes, &disk.torrent.dir).unwrap();
+        file.save(&torrent, &Checkpoint::of(Bitfield::full(4)), &StampTable::none(1), false).unwrap();
         assert!(file.load(&torrent).is_some());
         assert!(file.load(&other.torrent_files()).is_none());
     }

@@ -21,7 +21,8 @@ use super::torrent_files::TorrentFiles;
 use super::waker::LoopWaker;
 use super::worker::WorkerConfig;
 use super::workers::Workers;
-use crate::units::{Bitfield, BlockSpan, Geometry, PieceIndex, TorrentKey};
+use crate::engine::Checkpoint;
+use crate::units::{BlockSpan, Geometry, PieceIndex, TorrentKey};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 /// A checkpoint under way.
 pub(super) struct PendingCheckpoint {
-    pub have: Bitfield,
+    pub checkpoint: Checkpoint,
     /// The torrent is closed after it.
     pub closing: bool,
     /// Workers that have not synced yet.
@@ -41,6 +42,8 @@ pub(super) struct PendingCheckpoint {
 pub(super) struct PendingClose {
     /// Workers that have not forgotten it yet.
     pub workers_left: usize,
+    /// `History::completed` of the checkpoint.
+    pub completed: bool,
     /// The result of the checkpoint.
     pub result: Result<(), DiskFault>,
 }
@@ -56,7 +59,7 @@ pub(super) struct StoredTorrent {
     pub pieces: BTreeMap<PieceIndex, PieceMode>,
     pub checkpoint: Option<PendingCheckpoint>,
     /// A checkpoint that was asked for during another one; the bool is its `closing`.
-    pub next_checkpoint: Option<(Bitfield, bool)>,
+    pub next_checkpoint: Option<(Checkpoint, bool)>,
     pub close: Option<PendingClose>,
 }
 
@@ -250,13 +253,13 @@ impl Store {
         n
     }
 
-    /// Syncs the pieces of `have` and writes a record of them; ends in `DiskEvent::Saved`.
-    pub fn checkpoint(&mut self, key: TorrentKey, have: &Bitfield) {
-        self.begin_checkpoint(key, have.clone(), false);
+    /// Syncs the pieces of a checkpoint and writes its record; ends in `DiskEvent::Saved`.
+    pub fn checkpoint(&mut self, key: TorrentKey, checkpoint: Checkpoint) {
+        self.begin_checkpoint(key, checkpoint, false);
     }
 
     /// Closes a torrent after a last checkpoint; ends in `DiskEvent::Closed`.
-    pub fn close(&mut self, key: TorrentKey, have: &Bitfield) {
+    pub fn close(&mut self, key: TorrentKey, checkpoint: Checkpoint) {
         let Some(torrent) = self.active_torrent(key) else { return };
         let pieces = std::mem::take(&mut torrent.pieces);
         // From here on no target is given and no piece is hashed; the last checkpoint needs neither.
@@ -267,9 +270,9 @@ impl Store {
         }
         self.pool.discard(key, None);
         if is_open {
-            self.begin_checkpoint(key, have.clone(), true);
+            self.begin_checkpoint(key, checkpoint, true);
         } else {
-            self.begin_detach(key, Ok(()));
+            self.begin_detach(key, false, Ok(()));
         }
     }
 

@@ -7,7 +7,7 @@ use super::memory::read_into_range;
 use super::resume::{RecordFile, ResumeRecord};
 use super::torrent_files::TorrentFiles;
 use super::{Access, DiskEvent, Load, OpenTorrent, StorageMode, Store, StoreConfig, Target};
-use crate::engine::HashVerdict;
+use crate::engine::{Checkpoint, HashVerdict};
 use crate::units::{Bitfield, BlockSpan, Geometry, InfoHash, PieceIndex, Rng, SlotMap, TorrentKey};
 use crate::wire::{FileAttributes, Files, FilesBuilder};
 use sha1::{Digest, Sha1};
@@ -160,13 +160,13 @@ impl TestDisk {
     }
 
     pub fn try_save(&mut self, have: &Bitfield) -> Result<(), DiskFault> {
-        self.store.checkpoint(self.key, have);
+        self.store.checkpoint(self.key, Checkpoint::of(have.clone()));
         self.wait_for(|e| if let DiskEvent::Saved { result, .. } = e { Some(result) } else { None })
     }
 
     /// Closes the torrent with these pieces, and restarts.
     pub fn close(&mut self, have: &Bitfield) {
-        self.store.close(self.key, have);
+        self.store.close(self.key, Checkpoint::of(have.clone()));
         self.wait_for(|e| if let DiskEvent::Closed { result, .. } = e { Some(result) } else { None })
             .unwrap();
         self.restart();
@@ -182,10 +182,16 @@ impl TestDisk {
         self.key = self.keys.insert(());
     }
 
+    /// The path of the record.
+    pub fn record_path(&self) -> PathBuf {
+        let name = super::resume::record_name(&self.torrent.info_hashes, &self.torrent.dir);
+        self.state.path().join(format!("{name}.resume"))
+    }
+
     /// The record on the disk.
     pub fn record(&self) -> Option<ResumeRecord> {
         let torrent = TorrentFiles::open(self.key, self.torrent.clone(), false).unwrap();
-        RecordFile::lock(self.state.path(), &torrent.info_hashes).unwrap().load(&torrent)
+        RecordFile::lock(self.state.path(), &torrent.info_hashes, &self.torrent.dir).unwrap().load(&torrent)
     }
 
     pub fn try_prepare(&mut self, piece: PieceIndex) -> Result<(), DiskFault> {

@@ -4,7 +4,7 @@ use super::api::*;
 use super::fault::FaultKind;
 use super::testing::{MODES, TestDisk, start};
 use super::{Access, StorageMode};
-use crate::engine::HashVerdict;
+use crate::engine::{Checkpoint, HashVerdict};
 use crate::units::{Bitfield, InfoHash, Rng};
 
 const SHAPES: [(u64, &[(&str, u64)]); 6] = [
@@ -227,7 +227,7 @@ fn closing_one_torrent_does_not_disturb_another() {
         }
         disk.key = other;
         disk.receive(g.block(disk.piece(0), 0), 100);
-        disk.store.close(other, &Bitfield::empty(g.pieces()));
+        disk.store.close(other, Checkpoint::of(Bitfield::empty(g.pieces())));
         // Calls for it have no effect and no event from here on.
         disk.store.received(other, g.block(disk.piece(0), 0));
         disk.store.hash(other, disk.piece(0), false);

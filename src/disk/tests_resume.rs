@@ -86,7 +86,7 @@ fn bytes_received_through_a_window_after_a_sync_are_synced_again() {
 #[test]
 fn r3_every_corrupted_byte_of_a_record_rejects_it() {
     let mut disk = complete(StorageMode::Plain);
-    let name = disk.state.path().join(format!("{}.resume", disk.torrent.info_hashes));
+    let name = disk.record_path();
     let good = fs::read(&name).unwrap();
     for (at, cut) in (0..good.len()).map(|i| (i, false)).chain([(10, true), (0, true)]) {
         let mut bad = good.clone();
@@ -106,8 +106,7 @@ fn r3_every_corrupted_byte_of_a_record_rejects_it() {
 #[test]
 fn a_leftover_of_a_killed_save_is_no_record() {
     let mut disk = complete(StorageMode::Plain);
-    fs::write(disk.state.path().join(format!("{}.resume.tmp", disk.torrent.info_hashes)), vec![1; 5000])
-        .unwrap();
+    fs::write(disk.record_path().with_extension("resume.tmp"), vec![1; 5000]).unwrap();
     assert!(disk.open().have.is_full());
     disk.close(&Bitfield::full(3));
     assert!(disk.record().is_some());

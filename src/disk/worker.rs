@@ -13,12 +13,14 @@ use super::mapped::{self, Window};
 use super::memory::Slot;
 use super::open_files::OpenFiles;
 use super::recheck::{Recheck, RecheckStep, ResumeState};
+use super::resume::RecordFile;
 use super::stamp::SeenFile;
 use super::torrent_files::TorrentFiles;
 use super::waker::LoopWaker;
 use super::worker_stats::{CostClass, SharedWorkerStats};
 use super::write_cache::{PieceContext, WriteCache};
-use crate::units::{Bitfield, BlockSpan, PieceIndex, TorrentKey};
+use crate::engine::Checkpoint;
+use crate::units::{BlockSpan, PieceIndex, TorrentKey};
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -167,7 +169,9 @@ impl Worker {
                     state.set_wanted(wanted);
                 }
             }
-            WorkerJob::SaveRecord { torrent, have, closing } => self.save_record(torrent, have, closing),
+            WorkerJob::SaveRecord { torrent, checkpoint, closing } => {
+                self.save_record(torrent, &checkpoint, closing);
+            }
             WorkerJob::Detach(key) => self.detach(key),
             WorkerJob::WriteStateFile(name, bytes) => self.write_state_file(&name, &bytes),
             WorkerJob::QueryFreeSpace(key, path) => {
@@ -204,9 +208,10 @@ impl Worker {
             }
             Ok(RecheckStep::Finished { state, have, notes }) => {
                 let files = state.torrent.clone();
+                let history = state.record.as_ref().map(RecordFile::history).unwrap_or_default();
                 self.torrents.insert(key, files.clone());
                 self.resume_states.insert(key, *state);
-                self.reply(WorkerReply::Opened(key, Ok(OpenedContent { files, have, notes })));
+                self.reply(WorkerReply::Opened(key, Ok(OpenedContent { files, have, history, notes })));
             }
             Err(fault) => {
                 self.open_files.forget(key);
@@ -338,15 +343,16 @@ impl Worker {
     }
 
     /// All workers have synced: only now the record may claim the pieces.
-    fn save_record(&mut self, key: TorrentKey, have: Bitfield, closing: bool) {
+    fn save_record(&mut self, key: TorrentKey, checkpoint: &Checkpoint, closing: bool) {
+        let have = &checkpoint.have;
         let mut result = Ok(());
         if let Some(state) = self.resume_states.get_mut(&key) {
             if let Some(record) = state.record.as_mut() {
                 let running = !closing && !state.torrent.read_only && !have.is_full();
-                result = record.save(&state.torrent, &have, &state.stamps, running);
+                result = record.save(&state.torrent, checkpoint, &state.stamps, running);
             }
             if result.is_ok() && !state.torrent.read_only {
-                result = state.check_wanted_files(&have);
+                result = state.check_wanted_files(have);
             }
         }
         self.reply(WorkerReply::RecordSaved(key, result));

@@ -12,7 +12,7 @@ use super::timers::Timer;
 use super::torrent::Torrent;
 use super::tracker_client::{TrackerOutcome, arm_announce};
 use crate::units::{Instant, Origin, PeerKey, TorrentKey};
-use crate::wire::{AnnounceError, AnnounceEvent, AnnounceReply, Datagram, SwarmCounts};
+use crate::wire::{AnnounceError, AnnounceReply, Datagram, SwarmCounts};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -117,7 +117,7 @@ impl Engine {
         // All scrapes are registered before the first one can fail: `ScrapeDone` follows the last one only.
         let registered: Vec<(u64, ScrapeSource)> = sources
             .into_iter()
-            .map(|source| (self.trackers.begin_scrape(turn, key, source.clone()), source))
+            .map(|source| (self.trackers.begin_scrape(turn, key, info_hash, source.clone()), source))
             .collect();
         for (id, source) in registered {
             let turn = &mut self.context.turn(now, out);
@@ -145,10 +145,10 @@ impl Engine {
 
     pub(super) fn on_tracker_deadline(&mut self, now: Instant, timer: Timer, out: &mut Actions) {
         let turn = &mut self.context.turn(now, out);
-        if timer == Timer::Scrape {
-            self.trackers.on_scrape_deadline(turn);
-        } else {
-            self.trackers.on_udp_deadline(turn);
+        match timer {
+            Timer::Scrape => self.trackers.on_scrape_deadline(turn),
+            Timer::TrackerEnd => self.trackers.on_end_deadline(turn),
+            _ => self.trackers.on_udp_deadline(turn),
         }
         self.on_tracker_outcomes(now, out);
     }
@@ -164,9 +164,12 @@ impl Engine {
                     }
                 }
                 TrackerOutcome::Announced { torrent, announce, result } => {
-                    let Some(t) = self.swarms.torrents.get_mut(torrent) else { continue };
+                    let Some(t) = self.swarms.torrents.get_mut(torrent) else {
+                        let turn = &mut self.context.turn(now, out);
+                        self.trackers.on_removed_result(turn, torrent, &announce, &result);
+                        continue;
+                    };
                     t.trackers.on_result(now, &announce, &result);
-                    let stop_next = !t.running && announce.event == AnnounceEvent::Completed;
                     match result {
                         Ok(reply) => self.on_reply(now, torrent, announce.url, reply, out),
                         Err(error) => {
@@ -176,11 +179,8 @@ impl Engine {
                     }
                     let Some(t) = self.swarms.torrents.get_mut(torrent) else { continue };
                     let turn = &mut self.context.turn(now, out);
-                    if stop_next {
-                        self.trackers.announce_stopped(turn, t);
-                    } else {
-                        arm_announce(turn, t);
-                    }
+                    self.trackers.send_last(turn, t);
+                    arm_announce(turn, t);
                 }
             }
         }

@@ -14,7 +14,7 @@ use super::disconnect::DisconnectReason;
 use super::effects::Effect;
 use super::limits;
 use super::lsd::Lsd;
-use super::snapshots::{PartialPiece, PeerStatus, TrackerStatus};
+use super::snapshots::{Checkpoint, History, PartialPiece, PeerStatus, TrackerStatus};
 use super::stats::TorrentStats;
 use super::stream::Want;
 use super::swarms::Swarms;
@@ -121,6 +121,8 @@ impl Engine {
         self.trackers.withdraw_scrapes(Some(key));
         if let Some(t) = self.swarms.torrents.remove(key) {
             self.swarms.by_hash.remove(&t.info_hash);
+            self.trackers.adopt(&mut self.context.turn(now, out), t);
+            self.on_tracker_outcomes(now, out);
         }
     }
 
@@ -130,6 +132,7 @@ impl Engine {
         self.swarms.stopping = true;
         self.trackers.withdraw_scrapes(None);
         self.leave_dht(now, out);
+        self.trackers.begin_end(&mut self.context.turn(now, out));
         for key in self.swarms.torrents.keys().collect::<Vec<_>>() {
             self.stop_torrent(now, key, out);
         }
@@ -297,6 +300,29 @@ impl Engine {
         self.pause(now, key, out);
     }
 
+    /// The record that says that `completed` is announced ([`History::completed`]) is on stable storage: sends
+    /// it. Or, if not `saved`, the record could not be written: `completed` is not sent.
+    pub fn on_completed_saved(&mut self, now: Instant, key: TorrentKey, saved: bool, out: &mut Actions) {
+        let turn = &mut self.context.turn(now, out);
+        let Some(t) = self.swarms.torrents.get_mut(key) else { return };
+        t.trackers.on_completed_saved(saved);
+        if t.running {
+            self.trackers.announce(turn, t);
+        } else {
+            self.trackers.send_last(turn, t);
+        }
+        self.on_tracker_outcomes(now, out);
+    }
+
+    /// Takes over what the record of earlier runs says about the torrent. Only the first call counts. The caller
+    /// calls it before [`on_opened`](Engine::on_opened).
+    pub fn on_history(&mut self, key: TorrentKey, history: History) {
+        if let Some(t) = self.swarms.torrents.get_mut(key).filter(|t| t.earlier.is_none()) {
+            t.earlier = Some((history.downloaded, history.uploaded));
+            t.completed |= history.completed;
+        }
+    }
+
     /// A checkpoint is on stable storage, or failed.
     pub fn on_saved(&mut self, now: Instant, key: TorrentKey, out: &mut Actions) {
         self.swarms.on_saved(&mut self.context.turn(now, out), key);
@@ -353,7 +379,9 @@ impl Engine {
                 Timer::Dial => self.swarms.dial(turn, &mut self.dialer),
                 Timer::Refill => self.swarms.refill(turn),
                 Timer::Announce(key) => self.announce(now, key, out),
-                Timer::UdpTracker | Timer::Scrape => self.on_tracker_deadline(now, timer, out),
+                Timer::UdpTracker | Timer::Scrape | Timer::TrackerEnd => {
+                    self.on_tracker_deadline(now, timer, out)
+                }
                 Timer::Search(key) => self.search_dht(now, key, out),
                 Timer::Dht | Timer::JoinDht | Timer::KeepNodes => self.on_dht_deadline(now, timer, out),
                 Timer::Lsd => self.lsd.announce(turn, &self.swarms.torrents),
@@ -367,6 +395,14 @@ impl Engine {
     /// Returns whether nothing is under way: no connection, no announce or scrape without an answer.
     pub fn is_idle(&self) -> bool {
         self.swarms.connections.is_empty() && self.trackers.is_idle()
+    }
+
+    /// Returns what a torrent's resume record has to hold.
+    pub fn checkpoint(&self, key: TorrentKey) -> Option<Checkpoint> {
+        let t = self.swarms.torrents.get(key)?;
+        let (downloaded, uploaded) = t.totals();
+        let history = History { completed: t.completed, downloaded, uploaded };
+        Some(Checkpoint { have: t.pieces.have().clone(), history })
     }
 
     /// Returns a torrent's verified pieces.

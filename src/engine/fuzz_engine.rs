@@ -220,7 +220,10 @@ impl FuzzDriver<'_> {
                 0 => self.engine.pause(self.now, self.torrent, &mut self.out),
                 1 => self.engine.set_limits(self.now, Some(50_000), Some(50_000), &mut self.out),
                 2 => self.engine.set_limits(self.now, None, None, &mut self.out),
-                3 => self.engine.on_saved(self.now, self.torrent, &mut self.out),
+                3 => {
+                    self.engine.on_saved(self.now, self.torrent, &mut self.out);
+                    self.engine.on_completed_saved(self.now, self.torrent, true, &mut self.out);
+                }
                 4 => self.engine.on_unreadable(self.now, self.torrent, &mut self.out),
                 _ => self.engine.resume(self.now, self.torrent),
             },

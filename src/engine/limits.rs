@@ -183,8 +183,13 @@ pub const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time-out of a scrape over HTTP from the moment that a thread begins it: a dead tracker must not use up the
 /// time of the scrapes that wait for the thread.
 pub const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time-out of a `stopped` announce.
+/// Time-out of a `stopped` announce, and of the shutdown's wait, for a tracker that answered before.
 pub const STOPPED_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same for a tracker that never answered.
+pub const UNANSWERED_STOPPED_TIMEOUT: Duration = Duration::from_secs(1);
+/// Wait before an announce that is due is tried again, while an announce of an earlier entry of the same torrent
+/// is under way to the tracker.
+pub const ANNOUNCE_HELD: Duration = Duration::from_millis(250);
 /// First wait before a datagram to a tracker is sent again; doubles (BEP 15).
 pub const UDP_RESEND: Duration = Duration::from_secs(15);
 /// Lifetime of a UDP tracker's connection id (BEP 15).

@@ -80,7 +80,7 @@ pub use disconnect::ProtocolViolation;
 #[cfg(feature = "sim")]
 pub use policy::{Endgame, WindowRule};
 pub use policy::{Picking, Policy};
-pub use snapshots::{PartialPiece, PeerStatus, TrackerStatus};
+pub use snapshots::{Checkpoint, History, PartialPiece, PeerStatus, TrackerStatus};
 pub use stats::SlowReason;
 #[cfg(feature = "sim")]
 pub use stats::TorrentStats;

@@ -91,6 +91,9 @@ impl Swarms {
         turn.timers.arm(Timer::Checkpoint(key), due);
         turn.out.push(Action::Notice(Notice::Verified { torrent: key, piece }));
         let complete = t.pieces.missing() == 0;
+        if t.pieces.have().is_full() && !std::mem::replace(&mut t.completed, true) {
+            t.trackers.on_completed();
+        }
         for key in t.peers.clone() {
             let Some(Connection { peer, .. }) =
                 self.connections.get_mut(key).filter(|c| c.peer.wire.phase == Phase::Up)
@@ -117,9 +120,6 @@ impl Swarms {
 
     /// Every wanted piece is verified.
     pub(super) fn on_complete(&mut self, turn: &mut Turn<'_>, key: TorrentKey) {
-        let Some(t) = self.torrents.get_mut(key) else { return };
-        t.trackers.on_completed();
-        turn.timers.arm(Timer::Announce(key), turn.now);
         self.save(turn, key);
         turn.out.push(Action::Notice(Notice::Complete { torrent: key }));
         self.update_upload_only(turn, key);

@@ -2,7 +2,7 @@
 
 use super::peer::{Peer, Phase};
 use super::swarms::Swarms;
-use crate::units::{Instant, Origin, PeerId, PieceIndex, TorrentKey};
+use crate::units::{Bitfield, Instant, Origin, PeerId, PieceIndex, TorrentKey};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +59,34 @@ pub struct TrackerStatus {
     pub announcing: bool,
     /// Time to the next announce; `None` if none is planned.
     pub next: Option<Duration>,
+}
+
+/// What the resume record of a torrent has to hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The verified pieces.
+    pub have: Bitfield,
+    /// The parts that do not follow from the content.
+    pub history: History,
+}
+
+/// The part of a torrent's past that its content does not show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    /// The whole torrent was downloaded, and `completed` was announced, or is announced once this is durable.
+    pub completed: bool,
+    /// Bytes received in all runs.
+    pub downloaded: u64,
+    /// Bytes sent in all runs.
+    pub uploaded: u64,
+}
+
+impl Checkpoint {
+    /// Returns the checkpoint of a torrent without a past.
+    #[cfg(test)]
+    pub fn of(have: Bitfield) -> Checkpoint {
+        Checkpoint { have, history: History::default() }
+    }
 }
 
 /// A piece of which blocks are requested or have arrived.

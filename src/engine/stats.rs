@@ -20,6 +20,10 @@ pub struct TorrentStats {
     pub downloaded: u64,
     /// Bytes sent.
     pub uploaded: u64,
+    /// Bytes received in all runs that the resume record counted.
+    pub total_downloaded: u64,
+    /// Bytes sent in all of them.
+    pub total_uploaded: u64,
     /// Bytes received and discarded: duplicates, blocks of bad pieces, blocks without a request.
     pub wasted: u64,
     /// Download rate, bytes a second.
@@ -74,6 +78,7 @@ impl Swarms {
             }
             _ => None,
         };
+        let (total_downloaded, total_uploaded) = t.totals();
         Some(TorrentStats {
             wanted_bytes,
             have_bytes,
@@ -81,6 +86,8 @@ impl Swarms {
             pieces_have: t.pieces.have().ones(),
             downloaded: t.downloaded,
             uploaded: t.uploaded,
+            total_downloaded,
+            total_uploaded,
             wasted: t.wasted,
             download_rate: t.down_rate.per_second(now),
             upload_rate: t.up_rate.per_second(now),

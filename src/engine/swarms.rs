@@ -97,6 +97,9 @@ impl Swarms {
             up: TokenBucket::new(spec.upload_limit),
             down_rate: Rate::default(),
             up_rate: Rate::default(),
+            resumed_at: (0, 0),
+            earlier: None,
+            completed: false,
             downloaded: 0,
             uploaded: 0,
             wasted: 0,
@@ -112,6 +115,9 @@ impl Swarms {
     pub fn resume(&mut self, turn: &mut Turn<'_>, key: TorrentKey) {
         let Some(t) = self.torrents.get_mut(key).filter(|t| !t.running) else { return };
         t.running = true;
+        if t.trackers.is_unknown() {
+            t.resumed_at = (t.downloaded, t.uploaded);
+        }
         t.trackers.restart();
         t.restart_search(turn.now);
         turn.timers.arm(Timer::Announce(key), turn.now);

@@ -46,6 +46,8 @@ pub enum Timer {
     UdpTracker,
     /// The next time-out of a scrape.
     Scrape,
+    /// The shutdown's wait for a tracker ends.
+    TrackerEnd,
     /// The next announcement to the local network.
     Lsd,
 }

@@ -10,23 +10,21 @@
 //! A datagram is accepted only from the address that the request was sent to, and with the request's
 //! transaction id. Every request ends in exactly one [`TrackerOutcome`], unless it is withdrawn.
 
+mod udp;
+
 use super::action::{Action, ScrapeSource};
 use super::limits;
 use super::timers::Timer;
-use super::torrent::{PlannedAnnounce, Torrent};
+use super::torrent::{PlannedAnnounce, Torrent, TrackerList};
 use super::turn::Turn;
 use crate::units::{InfoHash, Instant, Rng, TorrentKey};
-use crate::wire::udp_tracker::{
-    PacketError, announce_request, connect_request, parse_announce, parse_connect, parse_scrape,
-    scrape_request, transaction_of,
-};
 use crate::wire::{
-    AnnounceError, AnnounceEvent, AnnounceReply, AnnounceRequest, Scheme, SwarmCounts, UrlParts, scrape_url,
-    url_parts,
+    AnnounceError, AnnounceEvent, AnnounceReply, AnnounceRequest, Scheme, SwarmCounts, scrape_url, url_parts,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
+use udp::{UdpRequest, UdpTransaction};
 
 /// The kind of a request to a tracker.
 #[derive(Debug)]
@@ -41,84 +39,32 @@ enum RequestKind {
 #[derive(Debug)]
 struct PendingRequest {
     torrent: TorrentKey,
+    info_hash: InfoHash,
     kind: RequestKind,
 }
 
-impl PendingRequest {
-    fn is_announce(&self, key: TorrentKey, event: AnnounceEvent) -> bool {
-        self.torrent == key
-            && matches!(&self.kind, RequestKind::Announce(announce) if announce.event == event)
+/// The figures of a torrent that an announce reports.
+#[derive(Clone, Copy, Debug)]
+struct AnnounceFigures {
+    torrent: TorrentKey,
+    info_hash: InfoHash,
+    uploaded: u64,
+    downloaded: u64,
+    left: u64,
+}
+
+impl AnnounceFigures {
+    fn of(t: &Torrent) -> AnnounceFigures {
+        let (downloaded, uploaded) = t.since_started();
+        AnnounceFigures { torrent: t.key, info_hash: t.info_hash, uploaded, downloaded, left: t.left() }
     }
 }
 
-/// The content of a request over UDP.
+/// A removed torrent whose last announces are under way.
 #[derive(Debug)]
-enum UdpRequest {
-    Announce(AnnounceRequest),
-    Scrape(InfoHash),
-}
-
-/// The answer to a [`UdpRequest`].
-enum UdpResponse {
-    Announce(AnnounceReply),
-    Scrape(SwarmCounts),
-}
-
-impl UdpRequest {
-    fn packet(&self, connection: u64, transaction: u32, path_and_query: &str) -> Vec<u8> {
-        match self {
-            UdpRequest::Announce(request) => {
-                announce_request(connection, transaction, request, path_and_query)
-            }
-            UdpRequest::Scrape(info_hash) => scrape_request(connection, transaction, info_hash),
-        }
-    }
-
-    fn parse(&self, packet: &[u8], transaction: u32, over_v6: bool) -> Result<UdpResponse, PacketError> {
-        match self {
-            UdpRequest::Announce(_) => {
-                parse_announce(packet, transaction, over_v6).map(UdpResponse::Announce)
-            }
-            UdpRequest::Scrape(_) => parse_scrape(packet, transaction).map(UdpResponse::Scrape),
-        }
-    }
-}
-
-/// The stage of a request over UDP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum UdpStage {
-    Resolving,
-    Connecting { to: SocketAddr, transaction: u32 },
-    Requesting { to: SocketAddr, transaction: u32 },
-}
-
-impl UdpStage {
-    fn awaits(self, from: SocketAddr, id: u32) -> bool {
-        match self {
-            UdpStage::Resolving => false,
-            UdpStage::Connecting { to, transaction } | UdpStage::Requesting { to, transaction } => {
-                to == from && transaction == id
-            }
-        }
-    }
-}
-
-/// A request to a UDP tracker, with its connection handshake and resends (BEP 15).
-#[derive(Debug)]
-struct UdpTransaction {
-    stage: UdpStage,
-    request: UdpRequest,
-    path_and_query: String,
-    /// The tracker's addresses that were not tried yet; taken from the end.
-    addresses: Vec<SocketAddr>,
-    /// The last packet sent, for resends.
-    packet: Vec<u8>,
-    resends: u32,
-    resend_at: Instant,
-    /// Time for each address.
-    timeout: Duration,
-    /// When the current address, or the name resolution, times out.
-    deadline: Instant,
+struct RemovedTorrent {
+    figures: AnnounceFigures,
+    trackers: TrackerList,
 }
 
 /// The outcome of a request.
@@ -152,6 +98,10 @@ pub struct TrackerClient {
     /// Connection ids of UDP trackers, and when they expire.
     connection_ids: BTreeMap<SocketAddr, (u64, Instant)>,
     outcomes: VecDeque<TrackerOutcome>,
+    /// Removed torrents whose last announces are under way.
+    removed: BTreeMap<TorrentKey, RemovedTorrent>,
+    /// When the shutdown began, which limits the wait for trackers.
+    ending_since: Option<Instant>,
     /// The `key` of our announces: identifies us to a tracker if our address changes.
     key: u32,
     rng: Rng,
@@ -166,6 +116,8 @@ impl TrackerClient {
             transactions: BTreeMap::new(),
             connection_ids: BTreeMap::new(),
             outcomes: VecDeque::new(),
+            removed: BTreeMap::new(),
+            ending_since: None,
             key: rng.u32(),
             rng,
         }
@@ -185,52 +137,124 @@ impl TrackerClient {
 
     /// Sends the torrent's announce if one is due, and arms the timer of the next one.
     pub fn announce(&mut self, turn: &mut Turn<'_>, t: &mut Torrent) {
-        if let Some(announce) = t.trackers.begin_announce(turn.now) {
-            self.send_announce(turn, t, announce);
+        let is_busy = |url: &str| self.is_busy(&t.info_hash, url);
+        let announce = t.trackers.begin_announce(turn.now, t.is_partial_seed(), is_busy);
+        let is_held = announce.is_none() && t.trackers.next_at() <= turn.now;
+        if let Some(announce) = announce {
+            self.send_announce(turn, AnnounceFigures::of(t), announce);
         }
-        arm_announce(turn, t);
+        if is_held {
+            turn.timers.arm(Timer::Announce(t.key), turn.now + limits::ANNOUNCE_HELD);
+        } else {
+            arm_announce(turn, t);
+        }
     }
 
-    /// Sends `stopped` to every tracker that knows us, after a `completed` that is due or under way.
+    /// Returns whether an announce of this torrent is under way to this tracker.
+    fn is_busy(&self, info_hash: &InfoHash, url: &str) -> bool {
+        let is_to = |p: &PendingRequest| {
+            p.info_hash == *info_hash && matches!(&p.kind, RequestKind::Announce(to) if *to.url == *url)
+        };
+        self.pending.values().any(is_to)
+    }
+
+    /// Sends `stopped` to every tracker that may list us, behind the announces that are due or under way.
     pub fn announce_stopped(&mut self, turn: &mut Turn<'_>, t: &mut Torrent) {
-        // A tracker that receives `completed` after `stopped` would count us as present.
-        if let Some(announce) = t.trackers.begin_completed(turn.now) {
-            self.send_announce(turn, t, announce);
+        t.trackers.stop();
+        self.send_last(turn, t);
+    }
+
+    /// Sends the announces that are owed to trackers which the torrent leaves, as far as no other announce is
+    /// under way to them.
+    pub fn send_last(&mut self, turn: &mut Turn<'_>, t: &mut Torrent) {
+        for announce in t.trackers.begin_last() {
+            self.send_announce(turn, AnnounceFigures::of(t), announce);
         }
-        if !self.pending.values().any(|p| p.is_announce(t.key, AnnounceEvent::Completed)) {
-            for announce in t.trackers.stop() {
-                self.send_announce(turn, t, announce);
+    }
+
+    /// Takes over the last announces of a torrent that was stopped and is removed.
+    pub fn adopt(&mut self, turn: &mut Turn<'_>, mut t: Torrent) {
+        t.trackers.on_completed_saved(false);
+        self.send_last(turn, &mut t);
+        if !t.trackers.is_over() {
+            let figures = AnnounceFigures::of(&t);
+            self.removed.insert(t.key, RemovedTorrent { figures, trackers: t.trackers });
+        }
+    }
+
+    /// Handles the result of an announce of a removed torrent.
+    pub fn on_removed_result(
+        &mut self,
+        turn: &mut Turn<'_>,
+        torrent: TorrentKey,
+        announce: &PlannedAnnounce,
+        result: &Result<AnnounceReply, AnnounceError>,
+    ) {
+        let Some(mut removed) = self.removed.remove(&torrent) else { return };
+        removed.trackers.on_result(turn.now, announce, result);
+        for announce in removed.trackers.begin_last() {
+            self.send_announce(turn, removed.figures, announce);
+        }
+        if !removed.trackers.is_over() {
+            self.removed.insert(torrent, removed);
+        }
+    }
+
+    /// Begins the shutdown: a tracker that answered is waited for at most [`limits::STOPPED_TIMEOUT`] from now
+    /// on, any other at most [`limits::UNANSWERED_STOPPED_TIMEOUT`].
+    pub fn begin_end(&mut self, turn: &mut Turn<'_>) {
+        self.ending_since = Some(turn.now);
+        self.arm_end(turn);
+    }
+
+    fn arm_end(&self, turn: &mut Turn<'_>) {
+        if let Some(at) = self.announces().map(|(_, announce)| self.waited_for(announce)).min() {
+            if at < Instant::NEVER {
+                turn.timers.arm(Timer::TrackerEnd, at);
             }
         }
-        // Other announces are withdrawn: a paused torrent does not dial the peers of their replies.
-        let is_periodic = |p: &PendingRequest| {
-            p.is_announce(t.key, AnnounceEvent::None) || p.is_announce(t.key, AnnounceEvent::Started)
-        };
-        let withdrawn: Vec<u64> =
-            self.pending.iter().filter(|(_, p)| is_periodic(p)).map(|(id, _)| *id).collect();
-        for id in withdrawn {
-            self.pending.remove(&id);
-            self.transactions.remove(&id);
-        }
     }
 
-    /// Replaces a torrent's trackers; a removed tracker that knows us is sent `stopped`.
-    pub fn replace(&mut self, turn: &mut Turn<'_>, t: &mut Torrent, tiers: Vec<Vec<String>>) {
-        for announce in t.trackers.replace(tiers) {
-            self.send_announce(turn, t, announce);
+    fn announces(&self) -> impl Iterator<Item = (u64, &PlannedAnnounce)> {
+        self.pending.iter().filter_map(|(id, p)| match &p.kind {
+            RequestKind::Announce(announce) => Some((*id, announce)),
+            RequestKind::Scrape { .. } => None,
+        })
+    }
+
+    /// Returns until when the shutdown waits for an announce; [`Instant::NEVER`] before the shutdown.
+    fn waited_for(&self, announce: &PlannedAnnounce) -> Instant {
+        self.ending_since.map_or(Instant::NEVER, |since| since + last_timeout(announce))
+    }
+
+    /// Gives up the announces that the shutdown waits for no longer.
+    pub fn on_end_deadline(&mut self, turn: &mut Turn<'_>) {
+        let is_overdue = |announce: &PlannedAnnounce| self.waited_for(announce) <= turn.now;
+        let overdue: Vec<u64> =
+            self.announces().filter(|(_, announce)| is_overdue(announce)).map(|(id, _)| id).collect();
+        for id in overdue {
+            self.on_announced(id, Err(AnnounceError::Timeout));
         }
+        self.arm_end(turn);
+    }
+
+    /// Replaces a torrent's trackers; a removed tracker that may list us is sent `stopped`.
+    pub fn replace(&mut self, turn: &mut Turn<'_>, t: &mut Torrent, tiers: Vec<Vec<String>>) {
+        t.trackers.replace(tiers);
+        self.send_last(turn, t);
         arm_announce(turn, t);
     }
 
-    fn send_announce(&mut self, turn: &mut Turn<'_>, t: &Torrent, announce: PlannedAnnounce) {
+    fn send_announce(&mut self, turn: &mut Turn<'_>, figures: AnnounceFigures, announce: PlannedAnnounce) {
         let stopped = announce.event == AnnounceEvent::Stopped;
+        let AnnounceFigures { torrent, info_hash, uploaded, downloaded, left } = figures;
         let request = AnnounceRequest {
-            info_hash: t.info_hash,
+            info_hash,
             peer_id: turn.config.peer_id,
             port: turn.config.port,
-            uploaded: t.uploaded,
-            downloaded: t.downloaded,
-            left: t.left(),
+            uploaded,
+            downloaded,
+            left,
             event: announce.event,
             numwant: if stopped { 0 } else { turn.config.policy.numwant },
             key: self.key,
@@ -238,23 +262,28 @@ impl TrackerClient {
             ipv4: None,
             ipv6: None,
         };
-        let timeout = if stopped { limits::STOPPED_TIMEOUT } else { limits::ANNOUNCE_TIMEOUT };
+        let timeout = if stopped { last_timeout(&announce) } else { limits::ANNOUNCE_TIMEOUT };
+        let timeout = timeout.min(self.waited_for(&announce).since(turn.now));
         let id = turn.ids.next();
         let url = announce.url.clone();
-        self.pending.insert(id, PendingRequest { torrent: t.key, kind: RequestKind::Announce(announce) });
+        self.pending.insert(id, PendingRequest { torrent, info_hash, kind: RequestKind::Announce(announce) });
+        if timeout.is_zero() {
+            return self.on_announced(id, Err(AnnounceError::Timeout));
+        }
         match url_parts(&url) {
             Some(parts) if parts.scheme == Scheme::Udp => {
                 self.start_transaction(turn, id, &parts, UdpRequest::Announce(request), timeout);
             }
             _ => turn.out.push(Action::Announce { id, url: request.http_url(&url), timeout }),
         }
+        self.arm_end(turn);
     }
 
     /// An announce ended.
     pub fn on_announced(&mut self, id: u64, result: Result<AnnounceReply, AnnounceError>) {
         let Some(RequestKind::Announce(_)) = self.pending.get(&id).map(|p| &p.kind) else { return };
         self.transactions.remove(&id);
-        if let Some(PendingRequest { torrent, kind: RequestKind::Announce(announce) }) =
+        if let Some(PendingRequest { torrent, kind: RequestKind::Announce(announce), .. }) =
             self.pending.remove(&id)
         {
             self.outcomes.push_back(TrackerOutcome::Announced { torrent, announce, result });
@@ -273,10 +302,17 @@ impl TrackerClient {
 
     /// Registers a scrape and returns its id. The scrape ends with [`on_scraped`](TrackerClient::on_scraped)
     /// or times out.
-    pub fn begin_scrape(&mut self, turn: &mut Turn<'_>, torrent: TorrentKey, source: ScrapeSource) -> u64 {
+    pub fn begin_scrape(
+        &mut self,
+        turn: &mut Turn<'_>,
+        torrent: TorrentKey,
+        info_hash: InfoHash,
+        source: ScrapeSource,
+    ) -> u64 {
         let id = turn.ids.next();
         let deadline = turn.now + limits::ANNOUNCE_TIMEOUT;
-        self.pending.insert(id, PendingRequest { torrent, kind: RequestKind::Scrape { source, deadline } });
+        let kind = RequestKind::Scrape { source, deadline };
+        self.pending.insert(id, PendingRequest { torrent, info_hash, kind });
         turn.timers.arm(Timer::Scrape, deadline);
         id
     }
@@ -346,167 +382,17 @@ impl TrackerClient {
         let RequestKind::Scrape { .. } = self.pending.get(&id)?.kind else { return None };
         self.transactions.remove(&id);
         match self.pending.remove(&id)? {
-            PendingRequest { torrent, kind: RequestKind::Scrape { source, .. } } => Some((torrent, source)),
+            PendingRequest { torrent, kind: RequestKind::Scrape { source, .. }, .. } => {
+                Some((torrent, source))
+            }
             PendingRequest { kind: RequestKind::Announce(_), .. } => None,
         }
     }
+}
 
-    // ---- UDP ------------------------------------------------------------------------------------------------------
-
-    /// Begins a transaction with a UDP tracker; `timeout` applies to each of its addresses.
-    fn start_transaction(
-        &mut self,
-        turn: &mut Turn<'_>,
-        id: u64,
-        tracker: &UrlParts<'_>,
-        request: UdpRequest,
-        timeout: Duration,
-    ) {
-        let (Some(port), true) = (tracker.port, self.transactions.len() < limits::UDP_EXCHANGES) else {
-            return self.on_failed(id, AnnounceError::Busy);
-        };
-        let transaction = UdpTransaction {
-            stage: UdpStage::Resolving,
-            request,
-            path_and_query: tracker.path_and_query.to_string(),
-            addresses: Vec::new(),
-            packet: Vec::new(),
-            resends: 0,
-            resend_at: Instant::NEVER,
-            timeout,
-            deadline: turn.now + timeout,
-        };
-        self.transactions.insert(id, transaction);
-        turn.out.push(Action::Resolve { id, host: tracker.host.to_string(), port });
-        self.arm(turn);
-    }
-
-    /// A tracker's host name was resolved, or its resolution failed. Ids of other modules are ignored.
-    pub fn on_resolved(&mut self, turn: &mut Turn<'_>, id: u64, result: Result<Vec<SocketAddr>, String>) {
-        let Some(t) = self.transactions.get_mut(&id).filter(|t| t.stage == UdpStage::Resolving) else {
-            return;
-        };
-        match result {
-            Ok(addresses) => {
-                if let UdpRequest::Scrape(_) = t.request {
-                    // The time-out of a scrape is for all addresses together: each gets an equal share.
-                    t.timeout /= u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
-                    t.deadline = turn.now + t.timeout;
-                }
-                t.addresses = addresses;
-                t.addresses.reverse(); // taken from the end
-                self.try_next_address(turn, id);
-            }
-            Err(reason) => self.on_failed(id, AnnounceError::NoAddress(reason)),
-        }
-    }
-
-    fn try_next_address(&mut self, turn: &mut Turn<'_>, id: u64) {
-        let Some(t) = self.transactions.get_mut(&id) else { return };
-        let Some(to) = t.addresses.pop() else {
-            return self.on_failed(id, AnnounceError::Timeout);
-        };
-        if t.stage != UdpStage::Resolving {
-            t.deadline = turn.now + t.timeout;
-        }
-        self.connection_ids.retain(|_, (_, until)| turn.now < *until);
-        match self.connection_ids.get(&to).map(|(connection, _)| *connection) {
-            Some(connection) => self.send_request(turn, id, to, connection),
-            None => {
-                let transaction = self.rng.u32();
-                let packet = connect_request(transaction).to_vec();
-                self.send_packet(turn, id, UdpStage::Connecting { to, transaction }, to, packet);
-            }
-        }
-    }
-
-    fn send_request(&mut self, turn: &mut Turn<'_>, id: u64, to: SocketAddr, connection: u64) {
-        let transaction = self.rng.u32();
-        let Some(t) = self.transactions.get(&id) else { return };
-        let packet = t.request.packet(connection, transaction, &t.path_and_query);
-        self.send_packet(turn, id, UdpStage::Requesting { to, transaction }, to, packet);
-    }
-
-    fn send_packet(
-        &mut self,
-        turn: &mut Turn<'_>,
-        id: u64,
-        stage: UdpStage,
-        to: SocketAddr,
-        packet: Vec<u8>,
-    ) {
-        let Some(t) = self.transactions.get_mut(&id) else { return };
-        t.stage = stage;
-        t.packet.clone_from(&packet);
-        t.resends = 0;
-        t.resend_at = turn.now + limits::UDP_RESEND;
-        turn.out.push(Action::Datagram { to, bytes: packet });
-        self.arm(turn);
-    }
-
-    /// A datagram of a UDP tracker arrived. A datagram that answers no transaction is ignored.
-    pub fn on_datagram(&mut self, turn: &mut Turn<'_>, from: SocketAddr, packet: &[u8]) {
-        let Some(transaction) = transaction_of(packet) else { return };
-        let Some((&id, t)) = self.transactions.iter().find(|(_, t)| t.stage.awaits(from, transaction)) else {
-            return;
-        };
-        match t.stage {
-            UdpStage::Resolving => {}
-            UdpStage::Connecting { to, transaction } => match parse_connect(packet, transaction) {
-                Ok(connection) => {
-                    self.connection_ids.insert(to, (connection, turn.now + limits::UDP_CONNECTION));
-                    self.send_request(turn, id, to, connection);
-                }
-                Err(error) => self.on_bad_packet(id, error),
-            },
-            UdpStage::Requesting { to, transaction } => {
-                match t.request.parse(packet, transaction, to.is_ipv6()) {
-                    Ok(UdpResponse::Announce(reply)) => self.on_announced(id, Ok(reply)),
-                    Ok(UdpResponse::Scrape(counts)) => self.on_scraped(id, Ok(counts)),
-                    Err(error) => {
-                        // The connection id may have expired, or belong to a tracker that was restarted.
-                        self.connection_ids.remove(&to);
-                        self.on_bad_packet(id, error);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Handles a packet without a valid answer. Only the tracker's refusal ends a transaction: an invalid
-    /// packet may be forged.
-    fn on_bad_packet(&mut self, id: u64, error: PacketError) {
-        if let PacketError::Refused(reason) = error {
-            self.on_failed(id, AnnounceError::Failure { reason, retry_in: None });
-        }
-    }
-
-    /// Sends unanswered packets again, and tries the next address of a tracker that timed out.
-    pub fn on_udp_deadline(&mut self, turn: &mut Turn<'_>) {
-        for id in self.transactions.keys().copied().collect::<Vec<_>>() {
-            let Some(t) = self.transactions.get_mut(&id) else { continue };
-            if turn.now >= t.deadline {
-                if t.stage == UdpStage::Resolving {
-                    self.on_failed(id, AnnounceError::Timeout);
-                } else {
-                    self.try_next_address(turn, id);
-                }
-            } else if turn.now >= t.resend_at {
-                t.resends += 1;
-                t.resend_at = turn.now + limits::UDP_RESEND * 2u32.saturating_pow(t.resends.min(8));
-                if let UdpStage::Connecting { to, .. } | UdpStage::Requesting { to, .. } = t.stage {
-                    turn.out.push(Action::Datagram { to, bytes: t.packet.clone() });
-                }
-            }
-        }
-        self.arm(turn);
-    }
-
-    fn arm(&self, turn: &mut Turn<'_>) {
-        if let Some(at) = self.transactions.values().map(|t| t.resend_at.min(t.deadline)).min() {
-            turn.timers.arm(Timer::UdpTracker, at);
-        }
-    }
+/// Returns the time for a `stopped`, and for the whole shutdown.
+fn last_timeout(announce: &PlannedAnnounce) -> Duration {
+    if announce.answered { limits::STOPPED_TIMEOUT } else { limits::UNANSWERED_STOPPED_TIMEOUT }
 }
 
 /// Arms the timer of a torrent's next announce.

@@ -47,8 +47,8 @@ impl EventLoop {
             Action::Release { torrent, block } => self.store.abandon(torrent, block),
             Action::Hash { torrent, piece, digests } => self.store.hash(torrent, piece, digests),
             Action::Save { torrent } => {
-                if let Some(have) = self.engine.have(torrent) {
-                    self.store.checkpoint(torrent, have);
+                if let Some(checkpoint) = self.engine.checkpoint(torrent) {
+                    self.store.checkpoint(torrent, checkpoint);
                 }
             }
             Action::Announce { id, url, timeout } => self.blocking_pool.announce(id, url, timeout),
@@ -277,10 +277,10 @@ impl EventLoop {
         self.engine.pause(self.now, key, &mut self.actions);
         self.run_actions();
         let Some(entry) = self.registry.get_mut(key) else { return };
-        match (entry.disk, self.engine.have(key)) {
-            (DiskState::Opening | DiskState::Open, Some(have)) => {
+        match (entry.disk, self.engine.checkpoint(key)) {
+            (DiskState::Opening | DiskState::Open, Some(checkpoint)) => {
                 entry.disk = DiskState::Closing;
-                self.store.close(key, have);
+                self.store.close(key, checkpoint);
             }
             (DiskState::Closed, _) if entry.removing => self.forget(key),
             _ => {}
@@ -326,6 +326,7 @@ impl EventLoop {
                 let priorities = entry.priorities.clone();
                 let (torrent_id, have, pieces, paused) =
                     (entry.id, opened.have.ones(), opened.have.pieces(), entry.paused);
+                self.engine.on_history(torrent, opened.history);
                 self.engine.on_opened(self.now, torrent, opened.have, &mut self.actions);
                 if paused {
                     self.engine.pause(self.now, torrent, &mut self.actions);
@@ -374,8 +375,14 @@ impl EventLoop {
                     self.fail(torrent, fault);
                 }
             }
-            DiskEvent::Saved { torrent, result } => self.on_saved(torrent, result),
-            DiskEvent::Closed { torrent, result } => self.on_closed(torrent, result.is_ok()),
+            DiskEvent::Saved { torrent, completed, result } => {
+                self.on_completed_saved(torrent, completed, result.is_ok());
+                self.on_saved(torrent, result);
+            }
+            DiskEvent::Closed { torrent, completed, result } => {
+                self.on_completed_saved(torrent, completed, result.is_ok());
+                self.on_closed(torrent, result.is_ok());
+            }
             DiskEvent::BufferFreed => {
                 for key in std::mem::take(&mut self.waiting_for_buffer) {
                     if let Some(connection) = self.connection(key) {
@@ -404,6 +411,13 @@ impl EventLoop {
                 }
             }
             Err(fault) => self.fail(torrent, fault),
+        }
+    }
+
+    /// A record was written, or could not be. `completed`: it says that `completed` is announced.
+    fn on_completed_saved(&mut self, torrent: TorrentKey, completed: bool, saved: bool) {
+        if completed {
+            self.engine.on_completed_saved(self.now, torrent, saved, &mut self.actions);
         }
     }
 
@@ -476,6 +490,8 @@ impl EventLoop {
             pieces: s.pieces,
             downloaded: s.downloaded,
             uploaded: s.uploaded,
+            total_downloaded: s.total_downloaded,
+            total_uploaded: s.total_uploaded,
             wasted: s.wasted,
             download_rate: s.download_rate,
             upload_rate: s.upload_rate,

@@ -154,6 +154,10 @@ pub struct Progress {
     pub downloaded: u64,
     /// Payload sent in this session, bytes.
     pub uploaded: u64,
+    /// Bytes received in all runs that the resume record counted.
+    pub total_downloaded: u64,
+    /// Bytes sent in all of them.
+    pub total_uploaded: u64,
     /// Payload received and discarded, bytes.
     pub wasted: u64,
     /// Current download rate, payload bytes a second.

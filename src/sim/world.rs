@@ -307,7 +307,10 @@ impl World {
             SimEvent::Prepared(node, piece, ready) => self.prepared(node, piece, ready),
             SimEvent::Hashed(node, verdict) => self.hashed(node, verdict.0, &verdict.1),
             SimEvent::Saved(node) => {
-                self.with_engine(node, |now, e| e.engine.on_saved(now, e.torrent, &mut e.out));
+                self.with_engine(node, |now, e| {
+                    e.engine.on_saved(now, e.torrent, &mut e.out);
+                    e.engine.on_completed_saved(now, e.torrent, true, &mut e.out);
+                });
             }
             SimEvent::Announced(node, id, result) => {
                 self.with_engine(node, |now, e| e.engine.on_announced(now, id, *result, &mut e.out));

@@ -29,6 +29,9 @@ pub enum AnnounceEvent {
     Stopped,
     /// The last piece has just been downloaded.
     Completed,
+    /// A regular announce of a partial seed: no wanted piece is missing, but the torrent is incomplete
+    /// (BEP 21).
+    Paused,
 }
 
 /// An announce to a tracker.
@@ -44,7 +47,7 @@ pub struct AnnounceRequest {
     pub uploaded: u64,
     /// Bytes received from peers since `Started`.
     pub downloaded: u64,
-    /// Missing bytes.
+    /// Missing bytes of the whole torrent, unwanted files included.
     pub left: u64,
     /// The event.
     pub event: AnnounceEvent,
@@ -77,6 +80,7 @@ impl AnnounceRequest {
             AnnounceEvent::Started => "&event=started",
             AnnounceEvent::Stopped => "&event=stopped",
             AnnounceEvent::Completed => "&event=completed",
+            AnnounceEvent::Paused => "&event=paused",
         });
         let other_addresses =
             [("&ipv4=", self.ipv4.map(IpAddr::from)), ("&ipv6=", self.ipv6.map(IpAddr::from))];
@@ -189,6 +193,30 @@ pub enum AnnounceError {
     /// The queue of announces is full.
     #[error("too many announces at once")]
     Busy,
+}
+
+impl AnnounceError {
+    /// Returns whether the tracker certainly did not add us to the swarm: it refuses, or the request was never
+    /// sent. After any other error it may list us.
+    pub fn is_certain_refusal(&self) -> bool {
+        let is_refusal = matches!(
+            self,
+            AnnounceError::Failure { .. } | AnnounceError::Status(400..=499) | AnnounceError::Redirect(_)
+        );
+        is_refusal || self.is_unsent()
+    }
+
+    /// Returns whether the request certainly was not sent.
+    pub fn is_unsent(&self) -> bool {
+        matches!(
+            self,
+            AnnounceError::NoAddress(_)
+                | AnnounceError::LocalAddress
+                | AnnounceError::Url
+                | AnnounceError::Tls { .. }
+                | AnnounceError::Busy
+        )
+    }
 }
 
 /// Reads the body of an HTTP tracker's reply.

@@ -90,7 +90,8 @@ pub fn announce_request(
     path_and_query: &str,
 ) -> Vec<u8> {
     let event: u32 = match request.event {
-        AnnounceEvent::None => 0,
+        // BEP 15 has no number for the event of BEP 21.
+        AnnounceEvent::None | AnnounceEvent::Paused => 0,
         AnnounceEvent::Completed => 1,
         AnnounceEvent::Started => 2,
         AnnounceEvent::Stopped => 3,

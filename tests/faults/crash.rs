@@ -7,7 +7,7 @@
 //! changes before it began, and counts once it has returned.
 
 use crate::journal::{Change, History, Moment, Naming, Node, Span, apply};
-use crate::record::{Claims, Record, Truth, path};
+use crate::record::{Claims, Record, Truth, general_path, path};
 use rill::disk::{DiskEvent, OpenTorrent, Store, StoreConfig};
 use rill::units::{Rng, SlotMap, TorrentKey};
 use std::collections::{BTreeMap, BTreeSet};
@@ -115,7 +115,9 @@ pub fn claims_of_rill(truth: &Truth, down: &Path, state: &Path) -> Claims {
     if let Some(record) = Record::read(state, &truth.torrent) {
         let files: Vec<_> =
             truth.torrent.files().iter().map(|file| fs::metadata(down.join(file.to_path())).ok()).collect();
-        fs::write(path(state, &truth.torrent), record.adopt(&files)).unwrap();
+        // The record names the directory of the original by its path.
+        fs::remove_file(path(state, &truth.torrent)).unwrap();
+        fs::write(general_path(state, &truth.torrent), record.adopt(&files)).unwrap();
     }
     let torrent = OpenTorrent {
         info_hashes: truth.torrent.info_hash().into(),

@@ -9,11 +9,11 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-const MAGIC: &[u8] = b"rillrsm2";
+const MAGIC: &[u8] = b"rillrsm3";
 /// The record is about one hash, of version 1.
 const V1_ALONE: u8 = 1;
 const STAMP_LEN: usize = 29;
-const HAVE_AT: usize = 58;
+const HAVE_AT: usize = 82;
 
 /// A good record.
 #[derive(Clone, Debug)]
@@ -22,8 +22,19 @@ pub struct Record {
     pieces: u32,
 }
 
-/// The path of a torrent's record.
+/// The path of a torrent's record, of which this state directory has one at most.
 pub fn path(state: &Path, torrent: &Metainfo) -> PathBuf {
+    let hash = torrent.info_hash().to_string();
+    let is_record = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.starts_with(&hash) && name.ends_with(".resume")
+    };
+    let mut files = fs::read_dir(state).into_iter().flatten().flatten().map(|entry| entry.path());
+    files.find(is_record).unwrap_or_else(|| general_path(state, torrent))
+}
+
+/// The path of a record that is read in the directory that its stamps fit.
+pub fn general_path(state: &Path, torrent: &Metainfo) -> PathBuf {
     state.join(format!("{}.resume", torrent.info_hash()))
 }
 

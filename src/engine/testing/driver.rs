@@ -189,7 +189,10 @@ impl TestWorld {
             Job::Prepare(piece) => {
                 self.engine.on_prepared(self.now, self.torrent, piece, true, &mut self.out);
             }
-            Job::Save => self.engine.on_saved(self.now, self.torrent, &mut self.out),
+            Job::Save => {
+                self.engine.on_saved(self.now, self.torrent, &mut self.out);
+                self.engine.on_completed_saved(self.now, self.torrent, true, &mut self.out);
+            }
             Job::Hash(piece, digests) => {
                 let at = self.geometry.piece_offset(piece);
                 let bytes = &self.content[at as usize..at as usize + self.geometry.piece_len(piece) as usize];

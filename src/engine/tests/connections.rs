@@ -250,9 +250,15 @@ fn after_shut_down_the_engine_becomes_idle() {
     let p = w.unchoking_seed(9);
     w.serve_one(p);
     let _unnamed = w.connect(10);
+    let started = w.log.iter().find_map(|a| match a {
+        Action::Announce { id, .. } => Some(*id),
+        _ => None,
+    });
     w.engine.shut_down(w.now, &mut w.out);
     w.run_actions();
-    // The tracker may know us, so it gets a stopped announce with a timeout of five seconds.
+    w.engine.on_announced(w.now, started.unwrap(), Ok(crate::wire::AnnounceReply::default()), &mut w.out);
+    w.run_actions();
+    // The tracker knows us now, so it gets a stopped announce with a timeout of five seconds.
     let id = w.log.iter().rev().find_map(|a| match a {
         Action::Announce { id, url, timeout } if url.contains("event=stopped") => {
             assert_eq!(*timeout, limits::STOPPED_TIMEOUT);

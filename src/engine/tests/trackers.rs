@@ -277,3 +277,228 @@ fn an_interval_of_zero_does_not_cause_frequent_announces() {
         w.advance(60.0);
     }
 }
+
+// ---- order and end -------------------------------------------------------------------------------------------------
+
+/// Returns the announces over HTTP since the last call: id, event, `left`, and the time for it.
+fn http(w: &mut TestWorld) -> Vec<(u64, String, u64, Duration)> {
+    let value = |url: &str, key: &str| {
+        let query = url.split_once('?').unwrap().1;
+        let pair = query.split('&').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+        pair.unwrap_or_default().to_owned()
+    };
+    let taken = std::mem::take(&mut w.log);
+    taken
+        .into_iter()
+        .filter_map(|a| match a {
+            Action::Announce { id, url, timeout } => {
+                Some((id, value(&url, "event"), value(&url, "left").parse().unwrap(), timeout))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+/// Returns the only announce over HTTP since the last call.
+fn only_http(w: &mut TestWorld) -> (u64, String, u64, Duration) {
+    let mut all = http(w);
+    assert_eq!(all.len(), 1, "{all:?}");
+    all.remove(0)
+}
+
+fn answer(w: &mut TestWorld, id: u64) {
+    w.engine.on_announced(w.now, id, Ok(AnnounceReply::default()), &mut w.out);
+    w.run_actions();
+    w.advance(0.01);
+}
+
+fn shut_down(w: &mut TestWorld) {
+    w.engine.shut_down(w.now, &mut w.out);
+    w.run_actions();
+}
+
+fn select(w: &mut TestWorld, bits: u8) {
+    let wanted = crate::units::Bitfield::from_wire(&[bits], 4).unwrap();
+    w.engine.set_wanted(w.now, w.torrent, wanted, None, &mut w.out);
+    w.run_actions();
+}
+
+#[test]
+fn a1_the_shutdown_waits_a_second_for_a_tracker_that_never_answered_and_then_sends_nothing() {
+    let mut w = world(&[&["http://a/announce"]]);
+    only_http(&mut w);
+    shut_down(&mut w);
+    w.advance(0.9);
+    assert!(!w.engine.is_idle());
+    w.advance(0.2);
+    assert!(w.engine.is_idle());
+    assert_eq!(http(&mut w), [], "stopped would overtake started");
+}
+
+#[test]
+fn a1_stopped_follows_the_answer_to_started_that_comes_during_the_shutdown() {
+    let mut w = world(&[&["http://a/announce"]]);
+    let (started, ..) = only_http(&mut w);
+    shut_down(&mut w);
+    w.advance(0.5);
+    assert_eq!(http(&mut w), []);
+    answer(&mut w, started);
+    let (stopped, event, ..) = only_http(&mut w);
+    assert_eq!(event, "stopped");
+    answer(&mut w, stopped);
+    assert!(w.engine.is_idle(), "the end waits no longer than needed");
+}
+
+#[test]
+fn a1_the_shutdown_waits_five_seconds_for_a_tracker_that_answered() {
+    let mut w = world(&[&["http://a/announce"]]);
+    let (started, ..) = only_http(&mut w);
+    answer(&mut w, started);
+    shut_down(&mut w);
+    assert_eq!(only_http(&mut w).3, limits::STOPPED_TIMEOUT);
+    w.advance(4.9);
+    assert!(!w.engine.is_idle());
+    w.advance(0.2);
+    assert!(w.engine.is_idle());
+}
+
+#[test]
+fn a1_over_udp_stopped_follows_the_answer_to_started() {
+    let mut w = udp(&[TRACKER]);
+    let (_, connect) = only_datagram(&mut w);
+    receive(&mut w, TRACKER, &[0, transaction(&connect), 1, 2], &[]);
+    let (_, started) = only_datagram(&mut w);
+    assert_eq!(started[83], 2, "started");
+    shut_down(&mut w);
+    assert!(w.log.iter().all(|a| !matches!(a, Action::Resolve { .. } | Action::Datagram { .. })));
+    receive(&mut w, TRACKER, &[1, transaction(&started), 1800, 1, 1], &[]);
+    resolve(&mut w, &[TRACKER]);
+    let (_, stopped) = only_datagram(&mut w);
+    assert_eq!(stopped[83], 3, "stopped");
+    receive(&mut w, TRACKER, &[1, transaction(&stopped), 1800, 1, 1], &[]);
+    assert!(w.engine.is_idle());
+}
+
+#[test]
+fn a1_a_torrent_that_is_added_again_is_announced_after_the_stopped_of_its_former_entry() {
+    let mut w = world(&[&["http://a/announce"]]);
+    let (started, ..) = only_http(&mut w);
+    w.engine.remove_torrent(w.now, w.torrent, &mut w.out);
+    w.run_actions();
+    let spec = crate::engine::TorrentSpec {
+        info_hash: crate::engine::testing::HASH,
+        torrent_info: None,
+        trackers: vec![vec!["http://a/announce".into()]],
+        peers: Vec::new(),
+        sequential: false,
+        download_limit: None,
+        upload_limit: None,
+    };
+    let again = w.engine.add_torrent(w.now, spec).unwrap();
+    w.engine.resume(w.now, again);
+    w.advance(1.0);
+    assert_eq!(http(&mut w), [], "started of the former entry is under way");
+    answer(&mut w, started);
+    let (stopped, event, ..) = only_http(&mut w);
+    assert_eq!(event, "stopped");
+    answer(&mut w, stopped);
+    w.advance(1.0);
+    assert_eq!(only_http(&mut w).1, "started");
+}
+
+#[test]
+fn a2_completed_leaves_once_the_record_is_saved_and_never_a_second_time() {
+    let mut w = world(&[&["http://a/announce"]]);
+    let (started, _, left, _) = only_http(&mut w);
+    assert_eq!(left, w.geometry.total());
+    answer(&mut w, started);
+    w.slow_disk = true;
+    let p = w.unchoking_seed(1);
+    while !w.is_complete() {
+        w.serve_all(p);
+        assert!(!w.jobs.is_empty());
+        w.finish_disk_job();
+        w.run_actions();
+    }
+    w.advance(0.1);
+    assert_eq!(http(&mut w), [], "the record is not saved");
+    assert!(w.engine.checkpoint(w.torrent).unwrap().history.completed);
+    w.finish_disk_jobs();
+    w.run_actions();
+    w.advance(0.1);
+    let (completed, event, left, _) = only_http(&mut w);
+    assert_eq!((&*event, left), ("completed", 0));
+    answer(&mut w, completed);
+    w.engine.on_completed_saved(w.now, w.torrent, true, &mut w.out);
+    w.advance(1900.0);
+    assert_eq!(only_http(&mut w).1, "");
+}
+
+#[test]
+fn a2_a_torrent_whose_record_says_completed_announces_it_no_more() {
+    let mut w = TestWorld::with_setup(|s| s.spec.trackers = vec![vec!["http://a/announce".into()]]);
+    let history = crate::engine::History { completed: true, downloaded: 500, uploaded: 70 };
+    w.engine.on_history(w.torrent, history);
+    w.advance(0.01);
+    let (started, ..) = only_http(&mut w);
+    answer(&mut w, started);
+    let p = w.unchoking_seed(1);
+    w.serve_all(p);
+    w.advance(10.0);
+    assert!(w.is_complete());
+    assert_eq!(http(&mut w), []);
+    let stats = w.engine.stats(w.now, w.torrent).unwrap();
+    assert_eq!((stats.total_downloaded, stats.total_uploaded), (500 + stats.downloaded, 70));
+    w.engine.on_history(w.torrent, history);
+    assert_eq!(w.engine.checkpoint(w.torrent).unwrap().history.uploaded, 70, "only the first record counts");
+}
+
+#[test]
+fn a2_a_selection_is_never_announced_as_completed_and_left_counts_the_torrent() {
+    let mut w = world(&[&["http://a/announce"]]);
+    let (started, ..) = only_http(&mut w);
+    answer(&mut w, started);
+    select(&mut w, 0x80);
+    let p = w.unchoking_seed(1);
+    w.serve_all(p);
+    w.advance(10.0);
+    assert_eq!(w.have(), [0]);
+    assert_eq!(http(&mut w), [], "no completed for a part");
+    w.advance(1900.0);
+    let rest = w.geometry.total() - u64::from(w.geometry.piece_len(w.piece(0)));
+    let (periodic, event, left, _) = only_http(&mut w);
+    assert_eq!((&*event, left), ("paused", rest));
+    answer(&mut w, periodic);
+    select(&mut w, 0xf0);
+    let p = w.unchoking_seed(2);
+    w.serve_all(p);
+    w.advance(10.0);
+    let (_, event, left, _) = only_http(&mut w);
+    assert_eq!((&*event, left), ("completed", 0), "now the whole torrent is there");
+}
+
+#[test]
+fn a3_after_a_pause_trackers_are_told_the_bytes_since_the_second_started() {
+    let mut w = world(&[&["http://a/announce"]]);
+    let (started, ..) = only_http(&mut w);
+    answer(&mut w, started);
+    let p = w.unchoking_seed(1);
+    w.serve_one(p);
+    w.engine.pause(w.now, w.torrent, &mut w.out);
+    w.run_actions();
+    let downloaded = |w: &TestWorld| {
+        let url = w.log.iter().rev().find_map(|a| match a {
+            Action::Announce { url, .. } => Some(url.clone()),
+            _ => None,
+        });
+        let url = url.unwrap();
+        let text = url.split("&downloaded=").nth(1).unwrap().split('&').next().unwrap();
+        text.parse::<u64>().unwrap()
+    };
+    assert!(downloaded(&w) > 0);
+    let (stopped, ..) = only_http(&mut w);
+    answer(&mut w, stopped);
+    w.engine.resume(w.now, w.torrent);
+    w.advance(0.01);
+    assert_eq!(downloaded(&w), 0);
+}

@@ -84,6 +84,13 @@ pub struct Torrent {
     pub down_rate: Rate,
     /// Upload rate, payload bytes a second.
     pub up_rate: Rate,
+    /// [`downloaded`](Torrent::downloaded) and [`uploaded`](Torrent::uploaded) when the torrent was resumed: a
+    /// tracker is told what was transferred since `started`.
+    pub resumed_at: (u64, u64),
+    /// Bytes received and sent in earlier runs, from the resume record; `None` until the record was read.
+    pub earlier: Option<(u64, u64)>,
+    /// It became complete in this or an earlier run: `completed` is announced for it at most once.
+    pub completed: bool,
     /// Payload received, bytes, wasted bytes included.
     pub downloaded: u64,
     /// Payload sent, bytes.
@@ -128,11 +135,31 @@ impl Torrent {
         has.iter().filter(|p| self.pieces.is_missing(*p)).count() as u32
     }
 
-    /// Returns the missing bytes, for trackers (BEP 3 `left`).
+    /// Returns the missing bytes of the whole torrent, for trackers (BEP 3 `left`).
     pub fn left(&self) -> u64 {
-        let (wanted, had) = self.pieces.wanted_bytes();
         // While the metadata is unknown, trackers must see that something is missing.
-        if self.open { wanted - had } else { (wanted - had).max(u64::from(BLOCK_LEN)) }
+        if self.open {
+            self.pieces.missing_bytes()
+        } else {
+            self.pieces.missing_bytes().max(u64::from(BLOCK_LEN))
+        }
+    }
+
+    /// Returns whether every wanted piece is verified and the torrent is incomplete (BEP 21).
+    pub fn is_partial_seed(&self) -> bool {
+        self.open && self.pieces.missing() == 0 && !self.pieces.have().is_full()
+    }
+
+    /// Returns the bytes received and sent since the torrent was resumed, for trackers.
+    pub fn since_started(&self) -> (u64, u64) {
+        let (downloaded, uploaded) = self.resumed_at;
+        (self.downloaded.saturating_sub(downloaded), self.uploaded.saturating_sub(uploaded))
+    }
+
+    /// Returns the bytes received and sent in all runs.
+    pub fn totals(&self) -> (u64, u64) {
+        let (downloaded, uploaded) = self.earlier.unwrap_or_default();
+        (downloaded.saturating_add(self.downloaded), uploaded.saturating_add(self.uploaded))
     }
 
     /// Makes a piece a candidate again, if it is missing and not open.

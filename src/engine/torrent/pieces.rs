@@ -165,6 +165,12 @@ impl Pieces {
             .fold((0, 0), |(all, had), p| (all + len(p), had + if self.have.has(p) { len(p) } else { 0 }))
     }
 
+    /// Returns the bytes of all pieces that are not verified, wanted or not.
+    pub fn missing_bytes(&self) -> u64 {
+        let had: u64 = self.have.iter().map(|piece| u64::from(self.geometry.piece_len(piece))).sum();
+        self.geometry.total().saturating_sub(had)
+    }
+
     /// Iterates over the open pieces, in order.
     pub fn open(&self) -> impl Iterator<Item = (PieceIndex, &OpenPiece)> {
         self.open.iter().map(|(p, o)| (*p, o))

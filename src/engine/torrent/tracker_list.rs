@@ -1,4 +1,4 @@
-//! The trackers of one torrent: which one gets the next announce, when, and with which event (BEP 3, 12, 31).
+//! The trackers of one torrent: which one gets the next announce, when, and with which event (BEP 3, 12, 21, 31).
 //!
 //! An announce goes to the first tracker in the list that is due. The list has the tiers in order, each
 //! shuffled when the torrent is added. A tracker that answers moves to the front of its tier, and its
@@ -6,9 +6,15 @@
 //! at once, and the failed tracker is due after a wait: the one in its reply, or one that grows with each
 //! failure.
 //!
-//! A tracker knows us from its reply to an announce until it is sent `stopped`. It gets `started` as its
-//! first announce. `completed` is due from the end of the download until one tracker has answered it or the
-//! torrent is stopped. `stopped` goes to every tracker that knows us.
+//! A tracker has at most one announce under way, and gets its events in this order:
+//!
+//! ```text
+//!   started ──answered──▶ none, paused … ──▶ completed ──▶ none, paused … ──▶ stopped
+//! ```
+//!
+//! `completed` goes to one tracker that answered `started`, once. It is due when the last piece of the whole
+//! torrent is downloaded and the record that says so is durable. `stopped` goes to every tracker that may list
+//! us, after the announce that is under way to it; not to one that refused us or was sent nothing.
 
 use crate::engine::limits;
 use crate::engine::snapshots::TrackerStatus;
@@ -26,8 +32,14 @@ struct TrackerEntry {
     failures: u32,
     /// When its next announce is due; [`Instant::NEVER`] if it refuses retries.
     due_at: Instant,
+    /// The event of the announce that is under way to it.
+    in_flight: Option<AnnounceEvent>,
+    /// It answered an announce since it was added.
+    answered: bool,
     /// It answered an announce, and no `stopped` was sent since.
     knows_us: bool,
+    /// It may have received an announce that it did not answer, and no `stopped` was sent since.
+    may_list_us: bool,
     /// The `tracker id` of its last reply that has one.
     tracker_id: Option<Box<[u8]>>,
     /// The result of the last announce: the number of peer addresses, or an error message. `None` before it.
@@ -42,15 +54,43 @@ impl TrackerEntry {
             url,
             failures: 0,
             due_at: Instant::ZERO,
+            in_flight: None,
+            answered: false,
             knows_us: false,
+            may_list_us: false,
             tracker_id: None,
             last_result: None,
             ended_at: Instant::ZERO,
         }
     }
 
-    fn announce(&self, event: AnnounceEvent) -> PlannedAnnounce {
-        PlannedAnnounce { url: self.url.clone(), event, tracker_id: self.tracker_id.clone() }
+    fn announce(&mut self, event: AnnounceEvent) -> PlannedAnnounce {
+        self.in_flight = Some(event);
+        PlannedAnnounce {
+            url: self.url.clone(),
+            event,
+            answered: self.answered,
+            tracker_id: self.tracker_id.clone(),
+        }
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.in_flight.is_some_and(|event| event != AnnounceEvent::Stopped)
+    }
+
+    /// Returns the announce of `stopped`, unless another announce is under way or the tracker does not list
+    /// us.
+    fn begin_stopped(&mut self) -> Option<PlannedAnnounce> {
+        if self.in_flight.is_some() || !(self.knows_us || self.may_list_us) {
+            return None;
+        }
+        self.knows_us = false;
+        self.may_list_us = false;
+        Some(self.announce(AnnounceEvent::Stopped))
+    }
+
+    fn is_done(&self) -> bool {
+        self.in_flight.is_none() && !self.knows_us && !self.may_list_us
     }
 }
 
@@ -61,20 +101,34 @@ pub struct PlannedAnnounce {
     pub url: Arc<str>,
     /// Its event (BEP 3).
     pub event: AnnounceEvent,
+    /// The tracker answered an earlier announce of this torrent.
+    pub answered: bool,
     /// The `tracker id` of the tracker's last reply that has one, which is sent back (BEP 3).
     pub tracker_id: Option<Box<[u8]>>,
+}
+
+/// The state of the torrent's one `completed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Completed {
+    /// Not due: the torrent is incomplete, or it was sent.
+    NotDue,
+    /// The torrent is complete, and its record does not say yet that `completed` is sent.
+    Unsaved,
+    /// To be sent to a tracker that knows us.
+    Due,
 }
 
 /// The trackers of one torrent.
 #[derive(Debug)]
 pub struct TrackerList {
     tiers: Vec<Vec<TrackerEntry>>,
-    /// The tracker whose reply is awaited. At most one announce is outstanding, apart from `stopped`.
-    awaited: Option<Arc<str>>,
+    /// Removed trackers that have an announce under way or may list us.
+    removed: Vec<TrackerEntry>,
     /// The tracker that answered last; `None` if the last announce failed.
     current: Option<Arc<str>>,
-    /// No tracker has answered `completed` yet, and one has to.
-    completed_due: bool,
+    completed: Completed,
+    /// The torrent is stopped: no announce but `completed` and `stopped` is sent.
+    stopping: bool,
 }
 
 impl TrackerList {
@@ -87,7 +141,13 @@ impl TrackerList {
                 tier.into_iter().map(|url| TrackerEntry::new(url.into())).collect()
             })
             .collect();
-        TrackerList { tiers, awaited: None, current: None, completed_due: false }
+        TrackerList {
+            tiers,
+            removed: Vec::new(),
+            current: None,
+            completed: Completed::NotDue,
+            stopping: false,
+        }
     }
 
     /// Iterates over the announce URLs, tier by tier.
@@ -104,70 +164,100 @@ impl TrackerList {
     }
 
     /// Returns when the next announce is due; [`Instant::NEVER`] while a reply is awaited, without a tracker,
-    /// or if every tracker refuses retries.
+    /// or if every tracker refuses retries. A tracker is not due while its `stopped` is under way.
     pub fn next_at(&self) -> Instant {
-        if self.awaited.is_some() {
+        if self.entries().any(TrackerEntry::is_awaited) {
             return Instant::NEVER;
+        }
+        // `completed` does not wait for the tracker's interval.
+        if self.completed == Completed::Due && self.entries().any(|t| t.knows_us) {
+            return Instant::ZERO;
         }
         let current = self.current.as_ref().and_then(|url| self.entries().find(|t| t.url == *url));
         match current {
-            // `completed` does not wait for the tracker's interval.
-            Some(_) if self.completed_due => Instant::ZERO,
             Some(t) => t.due_at,
-            None => self.entries().map(|t| t.due_at).min().unwrap_or(Instant::NEVER),
+            None => {
+                let idle = self.entries().filter(|t| t.in_flight.is_none());
+                idle.map(|t| t.due_at).min().unwrap_or(Instant::NEVER)
+            }
         }
     }
 
-    /// Returns the announce that is due now, if one is. The caller sends it, and passes its result to
-    /// [`on_result`](TrackerList::on_result).
-    pub fn begin_announce(&mut self, now: Instant) -> Option<PlannedAnnounce> {
+    /// Returns the announce that is due now, if one is. `paused`: the torrent is a partial seed (BEP 21).
+    /// `is_busy` says whether an announce of another entry of the torrent is under way to this URL. The caller
+    /// sends the announce, and passes its result to [`on_result`](TrackerList::on_result).
+    pub fn begin_announce(
+        &mut self,
+        now: Instant,
+        paused: bool,
+        is_busy: impl Fn(&str) -> bool,
+    ) -> Option<PlannedAnnounce> {
         if self.next_at() > now {
             return None;
         }
-        let completed = self.completed_due;
-        let receiver_of_completed = if completed { self.current.clone() } else { None };
-        let tracker = match receiver_of_completed {
-            Some(url) => self.entries_mut().find(|t| t.url == url),
-            None => self.entries_mut().find(|t| t.due_at <= now),
-        }?;
-        let event = if !tracker.knows_us {
-            AnnounceEvent::Started
-        } else if completed {
-            AnnounceEvent::Completed
-        } else {
-            AnnounceEvent::None
+        if let Some(announce) = self.begin_completed() {
+            return Some(announce);
+        }
+        let is_due = |t: &&mut TrackerEntry| t.due_at <= now && t.in_flight.is_none() && !is_busy(&t.url);
+        let tracker = self.entries_mut().find(is_due)?;
+        let event = match (tracker.knows_us, paused) {
+            (false, _) => AnnounceEvent::Started,
+            (true, false) => AnnounceEvent::None,
+            (true, true) => AnnounceEvent::Paused,
         };
-        let announce = tracker.announce(event);
-        self.awaited = Some(announce.url.clone());
+        Some(tracker.announce(event))
+    }
+
+    /// Handles the end of the download of the whole torrent. `completed` is due once
+    /// [`on_completed_saved`](TrackerList::on_completed_saved) is called.
+    pub fn on_completed(&mut self) {
+        self.completed = Completed::Unsaved;
+    }
+
+    /// The record that says that `completed` is sent is durable; or, if not `saved`, could not be written: then
+    /// `completed` is not sent.
+    pub fn on_completed_saved(&mut self, saved: bool) {
+        if self.completed == Completed::Unsaved {
+            self.completed = if saved { Completed::Due } else { Completed::NotDue };
+        }
+    }
+
+    /// Returns the tracker that gets `completed`: the one that answered last, or any that knows us.
+    fn receiver_of_completed(&mut self) -> Option<&mut TrackerEntry> {
+        let current = self.current.clone();
+        let is_current = |t: &TrackerEntry| t.knows_us && current.as_ref() == Some(&t.url);
+        let url = self.entries().find(|t| is_current(t)).or_else(|| self.entries().find(|t| t.knows_us));
+        let url = url.map(|t| t.url.clone())?;
+        self.entries_mut().find(|t| t.url == url)
+    }
+
+    /// Returns the announce of `completed` if it is due and no announce is under way to its receiver.
+    fn begin_completed(&mut self) -> Option<PlannedAnnounce> {
+        if self.completed != Completed::Due {
+            return None;
+        }
+        let receiver = self.receiver_of_completed().filter(|t| t.in_flight.is_none())?;
+        let announce = receiver.announce(AnnounceEvent::Completed);
+        self.completed = Completed::NotDue;
         Some(announce)
     }
 
-    /// Handles the end of the download: `completed` becomes due. It does not if no tracker knows us and no
-    /// announce is outstanding: then `started` already reports that no byte is left (BEP 3).
-    pub fn on_completed(&mut self) {
-        self.completed_due = self.awaited.is_some() || self.entries().any(|t| t.knows_us);
-    }
-
-    /// Returns the announce of `completed` if it is due, no reply is awaited, and the last announce did not
-    /// fail. The caller sends it, and passes its result to [`on_result`](TrackerList::on_result).
-    pub fn begin_completed(&mut self, now: Instant) -> Option<PlannedAnnounce> {
-        (self.completed_due && self.current.is_some()).then(|| self.begin_announce(now)).flatten()
-    }
-
-    /// Handles the result of an announce. Ignores a result that is not awaited: that of `stopped`, or of an
-    /// announce that was outstanding when the torrent was stopped or the tracker removed.
+    /// Handles the result of an announce. Ignores the result of an announce that is not under way.
     pub fn on_result(
         &mut self,
         now: Instant,
         announce: &PlannedAnnounce,
         result: &Result<AnnounceReply, AnnounceError>,
     ) {
-        if self.awaited.as_ref() != Some(&announce.url) || announce.event == AnnounceEvent::Stopped {
+        let stopping = self.stopping;
+        let is_meant = |t: &&mut TrackerEntry| t.url == announce.url && t.in_flight == Some(announce.event);
+        let all = self.tiers.iter_mut().flatten().chain(&mut self.removed);
+        let Some(tracker) = all.into_iter().find(is_meant) else { return };
+        tracker.in_flight = None;
+        tracker.answered |= result.is_ok();
+        if announce.event == AnnounceEvent::Stopped {
             return;
         }
-        self.awaited = None;
-        let url = announce.url.clone();
-        let Some(tracker) = self.entries_mut().find(|t| t.url == url) else { return };
         tracker.last_result =
             Some(result.as_ref().map(|reply| reply.peers.len()).map_err(|error| error.to_string().into()));
         tracker.ended_at = now;
@@ -183,14 +273,14 @@ impl TrackerList {
                 if reply.tracker_id.is_some() {
                     tracker.tracker_id.clone_from(&reply.tracker_id);
                 }
-                self.current = Some(url.clone());
-                if announce.event == AnnounceEvent::Completed {
-                    self.completed_due = false;
+                if self.urls().any(|url| *url == announce.url) {
+                    self.current = Some(announce.url.clone());
+                    self.move_to_front(&announce.url);
                 }
-                self.move_to_front(&url);
             }
             Err(error) => {
                 tracker.failures = tracker.failures.saturating_add(1);
+                tracker.may_list_us |= !error.is_certain_refusal();
                 let wait = match error {
                     AnnounceError::Failure { retry_in: Some(RetryIn::Never), .. } => None,
                     AnnounceError::Failure { retry_in: Some(RetryIn::After(wait)), .. } => {
@@ -199,30 +289,30 @@ impl TrackerList {
                     _ => Some(back_off(tracker.failures)),
                 };
                 tracker.due_at = wait.map_or(Instant::NEVER, |wait| now + wait);
+                if announce.event == AnnounceEvent::Completed && error.is_unsent() && !stopping {
+                    self.completed = Completed::Due;
+                }
                 self.current = None;
             }
         }
     }
 
-    /// Replaces the trackers, in the given order. A tracker in both lists keeps its state. Returns the
-    /// announces of `stopped` to the removed trackers that know us.
-    pub fn replace(&mut self, tiers: Vec<Vec<String>>) -> Vec<PlannedAnnounce> {
+    /// Replaces the trackers, in the given order. A tracker in both lists keeps its state. The removed trackers
+    /// that may list us are sent `stopped`, see [`begin_last`](TrackerList::begin_last).
+    pub fn replace(&mut self, tiers: Vec<Vec<String>>) {
         let mut removed: Vec<TrackerEntry> = std::mem::take(&mut self.tiers).into_iter().flatten().collect();
+        removed.append(&mut self.removed);
         let mut entry_of = |url: String| match removed.iter().position(|t| *t.url == *url) {
             Some(at) => removed.swap_remove(at),
             None => TrackerEntry::new(url.into()),
         };
         let tiers = without_repeats(tiers).into_iter();
         self.tiers = tiers.map(|tier| tier.into_iter().map(&mut entry_of).collect()).collect();
-        let is_removed =
-            |url: &Option<Arc<str>>| url.as_ref().is_some_and(|url| removed.iter().any(|t| t.url == *url));
-        if is_removed(&self.awaited) {
-            self.awaited = None;
-        }
-        if is_removed(&self.current) {
+        removed.retain(|t| !t.is_done());
+        if self.current.as_ref().is_some_and(|url| !self.urls().any(|known| known == url)) {
             self.current = None;
         }
-        removed.iter().filter(|t| t.knows_us).map(|t| t.announce(AnnounceEvent::Stopped)).collect()
+        self.removed = removed;
     }
 
     /// Handles the user's request to announce: a tracker that failed or got no announce yet is due at once,
@@ -249,7 +339,7 @@ impl TrackerList {
                 .last_result
                 .as_ref()
                 .map(|last| last.as_ref().map(|peers| *peers).map_err(|error| error.to_string())),
-            announcing: self.awaited.as_ref() == Some(&t.url),
+            announcing: t.is_awaited(),
             next: (t.due_at < Instant::NEVER).then(|| t.due_at.since(now)),
         };
         entries.map(stats).collect()
@@ -263,21 +353,51 @@ impl TrackerList {
         }
     }
 
-    /// Handles the stop of the torrent: returns the announces of `stopped` to every tracker that knows us. No
-    /// tracker knows us from then on.
-    pub fn stop(&mut self) -> Vec<PlannedAnnounce> {
-        self.current = None;
-        self.completed_due = false;
-        if let Some(awaited) = self.awaited.take() {
-            // This tracker may have received the announce although its reply did not arrive.
-            self.entries_mut().filter(|t| t.url == awaited).for_each(|t| t.knows_us = true);
+    /// Handles the stop of the torrent. [`begin_last`](TrackerList::begin_last) returns the announces that are
+    /// owed.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+        if self.completed == Completed::Due && !self.entries().any(|t| t.knows_us || t.is_awaited()) {
+            self.completed = Completed::NotDue;
         }
-        let know_us = self.entries_mut().filter_map(|t| std::mem::take(&mut t.knows_us).then_some(t));
-        know_us.map(|t| t.announce(AnnounceEvent::Stopped)).collect()
+    }
+
+    /// Returns the announces that end the presence at trackers and can be sent now: `completed` of a stopped
+    /// torrent, and `stopped` to removed trackers and to all trackers of a stopped torrent. The caller sends
+    /// them, passes their results to [`on_result`](TrackerList::on_result), and calls this again after every
+    /// result.
+    pub fn begin_last(&mut self) -> Vec<PlannedAnnounce> {
+        let mut last: Vec<_> = self.removed.iter_mut().filter_map(TrackerEntry::begin_stopped).collect();
+        self.removed.retain(|t| !t.is_done());
+        if !self.stopping {
+            return last;
+        }
+        last.extend(self.begin_completed());
+        // The receiver of a `completed` that is not sent yet gets `stopped` after it.
+        let held = if self.completed == Completed::NotDue {
+            None
+        } else {
+            self.receiver_of_completed().map(|t| t.url.clone())
+        };
+        let others = self.entries_mut().filter(|t| held.as_ref() != Some(&t.url));
+        last.extend(others.filter_map(TrackerEntry::begin_stopped));
+        last
+    }
+
+    /// Returns whether no announce is under way, and none is owed after [`stop`](TrackerList::stop).
+    pub fn is_over(&self) -> bool {
+        self.removed.is_empty() && self.entries().all(TrackerEntry::is_done)
+    }
+
+    /// Returns whether no tracker knows of the torrent: the next announce to each is `started`.
+    pub fn is_unknown(&self) -> bool {
+        self.entries().all(|t| !t.knows_us && !t.is_awaited())
     }
 
     /// Handles the restart of the torrent: every tracker is due at once.
     pub fn restart(&mut self) {
+        self.stopping = false;
+        self.current = None;
         self.entries_mut().for_each(|t| t.due_at = Instant::ZERO);
     }
 }
@@ -299,186 +419,4 @@ fn back_off(failures: u32) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kept_trackers_keep_their_state_and_removed_ones_get_stopped() {
-        let mut list = trackers(&[&["a"], &["b"]]);
-        let announce = list.begin_announce(at(0)).unwrap();
-        list.on_result(at(1), &announce, &ok(1800));
-        assert_eq!(list.stats(at(1))[0].last, Some(Ok(0)));
-        let tiers = |urls: &[&str]| urls.iter().map(|u| vec![(*u).to_string()]).collect::<Vec<_>>();
-        assert!(list.replace(tiers(&["c", "a"])).is_empty());
-        let stats = list.stats(at(1));
-        let kept: Vec<_> = stats.iter().map(|s| (&*s.url, s.tier, s.last.clone())).collect();
-        assert_eq!(kept, [("c", 0, None), ("a", 1, Some(Ok(0)))]);
-        let stopped = list.replace(tiers(&["c"]));
-        assert_eq!(
-            stopped.iter().map(|announce| (&*announce.url, announce.event)).collect::<Vec<_>>(),
-            [("a", AnnounceEvent::Stopped)]
-        );
-        assert_eq!(&*list.begin_announce(at(2)).unwrap().url, "c");
-    }
-
-    #[test]
-    fn a_reannounce_keeps_the_minimum_interval_and_retries_a_failed_tracker_at_once() {
-        let mut list = trackers(&[&["a"]]);
-        let announce = list.begin_announce(at(0)).unwrap();
-        list.on_result(at(1), &announce, &ok(1800));
-        list.reannounce(at(10));
-        assert_eq!(list.next_at(), at(1) + limits::ANNOUNCE_MIN);
-        let announce = list.begin_announce(at(1000)).unwrap();
-        list.on_result(at(1001), &announce, &failed(None));
-        list.reannounce(at(1002));
-        assert_eq!(list.next_at(), at(1002));
-    }
-
-    fn trackers(tiers: &[&[&str]]) -> TrackerList {
-        TrackerList::new(
-            tiers.iter().map(|t| t.iter().map(|u| (*u).to_string()).collect()).collect(),
-            &mut Rng::new(3),
-        )
-    }
-
-    fn ok(interval_s: u64) -> Result<AnnounceReply, AnnounceError> {
-        Ok(AnnounceReply { interval: Some(Duration::from_secs(interval_s)), ..AnnounceReply::default() })
-    }
-
-    fn failed(retry_in: Option<RetryIn>) -> Result<AnnounceReply, AnnounceError> {
-        Err(AnnounceError::Failure { reason: "no".into(), retry_in })
-    }
-
-    fn at(s: u64) -> Instant {
-        Instant::from_micros(s * 1_000_000)
-    }
-
-    #[test]
-    fn after_a_failed_first_tier_the_second_is_announced_to_at_once() {
-        let mut list = trackers(&[&["a"], &["b"]]);
-        let announce = list.begin_announce(at(0)).unwrap();
-        assert_eq!((&*announce.url, announce.event), ("a", AnnounceEvent::Started));
-        assert!(list.begin_announce(at(0)).is_none(), "one announce at a time");
-        list.on_result(at(1), &announce, &failed(None));
-        let announce = list.begin_announce(at(1)).unwrap();
-        assert_eq!(&*announce.url, "b");
-        list.on_result(at(2), &announce, &ok(1800));
-        assert_eq!(list.next_at(), at(1802));
-        let announce = list.begin_announce(at(1802)).unwrap();
-        assert_eq!(
-            (&*announce.url, announce.event),
-            ("a", AnnounceEvent::Started),
-            "the first tier is tried again when it is due"
-        );
-    }
-
-    #[test]
-    fn a_tracker_that_answered_moves_to_the_front() {
-        let mut list = trackers(&[&["a", "b", "c"]]);
-        let first = list.begin_announce(at(0)).unwrap();
-        list.on_result(at(0), &first, &failed(None));
-        let second = list.begin_announce(at(0)).unwrap();
-        list.on_result(at(0), &second, &ok(600));
-        assert_eq!(list.begin_announce(at(600)).unwrap().url, second.url);
-    }
-
-    #[test]
-    fn completed_is_sent_once_and_stopped_to_trackers_that_know_us() {
-        let mut list = trackers(&[&["a"], &["b"]]);
-        let announce = list.begin_announce(at(0)).unwrap();
-        list.on_result(at(0), &announce, &ok(1800));
-        list.on_completed();
-        let announce = list.begin_announce(at(5)).unwrap();
-        assert_eq!(announce.event, AnnounceEvent::Completed);
-        list.on_result(at(5), &announce, &ok(1800));
-        assert!(list.begin_announce(at(6)).is_none());
-        let last: Vec<_> =
-            list.stop().into_iter().map(|announce| (announce.url.to_string(), announce.event)).collect();
-        assert_eq!(last, [("a".to_string(), AnnounceEvent::Stopped)]);
-        assert!(list.stop().is_empty());
-    }
-
-    #[test]
-    fn ignores_the_reply_to_stopped_while_another_is_awaited() {
-        let mut list = trackers(&[&["a"]]);
-        let announce = list.begin_announce(at(0)).unwrap();
-        list.on_result(at(0), &announce, &ok(1800));
-        let last = list.stop().remove(0);
-        list.restart();
-        let again = list.begin_announce(at(1)).unwrap();
-        list.on_result(at(2), &last, &ok(60));
-        assert_eq!(list.next_at(), Instant::NEVER, "the reply to the new announce is still awaited");
-        list.on_result(at(3), &again, &ok(1800));
-        assert_eq!(list.next_at(), at(1803));
-    }
-
-    #[test]
-    fn completed_is_sent_even_if_the_download_ends_before_the_first_reply() {
-        let mut list = trackers(&[&["a"]]);
-        let announce = list.begin_announce(at(0)).unwrap();
-        list.on_completed();
-        list.on_result(at(1), &announce, &ok(1800));
-        assert_eq!(list.begin_announce(at(1)).unwrap().event, AnnounceEvent::Completed);
-    }
-
-    #[test]
-    fn completed_is_sent_before_stopped_and_only_once() {
-        let mut list = trackers(&[&["a"]]);
-        let announce = list.begin_announce(at(0)).unwrap();
-        list.on_result(at(0), &announce, &ok(1800));
-        list.on_completed();
-        let announce = list.begin_completed(at(1)).unwrap();
-        assert_eq!(announce.event, AnnounceEvent::Completed);
-        list.on_result(at(1), &announce, &failed(None));
-        assert!(list.begin_completed(at(1)).is_none(), "it is not sent again after a failure");
-        assert_eq!(list.stop().len(), 1);
-    }
-
-    #[test]
-    fn completed_is_not_sent_to_a_tracker_that_never_got_started() {
-        let mut list = trackers(&[&["a"]]);
-        list.on_completed();
-        assert_eq!(list.begin_announce(at(0)).unwrap().event, AnnounceEvent::Started);
-    }
-
-    #[test]
-    fn k7_intervals_are_clamped() {
-        for (interval, waits) in [(0, 60), (1, 60), (u64::MAX / 1_000_000_000, 24 * 3600)] {
-            let mut list = trackers(&[&["a"]]);
-            let announce = list.begin_announce(at(0)).unwrap();
-            list.on_result(at(0), &announce, &ok(interval));
-            assert_eq!(list.next_at(), at(waits), "{interval}");
-        }
-    }
-
-    #[test]
-    fn k5_a_tracker_that_refuses_retries_gets_no_more_announces() {
-        let mut list = trackers(&[&["a"]]);
-        let announce = list.begin_announce(at(0)).unwrap();
-        list.on_result(at(0), &announce, &failed(Some(RetryIn::Never)));
-        assert_eq!(list.next_at(), Instant::NEVER);
-    }
-
-    #[test]
-    fn a_failing_tracker_that_is_listed_twice_waits_as_one() {
-        let twice = || vec![vec!["a".to_string(), "b".to_string()], vec!["a".to_string()]];
-        let mut list = TrackerList::new(twice(), &mut Rng::new(3));
-        assert_eq!(list.urls().count(), 2);
-        let mut replaced = trackers(&[&["c"]]);
-        replaced.replace(twice());
-        for list in [&mut list, &mut replaced] {
-            for _ in 0..2 {
-                let announce = list.begin_announce(at(0)).unwrap();
-                list.on_result(at(0), &announce, &failed(None));
-            }
-            assert!(list.begin_announce(at(1)).is_none(), "both wait");
-        }
-    }
-
-    #[test]
-    fn the_wait_grows_with_each_failure_up_to_an_hour() {
-        assert_eq!(back_off(1), Duration::from_millis(17_500));
-        assert!(back_off(2) > back_off(1));
-        assert_eq!(back_off(u32::MAX), limits::ANNOUNCE_RETRY_MAX);
-    }
-}
+mod tests;

@@ -49,6 +49,25 @@ fn keeps_the_query_of_the_trackers_url() {
 }
 
 #[test]
+fn a_partial_seed_is_paused_over_http_and_without_event_over_udp() {
+    let request = AnnounceRequest { event: AnnounceEvent::Paused, ..request() };
+    assert!(request.http_url("http://t.example/announce").contains("&event=paused"));
+    let packet = crate::wire::udp_tracker::announce_request(1, 2, &request, "");
+    assert_eq!(packet[80..84], [0; 4]);
+}
+
+#[test]
+fn only_an_announce_that_was_refused_or_not_sent_leaves_no_trace_at_the_tracker() {
+    let refusal = AnnounceError::Failure { reason: "no".into(), retry_in: None };
+    for error in [refusal, AnnounceError::Status(403), AnnounceError::NoAddress("none".into())] {
+        assert!(error.is_certain_refusal(), "{error}");
+    }
+    for error in [AnnounceError::Timeout, AnnounceError::Status(502), AnnounceError::Html] {
+        assert!(!error.is_certain_refusal(), "{error}");
+    }
+}
+
+#[test]
 fn k1_refuses_a_body_that_is_not_a_reply() {
     assert_eq!(refused(b""), AnnounceError::NotBencode(BencodeError::Empty));
     assert_eq!(refused(b"\n <html><body>404"), AnnounceError::Html);
