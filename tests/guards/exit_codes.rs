@@ -71,7 +71,7 @@ const CASES: &[(&str, Run, &str)] = &[
     (
         "another process has the torrent",
         Plain,
-        "get t.torrent -d locked --state-dir state --listen-port 0 --timeout 5",
+        "get t.torrent -d held --state-dir state --listen-port 0 --timeout 5",
     ),
     ("nothing to share", Plain, "create t/empty"),
     ("a name that no torrent can carry", Plain, "create t -n .. -o x"),
