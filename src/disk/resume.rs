@@ -146,7 +146,7 @@ impl ResumeRecord {
 }
 
 fn flags_of(running: bool, history: &History) -> u8 {
-    u8::from(running) * RUNNING | u8::from(history.completed) * COMPLETED
+    (u8::from(running) * RUNNING) | (u8::from(history.completed) * COMPLETED)
 }
 
 fn tail_of(history: &History, device: u64) -> [u8; TAIL_LEN] {

@@ -380,7 +380,7 @@ impl Engine {
                 Timer::Refill => self.swarms.refill(turn),
                 Timer::Announce(key) => self.announce(now, key, out),
                 Timer::UdpTracker | Timer::Scrape | Timer::TrackerEnd => {
-                    self.on_tracker_deadline(now, timer, out)
+                    self.on_tracker_deadline(now, timer, out);
                 }
                 Timer::Search(key) => self.search_dht(now, key, out),
                 Timer::Dht | Timer::JoinDht | Timer::KeepNodes => self.on_dht_deadline(now, timer, out),
