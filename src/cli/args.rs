@@ -92,6 +92,11 @@ pub(crate) struct Get {
     #[arg(long, env = "RILL_SEQUENTIAL", value_parser = FalseyValueParser::new(), help_heading = "What")]
     pub(crate) sequential: bool,
 
+    /// Write to files that are there already even if no piece of the torrent is in them; without it such files
+    /// are left alone (exit code 13)
+    #[arg(long, env = "RILL_ALLOW_OVERWRITE", value_parser = FalseyValueParser::new(), help_heading = "What")]
+    pub(crate) allow_overwrite: bool,
+
     /// Receive at most RATE bytes a second
     #[arg(long, value_name = "RATE", env = "RILL_MAX_DOWNLOAD_LIMIT", value_parser = parse_size, help_heading = "How fast")]
     pub(crate) max_download_limit: Option<u64>,

@@ -23,6 +23,10 @@ pub(crate) enum Exit {
     Stopped = 7,
     /// No disk space.
     NoSpace = 9,
+    /// Another torrent uses the same file.
+    Held = 11,
+    /// Another process works on the same torrent in the same directory.
+    Locked = 12,
     /// An existing file that is not part of the torrent is in the way.
     Exists = 13,
     /// A file cannot be opened.
@@ -53,9 +57,11 @@ impl Exit {
 /// Returns the exit code of a command that ends because of this disk fault.
 pub(crate) const fn fault_exit(fault: &DiskFault) -> Exit {
     match fault.kind {
-        FaultKind::Locked | FaultKind::Internal => Exit::Other,
+        FaultKind::Internal => Exit::Other,
         FaultKind::NoSpace => Exit::NoSpace,
-        FaultKind::Exists => Exit::Exists,
+        FaultKind::Held => Exit::Held,
+        FaultKind::Locked => Exit::Locked,
+        FaultKind::Exists | FaultKind::NotOurs => Exit::Exists,
         FaultKind::CannotOpen | FaultKind::Missing => Exit::Open,
         FaultKind::CannotCreate | FaultKind::TooLarge => Exit::Create,
         FaultKind::Io | FaultKind::Changed => Exit::Io,
@@ -116,7 +122,9 @@ mod tests {
     #[test]
     fn every_disk_fault_maps_to_its_documented_exit_code() {
         let codes = [
-            (FaultKind::Locked, 1),
+            (FaultKind::Held, 11),
+            (FaultKind::Locked, 12),
+            (FaultKind::NotOurs, 13),
             (FaultKind::Internal, 1),
             (FaultKind::NoSpace, 9),
             (FaultKind::Exists, 13),

@@ -69,6 +69,7 @@ pub(crate) struct Plan {
     pub(crate) remarks: Vec<String>,
     dir: PathBuf,
     check: bool,
+    allow_overwrite: bool,
     sequential: bool,
     select: Option<Selection>,
     select_name: Vec<String>,
@@ -97,6 +98,7 @@ impl Plan {
         if plan.sources.len() > 1 && options.select.is_some() {
             return Err(option("--select counts the files of one torrent, but several are given"));
         }
+        plan.allow_overwrite = options.allow_overwrite;
         plan.select = options.select;
         plan.select_name = options.select_name;
         Ok(plan)
@@ -169,6 +171,7 @@ impl Plan {
             remarks,
             dir: place.dir,
             check: place.check,
+            allow_overwrite: false,
             sequential: false,
             select: None,
             select_name: Vec::new(),
@@ -202,6 +205,7 @@ impl Plan {
         request.trackers.clone_from(&self.trackers);
         request.seed_only = self.seed_only;
         request.check = self.check;
+        request.allow_overwrite = self.allow_overwrite;
         request.sequential = self.sequential;
         Ok(request)
     }

@@ -69,6 +69,7 @@ fn hash(metainfo: &Metainfo, dir: &Path, silent: bool) -> Result<VerifyReport, F
         wanted: None,
         read_only: true,
         check: true,
+        allow_overwrite: false,
     };
     let mut meter = ProgressLine::new(metainfo.name(), geometry.pieces(), silent);
     crate::disk::verify(torrent, &mut |done, all| meter.show(done, all)).map_err(|fault| match fault.kind {

@@ -56,6 +56,8 @@ pub struct OpenTorrent {
     pub read_only: bool,
     /// Hash all content and ignore the record.
     pub check: bool,
+    /// Write to existing files even if nothing shows that they are this torrent's.
+    pub allow_overwrite: bool,
 }
 
 /// The content that was found when a torrent was opened.

@@ -171,6 +171,17 @@ impl Dir {
         self.check_regular(rel, fd, Vec::new(), false)
     }
 
+    /// Opens a file or directory to lock it. Network file systems lock exclusively only through a descriptor
+    /// for writing.
+    pub fn open_to_lock(&self, rel: &Path) -> Result<OwnedFd, Errno> {
+        match self.open_below(rel, OFlags::RDWR | FILE_FLAGS) {
+            Err(Errno::ISDIR | Errno::ACCESS | Errno::ROFS | Errno::PERM | Errno::TXTBSY) => {
+                self.open_below(rel, OFlags::RDONLY | FILE_FLAGS)
+            }
+            result => result,
+        }
+    }
+
     /// Opens a regular file for reading and writing; creates it and its directories if they do not exist.
     pub fn open_or_create(&self, rel: &Path) -> Result<OpenedFile, DiskFault> {
         let mut new_entries_in = Vec::new();
@@ -216,7 +227,7 @@ impl Dir {
     }
 
     /// Creates the directory and its parents; `new_entries_in` gets the parents of new ones.
-    fn create_dirs(&self, rel: &Path, new_entries_in: &mut Vec<PathBuf>) -> Result<(), DiskFault> {
+    pub fn create_dirs(&self, rel: &Path, new_entries_in: &mut Vec<PathBuf>) -> Result<(), DiskFault> {
         let mut at: Option<OwnedFd> = None;
         let mut so_far = PathBuf::new();
         for component in rel.components() {

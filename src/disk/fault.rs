@@ -20,6 +20,10 @@ pub enum FaultKind {
     CannotOpen,
     /// A file or directory cannot be created or extended.
     CannotCreate,
+    /// A file of the torrent exists, and nothing shows that it is this torrent's.
+    NotOurs,
+    /// Another torrent uses the file or directory, in this process or another.
+    Held,
     /// Another process works on the same torrent.
     Locked,
     /// A read, write or flush failed.
@@ -94,6 +98,8 @@ impl fmt::Display for DiskFault {
             FaultKind::Exists => write!(f, "{path} is in the way: it is not a regular file of this torrent")?,
             FaultKind::CannotOpen => write!(f, "cannot open {path}")?,
             FaultKind::CannotCreate => write!(f, "cannot create {path}")?,
+            FaultKind::NotOurs => write!(f, "{path} exists and is not part of this torrent")?,
+            FaultKind::Held => write!(f, "{path} is in use by another torrent")?,
             FaultKind::Locked => write!(f, "another process works on this torrent (its lock is {path})")?,
             FaultKind::Io => write!(f, "cannot read or write {path}")?,
             FaultKind::Missing => write!(f, "{path} does not exist")?,
@@ -107,6 +113,12 @@ impl fmt::Display for DiskFault {
         match self.kind {
             FaultKind::TooLarge => f.write_str("; choose a directory on another file system"),
             FaultKind::Exists => f.write_str("; move it away or choose another directory"),
+            FaultKind::NotOurs => {
+                f.write_str("; move it away, choose another directory or allow that it is overwritten")
+            }
+            FaultKind::Held => {
+                f.write_str("; choose another directory, or wait until that torrent is closed")
+            }
             FaultKind::Changed => f.write_str("; run the same command again to check the content"),
             _ => Ok(()),
         }

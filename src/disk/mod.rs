@@ -8,7 +8,7 @@
 //! ```text
 //!   loop      store ── buffer_pool, mapped (Mapper), read_path          replies: worker replies become events
 //!                │ jobs, in batches (workers)            ▲ replies
-//!   worker    worker ── write_cache, mapped (windows), recheck, resume
+//!   worker    worker ── write_cache, mapped (windows), recheck, resume, content_lock
 //!                └──── open_files ── torrent_files, layout, dir
 //! ```
 //!
@@ -19,6 +19,7 @@
 mod api;
 mod atomic_file;
 mod buffer_pool;
+mod content_lock;
 mod dir;
 mod fault;
 #[cfg(feature = "fuzzing")]

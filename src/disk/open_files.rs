@@ -16,7 +16,7 @@ use rustix::io::{Errno, retry_on_intr};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 #[derive(Debug)]
@@ -142,6 +142,11 @@ impl OpenFiles {
         let opened = if write { torrent.dir.open_or_create(&path)? } else { torrent.dir.open_file(&path)? };
         let length = torrent.layout.file(file).length;
         if write {
+            // Read after the file was opened: another worker sets it before the file gets its length.
+            if !opened.new && opened.size > 0 && !torrent.own.has(file) {
+                return Err(torrent.fault_without_errno(FaultKind::NotOurs, file));
+            }
+            torrent.own.set(file);
             let short = torrent.fs.sparse() && opened.size < length;
             if presized && (short || opened.new) {
                 return Err(torrent.fault_without_errno(FaultKind::Changed, file));
@@ -166,6 +171,22 @@ impl OpenFiles {
             used: self.clock,
         });
         Ok(self.open.len() - 1)
+    }
+
+    /// Creates the file at `path` without content, unless it exists. True: it is new.
+    pub fn create_empty(&mut self, torrent: &TorrentFiles, path: &Path) -> Result<bool, DiskFault> {
+        let opened = torrent.dir.open_or_create(path)?;
+        self.pending.entry(torrent.key).or_default().dirs.extend(opened.new_entries_in);
+        Ok(opened.new)
+    }
+
+    /// Creates a directory, unless it exists. True: it is new.
+    pub fn create_dir(&mut self, torrent: &TorrentFiles, path: &Path) -> Result<bool, DiskFault> {
+        let mut new_entries_in = Vec::new();
+        torrent.dir.create_dirs(path, &mut new_entries_in)?;
+        let new = !new_entries_in.is_empty();
+        self.pending.entry(torrent.key).or_default().dirs.extend(new_entries_in);
+        Ok(new)
     }
 
     fn close_oldest(&mut self) {

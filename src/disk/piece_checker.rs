@@ -40,6 +40,12 @@ impl PieceChecker {
         Ok(expected.matches(digest))
     }
 
+    /// Whether the piece is all zeros according to its expected hash.
+    pub fn expects_zeros(&mut self, torrent: &TorrentFiles, piece: PieceIndex) -> bool {
+        let expected = torrent.expected(piece);
+        expected.matches(self.digest_of_zeros(torrent.geometry.piece_len(piece), expected.hasher()))
+    }
+
     /// The digest of the piece's bytes on the disk.
     pub fn digest(
         &mut self,

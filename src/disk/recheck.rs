@@ -7,11 +7,16 @@
 //!                 └──no, or `check`──► hash all content; holes are not read
 //! ```
 //!
+//! Existing files are this torrent's if its record says so or one of its pieces is good; other files are in the
+//! way, and the torrent is not opened for writing.
+//!
 //! Invariants: a piece is claimed only if a trusted record claims it or its hash was right just now; no
-//! content is written here but the empty files of a download. The work is cut into steps of one piece, so the
+//! content is written here but the empty files of a download, and a file that is too long is cut once its
+//! pieces are verified. The work is cut into steps of one piece, so the
 //! worker runs jobs in between.
 
 use super::api::OpenTorrent;
+use super::content_lock::ContentLock;
 use super::dir::FsKind;
 use super::fault::{DiskFault, FaultKind, Operation, PrintablePath};
 use super::limits;
@@ -24,8 +29,8 @@ use super::torrent_files::TorrentFiles;
 use crate::engine::Checkpoint;
 use crate::units::{Bitfield, PieceIndex, TorrentKey};
 use crate::wire::FileEntry;
-use rustix::fs::{Access, AtFlags, FileType, Stat};
-use rustix::io::Errno;
+use rustix::fs::{Access, AtFlags, FileType, SeekFrom, Stat};
+use rustix::io::{Errno, retry_on_intr};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -36,13 +41,51 @@ pub(super) struct ResumeState {
     pub torrent: Arc<TorrentFiles>,
     pub record: Option<RecordFile>,
     pub stamps: StampTable,
+    pub lock: ContentLock,
     wanted: Option<Vec<bool>>,
+    /// Files that are longer than in the torrent.
+    too_long: Vec<usize>,
 }
 
 impl ResumeState {
-    /// Whether each file is wanted, from now on.
-    pub fn set_wanted(&mut self, wanted: Vec<bool>) {
+    /// Whether each file is wanted, from now on. Fails if more files are wanted than before and another torrent
+    /// uses the content.
+    pub fn set_wanted(&mut self, wanted: Vec<bool>, open_files: &mut OpenFiles) -> Result<(), DiskFault> {
+        let more = wanted.iter().enumerate().any(|(file, wanted)| *wanted && !self.wants(file));
         self.wanted = Some(wanted);
+        if more { self.lock.make_exclusive(&self.torrent, open_files) } else { Ok(()) }
+    }
+
+    /// Cuts the files that are longer than in the torrent and whose pieces are all among these.
+    pub fn cut_long_files(&mut self, have: &Bitfield) -> Result<(), DiskFault> {
+        let torrent = self.torrent.clone();
+        let is_good = |file: usize| {
+            let (start, end) = torrent.layout.range(file);
+            torrent.geometry.pieces_of(start, end).all(|p| have.has(p))
+        };
+        let (due, later) = self.too_long.iter().partition(|file| is_good(**file));
+        self.too_long = later;
+        for file in Vec::<usize>::from(due) {
+            let fault = |e| torrent.fault(Operation::Create, file, e);
+            let opened = torrent.dir.open_or_create(&torrent.layout.path(file))?;
+            let length = torrent.layout.file(file).length;
+            if opened.size > length {
+                retry_on_intr(|| rustix::fs::ftruncate(&opened.fd, length)).map_err(fault)?;
+            }
+            let stat = rustix::fs::fstat(&opened.fd).map_err(fault)?;
+            self.stamps.replace(file, Some(FileStamp::of(&stat)));
+        }
+        Ok(())
+    }
+
+    /// Whether no byte of a wanted file is missing.
+    pub fn is_complete(&self, have: &Bitfield) -> bool {
+        let torrent = &self.torrent;
+        torrent
+            .layout
+            .on_disk()
+            .filter(|(file, _)| self.wants(*file))
+            .all(|(_, f)| torrent.geometry.pieces_of(f.offset, f.offset + f.length).all(|p| have.has(p)))
     }
 
     fn wants(&self, file: usize) -> bool {
@@ -82,6 +125,12 @@ pub(super) struct Recheck {
     have: Bitfield,
     /// The pieces that a trusted record claimed.
     claimed: Option<Bitfield>,
+    /// Existing files are this torrent's according to its record.
+    ours: bool,
+    /// Existing files are overwritten, whichever they are.
+    allow_overwrite: bool,
+    /// Files to be written that have more than one hard link.
+    linked: Vec<usize>,
     notes: Notes,
     /// Pieces to hash, the first one last.
     todo: Vec<PieceIndex>,
@@ -141,8 +190,14 @@ impl Recheck {
             }
         }
         let create = !open.read_only;
+        let allow_overwrite = open.allow_overwrite;
         let torrent = Arc::new(TorrentFiles::open(key, open, create)?);
+        let lock = ContentLock::acquire(&torrent)?;
         let record = record_file.as_mut().and_then(|r| r.load(&torrent)).filter(|_| !check);
+        let ours = record.is_some();
+        // A record without a piece says only that the files are this torrent's: it was written before the
+        // first piece, and pieces may have arrived since.
+        let record = record.filter(|r| !r.have.is_empty());
         let running = record.as_ref().is_some_and(|r| r.running);
         // The record's table becomes the new one, file by file: of very many files there is no memory for
         // two.
@@ -153,7 +208,10 @@ impl Recheck {
         let mut recheck = Recheck {
             have: claimed.clone().unwrap_or_else(|| Bitfield::empty(torrent.geometry.pieces())),
             claimed,
-            state: ResumeState { stamps, torrent, record: record_file, wanted },
+            state: ResumeState { stamps, torrent, record: record_file, lock, wanted, too_long: Vec::new() },
+            ours,
+            allow_overwrite,
+            linked: Vec::new(),
             notes,
             todo: Vec::new(),
             pieces: 0,
@@ -178,10 +236,21 @@ impl Recheck {
         let mut todo = BTreeSet::new();
         let mut touched = Vec::new();
         for (file, f) in torrent.layout.on_disk() {
-            let now = stamp_of(&torrent, &mut stats, file, self.state.wants(file))?;
+            let wanted = self.state.wants(file);
+            let stat = stat_of(&torrent, &mut stats, file, wanted)?;
+            let now = stat.as_ref().map(FileStamp::of);
+            if stat.is_some_and(|stat| stat.st_nlink > 1) && wanted && !torrent.read_only {
+                self.linked.push(file);
+            }
+            if now.is_some_and(|now| now.size > f.length) {
+                self.state.too_long.push(file);
+            }
             let then = self.state.stamps.replace(file, now);
             if self.claimed.is_none() || f.length == 0 {
                 continue;
+            }
+            if then.is_some() && now.is_some_and(|now| now.size <= f.length) {
+                torrent.own.set(file);
             }
             match self.compare_file(file, then, now, running && !torrent.read_only) {
                 FileChange::None => {}
@@ -228,9 +297,6 @@ impl Recheck {
         if cut > 0 {
             self.notes
                 .add(|| format!("{}: is shorter than it was, {cut} pieces will be fetched again", path()));
-        }
-        if now.size > f.length {
-            self.notes.add(|| format!("{}: is longer than it should be, the rest is left alone", path()));
         }
         let change = compare(then, now, running, torrent.fs, f.length);
         if change == FileChange::Theirs {
@@ -308,9 +374,15 @@ impl Recheck {
     fn finish(mut self, open_files: &mut OpenFiles) -> Result<RecheckStep, DiskFault> {
         if self.state.torrent.read_only {
             self.note_missing_files()?;
+            self.note_long_files();
         } else {
-            self.create_empty_files(open_files)?;
+            self.check_ownership(open_files)?;
             self.check_write_access()?;
+            let result = self.prepare_files(open_files);
+            if result.is_err() {
+                self.state.lock.remove_empty(&self.state.torrent);
+            }
+            result?;
             self.save_running_record();
         }
         Ok(RecheckStep::Finished {
@@ -335,6 +407,77 @@ impl Recheck {
             self.notes.add(|| format!("{}: does not exist", PrintablePath(&torrent.layout.path(file))));
         }
         Ok(())
+    }
+
+    fn note_long_files(&mut self) {
+        let torrent = self.state.torrent.clone();
+        for file in &self.state.too_long {
+            let path = torrent.layout.path(*file);
+            self.notes.add(|| format!("{}: is longer than in the torrent", PrintablePath(&path)));
+        }
+    }
+
+    /// Refuses to write to a file of which nothing shows that it is this torrent's. A file that is too long
+    /// needs a good piece of its own. An empty file counts as absent, and so does one that is a single hole.
+    fn check_ownership(&mut self, open_files: &mut OpenFiles) -> Result<(), DiskFault> {
+        let torrent = self.state.torrent.clone();
+        let allow_overwrite = self.allow_overwrite;
+        let ours = self.ours || self.has_good_bytes(0, torrent.geometry.total());
+        for (file, f) in torrent.layout.on_disk() {
+            let Some(stamp) = self.state.stamps.get(file).filter(|stamp| stamp.size > 0) else { continue };
+            let wanted = self.state.wants(file);
+            let (start, end) = torrent.layout.range(file);
+            // A file beside the wanted ones may be of another origin even if the torrent has a record.
+            let own = torrent.own.has(file)
+                || if wanted && stamp.size <= f.length { ours } else { self.has_good_bytes(start, end) };
+            if own || allow_overwrite || is_hole(&torrent, open_files, file)? {
+                torrent.own.set(file);
+            } else if wanted {
+                return Err(torrent.fault_without_errno(FaultKind::NotOurs, file));
+            } else {
+                self.state.stamps.replace(file, None);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a good piece holds bytes of this range and is not all zeros: zeros may lie in any file.
+    fn has_good_bytes(&mut self, start: u64, end: u64) -> bool {
+        let torrent = self.state.torrent.clone();
+        let good = torrent.geometry.pieces_of(start, end).filter(|piece| self.have.has(*piece));
+        good.into_iter().any(|piece| !self.checker.expects_zeros(&torrent, piece))
+    }
+
+    /// Locks the content for writing, unless nothing is missing. Creates the empty files, and cuts files that
+    /// are too long.
+    fn prepare_files(&mut self, open_files: &mut OpenFiles) -> Result<(), DiskFault> {
+        let torrent = self.state.torrent.clone();
+        let creates = self.missing_files().next().is_some();
+        let wanted_too_long: Vec<usize> =
+            self.state.too_long.iter().copied().filter(|file| self.state.wants(*file)).collect();
+        self.state.too_long = wanted_too_long;
+        if self.state.is_complete(&self.have) && self.state.too_long.is_empty() && !creates {
+            self.state.lock.share();
+            return Ok(());
+        }
+        self.state.lock.make_exclusive(&torrent, open_files)?;
+        for file in &self.linked {
+            let (start, end) = torrent.layout.range(*file);
+            if !torrent.geometry.pieces_of(start, end).all(|p| self.have.has(p)) {
+                self.state.lock.add_linked(&torrent, *file)?;
+            }
+        }
+        self.create_empty_files(open_files)?;
+        for file in &self.state.too_long {
+            let size = self.state.stamps.get(*file).map_or(0, |stamp| stamp.size);
+            let more = size - torrent.layout.file(*file).length;
+            let path = torrent.layout.path(*file);
+            self.notes.add(|| {
+                let path = PrintablePath(&path);
+                format!("{path}: is longer than in the torrent; the last {more} bytes are cut off once its pieces are verified")
+            });
+        }
+        self.state.cut_long_files(&self.have)
     }
 
     fn create_empty_files(&self, open_files: &mut OpenFiles) -> Result<(), DiskFault> {
@@ -372,15 +515,12 @@ impl Recheck {
     }
 
     /// Marks the record as running before the first write: else every file would look changed by another
-    /// program after a crash. It claims no more than before, since pieces that were hashed just now are not
+    /// program after a crash, or as one of another origin if there was no record. It claims no more than before, since pieces that were hashed just now are not
     /// known to be synced.
     fn save_running_record(&mut self) {
-        let (Some(record), Some(mut claimed)) = (self.state.record.as_mut(), self.claimed.take()) else {
-            return;
-        };
-        if self.have.is_full() {
-            return;
-        }
+        let Some(record) = self.state.record.as_mut().filter(|_| !self.have.is_full()) else { return };
+        let mut claimed =
+            self.claimed.take().unwrap_or_else(|| Bitfield::empty(self.state.torrent.geometry.pieces()));
         let bad: Vec<_> = claimed.iter().filter(|&p| !self.have.has(p)).collect();
         for piece in bad {
             claimed.clear(piece);
@@ -393,14 +533,14 @@ impl Recheck {
     }
 }
 
-/// The stamp of a file; `None` if it does not exist. Fails if the path is taken by something else, or if the
+/// The `stat` of a file; `None` if it does not exist. Fails if the path is taken by something else, or if the
 /// file system cannot hold the file: both before anything is created.
-fn stamp_of(
+fn stat_of(
     torrent: &TorrentFiles,
     stats: &mut StatMany<'_>,
     file: usize,
     wanted: bool,
-) -> Result<Option<FileStamp>, DiskFault> {
+) -> Result<Option<Stat>, DiskFault> {
     let f = torrent.layout.file(file);
     if matches!(torrent.fs, FsKind::Fat { file_max } if f.length > file_max) && !torrent.read_only && wanted {
         return Err(torrent.fault_without_errno(FaultKind::TooLarge, file));
@@ -412,8 +552,17 @@ fn stamp_of(
         Some(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => {
             Err(torrent.fault_without_errno(FaultKind::Exists, file))
         }
-        stat => Ok(stat.as_ref().map(FileStamp::of)),
+        stat => Ok(stat),
     }
+}
+
+/// Whether the file has no data, as far as its file system reports.
+fn is_hole(torrent: &Arc<TorrentFiles>, open_files: &mut OpenFiles, file: usize) -> Result<bool, DiskFault> {
+    if !torrent.fs.sparse() {
+        return Ok(false);
+    }
+    let fd = open_files.get(torrent, file, false)?;
+    Ok(matches!(rustix::fs::seek(&**fd, SeekFrom::Data(0)), Err(Errno::NXIO)))
 }
 
 /// How a file differs from the record.
@@ -464,11 +613,12 @@ mod tests {
         let disk = TestDisk::new(StorageMode::Plain, 65_536, &[("small", 1000), ("large", 100_000)]);
         let large = |file_max, wanted| {
             let torrent = TorrentFiles { fs: FsKind::Fat { file_max }, ..disk.torrent_files() };
-            stamp_of(&torrent, &mut StatMany::new(&torrent.dir), 1, wanted).map_err(|fault| fault.kind)
+            let stat = stat_of(&torrent, &mut StatMany::new(&torrent.dir), 1, wanted);
+            stat.map(|stat| stat.is_some()).map_err(|fault| fault.kind)
         };
         assert_eq!(large(99_999, true), Err(FaultKind::TooLarge));
-        assert_eq!(large(99_999, false), Ok(None), "the file is not wanted");
-        assert_eq!(large(100_000, true), Ok(None));
+        assert_eq!(large(99_999, false), Ok(false), "the file is not wanted");
+        assert_eq!(large(100_000, true), Ok(false));
         assert!(!disk.path("small").exists());
     }
 

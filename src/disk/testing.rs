@@ -96,6 +96,7 @@ impl TestDisk {
             wanted: None,
             read_only: false,
             check: false,
+            allow_overwrite: false,
         };
         let state = tempfile::tempdir().unwrap();
         let state_dir = Some(state.path().to_path_buf());

@@ -1,7 +1,7 @@
 //! An open torrent as the disk knows it: its files, its piece hashes, and the directory that holds them.
 //!
-//! Invariant: it does not change once it is open, so every thread may hold it; the one exception is
-//! [`PresizedFiles`], which gains a bit a file.
+//! Invariant: it does not change once it is open, so every thread may hold it; the one exception are
+//! its [`FileBits`], which gain a bit a file.
 
 use super::api::OpenTorrent;
 use super::dir::{Dir, FsKind};
@@ -26,17 +26,20 @@ pub(super) struct TorrentFiles {
     pub dir: Dir,
     pub fs: FsKind,
     pub read_only: bool,
-    pub presized: PresizedFiles,
+    /// The files that had their full length when they were first opened for writing, or were given it then. If
+    /// one of them is shorter later, another program truncated it.
+    pub presized: FileBits,
+    /// The files that existed when the torrent was opened and are its own, and those that were created since.
+    pub own: FileBits,
 }
 
-/// The files that had their full length when they were first opened for writing, or were given it then. If
-/// one of them is shorter later, another program truncated it.
+/// One bit for each file.
 #[derive(Debug)]
-pub(super) struct PresizedFiles(Box<[AtomicU32]>);
+pub(super) struct FileBits(Box<[AtomicU32]>);
 
-impl PresizedFiles {
-    fn none(files: usize) -> PresizedFiles {
-        PresizedFiles((0..files.div_ceil(32)).map(|_| AtomicU32::new(0)).collect())
+impl FileBits {
+    fn none(files: usize) -> FileBits {
+        FileBits((0..files.div_ceil(32)).map(|_| AtomicU32::new(0)).collect())
     }
 
     /// Whether this file is one of them.
@@ -73,8 +76,20 @@ impl TorrentFiles {
         let Some(layout) = Layout::new(files, &geometry) else {
             return Err(DiskFault::without_errno(FaultKind::Internal, &path));
         };
-        let presized = PresizedFiles::none(layout.len());
-        Ok(TorrentFiles { key, info_hashes, geometry, layout, piece_hashes, dir, fs, read_only, presized })
+        let presized = FileBits::none(layout.len());
+        let own = FileBits::none(layout.len());
+        Ok(TorrentFiles {
+            key,
+            info_hashes,
+            geometry,
+            layout,
+            piece_hashes,
+            dir,
+            fs,
+            read_only,
+            presized,
+            own,
+        })
     }
 
     /// The hash that the torrent expects of this piece.

@@ -134,6 +134,7 @@ pub fn hash_content(
         wanted: None,
         read_only: true,
         check: true,
+        allow_overwrite: false,
     };
     let torrent = Arc::new(TorrentFiles::open(any_key(), torrent, false)?);
     let mut hashes = vec![0; geometry.pieces() as usize * 20];

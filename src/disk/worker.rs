@@ -166,7 +166,9 @@ impl Worker {
             WorkerJob::AddStamps(key, stamps) => self.add_stamps(key, stamps),
             WorkerJob::SetWanted(key, wanted) => {
                 if let Some(state) = self.resume_states.get_mut(&key) {
-                    state.set_wanted(wanted);
+                    if let Err(fault) = state.set_wanted(wanted, &mut self.open_files) {
+                        self.reply(WorkerReply::Fault(key, fault));
+                    }
                 }
             }
             WorkerJob::SaveRecord { torrent, checkpoint, closing } => {
@@ -347,12 +349,18 @@ impl Worker {
         let have = &checkpoint.have;
         let mut result = Ok(());
         if let Some(state) = self.resume_states.get_mut(&key) {
-            if let Some(record) = state.record.as_mut() {
+            if !state.torrent.read_only {
+                result = state.cut_long_files(have);
+            }
+            if let Some(record) = state.record.as_mut().filter(|_| result.is_ok()) {
                 let running = !closing && !state.torrent.read_only && !have.is_full();
                 result = record.save(&state.torrent, checkpoint, &state.stamps, running);
             }
             if result.is_ok() && !state.torrent.read_only {
                 result = state.check_wanted_files(have);
+                if state.is_complete(have) {
+                    state.lock.share();
+                }
             }
         }
         self.reply(WorkerReply::RecordSaved(key, result));
@@ -369,7 +377,9 @@ impl Worker {
         self.rechecks.retain(|(k, _)| *k != key);
         self.cache.drop_torrent(&mut self.freed, key);
         self.open_files.forget(key);
-        self.resume_states.remove(&key);
+        if let Some(state) = self.resume_states.remove(&key) {
+            state.lock.remove_empty(&state.torrent);
+        }
         self.torrents.remove(&key);
         self.reply(WorkerReply::Detached(key));
     }

@@ -118,6 +118,7 @@ mod tests {
             wanted: None,
             read_only: false,
             check: false,
+            allow_overwrite: false,
         };
         store.open(key, torrent);
         loop {

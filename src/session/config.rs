@@ -137,6 +137,9 @@ pub struct AddTorrent {
     pub seed_only: bool,
     /// Hash existing content and ignore the resume record.
     pub check: bool,
+    /// Write to existing files even if nothing shows that they are this torrent's. Without it such a torrent
+    /// fails and the files stay as they are.
+    pub allow_overwrite: bool,
     /// Request pieces in order rather than rarest first.
     pub sequential: bool,
     /// The download limit, bytes a second; `None` is unlimited.
@@ -169,6 +172,7 @@ impl AddTorrent {
             trackers: Vec::new(),
             seed_only: false,
             check: false,
+            allow_overwrite: false,
             sequential: false,
             download_limit: None,
             upload_limit: None,
@@ -256,6 +260,7 @@ impl AddTorrent {
             wanted: self.chosen(metainfo),
             read_only: self.seed_only,
             check: self.check,
+            allow_overwrite: self.allow_overwrite,
         }
     }
 }

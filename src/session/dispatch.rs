@@ -323,6 +323,10 @@ impl EventLoop {
                     return;
                 };
                 entry.disk = DiskState::Open;
+                if let ContentSource::Known(content) = &mut entry.content {
+                    // From now on the files are this torrent's, even if they are opened again without a record.
+                    content.allow_overwrite = true;
+                }
                 let priorities = entry.priorities.clone();
                 let (torrent_id, have, pieces, paused) =
                     (entry.id, opened.have.ones(), opened.have.pieces(), entry.paused);

@@ -128,6 +128,7 @@ pub fn claims_of_rill(truth: &Truth, down: &Path, state: &Path) -> Claims {
         wanted: None,
         read_only: false,
         check: false,
+        allow_overwrite: false,
     };
     let (wake, woken) = channel();
     let config = StoreConfig { workers: 1, state_dir: Some(state.to_path_buf()), ..StoreConfig::default() };

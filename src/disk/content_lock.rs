@@ -1,0 +1,181 @@
+//! The lock of a torrent's content: no other torrent writes the same files, in this process or another.
+//!
+//! It is an advisory lock (`flock`) on the content's top-level file or directory, exclusive for a torrent
+//! that writes and shared for torrents that only read. A hard link is a second way to a file, so a file to be
+//! written that has one gets a lock of its own. The kernel compares inodes: two paths to one file through a
+//! linked directory or a bind mount meet in one lock.
+
+use super::fault::{DiskFault, FaultKind, Operation};
+use super::open_files::OpenFiles;
+use super::torrent_files::TorrentFiles;
+use rustix::fs::{AtFlags, FlockOperation};
+use rustix::io::Errno;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The lock of one torrent's content. It is free again once this is dropped.
+#[derive(Debug)]
+pub(super) struct ContentLock {
+    /// `None` if nothing is there to be locked yet, or the file system has no locks.
+    top: Option<OwnedFd>,
+    /// Files with more than one hard link.
+    linked: Vec<OwnedFd>,
+    exclusive: bool,
+    /// The top-level file or directory did not exist before.
+    created: bool,
+}
+
+/// The attempt to lock one file or directory.
+enum Attempt {
+    Locked(OwnedFd),
+    /// Another torrent holds it.
+    Held,
+    /// The file system has no locks, or the file may not be opened.
+    Unsupported,
+    /// Nothing is at the path.
+    Absent,
+}
+
+impl ContentLock {
+    /// Locks the top-level file or directory, if it exists. A torrent that is to be written may have all its
+    /// content already, like the others that read it; then its lock is shared until
+    /// [`make_exclusive`](Self::make_exclusive).
+    pub fn acquire(torrent: &TorrentFiles) -> Result<ContentLock, DiskFault> {
+        let mut lock = ContentLock { top: None, linked: Vec::new(), exclusive: false, created: false };
+        let Some(top) = top_level(torrent) else { return Ok(lock) };
+        if !torrent.read_only {
+            match attempt(torrent, &top, FlockOperation::NonBlockingLockExclusive)? {
+                Attempt::Locked(fd) => {
+                    lock.top = Some(fd);
+                    lock.exclusive = true;
+                    return Ok(lock);
+                }
+                Attempt::Held => {}
+                Attempt::Unsupported | Attempt::Absent => return Ok(lock),
+            }
+        }
+        match attempt(torrent, &top, FlockOperation::NonBlockingLockShared)? {
+            Attempt::Locked(fd) => lock.top = Some(fd),
+            Attempt::Held => return Err(held(torrent, &top)),
+            Attempt::Unsupported | Attempt::Absent => {}
+        }
+        Ok(lock)
+    }
+
+    /// Makes sure that this torrent alone may write: creates the top-level file or directory if it does not
+    /// exist, and locks it.
+    pub fn make_exclusive(
+        &mut self,
+        torrent: &Arc<TorrentFiles>,
+        open_files: &mut OpenFiles,
+    ) -> Result<(), DiskFault> {
+        let Some(top) = top_level(torrent).filter(|_| !self.exclusive) else { return Ok(()) };
+        if self.top.is_none() {
+            self.created = if is_single_file(torrent, &top) {
+                open_files.create_empty(torrent, &top)?
+            } else {
+                open_files.create_dir(torrent, &top)?
+            };
+        }
+        match self.top.take() {
+            Some(fd) => match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) => return Err(held(torrent, &top)),
+                // Any other error: the file system has no locks.
+                Ok(()) | Err(_) => self.top = Some(fd),
+            },
+            None => match attempt(torrent, &top, FlockOperation::NonBlockingLockExclusive)? {
+                Attempt::Locked(fd) => self.top = Some(fd),
+                Attempt::Held => return Err(held(torrent, &top)),
+                Attempt::Unsupported => {}
+                Attempt::Absent => return Err(changed(torrent, &top)),
+            },
+        }
+        self.exclusive = true;
+        Ok(())
+    }
+
+    /// Removes the top-level file or directory if this lock created it and it is still empty.
+    pub fn remove_empty(&self, torrent: &TorrentFiles) {
+        let Some(top) = top_level(torrent).filter(|_| self.created) else { return };
+        let first = torrent.layout.on_disk().next();
+        let result = if !is_single_file(torrent, &top) {
+            rustix::fs::unlinkat(torrent.dir.root(), &top, AtFlags::REMOVEDIR)
+        } else if first.is_some_and(|(_, f)| f.length > 0)
+            && self.top.as_ref().is_some_and(|fd| rustix::fs::fstat(fd).is_ok_and(|stat| stat.st_size == 0))
+        {
+            rustix::fs::unlinkat(torrent.dir.root(), &top, AtFlags::empty())
+        } else {
+            Ok(())
+        };
+        // A directory with files stays.
+        let _ = result;
+    }
+
+    /// Locks a file that is to be written and has more than one hard link.
+    pub fn add_linked(&mut self, torrent: &TorrentFiles, file: usize) -> Result<(), DiskFault> {
+        let path = torrent.layout.path(file);
+        if top_level(torrent).is_some_and(|top| top == path) {
+            return Ok(());
+        }
+        match attempt(torrent, &path, FlockOperation::NonBlockingLockExclusive)? {
+            Attempt::Locked(fd) => self.linked.push(fd),
+            Attempt::Held => return Err(held(torrent, &path)),
+            Attempt::Unsupported | Attempt::Absent => {}
+        }
+        Ok(())
+    }
+
+    /// Lets other torrents read the content: this one is complete.
+    pub fn share(&mut self) {
+        self.linked.clear();
+        if let Some(fd) = self.top.as_ref().filter(|_| self.exclusive) {
+            self.exclusive = rustix::fs::flock(fd, FlockOperation::NonBlockingLockShared).is_err();
+        }
+    }
+}
+
+/// The first component of the torrent's paths; `None` if no file of it is on the disk.
+fn top_level(torrent: &TorrentFiles) -> Option<PathBuf> {
+    let (_, file) = torrent.layout.on_disk().next()?;
+    file.to_path().components().next().map(|first| first.as_os_str().into())
+}
+
+fn is_single_file(torrent: &TorrentFiles, top: &Path) -> bool {
+    torrent.layout.on_disk().next().is_some_and(|(_, f)| f.to_path() == top)
+}
+
+fn held(torrent: &TorrentFiles, path: &Path) -> DiskFault {
+    DiskFault::without_errno(FaultKind::Held, &torrent.dir.full_path(path))
+}
+
+fn changed(torrent: &TorrentFiles, path: &Path) -> DiskFault {
+    DiskFault::without_errno(FaultKind::Changed, &torrent.dir.full_path(path))
+}
+
+/// Tries to lock what lies at this path. A link is not followed; what is in the way there is found by the
+/// check of the files.
+fn attempt(torrent: &TorrentFiles, path: &Path, operation: FlockOperation) -> Result<Attempt, DiskFault> {
+    // More than one round, since the file may be replaced between the two calls.
+    for _ in 0..8 {
+        let fd = match torrent.dir.open_to_lock(path) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Ok(Attempt::Absent),
+            Err(_) => return Ok(Attempt::Unsupported),
+        };
+        match rustix::fs::flock(&fd, operation) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(Attempt::Held),
+            Err(e) => {
+                log::info!("{} cannot be locked: {e}", torrent.dir.full_path(path).display());
+                return Ok(Attempt::Unsupported);
+            }
+        }
+        let ours = rustix::fs::fstat(&fd)
+            .map_err(|e| DiskFault::new(Operation::Open, &torrent.dir.full_path(path), e))?;
+        if torrent.dir.stat(path)?.is_some_and(|now| (now.st_dev, now.st_ino) == (ours.st_dev, ours.st_ino)) {
+            return Ok(Attempt::Locked(fd));
+        }
+    }
+    Err(changed(torrent, path))
+}
