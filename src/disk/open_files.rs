@@ -418,6 +418,7 @@ mod tests {
             (FsKind::Native, 1_000_000),
         ] {
             let torrent = torrent_on(&disk, fs);
+            torrent.own.set(0);
             OpenFiles::new(4, true).write(&torrent, 0, &[&[1; 100_000]]).unwrap();
             assert_eq!(std::fs::metadata(disk.path("x")).unwrap().len(), size, "{fs:?}");
         }

@@ -1,11 +1,12 @@
 //! The whole disk floor at work, in every storage mode.
 
 use super::api::*;
-use super::fault::FaultKind;
+use super::fault::{DiskFault, FaultKind};
 use super::testing::{MODES, TestDisk, start};
 use super::{Access, StorageMode};
 use crate::engine::{Checkpoint, HashVerdict};
 use crate::units::{Bitfield, InfoHash, Rng};
+use sha1::Digest;
 
 const SHAPES: [(u64, &[(&str, u64)]); 6] = [
     (1 << 20, &[("one", 5_000_001)]),
@@ -117,17 +118,160 @@ fn t29_what_was_received_can_be_served_pads_included() {
 }
 
 #[test]
-fn f9_empty_files_are_made_and_larger_ones_left_alone() {
+fn f9_a_longer_file_is_cut_once_its_pieces_are_verified() {
     let mut disk = TestDisk::new(StorageMode::Plain, 32_768, &[("d/x", 40_000), ("d/empty", 0)]);
     std::fs::create_dir_all(disk.path("d")).unwrap();
-    std::fs::write(disk.path("d/x"), vec![3; 50_000]).unwrap();
+    let longer = [&disk.bytes[..32_768], &[3; 17_232]].concat();
+    std::fs::write(disk.path("d/x"), longer).unwrap();
     let opened = disk.open();
-    assert!(opened.have.is_empty());
+    assert_eq!(opened.have.ones(), 1);
+    let note =
+        "d/x: is longer than in the torrent; the last 10000 bytes are cut off once its pieces are verified";
+    assert_eq!(opened.notes, [note]);
     assert_eq!(std::fs::metadata(disk.path("d/empty")).unwrap().len(), 0);
-    disk.receive_at_random(3, &mut Rng::new(1));
-    let now = std::fs::read(disk.path("d/x")).unwrap();
-    assert_eq!(now.len(), 50_000);
-    assert!(now[..40_000] == disk.bytes[..] && now[40_000..] == [3; 10_000]);
+    disk.receive_piece(disk.piece(1));
+    assert_eq!(std::fs::metadata(disk.path("d/x")).unwrap().len(), 50_000);
+    disk.close(&Bitfield::full(2));
+    disk.assert_content();
+    assert_eq!(std::fs::metadata(disk.path("d/x")).unwrap().len(), 40_000);
+    assert_eq!(disk.open().notes, [""; 0]);
+}
+
+#[test]
+fn f13_a_file_of_another_origin_is_refused_and_stays_as_it_is() {
+    let foreign: [&[u8]; 4] = [&[3; 40_000], &[3; 100], &[3; 50_000], &[0; 40_000]];
+    for (content, check) in foreign.into_iter().flat_map(|c| [(c, false), (c, true)]) {
+        let mut disk = TestDisk::new(StorageMode::Plain, 32_768, &[("d/w", 30_000), ("d/x", 40_000)]);
+        disk.torrent.check = check;
+        std::fs::create_dir_all(disk.path("d")).unwrap();
+        std::fs::write(disk.path("d/x"), content).unwrap();
+        let fault = disk.try_open().unwrap_err();
+        assert_eq!((fault.kind, fault.path), (FaultKind::NotOurs, disk.path("d/x")));
+        assert_eq!(std::fs::read(disk.path("d/x")).unwrap(), content);
+        assert!(!disk.path("d/w").exists(), "nothing is created");
+        disk.restart();
+        disk.torrent.allow_overwrite = true;
+        disk.open();
+        disk.receive_at_random(3, &mut Rng::new(1));
+        disk.close(&Bitfield::full(3));
+        disk.assert_content();
+        assert_eq!(std::fs::metadata(disk.path("d/x")).unwrap().len(), 40_000);
+    }
+}
+
+#[test]
+fn f13_a_good_piece_a_record_or_an_empty_file_makes_files_the_torrents_own() {
+    let shape: &[(&str, u64)] = &[("d/x", 40_000), ("d/y", 40_000)];
+    let mut disk = TestDisk::new(StorageMode::Plain, 32_768, shape);
+    std::fs::create_dir_all(disk.path("d")).unwrap();
+    std::fs::write(disk.path("d/x"), "").unwrap();
+    std::fs::File::create(disk.path("d/y")).unwrap().set_len(40_000).unwrap();
+    disk.open(); // an empty file, and one that is a single hole
+    disk.prepare(disk.piece(0));
+    disk.receive_block(disk.geometry().block(disk.piece(0), 0));
+    disk.restart(); // killed before the first piece is verified
+    std::fs::write(disk.path("d/x"), [3; 40_000]).unwrap();
+    assert_eq!(disk.open().have.ones(), 0, "the record was written before the first byte");
+
+    let mut disk = TestDisk::new(StorageMode::Plain, 32_768, shape);
+    std::fs::create_dir_all(disk.path("d")).unwrap();
+    std::fs::write(disk.path("d/x"), &disk.bytes[..40_000]).unwrap();
+    std::fs::write(disk.path("d/y"), [3; 7]).unwrap();
+    assert_eq!(disk.open().have.ones(), 1);
+}
+
+#[test]
+fn f13_a_good_piece_of_zeros_shows_nothing() {
+    let mut disk = TestDisk::new(StorageMode::Plain, 32_768, &[("x", 40_000)]);
+    let zeros = [0; 32_768];
+    let mut hashes = disk.torrent.piece_hashes.to_vec();
+    hashes[..20].copy_from_slice(&<[u8; 20]>::from(sha1::Sha1::digest(zeros)));
+    disk.torrent.piece_hashes = hashes.into();
+    std::fs::create_dir_all(&disk.torrent.dir).unwrap();
+    let foreign = [&zeros[..], &[3; 7_232]].concat();
+    std::fs::write(disk.path("x"), &foreign).unwrap();
+    assert_eq!(disk.try_open().unwrap_err().kind, FaultKind::NotOurs);
+    assert_eq!(std::fs::read(disk.path("x")).unwrap(), foreign);
+}
+
+#[test]
+fn f13_a_file_that_appears_after_the_check_is_not_written_to() {
+    let mut disk = TestDisk::new(StorageMode::Plain, 32_768, &[("d/x", 40_000)]);
+    disk.open();
+    std::fs::write(disk.path("d/x"), [3; 50]).unwrap();
+    let p = disk.piece(0);
+    disk.prepare(p);
+    disk.receive_blocks_of(p);
+    assert_eq!(disk.verdict(p, false).unwrap_err().kind, FaultKind::NotOurs);
+    assert_eq!(std::fs::read(disk.path("d/x")).unwrap(), [3; 50]);
+}
+
+/// Opens another torrent with the same files in this directory.
+fn open_second(
+    disk: &mut TestDisk,
+    dir: std::path::PathBuf,
+    second: OpenTorrent,
+) -> Result<OpenedTorrent, DiskFault> {
+    let other = disk.keys.insert(());
+    disk.store.open(other, OpenTorrent { info_hashes: InfoHash([8; 20]).into(), dir, ..second });
+    disk.wait_for(|e| if let DiskEvent::Opened { result, .. } = e { Some(result) } else { None })
+}
+
+#[test]
+fn f14_two_torrents_never_write_one_file() {
+    for shape in [&[("x", 40_000)][..], &[("d/x", 40_000), ("d/y", 7)]] {
+        let mut disk = TestDisk::new(StorageMode::Plain, 32_768, shape);
+        disk.open();
+        let linked = disk.state.path().join("linked");
+        std::os::unix::fs::symlink(&disk.torrent.dir, &linked).unwrap();
+        for dir in [disk.torrent.dir.clone(), linked] {
+            let second = disk.torrent.clone();
+            assert_eq!(open_second(&mut disk, dir, second).unwrap_err().kind, FaultKind::Held);
+        }
+        disk.receive_at_random(2, &mut Rng::new(1));
+        disk.close(&Bitfield::full(2));
+        let (second, dir) = (disk.torrent.clone(), disk.torrent.dir.clone());
+        open_second(&mut disk, dir, second).unwrap();
+    }
+}
+
+#[test]
+fn f14_a_hard_link_is_the_same_file() {
+    let mut disk = TestDisk::new(StorageMode::Plain, 32_768, &[("d/x", 40_000)]);
+    std::fs::create_dir_all(disk.path("d")).unwrap();
+    std::fs::write(disk.path("d/x"), &disk.bytes[..32_768]).unwrap();
+    let dir = disk.state.path().join("other");
+    std::fs::create_dir_all(dir.join("d")).unwrap();
+    std::fs::hard_link(disk.path("d/x"), dir.join("d/x")).unwrap();
+    assert_eq!(disk.open().have.ones(), 1);
+    let second = disk.torrent.clone();
+    assert_eq!(open_second(&mut disk, dir, second).unwrap_err().kind, FaultKind::Held);
+}
+
+#[test]
+fn f14_torrents_that_only_read_share_one_content() {
+    let mut disk = TestDisk::new(StorageMode::Plain, 32_768, &[("d/x", 40_000)]);
+    disk.open();
+    disk.receive_at_random(2, &mut Rng::new(1));
+    disk.try_save(&Bitfield::full(2)).unwrap();
+    let (second, dir) = (disk.torrent.clone(), disk.torrent.dir.clone());
+    assert!(open_second(&mut disk, dir.clone(), second.clone()).unwrap().have.is_full());
+    let seed = OpenTorrent { read_only: true, info_hashes: InfoHash([9; 20]).into(), ..second };
+    let third = disk.keys.insert(());
+    disk.store.open(third, seed);
+    let result =
+        disk.wait_for(|e| if let DiskEvent::Opened { result, .. } = e { Some(result) } else { None });
+    assert!(result.unwrap().have.is_full());
+}
+
+#[test]
+fn f14_a_torrent_without_a_byte_leaves_nothing_behind() {
+    for shape in [&[("x", 40_000)][..], &[("d/x", 40_000)]] {
+        let mut disk = TestDisk::new(StorageMode::Plain, 32_768, shape);
+        disk.open();
+        disk.close(&Bitfield::empty(2));
+        assert_eq!(std::fs::read_dir(&disk.torrent.dir).unwrap().count(), 0);
+    }
 }
 
 #[test]
@@ -140,16 +284,7 @@ fn a_directory_or_link_in_the_way_is_a_fault_and_stays_as_it_is() {
         std::fs::remove_dir(disk.path("d/x")).unwrap();
         std::fs::remove_dir(disk.path("d")).unwrap();
         std::os::unix::fs::symlink(disk.state.path(), disk.path("d")).unwrap();
-        disk.open();
-        let p = disk.piece(0);
-        // A mapped piece fails when it is prepared, a plain one when it is written.
-        let fault = match disk.try_prepare(p) {
-            Err(fault) => fault,
-            Ok(()) => {
-                disk.receive_blocks_of(p);
-                disk.verdict(p, false).expect_err("the link was not followed")
-            }
-        };
+        let fault = disk.try_open().expect_err("the link was not followed");
         assert_eq!(fault.kind, FaultKind::Exists);
         assert!(!disk.state.path().join("x").exists());
     }
