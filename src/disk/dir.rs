@@ -125,7 +125,11 @@ impl Dir {
     }
 
     fn open_below(&self, rel: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let mode = if flags.contains(OFlags::CREATE) { Mode::from_raw_mode(0o666) } else { Mode::empty() };
+        self.create_below(rel, flags, Mode::empty())
+    }
+
+    /// The same with the mode of a file that `flags` may create.
+    fn create_below(&self, rel: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
         if self.follow_links {
             if flags.contains(OFlags::CREATE) || rel.components().any(|c| !matches!(c, Component::Normal(_)))
             {
@@ -184,6 +188,23 @@ impl Dir {
 
     /// Opens a regular file for reading and writing; creates it and its directories if they do not exist.
     pub fn open_or_create(&self, rel: &Path) -> Result<OpenedFile, DiskFault> {
+        self.open_or_create_with(rel, Mode::from_raw_mode(0o666))
+    }
+
+    /// The same for a file that only its owner may read.
+    pub fn open_or_create_private(&self, rel: &Path) -> Result<OpenedFile, DiskFault> {
+        self.open_or_create_with(rel, Mode::RUSR | Mode::WUSR)
+    }
+
+    /// Removes a file.
+    pub fn remove_file(&self, rel: &Path) -> Result<(), DiskFault> {
+        match rustix::fs::unlinkat(&self.root, rel, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(e) => Err(self.fault(Operation::Create, rel, e)),
+        }
+    }
+
+    fn open_or_create_with(&self, rel: &Path, mode: Mode) -> Result<OpenedFile, DiskFault> {
         let mut new_entries_in = Vec::new();
         // More than one round, since another worker may create the same file or directory in between.
         for _ in 0..8 {
@@ -193,7 +214,7 @@ impl Dir {
                 Err(e) => return Err(self.fault(Operation::Open, rel, e)),
             }
             let parent = rel.parent().unwrap_or(Path::new(""));
-            match self.open_below(rel, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | FILE_FLAGS) {
+            match self.create_below(rel, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | FILE_FLAGS, mode) {
                 Ok(fd) => {
                     new_entries_in.push(parent.to_path_buf());
                     return self.check_regular(rel, fd, new_entries_in, true);

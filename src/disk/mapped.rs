@@ -196,7 +196,7 @@ pub(super) fn map_piece(
         let at = begin;
         let end = begin + span.len as u32;
         begin = end;
-        if span.pad || span.len < limits::WINDOW_MIN {
+        if span.pad || span.file == torrent.parts_index() || span.len < limits::WINDOW_MIN {
             continue;
         }
         let fd = open_files.get(torrent, span.file, true)?.clone();
@@ -243,7 +243,8 @@ pub(super) fn find_fault(
     torrent: &Arc<TorrentFiles>,
     piece: PieceIndex,
 ) -> Result<(), DiskFault> {
-    for span in torrent.file_spans(torrent.geometry.whole(piece)).filter(|span| !span.pad) {
+    let is_file = |span: &FileSpan| !span.pad && span.file != torrent.parts_index();
+    for span in torrent.file_spans(torrent.geometry.whole(piece)).filter(is_file) {
         let fd = open_files.get(torrent, span.file, true)?.clone();
         check_not_truncated(torrent, span.file, &fd)?;
         reserve_blocks(torrent, &fd, span)?;

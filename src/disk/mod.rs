@@ -32,6 +32,7 @@ mod limits;
 mod mapped;
 mod memory;
 mod open_files;
+mod parts_file;
 mod piece_checker;
 mod read_path;
 mod recheck;
@@ -57,6 +58,8 @@ mod testing;
 mod tests;
 #[cfg(test)]
 mod tests_fault;
+#[cfg(test)]
+mod tests_parts;
 #[cfg(test)]
 mod tests_resume;
 

@@ -6,15 +6,18 @@
 //! later `syncfs` covers, on kernels where that reports such errors. Nothing existing is truncated. Pad bytes
 //! are never written and read as zeros.
 
-use super::dir::syncfs_reports_errors;
+use super::dir::{read_exact_at, syncfs_reports_errors};
 use super::fault::{DiskFault, FaultKind, Operation};
+use super::layout::FileSpan;
 use super::limits;
+use super::parts_file::HEADER_LEN;
 use super::stamp::{FileStamp, SeenFile};
 use super::torrent_files::TorrentFiles;
 use crate::units::{PieceIndex, TorrentKey};
 use rustix::io::{Errno, retry_on_intr};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSlice;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,8 +44,8 @@ impl OpenFile {
     fn stamp(&self) -> Result<FileStamp, DiskFault> {
         let torrent = &self.torrent;
         let ours = rustix::fs::fstat(&self.fd).map_err(|e| torrent.fault(Operation::Sync, self.file, e))?;
-        let short = torrent.fs.sparse() && (ours.st_size as u64) < torrent.layout.file(self.file).length;
-        let at_path = torrent.dir.stat(&torrent.layout.path(self.file))?;
+        let short = torrent.fs.sparse() && (ours.st_size as u64) < torrent.length(self.file);
+        let at_path = torrent.dir.stat(&torrent.path(self.file))?;
         if at_path.is_some_and(|at_path| at_path.st_ino == ours.st_ino) && !short {
             Ok(FileStamp::of(&ours))
         } else {
@@ -135,12 +138,16 @@ impl OpenFiles {
         while self.open.len() >= self.capacity {
             self.close_oldest();
         }
-        let path = torrent.layout.path(file);
+        let path = torrent.path(file);
         // Read before the length is: another worker may set both in between.
         let presized = torrent.presized.has(file);
         // An O_RDWR descriptor serves both, but a reader must not create files or need the right to write.
-        let opened = if write { torrent.dir.open_or_create(&path)? } else { torrent.dir.open_file(&path)? };
-        let length = torrent.layout.file(file).length;
+        let opened = match (write, file == torrent.parts_index()) {
+            (false, _) => torrent.dir.open_file(&path)?,
+            (true, false) => torrent.dir.open_or_create(&path)?,
+            (true, true) => torrent.dir.open_or_create_private(&path)?,
+        };
+        let length = torrent.length(file);
         if write {
             // Read after the file was opened: another worker sets it before the file gets its length.
             if !opened.new && opened.size > 0 && !torrent.own.has(file) {
@@ -214,7 +221,7 @@ impl OpenFiles {
         match stamp {
             Ok(stamp) => {
                 pending.files.remove(&closing.file);
-                self.add_stamp(key, closing.file, stamp);
+                self.add_stamp(&closing.torrent, closing.file, stamp);
             }
             Err(fault) => {
                 pending.failed.get_or_insert(fault);
@@ -222,7 +229,11 @@ impl OpenFiles {
         }
     }
 
-    fn add_stamp(&mut self, key: TorrentKey, file: usize, stamp: FileStamp) {
+    fn add_stamp(&mut self, torrent: &TorrentFiles, file: usize, stamp: FileStamp) {
+        if file == torrent.parts_index() {
+            return;
+        }
+        let key = torrent.key;
         self.seen.entry(key).or_default().push(SeenFile { file: file as u32, stamp });
     }
 
@@ -247,7 +258,9 @@ impl OpenFiles {
     /// Notes that a piece got bytes other than by [`write`](Self::write): through windows, or before the
     /// torrent was opened.
     pub fn mark_unsynced(&mut self, torrent: &TorrentFiles, piece: PieceIndex) {
-        for span in torrent.file_spans(torrent.geometry.whole(piece)).filter(|span| !span.pad) {
+        let parts = torrent.parts_index();
+        let exists = |span: &FileSpan| !span.pad && (span.file != parts || torrent.own.has(parts));
+        for span in torrent.file_spans(torrent.geometry.whole(piece)).filter(exists) {
             self.mark_dirty(torrent.key, span.file);
             self.pending.entry(torrent.key).or_default().files.insert(span.file);
         }
@@ -264,7 +277,10 @@ impl OpenFiles {
         let mut rest = slices.iter().copied();
         let mut head: &[u8] = &[];
         let mut list: Vec<IoSlice<'_>> = Vec::with_capacity(slices.len().min(limits::WRITE_SLICES));
-        for span in torrent.layout.file_spans(offset, len) {
+        for span in torrent.file_spans_at(offset, len) {
+            if span.file == torrent.parts_index() {
+                self.write_slot_header(torrent, offset)?;
+            }
             list.clear();
             let mut wanted = span.len as usize;
             let mut at = span.at;
@@ -283,6 +299,107 @@ impl OpenFiles {
                     list.clear();
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Writes the header of the slot that holds the piece of this torrent offset: with every write, so that no
+    /// worker has to know whether it is there.
+    fn write_slot_header(&mut self, torrent: &Arc<TorrentFiles>, offset: u64) -> Result<(), DiskFault> {
+        let file = torrent.parts_index();
+        let piece = torrent.geometry.pieces_of(offset, offset + 1).next();
+        let slot = piece.and_then(|piece| Some((piece, torrent.parts.offset(piece)?)));
+        let Some((piece, at)) = slot else {
+            // Only a file that was wanted all along is written outside of the slots.
+            return Err(torrent.fault_without_errno(FaultKind::Internal, file));
+        };
+        let header = torrent.parts.header(piece);
+        self.write_all(torrent, file, at - HEADER_LEN, &mut [IoSlice::new(&header)])?;
+        Ok(())
+    }
+
+    /// Moves a range of the torrent's bytes, which lie in one piece, out of the parts file into their file.
+    /// Zeros are left in the slot: bytes that are moved twice could overwrite newer ones.
+    pub fn move_from_slot(
+        &mut self,
+        torrent: &Arc<TorrentFiles>,
+        piece: PieceIndex,
+        range: Range<u64>,
+    ) -> Result<(), DiskFault> {
+        for_each_chunk(range.clone(), |at, chunk| {
+            if self.read_slot(torrent, piece, at, chunk)? {
+                self.write(torrent, at, &[chunk])
+            } else {
+                Ok(())
+            }
+        })?;
+        for span in torrent.layout.file_spans(range.start, 1) {
+            let fd = self.get(torrent, span.file, true)?;
+            retry_on_intr(|| rustix::fs::fdatasync(&**fd))
+                .map_err(|e| torrent.fault(Operation::Sync, span.file, e))?;
+        }
+        let Some(slot) = torrent.parts.offset(piece) else { return Ok(()) };
+        let base = torrent.geometry.piece_offset(piece);
+        for_each_chunk(range, |at, zeros| {
+            let mut list = [IoSlice::new(zeros)];
+            self.write_all(torrent, torrent.parts_index(), slot + (at - base), &mut list).map(|_| ())
+        })
+    }
+
+    /// Whether the slot of a piece has a byte other than zero in a range of the torrent's bytes.
+    pub fn slot_has_bytes(
+        &mut self,
+        torrent: &Arc<TorrentFiles>,
+        piece: PieceIndex,
+        range: Range<u64>,
+    ) -> Result<bool, DiskFault> {
+        let mut found = false;
+        for_each_chunk(range, |at, chunk| {
+            found =
+                found || self.read_slot(torrent, piece, at, chunk)? && chunk.iter().any(|byte| *byte != 0);
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Reads bytes of a piece from torrent offset `offset` on out of the parts file. False: its slot does not
+    /// hold them.
+    pub fn read_slot(
+        &mut self,
+        torrent: &Arc<TorrentFiles>,
+        piece: PieceIndex,
+        offset: u64,
+        into: &mut [u8],
+    ) -> Result<bool, DiskFault> {
+        let parts = torrent.parts_index();
+        let Some(slot) = torrent.parts.offset(piece) else { return Ok(false) };
+        let fd = self.get(torrent, parts, false)?;
+        match read_exact_at(fd, into, slot + (offset - torrent.geometry.piece_offset(piece))) {
+            Ok(()) => Ok(true),
+            Err(None) => Ok(false),
+            Err(Some(e)) => Err(torrent.fault(Operation::Read, parts, e)),
+        }
+    }
+
+    /// Frees slots of the parts file; removes the file if none is left in use.
+    pub fn free_slots(
+        &mut self,
+        torrent: &Arc<TorrentFiles>,
+        slots: &[u32],
+        all: bool,
+    ) -> Result<(), DiskFault> {
+        let file = torrent.parts_index();
+        if all {
+            self.open.retain(|o| !o.is(torrent.key, file));
+            if let Some(pending) = self.pending.get_mut(&torrent.key) {
+                pending.files.remove(&file);
+            }
+            return torrent.dir.remove_file(torrent.parts.path());
+        }
+        for slot in slots {
+            let header = [0; HEADER_LEN as usize];
+            let at = torrent.parts.header_at(*slot);
+            self.write_all(torrent, file, at, &mut [IoSlice::new(&header)])?;
         }
         Ok(())
     }
@@ -320,7 +437,7 @@ impl OpenFiles {
         into: &mut [u8],
     ) -> Result<(), DiskFault> {
         let mut done = 0;
-        for span in torrent.layout.file_spans(offset, into.len() as u64) {
+        for span in torrent.file_spans_at(offset, into.len() as u64) {
             let part = &mut into[done..done + span.len as usize];
             done += part.len();
             if span.pad {
@@ -328,7 +445,7 @@ impl OpenFiles {
                 continue;
             }
             let fd = self.get(torrent, span.file, false)?;
-            super::dir::read_exact_at(fd, part, span.at).map_err(|e| match e {
+            read_exact_at(fd, part, span.at).map_err(|e| match e {
                 Some(e) => torrent.fault(Operation::Read, span.file, e),
                 None => torrent.fault_without_errno(FaultKind::Changed, span.file),
             })?;
@@ -356,7 +473,7 @@ impl OpenFiles {
             self.sync_file(&self.open[i])?;
             self.open[i].dirty = false;
             let stamp = self.open[i].stamp()?;
-            self.add_stamp(torrent.key, file, stamp);
+            self.add_stamp(torrent, file, stamp);
         }
         if pending.whole_fs {
             return torrent.dir.sync_fs();
@@ -376,6 +493,23 @@ impl OpenFiles {
     }
 }
 
+/// Calls `f` with the offset and a buffer of zeros for each part of a range of bytes.
+pub(super) fn for_each_chunk(
+    range: Range<u64>,
+    mut f: impl FnMut(u64, &mut [u8]) -> Result<(), DiskFault>,
+) -> Result<(), DiskFault> {
+    let mut buf = vec![0; (range.end - range.start).min(limits::READ_BYTES as u64) as usize];
+    let mut at = range.start;
+    while at < range.end {
+        let len = (range.end - at).min(buf.len() as u64);
+        let chunk = &mut buf[..len as usize];
+        chunk.fill(0);
+        f(at, chunk)?;
+        at += len;
+    }
+    Ok(())
+}
+
 /// Checks that an open file still has its full length and a name. Writing behind the end of a truncated file
 /// would hide that it was truncated, and bytes in a deleted file are lost.
 pub(super) fn check_not_truncated(
@@ -384,7 +518,7 @@ pub(super) fn check_not_truncated(
     fd: &OwnedFd,
 ) -> Result<(), DiskFault> {
     let stat = rustix::fs::fstat(fd).map_err(|e| torrent.fault(Operation::Open, file, e))?;
-    let short = torrent.fs.sparse() && (stat.st_size as u64) < torrent.layout.file(file).length;
+    let short = torrent.fs.sparse() && (stat.st_size as u64) < torrent.length(file);
     if short || stat.st_nlink == 0 {
         Err(torrent.fault_without_errno(FaultKind::Changed, file))
     } else {

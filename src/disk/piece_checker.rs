@@ -96,6 +96,9 @@ fn is_hole(
         return Ok(false);
     }
     for span in torrent.file_spans(torrent.geometry.whole(piece)).filter(|span| !span.pad) {
+        if span.file == torrent.parts_index() {
+            return Ok(false);
+        }
         let fd = open_files.get(torrent, span.file, false)?;
         match rustix::fs::seek(&**fd, SeekFrom::Data(span.at)) {
             Ok(data) if data < span.at + span.len => return Ok(false),

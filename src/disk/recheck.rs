@@ -25,7 +25,7 @@ use super::piece_checker::PieceChecker;
 use super::resume::RecordFile;
 use super::stamp::{FileStamp, StampTable};
 use super::stat_many::StatMany;
-use super::torrent_files::TorrentFiles;
+use super::torrent_files::{NOWHERE, TorrentFiles};
 use crate::engine::Checkpoint;
 use crate::units::{Bitfield, PieceIndex, TorrentKey};
 use crate::wire::FileEntry;
@@ -177,7 +177,12 @@ pub(super) enum RecheckStep {
 impl Recheck {
     /// Looks at every file without reading content. Pieces that have to be hashed are left to
     /// [`step`](Self::step).
-    pub fn begin(key: TorrentKey, open: OpenTorrent, state_dir: Option<&Path>) -> Result<Recheck, DiskFault> {
+    pub fn begin(
+        key: TorrentKey,
+        open: OpenTorrent,
+        state_dir: Option<&Path>,
+        open_files: &mut OpenFiles,
+    ) -> Result<Recheck, DiskFault> {
         let check = open.check;
         let wanted = open.wanted.clone();
         let mut notes = Notes::default();
@@ -219,7 +224,7 @@ impl Recheck {
             checker: PieceChecker::new(limits::READ_BYTES),
             reported: Instant::now(),
         };
-        let todo = recheck.compare_files(running)?;
+        let todo = recheck.compare_files(running, open_files)?;
         if recheck.claimed.is_some() {
             recheck.plan(todo);
         } else {
@@ -230,7 +235,11 @@ impl Recheck {
 
     /// Takes a stamp of every file and compares it with the record's. Returns the pieces to hash. `running`:
     /// the record was written while the torrent was open for writing.
-    fn compare_files(&mut self, running: bool) -> Result<BTreeSet<PieceIndex>, DiskFault> {
+    fn compare_files(
+        &mut self,
+        running: bool,
+        open_files: &mut OpenFiles,
+    ) -> Result<BTreeSet<PieceIndex>, DiskFault> {
         let torrent = self.state.torrent.clone();
         let mut stats = StatMany::new(&torrent.dir);
         let mut todo = BTreeSet::new();
@@ -246,11 +255,14 @@ impl Recheck {
                 self.state.too_long.push(file);
             }
             let then = self.state.stamps.replace(file, now);
-            if self.claimed.is_none() || f.length == 0 {
-                continue;
-            }
             if then.is_some() && now.is_some_and(|now| now.size <= f.length) {
                 torrent.own.set(file);
+            }
+            if torrent.had_slots(file) && self.find_slots(file, now, wanted, open_files)? {
+                continue;
+            }
+            if self.claimed.is_none() || f.length == 0 {
+                continue;
             }
             match self.compare_file(file, then, now, running && !torrent.read_only) {
                 FileChange::None => {}
@@ -262,7 +274,48 @@ impl Recheck {
             todo = self.sample(&touched);
             self.sampling = !todo.is_empty();
         }
+        // Slots have no stamps.
+        todo.extend(torrent.parts.pieces_found().filter(|piece| self.have.has(*piece)));
         Ok(todo)
+    }
+
+    /// Finds out whether bytes of a file lie in slots of the parts file. There they stay while the file is
+    /// unwanted, and are moved into the file once it is wanted. True: they were moved. The pieces are hashed
+    /// later.
+    fn find_slots(
+        &mut self,
+        file: usize,
+        now: Option<FileStamp>,
+        wanted: bool,
+        open_files: &mut OpenFiles,
+    ) -> Result<bool, DiskFault> {
+        let torrent = self.state.torrent.clone();
+        let mut held = Vec::new();
+        let (start, end) = torrent.layout.range(file);
+        for piece in torrent.geometry.pieces_of(start, end).filter(|p| torrent.parts.found(*p)) {
+            let from = torrent.geometry.piece_offset(piece);
+            let to = from + u64::from(torrent.geometry.piece_len(piece));
+            let range = from.max(start)..to.min(end);
+            if open_files.slot_has_bytes(&torrent, piece, range.clone())? {
+                held.push((piece, range));
+            }
+        }
+        if torrent.read_only || !wanted {
+            if !torrent.own.has(file) && (now.is_none() || !held.is_empty()) {
+                torrent.redirected.set(file);
+            }
+            return Ok(false);
+        }
+        if held.is_empty() || !torrent.own.has(file) && now.is_some_and(|now| now.size > 0) {
+            return Ok(false);
+        }
+        self.state.lock.make_exclusive(&torrent, open_files)?;
+        for (piece, range) in held {
+            open_files.move_from_slot(&torrent, piece, range)?;
+        }
+        let stat = torrent.dir.stat(&torrent.layout.path(file))?;
+        self.state.stamps.replace(file, stat.as_ref().map(FileStamp::of));
+        Ok(true)
     }
 
     fn exists(&self, file: usize) -> bool {
@@ -282,8 +335,10 @@ impl Recheck {
         let (start, end) = torrent.layout.range(file);
         let path = || PrintablePath(&f.to_path()).to_string();
         let Some(now) = now else {
-            let lost = torrent.geometry.pieces_of(start, end).filter(|&p| self.have.clear(p)).count();
-            if lost > 0 {
+            let in_slot = |piece| torrent.redirected.has(file) && torrent.parts.found(piece);
+            let pieces = torrent.geometry.pieces_of(start, end);
+            let lost = pieces.filter(|&p| !in_slot(p) && self.have.clear(p)).count();
+            if lost > 0 && then.is_some() {
                 self.notes.add(|| format!("{}: is gone, {lost} pieces will be fetched again", path()));
             }
             return FileChange::None;
@@ -327,6 +382,9 @@ impl Recheck {
             let mut spans = torrent.file_spans(torrent.geometry.whole(piece));
             let long_enough = |stamp: FileStamp, end: u64| stamp.size >= end;
             if spans.all(|s| {
+                if s.file == torrent.parts_index() {
+                    return s.at != NOWHERE;
+                }
                 s.pad || self.state.stamps.get(s.file).is_some_and(|stamp| long_enough(stamp, s.at + s.len))
             }) {
                 self.todo.push(piece);
@@ -378,7 +436,7 @@ impl Recheck {
         } else {
             self.check_ownership(open_files)?;
             self.check_write_access()?;
-            let result = self.prepare_files(open_files);
+            let result = self.prepare_files(open_files).and_then(|()| self.assign_slots(open_files));
             if result.is_err() {
                 self.state.lock.remove_empty(&self.state.torrent);
             }
@@ -428,6 +486,10 @@ impl Recheck {
             let wanted = self.state.wants(file);
             let (start, end) = torrent.layout.range(file);
             // A file beside the wanted ones may be of another origin even if the torrent has a record.
+            if torrent.redirected.has(file) {
+                self.state.stamps.replace(file, None);
+                continue;
+            }
             let own = torrent.own.has(file)
                 || if wanted && stamp.size <= f.length { ours } else { self.has_good_bytes(start, end) };
             if own || allow_overwrite || is_hole(&torrent, open_files, file)? {
@@ -437,6 +499,39 @@ impl Recheck {
             } else {
                 self.state.stamps.replace(file, None);
             }
+        }
+        Ok(())
+    }
+
+    /// Redirects the unwanted files that are not this torrent's to the parts file, and gives a slot to each
+    /// piece that such a file shares with a wanted one.
+    fn assign_slots(&mut self, open_files: &mut OpenFiles) -> Result<(), DiskFault> {
+        let torrent = self.state.torrent.clone();
+        let mut needed = BTreeSet::new();
+        for (file, _) in torrent.layout.on_disk().filter(|(_, f)| f.length > 0) {
+            if self.state.wants(file) || torrent.own.has(file) {
+                continue;
+            }
+            torrent.redirected.set(file);
+            let (start, end) = torrent.layout.range(file);
+            let mut pieces = torrent.geometry.pieces_of(start, end);
+            needed.extend(pieces.next());
+            needed.extend(torrent.geometry.pieces_of(end - 1, end));
+        }
+        let is_shared = |piece: &PieceIndex| {
+            let spans = torrent.layout.file_spans(
+                torrent.geometry.piece_offset(*piece),
+                u64::from(torrent.geometry.piece_len(*piece)),
+            );
+            spans.into_iter().any(|span| !span.pad && !torrent.redirected.has(span.file))
+        };
+        needed.retain(|piece| is_shared(piece) || torrent.parts.found(*piece) && self.have.has(*piece));
+        let freed = torrent.parts.assign(&needed);
+        let unused =
+            torrent.parts.existed() && !torrent.parts.pieces_found().any(|piece| needed.contains(&piece));
+        if !freed.is_empty() || unused {
+            open_files.sync(&torrent)?;
+            open_files.free_slots(&torrent, &freed, unused)?;
         }
         Ok(())
     }

@@ -277,11 +277,14 @@ impl Store {
     }
 
     /// Sets whether each file of a torrent is wanted: which files have to be whole when its last piece is
-    /// verified.
-    pub fn set_wanted(&mut self, key: TorrentKey, wanted: Vec<bool>) {
-        if let Some(home) = self.torrents.get(&key).map(|t| t.home) {
-            self.workers.queue(home, WorkerJob::SetWanted(key, wanted));
-        }
+    /// verified. True: the torrent must be closed and opened again, because bytes of these files are to lie
+    /// elsewhere.
+    #[must_use]
+    pub fn set_wanted(&mut self, key: TorrentKey, wanted: Vec<bool>) -> bool {
+        let Some(torrent) = self.torrents.get(&key) else { return false };
+        let reopen = torrent.files.as_ref().is_some_and(|files| files.must_be_reopened_for(&wanted));
+        self.workers.queue(torrent.home, WorkerJob::SetWanted(key, wanted));
+        reopen
     }
 
     /// Replaces a small file of the state directory atomically; without that directory it does nothing. A

@@ -8,6 +8,7 @@ use super::dir::{Dir, FsKind};
 use super::fault::{DiskFault, FaultKind, Operation};
 use super::hasher::Expected;
 use super::layout::{FileSpan, Layout};
+use super::parts_file::PartsFile;
 use crate::units::{BlockSpan, Geometry, PieceIndex, TorrentHashes, TorrentKey};
 use crate::wire::{PieceHashes, for_fat};
 use rustix::io::Errno;
@@ -31,15 +32,21 @@ pub(super) struct TorrentFiles {
     pub presized: FileBits,
     /// The files that existed when the torrent was opened and are its own, and those that were created since.
     pub own: FileBits,
+    /// Unwanted files whose bytes lie in the parts file: they do not exist, or another file is at their path.
+    pub redirected: FileBits,
+    pub parts: PartsFile,
 }
 
-/// One bit for each file.
+/// An offset at which no file has a byte.
+pub(super) const NOWHERE: u64 = 1 << 62;
+
+/// One bit for each file, and one for the parts file.
 #[derive(Debug)]
 pub(super) struct FileBits(Box<[AtomicU32]>);
 
 impl FileBits {
     fn none(files: usize) -> FileBits {
-        FileBits((0..files.div_ceil(32)).map(|_| AtomicU32::new(0)).collect())
+        FileBits((0..(files + 1).div_ceil(32)).map(|_| AtomicU32::new(0)).collect())
     }
 
     /// Whether this file is one of them.
@@ -76,8 +83,15 @@ impl TorrentFiles {
         let Some(layout) = Layout::new(files, &geometry) else {
             return Err(DiskFault::without_errno(FaultKind::Internal, &path));
         };
-        let presized = FileBits::none(layout.len());
-        let own = FileBits::none(layout.len());
+        let parts = match PartsFile::read(&dir, &info_hashes, &geometry) {
+            Err(_) if read_only => PartsFile::none(&info_hashes),
+            parts => parts?,
+        };
+        let bits = || FileBits::none(layout.len());
+        let (presized, own, redirected) = (bits(), bits(), bits());
+        if parts.existed() {
+            own.set(layout.len());
+        }
         Ok(TorrentFiles {
             key,
             info_hashes,
@@ -89,6 +103,8 @@ impl TorrentFiles {
             read_only,
             presized,
             own,
+            redirected,
+            parts,
         })
     }
 
@@ -99,14 +115,69 @@ impl TorrentFiles {
         Expected::Sha1(hash.unwrap_or(&[0; 20]))
     }
 
-    /// The parts of a span in the files, in order.
+    /// The parts of a span in the files, in order. Bytes in the parts file are spans of
+    /// [`parts_index`](Self::parts_index), behind the end of every file if the piece has no slot there.
     pub fn file_spans(&self, span: BlockSpan) -> impl Iterator<Item = FileSpan> + '_ {
-        self.layout.file_spans(self.geometry.offset(span), u64::from(span.len()))
+        self.file_spans_at(self.geometry.offset(span), u64::from(span.len()))
+    }
+
+    /// The same of `len` bytes from torrent offset `offset` on, which lie in one piece.
+    pub fn file_spans_at(&self, offset: u64, len: u64) -> impl Iterator<Item = FileSpan> + '_ {
+        self.layout.file_spans(offset, len).map(|span| {
+            if span.pad || !self.redirected.has(span.file) {
+                return span;
+            }
+            let (start, _) = self.layout.range(span.file);
+            let at = self.offset_in_parts(start + span.at).unwrap_or(NOWHERE);
+            FileSpan { file: self.parts_index(), at, ..span }
+        })
+    }
+
+    /// Where the byte at this torrent offset lies in the parts file.
+    fn offset_in_parts(&self, offset: u64) -> Option<u64> {
+        let piece = self.geometry.pieces_of(offset, offset + 1).next()?;
+        Some(self.parts.offset(piece)? + offset - self.geometry.piece_offset(piece))
+    }
+
+    /// Whether a piece with bytes of this file had a slot in the parts file when the torrent was opened.
+    pub fn had_slots(&self, file: usize) -> bool {
+        let (start, end) = self.layout.range(file);
+        // A file shares its first and its last piece with others, and no piece between them.
+        let first = self.geometry.pieces_of(start, end).next();
+        let last = self.geometry.pieces_of(end.saturating_sub(1).max(start), end).next();
+        first.into_iter().chain(last).any(|piece| self.parts.found(piece))
+    }
+
+    /// Whether the torrent has to be opened again for other files to be wanted: a file whose bytes lie in the
+    /// parts file becomes wanted, or one that does not exist yet becomes unwanted.
+    pub fn must_be_reopened_for(&self, wanted: &[bool]) -> bool {
+        self.layout.on_disk().filter(|(_, f)| f.length > 0 && !self.read_only).any(|(file, _)| {
+            let redirected = self.redirected.has(file);
+            match wanted.get(file) {
+                Some(false) => !redirected && !self.own.has(file),
+                _ => redirected,
+            }
+        })
+    }
+
+    /// The index that stands for the parts file: the one behind the last file.
+    pub fn parts_index(&self) -> usize {
+        self.layout.len()
+    }
+
+    /// The path of a file, or of the parts file, below the torrent's directory.
+    pub fn path(&self, file: usize) -> PathBuf {
+        if file == self.parts_index() { self.parts.path().clone() } else { self.layout.path(file) }
+    }
+
+    /// The length of a file; 0 for the parts file, which has none of its own.
+    pub fn length(&self, file: usize) -> u64 {
+        if file == self.parts_index() { 0 } else { self.layout.file(file).length }
     }
 
     /// The full path of a file, for messages.
     pub fn full_path(&self, file: usize) -> PathBuf {
-        self.dir.full_path(&self.layout.path(file))
+        self.dir.full_path(&self.path(file))
     }
 
     /// A fault of this file that a system call reported.

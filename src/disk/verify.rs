@@ -8,7 +8,7 @@ use super::api::OpenTorrent;
 use super::fault::{DiskFault, FaultKind};
 use super::hasher::{PieceDigest, PieceHasher};
 use super::limits;
-use super::open_files::OpenFiles;
+use super::open_files::{OpenFiles, for_each_chunk};
 use super::piece_checker::PieceChecker;
 use super::stat_many::StatMany;
 use super::torrent_files::TorrentFiles;
@@ -16,6 +16,7 @@ use crate::units::{Bitfield, Geometry, InfoHash, PieceIndex, SlotMap, TorrentKey
 use crate::wire::Files;
 use rustix::fs::{FileType, Stat};
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
@@ -105,14 +106,62 @@ pub fn verify(torrent: OpenTorrent, progress: &mut dyn FnMut(u64, u64)) -> Resul
             _ => Err(fault),
         },
     })?;
+    // The files whose own bytes belong to a piece that is good with the parts file.
+    let mut proven = BTreeSet::new();
+    let in_parts: Vec<_> = torrent.parts.pieces_found().filter(|p| !have.has(*p)).collect();
+    for piece in in_parts {
+        if let Some(files) = check_with_parts(&torrent, &on_disk, piece)? {
+            have.set(piece);
+            proven.insert((piece, None));
+            proven.extend(files.into_iter().map(|file| (piece, Some(file))));
+        }
+    }
+    let is_good = |file, piece| {
+        have.has(piece) && (!proven.contains(&(piece, None)) || proven.contains(&(piece, Some(file))))
+    };
     let files = torrent.layout.on_disk().map(|(file, _)| {
         let (start, end) = torrent.layout.range(file);
         let pieces = geometry.pieces_of(start, end).count() as u32;
-        let bad = geometry.pieces_of(start, end).filter(|&p| !have.has(p)).count() as u32;
+        let bad = geometry.pieces_of(start, end).filter(|&p| !is_good(file, p)).count() as u32;
         FileReport { file, pieces, bad, state: on_disk[file].state }
     });
     let files = files.collect();
     Ok(VerifyReport { have, files })
+}
+
+/// Hashes a piece with the bytes of its slot in the parts file: of each file there, unless they are zeros.
+/// Returns the files whose own bytes were used, if the piece is good.
+fn check_with_parts(
+    torrent: &Arc<TorrentFiles>,
+    on_disk: &[FileOnDisk],
+    piece: PieceIndex,
+) -> Result<Option<Vec<usize>>, DiskFault> {
+    let mut open_files = OpenFiles::new(limits::WORKER_FILES_MIN, false);
+    let mut hasher = torrent.expected(piece).hasher();
+    let mut files = Vec::new();
+    let mut at = torrent.geometry.piece_offset(piece);
+    for span in torrent.layout.file_spans(at, u64::from(torrent.geometry.piece_len(piece))) {
+        let end = at + span.len;
+        // A slot holds all bytes of a file in its piece, or none.
+        let in_slot = !span.pad && open_files.slot_has_bytes(torrent, piece, at..end)?;
+        if !in_slot {
+            if !span.pad && on_disk[span.file].readable < span.at + span.len {
+                return Ok(None);
+            }
+            files.push(span.file);
+        }
+        for_each_chunk(at..end, |from, chunk| {
+            if in_slot {
+                open_files.read_slot(torrent, piece, from, chunk)?;
+            } else {
+                open_files.read(torrent, from, chunk)?;
+            }
+            hasher.update(chunk);
+            Ok(())
+        })?;
+        at = end;
+    }
+    Ok(torrent.expected(piece).matches(hasher.finish()).then_some(files))
 }
 
 /// Hashes these files below `dir` for a new torrent. Returns the SHA-1 of each piece, 20 bytes a piece.

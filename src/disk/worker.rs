@@ -188,9 +188,12 @@ impl Worker {
     // ---------------------------------------------------------------------------------------------------
 
     fn open(&mut self, key: TorrentKey, open: OpenTorrent) {
-        match Recheck::begin(key, open, self.config.state_dir.as_deref()) {
+        match Recheck::begin(key, open, self.config.state_dir.as_deref(), &mut self.open_files) {
             Ok(recheck) => self.rechecks.push_back((key, recheck)),
-            Err(fault) => self.reply(WorkerReply::Opened(key, Err(fault))),
+            Err(fault) => {
+                self.open_files.forget(key);
+                self.reply(WorkerReply::Opened(key, Err(fault)));
+            }
         }
     }
 

@@ -133,8 +133,12 @@ impl EventLoop {
         let piece_priorities = piece_priorities(open, &priorities);
         open.wanted = Some(wanted_files.clone());
         entry.priorities = Some(priorities.into());
-        self.store.set_wanted(key, wanted_files);
+        let reopen = self.store.set_wanted(key, wanted_files);
+        entry.reopen |= reopen;
         self.engine.set_wanted(self.now, key, wanted_pieces, piece_priorities, &mut self.actions);
+        if reopen {
+            self.close_torrent(key);
+        }
         Ok(())
     }
 
