@@ -97,6 +97,11 @@ pub(crate) struct Get {
     #[arg(long, env = "RILL_ALLOW_OVERWRITE", value_parser = FalseyValueParser::new(), help_heading = "What")]
     pub(crate) allow_overwrite: bool,
 
+    /// Download again what was in this directory even if it lies on another device now and is empty; without it
+    /// the disk is taken for one that is not mounted (exit code 15)
+    #[arg(long, env = "RILL_REFETCH", value_parser = FalseyValueParser::new(), help_heading = "What")]
+    pub(crate) refetch: bool,
+
     /// Receive at most RATE bytes a second
     #[arg(long, value_name = "RATE", env = "RILL_MAX_DOWNLOAD_LIMIT", value_parser = parse_size, help_heading = "How fast")]
     pub(crate) max_download_limit: Option<u64>,

@@ -59,10 +59,10 @@ pub(crate) const fn fault_exit(fault: &DiskFault) -> Exit {
     match fault.kind {
         FaultKind::Internal => Exit::Other,
         FaultKind::NoSpace => Exit::NoSpace,
-        FaultKind::Held => Exit::Held,
+        FaultKind::Held | FaultKind::SameFile => Exit::Held,
         FaultKind::Locked => Exit::Locked,
-        FaultKind::Exists | FaultKind::NotOurs => Exit::Exists,
-        FaultKind::CannotOpen | FaultKind::Missing => Exit::Open,
+        FaultKind::Exists | FaultKind::NotOurs | FaultKind::Hidden => Exit::Exists,
+        FaultKind::CannotOpen | FaultKind::Missing | FaultKind::NotMounted => Exit::Open,
         FaultKind::CannotCreate | FaultKind::TooLarge => Exit::Create,
         FaultKind::Io | FaultKind::Changed => Exit::Io,
     }
@@ -125,6 +125,9 @@ mod tests {
             (FaultKind::Held, 11),
             (FaultKind::Locked, 12),
             (FaultKind::NotOurs, 13),
+            (FaultKind::SameFile, 11),
+            (FaultKind::Hidden, 13),
+            (FaultKind::NotMounted, 15),
             (FaultKind::Internal, 1),
             (FaultKind::NoSpace, 9),
             (FaultKind::Exists, 13),

@@ -70,6 +70,7 @@ pub(crate) struct Plan {
     dir: PathBuf,
     check: bool,
     allow_overwrite: bool,
+    refetch: bool,
     sequential: bool,
     select: Option<Selection>,
     select_name: Vec<String>,
@@ -99,6 +100,7 @@ impl Plan {
             return Err(option("--select counts the files of one torrent, but several are given"));
         }
         plan.allow_overwrite = options.allow_overwrite;
+        plan.refetch = options.refetch;
         plan.select = options.select;
         plan.select_name = options.select_name;
         Ok(plan)
@@ -172,6 +174,7 @@ impl Plan {
             dir: place.dir,
             check: place.check,
             allow_overwrite: false,
+            refetch: false,
             sequential: false,
             select: None,
             select_name: Vec::new(),
@@ -206,6 +209,8 @@ impl Plan {
         request.seed_only = self.seed_only;
         request.check = self.check;
         request.allow_overwrite = self.allow_overwrite;
+        request.refetch = self.refetch;
+        request.refuse_hidden = !self.allow_overwrite && is_home(&self.dir);
         request.sequential = self.sequential;
         Ok(request)
     }
@@ -298,6 +303,13 @@ fn default_state_dir(env: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
     let absolute = |name: &str| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
     base.map(|base| base.join("rill"))
+}
+
+/// Whether this is the user's home directory.
+fn is_home(dir: &Path) -> bool {
+    let canonical = |path: &Path| std::fs::canonicalize(path).ok();
+    let home = std::env::var_os("HOME").and_then(|home| canonical(Path::new(&home)));
+    home.is_some() && home == canonical(dir)
 }
 
 #[cfg(test)]

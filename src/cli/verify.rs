@@ -70,6 +70,8 @@ fn hash(metainfo: &Metainfo, dir: &Path, silent: bool) -> Result<VerifyReport, F
         read_only: true,
         check: true,
         allow_overwrite: false,
+        refetch: false,
+        refuse_hidden: false,
     };
     let mut meter = ProgressLine::new(metainfo.name(), geometry.pieces(), silent);
     crate::disk::verify(torrent, &mut |done, all| meter.show(done, all)).map_err(|fault| match fault.kind {

@@ -58,6 +58,10 @@ pub struct OpenTorrent {
     pub check: bool,
     /// Write to existing files even if nothing shows that they are this torrent's.
     pub allow_overwrite: bool,
+    /// Download the content again even if its directory lies on another device than before and holds none of it.
+    pub refetch: bool,
+    /// Refuse content whose top-level name begins with a dot.
+    pub refuse_hidden: bool,
 }
 
 /// The content that was found when a torrent was opened.

@@ -6,10 +6,12 @@
 //! linked directory or a bind mount meet in one lock.
 
 use super::fault::{DiskFault, FaultKind, Operation};
+use super::memory::{is_byte_locked, lock_byte};
 use super::open_files::OpenFiles;
 use super::torrent_files::TorrentFiles;
 use rustix::fs::{AtFlags, FlockOperation};
 use rustix::io::Errno;
+use sha1::{Digest, Sha1};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,8 +31,10 @@ pub(super) struct ContentLock {
 /// The attempt to lock one file or directory.
 enum Attempt {
     Locked(OwnedFd),
-    /// Another torrent holds it.
-    Held,
+    /// Another torrent holds it, or the same one in another process.
+    Held {
+        same_torrent: bool,
+    },
     /// The file system has no locks, or the file may not be opened.
     Unsupported,
     /// Nothing is at the path.
@@ -51,13 +55,13 @@ impl ContentLock {
                     lock.exclusive = true;
                     return Ok(lock);
                 }
-                Attempt::Held => {}
+                Attempt::Held { .. } => {}
                 Attempt::Unsupported | Attempt::Absent => return Ok(lock),
             }
         }
         match attempt(torrent, &top, FlockOperation::NonBlockingLockShared)? {
             Attempt::Locked(fd) => lock.top = Some(fd),
-            Attempt::Held => return Err(held(torrent, &top)),
+            Attempt::Held { same_torrent } => return Err(held(torrent, &top, same_torrent)),
             Attempt::Unsupported | Attempt::Absent => {}
         }
         Ok(lock)
@@ -80,13 +84,15 @@ impl ContentLock {
         }
         match self.top.take() {
             Some(fd) => match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
-                Err(Errno::WOULDBLOCK) => return Err(held(torrent, &top)),
+                Err(Errno::WOULDBLOCK) => {
+                    return Err(held(torrent, &top, is_byte_locked(&fd, mark_of(torrent))));
+                }
                 // Any other error: the file system has no locks.
                 Ok(()) | Err(_) => self.top = Some(fd),
             },
             None => match attempt(torrent, &top, FlockOperation::NonBlockingLockExclusive)? {
                 Attempt::Locked(fd) => self.top = Some(fd),
-                Attempt::Held => return Err(held(torrent, &top)),
+                Attempt::Held { same_torrent } => return Err(held(torrent, &top, same_torrent)),
                 Attempt::Unsupported => {}
                 Attempt::Absent => return Err(changed(torrent, &top)),
             },
@@ -120,7 +126,7 @@ impl ContentLock {
         }
         match attempt(torrent, &path, FlockOperation::NonBlockingLockExclusive)? {
             Attempt::Locked(fd) => self.linked.push(fd),
-            Attempt::Held => return Err(held(torrent, &path)),
+            Attempt::Held { same_torrent } => return Err(held(torrent, &path, same_torrent)),
             Attempt::Unsupported | Attempt::Absent => {}
         }
         Ok(())
@@ -145,8 +151,19 @@ fn is_single_file(torrent: &TorrentFiles, top: &Path) -> bool {
     torrent.layout.on_disk().next().is_some_and(|(_, f)| f.to_path() == top)
 }
 
-fn held(torrent: &TorrentFiles, path: &Path) -> DiskFault {
-    DiskFault::without_errno(FaultKind::Held, &torrent.dir.full_path(path))
+fn held(torrent: &TorrentFiles, path: &Path, same_torrent: bool) -> DiskFault {
+    if same_torrent {
+        DiskFault::without_errno(FaultKind::Locked, torrent.dir.path())
+    } else {
+        DiskFault::without_errno(FaultKind::Held, &torrent.dir.full_path(path))
+    }
+}
+
+/// The offset of the byte that holders of this torrent's content lock, so that others know which torrent it is.
+fn mark_of(torrent: &TorrentFiles) -> i64 {
+    let digest: [u8; 20] = Sha1::digest(torrent.info_hashes.to_string()).into();
+    let [a, b, c, d, e, f, g, h, ..] = digest;
+    (u64::from_le_bytes([a, b, c, d, e, f, g, h]) >> 2) as i64
 }
 
 fn changed(torrent: &TorrentFiles, path: &Path) -> DiskFault {
@@ -165,7 +182,9 @@ fn attempt(torrent: &TorrentFiles, path: &Path, operation: FlockOperation) -> Re
         };
         match rustix::fs::flock(&fd, operation) {
             Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Ok(Attempt::Held),
+            Err(Errno::WOULDBLOCK) => {
+                return Ok(Attempt::Held { same_torrent: is_byte_locked(&fd, mark_of(torrent)) });
+            }
             Err(e) => {
                 log::info!("{} cannot be locked: {e}", torrent.dir.full_path(path).display());
                 return Ok(Attempt::Unsupported);
@@ -174,6 +193,8 @@ fn attempt(torrent: &TorrentFiles, path: &Path, operation: FlockOperation) -> Re
         let ours = rustix::fs::fstat(&fd)
             .map_err(|e| DiskFault::new(Operation::Open, &torrent.dir.full_path(path), e))?;
         if torrent.dir.stat(path)?.is_some_and(|now| (now.st_dev, now.st_ino) == (ours.st_dev, ours.st_ino)) {
+            // Without the mark another process of this torrent would be told of another torrent.
+            let _ = lock_byte(&fd, mark_of(torrent));
             return Ok(Attempt::Locked(fd));
         }
     }

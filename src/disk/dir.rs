@@ -119,6 +119,11 @@ impl Dir {
         &self.root
     }
 
+    /// The path by which it was opened, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The full path of something below, for messages.
     pub fn full_path(&self, rel: &Path) -> PathBuf {
         self.path.join(rel)
@@ -161,6 +166,23 @@ impl Dir {
             at = Some(rustix::fs::openat(base, name, dir_flags, Mode::empty())?);
         }
         Err(Errno::INVAL)
+    }
+
+    /// A fault of something below that a system call reported when it was opened.
+    pub fn fault_of(&self, rel: &Path, errno: Errno) -> DiskFault {
+        self.fault(Operation::Open, rel, errno)
+    }
+
+    /// Opens a directory below.
+    pub fn open_dir(&self, rel: &Path) -> Result<OwnedFd, DiskFault> {
+        let rel = if rel.as_os_str().is_empty() { Path::new(".") } else { rel };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = if rel == Path::new(".") {
+            rustix::fs::openat(&self.root, rel, flags, Mode::empty())
+        } else {
+            self.open_below(rel, flags | OFlags::NOFOLLOW)
+        };
+        opened.map_err(|e| self.fault(Operation::Open, rel, e))
     }
 
     fn fault(&self, operation: Operation, rel: &Path, errno: Errno) -> DiskFault {

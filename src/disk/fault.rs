@@ -22,6 +22,12 @@ pub enum FaultKind {
     CannotCreate,
     /// A file of the torrent exists, and nothing shows that it is this torrent's.
     NotOurs,
+    /// Two files of the torrent are one file on this file system.
+    SameFile,
+    /// The content was on another disk, which is not mounted.
+    NotMounted,
+    /// The name of the content begins with a dot, and its directory is the home directory.
+    Hidden,
     /// Another torrent uses the file or directory, in this process or another.
     Held,
     /// Another process works on the same torrent.
@@ -100,7 +106,12 @@ impl fmt::Display for DiskFault {
             FaultKind::CannotCreate => write!(f, "cannot create {path}")?,
             FaultKind::NotOurs => write!(f, "{path} exists and is not part of this torrent")?,
             FaultKind::Held => write!(f, "{path} is in use by another torrent")?,
-            FaultKind::Locked => write!(f, "another process works on this torrent (its lock is {path})")?,
+            FaultKind::SameFile => {
+                write!(f, "{path} and another file of this torrent are one file on this file system")?;
+            }
+            FaultKind::NotMounted => write!(f, "data not found at {path}: is the disk mounted?")?,
+            FaultKind::Hidden => write!(f, "{path} would be a hidden file of the home directory")?,
+            FaultKind::Locked => write!(f, "another process works on this torrent in {path}")?,
             FaultKind::Io => write!(f, "cannot read or write {path}")?,
             FaultKind::Missing => write!(f, "{path} does not exist")?,
             FaultKind::Changed => write!(f, "another program changed {path} while it was in use")?,
@@ -119,6 +130,10 @@ impl fmt::Display for DiskFault {
             FaultKind::Held => {
                 f.write_str("; choose another directory, or wait until that torrent is closed")
             }
+            FaultKind::SameFile => f.write_str("; choose a directory on another file system"),
+            FaultKind::NotMounted => f.write_str(" --refetch downloads it again"),
+            FaultKind::Hidden => f.write_str("; choose another directory"),
+            FaultKind::Locked => f.write_str("; wait until it ends, or choose another directory"),
             FaultKind::Changed => f.write_str("; run the same command again to check the content"),
             _ => Ok(()),
         }

@@ -1,6 +1,6 @@
-//! Mapped memory, and the only file of this floor with `unsafe` in it.
+//! Mapped memory and locks of single bytes: the only file of this floor with `unsafe` in it.
 //!
-//! Two kinds. An [`Arena`] is one anonymous mapping, cut into [`Slot`]s of one block each; a slot has one
+//! Two kinds of memory. An [`Arena`] is one anonymous mapping, cut into [`Slot`]s of one block each; a slot has one
 //! owner, moves between threads by value and reads as ordinary bytes. A [`FileMap`] is a stretch of a file in
 //! the address space. Only the kernel touches it: no reference, load or store of ours goes there, so a
 //! truncated file or a full disk is an error number of a system call and never a signal.
@@ -11,7 +11,7 @@ use super::limits::SLOT_LEN;
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
 /// Writable addresses inside a mapped file, for one system call. The map cannot be unmapped while this lives.
@@ -117,6 +117,41 @@ pub(super) fn read_into_range(
     // that.
     let n = unsafe { libc::read(socket.as_raw_fd(), range.as_ptr().cast(), len) };
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
+/// A lock of one byte as `fcntl` takes it, with 64-bit offsets on every machine.
+#[cfg(target_env = "musl")]
+use libc::flock as ByteLock;
+#[cfg(not(target_env = "musl"))]
+use libc::flock64 as ByteLock;
+
+fn byte_lock(kind: libc::c_int, at: i64) -> ByteLock {
+    // SAFETY: all fields are integers.
+    let mut lock: ByteLock = unsafe { std::mem::zeroed() };
+    lock.l_type = kind as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    lock.l_start = at;
+    lock.l_len = 1;
+    lock
+}
+
+/// Takes a shared lock of one byte, which need not exist. It is the open file's, like that of `flock`, and
+/// independent of it.
+pub(super) fn lock_byte(fd: impl AsFd, at: i64) -> io::Result<()> {
+    let lock = byte_lock(libc::F_RDLCK, at);
+    // SAFETY: the kernel reads the structure during the call.
+    match unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_OFD_SETLK, &lock) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Whether another open file has a lock of this byte; false if that is unknown.
+pub(super) fn is_byte_locked(fd: impl AsFd, at: i64) -> bool {
+    let mut lock = byte_lock(libc::F_WRLCK, at);
+    // SAFETY: the kernel reads and writes the structure during the call.
+    let result = unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_OFD_GETLK, &mut lock) };
+    result == 0 && libc::c_int::from(lock.l_type) != libc::F_UNLCK
 }
 
 #[cfg(test)]

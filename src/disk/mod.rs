@@ -16,6 +16,7 @@
 //! `submit` last before sleeping. The program must ignore SIGXFSZ, else a file size limit kills it instead of
 //! failing a write.
 
+mod aliases;
 mod api;
 mod atomic_file;
 mod buffer_pool;

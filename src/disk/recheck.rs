@@ -15,6 +15,7 @@
 //! pieces are verified. The work is cut into steps of one piece, so the
 //! worker runs jobs in between.
 
+use super::aliases::{check_links, check_names};
 use super::api::OpenTorrent;
 use super::content_lock::ContentLock;
 use super::dir::FsKind;
@@ -22,7 +23,7 @@ use super::fault::{DiskFault, FaultKind, Operation, PrintablePath};
 use super::limits;
 use super::open_files::OpenFiles;
 use super::piece_checker::PieceChecker;
-use super::resume::RecordFile;
+use super::resume::{RecordFile, device_of};
 use super::stamp::{FileStamp, StampTable};
 use super::stat_many::StatMany;
 use super::torrent_files::{NOWHERE, TorrentFiles};
@@ -190,13 +191,19 @@ impl Recheck {
         if let Some(dir) = state_dir {
             match RecordFile::lock(dir, &open.info_hashes, &open.dir) {
                 Ok(locked) => record_file = Some(locked),
-                Err(fault) if fault.kind == FaultKind::Locked => return Err(fault),
+                Err(fault) if fault.kind == FaultKind::Locked => {
+                    return Err(DiskFault::without_errno(FaultKind::Locked, &open.dir));
+                }
                 Err(fault) => notes.add(|| format!("no resume record will be written: {fault}")),
             }
         }
         let create = !open.read_only;
         let allow_overwrite = open.allow_overwrite;
+        let (refetch, refuse_hidden) = (open.refetch, open.refuse_hidden);
         let torrent = Arc::new(TorrentFiles::open(key, open, create)?);
+        if create && refuse_hidden {
+            check_hidden(&torrent)?;
+        }
         let lock = ContentLock::acquire(&torrent)?;
         let record = record_file.as_mut().and_then(|r| r.load(&torrent)).filter(|_| !check);
         let ours = record.is_some();
@@ -204,6 +211,7 @@ impl Recheck {
         // first piece, and pieces may have arrived since.
         let record = record.filter(|r| !r.have.is_empty());
         let running = record.as_ref().is_some_and(|r| r.running);
+        let device = record.as_ref().map_or(0, |r| r.device);
         // The record's table becomes the new one, file by file: of very many files there is no memory for
         // two.
         let (claimed, stamps) = match record {
@@ -225,6 +233,9 @@ impl Recheck {
             reported: Instant::now(),
         };
         let todo = recheck.compare_files(running, open_files)?;
+        if !refetch && device != 0 && device != device_of(&recheck.state.torrent) {
+            recheck.check_mounted()?;
+        }
         if recheck.claimed.is_some() {
             recheck.plan(todo);
         } else {
@@ -316,6 +327,16 @@ impl Recheck {
         let stat = torrent.dir.stat(&torrent.layout.path(file))?;
         self.state.stamps.replace(file, stat.as_ref().map(FileStamp::of));
         Ok(true)
+    }
+
+    /// Fails if no file of the content exists: its record was written on another device.
+    fn check_mounted(&self) -> Result<(), DiskFault> {
+        let torrent = &self.state.torrent;
+        let mut files = torrent.layout.on_disk().filter(|(_, f)| f.length > 0);
+        if files.any(|(file, _)| self.exists(file)) {
+            return Ok(());
+        }
+        Err(DiskFault::without_errno(FaultKind::NotMounted, torrent.dir.path()))
     }
 
     fn exists(&self, file: usize) -> bool {
@@ -435,6 +456,7 @@ impl Recheck {
             self.note_long_files();
         } else {
             self.check_ownership(open_files)?;
+            check_links(&self.state.torrent, &self.linked)?;
             self.check_write_access()?;
             let result = self.prepare_files(open_files).and_then(|()| self.assign_slots(open_files));
             if result.is_err() {
@@ -562,6 +584,8 @@ impl Recheck {
                 self.state.lock.add_linked(&torrent, *file)?;
             }
         }
+        let wanted = torrent.layout.on_disk().map(|(file, _)| file).filter(|file| self.state.wants(*file));
+        check_names(&torrent, open_files, wanted)?;
         self.create_empty_files(open_files)?;
         for file in &self.state.too_long {
             let size = self.state.stamps.get(*file).map_or(0, |stamp| stamp.size);
@@ -625,6 +649,14 @@ impl Recheck {
             // Not fatal: after a crash more content will be hashed.
             self.notes.add(|| format!("the resume record could not be renewed: {fault}"));
         }
+    }
+}
+
+/// Fails if the name of the content begins with a dot: in a home directory that is a name of settings.
+fn check_hidden(torrent: &TorrentFiles) -> Result<(), DiskFault> {
+    match torrent.layout.on_disk().find(|(_, f)| f.path_text().starts_with('.')) {
+        Some((file, _)) => Err(torrent.fault_without_errno(FaultKind::Hidden, file)),
+        None => Ok(()),
     }
 }
 

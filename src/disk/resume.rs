@@ -388,7 +388,7 @@ impl RecordFile {
 
 /// The device of the torrent's directory; 0 if it is unknown.
 #[allow(clippy::unnecessary_cast)] // the field's width differs between machines
-fn device_of(torrent: &TorrentFiles) -> u64 {
+pub(super) fn device_of(torrent: &TorrentFiles) -> u64 {
     rustix::fs::fstat(torrent.dir.root()).map_or(0, |stat| stat.st_dev as u64)
 }
 

@@ -97,6 +97,8 @@ impl TestDisk {
             read_only: false,
             check: false,
             allow_overwrite: false,
+            refetch: false,
+            refuse_hidden: false,
         };
         let state = tempfile::tempdir().unwrap();
         let state_dir = Some(state.path().to_path_buf());

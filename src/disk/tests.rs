@@ -249,6 +249,58 @@ fn f14_a_hard_link_is_the_same_file() {
 }
 
 #[test]
+fn f14_two_entries_of_one_torrent_never_share_a_file() {
+    for content in [&[][..], &[3; 40_000]] {
+        let mut disk = TestDisk::new(StorageMode::Plain, 32_768, &[("d/x", 40_000), ("d/y", 40_000)]);
+        std::fs::create_dir_all(disk.path("d")).unwrap();
+        std::fs::write(disk.path("d/x"), content).unwrap();
+        std::fs::hard_link(disk.path("d/x"), disk.path("d/y")).unwrap();
+        disk.torrent.allow_overwrite = true;
+        let fault = disk.try_open().unwrap_err();
+        assert_eq!((fault.kind, fault.path), (FaultKind::SameFile, disk.path("d/y")));
+        assert_eq!(std::fs::read(disk.path("d/x")).unwrap(), content);
+    }
+}
+
+#[test]
+fn f13_hidden_files_of_the_home_directory_are_not_written() {
+    for (name, refuse, result) in [
+        (".ssh/authorized_keys", true, Some(FaultKind::Hidden)),
+        (".profile", true, Some(FaultKind::Hidden)),
+        (".profile", false, None),
+        ("d/.x", true, None),
+    ] {
+        let mut disk = TestDisk::new(StorageMode::Plain, 32_768, &[(name, 40_000)]);
+        disk.torrent.refuse_hidden = refuse;
+        assert_eq!(disk.try_open().err().map(|fault| fault.kind), result, "{name}");
+    }
+}
+
+#[test]
+fn f16_content_of_a_disk_that_is_not_mounted_is_not_fetched_again() {
+    let mut disk = TestDisk::new(StorageMode::Plain, 32_768, &[("d/x", 40_000), ("d/y", 7)]);
+    disk.open();
+    disk.receive_at_random(2, &mut Rng::new(1));
+    disk.close(&Bitfield::full(2));
+    std::fs::remove_dir_all(disk.path("d")).unwrap();
+    let mut record = std::fs::read(disk.record_path()).unwrap();
+    // The device stands before one byte of pieces, two stamps and the SHA-1 of all before.
+    let sum_at = record.len() - 20;
+    record[sum_at - 2 * 29 - 1 - 8] ^= 1;
+    let sum: [u8; 20] = sha1::Sha1::digest(&record[..sum_at]).into();
+    record[sum_at..].copy_from_slice(&sum);
+    std::fs::write(disk.record_path(), record).unwrap();
+    assert_eq!(disk.try_open().unwrap_err().kind, FaultKind::NotMounted);
+    assert!(!disk.path("d").exists());
+    disk.restart();
+    disk.torrent.refetch = true;
+    assert!(disk.open().have.is_empty(), "the user says so");
+    disk.close(&Bitfield::empty(2));
+    disk.torrent.refetch = false;
+    disk.open();
+}
+
+#[test]
 fn f14_torrents_that_only_read_share_one_content() {
     let mut disk = TestDisk::new(StorageMode::Plain, 32_768, &[("d/x", 40_000)]);
     disk.open();
@@ -294,13 +346,16 @@ fn a_directory_or_link_in_the_way_is_a_fault_and_stays_as_it_is() {
 fn f12_a_second_process_on_the_same_torrent_is_kept_away() {
     let mut disk = TestDisk::new(StorageMode::Plain, 32_768, &[("x", 40_000)]);
     disk.open();
-    let (mut second, mut woken) = start(&disk.config);
-    std::mem::swap(&mut disk.store, &mut second);
-    std::mem::swap(&mut disk.woken, &mut woken);
-    let fault = disk.try_open().unwrap_err();
-    assert_eq!(fault.kind, FaultKind::Locked);
-    disk.store = second;
-    disk.woken = woken;
+    // With the same state directory, and without one.
+    for state_dir in [disk.config.state_dir.clone(), None] {
+        let (mut second, mut woken) = start(&StoreConfig { state_dir, ..disk.config.clone() });
+        std::mem::swap(&mut disk.store, &mut second);
+        std::mem::swap(&mut disk.woken, &mut woken);
+        let fault = disk.try_open().unwrap_err();
+        assert_eq!((fault.kind, &fault.path), (FaultKind::Locked, &disk.torrent.dir));
+        disk.store = second;
+        disk.woken = woken;
+    }
     let have = Bitfield::empty(2);
     disk.close(&have);
     disk.open();

@@ -184,6 +184,8 @@ pub fn hash_content(
         read_only: true,
         check: true,
         allow_overwrite: false,
+        refetch: false,
+        refuse_hidden: false,
     };
     let torrent = Arc::new(TorrentFiles::open(any_key(), torrent, false)?);
     let mut hashes = vec![0; geometry.pieces() as usize * 20];

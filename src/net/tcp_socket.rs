@@ -119,6 +119,8 @@ mod tests {
             read_only: false,
             check: false,
             allow_overwrite: false,
+            refetch: false,
+            refuse_hidden: false,
         };
         store.open(key, torrent);
         loop {

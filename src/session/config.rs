@@ -140,6 +140,12 @@ pub struct AddTorrent {
     /// Write to existing files even if nothing shows that they are this torrent's. Without it such a torrent
     /// fails and the files stay as they are.
     pub allow_overwrite: bool,
+    /// Download the content again even if its directory lies on another device than at the last run and holds
+    /// none of it: without it such a torrent fails, because its disk may not be mounted.
+    pub refetch: bool,
+    /// Refuse to write content whose top-level name begins with a dot, as names of settings in a home directory
+    /// do.
+    pub refuse_hidden: bool,
     /// Request pieces in order rather than rarest first.
     pub sequential: bool,
     /// The download limit, bytes a second; `None` is unlimited.
@@ -173,6 +179,8 @@ impl AddTorrent {
             seed_only: false,
             check: false,
             allow_overwrite: false,
+            refetch: false,
+            refuse_hidden: false,
             sequential: false,
             download_limit: None,
             upload_limit: None,
@@ -261,6 +269,8 @@ impl AddTorrent {
             read_only: self.seed_only,
             check: self.check,
             allow_overwrite: self.allow_overwrite,
+            refetch: self.refetch,
+            refuse_hidden: self.refuse_hidden,
         }
     }
 }

@@ -326,6 +326,7 @@ impl EventLoop {
                 if let ContentSource::Known(content) = &mut entry.content {
                     // From now on the files are this torrent's, even if they are opened again without a record.
                     content.allow_overwrite = true;
+                    content.refetch = true;
                 }
                 let priorities = entry.priorities.clone();
                 let (torrent_id, have, pieces, paused) =

@@ -129,6 +129,8 @@ pub fn claims_of_rill(truth: &Truth, down: &Path, state: &Path) -> Claims {
         read_only: false,
         check: false,
         allow_overwrite: false,
+        refetch: false,
+        refuse_hidden: false,
     };
     let (wake, woken) = channel();
     let config = StoreConfig { workers: 1, state_dir: Some(state.to_path_buf()), ..StoreConfig::default() };
