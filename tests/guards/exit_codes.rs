@@ -68,11 +68,6 @@ const CASES: &[(&str, Run, &str)] = &[
     ("a swarm is complete", Plain, "sim --peers 3 --size 512K --piece 64K"),
     ("scenarios are listed", Plain, "sim --list"),
     // ---- 1 ----
-    (
-        "another process has the torrent",
-        Plain,
-        "get t.torrent -d held --state-dir state --listen-port 0 --timeout 5",
-    ),
     ("nothing to share", Plain, "create t/empty"),
     ("a name that no torrent can carry", Plain, "create t -n .. -o x"),
     // ---- 2 ----
@@ -101,6 +96,12 @@ const CASES: &[(&str, Run, &str)] = &[
     ("told to end", Signal("INT"), "sim multitude"),
     // ---- 9 ----
     ("more than the disk has", Plain, "bench --size 9000000G -d ."),
+    // ---- 12 ----
+    (
+        "another process has the torrent",
+        Plain,
+        "get t.torrent -d held --state-dir state --listen-port 0 --timeout 5",
+    ),
     // ---- 13 ----
     ("a directory in the way of a file", Plain, "get t.torrent -d way --no-state --listen-port 0"),
     (
