@@ -1,0 +1,186 @@
+//! Files that were there before: whose they are, and what becomes of them.
+
+use crate::library::{PIECE, Shelf, Torrent};
+use crate::support::content;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The end of a command.
+#[derive(Debug)]
+struct End {
+    code: Option<i32>,
+    stderr: String,
+}
+
+impl End {
+    /// Panics unless the command ended with this code and one sentence that has this text.
+    fn refused(self, code: i32, text: &str) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert!(self.stderr.lines().count() == 1 && self.stderr.contains(text), "{text}: {self:?}");
+    }
+}
+
+/// A temporary directory and a seeder.
+struct World {
+    temp: tempfile::TempDir,
+    shelf: Shelf,
+}
+
+impl World {
+    fn new() -> World {
+        World { temp: tempfile::tempdir().unwrap(), shelf: Shelf::new() }
+    }
+
+    fn at(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.temp.path().join(path)
+    }
+
+    /// Writes a file below the download directory.
+    fn write(&self, path: &str, bytes: &[u8]) {
+        let path = self.at("down").join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    fn read(&self, path: &str) -> Vec<u8> {
+        fs::read(self.at("down").join(path)).unwrap()
+    }
+
+    /// `rill get -d down` with these arguments and torrents.
+    fn get(&self, more: &[&str], torrents: &[&Torrent]) -> End {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rill"));
+        command.env_clear().args(["get", "-q", "--no-dht", "--no-lsd", "--listen-port", "0"]);
+        command
+            .args(["--timeout", "30s", "--state-dir"])
+            .arg(self.at("state"))
+            .arg("-d")
+            .arg(self.at("down"));
+        run(command.args(more).args(torrents.iter().map(|t| &t.file)))
+    }
+
+    /// The same with the seeder as a peer.
+    fn fetch(&self, more: &[&str], torrents: &[&Torrent]) -> End {
+        let peer = self.shelf.seeder().to_string();
+        self.get(&[more, &["--peer", &peer]].concat(), torrents)
+    }
+
+    fn verify(&self, torrent: &Torrent) -> Option<i32> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rill"));
+        run(command.args(["verify", "-q"]).arg(&torrent.file).arg("-d").arg(self.at("down"))).code
+    }
+}
+
+fn run(command: &mut Command) -> End {
+    let output = command.stdin(Stdio::null()).stdout(Stdio::null()).output().unwrap();
+    End { code: output.status.code(), stderr: String::from_utf8(output.stderr).unwrap() }
+}
+
+#[test]
+fn f31_two_torrents_of_one_command_never_share_a_file() {
+    let mut w = World::new();
+    let [a, b] = [w.shelf.single("same.bin", 300_000), w.shelf.single("same.bin", 300_000)];
+    w.shelf.wait();
+    let end = w.fetch(&[], &[&a, &b]);
+    assert_eq!(end.code, Some(11), "{end:?}");
+    assert!(end.stderr.contains("same.bin is in use by another torrent"), "{end:?}");
+    let complete = [&a, &b].map(|t| t.is_exact(&w.at("down")));
+    assert!(complete[0] != complete[1], "one of them is complete: {complete:?}");
+    assert_eq!([&a, &b].map(|t| w.verify(t) == Some(0)), complete);
+    // Without a peer only the records speak.
+    let again = w.get(&[], &[&a, &b]);
+    assert!(matches!(again.code, Some(11 | 13)), "{again:?}");
+    assert_eq!([&a, &b].map(|t| t.is_exact(&w.at("down"))), complete);
+}
+
+#[test]
+fn f32_a_file_of_which_no_piece_is_good_is_left_alone() {
+    let mut w = World::new();
+    let [key, shell] = [w.shelf.multi(".ssh", &["authorized_keys"], 5_000), w.shelf.single(".bashrc", 4_000)];
+    let plain = w.shelf.single("it.bin", 300_000);
+    w.shelf.wait();
+    w.write(".ssh/authorized_keys", b"ssh-ed25519 AAAA\n");
+    w.write(".bashrc", b"# mine\n");
+    w.fetch(&[], &[&key]).refused(13, "authorized_keys");
+    w.fetch(&["--no-state"], &[&shell]).refused(13, ".bashrc");
+    assert_eq!(w.read(".ssh/authorized_keys"), b"ssh-ed25519 AAAA\n");
+    assert_eq!(w.read(".bashrc"), b"# mine\n");
+    for len in [1, 299_999, 300_000, 300_001, 900_000] {
+        let bytes = content(len, 7);
+        w.write("it.bin", &bytes);
+        for more in [&[][..], &["--no-state"], &["--check"]] {
+            w.fetch(more, &[&plain]).refused(13, "it.bin");
+            assert!(w.read("it.bin") == bytes, "{len} {more:?}");
+        }
+    }
+    let end = w.fetch(&["--allow-overwrite"], &[&plain]);
+    assert_eq!(end.code, Some(0), "{end:?}");
+    assert!(plain.is_exact(&w.at("down")));
+}
+
+#[test]
+fn f32_the_given_torrent_file_is_not_overwritten_by_its_content() {
+    let mut w = World::new();
+    let torrent = w.shelf.single("it.torrent", 200_000);
+    w.shelf.wait();
+    let bytes = fs::read(&torrent.file).unwrap();
+    w.write("it.torrent", &bytes);
+    let given = Torrent { file: w.at("down/it.torrent"), ..torrent };
+    w.fetch(&[], &[&given]).refused(13, "it.torrent");
+    assert_eq!(w.read("it.torrent"), bytes);
+}
+
+#[test]
+fn f33_a_longer_file_is_cut_once_its_pieces_are_verified() {
+    let mut w = World::new();
+    let torrent = w.shelf.single("it.bin", 300_000);
+    w.shelf.wait();
+    // An older edition, which begins in the same way.
+    let older = [&torrent.bytes[..PIECE as usize], &content(400_000, 7)].concat();
+    w.write("it.bin", &older);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rill"));
+    command.env_clear().args([
+        "get",
+        "--no-dht",
+        "--no-lsd",
+        "--listen-port",
+        "0",
+        "--no-state",
+        "--timeout",
+    ]);
+    command.args(["30s", "--peer", &w.shelf.seeder().to_string(), "-d"]).arg(w.at("down"));
+    let end = run(command.arg(&torrent.file));
+    assert_eq!(end.code, Some(0), "{end:?}");
+    assert!(end.stderr.contains("it.bin: is longer than in the torrent"), "{end:?}");
+    assert!(torrent.is_exact(&w.at("down")));
+    assert_eq!(w.verify(&torrent), Some(0));
+}
+
+#[test]
+fn f34_a_file_beside_the_selected_ones_is_never_written() {
+    let mut w = World::new();
+    // The first piece of the second file holds the end of the first.
+    let torrent = w.shelf.multi("it", &["a", "b", "c"], 50_000);
+    w.shelf.wait();
+    w.write("it/a", b"precious, and not selected\n");
+    let end = w.fetch(&["--select", "2"], &[&torrent]);
+    assert_eq!(end.code, Some(0), "{end:?}");
+    assert_eq!(w.read("it/a"), b"precious, and not selected\n");
+    assert!(w.read("it/b") == torrent.bytes[50_000..100_000]);
+    assert!(!w.at("down/it/c").exists());
+}
+
+#[test]
+fn f34_a_file_beside_the_selected_ones_is_not_made() {
+    let mut w = World::new();
+    let torrent = w.shelf.multi("it", &["a", "b", "c"], 50_000);
+    w.shelf.wait();
+    let end = w.fetch(&["--select", "2"], &[&torrent]);
+    assert_eq!(end.code, Some(0), "{end:?}");
+    assert!(w.read("it/b") == torrent.bytes[50_000..100_000]);
+    assert!(!w.at("down/it/a").exists() && !w.at("down/it/c").exists());
+    // The rest comes later, and each byte of it is right.
+    let end = w.fetch(&[], &[&torrent]);
+    assert_eq!(end.code, Some(0), "{end:?}");
+    assert!(torrent.is_exact(&w.at("down")));
+}
