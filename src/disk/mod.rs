@@ -23,6 +23,7 @@ mod buffer_pool;
 mod content_lock;
 mod dir;
 mod fault;
+mod file_change;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -39,6 +40,8 @@ mod read_path;
 mod recheck;
 mod replies;
 mod resume;
+mod resume_state;
+mod slots;
 mod stamp;
 mod stat_many;
 mod storage_mode;

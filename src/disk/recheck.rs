@@ -15,110 +15,33 @@
 //! pieces are verified. The work is cut into steps of one piece, so the
 //! worker runs jobs in between.
 
-use super::aliases::{check_links, check_names};
+use super::aliases::check_links;
 use super::api::OpenTorrent;
 use super::content_lock::ContentLock;
 use super::dir::FsKind;
 use super::fault::{DiskFault, FaultKind, Operation, PrintablePath};
+use super::file_change::{FileChange, compare};
 use super::limits;
 use super::open_files::OpenFiles;
 use super::piece_checker::PieceChecker;
 use super::resume::{RecordFile, device_of};
+use super::resume_state::ResumeState;
 use super::stamp::{FileStamp, StampTable};
 use super::stat_many::StatMany;
 use super::torrent_files::{NOWHERE, TorrentFiles};
 use crate::engine::Checkpoint;
 use crate::units::{Bitfield, PieceIndex, TorrentKey};
 use crate::wire::FileEntry;
-use rustix::fs::{Access, AtFlags, FileType, SeekFrom, Stat};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::fs::{Access, AtFlags, FileType, Stat};
+use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The record of an open torrent, as its home worker keeps it.
-pub(super) struct ResumeState {
-    pub torrent: Arc<TorrentFiles>,
-    pub record: Option<RecordFile>,
-    pub stamps: StampTable,
-    pub lock: ContentLock,
-    wanted: Option<Vec<bool>>,
-    /// Files that are longer than in the torrent.
-    too_long: Vec<usize>,
-}
+mod ownership;
 
-impl ResumeState {
-    /// Whether each file is wanted, from now on. Fails if more files are wanted than before and another torrent
-    /// uses the content.
-    pub fn set_wanted(&mut self, wanted: Vec<bool>, open_files: &mut OpenFiles) -> Result<(), DiskFault> {
-        let more = wanted.iter().enumerate().any(|(file, wanted)| *wanted && !self.wants(file));
-        self.wanted = Some(wanted);
-        if more { self.lock.make_exclusive(&self.torrent, open_files) } else { Ok(()) }
-    }
-
-    /// Cuts the files that are longer than in the torrent and whose pieces are all among these.
-    pub fn cut_long_files(&mut self, have: &Bitfield) -> Result<(), DiskFault> {
-        let torrent = self.torrent.clone();
-        let is_good = |file: usize| {
-            let (start, end) = torrent.layout.range(file);
-            torrent.geometry.pieces_of(start, end).all(|p| have.has(p))
-        };
-        let (due, later) = self.too_long.iter().partition(|file| is_good(**file));
-        self.too_long = later;
-        for file in Vec::<usize>::from(due) {
-            let fault = |e| torrent.fault(Operation::Create, file, e);
-            let opened = torrent.dir.open_or_create(&torrent.layout.path(file))?;
-            let length = torrent.layout.file(file).length;
-            if opened.size > length {
-                retry_on_intr(|| rustix::fs::ftruncate(&opened.fd, length)).map_err(fault)?;
-            }
-            let stat = rustix::fs::fstat(&opened.fd).map_err(fault)?;
-            self.stamps.replace(file, Some(FileStamp::of(&stat)));
-        }
-        Ok(())
-    }
-
-    /// Whether no byte of a wanted file is missing.
-    pub fn is_complete(&self, have: &Bitfield) -> bool {
-        let torrent = &self.torrent;
-        torrent
-            .layout
-            .on_disk()
-            .filter(|(file, _)| self.wants(*file))
-            .all(|(_, f)| torrent.geometry.pieces_of(f.offset, f.offset + f.length).all(|p| have.has(p)))
-    }
-
-    fn wants(&self, file: usize) -> bool {
-        self.wanted.as_ref().is_none_or(|wanted| wanted.get(file).copied().unwrap_or(true))
-    }
-
-    /// Checks that the wanted files exist and have their length, if these pieces complete them: a file that
-    /// was removed or truncated long after it was written is noticed before the torrent is reported complete.
-    /// Of very many files an evenly spread part is checked, and the rest at the next start, for the reason
-    /// that `stat_many.rs` gives.
-    pub fn check_wanted_files(&self, have: &Bitfield) -> Result<(), DiskFault> {
-        let torrent = &self.torrent;
-        let wanted = || torrent.layout.on_disk().filter(|(file, f)| f.length > 0 && self.wants(*file));
-        let mut count = 0;
-        for (_, f) in wanted() {
-            if !torrent.geometry.pieces_of(f.offset, f.offset + f.length).all(|p| have.has(p)) {
-                return Ok(());
-            }
-            count += 1;
-        }
-        for (file, f) in wanted().step_by(usize::max(1, count / limits::FINAL_STATS)) {
-            let stat = torrent.dir.stat(&f.to_path())?;
-            let whole = |s: Stat| {
-                FileType::from_raw_mode(s.st_mode) == FileType::RegularFile && s.st_size as u64 >= f.length
-            };
-            if !stat.is_some_and(whole) {
-                return Err(torrent.fault_without_errno(FaultKind::Changed, file));
-            }
-        }
-        Ok(())
-    }
-}
+use ownership::check_hidden;
 
 /// A torrent that is being opened.
 pub(super) struct Recheck {
@@ -290,55 +213,6 @@ impl Recheck {
         Ok(todo)
     }
 
-    /// Finds out whether bytes of a file lie in slots of the parts file. There they stay while the file is
-    /// unwanted, and are moved into the file once it is wanted. True: they were moved. The pieces are hashed
-    /// later.
-    fn find_slots(
-        &mut self,
-        file: usize,
-        now: Option<FileStamp>,
-        wanted: bool,
-        open_files: &mut OpenFiles,
-    ) -> Result<bool, DiskFault> {
-        let torrent = self.state.torrent.clone();
-        let mut held = Vec::new();
-        let (start, end) = torrent.layout.range(file);
-        for piece in torrent.geometry.pieces_of(start, end).filter(|p| torrent.parts.found(*p)) {
-            let from = torrent.geometry.piece_offset(piece);
-            let to = from + u64::from(torrent.geometry.piece_len(piece));
-            let range = from.max(start)..to.min(end);
-            if open_files.slot_has_bytes(&torrent, piece, range.clone())? {
-                held.push((piece, range));
-            }
-        }
-        if torrent.read_only || !wanted {
-            if !torrent.own.has(file) && (now.is_none() || !held.is_empty()) {
-                torrent.redirected.set(file);
-            }
-            return Ok(false);
-        }
-        if held.is_empty() || !torrent.own.has(file) && now.is_some_and(|now| now.size > 0) {
-            return Ok(false);
-        }
-        self.state.lock.make_exclusive(&torrent, open_files)?;
-        for (piece, range) in held {
-            open_files.move_from_slot(&torrent, piece, range)?;
-        }
-        let stat = torrent.dir.stat(&torrent.layout.path(file))?;
-        self.state.stamps.replace(file, stat.as_ref().map(FileStamp::of));
-        Ok(true)
-    }
-
-    /// Fails if no file of the content exists: its record was written on another device.
-    fn check_mounted(&self) -> Result<(), DiskFault> {
-        let torrent = &self.state.torrent;
-        let mut files = torrent.layout.on_disk().filter(|(_, f)| f.length > 0);
-        if files.any(|(file, _)| self.exists(file)) {
-            return Ok(());
-        }
-        Err(DiskFault::without_errno(FaultKind::NotMounted, torrent.dir.path()))
-    }
-
     fn exists(&self, file: usize) -> bool {
         self.state.stamps.get(file).is_some()
     }
@@ -497,108 +371,6 @@ impl Recheck {
         }
     }
 
-    /// Refuses to write to a file of which nothing shows that it is this torrent's. A file that is too long
-    /// needs a good piece of its own. An empty file counts as absent, and so does one that is a single hole.
-    fn check_ownership(&mut self, open_files: &mut OpenFiles) -> Result<(), DiskFault> {
-        let torrent = self.state.torrent.clone();
-        let allow_overwrite = self.allow_overwrite;
-        let ours = self.ours || self.has_good_bytes(0, torrent.geometry.total());
-        for (file, f) in torrent.layout.on_disk() {
-            let Some(stamp) = self.state.stamps.get(file).filter(|stamp| stamp.size > 0) else { continue };
-            let wanted = self.state.wants(file);
-            let (start, end) = torrent.layout.range(file);
-            // A file beside the wanted ones may be of another origin even if the torrent has a record.
-            if torrent.redirected.has(file) {
-                self.state.stamps.replace(file, None);
-                continue;
-            }
-            let own = torrent.own.has(file)
-                || if wanted && stamp.size <= f.length { ours } else { self.has_good_bytes(start, end) };
-            if own || allow_overwrite || is_hole(&torrent, open_files, file)? {
-                torrent.own.set(file);
-            } else if wanted {
-                return Err(torrent.fault_without_errno(FaultKind::NotOurs, file));
-            } else {
-                self.state.stamps.replace(file, None);
-            }
-        }
-        Ok(())
-    }
-
-    /// Redirects the unwanted files that are not this torrent's to the parts file, and gives a slot to each
-    /// piece that such a file shares with a wanted one.
-    fn assign_slots(&mut self, open_files: &mut OpenFiles) -> Result<(), DiskFault> {
-        let torrent = self.state.torrent.clone();
-        let mut needed = BTreeSet::new();
-        for (file, _) in torrent.layout.on_disk().filter(|(_, f)| f.length > 0) {
-            if self.state.wants(file) || torrent.own.has(file) {
-                continue;
-            }
-            torrent.redirected.set(file);
-            let (start, end) = torrent.layout.range(file);
-            let mut pieces = torrent.geometry.pieces_of(start, end);
-            needed.extend(pieces.next());
-            needed.extend(torrent.geometry.pieces_of(end - 1, end));
-        }
-        let is_shared = |piece: &PieceIndex| {
-            let spans = torrent.layout.file_spans(
-                torrent.geometry.piece_offset(*piece),
-                u64::from(torrent.geometry.piece_len(*piece)),
-            );
-            spans.into_iter().any(|span| !span.pad && !torrent.redirected.has(span.file))
-        };
-        needed.retain(|piece| is_shared(piece) || torrent.parts.found(*piece) && self.have.has(*piece));
-        let freed = torrent.parts.assign(&needed);
-        let unused =
-            torrent.parts.existed() && !torrent.parts.pieces_found().any(|piece| needed.contains(&piece));
-        if !freed.is_empty() || unused {
-            open_files.sync(&torrent)?;
-            open_files.free_slots(&torrent, &freed, unused)?;
-        }
-        Ok(())
-    }
-
-    /// Whether a good piece holds bytes of this range and is not all zeros: zeros may lie in any file.
-    fn has_good_bytes(&mut self, start: u64, end: u64) -> bool {
-        let torrent = self.state.torrent.clone();
-        let good = torrent.geometry.pieces_of(start, end).filter(|piece| self.have.has(*piece));
-        good.into_iter().any(|piece| !self.checker.expects_zeros(&torrent, piece))
-    }
-
-    /// Locks the content for writing, unless nothing is missing. Creates the empty files, and cuts files that
-    /// are too long.
-    fn prepare_files(&mut self, open_files: &mut OpenFiles) -> Result<(), DiskFault> {
-        let torrent = self.state.torrent.clone();
-        let creates = self.missing_files().next().is_some();
-        let wanted_too_long: Vec<usize> =
-            self.state.too_long.iter().copied().filter(|file| self.state.wants(*file)).collect();
-        self.state.too_long = wanted_too_long;
-        if self.state.is_complete(&self.have) && self.state.too_long.is_empty() && !creates {
-            self.state.lock.share();
-            return Ok(());
-        }
-        self.state.lock.make_exclusive(&torrent, open_files)?;
-        for file in &self.linked {
-            let (start, end) = torrent.layout.range(*file);
-            if !torrent.geometry.pieces_of(start, end).all(|p| self.have.has(p)) {
-                self.state.lock.add_linked(&torrent, *file)?;
-            }
-        }
-        let wanted = torrent.layout.on_disk().map(|(file, _)| file).filter(|file| self.state.wants(*file));
-        check_names(&torrent, open_files, wanted)?;
-        self.create_empty_files(open_files)?;
-        for file in &self.state.too_long {
-            let size = self.state.stamps.get(*file).map_or(0, |stamp| stamp.size);
-            let more = size - torrent.layout.file(*file).length;
-            let path = torrent.layout.path(*file);
-            self.notes.add(|| {
-                let path = PrintablePath(&path);
-                format!("{path}: is longer than in the torrent; the last {more} bytes are cut off once its pieces are verified")
-            });
-        }
-        self.state.cut_long_files(&self.have)
-    }
-
     fn create_empty_files(&self, open_files: &mut OpenFiles) -> Result<(), DiskFault> {
         for (file, _) in self.missing_files().filter(|(_, f)| f.length == 0) {
             open_files.get(&self.state.torrent, file, true)?;
@@ -652,14 +424,6 @@ impl Recheck {
     }
 }
 
-/// Fails if the name of the content begins with a dot: in a home directory that is a name of settings.
-fn check_hidden(torrent: &TorrentFiles) -> Result<(), DiskFault> {
-    match torrent.layout.on_disk().find(|(_, f)| f.path_text().starts_with('.')) {
-        Some((file, _)) => Err(torrent.fault_without_errno(FaultKind::Hidden, file)),
-        None => Ok(()),
-    }
-}
-
 /// The `stat` of a file; `None` if it does not exist. Fails if the path is taken by something else, or if the
 /// file system cannot hold the file: both before anything is created.
 fn stat_of(
@@ -683,52 +447,6 @@ fn stat_of(
     }
 }
 
-/// Whether the file has no data, as far as its file system reports.
-fn is_hole(torrent: &Arc<TorrentFiles>, open_files: &mut OpenFiles, file: usize) -> Result<bool, DiskFault> {
-    if !torrent.fs.sparse() {
-        return Ok(false);
-    }
-    let fd = open_files.get(torrent, file, false)?;
-    Ok(matches!(rustix::fs::seek(&**fd, SeekFrom::Data(0)), Err(Errno::NXIO)))
-}
-
-/// How a file differs from the record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum FileChange {
-    None,
-    /// The change that writes of rill after the record make.
-    Ours,
-    /// Any other change.
-    Theirs,
-}
-
-fn compare(then: Option<FileStamp>, now: FileStamp, running: bool, fs: FsKind, length: u64) -> FileChange {
-    let Some(then) = then else {
-        return if running { FileChange::Ours } else { FileChange::Theirs };
-    };
-    // FAT and network file systems make inode numbers up anew at every mount.
-    let same_file = then.inode == now.inode || !fs.sparse();
-    let same_time = match fs {
-        FsKind::Fat { .. } => fat_same_time(then.mtime_s, now.mtime_s),
-        _ => (then.mtime_s, then.mtime_ns) == (now.mtime_s, now.mtime_ns),
-    };
-    if same_file && same_time && then.size == now.size {
-        return FileChange::None;
-    }
-    let later = (now.mtime_s, now.mtime_ns) >= (then.mtime_s, then.mtime_ns);
-    let grown = now.size >= then.size && now.size <= length.max(then.size);
-    if same_file && running && later && grown { FileChange::Ours } else { FileChange::Theirs }
-}
-
-/// Whether two times may be one on FAT, which counts in steps of two seconds and in local time: a change of
-/// zone or of summer time shifts all of them.
-fn fat_same_time(a: i64, b: i64) -> bool {
-    let difference = a.abs_diff(b) as i64;
-    let from_quarter = difference % 900;
-    let slack = limits::FAT_MTIME_SLACK_S;
-    difference <= 26 * 3600 && (from_quarter <= slack || 900 - from_quarter <= slack)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::testing::TestDisk;
@@ -747,25 +465,5 @@ mod tests {
         assert_eq!(large(99_999, false), Ok(false), "the file is not wanted");
         assert_eq!(large(100_000, true), Ok(false));
         assert!(!disk.path("small").exists());
-    }
-
-    #[test]
-    fn r4_summer_time_another_zone_and_steps_of_two_seconds_are_no_change_on_fat() {
-        for (then, now, same) in [
-            (0, 0, true),
-            (0, 2, true),
-            (0, 3600, true),
-            (7200, 2, true),
-            (0, -3 * 900, true),
-            (0, 300, false),
-        ] {
-            assert_eq!(fat_same_time(then, now), same, "{then} {now}");
-        }
-        let then = FileStamp { inode: 1, size: 10, mtime_s: 1_700_000_000, mtime_ns: 5 };
-        // A clock that began in 1970 and was set right in between, or jumped back. Where times are exact,
-        // another time is another content.
-        let fresh = FileStamp { mtime_s: 12, ..then };
-        assert_eq!(compare(Some(then), fresh, true, FsKind::Native, 10), FileChange::Theirs);
-        assert_eq!(compare(Some(fresh), then, true, FsKind::Native, 10), FileChange::Ours);
     }
 }

@@ -55,12 +55,7 @@ pub fn kill_repeatedly(storage: &str, kills: usize, seed: u64) -> Killed {
     stage.must_be_whole("after the last kill");
     result.fetched += last_number(&end.output, "downloaded_bytes");
     assert!(
-        stage
-            .state()
-            .read_dir()
-            .unwrap()
-            .flatten()
-            .all(|e| !e.path().extension().is_some_and(|x| x == "lock")),
+        stage.state().read_dir().unwrap().flatten().all(|e| e.path().extension().is_none_or(|x| x != "lock")),
         "the lock was not removed"
     );
     result
