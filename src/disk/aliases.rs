@@ -17,13 +17,45 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Fails if two of these files with several hard links are one file.
-pub(super) fn check_links(torrent: &TorrentFiles, linked: &[usize]) -> Result<(), DiskFault> {
-    let mut seen = BTreeSet::new();
-    for &file in linked {
-        let stat = torrent.dir.stat(&torrent.layout.path(file))?;
-        if stat.is_some_and(|stat| !seen.insert((stat.st_dev, stat.st_ino))) {
-            return Err(torrent.fault_without_errno(FaultKind::SameFile, file));
+/// Fails if two of these files, which exist and have these inodes, are one file: through hard links, or one of
+/// them is mounted over the other.
+pub(super) fn check_inodes(
+    torrent: &TorrentFiles,
+    inodes: impl Iterator<Item = (u64, usize)>,
+) -> Result<(), DiskFault> {
+    let mut inodes: Vec<(u64, usize)> = inodes.collect();
+    inodes.sort_unstable();
+    // The number of an inode says nothing without its device.
+    for same in inodes.chunk_by(|a, b| a.0 == b.0).filter(|same| same.len() > 1) {
+        let mut devices = BTreeSet::new();
+        for (_, file) in same {
+            let stat = torrent.dir.stat(&torrent.layout.path(*file))?;
+            if stat.is_some_and(|stat| !devices.insert((stat.st_dev, stat.st_ino))) {
+                return Err(torrent.fault_without_errno(FaultKind::SameFile, *file));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Fails if two directories of these files are one directory, as bind mounts make them.
+pub(super) fn check_dirs(
+    torrent: &TorrentFiles,
+    files: impl Iterator<Item = usize>,
+) -> Result<(), DiskFault> {
+    // Digests of paths, since a torrent may have very many directories.
+    let mut paths = BTreeSet::new();
+    let mut inodes = BTreeSet::new();
+    for file in files {
+        let path = torrent.layout.path(file);
+        for dir in path.ancestors().skip(1).filter(|dir| !dir.as_os_str().is_empty()) {
+            if !paths.insert(block_digest(dir.as_os_str().as_encoded_bytes())) {
+                break;
+            }
+            let stat = torrent.dir.stat(dir)?;
+            if stat.is_some_and(|stat| !inodes.insert((stat.st_dev, stat.st_ino))) {
+                return Err(torrent.fault_without_errno(FaultKind::SameFile, file));
+            }
         }
     }
     Ok(())

@@ -15,7 +15,6 @@
 //! pieces are verified. The work is cut into steps of one piece, so the
 //! worker runs jobs in between.
 
-use super::aliases::check_links;
 use super::api::OpenTorrent;
 use super::content_lock::ContentLock;
 use super::dir::FsKind;
@@ -129,16 +128,16 @@ impl Recheck {
         }
         let lock = ContentLock::acquire(&torrent)?;
         let record = record_file.as_mut().and_then(|r| r.load(&torrent)).filter(|_| !check);
-        let ours = record.is_some();
-        // A record without a piece says only that the files are this torrent's: it was written before the
-        // first piece, and pieces may have arrived since.
-        let record = record.filter(|r| !r.have.is_empty());
+        // A record of a torrent that was closed has the stamps of all its files.
+        let ours = record.as_ref().is_some_and(|r| r.running);
         let running = record.as_ref().is_some_and(|r| r.running);
         let device = record.as_ref().map_or(0, |r| r.device);
         // The record's table becomes the new one, file by file: of very many files there is no memory for
         // two.
         let (claimed, stamps) = match record {
-            Some(record) => (Some(record.have), record.stamps),
+            // A record without a piece says only whose the files are: it was written before the first piece,
+            // and pieces may have arrived since.
+            Some(record) => (Some(record.have).filter(|have| !have.is_empty()), record.stamps),
             None => (None, StampTable::none(torrent.layout.len())),
         };
         let mut recheck = Recheck {
@@ -330,7 +329,7 @@ impl Recheck {
             self.note_long_files();
         } else {
             self.check_ownership(open_files)?;
-            check_links(&self.state.torrent, &self.linked)?;
+            self.check_aliases()?;
             self.check_write_access()?;
             let result = self.prepare_files(open_files).and_then(|()| self.assign_slots(open_files));
             if result.is_err() {

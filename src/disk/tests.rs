@@ -181,6 +181,26 @@ fn f13_a_good_piece_a_record_or_an_empty_file_makes_files_the_torrents_own() {
 }
 
 #[test]
+fn f13_after_a_clean_end_a_file_without_a_stamp_is_of_another_origin() {
+    let mut disk = TestDisk::new(StorageMode::Plain, 32_768, &[("d/x", 40_000), ("d/y", 40_000)]);
+    disk.open();
+    let piece = disk.piece(0);
+    disk.prepare(piece);
+    for block in 0..2 {
+        let span = disk.geometry().block(piece, block);
+        disk.receive_bytes(span, &[3; 16_384]);
+    }
+    assert!(matches!(disk.verdict(piece, false), Ok(HashVerdict::Bad { .. })));
+    disk.close(&Bitfield::empty(3));
+    assert!(disk.path("d/x").exists() && !disk.path("d/y").exists());
+    disk.open(); // its own file, of which no piece is good
+    disk.close(&Bitfield::empty(3));
+    std::fs::write(disk.path("d/y"), [3; 40_000]).unwrap();
+    let fault = disk.try_open().unwrap_err();
+    assert_eq!((fault.kind, fault.path), (FaultKind::NotOurs, disk.path("d/y")));
+}
+
+#[test]
 fn f13_a_good_piece_of_zeros_shows_nothing() {
     let mut disk = TestDisk::new(StorageMode::Plain, 32_768, &[("x", 40_000)]);
     let zeros = [0; 32_768];

@@ -8,7 +8,7 @@
 
 use crate::journal::{Change, History, Moment, Naming, Node, Span, apply};
 use crate::record::{Claims, Record, Truth, general_path, path};
-use rill::disk::{DiskEvent, OpenTorrent, Store, StoreConfig};
+use rill::disk::{DiskEvent, FaultKind, OpenTorrent, Store, StoreConfig};
 use rill::units::{Rng, SlotMap, TorrentKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -110,8 +110,9 @@ impl Crash {
 }
 
 /// The pieces that rill claims on such a disk, checked. The record gets the stamps of the files that were
-/// built; otherwise rill would take them for changed and hash all content.
-pub fn claims_of_rill(truth: &Truth, down: &Path, state: &Path) -> Claims {
+/// built; otherwise rill would take them for changed and hash all content. `None`: rill finds neither a record nor
+/// a good piece, and leaves the files alone.
+pub fn claims_of_rill(truth: &Truth, down: &Path, state: &Path) -> Option<Claims> {
     if let Some(record) = Record::read(state, &truth.torrent) {
         let files: Vec<_> =
             truth.torrent.files().iter().map(|file| fs::metadata(down.join(file.to_path())).ok()).collect();
@@ -142,11 +143,15 @@ pub fn claims_of_rill(truth: &Truth, down: &Path, state: &Path) -> Claims {
         woken.recv_timeout(Duration::from_secs(20)).expect("the store has no event");
         while let Some(event) = store.next_event() {
             if let DiskEvent::Opened { result, .. } = event {
-                let have = result.expect("this disk has no fault").have;
+                let have = match result {
+                    Ok(opened) => opened.have,
+                    Err(fault) if fault.kind == FaultKind::NotOurs => return None,
+                    Err(fault) => panic!("this disk has no fault: {fault}"),
+                };
                 let geometry = truth.torrent.geometry();
-                return truth.verdict(down, |piece| {
-                    geometry.all_pieces().nth(piece as usize).is_some_and(|p| have.has(p))
-                });
+                let claims =
+                    |piece: u32| geometry.all_pieces().nth(piece as usize).is_some_and(|p| have.has(p));
+                return Some(truth.verdict(down, claims));
             }
         }
     }

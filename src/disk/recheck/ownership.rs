@@ -1,7 +1,7 @@
 //! Whose files these are: what is written into, what is refused, and which bytes go to the parts file instead.
 
 use super::Recheck;
-use crate::disk::aliases::check_names;
+use crate::disk::aliases::{check_dirs, check_inodes, check_names};
 use crate::disk::fault::{DiskFault, FaultKind, PrintablePath};
 use crate::disk::open_files::OpenFiles;
 use crate::disk::stamp::FileStamp;
@@ -88,6 +88,18 @@ impl Recheck {
             }
         }
         Ok(())
+    }
+
+    /// Fails if two wanted files are one file, as far as they or their directories exist.
+    pub(super) fn check_aliases(&self) -> Result<(), DiskFault> {
+        let torrent = &self.state.torrent;
+        let wanted = || torrent.layout.on_disk().filter(|(file, _)| self.state.wants(*file));
+        let inodes = wanted().filter_map(|(file, f)| {
+            let stamp = self.state.stamps.get(file).filter(|_| f.length > 0)?;
+            Some((stamp.inode, file))
+        });
+        check_inodes(torrent, inodes)?;
+        check_dirs(torrent, wanted().map(|(file, _)| file))
     }
 
     /// Redirects the unwanted files that are not this torrent's to the parts file, and gives a slot to each
