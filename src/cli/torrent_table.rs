@@ -110,7 +110,7 @@ impl TorrentTable {
                 }
                 Change::None
             }
-            Event::Opened { torrent, have, pieces, notes } => self.find(torrent).map_or(Change::None, |i| {
+            Event::Opened { torrent, have, pieces, notes, .. } => self.find(torrent).map_or(Change::None, |i| {
                 // Opening the torrent again after a full disk is no progress.
                 if self.torrents[i].disk_full.take().is_none() {
                     self.last_progress_at = now;
@@ -172,6 +172,10 @@ impl TorrentTable {
                     warning.map(|w| format!(" and a warning: {w}")).unwrap_or_default()
                 );
                 self.tracker_error = None;
+                Change::None
+            }
+            Event::GivenPeerFailed { addr, error, .. } => {
+                log::info!("peer {addr}: {error}");
                 Change::None
             }
             Event::PeerBanned { addr, .. } => {

@@ -1,5 +1,6 @@
 //! Actions: what the engine asks its caller to do. The engine has no other output.
 
+use super::disconnect::DisconnectReason;
 use crate::units::{BlockSpan, InfoHash, PeerKey, PieceIndex, TorrentKey};
 use crate::wire::lsd::Group;
 use crate::wire::{AnnounceError, SwarmCounts};
@@ -145,6 +146,15 @@ pub enum Notice {
         /// The peer's address.
         addr: SocketAddr,
     },
+    /// A peer whose address the user gave could not be dialed, or the connection ended before its handshake.
+    GivenPeerFailed {
+        /// The torrent.
+        torrent: TorrentKey,
+        /// The peer's address.
+        addr: SocketAddr,
+        /// The reason.
+        why: DisconnectReason,
+    },
     /// A tracker answered an announce.
     TrackerReplied {
         /// The torrent.
@@ -203,8 +213,10 @@ impl fmt::Display for ScrapeSource {
 /// Why a dial failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DialFailure {
-    /// The peer refused the connection, or the network could not reach it.
+    /// The peer refused the connection.
     Refused,
+    /// The network could not reach the peer.
+    Unreachable,
     /// This machine is out of descriptors, ports or memory; the address may be good.
     OutOfResources,
 }

@@ -1,6 +1,6 @@
 //! The life of a connection: dial, accept, handshake, time-outs and teardown.
 
-use super::action::{Action, DialFailure};
+use super::action::{Action, DialFailure, Notice};
 use super::config::EngineConfig;
 use super::dialer::{DIAL_STEP, Dialer};
 use super::disconnect::DisconnectReason;
@@ -94,7 +94,8 @@ impl Swarms {
         let addr = c.peer.source.addr;
         let torrent = c.peer.source.torrent;
         let why = match failure {
-            DialFailure::Refused => DisconnectReason::Lost,
+            DialFailure::Refused => DisconnectReason::Refused,
+            DialFailure::Unreachable => DisconnectReason::Unreachable,
             DialFailure::OutOfResources => DisconnectReason::OutOfResources,
         };
         self.remove_connection(turn, key, why);
@@ -304,6 +305,10 @@ impl Swarms {
         }
         if peer.wire.phase == Phase::Up {
             t.picker.availability.leave(&peer.source.has, peer.wire.joined_as_seed);
+        }
+        if peer.wire.dialed && peer.source.origin == Origin::Given && peer.wire.phase != Phase::Up {
+            let notice = Notice::GivenPeerFailed { torrent: t.key, addr: peer.source.addr, why };
+            turn.out.push(Action::Notice(notice));
         }
         if peer.wire.dialed && why == DisconnectReason::Stopped {
             t.peer_list.closed_by_us(turn.now, peer.source.addr);

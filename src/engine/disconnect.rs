@@ -62,6 +62,12 @@ pub enum DisconnectReason {
     /// The limit of connections is reached.
     #[error("too many connections")]
     Full,
+    /// The peer's host refused the connection.
+    #[error("connection refused")]
+    Refused,
+    /// The network could not reach the peer.
+    #[error("unreachable")]
+    Unreachable,
     /// The connection was not established in time.
     #[error("no connection in time")]
     ConnectTimeout,

@@ -1,9 +1,10 @@
 //! Statistics of a torrent, computed on request.
 
+use super::bandwidth::TokenBucket;
 use super::peer::{Peer, Phase};
 use super::swarms::Swarms;
 use super::torrent::Activity;
-use crate::units::{Instant, Origin, TorrentKey};
+use crate::units::{Instant, Origin, Rate, TorrentKey};
 
 /// Statistics of one torrent. Bytes are payload since the torrent was added.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +62,16 @@ pub enum SlowReason {
     OwnLimit,
 }
 
+/// Returns the rate to report. While a limit holds the bytes back, the rate is that of the average: a small
+/// limit leaves pauses of seconds between two blocks.
+fn shown_rate(rate: Rate, now: Instant, limits: [TokenBucket; 2]) -> u64 {
+    let waits = limits.into_iter().any(|mut limit| {
+        limit.fill(now);
+        limit.wait().is_some()
+    });
+    if waits { rate.per_second(now) } else { rate.shown_per_second(now) }
+}
+
 impl Swarms {
     /// Returns the statistics of a torrent.
     pub(super) fn stats(&self, now: Instant, key: TorrentKey) -> Option<TorrentStats> {
@@ -89,8 +100,8 @@ impl Swarms {
             total_downloaded,
             total_uploaded,
             wasted: t.wasted,
-            download_rate: t.down_rate.per_second(now),
-            upload_rate: t.up_rate.per_second(now),
+            download_rate: shown_rate(t.down_rate, now, [self.down, t.down]),
+            upload_rate: shown_rate(t.up_rate, now, [self.up, t.up]),
             peers: up.len(),
             seeds: up.iter().filter(|p| p.source.has.is_full()).count(),
             peers_by_origin: Origin::ALL

@@ -37,7 +37,8 @@ impl DialError {
                 | libc::EADDRNOTAVAIL
                 | libc::EAGAIN,
             ) => DialFailure::OutOfResources,
-            _ => DialFailure::Refused,
+            Some(libc::ECONNREFUSED) => DialFailure::Refused,
+            _ => DialFailure::Unreachable,
         }
     }
 }

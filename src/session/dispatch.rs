@@ -9,7 +9,7 @@ use super::registry::{ContentSource, DiskState, RegisteredTorrent};
 use super::status::SessionFigures;
 use super::tokens::Owner;
 use crate::disk::{DiskEvent, OpenTorrent};
-use crate::engine::{Action, HashVerdict, Notice, SlowReason, TorrentSpec};
+use crate::engine::{Action, DisconnectReason, HashVerdict, Notice, SlowReason, TorrentSpec};
 use crate::net::{Accepted, BlockingReply, Transport, thread_cpu};
 use crate::units::TorrentKey;
 use crate::wire::{Metainfo, printable, write_nodes};
@@ -74,6 +74,15 @@ impl EventLoop {
             }
             Notice::Banned { torrent, addr } => {
                 self.emit_for(torrent, |torrent| Event::PeerBanned { torrent, addr });
+            }
+            // A connection that we closed says nothing about the peer.
+            Notice::GivenPeerFailed { why: DisconnectReason::Stopped, .. } => {}
+            Notice::GivenPeerFailed { torrent, addr, why } => {
+                let error = match why {
+                    DisconnectReason::Lost => "closed the connection before its handshake".to_string(),
+                    why => why.to_string(),
+                };
+                self.emit_for(torrent, |torrent| Event::GivenPeerFailed { torrent, addr, error });
             }
             Notice::TrackerReplied { torrent, url, peers, warning } => {
                 self.emit_for(torrent, |torrent| Event::TrackerReplied {
@@ -340,8 +349,11 @@ impl EventLoop {
                     // Opening reset them in the engine together with its verified pieces.
                     let _ = self.set_files(torrent_id, priorities.into());
                 }
-                self.emit(Event::Opened { torrent: torrent_id, have, pieces, notes: opened.notes });
-                if self.engine.stats(self.now, torrent).is_some_and(|s| s.complete) {
+                let stats = self.engine.stats(self.now, torrent);
+                let have_bytes = stats.as_ref().map_or(0, |s| s.have_bytes);
+                let notes = opened.notes;
+                self.emit(Event::Opened { torrent: torrent_id, have, have_bytes, pieces, notes });
+                if stats.is_some_and(|s| s.complete) {
                     self.emit_progress_of(torrent, self.session_figures());
                     self.emit(Event::Completed { torrent: torrent_id });
                 }

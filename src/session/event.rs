@@ -46,6 +46,8 @@ pub enum Event {
         torrent: TorrentId,
         /// Verified pieces.
         have: u32,
+        /// Bytes of the verified pieces that are wanted.
+        have_bytes: u64,
         /// All pieces.
         pieces: u32,
         /// Sentences about content that changed since the last run.
@@ -107,6 +109,16 @@ pub enum Event {
     ScrapeDone {
         /// The torrent.
         torrent: TorrentId,
+    },
+    /// A peer whose address the user gave could not be dialed, or the connection ended before its handshake.
+    /// The address is dialed again later.
+    GivenPeerFailed {
+        /// The torrent.
+        torrent: TorrentId,
+        /// The peer's address.
+        addr: SocketAddr,
+        /// The reason.
+        error: String,
     },
     /// A peer sent bad data and is banned.
     PeerBanned {

@@ -51,7 +51,10 @@ impl State {
                     self.waiting.push_back(Waiting::Checking(torrent));
                 }
             }
-            Event::TrackerReplied { .. } | Event::TrackerFailed { .. } | Event::PeerBanned { .. }
+            Event::TrackerReplied { .. }
+            | Event::TrackerFailed { .. }
+            | Event::GivenPeerFailed { .. }
+            | Event::PeerBanned { .. }
                 if self.waiting.len() >= CAPACITY =>
             {
                 self.missed += 1;

@@ -10,6 +10,11 @@ use std::time::Duration;
 /// Time in which the weight of a sample decays to 1/e.
 const MEMORY: Duration = Duration::from_secs(4);
 
+/// Time without a sample after which a shown rate begins to fall, and after which it is zero. With a report a
+/// second, a user sees zero within three seconds.
+const FADING: Duration = Duration::from_millis(750);
+const FADED: Duration = Duration::from_millis(1750);
+
 /// Bytes per second, averaged over about four seconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rate {
@@ -44,6 +49,14 @@ impl Rate {
         let memory = MEMORY.as_secs_f64();
         (copy.weight / (memory * (1.0 - exp_of_minus(age / memory)))) as u64
     }
+
+    /// Returns the rate to show to a user: that of [`per_second`](Rate::per_second), but zero soon after the
+    /// last sample, since the average alone takes half a minute to decay.
+    pub fn shown_per_second(&self, now: Instant) -> u64 {
+        let idle = now.since(self.at);
+        let left = (FADED - idle.min(FADED)).min(FADED - FADING).as_secs_f64();
+        (self.per_second(now) as f64 * left / (FADED - FADING).as_secs_f64()) as u64
+    }
 }
 
 /// Returns e⁻ˣ for `x` ≥ 0: halves `x` until it is small, evaluates the series and squares the result as
@@ -76,6 +89,22 @@ mod tests {
 
     fn at(ms: u64) -> Instant {
         Instant::from_micros(ms * 1000)
+    }
+
+    #[test]
+    fn s3_a_shown_rate_is_zero_two_seconds_after_the_last_byte_and_right_before() {
+        let mut r = Rate::default();
+        for i in 0..100 {
+            r.add(at(i * 100), 1000);
+            assert_eq!(r.shown_per_second(at(i * 100 + 700)), r.per_second(at(i * 100 + 700)));
+        }
+        let last = 9900;
+        let half = r.shown_per_second(at(last + 1250));
+        assert!((3000..5000).contains(&half), "{half}");
+        assert_eq!(r.shown_per_second(at(last + 1750)), 0);
+        assert_eq!(r.shown_per_second(at(last + 60_000)), 0);
+        assert!(r.per_second(at(last + 3000)) > 4000, "decisions use the slow average");
+        assert_eq!(Rate::default().shown_per_second(at(5)), 0);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Connections: limits, dials and their failures, duplicates, idle peers, shutdown (hazards P13, P19).
 
 use crate::engine::testing::{Received, TestWorld, handshake};
-use crate::engine::{Action, DialFailure, DisconnectReason, limits};
+use crate::engine::{Action, DialFailure, DisconnectReason, Notice, limits};
 use crate::units::{Bitfield, PeerId};
 use crate::wire::{Handshake, Message};
 use std::net::SocketAddr;
@@ -205,6 +205,21 @@ fn a_burst_of_dials_needs_a_pause_before_it() {
         let due = limits::DIALS_AT_ONCE as usize + (tenth + 1) * limits::DIALS_PER_SECOND as usize / 10;
         assert!((due - 1..=due + 1).contains(&refused), "{refused} after {tenth} tenths");
     }
+}
+
+#[test]
+fn s2_a_given_peer_that_refuses_or_hangs_up_is_reported_with_the_reason() {
+    let mut w = TestWorld::with_setup(|s| s.spec.peers = vec![addr(1), addr(2)]);
+    w.advance(0.1);
+    w.engine.on_dial_failed(w.now, w.dials[0].0, DialFailure::Refused, &mut w.out);
+    w.engine.on_dialed(w.now, w.dials[1].0, &mut w.out);
+    w.engine.on_lost(w.now, w.dials[1].0, &mut w.out);
+    let failed = w.out.drain().filter_map(|action| match action {
+        Action::Notice(Notice::GivenPeerFailed { addr, why, .. }) => Some((addr, why)),
+        _ => None,
+    });
+    let failed: Vec<_> = failed.collect();
+    assert_eq!(failed, [(w.dials[0].1, DisconnectReason::Refused), (w.dials[1].1, DisconnectReason::Lost)]);
 }
 
 #[test]

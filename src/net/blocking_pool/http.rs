@@ -133,8 +133,13 @@ fn is_timeout(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock)
 }
 
+/// Returns the error of a connection: ureq's text without the name of its variant and the number of the system's
+/// error.
 fn connection(error: &impl ToString) -> AnnounceError {
-    AnnounceError::Connection(printable(error.to_string(), 200))
+    let text = error.to_string();
+    let text = text.strip_prefix("io: ").unwrap_or(&text);
+    let text = text.split(" (os error").next().unwrap_or_default();
+    AnnounceError::Connection(printable(text.replacen("Connection ", "connection ", 1), 200))
 }
 
 fn tls(error: &impl ToString) -> AnnounceError {
