@@ -118,7 +118,8 @@ fn get_downloads_all_files_and_prints_plain_lines() {
     assert!(w.same("t/a") && w.same("t/sub/b") && w.same("t/empty"));
     let text = stdout(&output);
     assert!(text.starts_with("t: 1.2 MiB in 3 files, 40 pieces\n"), "{text}");
-    assert!(text.lines().last().unwrap().starts_with("t: 100% of 1.2 MiB after "), "{text}");
+    let last = text.lines().last().unwrap();
+    assert!(last.starts_with("t: 1.2 MiB in ") && last.ends_with("/s), saved in out"), "{text}");
     assert!(!text.contains(['\r', '\x1b']));
 }
 
@@ -142,6 +143,11 @@ fn only_the_selected_files_are_fetched() {
     let output = w.get(["--no-state", "--select-name", "b"]).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(w.same("t/sub/b") && !w.same("t/a"));
+    let last = stdout(&output).lines().last().unwrap().to_string();
+    assert!(last.starts_with("t: 293.0 KiB of the selected files (1.2 MiB in all) in "), "{last}");
+    let again = objects(&w.get(["--no-state", "--select-name", "b", "--json"]).output().unwrap());
+    let torrent = &again.last().unwrap()["torrents"][0];
+    assert_eq!((&torrent["wanted_bytes"], &torrent["have_bytes"]), (&300_001.into(), &300_001.into()));
     let output = w.get(["--no-state", "--select", "1"]).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(w.same("t/sub/b") && w.same("t/a"), "existing content is kept");

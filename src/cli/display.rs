@@ -1,12 +1,14 @@
 //! Output about torrents: a live block on a terminal, plain lines every ten seconds, JSON, or nothing.
 //!
-//! This module decides when something is printed; `progress` formats it.
+//! This module decides when something is printed; `progress`, `layout` and `summary` format it.
 
 use super::format;
 use super::json::{Object, array};
+use super::layout::{block, folded, resuming, waiting};
 use super::out::{self, Terminal};
 use super::plan::Style;
-use super::progress::{Glyphs, Row, block};
+use super::progress::{Glyphs, Row};
+use super::summary::{RunEnd, summary};
 use super::{exit::Exit, json};
 use std::time::{Duration, Instant};
 
@@ -49,16 +51,29 @@ impl Display {
 
     /// Prints a line about a torrent that starts. `files` is `None` for a link without metadata.
     pub(crate) fn announce(&mut self, row: &Row, files: Option<usize>) {
+        let Some(files) = files else { return self.line(row, "asking peers for its metadata") };
+        let s = if files == 1 { "" } else { "s" };
+        let size = format::size(row.total_bytes());
+        self.line(row, &format!("{size} in {files} file{s}, {} pieces", row.pieces));
+    }
+
+    /// Prints how much of a torrent is there already.
+    pub(crate) fn resume(&mut self, row: &Row) {
+        let of = if row.selected_of.is_some() { " of the selected files" } else { "" };
+        self.line(row, &format!("{} ({}{of})", resuming(row.resumed_bytes), row.share()));
+    }
+
+    /// Prints why a torrent has no peers, unless that was printed before.
+    pub(crate) fn trouble(&mut self, row: &Row) {
+        if let Some(trouble) = row.shown_trouble() {
+            self.line(row, trouble);
+        }
+    }
+
+    /// Prints a plain line about a torrent.
+    fn line(&self, row: &Row, text: &str) {
         if self.mode == OutputMode::Plain {
-            let Some(files) = files else {
-                return out::offer(&format!("{}: asking peers for its metadata", row.name), Duration::ZERO);
-            };
-            let s = if files == 1 { "" } else { "s" };
-            let size = format::size(row.wanted_bytes);
-            out::offer(
-                &format!("{}: {size} in {files} file{s}, {} pieces", row.name, row.pieces),
-                Duration::ZERO,
-            );
+            out::offer(&format!("{}: {text}", row.name), Duration::ZERO);
         }
     }
 
@@ -93,50 +108,55 @@ impl Display {
         }
     }
 
-    /// Prints the end of the run: the last JSON object, or a summary of each torrent.
-    pub(crate) fn end(&mut self, rows: &[Row], exit: Exit, reason: Option<&str>, now: Instant) {
-        let elapsed = now.duration_since(self.begun);
-        if self.style.json {
-            out::offer(&last_object(rows, exit, reason, elapsed), LAST_LINE_PATIENCE);
-            return;
-        }
+    /// Prints the last line of each torrent; the JSON object of the end follows with [`end`](Display::end).
+    pub(crate) fn summaries(&mut self, rows: &[Row], end: RunEnd<'_>) {
         match self.mode {
             OutputMode::Live if self.style.brief => out::redraw(Vec::new()),
             OutputMode::Live => {
-                self.draw(rows);
+                let width = live_width(Terminal::extent());
+                let lines = rows.iter().flat_map(|row| folded(&summary(row, end), width, self.glyphs));
+                out::redraw(lines.collect());
                 out::keep_block();
             }
             OutputMode::Plain => {
                 for row in rows {
-                    out::offer(&summary(row, elapsed), LAST_LINE_PATIENCE);
+                    out::offer(&summary(row, end), LAST_LINE_PATIENCE);
                 }
             }
             OutputMode::Silent | OutputMode::Json => {}
         }
     }
 
+    /// Says that the end waits for this, or with `None` that it no longer does.
+    pub(crate) fn waiting(&mut self, what: Option<&str>, limit: Duration) {
+        let text = what.map(|what| waiting(what, limit));
+        match (self.mode, text) {
+            (OutputMode::Live, text) => {
+                let width = live_width(Terminal::extent());
+                out::redraw(text.iter().flat_map(|text| folded(text, width, self.glyphs)).collect());
+            }
+            (OutputMode::Plain, Some(text)) => out::error(text),
+            _ => {}
+        }
+    }
+
+    /// Prints the last JSON object.
+    pub(crate) fn end(&mut self, rows: &[Row], exit: Exit, reason: Option<&str>, now: Instant) {
+        if self.style.json {
+            let elapsed = now.duration_since(self.begun);
+            out::offer(&last_object(rows, exit, reason, elapsed), LAST_LINE_PATIENCE);
+        }
+    }
+
     fn draw(&self, rows: &[Row]) {
         let (width, height) = Terminal::extent();
-        // The last column stays empty: some terminals wrap as soon as it is written.
-        out::redraw(block(rows, width.saturating_sub(1), height, self.glyphs));
+        out::redraw(block(rows, live_width((width, height)), height, self.glyphs));
     }
 }
 
-fn summary(row: &Row, elapsed: Duration) -> String {
-    if row.is_unknown() {
-        return format!("{}: no metadata after {}", row.name, format::duration(elapsed));
-    }
-    let mean = (row.downloaded as f64 / elapsed.as_secs_f64().max(0.001)) as u64;
-    format!(
-        "{}: {} of {} after {}, received {} ({}), sent {}",
-        row.name,
-        format::percent(row.have_bytes, row.wanted_bytes),
-        format::size(row.wanted_bytes),
-        format::duration(elapsed),
-        format::size(row.downloaded),
-        format::rate(mean),
-        format::size(row.uploaded),
-    )
+/// Returns the columns to draw on. The last column stays empty: some terminals wrap as soon as it is written.
+fn live_width((columns, _): (usize, usize)) -> usize {
+    columns.saturating_sub(1)
 }
 
 fn last_object(rows: &[Row], exit: Exit, reason: Option<&str>, elapsed: Duration) -> String {
@@ -149,29 +169,7 @@ fn last_object(rows: &[Row], exit: Exit, reason: Option<&str>, elapsed: Duration
 
 #[cfg(test)]
 mod tests {
-    use super::super::progress::DisplayPhase;
     use super::*;
-
-    #[test]
-    fn the_summary_gives_share_size_time_and_rate() {
-        let row = Row {
-            name: "a".into(),
-            wanted_bytes: 100 << 20,
-            have_bytes: 100 << 20,
-            downloaded: 100 << 20,
-            ..Row::default()
-        };
-        assert_eq!(
-            summary(&row, Duration::from_secs(10)),
-            "a: 100% of 100.0 MiB after 10s, received 100.0 MiB (10.0 MiB/s), sent 0 B"
-        );
-    }
-
-    #[test]
-    fn the_summary_of_a_link_without_metadata_says_so() {
-        let row = Row { name: "a".into(), phase: DisplayPhase::Metadata, ..Row::default() };
-        assert_eq!(summary(&row, Duration::from_secs(10)), "a: no metadata after 10s");
-    }
 
     #[test]
     fn the_last_object_carries_the_exit_code() {

@@ -188,6 +188,27 @@ pub(crate) fn duration(d: Duration) -> String {
     }
 }
 
+/// Formats the duration of a finished work: as [`duration`], with tenths below ten seconds.
+pub(crate) fn took(d: Duration) -> String {
+    if d < Duration::from_millis(9950) { format!("{:.1}s", d.as_secs_f64()) } else { duration(d) }
+}
+
+/// Formats a rate in at most eleven columns: the unit changes at 1000, not at 1024.
+pub(crate) fn short_rate(bytes_per_s: u64) -> String {
+    let mut unit = 0;
+    while unit + 1 < UNITS.len() && bytes_per_s as f64 >= 999.95 * (1u64 << (10 * unit)) as f64 {
+        unit += 1;
+    }
+    format!("{} {}/s", in_unit(bytes_per_s, unit), UNITS[unit])
+}
+
+/// Formats a part of a total as [`size_of`] does, in the same number of columns for every part.
+pub(crate) fn padded_size_of(have: u64, all: u64) -> String {
+    let unit = unit_of(all);
+    let all = in_unit(all, unit);
+    format!("{:>columns$}/{all} {}", in_unit(have, unit), UNITS[unit], columns = all.len())
+}
+
 /// Formats a share, as in `12.3%`; rounds down, so that 100% means complete.
 pub(crate) fn percent(have: u64, all: u64) -> String {
     if have >= all {
@@ -317,6 +338,17 @@ mod tests {
         assert_eq!(percent(999_999, 1_000_000), "99.9%");
         assert_eq!(percent(0, 0), "100%");
         assert_eq!(percent(u64::MAX - 1, u64::MAX), "99.9%");
+    }
+
+    #[test]
+    fn rates_of_the_live_display_keep_their_columns() {
+        for (rate, text) in [(0, "0 B/s"), (999, "999 B/s"), (1000, "1.0 KiB/s"), (1_023_999, "1.0 MiB/s")] {
+            assert_eq!(short_rate(rate), text);
+        }
+        assert!((0..4000).all(|n| short_rate(n * 77_777).len() <= 11));
+        assert_eq!(padded_size_of(1 << 20, 100 << 20), "  1.0/100.0 MiB");
+        assert_eq!(took(Duration::from_millis(640)), "0.6s");
+        assert_eq!(took(Duration::from_secs(250)), "4m10s");
     }
 
     #[test]

@@ -16,17 +16,23 @@ use super::exit::{Exit, Failure};
 use super::on_complete::Hooks;
 use super::plan::Plan;
 use super::progress::{DisplayPhase, Row};
+use super::selected::SelectedFiles;
 use super::signals::StopFlag;
 use super::source::LoadedSource;
+use super::summary::RunEnd;
 use super::torrent_table::{Change, TorrentTable};
+use super::troubles::{Troubles, tracker_host};
 use super::{args, format, log, out, save_torrent, source};
-use crate::session::{Session, StartError, TorrentId, info_share};
+use crate::session::{FilePriority, FileStatus, Session, StartError, Stopped, TorrentId, info_share};
 use crate::wire::Metainfo;
 use std::collections::BTreeSet;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// Longest delay before a signal or a time-out is noticed.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// The end of the session is silent for this long; then a line says what it waits for.
+const SILENT_STOP: Duration = Duration::from_millis(300);
 /// Time limit of the last records and announces at the end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -56,12 +62,13 @@ pub(crate) fn run_plan(plan: Plan) -> Result<Exit, Failure> {
     let mut display = Display::new(plan.style, now);
     for (request, source) in requests.into_iter().zip(sources) {
         let id = session.add(request).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
+        let troubles = known_troubles(&source);
         let (metainfo, row) = match source {
             LoadedSource::Torrent(metainfo) => (Some(metainfo.clone()), Row::of(&metainfo)),
             LoadedSource::Magnet(magnet) => (None, Row::of_link(&magnet)),
         };
         display.announce(&row, metainfo.as_ref().map(files_on_disk));
-        table.add(id, metainfo, row);
+        table.add(id, metainfo, row, troubles);
     }
     let mut run =
         GetRun { display, hooks: Hooks::default(), saved: String::new(), begun: now, plan, table, session };
@@ -100,6 +107,17 @@ fn read_sources(plan: &Plan) -> Result<Vec<LoadedSource>, Failure> {
         }
     }
     Ok(all)
+}
+
+/// Returns what a source says about its own lack of peers.
+fn known_troubles(source: &LoadedSource) -> Troubles {
+    let (refused, has_trackers, has_web_seeds) = match source {
+        LoadedSource::Torrent(t) => {
+            (t.refused_trackers(), !t.trackers().is_empty(), !t.web_seeds().is_empty())
+        }
+        LoadedSource::Magnet(m) => (&m.refused_trackers, !m.trackers.is_empty(), !m.web_seeds.is_empty()),
+    };
+    Troubles::new(refused.count(), has_web_seeds && !has_trackers)
 }
 
 fn files_on_disk(metainfo: &Metainfo) -> usize {
@@ -176,8 +194,15 @@ impl GetRun {
     fn handle_change(&mut self, change: Change) -> Option<GetOutcome> {
         match change {
             Change::None => {}
-            Change::Second(i) => self.display.on_second(&self.table.rows[i]),
-            Change::Notes(i, notes) => {
+            Change::Second(i) => {
+                self.count_selected(i);
+                self.display.on_second(&self.table.rows[i]);
+            }
+            Change::Trouble(i) => self.display.trouble(&self.table.rows[i]),
+            Change::Opened { row: i, notes, again } => {
+                if !self.plan.seed_only && !again {
+                    self.on_opened(i);
+                }
                 let row = &self.table.rows[i];
                 notes
                     .iter()
@@ -223,6 +248,32 @@ impl GetRun {
             Change::Died(reason) => return Some(GetOutcome::with_reason(Exit::Other, reason)),
         }
         None
+    }
+
+    /// Takes the selection of files of a torrent whose content is checked, and says where it resumes.
+    fn on_opened(&mut self, i: usize) {
+        let id = self.table.id(i);
+        // A torrent that was removed or failed in the meantime has no answers.
+        if let (Ok(files), Some(metainfo)) = (self.session.files(id), self.table.metainfo(i)) {
+            let is_selected =
+                |index| files.get(index).is_none_or(|f: &FileStatus| f.priority != FilePriority::Skip);
+            let selected = SelectedFiles::of(metainfo, is_selected);
+            if let Some(pieces) = selected.as_ref().and_then(|_| self.session.pieces(id).ok()) {
+                self.table.select(i, selected, &pieces.have);
+            }
+        }
+        if self.table.rows[i].has_just_resumed {
+            self.display.resume(&self.table.rows[i]);
+        }
+    }
+
+    /// Counts the bytes of the selected files.
+    fn count_selected(&mut self, i: usize) {
+        if self.table.is_selection(i) {
+            if let Ok(pieces) = self.session.pieces(self.table.id(i)) {
+                self.table.count_selected(i, &pieces.have);
+            }
+        }
     }
 
     /// Handles the metadata of a magnet link: chooses its files, or saves it with `--metadata-only`.
@@ -287,18 +338,26 @@ impl GetRun {
         }
     }
 
-    /// Formats a time-out, as in `nothing arrived within 60s (no peers; the tracker said: not found)`.
+    /// Formats a time-out, as in `nothing arrived within 60s (no peers; tracker t.example refuses: banned)`.
     fn explain(&self, what: &str, limit: Option<Duration>) -> String {
-        let slow_reason = self.table.rows.iter().find_map(|row| row.slow_reason).map(str::to_string);
-        let tracker = self.table.tracker_error.as_ref().map(|error| format!("the tracker said: {error}"));
-        let details: Vec<String> = slow_reason.into_iter().chain(tracker).collect();
+        let slow_reason = self.table.rows.iter().find_map(|row| row.slow_reason);
+        let trouble = self.table.rows.iter().find_map(Row::shown_trouble);
+        let details: Vec<&str> = slow_reason.into_iter().chain(trouble).collect();
         let details = if details.is_empty() { String::new() } else { format!(" ({})", details.join("; ")) };
         format!("{what} within {}{details}", format::duration(limit.unwrap_or_default()))
     }
 
-    /// Stops the session, prints the end of the run and returns its exit code.
+    /// Prints the last lines, stops the session and returns the exit code of the run.
     fn finish(mut self, end: GetOutcome) -> Result<Exit, Failure> {
-        let stopped = self.session.stop(STOP_TIMEOUT);
+        let place = self.plan.place();
+        let run_end = RunEnd {
+            exit: end.exit,
+            elapsed: self.begun.elapsed(),
+            place: &place,
+            seed_only: self.plan.seed_only,
+        };
+        self.display.summaries(&self.table.rows, run_end);
+        let stopped = self.stop();
         if self.plan.style.json {
             out::data(&std::mem::take(&mut self.saved));
         }
@@ -313,6 +372,42 @@ impl GetRun {
         match end.sentence {
             None => Ok(end.exit),
             Some(sentence) => Err(Failure::new(end.exit, sentence)),
+        }
+    }
+
+    /// Stops the session, and says what it waits for if that takes longer than a moment.
+    fn stop(&mut self) -> Stopped {
+        let awaited = self.awaited_at_the_end();
+        let session = self.session.clone();
+        let (sender, stopped) = mpsc::channel();
+        let stop = std::thread::Builder::new()
+            .name("rill-stop".into())
+            .spawn(move || _ = sender.send(session.stop(STOP_TIMEOUT)));
+        if stop.is_err() {
+            return self.session.clone().stop(STOP_TIMEOUT);
+        }
+        if let Ok(stopped) = stopped.recv_timeout(SILENT_STOP) {
+            return stopped;
+        }
+        self.display.waiting(Some(&awaited), STOP_TIMEOUT);
+        let stopped = stopped.recv().unwrap_or(Stopped { clean: false });
+        self.display.waiting(None, STOP_TIMEOUT);
+        stopped
+    }
+
+    /// Returns what the end may wait for: a tracker by its name, several, or the disk.
+    fn awaited_at_the_end(&self) -> String {
+        let ids = (0..self.table.rows.len()).map(|i| self.table.id(i));
+        let mut hosts = BTreeSet::new();
+        for tracker in ids.filter_map(|id| self.session.trackers(id).ok()).flatten() {
+            if tracker.announcing || tracker.last.is_some() {
+                hosts.insert(tracker_host(&tracker.url));
+            }
+        }
+        match (hosts.len(), hosts.first()) {
+            (0, _) | (_, None) => "the last writes to the disk".to_string(),
+            (1, Some(host)) => format!("tracker {host}"),
+            (more, _) => format!("{more} trackers"),
         }
     }
 }

@@ -14,6 +14,7 @@ mod fetch_metadata;
 mod format;
 mod get;
 mod json;
+mod layout;
 mod log;
 mod on_complete;
 mod out;
@@ -22,13 +23,18 @@ mod progress;
 mod progress_line;
 mod save_torrent;
 mod scrape;
+#[cfg(test)]
+mod screens;
 mod seed;
+mod selected;
 mod show;
 mod signals;
 #[cfg(feature = "sim")]
 mod sim;
 mod source;
+mod summary;
 mod torrent_table;
+mod troubles;
 mod verify;
 
 use args::{CliArgs, CliCommand};

@@ -7,7 +7,7 @@
 use super::args;
 use super::exit::{Exit, Failure};
 use super::format::{self, Selection};
-use super::source::{LoadedSource, SourceArg, usable_tracker};
+use super::source::{LoadedSource, SourceArg, shown, usable_tracker};
 use crate::disk::StorageMode;
 use crate::session::{AddTorrent, Config, DhtConfig};
 use crate::wire::{FileEntry, Files, Metainfo};
@@ -186,6 +186,13 @@ impl Plan {
     /// Returns the directory of the content.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Returns the directory of the content for a message: the current directory with its path.
+    pub(crate) fn place(&self) -> String {
+        let is_current = self.dir.as_os_str().is_empty() || self.dir == Path::new(".");
+        let dir = if is_current { std::env::current_dir().ok() } else { None };
+        shown(dir.as_deref().unwrap_or(&self.dir))
     }
 
     /// Returns the indices of the files chosen by number or name, or `None` for all files.

@@ -1,7 +1,7 @@
-//! Formats a torrent's state as the live block of a terminal, as a plain line, and as a JSON object.
+//! State of a torrent on the display, as a plain line and as a JSON object; `layout` draws it on a terminal and
+//! `summary` writes its last line.
 //!
-//! Pure functions from a [`Row`] and a width to text. Names are cleaned when a row is made. No line of the
-//! live block is wider than the given width, counted in terminal columns.
+//! Names are cleaned when a row is made.
 
 use super::format;
 use super::json::Object;
@@ -31,7 +31,7 @@ pub(crate) enum DisplayPhase {
 }
 
 impl DisplayPhase {
-    fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             DisplayPhase::Starting => "starting",
             DisplayPhase::Metadata => "metadata",
@@ -71,17 +71,29 @@ pub(crate) struct Row {
     pub(crate) eta: Option<Duration>,
     /// Reason why the download is slow, if it is.
     pub(crate) slow_reason: Option<&'static str>,
+    /// Why the torrent has no peers, as far as trackers and given peers have told; safe to print.
+    pub(crate) trouble: Option<String>,
+    /// The same in a few words.
+    pub(crate) trouble_words: Option<String>,
+    /// Bytes of the whole torrent if only some of its files are selected; `wanted_bytes` then counts theirs.
+    pub(crate) selected_of: Option<u64>,
+    /// Verified bytes at the start.
+    pub(crate) resumed_bytes: u64,
+    /// The start was a moment ago, so the display says where the download resumes.
+    pub(crate) has_just_resumed: bool,
+    /// Time from the start to the completion.
+    pub(crate) took: Option<Duration>,
 }
 
 /// Characters that the display draws with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Glyphs {
-    down: &'static str,
-    up: &'static str,
+    pub(super) down: &'static str,
+    pub(super) up: &'static str,
     full: char,
     part: &'static [char],
     empty: char,
-    ellipsis: &'static str,
+    pub(super) ellipsis: &'static str,
 }
 
 impl Glyphs {
@@ -126,7 +138,22 @@ impl Row {
         self.phase == DisplayPhase::Metadata || self.pieces == 0 && self.phase == DisplayPhase::Failed
     }
 
-    fn done_and_total(&self) -> (u64, u64) {
+    /// Sets the figures of the moment to those of a torrent without connections.
+    pub(crate) fn clear_traffic(&mut self) {
+        self.download_rate = 0;
+        self.upload_rate = 0;
+        self.peers = 0;
+        self.seeds = 0;
+        self.peers_by_origin = Default::default();
+        self.eta = None;
+    }
+
+    /// Returns the bytes of the whole torrent.
+    pub(crate) fn total_bytes(&self) -> u64 {
+        self.selected_of.unwrap_or(self.wanted_bytes)
+    }
+
+    pub(super) fn done_and_total(&self) -> (u64, u64) {
         match self.phase {
             DisplayPhase::Checking { checked, pieces } => (checked.into(), pieces.into()),
             // The size is unknown: show an empty bar.
@@ -135,85 +162,89 @@ impl Row {
         }
     }
 
-    /// Returns the parts of the status line, most important first: a narrow terminal cuts off the last
-    /// ones.
+    /// Returns the number of peers with its noun.
+    pub(super) fn peers_text(&self) -> String {
+        format!("{} peer{}", self.peers, if self.peers == 1 { "" } else { "s" })
+    }
+
+    /// Returns the share of an incomplete torrent: 100% only once everything is verified and durable.
+    pub(super) fn share(&self) -> String {
+        let (have, all) = self.done_and_total();
+        format::percent(have.min(all.saturating_sub(1)), all.max(1))
+    }
+
+    /// Returns the parts of the plain line.
     fn facts(&self, g: Glyphs) -> Vec<String> {
         let (have, all) = self.done_and_total();
-        let peers = || format!("{} peer{}", self.peers, if self.peers == 1 { "" } else { "s" });
         let mut facts = Vec::with_capacity(6);
         match self.phase {
             DisplayPhase::Starting => facts.push("starting".to_string()),
             DisplayPhase::Metadata => {
-                facts.push(if self.peers == 0 {
-                    "metadata, no peers yet".to_string()
-                } else {
-                    format!("metadata, {}", peers())
-                });
-                facts.extend(
-                    self.dht_nodes.map(|n| format!("({n} DHT node{})", if n == 1 { "" } else { "s" })),
-                );
+                facts.push(self.metadata_text());
+                facts.extend(self.dht_text());
             }
             DisplayPhase::Failed if self.is_unknown() => facts.push("failed, no metadata".to_string()),
             DisplayPhase::Checking { .. } => {
-                facts.push(format::percent(have, all));
                 facts.push(format!("checking what is there, {have} of {all} pieces"));
             }
             DisplayPhase::Downloading | DisplayPhase::Failed => {
-                facts.push(format::percent(have, all));
+                facts.push(self.share());
                 facts.push(format::size_of(have, all));
+                facts.extend(self.selected_of.map(|_| "of the selected files".to_string()));
                 facts.push(format!("{} {}", g.down, format::rate(self.download_rate)));
                 facts.push(format!("{} {}", g.up, format::rate(self.upload_rate)));
-                facts.push(peers());
+                facts.push(self.peers_text());
                 facts.extend(self.eta.map(|eta| format!("ETA {}", format::duration(eta))));
             }
             DisplayPhase::Seeding | DisplayPhase::Done => {
-                facts.push(if self.phase == DisplayPhase::Done { "done" } else { "seeding" }.to_string());
-                facts.push(format::size(all));
+                facts.push(self.done_text());
                 facts.push(format!("{} {}", g.up, format::rate(self.upload_rate)));
-                facts.push(peers());
+                facts.push(self.peers_text());
                 facts.push(format!("sent {}, ratio {:.2}", format::size(self.uploaded), self.ratio()));
             }
         }
         facts
     }
 
-    /// Returns why the download is slow, in parentheses, unless [`facts`](Row::facts) says so already.
+    /// Returns what is known about the metadata of a magnet link.
+    pub(super) fn metadata_text(&self) -> String {
+        if self.peers == 0 {
+            "metadata, no peers yet".to_string()
+        } else {
+            format!("metadata, {}", self.peers_text())
+        }
+    }
+
+    pub(super) fn dht_text(&self) -> Option<String> {
+        self.dht_nodes.map(|n| format!("({n} DHT node{})", if n == 1 { "" } else { "s" }))
+    }
+
+    /// Returns the state and size of a torrent without missing pieces.
+    pub(super) fn done_text(&self) -> String {
+        let word = if self.phase == DisplayPhase::Done { "done" } else { "seeding" };
+        let of = if self.selected_of.is_some() { " of the selected files" } else { "" };
+        format!("{word} {}{of}", format::size(self.wanted_bytes))
+    }
+
+    /// Returns why little happens: the word about a slow download, unless the facts say so already, and the
+    /// sentence about trackers and peers while there are no peers.
     fn reason(&self) -> Option<String> {
-        self.slow_reason
-            .filter(|_| self.phase != DisplayPhase::Metadata)
-            .map(|slow_reason| format!("({slow_reason})"))
+        let is_said = matches!(self.phase, DisplayPhase::Downloading | DisplayPhase::Failed);
+        let word = self.slow_reason.filter(|_| is_said);
+        let reasons = word.into_iter().chain(self.shown_trouble()).collect::<Vec<_>>().join("; ");
+        (!reasons.is_empty()).then(|| format!("({reasons})"))
+    }
+
+    /// Returns the sentence about trackers and given peers, if it explains why nothing happens.
+    pub(super) fn shown_trouble(&self) -> Option<&str> {
+        let waits =
+            matches!(self.phase, DisplayPhase::Metadata | DisplayPhase::Downloading | DisplayPhase::Seeding);
+        self.trouble.as_deref().filter(|_| waits && self.peers == 0)
     }
 
     /// Returns the payload sent in all runs as a multiple of the wanted content.
     pub(crate) fn ratio(&self) -> f64 {
         if self.wanted_bytes == 0 { 0.0 } else { self.total_uploaded as f64 / self.wanted_bytes as f64 }
-    }
-
-    /// Returns two lines of at most `width` columns: name and progress bar, then the status.
-    pub(crate) fn live(&self, width: usize, g: Glyphs) -> [String; 2] {
-        let width = width.max(1);
-        let (have, all) = self.done_and_total();
-        let bar_cells = (width / 3).clamp(4, 40);
-        let first = if width < 16 {
-            fit(&self.name, width, g)
-        } else {
-            let name = fit(&self.name, width - bar_cells - 1, g);
-            let gap = " ".repeat(width - bar_cells - 1 - name.width());
-            format!("{name}{gap} {}", bar(have, all, bar_cells, g))
-        };
-        let mut second = String::new();
-        for fact in self.facts(g).into_iter().chain(self.reason()) {
-            let gap = if second.is_empty() { "" } else { " " };
-            if second.width() + gap.len() + fact.width() > width {
-                break;
-            }
-            second.push_str(gap);
-            second.push_str(&fact);
-        }
-        if second.is_empty() {
-            second = fit(&format::percent(have, all), width, g);
-        }
-        [first, second]
     }
 
     /// Returns one line without a newline: `name: 12.3% 1.2/9.8 GiB …`.
@@ -254,33 +285,6 @@ impl Row {
             .opt("eta_s", self.eta.map(|eta| eta.as_secs()))
             .raw("slow", &self.slow_reason.map_or("null".to_string(), super::json::string))
     }
-}
-
-/// Returns the live block of several torrents in at most `rows` lines (three if `rows` is less). If not all
-/// fit, the torrents with the highest rates come first.
-pub(crate) fn block(torrents: &[Row], width: usize, rows: usize, g: Glyphs) -> Vec<String> {
-    let room = (rows.saturating_sub(1) / 2).max(1);
-    if torrents.len() <= room {
-        return torrents.iter().flat_map(|row| row.live(width, g)).collect();
-    }
-    let room = (rows.saturating_sub(2) / 2).max(1);
-    let mut order: Vec<&Row> = torrents.iter().collect();
-    order.sort_by_key(|row| std::cmp::Reverse(row.download_rate + row.upload_rate));
-    let mut lines: Vec<String> = order.iter().take(room).flat_map(|row| row.live(width, g)).collect();
-    let (down, up) = torrents.iter().fold((0, 0), |(d, u), row| (d + row.download_rate, u + row.upload_rate));
-    let rest = torrents.len() - room.min(torrents.len());
-    lines.push(fit(
-        &format!(
-            "and {rest} more; all together {} {} {} {}",
-            g.down,
-            format::rate(down),
-            g.up,
-            format::rate(up)
-        ),
-        width,
-        g,
-    ));
-    lines
 }
 
 /// Returns a progress bar of `cells` columns. It is full only if `have` is at least `all`.
@@ -353,50 +357,6 @@ mod tests {
     }
 
     #[test]
-    fn a_wide_terminal_shows_all_facts() {
-        let [first, second] = row().live(100, UTF8);
-        assert!(first.starts_with("debian-13.0.0-amd64-netinst.iso ") && first.contains("█"), "{first}");
-        assert_eq!(second, "12.2% 1.2/9.8 GiB ↓ 12.1 MiB/s ↑ 409.6 KiB/s 23 peers ETA 4m10s");
-    }
-
-    #[test]
-    fn the_reason_of_a_slow_download_is_shown_in_all_formats() {
-        let slow = Row { slow_reason: Some("no peers"), eta: None, ..row() };
-        assert!(slow.live(100, UTF8)[1].ends_with("(no peers)"));
-        assert!(slow.plain(UTF8).ends_with("(no peers)"));
-        assert!(slow.json("progress").end().contains(r#""slow":"no peers""#));
-    }
-
-    #[test]
-    fn no_line_is_wider_than_the_terminal() {
-        let names = [
-            "a",
-            "a plain name that is quite long indeed, longer than most terminals are wide, I should say.mkv",
-        ];
-        let odd = [
-            "日本語のとても長い名前のファイル日本語のとても長い名前のファイル.iso",
-            "e\u{301}".repeat(60).leak(),
-            "👨‍👩‍👧‍👦👨‍👩‍👧‍👦👨‍👩‍👧‍👦👨‍👩‍👧‍👦",
-        ];
-        for name in names.into_iter().chain(odd) {
-            for phase in [
-                DisplayPhase::Starting,
-                DisplayPhase::Metadata,
-                DisplayPhase::Downloading,
-                DisplayPhase::Seeding,
-                DisplayPhase::Checking { checked: 3, pieces: 7 },
-            ] {
-                let row = Row { name: name.into(), phase, slow_reason: Some("no peers"), ..row() };
-                for width in 0..130 {
-                    for line in [UTF8, ASCII].iter().flat_map(|g| row.live(width, *g)) {
-                        assert!(line.width() <= width.max(1), "{width}: {line}");
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
     fn a_long_name_keeps_its_beginning_and_its_end() {
         let name = fit("The quick brown fox jumps over the lazy dog.part07.rar", 40, UTF8);
         assert!(
@@ -415,12 +375,6 @@ mod tests {
             assert_eq!(bar(have, 1000, 17, UTF8).width(), 17);
         }
         assert_ne!(bar(u64::MAX - 1, u64::MAX, 10, UTF8), bar(1, 1, 10, UTF8));
-    }
-
-    #[test]
-    fn the_ascii_display_is_ascii() {
-        let [first, second] = row().live(80, ASCII);
-        assert!(first.is_ascii() && second.is_ascii() && row().plain(ASCII).is_ascii());
     }
 
     #[test]
@@ -445,38 +399,41 @@ mod tests {
     }
 
     #[test]
-    fn a_link_without_metadata_shows_its_peers_and_dht_nodes() {
+    fn the_reason_of_a_slow_download_is_printed_and_its_trouble_while_it_has_no_peers() {
+        let trouble = Some("tracker t.example refuses: banned".to_string());
+        let slow = Row { slow_reason: Some("choked"), trouble, eta: None, ..row() };
+        assert!(slow.plain(UTF8).ends_with("23 peers (choked)"));
+        assert!(slow.json("progress").end().contains(r#""slow":"choked""#));
+        let alone = Row { peers: 0, slow_reason: Some("no peers"), ..slow };
+        assert!(alone.plain(ASCII).ends_with("0 peers (no peers; tracker t.example refuses: banned)"));
+        assert!(alone.plain(ASCII).is_ascii());
+    }
+
+    #[test]
+    fn s5_only_a_whole_torrent_is_at_100_percent() {
+        let nearly = Row { have_bytes: row().wanted_bytes - 1, ..row() };
+        assert!(nearly.plain(ASCII).contains(": 99.9% "));
+        let verified = Row { have_bytes: row().wanted_bytes, ..row() };
+        assert!(verified.plain(ASCII).contains(": 99.9% "), "not durable yet");
+        let part = Row { selected_of: Some(1 << 40), ..verified };
+        assert!(part.plain(ASCII).contains(": 99.9% 9.8/9.8 GiB of the selected files "));
+        let done = Row { phase: DisplayPhase::Done, ..part };
+        assert!(done.plain(ASCII).contains(": done 9.8 GiB of the selected files "));
+    }
+
+    #[test]
+    fn a_link_without_metadata_says_its_peers_and_dht_nodes() {
         let request = Row { phase: DisplayPhase::Metadata, peers: 3, dht_nodes: Some(1), ..Row::default() };
-        let [first, second] = request.live(80, ASCII);
-        assert_eq!(second, "metadata, 3 peers (1 DHT node)");
-        assert!(first.ends_with("......") && !first.contains('#'), "{first}");
+        assert_eq!(request.plain(ASCII), ": metadata, 3 peers (1 DHT node)");
         assert_eq!(Row { dht_nodes: None, ..request.clone() }.plain(ASCII), ": metadata, 3 peers");
         let alone = Row { peers: 0, dht_nodes: Some(120), slow_reason: Some("no peers"), ..request.clone() };
-        assert_eq!(
-            alone.live(39, UTF8)[1],
-            "metadata, no peers yet (120 DHT nodes)",
-            "the lack of peers is shown once"
-        );
+        assert_eq!(alone.plain(ASCII), ": metadata, no peers yet (120 DHT nodes)", "said once");
         let failed = Row { phase: DisplayPhase::Failed, ..alone };
-        assert!(
-            failed.live(80, ASCII)[0].ends_with("......") && !failed.plain(ASCII).contains('%'),
-            "{}",
-            failed.plain(ASCII)
-        );
+        assert!(!failed.plain(ASCII).contains('%'), "{}", failed.plain(ASCII));
         let mut by = [0; 6];
         by[Origin::Dht.number()] = 2;
         let line = Row { peers_by_origin: by, ..request }.json("progress").end();
         let sources = r#""peers_by_source":{"given":0,"incoming":0,"tracker":0,"dht":2,"pex":0,"lsd":0},"dht_nodes":1,"#;
         assert!(line.contains(sources) && line.contains(r#""state":"metadata""#), "{line}");
-    }
-
-    #[test]
-    fn many_torrents_share_the_screen() {
-        let rows: Vec<Row> = (0..40).map(|i| Row { download_rate: i, ..row() }).collect();
-        let lines = block(&rows, 80, 24, UTF8);
-        assert!(lines.len() < 24);
-        assert!(lines.last().unwrap().starts_with("and 29 more"), "{lines:?}");
-        assert_eq!(block(&rows[..3], 80, 24, UTF8).len(), 6);
-        assert!(block(&rows, 80, 1, UTF8).len() <= 3);
     }
 }

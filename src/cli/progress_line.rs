@@ -1,7 +1,8 @@
 //! Live progress of the commands that hash, `create` and `verify`. It is shown on a terminal only.
 
+use super::format;
 use super::out::{self, Terminal};
-use super::progress::{DisplayPhase, Glyphs, Row};
+use super::progress::{DisplayPhase, Glyphs, Row, fit};
 use crate::wire::printable;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ const EVERY: Duration = Duration::from_millis(200);
 
 /// Live display of a hashing command.
 pub(crate) struct ProgressLine {
+    work: &'static str,
     row: Row,
     pieces: u32,
     glyphs: Glyphs,
@@ -18,11 +20,12 @@ pub(crate) struct ProgressLine {
 }
 
 impl ProgressLine {
-    /// Returns a display that has drawn nothing; with `silent` it never draws.
-    pub(crate) fn new(name: &str, pieces: u32, silent: bool) -> ProgressLine {
+    /// Returns a display of this work, as in "hashing", that has drawn nothing; with `silent` it never draws.
+    pub(crate) fn new(work: &'static str, name: &str, pieces: u32, silent: bool) -> ProgressLine {
         let terminal = Terminal::of_stdout();
         let row = Row { name: printable(name, 200), ..Row::default() };
         ProgressLine {
+            work,
             row,
             pieces,
             glyphs: Glyphs::new(terminal.utf8),
@@ -39,7 +42,9 @@ impl ProgressLine {
             let checked = (u128::from(done) * u128::from(self.pieces) / u128::from(all.max(1))) as u32;
             self.row.phase = DisplayPhase::Checking { checked, pieces: self.pieces };
             let width = Terminal::extent().0.saturating_sub(1);
-            out::redraw(self.row.live(width, self.glyphs).into());
+            let [bar, _] = self.row.live(width, self.glyphs);
+            let figures = format!("{} {}", self.work, format::padded_size_of(done, all));
+            out::redraw(vec![bar, fit(&figures, width, self.glyphs)]);
         }
     }
 }

@@ -11,7 +11,10 @@
 use super::exit::{Exit, Failure};
 use super::plan::SeedGoal;
 use super::progress::{DisplayPhase, Row};
+use super::selected::SelectedFiles;
+use super::troubles::Troubles;
 use crate::session::{Event, Progress, SlowReason, TorrentId};
+use crate::units::Bitfield;
 use crate::wire::{Metainfo, origin_without_secrets};
 use std::time::{Duration, Instant};
 
@@ -27,7 +30,19 @@ pub(crate) struct TableEntry {
     pub(crate) metainfo: Option<Metainfo>,
     complete_since: Option<Instant>,
     finished: bool,
+    /// The selected files, unless all are.
+    selected: Option<SelectedFiles>,
+    /// When the content was checked and the torrent started.
+    opened_at: Option<Instant>,
+    troubles: Troubles,
+    /// Troubles that were returned to the caller, see [`MOST_TROUBLES`].
+    troubles_told: usize,
 }
+
+/// Most sentences about the troubles of one torrent.
+const MOST_TROUBLES: usize = 5;
+/// How long a row says where its download resumes.
+const RESUME_SHOWN: Duration = Duration::from_secs(10);
 
 /// Effect of an event that the caller has to handle. Numbers are indices of rows.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,8 +51,11 @@ pub(crate) enum Change {
     None,
     /// The progress report of this torrent, due once a second.
     Second(usize),
-    /// Lines for stderr about this torrent.
-    Notes(usize, Vec<String>),
+    /// The torrent's content is checked and it starts; with lines for stderr. `again`: it waited for free disk
+    /// space.
+    Opened { row: usize, notes: Vec<String>, again: bool },
+    /// The sentence about the torrent's trackers and given peers has changed.
+    Trouble(usize),
     /// Every wanted piece is verified and durable.
     Completed(usize),
     /// A magnet link's metadata has arrived.
@@ -57,10 +75,9 @@ pub(crate) struct TorrentTable {
     pub(crate) rows: Vec<Row>,
     seed_only: bool,
     seeding_follows: bool,
+    begun: Instant,
     /// When payload last arrived or a check last made progress.
     last_progress_at: Instant,
-    /// The last tracker error, if no tracker has replied since.
-    pub(crate) tracker_error: Option<String>,
 }
 
 impl TorrentTable {
@@ -72,18 +89,19 @@ impl TorrentTable {
             rows: Vec::new(),
             seed_only,
             seeding_follows,
+            begun: now,
             last_progress_at: now,
-            tracker_error: None,
         }
     }
 
     /// Adds a torrent that was added to the session, with its metadata if known. Torrents are added in
     /// order of their ids.
-    pub(crate) fn add(&mut self, id: TorrentId, metainfo: Option<Metainfo>, row: Row) {
+    pub(crate) fn add(&mut self, id: TorrentId, metainfo: Option<Metainfo>, row: Row, troubles: Troubles) {
         debug_assert!(
             self.torrents.last().is_none_or(|last| last.id < id),
             "torrents are added in order of their ids"
         );
+        self.rows.push(Row { trouble: troubles.sentence(), ..row });
         self.torrents.push(TableEntry {
             id,
             failure: None,
@@ -91,8 +109,11 @@ impl TorrentTable {
             metainfo,
             complete_since: None,
             finished: false,
+            selected: None,
+            opened_at: None,
+            troubles,
+            troubles_told: 0,
         });
-        self.rows.push(row);
     }
 
     fn find(&self, id: TorrentId) -> Option<usize> {
@@ -110,25 +131,35 @@ impl TorrentTable {
                 }
                 Change::None
             }
-            Event::Opened { torrent, have, pieces, notes, .. } => self.find(torrent).map_or(Change::None, |i| {
-                // Opening the torrent again after a full disk is no progress.
-                if self.torrents[i].disk_full.take().is_none() {
-                    self.last_progress_at = now;
-                }
-                self.rows[i].slow_reason = None;
-                self.rows[i].phase =
-                    if self.seed_only { DisplayPhase::Seeding } else { DisplayPhase::Downloading };
-                self.rows[i].pieces_have = have;
-                self.rows[i].pieces = pieces;
-                if self.seed_only {
-                    // The time of a seeding goal starts now, even if pieces are missing.
-                    self.torrents[i].complete_since.get_or_insert(now);
-                }
-                Change::Notes(i, notes)
-            }),
+            Event::Opened { torrent, have, have_bytes, pieces, notes } => {
+                self.find(torrent).map_or(Change::None, |i| {
+                    // Opening the torrent again after a full disk is no progress.
+                    let again = self.torrents[i].disk_full.take().is_some();
+                    if !again {
+                        self.last_progress_at = now;
+                    }
+                    self.torrents[i].opened_at = Some(now);
+                    self.rows[i].slow_reason = None;
+                    self.rows[i].phase =
+                        if self.seed_only { DisplayPhase::Seeding } else { DisplayPhase::Downloading };
+                    self.rows[i].pieces_have = have;
+                    self.rows[i].pieces = pieces;
+                    if self.seed_only {
+                        // The time of a seeding goal starts now, even if pieces are missing.
+                        self.torrents[i].complete_since.get_or_insert(now);
+                    }
+                    if !self.seed_only && !again {
+                        self.resume_at(i, have_bytes);
+                    }
+                    Change::Opened { row: i, notes, again }
+                })
+            }
             Event::Metadata { torrent, metainfo } => self.find(torrent).map_or(Change::None, |i| {
                 self.last_progress_at = now;
-                self.rows[i] = Row { phase: DisplayPhase::Starting, ..Row::of(&metainfo) };
+                let trouble = self.rows[i].trouble.take();
+                let trouble_words = self.rows[i].trouble_words.take();
+                let phase = DisplayPhase::Starting;
+                self.rows[i] = Row { phase, trouble, trouble_words, ..Row::of(&metainfo) };
                 self.torrents[i].metainfo = Some(metainfo);
                 Change::Metadata(i)
             }),
@@ -145,6 +176,8 @@ impl TorrentTable {
                 self.torrents[i].complete_since.get_or_insert(now);
                 let row = &mut self.rows[i];
                 row.have_bytes = row.wanted_bytes;
+                row.took.get_or_insert(now.duration_since(self.begun));
+                row.download_rate = 0;
                 row.eta = None;
                 row.slow_reason = None;
                 row.phase = if self.seeding_follows { DisplayPhase::Seeding } else { DisplayPhase::Done };
@@ -160,23 +193,21 @@ impl TorrentTable {
                 self.torrents[i].disk_full = Some(Failure::new(super::fault_exit(&fault), fault.to_string()));
                 Change::DiskFull(i, fault.to_string())
             }),
-            Event::TrackerFailed { url, error, .. } => {
+            Event::TrackerFailed { torrent, url, error } => {
                 log::info!("tracker {}: {error}", origin_without_secrets(url.as_bytes()));
-                self.tracker_error = Some(error);
-                Change::None
+                self.on_answer(torrent, |troubles| troubles.on_tracker(&url, Err(&error)))
             }
-            Event::TrackerReplied { url, peers, warning, .. } => {
+            Event::TrackerReplied { torrent, url, peers, warning } => {
                 log::info!(
                     "tracker {}: {peers} peers{}",
                     origin_without_secrets(url.as_bytes()),
                     warning.map(|w| format!(" and a warning: {w}")).unwrap_or_default()
                 );
-                self.tracker_error = None;
-                Change::None
+                self.on_answer(torrent, |troubles| troubles.on_tracker(&url, Ok(peers)))
             }
-            Event::GivenPeerFailed { addr, error, .. } => {
+            Event::GivenPeerFailed { torrent, addr, error } => {
                 log::info!("peer {addr}: {error}");
-                Change::None
+                self.on_answer(torrent, |troubles| troubles.on_given_peer(addr, &error))
             }
             Event::PeerBanned { addr, .. } => {
                 log::info!("{addr} sent data that does not match and is banned");
@@ -193,19 +224,69 @@ impl TorrentTable {
         }
     }
 
+    /// Records the answer of a tracker or a peer.
+    fn on_answer(&mut self, id: TorrentId, record: impl FnOnce(&mut Troubles)) -> Change {
+        let Some(i) = self.find(id) else { return Change::None };
+        let entry = &mut self.torrents[i];
+        record(&mut entry.troubles);
+        let before = std::mem::replace(&mut self.rows[i].trouble, entry.troubles.sentence());
+        self.rows[i].trouble_words = entry.troubles.words();
+        let row = &self.rows[i];
+        if row.shown_trouble().is_none() || before == row.trouble || entry.troubles_told == MOST_TROUBLES {
+            return Change::None;
+        }
+        entry.troubles_told += 1;
+        Change::Trouble(i)
+    }
+
+    /// Sets which files are selected, unless all are; `have` are the verified pieces.
+    pub(crate) fn select(&mut self, i: usize, selected: Option<SelectedFiles>, have: &Bitfield) {
+        let whole = self.torrents[i].metainfo.as_ref().map(|metainfo| metainfo.geometry().total());
+        if let (Some(files), Some(whole)) = (&selected, whole) {
+            let has_resumed = self.rows[i].resumed_bytes > 0;
+            self.rows[i].wanted_bytes = files.bytes();
+            self.rows[i].selected_of = Some(whole);
+            self.resume_at(i, if has_resumed { files.bytes_in(have) } else { 0 });
+        }
+        self.torrents[i].selected = selected;
+    }
+
+    /// Returns whether only some files of the torrent are selected; its progress then needs
+    /// [`count_selected`](TorrentTable::count_selected).
+    pub(crate) fn is_selection(&self, i: usize) -> bool {
+        self.torrents[i].selected.is_some() && self.torrents[i].complete_since.is_none()
+    }
+
+    /// Counts the bytes of the selected files in the verified pieces.
+    pub(crate) fn count_selected(&mut self, i: usize, have: &Bitfield) {
+        if let Some(selected) = &self.torrents[i].selected {
+            self.rows[i].have_bytes = selected.bytes_in(have);
+        }
+    }
+
+    /// Sets how much of the torrent is verified at its start.
+    fn resume_at(&mut self, i: usize, have_bytes: u64) {
+        let row = &mut self.rows[i];
+        row.have_bytes = have_bytes;
+        row.resumed_bytes = have_bytes;
+        row.has_just_resumed = have_bytes > 0 && have_bytes < row.wanted_bytes;
+    }
+
     fn on_progress(&mut self, i: usize, p: &Progress, now: Instant) {
         let row = &mut self.rows[i];
         if p.downloaded > row.downloaded {
             self.last_progress_at = now;
         }
         row.dht_nodes = p.dht_nodes;
+        let opened_at = self.torrents[i].opened_at;
+        row.has_just_resumed &= opened_at.is_some_and(|at| now.duration_since(at) < RESUME_SHOWN);
         if row.phase == DisplayPhase::Metadata {
             row.peers = p.peers;
             row.slow_reason = p.slow.map(slow_reason);
             row.peers_by_origin = p.peers_by_origin;
             return;
         }
-        if !self.seed_only {
+        if !self.seed_only && self.torrents[i].selected.is_none() {
             // With `seed` no piece is wanted; the row keeps the size of the whole content.
             row.wanted_bytes = p.wanted_bytes;
             row.have_bytes = p.have_bytes;
@@ -237,6 +318,7 @@ impl TorrentTable {
             if !endless && goal.reached(self.rows[i].ratio(), now.duration_since(since)) {
                 torrent.finished = true;
                 self.rows[i].phase = DisplayPhase::Done;
+                self.rows[i].clear_traffic();
                 sources.push(i);
             }
         }
@@ -246,6 +328,7 @@ impl TorrentTable {
     /// Marks a torrent as failed and finished.
     pub(crate) fn fail(&mut self, i: usize, failure: Failure) {
         self.rows[i].phase = DisplayPhase::Failed;
+        self.rows[i].clear_traffic();
         self.torrents[i].failure = Some(failure);
         self.torrents[i].finished = true;
     }

@@ -73,7 +73,7 @@ fn hash(metainfo: &Metainfo, dir: &Path, silent: bool) -> Result<VerifyReport, F
         refetch: false,
         refuse_hidden: false,
     };
-    let mut meter = ProgressLine::new(metainfo.name(), geometry.pieces(), silent);
+    let mut meter = ProgressLine::new("checking", metainfo.name(), geometry.pieces(), silent);
     crate::disk::verify(torrent, &mut |done, all| meter.show(done, all)).map_err(|fault| match fault.kind {
         // Without the directory no file of the torrent exists, which is a result of the check and not
         // an error.
