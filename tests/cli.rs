@@ -4,6 +4,8 @@
 
 #[path = "cli/outputs.rs"]
 mod outputs;
+#[path = "cli/screen.rs"]
+mod screen;
 #[path = "cli/sources.rs"]
 mod sources;
 

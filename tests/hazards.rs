@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 /// The rows of the table: a letter, and the first and the last number with it.
-const ROWS: [(char, u32, u32); 10] = [
+const ROWS: [(char, u32, u32); 11] = [
     ('A', 1, 3),
     ('T', 1, 31),
     ('M', 1, 9),
@@ -17,6 +17,7 @@ const ROWS: [(char, u32, u32); 10] = [
     ('F', 1, 16),
     ('F', 30, 34),
     ('R', 1, 13),
+    ('S', 1, 8),
 ];
 
 /// Collects the names of tests below `dir` that begin with a row in lower case.
