@@ -10,10 +10,10 @@ use std::time::Duration;
 /// Time in which the weight of a sample decays to 1/e.
 const MEMORY: Duration = Duration::from_secs(4);
 
-/// Time without a sample after which a shown rate begins to fall, and after which it is zero. With a report a
+/// Seconds without a sample after which a shown rate begins to fall, and after which it is zero. With a report a
 /// second, a user sees zero within three seconds.
-const FADING: Duration = Duration::from_millis(750);
-const FADED: Duration = Duration::from_millis(1750);
+const FADING_S: f64 = 0.75;
+const FADED_S: f64 = 1.75;
 
 /// Bytes per second, averaged over about four seconds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,9 +53,9 @@ impl Rate {
     /// Returns the rate to show to a user: that of [`per_second`](Rate::per_second), but zero soon after the
     /// last sample, since the average alone takes half a minute to decay.
     pub fn shown_per_second(&self, now: Instant) -> u64 {
-        let idle = now.since(self.at);
-        let left = (FADED - idle.min(FADED)).min(FADED - FADING).as_secs_f64();
-        (self.per_second(now) as f64 * left / (FADED - FADING).as_secs_f64()) as u64
+        let idle_s = now.since(self.at).as_secs_f64();
+        let share = ((FADED_S - idle_s) / (FADED_S - FADING_S)).clamp(0.0, 1.0);
+        (self.per_second(now) as f64 * share) as u64
     }
 }
 
