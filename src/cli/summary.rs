@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn s4_the_last_line_says_what_how_much_how_long_how_fast_and_where() {
         assert_eq!(summary(&row(), END), "a: 100.0 MiB in 10s (10.0 MiB/s), saved in here");
-        let sent = Row { uploaded: 50 << 20, ..row() };
+        let sent = Row { uploaded: 50 << 20, total_uploaded: 50 << 20, ..row() };
         assert!(summary(&sent, END).ends_with(", saved in here, sent 50.0 MiB, ratio 0.50"));
     }
 
@@ -159,7 +159,8 @@ mod tests {
     fn the_last_line_of_a_link_without_metadata_and_of_a_seed() {
         let link = Row { name: "a".into(), phase: DisplayPhase::Metadata, ..Row::default() };
         assert_eq!(summary(&link, END), "a: no metadata after 1m30s");
-        let seed = Row { phase: DisplayPhase::Seeding, uploaded: 10 << 20, ..row() };
+        let seed =
+            Row { phase: DisplayPhase::Seeding, uploaded: 10 << 20, total_uploaded: 10 << 20, ..row() };
         assert_eq!(
             summary(&seed, RunEnd { seed_only: true, ..END }),
             "a: sent 10.0 MiB in 1m30s, ratio 0.10"
