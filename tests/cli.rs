@@ -8,6 +8,8 @@ mod outputs;
 mod screen;
 #[path = "cli/sources.rs"]
 mod sources;
+#[path = "cli/usage.rs"]
+mod usage;
 
 use serde_json::Value;
 use std::ffi::OsStr;
@@ -263,8 +265,7 @@ fn control_characters_of_a_torrent_are_not_printed() {
 #[test]
 fn bad_options_end_with_28_and_one_sentence() {
     let w = World::new();
-    let cases: [&[&str]; 10] = [
-        &[],
+    let cases: [&[&str]; 9] = [
         &["frobnicate"],
         &["get"],
         &["get", "--no-such-option", "x"],
@@ -500,10 +501,13 @@ fn k14_proxies_of_the_environment_are_used_and_the_help_names_them() {
 }
 
 #[test]
-fn errors_of_a_web_server_end_with_6() {
+fn errors_of_a_web_server_end_with_6_and_a_missing_file_with_3() {
     let w = World::new();
-    let missing = serve(vec![reply("404 Not Found", b"")]);
-    assert!(w.rill(["show", &missing]).fails_with(6).contains("404"));
+    let missing =
+        serve(vec![reply("404 Not Found", b""), reply("410 Gone", b""), reply("403 Forbidden", b"")]);
+    assert!(w.rill(["show", &missing]).fails_with(3).contains("404"));
+    assert!(w.rill(["show", &missing]).fails_with(3).contains("410"));
+    assert!(w.rill(["show", &missing]).fails_with(6).contains("403"));
     let page = serve(vec![reply("200 OK", b"<html>log in</html>")]);
     w.rill(["show", &page]).fails_with(25);
     let circle = serve(vec![reply("302 Found\r\nLocation: /again", b""); 10]);

@@ -1,5 +1,8 @@
 //! Runs `get`, `seed` and `bench` over loopback, without other programs.
 
+#[path = "transfer/options.rs"]
+mod options;
+
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
@@ -184,6 +187,7 @@ fn the_on_complete_program_runs_once_with_path_and_variables() {
         ("talk\n", 1),
         "the program's output goes to stderr"
     );
+    fs::remove_dir_all(out).unwrap();
     let output = w.get(["--no-state", "-q", "--on-complete", "./no-such-program"]).output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert!(stderr(&output).starts_with("rill: --on-complete ./no-such-program: "));

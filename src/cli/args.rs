@@ -3,36 +3,44 @@
 //! These structs only hold the values; `plan` turns them into a session's configuration. Where aria2 or
 //! Transmission has the same option, its name is used here.
 
+mod examples;
 #[cfg(feature = "sim")]
 mod sim;
 
 #[cfg(feature = "sim")]
 pub(crate) use sim::Sim;
 
-use super::format::{Selection, parse_duration, parse_size};
+use super::format::{Selection, parse_duration, parse_minutes, parse_size};
+use super::on_complete::HookCommand;
+use super::peer_names::PeerArg;
 use crate::session::PrivateHosts;
 use crate::wire::host_and_port;
-use clap::builder::FalseyValueParser;
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::builder::{FalseyValueParser, Resettable};
+use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 const AFTER: &str = "\
-Exit codes: 0 done, 1 other error, 2 timed out, 6 network, 7 stopped by a signal (progress is kept), 9 no disk space, \
+Exit codes: 0 done, 1 other error, 2 timed out, 3 not found (HTTP), 6 network, 7 stopped by a signal (progress is kept), 9 no disk space, \
 13 a file is in the way, 15 cannot open, 16 cannot create, 17 file I/O, 25 not bencode, 26 not a usable torrent, \
 27 bad magnet link, 28 bad option, 32 content does not match.
 
 Every option can be set by an environment variable: RILL_DIR for --dir, RILL_NO_STATE for --no-state, and so on; \
-the command line wins. Sizes take K, M, G (1024); times take ms, s, m, h, d. \
+the command line wins, and an empty variable counts as unset. Sizes take K, M, G (1024). Times take s, m, h, d, as in \
+90s, 5m or 1h30m; a bare number is in seconds, for --seed-time in minutes. \
 HTTP(S) trackers and URLs of torrents are reached through the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY \
 names, unless NO_PROXY lists them; UDP trackers, the DHT and peers are always reached directly.";
 
+/// First word of the command lines with which `rill bench` starts its processes. It is no command of the
+/// program, so no help, suggestion or error names it.
+const BENCH_PART: &str = "bench-part";
+
 /// The whole command line.
 #[derive(Debug, Parser)]
-#[command(name = "rill", version, about = "A small BitTorrent client.", after_help = AFTER, max_term_width = 100)]
-#[command(subcommand_required = true, arg_required_else_help = false, infer_subcommands = false)]
+#[command(name = "rill", version, about = "A small BitTorrent client.", max_term_width = 100)]
+#[command(after_help = format!("{AFTER}\n\n{}", examples::RILL))]
+#[command(subcommand_required = true, arg_required_else_help = true, infer_subcommands = false)]
 pub(crate) struct CliArgs {
     #[command(subcommand)]
     pub(crate) command: CliCommand,
@@ -40,10 +48,18 @@ pub(crate) struct CliArgs {
 
 impl CliArgs {
     /// Parses a command line; its first word is the program's name. The help states the rule for environment
-    /// variables once and hides the variable of each option.
+    /// variables once and hides the variable of each option. An empty variable counts as unset.
     pub(crate) fn parse_words(words: impl IntoIterator<Item = OsString>) -> Result<CliArgs, clap::Error> {
-        let command =
-            CliArgs::command().mut_subcommands(|command| command.mut_args(|arg| arg.hide_env(true)));
+        let words: Vec<OsString> = words.into_iter().collect();
+        if words.get(1).is_some_and(|word| word == BENCH_PART) {
+            let part = BenchPart::try_parse_from(words.into_iter().skip(1))?;
+            return Ok(CliArgs { command: CliCommand::BenchPart(part) });
+        }
+        let without_empty = |arg: Arg| {
+            let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+            if empty { arg.env(Resettable::Reset) } else { arg.hide_env(true) }
+        };
+        let command = CliArgs::command().mut_subcommands(|command| command.mut_args(without_empty));
         CliArgs::from_arg_matches(&command.try_get_matches_from(words)?)
     }
 }
@@ -66,23 +82,38 @@ pub(crate) enum CliCommand {
     #[cfg(feature = "sim")]
     Sim(Box<Sim>),
     /// Run one of the processes that `rill bench` spawns
-    #[command(hide = true)]
+    #[command(skip)]
     BenchPart(BenchPart),
 }
 
+impl CliCommand {
+    /// Returns whether the command prints errors only.
+    pub(crate) fn is_quiet(&self) -> bool {
+        match self {
+            CliCommand::Get(options) => options.output.quiet,
+            CliCommand::Seed(options) => options.output.quiet,
+            CliCommand::Create(options) => options.quiet,
+            CliCommand::Verify(options) => options.quiet,
+            CliCommand::BenchPart(_) => true,
+            _ => false,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
+#[command(after_help = examples::GET)]
 pub(crate) struct Get {
-    /// Torrent files, http(s) URLs of them, or magnet links
+    /// Torrent files, http(s) URLs of them, magnet links, or info hashes; - is a torrent on standard input
     #[arg(value_name = "SOURCE", required = true)]
     pub(crate) sources: Vec<String>,
 
     #[command(flatten)]
     pub(crate) place: Place,
 
-    /// Fetch only these files, by number as `rill show` prints them: 1-3,7
+    /// Fetch only these files, by number as `rill show` prints them: 1-3,7 [default: all]
     #[arg(long, value_name = "LIST", env = "RILL_SELECT", value_parser = Selection::parse, help_heading = "What")]
     pub(crate) select: Option<Selection>,
-    /// Fetch only files whose name matches (or whose path, if GLOB has a /); may be repeated
+    /// Fetch only files whose name matches (or whose path, if GLOB has a /); may be repeated [default: all]
     #[arg(long, value_name = "GLOB", env = "RILL_SELECT_NAME", help_heading = "What")]
     pub(crate) select_name: Vec<String>,
     /// Save each torrent's metadata as NAME.torrent in the directory; download no content
@@ -102,7 +133,7 @@ pub(crate) struct Get {
     #[arg(long, env = "RILL_REFETCH", value_parser = FalseyValueParser::new(), help_heading = "What")]
     pub(crate) refetch: bool,
 
-    /// Receive at most RATE bytes a second
+    /// Receive at most RATE bytes a second; 0 is unlimited [default: unlimited]
     #[arg(long, value_name = "RATE", env = "RILL_MAX_DOWNLOAD_LIMIT", value_parser = parse_size, help_heading = "How fast")]
     pub(crate) max_download_limit: Option<u64>,
 
@@ -111,23 +142,27 @@ pub(crate) struct Get {
     #[command(flatten)]
     pub(crate) goal: Goal,
 
-    /// Give up (exit code 2) after this long
+    /// Give up (exit code 2) after this long; 0 is never [default: never]
     #[arg(long, value_name = "TIME", env = "RILL_TIMEOUT", value_parser = parse_duration, help_heading = "When to stop")]
     pub(crate) timeout: Option<Duration>,
     /// Give up when no payload has arrived for this long (exit code 2), or when the disk has been full
-    /// for this long (exit code 9)
+    /// for this long (exit code 9); 0 is never [default: never]
     #[arg(long, value_name = "TIME", env = "RILL_STALL_TIMEOUT", value_parser = parse_duration, help_heading = "When to stop")]
     pub(crate) stall_timeout: Option<Duration>,
-    /// Run PROGRAM without a shell when a torrent is complete, with the content's path as its argument
-    /// and RILL_TORRENT_NAME, _HASH, _DIR, _PATH and _BYTES in its environment
-    #[arg(long, value_name = "PROGRAM", env = "RILL_ON_COMPLETE", help_heading = "When to stop")]
-    pub(crate) on_complete: Option<PathBuf>,
+    /// Run COMMAND without a shell each time a torrent's last wanted piece has been downloaded. COMMAND is a
+    /// program, or else words of which the first is one ('' "" and \ quote, $ and * mean nothing). The content's
+    /// path is its last argument; RILL_TORRENT_NAME, _HASH, _DIR, _PATH and _BYTES are in its environment
+    /// [default: none]
+    #[arg(long, value_name = "COMMAND", env = "RILL_ON_COMPLETE", value_parser = HookCommand::parse)]
+    #[arg(help_heading = "When to stop")]
+    pub(crate) on_complete: Option<HookCommand>,
 
     #[command(flatten)]
     pub(crate) output: Output,
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = examples::SEED)]
 pub(crate) struct Seed {
     /// Torrent files, or http(s) URLs of them
     #[arg(value_name = "TORRENT", required = true)]
@@ -147,7 +182,7 @@ pub(crate) struct Seed {
 #[command(next_help_heading = "Where")]
 pub(crate) struct Place {
     /// Directory of the content
-    #[arg(short, long, value_name = "DIR", env = "RILL_DIR", default_value = ".", hide_default_value = true)]
+    #[arg(short, long, value_name = "DIR", env = "RILL_DIR", default_value = ".")]
     pub(crate) dir: PathBuf,
     /// Hash existing content again, even if the resume record of an earlier run vouches for it
     #[arg(long, env = "RILL_CHECK", value_parser = FalseyValueParser::new())]
@@ -187,7 +222,7 @@ pub(crate) struct State {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Network")]
 pub(crate) struct Network {
-    /// Send at most RATE bytes a second
+    /// Send at most RATE bytes a second; 0 is unlimited [default: unlimited]
     #[arg(short = 'u', long, value_name = "RATE", env = "RILL_MAX_UPLOAD_LIMIT", value_parser = parse_size, help_heading = "How fast")]
     pub(crate) max_upload_limit: Option<u64>,
     /// Port to listen on, or a range of which the first free port is taken; 0 is any free port
@@ -205,18 +240,19 @@ pub(crate) struct Network {
 #[command(next_help_heading = "Network")]
 pub(crate) struct Discovery {
     #[arg(
-        help = "Connect to this peer, 192.0.2.1:6881 or [2001:db8::1]:6881; may be repeated",
+        help = "Connect to this peer, 192.0.2.1:6881, [2001:db8::1]:6881 or box.lan:6881; may be repeated [default: none]",
         long,
         value_name = "ADDR",
         env = "RILL_PEER",
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = PeerArg::parse
     )]
-    pub(crate) peer: Vec<SocketAddr>,
-    /// Announce to this tracker as well; may be repeated
+    pub(crate) peer: Vec<PeerArg>,
+    /// Announce to this tracker as well; may be repeated [default: none]
     #[arg(long, value_name = "URL", env = "RILL_TRACKER", value_delimiter = ' ')]
     pub(crate) tracker: Vec<String>,
     /// Ask the trackers that torrents name in private networks with any path; with =loopback also on this
-    /// machine. Trackers given with --tracker are always asked
+    /// machine. Trackers given with --tracker are always asked [default: off]
     #[arg(long, value_name = "loopback", env = "RILL_ALLOW_PRIVATE_HOSTS", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "true", value_parser = parse_private_hosts)]
     pub(crate) allow_private_hosts: Option<PrivateHosts>,
@@ -224,6 +260,7 @@ pub(crate) struct Discovery {
     #[arg(long, env = "RILL_NO_DHT", value_parser = FalseyValueParser::new())]
     pub(crate) no_dht: bool,
     /// Join the DHT through this node, router.example:6881, instead of the built-in ones; may be repeated
+    /// [default: the built-in ones]
     #[arg(long, value_name = "HOST:PORT", env = "RILL_DHT_BOOTSTRAP", value_delimiter = ',', value_parser = parse_node)]
     pub(crate) dht_bootstrap: Vec<(String, u16)>,
     /// UDP port of the DHT and of UDP trackers [default: the listening port]
@@ -241,11 +278,12 @@ pub(crate) struct Discovery {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "When to stop")]
 pub(crate) struct Goal {
-    /// Seed until the uploaded bytes are R times the content
+    /// Seed until the uploaded bytes are R times the content [default: none]
     #[arg(long, value_name = "R", env = "RILL_SEED_RATIO", value_parser = parse_ratio)]
     pub(crate) seed_ratio: Option<f64>,
-    /// Seed for this many minutes; with --seed-ratio, whichever comes first
-    #[arg(long, value_name = "MIN", env = "RILL_SEED_TIME", value_parser = parse_minutes)]
+    /// Seed for this long, a bare number in minutes; with --seed-ratio, whichever comes first [default: none:
+    /// get ends when it is complete, seed at a signal]
+    #[arg(long, value_name = "TIME", env = "RILL_SEED_TIME", value_parser = parse_minutes)]
     pub(crate) seed_time: Option<Duration>,
 }
 
@@ -265,6 +303,7 @@ pub(crate) struct Output {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = examples::CREATE)]
 pub(crate) struct Create {
     /// File or directory to share
     #[arg(value_name = "PATH")]
@@ -275,13 +314,13 @@ pub(crate) struct Create {
     /// Overwrite FILE
     #[arg(long, env = "RILL_FORCE", value_parser = FalseyValueParser::new())]
     pub(crate) force: bool,
-    /// Tracker, in a tier of its own; may be repeated
+    /// Tracker, in a tier of its own; may be repeated [default: none]
     #[arg(short, long, value_name = "URL", env = "RILL_ANNOUNCE", value_delimiter = ' ')]
     pub(crate) announce: Vec<String>,
-    /// Trackers that share a tier, after those of -a; may be repeated
+    /// Trackers that share a tier, after those of -a; may be repeated [default: none]
     #[arg(short, long, value_name = "URL,URL", env = "RILL_TIER", value_delimiter = ' ')]
     pub(crate) tier: Vec<String>,
-    /// Web seed (BEP 19); may be repeated
+    /// Web seed (BEP 19); may be repeated [default: none]
     #[arg(long, value_name = "URL", env = "RILL_WEB_SEED", value_delimiter = ' ')]
     pub(crate) web_seed: Vec<String>,
     /// Bytes of a piece [default: 32K to 16M, chosen by the content's size]
@@ -290,7 +329,7 @@ pub(crate) struct Create {
     /// Private: peers come from these trackers alone (BEP 27)
     #[arg(short = 'P', long, env = "RILL_PRIVATE", value_parser = FalseyValueParser::new())]
     pub(crate) private: bool,
-    /// Comment
+    /// Comment [default: none]
     #[arg(short, long, value_name = "TEXT", env = "RILL_COMMENT")]
     pub(crate) comment: Option<String>,
     /// Name of the torrent [default: the name of PATH]
@@ -308,8 +347,9 @@ pub(crate) struct Create {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = examples::SHOW)]
 pub(crate) struct Show {
-    /// Torrent file, http(s) URL of one, or magnet link
+    /// Torrent file, http(s) URL of one, magnet link, or info hash; - is a torrent on standard input
     #[arg(value_name = "SOURCE")]
     pub(crate) source: String,
     /// Fetch a magnet link's metadata from peers
@@ -318,7 +358,7 @@ pub(crate) struct Show {
     /// Ask the trackers and the DHT for the number of seeds and peers, without announcing to them
     #[arg(long, env = "RILL_SCRAPE", value_parser = FalseyValueParser::new())]
     pub(crate) scrape: bool,
-    /// Give up (exit code 2) after this long
+    /// Give up (exit code 2) after this long; 0 is never
     #[arg(long, value_name = "TIME", env = "RILL_TIMEOUT", value_parser = parse_duration, default_value = "60s")]
     pub(crate) timeout: Duration,
     #[command(flatten)]
@@ -331,12 +371,13 @@ pub(crate) struct Show {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = examples::VERIFY)]
 pub(crate) struct Verify {
     /// Torrent file, or http(s) URL of one
     #[arg(value_name = "TORRENT")]
     pub(crate) source: String,
     /// Directory of the content
-    #[arg(short, long, value_name = "DIR", env = "RILL_DIR", default_value = ".", hide_default_value = true)]
+    #[arg(short, long, value_name = "DIR", env = "RILL_DIR", default_value = ".")]
     pub(crate) dir: PathBuf,
     /// Print one JSON object instead of a table
     #[arg(long, env = "RILL_JSON", value_parser = FalseyValueParser::new())]
@@ -347,6 +388,7 @@ pub(crate) struct Verify {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = examples::BENCH)]
 pub(crate) struct Bench {
     /// Bytes transferred in each round
     #[arg(long, value_name = "SIZE", env = "RILL_SIZE", default_value = "512M", value_parser = parse_size)]
@@ -366,7 +408,8 @@ pub(crate) struct Bench {
     pub(crate) json: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Parser)]
+#[command(name = BENCH_PART)]
 pub(crate) struct BenchPart {
     #[command(subcommand)]
     pub(crate) part: Part,
@@ -405,14 +448,6 @@ fn parse_ratio(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|_| plain).ok_or_else(|| format!("'{text}' is not a ratio like 1.5"))
 }
 
-fn parse_minutes(text: &str) -> Result<Duration, String> {
-    parse_ratio(text)
-        .ok()
-        .and_then(|minutes| Duration::try_from_secs_f64(minutes * 60.0).ok())
-        .filter(|d| d.as_secs() < 1 << 40)
-        .ok_or_else(|| format!("'{text}' is not a number of minutes"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -441,6 +476,52 @@ mod tests {
         }
     }
 
+    /// Returns every command with the program's name before its own.
+    fn commands() -> Vec<(String, clap::Command)> {
+        let root = CliArgs::command();
+        let below = root.get_subcommands().map(|c| (format!("rill {}", c.get_name()), c.clone()));
+        [("rill".to_owned(), root.clone())].into_iter().chain(below).collect()
+    }
+
+    #[test]
+    fn every_value_has_its_default_in_the_help() {
+        for (path, command) in commands() {
+            for arg in command.get_arguments().filter(|a| !a.is_positional() && a.get_action().takes_values())
+            {
+                let said = !arg.get_default_values().is_empty()
+                    || [arg.get_help().map(|h| h.to_string()), arg.get_help_heading().map(str::to_owned)]
+                        .iter()
+                        .flatten()
+                        .any(|text| text.contains("[default: "));
+                assert!(said && !arg.is_hide_default_value_set(), "{path} --{}", arg.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn every_help_ends_with_three_examples_that_are_right() {
+        for (path, mut command) in commands() {
+            let help = command.render_help().to_string();
+            let (_, examples) = help.rsplit_once("Examples:\n").unwrap_or_else(|| panic!("{path}: {help}"));
+            let examples: Vec<&str> = examples.trim_end().lines().collect();
+            assert_eq!(examples.len(), 3, "{path}: {help}");
+            for example in examples {
+                let line = example.strip_prefix("  ").unwrap();
+                assert!(line.starts_with(&path) && line.len() <= 78, "{line}");
+                let words = crate::cli::on_complete::split_words(line.split(" && ").next().unwrap()).unwrap();
+                let parsed = CliArgs::parse_words(words.into_iter().map(OsString::from));
+                assert!(parsed.is_ok(), "{line}: {parsed:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_help_names_the_processes_of_the_bench() {
+        for (path, mut command) in commands() {
+            assert!(!command.render_long_help().to_string().contains(BENCH_PART), "{path}");
+        }
+    }
+
     #[test]
     fn ports_are_a_number_or_a_range() {
         assert_eq!(parse_ports("6881-6999"), Ok((6881, 6999)));
@@ -465,11 +546,10 @@ mod tests {
     }
 
     #[test]
-    fn ratios_and_minutes_are_plain_decimal_numbers() {
+    fn ratios_are_plain_decimal_numbers() {
         assert_eq!(parse_ratio("1.5"), Ok(1.5));
-        assert_eq!(parse_minutes("0.5"), Ok(Duration::from_secs(30)));
-        for text in ["", "-1", "inf", "nan", "1e300", "x"] {
-            assert!(parse_minutes(text).is_err(), "{text}");
+        for text in ["", "-1", "inf", "nan", "1e300", "x", ".", "1h"] {
+            assert!(parse_ratio(text).is_err(), "{text}");
         }
     }
 }

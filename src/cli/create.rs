@@ -228,7 +228,7 @@ fn creation_date(epoch: Option<&OsStr>) -> Result<Option<i64>, Failure> {
 
 fn hash(builder: &Builder, content: &InputPath, silent: bool) -> Result<Vec<PieceHash>, Failure> {
     let geometry = builder.geometry().map_err(|e| Failure::new(Exit::Torrent, e.to_string()))?;
-    let mut meter = ProgressLine::new("hashing", &builder.name, geometry.pieces(), silent);
+    let mut meter = ProgressLine::new("hashing", &builder.name, geometry.pieces(), silent).with_note();
     let hashes = crate::disk::hash_content(&content.dir, content.on_disk(), geometry, &mut |done, all| {
         meter.show(done, all);
     })

@@ -17,6 +17,8 @@ pub(crate) enum Exit {
     Other = 1,
     /// `--timeout` or `--stall-timeout` passed.
     TimedOut = 2,
+    /// The server has nothing at this URL (HTTP 404 or 410).
+    NotFound = 3,
     /// A URL could not be fetched, or a port could not be opened.
     Network = 6,
     /// A signal stopped the command before its end; progress is kept.
@@ -150,6 +152,7 @@ mod tests {
             (Exit::Done, 0),
             (Exit::Other, 1),
             (Exit::TimedOut, 2),
+            (Exit::NotFound, 3),
             (Exit::Network, 6),
             (Exit::Stopped, 7),
             (Exit::NoSpace, 9),

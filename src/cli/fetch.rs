@@ -45,7 +45,8 @@ pub(crate) fn fetch(url: &str) -> Result<Fetched, Failure> {
         let status = reply.status();
         if !status.is_redirection() {
             if !status.is_success() {
-                return Err(network(url, &format!("the server answered {}", status.as_u16())));
+                let exit = if matches!(status.as_u16(), 404 | 410) { Exit::NotFound } else { Exit::Network };
+                return Err(cannot_fetch(exit, url, &format!("the server answered {}", status.as_u16())));
             }
             let body = read_body(reply, MAX_TORRENT_BYTES);
             return body.map(Fetched::File).map_err(|e| network(url, &explain(&e)));
@@ -65,7 +66,11 @@ pub(crate) fn fetch(url: &str) -> Result<Fetched, Failure> {
 }
 
 fn network(url: &str, reason: &str) -> Failure {
-    Failure::new(Exit::Network, format!("cannot fetch {}: {reason}", url_without_secrets(url)))
+    cannot_fetch(Exit::Network, url, reason)
+}
+
+fn cannot_fetch(exit: Exit, url: &str, reason: &str) -> Failure {
+    Failure::new(exit, format!("cannot fetch {}: {reason}", url_without_secrets(url)))
 }
 
 fn explain(error: &ureq::Error) -> String {

@@ -4,11 +4,11 @@ use super::exit::{Exit, Failure};
 use super::format;
 use super::get::start_failure;
 use super::out::{self, Terminal};
+use super::peer_names::{PeerNames, Peers};
 use super::progress::{Glyphs, Row};
 use super::signals::StopFlag;
 use crate::session::{AddTorrent, Config, Event, Progress, Session};
 use crate::wire::{Magnet, Metainfo};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// Longest delay before a signal is noticed.
@@ -19,7 +19,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Sources of peers beside those in the link, and the time limit.
 pub(crate) struct MetadataRequest {
     pub(crate) config: Config,
-    pub(crate) peers: Vec<SocketAddr>,
+    pub(crate) peers: Peers,
     pub(crate) trackers: Vec<String>,
     pub(crate) timeout: Duration,
     /// Shows no progress, not even on a terminal.
@@ -33,9 +33,14 @@ pub(crate) fn metadata(magnet: &Magnet, request: MetadataRequest) -> Result<Meta
         .map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
     let session = Session::start(config).map_err(start_failure)?;
     // The session awaits a choice of files that is never made, so it opens no content.
-    let request =
-        AddTorrent { choose_later: true, peers, trackers, ..AddTorrent::magnet(magnet.clone(), "") };
-    session.add(request).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
+    let request = AddTorrent {
+        choose_later: true,
+        peers: peers.addrs,
+        trackers,
+        ..AddTorrent::magnet(magnet.clone(), "")
+    };
+    let id = session.add(request).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
+    let mut names = PeerNames::resolve(&peers.names);
     let begun = Instant::now();
     let mut wait = WaitDisplay::new(magnet, silent);
     let answer = loop {
@@ -47,6 +52,11 @@ pub(crate) fn metadata(magnet: &Magnet, request: MetadataRequest) -> Result<Meta
             Some(Event::Progress(progress)) => wait.show(&progress),
             Some(Event::Died { reason }) => break Err(Failure::new(Exit::Other, reason)),
             _ => {}
+        }
+        let found = names.take();
+        if !found.is_empty() {
+            // The torrent cannot be gone; if the session is, the next event says so.
+            let _ = session.add_peers(id, found);
         }
         if stop.requested() {
             break Err(Failure::new(Exit::Stopped, "stopped before a peer sent the metadata"));

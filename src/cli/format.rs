@@ -27,15 +27,46 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     if shift == 0 || !bytes.is_finite() || bytes >= u64::MAX as f64 { Err(bad()) } else { Ok(bytes as u64) }
 }
 
-/// Parses a duration: a number of seconds, or a number followed by `ms`, `s`, `m`, `h` or `d`.
+/// Parses a time like `90s`, `5m`, `2h`, `1d` or `1h30m`. A bare number is in seconds.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let bad = || format!("'{text}' is not a time like 90, 90s, 15m or 2h");
-    const UNITS: [(&str, f64); 5] = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86400.0)];
-    let (number, unit_s) =
-        UNITS.iter().find_map(|(unit, s)| Some((text.strip_suffix(unit)?, *s))).unwrap_or((text, 1.0));
-    let plain = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    let value: f64 = if plain { number.parse().map_err(|_| bad())? } else { return Err(bad()) };
-    Duration::try_from_secs_f64(value * unit_s).ok().filter(|d| d.as_secs() < 1 << 40).ok_or_else(bad)
+    parse_time(text, 1.0)
+}
+
+/// Parses a time like [`parse_duration`]. A bare number is in minutes.
+pub(crate) fn parse_minutes(text: &str) -> Result<Duration, String> {
+    parse_time(text, 60.0)
+}
+
+/// Units of times, from long to short, in seconds.
+const TIME_UNITS: [(&str, f64); 5] = [("d", 86400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0), ("ms", 0.001)];
+
+/// Parses numbers with units, each unit shorter than the one before, or one number without a unit.
+fn parse_time(text: &str, bare_unit_s: f64) -> Result<Duration, String> {
+    let bad = || format!("'{text}' is not a time like 90s, 5m, 2h, 1d or 1h30m");
+    let plain = |number: &str| {
+        let digits = number.bytes().any(|b| b.is_ascii_digit())
+            && number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        number.parse::<f64>().ok().filter(|_| digits).ok_or_else(bad)
+    };
+    let mut seconds = 0.0;
+    let mut units = TIME_UNITS.iter();
+    let mut rest = text;
+    while !rest.is_empty() || text.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let (number, tail) = rest.split_at(digits);
+        let unit_len = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit_len);
+        let unit_s = if unit.is_empty() && rest.len() == text.len() {
+            bare_unit_s
+        } else {
+            // A unit that was passed over does not come back.
+            units.find(|(name, _)| *name == unit).ok_or_else(bad)?.1
+        };
+        seconds += plain(number)? * unit_s;
+        rest = tail;
+    }
+    let found = Duration::try_from_secs_f64(seconds).ok().filter(|d| d.as_secs() < 1 << 40);
+    found.ok_or_else(|| format!("'{text}' is too long a time"))
 }
 
 /// File numbers as in `1-3,7`: one-based as `rill show` prints them, both ends included; `5-` means up to the
@@ -258,23 +289,53 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_without_unit_is_in_seconds() {
+    fn times_take_units_and_a_bare_number_keeps_its_meaning() {
         for (text, s) in [
             ("90", 90.0),
             ("90s", 90.0),
             ("15m", 900.0),
             ("2h", 7200.0),
             ("1d", 86400.0),
+            ("1h30m", 5400.0),
+            ("1d2h3m4s5ms", 93784.005),
+            ("1.5h", 5400.0),
             ("0.5", 0.5),
+            ("0", 0.0),
             ("20ms", 0.02),
         ] {
             assert_eq!(parse_duration(text), Ok(Duration::from_secs_f64(s)), "{text}");
         }
-        for text in
-            ["", "s", "-1", "1w", "inf", "nan", "1e9", "99999999999999999999d", "5 m", "é", "ms", "5sm"]
-        {
-            assert!(parse_duration(text).is_err(), "{text}");
+        for (text, s) in [("90", 5400), ("0.5", 30), ("90s", 90), ("2h", 7200), ("1h30m", 5400)] {
+            assert_eq!(parse_minutes(text), Ok(Duration::from_secs(s)), "{text}");
         }
+        for text in [
+            "",
+            "s",
+            "-1",
+            "+1",
+            "1w",
+            "inf",
+            "nan",
+            "1e9",
+            "5 m",
+            "é",
+            "ms",
+            "5sm",
+            "30m1h",
+            "1h1h",
+            "1h30",
+            ".",
+            "1.2.3",
+            "1hm",
+            "99999999999999999999d",
+            "99999999999999999999",
+            "0x10",
+            "1,5h",
+            "1H",
+        ] {
+            assert!(parse_duration(text).is_err() && parse_minutes(text).is_err(), "{text}");
+        }
+        assert!(parse_duration(&"9".repeat(100_000)).is_err());
     }
 
     #[test]

@@ -8,22 +8,24 @@
 //!                                    └──── stop ◄── all finished, signal, time-out, session died
 //! ```
 //!
-//! Errors of the command line and of the sources are found before the session starts. The metadata of a
-//! magnet link arrives later; the same checks are made then.
+//! Errors of the command line and of the sources are found before the session starts; of several sources the
+//! good ones are downloaded. The metadata of a magnet link arrives later; the same checks are made then.
 
 use super::display::Display;
 use super::exit::{Exit, Failure};
 use super::on_complete::Hooks;
+use super::peer_names::PeerNames;
 use super::plan::Plan;
 use super::progress::{DisplayPhase, Row};
 use super::selected::SelectedFiles;
 use super::signals::StopFlag;
-use super::source::LoadedSource;
+use super::source::{BadSources, LoadedSource, SourceArg};
 use super::summary::RunEnd;
 use super::torrent_table::{Change, TorrentTable};
 use super::troubles::{Troubles, tracker_host};
 use super::{args, format, log, out, save_torrent, source};
 use crate::session::{FilePriority, FileStatus, Session, StartError, Stopped, TorrentId, info_share};
+use crate::units::InfoHash;
 use crate::wire::Metainfo;
 use std::collections::BTreeSet;
 use std::sync::mpsc;
@@ -44,11 +46,18 @@ pub(crate) fn run(options: args::Get) -> Result<Exit, Failure> {
 /// Runs a plan of `get` or `seed` until it ends.
 pub(crate) fn run_plan(plan: Plan) -> Result<Exit, Failure> {
     log::start(plan.style.verbose, plan.style.quiet);
-    let sources = read_sources(&plan)?;
-    if plan.metadata_only && sources.is_empty() {
-        return Ok(Exit::Done);
+    let mut bad = BadSources::of(plan.sources.len());
+    let mut torrents = Vec::new();
+    for (place, source) in read_sources(&plan, &mut bad)? {
+        match plan.add_request(&source) {
+            Ok(request) => torrents.push((place, source, request)),
+            Err(failure) => bad.add(place, failure)?,
+        }
     }
-    let requests = sources.iter().map(|source| plan.add_request(source)).collect::<Result<Vec<_>, _>>()?;
+    if torrents.is_empty() {
+        return Ok(bad.before(usize::MAX).map_or(Exit::Done, |failure| failure.exit));
+    }
+    let only_named_peers = plan.has_only_named_peers(torrents.iter().map(|(_, source, _)| source));
     if !plan.style.quiet {
         plan.remarks.iter().for_each(out::error);
     }
@@ -60,7 +69,9 @@ pub(crate) fn run_plan(plan: Plan) -> Result<Exit, Failure> {
     let now = Instant::now();
     let mut table = TorrentTable::new(plan.seed_only, plan.goal, now);
     let mut display = Display::new(plan.style, now);
-    for (request, source) in requests.into_iter().zip(sources) {
+    let mut places = Vec::new();
+    for (place, source, request) in torrents {
+        places.push(place);
         let id = session.add(request).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
         let troubles = known_troubles(&source);
         let (metainfo, row) = match source {
@@ -70,8 +81,20 @@ pub(crate) fn run_plan(plan: Plan) -> Result<Exit, Failure> {
         display.announce(&row, metainfo.as_ref().map(files_on_disk));
         table.add(id, metainfo, row, troubles);
     }
-    let mut run =
-        GetRun { display, hooks: Hooks::default(), saved: String::new(), begun: now, plan, table, session };
+    let names = PeerNames::resolve(&plan.peers.names);
+    let mut run = GetRun {
+        display,
+        hooks: Hooks::default(),
+        saved: String::new(),
+        begun: now,
+        plan,
+        table,
+        session,
+        names,
+        only_named_peers,
+        bad,
+        places,
+    };
     let end = run.run_until_end(&stop);
     run.finish(end)
 }
@@ -86,24 +109,15 @@ pub(crate) fn start_failure(error: StartError) -> Failure {
     Failure::new(exit, error.to_string())
 }
 
-/// Reads all sources, each torrent once. With `--metadata-only`, torrent files are saved here and only magnet
-/// links are returned.
-fn read_sources(plan: &Plan) -> Result<Vec<LoadedSource>, Failure> {
+/// Reads all sources, each torrent once, and returns them with their places on the command line. With
+/// `--metadata-only`, torrent files are saved here and only magnet links are returned.
+fn read_sources(plan: &Plan, bad: &mut BadSources) -> Result<Vec<(usize, LoadedSource)>, Failure> {
     let mut seen = BTreeSet::new();
     let mut all = Vec::new();
-    for source in &plan.sources {
-        let (loaded, bytes) = source::read(source, info_share(plan.config.max_memory))?;
-        loaded.metainfo().into_iter().for_each(source::report_repairs);
-        if !seen.insert(loaded.info_hash()) {
-            out::error(format_args!("{} is given twice", loaded.name()));
-            continue;
-        }
-        source::report_refused_trackers(&loaded);
-        match loaded.metainfo().filter(|_| plan.metadata_only) {
-            Some(metainfo) => {
-                out::data(&save_torrent::save(plan.dir(), metainfo, &bytes, plan.style)?);
-            }
-            None => all.push(loaded),
+    for (place, source) in plan.sources.iter().enumerate() {
+        match read_source(plan, source, &mut seen) {
+            Ok(loaded) => all.extend(loaded.map(|loaded| (place, loaded))),
+            Err(failure) => bad.add(place, failure)?,
         }
     }
     Ok(all)
@@ -118,6 +132,28 @@ fn known_troubles(source: &LoadedSource) -> Troubles {
         LoadedSource::Magnet(m) => (&m.refused_trackers, !m.trackers.is_empty(), !m.web_seeds.is_empty()),
     };
     Troubles::new(refused.count(), has_web_seeds && !has_trackers)
+}
+
+/// Reads a source. Returns `None` if nothing is left to do for it.
+fn read_source(
+    plan: &Plan,
+    source: &SourceArg,
+    seen: &mut BTreeSet<InfoHash>,
+) -> Result<Option<LoadedSource>, Failure> {
+    let (loaded, bytes) = source::read(source, info_share(plan.config.max_memory))?;
+    loaded.metainfo().into_iter().for_each(source::report_repairs);
+    if !seen.insert(loaded.info_hash()) {
+        out::error(format_args!("{} is given twice", loaded.name()));
+        return Ok(None);
+    }
+    source::report_refused_trackers(&loaded);
+    match loaded.metainfo().filter(|_| plan.metadata_only) {
+        Some(metainfo) => {
+            out::data(&save_torrent::save(plan.dir(), metainfo, &bytes, plan.style)?);
+            Ok(None)
+        }
+        None => Ok(Some(loaded)),
+    }
 }
 
 fn files_on_disk(metainfo: &Metainfo) -> usize {
@@ -150,9 +186,47 @@ struct GetRun {
     /// Lines about the saved torrent files, printed after the live block is gone.
     saved: String,
     begun: Instant,
+    names: PeerNames,
+    /// No torrent has another source of peers than the host names of `--peer`.
+    only_named_peers: bool,
+    bad: BadSources,
+    /// Place of each row's source on the command line.
+    places: Vec<usize>,
 }
 
 impl GetRun {
+    /// Adds the peers whose names are resolved. Returns an outcome if none is and there are no others.
+    fn add_named_peers(&mut self) -> Option<GetOutcome> {
+        let found = self.names.take();
+        if !found.is_empty() {
+            for i in 0..self.table.rows.len() {
+                // A torrent may be finished and removed, which is no error.
+                let _ = self.session.add_peers(self.table.id(i), found.clone());
+            }
+        }
+        let alone = self.only_named_peers && self.names.all_failed() && !self.table.all_complete();
+        alone.then(|| {
+            GetOutcome::with_reason(Exit::Network, "no --peer has an address, and nothing else finds peers")
+        })
+    }
+
+    /// Returns the bytes of the torrent's wanted files.
+    fn wanted_bytes(&self, i: usize) -> u64 {
+        let files = self.session.files(self.table.id(i)).unwrap_or_default();
+        let wanted = files.iter().filter(|file| !file.pad && file.priority != FilePriority::Skip);
+        wanted.map(|file| file.length).sum()
+    }
+
+    /// Returns the failure of a bad source that decides the exit code: the first one in the order of the
+    /// command line does, unless a signal ended the run.
+    fn deciding_source(&self, end: &GetOutcome) -> Option<&Failure> {
+        if end.exit == Exit::Stopped {
+            return None;
+        }
+        let place = if end.exit == Exit::Done { None } else { self.table.first_bad() };
+        self.bad.before(place.and_then(|i| self.places.get(i).copied()).unwrap_or(usize::MAX))
+    }
+
     /// Removes a torrent from the session. It may be removed already, which is no error.
     fn remove(&self, id: TorrentId) {
         let _ = self.session.remove(id);
@@ -184,7 +258,8 @@ impl GetRun {
                 }
             }
             self.display.refresh(&self.table.rows, now);
-            if let Some(end) = self.end_reason(stop, now) {
+            let end = self.add_named_peers().or_else(|| self.end_reason(stop, now));
+            if let Some(end) = end {
                 return end;
             }
         }
@@ -219,17 +294,16 @@ impl GetRun {
             }
             Change::Completed(i) => {
                 self.display.event(&self.table.rows[i], "complete");
-                let hook = self.plan.on_complete.as_ref().filter(|_| !self.plan.seed_only);
-                if let Some((program, metainfo)) = hook.zip(self.table.metainfo(i)) {
-                    self.hooks.start(program, metainfo, self.plan.dir());
+                let hook = self.plan.on_complete.as_ref().filter(|_| self.table.completed_in_this_run(i));
+                if let Some((hook, metainfo)) = hook.zip(self.table.metainfo(i)) {
+                    self.hooks.start(hook, metainfo, self.plan.dir(), self.wanted_bytes(i));
                 }
             }
             Change::Failed(i) => {
                 self.display.event(&self.table.rows[i], "failed");
                 // The failure of a single torrent is printed at the end of the run.
-                if let (Some((row, failure)), true) = (self.table.first_failure(), self.table.rows.len() > 1)
-                {
-                    out::error(format_args!("{}: {}", row.name, failure.sentence));
+                if let Some(failure) = self.table.failure(i).filter(|_| self.table.rows.len() > 1) {
+                    out::error(format_args!("{}: {}", self.table.rows[i].name, failure.sentence));
                 }
             }
             Change::DiskFull(i, sentence) => {
@@ -349,6 +423,7 @@ impl GetRun {
 
     /// Prints the last lines, stops the session and returns the exit code of the run.
     fn finish(mut self, end: GetOutcome) -> Result<Exit, Failure> {
+        let decides = self.deciding_source(&end).cloned();
         let place = self.plan.place();
         let run_end = RunEnd {
             exit: end.exit,
@@ -361,7 +436,9 @@ impl GetRun {
         if self.plan.style.json {
             out::data(&std::mem::take(&mut self.saved));
         }
-        self.display.end(&self.table.rows, end.exit, end.sentence.as_deref(), Instant::now());
+        let exit = decides.as_ref().map_or(end.exit, |failure| failure.exit);
+        let reason = end.sentence.as_ref().or(decides.as_ref().map(|failure| &failure.sentence));
+        self.display.end(&self.table.rows, exit, reason.map(String::as_str), Instant::now());
         out::data(&self.saved);
         if !stopped.clean {
             ::log::info!(
@@ -370,8 +447,8 @@ impl GetRun {
         }
         self.hooks.wait();
         match end.sentence {
-            None => Ok(end.exit),
-            Some(sentence) => Err(Failure::new(end.exit, sentence)),
+            None => Ok(exit),
+            Some(sentence) => Err(Failure::new(exit, sentence)),
         }
     }
 

@@ -18,6 +18,7 @@ mod layout;
 mod log;
 mod on_complete;
 mod out;
+mod peer_names;
 mod plan;
 mod progress;
 mod progress_line;
@@ -32,6 +33,7 @@ mod signals;
 #[cfg(feature = "sim")]
 mod sim;
 mod source;
+mod suggest;
 mod summary;
 mod torrent_table;
 mod troubles;
@@ -41,15 +43,23 @@ use args::{CliArgs, CliCommand};
 use exit::{Exit, Failure, fault_exit};
 use std::ffi::OsString;
 use std::process::ExitCode;
+use suggest::Advice;
 
 /// Runs the program with this command line, whose first word is the program's name. Returns the exit code.
 pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let exit = match CliArgs::parse_words(words) {
-        Ok(options) => run_command(options.command).unwrap_or_else(|failure| {
-            out::error(failure.sentence);
-            failure.exit
-        }),
-        Err(error) => report_usage_error(&error),
+    let words: Vec<OsString> = words.into_iter().collect();
+    let exit = match CliArgs::parse_words(words.iter().cloned()) {
+        Ok(options) => {
+            if !options.command.is_quiet() {
+                let names = std::env::vars_os().map(|(name, _)| name);
+                suggest::unknown_variables(names).iter().for_each(out::error);
+            }
+            run_command(options.command).unwrap_or_else(|failure| {
+                out::error(failure.sentence);
+                failure.exit
+            })
+        }
+        Err(error) => report_usage_error(&error, &words),
     };
     ExitCode::from(after_output(exit).code())
 }
@@ -86,14 +96,22 @@ fn run_command(command: CliCommand) -> Result<Exit, Failure> {
 }
 
 /// Prints help and version on stdout, and any other result of the parser as one line on stderr.
-fn report_usage_error(error: &clap::Error) -> Exit {
+fn report_usage_error(error: &clap::Error, words: &[OsString]) -> Exit {
     use clap::error::ErrorKind;
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        out::data(&error.render().to_string());
+    let is_help = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    );
+    let text = error.render().to_string();
+    if is_help {
+        out::data(&text);
         return Exit::Done;
     }
-    let text = error.render().to_string();
-    out::error(format_args!("{} (see rill --help)", first_paragraph(&text)));
+    let advice = Advice::about(error, words);
+    let question = advice.question.map(|question| format!("; {question}")).unwrap_or_default();
+    out::error(format_args!("{}{question} (see {} --help)", first_paragraph(&text), advice.command));
     Exit::Option
 }
 

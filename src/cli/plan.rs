@@ -7,6 +7,8 @@
 use super::args;
 use super::exit::{Exit, Failure};
 use super::format::{self, Selection};
+use super::on_complete::HookCommand;
+use super::peer_names::Peers;
 use super::source::{LoadedSource, SourceArg, shown, usable_tracker};
 use crate::disk::StorageMode;
 use crate::session::{AddTorrent, Config, DhtConfig};
@@ -60,7 +62,7 @@ pub(crate) struct Plan {
     pub(crate) goal: SeedGoal,
     pub(crate) timeout: Option<Duration>,
     pub(crate) stall_timeout: Option<Duration>,
-    pub(crate) on_complete: Option<PathBuf>,
+    pub(crate) on_complete: Option<HookCommand>,
     /// Save each torrent's metadata as a file and download no content.
     pub(crate) metadata_only: bool,
     /// The command is `seed`: download nothing; a signal ends it with exit code 0.
@@ -74,7 +76,8 @@ pub(crate) struct Plan {
     sequential: bool,
     select: Option<Selection>,
     select_name: Vec<String>,
-    peers: Vec<std::net::SocketAddr>,
+    /// The peers given as options.
+    pub(crate) peers: Peers,
     trackers: Vec<String>,
 }
 
@@ -178,7 +181,7 @@ impl Plan {
             sequential: false,
             select: None,
             select_name: Vec::new(),
-            peers: network.discovery.peer,
+            peers: Peers::of(&network.discovery.peer),
             trackers,
         })
     }
@@ -200,6 +203,20 @@ impl Plan {
         choose(metainfo.files(), self.select.as_ref(), &self.select_name)
     }
 
+    /// Returns whether only host names given with `--peer` can lead to peers of these sources.
+    pub(crate) fn has_only_named_peers<'a>(
+        &self,
+        mut sources: impl Iterator<Item = &'a LoadedSource>,
+    ) -> bool {
+        let no_peers = |source: &LoadedSource| match source {
+            LoadedSource::Torrent(metainfo) => metainfo.trackers().is_empty(),
+            LoadedSource::Magnet(magnet) => magnet.trackers.is_empty() && magnet.peers.is_empty(),
+        };
+        let others = self.config.dht.is_some() || self.config.lsd || !self.trackers.is_empty();
+        let named = !self.peers.names.is_empty() && self.peers.addrs.is_empty();
+        named && !others && !self.seed_only && sources.all(no_peers)
+    }
+
     /// Returns the request that adds this torrent or link to the session.
     pub(crate) fn add_request(&self, source: &LoadedSource) -> Result<AddTorrent, Failure> {
         let mut request = match source {
@@ -211,7 +228,7 @@ impl Plan {
                 AddTorrent { choose_later: true, ..AddTorrent::magnet(magnet.clone(), self.dir.clone()) }
             }
         };
-        request.peers.clone_from(&self.peers);
+        request.peers.clone_from(&self.peers.addrs);
         request.trackers.clone_from(&self.trackers);
         request.seed_only = self.seed_only;
         request.check = self.check;

@@ -9,16 +9,19 @@ use super::exit::{Exit, Failure};
 use super::get::start_failure;
 use super::json::Object;
 use super::progress::{Glyphs, fit};
+use super::show::time_limit;
 use super::signals::StopFlag;
 use super::source::LoadedSource;
-use super::{out, plan};
-use crate::session::{AddTorrent, Config, Event, Session, SwarmCounts};
+use super::{format, out, plan};
+use crate::session::{AddTorrent, Config, Event, ScrapeSource, Session, SwarmCounts};
 use crate::wire::{Magnet, Metainfo, printable, without_user_info};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 /// Longest delay before a signal is noticed.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// How long a DHT is waited for of which no node has answered.
+const DHT_PATIENCE: Duration = Duration::from_secs(5);
 /// Columns before a line's value, as in the table of `rill show`.
 const INDENT: usize = 12;
 /// Most characters of a tracker's URL or error in one line.
@@ -55,13 +58,13 @@ pub(crate) fn of(found: &LoadedSource, options: &args::Show) -> Result<ScrapeReq
 pub(crate) fn show(text: &str, request: &ScrapeRequest, options: &args::Show) -> Result<Exit, Failure> {
     let mut answers = Vec::new();
     let end = if options.json {
-        let end = scrape(request, options.timeout, |url, result| answers.push((url, result)));
+        let end = scrape(request, time_limit(options), |url, result| answers.push((url, result)));
         out::data(&with_answers(text, &request.torrent, &answers));
         end
     } else {
         out::data(text);
         let width = if std::io::stdout().is_terminal() { out::Terminal::extent().0 } else { usize::MAX };
-        scrape(request, options.timeout, |url, result| {
+        scrape(request, time_limit(options), |url, result| {
             out::data(&(line(&url, &result, width) + "\n"));
             answers.push((url, result));
         })
@@ -95,12 +98,32 @@ fn scrape(
     let id = session.add(add).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
     session.scrape(id).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
     let begun = Instant::now();
+    let mut open_trackers = request.torrent.trackers.len();
+    let mut dht_is_silent = request.config.dht.is_some();
     while begun.elapsed() < timeout {
         match session.next_event(POLL_INTERVAL) {
-            Some(Event::Scraped { source, result, .. }) => on_answer(source.to_string(), result),
+            Some(Event::Scraped { source, result, .. }) => {
+                match source {
+                    ScrapeSource::Dht => dht_is_silent = false,
+                    ScrapeSource::Tracker(_) => open_trackers = open_trackers.saturating_sub(1),
+                }
+                on_answer(source.to_string(), result);
+            }
             Some(Event::ScrapeDone { .. }) => return Ok(()),
             Some(Event::Died { reason }) => return Err(Failure::new(Exit::Other, reason)),
             _ => {}
+        }
+        if dht_is_silent && begun.elapsed() >= DHT_PATIENCE {
+            let status = session.torrents().unwrap_or_default();
+            dht_is_silent = status.iter().all(|torrent| torrent.progress.dht_nodes == Some(0));
+            if dht_is_silent && open_trackers == 0 {
+                let waited = format::duration(DHT_PATIENCE);
+                on_answer(
+                    ScrapeSource::Dht.to_string(),
+                    Err(format!("no node has answered within {waited}")),
+                );
+                return Ok(());
+            }
         }
         if stop.requested() {
             return Err(Failure::new(Exit::Stopped, "stopped before every tracker answered"));

@@ -4,6 +4,7 @@ use super::args;
 use super::exit::{Exit, Failure};
 use super::fetch_metadata::{self, MetadataRequest};
 use super::json::{Object, array, string};
+use super::peer_names::Peers;
 use super::source::{self, LoadedSource, SourceArg};
 use super::{format, out, plan, scrape};
 use crate::session::{Config, kept_metadata};
@@ -46,13 +47,18 @@ fn look_into(magnet: Magnet, options: &args::Show) -> Result<LoadedSource, Failu
         return Ok(LoadedSource::Magnet(magnet));
     }
     let config = Config { state_dir, ..plan::discover(&options.discovery, Config::default())? };
-    let peers = options.discovery.peer.clone();
+    let peers = Peers::of(&options.discovery.peer);
     let trackers = plan::trackers(&options.discovery)?;
     fetch_metadata::metadata(
         &magnet,
-        MetadataRequest { config, peers, trackers, timeout: options.timeout, silent: options.json },
+        MetadataRequest { config, peers, trackers, timeout: time_limit(options), silent: options.json },
     )
     .map(LoadedSource::Torrent)
+}
+
+/// Returns the time limit; 0 is none.
+pub(crate) fn time_limit(options: &args::Show) -> Duration {
+    if options.timeout.is_zero() { Duration::MAX } else { options.timeout }
 }
 
 /// Appends a line with a field's name and its value, aligned.

@@ -1,4 +1,4 @@
-//! Sources on the command line: a file, standard input, a URL, or a magnet link.
+//! Sources on the command line: a file, standard input, a URL, a magnet link, or an info hash.
 
 use super::exit::{Exit, Failure};
 use super::fetch::{self, Fetched};
@@ -33,11 +33,28 @@ impl SourceArg {
             SourceArg::Stdin
         } else if Magnet::looks_like(text) {
             SourceArg::Magnet(text.to_string())
+        } else if is_info_hash(text) && Path::new(text).symlink_metadata().is_err() {
+            // A file of that name is meant, if there is one.
+            SourceArg::Magnet(format!("magnet:?xt=urn:btih:{text}"))
         } else if scheme("http://") || scheme("https://") {
             SourceArg::Url(text.to_string())
         } else {
             SourceArg::File(text.into())
         }
+    }
+
+    /// Returns whether the text is none of the other kinds.
+    pub(crate) fn is_file(&self) -> bool {
+        matches!(self, SourceArg::File(_))
+    }
+}
+
+/// Returns whether the text is an info hash as magnet links have it: 40 hexadecimal digits, or 32 of base32.
+fn is_info_hash(text: &str) -> bool {
+    match text.len() {
+        40 => text.bytes().all(|b| b.is_ascii_hexdigit()),
+        32 => text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'2'..=b'7')),
+        _ => false,
     }
 }
 
@@ -70,6 +87,39 @@ impl LoadedSource {
     /// Returns the metainfo, unless this is a magnet link.
     pub(crate) fn metainfo(&self) -> Option<&Metainfo> {
         if let LoadedSource::Torrent(metainfo) = self { Some(metainfo) } else { None }
+    }
+}
+
+/// Sources that failed, of a command with one or several.
+#[derive(Debug, Default)]
+pub(crate) struct BadSources {
+    /// With several sources a bad one does not end the command.
+    several: bool,
+    /// The first in the order of the command line, and its place there.
+    first: Option<(usize, Failure)>,
+}
+
+impl BadSources {
+    /// Returns the record of a command with so many sources.
+    pub(crate) fn of(sources: usize) -> BadSources {
+        BadSources { several: sources > 1, first: None }
+    }
+
+    /// Names a source that failed on stderr; its failure ends the command if it is the only source.
+    pub(crate) fn add(&mut self, place: usize, failure: Failure) -> Result<(), Failure> {
+        if !self.several {
+            return Err(failure);
+        }
+        out::error(&failure.sentence);
+        if self.first.as_ref().is_none_or(|(first, _)| place < *first) {
+            self.first = Some((place, failure));
+        }
+        Ok(())
+    }
+
+    /// Returns the failure of the first bad source, if it comes before `place`.
+    pub(crate) fn before(&self, place: usize) -> Option<&Failure> {
+        self.first.as_ref().filter(|(first, _)| *first < place).map(|(_, failure)| failure)
     }
 }
 
@@ -198,5 +248,11 @@ mod tests {
         assert!(matches!(SourceArg::parse("HTTPS://a.example/t"), SourceArg::Url(_)));
         assert!(matches!(SourceArg::parse("Magnet:?xt=urn:btih:00"), SourceArg::Magnet(_)));
         assert!(matches!(SourceArg::parse("ftp://a.example/t"), SourceArg::File(_)));
+        for hash in ["0123456789abcdefABCD0123456789abcdefABCD", "abcdefghijklmnopQRSTUVWXYZ234567"] {
+            assert_eq!(SourceArg::parse(hash), SourceArg::Magnet(format!("magnet:?xt=urn:btih:{hash}")));
+            for other in [&hash[1..], &format!("{hash}0"), &hash.replace('3', "!")] {
+                assert_eq!(SourceArg::parse(other), SourceArg::File(other.into()));
+            }
+        }
     }
 }

@@ -29,6 +29,8 @@ pub(crate) struct TableEntry {
     /// Metadata, once known.
     pub(crate) metainfo: Option<Metainfo>,
     complete_since: Option<Instant>,
+    /// Whether every wanted piece was there when the content was opened first.
+    complete_at_start: Option<bool>,
     finished: bool,
     /// The selected files, unless all are.
     selected: Option<SelectedFiles>,
@@ -108,6 +110,7 @@ impl TorrentTable {
             disk_full: None,
             metainfo,
             complete_since: None,
+            complete_at_start: None,
             finished: false,
             selected: None,
             opened_at: None,
@@ -131,7 +134,7 @@ impl TorrentTable {
                 }
                 Change::None
             }
-            Event::Opened { torrent, have, have_bytes, pieces, notes } => {
+            Event::Opened { torrent, have, have_bytes, pieces, complete, notes } => {
                 self.find(torrent).map_or(Change::None, |i| {
                     // Opening the torrent again after a full disk is no progress.
                     let again = self.torrents[i].disk_full.take().is_some();
@@ -139,6 +142,7 @@ impl TorrentTable {
                         self.last_progress_at = now;
                     }
                     self.torrents[i].opened_at = Some(now);
+                    self.torrents[i].complete_at_start.get_or_insert(complete);
                     self.rows[i].slow_reason = None;
                     self.rows[i].phase =
                         if self.seed_only { DisplayPhase::Seeding } else { DisplayPhase::Downloading };
@@ -348,6 +352,21 @@ impl TorrentTable {
     /// Returns the session's id of the torrent.
     pub(crate) fn id(&self, i: usize) -> TorrentId {
         self.torrents[i].id
+    }
+
+    /// Returns whether the torrent's last wanted piece was downloaded in this run.
+    pub(crate) fn completed_in_this_run(&self, i: usize) -> bool {
+        self.torrents[i].complete_since.is_some() && self.torrents[i].complete_at_start == Some(false)
+    }
+
+    /// Returns the torrent's failure, if it failed.
+    pub(crate) fn failure(&self, i: usize) -> Option<&Failure> {
+        self.torrents[i].failure.as_ref()
+    }
+
+    /// Returns the first torrent that failed or is not complete.
+    pub(crate) fn first_bad(&self) -> Option<usize> {
+        self.torrents.iter().position(|t| t.failure.is_some() || t.complete_since.is_none())
     }
 
     /// Returns whether every torrent is finished.

@@ -351,9 +351,10 @@ impl EventLoop {
                 }
                 let stats = self.engine.stats(self.now, torrent);
                 let have_bytes = stats.as_ref().map_or(0, |s| s.have_bytes);
+                let complete = stats.is_some_and(|s| s.complete);
                 let notes = opened.notes;
-                self.emit(Event::Opened { torrent: torrent_id, have, have_bytes, pieces, notes });
-                if stats.is_some_and(|s| s.complete) {
+                self.emit(Event::Opened { torrent: torrent_id, have, have_bytes, pieces, complete, notes });
+                if complete {
                     self.emit_progress_of(torrent, self.session_figures());
                     self.emit(Event::Completed { torrent: torrent_id });
                 }

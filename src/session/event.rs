@@ -50,6 +50,8 @@ pub enum Event {
         have_bytes: u64,
         /// All pieces.
         pieces: u32,
+        /// Whether every wanted piece is verified.
+        complete: bool,
         /// Sentences about content that changed since the last run.
         notes: Vec<String>,
     },

@@ -51,6 +51,7 @@ const CASES: &[(&str, Run, &str)] = &[
     ),
     ("the same file again", Plain, "get t.torrent -d . --metadata-only"),
     ("help", Plain, "--help"),
+    ("no command", Plain, ""),
     ("help of a command", Plain, "help verify"),
     ("version", Plain, "--version"),
     ("a torrent is shown", Plain, "show t.torrent"),
@@ -76,11 +77,12 @@ const CASES: &[(&str, Run, &str)] = &[
     ("no metadata within the time", Plain, "get LINK -d OWN --no-state --listen-port 0 --timeout 1"),
     ("no metadata to show within the time", Plain, "show LINK --fetch --no-state --timeout 1"),
     ("a swarm that is not complete in time", Plain, "sim --peers 3 --size 8M --patience 1s"),
+    // ---- 3 ----
+    ("404", Plain, "show WEB/none"),
+    ("404", Plain, "get WEB/none"),
     // ---- 6 ----
     ("a port that is taken", Plain, "get t.torrent -d OWN --no-state --listen-port TAKEN"),
     ("a port that is taken", Plain, "seed t.torrent --no-state --listen-port TAKEN"),
-    ("404", Plain, "show WEB/none"),
-    ("404", Plain, "get WEB/none"),
     ("no server", Plain, "show http://127.0.0.1:1/t.torrent"),
     ("a URL that is none", Plain, "show http://"),
     ("a redirect without end", Plain, "show WEB/circle"),
@@ -152,7 +154,6 @@ const CASES: &[(&str, Run, &str)] = &[
     ("a bad link", Plain, "show magnet:?xt=urn:btih:abc"),
     ("a bad link", Plain, "verify magnet:?xt=urn:btih:abc"),
     // ---- 28 ----
-    ("no command", Plain, ""),
     ("no such command", Plain, "frobnicate"),
     ("no source", Plain, "get"),
     ("two sources for one", Plain, "show a b"),

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 #[derive(Clone, Debug, Args)]
+#[command(after_help = super::examples::SIM)]
 pub(crate) struct Sim {
     /// Scenario to start from; --list names them [default: flash]
     #[arg(value_name = "SCENARIO")]
@@ -15,7 +16,7 @@ pub(crate) struct Sim {
     /// Print the names and descriptions of all scenarios and experiments
     #[arg(long, env = "RILL_LIST", value_parser = FalseyValueParser::new())]
     pub(crate) list: bool,
-    /// Run an experiment instead: many scenarios that differ in one thing
+    /// Run an experiment instead: many scenarios that differ in one thing [default: none]
     #[arg(long, value_name = "NAME", env = "RILL_EXPERIMENT")]
     pub(crate) experiment: Option<String>,
 
@@ -38,7 +39,7 @@ pub(crate) struct Sim {
     /// Print one JSON object instead of a table
     #[arg(long, env = "RILL_JSON", value_parser = FalseyValueParser::new(), help_heading = "Output")]
     pub(crate) json: bool,
-    /// Draw completion over time, or the experiment's chart, as SVG into FILE
+    /// Draw completion over time, or the experiment's chart, as SVG into FILE [default: none]
     #[arg(long, value_name = "FILE", env = "RILL_PLOT", help_heading = "Output")]
     pub(crate) plot: Option<PathBuf>,
     /// Draw these metrics of the experiment [default: its first]
@@ -49,7 +50,7 @@ pub(crate) struct Sim {
 /// The peers of the swarm and their lines.
 #[derive(Clone, Debug, Args)]
 #[command(
-    next_help_heading = "Swarm (RATES: 512K, 2M bytes a second or 10Mbit; several, with commas, are dealt in turn)"
+    next_help_heading = "Swarm (RATES: 512K, 2M bytes a second or 10Mbit; several, with commas, are dealt in turn) [default: the scenario's]"
 )]
 pub(crate) struct Swarm {
     /// Engines that start without content
@@ -99,7 +100,7 @@ pub(crate) struct Swarm {
 
 /// Policies of the engines, and faults.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Behaviour")]
+#[command(next_help_heading = "Behaviour [default: the scenario's]")]
 pub(crate) struct Behavior {
     /// Most connections of one engine
     #[arg(long, value_name = "N", env = "RILL_CONNECTIVITY")]
