@@ -143,7 +143,7 @@ fn check_similar(
     let mut names: BTreeMap<PathBuf, BTreeMap<OsString, usize>> = BTreeMap::new();
     for &file in similar {
         let path = torrent.layout.path(file);
-        if open_files.create_empty(torrent, &path)? {
+        if open_files.create_empty(torrent, file)? {
             torrent.own.set(file);
             created.push(path.clone());
         }

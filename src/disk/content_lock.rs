@@ -76,10 +76,9 @@ impl ContentLock {
     ) -> Result<(), DiskFault> {
         let Some(top) = top_level(torrent).filter(|_| !self.exclusive) else { return Ok(()) };
         if self.top.is_none() {
-            self.created = if is_single_file(torrent, &top) {
-                open_files.create_empty(torrent, &top)?
-            } else {
-                open_files.create_dir(torrent, &top)?
+            self.created = match single_file(torrent, &top) {
+                Some(file) => open_files.create_empty(torrent, file)?,
+                None => open_files.create_dir(torrent, &top)?,
             };
         }
         match self.top.take() {
@@ -105,7 +104,7 @@ impl ContentLock {
     pub fn remove_empty(&self, torrent: &TorrentFiles) {
         let Some(top) = top_level(torrent).filter(|_| self.created) else { return };
         let first = torrent.layout.on_disk().next();
-        let result = if !is_single_file(torrent, &top) {
+        let result = if single_file(torrent, &top).is_none() {
             rustix::fs::unlinkat(torrent.dir.root(), &top, AtFlags::REMOVEDIR)
         } else if first.is_some_and(|(_, f)| f.length > 0)
             && self.top.as_ref().is_some_and(|fd| rustix::fs::fstat(fd).is_ok_and(|stat| stat.st_size == 0))
@@ -147,8 +146,9 @@ fn top_level(torrent: &TorrentFiles) -> Option<PathBuf> {
     file.to_path().components().next().map(|first| first.as_os_str().into())
 }
 
-fn is_single_file(torrent: &TorrentFiles, top: &Path) -> bool {
-    torrent.layout.on_disk().next().is_some_and(|(_, f)| f.to_path() == top)
+/// The file at the top-level path; `None` if a directory belongs there.
+fn single_file(torrent: &TorrentFiles, top: &Path) -> Option<usize> {
+    torrent.layout.on_disk().next().filter(|(_, f)| f.to_path() == top).map(|(file, _)| file)
 }
 
 fn held(torrent: &TorrentFiles, path: &Path, same_torrent: bool) -> DiskFault {

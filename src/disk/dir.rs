@@ -133,7 +133,7 @@ impl Dir {
         self.create_below(rel, flags, Mode::empty())
     }
 
-    /// The same with the mode of a file that `flags` may create.
+    /// Opens something below; a file that this call creates has the mode, less the bits of the umask.
     fn create_below(&self, rel: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
         if self.follow_links {
             if flags.contains(OFlags::CREATE) || rel.components().any(|c| !matches!(c, Component::Normal(_)))
@@ -213,11 +213,6 @@ impl Dir {
         self.open_or_create_with(rel, Mode::from_raw_mode(0o666))
     }
 
-    /// The same for a file that only its owner may read.
-    pub fn open_or_create_private(&self, rel: &Path) -> Result<OpenedFile, DiskFault> {
-        self.open_or_create_with(rel, Mode::RUSR | Mode::WUSR)
-    }
-
     /// Removes a file.
     pub fn remove_file(&self, rel: &Path) -> Result<(), DiskFault> {
         match rustix::fs::unlinkat(&self.root, rel, AtFlags::empty()) {
@@ -226,7 +221,8 @@ impl Dir {
         }
     }
 
-    fn open_or_create_with(&self, rel: &Path, mode: Mode) -> Result<OpenedFile, DiskFault> {
+    /// The same; a file that this call creates has the mode, less the bits of the umask.
+    pub fn open_or_create_with(&self, rel: &Path, mode: Mode) -> Result<OpenedFile, DiskFault> {
         let mut new_entries_in = Vec::new();
         // More than one round, since another worker may create the same file or directory in between.
         for _ in 0..8 {

@@ -140,11 +140,7 @@ impl OpenFiles {
         // Read before the length is: another worker may set both in between.
         let presized = torrent.presized.has(file);
         // An O_RDWR descriptor serves both, but a reader must not create files or need the right to write.
-        let opened = match (write, file == torrent.parts_index()) {
-            (false, _) => torrent.dir.open_file(&path)?,
-            (true, false) => torrent.dir.open_or_create(&path)?,
-            (true, true) => torrent.dir.open_or_create_private(&path)?,
-        };
+        let opened = if write { torrent.open_or_create(file)? } else { torrent.dir.open_file(&path)? };
         let length = torrent.length(file);
         if write {
             // Read after the file was opened: another worker sets it before the file gets its length.
@@ -178,9 +174,9 @@ impl OpenFiles {
         Ok(self.open.len() - 1)
     }
 
-    /// Creates the file at `path` without content, unless it exists. True: it is new.
-    pub fn create_empty(&mut self, torrent: &TorrentFiles, path: &Path) -> Result<bool, DiskFault> {
-        let opened = torrent.dir.open_or_create(path)?;
+    /// Creates a file without content, unless it exists. True: it is new.
+    pub fn create_empty(&mut self, torrent: &TorrentFiles, file: usize) -> Result<bool, DiskFault> {
+        let opened = torrent.open_or_create(file)?;
         self.pending.entry(torrent.key).or_default().dirs.extend(opened.new_entries_in);
         Ok(opened.new)
     }

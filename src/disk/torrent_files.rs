@@ -4,13 +4,14 @@
 //! its [`FileBits`], which gain a bit a file.
 
 use super::api::OpenTorrent;
-use super::dir::{Dir, FsKind};
+use super::dir::{Dir, FsKind, OpenedFile};
 use super::fault::{DiskFault, FaultKind, Operation};
 use super::hasher::Expected;
 use super::layout::{FileSpan, Layout};
 use super::parts_file::PartsFile;
 use crate::units::{BlockSpan, Geometry, PieceIndex, TorrentHashes, TorrentKey};
 use crate::wire::{PieceHashes, for_fat};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU32;
@@ -168,6 +169,20 @@ impl TorrentFiles {
     /// The path of a file, or of the parts file, below the torrent's directory.
     pub fn path(&self, file: usize) -> PathBuf {
         if file == self.parts_index() { self.parts.path().clone() } else { self.layout.path(file) }
+    }
+
+    /// Opens a file, or the parts file, for reading and writing; creates it if it does not exist. Only its owner
+    /// may read the parts file; a file with the attribute `x` may be executed (BEP 47), as far as the umask
+    /// allows.
+    pub fn open_or_create(&self, file: usize) -> Result<OpenedFile, DiskFault> {
+        let mode = if file == self.parts_index() {
+            0o600
+        } else if self.layout.file(file).attributes.executable {
+            0o777
+        } else {
+            0o666
+        };
+        self.dir.open_or_create_with(&self.path(file), Mode::from_raw_mode(mode))
     }
 
     /// The length of a file; 0 for the parts file, which has none of its own.

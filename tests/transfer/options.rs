@@ -3,7 +3,7 @@
 use super::{World, stderr};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 #[test]
 fn a_peer_is_found_by_its_host_name() {
@@ -82,4 +82,55 @@ fn the_program_gets_its_words_the_selected_bytes_and_no_option_of_rill() {
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
     assert_eq!(fs::read_to_string(w.at("seen")).unwrap(), format!("[{}] 1300001\n", path.display()));
     assert_eq!(get(&w, &["--on-complete", "x 'y"]).status().unwrap().code(), Some(28));
+}
+
+#[test]
+fn an_executable_file_gets_its_bits_within_the_umask() {
+    let w = World::new();
+    // `rill create` writes no attributes (BEP 47), so one is put into its torrent.
+    let mut bytes = fs::read(w.at("t.torrent")).unwrap();
+    let file = b"d6:lengthi300001e";
+    let at = bytes.windows(file.len()).position(|part| part == file).unwrap();
+    bytes.splice(at + 1..at + 1, *b"4:attr1:x");
+    fs::write(w.at("x.torrent"), bytes).unwrap();
+    let mut seed = super::rill(w.dir.path());
+    let port = super::free_port().to_string();
+    seed.args(["seed", "x.torrent", "--no-state", "-q", "--listen-port", &port]);
+    let mut seed = seed.stdout(Stdio::null()).spawn().unwrap();
+    let mode = |path: &str| fs::metadata(w.at(path)).unwrap().permissions().mode() & 0o7777;
+    for (umask, executable, other) in [("077", 0o700, 0o600), ("022", 0o755, 0o644), ("0133", 0o644, 0o644)] {
+        for storage in ["plain", "mapped"] {
+            let dir = format!("{umask}-{storage}");
+            let rill = super::rill(w.dir.path());
+            let mut shell = Command::new("/bin/sh");
+            shell.args(["-c", "umask \"$0\" && exec \"$@\"", umask]).arg(rill.get_program());
+            shell.args([
+                "get",
+                "x.torrent",
+                "--no-state",
+                "-q",
+                "--listen-port",
+                "0",
+                "--timeout",
+                "60",
+                "-d",
+                &dir,
+            ]);
+            shell.args([
+                "--storage",
+                storage,
+                "--peer",
+                &format!("127.0.0.1:{port}"),
+                "--no-dht",
+                "--no-lsd",
+            ]);
+            let output = shell.current_dir(w.dir.path()).output().unwrap();
+            assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+            let modes = (mode(&format!("{dir}/t/sub/b")), mode(&format!("{dir}/t/a")));
+            assert_eq!(modes, (executable, other), "{dir}");
+        }
+    }
+    assert_eq!(mode("t/sub/b") & 0o111, 0, "a file that rill did not create keeps its mode");
+    seed.kill().unwrap();
+    seed.wait().unwrap();
 }
