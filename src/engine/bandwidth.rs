@@ -72,6 +72,57 @@ impl TokenBucket {
     }
 }
 
+/// A torrent's part of the limit that all torrents share. While several torrents want bytes, each refill of
+/// the common bucket divides its tokens among them; with fewer the share is unlimited.
+#[derive(Clone, Copy, Debug)]
+pub struct Share {
+    left: u64,
+    /// The torrent asked for bytes since the last division.
+    wanted: bool,
+}
+
+impl Default for Share {
+    fn default() -> Share {
+        Share { left: u64::MAX, wanted: false }
+    }
+}
+
+impl Share {
+    /// Returns the number of bytes that may pass now, and notes that the torrent wants some.
+    pub fn ask(&mut self) -> u64 {
+        self.wanted = true;
+        self.left
+    }
+
+    /// Takes bytes that passed.
+    pub fn take(&mut self, bytes: u64) {
+        if self.left < u64::MAX {
+            self.left = self.left.saturating_sub(bytes);
+        }
+    }
+
+    /// Returns whether nothing may pass before the next division.
+    pub fn is_spent(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Divides the tokens of a bucket among the torrents that want bytes.
+    pub fn divide<'a>(bucket: &TokenBucket, shares: impl Iterator<Item = &'a mut Share>) {
+        let shares: Vec<&mut Share> = shares.collect();
+        let wanting = shares.iter().filter(|share| share.wanted).count() as u64;
+        let left = if bucket.rate.is_none() || wanting < 2 { u64::MAX } else { bucket.allowance() / wanting };
+        for share in shares {
+            *share = Share { left, wanted: false };
+        }
+    }
+
+    /// Returns the time until the next division; `None` if the bucket's own refill divides its tokens, or if no
+    /// share is spent.
+    pub fn wait<'a>(bucket: &TokenBucket, mut shares: impl Iterator<Item = &'a Share>) -> Option<Duration> {
+        (bucket.wait().is_none() && shares.any(Share::is_spent)).then_some(limits::SHARE_ROUND)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,6 +153,32 @@ mod tests {
         assert_eq!(b.allowance(), 0);
         b.fill(Instant::from_micros(10_000_000));
         assert_eq!(b.allowance(), 0);
+    }
+
+    #[test]
+    fn tokens_are_divided_among_the_torrents_that_want_bytes() {
+        let bucket = TokenBucket::new(Some(1 << 20));
+        let mut shares = [Share::default(); 3];
+        let left = |shares: &[Share; 3]| shares.map(|share| share.left);
+        shares[0].ask();
+        Share::divide(&bucket, shares.iter_mut());
+        assert_eq!(left(&shares), [u64::MAX; 3], "one torrent alone has all");
+        shares[0].take(1 << 30);
+        shares[0].ask();
+        shares[1].ask();
+        Share::divide(&bucket, shares.iter_mut());
+        assert_eq!(left(&shares), [1 << 17; 3]);
+        shares[0].take(1 << 20);
+        assert!(shares[0].is_spent() && Share::wait(&bucket, shares.iter()) == Some(limits::SHARE_ROUND));
+        Share::divide(&bucket, shares.iter_mut());
+        assert_eq!(
+            (left(&shares), Share::wait(&bucket, shares.iter())),
+            ([u64::MAX; 3], None),
+            "none wants any"
+        );
+        shares.iter_mut().for_each(|share| _ = share.ask());
+        Share::divide(&TokenBucket::new(None), shares.iter_mut());
+        assert_eq!(left(&shares), [u64::MAX; 3], "there is no limit");
     }
 
     #[test]

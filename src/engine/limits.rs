@@ -220,6 +220,9 @@ pub const CHECKPOINT_MIN: Duration = Duration::from_secs(10);
 
 /// Burst of a rate limit: the bytes of this time.
 pub const BURST: Duration = Duration::from_millis(250);
+/// Time after which the tokens of a common limit are divided anew, if a torrent has spent its share and another
+/// has not.
+pub const SHARE_ROUND: Duration = Duration::from_millis(50);
 /// Least burst of a rate limit: one block.
 pub const BURST_MIN_BYTES: u64 = 16 * 1024;
 

@@ -79,7 +79,7 @@ impl Swarms {
         let peers = t.peers.iter().filter_map(|p| self.connections.get(*p)).map(|c| &c.peer);
         let up: Vec<&Peer> = peers.filter(|p| p.wire.phase == Phase::Up).collect();
         let (wanted_bytes, have_bytes) = t.pieces.wanted_bytes();
-        let limited = self.down.wait().is_some() || t.down.wait().is_some();
+        let limited = self.down.wait().is_some() || t.down.wait().is_some() || t.down_share.is_spent();
         let slow = match t.activity() {
             Activity::Leeching | Activity::Opening if up.is_empty() => Some(SlowReason::NoPeers),
             Activity::Leeching if limited => Some(SlowReason::OwnLimit),

@@ -82,10 +82,11 @@ impl Swarms {
             Reading::Unwanted { .. } => return Want::Skip { len: decoder.payload_left() },
             Reading::Block { rest, .. } => rest,
         };
-        let Some(t) = peer.source.torrent.and_then(|t| self.torrents.get(t)) else { return Want::Gone };
+        let Some(t) = peer.source.torrent.and_then(|t| self.torrents.get_mut(t)) else { return Want::Gone };
         let ready = t.pieces.get(rest.piece()).is_some_and(|o| o.stage == Stage::Open);
         let allowance = self.down.allowance().min(t.down.allowance());
-        if !ready || allowance == 0 {
+        let allowance = if ready { allowance.min(t.down_share.ask()) } else { 0 };
+        if allowance == 0 {
             peer.source.read_paused = true;
             return Want::Pause;
         }
@@ -219,7 +220,8 @@ impl Swarms {
             if matches!(peer.source.reading, Reading::Unwanted { .. }) {
                 t.wasted += u64::from(n);
             }
-            if self.down.wait().is_some() || t.down.wait().is_some() {
+            t.down_share.take(u64::from(n));
+            if self.down.wait().is_some() || t.down.wait().is_some() || t.down_share.is_spent() {
                 self.arm_refill(turn);
             }
         }
@@ -254,9 +256,10 @@ impl Swarms {
     pub(super) fn plan(&mut self, key: PeerKey, payload_budget: usize, plan: &mut WritePlan) {
         let Some(Connection { peer, .. }) = self.connections.get_mut(key) else { return };
         peer.flushing();
-        let torrent =
-            peer.source.torrent.and_then(|t| self.torrents.get(t)).map_or(u64::MAX, |t| t.up.allowance());
-        let allowance = usize::try_from(self.up.allowance().min(torrent)).unwrap_or(usize::MAX);
+        let torrent = peer.source.torrent.and_then(|t| self.torrents.get_mut(t));
+        let torrent = torrent.filter(|_| peer.wire.encoder.blocks() > 0);
+        let own = torrent.map_or(u64::MAX, |t| t.up.allowance().min(t.up_share.ask()));
+        let allowance = usize::try_from(self.up.allowance().min(own)).unwrap_or(usize::MAX);
         peer.wire.upload_throttled = allowance < payload_budget && peer.wire.encoder.blocks() > 0;
         peer.wire.encoder.plan(payload_budget.min(allowance), plan);
     }
@@ -280,7 +283,8 @@ impl Swarms {
                 t.up_rate.add(turn.now, payload);
                 t.up.take(turn.now, payload);
                 t.uploaded += payload;
-                if self.up.wait().is_some() || t.up.wait().is_some() {
+                t.up_share.take(payload);
+                if self.up.wait().is_some() || t.up.wait().is_some() || t.up_share.is_spent() {
                     self.arm_refill(turn);
                 }
             }

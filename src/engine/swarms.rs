@@ -5,7 +5,7 @@
 //! [`piece_results`](super::piece_results) handles results of the disk.
 
 use super::action::Action;
-use super::bandwidth::TokenBucket;
+use super::bandwidth::{Share, TokenBucket};
 use super::config::{TorrentInfo, TorrentSpec};
 use super::disconnect::DisconnectReason;
 use super::limits;
@@ -95,6 +95,8 @@ impl Swarms {
             peers: Vec::new(),
             down: TokenBucket::new(spec.download_limit),
             up: TokenBucket::new(spec.upload_limit),
+            down_share: Share::default(),
+            up_share: Share::default(),
             down_rate: Rate::default(),
             up_rate: Rate::default(),
             resumed_at: (0, 0),
@@ -230,6 +232,8 @@ impl Swarms {
             t.down.fill(turn.now);
             t.up.fill(turn.now);
         }
+        Share::divide(&self.down, self.torrents.iter_mut().map(|(_, t)| &mut t.down_share));
+        Share::divide(&self.up, self.torrents.iter_mut().map(|(_, t)| &mut t.up_share));
         // The first connection may take all tokens of the bucket: begin with a random one.
         let mut keys: Vec<PeerKey> = self.connections.keys().collect();
         let first = turn.rng.below(keys.len());
@@ -248,7 +252,10 @@ impl Swarms {
     /// Arms the timer for the moment when an empty bucket has tokens again.
     pub fn arm_refill(&self, turn: &mut Turn<'_>) {
         let torrents = self.torrents.iter().flat_map(|(_, t)| [t.down.wait(), t.up.wait()]);
-        let wait = [self.down.wait(), self.up.wait()].into_iter().chain(torrents).flatten().min();
+        let down_round = Share::wait(&self.down, self.torrents.iter().map(|(_, t)| &t.down_share));
+        let up_round = Share::wait(&self.up, self.torrents.iter().map(|(_, t)| &t.up_share));
+        let common = [self.down.wait(), self.up.wait(), down_round, up_round];
+        let wait = common.into_iter().chain(torrents).flatten().min();
         if let Some(wait) = wait {
             turn.timers.arm(Timer::Refill, turn.now + wait);
         }

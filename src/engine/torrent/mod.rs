@@ -21,7 +21,7 @@ pub use pieces::{Pieces, Stage};
 pub use smart_ban::SmartBan;
 pub use tracker_list::{PlannedAnnounce, TrackerList};
 
-use super::bandwidth::TokenBucket;
+use super::bandwidth::{Share, TokenBucket};
 use super::limits;
 use crate::units::{BLOCK_LEN, Bitfield, InfoHash, Instant, Origin, PeerKey, PieceIndex, Rate, TorrentKey};
 use std::time::Duration;
@@ -80,6 +80,10 @@ pub struct Torrent {
     pub down: TokenBucket,
     /// Upload limit.
     pub up: TokenBucket,
+    /// Part of the common download limit.
+    pub down_share: Share,
+    /// Part of the common upload limit.
+    pub up_share: Share,
     /// Download rate, payload bytes a second.
     pub down_rate: Rate,
     /// Upload rate, payload bytes a second.
