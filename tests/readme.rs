@@ -1,4 +1,9 @@
-//! Runs the commands of the first session in README.md and compares their output. Rates and times may differ.
+//! Runs the commands of the first session in README.md and compares their output; rates and times may differ.
+//! Runs its example of the library, too.
+
+#[path = "readme/library.rs"]
+mod library;
+mod support;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -102,4 +107,28 @@ fn the_first_session_prints_the_output_in_readme() {
 fn only_times_and_rates_are_removed_from_a_line() {
     let line = "film.bin: 57.2 MiB in 0.6s (89.1 MiB/s), saved in here";
     assert_eq!(steady(line), "film.bin: 57.2 MiB in saved in here");
+}
+
+#[test]
+fn the_example_of_the_library_is_the_one_that_runs_here() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let block = readme.split("```rust\n").nth(1).expect("README has an example").split("```").next().unwrap();
+    assert_eq!(block, include_str!("readme/library.rs"));
+
+    let dir = tempfile::tempdir().unwrap();
+    let torrent = support::single(dir.path(), "one", 300_000, 16 * 1024);
+    let file = dir.path().join("one.torrent");
+    std::fs::write(&file, torrent.to_file().unwrap()).unwrap();
+    let config = || rill::session::Config {
+        listen_ports: 0..=0,
+        listen_on: vec!["127.0.0.1".parse().unwrap()],
+        lsd: false,
+        dht: None,
+        ..Default::default()
+    };
+    library::download(&file, dir.path(), config()).unwrap();
+    std::fs::create_dir_all(dir.path().join("way/one")).unwrap();
+    let fault = library::download(&file, &dir.path().join("way"), config()).unwrap_err().to_string();
+    assert!(fault.contains("way/one"), "{fault}");
+    library::download(&dir.path().join("none"), dir.path(), config()).unwrap_err();
 }

@@ -4,7 +4,8 @@
 mod support;
 
 use rill::session::{
-    AddTorrent, CommandError, Event, FilePriority, Session, TorrentId, TorrentState, TorrentStatus,
+    AddTorrent, CommandError, Config, Event, FilePriority, Session, StartError, TorrentId, TorrentState,
+    TorrentStatus,
 };
 use rill::wire::Magnet;
 use std::net::TcpListener;
@@ -226,6 +227,130 @@ fn commands_for_unknown_torrents_and_missing_metadata_are_errors() {
     assert_eq!(other.pause(id), Err(CommandError::Gone));
     assert!(other.add(AddTorrent::magnet(Magnet::new(rill::units::InfoHash([8; 20])), "")).is_err());
     assert!(other.next_event(PATIENCE).is_none(), "the queue is closed, so the call returns at once");
+}
+
+#[test]
+fn a_torrent_that_cannot_be_added_is_an_error_of_the_call() {
+    let from = tempfile::tempdir().unwrap();
+    let torrent = multi(from.path(), "t", &[("a", MIB), ("b", MIB)], 64 * 1024);
+    let s = session("127.0.0.2");
+    let add = |change: &dyn Fn(&mut AddTorrent)| {
+        let mut request = AddTorrent::new(torrent.clone(), from.path());
+        change(&mut request);
+        s.add(request)
+    };
+    assert_eq!(
+        add(&|r| r.wanted_files = Some(vec![0, 2])),
+        Err(CommandError::NoSuchFile { index: 2, files: 2 })
+    );
+    for url in ["ftp://x.example/", "nonsense", ""] {
+        let refused = add(&|r| r.trackers = vec!["http://127.0.0.1:1/announce".into(), url.into()]);
+        assert_eq!(refused, Err(CommandError::NotATracker(url.into())));
+    }
+    assert!(s.torrents().unwrap().is_empty(), "nothing is left of a torrent that was refused");
+    let id = add(&|_| {}).unwrap();
+    assert_eq!(add(&|r| r.dir = "/elsewhere".into()), Err(CommandError::Duplicate { torrent: id }));
+    let link = Magnet::new(torrent.info_hash());
+    assert_eq!(s.add(AddTorrent::magnet(link, "")), Err(CommandError::Duplicate { torrent: id }));
+    wait(&s, |e| matches!(e, Event::Completed { .. }));
+    s.remove(id).unwrap();
+    wait(&s, |e| matches!(e, Event::Removed { .. }));
+    assert_ne!(add(&|_| {}).unwrap(), id, "an id is never used again");
+}
+
+#[test]
+fn every_method_answers_for_an_unknown_torrent() {
+    let from = tempfile::tempdir().unwrap();
+    let torrent = single(from.path(), "one", MIB, 64 * 1024);
+    let s = session("127.0.0.2");
+    let id = s.add(AddTorrent::new(torrent, from.path())).unwrap();
+    wait(&s, |e| matches!(e, Event::Completed { .. }));
+    assert_eq!(s.choose(id, None), Err(CommandError::NothingToChoose));
+    s.remove(id).unwrap();
+    wait(&s, |e| matches!(e, Event::Removed { .. }));
+    let answers = [
+        s.choose(id, None),
+        s.remove(id),
+        s.pause(id),
+        s.resume(id),
+        s.scrape(id),
+        s.set_torrent_limits(id, Some(1), None),
+        s.set_files(id, vec![]),
+        s.set_sequential(id, true),
+        s.set_trackers(id, vec![]),
+        s.add_peers(id, vec![]),
+        s.recheck(id),
+        s.reannounce(id),
+        s.files(id).map(|_| ()),
+        s.peers(id).map(|_| ()),
+        s.trackers(id).map(|_| ()),
+        s.pieces(id).map(|_| ()),
+    ];
+    for (n, answer) in answers.into_iter().enumerate() {
+        assert_eq!(answer, Err(CommandError::UnknownTorrent), "answer {n}");
+    }
+}
+
+#[test]
+fn content_that_cannot_be_opened_is_a_failure_of_the_torrent() {
+    let from = tempfile::tempdir().unwrap();
+    let torrent = single(from.path(), "one", MIB, 64 * 1024);
+    let s = session("127.0.0.2");
+    for (dir, seed_only) in [("/nonexistent", true), ("/proc/none", false), ("/dev/null/x", false)] {
+        let id = s.add(AddTorrent { seed_only, ..AddTorrent::new(torrent.clone(), dir) }).unwrap();
+        let begun = Instant::now();
+        let failed = |e: Option<Event>| matches!(e, Some(Event::Failed { torrent, .. }) if torrent == id);
+        while !failed(s.next_event(Duration::from_millis(100))) {
+            assert!(begun.elapsed() < PATIENCE, "{dir}");
+        }
+        assert!(matches!(status(&s, id).state, TorrentState::Failed { .. }), "{dir}");
+        s.remove(id).unwrap();
+        wait(&s, |e| matches!(e, Event::Removed { .. }));
+    }
+}
+
+#[test]
+fn a_configuration_without_room_is_an_error_or_does_what_it_says() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    let usual = || Config {
+        listen_ports: 0..=0,
+        listen_on: vec!["127.0.0.2".parse().unwrap()],
+        lsd: false,
+        dht: None,
+        ..Config::default()
+    };
+    #[allow(clippy::reversed_empty_ranges)]
+    let no_port = Session::start(Config { listen_ports: 9..=8, ..usual() });
+    assert!(matches!(no_port, Err(StartError::Listen { .. })), "{no_port:?}");
+    let no_address = Session::start(Config { listen_on: Vec::new(), ..usual() });
+    assert!(matches!(no_address, Err(StartError::Listen { .. })), "{no_address:?}");
+
+    let torrent = single(dir.path(), "one", MIB, 64 * 1024);
+    let (_seed, addr) = seeder("127.0.0.1", &torrent, dir.path());
+    let none = [
+        Config { max_peers: 0, ..usual() },
+        Config { max_peers_per_torrent: 0, ..usual() },
+        Config { download_limit: Some(0), ..usual() },
+    ];
+    for (n, config) in none.into_iter().enumerate() {
+        let limited = config.download_limit.is_some();
+        let to = tempfile::tempdir().unwrap();
+        let s = Session::start(config).unwrap();
+        let id =
+            s.add(AddTorrent { peers: vec![addr], ..AddTorrent::new(torrent.clone(), to.path()) }).unwrap();
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(1) {
+            let progress = status(&s, id).progress;
+            assert!(limited || progress.peers == 0, "configuration {n}");
+            assert!(progress.downloaded < MIB as u64 / 4, "configuration {n}: {}", progress.downloaded);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        s.set_limits(None, None).unwrap();
+        if limited {
+            wait(&s, |e| matches!(e, Event::Completed { .. }));
+        }
+    }
 }
 
 #[test]

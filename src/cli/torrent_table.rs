@@ -217,7 +217,7 @@ impl TorrentTable {
                 log::info!("{addr} sent data that does not match and is banned");
                 Change::None
             }
-            Event::Removed { torrent } | Event::Duplicate { torrent } => {
+            Event::Removed { torrent } => {
                 if let Some(i) = self.find(torrent) {
                     self.torrents[i].finished = true;
                 }

@@ -26,7 +26,10 @@ pub fn bind(
     ports: RangeInclusive<u16>,
     udp_port: Option<u16>,
 ) -> io::Result<(TcpListeners, Udp)> {
-    let mut error = io::Error::new(ErrorKind::InvalidInput, "no address to listen on");
+    if addresses.is_empty() {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "no address to listen on"));
+    }
+    let mut error = io::Error::new(ErrorKind::InvalidInput, "no port to listen on");
     let attempts = |port: u16| std::iter::repeat_n(port, if port == 0 { ANY_PORT_ATTEMPTS } else { 1 });
     for port in ports.flat_map(attempts) {
         match bind_port(addresses, port, udp_port) {

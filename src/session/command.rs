@@ -31,8 +31,8 @@ pub enum Question {
 /// A command or question of the handle.
 #[derive(Debug)]
 pub enum Command {
-    /// Add a torrent. The last field is metadata of a magnet link that an earlier run saved.
-    Add(TorrentId, Box<AddTorrent>, Option<Metainfo>),
+    /// Add a torrent. The third field is metadata of a magnet link that an earlier run saved.
+    Add(TorrentId, Box<AddTorrent>, Option<Metainfo>, Reply<()>),
     /// Choose the files of a magnet link's torrent.
     Choose(TorrentId, Option<Vec<usize>>, Reply<()>),
     /// Remove a torrent.

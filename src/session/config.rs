@@ -1,5 +1,6 @@
 //! The parameters of a session and of a torrent. Defaults are those of the command line.
 
+use super::error::CommandError;
 use super::memory::default_max_memory;
 use crate::disk::{OpenTorrent, StorageMode};
 use crate::engine::TorrentInfo;
@@ -14,17 +15,17 @@ use std::time::Duration;
 /// The parameters of a session. Build one with `..Config::default()`: later versions add fields.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Ports to try, in order, for TCP and UDP; `0..=0` is any free port.
+    /// Ports to try, in order, for TCP and UDP; `0..=0` is any free port. An empty range is an error.
     pub listen_ports: RangeInclusive<u16>,
-    /// Addresses to listen on. Those that the machine lacks are left out as long as one works.
+    /// Addresses to listen on, at least one. Those that the machine lacks are left out as long as one works.
     pub listen_on: Vec<IpAddr>,
-    /// The most connections of all torrents. Fewer if the process may not open as many descriptors.
+    /// The most connections of all torrents; 0 is none. Fewer if the process may not open as many descriptors.
     pub max_peers: usize,
-    /// The most connections of one torrent.
+    /// The most connections of one torrent; 0 is none.
     pub max_peers_per_torrent: usize,
-    /// The limit of all downloads together, bytes a second; `None` is unlimited.
+    /// The limit of all downloads together, bytes a second; `None` is unlimited, 0 counts as 1.
     pub download_limit: Option<u64>,
-    /// The limit of all uploads together, bytes a second; `None` is unlimited.
+    /// The limit of all uploads together, bytes a second; `None` is unlimited, 0 counts as 1.
     pub upload_limit: Option<u64>,
     /// How bytes reach the files.
     pub storage: StorageMode,
@@ -121,7 +122,8 @@ pub struct AddTorrent {
     pub source: TorrentSource,
     /// The directory of its files; created if missing, unless `seed_only`.
     pub dir: PathBuf,
-    /// Indices of the wanted files; `None` for all, or those that the magnet link selects (BEP 53).
+    /// Indices of the wanted files; `None` for all, or those that the magnet link selects (BEP 53). Indices that
+    /// the torrent of a magnet link lacks are ignored; use `choose_later` to be told of them.
     pub wanted_files: Option<Vec<usize>>,
     /// After [`Event::Metadata`](super::Event::Metadata) of a magnet link, wait for
     /// [`Session::choose`](super::Session::choose) before any file is touched.
@@ -148,9 +150,9 @@ pub struct AddTorrent {
     pub refuse_hidden: bool,
     /// Request pieces in order rather than rarest first.
     pub sequential: bool,
-    /// The download limit, bytes a second; `None` is unlimited.
+    /// The download limit, bytes a second; `None` is unlimited, 0 counts as 1.
     pub download_limit: Option<u64>,
-    /// The upload limit, bytes a second; `None` is unlimited.
+    /// The upload limit, bytes a second; `None` is unlimited, 0 counts as 1.
     pub upload_limit: Option<u64>,
 }
 
@@ -184,6 +186,20 @@ impl AddTorrent {
             sequential: false,
             download_limit: None,
             upload_limit: None,
+        }
+    }
+
+    /// Returns an error for a wanted file that the torrent lacks, and for an added tracker that is none.
+    pub(super) fn check(&self) -> Result<(), CommandError> {
+        if let (TorrentSource::Metainfo(metainfo), Some(wanted)) = (&self.source, &self.wanted_files) {
+            let files = metainfo.files().len();
+            if let Some(index) = wanted.iter().copied().find(|index| *index >= files) {
+                return Err(CommandError::NoSuchFile { index, files });
+            }
+        }
+        match self.trackers.iter().find(|url| crate::wire::tracker_url(url.as_bytes()).is_none()) {
+            Some(url) => Err(CommandError::NotATracker(url.clone())),
+            None => Ok(()),
         }
     }
 

@@ -119,7 +119,7 @@ impl EventLoop {
     pub(super) fn handle_command(&mut self, command: Command) {
         // Sending a reply fails if the caller has stopped waiting.
         match command {
-            Command::Add(id, torrent, kept) => self.add(id, torrent, kept),
+            Command::Add(id, torrent, kept, reply) => _ = reply.send(self.add(id, torrent, kept)),
             Command::Choose(id, files, reply) => _ = reply.send(self.choose(id, files)),
             Command::Remove(id, reply) => _ = reply.send(self.key(id).map(|key| self.remove(key))),
             Command::Pause(id, reply) => _ = reply.send(self.key(id).map(|key| self.pause(key))),
@@ -182,7 +182,13 @@ impl EventLoop {
         Ok(())
     }
 
-    fn add(&mut self, id: TorrentId, torrent: Box<AddTorrent>, kept: Option<Metainfo>) {
+    fn add(
+        &mut self,
+        id: TorrentId,
+        torrent: Box<AddTorrent>,
+        kept: Option<Metainfo>,
+    ) -> Result<(), CommandError> {
+        torrent.check()?;
         torrent.trackers.iter().for_each(|url| self.blocking_pool.trust(url));
         let metainfo =
             if let TorrentSource::Metainfo(metainfo) = &torrent.source { Some(metainfo) } else { None };
@@ -196,7 +202,8 @@ impl EventLoop {
             upload_limit: torrent.upload_limit,
         };
         let Some(key) = self.engine.add_torrent(self.now, spec) else {
-            return self.emit(Event::Duplicate { torrent: id });
+            let torrent = self.registry.id_of(torrent.info_hash()).unwrap_or(id);
+            return Err(CommandError::Duplicate { torrent });
         };
         if let Some(metainfo) = metainfo.filter(|m| !m.private()) {
             self.engine.add_nodes(metainfo.nodes(), &mut self.actions);
@@ -243,6 +250,7 @@ impl EventLoop {
         if let Some(metainfo) = kept {
             self.on_metainfo(key, metainfo);
         }
+        Ok(())
     }
 
     fn resume(&mut self, key: TorrentKey) {

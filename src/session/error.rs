@@ -1,5 +1,6 @@
 //! Errors of starting a session and of its commands.
 
+use super::event::TorrentId;
 use crate::disk::DiskFault;
 use std::io;
 use thiserror::Error;
@@ -25,18 +26,19 @@ pub enum StartError {
     Disk(#[from] DiskFault),
 }
 
-/// The session has ended; its last event gives the reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the session has ended")]
-pub struct SessionGone;
-
 /// Why a command was not carried out, or a question has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum CommandError {
-    /// The session has ended.
+    /// The session has ended; its last event gives the reason.
     #[error("the session has ended")]
     Gone,
+    /// The session has a torrent with this info hash already.
+    #[error("the session has this torrent already")]
+    Duplicate {
+        /// The id of the torrent that it has.
+        torrent: TorrentId,
+    },
     /// No torrent of this session has the id.
     #[error("no such torrent")]
     UnknownTorrent,
@@ -71,10 +73,4 @@ pub enum CommandError {
     /// Not the announce URL of a tracker.
     #[error("not the URL of a tracker: {0}")]
     NotATracker(String),
-}
-
-impl From<SessionGone> for CommandError {
-    fn from(_: SessionGone) -> CommandError {
-        CommandError::Gone
-    }
 }

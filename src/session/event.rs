@@ -129,11 +129,6 @@ pub enum Event {
         /// The peer's address.
         addr: SocketAddr,
     },
-    /// The session has this torrent already, under another id.
-    Duplicate {
-        /// The id of the rejected addition.
-        torrent: TorrentId,
-    },
     /// The torrent is removed from the session and its record is written.
     Removed {
         /// The torrent.

@@ -5,7 +5,7 @@
 
 use super::command::{Command, Question, Reply, Setting};
 use super::config::{AddTorrent, Config, TorrentSource};
-use super::error::{CommandError, SessionGone, StartError};
+use super::error::{CommandError, StartError};
 use super::event::{Event, TorrentId};
 use super::event_loop::EventLoop;
 use super::event_queue::{EventSender, Events, OnEvent};
@@ -96,11 +96,13 @@ impl Session {
         self.0.port
     }
 
-    /// Adds a torrent. The result is an event: `Opened`, `Failed`, or `Duplicate`.
+    /// Adds a torrent. Its content is opened later: [`Event::Opened`] or [`Event::Failed`] follows, for a magnet
+    /// link [`Event::Metadata`] before them.
     ///
     /// # Errors
-    /// [`SessionGone`] if the loop has ended.
-    pub fn add(&self, torrent: AddTorrent) -> Result<TorrentId, SessionGone> {
+    /// [`CommandError::Duplicate`], [`CommandError::NoSuchFile`], [`CommandError::NotATracker`],
+    /// [`CommandError::Gone`].
+    pub fn add(&self, torrent: AddTorrent) -> Result<TorrentId, CommandError> {
         let id = self.new_id();
         let kept = match &torrent.source {
             TorrentSource::Magnet(magnet) => {
@@ -108,7 +110,7 @@ impl Session {
             }
             TorrentSource::Metainfo(_) => None,
         };
-        self.0.command(Command::Add(id, Box::new(torrent), kept))?;
+        self.ask(|reply| Command::Add(id, Box::new(torrent), kept, reply))?;
         Ok(id)
     }
 
@@ -163,7 +165,7 @@ impl Session {
         self.ask(|reply| Command::Scrape(id, reply))
     }
 
-    /// Sets the limits that all torrents share, in bytes a second; `None` is unlimited.
+    /// Sets the limits that all torrents share, in bytes a second; `None` is unlimited, 0 counts as 1.
     ///
     /// # Errors
     /// [`CommandError::Gone`].
@@ -171,7 +173,7 @@ impl Session {
         self.ask(|reply| Command::SetLimits { download, upload, reply })
     }
 
-    /// Sets the limits of one torrent, in bytes a second; `None` is unlimited.
+    /// Sets the limits of one torrent, in bytes a second; `None` is unlimited, 0 counts as 1.
     ///
     /// # Errors
     /// [`CommandError::UnknownTorrent`], [`CommandError::Gone`].
@@ -209,7 +211,8 @@ impl Session {
         self.set(id, Setting::Trackers(tiers))
     }
 
-    /// Adds addresses of peers to a torrent.
+    /// Adds addresses of peers to a torrent. Addresses to which no connection can lead, such as those with port
+    /// 0, are ignored.
     ///
     /// # Errors
     /// [`CommandError::UnknownTorrent`], [`CommandError::Gone`].
@@ -317,9 +320,9 @@ impl Shared {
         Stopped { clean: thread.join().unwrap_or(false) }
     }
 
-    fn command(&self, command: Command) -> Result<(), SessionGone> {
-        self.commands.send(command).map_err(|_| SessionGone)?;
-        self.waker.wake().map_err(|_| SessionGone)
+    fn command(&self, command: Command) -> Result<(), CommandError> {
+        self.commands.send(command).map_err(|_| CommandError::Gone)?;
+        self.waker.wake().map_err(|_| CommandError::Gone)
     }
 }
 

@@ -28,7 +28,7 @@ pub use crate::units::Bitfield;
 pub use crate::units::Origin;
 pub use crate::wire::SwarmCounts;
 pub use config::{AddTorrent, Config, DhtConfig, TorrentSource};
-pub use error::{CommandError, SessionGone, StartError};
+pub use error::{CommandError, StartError};
 pub use event::{Event, Progress, TorrentId};
 pub use event_queue::{Events, OnEvent};
 pub use handle::{Session, Stopped};

@@ -109,6 +109,11 @@ impl Registry {
         self.by_key.remove(&key)
     }
 
+    /// Returns the id of the torrent with this info hash.
+    pub fn id_of(&self, info_hash: InfoHash) -> Option<TorrentId> {
+        self.iter().map(|(_, entry)| entry).find(|entry| entry.info_hash == info_hash).map(|entry| entry.id)
+    }
+
     /// Returns the engine's key of the user's id.
     pub fn key_of(&self, id: TorrentId) -> Option<TorrentKey> {
         self.by_key.iter().find(|(_, e)| e.id == id).map(|(k, _)| *k)
