@@ -501,7 +501,7 @@ fn k14_proxies_of_the_environment_are_used_and_the_help_names_them() {
 }
 
 #[test]
-fn errors_of_a_web_server_end_with_6_and_a_missing_file_with_3() {
+fn s10_errors_of_a_web_server_end_with_6_and_a_missing_file_with_3() {
     let w = World::new();
     let missing =
         serve(vec![reply("404 Not Found", b""), reply("410 Gone", b""), reply("403 Forbidden", b"")]);

@@ -4,8 +4,8 @@
 //! ```text
 //! cargo test --test ownership                                      without mounts, 3 runs a cell
 //! cargo test --test ownership -- --ignored                         with mounts (needs root), 3 runs a cell
-//! RUNS=100 cargo test --test ownership -- --include-ignored --nocapture --test-threads 1 f30    the long form
-//! CELL="two entries, hard link, plain" SEED=7 RUNS=1 cargo test --test ownership -- --include-ignored f30
+//! RUNS=100 cargo test --test ownership -- --include-ignored --nocapture --test-threads 1 f17    the long form
+//! CELL="two entries, hard link, plain" SEED=7 RUNS=1 cargo test --test ownership -- --include-ignored f17
 //! ```
 //!
 //! A violation is printed with the seed that chose its moments.
@@ -31,13 +31,13 @@ mod support;
 use scene::Place;
 
 #[test]
-fn f30_matrix_of_two_on_one_file_without_mounts() {
+fn f17_matrix_of_two_on_one_file_without_mounts() {
     matrix::run(&[Place::SameDirectory, Place::LinkedDirectory, Place::HardLink]);
 }
 
 #[test]
 #[ignore = "needs root; cargo test --test ownership -- --ignored"]
-fn f30_matrix_of_two_on_one_file_with_mounts() {
+fn f17_matrix_of_two_on_one_file_with_mounts() {
     enter_mount_namespace();
     matrix::run(&[Place::FoldingMount, Place::BindMount]);
 }

@@ -230,7 +230,7 @@ fn commands_for_unknown_torrents_and_missing_metadata_are_errors() {
 }
 
 #[test]
-fn a_torrent_that_cannot_be_added_is_an_error_of_the_call() {
+fn s16_a_torrent_that_cannot_be_added_is_an_error_of_the_call() {
     let from = tempfile::tempdir().unwrap();
     let torrent = multi(from.path(), "t", &[("a", MIB), ("b", MIB)], 64 * 1024);
     let s = session("127.0.0.2");
@@ -259,7 +259,7 @@ fn a_torrent_that_cannot_be_added_is_an_error_of_the_call() {
 }
 
 #[test]
-fn every_method_answers_for_an_unknown_torrent() {
+fn s16_every_method_answers_for_an_unknown_torrent() {
     let from = tempfile::tempdir().unwrap();
     let torrent = single(from.path(), "one", MIB, 64 * 1024);
     let s = session("127.0.0.2");
@@ -292,7 +292,7 @@ fn every_method_answers_for_an_unknown_torrent() {
 }
 
 #[test]
-fn content_that_cannot_be_opened_is_a_failure_of_the_torrent() {
+fn s16_content_that_cannot_be_opened_is_a_failure_of_the_torrent() {
     let from = tempfile::tempdir().unwrap();
     let torrent = single(from.path(), "one", MIB, 64 * 1024);
     let s = session("127.0.0.2");
@@ -310,7 +310,7 @@ fn content_that_cannot_be_opened_is_a_failure_of_the_torrent() {
 }
 
 #[test]
-fn a_configuration_without_room_is_an_error_or_does_what_it_says() {
+fn s16_a_configuration_without_room_is_an_error_or_does_what_it_says() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("file"), "").unwrap();
     let usual = || Config {

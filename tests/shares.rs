@@ -47,7 +47,7 @@ fn share_of_a_late_torrent(peers: u8, limit: u64) -> f64 {
 }
 
 #[test]
-fn a_torrent_that_joins_later_gets_its_share_of_the_limit() {
+fn s14_a_torrent_that_joins_later_gets_its_share_of_the_limit() {
     for (peers, limit) in [(1, 1 << 20), (6, 1 << 20), (6, 1 << 18)] {
         let share = share_of_a_late_torrent(peers, limit);
         assert!((0.4..0.6).contains(&share), "{peers} peers, {limit}: {share}");
@@ -55,7 +55,7 @@ fn a_torrent_that_joins_later_gets_its_share_of_the_limit() {
 }
 
 #[test]
-fn a_torrent_that_joins_later_gets_its_share_of_the_upload_limit() {
+fn s14_a_torrent_that_joins_later_gets_its_share_of_the_upload_limit() {
     let from = tempfile::tempdir().unwrap();
     let torrents = ["first", "second"].map(|name| multi(from.path(), name, &[("a", 24 * MIB)], 64 * 1024));
     let s = session_with("127.0.3.1", |config| config.upload_limit = Some(1 << 20));

@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn every_value_has_its_default_in_the_help() {
+    fn s9_every_value_has_its_default_in_the_help() {
         for (path, command) in commands() {
             for arg in command.get_arguments().filter(|a| !a.is_positional() && a.get_action().takes_values())
             {
@@ -499,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn every_help_ends_with_three_examples_that_are_right() {
+    fn s9_every_help_ends_with_three_examples_that_are_right() {
         for (path, mut command) in commands() {
             let help = command.render_help().to_string();
             let (_, examples) = help.rsplit_once("Examples:\n").unwrap_or_else(|| panic!("{path}: {help}"));

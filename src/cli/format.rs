@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn times_take_units_and_a_bare_number_keeps_its_meaning() {
+    fn s11_times_take_units_and_a_bare_number_keeps_its_meaning() {
         for (text, s) in [
             ("90", 90.0),
             ("90s", 90.0),

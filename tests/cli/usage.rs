@@ -8,14 +8,14 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 #[test]
-fn rill_alone_prints_the_help() {
+fn s9_rill_alone_prints_the_help() {
     let w = World::new();
     let ended = w.rill::<&str>([]).expect(0);
     assert_eq!((ended.stdout, ended.stderr), (w.rill(["--help"]).expect(0).stdout, String::new()));
 }
 
 #[test]
-fn commands_for_rills_own_use_are_never_named() {
+fn s9_commands_for_rills_own_use_are_never_named() {
     let w = World::new();
     let cases: [&[&str]; 7] = [
         &[],
@@ -34,7 +34,7 @@ fn commands_for_rills_own_use_are_never_named() {
 }
 
 #[test]
-fn a_wrong_word_is_answered_with_the_nearest_right_one() {
+fn s9_a_wrong_word_is_answered_with_the_nearest_right_one() {
     let w = World::new();
     let cases: [(&[&str], &str); 11] = [
         (&["gte", "x"], "did you mean rill get? (see rill --help)"),
@@ -59,7 +59,7 @@ fn a_wrong_word_is_answered_with_the_nearest_right_one() {
 }
 
 #[test]
-fn misspelt_variables_are_named_and_empty_ones_are_unset() {
+fn s9_misspelt_variables_are_named_and_empty_ones_are_unset() {
     let w = World::new();
     let show =
         |name: &str, value: &str| run(w.command().args(["show", "t.torrent"]).env(name, value)).expect(0);
@@ -131,7 +131,7 @@ fn a_variable_counts_as_its_option() {
 }
 
 #[test]
-fn a_bare_info_hash_is_a_source_unless_a_file_has_that_name() {
+fn s10_a_bare_info_hash_is_a_source_unless_a_file_has_that_name() {
     let w = World::new();
     let hash = "0123456789abcdef0123456789abcdef01234567";
     for text in [hash, &hash.to_uppercase(), "AERUKZ4JVPG66AJDIVTYTK6N54ASGRLH"] {
@@ -146,7 +146,7 @@ fn a_bare_info_hash_is_a_source_unless_a_file_has_that_name() {
 }
 
 #[test]
-fn nonsense_as_a_time_ends_with_28_and_one_sentence() {
+fn s11_nonsense_as_a_time_ends_with_28_and_one_sentence() {
     let w = World::new();
     for value in
         ["-1", "1w", "1h30", "30m1h", "nan", "99999999999999999999d", "1e400", "", " ", "5 m", "\u{661}h"]
@@ -167,7 +167,7 @@ fn nonsense_as_a_time_ends_with_28_and_one_sentence() {
 }
 
 #[test]
-fn of_several_sources_the_good_ones_are_fetched_and_the_first_bad_one_decides_the_code() {
+fn s10_of_several_sources_the_good_ones_are_fetched_and_the_first_bad_one_decides_the_code() {
     let w = World::new();
     fs::write(w.at("bad.torrent"), "de").unwrap();
     let gone = serve(vec![reply("404 Not Found", b""), reply("410 Gone", b"")]);
@@ -200,7 +200,7 @@ fn of_several_sources_the_good_ones_are_fetched_and_the_first_bad_one_decides_th
 }
 
 #[test]
-fn a_silent_dht_is_waited_for_a_few_seconds_only() {
+fn s13_a_silent_dht_is_waited_for_a_few_seconds_only() {
     let w = World::new();
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let tracker = serve(vec![reply("200 OK", b"d5:filesdee")]);
@@ -216,7 +216,7 @@ fn a_silent_dht_is_waited_for_a_few_seconds_only() {
 }
 
 #[test]
-fn create_says_that_it_hashes_when_that_takes_long() {
+fn s13_create_says_that_it_hashes_when_that_takes_long() {
     let w = World::new();
     fs::create_dir(w.at("big")).unwrap();
     File::create(w.at("big/hole")).unwrap().set_len(1 << 36).unwrap();

@@ -239,7 +239,7 @@ impl Server {
             op::READ => self.read(r),
             op::WRITE => self.write(r),
             op::FLUSH => Ok(Vec::new()),
-            op::FSYNC => nothing(self.file(r.u64_at(0)).and_then(|fd| rustix::fs::fsync(fd))),
+            op::FSYNC => nothing(self.file(r.u64_at(0)).and_then(rustix::fs::fsync)),
             op::FALLOCATE => nothing(self.file(r.u64_at(0)).and_then(|fd| {
                 let mode = FallocateFlags::from_bits_retain(r.u32_at(24));
                 rustix::fs::fallocate(fd, mode, r.u64_at(8), r.u64_at(16))

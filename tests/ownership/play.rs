@@ -322,7 +322,7 @@ impl Judge<'_> {
             return;
         }
         let stopped = lives.iter().flatten().any(|life| life.stop.is_some());
-        let may_fail = self.cell.situation == Situation::TwoEntries && self.scene.shared;
+        let may_fail = self.cell.situation == Situation::Entries && self.scene.shared;
         if !may_fail && !stopped && !complete().any(|c| c) {
             self.wrong.push("no torrent is complete, and none was stopped".into());
         }
@@ -338,7 +338,7 @@ impl Judge<'_> {
         if !may_fail && !complete().any(|c| c) {
             self.wrong.push(format!("no torrent is complete after another start alone: {ends:?}"));
         }
-        let all = self.cell.situation == Situation::TwoProcesses && self.cell.place != Place::HardLink;
+        let all = self.cell.situation == Situation::Processes && self.cell.place != Place::HardLink;
         if all && !complete().all(|c| c) {
             self.wrong.push(format!("not complete for both after another start alone: {ends:?}"));
         }

@@ -16,11 +16,11 @@ use std::process::Command;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Situation {
     /// Two processes with one torrent.
-    TwoProcesses,
+    Processes,
     /// Two torrents with the same paths and other content, in two processes or in one.
-    TwoTorrents,
+    Torrents,
     /// One torrent with two entries.
-    TwoEntries,
+    Entries,
 }
 
 /// Where they meet.
@@ -51,7 +51,7 @@ impl Cell {
     /// All cells at these places.
     pub fn all(places: &[Place]) -> Vec<Cell> {
         let mut cells = Vec::new();
-        for situation in [Situation::TwoProcesses, Situation::TwoTorrents, Situation::TwoEntries] {
+        for situation in [Situation::Processes, Situation::Torrents, Situation::Entries] {
             for &place in places {
                 for storage in [Storage::Mapped, Storage::Plain] {
                     cells.push(Cell { situation, place, storage });
@@ -65,9 +65,9 @@ impl Cell {
 impl std::fmt::Display for Cell {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let situation = match self.situation {
-            Situation::TwoProcesses => "two processes",
-            Situation::TwoTorrents => "two torrents",
-            Situation::TwoEntries => "two entries",
+            Situation::Processes => "two processes",
+            Situation::Torrents => "two torrents",
+            Situation::Entries => "two entries",
         };
         let place = match self.place {
             Place::SameDirectory => "same directory",
@@ -187,7 +187,7 @@ impl<'a> Scene<'a> {
         };
         let [one, two] = &ways.dirs;
         match cell.situation {
-            Situation::TwoProcesses => {
+            Situation::Processes => {
                 let torrent = any(&library.alone, rng);
                 scene.add(vec![torrent], one);
                 scene.add(vec![torrent], two);
@@ -195,7 +195,7 @@ impl<'a> Scene<'a> {
                 scene.refusals = if cell.place == Place::HardLink { &[11, 12] } else { &[12] };
                 scene.fill(cell.place, [torrent, torrent], [one, two], rng);
             }
-            Situation::TwoTorrents => {
+            Situation::Torrents => {
                 let one_command = rng.below(2) == 0;
                 let pairs = match cell.place {
                     Place::FoldingMount => &library.folding,
@@ -217,7 +217,7 @@ impl<'a> Scene<'a> {
                     scene.fill(cell.place, pair, [one, two], rng);
                 }
             }
-            Situation::TwoEntries => scene.add_entries(cell.place, library, one, two, rng),
+            Situation::Entries => scene.add_entries(cell.place, library, one, two, rng),
         }
         scene.choose_states(root, rng);
         scene

@@ -77,7 +77,7 @@ fn run(command: &mut Command) -> End {
 }
 
 #[test]
-fn f31_two_torrents_of_one_command_never_share_a_file() {
+fn f18_two_torrents_of_one_command_never_share_a_file() {
     let mut w = World::new();
     let [a, b] = [w.shelf.single("same.bin", 300_000), w.shelf.single("same.bin", 300_000)];
     w.shelf.wait();
@@ -94,7 +94,7 @@ fn f31_two_torrents_of_one_command_never_share_a_file() {
 }
 
 #[test]
-fn f32_a_file_of_which_no_piece_is_good_is_left_alone() {
+fn f19_a_file_of_which_no_piece_is_good_is_left_alone() {
     let mut w = World::new();
     let [key, shell] = [w.shelf.multi(".ssh", &["authorized_keys"], 5_000), w.shelf.single(".bashrc", 4_000)];
     let plain = w.shelf.single("it.bin", 300_000);
@@ -119,7 +119,7 @@ fn f32_a_file_of_which_no_piece_is_good_is_left_alone() {
 }
 
 #[test]
-fn f32_the_given_torrent_file_is_not_overwritten_by_its_content() {
+fn f19_the_given_torrent_file_is_not_overwritten_by_its_content() {
     let mut w = World::new();
     let torrent = w.shelf.single("it.torrent", 200_000);
     w.shelf.wait();
@@ -131,7 +131,7 @@ fn f32_the_given_torrent_file_is_not_overwritten_by_its_content() {
 }
 
 #[test]
-fn f33_a_longer_file_is_cut_once_its_pieces_are_verified() {
+fn f20_a_longer_file_is_cut_once_its_pieces_are_verified() {
     let mut w = World::new();
     let torrent = w.shelf.single("it.bin", 300_000);
     w.shelf.wait();
@@ -157,7 +157,7 @@ fn f33_a_longer_file_is_cut_once_its_pieces_are_verified() {
 }
 
 #[test]
-fn f34_a_file_beside_the_selected_ones_is_never_written() {
+fn f21_a_file_beside_the_selected_ones_is_never_written() {
     let mut w = World::new();
     // The first piece of the second file holds the end of the first.
     let torrent = w.shelf.multi("it", &["a", "b", "c"], 50_000);
@@ -171,7 +171,7 @@ fn f34_a_file_beside_the_selected_ones_is_never_written() {
 }
 
 #[test]
-fn f34_a_file_beside_the_selected_ones_is_not_made() {
+fn f21_a_file_beside_the_selected_ones_is_not_made() {
     let mut w = World::new();
     let torrent = w.shelf.multi("it", &["a", "b", "c"], 50_000);
     w.shelf.wait();

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 #[test]
-fn a_peer_is_found_by_its_host_name() {
+fn s10_a_peer_is_found_by_its_host_name() {
     let w = World::new();
     let get = |peers: &[&str], more: &[&str]| {
         let mut command = super::rill(w.dir.path());
@@ -47,7 +47,7 @@ fn get(w: &World, more: &[&str]) -> Command {
 }
 
 #[test]
-fn a_completion_is_reported_once_and_never_for_a_torrent_that_was_complete() {
+fn s12_a_completion_is_reported_once_and_never_for_a_torrent_that_was_complete() {
     let w = World::new();
     hook(&w, "hook");
     let path = w.at("out/t");
@@ -67,7 +67,7 @@ fn a_completion_is_reported_once_and_never_for_a_torrent_that_was_complete() {
 }
 
 #[test]
-fn the_program_gets_its_words_the_selected_bytes_and_no_option_of_rill() {
+fn s12_the_program_gets_its_words_the_selected_bytes_and_no_option_of_rill() {
     let w = World::new();
     hook(&w, "my hook");
     let path = w.at("out/t");
@@ -85,7 +85,7 @@ fn the_program_gets_its_words_the_selected_bytes_and_no_option_of_rill() {
 }
 
 #[test]
-fn an_executable_file_gets_its_bits_within_the_umask() {
+fn s15_an_executable_file_gets_its_bits_within_the_umask() {
     let w = World::new();
     // `rill create` writes no attributes (BEP 47), so one is put into its torrent.
     let mut bytes = fs::read(w.at("t.torrent")).unwrap();
