@@ -164,15 +164,17 @@ fn files_on_disk(metainfo: &Metainfo) -> usize {
 struct GetOutcome {
     exit: Exit,
     sentence: Option<String>,
+    /// The sentence was printed when its torrent failed.
+    said: bool,
 }
 
 impl GetOutcome {
     fn silent(exit: Exit) -> GetOutcome {
-        GetOutcome { exit, sentence: None }
+        GetOutcome { exit, sentence: None, said: false }
     }
 
     fn with_reason(exit: Exit, sentence: impl Into<String>) -> GetOutcome {
-        GetOutcome { exit, sentence: Some(sentence.into()) }
+        GetOutcome { exit, sentence: Some(sentence.into()), said: false }
     }
 }
 
@@ -225,6 +227,18 @@ impl GetRun {
         }
         let place = if end.exit == Exit::Done { None } else { self.table.first_bad() };
         self.bad.before(place.and_then(|i| self.places.get(i).copied()).unwrap_or(usize::MAX))
+    }
+
+    /// Returns the outcome of a run that ends with the failure of a torrent.
+    fn failed_with(&self, failure: &Failure) -> GetOutcome {
+        let said = self.has_said_failures();
+        GetOutcome { said, ..GetOutcome::with_reason(failure.exit, failure.sentence.clone()) }
+    }
+
+    /// Whether a failure of one of several torrents is printed at once; that of a single torrent is printed at the
+    /// end of the run.
+    fn has_said_failures(&self) -> bool {
+        self.table.rows.len() > 1
     }
 
     /// Removes a torrent from the session. It may be removed already, which is no error.
@@ -301,8 +315,7 @@ impl GetRun {
             }
             Change::Failed(i) => {
                 self.display.event(&self.table.rows[i], "failed");
-                // The failure of a single torrent is printed at the end of the run.
-                if let Some(failure) = self.table.failure(i).filter(|_| self.table.rows.len() > 1) {
+                if let Some(failure) = self.table.failure(i).filter(|_| self.has_said_failures()) {
                     out::error(format_args!("{}: {}", self.table.rows[i].name, failure.sentence));
                 }
             }
@@ -373,15 +386,11 @@ impl GetRun {
     fn end_reason(&self, stop: &StopFlag, now: Instant) -> Option<GetOutcome> {
         if self.table.all_finished() {
             let failure = self.table.first_failure();
-            return Some(failure.map_or(GetOutcome::silent(Exit::Done), |(_, f)| {
-                GetOutcome::with_reason(f.exit, f.sentence.clone())
-            }));
+            return Some(failure.map_or(GetOutcome::silent(Exit::Done), |(_, f)| self.failed_with(f)));
         }
-        let waited = |exit| {
-            self.table
-                .waits_for_room()
-                .map(|f| GetOutcome::with_reason(f.exit, f.sentence.clone()))
-                .unwrap_or(exit)
+        let waited = |outcome| {
+            let full = self.table.waits_for_room();
+            full.map_or(outcome, |f| GetOutcome::with_reason(f.exit, f.sentence.clone()))
         };
         if stop.requested() {
             let finished = self.plan.seed_only || self.table.all_complete();
@@ -446,7 +455,7 @@ impl GetRun {
             );
         }
         self.hooks.wait();
-        match end.sentence {
+        match end.sentence.filter(|_| !end.said) {
             None => Ok(exit),
             Some(sentence) => Err(Failure::new(exit, sentence)),
         }

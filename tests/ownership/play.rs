@@ -254,7 +254,9 @@ impl Judge<'_> {
                     let dirs = self.scene.actors.iter().map(|a| &a.dir);
                     let names_a_path =
                         dirs.into_iter().any(|dir| life.stderr.contains(&*dir.to_string_lossy()));
-                    if life.stderr.lines().count() != 1 || !names_a_path {
+                    // One sentence for each torrent that is refused.
+                    let most = self.scene.actors[i].torrents.len();
+                    if !(1..=most).contains(&life.stderr.lines().count()) || !names_a_path {
                         wrong("not one sentence that names the file or directory");
                     }
                     // Of two torrents in one process and of two entries the other is in the same process.
