@@ -59,7 +59,11 @@ impl World {
     }
 
     fn same(&self, file: &str) -> bool {
-        fs::read(self.at("out").join(file)).ok() == fs::read(self.at(file)).ok()
+        self.same_in("out", file)
+    }
+
+    fn same_in(&self, dir: &str, file: &str) -> bool {
+        fs::read(self.at(dir).join(file)).ok() == fs::read(self.at(file)).ok()
     }
 }
 

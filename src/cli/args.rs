@@ -16,7 +16,7 @@ use super::peer_names::PeerArg;
 use crate::session::PrivateHosts;
 use crate::wire::host_and_port;
 use clap::builder::{FalseyValueParser, Resettable};
-use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Arg, ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -55,13 +55,17 @@ impl CliArgs {
             let part = BenchPart::try_parse_from(words.into_iter().skip(1))?;
             return Ok(CliArgs { command: CliCommand::BenchPart(part) });
         }
-        let without_empty = |arg: Arg| {
-            let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
-            if empty { arg.env(Resettable::Reset) } else { arg.hide_env(true) }
-        };
-        let command = CliArgs::command().mut_subcommands(|command| command.mut_args(without_empty));
-        CliArgs::from_arg_matches(&command.try_get_matches_from(words)?)
+        CliArgs::from_arg_matches(&without_empty(CliArgs::command()).try_get_matches_from(words)?)
     }
+}
+
+/// Returns the command without the variables that are empty; the help shows none.
+fn without_empty(command: Command) -> Command {
+    let of_arg = |arg: Arg| {
+        let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+        if empty { arg.env(Resettable::Reset) } else { arg.hide_env(true) }
+    };
+    command.mut_args(of_arg).mut_subcommands(without_empty)
 }
 
 #[derive(Debug, Subcommand)]
@@ -76,6 +80,8 @@ pub(crate) enum CliCommand {
     Show(Show),
     /// Hash content and print which pieces and files are good
     Verify(Verify),
+    /// List, forget or clean the records of earlier downloads
+    State(StateCommand),
     /// Measure transfer speed and CPU cost on this machine, without a network
     Bench(Bench),
     /// Simulate a swarm of engines in virtual time and print its figures
@@ -388,6 +394,59 @@ pub(crate) struct Verify {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = examples::STATE, arg_required_else_help = true)]
+pub(crate) struct StateCommand {
+    #[command(subcommand)]
+    pub(crate) part: StatePart,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StatePart {
+    /// List the records: info hash, share, time of the last save, place of the content
+    List(StateList),
+    /// Remove the records of a torrent; its content is kept and hashed again at the next start
+    Forget(StateForget),
+    /// List the records whose content is gone, or remove them. A record whose disk is not mounted is kept
+    Clean(StateClean),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = examples::STATE_LIST)]
+pub(crate) struct StateList {
+    /// Directory of the records [default: $XDG_STATE_HOME/rill or ~/.local/state/rill]
+    #[arg(long, value_name = "DIR", env = "RILL_STATE_DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Print one JSON object instead of lines
+    #[arg(long, env = "RILL_JSON", value_parser = FalseyValueParser::new())]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = examples::STATE_FORGET)]
+pub(crate) struct StateForget {
+    /// Info hash or magnet link
+    #[arg(value_name = "HASH")]
+    pub(crate) hash: String,
+    /// Forget only the record of the content in this directory [default: all directories]
+    #[arg(short, long, value_name = "DIR", env = "RILL_DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Directory of the records [default: $XDG_STATE_HOME/rill or ~/.local/state/rill]
+    #[arg(long, value_name = "DIR", env = "RILL_STATE_DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = examples::STATE_CLEAN)]
+pub(crate) struct StateClean {
+    /// Remove the records instead of listing them
+    #[arg(long, env = "RILL_YES", value_parser = FalseyValueParser::new())]
+    pub(crate) yes: bool,
+    /// Directory of the records [default: $XDG_STATE_HOME/rill or ~/.local/state/rill]
+    #[arg(long, value_name = "DIR", env = "RILL_STATE_DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 #[command(after_help = examples::BENCH)]
 pub(crate) struct Bench {
     /// Bytes transferred in each round
@@ -459,7 +518,7 @@ mod tests {
 
     #[test]
     fn every_option_has_an_environment_variable_of_its_name() {
-        for command in CliArgs::command().get_subcommands() {
+        for (_, command) in commands() {
             for arg in command
                 .get_arguments()
                 .filter(|a| !a.is_positional() && !matches!(a.get_id().as_str(), "help" | "version"))
@@ -478,9 +537,13 @@ mod tests {
 
     /// Returns every command with the program's name before its own.
     fn commands() -> Vec<(String, clap::Command)> {
-        let root = CliArgs::command();
-        let below = root.get_subcommands().map(|c| (format!("rill {}", c.get_name()), c.clone()));
-        [("rill".to_owned(), root.clone())].into_iter().chain(below).collect()
+        let mut all = vec![("rill".to_owned(), CliArgs::command())];
+        let mut at = 0;
+        while let Some((path, command)) = all.get(at).cloned() {
+            all.extend(command.get_subcommands().map(|c| (format!("{path} {}", c.get_name()), c.clone())));
+            at += 1;
+        }
+        all
     }
 
     #[test]

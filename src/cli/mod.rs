@@ -33,6 +33,7 @@ mod signals;
 #[cfg(feature = "sim")]
 mod sim;
 mod source;
+mod state;
 mod suggest;
 mod summary;
 mod torrent_table;
@@ -92,6 +93,7 @@ fn run_command(command: CliCommand) -> Result<Exit, Failure> {
         CliCommand::Sim(options) => sim::run(&options),
         CliCommand::BenchPart(options) => bench::run_part(&options),
         CliCommand::Verify(options) => verify::run(&options),
+        CliCommand::State(options) => state::run(&options),
     }
 }
 

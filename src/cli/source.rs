@@ -50,7 +50,7 @@ impl SourceArg {
 }
 
 /// Returns whether the text is an info hash as magnet links have it: 40 hexadecimal digits, or 32 of base32.
-fn is_info_hash(text: &str) -> bool {
+pub(crate) fn is_info_hash(text: &str) -> bool {
     match text.len() {
         40 => text.bytes().all(|b| b.is_ascii_hexdigit()),
         32 => text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'2'..=b'7')),

@@ -36,8 +36,11 @@ mod memory;
 mod open_files;
 mod parts_file;
 mod piece_checker;
+mod place;
 mod read_path;
 mod recheck;
+#[cfg(any(feature = "cli", test))]
+mod records;
 mod replies;
 mod resume;
 mod resume_state;
@@ -72,6 +75,8 @@ pub use atomic_file::read_state_file;
 pub use fault::{DiskFault, FaultKind};
 pub use memory::RawRange;
 pub use read_path::Load;
+#[cfg(any(feature = "cli", test))]
+pub use records::{ContentState, RecordSize, RecordSummary, forget_metadata, forget_record, records};
 pub use storage_mode::StorageMode;
 pub use store::Store;
 pub use target::{Access, Target};

@@ -22,6 +22,7 @@ use super::atomic_file::{open_locked, replace};
 use super::dir::{Dir, FsKind, read_exact_at};
 use super::fault::DiskFault;
 use super::limits;
+use super::place::note_place;
 use super::stamp::{FileStamp, STAMP_LEN, StampTable};
 use super::torrent_files::TorrentFiles;
 use crate::engine::{Checkpoint, History};
@@ -264,6 +265,8 @@ pub(super) struct RecordFile {
     slots: bool,
     sequence: u64,
     history: History,
+    /// The place of the content is noted beside the record.
+    placed: bool,
     _lock: OwnedFd,
 }
 
@@ -299,7 +302,16 @@ impl RecordFile {
         let name = record_name(torrent, content_dir);
         let lock = open_locked(&dir, &PathBuf::from(format!("{name}.lock")))?;
         let history = History::default();
-        Ok(RecordFile { dir, name, old_name: torrent.to_string(), slots, sequence: 0, history, _lock: lock })
+        Ok(RecordFile {
+            dir,
+            name,
+            old_name: torrent.to_string(),
+            slots,
+            sequence: 0,
+            history,
+            placed: false,
+            _lock: lock,
+        })
     }
 
     /// The torrent's past, as the newest good record says.
@@ -382,8 +394,61 @@ impl RecordFile {
         replace(&self.dir, &name, &temporary, &file.fd, &[parts[0], parts[1], parts[2], &sum])?;
         self.sequence = sequence;
         self.history = checkpoint.history;
+        if !self.placed {
+            self.placed = true;
+            self.note_place(torrent);
+        }
         Ok(())
     }
+}
+
+impl RecordFile {
+    fn note_place(&self, torrent: &TorrentFiles) {
+        let first = torrent.layout.path(0);
+        let Some(name) = first.components().next().and_then(|name| name.as_os_str().to_str()) else { return };
+        let at = |dir: &Dir| dir.full_path(Path::new(""));
+        note_place(&at(&self.dir), &self.name, &canonical(&at(&torrent.dir)), name);
+    }
+}
+
+/// What a record says by itself, without the torrent.
+#[cfg(any(feature = "cli", test))]
+pub(super) struct RecordHead {
+    pub sequence: u64,
+    /// The device of the content's directory; 0 before format 3.
+    pub device: u64,
+    pub bytes: u64,
+    pub pieces: u32,
+    /// Verified pieces.
+    pub have: u32,
+}
+
+/// Decodes a record without its torrent; `None` unless the sum is right.
+#[cfg(any(feature = "cli", test))]
+pub(super) fn record_head(bytes: &[u8]) -> Option<RecordHead> {
+    let format = Format::ALL.into_iter().find(|format| bytes.starts_with(format.magic()))?;
+    let (body, sum) = bytes.split_at(bytes.len().checked_sub(SUM_LEN)?);
+    if Sha1::digest(body).as_slice() != sum {
+        return None;
+    }
+    let u64_at = |at: usize| Some(u64::from_le_bytes(body.get(at..at + 8)?.try_into().ok()?));
+    let u32_at = |at: usize| Some(u32::from_le_bytes(body.get(at..at + 4)?.try_into().ok()?));
+    let hashes_at = SEQUENCE_AT + 8;
+    let sizes_at = match format {
+        Format::V1 => hashes_at + 20,
+        Format::V2 | Format::V3 => {
+            let kinds = *body.get(hashes_at)?;
+            hashes_at + 1 + 20 * usize::from(kinds & 1) + 32 * usize::from(kinds >> 1 & 1)
+        }
+    };
+    // Bytes, piece length, pieces, files; then the tail, then the pieces.
+    let tail_at = sizes_at + 20;
+    let (bytes, pieces) = (u64_at(sizes_at)?, u32_at(sizes_at + 12)?);
+    let have_at = tail_at + format.tail_len();
+    let have = body.get(have_at..have_at + pieces.div_ceil(8) as usize)?;
+    let have = Bitfield::from_wire(have, pieces).ok()?.ones();
+    let device = if format == Format::V3 { u64_at(tail_at + 16)? } else { 0 };
+    Some(RecordHead { sequence: u64_at(SEQUENCE_AT)?, device, bytes, pieces, have })
 }
 
 /// The device of the torrent's directory; 0 if it is unknown.

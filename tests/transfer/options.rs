@@ -1,6 +1,7 @@
 //! Peers given by name, and the program of `--on-complete`.
 
 use super::{World, stderr};
+use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
@@ -133,4 +134,61 @@ fn s15_an_executable_file_gets_its_bits_within_the_umask() {
     assert_eq!(mode("t/sub/b") & 0o111, 0, "a file that rill did not create keeps its mode");
     seed.kill().unwrap();
     seed.wait().unwrap();
+}
+
+#[test]
+fn records_are_listed_forgotten_and_cleaned() {
+    let w = World::new();
+    let state = |words: &[&str]| {
+        let output =
+            super::rill(w.dir.path()).arg("state").args(words).args(["--state-dir", "state"]).output();
+        let output = output.unwrap();
+        (output.status.code(), super::stdout(&output), stderr(&output))
+    };
+    assert_eq!(state(&["list"]), (Some(0), String::new(), String::new()));
+    for dir in ["one", "two", "three"] {
+        let mut get = super::rill(w.dir.path());
+        get.args(["get", "t.torrent", "--state-dir", "state", "-q", "-d", dir, "--listen-port", "0"]);
+        get.args(["--peer", &format!("127.0.0.1:{}", w.port), "--timeout", "60"]);
+        assert!(get.status().unwrap().success());
+    }
+    let list = || {
+        let json: Value = serde_json::from_str(&state(&["list", "--json"]).1).unwrap();
+        json["records"].as_array().unwrap().clone()
+    };
+    let dirs = |records: &[Value]| {
+        let mut dirs: Vec<_> = records.iter().map(|r| r["dir"].as_str().unwrap().to_owned()).collect();
+        dirs.sort();
+        dirs
+    };
+    let paths =
+        |names: &[&str]| names.iter().map(|name| w.at(name).display().to_string()).collect::<Vec<_>>();
+    let records = list();
+    assert_eq!(dirs(&records), paths(&["one", "three", "two"]));
+    let hash = records[0]["info_hash"].as_str().unwrap().to_owned();
+    for record in &records {
+        assert_eq!((&record["name"], &record["content"]), (&"t".into(), &"present".into()));
+        assert_eq!((&record["bytes"], &record["pieces"]), (&1_300_001.into(), &record["pieces_have"]));
+    }
+    let lines = state(&["list"]).1;
+    assert!(lines.lines().all(|l| l.starts_with(&hash) && l.contains(" 100% of 1.2 MiB, ")), "{lines}");
+    assert!(lines.contains(&format!(", {}\n", w.at("one/t").display())), "{lines}");
+
+    // Content that was moved away is gone; a directory of another device may come back.
+    assert_eq!(state(&["clean"]), (Some(0), String::new(), String::new()));
+    fs::rename(w.at("one/t"), w.at("moved")).unwrap();
+    fs::remove_dir_all(w.at("two")).unwrap();
+    let (code, listed, said) = state(&["clean"]);
+    assert_eq!((code, listed.lines().count()), (Some(0), 2));
+    assert_eq!(said, "rill: 2 of 3 records are of content that is gone; --yes removes them\n");
+    assert_eq!(list().len(), 3, "nothing is removed without --yes");
+    assert_eq!(state(&["clean", "--yes"]).1.lines().filter(|l| l.starts_with("removed ")).count(), 2);
+    assert_eq!(dirs(&list()), paths(&["three"]));
+
+    assert_eq!(state(&["forget", &hash, "-d", "one"]).0, Some(28));
+    assert_eq!(state(&["forget", "nonsense"]).0, Some(28));
+    assert_eq!(state(&["forget", &hash.to_uppercase(), "-d", "three"]).0, Some(0));
+    assert!(list().is_empty() && w.same_in("three", "t/a"), "the content is kept");
+    let left: Vec<_> = fs::read_dir(w.at("state")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().starts_with(&hash)), "{left:?}");
 }

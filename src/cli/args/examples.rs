@@ -37,6 +37,30 @@ Examples:
   rill verify debian.torrent -d downloads --json
   rill verify debian.torrent -q && echo complete";
 
+pub(super) const STATE: &str = "\
+Examples:
+  rill state list
+  rill state forget 0123456789abcdef0123456789abcdef01234567
+  rill state clean --yes";
+
+pub(super) const STATE_LIST: &str = "\
+Examples:
+  rill state list
+  rill state list --json
+  rill state list --state-dir /srv/rill";
+
+pub(super) const STATE_FORGET: &str = "\
+Examples:
+  rill state forget 0123456789abcdef0123456789abcdef01234567
+  rill state forget 0123456789abcdef0123456789abcdef01234567 -d downloads
+  rill state forget 'magnet:?xt=urn:btih:0123456789abcdef0123456789abcdef01234567'";
+
+pub(super) const STATE_CLEAN: &str = "\
+Examples:
+  rill state clean
+  rill state clean --yes
+  rill state clean --state-dir /srv/rill";
+
 pub(super) const BENCH: &str = "\
 Examples:
   rill bench
