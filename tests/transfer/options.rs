@@ -137,7 +137,7 @@ fn s15_an_executable_file_gets_its_bits_within_the_umask() {
 }
 
 #[test]
-fn records_are_listed_forgotten_and_cleaned() {
+fn r14_records_are_listed_forgotten_and_cleaned() {
     let w = World::new();
     let state = |words: &[&str]| {
         let output =
