@@ -6,9 +6,11 @@
 mod examples;
 #[cfg(feature = "sim")]
 mod sim;
+mod state;
 
 #[cfg(feature = "sim")]
 pub(crate) use sim::Sim;
+pub(crate) use state::{StateClean, StateCommand, StateForget, StateList, StatePart};
 
 use super::format::{Selection, parse_duration, parse_minutes, parse_size};
 use super::on_complete::HookCommand;
@@ -23,7 +25,7 @@ use std::time::Duration;
 
 const AFTER: &str = "\
 Exit codes: 0 done, 1 other error, 2 timed out, 3 not found (HTTP), 6 network, 7 stopped by a signal (progress is kept), 9 no disk space, \
-13 a file is in the way, 15 cannot open, 16 cannot create, 17 file I/O, 25 not bencode, 26 not a usable torrent, \
+11 another torrent uses a file, 12 another process has the torrent, 13 a file is in the way, 15 cannot open, 16 cannot create, 17 file I/O, 25 not bencode, 26 not a usable torrent, \
 27 bad magnet link, 28 bad option, 32 content does not match.
 
 Every option can be set by an environment variable: RILL_DIR for --dir, RILL_NO_STATE for --no-state, and so on; \
@@ -391,59 +393,6 @@ pub(crate) struct Verify {
     /// Print nothing; the exit code is the result
     #[arg(short, long, env = "RILL_QUIET", value_parser = FalseyValueParser::new())]
     pub(crate) quiet: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = examples::STATE, arg_required_else_help = true)]
-pub(crate) struct StateCommand {
-    #[command(subcommand)]
-    pub(crate) part: StatePart,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum StatePart {
-    /// List the records: info hash, share, time of the last save, place of the content
-    List(StateList),
-    /// Remove the records of a torrent; its content is kept and hashed again at the next start
-    Forget(StateForget),
-    /// List the records whose content is gone, or remove them. A record whose disk is not mounted is kept
-    Clean(StateClean),
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = examples::STATE_LIST)]
-pub(crate) struct StateList {
-    /// Directory of the records [default: $XDG_STATE_HOME/rill or ~/.local/state/rill]
-    #[arg(long, value_name = "DIR", env = "RILL_STATE_DIR")]
-    pub(crate) state_dir: Option<PathBuf>,
-    /// Print one JSON object instead of lines
-    #[arg(long, env = "RILL_JSON", value_parser = FalseyValueParser::new())]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = examples::STATE_FORGET)]
-pub(crate) struct StateForget {
-    /// Info hash or magnet link
-    #[arg(value_name = "HASH")]
-    pub(crate) hash: String,
-    /// Forget only the record of the content in this directory [default: all directories]
-    #[arg(short, long, value_name = "DIR", env = "RILL_DIR")]
-    pub(crate) dir: Option<PathBuf>,
-    /// Directory of the records [default: $XDG_STATE_HOME/rill or ~/.local/state/rill]
-    #[arg(long, value_name = "DIR", env = "RILL_STATE_DIR")]
-    pub(crate) state_dir: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = examples::STATE_CLEAN)]
-pub(crate) struct StateClean {
-    /// Remove the records instead of listing them
-    #[arg(long, env = "RILL_YES", value_parser = FalseyValueParser::new())]
-    pub(crate) yes: bool,
-    /// Directory of the records [default: $XDG_STATE_HOME/rill or ~/.local/state/rill]
-    #[arg(long, value_name = "DIR", env = "RILL_STATE_DIR")]
-    pub(crate) state_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -2,5 +2,5 @@
 
 /// Reads the bytes as a resume record; the first byte chooses the torrent that it is read for.
 pub fn resume(bytes: &[u8]) {
-    super::resume::fuzz(bytes);
+    super::resume_record::fuzz(bytes);
 }

@@ -43,6 +43,7 @@ mod recheck;
 mod records;
 mod replies;
 mod resume;
+mod resume_record;
 mod resume_state;
 mod slots;
 mod stamp;

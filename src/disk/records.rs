@@ -7,7 +7,7 @@ use super::atomic_file::{open_locked, read_state_file};
 use super::dir::Dir;
 use super::fault::DiskFault;
 use super::place::{PLACE_BYTES, place_file};
-use super::resume::{RecordHead, record_head};
+use super::resume_record::{RecordHead, record_head};
 use rustix::fs::AtFlags;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
