@@ -53,7 +53,7 @@ pub(super) const STATE_FORGET: &str = "\
 Examples:
   rill state forget 0123456789abcdef0123456789abcdef01234567
   rill state forget 0123456789abcdef0123456789abcdef01234567 -d downloads
-  rill state forget 'magnet:?xt=urn:btih:0123456789abcdef0123456789abcdef01234567'";
+  rill state forget AERUKZ4JVPG66AJDIVTYTK6N54ASGRLH";
 
 pub(super) const STATE_CLEAN: &str = "\
 Examples:
