@@ -378,6 +378,13 @@ pub(crate) struct Show {
     pub(crate) json: bool,
 }
 
+impl Show {
+    /// Returns the time limit; 0 is none.
+    pub(crate) fn time_limit(&self) -> Duration {
+        if self.timeout.is_zero() { Duration::MAX } else { self.timeout }
+    }
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = examples::VERIFY)]
 pub(crate) struct Verify {

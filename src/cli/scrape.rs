@@ -9,7 +9,6 @@ use super::exit::{Exit, Failure};
 use super::get::start_failure;
 use super::json::Object;
 use super::progress::{Glyphs, fit};
-use super::show::time_limit;
 use super::signals::StopFlag;
 use super::source::LoadedSource;
 use super::{format, out, plan};
@@ -58,13 +57,13 @@ pub(crate) fn of(found: &LoadedSource, options: &args::Show) -> Result<ScrapeReq
 pub(crate) fn show(text: &str, request: &ScrapeRequest, options: &args::Show) -> Result<Exit, Failure> {
     let mut answers = Vec::new();
     let end = if options.json {
-        let end = scrape(request, time_limit(options), |url, result| answers.push((url, result)));
+        let end = scrape(request, options.time_limit(), |url, result| answers.push((url, result)));
         out::data(&with_answers(text, &request.torrent, &answers));
         end
     } else {
         out::data(text);
         let width = if std::io::stdout().is_terminal() { out::Terminal::extent().0 } else { usize::MAX };
-        scrape(request, time_limit(options), |url, result| {
+        scrape(request, options.time_limit(), |url, result| {
             out::data(&(line(&url, &result, width) + "\n"));
             answers.push((url, result));
         })

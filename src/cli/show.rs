@@ -51,14 +51,9 @@ fn look_into(magnet: Magnet, options: &args::Show) -> Result<LoadedSource, Failu
     let trackers = plan::trackers(&options.discovery)?;
     fetch_metadata::metadata(
         &magnet,
-        MetadataRequest { config, peers, trackers, timeout: time_limit(options), silent: options.json },
+        MetadataRequest { config, peers, trackers, timeout: options.time_limit(), silent: options.json },
     )
     .map(LoadedSource::Torrent)
-}
-
-/// Returns the time limit; 0 is none.
-pub(crate) fn time_limit(options: &args::Show) -> Duration {
-    if options.timeout.is_zero() { Duration::MAX } else { options.timeout }
 }
 
 /// Appends a line with a field's name and its value, aligned.

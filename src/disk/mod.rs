@@ -77,7 +77,7 @@ pub use fault::{DiskFault, FaultKind};
 pub use memory::RawRange;
 pub use read_path::Load;
 #[cfg(any(feature = "cli", test))]
-pub use records::{ContentState, RecordSize, RecordSummary, forget_metadata, forget_record, records};
+pub use records::{ContentState, RecordSummary, forget_metadata, forget_record, records};
 pub use storage_mode::StorageMode;
 pub use store::Store;
 pub use target::{Access, Target};
