@@ -180,6 +180,9 @@ fn attempt(torrent: &TorrentFiles, path: &Path, operation: FlockOperation) -> Re
             Err(Errno::NOENT) => return Ok(Attempt::Absent),
             Err(_) => return Ok(Attempt::Unsupported),
         };
+        // Marked before it is locked: a process that finds it locked has to see whose it is. Without the mark another process of
+        // this torrent would be told of another torrent.
+        let _ = lock_byte(&fd, mark_of(torrent));
         match rustix::fs::flock(&fd, operation) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
@@ -193,8 +196,6 @@ fn attempt(torrent: &TorrentFiles, path: &Path, operation: FlockOperation) -> Re
         let ours = rustix::fs::fstat(&fd)
             .map_err(|e| DiskFault::new(Operation::Open, &torrent.dir.full_path(path), e))?;
         if torrent.dir.stat(path)?.is_some_and(|now| (now.st_dev, now.st_ino) == (ours.st_dev, ours.st_ino)) {
-            // Without the mark another process of this torrent would be told of another torrent.
-            let _ = lock_byte(&fd, mark_of(torrent));
             return Ok(Attempt::Locked(fd));
         }
     }

@@ -1,10 +1,9 @@
 //! The place of a record's content: the file NAME.dir beside the record NAME.resume holds the canonical path of the
 //! content's directory and the torrent's name, each followed by a zero byte.
 //!
-//! `rill state` prints it; nothing else depends on it, so it is not synced.
+//! `rill state` prints it; nothing else depends on it.
 
-use super::atomic_file::read_state_file;
-use std::fs;
+use super::atomic_file::{read_state_file, write_state_file};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -24,8 +23,5 @@ pub(super) fn note_place(state_dir: &Path, stem: &str, dir: &Path, name: &str) {
         return;
     }
     // Without this file the record is listed without its place, which is no reason to fail.
-    let temporary = state_dir.join(format!("{file}.tmp"));
-    if fs::write(&temporary, bytes).is_ok() {
-        let _ = fs::rename(temporary, state_dir.join(file));
-    }
+    let _ = write_state_file(state_dir, &file, &bytes);
 }

@@ -7,7 +7,7 @@
 //! changes before it began, and counts once it has returned.
 
 use crate::journal::{Change, History, Moment, Naming, Node, Span, apply};
-use crate::record::{Claims, Record, Truth, general_path, path};
+use crate::record::{Claims, Record, Truth, path, path_of};
 use rill::disk::{DiskEvent, FaultKind, OpenTorrent, Store, StoreConfig};
 use rill::units::{Rng, SlotMap, TorrentKey};
 use std::collections::{BTreeMap, BTreeSet};
@@ -118,7 +118,8 @@ pub fn claims_of_rill(truth: &Truth, down: &Path, state: &Path) -> Option<Claims
             truth.torrent.files().iter().map(|file| fs::metadata(down.join(file.to_path())).ok()).collect();
         // The record names the directory of the original by its path.
         fs::remove_file(path(state, &truth.torrent)).unwrap();
-        fs::write(general_path(state, &truth.torrent), record.adopt(&files)).unwrap();
+        fs::create_dir_all(down).unwrap();
+        fs::write(path_of(state, &truth.torrent, down), record.adopt(&files)).unwrap();
     }
     let torrent = OpenTorrent {
         info_hashes: truth.torrent.info_hash().into(),
@@ -130,7 +131,7 @@ pub fn claims_of_rill(truth: &Truth, down: &Path, state: &Path) -> Option<Claims
         read_only: false,
         check: false,
         allow_overwrite: false,
-        refetch: false,
+        refetch: true, // the disk is another one than that of the original
         refuse_hidden: false,
     };
     let (wake, woken) = channel();

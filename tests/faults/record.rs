@@ -6,6 +6,7 @@ use crate::support::content;
 use rill::wire::Metainfo;
 use sha1::{Digest, Sha1};
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -30,12 +31,14 @@ pub fn path(state: &Path, torrent: &Metainfo) -> PathBuf {
         name.starts_with(&hash) && name.ends_with(".resume")
     };
     let mut files = fs::read_dir(state).into_iter().flatten().flatten().map(|entry| entry.path());
-    files.find(is_record).unwrap_or_else(|| general_path(state, torrent))
+    files.find(is_record).unwrap_or_else(|| state.join(format!("{hash}.resume")))
 }
 
-/// The path of a record that is read in the directory that its stamps fit.
-pub fn general_path(state: &Path, torrent: &Metainfo) -> PathBuf {
-    state.join(format!("{}.resume", torrent.info_hash()))
+/// The path of a torrent's record for content in this directory: its name has a part of the path's digest.
+pub fn path_of(state: &Path, torrent: &Metainfo, dir: &Path) -> PathBuf {
+    let digest = Sha1::digest(fs::canonicalize(dir).unwrap().as_os_str().as_bytes());
+    let digits: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    state.join(format!("{}-{digits}.resume", torrent.info_hash()))
 }
 
 impl Record {

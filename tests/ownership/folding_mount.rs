@@ -14,11 +14,11 @@ use rustix::io::Errno;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 /// Longest write that the kernel may send.
 const MAX_WRITE: usize = 128 << 10;
@@ -35,6 +35,8 @@ const MOUNT_POINT: &str = "RILL_TEST_MOUNT_POINT";
 pub struct FoldingMount {
     at: PathBuf,
     server: Child,
+    /// The server's output, open as long as it may print.
+    output: BufReader<ChildStdout>,
 }
 
 impl FoldingMount {
@@ -46,9 +48,10 @@ impl FoldingMount {
         command.args(["--exact", SERVER, "--ignored", "--nocapture", "--test-threads", "1"]);
         command.env(BACKING, backing).env(MOUNT_POINT, &at).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut server = command.spawn().unwrap();
-        let mut said = BufReader::new(server.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let mut output = BufReader::new(server.stdout.take().unwrap());
+        let mut said = output.by_ref().lines().map_while(Result::ok);
         assert!(said.any(|line| line.ends_with(MOUNTED)), "the folding file system is not mounted");
-        FoldingMount { at, server }
+        FoldingMount { at, server, output }
     }
 
     /// Its mount point.
@@ -61,6 +64,7 @@ impl Drop for FoldingMount {
     fn drop(&mut self) {
         // The server unmounts at the end of its standard input, and so it does if this process is killed.
         drop(self.server.stdin.take());
+        let _ = std::io::copy(&mut self.output, &mut std::io::sink());
         let _ = self.server.wait();
     }
 }

@@ -278,8 +278,8 @@ impl<'a> Scene<'a> {
 
     /// One torrent whose entries are one file, or at `SameDirectory` only have one name.
     fn add_entries(&mut self, place: Place, library: &'a Library, one: &Path, two: &Path, rng: &mut Rng) {
-        // A link is in the way; what the kernel calls one file is held.
-        self.refusals = if place == Place::LinkedDirectory { &[13] } else { &[11] };
+        // A link is in the way; what the kernel calls one file is held, once it exists.
+        self.refusals = if place == Place::LinkedDirectory { &[11, 13] } else { &[11] };
         match place {
             Place::SameDirectory => {
                 self.shared = false;
