@@ -180,8 +180,8 @@ fn attempt(torrent: &TorrentFiles, path: &Path, operation: FlockOperation) -> Re
             Err(Errno::NOENT) => return Ok(Attempt::Absent),
             Err(_) => return Ok(Attempt::Unsupported),
         };
-        // Marked before it is locked: a process that finds it locked has to see whose it is. Without the mark another process of
-        // this torrent would be told of another torrent.
+        // Marked before it is locked: a process that finds it locked has to see whose it is. Without the mark
+        // another process of this torrent would be told of another torrent.
         let _ = lock_byte(&fd, mark_of(torrent));
         match rustix::fs::flock(&fd, operation) {
             Ok(()) => {}

@@ -10,10 +10,10 @@
 //! Existing files are this torrent's if its record says so or one of its pieces is good; other files are in the
 //! way, and the torrent is not opened for writing.
 //!
-//! Invariants: a piece is claimed only if a trusted record claims it or its hash was right just now; no
-//! content is written here but the empty files of a download, and a file that is too long is cut once its
-//! pieces are verified. The work is cut into steps of one piece, so the
-//! worker runs jobs in between.
+//! Invariants: a piece is claimed only if a trusted record claims it or its hash was right just now. Content
+//! changes here in three ways alone: empty files of a download are created, bytes of files that became wanted
+//! are moved out of the parts file, and a file that is too long is cut once its pieces are verified. The work is
+//! cut into steps of one piece, so the worker runs jobs in between.
 
 use super::api::OpenTorrent;
 use super::content_lock::ContentLock;
@@ -128,8 +128,6 @@ impl Recheck {
         }
         let lock = ContentLock::acquire(&torrent)?;
         let record = record_file.as_mut().and_then(|r| r.load(&torrent)).filter(|_| !check);
-        // A record of a torrent that was closed has the stamps of all its files.
-        let ours = record.as_ref().is_some_and(|r| r.running);
         let running = record.as_ref().is_some_and(|r| r.running);
         let device = record.as_ref().map_or(0, |r| r.device);
         // The record's table becomes the new one, file by file: of very many files there is no memory for
@@ -144,7 +142,8 @@ impl Recheck {
             have: claimed.clone().unwrap_or_else(|| Bitfield::empty(torrent.geometry.pieces())),
             claimed,
             state: ResumeState { stamps, torrent, record: record_file, lock, wanted, too_long: Vec::new() },
-            ours,
+            // The record of a torrent that was closed has the stamps of all its files.
+            ours: running,
             allow_overwrite,
             linked: Vec::new(),
             notes,
