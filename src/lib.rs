@@ -106,6 +106,7 @@
 //! | loop | the one thread that owns the engine and all sockets |
 //! | metadata | a torrent's info dictionary, fetched from peers for a magnet link (BEP 9) |
 //! | oracle | the checks that end a simulated run at the first broken law |
+//! | part name | the name of an unfinished file, `NAME.part`; the parts file `.rill-HASH.parts` is another thing |
 //! | partial piece | a piece of which blocks are requested or have arrived |
 //! | peer list | the known addresses of a torrent, and when each may be dialed |
 //! | PEX | peer exchange: peers tell each other addresses (BEP 11) |

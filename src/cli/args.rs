@@ -136,6 +136,11 @@ pub(crate) struct Get {
     #[arg(long, env = "RILL_ALLOW_OVERWRITE", value_parser = FalseyValueParser::new(), help_heading = "What")]
     pub(crate) allow_overwrite: bool,
 
+    /// Give unfinished files their names at once, for players that need them; without it a file is NAME.part
+    /// until it is complete
+    #[arg(long, env = "RILL_NO_PART", value_parser = FalseyValueParser::new(), help_heading = "What")]
+    pub(crate) no_part: bool,
+
     /// Download again what was in this directory even if it lies on another device now and is empty; without it
     /// the disk is taken for one that is not mounted (exit code 15)
     #[arg(long, env = "RILL_REFETCH", value_parser = FalseyValueParser::new(), help_heading = "What")]

@@ -72,6 +72,7 @@ pub(crate) struct Plan {
     dir: PathBuf,
     check: bool,
     allow_overwrite: bool,
+    part_names: bool,
     refetch: bool,
     sequential: bool,
     select: Option<Selection>,
@@ -103,6 +104,7 @@ impl Plan {
             return Err(option("--select counts the files of one torrent, but several are given"));
         }
         plan.allow_overwrite = options.allow_overwrite;
+        plan.part_names = !options.no_part;
         plan.refetch = options.refetch;
         plan.select = options.select;
         plan.select_name = options.select_name;
@@ -177,6 +179,7 @@ impl Plan {
             dir: place.dir,
             check: place.check,
             allow_overwrite: false,
+            part_names: true,
             refetch: false,
             sequential: false,
             select: None,
@@ -233,6 +236,7 @@ impl Plan {
         request.seed_only = self.seed_only;
         request.check = self.check;
         request.allow_overwrite = self.allow_overwrite;
+        request.part_names = self.part_names;
         request.refetch = self.refetch;
         request.refuse_hidden = !self.allow_overwrite && is_home(&self.dir);
         request.sequential = self.sequential;

@@ -70,6 +70,8 @@ fn hash(metainfo: &Metainfo, dir: &Path, silent: bool) -> Result<VerifyReport, F
         read_only: true,
         check: true,
         allow_overwrite: false,
+        part_names: false,
+        opened_before: false,
         refetch: false,
         refuse_hidden: false,
     };

@@ -29,7 +29,7 @@ pub(super) fn check_inodes(
     for same in inodes.chunk_by(|a, b| a.0 == b.0).filter(|same| same.len() > 1) {
         let mut devices = BTreeSet::new();
         for (_, file) in same {
-            let stat = torrent.dir.stat(&torrent.layout.path(*file))?;
+            let stat = torrent.dir.stat(&torrent.path(*file))?;
             if stat.is_some_and(|stat| !devices.insert((stat.st_dev, stat.st_ino))) {
                 return Err(torrent.fault_without_errno(FaultKind::SameFile, *file));
             }
@@ -124,7 +124,7 @@ fn similar_names(names: impl Iterator<Item = (usize, String)>) -> Vec<usize> {
 
 /// What no file system changes of a name. Unicode forms mix letters of ASCII with others, so of a name that is
 /// not all ASCII only the rest of ASCII is left.
-fn fold(name: &str) -> Vec<u8> {
+pub(super) fn fold(name: &str) -> Vec<u8> {
     if name.is_ascii() {
         name.to_ascii_lowercase().into_bytes()
     } else {
@@ -142,7 +142,11 @@ fn check_similar(
     // The names that each directory must list.
     let mut names: BTreeMap<PathBuf, BTreeMap<OsString, usize>> = BTreeMap::new();
     for &file in similar {
-        let path = torrent.layout.path(file);
+        if !torrent.dir.stat(&torrent.part_path(file)).is_ok_and(|stat| stat.is_some()) {
+            // If two names are one, the names themselves must meet, not their part names.
+            torrent.names.set_part(file, false);
+        }
+        let path = torrent.path(file);
         if open_files.create_empty(torrent, file)? {
             torrent.own.set(file);
             created.push(path.clone());

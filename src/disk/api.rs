@@ -60,6 +60,10 @@ pub struct OpenTorrent {
     pub allow_overwrite: bool,
     /// Download the content again even if its directory lies on another device than before and holds none of it.
     pub refetch: bool,
+    /// Name unfinished files NAME.part until they are complete.
+    pub part_names: bool,
+    /// The torrent was open before in this process, so its files are its own.
+    pub opened_before: bool,
     /// Refuse content whose top-level name begins with a dot.
     pub refuse_hidden: bool,
 }
@@ -128,6 +132,8 @@ pub enum DiskEvent {
         torrent: TorrentKey,
         /// [`History::completed`] of the checkpoint.
         completed: bool,
+        /// Number of pieces in the checkpoint.
+        pieces: u32,
         /// After a fault, no piece since the previous checkpoint is known to be durable, and no later
         /// checkpoint succeeds until the torrent is closed and opened again.
         result: Result<(), DiskFault>,

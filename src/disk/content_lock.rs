@@ -4,6 +4,10 @@
 //! that writes and shared for torrents that only read. A hard link is a second way to a file, so a file to be
 //! written that has one gets a lock of its own. The kernel compares inodes: two paths to one file through a
 //! linked directory or a bind mount meet in one lock.
+//!
+//! A single file may lie at its name or its part name, see [`part_names`](super::part_names). The lock follows it
+//! through the rename. Both names are looked at once the file is created and locked, so two torrents that began
+//! with different ones meet, too.
 
 use super::fault::{DiskFault, FaultKind, Operation};
 use super::memory::{is_byte_locked, lock_byte};
@@ -46,10 +50,27 @@ impl ContentLock {
     /// content already, like the others that read it; then its lock is shared until
     /// [`make_exclusive`](Self::make_exclusive).
     pub fn acquire(torrent: &TorrentFiles) -> Result<ContentLock, DiskFault> {
+        // More than one round, since another process may rename a single file meanwhile.
+        for _ in 0..8 {
+            find_single_file(torrent)?;
+            let top = top_level(torrent);
+            let lock = ContentLock::acquire_at(torrent, top.as_deref())?;
+            find_single_file(torrent)?;
+            if top_level(torrent) == top {
+                if lock.exclusive {
+                    check_other_name(torrent)?;
+                }
+                return Ok(lock);
+            }
+        }
+        Err(changed(torrent, &top_level(torrent).unwrap_or_default()))
+    }
+
+    fn acquire_at(torrent: &TorrentFiles, top: Option<&Path>) -> Result<ContentLock, DiskFault> {
         let mut lock = ContentLock { top: None, linked: Vec::new(), exclusive: false, created: false };
-        let Some(top) = top_level(torrent) else { return Ok(lock) };
+        let Some(top) = top else { return Ok(lock) };
         if !torrent.read_only {
-            match attempt(torrent, &top, FlockOperation::NonBlockingLockExclusive)? {
+            match attempt(torrent, top, FlockOperation::NonBlockingLockExclusive)? {
                 Attempt::Locked(fd) => {
                     lock.top = Some(fd);
                     lock.exclusive = true;
@@ -59,9 +80,9 @@ impl ContentLock {
                 Attempt::Unsupported | Attempt::Absent => return Ok(lock),
             }
         }
-        match attempt(torrent, &top, FlockOperation::NonBlockingLockShared)? {
+        match attempt(torrent, top, FlockOperation::NonBlockingLockShared)? {
             Attempt::Locked(fd) => lock.top = Some(fd),
-            Attempt::Held { same_torrent } => return Err(held(torrent, &top, same_torrent)),
+            Attempt::Held { same_torrent } => return Err(held(torrent, top, same_torrent)),
             Attempt::Unsupported | Attempt::Absent => {}
         }
         Ok(lock)
@@ -76,7 +97,7 @@ impl ContentLock {
     ) -> Result<(), DiskFault> {
         let Some(top) = top_level(torrent).filter(|_| !self.exclusive) else { return Ok(()) };
         if self.top.is_none() {
-            self.created = match single_file(torrent, &top) {
+            self.created = match single_file(torrent) {
                 Some(file) => open_files.create_empty(torrent, file)?,
                 None => open_files.create_dir(torrent, &top)?,
             };
@@ -84,7 +105,11 @@ impl ContentLock {
         match self.top.take() {
             Some(fd) => match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
                 Err(Errno::WOULDBLOCK) => {
-                    return Err(held(torrent, &top, is_byte_locked(&fd, mark_of(torrent))));
+                    let same_torrent = is_byte_locked(&fd, mark_of(torrent));
+                    // The failed attempt has given up the shared lock.
+                    let _ = rustix::fs::flock(&fd, FlockOperation::NonBlockingLockShared);
+                    self.top = Some(fd);
+                    return Err(held(torrent, &top, same_torrent));
                 }
                 // Any other error: the file system has no locks.
                 Ok(()) | Err(_) => self.top = Some(fd),
@@ -97,14 +122,19 @@ impl ContentLock {
             },
         }
         self.exclusive = true;
-        Ok(())
+        check_other_name(torrent)
+    }
+
+    /// Whether this torrent alone may write.
+    pub fn is_exclusive(&self) -> bool {
+        self.exclusive
     }
 
     /// Removes the top-level file or directory if this lock created it and it is still empty.
     pub fn remove_empty(&self, torrent: &TorrentFiles) {
         let Some(top) = top_level(torrent).filter(|_| self.created) else { return };
         let first = torrent.layout.on_disk().next();
-        let result = if single_file(torrent, &top).is_none() {
+        let result = if single_file(torrent).is_none() {
             rustix::fs::unlinkat(torrent.dir.root(), &top, AtFlags::REMOVEDIR)
         } else if first.is_some_and(|(_, f)| f.length > 0)
             && self.top.as_ref().is_some_and(|fd| rustix::fs::fstat(fd).is_ok_and(|stat| stat.st_size == 0))
@@ -119,7 +149,7 @@ impl ContentLock {
 
     /// Locks a file that is to be written and has more than one hard link.
     pub fn add_linked(&mut self, torrent: &TorrentFiles, file: usize) -> Result<(), DiskFault> {
-        let path = torrent.layout.path(file);
+        let path = torrent.path(file);
         if top_level(torrent).is_some_and(|top| top == path) {
             return Ok(());
         }
@@ -140,15 +170,37 @@ impl ContentLock {
     }
 }
 
-/// The first component of the torrent's paths; `None` if no file of it is on the disk.
+/// The first component of the path of the torrent's first file; `None` if no file of it is on the disk.
 fn top_level(torrent: &TorrentFiles) -> Option<PathBuf> {
-    let (_, file) = torrent.layout.on_disk().next()?;
-    file.to_path().components().next().map(|first| first.as_os_str().into())
+    let (file, _) = torrent.layout.on_disk().next()?;
+    torrent.path(file).components().next().map(|first| first.as_os_str().into())
 }
 
 /// The file at the top-level path; `None` if a directory belongs there.
-fn single_file(torrent: &TorrentFiles, top: &Path) -> Option<usize> {
-    torrent.layout.on_disk().next().filter(|(_, f)| f.to_path() == top).map(|(file, _)| file)
+fn single_file(torrent: &TorrentFiles) -> Option<usize> {
+    torrent.layout.on_disk().next().filter(|(_, f)| f.path().count() == 1).map(|(file, _)| file)
+}
+
+/// Finds out under which name a single file lies.
+fn find_single_file(torrent: &TorrentFiles) -> Result<(), DiskFault> {
+    match single_file(torrent) {
+        Some(file) => torrent.find_file(file, &mut |path| torrent.dir.stat(path)).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// Fails if another torrent holds a single file at the name that this torrent does not use, or if the file
+/// appeared at its name while this torrent created it at its part name.
+fn check_other_name(torrent: &TorrentFiles) -> Result<(), DiskFault> {
+    let single = single_file(torrent).filter(|file| torrent.layout.file(*file).length > 0);
+    let Some(file) = single.filter(|_| !torrent.read_only) else { return Ok(()) };
+    let is_part = torrent.names.is_part(file);
+    let other = if is_part { torrent.layout.path(file) } else { torrent.part_path(file) };
+    match attempt(torrent, &other, FlockOperation::NonBlockingLockExclusive)? {
+        Attempt::Held { same_torrent } => Err(held(torrent, &other, same_torrent)),
+        Attempt::Locked(_) if is_part => Err(changed(torrent, &other)),
+        Attempt::Locked(_) | Attempt::Unsupported | Attempt::Absent => Ok(()),
+    }
 }
 
 fn held(torrent: &TorrentFiles, path: &Path, same_torrent: bool) -> DiskFault {

@@ -6,7 +6,7 @@
 
 use super::fault::{DiskFault, FaultKind, Operation};
 use super::limits::FAT_FILE_MAX;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
@@ -65,6 +65,8 @@ pub(super) struct Dir {
     device: u64,
     /// The kernel has no `openat2` (Linux before 5.6, or a sandbox without it).
     no_openat2: AtomicBool,
+    /// The file system has no `RENAME_NOREPLACE`.
+    no_exclusive_rename: AtomicBool,
     follow_links: bool,
 }
 
@@ -105,6 +107,7 @@ impl Dir {
             path: path.to_path_buf(),
             device,
             no_openat2: AtomicBool::new(false),
+            no_exclusive_rename: AtomicBool::new(false),
             follow_links: false,
         })
     }
@@ -218,6 +221,36 @@ impl Dir {
         match rustix::fs::unlinkat(&self.root, rel, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(e) => Err(self.fault(Operation::Create, rel, e)),
+        }
+    }
+
+    /// Renames a file inside its directory. The error is `EXIST` if something has the new name; on a file system
+    /// without exclusive renames it may be replaced if it appears at the same moment.
+    pub fn rename_new(&self, from: &Path, to: &Path) -> Result<(), Errno> {
+        let (Some(from_name), Some(to_name)) = (from.file_name(), to.file_name()) else {
+            return Err(Errno::INVAL);
+        };
+        let parent = from.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let opened = match parent {
+            Some(parent) => {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                Some(self.open_below(parent, flags)?)
+            }
+            None => None,
+        };
+        let dir = opened.as_ref().unwrap_or(&self.root);
+        if !self.no_exclusive_rename.load(Relaxed) {
+            match rustix::fs::renameat_with(dir, from_name, dir, to_name, RenameFlags::NOREPLACE) {
+                Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+                    self.no_exclusive_rename.store(true, Relaxed);
+                }
+                result => return result,
+            }
+        }
+        match rustix::fs::statat(dir, to_name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => rustix::fs::renameat(dir, from_name, dir, to_name),
+            Ok(_) => Err(Errno::EXIST),
+            Err(e) => Err(e),
         }
     }
 
@@ -477,6 +510,34 @@ mod tests {
             ("x", false),
         ] {
             assert_eq!(at_least_5_8(release), reports, "{release}");
+        }
+    }
+
+    #[test]
+    fn f22_a_rename_replaces_no_file_and_leads_through_no_link() {
+        for no_exclusive_rename in [false, true] {
+            with_and_without_openat2(|path, dir| {
+                dir.no_exclusive_rename.store(no_exclusive_rename, Relaxed);
+                std::fs::create_dir(path.join("d")).unwrap();
+                for name in ["x", "d/x"] {
+                    let part = format!("{name}.part");
+                    let rename = || dir.rename_new(Path::new(&part), Path::new(name));
+                    assert_eq!(rename(), Err(Errno::NOENT));
+                    std::fs::write(path.join(&part), "new").unwrap();
+                    std::fs::write(path.join(name), "old").unwrap();
+                    assert_eq!(rename(), Err(Errno::EXIST));
+                    assert_eq!(std::fs::read(path.join(name)).unwrap(), b"old");
+                    std::fs::remove_file(path.join(name)).unwrap();
+                    std::os::unix::fs::symlink("nothing", path.join(name)).unwrap();
+                    assert_eq!(rename(), Err(Errno::EXIST));
+                    std::fs::remove_file(path.join(name)).unwrap();
+                    assert_eq!(rename(), Ok(()));
+                    assert_eq!(std::fs::read(path.join(name)).unwrap(), b"new");
+                }
+                std::fs::write(path.join("d/y.part"), "").unwrap();
+                std::os::unix::fs::symlink("d", path.join("link")).unwrap();
+                assert!(dir.rename_new(Path::new("link/y.part"), Path::new("link/y")).is_err());
+            });
         }
     }
 

@@ -22,6 +22,8 @@ pub enum FaultKind {
     CannotCreate,
     /// A file of the torrent exists, and nothing shows that it is this torrent's.
     NotOurs,
+    /// A complete file cannot get its name, because another file has it.
+    NameTaken,
     /// Two files of the torrent are one file on this file system.
     SameFile,
     /// The content was on another disk, which is not mounted.
@@ -105,6 +107,9 @@ impl fmt::Display for DiskFault {
             FaultKind::CannotOpen => write!(f, "cannot open {path}")?,
             FaultKind::CannotCreate => write!(f, "cannot create {path}")?,
             FaultKind::NotOurs => write!(f, "{path} exists and is not part of this torrent")?,
+            FaultKind::NameTaken => {
+                write!(f, "{path} is complete and keeps this name, because another file has the right one")?;
+            }
             FaultKind::Held => write!(f, "{path} is in use by another torrent")?,
             FaultKind::SameFile => {
                 write!(f, "{path} and another file of this torrent are one file on this file system")?;
@@ -130,6 +135,7 @@ impl fmt::Display for DiskFault {
             FaultKind::Held => {
                 f.write_str("; choose another directory, or wait until that torrent is closed")
             }
+            FaultKind::NameTaken => f.write_str("; move that away and run the same command again"),
             FaultKind::SameFile => f.write_str("; choose a directory on another file system"),
             FaultKind::NotMounted => f.write_str(" --refetch downloads it again"),
             FaultKind::Hidden => f.write_str("; choose another directory"),

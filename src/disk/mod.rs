@@ -34,6 +34,7 @@ mod limits;
 mod mapped;
 mod memory;
 mod open_files;
+mod part_names;
 mod parts_file;
 mod piece_checker;
 mod place;
@@ -66,6 +67,8 @@ mod testing;
 mod tests;
 #[cfg(test)]
 mod tests_fault;
+#[cfg(test)]
+mod tests_part_names;
 #[cfg(test)]
 mod tests_parts;
 #[cfg(test)]

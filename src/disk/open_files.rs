@@ -43,7 +43,10 @@ impl OpenFile {
         let torrent = &self.torrent;
         let ours = rustix::fs::fstat(&self.fd).map_err(|e| torrent.fault(Operation::Sync, self.file, e))?;
         let short = torrent.fs.sparse() && (ours.st_size as u64) < torrent.length(self.file);
-        let at_path = torrent.dir.stat(&torrent.path(self.file))?;
+        let at_path = {
+            let _kept = torrent.names.keep();
+            torrent.dir.stat(&torrent.path(self.file))?
+        };
         if at_path.is_some_and(|at_path| at_path.st_ino == ours.st_ino) && !short {
             Ok(FileStamp::of(&ours))
         } else {
@@ -136,11 +139,13 @@ impl OpenFiles {
         while self.open.len() >= self.capacity {
             self.close_oldest();
         }
-        let path = torrent.path(file);
         // Read before the length is: another worker may set both in between.
         let presized = torrent.presized.has(file);
         // An O_RDWR descriptor serves both, but a reader must not create files or need the right to write.
-        let opened = if write { torrent.open_or_create(file)? } else { torrent.dir.open_file(&path)? };
+        let opened = {
+            let _kept = torrent.names.keep();
+            if write { torrent.open_or_create(file)? } else { torrent.dir.open_file(&torrent.path(file))? }
+        };
         let length = torrent.length(file);
         if write {
             // Read after the file was opened: another worker sets it before the file gets its length.

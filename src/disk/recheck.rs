@@ -52,6 +52,11 @@ pub(super) struct Recheck {
     ours: bool,
     /// Existing files are overwritten, whichever they are.
     allow_overwrite: bool,
+    /// The files are this torrent's: it was open before in this process.
+    opened_before: bool,
+    /// Files at NAME that the record does not know, while NAME.part exists: only a good piece of its own shows
+    /// that such a file is this torrent's.
+    beside_part: BTreeSet<usize>,
     /// Files to be written that have more than one hard link.
     linked: Vec<usize>,
     notes: Notes,
@@ -121,7 +126,8 @@ impl Recheck {
         }
         let create = !open.read_only;
         let allow_overwrite = open.allow_overwrite;
-        let (refetch, refuse_hidden) = (open.refetch, open.refuse_hidden);
+        let (refetch, refuse_hidden) = (open.refetch || open.opened_before, open.refuse_hidden);
+        let opened_before = open.opened_before;
         let torrent = Arc::new(TorrentFiles::open(key, open, create)?);
         if create && refuse_hidden {
             check_hidden(&torrent)?;
@@ -145,6 +151,8 @@ impl Recheck {
             // The record of a torrent that was closed has the stamps of all its files.
             ours: running,
             allow_overwrite,
+            opened_before,
+            beside_part: BTreeSet::new(),
             linked: Vec::new(),
             notes,
             todo: Vec::new(),
@@ -187,7 +195,16 @@ impl Recheck {
                 self.state.too_long.push(file);
             }
             let then = self.state.stamps.replace(file, now);
-            if then.is_some() && now.is_some_and(|now| now.size <= f.length) {
+            if !torrent.read_only && now.is_some() && !is_known(&torrent, then, now) {
+                // Another program may have made NAME while this torrent's bytes were written to NAME.part.
+                if torrent.has_unused_part(file)? {
+                    self.beside_part.insert(file);
+                }
+            }
+            // Another program may also use a name that ends with .part.
+            let may_be_foreign = self.beside_part.contains(&file)
+                || torrent.names.is_part(file) && torrent.fs.sparse() && !is_known(&torrent, then, now);
+            if then.is_some() && now.is_some_and(|now| now.size <= f.length) && !may_be_foreign {
                 torrent.own.set(file);
             }
             if torrent.had_slots(file) && self.find_slots(file, now, wanted, open_files)? {
@@ -226,8 +243,8 @@ impl Recheck {
         let torrent = self.state.torrent.clone();
         let f = torrent.layout.file(file);
         let (start, end) = torrent.layout.range(file);
-        let path = || PrintablePath(&f.to_path()).to_string();
         let Some(now) = now else {
+            let path = || PrintablePath(&f.to_path()).to_string();
             let in_slot = |piece| torrent.redirected.has(file) && torrent.parts.found(piece);
             let pieces = torrent.geometry.pieces_of(start, end);
             let lost = pieces.filter(|&p| !in_slot(p) && self.have.clear(p)).count();
@@ -236,6 +253,7 @@ impl Recheck {
             }
             return FileChange::None;
         };
+        let path = || PrintablePath(&torrent.path(file)).to_string();
         // Bytes that were cut off are lost, even if the record was written after that.
         let cut = torrent
             .geometry
@@ -364,7 +382,7 @@ impl Recheck {
     fn note_long_files(&mut self) {
         let torrent = self.state.torrent.clone();
         for file in &self.state.too_long {
-            let path = torrent.layout.path(*file);
+            let path = torrent.path(*file);
             self.notes.add(|| format!("{}: is longer than in the torrent", PrintablePath(&path)));
         }
     }
@@ -395,7 +413,8 @@ impl Recheck {
                 continue;
             }
             if self.exists(file) {
-                check(&f.to_path(), Access::WRITE_OK).map_err(|e| torrent.fault(Operation::Open, file, e))?;
+                check(&torrent.path(file), Access::WRITE_OK)
+                    .map_err(|e| torrent.fault(Operation::Open, file, e))?;
             } else {
                 may_create.map_err(|e| torrent.fault(Operation::Create, file, e))?;
             }
@@ -422,6 +441,11 @@ impl Recheck {
     }
 }
 
+/// Whether the file that was found is the one that the record knows.
+fn is_known(torrent: &TorrentFiles, then: Option<FileStamp>, now: Option<FileStamp>) -> bool {
+    torrent.fs.sparse() && then.zip(now).is_some_and(|(then, now)| then.inode == now.inode)
+}
+
 /// The `stat` of a file; `None` if it does not exist. Fails if the path is taken by something else, or if the
 /// file system cannot hold the file: both before anything is created.
 fn stat_of(
@@ -434,7 +458,7 @@ fn stat_of(
     if matches!(torrent.fs, FsKind::Fat { file_max } if f.length > file_max) && !torrent.read_only && wanted {
         return Err(torrent.fault_without_errno(FaultKind::TooLarge, file));
     }
-    match stats.stat(&f.to_path())? {
+    match torrent.find_file(file, &mut |path| stats.stat(path))? {
         Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
             Err(torrent.fault(Operation::Open, file, Errno::LOOP))
         }

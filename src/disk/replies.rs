@@ -147,11 +147,12 @@ impl Store {
         let Some(checkpoint) = t.checkpoint.take() else { return };
         let next = t.next_checkpoint.take();
         let completed = checkpoint.checkpoint.history.completed;
+        let pieces = checkpoint.checkpoint.have.ones();
         if checkpoint.closing {
             self.begin_detach(key, completed, result);
             return;
         }
-        self.events.push_back(DiskEvent::Saved { torrent: key, completed, result });
+        self.events.push_back(DiskEvent::Saved { torrent: key, completed, pieces, result });
         if let Some((checkpoint, closing)) = next {
             self.begin_checkpoint(key, checkpoint, closing);
         }

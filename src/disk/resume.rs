@@ -190,9 +190,11 @@ pub(super) fn device_of(torrent: &TorrentFiles) -> u64 {
 /// Whether the stamps of a record are of files in the torrent's directory: one of the first files that the
 /// record knows is there. Inode numbers decide, or size and time where the file system makes those up.
 fn fits(torrent: &TorrentFiles, record: &ResumeRecord) -> bool {
-    let known = torrent.layout.on_disk().filter_map(|(file, f)| Some((f, record.stamps.get(file)?)));
-    let is_there = |(f, then): (crate::wire::FileEntry<'_>, FileStamp)| {
-        let Ok(Some(stat)) = torrent.dir.stat(&f.to_path()) else { return false };
+    let known = torrent.layout.on_disk().filter_map(|(file, _)| Some((file, record.stamps.get(file)?)));
+    let is_there = |(file, then): (usize, FileStamp)| {
+        let Ok(Some(stat)) = torrent.find_file(file, &mut |path| torrent.dir.stat(path)) else {
+            return false;
+        };
         let now = FileStamp::of(&stat);
         if torrent.fs.sparse() {
             now.inode == then.inode

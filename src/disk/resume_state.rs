@@ -1,5 +1,5 @@
 //! What the home worker of an open torrent keeps for its checkpoints: the record, the stamps, the lock of the
-//! content, and the files that are still too long.
+//! content, and the files that are still too long. It renames the files that are complete.
 
 use super::content_lock::ContentLock;
 use super::fault::{DiskFault, FaultKind, Operation};
@@ -11,6 +11,8 @@ use super::torrent_files::TorrentFiles;
 use crate::units::Bitfield;
 use rustix::fs::{FileType, Stat};
 use rustix::io::retry_on_intr;
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 /// The record of an open torrent, as its home worker keeps it.
@@ -44,7 +46,7 @@ impl ResumeState {
         self.too_long = later;
         for file in due {
             let fault = |e| torrent.fault(Operation::Create, file, e);
-            let opened = torrent.dir.open_or_create(&torrent.layout.path(file))?;
+            let opened = torrent.dir.open_or_create(&torrent.path(file))?;
             let length = torrent.layout.file(file).length;
             if opened.size > length {
                 retry_on_intr(|| rustix::fs::ftruncate(&opened.fd, length)).map_err(fault)?;
@@ -53,6 +55,50 @@ impl ResumeState {
             self.stamps.replace(file, Some(FileStamp::of(&stat)));
         }
         Ok(())
+    }
+
+    /// Renames the files that these pieces complete from their part names; the pieces are synced. A file whose
+    /// name is taken keeps its part name, which is a fault once nothing is missing. Nothing is renamed while
+    /// another torrent reads the content.
+    pub fn rename_complete(&self, have: &Bitfield) -> Result<(), DiskFault> {
+        if !self.lock.is_exclusive() {
+            return Ok(());
+        }
+        let mut first_fault = None;
+        let mut dirs = BTreeSet::new();
+        for file in self.complete_parts(have) {
+            match self.torrent.finish_name(file) {
+                Ok(()) => {
+                    dirs.insert(self.torrent.path(file).parent().unwrap_or(Path::new("")).to_path_buf());
+                }
+                Err(fault) => first_fault = first_fault.or(Some(fault)),
+            }
+        }
+        // Without a record nothing waits for the device.
+        for dir in dirs.iter().filter(|_| self.record.is_some()) {
+            self.torrent.dir.sync_dir(dir)?;
+        }
+        match first_fault.filter(|_| self.is_complete(have)) {
+            Some(fault) => Err(fault),
+            None => Ok(()),
+        }
+    }
+
+    /// The files at their part names whose pieces are all among these.
+    pub fn complete_parts<'a>(&'a self, have: &'a Bitfield) -> impl Iterator<Item = usize> + 'a {
+        self.own_parts().filter(|file| {
+            let (start, end) = self.torrent.layout.range(*file);
+            self.torrent.geometry.pieces_of(start, end).all(|p| have.has(p))
+        })
+    }
+
+    /// This torrent's files at their part names.
+    pub fn own_parts(&self) -> impl Iterator<Item = usize> + '_ {
+        let torrent = &self.torrent;
+        let on_disk = torrent.layout.on_disk().map(|(file, _)| file);
+        on_disk.filter(|file| {
+            torrent.names.is_part(*file) && torrent.own.has(*file) && !torrent.redirected.has(*file)
+        })
     }
 
     /// Whether no byte of a wanted file is missing.
@@ -85,7 +131,7 @@ impl ResumeState {
             count += 1;
         }
         for (file, f) in wanted().step_by(usize::max(1, count / limits::FINAL_STATS)) {
-            let stat = torrent.dir.stat(&f.to_path())?;
+            let stat = torrent.dir.stat(&torrent.path(file))?;
             let whole = |s: Stat| {
                 FileType::from_raw_mode(s.st_mode) == FileType::RegularFile && s.st_size as u64 >= f.length
             };

@@ -98,6 +98,8 @@ impl TestDisk {
             read_only: false,
             check: false,
             allow_overwrite: false,
+            part_names: true,
+            opened_before: false,
             refetch: false,
             refuse_hidden: false,
         };
@@ -111,7 +113,14 @@ impl TestDisk {
         TestDisk { store, key: keys.insert(()), torrent, bytes, have, _dir: dir, state, woken, keys, config }
     }
 
+    /// The path at which a file lies now: its part name if only that exists.
     pub fn path(&self, rel: &str) -> PathBuf {
+        let (name, part) = (self.name(rel), self.name(&format!("{rel}.part")));
+        if !name.exists() && part.exists() { part } else { name }
+    }
+
+    /// The path of this name in the torrent's directory.
+    pub fn name(&self, rel: &str) -> PathBuf {
         self.torrent.dir.join(rel)
     }
 
@@ -310,7 +319,7 @@ impl TestDisk {
             let end = at + f.length as usize;
             if f.lands_on_disk() {
                 assert!(
-                    std::fs::read(self.torrent.dir.join(f.to_path())).unwrap() == self.bytes[at..end],
+                    std::fs::read(self.path(&f.path_text())).unwrap() == self.bytes[at..end],
                     "{}",
                     f.path_text()
                 );

@@ -218,12 +218,12 @@ fn f13_a_good_piece_of_zeros_shows_nothing() {
 fn f13_a_file_that_appears_after_the_check_is_not_written_to() {
     let mut disk = TestDisk::new(StorageMode::Plain, 32_768, &[("d/x", 40_000)]);
     disk.open();
-    std::fs::write(disk.path("d/x"), [3; 50]).unwrap();
+    std::fs::write(disk.name("d/x.part"), [3; 50]).unwrap();
     let p = disk.piece(0);
     disk.prepare(p);
     disk.receive_blocks_of(p);
     assert_eq!(disk.verdict(p, false).unwrap_err().kind, FaultKind::NotOurs);
-    assert_eq!(std::fs::read(disk.path("d/x")).unwrap(), [3; 50]);
+    assert_eq!(std::fs::read(disk.name("d/x.part")).unwrap(), [3; 50]);
 }
 
 /// Opens another torrent with the same files in this directory.

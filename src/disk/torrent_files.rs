@@ -1,19 +1,20 @@
 //! An open torrent as the disk knows it: its files, its piece hashes, and the directory that holds them.
 //!
-//! Invariant: it does not change once it is open, so every thread may hold it; the one exception are
-//! its [`FileBits`], which gain a bit a file.
+//! Invariant: it does not change once it is open, so every thread may hold it; the exceptions are
+//! its [`FileBits`], which gain a bit a file, and its [`PartNames`].
 
 use super::api::OpenTorrent;
 use super::dir::{Dir, FsKind, OpenedFile};
 use super::fault::{DiskFault, FaultKind, Operation};
 use super::hasher::Expected;
 use super::layout::{FileSpan, Layout};
+use super::part_names::PartNames;
 use super::parts_file::PartsFile;
 use crate::units::{BlockSpan, Geometry, PieceIndex, TorrentHashes, TorrentKey};
 use crate::wire::{PieceHashes, for_fat};
-use rustix::fs::Mode;
+use rustix::fs::{FileType, Mode, Stat};
 use rustix::io::Errno;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
@@ -35,6 +36,8 @@ pub(super) struct TorrentFiles {
     pub own: FileBits,
     /// Unwanted files whose bytes lie in the parts file: they do not exist, or another file is at their path.
     pub redirected: FileBits,
+    /// Under which name each file lies.
+    pub names: PartNames,
     pub parts: PartsFile,
 }
 
@@ -46,7 +49,8 @@ pub(super) const NOWHERE: u64 = 1 << 62;
 pub(super) struct FileBits(Box<[AtomicU32]>);
 
 impl FileBits {
-    fn none(files: usize) -> FileBits {
+    /// None of so many files.
+    pub fn none(files: usize) -> FileBits {
         FileBits((0..(files + 1).div_ceil(32)).map(|_| AtomicU32::new(0)).collect())
     }
 
@@ -59,6 +63,13 @@ impl FileBits {
     pub fn set(&self, file: usize) {
         if let Some(bits) = self.0.get(file / 32) {
             bits.fetch_or(1 << (file % 32), Release);
+        }
+    }
+
+    /// Removes this file.
+    pub fn clear(&self, file: usize) {
+        if let Some(bits) = self.0.get(file / 32) {
+            bits.fetch_and(!(1 << (file % 32)), Release);
         }
     }
 }
@@ -79,8 +90,11 @@ impl TorrentFiles {
         key: TorrentKey,
         open: OpenTorrent,
     ) -> Result<TorrentFiles, DiskFault> {
-        let OpenTorrent { info_hashes, geometry, files, piece_hashes, dir: path, read_only, .. } = open;
+        let OpenTorrent {
+            info_hashes, geometry, files, piece_hashes, dir: path, read_only, part_names, ..
+        } = open;
         let files = if matches!(fs, FsKind::Fat { .. }) { for_fat(&files) } else { files };
+        let names = PartNames::new(part_names && !read_only, &files);
         let Some(layout) = Layout::new(files, &geometry) else {
             return Err(DiskFault::without_errno(FaultKind::Internal, &path));
         };
@@ -105,6 +119,7 @@ impl TorrentFiles {
             presized,
             own,
             redirected,
+            names,
             parts,
         })
     }
@@ -166,9 +181,71 @@ impl TorrentFiles {
         self.layout.len()
     }
 
-    /// The path of a file, or of the parts file, below the torrent's directory.
+    /// The path at which a file lies now, or that of the parts file, below the torrent's directory.
     pub fn path(&self, file: usize) -> PathBuf {
-        if file == self.parts_index() { self.parts.path().clone() } else { self.layout.path(file) }
+        if file == self.parts_index() {
+            self.parts.path().clone()
+        } else if self.names.is_part(file) {
+            self.part_path(file)
+        } else {
+            self.layout.path(file)
+        }
+    }
+
+    /// The path of a file's part name below the torrent's directory.
+    pub fn part_path(&self, file: usize) -> PathBuf {
+        self.names.path(file, self.layout.file(file))
+    }
+
+    /// Finds out under which name a file lies, or will be created. Returns its `stat`; `None` if it does not
+    /// exist.
+    pub fn find_file(
+        &self,
+        file: usize,
+        stat: &mut dyn FnMut(&Path) -> Result<Option<Stat>, DiskFault>,
+    ) -> Result<Option<Stat>, DiskFault> {
+        let found = stat(&self.layout.path(file))?;
+        if found.is_some() || self.layout.file(file).length == 0 {
+            self.names.set_part(file, false);
+            return Ok(found);
+        }
+        let at_part = match stat(&self.part_path(file)) {
+            // Only a file system whose names are shorter than usual refuses this one and not the other.
+            Err(fault) if fault.errno == Errno::NAMETOOLONG.raw_os_error() => {
+                self.names.set_part(file, false);
+                return Ok(None);
+            }
+            at_part => at_part?,
+        };
+        // Without part names, what is no file is not this torrent's unfinished file.
+        let is_file = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        let at_part = at_part.filter(|stat| self.names.enabled || is_file(stat));
+        self.names.set_part(file, self.names.enabled || at_part.is_some());
+        Ok(at_part)
+    }
+
+    /// Whether a file is at NAME.part although NAME exists.
+    pub fn has_unused_part(&self, file: usize) -> Result<bool, DiskFault> {
+        if self.names.is_part(file) || self.layout.file(file).length == 0 {
+            return Ok(false);
+        }
+        match self.dir.stat(&self.part_path(file)) {
+            Err(fault) if fault.errno == Errno::NAMETOOLONG.raw_os_error() => Ok(false),
+            stat => Ok(stat?.is_some()),
+        }
+    }
+
+    /// Renames a file from its part name, unless its name is taken. The caller syncs the directory.
+    pub fn finish_name(&self, file: usize) -> Result<(), DiskFault> {
+        let _changing = self.names.change();
+        let part = self.part_path(file);
+        self.dir.rename_new(&part, &self.layout.path(file)).map_err(|e| match e {
+            Errno::EXIST => self.fault_without_errno(FaultKind::NameTaken, file),
+            Errno::NOENT => self.fault_without_errno(FaultKind::Changed, file),
+            e => self.fault(Operation::Create, file, e),
+        })?;
+        self.names.set_part(file, false);
+        Ok(())
     }
 
     /// Opens a file, or the parts file, for reading and writing; creates it if it does not exist. Only its owner

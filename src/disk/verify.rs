@@ -185,6 +185,8 @@ pub fn hash_content(
         read_only: true,
         check: true,
         allow_overwrite: false,
+        part_names: false,
+        opened_before: false,
         refetch: false,
         refuse_hidden: false,
     };
@@ -219,14 +221,13 @@ fn files_on_disk(torrent: &TorrentFiles) -> Result<Vec<FileOnDisk>, DiskFault> {
     let mut files = vec![FileOnDisk { state: FileState::Present, readable: 0 }; torrent.layout.len()];
     let mut stats = StatMany::new(&torrent.dir);
     for (file, f) in torrent.layout.on_disk() {
-        let path = f.to_path();
-        let found = stats.stat(&path).and_then(|stat| {
+        let found = torrent.find_file(file, &mut |path| stats.stat(path)).and_then(|stat| {
             let is_regular = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
             Ok(match stat {
                 None => FileOnDisk { state: FileState::Missing, readable: 0 },
                 Some(stat) if !is_regular(&stat) => FileOnDisk { state: FileState::NotAFile, readable: 0 },
                 Some(_) => {
-                    let readable = torrent.dir.open_file(&path)?.size;
+                    let readable = torrent.dir.open_file(&torrent.path(file))?.size;
                     let state = match readable.cmp(&f.length) {
                         Ordering::Less => FileState::TooShort,
                         Ordering::Equal => FileState::Present,

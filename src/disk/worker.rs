@@ -353,16 +353,19 @@ impl Worker {
         let have = &checkpoint.have;
         let mut result = Ok(());
         if let Some(state) = self.resume_states.get_mut(&key) {
+            let mut renamed = Ok(());
             if !state.torrent.read_only {
                 result = state.cut_long_files(have);
+                renamed = state.rename_complete(have);
             }
             if let Some(record) = state.record.as_mut().filter(|_| result.is_ok()) {
                 let running = !closing && !state.torrent.read_only && !have.is_full();
                 result = record.save(&state.torrent, checkpoint, &state.stamps, running);
             }
             if result.is_ok() && !state.torrent.read_only {
-                result = state.check_wanted_files(have);
-                if state.is_complete(have) {
+                let all_named = renamed.is_ok();
+                result = renamed.and_then(|()| state.check_wanted_files(have));
+                if all_named && state.is_complete(have) {
                     state.lock.share();
                 }
             }

@@ -119,6 +119,8 @@ mod tests {
             read_only: false,
             check: false,
             allow_overwrite: false,
+            part_names: false,
+            opened_before: false,
             refetch: false,
             refuse_hidden: false,
         };

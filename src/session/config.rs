@@ -142,6 +142,9 @@ pub struct AddTorrent {
     /// Write to existing files even if nothing shows that they are this torrent's. Without it such a torrent
     /// fails and the files stay as they are.
     pub allow_overwrite: bool,
+    /// Name unfinished files NAME.part until they are complete; on by default. A program that reads a file while
+    /// it is downloaded may need its name.
+    pub part_names: bool,
     /// Download the content again even if its directory lies on another device than at the last run and holds
     /// none of it: without it such a torrent fails, because its disk may not be mounted.
     pub refetch: bool,
@@ -181,6 +184,7 @@ impl AddTorrent {
             seed_only: false,
             check: false,
             allow_overwrite: false,
+            part_names: true,
             refetch: false,
             refuse_hidden: false,
             sequential: false,
@@ -285,6 +289,8 @@ impl AddTorrent {
             read_only: self.seed_only,
             check: self.check,
             allow_overwrite: self.allow_overwrite,
+            part_names: self.part_names,
+            opened_before: false,
             refetch: self.refetch,
             refuse_hidden: self.refuse_hidden,
         }

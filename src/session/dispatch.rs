@@ -342,8 +342,7 @@ impl EventLoop {
                 entry.disk = DiskState::Open;
                 if let ContentSource::Known(content) = &mut entry.content {
                     // From now on the files are this torrent's, even if they are opened again without a record.
-                    content.allow_overwrite = true;
-                    content.refetch = true;
+                    content.opened_before = true;
                 }
                 let priorities = entry.priorities.clone();
                 let (torrent_id, have, pieces, paused) =
@@ -401,9 +400,9 @@ impl EventLoop {
                     self.fail(torrent, fault);
                 }
             }
-            DiskEvent::Saved { torrent, completed, result } => {
+            DiskEvent::Saved { torrent, completed, pieces, result } => {
                 self.on_completed_saved(torrent, completed, result.is_ok());
-                self.on_saved(torrent, result);
+                self.on_saved(torrent, pieces, result);
             }
             DiskEvent::Closed { torrent, completed, result } => {
                 self.on_completed_saved(torrent, completed, result.is_ok());
@@ -422,11 +421,14 @@ impl EventLoop {
         }
     }
 
-    fn on_saved(&mut self, torrent: TorrentKey, result: Result<(), crate::disk::DiskFault>) {
+    /// A checkpoint with so many pieces is over.
+    fn on_saved(&mut self, torrent: TorrentKey, pieces: u32, result: Result<(), crate::disk::DiskFault>) {
         self.engine.on_saved(self.now, torrent, &mut self.actions);
         match result {
             Ok(()) => {
-                let complete = self.engine.stats(self.now, torrent).is_some_and(|s| s.complete);
+                // A checkpoint that began before the last piece was verified says nothing about it.
+                let all_saved = self.engine.have(torrent).is_some_and(|have| have.ones() == pieces);
+                let complete = all_saved && self.engine.stats(self.now, torrent).is_some_and(|s| s.complete);
                 let announce = self
                     .registry
                     .get_mut(torrent)

@@ -79,7 +79,8 @@ pub enum FilePriority {
 pub struct FileStatus {
     /// Its index in the torrent.
     pub index: usize,
-    /// Its path below the torrent's directory.
+    /// Its path below the torrent's directory. Until it is complete it may lie at a part name beside it, see
+    /// [`AddTorrent::part_names`](super::AddTorrent::part_names).
     pub path: PathBuf,
     /// Its length, bytes.
     pub length: u64,

@@ -8,6 +8,7 @@
 
 use crate::journal::{Change, History, Moment, Naming, Node, Span, apply};
 use crate::record::{Claims, Record, Truth, path, path_of};
+use crate::support::lies_at;
 use rill::disk::{DiskEvent, FaultKind, OpenTorrent, Store, StoreConfig};
 use rill::units::{Rng, SlotMap, TorrentKey};
 use std::collections::{BTreeMap, BTreeSet};
@@ -114,8 +115,12 @@ impl Crash {
 /// a good piece, and leaves the files alone.
 pub fn claims_of_rill(truth: &Truth, down: &Path, state: &Path) -> Option<Claims> {
     if let Some(record) = Record::read(state, &truth.torrent) {
-        let files: Vec<_> =
-            truth.torrent.files().iter().map(|file| fs::metadata(down.join(file.to_path())).ok()).collect();
+        let files: Vec<_> = truth
+            .torrent
+            .files()
+            .iter()
+            .map(|file| fs::metadata(lies_at(down, &file.to_path())).ok())
+            .collect();
         // The record names the directory of the original by its path.
         fs::remove_file(path(state, &truth.torrent)).unwrap();
         fs::create_dir_all(down).unwrap();
@@ -131,6 +136,8 @@ pub fn claims_of_rill(truth: &Truth, down: &Path, state: &Path) -> Option<Claims
         read_only: false,
         check: false,
         allow_overwrite: false,
+        part_names: true,
+        opened_before: false,
         refetch: true, // the disk is another one than that of the original
         refuse_hidden: false,
     };

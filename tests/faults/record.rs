@@ -2,7 +2,7 @@
 //!
 //! This second reader of the format is deliberate: a mistake in rill's reader must not hide a false claim.
 
-use crate::support::content;
+use crate::support::{content, lies_at};
 use rill::wire::Metainfo;
 use sha1::{Digest, Sha1};
 use std::fs;
@@ -107,7 +107,7 @@ impl Truth {
             let to = end.min(file.offset + file.length);
             if from < to {
                 let mut found = vec![0; (to - from) as usize];
-                let handle = fs::File::open(dir.join(file.to_path())).ok()?;
+                let handle = fs::File::open(lies_at(dir, &file.to_path())).ok()?;
                 handle.read_exact_at(&mut found, from - file.offset).ok()?;
                 right &= found == self.bytes[from as usize..to as usize];
             }

@@ -8,7 +8,7 @@ use rill::wire::Metainfo;
 use rill::wire::metainfo::Builder;
 use sha1::{Digest, Sha1};
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Time limit of every wait.
@@ -16,6 +16,15 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Files of a torrent: path below the torrent's name, and length in bytes.
 pub type Files<'a> = &'a [(&'a str, usize)];
+
+/// The path at which a file below `dir` lies now: its part name if only that exists.
+pub fn lies_at(dir: &Path, file: &Path) -> PathBuf {
+    let name = dir.join(file);
+    let mut part = name.clone().into_os_string();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    if !name.exists() && part.exists() { part } else { name }
+}
 
 /// Returns pseudorandom bytes that depend only on `seed`.
 pub fn content(len: usize, seed: u64) -> Vec<u8> {

@@ -57,7 +57,7 @@ impl Recheck {
         for (piece, range) in held {
             open_files.move_from_slot(&torrent, piece, range)?;
         }
-        let stat = torrent.dir.stat(&torrent.layout.path(file))?;
+        let stat = torrent.dir.stat(&torrent.path(file))?;
         self.state.stamps.replace(file, stat.as_ref().map(FileStamp::of));
         Ok(true)
     }
@@ -69,7 +69,9 @@ impl Recheck {
         let allow_overwrite = self.allow_overwrite;
         let ours = self.ours || self.has_good_bytes(0, torrent.geometry.total());
         for (file, f) in torrent.layout.on_disk() {
-            let Some(stamp) = self.state.stamps.get(file).filter(|stamp| stamp.size > 0) else { continue };
+            let beside_part = self.beside_part.contains(&file);
+            let exists = self.state.stamps.get(file).filter(|stamp| stamp.size > 0 || beside_part);
+            let Some(stamp) = exists else { continue };
             let wanted = self.state.wants(file);
             let (start, end) = torrent.layout.range(file);
             // A file beside the wanted ones may be of another origin even if the torrent has a record.
@@ -78,9 +80,27 @@ impl Recheck {
                 continue;
             }
             let own = torrent.own.has(file)
-                || if wanted && stamp.size <= f.length { ours } else { self.has_good_bytes(start, end) };
-            if own || allow_overwrite || is_hole(&torrent, open_files, file)? {
+                || if wanted && stamp.size <= f.length && !beside_part {
+                    ours
+                } else {
+                    self.has_good_bytes(start, end)
+                };
+            let counts_as_own = own
+                || allow_overwrite
+                || !beside_part && (self.opened_before || is_hole(&torrent, open_files, file)?);
+            if counts_as_own {
                 torrent.own.set(file);
+                if beside_part {
+                    let part = torrent.part_path(file);
+                    self.notes.add(|| format!("{}: is not used", PrintablePath(&part)));
+                }
+            } else if torrent.names.is_part(file) && !torrent.names.enabled {
+                // Not this torrent's, and not in its way.
+                torrent.names.set_part(file, false);
+                self.state.stamps.replace(file, None);
+                for piece in torrent.geometry.pieces_of(start, end) {
+                    self.have.clear(piece);
+                }
             } else if wanted {
                 return Err(torrent.fault_without_errno(FaultKind::NotOurs, file));
             } else {
@@ -150,11 +170,21 @@ impl Recheck {
         let wanted_too_long: Vec<usize> =
             self.state.too_long.iter().copied().filter(|file| self.state.wants(*file)).collect();
         self.state.too_long = wanted_too_long;
-        if self.state.is_complete(&self.have) && self.state.too_long.is_empty() && !creates {
+        let renames = self.state.own_parts().next().is_some()
+            && (!torrent.names.enabled || self.state.complete_parts(&self.have).next().is_some());
+        let complete = self.state.is_complete(&self.have) && self.state.too_long.is_empty() && !creates;
+        if complete && !renames {
             self.state.lock.share();
             return Ok(());
         }
-        self.state.lock.make_exclusive(&torrent, open_files)?;
+        match self.state.lock.make_exclusive(&torrent, open_files) {
+            Err(fault) if complete && matches!(fault.kind, FaultKind::Held | FaultKind::Locked) => {
+                self.notes
+                    .add(|| "another torrent uses the content, so complete files are not renamed yet".into());
+                return Ok(());
+            }
+            locked => locked?,
+        }
         for file in &self.linked {
             let (start, end) = torrent.layout.range(*file);
             if !torrent.geometry.pieces_of(start, end).all(|p| self.have.has(p)) {
@@ -167,13 +197,33 @@ impl Recheck {
         for file in &self.state.too_long {
             let size = self.state.stamps.get(*file).map_or(0, |stamp| stamp.size);
             let more = size - torrent.layout.file(*file).length;
-            let path = torrent.layout.path(*file);
+            let path = torrent.path(*file);
             self.notes.add(|| {
                 let path = PrintablePath(&path);
                 format!("{path}: is longer than in the torrent; the last {more} bytes are cut off once its pieces are verified")
             });
         }
-        self.state.cut_long_files(&self.have)
+        self.state.cut_long_files(&self.have)?;
+        if renames {
+            self.rename_parts(open_files)?;
+        }
+        Ok(())
+    }
+
+    /// Renames the files that an earlier run left at their part names: the complete ones, and without part names
+    /// the others, too.
+    fn rename_parts(&mut self, open_files: &mut OpenFiles) -> Result<(), DiskFault> {
+        let torrent = self.state.torrent.clone();
+        if !torrent.names.enabled {
+            let unfinished: Vec<usize> = self.state.own_parts().collect();
+            for file in unfinished {
+                torrent.finish_name(file)?;
+            }
+            return Ok(());
+        }
+        // The pieces that were hashed just now may be in the page cache only.
+        open_files.sync(&torrent)?;
+        self.state.rename_complete(&self.have)
     }
 }
 

@@ -20,7 +20,7 @@ pub use builder::{BuildError, Builder, piece_len_for};
 pub use error::MetainfoError;
 pub use files::{FileAttributes, FileEntry, FileListOverflow, Files, FilesBuilder};
 pub(in crate::wire) use path::component;
-pub use path::{OWN_PREFIX, for_fat};
+pub use path::{OWN_PREFIX, for_fat, part_name};
 
 use crate::units::{Geometry, InfoHash, PieceHash, PieceIndex};
 use crate::wire::magnet::Magnet;

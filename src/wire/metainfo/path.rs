@@ -58,6 +58,13 @@ fn with_suffix(name: String, suffix: &str) -> String {
     format!("{cut}{suffix}{extension}")
 }
 
+/// Returns the name of an unfinished file with this name, at most [`COMPONENT_BYTES`] long: `NAME.part`, or
+/// `NAME.N.part` with a counter above 0.
+pub fn part_name(name: &str, counter: u32) -> String {
+    let suffix = if counter == 0 { String::new() } else { format!(".{counter}") };
+    with_suffix(format!("{name}.part"), &suffix)
+}
+
 /// Splits off the extension, including its dot. An extension has at most 16 bytes.
 fn split_extension(name: &str) -> (&str, &str) {
     match name.rfind('.') {
