@@ -117,6 +117,15 @@ impl Torrent {
     pub fn path(&self, dir: &Path, file: usize) -> PathBuf {
         place(dir, &self.shape, &self.shape.files[file])
     }
+
+    /// Returns where a file below `dir` lies now: at its part name if only that exists.
+    pub fn path_now(&self, dir: &Path, file: usize) -> PathBuf {
+        let name = self.path(dir, file);
+        let mut part = name.clone().into_os_string();
+        part.push(".part");
+        let part = PathBuf::from(part);
+        if !name.exists() && part.exists() { part } else { name }
+    }
 }
 
 fn place(dir: &Path, shape: &Shape, piece: &Piece) -> PathBuf {

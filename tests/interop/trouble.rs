@@ -105,7 +105,7 @@ impl<'a> Story<'a> {
     }
 
     fn file(&self) -> PathBuf {
-        self.torrent.path(&self.out, 0)
+        self.torrent.path_now(&self.out, 0)
     }
 
     /// Asserts that rill ends by itself with this code and one line that contains `words`.
@@ -233,14 +233,15 @@ fn f4_a_file_replaced_by_a_link_is_noticed_and_the_link_is_not_followed() {
         let precious = lab.at("precious");
         let away = lab.at("away");
         fs::write(&precious, "precious").unwrap();
-        fs::rename(story.file(), &away).unwrap();
-        std::os::unix::fs::symlink(&precious, story.file()).unwrap();
+        let file = story.file();
+        fs::rename(&file, &away).unwrap();
+        std::os::unix::fs::symlink(&precious, &file).unwrap();
         // Bytes still go to the open file; the paths are checked before a checkpoint claims pieces.
         story.ends(kid, 17, "changed");
         assert_eq!(fs::read(&precious).unwrap(), b"precious");
         story.ends(story.get(&[]), 13, "is a symbolic link");
-        fs::remove_file(story.file()).unwrap();
-        fs::rename(&away, story.file()).unwrap();
+        fs::remove_file(&file).unwrap();
+        fs::rename(&away, &file).unwrap();
         story.is_finished_by_another_run();
     }
 }

@@ -35,6 +35,12 @@ impl Torrent {
         self.files().all(|(path, bytes)| fs::read(dir.join(path)).is_ok_and(|found| found == bytes))
     }
 
+    /// The same, where a file may lie at its part name.
+    pub fn is_there(&self, dir: &Path) -> bool {
+        self.files()
+            .all(|(path, bytes)| fs::read(support::lies_at(dir, &path)).is_ok_and(|found| found == bytes))
+    }
+
     /// Whether a piece is good below `dir`; a file that is not complete may have the ending `.part`.
     pub fn is_good(&self, dir: &Path, piece: usize) -> bool {
         let start = piece * PIECE as usize;

@@ -294,7 +294,7 @@ impl Judge<'_> {
     fn agreement(&mut self) {
         for (i, actor) in self.scene.actors.iter().enumerate() {
             for torrent in &actor.torrents {
-                let exact = torrent.is_exact(&actor.dir);
+                let exact = torrent.is_there(&actor.dir);
                 let code = self.verify(torrent, &actor.dir);
                 if exact != (code == Some(0)) {
                     self.wrong.push(format!("actor {i}: verify ends with {code:?}, and right is {exact}"));

@@ -1,7 +1,7 @@
 //! Files that were there before: whose they are, and what becomes of them.
 
 use crate::library::{PIECE, Shelf, Torrent};
-use crate::support::content;
+use crate::support::{content, lies_at};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -182,5 +182,55 @@ fn f21_a_file_beside_the_selected_ones_is_not_made() {
     // The rest comes later, and each byte of it is right.
     let end = w.fetch(&[], &[&torrent]);
     assert_eq!(end.code, Some(0), "{end:?}");
+    assert!(torrent.is_exact(&w.at("down")));
+}
+
+#[test]
+fn f22_an_unfinished_file_has_its_part_name_and_gets_its_name_when_it_is_complete() {
+    let mut w = World::new();
+    let torrent = w.shelf.multi("it", &["a", "b"], 300_000);
+    let single = w.shelf.single("it.bin", 300_000);
+    w.shelf.wait();
+    let stopped = w.fetch(&["--max-download-limit", "100K", "--timeout", "3s"], &[&torrent, &single]);
+    assert_eq!(stopped.code, Some(2), "{stopped:?}");
+    let down = w.at("down");
+    let is_part = |name: &&str| lies_at(&down, Path::new(name)) != down.join(name);
+    let parts = || ["it/a", "it/b", "it.bin"].iter().filter(|name| is_part(name)).count();
+    assert!(parts() > 0, "{:?}", fs::read_dir(w.at("down")).unwrap().collect::<Vec<_>>());
+    // A program that runs at the end finds the names.
+    let script = w.at("hook");
+    fs::write(&script, format!("#!/bin/sh\nfind \"$1\" -type f >> {}\n", w.at("seen").display())).unwrap();
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let end = w.fetch(&["--on-complete", script.to_str().unwrap()], &[&torrent, &single]);
+    assert_eq!(end.code, Some(0), "{end:?}");
+    assert!(torrent.is_exact(&w.at("down")) && single.is_exact(&w.at("down")));
+    assert_eq!(parts(), 0);
+    let seen = fs::read_to_string(w.at("seen")).unwrap();
+    assert!(!seen.contains(".part") && seen.lines().count() == 3, "{seen}");
+}
+
+#[test]
+fn f22_part_files_are_verified_and_names_of_another_origin_stay() {
+    let mut w = World::new();
+    let torrent = w.shelf.single("it.bin", 300_000);
+    w.shelf.wait();
+    w.write("it.bin.part", &torrent.bytes);
+    assert_eq!(w.verify(&torrent), Some(0));
+    w.write("it.bin", b"theirs");
+    assert_ne!(w.verify(&torrent), Some(0));
+    w.fetch(&[], &[&torrent]).refused(13, "it.bin exists");
+    assert_eq!(w.read("it.bin"), b"theirs");
+    fs::remove_file(w.at("down/it.bin")).unwrap();
+    let end = w.get(&[], &[&torrent]);
+    assert_eq!(end.code, Some(0), "without a peer: {end:?}");
+    assert!(torrent.is_exact(&w.at("down")) && !w.at("down/it.bin.part").exists());
+    // Of another origin is a part file, too, unless it is not looked for.
+    fs::remove_file(w.at("down/it.bin")).unwrap();
+    w.write("it.bin.part", b"theirs");
+    w.fetch(&["--no-state"], &[&torrent]).refused(13, "it.bin.part exists");
+    let end = w.fetch(&["--no-state", "--no-part"], &[&torrent]);
+    assert_eq!(end.code, Some(0), "{end:?}");
+    assert_eq!(w.read("it.bin.part"), b"theirs");
     assert!(torrent.is_exact(&w.at("down")));
 }

@@ -87,6 +87,21 @@ export! {
         }
         done
     }
+    fn renameat2(from: c_int, old: *const c_char, to: c_int, new: *const c_char, flags: c_uint) -> c_int {
+        let call = || unsafe {
+            real!(renameat2(c_int, *const c_char, c_int, *const c_char, c_uint) -> c_int)(from, old, to, new, flags)
+        };
+        if !counts(from, old) {
+            return call();
+        }
+        let begin = moment();
+        let done = intercept_plain(Kind::rename, call);
+        if done == 0 {
+            let parts = [iovec { base: old.cast_mut().cast(), len: bytes(old).len() + 1 }, path_part(new)];
+            note(Entry::Rename, begin, [from.into(), to.into(), 0], &parts, parts[0].len + parts[1].len);
+        }
+        done
+    }
     fn unlinkat(dir: c_int, path: *const c_char, flags: c_int) -> c_int {
         let call = || unsafe { real!(unlinkat(c_int, *const c_char, c_int) -> c_int)(dir, path, flags) };
         if !counts(dir, path) {
