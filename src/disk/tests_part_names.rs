@@ -37,7 +37,7 @@ fn receive(disk: &mut TestDisk, raw: &[u32]) {
     raw.iter().for_each(|raw| disk.receive_piece(disk.piece(*raw)));
 }
 
-/// Opens a torrent of another hash in the same directory, or the same one in another process if `disk` says so.
+/// Opens this torrent under another hash.
 fn open_second(disk: &mut TestDisk, second: OpenTorrent) -> Result<OpenedTorrent, DiskFault> {
     let other = disk.keys.insert(());
     disk.store.open(other, OpenTorrent { info_hashes: InfoHash([8; 20]).into(), ..second });
