@@ -16,7 +16,7 @@ const ROWS: [(char, u32); 10] = [
     ('U', 1),
     ('F', 22),
     ('R', 14),
-    ('S', 16),
+    ('S', 17),
 ];
 
 /// Collects the names of tests below `dir` that begin with a row in lower case.

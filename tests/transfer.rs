@@ -1,5 +1,7 @@
 //! Runs `get`, `seed` and `bench` over loopback, without other programs.
 
+#[path = "transfer/habits.rs"]
+mod habits;
 #[path = "transfer/options.rs"]
 mod options;
 

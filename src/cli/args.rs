@@ -124,6 +124,10 @@ pub(crate) struct Get {
     /// Fetch only files whose name matches (or whose path, if GLOB has a /); may be repeated [default: all]
     #[arg(long, value_name = "GLOB", env = "RILL_SELECT_NAME", help_heading = "What")]
     pub(crate) select_name: Vec<String>,
+    /// Do not fetch files whose name matches (or whose path, if GLOB has a /), even if another option selects
+    /// them; may be repeated [default: none]
+    #[arg(long, value_name = "GLOB", env = "RILL_EXCLUDE_NAME", help_heading = "What")]
+    pub(crate) exclude_name: Vec<String>,
     /// Save each torrent's metadata as NAME.torrent in the directory; download no content
     #[arg(long, env = "RILL_METADATA_ONLY", value_parser = FalseyValueParser::new(), help_heading = "What")]
     pub(crate) metadata_only: bool,

@@ -26,7 +26,7 @@ use super::troubles::{Troubles, tracker_host};
 use super::{args, format, log, out, save_torrent, source};
 use crate::session::{FilePriority, FileStatus, Session, StartError, Stopped, TorrentId, info_share};
 use crate::units::InfoHash;
-use crate::wire::Metainfo;
+use crate::wire::{Magnet, Metainfo};
 use std::collections::BTreeSet;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -69,15 +69,16 @@ pub(crate) fn run_plan(plan: Plan) -> Result<Exit, Failure> {
     let now = Instant::now();
     let mut table = TorrentTable::new(plan.seed_only, plan.goal, now);
     let mut display = Display::new(plan.style, now);
-    let mut places = Vec::new();
+    let (mut places, mut links) = (Vec::new(), Vec::new());
     for (place, source, request) in torrents {
         places.push(place);
         let id = session.add(request).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
         let troubles = known_troubles(&source);
-        let (metainfo, row) = match source {
-            LoadedSource::Torrent(metainfo) => (Some(metainfo.clone()), Row::of(&metainfo)),
-            LoadedSource::Magnet(magnet) => (None, Row::of_link(&magnet)),
+        let (metainfo, row, link) = match source {
+            LoadedSource::Torrent(metainfo) => (Some(metainfo.clone()), Row::of(&metainfo), None),
+            LoadedSource::Magnet(magnet) => (None, Row::of_link(&magnet), Some(magnet)),
         };
+        links.push(link);
         display.announce(&row, metainfo.as_ref().map(files_on_disk));
         table.add(id, metainfo, row, troubles);
     }
@@ -94,6 +95,7 @@ pub(crate) fn run_plan(plan: Plan) -> Result<Exit, Failure> {
         only_named_peers,
         bad,
         places,
+        links,
     };
     let end = run.run_until_end(&stop);
     run.finish(end)
@@ -194,6 +196,8 @@ struct GetRun {
     bad: BadSources,
     /// Place of each row's source on the command line.
     places: Vec<usize>,
+    /// Link of each row, if its source is one.
+    links: Vec<Option<Magnet>>,
 }
 
 impl GetRun {
@@ -377,7 +381,7 @@ impl GetRun {
             return Ok(());
         }
         source::report_repairs(metainfo);
-        let chosen = self.session.choose(id, self.plan.choose(metainfo)?);
+        let chosen = self.session.choose(id, self.plan.choose(metainfo, self.links[i].as_ref())?);
         chosen.map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
         self.display.announce(&self.table.rows[i], Some(files_on_disk(metainfo)));
         Ok(())

@@ -11,6 +11,7 @@ mod display;
 mod exit;
 mod fetch;
 mod fetch_metadata;
+mod file_choice;
 mod format;
 mod get;
 mod json;

@@ -6,14 +6,14 @@
 
 use super::args;
 use super::exit::{Exit, Failure};
-use super::format::{self, Selection};
+use super::file_choice::FileChoice;
+use super::format;
 use super::on_complete::HookCommand;
 use super::peer_names::Peers;
 use super::source::{LoadedSource, SourceArg, shown, usable_tracker};
 use crate::disk::StorageMode;
 use crate::session::{AddTorrent, Config, DhtConfig};
-use crate::wire::{FileEntry, Files, Metainfo};
-use std::collections::BTreeSet;
+use crate::wire::{Magnet, Metainfo};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -75,8 +75,7 @@ pub(crate) struct Plan {
     part_names: bool,
     refetch: bool,
     sequential: bool,
-    select: Option<Selection>,
-    select_name: Vec<String>,
+    choice: FileChoice,
     /// The peers given as options.
     pub(crate) peers: Peers,
     trackers: Vec<String>,
@@ -106,8 +105,11 @@ impl Plan {
         plan.allow_overwrite = options.allow_overwrite;
         plan.part_names = !options.no_part;
         plan.refetch = options.refetch;
-        plan.select = options.select;
-        plan.select_name = options.select_name;
+        plan.choice = FileChoice {
+            numbers: options.select,
+            names: options.select_name,
+            excluded: options.exclude_name,
+        };
         Ok(plan)
     }
 
@@ -182,8 +184,7 @@ impl Plan {
             part_names: true,
             refetch: false,
             sequential: false,
-            select: None,
-            select_name: Vec::new(),
+            choice: FileChoice::default(),
             peers: Peers::of(&network.discovery.peer),
             trackers,
         })
@@ -201,9 +202,14 @@ impl Plan {
         shown(dir.as_deref().unwrap_or(&self.dir))
     }
 
-    /// Returns the indices of the files chosen by number or name, or `None` for all files.
-    pub(crate) fn choose(&self, metainfo: &Metainfo) -> Result<Option<Vec<usize>>, Failure> {
-        choose(metainfo.files(), self.select.as_ref(), &self.select_name)
+    /// Returns the indices of the files that the options choose, or `None` if the link chooses them, for a
+    /// torrent file all of them.
+    pub(crate) fn choose(
+        &self,
+        metainfo: &Metainfo,
+        link: Option<&Magnet>,
+    ) -> Result<Option<Vec<usize>>, Failure> {
+        self.choice.of(metainfo.files(), link)
     }
 
     /// Returns whether only host names given with `--peer` can lead to peers of these sources.
@@ -224,7 +230,7 @@ impl Plan {
     pub(crate) fn add_request(&self, source: &LoadedSource) -> Result<AddTorrent, Failure> {
         let mut request = match source {
             LoadedSource::Torrent(metainfo) => AddTorrent {
-                wanted_files: self.choose(metainfo)?,
+                wanted_files: self.choose(metainfo, None)?,
                 ..AddTorrent::new(metainfo.clone(), self.dir.clone())
             },
             LoadedSource::Magnet(magnet) => {
@@ -288,37 +294,6 @@ pub(crate) fn storage_mode(options: args::Storage) -> StorageMode {
 
 fn option(sentence: impl Into<String>) -> Failure {
     Failure::new(Exit::Option, sentence)
-}
-
-/// Returns the indices of the files that a number or a glob selects, or `None` for all files.
-fn choose(
-    files: &Files,
-    numbers: Option<&Selection>,
-    globs: &[String],
-) -> Result<Option<Vec<usize>>, Failure> {
-    if numbers.is_none() && globs.is_empty() {
-        return Ok(None);
-    }
-    let mut chosen = BTreeSet::new();
-    if let Some(selection) = numbers {
-        selection.pick(files.len(), &mut chosen).map_err(option)?;
-    }
-    for pattern in globs {
-        let before = chosen.len();
-        let matches = |file: &FileEntry<'_>| {
-            if pattern.contains('/') {
-                let below: Vec<&str> = file.path().skip(1).collect();
-                format::glob(pattern, &file.path_text()) || format::glob(pattern, &below.join("/"))
-            } else {
-                file.path().next_back().is_some_and(|name| format::glob(pattern, name))
-            }
-        };
-        chosen.extend(files.iter().enumerate().filter(|(_, file)| matches(file)).map(|(i, _)| i));
-        if chosen.len() == before && !files.iter().any(|file| matches(&file)) {
-            return Err(option(format!("--select-name {pattern} matches no file")));
-        }
-    }
-    Ok(Some(chosen.into_iter().collect()))
 }
 
 /// Returns the state directory, or `None` if no state is kept.
@@ -408,20 +383,5 @@ mod tests {
         assert!(!goal.reached(1.4, Duration::from_secs(119)));
         assert!(goal.reached(1.5, Duration::ZERO));
         assert!(goal.reached(0.0, Duration::from_secs(120)));
-    }
-
-    #[test]
-    fn files_are_chosen_by_number_and_by_name() {
-        let files = Files::from_iter([("t/a.mkv", 1), ("t/sub/b.mkv", 1), ("t/c.txt", 1)]);
-        let choose = |numbers: Option<&str>, globs: &[&str]| {
-            let selection = numbers.map(|n| Selection::parse(n).unwrap());
-            choose(&files, selection.as_ref(), &globs.iter().map(|g| g.to_string()).collect::<Vec<_>>())
-                .map_err(|f| f.exit)
-        };
-        assert_eq!(choose(None, &[]), Ok(None));
-        assert_eq!(choose(Some("3"), &["*.mkv"]), Ok(Some(vec![0, 1, 2])));
-        assert_eq!(choose(None, &["sub/*"]), Ok(Some(vec![1])));
-        assert_eq!(choose(None, &["*.iso"]), Err(Exit::Option));
-        assert_eq!(choose(Some("4"), &[]), Err(Exit::Option));
     }
 }

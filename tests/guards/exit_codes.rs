@@ -173,6 +173,7 @@ const CASES: &[(&str, Run, &str)] = &[
         Plain,
         "get --select-name none -d OWN --no-state --listen-port 0 t.torrent",
     ),
+    ("no file is left", Plain, "get --exclude-name * -d OWN --no-state --listen-port 0 t.torrent"),
     (
         "no such file in a link's torrent",
         Plain,
