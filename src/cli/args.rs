@@ -112,8 +112,12 @@ impl CliCommand {
 #[command(after_help = examples::GET)]
 pub(crate) struct Get {
     /// Torrent files, http(s) URLs of them, magnet links, or info hashes; - is a torrent on standard input
-    #[arg(value_name = "SOURCE", required = true)]
+    #[arg(value_name = "SOURCE", required_unless_present = "input_file")]
     pub(crate) sources: Vec<String>,
+    /// Read more sources from FILE, one a line; empty lines and lines that begin with # are ignored; - is
+    /// standard input [default: none]
+    #[arg(short, long, value_name = "FILE", env = "RILL_INPUT_FILE", help_heading = "What")]
+    pub(crate) input_file: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) place: Place,

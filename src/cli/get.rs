@@ -51,7 +51,7 @@ pub(crate) fn run_plan(plan: Plan) -> Result<Exit, Failure> {
     for (place, source) in read_sources(&plan, &mut bad)? {
         match plan.add_request(&source) {
             Ok(request) => torrents.push((place, source, request)),
-            Err(failure) => bad.add(place, failure)?,
+            Err(failure) => bad.add(place, plan.located(place, failure))?,
         }
     }
     if torrents.is_empty() {
@@ -119,7 +119,7 @@ fn read_sources(plan: &Plan, bad: &mut BadSources) -> Result<Vec<(usize, LoadedS
     for (place, source) in plan.sources.iter().enumerate() {
         match read_source(plan, source, &mut seen) {
             Ok(loaded) => all.extend(loaded.map(|loaded| (place, loaded))),
-            Err(failure) => bad.add(place, failure)?,
+            Err(failure) => bad.add(place, plan.located(place, failure))?,
         }
     }
     Ok(all)

@@ -14,6 +14,7 @@ mod fetch_metadata;
 mod file_choice;
 mod format;
 mod get;
+mod input_file;
 mod json;
 mod layout;
 mod log;

@@ -8,6 +8,7 @@ use super::args;
 use super::exit::{Exit, Failure};
 use super::file_choice::FileChoice;
 use super::format;
+use super::input_file;
 use super::on_complete::HookCommand;
 use super::peer_names::Peers;
 use super::source::{LoadedSource, SourceArg, shown, usable_tracker};
@@ -57,6 +58,8 @@ impl SeedGoal {
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) sources: Vec<SourceArg>,
+    /// Places of the last sources in a list, as in `list.txt, line 3`; sources typed as words have none.
+    origins: Vec<String>,
     pub(crate) config: Config,
     pub(crate) style: Style,
     pub(crate) goal: SeedGoal,
@@ -99,6 +102,7 @@ impl Plan {
         plan.sequential = options.sequential;
         plan.metadata_only = options.metadata_only;
         plan.style.brief = options.metadata_only;
+        plan.add_list(options.input_file.as_deref())?;
         if plan.sources.len() > 1 && options.select.is_some() {
             return Err(option("--select counts the files of one torrent, but several are given"));
         }
@@ -169,6 +173,7 @@ impl Plan {
         };
         Ok(Plan {
             sources: sources.iter().map(|text| SourceArg::parse(text)).collect(),
+            origins: Vec::new(),
             config,
             style: Style { json: output.json, quiet: output.quiet, verbose: output.verbose, brief: false },
             goal: SeedGoal { ratio: goal.seed_ratio, time: goal.seed_time },
@@ -188,6 +193,28 @@ impl Plan {
             peers: Peers::of(&network.discovery.peer),
             trackers,
         })
+    }
+
+    /// Appends the sources of the list in this file.
+    fn add_list(&mut self, path: Option<&Path>) -> Result<(), Failure> {
+        let Some(path) = path else { return Ok(()) };
+        if path == Path::new("-") && self.sources.contains(&SourceArg::Stdin) {
+            return Err(option("standard input cannot be a torrent and the list of --input-file at once"));
+        }
+        for listed in input_file::read(path)? {
+            self.sources.push(listed.source);
+            self.origins.push(listed.origin);
+        }
+        Ok(())
+    }
+
+    /// Returns the failure of the source at this place, with its line if it comes from a list.
+    pub(crate) fn located(&self, place: usize, failure: Failure) -> Failure {
+        let listed = place.checked_sub(self.sources.len() - self.origins.len());
+        match listed.and_then(|index| self.origins.get(index)) {
+            Some(origin) => Failure::new(failure.exit, format!("{origin}: {}", failure.sentence)),
+            None => failure,
+        }
     }
 
     /// Returns the directory of the content.

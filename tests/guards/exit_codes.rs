@@ -116,6 +116,7 @@ const CASES: &[(&str, Run, &str)] = &[
     ("another torrent file is there", Plain, "get t.torrent -d other --metadata-only"),
     // ---- 15 ----
     ("no such file", Plain, "get none.torrent"),
+    ("no such list", Plain, "get -i none.txt"),
     ("no such file", Plain, "seed none.torrent"),
     ("no such file", Plain, "show none.torrent"),
     ("no such file", Plain, "verify none.torrent"),
@@ -137,6 +138,7 @@ const CASES: &[(&str, Run, &str)] = &[
     ),
     // ---- 17 ----
     ("input that cannot be read", DirectoryAsInput, "show -"),
+    ("a list that cannot be read", DirectoryAsInput, "get -i -"),
     ("output that takes nothing", FullOutput, "create t -o -"),
     // ---- 25 ----
     ("not bencode", Plain, "get t/a"),
@@ -156,6 +158,8 @@ const CASES: &[(&str, Run, &str)] = &[
     // ---- 28 ----
     ("no such command", Plain, "frobnicate"),
     ("no source", Plain, "get"),
+    ("a list without sources", Plain, "get -i t/empty"),
+    ("no room for the list in standard input", Plain, "get - -i -"),
     ("two sources for one", Plain, "show a b"),
     ("no such option", Plain, "get --none t.torrent"),
     ("not a rate", Plain, "get --max-download-limit fast t.torrent"),
