@@ -141,6 +141,38 @@ fn files_of_high_priority_are_downloaded_first() {
 }
 
 #[test]
+fn s17_the_first_and_last_pieces_of_each_wanted_file_are_downloaded_first() {
+    let from = tempfile::tempdir().unwrap();
+    let to = tempfile::tempdir().unwrap();
+    let piece = 32 * 1024_usize;
+    let torrent = multi(from.path(), "t", &[("a", 2 * MIB), ("b", MIB), ("c", 2 * MIB)], piece as u32);
+    let (_seed, addr) = seeder("127.0.0.1", &torrent, from.path());
+    let s = session("127.0.0.2");
+    let request = AddTorrent {
+        first_last: true,
+        sequential: true,
+        wanted_files: Some(vec![0, 2]),
+        peers: vec![addr],
+        download_limit: Some(1 << 20),
+        ..AddTorrent::new(torrent, to.path())
+    };
+    let id = s.add(request).unwrap();
+    let urgent = [0, 2 * MIB - 1, 3 * MIB, 5 * MIB - 1].map(|at| at / piece);
+    let begun = Instant::now();
+    let have = loop {
+        let pieces = s.pieces(id).unwrap();
+        let have: Vec<usize> = pieces.have.iter().map(|piece| piece.as_usize()).collect();
+        if urgent.iter().all(|piece| have.contains(piece)) {
+            break have;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{have:?}");
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    // At most ten allowed fast pieces (BEP 6), and a few that are requested beside the last urgent ones.
+    assert!(have.len() < 40, "{have:?}");
+}
+
+#[test]
 fn a_paused_torrent_is_reported_as_paused_and_a_recheck_finds_a_bad_piece() {
     let from = tempfile::tempdir().unwrap();
     let to = tempfile::tempdir().unwrap();

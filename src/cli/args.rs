@@ -138,6 +138,10 @@ pub(crate) struct Get {
     /// Fetch pieces in order, so that a file can be used before it is complete
     #[arg(long, env = "RILL_SEQUENTIAL", value_parser = FalseyValueParser::new(), help_heading = "What")]
     pub(crate) sequential: bool,
+    /// Fetch the first and the last piece of each file before all others, as players need them; with
+    /// --sequential the others follow in order
+    #[arg(long, env = "RILL_FIRST_LAST", value_parser = FalseyValueParser::new(), help_heading = "What")]
+    pub(crate) first_last: bool,
 
     /// Write to files that are there already even if no piece of the torrent is in them; without it such files
     /// are left alone (exit code 13)

@@ -78,6 +78,7 @@ pub(crate) struct Plan {
     part_names: bool,
     refetch: bool,
     sequential: bool,
+    first_last: bool,
     choice: FileChoice,
     /// The peers given as options.
     pub(crate) peers: Peers,
@@ -100,6 +101,7 @@ impl Plan {
         plan.stall_timeout = options.stall_timeout.filter(|t| !t.is_zero());
         plan.on_complete = options.on_complete;
         plan.sequential = options.sequential;
+        plan.first_last = options.first_last;
         plan.metadata_only = options.metadata_only;
         plan.style.brief = options.metadata_only;
         plan.add_list(options.input_file.as_deref())?;
@@ -189,6 +191,7 @@ impl Plan {
             part_names: true,
             refetch: false,
             sequential: false,
+            first_last: false,
             choice: FileChoice::default(),
             peers: Peers::of(&network.discovery.peer),
             trackers,
@@ -273,6 +276,7 @@ impl Plan {
         request.refetch = self.refetch;
         request.refuse_hidden = !self.allow_overwrite && is_home(&self.dir);
         request.sequential = self.sequential;
+        request.first_last = self.first_last;
         Ok(request)
     }
 }

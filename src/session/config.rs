@@ -153,6 +153,8 @@ pub struct AddTorrent {
     pub refuse_hidden: bool,
     /// Request pieces in order rather than rarest first.
     pub sequential: bool,
+    /// Request the first and the last piece of each wanted file before all others, as players need them.
+    pub first_last: bool,
     /// The download limit, bytes a second; `None` is unlimited, 0 counts as 1.
     pub download_limit: Option<u64>,
     /// The upload limit, bytes a second; `None` is unlimited, 0 counts as 1.
@@ -188,6 +190,7 @@ impl AddTorrent {
             refetch: false,
             refuse_hidden: false,
             sequential: false,
+            first_last: false,
             download_limit: None,
             upload_limit: None,
         }

@@ -209,6 +209,7 @@ impl EventLoop {
             self.engine.add_nodes(metainfo.nodes(), &mut self.actions);
         }
         let paused = torrent.paused;
+        let first_last = torrent.first_last;
         let info_hash = torrent.info_hash();
         let dir = torrent.dir.clone();
         let name = match &torrent.source {
@@ -242,6 +243,7 @@ impl EventLoop {
                 recheck: false,
                 checking: (0, 0),
                 priorities: None,
+                first_last,
                 info_hash,
                 name,
                 dir,
@@ -344,7 +346,7 @@ impl EventLoop {
                     // From now on the files are this torrent's, even if they are opened again without a record.
                     content.opened_before = true;
                 }
-                let priorities = entry.priorities.clone();
+                let priorities = entry.priorities_to_restore();
                 let (torrent_id, have, pieces, paused) =
                     (entry.id, opened.have.ones(), opened.have.pieces(), entry.paused);
                 self.engine.on_history(torrent, opened.history);
@@ -354,7 +356,7 @@ impl EventLoop {
                 }
                 if let Some(priorities) = priorities {
                     // Opening reset them in the engine together with its verified pieces.
-                    let _ = self.set_files(torrent_id, priorities.into());
+                    let _ = self.set_files(torrent_id, priorities);
                 }
                 let stats = self.engine.stats(self.now, torrent);
                 let have_bytes = stats.as_ref().map_or(0, |s| s.have_bytes);

@@ -130,7 +130,7 @@ impl EventLoop {
         }
         let wanted_files: Vec<bool> = priorities.iter().map(|p| *p != FilePriority::Skip).collect();
         let wanted_pieces = chosen_pieces(&open.geometry, &open.files, &wanted_files);
-        let piece_priorities = piece_priorities(open, &priorities);
+        let piece_priorities = piece_priorities(open, &priorities, entry.first_last);
         open.wanted = Some(wanted_files.clone());
         entry.priorities = Some(priorities.into());
         let reopen = self.store.set_wanted(key, wanted_files);
@@ -212,9 +212,14 @@ fn have_bytes(open: &OpenTorrent, have: &Bitfield, file: &FileEntry<'_>) -> u64 
 }
 
 /// Returns the priority of each piece: the highest of the files in it, where a skipped file counts as low.
-/// `None` if no file is low or high: then all wanted pieces are normal.
-fn piece_priorities(open: &OpenTorrent, files: &[FilePriority]) -> Option<Box<[PiecePriority]>> {
-    if !files.iter().any(|p| matches!(p, FilePriority::Low | FilePriority::High)) {
+/// With `first_last`, the first and the last piece of a wanted file are high. `None` if no piece is low or
+/// high: then all wanted pieces are normal.
+fn piece_priorities(
+    open: &OpenTorrent,
+    files: &[FilePriority],
+    first_last: bool,
+) -> Option<Box<[PiecePriority]>> {
+    if !first_last && !files.iter().any(|p| matches!(p, FilePriority::Low | FilePriority::High)) {
         return None;
     }
     let mut pieces = vec![PiecePriority::Low; open.geometry.pieces() as usize];
@@ -227,6 +232,16 @@ fn piece_priorities(open: &OpenTorrent, files: &[FilePriority]) -> Option<Box<[P
         for piece in open.geometry.pieces_of(file.offset, file.offset + file.length) {
             let highest = &mut pieces[piece.as_usize()];
             *highest = (*highest).max(priority);
+        }
+    }
+    let wanted = open.files.iter().zip(files).filter(|(file, priority)| {
+        first_last && !file.attributes.pad && file.length > 0 && **priority != FilePriority::Skip
+    });
+    for (file, _) in wanted {
+        let end = file.offset + file.length;
+        let first = open.geometry.pieces_of(file.offset, file.offset + 1);
+        for piece in first.chain(open.geometry.pieces_of(end - 1, end)) {
+            pieces[piece.as_usize()] = PiecePriority::High;
         }
     }
     Some(pieces.into())

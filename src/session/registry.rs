@@ -74,12 +74,32 @@ pub struct RegisteredTorrent {
     pub checking: (u32, u32),
     /// Each file's priority; `None` until it is set.
     pub priorities: Option<Box<[FilePriority]>>,
+    /// The first and the last piece of each wanted file are requested first.
+    pub first_last: bool,
     /// Its info hash.
     pub info_hash: InfoHash,
     /// Its name, once known.
     pub name: Option<String>,
     /// The directory of its files.
     pub dir: PathBuf,
+}
+
+impl RegisteredTorrent {
+    /// Returns the priorities that the engine must be given when the torrent is open: those that were set, or
+    /// with `first_last` the wanted files. `None` if all wanted pieces are normal, and of a torrent that is only
+    /// seeded.
+    pub fn priorities_to_restore(&self) -> Option<Vec<FilePriority>> {
+        if let Some(priorities) = &self.priorities {
+            return Some(priorities.to_vec());
+        }
+        let ContentSource::Known(open) = &self.content else { return None };
+        if !self.first_last || open.read_only {
+            return None;
+        }
+        let is_wanted = |file| open.wanted.as_ref().is_none_or(|wanted| wanted.get(file) == Some(&true));
+        let priority = |file| if is_wanted(file) { FilePriority::Normal } else { FilePriority::Skip };
+        Some((0..open.files.len()).map(priority).collect())
+    }
 }
 
 /// All torrents of the session, by the engine's key.
