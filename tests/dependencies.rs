@@ -27,7 +27,7 @@ const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
 /// The dependencies in `Cargo.toml` and their purposes. The list catches a misspelled name, which could be a
 /// package of another author.
-const NAMED: [(&str, &str); 22] = [
+const NAMED: [(&str, &str); 23] = [
     ("bendy", "the strict reader that ours is compared with"),
     ("clap", "the command line"),
     ("divan", "benches"),
@@ -39,6 +39,7 @@ const NAMED: [(&str, &str); 22] = [
     ("mio", "readiness"),
     ("proptest", "tests over any input"),
     ("rustix", "system calls"),
+    ("rustls", "an HTTPS server for tests"),
     ("serde", "bencode by derive"),
     ("serde_json", "tests read what --json prints"),
     ("sha1", "hashes of pieces"),

@@ -4,19 +4,19 @@
 //! Transmission has the same option, its name is used here.
 
 mod examples;
+mod network;
 #[cfg(feature = "sim")]
 mod sim;
 mod state;
 
+pub(crate) use network::{Discovery, Https, Network};
 #[cfg(feature = "sim")]
 pub(crate) use sim::Sim;
 pub(crate) use state::{StateClean, StateCommand, StateForget, StateList, StatePart};
 
 use super::format::{Selection, parse_duration, parse_minutes, parse_size};
 use super::on_complete::HookCommand;
-use super::peer_names::PeerArg;
-use crate::session::PrivateHosts;
-use crate::wire::host_and_port;
+use crate::wire::is_plain_name;
 use clap::builder::{FalseyValueParser, Resettable};
 use clap::{Arg, ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -135,6 +135,15 @@ pub(crate) struct Get {
     /// Save each torrent's metadata as NAME.torrent in the directory; download no content
     #[arg(long, env = "RILL_METADATA_ONLY", value_parser = FalseyValueParser::new(), help_heading = "What")]
     pub(crate) metadata_only: bool,
+    /// Reserve the blocks of the files before the download (falloc), where the file system can, or not (none)
+    #[arg(
+        long,
+        value_name = "WAY",
+        env = "RILL_FILE_ALLOCATION",
+        default_value = "none",
+        help_heading = "Where"
+    )]
+    pub(crate) file_allocation: FileAllocation,
     /// Fetch pieces in order, so that a file can be used before it is complete
     #[arg(long, env = "RILL_SEQUENTIAL", value_parser = FalseyValueParser::new(), help_heading = "What")]
     pub(crate) sequential: bool,
@@ -209,6 +218,10 @@ pub(crate) struct Place {
     /// Directory of the content
     #[arg(short, long, value_name = "DIR", env = "RILL_DIR", default_value = ".")]
     pub(crate) dir: PathBuf,
+    /// Name of the content there, of the file or of the directory of the files; for one torrent
+    /// [default: the torrent's name]
+    #[arg(short, long, value_name = "NAME", env = "RILL_OUT", value_parser = parse_name)]
+    pub(crate) out: Option<String>,
     /// Hash existing content again, even if the resume record of an earlier run vouches for it
     #[arg(long, env = "RILL_CHECK", value_parser = FalseyValueParser::new())]
     pub(crate) check: bool,
@@ -221,6 +234,12 @@ pub(crate) struct Place {
     /// to 256 MiB, else 32M]
     #[arg(long, value_name = "SIZE", env = "RILL_MAX_MEMORY", value_parser = parse_size)]
     pub(crate) max_memory: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FileAllocation {
+    None,
+    Falloc,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -241,62 +260,6 @@ pub(crate) struct State {
     /// Write no state; the next run hashes existing content again
     #[arg(long, env = "RILL_NO_STATE", value_parser = FalseyValueParser::new())]
     pub(crate) no_state: bool,
-}
-
-/// Upload limit, listening port, connections.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Network")]
-pub(crate) struct Network {
-    /// Send at most RATE bytes a second; 0 is unlimited [default: unlimited]
-    #[arg(short = 'u', long, value_name = "RATE", env = "RILL_MAX_UPLOAD_LIMIT", value_parser = parse_size, help_heading = "How fast")]
-    pub(crate) max_upload_limit: Option<u64>,
-    /// Port to listen on, or a range of which the first free port is taken; 0 is any free port
-    #[arg(long, value_name = "PORT", env = "RILL_LISTEN_PORT", default_value = "6881-6999", value_parser = parse_ports)]
-    pub(crate) listen_port: (u16, u16),
-    /// Most connections of one torrent; all torrents together have at most 200, or N if that is more
-    #[arg(long, value_name = "N", env = "RILL_MAX_PEERS", default_value_t = 55, value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) max_peers: u16,
-    #[command(flatten)]
-    pub(crate) discovery: Discovery,
-}
-
-/// Sources of peers.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Network")]
-pub(crate) struct Discovery {
-    #[arg(
-        help = "Connect to this peer, 192.0.2.1:6881, [2001:db8::1]:6881 or box.lan:6881; may be repeated [default: none]",
-        long,
-        value_name = "ADDR",
-        env = "RILL_PEER",
-        value_delimiter = ',',
-        value_parser = PeerArg::parse
-    )]
-    pub(crate) peer: Vec<PeerArg>,
-    /// Announce to this tracker as well; may be repeated [default: none]
-    #[arg(long, value_name = "URL", env = "RILL_TRACKER", value_delimiter = ' ')]
-    pub(crate) tracker: Vec<String>,
-    /// Ask the trackers that torrents name in private networks with any path; with =loopback also on this
-    /// machine. Trackers given with --tracker are always asked [default: off]
-    #[arg(long, value_name = "loopback", env = "RILL_ALLOW_PRIVATE_HOSTS", num_args = 0..=1, require_equals = true)]
-    #[arg(default_missing_value = "true", value_parser = parse_private_hosts)]
-    pub(crate) allow_private_hosts: Option<PrivateHosts>,
-    /// Do not join the DHT
-    #[arg(long, env = "RILL_NO_DHT", value_parser = FalseyValueParser::new())]
-    pub(crate) no_dht: bool,
-    /// Join the DHT through this node, router.example:6881, instead of the built-in ones; may be repeated
-    /// [default: the built-in ones]
-    #[arg(long, value_name = "HOST:PORT", env = "RILL_DHT_BOOTSTRAP", value_delimiter = ',', value_parser = parse_node)]
-    pub(crate) dht_bootstrap: Vec<(String, u16)>,
-    /// UDP port of the DHT and of UDP trackers [default: the listening port]
-    #[arg(long, value_name = "PORT", env = "RILL_DHT_PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) dht_port: Option<u16>,
-    /// Do not exchange peer addresses with peers (BEP 11)
-    #[arg(long, env = "RILL_NO_PEX", value_parser = FalseyValueParser::new())]
-    pub(crate) no_pex: bool,
-    /// Do not look for peers on the local network (BEP 14)
-    #[arg(long, env = "RILL_NO_LSD", value_parser = FalseyValueParser::new())]
-    pub(crate) no_lsd: bool,
 }
 
 /// When seeding ends.
@@ -390,6 +353,8 @@ pub(crate) struct Show {
     pub(crate) state: State,
     #[command(flatten)]
     pub(crate) discovery: Discovery,
+    #[command(flatten)]
+    pub(crate) https: Https,
     /// Print one JSON object instead of a table
     #[arg(long, env = "RILL_JSON", value_parser = FalseyValueParser::new(), help_heading = "Output")]
     pub(crate) json: bool,
@@ -411,6 +376,11 @@ pub(crate) struct Verify {
     /// Directory of the content
     #[arg(short, long, value_name = "DIR", env = "RILL_DIR", default_value = ".")]
     pub(crate) dir: PathBuf,
+    /// Name of the content there, of the file or of the directory of the files [default: the torrent's name]
+    #[arg(short, long, value_name = "NAME", env = "RILL_OUT", value_parser = parse_name)]
+    pub(crate) out: Option<String>,
+    #[command(flatten)]
+    pub(crate) https: Https,
     /// Print one JSON object instead of a table
     #[arg(long, env = "RILL_JSON", value_parser = FalseyValueParser::new())]
     pub(crate) json: bool,
@@ -454,25 +424,9 @@ pub(crate) enum Part {
     Get { torrent: PathBuf, dir: PathBuf, storage: Storage, port: u16 },
 }
 
-fn parse_ports(text: &str) -> Result<(u16, u16), String> {
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    match (first.parse(), last.parse()) {
-        (Ok(first), Ok(last)) if first <= last && (first > 0 || last == 0) => Ok((first, last)),
-        _ => Err(format!("'{text}' is not a port or a range like 6881-6999")),
-    }
-}
-
-fn parse_node(text: &str) -> Result<(String, u16), String> {
-    host_and_port(text).ok_or_else(|| format!("'{text}' is not a host and a port like router.example:6881"))
-}
-
-fn parse_private_hosts(text: &str) -> Result<PrivateHosts, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "loopback" => Ok(PrivateHosts::AllowedWithLoopback),
-        "" | "0" | "false" | "no" | "n" | "off" | "f" => Ok(PrivateHosts::Refused),
-        "1" | "true" | "yes" | "y" | "on" | "t" => Ok(PrivateHosts::Allowed),
-        _ => Err(format!("'{text}' is not 'loopback'")),
-    }
+fn parse_name(text: &str) -> Result<String, String> {
+    let bad = || format!("'{text}' is not a plain file name; --dir sets the directory");
+    is_plain_name(text).then(|| text.to_owned()).ok_or_else(bad)
 }
 
 fn parse_ratio(text: &str) -> Result<f64, String> {
@@ -556,29 +510,6 @@ mod tests {
         for (path, mut command) in commands() {
             assert!(!command.render_long_help().to_string().contains(BENCH_PART), "{path}");
         }
-    }
-
-    #[test]
-    fn ports_are_a_number_or_a_range() {
-        assert_eq!(parse_ports("6881-6999"), Ok((6881, 6999)));
-        assert_eq!(parse_ports("0"), Ok((0, 0)));
-        for text in ["", "-", "1-", "9-1", "70000", "0-5", "a"] {
-            assert!(parse_ports(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn k10_private_hosts_are_allowed_with_and_without_loopback() {
-        let parsed =
-            |words: &str| match CliArgs::parse_words(words.split(' ').map(Into::into)).unwrap().command {
-                CliCommand::Get(get) => (get.network.discovery.allow_private_hosts, get.sources),
-                other => panic!("{other:?}"),
-            };
-        use PrivateHosts::*;
-        assert_eq!(parsed("rill get --allow-private-hosts x"), (Some(Allowed), vec!["x".into()]));
-        assert_eq!(parsed("rill get --allow-private-hosts=loopback x").0, Some(AllowedWithLoopback));
-        assert_eq!(parsed("rill get x").0, None);
-        assert!(parse_private_hosts("everything").is_err());
     }
 
     #[test]

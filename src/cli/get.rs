@@ -142,7 +142,9 @@ fn read_source(
     source: &SourceArg,
     seen: &mut BTreeSet<InfoHash>,
 ) -> Result<Option<LoadedSource>, Failure> {
-    let (loaded, bytes) = source::read(source, info_share(plan.config.max_memory))?;
+    let (loaded, bytes) =
+        source::read(source, info_share(plan.config.max_memory), &plan.config.root_certificates)?;
+    let loaded = plan.named(loaded);
     loaded.metainfo().into_iter().for_each(source::report_repairs);
     if !seen.insert(loaded.info_hash()) {
         out::error(format_args!("{} is given twice", loaded.name()));
@@ -292,7 +294,7 @@ impl GetRun {
                 self.display.on_second(&self.table.rows[i]);
             }
             Change::Trouble(i) => self.display.trouble(&self.table.rows[i]),
-            Change::Opened { row: i, notes, again } => {
+            Change::Opened { row: i, notes, space, again } => {
                 if !self.plan.seed_only && !again {
                     self.on_opened(i);
                 }
@@ -301,6 +303,13 @@ impl GetRun {
                     .iter()
                     .filter(|_| !self.plan.style.quiet)
                     .for_each(|note| out::error(format_args!("{}: {note}", row.name)));
+                if let Some(space) = space.filter(|_| !again) {
+                    let (needed, free) = (format::size(space.needed), format::size(space.free));
+                    out::error(format_args!(
+                        "{}: free space is too little: {needed} are missing, {free} are free",
+                        row.name
+                    ));
+                }
                 if self.plan.seed_only && row.pieces_have < row.pieces {
                     let sentence =
                         format!("{}: only {} of {} pieces are there", row.name, row.pieces_have, row.pieces);

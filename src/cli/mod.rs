@@ -6,6 +6,7 @@
 
 mod args;
 mod bench;
+mod certificates;
 mod create;
 mod display;
 mod exit;

@@ -5,6 +5,7 @@
 //! options is the environment, which the caller passes in.
 
 use super::args;
+use super::certificates;
 use super::exit::{Exit, Failure};
 use super::file_choice::FileChoice;
 use super::format;
@@ -73,10 +74,13 @@ pub(crate) struct Plan {
     /// Warnings that are printed once on stderr before the session starts.
     pub(crate) remarks: Vec<String>,
     dir: PathBuf,
+    /// Name of the content instead of the torrent's.
+    pub(crate) out: Option<String>,
     check: bool,
     allow_overwrite: bool,
     part_names: bool,
     refetch: bool,
+    preallocate: bool,
     sequential: bool,
     first_last: bool,
     choice: FileChoice,
@@ -108,9 +112,16 @@ impl Plan {
         if plan.sources.len() > 1 && options.select.is_some() {
             return Err(option("--select counts the files of one torrent, but several are given"));
         }
+        plan.check_out()?;
+        if let Some(name) = plan.out.as_mut().filter(|_| options.metadata_only) {
+            // The name is that of the torrent file then.
+            let stem = name.strip_suffix(".torrent").filter(|stem| !stem.is_empty());
+            *name = stem.unwrap_or(name).to_owned();
+        }
         plan.allow_overwrite = options.allow_overwrite;
         plan.part_names = !options.no_part;
         plan.refetch = options.refetch;
+        plan.preallocate = options.file_allocation == args::FileAllocation::Falloc;
         plan.choice = FileChoice {
             numbers: options.select,
             names: options.select_name,
@@ -130,6 +141,7 @@ impl Plan {
             env,
         )?;
         plan.seed_only = true;
+        plan.check_out()?;
         Ok(plan)
     }
 
@@ -171,6 +183,7 @@ impl Plan {
             storage: storage_mode(place.storage),
             max_memory,
             state_dir,
+            root_certificates: certificates::roots(&network.https)?,
             ..discover(discovery, defaults)?
         };
         Ok(Plan {
@@ -186,16 +199,26 @@ impl Plan {
             seed_only: false,
             remarks,
             dir: place.dir,
+            out: place.out,
             check: place.check,
             allow_overwrite: false,
             part_names: true,
             refetch: false,
+            preallocate: false,
             sequential: false,
             first_last: false,
             choice: FileChoice::default(),
             peers: Peers::of(&network.discovery.peer),
             trackers,
         })
+    }
+
+    /// Fails if the name of the content would be that of several torrents.
+    fn check_out(&self) -> Result<(), Failure> {
+        if self.sources.len() > 1 && self.out.is_some() {
+            return Err(option("--out names the content of one torrent, but several are given"));
+        }
+        Ok(())
     }
 
     /// Appends the sources of the list in this file.
@@ -256,6 +279,17 @@ impl Plan {
         named && !others && !self.seed_only && sources.all(no_peers)
     }
 
+    /// Returns the source with the name that its content gets; a link gets it with its metadata.
+    pub(crate) fn named(&self, source: LoadedSource) -> LoadedSource {
+        match source {
+            LoadedSource::Torrent(metainfo) => {
+                let named = self.out.as_deref().and_then(|name| metainfo.renamed(name));
+                LoadedSource::Torrent(named.unwrap_or(metainfo))
+            }
+            link @ LoadedSource::Magnet(_) => link,
+        }
+    }
+
     /// Returns the request that adds this torrent or link to the session.
     pub(crate) fn add_request(&self, source: &LoadedSource) -> Result<AddTorrent, Failure> {
         let mut request = match source {
@@ -263,9 +297,11 @@ impl Plan {
                 wanted_files: self.choose(metainfo, None)?,
                 ..AddTorrent::new(metainfo.clone(), self.dir.clone())
             },
-            LoadedSource::Magnet(magnet) => {
-                AddTorrent { choose_later: true, ..AddTorrent::magnet(magnet.clone(), self.dir.clone()) }
-            }
+            LoadedSource::Magnet(magnet) => AddTorrent {
+                name: self.out.clone(),
+                choose_later: true,
+                ..AddTorrent::magnet(magnet.clone(), self.dir.clone())
+            },
         };
         request.peers.clone_from(&self.peers.addrs);
         request.trackers.clone_from(&self.trackers);
@@ -274,7 +310,8 @@ impl Plan {
         request.allow_overwrite = self.allow_overwrite;
         request.part_names = self.part_names;
         request.refetch = self.refetch;
-        request.refuse_hidden = !self.allow_overwrite && is_home(&self.dir);
+        request.preallocate = self.preallocate;
+        request.refuse_hidden = !self.allow_overwrite && self.out.is_none() && is_home(&self.dir);
         request.sequential = self.sequential;
         request.first_last = self.first_last;
         Ok(request)

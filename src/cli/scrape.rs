@@ -35,14 +35,16 @@ pub(crate) struct ScrapeRequest {
 }
 
 /// Returns the request to scrape a torrent. The DHT is not asked about a private torrent (BEP 27).
-pub(crate) fn of(found: &LoadedSource, options: &args::Show) -> Result<ScrapeRequest, Failure> {
+pub(crate) fn of(
+    found: &LoadedSource,
+    options: &args::Show,
+    mut config: Config,
+) -> Result<ScrapeRequest, Failure> {
     let (info_hash, trackers) = match found {
         LoadedSource::Torrent(metainfo) => (metainfo.info_hash(), metainfo.trackers().concat()),
         LoadedSource::Magnet(magnet) => (magnet.info_hash, magnet.trackers.clone()),
     };
-    let mut config = plan::discover(&options.discovery, Config::default())?;
     config.dht = config.dht.filter(|_| !found.metainfo().is_some_and(Metainfo::private));
-    config.state_dir = plan::state_dir(&options.state, |name| std::env::var(name).ok());
     let mut all: Vec<String> = Vec::new();
     let typed = plan::trackers(&options.discovery)?;
     for url in trackers.iter().chain(&typed) {

@@ -6,7 +6,7 @@ use super::fetch_metadata::{self, MetadataRequest};
 use super::json::{Object, array, string};
 use super::peer_names::Peers;
 use super::source::{self, LoadedSource, SourceArg};
-use super::{format, out, plan, scrape};
+use super::{certificates, format, out, plan, scrape};
 use crate::session::{Config, kept_metadata};
 use crate::wire::{FileEntry, Magnet, Metainfo, printable};
 use std::fmt::Write;
@@ -14,13 +14,18 @@ use std::time::Duration;
 
 /// Runs `rill show`.
 pub(crate) fn run(options: &args::Show) -> Result<Exit, Failure> {
-    let found = source::open(&SourceArg::parse(&options.source))?;
+    let config = Config {
+        state_dir: plan::state_dir(&options.state, |name| std::env::var(name).ok()),
+        root_certificates: certificates::roots(&options.https)?,
+        ..plan::discover(&options.discovery, Config::default())?
+    };
+    let found = source::open(&SourceArg::parse(&options.source), &config.root_certificates)?;
     source::report_refused_trackers(&found);
     let found = match found {
-        LoadedSource::Magnet(magnet) => look_into(magnet, options)?,
+        LoadedSource::Magnet(magnet) => look_into(magnet, options, &config)?,
         found => found,
     };
-    let swarm = if options.scrape { Some(scrape::of(&found, options)?) } else { None };
+    let swarm = if options.scrape { Some(scrape::of(&found, options, config)?) } else { None };
     let text = match (found, options.json) {
         (LoadedSource::Torrent(metainfo), false) => table(&metainfo),
         (LoadedSource::Torrent(metainfo), true) => object(&metainfo) + "\n",
@@ -38,15 +43,14 @@ pub(crate) fn run(options: &args::Show) -> Result<Exit, Failure> {
 
 /// Returns the torrent of a magnet link if its metadata is in the state directory or, with `--fetch`, comes
 /// from peers. Otherwise returns the link.
-fn look_into(magnet: Magnet, options: &args::Show) -> Result<LoadedSource, Failure> {
-    let state_dir = plan::state_dir(&options.state, |name| std::env::var(name).ok());
-    if let Some(metainfo) = state_dir.as_deref().and_then(|dir| kept_metadata(dir, &magnet)) {
+fn look_into(magnet: Magnet, options: &args::Show, config: &Config) -> Result<LoadedSource, Failure> {
+    if let Some(metainfo) = config.state_dir.as_deref().and_then(|dir| kept_metadata(dir, &magnet)) {
         return Ok(LoadedSource::Torrent(metainfo));
     }
     if !options.fetch {
         return Ok(LoadedSource::Magnet(magnet));
     }
-    let config = Config { state_dir, ..plan::discover(&options.discovery, Config::default())? };
+    let config = config.clone();
     let peers = Peers::of(&options.discovery.peer);
     let trackers = plan::trackers(&options.discovery)?;
     fetch_metadata::metadata(

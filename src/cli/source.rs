@@ -3,6 +3,7 @@
 use super::exit::{Exit, Failure};
 use super::fetch::{self, Fetched};
 use super::out;
+use crate::session::RootCertificates;
 use crate::units::InfoHash;
 use crate::wire::{
     Magnet, Metainfo, checked_tracker_url, origin_without_secrets, printable, url_without_secrets,
@@ -124,18 +125,22 @@ impl BadSources {
 }
 
 /// Reads a source.
-pub(crate) fn open(source: &SourceArg) -> Result<LoadedSource, Failure> {
-    read(source, usize::MAX).map(|(found, _)| found)
+pub(crate) fn open(source: &SourceArg, roots: &RootCertificates) -> Result<LoadedSource, Failure> {
+    read(source, usize::MAX, roots).map(|(found, _)| found)
 }
 
 /// Reads a source and returns it together with the bytes of its torrent file. The metainfo does not keep an
 /// info dictionary of more than `info_bytes`.
-pub(crate) fn read(source: &SourceArg, info_bytes: usize) -> Result<(LoadedSource, Vec<u8>), Failure> {
+pub(crate) fn read(
+    source: &SourceArg,
+    info_bytes: usize,
+    roots: &RootCertificates,
+) -> Result<(LoadedSource, Vec<u8>), Failure> {
     let (bytes, name) = match source {
         SourceArg::Magnet(link) => return magnet(link),
         SourceArg::File(path) => (read_file(path)?, shown(path)),
         SourceArg::Stdin => (read_stdin()?, "standard input".to_string()),
-        SourceArg::Url(url) => match fetch::fetch(url)? {
+        SourceArg::Url(url) => match fetch::fetch(url, roots)? {
             Fetched::File(bytes) => (bytes, url_without_secrets(url)),
             Fetched::Magnet(link) => return magnet(&link),
         },
@@ -153,8 +158,8 @@ fn magnet(link: &str) -> Result<(LoadedSource, Vec<u8>), Failure> {
 }
 
 /// Reads a source that must be a torrent, not a magnet link.
-pub(crate) fn torrent(source: &SourceArg) -> Result<Metainfo, Failure> {
-    match open(source)? {
+pub(crate) fn torrent(source: &SourceArg, roots: &RootCertificates) -> Result<Metainfo, Failure> {
+    match open(source, roots)? {
         LoadedSource::Torrent(metainfo) => {
             report_repairs(&metainfo);
             Ok(metainfo)

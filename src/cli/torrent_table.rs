@@ -13,7 +13,7 @@ use super::plan::SeedGoal;
 use super::progress::{DisplayPhase, Row};
 use super::selected::SelectedFiles;
 use super::troubles::Troubles;
-use crate::session::{Event, Progress, SlowReason, TorrentId};
+use crate::session::{Event, Progress, SlowReason, SpaceShortage, TorrentId};
 use crate::units::Bitfield;
 use crate::wire::{Metainfo, origin_without_secrets};
 use std::time::{Duration, Instant};
@@ -55,7 +55,7 @@ pub(crate) enum Change {
     Second(usize),
     /// The torrent's content is checked and it starts; with lines for stderr. `again`: it waited for free disk
     /// space.
-    Opened { row: usize, notes: Vec<String>, again: bool },
+    Opened { row: usize, notes: Vec<String>, space: Option<SpaceShortage>, again: bool },
     /// The sentence about the torrent's trackers and given peers has changed.
     Trouble(usize),
     /// Every wanted piece is verified and durable.
@@ -134,7 +134,7 @@ impl TorrentTable {
                 }
                 Change::None
             }
-            Event::Opened { torrent, have, have_bytes, pieces, complete, notes } => {
+            Event::Opened { torrent, have, have_bytes, pieces, complete, notes, space } => {
                 self.find(torrent).map_or(Change::None, |i| {
                     // Opening the torrent again after a full disk is no progress.
                     let again = self.torrents[i].disk_full.take().is_some();
@@ -155,7 +155,7 @@ impl TorrentTable {
                     if !self.seed_only && !again {
                         self.resume_at(i, have_bytes);
                     }
-                    Change::Opened { row: i, notes, again }
+                    Change::Opened { row: i, notes, space, again }
                 })
             }
             Event::Metadata { torrent, metainfo } => self.find(torrent).map_or(Change::None, |i| {

@@ -10,7 +10,7 @@ use super::json::{Object, array};
 use super::progress_line::ProgressLine;
 use super::show::path_of;
 use super::source::{self, SourceArg};
-use super::{fault_exit, format, out};
+use super::{certificates, fault_exit, format, out};
 use crate::disk::{FaultKind, FileState, OpenTorrent, VerifyReport};
 use crate::units::Bitfield;
 use crate::wire::{FileEntry, Metainfo, printable};
@@ -20,7 +20,9 @@ use std::path::Path;
 
 /// Runs `rill verify`.
 pub(crate) fn run(options: &args::Verify) -> Result<Exit, Failure> {
-    let metainfo = source::torrent(&SourceArg::parse(&options.source))?;
+    let metainfo =
+        source::torrent(&SourceArg::parse(&options.source), &certificates::roots(&options.https)?)?;
+    let metainfo = options.out.as_deref().and_then(|name| metainfo.renamed(name)).unwrap_or(metainfo);
     let found = hash(&metainfo, &options.dir, options.quiet || options.json)?;
     let reports = judge(&metainfo, &found);
     let good = found.have.is_full() && reports.iter().all(|r| r.state == FileVerdict::Good);
@@ -60,20 +62,11 @@ fn verdict(metainfo: &Metainfo, have: &Bitfield, reports: &[FileSummary<'_>]) ->
 
 fn hash(metainfo: &Metainfo, dir: &Path, silent: bool) -> Result<VerifyReport, Failure> {
     let geometry = metainfo.geometry();
+    let (files, hashes) = (metainfo.files().clone(), metainfo.hashes());
     let torrent = OpenTorrent {
-        info_hashes: metainfo.info_hash().into(),
-        geometry,
-        files: metainfo.files().clone(),
-        piece_hashes: metainfo.hashes(),
-        dir: dir.to_path_buf(),
-        wanted: None,
         read_only: true,
         check: true,
-        allow_overwrite: false,
-        part_names: false,
-        opened_before: false,
-        refetch: false,
-        refuse_hidden: false,
+        ..OpenTorrent::new(metainfo.info_hash().into(), geometry, files, hashes, dir)
     };
     let mut meter = ProgressLine::new("checking", metainfo.name(), geometry.pieces(), silent);
     crate::disk::verify(torrent, &mut |done, all| meter.show(done, all)).map_err(|fault| match fault.kind {

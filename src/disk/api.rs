@@ -66,6 +66,45 @@ pub struct OpenTorrent {
     pub opened_before: bool,
     /// Refuse content whose top-level name begins with a dot.
     pub refuse_hidden: bool,
+    /// Reserve the blocks of the wanted files when the torrent is opened.
+    pub preallocate: bool,
+}
+
+impl OpenTorrent {
+    /// All files, to be written under their own names, with every option off.
+    pub fn new(
+        info_hashes: TorrentHashes,
+        geometry: Geometry,
+        files: Files,
+        piece_hashes: PieceHashes,
+        dir: impl Into<PathBuf>,
+    ) -> OpenTorrent {
+        OpenTorrent {
+            info_hashes,
+            geometry,
+            files,
+            piece_hashes,
+            dir: dir.into(),
+            wanted: None,
+            read_only: false,
+            check: false,
+            allow_overwrite: false,
+            refetch: false,
+            part_names: false,
+            opened_before: false,
+            refuse_hidden: false,
+            preallocate: false,
+        }
+    }
+}
+
+/// The disk has too little room for the missing content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpaceShortage {
+    /// Bytes of the wanted files that are missing and have no blocks yet.
+    pub needed: u64,
+    /// Free bytes of the file system.
+    pub free: u64,
 }
 
 /// The content that was found when a torrent was opened.
@@ -77,6 +116,8 @@ pub struct OpenedTorrent {
     pub history: History,
     /// Sentences for the user, about files that differ from the record or a record that cannot be written.
     pub notes: Vec<String>,
+    /// The disk has too little room for what is missing.
+    pub space: Option<SpaceShortage>,
 }
 
 /// An event for the loop.

@@ -224,6 +224,12 @@ impl Dir {
         }
     }
 
+    /// The free bytes of the directory's file system; `None` if that is unknown.
+    pub fn free_bytes(&self) -> Option<u64> {
+        let stat = rustix::fs::fstatvfs(&self.root).ok().filter(|stat| stat.f_blocks > 0)?;
+        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
     /// Renames a file inside its directory. The error is `EXIST` if something has the new name; on a file system
     /// without exclusive renames it may be replaced if it appears at the same moment.
     pub fn rename_new(&self, from: &Path, to: &Path) -> Result<(), Errno> {

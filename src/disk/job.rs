@@ -5,15 +5,15 @@
 //!
 //! The home of a torrent is the worker that opened it: it alone holds the torrent's record and stamps.
 
-use super::api::OpenTorrent;
+use super::api::{OpenTorrent, OpenedTorrent};
 use super::fault::DiskFault;
 use super::mapped::Window;
 use super::memory::Slot;
 use super::stamp::SeenFile;
 use super::torrent_files::TorrentFiles;
 use super::worker_stats::CostClass;
-use crate::engine::{Checkpoint, HashVerdict, History};
-use crate::units::{Bitfield, BlockSpan, PieceIndex, TorrentKey};
+use crate::engine::{Checkpoint, HashVerdict};
+use crate::units::{BlockSpan, PieceIndex, TorrentKey};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -150,12 +150,7 @@ impl PendingReply {
 /// An open torrent whose content is checked.
 pub(super) struct OpenedContent {
     pub files: Arc<TorrentFiles>,
-    /// The verified pieces.
-    pub have: Bitfield,
-    /// The torrent's past, from its record.
-    pub history: History,
-    /// Sentences for the user, about files that differ from the record or a record that cannot be written.
-    pub notes: Vec<String>,
+    pub found: OpenedTorrent,
 }
 
 /// A reply of one worker.

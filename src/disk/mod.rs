@@ -74,7 +74,7 @@ mod tests_parts;
 #[cfg(test)]
 mod tests_resume;
 
-pub use api::{DiskEvent, OpenTorrent, StoreConfig};
+pub use api::{DiskEvent, OpenTorrent, SpaceShortage, StoreConfig};
 pub use atomic_file::read_state_file;
 pub use fault::{DiskFault, FaultKind};
 pub use memory::RawRange;

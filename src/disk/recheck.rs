@@ -15,7 +15,7 @@
 //! are moved out of the parts file, and a file that is too long is cut once its pieces are verified. The work is
 //! cut into steps of one piece, so the worker runs jobs in between.
 
-use super::api::OpenTorrent;
+use super::api::{OpenTorrent, SpaceShortage};
 use super::content_lock::ContentLock;
 use super::dir::FsKind;
 use super::fault::{DiskFault, FaultKind, Operation, PrintablePath};
@@ -39,6 +39,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 mod ownership;
+mod space;
 
 use ownership::check_hidden;
 
@@ -54,6 +55,8 @@ pub(super) struct Recheck {
     allow_overwrite: bool,
     /// The files are this torrent's: it was open before in this process.
     opened_before: bool,
+    /// Blocks are reserved.
+    preallocate: bool,
     /// Files at NAME that the record does not know, while NAME.part exists: only a good piece of its own shows
     /// that such a file is this torrent's.
     beside_part: BTreeSet<usize>,
@@ -99,7 +102,7 @@ pub(super) enum RecheckStep {
     /// More pieces are to be hashed. `progress`: pieces hashed and pieces to hash, where a report is due.
     Unfinished { recheck: Box<Recheck>, progress: Option<(u32, u32)> },
     /// The torrent is open.
-    Finished { state: Box<ResumeState>, have: Bitfield, notes: Vec<String> },
+    Finished { state: Box<ResumeState>, have: Bitfield, notes: Vec<String>, space: Option<SpaceShortage> },
 }
 
 impl Recheck {
@@ -127,7 +130,7 @@ impl Recheck {
         let create = !open.read_only;
         let allow_overwrite = open.allow_overwrite;
         let (refetch, refuse_hidden) = (open.refetch || open.opened_before, open.refuse_hidden);
-        let opened_before = open.opened_before;
+        let (opened_before, preallocate) = (open.opened_before, open.preallocate);
         let torrent = Arc::new(TorrentFiles::open(key, open, create)?);
         if create && refuse_hidden {
             check_hidden(&torrent)?;
@@ -152,6 +155,7 @@ impl Recheck {
             ours: running,
             allow_overwrite,
             opened_before,
+            preallocate,
             beside_part: BTreeSet::new(),
             linked: Vec::new(),
             notes,
@@ -341,6 +345,7 @@ impl Recheck {
     }
 
     fn finish(mut self, open_files: &mut OpenFiles) -> Result<RecheckStep, DiskFault> {
+        let mut space = None;
         if self.state.torrent.read_only {
             self.note_missing_files()?;
             self.note_long_files();
@@ -348,17 +353,21 @@ impl Recheck {
             self.check_ownership(open_files)?;
             self.check_aliases()?;
             self.check_write_access()?;
-            let result = self.prepare_files(open_files).and_then(|()| self.assign_slots(open_files));
+            let result = self
+                .prepare_files(open_files)
+                .and_then(|()| self.assign_slots(open_files))
+                .and_then(|()| self.provide_space(open_files));
             if result.is_err() {
                 self.state.lock.remove_empty(&self.state.torrent);
             }
-            result?;
+            space = result?;
             self.save_running_record();
         }
         Ok(RecheckStep::Finished {
             state: Box::new(self.state),
             have: self.have,
             notes: self.notes.into_texts(),
+            space,
         })
     }
 

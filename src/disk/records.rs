@@ -8,6 +8,7 @@ use super::dir::Dir;
 use super::fault::DiskFault;
 use super::place::{PLACE_BYTES, place_file};
 use super::resume_record::{RecordHead, record_head};
+use crate::wire::part_name;
 use rustix::fs::AtFlags;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -109,7 +110,7 @@ fn summary(state_dir: &Path, stem: String, files: &[String]) -> RecordSummary {
 
 fn content_state(dir: &Path, name: &str, head: &RecordHead) -> ContentState {
     let is_there = |name: &str| dir.join(name).symlink_metadata().is_ok();
-    if is_there(name) || is_there(&format!("{name}.part")) {
+    if is_there(name) || is_there(&part_name(name, 0)) {
         return ContentState::Present;
     }
     // The directory may be gone with its content; then the nearest one above tells the device.

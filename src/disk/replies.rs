@@ -8,7 +8,7 @@
 //!
 //! A reply for a torrent that is closed or being closed is dropped.
 
-use super::api::{DiskEvent, OpenedTorrent};
+use super::api::DiskEvent;
 use super::fault::DiskFault;
 use super::job::{WorkerJob, WorkerReply};
 use super::limits;
@@ -54,9 +54,7 @@ impl Store {
                 for worker in (0..self.workers.count()).filter(|&worker| worker != home) {
                     self.workers.queue(worker, WorkerJob::Attach(content.files.clone()));
                 }
-                let result =
-                    Ok(OpenedTorrent { have: content.have, history: content.history, notes: content.notes });
-                self.events.push_back(DiskEvent::Opened { torrent, result });
+                self.events.push_back(DiskEvent::Opened { torrent, result: Ok(content.found) });
             }
             WorkerReply::Opened(torrent, Err(fault)) => {
                 if self.active_torrent(torrent).is_some() {

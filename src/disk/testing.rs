@@ -88,20 +88,11 @@ impl TestDisk {
         }
         let hashes: Vec<u8> =
             bytes.chunks(piece_len as usize).flat_map(|p| <[u8; 20]>::from(Sha1::digest(p))).collect();
+        let geometry = Geometry::new(bytes.len() as u64, piece_len).unwrap();
+        let info_hashes = InfoHash([7; 20]).into();
         let torrent = OpenTorrent {
-            info_hashes: InfoHash([7; 20]).into(),
-            geometry: Geometry::new(bytes.len() as u64, piece_len).unwrap(),
-            files,
-            piece_hashes: hashes.into(),
-            dir: dir.path().join("down"),
-            wanted: None,
-            read_only: false,
-            check: false,
-            allow_overwrite: false,
             part_names: true,
-            opened_before: false,
-            refetch: false,
-            refuse_hidden: false,
+            ..OpenTorrent::new(info_hashes, geometry, files, hashes.into(), dir.path().join("down"))
         };
         let state = tempfile::tempdir().unwrap();
         let state_dir = Some(state.path().to_path_buf());

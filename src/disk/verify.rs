@@ -175,20 +175,11 @@ pub fn hash_content(
     geometry: Geometry,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Vec<u8>, DiskFault> {
+    let no_hashes = Vec::new().into();
     let torrent = OpenTorrent {
-        info_hashes: InfoHash([0; 20]).into(),
-        geometry,
-        files,
-        piece_hashes: Vec::new().into(),
-        dir: dir.to_path_buf(),
-        wanted: None,
         read_only: true,
         check: true,
-        allow_overwrite: false,
-        part_names: false,
-        opened_before: false,
-        refetch: false,
-        refuse_hidden: false,
+        ..OpenTorrent::new(InfoHash([0; 20]).into(), geometry, files, no_hashes, dir)
     };
     let torrent = Arc::new(TorrentFiles::open(any_key(), torrent, false)?);
     let mut hashes = vec![0; geometry.pieces() as usize * 20];

@@ -4,7 +4,7 @@
 //! It decides nothing about the swarm. A panic costs the job and not the thread: the loop gets a fault for
 //! the torrent concerned.
 
-use super::api::OpenTorrent;
+use super::api::{OpenTorrent, OpenedTorrent};
 use super::dir::free_bytes;
 use super::fault::{DiskFault, FaultKind};
 use super::job::{OpenedContent, ReceivedBlock, WorkerJob, WorkerReply};
@@ -212,12 +212,13 @@ impl Worker {
                 }
                 self.rechecks.push_back((key, *recheck));
             }
-            Ok(RecheckStep::Finished { state, have, notes }) => {
+            Ok(RecheckStep::Finished { state, have, notes, space }) => {
                 let files = state.torrent.clone();
                 let history = state.record.as_ref().map(RecordFile::history).unwrap_or_default();
                 self.torrents.insert(key, files.clone());
                 self.resume_states.insert(key, *state);
-                self.reply(WorkerReply::Opened(key, Ok(OpenedContent { files, have, history, notes })));
+                let found = OpenedTorrent { have, history, notes, space };
+                self.reply(WorkerReply::Opened(key, Ok(OpenedContent { files, found })));
             }
             Err(fault) => {
                 self.open_files.forget(key);

@@ -28,6 +28,7 @@ pub use sys::Batch;
 pub use transfer::Transfer;
 pub use transport::Transport;
 pub use udp::Udp;
+pub use web::RootCertificates;
 #[cfg(feature = "cli")]
 pub use web::{MAX_REDIRECTS, RedirectError, RedirectTarget, WebUrl, read_body};
 

@@ -109,21 +109,8 @@ mod tests {
         let mut store = Store::new(config, Arc::new(move || wake.send(()).unwrap_or_default())).unwrap();
         let geometry = Geometry::new(PIECE_LEN, PIECE_LEN).unwrap();
         let key = SlotMap::<TorrentKey, ()>::default().insert(());
-        let torrent = OpenTorrent {
-            info_hashes: InfoHash([7; 20]).into(),
-            geometry,
-            files: Files::from_iter([("x", PIECE_LEN)]),
-            piece_hashes: vec![0; 20].into(),
-            dir: dir.to_path_buf(),
-            wanted: None,
-            read_only: false,
-            check: false,
-            allow_overwrite: false,
-            part_names: false,
-            opened_before: false,
-            refetch: false,
-            refuse_hidden: false,
-        };
+        let files = Files::from_iter([("x", PIECE_LEN)]);
+        let torrent = OpenTorrent::new(InfoHash([7; 20]).into(), geometry, files, vec![0; 20].into(), dir);
         store.open(key, torrent);
         loop {
             match store.next_event() {

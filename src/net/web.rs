@@ -25,6 +25,29 @@ const USER_AGENT: &str = concat!("rill/", env!("CARGO_PKG_VERSION"));
 /// The first bytes of a gzip file (RFC 1952).
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
+/// The certificate authorities that vouch for HTTPS servers; by default those that rill was built with.
+#[derive(Clone, Debug, Default)]
+pub struct RootCertificates {
+    #[cfg(feature = "tls")]
+    given: Option<ureq::tls::RootCerts>,
+}
+
+impl RootCertificates {
+    /// Returns the certificates of a PEM file, which replace the built-in ones. `None` if there are none, or an
+    /// item of the file is broken.
+    #[cfg(feature = "tls")]
+    pub fn from_pem(pem: &[u8]) -> Option<RootCertificates> {
+        use ureq::tls::{PemItem, parse_pem};
+        let mut certificates = Vec::new();
+        for item in parse_pem(pem) {
+            if let PemItem::Certificate(certificate) = item.ok()? {
+                certificates.push(certificate);
+            }
+        }
+        (!certificates.is_empty()).then(|| RootCertificates { given: Some(certificates.into()) })
+    }
+}
+
 /// An http(s) URL, and the credentials for its host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebUrl {
@@ -71,6 +94,7 @@ impl WebUrl {
         &self,
         timeout: Duration,
         resolver: impl Resolver,
+        roots: &RootCertificates,
     ) -> Result<Response<Body>, Box<ureq::Error>> {
         let config = Agent::config_builder()
             .timeout_global(Some(timeout))
@@ -78,8 +102,17 @@ impl WebUrl {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .user_agent(USER_AGENT)
-            .max_idle_connections(0)
-            .build();
+            .max_idle_connections(0);
+        #[cfg(feature = "tls")]
+        let config = match &roots.given {
+            Some(given) => {
+                config.tls_config(ureq::tls::TlsConfig::builder().root_certs(given.clone()).build())
+            }
+            None => config,
+        };
+        #[cfg(not(feature = "tls"))]
+        let _ = roots;
+        let config = config.build();
         let agent = Agent::with_parts(config, DefaultConnector::new().chain(MendingConnector), resolver);
         let request = agent.get(&self.url).header(header::ACCEPT_ENCODING, "gzip");
         let mut request = request.header(header::CONNECTION, "close");

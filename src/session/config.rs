@@ -4,9 +4,9 @@ use super::error::CommandError;
 use super::memory::default_max_memory;
 use crate::disk::{OpenTorrent, StorageMode};
 use crate::engine::TorrentInfo;
-use crate::net::PrivateHosts;
+use crate::net::{PrivateHosts, RootCertificates};
 use crate::units::{Bitfield, Geometry, InfoHash};
-use crate::wire::{Files, Magnet, Metainfo};
+use crate::wire::{Files, Magnet, Metainfo, is_plain_name};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -49,6 +49,8 @@ pub struct Config {
     /// [`AddTorrent::trackers`] and those of [`Session::set_trackers`](super::Session::set_trackers) may have
     /// any address.
     pub private_hosts: PrivateHosts,
+    /// The certificate authorities that vouch for HTTPS trackers.
+    pub root_certificates: RootCertificates,
     /// The seed of random choices and of the peer id; `None` takes one from the system.
     pub seed: Option<u64>,
 }
@@ -71,6 +73,7 @@ impl Default for Config {
             lsd: true,
             dht: Some(DhtConfig::default()),
             private_hosts: PrivateHosts::default(),
+            root_certificates: RootCertificates::default(),
             seed: None,
         }
     }
@@ -122,6 +125,9 @@ pub struct AddTorrent {
     pub source: TorrentSource,
     /// The directory of its files; created if missing, unless `seed_only`.
     pub dir: PathBuf,
+    /// Name of the content in the directory: of its file, or of the directory of its files; `None` for the
+    /// torrent's name. One plain path component of at most 255 bytes.
+    pub name: Option<String>,
     /// Indices of the wanted files; `None` for all, or those that the magnet link selects (BEP 53). Indices that
     /// the torrent of a magnet link lacks are ignored; use `choose_later` to be told of them.
     pub wanted_files: Option<Vec<usize>>,
@@ -151,6 +157,9 @@ pub struct AddTorrent {
     /// Refuse to write content whose top-level name begins with a dot, as names of settings in a home directory
     /// do.
     pub refuse_hidden: bool,
+    /// Reserve the blocks of the wanted files before the download, where the file system can. A disk without
+    /// enough room counts as full at once.
+    pub preallocate: bool,
     /// Request pieces in order rather than rarest first.
     pub sequential: bool,
     /// Request the first and the last piece of each wanted file before all others, as players need them.
@@ -178,6 +187,7 @@ impl AddTorrent {
         AddTorrent {
             source,
             dir: dir.into(),
+            name: None,
             wanted_files: None,
             choose_later: false,
             paused: false,
@@ -189,6 +199,7 @@ impl AddTorrent {
             part_names: true,
             refetch: false,
             refuse_hidden: false,
+            preallocate: false,
             sequential: false,
             first_last: false,
             download_limit: None,
@@ -196,8 +207,12 @@ impl AddTorrent {
         }
     }
 
-    /// Returns an error for a wanted file that the torrent lacks, and for an added tracker that is none.
+    /// Returns an error for a name that cannot be one, a wanted file that the torrent lacks, and an added tracker
+    /// that is none.
     pub(super) fn check(&self) -> Result<(), CommandError> {
+        if let Some(name) = self.name.as_ref().filter(|name| !is_plain_name(name)) {
+            return Err(CommandError::NotAName(name.clone()));
+        }
         if let (TorrentSource::Metainfo(metainfo), Some(wanted)) = (&self.source, &self.wanted_files) {
             let files = metainfo.files().len();
             if let Some(index) = wanted.iter().copied().find(|index| *index >= files) {
@@ -233,6 +248,11 @@ impl AddTorrent {
         let named =
             if let TorrentSource::Magnet(magnet) = &self.source { magnet.peers.as_slice() } else { &[] };
         named.iter().chain(&self.peers).copied().collect()
+    }
+
+    /// Returns the metadata with the name that the content gets.
+    pub(super) fn named(&self, metainfo: Metainfo) -> Metainfo {
+        self.name.as_deref().and_then(|name| metainfo.renamed(name)).unwrap_or(metainfo)
     }
 
     /// Returns the engine's description of the torrent.
@@ -282,20 +302,17 @@ impl AddTorrent {
 
     /// Returns the disk's parameters for opening the content.
     pub(super) fn to_open(&self, metainfo: &Metainfo) -> OpenTorrent {
+        let (files, hashes) = (metainfo.files().clone(), metainfo.hashes());
         OpenTorrent {
-            info_hashes: metainfo.info_hash().into(),
-            geometry: metainfo.geometry(),
-            files: metainfo.files().clone(),
-            piece_hashes: metainfo.hashes(),
-            dir: self.dir.clone(),
             wanted: self.chosen(metainfo),
             read_only: self.seed_only,
             check: self.check,
             allow_overwrite: self.allow_overwrite,
             part_names: self.part_names,
-            opened_before: false,
             refetch: self.refetch,
             refuse_hidden: self.refuse_hidden,
+            preallocate: self.preallocate,
+            ..OpenTorrent::new(metainfo.info_hash().into(), metainfo.geometry(), files, hashes, &self.dir)
         }
     }
 }

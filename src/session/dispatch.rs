@@ -185,10 +185,13 @@ impl EventLoop {
     fn add(
         &mut self,
         id: TorrentId,
-        torrent: Box<AddTorrent>,
+        mut torrent: Box<AddTorrent>,
         kept: Option<Metainfo>,
     ) -> Result<(), CommandError> {
         torrent.check()?;
+        if let TorrentSource::Metainfo(metainfo) = &torrent.source {
+            torrent.source = TorrentSource::Metainfo(torrent.named(metainfo.clone()));
+        }
         torrent.trackers.iter().for_each(|url| self.blocking_pool.trust(url));
         let metainfo =
             if let TorrentSource::Metainfo(metainfo) = &torrent.source { Some(metainfo) } else { None };
@@ -361,8 +364,16 @@ impl EventLoop {
                 let stats = self.engine.stats(self.now, torrent);
                 let have_bytes = stats.as_ref().map_or(0, |s| s.have_bytes);
                 let complete = stats.is_some_and(|s| s.complete);
-                let notes = opened.notes;
-                self.emit(Event::Opened { torrent: torrent_id, have, have_bytes, pieces, complete, notes });
+                let (notes, space) = (opened.notes, opened.space);
+                self.emit(Event::Opened {
+                    torrent: torrent_id,
+                    have,
+                    have_bytes,
+                    pieces,
+                    complete,
+                    notes,
+                    space,
+                });
                 if complete {
                     self.emit_progress_of(torrent, self.session_figures());
                     self.emit(Event::Completed { torrent: torrent_id });

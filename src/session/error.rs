@@ -73,4 +73,7 @@ pub enum CommandError {
     /// Not the announce URL of a tracker.
     #[error("not the URL of a tracker: {0}")]
     NotATracker(String),
+    /// Not a name that the content can have.
+    #[error("not a plain file name: {0}")]
+    NotAName(String),
 }

@@ -1,6 +1,6 @@
 //! The events that a session sends to its user.
 
-use crate::disk::DiskFault;
+use crate::disk::{DiskFault, SpaceShortage};
 use crate::engine::{ScrapeSource, SlowReason};
 use crate::units::Origin;
 use crate::wire::{Metainfo, MetainfoError, SwarmCounts};
@@ -54,6 +54,8 @@ pub enum Event {
         complete: bool,
         /// Sentences about content that changed since the last run.
         notes: Vec<String>,
+        /// The disk has too little room for what is missing.
+        space: Option<SpaceShortage>,
     },
     /// Figures of a torrent, once a second.
     Progress(Box<Progress>),

@@ -159,8 +159,10 @@ impl EventLoop {
         if let Some(setup) = dht_setup(&config, udp.port(), seed)? {
             engine.join_dht(Instant::ZERO, setup, &mut actions);
         }
+        let mut blocking_pool = BlockingPool::new(TRACKER_WORKERS, config.private_hosts, wake_loop);
+        blocking_pool.set_roots(config.root_certificates.clone());
         Ok(EventLoop {
-            blocking_pool: BlockingPool::new(TRACKER_WORKERS, config.private_hosts, wake_loop),
+            blocking_pool,
             poll,
             waker,
             clock: Clock::start(),

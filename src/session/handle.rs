@@ -101,7 +101,7 @@ impl Session {
     ///
     /// # Errors
     /// [`CommandError::Duplicate`], [`CommandError::NoSuchFile`], [`CommandError::NotATracker`],
-    /// [`CommandError::Gone`].
+    /// [`CommandError::NotAName`], [`CommandError::Gone`].
     pub fn add(&self, torrent: AddTorrent) -> Result<TorrentId, CommandError> {
         let id = self.new_id();
         let kept = match &torrent.source {

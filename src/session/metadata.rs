@@ -61,6 +61,7 @@ impl EventLoop {
         let ContentSource::Awaited(order) = &entry.content else { return };
         let torrent = entry.id;
         let order = order.clone();
+        let metainfo = order.named(metainfo);
         self.emit(Event::Metadata { torrent, metainfo: metainfo.clone() });
         if !order.choose_later {
             return self.begin(key, &order, &metainfo);

@@ -21,9 +21,9 @@ mod registry;
 mod status;
 mod tokens;
 
-pub use crate::disk::{DiskFault, FaultKind, StorageMode};
+pub use crate::disk::{DiskFault, FaultKind, SpaceShortage, StorageMode};
 pub use crate::engine::{PartialPiece, PeerStatus, ScrapeSource, SlowReason, TrackerStatus};
-pub use crate::net::PrivateHosts;
+pub use crate::net::{PrivateHosts, RootCertificates};
 pub use crate::units::Bitfield;
 pub use crate::units::Origin;
 pub use crate::wire::SwarmCounts;

@@ -65,7 +65,7 @@ mod internals {
     pub use super::bencode::is_whole_bencode;
     #[cfg(test)]
     pub use super::metainfo::FilesBuilder;
-    pub use super::metainfo::{for_fat, part_name};
+    pub use super::metainfo::{for_fat, is_plain_name, part_name};
     pub use super::text::printable;
     pub use super::url::{
         Scheme, UrlParts, resolve_reference, same_origin, tracker_url, url_parts, without_user_info,

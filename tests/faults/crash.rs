@@ -126,20 +126,11 @@ pub fn claims_of_rill(truth: &Truth, down: &Path, state: &Path) -> Option<Claims
         fs::create_dir_all(down).unwrap();
         fs::write(path_of(state, &truth.torrent, down), record.adopt(&files)).unwrap();
     }
+    let (files, hashes) = (truth.torrent.files().clone(), truth.torrent.hashes());
     let torrent = OpenTorrent {
-        info_hashes: truth.torrent.info_hash().into(),
-        geometry: truth.torrent.geometry(),
-        files: truth.torrent.files().clone(),
-        piece_hashes: truth.torrent.hashes(),
-        dir: down.to_path_buf(),
-        wanted: None,
-        read_only: false,
-        check: false,
-        allow_overwrite: false,
         part_names: true,
-        opened_before: false,
         refetch: true, // the disk is another one than that of the original
-        refuse_hidden: false,
+        ..OpenTorrent::new(truth.torrent.info_hash().into(), truth.torrent.geometry(), files, hashes, down)
     };
     let (wake, woken) = channel();
     let config = StoreConfig { workers: 1, state_dir: Some(state.to_path_buf()), ..StoreConfig::default() };

@@ -1,8 +1,9 @@
 //! Options that users know from other clients.
 
-use super::{World, get_link, link, signal, stderr};
+use super::{World, get_link, link, signal, stderr, stdout};
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -69,4 +70,90 @@ fn s17_a_signal_ends_the_reading_of_a_list() {
     let input = child.stdin.take();
     assert_eq!(child.wait().unwrap().code(), Some(7));
     drop(input);
+}
+
+#[test]
+fn s17_content_gets_the_name_that_is_given() {
+    let w = World::new();
+    let output = w.get(["-o", "films"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).starts_with("films: "), "{}", stdout(&output));
+    let same = |path: &str| fs::read(w.at(path)).unwrap() == fs::read(w.at("t/a")).unwrap();
+    assert!(same("out/films/a") && w.at("out/films/sub/b").exists() && !w.at("out/t").exists());
+    // The record knows the content under its name.
+    let again = w.get(["-o", "films", "--json"]).output().unwrap();
+    let last = super::objects(&again).pop().unwrap()["torrents"][0].take();
+    assert_eq!(
+        (last["name"].as_str(), last["downloaded_bytes"].as_u64()),
+        (Some("films"), Some(0)),
+        "{last}"
+    );
+    let verify = |words: &[&str]| {
+        super::rill(w.dir.path()).args(["verify", "t.torrent", "-d", "out"]).args(words).output().unwrap()
+    };
+    assert_eq!(verify(&["-o", "films"]).status.code(), Some(0));
+    assert_eq!(verify(&[]).status.code(), Some(32));
+    let peer = format!("127.0.0.1:{}", w.port);
+    let link = get_link(&w, &["-d", "linked", "--no-state", "-o", "x y", "--peer", &peer]).output().unwrap();
+    assert_eq!(link.status.code(), Some(0), "{}", stderr(&link));
+    assert!(same("linked/x y/a"));
+    let only = ["-d", "only", "--no-state", "--metadata-only", "-o", "mine.torrent", "--peer", &peer];
+    let only = get_link(&w, &only).output().unwrap();
+    assert_eq!((only.status.code(), stdout(&only).as_str()), (Some(0), "only/mine.torrent\n"));
+}
+
+#[test]
+fn s17_a_name_of_the_content_is_one_plain_name_of_one_torrent() {
+    let w = World::new();
+    for bad in ["a/b", "..", "", ".rill-x.parts", "a\nb"] {
+        let output = w.get(["-o", bad]).output().unwrap();
+        assert_eq!(output.status.code(), Some(28), "{bad:?} {}", stderr(&output));
+        assert_eq!(stderr(&output).lines().count(), 1, "{}", stderr(&output));
+    }
+    let output = w.get(["-o", "x", "other.torrent"]).output().unwrap();
+    let expected = "rill: --out names the content of one torrent, but several are given\n";
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(28), expected));
+}
+
+#[test]
+fn s17_reserved_files_have_all_their_blocks_before_the_first_piece() {
+    let w = World::new();
+    fs::remove_file(w.at("t.torrent")).unwrap();
+    assert!(super::rill(w.dir.path()).args(["create", "t/a", "-q"]).status().unwrap().success());
+    for (way, least) in [("none", 0), ("falloc", 1_000_000)] {
+        let mut get = super::rill(w.dir.path());
+        get.args(["get", "a.torrent", "-d", way, "--listen-port", "0", "--timeout", "1", "--no-dht"]);
+        assert_eq!(get.args(["--file-allocation", way]).output().unwrap().status.code(), Some(2));
+        let blocks = fs::metadata(w.at(&format!("{way}/a.part"))).map_or(0, |file| file.blocks() * 512);
+        assert!(blocks >= least && (least > 0 || blocks == 0), "{way}: {blocks}");
+    }
+}
+
+#[test]
+fn s17_a_disk_too_small_for_the_content_is_said_before_the_download() {
+    let w = World::new();
+    // One tebibyte in pieces of 32 MiB.
+    let pieces = 32_768_usize;
+    let mut torrent = format!(
+        "d4:infod6:lengthi{}e4:name3:big12:piece lengthi{}e6:pieces{}:",
+        1_u64 << 40,
+        32 << 20,
+        pieces * 20
+    )
+    .into_bytes();
+    torrent.extend(vec![1; pieces * 20]);
+    torrent.extend(b"ee");
+    fs::write(w.at("big.torrent"), torrent).unwrap();
+    let get = |words: &[&str]| {
+        let mut get = super::rill(w.dir.path());
+        get.args(["get", "big.torrent", "-d", "out", "--listen-port", "0", "--no-dht"]).args(words);
+        get.output().unwrap()
+    };
+    let output = get(&["--timeout", "1"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = stderr(&output);
+    assert!(said.contains("rill: big: free space is too little: 1.0 TiB are missing, "), "{said}");
+    let output = get(&["--file-allocation", "falloc", "--stall-timeout", "1"]);
+    assert_eq!(output.status.code(), Some(9), "{}", stderr(&output));
+    assert!(!w.at("out/big.part").exists(), "no blocks were taken");
 }

@@ -11,6 +11,7 @@ use super::super::source::{self, SourceArg};
 use super::super::{fault_exit, out};
 use super::cost::Gauge;
 use super::floor;
+use crate::session::RootCertificates;
 use crate::session::{AddTorrent, Config, Event, Session};
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -77,7 +78,10 @@ fn engine(
         ..Config::default()
     };
     let session = Session::start(config).map_err(start_failure)?;
-    let mut request = AddTorrent::new(source::torrent(&SourceArg::File(torrent.into()))?, dir.to_path_buf());
+    let mut request = AddTorrent::new(
+        source::torrent(&SourceArg::File(torrent.into()), &RootCertificates::default())?,
+        dir.to_path_buf(),
+    );
     request.seed_only = !fetching;
     request.peers = port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).into_iter().collect();
     session.add(request).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;

@@ -19,6 +19,7 @@ mod lookup;
 #[cfg(test)]
 mod tests;
 
+use super::web::RootCertificates;
 use crate::units::InfoHash;
 use crate::wire::{AnnounceError, AnnounceReply, SwarmCounts, scrape_url};
 use http::RequestLimits;
@@ -94,6 +95,7 @@ pub struct BlockingPool {
     wake: Wake,
     lookups: Arc<Lookups>,
     private_hosts: PrivateHosts,
+    roots: RootCertificates,
     /// Announce URLs that the user named.
     trusted: BTreeSet<String>,
     started: u64,
@@ -119,9 +121,15 @@ impl BlockingPool {
             wake,
             lookups: Arc::new(Lookups::new(2 * workers)),
             private_hosts,
+            roots: RootCertificates::default(),
             trusted: BTreeSet::new(),
             started: 0,
         }
+    }
+
+    /// Sets the certificate authorities of HTTPS trackers.
+    pub fn set_roots(&mut self, roots: RootCertificates) {
+        self.roots = roots;
     }
 
     /// Allows any address to the tracker with this announce URL, because the user named it.
@@ -208,10 +216,10 @@ impl BlockingPool {
             to: self.report.clone(),
             wake: self.wake.clone(),
         };
-        let (lookups, private_hosts) = (self.lookups.clone(), self.private_hosts);
+        let (lookups, private_hosts, roots) = (self.lookups.clone(), self.private_hosts, self.roots.clone());
         let spawned = thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || {
             let mut report = report;
-            report.done = Some(job.run(&lookups, private_hosts));
+            report.done = Some(job.run(&lookups, private_hosts, roots));
         });
         // If no thread starts, dropping the closure reports the failure through the same channel.
         self.running += 1;
@@ -222,13 +230,19 @@ impl BlockingPool {
 }
 
 impl QueuedRequest {
-    fn run(self, lookups: &Arc<Lookups>, private_hosts: PrivateHosts) -> BlockingReply {
+    fn run(
+        self,
+        lookups: &Arc<Lookups>,
+        private_hosts: PrivateHosts,
+        roots: RootCertificates,
+    ) -> BlockingReply {
         let id = self.id;
         let limits = |trusted, timeout| RequestLimits {
             deadline: Instant::now() + timeout,
             lookups: lookups.clone(),
             trusted,
             private_hosts,
+            roots,
         };
         match self.request {
             BlockingRequest::Announce { url, trusted, timeout } => {

@@ -20,7 +20,7 @@ pub use builder::{BuildError, Builder, piece_len_for};
 pub use error::MetainfoError;
 pub use files::{FileAttributes, FileEntry, FileListOverflow, Files, FilesBuilder};
 pub(in crate::wire) use path::component;
-pub use path::{OWN_PREFIX, for_fat, part_name};
+pub use path::{OWN_PREFIX, for_fat, is_plain_name, part_name};
 
 use crate::units::{Geometry, InfoHash, PieceHash, PieceIndex};
 use crate::wire::magnet::Magnet;
@@ -67,7 +67,7 @@ impl std::fmt::Debug for PieceHashes {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct MetainfoData {
     info_hash: InfoHash,
     /// The info dictionary as written; `None` if it was too long to keep.
@@ -120,6 +120,16 @@ impl Metainfo {
     /// info dictionary was not kept.
     pub fn to_file(&self) -> Option<Vec<u8>> {
         self.0.info.as_deref().map(|info| torrent_file::file(self, info))
+    }
+
+    /// Returns the same torrent with another name of its content: of its file, or of the directory of its files.
+    /// The info dictionary and the info hash stay the same. `None` if `name` is not one plain path component of
+    /// at most 255 bytes, or is reserved for files of rill.
+    pub fn renamed(&self, name: &str) -> Option<Metainfo> {
+        path::is_plain_name(name).then(|| {
+            let files = path::with_top_level(&self.0.files, name);
+            Metainfo(Arc::new(MetainfoData { files, name: name.to_owned(), ..MetainfoData::clone(&self.0) }))
+        })
     }
 
     /// Returns the SHA-1 hash of the info dictionary as written.

@@ -58,7 +58,7 @@ fn with_suffix(name: String, suffix: &str) -> String {
     format!("{cut}{suffix}{extension}")
 }
 
-/// Returns the name of an unfinished file with this name, at most [`COMPONENT_BYTES`] long: `NAME.part`, or
+/// Returns the name of an unfinished file with this name, at most 255 bytes long: `NAME.part`, or
 /// `NAME.N.part` with a counter above 0.
 pub fn part_name(name: &str, counter: u32) -> String {
     let suffix = if counter == 0 { String::new() } else { format!(".{counter}") };
@@ -77,6 +77,29 @@ fn split_extension(name: &str) -> (&str, &str) {
 pub(super) fn check_length(file: usize, entry: FileEntry<'_>) -> Result<(), MetainfoError> {
     let bytes = entry.path().map(|name| name.len().saturating_add(1)).sum::<usize>();
     if bytes > PATH_BYTES { Err(MetainfoError::PathTooLong { file, bytes }) } else { Ok(()) }
+}
+
+/// Returns whether the name can be a path component as it is.
+pub fn is_plain_name(name: &str) -> bool {
+    component(name.as_bytes()).as_deref() == Some(name)
+}
+
+/// Returns a torrent's files below a directory of this plain name, or its single file under this name.
+pub(super) fn with_top_level(files: &Files, name: &str) -> Files {
+    let has_directory = files.iter().any(|file| file.path().count() > 1);
+    let mut renamed = if has_directory { FilesBuilder::below(name) } else { FilesBuilder::default() };
+    for file in files.iter() {
+        let mut path: Vec<&str> = file.path().collect();
+        if has_directory {
+            path.remove(0);
+        } else {
+            path = vec![name];
+        }
+        if renamed.push(path.into_iter(), file.length, file.attributes).is_err() {
+            break; // cannot happen: METAINFO_FILES keeps the list far below its capacity
+        }
+    }
+    renamed.finish()
 }
 
 /// Renames files that land on the disk until their paths differ; returns how many were renamed.

@@ -257,3 +257,34 @@ fn t31_a_torrent_cannot_use_rills_own_file_names() {
     assert_eq!(one_path(&[".rilly"]), ".rilly");
     assert_eq!(OWN_PREFIX, ".rill-");
 }
+
+#[test]
+fn s17_content_gets_another_name_and_keeps_its_hash() {
+    let single = parse(&SampleTorrent::single()).unwrap();
+    let renamed = single.renamed("x.iso").unwrap();
+    assert_eq!((renamed.name(), renamed.info_hash()), ("x.iso", single.info_hash()));
+    assert_eq!(renamed.files().get(0).unwrap().path_text(), "x.iso");
+    assert_eq!(renamed.files().total(), single.files().total());
+    assert!(renamed.is_single_file());
+    // Colliding names were changed, so the files are stored with their whole paths.
+    let torrent = SampleTorrent::with_paths(&[&["a"], &["d", "b"], &["a"], &["a", "c"]]);
+    let files = parse(&torrent).unwrap();
+    let renamed = files.renamed("new").unwrap();
+    for (old, new) in files.files().iter().zip(renamed.files().iter()) {
+        assert_eq!(old.path_text().replacen("name/", "new/", 1), new.path_text());
+        assert_eq!((old.length, old.offset, old.attributes), (new.length, new.offset, new.attributes));
+    }
+    assert_eq!((renamed.files().len(), renamed.info()), (4, files.info()));
+}
+
+#[test]
+fn s17_a_name_that_leads_elsewhere_is_refused() {
+    let torrent = parse(&SampleTorrent::single()).unwrap();
+    let long = "x".repeat(256);
+    for bad in ["", ".", "..", "a/b", "/a", "a\0", "a\n", ".rill-x", " ", "\u{202e}a", &long] {
+        assert!(torrent.renamed(bad).is_none(), "{bad:?}");
+    }
+    for good in ["a", ".a", "a b", "\u{e9}", "-", &long[1..]] {
+        assert!(torrent.renamed(good).is_some(), "{good:?}");
+    }
+}
