@@ -6,6 +6,7 @@
 
 use super::event::Event;
 use super::event_loop::{EventLoop, OpenConnection, SEND_BUFFER_BYTES};
+use super::registry::DiskState;
 use super::tokens::Owner;
 use crate::disk::{Access, DiskFault, FaultKind, Load};
 use crate::engine::{DialFailure, DisconnectReason, Want};
@@ -366,6 +367,9 @@ impl EventLoop {
         } else {
             // The new fault is another one: the torrent no longer waits for room.
             entry.full = None;
+            if entry.disk == DiskState::Open {
+                self.emit_progress_of(torrent, self.session_figures());
+            }
             self.emit(Event::Failed { torrent: id, fault });
         }
     }

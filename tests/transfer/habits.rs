@@ -157,3 +157,27 @@ fn s17_a_disk_too_small_for_the_content_is_said_before_the_download() {
     assert_eq!(output.status.code(), Some(9), "{}", stderr(&output));
     assert!(!w.at("out/big.part").exists(), "no blocks were taken");
 }
+
+#[test]
+fn f22_a_complete_file_whose_name_is_taken_keeps_its_part_name_and_all_is_said() {
+    let w = World::seeding_at("600K");
+    let mut get = w.get(["--no-state"]);
+    let child = get.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    while !w.at("out/t/a.part").exists() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the download does not begin");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    fs::write(w.at("out/t/a"), "mine").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let sentence = "rill: out/t/a.part is complete and keeps this name, because another file has the right one; \
+                    move that away and run the same command again\n";
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(13), sentence));
+    assert!(stdout(&output).contains("\nt: 1.2/1.2 MiB in "), "{}", stdout(&output));
+    assert_eq!(fs::read(w.at("out/t/a")).unwrap(), b"mine");
+    fs::remove_file(w.at("out/t/a")).unwrap();
+    let again = w.get(["--no-state", "--json"]).output().unwrap();
+    let last = super::objects(&again).pop().unwrap()["torrents"][0].take();
+    assert_eq!((again.status.code(), last["downloaded_bytes"].as_u64()), (Some(0), Some(0)), "{last}");
+    assert!(w.same("t/a") && !w.at("out/t/a.part").exists());
+}
