@@ -2,6 +2,7 @@
 //!
 //! This module decides when something is printed; `progress`, `layout` and `summary` format it.
 
+use super::connections;
 use super::format;
 use super::json::{Object, array};
 use super::layout::{block, folded, resuming, waiting};
@@ -10,6 +11,7 @@ use super::plan::Style;
 use super::progress::{Glyphs, Row};
 use super::summary::{RunEnd, summary};
 use super::{exit::Exit, json};
+use crate::session::ConnectionCounts;
 use std::time::{Duration, Instant};
 
 /// Interval of plain progress lines.
@@ -141,10 +143,18 @@ impl Display {
     }
 
     /// Prints the last JSON object.
-    pub(crate) fn end(&mut self, rows: &[Row], exit: Exit, reason: Option<&str>, now: Instant) {
+    pub(crate) fn end(
+        &mut self,
+        rows: &[Row],
+        exit: Exit,
+        reason: Option<&str>,
+        connections: &ConnectionCounts,
+        now: Instant,
+    ) {
         if self.style.json {
             let elapsed = now.duration_since(self.begun);
-            out::offer(&last_object(rows, exit, reason, elapsed), LAST_LINE_PATIENCE);
+            let text = last_object(rows, exit, reason, connections, elapsed);
+            out::offer(&text, LAST_LINE_PATIENCE);
         }
     }
 
@@ -159,10 +169,17 @@ fn live_width((columns, _): (usize, usize)) -> usize {
     columns.saturating_sub(1)
 }
 
-fn last_object(rows: &[Row], exit: Exit, reason: Option<&str>, elapsed: Duration) -> String {
+fn last_object(
+    rows: &[Row],
+    exit: Exit,
+    reason: Option<&str>,
+    counts: &ConnectionCounts,
+    elapsed: Duration,
+) -> String {
     let o = Object::new().str("event", "end").num("exit_code", exit.code().into());
     o.raw("reason", &reason.map_or("null".to_string(), json::string))
         .dec("elapsed_s", elapsed.as_secs_f64())
+        .raw("connections", &connections::object(counts))
         .raw("torrents", &array(rows.iter().map(|row| row.json("torrent").end())))
         .end()
 }
@@ -173,10 +190,11 @@ mod tests {
 
     #[test]
     fn the_last_object_carries_the_exit_code() {
-        let text = last_object(&[], Exit::TimedOut, Some("nothing arrived"), Duration::from_millis(1500));
-        assert_eq!(
-            text,
-            r#"{"event":"end","exit_code":2,"reason":"nothing arrived","elapsed_s":1.500,"torrents":[]}"#
-        );
+        let counts = ConnectionCounts::default();
+        let text =
+            last_object(&[], Exit::TimedOut, Some("nothing arrived"), &counts, Duration::from_millis(1500));
+        let start =
+            r#"{"event":"end","exit_code":2,"reason":"nothing arrived","elapsed_s":1.500,"connections":{"#;
+        assert!(text.starts_with(start) && text.ends_with(r#"},"torrents":[]}"#), "{text}");
     }
 }

@@ -23,7 +23,7 @@ use super::source::{BadSources, LoadedSource, SourceArg};
 use super::summary::RunEnd;
 use super::torrent_table::{Change, TorrentTable};
 use super::troubles::{Troubles, tracker_host};
-use super::{args, format, log, out, save_torrent, source};
+use super::{args, connections, format, log, out, save_torrent, source};
 use crate::session::{FilePriority, FileStatus, Session, StartError, Stopped, TorrentId, info_share};
 use crate::units::InfoHash;
 use crate::wire::{Magnet, Metainfo};
@@ -454,13 +454,15 @@ impl GetRun {
             seed_only: self.plan.seed_only,
         };
         self.display.summaries(&self.table.rows, run_end);
+        let counts = self.session.stats().map(|stats| stats.connections).unwrap_or_default();
         let stopped = self.stop();
         if self.plan.style.json {
             out::data(&std::mem::take(&mut self.saved));
         }
         let exit = decides.as_ref().map_or(end.exit, |failure| failure.exit);
         let reason = end.sentence.as_ref().or(decides.as_ref().map(|failure| &failure.sentence));
-        self.display.end(&self.table.rows, exit, reason.map(String::as_str), Instant::now());
+        self.display.end(&self.table.rows, exit, reason.map(String::as_str), &counts, Instant::now());
+        ::log::info!("connections: {}", connections::words(&counts));
         out::data(&self.saved);
         if !stopped.clean {
             ::log::info!(

@@ -7,6 +7,7 @@
 mod args;
 mod bench;
 mod certificates;
+mod connections;
 mod create;
 mod display;
 mod exit;

@@ -64,6 +64,7 @@ impl Swarms {
             t.peers.push(key);
         }
         self.half_open += 1;
+        self.counts.dialed.tried += 1;
         self.arm_peer(turn, key);
         turn.out.push(Action::Dial { peer: key, addr });
     }
@@ -110,12 +111,14 @@ impl Swarms {
 
     /// A peer connected to us. Returns `None` if there is no room; the caller closes the connection.
     pub fn on_accepted(&mut self, turn: &mut Turn<'_>, addr: SocketAddr) -> Option<PeerKey> {
+        self.counts.incoming.tried += 1;
         let peers = || self.connections.iter().map(|(_, c)| &c.peer);
         let same_host = peers().filter(|p| p.source.addr.ip() == addr.ip()).count();
         if self.stopping
             || self.connections.len() >= turn.config.max_peers
             || same_host >= limits::PEERS_PER_ADDRESS
         {
+            self.counts.incoming.turned_away += 1;
             return None;
         }
         if peers().filter(|p| p.source.torrent.is_none()).count() >= limits::INCOMING_WITHOUT_HANDSHAKE {
@@ -217,6 +220,7 @@ impl Swarms {
             t.peers.push(key);
         }
         log::info!("{addr} is a peer ({})", origin.word());
+        self.counts.of(dialed).connected += 1;
         let geometry = *t.pieces.geometry();
         let Some(c) = self.connections.get_mut(key) else { return Ok(()) };
         if t.metadata.is_wanted() {
@@ -286,7 +290,8 @@ impl Swarms {
 
     /// Removes a connection from all state: counters, peer list, availability, leases and requests.
     pub(super) fn remove_connection(&mut self, turn: &mut Turn<'_>, key: PeerKey, why: DisconnectReason) {
-        let Some(Connection { mut peer, .. }) = self.connections.remove(key) else { return };
+        let Some(Connection { mut peer, decoder }) = self.connections.remove(key) else { return };
+        self.counts.on_closed(peer.wire.dialed, peer.wire.phase, decoder.has_received(), why);
         turn.timers.disarm(Timer::Peer(key));
         if peer.wire.phase == Phase::Connecting {
             self.half_open -= 1;

@@ -8,6 +8,7 @@ use super::action::{Actions, DialFailure, HashVerdict};
 use super::bandwidth::TokenBucket;
 use super::choking;
 use super::config::{EngineConfig, TorrentInfo, TorrentSpec};
+use super::connection_counts::ConnectionCounts;
 use super::dht_client::DhtClient;
 use super::dialer::Dialer;
 use super::disconnect::DisconnectReason;
@@ -425,6 +426,11 @@ impl Engine {
     #[cfg(test)]
     pub fn connections(&self) -> usize {
         self.swarms.connections.len()
+    }
+
+    /// Returns how far all connection attempts came.
+    pub fn connection_counts(&self) -> ConnectionCounts {
+        self.swarms.counts
     }
 
     /// Returns the statistics of a torrent's peers that sent their handshakes.

@@ -27,6 +27,7 @@ mod bandwidth;
 pub mod bench_support;
 mod choking;
 mod config;
+mod connection_counts;
 mod connections;
 mod deferred;
 pub(crate) mod dht;
@@ -74,6 +75,7 @@ mod upload_only;
 pub use self::engine::Engine;
 pub use action::{Action, Actions, DialFailure, HashVerdict, Notice, ScrapeSource};
 pub use config::{DhtSetup, EngineConfig, TorrentInfo, TorrentSpec};
+pub use connection_counts::{AttemptCounts, ConnectionCounts};
 pub use disconnect::DisconnectReason;
 #[cfg(test)]
 pub use disconnect::ProtocolViolation;

@@ -7,6 +7,7 @@
 use super::action::Action;
 use super::bandwidth::{Share, TokenBucket};
 use super::config::{TorrentInfo, TorrentSpec};
+use super::connection_counts::ConnectionCounts;
 use super::disconnect::DisconnectReason;
 use super::limits;
 use super::peer::{Connection, Connections};
@@ -43,6 +44,8 @@ pub struct Swarms {
     pub dht_port: Option<u16>,
     /// The engine shuts down: no new connections.
     pub stopping: bool,
+    /// Outcomes of connection attempts.
+    pub counts: ConnectionCounts,
 }
 
 impl Swarms {
@@ -57,6 +60,7 @@ impl Swarms {
             half_open: 0,
             dht_port: None,
             stopping: false,
+            counts: ConnectionCounts::default(),
         }
     }
 

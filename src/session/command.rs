@@ -3,7 +3,7 @@
 use super::config::AddTorrent;
 use super::error::CommandError;
 use super::event::TorrentId;
-use super::status::{FilePriority, FileStatus, PieceStatus, TorrentStatus};
+use super::status::{FilePriority, FileStatus, PieceStatus, SessionStats, TorrentStatus};
 use crate::engine::{PeerStatus, TrackerStatus};
 use crate::wire::Metainfo;
 use std::net::SocketAddr;
@@ -18,6 +18,8 @@ pub type Reply<T> = SyncSender<Result<T, CommandError>>;
 pub enum Question {
     /// Every torrent.
     Torrents(Reply<Vec<TorrentStatus>>),
+    /// Figures of the whole session.
+    Stats(Reply<SessionStats>),
     /// A torrent's files.
     Files(TorrentId, Reply<Vec<FileStatus>>),
     /// A torrent's peers.

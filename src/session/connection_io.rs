@@ -368,7 +368,7 @@ impl EventLoop {
             // The new fault is another one: the torrent no longer waits for room.
             entry.full = None;
             if entry.disk == DiskState::Open {
-                self.emit_progress_of(torrent, self.session_figures());
+                self.emit_progress_of(torrent, self.session_stats());
             }
             self.emit(Event::Failed { torrent: id, fault });
         }

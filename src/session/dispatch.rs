@@ -6,7 +6,7 @@ use super::error::CommandError;
 use super::event::{Event, Progress, TorrentId};
 use super::event_loop::{ACCEPTS_PER_TURN, EventLoop, NODES_FILE};
 use super::registry::{ContentSource, DiskState, RegisteredTorrent};
-use super::status::SessionFigures;
+use super::status::SessionStats;
 use super::tokens::Owner;
 use crate::disk::{DiskEvent, OpenTorrent};
 use crate::engine::{Action, DisconnectReason, HashVerdict, Notice, SlowReason, TorrentSpec};
@@ -375,7 +375,7 @@ impl EventLoop {
                     space,
                 });
                 if complete {
-                    self.emit_progress_of(torrent, self.session_figures());
+                    self.emit_progress_of(torrent, self.session_stats());
                     self.emit(Event::Completed { torrent: torrent_id });
                 }
             }
@@ -447,7 +447,7 @@ impl EventLoop {
                     .get_mut(torrent)
                     .is_some_and(|e| complete && std::mem::take(&mut e.announce_completion));
                 if announce {
-                    self.emit_progress_of(torrent, self.session_figures());
+                    self.emit_progress_of(torrent, self.session_stats());
                     self.emit_for(torrent, |torrent| Event::Completed { torrent });
                 }
             }
@@ -502,23 +502,24 @@ impl EventLoop {
 
     // ---- progress ---------------------------------------------------------------------------------------
 
-    /// Returns the figures that all torrents share.
-    pub(super) fn session_figures(&self) -> SessionFigures {
-        SessionFigures {
+    /// Returns the figures of the whole session.
+    pub(super) fn session_stats(&self) -> SessionStats {
+        SessionStats {
+            connections: self.engine.connection_counts(),
             dht_nodes: self.engine.dht_stats(self.now).map(|s| s.nodes_v4 + s.nodes_v6),
             loop_cpu: thread_cpu(),
             worker_cpu: Duration::from_micros(self.store.stats().worker_cpu_us),
         }
     }
 
-    pub(super) fn emit_progress_of(&self, key: TorrentKey, session_figures: SessionFigures) {
-        if let Some(progress) = self.progress(key, session_figures) {
+    pub(super) fn emit_progress_of(&self, key: TorrentKey, session: SessionStats) {
+        if let Some(progress) = self.progress(key, session) {
             self.emit(Event::Progress(Box::new(progress)));
         }
     }
 
     /// Returns a torrent's current figures.
-    pub(super) fn progress(&self, key: TorrentKey, session_figures: SessionFigures) -> Option<Progress> {
+    pub(super) fn progress(&self, key: TorrentKey, session: SessionStats) -> Option<Progress> {
         let s = self.engine.stats(self.now, key)?;
         let torrent = self.id_of(key)?;
         let left = s.wanted_bytes - s.have_bytes;
@@ -539,13 +540,13 @@ impl EventLoop {
             peers: s.peers,
             seeds: s.seeds,
             peers_by_origin: s.peers_by_origin,
-            dht_nodes: session_figures.dht_nodes,
+            dht_nodes: session.dht_nodes,
             known_peers: s.known_peers,
             eta: (s.download_rate > 0 && left > 0).then(|| Duration::from_secs(left / s.download_rate)),
             complete: s.complete,
             slow: if disk { Some(SlowReason::Disk) } else { s.slow },
-            loop_cpu: session_figures.loop_cpu,
-            worker_cpu: session_figures.worker_cpu,
+            loop_cpu: session.loop_cpu,
+            worker_cpu: session.worker_cpu,
         })
     }
 }

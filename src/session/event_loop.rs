@@ -336,9 +336,9 @@ impl EventLoop {
         }
         self.next_progress = self.now + self.progress_every;
         self.store.set_window_budget(self.memory.windows());
-        let session_figures = self.session_figures();
+        let stats = self.session_stats();
         for key in self.registry.keys() {
-            self.emit_progress_of(key, session_figures);
+            self.emit_progress_of(key, stats);
         }
     }
 

@@ -10,7 +10,7 @@ use super::event::{Event, TorrentId};
 use super::event_loop::EventLoop;
 use super::event_queue::{EventSender, Events, OnEvent};
 use super::metadata::kept_metadata;
-use super::status::{FilePriority, FileStatus, PieceStatus, TorrentStatus};
+use super::status::{FilePriority, FileStatus, PieceStatus, SessionStats, TorrentStatus};
 use crate::engine::{PeerStatus, TrackerStatus};
 use mio::Waker;
 use std::fmt;
@@ -244,6 +244,14 @@ impl Session {
     /// [`CommandError::Gone`].
     pub fn torrents(&self) -> Result<Vec<TorrentStatus>, CommandError> {
         self.ask(|reply| Command::Ask(Question::Torrents(reply)))
+    }
+
+    /// Returns figures of the whole session.
+    ///
+    /// # Errors
+    /// [`CommandError::Gone`].
+    pub fn stats(&self) -> Result<SessionStats, CommandError> {
+        self.ask(|reply| Command::Ask(Question::Stats(reply)))
     }
 
     /// Returns a torrent's files with their progress, in the torrent's order.

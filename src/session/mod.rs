@@ -22,7 +22,9 @@ mod status;
 mod tokens;
 
 pub use crate::disk::{DiskFault, FaultKind, SpaceShortage, StorageMode};
-pub use crate::engine::{PartialPiece, PeerStatus, ScrapeSource, SlowReason, TrackerStatus};
+pub use crate::engine::{
+    AttemptCounts, ConnectionCounts, PartialPiece, PeerStatus, ScrapeSource, SlowReason, TrackerStatus,
+};
 pub use crate::net::{PrivateHosts, RootCertificates};
 pub use crate::units::Bitfield;
 pub use crate::units::Origin;
@@ -34,4 +36,4 @@ pub use event_queue::{Events, OnEvent};
 pub use handle::{Session, Stopped};
 pub use memory::{default_max_memory, info_share};
 pub use metadata::kept_metadata;
-pub use status::{FilePriority, FileStatus, PieceStatus, TorrentState, TorrentStatus};
+pub use status::{FilePriority, FileStatus, PieceStatus, SessionStats, TorrentState, TorrentStatus};

@@ -9,7 +9,7 @@ use super::error::CommandError;
 use super::event::TorrentId;
 use super::event_loop::EventLoop;
 use super::registry::{ContentSource, DiskState, RegisteredTorrent};
-use super::status::{FilePriority, FileStatus, PieceStatus, SessionFigures, TorrentState, TorrentStatus};
+use super::status::{FilePriority, FileStatus, PieceStatus, SessionStats, TorrentState, TorrentStatus};
 use crate::disk::OpenTorrent;
 use crate::engine::{PeerStatus, PiecePriority, TrackerStatus};
 use crate::units::{Bitfield, TorrentKey};
@@ -21,10 +21,11 @@ impl EventLoop {
         match question {
             Question::Torrents(reply) => {
                 // Computed once, because they are the same for every torrent.
-                let figures = self.session_figures();
+                let figures = self.session_stats();
                 let statuses = self.registry.keys().into_iter().filter_map(|key| self.status(key, figures));
                 _ = reply.send(Ok(statuses.collect()));
             }
+            Question::Stats(reply) => _ = reply.send(Ok(self.session_stats())),
             Question::Files(id, reply) => _ = reply.send(self.key(id).and_then(|key| self.files(key))),
             Question::Peers(id, reply) => _ = reply.send(self.key(id).map(|key| self.peers(key))),
             Question::Trackers(id, reply) => _ = reply.send(self.key(id).map(|key| self.trackers(key))),
@@ -38,7 +39,7 @@ impl EventLoop {
     }
 
     /// Returns the status of a torrent; `None` if it is not registered.
-    fn status(&self, key: TorrentKey, figures: SessionFigures) -> Option<TorrentStatus> {
+    fn status(&self, key: TorrentKey, figures: SessionStats) -> Option<TorrentStatus> {
         let entry = self.registry.get(key)?;
         let progress = self.progress(key, figures)?;
         let state = match (&entry.fault, &entry.content, entry.disk) {

@@ -3,7 +3,7 @@
 
 use super::event::{Progress, TorrentId};
 use crate::disk::DiskFault;
-use crate::engine::PartialPiece;
+use crate::engine::{ConnectionCounts, PartialPiece};
 use crate::units::{Bitfield, InfoHash};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -104,9 +104,12 @@ pub struct PieceStatus {
     pub partial: Vec<PartialPiece>,
 }
 
-/// Figures that the progress events of all torrents share, computed once.
+/// Figures of the whole session.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct SessionFigures {
+#[non_exhaustive]
+pub struct SessionStats {
+    /// How far all connection attempts came.
+    pub connections: ConnectionCounts,
     /// DHT nodes that answer, if the DHT is enabled.
     pub dht_nodes: Option<usize>,
     /// CPU time of the loop thread.

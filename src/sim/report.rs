@@ -2,6 +2,7 @@
 //! cost of the run.
 
 use super::scenario::Line;
+use crate::engine::ConnectionCounts;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -57,6 +58,8 @@ pub struct Report {
     pub lasted: Duration,
     /// Number of events.
     pub events: u64,
+    /// How far the connection attempts of all engines came.
+    pub connections: ConnectionCounts,
     /// Injected faults: name and count.
     pub faults: BTreeMap<&'static str, u64>,
     /// A digest of every event in order: two runs are the same if their digests are equal.

@@ -21,7 +21,7 @@ use super::scenario::{Line, MBIT, Scenario};
 use super::tracker::{HTTP_URL, Tracker, UDP_URL};
 use super::wire_checker::WireChecker;
 use super::wire_digest::WireDigest;
-use crate::engine::{Actions, Engine, EngineConfig, TorrentInfo, TorrentSpec, WindowRule};
+use crate::engine::{Actions, ConnectionCounts, Engine, EngineConfig, TorrentInfo, TorrentSpec, WindowRule};
 use crate::units::{Bitfield, Geometry, InfoHash, Instant, PeerId, Rng};
 use crate::wire::WritePlan;
 use std::collections::BTreeMap;
@@ -490,6 +490,12 @@ impl World {
                 wasted: of(|s| s.wasted),
             });
         }
+        let mut connections = ConnectionCounts::default();
+        for node in &self.nodes {
+            if let Body::Engine(e) = &node.body {
+                connections.add(&e.engine.connection_counts());
+            }
+        }
         let most_waste = self.scenario.most_waste;
         let report = Report {
             peers,
@@ -498,6 +504,7 @@ impl World {
             fluid_limit: self.scenario.fluid_limit(),
             lasted,
             events: self.events,
+            connections,
             faults: self.fault_counts.into_counts(),
             fingerprint: self.fingerprint.get(),
             wire_digest: self.wire_digest.get(),

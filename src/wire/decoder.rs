@@ -205,6 +205,11 @@ impl Decoder {
         if let DecoderState::Payload { left } = self.state { left } else { 0 }
     }
 
+    /// Returns whether any byte has arrived.
+    pub fn has_received(&self) -> bool {
+        !matches!(self.state, DecoderState::Handshake) || !self.pending().is_empty()
+    }
+
     /// Returns the number of bytes left of a message that is being skipped; 0 outside one.
     pub fn skip_left(&self) -> u32 {
         if let DecoderState::Skip { left } = self.state { left } else { 0 }

@@ -3,7 +3,9 @@
 
 use super::figures::{Figure, Outcome, REST, Spread, TIMES, json_number, short};
 use super::plan::description;
+use crate::cli::connections;
 use crate::cli::json::{Object, array};
+use crate::session::ConnectionCounts;
 use crate::sim::{PeerReport, Scenario};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -47,6 +49,9 @@ pub(super) fn text(scenario: &Scenario, outcomes: &[Outcome]) -> String {
         let line = format!("{name:<names$}{words} {unit}");
         let _ = writeln!(text, "{}", line.trim_end());
     }
+    let mut counts = ConnectionCounts::default();
+    outcomes.iter().for_each(|o| counts.add(&o.report.connections));
+    let _ = writeln!(text, "{:<names$}{}", "connections", connections::words(&counts));
     for (name, words) in
         [("fingerprint", format!("{:016x}", fingerprint(outcomes))), ("went wrong", faults(outcomes))]
     {
@@ -122,6 +127,7 @@ pub(super) fn object(scenario: &Scenario, outcomes: &[Outcome]) -> String {
                 object.raw(figure.key, &json_number((figure.of)(o)))
             })
             .str("fingerprint", &format!("{:016x}", o.report.fingerprint))
+            .raw("connections", &connections::object(&o.report.connections))
             .raw("faults", &faults.end())
             .list(
                 "samples",

@@ -1,7 +1,7 @@
 //! Connections: limits, dials and their failures, duplicates, idle peers, shutdown (hazards P13, P19).
 
 use crate::engine::testing::{Received, TestWorld, handshake};
-use crate::engine::{Action, DialFailure, DisconnectReason, Notice, limits};
+use crate::engine::{Action, AttemptCounts, DialFailure, DisconnectReason, Notice, limits};
 use crate::units::{Bitfield, PeerId};
 use crate::wire::{Handshake, Message};
 use std::net::SocketAddr;
@@ -358,4 +358,36 @@ fn the_only_peer_is_dialed_again_within_seconds_while_pieces_are_missing() {
             assert_eq!(dials_after(&mut w, 20.0), 1);
         }
     }
+}
+
+#[test]
+fn every_attempt_counts_once_by_how_far_it_came() {
+    let mut w = TestWorld::with_setup(|s| s.spec.peers = (1..=8).map(addr).collect());
+    w.advance(0.2);
+    let keys: Vec<_> = w.dials.iter().map(|(key, _)| *key).collect();
+    w.engine.on_dial_failed(w.now, keys[0], DialFailure::Refused, &mut w.out);
+    w.engine.on_dial_failed(w.now, keys[1], DialFailure::Unreachable, &mut w.out);
+    w.engine.on_dial_failed(w.now, keys[2], DialFailure::OutOfResources, &mut w.out);
+    w.run_actions();
+    (4..8).for_each(|n| w.dialed(keys[n]));
+    w.disconnect(keys[4]);
+    w.send(keys[5], &handshake(6, true)[..30]);
+    w.disconnect(keys[5]);
+    w.send(keys[6], &handshake(7, true));
+    let peer = w.peer(20);
+    let twin = w.connect(21);
+    w.send(twin, &handshake(20, true));
+    w.advance(5.0);
+    let of = |w: &TestWorld| w.engine.connection_counts();
+    assert_eq!((of(&w).dialed.closed, of(&w).dialed.bad_handshake), (1, 1));
+    w.advance(60.0);
+    let expected = AttemptCounts { tried: 2, turned_away: 1, connected: 1, ..AttemptCounts::default() };
+    assert_eq!(of(&w).incoming, expected);
+    assert!(w.is_open(peer));
+    let dialed = of(&w).dialed;
+    assert_eq!((dialed.refused, dialed.unreachable, dialed.connected), (1, 1, 1));
+    assert!(dialed.timed_out >= 1 && dialed.silent >= 1, "{dialed:?}");
+    let settled: u64 = dialed.outcomes().iter().map(|(_, count)| count).sum();
+    let pending = w.dials.len() as u64 - 1 - settled;
+    assert_eq!(dialed.tried - settled, pending, "all but the dial without resources");
 }

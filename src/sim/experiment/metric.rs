@@ -87,6 +87,7 @@ mod tests {
             fluid_limit: Duration::from_secs(2),
             lasted: Duration::from_secs(9),
             events: 1,
+            connections: Default::default(),
             faults: Default::default(),
             fingerprint: 0,
             wire_digest: 0,
