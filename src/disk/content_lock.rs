@@ -111,6 +111,7 @@ impl ContentLock {
                     self.top = Some(fd);
                     return Err(held(torrent, &top, same_torrent));
                 }
+                Ok(()) if !is_at(torrent, &top, &fd)? => return Err(changed(torrent, &top)),
                 // Any other error: the file system has no locks.
                 Ok(()) | Err(_) => self.top = Some(fd),
             },
@@ -130,9 +131,10 @@ impl ContentLock {
         self.exclusive
     }
 
-    /// Removes the top-level file or directory if this lock created it and it is still empty.
+    /// Removes the top-level file or directory if this lock created it and it is still empty. Without the lock it
+    /// stays: another torrent may have locked it meanwhile, and would go on with the lock of a removed one.
     pub fn remove_empty(&self, torrent: &TorrentFiles) {
-        let Some(top) = top_level(torrent).filter(|_| self.created) else { return };
+        let Some(top) = top_level(torrent).filter(|_| self.created && self.exclusive) else { return };
         let first = torrent.layout.on_disk().next();
         let result = if single_file(torrent).is_none() {
             rustix::fs::unlinkat(torrent.dir.root(), &top, AtFlags::REMOVEDIR)
@@ -245,11 +247,61 @@ fn attempt(torrent: &TorrentFiles, path: &Path, operation: FlockOperation) -> Re
                 return Ok(Attempt::Unsupported);
             }
         }
-        let ours = rustix::fs::fstat(&fd)
-            .map_err(|e| DiskFault::new(Operation::Open, &torrent.dir.full_path(path), e))?;
-        if torrent.dir.stat(path)?.is_some_and(|now| (now.st_dev, now.st_ino) == (ours.st_dev, ours.st_ino)) {
+        if is_at(torrent, path, &fd)? {
             return Ok(Attempt::Locked(fd));
         }
     }
     Err(changed(torrent, path))
+}
+
+/// Whether the open file or directory is what lies at this path now.
+fn is_at(torrent: &TorrentFiles, path: &Path, fd: &OwnedFd) -> Result<bool, DiskFault> {
+    let ours = rustix::fs::fstat(fd)
+        .map_err(|e| DiskFault::new(Operation::Open, &torrent.dir.full_path(path), e))?;
+    let now = torrent.dir.stat(path)?;
+    Ok(now.is_some_and(|now| (now.st_dev, now.st_ino) == (ours.st_dev, ours.st_ino)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::TestDisk;
+    use super::*;
+    use crate::disk::StorageMode;
+
+    #[test]
+    fn f14_only_the_holder_of_the_lock_removes_an_empty_directory_or_file() {
+        for (file, top) in [("d/x", "d"), ("x", "x")] {
+            let disk = TestDisk::new(StorageMode::Plain, 16_384, &[(file, 20_000)]);
+            let torrent = TorrentFiles::open(disk.key, disk.torrent.clone(), true).unwrap();
+            let path = disk.torrent.dir.join(top);
+            if top == file {
+                std::fs::write(&path, "").unwrap();
+            } else {
+                std::fs::create_dir(&path).unwrap();
+            }
+            let lock = |exclusive| ContentLock { top: None, linked: Vec::new(), exclusive, created: true };
+            let holder = ContentLock::acquire(&torrent).unwrap();
+            assert!(holder.exclusive);
+            lock(false).remove_empty(&torrent);
+            assert!(path.exists(), "another torrent locked it after it was created");
+            let created = ContentLock { created: true, ..holder };
+            created.remove_empty(&torrent);
+            assert!(!path.exists());
+        }
+    }
+
+    #[test]
+    fn f14_a_lock_of_a_removed_directory_is_none() {
+        let disk = TestDisk::new(StorageMode::Plain, 16_384, &[("d/x", 20_000)]);
+        let torrent = Arc::new(TorrentFiles::open(disk.key, disk.torrent.clone(), true).unwrap());
+        let path = disk.torrent.dir.join("d");
+        std::fs::create_dir(&path).unwrap();
+        let fd = torrent.dir.open_to_lock(Path::new("d")).unwrap();
+        rustix::fs::flock(&fd, FlockOperation::NonBlockingLockShared).unwrap();
+        let mut lock = ContentLock { top: Some(fd), linked: Vec::new(), exclusive: false, created: false };
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        let fault = lock.make_exclusive(&torrent, &mut OpenFiles::new(2, true)).unwrap_err();
+        assert_eq!(fault.kind, FaultKind::Changed);
+    }
 }
