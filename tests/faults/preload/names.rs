@@ -74,18 +74,7 @@ export! {
         done
     }
     fn renameat(from: c_int, old: *const c_char, to: c_int, new: *const c_char) -> c_int {
-        let call = || unsafe { real!(renameat(c_int, *const c_char, c_int, *const c_char) -> c_int)(from, old, to, new) };
-        if !counts(from, old) {
-            return call();
-        }
-        let begin = moment();
-        let done = intercept_plain(Kind::rename, call);
-        if done == 0 {
-            // The old name with its final zero, then the new one.
-            let parts = [iovec { base: old.cast_mut().cast(), len: bytes(old).len() + 1 }, path_part(new)];
-            note(Entry::Rename, begin, [from.into(), to.into(), 0], &parts, parts[0].len + parts[1].len);
-        }
-        done
+        unsafe { renameat2(from, old, to, new, 0) }
     }
     fn renameat2(from: c_int, old: *const c_char, to: c_int, new: *const c_char, flags: c_uint) -> c_int {
         let call = || unsafe {
@@ -97,6 +86,7 @@ export! {
         let begin = moment();
         let done = intercept_plain(Kind::rename, call);
         if done == 0 {
+            // The old name with its final zero, then the new one.
             let parts = [iovec { base: old.cast_mut().cast(), len: bytes(old).len() + 1 }, path_part(new)];
             note(Entry::Rename, begin, [from.into(), to.into(), 0], &parts, parts[0].len + parts[1].len);
         }
