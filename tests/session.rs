@@ -80,6 +80,8 @@ fn a_running_download_reports_status_files_pieces_and_peers() {
     let status = wait_state(&s, id, |state| matches!(state, TorrentState::Seeding));
     assert!(status.progress.complete);
     assert!(s.files(id).unwrap().iter().all(|f| f.have_bytes == f.length));
+    // Only then do all files have their names.
+    wait(&s, |e| matches!(e, Event::Completed { .. }));
     assert_same(from.path(), to.path());
 }
 

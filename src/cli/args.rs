@@ -9,7 +9,7 @@ mod network;
 mod sim;
 mod state;
 
-pub(crate) use network::{Discovery, Https, Network};
+pub(crate) use network::{Discovery, Egress, Https, Network};
 #[cfg(feature = "sim")]
 pub(crate) use sim::Sim;
 pub(crate) use state::{StateClean, StateCommand, StateForget, StateList, StatePart};
@@ -353,6 +353,8 @@ pub(crate) struct Show {
     pub(crate) state: State,
     #[command(flatten)]
     pub(crate) discovery: Discovery,
+    #[command(flatten)]
+    pub(crate) egress: Egress,
     #[command(flatten)]
     pub(crate) https: Https,
     /// Print one JSON object instead of a table

@@ -5,7 +5,7 @@
 //! to a private one; a magnet link ends them.
 
 use super::exit::{Exit, Failure};
-use crate::net::{MAX_REDIRECTS, RedirectError, RedirectTarget, RootCertificates, WebUrl, read_body};
+use crate::net::{HttpOptions, MAX_REDIRECTS, RedirectError, RedirectTarget, WebUrl, read_body};
 use crate::wire::{checked_http_url, url_without_secrets};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub(crate) enum Fetched {
 }
 
 /// Fetches the file at `url`.
-pub(crate) fn fetch(url: &str, roots: &RootCertificates) -> Result<Fetched, Failure> {
+pub(crate) fn fetch(url: &str, http: &HttpOptions) -> Result<Fetched, Failure> {
     let until = Instant::now() + DEADLINE;
     let mended = checked_http_url(url.as_bytes())
         .map_err(|e| network(url, &format!("not a URL that can be fetched, {e}")))?;
@@ -41,7 +41,7 @@ pub(crate) fn fetch(url: &str, roots: &RootCertificates) -> Result<Fetched, Fail
             saw_public: saw_public.clone(),
         };
         let left = until.saturating_duration_since(Instant::now());
-        let reply = at.get(left, resolver, roots).map_err(|e| network(url, &explain(&e)))?;
+        let reply = at.get(left, resolver, http).map_err(|e| network(url, &explain(&e)))?;
         let status = reply.status();
         if !status.is_redirection() {
             if !status.is_success() {

@@ -104,7 +104,7 @@ pub(crate) fn run_plan(plan: Plan) -> Result<Exit, Failure> {
 /// Returns the failure of a session that does not start.
 pub(crate) fn start_failure(error: StartError) -> Failure {
     let exit = match &error {
-        StartError::Listen { .. } => Exit::Network,
+        StartError::Listen { .. } | StartError::Interface { .. } => Exit::Network,
         StartError::System(_) => Exit::Other,
         StartError::Disk(fault) => super::fault_exit(fault),
     };
@@ -143,7 +143,7 @@ fn read_source(
     seen: &mut BTreeSet<InfoHash>,
 ) -> Result<Option<LoadedSource>, Failure> {
     let (loaded, bytes) =
-        source::read(source, info_share(plan.config.max_memory), &plan.config.root_certificates)?;
+        source::read(source, info_share(plan.config.max_memory), &plan.config.http_options())?;
     let loaded = plan.named(loaded);
     loaded.metainfo().into_iter().for_each(source::report_repairs);
     if !seen.insert(loaded.info_hash()) {

@@ -14,7 +14,7 @@ use super::on_complete::HookCommand;
 use super::peer_names::Peers;
 use super::source::{LoadedSource, SourceArg, shown, usable_tracker};
 use crate::disk::StorageMode;
-use crate::session::{AddTorrent, Config, DhtConfig};
+use crate::session::{AddTorrent, Config, DhtConfig, Interface, IpFamily};
 use crate::wire::{Magnet, Metainfo};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -161,6 +161,9 @@ impl Plan {
                     .into(),
             );
         }
+        if network.egress.interface.is_some() {
+            remarks.push("names of hosts are resolved by the system, over any interface".into());
+        }
         let defaults = Config::default();
         let max_memory = match place.max_memory {
             None => defaults.max_memory,
@@ -184,7 +187,7 @@ impl Plan {
             max_memory,
             state_dir,
             root_certificates: certificates::roots(&network.https)?,
-            ..discover(discovery, defaults)?
+            ..leave(&network.egress, discover(discovery, defaults)?)
         };
         Ok(Plan {
             sources: sources.iter().map(|text| SourceArg::parse(text)).collect(),
@@ -327,6 +330,20 @@ pub(crate) fn discover(discovery: &args::Discovery, otherwise: Config) -> Result
         private_hosts: discovery.allow_private_hosts.unwrap_or_default(),
         ..otherwise
     })
+}
+
+/// Returns the configuration whose sockets leave the machine as the options say.
+pub(crate) fn leave(egress: &args::Egress, otherwise: Config) -> Config {
+    let ip_family = match (egress.ipv4, egress.ipv6) {
+        (true, _) => Some(IpFamily::V4),
+        (_, true) => Some(IpFamily::V6),
+        (false, false) => None,
+    };
+    let interface = egress.interface.as_ref().map(|text| match text.parse() {
+        Ok(addr) => Interface::Address(addr),
+        Err(_) => Interface::Name(text.clone()),
+    });
+    Config { ip_family, interface, dscp: egress.dscp, ..otherwise }
 }
 
 /// Returns the trackers given as options.

@@ -17,9 +17,9 @@ pub(crate) fn run(options: &args::Show) -> Result<Exit, Failure> {
     let config = Config {
         state_dir: plan::state_dir(&options.state, |name| std::env::var(name).ok()),
         root_certificates: certificates::roots(&options.https)?,
-        ..plan::discover(&options.discovery, Config::default())?
+        ..plan::leave(&options.egress, plan::discover(&options.discovery, Config::default())?)
     };
-    let found = source::open(&SourceArg::parse(&options.source), &config.root_certificates)?;
+    let found = source::open(&SourceArg::parse(&options.source), &config.http_options())?;
     source::report_refused_trackers(&found);
     let found = match found {
         LoadedSource::Magnet(magnet) => look_into(magnet, options, &config)?,

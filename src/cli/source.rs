@@ -3,7 +3,7 @@
 use super::exit::{Exit, Failure};
 use super::fetch::{self, Fetched};
 use super::out;
-use crate::session::RootCertificates;
+use crate::net::HttpOptions;
 use crate::units::InfoHash;
 use crate::wire::{
     Magnet, Metainfo, checked_tracker_url, origin_without_secrets, printable, url_without_secrets,
@@ -125,8 +125,8 @@ impl BadSources {
 }
 
 /// Reads a source.
-pub(crate) fn open(source: &SourceArg, roots: &RootCertificates) -> Result<LoadedSource, Failure> {
-    read(source, usize::MAX, roots).map(|(found, _)| found)
+pub(crate) fn open(source: &SourceArg, http: &HttpOptions) -> Result<LoadedSource, Failure> {
+    read(source, usize::MAX, http).map(|(found, _)| found)
 }
 
 /// Reads a source and returns it together with the bytes of its torrent file. The metainfo does not keep an
@@ -134,13 +134,13 @@ pub(crate) fn open(source: &SourceArg, roots: &RootCertificates) -> Result<Loade
 pub(crate) fn read(
     source: &SourceArg,
     info_bytes: usize,
-    roots: &RootCertificates,
+    http: &HttpOptions,
 ) -> Result<(LoadedSource, Vec<u8>), Failure> {
     let (bytes, name) = match source {
         SourceArg::Magnet(link) => return magnet(link),
         SourceArg::File(path) => (read_file(path)?, shown(path)),
         SourceArg::Stdin => (read_stdin()?, "standard input".to_string()),
-        SourceArg::Url(url) => match fetch::fetch(url, roots)? {
+        SourceArg::Url(url) => match fetch::fetch(url, http)? {
             Fetched::File(bytes) => (bytes, url_without_secrets(url)),
             Fetched::Magnet(link) => return magnet(&link),
         },
@@ -158,8 +158,8 @@ fn magnet(link: &str) -> Result<(LoadedSource, Vec<u8>), Failure> {
 }
 
 /// Reads a source that must be a torrent, not a magnet link.
-pub(crate) fn torrent(source: &SourceArg, roots: &RootCertificates) -> Result<Metainfo, Failure> {
-    match open(source, roots)? {
+pub(crate) fn torrent(source: &SourceArg, http: &HttpOptions) -> Result<Metainfo, Failure> {
+    match open(source, http)? {
         LoadedSource::Torrent(metainfo) => {
             report_repairs(&metainfo);
             Ok(metainfo)

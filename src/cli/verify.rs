@@ -12,6 +12,7 @@ use super::show::path_of;
 use super::source::{self, SourceArg};
 use super::{certificates, fault_exit, format, out};
 use crate::disk::{FaultKind, FileState, OpenTorrent, VerifyReport};
+use crate::net::HttpOptions;
 use crate::units::Bitfield;
 use crate::wire::{FileEntry, Metainfo, printable};
 use std::fmt::Write;
@@ -20,8 +21,8 @@ use std::path::Path;
 
 /// Runs `rill verify`.
 pub(crate) fn run(options: &args::Verify) -> Result<Exit, Failure> {
-    let metainfo =
-        source::torrent(&SourceArg::parse(&options.source), &certificates::roots(&options.https)?)?;
+    let http = HttpOptions { roots: certificates::roots(&options.https)?, ..HttpOptions::default() };
+    let metainfo = source::torrent(&SourceArg::parse(&options.source), &http)?;
     let metainfo = options.out.as_deref().and_then(|name| metainfo.renamed(name)).unwrap_or(metainfo);
     let found = hash(&metainfo, &options.dir, options.quiet || options.json)?;
     let reports = judge(&metainfo, &found);

@@ -70,7 +70,8 @@ impl AttemptCounts {
         match (phase, why) {
             // Counted when it was established.
             (Phase::Up, _) => {}
-            (_, DisconnectReason::Stopped | DisconnectReason::Private) => {}
+            (_, DisconnectReason::Stopped | DisconnectReason::Private | DisconnectReason::NetworkChanged) => {
+            }
             (_, DisconnectReason::OutOfResources) => self.tried = self.tried.saturating_sub(1),
             (_, DisconnectReason::Refused) => self.refused += 1,
             (Phase::Connecting, DisconnectReason::ConnectTimeout) => self.timed_out += 1,

@@ -202,11 +202,15 @@ impl Swarms {
             .filter_map(|p| self.connections.get(*p))
             .map(|c| &c.peer)
             .find(|p| p.source.key != key && p.wire.id == Some(theirs.peer_id));
-        if let Some((twin, twin_dialed)) = twin.map(|p| (p.source.key, p.wire.dialed)) {
+        if let Some((twin, twin_dialed, twin_addr)) =
+            twin.map(|p| (p.source.key, p.wire.dialed, p.source.addr))
+        {
             // If both sides dialed each other at the same time, each side keeps the connection that the side
             // with the greater peer id dialed.
             let keep_ours = turn.config.peer_id > theirs.peer_id;
-            if dialed == twin_dialed || dialed != keep_ours {
+            // A peer that dials again has lost the connection before, of which this side may not know yet.
+            let again = !dialed && !twin_dialed && twin_addr.ip() == addr.ip();
+            if !again && (dialed == twin_dialed || dialed != keep_ours) {
                 return Err(DisconnectReason::Duplicate);
             }
             self.disconnect(turn, twin, DisconnectReason::Duplicate);
@@ -315,7 +319,7 @@ impl Swarms {
             let notice = Notice::GivenPeerFailed { torrent: t.key, addr: peer.source.addr, why };
             turn.out.push(Action::Notice(notice));
         }
-        if peer.wire.dialed && why == DisconnectReason::Stopped {
+        if peer.wire.dialed && matches!(why, DisconnectReason::Stopped | DisconnectReason::NetworkChanged) {
             t.peer_list.closed_by_us(turn.now, peer.source.addr);
         } else if peer.wire.dialed && why != DisconnectReason::OutOfResources {
             // If two peers dial each other at once, each may close a different one of the two connections. A

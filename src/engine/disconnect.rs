@@ -89,6 +89,9 @@ pub enum DisconnectReason {
     /// The torrent was paused or removed, or the session ends.
     #[error("the torrent stopped")]
     Stopped,
+    /// The network of this machine changed, so the connection leads nowhere.
+    #[error("the network changed")]
+    NetworkChanged,
     /// The torrent turned out to be private, and the peer's address came from a source that a private torrent
     /// must not use.
     #[error("a peer that a private torrent must not use")]

@@ -224,6 +224,24 @@ impl Engine {
         self.apply_effects(now, out);
     }
 
+    /// The network of this machine changed: closes every connection, and dials and announces again soon.
+    pub fn on_network_changed(&mut self, now: Instant, out: &mut Actions) {
+        let keys: Vec<PeerKey> = self.swarms.connections.keys().collect();
+        for key in keys {
+            let turn = &mut self.context.turn(now, out);
+            self.swarms.disconnect(turn, key, DisconnectReason::NetworkChanged);
+        }
+        let torrents: Vec<TorrentKey> = self.swarms.torrents.keys().collect();
+        for key in torrents {
+            if let Some(t) = self.swarms.torrents.get_mut(key) {
+                t.peer_list.retry(now);
+            }
+            self.reannounce(now, key, out);
+        }
+        self.context.turn(now, out).timers.arm(Timer::Dial, now);
+        self.apply_effects(now, out);
+    }
+
     /// Returns where the next bytes of a connection belong.
     pub fn want(&mut self, key: PeerKey) -> Want<'_> {
         self.swarms.want(key)

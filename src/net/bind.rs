@@ -3,8 +3,9 @@
 //! IPv4 and IPv6 have sockets of their own. A family that the machine lacks is left out as long as one
 //! address works.
 
+use super::egress::Egress;
 use super::{TcpListeners, Udp, out_of_resources};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Protocol, SockAddr, SockRef, Socket, Type};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::ops::RangeInclusive;
@@ -25,14 +26,16 @@ pub fn bind(
     addresses: &[IpAddr],
     ports: RangeInclusive<u16>,
     udp_port: Option<u16>,
+    egress: &Egress,
 ) -> io::Result<(TcpListeners, Udp)> {
+    let addresses = &egress.listen_on(addresses)[..];
     if addresses.is_empty() {
         return Err(io::Error::new(ErrorKind::InvalidInput, "no address to listen on"));
     }
     let mut error = io::Error::new(ErrorKind::InvalidInput, "no port to listen on");
     let attempts = |port: u16| std::iter::repeat_n(port, if port == 0 { ANY_PORT_ATTEMPTS } else { 1 });
     for port in ports.flat_map(attempts) {
-        match bind_port(addresses, port, udp_port) {
+        match bind_port(addresses, port, udp_port, egress) {
             Ok(bound) => return Ok(bound),
             Err(e) => error = e,
         }
@@ -44,12 +47,13 @@ fn bind_port(
     addresses: &[IpAddr],
     mut port: u16,
     mut udp_port: Option<u16>,
+    egress: &Egress,
 ) -> io::Result<(TcpListeners, Udp)> {
     let mut listeners = Vec::new();
     let mut udp_sockets = Vec::new();
     let mut unavailable = None;
     for ip in addresses {
-        match bind_address(SocketAddr::new(*ip, port), udp_port) {
+        match bind_address(SocketAddr::new(*ip, port), udp_port, egress) {
             Ok((tcp, udp)) => {
                 port = tcp.local_addr()?.port();
                 udp_port = Some(udp.local_addr()?.port());
@@ -68,8 +72,12 @@ fn bind_port(
     }
 }
 
-fn bind_address(addr: SocketAddr, udp_port: Option<u16>) -> io::Result<(TcpListener, UdpSocket)> {
-    let tcp = socket(addr, Type::STREAM, Protocol::TCP)?;
+fn bind_address(
+    addr: SocketAddr,
+    udp_port: Option<u16>,
+    egress: &Egress,
+) -> io::Result<(TcpListener, UdpSocket)> {
+    let tcp = socket(addr, Type::STREAM, Protocol::TCP, egress)?;
     // Without it a port cannot be bound while connections of an earlier run are in TIME_WAIT.
     tcp.set_reuse_address(true)?;
     tcp.bind(&SockAddr::from(addr))?;
@@ -80,13 +88,14 @@ fn bind_address(addr: SocketAddr, udp_port: Option<u16>) -> io::Result<(TcpListe
         None => tcp.local_addr()?.port(),
     };
     let udp_addr = SocketAddr::new(addr.ip(), port);
-    let udp = socket(udp_addr, Type::DGRAM, Protocol::UDP)?;
+    let udp = socket(udp_addr, Type::DGRAM, Protocol::UDP, egress)?;
+    egress.mark(SockRef::from(&udp), addr.is_ipv6());
     udp.bind(&SockAddr::from(udp_addr))?;
     Ok((tcp, udp.into()))
 }
 
-fn socket(addr: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(addr), kind.nonblocking().cloexec(), Some(protocol))?;
+fn socket(addr: SocketAddr, kind: Type, protocol: Protocol, egress: &Egress) -> io::Result<Socket> {
+    let socket = egress.socket(addr.ip(), kind.nonblocking(), protocol)?;
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -103,12 +112,12 @@ mod tests {
 
     #[test]
     fn binds_the_first_free_port_of_the_range() {
-        let (listeners, _udp) = bind(&loopback(), 0..=0, None).unwrap();
+        let (listeners, _udp) = bind(&loopback(), 0..=0, None, &Egress::default()).unwrap();
         let port = listeners.port();
         assert_ne!(port, 0);
-        assert!(bind(&loopback(), port..=port, None).is_err(), "bound twice");
+        assert!(bind(&loopback(), port..=port, None, &Egress::default()).is_err(), "bound twice");
         if port < u16::MAX {
-            let (next, _udp) = bind(&loopback(), port..=u16::MAX, None).unwrap();
+            let (next, _udp) = bind(&loopback(), port..=u16::MAX, None, &Egress::default()).unwrap();
             assert!(next.port() > port);
         }
     }
@@ -120,7 +129,7 @@ mod tests {
         let both: [IpAddr; 2] = ["127.0.0.1".parse().unwrap(), "127.0.0.2".parse().unwrap()];
         let in_use: Vec<_> = (0..400).filter_map(|_| UdpSocket::bind((both[1], 0)).ok()).collect();
         for _ in 0..400 {
-            let (found, _udp) = bind(&both, 0..=0, None).unwrap();
+            let (found, _udp) = bind(&both, 0..=0, None, &Egress::default()).unwrap();
             assert!(in_use.iter().all(|socket| socket.local_addr().unwrap().port() != found.port()));
         }
     }
@@ -128,16 +137,16 @@ mod tests {
     #[test]
     fn udp_has_a_port_of_its_own_if_one_is_given() {
         let free = UdpSocket::bind((loopback()[0], 0)).unwrap().local_addr().unwrap().port();
-        let (_listeners, udp) = bind(&loopback(), 0..=0, Some(free)).unwrap();
+        let (_listeners, udp) = bind(&loopback(), 0..=0, Some(free), &Egress::default()).unwrap();
         assert_eq!(udp.port(), free);
-        assert!(bind(&loopback(), 0..=0, Some(free)).is_err(), "bound twice");
+        assert!(bind(&loopback(), 0..=0, Some(free), &Egress::default()).is_err(), "bound twice");
     }
 
     #[test]
     fn an_address_that_the_machine_lacks_is_left_out_unless_it_is_the_only_one() {
         let foreign: IpAddr = "192.0.2.1".parse().unwrap();
-        assert!(bind(&[foreign], 0..=0, None).is_err());
-        let (_listeners, mut udp) = bind(&[loopback()[0], foreign], 0..=0, None).unwrap();
+        assert!(bind(&[foreign], 0..=0, None, &Egress::default()).is_err());
+        let (_listeners, mut udp) = bind(&[loopback()[0], foreign], 0..=0, None, &Egress::default()).unwrap();
         let poll = mio::Poll::new().unwrap();
         let registered = std::cell::Cell::new(0);
         udp.register(poll.registry(), |index| {

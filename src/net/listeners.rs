@@ -52,6 +52,11 @@ impl TcpListeners {
         Ok(())
     }
 
+    /// Closes the sockets; the port is remembered.
+    pub fn close(&mut self) {
+        self.sockets.clear();
+    }
+
     /// Returns the port, the same on every address.
     pub fn port(&self) -> u16 {
         self.port

@@ -8,6 +8,8 @@ mod bind;
 mod blocking_pool;
 mod clock;
 mod descriptors;
+mod egress;
+mod http_socket;
 mod listeners;
 mod mended_response;
 mod multicast;
@@ -22,13 +24,14 @@ pub use bind::bind;
 pub use blocking_pool::{BlockingPool, BlockingReply, PrivateHosts};
 pub use clock::{Clock, thread_cpu};
 pub use descriptors::connections_within;
+pub use egress::{Egress, Interface, IpFamily};
 pub use listeners::{Accepted, TcpListeners};
 pub use multicast::MulticastSockets;
 pub use sys::Batch;
 pub use transfer::Transfer;
 pub use transport::Transport;
 pub use udp::Udp;
-pub use web::RootCertificates;
+pub use web::{HttpOptions, RootCertificates};
 #[cfg(feature = "cli")]
 pub use web::{MAX_REDIRECTS, RedirectError, RedirectTarget, WebUrl, read_body};
 

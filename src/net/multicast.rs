@@ -11,13 +11,14 @@
 //! sent. Interfaces are listed at every announcement, so one that appears later is joined then. A session
 //! that listens on certain addresses announces from these addresses only.
 
+use super::egress::Egress;
 use super::sys::Batch;
 use super::udp;
 use crate::wire::lsd::Group;
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 use rustix::net::sockopt::set_ip_multicast_if_with_ifindex;
-use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, SockRef, Type};
+use socket2::{InterfaceIndexOrAddress, Protocol, SockAddr, SockRef, Type};
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -64,11 +65,12 @@ pub struct MulticastSockets {
 impl MulticastSockets {
     /// Joins the groups of the families of `addresses`. A family that does not work is left out. Without a
     /// call of this function nothing is received or sent.
-    pub fn join(addresses: &[IpAddr]) -> MulticastSockets {
+    pub fn join(addresses: &[IpAddr], egress: &Egress) -> MulticastSockets {
+        let addresses = &egress.listen_on(addresses)[..];
         let mut multicast = MulticastSockets::default();
         for group in Group::BOTH {
             let Some(only) = source_addresses(group, addresses) else { continue };
-            match GroupSocket::new(group, only) {
+            match GroupSocket::new(group, only, egress) {
                 Ok(socket) => multicast.sockets.push(socket),
                 Err(e) => log::info!("local service discovery over {group:?} is off: {e}"),
             }
@@ -149,13 +151,9 @@ impl MulticastSockets {
 }
 
 impl GroupSocket {
-    fn new(group: Group, only: Vec<Ipv4Addr>) -> io::Result<GroupSocket> {
+    fn new(group: Group, only: Vec<Ipv4Addr>, egress: &Egress) -> io::Result<GroupSocket> {
         let addr = group.addr();
-        let socket = socket2::Socket::new(
-            Domain::for_address(addr),
-            Type::DGRAM.nonblocking().cloexec(),
-            Some(Protocol::UDP),
-        )?;
+        let socket = egress.socket(addr.ip(), Type::DGRAM.nonblocking(), Protocol::UDP)?;
         // Other clients share the port: some set one of the options, some the other.
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
@@ -265,7 +263,7 @@ mod tests {
     }
 
     fn joined_and_registered(poll: &Poll) -> MulticastSockets {
-        let mut sockets = MulticastSockets::join(&unspecified());
+        let mut sockets = MulticastSockets::join(&unspecified(), &Egress::default());
         sockets.register(poll.registry(), Token).unwrap();
         sockets
     }
@@ -294,7 +292,7 @@ mod tests {
     #[test]
     fn two_programs_on_one_machine_receive_each_others_announcements() {
         let mut poll = Poll::new().unwrap();
-        let mut sender = MulticastSockets::join(&unspecified());
+        let mut sender = MulticastSockets::join(&unspecified(), &Egress::default());
         let mut receiver = joined_and_registered(&poll);
         for at in 0..receiver.sockets.len() {
             let group = receiver.sockets[at].group;

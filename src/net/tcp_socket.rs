@@ -1,11 +1,13 @@
 //! A TCP connection: moves bytes without waiting, and says what its errors mean.
 
+use super::egress::Egress;
 use super::sys;
 use super::transfer::{DialError, Transfer};
 use crate::disk::Target;
 use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use socket2::SockRef;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -19,13 +21,30 @@ pub struct TcpSocket {
 impl TcpSocket {
     /// Begins to connect. The first writable event says that the attempt is over:
     /// [`established`](TcpSocket::established) then tells its result.
-    pub fn dial(addr: SocketAddr, registry: &Registry, token: Token) -> Result<TcpSocket, DialError> {
-        let stream = TcpStream::connect(addr).map_err(DialError)?;
+    pub fn dial(
+        addr: SocketAddr,
+        egress: &Egress,
+        registry: &Registry,
+        token: Token,
+    ) -> Result<TcpSocket, DialError> {
+        let stream = egress.connect(addr).map_err(DialError)?;
         TcpSocket::register(stream, registry, token).map_err(DialError)
     }
 
     /// Takes over an accepted stream.
-    pub fn register(mut stream: TcpStream, registry: &Registry, token: Token) -> io::Result<TcpSocket> {
+    pub fn accepted(
+        stream: TcpStream,
+        egress: &Egress,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<TcpSocket> {
+        if let Ok(own) = stream.local_addr() {
+            egress.mark(SockRef::from(&stream), own.is_ipv6());
+        }
+        TcpSocket::register(stream, registry, token)
+    }
+
+    fn register(mut stream: TcpStream, registry: &Registry, token: Token) -> io::Result<TcpSocket> {
         stream.register(registry, token, Interest::READABLE | Interest::WRITABLE)?;
         // Requests are small, and a delay of them delays the blocks. A socket without the option works too.
         let _ = stream.set_nodelay(true);
@@ -134,8 +153,13 @@ mod tests {
             let (mut store, key, geometry) = store(mode, dir.path());
             let poll = mio::Poll::new().unwrap();
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            let mut socket =
-                TcpSocket::dial(listener.local_addr().unwrap(), poll.registry(), Token(0)).unwrap();
+            let mut socket = TcpSocket::dial(
+                listener.local_addr().unwrap(),
+                &Egress::default(),
+                poll.registry(),
+                Token(0),
+            )
+            .unwrap();
             let (mut peer, _) = listener.accept().unwrap();
             peer.write_all(&[1; 100]).unwrap();
             let mut read = || {

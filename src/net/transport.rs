@@ -2,6 +2,7 @@
 //! write) are all that the loop uses, so another transport is another variant, and a cipher a layer over
 //! either.
 
+use super::egress::Egress;
 use super::tcp_socket::TcpSocket;
 use super::transfer::{DialError, Transfer};
 use crate::disk::Target;
@@ -23,16 +24,26 @@ impl Transport {
     ///
     /// # Errors
     /// Those of `socket(2)`, `connect(2)` and `epoll_ctl(2)`.
-    pub fn dial(addr: SocketAddr, registry: &Registry, token: Token) -> Result<Transport, DialError> {
-        TcpSocket::dial(addr, registry, token).map(Transport::Tcp)
+    pub fn dial(
+        addr: SocketAddr,
+        egress: &Egress,
+        registry: &Registry,
+        token: Token,
+    ) -> Result<Transport, DialError> {
+        TcpSocket::dial(addr, egress, registry, token).map(Transport::Tcp)
     }
 
     /// Takes over an accepted TCP stream.
     ///
     /// # Errors
     /// Those of `epoll_ctl(2)`.
-    pub fn accepted(stream: TcpStream, registry: &Registry, token: Token) -> io::Result<Transport> {
-        TcpSocket::register(stream, registry, token).map(Transport::Tcp)
+    pub fn accepted(
+        stream: TcpStream,
+        egress: &Egress,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<Transport> {
+        TcpSocket::accepted(stream, egress, registry, token).map(Transport::Tcp)
     }
 
     /// Returns the result of dialing, `None` while it is pending.

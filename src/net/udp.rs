@@ -65,6 +65,11 @@ impl Udp {
         Ok(())
     }
 
+    /// Closes the sockets; the port is remembered.
+    pub fn close(&mut self) {
+        self.sockets.clear();
+    }
+
     /// Returns the port, the same on every address.
     pub fn port(&self) -> u16 {
         self.port

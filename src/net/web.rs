@@ -4,6 +4,8 @@
 //! User name and password of a URL are sent as Basic credentials (RFC 7617) to the scheme, host and port that
 //! they were given for, and never to another.
 
+use super::egress::Egress;
+use super::http_socket::EgressConnector;
 use super::mended_response::MendingConnector;
 use crate::wire::{
     Magnet, Scheme, is_whole_bencode, percent, resolve_reference, same_origin, url_parts, without_user_info,
@@ -13,7 +15,9 @@ use std::io::{self, Read};
 use std::time::Duration;
 use ureq::http::{Response, header};
 use ureq::unversioned::resolver::Resolver;
-use ureq::unversioned::transport::{Connector, DefaultConnector};
+#[cfg(feature = "tls")]
+use ureq::unversioned::transport::RustlsConnector;
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector, DefaultConnector};
 use ureq::{Agent, Body};
 
 /// The most redirects of one request.
@@ -46,6 +50,15 @@ impl RootCertificates {
         }
         (!certificates.is_empty()).then(|| RootCertificates { given: Some(certificates.into()) })
     }
+}
+
+/// How HTTP servers are reached.
+#[derive(Clone, Debug, Default)]
+pub struct HttpOptions {
+    /// Who vouches for HTTPS servers.
+    pub roots: RootCertificates,
+    /// Where connections leave the machine.
+    pub egress: Egress,
 }
 
 /// An http(s) URL, and the credentials for its host.
@@ -94,7 +107,7 @@ impl WebUrl {
         &self,
         timeout: Duration,
         resolver: impl Resolver,
-        roots: &RootCertificates,
+        options: &HttpOptions,
     ) -> Result<Response<Body>, Box<ureq::Error>> {
         let config = Agent::config_builder()
             .timeout_global(Some(timeout))
@@ -104,16 +117,22 @@ impl WebUrl {
             .user_agent(USER_AGENT)
             .max_idle_connections(0);
         #[cfg(feature = "tls")]
-        let config = match &roots.given {
+        let config = match &options.roots.given {
             Some(given) => {
                 config.tls_config(ureq::tls::TlsConfig::builder().root_certs(given.clone()).build())
             }
             None => config,
         };
-        #[cfg(not(feature = "tls"))]
-        let _ = roots;
         let config = config.build();
-        let agent = Agent::with_parts(config, DefaultConnector::new().chain(MendingConnector), resolver);
+        let agent = if options.egress == Egress::default() {
+            Agent::with_parts(config, DefaultConnector::new().chain(MendingConnector), resolver)
+        } else {
+            let connector = ().chain(ConnectProxyConnector::default());
+            let connector = connector.chain(EgressConnector(options.egress.clone()));
+            #[cfg(feature = "tls")]
+            let connector = connector.chain(RustlsConnector::default());
+            Agent::with_parts(config, connector.chain(MendingConnector), resolver)
+        };
         let request = agent.get(&self.url).header(header::ACCEPT_ENCODING, "gzip");
         let mut request = request.header(header::CONNECTION, "close");
         if let Some(authorization) = &self.authorization {

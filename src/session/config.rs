@@ -4,7 +4,7 @@ use super::error::CommandError;
 use super::memory::default_max_memory;
 use crate::disk::{OpenTorrent, StorageMode};
 use crate::engine::TorrentInfo;
-use crate::net::{PrivateHosts, RootCertificates};
+use crate::net::{Egress, HttpOptions, Interface, IpFamily, PrivateHosts, RootCertificates};
 use crate::units::{Bitfield, Geometry, InfoHash};
 use crate::wire::{Files, Magnet, Metainfo, is_plain_name};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -49,6 +49,15 @@ pub struct Config {
     /// [`AddTorrent::trackers`] and those of [`Session::set_trackers`](super::Session::set_trackers) may have
     /// any address.
     pub private_hosts: PrivateHosts,
+    /// The only address family of all traffic; `None` is both.
+    pub ip_family: Option<IpFamily>,
+    /// The interface or address that every socket is bound to. While it is gone, nothing is sent or received. Host
+    /// names are still resolved by the system, over any interface. Binding to a name needs Linux 5.7 or
+    /// `CAP_NET_RAW`.
+    pub interface: Option<Interface>,
+    /// The DSCP mark (RFC 2474) of traffic with peers, the DHT and UDP trackers: 0 to 63, larger values count as
+    /// 63; `None` leaves it unmarked.
+    pub dscp: Option<u8>,
     /// The certificate authorities that vouch for HTTPS trackers.
     pub root_certificates: RootCertificates,
     /// The seed of random choices and of the peer id; `None` takes one from the system.
@@ -73,9 +82,28 @@ impl Default for Config {
             lsd: true,
             dht: Some(DhtConfig::default()),
             private_hosts: PrivateHosts::default(),
+            ip_family: None,
+            interface: None,
+            dscp: None,
             root_certificates: RootCertificates::default(),
             seed: None,
         }
+    }
+}
+
+impl Config {
+    /// Returns where sockets leave the machine.
+    pub(super) fn egress(&self) -> Egress {
+        Egress {
+            family: self.ip_family,
+            interface: self.interface.clone(),
+            dscp: self.dscp.map(|dscp| dscp.min(63)),
+        }
+    }
+
+    /// Returns how HTTP servers are reached.
+    pub(crate) fn http_options(&self) -> HttpOptions {
+        HttpOptions { roots: self.root_certificates.clone(), egress: self.egress() }
     }
 }
 

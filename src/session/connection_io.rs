@@ -342,13 +342,15 @@ impl EventLoop {
     /// Dials an address that the engine chose.
     pub(super) fn dial(&mut self, key: PeerKey, addr: std::net::SocketAddr) {
         let token = Owner::Connection(key.slot()).token();
-        match Transport::dial(addr, self.poll.registry(), token) {
+        match Transport::dial(addr, &self.egress, self.poll.registry(), token) {
             Ok(transport) => self.add_connection(key, transport, true),
             Err(e) => {
                 if e.failure() == DialFailure::OutOfResources {
                     log::warn!("cannot dial: {e:?}");
                 }
-                self.engine.on_dial_failed(self.now, key, e.failure(), &mut self.actions);
+                let failure =
+                    if self.is_interface_gone() { DialFailure::OutOfResources } else { e.failure() };
+                self.engine.on_dial_failed(self.now, key, failure, &mut self.actions);
             }
         }
     }

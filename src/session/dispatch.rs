@@ -491,7 +491,7 @@ impl EventLoop {
                         continue;
                     };
                     let token = Owner::Connection(key.slot()).token();
-                    match Transport::accepted(stream, self.poll.registry(), token) {
+                    match Transport::accepted(stream, &self.egress, self.poll.registry(), token) {
                         Ok(transport) => self.add_connection(key, transport, false),
                         Err(_) => self.engine.on_lost(self.now, key, &mut self.actions),
                     }

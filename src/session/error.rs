@@ -18,6 +18,14 @@ pub enum StartError {
         /// The last port's error.
         source: io::Error,
     },
+    /// [`Config::interface`](super::Config::interface) cannot be used.
+    #[error("cannot use {interface}: {reason}")]
+    Interface {
+        /// The name or address.
+        interface: String,
+        /// The reason.
+        reason: &'static str,
+    },
     /// The system refused a descriptor, a thread or memory.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),

@@ -13,20 +13,22 @@ use super::config::Config;
 use super::error::StartError;
 use super::event::{Event, TorrentId};
 use super::event_queue::EventSender;
+use super::interface::InterfaceWatch;
 use super::memory::{MemoryBudget, pool_share};
 use super::registry::Registry;
 use super::tokens::Owner;
 use crate::disk::{Store, StoreConfig, read_state_file};
 use crate::engine::{Actions, DhtSetup, Engine, EngineConfig, Policy};
 use crate::net::{
-    Batch, BlockingPool, Clock, MulticastSockets, TcpListeners, Transport, Udp, bind, connections_within,
+    Batch, BlockingPool, Clock, Egress, MulticastSockets, TcpListeners, Transport, Udp, bind,
+    connections_within,
 };
 use crate::units::{BlockSpan, Instant, PeerId, PeerKey, Rng, TorrentKey};
 use crate::wire::{WritePlan, read_nodes};
 use mio::{Events, Poll, Waker};
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
@@ -87,6 +89,10 @@ pub struct EventLoop {
     pub(super) store: Store,
     memory: MemoryBudget,
     pub(super) blocking_pool: BlockingPool,
+    pub(super) egress: Egress,
+    pub(super) interface: Option<InterfaceWatch>,
+    pub(super) listen_on: Vec<IpAddr>,
+    pub(super) lsd: bool,
     pub(super) listeners: TcpListeners,
     pub(super) udp: Udp,
     pub(super) multicast: MulticastSockets,
@@ -119,9 +125,12 @@ impl EventLoop {
     ) -> Result<EventLoop, StartError> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), Owner::Waker.token())?);
+        let egress = config.egress();
+        egress.check().map_err(|(interface, reason)| StartError::Interface { interface, reason })?;
+        let interface = InterfaceWatch::start(&egress);
         let udp_port = config.dht.as_ref().and_then(|dht| dht.port);
-        let (mut listeners, mut udp) = bind(&config.listen_on, config.listen_ports.clone(), udp_port)
-            .map_err(|source| {
+        let (mut listeners, mut udp) =
+            bind(&config.listen_on, config.listen_ports.clone(), udp_port, &egress).map_err(|source| {
                 let (first, last) = config.listen_ports.clone().into_inner();
                 StartError::Listen { first, last, source }
             })?;
@@ -129,7 +138,7 @@ impl EventLoop {
         udp.register(poll.registry(), |index| Owner::Udp(index).token())?;
         let mut multicast = MulticastSockets::default();
         if config.lsd {
-            multicast = MulticastSockets::join(&config.listen_on);
+            multicast = MulticastSockets::join(&config.listen_on, &egress);
             multicast.register(poll.registry(), |index| Owner::Multicast(index).token())?;
         }
         let wake_loop: Arc<dyn Fn() + Send + Sync> = {
@@ -160,7 +169,7 @@ impl EventLoop {
             engine.join_dht(Instant::ZERO, setup, &mut actions);
         }
         let mut blocking_pool = BlockingPool::new(TRACKER_WORKERS, config.private_hosts, wake_loop);
-        blocking_pool.set_roots(config.root_certificates.clone());
+        blocking_pool.set_http(config.http_options());
         Ok(EventLoop {
             blocking_pool,
             poll,
@@ -170,6 +179,10 @@ impl EventLoop {
             engine,
             store,
             memory,
+            egress,
+            interface,
+            listen_on: config.listen_on,
+            lsd: config.lsd,
             listeners,
             udp,
             multicast,
@@ -224,6 +237,7 @@ impl EventLoop {
                 self.engine.on_deadline(self.now, &mut self.actions);
             }
             self.check_disk_space();
+            self.check_interface();
             self.run_actions();
             for _ in 0..self.ready_queue.len() {
                 if let Some(key) = self.ready_queue.pop_front() {
@@ -258,6 +272,7 @@ impl EventLoop {
             self.accept_retry_at,
             self.deadline,
             self.next_space_check(),
+            self.interface.as_ref().map(|watch| watch.next),
         ];
         let next = next.into_iter().flatten().min();
         next.map_or(LONGEST_WAIT, |at| at.since(self.clock.now())).min(LONGEST_WAIT)

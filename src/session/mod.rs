@@ -14,6 +14,7 @@ mod event;
 mod event_loop;
 mod event_queue;
 mod handle;
+mod interface;
 mod memory;
 mod metadata;
 mod questions;
@@ -25,7 +26,7 @@ pub use crate::disk::{DiskFault, FaultKind, SpaceShortage, StorageMode};
 pub use crate::engine::{
     AttemptCounts, ConnectionCounts, PartialPiece, PeerStatus, ScrapeSource, SlowReason, TrackerStatus,
 };
-pub use crate::net::{PrivateHosts, RootCertificates};
+pub use crate::net::{Interface, IpFamily, PrivateHosts, RootCertificates};
 pub use crate::units::Bitfield;
 pub use crate::units::Origin;
 pub use crate::wire::SwarmCounts;

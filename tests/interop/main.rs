@@ -20,6 +20,7 @@ mod dht;
 mod dozen;
 mod events;
 mod exchange;
+mod interface;
 mod liars;
 mod lsd;
 mod memory;

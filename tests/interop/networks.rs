@@ -46,6 +46,34 @@ impl Networks {
     }
 
     fn join(&self, n: u32) -> bool {
+        ip(&format!("netns add {}{n}", self.name)) && self.connect(n)
+    }
+
+    /// Removes the interface of network `n`.
+    pub fn disconnect(&self, n: u32) -> bool {
+        ip(&format!("link del {}{n}", self.name))
+    }
+
+    /// Runs `ip` with these words in network `n`; returns whether it succeeded.
+    pub fn ip(&self, n: u32, words: &str) -> bool {
+        ip(&format!("-n {}{n} {words}", self.name))
+    }
+
+    /// Returns the number of packets that network `n` has sent.
+    pub fn packets_of(&self, n: u32) -> u64 {
+        let device = format!("{}{n}", self.name);
+        let output = Command::new("ip").args(["-j", "-s", "link", "show", &device]).output().unwrap();
+        let links: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        links[0]["stats64"]["rx"]["packets"].as_u64().unwrap()
+    }
+
+    /// Returns the address of the bridge.
+    pub fn bridge_address(&self) -> String {
+        self.host(254)
+    }
+
+    /// Creates the interface `eth0` of network `n`.
+    pub fn connect(&self, n: u32) -> bool {
         let Networks { name, .. } = self;
         let network = format!("{name}{n}");
         let way = match self.family {
@@ -53,7 +81,6 @@ impl Networks {
             Family::V6 => format!("-n {network} -6 route add default via {}", self.host(254)),
         };
         [
-            format!("netns add {network}"),
             format!("link add {name}{n} type veth peer name eth0 netns {network}"),
             format!("link set {name}{n} master {name} up"),
             // A link-local address only for IPv6.

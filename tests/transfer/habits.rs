@@ -181,3 +181,28 @@ fn f22_a_complete_file_whose_name_is_taken_keeps_its_part_name_and_all_is_said()
     assert_eq!((again.status.code(), last["downloaded_bytes"].as_u64()), (Some(0), Some(0)), "{last}");
     assert!(w.same("t/a") && !w.at("out/t/a.part").exists());
 }
+
+#[test]
+fn n1_an_interface_that_cannot_be_used_is_refused_with_its_name() {
+    let w = World::new();
+    for (interface, reason) in [
+        ("none0", "no network interface has this name"),
+        ("192.0.2.9", "no network interface has this address"),
+    ] {
+        let output = w.get(["--no-state", "-q", "--interface", interface]).output().unwrap();
+        let expected = format!("rill: cannot use {interface}: {reason}\n");
+        assert_eq!((output.status.code(), stderr(&output)), (Some(6), expected));
+    }
+}
+
+#[test]
+fn n1_only_the_chosen_family_and_address_are_used() {
+    let w = World::new();
+    let output = w.get(["--no-state", "-6", "--stall-timeout", "2", "--json"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "the peer has an IPv4 address");
+    let end = super::objects(&output).pop().unwrap();
+    assert_eq!(end["connections"]["dialed"]["unreachable"].as_u64(), Some(1), "{end}");
+    let output = w.get(["--no-state", "-4", "--interface", "127.0.0.2", "--dscp", "8"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(w.same("t/a"));
+}

@@ -25,6 +25,8 @@ pub(crate) struct Network {
     #[command(flatten)]
     pub(crate) discovery: Discovery,
     #[command(flatten)]
+    pub(crate) egress: Egress,
+    #[command(flatten)]
     pub(crate) https: Https,
 }
 
@@ -37,6 +39,26 @@ pub(crate) struct Https {
     #[cfg(feature = "tls")]
     #[arg(long, value_name = "FILE", env = "RILL_CA_CERTIFICATE")]
     pub(crate) ca_certificate: Option<PathBuf>,
+}
+
+/// Where sockets leave the machine.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
+pub(crate) struct Egress {
+    /// Use IPv4 only
+    #[arg(short = '4', long, env = "RILL_IPV4", value_parser = FalseyValueParser::new(), conflicts_with = "ipv6")]
+    pub(crate) ipv4: bool,
+    /// Use IPv6 only
+    #[arg(short = '6', long, env = "RILL_IPV6", value_parser = FalseyValueParser::new())]
+    pub(crate) ipv6: bool,
+    /// Send and receive only through this interface, tun0, or from this address; while the interface is gone,
+    /// nothing is sent. Names of hosts are resolved by the system [default: none]
+    #[arg(long, value_name = "NAME|ADDR", env = "RILL_INTERFACE")]
+    pub(crate) interface: Option<String>,
+    /// Mark the packets to peers, the DHT and UDP trackers with this DSCP, 0 to 63; 8 is the class of background
+    /// traffic [default: none]
+    #[arg(long, value_name = "DSCP", env = "RILL_DSCP", value_parser = clap::value_parser!(u8).range(..=63))]
+    pub(crate) dscp: Option<u8>,
 }
 
 /// Sources of peers.

@@ -11,7 +11,7 @@ use super::super::source::{self, SourceArg};
 use super::super::{fault_exit, out};
 use super::cost::Gauge;
 use super::floor;
-use crate::session::RootCertificates;
+use crate::net::HttpOptions;
 use crate::session::{AddTorrent, Config, Event, Session};
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -79,7 +79,7 @@ fn engine(
     };
     let session = Session::start(config).map_err(start_failure)?;
     let mut request = AddTorrent::new(
-        source::torrent(&SourceArg::File(torrent.into()), &RootCertificates::default())?,
+        source::torrent(&SourceArg::File(torrent.into()), &HttpOptions::default())?,
         dir.to_path_buf(),
     );
     request.seed_only = !fetching;

@@ -391,3 +391,34 @@ fn every_attempt_counts_once_by_how_far_it_came() {
     let pending = w.dials.len() as u64 - 1 - settled;
     assert_eq!(dialed.tried - settled, pending, "all but the dial without resources");
 }
+
+#[test]
+fn n2_a_peer_that_dials_again_replaces_its_lost_connection() {
+    let mut w = TestWorld::leech();
+    let old = w.peer(1);
+    let new = w.connect_with_handshake(1);
+    assert!(w.is_open(new) && !w.is_open(old));
+    // The same peer id from another address does not take the place of the first.
+    let other = w.connect(9);
+    w.send(other, &handshake(1, true));
+    assert!(w.is_open(new) && !w.is_open(other));
+}
+
+#[test]
+fn n2_after_a_change_of_the_network_every_address_is_dialed_again_soon() {
+    let mut w = TestWorld::with_setup(|s| s.spec.peers = vec![addr(1), addr(2)]);
+    w.advance(0.1);
+    let (lost, refused) = (w.dials[0].0, w.dials[1].0);
+    w.dialed(lost);
+    w.engine.on_dial_failed(w.now, refused, DialFailure::Refused, &mut w.out);
+    w.run_actions();
+    w.advance(6.0);
+    let again = w.dials[2].0;
+    w.engine.on_dial_failed(w.now, again, DialFailure::Refused, &mut w.out);
+    w.engine.on_network_changed(w.now, &mut w.out);
+    w.run_actions();
+    assert!(!w.is_open(lost));
+    w.advance(6.0);
+    let dialed: Vec<_> = w.dials[3..].iter().map(|(_, addr)| *addr).collect();
+    assert_eq!(dialed.len(), 2, "{dialed:?}");
+}

@@ -139,6 +139,13 @@ impl PeerList {
         }
     }
 
+    /// The network was away: every address may be dialed again soon, however often it failed meanwhile.
+    pub fn retry(&mut self, now: Instant) {
+        for c in self.known.values_mut().filter(|c| !c.connected) {
+            c.not_before = c.not_before.min(now + limits::REDIAL_SOON);
+        }
+    }
+
     /// Removes an address: it is our own.
     pub fn forget(&mut self, addr: SocketAddr) {
         self.known.remove(&addr);

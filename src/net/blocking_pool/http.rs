@@ -4,7 +4,7 @@
 //! private address, at most five.
 
 use super::lookup::{GuardedResolver, Lookups, PrivateHosts};
-use crate::net::web::{MAX_REDIRECTS, RedirectError, RedirectTarget, RootCertificates, WebUrl, read_body};
+use crate::net::web::{HttpOptions, MAX_REDIRECTS, RedirectError, RedirectTarget, WebUrl, read_body};
 use crate::units::InfoHash;
 use crate::wire::limits::TRACKER_REPLY_BYTES;
 use crate::wire::{
@@ -26,7 +26,7 @@ pub(super) struct RequestLimits {
     /// The user named the tracker, so its first hop may have any address.
     pub trusted: bool,
     pub private_hosts: PrivateHosts,
-    pub roots: RootCertificates,
+    pub http: HttpOptions,
 }
 
 /// Sends the announce at `url` and parses the reply.
@@ -48,7 +48,7 @@ fn request<T>(
     limits: RequestLimits,
     parse: impl Fn(&[u8]) -> Result<T, AnnounceError>,
 ) -> Result<T, AnnounceError> {
-    let RequestLimits { deadline, lookups, trusted, mut private_hosts, roots } = limits;
+    let RequestLimits { deadline, lookups, trusted, mut private_hosts, http } = limits;
     let mut url = WebUrl::new(url).ok_or(AnnounceError::Url)?;
     let is_plain = || url_parts(url.as_str()).is_some_and(|parts| is_plain_request(&parts));
     let mut local_allowed = trusted || is_plain();
@@ -65,7 +65,7 @@ fn request<T>(
         if left.is_zero() {
             return Err(AnnounceError::Timeout);
         }
-        let response = url.get(left, resolver, &roots).map_err(|e| explain(*e))?;
+        let response = url.get(left, resolver, &http).map_err(|e| explain(*e))?;
         if !response.status().is_redirection() {
             return read(response, parse);
         }

@@ -19,7 +19,7 @@ mod lookup;
 #[cfg(test)]
 mod tests;
 
-use super::web::RootCertificates;
+use super::web::HttpOptions;
 use crate::units::InfoHash;
 use crate::wire::{AnnounceError, AnnounceReply, SwarmCounts, scrape_url};
 use http::RequestLimits;
@@ -95,7 +95,7 @@ pub struct BlockingPool {
     wake: Wake,
     lookups: Arc<Lookups>,
     private_hosts: PrivateHosts,
-    roots: RootCertificates,
+    http: HttpOptions,
     /// Announce URLs that the user named.
     trusted: BTreeSet<String>,
     started: u64,
@@ -121,15 +121,15 @@ impl BlockingPool {
             wake,
             lookups: Arc::new(Lookups::new(2 * workers)),
             private_hosts,
-            roots: RootCertificates::default(),
+            http: HttpOptions::default(),
             trusted: BTreeSet::new(),
             started: 0,
         }
     }
 
-    /// Sets the certificate authorities of HTTPS trackers.
-    pub fn set_roots(&mut self, roots: RootCertificates) {
-        self.roots = roots;
+    /// Sets how HTTP trackers are reached.
+    pub fn set_http(&mut self, http: HttpOptions) {
+        self.http = http;
     }
 
     /// Allows any address to the tracker with this announce URL, because the user named it.
@@ -216,10 +216,10 @@ impl BlockingPool {
             to: self.report.clone(),
             wake: self.wake.clone(),
         };
-        let (lookups, private_hosts, roots) = (self.lookups.clone(), self.private_hosts, self.roots.clone());
+        let (lookups, private_hosts, http) = (self.lookups.clone(), self.private_hosts, self.http.clone());
         let spawned = thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || {
             let mut report = report;
-            report.done = Some(job.run(&lookups, private_hosts, roots));
+            report.done = Some(job.run(&lookups, private_hosts, http));
         });
         // If no thread starts, dropping the closure reports the failure through the same channel.
         self.running += 1;
@@ -230,19 +230,14 @@ impl BlockingPool {
 }
 
 impl QueuedRequest {
-    fn run(
-        self,
-        lookups: &Arc<Lookups>,
-        private_hosts: PrivateHosts,
-        roots: RootCertificates,
-    ) -> BlockingReply {
+    fn run(self, lookups: &Arc<Lookups>, private_hosts: PrivateHosts, http: HttpOptions) -> BlockingReply {
         let id = self.id;
         let limits = |trusted, timeout| RequestLimits {
             deadline: Instant::now() + timeout,
             lookups: lookups.clone(),
             trusted,
             private_hosts,
-            roots,
+            http: http.clone(),
         };
         match self.request {
             BlockingRequest::Announce { url, trusted, timeout } => {
@@ -254,7 +249,15 @@ impl QueuedRequest {
             },
             BlockingRequest::Resolve { host, port } => {
                 let found = lookups.find(&host, port, Instant::now() + LOOKUP_TIMEOUT);
-                BlockingReply::Resolved { id, result: found.map_err(|e| e.to_string()) }
+                let allowed = found.map_err(|e| e.to_string()).and_then(|mut found| {
+                    found.retain(|addr| http.egress.allows(addr.ip()));
+                    if found.is_empty() {
+                        Err("it has no address that may be used".into())
+                    } else {
+                        Ok(found)
+                    }
+                });
+                BlockingReply::Resolved { id, result: allowed }
             }
         }
     }
