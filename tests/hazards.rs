@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 /// The rows of the table: a letter and the number of rows with it.
-const ROWS: [(char, u32); 10] = [
+const ROWS: [(char, u32); 11] = [
     ('A', 3),
     ('T', 31),
     ('M', 9),
@@ -14,6 +14,7 @@ const ROWS: [(char, u32); 10] = [
     ('P', 24),
     ('D', 9),
     ('U', 1),
+    ('G', 4),
     ('F', 22),
     ('R', 14),
     ('S', 17),

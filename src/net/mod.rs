@@ -6,8 +6,10 @@
 
 mod bind;
 mod blocking_pool;
+mod bound_udp;
 mod clock;
 mod descriptors;
+mod gateway;
 mod listeners;
 mod mended_response;
 mod multicast;
@@ -20,8 +22,10 @@ mod web;
 
 pub use bind::bind;
 pub use blocking_pool::{BlockingPool, BlockingReply, PrivateHosts};
+pub use bound_udp::BoundUdp;
 pub use clock::{Clock, thread_cpu};
 pub use descriptors::connections_within;
+pub use gateway::gateways;
 pub use listeners::{Accepted, TcpListeners};
 pub use multicast::MulticastSockets;
 pub use sys::Batch;

@@ -17,16 +17,17 @@ use super::memory::{MemoryBudget, pool_share};
 use super::registry::Registry;
 use super::tokens::Owner;
 use crate::disk::{Store, StoreConfig, read_state_file};
-use crate::engine::{Actions, DhtSetup, Engine, EngineConfig, Policy};
+use crate::engine::{Actions, DhtSetup, Engine, EngineConfig, MappingSetup, Policy};
 use crate::net::{
-    Batch, BlockingPool, Clock, MulticastSockets, TcpListeners, Transport, Udp, bind, connections_within,
+    Batch, BlockingPool, BoundUdp, Clock, MulticastSockets, TcpListeners, Transport, Udp, bind,
+    connections_within,
 };
 use crate::units::{BlockSpan, Instant, PeerId, PeerKey, Rng, TorrentKey};
 use crate::wire::{WritePlan, read_nodes};
 use mio::{Events, Poll, Waker};
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
@@ -90,6 +91,9 @@ pub struct EventLoop {
     pub(super) listeners: TcpListeners,
     pub(super) udp: Udp,
     pub(super) multicast: MulticastSockets,
+    pub(super) bound_udp: BoundUdp,
+    /// The addresses that the session listens on.
+    pub(super) listen_on: Vec<IpAddr>,
     pub(super) accept_retry_at: Option<Instant>,
     pub(super) connections: Vec<Option<OpenConnection>>,
     pub(super) ready_queue: VecDeque<PeerKey>,
@@ -159,6 +163,11 @@ impl EventLoop {
         if let Some(setup) = dht_setup(&config, udp.port(), seed)? {
             engine.join_dht(Instant::ZERO, setup, &mut actions);
         }
+        if config.port_mapping {
+            let seed = if config.seed.is_some() { seed } else { system_seed()? };
+            let setup = MappingSetup { tcp_port: listeners.port(), udp_port: udp.port(), seed };
+            engine.map_ports(Instant::ZERO, setup, &mut actions);
+        }
         let mut blocking_pool = BlockingPool::new(TRACKER_WORKERS, config.private_hosts, wake_loop);
         blocking_pool.set_roots(config.root_certificates.clone());
         Ok(EventLoop {
@@ -173,6 +182,8 @@ impl EventLoop {
             listeners,
             udp,
             multicast,
+            bound_udp: BoundUdp::default(),
+            listen_on: config.listen_on,
             accept_retry_at: None,
             connections: Vec::new(),
             ready_queue: VecDeque::new(),
@@ -247,6 +258,7 @@ impl EventLoop {
         if !self.ready_queue.is_empty()
             || self.udp.pending()
             || self.multicast.pending()
+            || self.bound_udp.pending()
             || (self.listeners.pending() && self.accept_retry_at.is_none())
         {
             return Duration::ZERO;
@@ -273,6 +285,7 @@ impl EventLoop {
                 self.udp.on_ready(index, readable, event.is_writable(), self.poll.registry());
             }
             Some(Owner::Multicast(index)) => self.multicast.on_ready(index),
+            Some(Owner::BoundUdp(index)) => self.bound_udp.on_ready(index),
             Some(Owner::Connection(slot)) => self.on_connection_readiness(slot, event),
         }
     }
@@ -311,8 +324,12 @@ impl EventLoop {
 
     fn poll_datagrams(&mut self) {
         let mut left = DATAGRAMS_PER_TURN;
-        while left > 0 && self.udp.pending() {
-            left = left.saturating_sub(self.udp.receive(&mut self.datagrams).max(1));
+        while left > 0 && (self.udp.pending() || self.bound_udp.pending()) {
+            let mut received = self.udp.receive(&mut self.datagrams);
+            if received == 0 {
+                received = self.bound_udp.receive(&mut self.datagrams);
+            }
+            left = left.saturating_sub(received.max(1));
             for (bytes, from) in self.datagrams.iter() {
                 let from = SocketAddr::new(from.ip().to_canonical(), from.port());
                 self.engine.on_datagram(self.now, from, bytes, &mut self.actions);

@@ -23,7 +23,8 @@ mod tokens;
 
 pub use crate::disk::{DiskFault, FaultKind, SpaceShortage, StorageMode};
 pub use crate::engine::{
-    AttemptCounts, ConnectionCounts, PartialPiece, PeerStatus, ScrapeSource, SlowReason, TrackerStatus,
+    AttemptCounts, ConnectionCounts, MappingProtocol, PartialPiece, PeerStatus, PortMapping, ScrapeSource,
+    SlowReason, TrackerStatus,
 };
 pub use crate::net::{PrivateHosts, RootCertificates};
 pub use crate::units::Bitfield;
