@@ -114,6 +114,8 @@ fn daemon(lab: &Lab) -> Kid<'_> {
     fs::write(&rules, RULES).unwrap();
     within("rillmapr", "nft", &["flush", "ruleset"]);
     assert!(within("rillmapr", "nft", &["-f", rules.to_str().unwrap()]));
+    // Of a daemon that was killed.
+    let _ = fs::remove_file(lab.at("miniupnpd.pid"));
     let settings = lab.at("miniupnpd.conf");
     let text = "ext_ifname=out\nlistening_ip=in\nenable_natpmp=yes\nenable_upnp=no\nsecure_mode=yes\nmin_lifetime=10\n\
          max_lifetime=20\nuuid=00000000-0000-0000-0000-000000000001\nallow 1024-65535 10.91.0.0/24 1024-65535\n\

@@ -124,7 +124,7 @@ impl fmt::Display for PortMapping {
             PortMapping::Open { address, tcp, udp, by } => {
                 match address {
                     Some(address) => {
-                        write!(f, "{} is open to peers outside", SocketAddr::new(*address, *tcp))?
+                        write!(f, "{} is open to peers outside", SocketAddr::new(*address, *tcp))?;
                     }
                     None => write!(f, "port {tcp} is open to peers outside")?,
                 }

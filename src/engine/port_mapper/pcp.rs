@@ -269,7 +269,7 @@ impl RouterClient {
             for mapping in &mut self.mappings {
                 mapping.question = None;
                 if let Some(grant) = &mut mapping.grant {
-                    grant.renew_at = turn.now + limits::MAPPING_RETRY_MIN;
+                    grant.renew_at = grant.expires.min(turn.now + limits::MAPPING_RETRY_MIN);
                 }
             }
         } else if self.by == MappingProtocol::Pcp && self.gateway.addr.is_ipv4() {
