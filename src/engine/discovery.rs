@@ -340,17 +340,17 @@ impl Engine {
     fn on_outside_ports(&mut self, now: Instant) {
         let Some(mapper) = &self.port_mapper else { return };
         let before = std::mem::replace(&mut self.context.outside, mapper.outside());
-        let mut none = Actions::default();
-        let turn = &mut self.context.turn(now, &mut none);
-        let port = turn.config.port;
-        if [false, true].iter().all(|v6| before.tcp(*v6, port) == turn.outside.tcp(*v6, port)) {
+        let (port, after) = (self.context.config.port, self.context.outside);
+        if [false, true].iter().all(|v6| before.tcp(*v6, port) == after.tcp(*v6, port)) {
             return;
         }
-        for (key, t) in self.swarms.torrents.iter_mut().filter(|(_, t)| t.running) {
-            t.trackers.reannounce(now);
-            arm_announce(turn, t);
-            t.restart_search(now);
-            turn.timers.arm(Timer::Search(key), now);
+        let mut none = Actions::default();
+        for key in self.swarms.torrents.keys().collect::<Vec<_>>() {
+            self.reannounce(now, key, &mut none);
+            if let Some(t) = self.swarms.torrents.get_mut(key).filter(|t| t.running) {
+                t.restart_search(now);
+                self.context.timers.arm(Timer::Search(key), now);
+            }
         }
     }
 
