@@ -16,6 +16,8 @@ want mkfs.ext4 e2fsprogs
 want openssl openssl
 want strace strace
 want valgrind valgrind
+want nft nftables
+want miniupnpd miniupnpd-nftables
 if ((${#missing[@]})); then
     echo "installing: ${missing[*]}"
     # A list that cannot be renewed may be of something else; the install below says whether anything is missing.

@@ -31,6 +31,8 @@ pub(crate) fn metadata(magnet: &Magnet, request: MetadataRequest) -> Result<Meta
     let MetadataRequest { config, peers, trackers, timeout, silent } = request;
     let stop = StopFlag::on_signals(Exit::Stopped)
         .map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
+    // The port closes again within a minute: no peer would learn of it in time.
+    let config = Config { port_mapping: false, ..config };
     let session = Session::start(config).map_err(start_failure)?;
     // The session awaits a choice of files that is never made, so it opens no content.
     let request = AddTorrent {

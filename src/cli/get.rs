@@ -345,6 +345,11 @@ impl GetRun {
                     return self.handle_change(Change::Failed(i));
                 }
             }
+            Change::PortMapping(mapping) => {
+                if !self.plan.style.quiet {
+                    out::note(format_args!("rill: {mapping}"));
+                }
+            }
             Change::Died(reason) => return Some(GetOutcome::with_reason(Exit::Other, reason)),
         }
         None

@@ -327,6 +327,7 @@ pub(crate) fn discover(discovery: &args::Discovery, otherwise: Config) -> Result
         dht: dht(discovery)?,
         pex: !discovery.no_pex,
         lsd: !discovery.no_lsd,
+        port_mapping: !discovery.no_port_mapping,
         private_hosts: discovery.allow_private_hosts.unwrap_or_default(),
         ..otherwise
     })

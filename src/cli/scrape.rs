@@ -88,7 +88,14 @@ fn scrape(
 ) -> Result<(), Failure> {
     let stop = StopFlag::on_signals(Exit::Stopped)
         .map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
-    let config = Config { listen_ports: 0..=0, lsd: false, pex: false, workers: 1, ..request.config.clone() };
+    let config = Config {
+        listen_ports: 0..=0,
+        lsd: false,
+        port_mapping: false,
+        pex: false,
+        workers: 1,
+        ..request.config.clone()
+    };
     let session = Session::start(config).map_err(start_failure)?;
     let add = AddTorrent {
         paused: true,

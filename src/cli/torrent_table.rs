@@ -13,7 +13,7 @@ use super::plan::SeedGoal;
 use super::progress::{DisplayPhase, Row};
 use super::selected::SelectedFiles;
 use super::troubles::Troubles;
-use crate::session::{Event, Progress, SlowReason, SpaceShortage, TorrentId};
+use crate::session::{Event, PortMapping, Progress, SlowReason, SpaceShortage, TorrentId};
 use crate::units::Bitfield;
 use crate::wire::{Metainfo, origin_without_secrets};
 use std::time::{Duration, Instant};
@@ -66,6 +66,8 @@ pub(crate) enum Change {
     Failed(usize),
     /// The torrent's disk is full, and the torrent waits for free space; with the sentence about it.
     DiskFull(usize, String),
+    /// The router opened the listening port to peers outside, or refused to.
+    PortMapping(PortMapping),
     /// The session has ended.
     Died(String),
 }
@@ -223,6 +225,12 @@ impl TorrentTable {
                 }
                 Change::None
             }
+            // In a container and beside many routers this is the normal case.
+            Event::PortMapping(mapping @ PortMapping::Silent { .. }) => {
+                log::info!("{mapping}");
+                Change::None
+            }
+            Event::PortMapping(mapping) => Change::PortMapping(mapping),
             Event::Scraped { .. } | Event::ScrapeDone { .. } | Event::Missed { .. } => Change::None,
             Event::Died { reason } => Change::Died(reason),
         }

@@ -1,11 +1,12 @@
 //! Actions: what the engine asks its caller to do. The engine has no other output.
 
 use super::disconnect::DisconnectReason;
+use super::port_mapper::PortMapping;
 use crate::units::{BlockSpan, InfoHash, PeerKey, PieceIndex, TorrentKey};
 use crate::wire::lsd::Group;
 use crate::wire::{AnnounceError, SwarmCounts};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,6 +101,17 @@ pub enum Action {
         /// The payload.
         bytes: Vec<u8>,
     },
+    /// Send one datagram from a socket of its own that has this address; pass answers to `on_datagram`.
+    DatagramFrom {
+        /// Our address.
+        from: IpAddr,
+        /// The destination.
+        to: SocketAddr,
+        /// The payload.
+        bytes: Vec<u8>,
+    },
+    /// Look for the default routers; answer with `on_gateways`.
+    FindGateways,
     /// Send one datagram to this multicast group on the local network.
     Multicast {
         /// The group.
@@ -189,6 +201,8 @@ pub enum Notice {
         /// The torrent.
         torrent: TorrentKey,
     },
+    /// A router opened a port, or did not.
+    PortMapping(PortMapping),
 }
 
 /// The source of a swarm's counts.

@@ -181,7 +181,7 @@ impl Swarms {
             t.peer_list.forget(addr);
             // We connected to ourselves. This end may be the accepted one, whose address is not the dialed
             // one: forget every dialed address with our port whose handshake is outstanding, too.
-            let port = turn.config.port;
+            let ours = [turn.config.port, turn.public_port(false), turn.public_port(true)];
             let dialed = t
                 .peers
                 .iter()
@@ -189,7 +189,7 @@ impl Swarms {
                 .map(|c| &c.peer)
                 .filter(|p| p.wire.phase == Phase::Handshaking);
             dialed
-                .filter(|p| p.wire.dialed && p.source.addr.port() == port)
+                .filter(|p| p.wire.dialed && ours.contains(&p.source.addr.port()))
                 .for_each(|p| t.peer_list.forget(p.source.addr));
             return Err(DisconnectReason::Ourselves);
         }
@@ -268,6 +268,7 @@ impl Swarms {
             send_extended_handshake(turn, t, peer);
         }
         if let Some(port) = dht_port.filter(|_| theirs.dht && t.allows(Origin::Dht)) {
+            let port = turn.outside.udp(peer.source.addr.is_ipv6(), port);
             peer.send(&Message::Port { port }, turn.out);
         }
         if peer.wire.fast && turn.config.policy.serves() {

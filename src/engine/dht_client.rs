@@ -242,8 +242,9 @@ impl DhtClient {
                 return turn.timers.arm(Timer::Search(t.key), at);
             }
             self.next_search = turn.now + limits::DHT_SEARCH_SPACING;
-            let port = turn.config.port;
-            let announce = (port != 0).then_some(Announce { port, seed: t.is_upload_only() });
+            let ports = [turn.public_port(false), turn.public_port(true)];
+            let seed = t.is_upload_only();
+            let announce = (turn.config.port != 0).then_some(Announce { ports, seed });
             self.dht.search(turn.now, t.info_hash, announce, &mut self.out);
             t.search_due = turn.now + limits::DHT_SEARCH_INTERVAL;
         }

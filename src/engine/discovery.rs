@@ -8,6 +8,7 @@ use super::dht_client::{DhtClient, DhtOutcome};
 use super::engine::Engine;
 use super::lsd::is_announced;
 use super::peer::Phase;
+use super::port_mapper::{Gateways, MappingSetup, PortMapper};
 use super::timers::Timer;
 use super::torrent::Torrent;
 use super::tracker_client::{TrackerOutcome, arm_announce};
@@ -19,7 +20,7 @@ use std::sync::Arc;
 impl Engine {
     // ---- packets and names ----------------------------------------------------------------------------------------
 
-    /// A datagram arrived at the UDP socket that the tracker client and the DHT share.
+    /// A datagram arrived at one of our UDP sockets.
     pub fn on_datagram(&mut self, now: Instant, from: SocketAddr, packet: &[u8], out: &mut Actions) {
         match Datagram::of(packet) {
             Datagram::Dht => {
@@ -32,7 +33,13 @@ impl Engine {
                 self.trackers.on_datagram(&mut self.context.turn(now, out), from, packet);
                 self.on_tracker_outcomes(now, out);
             }
-            Datagram::Utp | Datagram::PortMapping | Datagram::Unknown => {}
+            Datagram::PortMapping => {
+                if let Some(mapper) = &mut self.port_mapper {
+                    mapper.on_datagram(&mut self.context.turn(now, out), from, packet);
+                    self.on_outside_ports(now);
+                }
+            }
+            Datagram::Utp | Datagram::Unknown => {}
         }
     }
 
@@ -196,7 +203,8 @@ impl Engine {
     ) {
         let Some(t) = self.swarms.torrents.get_mut(torrent) else { return };
         if let Some(ip) = reply.external_ip {
-            t.peer_list.set_ours(SocketAddr::new(ip, self.context.config.port));
+            let port = self.context.outside.tcp(ip.is_ipv6(), self.context.config.port);
+            t.peer_list.set_ours(SocketAddr::new(ip, port));
         }
         let running = t.running;
         let notice =
@@ -287,7 +295,7 @@ impl Engine {
                 }
                 DhtOutcome::Scraped { id, counts } => self.on_scraped(now, id, Ok(counts), out),
                 DhtOutcome::OurAddress(ip) => {
-                    self.swarms.set_our_address(SocketAddr::new(ip, turn.config.port));
+                    self.swarms.set_our_address(SocketAddr::new(ip, turn.public_port(ip.is_ipv6())));
                 }
                 DhtOutcome::Joined => {
                     for (key, t) in self.swarms.torrents.iter_mut() {
@@ -295,6 +303,53 @@ impl Engine {
                         turn.timers.arm(Timer::Search(key), now);
                     }
                 }
+            }
+        }
+    }
+
+    // ---- the router -----------------------------------------------------------------------------------------------
+
+    /// Asks the default routers to open our ports; reports with [`Notice::PortMapping`].
+    pub fn map_ports(&mut self, now: Instant, setup: MappingSetup, out: &mut Actions) {
+        self.port_mapper = Some(PortMapper::start(&mut self.context.turn(now, out), setup));
+    }
+
+    /// These are the default routers now.
+    pub fn on_gateways(&mut self, now: Instant, found: Gateways, out: &mut Actions) {
+        if let Some(mapper) = &mut self.port_mapper {
+            mapper.on_gateways(&mut self.context.turn(now, out), found);
+            self.on_outside_ports(now);
+        }
+    }
+
+    pub(super) fn on_mapping_deadline(&mut self, now: Instant, out: &mut Actions) {
+        if let Some(mapper) = &mut self.port_mapper {
+            mapper.on_deadline(&mut self.context.turn(now, out));
+            self.on_outside_ports(now);
+        }
+    }
+
+    /// Deletes the mappings without waiting for an answer.
+    pub(super) fn unmap_ports(&mut self, now: Instant, out: &mut Actions) {
+        if let Some(mapper) = self.port_mapper.take() {
+            mapper.stop(&mut self.context.turn(now, out));
+        }
+    }
+
+    /// If the router opened another port than before, has trackers and DHT told.
+    fn on_outside_ports(&mut self, now: Instant) {
+        let Some(mapper) = &self.port_mapper else { return };
+        let before = std::mem::replace(&mut self.context.outside, mapper.outside());
+        let (port, after) = (self.context.config.port, self.context.outside);
+        if [false, true].iter().all(|v6| before.tcp(*v6, port) == after.tcp(*v6, port)) {
+            return;
+        }
+        let mut none = Actions::default();
+        for key in self.swarms.torrents.keys().collect::<Vec<_>>() {
+            self.reannounce(now, key, &mut none);
+            if let Some(t) = self.swarms.torrents.get_mut(key).filter(|t| t.running) {
+                t.restart_search(now);
+                self.context.timers.arm(Timer::Search(key), now);
             }
         }
     }

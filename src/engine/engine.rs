@@ -15,6 +15,7 @@ use super::disconnect::DisconnectReason;
 use super::effects::Effect;
 use super::limits;
 use super::lsd::Lsd;
+use super::port_mapper::PortMapper;
 use super::snapshots::{Checkpoint, History, PartialPiece, PeerStatus, TrackerStatus};
 use super::stats::TorrentStats;
 use super::stream::Want;
@@ -34,6 +35,7 @@ pub struct Engine {
     pub(super) trackers: TrackerClient,
     pub(super) dht: Option<DhtClient>,
     pub(super) lsd: Lsd,
+    pub(super) port_mapper: Option<PortMapper>,
     dialer: Dialer,
 }
 
@@ -45,6 +47,7 @@ impl Engine {
             trackers: TrackerClient::new(config.seed),
             dht: None,
             lsd: Lsd::new(config.seed),
+            port_mapper: None,
             dialer: Dialer::default(),
             context: Context::new(config),
         }
@@ -133,6 +136,7 @@ impl Engine {
         self.swarms.stopping = true;
         self.trackers.withdraw_scrapes(None);
         self.leave_dht(now, out);
+        self.unmap_ports(now, out);
         self.trackers.begin_end(&mut self.context.turn(now, out));
         for key in self.swarms.torrents.keys().collect::<Vec<_>>() {
             self.stop_torrent(now, key, out);
@@ -403,6 +407,7 @@ impl Engine {
                 }
                 Timer::Search(key) => self.search_dht(now, key, out),
                 Timer::Dht | Timer::JoinDht | Timer::KeepNodes => self.on_dht_deadline(now, timer, out),
+                Timer::PortMapping => self.on_mapping_deadline(now, out),
                 Timer::Lsd => self.lsd.announce(turn, &self.swarms.torrents),
             }
         }

@@ -1,7 +1,6 @@
 //! Our side of the extension handshake (BEP 10): sent after the handshake, and again when we become
 //! upload-only (BEP 21) or stop being it.
 
-use super::config::EngineConfig;
 use super::limits;
 use super::peer::Peer;
 use super::torrent::Torrent;
@@ -11,18 +10,19 @@ use std::net::IpAddr;
 
 /// Sends our extension handshake, for the first time or again.
 pub(super) fn send_extended_handshake(turn: &mut Turn<'_>, t: &Torrent, peer: &mut Peer) {
-    let handshake = extended_handshake(turn.config, peer.source.addr.ip(), t);
+    let handshake = extended_handshake(turn, peer.source.addr.ip(), t);
     peer.wire.sent_upload_only = handshake.upload_only;
     peer.send(&Message::Extended { id: HANDSHAKE_ID, payload: &handshake.encode() }, turn.out);
 }
 
 /// Our extension handshake.
-fn extended_handshake(config: &EngineConfig, their_ip: IpAddr, t: &Torrent) -> ExtendedHandshake {
+fn extended_handshake(turn: &Turn<'_>, their_ip: IpAddr, t: &Torrent) -> ExtendedHandshake {
+    let port = turn.public_port(their_ip.is_ipv6());
     let ut_pex = if t.pex_enabled() { ExtensionIds::OURS.ut_pex } else { 0 };
     ExtendedHandshake {
         ids: ExtensionIds { ut_pex, ..ExtensionIds::OURS },
-        client: Some(config.version.clone()),
-        port: (config.port != 0).then_some(config.port),
+        client: Some(turn.config.version.clone()),
+        port: (port != 0).then_some(port),
         reqq: Some(limits::REQQ_OURS_BLOCKS as u32),
         metadata_size: t.metadata.len(),
         upload_only: Some(t.is_upload_only()),

@@ -101,7 +101,7 @@ pub fn dht(input: &[u8]) {
     for n in 1..8 {
         driver.dht.add_node(now, host(n), &mut out);
     }
-    driver.dht.search(now, HASH, Some(Announce { port: 6881, seed: true }), &mut out);
+    driver.dht.search(now, HASH, Some(Announce { ports: [6881; 2], seed: true }), &mut out);
     driver.dht.scrape(now, HASH, &mut out);
     driver.run_actions(out);
     let mut rest = input;

@@ -510,6 +510,8 @@ impl FuzzDriver<'_> {
                     Action::Save { .. }
                     | Action::Datagram { .. }
                     | Action::KeepNodes { .. }
+                    | Action::DatagramFrom { .. }
+                    | Action::FindGateways
                     | Action::Multicast { .. } => {}
                     Action::Metadata { info, .. } => {
                         assert_eq!(info[..], METADATA[..], "metadata that does not match the info hash");

@@ -336,3 +336,24 @@ pub const DHT_GUARD_PACKETS: u32 = 50;
 pub const DHT_GUARD_TIME: Duration = Duration::from_secs(10);
 /// See [`DHT_GUARD_PACKETS`].
 pub const DHT_GUARD_SILENCE: Duration = Duration::from_secs(5 * 60);
+
+/// Lifetime of a port mapping that is asked for, seconds (RFC 6886, 3.3).
+pub const MAPPING_LIFETIME_S: u32 = 7_200;
+/// Longest lifetime that is believed: a router that restarts unseen is noticed at the next renewal.
+pub const MAPPING_LIFETIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Shortest wait before a renewal, however short the granted lifetime is.
+pub const MAPPING_RENEW_MIN: Duration = Duration::from_secs(10);
+/// Wait after the first packet of a question to the router; doubles with each packet (RFC 6886, 3.1).
+pub const MAPPING_RESEND: Duration = Duration::from_millis(250);
+/// Packets of one question: the last waits 8 s, all together 16 s.
+pub const MAPPING_SENDS: u32 = 6;
+/// Wait before a router is asked again that did not answer at all.
+pub const MAPPING_RETRY_SILENT: Duration = Duration::from_secs(2 * 60 * 60);
+/// Wait before a router is asked again that refused, or stopped answering.
+pub const MAPPING_RETRY_KNOWN: Duration = Duration::from_secs(5 * 60);
+/// Shortest interval of two questions for what the router holds or has just lost.
+pub const MAPPING_RETRY_MIN: Duration = Duration::from_secs(60);
+/// Seconds that a router's clock may run behind ours, besides a share of the time that passed.
+pub const EPOCH_SLACK_S: u64 = 2;
+/// Interval of looking for the default routers.
+pub const GATEWAY_INTERVAL: Duration = Duration::from_secs(60);

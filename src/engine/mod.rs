@@ -55,6 +55,7 @@ mod peer;
 mod pex;
 mod piece_results;
 mod policy;
+mod port_mapper;
 mod replay;
 mod requests;
 mod settings;
@@ -82,6 +83,7 @@ pub use disconnect::ProtocolViolation;
 #[cfg(feature = "sim")]
 pub use policy::{Endgame, WindowRule};
 pub use policy::{Picking, Policy};
+pub use port_mapper::{Gateway, Gateways, MappingProtocol, MappingSetup, PortMapping};
 pub use snapshots::{Checkpoint, History, PartialPiece, PeerStatus, TrackerStatus};
 pub use stats::SlowReason;
 #[cfg(feature = "sim")]

@@ -50,6 +50,8 @@ pub enum Timer {
     TrackerEnd,
     /// The next announcement to the local network.
     Lsd,
+    /// The next question to a router, or the next look for one.
+    PortMapping,
 }
 
 /// The timers of one engine.

@@ -251,7 +251,8 @@ impl TrackerClient {
         let request = AnnounceRequest {
             info_hash,
             peer_id: turn.config.peer_id,
-            port: turn.config.port,
+            // Most trackers list the IPv4 address; UDP trackers are told the port of their own family.
+            port: turn.public_port(false),
             uploaded,
             downloaded,
             left,

@@ -4,6 +4,7 @@
 use super::action::Actions;
 use super::config::EngineConfig;
 use super::effects::Effects;
+use super::port_mapper::OutsidePorts;
 use super::timers::Timers;
 use crate::units::{Instant, Rng};
 
@@ -20,6 +21,8 @@ pub struct Context {
     pub effects: Effects,
     /// Ids of requests to trackers and name servers.
     pub ids: RequestIds,
+    /// Our ports outside the router.
+    pub outside: OutsidePorts,
 }
 
 /// Hands out ids of requests; none is used twice.
@@ -34,6 +37,13 @@ impl RequestIds {
     }
 }
 
+impl Turn<'_> {
+    /// Returns the port where peers of this address family connect to us; 0 if we accept no connections.
+    pub fn public_port(&self, v6: bool) -> u16 {
+        if self.config.port == 0 { 0 } else { self.outside.tcp(v6, self.config.port) }
+    }
+}
+
 impl Context {
     /// Returns a context without timers or effects.
     pub fn new(config: EngineConfig) -> Context {
@@ -43,13 +53,14 @@ impl Context {
             timers: Timers::default(),
             effects: Effects::default(),
             ids: RequestIds::default(),
+            outside: OutsidePorts::default(),
         }
     }
 
     /// Returns the context of a call at `now` whose actions are appended to `out`.
     pub fn turn<'a>(&'a mut self, now: Instant, out: &'a mut Actions) -> Turn<'a> {
-        let Context { config, rng, timers, effects, ids } = self;
-        Turn { now, config, rng, timers, effects, ids, out }
+        let Context { config, rng, timers, effects, ids, outside } = self;
+        Turn { now, config, rng, timers, effects, ids, outside: *outside, out }
     }
 }
 
@@ -67,6 +78,8 @@ pub struct Turn<'a> {
     pub effects: &'a mut Effects,
     /// Ids of requests to trackers and name servers.
     pub ids: &'a mut RequestIds,
+    /// Our ports outside the router.
+    pub outside: OutsidePorts,
     /// The actions for the caller.
     pub out: &'a mut Actions,
 }

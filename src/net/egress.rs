@@ -10,7 +10,7 @@ use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, SocketType};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 /// An address family of the Internet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +89,21 @@ impl Egress {
         let Some(Interface::Name(name)) = &self.interface else { return None };
         let any = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None).ok()?;
         name_to_index(any, name).ok()
+    }
+
+    /// Returns the name of the interface, if sockets are bound to one by its name.
+    pub fn interface_name(&self) -> Option<&str> {
+        match &self.interface {
+            Some(Interface::Name(name)) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// Creates a UDP socket that is bound to this address of the machine and any port.
+    pub(super) fn datagram_socket(&self, ip: IpAddr) -> io::Result<UdpSocket> {
+        let socket = self.socket(ip, Type::DGRAM.nonblocking(), Protocol::UDP)?;
+        socket.bind(&SockAddr::from(SocketAddr::new(ip, 0)))?;
+        Ok(socket.into())
     }
 
     /// Creates a socket for this address's family.

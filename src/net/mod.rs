@@ -6,9 +6,11 @@
 
 mod bind;
 mod blocking_pool;
+mod bound_udp;
 mod clock;
 mod descriptors;
 mod egress;
+mod gateway;
 mod http_socket;
 mod listeners;
 mod mended_response;
@@ -22,9 +24,11 @@ mod web;
 
 pub use bind::bind;
 pub use blocking_pool::{BlockingPool, BlockingReply, PrivateHosts};
+pub use bound_udp::BoundUdp;
 pub use clock::{Clock, thread_cpu};
 pub use descriptors::connections_within;
 pub use egress::{Egress, Interface, IpFamily};
+pub use gateway::gateways;
 pub use listeners::{Accepted, TcpListeners};
 pub use multicast::MulticastSockets;
 pub use sys::Batch;

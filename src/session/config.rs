@@ -43,6 +43,9 @@ pub struct Config {
     pub pex: bool,
     /// Local service discovery (BEP 14); never used for a private torrent.
     pub lsd: bool,
+    /// Ask the router to open the listening port to peers outside (PCP, NAT-PMP). Nothing is sent without a default
+    /// router, from a public IPv4 address, or if only loopback is listened on.
+    pub port_mapping: bool,
     /// The DHT (BEP 5), never used for a private torrent; `None` disables it.
     pub dht: Option<DhtConfig>,
     /// Private addresses that the trackers of a torrent may have with any path. Trackers in
@@ -80,6 +83,7 @@ impl Default for Config {
             progress_every: Duration::from_secs(1),
             pex: true,
             lsd: true,
+            port_mapping: true,
             dht: Some(DhtConfig::default()),
             private_hosts: PrivateHosts::default(),
             ip_family: None,

@@ -10,7 +10,7 @@ use super::status::SessionStats;
 use super::tokens::Owner;
 use crate::disk::{DiskEvent, OpenTorrent};
 use crate::engine::{Action, DisconnectReason, HashVerdict, Notice, SlowReason, TorrentSpec};
-use crate::net::{Accepted, BlockingReply, Transport, thread_cpu};
+use crate::net::{Accepted, BlockingReply, Transport, gateways, thread_cpu};
 use crate::units::TorrentKey;
 use crate::wire::{Metainfo, printable, write_nodes};
 use std::time::Duration;
@@ -57,6 +57,14 @@ impl EventLoop {
             }
             Action::Resolve { id, host, port } => self.blocking_pool.resolve(id, host, port),
             Action::Datagram { to, bytes } => self.udp.send(to, bytes, self.poll.registry()),
+            Action::DatagramFrom { from, to, bytes } => {
+                let token = |index| Owner::BoundUdp(index).token();
+                self.bound_udp.send(from, to, &bytes, &self.egress, self.poll.registry(), token);
+            }
+            Action::FindGateways => {
+                let found = gateways(&self.listen_on, &self.egress);
+                self.engine.on_gateways(self.now, found, &mut self.actions);
+            }
             Action::Multicast { group, bytes } => self.multicast.send(group, &bytes),
             Action::KeepNodes { nodes } => self.store.write_state_file(NODES_FILE, write_nodes(&nodes)),
             Action::Metadata { torrent, info } => self.on_metadata(torrent, &info),
@@ -104,6 +112,7 @@ impl EventLoop {
                 source,
                 result: result.map_err(|error| error.to_string()),
             }),
+            Notice::PortMapping(mapping) => self.emit(Event::PortMapping(mapping)),
             Notice::ScrapeDone { torrent } => self.emit_for(torrent, |torrent| Event::ScrapeDone { torrent }),
         }
     }

@@ -1,7 +1,7 @@
 //! The events that a session sends to its user.
 
 use crate::disk::{DiskFault, SpaceShortage};
-use crate::engine::{ScrapeSource, SlowReason};
+use crate::engine::{PortMapping, ScrapeSource, SlowReason};
 use crate::units::Origin;
 use crate::wire::{Metainfo, MetainfoError, SwarmCounts};
 use std::net::SocketAddr;
@@ -131,12 +131,14 @@ pub enum Event {
         /// The peer's address.
         addr: SocketAddr,
     },
+    /// The router opened our port to peers outside, or did not.
+    PortMapping(PortMapping),
     /// The torrent is removed from the session and its record is written.
     Removed {
         /// The torrent.
         torrent: TorrentId,
     },
-    /// This subscriber was too slow: so many events about single trackers and peers were dropped.
+    /// This subscriber was too slow: so many events about single trackers, peers and routers were dropped.
     Missed {
         /// The number of dropped events.
         events: u64,

@@ -18,9 +18,9 @@ use super::memory::{MemoryBudget, pool_share};
 use super::registry::Registry;
 use super::tokens::Owner;
 use crate::disk::{Store, StoreConfig, read_state_file};
-use crate::engine::{Actions, DhtSetup, Engine, EngineConfig, Policy};
+use crate::engine::{Actions, DhtSetup, Engine, EngineConfig, MappingSetup, Policy};
 use crate::net::{
-    Batch, BlockingPool, Clock, Egress, MulticastSockets, TcpListeners, Transport, Udp, bind,
+    Batch, BlockingPool, BoundUdp, Clock, Egress, MulticastSockets, TcpListeners, Transport, Udp, bind,
     connections_within,
 };
 use crate::units::{BlockSpan, Instant, PeerId, PeerKey, Rng, TorrentKey};
@@ -91,11 +91,13 @@ pub struct EventLoop {
     pub(super) blocking_pool: BlockingPool,
     pub(super) egress: Egress,
     pub(super) interface: Option<InterfaceWatch>,
+    /// The addresses that the session listens on.
     pub(super) listen_on: Vec<IpAddr>,
     pub(super) lsd: bool,
     pub(super) listeners: TcpListeners,
     pub(super) udp: Udp,
     pub(super) multicast: MulticastSockets,
+    pub(super) bound_udp: BoundUdp,
     pub(super) accept_retry_at: Option<Instant>,
     pub(super) connections: Vec<Option<OpenConnection>>,
     pub(super) ready_queue: VecDeque<PeerKey>,
@@ -168,6 +170,11 @@ impl EventLoop {
         if let Some(setup) = dht_setup(&config, udp.port(), seed)? {
             engine.join_dht(Instant::ZERO, setup, &mut actions);
         }
+        if config.port_mapping {
+            let seed = if config.seed.is_some() { seed } else { system_seed()? };
+            let setup = MappingSetup { tcp_port: listeners.port(), udp_port: udp.port(), seed };
+            engine.map_ports(Instant::ZERO, setup, &mut actions);
+        }
         let mut blocking_pool = BlockingPool::new(TRACKER_WORKERS, config.private_hosts, wake_loop);
         blocking_pool.set_http(config.http_options());
         Ok(EventLoop {
@@ -186,6 +193,7 @@ impl EventLoop {
             listeners,
             udp,
             multicast,
+            bound_udp: BoundUdp::default(),
             accept_retry_at: None,
             connections: Vec::new(),
             ready_queue: VecDeque::new(),
@@ -261,6 +269,7 @@ impl EventLoop {
         if !self.ready_queue.is_empty()
             || self.udp.pending()
             || self.multicast.pending()
+            || self.bound_udp.pending()
             || (self.listeners.pending() && self.accept_retry_at.is_none())
         {
             return Duration::ZERO;
@@ -288,6 +297,7 @@ impl EventLoop {
                 self.udp.on_ready(index, readable, event.is_writable(), self.poll.registry());
             }
             Some(Owner::Multicast(index)) => self.multicast.on_ready(index),
+            Some(Owner::BoundUdp(index)) => self.bound_udp.on_ready(index),
             Some(Owner::Connection(slot)) => self.on_connection_readiness(slot, event),
         }
     }
@@ -326,8 +336,12 @@ impl EventLoop {
 
     fn poll_datagrams(&mut self) {
         let mut left = DATAGRAMS_PER_TURN;
-        while left > 0 && self.udp.pending() {
-            left = left.saturating_sub(self.udp.receive(&mut self.datagrams).max(1));
+        while left > 0 && (self.udp.pending() || self.bound_udp.pending()) {
+            let mut received = self.udp.receive(&mut self.datagrams);
+            if received == 0 {
+                received = self.bound_udp.receive(&mut self.datagrams);
+            }
+            left = left.saturating_sub(received.max(1));
             for (bytes, from) in self.datagrams.iter() {
                 let from = SocketAddr::new(from.ip().to_canonical(), from.port());
                 self.engine.on_datagram(self.now, from, bytes, &mut self.actions);

@@ -55,6 +55,7 @@ impl State {
             | Event::TrackerFailed { .. }
             | Event::GivenPeerFailed { .. }
             | Event::PeerBanned { .. }
+            | Event::PortMapping(_)
                 if self.waiting.len() >= CAPACITY =>
             {
                 self.missed += 1;

@@ -8,7 +8,7 @@
 
 use super::event_loop::EventLoop;
 use super::tokens::Owner;
-use crate::net::{Egress, Interface, MulticastSockets, bind};
+use crate::net::{Egress, MulticastSockets, bind};
 use crate::units::Instant;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(super) struct InterfaceWatch {
 impl InterfaceWatch {
     /// Returns the watch of the interface that `egress` names; `None` if it names none.
     pub(super) fn start(egress: &Egress) -> Option<InterfaceWatch> {
-        let Some(Interface::Name(_)) = &egress.interface else { return None };
+        egress.interface_name()?;
         Some(InterfaceWatch {
             bound: egress.interface_index(),
             present: true,
@@ -68,10 +68,7 @@ impl EventLoop {
     }
 
     fn interface_name(&self) -> &str {
-        match &self.egress.interface {
-            Some(Interface::Name(name)) => name,
-            _ => "the interface",
-        }
+        self.egress.interface_name().unwrap_or("the interface")
     }
 
     /// Replaces the listening and UDP sockets and has every connection dialed anew. Returns false if the ports

@@ -13,6 +13,8 @@ pub enum Owner {
     Udp(usize),
     /// The multicast socket with this index.
     Multicast(usize),
+    /// The socket of [`BoundUdp`](crate::net::BoundUdp) with this index.
+    BoundUdp(usize),
     /// The connection in this slot.
     Connection(usize),
 }
@@ -29,6 +31,7 @@ impl Owner {
             Owner::Udp(index) => (2, index),
             Owner::Multicast(index) => (3, index),
             Owner::Connection(slot) => (4, slot),
+            Owner::BoundUdp(index) => (5, index),
         };
         Token(index << KIND_BITS | kind)
     }
@@ -42,6 +45,7 @@ impl Owner {
             2 => Some(Owner::Udp(index)),
             3 => Some(Owner::Multicast(index)),
             4 => Some(Owner::Connection(index)),
+            5 => Some(Owner::BoundUdp(index)),
             _ => None,
         }
     }
@@ -55,7 +59,8 @@ mod tests {
     fn every_owner_has_a_token_of_its_own() {
         let mut owners = vec![Owner::Waker];
         for index in [0, 1, 7, 8, (1 << 29) - 1] {
-            let kinds = [Owner::TcpListener, Owner::Udp, Owner::Multicast, Owner::Connection];
+            let kinds =
+                [Owner::TcpListener, Owner::Udp, Owner::Multicast, Owner::Connection, Owner::BoundUdp];
             owners.extend(kinds.map(|kind| kind(index)));
         }
         for owner in &owners {
@@ -67,7 +72,7 @@ mod tests {
 
     #[test]
     fn a_foreign_token_has_no_owner() {
-        for token in [5, 6, 7, 8, usize::MAX] {
+        for token in [6, 7, 8, usize::MAX] {
             assert_eq!(Owner::of(Token(token)), None, "{token}");
         }
     }

@@ -43,6 +43,7 @@ pub mod metainfo;
 mod node_cache;
 pub(crate) mod percent;
 mod pex;
+pub(crate) mod port_mapping;
 mod scrape;
 #[cfg(test)]
 pub(crate) mod testing;

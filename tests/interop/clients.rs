@@ -137,10 +137,11 @@ impl Client {
     }
 }
 
-/// Returns a command for the binary under test, with DHT and LSD off.
+/// Returns a command for the binary under test, with DHT, LSD and port mapping off.
 pub fn rill() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rill"));
     command.env("LC_ALL", "C").env_remove("HOME").env("RILL_NO_DHT", "1").env("RILL_NO_LSD", "1");
+    command.env("RILL_NO_PORT_MAPPING", "1");
     command
 }
 

@@ -1,4 +1,4 @@
-//! Tests with other programs on this machine: libtorrent, aria2, Transmission, rtorrent and opentracker.
+//! Tests with other programs on this machine: libtorrent, aria2, Transmission, rtorrent, opentracker and miniupnpd.
 //!
 //! ```text
 //! cargo test --test interop -- --ignored --test-threads 1
@@ -25,6 +25,7 @@ mod liars;
 mod lsd;
 mod memory;
 mod pex;
+mod port_mapping;
 mod scrape;
 mod shapes;
 mod trouble;

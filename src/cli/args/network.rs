@@ -98,6 +98,9 @@ pub(crate) struct Discovery {
     /// Do not look for peers on the local network (BEP 14)
     #[arg(long, env = "RILL_NO_LSD", value_parser = FalseyValueParser::new())]
     pub(crate) no_lsd: bool,
+    /// Do not ask the router to open the listening port to peers outside (PCP, NAT-PMP)
+    #[arg(long, env = "RILL_NO_PORT_MAPPING", value_parser = FalseyValueParser::new())]
+    pub(crate) no_port_mapping: bool,
 }
 
 fn parse_ports(text: &str) -> Result<(u16, u16), String> {

@@ -74,6 +74,7 @@ fn engine(
         state_dir: None,
         progress_every: POLL_INTERVAL,
         lsd: false,
+        port_mapping: false,
         dht: None,
         ..Config::default()
     };

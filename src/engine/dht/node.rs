@@ -68,8 +68,8 @@ pub enum DhtAction {
 /// What a search announces about us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Announce {
-    /// Our listening TCP port.
-    pub port: u16,
+    /// The TCP ports where we accept connections over IPv4 and over IPv6.
+    pub ports: [u16; 2],
     /// We are a seed (BEP 33).
     pub seed: bool,
 }

@@ -296,8 +296,9 @@ impl Dht {
         let Some(key) = l.search else { return self.on_maintenance_ended(now, lookup, l.target, l.v6, out) };
         self.stats.last_search = l.cost;
         let mut announces = 0;
-        if let Some(Announce { port, seed }) = self.searches.get(&key).and_then(|s| s.announce) {
+        if let Some(Announce { ports: [v4, v6], seed }) = self.searches.get(&key).and_then(|s| s.announce) {
             for (addr, token) in l.take_announce_targets() {
+                let port = if addr.is_ipv6() { v6 } else { v4 };
                 let method =
                     Method::AnnouncePeer { info_hash: key.info_hash, port: Some(port), seed, token: &token };
                 announces += usize::from(self.query(now, addr, method, Purpose::Announce(key), out));

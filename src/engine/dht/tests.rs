@@ -190,7 +190,7 @@ fn d4_an_overlong_transaction_is_not_echoed_and_an_overlong_token_is_not_stored(
     let long = format!("d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t900:{}1:y1:qe", "x".repeat(900));
     assert!(dht.on_datagram(at(1), addr(3), long.as_bytes(), &mut out));
     assert!(out.is_empty());
-    dht.search(at(1), HASH, Some(Announce { port: 7, seed: false }), &mut out);
+    dht.search(at(1), HASH, Some(Announce { ports: [7; 2], seed: false }), &mut out);
     let query = sent(&out)[0].1.to_vec();
     let token = [b'x'; 100];
     let parts = ResponseFields {
@@ -289,7 +289,7 @@ fn a_querying_node_is_pinged_unless_it_is_read_only() {
 fn a_lookup_queries_another_node_after_two_seconds_and_fails_a_query_after_twelve() {
     let mut dht = with_one_node();
     let mut out = Vec::new();
-    dht.search(at(1), HASH, Some(Announce { port: 4000, seed: true }), &mut out);
+    dht.search(at(1), HASH, Some(Announce { ports: [4000; 2], seed: true }), &mut out);
     let query = sent(&out)[0].1.to_vec();
     let nodes: Vec<_> = (10..14).map(|n| (id(n), addr(n))).collect();
     out.clear();

@@ -344,7 +344,7 @@ impl DhtWorld {
         self.torrents[torrent].peer = peer;
         self.push(self.now + self.scenario.wait, DhtEvent::Search(torrent));
         self.with_member(index, |m, now, out| {
-            m.dht.search(now, info_hash(torrent), Some(Announce { port: 7000, seed: false }), out);
+            m.dht.search(now, info_hash(torrent), Some(Announce { ports: [7000; 2], seed: false }), out);
         });
     }
 

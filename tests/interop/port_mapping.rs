@@ -1,0 +1,194 @@
+//! Port mapping with miniupnpd: a client behind a router that translates addresses, and a peer outside.
+//!
+//! ```text
+//!   client 10.91.0.2 ── 10.91.0.1 router 9.77.77.1 ── 9.77.77.2 outside
+//! ```
+//! The router and the peer outside are namespaces without a route to anything else. Outside addresses are not
+//! reserved, because miniupnpd maps nothing otherwise.
+
+use crate::clients::rill;
+use crate::content::{Shape, Torrent};
+use crate::lab::{Kid, Lab};
+use crate::need;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// The router's address outside: not reserved, and unreachable from these namespaces.
+const ROUTER: &str = "9.77.77.1";
+const OUTSIDE: &str = "9.77.77.2";
+/// The port of the seed behind the router.
+const PORT: &str = "6881";
+/// The table and chains that miniupnpd fills, with the translation of outgoing connections.
+const RULES: &str = r#"
+table inet filter {
+    chain miniupnpd { }
+    chain forward {
+        type filter hook forward priority 0; policy drop;
+        iifname "in" accept
+        ct state established,related accept
+        jump miniupnpd
+    }
+    chain prerouting_miniupnpd { type nat hook prerouting priority -100; policy accept; }
+    chain postrouting_miniupnpd {
+        type nat hook postrouting priority 100; policy accept;
+        oifname "out" masquerade
+    }
+}
+"#;
+
+/// Three namespaces, removed when this is dropped.
+struct Home;
+
+impl Home {
+    fn new() -> Home {
+        Home::remove(); // left by a run that was killed
+        for command in [
+            "netns add rillmapc",
+            "netns add rillmapr",
+            "netns add rillmapo",
+            "link add eth0 netns rillmapc type veth peer name in netns rillmapr",
+            "link add out netns rillmapr type veth peer name eth0 netns rillmapo",
+            "-n rillmapc addr add 10.91.0.2/24 dev eth0",
+            "-n rillmapr addr add 10.91.0.1/24 dev in",
+            "-n rillmapr addr add 9.77.77.1/24 dev out",
+            "-n rillmapo addr add 9.77.77.2/24 dev eth0",
+            "-n rillmapc link set eth0 up",
+            "-n rillmapc link set lo up",
+            "-n rillmapr link set in up",
+            "-n rillmapr link set out up",
+            "-n rillmapr link set lo up",
+            "-n rillmapo link set eth0 up",
+            "-n rillmapo link set lo up",
+            "-n rillmapc route add default via 10.91.0.1",
+        ] {
+            assert!(ip(command), "ip {command}");
+        }
+        assert!(within("rillmapr", "sh", &["-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]));
+        Home
+    }
+
+    fn remove() {
+        for name in ["rillmapc", "rillmapr", "rillmapo"] {
+            ip(&format!("netns del {name}"));
+        }
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        Home::remove();
+    }
+}
+
+fn ip(words: &str) -> bool {
+    Command::new("ip")
+        .args(words.split(' '))
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+fn within(network: &str, program: &str, words: &[&str]) -> bool {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", network, program]).args(words);
+    command.status().is_ok_and(|status| status.success())
+}
+
+fn inside(network: &str, command: &Command) -> Command {
+    let mut inside = Command::new("ip");
+    inside.args(["netns", "exec", network]).arg(command.get_program()).args(command.get_args());
+    for (key, value) in command.get_envs() {
+        match value {
+            Some(value) => inside.env(key, value),
+            None => inside.env_remove(key),
+        };
+    }
+    inside
+}
+
+/// Starts miniupnpd in the router, with an empty table of mappings. A lifetime of 20 s is renewed after 10.
+fn daemon(lab: &Lab) -> Kid<'_> {
+    let rules = lab.at("rules.nft");
+    fs::write(&rules, RULES).unwrap();
+    within("rillmapr", "nft", &["flush", "ruleset"]);
+    assert!(within("rillmapr", "nft", &["-f", rules.to_str().unwrap()]));
+    // Of a daemon that was killed.
+    let _ = fs::remove_file(lab.at("miniupnpd.pid"));
+    let settings = lab.at("miniupnpd.conf");
+    let text = "ext_ifname=out\nlistening_ip=in\nenable_natpmp=yes\nenable_upnp=no\nsecure_mode=yes\nmin_lifetime=10\n\
+         max_lifetime=20\nuuid=00000000-0000-0000-0000-000000000001\nallow 1024-65535 10.91.0.0/24 1024-65535\n\
+         deny 0-65535 0.0.0.0/0 0-65535\n";
+    fs::write(&settings, text).unwrap();
+    let mut command = Command::new("miniupnpd");
+    command.args(["-d", "-f"]).arg(&settings).arg("-P").arg(lab.at("miniupnpd.pid"));
+    lab.start(&mut inside("rillmapr", &command))
+}
+
+/// Returns the rules of the router that name the seed's port.
+fn mappings() -> usize {
+    let mut list = Command::new("ip");
+    list.args([
+        "netns",
+        "exec",
+        "rillmapr",
+        "nft",
+        "list",
+        "chain",
+        "inet",
+        "filter",
+        "prerouting_miniupnpd",
+    ]);
+    let text = String::from_utf8(list.output().unwrap().stdout).unwrap();
+    text.lines().filter(|line| line.contains(PORT) && line.contains("dnat")).count()
+}
+
+fn seed<'a>(lab: &'a Lab, torrent: &Torrent) -> Kid<'a> {
+    let mut command = rill();
+    command.env_remove("RILL_NO_PORT_MAPPING").args(["seed", "--no-state", "--listen-port", PORT, "-d"]);
+    command.arg(&torrent.dir).arg(&torrent.file);
+    lab.start(&mut inside("rillmapc", &command))
+}
+
+fn fetch_from_outside(lab: &Lab, torrent: &Torrent, out: &Path) {
+    let mut command = rill();
+    let peer = format!("{ROUTER}:{PORT}");
+    command
+        .args(["get", "--no-state", "--timeout", "30s", "--peer", &peer, "-d"])
+        .arg(out)
+        .arg(&torrent.file);
+    let kid = lab.start(&mut inside("rillmapo", &command));
+    assert_eq!(kid.code(), 0, "{OUTSIDE} dials {peer}\n{}", lab.words());
+    torrent.must_be_in(out, lab);
+}
+
+#[test]
+#[ignore = "needs other programs"]
+fn a_peer_outside_downloads_through_the_mapped_port() {
+    need!("ip", "nft", "miniupnpd");
+    let _home = Home::new();
+    let lab = Lab::new();
+    let torrent = Torrent::make(&lab, Shape::single(1 << 20, 64 << 10), &[]);
+    let router = daemon(&lab);
+    let seeder = seed(&lab, &torrent);
+    lab.wait_for("TCP and UDP are mapped", || mappings() == 2);
+    lab.wait_for("the open port is said", || {
+        seeder.words().contains("9.77.77.1:6881 is open to peers outside")
+    });
+    fetch_from_outside(&lab, &torrent, &lab.new_dir("out"));
+
+    // Longer than the lifetime.
+    std::thread::sleep(Duration::from_secs(25));
+    assert_eq!(mappings(), 2, "renewed\n{}", lab.words());
+
+    router.signal("KILL");
+    let _restarted = daemon(&lab);
+    assert_eq!(mappings(), 0);
+    lab.wait_up_to(Duration::from_secs(25), "mapped by the restarted daemon", &mut || mappings() == 2);
+    fetch_from_outside(&lab, &torrent, &lab.new_dir("out"));
+
+    seeder.signal("TERM");
+    lab.wait_up_to(Duration::from_secs(5), "unmapped at the end", &mut || mappings() == 0);
+    println!("mapped, dialed, renewed, mapped again, unmapped");
+}
