@@ -28,7 +28,7 @@ impl<In: Transport> Connector<In> for EgressConnector {
         }
         let begun = Instant::now();
         let mut failure = Error::HostNotFound;
-        for addr in details.addrs.iter() {
+        for addr in &details.addrs {
             let left = limit(details.timeout).map(|limit| limit.saturating_sub(begun.elapsed()));
             if left.is_some_and(|left| left.is_zero()) {
                 return Err(Error::Timeout(details.timeout.reason));

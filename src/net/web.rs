@@ -56,6 +56,7 @@ impl RootCertificates {
 #[derive(Clone, Debug, Default)]
 pub struct HttpOptions {
     /// Who vouches for HTTPS servers.
+    #[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "nothing is reached over HTTPS"))]
     pub roots: RootCertificates,
     /// Where connections leave the machine.
     pub egress: Egress,

@@ -8,7 +8,7 @@
 
 use super::event_loop::EventLoop;
 use super::tokens::Owner;
-use crate::net::{Egress, MulticastSockets, bind};
+use crate::net::{BoundUdp, Egress, MulticastSockets, bind};
 use crate::units::Instant;
 use std::time::Duration;
 
@@ -77,6 +77,7 @@ impl EventLoop {
         let (port, udp_port) = (self.listeners.port(), self.udp.port());
         self.listeners.close();
         self.udp.close();
+        self.bound_udp = BoundUdp::default();
         let bound = bind(&self.listen_on, port..=port, Some(udp_port), &self.egress);
         let registered = bound.and_then(|(mut listeners, mut udp)| {
             let registry = self.poll.registry();
