@@ -8,7 +8,7 @@ mod options;
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -41,9 +41,11 @@ impl World {
         let mut seed = rill(dir.path());
         seed.args(["seed", "--no-state", "-q", "-u", rate, "--listen-port", &port.to_string(), "t.torrent"]);
         let seed = seed.spawn().unwrap();
+        let torrent = rill::wire::Metainfo::parse(&fs::read(dir.path().join("t.torrent")).unwrap()).unwrap();
         let begun = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "the seed does not listen");
+        // It listens before its content is checked, and closes connections until then.
+        while !is_served(port, &torrent) {
+            assert!(begun.elapsed() < Duration::from_secs(20), "the seed does not serve");
             std::thread::sleep(Duration::from_millis(10));
         }
         World { dir, seed, port }
@@ -77,6 +79,14 @@ impl Drop for World {
 }
 
 /// Returns a port that no other test uses, below the kernel's range for outgoing connections.
+/// Returns whether the program that listens at this port answers a handshake for the torrent.
+fn is_served(port: u16, torrent: &rill::wire::Metainfo) -> bool {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+    let handshake = [&b"\x13BitTorrent protocol"[..], &[0; 8], &torrent.info_hash().0, &[b'w'; 20]].concat();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.write_all(&handshake).is_ok() && stream.read_exact(&mut [0; 68]).is_ok()
+}
+
 fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {

@@ -66,6 +66,10 @@ impl Egress {
     pub fn check(&self) -> Result<(), (String, &'static str)> {
         let (interface, ip) = match &self.interface {
             None => return Ok(()),
+            // The kernel takes an empty name for no interface, and would bind to none.
+            Some(Interface::Name(name)) if name.is_empty() => {
+                return Err((String::from("an empty name"), "no network interface has this name"));
+            }
             Some(Interface::Name(name)) => (name.clone(), IpAddr::from([0, 0, 0, 0])),
             Some(Interface::Address(own)) => (own.to_string(), *own),
         };
@@ -188,5 +192,7 @@ mod tests {
         let to = "127.0.0.1:1".parse().unwrap();
         assert_eq!(named("none0").connect(to).unwrap_err().raw_os_error(), Some(libc::ENODEV));
         assert_eq!(Egress::default().interface_index(), None);
+        assert!(named("").check().is_err() && named("none0").check().is_err());
+        assert_eq!(named("lo").check(), Ok(()));
     }
 }

@@ -81,6 +81,7 @@ const CASES: &[(&str, Run, &str)] = &[
     ("404", Plain, "show WEB/none"),
     ("404", Plain, "get WEB/none"),
     // ---- 6 ----
+    ("no such interface", Plain, "get t.torrent -d OWN --no-state --listen-port 0 --interface none0"),
     ("a port that is taken", Plain, "get t.torrent -d OWN --no-state --listen-port TAKEN"),
     ("a port that is taken", Plain, "seed t.torrent --no-state --listen-port TAKEN"),
     ("no server", Plain, "show http://127.0.0.1:1/t.torrent"),
@@ -170,6 +171,7 @@ const CASES: &[(&str, Run, &str)] = &[
     ("not a tracker", Plain, "get --tracker file:///etc/passwd t.torrent"),
     ("not a way", Plain, "get --storage tape t.torrent"),
     ("not a way", Plain, "get --file-allocation tape t.torrent"),
+    ("no name of an interface", Plain, "get --interface= t.torrent"),
     ("a path for a name", Plain, "get -o a/b t.torrent"),
     ("one name for several torrents", Plain, "get -o x t.torrent made.torrent"),
     ("one name for several torrents", Plain, "seed -o x t.torrent made.torrent"),

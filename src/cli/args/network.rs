@@ -53,7 +53,7 @@ pub(crate) struct Egress {
     pub(crate) ipv6: bool,
     /// Send and receive only through this interface, tun0, or from this address; while the interface is gone,
     /// nothing is sent. Names of hosts are resolved by the system [default: none]
-    #[arg(long, value_name = "NAME|ADDR", env = "RILL_INTERFACE")]
+    #[arg(long, value_name = "NAME|ADDR", env = "RILL_INTERFACE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(crate) interface: Option<String>,
     /// Mark the packets to peers, the DHT and UDP trackers with this DSCP, 0 to 63; 8 is the class of background
     /// traffic [default: none]
