@@ -36,7 +36,7 @@ impl Engine {
             Datagram::PortMapping => {
                 if let Some(mapper) = &mut self.port_mapper {
                     mapper.on_datagram(&mut self.context.turn(now, out), from, packet);
-                    self.on_outside_ports(now);
+                    self.on_outside_ports(now, out);
                 }
             }
             Datagram::Utp | Datagram::Unknown => {}
@@ -318,14 +318,14 @@ impl Engine {
     pub fn on_gateways(&mut self, now: Instant, found: Gateways, out: &mut Actions) {
         if let Some(mapper) = &mut self.port_mapper {
             mapper.on_gateways(&mut self.context.turn(now, out), found);
-            self.on_outside_ports(now);
+            self.on_outside_ports(now, out);
         }
     }
 
     pub(super) fn on_mapping_deadline(&mut self, now: Instant, out: &mut Actions) {
         if let Some(mapper) = &mut self.port_mapper {
             mapper.on_deadline(&mut self.context.turn(now, out));
-            self.on_outside_ports(now);
+            self.on_outside_ports(now, out);
         }
     }
 
@@ -337,16 +337,15 @@ impl Engine {
     }
 
     /// If the router opened another port than before, has trackers and DHT told.
-    fn on_outside_ports(&mut self, now: Instant) {
+    fn on_outside_ports(&mut self, now: Instant, out: &mut Actions) {
         let Some(mapper) = &self.port_mapper else { return };
         let before = std::mem::replace(&mut self.context.outside, mapper.outside());
         let (port, after) = (self.context.config.port, self.context.outside);
         if [false, true].iter().all(|v6| before.tcp(*v6, port) == after.tcp(*v6, port)) {
             return;
         }
-        let mut none = Actions::default();
         for key in self.swarms.torrents.keys().collect::<Vec<_>>() {
-            self.reannounce(now, key, &mut none);
+            self.reannounce(now, key, out);
             if let Some(t) = self.swarms.torrents.get_mut(key).filter(|t| t.running) {
                 t.restart_search(now);
                 self.context.timers.arm(Timer::Search(key), now);
