@@ -26,6 +26,8 @@ pub(crate) mod bloom;
 pub(crate) mod compact;
 mod datagram;
 mod decoder;
+#[cfg(feature = "internals")]
+mod diffie_hellman;
 mod dont_have;
 mod encoder;
 mod extended_handshake;
@@ -44,6 +46,8 @@ mod node_cache;
 pub(crate) mod percent;
 mod pex;
 pub(crate) mod port_mapping;
+#[cfg(feature = "internals")]
+mod rc4;
 mod scrape;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -87,13 +91,17 @@ mod internals {
     pub use super::node_cache::{read_nodes, write_nodes};
     pub use super::pex::{PEX_REACHABLE, PEX_SEED, PexMessage, write_pex};
     pub use super::scrape::{parse_counts, scrape_url};
-    // Between peers.
+    // Between peers. The parts of an encrypted connection (MSE) serve only their tests so far.
     pub use super::decoder::{Decoder, Frame, ReadAhead};
+    #[cfg(feature = "internals")]
+    pub use super::diffie_hellman::{EXPONENT_LEN, KEY_LEN, public_key, shared_secret};
     pub use super::encoder::{Encoder, Segment, WritePlan};
     #[cfg(any(feature = "internals", feature = "sim"))]
     pub use super::handshake::HANDSHAKE_LEN;
     pub use super::handshake::Handshake;
     pub use super::message::{FrameError, MAX_BLOCK_LEN, Message, RawSpan};
+    #[cfg(feature = "internals")]
+    pub use super::rc4::Rc4;
 }
 
 #[cfg(feature = "fuzzing")]
