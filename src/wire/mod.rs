@@ -42,6 +42,8 @@ mod magnet;
 mod message;
 mod metadata;
 pub mod metainfo;
+#[cfg(feature = "internals")]
+pub mod mse;
 mod node_cache;
 pub(crate) mod percent;
 mod pex;
