@@ -26,7 +26,6 @@ pub(crate) mod bloom;
 pub(crate) mod compact;
 mod datagram;
 mod decoder;
-#[cfg(feature = "internals")]
 mod diffie_hellman;
 mod dont_have;
 mod encoder;
@@ -42,13 +41,14 @@ mod magnet;
 mod message;
 mod metadata;
 pub mod metainfo;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod mse;
 #[cfg(feature = "internals")]
 pub mod mse;
 mod node_cache;
 pub(crate) mod percent;
 mod pex;
 pub(crate) mod port_mapping;
-#[cfg(feature = "internals")]
 mod rc4;
 mod scrape;
 #[cfg(test)]
@@ -91,16 +91,14 @@ mod internals {
     pub use super::extended_handshake::{ExtendedHandshake, ExtensionIds, HANDSHAKE_ID};
     pub use super::metadata::{METADATA_PIECE_LEN, MetadataMessage};
     pub use super::node_cache::{read_nodes, write_nodes};
-    pub use super::pex::{PEX_REACHABLE, PEX_SEED, PexMessage, write_pex};
+    pub use super::pex::{PEX_ENCRYPTION, PEX_REACHABLE, PEX_SEED, PexMessage, write_pex};
     pub use super::scrape::{parse_counts, scrape_url};
-    // Between peers. The parts of an encrypted connection (MSE) serve only their tests so far.
+    // Between peers.
     pub use super::decoder::{Decoder, Frame, ReadAhead};
     #[cfg(feature = "internals")]
     pub use super::diffie_hellman::{EXPONENT_LEN, KEY_LEN, public_key, shared_secret};
     pub use super::encoder::{Encoder, Segment, WritePlan};
-    #[cfg(any(feature = "internals", feature = "sim"))]
-    pub use super::handshake::HANDSHAKE_LEN;
-    pub use super::handshake::Handshake;
+    pub use super::handshake::{HANDSHAKE_LEN, Handshake};
     pub use super::message::{FrameError, MAX_BLOCK_LEN, Message, RawSpan};
     #[cfg(feature = "internals")]
     pub use super::rc4::Rc4;

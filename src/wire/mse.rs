@@ -4,10 +4,15 @@
 //! dialer    Key → Sync → Select → Pad → done        accepter  Key → Sync → Torrent → Provide → Pad → Initial → done
 //! ```
 //!
-//! Both take bytes in any portions with the same result, and keep fewer than [`MAX_KEPT`] of them between two
-//! calls. Exponents and padding come from the caller; nothing here is random.
+//! Both take bytes in any portions with the same result, and keep fewer than [`MAX_INITIAL`] of them between two
+//! calls. Key pairs and padding come from the caller; nothing here is random.
+//!
+//! An accepter computes a shared secret only when the caller allows it: until then it keeps what has arrived, and
+//! the caller gives it no more ([`Accepter::waits_for_secret`]).
 
 use sha1::{Digest, Sha1};
+use std::fmt;
+use thiserror::Error;
 
 use super::diffie_hellman::{EXPONENT_LEN, KEY_LEN, public_key, shared_secret};
 use super::handshake::Handshake;
@@ -21,31 +26,58 @@ pub const RC4: u32 = 2;
 pub const MAX_PAD: usize = 512;
 /// The largest initial payload that is accepted, in bytes. Known programs send none or a handshake.
 pub const MAX_INITIAL: usize = 1_024;
-/// An upper limit of the bytes kept between two calls: an initial payload that is not complete.
-pub const MAX_KEPT: usize = MAX_INITIAL;
 
 /// Verification constant: eight zeros.
 const VC: [u8; 8] = [0; 8];
+/// Bytes of the accepter's synchronization mark. Without them the shared secret has no use.
+const SYNC_LEN: usize = 20;
 /// Bytes of the start of a plain handshake that tell it from a public key.
 const PLAIN_PREFIX: usize = 20;
 
 /// Why a negotiation failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum MseError {
     /// The peer answered with a plain handshake.
+    #[error("a plain handshake where encryption was offered")]
     PlainPeer,
     /// The public key has no secret.
+    #[error("a public key without a secret")]
     PublicKey,
     /// No synchronization within the largest padding.
+    #[error("neither a handshake nor an encrypted connection")]
     NoSync,
     /// No running torrent has this key.
+    #[error("an unknown torrent")]
     UnknownTorrent,
     /// The verification constant is wrong.
+    #[error("a wrong verification constant")]
     Verification,
     /// No method that both sides allow, or one that was not offered.
+    #[error("no common method of encryption")]
     Method,
     /// A padding above [`MAX_PAD`] or an initial payload above [`MAX_INITIAL`].
+    #[error("a padding or an initial payload above the limit")]
     Length,
+}
+
+/// A secret exponent and its public key. Several negotiations may share it.
+#[derive(Clone)]
+pub struct KeyPair {
+    exponent: [u8; EXPONENT_LEN],
+    public: [u8; KEY_LEN],
+}
+
+impl KeyPair {
+    /// Computes the public key of `exponent`.
+    pub fn new(exponent: [u8; EXPONENT_LEN]) -> KeyPair {
+        KeyPair { exponent, public: public_key(&exponent) }
+    }
+}
+
+impl fmt::Debug for KeyPair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyPair").finish_non_exhaustive()
+    }
 }
 
 /// The result of a negotiation.
@@ -119,7 +151,7 @@ enum Dialing {
 /// The negotiation of the side that dialed.
 #[derive(Debug)]
 pub struct Dialer {
-    exponent: [u8; EXPONENT_LEN],
+    keys: KeyPair,
     info_hash: [u8; 20],
     provide: u32,
     initial: Vec<u8>,
@@ -131,17 +163,22 @@ impl Dialer {
     /// Starts a negotiation and appends the first message to `out`. `provide` has the offered methods, `initial`
     /// the first bytes of the stream.
     pub fn new(
-        exponent: [u8; EXPONENT_LEN],
+        keys: KeyPair,
         info_hash: [u8; 20],
         provide: u32,
         pad: &[u8],
         initial: &[u8],
         out: &mut Vec<u8>,
     ) -> Dialer {
-        out.extend(public_key(&exponent));
+        out.extend(keys.public);
         out.extend(pad);
         let (initial, state) = (initial.to_vec(), Some(Dialing::Key));
-        Dialer { exponent, info_hash, provide, initial, state, kept: Vec::new() }
+        Dialer { keys, info_hash, provide, initial, state, kept: Vec::new() }
+    }
+
+    /// Returns whether the peer's public key has arrived and the shared secret is computed.
+    pub fn has_secret(&self) -> bool {
+        !matches!(self.state, Some(Dialing::Key))
     }
 
     /// Takes bytes of the peer and appends the answer to `out`. After a result or an error it takes no more.
@@ -209,7 +246,7 @@ impl Dialer {
 
     /// Appends the third message to `out`.
     fn offer(&self, theirs: &[u8; KEY_LEN], out: &mut Vec<u8>) -> Result<Ciphers, MseError> {
-        let secret = shared_secret(&self.exponent, theirs).ok_or(MseError::PublicKey)?;
+        let secret = shared_secret(&self.keys.exponent, theirs).ok_or(MseError::PublicKey)?;
         let mut outgoing = Rc4::new(&digest(b"keyA", &secret, &self.info_hash));
         let incoming = Rc4::new(&digest(b"keyB", &secret, &self.info_hash));
         let len = u16::try_from(self.initial.len()).map_err(|_| MseError::Length)?;
@@ -236,7 +273,7 @@ enum Accepting {
 /// The negotiation of the side that was dialed.
 #[derive(Debug)]
 pub struct Accepter {
-    exponent: [u8; EXPONENT_LEN],
+    keys: KeyPair,
     answer: Vec<u8>,
     theirs: Option<[u8; KEY_LEN]>,
     allowed: u32,
@@ -245,25 +282,37 @@ pub struct Accepter {
 }
 
 impl Accepter {
-    /// Starts a negotiation. `own_key` is the public key of `exponent`: several callers may share the pair.
-    /// `allowed` has the methods that may be selected; plaintext is selected if both sides allow it.
-    pub fn new(exponent: [u8; EXPONENT_LEN], own_key: &[u8; KEY_LEN], pad: &[u8], allowed: u32) -> Accepter {
-        let (answer, state) = ([own_key, pad].concat(), Some(Accepting::Key));
-        Accepter { exponent, answer, theirs: None, allowed, state, kept: Vec::new() }
+    /// Starts a negotiation. `allowed` has the methods that may be selected; plaintext is selected if both sides
+    /// allow it.
+    pub fn new(keys: KeyPair, pad: &[u8], allowed: u32) -> Accepter {
+        let (answer, state) = ([&keys.public, pad].concat(), Some(Accepting::Key));
+        Accepter { keys, answer, theirs: None, allowed, state, kept: Vec::new() }
     }
 
-    /// Takes bytes of the peer and appends the answer to `out`. `find` returns the info hash of a running torrent
-    /// by its [`torrent_key`]. After a result or an error it takes no more.
+    /// Returns whether the shared secret is computed.
+    pub fn has_secret(&self) -> bool {
+        !matches!(self.state, Some(Accepting::Key))
+    }
+
+    /// Returns whether the next step is the shared secret: its bytes have arrived.
+    pub fn waits_for_secret(&self) -> bool {
+        !self.has_secret() && self.theirs.is_some() && self.kept.len() >= SYNC_LEN
+    }
+
+    /// Takes bytes of the peer and appends the answer to `out`. Without `may_compute` it stops before the shared
+    /// secret. `find` returns the info hash of a running torrent by its [`torrent_key`]. After a result or an
+    /// error it takes no more.
     pub fn receive(
         &mut self,
         bytes: &[u8],
+        may_compute: bool,
         find: impl Fn(&[u8; 20]) -> Option<[u8; 20]>,
         out: &mut Vec<u8>,
     ) -> Result<Option<Established>, MseError> {
         self.kept.extend(bytes);
         while let Some(state) = self.state.take() {
             let (next, waiting) = match state {
-                Accepting::Key => self.read_key(out)?,
+                Accepting::Key => self.read_key(may_compute, out)?,
                 Accepting::Sync(secret) => {
                     let found = synchronize(&mut self.kept, &digest(b"req1", &secret, &[]))?;
                     (if found { Accepting::Torrent(secret) } else { Accepting::Sync(secret) }, !found)
@@ -318,7 +367,7 @@ impl Accepter {
     }
 
     /// Answers the peer's key at once, and computes the secret when the bytes of a synchronization follow it.
-    fn read_key(&mut self, out: &mut Vec<u8>) -> Result<(Accepting, bool), MseError> {
+    fn read_key(&mut self, may_compute: bool, out: &mut Vec<u8>) -> Result<(Accepting, bool), MseError> {
         if self.theirs.is_none() {
             self.theirs = take::<KEY_LEN>(&mut self.kept);
             if self.theirs.is_some() {
@@ -326,8 +375,8 @@ impl Accepter {
             }
         }
         match self.theirs {
-            Some(theirs) if self.kept.len() >= 20 => {
-                let secret = shared_secret(&self.exponent, &theirs).ok_or(MseError::PublicKey)?;
+            Some(theirs) if may_compute && self.kept.len() >= SYNC_LEN => {
+                let secret = shared_secret(&self.keys.exponent, &theirs).ok_or(MseError::PublicKey)?;
                 Ok((Accepting::Sync(secret), false))
             }
             _ => Ok((Accepting::Key, true)),
@@ -387,17 +436,17 @@ mod tests {
         initial: &[u8],
         cut: usize,
     ) -> Result<Both, MseError> {
-        let (a, b) = ([3; EXPONENT_LEN], [5; EXPONENT_LEN]);
+        let (a, b) = (KeyPair::new([3; EXPONENT_LEN]), KeyPair::new([5; EXPONENT_LEN]));
         let (mut to_b, mut to_a) = (Vec::new(), Vec::new());
         let mut dialer = Dialer::new(a, HASH, offer.0, &vec![1; pads.0], initial, &mut to_b);
-        let mut accepter = Accepter::new(b, &public_key(&b), &vec![2; pads.1], offer.1);
-        let none = portions(&to_b, cut, |part| accepter.receive(part, find, &mut to_a))?;
+        let mut accepter = Accepter::new(b, &vec![2; pads.1], offer.1);
+        let none = portions(&to_b, cut, |part| accepter.receive(part, true, find, &mut to_a))?;
         assert!(none.is_none());
         to_b.clear();
         let none = portions(&to_a, cut, |part| dialer.receive(part, &mut to_b))?;
         assert!(none.is_none());
         to_a.clear();
-        let accepted = portions(&to_b, cut, |part| accepter.receive(part, find, &mut to_a))?;
+        let accepted = portions(&to_b, cut, |part| accepter.receive(part, true, find, &mut to_a))?;
         let dialed = portions(&to_a, cut, |part| dialer.receive(part, &mut to_b))?;
         Ok((dialed, accepted))
     }
@@ -439,13 +488,13 @@ mod tests {
         let (a, b) = ([1; 20], [0x40; 20]);
         let [a, b]: [[u8; 20]; 2] = [a, b].map(|first| std::array::from_fn(|i| first[i] + i as u8));
         let (mut to_b, mut to_a) = (Vec::new(), Vec::new());
-        let mut dialer = Dialer::new(a, HASH, 3, &[], &[], &mut to_b);
-        let mut accepter = Accepter::new(b, &public_key(&b), &[], RC4);
-        assert!(accepter.receive(&to_b, find, &mut to_a).unwrap().is_none());
+        let mut dialer = Dialer::new(KeyPair::new(a), HASH, 3, &[], &[], &mut to_b);
+        let mut accepter = Accepter::new(KeyPair::new(b), &[], RC4);
+        assert!(accepter.receive(&to_b, true, find, &mut to_a).unwrap().is_none());
         to_b.clear();
         assert!(dialer.receive(&to_a, &mut to_b).unwrap().is_none());
         to_a.clear();
-        assert!(accepter.receive(&to_b, find, &mut to_a).unwrap().is_some());
+        assert!(accepter.receive(&to_b, true, find, &mut to_a).unwrap().is_some());
         let hex: String = to_b.iter().map(|byte| format!("{byte:02x}")).collect();
         let third = "17bc3c168a720fad332361fa38278ce884614930\
                      1fda84ea7b4e3443f4a1044845ed46c352fb9c96\
@@ -462,8 +511,25 @@ mod tests {
     }
 
     #[test]
+    fn an_accepter_without_permission_keeps_what_arrived_and_goes_on_later() {
+        let (mut to_b, mut to_a) = (Vec::new(), Vec::new());
+        let mut dialer = Dialer::new(KeyPair::new([3; 20]), HASH, 3, &[1; 9], &[7; 68], &mut to_b);
+        let mut accepter = Accepter::new(KeyPair::new([5; 20]), &[], RC4);
+        assert!(accepter.receive(&to_b, false, find, &mut to_a).unwrap().is_none());
+        assert!(!accepter.waits_for_secret(), "a key alone needs no secret");
+        to_b.clear();
+        assert!(dialer.receive(&to_a, &mut to_b).unwrap().is_none());
+        to_a.clear();
+        assert!(accepter.receive(&to_b, false, find, &mut to_a).unwrap().is_none());
+        assert!(accepter.waits_for_secret() && to_a.is_empty());
+        let done = accepter.receive(&[], true, find, &mut to_a).unwrap().unwrap();
+        assert_eq!(done.stream, [7; 68]);
+        assert!(dialer.receive(&to_a, &mut to_b).unwrap().is_some());
+    }
+
+    #[test]
     fn an_answer_that_is_a_plain_handshake_is_told_from_a_key() {
-        let mut dialer = Dialer::new([3; EXPONENT_LEN], HASH, 3, &[], &[], &mut Vec::new());
+        let mut dialer = Dialer::new(KeyPair::new([3; EXPONENT_LEN]), HASH, 3, &[], &[], &mut Vec::new());
         let mut out = Vec::new();
         assert!(dialer.receive(b"\x13BitTorrent protoco", &mut out).unwrap().is_none());
         assert_eq!(dialer.receive(b"l", &mut out).unwrap_err(), MseError::PlainPeer);
