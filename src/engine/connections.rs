@@ -182,7 +182,7 @@ impl Swarms {
         let addr = c.peer.source.addr;
         let dialed = c.peer.wire.dialed;
         let negotiated = c.peer.wire.negotiated;
-        if turn.config.encryption == Encryption::Require && !negotiated {
+        if turn.config.encryption == Encryption::Require && negotiated.is_none() {
             return Err(DisconnectReason::Unencrypted);
         }
         let origin = c.peer.source.origin;
@@ -192,7 +192,7 @@ impl Swarms {
         };
         let t =
             self.torrents.get_mut(torrent).filter(|t| t.running).ok_or(DisconnectReason::UnknownTorrent)?;
-        if t.info_hash != theirs.info_hash {
+        if t.info_hash != theirs.info_hash || negotiated.is_some_and(|named| named != theirs.info_hash.0) {
             return Err(DisconnectReason::WrongTorrent);
         }
         if theirs.peer_id == turn.config.peer_id {
@@ -243,9 +243,9 @@ impl Swarms {
         }
         log::info!("{addr} is a peer ({})", origin.word());
         if dialed {
-            t.peer_list.set_encrypted(addr, negotiated);
+            t.peer_list.set_encrypted(addr, negotiated.is_some());
         }
-        self.counts.of(dialed).on_connected(negotiated);
+        self.counts.of(dialed).on_connected(negotiated.is_some());
         let geometry = *t.pieces.geometry();
         let Some(c) = self.connections.get_mut(key) else { return Ok(()) };
         if t.metadata.is_wanted() {

@@ -55,7 +55,7 @@ impl KeyExchange {
     }
 
     /// Starts the negotiation of a caller.
-    pub fn accepter(&mut self, now: Instant, allowed: u32) -> Accepter {
+    pub fn accepter(&mut self, now: Instant, methods: &'static [u32]) -> Accepter {
         let pad = self.secrets.padding();
         let pair = match &self.accepting {
             Some((pair, made)) if now.since(*made) < limits::MSE_PAIR_AGE => pair.clone(),
@@ -64,7 +64,7 @@ impl KeyExchange {
                 self.accepting.insert((pair, now)).0.clone()
             }
         };
-        Accepter::new(pair, &pad, allowed)
+        Accepter::new(pair, &pad, methods)
     }
 
     fn pair(&mut self) -> KeyPair {

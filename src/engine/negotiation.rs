@@ -29,16 +29,21 @@ pub enum Encryption {
     /// Addresses are dialed without it first, and with it if the peer insists. Both are accepted.
     #[default]
     Allow,
-    /// Addresses are dialed with it first, and without it if the peer does not know it. Both are accepted.
+    /// Addresses are dialed with it first, and without it if the peer does not know it. Both are accepted, and the
+    /// whole stream is encrypted if the caller offers that.
     Prefer,
     /// Always, and the whole stream: peers without encryption are refused.
     Require,
 }
 
 impl Encryption {
-    /// Returns the methods to offer and to accept.
-    fn methods(self) -> u32 {
-        if self == Encryption::Require { RC4 } else { PLAINTEXT | RC4 }
+    /// Returns the methods to offer, and to select of what a caller offers, in this order.
+    fn methods(self) -> &'static [u32] {
+        match self {
+            Encryption::Require => &[RC4],
+            Encryption::Prefer => &[RC4, PLAINTEXT],
+            Encryption::Off | Encryption::Allow => &[PLAINTEXT, RC4],
+        }
     }
 
     /// Returns whether to dial an address with encryption; `known` is what its last attempt showed.
@@ -117,7 +122,8 @@ impl Swarms {
     ) {
         let Some(c) = self.connections.get_mut(key) else { return };
         let mut out = Vec::new();
-        let dialer = self.key_exchange.dialer(info_hash, turn.config.encryption.methods(), ours, &mut out);
+        let provide = turn.config.encryption.methods().iter().fold(0, |bits, bit| bits | bit);
+        let dialer = self.key_exchange.dialer(info_hash, provide, ours, &mut out);
         c.negotiation = Some(Box::new(Negotiation::Dialer(dialer)));
         c.peer.wire.encoder.push_bytes(&out);
         c.peer.flush(turn.out);
@@ -136,7 +142,7 @@ impl Swarms {
         let policy = turn.config.encryption;
         if negotiation.is_none() {
             if peer.wire.dialed
-                || peer.wire.negotiated
+                || peer.wire.negotiated.is_some()
                 || policy == Encryption::Off
                 || Handshake::could_begin(decoder.pending())
             {
@@ -177,9 +183,9 @@ impl Swarms {
             MseError::UnknownTorrent => DisconnectReason::UnknownTorrent,
             e => DisconnectReason::Negotiation(e),
         })?;
-        let Some(Established { ciphers, stream }) = established else { return Ok(false) };
+        let Some(Established { info_hash, ciphers, stream }) = established else { return Ok(false) };
         decoder.preload(stream);
-        peer.wire.negotiated = true;
+        peer.wire.negotiated = Some(info_hash);
         let clear = peer.wire.encoder.control_bytes();
         **state = Negotiation::Established { ciphers: ciphers.map(Box::new), clear };
         Ok(true)
@@ -275,7 +281,7 @@ pub(super) fn note_attempt(
     }
     let lost = why == DisconnectReason::Lost;
     match negotiation {
-        None if peer.wire.negotiated || heard => false,
+        None if peer.wire.negotiated.is_some() || heard => false,
         None => {
             list.set_encrypted(addr, true);
             lost && list.dial_again(addr)

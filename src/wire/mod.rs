@@ -116,6 +116,14 @@ pub mod fuzz_metainfo;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 #[expect(
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    reason = "a fuzz target reports a violation by panicking"
+)]
+pub mod fuzz_mse;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+#[expect(
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,

@@ -83,6 +83,8 @@ impl fmt::Debug for KeyPair {
 /// The result of a negotiation.
 #[derive(Debug)]
 pub struct Established {
+    /// The torrent that the dialing side named.
+    pub info_hash: [u8; 20],
     /// The keystreams of both directions; `None` for the plaintext method.
     pub ciphers: Option<Ciphers>,
     /// Decrypted bytes of the stream that have arrived.
@@ -132,12 +134,13 @@ fn synchronize(bytes: &mut Vec<u8>, mark: &[u8]) -> Result<bool, MseError> {
     }
 }
 
-fn established(mut ciphers: Ciphers, method: u32, mut stream: Vec<u8>, mut rest: Vec<u8>) -> Established {
-    if method == RC4 {
-        ciphers.incoming.apply(&mut rest);
+/// Returns the ciphers of the stream under `method`, and decrypts `rest`, the bytes of it that have arrived.
+fn begin_stream(mut ciphers: Ciphers, method: u32, rest: &mut [u8]) -> Option<Ciphers> {
+    if method != RC4 {
+        return None;
     }
-    stream.append(&mut rest);
-    Established { ciphers: (method == RC4).then_some(ciphers), stream }
+    ciphers.incoming.apply(rest);
+    Some(ciphers)
 }
 
 #[derive(Debug)]
@@ -233,8 +236,9 @@ impl Dialer {
                 }
                 Dialing::Pad { mut ciphers, method, len } => {
                     ciphers.incoming.advance(len);
-                    let rest = self.kept.split_off(len);
-                    return Ok(Some(established(ciphers, method, Vec::new(), rest)));
+                    let mut stream = self.kept.split_off(len);
+                    let ciphers = begin_stream(ciphers, method, &mut stream);
+                    return Ok(Some(Established { info_hash: self.info_hash, ciphers, stream }));
                 }
             };
             if waiting {
@@ -276,17 +280,18 @@ pub struct Accepter {
     keys: KeyPair,
     answer: Vec<u8>,
     theirs: Option<[u8; KEY_LEN]>,
-    allowed: u32,
+    methods: &'static [u32],
+    /// Zeros until the peer has named a torrent.
+    info_hash: [u8; 20],
     state: Option<Accepting>,
     kept: Vec<u8>,
 }
 
 impl Accepter {
-    /// Starts a negotiation. `allowed` has the methods that may be selected; plaintext is selected if both sides
-    /// allow it.
-    pub fn new(keys: KeyPair, pad: &[u8], allowed: u32) -> Accepter {
+    /// Starts a negotiation. Of `methods` the first one that the peer offers is selected.
+    pub fn new(keys: KeyPair, pad: &[u8], methods: &'static [u32]) -> Accepter {
         let (answer, state) = ([&keys.public, pad].concat(), Some(Accepting::Key));
-        Accepter { keys, answer, theirs: None, allowed, state, kept: Vec::new() }
+        Accepter { keys, answer, theirs: None, methods, info_hash: [0; 20], state, kept: Vec::new() }
     }
 
     /// Returns whether the shared secret is computed.
@@ -324,6 +329,7 @@ impl Accepter {
                         let info_hash = find(&key).ok_or(MseError::UnknownTorrent)?;
                         let incoming = Rc4::new(&digest(b"keyA", &secret, &info_hash));
                         let outgoing = Rc4::new(&digest(b"keyB", &secret, &info_hash));
+                        self.info_hash = info_hash;
                         (Accepting::Provide(Ciphers { incoming, outgoing }), false)
                     }
                 },
@@ -349,13 +355,15 @@ impl Accepter {
                     (Accepting::Initial { ciphers, method, len }, true)
                 }
                 Accepting::Initial { mut ciphers, method, len } => {
-                    let rest = self.kept.split_off(len);
-                    let mut initial = std::mem::take(&mut self.kept);
-                    ciphers.incoming.apply(&mut initial);
+                    let mut rest = self.kept.split_off(len);
+                    let mut stream = std::mem::take(&mut self.kept);
+                    ciphers.incoming.apply(&mut stream);
                     let mut message = [&VC[..], &method.to_be_bytes(), &[0, 0]].concat();
                     ciphers.outgoing.apply(&mut message);
                     out.append(&mut message);
-                    return Ok(Some(established(ciphers, method, initial, rest)));
+                    let ciphers = begin_stream(ciphers, method, &mut rest);
+                    stream.append(&mut rest);
+                    return Ok(Some(Established { info_hash: self.info_hash, ciphers, stream }));
                 }
             };
             self.state = Some(next);
@@ -389,8 +397,8 @@ impl Accepter {
         if vc != VC {
             return Err(MseError::Verification);
         }
-        let common = u32::from_be_bytes([a, b, c, d]) & self.allowed;
-        let method = [PLAINTEXT, RC4].into_iter().find(|bit| common & bit != 0).ok_or(MseError::Method)?;
+        let offered = u32::from_be_bytes([a, b, c, d]);
+        let method = *self.methods.iter().find(|bit| offered & **bit != 0).ok_or(MseError::Method)?;
         let len = usize::from(u16::from_be_bytes([e, f]));
         if len > MAX_PAD { Err(MseError::Length) } else { Ok(Accepting::Pad { ciphers, method, len }) }
     }
@@ -432,7 +440,7 @@ mod tests {
     /// Runs both sides until each has its result; the accepter's stream is followed by `tail`.
     fn negotiate(
         pads: (usize, usize),
-        offer: (u32, u32),
+        offer: (u32, &'static [u32]),
         initial: &[u8],
         cut: usize,
     ) -> Result<Both, MseError> {
@@ -458,19 +466,20 @@ mod tests {
             pad_a in prop::sample::select(vec![0, 1, 511, 512]),
             pad_b in prop::sample::select(vec![0, 1, 511, 512]),
             provide in prop::sample::select(vec![0, 1, 2, 3, 7]),
-            allowed in prop::sample::select(vec![2, 3]),
+            methods in prop::sample::select(vec![&[RC4][..], &[RC4, PLAINTEXT], &[PLAINTEXT, RC4]]),
             initial in prop::sample::select(vec![0, 68, 1024]),
             cut in 1_usize..700,
         ) {
             let initial = vec![9; initial];
-            let both = negotiate((pad_a, pad_b), (provide, allowed), &initial, cut);
-            if provide & allowed == 0 {
+            let both = negotiate((pad_a, pad_b), (provide, methods), &initial, cut);
+            let Some(method) = methods.iter().find(|bit| provide & **bit != 0) else {
                 prop_assert_eq!(both.unwrap_err(), MseError::Method);
                 return Ok(());
-            }
+            };
             let (Some(mut dialed), Some(mut accepted)) = both.unwrap() else { panic!("no result") };
             prop_assert_eq!(&accepted.stream, &initial);
-            let encrypted = provide & allowed & PLAINTEXT == 0;
+            prop_assert_eq!((dialed.info_hash, accepted.info_hash), (HASH, HASH));
+            let encrypted = *method == RC4;
             prop_assert_eq!((dialed.ciphers.is_some(), accepted.ciphers.is_some()), (encrypted, encrypted));
             if let (Some(a), Some(b)) = (&mut dialed.ciphers, &mut accepted.ciphers) {
                 let mut bytes = [4; 50];
@@ -489,7 +498,7 @@ mod tests {
         let [a, b]: [[u8; 20]; 2] = [a, b].map(|first| std::array::from_fn(|i| first[i] + i as u8));
         let (mut to_b, mut to_a) = (Vec::new(), Vec::new());
         let mut dialer = Dialer::new(KeyPair::new(a), HASH, 3, &[], &[], &mut to_b);
-        let mut accepter = Accepter::new(KeyPair::new(b), &[], RC4);
+        let mut accepter = Accepter::new(KeyPair::new(b), &[], &[RC4]);
         assert!(accepter.receive(&to_b, true, find, &mut to_a).unwrap().is_none());
         to_b.clear();
         assert!(dialer.receive(&to_a, &mut to_b).unwrap().is_none());
@@ -505,16 +514,16 @@ mod tests {
 
     #[test]
     fn a_padding_of_513_bytes_or_an_initial_payload_of_1025_is_refused() {
-        assert_eq!(negotiate((513, 0), (3, 3), &[], 4_096).unwrap_err(), MseError::NoSync);
-        assert_eq!(negotiate((0, 513), (3, 3), &[], 4_096).unwrap_err(), MseError::NoSync);
-        assert_eq!(negotiate((0, 0), (3, 3), &[0; 1_025], 4_096).unwrap_err(), MseError::Length);
+        assert_eq!(negotiate((513, 0), (3, &[RC4]), &[], 4_096).unwrap_err(), MseError::NoSync);
+        assert_eq!(negotiate((0, 513), (3, &[RC4]), &[], 4_096).unwrap_err(), MseError::NoSync);
+        assert_eq!(negotiate((0, 0), (3, &[RC4]), &[0; 1_025], 4_096).unwrap_err(), MseError::Length);
     }
 
     #[test]
     fn an_accepter_without_permission_keeps_what_arrived_and_goes_on_later() {
         let (mut to_b, mut to_a) = (Vec::new(), Vec::new());
         let mut dialer = Dialer::new(KeyPair::new([3; 20]), HASH, 3, &[1; 9], &[7; 68], &mut to_b);
-        let mut accepter = Accepter::new(KeyPair::new([5; 20]), &[], RC4);
+        let mut accepter = Accepter::new(KeyPair::new([5; 20]), &[], &[RC4]);
         assert!(accepter.receive(&to_b, false, find, &mut to_a).unwrap().is_none());
         assert!(!accepter.waits_for_secret(), "a key alone needs no secret");
         to_b.clear();

@@ -9,10 +9,11 @@ use std::fmt;
 /// Bytes of a keystream that are dropped before the first one is used.
 const DROPPED: usize = 1_024;
 
-/// The state of one keystream, 258 bytes.
+/// The state of one keystream, 514 bytes. Each entry has a byte's value; in a word it is read and written in half the
+/// time.
 #[derive(Clone)]
 pub struct Rc4 {
-    table: [u8; 256],
+    table: [u16; 256],
     i: u8,
     j: u8,
 }
@@ -28,7 +29,7 @@ impl Rc4 {
     /// Returns the keystream of `key` from its first byte. An empty key leaves the table as it is.
     fn at_start(key: &[u8]) -> Rc4 {
         let mut table = [0; 256];
-        table.iter_mut().zip(0..=u8::MAX).for_each(|(entry, value)| *entry = value);
+        table.iter_mut().zip(0..).for_each(|(entry, value)| *entry = value);
         let mut j = 0_u8;
         for (i, byte) in (0..=u8::MAX).zip(key.iter().cycle()) {
             j = j.wrapping_add(entry(&table, i)).wrapping_add(*byte);
@@ -37,33 +38,40 @@ impl Rc4 {
         Rc4 { table, i: 0, j: 0 }
     }
 
-    /// Returns the next byte of the keystream.
+    /// Gives a byte of the keystream to each item. The entry of the next byte is read before this one's are
+    /// exchanged, so that its address does not wait for them.
     #[inline]
-    fn next(&mut self) -> u8 {
-        self.i = self.i.wrapping_add(1);
-        let x = entry(&self.table, self.i);
-        self.j = self.j.wrapping_add(x);
-        let y = entry(&self.table, self.j);
-        set(&mut self.table, self.i, y);
-        set(&mut self.table, self.j, x);
-        entry(&self.table, x.wrapping_add(y))
+    fn for_each<T>(&mut self, items: impl Iterator<Item = T>, mut give: impl FnMut(T, u8)) {
+        let table = &mut self.table;
+        let (mut i, mut j) = (self.i.wrapping_add(1), self.j);
+        let mut x = entry(table, i);
+        for item in items {
+            j = j.wrapping_add(x);
+            let y = entry(table, j);
+            let after = i.wrapping_add(1);
+            let ahead = entry(table, after);
+            set(table, i, y);
+            set(table, j, x);
+            give(item, entry(table, x.wrapping_add(y)));
+            x = if j == after { x } else { ahead };
+            i = after;
+        }
+        (self.i, self.j) = (i.wrapping_sub(1), j);
     }
 
     /// Encrypts or decrypts `bytes` in place.
     pub fn apply(&mut self, bytes: &mut [u8]) {
-        bytes.iter_mut().for_each(|byte| *byte ^= self.next());
+        self.for_each(bytes.iter_mut(), |byte, key| *byte ^= key);
     }
 
     /// Encrypts or decrypts `from` into `to`, in one walk; the shorter of the two limits it.
     pub fn apply_to(&mut self, from: &[u8], to: &mut [u8]) {
-        to.iter_mut().zip(from).for_each(|(to, byte)| *to = byte ^ self.next());
+        self.for_each(to.iter_mut().zip(from), |(to, byte), key| *to = byte ^ key);
     }
 
     /// Skips `len` bytes of the keystream.
     pub fn advance(&mut self, len: usize) {
-        (0..len).for_each(|_| {
-            self.next();
-        });
+        self.for_each(0..len, |_, _| {});
     }
 }
 
@@ -75,14 +83,15 @@ impl fmt::Debug for Rc4 {
 
 #[inline]
 #[expect(clippy::indexing_slicing, reason = "a table of 256 entries has one for each u8")]
-fn entry(table: &[u8; 256], at: u8) -> u8 {
-    table[usize::from(at)]
+fn entry(table: &[u16; 256], at: u8) -> u8 {
+    let [_, value] = table[usize::from(at)].to_be_bytes();
+    value
 }
 
 #[inline]
 #[expect(clippy::indexing_slicing, reason = "a table of 256 entries has one for each u8")]
-fn set(table: &mut [u8; 256], at: u8, value: u8) {
-    table[usize::from(at)] = value;
+fn set(table: &mut [u16; 256], at: u8, value: u8) {
+    table[usize::from(at)] = value.into();
 }
 
 #[cfg(test)]

@@ -190,8 +190,8 @@ pub struct Wire {
     pub dialed: bool,
     /// A dialed connection begins with a negotiation (MSE).
     pub encrypt: bool,
-    /// A negotiation (MSE) succeeded, be it with the plaintext method.
-    pub negotiated: bool,
+    /// The info hash that a successful negotiation (MSE) named, be its method plaintext or RC4.
+    pub negotiated: Option<[u8; 20]>,
     /// The peer answered the negotiation with a plain handshake.
     pub plain_answer: bool,
     /// At least one byte of a negotiation has arrived.
@@ -262,7 +262,7 @@ impl Wire {
         Wire {
             dialed,
             encrypt: false,
-            negotiated: false,
+            negotiated: None,
             plain_answer: false,
             heard: false,
             phase: if dialed { Phase::Connecting } else { Phase::Handshaking },

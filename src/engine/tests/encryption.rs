@@ -1,10 +1,13 @@
 //! Encrypted connections (MSE): who negotiates, what it costs, and what an attempt shows about an address
 //! (hazards E1 to E4).
 
-use crate::engine::testing::{HASH, TestWorld, handshake};
-use crate::engine::{DisconnectReason, Encryption, StreamCipher, limits};
-use crate::units::PeerKey;
+use crate::engine::testing::{HASH, PEX_ID, Received, TestWorld, handshake};
+use crate::engine::{Action, DisconnectReason, Encryption, StreamCipher, TorrentSpec, limits};
+use crate::units::{InfoHash, PeerId, PeerKey};
 use crate::wire::mse::{Dialer, Established, KeyPair, PLAINTEXT, RC4};
+use crate::wire::{
+    ExtendedHandshake, ExtensionIds, Handshake, Message, PEX_ENCRYPTION, PexMessage, write_pex,
+};
 use std::net::SocketAddr;
 
 fn addr() -> SocketAddr {
@@ -57,10 +60,11 @@ fn finish(w: &mut TestWorld, p: PeerKey, dialer: &mut Dialer) -> Established {
 }
 
 #[test]
-fn a_caller_gets_plaintext_if_it_offers_it_and_rc4_otherwise() {
+fn a_caller_gets_the_method_that_the_policy_prefers_of_those_that_it_offers() {
     for (policy, provide, encrypted) in [
         (Encryption::Allow, PLAINTEXT | RC4, false),
         (Encryption::Prefer, PLAINTEXT, false),
+        (Encryption::Prefer, PLAINTEXT | RC4, true),
         (Encryption::Allow, RC4, true),
         (Encryption::Require, PLAINTEXT | RC4, true),
     ] {
@@ -149,6 +153,29 @@ fn e3_a_caller_that_names_no_running_torrent_is_closed() {
 }
 
 #[test]
+fn e3_a_caller_that_names_another_torrent_in_its_handshake_than_in_its_negotiation_is_closed() {
+    let other = InfoHash([9; 20]);
+    for (named, open) in [(HASH, true), (other, false)] {
+        let mut w = world(Encryption::Allow);
+        let spec = TorrentSpec {
+            info_hash: other,
+            torrent_info: None,
+            trackers: Vec::new(),
+            peers: Vec::new(),
+            sequential: false,
+            download_limit: None,
+            upload_limit: None,
+        };
+        let key = w.engine.add_torrent(w.now, spec).unwrap();
+        w.engine.resume(w.now, key);
+        // The handshake that follows names HASH.
+        let (p, _) = call(&mut w, 3, named.0, PLAINTEXT);
+        assert_eq!(w.is_open(p), open);
+        assert!(open || w.disconnect_reason(p) == Some(DisconnectReason::WrongTorrent));
+    }
+}
+
+#[test]
 fn e4_a_public_key_that_begins_as_a_handshake_is_told_from_one() {
     for shared in [1, 19] {
         let mut w = world(Encryption::Allow);
@@ -233,5 +260,77 @@ fn with_require_or_off_a_failure_changes_nothing() {
             w.disconnect(p);
             w.advance(limits::REDIAL_SOON.as_secs_f64() + 1.0);
         }
+    }
+}
+
+/// Sends the extended handshake of a peer that prefers encryption, or says that it does not.
+fn says(w: &mut TestWorld, p: PeerKey, encryption: Option<bool>) {
+    let ids = ExtensionIds { ut_pex: PEX_ID, ..ExtensionIds::default() };
+    let theirs = ExtendedHandshake { ids, port: Some(1000), encryption, ..ExtendedHandshake::default() };
+    w.send_messages(p, &[Message::Extended { id: 0, payload: &theirs.encode() }]);
+}
+
+#[test]
+fn a_peer_that_prefers_encryption_is_marked_in_pex_and_a_marked_address_is_dialed_with_it() {
+    let mut w = world(Encryption::Allow);
+    let prefers = w.connect_with_handshake(1);
+    says(&mut w, prefers, Some(true));
+    let other = w.connect_with_handshake(2);
+    says(&mut w, other, Some(false));
+    let reader = w.connect_with_handshake(3);
+    says(&mut w, reader, None);
+    w.advance(2.0);
+    let added: Vec<u8> = w
+        .received(reader)
+        .iter()
+        .filter_map(|m| if let Received::Pex(payload) = m { PexMessage::parse(payload) } else { None })
+        .flat_map(|m| m.added().map(|(_, flags)| flags & PEX_ENCRYPTION).collect::<Vec<_>>())
+        .collect();
+    assert_eq!(added, [PEX_ENCRYPTION, 0]);
+
+    let named = [(SocketAddr::from(([20, 5, 5, 5], 55)), PEX_ENCRYPTION)];
+    let payload = write_pex(&named, &[]);
+    w.send_messages(reader, &[Message::Extended { id: ExtensionIds::OURS.ut_pex, payload: &payload }]);
+    w.advance(0.2);
+    assert!(!complete_dial(&mut w).1, "the marked address is dialed with encryption");
+}
+
+#[test]
+fn trackers_and_peers_are_told_what_the_policy_wants() {
+    for (policy, words, preferred) in [
+        (Encryption::Off, "", None),
+        (Encryption::Allow, "", None),
+        (Encryption::Prefer, "&supportcrypto=1", Some(true)),
+        (Encryption::Require, "&supportcrypto=1&requirecrypto=1", Some(true)),
+    ] {
+        let mut w = TestWorld::with_setup(|s| {
+            s.config.encryption = policy;
+            s.spec.trackers = vec![vec!["http://tracker.test/announce".into()]];
+        });
+        w.advance(0.2);
+        let url = w.log.iter().find_map(|a| match a {
+            Action::Announce { url, .. } => Some(url.to_string()),
+            _ => None,
+        });
+        let url = url.expect("an announce");
+        let at = url.find("&supportcrypto").unwrap_or(url.len());
+        assert!(url[at..].starts_with(words) && (at == url.len()) == words.is_empty(), "{url}");
+        assert_eq!(url.contains("requirecrypto"), policy == Encryption::Require, "{url}");
+
+        if policy == Encryption::Require {
+            continue; // It answers no plain handshake.
+        }
+        let p = w.connect(3);
+        let theirs =
+            Handshake { info_hash: HASH, peer_id: PeerId([3; 20]), fast: true, extended: true, dht: false };
+        w.send(p, &theirs.to_bytes());
+        let sent = w.received(p);
+        let told = sent.iter().find_map(|m| match m {
+            Received::ExtendedHandshake(payload) => {
+                Some(ExtendedHandshake::parse(payload).unwrap().encryption)
+            }
+            _ => None,
+        });
+        assert_eq!(told, Some(preferred), "{policy:?}: {sent:?}");
     }
 }
