@@ -29,16 +29,25 @@ pub enum Encryption {
     /// Addresses are dialed without it first, and with it if the peer insists. Both are accepted.
     #[default]
     Allow,
-    /// Addresses are dialed with it first, and without it if the peer does not know it. Both are accepted, and the
-    /// whole stream is encrypted if the caller offers that.
+    /// Addresses are dialed with it first, and without it if the peer does not know it. Both are accepted. The whole
+    /// stream is encrypted wherever the peer can.
     Prefer,
     /// Always, and the whole stream: peers without encryption are refused.
     Require,
 }
 
 impl Encryption {
-    /// Returns the methods to offer, and to select of what a caller offers, in this order.
-    fn methods(self) -> &'static [u32] {
+    /// Returns the methods to offer to a peer. With [`Encryption::Prefer`] only RC4 is: Transmission 3.00 loses the
+    /// handshake that comes with the offer if it selects plaintext.
+    fn offers(self) -> u32 {
+        match self {
+            Encryption::Prefer | Encryption::Require => RC4,
+            Encryption::Off | Encryption::Allow => PLAINTEXT | RC4,
+        }
+    }
+
+    /// Returns the methods to select of what a caller offers, in this order.
+    fn selects(self) -> &'static [u32] {
         match self {
             Encryption::Require => &[RC4],
             Encryption::Prefer => &[RC4, PLAINTEXT],
@@ -122,8 +131,7 @@ impl Swarms {
     ) {
         let Some(c) = self.connections.get_mut(key) else { return };
         let mut out = Vec::new();
-        let provide = turn.config.encryption.methods().iter().fold(0, |bits, bit| bits | bit);
-        let dialer = self.key_exchange.dialer(info_hash, provide, ours, &mut out);
+        let dialer = self.key_exchange.dialer(info_hash, turn.config.encryption.offers(), ours, &mut out);
         c.negotiation = Some(Box::new(Negotiation::Dialer(dialer)));
         c.peer.wire.encoder.push_bytes(&out);
         c.peer.flush(turn.out);
@@ -148,7 +156,7 @@ impl Swarms {
             {
                 return Ok(true);
             }
-            let accepter = key_exchange.accepter(turn.now, policy.methods());
+            let accepter = key_exchange.accepter(turn.now, policy.selects());
             *negotiation = Some(Box::new(Negotiation::Accepter(accepter)));
         }
         let Some(state) = negotiation else { return Ok(true) };
@@ -281,7 +289,8 @@ pub(super) fn note_attempt(
     }
     let lost = why == DisconnectReason::Lost;
     match negotiation {
-        None if peer.wire.negotiated.is_some() || heard => false,
+        _ if peer.wire.negotiated.is_some() => false,
+        None if heard => false,
         None => {
             list.set_encrypted(addr, true);
             lost && list.dial_again(addr)
@@ -290,6 +299,10 @@ pub(super) fn note_attempt(
             list.set_encrypted(addr, false);
             (peer.wire.plain_answer || lost && policy == Encryption::Prefer) && list.dial_again(addr)
         }
-        Some(_) => false,
+        // It began the negotiation and did not end it: perhaps no method is common.
+        Some(_) => {
+            list.set_encrypted(addr, false);
+            false
+        }
     }
 }

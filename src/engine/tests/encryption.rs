@@ -250,6 +250,22 @@ fn a_plain_answer_to_a_key_is_followed_by_a_plain_dial() {
 }
 
 #[test]
+fn a_peer_that_closes_during_the_negotiation_is_dialed_plain_the_next_time() {
+    let mut w = dialing_world(Encryption::Prefer);
+    let (p, is_plain) = complete_dial(&mut w);
+    assert!(!is_plain);
+    let mut answer = Vec::new();
+    let _ = Dialer::new(KeyPair::new([7; 20]), HASH.0, RC4, &[], &[], &mut answer);
+    w.send(p, &answer);
+    assert!(w.is_open(p), "the public key of the peer");
+    w.disconnect(p);
+    w.advance(1.0);
+    assert_eq!(w.dials.len(), 1, "it is no sign that plain connections are accepted");
+    w.advance(limits::REDIAL_SOON.as_secs_f64());
+    assert!(complete_dial(&mut w).1);
+}
+
+#[test]
 fn with_require_or_off_a_failure_changes_nothing() {
     for (policy, plain) in [(Encryption::Require, false), (Encryption::Off, true)] {
         let mut w = dialing_world(policy);
