@@ -137,6 +137,7 @@ fn scrape_reply(bencher: Bencher<'_, '_>) {
 
 fn handshake() -> ExtendedHandshake {
     ExtendedHandshake {
+        encryption: None,
         ids: ExtensionIds::OURS,
         client: Some("rill 0.1".into()),
         port: Some(6881),

@@ -3,7 +3,7 @@
 
 use rill::disk::fuzzing as disk_fuzzing;
 use rill::engine::{fuzz_dht, fuzz_engine};
-use rill::wire::{fuzz_metainfo, fuzz_packets, fuzz_peer_stream};
+use rill::wire::{fuzz_metainfo, fuzz_mse, fuzz_packets, fuzz_peer_stream};
 use std::path::Path;
 
 /// Replacement bytes: bencode brackets, digits, a path separator, and bytes that are not text.
@@ -89,4 +89,9 @@ fn the_dht_node_holds_its_invariants_for_all_packets() {
 #[test]
 fn the_resume_record_parser_holds_its_invariants() {
     run_corpus("resume", disk_fuzzing::resume);
+}
+
+#[test]
+fn the_negotiation_of_encrypted_connections_holds_its_invariants() {
+    run_corpus("mse", fuzz_mse::mse);
 }

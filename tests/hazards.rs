@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 /// The rows of the table: a letter and the number of rows with it.
-const ROWS: [(char, u32); 12] = [
+const ROWS: [(char, u32); 13] = [
     ('A', 3),
     ('T', 31),
     ('M', 9),
@@ -16,6 +16,7 @@ const ROWS: [(char, u32); 12] = [
     ('U', 1),
     ('N', 2),
     ('G', 4),
+    ('E', 5),
     ('F', 22),
     ('R', 14),
     ('S', 17),

@@ -237,6 +237,14 @@ pub(crate) struct Place {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WhenEncrypted {
+    Off,
+    Allow,
+    Prefer,
+    Require,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FileAllocation {
     None,
     Falloc,

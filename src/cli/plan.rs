@@ -14,7 +14,7 @@ use super::on_complete::HookCommand;
 use super::peer_names::Peers;
 use super::source::{LoadedSource, SourceArg, shown, usable_tracker};
 use crate::disk::StorageMode;
-use crate::session::{AddTorrent, Config, DhtConfig, Interface, IpFamily};
+use crate::session::{AddTorrent, Config, DhtConfig, Encryption, Interface, IpFamily};
 use crate::wire::{Magnet, Metainfo};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -328,6 +328,12 @@ pub(crate) fn discover(discovery: &args::Discovery, otherwise: Config) -> Result
         pex: !discovery.no_pex,
         lsd: !discovery.no_lsd,
         port_mapping: !discovery.no_port_mapping,
+        encryption: match discovery.encryption {
+            args::WhenEncrypted::Off => Encryption::Off,
+            args::WhenEncrypted::Allow => Encryption::Allow,
+            args::WhenEncrypted::Prefer => Encryption::Prefer,
+            args::WhenEncrypted::Require => Encryption::Require,
+        },
         private_hosts: discovery.allow_private_hosts.unwrap_or_default(),
         ..otherwise
     })

@@ -1,5 +1,6 @@
 //! Configuration of the engine, of a torrent and of the DHT node.
 
+use super::negotiation::Encryption;
 use super::policy::Policy;
 use crate::units::{Bitfield, Geometry, InfoHash, PeerId};
 use std::net::SocketAddr;
@@ -30,6 +31,10 @@ pub struct EngineConfig {
     pub pex: bool,
     /// Local service discovery (BEP 14) is enabled.
     pub lsd: bool,
+    /// When connections are encrypted (MSE).
+    pub encryption: Encryption,
+    /// Seed of the secret numbers of encrypted connections; peers must not be able to foresee them.
+    pub secret: [u8; 32],
 }
 
 /// Description of a torrent to add.

@@ -36,6 +36,8 @@ pub struct AttemptCounts {
     pub turned_away: u64,
     /// Peers: connections with a handshake both ways.
     pub connected: u64,
+    /// Those of them that negotiated encryption (MSE).
+    pub encrypted: u64,
 }
 
 impl AttemptCounts {
@@ -63,6 +65,13 @@ impl AttemptCounts {
         self.bad_handshake += other.bad_handshake;
         self.turned_away += other.turned_away;
         self.connected += other.connected;
+        self.encrypted += other.encrypted;
+    }
+
+    /// Counts a handshake both ways.
+    pub(super) fn on_connected(&mut self, encrypted: bool) {
+        self.connected += 1;
+        self.encrypted += u64::from(encrypted);
     }
 
     /// Counts a connection that was closed in this phase. `heard`: the peer sent at least one byte.

@@ -7,6 +7,7 @@ use super::disconnect::DisconnectReason;
 use super::effects::Effect;
 use super::extended_handshake::send_extended_handshake;
 use super::limits;
+use super::negotiation::{Encryption, note_attempt};
 use super::peer::{Connection, Peer, Phase, Reading};
 use super::pex::advertise;
 use super::swarms::Swarms;
@@ -45,8 +46,9 @@ impl Swarms {
                 continue;
             }
             if let Some((addr, origin)) = t.peer_list.take(turn.now) {
+                let encrypt = turn.config.encryption.dials(t.peer_list.encrypted(addr));
                 dialer.on_dial(turn.now, at);
-                self.connect(turn, *key, addr, origin);
+                self.connect(turn, *key, addr, origin, encrypt);
                 return turn.timers.arm(Timer::Dial, turn.now);
             }
             later = [later, t.peer_list.next()].into_iter().flatten().min();
@@ -56,10 +58,18 @@ impl Swarms {
         }
     }
 
-    fn connect(&mut self, turn: &mut Turn<'_>, torrent: TorrentKey, addr: SocketAddr, origin: Origin) {
+    fn connect(
+        &mut self,
+        turn: &mut Turn<'_>,
+        torrent: TorrentKey,
+        addr: SocketAddr,
+        origin: Origin,
+        encrypt: bool,
+    ) {
         let key = self.connections.next_key();
-        let peer = Peer::new(turn.now, key, addr, origin, Some(torrent), &turn.config.policy);
-        self.connections.insert(Connection { decoder: Decoder::default(), peer });
+        let mut peer = Peer::new(turn.now, key, addr, origin, Some(torrent), &turn.config.policy);
+        peer.wire.encrypt = encrypt;
+        self.connections.insert(Connection { decoder: Decoder::default(), peer, negotiation: None });
         if let Some(t) = self.torrents.get_mut(torrent) {
             t.peers.push(key);
         }
@@ -126,7 +136,7 @@ impl Swarms {
         }
         let key = self.connections.next_key();
         let peer = Peer::new(turn.now, key, addr, Origin::Incoming, None, &turn.config.policy);
-        self.connections.insert(Connection { decoder: Decoder::default(), peer });
+        self.connections.insert(Connection { decoder: Decoder::default(), peer, negotiation: None });
         self.arm_peer(turn, key);
         Some(key)
     }
@@ -150,6 +160,10 @@ impl Swarms {
         let dht = dht_port.is_some() && t.allows(Origin::Dht);
         let ours =
             Handshake { info_hash: t.info_hash, peer_id: *peer_id, fast: policy.fast, extended: true, dht };
+        if c.peer.wire.encrypt && c.peer.wire.phase == Phase::Handshaking {
+            let info_hash = t.info_hash.0;
+            return self.begin_negotiation(turn, key, &ours.to_bytes(), info_hash);
+        }
         c.peer.wire.encoder.push_bytes(&ours.to_bytes());
         c.peer.flush(turn.out);
     }
@@ -167,6 +181,10 @@ impl Swarms {
         let Some(c) = self.connections.get(key) else { return Ok(()) };
         let addr = c.peer.source.addr;
         let dialed = c.peer.wire.dialed;
+        let negotiated = c.peer.wire.negotiated;
+        if turn.config.encryption == Encryption::Require && negotiated.is_none() {
+            return Err(DisconnectReason::Unencrypted);
+        }
         let origin = c.peer.source.origin;
         let torrent = match c.peer.source.torrent {
             Some(t) => t,
@@ -174,7 +192,7 @@ impl Swarms {
         };
         let t =
             self.torrents.get_mut(torrent).filter(|t| t.running).ok_or(DisconnectReason::UnknownTorrent)?;
-        if t.info_hash != theirs.info_hash {
+        if t.info_hash != theirs.info_hash || negotiated.is_some_and(|named| named != theirs.info_hash.0) {
             return Err(DisconnectReason::WrongTorrent);
         }
         if theirs.peer_id == turn.config.peer_id {
@@ -224,7 +242,10 @@ impl Swarms {
             t.peers.push(key);
         }
         log::info!("{addr} is a peer ({})", origin.word());
-        self.counts.of(dialed).connected += 1;
+        if dialed {
+            t.peer_list.set_encrypted(addr, negotiated.is_some());
+        }
+        self.counts.of(dialed).on_connected(negotiated.is_some());
         let geometry = *t.pieces.geometry();
         let Some(c) = self.connections.get_mut(key) else { return Ok(()) };
         if t.metadata.is_wanted() {
@@ -295,8 +316,11 @@ impl Swarms {
 
     /// Removes a connection from all state: counters, peer list, availability, leases and requests.
     pub(super) fn remove_connection(&mut self, turn: &mut Turn<'_>, key: PeerKey, why: DisconnectReason) {
-        let Some(Connection { mut peer, decoder }) = self.connections.remove(key) else { return };
-        self.counts.on_closed(peer.wire.dialed, peer.wire.phase, decoder.has_received(), why);
+        let Some(Connection { mut peer, decoder, negotiation }) = self.connections.remove(key) else {
+            return;
+        };
+        let heard = decoder.has_received() || peer.wire.heard;
+        self.counts.on_closed(peer.wire.dialed, peer.wire.phase, heard, why);
         turn.timers.disarm(Timer::Peer(key));
         if peer.wire.phase == Phase::Connecting {
             self.half_open -= 1;
@@ -316,13 +340,23 @@ impl Swarms {
         if peer.wire.phase == Phase::Up {
             t.picker.availability.leave(&peer.source.has, peer.wire.joined_as_seed);
         }
-        if peer.wire.dialed && peer.source.origin == Origin::Given && peer.wire.phase != Phase::Up {
+        let retry = peer.wire.dialed
+            && note_attempt(
+                turn.config.encryption,
+                &mut t.peer_list,
+                &peer,
+                negotiation.as_deref(),
+                heard,
+                why,
+            );
+        let given = peer.wire.dialed && peer.source.origin == Origin::Given;
+        if given && peer.wire.phase != Phase::Up && !retry {
             let notice = Notice::GivenPeerFailed { torrent: t.key, addr: peer.source.addr, why };
             turn.out.push(Action::Notice(notice));
         }
         if peer.wire.dialed && matches!(why, DisconnectReason::Stopped | DisconnectReason::NetworkChanged) {
             t.peer_list.closed_by_us(turn.now, peer.source.addr);
-        } else if peer.wire.dialed && why != DisconnectReason::OutOfResources {
+        } else if peer.wire.dialed && why != DisconnectReason::OutOfResources && !retry {
             // If two peers dial each other at once, each may close a different one of the two connections. A
             // connection that is a duplicate or lost at once therefore counts as failed: its first retry
             // comes soon.

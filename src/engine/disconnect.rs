@@ -1,5 +1,6 @@
 //! The reasons for closing a connection: protocol violations, with the figure that proves them, and others.
 
+use crate::wire::mse::MseError;
 use crate::wire::{FrameError, RawSpan};
 use thiserror::Error;
 
@@ -86,6 +87,12 @@ pub enum DisconnectReason {
     /// This machine is out of descriptors, ports or memory.
     #[error("out of descriptors, ports or memory")]
     OutOfResources,
+    /// The negotiation of an encrypted connection (MSE) failed.
+    #[error("{0}")]
+    Negotiation(MseError),
+    /// The peer does not encrypt, and the user requires it.
+    #[error("an unencrypted connection")]
+    Unencrypted,
     /// The torrent was paused or removed, or the session ends.
     #[error("the torrent stopped")]
     Stopped,

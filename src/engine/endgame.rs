@@ -159,7 +159,7 @@ pub(super) fn take_over_block(
     };
     let soon = peer.source.requests.response();
     let Some(slow) = t.pieces.writer(block).filter(|w| *w != key) else { return };
-    let Some(Connection { decoder, peer }) = connections.get_mut(slow) else { return };
+    let Some(Connection { decoder, peer, .. }) = connections.get_mut(slow) else { return };
     let Some((_, wait)) = peer.source.being_sent(now) else { return };
     let Reading::Block { rest, .. } = peer.source.reading else { return };
     if decoder.buffered().is_empty()

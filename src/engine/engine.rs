@@ -15,6 +15,7 @@ use super::disconnect::DisconnectReason;
 use super::effects::Effect;
 use super::limits;
 use super::lsd::Lsd;
+use super::negotiation::StreamCipher;
 use super::port_mapper::PortMapper;
 use super::snapshots::{Checkpoint, History, PartialPiece, PeerStatus, TrackerStatus};
 use super::stats::TorrentStats;
@@ -26,6 +27,7 @@ use super::tracker_client::TrackerClient;
 use super::turn::Context;
 use crate::units::{Bitfield, Instant, Origin, PeerKey, PieceIndex, TorrentKey};
 use crate::wire::WritePlan;
+use crate::wire::mse::torrent_key;
 use std::net::SocketAddr;
 
 /// A BitTorrent engine without I/O. See the [module](super) for the rules.
@@ -43,7 +45,7 @@ impl Engine {
     /// Returns an engine without torrents.
     pub fn new(config: EngineConfig) -> Engine {
         Engine {
-            swarms: Swarms::new(config.download_limit, config.upload_limit),
+            swarms: Swarms::new(&config),
             trackers: TrackerClient::new(config.seed),
             dht: None,
             lsd: Lsd::new(config.seed),
@@ -125,6 +127,7 @@ impl Engine {
         self.trackers.withdraw_scrapes(Some(key));
         if let Some(t) = self.swarms.torrents.remove(key) {
             self.swarms.by_hash.remove(&t.info_hash);
+            self.swarms.by_mse_key.remove(&torrent_key(&t.info_hash.0));
             self.trackers.adopt(&mut self.context.turn(now, out), t);
             self.on_tracker_outcomes(now, out);
         }
@@ -273,6 +276,12 @@ impl Engine {
         result
     }
 
+    /// Returns what the caller has to do with the bytes of a connection from now on. The caller asks before it
+    /// reads and before it writes, until the answer is not [`StreamCipher::Undecided`].
+    pub fn take_cipher(&mut self, key: PeerKey) -> StreamCipher {
+        self.swarms.take_cipher(key)
+    }
+
     /// Appends the next bytes to write to `plan`, with at most `payload_budget` bytes of payload. The bytes
     /// stay queued until [`sent`](Engine::sent); the next message pushes another
     /// [`Action::Flush`](super::Action::Flush).
@@ -408,6 +417,7 @@ impl Engine {
                 Timer::Search(key) => self.search_dht(now, key, out),
                 Timer::Dht | Timer::JoinDht | Timer::KeepNodes => self.on_dht_deadline(now, timer, out),
                 Timer::PortMapping => self.on_mapping_deadline(now, out),
+                Timer::KeyExchange => self.swarms.compute_secrets(turn),
                 Timer::Lsd => self.lsd.announce(turn, &self.swarms.torrents),
             }
         }

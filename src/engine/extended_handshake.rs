@@ -25,6 +25,7 @@ fn extended_handshake(turn: &Turn<'_>, their_ip: IpAddr, t: &Torrent) -> Extende
         port: (port != 0).then_some(port),
         reqq: Some(limits::REQQ_OURS_BLOCKS as u32),
         metadata_size: t.metadata.len(),
+        encryption: turn.config.encryption.is_wanted().then_some(true),
         upload_only: Some(t.is_upload_only()),
         your_ip: Some(their_ip),
     }

@@ -4,7 +4,8 @@
 //! Not part of the public API; it may change without notice.
 
 use super::{
-    Action, Actions, DialFailure, Engine, EngineConfig, HashVerdict, Policy, TorrentInfo, TorrentSpec, Want,
+    Action, Actions, DialFailure, Encryption, Engine, EngineConfig, HashVerdict, Policy, TorrentInfo,
+    TorrentSpec, Want,
 };
 use crate::units::{
     BLOCK_LEN, Bitfield, BlockSpan, Geometry, InfoHash, Instant, PeerId, PeerKey, PieceIndex, TorrentKey,
@@ -72,6 +73,8 @@ pub fn engine(input: &[u8]) {
         policy: Policy::default(),
         pex: true,
         lsd: true,
+        encryption: Encryption::Off,
+        secret: [0; 32],
     });
     let spec = TorrentSpec {
         info_hash: hash,

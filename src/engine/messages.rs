@@ -291,6 +291,7 @@ fn on_extended_handshake(
         peer.wire.client = Some(client.into());
     }
     peer.wire.listen_port = theirs.port.or(peer.wire.listen_port);
+    peer.wire.wants_encryption = theirs.encryption.unwrap_or(peer.wire.wants_encryption);
     peer.wire.upload_only = theirs.upload_only.unwrap_or(peer.wire.upload_only);
     advertise(turn, t, peer);
     if theirs.ids.ut_pex != 0 {

@@ -47,10 +47,12 @@ pub mod fuzz_dht;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzz_engine;
+mod key_exchange;
 pub(crate) mod limits;
 mod lsd;
 mod messages;
 mod metadata_exchange;
+mod negotiation;
 mod peer;
 mod pex;
 mod piece_results;
@@ -80,6 +82,7 @@ pub use connection_counts::{AttemptCounts, ConnectionCounts};
 pub use disconnect::DisconnectReason;
 #[cfg(test)]
 pub use disconnect::ProtocolViolation;
+pub use negotiation::{Encryption, StreamCipher};
 #[cfg(feature = "sim")]
 pub use policy::{Endgame, WindowRule};
 pub use policy::{Picking, Policy};

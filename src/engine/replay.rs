@@ -50,7 +50,7 @@ impl Swarms {
     }
 
     fn replay_deferred(&mut self, turn: &mut Turn<'_>, key: PeerKey) -> Result<(), DisconnectReason> {
-        let Some(Connection { decoder, peer }) =
+        let Some(Connection { decoder, peer, .. }) =
             self.connections.get_mut(key).filter(|c| c.peer.wire.phase == Phase::Up)
         else {
             return Ok(());

@@ -16,7 +16,7 @@ use super::effects::Effect;
 use super::endgame::take_over_block;
 use super::limits;
 use super::messages::on_message;
-use super::peer::{Connection, Peer, Reading, RequestState};
+use super::peer::{Connection, Peer, Phase, Reading, RequestState};
 use super::requests::top_up;
 use super::swarms::Swarms;
 use super::torrent::{Stage, Torrent};
@@ -67,9 +67,13 @@ impl Swarms {
 
     /// See [`Engine::want`](super::Engine::want).
     pub(super) fn want(&mut self, key: PeerKey) -> Want<'_> {
-        let Some(Connection { decoder, peer }) = self.connections.get_mut(key) else { return Want::Gone };
+        let Some(Connection { decoder, peer, negotiation }) = self.connections.get_mut(key) else {
+            return Want::Gone;
+        };
         peer.source.read_paused = false;
-        if peer.wire.encoder.control_bytes() > limits::ENCODER_STOP_READING_BYTES {
+        if peer.wire.encoder.control_bytes() > limits::ENCODER_STOP_READING_BYTES
+            || negotiation.as_ref().is_some_and(|n| n.waits_for_secret())
+        {
             peer.source.read_paused = true;
             return Want::Pause;
         }
@@ -122,7 +126,7 @@ impl Swarms {
     }
 
     fn on_received(&mut self, turn: &mut Turn<'_>, key: PeerKey, n: usize) -> Result<(), DisconnectReason> {
-        let Some(Connection { decoder, peer }) = self.connections.get_mut(key) else { return Ok(()) };
+        let Some(Connection { decoder, peer, .. }) = self.connections.get_mut(key) else { return Ok(()) };
         peer.source.last_in = turn.now;
         let payload = match peer.source.reading {
             _ if decoder.skip_left() > 0 => {
@@ -152,8 +156,13 @@ impl Swarms {
             let done = self.count_payload(turn, key, payload);
             self.on_payload(turn, key, payload, done);
         }
+        if self.connections.get(key).is_some_and(|c| c.peer.wire.phase != Phase::Up)
+            && !self.negotiate(turn, key)?
+        {
+            return Ok(());
+        }
         loop {
-            let Some(Connection { decoder, peer }) = self.connections.get_mut(key) else { return Ok(()) };
+            let Some(Connection { decoder, peer, .. }) = self.connections.get_mut(key) else { return Ok(()) };
             if peer.source.reading != Reading::Nothing || decoder.skip_left() > 0 {
                 break;
             }
@@ -173,7 +182,7 @@ impl Swarms {
                     if let Ok(block) = t.pieces.geometry().span(piece, begin, len) {
                         take_over_block(turn.now, t, &mut self.connections, key, block);
                     }
-                    let Some(Connection { decoder, peer }) = self.connections.get_mut(key) else {
+                    let Some(Connection { decoder, peer, .. }) = self.connections.get_mut(key) else {
                         return Ok(());
                     };
                     let Some(t) = peer.source.torrent.and_then(|t| self.torrents.get_mut(t)) else {
@@ -209,7 +218,7 @@ impl Swarms {
     /// Counts payload in every statistic and rate limit. Returns whether the payload ends its block's
     /// message.
     fn count_payload(&mut self, turn: &mut Turn<'_>, key: PeerKey, n: u32) -> bool {
-        let Some(Connection { decoder, peer }) = self.connections.get_mut(key) else { return false };
+        let Some(Connection { decoder, peer, .. }) = self.connections.get_mut(key) else { return false };
         peer.source.down.add(turn.now, u64::from(n));
         self.down.take(turn.now, u64::from(n));
         let done = decoder.payload_left() == 0;

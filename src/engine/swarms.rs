@@ -6,9 +6,10 @@
 
 use super::action::Action;
 use super::bandwidth::{Share, TokenBucket};
-use super::config::{TorrentInfo, TorrentSpec};
+use super::config::{EngineConfig, TorrentInfo, TorrentSpec};
 use super::connection_counts::ConnectionCounts;
 use super::disconnect::DisconnectReason;
+use super::key_exchange::KeyExchange;
 use super::limits;
 use super::peer::{Connection, Connections};
 use super::pex;
@@ -21,6 +22,7 @@ use super::torrent::{
 use super::turn::Turn;
 use crate::units::{Bitfield, BlockSpan, InfoHash, Origin, PeerKey, Rate, SlotMap, TorrentKey};
 use crate::wire::Message;
+use crate::wire::mse::torrent_key;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -31,6 +33,10 @@ pub struct Swarms {
     pub torrents: SlotMap<TorrentKey, Torrent>,
     /// The torrents by info hash.
     pub by_hash: BTreeMap<InfoHash, TorrentKey>,
+    /// The torrents by the name that callers of encrypted connections give them (MSE).
+    pub by_mse_key: BTreeMap<[u8; 20], TorrentKey>,
+    /// What the negotiations of encrypted connections share.
+    pub key_exchange: KeyExchange,
     /// Every connection, those without a handshake included.
     pub connections: Connections,
     /// The download limit that all torrents share.
@@ -49,14 +55,16 @@ pub struct Swarms {
 }
 
 impl Swarms {
-    /// Returns the state without torrents; limits in bytes a second.
-    pub fn new(download_limit: Option<u64>, upload_limit: Option<u64>) -> Swarms {
+    /// Returns the state without torrents.
+    pub fn new(config: &EngineConfig) -> Swarms {
         Swarms {
             torrents: SlotMap::default(),
             by_hash: BTreeMap::new(),
+            by_mse_key: BTreeMap::new(),
+            key_exchange: KeyExchange::new(config.secret),
             connections: SlotMap::default(),
-            down: TokenBucket::new(download_limit),
-            up: TokenBucket::new(upload_limit),
+            down: TokenBucket::new(config.download_limit),
+            up: TokenBucket::new(config.upload_limit),
             half_open: 0,
             dht_port: None,
             stopping: false,
@@ -79,6 +87,7 @@ impl Swarms {
         let picker = Picker::new(&pieces, spec.sequential, policy, turn.rng);
         let key = self.torrents.next_key();
         self.by_hash.insert(spec.info_hash, key);
+        self.by_mse_key.insert(torrent_key(&spec.info_hash.0), key);
         self.torrents.insert(Torrent {
             key,
             info_hash: spec.info_hash,

@@ -52,6 +52,8 @@ pub enum Timer {
     Lsd,
     /// The next question to a router, or the next look for one.
     PortMapping,
+    /// The next shared secret of an incoming encrypted connection.
+    KeyExchange,
 }
 
 /// The timers of one engine.

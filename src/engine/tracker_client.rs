@@ -260,6 +260,7 @@ impl TrackerClient {
             numwant: if stopped { 0 } else { turn.config.policy.numwant },
             key: self.key,
             tracker_id: announce.tracker_id.clone(),
+            encryption: turn.config.encryption.asks_trackers(),
             ipv4: None,
             ipv6: None,
         };

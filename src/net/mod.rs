@@ -7,6 +7,7 @@
 mod bind;
 mod blocking_pool;
 mod bound_udp;
+mod cipher;
 mod clock;
 mod descriptors;
 mod egress;

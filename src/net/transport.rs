@@ -1,11 +1,12 @@
-//! The transport of a connection's bytes: a TCP socket today. Its four verbs (established, read, read_into,
-//! write) are all that the loop uses, so another transport is another variant, and a cipher a layer over
-//! either.
+//! The transport of a connection's bytes: a TCP socket, or RC4 over another transport. Its four verbs
+//! (established, read, read_into, write) are all that the loop uses, so another transport is another variant.
 
+use super::cipher::CipherTransport;
 use super::egress::Egress;
 use super::tcp_socket::TcpSocket;
 use super::transfer::{DialError, Transfer};
-use crate::disk::Target;
+use crate::disk::{Access, Target};
+use crate::wire::mse::Ciphers;
 use mio::net::TcpStream;
 use mio::{Registry, Token};
 use std::io::{self, IoSlice};
@@ -16,6 +17,8 @@ use std::net::SocketAddr;
 pub enum Transport {
     /// A TCP socket.
     Tcp(TcpSocket),
+    /// RC4 over another transport (MSE).
+    Rc4(Box<CipherTransport>),
 }
 
 impl Transport {
@@ -46,10 +49,25 @@ impl Transport {
         TcpSocket::accepted(stream, egress, registry, token).map(Transport::Tcp)
     }
 
+    /// Returns this transport with a cipher over it. The next `clear` bytes are written as they are.
+    #[must_use]
+    pub fn encrypted(self, ciphers: Ciphers, clear: usize) -> Transport {
+        Transport::Rc4(Box::new(CipherTransport::new(self, ciphers, clear)))
+    }
+
+    /// Returns what writes received payload into its target.
+    pub fn access(&self) -> Access {
+        match self {
+            Transport::Tcp(_) => Access::Kernel,
+            Transport::Rc4(_) => Access::Cpu,
+        }
+    }
+
     /// Returns the result of dialing, `None` while it is pending.
     pub fn established(&self) -> Option<Result<(), DialError>> {
         match self {
             Transport::Tcp(socket) => socket.established(),
+            Transport::Rc4(cipher) => cipher.established(),
         }
     }
 
@@ -57,20 +75,24 @@ impl Transport {
     pub fn read(&mut self, room: &mut [u8]) -> Transfer {
         match self {
             Transport::Tcp(socket) => socket.read(room),
+            Transport::Rc4(cipher) => cipher.read(room),
         }
     }
 
-    /// Reads payload into its target, and the bytes that follow it into `spill`.
-    pub fn read_into(&mut self, target: Target<'_>, spill: &mut [u8]) -> Transfer {
+    /// Reads payload into its target, and the bytes that follow it into `spill`. A cipher reads to `scratch`
+    /// first.
+    pub fn read_into(&mut self, target: Target<'_>, spill: &mut [u8], scratch: &mut Vec<u8>) -> Transfer {
         match self {
             Transport::Tcp(socket) => socket.read_into(target, spill),
+            Transport::Rc4(cipher) => cipher.read_into(target, spill, scratch),
         }
     }
 
-    /// Writes as much of the slices as the transport takes.
-    pub fn write(&mut self, slices: &[IoSlice<'_>]) -> Transfer {
+    /// Writes as much of the slices as the transport takes. A cipher encrypts them to `scratch` first.
+    pub fn write(&mut self, slices: &[IoSlice<'_>], scratch: &mut Vec<u8>) -> Transfer {
         match self {
             Transport::Tcp(socket) => socket.write(slices),
+            Transport::Rc4(cipher) => cipher.write(slices, scratch),
         }
     }
 }

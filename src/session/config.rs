@@ -3,7 +3,7 @@
 use super::error::CommandError;
 use super::memory::default_max_memory;
 use crate::disk::{OpenTorrent, StorageMode};
-use crate::engine::TorrentInfo;
+use crate::engine::{Encryption, TorrentInfo};
 use crate::net::{Egress, HttpOptions, Interface, IpFamily, PrivateHosts, RootCertificates};
 use crate::units::{Bitfield, Geometry, InfoHash};
 use crate::wire::{Files, Magnet, Metainfo, is_plain_name};
@@ -46,6 +46,8 @@ pub struct Config {
     /// Ask the router to open the listening port to peers outside (PCP, NAT-PMP). Nothing is sent without a default
     /// router, from a public IPv4 address, or if only loopback is listened on.
     pub port_mapping: bool,
+    /// When connections to peers are encrypted (MSE).
+    pub encryption: Encryption,
     /// The DHT (BEP 5), never used for a private torrent; `None` disables it.
     pub dht: Option<DhtConfig>,
     /// Private addresses that the trackers of a torrent may have with any path. Trackers in
@@ -84,6 +86,7 @@ impl Default for Config {
             pex: true,
             lsd: true,
             port_mapping: true,
+            encryption: Encryption::default(),
             dht: Some(DhtConfig::default()),
             private_hosts: PrivateHosts::default(),
             ip_family: None,

@@ -8,8 +8,8 @@ use super::event::Event;
 use super::event_loop::{EventLoop, OpenConnection, SEND_BUFFER_BYTES};
 use super::registry::DiskState;
 use super::tokens::Owner;
-use crate::disk::{Access, DiskFault, FaultKind, Load};
-use crate::engine::{DialFailure, DisconnectReason, Want};
+use crate::disk::{DiskFault, FaultKind, Load};
+use crate::engine::{DialFailure, DisconnectReason, StreamCipher, Want};
 use crate::net::{Transfer, Transport};
 use crate::units::{BlockSpan, PeerKey, TorrentKey};
 use crate::wire::Segment;
@@ -94,8 +94,27 @@ impl EventLoop {
         Halt::Budget
     }
 
+    /// Puts a cipher over the transport of a connection whose negotiation is over.
+    fn settle_cipher(&mut self, key: PeerKey) {
+        let cipher = self.engine.take_cipher(key);
+        let Some(place) = self.connections.get_mut(key.slot()) else { return };
+        if matches!(cipher, StreamCipher::Undecided) {
+            return;
+        }
+        *place = place.take().map(|mut connection| {
+            connection.undecided = false;
+            if let StreamCipher::Rc4 { ciphers, clear } = cipher {
+                connection.transport = connection.transport.encrypted(*ciphers, clear);
+            }
+            connection
+        });
+    }
+
     /// Reads or copies once; returns the number of bytes.
     fn read_once(&mut self, key: PeerKey) -> Result<usize, Halt> {
+        if self.connection(key).is_some_and(|connection| connection.undecided) {
+            self.settle_cipher(key);
+        }
         let Some(Some(connection)) = self.connections.get_mut(key.slot()) else { return Err(Halt::Gone) };
         let transfer = match self.engine.want(key) {
             Want::Gone => return Err(Halt::Gone),
@@ -105,7 +124,9 @@ impl EventLoop {
             }
             Want::Control { room } => connection.transport.read(room),
             Want::Skip { len } => {
-                self.scratch.resize(SCRATCH_BYTES, 0);
+                if self.scratch.len() < SCRATCH_BYTES {
+                    self.scratch.resize(SCRATCH_BYTES, 0);
+                }
                 let len = (len as usize).min(SCRATCH_BYTES);
                 connection.transport.read(&mut self.scratch[..len])
             }
@@ -124,7 +145,7 @@ impl EventLoop {
                     .map_err(|why| closed(key, why));
             }
             Want::Fill { torrent, span, spill } => {
-                let Some(target) = self.store.target(torrent, span, Access::Kernel) else {
+                let Some(target) = self.store.target(torrent, span, connection.transport.access()) else {
                     connection.read_paused = true;
                     self.waiting_for_buffer.insert(key);
                     self.engine.on_held_back(key);
@@ -132,7 +153,8 @@ impl EventLoop {
                 };
                 // A window may end before the block does: the bytes after the target are then payload.
                 let whole = target.len() == span.len() as usize;
-                let transfer = connection.transport.read_into(target, if whole { spill } else { &mut [] });
+                let spill = if whole { spill } else { &mut [] };
+                let transfer = connection.transport.read_into(target, spill, &mut self.scratch);
                 if let Transfer::Moved { bytes, .. } = transfer {
                     let received = bytes.min(span.len() as usize);
                     if received > 0 {
@@ -170,6 +192,9 @@ impl EventLoop {
     /// Writes what the engine plans, as long as the transport takes it.
     pub(super) fn write(&mut self, key: PeerKey) {
         loop {
+            if self.connection(key).is_some_and(|connection| connection.undecided) {
+                self.settle_cipher(key);
+            }
             let Some(connection) = self.connection(key).filter(|l| l.writable && !l.connecting) else {
                 return;
             };
@@ -179,10 +204,13 @@ impl EventLoop {
             if self.plan.segments.is_empty() {
                 return;
             }
-            let Some(torrent) = self.engine.torrent_of(key) else { return };
-            let ready = match self.load_payload(key, torrent) {
-                Ok(ready) => ready,
-                Err(fault) => return self.on_unreadable(torrent, fault),
+            // A connection that negotiates has no torrent yet, and no payload.
+            let ready = match self.engine.torrent_of(key) {
+                None => Ready { parts: self.plan.segments.len().min(WRITE_SLICES), payload: 0 },
+                Some(torrent) => match self.load_payload(key, torrent) {
+                    Ok(ready) => ready,
+                    Err(fault) => return self.on_unreadable(torrent, fault),
+                },
             };
             if ready.parts == 0 {
                 return;
@@ -262,7 +290,7 @@ impl EventLoop {
             offered += slice.len();
         }
         let Some(Some(connection)) = self.connections.get_mut(key.slot()) else { return false };
-        match connection.transport.write(&slices[..ready.parts]) {
+        match connection.transport.write(&slices[..ready.parts], &mut self.scratch) {
             // A signal interrupted the write: the socket may have room, and its readiness was reported
             // already.
             Transfer::Moved { bytes: 0, .. } => true,
@@ -320,6 +348,7 @@ impl EventLoop {
             key,
             transport,
             connecting,
+            undecided: true,
             readable: false,
             closing: false,
             writable: false,

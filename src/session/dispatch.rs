@@ -84,7 +84,10 @@ impl EventLoop {
                 self.emit_for(torrent, |torrent| Event::PeerBanned { torrent, addr });
             }
             // A connection that we closed says nothing about the peer.
-            Notice::GivenPeerFailed { why: DisconnectReason::Stopped | DisconnectReason::NetworkChanged, .. } => {}
+            Notice::GivenPeerFailed {
+                why: DisconnectReason::Stopped | DisconnectReason::NetworkChanged,
+                ..
+            } => {}
             Notice::GivenPeerFailed { torrent, addr, why } => {
                 let error = match why {
                     DisconnectReason::Lost => "closed the connection before its handshake".to_string(),

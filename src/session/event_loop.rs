@@ -62,6 +62,8 @@ pub(super) struct OpenConnection {
     pub transport: Transport,
     /// Dialed and not established yet.
     pub connecting: bool,
+    /// Whether its bytes are encrypted is open: it has no handshake yet.
+    pub undecided: bool,
     /// Bytes may wait to be read.
     pub readable: bool,
     /// The peer has sent its last byte. A short read then does not mean that the next would block: it may
@@ -163,6 +165,8 @@ impl EventLoop {
             policy: Policy::default(),
             pex: config.pex,
             lsd: config.lsd,
+            encryption: config.encryption,
+            secret: secret(config.seed)?,
         });
         let memory = MemoryBudget::new(config.max_memory);
         let store = Store::new(store_config(&config, &memory), wake_loop.clone())?;
@@ -418,6 +422,15 @@ fn peer_id(seed: u64) -> PeerId {
         *byte = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"[rng.below(62)];
     }
     PeerId(id)
+}
+
+/// Returns the seed of secret numbers. It comes from the system, unless the user gave one.
+fn secret(given: Option<u64>) -> io::Result<[u8; 32]> {
+    let mut secret = [0; 32];
+    for part in secret.chunks_mut(8) {
+        part.copy_from_slice(&given.map_or_else(system_seed, Ok)?.to_be_bytes());
+    }
+    Ok(secret)
 }
 
 fn system_seed() -> io::Result<u64> {

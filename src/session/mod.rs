@@ -24,8 +24,8 @@ mod tokens;
 
 pub use crate::disk::{DiskFault, FaultKind, SpaceShortage, StorageMode};
 pub use crate::engine::{
-    AttemptCounts, ConnectionCounts, MappingProtocol, PartialPiece, PeerStatus, PortMapping, ScrapeSource,
-    SlowReason, TrackerStatus,
+    AttemptCounts, ConnectionCounts, Encryption, MappingProtocol, PartialPiece, PeerStatus, PortMapping,
+    ScrapeSource, SlowReason, TrackerStatus,
 };
 pub use crate::net::{Interface, IpFamily, PrivateHosts, RootCertificates};
 pub use crate::units::Bitfield;

@@ -21,7 +21,9 @@ use super::scenario::{Line, MBIT, Scenario};
 use super::tracker::{HTTP_URL, Tracker, UDP_URL};
 use super::wire_checker::WireChecker;
 use super::wire_digest::WireDigest;
-use crate::engine::{Actions, ConnectionCounts, Engine, EngineConfig, TorrentInfo, TorrentSpec, WindowRule};
+use crate::engine::{
+    Actions, ConnectionCounts, Encryption, Engine, EngineConfig, TorrentInfo, TorrentSpec, WindowRule,
+};
 use crate::units::{Bitfield, Geometry, InfoHash, Instant, PeerId, Rng};
 use crate::wire::WritePlan;
 use std::collections::BTreeMap;
@@ -208,6 +210,8 @@ impl World {
             policy,
             pex: s.pex,
             lsd: false,
+            encryption: Encryption::Off,
+            secret: [0; 32],
         });
         let pieces = self.geometry.pieces();
         let tracker = if s.udp_tracker { UDP_URL } else { HTTP_URL };

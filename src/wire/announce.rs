@@ -57,6 +57,8 @@ pub struct AnnounceRequest {
     pub key: u32,
     /// The `tracker id` from this tracker's last reply.
     pub tracker_id: Option<Box<[u8]>>,
+    /// Peers with encryption (MSE): `Some(true)` if no others are of use; `None` does not name it.
+    pub encryption: Option<bool>,
     /// Our IPv4 address, for an announce over IPv6 (BEP 7).
     pub ipv4: Option<Ipv4Addr>,
     /// Our IPv6 address, for an announce over IPv4 (BEP 7).
@@ -75,6 +77,11 @@ impl AnnounceRequest {
         let AnnounceRequest { port, uploaded, downloaded, left, numwant, key, .. } = self;
         url.push_str(&format!("&port={port}&uploaded={uploaded}&downloaded={downloaded}&left={left}"));
         url.push_str(&format!("&compact=1&no_peer_id=1&numwant={numwant}&key={key:08x}"));
+        url.push_str(match self.encryption {
+            None => "",
+            Some(false) => "&supportcrypto=1",
+            Some(true) => "&supportcrypto=1&requirecrypto=1",
+        });
         url.push_str(match self.event {
             AnnounceEvent::None => "",
             AnnounceEvent::Started => "&event=started",

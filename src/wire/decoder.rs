@@ -112,8 +112,25 @@ impl Decoder {
     }
 
     /// Returns the buffered bytes that are not part of a frame yet.
-    fn pending(&self) -> &[u8] {
+    pub fn pending(&self) -> &[u8] {
         self.buf.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// Removes and returns the buffered bytes: those of a negotiation before the stream.
+    pub fn take_pending(&mut self) -> Vec<u8> {
+        let bytes = self.pending().to_vec();
+        self.start = 0;
+        self.end = 0;
+        bytes
+    }
+
+    /// Takes the first bytes of the stream, which came with its negotiation, into the empty buffer.
+    pub fn preload(&mut self, stream: Vec<u8>) {
+        debug_assert!(self.start == self.end, "preload into a buffer with bytes");
+        self.start = 0;
+        self.end = stream.len();
+        self.buf = stream;
+        self.buf.resize(self.end.max(BUFFER_LEN), 0);
     }
 
     /// Returns the number of bytes that must be buffered to make progress with the current message.

@@ -42,6 +42,8 @@ pub struct ExtendedHandshake {
     pub reqq: Option<u32>,
     /// Bytes of the info dictionary, in 1…[`METADATA_BYTES`]. Unverified until the metadata matches its hash.
     pub metadata_size: Option<u32>,
+    /// Whether it prefers encrypted connections (`e`).
+    pub encryption: Option<bool>,
     /// Whether it downloads nothing more (BEP 21).
     pub upload_only: Option<bool>,
     /// The receiver's address as the sender sees it (`yourip`).
@@ -67,6 +69,7 @@ impl ExtendedHandshake {
             None => None,
         };
         to_bytes(&HandshakeDictionary {
+            e: self.encryption.map(|flag| Lenient(Some(i64::from(flag)))),
             m: Lenient(Some(IdDictionary {
                 lt_donthave: spoken(lt_donthave),
                 ut_metadata: spoken(ut_metadata),
@@ -119,6 +122,9 @@ impl ExtendedHandshake {
         if let Some(size) = theirs.metadata_size {
             self.metadata_size = size.0.filter(|size| (1..=METADATA_BYTES).contains(size));
         }
+        if let Some(flag) = theirs.e {
+            self.encryption = flag.0.map(|flag| flag != 0);
+        }
         if let Some(flag) = theirs.upload_only {
             self.upload_only = flag.0.map(|flag| flag != 0);
         }
@@ -132,6 +138,7 @@ impl ExtendedHandshake {
 /// for the ids in `m`.
 #[derive(Deserialize, Serialize)]
 struct HandshakeDictionary<'a> {
+    e: Option<Lenient<i64>>,
     m: Lenient<IdDictionary>,
     metadata_size: Option<Lenient<u32>>,
     p: Option<Lenient<u16>>,
@@ -176,6 +183,7 @@ mod tests {
             port: Some(6881),
             reqq: Some(500),
             metadata_size: Some(12_345),
+            encryption: Some(true),
             upload_only: Some(true),
             your_ip: Some("1.2.3.4".parse().unwrap()),
         };

@@ -26,6 +26,7 @@ pub(crate) mod bloom;
 pub(crate) mod compact;
 mod datagram;
 mod decoder;
+mod diffie_hellman;
 mod dont_have;
 mod encoder;
 mod extended_handshake;
@@ -40,10 +41,15 @@ mod magnet;
 mod message;
 mod metadata;
 pub mod metainfo;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod mse;
+#[cfg(feature = "internals")]
+pub mod mse;
 mod node_cache;
 pub(crate) mod percent;
 mod pex;
 pub(crate) mod port_mapping;
+mod rc4;
 mod scrape;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -85,15 +91,17 @@ mod internals {
     pub use super::extended_handshake::{ExtendedHandshake, ExtensionIds, HANDSHAKE_ID};
     pub use super::metadata::{METADATA_PIECE_LEN, MetadataMessage};
     pub use super::node_cache::{read_nodes, write_nodes};
-    pub use super::pex::{PEX_REACHABLE, PEX_SEED, PexMessage, write_pex};
+    pub use super::pex::{PEX_ENCRYPTION, PEX_REACHABLE, PEX_SEED, PexMessage, write_pex};
     pub use super::scrape::{parse_counts, scrape_url};
     // Between peers.
     pub use super::decoder::{Decoder, Frame, ReadAhead};
+    #[cfg(feature = "internals")]
+    pub use super::diffie_hellman::{EXPONENT_LEN, KEY_LEN, public_key, shared_secret};
     pub use super::encoder::{Encoder, Segment, WritePlan};
-    #[cfg(any(feature = "internals", feature = "sim"))]
-    pub use super::handshake::HANDSHAKE_LEN;
-    pub use super::handshake::Handshake;
+    pub use super::handshake::{HANDSHAKE_LEN, Handshake};
     pub use super::message::{FrameError, MAX_BLOCK_LEN, Message, RawSpan};
+    #[cfg(feature = "internals")]
+    pub use super::rc4::Rc4;
 }
 
 #[cfg(feature = "fuzzing")]
@@ -105,6 +113,14 @@ mod internals {
     reason = "a fuzz target reports a violation by panicking"
 )]
 pub mod fuzz_metainfo;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+#[expect(
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    reason = "a fuzz target reports a violation by panicking"
+)]
+pub mod fuzz_mse;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 #[expect(

@@ -10,6 +10,8 @@ use super::limits::{EXTENDED_TOKENS, MESSAGE_DEPTH, PEX_PEERS};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
+/// Flag: the peer prefers encrypted connections (MSE).
+pub const PEX_ENCRYPTION: u8 = 0x01;
 /// Flag: the peer is a seed or upload-only.
 pub const PEX_SEED: u8 = 0x02;
 /// Flag: the sender has connected to the peer at this address.

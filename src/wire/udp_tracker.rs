@@ -213,6 +213,7 @@ mod tests {
             numwant: 80,
             key: 6,
             tracker_id: None,
+            encryption: None,
             ipv4: None,
             ipv6: None,
         }

@@ -25,7 +25,8 @@ import sys, time, libtorrent as lt
 role, torrent, place, address, port, skip = sys.argv[1:7]
 quiet = dict.fromkeys(["enable_dht", "enable_lsd", "enable_upnp", "enable_natpmp", "enable_incoming_utp", "enable_outgoing_utp"], False)
 session = lt.session({**quiet, "listen_interfaces": f"{address}:{port}", "allow_multiple_connections_per_ip": True,
-    "unchoke_slots_limit": 50, "alert_mask": 0})
+    "unchoke_slots_limit": 50, "alert_mask": 0,
+    **{name: int(value) for name, value in (option.split("=") for option in sys.argv[7:])}})
 params = lt.add_torrent_params()
 params.ti = lt.torrent_info(torrent)
 params.save_path = place
@@ -55,30 +56,44 @@ impl Client {
 
     /// Seeds `torrent` from `dir`.
     pub fn seed<'a>(self, lab: &'a Lab, torrent: &Torrent, dir: &Path) -> Kid<'a> {
-        self.seed_told(lab, torrent, dir, &[])
+        self.seed_told(lab, torrent, dir, &[""; 0])
     }
 
-    /// Seeds `torrent` from `dir`; rill also gets these options.
-    pub fn seed_told<'a>(
+    /// Seeds `torrent` from `dir`, told more in the client's own words: options, for libtorrent settings as
+    /// `name=number`, for rtorrent a line of its configuration.
+    pub fn seed_told<'a, T: AsRef<str>>(
         self,
         lab: &'a Lab,
         torrent: &Torrent,
         dir: &Path,
-        rill_options: &[String],
+        more: &[T],
     ) -> Kid<'a> {
+        let more = more.iter().map(AsRef::as_ref);
         let port = free_port().to_string();
         let mut command = match self {
-            Client::Libtorrent => libtorrent("seed", torrent, dir, &port, "-"),
-            Client::Aria2 => {
-                let mut command = aria2(torrent, dir, &port);
-                command.args(["--seed-ratio=0", "--bt-hash-check-seed=true", "--check-integrity=true"]);
+            Client::Libtorrent => {
+                let mut command = libtorrent("seed", torrent, dir, &port, "-");
+                command.args(more);
                 command
             }
-            Client::Transmission => transmission(lab, torrent, dir, &port),
-            Client::Rtorrent => rtorrent(lab, torrent, dir, &port, ""),
+            Client::Aria2 => {
+                let mut command = aria2(torrent, dir, &port);
+                command.args(more).args([
+                    "--seed-ratio=0",
+                    "--bt-hash-check-seed=true",
+                    "--check-integrity=true",
+                ]);
+                command
+            }
+            Client::Transmission => {
+                let mut command = transmission(lab, torrent, dir, &port);
+                command.args(more);
+                command
+            }
+            Client::Rtorrent => rtorrent(lab, torrent, dir, &port, &more.collect::<String>()),
             Client::Rill => {
                 let mut command = rill();
-                command.args(["seed", "--no-state", "--listen-port", &port, "-v"]).args(rill_options);
+                command.args(["seed", "--no-state", "--listen-port", &port, "-v"]).args(more);
                 command.arg("-d").arg(dir).arg(&torrent.file);
                 command
             }
@@ -93,18 +108,34 @@ impl Client {
 
     /// Downloads `torrent` into `dir`, listening at this port.
     pub fn fetch_at(self, lab: &Lab, torrent: &Torrent, dir: &Path, port: u16) {
+        self.fetch_told(lab, torrent, dir, port, &[]);
+    }
+
+    /// Downloads `torrent` into `dir`, listening at this port and told more as with [`Client::seed_told`].
+    pub fn fetch_told<'a>(
+        self,
+        lab: &'a Lab,
+        torrent: &Torrent,
+        dir: &Path,
+        port: u16,
+        more: &[&str],
+    ) -> Kid<'a> {
         let port = port.to_string();
         let mark = lab.new_dir("mark").join("whole");
         let mut command = match self {
-            Client::Libtorrent => libtorrent("fetch", torrent, dir, &port, "-"),
+            Client::Libtorrent => {
+                let mut command = libtorrent("fetch", torrent, dir, &port, "-");
+                command.args(more);
+                command
+            }
             Client::Aria2 => {
                 let mut command = aria2(torrent, dir, &port);
-                command.arg("--seed-time=0");
+                command.args(more).arg("--seed-time=0");
                 command
             }
             Client::Transmission => {
                 let mut command = transmission(lab, torrent, dir, &port);
-                command.arg("-f").arg(script(&mark));
+                command.args(more).arg("-f").arg(script(&mark));
                 command
             }
             Client::Rtorrent => {
@@ -112,12 +143,14 @@ impl Client {
                     "method.set_key=event.download.finished,mark,\"execute.nothrow=touch,{}\"\n",
                     mark.display()
                 );
-                rtorrent(lab, torrent, dir, &port, &touch)
+                rtorrent(lab, torrent, dir, &port, &(touch + &more.concat()))
             }
             Client::Rill => {
                 let mut command = rill();
                 command
-                    .args(["get", "--no-state", "--listen-port", &port, "-v", "-d"])
+                    .args(["get", "--no-state", "--listen-port", &port, "-v"])
+                    .args(more)
+                    .arg("-d")
                     .arg(dir)
                     .arg(&torrent.file);
                 command
@@ -134,6 +167,7 @@ impl Client {
             }
             _ => assert_eq!(kid.code(), 0, "{self:?} failed\n{}", lab.words()),
         }
+        kid
     }
 }
 

@@ -18,6 +18,7 @@ mod tracker;
 mod damage;
 mod dht;
 mod dozen;
+mod encryption;
 mod events;
 mod exchange;
 mod interface;

@@ -1,6 +1,6 @@
 //! Options of the network: ports, limits, sources of peers, HTTPS.
 
-use super::parse_size;
+use super::{WhenEncrypted, parse_size};
 use crate::cli::peer_names::PeerArg;
 use crate::session::PrivateHosts;
 use crate::wire::host_and_port;
@@ -101,6 +101,10 @@ pub(crate) struct Discovery {
     /// Do not ask the router to open the listening port to peers outside (PCP, NAT-PMP)
     #[arg(long, env = "RILL_NO_PORT_MAPPING", value_parser = FalseyValueParser::new())]
     pub(crate) no_port_mapping: bool,
+    /// Encrypt connections to peers (MSE): if a peer insists (allow), if it can (prefer), or refuse others
+    /// (require)
+    #[arg(long, value_name = "WHEN", env = "RILL_ENCRYPTION", default_value = "allow")]
+    pub(crate) encryption: WhenEncrypted,
 }
 
 fn parse_ports(text: &str) -> Result<(u16, u16), String> {

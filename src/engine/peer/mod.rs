@@ -10,6 +10,7 @@ pub use request_queue::{RequestQueue, RequestState};
 
 use super::action::{Action, Actions};
 use super::limits;
+use super::negotiation::Negotiation;
 use super::policy::Policy;
 use super::timers::Timer;
 use super::torrent::{PexCursor, PickInput};
@@ -29,6 +30,8 @@ pub struct Connection {
     pub decoder: Decoder,
     /// The rest of the connection.
     pub peer: Peer,
+    /// The negotiation of an encrypted connection (MSE), until the caller has the ciphers.
+    pub negotiation: Option<Box<Negotiation>>,
 }
 
 /// Every connection of the engine.
@@ -185,6 +188,14 @@ impl Source {
 pub struct Wire {
     /// We dialed the connection.
     pub dialed: bool,
+    /// A dialed connection begins with a negotiation (MSE).
+    pub encrypt: bool,
+    /// The info hash that a successful negotiation (MSE) named, be its method plaintext or RC4.
+    pub negotiated: Option<[u8; 20]>,
+    /// The peer answered the negotiation with a plain handshake.
+    pub plain_answer: bool,
+    /// At least one byte of a negotiation has arrived.
+    pub heard: bool,
     /// The phase of the connection.
     pub phase: Phase,
     /// When this phase began.
@@ -236,6 +247,8 @@ pub struct Wire {
     pub metadata_size: Option<u32>,
     /// The name and version of its client (BEP 10).
     pub client: Option<Box<str>>,
+    /// It prefers encrypted connections, as it says.
+    pub wants_encryption: bool,
     /// It is upload-only (BEP 21).
     pub upload_only: bool,
     /// Our upload-only state as it last received it; `None` if it does not support the extension protocol.
@@ -248,6 +261,10 @@ impl Wire {
     fn new(now: Instant, dialed: bool) -> Wire {
         Wire {
             dialed,
+            encrypt: false,
+            negotiated: None,
+            plain_answer: false,
+            heard: false,
             phase: if dialed { Phase::Connecting } else { Phase::Handshaking },
             since: now,
             last_out: now,
@@ -274,6 +291,7 @@ impl Wire {
             extensions: ExtensionIds::default(),
             metadata_size: None,
             client: None,
+            wants_encryption: false,
             upload_only: false,
             sent_upload_only: None,
             deferred: DeferredMessages::default(),

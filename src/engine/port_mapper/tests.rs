@@ -42,6 +42,8 @@ impl World {
             policy: Policy::default(),
             pex: true,
             lsd: false,
+            encryption: crate::engine::Encryption::Off,
+            secret: [0; 32],
         });
         let now = Instant::from_micros(1_000_000);
         let mut world =

@@ -10,7 +10,8 @@ mod puppet;
 pub use puppet::{METADATA_ID, PEX_ID, Received, TestPeer, block, handshake, header, raw};
 
 use super::{
-    Action, Actions, DisconnectReason, Engine, EngineConfig, Notice, Policy, TorrentInfo, TorrentSpec,
+    Action, Actions, DisconnectReason, Encryption, Engine, EngineConfig, Notice, Policy, TorrentInfo,
+    TorrentSpec,
 };
 use crate::units::{
     BLOCK_LEN, Bitfield, Geometry, InfoHash, Instant, PeerId, PeerKey, PieceIndex, Rng, TorrentKey,
@@ -97,6 +98,8 @@ impl TestWorld {
             policy: Policy::default(),
             pex: true,
             lsd: false,
+            encryption: Encryption::Off,
+            secret: [0; 32],
         };
         let spec = TorrentSpec {
             info_hash: HASH,

@@ -5,6 +5,7 @@ mod blocks;
 mod choking;
 mod connections;
 mod dht_client;
+mod encryption;
 mod lsd;
 mod metadata;
 mod pex;

@@ -19,6 +19,10 @@ struct Candidate {
     /// Its last connection with a handshake lasted, and ended without its fault.
     reliable: bool,
     priority: u32,
+    /// Whether the peer is expected to want encryption (MSE); `None` if nothing is known.
+    encrypted: Option<bool>,
+    /// It was dialed again at once, the other way, and has not answered since.
+    retried: bool,
 }
 
 /// The known and the banned addresses of one torrent.
@@ -64,6 +68,8 @@ impl PeerList {
                 connected: false,
                 reliable: false,
                 priority,
+                encrypted: None,
+                retried: false,
             },
         );
         true
@@ -91,6 +97,7 @@ impl PeerList {
     pub fn lost(&mut self, now: Instant, addr: SocketAddr, failed: bool) {
         let Some(c) = self.known.get_mut(&addr) else { return };
         c.connected = false;
+        c.retried &= failed;
         c.failures = if failed { c.failures + 1 } else { 0 };
         c.not_before = now
             + if failed && c.failures == 1 {
@@ -116,6 +123,7 @@ impl PeerList {
         match self.known.get_mut(&addr) {
             Some(c) if c.reliable => {
                 c.connected = false;
+                c.retried &= failed;
                 c.failures = if failed { (c.failures + 1).min(limits::DIAL_FAILURES - 1) } else { 0 };
                 c.not_before = now + (limits::REDIAL_SOON * c.failures.max(1)).min(limits::REDIAL_ONLY_MAX);
             }
@@ -144,6 +152,34 @@ impl PeerList {
         for c in self.known.values_mut().filter(|c| !c.connected) {
             c.not_before = c.not_before.min(now + limits::REDIAL_SOON);
         }
+    }
+
+    /// Returns whether the peer is expected to want encryption (MSE); `None` if nothing is known.
+    pub fn encrypted(&self, addr: SocketAddr) -> Option<bool> {
+        self.known.get(&addr)?.encrypted
+    }
+
+    /// Notes whether the next attempt is to be encrypted.
+    pub fn set_encrypted(&mut self, addr: SocketAddr, encrypted: bool) {
+        if let Some(c) = self.known.get_mut(&addr) {
+            c.encrypted = Some(encrypted);
+        }
+    }
+
+    /// Notes that another peer says that this one wants encryption; own experience outweighs it.
+    pub fn hint_encrypted(&mut self, addr: SocketAddr) {
+        if let Some(c) = self.known.get_mut(&addr) {
+            c.encrypted.get_or_insert(true);
+        }
+    }
+
+    /// Has an address dialed again at once, without a failure counted. Returns false if that happened already
+    /// since the peer last answered.
+    pub fn dial_again(&mut self, addr: SocketAddr) -> bool {
+        let Some(c) = self.known.get_mut(&addr).filter(|c| !c.retried) else { return false };
+        c.retried = true;
+        c.connected = false;
+        true
     }
 
     /// Removes an address: it is our own.

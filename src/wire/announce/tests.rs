@@ -23,6 +23,7 @@ fn request() -> AnnounceRequest {
         numwant: 80,
         key: 0xab,
         tracker_id: None,
+        encryption: None,
         ipv4: None,
         ipv6: None,
     }
