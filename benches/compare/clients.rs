@@ -1,7 +1,7 @@
 //! The clients: finds them with their versions, and starts them to download or to seed.
 //!
 //! All clients have the same conditions. Peers come from the tracker alone (no DHT, no LSD, no PEX where it
-//! can be turned off), over TCP (no uTP), unencrypted, without limits. No client reads the user's
+//! can be turned off), over TCP (no uTP), unencrypted unless the work is about encryption, without limits. No client reads the user's
 //! configuration. Features that cost CPU without need are off: aria2 would write the whole file before the
 //! download, rtorrent would hash all content again at the end. Everything else is the client's default.
 
@@ -83,6 +83,8 @@ pub struct Job<'a> {
     pub dir: &'a Path,
     /// An empty directory for the client's state.
     pub state: &'a Path,
+    /// Require encryption of the whole stream.
+    pub encrypted: bool,
 }
 
 impl Job<'_> {
@@ -163,7 +165,7 @@ impl Installed {
                 rtorrent(&mut command, job, &mark)?;
             }
             Client::Libtorrent => {
-                libtorrent(&mut command, "fetch", job.torrent, job.dir, &[FETCHER.to_string()]);
+                libtorrent(&mut command, "fetch", job, &[FETCHER.to_string()]);
             }
             Client::Rqbit => rqbit(&mut command, job, &["--exit-on-finish"]),
         }
@@ -191,7 +193,7 @@ impl Installed {
                 // rtorrent refuses connections at two thirds of its limit.
                 let limit = peers.map(|peers| (2 * peers).to_string());
                 let args: Vec<String> = std::iter::once(server(0).to_string()).chain(limit).collect();
-                libtorrent(&mut command, "seed", job.torrent, job.dir, &args);
+                libtorrent(&mut command, "seed", job, &args);
             }
             Client::Rqbit => {
                 command.args(limit("--peer-limit="));
@@ -206,7 +208,7 @@ impl Installed {
     pub fn source(&self, job: Job<'_>, addresses: &[Ipv4Addr], up: u64) -> Command {
         let mut command = self.command(job.state);
         let args = std::iter::once(up.to_string()).chain(addresses.iter().map(Ipv4Addr::to_string));
-        libtorrent(&mut command, "source", job.torrent, job.dir, &args.collect::<Vec<_>>());
+        libtorrent(&mut command, "source", job, &args.collect::<Vec<_>>());
         command
     }
 
@@ -223,16 +225,25 @@ impl Installed {
 }
 
 fn rill(command: &mut Command, job: Job<'_>) {
+    if job.encrypted {
+        command.args(["--encryption", "require"]);
+    }
     command.args(RILL).args(["--no-state", "-d"]).arg(job.dir).arg(job.torrent);
 }
 
 fn aria2(command: &mut Command, job: Job<'_>) {
+    if job.encrypted {
+        command.arg("--bt-force-encryption=true");
+    }
     command.args(ARIA2).args(["--bt-max-peers=0", "--file-allocation=none", "--follow-torrent=mem", "-d"]);
     command.arg(job.dir).arg(job.torrent);
 }
 
 fn transmission(command: &mut Command, job: Job<'_>, peers: Option<usize>) -> Result<()> {
     transmission_settings(job.state, peers)?;
+    if job.encrypted {
+        command.arg("-er");
+    }
     // No upload or download limit, no port mapping.
     command
         .args(["-D", "-U", "-M", "-p", PORT_TEXT, "-g"])
@@ -264,11 +275,13 @@ pub fn transmission_settings(state: &Path, peers: Option<usize>) -> Result<()> {
 
 fn rtorrent(command: &mut Command, job: Job<'_>, more: &str) -> Result<()> {
     let peers = "throttle.min_peers.normal.set=1\nthrottle.max_peers.normal.set=200";
+    let rc4 = "\nprotocol.encryption.set=allow_incoming,try_outgoing,require,require_RC4";
+    let encryption = if job.encrypted { rc4 } else { "" };
     rtorrent_settings(
         command,
         job.dir,
         job.state,
-        &format!("{peers}\n{more}\nload.start={}", job.torrent.display()),
+        &format!("{peers}{encryption}\n{more}\nload.start={}", job.torrent.display()),
     )
 }
 
@@ -289,8 +302,9 @@ pub fn rtorrent_settings(command: &mut Command, dir: &Path, state: &Path, more: 
 }
 
 /// Adds the arguments of libtorrent.py: role, torrent or directory of torrents, content, and more.
-pub fn libtorrent(command: &mut Command, role: &str, torrent: &Path, dir: &Path, args: &[String]) {
-    command.args(["-c", LIBTORRENT, role]).arg(torrent).arg(dir).args(args);
+pub fn libtorrent(command: &mut Command, role: &str, job: Job<'_>, args: &[String]) {
+    command.env("RC4", if job.encrypted { "1" } else { "" });
+    command.args(["-c", LIBTORRENT, role]).arg(job.torrent).arg(job.dir).args(args);
 }
 
 fn rqbit(command: &mut Command, job: Job<'_>, args: &[&str]) {

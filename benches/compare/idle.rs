@@ -32,7 +32,12 @@ impl Lab {
     pub fn connections(&self, client: &Installed, content: &Content) -> Result<Outcome> {
         self.clean(|place| {
             self.tracker.forget();
-            let job = Job { torrent: &content.torrent, dir: &content.dir, state: &new_dir(place, "state")? };
+            let job = Job {
+                torrent: &content.torrent,
+                dir: &content.dir,
+                state: &new_dir(place, "state")?,
+                encrypted: false,
+            };
             let mut command = client.seed(job, Some((FIRST + CONNECTIONS) as usize))?;
             let mut process = self.start(&mut command, Side::Serve, &place.join("log"))?;
             if let Err(reason) = self.wait_until_ready(&mut process)? {

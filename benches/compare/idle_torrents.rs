@@ -4,7 +4,7 @@
 //! those of an earlier run, written here; rill writes its records in a run that is not measured; aria2 and
 //! libtorrent have options to skip the check.
 
-use crate::clients::{ARIA2, Client, Installed, PORT_TEXT, RILL, RQBIT};
+use crate::clients::{ARIA2, Client, Installed, Job, PORT_TEXT, RILL, RQBIT};
 use crate::clients::{libtorrent, new_dir, rtorrent_settings, transmission_settings, write};
 use crate::fault::{Fault, Result};
 use crate::networks::server;
@@ -58,8 +58,12 @@ impl Installed {
             Client::Libtorrent => libtorrent(
                 &mut command,
                 "keep",
-                &sparse_torrents.torrents,
-                &sparse_torrents.dir,
+                Job {
+                    torrent: &sparse_torrents.torrents,
+                    dir: &sparse_torrents.dir,
+                    state,
+                    encrypted: false,
+                },
                 &[server(0).to_string()],
             ),
             Client::Rqbit => {

@@ -4,6 +4,8 @@ source TORRENT DIR UP ADDRESS...  seeds without a check from each address, UP by
 seed TORRENT DIR ADDRESS [PEERS]  checks the content and seeds it until killed, with at most PEERS connections
 keep TORRENTS DIR ADDRESS         seeds every torrent of a directory without a check until killed
 fetch TORRENT DIR ADDRESS         downloads, and ends when it is complete
+
+With RC4 in the environment connections are encrypted, and no others are accepted.
 """
 
 import os
@@ -16,9 +18,12 @@ OFF = ["enable_dht", "enable_lsd", "enable_upnp", "enable_natpmp", "enable_incom
 # The source must not limit a fast client.
 FAST = {"send_buffer_watermark": 4 << 20, "send_buffer_watermark_factor": 150, "unchoke_slots_limit": 500}
 
+# The policies are 0 for required, the level is 2 for RC4.
+RC4 = {"in_enc_policy": 0, "out_enc_policy": 0, "allowed_enc_level": 2} if os.environ.get("RC4") else {}
+
 
 def start(address, settings):
-    return lt.session({**dict.fromkeys(OFF, False), "listen_interfaces": f"{address}:6881", "alert_mask": 0, **settings})
+    return lt.session({**dict.fromkeys(OFF, False), "listen_interfaces": f"{address}:6881", "alert_mask": 0, **RC4, **settings})
 
 
 def add(session, place, torrent, flags=0, without=0):

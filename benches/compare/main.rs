@@ -41,11 +41,13 @@ use clap::{Parser, ValueEnum};
 use clients::{Client, Installed};
 use content::Content;
 use fault::{Fault, Result};
-use figures::Outcome;
+use figures::{Figures, Measure, Outcome};
 use networks::Networks;
 use options::Options;
 use report::{Run, Setting};
+use rill::wire::Rc4;
 use run::Lab;
+use rustix::time::{ClockId, clock_gettime};
 use sparse_torrents::SparseTorrents;
 use std::fs::File;
 use std::io::Write;
@@ -162,14 +164,37 @@ fn measure(
             runs.push(run);
             Ok(())
         };
-        for client in clients {
+        // rqbit has no encryption.
+        for client in clients.iter().filter(|c| !work.is_encrypted() || c.client != Client::Rqbit) {
             note(client.name.clone(), turn(client)?)?;
         }
         if work == Work::Download {
             note("floor".to_owned(), lab.floor(work.shape(options.size).bytes)?)?;
         }
+        if work.is_encrypted() {
+            note("rc4 alone".to_owned(), Ok(rc4_alone(work.shape(options.size).bytes)))?;
+        }
     }
     Ok(())
+}
+
+/// Measures RC4 from one buffer of a block into another, without a transfer.
+fn rc4_alone(bytes: u64) -> Figures {
+    const BLOCK: usize = 16 << 10;
+    let (from, mut to) = (vec![0x5a; BLOCK], vec![0; BLOCK]);
+    let mut cipher = Rc4::new(&[7; 20]);
+    let used = || {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+    };
+    let before = used();
+    for _ in 0..bytes / BLOCK as u64 {
+        cipher.apply_to(&from, &mut to);
+        std::hint::black_box(&mut to);
+    }
+    let seconds = used() - before;
+    let (gib, rate) = (bytes as f64 / f64::from(1 << 30), bytes as f64 / seconds);
+    Figures(vec![(Measure::CpuPerGib, seconds / gib), (Measure::Rate, rate)])
 }
 
 /// Returns the requested works that are possible on this machine.

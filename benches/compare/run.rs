@@ -71,7 +71,7 @@ impl Lab {
     /// Measures a client that transfers this content.
     pub fn transfer(&self, work: Work, client: &Installed, content: &Content) -> Result<Outcome> {
         self.clean(|place| match work {
-            Work::Seed => self.seed(client, content, place),
+            Work::Seed | Work::SeedRc4 => self.seed(work, client, content, place),
             _ => self.fetch(work, client, content, place),
         })
     }
@@ -115,7 +115,8 @@ impl Lab {
         let _source = self.source(work, content, place)?;
         let dir = new_dir(place, "out")?;
         let state = new_dir(place, "state")?;
-        let job = Job { torrent: &content.torrent, dir: &dir, state: &state };
+        let encrypted = work.is_encrypted();
+        let job = Job { torrent: &content.torrent, dir: &dir, state: &state, encrypted };
         let page_reserve = PageReserve::take(content.shape.bytes)?;
         let mut process = self.start(&mut client.fetch(job)?, Side::Fetch, &place.join("log"))?;
         let transfer = match self.watch(&mut process, None, &job.mark(), page_reserve)? {
@@ -128,15 +129,18 @@ impl Lab {
         Ok(same.map(|()| transfer.figures(content.shape.bytes, transfer.cpu, memory)))
     }
 
-    fn seed(&self, client: &Installed, content: &Content, place: &Path) -> Result<Outcome> {
+    fn seed(&self, work: Work, client: &Installed, content: &Content, place: &Path) -> Result<Outcome> {
         self.tracker.forget();
-        let job = Job { torrent: &content.torrent, dir: &content.dir, state: &new_dir(place, "seeding")? };
+        let encrypted = work.is_encrypted();
+        let state = new_dir(place, "seeding")?;
+        let job = Job { torrent: &content.torrent, dir: &content.dir, state: &state, encrypted };
         let mut seeder = self.start(&mut client.seed(job, None)?, Side::Serve, &place.join("log"))?;
         if let Err(reason) = self.wait_until_ready(&mut seeder)? {
             return Ok(Err(reason));
         }
         let dir = new_dir(place, "out")?;
-        let job = Job { torrent: &content.torrent, dir: &dir, state: &new_dir(place, "fetching")? };
+        let job =
+            Job { torrent: &content.torrent, dir: &dir, state: &new_dir(place, "fetching")?, encrypted };
         let page_reserve = PageReserve::take(content.shape.bytes)?;
         let before = seeder.cpu();
         let mut fetcher =
@@ -153,7 +157,8 @@ impl Lab {
 
     /// Starts the seeder for the measured client and waits until it is ready.
     fn source(&self, work: Work, content: &Content, place: &Path) -> Result<Process> {
-        let job = Job { torrent: &content.torrent, dir: &content.dir, state: &new_dir(place, "serving")? };
+        let (state, encrypted) = (new_dir(place, "serving")?, work.is_encrypted());
+        let job = Job { torrent: &content.torrent, dir: &content.dir, state: &state, encrypted };
         let addresses: Vec<Ipv4Addr> = (0..work.seeders()).map(server).collect();
         let mut command = match self.counterpart.client {
             Client::Libtorrent => self.counterpart.source(job, &addresses, work.limit()),

@@ -19,6 +19,10 @@ pub enum Work {
     Many,
     /// The client seeds one file to another client
     Seed,
+    /// As download, over encrypted connections (MSE)
+    DownloadRc4,
+    /// As seed, over encrypted connections (MSE)
+    SeedRc4,
     /// The client has 1,000 idle connections
     Connections,
     /// The client has 1,000 idle torrents of 1 GiB
@@ -33,6 +37,8 @@ impl Work {
             Work::Files => "files",
             Work::Many => "many",
             Work::Seed => "seed",
+            Work::DownloadRc4 => "download-rc4",
+            Work::SeedRc4 => "seed-rc4",
             Work::Connections => "connections",
             Work::Torrents => "torrents",
         }
@@ -53,11 +59,18 @@ impl Work {
     pub fn shape(self, size: u64) -> Shape {
         let bytes = size * MIB;
         match self {
-            Work::Download | Work::Seed => Shape { files: 1, bytes, piece_bytes: MIB },
+            Work::Download | Work::Seed | Work::DownloadRc4 | Work::SeedRc4 => {
+                Shape { files: 1, bytes, piece_bytes: MIB }
+            }
             Work::Files => Shape { files: 200, bytes, piece_bytes: MIB / 4 },
             Work::Many => Shape { files: 1, bytes: bytes / 2, piece_bytes: MIB },
             Work::Connections | Work::Torrents => Shape { files: 1, bytes: 16 * MIB, piece_bytes: MIB },
         }
+    }
+
+    /// Returns whether every client is to require encryption of the whole stream.
+    pub fn is_encrypted(self) -> bool {
+        matches!(self, Work::DownloadRc4 | Work::SeedRc4)
     }
 
     /// Returns the number of seeders on the other side.
@@ -90,6 +103,8 @@ impl Work {
         let what = if files == 1 { "one file".to_owned() } else { format!("{files} files") };
         let how = match self {
             Work::Download | Work::Files => "fetched from one seeder",
+            Work::DownloadRc4 => "fetched from one seeder, encrypted with RC4",
+            Work::SeedRc4 => "served to one fetcher, encrypted with RC4",
             Work::Many => "fetched from 40 seeders of 1 MiB/s each",
             _ => "served to one fetcher",
         };
