@@ -154,4 +154,6 @@ pub mod session;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod units;
+#[cfg(feature = "internals")]
+pub mod utp;
 pub mod wire;

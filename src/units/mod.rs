@@ -33,6 +33,8 @@ pub use crc32c::crc32c;
 pub use digest::{InfoHash, InfoHashV2, NodeId, PeerId, PieceHash, TorrentHashes};
 pub use geometry::{BLOCK_LEN, Geometry, GeometryError, MAX_PIECE_LEN, SpanError};
 pub use index::{BlockSpan, PieceIndex};
+#[cfg(feature = "internals")]
+pub use keys::UtpKey;
 pub use keys::{PeerKey, SlotMap, TorrentKey};
 pub use node_id::Distance;
 pub use origin::Origin;

@@ -56,6 +56,8 @@ pub(crate) mod testing;
 mod text;
 pub(crate) mod udp_tracker;
 mod url;
+#[cfg(feature = "internals")]
+mod utp;
 
 pub use magnet::{Magnet, MagnetError};
 pub use metainfo::{FileAttributes, FileEntry, Files, Metainfo, MetainfoError, PieceHashes};
@@ -93,6 +95,8 @@ mod internals {
     pub use super::node_cache::{read_nodes, write_nodes};
     pub use super::pex::{PEX_ENCRYPTION, PEX_REACHABLE, PEX_SEED, PexMessage, write_pex};
     pub use super::scrape::{parse_counts, scrape_url};
+    #[cfg(feature = "internals")]
+    pub use super::utp::{UTP_HEADER_LEN, UtpHeader, UtpKind, UtpPacket};
     // Between peers.
     pub use super::decoder::{Decoder, Frame, ReadAhead};
     #[cfg(feature = "internals")]

@@ -1,0 +1,23 @@
+//! Floor 2: the Micro Transport Protocol, uTP (BEP 29), with LEDBAT congestion control (RFC 6817).
+//!
+//! Pure as the engine is: packets and the time come in by method calls, packets and events are fetched. There is
+//! no socket, clock or thread.
+//!
+//! ```text
+//!   dial ─▶ SynSent ──STATE──▶ Open ──close──▶ FIN sent ──acked──▶ removed
+//!   SYN ──▶ Unconfirmed ──first DATA──▶ Open      │
+//!               └── 3 s ──▶ removed               └── RESET, or 4 timeouts in a row ──▶ Closed event, removed
+//! ```
+
+mod endpoint;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+mod ledbat;
+mod limits;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+pub use endpoint::{Endpoint, UtpEvent};
+pub use stream::UtpRead;
