@@ -18,6 +18,10 @@ pub(super) const BASE_BINS: usize = 13;
 pub(super) const SKEW_STEP_US: u32 = 10_000;
 /// Most bytes in flight of one stream.
 pub(super) const SEND_BYTES: usize = 512 * 1024;
+/// Bytes that a new stream holds for its reader; doubled while the peer fills them, up to [`RECEIVE_BYTES`].
+pub(super) const FIRST_RECEIVE_BYTES: usize = 64 * 1024;
+/// The window is doubled if half of it came within this time: a longer round trip gains nothing from it.
+pub(super) const GROW_SPAN_US: u64 = 1_000_000;
 /// Most bytes that one stream holds for its reader, in order and out of order.
 pub(super) const RECEIVE_BYTES: usize = 1024 * 1024;
 /// Most bytes that all streams hold for their readers.

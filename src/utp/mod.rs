@@ -15,9 +15,12 @@ mod endpoint;
 pub mod fuzzing;
 mod ledbat;
 mod limits;
+mod receive;
+mod send;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod timers;
 
 pub use endpoint::{Endpoint, UtpEvent};
 pub use stream::UtpRead;

@@ -91,6 +91,8 @@ mod internals {
     pub use super::datagram::Datagram;
     pub use super::dont_have::{read_dont_have, write_dont_have};
     pub use super::extended_handshake::{ExtendedHandshake, ExtensionIds, HANDSHAKE_ID};
+    #[cfg(feature = "internals")]
+    pub use super::limits::UTP_SACK_BYTES;
     pub use super::metadata::{METADATA_PIECE_LEN, MetadataMessage};
     pub use super::node_cache::{read_nodes, write_nodes};
     pub use super::pex::{PEX_ENCRYPTION, PEX_REACHABLE, PEX_SEED, PexMessage, write_pex};
