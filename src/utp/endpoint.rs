@@ -5,9 +5,10 @@
 //! goes one STATE of 20 bytes for each SYN, never resent, and nothing else; unknown packets are not answered.
 
 use super::limits::*;
-use super::stream::{Phase, Stream, UtpRead};
-use crate::units::{Rng, SlotMap, UtpKey};
+use super::stream::{Changes, Phase, Stream, UtpRead};
+use crate::units::{SlotMap, UtpKey};
 use crate::wire::{UTP_HEADER_LEN, UtpKind, UtpPacket};
+use sha1::{Digest, Sha1};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::IoSlice;
 use std::net::SocketAddr;
@@ -31,12 +32,17 @@ pub enum UtpEvent {
 struct Entry {
     addr: SocketAddr,
     receive_id: u16,
-    stream: Stream,
+    /// `None`: it ended, and its last event waits.
+    stream: Option<Stream>,
     /// The caller closed it: it gets no events.
     released: bool,
     dialed: bool,
+    began_us: u64,
     /// In `ready`.
     queued: bool,
+    /// In `events`.
+    has_events: bool,
+    pending: Changes,
     deadline_us: Option<u64>,
 }
 
@@ -47,18 +53,22 @@ pub struct Endpoint {
     index: BTreeMap<(SocketAddr, u16), UtpKey>,
     deadlines: BTreeSet<(u64, UtpKey)>,
     ready: VecDeque<UtpKey>,
-    events: VecDeque<UtpEvent>,
+    /// Streams with events, each once.
+    events: VecDeque<UtpKey>,
     max_streams: usize,
-    unconfirmed: usize,
+    /// Unconfirmed streams, the oldest first.
+    unconfirmed: VecDeque<UtpKey>,
     held: usize,
     unacknowledged: usize,
-    rng: Rng,
+    seed: [u8; 32],
+    /// Secret numbers drawn from the seed.
+    drawn: u64,
 }
 
 impl Endpoint {
     /// Returns an endpoint with at most `max_streams` streams. The seed decides connection ids and sequence
-    /// numbers, so it must be secret outside tests.
-    pub fn new(max_streams: usize, seed: u64) -> Endpoint {
+    /// numbers: it is secret outside tests.
+    pub fn new(max_streams: usize, seed: [u8; 32]) -> Endpoint {
         Endpoint {
             streams: SlotMap::default(),
             index: BTreeMap::new(),
@@ -66,10 +76,11 @@ impl Endpoint {
             ready: VecDeque::new(),
             events: VecDeque::new(),
             max_streams,
-            unconfirmed: 0,
+            unconfirmed: VecDeque::new(),
             held: 0,
             unacknowledged: 0,
-            rng: Rng::new(seed),
+            seed,
+            drawn: 0,
         }
     }
 
@@ -78,12 +89,20 @@ impl Endpoint {
         if self.streams.len() >= self.max_streams {
             return None;
         }
-        let receive_id = self.rng.u32() as u16;
+        let (receive_id, seq) = self.draw();
         if self.index.contains_key(&(addr, receive_id)) {
             return None;
         }
-        let stream = Stream::dialed(now_us, receive_id, self.rng.u32() as u16, payload_of(addr));
-        Some(self.insert(addr, receive_id, stream, true))
+        let stream = Stream::dialed(now_us, receive_id, seq, payload_of(addr));
+        Some(self.insert(now_us, addr, receive_id, stream, true))
+    }
+
+    /// Returns two numbers that a stranger can't predict: a connection id and a sequence number.
+    pub(super) fn draw(&mut self) -> (u16, u16) {
+        self.drawn += 1;
+        let digest = Sha1::new().chain_update(self.seed).chain_update(self.drawn.to_be_bytes()).finalize();
+        let [a, b, c, d, ..] = <[u8; 20]>::from(digest);
+        (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
     }
 
     /// Takes a datagram that [`crate::wire::Datagram`] calls uTP.
@@ -102,26 +121,60 @@ impl Endpoint {
     fn on_syn(&mut self, now_us: u64, from: SocketAddr, syn: &UtpPacket<'_>) {
         let receive_id = syn.header.connection_id.wrapping_add(1);
         if let Some(key) = self.index.get(&(from, receive_id)).copied() {
-            self.with(key, |stream, _| stream.on_repeated_syn(syn.header.seq));
-        } else if self.unconfirmed < UNCONFIRMED && self.streams.len() < self.max_streams {
-            let stream = Stream::accepted(now_us, syn, self.rng.u32() as u16, payload_of(from));
-            self.unconfirmed += 1;
-            self.insert(from, receive_id, stream, false);
+            self.with(key, |stream, _| stream.on_repeated_syn(now_us, syn.header.seq));
+            return;
+        }
+        let full = self.unconfirmed.len() >= UNCONFIRMED;
+        if let Some(oldest) = self.unconfirmed.front().copied().filter(|_| full) {
+            // One SYN in [`FIRST_TIMEOUT_US`] a place, so forged ones cause few answers.
+            let began_us = self.streams.get(oldest).map_or(0, |entry| entry.began_us);
+            if now_us.saturating_sub(began_us) < FIRST_TIMEOUT_US {
+                return;
+            }
+            self.with(oldest, |stream, _| stream.changes.done = true);
+        }
+        if self.streams.len() < self.max_streams {
+            let (_, seq) = self.draw();
+            let stream = Stream::accepted(now_us, syn, seq, payload_of(from));
+            let key = self.insert(now_us, from, receive_id, stream, false);
+            self.unconfirmed.push_back(key);
         }
     }
 
     /// A RESET has our receive id, or, of a peer that never knew the stream, our send id.
     fn on_reset(&mut self, from: SocketAddr, packet: &UtpPacket<'_>) {
-        let id = packet.header.connection_id;
-        let of_id = |id: u16| self.index.get(&(from, id)).copied();
+        let (id, ack) = (packet.header.connection_id, packet.header.ack);
+        let of_id = |receive_id: u16| {
+            let key = self.index.get(&(from, receive_id)).copied()?;
+            let stream = self.streams.get(key)?.stream.as_ref()?;
+            ((receive_id == id || stream.send_id == id) && stream.may_reset(ack)).then_some(key)
+        };
         let key = [id, id.wrapping_sub(1), id.wrapping_add(1)].into_iter().find_map(of_id);
-        let Some(key) = key else { return };
-        self.with(key, |stream, _| stream.changes.done |= stream.may_reset(packet.header.ack));
+        if let Some(key) = key {
+            self.with(key, |stream, _| stream.changes.done = true);
+        }
     }
 
-    fn insert(&mut self, addr: SocketAddr, receive_id: u16, stream: Stream, dialed: bool) -> UtpKey {
-        let entry =
-            Entry { addr, receive_id, stream, released: false, dialed, queued: false, deadline_us: None };
+    fn insert(
+        &mut self,
+        now_us: u64,
+        addr: SocketAddr,
+        receive_id: u16,
+        stream: Stream,
+        dialed: bool,
+    ) -> UtpKey {
+        let entry = Entry {
+            addr,
+            receive_id,
+            stream: Some(stream),
+            released: false,
+            dialed,
+            began_us: now_us,
+            queued: false,
+            has_events: false,
+            pending: Changes::default(),
+            deadline_us: None,
+        };
         let key = self.streams.insert(entry);
         self.index.insert((addr, receive_id), key);
         self.with(key, |_, _| ());
@@ -132,30 +185,25 @@ impl Endpoint {
     fn with<T>(&mut self, key: UtpKey, act: impl FnOnce(&mut Stream, Spare) -> T) -> Option<T> {
         let spare = self.spare();
         let entry = self.streams.get_mut(key)?;
-        let stream = &mut entry.stream;
+        let stream = entry.stream.as_mut()?;
         let (held, sent) = (stream.held(), stream.unacknowledged());
         let was_unconfirmed = stream.phase == Phase::Unconfirmed;
         let result = act(stream, spare);
         self.held = self.held + stream.held() - held;
         self.unacknowledged = self.unacknowledged + stream.unacknowledged() - sent;
         if was_unconfirmed && stream.phase == Phase::Open {
-            self.unconfirmed -= 1;
+            self.unconfirmed.retain(|other| *other != key);
         }
         let changes = std::mem::take(&mut stream.changes);
-        if !entry.released {
-            let accepted = changes.established && !entry.dialed;
-            let events = [
-                accepted.then_some(UtpEvent::Accepted(key, entry.addr)),
-                (changes.established && entry.dialed).then_some(UtpEvent::Established(key)),
-                changes.readable.then_some(UtpEvent::Readable(key)),
-                changes.writable.then_some(UtpEvent::Writable(key)),
-                (changes.done && (entry.dialed || stream.phase == Phase::Open))
-                    .then_some(UtpEvent::Closed(key)),
-            ];
-            self.events.extend(events.into_iter().flatten());
+        if !entry.released && (entry.dialed || stream.phase == Phase::Open) {
+            entry.pending.add(changes);
+            if entry.pending != Changes::default() && !entry.has_events {
+                entry.has_events = true;
+                self.events.push_back(key);
+            }
         }
         if changes.done {
-            self.remove(key);
+            self.end(key);
             return Some(result);
         }
         if stream.wants_to_send() && !entry.queued {
@@ -172,15 +220,22 @@ impl Endpoint {
         Some(result)
     }
 
-    fn remove(&mut self, key: UtpKey) {
-        let Some(entry) = self.streams.remove(key) else { return };
+    /// Drops a stream, and its place if no event waits.
+    fn end(&mut self, key: UtpKey) {
+        let Some(entry) = self.streams.get_mut(key) else { return };
+        let Some(stream) = entry.stream.take() else { return };
         self.index.remove(&(entry.addr, entry.receive_id));
         if let Some(at) = entry.deadline_us {
             self.deadlines.remove(&(at, key));
         }
-        self.held -= entry.stream.held();
-        self.unacknowledged -= entry.stream.unacknowledged();
-        self.unconfirmed -= usize::from(entry.stream.phase == Phase::Unconfirmed);
+        self.held -= stream.held();
+        self.unacknowledged -= stream.unacknowledged();
+        if stream.phase == Phase::Unconfirmed {
+            self.unconfirmed.retain(|other| *other != key);
+        }
+        if !entry.has_events {
+            self.streams.remove(key);
+        }
     }
 
     fn spare(&self) -> Spare {
@@ -192,9 +247,32 @@ impl Endpoint {
 
     // ---- the user of a stream -----------------------------------------------------------------------------------
 
-    /// Returns the next event.
+    /// Returns the next event. Events of one kind and stream that were not fetched are one.
     pub fn next_event(&mut self) -> Option<UtpEvent> {
-        self.events.pop_front()
+        while let Some(key) = self.events.front().copied() {
+            if let Some(entry) = self.streams.get_mut(key) {
+                let pending = &mut entry.pending;
+                if std::mem::take(&mut pending.established) {
+                    let dialed = entry.dialed;
+                    let accepted = UtpEvent::Accepted(key, entry.addr);
+                    return Some(if dialed { UtpEvent::Established(key) } else { accepted });
+                }
+                if std::mem::take(&mut pending.readable) {
+                    return Some(UtpEvent::Readable(key));
+                }
+                if std::mem::take(&mut pending.writable) {
+                    return Some(UtpEvent::Writable(key));
+                }
+                entry.has_events = false;
+                if std::mem::take(&mut pending.done) {
+                    self.events.pop_front();
+                    self.streams.remove(key);
+                    return Some(UtpEvent::Closed(key));
+                }
+            }
+            self.events.pop_front();
+        }
+        None
     }
 
     /// Moves received bytes into `room`.
@@ -204,7 +282,7 @@ impl Endpoint {
 
     /// Returns the first received bytes, which [`consume`](Endpoint::consume) drops.
     pub fn peek(&self, key: UtpKey) -> &[u8] {
-        self.streams.get(key).map_or(&[], |entry| entry.stream.peek())
+        self.streams.get(key).and_then(|entry| entry.stream.as_ref()).map_or(&[], Stream::peek)
     }
 
     /// Drops received bytes that were copied.
@@ -219,9 +297,14 @@ impl Endpoint {
 
     /// Ends a stream: what was written is still sent, then a FIN. Its key is of no use any more.
     pub fn close(&mut self, key: UtpKey) {
-        if let Some(entry) = self.streams.get_mut(key) {
-            entry.released = true;
-            self.with(key, |stream, _| stream.close());
+        let Some(entry) = self.streams.get_mut(key) else { return };
+        entry.released = true;
+        entry.pending = Changes::default();
+        if std::mem::take(&mut entry.has_events) {
+            self.events.retain(|other| *other != key);
+        }
+        if self.with(key, |stream, _| stream.close()).is_none() {
+            self.streams.remove(key);
         }
     }
 

@@ -12,7 +12,7 @@ const STREAMS: usize = 8;
 /// and its deadlines pass. Panics if it holds too much, or answers an unproven address with more than it sent.
 pub fn utp_stream(mut bytes: &[u8]) {
     let peer = SocketAddr::from(([192, 0, 2, 1], 6881));
-    let mut endpoint = Endpoint::new(STREAMS, 1);
+    let mut endpoint = Endpoint::new(STREAMS, [1; 32]);
     let dialed = endpoint.dial(0, peer);
     let mut now_us = 0;
     let mut open = Vec::from_iter(dialed);

@@ -58,6 +58,9 @@ pub(super) struct Ledbat {
     base: BaseDelay,
     recent: [u32; 3],
     samples: usize,
+    /// The least delays of this half of a round trip and of the one before.
+    halves: [Option<u32>; 2],
+    half_began_us: u64,
     cut_at_us: Option<u64>,
 }
 
@@ -72,6 +75,8 @@ impl Ledbat {
             base: BaseDelay::default(),
             recent: [0; 3],
             samples: 0,
+            halves: [None; 2],
+            half_began_us: 0,
             cut_at_us: None,
         }
     }
@@ -82,13 +87,19 @@ impl Ledbat {
     }
 
     /// Takes a delay that the peer measured; 0 and 0x7fffffff mean that it has none.
-    pub(super) fn on_delay(&mut self, now_us: u64, delay: u32) {
+    pub(super) fn on_delay(&mut self, now_us: u64, delay: u32, round_trip_us: u64) {
         if delay == 0 || delay == 0x7fff_ffff {
             return;
         }
         self.base.on_sample(now_us, delay);
         self.recent[self.samples % 3] = delay;
         self.samples += 1;
+        if now_us.saturating_sub(self.half_began_us) > round_trip_us / 2 {
+            self.halves = [None, self.halves[0]];
+            self.half_began_us = now_us;
+        }
+        self.halves[0] =
+            Some(self.halves[0].map_or(delay, |least| if is_less(delay, least) { delay } else { least }));
     }
 
     /// Takes a fall of the base of the delays that we measure: the peer's clock is slower than ours, so the
@@ -99,12 +110,16 @@ impl Ledbat {
         }
     }
 
-    /// Returns the time that packets wait in queues, in microseconds.
+    /// Returns the time that packets wait in queues, in microseconds: the least of the last three in slow start,
+    /// which must end soon. Later the least of a round trip: a burst, such as delayed acknowledgements let off,
+    /// makes a queue that empties again.
     pub(super) fn queuing_us(&self) -> i64 {
         let Some(base) = self.base.base() else { return 0 };
         let recent = &self.recent[..self.samples.min(3)];
-        let least = recent.iter().map(|delay| i64::from(delay.wrapping_sub(base) as i32)).min();
-        least.unwrap_or(0).max(0)
+        let slow_start = self.window < self.threshold;
+        let halves = self.halves.iter().flatten().filter(|_| !slow_start);
+        let waits = recent.iter().chain(halves).map(|delay| i64::from(delay.wrapping_sub(base) as i32));
+        waits.min().unwrap_or(0).max(0)
     }
 
     /// Takes an acknowledgement of new bytes; `full` says that the window limited the sender.
@@ -116,8 +131,11 @@ impl Ledbat {
         let bytes = bytes as i64;
         if self.window < self.threshold && off > TARGET_US / 10 {
             self.window += bytes;
+        } else if self.window < self.threshold {
+            // The queue that is measured now is that of the window of a round trip ago, half of this one.
+            self.window /= 2;
+            self.threshold = self.window.max(self.packet);
         } else {
-            self.threshold = self.threshold.min(self.window);
             self.window += GAIN_BYTES * bytes * off / (self.window * TARGET_US);
         }
         self.window = self.window.clamp(self.packet, SEND_BYTES as i64);
@@ -160,7 +178,7 @@ mod tests {
     #[test]
     fn the_window_grows_below_the_target_and_shrinks_above_it() {
         let mut ledbat = Ledbat::new(1_000);
-        ledbat.on_delay(0, 1_000);
+        ledbat.on_delay(0, 1_000, 10);
         ledbat.on_loss(0);
         let before = ledbat.window();
         (0..50).for_each(|_| ledbat.on_ack(1_000, false));
@@ -168,7 +186,9 @@ mod tests {
         (0..50).for_each(|_| ledbat.on_ack(1_000, true));
         let grown = ledbat.window();
         assert!(grown > before);
-        (0..3).for_each(|_| ledbat.on_delay(1, 251_000));
+        for at in [1_000, 2_000, 3_000] {
+            ledbat.on_delay(at, 251_000, 10);
+        }
         (0..50).for_each(|_| ledbat.on_ack(1_000, true));
         assert!(ledbat.window() < grown);
         (0..5000).for_each(|_| ledbat.on_ack(1_000, true));

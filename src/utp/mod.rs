@@ -6,7 +6,7 @@
 //! ```text
 //!   dial ─▶ SynSent ──STATE──▶ Open ──close──▶ FIN sent ──acked──▶ removed
 //!   SYN ──▶ Unconfirmed ──first DATA──▶ Open      │
-//!               └── 3 s ──▶ removed               └── RESET, or 4 timeouts in a row ──▶ Closed event, removed
+//!               └── 12 s ──▶ removed              └── RESET, or 8 timeouts in a row ──▶ Closed event, removed
 //! ```
 
 mod endpoint;

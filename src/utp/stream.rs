@@ -42,6 +42,16 @@ pub(super) struct Changes {
     pub done: bool,
 }
 
+impl Changes {
+    /// Adds later changes; what can be read or written is of no use after the end.
+    pub(super) fn add(&mut self, later: Changes) {
+        self.established |= later.established;
+        self.done |= later.done;
+        self.readable = (self.readable || later.readable) && !self.done;
+        self.writable = (self.writable || later.writable) && !self.done;
+    }
+}
+
 /// A uTP stream.
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -86,7 +96,7 @@ impl Stream {
     pub(super) fn accepted(now_us: u64, syn: &UtpPacket<'_>, seq: u16, payload: usize) -> Stream {
         let mut stream = Stream::new(now_us, Phase::Unconfirmed, syn.header.connection_id, seq, payload);
         stream.receiver.received_to = syn.header.seq;
-        stream.timers.start(now_us);
+        stream.timers.deadline_us = Some(now_us.saturating_add(UNCONFIRMED_US));
         stream.on_timestamp(now_us, &syn.header);
         stream.ack_due = true;
         stream
@@ -171,7 +181,7 @@ impl Stream {
             return;
         }
         self.on_timestamp(now_us, header);
-        self.sender.ledbat.on_delay(now_us, header.difference_us);
+        self.sender.ledbat.on_delay(now_us, header.difference_us, self.timers.round_trip_us());
         if new {
             self.changes.writable |= self.sender.on_window(now_us, header.window_bytes);
             let acked = self.sender.on_ack(now_us, packet, &mut self.timers);
@@ -213,16 +223,19 @@ impl Stream {
         proves
     }
 
-    /// Returns whether a RESET with this acknowledgement may be of this stream's peer.
+    /// Returns whether a RESET with this acknowledgement may be of this stream's peer: it names the packet that
+    /// it answers, a STATE of ours included, or the last one that the peer received.
     pub(super) fn may_reset(&self, ack: u16) -> bool {
-        usize::from(ack.wrapping_sub(self.sender.acked)) <= self.sender.transmitted()
-            || self.sender.acked.wrapping_sub(ack) < OUT_OF_ORDER
+        let first = self.sender.acked.wrapping_sub(LATE_ACKS);
+        let beyond = usize::from(LATE_ACKS) + self.sender.transmitted() + 1;
+        usize::from(ack.wrapping_sub(first)) <= beyond
     }
 
-    /// Repeats the answer to a SYN that came twice.
-    pub(super) fn on_repeated_syn(&mut self, syn_seq: u16) {
+    /// Repeats the answer to a SYN that came twice; the dialer has as long as before to prove its address.
+    pub(super) fn on_repeated_syn(&mut self, now_us: u64, syn_seq: u16) {
         if self.phase == Phase::Unconfirmed && self.receiver.received_to == syn_seq {
             self.ack_due = true;
+            self.timers.deadline_us = Some(now_us.saturating_add(UNCONFIRMED_US));
         }
     }
 

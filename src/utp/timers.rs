@@ -44,6 +44,11 @@ impl Timers {
         }
     }
 
+    /// Returns the mean round-trip time, 0 before the first sample.
+    pub(super) fn round_trip_us(&self) -> u64 {
+        self.round_trip.map_or(0, |(mean, _)| mean)
+    }
+
     /// Returns the time after which an acknowledgement is late.
     pub(super) fn late_after_us(&self) -> u64 {
         self.round_trip.map_or(self.timeout_us, |(mean, deviation)| mean + deviation)
