@@ -249,6 +249,7 @@ impl Endpoint {
 
     /// Returns the next event. Events of one kind and stream that were not fetched are one.
     pub fn next_event(&mut self) -> Option<UtpEvent> {
+        debug_assert!(self.events.len() <= self.streams.len(), "each stream is queued once");
         while let Some(key) = self.events.front().copied() {
             if let Some(entry) = self.streams.get_mut(key) {
                 let pending = &mut entry.pending;

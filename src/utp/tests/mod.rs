@@ -317,7 +317,7 @@ fn u3_ten_thousand_schedules_give_the_same_bytes() {
 fn u3_sequence_numbers_and_clocks_may_wrap() {
     let path = Path { delay_us: 20_000, jitter_us: 10_000, loss_percent: 2, ..Path::default() };
     // Of the seeds in order, the first whose dialer begins just below the largest sequence number.
-    let seed = (0..).find(|seed| endpoint(1, *seed).draw().1 >= 65_500).unwrap();
+    let seed = (0..100_000).find(|seed| endpoint(1, *seed).draw().1 >= 65_500).unwrap();
     let mut world = World::new(seed, path);
     world.now_us = (1 << 32) - SECOND;
     world.clock_offset_us = SECOND / 2;
