@@ -9,6 +9,7 @@ use super::{
 };
 use crate::units::{
     BLOCK_LEN, Bitfield, BlockSpan, Geometry, InfoHash, Instant, PeerId, PeerKey, PieceIndex, TorrentKey,
+    TransportKind, Transports,
 };
 use crate::wire::{
     AnnounceError, AnnounceReply, ExtendedHandshake, ExtensionIds, Handshake, METADATA_PIECE_LEN, Message,
@@ -73,6 +74,7 @@ pub fn engine(input: &[u8]) {
         policy: Policy::default(),
         pex: true,
         lsd: true,
+        transports: Transports::Both,
         encryption: Encryption::Off,
         secret: [0; 32],
     });
@@ -163,9 +165,9 @@ impl FuzzDriver<'_> {
         match step {
             0 => {
                 let host = self.byte() % 8;
-                if let Some(key) =
-                    self.engine.on_accepted(self.now, SocketAddr::from(([10, 0, 0, host], 5)), &mut self.out)
-                {
+                let over = if host % 2 == 0 { TransportKind::Tcp } else { TransportKind::Utp };
+                let addr = SocketAddr::from(([10, 0, 0, host], 5));
+                if let Some(key) = self.engine.on_accepted(self.now, addr, over, &mut self.out) {
                     self.streams.insert(key, VecDeque::new());
                 }
             }

@@ -72,6 +72,7 @@ mod tests;
 mod timers;
 mod torrent;
 mod tracker_client;
+mod transports;
 mod turn;
 mod upload_only;
 

@@ -21,6 +21,7 @@ mod questions;
 mod registry;
 mod status;
 mod tokens;
+mod utp;
 
 pub use crate::disk::{DiskFault, FaultKind, SpaceShortage, StorageMode};
 pub use crate::engine::{
@@ -28,8 +29,8 @@ pub use crate::engine::{
     ScrapeSource, SlowReason, TrackerStatus,
 };
 pub use crate::net::{Interface, IpFamily, PrivateHosts, RootCertificates};
-pub use crate::units::Bitfield;
 pub use crate::units::Origin;
+pub use crate::units::{Bitfield, Transports};
 pub use crate::wire::SwarmCounts;
 pub use config::{AddTorrent, Config, DhtConfig, TorrentSource};
 pub use error::{CommandError, StartError};

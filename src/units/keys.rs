@@ -50,7 +50,6 @@ key!(
     /// Key of a torrent, from its addition to its removal.
     TorrentKey
 );
-#[cfg(feature = "internals")]
 key!(
     /// Key of a uTP stream, from its dial or SYN to its end.
     UtpKey

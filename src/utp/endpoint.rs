@@ -31,6 +31,8 @@ pub enum UtpEvent {
 #[derive(Debug)]
 struct Entry {
     addr: SocketAddr,
+    /// The index of the socket that its packets leave from.
+    socket: usize,
     receive_id: u16,
     /// `None`: it ended, and its last event waits.
     stream: Option<Stream>,
@@ -55,7 +57,7 @@ pub struct Endpoint {
     ready: VecDeque<UtpKey>,
     /// Streams with events, each once.
     events: VecDeque<UtpKey>,
-    max_streams: usize,
+    budget: UtpBudget,
     /// Unconfirmed streams, the oldest first.
     unconfirmed: VecDeque<UtpKey>,
     held: usize,
@@ -66,16 +68,16 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Returns an endpoint with at most `max_streams` streams. The seed decides connection ids and sequence
-    /// numbers: it is secret outside tests.
-    pub fn new(max_streams: usize, seed: [u8; 32]) -> Endpoint {
+    /// Returns an endpoint without streams. The seed decides connection ids and sequence numbers: it is secret
+    /// outside tests.
+    pub fn new(budget: UtpBudget, seed: [u8; 32]) -> Endpoint {
         Endpoint {
             streams: SlotMap::default(),
             index: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             ready: VecDeque::new(),
             events: VecDeque::new(),
-            max_streams,
+            budget,
             unconfirmed: VecDeque::new(),
             held: 0,
             unacknowledged: 0,
@@ -84,9 +86,9 @@ impl Endpoint {
         }
     }
 
-    /// Begins to connect; `None` if there are too many streams.
-    pub fn dial(&mut self, now_us: u64, addr: SocketAddr) -> Option<UtpKey> {
-        if self.streams.len() >= self.max_streams {
+    /// Begins to connect from the socket with this index; `None` if there are too many streams.
+    pub fn dial(&mut self, now_us: u64, socket: usize, addr: SocketAddr) -> Option<UtpKey> {
+        if self.streams.len() >= self.budget.streams {
             return None;
         }
         let (receive_id, seq) = self.draw();
@@ -94,7 +96,7 @@ impl Endpoint {
             return None;
         }
         let stream = Stream::dialed(now_us, receive_id, seq, payload_of(addr));
-        Some(self.insert(now_us, addr, receive_id, stream, true))
+        Some(self.insert(now_us, socket, addr, receive_id, stream, true))
     }
 
     /// Returns two numbers that a stranger can't predict: a connection id and a sequence number.
@@ -105,11 +107,11 @@ impl Endpoint {
         (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
     }
 
-    /// Takes a datagram that [`crate::wire::Datagram`] calls uTP.
-    pub fn on_datagram(&mut self, now_us: u64, from: SocketAddr, bytes: &[u8]) {
+    /// Takes a datagram that [`crate::wire::Datagram`] calls uTP, which arrived at the socket with this index.
+    pub fn on_datagram(&mut self, now_us: u64, socket: usize, from: SocketAddr, bytes: &[u8]) {
         let Some(packet) = UtpPacket::parse(bytes) else { return };
         match packet.header.kind {
-            UtpKind::Syn => self.on_syn(now_us, from, &packet),
+            UtpKind::Syn => self.on_syn(now_us, socket, from, &packet),
             UtpKind::Reset => self.on_reset(from, &packet),
             _ => {
                 let Some(key) = self.index.get(&(from, packet.header.connection_id)).copied() else { return };
@@ -118,7 +120,7 @@ impl Endpoint {
         }
     }
 
-    fn on_syn(&mut self, now_us: u64, from: SocketAddr, syn: &UtpPacket<'_>) {
+    fn on_syn(&mut self, now_us: u64, socket: usize, from: SocketAddr, syn: &UtpPacket<'_>) {
         let receive_id = syn.header.connection_id.wrapping_add(1);
         if let Some(key) = self.index.get(&(from, receive_id)).copied() {
             self.with(key, |stream, _| stream.on_repeated_syn(now_us, syn.header.seq));
@@ -133,10 +135,10 @@ impl Endpoint {
             }
             self.with(oldest, |stream, _| stream.changes.done = true);
         }
-        if self.streams.len() < self.max_streams {
+        if self.streams.len() < self.budget.streams {
             let (_, seq) = self.draw();
             let stream = Stream::accepted(now_us, syn, seq, payload_of(from));
-            let key = self.insert(now_us, from, receive_id, stream, false);
+            let key = self.insert(now_us, socket, from, receive_id, stream, false);
             self.unconfirmed.push_back(key);
         }
     }
@@ -158,6 +160,7 @@ impl Endpoint {
     fn insert(
         &mut self,
         now_us: u64,
+        socket: usize,
         addr: SocketAddr,
         receive_id: u16,
         stream: Stream,
@@ -165,6 +168,7 @@ impl Endpoint {
     ) -> UtpKey {
         let entry = Entry {
             addr,
+            socket,
             receive_id,
             stream: Some(stream),
             released: false,
@@ -240,12 +244,17 @@ impl Endpoint {
 
     fn spare(&self) -> Spare {
         Spare {
-            receive: RECEIVE_ALL_BYTES.saturating_sub(self.held),
-            send: SEND_ALL_BYTES.saturating_sub(self.unacknowledged),
+            receive: self.budget.receive_bytes.saturating_sub(self.held),
+            send: self.budget.send_bytes.saturating_sub(self.unacknowledged),
         }
     }
 
     // ---- the user of a stream -----------------------------------------------------------------------------------
+
+    /// Returns whether [`next_event`](Endpoint::next_event) has one.
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
 
     /// Returns the next event. Events of one kind and stream that were not fetched are one.
     pub fn next_event(&mut self) -> Option<UtpEvent> {
@@ -281,14 +290,16 @@ impl Endpoint {
         self.with(key, |stream, spare| stream.read(room, spare.receive)).unwrap_or(UtpRead::Ended)
     }
 
-    /// Returns the first received bytes, which [`consume`](Endpoint::consume) drops.
-    pub fn peek(&self, key: UtpKey) -> &[u8] {
-        self.streams.get(key).and_then(|entry| entry.stream.as_ref()).map_or(&[], Stream::peek)
+    /// Returns the bytes that [`write`](Endpoint::write) would take now.
+    pub fn room(&self, key: UtpKey) -> usize {
+        let stream = self.streams.get(key).and_then(|entry| entry.stream.as_ref());
+        stream.map_or(0, |stream| stream.room(self.spare().send))
     }
 
-    /// Drops received bytes that were copied.
-    pub fn consume(&mut self, key: UtpKey, bytes: usize) {
-        self.with(key, |stream, spare| stream.consume(bytes, spare.receive));
+    /// Returns whether a dialed stream is established, `None` if it ended.
+    pub fn is_established(&self, key: UtpKey) -> Option<bool> {
+        let stream = self.streams.get(key)?.stream.as_ref()?;
+        Some(stream.phase == Phase::Open)
     }
 
     /// Takes bytes to send; returns how many. If it takes less than all, [`UtpEvent::Writable`] follows.
@@ -311,16 +322,16 @@ impl Endpoint {
 
     // ---- the socket and the clock -------------------------------------------------------------------------------
 
-    /// Appends the next packet to `out` and returns its destination; `None` if no packet waits. The caller
-    /// must send it, or keep it until the socket is writable.
-    pub fn next_packet(&mut self, now_us: u64, out: &mut Vec<u8>) -> Option<SocketAddr> {
+    /// Appends the next packet to `out`, and returns the index of its socket and its destination; `None` if no
+    /// packet waits. The caller must send it, or keep it until the socket is writable.
+    pub fn next_packet(&mut self, now_us: u64, out: &mut Vec<u8>) -> Option<(usize, SocketAddr)> {
         while let Some(key) = self.ready.pop_front() {
             let Some(entry) = self.streams.get_mut(key) else { continue };
             entry.queued = false;
-            let addr = entry.addr;
+            let to = (entry.socket, entry.addr);
             let packet = self.with(key, |stream, spare| stream.next_packet(now_us, spare.receive, out));
             if packet == Some(true) {
-                return Some(addr);
+                return Some(to);
             }
         }
         None
@@ -343,14 +354,27 @@ impl Endpoint {
     }
 
     /// Returns the number of streams, those included that still end.
+    #[cfg(any(test, feature = "fuzzing"))]
     pub fn streams(&self) -> usize {
         self.streams.len()
     }
 
     /// Returns the bytes held for readers, and the bytes held until peers acknowledge them.
+    #[cfg(any(test, feature = "fuzzing"))]
     pub fn held_bytes(&self) -> (usize, usize) {
         (self.held, self.unacknowledged)
     }
+}
+
+/// What all streams of an endpoint may take.
+#[derive(Clone, Copy, Debug)]
+pub struct UtpBudget {
+    /// Most streams, those included that still end.
+    pub streams: usize,
+    /// Bytes held for readers; each stream may hold a little more (see [`Endpoint`]).
+    pub receive_bytes: usize,
+    /// Bytes held until peers acknowledge them; each stream may hold one packet more.
+    pub send_bytes: usize,
 }
 
 /// What all streams may still hold.

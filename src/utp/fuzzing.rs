@@ -1,19 +1,21 @@
 //! The fuzz target of uTP streams; `fuzz/` and the test over its corpus call it. Not part of the public API.
 
-use super::limits::{RECEIVE_ALL_BYTES, SEND_ALL_BYTES};
-use super::{Endpoint, UtpEvent, UtpRead};
+use super::limits::OWN_RECEIVE_BYTES;
+use super::{Endpoint, UtpBudget, UtpEvent, UtpRead};
 use std::io::IoSlice;
 use std::net::SocketAddr;
 
-/// Streams that the endpoint may hold.
-const STREAMS: usize = 8;
+/// What the endpoint may hold: few bytes, so that short inputs reach the limit.
+const BUDGET: UtpBudget = UtpBudget { streams: 8, receive_bytes: 8 * 1024, send_bytes: 8 * 1024 };
+/// More than the payload of a packet.
+const PACKET: usize = 1_500;
 
 /// Feeds an endpoint with datagrams: a length byte, then so many bytes; between them it is asked for packets
 /// and its deadlines pass. Panics if it holds too much, or answers an unproven address with more than it sent.
 pub fn utp_stream(mut bytes: &[u8]) {
     let peer = SocketAddr::from(([192, 0, 2, 1], 6881));
-    let mut endpoint = Endpoint::new(STREAMS, [1; 32]);
-    let dialed = endpoint.dial(0, peer);
+    let mut endpoint = Endpoint::new(BUDGET, [1; 32]);
+    let dialed = endpoint.dial(0, 0, peer);
     let mut now_us = 0;
     let mut open = Vec::from_iter(dialed);
     let mut packet = Vec::new();
@@ -21,7 +23,7 @@ pub fn utp_stream(mut bytes: &[u8]) {
         let (datagram, rest) = rest.split_at(rest.len().min(usize::from(*len)));
         bytes = rest;
         now_us += u64::from(*len) * 10_000;
-        endpoint.on_datagram(now_us, peer, datagram);
+        endpoint.on_datagram(now_us, 0, peer, datagram);
         endpoint.on_deadline(now_us);
         while let Some(event) = endpoint.next_event() {
             if let UtpEvent::Accepted(key, _) = event {
@@ -42,7 +44,9 @@ pub fn utp_stream(mut bytes: &[u8]) {
         }
         let (held, unacknowledged) = endpoint.held_bytes();
         assert!(
-            endpoint.streams() <= STREAMS && held <= RECEIVE_ALL_BYTES && unacknowledged <= SEND_ALL_BYTES
+            endpoint.streams() <= BUDGET.streams
+                && held <= BUDGET.receive_bytes + BUDGET.streams * OWN_RECEIVE_BYTES
+                && unacknowledged <= BUDGET.send_bytes + BUDGET.streams * PACKET
         );
     }
 }

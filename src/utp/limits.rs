@@ -24,10 +24,8 @@ pub(super) const FIRST_RECEIVE_BYTES: usize = 64 * 1024;
 pub(super) const GROW_SPAN_US: u64 = 1_000_000;
 /// Most bytes that one stream holds for its reader, in order and out of order.
 pub(super) const RECEIVE_BYTES: usize = 1024 * 1024;
-/// Most bytes that all streams hold for their readers.
-pub(super) const RECEIVE_ALL_BYTES: usize = 8 * 1024 * 1024;
-/// Most bytes that all streams have unacknowledged.
-pub(super) const SEND_ALL_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes that a stream may hold for its reader whatever the others hold.
+pub(super) const OWN_RECEIVE_BYTES: usize = 4 * 1024;
 /// Most packets that one stream keeps out of order (libutp).
 pub(super) const OUT_OF_ORDER: u16 = 1_024;
 /// Bytes that a kept packet costs beside its payload: empty packets count too.
@@ -50,7 +48,7 @@ pub(super) const SYN_TRIES: u32 = 3;
 /// Timeouts in a row that end an open stream: with 20 % loss each way a single packet fails so often once in
 /// 3,500 times.
 pub(super) const DATA_TRIES: u32 = 8;
-/// Timeouts in a row that end a stream that sent its FIN.
+/// Timeouts in a row that end a stream that its owner closed.
 pub(super) const FIN_TRIES: u32 = 3;
 /// After this time a closed window of the peer counts as one packet (libutp).
 pub(super) const ZERO_WINDOW_US: u64 = 15_000_000;

@@ -22,5 +22,5 @@ mod stream;
 mod tests;
 mod timers;
 
-pub use endpoint::{Endpoint, UtpEvent};
+pub use endpoint::{Endpoint, UtpBudget, UtpEvent};
 pub use stream::UtpRead;

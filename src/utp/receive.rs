@@ -42,9 +42,10 @@ impl Receiver {
         self.buffer.len() + self.out_of_order_bytes
     }
 
-    /// Returns the bytes that can still be received; `spare` is what all streams may still hold.
+    /// Returns the bytes that can still be received; `spare` is what all streams may still hold. A few packets are
+    /// granted whatever the others hold.
     pub(super) fn window(&self, spare: usize) -> usize {
-        self.limit.saturating_sub(self.held()).min(spare)
+        self.limit.saturating_sub(self.held()).min(spare.max(OWN_RECEIVE_BYTES.saturating_sub(self.held())))
     }
 
     /// Returns whether the peer's FIN and every byte before it came.
@@ -53,12 +54,12 @@ impl Receiver {
     }
 
     /// Returns the first bytes; empty if there are none.
-    pub(super) fn peek(&self) -> &[u8] {
+    fn peek(&self) -> &[u8] {
         self.buffer.as_slices().0
     }
 
     /// Drops bytes that the reader has copied.
-    pub(super) fn consume(&mut self, bytes: usize) {
+    fn consume(&mut self, bytes: usize) {
         self.buffer.drain(..bytes.min(self.buffer.len()));
         if self.buffer.is_empty() && self.buffer.capacity() > FIRST_RECEIVE_BYTES {
             self.buffer = VecDeque::new();

@@ -108,17 +108,19 @@ impl Sender {
 
     // ---- the writer ---------------------------------------------------------------------------------------------
 
-    /// Takes bytes to send, as many as the windows and `spare` allow, in whole packets; returns their number.
-    pub(super) fn write(&mut self, slices: &[IoSlice<'_>], spare: usize) -> usize {
+    /// Returns the bytes that a write would take: as many as the windows and `spare` allow, in whole packets. With
+    /// nothing under way it is one packet at least, so a stream goes on whatever the others hold.
+    pub(super) fn room(&self, spare: usize) -> usize {
         let queued = self.held();
         let window = self.ledbat.window().min(self.peer_window);
-        let mut room = window.saturating_sub(queued);
-        // At least one packet is under way; more only as whole packets.
-        room -= room % self.packet_payload;
-        if queued == 0 && self.peer_window > 0 {
-            room = room.max(self.packet_payload.min(self.peer_window));
-        }
-        let room = room.min(spare);
+        let room = window.saturating_sub(queued).min(spare);
+        let room = room - room % self.packet_payload;
+        if queued == 0 { room.max(self.packet_payload.min(self.peer_window)) } else { room }
+    }
+
+    /// Takes bytes to send, as many as there is room for; returns their number.
+    pub(super) fn write(&mut self, slices: &[IoSlice<'_>], spare: usize) -> usize {
+        let room = self.room(spare);
         let mut taken = 0;
         for slice in slices {
             let n = slice.len().min(room - taken);

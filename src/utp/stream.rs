@@ -119,18 +119,7 @@ impl Stream {
 
     // ---- the reader and the writer ------------------------------------------------------------------------------
 
-    /// Returns the first received bytes; empty if there are none.
-    pub(super) fn peek(&self) -> &[u8] {
-        self.receiver.peek()
-    }
-
-    /// Drops received bytes that the reader has copied; `spare` is what all streams may still hold.
-    pub(super) fn consume(&mut self, bytes: usize, spare: usize) {
-        self.receiver.consume(bytes);
-        self.on_consumed(spare);
-    }
-
-    /// Moves received bytes into `room`.
+    /// Moves received bytes into `room`; `spare` is what all streams may still hold.
     pub(super) fn read(&mut self, room: &mut [u8], spare: usize) -> UtpRead {
         match self.receiver.read(room) {
             0 if self.has_ended() => UtpRead::Ended,
@@ -150,6 +139,11 @@ impl Stream {
 
     fn has_ended(&self) -> bool {
         self.changes.done || self.receiver.has_fin()
+    }
+
+    /// Returns the bytes that a write would take now.
+    pub(super) fn room(&self, spare: usize) -> usize {
+        if self.phase != Phase::Open || self.sender.closing { 0 } else { self.sender.room(spare) }
     }
 
     /// Takes bytes to send, as many as the windows and `spare` allow, in whole packets; returns their number.
@@ -302,7 +296,7 @@ impl Stream {
         let tries = match self.phase {
             Phase::Unconfirmed => 0,
             Phase::SynSent => SYN_TRIES,
-            Phase::Open if self.sender.fin_sent => FIN_TRIES,
+            Phase::Open if self.sender.closing => FIN_TRIES,
             Phase::Open => DATA_TRIES,
         };
         if self.sender.is_empty() && self.phase != Phase::Unconfirmed {

@@ -120,5 +120,4 @@ pub const LSD_BYTES: usize = 1_400;
 pub const LSD_HASHES: usize = 32;
 
 /// Bytes of a selective ack that is written: 256 packets after the first missing one.
-#[cfg(feature = "internals")]
 pub const UTP_SACK_BYTES: usize = 32;

@@ -56,7 +56,6 @@ pub(crate) mod testing;
 mod text;
 pub(crate) mod udp_tracker;
 mod url;
-#[cfg(feature = "internals")]
 mod utp;
 
 pub use magnet::{Magnet, MagnetError};
@@ -91,13 +90,11 @@ mod internals {
     pub use super::datagram::Datagram;
     pub use super::dont_have::{read_dont_have, write_dont_have};
     pub use super::extended_handshake::{ExtendedHandshake, ExtensionIds, HANDSHAKE_ID};
-    #[cfg(feature = "internals")]
     pub use super::limits::UTP_SACK_BYTES;
     pub use super::metadata::{METADATA_PIECE_LEN, MetadataMessage};
     pub use super::node_cache::{read_nodes, write_nodes};
-    pub use super::pex::{PEX_ENCRYPTION, PEX_REACHABLE, PEX_SEED, PexMessage, write_pex};
+    pub use super::pex::{PEX_ENCRYPTION, PEX_REACHABLE, PEX_SEED, PEX_UTP, PexMessage, write_pex};
     pub use super::scrape::{parse_counts, scrape_url};
-    #[cfg(feature = "internals")]
     pub use super::utp::{UTP_HEADER_LEN, UtpHeader, UtpKind, UtpPacket};
     // Between peers.
     pub use super::decoder::{Decoder, Frame, ReadAhead};

@@ -14,6 +14,8 @@ use std::net::SocketAddr;
 pub const PEX_ENCRYPTION: u8 = 0x01;
 /// Flag: the peer is a seed or upload-only.
 pub const PEX_SEED: u8 = 0x02;
+/// Flag: the peer answers over uTP.
+pub const PEX_UTP: u8 = 0x04;
 /// Flag: the sender has connected to the peer at this address.
 pub const PEX_REACHABLE: u8 = 0x10;
 

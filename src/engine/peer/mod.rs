@@ -17,6 +17,7 @@ use super::torrent::{PexCursor, PickInput};
 use super::turn::Turn;
 use crate::units::{
     Bitfield, BlockSpan, Instant, Origin, PeerId, PeerKey, PieceIndex, Rate, SlotMap, TorrentKey,
+    TransportKind,
 };
 use crate::wire::{Decoder, Encoder, ExtensionIds, Message, ReadAhead};
 use std::net::SocketAddr;
@@ -188,6 +189,8 @@ impl Source {
 pub struct Wire {
     /// We dialed the connection.
     pub dialed: bool,
+    /// The transport of the connection.
+    pub over: TransportKind,
     /// A dialed connection begins with a negotiation (MSE).
     pub encrypt: bool,
     /// The info hash that a successful negotiation (MSE) named, be its method plaintext or RC4.
@@ -261,6 +264,7 @@ impl Wire {
     fn new(now: Instant, dialed: bool) -> Wire {
         Wire {
             dialed,
+            over: TransportKind::Tcp,
             encrypt: false,
             negotiated: None,
             plain_answer: false,

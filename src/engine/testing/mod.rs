@@ -15,6 +15,7 @@ use super::{
 };
 use crate::units::{
     BLOCK_LEN, Bitfield, Geometry, InfoHash, Instant, PeerId, PeerKey, PieceIndex, Rng, TorrentKey,
+    TransportKind, Transports,
 };
 use crate::wire::{Message, RawSpan};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -98,6 +99,7 @@ impl TestWorld {
             policy: Policy::default(),
             pex: true,
             lsd: false,
+            transports: Transports::Tcp,
             encryption: Encryption::Off,
             secret: [0; 32],
         };
@@ -167,7 +169,7 @@ impl TestWorld {
     }
 
     fn try_connect_from(&mut self, addr: SocketAddr) -> Option<PeerKey> {
-        let key = self.engine.on_accepted(self.now, addr, &mut self.out);
+        let key = self.engine.on_accepted(self.now, addr, TransportKind::Tcp, &mut self.out);
         if let Some(key) = key {
             self.puppets.insert(key, TestPeer::new(true));
         }

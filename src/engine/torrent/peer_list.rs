@@ -6,7 +6,7 @@
 //! is the same on both ends of a connection.
 
 use crate::engine::limits;
-use crate::units::{Instant, Origin, crc32c};
+use crate::units::{Instant, Origin, TransportKind, crc32c};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
@@ -23,6 +23,12 @@ struct Candidate {
     encrypted: Option<bool>,
     /// It was dialed again at once, the other way, and has not answered since.
     retried: bool,
+    /// The transport of the next attempt, if both are allowed.
+    transport: TransportKind,
+    /// The last attempt over uTP failed.
+    utp_failed: bool,
+    /// Another peer says that it answers over uTP.
+    utp_hinted: bool,
 }
 
 /// The known and the banned addresses of one torrent.
@@ -70,6 +76,9 @@ impl PeerList {
                 priority,
                 encrypted: None,
                 retried: false,
+                transport: TransportKind::Tcp,
+                utp_failed: false,
+                utp_hinted: false,
             },
         );
         true
@@ -180,6 +189,45 @@ impl PeerList {
         c.retried = true;
         c.connected = false;
         true
+    }
+
+    /// Returns the transport over which to dial an address, if both are allowed.
+    pub fn transport(&self, addr: SocketAddr) -> TransportKind {
+        self.known.get(&addr).map_or(TransportKind::Tcp, |c| c.transport)
+    }
+
+    /// Notes the transport of a connection that had its handshake: the next attempt begins with it.
+    pub fn on_connected_over(&mut self, addr: SocketAddr, over: TransportKind) {
+        if let Some(c) = self.known.get_mut(&addr) {
+            c.transport = over;
+            c.utp_failed &= over != TransportKind::Utp;
+        }
+    }
+
+    /// Notes that another peer says that this one answers over uTP.
+    pub fn hint_utp(&mut self, addr: SocketAddr) {
+        if let Some(c) = self.known.get_mut(&addr) {
+            c.utp_hinted = true;
+        }
+    }
+
+    /// TCP could not reach an address: has it dialed over uTP at once, without a failure counted. Returns false
+    /// if uTP is hopeless, too.
+    pub fn dial_over_utp(&mut self, addr: SocketAddr) -> bool {
+        let Some(c) = self.known.get_mut(&addr).filter(|c| !c.utp_failed || c.utp_hinted) else {
+            return false;
+        };
+        c.transport = TransportKind::Utp;
+        c.connected = false;
+        true
+    }
+
+    /// An attempt over uTP failed, or its connection ended at once: the next attempt goes over TCP.
+    pub fn on_utp_failed(&mut self, addr: SocketAddr) {
+        if let Some(c) = self.known.get_mut(&addr) {
+            c.transport = TransportKind::Tcp;
+            c.utp_failed = true;
+        }
     }
 
     /// Removes an address: it is our own.

@@ -27,10 +27,10 @@ fn u4_an_unproven_address_gets_no_more_bytes_than_it_sent() {
     let mut answered = 0;
     for n in 0..10_000u32 {
         let from = SocketAddr::from((n.to_be_bytes(), 6881));
-        endpoint.on_datagram(0, from, &packet(UtpKind::Syn, 5, 1, 0));
+        endpoint.on_datagram(0, 0, from, &packet(UtpKind::Syn, 5, 1, 0));
         // Forged: neither acknowledges the number that the answer holds.
-        endpoint.on_datagram(0, from, &packet(UtpKind::State, 6, 2, 0));
-        endpoint.on_datagram(0, from, &packet(UtpKind::Data, 900, 2, 0));
+        endpoint.on_datagram(0, 0, from, &packet(UtpKind::State, 6, 2, 0));
+        endpoint.on_datagram(0, 0, from, &packet(UtpKind::Data, 900, 2, 0));
         let answers = sent(&mut endpoint, 0);
         assert!(answers.iter().map(Vec::len).sum::<usize>() <= 20);
         answered += answers.len();
@@ -39,7 +39,7 @@ fn u4_an_unproven_address_gets_no_more_bytes_than_it_sent() {
     // Later SYNs take the places of the oldest, at the same rate.
     for n in 0..100u32 {
         let from = SocketAddr::from(((n + 20_000).to_be_bytes(), 6881));
-        endpoint.on_datagram(FIRST_TIMEOUT_US, from, &packet(UtpKind::Syn, 5, 1, 0));
+        endpoint.on_datagram(FIRST_TIMEOUT_US, 0, from, &packet(UtpKind::Syn, 5, 1, 0));
     }
     assert_eq!(sent(&mut endpoint, FIRST_TIMEOUT_US).len(), UNCONFIRMED);
     assert_eq!(endpoint.streams(), UNCONFIRMED);
@@ -60,7 +60,7 @@ fn u5_a_forged_acknowledgement_or_reset_does_not_disturb_a_stream() {
     for id in 0..=u16::MAX {
         for kind in [UtpKind::Reset, UtpKind::State] {
             // A blind forger knows the address, tries every id, and guesses an acknowledgement.
-            world.ends[0].on_datagram(now_us, addr(1), &packet(kind, id, 7, 40_000));
+            world.ends[0].on_datagram(now_us, 0, addr(1), &packet(kind, id, 7, 40_000));
         }
     }
     transfer.serve(&mut world);
@@ -112,17 +112,22 @@ fn u5_a_reset_counts_only_if_it_names_a_packet_of_the_stream() {
     let near = |ack: u16| header.seq.wrapping_sub(ack) <= 4;
     for ack in (0..=u16::MAX).filter(|ack| !near(*ack)) {
         for id in header.connection_id.wrapping_sub(2)..=header.connection_id.wrapping_add(2) {
-            world.ends[0].on_datagram(now_us, addr(1), &packet(UtpKind::Reset, id, 7, ack));
+            world.ends[0].on_datagram(now_us, 0, addr(1), &packet(UtpKind::Reset, id, 7, ack));
         }
     }
     transfer.serve(&mut world);
     assert_eq!(transfer.closed, [false; 2]);
     // The dialer receives with the id before the one that it sends with; 2 before is no id of the stream.
     let before = header.connection_id.wrapping_sub(2);
-    world.ends[0].on_datagram(now_us, addr(1), &packet(UtpKind::Reset, before, 7, header.seq));
+    world.ends[0].on_datagram(now_us, 0, addr(1), &packet(UtpKind::Reset, before, 7, header.seq));
     transfer.serve(&mut world);
     assert_eq!(transfer.closed, [false; 2]);
-    world.ends[0].on_datagram(now_us, addr(1), &packet(UtpKind::Reset, header.connection_id, 7, header.seq));
+    world.ends[0].on_datagram(
+        now_us,
+        0,
+        addr(1),
+        &packet(UtpKind::Reset, header.connection_id, 7, header.seq),
+    );
     transfer.serve(&mut world);
     assert_eq!(transfer.closed, [true, false]);
 }
@@ -131,7 +136,7 @@ fn u5_a_reset_counts_only_if_it_names_a_packet_of_the_stream() {
 fn u5_the_ids_of_streams_depend_on_a_secret_seed() {
     let ids = |seed: u64| {
         let mut endpoint = endpoint(100, seed);
-        let dialed: Vec<_> = (0..50).map(|_| endpoint.dial(0, addr(1))).collect();
+        let dialed: Vec<_> = (0..50).map(|_| endpoint.dial(0, 0, addr(1))).collect();
         assert!(dialed.iter().all(Option::is_some));
         sent(&mut endpoint, 0).iter().map(|syn| [syn[2], syn[3], syn[16], syn[17]]).collect::<Vec<_>>()
     };
@@ -160,13 +165,13 @@ fn u6_events_that_are_not_fetched_stay_few() {
     assert!((1..=2).contains(&events), "{events} events of one stream");
     // Dials that fail: their places are free once the owner knows it.
     let mut endpoint = endpoint(10, 1);
-    let dialed = (0..100).filter_map(|_| endpoint.dial(0, addr(1))).count();
+    let dialed = (0..100).filter_map(|_| endpoint.dial(0, 0, addr(1))).count();
     sent(&mut endpoint, 0);
     for try_us in [3, 9, 21].map(|second| second * SECOND) {
         endpoint.on_deadline(try_us);
         sent(&mut endpoint, try_us);
     }
-    assert_eq!((dialed, endpoint.dial(22 * SECOND, addr(1))), (10, None));
+    assert_eq!((dialed, endpoint.dial(22 * SECOND, 0, addr(1))), (10, None));
     assert_eq!(std::iter::from_fn(|| endpoint.next_event()).count(), 10);
-    assert!(endpoint.dial(22 * SECOND, addr(1)).is_some());
+    assert!(endpoint.dial(22 * SECOND, 0, addr(1)).is_some());
 }

@@ -47,7 +47,7 @@ impl Bulk {
     }
 
     fn dial(&mut self, world: &mut World) {
-        self.writers.extend(world.ends[0].dial(world.now_us, addr(1)));
+        self.writers.extend(world.ends[0].dial(world.now_us, 0, addr(1)));
     }
 
     fn run(&mut self, world: &mut World, until_us: u64) {

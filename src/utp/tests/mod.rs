@@ -2,7 +2,7 @@
 //! bottleneck.
 
 use super::limits::*;
-use super::{Endpoint, UtpEvent, UtpRead};
+use super::{Endpoint, UtpBudget, UtpEvent, UtpRead};
 use crate::units::{Rng, UtpKey};
 use crate::wire::UtpPacket;
 use std::collections::BTreeMap;
@@ -65,11 +65,18 @@ struct World {
     reno: Option<reno::Reno>,
 }
 
+const RECEIVE_ALL_BYTES: usize = 8 * 1024 * 1024;
+const SEND_ALL_BYTES: usize = 8 * 1024 * 1024;
+
+fn budget(streams: usize) -> UtpBudget {
+    UtpBudget { streams, receive_bytes: RECEIVE_ALL_BYTES, send_bytes: SEND_ALL_BYTES }
+}
+
 /// Returns an endpoint with a seed of 32 bytes made of this one.
 fn endpoint(max_streams: usize, seed: u64) -> Endpoint {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_be_bytes());
-    Endpoint::new(max_streams, bytes)
+    Endpoint::new(budget(max_streams), bytes)
 }
 
 fn addr(end: usize) -> SocketAddr {
@@ -109,7 +116,7 @@ impl World {
     fn collect(&mut self) {
         for end in 0..2 {
             let mut bytes = Vec::new();
-            while let Some(to) = self.ends[end].next_packet(self.clock(end), &mut bytes) {
+            while let Some((_, to)) = self.ends[end].next_packet(self.clock(end), &mut bytes) {
                 assert_eq!(to, addr(1 - end));
                 self.packets[end] += 1;
                 let copies = 1 + usize::from(self.rng.below(100) < self.paths[end].duplicate_percent);
@@ -153,7 +160,7 @@ impl World {
                 continue;
             }
             let now_us = self.clock(end);
-            self.ends[end].on_datagram(now_us, addr(1 - end), &bytes);
+            self.ends[end].on_datagram(now_us, 0, addr(1 - end), &bytes);
         }
         for end in 0..2 {
             let now_us = self.clock(end);
@@ -184,7 +191,7 @@ struct Transfer {
 impl Transfer {
     fn start(world: &mut World, lens: [usize; 2]) -> Transfer {
         let now_us = world.clock(0);
-        let key = world.ends[0].dial(now_us, addr(1)).unwrap();
+        let key = world.ends[0].dial(now_us, 0, addr(1)).unwrap();
         Transfer {
             dialed_again: 0,
             keys: [Some(key), None],
@@ -207,7 +214,7 @@ impl Transfer {
                     }
                     // The dial failed, or its first packets were lost until the peer forgot the SYN: once more.
                     UtpEvent::Closed(_) if self.keys[1].is_none() => {
-                        self.keys[0] = world.ends[0].dial(world.now_us, addr(1));
+                        self.keys[0] = world.ends[0].dial(world.now_us, 0, addr(1));
                         self.written[0] = 0;
                         self.dialed_again += 1;
                     }

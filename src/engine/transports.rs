@@ -1,0 +1,55 @@
+//! The transports of an address, one after the other: TCP first, uTP if TCP cannot reach the peer.
+//!
+//! ```text
+//!   TCP ── refused, unreachable, timed out ──▶ uTP, at once ── the same ──▶ a failure is counted, later TCP again
+//!                                               └── connected ──▶ uTP first from then on
+//! ```
+//!
+//! A connection over uTP that ends at once has the next attempt go over TCP: some networks let the first packets
+//! of UDP pass only. An address that did not answer over uTP is not asked again, unless another peer says that it
+//! speaks it.
+
+use super::disconnect::DisconnectReason;
+use super::limits;
+use super::peer::{Peer, Phase};
+use super::torrent::PeerList;
+use crate::units::{Instant, TransportKind, Transports};
+
+/// Returns the transport of the next attempt to connect to a peer, which its list may prefer.
+pub(super) fn choose(transports: Transports, preferred: TransportKind) -> TransportKind {
+    match transports {
+        Transports::Tcp => TransportKind::Tcp,
+        Transports::Utp => TransportKind::Utp,
+        Transports::Both => preferred,
+    }
+}
+
+/// Notes what the end of a dialed connection shows about its address. Returns whether the address is dialed again
+/// at once over the other transport.
+pub(super) fn note_end(
+    transports: Transports,
+    now: Instant,
+    list: &mut PeerList,
+    peer: &Peer,
+    why: DisconnectReason,
+) -> bool {
+    if transports != Transports::Both {
+        return false;
+    }
+    let addr = peer.source.addr;
+    let unreachable = peer.wire.phase == Phase::Connecting
+        && matches!(
+            why,
+            DisconnectReason::Refused | DisconnectReason::Unreachable | DisconnectReason::ConnectTimeout
+        );
+    let brief = why == DisconnectReason::Lost && now.since(peer.wire.since) < limits::BRIEF_CONNECTION;
+    match peer.wire.over {
+        TransportKind::Tcp => unreachable && list.dial_over_utp(addr),
+        TransportKind::Utp => {
+            if unreachable || brief || why == DisconnectReason::HandshakeTimeout {
+                list.on_utp_failed(addr);
+            }
+            false
+        }
+    }
+}
