@@ -30,3 +30,4 @@ mod port_mapping;
 mod scrape;
 mod shapes;
 mod trouble;
+mod utp;

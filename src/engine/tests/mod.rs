@@ -15,4 +15,5 @@ mod smart_ban;
 mod streams;
 mod swarm;
 mod trackers;
+mod transports;
 mod upload_only;

@@ -175,3 +175,42 @@ fn u6_events_that_are_not_fetched_stay_few() {
     assert_eq!(std::iter::from_fn(|| endpoint.next_event()).count(), 10);
     assert!(endpoint.dial(22 * SECOND, 0, addr(1)).is_some());
 }
+
+/// The budget of the test below: 200 kept packets.
+const ALL: usize = 200 * (1_000 + PACKET_COST_BYTES);
+
+/// Bad streams fill the budget with packets out of order, which never become readable. A good one goes on.
+#[test]
+fn u7_streams_that_hold_all_memory_do_not_stop_another() {
+    let mut world = World::new(9, Path { delay_us: 1_000, ..Path::default() });
+    let budget = UtpBudget { streams: 100, receive_bytes: ALL, send_bytes: 64 * 1024 };
+    world.ends[1] = Endpoint::new(budget, [9; 32]);
+    for host in 10..30 {
+        let from = SocketAddr::from(([192, 0, 2, host], 6881));
+        let end = &mut world.ends[1];
+        end.on_datagram(0, 0, from, &packet(UtpKind::Syn, 5, 1, 0));
+        let answer = sent(end, 0).pop().unwrap();
+        let seq = UtpPacket::parse(&answer).unwrap().header.seq;
+        for n in 0..1_000 {
+            let header = UtpHeader {
+                kind: UtpKind::Data,
+                connection_id: 6,
+                timestamp_us: 1,
+                difference_us: 0,
+                window_bytes: 100_000,
+                seq: 3 + n,
+                ack: seq.wrapping_sub(1),
+            };
+            let mut bytes = Vec::new();
+            UtpPacket { header, selective_ack: &[], payload: &[7; 1_000] }.write(&mut bytes);
+            end.on_datagram(0, 0, from, &bytes);
+        }
+        sent(end, 0);
+    }
+    let held = world.ends[1].held_bytes().0;
+    assert!((ALL..=ALL + 20 * OWN_RECEIVE_BYTES).contains(&held), "{held} bytes are held");
+    while world.ends[1].next_event().is_some() {}
+    let mut transfer = Transfer::start(&mut world, [100_000, 100_000]);
+    transfer.run(&mut world, 20 * SECOND);
+    assert_eq!((transfer.dialed_again, transfer.closed), (0, [false; 2]));
+}
