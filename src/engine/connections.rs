@@ -363,7 +363,14 @@ impl Swarms {
             );
         let retry = retry
             || peer.wire.dialed
-                && transports::note_end(turn.config.transports, turn.now, &mut t.peer_list, &peer, why);
+                && transports::note_end(
+                    turn.config.transports,
+                    turn.now,
+                    &mut t.peer_list,
+                    &peer,
+                    heard,
+                    why,
+                );
         let given = peer.wire.dialed && peer.source.origin == Origin::Given;
         if given && peer.wire.phase != Phase::Up && !retry {
             let notice = Notice::GivenPeerFailed { torrent: t.key, addr: peer.source.addr, why };

@@ -1,11 +1,12 @@
 //! The transports of an address, one after the other: TCP first, uTP if TCP cannot reach the peer.
 //!
 //! ```text
-//!   TCP ── refused, unreachable, timed out ──▶ uTP, at once ── the same ──▶ a failure is counted, later TCP again
+//!   TCP ── refused, unreachable, timed out, closed ──▶ uTP, at once ── the same ──▶ a failure is counted, TCP later
 //!                                               └── connected ──▶ uTP first from then on
 //! ```
 //!
-//! A connection over uTP that ends at once has the next attempt go over TCP: some networks let the first packets
+//! A program without TCP may accept its connections and close them before a byte, so that counts as well. A connection
+//! over uTP that ends at once has the next attempt go over TCP: some networks let the first packets
 //! of UDP pass only. An address that did not answer over uTP is not asked again, unless another peer says that it
 //! speaks it.
 
@@ -31,22 +32,28 @@ pub(super) fn note_end(
     now: Instant,
     list: &mut PeerList,
     peer: &Peer,
+    heard: bool,
     why: DisconnectReason,
 ) -> bool {
     if transports != Transports::Both {
         return false;
     }
     let addr = peer.source.addr;
-    let unreachable = peer.wire.phase == Phase::Connecting
-        && matches!(
+    let unreachable = match peer.wire.phase {
+        Phase::Connecting => matches!(
             why,
             DisconnectReason::Refused | DisconnectReason::Unreachable | DisconnectReason::ConnectTimeout
-        );
+        ),
+        Phase::Handshaking => {
+            !heard && matches!(why, DisconnectReason::Lost | DisconnectReason::HandshakeTimeout)
+        }
+        Phase::Up => false,
+    };
     let brief = why == DisconnectReason::Lost && now.since(peer.wire.since) < limits::BRIEF_CONNECTION;
     match peer.wire.over {
         TransportKind::Tcp => unreachable && list.dial_over_utp(addr),
         TransportKind::Utp => {
-            if unreachable || brief || why == DisconnectReason::HandshakeTimeout {
+            if unreachable || brief {
                 list.on_utp_failed(addr);
             }
             false

@@ -105,7 +105,7 @@ impl EventLoop {
     fn accept_utp(&mut self, key: UtpKey, addr: SocketAddr) {
         match self.engine.on_accepted(self.now, addr, TransportKind::Utp, &mut self.actions) {
             Some(peer) => self.add_utp(peer, key, false),
-            None => self.utp.endpoint.close(key),
+            None => self.utp.endpoint.refuse(self.now.as_micros(), key),
         }
     }
 

@@ -1,17 +1,20 @@
 //! All uTP streams of one UDP port: finds the stream of a packet, bounds their number and memory, and keeps
 //! their deadlines.
 //!
-//! An address is unproven until a packet of it acknowledges a random number of ours. To an unproven address
-//! goes one STATE of 20 bytes for each SYN, never resent, and nothing else; unknown packets are not answered.
+//! An address is unproven until a packet of it acknowledges a number that only we can compute. To an unproven
+//! address goes one STATE of 20 bytes for each SYN, never resent, and nothing else. Nothing is kept of a SYN: its
+//! answer begins with a sequence number that is a digest of the address, the SYN and a secret, and the first DATA of
+//! the caller returns it. So a flood of forged SYNs takes no place from an honest caller. Other unknown packets are
+//! not answered.
 
 use super::limits::*;
 use super::stream::{Changes, Phase, Stream, UtpRead};
 use crate::units::{SlotMap, UtpKey};
-use crate::wire::{UTP_HEADER_LEN, UtpKind, UtpPacket};
+use crate::wire::{UTP_HEADER_LEN, UtpHeader, UtpKind, UtpPacket};
 use sha1::{Digest, Sha1};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::IoSlice;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// What happened to a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +42,6 @@ struct Entry {
     /// The caller closed it: it gets no events.
     released: bool,
     dialed: bool,
-    began_us: u64,
     /// In `ready`.
     queued: bool,
     /// In `events`.
@@ -58,8 +60,8 @@ pub struct Endpoint {
     /// Streams with events, each once.
     events: VecDeque<UtpKey>,
     budget: UtpBudget,
-    /// Unconfirmed streams, the oldest first.
-    unconfirmed: VecDeque<UtpKey>,
+    /// Answers to SYNs and RESETs, with the socket and the destination of each.
+    answers: VecDeque<(usize, SocketAddr, UtpHeader)>,
     held: usize,
     unacknowledged: usize,
     seed: [u8; 32],
@@ -78,7 +80,7 @@ impl Endpoint {
             ready: VecDeque::new(),
             events: VecDeque::new(),
             budget,
-            unconfirmed: VecDeque::new(),
+            answers: VecDeque::new(),
             held: 0,
             unacknowledged: 0,
             seed,
@@ -96,7 +98,7 @@ impl Endpoint {
             return None;
         }
         let stream = Stream::dialed(now_us, receive_id, seq, payload_of(addr));
-        Some(self.insert(now_us, socket, addr, receive_id, stream, true))
+        Some(self.insert(socket, addr, receive_id, stream, true))
     }
 
     /// Returns two numbers that a stranger can't predict: a connection id and a sequence number.
@@ -114,33 +116,78 @@ impl Endpoint {
             UtpKind::Syn => self.on_syn(now_us, socket, from, &packet),
             UtpKind::Reset => self.on_reset(from, &packet),
             _ => {
-                let Some(key) = self.index.get(&(from, packet.header.connection_id)).copied() else { return };
-                self.with(key, |stream, spare| stream.on_packet(now_us, &packet, spare.receive));
+                let known = self.index.get(&(from, packet.header.connection_id)).copied();
+                let key = known.or_else(|| self.accept(now_us, socket, from, &packet));
+                if let Some(key) = key {
+                    self.with(key, |stream, spare| stream.on_packet(now_us, &packet, spare.receive));
+                }
             }
         }
     }
 
+    /// Answers a SYN. One that comes again gets the same answer.
     fn on_syn(&mut self, now_us: u64, socket: usize, from: SocketAddr, syn: &UtpPacket<'_>) {
-        let receive_id = syn.header.connection_id.wrapping_add(1);
-        if let Some(key) = self.index.get(&(from, receive_id)).copied() {
-            self.with(key, |stream, _| stream.on_repeated_syn(now_us, syn.header.seq));
+        let header = &syn.header;
+        let is_known = self.index.contains_key(&(from, header.connection_id.wrapping_add(1)));
+        if is_known || self.streams.len() >= self.budget.streams || self.answers.len() >= ANSWERS {
             return;
         }
-        let full = self.unconfirmed.len() >= UNCONFIRMED;
-        if let Some(oldest) = self.unconfirmed.front().copied().filter(|_| full) {
-            // One SYN in [`FIRST_TIMEOUT_US`] a place, so forged ones cause few answers.
-            let began_us = self.streams.get(oldest).map_or(0, |entry| entry.began_us);
-            if now_us.saturating_sub(began_us) < FIRST_TIMEOUT_US {
-                return;
+        let answer = UtpHeader {
+            kind: UtpKind::State,
+            connection_id: header.connection_id,
+            timestamp_us: now_us as u32,
+            difference_us: (now_us as u32).wrapping_sub(header.timestamp_us),
+            window_bytes: FIRST_RECEIVE_BYTES as u32,
+            seq: self.first_seq(now_us / ANSWER_US, from, header.connection_id, header.seq),
+            ack: header.seq,
+        };
+        self.answers.push_back((socket, from, answer));
+    }
+
+    /// Returns the first sequence number of our side of a stream that a peer dials.
+    fn first_seq(&self, epoch: u64, from: SocketAddr, id: u16, syn_seq: u16) -> u16 {
+        let ip = match from.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+            IpAddr::V6(ip) => ip.octets(),
+        };
+        let [a, b, ..] = <[u8; 20]>::from(
+            Sha1::new()
+                .chain_update(self.seed)
+                .chain_update(b"answer")
+                .chain_update(epoch.to_be_bytes())
+                .chain_update(ip)
+                .chain_update([from.port(), id, syn_seq].map(u16::to_be_bytes).concat())
+                .finalize(),
+        );
+        u16::from_be_bytes([a, b])
+    }
+
+    /// Creates the stream of a caller's first packets, if they return the number of our answer.
+    fn accept(
+        &mut self,
+        now_us: u64,
+        socket: usize,
+        from: SocketAddr,
+        packet: &UtpPacket<'_>,
+    ) -> Option<UtpKey> {
+        let header = &packet.header;
+        let may_open = matches!(header.kind, UtpKind::Data | UtpKind::Fin);
+        if !may_open || self.streams.len() >= self.budget.streams {
+            return None;
+        }
+        let send_id = header.connection_id.wrapping_sub(1);
+        let epoch = now_us / ANSWER_US;
+        // The first packet after the SYN, or the second one if it overtook the first.
+        let tries = [1, 2].map(|ahead| header.seq.wrapping_sub(ahead));
+        let tries = tries.into_iter().flat_map(|seq| [(epoch, seq), (epoch.wrapping_sub(1), seq)]);
+        for (epoch, syn_seq) in tries {
+            let seq = self.first_seq(epoch, from, send_id, syn_seq);
+            if header.ack == seq.wrapping_sub(1) {
+                let stream = Stream::accepted(now_us, send_id, syn_seq, seq, payload_of(from));
+                return Some(self.insert(socket, from, header.connection_id, stream, false));
             }
-            self.with(oldest, |stream, _| stream.changes.done = true);
         }
-        if self.streams.len() < self.budget.streams {
-            let (_, seq) = self.draw();
-            let stream = Stream::accepted(now_us, syn, seq, payload_of(from));
-            let key = self.insert(now_us, socket, from, receive_id, stream, false);
-            self.unconfirmed.push_back(key);
-        }
+        None
     }
 
     /// A RESET has our receive id, or, of a peer that never knew the stream, our send id.
@@ -159,7 +206,6 @@ impl Endpoint {
 
     fn insert(
         &mut self,
-        now_us: u64,
         socket: usize,
         addr: SocketAddr,
         receive_id: u16,
@@ -173,7 +219,6 @@ impl Endpoint {
             stream: Some(stream),
             released: false,
             dialed,
-            began_us: now_us,
             queued: false,
             has_events: false,
             pending: Changes::default(),
@@ -191,15 +236,11 @@ impl Endpoint {
         let entry = self.streams.get_mut(key)?;
         let stream = entry.stream.as_mut()?;
         let (held, sent) = (stream.held(), stream.unacknowledged());
-        let was_unconfirmed = stream.phase == Phase::Unconfirmed;
         let result = act(stream, spare);
         self.held = self.held + stream.held() - held;
         self.unacknowledged = self.unacknowledged + stream.unacknowledged() - sent;
-        if was_unconfirmed && stream.phase == Phase::Open {
-            self.unconfirmed.retain(|other| *other != key);
-        }
         let changes = std::mem::take(&mut stream.changes);
-        if !entry.released && (entry.dialed || stream.phase == Phase::Open) {
+        if !entry.released {
             entry.pending.add(changes);
             if entry.pending != Changes::default() && !entry.has_events {
                 entry.has_events = true;
@@ -234,9 +275,6 @@ impl Endpoint {
         }
         self.held -= stream.held();
         self.unacknowledged -= stream.unacknowledged();
-        if stream.phase == Phase::Unconfirmed {
-            self.unconfirmed.retain(|other| *other != key);
-        }
         if !entry.has_events {
             self.streams.remove(key);
         }
@@ -307,6 +345,19 @@ impl Endpoint {
         self.with(key, |stream, spare| stream.write(slices, spare.send)).unwrap_or(0)
     }
 
+    /// Ends a stream at once with a RESET: there is no room for it.
+    pub fn refuse(&mut self, now_us: u64, key: UtpKey) {
+        let Some(entry) = self.streams.get_mut(key) else { return };
+        let to = (entry.socket, entry.addr);
+        if let Some(header) = entry.stream.as_ref().map(|stream| stream.reset(now_us)) {
+            if self.answers.len() < ANSWERS {
+                self.answers.push_back((to.0, to.1, header));
+            }
+        }
+        self.close(key);
+        self.with(key, |stream, _| stream.changes.done = true);
+    }
+
     /// Ends a stream: what was written is still sent, then a FIN. Its key is of no use any more.
     pub fn close(&mut self, key: UtpKey) {
         let Some(entry) = self.streams.get_mut(key) else { return };
@@ -325,6 +376,10 @@ impl Endpoint {
     /// Appends the next packet to `out`, and returns the index of its socket and its destination; `None` if no
     /// packet waits. The caller must send it, or keep it until the socket is writable.
     pub fn next_packet(&mut self, now_us: u64, out: &mut Vec<u8>) -> Option<(usize, SocketAddr)> {
+        if let Some((socket, to, header)) = self.answers.pop_front() {
+            UtpPacket { header, selective_ack: &[], payload: &[] }.write(out);
+            return Some((socket, to));
+        }
         while let Some(key) = self.ready.pop_front() {
             let Some(entry) = self.streams.get_mut(key) else { continue };
             entry.queued = false;

@@ -30,11 +30,11 @@ pub(super) const OWN_RECEIVE_BYTES: usize = 4 * 1024;
 pub(super) const OUT_OF_ORDER: u16 = 1_024;
 /// Bytes that a kept packet costs beside its payload: empty packets count too.
 pub(super) const PACKET_COST_BYTES: usize = 64;
-/// Accepted streams whose address is unproven.
-pub(super) const UNCONFIRMED: usize = 32;
-/// Life of an unconfirmed stream after a SYN: a dialer that got the answer resends its first DATA after 3 s and
-/// after 9 s. With all [`UNCONFIRMED`] places taken the oldest gives way after [`FIRST_TIMEOUT_US`].
-pub(super) const UNCONFIRMED_US: u64 = 12_000_000;
+/// An answer to a SYN is good for this time at least and twice as long at most: a dialer that got the answer resends
+/// its first DATA after 3 s and after 9 s.
+pub(super) const ANSWER_US: u64 = 16_000_000;
+/// Answers to SYNs that wait to be fetched; more SYNs get none.
+pub(super) const ANSWERS: usize = 256;
 /// A RESET may name a packet so many before the last acknowledged one (libutp).
 pub(super) const LATE_ACKS: u16 = 3;
 /// First timeout of a SYN.

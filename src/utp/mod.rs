@@ -5,8 +5,8 @@
 //!
 //! ```text
 //!   dial ─▶ SynSent ──STATE──▶ Open ──close──▶ FIN sent ──acked──▶ removed
-//!   SYN ──▶ Unconfirmed ──first DATA──▶ Open      │
-//!               └── 12 s ──▶ removed              └── RESET, or 8 timeouts in a row ──▶ Closed event, removed
+//!   SYN ──▶ one answer; its number in the first DATA ──▶ Open
+//!                                  Open ── RESET, or 8 timeouts in a row ──▶ Closed event, removed
 //! ```
 
 mod endpoint;

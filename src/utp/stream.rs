@@ -27,8 +27,6 @@ pub enum UtpRead {
 pub(super) enum Phase {
     /// We sent a SYN.
     SynSent,
-    /// We answered a SYN; the address is unproven.
-    Unconfirmed,
     /// Both sides have proven their address.
     Open,
 }
@@ -92,13 +90,12 @@ impl Stream {
         stream
     }
 
-    /// Returns the stream of a received SYN, which will answer with one STATE.
-    pub(super) fn accepted(now_us: u64, syn: &UtpPacket<'_>, seq: u16, payload: usize) -> Stream {
-        let mut stream = Stream::new(now_us, Phase::Unconfirmed, syn.header.connection_id, seq, payload);
-        stream.receiver.received_to = syn.header.seq;
-        stream.timers.deadline_us = Some(now_us.saturating_add(UNCONFIRMED_US));
-        stream.on_timestamp(now_us, &syn.header);
-        stream.ack_due = true;
+    /// Returns the stream of a peer that dialed us and has proven its address.
+    pub(super) fn accepted(now_us: u64, send_id: u16, syn_seq: u16, seq: u16, payload: usize) -> Stream {
+        let mut stream = Stream::new(now_us, Phase::Open, send_id, seq, payload);
+        stream.receiver.received_to = syn_seq;
+        stream.timers.on_established();
+        (stream.changes.established, stream.changes.writable) = (true, true);
         stream
     }
 
@@ -191,30 +188,31 @@ impl Stream {
         self.changes.readable |= readable;
     }
 
-    /// Opens the stream if the packet proves the peer's address; returns whether it is open.
+    /// Opens a dialed stream if the packet answers its SYN; returns whether it is open.
     fn establish(&mut self, header: &UtpHeader) -> bool {
-        let carries_data = matches!(header.kind, UtpKind::Data | UtpKind::Fin);
-        let proves = match self.phase {
-            Phase::SynSent => {
-                header.kind == UtpKind::State
-                    && header.ack == self.sender.last_seq()
-                    && self.sender.transmitted() > 0
-            }
-            Phase::Unconfirmed => {
-                let ahead = header.seq.wrapping_sub(self.receiver.received_to);
-                carries_data && header.ack == self.sender.acked && ahead <= OUT_OF_ORDER
-            }
-            Phase::Open => true,
-        };
-        if proves {
-            if self.phase == Phase::SynSent {
-                self.receiver.received_to = header.seq.wrapping_sub(1);
-            }
+        let answers = header.kind == UtpKind::State
+            && header.ack == self.sender.last_seq()
+            && self.sender.transmitted() > 0;
+        if answers {
+            self.receiver.received_to = header.seq.wrapping_sub(1);
             self.phase = Phase::Open;
             self.timers.on_established();
             (self.changes.established, self.changes.writable) = (true, true);
         }
-        proves
+        answers
+    }
+
+    /// Returns the header of a RESET.
+    pub(super) fn reset(&self, now_us: u64) -> UtpHeader {
+        UtpHeader {
+            kind: UtpKind::Reset,
+            connection_id: self.send_id,
+            timestamp_us: now_us as u32,
+            difference_us: self.difference_us,
+            window_bytes: 0,
+            seq: self.sender.last_seq().wrapping_add(1),
+            ack: self.receiver.received_to,
+        }
     }
 
     /// Returns whether a RESET with this acknowledgement may be of this stream's peer: it names the packet that
@@ -223,14 +221,6 @@ impl Stream {
         let first = self.sender.acked.wrapping_sub(LATE_ACKS);
         let beyond = usize::from(LATE_ACKS) + self.sender.transmitted() + 1;
         usize::from(ack.wrapping_sub(first)) <= beyond
-    }
-
-    /// Repeats the answer to a SYN that came twice; the dialer has as long as before to prove its address.
-    pub(super) fn on_repeated_syn(&mut self, now_us: u64, syn_seq: u16) {
-        if self.phase == Phase::Unconfirmed && self.receiver.received_to == syn_seq {
-            self.ack_due = true;
-            self.timers.deadline_us = Some(now_us.saturating_add(UNCONFIRMED_US));
-        }
     }
 
     fn on_timestamp(&mut self, now_us: u64, header: &UtpHeader) {
@@ -294,12 +284,11 @@ impl Stream {
 
     fn on_timeout(&mut self) {
         let tries = match self.phase {
-            Phase::Unconfirmed => 0,
             Phase::SynSent => SYN_TRIES,
             Phase::Open if self.sender.closing => FIN_TRIES,
             Phase::Open => DATA_TRIES,
         };
-        if self.sender.is_empty() && self.phase != Phase::Unconfirmed {
+        if self.sender.is_empty() {
             return;
         }
         self.timers.timeouts += 1;

@@ -1,7 +1,7 @@
 //! The transports of an address: TCP first, uTP where TCP cannot reach it (BEP 29).
 
 use crate::engine::testing::{TestWorld, handshake};
-use crate::engine::{Action, DialFailure, Notice, limits};
+use crate::engine::{Action, DialFailure, Encryption, Notice, limits};
 use crate::units::{PeerKey, TransportKind, Transports};
 use std::net::SocketAddr;
 
@@ -57,11 +57,36 @@ fn an_address_that_refuses_tcp_is_dialed_over_utp_at_once_and_reported_if_that_f
     assert_eq!((counts.tried, counts.utp_tried, counts.refused), (3, 1, 3));
 }
 
+/// libtorrent without TCP accepts TCP connections and closes them. Over each transport it is dialed plainly first,
+/// and encrypted if it closes without a byte.
+#[test]
+fn an_address_that_closes_tcp_without_a_byte_is_dialed_over_utp_with_and_without_encryption() {
+    let mut w = TestWorld::with_setup(|s| {
+        s.config.transports = Transports::Both;
+        s.config.encryption = Encryption::Allow;
+        s.spec.peers = vec![addr()];
+    });
+    let mut attempts = Vec::new();
+    for n in 1..=4 {
+        w.advance(0.2);
+        assert_eq!((w.dials.len(), reported(&w)), (n, 0));
+        let (p, over) = last_dial(&w);
+        attempts.push((over, w.engine.swarms.connections.get(p).unwrap().peer.wire.encrypt));
+        w.dialed(p);
+        w.engine.on_lost(w.now, p, &mut w.out);
+        w.run_actions();
+    }
+    assert_eq!(attempts, [(Tcp, false), (Tcp, true), (Utp, false), (Utp, true)]);
+    w.advance(0.2);
+    assert_eq!((w.dials.len(), reported(&w)), (4, 1));
+}
+
 #[test]
 fn an_address_that_tcp_reached_is_not_dialed_over_utp() {
     let mut w = dialing_world(Transports::Both);
     let (p, _) = last_dial(&w);
     w.dialed(p);
+    w.send(p, &handshake(1, true));
     w.engine.on_lost(w.now, p, &mut w.out);
     w.run_actions();
     w.advance(limits::REDIAL_SOON.as_secs_f64() + 0.2);

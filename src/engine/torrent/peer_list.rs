@@ -219,6 +219,8 @@ impl PeerList {
         };
         c.transport = TransportKind::Utp;
         c.connected = false;
+        // Encryption has its own attempts over each transport.
+        c.retried = false;
         true
     }
 

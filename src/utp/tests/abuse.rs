@@ -22,33 +22,45 @@ fn sent(endpoint: &mut Endpoint, now_us: u64) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn u4_an_unproven_address_gets_no_more_bytes_than_it_sent() {
-    let mut endpoint = endpoint(1_000, 1);
+fn u4_an_unproven_address_gets_no_more_bytes_than_it_sent_and_takes_no_place() {
+    let mut endpoint = endpoint(10, 1);
     let mut answered = 0;
     for n in 0..10_000u32 {
         let from = SocketAddr::from((n.to_be_bytes(), 6881));
         endpoint.on_datagram(0, 0, from, &packet(UtpKind::Syn, 5, 1, 0));
-        // Forged: neither acknowledges the number that the answer holds.
+        // Forged: neither returns the number that the answer holds.
         endpoint.on_datagram(0, 0, from, &packet(UtpKind::State, 6, 2, 0));
         endpoint.on_datagram(0, 0, from, &packet(UtpKind::Data, 900, 2, 0));
         let answers = sent(&mut endpoint, 0);
         assert!(answers.iter().map(Vec::len).sum::<usize>() <= 20);
         answered += answers.len();
     }
-    assert_eq!((answered, endpoint.streams()), (UNCONFIRMED, UNCONFIRMED));
-    // Later SYNs take the places of the oldest, at the same rate.
-    for n in 0..100u32 {
-        let from = SocketAddr::from(((n + 20_000).to_be_bytes(), 6881));
-        endpoint.on_datagram(FIRST_TIMEOUT_US, 0, from, &packet(UtpKind::Syn, 5, 1, 0));
+    assert_eq!((answered, endpoint.streams()), (10_000, 0));
+    // SYNs that come faster than the answers can leave get none.
+    for n in 0..10_000u32 {
+        let from = SocketAddr::from((n.to_be_bytes(), 6881));
+        endpoint.on_datagram(0, 0, from, &packet(UtpKind::Syn, 5, 1, 0));
     }
-    assert_eq!(sent(&mut endpoint, FIRST_TIMEOUT_US).len(), UNCONFIRMED);
-    assert_eq!(endpoint.streams(), UNCONFIRMED);
-    assert_eq!(endpoint.next_event(), None, "none of them is accepted");
-    let end_us = FIRST_TIMEOUT_US + UNCONFIRMED_US;
-    endpoint.on_deadline(end_us);
-    assert_eq!(sent(&mut endpoint, end_us).len(), 0, "the answer is not resent");
-    assert_eq!((endpoint.streams(), endpoint.next_deadline()), (0, None));
-    assert_eq!(endpoint.next_event(), None);
+    assert_eq!(sent(&mut endpoint, 0).len(), ANSWERS);
+    assert_eq!((endpoint.next_event(), endpoint.next_deadline()), (None, None));
+}
+
+#[test]
+fn u4_the_answer_to_a_syn_opens_a_stream_only_for_its_address_and_only_for_a_while() {
+    let caller = |n: u8| SocketAddr::from(([192, 0, 2, n], 6881));
+    let opens = |from: SocketAddr, at_us: u64, seq: u16| {
+        let mut endpoint = endpoint(10, 1);
+        endpoint.on_datagram(0, 0, caller(1), &packet(UtpKind::Syn, 5, 1, 0));
+        let answer = sent(&mut endpoint, 0).pop().unwrap();
+        let ack = UtpPacket::parse(&answer).unwrap().header.seq.wrapping_sub(1);
+        endpoint.on_datagram(at_us, 0, from, &packet(UtpKind::Data, 6, seq, ack));
+        endpoint.streams() == 1
+    };
+    assert!(opens(caller(1), 0, 2) && opens(caller(1), ANSWER_US, 2));
+    assert!(opens(caller(1), 0, 3), "the second packet overtook the first");
+    assert!(!opens(caller(2), 0, 2), "another address");
+    assert!(!opens(caller(1), 0, 4), "another packet");
+    assert!(!opens(caller(1), 2 * ANSWER_US, 2), "too late");
 }
 
 #[test]
@@ -213,4 +225,20 @@ fn u7_streams_that_hold_all_memory_do_not_stop_another() {
     let mut transfer = Transfer::start(&mut world, [100_000, 100_000]);
     transfer.run(&mut world, 20 * SECOND);
     assert_eq!((transfer.dialed_again, transfer.closed), (0, [false; 2]));
+}
+
+/// A caller for whom there is no room holds none: its stream is gone at once, and it learns why.
+#[test]
+fn u7_a_refused_stream_is_reset_and_takes_no_place() {
+    let mut world = World::new(4, Path { delay_us: 1_000, ..Path::default() });
+    let mut transfer = Transfer::start(&mut world, [100, 0]);
+    while transfer.keys[1].is_none() {
+        world.step();
+        transfer.serve(&mut world);
+    }
+    world.ends[1].refuse(world.clock(1), transfer.keys[1].unwrap());
+    assert_eq!((world.ends[1].streams(), world.ends[1].held_bytes()), (0, (0, 0)));
+    world.step();
+    transfer.serve(&mut world);
+    assert_eq!((transfer.closed, world.ends[1].next_event()), ([true, false], None));
 }
