@@ -13,6 +13,9 @@ use std::ops::RangeInclusive;
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: i32 = 128;
 
+/// Receive buffer of a UDP socket: more than the windows of two uTP streams that send all at once.
+const UDP_RECEIVE_BYTES: usize = 1024 * 1024;
+
 /// Attempts with a port of the system's choice: a port that is free for TCP on the first address can be in
 /// use on another, or for UDP.
 const ANY_PORT_ATTEMPTS: usize = 16;
@@ -90,6 +93,8 @@ fn bind_address(
     let udp_addr = SocketAddr::new(addr.ip(), port);
     let udp = socket(udp_addr, Type::DGRAM, Protocol::UDP, egress)?;
     egress.mark(SockRef::from(&udp), addr.is_ipv6());
+    // The kernel grants what its limit allows; less costs packets of uTP, which are sent again.
+    let _ = udp.set_recv_buffer_size(UDP_RECEIVE_BYTES);
     udp.bind(&SockAddr::from(udp_addr))?;
     Ok((tcp, udp.into()))
 }

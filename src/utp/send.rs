@@ -294,7 +294,7 @@ impl Sender {
             let len = self.unsent.len().min(self.packet_payload);
             let kind = if len == 0 { UtpKind::Fin } else { UtpKind::Data };
             self.fin_sent |= len == 0;
-            let payload: Box<[u8]> = self.unsent.drain(..len).collect();
+            let payload = take_first(&mut self.unsent, len);
             self.push(kind, payload);
         }
         let index = if self.may_resend() { self.first_resend } else { self.sent.len() - 1 };
@@ -311,4 +311,14 @@ impl Sender {
     pub(super) fn payload(&self, outgoing: &Outgoing) -> &[u8] {
         self.sent.get(outgoing.index).map_or(&[], |sent| &sent.payload)
     }
+}
+
+/// Removes and returns the first bytes: whole slices are copied, which is much faster than byte by byte.
+fn take_first(bytes: &mut VecDeque<u8>, len: usize) -> Box<[u8]> {
+    let mut taken = Vec::with_capacity(len);
+    let (front, back) = bytes.as_slices();
+    taken.extend_from_slice(&front[..len.min(front.len())]);
+    taken.extend_from_slice(&back[..len - taken.len()]);
+    bytes.drain(..len);
+    taken.into()
 }
