@@ -102,6 +102,12 @@ impl Sender {
         self.transmitted
     }
 
+    /// Returns how many packets before the last acknowledged one a packet of the peer may name: one that was
+    /// overtaken says what the peer had a round trip ago.
+    pub(super) fn late_packets(&self) -> usize {
+        usize::from(LATE_ACKS) + 2 * self.ledbat.window() / self.packet_payload
+    }
+
     pub(super) fn last_seq(&self) -> u16 {
         self.acked.wrapping_add(self.sent.len() as u16)
     }

@@ -168,7 +168,7 @@ impl Stream {
         let ahead = header.ack.wrapping_sub(self.sender.acked);
         let new = usize::from(ahead) <= self.sender.transmitted();
         // An acknowledgement of a packet that we never sent is forged; one that is a little late is not.
-        if !new && self.sender.acked.wrapping_sub(header.ack) > OUT_OF_ORDER {
+        if !new && usize::from(self.sender.acked.wrapping_sub(header.ack)) > self.sender.late_packets() {
             return;
         }
         self.on_timestamp(now_us, header);

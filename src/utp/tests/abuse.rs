@@ -109,6 +109,35 @@ fn u6_a_peer_that_never_opens_its_window_gets_one_packet_in_a_while_and_holds_no
     transfer.run(&mut world, 900 * SECOND);
 }
 
+/// A forger who knows the address and even the id has to guess an acknowledgement, too.
+#[test]
+fn u5_data_counts_only_if_it_acknowledges_a_late_packet_of_the_stream() {
+    let mut world = World::new(3, Path { delay_us: 10_000, ..Path::default() });
+    let mut transfer = Transfer::start(&mut world, [10_000, 100]);
+    transfer.run(&mut world, 60 * SECOND);
+    while world.ends[0].held_bytes().1 > 0 {
+        world.step();
+    }
+    let now_us = world.now_us + KEEPALIVE_US;
+    world.ends[0].on_deadline(now_us);
+    let keepalive = sent(&mut world.ends[0], now_us).pop().unwrap();
+    let header = UtpPacket::parse(&keepalive).unwrap().header;
+    let key = transfer.keys[0].unwrap();
+    let mut forge = |ack: u16| {
+        let id = header.connection_id.wrapping_sub(1);
+        let mut bytes = packet(UtpKind::Data, id, header.ack.wrapping_add(1), ack);
+        bytes.extend(b"forged");
+        world.ends[0].on_datagram(now_us, 0, addr(1), &bytes);
+        world.ends[0].read(key, &mut [0; 10])
+    };
+    let acked = header.seq.wrapping_sub(1);
+    let believed = |ack: u16| acked.wrapping_sub(ack) < 64;
+    for ack in (0..=u16::MAX).filter(|ack| !believed(*ack)) {
+        assert_eq!(forge(ack), UtpRead::NotNow, "{ack} of {acked}");
+    }
+    assert_eq!(forge(acked), UtpRead::Moved(6));
+}
+
 #[test]
 fn u5_a_reset_counts_only_if_it_names_a_packet_of_the_stream() {
     let mut world = World::new(3, Path { delay_us: 10_000, ..Path::default() });
