@@ -42,10 +42,14 @@ impl Receiver {
         self.buffer.len() + self.out_of_order_bytes
     }
 
-    /// Returns the bytes that can still be received; `spare` is what all streams may still hold. A few packets are
-    /// granted whatever the others hold.
+    /// Returns the bytes that can still be received; `spare` is what all streams may still hold. A few packets in
+    /// order are granted whatever is held out of order or by others: without them, that would be held forever.
     pub(super) fn window(&self, spare: usize) -> usize {
-        self.limit.saturating_sub(self.held()).min(spare.max(OWN_RECEIVE_BYTES.saturating_sub(self.held())))
+        self.room(spare).max(OWN_RECEIVE_BYTES.saturating_sub(self.buffer.len()))
+    }
+
+    fn room(&self, spare: usize) -> usize {
+        self.limit.saturating_sub(self.held()).min(spare)
     }
 
     /// Returns whether the peer's FIN and every byte before it came.
@@ -84,8 +88,9 @@ impl Receiver {
             return false;
         }
         // Our window holds, whatever the peer sends; the byte count never passes the budget.
-        let cost = if ahead == 1 { payload.len() } else { payload.len() + PACKET_COST_BYTES };
-        if cost > self.window(spare) {
+        let cost = payload.len() + PACKET_COST_BYTES;
+        let fits = if ahead == 1 { payload.len() <= self.window(spare) } else { cost <= self.room(spare) };
+        if !fits {
             return false;
         }
         if ahead > 1 {
@@ -146,5 +151,25 @@ impl Receiver {
             }
         }
         bits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Packets out of order fill the limit; the missing one must still be taken, or the stream stands forever.
+    #[test]
+    fn u3_the_missing_packet_is_taken_whatever_is_held_out_of_order() {
+        let mut receiver = Receiver::new(0);
+        (2..=100).for_each(|seq| _ = receiver.on_data(0, seq, &[7; 1_260], usize::MAX));
+        assert!(FIRST_RECEIVE_BYTES - receiver.held() < 1_260 + PACKET_COST_BYTES, "the limit is reached");
+        assert!(receiver.window(0) >= 1_260, "the peer may send it");
+        assert!(receiver.on_data(0, 1, &[7; 1_260], 0));
+        assert!(receiver.received_to > 40);
+        // The grant is for packets that the reader takes.
+        let mut full = Receiver::new(0);
+        (1..=100).for_each(|seq| _ = full.on_data(0, seq, &[7; 1_260], 0));
+        assert!(full.held() <= OWN_RECEIVE_BYTES);
     }
 }

@@ -312,6 +312,8 @@ fn schedule(seed: u64) {
 #[test]
 fn u3_any_schedule_of_loss_reorder_and_duplicates_gives_the_same_bytes() {
     (0..300).for_each(schedule);
+    // Packets out of order filled the window of the last one, and the missing packet was refused.
+    schedule(5_035);
 }
 
 #[test]
