@@ -13,9 +13,9 @@ use super::pex::advertise;
 use super::swarms::Swarms;
 use super::timers::Timer;
 use super::torrent::{Activity, Metadata};
-use super::transports;
 use super::turn::Turn;
 use super::upload_only::check_mutual_interest;
+use super::{holepunch, transports};
 use crate::units::{BlockSpan, Instant, Origin, PeerKey, TorrentKey, TransportKind};
 use crate::wire::limits::METAINFO_PIECES;
 use crate::wire::{Decoder, Handshake, Message};
@@ -371,6 +371,9 @@ impl Swarms {
                     heard,
                     why,
                 );
+        if !retry && transports::was_unreachable(&peer, heard, why) {
+            holepunch::ask(turn, t, &mut self.connections, peer.source.addr);
+        }
         let given = peer.wire.dialed && peer.source.origin == Origin::Given;
         if given && peer.wire.phase != Phase::Up && !retry {
             let notice = Notice::GivenPeerFailed { torrent: t.key, addr: peer.source.addr, why };

@@ -389,6 +389,9 @@ impl Engine {
                 Effect::Pex { torrent } => {
                     turn.timers.arm(Timer::Pex(torrent), now + limits::PEX_FIRST_DELAY);
                 }
+                Effect::Introduce { torrent, asker, target } => {
+                    self.swarms.introduce(turn, torrent, asker, target);
+                }
                 Effect::Dial => turn.timers.arm(Timer::Dial, now),
             }
         }

@@ -47,6 +47,7 @@ pub mod fuzz_dht;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzz_engine;
+mod holepunch;
 mod key_exchange;
 pub(crate) mod limits;
 mod lsd;

@@ -17,7 +17,9 @@ use super::torrent::{PexPeer, Torrent};
 use super::turn::Turn;
 use crate::units::{Instant, Origin, TransportKind};
 use crate::wire::compact::{is_local, may_name};
-use crate::wire::{Message, PEX_ENCRYPTION, PEX_REACHABLE, PEX_SEED, PEX_UTP, PexMessage, write_pex};
+use crate::wire::{
+    Message, PEX_ENCRYPTION, PEX_HOLEPUNCH, PEX_REACHABLE, PEX_SEED, PEX_UTP, PexMessage, write_pex,
+};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
@@ -36,7 +38,8 @@ impl Peer {
         let flags = if self.wire.dialed { PEX_REACHABLE } else { 0 }
             | if self.is_upload_only() { PEX_SEED } else { 0 }
             | if self.wire.wants_encryption { PEX_ENCRYPTION } else { 0 }
-            | if self.wire.over == TransportKind::Utp { PEX_UTP } else { 0 };
+            | if self.wire.over == TransportKind::Utp { PEX_UTP } else { 0 }
+            | if self.wire.extensions.ut_holepunch != 0 { PEX_HOLEPUNCH } else { 0 };
         port.filter(|_| self.wire.phase == Phase::Up)
             .map(|port| PexPeer { addr: SocketAddr::new(self.source.addr.ip(), port), flags })
     }
@@ -77,6 +80,9 @@ pub(super) fn on_pex(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, payl
             }
             if flags & PEX_UTP != 0 {
                 t.peer_list.hint_utp(addr);
+            }
+            if flags & PEX_HOLEPUNCH != 0 {
+                t.peer_list.set_introducer(addr, peer.source.key);
             }
         }
     }

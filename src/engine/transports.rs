@@ -25,6 +25,20 @@ pub(super) fn choose(transports: Transports, preferred: TransportKind) -> Transp
     }
 }
 
+/// Returns whether a dialed peer could not be reached over this transport. `heard`: it sent at least one byte.
+pub(super) fn was_unreachable(peer: &Peer, heard: bool, why: DisconnectReason) -> bool {
+    match peer.wire.phase {
+        Phase::Connecting => matches!(
+            why,
+            DisconnectReason::Refused | DisconnectReason::Unreachable | DisconnectReason::ConnectTimeout
+        ),
+        Phase::Handshaking => {
+            !heard && matches!(why, DisconnectReason::Lost | DisconnectReason::HandshakeTimeout)
+        }
+        Phase::Up => false,
+    }
+}
+
 /// Notes what the end of a dialed connection shows about its address. Returns whether the address is dialed again
 /// at once over the other transport.
 pub(super) fn note_end(
@@ -39,16 +53,7 @@ pub(super) fn note_end(
         return false;
     }
     let addr = peer.source.addr;
-    let unreachable = match peer.wire.phase {
-        Phase::Connecting => matches!(
-            why,
-            DisconnectReason::Refused | DisconnectReason::Unreachable | DisconnectReason::ConnectTimeout
-        ),
-        Phase::Handshaking => {
-            !heard && matches!(why, DisconnectReason::Lost | DisconnectReason::HandshakeTimeout)
-        }
-        Phase::Up => false,
-    };
+    let unreachable = was_unreachable(peer, heard, why);
     let brief = why == DisconnectReason::Lost && now.since(peer.wire.since) < limits::BRIEF_CONNECTION;
     match peer.wire.over {
         TransportKind::Tcp => unreachable && list.dial_over_utp(addr),

@@ -9,6 +9,7 @@ pub use deferred_messages::{DeferredHave, DeferredMessages};
 pub use request_queue::{RequestQueue, RequestState};
 
 use super::action::{Action, Actions};
+use super::holepunch::HolepunchBudget;
 use super::limits;
 use super::negotiation::Negotiation;
 use super::policy::Policy;
@@ -244,6 +245,8 @@ pub struct Wire {
     pub advertised: bool,
     /// The part of the PEX log that it has received (BEP 11).
     pub pex_cursor: PexCursor,
+    /// What it may still have of us for hole punching (BEP 55).
+    pub holepunch: HolepunchBudget,
     /// Message ids of the extensions that it speaks (BEP 10).
     pub extensions: ExtensionIds,
     /// The length of the metadata, as it says (BEP 9).
@@ -292,6 +295,7 @@ impl Wire {
             listen_port: None,
             advertised: false,
             pex_cursor: PexCursor::default(),
+            holepunch: HolepunchBudget::default(),
             extensions: ExtensionIds::default(),
             metadata_size: None,
             client: None,

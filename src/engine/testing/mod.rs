@@ -7,7 +7,7 @@
 mod driver;
 mod puppet;
 
-pub use puppet::{METADATA_ID, PEX_ID, Received, TestPeer, block, handshake, header, raw};
+pub use puppet::{HOLEPUNCH_ID, METADATA_ID, PEX_ID, Received, TestPeer, block, handshake, header, raw};
 
 use super::{
     Action, Actions, DisconnectReason, Encryption, Engine, EngineConfig, Notice, Policy, TorrentInfo,
@@ -169,12 +169,21 @@ impl TestWorld {
     }
 
     fn try_connect_from(&mut self, addr: SocketAddr) -> Option<PeerKey> {
-        let key = self.engine.on_accepted(self.now, addr, TransportKind::Tcp, &mut self.out);
+        self.try_connect_over(addr, TransportKind::Tcp)
+    }
+
+    fn try_connect_over(&mut self, addr: SocketAddr, over: TransportKind) -> Option<PeerKey> {
+        let key = self.engine.on_accepted(self.now, addr, over, &mut self.out);
         if let Some(key) = key {
             self.puppets.insert(key, TestPeer::new(true));
         }
         self.run_actions();
         key
+    }
+
+    /// Connects a peer from this address over this transport.
+    pub fn connect_over(&mut self, addr: SocketAddr, over: TransportKind) -> PeerKey {
+        self.try_connect_over(addr, over).unwrap()
     }
 
     /// Connects a peer from this address.

@@ -6,6 +6,7 @@ mod choking;
 mod connections;
 mod dht_client;
 mod encryption;
+mod holepunch;
 mod lsd;
 mod metadata;
 mod pex;

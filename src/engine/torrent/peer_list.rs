@@ -6,7 +6,7 @@
 //! is the same on both ends of a connection.
 
 use crate::engine::limits;
-use crate::units::{Instant, Origin, TransportKind, crc32c};
+use crate::units::{Instant, Origin, PeerKey, TransportKind, crc32c};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
@@ -29,6 +29,12 @@ struct Candidate {
     utp_failed: bool,
     /// Another peer says that it answers over uTP.
     utp_hinted: bool,
+    /// The peer that named it and can introduce us (BEP 55).
+    introducer: Option<PeerKey>,
+    /// An introducer may be asked from this time on.
+    ask_from: Instant,
+    /// It was told to dial us, and is dialed before all others.
+    punched: bool,
 }
 
 /// The known and the banned addresses of one torrent.
@@ -79,6 +85,9 @@ impl PeerList {
                 transport: TransportKind::Tcp,
                 utp_failed: false,
                 utp_hinted: false,
+                introducer: None,
+                ask_from: Instant::ZERO,
+                punched: false,
             },
         );
         true
@@ -90,8 +99,9 @@ impl PeerList {
             .known
             .iter_mut()
             .filter(|(_, c)| !c.connected && c.not_before <= now)
-            .min_by_key(|(addr, c)| (c.failures, std::cmp::Reverse(c.priority), **addr))?;
+            .min_by_key(|(addr, c)| (!c.punched, c.failures, std::cmp::Reverse(c.priority), **addr))?;
         c.connected = true;
+        c.punched = false;
         Some((*addr, c.origin))
     }
 
@@ -209,6 +219,37 @@ impl PeerList {
         if let Some(c) = self.known.get_mut(&addr) {
             c.utp_hinted = true;
         }
+    }
+
+    /// Notes the peer that named this address and can introduce us (BEP 55), which is done over uTP.
+    pub fn set_introducer(&mut self, addr: SocketAddr, introducer: PeerKey) {
+        if let Some(c) = self.known.get_mut(&addr) {
+            c.introducer = Some(introducer);
+            c.utp_hinted = true;
+        }
+    }
+
+    /// Returns the peer that can introduce us to this address, unless one was asked lately.
+    pub fn introducer(&self, now: Instant, addr: SocketAddr) -> Option<PeerKey> {
+        self.known.get(&addr).filter(|c| c.ask_from <= now)?.introducer
+    }
+
+    /// Notes that an introducer was asked.
+    pub fn on_asked(&mut self, now: Instant, addr: SocketAddr) {
+        if let Some(c) = self.known.get_mut(&addr) {
+            c.ask_from = now + limits::HOLEPUNCH_ASK_AGAIN;
+        }
+    }
+
+    /// An introduced peer dials us: has it dialed over uTP before all others. Returns false if it is connected,
+    /// being dialed or banned, or there is no room.
+    pub fn punch(&mut self, now: Instant, addr: SocketAddr) -> bool {
+        self.learn(now, addr, Origin::Pex);
+        let Some(c) = self.known.get_mut(&addr).filter(|c| !c.connected) else { return false };
+        c.transport = TransportKind::Utp;
+        c.not_before = now;
+        c.punched = true;
+        true
     }
 
     /// TCP could not reach an address: has it dialed over uTP at once, without a failure counted. Returns false
