@@ -21,6 +21,7 @@ mod dozen;
 mod encryption;
 mod events;
 mod exchange;
+mod holepunch;
 mod interface;
 mod liars;
 mod lsd;
