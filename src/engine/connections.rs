@@ -192,7 +192,7 @@ impl Swarms {
         let addr = c.peer.source.addr;
         let dialed = c.peer.wire.dialed;
         let negotiated = c.peer.wire.negotiated;
-        let over = c.peer.wire.over;
+        let (over, kind_words) = (c.peer.wire.over, c.peer.wire.kind_words());
         if turn.config.encryption == Encryption::Require && negotiated.is_none() {
             return Err(DisconnectReason::Unencrypted);
         }
@@ -252,7 +252,7 @@ impl Swarms {
             }
             t.peers.push(key);
         }
-        log::info!("{addr} is a peer ({})", origin.word());
+        log::info!("{addr} is a peer ({}{})", origin.word(), kind_words);
         if dialed {
             t.peer_list.set_encrypted(addr, negotiated.is_some());
             t.peer_list.on_connected_over(addr, over);

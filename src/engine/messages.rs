@@ -290,6 +290,9 @@ fn on_extended_handshake(
     }
     peer.wire.extensions = theirs.ids;
     if let Some(client) = theirs.client {
+        if peer.wire.client.as_deref() != Some(&*client) {
+            log::info!("{} runs {client}", peer.source.addr);
+        }
         peer.wire.client = Some(client.into());
     }
     peer.wire.listen_port = theirs.port.or(peer.wire.listen_port);

@@ -84,7 +84,7 @@ pub use connection_counts::{AttemptCounts, ConnectionCounts};
 pub use disconnect::DisconnectReason;
 #[cfg(test)]
 pub use disconnect::ProtocolViolation;
-pub use negotiation::{Encryption, StreamCipher};
+pub use negotiation::{Encryption, StreamCipher, StreamEncryption};
 #[cfg(feature = "sim")]
 pub use policy::{Endgame, WindowRule};
 pub use policy::{Picking, Policy};

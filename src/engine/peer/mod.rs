@@ -11,7 +11,7 @@ pub use request_queue::{RequestQueue, RequestState};
 use super::action::{Action, Actions};
 use super::holepunch::HolepunchBudget;
 use super::limits;
-use super::negotiation::Negotiation;
+use super::negotiation::{Negotiation, StreamEncryption};
 use super::policy::Policy;
 use super::timers::Timer;
 use super::torrent::{PexCursor, PickInput};
@@ -196,6 +196,8 @@ pub struct Wire {
     pub encrypt: bool,
     /// The info hash that a successful negotiation (MSE) named, be its method plaintext or RC4.
     pub negotiated: Option<[u8; 20]>,
+    /// The whole stream is encrypted with RC4.
+    pub rc4: bool,
     /// The peer answered the negotiation with a plain handshake.
     pub plain_answer: bool,
     /// At least one byte of a negotiation has arrived.
@@ -270,6 +272,7 @@ impl Wire {
             over: TransportKind::Tcp,
             encrypt: false,
             negotiated: None,
+            rc4: false,
             plain_answer: false,
             heard: false,
             phase: if dialed { Phase::Connecting } else { Phase::Handshaking },
@@ -314,6 +317,29 @@ pub struct Peer {
     pub source: Source,
     /// Its side as a partner of the protocol.
     pub wire: Wire,
+}
+
+impl Wire {
+    /// Returns how the connection is encrypted.
+    pub fn encryption(&self) -> StreamEncryption {
+        match self.negotiated {
+            None => StreamEncryption::Plain,
+            Some(_) if self.rc4 => StreamEncryption::Rc4,
+            Some(_) => StreamEncryption::Negotiation,
+        }
+    }
+
+    /// Returns the words that tell this connection from a plain one over TCP, each after a comma.
+    pub fn kind_words(&self) -> &'static str {
+        match (self.over, self.encryption()) {
+            (TransportKind::Tcp, StreamEncryption::Plain) => "",
+            (TransportKind::Tcp, StreamEncryption::Negotiation) => ", MSE",
+            (TransportKind::Tcp, StreamEncryption::Rc4) => ", RC4",
+            (TransportKind::Utp, StreamEncryption::Plain) => ", uTP",
+            (TransportKind::Utp, StreamEncryption::Negotiation) => ", uTP, MSE",
+            (TransportKind::Utp, StreamEncryption::Rc4) => ", uTP, RC4",
+        }
+    }
 }
 
 impl Peer {
