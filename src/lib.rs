@@ -81,6 +81,7 @@
 //! | 4 | `sim` | the virtual world: the same engines by the thousand, on virtual time |
 //! | 3 | `disk` | files, mapped windows, workers, resume records |
 //! | 2 | `engine` | decisions: peers, pieces, choking, announcing |
+//! | 2 | `utp` | streams over UDP that give way to other traffic (BEP 29, LEDBAT) |
 //! | 1 | [`wire`] | formats: bencode, torrent files, messages, packets of trackers and the DHT |
 //! | 0 | [`units`] | instants, indices, spans, keys, digests |
 //!
@@ -154,4 +155,8 @@ pub mod session;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod units;
+#[cfg(not(feature = "internals"))]
+mod utp;
+#[cfg(feature = "internals")]
+pub mod utp;
 pub mod wire;

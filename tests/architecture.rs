@@ -19,6 +19,7 @@ fn floor(module: &str) -> Option<u32> {
         ("units", 0),
         ("wire", 1),
         ("engine", 2),
+        ("utp", 2),
         ("disk", 3),
         ("net", 4),
         ("sim", 4),

@@ -3,6 +3,7 @@
 
 use rill::disk::fuzzing as disk_fuzzing;
 use rill::engine::{fuzz_dht, fuzz_engine};
+use rill::utp::fuzzing as utp_fuzzing;
 use rill::wire::{fuzz_metainfo, fuzz_mse, fuzz_packets, fuzz_peer_stream};
 use std::path::Path;
 
@@ -94,4 +95,14 @@ fn the_resume_record_parser_holds_its_invariants() {
 #[test]
 fn the_negotiation_of_encrypted_connections_holds_its_invariants() {
     run_corpus("mse", fuzz_mse::mse);
+}
+
+#[test]
+fn the_utp_packet_parser_holds_its_invariants() {
+    run_corpus("utp_packet", fuzz_packets::utp_packet);
+}
+
+#[test]
+fn utp_streams_hold_their_invariants_for_all_packets() {
+    run_corpus("utp_stream", utp_fuzzing::utp_stream);
 }

@@ -14,7 +14,7 @@ use super::on_complete::HookCommand;
 use super::peer_names::Peers;
 use super::source::{LoadedSource, SourceArg, shown, usable_tracker};
 use crate::disk::StorageMode;
-use crate::session::{AddTorrent, Config, DhtConfig, Encryption, Interface, IpFamily};
+use crate::session::{AddTorrent, Config, DhtConfig, Encryption, Interface, IpFamily, Transports};
 use crate::wire::{Magnet, Metainfo};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -328,6 +328,7 @@ pub(crate) fn discover(discovery: &args::Discovery, otherwise: Config) -> Result
         pex: !discovery.no_pex,
         lsd: !discovery.no_lsd,
         port_mapping: !discovery.no_port_mapping,
+        transports: transports(&discovery.transport),
         encryption: match discovery.encryption {
             args::WhenEncrypted::Off => Encryption::Off,
             args::WhenEncrypted::Allow => Encryption::Allow,
@@ -337,6 +338,15 @@ pub(crate) fn discover(discovery: &args::Discovery, otherwise: Config) -> Result
         private_hosts: discovery.allow_private_hosts.unwrap_or_default(),
         ..otherwise
     })
+}
+
+/// Returns the transports with these names; each may be named more than once.
+fn transports(names: &[args::Transport]) -> Transports {
+    match (names.contains(&args::Transport::Tcp), names.contains(&args::Transport::Utp)) {
+        (true, false) => Transports::Tcp,
+        (false, true) => Transports::Utp,
+        (true, true) | (false, false) => Transports::Both,
+    }
 }
 
 /// Returns the configuration whose sockets leave the machine as the options say.

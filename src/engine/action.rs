@@ -2,7 +2,7 @@
 
 use super::disconnect::DisconnectReason;
 use super::port_mapper::PortMapping;
-use crate::units::{BlockSpan, InfoHash, PeerKey, PieceIndex, TorrentKey};
+use crate::units::{BlockSpan, InfoHash, PeerKey, PieceIndex, TorrentKey, TransportKind};
 use crate::wire::lsd::Group;
 use crate::wire::{AnnounceError, SwarmCounts};
 use std::fmt;
@@ -20,6 +20,8 @@ pub enum Action {
         peer: PeerKey,
         /// The address to connect to.
         addr: SocketAddr,
+        /// The transport of the connection.
+        over: TransportKind,
     },
     /// The connection has bytes to write: call `plan` until the plan is empty or the socket is full.
     Flush {

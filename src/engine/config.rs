@@ -2,7 +2,7 @@
 
 use super::negotiation::Encryption;
 use super::policy::Policy;
-use crate::units::{Bitfield, Geometry, InfoHash, PeerId};
+use crate::units::{Bitfield, Geometry, InfoHash, PeerId, Transports};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub struct EngineConfig {
     /// Our peer id (BEP 20).
     pub peer_id: PeerId,
-    /// The TCP port where we accept connections; 0 if we accept none.
+    /// The port where we accept connections, over TCP, uTP or both; 0 if we accept none.
     pub port: u16,
     /// Most connections of all torrents together.
     pub max_peers: usize,
@@ -31,6 +31,8 @@ pub struct EngineConfig {
     pub pex: bool,
     /// Local service discovery (BEP 14) is enabled.
     pub lsd: bool,
+    /// The transports of connections.
+    pub transports: Transports,
     /// When connections are encrypted (MSE).
     pub encryption: Encryption,
     /// Seed of the secret numbers of encrypted connections; peers must not be able to foresee them.

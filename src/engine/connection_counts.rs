@@ -2,7 +2,8 @@
 //! in, over all torrents and the whole session.
 
 use super::disconnect::DisconnectReason;
-use super::peer::Phase;
+use super::peer::{Phase, Wire};
+use crate::units::TransportKind;
 
 /// Outcomes of connection attempts since the session began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +39,10 @@ pub struct AttemptCounts {
     pub connected: u64,
     /// Those of them that negotiated encryption (MSE).
     pub encrypted: u64,
+    /// Those of all attempts that were made over uTP.
+    pub utp_tried: u64,
+    /// Those of the peers that are connected over uTP.
+    pub utp_connected: u64,
 }
 
 impl AttemptCounts {
@@ -66,22 +71,37 @@ impl AttemptCounts {
         self.turned_away += other.turned_away;
         self.connected += other.connected;
         self.encrypted += other.encrypted;
+        self.utp_tried += other.utp_tried;
+        self.utp_connected += other.utp_connected;
+    }
+
+    /// Counts an attempt.
+    pub(super) fn on_tried(&mut self, over: TransportKind) {
+        self.tried += 1;
+        self.utp_tried += u64::from(over == TransportKind::Utp);
+    }
+
+    /// Takes back an attempt that this machine could not make.
+    fn undo_tried(&mut self, over: TransportKind) {
+        self.tried = self.tried.saturating_sub(1);
+        self.utp_tried = self.utp_tried.saturating_sub(u64::from(over == TransportKind::Utp));
     }
 
     /// Counts a handshake both ways.
-    pub(super) fn on_connected(&mut self, encrypted: bool) {
+    pub(super) fn on_connected(&mut self, encrypted: bool, over: TransportKind) {
         self.connected += 1;
         self.encrypted += u64::from(encrypted);
+        self.utp_connected += u64::from(over == TransportKind::Utp);
     }
 
-    /// Counts a connection that was closed in this phase. `heard`: the peer sent at least one byte.
-    fn close(&mut self, phase: Phase, heard: bool, why: DisconnectReason) {
-        match (phase, why) {
+    /// Counts a connection that was closed. `heard`: the peer sent at least one byte.
+    fn close(&mut self, wire: &Wire, heard: bool, why: DisconnectReason) {
+        match (wire.phase, why) {
             // Counted when it was established.
             (Phase::Up, _) => {}
             (_, DisconnectReason::Stopped | DisconnectReason::Private | DisconnectReason::NetworkChanged) => {
             }
-            (_, DisconnectReason::OutOfResources) => self.tried = self.tried.saturating_sub(1),
+            (_, DisconnectReason::OutOfResources) => self.undo_tried(wire.over),
             (_, DisconnectReason::Refused) => self.refused += 1,
             (Phase::Connecting, DisconnectReason::ConnectTimeout) => self.timed_out += 1,
             (Phase::Connecting, _) => self.unreachable += 1,
@@ -112,7 +132,7 @@ impl ConnectionCounts {
     }
 
     /// Counts a connection that was closed.
-    pub(super) fn on_closed(&mut self, dialed: bool, phase: Phase, heard: bool, why: DisconnectReason) {
-        self.of(dialed).close(phase, heard, why);
+    pub(super) fn on_closed(&mut self, wire: &Wire, heard: bool, why: DisconnectReason) {
+        self.of(wire.dialed).close(wire, heard, why);
     }
 }

@@ -15,7 +15,8 @@ use super::timers::Timer;
 use super::torrent::{Activity, Metadata};
 use super::turn::Turn;
 use super::upload_only::check_mutual_interest;
-use crate::units::{BlockSpan, Instant, Origin, PeerKey, TorrentKey};
+use super::{holepunch, transports};
+use crate::units::{BlockSpan, Instant, Origin, PeerKey, TorrentKey, TransportKind};
 use crate::wire::limits::METAINFO_PIECES;
 use crate::wire::{Decoder, Handshake, Message};
 use std::cmp::Reverse;
@@ -47,8 +48,9 @@ impl Swarms {
             }
             if let Some((addr, origin)) = t.peer_list.take(turn.now) {
                 let encrypt = turn.config.encryption.dials(t.peer_list.encrypted(addr));
+                let over = transports::choose(turn.config.transports, t.peer_list.transport(addr));
                 dialer.on_dial(turn.now, at);
-                self.connect(turn, *key, addr, origin, encrypt);
+                self.connect(turn, *key, addr, origin, over, encrypt);
                 return turn.timers.arm(Timer::Dial, turn.now);
             }
             later = [later, t.peer_list.next()].into_iter().flatten().min();
@@ -64,19 +66,21 @@ impl Swarms {
         torrent: TorrentKey,
         addr: SocketAddr,
         origin: Origin,
+        over: TransportKind,
         encrypt: bool,
     ) {
         let key = self.connections.next_key();
         let mut peer = Peer::new(turn.now, key, addr, origin, Some(torrent), &turn.config.policy);
         peer.wire.encrypt = encrypt;
+        peer.wire.over = over;
         self.connections.insert(Connection { decoder: Decoder::default(), peer, negotiation: None });
         if let Some(t) = self.torrents.get_mut(torrent) {
             t.peers.push(key);
         }
         self.half_open += 1;
-        self.counts.dialed.tried += 1;
+        self.counts.dialed.on_tried(over);
         self.arm_peer(turn, key);
-        turn.out.push(Action::Dial { peer: key, addr });
+        turn.out.push(Action::Dial { peer: key, addr, over });
     }
 
     /// A dialed connection is established: sends our handshake.
@@ -120,8 +124,13 @@ impl Swarms {
     }
 
     /// A peer connected to us. Returns `None` if there is no room; the caller closes the connection.
-    pub fn on_accepted(&mut self, turn: &mut Turn<'_>, addr: SocketAddr) -> Option<PeerKey> {
-        self.counts.incoming.tried += 1;
+    pub fn on_accepted(
+        &mut self,
+        turn: &mut Turn<'_>,
+        addr: SocketAddr,
+        over: TransportKind,
+    ) -> Option<PeerKey> {
+        self.counts.incoming.on_tried(over);
         let peers = || self.connections.iter().map(|(_, c)| &c.peer);
         let same_host = peers().filter(|p| p.source.addr.ip() == addr.ip()).count();
         if self.stopping
@@ -135,7 +144,8 @@ impl Swarms {
             self.evict_silent_connection(turn);
         }
         let key = self.connections.next_key();
-        let peer = Peer::new(turn.now, key, addr, Origin::Incoming, None, &turn.config.policy);
+        let mut peer = Peer::new(turn.now, key, addr, Origin::Incoming, None, &turn.config.policy);
+        peer.wire.over = over;
         self.connections.insert(Connection { decoder: Decoder::default(), peer, negotiation: None });
         self.arm_peer(turn, key);
         Some(key)
@@ -182,6 +192,7 @@ impl Swarms {
         let addr = c.peer.source.addr;
         let dialed = c.peer.wire.dialed;
         let negotiated = c.peer.wire.negotiated;
+        let (over, kind_words) = (c.peer.wire.over, c.peer.wire.kind_words());
         if turn.config.encryption == Encryption::Require && negotiated.is_none() {
             return Err(DisconnectReason::Unencrypted);
         }
@@ -241,11 +252,12 @@ impl Swarms {
             }
             t.peers.push(key);
         }
-        log::info!("{addr} is a peer ({})", origin.word());
+        log::info!("{addr} is a peer ({}{})", origin.word(), kind_words);
         if dialed {
             t.peer_list.set_encrypted(addr, negotiated.is_some());
+            t.peer_list.on_connected_over(addr, over);
         }
-        self.counts.of(dialed).on_connected(negotiated.is_some());
+        self.counts.of(dialed).on_connected(negotiated.is_some(), over);
         let geometry = *t.pieces.geometry();
         let Some(c) = self.connections.get_mut(key) else { return Ok(()) };
         if t.metadata.is_wanted() {
@@ -320,7 +332,7 @@ impl Swarms {
             return;
         };
         let heard = decoder.has_received() || peer.wire.heard;
-        self.counts.on_closed(peer.wire.dialed, peer.wire.phase, heard, why);
+        self.counts.on_closed(&peer.wire, heard, why);
         turn.timers.disarm(Timer::Peer(key));
         if peer.wire.phase == Phase::Connecting {
             self.half_open -= 1;
@@ -349,6 +361,19 @@ impl Swarms {
                 heard,
                 why,
             );
+        let retry = retry
+            || peer.wire.dialed
+                && transports::note_end(
+                    turn.config.transports,
+                    turn.now,
+                    &mut t.peer_list,
+                    &peer,
+                    heard,
+                    why,
+                );
+        if !retry && transports::was_unreachable(&peer, heard, why) {
+            holepunch::ask(turn, t, &mut self.connections, peer.source.addr);
+        }
         let given = peer.wire.dialed && peer.source.origin == Origin::Given;
         if given && peer.wire.phase != Phase::Up && !retry {
             let notice = Notice::GivenPeerFailed { torrent: t.key, addr: peer.source.addr, why };

@@ -23,6 +23,8 @@ pub enum Effect {
     Node { addr: SocketAddr },
     /// Changes may have to be sent to peers (BEP 11).
     Pex { torrent: TorrentKey },
+    /// A peer asks to be introduced to another one (BEP 55).
+    Introduce { torrent: TorrentKey, asker: PeerKey, target: SocketAddr },
     /// An address may be dialed.
     Dial,
 }

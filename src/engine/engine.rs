@@ -25,7 +25,7 @@ use super::timers::Timer;
 use super::torrent::{Picker, PiecePriority};
 use super::tracker_client::TrackerClient;
 use super::turn::Context;
-use crate::units::{Bitfield, Instant, Origin, PeerKey, PieceIndex, TorrentKey};
+use crate::units::{Bitfield, Instant, Origin, PeerKey, PieceIndex, TorrentKey, TransportKind};
 use crate::wire::WritePlan;
 use crate::wire::mse::torrent_key;
 use std::net::SocketAddr;
@@ -221,8 +221,14 @@ impl Engine {
     }
 
     /// A peer connected to us. Returns `None` if there is no room; the caller closes the connection.
-    pub fn on_accepted(&mut self, now: Instant, addr: SocketAddr, out: &mut Actions) -> Option<PeerKey> {
-        self.swarms.on_accepted(&mut self.context.turn(now, out), addr)
+    pub fn on_accepted(
+        &mut self,
+        now: Instant,
+        addr: SocketAddr,
+        over: TransportKind,
+        out: &mut Actions,
+    ) -> Option<PeerKey> {
+        self.swarms.on_accepted(&mut self.context.turn(now, out), addr, over)
     }
 
     /// The peer closed the connection, or the network failed.
@@ -382,6 +388,9 @@ impl Engine {
                 Effect::Node { addr } => self.on_dht_port(now, addr, out),
                 Effect::Pex { torrent } => {
                     turn.timers.arm(Timer::Pex(torrent), now + limits::PEX_FIRST_DELAY);
+                }
+                Effect::Introduce { torrent, asker, target } => {
+                    self.swarms.introduce(turn, torrent, asker, target);
                 }
                 Effect::Dial => turn.timers.arm(Timer::Dial, now),
             }

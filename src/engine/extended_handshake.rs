@@ -19,8 +19,10 @@ pub(super) fn send_extended_handshake(turn: &mut Turn<'_>, t: &Torrent, peer: &m
 fn extended_handshake(turn: &Turn<'_>, their_ip: IpAddr, t: &Torrent) -> ExtendedHandshake {
     let port = turn.public_port(their_ip.is_ipv6());
     let ut_pex = if t.pex_enabled() { ExtensionIds::OURS.ut_pex } else { 0 };
+    let ut_holepunch =
+        if t.holepunch_enabled(turn.config.transports) { ExtensionIds::OURS.ut_holepunch } else { 0 };
     ExtendedHandshake {
-        ids: ExtensionIds { ut_pex, ..ExtensionIds::OURS },
+        ids: ExtensionIds { ut_pex, ut_holepunch, ..ExtensionIds::OURS },
         client: Some(turn.config.version.clone()),
         port: (port != 0).then_some(port),
         reqq: Some(limits::REQQ_OURS_BLOCKS as u32),

@@ -9,10 +9,12 @@ use super::{
 };
 use crate::units::{
     BLOCK_LEN, Bitfield, BlockSpan, Geometry, InfoHash, Instant, PeerId, PeerKey, PieceIndex, TorrentKey,
+    TransportKind, Transports,
 };
 use crate::wire::{
-    AnnounceError, AnnounceReply, ExtendedHandshake, ExtensionIds, Handshake, METADATA_PIECE_LEN, Message,
-    MetadataMessage, RawSpan, WritePlan, write_dont_have, write_pex,
+    AnnounceError, AnnounceReply, ExtendedHandshake, ExtensionIds, Handshake, HolepunchKind,
+    HolepunchMessage, METADATA_PIECE_LEN, Message, MetadataMessage, RawSpan, WritePlan, write_dont_have,
+    write_pex,
 };
 use sha1::{Digest, Sha1};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -73,6 +75,7 @@ pub fn engine(input: &[u8]) {
         policy: Policy::default(),
         pex: true,
         lsd: true,
+        transports: Transports::Both,
         encryption: Encryption::Off,
         secret: [0; 32],
     });
@@ -163,9 +166,9 @@ impl FuzzDriver<'_> {
         match step {
             0 => {
                 let host = self.byte() % 8;
-                if let Some(key) =
-                    self.engine.on_accepted(self.now, SocketAddr::from(([10, 0, 0, host], 5)), &mut self.out)
-                {
+                let over = if host % 2 == 0 { TransportKind::Tcp } else { TransportKind::Utp };
+                let addr = SocketAddr::from(([10, 0, 0, host], 5));
+                if let Some(key) = self.engine.on_accepted(self.now, addr, over, &mut self.out) {
                     self.streams.insert(key, VecDeque::new());
                 }
             }
@@ -303,6 +306,7 @@ impl FuzzDriver<'_> {
                 let ids = ExtensionIds {
                     ut_metadata: 3 * (bits & 1),
                     ut_pex: 4 * u8::from(on(1)),
+                    ut_holepunch: 6 * u8::from(on(1)),
                     lt_donthave: 5 * u8::from(on(2)),
                 };
                 let handshake = ExtendedHandshake {
@@ -353,6 +357,12 @@ impl FuzzDriver<'_> {
                 let count = self.byte() % 64;
                 let host = |n: u8| (SocketAddr::from(([10, 3, first, n], 1 + u16::from(n))), n);
                 (ExtensionIds::OURS.ut_pex, write_pex(&(0..count).map(host).collect::<Vec<_>>(), &[]))
+            }
+            6 if self.input.first().is_some_and(|b| b % 4 == 3) => {
+                let (kind, host) = (self.byte(), self.byte());
+                let addr = SocketAddr::from(([10, 0, 0, host], 5));
+                let kind = if kind & 4 == 0 { HolepunchKind::Rendezvous } else { HolepunchKind::Connect };
+                (ExtensionIds::OURS.ut_holepunch, HolepunchMessage { kind, addr }.encode())
             }
             6 => {
                 let id = self.byte();

@@ -145,6 +145,14 @@ pub const REDIAL: Duration = Duration::from_secs(60);
 pub const REDIAL_SOON: Duration = Duration::from_secs(5);
 /// Longest wait before a peer is dialed again while pieces are missing and no other peer is connected.
 pub const REDIAL_ONLY_MAX: Duration = Duration::from_secs(15);
+/// Time in which a peer may have one more message of hole punching (BEP 55) handled, in the long run.
+pub const HOLEPUNCH_STEP: Duration = Duration::from_secs(15);
+/// Messages of hole punching handled at once for a peer that sent none for a while.
+pub const HOLEPUNCH_AT_ONCE: u32 = 4;
+/// Least time between two introductions of others to a peer.
+pub const HOLEPUNCH_TARGET_INTERVAL: Duration = Duration::from_secs(10);
+/// Least time between two requests to be introduced to an address.
+pub const HOLEPUNCH_ASK_AGAIN: Duration = Duration::from_secs(300);
 /// A connection that the peer closes sooner than this counts as failed.
 pub const BRIEF_CONNECTION: Duration = Duration::from_secs(5);
 /// Failures after which an address is removed from the peer list.

@@ -8,6 +8,7 @@ use super::deferred::defer;
 use super::disconnect::{DisconnectReason, ProtocolViolation};
 use super::dont_have::on_dont_have;
 use super::effects::Effect;
+use super::holepunch::on_holepunch;
 use super::limits;
 use super::metadata_exchange::on_metadata_message;
 use super::peer::{Peer, Phase, Source};
@@ -261,6 +262,7 @@ fn on_extended(
     match id {
         HANDSHAKE_ID => on_extended_handshake(turn, t, peer, payload)?,
         id if id == ExtensionIds::OURS.ut_pex => on_pex(turn, t, peer, payload),
+        id if id == ExtensionIds::OURS.ut_holepunch => on_holepunch(turn, t, peer, payload),
         id if id == ExtensionIds::OURS.lt_donthave => on_dont_have(turn, t, peer, payload)?,
         id if id == ExtensionIds::OURS.ut_metadata => {
             if let Some(message) = MetadataMessage::parse(payload) {
@@ -288,6 +290,9 @@ fn on_extended_handshake(
     }
     peer.wire.extensions = theirs.ids;
     if let Some(client) = theirs.client {
+        if peer.wire.client.as_deref() != Some(&*client) {
+            log::info!("{} runs {client}", peer.source.addr);
+        }
         peer.wire.client = Some(client.into());
     }
     peer.wire.listen_port = theirs.port.or(peer.wire.listen_port);

@@ -47,6 +47,7 @@ pub mod fuzz_dht;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzz_engine;
+mod holepunch;
 mod key_exchange;
 pub(crate) mod limits;
 mod lsd;
@@ -72,6 +73,7 @@ mod tests;
 mod timers;
 mod torrent;
 mod tracker_client;
+mod transports;
 mod turn;
 mod upload_only;
 
@@ -82,7 +84,7 @@ pub use connection_counts::{AttemptCounts, ConnectionCounts};
 pub use disconnect::DisconnectReason;
 #[cfg(test)]
 pub use disconnect::ProtocolViolation;
-pub use negotiation::{Encryption, StreamCipher};
+pub use negotiation::{Encryption, StreamCipher, StreamEncryption};
 #[cfg(feature = "sim")]
 pub use policy::{Endgame, WindowRule};
 pub use policy::{Picking, Policy};

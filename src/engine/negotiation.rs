@@ -76,6 +76,18 @@ impl Encryption {
     }
 }
 
+/// How a connection is encrypted (MSE).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StreamEncryption {
+    /// Not at all.
+    Plain,
+    /// Its beginning: both sides agreed on the plaintext method.
+    Negotiation,
+    /// All of it, with RC4.
+    Rc4,
+}
+
 /// What the caller has to do with the bytes of a connection.
 #[derive(Debug)]
 pub enum StreamCipher {
@@ -194,6 +206,7 @@ impl Swarms {
         let Some(Established { info_hash, ciphers, stream }) = established else { return Ok(false) };
         decoder.preload(stream);
         peer.wire.negotiated = Some(info_hash);
+        peer.wire.rc4 = ciphers.is_some();
         let clear = peer.wire.encoder.control_bytes();
         **state = Negotiation::Established { ciphers: ciphers.map(Box::new), clear };
         Ok(true)

@@ -15,9 +15,11 @@ use super::peer::{Connection, Connections, Peer, Phase};
 use super::timers::Timer;
 use super::torrent::{PexPeer, Torrent};
 use super::turn::Turn;
-use crate::units::{Instant, Origin};
+use crate::units::{Instant, Origin, TransportKind};
 use crate::wire::compact::{is_local, may_name};
-use crate::wire::{Message, PEX_ENCRYPTION, PEX_REACHABLE, PEX_SEED, PexMessage, write_pex};
+use crate::wire::{
+    Message, PEX_ENCRYPTION, PEX_HOLEPUNCH, PEX_REACHABLE, PEX_SEED, PEX_UTP, PexMessage, write_pex,
+};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
@@ -35,7 +37,9 @@ impl Peer {
         let port = if self.wire.dialed { Some(self.source.addr.port()) } else { self.wire.listen_port };
         let flags = if self.wire.dialed { PEX_REACHABLE } else { 0 }
             | if self.is_upload_only() { PEX_SEED } else { 0 }
-            | if self.wire.wants_encryption { PEX_ENCRYPTION } else { 0 };
+            | if self.wire.wants_encryption { PEX_ENCRYPTION } else { 0 }
+            | if self.wire.over == TransportKind::Utp { PEX_UTP } else { 0 }
+            | if self.wire.extensions.ut_holepunch != 0 { PEX_HOLEPUNCH } else { 0 };
         port.filter(|_| self.wire.phase == Phase::Up)
             .map(|port| PexPeer { addr: SocketAddr::new(self.source.addr.ip(), port), flags })
     }
@@ -73,6 +77,12 @@ pub(super) fn on_pex(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer, payl
             new |= t.peer_list.learn(turn.now, addr, Origin::Pex);
             if flags & PEX_ENCRYPTION != 0 {
                 t.peer_list.hint_encrypted(addr);
+            }
+            if flags & PEX_UTP != 0 {
+                t.peer_list.hint_utp(addr);
+            }
+            if flags & PEX_HOLEPUNCH != 0 {
+                t.peer_list.set_introducer(addr, peer.source.key);
             }
         }
     }

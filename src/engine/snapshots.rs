@@ -1,8 +1,9 @@
 //! Snapshots of a torrent's peers, trackers and pieces, computed on request.
 
+use super::negotiation::StreamEncryption;
 use super::peer::{Peer, Phase};
 use super::swarms::Swarms;
-use crate::units::{Bitfield, Instant, Origin, PeerId, PieceIndex, TorrentKey};
+use crate::units::{Bitfield, Instant, Origin, PeerId, PieceIndex, TorrentKey, TransportKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,12 @@ pub struct PeerStatus {
     pub addr: SocketAddr,
     /// The source of the peer's address.
     pub origin: Origin,
+    /// The transport of the connection.
+    pub transport: TransportKind,
+    /// How the connection is encrypted.
+    pub encryption: StreamEncryption,
+    /// We dialed the peer; otherwise it dialed us.
+    pub dialed: bool,
     /// The peer id (BEP 20).
     pub peer_id: Option<PeerId>,
     /// The client's name and version as the peer reports them (BEP 10 `v`); short, and safe to print to a
@@ -109,6 +116,9 @@ impl Swarms {
         let stats = |p: &Peer| PeerStatus {
             addr: p.source.addr,
             origin: p.source.origin,
+            transport: p.wire.over,
+            encryption: p.wire.encryption(),
+            dialed: p.wire.dialed,
             peer_id: p.wire.id,
             client: p.wire.client.as_deref().map(str::to_owned),
             progress: f64::from(p.source.has.ones()) / f64::from(pieces.max(1)),

@@ -4,9 +4,10 @@
 //! encrypted to the scratch buffer. If the transport takes a part of it, the keystream goes back to its state
 //! before the write and advances by the bytes that left: the engine may plan other bytes for the rest.
 
-use super::transfer::{DialError, Transfer};
+use super::transfer::Transfer;
 use super::transport::Transport;
 use crate::disk::Target;
+use crate::utp::Endpoint;
 use crate::wire::mse::Ciphers;
 use std::io::IoSlice;
 
@@ -25,14 +26,14 @@ impl CipherTransport {
         CipherTransport { under, ciphers, clear }
     }
 
-    /// See [`Transport::established`].
-    pub fn established(&self) -> Option<Result<(), DialError>> {
-        self.under.established()
+    /// Returns the transport under the cipher.
+    pub fn under(&self) -> &Transport {
+        &self.under
     }
 
     /// Reads control bytes.
-    pub fn read(&mut self, room: &mut [u8]) -> Transfer {
-        let transfer = self.under.read(room);
+    pub fn read(&mut self, room: &mut [u8], utp: &mut Endpoint) -> Transfer {
+        let transfer = self.under.read(room, utp);
         if let Transfer::Moved { bytes, .. } = transfer {
             self.ciphers.incoming.apply(&mut room[..bytes]);
         }
@@ -41,13 +42,19 @@ impl CipherTransport {
 
     /// Reads payload into its target, and the bytes that follow it into `spill`. A window of a file is no target:
     /// only the kernel may write to it.
-    pub fn read_into(&mut self, target: Target<'_>, spill: &mut [u8], scratch: &mut Vec<u8>) -> Transfer {
+    pub fn read_into(
+        &mut self,
+        target: Target<'_>,
+        spill: &mut [u8],
+        utp: &mut Endpoint,
+        scratch: &mut Vec<u8>,
+    ) -> Transfer {
         let Target::Buffer(target) = target else { return Transfer::BadTarget };
         let wanted = target.len() + spill.len();
         if scratch.len() < wanted {
             scratch.resize(wanted, 0);
         }
-        let transfer = self.under.read(&mut scratch[..wanted]);
+        let transfer = self.under.read(&mut scratch[..wanted], utp);
         if let Transfer::Moved { bytes, .. } = transfer {
             let (payload, rest) = scratch[..bytes].split_at(bytes.min(target.len()));
             self.ciphers.incoming.apply_to(payload, target);
@@ -57,7 +64,7 @@ impl CipherTransport {
     }
 
     /// Writes as much of the slices as the transport takes.
-    pub fn write(&mut self, slices: &[IoSlice<'_>], scratch: &mut Vec<u8>) -> Transfer {
+    pub fn write(&mut self, slices: &[IoSlice<'_>], utp: &mut Endpoint, scratch: &mut Vec<u8>) -> Transfer {
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
         if scratch.len() < total {
             scratch.resize(total, 0);
@@ -72,7 +79,7 @@ impl CipherTransport {
             at += secret.len();
         }
         // `under` has no cipher of its own that could use the buffer.
-        let transfer = self.under.write(&[IoSlice::new(&scratch[..total])], &mut Vec::new());
+        let transfer = self.under.write(&[IoSlice::new(&scratch[..total])], utp, &mut Vec::new());
         let left = if let Transfer::Moved { bytes, .. } = transfer { bytes } else { 0 };
         if left < total {
             self.ciphers.outgoing = before;
@@ -87,6 +94,7 @@ impl CipherTransport {
 mod tests {
     use super::*;
     use crate::net::egress::Egress;
+    use crate::utp::UtpBudget;
     use crate::wire::Rc4;
     use mio::{Poll, Token};
     use std::io::Read;
@@ -103,7 +111,8 @@ mod tests {
         let (mut peer, _) = listener.accept().unwrap();
         let ciphers = Ciphers { incoming: Rc4::new(&[1; 20]), outgoing: Rc4::new(&[2; 20]) };
         let mut socket = socket.encrypted(ciphers, 5);
-        while !matches!(socket.established(), Some(Ok(()))) {}
+        let mut utp = Endpoint::new(UtpBudget { streams: 0, receive_bytes: 0, send_bytes: 0 }, [0; 32]);
+        while !matches!(socket.established(&utp), Some(Ok(()))) {}
         let (mut written, mut partial, mut scratch) = (Vec::new(), 0, Vec::new());
         let reader = std::thread::spawn(move || {
             let mut all = Vec::new();
@@ -121,7 +130,7 @@ mod tests {
             let sizes = if turn == 0 { [1, 2] } else { [100_000, 60_000] };
             let parts = sizes.map(|len| vec![turn as u8; len]);
             let slices = [IoSlice::new(&parts[0]), IoSlice::new(&parts[1])];
-            if let Transfer::Moved { bytes, .. } = socket.write(&slices, &mut scratch) {
+            if let Transfer::Moved { bytes, .. } = socket.write(&slices, &mut utp, &mut scratch) {
                 written.extend(parts.concat().into_iter().take(bytes));
                 partial += u32::from(bytes < sizes.iter().sum());
             }

@@ -21,6 +21,7 @@ mod tcp_socket;
 mod transfer;
 mod transport;
 mod udp;
+mod utp_stream;
 mod web;
 
 pub use bind::bind;
@@ -32,7 +33,7 @@ pub use egress::{Egress, Interface, IpFamily};
 pub use gateway::gateways;
 pub use listeners::{Accepted, TcpListeners};
 pub use multicast::MulticastSockets;
-pub use sys::Batch;
+pub use sys::{Batch, SendBatch};
 pub use transfer::Transfer;
 pub use transport::Transport;
 pub use udp::Udp;

@@ -1,11 +1,14 @@
-//! The transport of a connection's bytes: a TCP socket, or RC4 over another transport. Its four verbs
+//! The transport of a connection's bytes: a TCP socket, a uTP stream, or RC4 over another transport. Its four verbs
 //! (established, read, read_into, write) are all that the loop uses, so another transport is another variant.
 
 use super::cipher::CipherTransport;
 use super::egress::Egress;
 use super::tcp_socket::TcpSocket;
 use super::transfer::{DialError, Transfer};
+use super::utp_stream;
 use crate::disk::{Access, Target};
+use crate::units::UtpKey;
+use crate::utp::Endpoint;
 use crate::wire::mse::Ciphers;
 use mio::net::TcpStream;
 use mio::{Registry, Token};
@@ -17,6 +20,8 @@ use std::net::SocketAddr;
 pub enum Transport {
     /// A TCP socket.
     Tcp(TcpSocket),
+    /// A stream of the loop's uTP endpoint, which every method gets.
+    Utp(UtpKey),
     /// RC4 over another transport (MSE).
     Rc4(Box<CipherTransport>),
 }
@@ -59,40 +64,59 @@ impl Transport {
     pub fn access(&self) -> Access {
         match self {
             Transport::Tcp(_) => Access::Kernel,
-            Transport::Rc4(_) => Access::Cpu,
+            Transport::Utp(_) | Transport::Rc4(_) => Access::Cpu,
         }
     }
 
     /// Returns the result of dialing, `None` while it is pending.
-    pub fn established(&self) -> Option<Result<(), DialError>> {
+    pub fn established(&self, utp: &Endpoint) -> Option<Result<(), DialError>> {
         match self {
             Transport::Tcp(socket) => socket.established(),
-            Transport::Rc4(cipher) => cipher.established(),
+            Transport::Utp(key) => utp_stream::established(utp, *key),
+            Transport::Rc4(cipher) => cipher.under().established(utp),
         }
     }
 
     /// Reads control bytes.
-    pub fn read(&mut self, room: &mut [u8]) -> Transfer {
+    pub fn read(&mut self, room: &mut [u8], utp: &mut Endpoint) -> Transfer {
         match self {
             Transport::Tcp(socket) => socket.read(room),
-            Transport::Rc4(cipher) => cipher.read(room),
+            Transport::Utp(key) => utp_stream::read(utp, *key, room),
+            Transport::Rc4(cipher) => cipher.read(room, utp),
         }
     }
 
     /// Reads payload into its target, and the bytes that follow it into `spill`. A cipher reads to `scratch`
     /// first.
-    pub fn read_into(&mut self, target: Target<'_>, spill: &mut [u8], scratch: &mut Vec<u8>) -> Transfer {
+    pub fn read_into(
+        &mut self,
+        target: Target<'_>,
+        spill: &mut [u8],
+        utp: &mut Endpoint,
+        scratch: &mut Vec<u8>,
+    ) -> Transfer {
         match self {
             Transport::Tcp(socket) => socket.read_into(target, spill),
-            Transport::Rc4(cipher) => cipher.read_into(target, spill, scratch),
+            Transport::Utp(key) => utp_stream::read_into(utp, *key, target, spill),
+            Transport::Rc4(cipher) => cipher.read_into(target, spill, utp, scratch),
         }
     }
 
     /// Writes as much of the slices as the transport takes. A cipher encrypts them to `scratch` first.
-    pub fn write(&mut self, slices: &[IoSlice<'_>], scratch: &mut Vec<u8>) -> Transfer {
+    pub fn write(&mut self, slices: &[IoSlice<'_>], utp: &mut Endpoint, scratch: &mut Vec<u8>) -> Transfer {
         match self {
             Transport::Tcp(socket) => socket.write(slices),
-            Transport::Rc4(cipher) => cipher.write(slices, scratch),
+            Transport::Utp(key) => utp_stream::write(utp, *key, slices),
+            Transport::Rc4(cipher) => cipher.write(slices, utp, scratch),
+        }
+    }
+
+    /// Returns the key of the uTP stream, if this is one or a cipher over one.
+    pub fn utp_key(&self) -> Option<UtpKey> {
+        match self {
+            Transport::Tcp(_) => None,
+            Transport::Utp(key) => Some(*key),
+            Transport::Rc4(cipher) => cipher.under().utp_key(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The UDP sockets, one for each address, shared by DHT and UDP trackers.
+//! The UDP sockets, one for each address, shared by DHT, UDP trackers and uTP.
 //!
 //! A datagram that the kernel refuses with `EAGAIN` waits in its socket's send queue, and the socket is then
 //! registered for writability until the queue is empty. It is not registered for writability before: Linux
@@ -7,9 +7,10 @@
 //!
 //! A datagram is dropped, and counted, if the kernel refuses it for another reason (no route, no permission,
 //! no memory), if it does not fit into the [`SEND_QUEUE_BYTES`] of its socket's queue, or if no socket has
-//! its address family. The datagrams of one socket leave in the order of [`Udp::send`].
+//! its address family. The datagrams of one socket leave in the order of [`Udp::send`]. Packets of uTP have no
+//! queue here: what the kernel refuses with `EAGAIN` stays in the caller's [`SendBatch`].
 
-use super::sys::Batch;
+use super::sys::{Batch, SendBatch};
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 use std::collections::VecDeque;
@@ -40,6 +41,8 @@ struct DatagramSocket {
     /// Datagrams may wait to be received.
     pending: bool,
     queue: SendQueue,
+    /// A [`SendBatch`] waits until it is writable.
+    blocked: bool,
 }
 
 impl Udp {
@@ -47,7 +50,14 @@ impl Udp {
         let datagram_socket = |udp: std::net::UdpSocket| {
             let v6 = udp.local_addr()?.is_ipv6();
             let udp = UdpSocket::from_std(udp);
-            Ok(DatagramSocket { udp, v6, token: Token(0), pending: false, queue: SendQueue::default() })
+            Ok(DatagramSocket {
+                udp,
+                v6,
+                token: Token(0),
+                pending: false,
+                queue: SendQueue::default(),
+                blocked: false,
+            })
         };
         let sockets = sockets.into_iter().map(datagram_socket).collect::<io::Result<_>>()?;
         Ok(Udp { sockets, port, dropped: 0 })
@@ -80,9 +90,48 @@ impl Udp {
     pub fn on_ready(&mut self, index: usize, readable: bool, writable: bool, registry: &Registry) {
         let Some(socket) = self.sockets.get_mut(index) else { return };
         socket.pending |= readable;
-        if writable && !socket.queue.is_empty() {
+        if writable && (socket.blocked || !socket.queue.is_empty()) {
+            socket.blocked = false;
             self.dropped += socket.flush(registry);
         }
+    }
+
+    /// Returns the index of the socket from which [`send`](Udp::send) sends to this address.
+    pub fn socket_to(&self, to: SocketAddr) -> Option<usize> {
+        self.sockets.iter().position(|socket| socket.v6 == to.is_ipv6())
+    }
+
+    /// Returns whether a [`SendBatch`] has to wait: its socket is full.
+    pub fn is_blocked(&self, batch: &SendBatch) -> bool {
+        batch.socket().and_then(|index| self.sockets.get(index)).is_some_and(|socket| socket.blocked)
+    }
+
+    /// Sends the datagrams of a batch, up to the first for which its socket has no room. Datagrams that the kernel
+    /// refuses for another reason are dropped. Returns whether the batch is empty.
+    pub fn send_batch(&mut self, batch: &mut SendBatch, registry: &Registry) -> bool {
+        while let Some(index) = batch.socket() {
+            let Some(socket) = self.sockets.get_mut(index) else {
+                batch.skip();
+                continue;
+            };
+            match batch.send(socket.udp.as_fd()) {
+                Ok(_) => {}
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    let both = Interest::READABLE | Interest::WRITABLE;
+                    if registry.reregister(&mut socket.udp, socket.token, both).is_ok() {
+                        socket.blocked = true;
+                        return false;
+                    }
+                    batch.skip();
+                }
+                Err(e) => {
+                    log::trace!("packet of uTP: {e}");
+                    batch.skip();
+                }
+            }
+        }
+        true
     }
 
     /// Returns whether datagrams may wait to be received.
@@ -101,17 +150,17 @@ impl Udp {
         }
     }
 
-    /// Receives some of the datagrams that wait; returns their number. Datagrams may still wait while
-    /// [`pending`](Udp::pending) is true.
-    pub fn receive(&mut self, batch: &mut Batch) -> usize {
-        for socket in self.sockets.iter_mut().filter(|socket| socket.pending) {
+    /// Receives some of the datagrams that wait; returns their number and the index of their socket. Datagrams may
+    /// still wait while [`pending`](Udp::pending) is true.
+    pub fn receive(&mut self, batch: &mut Batch) -> (usize, usize) {
+        for (index, socket) in self.sockets.iter_mut().enumerate().filter(|(_, socket)| socket.pending) {
             match receive(&socket.udp, batch) {
                 Some(0) => {}
-                Some(received) => return received,
+                Some(received) => return (received, index),
                 None => socket.pending = false,
             }
         }
-        0
+        (0, 0)
     }
 }
 
@@ -280,7 +329,7 @@ mod tests {
                 assert_eq!(event.token(), Token(7));
                 udp.on_ready(0, event.is_readable(), event.is_writable(), poll.registry());
             }
-            while udp.receive(&mut batch) > 0 {
+            while udp.receive(&mut batch).0 > 0 {
                 received.extend(batch.iter().map(|(bytes, from)| (bytes.to_vec(), from)));
             }
             assert!(!udp.pending());

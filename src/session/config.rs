@@ -5,7 +5,7 @@ use super::memory::default_max_memory;
 use crate::disk::{OpenTorrent, StorageMode};
 use crate::engine::{Encryption, TorrentInfo};
 use crate::net::{Egress, HttpOptions, Interface, IpFamily, PrivateHosts, RootCertificates};
-use crate::units::{Bitfield, Geometry, InfoHash};
+use crate::units::{Bitfield, Geometry, InfoHash, Transports};
 use crate::wire::{Files, Magnet, Metainfo, is_plain_name};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -46,6 +46,9 @@ pub struct Config {
     /// Ask the router to open the listening port to peers outside (PCP, NAT-PMP). Nothing is sent without a default
     /// router, from a public IPv4 address, or if only loopback is listened on.
     pub port_mapping: bool,
+    /// The transports of connections to peers. With both, an address is dialed over TCP first. Without TCP no TCP port
+    /// is opened.
+    pub transports: Transports,
     /// When connections to peers are encrypted (MSE).
     pub encryption: Encryption,
     /// The DHT (BEP 5), never used for a private torrent; `None` disables it.
@@ -86,6 +89,7 @@ impl Default for Config {
             pex: true,
             lsd: true,
             port_mapping: true,
+            transports: Transports::Both,
             encryption: Encryption::default(),
             dht: Some(DhtConfig::default()),
             private_hosts: PrivateHosts::default(),

@@ -64,8 +64,11 @@ impl EventLoop {
 
     /// Returns whether a dialed connection is established now.
     fn finish_dial(&mut self, key: PeerKey) -> bool {
-        let Some(connection) = self.connection(key).filter(|l| l.writable) else { return false };
-        match connection.transport.established() {
+        let Some(Some(connection)) = self.connections.get_mut(key.slot()) else { return false };
+        if !connection.writable {
+            return false;
+        }
+        match connection.transport.established(&self.utp.endpoint) {
             None => false,
             Some(Ok(())) => {
                 connection.connecting = false;
@@ -122,13 +125,13 @@ impl EventLoop {
                 connection.read_paused = true;
                 return Err(Halt::Wait);
             }
-            Want::Control { room } => connection.transport.read(room),
+            Want::Control { room } => connection.transport.read(room, &mut self.utp.endpoint),
             Want::Skip { len } => {
                 if self.scratch.len() < SCRATCH_BYTES {
                     self.scratch.resize(SCRATCH_BYTES, 0);
                 }
                 let len = (len as usize).min(SCRATCH_BYTES);
-                connection.transport.read(&mut self.scratch[..len])
+                connection.transport.read(&mut self.scratch[..len], &mut self.utp.endpoint)
             }
             Want::Copy { torrent, span, bytes } => {
                 if !self.store.copy(torrent, span, bytes) {
@@ -154,7 +157,8 @@ impl EventLoop {
                 // A window may end before the block does: the bytes after the target are then payload.
                 let whole = target.len() == span.len() as usize;
                 let spill = if whole { spill } else { &mut [] };
-                let transfer = connection.transport.read_into(target, spill, &mut self.scratch);
+                let transfer =
+                    connection.transport.read_into(target, spill, &mut self.utp.endpoint, &mut self.scratch);
                 if let Transfer::Moved { bytes, .. } = transfer {
                     let received = bytes.min(span.len() as usize);
                     if received > 0 {
@@ -199,6 +203,9 @@ impl EventLoop {
                 return;
             };
             let send_budget = if connection.loading.is_some() { 0 } else { connection.send_budget };
+            // One byte more than a uTP stream takes: it then tells when there is room again.
+            let room = connection.transport.utp_key().map(|utp| self.utp.endpoint.room(utp) + 1);
+            let send_budget = send_budget.min(room.unwrap_or(usize::MAX));
             self.plan.clear();
             self.engine.plan(key, send_budget, &mut self.plan);
             if self.plan.segments.is_empty() {
@@ -290,7 +297,7 @@ impl EventLoop {
             offered += slice.len();
         }
         let Some(Some(connection)) = self.connections.get_mut(key.slot()) else { return false };
-        match connection.transport.write(&slices[..ready.parts], &mut self.scratch) {
+        match connection.transport.write(&slices[..ready.parts], &mut self.utp.endpoint, &mut self.scratch) {
             // A signal interrupted the write: the socket may have room, and its readiness was reported
             // already.
             Transfer::Moved { bytes: 0, .. } => true,
@@ -361,7 +368,10 @@ impl EventLoop {
 
     /// Closes a connection's transport.
     pub(super) fn drop_connection(&mut self, key: PeerKey) {
-        if self.connection(key).is_some() {
+        if let Some(connection) = self.connection(key) {
+            if let Some(stream) = connection.transport.utp_key() {
+                self.utp.close(stream);
+            }
             self.connections[key.slot()] = None;
             self.waiting_for_buffer.remove(&key);
             self.accept_retry_at = self.accept_retry_at.map(|_| self.now);

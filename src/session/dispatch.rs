@@ -11,7 +11,7 @@ use super::tokens::Owner;
 use crate::disk::{DiskEvent, OpenTorrent};
 use crate::engine::{Action, DisconnectReason, HashVerdict, Notice, SlowReason, TorrentSpec};
 use crate::net::{Accepted, BlockingReply, Transport, gateways, thread_cpu};
-use crate::units::TorrentKey;
+use crate::units::{TorrentKey, TransportKind};
 use crate::wire::{Metainfo, printable, write_nodes};
 use std::time::Duration;
 
@@ -41,7 +41,8 @@ impl EventLoop {
                     self.enqueue(peer);
                 }
             }
-            Action::Dial { peer, addr } => self.dial(peer, addr),
+            Action::Dial { peer, addr, over: TransportKind::Tcp } => self.dial(peer, addr),
+            Action::Dial { peer, addr, over: TransportKind::Utp } => self.dial_utp(peer, addr),
             Action::Close { peer } => self.drop_connection(peer),
             Action::Prepare { torrent, piece } => self.store.prepare(torrent, piece),
             Action::Release { torrent, block } => self.store.abandon(torrent, block),
@@ -499,7 +500,8 @@ impl EventLoop {
                 Accepted::OutOfResources => return self.pause_accepting(),
                 Accepted::Stream(stream, addr) => {
                     // Dropping a refused connection closes its socket.
-                    let Some(key) = self.engine.on_accepted(self.now, addr, &mut self.actions) else {
+                    let over = TransportKind::Tcp;
+                    let Some(key) = self.engine.on_accepted(self.now, addr, over, &mut self.actions) else {
                         continue;
                     };
                     let token = Owner::Connection(key.slot()).token();

@@ -17,14 +17,15 @@ use super::interface::InterfaceWatch;
 use super::memory::{MemoryBudget, pool_share};
 use super::registry::Registry;
 use super::tokens::Owner;
+use super::utp::UtpStreams;
 use crate::disk::{Store, StoreConfig, read_state_file};
 use crate::engine::{Actions, DhtSetup, Engine, EngineConfig, MappingSetup, Policy};
 use crate::net::{
     Batch, BlockingPool, BoundUdp, Clock, Egress, MulticastSockets, TcpListeners, Transport, Udp, bind,
     connections_within,
 };
-use crate::units::{BlockSpan, Instant, PeerId, PeerKey, Rng, TorrentKey};
-use crate::wire::{WritePlan, read_nodes};
+use crate::units::{BlockSpan, Instant, PeerId, PeerKey, Rng, TorrentKey, TransportKind, Transports};
+use crate::wire::{Datagram, WritePlan, read_nodes};
 use mio::{Events, Poll, Waker};
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -47,6 +48,8 @@ const MULTICAST_PER_TURN: usize = 32;
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// When accepting is retried after descriptors ran out, if no socket closes before.
 const ACCEPT_RETRY: Duration = Duration::from_secs(1);
+/// Makes the secret numbers of uTP others than those of encryption if the user gave a seed.
+const UTP_SEED: u64 = 0x7574_7000;
 /// Bytes of the buffer for blocks to upload.
 pub(super) const SEND_BUFFER_BYTES: usize = 256 * 1024;
 
@@ -98,6 +101,8 @@ pub struct EventLoop {
     pub(super) lsd: bool,
     pub(super) listeners: TcpListeners,
     pub(super) udp: Udp,
+    pub(super) transports: Transports,
+    pub(super) utp: UtpStreams,
     pub(super) multicast: MulticastSockets,
     pub(super) bound_udp: BoundUdp,
     pub(super) accept_retry_at: Option<Instant>,
@@ -133,11 +138,14 @@ impl EventLoop {
         egress.check().map_err(|(interface, reason)| StartError::Interface { interface, reason })?;
         let interface = InterfaceWatch::start(&egress);
         let udp_port = config.dht.as_ref().and_then(|dht| dht.port);
+        let tcp = config.transports.allow(TransportKind::Tcp);
         let (mut listeners, mut udp) =
-            bind(&config.listen_on, config.listen_ports.clone(), udp_port, &egress).map_err(|source| {
-                let (first, last) = config.listen_ports.clone().into_inner();
-                StartError::Listen { first, last, source }
-            })?;
+            bind(&config.listen_on, config.listen_ports.clone(), udp_port, tcp, &egress).map_err(
+                |source| {
+                    let (first, last) = config.listen_ports.clone().into_inner();
+                    StartError::Listen { first, last, source }
+                },
+            )?;
         listeners.register(poll.registry(), |index| Owner::TcpListener(index).token())?;
         udp.register(poll.registry(), |index| Owner::Udp(index).token())?;
         let mut multicast = MulticastSockets::default();
@@ -153,10 +161,11 @@ impl EventLoop {
             })
         };
         let seed = config.seed.map_or_else(system_seed, Ok)?;
+        let max_peers = if tcp { connections_within(config.max_peers) } else { config.max_peers };
         let mut engine = Engine::new(EngineConfig {
             peer_id: peer_id(seed),
             port: listeners.port(),
-            max_peers: connections_within(config.max_peers),
+            max_peers,
             max_peers_per_torrent: config.max_peers_per_torrent,
             download_limit: config.download_limit,
             upload_limit: config.upload_limit,
@@ -165,9 +174,11 @@ impl EventLoop {
             policy: Policy::default(),
             pex: config.pex,
             lsd: config.lsd,
+            transports: config.transports,
             encryption: config.encryption,
             secret: secret(config.seed)?,
         });
+        let utp = UtpStreams::new(&config, max_peers, secret(config.seed.map(|seed| seed ^ UTP_SEED))?);
         let memory = MemoryBudget::new(config.max_memory);
         let store = Store::new(store_config(&config, &memory), wake_loop.clone())?;
         let mut actions = Actions::default();
@@ -196,6 +207,8 @@ impl EventLoop {
             lsd: config.lsd,
             listeners,
             udp,
+            transports: config.transports,
+            utp,
             multicast,
             bound_udp: BoundUdp::default(),
             accept_retry_at: None,
@@ -243,6 +256,7 @@ impl EventLoop {
             self.poll_commands();
             self.poll_replies();
             self.poll_datagrams();
+            self.poll_utp();
             self.poll_multicast();
             self.accept();
             if self.engine.next_deadline().is_some_and(|at| at <= self.now) {
@@ -257,6 +271,7 @@ impl EventLoop {
                 }
             }
             self.run_actions();
+            self.flush_utp();
             self.emit_progress();
             self.store.submit();
             if self.deadline.is_some_and(|at| self.now >= at || self.is_done()) {
@@ -286,6 +301,7 @@ impl EventLoop {
             self.deadline,
             self.next_space_check(),
             self.interface.as_ref().map(|watch| watch.next),
+            self.utp.next_deadline(),
         ];
         let next = next.into_iter().flatten().min();
         next.map_or(LONGEST_WAIT, |at| at.since(self.clock.now())).min(LONGEST_WAIT)
@@ -341,14 +357,21 @@ impl EventLoop {
     fn poll_datagrams(&mut self) {
         let mut left = DATAGRAMS_PER_TURN;
         while left > 0 && (self.udp.pending() || self.bound_udp.pending()) {
-            let mut received = self.udp.receive(&mut self.datagrams);
-            if received == 0 {
+            let (mut received, socket) = self.udp.receive(&mut self.datagrams);
+            let shared = received > 0;
+            if !shared {
                 received = self.bound_udp.receive(&mut self.datagrams);
             }
             left = left.saturating_sub(received.max(1));
+            // Delays are measured: the time at the start of the turn would be too early.
+            let received_at = self.clock.now();
             for (bytes, from) in self.datagrams.iter() {
                 let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-                self.engine.on_datagram(self.now, from, bytes, &mut self.actions);
+                if shared && Datagram::of(bytes) == Datagram::Utp {
+                    self.utp.on_datagram(received_at, socket, from, bytes);
+                } else {
+                    self.engine.on_datagram(self.now, from, bytes, &mut self.actions);
+                }
             }
         }
     }

@@ -9,7 +9,7 @@
 use super::event_loop::EventLoop;
 use super::tokens::Owner;
 use crate::net::{BoundUdp, Egress, MulticastSockets, bind};
-use crate::units::Instant;
+use crate::units::{Instant, TransportKind};
 use std::time::Duration;
 
 /// The interval of checks: short for a user whose tunnel was restarted, and one system call each.
@@ -78,7 +78,8 @@ impl EventLoop {
         self.listeners.close();
         self.udp.close();
         self.bound_udp = BoundUdp::default();
-        let bound = bind(&self.listen_on, port..=port, Some(udp_port), &self.egress);
+        let tcp = self.transports.allow(TransportKind::Tcp);
+        let bound = bind(&self.listen_on, port..=port, Some(udp_port), tcp, &self.egress);
         let registered = bound.and_then(|(mut listeners, mut udp)| {
             let registry = self.poll.registry();
             listeners.register(registry, |index| Owner::TcpListener(index).token())?;
@@ -93,6 +94,7 @@ impl EventLoop {
         match registered {
             Ok((listeners, udp, multicast)) => {
                 (self.listeners, self.udp, self.multicast) = (listeners, udp, multicast);
+                self.utp.on_new_sockets();
                 self.engine.on_network_changed(self.now, &mut self.actions);
                 true
             }

@@ -16,6 +16,9 @@ use std::os::unix::fs::FileExt;
 /// The default limit on a machine with 256 MiB or more.
 const DEFAULT_MAX_BYTES: usize = 32 << 20;
 
+/// Most bytes that uTP streams may hold in each direction: sixteen windows.
+const UTP_MAX_BYTES: usize = 8 << 20;
+
 /// Returns the default of [`Config::max_memory`](super::Config::max_memory): an eighth of the machine's
 /// memory, at most 32 MiB.
 pub fn default_max_memory() -> usize {
@@ -35,6 +38,11 @@ fn memory_kib() -> Option<u64> {
 /// Returns the bytes of the receive buffers.
 pub(super) const fn pool_share(max_memory: usize) -> usize {
     max_memory / 20
+}
+
+/// Returns the bytes that uTP streams may hold for their readers, and as many that peers have not acknowledged.
+pub(super) fn utp_share(max_memory: usize) -> usize {
+    (max_memory / 8).min(UTP_MAX_BYTES)
 }
 
 /// Returns the length of the longest info dictionary that is kept, bytes.

@@ -21,15 +21,16 @@ mod questions;
 mod registry;
 mod status;
 mod tokens;
+mod utp;
 
 pub use crate::disk::{DiskFault, FaultKind, SpaceShortage, StorageMode};
 pub use crate::engine::{
     AttemptCounts, ConnectionCounts, Encryption, MappingProtocol, PartialPiece, PeerStatus, PortMapping,
-    ScrapeSource, SlowReason, TrackerStatus,
+    ScrapeSource, SlowReason, StreamEncryption, TrackerStatus,
 };
 pub use crate::net::{Interface, IpFamily, PrivateHosts, RootCertificates};
-pub use crate::units::Bitfield;
 pub use crate::units::Origin;
+pub use crate::units::{Bitfield, TransportKind, Transports};
 pub use crate::wire::SwarmCounts;
 pub use config::{AddTorrent, Config, DhtConfig, TorrentSource};
 pub use error::{CommandError, StartError};

@@ -8,7 +8,7 @@ use super::puppet::{PuppetConnection, PuppetResult};
 use super::queue::SimEvent;
 use super::world::{INFO_HASH, World};
 use crate::engine::{DialFailure, DisconnectReason, Want};
-use crate::units::{BLOCK_LEN, Instant, PeerKey};
+use crate::units::{BLOCK_LEN, Instant, PeerKey, TransportKind};
 use crate::wire::{ReadAhead, Segment};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -89,7 +89,7 @@ impl World {
         let mut key = None;
         match &mut n.body {
             Body::Engine(e) => {
-                key = e.engine.on_accepted(now, from, &mut e.out);
+                key = e.engine.on_accepted(now, from, TransportKind::Tcp, &mut e.out);
                 known &= key.is_some();
                 if let Some(key) = key {
                     e.connections.insert(key, pipe);

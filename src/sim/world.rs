@@ -24,7 +24,7 @@ use super::wire_digest::WireDigest;
 use crate::engine::{
     Actions, ConnectionCounts, Encryption, Engine, EngineConfig, TorrentInfo, TorrentSpec, WindowRule,
 };
-use crate::units::{Bitfield, Geometry, InfoHash, Instant, PeerId, Rng};
+use crate::units::{Bitfield, Geometry, InfoHash, Instant, PeerId, Rng, Transports};
 use crate::wire::WritePlan;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -210,6 +210,7 @@ impl World {
             policy,
             pex: s.pex,
             lsd: false,
+            transports: Transports::Tcp,
             encryption: Encryption::Off,
             secret: [0; 32],
         });

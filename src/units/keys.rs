@@ -50,6 +50,10 @@ key!(
     /// Key of a torrent, from its addition to its removal.
     TorrentKey
 );
+key!(
+    /// Key of a uTP stream, from its dial or SYN to its end.
+    UtpKey
+);
 
 /// A slab whose keys contain a generation.
 #[derive(Debug)]

@@ -27,15 +27,17 @@ mod origin;
 mod rate;
 mod rng;
 mod time;
+mod transport;
 
 pub use bitfield::{Bitfield, BitfieldError};
 pub use crc32c::crc32c;
 pub use digest::{InfoHash, InfoHashV2, NodeId, PeerId, PieceHash, TorrentHashes};
 pub use geometry::{BLOCK_LEN, Geometry, GeometryError, MAX_PIECE_LEN, SpanError};
 pub use index::{BlockSpan, PieceIndex};
-pub use keys::{PeerKey, SlotMap, TorrentKey};
+pub use keys::{PeerKey, SlotMap, TorrentKey, UtpKey};
 pub use node_id::Distance;
 pub use origin::Origin;
 pub use rate::{Rate, bytes_within};
 pub use rng::Rng;
 pub use time::Instant;
+pub use transport::{TransportKind, Transports};

@@ -22,11 +22,14 @@ pub struct ExtensionIds {
     pub ut_pex: u8,
     /// The sender no longer has a piece (BEP 54).
     pub lt_donthave: u8,
+    /// Hole punching (BEP 55).
+    pub ut_holepunch: u8,
 }
 
 impl ExtensionIds {
     /// The ids that peers must use in messages to rill.
-    pub const OURS: ExtensionIds = ExtensionIds { ut_metadata: 1, ut_pex: 2, lt_donthave: 3 };
+    pub const OURS: ExtensionIds =
+        ExtensionIds { ut_metadata: 1, ut_pex: 2, lt_donthave: 3, ut_holepunch: 4 };
 }
 
 /// The handshake of one side.
@@ -55,7 +58,7 @@ impl ExtendedHandshake {
     /// is set.
     pub fn encode(&self) -> Vec<u8> {
         let spoken = |id: u8| Lenient(Some(id).filter(|id| *id != 0));
-        let ExtensionIds { ut_metadata, ut_pex, lt_donthave } = self.ids;
+        let ExtensionIds { ut_metadata, ut_pex, lt_donthave, ut_holepunch } = self.ids;
         let (v4, v6);
         let your_ip = match self.your_ip {
             Some(IpAddr::V4(ip)) => {
@@ -72,6 +75,7 @@ impl ExtendedHandshake {
             e: self.encryption.map(|flag| Lenient(Some(i64::from(flag)))),
             m: Lenient(Some(IdDictionary {
                 lt_donthave: spoken(lt_donthave),
+                ut_holepunch: spoken(ut_holepunch),
                 ut_metadata: spoken(ut_metadata),
                 ut_pex: spoken(ut_pex),
             })),
@@ -105,8 +109,9 @@ impl ExtendedHandshake {
     fn apply(&mut self, theirs: HandshakeDictionary<'_>) {
         if let Some(m) = theirs.m.0 {
             let ids = &mut self.ids;
-            let slots = [&mut ids.lt_donthave, &mut ids.ut_metadata, &mut ids.ut_pex];
-            for (slot, id) in slots.into_iter().zip([m.lt_donthave, m.ut_metadata, m.ut_pex]) {
+            let slots = [&mut ids.lt_donthave, &mut ids.ut_holepunch, &mut ids.ut_metadata, &mut ids.ut_pex];
+            for (slot, id) in slots.into_iter().zip([m.lt_donthave, m.ut_holepunch, m.ut_metadata, m.ut_pex])
+            {
                 *slot = id.0.unwrap_or(*slot);
             }
         }
@@ -153,6 +158,7 @@ struct HandshakeDictionary<'a> {
 #[derive(Deserialize, Serialize)]
 struct IdDictionary {
     lt_donthave: Lenient<u8>,
+    ut_holepunch: Lenient<u8>,
     ut_metadata: Lenient<u8>,
     ut_pex: Lenient<u8>,
 }

@@ -16,7 +16,7 @@ use super::limits::{
 };
 use super::udp_tracker::{parse_announce, parse_connect, parse_scrape, transaction_of};
 use super::{
-    AnnounceError, ExtendedHandshake, MetadataMessage, PexMessage, lsd, parse_counts, parse_reply,
+    AnnounceError, ExtendedHandshake, MetadataMessage, PexMessage, UtpPacket, lsd, parse_counts, parse_reply,
     read_dont_have, write_dont_have, write_pex,
 };
 use crate::units::{InfoHash, NodeId};
@@ -181,4 +181,14 @@ fn read_back(written: &[u8]) -> Option<Packet<'_>> {
 fn check_peers(peers: &[SocketAddr]) {
     assert!(peers.len() <= PEERS);
     assert!(peers.iter().all(|peer| usable(peer.ip(), peer.port()) == Some(*peer)));
+}
+
+/// Checks a uTP packet: what was read is written and reads back.
+pub fn utp_packet(bytes: &[u8]) {
+    let Some(packet) = UtpPacket::parse(bytes) else { return };
+    assert!(packet.selectively_acked().count() <= 255 * 8);
+    let mut written = Vec::new();
+    packet.write(&mut written);
+    let read = UtpPacket::parse(&written).expect("a written packet reads back");
+    assert!(read.header == packet.header && read.payload == packet.payload);
 }

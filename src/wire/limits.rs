@@ -118,3 +118,6 @@ pub const LSD_BYTES: usize = 1_400;
 
 /// Info hashes kept from one LSD announce; 26 fit into the bytes that BEP 14 allows.
 pub const LSD_HASHES: usize = 32;
+
+/// Bytes of a selective ack that is written: 256 packets after the first missing one.
+pub const UTP_SACK_BYTES: usize = 32;

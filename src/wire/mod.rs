@@ -31,6 +31,7 @@ mod dont_have;
 mod encoder;
 mod extended_handshake;
 mod handshake;
+mod holepunch;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod krpc;
 #[cfg(feature = "internals")]
@@ -56,6 +57,7 @@ pub(crate) mod testing;
 mod text;
 pub(crate) mod udp_tracker;
 mod url;
+mod utp;
 
 pub use magnet::{Magnet, MagnetError};
 pub use metainfo::{FileAttributes, FileEntry, Files, Metainfo, MetainfoError, PieceHashes};
@@ -89,10 +91,15 @@ mod internals {
     pub use super::datagram::Datagram;
     pub use super::dont_have::{read_dont_have, write_dont_have};
     pub use super::extended_handshake::{ExtendedHandshake, ExtensionIds, HANDSHAKE_ID};
+    pub use super::holepunch::{HolepunchError, HolepunchKind, HolepunchMessage};
+    pub use super::limits::UTP_SACK_BYTES;
     pub use super::metadata::{METADATA_PIECE_LEN, MetadataMessage};
     pub use super::node_cache::{read_nodes, write_nodes};
-    pub use super::pex::{PEX_ENCRYPTION, PEX_REACHABLE, PEX_SEED, PexMessage, write_pex};
+    pub use super::pex::{
+        PEX_ENCRYPTION, PEX_HOLEPUNCH, PEX_REACHABLE, PEX_SEED, PEX_UTP, PexMessage, write_pex,
+    };
     pub use super::scrape::{parse_counts, scrape_url};
+    pub use super::utp::{UTP_HEADER_LEN, UtpHeader, UtpKind, UtpPacket};
     // Between peers.
     pub use super::decoder::{Decoder, Frame, ReadAhead};
     #[cfg(feature = "internals")]

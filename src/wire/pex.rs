@@ -14,6 +14,10 @@ use std::net::SocketAddr;
 pub const PEX_ENCRYPTION: u8 = 0x01;
 /// Flag: the peer is a seed or upload-only.
 pub const PEX_SEED: u8 = 0x02;
+/// Flag: the peer answers over uTP.
+pub const PEX_UTP: u8 = 0x04;
+/// Flag: the peer speaks `ut_holepunch` (BEP 55).
+pub const PEX_HOLEPUNCH: u8 = 0x08;
 /// Flag: the sender has connected to the peer at this address.
 pub const PEX_REACHABLE: u8 = 0x10;
 

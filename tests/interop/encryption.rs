@@ -7,7 +7,7 @@ use crate::need;
 use crate::tracker::OpenTracker;
 
 /// Transfers content between clients that are told these words. Returns what rill said.
-fn exchange(from: (Client, &[&str]), to: (Client, &[&str])) -> String {
+pub fn exchange(from: (Client, &[&str]), to: (Client, &[&str])) -> String {
     let lab = Lab::new();
     let tracker = OpenTracker::new();
     let torrent = Torrent::make(&lab, Shape::single(3_000_001, 64 << 10), &[&[&tracker.http()]]);

@@ -119,18 +119,7 @@ impl Networks {
 
     /// Returns the command, run in network `n`.
     pub fn inside(&self, n: u32, command: &Command) -> Command {
-        let mut inside = Command::new("ip");
-        inside
-            .args(["netns", "exec", &format!("{}{n}", self.name)])
-            .arg(command.get_program())
-            .args(command.get_args());
-        for (key, value) in command.get_envs() {
-            match value {
-                Some(value) => inside.env(key, value),
-                None => inside.env_remove(key),
-            };
-        }
-        inside
+        inside(&format!("{}{n}", self.name), command)
     }
 
     fn remove(&self) {
@@ -150,8 +139,21 @@ impl Drop for Networks {
     }
 }
 
+/// Returns the command, run in this network namespace.
+pub fn inside(network: &str, command: &Command) -> Command {
+    let mut inside = Command::new("ip");
+    inside.args(["netns", "exec", network]).arg(command.get_program()).args(command.get_args());
+    for (key, value) in command.get_envs() {
+        match value {
+            Some(value) => inside.env(key, value),
+            None => inside.env_remove(key),
+        };
+    }
+    inside
+}
+
 /// Runs `ip` with these arguments. Returns whether it succeeded.
-fn ip(words: &str) -> bool {
+pub fn ip(words: &str) -> bool {
     let status = Command::new("ip").args(words.split(' ')).stderr(Stdio::null()).status();
     status.is_ok_and(|status| status.success())
 }

@@ -1,6 +1,6 @@
 //! Options of the network: ports, limits, sources of peers, HTTPS.
 
-use super::{WhenEncrypted, parse_size};
+use super::{Transport, WhenEncrypted, parse_size};
 use crate::cli::peer_names::PeerArg;
 use crate::session::PrivateHosts;
 use crate::wire::host_and_port;
@@ -101,6 +101,15 @@ pub(crate) struct Discovery {
     /// Do not ask the router to open the listening port to peers outside (PCP, NAT-PMP)
     #[arg(long, env = "RILL_NO_PORT_MAPPING", value_parser = FalseyValueParser::new())]
     pub(crate) no_port_mapping: bool,
+    /// Connect to peers over TCP, uTP (BEP 29) or both; with both over TCP first, and over uTP if that fails
+    #[arg(
+        long,
+        value_name = "NAMES",
+        env = "RILL_TRANSPORT",
+        value_delimiter = ',',
+        default_value = "tcp,utp"
+    )]
+    pub(crate) transport: Vec<Transport>,
     /// Encrypt connections to peers (MSE): if a peer insists (allow), if it can (prefer), or refuse others
     /// (require)
     #[arg(long, value_name = "WHEN", env = "RILL_ENCRYPTION", default_value = "allow")]

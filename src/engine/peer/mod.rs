@@ -9,14 +9,16 @@ pub use deferred_messages::{DeferredHave, DeferredMessages};
 pub use request_queue::{RequestQueue, RequestState};
 
 use super::action::{Action, Actions};
+use super::holepunch::HolepunchBudget;
 use super::limits;
-use super::negotiation::Negotiation;
+use super::negotiation::{Negotiation, StreamEncryption};
 use super::policy::Policy;
 use super::timers::Timer;
 use super::torrent::{PexCursor, PickInput};
 use super::turn::Turn;
 use crate::units::{
     Bitfield, BlockSpan, Instant, Origin, PeerId, PeerKey, PieceIndex, Rate, SlotMap, TorrentKey,
+    TransportKind,
 };
 use crate::wire::{Decoder, Encoder, ExtensionIds, Message, ReadAhead};
 use std::net::SocketAddr;
@@ -188,10 +190,14 @@ impl Source {
 pub struct Wire {
     /// We dialed the connection.
     pub dialed: bool,
+    /// The transport of the connection.
+    pub over: TransportKind,
     /// A dialed connection begins with a negotiation (MSE).
     pub encrypt: bool,
     /// The info hash that a successful negotiation (MSE) named, be its method plaintext or RC4.
     pub negotiated: Option<[u8; 20]>,
+    /// The whole stream is encrypted with RC4.
+    pub rc4: bool,
     /// The peer answered the negotiation with a plain handshake.
     pub plain_answer: bool,
     /// At least one byte of a negotiation has arrived.
@@ -241,6 +247,8 @@ pub struct Wire {
     pub advertised: bool,
     /// The part of the PEX log that it has received (BEP 11).
     pub pex_cursor: PexCursor,
+    /// What it may still have of us for hole punching (BEP 55).
+    pub holepunch: HolepunchBudget,
     /// Message ids of the extensions that it speaks (BEP 10).
     pub extensions: ExtensionIds,
     /// The length of the metadata, as it says (BEP 9).
@@ -261,8 +269,10 @@ impl Wire {
     fn new(now: Instant, dialed: bool) -> Wire {
         Wire {
             dialed,
+            over: TransportKind::Tcp,
             encrypt: false,
             negotiated: None,
+            rc4: false,
             plain_answer: false,
             heard: false,
             phase: if dialed { Phase::Connecting } else { Phase::Handshaking },
@@ -288,6 +298,7 @@ impl Wire {
             listen_port: None,
             advertised: false,
             pex_cursor: PexCursor::default(),
+            holepunch: HolepunchBudget::default(),
             extensions: ExtensionIds::default(),
             metadata_size: None,
             client: None,
@@ -306,6 +317,29 @@ pub struct Peer {
     pub source: Source,
     /// Its side as a partner of the protocol.
     pub wire: Wire,
+}
+
+impl Wire {
+    /// Returns how the connection is encrypted.
+    pub fn encryption(&self) -> StreamEncryption {
+        match self.negotiated {
+            None => StreamEncryption::Plain,
+            Some(_) if self.rc4 => StreamEncryption::Rc4,
+            Some(_) => StreamEncryption::Negotiation,
+        }
+    }
+
+    /// Returns the words that tell this connection from a plain one over TCP, each after a comma.
+    pub fn kind_words(&self) -> &'static str {
+        match (self.over, self.encryption()) {
+            (TransportKind::Tcp, StreamEncryption::Plain) => "",
+            (TransportKind::Tcp, StreamEncryption::Negotiation) => ", MSE",
+            (TransportKind::Tcp, StreamEncryption::Rc4) => ", RC4",
+            (TransportKind::Utp, StreamEncryption::Plain) => ", uTP",
+            (TransportKind::Utp, StreamEncryption::Negotiation) => ", uTP, MSE",
+            (TransportKind::Utp, StreamEncryption::Rc4) => ", uTP, RC4",
+        }
+    }
 }
 
 impl Peer {

@@ -42,6 +42,7 @@ impl World {
             policy: Policy::default(),
             pex: true,
             lsd: false,
+            transports: crate::units::Transports::Tcp,
             encryption: crate::engine::Encryption::Off,
             secret: [0; 32],
         });

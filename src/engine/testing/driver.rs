@@ -101,7 +101,7 @@ impl TestWorld {
             Action::Close { peer } => {
                 self.puppets.get_mut(&peer).unwrap().closed.get_or_insert(None);
             }
-            Action::Dial { peer, addr } => {
+            Action::Dial { peer, addr, .. } => {
                 self.puppets.insert(peer, TestPeer::new(false));
                 self.dials.push((peer, addr));
             }

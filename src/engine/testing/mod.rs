@@ -7,7 +7,7 @@
 mod driver;
 mod puppet;
 
-pub use puppet::{METADATA_ID, PEX_ID, Received, TestPeer, block, handshake, header, raw};
+pub use puppet::{HOLEPUNCH_ID, METADATA_ID, PEX_ID, Received, TestPeer, block, handshake, header, raw};
 
 use super::{
     Action, Actions, DisconnectReason, Encryption, Engine, EngineConfig, Notice, Policy, TorrentInfo,
@@ -15,6 +15,7 @@ use super::{
 };
 use crate::units::{
     BLOCK_LEN, Bitfield, Geometry, InfoHash, Instant, PeerId, PeerKey, PieceIndex, Rng, TorrentKey,
+    TransportKind, Transports,
 };
 use crate::wire::{Message, RawSpan};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -98,6 +99,7 @@ impl TestWorld {
             policy: Policy::default(),
             pex: true,
             lsd: false,
+            transports: Transports::Tcp,
             encryption: Encryption::Off,
             secret: [0; 32],
         };
@@ -167,12 +169,21 @@ impl TestWorld {
     }
 
     fn try_connect_from(&mut self, addr: SocketAddr) -> Option<PeerKey> {
-        let key = self.engine.on_accepted(self.now, addr, &mut self.out);
+        self.try_connect_over(addr, TransportKind::Tcp)
+    }
+
+    fn try_connect_over(&mut self, addr: SocketAddr, over: TransportKind) -> Option<PeerKey> {
+        let key = self.engine.on_accepted(self.now, addr, over, &mut self.out);
         if let Some(key) = key {
             self.puppets.insert(key, TestPeer::new(true));
         }
         self.run_actions();
         key
+    }
+
+    /// Connects a peer from this address over this transport.
+    pub fn connect_over(&mut self, addr: SocketAddr, over: TransportKind) -> PeerKey {
+        self.try_connect_over(addr, over).unwrap()
     }
 
     /// Connects a peer from this address.

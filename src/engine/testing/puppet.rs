@@ -10,6 +10,8 @@ use std::collections::VecDeque;
 pub const METADATA_ID: u8 = 77;
 /// Extension id under which scripted peers receive PEX messages.
 pub const PEX_ID: u8 = 78;
+/// The id that test peers announce for `ut_holepunch`, if they do.
+pub const HOLEPUNCH_ID: u8 = 79;
 
 /// A message from the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub enum Received {
     /// An extension message under [`METADATA_ID`].
     Metadata(Vec<u8>),
     Pex(Vec<u8>),
+    /// An extension message under [`HOLEPUNCH_ID`].
+    Holepunch(Vec<u8>),
     /// A complete block.
     Block(RawSpan),
 }
@@ -123,6 +127,7 @@ impl From<Message<'_>> for Received {
             Message::Extended { id: 0, payload } => Received::ExtendedHandshake(payload.to_vec()),
             Message::Extended { id: METADATA_ID, payload } => Received::Metadata(payload.to_vec()),
             Message::Extended { id: PEX_ID, payload } => Received::Pex(payload.to_vec()),
+            Message::Extended { id: HOLEPUNCH_ID, payload } => Received::Holepunch(payload.to_vec()),
             Message::Extended { id, .. } => Received::Extended(id),
             Message::Port { .. } => Received::Simple("Port"),
             Message::Suggest { .. } => Received::Simple("other"),

@@ -2,8 +2,10 @@
 //! (hazards E1 to E4).
 
 use crate::engine::testing::{HASH, PEX_ID, Received, TestWorld, handshake};
-use crate::engine::{Action, DisconnectReason, Encryption, StreamCipher, TorrentSpec, limits};
-use crate::units::{InfoHash, PeerId, PeerKey};
+use crate::engine::{
+    Action, DisconnectReason, Encryption, StreamCipher, StreamEncryption, TorrentSpec, limits,
+};
+use crate::units::{InfoHash, PeerId, PeerKey, TransportKind};
 use crate::wire::mse::{Dialer, Established, KeyPair, PLAINTEXT, RC4};
 use crate::wire::{
     ExtendedHandshake, ExtensionIds, Handshake, Message, PEX_ENCRYPTION, PexMessage, write_pex,
@@ -77,6 +79,9 @@ fn a_caller_gets_the_method_that_the_policy_prefers_of_those_that_it_offers() {
         assert_eq!(done.ciphers.is_some(), encrypted);
         let counts = w.engine.connection_counts().incoming;
         assert_eq!((counts.connected, counts.encrypted), (1, 1));
+        let status = &w.engine.peer_stats(w.now, w.torrent).unwrap()[0];
+        let word = if encrypted { StreamEncryption::Rc4 } else { StreamEncryption::Negotiation };
+        assert_eq!((status.encryption, status.dialed, status.transport), (word, false, TransportKind::Tcp));
     }
     let mut w = world(Encryption::Require);
     let (p, _) = call(&mut w, 3, HASH.0, PLAINTEXT);

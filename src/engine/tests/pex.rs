@@ -1,10 +1,12 @@
 //! PEX: sent and accepted messages, floods, private torrents (BEP 11, hazards P15, P18, T28).
 
-use crate::engine::limits;
 use crate::engine::testing::{HASH, PEX_ID, Received, TestWorld};
-use crate::units::{Origin, PeerId, PeerKey};
+use crate::engine::torrent::PeerList;
+use crate::engine::{DialFailure, limits};
+use crate::units::{Origin, PeerId, PeerKey, Transports};
 use crate::wire::{
-    ExtendedHandshake, ExtensionIds, Handshake, Message, PEX_REACHABLE, PEX_SEED, PexMessage, write_pex,
+    ExtendedHandshake, ExtensionIds, Handshake, Message, PEX_REACHABLE, PEX_SEED, PEX_UTP, PexMessage,
+    write_pex,
 };
 use std::net::SocketAddr;
 
@@ -77,6 +79,40 @@ fn pex_flags_mark_dialed_peers_as_reachable_and_complete_peers_as_seeds() {
         [vec![(seed, PEX_REACHABLE | PEX_SEED)]],
         "the address that we dialed, not the reported port"
     );
+}
+
+/// What other peers say about uTP: an address that failed over it is tried again, and a peer of ours over uTP is
+/// named as one.
+#[test]
+fn pex_flags_say_which_peers_answer_over_utp() {
+    let other = addr("20.9.9.9:7");
+    let mut w = TestWorld::with_setup(|s| {
+        s.config.transports = Transports::Utp;
+        s.spec.peers = vec![other];
+    });
+    w.advance(0.0);
+    let (p, _) = w.dials[0];
+    w.dialed(p);
+    send_handshakes(&mut w, p, 9, Some(4444));
+    let a = pex_peer(&mut w, 1, Some(1001));
+    w.advance(2.0);
+    assert_eq!(received_pex(&mut w, a), [vec![(other, PEX_REACHABLE | PEX_UTP)]]);
+
+    let told = addr("20.8.8.8:8");
+    let mut list = PeerList::default();
+    list.learn(w.now, told, Origin::Pex);
+    assert!(list.dial_over_utp(told));
+    list.on_utp_failed(told);
+    assert!(!list.dial_over_utp(told), "it failed");
+    list.hint_utp(told);
+    assert!(list.dial_over_utp(told), "another peer says that it answers");
+    send_pex(&mut w, a, &[told], PEX_UTP);
+    w.advance(1.0);
+    let (dialed, _) = *w.dials.iter().find(|(_, addr)| *addr == told).unwrap();
+    w.engine.on_dial_failed(w.now, dialed, DialFailure::Refused, &mut w.out);
+    let list = &mut w.engine.swarms.torrents.get_mut(w.torrent).unwrap().peer_list;
+    list.on_utp_failed(told);
+    assert!(list.dial_over_utp(told), "the message was heard");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! is the same on both ends of a connection.
 
 use crate::engine::limits;
-use crate::units::{Instant, Origin, crc32c};
+use crate::units::{Instant, Origin, PeerKey, TransportKind, crc32c};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
@@ -23,6 +23,18 @@ struct Candidate {
     encrypted: Option<bool>,
     /// It was dialed again at once, the other way, and has not answered since.
     retried: bool,
+    /// The transport of the next attempt, if both are allowed.
+    transport: TransportKind,
+    /// The last attempt over uTP failed.
+    utp_failed: bool,
+    /// Another peer says that it answers over uTP.
+    utp_hinted: bool,
+    /// The peer that named it and can introduce us (BEP 55).
+    introducer: Option<PeerKey>,
+    /// An introducer may be asked from this time on.
+    ask_from: Instant,
+    /// It was told to dial us, and is dialed before all others.
+    punched: bool,
 }
 
 /// The known and the banned addresses of one torrent.
@@ -70,6 +82,12 @@ impl PeerList {
                 priority,
                 encrypted: None,
                 retried: false,
+                transport: TransportKind::Tcp,
+                utp_failed: false,
+                utp_hinted: false,
+                introducer: None,
+                ask_from: Instant::ZERO,
+                punched: false,
             },
         );
         true
@@ -81,8 +99,9 @@ impl PeerList {
             .known
             .iter_mut()
             .filter(|(_, c)| !c.connected && c.not_before <= now)
-            .min_by_key(|(addr, c)| (c.failures, std::cmp::Reverse(c.priority), **addr))?;
+            .min_by_key(|(addr, c)| (!c.punched, c.failures, std::cmp::Reverse(c.priority), **addr))?;
         c.connected = true;
+        c.punched = false;
         Some((*addr, c.origin))
     }
 
@@ -180,6 +199,78 @@ impl PeerList {
         c.retried = true;
         c.connected = false;
         true
+    }
+
+    /// Returns the transport over which to dial an address, if both are allowed.
+    pub fn transport(&self, addr: SocketAddr) -> TransportKind {
+        self.known.get(&addr).map_or(TransportKind::Tcp, |c| c.transport)
+    }
+
+    /// Notes the transport of a connection that had its handshake: the next attempt begins with it.
+    pub fn on_connected_over(&mut self, addr: SocketAddr, over: TransportKind) {
+        if let Some(c) = self.known.get_mut(&addr) {
+            c.transport = over;
+            c.utp_failed &= over != TransportKind::Utp;
+        }
+    }
+
+    /// Notes that another peer says that this one answers over uTP.
+    pub fn hint_utp(&mut self, addr: SocketAddr) {
+        if let Some(c) = self.known.get_mut(&addr) {
+            c.utp_hinted = true;
+        }
+    }
+
+    /// Notes the peer that named this address and can introduce us (BEP 55), which is done over uTP.
+    pub fn set_introducer(&mut self, addr: SocketAddr, introducer: PeerKey) {
+        if let Some(c) = self.known.get_mut(&addr) {
+            c.introducer = Some(introducer);
+            c.utp_hinted = true;
+        }
+    }
+
+    /// Returns the peer that can introduce us to this address, unless one was asked lately.
+    pub fn introducer(&self, now: Instant, addr: SocketAddr) -> Option<PeerKey> {
+        self.known.get(&addr).filter(|c| c.ask_from <= now)?.introducer
+    }
+
+    /// Notes that an introducer was asked.
+    pub fn on_asked(&mut self, now: Instant, addr: SocketAddr) {
+        if let Some(c) = self.known.get_mut(&addr) {
+            c.ask_from = now + limits::HOLEPUNCH_ASK_AGAIN;
+        }
+    }
+
+    /// An introduced peer dials us: has it dialed over uTP before all others. Returns false if it is connected,
+    /// being dialed or banned, or there is no room.
+    pub fn punch(&mut self, now: Instant, addr: SocketAddr) -> bool {
+        self.learn(now, addr, Origin::Pex);
+        let Some(c) = self.known.get_mut(&addr).filter(|c| !c.connected) else { return false };
+        c.transport = TransportKind::Utp;
+        c.not_before = now;
+        c.punched = true;
+        true
+    }
+
+    /// TCP could not reach an address: has it dialed over uTP at once, without a failure counted. Returns false
+    /// if uTP is hopeless, too.
+    pub fn dial_over_utp(&mut self, addr: SocketAddr) -> bool {
+        let Some(c) = self.known.get_mut(&addr).filter(|c| !c.utp_failed || c.utp_hinted) else {
+            return false;
+        };
+        c.transport = TransportKind::Utp;
+        c.connected = false;
+        // Encryption has its own attempts over each transport.
+        c.retried = false;
+        true
+    }
+
+    /// An attempt over uTP failed, or its connection ended at once: the next attempt goes over TCP.
+    pub fn on_utp_failed(&mut self, addr: SocketAddr) {
+        if let Some(c) = self.known.get_mut(&addr) {
+            c.transport = TransportKind::Tcp;
+            c.utp_failed = true;
+        }
     }
 
     /// Removes an address: it is our own.
