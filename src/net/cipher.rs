@@ -26,7 +26,7 @@ impl CipherTransport {
     }
 
     /// See [`Transport::established`].
-    pub fn established(&self) -> Option<Result<(), DialError>> {
+    pub fn established(&mut self) -> Option<Result<(), DialError>> {
         self.under.established()
     }
 

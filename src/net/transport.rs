@@ -64,10 +64,19 @@ impl Transport {
     }
 
     /// Returns the result of dialing, `None` while it is pending.
-    pub fn established(&self) -> Option<Result<(), DialError>> {
+    pub fn established(&mut self) -> Option<Result<(), DialError>> {
         match self {
             Transport::Tcp(socket) => socket.established(),
             Transport::Rc4(cipher) => cipher.established(),
+        }
+    }
+
+    /// Gives up dialing if a proxy has not yet taken the request.
+    pub fn proxy_overdue(&mut self) -> Option<DialError> {
+        match self {
+            Transport::Tcp(socket) => socket.proxy_overdue(),
+            // It was established.
+            Transport::Rc4(_) => None,
         }
     }
 

@@ -172,6 +172,8 @@ const CASES: &[(&str, Run, &str)] = &[
     ("not a way", Plain, "get --storage tape t.torrent"),
     ("not a way", Plain, "get --file-allocation tape t.torrent"),
     ("no name of an interface", Plain, "get --interface= t.torrent"),
+    ("not a proxy", Plain, "get --proxy http://proxy.example:1080 t.torrent"),
+    ("a proxy without a port", Plain, "get --proxy socks5://user:secret@proxy.example t.torrent"),
     ("a path for a name", Plain, "get -o a/b t.torrent"),
     ("one name for several torrents", Plain, "get -o x t.torrent made.torrent"),
     ("one name for several torrents", Plain, "seed -o x t.torrent made.torrent"),
