@@ -18,6 +18,8 @@ want strace strace
 want valgrind valgrind
 want nft nftables
 want miniupnpd miniupnpd-nftables
+want danted dante-server
+want microsocks microsocks
 if ((${#missing[@]})); then
     echo "installing: ${missing[*]}"
     # A list that cannot be renewed may be of something else; the install below says whether anything is missing.
@@ -30,7 +32,7 @@ python3 -c 'import libtorrent' 2>/dev/null ||
     PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --root-user-action=ignore 'libtorrent==2.1.1'
 
 # Debian starts these services at installation; they would occupy ports.
-for service in opentracker transmission-daemon; do
+for service in opentracker transmission-daemon danted microsocks; do
     service "$service" stop >/dev/null 2>&1 || true
 done
 

@@ -4,7 +4,7 @@
 use rill::disk::fuzzing as disk_fuzzing;
 use rill::engine::{fuzz_dht, fuzz_engine};
 use rill::utp::fuzzing as utp_fuzzing;
-use rill::wire::{fuzz_metainfo, fuzz_mse, fuzz_packets, fuzz_peer_stream};
+use rill::wire::{fuzz_metainfo, fuzz_mse, fuzz_packets, fuzz_peer_stream, fuzz_socks5};
 use std::path::Path;
 
 /// Replacement bytes: bencode brackets, digits, a path separator, and bytes that are not text.
@@ -75,6 +75,11 @@ fn krpc_parser_holds_its_invariants() {
 #[test]
 fn peer_stream_decoder_holds_its_invariants_for_all_splits() {
     run_corpus("peer_stream", fuzz_peer_stream::peer_stream);
+}
+
+#[test]
+fn the_answers_of_a_proxy_are_read_in_one_way_for_all_splits() {
+    run_corpus("socks5", fuzz_socks5::socks5);
 }
 
 #[test]

@@ -9,7 +9,7 @@ mod network;
 mod sim;
 mod state;
 
-pub(crate) use network::{Discovery, Egress, Https, Network};
+pub(crate) use network::{Discovery, Egress, Https, Network, ProxyArg};
 #[cfg(feature = "sim")]
 pub(crate) use sim::Sim;
 pub(crate) use state::{StateClean, StateCommand, StateForget, StateList, StatePart};
@@ -32,7 +32,8 @@ Every option can be set by an environment variable: RILL_DIR for --dir, RILL_NO_
 the command line wins, and an empty variable counts as unset. Sizes take K, M, G (1024). Times take s, m, h, d, as in \
 90s, 5m or 1h30m; a bare number is in seconds, for --seed-time in minutes. \
 HTTP(S) trackers and URLs of torrents are reached through the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY \
-names, unless NO_PROXY lists them; UDP trackers, the DHT and peers are always reached directly.";
+names, unless NO_PROXY lists them; UDP trackers, the DHT and peers are reached directly. With --proxy these variables \
+are ignored, and everything goes through that proxy.";
 
 /// First word of the command lines with which `rill bench` starts its processes. It is no command of the
 /// program, so no help, suggestion or error names it.
@@ -370,6 +371,8 @@ pub(crate) struct Show {
     #[command(flatten)]
     pub(crate) egress: Egress,
     #[command(flatten)]
+    pub(crate) proxy: ProxyArg,
+    #[command(flatten)]
     pub(crate) https: Https,
     /// Print one JSON object instead of a table
     #[arg(long, env = "RILL_JSON", value_parser = FalseyValueParser::new(), help_heading = "Output")]
@@ -395,6 +398,8 @@ pub(crate) struct Verify {
     /// Name of the content there, of the file or of the directory of the files [default: the torrent's name]
     #[arg(short, long, value_name = "NAME", env = "RILL_OUT", value_parser = parse_name)]
     pub(crate) out: Option<String>,
+    #[command(flatten)]
+    pub(crate) proxy: ProxyArg,
     #[command(flatten)]
     pub(crate) https: Https,
     /// Print one JSON object instead of a table

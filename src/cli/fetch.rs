@@ -39,6 +39,7 @@ pub(crate) fn fetch(url: &str, http: &HttpOptions) -> Result<Fetched, Failure> {
         let resolver = PrivateAddressGuard {
             public_only: saw_public.load(Ordering::Relaxed),
             saw_public: saw_public.clone(),
+            http: http.clone(),
         };
         let left = until.saturating_duration_since(Instant::now());
         let reply = at.get(left, resolver, http).map_err(|e| network(url, &explain(&e)))?;
@@ -95,6 +96,7 @@ struct PrivateAddressGuard {
     public_only: bool,
     /// Set when a name resolves to public addresses only.
     saw_public: Arc<AtomicBool>,
+    http: HttpOptions,
 }
 
 impl Resolver for PrivateAddressGuard {
@@ -104,7 +106,15 @@ impl Resolver for PrivateAddressGuard {
         config: &ureq::config::Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let found = DefaultResolver::default().resolve(uri, config, timeout)?;
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let found = match self.http.unresolved(host, 1) {
+            Some(placeholder) => {
+                let mut found = self.empty();
+                found.push(placeholder);
+                found
+            }
+            None => DefaultResolver::default().resolve(uri, config, timeout)?,
+        };
         let all_public = found.iter().all(|addr| is_public(addr.ip()));
         if self.public_only && !all_public {
             return Err(ureq::Error::Io(std::io::ErrorKind::PermissionDenied.into()));

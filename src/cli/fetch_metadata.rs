@@ -33,6 +33,7 @@ pub(crate) fn metadata(magnet: &Magnet, request: MetadataRequest) -> Result<Meta
         .map_err(|e| Failure::os(Exit::Other, "cannot catch signals", &e))?;
     // The port closes again within a minute: no peer would learn of it in time.
     let config = Config { port_mapping: false, ..config };
+    let proxied = config.proxy.is_some();
     let session = Session::start(config).map_err(start_failure)?;
     // The session awaits a choice of files that is never made, so it opens no content.
     let request = AddTorrent {
@@ -42,7 +43,7 @@ pub(crate) fn metadata(magnet: &Magnet, request: MetadataRequest) -> Result<Meta
         ..AddTorrent::magnet(magnet.clone(), "")
     };
     let id = session.add(request).map_err(|e| Failure::new(Exit::Other, e.to_string()))?;
-    let mut names = PeerNames::resolve(&peers.names);
+    let mut names = PeerNames::resolve(&peers.names, proxied);
     let begun = Instant::now();
     let mut wait = WaitDisplay::new(magnet, silent);
     let answer = loop {

@@ -82,7 +82,7 @@ pub(crate) fn run_plan(plan: Plan) -> Result<Exit, Failure> {
         display.announce(&row, metainfo.as_ref().map(files_on_disk));
         table.add(id, metainfo, row, troubles);
     }
-    let names = PeerNames::resolve(&plan.peers.names);
+    let names = PeerNames::resolve(&plan.peers.names, plan.config.proxy.is_some());
     let mut run = GetRun {
         display,
         hooks: Hooks::default(),

@@ -26,6 +26,7 @@ mod peer_names;
 mod plan;
 mod progress;
 mod progress_line;
+mod proxy;
 mod save_torrent;
 mod scrape;
 #[cfg(test)]

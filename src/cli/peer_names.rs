@@ -73,9 +73,17 @@ pub(crate) struct PeerNames {
 }
 
 impl PeerNames {
-    /// Starts to resolve these names.
-    pub(crate) fn resolve(names: &[(String, u16)]) -> PeerNames {
+    /// Starts to resolve these names. With a proxy none is: the system's lookup would not go through it.
+    pub(crate) fn resolve(names: &[(String, u16)], proxied: bool) -> PeerNames {
         let (sender, answers) = channel();
+        if proxied {
+            for (host, port) in names {
+                let why = "with --proxy a peer needs an address".to_owned();
+                // The receiver is here.
+                let _ = sender.send((format!("{host}:{port}"), Err(why)));
+            }
+            return PeerNames { answers, ended: names.is_empty(), any_found: false };
+        }
         let waiting = Arc::new(Mutex::new(names.to_vec()));
         for _ in 0..names.len().min(MOST_THREADS) {
             let (waiting, sender) = (waiting.clone(), sender.clone());
@@ -172,7 +180,7 @@ mod tests {
     #[test]
     fn names_are_resolved_in_the_background() {
         let names = [("localhost".to_owned(), 7001), ("absent.invalid".to_owned(), 7001)];
-        let mut peers = PeerNames::resolve(&names);
+        let mut peers = PeerNames::resolve(&names, false);
         let begun = Instant::now();
         let mut found = Vec::new();
         while !peers.ended && begun.elapsed() < Duration::from_secs(60) {
@@ -181,6 +189,12 @@ mod tests {
         }
         assert!(found.iter().all(|addr| addr.ip().is_loopback() && addr.port() == 7001) && !found.is_empty());
         assert!(!peers.all_failed());
-        assert!(!PeerNames::resolve(&names).all_failed(), "nothing has failed yet");
+        assert!(!PeerNames::resolve(&names, false).all_failed(), "nothing has failed yet");
+    }
+
+    #[test]
+    fn n3_with_a_proxy_the_name_of_a_peer_is_not_looked_up() {
+        let mut peers = PeerNames::resolve(&[("localhost".to_owned(), 7001)], true);
+        assert!(peers.take().is_empty() && peers.all_failed());
     }
 }

@@ -12,6 +12,7 @@ use super::format;
 use super::input_file;
 use super::on_complete::HookCommand;
 use super::peer_names::Peers;
+use super::proxy;
 use super::source::{LoadedSource, SourceArg, shown, usable_tracker};
 use crate::disk::StorageMode;
 use crate::session::{AddTorrent, Config, DhtConfig, Encryption, Interface, IpFamily, Transports};
@@ -161,7 +162,15 @@ impl Plan {
                     .into(),
             );
         }
-        if network.egress.interface.is_some() {
+        let proxy = proxy::of(&network.proxy)?;
+        if proxy.is_some() {
+            if transports(&network.discovery.transport) == Transports::Utp {
+                return Err(option("--transport utp with --proxy leaves no way: uTP does not go through it"));
+            }
+            remarks.push(
+                "with --proxy no port is opened, and the DHT, UDP trackers and uTP are not used".into(),
+            );
+        } else if network.egress.interface.is_some() {
             remarks.push("names of hosts are resolved by the system, over any interface".into());
         }
         let defaults = Config::default();
@@ -187,6 +196,7 @@ impl Plan {
             max_memory,
             state_dir,
             root_certificates: certificates::roots(&network.https)?,
+            proxy,
             ..leave(&network.egress, discover(discovery, defaults)?)
         };
         Ok(Plan {
@@ -277,7 +287,9 @@ impl Plan {
             LoadedSource::Torrent(metainfo) => metainfo.trackers().is_empty(),
             LoadedSource::Magnet(magnet) => magnet.trackers.is_empty() && magnet.peers.is_empty(),
         };
-        let others = self.config.dht.is_some() || self.config.lsd || !self.trackers.is_empty();
+        let proxied = self.config.proxy.is_some();
+        let searched = !proxied && (self.config.dht.is_some() || self.config.lsd);
+        let others = searched || !self.trackers.is_empty();
         let named = !self.peers.names.is_empty() && self.peers.addrs.is_empty();
         named && !others && !self.seed_only && sources.all(no_peers)
     }

@@ -6,7 +6,7 @@ use super::fetch_metadata::{self, MetadataRequest};
 use super::json::{Object, array, string};
 use super::peer_names::Peers;
 use super::source::{self, LoadedSource, SourceArg};
-use super::{certificates, format, out, plan, scrape};
+use super::{certificates, format, out, plan, proxy, scrape};
 use crate::session::{Config, kept_metadata};
 use crate::wire::{FileEntry, Magnet, Metainfo, printable};
 use std::fmt::Write;
@@ -17,6 +17,7 @@ pub(crate) fn run(options: &args::Show) -> Result<Exit, Failure> {
     let config = Config {
         state_dir: plan::state_dir(&options.state, |name| std::env::var(name).ok()),
         root_certificates: certificates::roots(&options.https)?,
+        proxy: proxy::of(&options.proxy)?,
         ..plan::leave(&options.egress, plan::discover(&options.discovery, Config::default())?)
     };
     let found = source::open(&SourceArg::parse(&options.source), &config.http_options())?;

@@ -10,9 +10,9 @@ use super::json::{Object, array};
 use super::progress_line::ProgressLine;
 use super::show::path_of;
 use super::source::{self, SourceArg};
-use super::{certificates, fault_exit, format, out};
+use super::{certificates, fault_exit, format, out, proxy};
 use crate::disk::{FaultKind, FileState, OpenTorrent, VerifyReport};
-use crate::net::HttpOptions;
+use crate::net::{Egress, HttpOptions};
 use crate::units::Bitfield;
 use crate::wire::{FileEntry, Metainfo, printable};
 use std::fmt::Write;
@@ -21,7 +21,8 @@ use std::path::Path;
 
 /// Runs `rill verify`.
 pub(crate) fn run(options: &args::Verify) -> Result<Exit, Failure> {
-    let http = HttpOptions { roots: certificates::roots(&options.https)?, ..HttpOptions::default() };
+    let egress = Egress { proxy: proxy::of(&options.proxy)?, ..Egress::default() };
+    let http = HttpOptions { roots: certificates::roots(&options.https)?, egress };
     let metainfo = source::torrent(&SourceArg::parse(&options.source), &http)?;
     let metainfo = options.out.as_deref().and_then(|name| metainfo.renamed(name)).unwrap_or(metainfo);
     let found = hash(&metainfo, &options.dir, options.quiet || options.json)?;

@@ -252,7 +252,7 @@ impl TrackerClient {
             info_hash,
             peer_id: turn.config.peer_id,
             // Most trackers list the IPv4 address; UDP trackers are told the port of their own family.
-            port: turn.public_port(false),
+            port: announced_port(turn, false),
             uploaded,
             downloaded,
             left,
@@ -390,6 +390,12 @@ impl TrackerClient {
             PendingRequest { kind: RequestKind::Announce(_), .. } => None,
         }
     }
+}
+
+/// Returns the port to announce to trackers. Many of them refuse port 0; a peer that listens nowhere says 1, where no
+/// client listens.
+fn announced_port(turn: &Turn<'_>, v6: bool) -> u16 {
+    turn.public_port(v6).max(1)
 }
 
 /// Returns the time for a `stopped`, and for the whole shutdown.

@@ -21,7 +21,8 @@ const UDP_RECEIVE_BYTES: usize = 1024 * 1024;
 const ANY_PORT_ATTEMPTS: usize = 16;
 
 /// Binds the first port of `ports` that is free for TCP and UDP on all of `addresses` that the machine has.
-/// Port 0 is any free one. UDP has the same port, or `udp_port`. Without `tcp` there is no listener.
+/// Port 0 is any free one. UDP has the same port, or `udp_port`. Without `tcp` there is no listener. With a proxy
+/// nothing is bound, and the port is 0.
 ///
 /// # Errors
 /// The last port's error if none was free, or the address's if the machine has none of them.
@@ -32,6 +33,10 @@ pub fn bind(
     tcp: bool,
     egress: &Egress,
 ) -> io::Result<(TcpListeners, Udp)> {
+    if egress.proxy.is_some() {
+        // An incoming connection would not come through the proxy.
+        return Ok((TcpListeners::new(Vec::new(), 0), Udp::new(Vec::new(), 0)?));
+    }
     let addresses = &egress.listen_on(addresses)[..];
     if addresses.is_empty() {
         return Err(io::Error::new(ErrorKind::InvalidInput, "no address to listen on"));

@@ -31,6 +31,11 @@ impl CipherTransport {
         &self.under
     }
 
+    /// Returns the transport under the cipher.
+    pub fn under_mut(&mut self) -> &mut Transport {
+        &mut self.under
+    }
+
     /// Reads control bytes.
     pub fn read(&mut self, room: &mut [u8], utp: &mut Endpoint) -> Transfer {
         let transfer = self.under.read(room, utp);

@@ -1,10 +1,13 @@
 //! Where the sockets of a session leave the machine: over which address family, from which interface or address,
-//! and with which DSCP mark (RFC 2474).
+//! with which DSCP mark (RFC 2474), and through which proxy.
 //!
 //! A socket that is bound to an interface sends and receives nothing elsewhere, loopback included. When the
 //! interface is gone the socket is silent; a new interface of the same name needs new sockets, see
 //! [`Egress::interface_index`].
 
+use super::proxied_dial::ProxiedDial;
+use super::proxy::Proxy;
+use super::transfer::DialError;
 use mio::net::TcpStream;
 use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, SocketType};
@@ -39,6 +42,8 @@ pub struct Egress {
     pub interface: Option<Interface>,
     /// The DSCP mark of traffic with peers, 0 to 63.
     pub dscp: Option<u8>,
+    /// The proxy that everything goes through; sockets then lead to it alone.
+    pub proxy: Option<Proxy>,
 }
 
 impl Egress {
@@ -132,7 +137,23 @@ impl Egress {
         Ok(socket)
     }
 
-    /// Begins to connect to a peer.
+    /// Begins to connect to a peer; through the proxy, if there is one.
+    pub(super) fn dial(&self, to: SocketAddr) -> Result<(TcpStream, Option<ProxiedDial>), DialError> {
+        let Some(proxy) = &self.proxy else {
+            return self.connect(to).map(|stream| (stream, None)).map_err(DialError::Peer);
+        };
+        if self.family.is_some_and(|family| (family == IpFamily::V6) != to.is_ipv6()) {
+            return Err(DialError::Peer(ErrorKind::NetworkUnreachable.into()));
+        }
+        let addr = proxy.address(self).ok_or_else(|| DialError::Proxy(ErrorKind::NotFound.into()))?;
+        let stream = self.connect(addr).map_err(|e| {
+            proxy.on_unreachable(Some(addr), &e);
+            DialError::Proxy(e)
+        })?;
+        Ok((stream, Some(ProxiedDial::new(proxy.clone(), addr, to))))
+    }
+
+    /// Begins to connect to an address itself.
     pub(super) fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
         let socket = self.outgoing(to, Type::STREAM.nonblocking())?;
         self.mark(SockRef::from(&socket), to.is_ipv6());
@@ -161,7 +182,7 @@ mod tests {
     #[test]
     fn only_addresses_of_the_chosen_family_are_used() {
         let ips: Vec<IpAddr> = ["0.0.0.0", "::"].map(|ip| ip.parse().unwrap()).to_vec();
-        let of = |family, interface| Egress { family, interface, dscp: None }.listen_on(&ips);
+        let of = |family, interface| Egress { family, interface, ..Egress::default() }.listen_on(&ips);
         assert_eq!(of(None, None), ips);
         assert_eq!(of(Some(IpFamily::V4), None), ips[..1]);
         assert_eq!(of(Some(IpFamily::V6), None), ips[1..]);

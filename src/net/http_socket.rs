@@ -1,11 +1,13 @@
 //! TCP connections of ureq that leave where an [`Egress`] says.
 
 use super::egress::Egress;
+use crate::wire::socks5::Target;
 use socket2::{SockAddr, Type};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 use ureq::Error;
+use ureq::http::Uri;
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport,
 };
@@ -26,6 +28,16 @@ impl<In: Transport> Connector<In> for EgressConnector {
             // The connection through an HTTP proxy, which this connector opened before.
             return Ok(Some(Either::A(below)));
         }
+        let config = &details.config;
+        let socket = |stream| {
+            let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
+            Ok(Some(Either::B(HttpSocket { stream, buffers })))
+        };
+        if let Some(proxy) = &self.0.proxy {
+            let target = target_of(details.uri).ok_or(Error::HostNotFound)?;
+            let stream = proxy.connect_blocking(&target, &self.0, limit(details.timeout));
+            return stream.map_err(|e| explain(e, details.timeout)).and_then(socket);
+        }
         let begun = Instant::now();
         let mut failure = Error::HostNotFound;
         for addr in &details.addrs {
@@ -34,17 +46,19 @@ impl<In: Transport> Connector<In> for EgressConnector {
                 return Err(Error::Timeout(details.timeout.reason));
             }
             match self.0.connect_blocking(*addr, left) {
-                Ok(stream) => {
-                    let config = &details.config;
-                    let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
-                    return Ok(Some(Either::B(HttpSocket { stream, buffers })));
-                }
+                Ok(stream) => return socket(stream),
                 Err(e) if is_timeout(&e) => failure = Error::Timeout(details.timeout.reason),
                 Err(e) => failure = Error::Io(e),
             }
         }
         Err(failure)
     }
+}
+
+/// Returns what a proxy is asked to connect to: a name stays one.
+fn target_of(uri: &Uri) -> Option<Target> {
+    let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+    Target::of_host(uri.host()?.trim_matches(['[', ']']), port)
 }
 
 impl Egress {

@@ -1,6 +1,7 @@
 //! A TCP connection: moves bytes without waiting, and says what its errors mean.
 
 use super::egress::Egress;
+use super::proxied_dial::ProxiedDial;
 use super::sys;
 use super::transfer::{DialError, Transfer};
 use crate::disk::Target;
@@ -16,6 +17,8 @@ use std::os::fd::AsFd;
 #[derive(Debug)]
 pub struct TcpSocket {
     stream: TcpStream,
+    /// The negotiation with the proxy that comes before the peer's bytes, until it is over.
+    proxied: Option<Box<ProxiedDial>>,
 }
 
 impl TcpSocket {
@@ -27,8 +30,9 @@ impl TcpSocket {
         registry: &Registry,
         token: Token,
     ) -> Result<TcpSocket, DialError> {
-        let stream = egress.connect(addr).map_err(DialError)?;
-        TcpSocket::register(stream, registry, token).map_err(DialError)
+        let (stream, proxied) = egress.dial(addr)?;
+        let socket = TcpSocket::register(stream, registry, token).map_err(DialError::Peer)?;
+        Ok(TcpSocket { proxied: proxied.map(Box::new), ..socket })
     }
 
     /// Takes over an accepted stream.
@@ -48,20 +52,31 @@ impl TcpSocket {
         stream.register(registry, token, Interest::READABLE | Interest::WRITABLE)?;
         // Requests are small, and a delay of them delays the blocks. A socket without the option works too.
         let _ = stream.set_nodelay(true);
-        Ok(TcpSocket { stream })
+        Ok(TcpSocket { stream, proxied: None })
     }
 
-    /// Returns the result of dialing, `None` while it is pending.
-    pub fn established(&self) -> Option<Result<(), DialError>> {
-        match self.stream.take_error() {
-            Ok(Some(e)) | Err(e) => return Some(Err(DialError(e))),
-            Ok(None) => {}
+    /// Returns the result of dialing, `None` while it is pending. A negotiation with a proxy goes on meanwhile.
+    pub fn established(&mut self) -> Option<Result<(), DialError>> {
+        let connected = match (self.stream.take_error(), self.stream.peer_addr()) {
+            (Ok(Some(e)) | Err(e), _) => Err(e),
+            (Ok(None), Ok(_)) => Ok(()),
+            (Ok(None), Err(e)) if e.kind() == ErrorKind::NotConnected => return None,
+            (Ok(None), Err(e)) => Err(e),
+        };
+        let Some(proxied) = &mut self.proxied else { return Some(connected.map_err(DialError::Peer)) };
+        let result = match connected {
+            Ok(()) => proxied.advance(&mut self.stream)?,
+            Err(e) => Err(proxied.on_unreachable(e)),
+        };
+        if result.is_ok() {
+            self.proxied = None;
         }
-        match self.stream.peer_addr() {
-            Ok(_) => Some(Ok(())),
-            Err(e) if e.kind() == ErrorKind::NotConnected => None,
-            Err(e) => Some(Err(DialError(e))),
-        }
+        Some(result)
+    }
+
+    /// Gives up dialing if the proxy has not yet taken the request. The peer is not the cause then.
+    pub fn proxy_overdue(&mut self) -> Option<DialError> {
+        self.proxied.as_mut().filter(|proxied| !proxied.is_requested()).map(|proxied| proxied.on_overdue())
     }
 
     /// Reads control bytes.

@@ -23,12 +23,18 @@ pub enum Transfer {
 
 /// Why a connection could not be dialed.
 #[derive(Debug)]
-pub struct DialError(pub(super) io::Error);
+pub enum DialError {
+    /// The error of the connection to the peer.
+    Peer(io::Error),
+    /// The proxy cannot be used, which says nothing about the peer.
+    Proxy(io::Error),
+}
 
 impl DialError {
     /// Returns whether this machine or the other side is the cause.
     pub fn failure(&self) -> DialFailure {
-        match self.0.raw_os_error() {
+        let DialError::Peer(error) = self else { return DialFailure::OutOfResources };
+        match error.raw_os_error() {
             Some(
                 libc::EMFILE
                 | libc::ENFILE
@@ -37,7 +43,7 @@ impl DialError {
                 | libc::EADDRNOTAVAIL
                 | libc::EAGAIN,
             ) => DialFailure::OutOfResources,
-            Some(libc::ECONNREFUSED) => DialFailure::Refused,
+            _ if error.kind() == io::ErrorKind::ConnectionRefused => DialFailure::Refused,
             _ => DialFailure::Unreachable,
         }
     }

@@ -69,11 +69,20 @@ impl Transport {
     }
 
     /// Returns the result of dialing, `None` while it is pending.
-    pub fn established(&self, utp: &Endpoint) -> Option<Result<(), DialError>> {
+    pub fn established(&mut self, utp: &Endpoint) -> Option<Result<(), DialError>> {
         match self {
             Transport::Tcp(socket) => socket.established(),
             Transport::Utp(key) => utp_stream::established(utp, *key),
-            Transport::Rc4(cipher) => cipher.under().established(utp),
+            Transport::Rc4(cipher) => cipher.under_mut().established(utp),
+        }
+    }
+
+    /// Gives up dialing if a proxy has not yet taken the request.
+    pub fn proxy_overdue(&mut self) -> Option<DialError> {
+        match self {
+            Transport::Tcp(socket) => socket.proxy_overdue(),
+            // It was established, or does not lead through a proxy.
+            Transport::Rc4(_) | Transport::Utp(_) => None,
         }
     }
 

@@ -12,7 +12,7 @@ pub(super) fn established(utp: &Endpoint, key: UtpKey) -> Option<Result<(), Dial
         Some(true) => Some(Ok(())),
         Some(false) => None,
         // The peer answered the SYN with a RESET, or not at all.
-        None => Some(Err(DialError(io::Error::from_raw_os_error(libc::ECONNREFUSED)))),
+        None => Some(Err(DialError::Peer(io::Error::from_raw_os_error(libc::ECONNREFUSED)))),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::wire::{
 };
 use flate2::read::GzDecoder;
 use std::io::{self, Read};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use ureq::http::{Response, header};
 use ureq::unversioned::resolver::Resolver;
@@ -60,6 +61,21 @@ pub struct HttpOptions {
     pub roots: RootCertificates,
     /// Where connections leave the machine.
     pub egress: Egress,
+}
+
+impl HttpOptions {
+    /// Returns what stands for the addresses of this host if a proxy resolves names; `None` for a literal address,
+    /// and without a proxy. Nothing is sent to the address: it only tells loopback apart.
+    pub fn unresolved(&self, host: &str, port: u16) -> Option<SocketAddr> {
+        self.egress.proxy.as_ref()?;
+        if host.parse::<IpAddr>().is_ok() {
+            return None;
+        }
+        let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+        let is_loopback = name == "localhost" || name.ends_with(".localhost");
+        let ip = if is_loopback { Ipv4Addr::LOCALHOST } else { Ipv4Addr::new(198, 51, 100, 1) };
+        Some(SocketAddr::from((ip, port)))
+    }
 }
 
 /// An http(s) URL, and the credentials for its host.
@@ -124,6 +140,8 @@ impl WebUrl {
             }
             None => config,
         };
+        // The session's proxy stands above those of the environment.
+        let config = if options.egress.proxy.is_some() { config.proxy(None) } else { config };
         let config = config.build();
         let agent = if options.egress == Egress::default() {
             Agent::with_parts(config, DefaultConnector::new().chain(MendingConnector), resolver)
@@ -265,6 +283,23 @@ mod tests {
             let Ok(RedirectTarget::Web(next)) = followed(from, other) else { panic!("{other}") };
             assert_eq!(next.authorization, None, "{other}");
         }
+    }
+
+    #[test]
+    fn n3_with_a_proxy_only_its_own_name_is_resolved() {
+        let proxy = crate::net::Proxy::parse("socks5://192.0.2.1:1080").ok();
+        let through = HttpOptions { egress: Egress { proxy, ..Egress::default() }, ..HttpOptions::default() };
+        let loopback = |host| through.unresolved(host, 80).map(|addr| addr.ip().is_loopback());
+        assert_eq!(loopback("t.example"), Some(false));
+        for host in ["localhost", "LOCALHOST.", "a.localhost"] {
+            assert_eq!(
+                loopback(host),
+                Some(true),
+                "{host}: the torrent may not name what listens at the proxy"
+            );
+        }
+        assert_eq!((loopback("10.0.0.1"), loopback("::1")), (None, None), "an address is checked as one");
+        assert_eq!(HttpOptions::default().unresolved("t.example", 80), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::error::CommandError;
 use super::memory::default_max_memory;
 use crate::disk::{OpenTorrent, StorageMode};
 use crate::engine::{Encryption, TorrentInfo};
-use crate::net::{Egress, HttpOptions, Interface, IpFamily, PrivateHosts, RootCertificates};
+use crate::net::{Egress, HttpOptions, Interface, IpFamily, PrivateHosts, Proxy, RootCertificates};
 use crate::units::{Bitfield, Geometry, InfoHash, Transports};
 use crate::wire::{Files, Magnet, Metainfo, is_plain_name};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -66,6 +66,10 @@ pub struct Config {
     /// The DSCP mark (RFC 2474) of traffic with peers, the DHT and UDP trackers: 0 to 63, larger values count as
     /// 63; `None` leaves it unmarked.
     pub dscp: Option<u8>,
+    /// The SOCKS5 proxy that all traffic goes through. Nothing is sent beside it: no port is listened on, no router
+    /// asked, local service discovery and proxies of the environment are not used, and names are resolved by the
+    /// proxy, its own name excepted. UDP trackers, the DHT and uTP do not go through it and are not used.
+    pub proxy: Option<Proxy>,
     /// The certificate authorities that vouch for HTTPS trackers.
     pub root_certificates: RootCertificates,
     /// The seed of random choices and of the peer id; `None` takes one from the system.
@@ -96,6 +100,7 @@ impl Default for Config {
             ip_family: None,
             interface: None,
             dscp: None,
+            proxy: None,
             root_certificates: RootCertificates::default(),
             seed: None,
         }
@@ -103,12 +108,21 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Returns the configuration without what cannot go through its proxy.
+    pub(super) fn behind_proxy(self) -> Config {
+        if self.proxy.is_none() {
+            return self;
+        }
+        Config { lsd: false, port_mapping: false, dht: None, transports: Transports::Tcp, ..self }
+    }
+
     /// Returns where sockets leave the machine.
     pub(super) fn egress(&self) -> Egress {
         Egress {
             family: self.ip_family,
             interface: self.interface.clone(),
             dscp: self.dscp.map(|dscp| dscp.min(63)),
+            proxy: self.proxy.clone(),
         }
     }
 

@@ -10,7 +10,7 @@ use super::registry::DiskState;
 use super::tokens::Owner;
 use crate::disk::{DiskFault, FaultKind, Load};
 use crate::engine::{DialFailure, DisconnectReason, StreamCipher, Want};
-use crate::net::{Transfer, Transport};
+use crate::net::{DialError, Transfer, Transport};
 use crate::units::{BlockSpan, PeerKey, TorrentKey};
 use crate::wire::Segment;
 use std::io::IoSlice;
@@ -382,9 +382,12 @@ impl EventLoop {
     pub(super) fn dial(&mut self, key: PeerKey, addr: std::net::SocketAddr) {
         let token = Owner::Connection(key.slot()).token();
         match Transport::dial(addr, &self.egress, self.poll.registry(), token) {
-            Ok(transport) => self.add_connection(key, transport, true),
+            Ok(transport) => {
+                self.add_connection(key, transport, true);
+                self.watch_proxied_dial(key);
+            }
             Err(e) => {
-                if e.failure() == DialFailure::OutOfResources {
+                if let (DialError::Peer(e), DialFailure::OutOfResources) = (&e, e.failure()) {
                     log::warn!("cannot dial: {e:?}");
                 }
                 let failure =

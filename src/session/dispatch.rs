@@ -89,6 +89,9 @@ impl EventLoop {
                 why: DisconnectReason::Stopped | DisconnectReason::NetworkChanged,
                 ..
             } => {}
+            // The proxy is the cause, and it was said.
+            Notice::GivenPeerFailed { why: DisconnectReason::OutOfResources, .. }
+                if self.egress.proxy.is_some() => {}
             Notice::GivenPeerFailed { torrent, addr, why } => {
                 let error = match why {
                     DisconnectReason::Lost => "closed the connection before its handshake".to_string(),

@@ -96,6 +96,8 @@ pub struct EventLoop {
     pub(super) blocking_pool: BlockingPool,
     pub(super) egress: Egress,
     pub(super) interface: Option<InterfaceWatch>,
+    /// Connections dialed through the proxy, and when it should have taken each.
+    pub(super) proxied_dials: VecDeque<(Instant, PeerKey)>,
     /// The addresses that the session listens on.
     pub(super) listen_on: Vec<IpAddr>,
     pub(super) lsd: bool,
@@ -132,6 +134,7 @@ impl EventLoop {
         commands: Receiver<Command>,
         events: EventSender,
     ) -> Result<EventLoop, StartError> {
+        let config = config.behind_proxy();
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), Owner::Waker.token())?);
         let egress = config.egress();
@@ -203,6 +206,7 @@ impl EventLoop {
             memory,
             egress,
             interface,
+            proxied_dials: VecDeque::new(),
             listen_on: config.listen_on,
             lsd: config.lsd,
             listeners,
@@ -264,6 +268,7 @@ impl EventLoop {
             }
             self.check_disk_space();
             self.check_interface();
+            self.check_proxied_dials();
             self.run_actions();
             for _ in 0..self.ready_queue.len() {
                 if let Some(key) = self.ready_queue.pop_front() {
@@ -302,6 +307,7 @@ impl EventLoop {
             self.next_space_check(),
             self.interface.as_ref().map(|watch| watch.next),
             self.utp.next_deadline(),
+            self.next_proxied_dial(),
         ];
         let next = next.into_iter().flatten().min();
         next.map_or(LONGEST_WAIT, |at| at.since(self.clock.now())).min(LONGEST_WAIT)

@@ -17,6 +17,7 @@ mod handle;
 mod interface;
 mod memory;
 mod metadata;
+mod proxy;
 mod questions;
 mod registry;
 mod status;
@@ -28,7 +29,7 @@ pub use crate::engine::{
     AttemptCounts, ConnectionCounts, Encryption, MappingProtocol, PartialPiece, PeerStatus, PortMapping,
     ScrapeSource, SlowReason, StreamEncryption, TrackerStatus,
 };
-pub use crate::net::{Interface, IpFamily, PrivateHosts, RootCertificates};
+pub use crate::net::{Interface, IpFamily, PrivateHosts, Proxy, RootCertificates};
 pub use crate::units::Origin;
 pub use crate::units::{Bitfield, TransportKind, Transports};
 pub use crate::wire::SwarmCounts;

@@ -52,6 +52,7 @@ mod pex;
 pub(crate) mod port_mapping;
 mod rc4;
 mod scrape;
+pub(crate) mod socks5;
 #[cfg(test)]
 pub(crate) mod testing;
 mod text;
@@ -76,13 +77,13 @@ mod internals {
     pub use super::metainfo::FilesBuilder;
     pub use super::metainfo::{for_fat, is_plain_name, part_name};
     pub use super::text::printable;
+    pub use super::url::host_and_port;
     pub use super::url::{
         Scheme, UrlParts, resolve_reference, same_origin, tracker_url, url_parts, without_user_info,
     };
     #[cfg(feature = "cli")]
     pub use super::url::{
-        checked_http_url, checked_tracker_url, host_and_port, origin_without_secrets, url_without_secrets,
-        web_seed_url,
+        checked_http_url, checked_tracker_url, origin_without_secrets, url_without_secrets, web_seed_url,
     };
     // Trackers, the DHT and the extension handshake.
     pub use super::announce::{
@@ -146,3 +147,11 @@ pub mod fuzz_packets;
     reason = "a fuzz target reports a violation by panicking"
 )]
 pub mod fuzz_peer_stream;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+#[expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "a fuzz target reports a violation by panicking"
+)]
+pub mod fuzz_socks5;

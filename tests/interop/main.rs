@@ -1,4 +1,5 @@
-//! Tests with other programs on this machine: libtorrent, aria2, Transmission, rtorrent, opentracker and miniupnpd.
+//! Tests with other programs on this machine: libtorrent, aria2, Transmission, rtorrent, opentracker, miniupnpd,
+//! dante and microsocks.
 //!
 //! ```text
 //! cargo test --test interop -- --ignored --test-threads 1
@@ -28,6 +29,7 @@ mod lsd;
 mod memory;
 mod pex;
 mod port_mapping;
+mod proxy;
 mod scrape;
 mod shapes;
 mod trouble;

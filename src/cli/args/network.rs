@@ -27,7 +27,19 @@ pub(crate) struct Network {
     #[command(flatten)]
     pub(crate) egress: Egress,
     #[command(flatten)]
+    pub(crate) proxy: ProxyArg,
+    #[command(flatten)]
     pub(crate) https: Https,
+}
+
+/// The proxy.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
+pub(crate) struct ProxyArg {
+    /// Reach everything through this SOCKS5 proxy, socks5://user:password@proxy.example:1080, and nothing beside
+    /// it; the proxy resolves names. file:PATH names a file with the URL [default: none]
+    #[arg(long, value_name = "URL", env = "RILL_PROXY", hide_env_values = true)]
+    pub(crate) proxy: Option<String>,
 }
 
 /// HTTPS trackers and URLs of torrents.

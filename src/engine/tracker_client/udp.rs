@@ -156,7 +156,7 @@ impl TrackerClient {
         let transaction = self.rng.u32();
         let Some(t) = self.transactions.get_mut(&id) else { return };
         if let UdpRequest::Announce(request) = &mut t.request {
-            request.port = turn.public_port(to.is_ipv6());
+            request.port = super::announced_port(turn, to.is_ipv6());
         }
         let packet = t.request.packet(connection, transaction, &t.path_and_query);
         self.send_packet(turn, id, UdpStage::Requesting { to, transaction }, to, packet);

@@ -59,6 +59,7 @@ fn request<T>(
             deadline,
             local_allowed,
             private_hosts,
+            http: http.clone(),
             found_local: found_local.clone(),
         };
         let left = deadline.saturating_duration_since(Instant::now());

@@ -3,6 +3,7 @@
 //! The system's resolver cannot be interrupted, so each lookup runs on a thread that is abandoned at the
 //! deadline. The number of these threads is limited: while all of them hang, further lookups fail at once.
 
+use crate::net::web::HttpOptions;
 use crate::wire::AnnounceError;
 use crate::wire::compact::is_local;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -127,6 +128,7 @@ pub(super) struct GuardedResolver {
     pub deadline: Instant,
     pub local_allowed: bool,
     pub private_hosts: PrivateHosts,
+    pub http: HttpOptions,
     /// Set when a local address was found and allowed.
     pub found_local: Arc<AtomicBool>,
 }
@@ -140,8 +142,12 @@ impl Resolver for GuardedResolver {
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let host = uri.host().ok_or(ureq::Error::HostNotFound)?.trim_matches(['[', ']']);
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-        let mut found =
-            self.lookups.find(host, port, self.deadline).map_err(|e| ureq::Error::Other(Box::new(e)))?;
+        let mut found = match self.http.unresolved(host, port) {
+            Some(placeholder) => vec![placeholder],
+            None => {
+                self.lookups.find(host, port, self.deadline).map_err(|e| ureq::Error::Other(Box::new(e)))?
+            }
+        };
         // The address of the user's own proxy is not restricted.
         if config.proxy().is_none_or(|proxy| proxy.uri().host() != uri.host()) {
             if !self.local_allowed {

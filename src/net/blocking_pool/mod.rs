@@ -12,7 +12,8 @@
 //!
 //! Proxies come from the environment (`ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, also in lower
 //! case). A proxy resolves the names itself, so private addresses are not checked here then. UDP trackers and
-//! peers are reached without a proxy.
+//! peers are reached without them. With a proxy of the session ([`Proxy`](super::Proxy)) those of the environment
+//! are ignored, and no name is looked up here.
 
 mod http;
 mod lookup;
@@ -247,6 +248,9 @@ impl QueuedRequest {
                 id,
                 result: http::scrape(&url, &info_hash, limits(trusted, timeout)),
             },
+            BlockingRequest::Resolve { .. } if http.egress.proxy.is_some() => {
+                BlockingReply::Resolved { id, result: Err("UDP does not go through the proxy".into()) }
+            }
             BlockingRequest::Resolve { host, port } => {
                 let found = lookups.find(&host, port, Instant::now() + LOOKUP_TIMEOUT);
                 let allowed = found.map_err(|e| e.to_string()).and_then(|mut found| {
