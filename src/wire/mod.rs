@@ -51,6 +51,8 @@ mod pex;
 pub(crate) mod port_mapping;
 mod rc4;
 mod scrape;
+pub(crate) mod soap;
+pub(crate) mod ssdp;
 #[cfg(test)]
 pub(crate) mod testing;
 mod text;

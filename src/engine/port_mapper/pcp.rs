@@ -140,6 +140,14 @@ impl RouterClient {
         }
     }
 
+    /// Returns whether the router holds nothing for us and leaves questions unanswered.
+    pub(super) fn is_unanswered(&self) -> bool {
+        let is_late = |question: Question| question.sent >= limits::UPNP_AFTER_SENDS;
+        self.mappings.iter().all(|mapping| mapping.grant.is_none())
+            && (self.failure == Some(Outcome::Silent)
+                || self.mappings.iter().any(|mapping| mapping.question.is_some_and(is_late)))
+    }
+
     /// Returns when [`on_deadline`](RouterClient::on_deadline) has to be called next.
     pub(super) fn next_deadline(&self) -> Instant {
         let of_mapping = |mapping: &Mapping| match (mapping.question, mapping.grant) {
@@ -182,7 +190,7 @@ impl RouterClient {
     pub(super) fn on_answer(&mut self, turn: &mut Turn<'_>, answer: &RouterAnswer) {
         let asked_version = match self.by {
             MappingProtocol::Pcp => 2,
-            MappingProtocol::NatPmp => 0,
+            MappingProtocol::NatPmp | MappingProtocol::Upnp => 0,
         };
         let is_asking = self.mappings.iter().any(|mapping| mapping.question.is_some());
         let downgrades = self.by == MappingProtocol::Pcp && self.gateway.addr.is_ipv4();
@@ -251,7 +259,7 @@ impl RouterClient {
         let elapsed_s = turn.now.since(before.at).as_secs();
         let tolerated_s = match self.by {
             MappingProtocol::Pcp => elapsed_s / 16,
-            MappingProtocol::NatPmp => elapsed_s / 8,
+            MappingProtocol::NatPmp | MappingProtocol::Upnp => elapsed_s / 8,
         };
         let expected = u64::from(before.epoch_s) + elapsed_s - tolerated_s;
         if u64::from(epoch_s) + limits::EPOCH_SLACK_S < expected && turn.now >= self.believe_loss_at {
@@ -339,7 +347,7 @@ fn packet(by: MappingProtocol, local: IpAddr, mapping: &Mapping, lifetime_s: u32
     let request = MapRequest { protocol: *protocol, internal: *internal, external: *wished, lifetime_s };
     match by {
         MappingProtocol::Pcp => pcp_map(&request, local, nonce),
-        MappingProtocol::NatPmp => nat_pmp_map(&request),
+        MappingProtocol::NatPmp | MappingProtocol::Upnp => nat_pmp_map(&request),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Requests that block: announces and scrapes over HTTP(S) and lookups of host names, each on a thread of its
+//! Requests that block: announces and scrapes over HTTP(S), requests to routers and lookups of host names, each on a thread of its
 //! own, a few at a time.
 //!
 //! ```text
@@ -16,10 +16,12 @@
 
 mod http;
 mod lookup;
+mod router;
 #[cfg(test)]
 mod tests;
 
 use super::web::HttpOptions;
+use crate::engine::{RouterCall, RouterReply};
 use crate::units::InfoHash;
 use crate::wire::{AnnounceError, AnnounceReply, SwarmCounts, scrape_url};
 use http::RequestLimits;
@@ -63,6 +65,13 @@ pub enum BlockingReply {
         /// The reply, or the reason of the failure.
         result: Result<SwarmCounts, AnnounceError>,
     },
+    /// Of a request to a router.
+    FromRouter {
+        /// As given to [`BlockingPool::ask_router`].
+        id: u64,
+        /// The reply; `None` if the request failed.
+        reply: Option<RouterReply>,
+    },
     /// Of a lookup of a host name.
     Resolved {
         /// As given to [`BlockingPool::resolve`].
@@ -75,6 +84,7 @@ pub enum BlockingReply {
 enum BlockingRequest {
     Announce { url: String, trusted: bool, timeout: Duration },
     Scrape { url: String, trusted: bool, info_hash: InfoHash, timeout: Duration },
+    AskRouter { url: String, call: Option<RouterCall>, timeout: Duration },
     Resolve { host: String, port: u16 },
 }
 
@@ -166,6 +176,12 @@ impl BlockingPool {
         });
     }
 
+    /// Requests the document at the URL of a router, or posts the call to it. The host must be an address.
+    pub fn ask_router(&mut self, id: u64, url: String, call: Option<RouterCall>, total_timeout: Duration) {
+        let request = BlockingRequest::AskRouter { url, call, timeout: total_timeout };
+        self.enqueue(QueuedRequest { id, request });
+    }
+
     /// Looks up the addresses of a host, within 15 s.
     pub fn resolve(&mut self, id: u64, host: String, port: u16) {
         self.enqueue(QueuedRequest { id, request: BlockingRequest::Resolve { host, port } });
@@ -247,6 +263,10 @@ impl QueuedRequest {
                 id,
                 result: http::scrape(&url, &info_hash, limits(trusted, timeout)),
             },
+            BlockingRequest::AskRouter { url, call, timeout } => BlockingReply::FromRouter {
+                id,
+                reply: router::ask(&url, call.as_ref(), timeout, http.egress),
+            },
             BlockingRequest::Resolve { host, port } => {
                 let found = lookups.find(&host, port, Instant::now() + LOOKUP_TIMEOUT);
                 let allowed = found.map_err(|e| e.to_string()).and_then(|mut found| {
@@ -267,6 +287,7 @@ impl QueuedRequest {
         match self.request {
             BlockingRequest::Announce { .. } => BlockingReply::Announced { id, result: Err(error) },
             BlockingRequest::Scrape { .. } => BlockingReply::Scraped { id, result: Err(error) },
+            BlockingRequest::AskRouter { .. } => BlockingReply::FromRouter { id, reply: None },
             BlockingRequest::Resolve { .. } => BlockingReply::Resolved { id, result: Err(error.to_string()) },
         }
     }
