@@ -101,7 +101,8 @@ pub enum Action {
         /// The payload.
         bytes: Vec<u8>,
     },
-    /// Send one datagram from a socket of its own that has this address; pass answers to `on_datagram`.
+    /// Send one datagram from a socket of its own that has this address; pass answers to
+    /// `on_bound_datagram`.
     DatagramFrom {
         /// Our address.
         from: IpAddr,

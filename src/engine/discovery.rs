@@ -20,6 +20,17 @@ use std::sync::Arc;
 impl Engine {
     // ---- packets and names ----------------------------------------------------------------------------------------
 
+    /// A datagram arrived at a socket of [`Action::DatagramFrom`](super::Action::DatagramFrom). Answers to UPnP
+    /// searches are accepted here alone: peers outside know the port of no such socket.
+    pub fn on_bound_datagram(&mut self, now: Instant, from: SocketAddr, packet: &[u8], out: &mut Actions) {
+        match (Datagram::of(packet), &mut self.port_mapper) {
+            (Datagram::Ssdp, Some(mapper)) => {
+                mapper.on_search_response(&mut self.context.turn(now, out), from, packet);
+            }
+            _ => self.on_datagram(now, from, packet, out),
+        }
+    }
+
     /// A datagram arrived at one of our UDP sockets.
     pub fn on_datagram(&mut self, now: Instant, from: SocketAddr, packet: &[u8], out: &mut Actions) {
         match Datagram::of(packet) {
@@ -39,12 +50,7 @@ impl Engine {
                     self.on_outside_ports(now, out);
                 }
             }
-            Datagram::Ssdp => {
-                if let Some(mapper) = &mut self.port_mapper {
-                    mapper.on_search_response(&mut self.context.turn(now, out), from, packet);
-                }
-            }
-            Datagram::Utp | Datagram::Unknown => {}
+            Datagram::Ssdp | Datagram::Utp | Datagram::Unknown => {}
         }
     }
 

@@ -372,11 +372,18 @@ pub const UPNP_SEARCH_WAIT: Duration = Duration::from_secs(2);
 pub const UPNP_DESCRIPTIONS: usize = 4;
 /// Requests for one UPnP mapping, each with another port or lease.
 pub const UPNP_TRIES: u32 = 4;
+/// Shortest wait before a UPnP mapping is renewed, however short its lease is.
+pub const UPNP_RENEW_MIN: Duration = Duration::from_secs(60);
+/// Interval of asking a UPnP router whether it holds the mappings: it tells of no restart.
+pub const UPNP_CHECK_INTERVAL: Duration = Duration::from_secs(2 * 60);
+/// Seconds that two answers about the end of one lease may differ.
+pub const UPNP_LEASE_SLACK: Duration = Duration::from_secs(5);
 /// Time-out of a request to a UPnP router.
 pub const UPNP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most time that the end waits for UPnP mappings to be deleted.
 pub const UPNP_DELETE_TIMEOUT: Duration = Duration::from_millis(500);
-/// Packets of a PCP or NAT-PMP question without an answer after which UPnP is tried as well.
+/// Packets of a PCP or NAT-PMP question without an answer after which UPnP is tried as well. It is tried after a
+/// refusal, too.
 pub const UPNP_AFTER_SENDS: u32 = 3;
 /// Interval of looking for the default routers.
 pub const GATEWAY_INTERVAL: Duration = Duration::from_secs(60);

@@ -342,13 +342,18 @@ impl EventLoop {
         let mut left = DATAGRAMS_PER_TURN;
         while left > 0 && (self.udp.pending() || self.bound_udp.pending()) {
             let mut received = self.udp.receive(&mut self.datagrams);
-            if received == 0 {
+            let is_bound = received == 0;
+            if is_bound {
                 received = self.bound_udp.receive(&mut self.datagrams);
             }
             left = left.saturating_sub(received.max(1));
             for (bytes, from) in self.datagrams.iter() {
                 let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-                self.engine.on_datagram(self.now, from, bytes, &mut self.actions);
+                if is_bound {
+                    self.engine.on_bound_datagram(self.now, from, bytes, &mut self.actions);
+                } else {
+                    self.engine.on_datagram(self.now, from, bytes, &mut self.actions);
+                }
             }
         }
     }

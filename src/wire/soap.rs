@@ -67,6 +67,13 @@ pub enum SoapRequest {
         /// Seconds until the mapping ends; 0 is never.
         lease_s: u32,
     },
+    /// Asks for the mapping of a port.
+    Entry {
+        /// `TCP` or `UDP`.
+        protocol: &'static str,
+        /// The port outside.
+        external: u16,
+    },
     /// Deletes the mapping of a port.
     Delete {
         /// `TCP` or `UDP`.
@@ -82,6 +89,7 @@ impl SoapRequest {
         match self {
             SoapRequest::ExternalAddress => "GetExternalIPAddress",
             SoapRequest::Add { .. } => "AddPortMapping",
+            SoapRequest::Entry { .. } => "GetSpecificPortMappingEntry",
             SoapRequest::Delete { .. } => "DeletePortMapping",
         }
     }
@@ -102,10 +110,12 @@ impl SoapRequest {
                  <NewPortMappingDescription>rill</NewPortMappingDescription>\
                  <NewLeaseDuration>{lease_s}</NewLeaseDuration>"
             ),
-            SoapRequest::Delete { protocol, external } => format!(
-                "<NewRemoteHost></NewRemoteHost><NewExternalPort>{external}</NewExternalPort>\
+            SoapRequest::Entry { protocol, external } | SoapRequest::Delete { protocol, external } => {
+                format!(
+                    "<NewRemoteHost></NewRemoteHost><NewExternalPort>{external}</NewExternalPort>\
                  <NewProtocol>{protocol}</NewProtocol>"
-            ),
+                )
+            }
         };
         let action = self.action();
         format!(
@@ -121,9 +131,16 @@ pub fn error_code(answer: &[u8]) -> Option<u32> {
     value(answer, "errorCode")?.parse().ok()
 }
 
-/// Returns the external address in an answer.
+/// Returns the external address in an answer; `None` if the router has none.
 pub fn external_address(answer: &[u8]) -> Option<Ipv4Addr> {
-    value(answer, "NewExternalIPAddress")?.parse().ok()
+    let address: Ipv4Addr = value(answer, "NewExternalIPAddress")?.parse().ok()?;
+    (!address.is_unspecified()).then_some(address)
+}
+
+/// Returns the host that a port is mapped to, and the seconds until the mapping ends; 0 is never.
+pub fn mapping_entry(answer: &[u8]) -> Option<(Ipv4Addr, u32)> {
+    let client = value(answer, "NewInternalClient")?.parse().ok()?;
+    Some((client, value(answer, "NewLeaseDuration")?.parse().ok()?))
 }
 
 fn value<'a>(document_bytes: &'a [u8], name: &str) -> Option<&'a str> {
@@ -225,6 +242,12 @@ mod tests {
             b"<s:Fault><detail><UPnPError><errorCode>718</errorCode><errorDescription>ConflictInMappingEntry";
         assert_eq!(error_code(refused), Some(718));
         assert_eq!(external_address(refused), None);
+        assert_eq!(external_address(b"<NewExternalIPAddress>0.0.0.0</NewExternalIPAddress>"), None);
+        let entry =
+            b"<NewInternalPort>6881</NewInternalPort><NewInternalClient>192.168.1.7</NewInternalClient>\
+                      <NewEnabled>1</NewEnabled><NewLeaseDuration>3599</NewLeaseDuration>";
+        assert_eq!(mapping_entry(entry), Some((Ipv4Addr::new(192, 168, 1, 7), 3599)));
+        assert_eq!(mapping_entry(refused), None);
     }
 
     #[test]
@@ -247,5 +270,7 @@ mod tests {
         assert_eq!(control_url(SERVICES[0], &long, ""), None);
         assert_eq!(error_code(b"<errorCode>99999999999</errorCode>"), None);
         assert_eq!(external_address(b"<NewExternalIPAddress>\xff</NewExternalIPAddress>"), None);
+        let entry = b"<NewInternalClient>10.0.0.1</NewInternalClient><NewLeaseDuration>-1</NewLeaseDuration>";
+        assert_eq!(mapping_entry(entry), None);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   look for the default router (once a minute) ──▶ PCP ──"version", silence──▶ NAT-PMP ──silence──▶ again in 2 h
-//!                                                    ├── third packet unanswered ──▶ UPnP beside them
+//!                                                    ├── third packet unanswered, refused ──▶ UPnP beside them
 //!                                                    └── granted ──▶ renewed at half of its lifetime ──▶ deleted at exit
 //! ```
 //!
@@ -217,6 +217,12 @@ impl PortMapper {
                 *client = gateway.map(|gateway| RouterClient::start(turn, gateway, ports, &mut self.rng));
                 let is_v4 = gateway.is_none_or(|gateway| gateway.addr.is_ipv4());
                 if is_v4 {
+                    // The mapping of a former address of ours occupies the port. Its deletion is not waited for.
+                    let is_same_router =
+                        |old: &UpnpClient| gateway.is_some_and(|now| old.is_of(now.addr.ip()));
+                    if let Some(mut old) = self.upnp.take().filter(is_same_router) {
+                        old.delete(turn, limits::UPNP_TIMEOUT);
+                    }
                     let rng = Rng::new(self.rng.u64());
                     self.upnp = gateway.and_then(|gateway| UpnpClient::new(turn.now, gateway, ports, rng));
                 }
@@ -284,7 +290,8 @@ impl PortMapper {
     pub fn stop(&mut self, turn: &mut Turn<'_>) {
         self.clients.iter().flatten().for_each(|client| client.delete(turn));
         self.clients = [None, None];
-        let open = self.upnp.take().map(|mut upnp| upnp.delete(turn)).unwrap_or_default();
+        let open = self.upnp.take();
+        let open = open.map(|mut upnp| upnp.delete(turn, limits::UPNP_DELETE_TIMEOUT)).unwrap_or_default();
         let until = turn.now + limits::UPNP_DELETE_TIMEOUT;
         turn.timers.disarm(Timer::PortMapping);
         if !open.is_empty() {
@@ -306,12 +313,13 @@ impl PortMapper {
         ports
     }
 
-    /// Begins UPnP if the router does not answer the other protocols, and ends it if it does.
+    /// Begins UPnP if the router grants nothing by the other protocols, and ends it if it does.
     fn update_upnp(&mut self, turn: &mut Turn<'_>) {
         let (Some(client), Some(upnp)) = (&self.clients[0], &mut self.upnp) else { return };
-        if client.outside(MappedProtocol::Tcp).is_some() {
+        // A grant of TCP alone may be followed by one of UDP.
+        if matches!(client.outcome(), Some(Outcome::Open { .. })) {
             upnp.give_way(turn, MappedProtocol::BOTH.map(|protocol| client.outside(protocol)));
-        } else if client.is_unanswered() {
+        } else if client.is_failing() {
             upnp.begin(turn);
         }
     }

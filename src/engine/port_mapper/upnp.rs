@@ -4,7 +4,13 @@
 //!   search ──location──▶ description ──service──▶ address outside ──▶ TCP ──▶ UDP ──▶ held, renewed at half
 //!     │ no answer             │ no service                             │ refused
 //!     └───────────────────────┴───────────────▶ failed ◀───────────────┘
+//!
+//!   held ──every two minutes──▶ is it still there? ──no──▶ asked for anew    (the router restarted)
+//!                                              └── no answer ──▶ search again (its HTTP port may have changed)
 //! ```
+//!
+//! The router's answer to a new mapping does not tell the lease that it grants: the first check does. Some routers
+//! ignore a renewal: a mapping whose end did not move is deleted and asked for anew.
 //!
 //! Responses to the search are accepted from the router's address alone, and every URL has to have that
 //! address as its host: another device of the network cannot direct requests elsewhere. One request is open
@@ -16,7 +22,9 @@ use crate::engine::limits;
 use crate::engine::turn::Turn;
 use crate::units::{Instant, Rng};
 use crate::wire::port_mapping::MappedProtocol;
-use crate::wire::soap::{MappingService, SoapRequest, error_code, external_address, mapping_service};
+use crate::wire::soap::{
+    MappingService, SoapRequest, error_code, external_address, mapping_entry, mapping_service,
+};
 use crate::wire::{Scheme, ssdp, url_parts};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -64,12 +72,30 @@ enum Step {
     Description(String),
     Address,
     Add(usize),
+    Check(usize),
+    /// Deletes a mapping that is added anew.
+    Replace(usize),
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Grant {
     external: u16,
     expires: Instant,
+    /// When to ask whether the router holds it; [`Instant::NEVER`] if the router could not tell.
+    check_at: Instant,
+    /// The end of the lease before the renewal that is not checked yet.
+    renewed_from: Option<Instant>,
+    state: GrantState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum GrantState {
+    /// The router said that it maps the port.
+    Granted,
+    /// The router listed the mapping.
+    Listed,
+    /// The router does not list it any more, or ignored its renewal.
+    Lost,
 }
 
 #[derive(Debug)]
@@ -94,6 +120,7 @@ pub(super) struct UpnpClient {
     /// Locations of descriptions; the first `described` were requested.
     locations: Vec<String>,
     described: usize,
+    /// The service, if one was found since the last failure.
     service: Option<MappingService>,
     is_address_known: bool,
     address: Option<Ipv4Addr>,
@@ -140,8 +167,6 @@ impl UpnpClient {
     /// Begins to search, unless it has begun, or failed a short time ago.
     pub(super) fn begin(&mut self, turn: &mut Turn<'_>) {
         if self.state == State::Idle && turn.now >= self.not_before {
-            self.locations.clear();
-            self.described = 0;
             self.search(turn, 0);
         }
     }
@@ -181,10 +206,16 @@ impl UpnpClient {
     /// Returns when [`on_deadline`](UpnpClient::on_deadline) has to be called next.
     pub(super) fn next_deadline(&self) -> Instant {
         let expires = |mapping: &Mapping| mapping.grant.map_or(Instant::NEVER, |grant| grant.expires);
-        let due = |mapping: &Mapping| if self.request.is_some() { Instant::NEVER } else { mapping.due_at };
+        let check = |mapping: &Mapping| mapping.grant.map_or(Instant::NEVER, |grant| grant.check_at);
+        let due = |mapping: &Mapping| match self.request {
+            Some(_) => Instant::NEVER,
+            None => mapping.due_at.min(check(mapping)),
+        };
         match self.state {
             State::Idle => Instant::NEVER,
-            State::Searching { next_at, .. } => next_at,
+            State::Searching { next_at, .. } => {
+                self.mappings.iter().map(expires).min().unwrap_or(Instant::NEVER).min(next_at)
+            }
             State::Found => {
                 let of_mapping = |mapping: &Mapping| expires(mapping).min(due(mapping));
                 self.mappings.iter().map(of_mapping).min().unwrap_or(Instant::NEVER)
@@ -192,7 +223,12 @@ impl UpnpClient {
         }
     }
 
-    /// Searches again, renews what is due, and drops what expired.
+    /// Returns whether this is the client of the router at this address.
+    pub(super) fn is_of(&self, router: IpAddr) -> bool {
+        IpAddr::V4(self.router) == router
+    }
+
+    /// Searches again, renews and checks what is due, and drops what expired.
     pub(super) fn on_deadline(&mut self, turn: &mut Turn<'_>) {
         if let State::Searching { sent, next_at } = self.state
             && turn.now >= next_at
@@ -241,17 +277,17 @@ impl UpnpClient {
                 self.address = reply.and_then(|reply| external_address(&reply.body));
             }
             Step::Add(index) => self.on_added(turn.now, index, reply),
+            Step::Check(index) => self.on_checked(turn, index, reply),
+            Step::Replace(index) => self.mappings[index].due_at = turn.now,
         }
         self.proceed(turn);
     }
 
     /// Appends requests that delete the mappings; returns their ids.
-    pub(super) fn delete(&mut self, turn: &mut Turn<'_>) -> Vec<u64> {
+    pub(super) fn delete(&mut self, turn: &mut Turn<'_>, timeout: Duration) -> Vec<u64> {
         let held: Vec<usize> =
             (0..self.mappings.len()).filter(|index| self.mappings[*index].grant.is_some()).collect();
-        held.into_iter()
-            .filter_map(|index| self.send_delete(turn, index, limits::UPNP_DELETE_TIMEOUT))
-            .collect()
+        held.into_iter().filter_map(|index| self.send_delete(turn, index, timeout)).collect()
     }
 
     fn on_service(&mut self, now: Instant, service: MappingService) {
@@ -273,7 +309,14 @@ impl UpnpClient {
             let external = mapping.wished;
             // A router whose mappings have no end may have lost them at a restart: they are renewed as well.
             let lease = Duration::from_secs(limits::UPNP_LEASE_S.into());
-            mapping.grant = Some(Grant { external, expires: now + lease });
+            let renewed = mapping.grant.filter(|grant| grant.state != GrantState::Lost);
+            mapping.grant = Some(Grant {
+                external,
+                expires: now + lease,
+                check_at: now,
+                renewed_from: renewed.map(|grant| grant.expires),
+                state: GrantState::Granted,
+            });
             (mapping.tries, mapping.due_at) = (0, now + lease / 2);
             return;
         }
@@ -282,7 +325,7 @@ impl UpnpClient {
         match code {
             Some(PERMANENT_ONLY) if may_repeat && self.lease_s != 0 => self.lease_s = 0,
             // A renewal that is refused or not answered: the mapping is held until it expires.
-            _ if mapping.grant.is_some() => {
+            _ if mapping.grant.is_some_and(|grant| grant.state != GrantState::Lost) => {
                 mapping.tries = 0;
                 mapping.due_at = now + limits::MAPPING_RETRY_MIN;
             }
@@ -291,12 +334,52 @@ impl UpnpClient {
                 mapping.wished = mapping.internal;
             }
             _ => {
-                mapping.due_at = Instant::NEVER;
+                (mapping.grant, mapping.due_at) = (None, Instant::NEVER);
                 if index == TCP {
                     self.refused = code.map(|code| u16::try_from(code).unwrap_or(u16::MAX));
                 }
             }
         }
+    }
+
+    /// The router told who has the port of a mapping, and how long.
+    fn on_checked(&mut self, turn: &mut Turn<'_>, index: usize, reply: Option<&RouterReply>) {
+        let (now, local, is_permanent) = (turn.now, self.local, self.lease_s == 0);
+        let Some(reply) = reply else { return self.search(turn, 0) };
+        let Mapping { grant: Some(grant), due_at, .. } = &mut self.mappings[index] else { return };
+        let entry = mapping_entry(&reply.body).filter(|(client, _)| *client == local);
+        let Some((_, lease_s)) = entry else {
+            // A router that never listed the mapping may have no lists.
+            grant.check_at = Instant::NEVER;
+            if grant.state == GrantState::Listed {
+                (grant.state, *due_at) = (GrantState::Lost, now);
+            }
+            return;
+        };
+        let renewed_from = grant.renewed_from.take();
+        (grant.state, grant.check_at) = (GrantState::Listed, now + limits::UPNP_CHECK_INTERVAL);
+        if lease_s == 0 {
+            return;
+        }
+        let lease = Duration::from_secs(lease_s.min(limits::UPNP_LEASE_S).into());
+        if !is_permanent
+            && renewed_from.is_some_and(|before| now + lease <= before + limits::UPNP_LEASE_SLACK)
+        {
+            (grant.state, grant.check_at) = (GrantState::Lost, Instant::NEVER);
+            return self.replace(turn, index);
+        }
+        grant.expires = now + lease.max(2 * limits::UPNP_RENEW_MIN);
+        *due_at = (*due_at).min(now + (lease / 2).max(limits::UPNP_RENEW_MIN));
+    }
+
+    /// Deletes a mapping to add it anew. Until then it counts as held: its port outside stays the same.
+    fn replace(&mut self, turn: &mut Turn<'_>, index: usize) {
+        let Mapping { protocol, wished, .. } = self.mappings[index];
+        let Some(service) = &self.service else { return };
+        let request = SoapRequest::Delete { protocol: protocol.name(), external: wished };
+        let id = call(turn, service, &request, limits::UPNP_TIMEOUT);
+        self.mappings[index].due_at = Instant::NEVER;
+        self.request = Some((id, Step::Replace(index)));
     }
 
     /// Sends the next request if none is open; ends if there is none left to send.
@@ -319,7 +402,10 @@ impl UpnpClient {
                     turn.out.push(Action::RouterRequest { id, url: location.clone(), call: None, timeout });
                     self.request = Some((id, Step::Description(location)));
                 } else if matches!(self.state, State::Searching { next_at: Instant::NEVER, .. }) {
-                    self.end(turn.now + limits::MAPPING_RETRY_SILENT);
+                    let is_known = self.service.is_some();
+                    let wait =
+                        if is_known { limits::MAPPING_RETRY_KNOWN } else { limits::MAPPING_RETRY_SILENT };
+                    self.end(turn.now + wait);
                 }
             }
         }
@@ -333,7 +419,9 @@ impl UpnpClient {
             self.refused = refused;
             return;
         }
-        let Some(index) = self.mappings.iter().position(|mapping| mapping.due_at <= turn.now) else { return };
+        let Some(index) = self.mappings.iter().position(|mapping| mapping.due_at <= turn.now) else {
+            return self.check(turn, service);
+        };
         let Mapping { protocol, internal, wished, .. } = self.mappings[index];
         let request = SoapRequest::Add {
             protocol: protocol.name(),
@@ -346,7 +434,21 @@ impl UpnpClient {
         self.request = Some((id, Step::Add(index)));
     }
 
+    /// Asks for a mapping whose check is due.
+    fn check(&mut self, turn: &mut Turn<'_>, service: &MappingService) {
+        let is_due = |mapping: &Mapping| mapping.grant.is_some_and(|grant| grant.check_at <= turn.now);
+        let Some(index) = self.mappings.iter().position(is_due) else { return };
+        let Mapping { protocol, wished, .. } = self.mappings[index];
+        let request = SoapRequest::Entry { protocol: protocol.name(), external: wished };
+        let id = call(turn, service, &request, limits::UPNP_TIMEOUT);
+        self.request = Some((id, Step::Check(index)));
+    }
+
     fn search(&mut self, turn: &mut Turn<'_>, sent: u32) {
+        if sent == 0 {
+            self.locations.clear();
+            self.described = 0;
+        }
         let next_at = turn.now + limits::UPNP_SEARCH_WAIT * (sent + 1);
         self.state = State::Searching { sent: sent + 1, next_at };
         for target in ssdp::TARGETS {

@@ -46,12 +46,32 @@ impl World {
     }
 
     fn respond(&mut self, location: &str) {
-        self.receive(([192, 168, 1, 1], 1900).into(), &response(location));
+        self.receive_bound(([192, 168, 1, 1], 1900).into(), &response(location));
     }
 
     fn reply(&mut self, id: u64, reply: Option<&RouterReply>) {
         self.engine.on_router_reply(self.now, id, reply, &mut self.out);
         self.drain();
+    }
+
+    /// Returns what the router lists of each mapping.
+    fn entry(&self) -> RouterReply {
+        self.listed.map_or_else(
+            || fault(714),
+            |lease_s| {
+                let client = "<NewInternalClient>192.168.1.7</NewInternalClient>";
+                ok(format!("{client}<NewLeaseDuration>{lease_s}</NewLeaseDuration>").as_bytes())
+            },
+        )
+    }
+
+    /// Returns a world with both ports mapped, by a router that lists them.
+    fn mapped_and_listed(lease_s: u32) -> World {
+        let mut w = World::searching();
+        w.listed = Some(lease_s);
+        w.respond(LOCATION);
+        assert_eq!(w.serve_upnp(|_| Some(ok(b""))).len(), 2);
+        w
     }
 
     /// Answers the open requests as a router does whose answer to `AddPortMapping` is `add`; returns the calls
@@ -65,6 +85,7 @@ impl World {
                     Some(call) if call.action.contains("#GetExternalIPAddress") => {
                         Some(ok(b"<NewExternalIPAddress>203.0.113.5</NewExternalIPAddress>"))
                     }
+                    Some(call) if call.action.contains("#GetSpecific") => Some(self.entry()),
                     Some(call) => {
                         assert_eq!(url, CONTROL);
                         let reply = if call.action.contains("#Add") { add(&call) } else { Some(ok(b"")) };
@@ -209,8 +230,8 @@ fn a_refusal_by_upnp_is_said_with_its_code_when_the_others_are_silent() {
 #[test]
 fn g2_a_location_counts_from_the_router_and_names_the_router() {
     let mut w = World::searching();
-    w.receive(([192, 168, 1, 2], 1900).into(), &response(LOCATION));
-    w.receive(([192, 168, 1, 2], 1900).into(), &response("http://192.168.1.2/d"));
+    w.receive_bound(([192, 168, 1, 2], 1900).into(), &response(LOCATION));
+    w.receive_bound(([192, 168, 1, 2], 1900).into(), &response("http://192.168.1.2/d"));
     for location in [
         "http://127.0.0.1:5000/d",
         "http://192.168.1.2/d",
@@ -270,4 +291,101 @@ fn g2_replies_without_an_open_request_change_nothing() {
         w.reply(id, None);
     }
     assert!(w.requests.is_empty() && w.said == [open()]);
+}
+
+fn is(name: &str) -> impl Fn(&&RouterCall) -> bool {
+    let name = format!("#{name}PortMapping");
+    move |call| call.action.contains(&name)
+}
+
+#[test]
+fn a_router_that_lost_its_mappings_is_asked_again_within_two_minutes() {
+    let mut w = World::mapped_and_listed(3600);
+    w.wait(Duration::from_secs(119));
+    assert!(w.requests.is_empty());
+    w.wait(Duration::from_secs(1));
+    w.listed = None;
+    let calls = w.serve_upnp(|_| Some(ok(b"")));
+    assert!(calls.len() == 2 && calls.iter().all(|call| is("Add")(&call)), "{calls:?}");
+    assert_eq!((w.said.len(), w.tcp()), (1, 6881));
+    w.wait(Duration::from_secs(600));
+    assert!(w.requests.is_empty(), "a router without lists is asked for none");
+}
+
+#[test]
+fn a_renewal_that_the_router_ignores_is_replaced_by_a_new_mapping() {
+    let mut w = World::mapped_and_listed(3600);
+    for minutes in (2..30).step_by(2) {
+        w.wait(Duration::from_secs(120));
+        w.listed = Some(3600 - 60 * minutes);
+        assert!(w.serve_upnp(|_| panic!("mapped before half of the lease")).is_empty());
+    }
+    w.wait(Duration::from_secs(120));
+    w.listed = Some(1800);
+    let calls = w.serve_upnp(|_| Some(ok(b"")));
+    let count = |name| calls.iter().filter(is(name)).count();
+    assert_eq!((count("Add"), count("Delete"), calls.len()), (4, 2, 6));
+    assert_eq!((w.said.len(), w.tcp(), w.udp()), (1, 6881, 6882));
+}
+
+#[test]
+fn a_router_that_does_not_answer_a_check_is_searched_for_and_its_mapping_is_held_meanwhile() {
+    let mut w = World::searching();
+    w.listed = Some(3600);
+    w.respond(LOCATION);
+    let taken = |call: &RouterCall| argument(call, "NewExternalPort") == "6881";
+    w.serve_upnp(|call| Some(if taken(call) { fault(718) } else { ok(b"") }));
+    let port = w.tcp();
+    assert_ne!(port, 6881);
+    w.wait(Duration::from_secs(120));
+    let (id, ..) = w.requests.pop().unwrap();
+    w.reply(id, None);
+    assert_eq!((w.searches, w.tcp()), (6, port));
+    w.respond(LOCATION);
+    assert_eq!(w.serve_upnp(|_| Some(ok(b""))).len(), 2);
+    assert_eq!((w.tcp(), w.said.len()), (port, 1));
+}
+
+#[test]
+fn g2_a_short_lease_and_a_list_that_flickers_cause_no_flood() {
+    let mut w = World::mapped_and_listed(1);
+    w.wait(Duration::from_secs(59));
+    assert!(w.requests.is_empty());
+    w.wait(Duration::from_secs(1));
+    assert_eq!(w.requests.len(), 1);
+
+    let mut w = World::mapped_and_listed(3600);
+    let mut calls = 0;
+    for n in 0..30 {
+        w.wait(Duration::from_secs(120));
+        w.listed = (n % 2 == 1).then_some(3600);
+        calls += w.serve_upnp(|_| Some(ok(b""))).len();
+    }
+    assert!((2..=60).contains(&calls), "{calls} calls in an hour");
+}
+
+#[test]
+fn a_router_that_refuses_by_pcp_is_asked_by_upnp() {
+    let mut w = World::refused_by_pcp();
+    assert_eq!(w.searches, 3);
+    w.respond(LOCATION);
+    assert_eq!(w.serve_upnp(|_| Some(ok(b""))).len(), 2);
+    assert_eq!(w.said, [open()]);
+}
+
+#[test]
+fn g2_a_search_response_at_the_listening_port_is_ignored() {
+    let mut w = World::searching();
+    w.receive(([192, 168, 1, 1], 1900).into(), &response(LOCATION));
+    assert!(w.requests.is_empty());
+}
+
+#[test]
+fn the_mapping_of_a_former_address_of_ours_is_deleted() {
+    let mut w = World::mapped();
+    let moved = Gateway { addr: ROUTER.into(), local: [192, 168, 1, 8].into() };
+    w.engine.on_gateways(w.now, Gateways { v4: Some(moved), v6: None }, &mut w.out);
+    w.drain();
+    let calls = w.serve_upnp(|_| panic!("mapped"));
+    assert!(calls.len() == 2 && calls.iter().all(|call| is("Delete")(&call)), "{calls:?}");
 }

@@ -1,5 +1,5 @@
-//! Requests that block: announces and scrapes over HTTP(S), requests to routers and lookups of host names, each on a thread of its
-//! own, a few at a time.
+//! Requests that block: announces and scrapes over HTTP(S), requests to routers and lookups of host names, each
+//! on a thread of its own, a few at a time.
 //!
 //! ```text
 //!   announce, scrape, resolve ──▶ waiting ──▶ running (at most `workers`) ──channel, wake──▶ next_done
@@ -176,10 +176,11 @@ impl BlockingPool {
         });
     }
 
-    /// Requests the document at the URL of a router, or posts the call to it. The host must be an address.
+    /// Requests the document at the URL of a router, or posts the call to it. The host must be an address. The
+    /// request waits for no worker, so trackers that hang do not delay it: its caller has one or two at a time.
     pub fn ask_router(&mut self, id: u64, url: String, call: Option<RouterCall>, total_timeout: Duration) {
         let request = BlockingRequest::AskRouter { url, call, timeout: total_timeout };
-        self.enqueue(QueuedRequest { id, request });
+        self.start(QueuedRequest { id, request });
     }
 
     /// Looks up the addresses of a host, within 15 s.

@@ -1,5 +1,5 @@
-//! One HTTP request to a router (UPnP): to an address only, directly, without redirects, within one deadline, and
-//! from where the session's [`Egress`] says.
+//! One HTTP request to a router (UPnP): to an address only, directly, without redirects, within one deadline,
+//! and from where the session's [`Egress`] says.
 
 use super::super::egress::Egress;
 use super::super::http_socket::EgressConnector;

@@ -567,3 +567,18 @@ fn a_request_to_a_router_leaves_from_the_address_of_the_session() {
     assert!(matches!(wait(&mut pool), BlockingReply::FromRouter { reply: None, .. }));
     assert!(told.try_recv().is_err(), "asked over IPv4");
 }
+
+#[test]
+fn g2_trackers_that_hang_do_not_delay_a_request_to_a_router() {
+    let silent = server(|_, _| {
+        thread::sleep(Duration::from_secs(60));
+        Ok(())
+    });
+    let router = serving(answer("200 OK", b"<root/>"));
+    let mut pool = pool();
+    for id in 2..8 {
+        pool.announce(id, format!("http://{silent}/announce"), Duration::from_secs(60));
+    }
+    pool.ask_router(1, format!("http://{router}/d"), None, Duration::from_secs(5));
+    assert!(matches!(wait(&mut pool), BlockingReply::FromRouter { id: 1, reply: Some(_) }));
+}
