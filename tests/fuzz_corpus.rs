@@ -58,6 +58,11 @@ fn datagram_parsers_hold_their_invariants() {
 }
 
 #[test]
+fn answers_of_routers_hold_their_invariants() {
+    run_corpus("port_mapping", fuzz_packets::port_mapping);
+}
+
+#[test]
 fn extension_message_parser_holds_its_invariants() {
     run_corpus("extended", fuzz_packets::extended);
 }

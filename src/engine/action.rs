@@ -103,7 +103,8 @@ pub enum Action {
         /// The payload.
         bytes: Vec<u8>,
     },
-    /// Send one datagram from a socket of its own that has this address; pass answers to `on_datagram`.
+    /// Send one datagram from a socket of its own that has this address; pass answers to
+    /// `on_bound_datagram`.
     DatagramFrom {
         /// Our address.
         from: IpAddr,
@@ -114,6 +115,17 @@ pub enum Action {
     },
     /// Look for the default routers; answer with `on_gateways`.
     FindGateways,
+    /// Send an HTTP request to a router, without proxies and redirects; answer with `on_router_reply`.
+    RouterRequest {
+        /// The id of the request; the answer carries it.
+        id: u64,
+        /// The URL, whose host is the router's address.
+        url: String,
+        /// What to post; `None` requests the document.
+        call: Option<RouterCall>,
+        /// Time for the whole request.
+        timeout: Duration,
+    },
     /// Send one datagram to this multicast group on the local network.
     Multicast {
         /// The group.
@@ -136,6 +148,24 @@ pub enum Action {
     },
     /// Report an event to the user.
     Notice(Notice),
+}
+
+/// A call of a service of the router (SOAP).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouterCall {
+    /// The header `SOAPAction`.
+    pub action: String,
+    /// The body, XML.
+    pub body: String,
+}
+
+/// The router's answer to an HTTP request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouterReply {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body, of limited length.
+    pub body: Vec<u8>,
 }
 
 /// An event that the caller may report to the user.

@@ -1,7 +1,7 @@
 //! Discovery: passes peers and counts from trackers, the DHT and the local network to the torrents, and the
 //! torrents' requests to these sources.
 
-use super::action::{Action, Actions, Notice, ScrapeSource};
+use super::action::{Action, Actions, Notice, RouterReply, ScrapeSource};
 use super::config::DhtSetup;
 use super::dht::DhtStats;
 use super::dht_client::{DhtClient, DhtOutcome};
@@ -19,6 +19,17 @@ use std::sync::Arc;
 
 impl Engine {
     // ---- packets and names ----------------------------------------------------------------------------------------
+
+    /// A datagram arrived at a socket of [`Action::DatagramFrom`](super::Action::DatagramFrom). Answers to UPnP
+    /// searches are accepted here alone: peers outside know the port of no such socket.
+    pub fn on_bound_datagram(&mut self, now: Instant, from: SocketAddr, packet: &[u8], out: &mut Actions) {
+        match (Datagram::of(packet), &mut self.port_mapper) {
+            (Datagram::Ssdp, Some(mapper)) => {
+                mapper.on_search_response(&mut self.context.turn(now, out), from, packet);
+            }
+            _ => self.on_datagram(now, from, packet, out),
+        }
+    }
 
     /// A datagram arrived at one of our UDP sockets.
     pub fn on_datagram(&mut self, now: Instant, from: SocketAddr, packet: &[u8], out: &mut Actions) {
@@ -39,7 +50,7 @@ impl Engine {
                     self.on_outside_ports(now, out);
                 }
             }
-            Datagram::Utp | Datagram::Unknown => {}
+            Datagram::Ssdp | Datagram::Utp | Datagram::Unknown => {}
         }
     }
 
@@ -329,16 +340,24 @@ impl Engine {
         }
     }
 
-    /// Deletes the mappings without waiting for an answer.
+    /// A router answered an HTTP request; `None` if it failed.
+    pub fn on_router_reply(&mut self, now: Instant, id: u64, reply: Option<&RouterReply>, out: &mut Actions) {
+        if let Some(mapper) = &mut self.port_mapper {
+            mapper.on_reply(&mut self.context.turn(now, out), id, reply);
+            self.on_outside_ports(now, out);
+        }
+    }
+
+    /// Deletes the mappings. Only the answers to UPnP requests are waited for, half a second.
     pub(super) fn unmap_ports(&mut self, now: Instant, out: &mut Actions) {
-        if let Some(mapper) = self.port_mapper.take() {
+        if let Some(mapper) = &mut self.port_mapper {
             mapper.stop(&mut self.context.turn(now, out));
         }
     }
 
     /// If the router opened another port than before, has trackers and DHT told.
     fn on_outside_ports(&mut self, now: Instant, out: &mut Actions) {
-        let Some(mapper) = &self.port_mapper else { return };
+        let Some(mapper) = self.port_mapper.as_ref().filter(|_| !self.swarms.stopping) else { return };
         let before = std::mem::replace(&mut self.context.outside, mapper.outside());
         let (port, after) = (self.context.config.port, self.context.outside);
         if [false, true].iter().all(|v6| before.tcp(*v6, port) == after.tcp(*v6, port)) {

@@ -437,7 +437,8 @@ impl Engine {
 
     /// Returns whether nothing is under way: no connection, no announce or scrape without an answer.
     pub fn is_idle(&self) -> bool {
-        self.swarms.connections.is_empty() && self.trackers.is_idle()
+        let is_unmapping = self.port_mapper.as_ref().is_some_and(PortMapper::is_unmapping);
+        self.swarms.connections.is_empty() && self.trackers.is_idle() && !is_unmapping
     }
 
     /// Returns what a torrent's resume record has to hold.

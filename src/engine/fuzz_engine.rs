@@ -525,6 +525,7 @@ impl FuzzDriver<'_> {
                     | Action::KeepNodes { .. }
                     | Action::DatagramFrom { .. }
                     | Action::FindGateways
+                    | Action::RouterRequest { .. }
                     | Action::Multicast { .. } => {}
                     Action::Metadata { info, .. } => {
                         assert_eq!(info[..], METADATA[..], "metadata that does not match the info hash");

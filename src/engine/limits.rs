@@ -370,5 +370,28 @@ pub const MAPPING_RETRY_KNOWN: Duration = Duration::from_secs(5 * 60);
 pub const MAPPING_RETRY_MIN: Duration = Duration::from_secs(60);
 /// Seconds that a router's clock may run behind ours, besides a share of the time that passed.
 pub const EPOCH_SLACK_S: u64 = 2;
+/// Lease of a UPnP mapping that is asked for, seconds.
+pub const UPNP_LEASE_S: u32 = 3_600;
+/// Searches for a UPnP router.
+pub const UPNP_SEARCHES: u32 = 4;
+/// Wait after the first UPnP search; the second waits twice as long, and so on.
+pub const UPNP_SEARCH_WAIT: Duration = Duration::from_secs(2);
+/// Descriptions that are requested after one search.
+pub const UPNP_DESCRIPTIONS: usize = 4;
+/// Requests for one UPnP mapping, each with another port or lease.
+pub const UPNP_TRIES: u32 = 4;
+/// Shortest wait before a UPnP mapping is renewed, however short its lease is.
+pub const UPNP_RENEW_MIN: Duration = Duration::from_secs(60);
+/// Interval of asking a UPnP router whether it holds the mappings: it tells of no restart.
+pub const UPNP_CHECK_INTERVAL: Duration = Duration::from_secs(2 * 60);
+/// Seconds that two answers about the end of one lease may differ.
+pub const UPNP_LEASE_SLACK: Duration = Duration::from_secs(5);
+/// Time-out of a request to a UPnP router.
+pub const UPNP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most time that the end waits for UPnP mappings to be deleted.
+pub const UPNP_DELETE_TIMEOUT: Duration = Duration::from_millis(500);
+/// Packets of a PCP or NAT-PMP question without an answer after which UPnP is tried as well. It is tried after a
+/// refusal, too.
+pub const UPNP_AFTER_SENDS: u32 = 3;
 /// Interval of looking for the default routers.
 pub const GATEWAY_INTERVAL: Duration = Duration::from_secs(60);

@@ -78,7 +78,7 @@ mod turn;
 mod upload_only;
 
 pub use self::engine::Engine;
-pub use action::{Action, Actions, DialFailure, HashVerdict, Notice, ScrapeSource};
+pub use action::{Action, Actions, DialFailure, HashVerdict, Notice, RouterCall, RouterReply, ScrapeSource};
 pub use config::{DhtSetup, EngineConfig, TorrentInfo, TorrentSpec};
 pub use connection_counts::{AttemptCounts, ConnectionCounts};
 pub use disconnect::DisconnectReason;

@@ -43,8 +43,8 @@ pub struct Config {
     pub pex: bool,
     /// Local service discovery (BEP 14); never used for a private torrent.
     pub lsd: bool,
-    /// Ask the router to open the listening port to peers outside (PCP, NAT-PMP). Nothing is sent without a default
-    /// router, from a public IPv4 address, or if only loopback is listened on.
+    /// Ask the router to open the listening port to peers outside (PCP, NAT-PMP, UPnP). Nothing is sent
+    /// without a default router, from a public IPv4 address, or if only loopback is listened on.
     pub port_mapping: bool,
     /// The transports of connections to peers. With both, an address is dialed over TCP first. Without TCP no TCP port
     /// is opened.

@@ -66,6 +66,9 @@ impl EventLoop {
                 let found = gateways(&self.listen_on, &self.egress);
                 self.engine.on_gateways(self.now, found, &mut self.actions);
             }
+            Action::RouterRequest { id, url, call, timeout } => {
+                self.blocking_pool.ask_router(id, url, call, timeout);
+            }
             Action::Multicast { group, bytes } => self.multicast.send(group, &bytes),
             Action::KeepNodes { nodes } => self.store.write_state_file(NODES_FILE, write_nodes(&nodes)),
             Action::Metadata { torrent, info } => self.on_metadata(torrent, &info),
@@ -345,6 +348,9 @@ impl EventLoop {
                 }
                 BlockingReply::Scraped { id, result } => {
                     self.engine.on_scraped(self.now, id, result, &mut self.actions);
+                }
+                BlockingReply::FromRouter { id, reply } => {
+                    self.engine.on_router_reply(self.now, id, reply.as_ref(), &mut self.actions);
                 }
                 BlockingReply::Resolved { id, result } => {
                     self.engine.on_resolved(self.now, id, result, &mut self.actions);

@@ -364,8 +364,8 @@ impl EventLoop {
         let mut left = DATAGRAMS_PER_TURN;
         while left > 0 && (self.udp.pending() || self.bound_udp.pending()) {
             let (mut received, socket) = self.udp.receive(&mut self.datagrams);
-            let shared = received > 0;
-            if !shared {
+            let is_bound = received == 0;
+            if is_bound {
                 received = self.bound_udp.receive(&mut self.datagrams);
             }
             left = left.saturating_sub(received.max(1));
@@ -373,7 +373,9 @@ impl EventLoop {
             let received_at = self.clock.now();
             for (bytes, from) in self.datagrams.iter() {
                 let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-                if shared && Datagram::of(bytes) == Datagram::Utp {
+                if is_bound {
+                    self.engine.on_bound_datagram(self.now, from, bytes, &mut self.actions);
+                } else if Datagram::of(bytes) == Datagram::Utp {
                     self.utp.on_datagram(received_at, socket, from, bytes);
                 } else {
                     self.engine.on_datagram(self.now, from, bytes, &mut self.actions);

@@ -154,7 +154,9 @@ impl World {
             }
             Action::Metadata { .. } => unreachable!("every torrent starts with its metadata"),
             Action::Scrape { .. } => unreachable!("the driver starts no scrape"),
-            Action::FindGateways | Action::DatagramFrom { .. } => unreachable!("port mapping is off"),
+            Action::FindGateways | Action::DatagramFrom { .. } | Action::RouterRequest { .. } => {
+                unreachable!("port mapping is off")
+            }
             Action::Multicast { .. } => unreachable!("LSD is off"),
             Action::KeepNodes { .. } => unreachable!("the DHT is off"),
             Action::Notice(notice) => self.on_notice(node, &notice),

@@ -6,8 +6,11 @@
 //! | UDP tracker | a 32-bit action of which only the last byte is used, so two zero bytes | BEP 15 |
 //! | uTP | type 0 to 4 and version 1 in one byte | BEP 29 |
 //! | port mapping | version 0 or 2, then an opcode with the response bit | RFC 6886, RFC 6887 |
+//! | SSDP | `HTTP/1.1 200` | UPnP Device Architecture |
 //!
 //! A packet is classified only; whether it is valid is decided by the protocol's own parser.
+
+use super::ssdp;
 
 /// The protocol of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub enum Datagram {
     Utp,
     /// A response of a router to a NAT-PMP or PCP request.
     PortMapping,
+    /// A response of a device to a search (UPnP).
+    Ssdp,
     /// None of these.
     Unknown,
 }
@@ -31,6 +36,7 @@ impl Datagram {
             [b'd', ..] => Datagram::Dht,
             [0 | 2, 0x80..=0xff, ..] => Datagram::PortMapping,
             [0, 0, ..] => Datagram::UdpTracker,
+            bytes if bytes.starts_with(ssdp::VERB) => Datagram::Ssdp,
             [0x01 | 0x11 | 0x21 | 0x31 | 0x41, ..] => Datagram::Utp,
             _ => Datagram::Unknown,
         }
@@ -55,11 +61,12 @@ mod tests {
         }
         assert_eq!(Datagram::of(&[0, 128, 0, 0]), Datagram::PortMapping, "NAT-PMP");
         assert_eq!(Datagram::of(&[2, 129, 0, 0]), Datagram::PortMapping, "PCP");
+        assert_eq!(Datagram::of(b"HTTP/1.1 200 OK\r\n"), Datagram::Ssdp);
     }
 
     #[test]
     fn a_packet_of_no_known_protocol_is_unknown() {
-        for bytes in [&b""[..], b"\0", b"x", &[0x51, 0], &[0x02, 0x01], &[0x12, 0]] {
+        for bytes in [&b""[..], b"\0", b"x", b"HTTP/1.1 404", &[0x51, 0], &[0x02, 0x01], &[0x12, 0]] {
             assert_eq!(Datagram::of(bytes), Datagram::Unknown, "{bytes:?}");
         }
         assert_eq!(

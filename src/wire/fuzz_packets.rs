@@ -14,10 +14,11 @@ use super::limits::{
     CLIENT_CHARS, KRPC_BYTES, KRPC_NODES, KRPC_TRANSACTION_BYTES, LSD_HASHES, METADATA_BYTES, PEERS,
     PEX_PEERS, REQQ, TRACKER_ID_BYTES,
 };
+use super::port_mapping::{Subject, parse_answer};
 use super::udp_tracker::{parse_announce, parse_connect, parse_scrape, transaction_of};
 use super::{
     AnnounceError, ExtendedHandshake, MetadataMessage, PexMessage, UtpPacket, lsd, parse_counts, parse_reply,
-    read_dont_have, write_dont_have, write_pex,
+    read_dont_have, soap, ssdp, write_dont_have, write_pex,
 };
 use crate::units::{InfoHash, NodeId};
 use std::net::SocketAddr;
@@ -156,6 +157,28 @@ pub fn krpc(bytes: &[u8]) {
             }
         }
     }
+}
+
+/// Checks an answer of a router: of PCP or NAT-PMP, to a UPnP search, or an XML document of UPnP.
+pub fn port_mapping(bytes: &[u8]) {
+    if let Some(answer) = parse_answer(bytes) {
+        assert_eq!(bytes.first(), Some(&answer.version));
+        if let Subject::Mapping(mapped) = answer.subject {
+            assert_eq!(mapped.pcp.is_some(), answer.version == 2);
+        }
+    }
+    if let Some(location) = ssdp::location(bytes) {
+        assert!(bytes.len() <= 2048 && (1..=256).contains(&location.len()));
+        assert!(location.bytes().all(|b| b.is_ascii_graphic()));
+    }
+    let read = soap::mapping_service(bytes, "http://192.168.1.1:5000/rootDesc.xml");
+    let code = soap::error_code(bytes);
+    let address = soap::external_address(bytes);
+    let entry = soap::mapping_entry(bytes);
+    if bytes.len() > soap::DOCUMENT_BYTES {
+        assert!(read.is_none() && code.is_none() && address.is_none() && entry.is_none());
+    }
+    assert!(read.is_none_or(|service| service.control_url.len() <= 2 * soap::DOCUMENT_BYTES));
 }
 
 type Nodes = Vec<(NodeId, SocketAddr)>;

@@ -52,7 +52,9 @@ mod pex;
 pub(crate) mod port_mapping;
 mod rc4;
 mod scrape;
+pub(crate) mod soap;
 pub(crate) mod socks5;
+pub(crate) mod ssdp;
 #[cfg(test)]
 pub(crate) mod testing;
 mod text;

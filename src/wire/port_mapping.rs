@@ -38,6 +38,14 @@ impl MappedProtocol {
     /// Both protocols.
     pub const BOTH: [MappedProtocol; 2] = [MappedProtocol::Tcp, MappedProtocol::Udp];
 
+    /// Returns the protocol's name in UPnP.
+    pub const fn name(self) -> &'static str {
+        match self {
+            MappedProtocol::Tcp => "TCP",
+            MappedProtocol::Udp => "UDP",
+        }
+    }
+
     /// Returns the protocol's number (IANA).
     const fn number(self) -> u8 {
         match self {

@@ -108,8 +108,29 @@ fn inside(network: &str, command: &Command) -> Command {
     inside
 }
 
-/// Starts miniupnpd in the router, with an empty table of mappings. A lifetime of 20 s is renewed after 10.
-fn daemon(lab: &Lab) -> Kid<'_> {
+/// Settings of miniupnpd for PCP and NAT-PMP alone. A lifetime of 20 s is renewed after 10.
+const PCP: &str = "enable_natpmp=yes\nenable_upnp=no\nmin_lifetime=10\nmax_lifetime=20\n";
+/// Settings of miniupnpd for UPnP alone.
+const UPNP: &str = "enable_natpmp=no\nenable_upnp=yes\n";
+/// Sends a DHT ping to the address and port in its arguments, and prints the id in the answer.
+const PING: &str = r#"
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(1)
+for _ in range(10):
+    s.sendto(b"d1:ad2:id20:" + bytes(range(20)) + b"e1:q4:ping1:t2:aa1:y1:qe", (sys.argv[1], int(sys.argv[2])))
+    try:
+        answer, sender = s.recvfrom(2000)
+    except socket.timeout:
+        continue
+    assert sender == (sys.argv[1], int(sys.argv[2])), sender
+    assert b"1:rd2:id20:" in answer and b"1:t2:aa" in answer, answer
+    sys.exit(0)
+sys.exit(1)
+"#;
+
+/// Starts miniupnpd in the router, with an empty table of mappings.
+fn daemon<'a>(lab: &'a Lab, protocols: &str) -> Kid<'a> {
     let rules = lab.at("rules.nft");
     fs::write(&rules, RULES).unwrap();
     within("rillmapr", "nft", &["flush", "ruleset"]);
@@ -117,9 +138,11 @@ fn daemon(lab: &Lab) -> Kid<'_> {
     // Of a daemon that was killed.
     let _ = fs::remove_file(lab.at("miniupnpd.pid"));
     let settings = lab.at("miniupnpd.conf");
-    let text = "ext_ifname=out\nlistening_ip=in\nenable_natpmp=yes\nenable_upnp=no\nsecure_mode=yes\nmin_lifetime=10\n\
-         max_lifetime=20\nuuid=00000000-0000-0000-0000-000000000001\nallow 1024-65535 10.91.0.0/24 1024-65535\n\
-         deny 0-65535 0.0.0.0/0 0-65535\n";
+    let text = format!(
+        "ext_ifname=out\nlistening_ip=in\nsecure_mode=yes\n{protocols}\
+         uuid=00000000-0000-0000-0000-000000000001\nallow 1024-65535 10.91.0.0/24 1024-65535\n\
+         deny 0-65535 0.0.0.0/0 0-65535\n"
+    );
     fs::write(&settings, text).unwrap();
     let mut command = Command::new("miniupnpd");
     command.args(["-d", "-f"]).arg(&settings).arg("-P").arg(lab.at("miniupnpd.pid"));
@@ -146,9 +169,18 @@ fn mappings() -> usize {
 
 fn seed<'a>(lab: &'a Lab, torrent: &Torrent) -> Kid<'a> {
     let mut command = rill();
+    // No request to a router goes through a proxy: there is none at this address.
+    command.env("http_proxy", "http://10.91.0.99:3128").env_remove("RILL_NO_DHT");
     command.env_remove("RILL_NO_PORT_MAPPING").args(["seed", "--no-state", "--listen-port", PORT, "-d"]);
     command.arg(&torrent.dir).arg(&torrent.file);
     lab.start(&mut inside("rillmapc", &command))
+}
+
+fn ping_from_outside(lab: &Lab) {
+    let mut command = Command::new("python3");
+    command.args(["-c", PING, ROUTER, PORT]);
+    let kid = lab.start(&mut inside("rillmapo", &command));
+    assert_eq!(kid.code(), 0, "a datagram from outside is not answered\n{}", lab.words());
 }
 
 fn fetch_from_outside(lab: &Lab, torrent: &Torrent, out: &Path) {
@@ -170,7 +202,7 @@ fn a_peer_outside_downloads_through_the_mapped_port() {
     let _home = Home::new();
     let lab = Lab::new();
     let torrent = Torrent::make(&lab, Shape::single(1 << 20, 64 << 10), &[]);
-    let router = daemon(&lab);
+    let router = daemon(&lab, PCP);
     let seeder = seed(&lab, &torrent);
     lab.wait_for("TCP and UDP are mapped", || mappings() == 2);
     lab.wait_for("the open port is said", || {
@@ -183,7 +215,7 @@ fn a_peer_outside_downloads_through_the_mapped_port() {
     assert_eq!(mappings(), 2, "renewed\n{}", lab.words());
 
     router.signal("KILL");
-    let _restarted = daemon(&lab);
+    let _restarted = daemon(&lab, PCP);
     assert_eq!(mappings(), 0);
     lab.wait_up_to(Duration::from_secs(25), "mapped by the restarted daemon", &mut || mappings() == 2);
     fetch_from_outside(&lab, &torrent, &lab.new_dir("out"));
@@ -191,4 +223,33 @@ fn a_peer_outside_downloads_through_the_mapped_port() {
     seeder.signal("TERM");
     lab.wait_up_to(Duration::from_secs(5), "unmapped at the end", &mut || mappings() == 0);
     println!("mapped, dialed, renewed, mapped again, unmapped");
+}
+
+#[test]
+#[ignore = "needs other programs"]
+fn a_peer_outside_downloads_through_a_port_that_upnp_mapped() {
+    need!("ip", "nft", "miniupnpd", "python3");
+    let _home = Home::new();
+    let lab = Lab::new();
+    let torrent = Torrent::make(&lab, Shape::single(1 << 20, 64 << 10), &[]);
+    let router = daemon(&lab, UPNP);
+    let seeder = seed(&lab, &torrent);
+    lab.wait_for("TCP and UDP are mapped", || mappings() == 2);
+    lab.wait_for("the open port is said", || {
+        seeder.words().contains("9.77.77.1:6881 is open to peers outside (TCP and UDP, by UPnP)")
+    });
+    fetch_from_outside(&lab, &torrent, &lab.new_dir("out"));
+    ping_from_outside(&lab);
+
+    // The restarted daemon listens at another HTTP port.
+    router.signal("KILL");
+    let _restarted = daemon(&lab, UPNP);
+    assert_eq!(mappings(), 0);
+    lab.wait_up_to(Duration::from_secs(150), "mapped by the restarted daemon", &mut || mappings() == 2);
+    fetch_from_outside(&lab, &torrent, &lab.new_dir("out"));
+    ping_from_outside(&lab);
+
+    seeder.signal("TERM");
+    lab.wait_up_to(Duration::from_secs(5), "unmapped at the end", &mut || mappings() == 0);
+    println!("mapped, dialed, answered, mapped again, unmapped");
 }

@@ -110,7 +110,7 @@ pub(crate) struct Discovery {
     /// Do not look for peers on the local network (BEP 14)
     #[arg(long, env = "RILL_NO_LSD", value_parser = FalseyValueParser::new())]
     pub(crate) no_lsd: bool,
-    /// Do not ask the router to open the listening port to peers outside (PCP, NAT-PMP)
+    /// Do not ask the router to open the listening port to peers outside (PCP, NAT-PMP, UPnP)
     #[arg(long, env = "RILL_NO_PORT_MAPPING", value_parser = FalseyValueParser::new())]
     pub(crate) no_port_mapping: bool,
     /// Connect to peers over TCP, uTP (BEP 29) or both; with both over TCP first, and over uTP if that fails

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   look for the default router (once a minute) ──▶ PCP ──"version", silence──▶ NAT-PMP ──silence──▶ again in 2 h
+//!                                                    ├── third packet unanswered, refused ──▶ UPnP beside them
 //!                                                    └── granted ──▶ renewed at half of its lifetime ──▶ deleted at exit
 //! ```
 //!
@@ -14,8 +15,11 @@
 mod pcp;
 #[cfg(test)]
 mod tests;
+mod upnp;
+#[cfg(test)]
+mod upnp_tests;
 
-use super::action::{Action, Notice};
+use super::action::{Action, Notice, RouterReply};
 use super::limits;
 use super::timers::Timer;
 use super::turn::Turn;
@@ -24,6 +28,7 @@ use crate::wire::port_mapping::{MappedProtocol, parse_answer};
 use pcp::{Outcome, RouterClient};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use upnp::{UpnpClient, UpnpOutcome};
 
 /// What the engine needs to ask for open ports.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +85,8 @@ pub enum MappingProtocol {
     Pcp,
     /// The NAT Port Mapping Protocol (RFC 6886).
     NatPmp,
+    /// Universal Plug and Play, Internet Gateway Device.
+    Upnp,
 }
 
 /// Whether peers outside can connect to us, as the router says.
@@ -136,6 +143,7 @@ impl fmt::Display for PortMapping {
                 f.write_str(match by {
                     MappingProtocol::Pcp => "by PCP)",
                     MappingProtocol::NatPmp => "by NAT-PMP)",
+                    MappingProtocol::Upnp => "by UPnP)",
                 })
             }
             PortMapping::BehindAnotherRouter { address, tcp } => {
@@ -156,7 +164,7 @@ impl fmt::Display for PortMapping {
             ),
             PortMapping::Silent { router } => write!(
                 f,
-                "no port is open to peers outside: the router {router} answers neither PCP nor NAT-PMP; forward a port in \
+                "no port is open to peers outside: the router {router} answers neither PCP, NAT-PMP nor UPnP; forward a port in \
                  its settings"
             ),
         }
@@ -170,6 +178,10 @@ pub struct PortMapper {
     rng: Rng,
     /// The clients of the routers, IPv4 first.
     clients: [Option<RouterClient>; 2],
+    /// The client that asks the router of IPv4 by UPnP.
+    upnp: Option<UpnpClient>,
+    /// The end: open requests that delete UPnP mappings, and until when they are waited for.
+    unmapping: Option<(Vec<u64>, Instant)>,
     /// When to look for the default routers again.
     look_at: Instant,
     /// What was last reported of each router.
@@ -183,6 +195,8 @@ impl PortMapper {
             setup,
             rng: Rng::new(setup.seed ^ 0x706f_7274_6d61),
             clients: [None, None],
+            upnp: None,
+            unmapping: None,
             look_at: turn.now,
             reported: [None; 2],
         };
@@ -192,12 +206,26 @@ impl PortMapper {
 
     /// These are the default routers now. A new router, or a new address of ours, begins anew.
     pub fn on_gateways(&mut self, turn: &mut Turn<'_>, found: Gateways) {
+        if self.unmapping.is_some() {
+            return;
+        }
         let found = [found.v4.filter(translates), found.v6.filter(|gateway| gateway.local.is_ipv6())];
         for ((client, reported), gateway) in self.clients.iter_mut().zip(&mut self.reported).zip(found) {
             if client.as_ref().map(RouterClient::gateway) != gateway {
                 *reported = None;
                 let ports = [self.setup.tcp_port, self.setup.udp_port];
                 *client = gateway.map(|gateway| RouterClient::start(turn, gateway, ports, &mut self.rng));
+                let is_v4 = gateway.is_none_or(|gateway| gateway.addr.is_ipv4());
+                if is_v4 {
+                    // The mapping of a former address of ours occupies the port. Its deletion is not waited for.
+                    let is_same_router =
+                        |old: &UpnpClient| gateway.is_some_and(|now| old.is_of(now.addr.ip()));
+                    if let Some(mut old) = self.upnp.take().filter(is_same_router) {
+                        old.delete(turn, limits::UPNP_TIMEOUT);
+                    }
+                    let rng = Rng::new(self.rng.u64());
+                    self.upnp = gateway.and_then(|gateway| UpnpClient::new(turn.now, gateway, ports, rng));
+                }
             }
         }
         self.finish(turn);
@@ -213,20 +241,63 @@ impl PortMapper {
         }
     }
 
+    /// A datagram that looks like an answer to a UPnP search arrived.
+    pub fn on_search_response(&mut self, turn: &mut Turn<'_>, from: SocketAddr, packet: &[u8]) {
+        if let Some(upnp) = &mut self.upnp {
+            upnp.on_search_response(turn, from.ip(), packet);
+            self.finish(turn);
+        }
+    }
+
+    /// The router answered an HTTP request; `None` if it failed.
+    pub fn on_reply(&mut self, turn: &mut Turn<'_>, id: u64, reply: Option<&RouterReply>) {
+        if let Some((open, _)) = &mut self.unmapping {
+            open.retain(|other| *other != id);
+            return;
+        }
+        if let Some(upnp) = &mut self.upnp {
+            upnp.on_reply(turn, id, reply);
+            self.finish(turn);
+        }
+    }
+
+    /// Returns whether mappings are being deleted.
+    pub fn is_unmapping(&self) -> bool {
+        self.unmapping.as_ref().is_some_and(|(open, _)| !open.is_empty())
+    }
+
     /// The timer fired.
     pub fn on_deadline(&mut self, turn: &mut Turn<'_>) {
+        if let Some((open, until)) = &mut self.unmapping {
+            if turn.now >= *until {
+                open.clear();
+            }
+            return;
+        }
         if turn.now >= self.look_at {
             self.look_at = turn.now + limits::GATEWAY_INTERVAL;
             turn.out.push(Action::FindGateways);
         }
         self.clients.iter_mut().flatten().for_each(|client| client.on_deadline(turn));
+        if let Some(upnp) = &mut self.upnp {
+            upnp.on_deadline(turn);
+        }
         self.finish(turn);
     }
 
-    /// Deletes the mappings: one packet each, whose answers are not waited for.
-    pub fn stop(self, turn: &mut Turn<'_>) {
+    /// Deletes the mappings: one packet each, whose answers are not waited for. Requests of UPnP take a
+    /// connection and are waited for a short time.
+    pub fn stop(&mut self, turn: &mut Turn<'_>) {
         self.clients.iter().flatten().for_each(|client| client.delete(turn));
+        self.clients = [None, None];
+        let open = self.upnp.take();
+        let open = open.map(|mut upnp| upnp.delete(turn, limits::UPNP_DELETE_TIMEOUT)).unwrap_or_default();
+        let until = turn.now + limits::UPNP_DELETE_TIMEOUT;
         turn.timers.disarm(Timer::PortMapping);
+        if !open.is_empty() {
+            turn.timers.arm(Timer::PortMapping, until);
+        }
+        self.unmapping = Some((open, until));
     }
 
     /// Returns our ports outside.
@@ -234,26 +305,56 @@ impl PortMapper {
         let port = |protocol| {
             self.clients.each_ref().map(|client| client.as_ref().and_then(|client| client.outside(protocol)))
         };
-        OutsidePorts { tcp: port(MappedProtocol::Tcp), udp: port(MappedProtocol::Udp) }
+        let mut ports = OutsidePorts { tcp: port(MappedProtocol::Tcp), udp: port(MappedProtocol::Udp) };
+        if let Some(upnp) = &self.upnp {
+            ports.tcp[0] = ports.tcp[0].or(upnp.outside(MappedProtocol::Tcp));
+            ports.udp[0] = ports.udp[0].or(upnp.outside(MappedProtocol::Udp));
+        }
+        ports
+    }
+
+    /// Begins UPnP if the router grants nothing by the other protocols, and ends it if it does.
+    fn update_upnp(&mut self, turn: &mut Turn<'_>) {
+        let (Some(client), Some(upnp)) = (&self.clients[0], &mut self.upnp) else { return };
+        // A grant of TCP alone may be followed by one of UDP.
+        if matches!(client.outcome(), Some(Outcome::Open { .. })) {
+            upnp.give_way(turn, MappedProtocol::BOTH.map(|protocol| client.outside(protocol)));
+        } else if client.is_failing() {
+            upnp.begin(turn);
+        }
     }
 
     /// Reports what changed, and arms the timer.
     fn finish(&mut self, turn: &mut Turn<'_>) {
-        for (client, reported) in self.clients.iter().zip(&mut self.reported) {
-            let Some(status) = client.as_ref().and_then(status) else { continue };
+        self.update_upnp(turn);
+        let upnp =
+            [self.upnp.as_ref().map_or(UpnpOutcome::Nothing, UpnpClient::outcome), UpnpOutcome::Nothing];
+        for ((client, reported), upnp) in self.clients.iter().zip(&mut self.reported).zip(upnp) {
+            let Some(status) = client.as_ref().and_then(|client| status(client, upnp)) else { continue };
             if reported.replace(status) != Some(status) {
                 turn.out.push(Action::Notice(Notice::PortMapping(status)));
             }
         }
         let next = self.clients.iter().flatten().map(RouterClient::next_deadline).min();
-        turn.timers.arm(Timer::PortMapping, self.look_at.min(next.unwrap_or(Instant::NEVER)));
+        let upnp = self.upnp.as_ref().map_or(Instant::NEVER, UpnpClient::next_deadline);
+        let next = next.unwrap_or(Instant::NEVER).min(upnp);
+        turn.timers.arm(Timer::PortMapping, self.look_at.min(next));
     }
 }
 
 /// Returns what there is to say about a router; `None` while it is being asked.
-fn status(client: &RouterClient) -> Option<PortMapping> {
+fn status(client: &RouterClient, upnp: UpnpOutcome) -> Option<PortMapping> {
     let router = client.gateway().addr.ip();
-    match client.outcome()? {
+    let outcome = match (client.outcome(), upnp) {
+        (Some(open @ Outcome::Open { .. }), _) => open,
+        (_, UpnpOutcome::Open { address, tcp, udp }) => {
+            Outcome::Open { address, tcp, udp, by: MappingProtocol::Upnp }
+        }
+        (_, UpnpOutcome::Busy) => return None,
+        (Some(Outcome::Silent), UpnpOutcome::Refused(code)) => Outcome::Refused(code),
+        (outcome, _) => outcome?,
+    };
+    match outcome {
         Outcome::Open { address, tcp, udp, by } => Some(match address {
             Some(address) if !is_public(address) => PortMapping::BehindAnotherRouter { address, tcp },
             address => PortMapping::Open { address, tcp, udp, by },

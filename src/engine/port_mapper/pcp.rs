@@ -25,6 +25,22 @@ const UNKNOWN_VERSION: u16 = 1;
 /// Answers of PCP that are no reason to give up NAT-PMP: malformed request, unknown opcode, unknown option.
 const NOT_UNDERSTOOD: [u16; 3] = [3, 4, 5];
 
+/// The protocol that the router is asked by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Pcp,
+    NatPmp,
+}
+
+impl From<Protocol> for MappingProtocol {
+    fn from(protocol: Protocol) -> MappingProtocol {
+        match protocol {
+            Protocol::Pcp => MappingProtocol::Pcp,
+            Protocol::NatPmp => MappingProtocol::NatPmp,
+        }
+    }
+}
+
 /// The result of asking a router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -74,7 +90,7 @@ struct Epoch {
 #[derive(Debug)]
 pub(super) struct RouterClient {
     gateway: Gateway,
-    by: MappingProtocol,
+    by: Protocol,
     mappings: [Mapping; 2],
     /// The question for the external address, of NAT-PMP.
     address_question: Option<Question>,
@@ -103,7 +119,7 @@ impl RouterClient {
         let [tcp, udp] = MappedProtocol::BOTH;
         let mut client = RouterClient {
             gateway,
-            by: MappingProtocol::Pcp,
+            by: Protocol::Pcp,
             mappings: [(tcp, ports[0]), (udp, ports[1])].map(mapping),
             address_question: None,
             address: None,
@@ -112,7 +128,7 @@ impl RouterClient {
             failure: None,
             retry_at: Instant::NEVER,
         };
-        client.ask_all(turn, MappingProtocol::Pcp);
+        client.ask_all(turn, Protocol::Pcp);
         client
     }
 
@@ -135,9 +151,17 @@ impl RouterClient {
             return None;
         }
         match tcp {
-            Some(tcp) => Some(Outcome::Open { address: self.address, tcp, udp, by: self.by }),
+            Some(tcp) => Some(Outcome::Open { address: self.address, tcp, udp, by: self.by.into() }),
             None => self.failure,
         }
+    }
+
+    /// Returns whether the router holds nothing for us, and refuses or leaves questions unanswered.
+    pub(super) fn is_failing(&self) -> bool {
+        let is_late = |question: Question| question.sent >= limits::UPNP_AFTER_SENDS;
+        self.mappings.iter().all(|mapping| mapping.grant.is_none())
+            && (self.failure.is_some()
+                || self.mappings.iter().any(|mapping| mapping.question.is_some_and(is_late)))
     }
 
     /// Returns when [`on_deadline`](RouterClient::on_deadline) has to be called next.
@@ -154,7 +178,7 @@ impl RouterClient {
     /// Sends questions again, renews what is due, and gives up what stays unanswered.
     pub(super) fn on_deadline(&mut self, turn: &mut Turn<'_>) {
         if turn.now >= self.retry_at {
-            return self.ask_all(turn, MappingProtocol::Pcp);
+            return self.ask_all(turn, Protocol::Pcp);
         }
         if self.address_question.is_some_and(|question| question.resend_at <= turn.now) {
             self.ask_address(turn);
@@ -164,7 +188,7 @@ impl RouterClient {
             if mapping.grant.take_if(|grant| grant.expires <= turn.now).is_some()
                 && mapping.question.is_none()
             {
-                return self.ask_all(turn, MappingProtocol::Pcp);
+                return self.ask_all(turn, Protocol::Pcp);
             }
             match (mapping.question, mapping.grant) {
                 (Some(question), _) if turn.now < question.resend_at => {}
@@ -181,22 +205,22 @@ impl RouterClient {
     /// An answer arrived from the router.
     pub(super) fn on_answer(&mut self, turn: &mut Turn<'_>, answer: &RouterAnswer) {
         let asked_version = match self.by {
-            MappingProtocol::Pcp => 2,
-            MappingProtocol::NatPmp => 0,
+            Protocol::Pcp => 2,
+            Protocol::NatPmp => 0,
         };
         let is_asking = self.mappings.iter().any(|mapping| mapping.question.is_some());
-        let downgrades = self.by == MappingProtocol::Pcp && self.gateway.addr.is_ipv4();
+        let downgrades = self.by == Protocol::Pcp && self.gateway.addr.is_ipv4();
         match answer.subject {
             _ if answer.version != asked_version => {
                 if is_asking && downgrades && answer.version == 0 && answer.result == UNKNOWN_VERSION {
-                    self.ask_all(turn, MappingProtocol::NatPmp);
+                    self.ask_all(turn, Protocol::NatPmp);
                 }
             }
             Subject::Nothing if !is_asking => {}
             // The second of two PCP questions was answered so, too.
-            Subject::Nothing if self.by == MappingProtocol::NatPmp && answer.result == UNKNOWN_VERSION => {}
+            Subject::Nothing if self.by == Protocol::NatPmp && answer.result == UNKNOWN_VERSION => {}
             Subject::Nothing if downgrades && is_not_understood(answer.result) => {
-                self.ask_all(turn, MappingProtocol::NatPmp);
+                self.ask_all(turn, Protocol::NatPmp);
             }
             Subject::Nothing => self.on_failure(turn, Outcome::Refused(answer.result)),
             Subject::Address(address) => {
@@ -231,7 +255,7 @@ impl RouterClient {
             return self.on_epoch(turn, answer.epoch_s);
         }
         if downgrades && is_not_understood(answer.result) {
-            return self.ask_all(turn, MappingProtocol::NatPmp);
+            return self.ask_all(turn, Protocol::NatPmp);
         }
         mapping.question = None;
         match &mut mapping.grant {
@@ -250,8 +274,8 @@ impl RouterClient {
         };
         let elapsed_s = turn.now.since(before.at).as_secs();
         let tolerated_s = match self.by {
-            MappingProtocol::Pcp => elapsed_s / 16,
-            MappingProtocol::NatPmp => elapsed_s / 8,
+            Protocol::Pcp => elapsed_s / 16,
+            Protocol::NatPmp => elapsed_s / 8,
         };
         let expected = u64::from(before.epoch_s) + elapsed_s - tolerated_s;
         if u64::from(epoch_s) + limits::EPOCH_SLACK_S < expected && turn.now >= self.believe_loss_at {
@@ -272,8 +296,8 @@ impl RouterClient {
                     grant.renew_at = grant.expires.min(turn.now + limits::MAPPING_RETRY_MIN);
                 }
             }
-        } else if self.by == MappingProtocol::Pcp && self.gateway.addr.is_ipv4() {
-            self.ask_all(turn, MappingProtocol::NatPmp);
+        } else if self.by == Protocol::Pcp && self.gateway.addr.is_ipv4() {
+            self.ask_all(turn, Protocol::NatPmp);
         } else {
             self.on_failure(turn, Outcome::Silent);
         }
@@ -291,11 +315,11 @@ impl RouterClient {
     }
 
     /// Asks for both mappings by this protocol.
-    fn ask_all(&mut self, turn: &mut Turn<'_>, by: MappingProtocol) {
+    fn ask_all(&mut self, turn: &mut Turn<'_>, by: Protocol) {
         self.by = by;
         self.retry_at = Instant::NEVER;
         self.address_question = None;
-        if by == MappingProtocol::NatPmp {
+        if by == Protocol::NatPmp {
             self.ask_address(turn);
         }
         for index in 0..self.mappings.len() {
@@ -334,12 +358,12 @@ fn next_question(turn: &Turn<'_>, question: Option<Question>) -> Question {
     Question { sent, resend_at: turn.now + limits::MAPPING_RESEND * (1 << (sent - 1).min(16)) }
 }
 
-fn packet(by: MappingProtocol, local: IpAddr, mapping: &Mapping, lifetime_s: u32) -> Vec<u8> {
+fn packet(by: Protocol, local: IpAddr, mapping: &Mapping, lifetime_s: u32) -> Vec<u8> {
     let Mapping { protocol, internal, wished, nonce, .. } = mapping;
     let request = MapRequest { protocol: *protocol, internal: *internal, external: *wished, lifetime_s };
     match by {
-        MappingProtocol::Pcp => pcp_map(&request, local, nonce),
-        MappingProtocol::NatPmp => nat_pmp_map(&request),
+        Protocol::Pcp => pcp_map(&request, local, nonce),
+        Protocol::NatPmp => nat_pmp_map(&request),
     }
 }
 

@@ -1,22 +1,28 @@
 //! Routers that keep to the RFCs, and routers that lie.
 
 use super::*;
-use crate::engine::{Actions, Engine, EngineConfig, Policy};
+use crate::engine::{Actions, Engine, EngineConfig, Policy, RouterCall};
 use crate::units::PeerId;
 use std::time::Duration;
 
-const ROUTER: ([u8; 4], u16) = ([192, 168, 1, 1], 5351);
+pub(super) const ROUTER: ([u8; 4], u16) = ([192, 168, 1, 1], 5351);
 const OUTSIDE: [u8; 4] = [203, 0, 113, 5];
 
 /// A machine with one router.
-struct World {
-    engine: Engine,
-    now: Instant,
-    out: Actions,
+pub(super) struct World {
+    pub engine: Engine,
+    pub now: Instant,
+    pub out: Actions,
     /// Datagrams to the router that were not looked at.
     sent: Vec<(SocketAddr, Vec<u8>)>,
-    said: Vec<PortMapping>,
+    pub said: Vec<PortMapping>,
     looks: usize,
+    /// Packets of UPnP searches.
+    pub searches: usize,
+    /// HTTP requests that were not looked at: id, URL, call.
+    pub requests: Vec<(u64, String, Option<RouterCall>)>,
+    /// Seconds that a UPnP router lists as the rest of a lease; `None` if it lists no mapping.
+    pub listed: Option<u32>,
 }
 
 fn home() -> Gateway {
@@ -47,8 +53,17 @@ impl World {
             secret: [0; 32],
         });
         let now = Instant::from_micros(1_000_000);
-        let mut world =
-            World { engine, now, out: Actions::default(), sent: Vec::new(), said: Vec::new(), looks: 0 };
+        let mut world = World {
+            engine,
+            now,
+            out: Actions::default(),
+            sent: Vec::new(),
+            said: Vec::new(),
+            looks: 0,
+            searches: 0,
+            requests: Vec::new(),
+            listed: None,
+        };
         let setup = MappingSetup { tcp_port: 6881, udp_port: 6882, seed: 9 };
         world.engine.map_ports(now, setup, &mut world.out);
         world.drain();
@@ -57,13 +72,22 @@ impl World {
         world
     }
 
-    fn at_home() -> World {
+    /// Returns a world whose router refuses by PCP.
+    pub fn refused_by_pcp() -> World {
+        let mut world = World::at_home();
+        world.serve(&Router { result: 2, ..PCP });
+        world
+    }
+
+    pub fn at_home() -> World {
         World::new(Gateways { v4: Some(home()), v6: None })
     }
 
-    fn drain(&mut self) {
+    pub fn drain(&mut self) {
         for action in self.out.drain() {
             match action {
+                Action::DatagramFrom { to, .. } if to == crate::wire::ssdp::GROUP => self.searches += 1,
+                Action::RouterRequest { id, url, call, .. } => self.requests.push((id, url, call)),
                 Action::Datagram { to, bytes } | Action::DatagramFrom { to, bytes, .. } => {
                     self.sent.push((to, bytes));
                 }
@@ -75,7 +99,7 @@ impl World {
     }
 
     /// Lets time pass, with every deadline on time.
-    fn wait(&mut self, time: Duration) {
+    pub fn wait(&mut self, time: Duration) {
         let until = self.now + time;
         while let Some(at) = self.engine.next_deadline().filter(|at| *at <= until) {
             assert!(at >= self.now, "a deadline in the past");
@@ -86,8 +110,14 @@ impl World {
         self.now = until;
     }
 
-    fn receive(&mut self, from: SocketAddr, bytes: &[u8]) {
+    pub fn receive(&mut self, from: SocketAddr, bytes: &[u8]) {
         self.engine.on_datagram(self.now, from, bytes, &mut self.out);
+        self.drain();
+    }
+
+    /// Receives a datagram at the socket that searched.
+    pub fn receive_bound(&mut self, from: SocketAddr, bytes: &[u8]) {
+        self.engine.on_bound_datagram(self.now, from, bytes, &mut self.out);
         self.drain();
     }
 
@@ -100,7 +130,7 @@ impl World {
     }
 
     /// Answers every open question as a router of this protocol does.
-    fn serve(&mut self, router: &Router) -> usize {
+    pub fn serve(&mut self, router: &Router) -> usize {
         let questions = self.questions();
         questions
             .iter()
@@ -109,18 +139,18 @@ impl World {
         questions.len()
     }
 
-    fn tcp(&self) -> u16 {
+    pub fn tcp(&self) -> u16 {
         self.engine.port_mapper.as_ref().unwrap().outside().tcp(false, 6881)
     }
 
-    fn udp(&self) -> u16 {
+    pub fn udp(&self) -> u16 {
         self.engine.port_mapper.as_ref().unwrap().outside().udp(false, 6882)
     }
 }
 
 /// What a router answers.
 #[derive(Clone, Copy)]
-struct Router {
+pub(super) struct Router {
     pcp: bool,
     result: u8,
     /// The port outside is the wished one plus this.
@@ -130,7 +160,7 @@ struct Router {
     outside: [u8; 4],
 }
 
-const PCP: Router =
+pub(super) const PCP: Router =
     Router { pcp: true, result: 0, shift: 0, lifetime_s: 7200, epoch_s: 100, outside: OUTSIDE };
 const NAT_PMP: Router = Router { pcp: false, ..PCP };
 
@@ -350,9 +380,10 @@ fn g4_a_huge_lifetime_is_renewed_within_a_day_and_a_lifetime_of_0_is_a_refusal()
 
     let mut w = World::at_home();
     w.serve(&Router { lifetime_s: 0, ..PCP });
+    w.wait(Duration::from_secs(60));
     assert_eq!(w.said, [PortMapping::Refused { router: ROUTER.0.into(), code: 0 }]);
     assert!(w.sent.is_empty());
-    w.wait(Duration::from_secs(299));
+    w.wait(Duration::from_secs(239));
     assert!(w.sent.is_empty());
     w.wait(Duration::from_secs(1));
     assert_eq!(w.serve(&PCP), 2, "asked again after five minutes");
@@ -363,6 +394,7 @@ fn g4_a_huge_lifetime_is_renewed_within_a_day_and_a_lifetime_of_0_is_a_refusal()
 fn a_router_that_refuses_is_named_with_its_code() {
     let mut w = World::at_home();
     w.serve(&Router { result: 2, ..PCP });
+    w.wait(Duration::from_secs(60));
     assert_eq!(w.said, [PortMapping::Refused { router: ROUTER.0.into(), code: 2 }]);
 }
 

@@ -1,5 +1,5 @@
-//! Requests that block: announces and scrapes over HTTP(S) and lookups of host names, each on a thread of its
-//! own, a few at a time.
+//! Requests that block: announces and scrapes over HTTP(S), requests to routers and lookups of host names, each
+//! on a thread of its own, a few at a time.
 //!
 //! ```text
 //!   announce, scrape, resolve ──▶ waiting ──▶ running (at most `workers`) ──channel, wake──▶ next_done
@@ -17,10 +17,12 @@
 
 mod http;
 mod lookup;
+mod router;
 #[cfg(test)]
 mod tests;
 
 use super::web::HttpOptions;
+use crate::engine::{RouterCall, RouterReply};
 use crate::units::InfoHash;
 use crate::wire::{AnnounceError, AnnounceReply, SwarmCounts, scrape_url};
 use http::RequestLimits;
@@ -64,6 +66,13 @@ pub enum BlockingReply {
         /// The reply, or the reason of the failure.
         result: Result<SwarmCounts, AnnounceError>,
     },
+    /// Of a request to a router.
+    FromRouter {
+        /// As given to [`BlockingPool::ask_router`].
+        id: u64,
+        /// The reply; `None` if the request failed.
+        reply: Option<RouterReply>,
+    },
     /// Of a lookup of a host name.
     Resolved {
         /// As given to [`BlockingPool::resolve`].
@@ -76,6 +85,7 @@ pub enum BlockingReply {
 enum BlockingRequest {
     Announce { url: String, trusted: bool, timeout: Duration },
     Scrape { url: String, trusted: bool, info_hash: InfoHash, timeout: Duration },
+    AskRouter { url: String, call: Option<RouterCall>, timeout: Duration },
     Resolve { host: String, port: u16 },
 }
 
@@ -167,6 +177,13 @@ impl BlockingPool {
         });
     }
 
+    /// Requests the document at the URL of a router, or posts the call to it. The host must be an address. The
+    /// request waits for no worker, so trackers that hang do not delay it: its caller has one or two at a time.
+    pub fn ask_router(&mut self, id: u64, url: String, call: Option<RouterCall>, total_timeout: Duration) {
+        let request = BlockingRequest::AskRouter { url, call, timeout: total_timeout };
+        self.start(QueuedRequest { id, request });
+    }
+
     /// Looks up the addresses of a host, within 15 s.
     pub fn resolve(&mut self, id: u64, host: String, port: u16) {
         self.enqueue(QueuedRequest { id, request: BlockingRequest::Resolve { host, port } });
@@ -251,6 +268,10 @@ impl QueuedRequest {
             BlockingRequest::Resolve { .. } if http.egress.proxy.is_some() => {
                 BlockingReply::Resolved { id, result: Err("UDP does not go through the proxy".into()) }
             }
+            BlockingRequest::AskRouter { url, call, timeout } => BlockingReply::FromRouter {
+                id,
+                reply: router::ask(&url, call.as_ref(), timeout, http.egress),
+            },
             BlockingRequest::Resolve { host, port } => {
                 let found = lookups.find(&host, port, Instant::now() + LOOKUP_TIMEOUT);
                 let allowed = found.map_err(|e| e.to_string()).and_then(|mut found| {
@@ -271,6 +292,7 @@ impl QueuedRequest {
         match self.request {
             BlockingRequest::Announce { .. } => BlockingReply::Announced { id, result: Err(error) },
             BlockingRequest::Scrape { .. } => BlockingReply::Scraped { id, result: Err(error) },
+            BlockingRequest::AskRouter { .. } => BlockingReply::FromRouter { id, reply: None },
             BlockingRequest::Resolve { .. } => BlockingReply::Resolved { id, result: Err(error.to_string()) },
         }
     }

@@ -1,6 +1,7 @@
 //! Hazards K2 to K4, K8, K10 and K12, against servers on loopback that misbehave.
 
 use super::*;
+use crate::net::{Egress, Interface, IpFamily};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -396,7 +397,7 @@ fn requests_beyond_the_workers_wait_and_all_get_a_reply() {
                 assert_eq!(result, Ok(vec!["127.0.0.1:6969".parse().unwrap()]));
                 id
             }
-            BlockingReply::Scraped { .. } => panic!("no scrape was requested"),
+            BlockingReply::Scraped { .. } | BlockingReply::FromRouter { .. } => panic!("not requested"),
         })
         .collect();
     ids.sort_unstable();
@@ -460,4 +461,124 @@ fn counts_are_read_from_a_local_tracker() {
     assert_eq!(count(format!("http://{addr}/x/scrape?info_hash=x")), Err(AnnounceError::LocalAddress), "K10");
     let addr = serving(answer("404 Not Found", b"<html>"));
     assert_eq!(count(format!("http://{addr}/scrape?info_hash=x")), Err(AnnounceError::Status(404)));
+}
+
+/// Asks a router at this address, within two seconds.
+fn ask_router(addr: SocketAddr) -> Option<RouterReply> {
+    let mut pool = pool();
+    pool.ask_router(1, format!("http://{addr}/d"), None, Duration::from_secs(2));
+    let BlockingReply::FromRouter { id: 1, reply } = wait(&mut pool) else { panic!("another reply") };
+    reply
+}
+
+#[test]
+fn a_call_of_a_router_is_posted() {
+    let (tell, told) = channel();
+    let addr = server(move |head, stream| {
+        let mut body = [0; 5];
+        stream.read_exact(&mut body)?;
+        tell.send((head.to_ascii_lowercase(), body)).ok();
+        stream.write_all(&answer("500 Internal Server Error", b"<errorCode>718</errorCode>"))
+    });
+    let mut pool = pool();
+    let call = RouterCall { action: "\"service#Add\"".into(), body: "<x/>\n".into() };
+    pool.ask_router(1, format!("http://{addr}/ctl"), Some(call), Duration::from_secs(5));
+    let BlockingReply::FromRouter { reply: Some(reply), .. } = wait(&mut pool) else { panic!("failed") };
+    assert_eq!((reply.status, reply.body.as_slice()), (500, &b"<errorCode>718</errorCode>"[..]));
+    let (head, body) = told.recv().unwrap();
+    assert!(
+        head.starts_with("post /ctl http/1.1\r\n") && head.contains("soapaction: \"service#add\""),
+        "{head}"
+    );
+    assert_eq!(&body, b"<x/>\n");
+}
+
+#[test]
+fn g2_a_router_that_sends_a_gigabyte_is_left_after_64_kib() {
+    let sent = Arc::new(AtomicUsize::new(0));
+    for head in ["Content-Length: 1000000000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n", "\r\n"] {
+        sent.store(0, Ordering::Relaxed);
+        let count = sent.clone();
+        let addr = server(move |_, stream| {
+            stream.write_all(format!("HTTP/1.1 200 OK\r\n{head}").as_bytes())?;
+            let chunked = head.contains("chunked");
+            let block = [if chunked { &b"1000\r\n"[..] } else { b"" }, &[b'<'; 4096], b"\r\n"].concat();
+            while count.fetch_add(block.len(), Ordering::Relaxed) < 1 << 30 {
+                stream.write_all(&block)?;
+            }
+            Ok(())
+        });
+        assert_eq!(ask_router(addr), None, "{head}");
+        // What the buffers of both kernels hold is sent as well.
+        assert!(sent.load(Ordering::Relaxed) < 64 << 20, "{head}");
+    }
+}
+
+#[test]
+fn g2_a_router_that_never_ends_its_answer_is_left_at_the_deadline() {
+    for body in ["Transfer-Encoding: chunked\r\n\r\n", "Content-Length: 9999\r\n\r\n", "X-"] {
+        let addr = server(move |_, stream| {
+            stream.write_all(format!("HTTP/1.1 200 OK\r\n{body}").as_bytes())?;
+            loop {
+                stream.write_all(if body.contains("chunked") { b"1\r\n<\r\n" } else { b"<" })?;
+                thread::sleep(Duration::from_millis(50));
+            }
+        });
+        let start = Instant::now();
+        assert_eq!(ask_router(addr), None, "{body}");
+        assert!(start.elapsed() < Duration::from_secs(5));
+    }
+}
+
+#[test]
+fn g2_a_redirect_of_a_router_is_not_followed_and_a_name_is_not_looked_up() {
+    let visits = Arc::new(AtomicUsize::new(0));
+    let count = visits.clone();
+    let third = server(move |_, stream| {
+        count.fetch_add(1, Ordering::Relaxed);
+        stream.write_all(&answer("200 OK", b"<root/>"))
+    });
+    let reply = ask_router(redirecting_to(format!("http://{third}/")));
+    assert_eq!(reply.map(|reply| reply.status), Some(302));
+    let mut pool = pool();
+    let url = format!("http://localhost:{}/", third.port());
+    pool.ask_router(1, url, None, Duration::from_secs(2));
+    assert!(matches!(wait(&mut pool), BlockingReply::FromRouter { reply: None, .. }));
+    assert_eq!(visits.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_request_to_a_router_leaves_from_the_address_of_the_session() {
+    let (tell, told) = channel();
+    let addr = server(move |_, stream| {
+        tell.send(stream.peer_addr()?.ip()).ok();
+        stream.write_all(&answer("200 OK", b"<root/>"))
+    });
+    let own = "127.0.0.3".parse().unwrap();
+    let egress = Egress { interface: Some(Interface::Address(own)), ..Egress::default() };
+    let mut pool = pool();
+    pool.set_http(HttpOptions { egress, ..HttpOptions::default() });
+    pool.ask_router(1, format!("http://{addr}/d"), None, Duration::from_secs(5));
+    assert!(matches!(wait(&mut pool), BlockingReply::FromRouter { reply: Some(_), .. }));
+    assert_eq!(told.recv().unwrap(), own);
+    let v6_only = Egress { family: Some(IpFamily::V6), ..Egress::default() };
+    pool.set_http(HttpOptions { egress: v6_only, ..HttpOptions::default() });
+    pool.ask_router(2, format!("http://{addr}/d"), None, Duration::from_secs(5));
+    assert!(matches!(wait(&mut pool), BlockingReply::FromRouter { reply: None, .. }));
+    assert!(told.try_recv().is_err(), "asked over IPv4");
+}
+
+#[test]
+fn g2_trackers_that_hang_do_not_delay_a_request_to_a_router() {
+    let silent = server(|_, _| {
+        thread::sleep(Duration::from_secs(60));
+        Ok(())
+    });
+    let router = serving(answer("200 OK", b"<root/>"));
+    let mut pool = pool();
+    for id in 2..8 {
+        pool.announce(id, format!("http://{silent}/announce"), Duration::from_secs(60));
+    }
+    pool.ask_router(1, format!("http://{router}/d"), None, Duration::from_secs(5));
+    assert!(matches!(wait(&mut pool), BlockingReply::FromRouter { id: 1, reply: Some(_) }));
 }
