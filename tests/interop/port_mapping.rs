@@ -10,9 +10,10 @@ use crate::clients::rill;
 use crate::content::{Shape, Torrent};
 use crate::lab::{Kid, Lab};
 use crate::need;
+use crate::networks::{inside, ip};
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 /// The router's address outside: not reserved, and unreachable from these namespaces.
@@ -82,30 +83,10 @@ impl Drop for Home {
     }
 }
 
-fn ip(words: &str) -> bool {
-    Command::new("ip")
-        .args(words.split(' '))
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
-}
-
 fn within(network: &str, program: &str, words: &[&str]) -> bool {
     let mut command = Command::new("ip");
     command.args(["netns", "exec", network, program]).args(words);
     command.status().is_ok_and(|status| status.success())
-}
-
-fn inside(network: &str, command: &Command) -> Command {
-    let mut inside = Command::new("ip");
-    inside.args(["netns", "exec", network]).arg(command.get_program()).args(command.get_args());
-    for (key, value) in command.get_envs() {
-        match value {
-            Some(value) => inside.env(key, value),
-            None => inside.env_remove(key),
-        };
-    }
-    inside
 }
 
 /// Settings of miniupnpd for PCP and NAT-PMP alone. A lifetime of 20 s is renewed after 10.
