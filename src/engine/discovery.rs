@@ -20,8 +20,8 @@ use std::sync::Arc;
 impl Engine {
     // ---- packets and names ----------------------------------------------------------------------------------------
 
-    /// A datagram arrived at a socket of [`Action::DatagramFrom`](super::Action::DatagramFrom). Answers to UPnP
-    /// searches are accepted here alone: peers outside know the port of no such socket.
+    /// A datagram arrived at a socket of [`Action::DatagramFrom`]. Answers to UPnP searches are accepted here alone:
+    /// peers outside know the port of no such socket.
     pub fn on_bound_datagram(&mut self, now: Instant, from: SocketAddr, packet: &[u8], out: &mut Actions) {
         match (Datagram::of(packet), &mut self.port_mapper) {
             (Datagram::Ssdp, Some(mapper)) => {

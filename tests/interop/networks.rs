@@ -152,6 +152,13 @@ pub fn inside(network: &str, command: &Command) -> Command {
     inside
 }
 
+/// Runs a program in this network namespace. Returns whether it succeeded.
+pub fn within(network: &str, program: &str, words: &[&str]) -> bool {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", network, program]).args(words);
+    command.status().is_ok_and(|status| status.success())
+}
+
 /// Runs `ip` with these arguments. Returns whether it succeeded.
 pub fn ip(words: &str) -> bool {
     let status = Command::new("ip").args(words.split(' ')).stderr(Stdio::null()).status();

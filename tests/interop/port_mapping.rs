@@ -10,7 +10,7 @@ use crate::clients::rill;
 use crate::content::{Shape, Torrent};
 use crate::lab::{Kid, Lab};
 use crate::need;
-use crate::networks::{inside, ip};
+use crate::networks::{inside, ip, within};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -81,12 +81,6 @@ impl Drop for Home {
     fn drop(&mut self) {
         Home::remove();
     }
-}
-
-fn within(network: &str, program: &str, words: &[&str]) -> bool {
-    let mut command = Command::new("ip");
-    command.args(["netns", "exec", network, program]).args(words);
-    command.status().is_ok_and(|status| status.success())
 }
 
 /// Settings of miniupnpd for PCP and NAT-PMP alone. A lifetime of 20 s is renewed after 10.

@@ -11,9 +11,10 @@ use crate::clients::rill;
 use crate::content::{Shape, Torrent};
 use crate::lab::{Kid, Lab};
 use crate::need;
+use crate::networks::{inside, ip, within};
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 const PROXY: &str = "10.92.0.1:1080";
@@ -159,30 +160,6 @@ impl Drop for Scene {
     fn drop(&mut self) {
         Scene::remove();
     }
-}
-
-fn ip(words: &str) -> bool {
-    let mut command = Command::new("ip");
-    command.args(words.split(' ')).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
-}
-
-fn within(network: &str, program: &str, words: &[&str]) -> bool {
-    let mut command = Command::new("ip");
-    command.args(["netns", "exec", network, program]).args(words);
-    command.status().is_ok_and(|status| status.success())
-}
-
-fn inside(network: &str, command: &Command) -> Command {
-    let mut inside = Command::new("ip");
-    inside.args(["netns", "exec", network]).arg(command.get_program()).args(command.get_args());
-    for (key, value) in command.get_envs() {
-        match value {
-            Some(value) => inside.env(key, value),
-            None => inside.env_remove(key),
-        };
-    }
-    inside
 }
 
 #[test]

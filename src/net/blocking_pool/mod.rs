@@ -268,6 +268,10 @@ impl QueuedRequest {
             BlockingRequest::Resolve { .. } if http.egress.proxy.is_some() => {
                 BlockingReply::Resolved { id, result: Err("UDP does not go through the proxy".into()) }
             }
+            // Nothing leaves beside a proxy, and a router is not behind it.
+            BlockingRequest::AskRouter { .. } if http.egress.proxy.is_some() => {
+                BlockingReply::FromRouter { id, reply: None }
+            }
             BlockingRequest::AskRouter { url, call, timeout } => BlockingReply::FromRouter {
                 id,
                 reply: router::ask(&url, call.as_ref(), timeout, http.egress),

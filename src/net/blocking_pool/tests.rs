@@ -548,7 +548,7 @@ fn g2_a_redirect_of_a_router_is_not_followed_and_a_name_is_not_looked_up() {
 }
 
 #[test]
-fn a_request_to_a_router_leaves_from_the_address_of_the_session() {
+fn a_request_to_a_router_leaves_from_the_address_of_the_session_and_never_beside_a_proxy() {
     let (tell, told) = channel();
     let addr = server(move |_, stream| {
         tell.send(stream.peer_addr()?.ip()).ok();
@@ -562,10 +562,14 @@ fn a_request_to_a_router_leaves_from_the_address_of_the_session() {
     assert!(matches!(wait(&mut pool), BlockingReply::FromRouter { reply: Some(_), .. }));
     assert_eq!(told.recv().unwrap(), own);
     let v6_only = Egress { family: Some(IpFamily::V6), ..Egress::default() };
-    pool.set_http(HttpOptions { egress: v6_only, ..HttpOptions::default() });
-    pool.ask_router(2, format!("http://{addr}/d"), None, Duration::from_secs(5));
-    assert!(matches!(wait(&mut pool), BlockingReply::FromRouter { reply: None, .. }));
-    assert!(told.try_recv().is_err(), "asked over IPv4");
+    let proxy = crate::net::Proxy::parse("socks5://192.0.2.1:1080").unwrap();
+    let proxied = Egress { proxy: Some(proxy), ..Egress::default() };
+    for egress in [v6_only, proxied] {
+        pool.set_http(HttpOptions { egress, ..HttpOptions::default() });
+        pool.ask_router(2, format!("http://{addr}/d"), None, Duration::from_secs(5));
+        assert!(matches!(wait(&mut pool), BlockingReply::FromRouter { reply: None, .. }));
+        assert!(told.try_recv().is_err(), "asked over IPv4, or beside the proxy");
+    }
 }
 
 #[test]
