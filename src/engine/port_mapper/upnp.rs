@@ -230,14 +230,13 @@ impl UpnpClient {
 
     /// Searches again, renews and checks what is due, and drops what expired.
     pub(super) fn on_deadline(&mut self, turn: &mut Turn<'_>) {
-        if let State::Searching { sent, next_at } = self.state
-            && turn.now >= next_at
-        {
-            if sent < limits::UPNP_SEARCHES {
-                self.search(turn, sent);
-            } else {
+        match self.state {
+            State::Searching { next_at, .. } if turn.now < next_at => {}
+            State::Searching { sent, .. } if sent < limits::UPNP_SEARCHES => self.search(turn, sent),
+            State::Searching { sent, .. } => {
                 self.state = State::Searching { sent, next_at: Instant::NEVER };
             }
+            State::Idle | State::Found => {}
         }
         for mapping in &mut self.mappings {
             mapping.grant.take_if(|grant| grant.expires <= turn.now);
