@@ -7,12 +7,12 @@ use super::disconnect::DisconnectReason;
 use super::effects::Effect;
 use super::extended_handshake::send_extended_handshake;
 use super::limits;
-use super::negotiation::{Encryption, note_attempt};
-use super::peer::{Connection, Peer, Phase, Reading};
+use super::negotiation::{Encryption, Negotiation, note_attempt};
+use super::peer::{Connection, Connections, Peer, Phase, Reading};
 use super::pex::advertise;
 use super::swarms::Swarms;
 use super::timers::Timer;
-use super::torrent::{Activity, Metadata};
+use super::torrent::{Activity, Metadata, Torrent};
 use super::turn::Turn;
 use super::upload_only::check_mutual_interest;
 use super::{holepunch, transports};
@@ -21,6 +21,27 @@ use crate::wire::limits::METAINFO_PIECES;
 use crate::wire::{Decoder, Handshake, Message};
 use std::cmp::Reverse;
 use std::net::SocketAddr;
+
+/// Notes what the end of a dialed connection shows about its address, and tries the next way to it. Returns whether it
+/// is dialed again at once.
+fn try_another_way(
+    turn: &mut Turn<'_>,
+    t: &mut Torrent,
+    connections: &mut Connections,
+    peer: &Peer,
+    negotiation: Option<&Negotiation>,
+    heard: bool,
+    why: DisconnectReason,
+) -> bool {
+    if note_attempt(turn.config.encryption, &mut t.peer_list, peer, negotiation, heard, why) {
+        return true;
+    }
+    // Dialed over uTP, an address is also introduced: our packets then open the way for those of the peer.
+    if transports::was_unreachable(peer, heard, why) {
+        holepunch::ask(turn, t, connections, peer.source.addr);
+    }
+    transports::note_end(turn.config.transports, turn.now, &mut t.peer_list, peer, heard, why)
+}
 
 impl Swarms {
     /// Dials one address of the torrent whose turn it is, and arms the timer of the next dial.
@@ -353,27 +374,7 @@ impl Swarms {
             t.picker.availability.leave(&peer.source.has, peer.wire.joined_as_seed);
         }
         let retry = peer.wire.dialed
-            && note_attempt(
-                turn.config.encryption,
-                &mut t.peer_list,
-                &peer,
-                negotiation.as_deref(),
-                heard,
-                why,
-            );
-        let retry = retry
-            || peer.wire.dialed
-                && transports::note_end(
-                    turn.config.transports,
-                    turn.now,
-                    &mut t.peer_list,
-                    &peer,
-                    heard,
-                    why,
-                );
-        if !retry && transports::was_unreachable(&peer, heard, why) {
-            holepunch::ask(turn, t, &mut self.connections, peer.source.addr);
-        }
+            && try_another_way(turn, t, &mut self.connections, &peer, negotiation.as_deref(), heard, why);
         let given = peer.wire.dialed && peer.source.origin == Origin::Given;
         if given && peer.wire.phase != Phase::Up && !retry {
             let notice = Notice::GivenPeerFailed { torrent: t.key, addr: peer.source.addr, why };

@@ -10,8 +10,8 @@
 //! Each dial opens the NAT of its own side, so the later of the two first packets passes both. If both pass, there
 //! are two connections, and the rule for duplicates keeps one.
 //!
-//! We ask when an address can be reached over neither transport, and the peer that told us the address (BEP 11)
-//! said that its owner speaks `ut_holepunch`. We introduce peers that do. Whoever asks can have us, as relay or
+//! We ask when an address cannot be reached, and the peer that told us the address (BEP 11) said that its owner
+//! speaks `ut_holepunch`. We introduce peers that do. Whoever asks can have us, as relay or
 //! as target, send a few packets to an address of its choice: both are limited for each peer, private addresses
 //! are named to private addresses only, and a dial after an introduction counts as any other. A private torrent
 //! neither asks nor answers (BEP 27).
@@ -27,16 +27,24 @@ use crate::wire::compact::may_name;
 use crate::wire::{HolepunchError, HolepunchKind, HolepunchMessage, Message};
 use std::net::SocketAddr;
 
-/// How often a peer has had something of us, and may again.
+/// What is left for hole punching with one peer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HolepunchBudget {
-    /// Virtual clock of the rate limit (GCRA) of its messages.
-    spent_until: Instant,
+    /// For its messages.
+    theirs: MessageLimit,
+    /// For introductions that we ask of it: more than we would give are not asked.
+    ours: MessageLimit,
     /// Other peers are not introduced to it before this time.
     introduced_until: Instant,
 }
 
-impl HolepunchBudget {
+/// The virtual clock of a rate limit (GCRA).
+#[derive(Clone, Copy, Debug, Default)]
+struct MessageLimit {
+    spent_until: Instant,
+}
+
+impl MessageLimit {
     /// Returns whether another message is within the limit, and counts it.
     fn take(&mut self, now: Instant) -> bool {
         let step = limits::HOLEPUNCH_STEP;
@@ -84,7 +92,7 @@ pub(super) fn on_holepunch(turn: &mut Turn<'_>, t: &mut Torrent, peer: &mut Peer
     let from = peer.source.addr;
     match kind {
         HolepunchKind::Error(why) => log::debug!("{from} does not introduce us to {addr}: {why:?}"),
-        _ if !peer.wire.holepunch.take(turn.now) => {}
+        _ if !peer.wire.holepunch.theirs.take(turn.now) => {}
         HolepunchKind::Rendezvous => {
             turn.effects.push(Effect::Introduce { torrent: t.key, asker: peer.source.key, target: addr });
         }
@@ -106,8 +114,10 @@ pub(super) fn ask(turn: &mut Turn<'_>, t: &mut Torrent, connections: &mut Connec
     let Some(relay) = relay.filter(|p| p.source.torrent == Some(t.key) && p.speaks_holepunch()) else {
         return;
     };
-    relay.send_holepunch(turn, HolepunchKind::Rendezvous, addr);
-    t.peer_list.on_asked(turn.now, addr);
+    if relay.wire.holepunch.ours.take(turn.now) {
+        relay.send_holepunch(turn, HolepunchKind::Rendezvous, addr);
+        t.peer_list.on_asked(turn.now, addr);
+    }
 }
 
 impl Swarms {

@@ -129,7 +129,7 @@ impl World {
                     self.close(pipe);
                 }
             }
-            Action::Dial { peer, addr, .. } => self.dial(node, Some(peer), addr),
+            Action::Dial { peer, addr, over } => self.dial(node, Some(peer), addr, over),
             Action::Prepare { piece, .. } => {
                 e.disk.prepare(piece);
                 let full = self.scenario.faults.disk_full.map_or(0.0, |(share, _)| share);

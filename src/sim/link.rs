@@ -11,7 +11,7 @@
 //! a stream are three counters over one queue, because bytes of a stream stay in order.
 
 use super::scenario::Line;
-use crate::units::{BlockSpan, Instant, PeerKey};
+use crate::units::{BlockSpan, Instant, PeerKey, TransportKind};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -64,6 +64,7 @@ pub(super) struct Link {
     pub(super) ends: [LinkEnd; 2],
     /// One-way latency.
     pub(super) latency: Duration,
+    pub(super) over: TransportKind,
 }
 
 /// One end of a connection, and the stream that it sends.

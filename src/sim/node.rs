@@ -1,7 +1,7 @@
 //! The nodes of a swarm: engines with the state of their driver, and puppets.
 
 use super::disk::Disk;
-use super::link::{LineState, PipeId};
+use super::link::{LineState, NodeId, PipeId};
 use super::puppet::{Puppet, PuppetConnection};
 use super::queue::PeerConnections;
 use super::rate_checker::RateChecker;
@@ -20,6 +20,8 @@ pub(super) struct SimNode {
     pub(super) line: LineState,
     /// Other nodes can connect to it.
     pub(super) dialable: bool,
+    /// Until when its router lets packets of another node in.
+    pub(super) opened: BTreeMap<NodeId, Instant>,
     /// It has joined and not left.
     pub(super) present: bool,
     /// When it joined.
@@ -93,7 +95,15 @@ pub(super) struct PuppetNode {
 impl SimNode {
     /// Returns a node that has not joined.
     pub(super) fn new(addr: SocketAddr, line: LineState, dialable: bool, body: Body) -> SimNode {
-        SimNode { addr, line, dialable, present: false, arrived: Instant::ZERO, body }
+        SimNode {
+            addr,
+            line,
+            dialable,
+            opened: BTreeMap::new(),
+            present: false,
+            arrived: Instant::ZERO,
+            body,
+        }
     }
 
     pub(super) fn engine(&mut self) -> Option<&mut EngineNode> {

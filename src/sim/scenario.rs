@@ -69,6 +69,11 @@ pub struct Scenario {
     pub one_network: bool,
     /// Share of the peers that cannot be dialed, 0 to 1.
     pub undialable: f64,
+    /// Share of these whose routers open a port when they are asked, 0 to 1: they can be dialed after all.
+    pub mappable: f64,
+    /// Engines use uTP as well, and share of the pairs of undialable peers whose routers let a connection through
+    /// that both begin at once, 0 to 1; `None`: TCP alone.
+    pub punches: Option<f64>,
     /// Addresses in one reply of the tracker.
     pub handout: u32,
     /// Engines announce over UDP.
@@ -116,6 +121,8 @@ impl Default for Scenario {
             max_peers: 55,
             one_network: false,
             undialable: 0.0,
+            mappable: 0.0,
+            punches: None,
             handout: 80,
             udp_tracker: false,
             pex: false,

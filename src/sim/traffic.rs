@@ -8,13 +8,15 @@ use super::puppet::{PuppetConnection, PuppetResult};
 use super::queue::SimEvent;
 use super::world::{INFO_HASH, World};
 use crate::engine::{DialFailure, DisconnectReason, Want};
-use crate::units::{BLOCK_LEN, Instant, PeerKey, TransportKind};
+use crate::units::{BLOCK_LEN, Instant, PeerKey, Rng, TransportKind};
 use crate::wire::{ReadAhead, Segment};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 /// First source port of dials; no node listens there.
 const DIALED_FROM: u16 = 40_000;
+/// How long a router lets packets of an address in after one was sent to it.
+const ROUTER_OPEN: Duration = Duration::from_secs(30);
 /// The accepting side takes the connection after three one-way latencies: SYN, SYN-ACK, ACK.
 const HANDSHAKE_TRIPS: u32 = 3;
 
@@ -22,20 +24,25 @@ impl World {
     // ---- dialing ------------------------------------------------------------------------------------------
 
     /// Dials an address; `key` is the engine's key of the connection.
-    pub(super) fn dial(&mut self, from: NodeId, key: Option<PeerKey>, addr: SocketAddr) {
+    pub(super) fn dial(&mut self, from: NodeId, key: Option<PeerKey>, addr: SocketAddr, over: TransportKind) {
         let Some(to) = number(addr).filter(|to| (*to as usize) < self.nodes.len() && *to != from) else {
             return;
         };
         let latency = self.latency(from, to);
         let link = self.links.len() as u32;
         let end = |node, key, open| LinkEnd { node, key, open, out: Stream::default() };
-        self.links.push(Some(Box::new(Link { ends: [end(from, key, true), end(to, None, false)], latency })));
+        self.links.push(Some(Box::new(Link {
+            ends: [end(from, key, true), end(to, None, false)],
+            latency,
+            over,
+        })));
         if let (Some(key), Some(e)) = (key, self.nodes[from as usize].engine()) {
             e.connections.insert(key, PipeId::new(link, 0));
         }
         // A SYN to an absent node, or to one behind a router without a port mapping, gets no answer.
+        let let_in = over == TransportKind::Utp && self.punch(from, to);
         let there = &self.nodes[to as usize];
-        if !there.present || !there.dialable {
+        if !there.present || !there.dialable && !let_in {
             return;
         }
         let refused = self.scenario.faults.refused_dials;
@@ -44,6 +51,17 @@ impl World {
         }
         self.queue.push(self.now + latency * 2, SimEvent::Dialed(link));
         self.queue.push(self.now + latency * HANDSHAKE_TRIPS, SimEvent::Accepted(link));
+    }
+
+    /// Opens the router of `from` for packets of `to`, and returns whether that of `to` lets this one in: it is open for
+    /// `from`, and these two routers allow it.
+    fn punch(&mut self, from: NodeId, to: NodeId) -> bool {
+        let now = self.now;
+        self.nodes[from as usize].opened.insert(to, now + ROUTER_OPEN);
+        let is_open = self.nodes[to as usize].opened.get(&from).is_some_and(|until| now <= *until);
+        let (low, high) = (from.min(to), from.max(to));
+        let mut pair = Rng::new(self.scenario.seed ^ u64::from(low) << 32 ^ u64::from(high));
+        is_open && chance(&mut pair, self.scenario.punches.unwrap_or(0.0))
     }
 
     pub(super) fn dialed(&mut self, link: u32) {
@@ -80,16 +98,18 @@ impl World {
         let pipe = PipeId::new(link, 1);
         let now = self.now;
         let Some(l) = self.link(pipe) else { return };
-        let dialer = l.ends[0].node;
-        let node = l.ends[1].node;
+        let (dialer, node, over) = (l.ends[0].node, l.ends[1].node, l.over);
         let mut from = self.nodes[dialer as usize].addr;
-        from.set_port(DIALED_FROM + (link % 20_000) as u16);
+        // A stream of uTP comes from the port where its side listens.
+        if over == TransportKind::Tcp {
+            from.set_port(DIALED_FROM + (link % 20_000) as u16);
+        }
         let n = &mut self.nodes[node as usize];
         let mut known = n.present;
         let mut key = None;
         match &mut n.body {
             Body::Engine(e) => {
-                key = e.engine.on_accepted(now, from, TransportKind::Tcp, &mut e.out);
+                key = e.engine.on_accepted(now, from, over, &mut e.out);
                 known &= key.is_some();
                 if let Some(key) = key {
                     e.connections.insert(key, pipe);
@@ -491,7 +511,7 @@ impl World {
                 let other = self.link(pipe).map(|l| l.ends[1 - pipe.side()].node);
                 self.close(pipe);
                 if let Some(addr) = other.map(|n| self.nodes[n as usize].addr) {
-                    self.dial(node, None, addr);
+                    self.dial(node, None, addr, TransportKind::Tcp);
                 }
             } else {
                 self.fill_pipe(pipe);

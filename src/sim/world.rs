@@ -24,7 +24,7 @@ use super::wire_digest::WireDigest;
 use crate::engine::{
     Actions, ConnectionCounts, Encryption, Engine, EngineConfig, TorrentInfo, TorrentSpec, WindowRule,
 };
-use crate::units::{Bitfield, Geometry, InfoHash, Instant, PeerId, Rng, Transports};
+use crate::units::{Bitfield, Geometry, InfoHash, Instant, PeerId, Rng, TransportKind, Transports};
 use crate::wire::WritePlan;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -151,7 +151,8 @@ impl World {
             self.add_engine(s.seed_line(n), true, true, false);
         }
         for n in 0..s.peers {
-            let dialable = !chance(&mut self.rng, s.undialable);
+            let dialable =
+                !chance(&mut self.rng, s.undialable) || s.mappable > 0.0 && chance(&mut self.rng, s.mappable);
             self.add_engine(s.line(n), false, dialable, n >= s.peers - s.free_riders.min(s.peers));
         }
         let puppets = s.puppets.iter().flat_map(|(role, count)| (0..*count).map(|n| (*role, n)));
@@ -210,7 +211,7 @@ impl World {
             policy,
             pex: s.pex,
             lsd: false,
-            transports: Transports::Tcp,
+            transports: if s.punches.is_some() { Transports::Both } else { Transports::Tcp },
             encryption: Encryption::Off,
             secret: [0; 32],
         });
@@ -355,7 +356,7 @@ impl World {
             Body::Puppet(_) => {
                 let addr = n.addr;
                 for peer in self.tracker.announce_puppet(addr, PUPPET_DIALS, &mut self.rng) {
-                    self.dial(node, None, peer);
+                    self.dial(node, None, peer, TransportKind::Tcp);
                 }
                 self.schedule_flap(node);
             }

@@ -189,7 +189,7 @@ fn json_keys_of_sim_are_those_of_the_fixture() {
 #[test]
 #[ignore = "minutes: every experiment but scale, which takes many"]
 fn json_keys_of_experiments_are_those_of_the_fixture() {
-    const NAMES: [&str; 8] = [
+    const NAMES: [&str; 9] = [
         "endgame",
         "snubbing",
         "picking",
@@ -197,6 +197,7 @@ fn json_keys_of_experiments_are_those_of_the_fixture() {
         "choking-slots",
         "connectivity-degree",
         "connectivity-undialable",
+        "connectivity-nat",
         "connectivity-addresses",
     ];
     let w = World::new();

@@ -101,7 +101,7 @@ pub(crate) struct Discovery {
     /// [default: the built-in ones]
     #[arg(long, value_name = "HOST:PORT", env = "RILL_DHT_BOOTSTRAP", value_delimiter = ',', value_parser = parse_node)]
     pub(crate) dht_bootstrap: Vec<(String, u16)>,
-    /// UDP port of the DHT and of UDP trackers [default: the listening port]
+    /// UDP port of the DHT, UDP trackers and uTP [default: the listening port]
     #[arg(long, value_name = "PORT", env = "RILL_DHT_PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) dht_port: Option<u16>,
     /// Do not exchange peer addresses with peers (BEP 11)

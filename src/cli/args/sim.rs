@@ -87,6 +87,12 @@ pub(crate) struct Swarm {
     /// Share of the peers that cannot be dialed
     #[arg(long, value_name = "PERCENT", env = "RILL_UNDIALABLE", value_parser = Percent::parse)]
     pub(crate) undialable: Option<Percent>,
+    /// Share of these whose routers open a port when they are asked
+    #[arg(long, value_name = "PERCENT", env = "RILL_MAPPABLE", value_parser = Percent::parse)]
+    pub(crate) mappable: Option<Percent>,
+    /// Use uTP and hole punching, which works between this share of the pairs of peers that cannot be dialed
+    #[arg(long, value_name = "PERCENT", env = "RILL_PUNCHES", value_parser = Percent::parse)]
+    pub(crate) punches: Option<Percent>,
     /// Addresses in one reply of the tracker
     #[arg(long, value_name = "N", env = "RILL_ADDRESSES")]
     pub(crate) addresses: Option<u32>,

@@ -41,6 +41,8 @@ fn changed(mut s: Scenario, options: &Sim) -> Result<Scenario, Failure> {
             u32::try_from(bytes).map_err(|_| refused(format!("a piece of {bytes} bytes is too large")))?;
     }
     s.undialable = swarm.undialable.map_or(s.undialable, |p| p.share());
+    s.mappable = swarm.mappable.map_or(s.mappable, |p| p.share());
+    s.punches = swarm.punches.map(|p| p.share()).or(s.punches);
     s.arrive_within = swarm.arrive_within.unwrap_or(s.arrive_within);
     s.patience = swarm.patience.unwrap_or(s.patience);
     lines(&mut s, options);
@@ -103,6 +105,8 @@ pub(super) fn flags(options: &Sim) -> Vec<String> {
     flag("seed-up", text(&swarm.seed_up));
     flag("latency", swarm.latency.map(time_word));
     flag("undialable", text(&swarm.undialable));
+    flag("mappable", text(&swarm.mappable));
+    flag("punches", text(&swarm.punches));
     flag("addresses", text(&swarm.addresses));
     flag("arrive-within", swarm.arrive_within.map(time_word));
     flag("patience", swarm.patience.map(time_word));

@@ -75,7 +75,7 @@ impl Experiment {
 }
 
 /// All experiments.
-pub const ALL: [Experiment; 10] = [
+pub const ALL: [Experiment; 11] = [
     behaviour::ENDGAME,
     behaviour::SNUBBING,
     behaviour::PICKING,
@@ -83,6 +83,7 @@ pub const ALL: [Experiment; 10] = [
     behaviour::CHOKING_SLOTS,
     population::DEGREE,
     population::UNDIALABLE,
+    population::NAT,
     population::ADDRESSES,
     link::WINDOW,
     population::SCALE,

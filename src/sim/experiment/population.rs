@@ -43,6 +43,32 @@ pub(super) const UNDIALABLE: Experiment = Experiment {
     },
 };
 
+pub(super) const NAT: Experiment = Experiment {
+    name: "connectivity-nat",
+    question: "What do port mapping and hole punching win back?",
+    series: "engines use",
+    x: "peers that cannot be dialed, %",
+    x_log: false,
+    metrics: &[LAST, MEDIAN, FROM_SEEDS, COMPLETE],
+    runs: 20,
+    alone: false,
+    arms: || {
+        let series = [
+            ("nothing", (0.0, None)),
+            ("mapping (40 % of the routers)", (0.4, None)),
+            ("mapping, uTP and punching (70 % of the pairs)", (0.4, Some(0.7))),
+            ("all of it in vain", (0.0, Some(0.0))),
+        ];
+        grid(&series, &[0.0, 20.0, 40.0, 60.0, 80.0], |(mappable, punches), percent| Scenario {
+            undialable: percent / 100.0,
+            mappable,
+            punches,
+            pex: true,
+            ..household(60, 32 * MIB)
+        })
+    },
+};
+
 pub(super) const ADDRESSES: Experiment = Experiment {
     name: "connectivity-addresses",
     question: "How many addresses must a tracker hand out?",
