@@ -10,11 +10,11 @@
 //! Each dial opens the NAT of its own side, so the later of the two first packets passes both. If both pass, there
 //! are two connections, and the rule for duplicates keeps one.
 //!
-//! We ask when an address cannot be reached, and the peer that told us the address (BEP 11) said that its owner
-//! speaks `ut_holepunch`. We introduce peers that do. Whoever asks can have us, as relay or
-//! as target, send a few packets to an address of its choice: both are limited for each peer, private addresses
-//! are named to private addresses only, and a dial after an introduction counts as any other. A private torrent
-//! neither asks nor answers (BEP 27).
+//! We ask as soon as one transport has failed to reach an address, if the peer that told us the address (BEP 11) said
+//! that its owner speaks `ut_holepunch`. We introduce peers that do. A peer can have us, as relay or as target, send
+//! a few packets to an address of its choice: both are limited for each peer, private addresses are named to private
+//! addresses only, and a dial after an introduction counts as any other. A private torrent neither asks nor answers
+//! (BEP 27).
 
 use super::effects::Effect;
 use super::limits;

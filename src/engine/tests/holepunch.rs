@@ -106,7 +106,7 @@ fn an_address_that_no_transport_reaches_is_met_through_the_peer_that_named_it() 
     let (key, _) = *w.dials.last().unwrap();
     w.engine.on_dial_failed(w.now, key, DialFailure::Unreachable, &mut w.out);
     w.run_actions();
-    assert_eq!(heard(&mut w, relay), [], "an address that nobody named is not asked for");
+    assert_eq!(heard(&mut w, relay), [], "an address that no peer named is not asked for");
 }
 
 #[test]
